@@ -1,0 +1,58 @@
+/** `node-kvm info`: what KVM this host has. */
+import { KVM_CAPABILITIES } from "../abi/generated/constants.ts";
+import { KvmError } from "../errors.ts";
+import { kernelRelease, vendorModule } from "../kvm/host.ts";
+import { defaultDevice, Kvm } from "../kvm/kvm.ts";
+
+interface Info {
+  readonly kernel: string;
+  readonly vendor: string;
+  readonly device: string;
+  /** Why there is no answer from the device. */
+  readonly problem?: string;
+  readonly apiVersion?: number;
+  /** Every capability by name, with KVM_CHECK_EXTENSION's answer. */
+  readonly capabilities?: Readonly<Record<string, number>>;
+}
+
+/** Prints what is known; returns the exit status: 1 when KVM cannot be used. */
+export function info(json: boolean): number {
+  const known = gather();
+  process.stdout.write(json ? `${JSON.stringify(known, null, 2)}\n` : print(known));
+  return known.problem === undefined ? 0 : 1;
+}
+
+function gather(): Info {
+  const known = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", device: defaultDevice() };
+  try {
+    using kvm = Kvm.open(known.device);
+    const capabilities: Record<string, number> = {};
+    for (const [name, number] of Object.entries(KVM_CAPABILITIES)) {
+      capabilities[name] = kvm.checkExtension(number);
+    }
+    return { ...known, apiVersion: kvm.getApiVersion(), capabilities };
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error;
+    return { ...known, problem: error.message };
+  }
+}
+
+function print(known: Info): string {
+  const lines = [
+    `kernel         ${known.kernel}`,
+    `vendor module  ${known.vendor}`,
+    `device         ${known.device}`,
+  ];
+  if (known.problem !== undefined) lines.push(`problem        ${known.problem}`);
+  if (known.apiVersion !== undefined) lines.push(`API version    ${known.apiVersion}`);
+  const all = Object.entries(known.capabilities ?? {});
+  const there = all.filter(([, value]) => value !== 0);
+  const missing = all.filter(([, value]) => value === 0);
+  if (all.length > 0) {
+    lines.push("", `${there.length} of ${all.length} capabilities`);
+    for (const [name, value] of there) lines.push(`  ${name.padEnd(42)} ${value}`);
+    lines.push("", `${missing.length} missing here (another architecture's, a newer kernel's, or off)`);
+    for (const [name] of missing) lines.push(`  ${name}`);
+  }
+  return `${lines.join("\n")}\n`;
+}

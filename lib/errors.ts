@@ -1,0 +1,83 @@
+/** What goes wrong: the kernel's refusals and our own. Why it refused is explain/. */
+import { getSystemErrorName } from "node:util";
+
+/** Says an errno by its C name: `22` is `"EINVAL"`. An unknown one is `"errno 4095"`. */
+export function errnoName(errno: number): string {
+  // libuv, which Node asks, has no EHWPOISON and calls 95 by its other name; KVM's documents don't.
+  if (errno === 133) return "EHWPOISON";
+  if (errno === 95) return "EOPNOTSUPP";
+  const name = getSystemErrorName(-errno);
+  return name.startsWith("Unknown") ? `errno ${errno}` : name;
+}
+
+/** What {@link KvmError} is made from. */
+export interface KvmErrorInit {
+  /** The call: an ioctl's name, or `open`, `mmap`. */
+  readonly ioctl: string;
+  /** The object it was for: `/dev/kvm`, `vm`, `vcpu 0`. */
+  readonly fd: string;
+  /** The kernel's errno, positive. */
+  readonly errno: number;
+  /** What was sent, by KVM's own names. */
+  readonly args?: Readonly<Record<string, unknown>>;
+  /** Why, in a sentence, when it is known. */
+  readonly reason?: string | undefined;
+}
+
+/**
+ * A call that the kernel refused.
+ *
+ * The message names the call, the object and the errno, and the reason when it is known:
+ * `KVM_SET_CPUID2 (vcpu 0): EINVAL: the table changed after KVM_RUN: 0x7.0:ebx[5] avx2: ran with 1, got 0`.
+ */
+export class KvmError extends Error {
+  override readonly name: string = "KvmError";
+  /** The ioctl's name in C, such as `"KVM_SET_CPUID2"`; `"open"` and `"mmap"` for those calls. */
+  readonly ioctl: string;
+  /** The object that was asked: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
+  readonly fd: string;
+  /** The kernel's errno, a positive number. */
+  readonly errno: number;
+  /** The errno's C name: `"EINVAL"`. */
+  readonly code: string;
+  /** What was sent, under KVM's own names. */
+  readonly args: Readonly<Record<string, unknown>>;
+  /** Why the kernel refused, in a sentence; `undefined` when we do not know. */
+  readonly reason: string | undefined;
+
+  /** Makes the error for a refused call. */
+  constructor(init: KvmErrorInit) {
+    const code = errnoName(init.errno);
+    super(
+      `${init.ioctl} (${init.fd}): ${code}${init.reason === undefined ? "" : `: ${init.reason}`}`,
+    );
+    this.ioctl = init.ioctl;
+    this.fd = init.fd;
+    this.errno = init.errno;
+    this.code = code;
+    this.args = init.args ?? {};
+    this.reason = init.reason;
+  }
+}
+
+/** Every code of {@link StateError}, with what it means; `docs/errors.md` lists the same. */
+export const STATE_ERRORS = {
+  ERR_CLOSED: "the handle was closed",
+  ERR_ANSWERED: "this exit was answered before, or its vCPU has run on",
+} as const;
+
+/** A code of {@link StateError}. */
+export type StateErrorCode = keyof typeof STATE_ERRORS;
+
+/** The library was used wrongly; the kernel was not asked. */
+export class StateError extends Error {
+  override readonly name: string = "StateError";
+  /** Which rule was broken; see {@link STATE_ERRORS}. */
+  readonly code: StateErrorCode;
+
+  /** Makes the error; `detail` names the object. */
+  constructor(code: StateErrorCode, detail: string) {
+    super(`${detail}: ${STATE_ERRORS[code]}`);
+    this.code = code;
+  }
+}

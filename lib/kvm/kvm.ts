@@ -1,0 +1,166 @@
+/** /dev/kvm itself: versions, capabilities, what this kernel can give a guest, and new VMs. */
+import {
+  KVM_CHECK_EXTENSION,
+  KVM_CREATE_VM,
+  KVM_GET_API_VERSION,
+  KVM_GET_EMULATED_CPUID,
+  KVM_GET_MSR_FEATURE_INDEX_LIST,
+  KVM_GET_MSR_INDEX_LIST,
+  KVM_GET_MSRS,
+  KVM_GET_SUPPORTED_CPUID,
+  KVM_GET_SUPPORTED_HV_CPUID,
+  KVM_GET_VCPU_MMAP_SIZE,
+} from "../abi/generated/ioctls.ts";
+import type { Ioctl } from "../abi/ioctl.ts";
+import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
+import { MsrList } from "../abi/generated/structs.ts";
+import { encode, read } from "../abi/struct.ts";
+import { KvmError } from "../errors.ts";
+import { explainOpen } from "../explain/open.ts";
+import { native } from "../native.ts";
+import { type Capability, capabilityNumber } from "./capability.ts";
+import { growCpuid2 } from "./cpuid2.ts";
+import { Handle } from "./handle.ts";
+import { getMsrs } from "./msrs.ts";
+import { Vm } from "./vm.ts";
+
+/** The device that {@link Kvm.open} opens: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */
+export function defaultDevice(): string {
+  return process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
+}
+
+/** The KVM subsystem of this kernel: an open `/dev/kvm`. */
+export class Kvm extends Handle {
+  /**
+   * Opens KVM.
+   *
+   * @param path - the device; `$NODE_KVM_DEVICE` or `/dev/kvm` when left out.
+   * @throws {@link KvmError} with open's errno and what to do about it: `ENOENT` (no KVM in this
+   *   kernel, or no hardware virtualisation), `EACCES` (not in the device's group), `EBUSY`
+   *   (another hypervisor), `ENOTTY` (not a KVM device).
+   */
+  static open(path: string = defaultDevice()): Kvm {
+    const fd = native().open(path);
+    if (typeof fd === "number") {
+      throw new KvmError({
+        ioctl: "open",
+        fd: path,
+        errno: -fd,
+        args: { path },
+        reason: explainOpen(path, -fd),
+      });
+    }
+    return new Kvm(fd, path);
+  }
+
+  /**
+   * Asks for the API version, which is 12 since Linux 2.6.22.
+   *
+   * @ioctl KVM_GET_API_VERSION (api.rst 4.1; /dev/kvm)
+   */
+  getApiVersion(): number {
+    return this.ioctl(KVM_GET_API_VERSION);
+  }
+
+  /**
+   * Asks whether, or how much of, a capability there is; 0 means absent, and also unknown.
+   *
+   * @ioctl KVM_CHECK_EXTENSION (api.rst 4.4; /dev/kvm)
+   */
+  checkExtension(capability: Capability): number {
+    return this.ioctl(KVM_CHECK_EXTENSION, capabilityNumber(capability), { args: { capability } });
+  }
+
+  /**
+   * Asks how many bytes of a vCPU can be mapped: `kvm_run` and the rings behind it.
+   *
+   * @ioctl KVM_GET_VCPU_MMAP_SIZE (api.rst 4.5; /dev/kvm)
+   */
+  getVcpuMmapSize(): number {
+    return this.ioctl(KVM_GET_VCPU_MMAP_SIZE);
+  }
+
+  /**
+   * Lists the CPUID entries that this kernel and this CPU can give a guest.
+   *
+   * Values that depend on the CPU it runs on, such as the APIC id in leaf 1, are that CPU's; see
+   * `fromSupported` in `node-kvm/cpuid`.
+   *
+   * @ioctl KVM_GET_SUPPORTED_CPUID (api.rst 4.46; /dev/kvm; KVM_CAP_EXT_CPUID)
+   * @throws {@link KvmError} any errno but `E2BIG`, on which the table is grown and asked again.
+   */
+  getSupportedCpuid(): readonly CpuidEntry2[] {
+    return growCpuid2(this, KVM_GET_SUPPORTED_CPUID);
+  }
+
+  /**
+   * Lists the CPUID features that KVM emulates, whether or not the CPU has them.
+   *
+   * @ioctl KVM_GET_EMULATED_CPUID (api.rst 4.88; /dev/kvm; KVM_CAP_EXT_EMUL_CPUID)
+   */
+  getEmulatedCpuid(): readonly CpuidEntry2[] {
+    return growCpuid2(this, KVM_GET_EMULATED_CPUID);
+  }
+
+  /**
+   * Lists the Hyper-V CPUID entries that KVM can give a guest.
+   *
+   * @ioctl KVM_GET_SUPPORTED_HV_CPUID (api.rst 4.118; /dev/kvm; KVM_CAP_SYS_HYPERV_CPUID)
+   */
+  getSupportedHvCpuid(): readonly CpuidEntry2[] {
+    return growCpuid2(this, KVM_GET_SUPPORTED_HV_CPUID);
+  }
+
+  /**
+   * Lists the MSRs that KVM saves and restores for a guest.
+   *
+   * @ioctl KVM_GET_MSR_INDEX_LIST (api.rst 4.3; /dev/kvm)
+   */
+  getMsrIndexList(): readonly number[] {
+    return this.#msrList(KVM_GET_MSR_INDEX_LIST);
+  }
+
+  /**
+   * Lists the MSRs that describe features; {@link getMsrs} reads them.
+   *
+   * @ioctl KVM_GET_MSR_FEATURE_INDEX_LIST (api.rst 4.3; /dev/kvm; KVM_CAP_GET_MSR_FEATURES)
+   */
+  getMsrFeatureIndexList(): readonly number[] {
+    return this.#msrList(KVM_GET_MSR_FEATURE_INDEX_LIST);
+  }
+
+  /**
+   * Reads feature MSRs, as many as KVM knows before the first that it does not.
+   *
+   * @ioctl KVM_GET_MSRS (api.rst 4.18; /dev/kvm; KVM_CAP_GET_MSR_FEATURES)
+   */
+  getMsrs(indices: Iterable<number>): readonly MsrEntry[] {
+    return getMsrs(this, KVM_GET_MSRS, indices);
+  }
+
+  /**
+   * Makes a virtual machine without memory or vCPUs.
+   *
+   * @param type - `KVM_X86_DEFAULT_VM` (0) or another `KVM_X86_*_VM`.
+   * @ioctl KVM_CREATE_VM (api.rst 4.2; /dev/kvm)
+   */
+  createVm(type = 0): Vm {
+    return new Vm(this.openFd(KVM_CREATE_VM, type, { args: { type } }));
+  }
+
+  #msrList(ioctl: Ioctl): readonly number[] {
+    for (let nmsrs = 256; ; ) {
+      const bytes = encode(MsrList, { indices: new Array<number>(nmsrs).fill(0) });
+      try {
+        this.ioctl(ioctl, bytes, { args: { nmsrs } });
+        return read(MsrList, bytes).indices;
+      } catch (error) {
+        const needed = new DataView(bytes.buffer).getUint32(0, true);
+        // The kernel writes back how many there are.
+        if (!(error instanceof KvmError && error.code === "E2BIG" && needed > nmsrs)) throw error;
+        nmsrs = needed;
+      }
+    }
+  }
+}
+

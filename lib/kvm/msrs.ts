@@ -1,0 +1,46 @@
+/** Batches of MSRs: KVM takes at most 255 in one call (MAX_IO_MSRS, x86.c:msr_io). */
+import type { Ioctl } from "../abi/ioctl.ts";
+import { type MsrEntry, Msrs } from "../abi/generated/structs.ts";
+import { encode, read } from "../abi/struct.ts";
+import type { Handle } from "./handle.ts";
+
+const MSRS_PER_CALL = 255;
+
+/** Reads MSRs until KVM refuses one; the entries read so far are returned. */
+export function getMsrs(
+  handle: Handle,
+  ioctl: Ioctl,
+  indices: Iterable<number>,
+): readonly MsrEntry[] {
+  const got: MsrEntry[] = [];
+  for (const batch of batches(Array.from(indices))) {
+    const bytes = encode(Msrs, { entries: batch.map((index) => ({ index })) });
+    const count = handle.ioctl(ioctl, bytes, { args: { indices: batch } });
+    got.push(...read(Msrs, bytes).entries.slice(0, count));
+    if (count < batch.length) break;
+  }
+  return got;
+}
+
+/** Writes MSRs until KVM refuses one; returns how many it took. */
+export function setMsrs(
+  handle: Handle,
+  ioctl: Ioctl,
+  entries: Iterable<Pick<MsrEntry, "index" | "data">>,
+): number {
+  let taken = 0;
+  for (const batch of batches(Array.from(entries))) {
+    const bytes = encode(Msrs, { entries: batch.map(({ index, data }) => ({ index, data })) });
+    const count = handle.ioctl(ioctl, bytes, { args: { entries: batch } });
+    taken += count;
+    if (count < batch.length) break;
+  }
+  return taken;
+}
+
+function batches<T>(all: readonly T[]): readonly (readonly T[])[] {
+  const count = Math.max(1, Math.ceil(all.length / MSRS_PER_CALL));
+  return Array.from({ length: count }, (_, i) =>
+    all.slice(i * MSRS_PER_CALL, (i + 1) * MSRS_PER_CALL),
+  );
+}

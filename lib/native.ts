@@ -1,0 +1,64 @@
+/** The one file that loads the addon, lazily, and says what it looks like. Meanings are kvm/. */
+import { createRequire } from "node:module";
+
+/** An open KVM file descriptor. Every answer below zero is `-errno`. */
+export interface NativeFd {
+  /** `pastEnd` lets a count reach beyond the argument, into an unmapped page (EFAULT). */
+  ioctl(
+    request: number,
+    argument?: number | bigint | Uint8Array,
+    pastEnd?: boolean,
+  ): number | NativeFd;
+  setUserMemoryRegion(
+    slot: number,
+    flags: number,
+    guestPhysAddr: bigint,
+    memorySize: bigint,
+    memory: NativeMapping | null,
+    memoryOffset: bigint,
+  ): number;
+  mapRun(): NativeRun | number;
+  close(): void;
+}
+
+/** A vCPU's `kvm_run` and its KVM_RUN, which is bound to that vCPU. */
+export interface NativeRun {
+  readonly bytes: ArrayBuffer;
+  run(this: void): number;
+}
+
+/** Anonymous memory of this process. Windows become empty when it is closed. */
+export interface NativeMapping {
+  window(offset: number, length: number): ArrayBuffer;
+  close(): void;
+}
+
+/** What `native/addon.cc` exports. */
+export interface Native {
+  open(path: string): NativeFd | number;
+  mapAnonymous(length: number): NativeMapping | number;
+}
+
+let loaded: Native | undefined;
+
+/**
+ * Loads the addon on first use; importing this package never does.
+ *
+ * @throws Error when it was not built; the message says how to build it. The environment variable
+ *   `NODE_KVM_ADDON` names another build (a sanitizer build, say).
+ */
+export function native(): Native {
+  if (loaded === undefined) {
+    const file = process.env["NODE_KVM_ADDON"] ?? "../build/Release/node_kvm.node";
+    try {
+      loaded = createRequire(import.meta.url)(file) as Native;
+    } catch (cause) {
+      throw new Error(
+        `node-kvm's addon could not be loaded (${file}). It is built by \`npm install\` on Linux ` +
+          "x86-64 with g++, make and python3; `npm rebuild node-kvm` builds it again.",
+        { cause },
+      );
+    }
+  }
+  return loaded;
+}

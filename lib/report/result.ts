@@ -1,0 +1,46 @@
+/** The shape of a verdict: one claim, judged on one kernel. Printing it is text, ktap, junit, json. */
+
+/**
+ * What became of a claim. A `deviation` is a claim that does not hold here, as is known and
+ * explained in `test/expectations`; it counts as expected.
+ */
+export type Verdict = "pass" | "fail" | "skip" | "deviation";
+
+/** One claim's verdict. */
+export interface Result {
+  /** The claim's short name: `resend-original`. */
+  readonly id: string;
+  /** The claim itself, a sentence with the kernel as subject. */
+  readonly title: string;
+  /** Its number in the catalogue of checks. */
+  readonly number: number | undefined;
+  readonly verdict: Verdict;
+  /** Why it was skipped, deviates or failed. */
+  readonly reason: string | undefined;
+  /** Milliseconds. */
+  readonly duration: number;
+}
+
+/** What was judged, and what came out. */
+export interface Report {
+  /** The kernel's release: `6.12.95`. */
+  readonly kernel: string;
+  /** The vendor module: `kvm_amd`, `kvm_intel`, `kvm_pvm`; `none` when no KVM is loaded. */
+  readonly vendor: string;
+  readonly results: readonly Result[];
+}
+
+/** How many results have each verdict. */
+export type Counts = Readonly<Record<Verdict, number>>;
+
+/** Counts the results by verdict. */
+export function count(results: readonly Result[]): Counts {
+  const counts = { pass: 0, fail: 0, skip: 0, deviation: 0 };
+  for (const { verdict } of results) counts[verdict] += 1;
+  return counts;
+}
+
+/** Whether nothing unexpected happened. */
+export function isGreen(report: Report): boolean {
+  return count(report.results).fail === 0;
+}

@@ -1,0 +1,60 @@
+/** A report for a person at a terminal: a line a claim as it is judged, then what to know. */
+import { count, type Report, type Result, type Verdict } from "./result.ts";
+
+/** How to mark text; without colours each function returns it as it is. */
+export interface Paint {
+  readonly green: (text: string) => string;
+  readonly red: (text: string) => string;
+  readonly yellow: (text: string) => string;
+  readonly dim: (text: string) => string;
+}
+
+const wrap =
+  (code: number) =>
+  (text: string): string =>
+    `\u001b[${code}m${text}\u001b[0m`;
+const plain = (text: string): string => text;
+
+/** Gives the colours of a terminal, or none. */
+export function paint(colours: boolean): Paint {
+  return colours
+    ? { green: wrap(32), red: wrap(31), yellow: wrap(33), dim: wrap(2) }
+    : { green: plain, red: plain, yellow: plain, dim: plain };
+}
+
+const MARKS: Readonly<Record<Verdict, (p: Paint) => string>> = {
+  pass: (p) => p.green("  ok      "),
+  fail: (p) => p.red("  FAIL    "),
+  skip: (p) => p.dim("  skip    "),
+  deviation: (p) => p.yellow("  deviates"),
+};
+
+/** One claim's line, and below it the reason when it did not simply hold. */
+export function claimLine(result: Result, p: Paint): string {
+  const number = result.number === undefined ? "   " : String(result.number).padStart(3);
+  const line = `${MARKS[result.verdict](p)} ${p.dim(number)} ${result.id}: ${result.title}`;
+  if (result.reason === undefined) return line;
+  const reason = result.reason.split("\n").map((text) => `                 ${text}`);
+  return `${line}\n${(result.verdict === "fail" ? p.red : p.dim)(reason.join("\n"))}`;
+}
+
+/** The closing lines: what was judged, the deviations by name, the counts. */
+export function summary(report: Report, p: Paint): string {
+  const counts = count(report.results);
+  const deviations = report.results.filter(({ verdict }) => verdict === "deviation");
+  const judged = report.results.length - counts.skip;
+  const lines = [
+    `${judged} claims judged on Linux ${report.kernel}, ${report.vendor}: ` +
+      [
+        p.green(`${counts.pass} hold`),
+        counts.fail > 0 ? p.red(`${counts.fail} FAIL`) : "0 fail",
+        `${counts.deviation} deviate`,
+        `${counts.skip} skipped`,
+      ].join(", "),
+  ];
+  if (deviations.length > 0) {
+    lines.push("", `Known deviations of ${report.vendor}:`);
+    for (const { id, reason } of deviations) lines.push(`  ${p.yellow(id)}: ${reason ?? ""}`);
+  }
+  return lines.join("\n");
+}

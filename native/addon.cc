@@ -1,0 +1,27 @@
+// What the addon exports, on one screen: two ways to get an object, and nothing else.
+#include <napi.h>
+
+#include "fd.h"
+#include "mapping.h"
+#include "wrap.h"
+
+namespace node_kvm {
+namespace {
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  auto* addon = new Addon;  // deleted with the environment
+  addon->fd_class = Napi::Persistent(Fd::Define(env));
+  addon->mapping_class = Napi::Persistent(Mapping::Define(env));
+  env.SetInstanceData(addon);
+  exports.Set("open", Napi::Function::New<&Fd::Open>(env, "open"));
+  exports.Set("mapAnonymous", Napi::Function::New<&Mapping::Map>(env, "mapAnonymous"));
+  return exports;
+}
+
+}  // namespace
+}  // namespace node_kvm
+
+static Napi::Object InitNodeKvm(Napi::Env env, Napi::Object exports) {
+  return node_kvm::Init(env, exports);
+}
+NODE_API_MODULE(node_kvm, InitNodeKvm)

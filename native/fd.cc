@@ -1,0 +1,216 @@
+#include "fd.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "ioctl.h"
+#include "mapping.h"
+
+namespace node_kvm {
+
+namespace {
+
+bool ReadU32(const Napi::Value& value, uint32_t* out) {
+  if (!value.IsNumber()) return false;
+  *out = value.As<Napi::Number>().Uint32Value();
+  return static_cast<double>(*out) == value.As<Napi::Number>().DoubleValue();
+}
+
+bool ReadU64(const Napi::Value& value, uint64_t* out) {
+  if (!value.IsBigInt()) return false;
+  bool lossless = false;
+  *out = value.As<Napi::BigInt>().Uint64Value(&lossless);
+  return lossless;
+}
+
+// The bytes of a Uint8Array. Memory that another thread could change or free under the kernel's
+// hands (SharedArrayBuffer) is not taken.
+bool ReadBytes(const Napi::Value& value, std::span<uint8_t>* out) {
+  if (!value.IsTypedArray()) return false;
+  napi_typedarray_type type = napi_int8_array;
+  size_t length = 0;
+  void* data = nullptr;
+  napi_value buffer = nullptr;
+  if (napi_get_typedarray_info(value.Env(), value, &type, &length, &data, &buffer, nullptr) !=
+      napi_ok) {
+    return false;
+  }
+  if (type != napi_uint8_array || !Napi::Value(value.Env(), buffer).IsArrayBuffer()) return false;
+  *out = {static_cast<uint8_t*>(data), data == nullptr ? 0 : length};
+  return true;
+}
+
+Napi::Value Number(Napi::Env env, int value) { return Napi::Number::New(env, value); }
+
+using RunState = std::shared_ptr<Descriptor>;
+
+// KVM_RUN, bound to its vCPU by the function's own data: no property of `this` is looked up.
+napi_value Run(napi_env env, napi_callback_info info) {
+  void* data = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  const int result = CallWithInteger((*static_cast<RunState*>(data))->fd.get(), kKvmRun, 0);
+  napi_value value = nullptr;
+  napi_create_int32(env, result, &value);
+  return value;
+}
+
+void DropRun(napi_env /*env*/, void* data, void* /*hint*/) { delete static_cast<RunState*>(data); }
+
+}  // namespace
+
+Napi::Function Fd::Define(Napi::Env env) {
+  return DefineClass(env, "Fd",
+                     {InstanceMethod<&Fd::Ioctl>("ioctl"),
+                      InstanceMethod<&Fd::SetUserMemoryRegion>("setUserMemoryRegion"),
+                      InstanceMethod<&Fd::MapRun>("mapRun"), InstanceMethod<&Fd::Close>("close")});
+}
+
+Napi::Value Fd::Open(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[0].IsString()) return ThrowTypeError(env, "path: expected a string");
+  const std::string path = info[0].As<Napi::String>().Utf8Value();
+  if (path.find('\0') != std::string::npos) return Number(env, -ENOENT);
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));  // NOLINT(cppcoreguidelines-pro-type-vararg)
+  if (fd.get() < 0) return Number(env, -errno);
+  // Other devices may understand the same request numbers in their own way.
+  const int version = CallWithInteger(fd.get(), kKvmGetApiVersion, 0);
+  if (version < 0) return Number(env, version);
+  auto descriptor = std::make_shared<Descriptor>(Descriptor{std::move(fd), nullptr});
+  return Create(env.GetInstanceData<Addon>()->fd_class, std::move(descriptor));
+}
+
+Napi::Value Fd::Ioctl(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  uint32_t request = 0;
+  if (!ReadU32(info[0], &request)) return ThrowTypeError(env, "request: expected a 32-bit number");
+  const IoctlShape* shape = FindShape(request);
+  if (shape == nullptr) return ThrowTypeError(env, "request: not a KVM ioctl of Linux 7.2");
+
+  if (shape->kind == Kind::kNone || shape->kind == Kind::kValue) {
+    uint64_t integer = 0;
+    uint32_t small = 0;
+    if (ReadU32(info[1], &small)) {
+      integer = small;
+    } else if (!info[1].IsUndefined() && !ReadU64(info[1], &integer)) {
+      return ThrowTypeError(env, std::string(shape->name) + " takes an unsigned integer");
+    }
+    const int result = CallWithInteger(state_->fd.get(), request, integer);
+    return Answer(env, request, shape->result == Result::kFd, result);
+  }
+  if (shape->kind == Kind::kPointing || shape->kind == Kind::kSized) {
+    return ThrowTypeError(env, std::string(shape->name) + " cannot be sent as plain bytes");
+  }
+  std::span<uint8_t> argument;
+  if (!ReadBytes(info[1], &argument)) {
+    return ThrowTypeError(env, std::string(shape->name) + " takes a Uint8Array (not shared)");
+  }
+  const std::string complaint =
+      CheckArgument(*shape, argument, info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value());
+  if (!complaint.empty()) return ThrowRangeError(env, complaint);
+  const int result = CallWithBytes(state_->fd.get(), *shape, argument,
+                                   env.GetInstanceData<Addon>()->guarded);
+  if (shape->result != Result::kFdInStruct || result < 0) {
+    return Answer(env, request, shape->result == Result::kFd, result);
+  }
+  // The number must not reach JavaScript: it would outlive the object that owns it.
+  int fd = -1;
+  memcpy(&fd, argument.data() + shape->fd_offset, sizeof(fd));
+  memset(argument.data() + shape->fd_offset, 0xff, sizeof(fd));
+  return fd < 0 ? Number(env, result) : Adopt(env, request, fd);
+}
+
+Napi::Value Fd::Answer(Napi::Env env, uint32_t request, bool returns_fd, int result) {
+  return returns_fd && result >= 0 ? Adopt(env, request, result) : Number(env, result);
+}
+
+Napi::Value Fd::Adopt(Napi::Env env, uint32_t request, int fd) {
+  auto descriptor = std::make_shared<Descriptor>(Descriptor{UniqueFd(fd), state_->vm});
+  if (request == kKvmCreateVm) {
+    const int run_size = CallWithInteger(state_->fd.get(), kKvmGetVcpuMmapSize, 0);
+    if (run_size < 0) return Number(env, run_size);
+    descriptor->vm = std::make_shared<VmState>();
+    descriptor->vm->run_size = static_cast<size_t>(run_size);
+  }
+  return Create(env.GetInstanceData<Addon>()->fd_class, std::move(descriptor));
+}
+
+Napi::Value Fd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  uint32_t slot = 0;
+  uint32_t flags = 0;
+  uint64_t guest_phys_addr = 0;
+  uint64_t memory_size = 0;
+  uint64_t offset = 0;
+  if (!ReadU32(info[0], &slot) || !ReadU32(info[1], &flags) || !ReadU64(info[2], &guest_phys_addr) ||
+      !ReadU64(info[3], &memory_size) || !ReadU64(info[5], &offset)) {
+    return ThrowTypeError(env, "slot and flags are 32-bit numbers; addresses and sizes are bigints");
+  }
+  std::shared_ptr<Region> region;
+  if (info[4].IsNull()) {
+    if (memory_size != 0) return ThrowTypeError(env, "a slot that is not deleted needs memory");
+  } else {
+    Mapping* mapping = UnwrapChecked<Mapping>(info[4]);
+    if (mapping == nullptr) return ThrowTypeError(env, "memory: expected a GuestMemory");
+    region = mapping->region();
+    if (region == nullptr) return ThrowTypeError(env, "memory: it is closed");
+    if (offset > region->size() || memory_size > region->size() - offset) {
+      return ThrowRangeError(env, "memorySize " + std::to_string(memory_size) + " at offset " +
+                                      std::to_string(offset) + " is beyond the memory's " +
+                                      std::to_string(region->size()) + " bytes");
+    }
+  }
+  if (state_->vm == nullptr) return Number(env, -ENOTTY);
+  uint8_t argument[kUserMemoryRegionSize] = {};
+  const uint64_t address =
+      region == nullptr ? 0 : reinterpret_cast<uint64_t>(region->data()) + offset;
+  memcpy(argument + kUserMemoryRegionSlotOffset, &slot, sizeof(slot));
+  memcpy(argument + kUserMemoryRegionFlagsOffset, &flags, sizeof(flags));
+  memcpy(argument + kUserMemoryRegionGuestPhysAddrOffset, &guest_phys_addr, 8);
+  memcpy(argument + kUserMemoryRegionMemorySizeOffset, &memory_size, 8);
+  memcpy(argument + kUserMemoryRegionUserspaceAddrOffset, &address, 8);
+  const int result = CallWithInteger(state_->fd.get(), kKvmSetUserMemoryRegion,
+                                     reinterpret_cast<uint64_t>(argument));
+  if (result >= 0) {
+    if (memory_size == 0) {
+      state_->vm->slots.erase(slot);
+    } else {
+      state_->vm->slots[slot] = region;
+    }
+  }
+  return Number(env, result);
+}
+
+Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (state_->vm == nullptr) return Number(env, -ENODEV);
+  const std::shared_ptr<Region> region =
+      Region::OfDescriptor(state_->fd.get(), state_->vm->run_size, state_->vm);
+  if (region == nullptr) return Number(env, -errno);
+  const Napi::Value bytes = windows_.Open(env, region, 0, region->size());
+  if (bytes.IsEmpty()) return env.Undefined();
+
+  auto state = std::make_unique<RunState>(state_);
+  napi_value run = nullptr;
+  if (napi_create_function(env, "run", NAPI_AUTO_LENGTH, Run, state.get(), &run) != napi_ok ||
+      napi_add_finalizer(env, run, state.get(), DropRun, nullptr, nullptr) != napi_ok) {
+    return ThrowTypeError(env, "the run function could not be made");
+  }
+  static_cast<void>(state.release());  // NOLINT(bugprone-unused-return-value): DropRun deletes it
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("bytes", bytes);
+  result.Set("run", Napi::Value(env, run));
+  return result;
+}
+
+Napi::Value Fd::Close(const Napi::CallbackInfo& info) {
+  windows_.DetachAll(info.Env());
+  state_->fd.Reset();
+  state_->vm.reset();
+  return info.Env().Undefined();
+}
+
+}  // namespace node_kvm

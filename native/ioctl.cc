@@ -1,0 +1,61 @@
+#include "ioctl.h"
+
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <iterator>
+
+namespace node_kvm {
+
+namespace {
+
+uint64_t ReadCount(const IoctlShape& shape, std::span<const uint8_t> argument) {
+  uint64_t count = 0;
+  memcpy(&count, argument.data() + shape.count_offset, shape.count_width);  // little endian: x86
+  return count;
+}
+
+int OrErrno(int result) { return result < 0 ? -errno : result; }
+
+}  // namespace
+
+const IoctlShape* FindShape(uint32_t request) {
+  const auto* shape = std::lower_bound(
+      std::begin(kIoctlShapes), std::end(kIoctlShapes), request,
+      [](const IoctlShape& candidate, uint32_t wanted) { return candidate.request < wanted; });
+  return shape != std::end(kIoctlShapes) && shape->request == request ? shape : nullptr;
+}
+
+std::string CheckArgument(const IoctlShape& shape, std::span<const uint8_t> argument,
+                          bool past_end) {
+  const std::string name = shape.name;
+  if (argument.size() < shape.size) {
+    return name + " takes " + std::to_string(shape.size) + " bytes, got " +
+           std::to_string(argument.size());
+  }
+  if (shape.kind != Kind::kTailed || past_end) return "";
+  const uint64_t count = ReadCount(shape, argument);
+  const uint64_t room = (argument.size() - shape.size) / shape.entry_size;
+  if (count <= room) return "";
+  return name + " says " + std::to_string(count) + " entries of " +
+         std::to_string(shape.entry_size) + " bytes, but its argument has room for " +
+         std::to_string(room);
+}
+
+int CallWithInteger(int fd, uint32_t request, uint64_t argument) {
+  return OrErrno(ioctl(fd, request, argument));
+}
+
+int CallWithBytes(int fd, const IoctlShape& shape, std::span<uint8_t> argument,
+                  GuardedArgument& guarded) {
+  if (shape.kind != Kind::kTailed) return OrErrno(ioctl(fd, shape.request, argument.data()));
+  const std::span<uint8_t> copy = guarded.Fill(argument);
+  if (copy.empty()) return -errno;
+  const int result = OrErrno(ioctl(fd, shape.request, copy.data()));
+  memcpy(argument.data(), copy.data(), copy.size());
+  return result;
+}
+
+}  // namespace node_kvm

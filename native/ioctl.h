@@ -1,0 +1,27 @@
+// The checked door to the kernel: which request may carry which argument. Sizes and counts only,
+// never contents; the table of sizes is generated/ioctl_shapes.h. No JavaScript in here.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "generated/ioctl_shapes.h"
+#include "region.h"
+
+namespace node_kvm {
+
+// Null for a request that Linux 7.2 does not have.
+const IoctlShape* FindShape(uint32_t request);
+
+// What is wrong with this argument, in a sentence; empty when the kernel may have it.
+// `past_end` lets a count reach beyond the argument: the guard page then makes it EFAULT.
+std::string CheckArgument(const IoctlShape& shape, std::span<const uint8_t> argument,
+                          bool past_end);
+
+// The ioctl itself: its result, or -errno.
+int CallWithInteger(int fd, uint32_t request, uint64_t argument);
+int CallWithBytes(int fd, const IoctlShape& shape, std::span<uint8_t> argument,
+                  GuardedArgument& guarded);
+
+}  // namespace node_kvm

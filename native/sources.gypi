@@ -1,0 +1,12 @@
+{
+  "variables": {
+    "node_kvm_sources": [
+      "native/addon.cc",
+      "native/fd.cc",
+      "native/ioctl.cc",
+      "native/mapping.cc",
+      "native/region.cc",
+      "native/window.cc",
+    ],
+  },
+}

@@ -1,0 +1,79 @@
+// What node-addon-api leaves open: objects that only native code can make, and telling ours from
+// others'. napi_unwrap does not check what it unwraps, so every argument is checked by its tag.
+#pragma once
+
+#include <napi.h>
+#include <sys/random.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "region.h"
+
+namespace node_kvm {
+
+// Per environment (main thread or worker); nothing in this addon is static but the tags.
+struct Addon {
+  Napi::FunctionReference fd_class;
+  Napi::FunctionReference mapping_class;
+  GuardedArgument guarded;
+};
+
+// Random per load: an object made by another copy of this addon is not one of ours.
+template <class T>
+const napi_type_tag& TagOf() {
+  static const napi_type_tag tag = [] {
+    napi_type_tag random = {};
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random)) random.lower = 1;
+    return random;
+  }();
+  return tag;
+}
+
+inline Napi::Value ThrowTypeError(Napi::Env env, const std::string& message) {
+  Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
+  return env.Undefined();
+}
+
+inline Napi::Value ThrowRangeError(Napi::Env env, const std::string& message) {
+  Napi::RangeError::New(env, message).ThrowAsJavaScriptException();
+  return env.Undefined();
+}
+
+template <class T>
+T* UnwrapChecked(const Napi::Value& value) {
+  if (!value.IsObject()) return nullptr;
+  const auto object = value.As<Napi::Object>();
+  return object.CheckTypeTag(&TagOf<T>()) ? T::Unwrap(object) : nullptr;
+}
+
+// A class whose constructor JavaScript can see but not use: only Create fills the state that the
+// constructor takes.
+template <class T, class State>
+class Wrapped : public Napi::ObjectWrap<T> {
+ public:
+  static Napi::Value Create(Napi::FunctionReference& constructor, State state) {
+    pending_ = &state;
+    const Napi::Value object = constructor.New({});
+    pending_ = nullptr;
+    return object;
+  }
+
+ protected:
+  explicit Wrapped(const Napi::CallbackInfo& info) : Napi::ObjectWrap<T>(info) {
+    if (pending_ == nullptr) {
+      ThrowTypeError(info.Env(), "Illegal constructor");
+      return;
+    }
+    state_ = std::move(*std::exchange(pending_, nullptr));
+    info.This().As<Napi::Object>().TypeTag(&TagOf<T>());
+  }
+
+  State state_ = {};
+
+ private:
+  static inline thread_local State* pending_ = nullptr;
+};
+
+}  // namespace node_kvm
