@@ -17,6 +17,7 @@ export interface NativeFd {
     memory: NativeMapping | null,
     memoryOffset: bigint,
   ): number;
+  enableCap(bytes: Uint8Array): number;
   mapRun(): NativeRun | number;
   close(): void;
 }
@@ -37,6 +38,7 @@ export interface NativeMapping {
 export interface Native {
   open(path: string): NativeFd | number;
   mapAnonymous(length: number): NativeMapping | number;
+  reqXcompGuestPerm(component: number): number;
 }
 
 let loaded: Native | undefined;

@@ -1,4 +1,4 @@
-// What the addon exports, on one screen: two ways to get an object, and nothing else.
+// What the addon exports, on one screen: two ways to get an object, and a permission.
 #include <napi.h>
 
 #include "fd.h"
@@ -15,6 +15,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(addon);
   exports.Set("open", Napi::Function::New<&Fd::Open>(env, "open"));
   exports.Set("mapAnonymous", Napi::Function::New<&Mapping::Map>(env, "mapAnonymous"));
+  exports.Set("reqXcompGuestPerm",
+              Napi::Function::New<&Fd::ReqXcompGuestPerm>(env, "reqXcompGuestPerm"));
   return exports;
 }
 

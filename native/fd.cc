@@ -1,7 +1,8 @@
 #include "fd.h"
 
 #include <fcntl.h>
-#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -66,6 +67,7 @@ Napi::Function Fd::Define(Napi::Env env) {
   return DefineClass(env, "Fd",
                      {InstanceMethod<&Fd::Ioctl>("ioctl"),
                       InstanceMethod<&Fd::SetUserMemoryRegion>("setUserMemoryRegion"),
+                      InstanceMethod<&Fd::EnableCap>("enableCap"),
                       InstanceMethod<&Fd::MapRun>("mapRun"), InstanceMethod<&Fd::Close>("close")});
 }
 
@@ -182,6 +184,37 @@ Napi::Value Fd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
     }
   }
   return Number(env, result);
+}
+
+Napi::Value Fd::EnableCap(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  std::span<uint8_t> given;
+  if (!ReadBytes(info[0], &given) || given.size() != kEnableCapSize) {
+    return ThrowTypeError(env, "KVM_ENABLE_CAP takes a Uint8Array of its size");
+  }
+  uint8_t argument[kEnableCapSize];
+  memcpy(argument, given.data(), sizeof(argument));
+  uint32_t cap = 0;
+  memcpy(&cap, argument + kEnableCapCapOffset, sizeof(cap));
+  // The one capability whose first argument is an address that KVM writes to: it gets ours.
+  uint16_t version = 0;
+  const uint64_t address = reinterpret_cast<uint64_t>(&version);
+  if (cap == kEnableCapPointingCap) memcpy(argument + kEnableCapArgsOffset, &address, 8);
+  const int result = CallWithInteger(state_->fd.get(), kKvmEnableCap,
+                                     reinterpret_cast<uint64_t>(argument));
+  const uint64_t answer = version;
+  if (cap == kEnableCapPointingCap) memcpy(given.data() + kEnableCapArgsOffset, &answer, 8);
+  return Number(env, result);
+}
+
+Napi::Value Fd::ReqXcompGuestPerm(const Napi::CallbackInfo& info) {
+  uint32_t component = 0;
+  if (!ReadU32(info[0], &component)) {
+    return ThrowTypeError(info.Env(), "component: expected a 32-bit number");
+  }
+  constexpr int kArchReqXcompGuestPerm = 0x1025;  // arch/x86/include/uapi/asm/prctl.h
+  const int64_t result = syscall(SYS_arch_prctl, kArchReqXcompGuestPerm, component);
+  return Number(info.Env(), result < 0 ? -errno : 0);
 }
 
 Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {

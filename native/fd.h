@@ -33,6 +33,10 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   // open(path): Fd, or -errno. Anything that is not /dev/kvm is ENOTTY.
   static Napi::Value Open(const Napi::CallbackInfo& info);
 
+  // reqXcompGuestPerm(component): arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM), 0 or -errno. It is here
+  // because the permission is for KVM's guests, though it belongs to the process.
+  static Napi::Value ReqXcompGuestPerm(const Napi::CallbackInfo& info);
+
   explicit Fd(const Napi::CallbackInfo& info) : Wrapped(info) {}
 
  private:
@@ -40,6 +44,8 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   Napi::Value Ioctl(const Napi::CallbackInfo& info);
   // setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping | null, offset): -errno or 0.
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
+  // enableCap(struct kvm_enable_cap): 0 or -errno.
+  Napi::Value EnableCap(const Napi::CallbackInfo& info);
   // mapRun(): { bytes: ArrayBuffer, run(): number }, or -errno.
   Napi::Value MapRun(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);

@@ -1,6 +1,13 @@
 /** Why KVM_SET_CPUID2 was refused, told from the table sent and the table stored. */
-import { type CpuidChange, CpuidTable, diff, formatChange, isOwned } from "../cpuid/index.ts";
-import type { CpuidEntry2 } from "../cpuid/index.ts";
+import {
+  type CpuidChange,
+  type CpuidEntry2,
+  type CpuidEntryInput,
+  CpuidTable,
+  diff,
+  formatChange,
+  isOwned,
+} from "../cpuid/index.ts";
 
 /** What is known about a refused KVM_SET_CPUID2. */
 export interface RefusedCpuid {
@@ -9,7 +16,7 @@ export interface RefusedCpuid {
   /** The count that was sent. */
   readonly nent: number;
   /** The entries that were sent. */
-  readonly sent: () => readonly CpuidEntry2[];
+  readonly sent: readonly CpuidEntryInput[];
   /** The table that KVM has, if the vCPU has run. */
   readonly stored: () => readonly CpuidEntry2[] | undefined;
 }
@@ -27,9 +34,9 @@ export function explainSetCpuid2(refused: RefusedCpuid): string | undefined {
     case E2BIG:
       return `${refused.nent} entries, and KVM takes at most 256 (KVM_MAX_CPUID_ENTRIES)`;
     case EFAULT:
-      return `nent is ${refused.nent}, but only ${refused.sent().length} entries were sent`;
+      return `nent is ${refused.nent}, but only ${refused.sent.length} entries were sent`;
     case EPERM:
-      return explainPermission(CpuidTable.from(refused.sent()));
+      return explainPermission(CpuidTable.from(refused.sent));
     case EINVAL:
       return explainInvalid(refused);
     default:
@@ -38,7 +45,7 @@ export function explainSetCpuid2(refused: RefusedCpuid): string | undefined {
 }
 
 function explainInvalid(refused: RefusedCpuid): string | undefined {
-  const sent = CpuidTable.from(refused.sent());
+  const sent = CpuidTable.from(refused.sent);
   const stored = refused.stored();
   if (stored === undefined) return explainAddressWidth(sent);
   const changes = diff(CpuidTable.from(stored), sent);

@@ -1,7 +1,7 @@
 /** `struct kvm_cpuid2` on its way in and out: counts, growing, and who wrote which entry. */
 import type { Ioctl } from "../abi/ioctl.ts";
 import { Cpuid2, type CpuidEntry2 } from "../abi/generated/structs.ts";
-import { encode, read } from "../abi/struct.ts";
+import { read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
 import type { Handle } from "./handle.ts";
 
@@ -13,16 +13,6 @@ const ENTRY_BYTES = 40;
 
 /** What a table's entry must have; the rest is zero when left out, as in C. */
 export type CpuidEntry2Input = Pick<CpuidEntry2, "function"> & Partial<CpuidEntry2>;
-
-/** Lays out entries as the `struct kvm_cpuid2` that KVM_SET_CPUID2 takes. */
-export function encodeCpuid2(
-  entries: Iterable<CpuidEntry2Input>,
-  nent?: number,
-): { bytes: Uint8Array; count: number } {
-  const list = Array.from(entries);
-  const count = nent ?? list.length;
-  return { bytes: encode(Cpuid2, { nent: count, entries: list }), count };
-}
 
 /** Asks for a table whose length only the kernel knows, with more room after each E2BIG. */
 export function growCpuid2(handle: Handle, ioctl: Ioctl): readonly CpuidEntry2[] {

@@ -2,6 +2,9 @@
 import type { Ioctl } from "../abi/ioctl.ts";
 import { KvmError, StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
+import { type EnableCapInput, encodeEnableCap } from "./capability.ts";
+
+const EINTR = 4;
 
 /** What an ioctl may be given: an integer, or the bytes of its struct (changed in place). */
 export type IoctlArgument = number | bigint | Uint8Array;
@@ -68,6 +71,12 @@ export abstract class Handle {
     return answer;
   }
 
+  /** Switches on a capability, for the handles that have KVM_ENABLE_CAP. */
+  protected callEnableCap(input: EnableCapInput): void {
+    const answer = this.fd.enableCap(encodeEnableCap(input));
+    if (answer < 0) throw this.refusal("KVM_ENABLE_CAP", -answer, { args: { ...input } });
+  }
+
   /** The error for a call that the kernel refused. */
   protected refusal(ioctl: string, errno: number, context: CallContext = {}): KvmError {
     return new KvmError({
@@ -94,7 +103,12 @@ export abstract class Handle {
   }
 
   #call(ioctl: Ioctl, argument: IoctlArgument | undefined, context: CallContext): number | NativeFd {
-    const answer = this.fd.ioctl(ioctl.request, argument, context.pastEnd ?? false);
+    const { fd } = this;
+    let answer = fd.ioctl(ioctl.request, argument, context.pastEnd ?? false);
+    // A signal may end any ioctl (KVM_CREATE_VM takes long); only KVM_RUN has a meaning for it.
+    while (answer === -EINTR && ioctl.name !== "KVM_RUN") {
+      answer = fd.ioctl(ioctl.request, argument, context.pastEnd ?? false);
+    }
     if (typeof answer === "number" && answer < 0) {
       throw this.refusal(ioctl.name, -answer, context);
     }

@@ -54,6 +54,26 @@ export class Kvm extends Handle {
   }
 
   /**
+   * Asks for permission to give guests an XSAVE component that the kernel hands out only on
+   * request: 18 is AMX tile data. It belongs to the process, and must come before its first vCPU.
+   *
+   * @source arch_prctl(2) `ARCH_REQ_XCOMP_GUEST_PERM`; api.rst 4.46
+   * @throws {@link KvmError} `EBUSY` after the first vCPU, `EOPNOTSUPP` or `EINVAL` when there is
+   *   no such component.
+   */
+  static reqXcompGuestPerm(component: number): void {
+    const answer = native().reqXcompGuestPerm(component);
+    if (answer < 0) {
+      throw new KvmError({
+        ioctl: "arch_prctl",
+        fd: "process",
+        errno: -answer,
+        args: { component },
+      });
+    }
+  }
+
+  /**
    * Asks for the API version, which is 12 since Linux 2.6.22.
    *
    * @ioctl KVM_GET_API_VERSION (api.rst 4.1; /dev/kvm)

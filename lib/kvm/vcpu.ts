@@ -1,6 +1,5 @@
 /** A virtual CPU: its state, its CPUID table, and running it. What an exit says is exit.ts. */
 import {
-  KVM_ENABLE_CAP,
   KVM_GET_CPUID2,
   KVM_GET_MP_STATE,
   KVM_GET_MSRS,
@@ -19,6 +18,7 @@ import {
 } from "../abi/generated/ioctls.ts";
 import {
   Cpuid,
+  Cpuid2,
   type CpuidEntry,
   type CpuidEntry2,
   MpState,
@@ -34,18 +34,13 @@ import { encode, type Layout, offsetOf, read, type StructInput, sizeOf } from ".
 import { KvmError, StateError } from "../errors.ts";
 import { explainSetCpuid2 } from "../explain/set-cpuid2.ts";
 import type { NativeFd, NativeRun } from "../native.ts";
-import { type EnableCapInput, encodeEnableCap } from "./capability.ts";
-import {
-  type CpuidEntry2Input,
-  encodeCpuid2,
-  getCpuid2,
-  KVM_MAX_CPUID_ENTRIES,
-} from "./cpuid2.ts";
+import type { EnableCapInput } from "./capability.ts";
+import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import { decodeExit, type Exit, isExitBesideErrno } from "./exit.ts";
 import { Handle } from "./handle.ts";
 import { getMsrs, setMsrs } from "./msrs.ts";
 
-const IMMEDIATE_EXIT = offsetOf(Run, "immediate_exit");
+const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const EINTR = 4;
 
 /** What KVM_SET_CPUID2 may be told beyond the entries. */
@@ -125,14 +120,12 @@ export class Vcpu extends Handle {
    *   `E2BIG` above 256 entries; `EPERM` for AMX tiles without permission (arch_prctl).
    */
   setCpuid2(entries: Iterable<CpuidEntry2Input>, options: SetCpuid2Options = {}): void {
-    const { bytes, count } = encodeCpuid2(entries, options.nent);
-    const sent = (): readonly CpuidEntry2[] =>
-      read(Cpuid2Entries, bytes.subarray(8)) as unknown as readonly CpuidEntry2[];
-    this.ioctl(KVM_SET_CPUID2, bytes, {
-      args: { nent: count },
+    const sent = Array.from(entries);
+    const nent = options.nent ?? sent.length;
+    this.ioctl(KVM_SET_CPUID2, encode(Cpuid2, { nent, entries: sent }), {
+      args: { nent },
       pastEnd: true,
-      explain: (errno) =>
-        explainSetCpuid2({ errno, nent: count, sent, stored: () => this.#stored() }),
+      explain: (errno) => explainSetCpuid2({ errno, nent, sent, stored: () => this.#stored() }),
     });
   }
 
@@ -260,7 +253,7 @@ export class Vcpu extends Handle {
    * @ioctl KVM_GET_MP_STATE (api.rst 4.38; vcpu; KVM_CAP_MP_STATE)
    */
   getMpState(): number {
-    return this.#get(KVM_GET_MP_STATE, MpState).mp_state;
+    return this.#get(KVM_GET_MP_STATE, MpState).mpState;
   }
 
   /**
@@ -269,7 +262,7 @@ export class Vcpu extends Handle {
    * @ioctl KVM_SET_MP_STATE (api.rst 4.39; vcpu; KVM_CAP_MP_STATE)
    */
   setMpState(mpState: number): void {
-    this.#set(KVM_SET_MP_STATE, MpState, { mp_state: mpState });
+    this.#set(KVM_SET_MP_STATE, MpState, { mpState });
   }
 
   /**
@@ -279,7 +272,7 @@ export class Vcpu extends Handle {
    * @throws {@link KvmError} `EINVAL` for an unknown capability or a wrong argument.
    */
   enableCap(input: EnableCapInput): void {
-    this.ioctl(KVM_ENABLE_CAP, encodeEnableCap(input), { args: { ...input } });
+    this.callEnableCap(input);
   }
 
   /** The table to compare a refused one with, once the vCPU has run. */
@@ -299,6 +292,8 @@ export class Vcpu extends Handle {
   }
 
   #set<T>(ioctl: Ioctl, layout: Layout<T>, value: StructInput<T>): void {
-    this.ioctl(ioctl, encode(layout, value), { args: { ...value } });
+    this.ioctl(ioctl, encode(layout, value), {
+      args: value as Readonly<Record<string, unknown>>,
+    });
   }
 }

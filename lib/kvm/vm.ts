@@ -3,7 +3,6 @@ import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_IRQCHIP,
   KVM_CREATE_VCPU,
-  KVM_ENABLE_CAP,
   KVM_IRQ_LINE,
   KVM_SET_IDENTITY_MAP_ADDR,
   KVM_SET_TSS_ADDR,
@@ -14,12 +13,7 @@ import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
 import { type GuestMemory, mappingOf } from "./guest-memory.ts";
 import { Handle } from "./handle.ts";
-import {
-  type Capability,
-  capabilityNumber,
-  type EnableCapInput,
-  encodeEnableCap,
-} from "./capability.ts";
+import { type Capability, capabilityNumber, type EnableCapInput } from "./capability.ts";
 import { Vcpu } from "./vcpu.ts";
 
 /** `struct kvm_userspace_memory_region`, with memory where C has an address. */
@@ -61,7 +55,7 @@ export class Vm extends Handle {
    * @throws {@link KvmError} `EINVAL` for an unknown capability, a wrong argument, or too late.
    */
   enableCap(input: EnableCapInput): void {
-    this.ioctl(KVM_ENABLE_CAP, encodeEnableCap(input), { args: { ...input } });
+    this.callEnableCap(input);
   }
 
   /**

@@ -29,11 +29,11 @@ const MARKS: Readonly<Record<Verdict, (p: Paint) => string>> = {
   deviation: (p) => p.yellow("  deviates"),
 };
 
-/** One claim's line, and below it the reason when it did not simply hold. */
+/** One claim's line, and below it why it failed or was skipped; {@link summary} has the deviations. */
 export function claimLine(result: Result, p: Paint): string {
   const number = result.number === undefined ? "   " : String(result.number).padStart(3);
   const line = `${MARKS[result.verdict](p)} ${p.dim(number)} ${result.id}: ${result.title}`;
-  if (result.reason === undefined) return line;
+  if (result.reason === undefined || result.verdict === "deviation") return line;
   const reason = result.reason.split("\n").map((text) => `                 ${text}`);
   return `${line}\n${(result.verdict === "fail" ? p.red : p.dim)(reason.join("\n"))}`;
 }

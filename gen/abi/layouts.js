@@ -1,0 +1,132 @@
+/**
+ * C names in, TypeScript names out: turns the facts about structs into the list of layouts that
+ * structs.js prints and ioctls.js points at. Naming rules are here and nowhere else.
+ */
+
+import { choices } from "./constants.js";
+
+/**
+ * @typedef {import("./extract.js").Facts} Facts
+ * @typedef {import("./extract.js").Field} CField
+ * @typedef {import("./extract.js").Struct} CStruct
+ * @typedef {{ name: string, cName: string, offset: number, c: string, element: string,
+ *   isLayout: boolean, dims: number[], bits?: [number, number] }} Field
+ * @typedef {{ name: string, cName: string, kind: string, size: number, fields: Field[],
+ *   tail?: { name: string, offset: number, count: string | null, c: string, element: string,
+ *     isLayout: boolean, cName: string } }} Layout
+ */
+
+/** Turns a C field name into ours: `guest_phys_addr` into `guestPhysAddr`. @param {string} name */
+export const camelCase = (name) => name.replace(/_+([a-z0-9])/g, (_, next) => next.toUpperCase());
+
+/** Turns a C struct name into ours: `kvm_cpuid_entry2` into `CpuidEntry2`. @param {string} name */
+export function pascalCase(name) {
+  const camel = camelCase(name.replace(/^kvm_/, ""));
+  return camel.charAt(0).toUpperCase() + camel.slice(1);
+}
+
+/** Type names of C that differ from a layout's. A char here is a byte, a pointer eight. */
+const scalars = new Map([
+  ["char", "u8"],
+  ["pointer", "u64"],
+]);
+
+/** @param {CField} field */
+const isInline = (field) => field.type === "struct" || field.type === "union";
+
+/** Names the structs that x86 needs: those not foreign, and whatever these contain. @param {Facts} facts */
+function keptStructs(facts) {
+  const kept = new Set(Object.keys(facts.structs).filter((n) => !(n in choices.foreignStructs)));
+  /** @param {CField[]} fields */
+  const follow = (fields) => {
+    for (const field of fields) {
+      const inner = facts.structs[field.type];
+      if (inner) kept.add(field.type);
+      follow(field.fields ?? inner?.fields ?? []);
+    }
+  };
+  for (const name of kept) follow(facts.structs[name]?.fields ?? []);
+  return kept;
+}
+
+/**
+ * Makes every layout, those without dependencies first, otherwise by name.
+ * @param {Facts} facts
+ * @returns {Map<string, Layout>} by TypeScript name
+ */
+export function makeLayouts(facts) {
+  /** @type {Map<string, Layout>} */
+  const layouts = new Map();
+  const owners = new Map();
+
+  /** @param {CField} field @param {string} owner @param {string} path @returns {Field} */
+  const makeField = (field, owner, path) => {
+    const isLayout = isInline(field) || field.type in facts.structs;
+    let element = scalars.get(field.type) ?? field.type;
+    if (isInline(field)) {
+      element = owner + pascalCase(field.name);
+      const { type: kind, size = 0, fields = [] } = field;
+      add(element, `${path}.${field.name}`, { kind, size, fields });
+    } else if (isLayout) {
+      element = addNamed(field.type);
+    }
+    return {
+      name: camelCase(field.name),
+      cName: field.name,
+      offset: field.offset,
+      c: field.c,
+      element,
+      isLayout,
+      dims: field.dims ?? [],
+      ...(field.bits && { bits: field.bits }),
+    };
+  };
+
+  /** @param {string} name @param {string} cName @param {CStruct} struct */
+  const add = (name, cName, struct) => {
+    if (owners.has(name)) throw new Error(`${cName} and ${owners.get(name)} are both ${name}`);
+    owners.set(name, cName);
+    /** @type {Layout} */
+    const layout = { name, cName, kind: struct.kind, size: struct.size, fields: [] };
+    for (const field of struct.fields) {
+      const isFlexible = field.dims?.[0] === 0 || field.size === 0;
+      if (isFlexible) addTail(layout, field);
+      else layout.fields.push(makeField(field, name, cName));
+    }
+    const names = layout.fields.map((field) => field.name);
+    if (new Set(names).size !== names.length) throw new Error(`${cName}: two fields of one name`);
+    layouts.set(name, layout);
+  };
+
+  /** @param {Layout} layout @param {CField} field */
+  const addTail = (layout, field) => {
+    const told = choices.tailCounts[layout.cName];
+    if (!told || layout.tail) throw new Error(`${layout.cName}.${field.name}: how long is it?`);
+    // A union of flexible arrays has no one element: bytes.
+    const made = isInline(field)
+      ? { element: "u8", isLayout: false }
+      : makeField(field, layout.name, layout.cName);
+    layout.tail = {
+      name: camelCase(field.name),
+      cName: field.name,
+      offset: field.offset,
+      count: told.count,
+      c: field.c,
+      element: made.element,
+      isLayout: made.isLayout,
+    };
+  };
+
+  /** @param {string} cName */
+  const addNamed = (cName) => {
+    const name = pascalCase(cName);
+    const struct = facts.structs[cName];
+    if (!struct) throw new Error(`no struct ${cName}`);
+    if (!layouts.has(name)) add(name, cName, struct);
+    return name;
+  };
+
+  const kept = keptStructs(facts);
+  for (const cName of Object.keys(facts.structs).filter((name) => kept.has(name))) addNamed(cName);
+  return layouts;
+}

@@ -1,0 +1,6 @@
+/** The public face of `node-kvm/abi`: what the kernel's headers say, and structs as bytes. */
+export * from "./generated/constants.ts";
+export * from "./generated/ioctls.ts";
+export * from "./generated/structs.ts";
+export * from "./ioctl.ts";
+export * from "./struct.ts";

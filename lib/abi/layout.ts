@@ -1,0 +1,167 @@
+/**
+ * What a C struct looks like in memory: layouts, and the sizes and offsets that follow from them.
+ * The layouts themselves are generated/structs.ts; reading and writing by them is struct.ts.
+ */
+
+declare const shape: unique symbol;
+
+/** A C integer: sign and width in bits. Those of 64 bits are bigints, the others numbers. */
+export type Scalar = "u8" | "u16" | "u32" | "u64" | "s8" | "s16" | "s32" | "s64";
+
+/** A C array: so many of one type. An array of `u8` (or `char`) is a `Uint8Array`. */
+export interface ArrayType {
+  readonly of: FieldType;
+  readonly count: number;
+}
+
+/** The type of a field. */
+export type FieldType = Scalar | ArrayType | Layout;
+
+/** A member of a struct. `offset` is in bytes; members of a union share theirs. */
+export interface Field {
+  readonly name: string;
+  readonly offset: number;
+  readonly type: FieldType;
+  /** For a bit field: its lowest bit within `type`, and its width. */
+  readonly bits?: readonly [shift: number, width: number];
+}
+
+/** A flexible array at the end of a struct: `count` names the field that says how many. */
+export interface Tail {
+  readonly name: string;
+  readonly offset: number;
+  readonly element: Scalar | Layout;
+  /** Undefined where another struct or a capability tells: then it is all the bytes there are. */
+  readonly count: string | undefined;
+}
+
+/** The layout of a C struct or union whose value is a `T`. `size` is C's `sizeof`, in bytes. */
+export interface Layout<T = unknown> {
+  /** The C name, without `struct`; for a nameless struct, the path to it. */
+  readonly name: string;
+  readonly size: number;
+  readonly fields: readonly Field[];
+  readonly tail?: Tail;
+  /** Never there: it ties a layout to its value's type. */
+  readonly [shape]?: T;
+}
+
+/** How a C integer is read and written. */
+export interface Access {
+  readonly size: number;
+  get(view: DataView, at: number): number | bigint;
+  set(view: DataView, at: number, value: never): void;
+}
+
+/** The C integers. x86 is little endian, and so is every struct that its kernel reads. */
+export const scalars: Readonly<Record<Scalar, Access>> = {
+  u8: { size: 1, get: (v, at) => v.getUint8(at), set: (v, at, x) => v.setUint8(at, x) },
+  u16: {
+    size: 2,
+    get: (v, at) => v.getUint16(at, true),
+    set: (v, at, x) => v.setUint16(at, x, true),
+  },
+  u32: {
+    size: 4,
+    get: (v, at) => v.getUint32(at, true),
+    set: (v, at, x) => v.setUint32(at, x, true),
+  },
+  u64: {
+    size: 8,
+    get: (v, at) => v.getBigUint64(at, true),
+    set: (v, at, x) => v.setBigUint64(at, x, true),
+  },
+  s8: { size: 1, get: (v, at) => v.getInt8(at), set: (v, at, x) => v.setInt8(at, x) },
+  s16: {
+    size: 2,
+    get: (v, at) => v.getInt16(at, true),
+    set: (v, at, x) => v.setInt16(at, x, true),
+  },
+  s32: {
+    size: 4,
+    get: (v, at) => v.getInt32(at, true),
+    set: (v, at, x) => v.setInt32(at, x, true),
+  },
+  s64: {
+    size: 8,
+    get: (v, at) => v.getBigInt64(at, true),
+    set: (v, at, x) => v.setBigInt64(at, x, true),
+  },
+};
+
+/** Gives the size of a type in bytes. */
+export function sizeOfType(type: FieldType): number {
+  if (typeof type === "string") return scalars[type].size;
+  return "of" in type ? type.count * sizeOfType(type.of) : type.size;
+}
+
+/** Writes a type as C would: `u64[4]`. */
+export function nameOfType(type: FieldType): string {
+  if (typeof type === "string") return type;
+  if (!("of" in type)) return type.name;
+  const [, element = "", dimensions = ""] = /^(.*?)((?:\[\d+\])*)$/.exec(nameOfType(type.of)) ?? [];
+  return `${element}[${type.count}]${dimensions}`;
+}
+
+const fieldsByName = new WeakMap<Layout, ReadonlyMap<string, Field>>();
+
+/** Finds a field by its name. */
+export function fieldOf(layout: Layout, name: string): Field | undefined {
+  let fields = fieldsByName.get(layout);
+  if (!fields) {
+    fields = new Map(layout.fields.map((field) => [field.name, field]));
+    fieldsByName.set(layout, fields);
+  }
+  return fields.get(name);
+}
+
+/** Finds the last field if it is a struct with a tail of its own. */
+export function tailedField(layout: Layout): { field: Field; inner: Layout } | undefined {
+  const field = layout.fields.at(-1);
+  if (typeof field?.type !== "object" || "of" in field.type) return undefined;
+  const inner = field.type;
+  return inner.tail ? { field, inner } : undefined;
+}
+
+/**
+ * Gives the bytes of a struct, with so many elements in its tail.
+ *
+ * @throws RangeError if a tail is asked of a struct that has none
+ */
+export function sizeOf(layout: Layout, tailLength = 0): number {
+  const last = tailedField(layout);
+  if (last) return last.field.offset + sizeOf(last.inner, tailLength);
+  if (layout.tail) {
+    const end = layout.tail.offset + tailLength * sizeOfType(layout.tail.element);
+    return Math.max(layout.size, end);
+  }
+  if (tailLength !== 0) throw new RangeError(`${layout.name} has no tail`);
+  return layout.size;
+}
+
+/**
+ * Gives the offset in bytes of a field, as C's `offsetof`: `"cs.base"`, `"entries[2].eax"`. That of
+ * a bit field is the offset of the byte it begins in.
+ *
+ * @throws TypeError if there is no such field
+ */
+export function offsetOf(layout: Layout, path: string): number {
+  let offset = 0;
+  let type: FieldType = layout;
+  for (const [, name, index] of path.matchAll(/([^.[\]]+)|\[(\d+)\]/g)) {
+    if (typeof type === "string" || "of" in type === (name !== undefined)) {
+      throw new TypeError(`${layout.name}.${path}: ${nameOfType(type)} has no such part`);
+    }
+    if ("of" in type) {
+      offset += Number(index) * sizeOfType(type.of);
+      type = type.of;
+      continue;
+    }
+    const isTail = type.tail?.name === name;
+    const field: Field | Tail | undefined = isTail ? type.tail : fieldOf(type, name ?? index ?? "");
+    if (!field) throw new TypeError(`${type.name} has no field "${name}"`);
+    offset += field.offset;
+    type = "type" in field ? field.type : { of: field.element, count: 0 };
+  }
+  return offset;
+}

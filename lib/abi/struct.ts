@@ -1,0 +1,262 @@
+/**
+ * Reads and writes C structs by their layouts: fields, nested structs, unions, bit fields, arrays
+ * and flexible tails. What a layout is, is layout.ts; which there are, generated/structs.ts.
+ */
+
+import {
+  type Field,
+  type FieldType,
+  fieldOf,
+  type Layout,
+  nameOfType,
+  type Scalar,
+  scalars,
+  sizeOf,
+  sizeOfType,
+  type Tail,
+  tailedField,
+} from "./layout.ts";
+
+export type { ArrayType, Field, FieldType, Layout, Scalar, Tail } from "./layout.ts";
+export { offsetOf, sizeOf } from "./layout.ts";
+
+/** What `encode` and `write` take for a `T`: any part of it, to any depth. */
+export type StructInput<T> = T extends number | bigint | Uint8Array
+  ? T
+  : T extends readonly (infer E)[]
+    ? readonly StructInput<E>[]
+    : { readonly [K in keyof T]?: StructInput<T[K]> };
+
+type Members = Readonly<Record<string, unknown>>;
+
+const bytesAt = (view: DataView, at: number, length: number): Uint8Array =>
+  new Uint8Array(view.buffer, view.byteOffset + at, length);
+
+function readType(type: FieldType, view: DataView, at: number): unknown {
+  if (typeof type === "string") return scalars[type].get(view, at);
+  if ("of" in type) return readArray(type.of, type.count, view, at);
+  return readStruct(type, view, at);
+}
+
+function readArray(of: FieldType, count: number, view: DataView, at: number): unknown {
+  if (of === "u8") return bytesAt(view, at, count).slice();
+  const size = sizeOfType(of);
+  return Array.from({ length: count }, (_, i) => readType(of, view, at + i * size));
+}
+
+function readBits(field: Field, [shift, width]: readonly [number, number], raw: unknown): number {
+  if (typeof raw !== "number") throw new TypeError(`${field.name}: no bit fields in 64 bits`);
+  return (raw >>> shift) & ((1 << width) - 1);
+}
+
+function readTail(layout: Layout, tail: Tail, view: DataView, at: number, header: Members) {
+  const size = sizeOfType(tail.element);
+  const start = at + tail.offset;
+  const room = Math.max(0, Math.floor((view.byteLength - start) / size));
+  const count = tail.count === undefined ? room : Number(header[tail.count]);
+  if (count > room) {
+    const there = `${size} bytes each, but there is room for ${room}`;
+    throw new RangeError(`${layout.name}.${tail.count}: ${count} entries of ${there}`);
+  }
+  return readArray(tail.element, count, view, start);
+}
+
+function readStruct(layout: Layout, view: DataView, at: number): Members {
+  const value: Record<string, unknown> = {};
+  for (const field of layout.fields) {
+    const raw = readType(field.type, view, at + field.offset);
+    value[field.name] = field.bits ? readBits(field, field.bits, raw) : raw;
+  }
+  if (layout.tail) value[layout.tail.name] = readTail(layout, layout.tail, view, at, value);
+  return value;
+}
+
+/** Makes a view of what is left of `bytes`, if that is at least `size`. */
+function viewOf(layout: Layout, size: number, bytes: Uint8Array, offset: number): DataView {
+  const left = bytes.byteLength - offset;
+  if (!Number.isInteger(offset) || offset < 0 || left < size) {
+    const got = `got ${bytes.byteLength} bytes`;
+    throw new RangeError(`${layout.name}: takes ${size} bytes at offset ${offset}, ${got}`);
+  }
+  return new DataView(bytes.buffer, bytes.byteOffset + offset, left);
+}
+
+/** Shows a wrong value in an error: its type, and it if it is short. */
+function show(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (typeof value === "bigint") return `bigint ${value}n`;
+  if (typeof value === "number") return `number ${value}`;
+  if (typeof value === "string") return `string ${JSON.stringify(value.slice(0, 40))}`;
+  return typeof value === "object" ? (value.constructor?.name ?? "object") : typeof value;
+}
+
+/** Checks an integer of so many bits, and returns it. */
+function checkInteger(type: Scalar, width: number, value: unknown, path: string): never {
+  const isWide = type.endsWith("64");
+  if (typeof value !== (isWide ? "bigint" : "number")) {
+    const isOther = typeof value === "bigint" || Number.isSafeInteger(value);
+    const hint = isOther ? `; write ${value}${isWide ? "n" : ""}` : "";
+    const wanted = `expected a ${isWide ? "bigint" : "number"} (${type})`;
+    throw new TypeError(`${path}: ${wanted}, got ${show(value)}${hint}`);
+  }
+  if (typeof value === "number" && !Number.isInteger(value)) {
+    throw new RangeError(`${path}: ${value} is not an integer (${type})`);
+  }
+  const exact = BigInt(value as number | bigint);
+  const wrapped = type.startsWith("s") ? BigInt.asIntN(width, exact) : BigInt.asUintN(width, exact);
+  if (wrapped !== exact) {
+    const bits = width === scalars[type].size * 8 ? type : `${width} bits of ${type}`;
+    throw new RangeError(`${path}: ${value} does not fit ${bits}`);
+  }
+  return value as never;
+}
+
+function writeType(type: FieldType, value: unknown, view: DataView, at: number, path: string) {
+  if (typeof type === "string") {
+    const { set, size } = scalars[type];
+    set(view, at, checkInteger(type, size * 8, value, path));
+  } else if ("of" in type) {
+    const length = writeArray(type.of, type.count, value, view, at, path);
+    const used = length * sizeOfType(type.of);
+    bytesAt(view, at + used, sizeOfType(type) - used).fill(0);
+  } else {
+    writeStruct(type, value, view, at, path);
+  }
+}
+
+function checkArray(of: FieldType, value: unknown, path: string): ArrayLike<unknown> {
+  const isFit = of === "u8" ? value instanceof Uint8Array : Array.isArray(value);
+  if (isFit) return value as ArrayLike<unknown>;
+  const wanted = of === "u8" ? "a Uint8Array" : `an array of ${nameOfType(of)}`;
+  throw new TypeError(`${path}: expected ${wanted}, got ${show(value)}`);
+}
+
+/** Writes at most `count` elements, and returns how many. */
+function writeArray(
+  of: FieldType,
+  count: number,
+  value: unknown,
+  view: DataView,
+  at: number,
+  path: string,
+): number {
+  const elements = checkArray(of, value, path);
+  if (elements.length > count) {
+    const name = nameOfType({ of, count });
+    throw new RangeError(`${path}: ${elements.length} elements do not fit ${name}`);
+  }
+  if (elements instanceof Uint8Array) {
+    bytesAt(view, at, elements.length).set(elements);
+    return elements.length;
+  }
+  const size = sizeOfType(of);
+  for (let i = 0; i < elements.length; i++) {
+    writeType(of, elements[i], view, at + i * size, `${path}[${i}]`);
+  }
+  return elements.length;
+}
+
+function writeField(field: Field, value: unknown, view: DataView, at: number, path: string) {
+  if (!field.bits || typeof field.type !== "string") {
+    writeType(field.type, value, view, at + field.offset, path);
+    return;
+  }
+  const [shift, width] = field.bits;
+  const { get, set } = scalars[field.type];
+  const bits: number = checkInteger(field.type, width, value, path);
+  const mask = ((1 << width) - 1) << shift;
+  const others = Number(get(view, at + field.offset)) & ~mask;
+  set(view, at + field.offset, (others | (bits << shift)) as never);
+}
+
+function writeTail(
+  layout: Layout,
+  tail: Tail,
+  value: Members,
+  view: DataView,
+  at: number,
+  path: string,
+) {
+  const start = at + tail.offset;
+  const room = Math.floor((view.byteLength - start) / sizeOfType(tail.element));
+  const inner = `${path}.${tail.name}`;
+  const length = writeArray(tail.element, room, value[tail.name], view, start, inner);
+  const count = layout.fields.find(({ name }) => name === tail.count);
+  // A count that is given stands, right or wrong: a test must be able to lie to the kernel.
+  if (!count || value[count.name] !== undefined) return;
+  const isWide = count.type === "u64";
+  writeField(count, isWide ? BigInt(length) : length, view, at, `${path}.${count.name}`);
+}
+
+function checkMembers(value: unknown, path: string): Members {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Members;
+  throw new TypeError(`${path}: expected an object, got ${show(value)}`);
+}
+
+function writeStruct(layout: Layout, value: unknown, view: DataView, at: number, path: string) {
+  const members = checkMembers(value, path);
+  for (const [name, member] of Object.entries(members)) {
+    const field = fieldOf(layout, name);
+    if (!field && name !== layout.tail?.name) {
+      throw new TypeError(`${path} has no field "${name}"`);
+    }
+    if (member === undefined) continue;
+    if (field) writeField(field, member, view, at, `${path}.${name}`);
+    else if (layout.tail) writeTail(layout, layout.tail, members, view, at, path);
+  }
+}
+
+function tailLength(layout: Layout, value: unknown): number {
+  const members = typeof value === "object" ? (value as Members | null) : null;
+  if (layout.tail) {
+    const tail = members?.[layout.tail.name];
+    return Array.isArray(tail) || tail instanceof Uint8Array ? tail.length : 0;
+  }
+  const last = tailedField(layout);
+  return last ? tailLength(last.inner, members?.[last.field.name]) : 0;
+}
+
+/**
+ * Reads a struct from bytes. The value shares nothing with them; of a union, every member is read.
+ *
+ * @param offset where the struct begins, in bytes
+ * @returns one property a field; a tail has as many elements as its count says, or, without a
+ * count, as there are bytes for
+ * @throws RangeError if the bytes are too few, for the struct or for what its count says
+ */
+export function read<T>(layout: Layout<T>, bytes: Uint8Array, offset = 0): T {
+  return readStruct(layout, viewOf(layout, layout.size, bytes, offset), 0) as T;
+}
+
+/**
+ * Writes the fields that `value` names into bytes, and leaves the others as they are. Where members
+ * of a union overlap, the last one named wins. Of an array, missing elements become zero. A tail
+ * sets its count, unless the count is named too.
+ *
+ * @param offset where the struct begins, in bytes
+ * @throws TypeError for a field that does not exist, or a value of the wrong type
+ * @throws RangeError for a number or an array that does not fit, or too few bytes; fields named
+ * before it are written then
+ */
+export function write<T>(
+  layout: Layout<T>,
+  value: StructInput<T>,
+  bytes: Uint8Array,
+  offset = 0,
+): void {
+  const size = sizeOf(layout, tailLength(layout, value));
+  writeStruct(layout, value, viewOf(layout, size, bytes, offset), 0, layout.name);
+}
+
+/**
+ * Makes the bytes of a struct, and of its tail. Fields that `value` does not name are zero, as with
+ * C's designated initialisers; otherwise as `write`.
+ *
+ * @throws TypeError for a field that does not exist, or a value of the wrong type
+ * @throws RangeError for a number or an array that does not fit
+ */
+export function encode<T>(layout: Layout<T>, value: StructInput<T>): Uint8Array {
+  const bytes = new Uint8Array(sizeOf(layout, tailLength(layout, value)));
+  write(layout, value, bytes);
+  return bytes;
+}

@@ -1,0 +1,148 @@
+/** `node-kvm test`: runs the suite that ships with this package on this host's KVM. */
+import { fileURLToPath } from "node:url";
+import type { TestCase, TestModule } from "vitest/node";
+import { KvmError } from "../errors.ts";
+import { kernelRelease, vendorModule } from "../kvm/host.ts";
+import { Kvm } from "../kvm/kvm.ts";
+import { toJunit } from "../report/junit.ts";
+import { toKtap } from "../report/ktap.ts";
+import { isGreen, type Report, type Result } from "../report/result.ts";
+import { claimLine, paint, summary } from "../report/text.ts";
+
+/** How the suite can be reported: live text, or one document at the end. */
+export const REPORTERS = ["text", "ktap", "junit", "json"] as const;
+
+/** What to run and how to tell. */
+export interface SuiteOptions {
+  /** Only claims whose `id: sentence` contains this; all when left out. */
+  readonly pattern: string | undefined;
+  readonly reporter: (typeof REPORTERS)[number];
+  /** Whether a host without usable KVM is a failure. */
+  readonly requireKvm: boolean;
+}
+
+const DOCUMENTS = {
+  ktap: toKtap,
+  junit: toJunit,
+  json: (report: Report): string => `${JSON.stringify(report, null, 2)}\n`,
+} as const;
+
+const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Runs the suite; returns the exit status: 0 only when nothing unexpected happened. */
+export async function runSuite(options: SuiteOptions): Promise<number> {
+  const problem = deviceProblem();
+  if (problem !== undefined) {
+    process.stderr.write(`node-kvm: no claim can be judged here: ${problem}\n`);
+    if (options.requireKvm) return 1;
+  }
+  const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
+  const live = options.reporter === "text";
+  const run = await collect(options.pattern, (result) => {
+    if (live) process.stdout.write(`${claimLine(result, p)}\n`);
+  });
+  const { report } = run;
+  process.stdout.write(
+    options.reporter === "text" ? `\n${summary(report, p)}\n` : DOCUMENTS[options.reporter](report),
+  );
+  for (const error of run.errors) process.stderr.write(`node-kvm: ${error}\n`);
+  if (report.results.length === 0) {
+    process.stderr.write(`node-kvm: no claim contains "${options.pattern ?? ""}"\n`);
+    return 1;
+  }
+  return isGreen(report) && run.errors.length === 0 ? 0 : 1;
+}
+
+function deviceProblem(): string | undefined {
+  try {
+    Kvm.open().close();
+    return undefined;
+  } catch (error) {
+    if (error instanceof KvmError) return error.message;
+    throw error;
+  }
+}
+
+interface Run {
+  readonly report: Report;
+  /** What went wrong outside of any claim: a file that could not be loaded, say. */
+  readonly errors: readonly string[];
+}
+
+async function collect(
+  pattern: string | undefined,
+  onResult: (result: Result) => void,
+): Promise<Run> {
+  const { startVitest } = await loadVitest();
+  const results: Result[] = [];
+  const errors: string[] = [];
+  const reporter = {
+    onTestCaseResult(test: TestCase): void {
+      const result = toResult(test);
+      if (result === undefined) return;
+      results.push(result);
+      onResult(result);
+    },
+    onTestModuleEnd(module: TestModule): void {
+      errors.push(...module.errors().map(({ message }) => message));
+    },
+    onTestRunEnd(_: unknown, unhandled: readonly { readonly message: string }[]): void {
+      errors.push(...unhandled.map(({ message }) => message));
+    },
+  };
+  const vitest = await startVitest(
+    "test",
+    [],
+    {
+      root: PACKAGE,
+      config: false,
+      watch: false,
+      include: ["test/kvm/**/*.test.ts"],
+      exclude: [],
+      setupFiles: ["test/helpers/setup.ts"],
+      pool: "forks",
+      fileParallelism: false,
+      passWithNoTests: true,
+      reporters: [reporter],
+      ...(pattern === undefined ? {} : { testNamePattern: escapePattern(pattern) }),
+    },
+    // Installed, the suite lies under node_modules, which is otherwise not compiled.
+    { server: { watch: null }, ssr: { noExternal: [/test\/(kvm|helpers|expectations)\//] } },
+  );
+  await vitest.close();
+  process.exitCode = 0; // vitest sets it; the exit status is ours to say
+  return { report: { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results }, errors };
+}
+
+async function loadVitest(): Promise<typeof import("vitest/node")> {
+  try {
+    return await import("vitest/node");
+  } catch (cause) {
+    throw new Error("the suite runs in vitest: npm install --save-dev vitest@4", { cause });
+  }
+}
+
+const VERDICTS = { passed: "pass", failed: "fail", skipped: "skip" } as const;
+
+function toResult(test: TestCase): Result | undefined {
+  const result = test.result();
+  const note = result.state === "skipped" ? result.note : undefined;
+  // Without a note it was not skipped but left out by the pattern.
+  if (result.state === "pending" || (result.state === "skipped" && note === undefined)) {
+    return undefined;
+  }
+  const [id = "", ...sentence] = test.name.split(": ");
+  const { claim, deviation } = test.meta() as { claim?: number; deviation?: string };
+  return {
+    id,
+    title: sentence.join(": "),
+    number: claim,
+    verdict: deviation === undefined ? VERDICTS[result.state] : "deviation",
+    reason: deviation ?? note ?? result.errors?.map(({ message }) => message).join("\n"),
+    duration: test.diagnostic()?.duration ?? 0,
+  };
+}
+
+function escapePattern(text: string): RegExp {
+  return new RegExp(text.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&"), "i");
+}

@@ -1,0 +1,210 @@
+/** The common start: one vCPU's table from what KVM supports, and what KVM will overwrite in it. Fields are table.ts's. */
+import type { CpuidChange } from "./diff.ts";
+import type { CpuidEntryInput, CpuidRegister } from "./entry.ts";
+import { type CpuidSpace, hasSubleaves } from "./field.ts";
+import { CpuidTable } from "./table.ts";
+
+/** Chooses what {@link fromSupported} puts in. */
+export interface FromSupportedOptions {
+  /** Holds the vCPU's APIC id, which is its KVM_CREATE_VCPU number; 0 by default. */
+  readonly apicId?: number;
+}
+
+/** Where the APIC id stands as a whole register; leaf 1 has only its low eight bits. */
+const APIC_ID: ReadonlyMap<number, CpuidRegister> = new Map([
+  [0xb, "edx"],
+  [0x1f, "edx"],
+  [0x8000001e, "eax"],
+  [0x80000026, "edx"],
+]);
+
+/**
+ * Makes one vCPU's table from the entries of KVM_GET_SUPPORTED_CPUID. Those hold the APIC id of the CPU the ioctl ran
+ * on, so two calls may differ; this puts `apicId` in 0x1:ebx[31:24] (its low eight bits), in edx of every 0xb, 0x1f
+ * and 0x80000026, and in eax of 0x8000001e, where they exist. Nothing else is touched: not the order, not the flags.
+ */
+export function fromSupported(
+  entries: Iterable<CpuidEntryInput>,
+  { apicId = 0 }: FromSupportedOptions = {},
+): CpuidTable {
+  if (!Number.isInteger(apicId) || apicId < 0 || apicId > 0xffffffff) {
+    throw new RangeError(`apicId ${apicId} is not an unsigned 32-bit integer`);
+  }
+  return CpuidTable.from(entries).map((e) => {
+    if (e.function === 1) {
+      return { ...e, ebx: ((e.ebx & 0xffffff) | ((apicId & 0xff) << 24)) >>> 0 };
+    }
+    const register = APIC_ID.get(e.function);
+    return register ? { ...e, [register]: apicId } : e;
+  });
+}
+
+/** Describes bits that KVM writes into a stored table itself, so that a vCPU's table may differ from the one sent. */
+export interface KvmOwned {
+  /** Holds the space that `function` is counted in. */
+  readonly space: CpuidSpace;
+  /** Holds the leaf, relative to the base of `space`. */
+  readonly function: number;
+  /** Holds the sub-leaf. */
+  readonly index: number;
+  /** Holds the register. */
+  readonly register: CpuidRegister;
+  /** Holds the lowest bit. */
+  readonly low: number;
+  /** Holds the highest bit. */
+  readonly high: number;
+  /** Says what KVM writes. */
+  readonly becomes: string;
+  /** Says when it does, and on which kernels. */
+  readonly condition: string;
+}
+
+const SGX_CONDITION = "kernel 6.1 only, if leaf 0x12.1 exists";
+const XEN_CONDITION =
+  "a Xen signature whose limit reaches base + 3; written at entry to the guest on 6.12 and 6.14, " +
+  "only into the guest's CPUID result from 6.17";
+
+/**
+ * Lists what KVM rewrites in a stored table, with the condition in words (arch/x86/kvm/cpuid.c, 6.1 to 7.2; observed).
+ * Everything else is stored as sent. A suite that knows its VM filters this list by its conditions.
+ */
+export const KVM_OWNED: readonly KvmOwned[] = [
+  {
+    space: "native",
+    function: 0x1,
+    index: 0,
+    register: "ecx",
+    low: 27,
+    high: 27,
+    becomes: "CR4.OSXSAVE",
+    condition: "leaf 1 exists; before 6.14 only if the host has XSAVE",
+  },
+  {
+    space: "native",
+    function: 0x1,
+    index: 0,
+    register: "edx",
+    low: 9,
+    high: 9,
+    becomes: "APIC_BASE.EN",
+    condition: "leaf 1 exists",
+  },
+  {
+    space: "native",
+    function: 0x1,
+    index: 0,
+    register: "ecx",
+    low: 3,
+    high: 3,
+    becomes: "MISC_ENABLE[18]",
+    condition: "only with the quirk MISC_ENABLE_NO_MWAIT disabled on the VM",
+  },
+  {
+    space: "native",
+    function: 0x7,
+    index: 0,
+    register: "ecx",
+    low: 4,
+    high: 4,
+    becomes: "CR4.PKE",
+    condition: "leaf 0x7.0 exists; before 6.14 only if the host has PKU",
+  },
+  {
+    space: "native",
+    function: 0xd,
+    index: 0,
+    register: "ebx",
+    low: 0,
+    high: 31,
+    becomes: "the XSAVE size for XCR0",
+    condition: "leaf 0xd.0 exists",
+  },
+  {
+    space: "native",
+    function: 0xd,
+    index: 1,
+    register: "ebx",
+    low: 0,
+    high: 31,
+    becomes: "the compacted XSAVE size for XCR0, on 7.2 also for IA32_XSS",
+    condition: "0xd.1:eax has xsavec or xsaves in the guest's table",
+  },
+  {
+    space: "kvm",
+    function: 0x1,
+    index: 0,
+    register: "eax",
+    low: 7,
+    high: 7,
+    becomes: "0",
+    condition: "a KVM signature exists and HLT exits are disabled on the VM (kvm_pv_unhalt)",
+  },
+  {
+    space: "native",
+    function: 0x12,
+    index: 1,
+    register: "ecx",
+    low: 0,
+    high: 31,
+    becomes: "itself, masked with the guest's supported XCR0, with bits 0 and 1 set",
+    condition: SGX_CONDITION,
+  },
+  {
+    space: "native",
+    function: 0x12,
+    index: 1,
+    register: "edx",
+    low: 0,
+    high: 31,
+    becomes: "itself, masked with the guest's supported XCR0",
+    condition: SGX_CONDITION,
+  },
+  {
+    space: "xen",
+    function: 0x3,
+    index: 1,
+    register: "ecx",
+    low: 0,
+    high: 31,
+    becomes: "the multiplier from TSC to nanoseconds",
+    condition: XEN_CONDITION,
+  },
+  {
+    space: "xen",
+    function: 0x3,
+    index: 1,
+    register: "edx",
+    low: 0,
+    high: 31,
+    becomes: "the shift from TSC to nanoseconds",
+    condition: XEN_CONDITION,
+  },
+  {
+    space: "xen",
+    function: 0x3,
+    index: 2,
+    register: "eax",
+    low: 0,
+    high: 31,
+    becomes: "the TSC frequency in kHz",
+    condition: XEN_CONDITION,
+  },
+];
+
+/**
+ * Tells whether a change is one KVM may make by itself: a field change whose bits all lie in one item of `owned`. Give
+ * a filtered list to leave out what can't happen on a VM, as MWAIT without the quirk.
+ */
+export function isOwned(change: CpuidChange, owned: Iterable<KvmOwned> = KVM_OWNED): boolean {
+  if (change.kind !== "field") return false;
+  const relative = change.space === "native" ? change.function : change.function & 0xff;
+  return [...owned].some(
+    (item) =>
+      item.space === change.space &&
+      item.function === relative &&
+      (item.index === change.index || !hasSubleaves(item.space, item.function)) &&
+      item.register === change.register &&
+      item.low <= change.low &&
+      change.high <= item.high,
+  );
+}

@@ -1,0 +1,257 @@
+/** What differs between two tables, field by field, and a line of text for it. Whether it may differ is not judged here. */
+import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
+import {
+  baseOf,
+  type CpuidFieldName,
+  type CpuidSpace,
+  fieldsOf,
+  formatBits,
+  formatValue,
+  readField,
+  spaceOf,
+} from "./field.ts";
+
+/** Reports a field, or a run of bits that no field names, whose value differs in an entry that both tables have. */
+export interface CpuidFieldChange {
+  /** Tells the kinds of change apart. */
+  readonly kind: "field";
+  /** Holds the field's name; undefined for bits that the database doesn't name. */
+  readonly name: CpuidFieldName | undefined;
+  /** Holds the place, as `0x7.0:ebx[5]`. */
+  readonly where: string;
+  /** Holds the space the leaf is in. */
+  readonly space: CpuidSpace;
+  /** Holds the leaf, absolute. */
+  readonly function: number;
+  /** Holds the sub-leaf. */
+  readonly index: number;
+  /** Holds the register. */
+  readonly register: CpuidRegister;
+  /** Holds the lowest bit. */
+  readonly low: number;
+  /** Holds the highest bit. */
+  readonly high: number;
+  /** Holds the value in the first table. */
+  readonly before: number;
+  /** Holds the value in the second table. */
+  readonly after: number;
+}
+
+/** Reports an entry that one table has and the other hasn't. */
+export interface CpuidEntryChange {
+  /** Tells which table has it: "added" is the second. */
+  readonly kind: "added" | "removed";
+  /** Holds the leaf and index, as `0x7.0`. */
+  readonly where: string;
+  /** Holds the leaf. */
+  readonly function: number;
+  /** Holds the sub-leaf. */
+  readonly index: number;
+  /** Holds the entry itself. */
+  readonly entry: CpuidEntry2;
+}
+
+/**
+ * Reports a number beside the registers: an entry's flags or index, an entry's position (only as many entries as must
+ * move to turn one order into the other), or the count of entries, where function and index are undefined.
+ */
+export interface CpuidShapeChange {
+  /** Tells which number. */
+  readonly kind: "flags" | "index" | "order" | "count";
+  /** Holds the leaf and index in the first table, as `0x7.0`, or `table`. */
+  readonly where: string;
+  /** Holds the leaf. */
+  readonly function: number | undefined;
+  /** Holds the sub-leaf in the first table. */
+  readonly index: number | undefined;
+  /** Holds the number in the first table. */
+  readonly before: number;
+  /** Holds the number in the second table. */
+  readonly after: number;
+}
+
+/** Reports one difference between two tables. */
+export type CpuidChange = CpuidFieldChange | CpuidEntryChange | CpuidShapeChange;
+
+interface Pair {
+  readonly before: CpuidEntry2;
+  readonly after: CpuidEntry2;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Gives each entry a key: function, index, and how many equal ones came before it. */
+function keyed(entries: readonly CpuidEntry2[], withIndex: boolean): Map<string, number> {
+  const seen = new Map<string, number>();
+  const keys = new Map<string, number>();
+  for (const [i, e] of entries.entries()) {
+    const key = withIndex ? formatLeaf(e.function, e.index) : `${e.function}`;
+    const copy = seen.get(key) ?? 0;
+    seen.set(key, copy + 1);
+    keys.set(`${key} ${copy}`, i);
+  }
+  return keys;
+}
+
+/** Pairs what is left over by key; both lists hold positions and are cut down to what found no partner. */
+function match(
+  a: readonly CpuidEntry2[],
+  b: readonly CpuidEntry2[],
+  left: readonly number[],
+  right: readonly number[],
+  withIndex: boolean,
+): { pairs: Pair[]; left: number[]; right: number[] } {
+  const pick = (all: readonly CpuidEntry2[], at: readonly number[]): CpuidEntry2[] =>
+    at.flatMap((i) => all[i] ?? []);
+  const keysOfB = keyed(pick(b, right), withIndex);
+  const pairs: Pair[] = [];
+  for (const [key, i] of keyed(pick(a, left), withIndex)) {
+    const from = left[i] ?? -1;
+    const to = right[keysOfB.get(key) ?? -1] ?? -1;
+    const [before, after] = [a[from], b[to]];
+    if (before && after) pairs.push({ before, after, from, to });
+  }
+  const [used, usedOfB] = [new Set(pairs.map((p) => p.from)), new Set(pairs.map((p) => p.to))];
+  return {
+    pairs,
+    left: left.filter((i) => !used.has(i)),
+    right: right.filter((i) => !usedOfB.has(i)),
+  };
+}
+
+/** Returns the pairs that must move: all but a longest run whose positions rise in both tables. */
+function moved(pairs: readonly Pair[]): readonly Pair[] {
+  const best: Pair[][] = [];
+  for (const [i, pair] of pairs.entries()) {
+    const before = pairs.slice(0, i).map((p, j) => (p.to < pair.to ? (best[j] ?? []) : []));
+    const longest = before.reduce((a, b) => (b.length > a.length ? b : a), []);
+    best.push([...longest, pair]);
+  }
+  const stay = new Set(best.reduce((a, b) => (b.length > a.length ? b : a), []));
+  return pairs.filter((pair) => !stay.has(pair));
+}
+
+/** Splits the set bits of a mask into maximal runs, lowest first. */
+export function runs(mask: number): readonly { readonly low: number; readonly high: number }[] {
+  const found: { low: number; high: number }[] = [];
+  for (let bit = 0; bit < 32; bit += 1) {
+    if (readField(mask, bit, bit) === 0) continue;
+    const last = found.at(-1);
+    if (last && last.high === bit - 1) last.high = bit;
+    else found.push({ low: bit, high: bit });
+  }
+  return found;
+}
+
+/** Names the differing bits of one register. */
+function registerChanges(
+  pair: Pair,
+  register: CpuidRegister,
+  space: CpuidSpace,
+  base: number,
+): CpuidFieldChange[] {
+  const { function: fn, index } = pair.before;
+  const [a, b] = [pair.before[register], pair.after[register]];
+  let unnamed = (a ^ b) >>> 0;
+  const change = (
+    name: CpuidFieldName | undefined,
+    low: number,
+    high: number,
+  ): CpuidFieldChange => {
+    const place = { function: fn, index, register, low, high };
+    const [before, after] = [readField(a, low, high), readField(b, low, high)];
+    return { kind: "field", name, where: formatBits(place), space, ...place, before, after };
+  };
+  const changes: CpuidFieldChange[] = [];
+  for (const { name, low, high } of fieldsOf(space, fn - base, index, register)) {
+    if (readField(a, low, high) !== readField(b, low, high)) changes.push(change(name, low, high));
+    for (let bit = low; bit <= high; bit += 1) unnamed = (unnamed & ~(1 << bit)) >>> 0;
+  }
+  changes.push(...runs(unnamed).map(({ low, high }) => change(undefined, low, high)));
+  return changes.sort((x, y) => x.low - y.low);
+}
+
+/**
+ * Compares two tables and names what differs; empty exactly if KVM would call them equal after KVM_RUN. Entries are
+ * paired by function and index, duplicates in their order; what is left of one function pairs as a change of index.
+ */
+export function diff(
+  before: Iterable<CpuidEntry2>,
+  after: Iterable<CpuidEntry2>,
+): readonly CpuidChange[] {
+  const [a, b] = [[...before], [...after]];
+  const exact = match(a, b, [...a.keys()], [...b.keys()], true);
+  const loose = match(a, b, exact.left, exact.right, false);
+  const pairs = [...exact.pairs, ...loose.pairs].sort((x, y) => x.from - y.from);
+  const changes: CpuidChange[] = [];
+  const shape = (kind: CpuidShapeChange["kind"], e: CpuidEntry2, x: number, y: number): void => {
+    const { function: fn, index } = e;
+    changes.push({ kind, where: formatLeaf(fn, index), function: fn, index, before: x, after: y });
+  };
+  const lone = (kind: "added" | "removed", e: CpuidEntry2 | undefined): void => {
+    if (!e) return;
+    const { function: fn, index } = e;
+    changes.push({ kind, where: formatLeaf(fn, index), function: fn, index, entry: e });
+  };
+  if (a.length !== b.length) {
+    const nowhere = { function: undefined, index: undefined };
+    changes.push({ kind: "count", where: "table", ...nowhere, before: a.length, after: b.length });
+  }
+  for (const i of loose.left) lone("removed", a[i]);
+  for (const i of loose.right) lone("added", b[i]);
+  for (const pair of moved(pairs)) shape("order", pair.before, pair.from, pair.to);
+  for (const pair of pairs) {
+    const { before: x, after: y } = pair;
+    if (x.index !== y.index) shape("index", x, x.index, y.index);
+    if (x.flags !== y.flags) shape("flags", x, x.flags, y.flags);
+    const differing = CPUID_REGISTERS.filter((register) => x[register] !== y[register]);
+    if (differing.length === 0) continue;
+    // The second table names a hypervisor leaf only if the first has no signature for it.
+    const judge = spaceOf(a, x.function) === "native" ? b : a;
+    const space = spaceOf(judge, x.function);
+    const base = baseOf(judge, space) ?? 0;
+    changes.push(...differing.flatMap((register) => registerChanges(pair, register, space, base)));
+  }
+  return changes;
+}
+
+/** Holds the words around the two values of a change. */
+export interface CpuidPhrase {
+  /** Holds what is said before the first value, as "ran with". */
+  readonly before: string;
+  /** Holds what is said before the second value, as "got". */
+  readonly after: string;
+}
+
+const WORDS = { flags: "flags", index: "index", order: "position", count: "entries" } as const;
+
+function parts(change: CpuidChange): readonly [subject: string, before: string, after: string] {
+  switch (change.kind) {
+    case "field": {
+      const { where, name, low, high, before, after } = change;
+      const subject = `${where} ${name ?? "reserved"}`;
+      return [subject, formatValue(before, low, high), formatValue(after, low, high)];
+    }
+    case "added":
+      return [`${change.where} entry`, "absent", "present"];
+    case "removed":
+      return [`${change.where} entry`, "present", "absent"];
+    case "flags":
+    case "index":
+    case "order":
+    case "count":
+      return [`${change.where} ${WORDS[change.kind]}`, `${change.before}`, `${change.after}`];
+    default:
+      return change satisfies never;
+  }
+}
+
+/**
+ * Formats a change as `0x7.0:ebx[5] avx2: 1 -> 0`, or with a phrase as `0x7.0:ebx[5] avx2: ran with 1, got 0`. Bits
+ * that no field names are called reserved; values of 16 bits and wider are hexadecimal.
+ */
+export function formatChange(change: CpuidChange, phrase?: CpuidPhrase): string {
+  const [subject, before, after] = parts(change);
+  if (!phrase) return `${subject}: ${before} -> ${after}`;
+  return `${subject}: ${phrase.before} ${before}, ${phrase.after} ${after}`;
+}

@@ -1,0 +1,112 @@
+/** One entry of a CPUID table, and KVM's rule for finding one. What its bits mean is field.ts; many of them are table.ts. */
+
+/** Names one of the four registers that CPUID answers in. */
+export type CpuidRegister = "eax" | "ebx" | "ecx" | "edx";
+
+/** Lists the four registers in the order of `struct kvm_cpuid_entry2`. */
+export const CPUID_REGISTERS: readonly CpuidRegister[] = ["eax", "ebx", "ecx", "edx"];
+
+/** Holds one entry as `struct kvm_cpuid_entry2` does: every number is an unsigned 32-bit integer. */
+export interface CpuidEntry2 {
+  /** Holds the leaf: EAX before CPUID. */
+  readonly function: number;
+  /** Holds the sub-leaf: ECX before CPUID, if `flags` says that it matters. */
+  readonly index: number;
+  /** Holds {@link KVM_CPUID_FLAG_SIGNIFCANT_INDEX} or 0, and whatever else was sent. */
+  readonly flags: number;
+  /** Holds what CPUID answers in EAX. */
+  readonly eax: number;
+  /** Holds what CPUID answers in EBX. */
+  readonly ebx: number;
+  /** Holds what CPUID answers in ECX. */
+  readonly ecx: number;
+  /** Holds what CPUID answers in EDX. */
+  readonly edx: number;
+  /** Holds three words that KVM stores and never compares. */
+  readonly padding: readonly number[];
+}
+
+/** Describes an entry to make: only `function` is needed, all else is 0. */
+export type CpuidEntryInput = Pick<CpuidEntry2, "function"> & Partial<CpuidEntry2>;
+
+/** Marks an entry as answering one index only. Bit 0 of `flags`; the spelling is KVM's (asm/kvm.h). */
+export const KVM_CPUID_FLAG_SIGNIFCANT_INDEX = 1;
+
+/** The cases of KVM 7.2's cpuid_function_is_indexed (arch/x86/kvm/cpuid.c). Leaf 0x23 is not one of them. */
+const INDEXED: ReadonlySet<number> = new Set([
+  0x4, 0x7, 0xb, 0xd, 0xf, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1d, 0x1e, 0x1f, 0x24, 0x8000001d,
+]);
+
+/** Tells whether KVM treats the index of this function as significant (cpuid_function_is_indexed, 7.2). */
+export function isIndexed(fn: number): boolean {
+  return INDEXED.has(fn);
+}
+
+/** Formats a function and index as `0x7.0`: function in hexadecimal, index in decimal. */
+export function formatLeaf(fn: number, index = 0): string {
+  return `0x${fn.toString(16)}.${index}`;
+}
+
+/** Says what is wrong with a would-be u32, or undefined. */
+function complaint(value: unknown): string | undefined {
+  if (!Number.isInteger(value)) return "is not an integer";
+  const number = Number(value);
+  return number < 0 || number > 0xffffffff ? "does not fit 32 bits" : undefined;
+}
+
+/**
+ * Makes a frozen entry. Each number must be an unsigned 32-bit integer, else
+ * `RangeError: cpuid entry 0x7.0: ebx 4294967296 does not fit 32 bits`. `flags` stay as given: nothing is added for
+ * functions that {@link isIndexed} names. `padding`, if given, has three words.
+ */
+export function entry(input: CpuidEntryInput): CpuidEntry2 {
+  const { function: fn, index = 0, flags = 0, eax = 0, ebx = 0, ecx = 0, edx = 0 } = input;
+  const padding = Object.freeze([...(input.padding ?? [0, 0, 0])]);
+  const numbers = { function: fn, index, flags, eax, ebx, ecx, edx };
+  const wrong = (what: string): RangeError => {
+    const named = complaint(fn) === undefined && complaint(index) === undefined;
+    return new RangeError(`cpuid entry${named ? ` ${formatLeaf(fn, index)}` : ""}: ${what}`);
+  };
+  for (const [name, value] of Object.entries(numbers)) {
+    const reason = complaint(value);
+    if (reason) throw wrong(`${name} ${value} ${reason}`);
+  }
+  if (padding.length !== 3) throw wrong(`padding has ${padding.length} words, not 3`);
+  for (const value of padding) {
+    const reason = complaint(value);
+    if (reason) throw wrong(`padding ${value} ${reason}`);
+  }
+  return Object.freeze({ ...numbers, padding });
+}
+
+/**
+ * Compares two entries as KVM does when a vCPU that has run is given a table again: function, index, flags and the
+ * four registers count, padding does not (kvm_cpuid_check_equal).
+ */
+export function sameEntry(a: CpuidEntry2, b: CpuidEntry2): boolean {
+  return (
+    a.function === b.function &&
+    a.index === b.index &&
+    a.flags === b.flags &&
+    CPUID_REGISTERS.every((register) => a[register] === b[register])
+  );
+}
+
+/**
+ * Finds the position of the entry that KVM's cpuid_entry2_find would take, or -1. The first match counts.
+ *
+ * With an index it is the lookup of a guest's CPUID and of kvm_find_cpuid_entry_index: an entry without
+ * KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches any index, one with it matches its own. Without an index it is
+ * kvm_find_cpuid_entry, which KVM uses for itself: index 0 of a function that {@link isIndexed} names; for any other
+ * function the index is ignored even where the entry is flagged.
+ */
+export function locate(entries: readonly CpuidEntry2[], fn: number, index?: number): number {
+  const wanted = index ?? (isIndexed(fn) ? 0 : undefined);
+  return entries.findIndex(
+    (e) =>
+      e.function === fn &&
+      (wanted === undefined ||
+        e.index === wanted ||
+        (e.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) === 0),
+  );
+}

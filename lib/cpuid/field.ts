@@ -1,0 +1,209 @@
+/** Fields of CPUID by name: where each one is, and its bits in a register. Which entry holds it is table.ts's to find. */
+import { type CpuidEntry2, type CpuidRegister, formatLeaf, isIndexed, locate } from "./entry.ts";
+import { CPUID_FIELDS, type CpuidFieldName, type CpuidFieldRow } from "./generated/fields.ts";
+
+export type { CpuidFieldName };
+
+/** Names a space of leaf numbers: the CPU's own, or a hypervisor interface whose leaves are relative to its base. */
+export type CpuidSpace = keyof typeof CPUID_FIELDS;
+
+/** Describes one field of the database. */
+export interface CpuidField {
+  /** Holds the database's name, with the leaf behind it where the plain name was taken by an earlier leaf. */
+  readonly name: CpuidFieldName;
+  /** Holds the leaf; relative to the interface's base unless `space` is "native". */
+  readonly function: number;
+  /** Holds the sub-leaf, or the first and last one of a family whose members all have the field. */
+  readonly index: number | { readonly first: number; readonly last: number };
+  /** Holds the register. */
+  readonly register: CpuidRegister;
+  /** Holds the lowest bit, 0 to 31. */
+  readonly low: number;
+  /** Holds the highest bit, `low` to 31. */
+  readonly high: number;
+  /** Holds the database's description. */
+  readonly description: string;
+  /** Holds the space that `function` is counted in. */
+  readonly space: CpuidSpace;
+}
+
+/** Says where some bits are: one entry, one register, an inclusive bit range. */
+export interface CpuidBits {
+  /** Holds the leaf, absolute. */
+  readonly function: number;
+  /** Holds the sub-leaf. */
+  readonly index: number;
+  /** Holds the register. */
+  readonly register: CpuidRegister;
+  /** Holds the lowest bit, 0 to 31. */
+  readonly low: number;
+  /** Holds the highest bit, `low` to 31. */
+  readonly high: number;
+}
+
+/** Formats a place as `0x7.0:ebx[5]`, or `0x1.0:ebx[31:24]` if it is wide. */
+export function formatBits(bits: CpuidBits): string {
+  const range = bits.low === bits.high ? `${bits.low}` : `${bits.high}:${bits.low}`;
+  return `${formatLeaf(bits.function, bits.index)}:${bits.register}[${range}]`;
+}
+
+/** Formats a value: hexadecimal if its field has 16 bits or more (masks, sizes, ids), else decimal. */
+export function formatValue(value: number, low: number, high: number): string {
+  return high - low + 1 >= 16 ? `0x${value.toString(16)}` : `${value}`;
+}
+
+/** Reads bits `high`..`low` of a register as an unsigned number. */
+export function readField(value: number, low: number, high: number): number {
+  return ((value >>> low) & (2 ** (high - low + 1) - 1)) >>> 0;
+}
+
+/** Writes bits `high`..`low` of a register, keeps all others, and returns an unsigned 32-bit number. */
+export function writeField(value: number, low: number, high: number, bits: number): number {
+  const mask = 2 ** (high - low + 1) - 1;
+  return ((value & ~(mask << low)) | ((bits & mask) << low)) >>> 0;
+}
+
+interface Registry {
+  readonly all: readonly CpuidField[];
+  readonly byName: ReadonlyMap<string, CpuidField>;
+  readonly byRegister: ReadonlyMap<string, readonly CpuidField[]>;
+  /** Functions of which the database describes an index other than 0, as `space:function`. */
+  readonly families: ReadonlySet<string>;
+}
+
+let registry: Registry | undefined;
+
+function fromRow(space: CpuidSpace, row: CpuidFieldRow): CpuidField {
+  const [name, fn, first, last, register, low, high, description] = row;
+  const index = first === last ? first : Object.freeze({ first, last });
+  return Object.freeze({ name, function: fn, index, register, low, high, description, space });
+}
+
+/** Builds the maps at first use, so that importing costs nothing. */
+function open(): Registry {
+  if (registry) return registry;
+  const all: CpuidField[] = [];
+  const byName = new Map<string, CpuidField>();
+  const byRegister = new Map<string, CpuidField[]>();
+  const families = new Set<string>();
+  for (const space of CPUID_SPACES) {
+    for (const row of CPUID_FIELDS[space]) {
+      const made = fromRow(space, row);
+      const key = `${space}:${made.function}:${made.register}`;
+      const peers = byRegister.get(key);
+      if (peers) peers.push(made);
+      else byRegister.set(key, [made]);
+      if (made.index !== 0) families.add(`${space}:${made.function}`);
+      byName.set(made.name, made);
+      all.push(made);
+    }
+  }
+  registry = { all: Object.freeze(all), byName, byRegister, families };
+  return registry;
+}
+
+/** Lists every field of the database: native ones first, ordered by function, sub-leaf, register and bit. */
+export function fields(): readonly CpuidField[] {
+  return open().all;
+}
+
+/** Counts the edits (insert, delete, replace a letter) that turn one word into another. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (const [i, letter] of [...a].entries()) {
+    const next = [i + 1];
+    for (const [j, other] of [...b].entries()) {
+      const replaced = (row[j] ?? 0) + (letter === other ? 0 : 1);
+      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+/** Suggests up to five names: the nearest by edits, at most two away; else those that contain the word. */
+function suggest(word: string): readonly string[] {
+  const names = open().all.map(({ name }) => name);
+  const edits = names.map((name) => distance(word, name));
+  const least = edits.reduce((a, b) => Math.min(a, b), 3);
+  const near = names.filter((_, i) => least <= 2 && edits[i] === least);
+  const around = names.filter((name) => word !== "" && name.includes(word));
+  return (near.length > 0 ? near : around).slice(0, 5);
+}
+
+/**
+ * Finds a field by name. An unknown name, possible only past the compiler, is
+ * `TypeError: unknown CPUID field "avx3"; did you mean avx, avx2?`.
+ */
+export function field(name: CpuidFieldName): CpuidField {
+  const found = open().byName.get(name);
+  if (found) return found;
+  const near = suggest(name);
+  const hint = near.length > 0 ? `; did you mean ${near.join(", ")}?` : "";
+  throw new TypeError(`unknown CPUID field "${name}"${hint}`);
+}
+
+/** Tells whether the index chooses between entries of this function: KVM says so, or the database has sub-leaves. */
+export function hasSubleaves(space: CpuidSpace, fn: number): boolean {
+  return (space === "native" && isIndexed(fn)) || open().families.has(`${space}:${fn}`);
+}
+
+/** Lists the fields of one register, lowest bit first. `fn` is relative to the base of `space`. */
+export function fieldsOf(
+  space: CpuidSpace,
+  fn: number,
+  index: number,
+  register: CpuidRegister,
+): readonly CpuidField[] {
+  const wanted = hasSubleaves(space, fn) ? index : 0;
+  const peers = open().byRegister.get(`${space}:${fn}:${register}`) ?? [];
+  return peers.filter(({ index: own }) =>
+    typeof own === "number" ? own === wanted : own.first <= wanted && wanted <= own.last,
+  );
+}
+
+/** Lists the name spaces; where two claim one base, the earlier wins. */
+export const CPUID_SPACES: readonly CpuidSpace[] = ["native", "kvm", "xen", "vmware", "hyperv"];
+
+const SIGNATURES = {
+  kvm: "KVMKVMKVM\0\0\0",
+  xen: "XenVMMXenVMM",
+  vmware: "VMwareVMware",
+} as const;
+
+const HYPERVISOR_FIRST = 0x40000000;
+const HYPERVISOR_LAST = 0x4000ff00;
+const HV_INTERFACE = 0x31237648; // "Hv#1" in EAX of base + 1 (TLFS)
+
+function signature(e: CpuidEntry2): string {
+  const words = [e.ebx, e.ecx, e.edx];
+  return words
+    .map((w) => String.fromCharCode(...[0, 8, 16, 24].map((s) => (w >>> s) & 255)))
+    .join("");
+}
+
+/**
+ * Finds the base of a space in a table: 0 for "native"; for kvm, xen and vmware the lowest of 0x40000000, 0x40000100,
+ * ... 0x4000ff00 with their signature (KVM's for_each_possible_cpuid_base_hypervisor); for hyperv 0x40000000 if leaf
+ * 0x40000001 says "Hv#1". Undefined if the interface isn't there.
+ */
+export function baseOf(entries: readonly CpuidEntry2[], space: CpuidSpace): number | undefined {
+  if (space === "native") return 0;
+  if (space === "hyperv") {
+    const interfaceLeaf = entries[locate(entries, HYPERVISOR_FIRST + 1)];
+    return interfaceLeaf?.eax === HV_INTERFACE ? HYPERVISOR_FIRST : undefined;
+  }
+  for (let base = HYPERVISOR_FIRST; base <= HYPERVISOR_LAST; base += 0x100) {
+    const first = entries[locate(entries, base)];
+    if (first && signature(first) === SIGNATURES[space]) return base;
+  }
+  return undefined;
+}
+
+/** Tells which space a leaf of a table is in. A hypervisor leaf whose base nobody signed is "native". */
+export function spaceOf(entries: readonly CpuidEntry2[], fn: number): CpuidSpace {
+  const base = (fn & 0xffffff00) >>> 0;
+  if (base < HYPERVISOR_FIRST || base > HYPERVISOR_LAST) return "native";
+  const owner = CPUID_SPACES.find((s) => s !== "native" && baseOf(entries, s) === base);
+  return owner ?? "native";
+}

@@ -1,0 +1,48 @@
+/** The public face of `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
+export {
+  type FromSupportedOptions,
+  fromSupported,
+  isOwned,
+  KVM_OWNED,
+  type KvmOwned,
+} from "./builder.ts";
+export {
+  type CpuidChange,
+  type CpuidEntryChange,
+  type CpuidFieldChange,
+  type CpuidPhrase,
+  type CpuidShapeChange,
+  diff,
+  formatChange,
+} from "./diff.ts";
+export {
+  CPUID_REGISTERS,
+  type CpuidEntry2,
+  type CpuidEntryInput,
+  type CpuidRegister,
+  entry,
+  formatLeaf,
+  isIndexed,
+  KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+  sameEntry,
+} from "./entry.ts";
+export {
+  CPUID_SPACES,
+  type CpuidBits,
+  type CpuidField,
+  type CpuidFieldName,
+  type CpuidSpace,
+  field,
+  fields,
+  formatBits,
+  formatValue,
+  readField,
+  writeField,
+} from "./field.ts";
+export { type PrintOptions, printDiff, printTable } from "./print.ts";
+export {
+  type CpuidEntryJson,
+  type CpuidFieldValues,
+  CpuidTable,
+  type CpuidTableJson,
+} from "./table.ts";

@@ -1,0 +1,75 @@
+/** Tables and differences as text for people. Reading text back is not done here; JSON is table.ts. */
+import { type CpuidChange, type CpuidPhrase, formatChange, runs } from "./diff.ts";
+import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
+import { baseOf, fieldsOf, formatValue, readField, spaceOf, writeField } from "./field.ts";
+
+/** Chooses how a table is printed. */
+export interface PrintOptions {
+  /** Holds "raw" for a line of hexadecimal an entry, the default, or "fields" for names and values. */
+  readonly format?: "raw" | "fields";
+}
+
+function word(value: number, digits = 8): string {
+  return `0x${value.toString(16).padStart(digits, "0")}`;
+}
+
+/** Prints entries as `cpuid -r` does, with the flags behind. */
+function printRaw(entries: readonly CpuidEntry2[]): string {
+  const digits = entries.reduce((most, e) => Math.max(most, e.index.toString(16).length), 2);
+  const line = (e: CpuidEntry2): string => {
+    const registers = CPUID_REGISTERS.map((register) => `${register}=${word(e[register])}`);
+    return `${word(e.function)} ${word(e.index, digits)}: ${registers.join(" ")} flags=${e.flags}`;
+  };
+  return entries.map(line).join("\n");
+}
+
+/** Says what is in one register: set features, then wide fields, then set bits that no field names. */
+function describe(
+  entries: readonly CpuidEntry2[],
+  e: CpuidEntry2,
+  register: CpuidRegister,
+): string {
+  const value = e[register];
+  const space = spaceOf(entries, e.function);
+  const relative = e.function - (baseOf(entries, space) ?? 0);
+  const features: string[] = [];
+  const wide: string[] = [];
+  let unnamed = value;
+  for (const { name, low, high } of fieldsOf(space, relative, e.index, register)) {
+    const bits = readField(value, low, high);
+    unnamed = writeField(unnamed, low, high, 0);
+    if (low !== high) wide.push(`${name} = ${formatValue(bits, low, high)}`);
+    else if (bits === 1) features.push(name);
+  }
+  const rest = runs(unnamed).map(({ low, high }) =>
+    low === high ? `[${low}]` : `[${high}:${low}]`,
+  );
+  const reserved = rest.length > 0 ? [`reserved ${rest.join(" ")}`] : [];
+  const named = features.length > 0 ? [features.join(" ")] : [];
+  return [...named, ...wide, ...reserved].join(", ");
+}
+
+function printFields(entries: readonly CpuidEntry2[]): string {
+  return entries
+    .map((e) => {
+      const lines = CPUID_REGISTERS.filter((register) => e[register] !== 0).map((register) =>
+        `  ${register} ${word(e[register])}  ${describe(entries, e, register)}`.trimEnd(),
+      );
+      return [`${formatLeaf(e.function, e.index)} flags=${e.flags}`, ...lines].join("\n");
+    })
+    .join("\n");
+}
+
+/**
+ * Prints a table: "raw" is one aligned line an entry, the order kept; "fields" is each register that isn't 0 with its
+ * features by name, its wide fields as `name = value` (hexadecimal from 16 bits on) and its set reserved bits.
+ */
+export function printTable(table: Iterable<CpuidEntry2>, options: PrintOptions = {}): string {
+  const entries = [...table];
+  return options.format === "fields" ? printFields(entries) : printRaw(entries);
+}
+
+/** Prints changes, one line each, as formatChange does. */
+export function printDiff(changes: Iterable<CpuidChange>, phrase?: CpuidPhrase): string {
+  return Array.from(changes, (change) => formatChange(change, phrase)).join("\n");
+}

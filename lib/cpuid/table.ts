@@ -1,0 +1,273 @@
+/** The table a vCPU answers CPUID from: ordered, immutable, by entry and by field name. Making one for a vCPU is builder.ts. */
+import {
+  type CpuidEntry2,
+  type CpuidEntryInput,
+  entry,
+  formatLeaf,
+  locate,
+  sameEntry,
+} from "./entry.ts";
+import {
+  baseOf,
+  type CpuidField,
+  type CpuidFieldName,
+  type CpuidSpace,
+  field,
+  formatBits,
+  hasSubleaves,
+  readField,
+  writeField,
+} from "./field.ts";
+import { printTable } from "./print.ts";
+
+/** Maps field names to values to set; the names are checked by the compiler. */
+export type CpuidFieldValues = { readonly [name in CpuidFieldName]?: number };
+
+/** Holds one entry as JSON: numbers as hexadecimal text, index and flags as numbers, padding only if it isn't zero. */
+export interface CpuidEntryJson {
+  /** Holds the leaf, as `0x7`. */
+  readonly function: string;
+  /** Holds the sub-leaf. */
+  readonly index: number;
+  /** Holds the flags. */
+  readonly flags: number;
+  /** Holds EAX, as `0x2`. */
+  readonly eax: string;
+  /** Holds EBX. */
+  readonly ebx: string;
+  /** Holds ECX. */
+  readonly ecx: string;
+  /** Holds EDX. */
+  readonly edx: string;
+  /** Holds the three padding words, if any isn't 0. */
+  readonly padding?: readonly number[];
+}
+
+/** Holds a table as JSON. */
+export interface CpuidTableJson {
+  /** Holds the entries in their order. */
+  readonly entries: readonly CpuidEntryJson[];
+}
+
+/** Where a field is in one table: its index, its absolute function, and the position of its entry or -1. */
+interface Place {
+  readonly function: number | undefined;
+  readonly index: number;
+  readonly position: number;
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16)}`;
+}
+
+/** Picks the index a field is asked at; a range without one means its first. */
+function indexOf(wanted: CpuidField, index: number | undefined): number {
+  const own = wanted.index;
+  const { first, last } = typeof own === "number" ? { first: own, last: own } : own;
+  const chosen = index ?? first;
+  if (Number.isInteger(chosen) && first <= chosen && chosen <= last) return chosen;
+  const range = first === last ? `index ${first}` : `indexes ${first} to ${last}`;
+  throw new RangeError(`cpuid field ${wanted.name}: index ${chosen}, but it is in ${range} only`);
+}
+
+/** Reads one JSON number, which may be text in hexadecimal; what isn't one becomes NaN for entry() to refuse. */
+function numberFrom(value: unknown): number {
+  if (typeof value === "string" && /^(0x[0-9a-f]+|\d+)$/i.test(value)) return Number(value);
+  return typeof value === "number" ? value : Number.NaN;
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function entryFrom(value: unknown, i: number): CpuidEntry2 {
+  if (!isRecord(value)) throw new TypeError(`cpuid table: entry ${i} is not an object`);
+  const { function: fn, index = 0, flags = 0, eax = 0, ebx = 0, ecx = 0, edx = 0, padding } = value;
+  const numbers = { function: fn, index, flags, eax, ebx, ecx, edx };
+  const read = Object.entries(numbers).map(([name, v]) => [name, numberFrom(v)] as const);
+  const bad = read.find(([, v]) => Number.isNaN(v));
+  if (bad) throw new TypeError(`cpuid table: entry ${i} has no number as ${bad[0]}`);
+  if (padding !== undefined && !Array.isArray(padding)) {
+    throw new TypeError(`cpuid table: entry ${i} has no array as padding`);
+  }
+  const input = { function: 0, ...Object.fromEntries(read) };
+  return entry(padding ? { ...input, padding: padding.map(numberFrom) } : input);
+}
+
+/**
+ * Holds CPUID entries in the order, with the duplicates and with the flags they were sent with, and never changes:
+ * each method that changes something returns a new table. It iterates as `CpuidEntry2`, so anything that takes
+ * entries takes a table.
+ */
+export class CpuidTable implements Iterable<CpuidEntry2> {
+  readonly #entries: readonly CpuidEntry2[];
+  readonly #bases = new Map<CpuidSpace, number | undefined>();
+
+  private constructor(entries: readonly CpuidEntry2[]) {
+    this.#entries = Object.freeze(entries);
+    Object.freeze(this);
+  }
+
+  /** Makes a table of any entries, in their order. A number that isn't a u32 is a RangeError naming the register. */
+  static from(entries: Iterable<CpuidEntryInput>): CpuidTable {
+    return new CpuidTable(Array.from(entries, entry));
+  }
+
+  /** Makes a table of what {@link toJSON} gave; numbers may also be plain. Anything else is a TypeError. */
+  static fromJSON(value: unknown): CpuidTable {
+    const { entries } = isRecord(value) ? value : { entries: undefined };
+    if (!Array.isArray(entries)) throw new TypeError("cpuid table: no array of entries");
+    return new CpuidTable(entries.map(entryFrom));
+  }
+
+  /** Counts the entries. */
+  get length(): number {
+    return this.#entries.length;
+  }
+
+  /** Iterates over the entries in order. */
+  [Symbol.iterator](): IterableIterator<CpuidEntry2> {
+    return this.#entries[Symbol.iterator]();
+  }
+
+  /** Returns the entry at a position, from the end if negative; undefined if there is none. */
+  at(position: number): CpuidEntry2 | undefined {
+    return this.#entries.at(position);
+  }
+
+  /**
+   * Finds an entry as KVM's cpuid_entry2_find does: the first that matches. With an index, as a guest's CPUID: an
+   * entry without SIGNIFICANT_INDEX matches any index, one with it only its own. Without, as KVM looks for itself:
+   * index 0 of a function KVM treats as indexed; for any other function the index is ignored.
+   */
+  find(fn: number, index?: number): CpuidEntry2 | undefined {
+    return this.#entries[locate(this.#entries, fn, index)];
+  }
+
+  /** Returns the base of a space: 0 for "native", else where its signature is; undefined if it is absent. */
+  base(space: CpuidSpace): number | undefined {
+    if (!this.#bases.has(space)) this.#bases.set(space, baseOf(this.#entries, space));
+    return this.#bases.get(space);
+  }
+
+  #place(wanted: CpuidField, asked: number | undefined): Place {
+    const index = indexOf(wanted, asked);
+    const base = this.base(wanted.space);
+    if (base === undefined) return { function: undefined, index, position: -1 };
+    const fn = base + wanted.function;
+    const chosen = hasSubleaves(wanted.space, wanted.function) ? index : undefined;
+    return { function: fn, index, position: locate(this.#entries, fn, chosen) };
+  }
+
+  /**
+   * Reads a field as an unsigned number; undefined if its leaf, or its hypervisor, is absent. For a field of a family
+   * of sub-leaves, index chooses one and defaults to the first; an index outside of it is a RangeError.
+   */
+  get(name: CpuidFieldName, index?: number): number | undefined {
+    const wanted = field(name);
+    const found = this.#entries[this.#place(wanted, index).position];
+    return found && readField(found[wanted.register], wanted.low, wanted.high);
+  }
+
+  /** Tells whether a field is there and not 0. */
+  has(name: CpuidFieldName, index?: number): boolean {
+    return (this.get(name, index) ?? 0) !== 0;
+  }
+
+  /**
+   * Sets fields by name, each in the entry that {@link get} reads, and returns the new table. A value that isn't an
+   * integer or doesn't fit its field, and a field whose leaf is absent, are RangeErrors naming field and place.
+   * The index chooses the sub-leaf for fields that are in several.
+   */
+  with(values: CpuidFieldValues, index?: number): CpuidTable {
+    const entries = [...this.#entries];
+    for (const name of Object.keys(values) as CpuidFieldName[]) {
+      const wanted = field(name);
+      const value = values[name] ?? Number.NaN;
+      const { function: fn, index: at, position } = this.#place(wanted, index);
+      const wrong = (what: string): RangeError => new RangeError(`cpuid field ${name}: ${what}`);
+      if (fn === undefined) throw wrong(`the table has no ${wanted.space} signature`);
+      const { register, low, high } = wanted;
+      const bits = formatBits({ function: fn, index: at, register, low, high });
+      const old = entries[position];
+      if (!old) throw wrong(`the table has no entry ${formatLeaf(fn, at)} (${bits})`);
+      if (!Number.isInteger(value)) throw wrong(`${value} is not an integer (${bits})`);
+      const width = high - low + 1;
+      if (value < 0 || value >= 2 ** width) {
+        throw wrong(`${value} does not fit ${width} ${width === 1 ? "bit" : "bits"} (${bits})`);
+      }
+      entries[position] = entry({
+        ...old,
+        [register]: writeField(old[register], low, high, value),
+      });
+    }
+    return new CpuidTable(entries);
+  }
+
+  /** Replaces the first entry with the same function and index, or appends. */
+  withEntry(input: CpuidEntryInput): CpuidTable {
+    const made = entry(input);
+    const i = this.#entries.findIndex(
+      (e) => e.function === made.function && e.index === made.index,
+    );
+    return i < 0 ? this.append(made) : new CpuidTable(this.#entries.with(i, made));
+  }
+
+  /** Changes members of the entry at a position; a position outside of the table is a RangeError. */
+  replace(position: number, patch: Partial<CpuidEntryInput>): CpuidTable {
+    const old = position < 0 ? undefined : this.#entries[position];
+    if (!old) {
+      throw new RangeError(`cpuid table: no entry at ${position}, there are ${this.length}`);
+    }
+    return new CpuidTable(this.#entries.with(position, entry({ ...old, ...patch })));
+  }
+
+  /** Leaves out every entry of a function, or those with that index; it is no error if there is none. */
+  without(fn: number, index?: number): CpuidTable {
+    return this.filter((e) => e.function !== fn || (index !== undefined && e.index !== index));
+  }
+
+  /** Adds entries at the end. */
+  append(...entries: readonly CpuidEntryInput[]): CpuidTable {
+    return new CpuidTable([...this.#entries, ...entries.map(entry)]);
+  }
+
+  /** Keeps the entries for which the function says true. */
+  filter(keep: (e: CpuidEntry2, position: number) => boolean): CpuidTable {
+    return new CpuidTable(this.#entries.filter(keep));
+  }
+
+  /** Changes each entry; the order stays. */
+  map(change: (e: CpuidEntry2, position: number) => CpuidEntryInput): CpuidTable {
+    return CpuidTable.from(this.#entries.map(change));
+  }
+
+  /** Compares as KVM does after KVM_RUN: same count, and position by position all but the padding. */
+  equals(other: Iterable<CpuidEntry2>): boolean {
+    const others = [...other];
+    return (
+      others.length === this.length &&
+      others.every((e, i) => {
+        const own = this.#entries[i];
+        return own !== undefined && sameEntry(own, e);
+      })
+    );
+  }
+
+  /** Returns the table as plain JSON; {@link fromJSON} reads it back. */
+  toJSON(): CpuidTableJson {
+    const entries = this.#entries.map(
+      ({ function: fn, index, flags, eax, ebx, ecx, edx, padding }) => {
+        const registers = { eax: hex(eax), ebx: hex(ebx), ecx: hex(ecx), edx: hex(edx) };
+        const made = { function: hex(fn), index, flags, ...registers };
+        return padding.some((word) => word !== 0) ? { ...made, padding } : made;
+      },
+    );
+    return { entries };
+  }
+
+  /** Returns the table as text, one line an entry. */
+  toString(): string {
+    return printTable(this);
+  }
+}

@@ -1,0 +1,128 @@
+/** A piece of code: instructions and labels, which become bytes. The instructions by name are system.ts and assemble.ts. */
+import type { Instruction } from "iced-x86";
+import {
+  type Bitness,
+  type Code,
+  createInstruction,
+  iced,
+  type LabelIds,
+  type X86,
+} from "./iced.ts";
+import { type Operand, operandText } from "./operand.ts";
+
+interface Item {
+  readonly text: string;
+  readonly make: (labels: LabelIds) => Instruction;
+}
+
+const nop: Item = {
+  text: "nop",
+  make: () => iced().Instruction.createDeclareByte(Uint8Array.of(0x90)),
+};
+
+/**
+ * Collects instructions and turns them into bytes. Every method that adds an instruction returns the
+ * assembler, so calls can be chained. Operands are in Intel's order, the destination first. Nothing
+ * is encoded, and iced-x86 is not loaded, before {@link Block.assemble}.
+ */
+export class Block {
+  /** The width of the code in bits. */
+  readonly bitness: Bitness;
+  readonly #items: Item[] = [];
+  readonly #labels: Map<string, number> = new Map();
+
+  /** Starts an empty piece of code of this width. */
+  constructor(bitness: Bitness) {
+    this.bitness = bitness;
+  }
+
+  /**
+   * Encodes everything added so far, as it runs at this address.
+   *
+   * @param rip address of the first byte; in real mode the IP, not the linear address
+   * @throws Error naming the instruction that cannot be encoded, or the unknown label
+   */
+  assemble(rip: bigint): Uint8Array {
+    const x86 = iced();
+    const encoder = new x86.BlockEncoder(this.bitness, x86.BlockEncoderOptions.None);
+    try {
+      for (const [index, item] of this.#placed().entries()) this.#add(encoder, item, index);
+      return encoder.encode(rip);
+    } catch (error) {
+      // The encoder's message ends in the text of the instruction: "Invalid operand : 0x0 mov [4000h],eax".
+      throw new Error(`cannot assemble: ${(error as Error).message}`, { cause: error });
+    } finally {
+      encoder.free();
+    }
+  }
+
+  // A label after the last instruction needs an instruction to stand before.
+  #placed(): readonly Item[] {
+    const trailing = [...this.#labels.values()].includes(this.#items.length);
+    return trailing ? [...this.#items, nop] : this.#items;
+  }
+
+  #add(encoder: InstanceType<X86["BlockEncoder"]>, item: Item, index: number): void {
+    let instruction: Instruction | undefined;
+    try {
+      instruction = item.make((label) => this.#labelId(label));
+      // The block encoder takes a branch's target for the IP an instruction has before encoding.
+      instruction.ip = [...this.#labels.values()].includes(index) ? BigInt(index + 1) : 0n;
+      encoder.add(instruction);
+    } catch (error) {
+      throw new Error(`${item.text}: ${(error as Error).message}`, { cause: error });
+    } finally {
+      instruction?.free();
+    }
+  }
+
+  #labelId(label: string): bigint {
+    const index = this.#labels.get(label);
+    if (index === undefined) throw new Error(`unknown label ${label}`);
+    return BigInt(index + 1);
+  }
+
+  #item(code: Code, operands: readonly Operand[]): Item {
+    const text = `${code.split("_")[0]?.toLowerCase()} ${operands.map(operandText).join(", ")}`;
+    const make = (labels: LabelIds) => createInstruction(code, operands, labels, this.bitness);
+    return { text: text.trim(), make };
+  }
+
+  /**
+   * Adds any instruction that iced-x86 knows: `emit("Mov_r64_cr", "rax", "cr4")`.
+   *
+   * @param code the form, by the name it has in iced-x86's `Code`
+   * @param operands in Intel's order; a branch takes `at("label")`
+   */
+  emit(code: Code, ...operands: readonly Operand[]): this {
+    this.#items.push(this.#item(code, operands));
+    return this;
+  }
+
+  /** Adds an instruction made by a function with iced-x86 in hand; the assembler frees it. */
+  emitWith(text: string, make: (x86: X86) => Instruction): this {
+    this.#items.push({ text, make: () => make(iced()) });
+    return this;
+  }
+
+  /** Adds bytes as they are. */
+  db(...bytes: readonly number[]): this {
+    // One declaration of iced-x86 holds at most 16 bytes.
+    for (let i = 0; i < bytes.length; i += 16) {
+      const chunk = Uint8Array.from(bytes.slice(i, i + 16));
+      this.emitWith(`db ${chunk.join(", ")}`, (x86) => x86.Instruction.createDeclareByte(chunk));
+    }
+    return this;
+  }
+
+  /**
+   * Gives the next instruction a name.
+   *
+   * @throws Error when the name is taken
+   */
+  label(name: string): this {
+    if (this.#labels.has(name)) throw new Error(`label ${name} is defined twice`);
+    this.#labels.set(name, this.#items.length);
+    return this;
+  }
+}

@@ -1,0 +1,285 @@
+/** The four modes a guest program can start in: the special registers, the first registers, the tables in memory. The program is program.ts. */
+import { handlerAddresses, protectedHandlers, realHandlers, VECTORS } from "./faults.ts";
+import {
+  CODE_GPA,
+  GDT_GPA,
+  HANDLER_STACK_GPA,
+  HANDLERS_GPA,
+  IDT_GPA,
+  PAGE_TABLES_GPA,
+  STACK_GPA,
+  TSS_GPA,
+} from "./layout.ts";
+import { identityMap } from "./paging.ts";
+import {
+  CR0_ET,
+  CR0_NE,
+  CR0_PE,
+  CR0_PG,
+  CR4_OSFXSR,
+  CR4_PAE,
+  EFER_LMA,
+  EFER_LME,
+  RFLAGS_FIXED,
+  RFLAGS_IOPL3,
+} from "./registers.ts";
+import {
+  codeSegment,
+  type DescriptorTable,
+  dataSegment,
+  encodeGdt,
+  encodeIdt,
+  encodeIvt,
+  encodeTss32,
+  encodeTss64,
+  nullSegment,
+  realSegment,
+  type Segment,
+  TSS_SIZE,
+  tssSegment,
+} from "./segments.ts";
+
+/**
+ * Names a mode: `real` (16 bits), `protected` (32 bits, flat, no paging), `long` (64 bits, 4-level paging,
+ * CPL 0), `user` (as `long`, but CPL 3 with IOPL 3, so IN and OUT work; faults are handled at CPL 0).
+ *
+ * Observed with the vendor module kvm_pvm on Linux 6.18, whose CPL 0 is an instruction emulator: in all modes
+ * but `user`, XGETBV, MONITOR and INT3, and in `real` UD2 too, end in KVM_EXIT_INTERNAL_ERROR (emulation
+ * failed); faults it does raise (#GP of MOV CR4, WRMSR, XSETBV) reach the handlers in every mode. At CPL 3,
+ * which runs natively, it loses IOPL, so only the TSS's I/O map lets IN and OUT pass; and CPUID is partly
+ * answered by the CPU and not by the table: OSXSAVE is 1 whatever CR4.OSXSAVE is.
+ */
+export type ModeName = "real" | "protected" | "long" | "user";
+
+/** States special registers in the shape of `struct kvm_sregs`. */
+export interface Sregs {
+  /** The code segment. */
+  readonly cs: Segment;
+  /** The data segment. */
+  readonly ds: Segment;
+  /** The extra segment. */
+  readonly es: Segment;
+  /** The segment FS. */
+  readonly fs: Segment;
+  /** The segment GS. */
+  readonly gs: Segment;
+  /** The stack segment; its DPL is the CPL. */
+  readonly ss: Segment;
+  /** The task register. */
+  readonly tr: Segment;
+  /** The local descriptor table register. */
+  readonly ldt: Segment;
+  /** The global descriptor table register. */
+  readonly gdt: DescriptorTable;
+  /** The interrupt descriptor table register. */
+  readonly idt: DescriptorTable;
+  /** CR0. */
+  readonly cr0: bigint;
+  /** CR2. */
+  readonly cr2: bigint;
+  /** CR3. */
+  readonly cr3: bigint;
+  /** CR4. */
+  readonly cr4: bigint;
+  /** CR8. */
+  readonly cr8: bigint;
+  /** EFER. */
+  readonly efer: bigint;
+  /** The APIC base MSR. */
+  readonly apicBase: bigint;
+  /** The pending interrupt, a bit each of 256. */
+  readonly interruptBitmap: readonly bigint[];
+}
+
+/** States the general registers a program starts with; the others are 0. */
+export interface StartRegs {
+  /** The first instruction; in real mode the IP in CS 0x1000. */
+  readonly rip: bigint;
+  /** The stack pointer; in real mode the SP in SS 0x7000. */
+  readonly rsp: bigint;
+  /** RFLAGS. */
+  readonly rflags: bigint;
+}
+
+/** States bytes and the gpa they belong at. */
+export interface Piece {
+  /** The gpa of the first byte. */
+  readonly gpa: number;
+  /** The bytes. */
+  readonly bytes: Uint8Array;
+}
+
+/** States how a mode may vary. */
+export interface ModeOptions {
+  /** The size of the pages, 4 KiB (4 MiB are mapped) or 2 MiB (4 GiB are mapped); 2 MiB when absent. */
+  readonly pageSize?: 0x1000 | 0x20_0000;
+  /** EFER bits beside LME and LMA, such as EFER_NX; none when absent. */
+  readonly efer?: bigint;
+  /** CR4 bits beside those the mode sets; none when absent. */
+  readonly cr4?: bigint;
+}
+
+/** States what a mode is: everything a vCPU and its memory need besides the program. */
+export interface Mode {
+  /** The mode's name. */
+  readonly name: ModeName;
+  /** The width of its code in bits. */
+  readonly bitness: 16 | 32 | 64;
+  /** The registers a program starts with. */
+  readonly regs: StartRegs;
+  /**
+   * Computes the special registers.
+   *
+   * @param base the value of KVM_GET_SREGS; APIC base, CR8 and pending interrupts are kept
+   */
+  readonly sregs: (base: Sregs, options?: ModeOptions) => Sregs;
+  /** Builds descriptor tables, TSS, page tables and fault handlers. */
+  readonly pieces: (options?: ModeOptions) => readonly Piece[];
+}
+
+// The order SYSCALL and SYSRET want (Intel SDM Vol. 3A 6.8.8): STAR = 0x0010_0008 << 32 would fit.
+const KERNEL_CODE = 0x08;
+const KERNEL_DATA = 0x10;
+const USER_DATA = 0x18 | 3;
+const USER_CODE = 0x20 | 3;
+const TSS = 0x28;
+
+const FLAGS_USER = RFLAGS_FIXED | RFLAGS_IOPL3;
+const PAE_SPACE = 4 * 2 ** 30;
+const SMALL_SPACE = 4 * 2 ** 20;
+
+function descriptors(bits: 32 | 64): readonly Segment[] {
+  return [
+    codeSegment(KERNEL_CODE, bits),
+    dataSegment(KERNEL_DATA),
+    dataSegment(USER_DATA, 3),
+    codeSegment(USER_CODE, bits, 3),
+    tssSegment(TSS, TSS_GPA, TSS_SIZE),
+  ];
+}
+
+function withData(base: Sregs, data: Segment): Sregs {
+  return { ...base, ds: data, es: data, fs: data, gs: data, ss: data };
+}
+
+function tableAt(gpa: number, limit: number): DescriptorTable {
+  return { base: BigInt(gpa), limit, padding: [0, 0, 0] };
+}
+
+function withTables(base: Sregs, bits: 32 | 64): Sregs {
+  return {
+    ...base,
+    tr: tssSegment(TSS, TSS_GPA, TSS_SIZE),
+    ldt: nullSegment(),
+    gdt: tableAt(GDT_GPA, encodeGdt(descriptors(bits), bits === 64).length - 1),
+    idt: tableAt(IDT_GPA, VECTORS * (bits / 4) - 1),
+  };
+}
+
+function tables(bits: 32 | 64): readonly Piece[] {
+  const tss =
+    bits === 64
+      ? encodeTss64(BigInt(HANDLER_STACK_GPA))
+      : encodeTss32(HANDLER_STACK_GPA, KERNEL_DATA);
+  return [
+    { gpa: GDT_GPA, bytes: encodeGdt(descriptors(bits), bits === 64) },
+    { gpa: IDT_GPA, bytes: encodeIdt(handlerAddresses, KERNEL_CODE, bits) },
+    { gpa: TSS_GPA, bytes: tss },
+  ];
+}
+
+function pageTables(options: ModeOptions, user: boolean): Piece {
+  const pageSize = options.pageSize ?? 0x20_0000;
+  const size = pageSize === 0x1000 ? SMALL_SPACE : PAE_SPACE;
+  return {
+    gpa: PAGE_TABLES_GPA,
+    bytes: identityMap({ gpa: PAGE_TABLES_GPA, size, pageSize, user }),
+  };
+}
+
+function longSregs(base: Sregs, cpl: 0 | 3, options: ModeOptions): Sregs {
+  return {
+    ...withData(withTables(base, 64), dataSegment(cpl === 3 ? USER_DATA : KERNEL_DATA, cpl)),
+    cs: codeSegment(cpl === 3 ? USER_CODE : KERNEL_CODE, 64, cpl),
+    cr0: CR0_PE | CR0_ET | CR0_NE | CR0_PG,
+    cr3: BigInt(PAGE_TABLES_GPA),
+    cr4: CR4_PAE | CR4_OSFXSR | (options.cr4 ?? 0n),
+    // KVM refuses LME when the CPUID table has no long mode: KVM_SET_CPUID2 comes first.
+    efer: EFER_LME | EFER_LMA | (options.efer ?? 0n),
+  };
+}
+
+const handlers: Partial<Record<ModeName, Uint8Array>> = {};
+
+// Assembling the handlers takes longer than the rest of a program, and they never change.
+function handlersOf(name: ModeName, assemble: () => Uint8Array): Piece {
+  handlers[name] ??= assemble();
+  return { gpa: HANDLERS_GPA, bytes: handlers[name] };
+}
+
+const flatRegs: StartRegs = {
+  rip: BigInt(CODE_GPA),
+  rsp: BigInt(STACK_GPA),
+  rflags: RFLAGS_FIXED,
+};
+
+const user = { cs: USER_CODE, ss: USER_DATA, rflags: FLAGS_USER };
+
+/** Holds the four modes by name. */
+export const modes: Readonly<Record<ModeName, Mode>> = {
+  real: {
+    name: "real",
+    bitness: 16,
+    regs: { rip: 0n, rsp: 0xfff0n, rflags: RFLAGS_FIXED },
+    sregs: (base, options = {}) => ({
+      ...withData(base, realSegment(0)),
+      cs: realSegment(CODE_GPA >> 4, "code"),
+      ss: realSegment((STACK_GPA >> 4) - 0x1000),
+      idt: tableAt(0, VECTORS * 4 - 1),
+      cr0: CR0_ET,
+      cr3: 0n,
+      cr4: options.cr4 ?? 0n,
+      efer: options.efer ?? 0n,
+    }),
+    pieces: () => [
+      { gpa: 0, bytes: encodeIvt(handlerAddresses, 0) },
+      handlersOf("real", realHandlers),
+    ],
+  },
+  protected: {
+    name: "protected",
+    bitness: 32,
+    regs: flatRegs,
+    sregs: (base, options = {}) => ({
+      ...withData(withTables(base, 32), dataSegment(KERNEL_DATA)),
+      cs: codeSegment(KERNEL_CODE, 32),
+      cr0: CR0_PE | CR0_ET | CR0_NE,
+      cr3: 0n,
+      cr4: CR4_OSFXSR | (options.cr4 ?? 0n),
+      efer: options.efer ?? 0n,
+    }),
+    pieces: () => [...tables(32), handlersOf("protected", () => protectedHandlers(32))],
+  },
+  long: {
+    name: "long",
+    bitness: 64,
+    regs: flatRegs,
+    sregs: (base, options = {}) => longSregs(base, 0, options),
+    pieces: (options = {}) => [
+      ...tables(64),
+      pageTables(options, false),
+      handlersOf("long", () => protectedHandlers(64)),
+    ],
+  },
+  user: {
+    name: "user",
+    bitness: 64,
+    regs: { ...flatRegs, rflags: FLAGS_USER },
+    sregs: (base, options = {}) => longSregs(base, 3, options),
+    pieces: (options = {}) => [
+      ...tables(64),
+      pageTables(options, true),
+      handlersOf("user", () => protectedHandlers(64, user)),
+    ],
+  },
+};

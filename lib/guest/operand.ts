@@ -1,0 +1,117 @@
+/** The operands of an instruction: registers, memory, immediates, labels. Making instructions of them is assemble.ts. */
+import type * as Iced from "iced-x86";
+
+/** Names a register as iced-x86 does, in lower case: `"eax"`, `"r8"`, `"r8d"`, `"cr4"`, `"ds"`. */
+export type Register = Lowercase<keyof typeof Iced.Register>;
+
+/** States a size in bits of a general operand. */
+export type Size = 8 | 16 | 32 | 64;
+
+/** States the parts of a memory operand: `segment:[base + index * scale + displacement]`. */
+export interface Address {
+  /** The base register. */
+  readonly base?: Register;
+  /** The index register. */
+  readonly index?: Register;
+  /** What the index is multiplied by; 1 when absent. */
+  readonly scale?: 1 | 2 | 4 | 8;
+  /** The displacement in bytes; 0 when absent. */
+  readonly displacement?: number | bigint;
+  /** The segment register, when it is not the default one. */
+  readonly segment?: Register;
+}
+
+/** Describes a memory operand; made by {@link mem}. */
+export interface Memory extends Address {
+  /** Tells it from the other operands. */
+  readonly kind: "memory";
+  /** The size in bits of what is read or written. */
+  readonly size: Size;
+}
+
+/** Describes the name of a place in the code as an operand; made by {@link at}. */
+export interface LabelOperand {
+  /** Tells it from the other operands. */
+  readonly kind: "label";
+  /** The label's name. */
+  readonly name: string;
+}
+
+/** Is what an instruction may be given: a register's name, memory, an immediate, or a label. */
+export type Operand = Register | Memory | LabelOperand | number | bigint;
+
+/**
+ * Makes a memory operand.
+ *
+ * @param size bits read or written: 8, 16, 32, 64
+ * @param address an absolute linear address (below 4 GiB, and below 2 GiB in 64-bit code), or its parts
+ */
+export function mem(size: Size, address: number | bigint | Address): Memory {
+  const parts = typeof address === "object" ? address : { displacement: address };
+  return { kind: "memory", size, ...parts };
+}
+
+/** Makes an operand of a label's name, for `Assembler.emit`. */
+export function at(name: string): LabelOperand {
+  return { kind: "label", name };
+}
+
+/** Tells what an operand is, in the word that iced-x86's `create…` functions use for it. */
+export function operandKind(operand: Operand): "Reg" | "Mem" | "Label" | "Imm" {
+  if (typeof operand === "string") return "Reg";
+  if (typeof operand === "object") return operand.kind === "memory" ? "Mem" : "Label";
+  return "Imm";
+}
+
+/** Writes an operand as text, for error messages: `eax`, `dword [rdi+0x8]`, `0x10`. */
+export function operandText(operand: Operand): string {
+  if (typeof operand === "string") return operand;
+  if (typeof operand === "object") {
+    return operand.kind === "label" ? operand.name : memoryText(operand);
+  }
+  return operand < 0 ? `-0x${(-operand).toString(16)}` : `0x${operand.toString(16)}`;
+}
+
+const sizeNames: Readonly<Record<Size, string>> = {
+  8: "byte",
+  16: "word",
+  32: "dword",
+  64: "qword",
+};
+
+function memoryText(memory: Memory): string {
+  const parts = [
+    memory.base,
+    memory.index && `${memory.index}*${memory.scale ?? 1}`,
+    memory.displacement === undefined ? undefined : operandText(memory.displacement),
+  ];
+  const segment = memory.segment === undefined ? "" : `${memory.segment}:`;
+  const inside = parts.filter((part) => part !== undefined).join("+");
+  return `${sizeNames[memory.size]} ${segment}[${inside}]`;
+}
+
+const registerSizes: readonly (readonly [RegExp, Size])[] = [
+  [/^([abcd][lh]|[sd]il|[sb]pl|r\d+l)$/, 8],
+  [/^([abcd]x|[sd]i|[sb]p|r\d+w)$/, 16],
+  [/^(e[abcd]x|e[sd]i|e[sb]p|r\d+d)$/, 32],
+  [/^(r[abcd]x|r[sd]i|r[sb]p|r\d+)$/, 64],
+];
+
+/**
+ * Tells the size in bits of a general register.
+ *
+ * @throws Error when it is not a general register
+ */
+export function registerSize(register: Register): Size {
+  const found = registerSizes.find(([pattern]) => pattern.test(register));
+  if (found === undefined) throw new Error(`${register} is not a general register`);
+  return found[1];
+}
+
+/** Says of a register's name which kind of MOV it takes. */
+export function registerClass(register: Register): "cr" | "dr" | "Sreg" | "general" {
+  if (/^cr\d+$/.test(register)) return "cr";
+  if (/^dr\d+$/.test(register)) return "dr";
+  if (/^[cdefgs]s$/.test(register)) return "Sreg";
+  return "general";
+}

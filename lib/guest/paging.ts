@@ -1,0 +1,71 @@
+/** Page tables that map every address to itself. Putting them in memory and in CR3 is modes.ts. */
+
+/** Names the bit of a paging-structure entry that says it is present (Intel SDM Vol. 3A 5.5.4). */
+export const PAGE_PRESENT = 1n;
+/** Names the bit that allows writes. */
+export const PAGE_WRITE: bigint = 1n << 1n;
+/** Names the bit that allows access at CPL 3. */
+export const PAGE_USER: bigint = 1n << 2n;
+/** Names the bit that says an entry maps a large page and not a table. */
+export const PAGE_LARGE: bigint = 1n << 7n;
+
+/** States what {@link identityMap} shall map. */
+export interface IdentityMapOptions {
+  /** The gpa of the tables; the first of them is the root. A multiple of 4096. */
+  readonly gpa: number;
+  /** How many bytes from address 0 are mapped, at most 512 GiB; rounded up to whole last-level tables. */
+  readonly size: number;
+  /** The size of a page, 4 KiB or 2 MiB; 2 MiB when absent. */
+  readonly pageSize?: 0x1000 | 0x20_0000;
+  /** The number of levels, 4, or 5 for CR4.LA57; 4 when absent. */
+  readonly levels?: 4 | 5;
+  /** Whether CPL 3 may use the pages; false when absent. */
+  readonly user?: boolean;
+}
+
+const ENTRIES = 512;
+const PAGE = 0x1000;
+
+/**
+ * Builds page tables that map addresses from 0 to themselves, present and writable. The root is the first
+ * table, so CR3 is the given gpa.
+ *
+ * @returns the tables one after the other, a multiple of 4096 bytes
+ * @throws RangeError when gpa is not page aligned, or size is not between 1 byte and 512 GiB
+ */
+export function identityMap(options: IdentityMapOptions): Uint8Array {
+  const { gpa, size, pageSize = 0x20_0000, levels = 4, user = false } = options;
+  if (gpa % PAGE !== 0)
+    throw new RangeError(`page tables at 0x${gpa.toString(16)} are not aligned`);
+  if (!(size > 0 && size <= 2 ** 39)) throw new RangeError(`cannot map ${size} bytes: 1 to 2^39`);
+  const access = PAGE_PRESENT | PAGE_WRITE | (user ? PAGE_USER : 0n);
+
+  // From the root down: how many tables each level has, and where its first one is.
+  const counts = tableCounts(size, pageSize, levels);
+  const starts = counts.map((_, level) => counts.slice(0, level).reduce((sum, n) => sum + n, 0));
+  const total = counts.reduce((sum, n) => sum + n, 0);
+  const entries = new BigUint64Array(total * ENTRIES);
+
+  for (const [level, start] of starts.entries()) {
+    const below = starts[level + 1];
+    const children = counts[level + 1] ?? (counts[level] ?? 0) * ENTRIES;
+    const large = pageSize === PAGE ? 0n : PAGE_LARGE;
+    for (let i = 0; i < children; i += 1) {
+      entries[start * ENTRIES + i] =
+        below === undefined
+          ? (BigInt(i) * BigInt(pageSize)) | access | large
+          : BigInt(gpa + (below + i) * PAGE) | access;
+    }
+  }
+  return new Uint8Array(entries.buffer);
+}
+
+function tableCounts(size: number, pageSize: number, levels: number): readonly number[] {
+  const counts: number[] = [];
+  let covered = pageSize;
+  for (let level = pageSize === PAGE ? 1 : 2; level <= levels; level += 1) {
+    covered *= ENTRIES;
+    counts.unshift(Math.ceil(size / covered));
+  }
+  return counts;
+}

@@ -1,0 +1,101 @@
+/** Guest programs as a test author writes them, and what they become: an image and registers. The meaning of what they say is ucall.ts. */
+import { Assembler } from "./assemble.ts";
+import { GuestBuilder } from "./builder.ts";
+import { CODE_GPA, CODE_SIZE, MEMORY_SIZE, TABLE_GPA } from "./layout.ts";
+import {
+  type ModeName,
+  type ModeOptions,
+  modes,
+  type Piece,
+  type Sregs,
+  type StartRegs,
+} from "./modes.ts";
+
+/** States what `Program.load` needs of guest memory that is not one array. */
+export interface WritableMemory {
+  /** Copies bytes to a gpa. */
+  write(gpa: number, bytes: Uint8Array): void;
+}
+
+/** States a finished program: code, the memory around it, and the registers it starts with. */
+export interface Program {
+  /** The mode it runs in. */
+  readonly mode: ModeName;
+  /** The machine code, as it stands at `entry`. */
+  readonly code: Uint8Array;
+  /** The linear address, and gpa, of the first instruction: 0x10000. */
+  readonly entry: bigint;
+  /** How many bytes of guest memory it needs from gpa 0: 2 MiB. */
+  readonly memorySize: number;
+  /** The registers it starts with; every other general register is 0. */
+  readonly regs: StartRegs;
+  /**
+   * Writes the program and its tables into guest memory; what lies between is left as it is.
+   *
+   * @param memory guest memory from gpa 0, as an array or something to write to
+   * @throws RangeError when memory is an array smaller than `memorySize`
+   */
+  load(memory: Uint8Array | WritableMemory): void;
+  /** Lists everything that `load` writes. */
+  image(): readonly Piece[];
+  /**
+   * Computes the special registers for KVM_SET_SREGS. KVM_SET_CPUID2 must come before that: KVM refuses
+   * EFER.LME when the guest's CPUID has no long mode.
+   *
+   * @param base the value of KVM_GET_SREGS
+   */
+  sregs(base: Sregs): Sregs;
+}
+
+/**
+ * Builds a guest program.
+ *
+ * ```ts
+ * const program = guest("long", (g) => g.cpuid(0x1).sync().setCr4(CR4_OSXSAVE).cpuid(0x1).sync().done());
+ * ```
+ *
+ * A program that runs past its end stops by HLT. Give it `done()` to tell the host.
+ *
+ * @param name the mode
+ * @param build adds what the guest shall do
+ * @throws Error when an instruction cannot be encoded
+ * @throws RangeError when a value does not fit the mode, or the code is larger than 64 KiB
+ */
+export function guest(
+  name: ModeName,
+  build: (g: GuestBuilder) => unknown,
+  options: ModeOptions = {},
+): Program {
+  const mode = modes[name];
+  const assembler = new Assembler(mode.bitness);
+  const builder = new GuestBuilder(assembler);
+  build(builder);
+  assembler.label(".end").hlt().jmp(".end");
+  const code = assembler.assemble(mode.regs.rip);
+  if (code.length > CODE_SIZE) throw new RangeError(`${code.length} bytes of code: at most 65536`);
+  const pieces: readonly Piece[] = [
+    ...mode.pieces(options),
+    { gpa: CODE_GPA, bytes: code },
+    { gpa: TABLE_GPA, bytes: builder.table() },
+  ];
+  return {
+    mode: name,
+    code,
+    entry: BigInt(CODE_GPA),
+    memorySize: MEMORY_SIZE,
+    regs: mode.regs,
+    load: (memory) => load(pieces, memory),
+    image: () => pieces,
+    sregs: (base) => mode.sregs(base, options),
+  };
+}
+
+function load(pieces: readonly Piece[], memory: Uint8Array | WritableMemory): void {
+  if (memory instanceof Uint8Array && memory.length < MEMORY_SIZE) {
+    throw new RangeError(`${memory.length} bytes of guest memory: a program needs ${MEMORY_SIZE}`);
+  }
+  for (const { gpa, bytes } of pieces) {
+    if (memory instanceof Uint8Array) memory.set(bytes, gpa);
+    else memory.write(gpa, bytes);
+  }
+}

@@ -1,0 +1,177 @@
+/** Segments, their descriptors, gates and the TSS as bytes. Which segments a mode has is modes.ts. */
+
+/** States a segment register with its hidden part, in the shape of `struct kvm_segment`. */
+export interface Segment {
+  /** The linear base address. */
+  readonly base: bigint;
+  /** The last valid offset in bytes, also when `g` is 1. */
+  readonly limit: number;
+  /** The selector. */
+  readonly selector: number;
+  /** The type, 4 bits (Intel SDM Vol. 3A 3.4.5.1 and 3.5). */
+  readonly type: number;
+  /** The segment is present: 0 or 1. */
+  readonly present: number;
+  /** The descriptor privilege level, 0 to 3; of SS it is the CPL. */
+  readonly dpl: number;
+  /** The default operation size: 1 for 32 bits. */
+  readonly db: number;
+  /** 1 for code and data, 0 for a system segment. */
+  readonly s: number;
+  /** 1 for 64-bit code. */
+  readonly l: number;
+  /** Granularity: 1 when the descriptor counts its limit in 4 KiB. */
+  readonly g: number;
+  /** The bit that is free for system software. */
+  readonly avl: number;
+  /** 1 when the register holds no segment. */
+  readonly unusable: number;
+  /** Zero. */
+  readonly padding: number;
+}
+
+/** States where a descriptor table is, in the shape of `struct kvm_dtable`. */
+export interface DescriptorTable {
+  /** The linear base address. */
+  readonly base: bigint;
+  /** The last valid offset in bytes. */
+  readonly limit: number;
+  /** Three zeros. */
+  readonly padding: readonly number[];
+}
+
+const CODE = 0xb; // execute, read, accessed
+const DATA = 0x3; // read, write, accessed
+const TSS_BUSY = 0xb; // both the 32-bit and the 64-bit one, busy, as LTR would leave it
+
+const flat: Segment = {
+  base: 0n,
+  limit: 0xffff_ffff,
+  selector: 0,
+  type: DATA,
+  present: 1,
+  dpl: 0,
+  db: 1,
+  s: 1,
+  l: 0,
+  g: 1,
+  avl: 0,
+  unusable: 0,
+  padding: 0,
+};
+
+/** Makes a flat 4 GiB data segment. */
+export function dataSegment(selector: number, dpl = 0): Segment {
+  return { ...flat, selector, dpl };
+}
+
+/** Makes a flat code segment of 32 or 64 bits. */
+export function codeSegment(selector: number, bits: 32 | 64, dpl = 0): Segment {
+  return { ...flat, selector, dpl, type: CODE, db: Number(bits === 32), l: Number(bits === 64) };
+}
+
+/** Makes a segment as real mode loads it: base = selector * 16, 64 KiB (Intel SDM Vol. 3B 22.1.1). */
+export function realSegment(selector: number, kind: "code" | "data" = "data"): Segment {
+  const type = kind === "code" ? CODE : DATA;
+  return { ...flat, base: BigInt(selector) << 4n, limit: 0xffff, selector, type, db: 0, g: 0 };
+}
+
+/** Makes the segment of a busy TSS, as it stands in TR. */
+export function tssSegment(selector: number, gpa: number, size: number): Segment {
+  const base = BigInt(gpa);
+  return { ...flat, base, limit: size - 1, selector, type: TSS_BUSY, db: 0, s: 0, g: 0 };
+}
+
+/** Makes a register that holds no segment, for LDTR. */
+export function nullSegment(): Segment {
+  return { ...flat, limit: 0, type: 0, present: 0, db: 0, s: 0, g: 0, unusable: 1 };
+}
+
+/**
+ * Encodes a segment as the low 8 bytes of its descriptor (Intel SDM Vol. 3A 3.4.5). The high 8 bytes of
+ * a 64-bit TSS or LDT hold only base[63:32].
+ */
+export function encodeDescriptor(segment: Segment): bigint {
+  const limit = BigInt(segment.g === 1 ? segment.limit >>> 12 : segment.limit);
+  const access = segment.type | (segment.s << 4) | (segment.dpl << 5) | (segment.present << 7);
+  const flags = segment.avl | (segment.l << 1) | (segment.db << 2) | (segment.g << 3);
+  return (
+    (limit & 0xffffn) |
+    ((segment.base & 0xff_ffffn) << 16n) |
+    (BigInt(access) << 40n) |
+    (((limit >> 16n) & 0xfn) << 48n) |
+    (BigInt(flags) << 52n) |
+    (((segment.base >> 24n) & 0xffn) << 56n)
+  );
+}
+
+/**
+ * Encodes a GDT: each segment at its selector, the rest null. With `long`, system segments take 16 bytes.
+ */
+export function encodeGdt(segments: readonly Segment[], long: boolean): Uint8Array {
+  const slots = segments.map(
+    (segment) => (segment.selector >>> 3) + (long && segment.s === 0 ? 2 : 1),
+  );
+  const table = new DataView(new ArrayBuffer(8 * Math.max(1, ...slots)));
+  for (const segment of segments) {
+    const offset = segment.selector & ~7;
+    table.setBigUint64(offset, encodeDescriptor(segment), true);
+    if (long && segment.s === 0) table.setBigUint64(offset + 8, segment.base >> 32n, true);
+  }
+  return new Uint8Array(table.buffer);
+}
+
+/**
+ * Encodes an IDT of interrupt gates (Intel SDM Vol. 3A 7.11 and 7.14.1): 8 bytes each, in 64-bit mode 16.
+ *
+ * @param handlers linear address of the handler of each vector, below 4 GiB
+ * @param selector the handlers' code segment
+ */
+export function encodeIdt(
+  handlers: readonly number[],
+  selector: number,
+  bits: 32 | 64,
+): Uint8Array {
+  const size = bits / 4;
+  const table = new DataView(new ArrayBuffer(size * handlers.length));
+  for (const [vector, address] of handlers.entries()) {
+    table.setUint16(vector * size, address & 0xffff, true);
+    table.setUint16(vector * size + 2, selector, true);
+    table.setUint16(vector * size + 4, 0x8e00, true); // present, DPL 0, interrupt gate
+    table.setUint16(vector * size + 6, address >>> 16, true);
+  }
+  return new Uint8Array(table.buffer);
+}
+
+/** Encodes a real mode interrupt vector table: offset and segment of the handler of each vector. */
+export function encodeIvt(offsets: readonly number[], segment: number): Uint8Array {
+  return new Uint8Array(Uint16Array.from(offsets.flatMap((offset) => [offset, segment])).buffer);
+}
+
+// Both widths of TSS: 0x68 bytes (Intel SDM Vol. 3A 8.2.1 and 8.7), then a bit a port, then 0xff.
+const TSS_IO_MAP = 0x68;
+
+/** States the size in bytes of a TSS of either width with its I/O map (Intel SDM Vol. 1 19.5.2). */
+export const TSS_SIZE: number = TSS_IO_MAP + 0x1_0000 / 8 + 1;
+
+function emptyTss(): DataView {
+  const tss = new DataView(new ArrayBuffer(TSS_SIZE));
+  tss.setUint16(0x66, TSS_IO_MAP, true);
+  tss.setUint8(TSS_SIZE - 1, 0xff);
+  return tss;
+}
+
+/** Encodes a 64-bit TSS: the stack of ring 0, and an I/O map that allows every port at any CPL. */
+export function encodeTss64(rsp0: bigint): Uint8Array {
+  const tss = emptyTss();
+  tss.setBigUint64(4, rsp0, true);
+  return new Uint8Array(tss.buffer);
+}
+
+/** Encodes a 32-bit TSS: the stack of ring 0, and an I/O map that allows every port at any CPL. */
+export function encodeTss32(esp0: number, ss0: number): Uint8Array {
+  const tss = emptyTss();
+  tss.setUint32(4, esp0, true);
+  tss.setUint16(8, ss0, true);
+  return new Uint8Array(tss.buffer);
+}

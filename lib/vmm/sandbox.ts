@@ -1,0 +1,99 @@
+/** One vCPU, one memory, one program: for tests, examples and the CLI. Guest code is guest/. */
+import { decodeUcall, isUcall, type Program, type Ucall } from "../guest/index.ts";
+import type { CpuidEntry2Input } from "../kvm/cpuid2.ts";
+import type { Exit } from "../kvm/exit.ts";
+import { GuestMemory } from "../kvm/guest-memory.ts";
+import type { Kvm } from "../kvm/kvm.ts";
+import type { Vcpu } from "../kvm/vcpu.ts";
+import type { Vm } from "../kvm/vm.ts";
+
+/** What a sandbox is made from. */
+export interface SandboxOptions {
+  /** The program; see `guest()` in `node-kvm/guest`. */
+  readonly program: Program;
+  /** The vCPU's CPUID table; without one it stays empty. */
+  readonly cpuid?: Iterable<CpuidEntry2Input>;
+  /** Done to the VM before its vCPU is made: capabilities, quirks, the irqchip. */
+  readonly prepare?: (vm: Vm) => void;
+}
+
+/**
+ * A VM with one vCPU and a program in its memory, ready to run.
+ *
+ * What it does, in the order that works on every kernel: VM, memory, `prepare`, vCPU, CPUID,
+ * special registers, registers.
+ */
+export class Sandbox {
+  readonly vm: Vm;
+  readonly vcpu: Vcpu;
+  readonly memory: GuestMemory;
+  readonly program: Program;
+
+  /** Makes the VM and loads the program; nothing runs yet. */
+  constructor(kvm: Kvm, options: SandboxOptions) {
+    const { program } = options;
+    this.program = program;
+    this.memory = GuestMemory.allocate(program.memorySize);
+    this.vm = kvm.createVm();
+    this.vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory: this.memory });
+    options.prepare?.(this.vm);
+    this.vcpu = this.vm.createVcpu(0);
+    if (options.cpuid !== undefined) this.vcpu.setCpuid2(options.cpuid);
+    program.load(this.memory.bytes);
+    this.reset();
+  }
+
+  /** Puts the vCPU back to the program's first instruction; its CPUID table stays. */
+  reset(): void {
+    this.vcpu.setSregs(this.program.sregs(this.vcpu.getSregs()));
+    this.vcpu.setRegs(this.program.regs);
+  }
+
+  /** Runs until the guest speaks. */
+  next(): Ucall {
+    const exit = this.vcpu.runSync();
+    const ucall = this.ucall(exit);
+    if (ucall === undefined) throw new Error(`the guest did not speak: ${describe(exit)}`);
+    return ucall;
+  }
+
+  /** What the guest said with this exit; `undefined` when it is another exit. */
+  ucall(exit: Exit): Ucall | undefined {
+    if (exit.kind !== "io" || exit.direction !== "out" || !isUcall(exit)) return undefined;
+    return decodeUcall(this.memory.bytes, exit.values[0] ?? 0);
+  }
+
+  /** Runs until the guest is done; returns the values of each of its syncs. */
+  syncs(): readonly (readonly bigint[])[] {
+    const all: (readonly bigint[])[] = [];
+    for (;;) {
+      const ucall = this.next();
+      if (ucall.kind === "done") return all;
+      if (ucall.kind === "fault") {
+        const { vector, errorCode, rip } = ucall;
+        throw new Error(
+          `exception ${vector} in the guest at 0x${rip.toString(16)}, error code ${errorCode}`,
+        );
+      }
+      all.push(ucall.values);
+    }
+  }
+
+  /** Closes vCPU, VM and memory. */
+  close(): void {
+    this.vcpu.close();
+    this.vm.close();
+    this.memory.close();
+  }
+
+  /** Closes everything at the end of a `using` block. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function describe(exit: Exit): string {
+  return JSON.stringify(exit, (_, value: unknown) =>
+    typeof value === "bigint" ? `0x${value.toString(16)}` : value,
+  );
+}

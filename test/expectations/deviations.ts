@@ -1,0 +1,48 @@
+/**
+ * Where a vendor module is known not to keep a claim, and why. A row is chosen by what stands
+ * behind /dev/kvm, never by version numbers; it turns red when the claim holds again.
+ */
+
+/** One claim that does not hold on one vendor module. */
+export interface Deviation {
+  /** The claim's short name. */
+  readonly claim: string;
+  /** The vendor module, as /sys/module names it. */
+  readonly vendor: string;
+  /** What the failure must say, so that another failure is not taken for this one. */
+  readonly shows: string;
+  /** Why it is so. */
+  readonly reason: string;
+}
+
+const OVERLAY =
+  "kvm_pvm lays the host CPU's own bits over leafs 1, 7.0, 7.1 and D.1 when a table is set, " +
+  "because its guest's ring 3 runs natively and sees the host's CPUID";
+
+/** Every known deviation. */
+export const deviations: readonly Deviation[] = [
+  {
+    claim: "resend-original",
+    vendor: "kvm_pvm",
+    shows: "EINVAL: the table changed after KVM_RUN",
+    reason: `${OVERLAY}; what was sent is then not what is stored, and sending it again is refused`,
+  },
+  {
+    claim: "rollback-caps-sregs",
+    vendor: "kvm_pvm",
+    shows: "expected KVM to refuse with EINVAL, but: it accepted",
+    reason: `${OVERLAY}; FSGSBASE cannot be taken from a guest, so CR4 may have it`,
+  },
+  {
+    claim: "rollback-caps-guest",
+    vendor: "kvm_pvm",
+    shows: "expected { kind: 'sync', values: [ 255n ] } to deeply equal",
+    reason: `${OVERLAY}; FSGSBASE cannot be taken from a guest, so its MOV CR4 is no #GP`,
+  },
+  {
+    claim: "unowned-xsavec-size",
+    vendor: "kvm_pvm",
+    shows: "expected KVM to refuse with EINVAL, but: it accepted",
+    reason: `${OVERLAY}; the table has XSAVEC whatever was sent, so the compacted size is KVM's`,
+  },
+];

@@ -1,0 +1,94 @@
+/**
+ * A claim: one promise of KVM, judged on this host's device. What a claim may use is kit.ts; where
+ * a kernel is known not to keep it is ../expectations.
+ */
+import { existsSync } from "node:fs";
+import { defaultDevice, Kvm, KvmError, kernelRelease, vendorModule } from "node-kvm";
+import { test } from "vitest";
+import { type Deviation, deviations } from "../expectations/deviations.ts";
+import { Kit, Unmet } from "./kit.ts";
+
+declare module "vitest" {
+  interface TaskMeta {
+    /** The claim's number in the catalogue of checks. */
+    claim?: number;
+    /** Why it does not hold here, when that is known. */
+    deviation?: string;
+  }
+}
+
+/**
+ * Judges one claim in a kit of its own, which is closed afterwards.
+ *
+ * It is skipped, with the reason, when there is no device or a requirement is not met. Where a
+ * deviation is expected, the claim must fail in just that way: one that holds again is an error.
+ *
+ * @param number - the catalogue's number; several claims may share one.
+ * @param id - a short name, unique in the suite.
+ * @param sentence - the claim, with KVM or a vCPU as subject.
+ */
+export function claim(
+  number: number,
+  id: string,
+  sentence: string,
+  judge: (kit: Kit) => void,
+): void {
+  test(`${id}: ${sentence}`, { meta: { claim: number } }, ({ task, skip }) => {
+    const problem = deviceProblem();
+    if (problem !== undefined) skip(problem);
+    const failure = outcome(judge);
+    if (failure instanceof Unmet) skip(failure.message);
+    const expected = deviations.find((deviation) => applies(deviation, id));
+    if (expected === undefined) {
+      if (failure !== undefined) throw failure;
+      return;
+    }
+    assertDeviates(expected, failure);
+    task.meta.deviation = expected.reason;
+  });
+}
+
+function outcome(judge: (kit: Kit) => void): unknown {
+  const kit = new Kit();
+  try {
+    judge(kit);
+    return undefined;
+  } catch (failure) {
+    return failure;
+  } finally {
+    kit.close();
+  }
+}
+
+function applies(deviation: Deviation, id: string): boolean {
+  return deviation.claim === id && deviation.vendor === vendorModule();
+}
+
+function assertDeviates(expected: Deviation, failure: unknown): void {
+  if (failure === undefined) {
+    throw new Error(
+      `${expected.claim} holds on ${expected.vendor}, Linux ${kernelRelease()}: the known deviation ` +
+        `is no longer true; remove it from test/expectations (${expected.reason})`,
+    );
+  }
+  const message = failure instanceof Error ? failure.message : String(failure);
+  if (!message.includes(expected.shows)) throw failure;
+}
+
+let problem: string | undefined;
+
+/** Why no claim can be judged here; asked once. */
+function deviceProblem(): string | undefined {
+  problem ??= tryDevice();
+  return problem === "" ? undefined : problem;
+}
+
+function tryDevice(): string {
+  try {
+    Kvm.open().close();
+    return "";
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error;
+    return existsSync(defaultDevice()) ? `no usable KVM: ${error.message}` : `no KVM: ${error.message}`;
+  }
+}

@@ -1,0 +1,149 @@
+/** The generated ABI is what its facts make, and its facts are what a compiler says of the headers. */
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, type TestContext, test } from "vitest";
+import { IOCTLS } from "../../lib/abi/generated/ioctls.ts";
+import * as structs from "../../lib/abi/generated/structs.ts";
+import { type Layout, offsetOf } from "../../lib/abi/struct.ts";
+
+interface CField {
+  readonly name: string;
+  readonly dims?: readonly number[];
+  readonly bits?: readonly number[];
+  readonly fields?: readonly CField[];
+}
+interface Facts {
+  readonly constants: Readonly<Record<string, string>>;
+  readonly structs: Readonly<Record<string, { readonly fields: readonly CField[] }>>;
+}
+
+const project = join(import.meta.dirname, "..", "..");
+const factsFile = "gen/facts/kvm-abi.json";
+const generatedFiles = [
+  "lib/abi/generated/constants.ts",
+  "lib/abi/generated/ioctls.ts",
+  "lib/abi/generated/structs.ts",
+  "native/generated/ioctl_shapes.h",
+];
+const committed = (file: string): string => readFileSync(join(project, file), "utf8");
+const facts = JSON.parse(committed(factsFile)) as Facts;
+
+const { NODE_KVM_UAPI } = process.env;
+const headers = NODE_KVM_UAPI ?? join(project, "../shared/data/uapi-7.2");
+const has = (program: string): boolean => spawnSync(program, ["--version"]).status === 0;
+const missing = [
+  ...(existsSync(headers) ? [] : ["Linux 7.2 UAPI headers (NODE_KVM_UAPI names them)"]),
+  ...["gcc", "gdb"].filter((program) => !has(program)),
+];
+
+/** Skips a test on a machine that cannot ask a compiler. */
+function requireHeaders({ skip }: TestContext): void {
+  skip(missing.length > 0, `missing here: ${missing.join(", ")}`);
+}
+
+/** Pairs a C path with ours, for every field that has an offset: bit fields have none in C. */
+function paths(
+  fields: readonly CField[],
+  c = "",
+  ours = "",
+): readonly (readonly [string, string])[] {
+  return fields
+    .filter(({ bits }) => bits === undefined)
+    .flatMap(({ name, dims = [], fields: inner = [] }) => {
+      const camel = name.replace(/_+([a-z0-9])/g, (_, next: string) => next.toUpperCase());
+      const first = dims.map(() => "[0]").join("");
+      const isFlexible = dims[0] === 0;
+      const deeper = isFlexible
+        ? []
+        : paths(inner, `${c}${name}${first}.`, `${ours}${camel}${first}.`);
+      return [[c + name, ours + camel] as const, ...deeper];
+    });
+}
+
+/** Bytes after kvm_nested_state's header: ours is one tail, C's a union of two flexible arrays. */
+const isOnlyInC = (path: string): boolean => /^data\.(vmx|svm)$/.test(path);
+
+function structAssertions(layout: Layout): readonly string[] {
+  const name = `struct ${layout.name}`;
+  const fields = paths(facts.structs[layout.name]?.fields ?? []).filter(([c]) => !isOnlyInC(c));
+  return [
+    `_Static_assert(sizeof(${name}) == ${layout.size}, "");`,
+    ...fields.map(
+      ([c, ours]) =>
+        `_Static_assert(__builtin_offsetof(${name}, ${c}) == ${offsetOf(layout, ours)}, "");`,
+    ),
+  ];
+}
+
+function assertions(): readonly string[] {
+  const layouts: readonly Layout[] = Object.values(structs);
+  const whole = layouts.filter(({ name }) => name in facts.structs);
+  return [
+    ...whole.flatMap(structAssertions),
+    ...IOCTLS.map(({ name, request }) => `_Static_assert(${name} == ${request}u, "");`),
+    ...Object.entries(facts.constants).map(
+      ([name, value]) =>
+        `_Static_assert((${name}) == ${value}${Number(value) < 0 ? "" : "u"}, "");`,
+    ),
+  ];
+}
+
+function compile(lines: readonly string[]): {
+  readonly status: number | null;
+  readonly errors: string;
+} {
+  const includes = ["#include <linux/kvm.h>", "#include <linux/kvm_para.h>"];
+  const args = ["-x", "c", "-std=gnu11", "-nostdinc", "-I", headers, "-fsyntax-only", "-"];
+  const { status, stderr } = spawnSync("gcc", args, {
+    input: [...includes, ...lines, ""].join("\n"),
+    encoding: "utf8",
+  });
+  return { status, errors: stderr };
+}
+
+describe("the generated ABI", () => {
+  const out = mkdtempSync(join(tmpdir(), "generated-"));
+  beforeAll(() => {
+    execFileSync(process.execPath, [join(project, "gen/abi.js"), "--out", out]);
+  });
+  afterAll(() => rmSync(out, { recursive: true }));
+
+  test.each(generatedFiles)("%s is what the facts make", (file) => {
+    expect(readFileSync(join(out, file), "utf8")).toBe(committed(file));
+  });
+});
+
+describe("the kernel's headers", () => {
+  test("a compiler agrees with every size, offset, request and constant", (context) => {
+    requireHeaders(context);
+    expect(compile(assertions())).toEqual({ status: 0, errors: "" });
+  });
+
+  test.for([
+    '_Static_assert(__builtin_offsetof(struct kvm_sregs, apic_base) == 280, "");',
+    '_Static_assert(sizeof(struct kvm_cpuid2) == 12, "");',
+    '_Static_assert(KVM_GET_SUPPORTED_CPUID == 0xc00cae05, "");',
+  ])("a compiler refuses %s", (planted, context) => {
+    requireHeaders(context);
+    const { status, errors } = compile([...assertions(), planted]);
+    expect(status).toBe(1);
+    expect(errors.match(/static assertion failed/g)).toHaveLength(1);
+  });
+
+  test("the facts are extracted from them again, the same", (context) => {
+    requireHeaders(context);
+    const out = mkdtempSync(join(tmpdir(), "extracted-"));
+    context.onTestFinished(() => rmSync(out, { recursive: true }));
+    execFileSync(process.execPath, [
+      join(project, "gen/abi.js"),
+      "--headers",
+      headers,
+      "--out",
+      out,
+    ]);
+    expect(readFileSync(join(out, factsFile), "utf8")).toBe(committed(factsFile));
+  });
+});

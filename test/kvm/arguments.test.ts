@@ -1,0 +1,104 @@
+/** KVM_SET_CPUID, KVM_SET_CPUID2 and KVM_GET_CPUID2: counts, sizes, and what is kept of an entry. */
+import type { Vcpu } from "node-kvm";
+import { KVM_GET_CPUID2 } from "node-kvm/abi";
+import { type CpuidEntry2, CpuidTable } from "node-kvm/cpuid";
+import { expect } from "vitest";
+import { claim } from "../helpers/claim.ts";
+import { tableOf } from "../helpers/kit.ts";
+
+const HEADER = 8;
+const ENTRY = 40;
+
+/** So many entries of leafs that nobody uses. */
+const entries = (count: number): CpuidTable =>
+  CpuidTable.from(Array.from({ length: count }, (_, i) => ({ function: 0x5000_0000 + i })));
+
+/** A struct kvm_cpuid2 with room for `nent` entries, every byte of them 0x5a. */
+function room(nent: number): Uint8Array {
+  const bytes = new Uint8Array(HEADER + nent * ENTRY).fill(0x5a, HEADER);
+  new DataView(bytes.buffer).setUint32(0, nent, true);
+  return bytes;
+}
+
+const KEPT = entries(3);
+function withTable(vcpu: Vcpu): Vcpu {
+  vcpu.setCpuid2(KEPT);
+  return vcpu;
+}
+
+claim(9, "set-256", "KVM_SET_CPUID2 takes 256 entries", (kit) => {
+  const vcpu = kit.fresh();
+  expect(() => vcpu.setCpuid2(entries(256))).toBeAccepted();
+  expect(tableOf(vcpu)).toHaveLength(256);
+});
+
+claim(9, "set-257", "KVM_SET_CPUID2 refuses 257 entries and keeps the table", (kit) => {
+  const vcpu = withTable(kit.fresh());
+  expect(() => vcpu.setCpuid2(entries(257))).toFailWith("E2BIG");
+  expect(tableOf(vcpu)).toEqualTable(KEPT);
+});
+
+claim(9, "set-all-ones", "KVM_SET_CPUID2 refuses a count of 0xffffffff before it reads", (kit) => {
+  const vcpu = withTable(kit.fresh());
+  expect(() => vcpu.setCpuid2([], { nent: 0xffff_ffff })).toFailWith("E2BIG");
+  expect(tableOf(vcpu)).toEqualTable(KEPT);
+});
+
+claim(10, "set-zero", "KVM_SET_CPUID2 of no entries empties the table", (kit) => {
+  const vcpu = withTable(kit.fresh());
+  expect(() => vcpu.setCpuid2([])).toBeAccepted();
+  expect(tableOf(vcpu)).toHaveLength(0);
+});
+
+claim(13, "get-e2big", "KVM_GET_CPUID2 with too little room says E2BIG and writes nothing", (kit) => {
+  const { vcpu, stored } = kit.configured();
+  for (let nent = 0; nent < stored.length; nent += 1) {
+    const bytes = room(nent);
+    expect(() => vcpu.ioctl(KVM_GET_CPUID2, bytes)).toFailWith("E2BIG");
+    expect(bytes).toEqual(room(nent));
+  }
+});
+
+claim(14, "get-fresh", "a fresh vCPU has an empty table", (kit) => {
+  const vcpu = kit.fresh();
+  expect(() => vcpu.getCpuid2(0)).toBeAccepted();
+  expect(tableOf(vcpu)).toHaveLength(0);
+});
+
+claim(15, "verbatim", "an entry that KVM does not know is kept bit for bit", (kit) => {
+  const vcpu = kit.fresh();
+  const odd: CpuidEntry2 = {
+    function: 0x1234_5678,
+    index: 0x9abc_def0,
+    flags: 0xdead_beef,
+    eax: 0xffff_ffff,
+    ebx: 0x8000_0000,
+    ecx: 1,
+    edx: 0x55aa_55aa,
+    padding: [0x1111_1111, 0x2222_2222, 0x3333_3333],
+  };
+  vcpu.setCpuid2([odd]);
+  expect(Array.from(vcpu.getCpuid2(), plain)).toEqual([odd]);
+});
+
+claim(16, "v1-normalises", "KVM_SET_CPUID stores index, flags and padding as 0", (kit) => {
+  const vcpu = kit.fresh();
+  vcpu.setCpuid([{ function: 0x5000_0000, eax: 1, ebx: 2, ecx: 3, edx: 4, padding: 0x77 }]);
+  expect(Array.from(vcpu.getCpuid2(), plain)).toEqual([
+    { function: 0x5000_0000, index: 0, flags: 0, eax: 1, ebx: 2, ecx: 3, edx: 4, padding: [0, 0, 0] },
+  ]);
+});
+
+claim(32, "frozen-e2big", "a vCPU that has run still says E2BIG to 257 entries", (kit) => {
+  const { vcpu } = kit.ran();
+  expect(() => vcpu.setCpuid2(entries(257))).toFailWith("E2BIG");
+});
+
+claim(32, "frozen-efault", "a vCPU that has run still says EFAULT to unmapped entries", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  expect(() => vcpu.setCpuid2(stored, { nent: stored.length + 1 })).toFailWith("EFAULT");
+});
+
+function plain(entry: CpuidEntry2): CpuidEntry2 {
+  return { ...entry, padding: Array.from(entry.padding) };
+}

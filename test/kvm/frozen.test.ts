@@ -1,0 +1,210 @@
+/** After a vCPU has run, its CPUID table is frozen: the same table is accepted, no other. */
+import { type CpuidEntry2, CpuidTable } from "node-kvm/cpuid";
+import { guest } from "node-kvm/guest";
+import { expect } from "vitest";
+import { claim } from "../helpers/claim.ts";
+import { tableOf } from "../helpers/kit.ts";
+
+const QUIRK_MISC_ENABLE_NO_MWAIT = 1n << 4n;
+
+/** The entries with the one at `position` changed. */
+function patched(table: CpuidTable, position: number, patch: Partial<CpuidEntry2>): CpuidTable {
+  return table.replace(position, patch);
+}
+
+/** The table with register bits flipped in its first entry for a leaf. */
+function flipped(
+  table: CpuidTable,
+  fn: number,
+  register: "eax" | "ebx" | "ecx" | "edx",
+  mask: number,
+): CpuidTable {
+  const position = Array.from(table).findIndex((entry) => entry.function === fn);
+  const before = table.at(position)?.[register] ?? 0;
+  return patched(table, position, { [register]: (before ^ mask) >>> 0 });
+}
+
+claim(49, "resend-original", "a vCPU that has run takes the table that it was given", (kit) => {
+  const { vcpu, sent } = kit.ran();
+  expect(() => vcpu.setCpuid2(sent)).toBeAccepted();
+});
+
+claim(50, "resend-get", "a vCPU that has run takes the table that KVM_GET_CPUID2 returns", (kit) => {
+  const { vcpu } = kit.ran();
+  expect(() => vcpu.setCpuid2(tableOf(vcpu))).toBeAccepted();
+});
+
+claim(51, "change-feature", "a vCPU that has run refuses a changed feature and keeps its table", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  expect(() => vcpu.setCpuid2(flipped(stored, 7, "ebx", 1))).toFailWith("EINVAL");
+  expect(tableOf(vcpu)).toEqualTable(stored);
+});
+
+claim(52, "change-maxphyaddr", "a vCPU that has run refuses another physical address width", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  const bits = stored.get("phys_addr_bits") ?? 0;
+  expect(() => vcpu.setCpuid2(stored.with({ phys_addr_bits: bits - 1 }))).toFailWith("EINVAL");
+});
+
+claim(53, "change-count-fewer", "a vCPU that has run refuses its table without the last entry", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  const fewer = stored.filter((_, position) => position < stored.length - 1);
+  expect(() => vcpu.setCpuid2(fewer)).toFailWith("EINVAL");
+});
+
+claim(53, "change-count-more", "a vCPU that has run refuses its table with one entry more", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  expect(() => vcpu.setCpuid2(stored.append({ function: 0x5000_0000 }))).toFailWith("EINVAL");
+});
+
+claim(53, "change-count-none", "a vCPU that has run refuses an empty table", (kit) => {
+  const { vcpu } = kit.ran();
+  expect(() => vcpu.setCpuid2([])).toFailWith("EINVAL");
+});
+
+claim(54, "change-order", "a vCPU that has run refuses its entries in another order", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  const [first, second, ...rest] = stored;
+  const swapped = [second, first, ...rest].filter((entry) => entry !== undefined);
+  expect(() => vcpu.setCpuid2(swapped)).toFailWith("EINVAL");
+});
+
+claim(54, "change-flags", "a vCPU that has run refuses another SIGNIFICANT_INDEX flag", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  const flags = (stored.at(0)?.flags ?? 0) ^ 1;
+  expect(() => vcpu.setCpuid2(patched(stored, 0, { flags }))).toFailWith("EINVAL");
+});
+
+claim(54, "change-flags-deprecated", "a vCPU that has run refuses another deprecated flag", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  const flags = (stored.at(0)?.flags ?? 0) ^ 2;
+  expect(() => vcpu.setCpuid2(patched(stored, 0, { flags }))).toFailWith("EINVAL");
+});
+
+claim(54, "change-index", "a vCPU that has run refuses another index", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  expect(() => vcpu.setCpuid2(patched(stored, 0, { index: 1 }))).toFailWith("EINVAL");
+});
+
+claim(55, "change-apicid", "a vCPU that has run refuses another APIC id in leaf 1", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  expect(() => vcpu.setCpuid2(flipped(stored, 1, "ebx", 1 << 24))).toFailWith("EINVAL");
+});
+
+claim(56, "change-max-xsave", "a vCPU that has run refuses another maximal XSAVE size", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  expect(() => vcpu.setCpuid2(flipped(stored, 0xd, "ecx", 1))).toFailWith("EINVAL");
+});
+
+const OWNED = [
+  ["osxsave", 1, "ecx", 1 << 27],
+  ["apic", 1, "edx", 1 << 9],
+  ["ospke", 7, "ecx", 1 << 4],
+  ["xsave-size", 0xd, "ebx", 0xfff],
+] as const;
+for (const [name, fn, register, mask] of OWNED) {
+  claim(57, `ignore-${name}`, `a vCPU that has run takes any ${name}, which KVM sets itself`, (kit) => {
+    const { vcpu, stored } = kit.ran();
+    expect(() => vcpu.setCpuid2(flipped(stored, fn, register, mask))).toBeAccepted();
+    expect(tableOf(vcpu)).toEqualTable(stored);
+  });
+}
+
+claim(58, "unowned-mwait", "with its quirk on, MWAIT is the user's and may not change", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  expect(() => vcpu.setCpuid2(flipped(stored, 1, "ecx", 1 << 3))).toFailWith("EINVAL");
+});
+
+claim(58, "owned-mwait", "with its quirk off, MWAIT is KVM's and may be sent as it likes", (kit) => {
+  kit.requireCapability("KVM_CAP_DISABLE_QUIRKS2");
+  const { vcpu, stored } = kit.ran({
+    prepare: (vm) =>
+      vm.enableCap({ cap: "KVM_CAP_DISABLE_QUIRKS2", args: [QUIRK_MISC_ENABLE_NO_MWAIT] }),
+  });
+  expect(() => vcpu.setCpuid2(flipped(stored, 1, "ecx", 1 << 3))).toBeAccepted();
+});
+
+/** The host's table with a leaf D.1 of our own. */
+function withD1(table: CpuidTable, eax: number): CpuidTable {
+  return table.without(0xd, 1).append({ function: 0xd, index: 1, flags: 1, eax, ebx: 0x777 });
+}
+const XSAVEC = 2;
+
+claim(59, "unowned-xsavec-size", "without XSAVEC, the compacted size is the user's and may not change", (kit) => {
+  const { vcpu, stored } = kit.ran({ table: withD1(kit.supported, 0) });
+  const position = Array.from(stored).findIndex((e) => e.function === 0xd && e.index === 1);
+  expect(() => vcpu.setCpuid2(patched(stored, position, { ebx: 0x778 }))).toFailWith("EINVAL");
+});
+
+claim(59, "owned-xsavec-size", "with XSAVEC, the compacted size is KVM's and may be sent as one likes", (kit) => {
+  const { vcpu, stored } = kit.ran({ table: withD1(kit.supported, XSAVEC) });
+  const position = Array.from(stored).findIndex((e) => e.function === 0xd && e.index === 1);
+  expect(() => vcpu.setCpuid2(patched(stored, position, { ebx: 0x778 }))).toBeAccepted();
+});
+
+claim(60, "padding-free", "a vCPU that has run takes any padding, and stores it", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  const padded = stored.map((entry) => ({ ...entry, padding: [1, 2, 3] }));
+  expect(() => vcpu.setCpuid2(padded)).toBeAccepted();
+  expect(Array.from(vcpu.getCpuid2()[0]?.padding ?? [])).toEqual([1, 2, 3]);
+});
+
+claim(65, "recover", "after several refused tables the right one is still accepted", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  for (const bit of [1, 2, 4, 8]) {
+    expect(() => vcpu.setCpuid2(flipped(stored, 7, "ebx", bit))).toFailWith("EINVAL");
+  }
+  expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
+  expect(tableOf(vcpu)).toEqualTable(stored);
+});
+
+/** What KVM_SET_CPUID takes of a table. */
+const v1 = (table: CpuidTable) =>
+  Array.from(table, ({ function: fn, eax, ebx, ecx, edx }) => ({ function: fn, eax, ebx, ecx, edx }));
+
+claim(67, "v1-after-v2", "a vCPU that has run with indexed leafs refuses them without indices", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  expect(() => vcpu.setCpuid(v1(stored))).toFailWith("EINVAL");
+});
+
+claim(67, "v1-resend", "a vCPU that has run with a KVM_SET_CPUID table takes it in both forms", (kit) => {
+  const { vcpu, box, sent } = kit.configured();
+  vcpu.setCpuid(v1(sent.filter((entry) => entry.index === 0)));
+  box.next();
+  const stored = tableOf(vcpu);
+  expect(() => vcpu.setCpuid(v1(stored))).toBeAccepted();
+  expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
+});
+
+claim(67, "v1-change", "a vCPU that has run with a KVM_SET_CPUID table refuses a changed one", (kit) => {
+  const { vcpu, box, sent } = kit.configured();
+  vcpu.setCpuid(v1(sent.filter((entry) => entry.index === 0)));
+  box.next();
+  expect(() => vcpu.setCpuid(v1(flipped(tableOf(vcpu), 7, "ebx", 1)))).toFailWith("EINVAL");
+});
+
+const READ_LEAFS = guest("protected", (g) => g.cpuid(0).cpuid(1).cpuid(7).sync().done());
+
+claim(68, "empty-run", "a vCPU that ran without a table takes none afterwards", (kit) => {
+  const { vcpu } = kit.ran({ table: CpuidTable.from([]), program: READ_LEAFS });
+  expect(() => vcpu.setCpuid2([])).toBeAccepted();
+  expect(() => vcpu.setCpuid2(kit.supported)).toFailWith("EINVAL");
+});
+
+claim(68, "empty-guest", "a guest without a table reads zeros from every leaf", (kit) => {
+  const { box } = kit.configured({ table: CpuidTable.from([]), program: READ_LEAFS });
+  expect(box.next()).toEqual({ kind: "sync", values: Array(12).fill(0n) });
+});
+
+claim(69, "per-vcpu-ran", "of two vCPUs the one that has run is frozen", (kit) => {
+  const { vcpu, box, stored } = kit.ran();
+  kit.keep(box.vm.createVcpu(1)).setCpuid2(stored);
+  expect(() => vcpu.setCpuid2(flipped(stored, 7, "ebx", 1))).toFailWith("EINVAL");
+});
+
+claim(69, "per-vcpu-fresh", "of two vCPUs the one that has not run takes another table", (kit) => {
+  const { box, stored } = kit.ran();
+  const other = kit.keep(box.vm.createVcpu(1));
+  other.setCpuid2(stored);
+  expect(() => other.setCpuid2(flipped(stored, 7, "ebx", 1))).toBeAccepted();
+});

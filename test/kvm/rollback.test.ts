@@ -1,0 +1,41 @@
+/** A KVM_SET_CPUID2 that fails before the first run leaves everything as it was. */
+import { expect } from "vitest";
+import { guest } from "node-kvm/guest";
+import { claim } from "../helpers/claim.ts";
+import { tableOf } from "../helpers/kit.ts";
+
+const CR4_FSGSBASE = 1n << 16n;
+const GP = 13n;
+
+claim(23, "rollback-table", "a refused table leaves the one before it, byte for byte", (kit) => {
+  const { vcpu, sent } = kit.configured();
+  const before = vcpu.getCpuid2();
+  const bad = sent.with({ virt_addr_bits: 49, stepping: 15 - (sent.get("stepping") ?? 0) });
+  expect(() => vcpu.setCpuid2(bad)).toFailWith("EINVAL");
+  expect(vcpu.getCpuid2()).toEqual(before);
+});
+
+claim(24, "rollback-first", "a refused first table leaves the vCPU without one", (kit) => {
+  const vcpu = kit.fresh();
+  expect(() => vcpu.setCpuid2(kit.supported.with({ virt_addr_bits: 49 }))).toFailWith("EINVAL");
+  expect(tableOf(vcpu)).toHaveLength(0);
+});
+
+claim(25, "rollback-caps-sregs", "a feature that only a refused table had is refused in CR4", (kit) => {
+  const { vcpu, sent } = kit.configured({ table: kit.supported.with({ fsgsbase: 0 }) });
+  const bad = sent.with({ fsgsbase: 1, virt_addr_bits: 49 });
+  expect(() => vcpu.setCpuid2(bad)).toFailWith("EINVAL");
+  const sregs = vcpu.getSregs();
+  expect(() => vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | CR4_FSGSBASE })).toFailWith("EINVAL");
+});
+
+claim(25, "rollback-caps-guest", "a feature that only a refused table had is #GP in the guest", (kit) => {
+  const program = guest("long", (g) => g.attempt((a) => a.setCr4(CR4_FSGSBASE)).sync().done());
+  const { box, vcpu, sent } = kit.configured({
+    table: kit.supported.with({ fsgsbase: 0 }),
+    program,
+  });
+  const bad = sent.with({ fsgsbase: 1, virt_addr_bits: 49 });
+  expect(() => vcpu.setCpuid2(bad)).toFailWith("EINVAL");
+  expect(box.next()).toEqual({ kind: "sync", values: [GP] });
+});

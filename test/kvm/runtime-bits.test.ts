@@ -1,0 +1,99 @@
+/** The bits of a table that KVM owns: it sets them from the vCPU's state, whatever it was sent. */
+import { expect } from "vitest";
+import { guest } from "node-kvm/guest";
+import type { CpuidTable } from "node-kvm/cpuid";
+import { claim } from "../helpers/claim.ts";
+import { tableOf } from "../helpers/kit.ts";
+import { CR4_OSXSAVE, toggleCr4 } from "../helpers/state.ts";
+
+const APIC_BASE_MSR = 0x1b;
+const APIC_BASE_ENABLE = 1n << 11n;
+
+/** All eight ways to set three bits that KVM owns and every table has. */
+function ownedBits(table: CpuidTable): readonly CpuidTable[] {
+  return Array.from({ length: 8 }, (_, i) =>
+    table.with({ osxsave: i & 1, apic: (i >> 1) & 1, ospke: i >> 2 }),
+  );
+}
+
+claim(29, "owned-bits-good", "the table stored does not depend on the bits that KVM owns", (kit) => {
+  const { vcpu, sent, stored } = kit.configured();
+  for (const table of ownedBits(sent)) {
+    expect(() => vcpu.setCpuid2(table)).toBeAccepted();
+    expect(tableOf(vcpu)).toEqualTable(stored);
+  }
+});
+
+claim(29, "owned-bits-bad", "whether a table is refused does not depend on the bits that KVM owns", (kit) => {
+  const { vcpu, sent } = kit.configured();
+  for (const table of ownedBits(sent.with({ virt_addr_bits: 49 }))) {
+    expect(() => vcpu.setCpuid2(table)).toFailWith("EINVAL");
+  }
+});
+
+claim(30, "set-get-idempotent", "the table that KVM_GET_CPUID2 returns is stored as it is", (kit) => {
+  const { vcpu, stored } = kit.configured();
+  expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
+  expect(tableOf(vcpu)).toEqualTable(stored);
+});
+
+claim(33, "osxsave-cleared", "OSXSAVE is stored as 0 while CR4.OSXSAVE is 0", (kit) => {
+  kit.requireVcpuHas("xsave");
+  const { vcpu, sent } = kit.configured();
+  vcpu.setCpuid2(sent.with({ osxsave: 1 }));
+  expect(tableOf(vcpu).get("osxsave")).toBe(0);
+});
+
+claim(33, "osxsave-set", "OSXSAVE is stored as 1 while CR4.OSXSAVE is 1", (kit) => {
+  kit.requireVcpuHas("xsave");
+  const { vcpu, sent } = kit.configured();
+  toggleCr4(vcpu, CR4_OSXSAVE);
+  vcpu.setCpuid2(sent.with({ osxsave: 0 }));
+  expect(tableOf(vcpu).get("osxsave")).toBe(1);
+});
+
+claim(34, "osxsave-on-cr4", "OSXSAVE follows CR4.OSXSAVE through KVM_SET_SREGS", (kit) => {
+  kit.requireVcpuHas("xsave");
+  const { vcpu } = kit.configured();
+  const seen = [0, 1, 2].map(() => {
+    toggleCr4(vcpu, CR4_OSXSAVE);
+    return tableOf(vcpu).get("osxsave");
+  });
+  expect(seen).toEqual([1, 0, 1]);
+});
+
+claim(38, "apic-bit-on-set", "an APIC bit that the table clears is stored as 1", (kit) => {
+  const { vcpu, sent } = kit.configured();
+  vcpu.setCpuid2(sent.with({ apic: 0 }));
+  expect(tableOf(vcpu).get("apic")).toBe(1);
+});
+
+claim(38, "apic-bit-sregs", "the APIC bit follows APIC_BASE.EN through KVM_SET_SREGS", (kit) => {
+  const { vcpu } = kit.configured();
+  const seen = [0, 1].map(() => {
+    const sregs = vcpu.getSregs();
+    vcpu.setSregs({ ...sregs, apicBase: sregs.apicBase ^ APIC_BASE_ENABLE });
+    return tableOf(vcpu).get("apic");
+  });
+  expect(seen).toEqual([0, 1]);
+});
+
+claim(38, "apic-bit-msr", "the APIC bit follows APIC_BASE.EN through KVM_SET_MSRS", (kit) => {
+  const { vcpu } = kit.configured();
+  const base = vcpu.getSregs().apicBase;
+  const seen = [base & ~APIC_BASE_ENABLE, base].map((data) => {
+    expect(vcpu.setMsrs([{ index: APIC_BASE_MSR, data }])).toBe(1);
+    return tableOf(vcpu).get("apic");
+  });
+  expect(seen).toEqual([0, 1]);
+});
+
+claim(47, "guest-equals-get", "the guest's CPUID answers what KVM_GET_CPUID2 says, leaf by leaf", (kit) => {
+  const leafs = Array.from(kit.configured().stored, ({ function: fn, index }) => ({
+    function: fn,
+    index,
+  }));
+  const { box, stored } = kit.configured({ program: guest("long", (g) => g.cpuidAll(leafs).done()) });
+  const expected = Array.from(stored, ({ eax, ebx, ecx, edx }) => [eax, ebx, ecx, edx]).flat();
+  expect(box.next()).toEqual({ kind: "sync", values: expected.map(BigInt) });
+});

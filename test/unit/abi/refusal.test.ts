@@ -1,0 +1,139 @@
+/** What does not fit a struct is refused, and the error names the place and what to write. */
+
+import { describe, expect, test } from "vitest";
+import * as structs from "../../../lib/abi/generated/structs.ts";
+import { encode, type Layout, read, sizeOf, write } from "../../../lib/abi/struct.ts";
+
+/** Values that TypeScript would refuse, as JavaScript may send them. */
+const wrong: readonly (readonly [Layout, unknown, Error])[] = [
+  [structs.Regs, { raxx: 1n }, new TypeError('kvm_regs has no field "raxx"')],
+  [structs.Sregs, { cs: { bas: 1n } }, new TypeError('kvm_sregs.cs has no field "bas"')],
+  [structs.Regs, { toString: 1n }, new TypeError('kvm_regs has no field "toString"')],
+  [
+    structs.Regs,
+    { rip: 2n ** 64n },
+    new RangeError("kvm_regs.rip: 18446744073709551616 does not fit u64"),
+  ],
+  [structs.Regs, { rip: -1n }, new RangeError("kvm_regs.rip: -1 does not fit u64")],
+  [
+    structs.Regs,
+    { rip: 4096 },
+    new TypeError("kvm_regs.rip: expected a bigint (u64), got number 4096; write 4096n"),
+  ],
+  [
+    structs.Regs,
+    { rip: 0.5 },
+    new TypeError("kvm_regs.rip: expected a bigint (u64), got number 0.5"),
+  ],
+  [
+    structs.Sregs,
+    { cs: { base: 1 } },
+    new TypeError("kvm_sregs.cs.base: expected a bigint (u64), got number 1; write 1n"),
+  ],
+  [
+    structs.MpState,
+    { mpState: 3n },
+    new TypeError("kvm_mp_state.mpState: expected a number (u32), got bigint 3n; write 3"),
+  ],
+  [
+    structs.MpState,
+    { mpState: "3" },
+    new TypeError('kvm_mp_state.mpState: expected a number (u32), got string "3"'),
+  ],
+  [
+    structs.MpState,
+    { mpState: null },
+    new TypeError("kvm_mp_state.mpState: expected a number (u32), got null"),
+  ],
+  [
+    structs.MpState,
+    { mpState: 1.5 },
+    new RangeError("kvm_mp_state.mpState: 1.5 is not an integer (u32)"),
+  ],
+  [structs.MpState, { mpState: -1 }, new RangeError("kvm_mp_state.mpState: -1 does not fit u32")],
+  [
+    structs.IrqLevel,
+    { status: 2 ** 31 },
+    new RangeError("kvm_irq_level.status: 2147483648 does not fit s32"),
+  ],
+  [
+    structs.IoapicStateRedirtblFields,
+    { deliveryMode: 8 },
+    new RangeError("kvm_ioapic_state.redirtbl.fields.deliveryMode: 8 does not fit 3 bits of u8"),
+  ],
+  [
+    structs.Sregs,
+    { interruptBitmap: [0n, 0n, 0n, 0n, 0n] },
+    new RangeError("kvm_sregs.interruptBitmap: 5 elements do not fit u64[4]"),
+  ],
+  [
+    structs.Sregs,
+    { interruptBitmap: [0n, 1] },
+    new TypeError("kvm_sregs.interruptBitmap[1]: expected a bigint (u64), got number 1; write 1n"),
+  ],
+  [
+    structs.Sregs,
+    { interruptBitmap: new BigUint64Array(4) },
+    new TypeError("kvm_sregs.interruptBitmap: expected an array of u64, got BigUint64Array"),
+  ],
+  [
+    structs.EnableCap,
+    { pad: [0, 0] },
+    new TypeError("kvm_enable_cap.pad: expected a Uint8Array, got Array"),
+  ],
+  [
+    structs.EnableCap,
+    { pad: new Uint8Array(65) },
+    new RangeError("kvm_enable_cap.pad: 65 elements do not fit u8[64]"),
+  ],
+  [
+    structs.Fpu,
+    { xmm: [new Uint8Array(17)] },
+    new RangeError("kvm_fpu.xmm[0]: 17 elements do not fit u8[16]"),
+  ],
+  [structs.Sregs, { cs: 5 }, new TypeError("kvm_sregs.cs: expected an object, got number 5")],
+  [structs.Sregs, { cs: [] }, new TypeError("kvm_sregs.cs: expected an object, got Array")],
+  [structs.Regs, null, new TypeError("kvm_regs: expected an object, got null")],
+  [
+    structs.Cpuid2,
+    { entries: [{}, { eax: -1 }] },
+    new RangeError("kvm_cpuid2.entries[1].eax: -1 does not fit u32"),
+  ],
+  [
+    structs.Cpuid2,
+    { entries: { function: 1 } },
+    new TypeError("kvm_cpuid2.entries: expected an array of kvm_cpuid_entry2, got Object"),
+  ],
+];
+
+describe("what is refused", () => {
+  test.each(wrong.map(([layout, value, error]) => [error.message, layout, value, error] as const))(
+    "%s",
+    (_, layout, value, error) => {
+      const encoding = () => encode(layout, value as object);
+      expect(encoding).toThrow(error);
+      expect(encoding).toThrow(error.constructor as typeof TypeError);
+    },
+  );
+
+  test("bytes too few for the struct", () => {
+    const error = new RangeError("kvm_regs: takes 144 bytes at offset 8, got 144 bytes");
+    expect(() => read(structs.Regs, new Uint8Array(144), 8)).toThrow(error);
+    expect(() => write(structs.Regs, {}, new Uint8Array(144), 8)).toThrow(error);
+  });
+
+  test("a count of more entries than there are bytes for", () => {
+    const bytes = new Uint8Array(sizeOf(structs.Cpuid2, 2));
+    write(structs.Cpuid2, { nent: 300 }, bytes);
+    expect(() => read(structs.Cpuid2, bytes)).toThrow(
+      new RangeError("kvm_cpuid2.nent: 300 entries of 40 bytes each, but there is room for 2"),
+    );
+  });
+
+  test("a tail longer than the bytes", () => {
+    const value = { entries: [{ function: 1 }] };
+    expect(() => write(structs.Cpuid2, value, new Uint8Array(8))).toThrow(
+      new RangeError("kvm_cpuid2: takes 48 bytes at offset 0, got 8 bytes"),
+    );
+  });
+});

@@ -1,0 +1,118 @@
+/** Claims about the common start and about what KVM owns. */
+import { expect, test } from "vitest";
+import {
+  CpuidTable,
+  diff,
+  fields,
+  fromSupported,
+  isOwned,
+  KVM_OWNED,
+} from "../../../lib/cpuid/index.ts";
+
+const supported = CpuidTable.from([
+  { function: 1, ebx: 0x05100800, ecx: 1 },
+  { function: 7, flags: 1, edx: 5 },
+  { function: 0xb, flags: 1, edx: 5 },
+  { function: 0xb, index: 1, flags: 1, edx: 5 },
+  { function: 0xd, flags: 1, ebx: 0x340 },
+  { function: 0xd, index: 1, flags: 1, ebx: 0x340 },
+  { function: 0x1f, flags: 1, edx: 5 },
+  { function: 0x40000000, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d },
+  { function: 0x40000001, eax: 0x80 },
+  { function: 0x8000001e, eax: 5, ebx: 5 },
+  { function: 0x80000026, edx: 5 },
+]);
+
+test("the APIC id is 0 unless told", () => {
+  expect(fromSupported(supported).get("local_apic_id")).toBe(0);
+});
+
+test("the APIC id is set in each leaf that has it", () => {
+  const table = fromSupported(supported, { apicId: 300 });
+  const ids = [
+    table.get("local_apic_id"),
+    table.get("x2apic_id"),
+    table.get("x2apic_id", 1),
+    table.get("x2apic_id_1f"),
+    table.get("ext_apic_id"),
+    table.get("x2apic_id_80000026"),
+  ];
+  expect(ids).toEqual([300 & 0xff, 300, 300, 300, 300, 300]);
+});
+
+test("nothing but the APIC id is touched", () => {
+  const changed = diff(supported, fromSupported(supported, { apicId: 9 })).map((c) => c.where);
+  expect(changed).toEqual([
+    "0x1.0:ebx[31:24]",
+    "0xb.0:edx[31:0]",
+    "0xb.1:edx[31:0]",
+    "0x1f.0:edx[31:0]",
+    "0x8000001e.0:eax[31:0]",
+    "0x80000026.0:edx[31:0]",
+  ]);
+});
+
+test.each([-1, 0.5, 2 ** 32])("apicId %d is refused", (apicId) => {
+  const wrong = new RangeError(`apicId ${apicId} is not an unsigned 32-bit integer`);
+  expect(() => fromSupported(supported, { apicId })).toThrow(wrong);
+});
+
+test.each([
+  { osxsave: 1 },
+  { apic: 1 },
+  { monitor: 1 },
+  { ospke: 1 },
+  { xsave_sz_xcr0: 0x240 },
+  { xsave_sz_xcr0_xss: 0x240 },
+  { kvm_pv_unhalt: 0 },
+])("KVM owns %o", (values) => {
+  expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([true]);
+});
+
+test.each([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_time: 1 }])(
+  "KVM does not own %o",
+  (values) => {
+    expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([false]);
+  },
+);
+
+test("KVM owns no entry, order or flags", () => {
+  const changes = diff(
+    supported,
+    CpuidTable.from([...supported].reverse())
+      .without(1)
+      .append({ function: 2 }),
+  );
+  expect(changes.filter((c) => isOwned(c))).toEqual([]);
+});
+
+test("a filtered list leaves out what cannot happen", () => {
+  const [change] = diff(supported, supported.with({ monitor: 0, pni: 0, osxsave: 1 })).slice(1);
+  const withoutOsxsave = KVM_OWNED.filter((item) => item.becomes !== "CR4.OSXSAVE");
+  expect(change && isOwned(change, withoutOsxsave)).toBe(false);
+});
+
+test("leaf 1 is owned even where its entry has another index", () => {
+  const odd = CpuidTable.from([{ function: 1, index: 5, flags: 1 }]);
+  expect(diff(odd, odd.with({ osxsave: 1 })).map((c) => isOwned(c))).toEqual([true]);
+});
+
+test("each owned item has a becomes and a condition", () => {
+  expect(KVM_OWNED.filter((item) => item.becomes === "" || item.condition === "")).toEqual([]);
+});
+
+test("each owned bit outside of SGX is a field of the database", () => {
+  const unknown = KVM_OWNED.filter((item) => item.function !== 0x12).filter(
+    (item) =>
+      !fields().some(
+        (f) =>
+          f.space === item.space &&
+          f.function === item.function &&
+          f.index === item.index &&
+          f.register === item.register &&
+          f.low === item.low &&
+          f.high === item.high,
+      ),
+  );
+  expect(unknown).toEqual([]);
+});

@@ -1,0 +1,162 @@
+/** Claims about the differences of two tables and their text. */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import {
+  type CpuidEntryInput,
+  CpuidTable,
+  diff,
+  formatChange,
+  printDiff,
+} from "../../../lib/cpuid/index.ts";
+
+const table = CpuidTable.from([
+  { function: 0, eax: 7 },
+  { function: 1, eax: 0x906ea },
+  { function: 4, index: 0, flags: 1 },
+  { function: 4, index: 1, flags: 1 },
+  { function: 7, flags: 1, ebx: 0x20 },
+]);
+const lines = (other: Iterable<CpuidEntryInput>): string =>
+  printDiff(diff(table, CpuidTable.from(other)));
+
+const small = fc.integer({ min: 0, max: 2 });
+const entries = fc.array(
+  fc.record({ function: small, index: small, flags: fc.integer({ min: 0, max: 1 }), eax: small }),
+  { maxLength: 6 },
+);
+
+test("no difference is said exactly if the tables are equal", () => {
+  fc.assert(
+    fc.property(entries, entries, (x, y) => {
+      const [a, b] = [CpuidTable.from(x), CpuidTable.from(y)];
+      expect(diff(a, b).length === 0).toBe(a.equals(b));
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test("a table does not differ from itself", () => {
+  fc.assert(
+    fc.property(entries, (x) => {
+      expect(diff(CpuidTable.from(x), CpuidTable.from(x))).toEqual([]);
+    }),
+  );
+});
+
+test("distinct entries in another order differ in order only, and never more than all but one", () => {
+  const distinct = fc.uniqueArray(fc.integer({ min: 0, max: 20 }), { minLength: 1 });
+  const shuffled = distinct.chain((all) =>
+    fc.tuple(fc.constant(all), fc.shuffledSubarray(all, { minLength: all.length })),
+  );
+  fc.assert(
+    fc.property(shuffled, ([x, y]) => {
+      const table = (all: readonly number[]): CpuidTable =>
+        CpuidTable.from(all.map((n) => ({ function: n })));
+      const changes = diff(table(x), table(y));
+      expect(changes.filter((c) => c.kind !== "order")).toEqual([]);
+      expect(changes.length).toBeLessThan(x.length);
+    }),
+  );
+});
+
+test("a changed feature is named", () => {
+  expect(diff(table, table.with({ avx2: 0 }))).toEqual([
+    {
+      kind: "field",
+      name: "avx2",
+      where: "0x7.0:ebx[5]",
+      space: "native",
+      function: 7,
+      index: 0,
+      register: "ebx",
+      low: 5,
+      high: 5,
+      before: 1,
+      after: 0,
+    },
+  ]);
+});
+
+test("a changed feature is printed with its place and values", () => {
+  expect(lines(table.with({ avx2: 0 }))).toBe("0x7.0:ebx[5] avx2: 1 -> 0");
+});
+
+test("a phrase says it in the reader's words", () => {
+  const said = diff(table, table.with({ avx2: 0 })).map((change) =>
+    formatChange(change, { before: "ran with", after: "got" }),
+  );
+  expect(said).toEqual(["0x7.0:ebx[5] avx2: ran with 1, got 0"]);
+});
+
+test("a wide field is one change", () => {
+  expect(lines(table.with({ base_model: 1 }))).toBe("0x1.0:eax[7:4] base_model: 14 -> 1");
+});
+
+test("a field of 16 bits or more is hexadecimal", () => {
+  expect(lines(table.with({ max_std_leaf: 0x1f }))).toBe(
+    "0x0.0:eax[31:0] max_std_leaf: 0x7 -> 0x1f",
+  );
+});
+
+test("unnamed bits are grouped into runs", () => {
+  const changed = table.replace(1, { eax: 0xf009c6ea });
+  expect(lines(changed)).toBe(
+    "0x1.0:eax[15:14] reserved: 0 -> 3\n0x1.0:eax[31:28] reserved: 0 -> 15",
+  );
+});
+
+test("named and unnamed bits of one register come in order", () => {
+  const changed = table.replace(1, { ecx: 0x00030001 });
+  expect(lines(changed)).toBe(
+    "0x1.0:ecx[0] pni: 0 -> 1\n0x1.0:ecx[16] reserved: 0 -> 1\n0x1.0:ecx[17] pcid: 0 -> 1",
+  );
+});
+
+test("a field of a family is named in its sub-leaf", () => {
+  expect(lines(table.with({ cache_level: 2 }, 1))).toBe("0x4.1:eax[7:5] cache_level: 0 -> 2");
+});
+
+test("a hypervisor's field is named by its signature", () => {
+  const kvm = CpuidTable.from([
+    { function: 0x40000100, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d },
+    { function: 0x40000101, eax: 0x80 },
+  ]);
+  expect(printDiff(diff(kvm, kvm.with({ kvm_pv_unhalt: 0 })))).toBe(
+    "0x40000101.0:eax[7] kvm_pv_unhalt: 1 -> 0",
+  );
+});
+
+test("a signature that only the second table has names the leaf", () => {
+  const plain = CpuidTable.from([{ function: 0x40000001, eax: 0 }]);
+  const hyperv = plain.replace(0, { eax: 0x31237648 });
+  expect(printDiff(diff(plain, hyperv))).toBe(
+    "0x40000001.0:eax[31:0] hv_interface_id: 0x0 -> 0x31237648",
+  );
+});
+
+test("a removed entry is a removal and a count", () => {
+  expect(lines(table.without(7))).toBe("table entries: 5 -> 4\n0x7.0 entry: present -> absent");
+});
+
+test("an added entry is an addition and a count", () => {
+  expect(lines(table.append({ function: 2 }))).toBe(
+    "table entries: 5 -> 6\n0x2.0 entry: absent -> present",
+  );
+});
+
+test("a second duplicate is an added entry", () => {
+  expect(diff(table, table.append({ function: 1 })).map((c) => c.kind)).toEqual(["count", "added"]);
+});
+
+test("one entry that moved is one change of order", () => {
+  const [first, ...rest] = [...table];
+  expect(lines([...rest, first ?? { function: 0 }])).toBe("0x0.0 position: 0 -> 4");
+});
+
+test("changed flags are told", () => {
+  expect(lines(table.replace(4, { flags: 0 }))).toBe("0x7.0 flags: 1 -> 0");
+});
+
+test("a changed index is told as such", () => {
+  expect(lines(table.replace(4, { index: 3 }))).toBe("0x7.0 index: 0 -> 3");
+});

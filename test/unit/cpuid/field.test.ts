@@ -1,0 +1,146 @@
+/** Claims about fields: their names, their bits, their spaces. */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { entry } from "../../../lib/cpuid/entry.ts";
+import {
+  baseOf,
+  type CpuidFieldName,
+  field,
+  fields,
+  fieldsOf,
+  formatBits,
+  formatValue,
+  readField,
+  spaceOf,
+  writeField,
+} from "../../../lib/cpuid/field.ts";
+
+const u32 = fc.integer({ min: 0, max: 0xffffffff });
+const bits = fc
+  .tuple(fc.integer({ min: 0, max: 31 }), fc.integer({ min: 0, max: 31 }))
+  .map(([a, b]) => ({ low: Math.min(a, b), high: Math.max(a, b) }));
+const words = (text: string): { ebx: number; ecx: number; edx: number } => {
+  const [ebx = 0, ecx = 0, edx = 0] = new Uint32Array(new TextEncoder().encode(text).buffer);
+  return { ebx, ecx, edx };
+};
+const kvm = words("KVMKVMKVM\0\0\0");
+
+test("what is written is read back, cut to its width", () => {
+  fc.assert(
+    fc.property(u32, u32, bits, (word, value, { low, high }) => {
+      const kept = Number(BigInt.asUintN(high - low + 1, BigInt(value)));
+      expect(readField(writeField(word, low, high, value), low, high)).toBe(kept);
+    }),
+  );
+});
+
+test("writing a field leaves the other bits alone", () => {
+  fc.assert(
+    fc.property(u32, u32, bits, (word, value, { low, high }) => {
+      const written = writeField(word, low, high, value);
+      expect(writeField(written, low, high, 0)).toBe(writeField(word, low, high, 0));
+    }),
+  );
+});
+
+test("a written register is an unsigned 32-bit number", () => {
+  expect(writeField(0, 31, 31, 1)).toBe(0x80000000);
+});
+
+test("a field of 32 bits is read whole", () => {
+  expect(readField(0xffffffff, 0, 31)).toBe(0xffffffff);
+});
+
+test("avx2 is at 0x7.0:ebx[5]", () => {
+  const { register, low, high } = field("avx2");
+  expect(formatBits({ function: 7, index: 0, register, low, high })).toBe("0x7.0:ebx[5]");
+});
+
+test("a wide field is written with both ends", () => {
+  const wide = { function: 1, index: 0, register: "ebx", low: 24, high: 31 } as const;
+  expect(formatBits(wide)).toBe("0x1.0:ebx[31:24]");
+});
+
+test("a field of a family of sub-leaves has a range of indexes", () => {
+  expect(field("cache_level").index).toEqual({ first: 0, last: 31 });
+});
+
+test("values of 16 bits and more are hexadecimal", () => {
+  expect([formatValue(255, 0, 15), formatValue(255, 0, 14)]).toEqual(["0xff", "255"]);
+});
+
+test("the first native leaf keeps the plain name", () => {
+  expect([field("fsrs").function, field("apic").function]).toEqual([7, 1]);
+});
+
+test("a later leaf has itself behind the name", () => {
+  expect(field("fsrs_80000021").function).toBe(0x80000021);
+});
+
+test("an unknown name suggests the nearest", () => {
+  const wrong = new TypeError('unknown CPUID field "avx3"; did you mean avx, avx2?');
+  expect(() => field("avx3" as CpuidFieldName)).toThrow(wrong);
+});
+
+test("an unknown name that is part of others suggests those", () => {
+  const wrong = new TypeError(
+    'unknown CPUID field "addr_bits"; did you mean phys_addr_bits, virt_addr_bits, guest_phys_addr_bits?',
+  );
+  expect(() => field("addr_bits" as CpuidFieldName)).toThrow(wrong);
+});
+
+test("a name that is like no other suggests nothing", () => {
+  const wrong = new TypeError('unknown CPUID field "constructor"');
+  expect(() => field("constructor" as CpuidFieldName)).toThrow(wrong);
+});
+
+test("every field is found under its own name", () => {
+  expect(fields().filter((f) => field(f.name) !== f)).toEqual([]);
+});
+
+test("a register's fields are listed for a member of the family only", () => {
+  const names = (index: number): readonly string[] =>
+    fieldsOf("native", 0x12, index, "edx").map((f) => f.name);
+  expect([names(2), names(1)]).toEqual([["epc_sec_size_1"], []]);
+});
+
+test("the index is ignored where the database has no sub-leaves", () => {
+  expect(fieldsOf("native", 1, 5, "ecx")).toHaveLength(fieldsOf("native", 1, 0, "ecx").length);
+});
+
+test("the lowest of two KVM bases wins", () => {
+  const table = [entry({ function: 0x40000200, ...kvm }), entry({ function: 0x40000100, ...kvm })];
+  expect(baseOf(table, "kvm")).toBe(0x40000100);
+});
+
+test("the last possible base is 0x4000ff00", () => {
+  expect(baseOf([entry({ function: 0x4000ff00, ...kvm })], "kvm")).toBe(0x4000ff00);
+});
+
+test.each([0x40010000, 0x40000080, 0x3fffff00])("%i is no base", (fn) => {
+  expect(baseOf([entry({ function: fn, ...kvm })], "kvm")).toBeUndefined();
+});
+
+test("Xen and VMware are found by their signatures", () => {
+  const table = [
+    entry({ function: 0x40000000, ...words("VMwareVMware") }),
+    entry({ function: 0x40000100, ...words("XenVMMXenVMM") }),
+  ];
+  expect([baseOf(table, "xen"), baseOf(table, "vmware")]).toEqual([0x40000100, 0x40000000]);
+});
+
+test("Hyper-V is found by its interface leaf", () => {
+  expect(baseOf([entry({ function: 0x40000001, eax: 0x31237648 })], "hyperv")).toBe(0x40000000);
+});
+
+test("Hyper-V is at 0x40000000 only", () => {
+  expect(baseOf([entry({ function: 0x40000101, eax: 0x31237648 })], "hyperv")).toBeUndefined();
+});
+
+test("an unsigned hypervisor leaf is in the native space", () => {
+  expect(spaceOf([entry({ function: 0x40000000 })], 0x40000000)).toBe("native");
+});
+
+test("a leaf above a signature is in its space", () => {
+  expect(spaceOf([entry({ function: 0x40000100, ...kvm })], 0x40000110)).toBe("kvm");
+});

@@ -1,0 +1,42 @@
+/** Claims about a table as text. */
+import { expect, test } from "vitest";
+import { CpuidTable, printDiff, printTable } from "../../../lib/cpuid/index.ts";
+
+const table = CpuidTable.from([
+  { function: 1, eax: 0x906ea, ecx: 0x10003 },
+  { function: 7, index: 0, flags: 1, ebx: 0x28 },
+]);
+
+test("raw is a line of hexadecimal an entry", () => {
+  expect(printTable(table)).toBe(
+    [
+      "0x00000001 0x00: eax=0x000906ea ebx=0x00000000 ecx=0x00010003 edx=0x00000000 flags=0",
+      "0x00000007 0x00: eax=0x00000000 ebx=0x00000028 ecx=0x00000000 edx=0x00000000 flags=1",
+    ].join("\n"),
+  );
+});
+
+test("raw stays aligned with a wide index", () => {
+  const wide = printTable(table.append({ function: 7, index: 0x1234 })).split("\n");
+  expect(new Set(wide.map((line) => line.length)).size).toBe(1);
+});
+
+test("fields names features, wide fields and reserved bits", () => {
+  expect(printTable(table, { format: "fields" })).toBe(
+    [
+      "0x1.0 flags=0",
+      "  eax 0x000906ea  stepping = 10, base_model = 14, base_family_id = 6, cpu_type = 0, ext_model = 9, ext_family = 0",
+      "  ecx 0x00010003  pni pclmulqdq, reserved [16]",
+      "0x7.0 flags=1",
+      "  ebx 0x00000028  bmi1 avx2",
+    ].join("\n"),
+  );
+});
+
+test("an empty table is empty text", () => {
+  expect(printTable([])).toBe("");
+});
+
+test("no change is empty text", () => {
+  expect(printDiff([])).toBe("");
+});

@@ -1,0 +1,283 @@
+/** Claims about a table: looking up, setting, keeping order, JSON. */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import {
+  type CpuidEntryInput,
+  type CpuidField,
+  type CpuidFieldValues,
+  CpuidTable,
+  fields,
+} from "../../../lib/cpuid/index.ts";
+
+const KVM = { ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d };
+const table = CpuidTable.from([
+  { function: 0, eax: 0x1f },
+  { function: 1, ecx: 0x80000000 },
+  { function: 4, index: 0, flags: 1, eax: 0x21 },
+  { function: 4, index: 2, flags: 1, eax: 0x43 },
+  { function: 7, flags: 1, ebx: 0x20 },
+  { function: 0x40000100, ...KVM },
+  { function: 0x40000101, eax: 0x80 },
+  { function: 0x80000008, eax: 0x3027 },
+]);
+const u32 = fc.integer({ min: 0, max: 0xffffffff });
+const input: fc.Arbitrary<CpuidEntryInput> = fc.record({
+  function: fc.oneof(fc.constantFrom(0, 1, 4, 7, 0xd, 0x40000000, 0x80000008), u32),
+  index: fc.integer({ min: 0, max: 3 }),
+  flags: fc.integer({ min: 0, max: 7 }),
+  eax: u32,
+  ebx: u32,
+  ecx: u32,
+  edx: u32,
+  padding: fc.tuple(u32, u32, u32),
+});
+
+/** A table of random registers in which every field of the database has an entry. */
+const SIGNED = { kvm: KVM, xen: { ebx: 0x566e6558, ecx: 0x65584d4d, edx: 0x4d4d566e } };
+const BASES = {
+  native: 0,
+  hyperv: 0x40000000,
+  kvm: 0x40000100,
+  xen: 0x40000200,
+  vmware: 0x40000300,
+};
+const home = (f: CpuidField, noise: number): CpuidTable => {
+  const index = typeof f.index === "number" ? f.index : f.index.first;
+  const registers = { eax: noise, ebx: noise, ecx: noise, edx: noise };
+  return CpuidTable.from([
+    { function: BASES[f.space] + f.function, index, flags: 1, ...registers },
+    { function: 0x40000001, eax: 0x31237648 },
+    { function: 0x40000100, ...SIGNED.kvm },
+    { function: 0x40000200, ...SIGNED.xen },
+    { function: 0x40000300, ebx: 0x61774d56, ecx: 0x4d566572, edx: 0x65726177 },
+  ]);
+};
+/** Fields that aren't part of what makes a hypervisor's base a base. */
+const settable = fields().filter((f) => f.space === "native" || f.function > 1);
+
+test("every field reads back what was set, and no other bit moves", () => {
+  fc.assert(
+    fc.property(fc.constantFrom(...settable), u32, u32, (f, noise, raw) => {
+      const value = Number(BigInt.asUintN(f.high - f.low + 1, BigInt(raw)));
+      const before = home(f, noise);
+      const after = before.with({ [f.name]: value });
+      expect(after.get(f.name)).toBe(value);
+      expect(after.with({ [f.name]: before.get(f.name) ?? 0 }).equals(before)).toBe(true);
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test("every field can hold all ones", () => {
+  const full = (f: CpuidField): number => 2 ** (f.high - f.low + 1) - 1;
+  const wrong = settable.filter(
+    (f) =>
+      home(f, 0)
+        .with({ [f.name]: full(f) })
+        .get(f.name) !== full(f),
+  );
+  expect(wrong).toEqual([]);
+});
+
+test("a field is read by name", () => {
+  expect(table.get("avx2")).toBe(1);
+});
+
+test("a misspelled name is an error for the compiler and at run time", () => {
+  // @ts-expect-error: the claim is that this does not compile
+  expect(() => table.get("avx3")).toThrow(/did you mean/);
+});
+
+test("a field of an absent leaf is undefined", () => {
+  expect(table.get("xsaves")).toBeUndefined();
+});
+
+test("a field of an absent hypervisor is undefined", () => {
+  expect(table.get("hv_max_leaf")).toBeUndefined();
+});
+
+test("a field of a hypervisor is read at its base", () => {
+  expect([table.base("kvm"), table.get("kvm_pv_unhalt")]).toEqual([0x40000100, 1]);
+});
+
+test("a table has a feature if it is there and not 0", () => {
+  expect([table.has("avx2"), table.has("bmi1"), table.has("xsaves")]).toEqual([true, false, false]);
+});
+
+test("a field of a family is read at its first index unless told", () => {
+  expect([table.get("cache_level"), table.get("cache_level", 2)]).toEqual([1, 2]);
+});
+
+test("a field of a family is undefined at an index that is absent", () => {
+  expect(table.get("cache_level", 1)).toBeUndefined();
+});
+
+test("an index outside of a field's family is refused", () => {
+  const wrong = new RangeError(
+    "cpuid field cache_level: index 32, but it is in indexes 0 to 31 only",
+  );
+  expect(() => table.get("cache_level", 32)).toThrow(wrong);
+});
+
+test("an index that a field isn't in is refused", () => {
+  const wrong = new RangeError("cpuid field avx2: index 1, but it is in index 0 only");
+  expect(() => table.get("avx2", 1)).toThrow(wrong);
+});
+
+test("a field of leaf 1 is read although its entry is flagged with another index", () => {
+  expect(CpuidTable.from([{ function: 1, index: 5, flags: 1, ecx: 1 }]).get("pni")).toBe(1);
+});
+
+test("a field of leaf 0x23 is read in its own sub-leaf, though KVM does not index it", () => {
+  const leaf = { function: 0x23, flags: 1 };
+  const two = CpuidTable.from([{ ...leaf }, { ...leaf, index: 1, eax: 0xff }]);
+  expect(two.get("gp_counters")).toBe(0xff);
+});
+
+test("a Xen field is read in its own sub-leaf", () => {
+  const leaf = { function: 0x40000003, flags: 1 };
+  const signed = { function: 0x40000000, ...SIGNED.xen };
+  const xen = CpuidTable.from([signed, leaf, { ...leaf, index: 2, eax: 3000 }]);
+  expect(xen.get("xen_host_tsc_khz")).toBe(3000);
+});
+
+test("the first duplicate is the one that is read and set", () => {
+  const twice = CpuidTable.from([
+    { function: 7, eax: 1 },
+    { function: 7, eax: 2 },
+  ]).with({ avx2: 1 });
+  expect([...twice].map((e) => e.ebx)).toEqual([0x20, 0]);
+});
+
+test("setting fields returns a new table and leaves the old one", () => {
+  const without = table.with({ avx2: 0, phys_addr_bits: 46 });
+  expect([without.get("avx2"), without.get("phys_addr_bits")]).toEqual([0, 46]);
+  expect([table.get("avx2"), table.get("phys_addr_bits")]).toEqual([1, 39]);
+});
+
+test("a field of a family is set at the index asked for", () => {
+  const changed = table.with({ cache_level: 3 }, 2);
+  expect([changed.get("cache_level", 0), changed.get("cache_level", 2)]).toEqual([1, 3]);
+});
+
+test.each<[string, CpuidFieldValues]>([
+  ["phys_addr_bits: 256 does not fit 8 bits (0x80000008.0:eax[7:0])", { phys_addr_bits: 256 }],
+  ["avx2: 2 does not fit 1 bit (0x7.0:ebx[5])", { avx2: 2 }],
+  ["avx2: -1 does not fit 1 bit (0x7.0:ebx[5])", { avx2: -1 }],
+  ["avx2: 0.5 is not an integer (0x7.0:ebx[5])", { avx2: 0.5 }],
+  ["xsaves: the table has no entry 0xd.1 (0xd.1:eax[3])", { xsaves: 1 }],
+  ["kvm_tsc_khz: the table has no entry 0x40000110.0 (0x40000110.0:eax[31:0])", { kvm_tsc_khz: 1 }],
+  ["xen_vtsc: the table has no xen signature", { xen_vtsc: 1 }],
+])("setting refuses: %s", (text, values) => {
+  expect(() => table.with(values)).toThrow(new RangeError(`cpuid field ${text}`));
+});
+
+test("order, duplicates and odd flags are kept as sent", () => {
+  const sent = [{ function: 7, flags: 6 }, { function: 1 }, { function: 7, flags: 6 }];
+  expect([...CpuidTable.from(sent)]).toMatchObject(sent);
+});
+
+test("a table is frozen", () => {
+  expect(Object.isFrozen(table)).toBe(true);
+});
+
+test("a table does not follow the array it was made of", () => {
+  const array = [{ function: 1 }];
+  const made = CpuidTable.from(array);
+  array.push({ function: 2 });
+  expect(made.length).toBe(1);
+});
+
+test("at counts from the end if negative", () => {
+  expect([table.at(-1)?.function, table.at(99)]).toEqual([0x80000008, undefined]);
+});
+
+test("find takes the guest's view with an index", () => {
+  expect([table.find(4, 2)?.eax, table.find(4, 1)]).toEqual([0x43, undefined]);
+});
+
+test("withEntry replaces the first entry with the same function and index", () => {
+  const changed = table.withEntry({ function: 4, index: 2, flags: 1, eax: 9 });
+  expect([changed.length, changed.at(3)?.eax]).toEqual([table.length, 9]);
+});
+
+test("withEntry appends what is new", () => {
+  expect(table.withEntry({ function: 2 }).at(-1)?.function).toBe(2);
+});
+
+test("replace changes members of one entry", () => {
+  expect(table.replace(4, { flags: 0 }).at(4)).toMatchObject({ function: 7, flags: 0, ebx: 0x20 });
+});
+
+test.each([-1, 8, 0.5])("replace refuses position %d", (position) => {
+  const wrong = new RangeError(`cpuid table: no entry at ${position}, there are 8`);
+  expect(() => table.replace(position, {})).toThrow(wrong);
+});
+
+test("without leaves out a whole function", () => {
+  expect(table.without(4).length).toBe(table.length - 2);
+});
+
+test("without leaves out one index", () => {
+  expect(table.without(4, 2).find(4, 0)?.eax).toBe(0x21);
+});
+
+test("append adds at the end", () => {
+  expect(table.append({ function: 2 }, { function: 3 }).at(-2)?.function).toBe(2);
+});
+
+test("filter and map keep the order", () => {
+  const functions = [...table.filter((e) => e.function > 4).map((e) => ({ ...e, eax: 0 }))];
+  expect(functions.map((e) => e.function)).toEqual([7, 0x40000100, 0x40000101, 0x80000008]);
+});
+
+test("a reordered table is not equal", () => {
+  expect(CpuidTable.from([...table].reverse()).equals(table)).toBe(false);
+});
+
+test("a shorter table is not equal", () => {
+  expect(table.equals(table.without(0))).toBe(false);
+});
+
+test("padding does not make tables unequal", () => {
+  expect(table.replace(0, { padding: [1, 2, 3] }).equals(table)).toBe(true);
+});
+
+test("a table survives JSON, padding included", () => {
+  fc.assert(
+    fc.property(fc.array(input), (inputs) => {
+      const made = CpuidTable.from(inputs);
+      const back = CpuidTable.fromJSON(JSON.parse(JSON.stringify(made)));
+      expect([...back]).toEqual([...made]);
+    }),
+  );
+});
+
+test("JSON has registers as hexadecimal text", () => {
+  const one = {
+    function: "0x7",
+    index: 0,
+    flags: 1,
+    eax: "0x0",
+    ebx: "0x20",
+    ecx: "0x0",
+    edx: "0x0",
+  };
+  expect(table.toJSON().entries[4]).toEqual(one);
+});
+
+test.each<[string, unknown]>([
+  ["no array of entries", null],
+  ["no array of entries", []],
+  ["no array of entries", { entries: {} }],
+  ["entry 0 is not an object", { entries: [3] }],
+  ["entry 0 has no number as function", { entries: [{}] }],
+  ["entry 1 has no number as eax", { entries: [{ function: 1 }, { function: 1, eax: "zz" }] }],
+  ["entry 0 has no array as padding", { entries: [{ function: 1, padding: 3 }] }],
+])("JSON is refused: %s", (text, json) => {
+  expect(() => CpuidTable.fromJSON(json)).toThrow(new TypeError(`cpuid table: ${text}`));
+});
+
+test("toString prints one line an entry", () => {
+  expect(`${table}`.split("\n")).toHaveLength(table.length);
+});

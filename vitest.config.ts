@@ -1,0 +1,32 @@
+/** Which tests there are. `npm test` runs all of them; the suite alone is `npm run test:kvm`. */
+import { defineConfig, type ViteUserConfig } from "vitest/config";
+
+const config: ViteUserConfig = defineConfig({
+  test: {
+    reporters: ["default", "./test/helpers/closing-line.ts"],
+    projects: [
+      { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
+      { test: { name: "house", include: ["test/house/**/*.test.ts"], testTimeout: 120_000 } },
+      {
+        test: {
+          name: "kvm",
+          include: ["test/kvm/**/*.test.ts"],
+          setupFiles: ["test/helpers/setup.ts"],
+          pool: "forks",
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: "lifecycle",
+          include: ["test/lifecycle/**/*.test.ts"],
+          pool: "forks",
+          fileParallelism: false,
+          testTimeout: 300_000,
+        },
+      },
+    ],
+  },
+});
+
+export default config;
