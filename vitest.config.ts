@@ -23,6 +23,7 @@ const config: ViteUserConfig = defineConfig({
           pool: "forks",
           fileParallelism: false,
           testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
     ],

@@ -15,7 +15,8 @@ const HOST_TABLES = {
 /** Prints the table that `source` names. */
 export function cpuidShow(source: string, form: TableForm): void {
   const table = load(source);
-  const text = form === "json" ? JSON.stringify(table, null, 2) : printTable(table, { format: form });
+  const text =
+    form === "json" ? JSON.stringify(table, null, 2) : printTable(table, { format: form });
   process.stdout.write(`${text.trimEnd()}\n`);
 }
 

@@ -23,7 +23,11 @@ export function info(json: boolean): number {
 }
 
 function gather(): Info {
-  const known = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", device: defaultDevice() };
+  const known = {
+    kernel: kernelRelease(),
+    vendor: vendorModule() ?? "none",
+    device: defaultDevice(),
+  };
   try {
     using kvm = Kvm.open(known.device);
     const capabilities: Record<string, number> = {};
@@ -51,7 +55,10 @@ function print(known: Info): string {
   if (all.length > 0) {
     lines.push("", `${there.length} of ${all.length} capabilities`);
     for (const [name, value] of there) lines.push(`  ${name.padEnd(42)} ${value}`);
-    lines.push("", `${missing.length} missing here (another architecture's, a newer kernel's, or off)`);
+    lines.push(
+      "",
+      `${missing.length} missing here (another architecture's, a newer kernel's, or off)`,
+    );
     for (const [name] of missing) lines.push(`  ${name}`);
   }
   return `${lines.join("\n")}\n`;

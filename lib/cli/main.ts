@@ -50,7 +50,11 @@ const cpuid = program.command("cpuid").description("CPUID tables: show one, comp
 cpuid
   .command("show")
   .description("print a table by field name")
-  .argument("[table]", "supported, emulated, hyperv (of this host's KVM) or a JSON file", "supported")
+  .argument(
+    "[table]",
+    "supported, emulated, hyperv (of this host's KVM) or a JSON file",
+    "supported",
+  )
   .option("--raw", "entries in hexadecimal instead of fields")
   .option("--json", "as JSON, for a later diff")
   .action((table: string, options: { raw?: boolean; json?: boolean }) => {

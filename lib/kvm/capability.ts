@@ -1,5 +1,5 @@
 /** Capabilities by name or number, and switching them on. Which there are is abi/generated. */
-import { KVM_CAPABILITIES, type CapabilityName } from "../abi/generated/constants.ts";
+import { type CapabilityName, KVM_CAPABILITIES } from "../abi/generated/constants.ts";
 import { EnableCap } from "../abi/generated/structs.ts";
 import { encode } from "../abi/struct.ts";
 

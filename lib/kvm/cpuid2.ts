@@ -1,6 +1,7 @@
 /** `struct kvm_cpuid2` on its way in and out: counts, growing, and who wrote which entry. */
-import type { Ioctl } from "../abi/ioctl.ts";
+
 import { Cpuid2, type CpuidEntry2 } from "../abi/generated/structs.ts";
+import type { Ioctl } from "../abi/ioctl.ts";
 import { read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
 import type { Handle } from "./handle.ts";
@@ -47,9 +48,9 @@ export function getCpuid2(handle: Handle, ioctl: Ioctl, nent: number): readonly 
   if (entries.length < nent || nent === 0) return entries;
   const second = ask(0xa5);
   const isWritten = (_: unknown, i: number): boolean =>
-    first.subarray(HEADER_BYTES + i * ENTRY_BYTES, HEADER_BYTES + (i + 1) * ENTRY_BYTES).some(
-      (byte, at) => byte === second[HEADER_BYTES + i * ENTRY_BYTES + at],
-    );
+    first
+      .subarray(HEADER_BYTES + i * ENTRY_BYTES, HEADER_BYTES + (i + 1) * ENTRY_BYTES)
+      .some((byte, at) => byte === second[HEADER_BYTES + i * ENTRY_BYTES + at]);
   return entries.filter(isWritten);
 }
 

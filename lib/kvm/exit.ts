@@ -348,7 +348,15 @@ function decodeIo(s: Source): IoOutExit | IoInExit {
   const data = s.run.subarray(start, start + size * count);
   if (io.direction(s) !== KVM_EXIT_IO_IN) {
     const copy = data.slice();
-    return { kind: "io", direction: "out", port, size, count, data: copy, values: split(copy, size) };
+    return {
+      kind: "io",
+      direction: "out",
+      port,
+      size,
+      count,
+      data: copy,
+      values: split(copy, size),
+    };
   }
   data.fill(0); // else an unanswered read would show the guest the last exit's bytes
   const answer = once(s.assertCurrent);

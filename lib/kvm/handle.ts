@@ -102,7 +102,11 @@ export abstract class Handle {
     this.close();
   }
 
-  #call(ioctl: Ioctl, argument: IoctlArgument | undefined, context: CallContext): number | NativeFd {
+  #call(
+    ioctl: Ioctl,
+    argument: IoctlArgument | undefined,
+    context: CallContext,
+  ): number | NativeFd {
     const { fd } = this;
     let answer = fd.ioctl(ioctl.request, argument, context.pastEnd ?? false);
     // A signal may end any ioctl (KVM_CREATE_VM takes long); only KVM_RUN has a meaning for it.

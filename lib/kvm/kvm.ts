@@ -11,9 +11,9 @@ import {
   KVM_GET_SUPPORTED_HV_CPUID,
   KVM_GET_VCPU_MMAP_SIZE,
 } from "../abi/generated/ioctls.ts";
-import type { Ioctl } from "../abi/ioctl.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 import { MsrList } from "../abi/generated/structs.ts";
+import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
 import { explainOpen } from "../explain/open.ts";
@@ -183,4 +183,3 @@ export class Kvm extends Handle {
     }
   }
 }
-

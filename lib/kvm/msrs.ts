@@ -1,6 +1,7 @@
 /** Batches of MSRs: KVM takes at most 255 in one call (MAX_IO_MSRS, x86.c:msr_io). */
-import type { Ioctl } from "../abi/ioctl.ts";
+
 import { type MsrEntry, Msrs } from "../abi/generated/structs.ts";
+import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
 import type { Handle } from "./handle.ts";
 

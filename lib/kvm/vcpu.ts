@@ -59,7 +59,7 @@ export class Vcpu extends Handle {
   readonly #run: NativeRun;
   readonly #bytes: Uint8Array;
   #turn = 0;
-  #entered = false;
+  #entered: boolean = false;
 
   /** Takes over a vCPU's descriptor and maps its kvm_run; {@link Vm.createVcpu} does. @internal */
   constructor(fd: NativeFd, id: number) {

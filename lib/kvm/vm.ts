@@ -11,9 +11,9 @@ import { IrqLevel } from "../abi/generated/structs.ts";
 import { encode } from "../abi/struct.ts";
 import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
+import { type Capability, capabilityNumber, type EnableCapInput } from "./capability.ts";
 import { type GuestMemory, mappingOf } from "./guest-memory.ts";
 import { Handle } from "./handle.ts";
-import { type Capability, capabilityNumber, type EnableCapInput } from "./capability.ts";
 import { Vcpu } from "./vcpu.ts";
 
 /** `struct kvm_userspace_memory_region`, with memory where C has an address. */
@@ -70,7 +70,8 @@ export class Vm extends Handle {
   setUserMemoryRegion(region: UserspaceMemoryRegion): void {
     const { slot, flags = 0, guestPhysAddr, memory, memoryOffset = 0 } = region;
     const mapping = memory === undefined ? null : mappingOf(memory);
-    if (memory !== undefined && mapping === null) throw new StateError("ERR_CLOSED", "guest memory");
+    if (memory !== undefined && mapping === null)
+      throw new StateError("ERR_CLOSED", "guest memory");
     const memorySize = region.memorySize ?? BigInt((memory?.byteLength ?? 0) - memoryOffset);
     const offset = BigInt(memoryOffset);
     const fd = this.fd;

@@ -35,12 +35,14 @@ function testCase(result: Result): string {
 }
 
 function escapeXml(text: string): string {
-  return text
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;")
-    .replaceAll('"', "&quot;")
-    .replaceAll(/\n/g, "&#10;")
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: XML 1.0 has no way to write these
-    .replaceAll(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, "");
+  return (
+    text
+      .replaceAll("&", "&amp;")
+      .replaceAll("<", "&lt;")
+      .replaceAll(">", "&gt;")
+      .replaceAll('"', "&quot;")
+      .replaceAll(/\n/g, "&#10;")
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: XML 1.0 has no way to write these
+      .replaceAll(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, "")
+  );
 }

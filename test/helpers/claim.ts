@@ -89,6 +89,8 @@ function tryDevice(): string {
     return "";
   } catch (error) {
     if (!(error instanceof KvmError)) throw error;
-    return existsSync(defaultDevice()) ? `no usable KVM: ${error.message}` : `no KVM: ${error.message}`;
+    return existsSync(defaultDevice())
+      ? `no usable KVM: ${error.message}`
+      : `no KVM: ${error.message}`;
   }
 }

@@ -7,12 +7,10 @@ export default class ClosingLine implements Reporter {
     const counts = { passed: 0, failed: unhandled.length, skipped: 0 };
     for (const module of modules) {
       const tests = Array.from(module.children.allTests());
-      for (const test of tests) {
-        const { state } = test.result();
-        if (state !== "pending") counts[state] += 1;
-      }
-      // A file that could not be loaded has no tests to fail.
-      if (module.state() === "failed" && tests.length === 0) counts.failed += 1;
+      const states = tests.map((test) => test.result().state);
+      for (const state of states) if (state !== "pending") counts[state] += 1;
+      // A file that could not be loaded, or whose hook threw, has no failed test to count.
+      if (module.state() === "failed" && !states.includes("failed")) counts.failed += 1;
     }
     const { passed, failed, skipped } = counts;
     process.stdout.write(`${passed} passed, ${failed} failed, ${skipped} skipped\n`);

@@ -72,9 +72,16 @@ const LIARS: Readonly<Record<string, Liar>> = {
       : honest(ioctl, argument),
   // Takes no table at all.
   "refuses-first": (handle, honest) => (ioctl, argument) =>
-    ioctl.name.startsWith("KVM_SET_CPUID") ? refuse(ioctl, handle.label, 22) : honest(ioctl, argument),
+    ioctl.name.startsWith("KVM_SET_CPUID")
+      ? refuse(ioctl, handle.label, 22)
+      : honest(ioctl, argument),
+  // Lets the special registers be set once and never again.
+  "refuses-sregs": (handle, honest) => (ioctl, argument) =>
+    ioctl.name === "KVM_SET_SREGS" && timesAsked(handle, ioctl.name) > 0
+      ? refuse(ioctl, handle.label, 22)
+      : honest(ioctl, argument),
   // Answers with the table of another vCPU: one bit off, and E2BIG where there is none.
-  "forgets": (handle, honest) => (ioctl, argument) => {
+  forgets: (handle, honest) => (ioctl, argument) => {
     const result = honest(ioctl, argument);
     if (ioctl.name !== "KVM_GET_CPUID2" || !(argument instanceof Uint8Array)) return result;
     const [first] = entriesOf(argument);
@@ -83,7 +90,7 @@ const LIARS: Readonly<Record<string, Liar>> = {
     return result;
   },
   // Never updates the bits that KVM owns.
-  "stale": (_handle, honest) => (ioctl, argument) => {
+  "goes-stale": (_handle, honest) => (ioctl, argument) => {
     const result = honest(ioctl, argument);
     if (ioctl.name === "KVM_GET_CPUID2" && argument instanceof Uint8Array) {
       for (const entry of entriesOf(argument)) makeStale(entry);
@@ -91,7 +98,7 @@ const LIARS: Readonly<Record<string, Liar>> = {
     return result;
   },
   // Refuses for another reason than it says.
-  "wrong-errno": (handle, honest) => (ioctl, argument) => {
+  "names-wrong-errno": (handle, honest) => (ioctl, argument) => {
     try {
       return honest(ioctl, argument);
     } catch (error) {
@@ -100,7 +107,7 @@ const LIARS: Readonly<Record<string, Liar>> = {
     }
   },
   // Shows the guest other values than it has stored (see below).
-  "misleads-guest": (_handle, honest) => honest,
+  "misleads-guests": (_handle, honest) => honest,
 };
 
 /** The names of the lies. */
@@ -109,18 +116,21 @@ export const LIES: readonly string[] = Object.keys(LIARS);
 /** Makes every handle of this process lie. */
 export function tellLie(name: string): void {
   const liar = LIARS[name];
-  if (liar === undefined) throw new Error(`NODE_KVM_LIE: no lie ${name}; there are ${LIES.join(", ")}`);
+  if (liar === undefined)
+    throw new Error(`NODE_KVM_LIE: no lie ${name}; there are ${LIES.join(", ")}`);
   const honest = Handle.prototype.ioctl;
   Handle.prototype.ioctl = function lie(this: Handle, ioctl, argument, context) {
     return liar(this, (i, a) => honest.call(this, i, a, context))(ioctl, argument);
   };
-  if (name === "misleads-guest") misleadGuests();
+  if (name === "misleads-guests") misleadGuests();
 }
 
 function misleadGuests(): void {
   const honest = Sandbox.prototype.next;
   Sandbox.prototype.next = function lie(this: Sandbox) {
     const ucall = honest.call(this);
-    return ucall.kind === "sync" ? { ...ucall, values: ucall.values.map((v) => ~v & 0xffff_ffffn) } : ucall;
+    return ucall.kind === "sync"
+      ? { ...ucall, values: ucall.values.map((v) => ~v & 0xffff_ffffn) }
+      : ucall;
   };
 }

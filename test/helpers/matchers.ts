@@ -29,7 +29,8 @@ expect.extend({
     const refusal = refusalOf(call);
     return {
       pass: refusal?.code === code,
-      message: () => `expected KVM to refuse with ${code}, but: ${refusal?.message ?? "it accepted"}`,
+      message: () =>
+        `expected KVM to refuse with ${code}, but: ${refusal?.message ?? "it accepted"}`,
     };
   },
   toEqualTable(actual: Iterable<CpuidEntry2>, expected: Iterable<CpuidEntry2>) {

@@ -50,14 +50,19 @@ claim(10, "set-zero", "KVM_SET_CPUID2 of no entries empties the table", (kit) =>
   expect(tableOf(vcpu)).toHaveLength(0);
 });
 
-claim(13, "get-e2big", "KVM_GET_CPUID2 with too little room says E2BIG and writes nothing", (kit) => {
-  const { vcpu, stored } = kit.configured();
-  for (let nent = 0; nent < stored.length; nent += 1) {
-    const bytes = room(nent);
-    expect(() => vcpu.ioctl(KVM_GET_CPUID2, bytes)).toFailWith("E2BIG");
-    expect(bytes).toEqual(room(nent));
-  }
-});
+claim(
+  13,
+  "get-e2big",
+  "KVM_GET_CPUID2 with too little room says E2BIG and writes nothing",
+  (kit) => {
+    const { vcpu, stored } = kit.configured();
+    for (let nent = 0; nent < stored.length; nent += 1) {
+      const bytes = room(nent);
+      expect(() => vcpu.ioctl(KVM_GET_CPUID2, bytes)).toFailWith("E2BIG");
+      expect(bytes).toEqual(room(nent));
+    }
+  },
+);
 
 claim(14, "get-fresh", "a fresh vCPU has an empty table", (kit) => {
   const vcpu = kit.fresh();
@@ -85,7 +90,16 @@ claim(16, "v1-normalises", "KVM_SET_CPUID stores index, flags and padding as 0",
   const vcpu = kit.fresh();
   vcpu.setCpuid([{ function: 0x5000_0000, eax: 1, ebx: 2, ecx: 3, edx: 4, padding: 0x77 }]);
   expect(Array.from(vcpu.getCpuid2(), plain)).toEqual([
-    { function: 0x5000_0000, index: 0, flags: 0, eax: 1, ebx: 2, ecx: 3, edx: 4, padding: [0, 0, 0] },
+    {
+      function: 0x5000_0000,
+      index: 0,
+      flags: 0,
+      eax: 1,
+      ebx: 2,
+      ecx: 3,
+      edx: 4,
+      padding: [0, 0, 0],
+    },
   ]);
 });
 

@@ -29,33 +29,58 @@ claim(49, "resend-original", "a vCPU that has run takes the table that it was gi
   expect(() => vcpu.setCpuid2(sent)).toBeAccepted();
 });
 
-claim(50, "resend-get", "a vCPU that has run takes the table that KVM_GET_CPUID2 returns", (kit) => {
-  const { vcpu } = kit.ran();
-  expect(() => vcpu.setCpuid2(tableOf(vcpu))).toBeAccepted();
-});
+claim(
+  50,
+  "resend-get",
+  "a vCPU that has run takes the table that KVM_GET_CPUID2 returns",
+  (kit) => {
+    const { vcpu } = kit.ran();
+    expect(() => vcpu.setCpuid2(tableOf(vcpu))).toBeAccepted();
+  },
+);
 
-claim(51, "change-feature", "a vCPU that has run refuses a changed feature and keeps its table", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  expect(() => vcpu.setCpuid2(flipped(stored, 7, "ebx", 1))).toFailWith("EINVAL");
-  expect(tableOf(vcpu)).toEqualTable(stored);
-});
+claim(
+  51,
+  "change-feature",
+  "a vCPU that has run refuses a changed feature and keeps its table",
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    expect(() => vcpu.setCpuid2(flipped(stored, 7, "ebx", 1))).toFailWith("EINVAL");
+    expect(tableOf(vcpu)).toEqualTable(stored);
+  },
+);
 
-claim(52, "change-maxphyaddr", "a vCPU that has run refuses another physical address width", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  const bits = stored.get("phys_addr_bits") ?? 0;
-  expect(() => vcpu.setCpuid2(stored.with({ phys_addr_bits: bits - 1 }))).toFailWith("EINVAL");
-});
+claim(
+  52,
+  "change-maxphyaddr",
+  "a vCPU that has run refuses another physical address width",
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    const bits = stored.get("phys_addr_bits") ?? 0;
+    expect(() => vcpu.setCpuid2(stored.with({ phys_addr_bits: bits - 1 }))).toFailWith("EINVAL");
+  },
+);
 
-claim(53, "change-count-fewer", "a vCPU that has run refuses its table without the last entry", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  const fewer = stored.filter((_, position) => position < stored.length - 1);
-  expect(() => vcpu.setCpuid2(fewer)).toFailWith("EINVAL");
-});
+claim(
+  53,
+  "change-count-fewer",
+  "a vCPU that has run refuses its table without the last entry",
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    const fewer = stored.filter((_, position) => position < stored.length - 1);
+    expect(() => vcpu.setCpuid2(fewer)).toFailWith("EINVAL");
+  },
+);
 
-claim(53, "change-count-more", "a vCPU that has run refuses its table with one entry more", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  expect(() => vcpu.setCpuid2(stored.append({ function: 0x5000_0000 }))).toFailWith("EINVAL");
-});
+claim(
+  53,
+  "change-count-more",
+  "a vCPU that has run refuses its table with one entry more",
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    expect(() => vcpu.setCpuid2(stored.append({ function: 0x5000_0000 }))).toFailWith("EINVAL");
+  },
+);
 
 claim(53, "change-count-none", "a vCPU that has run refuses an empty table", (kit) => {
   const { vcpu } = kit.ran();
@@ -75,11 +100,16 @@ claim(54, "change-flags", "a vCPU that has run refuses another SIGNIFICANT_INDEX
   expect(() => vcpu.setCpuid2(patched(stored, 0, { flags }))).toFailWith("EINVAL");
 });
 
-claim(54, "change-flags-deprecated", "a vCPU that has run refuses another deprecated flag", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  const flags = (stored.at(0)?.flags ?? 0) ^ 2;
-  expect(() => vcpu.setCpuid2(patched(stored, 0, { flags }))).toFailWith("EINVAL");
-});
+claim(
+  54,
+  "change-flags-deprecated",
+  "a vCPU that has run refuses another deprecated flag",
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    const flags = (stored.at(0)?.flags ?? 0) ^ 2;
+    expect(() => vcpu.setCpuid2(patched(stored, 0, { flags }))).toFailWith("EINVAL");
+  },
+);
 
 claim(54, "change-index", "a vCPU that has run refuses another index", (kit) => {
   const { vcpu, stored } = kit.ran();
@@ -103,11 +133,16 @@ const OWNED = [
   ["xsave-size", 0xd, "ebx", 0xfff],
 ] as const;
 for (const [name, fn, register, mask] of OWNED) {
-  claim(57, `ignore-${name}`, `a vCPU that has run takes any ${name}, which KVM sets itself`, (kit) => {
-    const { vcpu, stored } = kit.ran();
-    expect(() => vcpu.setCpuid2(flipped(stored, fn, register, mask))).toBeAccepted();
-    expect(tableOf(vcpu)).toEqualTable(stored);
-  });
+  claim(
+    57,
+    `ignore-${name}`,
+    `a vCPU that has run takes any ${name}, which KVM sets itself`,
+    (kit) => {
+      const { vcpu, stored } = kit.ran();
+      expect(() => vcpu.setCpuid2(flipped(stored, fn, register, mask))).toBeAccepted();
+      expect(tableOf(vcpu)).toEqualTable(stored);
+    },
+  );
 }
 
 claim(58, "unowned-mwait", "with its quirk on, MWAIT is the user's and may not change", (kit) => {
@@ -115,14 +150,19 @@ claim(58, "unowned-mwait", "with its quirk on, MWAIT is the user's and may not c
   expect(() => vcpu.setCpuid2(flipped(stored, 1, "ecx", 1 << 3))).toFailWith("EINVAL");
 });
 
-claim(58, "owned-mwait", "with its quirk off, MWAIT is KVM's and may be sent as it likes", (kit) => {
-  kit.requireCapability("KVM_CAP_DISABLE_QUIRKS2");
-  const { vcpu, stored } = kit.ran({
-    prepare: (vm) =>
-      vm.enableCap({ cap: "KVM_CAP_DISABLE_QUIRKS2", args: [QUIRK_MISC_ENABLE_NO_MWAIT] }),
-  });
-  expect(() => vcpu.setCpuid2(flipped(stored, 1, "ecx", 1 << 3))).toBeAccepted();
-});
+claim(
+  58,
+  "owned-mwait",
+  "with its quirk off, MWAIT is KVM's and may be sent as it likes",
+  (kit) => {
+    kit.requireCapability("KVM_CAP_DISABLE_QUIRKS2");
+    const { vcpu, stored } = kit.ran({
+      prepare: (vm) =>
+        vm.enableCap({ cap: "KVM_CAP_DISABLE_QUIRKS2", args: [QUIRK_MISC_ENABLE_NO_MWAIT] }),
+    });
+    expect(() => vcpu.setCpuid2(flipped(stored, 1, "ecx", 1 << 3))).toBeAccepted();
+  },
+);
 
 /** The host's table with a leaf D.1 of our own. */
 function withD1(table: CpuidTable, eax: number): CpuidTable {
@@ -130,17 +170,27 @@ function withD1(table: CpuidTable, eax: number): CpuidTable {
 }
 const XSAVEC = 2;
 
-claim(59, "unowned-xsavec-size", "without XSAVEC, the compacted size is the user's and may not change", (kit) => {
-  const { vcpu, stored } = kit.ran({ table: withD1(kit.supported, 0) });
-  const position = Array.from(stored).findIndex((e) => e.function === 0xd && e.index === 1);
-  expect(() => vcpu.setCpuid2(patched(stored, position, { ebx: 0x778 }))).toFailWith("EINVAL");
-});
+claim(
+  59,
+  "unowned-xsavec-size",
+  "without XSAVEC, the compacted size is the user's and may not change",
+  (kit) => {
+    const { vcpu, stored } = kit.ran({ table: withD1(kit.supported, 0) });
+    const position = Array.from(stored).findIndex((e) => e.function === 0xd && e.index === 1);
+    expect(() => vcpu.setCpuid2(patched(stored, position, { ebx: 0x778 }))).toFailWith("EINVAL");
+  },
+);
 
-claim(59, "owned-xsavec-size", "with XSAVEC, the compacted size is KVM's and may be sent as one likes", (kit) => {
-  const { vcpu, stored } = kit.ran({ table: withD1(kit.supported, XSAVEC) });
-  const position = Array.from(stored).findIndex((e) => e.function === 0xd && e.index === 1);
-  expect(() => vcpu.setCpuid2(patched(stored, position, { ebx: 0x778 }))).toBeAccepted();
-});
+claim(
+  59,
+  "owned-xsavec-size",
+  "with XSAVEC, the compacted size is KVM's and may be sent as one likes",
+  (kit) => {
+    const { vcpu, stored } = kit.ran({ table: withD1(kit.supported, XSAVEC) });
+    const position = Array.from(stored).findIndex((e) => e.function === 0xd && e.index === 1);
+    expect(() => vcpu.setCpuid2(patched(stored, position, { ebx: 0x778 }))).toBeAccepted();
+  },
+);
 
 claim(60, "padding-free", "a vCPU that has run takes any padding, and stores it", (kit) => {
   const { vcpu, stored } = kit.ran();
@@ -160,28 +210,49 @@ claim(65, "recover", "after several refused tables the right one is still accept
 
 /** What KVM_SET_CPUID takes of a table. */
 const v1 = (table: CpuidTable) =>
-  Array.from(table, ({ function: fn, eax, ebx, ecx, edx }) => ({ function: fn, eax, ebx, ecx, edx }));
+  Array.from(table, ({ function: fn, eax, ebx, ecx, edx }) => ({
+    function: fn,
+    eax,
+    ebx,
+    ecx,
+    edx,
+  }));
 
-claim(67, "v1-after-v2", "a vCPU that has run with indexed leafs refuses them without indices", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  expect(() => vcpu.setCpuid(v1(stored))).toFailWith("EINVAL");
-});
+claim(
+  67,
+  "v1-after-v2",
+  "a vCPU that has run with indexed leafs refuses them without indices",
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    expect(() => vcpu.setCpuid(v1(stored))).toFailWith("EINVAL");
+  },
+);
 
-claim(67, "v1-resend", "a vCPU that has run with a KVM_SET_CPUID table takes it in both forms", (kit) => {
-  const { vcpu, box, sent } = kit.configured();
-  vcpu.setCpuid(v1(sent.filter((entry) => entry.index === 0)));
-  box.next();
-  const stored = tableOf(vcpu);
-  expect(() => vcpu.setCpuid(v1(stored))).toBeAccepted();
-  expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
-});
+claim(
+  67,
+  "v1-resend",
+  "a vCPU that has run with a KVM_SET_CPUID table takes it in both forms",
+  (kit) => {
+    const { vcpu, box, sent } = kit.configured();
+    vcpu.setCpuid(v1(sent.filter((entry) => entry.index === 0)));
+    box.next();
+    const stored = tableOf(vcpu);
+    expect(() => vcpu.setCpuid(v1(stored))).toBeAccepted();
+    expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
+  },
+);
 
-claim(67, "v1-change", "a vCPU that has run with a KVM_SET_CPUID table refuses a changed one", (kit) => {
-  const { vcpu, box, sent } = kit.configured();
-  vcpu.setCpuid(v1(sent.filter((entry) => entry.index === 0)));
-  box.next();
-  expect(() => vcpu.setCpuid(v1(flipped(tableOf(vcpu), 7, "ebx", 1)))).toFailWith("EINVAL");
-});
+claim(
+  67,
+  "v1-change",
+  "a vCPU that has run with a KVM_SET_CPUID table refuses a changed one",
+  (kit) => {
+    const { vcpu, box, sent } = kit.configured();
+    vcpu.setCpuid(v1(sent.filter((entry) => entry.index === 0)));
+    box.next();
+    expect(() => vcpu.setCpuid(v1(flipped(tableOf(vcpu), 7, "ebx", 1)))).toFailWith("EINVAL");
+  },
+);
 
 const READ_LEAFS = guest("protected", (g) => g.cpuid(0).cpuid(1).cpuid(7).sync().done());
 

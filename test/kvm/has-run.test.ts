@@ -6,12 +6,17 @@ import { claim } from "../helpers/claim.ts";
 
 const another = (table: CpuidTable): CpuidTable => table.append({ function: 0x5000_0000 });
 
-claim(76, "immediate-exit", "immediate_exit ends KVM_RUN before the vCPU counts as having run", (kit) => {
-  const { vcpu, stored } = kit.configured();
-  vcpu.immediateExit = true;
-  expect(vcpu.runSync()).toEqual({ kind: "intr" });
-  expect(() => vcpu.setCpuid2(another(stored))).toBeAccepted();
-});
+claim(
+  76,
+  "immediate-exit",
+  "immediate_exit ends KVM_RUN before the vCPU counts as having run",
+  (kit) => {
+    const { vcpu, stored } = kit.configured();
+    vcpu.immediateExit = true;
+    expect(vcpu.runSync()).toEqual({ kind: "intr" });
+    expect(() => vcpu.setCpuid2(another(stored))).toBeAccepted();
+  },
+);
 
 claim(82, "real-exit-io", "a vCPU that wrote to a port has run", (kit) => {
   const { vcpu, stored } = kit.configured();
@@ -32,9 +37,14 @@ claim(82, "real-exit-mmio", "a vCPU that wrote where no memory is has run", (kit
   expect(() => vcpu.setCpuid2(another(stored))).toFailWith("EINVAL");
 });
 
-claim(82, "real-exit-error", "a vCPU whose first instruction is where no memory is has run", (kit) => {
-  const { vcpu, stored } = kit.configured();
-  vcpu.setRegs({ ...vcpu.getRegs(), rip: 0xc000_0000n });
-  expect(vcpu.runSync().kind).toBe("internal_error");
-  expect(() => vcpu.setCpuid2(another(stored))).toFailWith("EINVAL");
-});
+claim(
+  82,
+  "real-exit-error",
+  "a vCPU whose first instruction is where no memory is has run",
+  (kit) => {
+    const { vcpu, stored } = kit.configured();
+    vcpu.setRegs({ ...vcpu.getRegs(), rip: 0xc000_0000n });
+    expect(vcpu.runSync().kind).toBe("internal_error");
+    expect(() => vcpu.setCpuid2(another(stored))).toFailWith("EINVAL");
+  },
+);

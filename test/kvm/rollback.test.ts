@@ -1,6 +1,7 @@
 /** A KVM_SET_CPUID2 that fails before the first run leaves everything as it was. */
-import { expect } from "vitest";
+
 import { guest } from "node-kvm/guest";
+import { expect } from "vitest";
 import { claim } from "../helpers/claim.ts";
 import { tableOf } from "../helpers/kit.ts";
 
@@ -21,21 +22,36 @@ claim(24, "rollback-first", "a refused first table leaves the vCPU without one",
   expect(tableOf(vcpu)).toHaveLength(0);
 });
 
-claim(25, "rollback-caps-sregs", "a feature that only a refused table had is refused in CR4", (kit) => {
-  const { vcpu, sent } = kit.configured({ table: kit.supported.with({ fsgsbase: 0 }) });
-  const bad = sent.with({ fsgsbase: 1, virt_addr_bits: 49 });
-  expect(() => vcpu.setCpuid2(bad)).toFailWith("EINVAL");
-  const sregs = vcpu.getSregs();
-  expect(() => vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | CR4_FSGSBASE })).toFailWith("EINVAL");
-});
+claim(
+  25,
+  "rollback-caps-sregs",
+  "a feature that only a refused table had is refused in CR4",
+  (kit) => {
+    const { vcpu, sent } = kit.configured({ table: kit.supported.with({ fsgsbase: 0 }) });
+    const bad = sent.with({ fsgsbase: 1, virt_addr_bits: 49 });
+    expect(() => vcpu.setCpuid2(bad)).toFailWith("EINVAL");
+    const sregs = vcpu.getSregs();
+    expect(() => vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | CR4_FSGSBASE })).toFailWith("EINVAL");
+  },
+);
 
-claim(25, "rollback-caps-guest", "a feature that only a refused table had is #GP in the guest", (kit) => {
-  const program = guest("long", (g) => g.attempt((a) => a.setCr4(CR4_FSGSBASE)).sync().done());
-  const { box, vcpu, sent } = kit.configured({
-    table: kit.supported.with({ fsgsbase: 0 }),
-    program,
-  });
-  const bad = sent.with({ fsgsbase: 1, virt_addr_bits: 49 });
-  expect(() => vcpu.setCpuid2(bad)).toFailWith("EINVAL");
-  expect(box.next()).toEqual({ kind: "sync", values: [GP] });
-});
+claim(
+  25,
+  "rollback-caps-guest",
+  "a feature that only a refused table had is #GP in the guest",
+  (kit) => {
+    const program = guest("long", (g) =>
+      g
+        .attempt((a) => a.setCr4(CR4_FSGSBASE))
+        .sync()
+        .done(),
+    );
+    const { box, vcpu, sent } = kit.configured({
+      table: kit.supported.with({ fsgsbase: 0 }),
+      program,
+    });
+    const bad = sent.with({ fsgsbase: 1, virt_addr_bits: 49 });
+    expect(() => vcpu.setCpuid2(bad)).toFailWith("EINVAL");
+    expect(box.next()).toEqual({ kind: "sync", values: [GP] });
+  },
+);

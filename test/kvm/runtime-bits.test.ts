@@ -1,7 +1,8 @@
 /** The bits of a table that KVM owns: it sets them from the vCPU's state, whatever it was sent. */
-import { expect } from "vitest";
-import { guest } from "node-kvm/guest";
+
 import type { CpuidTable } from "node-kvm/cpuid";
+import { guest } from "node-kvm/guest";
+import { expect } from "vitest";
 import { claim } from "../helpers/claim.ts";
 import { tableOf } from "../helpers/kit.ts";
 import { CR4_OSXSAVE, toggleCr4 } from "../helpers/state.ts";
@@ -16,26 +17,41 @@ function ownedBits(table: CpuidTable): readonly CpuidTable[] {
   );
 }
 
-claim(29, "owned-bits-good", "the table stored does not depend on the bits that KVM owns", (kit) => {
-  const { vcpu, sent, stored } = kit.configured();
-  for (const table of ownedBits(sent)) {
-    expect(() => vcpu.setCpuid2(table)).toBeAccepted();
+claim(
+  29,
+  "owned-bits-good",
+  "the table stored does not depend on the bits that KVM owns",
+  (kit) => {
+    const { vcpu, sent, stored } = kit.configured();
+    for (const table of ownedBits(sent)) {
+      expect(() => vcpu.setCpuid2(table)).toBeAccepted();
+      expect(tableOf(vcpu)).toEqualTable(stored);
+    }
+  },
+);
+
+claim(
+  29,
+  "owned-bits-bad",
+  "whether a table is refused does not depend on the bits that KVM owns",
+  (kit) => {
+    const { vcpu, sent } = kit.configured();
+    for (const table of ownedBits(sent.with({ virt_addr_bits: 49 }))) {
+      expect(() => vcpu.setCpuid2(table)).toFailWith("EINVAL");
+    }
+  },
+);
+
+claim(
+  30,
+  "set-get-idempotent",
+  "the table that KVM_GET_CPUID2 returns is stored as it is",
+  (kit) => {
+    const { vcpu, stored } = kit.configured();
+    expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
     expect(tableOf(vcpu)).toEqualTable(stored);
-  }
-});
-
-claim(29, "owned-bits-bad", "whether a table is refused does not depend on the bits that KVM owns", (kit) => {
-  const { vcpu, sent } = kit.configured();
-  for (const table of ownedBits(sent.with({ virt_addr_bits: 49 }))) {
-    expect(() => vcpu.setCpuid2(table)).toFailWith("EINVAL");
-  }
-});
-
-claim(30, "set-get-idempotent", "the table that KVM_GET_CPUID2 returns is stored as it is", (kit) => {
-  const { vcpu, stored } = kit.configured();
-  expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
-  expect(tableOf(vcpu)).toEqualTable(stored);
-});
+  },
+);
 
 claim(33, "osxsave-cleared", "OSXSAVE is stored as 0 while CR4.OSXSAVE is 0", (kit) => {
   kit.requireVcpuHas("xsave");
@@ -88,12 +104,19 @@ claim(38, "apic-bit-msr", "the APIC bit follows APIC_BASE.EN through KVM_SET_MSR
   expect(seen).toEqual([0, 1]);
 });
 
-claim(47, "guest-equals-get", "the guest's CPUID answers what KVM_GET_CPUID2 says, leaf by leaf", (kit) => {
-  const leafs = Array.from(kit.configured().stored, ({ function: fn, index }) => ({
-    function: fn,
-    index,
-  }));
-  const { box, stored } = kit.configured({ program: guest("long", (g) => g.cpuidAll(leafs).done()) });
-  const expected = Array.from(stored, ({ eax, ebx, ecx, edx }) => [eax, ebx, ecx, edx]).flat();
-  expect(box.next()).toEqual({ kind: "sync", values: expected.map(BigInt) });
-});
+claim(
+  47,
+  "guest-equals-get",
+  "the guest's CPUID answers what KVM_GET_CPUID2 says, leaf by leaf",
+  (kit) => {
+    const leafs = Array.from(kit.configured().stored, ({ function: fn, index }) => ({
+      function: fn,
+      index,
+    }));
+    const { box, stored } = kit.configured({
+      program: guest("long", (g) => g.cpuidAll(leafs).done()),
+    });
+    const expected = Array.from(stored, ({ eax, ebx, ecx, edx }) => [eax, ebx, ecx, edx]).flat();
+    expect(box.next()).toEqual({ kind: "sync", values: expected.map(BigInt) });
+  },
+);

@@ -9,44 +9,69 @@ import { claim } from "../helpers/claim.ts";
 import { tableOf } from "../helpers/kit.ts";
 import { CR4_OSXSAVE, toggleCr4 } from "../helpers/state.ts";
 
-claim(61, "silent-cr4", "the same table is accepted after KVM_SET_SREGS toggled CR4.OSXSAVE", (kit) => {
-  kit.requireVcpuHas("xsave");
-  const { vcpu, stored } = kit.ran();
-  toggleCr4(vcpu, CR4_OSXSAVE);
-  expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
-});
+claim(
+  61,
+  "silent-cr4",
+  "the same table is accepted after KVM_SET_SREGS toggled CR4.OSXSAVE",
+  (kit) => {
+    kit.requireVcpuHas("xsave");
+    const { vcpu, stored } = kit.ran();
+    toggleCr4(vcpu, CR4_OSXSAVE);
+    expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
+  },
+);
 
-claim(61, "silent-cr4-back", "the same table is accepted after CR4.OSXSAVE went there and back", (kit) => {
-  kit.requireVcpuHas("xsave");
-  const { vcpu, stored } = kit.ran();
-  toggleCr4(vcpu, CR4_OSXSAVE);
-  toggleCr4(vcpu, CR4_OSXSAVE);
-  expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
-});
+claim(
+  61,
+  "silent-cr4-back",
+  "the same table is accepted after CR4.OSXSAVE went there and back",
+  (kit) => {
+    kit.requireVcpuHas("xsave");
+    const { vcpu, stored } = kit.ran();
+    toggleCr4(vcpu, CR4_OSXSAVE);
+    toggleCr4(vcpu, CR4_OSXSAVE);
+    expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
+  },
+);
 
-claim(62, "silent-cr4-guest", "the same table is accepted after the guest set CR4.OSXSAVE", (kit) => {
-  kit.requireVcpuHas("xsave");
-  const program = guest("long", (g) => g.sync().setCr4(CR4_OSXSAVE).done());
-  const { vcpu, box, stored } = kit.ran({ program });
-  box.next();
-  expect(vcpu.getSregs().cr4 & CR4_OSXSAVE).toBe(CR4_OSXSAVE);
-  expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
-});
+claim(
+  62,
+  "silent-cr4-guest",
+  "the same table is accepted after the guest set CR4.OSXSAVE",
+  (kit) => {
+    kit.requireVcpuHas("xsave");
+    const program = guest("long", (g) => g.sync().setCr4(CR4_OSXSAVE).done());
+    const { vcpu, box, stored } = kit.ran({ program });
+    box.next();
+    expect(vcpu.getSregs().cr4 & CR4_OSXSAVE).toBe(CR4_OSXSAVE);
+    expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
+  },
+);
 
-claim(64, "pending-not-dropped", "a refused table does not lose a pending change of OSXSAVE", (kit) => {
-  kit.requireVcpuHas("xsave");
-  const { vcpu, stored } = kit.ran();
-  toggleCr4(vcpu, CR4_OSXSAVE);
-  expect(() => vcpu.setCpuid2(stored.append({ function: 0x5000_0000 }))).toFailWith("EINVAL");
-  expect(tableOf(vcpu).get("osxsave")).toBe(1);
-});
+claim(
+  64,
+  "pending-not-dropped",
+  "a refused table does not lose a pending change of OSXSAVE",
+  (kit) => {
+    kit.requireVcpuHas("xsave");
+    const { vcpu, stored } = kit.ran();
+    toggleCr4(vcpu, CR4_OSXSAVE);
+    expect(() => vcpu.setCpuid2(stored.append({ function: 0x5000_0000 }))).toFailWith("EINVAL");
+    expect(tableOf(vcpu).get("osxsave")).toBe(1);
+  },
+);
 
-claim(64, "pending-seen-by-guest", "a refused table does not hide a pending OSXSAVE from the guest", (kit) => {
-  kit.requireVcpuHas("xsave");
-  const program = guest("long", (g) => g.sync().cpuid(1).sync().done());
-  const { vcpu, box, stored } = kit.ran({ program });
-  toggleCr4(vcpu, CR4_OSXSAVE);
-  expect(() => vcpu.setCpuid2(stored.append({ function: 0x5000_0000 }))).toFailWith("EINVAL");
-  const [[, , ecx = 0n] = []] = box.syncs();
-  expect((ecx >> 27n) & 1n).toBe(1n);
-});
+claim(
+  64,
+  "pending-seen-by-guest",
+  "a refused table does not hide a pending OSXSAVE from the guest",
+  (kit) => {
+    kit.requireVcpuHas("xsave");
+    const program = guest("long", (g) => g.sync().cpuid(1).sync().done());
+    const { vcpu, box, stored } = kit.ran({ program });
+    toggleCr4(vcpu, CR4_OSXSAVE);
+    expect(() => vcpu.setCpuid2(stored.append({ function: 0x5000_0000 }))).toFailWith("EINVAL");
+    const [[, , ecx = 0n] = []] = box.syncs();
+    expect((ecx >> 27n) & 1n).toBe(1n);
+  },
+);

@@ -15,7 +15,7 @@ const width = (table: CpuidTable, bits: number): CpuidTable => table.with({ virt
 /** The table asking for these XSAVE components too, in D.0.EAX. */
 function xcr0(table: CpuidTable, bits: number): CpuidTable {
   const leaf = table.find(0xd, 0) ?? { function: 0xd, flags: 1, eax: 7 };
-  return table.withEntry({ ...leaf, eax: ((leaf.eax | bits) >>> 0) });
+  return table.withEntry({ ...leaf, eax: (leaf.eax | bits) >>> 0 });
 }
 
 const accepts = (vcpu: Vcpu, table: CpuidTable): boolean => {
@@ -28,12 +28,17 @@ const accepts = (vcpu: Vcpu, table: CpuidTable): boolean => {
   }
 };
 
-claim(19, "vaddr-sweep", "KVM_SET_CPUID2 takes 0, 48 and 57 virtual address bits, no others", (kit) => {
-  const vcpu = kit.fresh();
-  const table = kit.supported;
-  const widths = Array.from({ length: 256 }, (_, bits) => bits);
-  expect(widths.filter((bits) => accepts(vcpu, width(table, bits)))).toEqual([0, 48, 57]);
-});
+claim(
+  19,
+  "vaddr-sweep",
+  "KVM_SET_CPUID2 takes 0, 48 and 57 virtual address bits, no others",
+  (kit) => {
+    const vcpu = kit.fresh();
+    const table = kit.supported;
+    const widths = Array.from({ length: 256 }, (_, bits) => bits);
+    expect(widths.filter((bits) => accepts(vcpu, width(table, bits)))).toEqual([0, 48, 57]);
+  },
+);
 
 claim(19, "vaddr-errno", "KVM_SET_CPUID2 refuses 49 virtual address bits with EINVAL", (kit) => {
   const vcpu = kit.fresh();
@@ -65,18 +70,32 @@ claim(21, "xtile-eperm", "KVM_SET_CPUID2 refuses AMX tile data without permissio
   expect(tableOf(vcpu)).toEqualTable(stored);
 });
 
-claim(21, "xtile-cfg", "KVM_SET_CPUID2 takes AMX tile configuration alone without permission", (kit) => {
-  const { vcpu, sent } = kit.configured();
-  expect(() => vcpu.setCpuid2(xcr0(sent, XTILE_CFG))).toBeAccepted();
-});
+claim(
+  21,
+  "xtile-cfg",
+  "KVM_SET_CPUID2 takes AMX tile configuration alone without permission",
+  (kit) => {
+    const { vcpu, sent } = kit.configured();
+    expect(() => vcpu.setCpuid2(xcr0(sent, XTILE_CFG))).toBeAccepted();
+  },
+);
 
-claim(70, "frozen-vaddr", "a vCPU that has run refuses 49 virtual address bits as a change", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  expect(() => vcpu.setCpuid2(width(stored, 49))).toFailWith("EINVAL");
-});
+claim(
+  70,
+  "frozen-vaddr",
+  "a vCPU that has run refuses 49 virtual address bits as a change",
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    expect(() => vcpu.setCpuid2(width(stored, 49))).toFailWith("EINVAL");
+  },
+);
 
-claim(70, "frozen-xtile", "a vCPU that has run refuses AMX tile data as a change, not EPERM", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  expect(() => vcpu.setCpuid2(xcr0(stored, XTILE_DATA))).toFailWith("EINVAL");
-});
-
+claim(
+  70,
+  "frozen-xtile",
+  "a vCPU that has run refuses AMX tile data as a change, not EPERM",
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    expect(() => vcpu.setCpuid2(xcr0(stored, XTILE_DATA))).toFailWith("EINVAL");
+  },
+);

@@ -1,0 +1,17 @@
+// A vCPU's CPUID table is frozen once it has run: from nothing to KVM's refusal, and its reason.
+import { CpuidTable, GuestMemory, Kvm } from "node-kvm";
+
+const kvm = Kvm.open();
+const vm = kvm.createVm();
+const memory = GuestMemory.allocate(0x1000);
+memory.write(0xff0, Uint8Array.of(0xf4)); // hlt, where an x86 CPU starts after reset
+vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0xfffff000n, memory });
+const vcpu = vm.createVcpu(0);
+vcpu.setCpuid2(kvm.getSupportedCpuid());
+console.log(vcpu.runSync());
+const table = CpuidTable.from(vcpu.getCpuid2());
+try {
+  vcpu.setCpuid2(table.with({ avx2: table.has("avx2") ? 0 : 1 }));
+} catch (error) {
+  console.log(error.message);
+}

@@ -1,0 +1,32 @@
+// Makes a clone ready to run: installs what package-lock.json says, builds what is out of date.
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+process.chdir(fileURLToPath(new URL("..", import.meta.url)));
+
+/** Runs a command, and ends with its status when it fails. @param {string} command @param {string[]} args */
+function run(command, ...args) {
+  const { status } = spawnSync(command, args, { stdio: "inherit" });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+/** When a file, or the newest file under a folder, was written; 0 when it is not there. @param {string} path @returns {number} */
+function written(path) {
+  if (!existsSync(path)) return 0;
+  const stat = statSync(path);
+  if (!stat.isDirectory()) return stat.mtimeMs;
+  return Math.max(0, ...readdirSync(path).map((name) => written(join(path, name))));
+}
+
+/** @param {string} made @param {string[]} sources */
+const isStale = (made, ...sources) => written(made) < Math.max(...sources.map(written));
+
+run(process.execPath, "scripts/toolchain.js");
+// npm ci builds the addon too: it is the package's own install script.
+if (isStale("node_modules/.package-lock.json", "package-lock.json"))
+  run("npm", "ci", "--no-fund", "--no-audit");
+if (isStale("build/Release/node_kvm.node", "native", "binding.gyp")) run("npm", "run", "install");
+if (isStale("dist/index.js", "lib", "tsconfig.json", "tsconfig.build.json"))
+  run("npm", "run", "build");
