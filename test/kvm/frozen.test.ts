@@ -41,6 +41,16 @@ claim(
 
 claim(
   51,
+  "resend-changed",
+  "a vCPU that has run refuses its own table with one bit changed",
+  (kit) => {
+    const { vcpu } = kit.ran();
+    expect(() => vcpu.setCpuid2(flipped(tableOf(vcpu), 0, "ebx", 1))).toFailWith("EINVAL");
+  },
+);
+
+claim(
+  51,
   "change-feature",
   "a vCPU that has run refuses a changed feature and keeps its table",
   (kit) => {
