@@ -12,6 +12,8 @@ const HOST_TABLES = {
   hyperv: (kvm: Kvm) => kvm.getSupportedHvCpuid(),
 } as const;
 
+const NAMES = Object.keys(HOST_TABLES).join(", ");
+
 /** Prints the table that `source` names. */
 export function cpuidShow(source: string, form: TableForm): void {
   const table = load(source);
@@ -28,10 +30,15 @@ export function cpuidDiff(before: string, after: string): number {
 }
 
 function load(source: string): CpuidTable {
-  if (source in HOST_TABLES) {
+  if (Object.hasOwn(HOST_TABLES, source)) {
     using kvm = Kvm.open();
     return CpuidTable.from(HOST_TABLES[source as keyof typeof HOST_TABLES](kvm));
   }
-  const json: unknown = JSON.parse(readFileSync(source, "utf8"));
-  return CpuidTable.fromJSON(json);
+  try {
+    const json: unknown = JSON.parse(readFileSync(source, "utf8"));
+    return CpuidTable.fromJSON(json);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new SyntaxError(`${source} is neither ${NAMES} nor a JSON table: ${why}`, { cause });
+  }
 }

@@ -73,7 +73,7 @@ try {
   await program.parseAsync();
 } catch (error) {
   // A refusal of the kernel, or a file that is not a table, is an answer; anything else is a bug.
-  if (!(error instanceof KvmError || error instanceof SyntaxError || error instanceof RangeError)) {
+  if (!(error instanceof KvmError || error instanceof SyntaxError)) {
     throw error;
   }
   process.stderr.write(`node-kvm: ${error.message}\n`);

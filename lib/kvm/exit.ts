@@ -162,7 +162,7 @@ export interface MemoryFaultExit {
   readonly size: bigint;
 }
 
-/** An exit that this package does not decode. */
+/** An exit that this package does not decode, or one that cannot be (an I/O of 3 bytes). */
 export interface UnknownExit {
   readonly kind: "unknown";
   /** `kvm_run.exit_reason`. */
@@ -210,9 +210,11 @@ export function decodeExit(run: Uint8Array, assertCurrent: () => void): Exit {
   const view = viewOf(run);
   const reason = view.getUint32(EXIT_REASON, true);
   const decode = DECODERS[reason];
-  return decode === undefined
-    ? { kind: "unknown", reason, bytes: run.slice(UNION, UNION + UNION_BYTES) }
-    : decode({ run, view, assertCurrent });
+  return decode === undefined ? unknown(reason, run) : decode({ run, view, assertCurrent });
+}
+
+function unknown(reason: number, run: Uint8Array): UnknownExit {
+  return { kind: "unknown", reason, bytes: run.slice(UNION, UNION + UNION_BYTES) };
 }
 
 interface Source {
@@ -342,9 +344,12 @@ function decodeMsr(kind: MsrExit["kind"], s: Source): MsrExit {
   return { kind, reason: msr.reason(s), index: msr.index(s), data: msr.data(s) };
 }
 
-function decodeIo(s: Source): IoOutExit | IoInExit {
+function decodeIo(s: Source): IoOutExit | IoInExit | UnknownExit {
   const [port, size, count] = [io.port(s), io.size(s), io.count(s)];
   const start = Number(io.dataOffset(s));
+  const isSane = size === 1 || size === 2 || size === 4;
+  // No kernel says this; if one does, its bytes are shown and nothing is read beside the mapping.
+  if (!isSane || start + size * count > s.run.length) return unknown(KVM_EXIT_IO, s.run);
   const data = s.run.subarray(start, start + size * count);
   if (io.direction(s) !== KVM_EXIT_IO_IN) {
     const copy = data.slice();

@@ -11,8 +11,8 @@ export function toKtap(report: Report): string {
 
 function testLines(result: Result, number: number): readonly string[] {
   const status = result.verdict === "fail" ? "not ok" : "ok";
-  // `#` begins a directive, so a name must not hold one.
-  const name = `${result.id}: ${result.title}`.replaceAll("#", "");
+  // `#` begins a directive and a newline ends the line, so a name must not hold them.
+  const name = oneLine(`${result.id}: ${result.title}`).replaceAll("#", "");
   const directive = result.verdict === "skip" ? ` # SKIP ${oneLine(result.reason)}` : "";
   const line = `${status} ${number} ${name}${directive}`;
   if (result.reason === undefined || result.verdict === "skip") return [line];

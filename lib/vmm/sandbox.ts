@@ -32,15 +32,22 @@ export class Sandbox {
   /** Makes the VM and loads the program; nothing runs yet. */
   constructor(kvm: Kvm, options: SandboxOptions) {
     const { program } = options;
+    const opened: { close(): void }[] = [];
     this.program = program;
-    this.memory = GuestMemory.allocate(program.memorySize);
-    this.vm = kvm.createVm();
-    this.vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory: this.memory });
-    options.prepare?.(this.vm);
-    this.vcpu = this.vm.createVcpu(0);
-    if (options.cpuid !== undefined) this.vcpu.setCpuid2(options.cpuid);
-    program.load(this.memory.bytes);
-    this.reset();
+    try {
+      opened.unshift((this.memory = GuestMemory.allocate(program.memorySize)));
+      opened.unshift((this.vm = kvm.createVm()));
+      this.vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory: this.memory });
+      options.prepare?.(this.vm);
+      opened.unshift((this.vcpu = this.vm.createVcpu(0)));
+      if (options.cpuid !== undefined) this.vcpu.setCpuid2(options.cpuid);
+      program.load(this.memory.bytes);
+      this.reset();
+    } catch (error) {
+      // Nobody else can: whoever made this sandbox never gets it.
+      for (const handle of opened) handle.close();
+      throw error;
+    }
   }
 
   /** Puts the vCPU back to the program's first instruction; its CPUID table stays. */
