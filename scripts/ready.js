@@ -24,9 +24,11 @@ function written(path) {
 const isStale = (made, ...sources) => written(made) < Math.max(...sources.map(written));
 
 run(process.execPath, "scripts/toolchain.js");
-// npm ci builds the addon too: it is the package's own install script.
-if (isStale("node_modules/.package-lock.json", "package-lock.json"))
-  run("npm", "ci", "--no-fund", "--no-audit");
+// Builds the addon too, as the package's own install script. Not `npm ci`: it refuses a lock file
+// that lacks other platforms' optional packages, and a registry mirror need not have those.
+if (isStale("node_modules/.package-lock.json", "package-lock.json")) {
+  run("npm", "install", "--no-save", "--no-fund", "--no-audit");
+}
 if (isStale("build/Release/node_kvm.node", "native", "binding.gyp")) run("npm", "run", "install");
 if (isStale("dist/index.js", "lib", "tsconfig.json", "tsconfig.build.json"))
   run("npm", "run", "build");

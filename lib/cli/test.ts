@@ -103,6 +103,7 @@ async function collect(
       pool: "forks",
       fileParallelism: false,
       passWithNoTests: true,
+      cache: false, // installed, the package may not be writable
       reporters: [reporter],
       ...(pattern === undefined ? {} : { testNamePattern: escapePattern(pattern) }),
     },

@@ -126,9 +126,14 @@ export class Kvm extends Handle {
    * Lists the Hyper-V CPUID entries that KVM can give a guest.
    *
    * @ioctl KVM_GET_SUPPORTED_HV_CPUID (api.rst 4.118; /dev/kvm; KVM_CAP_SYS_HYPERV_CPUID)
+   * @throws {@link KvmError} `EINVAL` or `ENOTTY` where KVM has no Hyper-V.
    */
   getSupportedHvCpuid(): readonly CpuidEntry2[] {
-    return growCpuid2(this, KVM_GET_SUPPORTED_HV_CPUID);
+    return growCpuid2(this, KVM_GET_SUPPORTED_HV_CPUID, () =>
+      this.checkExtension("KVM_CAP_SYS_HYPERV_CPUID") === 0
+        ? "this KVM has no KVM_CAP_SYS_HYPERV_CPUID"
+        : undefined,
+    );
   }
 
   /**

@@ -1,0 +1,117 @@
+/** A matrix as one self-contained page: works from file://, in light and dark, without a network. */
+import { complaints, differences, isGreenMatrix, type Matrix, type Row } from "./matrix.ts";
+import { PAGE_SCRIPT, PAGE_STYLE } from "./page.ts";
+import { count, type Result, type Verdict } from "./result.ts";
+
+type Mark = Verdict | "missing";
+
+const MARKS: Readonly<Record<Mark, { readonly sign: string; readonly word: string }>> = {
+  pass: { sign: "✓", word: "holds" },
+  fail: { sign: "✗", word: "FAILS" },
+  deviation: { sign: "≈", word: "deviates as known" },
+  skip: { sign: "–", word: "skipped" },
+  missing: { sign: "?", word: "not judged" },
+};
+
+/** Prints the page. `date` is shown as it is given. */
+export function toHtml(matrix: Matrix, date: string): string {
+  const verdict = isGreenMatrix(matrix)
+    ? "Every kernel keeps its promises."
+    : "Some kernels break a rule.";
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>KVM claims: ${matrix.columns.length} kernels</title>
+<style>${PAGE_STYLE}</style>
+</head>
+<body>
+<header>
+<h1>KVM claims on ${matrix.columns.length} kernels</h1>
+<p>${verdict} ${matrix.rows.length} claims, ${escapeHtml(date)}.</p>
+</header>
+<section aria-label="Kernels"><ul class="kernels">
+${matrix.columns.map((_, i) => kernelCard(matrix, i)).join("\n")}
+</ul></section>
+<section aria-label="Claims">
+<form class="filter" role="search">
+<label>Filter <input type="search" id="filter" placeholder="name, sentence or reason" autocomplete="off"></label>
+<label><input type="checkbox" id="differing"> only where kernels differ</label>
+<output id="shown" for="filter differing">${matrix.rows.length} claims</output>
+</form>
+<div class="scroll" tabindex="0" role="region" aria-label="Claims by kernel">
+<table>
+<thead><tr><th scope="col">Claim</th>${matrix.columns.map(columnHead).join("")}</tr></thead>
+<tbody>
+${matrix.rows.map((row) => bodyRow(row, matrix)).join("\n")}
+</tbody>
+</table>
+</div>
+<p class="legend">${(Object.keys(MARKS) as Mark[]).map((mark) => `<span class="${mark}">${MARKS[mark].sign}</span> ${MARKS[mark].word}`).join(" · ")}. Arrow keys move between cells; Enter opens one.</p>
+</section>
+${changes(matrix)}
+<dialog id="detail" aria-labelledby="detail-title"><h2 id="detail-title"></h2><p id="detail-claim"></p><p id="detail-verdict"></p><pre id="detail-reason"></pre><button type="button" id="detail-close">Close</button></dialog>
+<script>${PAGE_SCRIPT}</script>
+</body>
+</html>
+`;
+}
+
+function kernelCard(matrix: Matrix, position: number): string {
+  const column = matrix.columns[position];
+  const results = column?.report?.results ?? [];
+  const counts = count(results);
+  const wrong = complaints(matrix, position);
+  const list =
+    wrong.length === 0
+      ? ""
+      : `<ul>${wrong.map((text) => `<li>${escapeHtml(text)}</li>`).join("")}</ul>`;
+  const broken = wrong.length > 0 || column?.report === undefined;
+  const vendor = column?.report?.vendor ?? "no report";
+  return `<li class="${broken ? "broken" : "kept"}"><h2>${escapeHtml(column?.name ?? "")}</h2><p>${escapeHtml(vendor)}: ${counts.pass} hold, <strong>${counts.fail} fail</strong>, ${counts.deviation} deviate, ${counts.skip} skipped</p>${list}</li>`;
+}
+
+function columnHead({ name }: { readonly name: string }): string {
+  return `<th scope="col"><span>${escapeHtml(name)}</span></th>`;
+}
+
+function bodyRow(row: Row, matrix: Matrix): string {
+  const marks = row.cells.map((cell): Mark => cell?.verdict ?? "missing");
+  const differs = new Set(marks).size > 1;
+  const reasons = row.cells.map((cell) => cell?.reason ?? "").join(" ");
+  const text = `${row.id} ${row.title} ${row.number ?? ""} ${reasons}`.toLowerCase();
+  const cells = row.cells.map((cell, i) => bodyCell(cell, row, matrix.columns[i]?.name ?? ""));
+  return `<tr data-text="${escapeHtml(text)}"${differs ? " data-differs" : ""}><th scope="row"><b>${escapeHtml(row.id)}</b><small>${escapeHtml(row.title)}</small></th>${cells.join("")}</tr>`;
+}
+
+function bodyCell(cell: Result | undefined, row: Row, column: string): string {
+  const mark: Mark = cell?.verdict ?? "missing";
+  const { sign, word } = MARKS[mark];
+  const label = `${row.id} on ${column}: ${word}`;
+  return `<td><button type="button" tabindex="-1" class="${mark}" aria-label="${escapeHtml(label)}" data-column="${escapeHtml(column)}" data-word="${word}" data-reason="${escapeHtml(cell?.reason ?? "")}">${sign}</button></td>`;
+}
+
+/** What changes from each kernel to the next. */
+function changes(matrix: Matrix): string {
+  const steps = matrix.columns.slice(1).map((column, i) => {
+    const list = differences(matrix, i, i + 1).map(
+      ({ id, before, after }) =>
+        `<li><b>${escapeHtml(id)}</b>: ${MARKS[before].word} → ${MARKS[after].word}</li>`,
+    );
+    const from = escapeHtml(matrix.columns[i]?.name ?? "");
+    const body = list.length === 0 ? "<p>nothing</p>" : `<ul>${list.join("")}</ul>`;
+    return `<details${list.length > 0 ? " open" : ""}><summary>${from} → ${escapeHtml(column.name)}: ${list.length}</summary>${body}</details>`;
+  });
+  return steps.length === 0
+    ? ""
+    : `<section aria-label="Changes"><h2>What changes from kernel to kernel</h2>${steps.join("\n")}</section>`;
+}
+
+function escapeHtml(text: string): string {
+  return text
+    .replaceAll("&", "&amp;")
+    .replaceAll("<", "&lt;")
+    .replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;");
+}

@@ -1,0 +1,45 @@
+/** A matrix for a terminal: a line a claim, a mark a kernel; then what to know. */
+import { complaints, type Matrix } from "./matrix.ts";
+import type { Result, Verdict } from "./result.ts";
+import type { Paint } from "./text.ts";
+
+const MARKS: Readonly<Record<Verdict | "missing", string>> = {
+  pass: "ok",
+  fail: "FAIL",
+  deviation: "dev",
+  skip: "-",
+  missing: "?",
+};
+
+/** Prints the whole matrix. */
+export function toTable(matrix: Matrix, p: Paint): string {
+  const width = Math.max(5, ...matrix.columns.map(({ name }) => name.length)) + 2;
+  const label = Math.max(5, ...matrix.rows.map(({ id }) => id.length)) + 5;
+  const head =
+    "claim".padEnd(label) + matrix.columns.map(({ name }) => name.padEnd(width)).join("");
+  const rows = matrix.rows.map(({ id, number, cells }) => {
+    const name = `${String(number ?? "").padStart(3)} ${id}`.padEnd(label);
+    return (name + cells.map((cell) => mark(cell, width, p)).join("")).trimEnd();
+  });
+  return [head, ...rows, "", ...notes(matrix, p)].join("\n");
+}
+
+function mark(cell: Result | undefined, width: number, p: Paint): string {
+  const verdict = cell?.verdict ?? "missing";
+  const text = MARKS[verdict].padEnd(width);
+  if (verdict === "pass") return p.green(text);
+  if (verdict === "deviation") return p.yellow(text);
+  return verdict === "skip" ? p.dim(text) : p.red(text);
+}
+
+function notes(matrix: Matrix, p: Paint): readonly string[] {
+  return matrix.columns.flatMap(({ name }, position) => {
+    const wrong = complaints(matrix, position);
+    const deviations = matrix.rows.flatMap(({ id, cells }) => {
+      const cell = cells[position];
+      return cell?.verdict === "deviation" ? [`  ${p.yellow(id)}: ${cell.reason ?? ""}`] : [];
+    });
+    const state = wrong.length === 0 ? p.green("as expected") : p.red(`${wrong.length} unexpected`);
+    return [`${name}: ${state}`, ...wrong.map((text) => `  ${p.red(text)}`), ...deviations];
+  });
+}
