@@ -62,14 +62,24 @@ function kernelCard(matrix: Matrix, position: number): string {
   const column = matrix.columns[position];
   const results = column?.report?.results ?? [];
   const counts = count(results);
-  const wrong = complaints(matrix, position);
+  const failed = results.filter(({ verdict }) => verdict === "fail").map(({ id }) => id);
+  const other = complaints(matrix, position).filter((text) => !/^[\w-]+ fails$/.test(text));
+  const fails = counts.fail === 0 ? "0 fail" : `<strong>${counts.fail} fail</strong>`;
+  const lines = [
+    ...(failed.length === 0
+      ? []
+      : [failed.map((id) => `<code>${escapeHtml(id)}</code>`).join(", ")]),
+    ...other.map(escapeHtml),
+  ];
   const list =
-    wrong.length === 0
-      ? ""
-      : `<ul>${wrong.map((text) => `<li>${escapeHtml(text)}</li>`).join("")}</ul>`;
-  const broken = wrong.length > 0 || column?.report === undefined;
-  const vendor = column?.report?.vendor ?? "no report";
-  return `<li class="${broken ? "broken" : "kept"}"><h2>${escapeHtml(column?.name ?? "")}</h2><p>${escapeHtml(vendor)}: ${counts.pass} hold, <strong>${counts.fail} fail</strong>, ${counts.deviation} deviate, ${counts.skip} skipped</p>${list}</li>`;
+    lines.length === 0 ? "" : `<ul>${lines.map((line) => `<li>${line}</li>`).join("")}</ul>`;
+  const tally = `${counts.pass} hold, ${fails}, ${counts.deviation} deviate, ${counts.skip} skipped`;
+  const state =
+    column?.report === undefined
+      ? "<strong>no report</strong>"
+      : `${escapeHtml(column.report.vendor)}: ${tally}`;
+  const broken = lines.length > 0 || column?.report === undefined;
+  return `<li class="${broken ? "broken" : "kept"}"><h2>${escapeHtml(column?.name ?? "")}</h2><p>${state}</p>${list}</li>`;
 }
 
 function columnHead({ name }: { readonly name: string }): string {

@@ -11,10 +11,10 @@ export const PAGE_STYLE: string = `
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 1500px; font: 15px/1.45 system-ui, sans-serif; background: var(--back); color: var(--text); }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1rem; margin: 0; } header p { margin: .2rem 0 1rem; color: var(--soft); }
-.kernels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); gap: .6rem; list-style: none; margin: 0 0 1rem; padding: 0; }
+.kernels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); gap: .6rem; align-items: start; list-style: none; margin: 0 0 1rem; padding: 0; }
 .kernels > li { padding: .6rem .8rem; border: 1px solid var(--line); border-left: .4rem solid var(--good); border-radius: .4rem; background: var(--card); overflow-wrap: anywhere; }
 .kernels > li.broken { border-left-color: var(--bad); background: var(--bad-back); }
-.kernels p { margin: .2rem 0; font-size: .85rem; color: var(--soft); } .kernels .broken p strong, .kernels li li { color: var(--bad); }
+.kernels p { margin: .2rem 0; font-size: .85rem; color: var(--soft); } .kernels strong, .kernels li li { color: var(--bad); } .kernels code { font-size: .8rem; }
 .kernels ul { margin: .3rem 0 0; padding-left: 1.1rem; font-size: .85rem; }
 .filter { display: flex; flex-wrap: wrap; gap: .5rem 1.2rem; align-items: center; margin: 0 0 .6rem; }
 .filter input[type=search] { font: inherit; padding: .3rem .5rem; width: 15rem; max-width: 60vw; color: inherit; background: var(--card); border: 1px solid var(--line); border-radius: .3rem; }
@@ -23,8 +23,8 @@ output { color: var(--soft); }
 table { border-collapse: separate; border-spacing: 0; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); } thead th { position: sticky; top: 0; background: var(--card); z-index: 2; padding: .4rem .3rem; font-size: .8rem; vertical-align: bottom; }
 thead th:first-child { left: 0; z-index: 3; text-align: left; padding-left: .6rem; }
-thead th span { display: inline-block; max-width: 8rem; overflow-wrap: anywhere; }
-tbody th { position: sticky; left: 0; z-index: 1; background: var(--card); text-align: left; font-weight: 400; padding: .25rem .6rem; width: 99%; }
+thead th span { display: inline-block; min-width: 4.5rem; }
+tbody th { position: sticky; left: 0; z-index: 1; background: var(--card); text-align: left; font-weight: 400; padding: .25rem .6rem; }
 tbody th b { display: block; font: 600 .82rem ui-monospace, monospace; overflow-wrap: anywhere; } tbody th small { color: var(--soft); }
 td { text-align: center; padding: .15rem .2rem; }
 td button, .legend span { display: inline-block; min-width: 2.1rem; padding: .2rem .3rem; border: 0; border-radius: .3rem; font: 600 .95rem/1.2 system-ui, sans-serif; text-align: center; }
@@ -36,7 +36,7 @@ td button { cursor: pointer; }
 dialog { max-width: min(46rem, 92vw); border: 1px solid var(--line); border-radius: .5rem; background: var(--card); color: inherit; }
 dialog::backdrop { background: #0008; } dialog pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; } dialog pre:empty { display: none; }
 dialog button { font: inherit; padding: .3rem .9rem; }
-@media (max-width: 600px) { body { padding: .6rem; } tbody th { min-width: 9.5rem; max-width: 9.5rem; } tbody th small { display: none; } thead th span { max-width: 4.2rem; font-size: .72rem; } td button { min-width: 1.8rem; } }
+@media (max-width: 600px) { body { padding: .6rem; } tbody th { min-width: 9.5rem; max-width: 9.5rem; } tbody th small { display: none; } thead th span { min-width: 0; writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; font-size: .72rem; } td button { min-width: 1.8rem; } }
 `;
 
 /** Filtering, moving by arrow keys, and the detail of a cell. The page is readable without it. */
