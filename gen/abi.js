@@ -11,10 +11,10 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { printConstants } from "./abi/constants.js";
 import { extract, printFacts } from "./abi/extract.js";
 import { printIoctls, printShapes } from "./abi/ioctls.js";
 import { makeLayouts } from "./abi/layouts.js";
+import { printConstants } from "./abi/macros.js";
 import { makeShapes } from "./abi/shapes.js";
 import { printStructs } from "./abi/structs.js";
 

@@ -1,12 +1,15 @@
 /** What goes wrong: the kernel's refusals and our own. Why it refused is explain/. */
 import { getSystemErrorName } from "node:util";
 
+const EHWPOISON = 133;
+
 /** Says an errno by its C name: `22` is `"EINVAL"`. An unknown one is `"errno 4095"`. */
 export function errnoName(errno: number): string {
   // libuv, which Node asks, has no EHWPOISON and calls 95 by its other name; KVM's documents don't.
-  if (errno === 133) return "EHWPOISON";
+  if (errno === EHWPOISON) return "EHWPOISON";
   if (errno === 95) return "EOPNOTSUPP";
-  const name = getSystemErrorName(-errno);
+  // Above Linux's last, libuv has names of its own: 4095 is its EOF.
+  const name = errno > EHWPOISON ? "Unknown" : getSystemErrorName(-errno);
   return name.startsWith("Unknown") ? `errno ${errno}` : name;
 }
 

@@ -3,7 +3,7 @@
  * structs.js prints and ioctls.js points at. Naming rules are here and nowhere else.
  */
 
-import { choices } from "./constants.js";
+import { choices } from "./macros.js";
 
 /**
  * @typedef {import("./extract.js").Facts} Facts

@@ -1,36 +1,18 @@
 /** One entry of a CPUID table, and KVM's rule for finding one. What its bits mean is field.ts; many of them are table.ts. */
 
+import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../abi/generated/constants.ts";
+import type { CpuidEntry2 } from "../abi/generated/structs.ts";
+
+export { type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
+
 /** Names one of the four registers that CPUID answers in. */
 export type CpuidRegister = "eax" | "ebx" | "ecx" | "edx";
 
 /** Lists the four registers in the order of `struct kvm_cpuid_entry2`. */
 export const CPUID_REGISTERS: readonly CpuidRegister[] = ["eax", "ebx", "ecx", "edx"];
 
-/** Holds one entry as `struct kvm_cpuid_entry2` does: every number is an unsigned 32-bit integer. */
-export interface CpuidEntry2 {
-  /** Holds the leaf: EAX before CPUID. */
-  readonly function: number;
-  /** Holds the sub-leaf: ECX before CPUID, if `flags` says that it matters. */
-  readonly index: number;
-  /** Holds {@link KVM_CPUID_FLAG_SIGNIFCANT_INDEX} or 0, and whatever else was sent. */
-  readonly flags: number;
-  /** Holds what CPUID answers in EAX. */
-  readonly eax: number;
-  /** Holds what CPUID answers in EBX. */
-  readonly ebx: number;
-  /** Holds what CPUID answers in ECX. */
-  readonly ecx: number;
-  /** Holds what CPUID answers in EDX. */
-  readonly edx: number;
-  /** Holds three words that KVM stores and never compares. */
-  readonly padding: readonly number[];
-}
-
 /** Describes an entry to make: only `function` is needed, all else is 0. */
 export type CpuidEntryInput = Pick<CpuidEntry2, "function"> & Partial<CpuidEntry2>;
-
-/** Marks an entry as answering one index only. Bit 0 of `flags`; the spelling is KVM's (asm/kvm.h). */
-export const KVM_CPUID_FLAG_SIGNIFCANT_INDEX = 1;
 
 /** The cases of KVM 7.2's cpuid_function_is_indexed (arch/x86/kvm/cpuid.c). Leaf 0x23 is not one of them. */
 const INDEXED: ReadonlySet<number> = new Set([

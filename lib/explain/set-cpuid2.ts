@@ -17,7 +17,9 @@ export interface RefusedCpuid {
   readonly nent: number;
   /** The entries that were sent. */
   readonly sent: readonly CpuidEntryInput[];
-  /** The table that KVM has, if the vCPU has run. */
+  /** Whether the guest surely was entered; a run that a signal ended may have entered it or not. */
+  readonly isFrozen: boolean;
+  /** The table that KVM has, if the vCPU may have run. */
   readonly stored: () => readonly CpuidEntry2[] | undefined;
 }
 
@@ -46,8 +48,15 @@ export function explainSetCpuid2(refused: RefusedCpuid): string | undefined {
 
 function explainInvalid(refused: RefusedCpuid): string | undefined {
   const sent = CpuidTable.from(refused.sent);
-  const stored = refused.stored();
-  if (stored === undefined) return explainAddressWidth(sent);
+  const width = explainAddressWidth(sent);
+  if (!refused.isFrozen && width !== undefined) return width;
+  let stored: readonly CpuidEntry2[] | undefined;
+  try {
+    stored = refused.stored();
+  } catch {
+    return undefined; // the refusal is the news, not that its reason cannot be asked for
+  }
+  if (stored === undefined) return undefined;
   const changes = diff(CpuidTable.from(stored), sent);
   if (changes.length === 0) return "the vCPU has run, but its table is the one that was sent";
   // KVM writes its own bits into the table sent before it compares, so others are to blame.

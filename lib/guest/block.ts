@@ -1,9 +1,9 @@
 /** A piece of code: instructions and labels, which become bytes. The instructions by name are system.ts and assemble.ts. */
-import type { Instruction } from "iced-x86";
 import {
   type Bitness,
   type Code,
   createInstruction,
+  type Instruction,
   iced,
   type LabelIds,
   type X86,

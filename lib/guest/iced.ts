@@ -12,6 +12,9 @@ import {
 /** Is the module iced-x86. */
 export type X86 = typeof Iced;
 
+/** Is one instruction, in the memory of the module. Whoever makes it frees it. */
+export type Instruction = Iced.Instruction;
+
 /** Names an instruction form as iced-x86 does: `"Mov_r64_cr"`, `"Cpuid"`. */
 export type Code = Exclude<keyof typeof Iced.Code, "prototype">;
 

@@ -1,8 +1,8 @@
 /** The operands of an instruction: registers, memory, immediates, labels. Making instructions of them is assemble.ts. */
-import type * as Iced from "iced-x86";
+import type { X86 } from "./iced.ts";
 
 /** Names a register as iced-x86 does, in lower case: `"eax"`, `"r8"`, `"r8d"`, `"cr4"`, `"ds"`. */
-export type Register = Lowercase<keyof typeof Iced.Register>;
+export type Register = Lowercase<keyof X86["Register"]>;
 
 /** States a size in bits of a general operand. */
 export type Size = 8 | 16 | 32 | 64;

@@ -36,7 +36,8 @@ import { explainSetCpuid2 } from "../explain/set-cpuid2.ts";
 import type { NativeFd, NativeRun } from "../native.ts";
 import type { EnableCapInput } from "./capability.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
-import { decodeExit, type Exit, isExitBesideErrno } from "./exit.ts";
+import type { Exit } from "./exit.ts";
+import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
 import { Handle } from "./handle.ts";
 import { getMsrs, setMsrs } from "./msrs.ts";
 
@@ -59,6 +60,8 @@ export class Vcpu extends Handle {
   readonly #run: NativeRun;
   readonly #bytes: Uint8Array;
   #turn = 0;
+  /** Whether KVM_RUN was called, and whether the guest surely was entered by it. */
+  #ran: boolean = false;
   #entered: boolean = false;
 
   /** Takes over a vCPU's descriptor and maps its kvm_run; {@link Vm.createVcpu} does. @internal */
@@ -87,6 +90,7 @@ export class Vcpu extends Handle {
     if (this.closed) throw new StateError("ERR_CLOSED", this.label);
     const turn = ++this.#turn;
     const answer = this.#run.run();
+    this.#ran = true;
     if (answer === -EINTR) return { kind: "intr" };
     this.#entered = true;
     if (answer < 0 && !isExitBesideErrno(this.#bytes, -answer)) {
@@ -125,7 +129,14 @@ export class Vcpu extends Handle {
     this.ioctl(KVM_SET_CPUID2, encode(Cpuid2, { nent, entries: sent }), {
       args: { nent },
       pastEnd: true,
-      explain: (errno) => explainSetCpuid2({ errno, nent, sent, stored: () => this.#stored() }),
+      explain: (errno) =>
+        explainSetCpuid2({
+          errno,
+          nent,
+          sent,
+          isFrozen: this.#entered,
+          stored: () => (this.#ran ? this.getCpuid2() : undefined),
+        }),
     });
   }
 
@@ -273,11 +284,6 @@ export class Vcpu extends Handle {
    */
   enableCap(input: EnableCapInput): void {
     this.callEnableCap(input);
-  }
-
-  /** The table to compare a refused one with, once the vCPU has run. */
-  #stored(): readonly CpuidEntry2[] | undefined {
-    return this.#entered ? this.getCpuid2() : undefined;
   }
 
   #open(): Uint8Array {

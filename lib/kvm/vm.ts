@@ -72,7 +72,13 @@ export class Vm extends Handle {
     const mapping = memory === undefined ? null : mappingOf(memory);
     if (memory !== undefined && mapping === null)
       throw new StateError("ERR_CLOSED", "guest memory");
-    const memorySize = region.memorySize ?? BigInt((memory?.byteLength ?? 0) - memoryOffset);
+    const rest = (memory?.byteLength ?? 0) - memoryOffset;
+    if (rest < 0) {
+      throw new RangeError(
+        `memoryOffset ${memoryOffset} is beyond ${memory?.byteLength ?? 0} bytes`,
+      );
+    }
+    const memorySize = region.memorySize ?? BigInt(rest);
     const offset = BigInt(memoryOffset);
     const fd = this.fd;
     const answer = fd.setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping, offset);

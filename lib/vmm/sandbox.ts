@@ -35,11 +35,14 @@ export class Sandbox {
     const opened: { close(): void }[] = [];
     this.program = program;
     try {
-      opened.unshift((this.memory = GuestMemory.allocate(program.memorySize)));
-      opened.unshift((this.vm = kvm.createVm()));
+      this.memory = GuestMemory.allocate(program.memorySize);
+      opened.unshift(this.memory);
+      this.vm = kvm.createVm();
+      opened.unshift(this.vm);
       this.vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory: this.memory });
       options.prepare?.(this.vm);
-      opened.unshift((this.vcpu = this.vm.createVcpu(0)));
+      this.vcpu = this.vm.createVcpu(0);
+      opened.unshift(this.vcpu);
       if (options.cpuid !== undefined) this.vcpu.setCpuid2(options.cpuid);
       program.load(this.memory.bytes);
       this.reset();

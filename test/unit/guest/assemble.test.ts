@@ -1,3 +1,4 @@
+/** The assembler: what it encodes, read back by a disassembler, and what it refuses. */
 import { describe, expect, test } from "vitest";
 import { Assembler, at, mem } from "../../../lib/guest/index.ts";
 import { listing } from "./listing.ts";

@@ -1,3 +1,4 @@
+/** The four CPU modes: special registers and the memory around a program. */
 import { describe, expect, test } from "vitest";
 import {
   CR4_OSXSAVE,

@@ -1,3 +1,4 @@
+/** Page tables, walked by a reference walker. */
 import { describe, expect, test } from "vitest";
 import {
   type IdentityMapOptions,

@@ -1,3 +1,4 @@
+/** Guest programs as a whole: image, code and limits. */
 import { describe, expect, test } from "vitest";
 import {
   CR4_OSXSAVE,

@@ -1,3 +1,4 @@
+/** Descriptors, GDT, IDT and TSS, bit by bit. */
 import { describe, expect, test } from "vitest";
 import {
   codeSegment,

@@ -1,3 +1,4 @@
+/** What a guest says, decoded from its mailbox. */
 import { describe, expect, test } from "vitest";
 import {
   decodeCpuid,

@@ -1,0 +1,127 @@
+/** The suite's claims: unique names in one style, the catalogue's numbers, and what may deviate. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import ts from "typescript";
+import { describe, expect, test } from "vitest";
+import { deviations } from "../expectations/deviations.ts";
+
+const SUITE = join(import.meta.dirname, "..", "kvm");
+const KEBAB = /^[a-z0-9]+(-[a-z0-9]+)*$/;
+const VENDORS = ["kvm_intel", "kvm_amd", "kvm_pvm"];
+
+/** The catalogue's checks that the suite has by now, as `first last`; grown as claims are written. */
+const REQUIRED: readonly (readonly [number, number])[] = [
+  [9, 10],
+  [13, 16],
+  [19, 25],
+  [29, 30],
+  [32, 34],
+  [38, 38],
+  [47, 47],
+  [49, 62],
+  [64, 65],
+  [67, 70],
+  [76, 76],
+  [82, 82],
+];
+
+interface Claim {
+  readonly number: number;
+  /** A place that a loop fills is `*`. */
+  readonly id: string;
+  readonly where: string;
+}
+
+/** Any text, for what a loop puts into an id. */
+function idOf(node: ts.Expression | undefined): string {
+  if (node === undefined) return "";
+  if (ts.isStringLiteralLike(node)) return node.text;
+  if (!ts.isTemplateExpression(node)) return "";
+  return node.head.text + node.templateSpans.map(({ literal }) => `*${literal.text}`).join("");
+}
+
+function claimsOf(name: string, text: string): readonly Claim[] {
+  const source = ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true);
+  const found: Claim[] = [];
+  const visit = (node: ts.Node): void => {
+    if (ts.isCallExpression(node) && node.expression.getText() === "claim") {
+      const [number, id] = node.arguments;
+      const line = source.getLineAndCharacterOfPosition(node.getStart()).line + 1;
+      found.push({ number: Number(number?.getText()), id: idOf(id), where: `${name}:${line}` });
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(source);
+  return found;
+}
+
+const files = readdirSync(SUITE).filter((name) => name.endsWith(".test.ts"));
+const claims = files.flatMap((name) => claimsOf(name, readFileSync(join(SUITE, name), "utf8")));
+
+const literally = (text: string): string => text.replaceAll(/[^\w-]/g, "\\$&");
+const covers = (pattern: string, id: string): boolean =>
+  new RegExp(`^${pattern.split("*").map(literally).join("[a-z0-9-]+")}$`).test(id);
+
+/** Ids that two claims have, or that a loop's claim could have too. */
+function repeated(all: readonly Claim[]): readonly string[] {
+  return all.flatMap((a, i) =>
+    all
+      .filter((b, j) => j !== i && covers(a.id, b.id))
+      .map((b) => `${b.id} (${a.where}, ${b.where})`),
+  );
+}
+
+test("the suite has claims", () => {
+  expect(claims.length).toBeGreaterThan(50);
+});
+
+test("every claim has a number of the catalogue and a name in kebab case", () => {
+  const wrong = claims.filter(
+    ({ number, id }) => !(number >= 1 && number <= 115) || !KEBAB.test(id.replaceAll("*", "x")),
+  );
+  expect(wrong).toEqual([]);
+});
+
+test("no two claims have one name", () => {
+  expect(repeated(claims)).toEqual([]);
+});
+
+test("every required check of the catalogue has a claim", () => {
+  const required = REQUIRED.flatMap(([first, last]) =>
+    Array.from({ length: last - first + 1 }, (_, i) => first + i),
+  );
+  const there = new Set(claims.map(({ number }) => number));
+  expect(required.filter((number) => !there.has(number))).toEqual([]);
+});
+
+test.each(deviations.map((deviation) => [deviation.claim, deviation] as const))(
+  "the deviation of %s is of a claim that exists, and says what it shows and why",
+  (claim, { vendor, shows, reason }) => {
+    expect(claims.filter(({ id }) => covers(id, claim))).toHaveLength(1);
+    expect(VENDORS).toContain(vendor);
+    expect([shows.length > 0, reason.length > 0]).toEqual([true, true]);
+  },
+);
+
+test("no deviation is told twice", () => {
+  const told = deviations.map(({ claim, vendor }) => `${claim} ${vendor}`);
+  expect(told.filter((one, i) => told.indexOf(one) !== i)).toEqual([]);
+});
+
+describe("a planted fault is caught", () => {
+  const planted = claimsOf(
+    "planted.ts",
+    ['"a", "A"', '"a", "B"', `\`a-\${x}\`, "C"`, '"a-b", "D"']
+      .map((a) => `claim(9, ${a}, f);`)
+      .join(""),
+  );
+
+  test("two claims of one name, and one of a loop's", () => {
+    expect(planted.map(({ id }) => id)).toEqual(["a", "a", "a-*", "a-b"]);
+    expect(repeated(planted)).toHaveLength(3);
+  });
+
+  test.each(["Set-256", "set_256", "-set", "set--256", ""])("a name like %j", (id) => {
+    expect(id).not.toMatch(KEBAB);
+  });
+});

@@ -1,0 +1,79 @@
+/** docs/errors.md and the code say the same: every StateError code, and every errno of a docstring. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { STATE_ERRORS } from "../../lib/errors.ts";
+
+const PROJECT = join(import.meta.dirname, "..", "..");
+const KVM = join(PROJECT, "lib", "kvm");
+const doc = readFileSync(join(PROJECT, "docs", "errors.md"), "utf8");
+
+const unique = (all: Iterable<string>): readonly string[] => Array.from(new Set(all));
+
+/** The cells of every row of the tables. */
+const rows = doc
+  .split("\n")
+  .filter((line) => line.startsWith("| `"))
+  .map((line) => line.split("|").map((cell) => cell.trim()));
+
+const errnosIn = (text: string): readonly string[] =>
+  Array.from(text.matchAll(/`(E[A-Z0-9]+)`/g), ([, name = ""]) => name);
+
+/** `KVM_X EINVAL` for each errno that a docstring gives to its ioctl. */
+function promised(source: string): readonly string[] {
+  return source.split("/**").flatMap((chunk) => {
+    const [card = ""] = chunk.split("*/");
+    const ioctl = /@ioctl (KVM_\w+)/.exec(card)?.[1];
+    const throws = card.split("@throws {@link KvmError}").slice(1).join(" ");
+    return ioctl === undefined ? [] : errnosIn(throws).map((errno) => `${ioctl} ${errno}`);
+  });
+}
+
+const sources = readdirSync(KVM).map((name) => readFileSync(join(KVM, name), "utf8"));
+const listed = rows.flatMap(([, call = "", errnos = ""]) =>
+  errnosIn(errnos).map((errno) => `${call.replaceAll("`", "")} ${errno}`),
+);
+
+describe("docs/errors.md", () => {
+  test("lists every code of StateError, and no other", () => {
+    const inTable = rows
+      .map(([, code = ""]) => code.replaceAll("`", ""))
+      .filter((code) => /^ERR_/.test(code));
+    expect(new Set(inTable)).toEqual(new Set(Object.keys(STATE_ERRORS)));
+    expect(inTable).toHaveLength(Object.keys(STATE_ERRORS).length);
+    const named = Array.from(doc.matchAll(/\bERR_[A-Z_]+\b/g), ([code]) => code);
+    expect(new Set(named)).toEqual(new Set(Object.keys(STATE_ERRORS)));
+  });
+
+  test("says of each code what the code says of itself", () => {
+    const meanings = Object.values(STATE_ERRORS).map((meaning) =>
+      meaning.replace("the handle ", ""),
+    );
+    expect(meanings.filter((meaning) => !doc.includes(meaning))).toEqual([]);
+  });
+
+  test("gives a remedy for each code", () => {
+    const codes = rows.filter(([, code = ""]) => code.startsWith("`ERR_"));
+    expect(codes.filter(([, , , remedy = ""]) => remedy.length < 10)).toEqual([]);
+  });
+
+  test("lists every errno that a docstring gives to its ioctl", () => {
+    const all = unique(sources.flatMap(promised));
+    expect(all.length).toBeGreaterThan(10);
+    expect(all.filter((one) => !listed.includes(one))).toEqual([]);
+  });
+
+  test("names no ioctl that the handles do not have", () => {
+    const wrapped = new Set(
+      sources.flatMap((text) => Array.from(text.matchAll(/@ioctl (KVM_\w+)/g), ([, name]) => name)),
+    );
+    const named = unique(rows.flatMap(([, call = ""]) => /^`(KVM_\w+)`$/.exec(call)?.[1] ?? []));
+    expect(named.filter((name) => !wrapped.has(name))).toEqual([]);
+  });
+});
+
+test("a planted docstring is read", () => {
+  const card =
+    "/**\n * Does.\n *\n * @ioctl KVM_X (vm)\n * @throws {@link KvmError} `EPERM` or `E2BIG`.\n */";
+  expect(promised(card)).toEqual(["KVM_X EPERM", "KVM_X E2BIG"]);
+});

@@ -1,0 +1,103 @@
+/** The layers: which folder of lib/ may import which, and who may use a package. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join, posix, relative } from "node:path";
+import ts from "typescript";
+import { describe, expect, test } from "vitest";
+
+const LIB = join(import.meta.dirname, "..", "..", "lib");
+
+/** What each room may import besides itself and errors.ts, which is open to all. */
+const LAYERS: Readonly<Record<string, readonly string[]>> = {
+  "errors.ts": [],
+  "native.ts": [],
+  abi: [],
+  cpuid: ["abi"],
+  guest: ["abi"],
+  explain: ["cpuid", "abi"],
+  report: [],
+  lab: ["report"],
+  kvm: ["native.ts", "abi", "explain"],
+  vmm: ["kvm", "guest", "cpuid", "abi"],
+  // The two at the top: the public face, and the command.
+  "index.ts": ["errors.ts", "abi", "cpuid", "guest", "kvm", "vmm"],
+  cli: ["index.ts", "native.ts", "abi", "cpuid", "guest", "explain", "report", "kvm", "vmm", "lab"],
+};
+
+/** Who may import which package: the assembler has one door, the command has its tools. */
+const PACKAGES: Readonly<Record<string, (file: string) => boolean>> = {
+  "iced-x86": (file) => file === "guest/iced.ts",
+  commander: (file) => file.startsWith("cli/"),
+  vitest: (file) => file.startsWith("cli/"),
+};
+
+const room = (file: string): string => file.split("/")[0] ?? "";
+
+/** The package of a specifier: `vitest/node` is vitest's, `@a/b/c` is @a/b's. */
+const packageOf = (specifier: string): string =>
+  specifier
+    .split("/")
+    .slice(0, specifier.startsWith("@") ? 2 : 1)
+    .join("/");
+
+function judge(file: string, specifier: string): string | undefined {
+  if (specifier.startsWith("node:")) return undefined;
+  if (!specifier.startsWith(".")) {
+    const allowed = PACKAGES[packageOf(specifier)]?.(file) ?? false;
+    return allowed ? undefined : `lib/${file} may not import ${specifier}`;
+  }
+  const target = posix.join(posix.dirname(file), specifier);
+  const [from, to] = [room(file), room(target)];
+  const allowed = from === to || to === "errors.ts" || (LAYERS[from] ?? []).includes(to);
+  return allowed ? undefined : `lib/${file} may not import lib/${target}`;
+}
+
+/** What a file imports that its layer forbids; types count, and so do import() and export from. */
+function violations(file: string, text: string): readonly string[] {
+  const { importedFiles } = ts.preProcessFile(text, true, true);
+  return importedFiles.flatMap(({ fileName }) => judge(file, fileName) ?? []);
+}
+
+const sources = readdirSync(LIB, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile() && entry.name.endsWith(".ts"))
+  .map((entry) => relative(LIB, join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
+  .sort();
+
+test.each(sources)("lib/%s keeps to its layer", (file) => {
+  expect(Object.keys(LAYERS)).toContain(room(file));
+  expect(violations(file, readFileSync(join(LIB, file), "utf8"))).toEqual([]);
+});
+
+describe("a planted fault is caught", () => {
+  test.each([
+    ["cpuid/planted.ts", 'import { native } from "../native.ts";'],
+    ["vmm/planted.ts", 'import type { NativeFd } from "../native.ts";'],
+    ["kvm/planted.ts", 'import { CpuidTable } from "../cpuid/index.ts";'],
+    ["abi/generated/planted.ts", 'export * from "../../kvm/kvm.ts";'],
+    ["report/planted.ts", 'const abi = await import("../abi/index.ts");'],
+    ["explain/planted.ts", 'import { Kvm } from "../kvm/kvm.ts";'],
+    ["kvm/planted.ts", 'import { Kvm } from "../index.ts";'],
+    ["errors.ts", 'import { explainOpen } from "./explain/open.ts";'],
+    ["guest/planted.ts", 'import * as iced from "iced-x86";'],
+    ["kvm/planted.ts", 'import { Command } from "commander";'],
+    ["guest/iced.ts", 'import something from "@else/else/where";'],
+  ])("in lib/%s: %s", (file, text) => {
+    expect(violations(file, `/** Planted. */\n${text}\n`)).toHaveLength(1);
+  });
+
+  test.each([
+    [
+      "kvm/fine.ts",
+      'import { native } from "../native.ts";\nimport { KvmError } from "../errors.ts";',
+    ],
+    ["cpuid/fine.ts", 'import { entry } from "./entry.ts";\nimport { join } from "node:path";'],
+    ["guest/iced.ts", 'import type { Code } from "iced-x86";'],
+  ])("and lib/%s is let through: %s", (file, text) => {
+    expect(violations(file, text)).toEqual([]);
+  });
+});
+
+test("every room of the table is there", () => {
+  expect(
+    Object.keys(LAYERS).filter((name) => !sources.some((file) => room(file) === name)),
+  ).toEqual([]);
+});

@@ -1,0 +1,93 @@
+/** Sizes and first lines: a file fits a head, says what it is, and is not called after nothing. */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { basename, join, relative } from "node:path";
+import { describe, expect, test } from "vitest";
+
+const PROJECT = join(import.meta.dirname, "..", "..");
+const [MOST_LINES, MOST_NATIVE_LINES, MOST_SCRIPTS] = [400, 1500, 10];
+const EMPTY_NAMES = /^(utils?|helpers?|common|types|interfaces|constants)\.[a-z]+$/;
+
+/** What no hand has written: generated code, facts, snapshots, recorded data. */
+const NOT_BY_HAND = /(^|\/)(generated|facts|fixtures|__snapshots__)\//;
+const CODE = /\.(ts|js|cc|h|py)$/;
+
+function filesIn(folder: string): readonly string[] {
+  const path = join(PROJECT, folder);
+  if (!existsSync(path)) return [];
+  return readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(PROJECT, join(entry.parentPath, entry.name)));
+}
+
+const handWritten = (...folders: readonly string[]): readonly string[] =>
+  folders
+    .flatMap(filesIn)
+    .filter((file) => CODE.test(file) && !NOT_BY_HAND.test(file))
+    .sort();
+
+const read = (file: string): string => readFileSync(join(PROJECT, file), "utf8");
+const lineCount = (text: string): number => text.split("\n").length - 1;
+
+/** A comment with words in it, on the first line or, after `#!` or an opening, on the next. */
+function saysWhatItIs(text: string): boolean {
+  const [first = "", second = "", third = ""] = text.split("\n");
+  const [line, next] = first.startsWith("#!") ? [second, third] : [first, second];
+  const opened = line === "/**" ? next.replace(/^ \*/, "//") : line;
+  return /^(\/\*\*?|\/\/|#|""")\s*[^\s*]*\w/.test(opened);
+}
+
+const ours = handWritten("lib", "test", "gen", "native", "scripts", "examples", "bench");
+
+test("there are files to judge", () => {
+  expect(ours.length).toBeGreaterThan(50);
+});
+
+test("no file has more than 400 lines", () => {
+  const sizes = ours.map((file) => [file, lineCount(read(file))] as const);
+  expect(sizes.filter(([, lines]) => lines > MOST_LINES)).toEqual([]);
+});
+
+test("every file says what it is in its first line", () => {
+  const silent = handWritten("lib", "test", "gen").filter((file) => !saysWhatItIs(read(file)));
+  expect(silent).toEqual([]);
+});
+
+test("no file is called after nothing", () => {
+  expect(ours.filter((file) => EMPTY_NAMES.test(basename(file)))).toEqual([]);
+});
+
+test("the native code fits in a reader's head", () => {
+  const lines = handWritten("native").map((file) => lineCount(read(file)));
+  expect(lines.reduce((a, b) => a + b, 0)).toBeLessThanOrEqual(MOST_NATIVE_LINES);
+});
+
+test("package.json has at most ten scripts", () => {
+  const { scripts } = JSON.parse(read("package.json")) as { scripts: Record<string, string> };
+  expect(Object.keys(scripts).length).toBeLessThanOrEqual(MOST_SCRIPTS);
+});
+
+describe("a first line", () => {
+  test.each([
+    "/** What it is. */\n",
+    "/**\n * What it is.\n */\n",
+    "// What it is.\n",
+    "#!/usr/bin/env node\n/** What it is. */\n",
+    '"""What it is."""\n',
+  ])("that says what a file is: %j", (text) => {
+    expect(saysWhatItIs(text)).toBe(true);
+  });
+
+  test.each(["", "\n/** Late. */\n", "import x;\n/** Late. */\n", "/** */\n", "/**\n */\n"])(
+    "that does not: %j",
+    (text) => {
+      expect(saysWhatItIs(text)).toBe(false);
+    },
+  );
+});
+
+test("empty names are caught, and good ones are not", () => {
+  expect(
+    ["utils.ts", "helper.js", "types.ts"].filter((name) => EMPTY_NAMES.test(name)),
+  ).toHaveLength(3);
+  expect(["entry.ts", "types-of-exit.ts"].filter((name) => EMPTY_NAMES.test(name))).toEqual([]);
+});

@@ -1,0 +1,86 @@
+/** Claims about errors: their messages, their codes, and the C names of errnos. */
+import { describe, expect, test } from "vitest";
+import {
+  errnoName,
+  KvmError,
+  STATE_ERRORS,
+  StateError,
+  type StateErrorCode,
+} from "../../lib/errors.ts";
+
+describe("errnoName", () => {
+  test.each([
+    [1, "EPERM"],
+    [4, "EINTR"],
+    [7, "E2BIG"],
+    [14, "EFAULT"],
+    [16, "EBUSY"],
+    [17, "EEXIST"],
+    [22, "EINVAL"],
+    [25, "ENOTTY"],
+    [38, "ENOSYS"],
+    [95, "EOPNOTSUPP"],
+    [133, "EHWPOISON"],
+  ])("says %i as %s", (errno, name) => {
+    expect(errnoName(errno)).toBe(name);
+  });
+
+  test.each([41, 134, 524, 3008, 4094, 4095])(
+    "says %i, which has no name here, as a number",
+    (errno) => {
+      expect(errnoName(errno)).toBe(`errno ${errno}`);
+    },
+  );
+});
+
+describe("KvmError", () => {
+  test("names call, object, errno and reason", () => {
+    const error = new KvmError({
+      ioctl: "KVM_SET_CPUID2",
+      fd: "vcpu 0",
+      errno: 22,
+      args: { nent: 3 },
+      reason: "the table changed after KVM_RUN: 0x7.0:ebx[5] avx2: ran with 1, got 0",
+    });
+    expect(error.message).toBe(
+      "KVM_SET_CPUID2 (vcpu 0): EINVAL: the table changed after KVM_RUN: " +
+        "0x7.0:ebx[5] avx2: ran with 1, got 0",
+    );
+    expect(error).toMatchObject({
+      name: "KvmError",
+      ioctl: "KVM_SET_CPUID2",
+      fd: "vcpu 0",
+      errno: 22,
+      code: "EINVAL",
+      args: { nent: 3 },
+      reason: "the table changed after KVM_RUN: 0x7.0:ebx[5] avx2: ran with 1, got 0",
+    });
+  });
+
+  test("ends with the errno when the reason is not known", () => {
+    const error = new KvmError({ ioctl: "KVM_RUN", fd: "vcpu 1", errno: 14 });
+    expect(error.message).toBe("KVM_RUN (vcpu 1): EFAULT");
+    expect([error.reason, error.args]).toEqual([undefined, {}]);
+  });
+
+  test("is an Error that prints its name", () => {
+    const error = new KvmError({ ioctl: "open", fd: "/dev/kvm", errno: 2 });
+    expect(error).toBeInstanceOf(Error);
+    expect(String(error)).toBe("KvmError: open (/dev/kvm): ENOENT");
+  });
+});
+
+describe("StateError", () => {
+  const codes = Object.keys(STATE_ERRORS) as StateErrorCode[];
+
+  test.each(codes)("%s names the object and says what its list says", (code) => {
+    const error = new StateError(code, "vm");
+    expect(error.message).toBe(`vm: ${STATE_ERRORS[code]}`);
+    expect(error).toMatchObject({ name: "StateError", code });
+    expect(error).not.toBeInstanceOf(KvmError);
+  });
+
+  test.each(codes)("%s looks as Node's own codes do", (code) => {
+    expect(code).toMatch(/^ERR_[A-Z_]+$/);
+  });
+});

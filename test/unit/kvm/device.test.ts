@@ -1,0 +1,220 @@
+/** Claims about /dev/kvm, VMs and their memory slots: each call once as it succeeds and once refused. Needs KVM. */
+import { describe, expect } from "vitest";
+import { KVM_CREATE_VCPU, KVM_GET_REGS } from "../../../lib/abi/generated/ioctls.ts";
+import { StateError } from "../../../lib/errors.ts";
+import { Kvm } from "../../../lib/kvm/kvm.ts";
+import { refusal, test } from "./on-device.ts";
+
+describe("/dev/kvm", () => {
+  test("has API version 12", ({ kvm }) => {
+    expect(kvm.getApiVersion()).toBe(12);
+  });
+
+  test("has capabilities by name and by number, and 0 for an unknown one", ({ kvm }) => {
+    const [named, numbered] = ["KVM_CAP_NR_MEMSLOTS", 10] as const;
+    expect(kvm.checkExtension(named)).toBeGreaterThan(0);
+    expect(kvm.checkExtension(numbered)).toBe(kvm.checkExtension(named));
+    expect(kvm.checkExtension(0x7fff_ffff)).toBe(0);
+  });
+
+  test("is not asked for a capability whose name is unknown", ({ kvm }) => {
+    const wrong = "KVM_CAP_NO_SUCH" as "KVM_CAP_XCRS";
+    expect(() => kvm.checkExtension(wrong)).toThrow(
+      new TypeError("unknown capability KVM_CAP_NO_SUCH"),
+    );
+  });
+
+  test("says how many bytes of a vCPU are mapped, whole pages", ({ kvm }) => {
+    const size = kvm.getVcpuMmapSize();
+    expect([size > 0, size % 4096]).toEqual([true, 0]);
+  });
+
+  test("lists supported CPUID entries, leaf 0 among them", ({ kvm }) => {
+    expect(kvm.getSupportedCpuid().map((entry) => entry.function)).toContain(0);
+  });
+
+  test("lists emulated CPUID entries", ({ kvm }) => {
+    expect(kvm.getEmulatedCpuid()).toBeInstanceOf(Array);
+  });
+
+  test("lists Hyper-V CPUID entries, all above 0x40000000", ({ kvm, skip }) => {
+    const has = kvm.checkExtension("KVM_CAP_SYS_HYPERV_CPUID") > 0;
+    skip(!has, "this KVM has no KVM_CAP_SYS_HYPERV_CPUID");
+    const leafs = kvm.getSupportedHvCpuid().map((entry) => entry.function);
+    expect(leafs.filter((leaf) => leaf < 0x4000_0000 || leaf > 0x4000_00ff)).toEqual([]);
+  });
+
+  test("lists MSRs without repeating one", ({ kvm }) => {
+    const msrs = kvm.getMsrIndexList();
+    expect(new Set(msrs).size).toBe(msrs.length);
+    expect(msrs.length).toBeGreaterThan(0);
+  });
+
+  test("reads every feature MSR that it lists, and stops at one it does not know", ({ kvm }) => {
+    const features = kvm.getMsrFeatureIndexList();
+    expect(kvm.getMsrs(features).map(({ index }) => index)).toEqual(features);
+    expect(kvm.getMsrs([0xdead_beef, ...features])).toEqual([]);
+  });
+
+  test("refuses a type of VM that there is not", ({ kvm }) => {
+    expect(refusal(() => kvm.createVm(0x7fff_ffff))).toMatchObject({
+      ioctl: "KVM_CREATE_VM",
+      code: "EINVAL",
+      fd: kvm.label,
+      args: { type: 0x7fff_ffff },
+    });
+  });
+
+  test("refuses a vCPU's ioctl", ({ kvm }) => {
+    const regs = new Uint8Array(144);
+    expect(refusal(() => kvm.ioctl(KVM_GET_REGS, regs))).toMatchObject({ code: "EINVAL" });
+  });
+
+  test("gives no permission for an XSAVE component that is not dynamic", () => {
+    expect(refusal(() => Kvm.reqXcompGuestPerm(2))).toMatchObject({
+      ioctl: "arch_prctl",
+      fd: "process",
+      args: { component: 2 },
+    });
+  });
+});
+
+describe("a VM", () => {
+  test("has capabilities of its own", ({ vm }) => {
+    expect(vm.checkExtension("KVM_CAP_NR_MEMSLOTS")).toBeGreaterThan(0);
+    expect(vm.checkExtension(0x7fff_ffff)).toBe(0);
+  });
+
+  test("switches on a capability and refuses an unknown one", ({ vm }) => {
+    vm.enableCap({ cap: "KVM_CAP_EXCEPTION_PAYLOAD", args: [1n] });
+    expect(refusal(() => vm.enableCap({ cap: 0x7fff_ffff }))).toMatchObject({
+      ioctl: "KVM_ENABLE_CAP",
+      code: "EINVAL",
+      fd: "vm",
+      args: { cap: 0x7fff_ffff },
+    });
+  });
+
+  test("makes a vCPU once for each id", ({ vm }) => {
+    vm.createVcpu(1).close();
+    expect(refusal(() => vm.createVcpu(1))).toMatchObject({
+      ioctl: "KVM_CREATE_VCPU",
+      code: "EEXIST",
+      fd: "vm",
+      args: { id: 1 },
+    });
+    expect(refusal(() => vm.createVcpu(0xffff_ffff)).code).toBe("EINVAL");
+  });
+
+  test("makes its interrupt controllers once", ({ vm }) => {
+    vm.createIrqchip();
+    expect(refusal(() => vm.createIrqchip())).toMatchObject({
+      ioctl: "KVM_CREATE_IRQCHIP",
+      code: "EEXIST",
+      fd: "vm",
+    });
+  });
+
+  test("makes no interrupt controllers after a vCPU", ({ vm, vcpu }) => {
+    expect(vcpu.id).toBe(0);
+    expect(refusal(() => vm.createIrqchip()).code).toBe("EINVAL");
+  });
+
+  test("raises and lowers an interrupt line, if it has controllers", ({ vm }) => {
+    expect(refusal(() => vm.irqLine(4, 1))).toMatchObject({
+      ioctl: "KVM_IRQ_LINE",
+      code: "ENXIO",
+      args: { irq: 4, level: 1 },
+    });
+    vm.createIrqchip();
+    expect(() => vm.irqLine(4, 1)).not.toThrow();
+    expect(() => vm.irqLine(4, 0)).not.toThrow();
+  });
+
+  test("takes an address for KVM's own pages, where it has such", ({ vm }) => {
+    expect(() => vm.setTssAddr(0xfffb_d000)).not.toThrow();
+    expect(() => vm.setIdentityMapAddr(0xfffb_c000n)).not.toThrow();
+  });
+
+  test("takes no identity map after a vCPU", ({ vm, vcpu }) => {
+    expect(vcpu.id).toBe(0);
+    expect(refusal(() => vm.setIdentityMapAddr(0xfffb_c000n))).toMatchObject({
+      ioctl: "KVM_SET_IDENTITY_MAP_ADDR",
+      code: "EINVAL",
+      args: { address: 0xfffb_c000n },
+    });
+  });
+
+  test("opens no descriptor that a method should own", ({ vm }) => {
+    expect(() => vm.ioctl(KVM_CREATE_VCPU, 3)).toThrow(
+      "KVM_CREATE_VCPU opens a descriptor: use the method that returns its handle",
+    );
+  });
+});
+
+describe("a memory slot", () => {
+  test("refuses to overlap another", ({ vm, memory }) => {
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory });
+    const overlap = { slot: 1, guestPhysAddr: 0x3000n, memory };
+    expect(refusal(() => vm.setUserMemoryRegion(overlap))).toMatchObject({
+      ioctl: "KVM_SET_USER_MEMORY_REGION",
+      code: "EEXIST",
+      fd: "vm",
+      args: { slot: 1, flags: 0, guestPhysAddr: 0x3000n, memorySize: 0x4000n, memoryOffset: 0 },
+    });
+  });
+
+  test.for([
+    ["address", { guestPhysAddr: 0x800n }],
+    ["size", { memorySize: 0x800n }],
+    ["offset", { memorySize: 0x1000n, memoryOffset: 0x800 }],
+  ] as const)("refuses an %s that is not whole pages", ([, wrong], { vm, memory }) => {
+    const region = { slot: 0, guestPhysAddr: 0n, memory, ...wrong };
+    expect(refusal(() => vm.setUserMemoryRegion(region))).toMatchObject({
+      ioctl: "KVM_SET_USER_MEMORY_REGION",
+      code: "EINVAL",
+    });
+  });
+
+  test("refuses a number that is too large", ({ vm, memory }) => {
+    const far = { slot: 0xffff, guestPhysAddr: 0n, memory };
+    expect(refusal(() => vm.setUserMemoryRegion(far)).code).toBe("EINVAL");
+  });
+
+  test("does not reach beyond its memory", ({ vm, memory }) => {
+    const beyond = {
+      slot: 0,
+      guestPhysAddr: 0n,
+      memory,
+      memorySize: 0x4000n,
+      memoryOffset: 0x1000,
+    };
+    expect(() => vm.setUserMemoryRegion(beyond)).toThrow(
+      new RangeError("memorySize 16384 at offset 4096 is beyond the memory's 16384 bytes"),
+    );
+  });
+
+  test("may be deleted, moved away from, and made again elsewhere", ({ vm, memory }) => {
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory });
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memorySize: 0n });
+    expect(() => vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: 0x1000n, memory })).not.toThrow();
+  });
+
+  test("that does not exist cannot be deleted", ({ vm }) => {
+    const nothing = { slot: 5, guestPhysAddr: 0n, memorySize: 0n };
+    expect(refusal(() => vm.setUserMemoryRegion(nothing)).code).toBe("EINVAL");
+  });
+
+  test("needs memory that is open", ({ vm, memory }) => {
+    memory.close();
+    expect(() => vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory })).toThrow(
+      new StateError("ERR_CLOSED", "guest memory"),
+    );
+  });
+
+  test("shows part of its memory", ({ vm, memory }) => {
+    const half = { memorySize: 0x2000n, memoryOffset: 0x2000 };
+    const region = { slot: 0, guestPhysAddr: 0n, memory, ...half };
+    expect(() => vm.setUserMemoryRegion(region)).not.toThrow();
+  });
+});

@@ -1,0 +1,24 @@
+/** Claims about the host's names: they come from its files and the kernel, never from the device. */
+import { existsSync, readFileSync } from "node:fs";
+import { expect, test, vi } from "vitest";
+import { kernelRelease, vendorModule } from "../../../lib/kvm/host.ts";
+import { defaultDevice } from "../../../lib/kvm/kvm.ts";
+
+test("the kernel's release is the one that /proc tells", () => {
+  expect(kernelRelease()).toBe(readFileSync("/proc/sys/kernel/osrelease", "utf8").trim());
+});
+
+test("a vendor module is named exactly where one is loaded", () => {
+  const loaded = ["kvm_intel", "kvm_amd", "kvm_pvm"].filter((name) =>
+    existsSync(`/sys/module/${name}`),
+  );
+  expect(vendorModule()).toBe(loaded[0]);
+});
+
+test("the device is /dev/kvm unless NODE_KVM_DEVICE names another", () => {
+  vi.stubEnv("NODE_KVM_DEVICE", undefined);
+  expect(defaultDevice()).toBe("/dev/kvm");
+  vi.stubEnv("NODE_KVM_DEVICE", "/dev/kvm-other");
+  expect(defaultDevice()).toBe("/dev/kvm-other");
+  vi.unstubAllEnvs();
+});

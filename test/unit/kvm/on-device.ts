@@ -1,0 +1,76 @@
+/** What tests on a real device share: handles of their own for each, and the refusal of a call. */
+import { test as plain, type TestAPI } from "vitest";
+import { fromSupported } from "../../../lib/cpuid/index.ts";
+import { KvmError } from "../../../lib/errors.ts";
+import { type GuestBuilder, guest } from "../../../lib/guest/index.ts";
+import { GuestMemory } from "../../../lib/kvm/guest-memory.ts";
+import { Kvm } from "../../../lib/kvm/kvm.ts";
+import type { Vcpu } from "../../../lib/kvm/vcpu.ts";
+import type { Vm } from "../../../lib/kvm/vm.ts";
+import { Sandbox } from "../../../lib/vmm/sandbox.ts";
+
+function open(): Kvm | string {
+  try {
+    return Kvm.open();
+  } catch (error) {
+    if (error instanceof KvmError) return error.message;
+    throw error;
+  }
+}
+
+/** What a test may ask for; what it does not ask for is not opened. */
+export interface Handles {
+  kvm: Kvm;
+  vm: Vm;
+  /** The VM's vCPU 0, with the host's table. */
+  vcpu: Vcpu;
+  /** 16 KiB that belong to no VM yet. */
+  memory: GuestMemory;
+  /** Makes a sandbox of a 64-bit guest. */
+  box: (build: (g: GuestBuilder) => unknown) => Sandbox;
+}
+
+/** Gives each test handles of its own, closed afterwards; skips where there is no device. */
+export const test: TestAPI<Handles> = plain.extend<Handles>({
+  kvm: async ({ skip }, use) => {
+    const kvm = open();
+    if (typeof kvm === "string") return skip(kvm);
+    await use(kvm);
+    kvm.close();
+  },
+  vm: async ({ kvm }, use) => {
+    using vm = kvm.createVm();
+    await use(vm);
+  },
+  vcpu: async ({ kvm, vm }, use) => {
+    using vcpu = vm.createVcpu(0);
+    vcpu.setCpuid2(fromSupported(kvm.getSupportedCpuid()));
+    await use(vcpu);
+  },
+  // biome-ignore lint/correctness/noEmptyPattern: vitest reads from it what a fixture needs
+  memory: async ({}, use) => {
+    using memory = GuestMemory.allocate(0x4000);
+    await use(memory);
+  },
+  box: async ({ kvm }, use) => {
+    const made: Sandbox[] = [];
+    await use((build) => {
+      const cpuid = fromSupported(kvm.getSupportedCpuid());
+      const box = new Sandbox(kvm, { cpuid, program: guest("long", build) });
+      made.push(box);
+      return box;
+    });
+    for (const box of made) box.close();
+  },
+});
+
+/** The error with which the kernel refuses a call. */
+export function refusal(call: () => unknown): KvmError {
+  try {
+    call();
+  } catch (error) {
+    if (error instanceof KvmError) return error;
+    throw error;
+  }
+  throw new Error("the kernel accepted");
+}

@@ -1,0 +1,140 @@
+/** Claims about vCPUs: their state is kept, and each call is refused in KVM's words. Needs KVM. */
+import { describe, expect } from "vitest";
+import * as abi from "../../../lib/abi/generated/constants.ts";
+import { refusal, test } from "./on-device.ts";
+
+describe("a vCPU", () => {
+  test("keeps its general registers", ({ vcpu }) => {
+    const regs = { ...vcpu.getRegs(), rax: 2n ** 64n - 1n, r15: 1n, rip: 0x1234n, rflags: 2n };
+    vcpu.setRegs(regs);
+    expect(vcpu.getRegs()).toEqual(regs);
+  });
+
+  test("has zero in the registers that were left out", ({ vcpu }) => {
+    vcpu.setRegs({ rbx: 5n, rflags: 2n });
+    expect(vcpu.getRegs()).toMatchObject({ rax: 0n, rbx: 5n, rip: 0n });
+  });
+
+  test("keeps its special registers", ({ vcpu }) => {
+    const sregs = vcpu.getSregs();
+    const changed = { ...sregs, cs: { ...sregs.cs, base: 0x1_0000n, selector: 0x1000 }, cr2: 7n };
+    vcpu.setSregs(changed);
+    expect(vcpu.getSregs()).toEqual(changed);
+  });
+
+  test("refuses special registers that cannot be", ({ vcpu }) => {
+    const sregs = { ...vcpu.getSregs(), cr4: 1n << 63n };
+    expect(refusal(() => vcpu.setSregs(sregs))).toMatchObject({
+      ioctl: "KVM_SET_SREGS",
+      code: "EINVAL",
+      fd: "vcpu 0",
+      args: { cr4: 1n << 63n },
+    });
+  });
+
+  test("reads and writes MSRs up to the first it does not know", ({ vcpu }) => {
+    const [sysenterCs, unknown] = [0x174, 0xdead_beef];
+    expect(vcpu.setMsrs([{ index: sysenterCs, data: 0x10n }])).toBe(1);
+    expect(vcpu.setMsrs([{ index: unknown, data: 1n }])).toBe(0);
+    expect(vcpu.getMsrs([sysenterCs, unknown, sysenterCs])).toEqual([
+      { index: sysenterCs, reserved: 0, data: 0x10n },
+    ]);
+  });
+
+  test("keeps XCR0, and refuses one without x87", ({ kvm, vcpu, skip }) => {
+    skip(kvm.checkExtension("KVM_CAP_XCRS") === 0, "this KVM has no KVM_CAP_XCRS");
+    const [xcr] = vcpu.getXcrs().xcrs;
+    const withSse = { nrXcrs: 1, xcrs: [{ xcr: 0, value: 3n }] };
+    expect(xcr).toMatchObject({ xcr: 0, value: 1n });
+    vcpu.setXcrs(withSse);
+    expect(vcpu.getXcrs().xcrs[0]).toMatchObject({ xcr: 0, value: 3n });
+    expect(refusal(() => vcpu.setXcrs({ nrXcrs: 1, xcrs: [{ xcr: 0, value: 2n }] }))).toMatchObject(
+      {
+        ioctl: "KVM_SET_XCRS",
+        code: "EINVAL",
+        fd: "vcpu 0",
+      },
+    );
+  });
+
+  test("keeps its pending events, and refuses flags that there are not", ({ vcpu }) => {
+    const events = vcpu.getVcpuEvents();
+    vcpu.setVcpuEvents({ ...events, nmi: { ...events.nmi, masked: 1 } });
+    expect(vcpu.getVcpuEvents().nmi.masked).toBe(1);
+    expect(refusal(() => vcpu.setVcpuEvents({ ...events, flags: 0x8000_0000 }))).toMatchObject({
+      ioctl: "KVM_SET_VCPU_EVENTS",
+      code: "EINVAL",
+      args: { flags: 0x8000_0000 },
+    });
+  });
+
+  test("keeps its multiprocessing state, if there is a local APIC", ({ vm }) => {
+    vm.createIrqchip();
+    using vcpu = vm.createVcpu(0);
+    vcpu.setMpState(abi.KVM_MP_STATE_HALTED);
+    expect(vcpu.getMpState()).toBe(abi.KVM_MP_STATE_HALTED);
+  });
+
+  test("without a local APIC is runnable and nothing else", ({ vcpu }) => {
+    expect(vcpu.getMpState()).toBe(abi.KVM_MP_STATE_RUNNABLE);
+    expect(refusal(() => vcpu.setMpState(abi.KVM_MP_STATE_SIPI_RECEIVED))).toMatchObject({
+      ioctl: "KVM_SET_MP_STATE",
+      code: "EINVAL",
+      args: { mpState: 4 },
+    });
+  });
+
+  test("switches on a capability and refuses an unknown one", ({ vcpu }) => {
+    vcpu.enableCap({ cap: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID", args: [1n] });
+    expect(refusal(() => vcpu.enableCap({ cap: 0x7fff_ffff }))).toMatchObject({
+      ioctl: "KVM_ENABLE_CAP",
+      code: "EINVAL",
+      fd: "vcpu 0",
+    });
+  });
+
+  test("keeps its table, and names the width that KVM refuses", ({ vcpu }) => {
+    vcpu.setCpuid2([{ function: 0x5000_0000, eax: 1 }]);
+    expect(vcpu.getCpuid2()).toMatchObject([{ function: 0x5000_0000, eax: 1 }]);
+    const wide = [{ function: 0x8000_0008, eax: 49 << 8 }];
+    expect(refusal(() => vcpu.setCpuid2(wide))).toMatchObject({
+      ioctl: "KVM_SET_CPUID2",
+      code: "EINVAL",
+      fd: "vcpu 0",
+      args: { nent: 1 },
+      reason: "0x80000008.0:eax[15:8] virt_addr_bits: 49, and KVM takes only 0, 48 or 57",
+    });
+  });
+
+  test("refuses a count that is a lie, and says how", ({ vcpu }) => {
+    const [tooMany, past] = [{ nent: 257 }, { nent: 2 }];
+    const one = [{ function: 0 }];
+    expect(refusal(() => vcpu.setCpuid2(one, tooMany))).toMatchObject({ code: "E2BIG" });
+    expect(refusal(() => vcpu.setCpuid2(one, past))).toMatchObject({
+      code: "EFAULT",
+      reason: "nent is 2, but only 1 entries were sent",
+    });
+    expect(refusal(() => vcpu.getCpuid2(0))).toMatchObject({ code: "E2BIG", args: { nent: 0 } });
+  });
+
+  test("takes a table in the old form, and not more than 256 entries", ({ vcpu }) => {
+    vcpu.setCpuid([{ function: 0x5000_0000, eax: 1 }]);
+    expect(vcpu.getCpuid2()).toMatchObject([{ function: 0x5000_0000, index: 0, eax: 1 }]);
+    const many = Array.from({ length: 257 }, (_, i) => ({ function: 0x5000_0000 + i }));
+    expect(refusal(() => vcpu.setCpuid(many))).toMatchObject({
+      ioctl: "KVM_SET_CPUID",
+      code: "E2BIG",
+      args: { nent: 257 },
+    });
+  });
+
+  test("that has run names the bit that changed", ({ box }) => {
+    const { vcpu } = box((g) => g.outb(0x80, 1).done());
+    vcpu.runSync();
+    const stored = vcpu.getCpuid2();
+    const changed = stored.map((e, i) => (i === 0 ? { ...e, eax: e.eax - 1 } : e));
+    expect(refusal(() => vcpu.setCpuid2(changed)).reason).toMatch(
+      /^the table changed after KVM_RUN: 0x0\.0:eax\[31:0\] \w+: ran with \w+, got \w+$/,
+    );
+  });
+});

@@ -1,0 +1,42 @@
+/** Claims about verdicts: each is counted once, and only a failure is unexpected. */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { count, isGreen, type Result, type Verdict } from "../../../lib/report/result.ts";
+
+const VERDICTS: readonly Verdict[] = ["pass", "fail", "skip", "deviation"];
+
+const judged = (verdict: Verdict): Result => ({
+  id: "an-id",
+  title: "a title",
+  number: undefined,
+  verdict,
+  reason: undefined,
+  duration: 0,
+});
+
+test("nothing counts as nothing", () => {
+  expect(count([])).toEqual({ pass: 0, fail: 0, skip: 0, deviation: 0 });
+});
+
+test("each verdict is counted as itself", () => {
+  const some = ["pass", "skip", "pass", "deviation", "fail"] as const;
+  expect(count(some.map(judged))).toEqual({ pass: 2, fail: 1, skip: 1, deviation: 1 });
+});
+
+test("counts add up to the number of results", () => {
+  fc.assert(
+    fc.property(fc.array(fc.constantFrom(...VERDICTS)), (verdicts) => {
+      const counts = Object.values(count(verdicts.map(judged)));
+      expect(counts.reduce((a, b) => a + b)).toBe(verdicts.length);
+    }),
+  );
+});
+
+test.each([
+  [[], true],
+  [["pass", "skip", "deviation"], true],
+  [["pass", "fail"], false],
+] as const)("a report of %j is green: %s", (verdicts, green) => {
+  const report = { kernel: "6.12", vendor: "kvm_amd", results: verdicts.map(judged) };
+  expect(isGreen(report)).toBe(green);
+});

@@ -1,0 +1,89 @@
+/** Claims about the text for a terminal: a line a claim, reasons below it, deviations at the end. */
+import { describe, expect, test } from "vitest";
+import type { Report, Result } from "../../../lib/report/result.ts";
+import { claimLine, paint, summary } from "../../../lib/report/text.ts";
+
+const plain = paint(false);
+const coloured = paint(true);
+
+const result = (more: Partial<Result> = {}): Result => ({
+  id: "set-257",
+  title: "KVM_SET_CPUID2 refuses 257 entries",
+  number: 9,
+  verdict: "pass",
+  reason: undefined,
+  duration: 1,
+  ...more,
+});
+
+const report = (...results: readonly Result[]): Report => ({
+  kernel: "6.12.95",
+  vendor: "kvm_pvm",
+  results,
+});
+
+describe("a claim's line", () => {
+  test("has the verdict, the number and the claim", () => {
+    expect(claimLine(result(), plain)).toBe(
+      "  ok         9 set-257: KVM_SET_CPUID2 refuses 257 entries",
+    );
+  });
+
+  test("keeps its columns without a number", () => {
+    const column = (line: string): number => line.indexOf("set-257");
+    expect(column(claimLine(result({ number: undefined }), plain))).toBe(
+      column(claimLine(result({ number: 115 }), plain)),
+    );
+  });
+
+  test.each([
+    ["pass", "  ok      "],
+    ["fail", "  FAIL    "],
+    ["skip", "  skip    "],
+    ["deviation", "  deviates"],
+  ] as const)("of a %s begins with %j", (verdict, mark) => {
+    expect(claimLine(result({ verdict }), plain).startsWith(`${mark}   9 set-257`)).toBe(true);
+  });
+
+  test("is followed by every line of the reason, indented", () => {
+    const line = claimLine(result({ verdict: "fail", reason: "one\ntwo" }), plain);
+    expect(line.split("\n").slice(1)).toEqual(["                 one", "                 two"]);
+  });
+
+  test("of a deviation leaves the reason to the summary", () => {
+    expect(claimLine(result({ verdict: "deviation", reason: "why" }), plain)).not.toContain("why");
+  });
+
+  test("is red when it failed, and reads the same without colours", () => {
+    const failed = result({ verdict: "fail", reason: "one" });
+    const line = claimLine(failed, coloured);
+    expect(line).toContain("\u001b[31m  FAIL    \u001b[0m");
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what a colour is
+    expect(line.replaceAll(/\u001b\[\d+m/g, "")).toBe(claimLine(failed, plain));
+  });
+});
+
+describe("the summary", () => {
+  test("counts, and does not count a skip as judged", () => {
+    const verdicts = ["pass", "pass", "fail", "skip", "deviation"] as const;
+    const results = verdicts.map((verdict) => result({ verdict }));
+    expect(summary(report(...results), plain).split("\n")[0]).toBe(
+      "4 claims judged on Linux 6.12.95, kvm_pvm: 2 hold, 1 FAIL, 1 deviate, 1 skipped",
+    );
+  });
+
+  test("is one line when nothing deviates", () => {
+    expect(summary(report(result()), plain)).toBe(
+      "1 claims judged on Linux 6.12.95, kvm_pvm: 1 hold, 0 fail, 0 deviate, 0 skipped",
+    );
+  });
+
+  test("names each deviation with its reason", () => {
+    const deviates = result({ verdict: "deviation", reason: "an overlay" });
+    expect(summary(report(result(), deviates), plain).split("\n").slice(1)).toEqual([
+      "",
+      "Known deviations of kvm_pvm:",
+      "  set-257: an overlay",
+    ]);
+  });
+});
