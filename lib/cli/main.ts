@@ -32,18 +32,21 @@ program
   .addOption(
     new Option("--reporter <name>", "how to report").choices(REPORTERS).default(REPORTERS[0]),
   )
+  .option("--progress", "tell of each claim on standard error")
   .option("--require-kvm", "fail, instead of skipping, when there is no usable device")
   .action(async (pattern: string | undefined, options: SuiteFlags) => {
     process.exitCode = await runSuite({
       pattern,
       reporter: options.reporter,
       requireKvm: options.requireKvm === true,
+      progress: options.progress === true,
     });
   });
 
 interface SuiteFlags {
   readonly reporter: (typeof REPORTERS)[number];
   readonly requireKvm?: boolean;
+  readonly progress?: boolean;
 }
 
 const cpuid = program.command("cpuid").description("CPUID tables: show one, compare two");

@@ -6,6 +6,7 @@ import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { Kvm } from "../kvm/kvm.ts";
 import { toJunit } from "../report/junit.ts";
 import { toKtap } from "../report/ktap.ts";
+import type { Column } from "../report/matrix.ts";
 import { isGreen, type Report, type Result } from "../report/result.ts";
 import { claimLine, paint, summary } from "../report/text.ts";
 
@@ -19,6 +20,8 @@ export interface SuiteOptions {
   readonly reporter: (typeof REPORTERS)[number];
   /** Whether a host without usable KVM is a failure. */
   readonly requireKvm: boolean;
+  /** Whether to tell of each claim on standard error, a line each, whatever the reporter. */
+  readonly progress: boolean;
 }
 
 const DOCUMENTS = {
@@ -40,6 +43,7 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
   const live = options.reporter === "text";
   const run = await collect(options.pattern, (result) => {
     if (live) process.stdout.write(`${claimLine(result, p)}\n`);
+    if (options.progress) process.stderr.write(`${result.verdict} ${result.id}\n`);
   });
   const { report } = run;
   process.stdout.write(
@@ -51,6 +55,15 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
     return 1;
   }
   return isGreen(report) && run.errors.length === 0 ? 0 : 1;
+}
+
+/** Judges this host's KVM as one column of a matrix. */
+export async function judgeHost(pattern: string | undefined): Promise<Column> {
+  const problem = deviceProblem();
+  if (problem !== undefined) return { name: "host", report: undefined, problem, warnings: [] };
+  const { report, errors } = await collect(pattern, () => {});
+  const trouble = errors.length === 0 ? {} : { problem: errors.join("; ") };
+  return { name: "host", report, warnings: [], ...trouble };
 }
 
 function deviceProblem(): string | undefined {

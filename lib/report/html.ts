@@ -71,6 +71,7 @@ function kernelCard(matrix: Matrix, position: number): string {
       : [failed.map((id) => `<code>${escapeHtml(id)}</code>`).join(", ")]),
     ...other.map(escapeHtml),
   ];
+  const notice = column?.notice === undefined ? "" : `<p>${escapeHtml(column.notice)}</p>`;
   const list =
     lines.length === 0 ? "" : `<ul>${lines.map((line) => `<li>${line}</li>`).join("")}</ul>`;
   const tally = `${counts.pass} hold, ${fails}, ${counts.deviation} deviate, ${counts.skip} skipped`;
@@ -79,7 +80,7 @@ function kernelCard(matrix: Matrix, position: number): string {
       ? "<strong>no report</strong>"
       : `${escapeHtml(column.report.vendor)}: ${tally}`;
   const broken = lines.length > 0 || column?.report === undefined;
-  return `<li class="${broken ? "broken" : "kept"}"><h2>${escapeHtml(column?.name ?? "")}</h2><p>${state}</p>${list}</li>`;
+  return `<li class="${broken ? "broken" : "kept"}"><h2>${escapeHtml(column?.name ?? "")}</h2><p>${state}</p>${notice}${list}</li>`;
 }
 
 function columnHead({ name }: { readonly name: string }): string {

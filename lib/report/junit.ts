@@ -1,19 +1,49 @@
 /** A report as JUnit XML, what CI servers read. */
+import type { Column, Matrix } from "./matrix.ts";
 import { count, type Report, type Result } from "./result.ts";
 
 /** Prints the whole report. A deviation is a passed case with a property that says why. */
 export function toJunit(report: Report): string {
-  const counts = count(report.results);
-  const seconds = report.results.reduce((sum, { duration }) => sum + duration, 0) / 1000;
+  const name = `node-kvm on Linux ${report.kernel}, ${report.vendor}`;
+  return document([suite(name, report.results, [])]);
+}
+
+/** Prints a matrix: a suite a kernel. What went wrong beside the claims is a case of its own. */
+export function matrixToJunit(matrix: Matrix): string {
+  return document(
+    matrix.columns.map((column) =>
+      suite(column.name, column.report?.results ?? [], machine(column)),
+    ),
+  );
+}
+
+/** The failures that are no claim's: no report, lines in the kernel's log. */
+function machine({ problem, warnings }: Column): readonly Result[] {
+  const failures = [...(problem === undefined ? [] : [problem]), ...warnings];
+  const title = "the machine reports, and its kernel log has no warning";
+  return failures.map((reason) => ({
+    ...{ id: "machine", title, number: undefined, duration: 0 },
+    verdict: "fail",
+    reason,
+  }));
+}
+
+function document(suites: readonly string[]): string {
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n${suites.join("\n")}\n</testsuites>\n`;
+}
+
+function suite(name: string, claims: readonly Result[], others: readonly Result[]): string {
+  const results = [...claims, ...others];
+  const counts = count(results);
+  const seconds = results.reduce((sum, { duration }) => sum + duration, 0) / 1000;
   const attributes = [
-    `name="node-kvm on Linux ${escapeXml(report.kernel)}, ${escapeXml(report.vendor)}"`,
-    `tests="${report.results.length}"`,
+    `name="${escapeXml(name)}"`,
+    `tests="${results.length}"`,
     `failures="${counts.fail}"`,
     `skipped="${counts.skip}"`,
     `time="${seconds.toFixed(3)}"`,
   ].join(" ");
-  const cases = report.results.map(testCase).join("\n");
-  return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n<testsuite ${attributes}>\n${cases}\n</testsuite>\n</testsuites>\n`;
+  return `<testsuite ${attributes}>\n${results.map(testCase).join("\n")}\n</testsuite>`;
 }
 
 function testCase(result: Result): string {

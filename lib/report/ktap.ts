@@ -1,12 +1,33 @@
 /** A report as KTAP version 1 (Documentation/dev-tools/ktap.rst), what kernel tools read. */
+import { complaints, type Matrix } from "./matrix.ts";
 import type { Report, Result } from "./result.ts";
 
 /** Prints the whole report. A deviation is `ok` with a `# TODO`-free comment line that says why. */
 export function toKtap(report: Report): string {
-  const lines = ["KTAP version 1", `# Linux ${report.kernel}, ${report.vendor}`];
-  lines.push(`1..${report.results.length}`);
-  for (const [i, result] of report.results.entries()) lines.push(...testLines(result, i + 1));
+  return `${["KTAP version 1", ...reportLines(report)].join("\n")}\n`;
+}
+
+/** Prints a matrix: a test a kernel, each with its claims as subtests. */
+export function matrixToKtap(matrix: Matrix): string {
+  const lines = ["KTAP version 1", `1..${matrix.columns.length}`];
+  for (const [i, { name, report }] of matrix.columns.entries()) {
+    const wrong = complaints(matrix, i);
+    if (report !== undefined) {
+      lines.push(...["KTAP version 1", ...reportLines(report)].map((line) => `  ${line}`));
+    }
+    lines.push(...wrong.map((text) => `# ${oneLine(text)}`));
+    const status = wrong.length === 0 ? "ok" : "not ok";
+    lines.push(`${status} ${i + 1} ${oneLine(name).replaceAll("#", "")}`);
+  }
   return `${lines.join("\n")}\n`;
+}
+
+function reportLines(report: Report): readonly string[] {
+  return [
+    `# Linux ${report.kernel}, ${report.vendor}`,
+    `1..${report.results.length}`,
+    ...report.results.flatMap((result, i) => testLines(result, i + 1)),
+  ];
 }
 
 function testLines(result: Result, number: number): readonly string[] {

@@ -7,8 +7,10 @@ export interface Column {
   readonly name: string;
   /** The report; `undefined` when the machine never got so far. */
   readonly report: Report | undefined;
-  /** Why there is no report, or what went wrong beside it: a crash, a hang, a retry. */
+  /** Why there is no report: a crash, a hang, a kernel that could not be had. */
   readonly problem?: string;
+  /** What to know that is not wrong: a machine that had to be started again. */
+  readonly notice?: string;
   /** WARNING, BUG and Oops lines of its kernel log: a failure of their own. */
   readonly warnings: readonly string[];
 }

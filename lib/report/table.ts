@@ -33,13 +33,19 @@ function mark(cell: Result | undefined, width: number, p: Paint): string {
 }
 
 function notes(matrix: Matrix, p: Paint): readonly string[] {
-  return matrix.columns.flatMap(({ name }, position) => {
+  return matrix.columns.flatMap(({ name, notice }, position) => {
     const wrong = complaints(matrix, position);
     const deviations = matrix.rows.flatMap(({ id, cells }) => {
       const cell = cells[position];
       return cell?.verdict === "deviation" ? [`  ${p.yellow(id)}: ${cell.reason ?? ""}`] : [];
     });
     const state = wrong.length === 0 ? p.green("as expected") : p.red(`${wrong.length} unexpected`);
-    return [`${name}: ${state}`, ...wrong.map((text) => `  ${p.red(text)}`), ...deviations];
+    const known = notice === undefined ? [] : [`  ${notice}`];
+    return [
+      `${name}: ${state}`,
+      ...known,
+      ...wrong.map((text) => `  ${p.red(text)}`),
+      ...deviations,
+    ];
   });
 }

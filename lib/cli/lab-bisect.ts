@@ -1,0 +1,63 @@
+/** `node-kvm lab bisect`: between which kernels a claim's verdict changes. */
+import { BISECT_STATUS, bisect, type Judgement } from "../lab/bisect.ts";
+import { runCampaign } from "../lab/campaign.ts";
+import { listKernels } from "../lab/kernels.ts";
+import { findKernel, interruptible } from "./lab-kernel.ts";
+
+/** Which claim, between which kernels. */
+export interface LabBisectOptions {
+  /** The claim's short name. */
+  readonly claim: string;
+  readonly good: string;
+  readonly bad: string;
+  readonly cpu: string;
+}
+
+/** Finds the change in the catalogue and prints it; returns the exit status. */
+export async function labBisect(options: LabBisectOptions): Promise<number> {
+  return interruptible(async (signal) => {
+    const rows = await listKernels({ signal });
+    const releases = rows.filter(({ obtainable }) => obtainable).map(({ release }) => release);
+    const end = async (word: string): Promise<string> =>
+      (await findKernel(word, undefined, signal)).release;
+    const [good, bad] = [await end(options.good), await end(options.bad)];
+    const judge = async (release: string): Promise<Judgement> => {
+      const judgement = await judgeOn(release, undefined, options, signal);
+      process.stderr.write(`${release}: ${judgement}\n`);
+      return judgement;
+    };
+    const turn = await bisect(releases, good, bad, judge);
+    process.stdout.write(
+      `${options.claim} holds on ${turn.good} and not on ${turn.bad}` +
+        `${turn.skipped.length === 0 ? "" : `; could not say: ${turn.skipped.join(", ")}`}` +
+        ` (${turn.asked} of ${releases.length} kernels asked)\n`,
+    );
+    return 0;
+  });
+}
+
+/** Judges one kernel of the user's own and returns the status that `git bisect run` wants. */
+export async function labBisectStep(
+  kernel: string,
+  modules: string | undefined,
+  options: Pick<LabBisectOptions, "claim" | "cpu">,
+): Promise<number> {
+  return interruptible(async (signal) => {
+    const judgement = await judgeOn(kernel, modules, options, signal);
+    process.stderr.write(`${options.claim}: ${judgement}\n`);
+    return BISECT_STATUS[judgement];
+  });
+}
+
+async function judgeOn(
+  word: string,
+  modules: string | undefined,
+  { claim, cpu }: Pick<LabBisectOptions, "claim" | "cpu">,
+  signal: AbortSignal,
+): Promise<Judgement> {
+  const kernel = await findKernel(word, modules, signal);
+  const [column] = await runCampaign({ lanes: [{ kernel, cpu }], pattern: `${claim}:`, signal });
+  const result = column?.report?.results.find(({ id }) => id === claim);
+  if (result === undefined || result.verdict === "skip") return "skip";
+  return result.verdict === "pass" ? "good" : "bad";
+}

@@ -1,0 +1,116 @@
+/** `node-kvm lab run`: the suite on kernels x CPU models, and on the host, as one matrix. */
+import { writeFileSync } from "node:fs";
+import { type Lane, laneName, runCampaign, type Step } from "../lab/campaign.ts";
+import type { Kernel } from "../lab/kernels.ts";
+import { toHtml } from "../report/html.ts";
+import { matrixToJunit } from "../report/junit.ts";
+import { matrixToKtap } from "../report/ktap.ts";
+import { type Column, isGreenMatrix, type Matrix, toMatrix } from "../report/matrix.ts";
+import { toTable } from "../report/table.ts";
+import { paint } from "../report/text.ts";
+import { findKernel, interruptible } from "./lab-kernel.ts";
+import { judgeHost } from "./test.ts";
+
+/** How a matrix can be reported. */
+export const MATRIX_REPORTERS = ["text", "json", "ktap", "junit", "html"] as const;
+
+/** What to run where, and how to tell. */
+export interface LabRunOptions {
+  /** Names of the catalogue, or paths of the user's own kernels. */
+  readonly kernels: readonly string[];
+  /** The module folder of the user's own kernel. */
+  readonly modules: string | undefined;
+  readonly cpus: readonly string[];
+  readonly pattern: string | undefined;
+  readonly parallel: number;
+  /** Whether this host's own KVM is a column too. */
+  readonly host: boolean;
+  readonly reporter: (typeof MATRIX_REPORTERS)[number];
+  /** Where the report goes; standard output when left out. */
+  readonly output: string | undefined;
+}
+
+/** Runs the campaign and prints the matrix; returns the exit status: 0 when nothing unexpected was. */
+export async function labRun(options: LabRunOptions): Promise<number> {
+  return interruptible(async (signal) => {
+    const kernels: Kernel[] = [];
+    for (const name of options.kernels) {
+      kernels.push(await findKernel(name, options.modules, signal));
+    }
+    const lanes = kernels.flatMap((kernel) => options.cpus.map((cpu) => ({ kernel, cpu })));
+    const progress = new Progress(lanes);
+    const columns: Column[] = [
+      ...(await runCampaign({
+        lanes,
+        parallel: options.parallel,
+        signal,
+        onProgress: (lane, step) => progress.tell(lane, step),
+        ...(options.pattern === undefined ? {} : { pattern: options.pattern }),
+      })),
+    ];
+    if (options.host) columns.push(await judgeHost(options.pattern));
+    progress.end();
+    const matrix = toMatrix(columns);
+    const text = print(matrix, options);
+    if (options.output === undefined) process.stdout.write(text);
+    else writeFileSync(options.output, text);
+    return isGreenMatrix(matrix) ? 0 : 1;
+  });
+}
+
+function print(matrix: Matrix, { reporter, output }: LabRunOptions): string {
+  switch (reporter) {
+    case "text": {
+      const colours = output === undefined && process.stdout.isTTY;
+      return `${toTable(matrix, paint(colours && process.env["NO_COLOR"] === undefined))}\n`;
+    }
+    case "json":
+      return `${JSON.stringify(matrix, null, 2)}\n`;
+    case "ktap":
+      return matrixToKtap(matrix);
+    case "junit":
+      return matrixToJunit(matrix);
+    case "html":
+      return toHtml(matrix, new Date().toISOString().slice(0, 10));
+    default:
+      return reporter satisfies never;
+  }
+}
+
+/** A live line a machine on a terminal; elsewhere a line when a machine ends. */
+class Progress {
+  readonly #states = new Map<string, string>();
+  readonly #isLive = process.stderr.isTTY;
+  #drawn = 0;
+
+  constructor(lanes: readonly Lane[]) {
+    for (const lane of lanes) this.#states.set(laneName(lane), "waits");
+  }
+
+  tell(lane: Lane, step: Step): void {
+    const name = laneName(lane);
+    const state = describeStep(step);
+    this.#states.set(name, state);
+    if (this.#isLive) this.#draw();
+    else if (step.kind === "ended") process.stderr.write(`${name}: ${state}\n`);
+  }
+
+  end(): void {
+    this.#drawn = 0;
+  }
+
+  #draw(): void {
+    const up = this.#drawn > 0 ? `\u001b[${this.#drawn}A` : "";
+    const lines = Array.from(this.#states, ([name, state]) => `\u001b[2K  ${name}: ${state}\n`);
+    process.stderr.write(up + lines.join(""));
+    this.#drawn = lines.length;
+  }
+}
+
+function describeStep(step: Step): string {
+  if (step.kind === "boots") return "boots";
+  if (step.kind === "judged") return `${step.claims} claims judged`;
+  const { column } = step;
+  const failed = column.report?.results.filter(({ verdict }) => verdict === "fail").length ?? 0;
+  return column.problem ?? `done: ${column.report?.results.length ?? 0} claims, ${failed} fail`;
+}

@@ -1,0 +1,54 @@
+/** Bisection: it finds the neighbours between which a claim's verdict changes, from either side. */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { bisect, type Judgement, NotAnEnd } from "../../../lib/lab/bisect.ts";
+
+/** Kernels 0 to n-1; from `turn` on they are bad. */
+const breakingAt =
+  (turn: number) =>
+  (kernel: number): Promise<Judgement> =>
+    Promise.resolve(kernel < turn ? "good" : "bad");
+
+const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
+
+test("the first bad kernel after a good one is found, wherever it is", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.integer({ min: 2, max: 60 }), fc.nat(), async (count, at) => {
+      const turn = 1 + (at % (count - 1));
+      const found = await bisect(upTo(count), 0, count - 1, breakingAt(turn));
+      expect(found).toMatchObject({ good: turn - 1, bad: turn, skipped: [] });
+      expect(found.asked).toBeLessThanOrEqual(3 + Math.ceil(Math.log2(count)));
+    }),
+  );
+});
+
+test("the last bad kernel before a good one is found when good is the newer end", async () => {
+  const judge = (kernel: number): Promise<Judgement> =>
+    Promise.resolve(kernel <= 6 ? "bad" : "good");
+  expect(await bisect(upTo(20), 19, 3, judge)).toMatchObject({ good: 7, bad: 6 });
+});
+
+test("kernels that cannot say are passed over and named", async () => {
+  const judge = (kernel: number): Promise<Judgement> =>
+    Promise.resolve([4, 5, 6].includes(kernel) ? "skip" : kernel < 5 ? "good" : "bad");
+  expect(await bisect(upTo(10), 0, 9, judge)).toMatchObject({
+    good: 3,
+    bad: 7,
+    skipped: [4, 5, 6],
+  });
+});
+
+test("neighbours need no further question", async () => {
+  expect(await bisect([0, 1], 0, 1, breakingAt(1))).toEqual({
+    good: 0,
+    bad: 1,
+    skipped: [],
+    asked: 2,
+  });
+});
+
+test("an end that is not what it was given as is an error that names it", async () => {
+  const failed = bisect(upTo(5), 0, 4, breakingAt(9));
+  await expect(failed).rejects.toThrow("4 was given as bad, but is good");
+  await expect(failed).rejects.toBeInstanceOf(NotAnEnd);
+});
