@@ -81,7 +81,7 @@ Napi::Value Fd::Open(const Napi::CallbackInfo& info) {
   // Other devices may understand the same request numbers in their own way.
   const int version = CallWithInteger(fd.get(), kKvmGetApiVersion, 0);
   if (version < 0) return Number(env, version);
-  auto descriptor = std::make_shared<Descriptor>(Descriptor{std::move(fd), nullptr});
+  auto descriptor = std::make_shared<Descriptor>(Descriptor{std::move(fd), nullptr, false});
   return Create(env.GetInstanceData<Addon>()->fd_class, std::move(descriptor));
 }
 
@@ -113,8 +113,12 @@ Napi::Value Fd::Ioctl(const Napi::CallbackInfo& info) {
   const std::string complaint =
       CheckArgument(*shape, argument, info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value());
   if (!complaint.empty()) return ThrowRangeError(env, complaint);
-  const int result = CallWithBytes(state_->fd.get(), *shape, argument,
-                                   env.GetInstanceData<Addon>()->guarded);
+  // With KVM_CREATE_DEVICE_TEST nothing is made, and the caller's number must not become ours.
+  if (shape->result == Result::kFdInStruct) {
+    memset(argument.data() + shape->fd_offset, 0xff, sizeof(int));
+  }
+  const int result =
+      CallWithBytes(state_->fd.get(), *shape, argument, env.GetInstanceData<Addon>()->guarded);
   if (shape->result != Result::kFdInStruct || result < 0) {
     return Answer(env, request, shape->result == Result::kFd, result);
   }
@@ -130,7 +134,8 @@ Napi::Value Fd::Answer(Napi::Env env, uint32_t request, bool returns_fd, int res
 }
 
 Napi::Value Fd::Adopt(Napi::Env env, uint32_t request, int fd) {
-  auto descriptor = std::make_shared<Descriptor>(Descriptor{UniqueFd(fd), state_->vm});
+  auto descriptor =
+      std::make_shared<Descriptor>(Descriptor{UniqueFd(fd), state_->vm, request == kKvmCreateVcpu});
   if (request == kKvmCreateVm) {
     const int run_size = CallWithInteger(state_->fd.get(), kKvmGetVcpuMmapSize, 0);
     if (run_size < 0) return Number(env, run_size);
@@ -147,9 +152,11 @@ Napi::Value Fd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
   uint64_t guest_phys_addr = 0;
   uint64_t memory_size = 0;
   uint64_t offset = 0;
-  if (!ReadU32(info[0], &slot) || !ReadU32(info[1], &flags) || !ReadU64(info[2], &guest_phys_addr) ||
-      !ReadU64(info[3], &memory_size) || !ReadU64(info[5], &offset)) {
-    return ThrowTypeError(env, "slot and flags are 32-bit numbers; addresses and sizes are bigints");
+  if (!ReadU32(info[0], &slot) || !ReadU32(info[1], &flags) ||
+      !ReadU64(info[2], &guest_phys_addr) || !ReadU64(info[3], &memory_size) ||
+      !ReadU64(info[5], &offset)) {
+    return ThrowTypeError(env,
+                          "slot and flags are 32-bit numbers; addresses and sizes are bigints");
   }
   std::shared_ptr<Region> region;
   if (info[4].IsNull()) {
@@ -200,8 +207,8 @@ Napi::Value Fd::EnableCap(const Napi::CallbackInfo& info) {
   uint16_t version = 0;
   const uint64_t address = reinterpret_cast<uint64_t>(&version);
   if (cap == kEnableCapPointingCap) memcpy(argument + kEnableCapArgsOffset, &address, 8);
-  const int result = CallWithInteger(state_->fd.get(), kKvmEnableCap,
-                                     reinterpret_cast<uint64_t>(argument));
+  const int result =
+      CallWithInteger(state_->fd.get(), kKvmEnableCap, reinterpret_cast<uint64_t>(argument));
   const uint64_t answer = version;
   if (cap == kEnableCapPointingCap) memcpy(given.data() + kEnableCapArgsOffset, &answer, 8);
   return Number(env, result);
@@ -219,7 +226,8 @@ Napi::Value Fd::ReqXcompGuestPerm(const Napi::CallbackInfo& info) {
 
 Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (state_->vm == nullptr) return Number(env, -ENODEV);
+  // A guest_memfd can be mapped too, but reading past its end would be a SIGBUS.
+  if (!state_->is_vcpu || state_->vm == nullptr) return Number(env, -ENODEV);
   const std::shared_ptr<Region> region =
       Region::OfDescriptor(state_->fd.get(), state_->vm->run_size, state_->vm);
   if (region == nullptr) return Number(env, -errno);

@@ -25,6 +25,7 @@ struct VmState {
 struct Descriptor {
   UniqueFd fd;
   std::shared_ptr<VmState> vm;  // null for /dev/kvm itself
+  bool is_vcpu = false;
 };
 
 class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
@@ -42,7 +43,8 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
  private:
   // ioctl(request, argument?, pastEnd?): result, Fd, or -errno.
   Napi::Value Ioctl(const Napi::CallbackInfo& info);
-  // setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping | null, offset): -errno or 0.
+  // setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping | null, offset): -errno or
+  // 0.
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
   // enableCap(struct kvm_enable_cap): 0 or -errno.
   Napi::Value EnableCap(const Napi::CallbackInfo& info);

@@ -21,9 +21,9 @@ bool ReadSize(const Napi::Value& value, size_t* size) {
 }  // namespace
 
 Napi::Function Mapping::Define(Napi::Env env) {
-  return DefineClass(env, "Mapping",
-                     {InstanceMethod<&Mapping::Window>("window"),
-                      InstanceMethod<&Mapping::Close>("close")});
+  return DefineClass(
+      env, "Mapping",
+      {InstanceMethod<&Mapping::Window>("window"), InstanceMethod<&Mapping::Close>("close")});
 }
 
 Napi::Value Mapping::Map(const Napi::CallbackInfo& info) {
@@ -45,6 +45,11 @@ Napi::Value Mapping::Window(const Napi::CallbackInfo& info) {
     return ThrowRangeError(info.Env(), "window: " + std::to_string(length) + " bytes at " +
                                            std::to_string(offset) + " are not inside " +
                                            std::to_string(state_->size()) + " bytes");
+  }
+  if (length > Windows::kMaxLength) {
+    return ThrowRangeError(info.Env(), "window: " + std::to_string(length) +
+                                           " bytes are more than one ArrayBuffer shows, " +
+                                           std::to_string(Windows::kMaxLength));
   }
   return windows_.Open(info.Env(), state_, offset, length);
 }

@@ -10,7 +10,8 @@ size_t RoundToPage(size_t length) { return (length + kPageSize - 1) & ~(kPageSiz
 
 std::shared_ptr<Region> Adopt(void* address, size_t length, std::shared_ptr<void> keeps) {
   if (address == MAP_FAILED) return nullptr;
-  return std::make_shared<Region>(static_cast<uint8_t*>(address), length, std::move(keeps));
+  return std::make_shared<Region>(std::make_shared<Range>(static_cast<uint8_t*>(address), length),
+                                  std::move(keeps));
 }
 
 }  // namespace
@@ -24,6 +25,14 @@ std::shared_ptr<Region> Region::Anonymous(size_t length) {
 std::shared_ptr<Region> Region::OfDescriptor(int fd, size_t length, std::shared_ptr<void> keeps) {
   return Adopt(mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), length,
                std::move(keeps));
+}
+
+Region::~Region() {
+  if (range_.use_count() == 1) return;  // no window left: the range unmaps itself
+  // On failure the old pages stay until the range goes: late, but safe.
+  // NOLINTNEXTLINE(bugprone-unused-return-value)
+  static_cast<void>(mmap(data(), size(), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0));
 }
 
 GuardedArgument::~GuardedArgument() {

@@ -14,6 +14,26 @@ namespace node_kvm {
 
 inline constexpr size_t kPageSize = 4096;
 
+// Addresses, given back when no code can still use them: a job in libuv's pool (zlib, say) goes on
+// writing into an ArrayBuffer that was closed under it, and so may another thread that got the
+// memory from a worker which has ended.
+class Range {
+ public:
+  Range(uint8_t* data, size_t size) : data_(data), size_(size) {}
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+  ~Range() { munmap(data_, size_); }
+
+  uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  uint8_t* data_;
+  size_t size_;
+};
+
+// What is mapped there. Its end gives the memory back at once, or a vCPU its kvm_run; the addresses
+// then hold empty pages for as long as the range lives.
 class Region {
  public:
   // Both return null with errno set when the kernel refuses.
@@ -22,18 +42,18 @@ class Region {
   // must keep the VM's memory slots too.
   static std::shared_ptr<Region> OfDescriptor(int fd, size_t length, std::shared_ptr<void> keeps);
 
-  Region(uint8_t* data, size_t size, std::shared_ptr<void> keeps)
-      : data_(data), size_(size), keeps_(std::move(keeps)) {}
+  Region(std::shared_ptr<Range> range, std::shared_ptr<void> keeps)
+      : range_(std::move(range)), keeps_(std::move(keeps)) {}
   Region(const Region&) = delete;
   Region& operator=(const Region&) = delete;
-  ~Region() { munmap(data_, size_); }
+  ~Region();
 
-  uint8_t* data() const { return data_; }
-  size_t size() const { return size_; }
+  uint8_t* data() const { return range_->data(); }
+  size_t size() const { return range_->size(); }
+  const std::shared_ptr<Range>& range() const { return range_; }
 
  private:
-  uint8_t* data_;
-  size_t size_;
+  std::shared_ptr<Range> range_;
   std::shared_ptr<void> keeps_;
 };
 

@@ -1,42 +1,91 @@
 #include "window.h"
 
-#include <utility>
-
 namespace node_kvm {
+
+// Lives as long as V8's record of the memory (its BackingStore), wherever JavaScript moves that.
+struct Windows::Window {
+  napi_ref buffer = nullptr;  // weak: the ArrayBuffer as it was made
+  std::shared_ptr<Region> region;
+  std::shared_ptr<Range> range;
+};
 
 namespace {
 
-using Keeps = std::shared_ptr<std::shared_ptr<Region>>;
+using Held = std::shared_ptr<Windows::Window>;
 
-void DropWindow(napi_env /*env*/, void* /*data*/, void* hint) { delete static_cast<Keeps*>(hint); }
+// The ArrayBuffer as it was made, unless it was collected or is detached.
+napi_value AttachedBuffer(napi_env env, const Windows::Window& window) {
+  napi_value buffer = nullptr;
+  if (napi_get_reference_value(env, window.buffer, &buffer) != napi_ok || buffer == nullptr) {
+    return nullptr;
+  }
+  bool detached = false;
+  napi_is_detached_arraybuffer(env, buffer, &detached);
+  return detached ? nullptr : buffer;
+}
+
+// Whether this environment is on its way out: JavaScript cannot run any more.
+bool IsEnding(napi_env env) {
+  const Napi::HandleScope scope(env);
+  const Napi::Value any = Napi::Env(env).Undefined();
+  bool equal = false;
+  return napi_strict_equals(env, any, any, &equal) != napi_ok;
+}
+
+// Called when V8's record of the memory goes. At the end of an environment Node calls it early,
+// though a buffer may have been moved with ArrayBuffer.prototype.transfer() and then posted to
+// another thread. Nobody can tell, so these addresses are never given back; their memory is.
+void DropWindow(napi_env env, void* /*data*/, void* hint) {
+  const std::unique_ptr<Held> held(static_cast<Held*>(hint));
+  if (IsEnding(env)) static_cast<void>(new std::shared_ptr<Range>((*held)->range));
+  if ((*held)->buffer != nullptr) napi_delete_reference(env, (*held)->buffer);
+}
+
+void DropRange(napi_env /*env*/, void* data, void* /*hint*/) {
+  delete static_cast<std::shared_ptr<Range>*>(data);
+}
 
 }  // namespace
 
 Napi::Value Windows::Open(Napi::Env env, const std::shared_ptr<Region>& region, size_t offset,
                           size_t length) {
-  Keeps keeps = std::make_shared<std::shared_ptr<Region>>(region);
-  auto hint = std::make_unique<Keeps>(keeps);
+  auto window = std::make_shared<Window>(Window{nullptr, region, region->range()});
+  auto held = std::make_unique<Held>(window);
   napi_value buffer = nullptr;
   const napi_status status = napi_create_external_arraybuffer(env, region->data() + offset, length,
-                                                              DropWindow, hint.get(), &buffer);
+                                                              DropWindow, held.get(), &buffer);
+  // DropWindow deletes it now. Node calls that also when it was Node that could not make a buffer.
+  if (status == napi_ok || status == napi_generic_failure) {
+    static_cast<void>(held.release());  // NOLINT(bugprone-unused-return-value)
+  }
   if (status != napi_ok) {
     Napi::Error::New(env, "this JavaScript runtime cannot show mapped memory (no external buffers)")
         .ThrowAsJavaScriptException();
     return {};
   }
-  // DropWindow deletes it now.
-  static_cast<void>(hint.release());  // NOLINT(bugprone-unused-return-value)
-  const Napi::Value value(env, buffer);
-  windows_.push_back({Napi::Reference<Napi::Value>::New(value, 1), std::move(keeps)});
-  return value;
+  // A job that was given a view keeps the ArrayBuffer, and with it the range, until it is done.
+  auto range = std::make_unique<std::shared_ptr<Range>>(window->range);
+  if (napi_create_reference(env, buffer, 0, &window->buffer) != napi_ok ||
+      napi_add_finalizer(env, buffer, range.get(), DropRange, nullptr, nullptr) != napi_ok) {
+    napi_detach_arraybuffer(env, buffer);
+    Napi::Error::New(env, "the window could not be made").ThrowAsJavaScriptException();
+    return {};
+  }
+  static_cast<void>(range.release());  // NOLINT(bugprone-unused-return-value): DropRange deletes it
+  if (windows_.size() == windows_.capacity()) {
+    std::erase_if(windows_, [](const auto& old) { return old.expired(); });
+  }
+  windows_.push_back(window);
+  return {env, buffer};
 }
 
 void Windows::DetachAll(Napi::Env env) {
-  for (Window& window : windows_) {
-    const napi_value buffer = window.buffer.Value();
-    bool detached = false;
-    napi_is_detached_arraybuffer(env, buffer, &detached);
-    if (!detached && napi_detach_arraybuffer(env, buffer) == napi_ok) window.keeps->reset();
+  for (const std::weak_ptr<Window>& weak : windows_) {
+    const Held window = weak.lock();
+    if (window == nullptr) continue;
+    const napi_value buffer = AttachedBuffer(env, *window);
+    if (buffer != nullptr) napi_detach_arraybuffer(env, buffer);
+    window->region.reset();
   }
   windows_.clear();
 }

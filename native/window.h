@@ -13,9 +13,13 @@ namespace node_kvm {
 
 class Windows {
  public:
+  // Longer buffers are refused by some Node versions (Node 20: above 4 GiB).
+  static constexpr size_t kMaxLength = size_t{1} << 30;
+
   Windows() = default;
   Windows(const Windows&) = delete;
   Windows& operator=(const Windows&) = delete;
+  ~Windows() = default;
 
   // An ArrayBuffer over [offset, offset + length) of the region, which the caller has checked.
   // An empty value, with a JavaScript error pending, when this runtime has no external buffers.
@@ -23,16 +27,14 @@ class Windows {
                    size_t length);
 
   // Takes the memory away from JavaScript: every view becomes empty. A buffer that was moved
-  // elsewhere with ArrayBuffer.prototype.transfer() cannot be found again; it keeps the region
-  // mapped until it is collected, so that it never shows freed memory.
+  // elsewhere with ArrayBuffer.prototype.transfer() cannot be found again; it shows empty pages
+  // once the region is gone, never freed memory.
   void DetachAll(Napi::Env env);
 
+  struct Window;
+
  private:
-  struct Window {
-    Napi::Reference<Napi::Value> buffer;
-    std::shared_ptr<std::shared_ptr<Region>> keeps;
-  };
-  std::vector<Window> windows_;
+  std::vector<std::weak_ptr<Window>> windows_;
 };
 
 }  // namespace node_kvm

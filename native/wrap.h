@@ -61,6 +61,10 @@ class Wrapped : public Napi::ObjectWrap<T> {
   }
 
  protected:
+  State state_ = {};
+
+ private:
+  friend T;
   explicit Wrapped(const Napi::CallbackInfo& info) : Napi::ObjectWrap<T>(info) {
     if (pending_ == nullptr) {
       ThrowTypeError(info.Env(), "Illegal constructor");
@@ -70,9 +74,6 @@ class Wrapped : public Napi::ObjectWrap<T> {
     info.This().As<Napi::Object>().TypeTag(&TagOf<T>());
   }
 
-  State state_ = {};
-
- private:
   static inline thread_local State* pending_ = nullptr;
 };
 

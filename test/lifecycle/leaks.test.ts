@@ -1,0 +1,41 @@
+/** Two thousand lives in one process leave nothing: counted in descriptors, mappings and bytes. */
+import { beforeEach, describe, expect, test } from "vitest";
+import { CLEAN, deviceProblem, runNode } from "./run-node.ts";
+
+interface Sample {
+  readonly descriptors: number;
+  readonly mappings: number;
+  readonly residentBytes: number;
+}
+
+const LIVES = 2000;
+const SAMPLE = 100;
+/** Until then the runtime itself still grows: compiled code, its heap. */
+const COUNTED_FROM = 500;
+/** The heap's own regions come and go. */
+const MAPPINGS = 100;
+/** Less than the smallest thing that could leak, a page, for each life. */
+const BYTES = (LIVES - COUNTED_FROM) * 2048;
+
+const problem = deviceProblem();
+beforeEach(({ skip }) => {
+  if (problem !== undefined) skip(problem);
+});
+
+async function samples(name: string): Promise<readonly Sample[]> {
+  const { stdout, ...ending } = await runNode("many.js", JSON.stringify([name, LIVES]));
+  expect({ ...ending, stdout: "" }).toEqual(CLEAN);
+  return JSON.parse(stdout) as Sample[];
+}
+
+describe("after 2,000 lives everything is as after the first five hundred", () => {
+  const names = ["vm closed", "vm dropped", "memory closed", "memory dropped"];
+  test.each(names)("%s", async (name) => {
+    const counts = await samples(name);
+    const [first, last] = [counts[COUNTED_FROM / SAMPLE - 1] as Sample, counts.at(-1) as Sample];
+    expect(counts).toHaveLength(LIVES / SAMPLE);
+    expect(last.descriptors).toBe(first.descriptors);
+    expect(last.mappings).toBeLessThan(first.mappings + MAPPINGS);
+    expect(last.residentBytes).toBeLessThan(first.residentBytes + BYTES);
+  });
+});

@@ -1,0 +1,180 @@
+/**
+ * A life of handles, in a process or a worker of its own: `node life.js '["kvm","vm","close kvm"]'`.
+ * The stages are here; which orders of them there are, and how each must end, is orders.test.ts.
+ */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { randomFill } from "node:crypto";
+import { readdirSync, readlinkSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+import { GuestMemory, Kvm } from "node-kvm";
+
+// out 0x10, al; jmp to it
+const CODE = Uint8Array.of(0xe6, 0x10, 0xeb, 0xfc);
+const SIZE = 0x10000;
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+/** Collects garbage; finalizers run on later turns, and free what the next collection finds. */
+async function collect() {
+  for (let i = 0; i < 4; i += 1) {
+    globalThis.gc();
+    await turn();
+  }
+}
+
+/** Takes a buffer's memory away from it, as JavaScript can: Node 20 copies it instead. */
+const move = (buffer) =>
+  buffer.transfer === undefined
+    ? structuredClone(buffer, { transfer: [buffer] })
+    : buffer.transfer();
+
+const closed = { name: "StateError", code: "ERR_CLOSED" };
+
+/** What our descriptors' links say: anon_inode:kvm-vm, /dev/kvm. */
+const kvmLinks = () =>
+  readdirSync("/proc/self/fd").filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).includes("kvm");
+    } catch {
+      return false; // the directory's own descriptor is closed by now
+    }
+  });
+
+const stages = {
+  kvm: (s) => {
+    s.kvm = Kvm.open();
+  },
+  vm: (s) => {
+    s.vm = s.kvm.createVm();
+  },
+  vcpu: (s) => {
+    s.vcpu = s.vm.createVcpu(0);
+    const sregs = s.vcpu.getSregs();
+    s.vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, base: 0n, selector: 0 } });
+    s.vcpu.setRegs({ rip: 0n, rflags: 2n });
+  },
+  memory: (s) => {
+    s.memory = GuestMemory.allocate(SIZE);
+    s.memory.write(0, CODE);
+  },
+  slot: (s) => s.vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory: s.memory }),
+  "delete slot": (s) => s.vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n }),
+  run: (s) => assert.equal(s.vcpu.runSync().kind, "io"),
+  "run without memory": (s) => assert.notEqual(s.vcpu.runSync().kind, "io"),
+  "run closed": (s) => assert.throws(() => s.vcpu.runSync(), closed),
+  "close kvm": (s) => s.kvm.close(),
+  "close vm": (s) => s.vm.close(),
+  "close vcpu": (s) => s.vcpu.close(),
+  "close memory": (s) => s.memory.close(),
+  "use closed kvm": (s) => assert.throws(() => s.kvm.createVm(), closed),
+  "use closed vm": (s) => {
+    assert.throws(() => s.vm.createVcpu(1), closed);
+    assert.throws(() => stages["slot"](s), closed);
+  },
+  "use closed vcpu": (s) => {
+    assert.throws(() => s.vcpu.getRegs(), closed);
+    assert.throws(() => s.vcpu.immediateExit, closed);
+  },
+  "use closed memory": (s) => {
+    assert.throws(() => s.memory.bytes, closed);
+    assert.throws(() => s.memory.write(0, CODE), closed);
+    assert.throws(() => s.memory.read(0, 1), closed);
+  },
+  view: (s) => {
+    s.view = s.memory.bytes;
+  },
+  "view is live": (s) => assert.deepEqual(s.view.slice(0, 4), CODE),
+  "view is empty": (s) => assert.equal(s.view.length, 0),
+  move: (s) => {
+    s.moved = new Uint8Array(move(s.memory.bytes.buffer));
+  },
+  "moved can be touched": (s) => {
+    assert.equal(s.moved.length, SIZE);
+    for (let at = 0; at < SIZE; at += 4096) s.moved[at] = (s.moved[at] ?? 0) + 1;
+  },
+  "post moved": (s) => {
+    const buffer = move(s.memory.bytes.buffer);
+    parentPort.postMessage(buffer, [buffer]);
+  },
+  job: (s) => {
+    s.job = promisify(randomFill)(s.memory.bytes.subarray(4096));
+  },
+  "job ends": (s) => s.job,
+  "slot refused": (s) => assert.throws(() => stages["slot"](s), { name: "KvmError" }),
+  exec: () => {
+    assert.notEqual(kvmLinks().length, 0);
+    assert.doesNotMatch(execFileSync("ls", ["-l", "/proc/self/fd"], { encoding: "utf8" }), /kvm/);
+  },
+  "no descriptors": () => assert.deepEqual(kvmLinks(), []),
+  "drop kvm": (s) => delete s.kvm,
+  "drop vm": (s) => delete s.vm,
+  "drop vcpu": (s) => delete s.vcpu,
+  "drop memory": (s) => delete s.memory,
+  gc: collect,
+  exit: () => process.exit(7),
+  "exit later": () => process.once("exit", () => process.exit(7)),
+  throw: () => {
+    throw new Error("thrown on purpose");
+  },
+};
+
+/** Starts a worker that lives its own order. */
+function start(order) {
+  const worker = new Worker(fileURLToPath(import.meta.url), { workerData: order });
+  const ended = new Promise((resolve, reject) => {
+    worker.once("error", reject);
+    worker.once("exit", resolve);
+  });
+  return { worker, ended };
+}
+
+const isReady = ({ worker }) =>
+  new Promise((resolve) => {
+    worker.on("message", (message) => message === "ready" && resolve());
+  });
+
+/** How a stage of workers may end. */
+const ends = {
+  naturally: ({ ended }) => ended,
+  throwing: ({ ended }) => assert.rejects(ended, { message: "thrown on purpose" }),
+  terminated: async ({ worker, ended }) => {
+    await isReady({ worker });
+    await worker.terminate();
+    await ended;
+  },
+  abandoned: isReady,
+};
+
+/** A stage that is no name: workers with an order each, all at once. */
+async function runWorkers(s, { workers, end }) {
+  const started = workers.map(start);
+  for (const { worker } of started) {
+    worker.on("message", (message) => {
+      if (message !== "ready") s.moved = new Uint8Array(message);
+    });
+  }
+  await Promise.all(started.map(ends[end]));
+}
+
+async function live(order) {
+  const handles = {};
+  for (const stage of order) {
+    if (typeof stage !== "string") await runWorkers(handles, stage);
+    else if (stage === "forever") for (;;) churn(handles);
+    else await stages[stage](handles);
+  }
+}
+
+/** One turn of a life that only terminate() ends: it may end in the middle of any call. */
+function churn(handles) {
+  parentPort.postMessage("ready");
+  for (const stage of ["vm", "memory", "slot", "vcpu", "run", "close vm", "close vcpu"]) {
+    stages[stage](handles);
+  }
+  handles.memory.close();
+}
+
+await live(isMainThread ? JSON.parse(process.argv[2]) : workerData);

@@ -1,0 +1,55 @@
+/** Many lives in one process, counted: `node --expose-gc many.js '["vm closed",2000]'` prints samples. */
+import { readdirSync, readFileSync } from "node:fs";
+import { GuestMemory, Kvm, Sandbox } from "node-kvm";
+import { guest } from "node-kvm/guest";
+
+const EVERY = 100;
+const PROGRAM = guest("long", (g) => g.done());
+const kvm = Kvm.open();
+
+function makeVm() {
+  const box = new Sandbox(kvm, { program: PROGRAM });
+  box.next();
+  return box;
+}
+
+function makeMemory() {
+  const memory = GuestMemory.allocate(1 << 20);
+  memory.bytes.fill(1);
+  return memory;
+}
+
+const lives = {
+  "vm closed": () => makeVm().close(),
+  "vm dropped": () => void makeVm(),
+  "memory closed": () => makeMemory().close(),
+  "memory dropped": () => void makeMemory(),
+};
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+/** Collects garbage; finalizers run on later turns, and free what the next collection finds. */
+async function collect() {
+  for (let i = 0; i < 4; i += 1) {
+    globalThis.gc();
+    await turn();
+  }
+}
+
+const count = () => ({
+  descriptors: readdirSync("/proc/self/fd").length,
+  mappings: readFileSync("/proc/self/maps", "latin1").split("\n").length,
+  residentBytes: process.memoryUsage.rss(),
+});
+
+const [name, times] = JSON.parse(process.argv[2]);
+const samples = [];
+for (let done = 1; done <= times; done += 1) {
+  lives[name]();
+  await turn();
+  if (done % EVERY === 0) {
+    await collect();
+    samples.push(count());
+  }
+}
+process.stdout.write(JSON.stringify(samples));

@@ -1,0 +1,94 @@
+/** What tests of the raw addon work with: descriptors that are closed afterwards, and calls without types. */
+import { test } from "vitest";
+import { KVM_CREATE_VCPU, KVM_CREATE_VM } from "../../../lib/abi/generated/ioctls.ts";
+import type { Ioctl } from "../../../lib/abi/ioctl.ts";
+import { errnoName } from "../../../lib/errors.ts";
+import { type NativeFd, type NativeMapping, type NativeRun, native } from "../../../lib/native.ts";
+
+/** The device of these tests. */
+export const DEVICE: string = process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
+
+/** A call as plain JavaScript would make it, with any receiver and any arguments. */
+export function call(target: unknown, method: string, ...args: readonly unknown[]): unknown {
+  return borrow(target, method, target, ...args);
+}
+
+/** `owner`'s method, called on another receiver. */
+export function borrow(
+  owner: unknown,
+  method: string,
+  receiver: unknown,
+  ...args: readonly unknown[]
+): unknown {
+  const found: unknown = Reflect.get(Object(owner), method);
+  if (typeof found !== "function") throw new Error(`no method ${method}`);
+  return Reflect.apply(found, receiver, args);
+}
+
+/** An answer as it reads in C: `-EINVAL`, or the number, or `fd`. */
+export function said(answer: unknown): string {
+  if (typeof answer !== "number") return "fd";
+  return answer < 0 ? `-${errnoName(-answer)}` : String(answer);
+}
+
+/** The object that a call answered with. */
+export function opened<T extends object>(answer: T | number): T {
+  if (typeof answer === "number") throw new Error(`expected an object, got ${said(answer)}`);
+  return answer;
+}
+
+/** Bytes of 32-bit words, as most structs begin. */
+export const asBytes = (...words: readonly number[]): Uint8Array =>
+  new Uint8Array(Uint32Array.from(words).buffer);
+
+/** Descriptors and mappings, closed together. */
+export class Bench {
+  readonly #open: { close(): void }[] = [];
+  readonly kvm: NativeFd = this.keep(opened(native().open(DEVICE)));
+  readonly vm: NativeFd = this.create(this.kvm, KVM_CREATE_VM, 0);
+  readonly vcpu: NativeFd = this.create(this.vm, KVM_CREATE_VCPU, 0);
+
+  /** Closes something with the test. */
+  keep<T extends { close(): void }>(handle: T): T {
+    this.#open.push(handle);
+    return handle;
+  }
+
+  /** Issues an ioctl that makes a descriptor. */
+  create(fd: NativeFd, ioctl: Ioctl, argument: number | Uint8Array): NativeFd {
+    return this.keep(opened(fd.ioctl(ioctl.request, argument)));
+  }
+
+  /** Maps memory. */
+  map(length: number): NativeMapping {
+    return this.keep(opened(native().mapAnonymous(length)));
+  }
+
+  /** Maps the vCPU's kvm_run. */
+  run(): NativeRun {
+    return opened(this.vcpu.mapRun());
+  }
+
+  /** Closes everything, the first first: any order is safe. */
+  close(): void {
+    for (const handle of this.#open) handle.close();
+  }
+}
+
+/** A test that needs the device; skipped, with the reason, where it cannot be opened. */
+export function deviceTest(
+  claim: string,
+  judge: (bench: Bench, skip: (reason: string) => never) => void,
+): void {
+  test(claim, ({ skip }) => {
+    const device = native().open(DEVICE);
+    if (typeof device === "number") skip(`no KVM: ${DEVICE}: ${said(device)}`);
+    opened(device).close();
+    const bench = new Bench();
+    try {
+      judge(bench, skip);
+    } finally {
+      bench.close();
+    }
+  });
+}

@@ -1,0 +1,240 @@
+/** Mapped memory and slots: sizes, windows and their end. What a guest sees there is test/kvm. */
+import { randomFill } from "node:crypto";
+import { promisify } from "node:util";
+import { expect, test } from "vitest";
+import { KVM_CREATE_GUEST_MEMFD, KVM_GET_REGS } from "../../../lib/abi/generated/ioctls.ts";
+import { type NativeMapping, native } from "../../../lib/native.ts";
+import { call, deviceTest, opened, said } from "./bench.ts";
+
+const map = (length: number): NativeMapping => opened(native().mapAnonymous(length));
+const PAGE = 4096;
+const GIB = 2 ** 30;
+
+test("a length that is no size is refused", () => {
+  for (const length of [
+    undefined,
+    null,
+    "4096",
+    4096n,
+    -1,
+    0.5,
+    NaN,
+    Infinity,
+    2 ** 53,
+    {},
+    [4096],
+  ]) {
+    expect(() => call(native(), "mapAnonymous", length)).toThrow("length: expected a size");
+  }
+});
+
+test("mmap refuses no bytes, and more than there can be", () => {
+  expect(said(native().mapAnonymous(0))).toBe("-EINVAL");
+  expect(said(native().mapAnonymous(2 ** 53 - 1))).toBe("-ENOMEM");
+});
+
+test("memory is zero, and keeps what is written", () => {
+  const mapping = map(3 * PAGE);
+  const bytes = new Uint8Array(mapping.window(0, 3 * PAGE));
+  expect(bytes.every((byte) => byte === 0)).toBe(true);
+  bytes[2 * PAGE] = 7;
+  expect(new Uint8Array(mapping.window(2 * PAGE, 1))).toEqual(Uint8Array.of(7));
+  mapping.close();
+});
+
+test("a window is inside its memory and not empty", () => {
+  const mapping = map(PAGE);
+  const outside = [
+    [0, 0],
+    [0, PAGE + 1],
+    [1, PAGE],
+    [PAGE, 1],
+    [2 ** 53 - 1, 1],
+    [1, 2 ** 53 - 1],
+  ];
+  for (const [offset, length] of outside) {
+    expect(() => call(mapping, "window", offset, length)).toThrow(RangeError);
+  }
+  expect(mapping.window(PAGE - 1, 1).byteLength).toBe(1);
+  mapping.close();
+});
+
+test("an offset or a length that is no size is refused", () => {
+  const mapping = map(PAGE);
+  for (const wrong of [undefined, null, "1", 1n, -1, 0.5, NaN, Infinity, 2 ** 53, {}]) {
+    expect(() => call(mapping, "window", wrong, 1)).toThrow("expected an offset and a length");
+    expect(() => call(mapping, "window", 0, wrong)).toThrow("expected an offset and a length");
+  }
+  mapping.close();
+});
+
+test("a window shows at most 1 GiB, for Node 20 has no buffers above 4 GiB", () => {
+  const mapping = map(5 * GIB);
+  expect(() => mapping.window(0, 4 * GIB + PAGE)).toThrow(RangeError);
+  expect(() => mapping.window(0, GIB + 1)).toThrow(RangeError);
+  expect(mapping.window(4 * GIB, GIB).byteLength).toBe(GIB);
+  mapping.close();
+});
+
+test("closing empties every window", () => {
+  const mapping = map(PAGE);
+  const [one, other] = [mapping.window(0, PAGE), mapping.window(0, PAGE)];
+  const view = new Uint8Array(one);
+  mapping.close();
+  expect([one.byteLength, other.byteLength, view.length, view[0]]).toEqual([0, 0, 0, undefined]);
+  view[0] = 1;
+  expect(view[0]).toBeUndefined();
+});
+
+test("a closed mapping gives no window, and closes again", () => {
+  const mapping = map(PAGE);
+  mapping.close();
+  mapping.close();
+  expect(() => mapping.window(0, 1)).toThrow("window: the mapping is closed");
+});
+
+test("closing gives the memory back at once, though a view of it is still held", () => {
+  const mapping = map(GIB / 8);
+  const view = new Uint8Array(mapping.window(0, GIB / 8)).fill(1);
+  const before = process.memoryUsage.rss();
+  mapping.close();
+  expect(before - process.memoryUsage.rss()).toBeGreaterThan(GIB / 16);
+  expect(view).toHaveLength(0);
+});
+
+test("a job that is still writing when the memory is closed hits nothing", async () => {
+  const mapping = map(GIB / 8);
+  const job = promisify(randomFill)(new Uint8Array(mapping.window(0, GIB / 8)));
+  mapping.close();
+  await expect(job).resolves.toHaveLength(0);
+});
+
+deviceTest("a kvm_run that is closed is empty", (bench) => {
+  const { bytes, run } = bench.run();
+  expect(bytes.byteLength).toBeGreaterThan(0);
+  bench.vcpu.close();
+  expect(bytes.byteLength).toBe(0);
+  expect(said(run())).toBe("-EBADF");
+  expect(said(bench.vcpu.mapRun())).toBe("-ENODEV");
+});
+
+deviceTest("kvm_run can be mapped twice", (bench) => {
+  const [one, other] = [new Uint8Array(bench.run().bytes), new Uint8Array(bench.run().bytes)];
+  one[1] = 1; // immediate_exit
+  expect(other[1]).toBe(1);
+  bench.vcpu.close();
+  expect([one.length, other.length]).toEqual([0, 0]);
+});
+
+deviceTest("only a vCPU has a kvm_run", ({ kvm, vm }) => {
+  expect(said(kvm.mapRun())).toBe("-ENODEV");
+  expect(said(vm.mapRun())).toBe("-ENODEV");
+});
+
+deviceTest("a guest_memfd, which could be mapped, is no kvm_run", (bench, skip) => {
+  const [SHARED, MMAP] = [2n, 1n];
+  const bytes = new Uint8Array(64);
+  new BigUint64Array(bytes.buffer).set([BigInt(PAGE), SHARED | MMAP]);
+  const memfd = bench.vm.ioctl(KVM_CREATE_GUEST_MEMFD.request, bytes);
+  if (typeof memfd === "number") skip(`no guest_memfd that can be mapped: ${said(memfd)}`);
+  expect(said(bench.keep(opened(memfd)).mapRun())).toBe("-ENODEV");
+});
+
+deviceTest("a window of guest memory can be an ioctl's argument", (bench) => {
+  const mapping = bench.map(PAGE);
+  const bytes = new Uint8Array(mapping.window(0, PAGE));
+  expect(bench.vcpu.ioctl(KVM_GET_REGS.request, bytes)).toBe(0);
+  mapping.close();
+  expect(() => bench.vcpu.ioctl(KVM_GET_REGS.request, bytes)).toThrow("got 0");
+});
+
+deviceTest("a slot's numbers have their C types", (bench) => {
+  const mapping = bench.map(PAGE);
+  const good = [0, 0, 0n, 4096n, mapping, 0n];
+  const wrong = [
+    [undefined, null, -1, 0.5, 2 ** 32, 0n, "0"],
+    [undefined, null, -1, 0.5, 2 ** 32, 0n, "0"],
+    [undefined, null, 0, -1n, 2n ** 64n, "0"],
+    [undefined, null, 4096, -1n, 2n ** 64n, "0"],
+    [],
+    [undefined, null, 0, -1n, 2n ** 64n, "0"],
+  ];
+  for (const [position, values] of wrong.entries()) {
+    for (const value of values) {
+      const args = good.with(position, value as never);
+      expect(() => call(bench.vm, "setUserMemoryRegion", ...args)).toThrow(
+        "slot and flags are 32-bit numbers; addresses and sizes are bigints",
+      );
+    }
+  }
+});
+
+deviceTest("a slot's memory is a mapping", (bench) => {
+  const mapping = bench.map(PAGE);
+  const wrong = [
+    undefined,
+    0,
+    1n,
+    "x",
+    {},
+    bench.vm,
+    mapping.window(0, PAGE),
+    Object.create(mapping),
+  ];
+  for (const memory of [...wrong, new Proxy(mapping, {})]) {
+    expect(() => call(bench.vm, "setUserMemoryRegion", 0, 0, 0n, 4096n, memory, 0n)).toThrow(
+      new TypeError("memory: expected a GuestMemory"),
+    );
+  }
+  expect(() => bench.vm.setUserMemoryRegion(0, 0, 0n, 4096n, null, 0n)).toThrow(
+    new TypeError("a slot that is not deleted needs memory"),
+  );
+});
+
+deviceTest("a slot beyond its memory is refused", (bench) => {
+  const mapping = bench.map(2 * PAGE);
+  const beyond = [
+    [3n * 4096n, 0n],
+    [2n * 4096n, 1n],
+    [4096n, 4097n],
+    [0n, 2n * 4096n + 1n],
+    [2n ** 64n - 4096n, 4096n],
+    [4096n, 2n ** 64n - 4096n],
+    [2n ** 64n - 1n, 2n ** 64n - 1n],
+  ] as const;
+  for (const [size, offset] of beyond) {
+    expect(() => bench.vm.setUserMemoryRegion(0, 0, 0n, size, mapping, offset)).toThrow(RangeError);
+  }
+  expect(bench.vm.setUserMemoryRegion(0, 0, 0n, 4096n, mapping, 4096n)).toBe(0);
+});
+
+deviceTest("memory of a part of a page does not fill a slot", (bench) => {
+  expect(() => bench.vm.setUserMemoryRegion(0, 0, 0n, 4096n, bench.map(100), 0n)).toThrow(
+    RangeError,
+  );
+});
+
+deviceTest("a closed mapping cannot be a slot's memory", (bench) => {
+  const mapping = bench.map(PAGE);
+  mapping.close();
+  expect(() => bench.vm.setUserMemoryRegion(0, 0, 0n, 4096n, mapping, 0n)).toThrow(
+    new TypeError("memory: it is closed"),
+  );
+});
+
+deviceTest("the kernel's refusal of a slot comes back as it is", (bench) => {
+  const mapping = bench.map(2 * PAGE);
+  expect(said(bench.vm.setUserMemoryRegion(0, 0, 1n, 4096n, mapping, 0n))).toBe("-EINVAL");
+  expect(said(bench.vm.setUserMemoryRegion(0, 0, 0n, 4096n, mapping, 1n))).toBe("-EINVAL");
+  expect(bench.vm.setUserMemoryRegion(0, 0, 0n, 4096n, mapping, 0n)).toBe(0);
+  expect(said(bench.vm.setUserMemoryRegion(1, 0, 0n, 4096n, mapping, 4096n))).toBe("-EEXIST");
+  expect(bench.vm.setUserMemoryRegion(0, 0, 0n, 0n, null, 0n)).toBe(0);
+});
+
+deviceTest("only a VM's descriptor has slots", (bench) => {
+  const mapping = bench.map(PAGE);
+  expect(said(bench.kvm.setUserMemoryRegion(0, 0, 0n, 4096n, mapping, 0n))).toBe("-ENOTTY");
+  expect(said(bench.vcpu.setUserMemoryRegion(0, 0, 0n, 4096n, mapping, 0n))).toMatch(
+    /-E(NOTTY|INVAL)/,
+  );
+});
