@@ -3,8 +3,10 @@
 import { readFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { KvmError } from "../errors.ts";
+import { LabError } from "../lab/error.ts";
 import { cpuidDiff, cpuidShow } from "./cpuid.ts";
 import { info } from "./info.ts";
+import { addLab } from "./lab.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
 const manifest: unknown = JSON.parse(
@@ -72,11 +74,13 @@ cpuid
     process.exitCode = cpuidDiff(before, after);
   });
 
+addLab(program);
+
 try {
   await program.parseAsync();
 } catch (error) {
   // A refusal of the kernel, or a file that is not a table, is an answer; anything else is a bug.
-  if (!(error instanceof KvmError || error instanceof SyntaxError)) {
+  if (!(error instanceof KvmError || error instanceof LabError || error instanceof SyntaxError)) {
     throw error;
   }
   process.stderr.write(`node-kvm: ${error.message}\n`);

@@ -17,7 +17,6 @@ export {
   type ModeOptions,
   modes,
   type Piece,
-  type Sregs,
   type StartRegs,
 } from "./modes.ts";
 export {

@@ -1,4 +1,5 @@
 /** The four modes a guest program can start in: the special registers, the first registers, the tables in memory. The program is program.ts. */
+import type { Dtable, Segment, Sregs } from "../abi/generated/structs.ts";
 import { handlerAddresses, protectedHandlers, realHandlers, VECTORS } from "./faults.ts";
 import {
   CODE_GPA,
@@ -25,7 +26,6 @@ import {
 } from "./registers.ts";
 import {
   codeSegment,
-  type DescriptorTable,
   dataSegment,
   encodeGdt,
   encodeIdt,
@@ -34,7 +34,6 @@ import {
   encodeTss64,
   nullSegment,
   realSegment,
-  type Segment,
   TSS_SIZE,
   tssSegment,
 } from "./segments.ts";
@@ -50,46 +49,6 @@ import {
  * answered by the CPU and not by the table: OSXSAVE is 1 whatever CR4.OSXSAVE is.
  */
 export type ModeName = "real" | "protected" | "long" | "user";
-
-/** States special registers in the shape of `struct kvm_sregs`. */
-export interface Sregs {
-  /** The code segment. */
-  readonly cs: Segment;
-  /** The data segment. */
-  readonly ds: Segment;
-  /** The extra segment. */
-  readonly es: Segment;
-  /** The segment FS. */
-  readonly fs: Segment;
-  /** The segment GS. */
-  readonly gs: Segment;
-  /** The stack segment; its DPL is the CPL. */
-  readonly ss: Segment;
-  /** The task register. */
-  readonly tr: Segment;
-  /** The local descriptor table register. */
-  readonly ldt: Segment;
-  /** The global descriptor table register. */
-  readonly gdt: DescriptorTable;
-  /** The interrupt descriptor table register. */
-  readonly idt: DescriptorTable;
-  /** CR0. */
-  readonly cr0: bigint;
-  /** CR2. */
-  readonly cr2: bigint;
-  /** CR3. */
-  readonly cr3: bigint;
-  /** CR4. */
-  readonly cr4: bigint;
-  /** CR8. */
-  readonly cr8: bigint;
-  /** EFER. */
-  readonly efer: bigint;
-  /** The APIC base MSR. */
-  readonly apicBase: bigint;
-  /** The pending interrupt, a bit each of 256. */
-  readonly interruptBitmap: readonly bigint[];
-}
 
 /** States the general registers a program starts with; the others are 0. */
 export interface StartRegs {
@@ -162,7 +121,7 @@ function withData(base: Sregs, data: Segment): Sregs {
   return { ...base, ds: data, es: data, fs: data, gs: data, ss: data };
 }
 
-function tableAt(gpa: number, limit: number): DescriptorTable {
+function tableAt(gpa: number, limit: number): Dtable {
   return { base: BigInt(gpa), limit, padding: [0, 0, 0] };
 }
 

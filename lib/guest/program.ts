@@ -1,15 +1,9 @@
 /** Guest programs as a test author writes them, and what they become: an image and registers. The meaning of what they say is ucall.ts. */
+import type { Sregs } from "../abi/generated/structs.ts";
 import { Assembler } from "./assemble.ts";
 import { GuestBuilder } from "./builder.ts";
 import { CODE_GPA, CODE_SIZE, MEMORY_SIZE, TABLE_GPA } from "./layout.ts";
-import {
-  type ModeName,
-  type ModeOptions,
-  modes,
-  type Piece,
-  type Sregs,
-  type StartRegs,
-} from "./modes.ts";
+import { type ModeName, type ModeOptions, modes, type Piece, type StartRegs } from "./modes.ts";
 
 /** States what `Program.load` needs of guest memory that is not one array. */
 export interface WritableMemory {

@@ -1,44 +1,6 @@
 /** Segments, their descriptors, gates and the TSS as bytes. Which segments a mode has is modes.ts. */
 
-/** States a segment register with its hidden part, in the shape of `struct kvm_segment`. */
-export interface Segment {
-  /** The linear base address. */
-  readonly base: bigint;
-  /** The last valid offset in bytes, also when `g` is 1. */
-  readonly limit: number;
-  /** The selector. */
-  readonly selector: number;
-  /** The type, 4 bits (Intel SDM Vol. 3A 3.4.5.1 and 3.5). */
-  readonly type: number;
-  /** The segment is present: 0 or 1. */
-  readonly present: number;
-  /** The descriptor privilege level, 0 to 3; of SS it is the CPL. */
-  readonly dpl: number;
-  /** The default operation size: 1 for 32 bits. */
-  readonly db: number;
-  /** 1 for code and data, 0 for a system segment. */
-  readonly s: number;
-  /** 1 for 64-bit code. */
-  readonly l: number;
-  /** Granularity: 1 when the descriptor counts its limit in 4 KiB. */
-  readonly g: number;
-  /** The bit that is free for system software. */
-  readonly avl: number;
-  /** 1 when the register holds no segment. */
-  readonly unusable: number;
-  /** Zero. */
-  readonly padding: number;
-}
-
-/** States where a descriptor table is, in the shape of `struct kvm_dtable`. */
-export interface DescriptorTable {
-  /** The linear base address. */
-  readonly base: bigint;
-  /** The last valid offset in bytes. */
-  readonly limit: number;
-  /** Three zeros. */
-  readonly padding: readonly number[];
-}
+import type { Segment } from "../abi/generated/structs.ts";
 
 const CODE = 0xb; // execute, read, accessed
 const DATA = 0x3; // read, write, accessed

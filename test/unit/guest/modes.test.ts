@@ -1,5 +1,6 @@
 /** The four CPU modes: special registers and the memory around a program. */
 import { describe, expect, test } from "vitest";
+import type { Sregs } from "../../../lib/abi/index.ts";
 import {
   CR4_OSXSAVE,
   EFER_NX,
@@ -10,7 +11,6 @@ import {
   nullSegment,
   protectedHandlers,
   realHandlers,
-  type Sregs,
 } from "../../../lib/guest/index.ts";
 import { listing } from "./listing.ts";
 

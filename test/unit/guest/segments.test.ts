@@ -1,5 +1,6 @@
 /** Descriptors, GDT, IDT and TSS, bit by bit. */
 import { describe, expect, test } from "vitest";
+import type { Segment } from "../../../lib/abi/index.ts";
 import {
   codeSegment,
   dataSegment,
@@ -10,7 +11,6 @@ import {
   encodeTss32,
   encodeTss64,
   realSegment,
-  type Segment,
   TSS_SIZE,
   tssSegment,
 } from "../../../lib/guest/index.ts";

@@ -1,0 +1,163 @@
+/** `node-kvm lab`: which commands the lab has, and their options. What each does is lab-*.ts. */
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { labBisect, labBisectStep } from "./lab-bisect.ts";
+import { labExec } from "./lab-exec.ts";
+import { labKernels } from "./lab-kernels.ts";
+import { labRun, MATRIX_REPORTERS } from "./lab-run.ts";
+
+const KERNEL = "a kernel of the catalogue (6.12, 6.17.13), or the path of your own bzImage or tree";
+
+/** Adds the lab's commands. */
+export function addLab(program: Command): void {
+  const lab = program
+    .command("lab")
+    .description(
+      "the suite on other kernels, in emulated machines: no hardware virtualisation needed",
+    );
+  addKernels(lab);
+  addRun(lab);
+  addExec(lab);
+  addBisect(lab);
+}
+
+function addKernels(lab: Command): void {
+  lab
+    .command("kernels")
+    .description("list the kernels that can be had, and those that are cached")
+    .option("--fetch <names>", "fetch these into the cache (comma separated)", list)
+    .option("--refetch", "fetch again what is cached, or damaged")
+    .option("--mirror <url>", "the package archive; else apt's own")
+    .option("--json", "as JSON")
+    .action(async (options: Parameters<typeof labKernels>[0]) => {
+      process.exitCode = await labKernels(options);
+    });
+}
+
+interface RunFlags {
+  readonly kernel: readonly string[];
+  readonly modules?: string;
+  readonly cpu: readonly string[];
+  readonly parallel: number;
+  readonly host?: boolean;
+  readonly reporter: (typeof MATRIX_REPORTERS)[number];
+  readonly output?: string;
+}
+
+function addRun(lab: Command): void {
+  lab
+    .command("run")
+    .description("run the suite on kernels x CPU models; exit status 0 when nothing unexpected was")
+    .argument("[pattern]", "only claims whose name or sentence contains this")
+    .requiredOption("--kernel <names>", `${KERNEL}; comma separated`, list)
+    .option("--modules <folder>", "the modules of your own kernel")
+    .option("--cpu <models>", "CPU models of QEMU's; a comma begins a feature: max,-la57", cpus, [
+      "max",
+    ])
+    .option("--parallel <n>", "how many machines at a time", count, 2)
+    .option("--host", "this host's own KVM as one more column")
+    .addOption(
+      new Option("--reporter <name>", "how to report").choices(MATRIX_REPORTERS).default("text"),
+    )
+    .option("--output <file>", "where the report goes")
+    .action(async (pattern: string | undefined, flags: RunFlags) => {
+      process.exitCode = await labRun({
+        kernels: flags.kernel,
+        modules: flags.modules,
+        cpus: flags.cpu,
+        pattern,
+        parallel: flags.parallel,
+        host: flags.host === true,
+        reporter: flags.reporter,
+        output: flags.output,
+      });
+    });
+}
+
+interface ExecFlags {
+  readonly kernel: string;
+  readonly modules?: string;
+  readonly cpu?: string;
+  readonly memory?: number;
+  readonly timeout?: number;
+  readonly file?: readonly string[];
+  readonly out?: readonly string[];
+  readonly log?: string;
+}
+
+function addExec(lab: Command): void {
+  lab
+    .command("exec")
+    .description(
+      "run a command in a disposable machine with a working KVM; its exit status is the command's",
+    )
+    .argument("<command...>", "after --")
+    .requiredOption("--kernel <name>", KERNEL)
+    .option("--modules <folder>", "the modules of your own kernel")
+    .option("--cpu <model>", "a CPU model of QEMU's")
+    .option("--memory <MiB>", "the machine's memory", count)
+    .option("--timeout <seconds>", "for boot and command together", count)
+    .option("--file <host:guest...>", "files to bring along")
+    .option("--out <guest:host...>", "files or folders to bring back")
+    .option("--log <file>", "write the kernel's log to this file")
+    .action(async (command: readonly string[], { file, ...flags }: ExecFlags) => {
+      process.exitCode = await labExec({ ...flags, files: file, command });
+    });
+}
+
+interface BisectFlags {
+  readonly good?: string;
+  readonly bad?: string;
+  readonly cpu: string;
+  readonly script?: boolean;
+  readonly kernel?: string;
+  readonly modules?: string;
+}
+
+function addBisect(lab: Command): void {
+  lab
+    .command("bisect")
+    .description("find the catalogue's kernels between which a claim's verdict changes")
+    .argument("<claim>", "a claim's short name: silent-cr4")
+    .option("--good <name>", "a kernel on which it holds; older or newer than the bad one")
+    .option("--bad <name>", "a kernel on which it does not")
+    .option("--cpu <model>", "a CPU model of QEMU's", "max")
+    .option("--script", "judge one kernel, with the exit status that `git bisect run` wants")
+    .option("--kernel <path>", "with --script: your own bzImage or built tree")
+    .option("--modules <folder>", "with --script: its modules")
+    .action(async (claim: string, flags: BisectFlags, command: Command) => {
+      if (flags.script === true) {
+        if (flags.kernel === undefined) command.error("error: --script needs --kernel");
+        process.exitCode = await labBisectStep(flags.kernel, flags.modules, {
+          claim,
+          cpu: flags.cpu,
+        });
+        return;
+      }
+      if (flags.good === undefined || flags.bad === undefined) {
+        command.error("error: needs --good and --bad, or --script");
+      }
+      process.exitCode = await labBisect({
+        claim,
+        good: flags.good,
+        bad: flags.bad,
+        cpu: flags.cpu,
+      });
+    });
+}
+
+function list(text: string): readonly string[] {
+  const names = text.split(",").map((name) => name.trim());
+  if (names.includes("")) throw new InvalidArgumentError("an empty name");
+  return names;
+}
+
+/** Splits at commas, but not before a feature: `max,-la57,EPYC-Milan` are two models. */
+function cpus(text: string): readonly string[] {
+  return text.split(/,(?![-+])/).filter((model) => model !== "");
+}
+
+function count(text: string): number {
+  const number = Number(text);
+  if (!Number.isInteger(number) || number < 1) throw new InvalidArgumentError("not a count");
+  return number;
+}

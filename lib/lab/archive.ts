@@ -1,0 +1,322 @@
+/**
+ * Debian's package archive, asked through apt: its lists and its packages, in a folder of our own.
+ * Nothing is ever installed. Which packages make a kernel is catalogue.ts.
+ */
+import { access, readdir, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
+import type { LabCache } from "./cache.ts";
+import { commandError, diskFull, isDiskFull, type Output, run, runOk } from "./command.ts";
+import { LabError } from "./error.ts";
+import { sha256 } from "./manifest.ts";
+
+/** Where an archive is. */
+export interface ArchiveAddress {
+  /** The URI below which `dists/` and `pool/` lie. */
+  readonly main: string;
+  /** The same of the security archive; `undefined` when there is none. */
+  readonly security: string | undefined;
+}
+
+/** A package of the archive. */
+export interface Package {
+  readonly name: string;
+  readonly version: string;
+  /** The first suite that has it. */
+  readonly suite: string;
+  /** The size of its file. */
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+/** What the archive's lists say. */
+export interface Lists {
+  readonly packages: readonly Package[];
+  /** The suites that were asked and are there. */
+  readonly suites: readonly string[];
+  /** The suites that were asked and are not there, each with apt's reason. */
+  readonly missing: readonly string[];
+}
+
+/** The suites that have had kernels of interest, oldest first. The archive says which it still has. */
+const SUITES = [
+  "bullseye",
+  "bullseye-security",
+  "bookworm",
+  "bookworm-security",
+  "bookworm-backports",
+  "trixie",
+  "trixie-security",
+  "trixie-backports",
+  "sid",
+  "experimental",
+] as const;
+
+/** Debian 13 and later also name it .pgp. */
+const KEYRINGS = [
+  "/usr/share/keyrings/debian-archive-keyring.gpg",
+  "/usr/share/keyrings/debian-archive-keyring.pgp",
+] as const;
+
+const KERNEL_PACKAGES = /^linux-(image|binary|modules)-\d\S*-cloud-amd64$/;
+const DEBIAN_SUITE =
+  /^(bullseye|bookworm|trixie|forky|duke|sid|(old)*stable|testing|unstable|experimental)([-/].*)?$/;
+const SECURITY_SUITE = /-security|\/updates$/;
+const NETWORK_OPTION = /^Acquire::(?!IndexTargets|Languages|GzipIndexes|PDiffs)\S+ ".*";$/;
+
+/**
+ * Finds the Debian archive that this machine's apt is set up for.
+ *
+ * @throws {@link LabError} `ERR_LAB_ARCHIVE` when its configuration names none.
+ */
+export async function configuredArchive(signal?: AbortSignal): Promise<ArchiveAddress> {
+  // apt reads its own files, of whatever form; --no-release-info also tells of lists never fetched.
+  const format = "$(REPO_URI) $(RELEASE) $(COMPONENT)";
+  const args = ["indextargets", "--no-release-info", "--format", format];
+  const lines = String(await runOk("apt-get", args, { signal })).split("\n");
+  const sources = lines
+    .map((line) => line.split(" "))
+    .filter(([, suite = "", component]) => component === "main" && DEBIAN_SUITE.test(suite))
+    .map(([uri = "", suite = ""]) => ({ uri: uri.replace(/\/+$/, ""), suite }));
+  const security = sources.find(({ suite }) => SECURITY_SUITE.test(suite))?.uri;
+  const archives = sources.filter(({ suite }) => !SECURITY_SUITE.test(suite));
+  // Others than Debian use its suites' names too, but hardly its path.
+  const main = (archives.find(({ uri }) => uri.endsWith("/debian")) ?? archives[0])?.uri;
+  if (main === undefined) {
+    const remedy = "name one with --mirror, as in http://HOST/debian";
+    const sentence = `this machine's apt configuration names no Debian archive; ${remedy}`;
+    throw new LabError("ERR_LAB_ARCHIVE", sentence);
+  }
+  return { main, security: security ?? securityOf(main) };
+}
+
+/** Takes a mirror's address, as users give it: `http://HOST/debian`. */
+export function mirrorArchive(mirror: string): ArchiveAddress {
+  if (!/^[a-z+]+:\/\S+$/.test(mirror)) {
+    const sentence = `"${mirror}" is not a mirror's address, such as http://HOST/debian`;
+    throw new LabError("ERR_LAB_ARCHIVE", sentence);
+  }
+  const main = mirror.replace(/\/+$/, "");
+  return { main, security: securityOf(main) };
+}
+
+function isSecurity(suite: string): boolean {
+  return suite.endsWith("-security");
+}
+
+function securityOf(main: string): string | undefined {
+  return main.endsWith("/debian") ? `${main}-security` : undefined;
+}
+
+/** An archive, and the private folders in which apt keeps what it knows about it. */
+export class Archive {
+  readonly #cache: LabCache;
+  readonly #address: ArchiveAddress;
+
+  /** Names both; apt is not asked yet. */
+  constructor(cache: LabCache, address: ArchiveAddress) {
+    this.#cache = cache;
+    this.#address = address;
+  }
+
+  /**
+   * Fetches the archive's lists and reads the kernel packages out of them.
+   *
+   * @throws {@link LabError} `ERR_LAB_NETWORK` when no suite's list could be fetched.
+   */
+  async lists(signal?: AbortSignal): Promise<Lists> {
+    const env = await this.#configure(signal);
+    const update = await run("apt-get", ["update", "-q"], { env, signal });
+    if (isDiskFull(update.stderr)) throw diskFull("apt-get update");
+    const failed = failures(update);
+    if (update.status !== 0 && failed.size === 0) throw commandError(update);
+    if (this.#address.security === undefined) {
+      const why = "where the security archive is, is not known";
+      for (const suite of SUITES.filter(isSecurity)) failed.set(suite, why);
+    }
+    const suites = SUITES.filter((suite) => !failed.has(suite));
+    if (suites.length === 0) throw unreachable(this.#address.main, failed, update);
+    const packages = await this.#packages(env, signal);
+    return {
+      packages: packages.filter(({ suite }) => !failed.has(suite)),
+      suites,
+      missing: [...failed].map(([suite, why]) => `${suite}: ${why}`),
+    };
+  }
+
+  /**
+   * Downloads packages into a folder, going on from what is there of them; returns their files.
+   *
+   * @throws {@link LabError} `ERR_LAB_NETWORK`, `ERR_LAB_DAMAGED` or `ERR_LAB_DISK_FULL`.
+   */
+  async download(
+    packages: readonly Package[],
+    folder: string,
+    onProgress: (done: number, of: Package | undefined) => void,
+    signal?: AbortSignal,
+  ): Promise<readonly string[]> {
+    const env = await this.#configure(signal);
+    const total = packages.reduce((sum, { bytes }) => sum + bytes, 0);
+    const names = packages.map(({ name, version }) => `${name}=${version}`);
+    const output = await run("apt-get", ["download", "-q", "-o", "APT::Status-Fd=3", ...names], {
+      cwd: folder,
+      env,
+      signal,
+      onStatus: (line) => {
+        const [, percent, file] = /^dlstatus:\d+:([\d.]+):.*?(\d+) of \d+/.exec(line) ?? [];
+        if (percent === undefined) return;
+        onProgress(Math.round((total * Number(percent)) / 100), packages[Number(file) - 1]);
+      },
+    });
+    if (output.status !== 0) throw await downloadError(output, packages, folder);
+    return Promise.all(packages.map((wanted) => checkedFile(wanted, folder)));
+  }
+
+  async #packages(env: Record<string, string>, signal?: AbortSignal): Promise<readonly Package[]> {
+    const all = String(await runOk("apt-cache", ["pkgnames", "linux-"], { env, signal }));
+    const names = all.split("\n").filter((name) => KERNEL_PACKAGES.test(name));
+    if (names.length === 0) return [];
+    const madison = String(await runOk("apt-cache", ["madison", ...names], { env, signal }));
+    const suites = suitesOf(madison);
+    const show = String(await runOk("apt-cache", ["show", ...names], { env, signal }));
+    return show.split("\n\n").flatMap((paragraph) => {
+      const fields = new Map(
+        paragraph.split("\n").map((line) => [line.split(":", 1)[0], line.replace(/^\S*:\s*/, "")]),
+      );
+      const name = fields.get("Package") ?? "";
+      const version = fields.get("Version") ?? "";
+      const suite = suites.get(`${name} ${version}`);
+      const hash = fields.get("SHA256");
+      if (suite === undefined || hash === undefined) return [];
+      return [{ name, version, suite, bytes: Number(fields.get("Size")), sha256: hash }];
+    });
+  }
+
+  /** Writes the private configuration; returns the environment that makes apt use it, and only it. */
+  async #configure(signal?: AbortSignal): Promise<Record<string, string>> {
+    const apt = await this.#cache.folder("apt");
+    const lists = await this.#cache.folder("apt", "lists");
+    // How this machine reaches the network (proxies, certificates, timeouts) holds for us too; what
+    // else is configured, hooks that run after an update for one, does not.
+    const dump = String(await runOk("apt-config", ["dump", "Acquire"], { signal }));
+    const configuration = [
+      ...dump.split("\n").filter((line) => NETWORK_OPTION.test(line)),
+      'Acquire::Languages "none";',
+      'Acquire::GzipIndexes "true";',
+      'Acquire::PDiffs "false";',
+      'APT::Architecture "amd64";',
+      'APT::Architectures { "amd64"; };',
+      // Otherwise apt, as root, gives up root for a user who cannot enter a home's cache.
+      'APT::Sandbox::User "root";',
+      'Dir::Etc::main "/dev/null";',
+      'Dir::Etc::parts "/dev/null";',
+      'Dir::Etc::preferences "/dev/null";',
+      'Dir::Etc::preferencesparts "/dev/null";',
+      'Dir::Etc::sourceparts "/dev/null";',
+      `Dir::Etc::sourcelist "${join(apt, "sources.list")}";`,
+      `Dir::State "${apt}";`,
+      `Dir::State::lists "${lists}";`,
+      'Dir::State::status "/dev/null";',
+      `Dir::Cache "${apt}";`,
+      'Dir::Cache::pkgcache "";',
+      'Dir::Cache::srcpkgcache "";',
+    ];
+    await this.#cache.write(join("apt", "apt.conf"), `${configuration.join("\n")}\n`);
+    await this.#cache.write(join("apt", "sources.list"), await this.#sources());
+    return { APT_CONFIG: join(apt, "apt.conf") };
+  }
+
+  async #sources(): Promise<string> {
+    const keyring = await findKeyring();
+    // An old suite's list is out of date for ever; its packages are what is wanted all the same.
+    const options = `[arch=amd64 signed-by=${keyring} check-valid-until=no]`;
+    const { main, security } = this.#address;
+    return SUITES.map((suite) => {
+      const base = isSecurity(suite) ? security : main;
+      return base === undefined ? "" : `deb ${options} ${base} ${suite} main\n`;
+    }).join("");
+  }
+}
+
+async function findKeyring(): Promise<string> {
+  for (const path of KEYRINGS) {
+    if (
+      await access(path).then(
+        () => true,
+        () => false,
+      )
+    )
+      return path;
+  }
+  const remedy = "install it (the package debian-archive-keyring)";
+  throw new LabError("ERR_LAB_ARCHIVE", `${KEYRINGS[0]}, Debian's keys, is missing; ${remedy}`);
+}
+
+/** The suites whose lists apt could not fetch, with its reason. */
+function failures({ stdout }: Output): Map<string, string> {
+  const lines = String(stdout).split("\n");
+  const failed = new Map<string, string>();
+  for (const [i, line] of lines.entries()) {
+    const [, suite] = /^Err:\d+ \S+ ([\w-]+)/.exec(line) ?? [];
+    if (suite !== undefined) failed.set(suite, (lines[i + 1] ?? "").trim());
+  }
+  return failed;
+}
+
+/** The first suite of each package and version, out of `apt-cache madison`. */
+function suitesOf(madison: string): Map<string, string> {
+  const suites = new Map<string, string>();
+  for (const line of madison.split("\n")) {
+    const [name = "", version = "", source = ""] = line.split("|").map((text) => text.trim());
+    const [, suite] = / ([\w-]+)\/main /.exec(source) ?? [];
+    const key = `${name} ${version}`;
+    if (suite !== undefined && !suites.has(key)) suites.set(key, suite);
+  }
+  return suites;
+}
+
+function unreachable(base: string, failed: Map<string, string>, output: Output): LabError {
+  const why = [...new Set(failed.values())].slice(0, 2).join("; ");
+  const words = why === "" ? commandError(output).message : why;
+  const remedy =
+    "check the network and apt's proxy settings, or name another archive with --mirror";
+  return new LabError(
+    "ERR_LAB_NETWORK",
+    `the archive ${base} cannot be reached: ${words}; ${remedy}`,
+  );
+}
+
+async function downloadError(
+  output: Output,
+  packages: readonly Package[],
+  folder: string,
+): Promise<LabError> {
+  const { stderr } = output;
+  if (isDiskFull(stderr)) return diskFull("apt-get download");
+  const what = packages.map(({ name }) => name).join(", ");
+  const errors = stderr.split("\n").filter((line) => line.startsWith("E:"));
+  const words = errors.map((line) => line.slice(2).trim()).join("; ");
+  if (/Hash Sum mismatch|unexpected size/.test(stderr)) {
+    await rm(folder, { recursive: true, force: true });
+    const remedy = "it was thrown away; fetch it again, or from another archive with --mirror";
+    return new LabError("ERR_LAB_DAMAGED", `${what}: the package is damaged: ${words}; ${remedy}`);
+  }
+  if (/Unable to locate package|was not found|no longer|404/.test(stderr)) {
+    const remedy = "`node-kvm lab kernels` shows what it has now";
+    return new LabError("ERR_LAB_GONE", `${what}: the archive has it no more: ${words}; ${remedy}`);
+  }
+  const kept = "what was downloaded is kept, and the next call goes on from there";
+  const remedy = "check the network and apt's proxy settings";
+  return new LabError("ERR_LAB_NETWORK", `${what} cannot be fetched: ${words}; ${remedy}; ${kept}`);
+}
+
+async function checkedFile(wanted: Package, folder: string): Promise<string> {
+  const found = (await readdir(folder)).find((name) => name.startsWith(`${wanted.name}_`));
+  if (found === undefined) {
+    throw new LabError("ERR_LAB_TOOL", `apt-get download left no file of ${wanted.name}`);
+  }
+  const path = join(folder, found);
+  if ((await sha256(path)) === wanted.sha256) return path;
+  await rm(path);
+  const what = `${basename(path)} is not the package that the archive's list names`;
+  throw new LabError("ERR_LAB_DAMAGED", `${what}; it was thrown away: fetch it again`);
+}

@@ -1,0 +1,177 @@
+/**
+ * The root a lab kernel boots into: busybox, Node, this package with its suite, the kernel's
+ * modules, one command. How it is packed is initramfs.ts; what its first process does is init.ts.
+ */
+import { createHash } from "node:crypto";
+import { realpathSync, statSync } from "node:fs";
+import { basename, join } from "node:path";
+import { findBusybox } from "./busybox.ts";
+import type { LabCache } from "./cache.ts";
+import { runOk } from "./command.ts";
+import { LabError } from "./error.ts";
+import { INIT, LAB } from "./init.ts";
+import { type InitramfsEntry, writeInitramfs } from "./initramfs.ts";
+import { guestFolder, installationEntries } from "./installation.ts";
+
+export { guestFolder };
+
+/** Lists the part of the root that is the same for every kernel and command. */
+export async function baseEntries(
+  cache: LabCache,
+  signal?: AbortSignal,
+): Promise<readonly InitramfsEntry[]> {
+  const files = installationEntries();
+  const addons = files.flatMap(hostFile).filter((path) => path.endsWith(".node"));
+  return [
+    { kind: "directory", path: "/proc" },
+    { kind: "directory", path: "/sys" },
+    { kind: "directory", path: "/dev" },
+    { kind: "directory", path: "/root", mode: 0o700 },
+    { kind: "directory", path: "/tmp", mode: 0o1777 },
+    { kind: "device", path: "/dev/console", type: "character", major: 5, minor: 1 },
+    { kind: "device", path: "/dev/null", type: "character", major: 1, minor: 3, mode: 0o666 },
+    ...(await busyboxEntries(await findBusybox(cache, signal))),
+    { kind: "file", path: "/usr/bin/node", content: { from: process.execPath }, mode: 0o755 },
+    ...(await libraryEntries([process.execPath, ...addons])),
+    { kind: "symlink", path: "/usr/bin/env", target: "/bin/busybox" },
+    { kind: "symlink", path: "/usr/bin/node-kvm", target: `${guestFolder()}/dist/cli/main.js` },
+    ...files,
+    { kind: "file", path: "/init", content: Buffer.from(INIT), mode: 0o755 },
+  ];
+}
+
+/**
+ * Gives the archive of {@link baseEntries}: 130 MB, made once and again when a file of it changes.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` when busybox, the addon or vitest is missing.
+ */
+export async function baseArchive(cache: LabCache, signal?: AbortSignal): Promise<string> {
+  const entries = await baseEntries(cache, signal);
+  const name = fingerprint(entries);
+  const found = await cache.find(KIND, name);
+  if (found !== undefined) return join(found.path, ARCHIVE);
+  const fill = async (folder: string): Promise<Readonly<Record<string, string>>> => {
+    await writeInitramfs(join(folder, ARCHIVE), entries);
+    return { node: process.version };
+  };
+  const made = await cache.build(KIND, name, fill, { signal });
+  for (const other of await cache.names(KIND)) {
+    const entry = await cache.find(KIND, other);
+    if (entry !== undefined && isOld(entry.path)) await cache.remove(KIND, other);
+  }
+  return join(made.path, ARCHIVE);
+}
+
+const KIND = "guests";
+const ARCHIVE = "base.cpio";
+
+/** Whether an archive is of yesterday; a younger one may be another checkout's, in use right now. */
+function isOld(folder: string): boolean {
+  return Date.now() - statSync(folder).mtimeMs > 86_400_000;
+}
+
+/** What an archive of these entries would hold, by size and time of the files. */
+function fingerprint(entries: readonly InitramfsEntry[]): string {
+  const hash = createHash("sha256");
+  for (const entry of entries) {
+    hash.update(JSON.stringify(entry));
+    for (const path of hostFile(entry)) {
+      const { size, mtimeMs } = statSync(path);
+      hash.update(`${size} ${mtimeMs}`);
+    }
+  }
+  return hash.digest("hex").slice(0, 16);
+}
+
+/** Lists a kernel's own part: its modules, in the order in which they are loaded. */
+export function kernelEntries(modules: readonly string[]): readonly InitramfsEntry[] {
+  const names = modules.map((path) => basename(path));
+  return [
+    text(`${LAB}/modules/order`, names.map((name) => `${name}\n`).join("")),
+    ...modules.map(
+      (from, i): InitramfsEntry => ({
+        kind: "file",
+        path: `${LAB}/modules/${names[i] ?? ""}`,
+        content: { from },
+      }),
+    ),
+  ];
+}
+
+/** What one run brings along and wants back. */
+export interface Work {
+  /** The program and its arguments; the program is looked up in the guest. */
+  readonly command: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Where it starts; the package's folder when left out. */
+  readonly cwd?: string;
+  /** By their absolute path in the guest: bytes, or the path of a host file, which keeps its mode. */
+  readonly files?: Readonly<Record<string, string | Uint8Array>>;
+  /** Paths in the guest that are wanted back afterwards: files, or folders with all in them. */
+  readonly wanted?: readonly string[];
+}
+
+/** Lists one run's own part: its files and the command. */
+export function workEntries(work: Work): readonly InitramfsEntry[] {
+  const env = Object.entries(work.env ?? {}).map(([name, value]) => `${name}=${value}`);
+  const words = ["env", ...env, ...work.command];
+  const lines = [
+    `cd ${quote(work.cwd ?? guestFolder())} || exit`,
+    `exec ${words.map(quote).join(" ")}`,
+  ];
+  return [
+    ...Object.entries(work.files ?? {}).map(([path, content]) => workFile(path, content)),
+    text(`${LAB}/command`, `${lines.join("\n")}\n`),
+    text(`${LAB}/wanted`, (work.wanted ?? []).map((path) => `${path}\n`).join("")),
+  ];
+}
+
+function workFile(path: string, content: string | Uint8Array): InitramfsEntry {
+  if (typeof content !== "string") return { kind: "file", path, content, mode: 0o755 };
+  const stat = statSync(content, { throwIfNoEntry: false });
+  if (stat?.isFile() === true) {
+    return { kind: "file", path, content: { from: content }, mode: stat.mode & 0o777 };
+  }
+  const sentence = `there is no file ${content}, which was to be ${path} in the guest`;
+  throw new LabError("ERR_LAB_FILE", sentence);
+}
+
+/** Writes a word so that a shell reads it as it is. */
+function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+function text(path: string, content: string): InitramfsEntry {
+  return { kind: "file", path, content: Buffer.from(content) };
+}
+
+function hostFile(entry: InitramfsEntry): readonly string[] {
+  return entry.kind === "file" && !(entry.content instanceof Uint8Array)
+    ? [entry.content.from]
+    : [];
+}
+
+/** Busybox, by the name of each of its programs. */
+async function busyboxEntries(from: string): Promise<readonly InitramfsEntry[]> {
+  const applets = (await runOk(from, ["--list"])).toString().trim().split("\n");
+  return [
+    { kind: "file", path: "/bin/busybox", content: { from }, mode: 0o755 },
+    ...applets
+      .filter((name) => name !== "busybox")
+      .map(
+        (name): InitramfsEntry => ({ kind: "symlink", path: `/bin/${name}`, target: "busybox" }),
+      ),
+  ];
+}
+
+/** The shared libraries of programs, at the same paths as here. */
+async function libraryEntries(programs: readonly string[]): Promise<readonly InitramfsEntry[]> {
+  const output = (await runOk("ldd", programs)).toString();
+  const paths = output.matchAll(/(?:=> |^\s+)(\/\S+) \(0x/gm);
+  return Array.from(new Set(Array.from(paths, ([, path = ""]) => path)), (path) => ({
+    kind: "file",
+    path,
+    content: { from: realpathSync(path) },
+    mode: 0o755,
+  }));
+}

@@ -1,0 +1,152 @@
+/**
+ * This package as it is installed, and the packages it needs, as they lie in the guest: as few files
+ * as its command and its suite load. The rest of the root is guest.ts.
+ */
+import {
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+} from "node:fs";
+import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import { LabError } from "./error.ts";
+import type { InitramfsEntry } from "./initramfs.ts";
+
+/**
+ * Where packages lie in the guest. A checkout too is below node_modules there: vite compiles what is
+ * not, and that the suite then loads 60 files of dist/ through it takes the emulated CPU 10 s.
+ */
+const MODULES = "/usr/lib/node_modules";
+
+const PACKAGE = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
+
+/** What of the package itself goes along: what runs, and the suite. */
+const SHIPPED = [
+  "package.json",
+  "dist",
+  "build/Release",
+  "test/kvm",
+  "test/helpers",
+  "test/expectations",
+];
+
+/**
+ * Packages on the way to vitest that the suite never loads: vite wants the first two for style
+ * sheets, the others hold types, and node-addon-api is for building. They are a third of the files.
+ */
+const UNUSED = [
+  "lightningcss",
+  "postcss",
+  "@standard-schema/spec",
+  "@types/chai",
+  "node-addon-api",
+];
+
+/** What Node can load; all else of a package is for people and compilers. */
+const LOADED = [".js", ".mjs", ".cjs", ".json", ".node", ".wasm"];
+
+/** The package's folder in the guest, where commands start: `import("node-kvm")` works there. */
+export function guestFolder(): string {
+  return inGuest(PACKAGE);
+}
+
+function inGuest(path: string): string {
+  const parts = PACKAGE.split(sep);
+  const modules = parts.indexOf("node_modules");
+  const [from, to] =
+    modules === -1
+      ? [PACKAGE, `${MODULES}/node-kvm`]
+      : [parts.slice(0, modules + 1).join(sep), MODULES];
+  return join(to, relative(from, path));
+}
+
+/**
+ * Lists the package and what it needs.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` when the addon or vitest is missing.
+ */
+export function installationEntries(): readonly InitramfsEntry[] {
+  return [...packageEntries(), ...dependencyEntries()];
+}
+
+function packageEntries(): readonly InitramfsEntry[] {
+  if (!existsSync(join(PACKAGE, "build/Release/node_kvm.node"))) {
+    throw new LabError(
+      "ERR_LAB_TOOL",
+      "node-kvm's addon is not built; `npm rebuild node-kvm` builds it",
+    );
+  }
+  return SHIPPED.flatMap((name) => treeEntries(join(PACKAGE, name), [...LOADED, ".ts"]));
+}
+
+/** Everything in a folder that Node can load, but for the packages inside and what gyp left. */
+function treeEntries(path: string, extensions: readonly string[]): readonly InitramfsEntry[] {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return [];
+  if (stat.isDirectory()) {
+    if (["node_modules", "obj.target", ".deps"].includes(basename(path))) return [];
+    return readdirSync(path).flatMap((name) => treeEntries(join(path, name), extensions));
+  }
+  const wanted = extensions.includes(extname(path)) && !/\.d\.[cm]?ts$/.test(path);
+  // The command is a script, to be run by its name.
+  return wanted
+    ? [{ kind: "file", path: inGuest(path), content: { from: path }, mode: 0o755 }]
+    : [];
+}
+
+/** The packages that the command and the suite need, wherever the installer has put them. */
+function dependencyEntries(): readonly InitramfsEntry[] {
+  const found = new Map<string, readonly InitramfsEntry[]>();
+  const visit = (folder: string): void => {
+    for (const name of dependencies(folder)) {
+      const place = lookUp(name, folder);
+      if (place === undefined || found.has(place)) continue;
+      const real = realpathSync(place);
+      const link: InitramfsEntry = {
+        kind: "symlink",
+        path: inGuest(place),
+        target: readLink(place),
+      };
+      found.set(place, place === real ? treeEntries(place, LOADED) : [link]);
+      if (place !== real && !found.has(real)) found.set(real, treeEntries(real, LOADED));
+      visit(real);
+    }
+  };
+  visit(PACKAGE);
+  if (lookUp("vitest", PACKAGE) === undefined) {
+    throw new LabError("ERR_LAB_TOOL", "the suite runs in vitest: npm install --save-dev vitest@4");
+  }
+  return Array.from(found.values()).flat();
+}
+
+function readLink(path: string): string {
+  return lstatSync(path).isSymbolicLink() ? readlinkSync(path) : "";
+}
+
+interface Manifest {
+  readonly dependencies?: Readonly<Record<string, string>>;
+  readonly optionalDependencies?: Readonly<Record<string, string>>;
+}
+
+function dependencies(folder: string): readonly string[] {
+  const parsed: unknown = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  const manifest = parsed as Manifest;
+  const names = [
+    ...Object.keys(manifest.dependencies ?? {}),
+    ...Object.keys(manifest.optionalDependencies ?? {}),
+    ...(folder === PACKAGE ? ["vitest"] : []),
+  ];
+  return names.filter((name) => !UNUSED.includes(name));
+}
+
+/** Finds a package as Node does: in the node_modules of the folder or of one above it. */
+function lookUp(name: string, folder: string): string | undefined {
+  for (let at = resolve(folder); ; at = dirname(at)) {
+    const place = join(at, "node_modules", name);
+    if (basename(at) !== "node_modules" && existsSync(place)) return place;
+    if (at === dirname(at)) return undefined;
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * A disposable machine: any command under any kernel, with a KVM that works. It is booted for one
+ * command, and what came of it is a value, a crash of the kernel included.
+ */
+import { constants } from "node:fs";
+import { copyFile, open } from "node:fs/promises";
+import { join } from "node:path";
+import { LabCache } from "./cache.ts";
+import { diskFull } from "./command.ts";
+import { LabError } from "./error.ts";
+import { baseArchive, kernelEntries, type Work, workEntries } from "./guest.ts";
+import { Control, NO_PORTS, type Word } from "./init.ts";
+import { appendInitramfs } from "./initramfs.ts";
+import { crashReport, KernelLog } from "./kernel-log.ts";
+import type { Kernel } from "./kernels.ts";
+import { moduleChain } from "./modules.ts";
+import { type BootEnd, boot } from "./qemu.ts";
+
+/** What is run where. Times are milliseconds. */
+export interface LabOptions extends Work {
+  readonly kernel: Kernel;
+  /** A CPU model of QEMU's: `max` when left out, `EPYC-Milan`, `max,-la57`. */
+  readonly cpu?: string;
+  /** The machine's memory, MiB; 1024 when left out. */
+  readonly memory?: number;
+  /** For boot and command together; five minutes when left out. */
+  readonly timeout?: number;
+  /** How long the whole machine may be dead before it is booted once more; 60 s when left out. */
+  readonly silence?: number;
+  /** Ends the machine; the promise is then rejected with `ERR_LAB_INTERRUPTED`. */
+  readonly signal?: AbortSignal;
+  readonly cache?: LabCache;
+  /** The archive of another root than the lab's own; its init must speak as init.ts's does. */
+  readonly base?: string;
+  readonly onStdout?: (bytes: Buffer) => void;
+  readonly onStderr?: (bytes: Buffer) => void;
+  /** Takes each whole line of the kernel's log. */
+  readonly onKernelLog?: (line: string) => void;
+  /** Hears that the emulator hung and the machine boots again: output comes from its beginning. */
+  readonly onRetry?: () => void;
+}
+
+/** What every run leaves. */
+export interface LabRun {
+  /** The kernel's log, whole. */
+  readonly kernelLog: string;
+  /** Its lines that report a WARN, BUG or Oops: a failure, whatever the command says. */
+  readonly warnings: readonly string[];
+  readonly stdout: Buffer;
+  readonly stderr: Buffer;
+  /** How many boots it took: 2 when the emulator hung at first. */
+  readonly attempts: number;
+  /** How long the last of them took, from QEMU's start to its end. */
+  readonly after: number;
+}
+
+/** What came of a run. */
+export type LabResult = LabRun &
+  (
+    | {
+        /** The command ended. */
+        readonly kind: "exited";
+        readonly status: number;
+        /** What was wanted and is there, by path. */
+        readonly files: ReadonlyMap<string, Uint8Array>;
+      }
+    | {
+        /** The machine ended before the command or init did: a panic, or a triple fault. */
+        readonly kind: "crashed";
+        /** The log from the first sign of trouble. */
+        readonly oops: string;
+      }
+    | {
+        /** It was killed: dead for too long (`silent`, twice), or not ready in time (`timeout`). */
+        readonly kind: "hung";
+        readonly why: "silent" | "timeout";
+      }
+    | {
+        /** The kernel has no /dev/kvm on this CPU. */
+        readonly kind: "no-kvm";
+        readonly why: string;
+      }
+  );
+
+const DEFAULTS = { cpu: "max", memory: 1024, timeout: 300_000, silence: 60_000 } as const;
+
+/**
+ * Runs a command in a machine of its own.
+ *
+ * @throws {@link LabError} when there is no machine: QEMU, busybox or a module is missing, the disk
+ *   is full, the signal came.
+ */
+export async function runInLab(options: LabOptions): Promise<LabResult> {
+  const cache = options.cache ?? LabCache.default();
+  await using scratch = await cache.scratch();
+  const initrd = join(scratch.path, "initrd");
+  const base = options.base ?? (await baseArchive(cache, options.signal));
+  const modules = await moduleChain(options.kernel, "kvm_amd", scratch.path);
+  await writing(scratch.path, async () => {
+    await copyFile(base, initrd, constants.COPYFILE_FICLONE);
+    const file = await open(initrd, "a");
+    try {
+      await appendInitramfs(file, [...kernelEntries(modules), ...workEntries(options)]);
+    } finally {
+      await file.close();
+    }
+  });
+  const first = await attempt(options, initrd);
+  if (first.end.why !== "silent") return judge(first, 1);
+  options.onRetry?.();
+  return judge(await attempt(options, initrd), 2);
+}
+
+/** What one boot has said. */
+interface Attempt {
+  readonly end: BootEnd;
+  readonly log: KernelLog;
+  readonly stdout: Buffer;
+  readonly stderr: Buffer;
+  readonly words: readonly Word[];
+}
+
+async function attempt(options: LabOptions, initrd: string): Promise<Attempt> {
+  const log = new KernelLog(options.onKernelLog);
+  const control = new Control();
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  const words: Word[] = [];
+  const ports = [
+    (bytes: Buffer) => log.push(bytes),
+    (bytes: Buffer) => {
+      stdout.push(bytes);
+      options.onStdout?.(bytes);
+    },
+    (bytes: Buffer) => {
+      stderr.push(bytes);
+      options.onStderr?.(bytes);
+    },
+    (bytes: Buffer) => words.push(...control.push(bytes)),
+  ] as const;
+  const end = await boot({
+    vmlinuz: options.kernel.vmlinuz,
+    initrd,
+    cpu: options.cpu ?? DEFAULTS.cpu,
+    memory: options.memory ?? DEFAULTS.memory,
+    timeout: options.timeout ?? DEFAULTS.timeout,
+    silence: options.silence ?? DEFAULTS.silence,
+    signal: options.signal,
+    onPort: (port, bytes) => ports[port]?.(bytes),
+  });
+  log.end();
+  return { end, log, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr), words };
+}
+
+function judge({ end, log, stdout, stderr, words }: Attempt, attempts: number): LabResult {
+  const { text: kernelLog, warnings } = log;
+  const run: LabRun = { kernelLog, warnings, stdout, stderr, attempts, after: end.after };
+  if (end.why !== "ended") return { ...run, kind: "hung", why: end.why };
+  if (kernelLog.includes(NO_PORTS)) {
+    const remedy = "build it with CONFIG_SERIAL_8250_NR_UARTS=4 or more";
+    throw new LabError(
+      "ERR_LAB_NOT_A_KERNEL",
+      `this kernel has fewer than four serial ports; ${remedy}`,
+    );
+  }
+  const crash: LabResult = { ...run, kind: "crashed", oops: crashReport(kernelLog) };
+  if (words.at(-1)?.kind !== "end") return crash;
+  const missing = words.find((word) => word.kind === "no-kvm");
+  if (missing !== undefined)
+    return { ...run, kind: "no-kvm", why: whyNoKvm(missing.why, kernelLog) };
+  const status = words.find((word) => word.kind === "status");
+  if (status === undefined) return crash;
+  whole("stdout", stdout.length, status.stdout);
+  whole("stderr", stderr.length, status.stderr);
+  const files = words.filter((word) => word.kind === "file");
+  return {
+    ...run,
+    kind: "exited",
+    status: status.status,
+    files: new Map(files.map(({ path, bytes }) => [path, bytes])),
+  };
+}
+
+function whole(name: string, arrived: number, sent: number): void {
+  if (arrived === sent) return;
+  throw new LabError(
+    "ERR_LAB_DAMAGED",
+    `the guest sent ${sent} bytes of ${name}, ${arrived} arrived`,
+  );
+}
+
+/** The kernel says why itself, if the module asked: `kvm_amd: SVM not supported by CPU 0`. */
+function whyNoKvm(insmod: string, log: string): string {
+  const said = log
+    .split("\n")
+    .findLast((line) => /\b(kvm(_amd|_intel)?|SVM|has_svm)\b.*: /.test(line));
+  const why = [insmod, said?.replace(/^\[[ \d.]+\] /, "")].filter((text) => (text ?? "") !== "");
+  return why.length === 0 ? "the kernel made no /dev/kvm" : why.join("; ");
+}
+
+async function writing(folder: string, write: () => Promise<void>): Promise<void> {
+  try {
+    await write();
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code !== "ENOSPC" && code !== "EDQUOT") throw error;
+    throw diskFull(`the machine's memory image in ${folder}`, error);
+  }
+}

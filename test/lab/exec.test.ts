@@ -1,0 +1,175 @@
+/**
+ * Claims about `lab exec`, by real boots. The kernel is NODE_KVM_LAB_KERNEL (a name of the
+ * catalogue, or a path with its modules in NODE_KVM_LAB_MODULES); 6.1, the quickest, when not set.
+ */
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { findKernel } from "../../lib/cli/lab-kernel.ts";
+import type { Kernel } from "../../lib/lab/kernels.ts";
+import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine.ts";
+
+const KERNEL = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1";
+const MODULES = process.env["NODE_KVM_LAB_MODULES"];
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+/** A user's program: one vCPU in real mode adds up and says the sum to a port. */
+const PROGRAM = `
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+int main(void) {
+  static const unsigned char code[] = {0xb0, 40, 0x04, 2, 0xe6, 0x10, 0xf4}; /* mov, add, out, hlt */
+  int kvm = open("/dev/kvm", O_RDWR), vm = ioctl(kvm, KVM_CREATE_VM, 0);
+  void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  memcpy(page, code, sizeof code);
+  struct kvm_userspace_memory_region region = {0, 0, 0x1000, 4096, (unsigned long)page};
+  if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region)) return 1;
+  int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+  struct kvm_run *run = mmap(0, ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+  struct kvm_sregs sregs;
+  ioctl(vcpu, KVM_GET_SREGS, &sregs);
+  sregs.cs.base = sregs.cs.selector = 0;
+  ioctl(vcpu, KVM_SET_SREGS, &sregs);
+  struct kvm_regs regs = {.rip = 0x1000, .rflags = 2};
+  ioctl(vcpu, KVM_SET_REGS, &regs);
+  if (ioctl(vcpu, KVM_RUN, 0) || run->exit_reason != KVM_EXIT_IO) return 2;
+  return *((unsigned char *)run + run->io.data_offset);
+}
+`;
+
+const OPEN_KVM = `
+  import { Kvm } from "node-kvm";
+  const kvm = Kvm.open();
+  const vm = kvm.createVm();
+  console.log("vcpus", kvm.checkExtension("KVM_CAP_NR_VCPUS"));
+  vm.createVcpu(0).close(); vm.close(); kvm.close();
+`;
+
+const folder = mkdtempSync(join(tmpdir(), "exec-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+let kernel: Kernel;
+beforeAll(async () => {
+  kernel = await findKernel(KERNEL, MODULES, new AbortController().signal);
+}, 600_000);
+
+function run(command: readonly string[], more: Partial<LabOptions> = {}): Promise<LabResult> {
+  return runInLab({ kernel, command, ...more });
+}
+
+/** The machines of a process: their command lines name its part of the cache. */
+function machinesOf(pid: number): readonly string[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((name) => commandLine(name).includes(`building/${pid}-`));
+}
+
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "latin1");
+  } catch {
+    return ""; // it ended meanwhile
+  }
+}
+
+describe("a command in a disposable machine", () => {
+  test("opens KVM through the package", async () => {
+    const result = await run(["node", "--input-type=module", "-e", OPEN_KVM]);
+    expect(result).toMatchObject({ kind: "exited", status: 0, warnings: [] });
+    expect(result.stdout.toString()).toMatch(/^vcpus \d+\n$/);
+  });
+
+  test("may be a C program, compiled statically, and returns its status", async () => {
+    writeFileSync(join(folder, "program.c"), PROGRAM);
+    execFileSync("cc", ["-static", "-o", join(folder, "program"), join(folder, "program.c")]);
+    expect(
+      await run(["/root/program"], { files: { "/root/program": join(folder, "program") } }),
+    ).toMatchObject({ kind: "exited", status: 42, warnings: [] });
+  });
+
+  test("says much on both outputs at once, and nothing of it is lost", async () => {
+    const say = (letter: string, to: string): string =>
+      `yes ${letter.repeat(63)} | head -c 200000 >&${to} &`;
+    const result = await run(["sh", "-c", `${say("a", "1")} ${say("b", "2")} wait`]);
+    const expected = (letter: string): string =>
+      `${letter.repeat(63)}\n`.repeat(3200).slice(0, 200_000);
+    expect(result.stdout.toString()).toBe(expected("a"));
+    expect(result.stderr.toString()).toBe(expected("b"));
+  });
+
+  test("takes files in and gives files and folders out, byte for byte", async () => {
+    const bytes = Uint8Array.from({ length: 70_000 }, (_, i) => (i * 7919) >> 3);
+    const result = await run(["sh", "-c", "mkdir -p /o/d; cp /in /o/d/x; echo 1 >/o/y"], {
+      files: { "/in": bytes },
+      wanted: ["/o", "/none"],
+    });
+    expect(result).toMatchObject({
+      kind: "exited",
+      files: new Map([
+        ["/o/d/x", bytes],
+        ["/o/y", Uint8Array.from(Buffer.from("1\n"))],
+      ]),
+    });
+  });
+
+  test("may be the command of this package, with vitest", async () => {
+    const result = await run(["node-kvm", "test", "resend-get", "--reporter", "json"]);
+    expect(result).toMatchObject({ kind: "exited", warnings: [] });
+    expect(JSON.parse(result.stdout.toString())).toMatchObject({ vendor: "kvm_amd" });
+  }, 300_000);
+
+  test("that crashes the kernel leaves the kernel's log", async () => {
+    const result = await run(["sh", "-c", "echo before; echo c >/proc/sysrq-trigger"]);
+    expect(result).toMatchObject({
+      kind: "crashed",
+      oops: expect.stringMatching(/sysrq.*crash/),
+      kernelLog: expect.stringContaining("Linux version"),
+      stdout: Buffer.from("before\n"),
+    });
+  });
+
+  test("that never ends is ended", async () => {
+    expect(await run(["sleep", "100000"], { timeout: 20_000 })).toMatchObject({
+      kind: "hung",
+      why: "timeout",
+      attempts: 1,
+    });
+    expect(machinesOf(process.pid)).toEqual([]);
+  });
+
+  test("has no KVM on a CPU without SVM", async () => {
+    expect(await run(["true"], { cpu: "max,-svm" })).toMatchObject({
+      kind: "no-kvm",
+      why: expect.stringMatching(/kvm_amd|SVM/),
+    });
+  });
+
+  test("leaves no machine when its caller is interrupted, or killed", async () => {
+    const module = pathToFileURL(join(ROOT, "dist/cli/lab-exec.js")).href;
+    const script = `import { labExec } from ${JSON.stringify(module)};
+      process.exitCode = await labExec(${JSON.stringify({
+        kernel: KERNEL,
+        modules: MODULES,
+        command: ["sh", "-c", "echo running; sleep 1000"],
+      })});`;
+    for (const [signal, status] of [
+      ["SIGINT", 130],
+      ["SIGKILL", null],
+    ] as const) {
+      const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
+        stdio: ["ignore", "pipe", "ignore"],
+      });
+      await new Promise((resolve) => child.stdout.once("data", resolve));
+      expect(machinesOf(child.pid ?? 0)).toHaveLength(1);
+      child.kill(signal);
+      expect(await new Promise((resolve) => child.once("exit", resolve))).toBe(status);
+      await expect.poll(() => machinesOf(child.pid ?? 0), { timeout: 5000 }).toEqual([]);
+    }
+  });
+}, 120_000);

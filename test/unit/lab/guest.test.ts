@@ -1,0 +1,81 @@
+/** Claims about what a guest's root holds. */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { kernelEntries, type Work, workEntries } from "../../../lib/lab/guest.ts";
+import type { InitramfsEntry } from "../../../lib/lab/initramfs.ts";
+import { guestFolder } from "../../../lib/lab/installation.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "guest-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function text(entries: readonly InitramfsEntry[], path: string): string {
+  const entry = entries.find((candidate) => candidate.path === path);
+  return String((entry as { content?: Uint8Array } | undefined)?.content);
+}
+
+/** Runs the script that the guest would run. */
+function command(work: Work): string {
+  const script = text(workEntries({ cwd: folder, ...work }), "/lab/command");
+  return execFileSync("sh", ["-c", script], { encoding: "utf8" });
+}
+
+describe("one run's part", () => {
+  test("keeps every word of the command as it is", () => {
+    const words = ["a b", "it's", "$HOME", "`x`", "*", "", "back\\slash", "new\nline", "=", "-n"];
+    expect(command({ command: ["printf", "%s|", ...words] })).toBe(`${words.join("|")}|`);
+  });
+
+  test("sets the command's environment", () => {
+    expect(command({ command: ["sh", "-c", 'echo "$A-$B"'], env: { A: "it's", B: "x=y" } })).toBe(
+      "it's-x=y\n",
+    );
+  });
+
+  test("starts the command in the package's folder, below node_modules", () => {
+    expect(text(workEntries({ command: ["true"] }), "/lab/command")).toContain(
+      `cd '${guestFolder()}' `,
+    );
+    expect(guestFolder()).toMatch(/\/node_modules\/node-kvm$/);
+  });
+
+  test("brings host files with their modes, and bytes", () => {
+    const host = join(folder, "program");
+    writeFileSync(host, "x", { mode: 0o755 });
+    const entries = workEntries({
+      command: ["/p"],
+      files: { "/p": host, "/q": Buffer.from("bytes") },
+    });
+    expect(entries).toContainEqual({
+      kind: "file",
+      path: "/p",
+      content: { from: host },
+      mode: 0o755,
+    });
+    expect(text(entries, "/q")).toBe("bytes");
+  });
+
+  test("names a host file that is not there", () => {
+    expect(() => workEntries({ command: ["/p"], files: { "/p": join(folder, "none") } })).toThrow(
+      `there is no file ${join(folder, "none")}, which was to be /p in the guest`,
+    );
+  });
+
+  test("lists what is wanted back, a line each", () => {
+    expect(text(workEntries({ command: ["x"], wanted: ["/a", "/b c"] }), "/lab/wanted")).toBe(
+      "/a\n/b c\n",
+    );
+  });
+});
+
+test("a kernel's part says in which order its modules are loaded", () => {
+  const entries = kernelEntries(["/m/irqbypass.ko", "/m/kvm.ko", "/m/kvm-amd.ko"]);
+  expect(text(entries, "/lab/modules/order")).toBe("irqbypass.ko\nkvm.ko\nkvm-amd.ko\n");
+  expect(entries).toContainEqual({
+    kind: "file",
+    path: "/lab/modules/kvm-amd.ko",
+    content: { from: "/m/kvm-amd.ko" },
+  });
+});
