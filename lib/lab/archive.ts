@@ -2,20 +2,14 @@
  * Debian's package archive, asked through apt: its lists and its packages, in a folder of our own.
  * Nothing is ever installed. Which packages make a kernel is catalogue.ts.
  */
-import { access, readdir, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
+import type { ArchiveAddress } from "./archive-address.ts";
 import type { LabCache } from "./cache.ts";
 import { commandError, diskFull, isDiskFull, type Output, run, runOk } from "./command.ts";
 import { LabError } from "./error.ts";
 import { sha256 } from "./manifest.ts";
-
-/** Where an archive is. */
-export interface ArchiveAddress {
-  /** The URI below which `dists/` and `pool/` lie. */
-  readonly main: string;
-  /** The same of the security archive; `undefined` when there is none. */
-  readonly security: string | undefined;
-}
 
 /** A package of the archive. */
 export interface Package {
@@ -33,7 +27,7 @@ export interface Lists {
   readonly packages: readonly Package[];
   /** The suites that were asked and are there. */
   readonly suites: readonly string[];
-  /** The suites that were asked and are not there, each with apt's reason. */
+  /** The suites whose lists could not be fetched, each with apt's reason. */
   readonly missing: readonly string[];
 }
 
@@ -58,54 +52,7 @@ const KEYRINGS = [
 ] as const;
 
 const KERNEL_PACKAGES = /^linux-(image|binary|modules)-\d\S*-cloud-amd64$/;
-const DEBIAN_SUITE =
-  /^(bullseye|bookworm|trixie|forky|duke|sid|(old)*stable|testing|unstable|experimental)([-/].*)?$/;
-const SECURITY_SUITE = /-security|\/updates$/;
 const NETWORK_OPTION = /^Acquire::(?!IndexTargets|Languages|GzipIndexes|PDiffs)\S+ ".*";$/;
-
-/**
- * Finds the Debian archive that this machine's apt is set up for.
- *
- * @throws {@link LabError} `ERR_LAB_ARCHIVE` when its configuration names none.
- */
-export async function configuredArchive(signal?: AbortSignal): Promise<ArchiveAddress> {
-  // apt reads its own files, of whatever form; --no-release-info also tells of lists never fetched.
-  const format = "$(REPO_URI) $(RELEASE) $(COMPONENT)";
-  const args = ["indextargets", "--no-release-info", "--format", format];
-  const lines = String(await runOk("apt-get", args, { signal })).split("\n");
-  const sources = lines
-    .map((line) => line.split(" "))
-    .filter(([, suite = "", component]) => component === "main" && DEBIAN_SUITE.test(suite))
-    .map(([uri = "", suite = ""]) => ({ uri: uri.replace(/\/+$/, ""), suite }));
-  const security = sources.find(({ suite }) => SECURITY_SUITE.test(suite))?.uri;
-  const archives = sources.filter(({ suite }) => !SECURITY_SUITE.test(suite));
-  // Others than Debian use its suites' names too, but hardly its path.
-  const main = (archives.find(({ uri }) => uri.endsWith("/debian")) ?? archives[0])?.uri;
-  if (main === undefined) {
-    const remedy = "name one with --mirror, as in http://HOST/debian";
-    const sentence = `this machine's apt configuration names no Debian archive; ${remedy}`;
-    throw new LabError("ERR_LAB_ARCHIVE", sentence);
-  }
-  return { main, security: security ?? securityOf(main) };
-}
-
-/** Takes a mirror's address, as users give it: `http://HOST/debian`. */
-export function mirrorArchive(mirror: string): ArchiveAddress {
-  if (!/^[a-z+]+:\/\S+$/.test(mirror)) {
-    const sentence = `"${mirror}" is not a mirror's address, such as http://HOST/debian`;
-    throw new LabError("ERR_LAB_ARCHIVE", sentence);
-  }
-  const main = mirror.replace(/\/+$/, "");
-  return { main, security: securityOf(main) };
-}
-
-function isSecurity(suite: string): boolean {
-  return suite.endsWith("-security");
-}
-
-function securityOf(main: string): string | undefined {
-  return main.endsWith("/debian") ? `${main}-security` : undefined;
-}
 
 /** An archive, and the private folders in which apt keeps what it knows about it. */
 export class Archive {
@@ -135,9 +82,12 @@ export class Archive {
     }
     const suites = SUITES.filter((suite) => !failed.has(suite));
     if (suites.length === 0) throw unreachable(this.#address.main, failed, update);
-    const packages = await this.#packages(env, signal);
+    // apt still has the old list of a suite that is gone; one that only did not answer is kept.
+    const gone = new Set(
+      [...failed].filter(([, why]) => why.includes("404")).map(([name]) => name),
+    );
     return {
-      packages: packages.filter(({ suite }) => !failed.has(suite)),
+      packages: await this.#packages(gone, env, signal),
       suites,
       missing: [...failed].map(([suite, why]) => `${suite}: ${why}`),
     };
@@ -171,12 +121,16 @@ export class Archive {
     return Promise.all(packages.map((wanted) => checkedFile(wanted, folder)));
   }
 
-  async #packages(env: Record<string, string>, signal?: AbortSignal): Promise<readonly Package[]> {
+  async #packages(
+    gone: ReadonlySet<string>,
+    env: Record<string, string>,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly Package[]> {
     const all = String(await runOk("apt-cache", ["pkgnames", "linux-"], { env, signal }));
     const names = all.split("\n").filter((name) => KERNEL_PACKAGES.test(name));
     if (names.length === 0) return [];
     const madison = String(await runOk("apt-cache", ["madison", ...names], { env, signal }));
-    const suites = suitesOf(madison);
+    const suites = suitesOf(madison, gone);
     const show = String(await runOk("apt-cache", ["show", ...names], { env, signal }));
     return show.split("\n\n").flatMap((paragraph) => {
       const fields = new Map(
@@ -221,12 +175,12 @@ export class Archive {
       'Dir::Cache::srcpkgcache "";',
     ];
     await this.#cache.write(join("apt", "apt.conf"), `${configuration.join("\n")}\n`);
-    await this.#cache.write(join("apt", "sources.list"), await this.#sources());
+    await this.#cache.write(join("apt", "sources.list"), this.#sources());
     return { APT_CONFIG: join(apt, "apt.conf") };
   }
 
-  async #sources(): Promise<string> {
-    const keyring = await findKeyring();
+  #sources(): string {
+    const keyring = KEYRINGS.find((path) => existsSync(path)) ?? KEYRINGS[0];
     // An old suite's list is out of date for ever; its packages are what is wanted all the same.
     const options = `[arch=amd64 signed-by=${keyring} check-valid-until=no]`;
     const { main, security } = this.#address;
@@ -235,20 +189,6 @@ export class Archive {
       return base === undefined ? "" : `deb ${options} ${base} ${suite} main\n`;
     }).join("");
   }
-}
-
-async function findKeyring(): Promise<string> {
-  for (const path of KEYRINGS) {
-    if (
-      await access(path).then(
-        () => true,
-        () => false,
-      )
-    )
-      return path;
-  }
-  const remedy = "install it (the package debian-archive-keyring)";
-  throw new LabError("ERR_LAB_ARCHIVE", `${KEYRINGS[0]}, Debian's keys, is missing; ${remedy}`);
 }
 
 /** The suites whose lists apt could not fetch, with its reason. */
@@ -263,19 +203,25 @@ function failures({ stdout }: Output): Map<string, string> {
 }
 
 /** The first suite of each package and version, out of `apt-cache madison`. */
-function suitesOf(madison: string): Map<string, string> {
+function suitesOf(madison: string, gone: ReadonlySet<string>): Map<string, string> {
   const suites = new Map<string, string>();
   for (const line of madison.split("\n")) {
     const [name = "", version = "", source = ""] = line.split("|").map((text) => text.trim());
     const [, suite] = / ([\w-]+)\/main /.exec(source) ?? [];
     const key = `${name} ${version}`;
-    if (suite !== undefined && !suites.has(key)) suites.set(key, suite);
+    if (suite === undefined || gone.has(suite)) continue;
+    if (!suites.has(key)) suites.set(key, suite);
   }
   return suites;
 }
 
 function unreachable(base: string, failed: Map<string, string>, output: Output): LabError {
   const why = [...new Set(failed.values())].slice(0, 2).join("; ");
+  if (/signatures|NO_PUBKEY/.test(why)) {
+    const remedy = "install Debian's keys (the package debian-archive-keyring)";
+    const sentence = `the archive ${base} has no signature that can be checked: ${why}; ${remedy}`;
+    return new LabError("ERR_LAB_ARCHIVE", sentence);
+  }
   const words = why === "" ? commandError(output).message : why;
   const remedy =
     "check the network and apt's proxy settings, or name another archive with --mirror";
@@ -319,4 +265,8 @@ async function checkedFile(wanted: Package, folder: string): Promise<string> {
   await rm(path);
   const what = `${basename(path)} is not the package that the archive's list names`;
   throw new LabError("ERR_LAB_DAMAGED", `${what}; it was thrown away: fetch it again`);
+}
+
+function isSecurity(suite: string): boolean {
+  return suite.endsWith("-security");
 }

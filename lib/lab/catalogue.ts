@@ -4,7 +4,8 @@
  */
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { Archive, type ArchiveAddress, type Package } from "./archive.ts";
+import { Archive, type Package } from "./archive.ts";
+import type { ArchiveAddress } from "./archive-address.ts";
 import type { LabCache } from "./cache.ts";
 import { LabError } from "./error.ts";
 import { compareVersions, linuxVersion } from "./version.ts";
@@ -29,7 +30,7 @@ export interface Catalogue {
   readonly made: number;
   readonly address: ArchiveAddress;
   readonly suites: readonly string[];
-  /** The suites that the archive does not have, each with its reason. */
+  /** The suites whose lists could not be fetched, each with the reason. */
   readonly missing: readonly string[];
   /** Sorted by version. */
   readonly kernels: readonly CatalogueKernel[];

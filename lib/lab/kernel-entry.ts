@@ -1,7 +1,8 @@
 /** A kernel's entry in the cache: what is taken out of its packages, and where it lies in there. */
 import { copyFile, mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { Archive, type ArchiveAddress } from "./archive.ts";
+import { Archive } from "./archive.ts";
+import type { ArchiveAddress } from "./archive-address.ts";
 import type { CacheEntry, LabCache } from "./cache.ts";
 import { type CatalogueKernel, forgetCatalogue } from "./catalogue.ts";
 import { runOk } from "./command.ts";

@@ -30,11 +30,15 @@ export async function rowsOf(
   catalogue: Catalogue | undefined,
 ): Promise<readonly KernelRow[]> {
   const kernels = catalogue?.kernels ?? [];
+  // Without a catalogue nothing is known of what the archive has.
+  const unlisted = catalogue === undefined ? undefined : "the archive has it no more";
   const names = await cache.names(KERNELS);
   const listed = new Set(kernels.map(({ release }) => release));
   const rows = await Promise.all([
-    ...kernels.map(({ release }) => rowOf(cache, release, kernels, names)),
-    ...names.filter((name) => !listed.has(name)).map((name) => rowOf(cache, name, kernels, names)),
+    ...kernels.map(({ release }) => rowOf(cache, release, kernels, names, unlisted)),
+    ...names
+      .filter((name) => !listed.has(name))
+      .map((name) => rowOf(cache, name, kernels, names, unlisted)),
   ]);
   return rows.toSorted((a, b) => compareVersions(a.version, b.version));
 }
@@ -44,6 +48,7 @@ async function rowOf(
   release: string,
   kernels: readonly CatalogueKernel[],
   names: readonly string[],
+  unlisted: string | undefined,
 ): Promise<KernelRow> {
   const kernel = kernels.find((each) => each.release === release);
   const { cachedBytes, version, problem } = await cachedPart(cache, release, names);
@@ -58,7 +63,7 @@ async function rowOf(
     cached,
     cachedBytes,
     obtainable: packages.length > 0 || cached,
-    why: problem ?? (kernel === undefined ? "the archive has it no more" : kernel.why),
+    why: problem ?? (kernel === undefined ? unlisted : kernel.why),
   };
 }
 

@@ -4,7 +4,7 @@
  */
 import { access, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { type ArchiveAddress, configuredArchive, mirrorArchive } from "./archive.ts";
+import { type ArchiveAddress, configuredArchive, mirrorArchive } from "./archive-address.ts";
 import { bootImageRelease } from "./boot-image.ts";
 import { LabCache } from "./cache.ts";
 import {
@@ -45,7 +45,7 @@ export interface KernelList {
   readonly rows: readonly KernelRow[];
   /** When the archive was asked; `undefined` when it never answered. */
   readonly asked: Date | undefined;
-  /** The suites that the archive does not have, each with its reason. */
+  /** The suites whose lists could not be fetched, each with the reason. */
   readonly missing: readonly string[];
   /** Why the archive could not be asked now; the rows are then what is known from before. */
   readonly trouble: LabError | undefined;
@@ -87,6 +87,7 @@ export async function fetchKernel(name: string, options: FetchOptions = {}): Pro
   const cached = options.refetch === true ? undefined : await cachedKernel(cache, release);
   if (cached !== undefined) return cached;
   if (catalogue === undefined || kernel === undefined || kernel.why !== undefined) {
+    if (trouble !== undefined) throw trouble;
     const sentence = `${release} cannot be fetched again: ${kernel?.why ?? "the archive has it no more"}`;
     throw new LabError("ERR_LAB_GONE", sentence);
   }

@@ -156,7 +156,7 @@ function judge({ end, log, stdout, stderr, words }: Attempt, attempts: number): 
   const { text: kernelLog, warnings } = log;
   const run: LabRun = { kernelLog, warnings, stdout, stderr, attempts, after: end.after };
   if (end.why !== "ended") return { ...run, kind: "hung", why: end.why };
-  if (kernelLog.includes(NO_PORTS)) {
+  if (kernelLog.includes(NO_PORTS) && warnings.length === 0) {
     const remedy = "build it with CONFIG_SERIAL_8250_NR_UARTS=4 or more";
     throw new LabError(
       "ERR_LAB_NOT_A_KERNEL",
