@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { defaultDevice, Kvm, KvmError, kernelRelease, vendorModule } from "node-kvm";
 import { test } from "vitest";
 import { type Deviation, deviations } from "../expectations/deviations.ts";
+import { hasTrait } from "../expectations/traits.ts";
 import { Kit, Unmet } from "./kit.ts";
 
 declare module "vitest" {
@@ -61,13 +62,15 @@ function outcome(judge: (kit: Kit) => void): unknown {
 }
 
 function applies(deviation: Deviation, id: string): boolean {
-  return deviation.claim === id && deviation.vendor === vendorModule();
+  if (deviation.claim !== id) return false;
+  using kvm = Kvm.open();
+  return hasTrait(kvm, deviation.on);
 }
 
 function assertDeviates(expected: Deviation, failure: unknown): void {
   if (failure === undefined) {
     throw new Error(
-      `${expected.claim} holds on ${expected.vendor}, Linux ${kernelRelease()}: the known deviation ` +
+      `${expected.claim} holds here (${vendorModule()}, Linux ${kernelRelease()}): the known deviation ` +
         `is no longer true; remove it from test/expectations (${expected.reason})`,
     );
   }

@@ -1,0 +1,282 @@
+/** Claims about the lab's cache: an entry is there whole or not at all. */
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { type CacheEntry, LabCache } from "../../../lib/lab/cache.ts";
+import { isAbandoned, ownMark } from "../../../lib/lab/owner.ts";
+import { temporaryFolder } from "./temporary.ts";
+import { tinyDisk } from "./tiny-disk.ts";
+
+afterEach(() => vi.unstubAllEnvs());
+
+const newCache = (): LabCache => new LabCache(join(temporaryFolder(), "cache"));
+
+/** Builds an entry with one file in a folder of its own. */
+function build(cache: LabCache, content: string, replace = false): Promise<CacheEntry> {
+  const fill = async (folder: string): Promise<Record<string, string>> => {
+    mkdirSync(join(folder, "modules"));
+    writeFileSync(join(folder, "modules", "kvm.ko"), content);
+    return { version: "1" };
+  };
+  return cache.build("kernels", "6.1", fill, { replace });
+}
+
+const content = (entry: CacheEntry): string =>
+  readFileSync(join(entry.path, "modules", "kvm.ko"), "utf8");
+
+const left = (cache: LabCache): readonly string[] => readdirSync(join(cache.root, "building"));
+
+/** The mark of a process that has ended. */
+async function deadMark(): Promise<string> {
+  const child = spawn("sleep", ["60"]);
+  await once(child, "spawn");
+  const [, , space = ""] = ownMark().split("-");
+  const stat = readFileSync(`/proc/${child.pid}/stat`, "latin1");
+  child.kill();
+  await once(child, "close");
+  return `${child.pid}-${stat.split(" ")[21]}-${space}`;
+}
+
+describe("where the cache is", () => {
+  test.each([
+    [{ NODE_KVM_CACHE: "/a", XDG_CACHE_HOME: "/b", HOME: "/c" }, "/a"],
+    [{ NODE_KVM_CACHE: "", XDG_CACHE_HOME: "/b", HOME: "/c" }, "/b/node-kvm"],
+    [{ NODE_KVM_CACHE: "", XDG_CACHE_HOME: "", HOME: "/c" }, "/c/.cache/node-kvm"],
+  ])("is, with %o, %s", (environment, root) => {
+    for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
+    expect(LabCache.default().root).toBe(root);
+  });
+});
+
+describe("an entry", () => {
+  test("is found with its size and what its builder wrote down", async () => {
+    const cache = newCache();
+    const built = await build(cache, "12345");
+    const path = join(cache.root, "kernels", "6.1");
+    const about = { version: "1" };
+    expect(built).toEqual({ kind: "kernels", name: "6.1", path, bytes: 5, about });
+    expect(await cache.find("kernels", "6.1")).toEqual(built);
+    expect(await cache.names("kernels")).toEqual(["6.1"]);
+    expect(await cache.size()).toEqual({ bytes: 5, entries: [built] });
+    await expect(cache.verify(built)).resolves.toBeUndefined();
+  });
+
+  test("that was never built is undefined", async () => {
+    expect(await newCache().find("kernels", "6.1")).toBeUndefined();
+  });
+
+  test("is gone after it was removed", async () => {
+    const cache = newCache();
+    await build(cache, "1");
+    await cache.remove("kernels", "6.1");
+    expect(await cache.find("kernels", "6.1")).toBeUndefined();
+    expect(left(cache)).toEqual([]);
+  });
+
+  test("that is there stays when it is built again", async () => {
+    const cache = newCache();
+    await build(cache, "first");
+    expect(content(await build(cache, "second"))).toBe("first");
+    expect(left(cache)).toEqual([]);
+  });
+
+  test("is replaced when its builder says so", async () => {
+    const cache = newCache();
+    await build(cache, "first");
+    expect(content(await build(cache, "second", true))).toBe("second");
+    expect(left(cache)).toEqual([]);
+  });
+
+  test("is whole when two build it at once", async () => {
+    const cache = newCache();
+    const both = await Promise.all([build(cache, "same"), build(cache, "same")]);
+    expect(both.map(content)).toEqual(["same", "same"]);
+    expect(left(cache)).toEqual([]);
+  });
+
+  test.each(["../up", ".hidden", "a/b", "", "-x"])("cannot be called %j", async (name) => {
+    await expect(newCache().find("kernels", name)).rejects.toMatchObject({ code: "ERR_LAB_CACHE" });
+  });
+});
+
+describe("a build that fails", () => {
+  test("leaves nothing, and says why it failed", async () => {
+    const cache = newCache();
+    const fill = async (folder: string): Promise<Record<string, string>> => {
+      writeFileSync(join(folder, "half"), "written");
+      throw new Error("the cable was pulled");
+    };
+    await expect(cache.build("kernels", "6.1", fill)).rejects.toThrow("the cable was pulled");
+    expect([await cache.find("kernels", "6.1"), left(cache)]).toEqual([undefined, []]);
+  });
+
+  test("leaves the entry that was there", async () => {
+    const cache = newCache();
+    await build(cache, "old");
+    const fill = (): Promise<Record<string, string>> => Promise.reject(new Error("no"));
+    await expect(cache.build("kernels", "6.1", fill, { replace: true })).rejects.toThrow("no");
+    expect(await cache.find("kernels", "6.1").then((entry) => entry && content(entry))).toBe("old");
+  });
+
+  test("leaves nothing when it is interrupted", async () => {
+    const cache = newCache();
+    const controller = new AbortController();
+    const fill = async (folder: string): Promise<Record<string, string>> => {
+      writeFileSync(join(folder, "whole"), "file");
+      controller.abort();
+      return {};
+    };
+    const built = cache.build("kernels", "6.1", fill, { signal: controller.signal });
+    await expect(built).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });
+    expect([await cache.names("kernels"), left(cache)]).toEqual([[], []]);
+  });
+
+  test("leaves nothing on a full disk, and says what to do", async ({ skip }) => {
+    const cache = new LabCache(tinyDisk(64, skip));
+    await expect(build(cache, "x".repeat(100_000))).rejects.toMatchObject({
+      code: "ERR_LAB_DISK_FULL",
+      message: expect.stringMatching(/the disk is full.*NODE_KVM_CACHE/),
+    });
+    expect([await cache.names("kernels"), left(cache)]).toEqual([[], []]);
+  });
+
+  test("names a folder that cannot be written", async () => {
+    const file = join(temporaryFolder(), "file");
+    writeFileSync(file, "");
+    await expect(build(new LabCache(join(file, "cache")), "")).rejects.toMatchObject({
+      code: "ERR_LAB_CACHE",
+      message: expect.stringContaining(join(file, "cache")),
+    });
+  });
+});
+
+describe("a damaged entry", () => {
+  test.each([
+    ["is missing", (path: string) => rmSync(path)],
+    ["has 2 bytes instead of 5", (path: string) => truncateSync(path, 2)],
+    ["has another checksum", (path: string) => writeFileSync(path, "12346")],
+  ])("is named with its file that %s", async (how, damage) => {
+    const cache = newCache();
+    const entry = await build(cache, "12345");
+    const path = join(entry.path, "modules", "kvm.ko");
+    damage(path);
+    await expect(cache.verify(entry)).rejects.toMatchObject({
+      code: "ERR_LAB_DAMAGED",
+      message: `${path} is damaged: it ${how}`,
+    });
+  });
+
+  test.each([
+    ["cut short", '{"format": 1, "fil'],
+    ["of another kind", "[]"],
+    ["of another format", '{"format": 2, "about": {}, "files": {}}'],
+    ["empty", ""],
+  ])("is named when its manifest is %s", async (_, text) => {
+    const cache = newCache();
+    const { path } = await build(cache, "1");
+    writeFileSync(join(path, "manifest.json"), text);
+    await expect(cache.find("kernels", "6.1")).rejects.toMatchObject({
+      code: "ERR_LAB_DAMAGED",
+      message: expect.stringContaining(join(path, "manifest.json")),
+    });
+    expect(await cache.size()).toEqual({ bytes: 0, entries: [] });
+  });
+
+  test("without a manifest is damaged, not absent", async () => {
+    const cache = newCache();
+    const { path } = await build(cache, "1");
+    rmSync(join(path, "manifest.json"));
+    await expect(cache.find("kernels", "6.1")).rejects.toMatchObject({ code: "ERR_LAB_DAMAGED" });
+  });
+
+  test("is replaced by a new one", async () => {
+    const cache = newCache();
+    const { path } = await build(cache, "old");
+    writeFileSync(join(path, "manifest.json"), "");
+    expect(content(await build(cache, "new", true))).toBe("new");
+  });
+});
+
+describe("what a dead process left", () => {
+  test("is removed by the next one that builds", async () => {
+    const cache = newCache();
+    const remains = await cache.folder("building", `${await deadMark()}.x`);
+    await build(cache, "1");
+    expect(existsSync(remains)).toBe(false);
+  });
+
+  test("is told from what a living process works on", async () => {
+    const cache = newCache();
+    await using scratch = await cache.scratch();
+    await build(cache, "1");
+    expect(existsSync(scratch.path)).toBe(true);
+  });
+
+  test("is no lock for the living", async () => {
+    const cache = newCache();
+    writeFileSync(join(await cache.folder("locks"), "archive"), await deadMark());
+    await using lock = await cache.lock("archive");
+    expect(lock).toBeDefined();
+  });
+
+  test("in another namespace is left alone for an hour", async () => {
+    const path = join(temporaryFolder(), "file");
+    writeFileSync(path, "");
+    expect(await isAbandoned(path, "1-1-1")).toBe(false);
+    const before = Date.now() / 1000 - 3700;
+    utimesSync(path, before, before);
+    expect(await isAbandoned(path, "1-1-1")).toBe(true);
+  });
+});
+
+describe("a lock", () => {
+  test("is had by one at a time", async () => {
+    const cache = newCache();
+    const order: string[] = [];
+    const hold = async (name: string): Promise<void> => {
+      await using _lock = await cache.lock("archive");
+      order.push(`${name} has it`);
+      await new Promise((resolve) => setImmediate(resolve));
+      order.push(`${name} is done`);
+    };
+    await Promise.all([hold("a"), hold("b")]);
+    const [first, second] = order[0] === "a has it" ? ["a", "b"] : ["b", "a"];
+    expect(order).toEqual([
+      `${first} has it`,
+      `${first} is done`,
+      `${second} has it`,
+      `${second} is done`,
+    ]);
+    expect(readdirSync(join(cache.root, "locks"))).toEqual([]);
+  });
+
+  test("is waited for until the signal comes", async () => {
+    const cache = newCache();
+    await using _lock = await cache.lock("archive");
+    const controller = new AbortController();
+    const waiting = cache.lock("archive", controller.signal);
+    controller.abort();
+    await expect(waiting).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });
+    expect(readdirSync(join(cache.root, "locks"))).toEqual(["archive"]);
+  });
+});
+
+test("a small file of the root is written whole, for its owner only", async () => {
+  const cache = newCache();
+  await cache.write("catalogue.json", "one");
+  await cache.write("catalogue.json", "two");
+  const path = join(cache.root, "catalogue.json");
+  expect(readFileSync(path, "utf8")).toBe("two");
+  expect(execFileSync("stat", ["-c", "%a", path], { encoding: "utf8" })).toBe("600\n");
+});
