@@ -5,8 +5,11 @@
  */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { LIES } from "../helpers/lies.ts";
+import { deviceProblem } from "./run-node.ts";
+
+const problem = deviceProblem();
 
 interface Verdicts {
   readonly results: readonly {
@@ -38,6 +41,7 @@ describe("the suite", () => {
   const red = new Map<string, readonly string[]>();
 
   beforeAll(() => {
+    if (problem !== undefined) return;
     honest = judge()
       .filter(({ verdict }) => verdict === "pass" || verdict === "deviation")
       .map(({ id }) => id);
@@ -49,6 +53,14 @@ describe("the suite", () => {
           .map(({ id }) => id),
       );
     }
+  });
+
+  beforeEach(({ skip }) => {
+    if (problem !== undefined) skip(problem);
+  });
+
+  test("judges at least 35 claims on this device", () => {
+    expect(honest.length).toBeGreaterThanOrEqual(35);
   });
 
   test.each(LIES)("turns red against a kernel that %s", (lie) => {
