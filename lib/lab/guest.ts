@@ -15,13 +15,12 @@ import { guestFolder, installationEntries } from "./installation.ts";
 
 export { guestFolder };
 
-/** Lists the part of the root that is the same for every kernel and command. */
-export async function baseEntries(
+/** Lists what does not depend on this package: busybox, Node, init. */
+async function systemEntries(
+  programs: readonly string[],
   cache: LabCache,
   signal?: AbortSignal,
 ): Promise<readonly InitramfsEntry[]> {
-  const files = installationEntries();
-  const addons = files.flatMap(hostFile).filter((path) => path.endsWith(".node"));
   return [
     { kind: "directory", path: "/proc" },
     { kind: "directory", path: "/sys" },
@@ -32,22 +31,40 @@ export async function baseEntries(
     { kind: "device", path: "/dev/null", type: "character", major: 1, minor: 3, mode: 0o666 },
     ...(await busyboxEntries(await findBusybox(cache, signal))),
     { kind: "file", path: "/usr/bin/node", content: { from: process.execPath }, mode: 0o755 },
-    ...(await libraryEntries([process.execPath, ...addons])),
+    ...(await libraryEntries(programs)),
     { kind: "symlink", path: "/usr/bin/env", target: "/bin/busybox" },
     { kind: "symlink", path: "/usr/bin/node-kvm", target: `${guestFolder()}/dist/cli/main.js` },
-    ...files,
     { kind: "file", path: "/init", content: Buffer.from(INIT), mode: 0o755 },
   ];
 }
 
 /**
- * Gives the archive of {@link baseEntries}: 130 MB, made once and again when a file of it changes.
+ * Gives the archives that are the same for every kernel and command, to be unpacked in this order:
+ * the system (105 MB, most of it Node) and the package with what it needs (30 MB). Each is made
+ * once, and again when one of its files changes.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` when busybox, the addon or vitest is missing.
  */
-export async function baseArchive(cache: LabCache, signal?: AbortSignal): Promise<string> {
-  const entries = await baseEntries(cache, signal);
-  const name = fingerprint(entries);
+export async function baseArchives(
+  cache: LabCache,
+  signal?: AbortSignal,
+): Promise<readonly string[]> {
+  const files = installationEntries();
+  const addons = files.flatMap(hostFile).filter((path) => path.endsWith(".node"));
+  const system = await systemEntries([process.execPath, ...addons], cache, signal);
+  return [
+    await archive("system", system, cache, signal),
+    await archive("package", files, cache, signal),
+  ];
+}
+
+async function archive(
+  part: string,
+  entries: readonly InitramfsEntry[],
+  cache: LabCache,
+  signal?: AbortSignal,
+): Promise<string> {
+  const name = `${part}-${fingerprint(entries)}`;
   const found = await cache.find(KIND, name);
   if (found !== undefined) return join(found.path, ARCHIVE);
   const fill = async (folder: string): Promise<Readonly<Record<string, string>>> => {
@@ -56,6 +73,7 @@ export async function baseArchive(cache: LabCache, signal?: AbortSignal): Promis
   };
   const made = await cache.build(KIND, name, fill, { signal });
   for (const other of await cache.names(KIND)) {
+    if (other === name || !other.startsWith(part)) continue;
     const entry = await cache.find(KIND, other);
     if (entry !== undefined && isOld(entry.path)) await cache.remove(KIND, other);
   }
@@ -63,11 +81,11 @@ export async function baseArchive(cache: LabCache, signal?: AbortSignal): Promis
 }
 
 const KIND = "guests";
-const ARCHIVE = "base.cpio";
+const ARCHIVE = "archive.cpio";
 
-/** Whether an archive is of yesterday; a younger one may be another checkout's, in use right now. */
+/** Whether an archive is an hour old; a younger one may be another checkout's, in use right now. */
 function isOld(folder: string): boolean {
-  return Date.now() - statSync(folder).mtimeMs > 86_400_000;
+  return Date.now() - statSync(folder).mtimeMs > 3_600_000;
 }
 
 /** What an archive of these entries would hold, by size and time of the files. */

@@ -4,6 +4,7 @@
  * Archives may follow one another in one file; a later entry replaces an earlier one of its name.
  * They are not compressed: QEMU places them in memory, and unpacking gzip costs the guest a second.
  */
+import { createReadStream } from "node:fs";
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { posix } from "node:path";
 
@@ -63,7 +64,14 @@ export async function appendInitramfs(
   file: FileHandle,
   entries: Iterable<InitramfsEntry>,
 ): Promise<void> {
-  for await (const bytes of encodeInitramfs(entries)) await writeAll(file, bytes);
+  for await (const bytes of encodeInitramfs(entries)) await file.writeFile(bytes);
+}
+
+/** Appends an archive that was written before. */
+export async function appendFile(file: FileHandle, path: string): Promise<void> {
+  for await (const bytes of createReadStream(path, { highWaterMark: 2 ** 20 })) {
+    await file.writeFile(bytes as Buffer);
+  }
 }
 
 /** Writes one archive as a new file. */
@@ -76,12 +84,6 @@ export async function writeInitramfs(
     await appendInitramfs(file, entries);
   } finally {
     await file.close();
-  }
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    done += (await file.write(bytes, done)).bytesWritten;
   }
 }
 

@@ -2,15 +2,14 @@
  * A disposable machine: any command under any kernel, with a KVM that works. It is booted for one
  * command, and what came of it is a value, a crash of the kernel included.
  */
-import { constants } from "node:fs";
-import { copyFile, open } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { LabCache } from "./cache.ts";
 import { diskFull } from "./command.ts";
 import { LabError } from "./error.ts";
-import { baseArchive, kernelEntries, type Work, workEntries } from "./guest.ts";
+import { baseArchives, kernelEntries, type Work, workEntries } from "./guest.ts";
 import { Control, NO_PORTS, type Word } from "./init.ts";
-import { appendInitramfs } from "./initramfs.ts";
+import { appendFile, appendInitramfs } from "./initramfs.ts";
 import { crashReport, KernelLog } from "./kernel-log.ts";
 import type { Kernel } from "./kernels.ts";
 import { moduleChain } from "./modules.ts";
@@ -94,12 +93,13 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   const cache = options.cache ?? LabCache.default();
   await using scratch = await cache.scratch();
   const initrd = join(scratch.path, "initrd");
-  const base = options.base ?? (await baseArchive(cache, options.signal));
+  const base =
+    options.base === undefined ? await baseArchives(cache, options.signal) : [options.base];
   const modules = await moduleChain(options.kernel, "kvm_amd", scratch.path);
   await writing(scratch.path, async () => {
-    await copyFile(base, initrd, constants.COPYFILE_FICLONE);
-    const file = await open(initrd, "a");
+    const file = await open(initrd, "w");
     try {
+      for (const path of base) await appendFile(file, path);
       await appendInitramfs(file, [...kernelEntries(modules), ...workEntries(options)]);
     } finally {
       await file.close();

@@ -6,7 +6,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { delimiter, join } from "node:path";
 import type { Readable } from "node:stream";
-import { throwIfAborted } from "./command.ts";
 import { LabError } from "./error.ts";
 
 /** What is booted, and for how long. Times are milliseconds. */
@@ -83,7 +82,7 @@ process.on("exit", () => {
  *   `ERR_LAB_INTERRUPTED` when the signal came; no process is left then.
  */
 export async function boot(options: BootOptions): Promise<BootEnd> {
-  throwIfAborted(options.signal);
+  interrupt(options.signal);
   const [program, ...args] = [...leash(), findQemu(), ...qemuArguments(options)] as [string];
   const started = performance.now();
   const child = spawn(program, args, {
@@ -111,7 +110,7 @@ export async function boot(options: BootOptions): Promise<BootEnd> {
       });
     }
     const { status, stderr } = await end(child);
-    throwIfAborted(options.signal);
+    interrupt(options.signal);
     if (why === "ended" && status !== 0 && !spoke) throw refusal(status, stderr);
     return { why, after: Math.round(performance.now() - started) };
   } finally {
@@ -134,6 +133,11 @@ async function end(
     child.once("close", resolve);
   });
   return { status, stderr };
+}
+
+function interrupt(signal: AbortSignal | undefined): void {
+  if (signal?.aborted !== true) return;
+  throw new LabError("ERR_LAB_INTERRUPTED", "interrupted; the machine was ended", signal.reason);
 }
 
 function refusal(status: number | null, stderr: string): LabError {

@@ -7,8 +7,11 @@ import { guest } from "node-kvm/guest";
 
 const CR4_OSXSAVE = 1n << 18n;
 
-/** Every trait, and how it is seen. */
-const PROBES = {
+/** The name of a trait. */
+export type Trait = "kvm_pvm" | "compares-incoming";
+
+/** How each trait is seen. */
+const PROBES: Readonly<Record<Trait, (kvm: Kvm) => boolean>> = {
   /** The software vendor module: guest ring 3 runs natively, on the host's own CPUID. */
   kvm_pvm: () => vendorModule() === "kvm_pvm",
   /**
@@ -16,12 +19,9 @@ const PROBES = {
    * the new array in the old one's place before it compares (that came with the series that also
    * made a vCPU without a table refuse CR4.OSXSAVE).
    */
-  "compares-incoming": (kvm: Kvm) =>
+  "compares-incoming": (kvm) =>
     vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm) && isFrozenByRun(kvm),
-} as const;
-
-/** The name of a trait. */
-export type Trait = keyof typeof PROBES;
+};
 
 const seen = new Map<Trait, boolean>();
 

@@ -113,11 +113,17 @@ const LIARS: Readonly<Record<string, Liar>> = {
 /** The names of the lies. */
 export const LIES: readonly string[] = Object.keys(LIARS);
 
+/** Where a process keeps that it lies: files that share a process must not lie twice. */
+const TOLD: unique symbol = Symbol.for("node-kvm.lie");
+
 /** Makes every handle of this process lie. */
 export function tellLie(name: string): void {
   const liar = LIARS[name];
-  if (liar === undefined)
+  if (liar === undefined) {
     throw new Error(`NODE_KVM_LIE: no lie ${name}; there are ${LIES.join(", ")}`);
+  }
+  if (TOLD in globalThis) return;
+  Object.defineProperty(globalThis, TOLD, { value: name });
   const honest = Handle.prototype.ioctl;
   Handle.prototype.ioctl = function lie(this: Handle, ioctl, argument, context) {
     return liar(this, (i, a) => honest.call(this, i, a, context))(ioctl, argument);

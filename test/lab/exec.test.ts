@@ -7,10 +7,12 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { findKernel } from "../../lib/cli/lab-kernel.ts";
+import { LabError } from "../../lib/lab/error.ts";
 import type { Kernel } from "../../lib/lab/kernels.ts";
 import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine.ts";
+import { findQemu } from "../../lib/lab/qemu.ts";
 
 const KERNEL = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1";
 const MODULES = process.env["NODE_KVM_LAB_MODULES"];
@@ -55,9 +57,19 @@ const folder = mkdtempSync(join(tmpdir(), "exec-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 let kernel: Kernel;
+let problem: string | undefined;
 beforeAll(async () => {
-  kernel = await findKernel(KERNEL, MODULES, new AbortController().signal);
+  try {
+    findQemu();
+    kernel = await findKernel(KERNEL, MODULES, new AbortController().signal);
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    problem = error.message;
+  }
 }, 600_000);
+beforeEach(({ skip }) => {
+  if (problem !== undefined) skip(problem);
+});
 
 function run(command: readonly string[], more: Partial<LabOptions> = {}): Promise<LabResult> {
   return runInLab({ kernel, command, ...more });
@@ -89,7 +101,7 @@ describe("a command in a disposable machine", () => {
     writeFileSync(join(folder, "program.c"), PROGRAM);
     execFileSync("cc", ["-static", "-o", join(folder, "program"), join(folder, "program.c")]);
     expect(
-      await run(["/root/program"], { files: { "/root/program": join(folder, "program") } }),
+      await run(["/user/program"], { files: { "/user/program": join(folder, "program") } }),
     ).toMatchObject({ kind: "exited", status: 42, warnings: [] });
   });
 
@@ -125,7 +137,7 @@ describe("a command in a disposable machine", () => {
   }, 300_000);
 
   test("that crashes the kernel leaves the kernel's log", async () => {
-    const result = await run(["sh", "-c", "echo before; echo c >/proc/sysrq-trigger"]);
+    const result = await run(["sh", "-c", "echo before; sleep 2; echo c >/proc/sysrq-trigger"]);
     expect(result).toMatchObject({
       kind: "crashed",
       oops: expect.stringMatching(/sysrq.*crash/),
