@@ -8,7 +8,7 @@ import { guest } from "node-kvm/guest";
 const CR4_OSXSAVE = 1n << 18n;
 
 /** The name of a trait. */
-export type Trait = "kvm_pvm" | "compares-incoming";
+export type Trait = "kvm_pvm" | "compares-incoming" | "without-xsave2";
 
 /** How each trait is seen. */
 const PROBES: Readonly<Record<Trait, (kvm: Kvm) => boolean>> = {
@@ -21,6 +21,8 @@ const PROBES: Readonly<Record<Trait, (kvm: Kvm) => boolean>> = {
    */
   "compares-incoming": (kvm) =>
     vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm) && isFrozenByRun(kvm),
+  /** Before Linux 5.17: guests get no dynamic XSAVE components, such as AMX's. Seen: 5.10. */
+  "without-xsave2": (kvm) => kvm.checkExtension("KVM_CAP_XSAVE2") === 0,
 };
 
 const seen = new Map<Trait, boolean>();

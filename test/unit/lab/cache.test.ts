@@ -18,6 +18,8 @@ import { isAbandoned, ownMark } from "../../../lib/lab/owner.ts";
 import { temporaryFolder } from "./temporary.ts";
 import { tinyDisk } from "./tiny-disk.ts";
 
+// Some start a dozen processes, which other work on the machine may slow down.
+vi.setConfig({ testTimeout: 60_000 });
 afterEach(() => vi.unstubAllEnvs());
 
 const newCache = (): LabCache => new LabCache(join(temporaryFolder(), "cache"));

@@ -9,13 +9,17 @@ export function tinyDisk(kibibytes: number, skip: (reason: string) => never): st
   const folder = temporaryFolder();
   try {
     const options = ["-t", "tmpfs", "-o", `size=${kibibytes}k`, "tmpfs", folder];
-    execFileSync("mount", options, { stdio: "pipe" });
+    run("mount", options);
   } catch {
     return skip("mounting a small disk takes root");
   }
   onTestFinished(() => {
-    execFileSync("umount", [folder]);
+    run("umount", [folder]);
     rmdirSync(folder);
   });
   return folder;
+}
+
+function run(program: string, args: readonly string[]): void {
+  execFileSync(program, args, { stdio: "pipe" });
 }
