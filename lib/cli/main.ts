@@ -35,12 +35,14 @@ program
     new Option("--reporter <name>", "how to report").choices(REPORTERS).default(REPORTERS[0]),
   )
   .option("--progress", "tell of each claim on standard error")
+  .option("--or-lab", "where this host has no usable device, judge a cached kernel in the lab")
   .option("--require-kvm", "fail, instead of skipping, when there is no usable device")
   .action(async (pattern: string | undefined, options: SuiteFlags) => {
     process.exitCode = await runSuite({
       pattern,
       reporter: options.reporter,
       requireKvm: options.requireKvm === true,
+      orLab: options.orLab === true,
       progress: options.progress === true,
     });
   });
@@ -48,6 +50,7 @@ program
 interface SuiteFlags {
   readonly reporter: (typeof REPORTERS)[number];
   readonly requireKvm?: boolean;
+  readonly orLab?: boolean;
   readonly progress?: boolean;
 }
 

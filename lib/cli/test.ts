@@ -10,6 +10,7 @@ import { toKtap } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
 import { isGreen, type Report, type Result } from "../report/result.ts";
 import { claimLine, paint, summary } from "../report/text.ts";
+import { HOW_TO_LAB, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 
 /** How the suite can be reported: live text, or one document at the end. */
 export const REPORTERS = ["text", "ktap", "junit", "json"] as const;
@@ -21,6 +22,8 @@ export interface SuiteOptions {
   readonly reporter: (typeof REPORTERS)[number];
   /** Whether a host without usable KVM is a failure. */
   readonly requireKvm: boolean;
+  /** Whether to judge a kernel of the lab instead, where this host has no usable KVM. */
+  readonly orLab: boolean;
   /** Whether to tell of each claim on standard error, a line each, whatever the reporter. */
   readonly progress: boolean;
 }
@@ -39,6 +42,9 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
   if (problem !== undefined) {
     process.stderr.write(`node-kvm: no claim can be judged here: ${problem}\n`);
     if (options.requireKvm) return 1;
+    const instead = options.orLab ? await judgeInLab(options.pattern) : undefined;
+    if (instead !== undefined) return printInstead(instead, options.reporter);
+    process.stderr.write(`node-kvm: ${HOW_TO_LAB}\n`);
   }
   const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
   const live = options.reporter === "text";
@@ -56,6 +62,21 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
     return 1;
   }
   return isGreen(report) && run.errors.length === 0 ? 0 : 1;
+}
+
+function printInstead(
+  { report, problems }: InsteadReport,
+  reporter: SuiteOptions["reporter"],
+): number {
+  const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
+  const lines = report.results.map((result) => claimLine(result, p));
+  process.stdout.write(
+    reporter === "text"
+      ? `${lines.join("\n")}\n\n${summary(report, p)}\n`
+      : DOCUMENTS[reporter](report),
+  );
+  for (const text of problems) process.stderr.write(`node-kvm: ${text}\n`);
+  return isGreen(report) && problems.length === 0 ? 0 : 1;
 }
 
 /** Judges this host's KVM as one column of a matrix. */

@@ -1,0 +1,59 @@
+/** The suite in the lab where this host has no KVM: on the newest kernel that is at hand. */
+import { runCampaign } from "../lab/campaign.ts";
+import { LabError } from "../lab/error.ts";
+import { fetchKernel, type Kernel, listKernels } from "../lab/kernels.ts";
+import { findQemu } from "../lab/qemu.ts";
+import { complaints, toMatrix } from "../report/matrix.ts";
+import type { Report } from "../report/result.ts";
+import { interruptible } from "./lab-kernel.ts";
+
+/** How the suite went in the lab. */
+export interface InsteadReport {
+  readonly report: Report;
+  /** What is wrong beside the claims: warnings in the kernel's log. */
+  readonly problems: readonly string[];
+}
+
+/** Says what must be there for the lab, for who has no KVM and no lab either. */
+export const HOW_TO_LAB: string =
+  "the lab judges stock kernels in an emulated machine, on any x86-64 Linux: " +
+  "apt-get install --no-install-recommends qemu-system-x86, then node-kvm lab run --kernel 6.12";
+
+/**
+ * Runs the suite in the lab, if QEMU and a cached kernel are at hand; says so on standard error.
+ *
+ * @returns `undefined` when they are not.
+ */
+export async function judgeInLab(pattern: string | undefined): Promise<InsteadReport | undefined> {
+  return interruptible(async (signal) => {
+    const kernel = await kernelAtHand(signal);
+    if (kernel === undefined) return undefined;
+    process.stderr.write(
+      `node-kvm: the suite runs in the lab instead: Linux ${kernel.release} in an emulated machine\n`,
+    );
+    const columns = await runCampaign({
+      lanes: [{ kernel, cpu: "max" }],
+      signal,
+      ...(pattern === undefined ? {} : { pattern }),
+    });
+    const report = columns[0]?.report;
+    if (report === undefined) {
+      throw new LabError("ERR_LAB_TOOL", `the lab did not report: ${columns[0]?.problem ?? ""}`);
+    }
+    const problems = complaints(toMatrix(columns), 0).filter((text) => !text.endsWith(" fails"));
+    return { report, problems };
+  });
+}
+
+async function kernelAtHand(signal: AbortSignal): Promise<Kernel | undefined> {
+  try {
+    findQemu();
+    const cached = (await listKernels({ signal })).filter((row) => row.cached);
+    const newest = cached.at(-1);
+    return newest === undefined ? undefined : await fetchKernel(newest.release, { signal });
+  } catch (error) {
+    // Not at hand, for whatever reason; the lab's own commands say which.
+    if (error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED") return undefined;
+    throw error;
+  }
+}
