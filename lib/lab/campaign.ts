@@ -38,7 +38,7 @@ export type Step =
 
 /** What a column is called. */
 export function laneName({ kernel, cpu }: Lane): string {
-  return `${kernel.name} ${cpu}`;
+  return `${kernel.name.replace(/-cloud-amd64$/, "")} ${cpu}`;
 }
 
 /** Runs all lanes; the columns come in the order of the lanes. */
