@@ -1,0 +1,145 @@
+/** Matrices: claims by kernels, their differences, what is wrong with each, in every form. */
+import { describe, expect, test } from "vitest";
+import { toHtml } from "../../../lib/report/html.ts";
+import { matrixToJunit } from "../../../lib/report/junit.ts";
+import { matrixToKtap } from "../../../lib/report/ktap.ts";
+import {
+  type Column,
+  complaints,
+  differences,
+  isGreenMatrix,
+  toMatrix,
+} from "../../../lib/report/matrix.ts";
+import type { Verdict } from "../../../lib/report/result.ts";
+import { toTable } from "../../../lib/report/table.ts";
+import { paint } from "../../../lib/report/text.ts";
+
+/** A column whose claims have these verdicts, in this order. */
+function column(
+  name: string,
+  verdicts: Readonly<Record<string, Verdict>>,
+  more?: Partial<Column>,
+): Column {
+  const results = Object.entries(verdicts).map(([id, verdict]) => ({
+    id,
+    title: `claims <${id}>`,
+    number: { first: 1, second: 2, late: 60 }[id],
+    verdict,
+    reason: verdict === "pass" ? undefined : `why ${id}`,
+    duration: 1,
+  }));
+  return { name, warnings: [], report: { kernel: name, vendor: "kvm_amd", results }, ...more };
+}
+
+const old = column("6.1", { first: "pass", late: "deviation" });
+const broken = column("6.17", { second: "fail", first: "pass", late: "pass" });
+const dead: Column = {
+  name: "7.3",
+  warnings: ["WARNING: x"],
+  report: undefined,
+  problem: "it panicked",
+};
+const matrix = toMatrix([old, broken, dead]);
+const plain = paint(false);
+
+test("rows are all claims of all kernels, by their number in the catalogue", () => {
+  expect(matrix.rows.map(({ id }) => id)).toEqual(["first", "second", "late"]);
+});
+
+test("a claim that a kernel did not judge is an empty cell", () => {
+  const verdicts = matrix.rows.map(({ cells }) => cells.map((cell) => cell?.verdict));
+  expect(verdicts).toEqual([
+    ["pass", "pass", undefined],
+    [undefined, "fail", undefined],
+    ["deviation", "pass", undefined],
+  ]);
+});
+
+test("differences of two kernels are named, with the reason", () => {
+  expect(differences(matrix, 0, 1)).toEqual([
+    {
+      id: "second",
+      title: "claims <second>",
+      before: "missing",
+      after: "fail",
+      reason: "why second",
+    },
+    { id: "late", title: "claims <late>", before: "deviation", after: "pass", reason: "why late" },
+  ]);
+  expect(differences(matrix, 1, 1)).toEqual([]);
+});
+
+test("failures, claims not judged, no report and kernel warnings are complaints; deviations are not", () => {
+  expect(matrix.columns.map((_, i) => complaints(matrix, i))).toEqual([
+    ["1 claims were not judged"],
+    ["second fails"],
+    ["it panicked", "kernel log: WARNING: x"],
+  ]);
+});
+
+test("a matrix is green when every kernel reports and nothing is wrong", () => {
+  expect(isGreenMatrix(toMatrix([old]))).toBe(true);
+  expect(isGreenMatrix(toMatrix([old, old]))).toBe(true);
+  for (const bad of [broken, dead, column("x", { first: "pass" }, { warnings: ["BUG"] })]) {
+    expect(isGreenMatrix(toMatrix([bad]))).toBe(false);
+  }
+});
+
+describe("printed", () => {
+  test("as a table, each cell has a word and each deviation its reason", () => {
+    const lines = toTable(matrix, plain).split("\n");
+    expect(lines.slice(0, 4)).toEqual([
+      "claim      6.1    6.17   7.3    ",
+      "  1 first  ok     ok     ?",
+      "  2 second ?      FAIL   ?",
+      " 60 late   dev    ok     ?",
+    ]);
+    expect(lines).toContain("  late: why late");
+    expect(lines).toContain("6.17: 1 unexpected");
+  });
+
+  test("as KTAP, a kernel is a test and its claims are subtests", () => {
+    expect(matrixToKtap(matrix).split("\n")).toEqual([
+      "KTAP version 1",
+      "1..3",
+      "  KTAP version 1",
+      "  # Linux 6.1, kvm_amd",
+      "  1..2",
+      "  ok 1 first: claims <first>",
+      "  # known deviation: why late",
+      "  ok 2 late: claims <late>",
+      "# 1 claims were not judged",
+      "not ok 1 6.1",
+      "  KTAP version 1",
+      "  # Linux 6.17, kvm_amd",
+      "  1..3",
+      "  # why second",
+      "  not ok 1 second: claims <second>",
+      "  ok 2 first: claims <first>",
+      "  ok 3 late: claims <late>",
+      "# second fails",
+      "not ok 2 6.17",
+      "# it panicked",
+      "# kernel log: WARNING: x",
+      "not ok 3 7.3",
+      "",
+    ]);
+  });
+
+  test("as JUnit, a kernel is a suite and a dead machine a failed case", () => {
+    const xml = matrixToJunit(matrix);
+    expect(xml.match(/<testsuite name="[^"]*" tests="\d" failures="\d"/g)).toEqual([
+      '<testsuite name="6.1" tests="2" failures="0"',
+      '<testsuite name="6.17" tests="3" failures="1"',
+      '<testsuite name="7.3" tests="2" failures="2"',
+    ]);
+    expect(xml).toContain('<failure message="it panicked"/>');
+  });
+
+  test("as a page, nothing that was reported is taken for markup", () => {
+    const page = toHtml(matrix, "<today>");
+    expect(page).toContain("claims &lt;first&gt;");
+    expect(page).toContain("&lt;today&gt;");
+    expect(page).not.toContain("claims <first>");
+  });
+});
