@@ -19,6 +19,18 @@ export interface Package {
   readonly suite: string;
   /** The size of its file. */
   readonly bytes: number;
+  /** The size of what is in it. */
+  readonly unpacked: number;
+  readonly sha256: string;
+}
+
+/** One file of a source package. */
+export interface SourceFile {
+  /** The source package. */
+  readonly name: string;
+  readonly version: string;
+  readonly suite: string;
+  readonly file: string;
   readonly sha256: string;
 }
 
@@ -51,6 +63,12 @@ const KEYRINGS = [
   "/usr/share/keyrings/debian-archive-keyring.pgp",
 ] as const;
 
+/** What an update takes on an empty disk: 83 MB of lists, and as it comes the packed 40 MB. */
+const LISTS_BYTES = 130_000_000;
+/** What is taken out of a kernel's packages and kept, at most. */
+const KEPT_BYTES = 25_000_000;
+/** apt gives up a silent server after 30 s, and asks three times. */
+const STALL_MS = 180_000;
 const KERNEL_PACKAGES = /^linux-(image|binary|modules)-\d\S*-cloud-amd64$/;
 const NETWORK_OPTION = /^Acquire::(?!IndexTargets|Languages|GzipIndexes|PDiffs)\S+ ".*";$/;
 
@@ -71,8 +89,10 @@ export class Archive {
    * @throws {@link LabError} `ERR_LAB_NETWORK` when no suite's list could be fetched.
    */
   async lists(signal?: AbortSignal): Promise<Lists> {
+    await this.#cache.need(LISTS_BYTES, "the archive's list");
     const env = await this.#configure(signal);
-    const update = await run("apt-get", ["update", "-q"], { env, signal });
+    const options = { env, signal, stallMs: STALL_MS };
+    const update = await run("apt-get", ["update", "-q", "-o", "APT::Status-Fd=3"], options);
     if (isDiskFull(update.stderr)) throw diskFull("apt-get update");
     const failed = failures(update);
     if (update.status !== 0 && failed.size === 0) throw commandError(update);
@@ -104,6 +124,8 @@ export class Archive {
     onProgress: (done: number, of: Package | undefined) => void,
     signal?: AbortSignal,
   ): Promise<readonly string[]> {
+    const size = packages.reduce((sum, { bytes, unpacked }) => sum + bytes + unpacked, 0);
+    await this.#cache.need(size + KEPT_BYTES, `unpacking ${packages[0]?.name ?? "nothing"}`);
     const env = await this.#configure(signal);
     const total = packages.reduce((sum, { bytes }) => sum + bytes, 0);
     const names = packages.map(({ name, version }) => `${name}=${version}`);
@@ -111,6 +133,7 @@ export class Archive {
       cwd: folder,
       env,
       signal,
+      stallMs: STALL_MS,
       onStatus: (line) => {
         const [, percent, file] = /^dlstatus:\d+:([\d.]+):.*?(\d+) of \d+/.exec(line) ?? [];
         if (percent === undefined) return;
@@ -119,6 +142,37 @@ export class Archive {
     });
     if (output.status !== 0) throw await downloadError(output, packages, folder);
     return Promise.all(packages.map((wanted) => checkedFile(wanted, folder)));
+  }
+
+  /**
+   * Downloads the source package's upstream archive into a folder; returns its path.
+   *
+   * The package's other files are not needed, and need not be there any more.
+   * @throws {@link LabError} `ERR_LAB_NETWORK`, `ERR_LAB_GONE` or `ERR_LAB_DAMAGED`.
+   */
+  async source(wanted: SourceFile, folder: string, signal?: AbortSignal): Promise<string> {
+    const { name, version, suite, file } = wanted;
+    const keyring = KEYRINGS.find((path) => existsSync(path)) ?? KEYRINGS[0];
+    const sources = `deb-src [signed-by=${keyring}] ${this.#address.main} ${suite} main\n`;
+    const env = await this.#configure(signal, "apt-source", sources);
+    const options = { cwd: folder, env, signal, stallMs: STALL_MS };
+    const update = await run("apt-get", ["update", "-q"], options);
+    const failed = failures(update);
+    if (failed.size > 0) throw unreachable(this.#address.main, failed, update);
+    if (update.status !== 0) throw commandError(update);
+    const args = ["source", "-q", "--download-only", `${name}=${version}`];
+    const output = await run("apt-get", args, options);
+    const path = join(folder, file);
+    if (!existsSync(path)) {
+      if (output.status === 0) {
+        throw new LabError("ERR_LAB_GONE", `the source package ${name} has no ${file} any more`);
+      }
+      throw await downloadError(output, [wanted], folder);
+    }
+    if ((await sha256(path)) === wanted.sha256) return path;
+    await rm(path);
+    const what = `${file} is not the file it should be (sha256 ${wanted.sha256})`;
+    throw new LabError("ERR_LAB_DAMAGED", `${what}; it was thrown away: fetch it again`);
   }
 
   async #packages(
@@ -141,14 +195,19 @@ export class Archive {
       const suite = suites.get(`${name} ${version}`);
       const hash = fields.get("SHA256");
       if (suite === undefined || hash === undefined) return [];
-      return [{ name, version, suite, bytes: Number(fields.get("Size")), sha256: hash }];
+      const unpacked = Number(fields.get("Installed-Size") ?? 0) * 1024;
+      return [{ name, version, suite, bytes: Number(fields.get("Size")), unpacked, sha256: hash }];
     });
   }
 
   /** Writes the private configuration; returns the environment that makes apt use it, and only it. */
-  async #configure(signal?: AbortSignal): Promise<Record<string, string>> {
-    const apt = await this.#cache.folder("apt");
-    const lists = await this.#cache.folder("apt", "lists");
+  async #configure(
+    signal?: AbortSignal,
+    folder = "apt",
+    sources: string = this.#sources(),
+  ): Promise<Record<string, string>> {
+    const apt = await this.#cache.folder(folder);
+    const lists = await this.#cache.folder(folder, "lists");
     // How this machine reaches the network (proxies, certificates, timeouts) holds for us too; what
     // else is configured, hooks that run after an update for one, does not.
     const dump = String(await runOk("apt-config", ["dump", "Acquire"], { signal }));
@@ -174,8 +233,8 @@ export class Archive {
       'Dir::Cache::pkgcache "";',
       'Dir::Cache::srcpkgcache "";',
     ];
-    await this.#cache.write(join("apt", "apt.conf"), `${configuration.join("\n")}\n`);
-    await this.#cache.write(join("apt", "sources.list"), this.#sources());
+    await this.#cache.write(join(folder, "apt.conf"), `${configuration.join("\n")}\n`);
+    await this.#cache.write(join(folder, "sources.list"), sources);
     return { APT_CONFIG: join(apt, "apt.conf") };
   }
 
@@ -233,7 +292,7 @@ function unreachable(base: string, failed: Map<string, string>, output: Output):
 
 async function downloadError(
   output: Output,
-  packages: readonly Package[],
+  packages: readonly Pick<Package, "name">[],
   folder: string,
 ): Promise<LabError> {
   const { stderr } = output;

@@ -7,7 +7,17 @@
  *     <root>/locks/<name>                  which process has a lock
  */
 import { randomUUID } from "node:crypto";
-import { link, mkdir, readdir, readFile, rename, rm, unlink, writeFile } from "node:fs/promises";
+import {
+  link,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  statfs,
+  unlink,
+  writeFile,
+} from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -68,6 +78,20 @@ export class LabCache {
     const path = join(this.root, ...names);
     await this.#writing(() => mkdir(path, { recursive: true }));
     return path;
+  }
+
+  /**
+   * Makes sure that the disk has room for so much more.
+   *
+   * @throws {@link LabError} `ERR_LAB_DISK_FULL`, before anything is begun.
+   */
+  async need(bytes: number, what: string): Promise<void> {
+    const { bavail, bsize } = await statfs(await this.folder());
+    if (bavail * bsize >= bytes) return;
+    const [free, needed] = [bavail * bsize, bytes].map((size) => `${Math.ceil(size / 1e6)} MB`);
+    const sentence = `${what} needs ${needed}, and the disk of ${this.root} has ${free}`;
+    const remedy = "make room, or name a folder on another disk with NODE_KVM_CACHE";
+    throw new LabError("ERR_LAB_DISK_FULL", `${sentence}; ${remedy}`);
   }
 
   /** Writes a small file of the root, whole or not at all. */

@@ -13,6 +13,8 @@ export interface CommandOptions {
   readonly signal?: AbortSignal | undefined;
   /** Takes each line that the program writes to descriptor 3. */
   readonly onStatus?: ((line: string) => void) | undefined;
+  /** How long it may write nothing new, on descriptor 1 or 3, before it is ended. */
+  readonly stallMs?: number | undefined;
 }
 
 /** What a program that ended leaves. */
@@ -47,8 +49,8 @@ process.on("exit", () => {
  * Runs a program and waits for its end, whatever its exit status.
  *
  * The program leads a process group of its own, so that ending it ends its children too.
- * @throws {@link LabError} `ERR_LAB_TOOL` when the machine lacks it, `ERR_LAB_INTERRUPTED` when the
- * signal came; by then no process of it is left.
+ * @throws {@link LabError} `ERR_LAB_TOOL` when the machine lacks it or it stands still,
+ * `ERR_LAB_INTERRUPTED` when the signal came; by then no process of it is left.
  */
 export async function run(
   program: string,
@@ -71,6 +73,7 @@ export async function run(
     killGroup(pid, "SIGTERM");
     patience = setTimeout(() => killGroup(pid, "SIGKILL"), GRACE_MS);
   };
+  const stall = new Stall(options.stallMs, end);
   if (pid !== undefined) running.add(pid);
   signal?.addEventListener("abort", end, { once: true });
   try {
@@ -79,16 +82,21 @@ export async function run(
     });
     await once(child, "spawn");
     const [stdout, stderr, code] = await Promise.all([
-      collect(child.stdout),
+      collect(child.stdout, () => stall.saw("")),
       collect(child.stderr),
       closed,
-      eachLine(child.stdio[3] as Readable, options.onStatus),
+      eachLine(child.stdio[3] as Readable, (line) => {
+        stall.saw(line);
+        options.onStatus?.(line);
+      }),
     ]);
     throwIfAborted(signal);
+    if (stall.isOver()) throw stallError(program);
     return { program, status: code, stdout, stderr: stderr.toString() };
   } catch (error) {
     throw startError(program, error);
   } finally {
+    stall.stop();
     clearTimeout(patience);
     signal?.removeEventListener("abort", end);
     if (pid !== undefined) running.delete(pid);
@@ -154,17 +162,57 @@ function startError(program: string, error: unknown): unknown {
   return new LabError("ERR_LAB_TOOL", `${program} ${what}; ${remedy}`, error);
 }
 
-async function collect(stream: Readable | null): Promise<Buffer> {
+function stallError(program: string): LabError {
+  const sentence = `${program} stood still and was ended`;
+  const remedy = "look whether the disk is full and the network answers, then try again";
+  return new LabError("ERR_LAB_TOOL", `${sentence}; ${remedy}`);
+}
+
+/** Watches whether a program goes on: apt, for one, never ends once the disk is full. */
+class Stall {
+  #isOver: boolean = false;
+  #last = "";
+  readonly #timer: NodeJS.Timeout | undefined;
+
+  constructor(milliseconds: number | undefined, end: () => void) {
+    if (milliseconds === undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#isOver = true;
+      end();
+    }, milliseconds);
+  }
+
+  /** Notes what it wrote; the same status again is no progress. */
+  saw(text: string): void {
+    if (text !== "" && text === this.#last) return;
+    this.#last = text;
+    if (!this.#isOver) this.#timer?.refresh();
+  }
+
+  /** Whether it stood still for too long. */
+  isOver(): boolean {
+    return this.#isOver;
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+async function collect(stream: Readable | null, onChunk?: () => void): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of stream ?? []) chunks.push(chunk as Buffer);
+  for await (const chunk of stream ?? []) {
+    chunks.push(chunk as Buffer);
+    onChunk?.();
+  }
   return Buffer.concat(chunks);
 }
 
-async function eachLine(stream: Readable, take?: (line: string) => void): Promise<void> {
+async function eachLine(stream: Readable, take: (line: string) => void): Promise<void> {
   let rest = "";
   for await (const chunk of stream) {
     const lines = (rest + String(chunk)).split("\n");
     rest = lines.pop() ?? "";
-    for (const line of lines) take?.(line);
+    for (const line of lines) take(line);
   }
 }

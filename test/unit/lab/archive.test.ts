@@ -106,6 +106,7 @@ describe("the lists", () => {
         version: "6.12.1-1",
         suite: "trixie",
         bytes: 34_000_000,
+        unpacked: 2048,
         sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
       },
     ]);

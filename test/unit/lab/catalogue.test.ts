@@ -9,6 +9,7 @@ const of = (name: string, version: string, bytes = 30_000_000): Package => ({
   version,
   suite: "trixie",
   bytes,
+  unpacked: 0,
   sha256: "",
 });
 
@@ -86,6 +87,8 @@ describe("resolveKernel", () => {
     ["7.2.6+deb13-cloud-amd64", "7.2.6-1~bpo13+1"],
     ["7.2.13+deb14-cloud-amd64", "7.2.13-1"],
     ["7.3-cloud-amd64", "7.3~rc7-1~exp1"],
+    ["7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"],
+    ["7.4-cloud-amd64", "7.4~rc1-1~exp1"],
   ].map(([release = "", version = ""]) => {
     const isGone = /^(6\.19|7\.2\.13)/.test(release);
     return { release, version, obtainable: !isGone, why: isGone ? "no modules" : undefined };
@@ -101,7 +104,9 @@ describe("resolveKernel", () => {
     ["6.12.90+deb12", "6.12.90+deb12-cloud-amd64"],
     ["6.12.43", "6.12.43+deb12-cloud-amd64"],
     ["7.2", "7.2.6+deb13-cloud-amd64"],
-    ["7.3", "7.3-cloud-amd64"],
+    ["7.3", "7.3.4+deb13-cloud-amd64"],
+    ["7.4", "7.4-cloud-amd64"],
+    ["7.3-cloud-amd64", "7.3-cloud-amd64"],
     ["7.3-rc7", "7.3-cloud-amd64"],
   ])("takes %s for %s", (name, release) => {
     expect(resolveKernel(name, KERNELS).release).toBe(release);
@@ -110,9 +115,9 @@ describe("resolveKernel", () => {
   test.each([
     ["6.12.9", "near it are 6.1.0-56-cloud-amd64 and 6.12.43+deb12-cloud-amd64"],
     ["4.19", "near it are 5.10.0-46-cloud-amd64"],
-    ["9.0", "near it are 7.3-cloud-amd64"],
+    ["9.0", "near it are 7.4-cloud-amd64"],
     ["6", '"6" could be any of 6.1, 6.12, 6.19'],
-    ["six", "there are 5.10, 6.1, 6.12, 6.19, 7.2, 7.3"],
+    ["six", "there are 5.10, 6.1, 6.12, 6.19, 7.2, 7.3, 7.4"],
     ["", "there are 5.10"],
   ])("does not know %j: %s", (name, hint) => {
     expect(() => resolveKernel(name, KERNELS)).toThrow(

@@ -106,7 +106,8 @@ export class FakeApt {
     const source = `http://mirror.test/debian ${suite}/main amd64 Packages`;
     this.answer(`pool/${name}.madison`, ` ${name} | ${version} | ${source}\n`);
     const sha256 = createHash("sha256").update(content).digest("hex");
-    const fields = { Package: name, Version: version, Size: bytes, SHA256: sha256 };
+    const common = { Package: name, Version: version, "Installed-Size": 2 };
+    const fields = { ...common, Size: bytes, SHA256: sha256 };
     const lines = Object.entries(fields).map(([field, value]) => `${field}: ${value}\n`);
     this.answer(`pool/${name}.show`, `${lines.join("")}\n`);
     this.#publish();

@@ -82,6 +82,15 @@ describe("fetchKernel", () => {
     ]);
   });
 
+  test("takes a series for its newest kernel, though a cached one is called like the series", async () => {
+    const apt = new FakeApt();
+    apt.addKernel("7.3-cloud-amd64", "7.3~rc7-1~exp1", "experimental");
+    apt.addKernel("7.3.4+deb13-cloud-amd64", "7.3.4-1", "trixie-backports");
+    await fetchKernel("7.3-cloud-amd64", { cache: apt.cache });
+    const kernel = await fetchKernel("7.3", { cache: apt.cache });
+    expect(kernel.release).toBe("7.3.4+deb13-cloud-amd64");
+  });
+
   test("needs neither network nor apt for a release that is cached", async () => {
     const apt = withKernels();
     const first = await fetchKernel("6.12", { cache: apt.cache });
@@ -197,13 +206,27 @@ describe("fetchKernel", () => {
     expect(await leftovers(apt.cache)).toEqual([]);
   });
 
-  test("leaves neither an entry nor a download on a disk that is full", async ({ skip }) => {
+  test("begins nothing on a disk that is too small", async ({ skip }) => {
     const apt = withKernels();
     const cache = new LabCache(tinyDisk(400, skip));
     await expect(fetchKernel("6.12", { cache })).rejects.toMatchObject({
       code: "ERR_LAB_DISK_FULL",
+      message: expect.stringMatching(
+        /list needs 130 MB, and the disk of .* has 1 MB;.*NODE_KVM_CACHE/,
+      ),
     });
-    expect(asked(apt, "dpkg-deb")).toBe(1);
+    expect(asked(apt, "apt-get update")).toBe(0);
+    expect(await leftovers(cache)).toEqual([]);
+  });
+
+  test("leaves neither an entry nor a download on a disk that becomes full", async () => {
+    const apt = withKernels();
+    const { cache } = apt;
+    const words = "dpkg-deb: error: failed to write: No space left on device";
+    apt.answer("unpack-fault", `mkdir -p "$3"; echo half > "$3/half"; echo "${words}" >&2; exit 2`);
+    await expect(fetchKernel("6.12", { cache })).rejects.toMatchObject({
+      code: "ERR_LAB_DISK_FULL",
+    });
     expect(await cache.names("kernels")).toEqual([]);
     expect(readdirSync(join(cache.root, "downloads"))).toEqual([]);
     expect(await leftovers(cache)).toEqual([]);

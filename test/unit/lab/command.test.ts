@@ -1,0 +1,51 @@
+/** Claims about running the system's programs: their end, and what is left of them. */
+import { expect, test } from "vitest";
+import { run, runOk } from "../../../lib/lab/command.ts";
+
+test("a program's output, words and exit status come back, whatever it is", async () => {
+  const output = await run("sh", ["-c", "echo out; echo err >&2; exit 3"]);
+  expect(output).toEqual({
+    program: "sh",
+    status: 3,
+    stdout: Buffer.from("out\n"),
+    stderr: "err\n",
+  });
+});
+
+test("a program that must succeed and does not is an error in its last words", async () => {
+  await expect(runOk("sh", ["-c", "echo why >&2; exit 3"])).rejects.toMatchObject({
+    code: "ERR_LAB_TOOL",
+    message: "sh failed with status 3: why",
+  });
+});
+
+test("a program tells its status by whole lines", async () => {
+  const lines: string[] = [];
+  const onStatus = (line: string): void => {
+    lines.push(line);
+  };
+  await run("sh", ["-c", "printf 'a\\nb' >&3; printf 'c\\n' >&3"], { onStatus });
+  expect(lines).toEqual(["a", "bc"]);
+});
+
+test("a program that repeats itself for ever is ended", async () => {
+  const script = "while :; do echo same >&3; sleep 0.01; done";
+  await expect(run("sh", ["-c", script], { stallMs: 300 })).rejects.toMatchObject({
+    code: "ERR_LAB_TOOL",
+    message: expect.stringContaining("sh stood still and was ended"),
+  });
+});
+
+test("a program that this machine lacks is named", async () => {
+  await expect(run("no-such-program", [])).rejects.toMatchObject({
+    code: "ERR_LAB_TOOL",
+    message: "no-such-program is not on this machine; install it",
+  });
+});
+
+test("a program is not begun once the signal came", async () => {
+  const signal = AbortSignal.abort();
+  await expect(run("no-such-program", [], { signal })).rejects.toMatchObject({
+    code: "ERR_LAB_INTERRUPTED",
+  });
+});
