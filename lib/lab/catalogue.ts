@@ -48,7 +48,7 @@ export interface Named {
 const FILE = "catalogue.json";
 const DAY_MS = 86_400_000;
 /** How every release of the catalogue ends; names may leave it out. */
-export const FLAVOUR = "-cloud-amd64";
+const FLAVOUR = "-cloud-amd64";
 /** A kernel's own package is megabytes; one that only depends on others, two kilobytes. */
 const METAPACKAGE_BYTES = 100_000;
 
@@ -145,7 +145,7 @@ function toKernel(release: string, packages: readonly Package[], why?: string): 
  * there is one but it cannot be had.
  */
 export function resolveKernel<T extends Named>(name: string, kernels: readonly T[]): T {
-  const found = kernels.filter(({ release }) => release === name || release === name + FLAVOUR);
+  const found = kernels.filter(({ release }) => namesRelease(name, release));
   if (found.length === 0 && /^\d+\.\d+/.test(name)) {
     found.push(...kernels.filter(({ version }) => isOf(linuxVersion(version), name)));
   }
@@ -158,6 +158,16 @@ export function resolveKernel<T extends Named>(name: string, kernels: readonly T
   const sentence = `${newest.release} cannot be had: ${newest.why ?? "the archive has it no more"}`;
   const remedy = near === "" ? "`node-kvm lab kernels` shows what can" : `the nearest are ${near}`;
   throw new LabError("ERR_LAB_GONE", `${sentence}; ${remedy}`);
+}
+
+/**
+ * Whether a name is this very release, with or without `-cloud-amd64`.
+ *
+ * `7.3` is not `7.3-cloud-amd64`, a release candidate's name, but any kernel of 7.3.
+ */
+export function namesRelease(name: string, release: string): boolean {
+  if (release === name) return true;
+  return release === name + FLAVOUR && !/^\d+\.\d+$/.test(name);
 }
 
 function isOf(linux: string, name: string): boolean {

@@ -51,9 +51,9 @@ ln -sf fd/1 /dev/stdout
 ln -sf fd/2 /dev/stderr
 ifconfig lo 127.0.0.1 up
 if ! [ -c /dev/ttyS3 ]; then echo "${NO_PORTS}"; poweroff -f; fi
-# Held open: closing the last descriptor of a port forgets its settings.
+# Held open: closing the last descriptor of a port forgets its settings. Bochs keeps to the speed.
 exec 4>/dev/ttyS1 5>/dev/ttyS2 6>/dev/ttyS3
-for port in 1 2 3; do stty -F /dev/ttyS$port raw -echo; done
+for port in 1 2 3; do stty -F /dev/ttyS$port 115200 raw -echo; done
 echo up >&6
 while read -r module; do
   insmod ${LAB}/modules/$module 2>>${LAB}/insmod || break

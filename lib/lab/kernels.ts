@@ -9,9 +9,9 @@ import { bootImageRelease } from "./boot-image.ts";
 import { LabCache } from "./cache.ts";
 import {
   type Catalogue,
-  FLAVOUR,
   isFresh,
   makeCatalogue,
+  namesRelease,
   readCatalogue,
   resolveKernel,
 } from "./catalogue.ts";
@@ -192,7 +192,7 @@ function pick(name: string, rows: readonly KernelRow[], trouble: LabError | unde
 /** Finds a kernel in the cache by its release, and compares its files with their checksums. */
 async function cachedKernel(cache: LabCache, name: string): Promise<Kernel | undefined> {
   const names = await cache.names(KERNELS);
-  const release = [name, name + FLAVOUR].find((each) => names.includes(each));
+  const release = names.find((each) => namesRelease(name, each));
   if (release === undefined) return undefined;
   try {
     return await verifiedKernel(cache, release);

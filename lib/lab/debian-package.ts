@@ -1,0 +1,37 @@
+/** One of Debian's packages, unpacked in the cache: what a tool of the lab needs, never installed. */
+import { readdirSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { LabCache } from "./cache.ts";
+import { runOk } from "./command.ts";
+import { LabError } from "./error.ts";
+
+const KIND = "tools";
+
+/**
+ * Fetches a package as the machine's apt is set up, unless it is in the cache; returns its root.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` naming the package, when it can't be had.
+ */
+export async function unpackedPackage(
+  cache: LabCache,
+  name: string,
+  signal?: AbortSignal,
+): Promise<string> {
+  const kept = await cache.find(KIND, name);
+  if (kept !== undefined) return kept.path;
+  const fill = async (folder: string): Promise<Record<string, string>> => {
+    await runOk("apt-get", ["download", "-qq", name], { cwd: folder, signal });
+    const file = readdirSync(folder).find((each) => each.endsWith(".deb")) ?? "";
+    await runOk("dpkg-deb", ["-x", file, "."], { cwd: folder, signal });
+    await rm(join(folder, file));
+    return { package: file };
+  };
+  try {
+    return (await cache.build(KIND, name, fill, { signal })).path;
+  } catch (error) {
+    if (!(error instanceof LabError) || error.code !== "ERR_LAB_TOOL") throw error;
+    const sentence = `the package ${name} cannot be fetched; install it: apt-get install ${name}`;
+    throw new LabError("ERR_LAB_TOOL", `${sentence} (${error.message})`, error);
+  }
+}
