@@ -21,6 +21,7 @@ export const FAULTS = {
   short: `for p in "$@"; do case $p in linux-*=*) printf short > "\${p%%=*}_1_amd64.deb";; esac; done; exit 0`,
   nothing: "exit 0",
   /** Writes the beginning of a file, tells its children's numbers, and waits to be killed. */
+  wait: `sleep 1000 & echo $$ $! > "$FAKE/pids"; wait`,
   hang: `printf part > half_1_amd64.deb; sleep 1000 & echo $$ $! > "$FAKE/pids"; wait`,
   /** The same, and does not end when asked to. */
   deaf: `trap "" TERM; sleep 1000 & echo $$ $! > "$FAKE/pids"; wait; wait`,

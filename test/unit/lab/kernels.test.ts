@@ -195,7 +195,7 @@ describe("fetchKernel", () => {
 
   test("leaves nothing when it is interrupted while unpacking", async () => {
     const apt = withKernels();
-    apt.answer("unpack-fault", `mkdir -p "$3"; echo half > "$3/half"; ${FAULTS.hang}`);
+    apt.answer("unpack-fault", `mkdir -p "$3"; echo half > "$3/half"; ${FAULTS.wait}`);
     const controller = new AbortController();
     const kernel = fetchKernel("6.12", { cache: apt.cache, signal: controller.signal });
     const ended = expect(kernel).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });
