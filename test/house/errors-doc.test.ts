@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { STATE_ERRORS } from "../../lib/errors.ts";
+import { LAB_ERRORS } from "../../lib/lab/error.ts";
 
 const PROJECT = join(import.meta.dirname, "..", "..");
 const KVM = join(PROJECT, "lib", "kvm");
@@ -34,21 +35,22 @@ const listed = rows.flatMap(([, call = "", errnos = ""]) =>
   errnosIn(errnos).map((errno) => `${call.replaceAll("`", "")} ${errno}`),
 );
 
+/** Every code that is not the kernel's, with its meaning. */
+const OWN_ERRORS: Readonly<Record<string, string>> = { ...STATE_ERRORS, ...LAB_ERRORS };
+
 describe("docs/errors.md", () => {
-  test("lists every code of StateError, and no other", () => {
+  test("lists every code of StateError and LabError, and no other", () => {
     const inTable = rows
       .map(([, code = ""]) => code.replaceAll("`", ""))
       .filter((code) => /^ERR_/.test(code));
-    expect(new Set(inTable)).toEqual(new Set(Object.keys(STATE_ERRORS)));
-    expect(inTable).toHaveLength(Object.keys(STATE_ERRORS).length);
+    expect(new Set(inTable)).toEqual(new Set(Object.keys(OWN_ERRORS)));
+    expect(inTable).toHaveLength(Object.keys(OWN_ERRORS).length);
     const named = Array.from(doc.matchAll(/\bERR_[A-Z_]+\b/g), ([code]) => code);
-    expect(new Set(named)).toEqual(new Set(Object.keys(STATE_ERRORS)));
+    expect(new Set(named)).toEqual(new Set(Object.keys(OWN_ERRORS)));
   });
 
   test("says of each code what the code says of itself", () => {
-    const meanings = Object.values(STATE_ERRORS).map((meaning) =>
-      meaning.replace("the handle ", ""),
-    );
+    const meanings = Object.values(OWN_ERRORS).map((meaning) => meaning.replace("the handle ", ""));
     expect(meanings.filter((meaning) => !doc.includes(meaning))).toEqual([]);
   });
 
