@@ -1,13 +1,6 @@
 /** A piece of code: instructions and labels, which become bytes. The instructions by name are system.ts and assemble.ts. */
-import {
-  type Bitness,
-  type Code,
-  createInstruction,
-  type Instruction,
-  iced,
-  type LabelIds,
-  type X86,
-} from "./iced.ts";
+import { type Bitness, type Code, type Instruction, iced, type X86 } from "./iced.ts";
+import { createInstruction, type LabelIds } from "./instruction.ts";
 import { type Operand, operandText } from "./operand.ts";
 
 interface Item {
