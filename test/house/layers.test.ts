@@ -15,7 +15,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   guest: ["abi"],
   explain: ["cpuid", "abi"],
   report: [],
-  lab: ["report"],
+  lab: ["report", "guest"],
   kvm: ["native.ts", "abi", "explain"],
   vmm: ["kvm", "guest", "cpuid", "abi"],
   // The two at the top: the public face, and the command.
