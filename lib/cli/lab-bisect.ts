@@ -2,6 +2,8 @@
 import { BISECT_STATUS, bisect, type Judgement } from "../lab/bisect.ts";
 import { runCampaign } from "../lab/campaign.ts";
 import { listKernels } from "../lab/kernels.ts";
+import type { EmulatorName } from "../lab/machine.ts";
+import { cpuModels } from "./lab-emulator.ts";
 import { findKernel, interruptible } from "./lab-kernel.ts";
 
 /** Which claim, between which kernels. */
@@ -10,8 +12,15 @@ export interface LabBisectOptions {
   readonly claim: string;
   readonly good: string;
   readonly bad: string;
-  readonly cpu: string;
+  /** A CPU model of the emulator's; its own default when left out. */
+  readonly cpu?: string | undefined;
+  readonly emulator: EmulatorName;
+  /** The user's own Bochs. */
+  readonly bochs?: string | undefined;
 }
+
+/** What judging one kernel takes. */
+type Judge = Omit<LabBisectOptions, "good" | "bad">;
 
 /** Finds the change in the catalogue and prints it; returns the exit status. */
 export async function labBisect(options: LabBisectOptions): Promise<number> {
@@ -40,7 +49,7 @@ export async function labBisect(options: LabBisectOptions): Promise<number> {
 export async function labBisectStep(
   kernel: string,
   modules: string | undefined,
-  options: Pick<LabBisectOptions, "claim" | "cpu">,
+  options: Judge,
 ): Promise<number> {
   return interruptible(async (signal) => {
     const judgement = await judgeOn(kernel, modules, options, signal);
@@ -52,11 +61,19 @@ export async function labBisectStep(
 async function judgeOn(
   word: string,
   modules: string | undefined,
-  { claim, cpu }: Pick<LabBisectOptions, "claim" | "cpu">,
+  { claim, cpu, emulator, bochs }: Judge,
   signal: AbortSignal,
 ): Promise<Judgement> {
   const kernel = await findKernel(word, modules, signal);
-  const [column] = await runCampaign({ lanes: [{ kernel, cpu }], pattern: `${claim}:`, signal });
+  const [column] = await runCampaign({
+    lanes: cpuModels(cpu === undefined ? [] : [cpu], emulator).map((model) => ({
+      kernel,
+      ...model,
+    })),
+    pattern: `${claim}:`,
+    signal,
+    ...(bochs === undefined ? {} : { bochs }),
+  });
   const result = column?.report?.results.find(({ id }) => id === claim);
   if (result === undefined || result.verdict === "skip") return "skip";
   return result.verdict === "pass" ? "good" : "bad";

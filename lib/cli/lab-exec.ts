@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { LabError } from "../lab/error.ts";
-import { type LabResult, runInLab } from "../lab/machine.ts";
+import { type EmulatorName, type LabResult, runInLab } from "../lab/machine.ts";
 import { findKernel, interruptible } from "./lab-kernel.ts";
 
 /** What to run, where, with what. */
@@ -11,7 +11,10 @@ export interface ExecOptions {
   readonly kernel: string;
   /** The folder of the modules of a kernel given by path. */
   readonly modules?: string | undefined;
-  /** A CPU model of QEMU's: `max`, `EPYC-Milan`, `max,-la57`. */
+  readonly emulator?: EmulatorName | undefined;
+  /** The user's own Bochs. */
+  readonly bochs?: string | undefined;
+  /** A CPU model of the emulator's: `max`, `EPYC-Milan`, `max,-la57`. */
   readonly cpu?: string | undefined;
   /** MiB. */
   readonly memory?: number | undefined;
@@ -57,7 +60,7 @@ export async function labExec(options: ExecOptions): Promise<number> {
 }
 
 async function execute(options: ExecOptions, signal: AbortSignal): Promise<number> {
-  const { cpu, memory, timeout } = options;
+  const { emulator, bochs, cpu, memory, timeout } = options;
   const out = (options.out ?? []).map((text) => split(text));
   const result = await runInLab({
     kernel: await findKernel(options.kernel, options.modules, signal),
@@ -67,6 +70,8 @@ async function execute(options: ExecOptions, signal: AbortSignal): Promise<numbe
     ),
     wanted: out.map(([guest]) => guest),
     signal,
+    ...(emulator === undefined ? {} : { emulator }),
+    ...(bochs === undefined ? {} : { bochs }),
     ...(cpu === undefined ? {} : { cpu }),
     ...(memory === undefined ? {} : { memory }),
     ...(timeout === undefined ? {} : { timeout: timeout * 1000 }),

@@ -2,12 +2,14 @@
 import { writeFileSync } from "node:fs";
 import { type Lane, laneName, runCampaign, type Step } from "../lab/campaign.ts";
 import type { Kernel } from "../lab/kernels.ts";
+import type { EmulatorName } from "../lab/machine.ts";
 import { toHtml } from "../report/html.ts";
 import { matrixToJunit } from "../report/junit.ts";
 import { matrixToKtap } from "../report/ktap.ts";
 import { type Column, isGreenMatrix, type Matrix, toMatrix } from "../report/matrix.ts";
 import { toTable } from "../report/table.ts";
 import { paint } from "../report/text.ts";
+import { cpuModels } from "./lab-emulator.ts";
 import { findKernel, interruptible } from "./lab-kernel.ts";
 import { judgeHost } from "./test.ts";
 
@@ -20,7 +22,11 @@ export interface LabRunOptions {
   readonly kernels: readonly string[];
   /** The module folder of the user's own kernel. */
   readonly modules: string | undefined;
+  /** CPU models; `bochs:` or `qemu:` before one says whose it is. Without any, the emulator's own. */
   readonly cpus: readonly string[];
+  readonly emulator: EmulatorName;
+  /** The user's own Bochs. */
+  readonly bochs: string | undefined;
   readonly pattern: string | undefined;
   readonly parallel: number;
   /** Whether this host's own KVM is a column too. */
@@ -37,7 +43,9 @@ export async function labRun(options: LabRunOptions): Promise<number> {
     for (const name of options.kernels) {
       kernels.push(await findKernel(name, options.modules, signal));
     }
-    const lanes = kernels.flatMap((kernel) => options.cpus.map((cpu) => ({ kernel, cpu })));
+    const lanes = kernels.flatMap((kernel) =>
+      cpuModels(options.cpus, options.emulator).map((model) => ({ kernel, ...model })),
+    );
     const progress = new Progress(lanes);
     const columns: Column[] = [
       ...(await runCampaign({
@@ -45,6 +53,7 @@ export async function labRun(options: LabRunOptions): Promise<number> {
         parallel: options.parallel,
         signal,
         onProgress: (lane, step) => progress.tell(lane, step),
+        ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
         ...(options.pattern === undefined ? {} : { pattern: options.pattern }),
       })),
     ];

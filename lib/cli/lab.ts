@@ -1,11 +1,14 @@
 /** `node-kvm lab`: which commands the lab has, and their options. What each does is lab-*.ts. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { labBisect, labBisectStep } from "./lab-bisect.ts";
+import { labBuildBochs } from "./lab-build-bochs.ts";
+import { EMULATORS, type EmulatorFlags } from "./lab-emulator.ts";
 import { labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
 import { labRun, MATRIX_REPORTERS } from "./lab-run.ts";
 
 const KERNEL = "a kernel of the catalogue (6.12, 6.17.13), or the path of your own bzImage or tree";
+const OTHER = "bochs:ryzen is one of the other emulator's";
 
 /** Adds the lab's commands. */
 export function addLab(program: Command): void {
@@ -18,6 +21,29 @@ export function addLab(program: Command): void {
   addRun(lab);
   addExec(lab);
   addBisect(lab);
+  addBuildBochs(lab);
+}
+
+/** Adds the options of commands that start machines. */
+function addEmulator(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--emulator <name>", "what emulates: bochs has kvm_intel too")
+        .choices(EMULATORS)
+        .default("qemu"),
+    )
+    .option("--bochs <path>", "your own Bochs; else $NODE_KVM_BOCHS, else the one built here");
+}
+
+function addBuildBochs(lab: Command): void {
+  lab
+    .command("build-bochs")
+    .description("build Bochs into the cache, for kvm_intel without VMX; about two minutes")
+    .option("--rebuild", "also when it is there")
+    .option("--mirror <url>", "the package archive; else apt's own")
+    .action(async (options: Parameters<typeof labBuildBochs>[0]) => {
+      process.exitCode = await labBuildBochs(options);
+    });
 }
 
 function addKernels(lab: Command): void {
@@ -33,10 +59,10 @@ function addKernels(lab: Command): void {
     });
 }
 
-interface RunFlags {
+interface RunFlags extends EmulatorFlags {
   readonly kernel: readonly string[];
   readonly modules?: string;
-  readonly cpu: readonly string[];
+  readonly cpu?: readonly string[];
   readonly parallel: number;
   readonly host?: boolean;
   readonly reporter: (typeof MATRIX_REPORTERS)[number];
@@ -44,15 +70,12 @@ interface RunFlags {
 }
 
 function addRun(lab: Command): void {
-  lab
-    .command("run")
+  addEmulator(lab.command("run"))
     .description("run the suite on kernels x CPU models; exit status 0 when nothing unexpected was")
     .argument("[pattern]", "only claims whose name or sentence contains this")
     .requiredOption("--kernel <names>", `${KERNEL}; comma separated`, list)
     .option("--modules <folder>", "the modules of your own kernel")
-    .option("--cpu <models>", "CPU models of QEMU's; a comma begins a feature: max,-la57", cpus, [
-      "max",
-    ])
+    .option("--cpu <models>", `CPU models; max,-la57 is one; ${OTHER}`, cpus)
     .option("--parallel <n>", "how many machines at a time", count, 2)
     .option("--host", "this host's own KVM as one more column")
     .addOption(
@@ -63,7 +86,9 @@ function addRun(lab: Command): void {
       process.exitCode = await labRun({
         kernels: flags.kernel,
         modules: flags.modules,
-        cpus: flags.cpu,
+        cpus: flags.cpu ?? [],
+        emulator: flags.emulator,
+        bochs: flags.bochs,
         pattern,
         parallel: flags.parallel,
         host: flags.host === true,
@@ -73,7 +98,7 @@ function addRun(lab: Command): void {
     });
 }
 
-interface ExecFlags {
+interface ExecFlags extends EmulatorFlags {
   readonly kernel: string;
   readonly modules?: string;
   readonly cpu?: string;
@@ -85,15 +110,14 @@ interface ExecFlags {
 }
 
 function addExec(lab: Command): void {
-  lab
-    .command("exec")
+  addEmulator(lab.command("exec"))
     .description(
       "run a command in a disposable machine with a working KVM; its exit status is the command's",
     )
     .argument("<command...>", "after --")
     .requiredOption("--kernel <name>", KERNEL)
     .option("--modules <folder>", "the modules of your own kernel")
-    .option("--cpu <model>", "a CPU model of QEMU's")
+    .option("--cpu <model>", "a CPU model of the emulator's")
     .option("--memory <MiB>", "the machine's memory", count)
     .option("--timeout <seconds>", "for boot and command together", count)
     .option("--file <host:guest...>", "files to bring along")
@@ -104,44 +128,36 @@ function addExec(lab: Command): void {
     });
 }
 
-interface BisectFlags {
+interface BisectFlags extends EmulatorFlags {
   readonly good?: string;
   readonly bad?: string;
-  readonly cpu: string;
+  readonly cpu?: string;
   readonly script?: boolean;
   readonly kernel?: string;
   readonly modules?: string;
 }
 
 function addBisect(lab: Command): void {
-  lab
-    .command("bisect")
+  addEmulator(lab.command("bisect"))
     .description("find the catalogue's kernels between which a claim's verdict changes")
     .argument("<claim>", "a claim's short name: silent-cr4")
     .option("--good <name>", "a kernel on which it holds; older or newer than the bad one")
     .option("--bad <name>", "a kernel on which it does not")
-    .option("--cpu <model>", "a CPU model of QEMU's", "max")
+    .option("--cpu <model>", "a CPU model of the emulator's")
     .option("--script", "judge one kernel, with the exit status that `git bisect run` wants")
     .option("--kernel <path>", "with --script: your own bzImage or built tree")
     .option("--modules <folder>", "with --script: its modules")
     .action(async (claim: string, flags: BisectFlags, command: Command) => {
       if (flags.script === true) {
         if (flags.kernel === undefined) command.error("error: --script needs --kernel");
-        process.exitCode = await labBisectStep(flags.kernel, flags.modules, {
-          claim,
-          cpu: flags.cpu,
-        });
+        process.exitCode = await labBisectStep(flags.kernel, flags.modules, { ...flags, claim });
         return;
       }
       if (flags.good === undefined || flags.bad === undefined) {
         command.error("error: needs --good and --bad, or --script");
       }
-      process.exitCode = await labBisect({
-        claim,
-        good: flags.good,
-        bad: flags.bad,
-        cpu: flags.cpu,
-      });
+      const { good, bad } = flags;
+      process.exitCode = await labBisect({ ...flags, claim, good, bad });
     });
 }
 

@@ -34,6 +34,9 @@ const DOCUMENTS = {
   json: (report: Report): string => `${JSON.stringify(report, null, 2)}\n`,
 } as const;
 
+/** No claim is about time, and the clock of an emulated machine may run several times too fast. */
+const PATIENCE_MS = 300_000;
+
 const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Runs the suite; returns the exit status: 0 only when nothing unexpected happened. */
@@ -142,6 +145,8 @@ async function collect(
       isolate: /\bamx_tile\b/.test(readFileSync("/proc/cpuinfo", "utf8")),
       passWithNoTests: true,
       cache: false, // installed, the package may not be writable
+      testTimeout: PATIENCE_MS,
+      hookTimeout: PATIENCE_MS,
       reporters: [reporter],
       ...(pattern === undefined ? {} : { testNamePattern: escapePattern(pattern) }),
     },

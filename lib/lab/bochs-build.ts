@@ -88,7 +88,13 @@ const CONFIGURE = [
 ];
 
 /** What a build needs, and the package of each. */
-const TOOLS = { "g++": "g++", make: "make", tar: "tar", xz: "xz-utils", strip: "binutils" } as const;
+const TOOLS = {
+  "g++": "g++",
+  make: "make",
+  tar: "tar",
+  xz: "xz-utils",
+  strip: "binutils",
+} as const;
 
 /**
  * Builds Bochs, unless it is there; returns the program's path. Takes about two minutes.

@@ -24,7 +24,7 @@ export interface BochsOptions extends BootOptions {
 }
 
 /**
- * The kernel's command line. Without mitigations and KASLR it boots in two thirds of the time;
+ * The kernel's command line. Mitigations and KASLR are left out to save time;
  * clearcpuid=580 is FSRM, with which the models that have it end in a double fault at boot.
  */
 const APPEND = `console=ttyS0,115200 ${KERNEL_ARGUMENTS} nokaslr mitigations=off clearcpuid=580`;

@@ -7,13 +7,15 @@ import type { Report } from "../report/result.ts";
 import { LabError } from "./error.ts";
 import { guestFolder } from "./guest.ts";
 import type { Kernel } from "./kernels.ts";
-import { type LabOptions, type LabResult, runInLab } from "./machine.ts";
+import { type EmulatorName, type LabOptions, type LabResult, runInLab } from "./machine.ts";
 
 /** One machine of a campaign. */
 export interface Lane {
   readonly kernel: Kernel;
   /** A CPU model of the emulator's. */
   readonly cpu: string;
+  /** QEMU when left out. */
+  readonly emulator?: EmulatorName;
 }
 
 /** What is run on each machine. */
@@ -21,6 +23,8 @@ export interface CampaignOptions {
   readonly lanes: readonly Lane[];
   /** Only claims whose `id: sentence` contains this. */
   readonly pattern?: string;
+  /** The user's own Bochs. */
+  readonly bochs?: string;
   /** How many machines at a time; 2 when left out. */
   readonly parallel?: number;
   readonly signal?: AbortSignal;
@@ -65,6 +69,8 @@ async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
     const result = await (options.run ?? runInLab)({
       kernel: lane.kernel,
       cpu: lane.cpu,
+      ...(lane.emulator === undefined ? {} : { emulator: lane.emulator }),
+      ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
       command: [
         "node",
         `${guestFolder()}/dist/cli/main.js`,

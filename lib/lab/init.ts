@@ -59,7 +59,7 @@ while read -r module; do
   insmod ${LAB}/modules/$module 2>>${LAB}/insmod || break
 done <${LAB}/modules/order
 if [ -c /dev/kvm ]; then
-  (while sleep 5; do echo beat; done >&6) &
+  (while sleep 5 6>&- >&-; do echo beat; done >&6 4>&- 5>&-) &
   beat=$!
   mkfifo ${LAB}/stdout ${LAB}/stderr
   tee /dev/ttyS1 <${LAB}/stdout | wc -c >${LAB}/stdout.bytes &
@@ -84,6 +84,8 @@ else
   echo no-kvm $(cat ${LAB}/insmod) >&6
 fi
 echo end >&6
+# stty waits until all is sent: powering off does not.
+for port in 1 2 3; do stty -F /dev/ttyS$port raw; done
 exec 4>&- 5>&- 6>&-
 poweroff -f
 `;

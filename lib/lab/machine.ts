@@ -2,10 +2,13 @@
  * A disposable machine: any command under any kernel, with a KVM that works. It is booted for one
  * command, and what came of it is a value, a crash of the kernel included.
  */
-import { open } from "node:fs/promises";
+import { mkdir, open } from "node:fs/promises";
 import { join } from "node:path";
+import { bootBochs, isAmdModel } from "./bochs.ts";
+import { type BochsParts, findBochs } from "./bochs-parts.ts";
 import { LabCache } from "./cache.ts";
 import { diskFull } from "./command.ts";
+import type { BootEnd } from "./emulator.ts";
 import { LabError } from "./error.ts";
 import { baseArchives, kernelEntries, type Work, workEntries } from "./guest.ts";
 import { Control, NO_PORTS, type Word } from "./init.ts";
@@ -13,18 +16,28 @@ import { appendFile, appendInitramfs } from "./initramfs.ts";
 import { crashReport, KernelLog } from "./kernel-log.ts";
 import type { Kernel } from "./kernels.ts";
 import { moduleChain } from "./modules.ts";
-import { type BootEnd, boot } from "./qemu.ts";
+import { boot } from "./qemu.ts";
+
+/** What emulates the machine: QEMU has SVM only; Bochs VMX, and SVM for AMD's models. */
+export type EmulatorName = "qemu" | "bochs";
 
 /** What is run where. Times are milliseconds. */
 export interface LabOptions extends Work {
   readonly kernel: Kernel;
-  /** A CPU model of QEMU's: `max` when left out, `EPYC-Milan`, `max,-la57`. */
+  /** QEMU when left out. */
+  readonly emulator?: EmulatorName;
+  /** The user's own Bochs; else `$NODE_KVM_BOCHS`, else the one that was built into the cache. */
+  readonly bochs?: string;
+  /**
+   * A CPU model of the emulator's. QEMU: `max` when left out, `EPYC-Milan`, `max,-la57`; Bochs:
+   * `corei7_haswell_4770` when left out, `core2_penryn_t9600`, `ryzen`.
+   */
   readonly cpu?: string;
   /** The machine's memory, MiB; 1024 when left out. */
   readonly memory?: number;
-  /** For boot and command together; five minutes when left out. */
+  /** For boot and command together; five minutes when left out, 15 in Bochs. */
   readonly timeout?: number;
-  /** How long the whole machine may be dead before it is booted once more; 60 s when left out. */
+  /** How long the whole machine may be dead before it is booted once more; 60 s, or 5 min, when left out. */
   readonly silence?: number;
   /** Ends the machine; the promise is then rejected with `ERR_LAB_INTERRUPTED`. */
   readonly signal?: AbortSignal;
@@ -81,7 +94,18 @@ export type LabResult = LabRun &
       }
   );
 
-const DEFAULTS = { cpu: "max", memory: 1024, timeout: 300_000, silence: 60_000 } as const;
+const MEMORY = 1024;
+
+/** What holds when nothing is said. Bochs is slower, and a second of its guest's may be many of ours. */
+export const DEFAULTS = {
+  qemu: { cpu: "max", timeout: 300_000, silence: 60_000 },
+  bochs: { cpu: "corei7_haswell_4770", timeout: 900_000, silence: 300_000 },
+} as const;
+
+/** Which of KVM's two modules drives a CPU model of an emulator's. */
+function vendorModuleOf(emulator: EmulatorName, cpu: string): "kvm_amd" | "kvm_intel" {
+  return emulator === "qemu" || isAmdModel(cpu) ? "kvm_amd" : "kvm_intel";
+}
 
 /**
  * Runs a command in a machine of its own.
@@ -95,7 +119,9 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   const initrd = join(scratch.path, "initrd");
   const base =
     options.base === undefined ? await baseArchives(cache, options.signal) : [options.base];
-  const modules = await moduleChain(options.kernel, "kvm_amd", scratch.path);
+  const emulator = options.emulator ?? "qemu";
+  const vendor = vendorModuleOf(emulator, options.cpu ?? DEFAULTS[emulator].cpu);
+  const modules = await moduleChain(options.kernel, vendor, scratch.path, options.signal);
   await writing(scratch.path, async () => {
     const file = await open(initrd, "w");
     try {
@@ -105,10 +131,14 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
       await file.close();
     }
   });
-  const first = await attempt(options, initrd);
+  const bochs =
+    emulator === "bochs" ? await findBochs(cache, options.bochs, options.signal) : undefined;
+  const once = (folder: string): Promise<Attempt> =>
+    writing(scratch.path, () => attempt(options, { initrd, folder, bochs }));
+  const first = await once(join(scratch.path, "1"));
   if (first.end.why !== "silent") return judge(first, 1);
   options.onRetry?.();
-  return judge(await attempt(options, initrd), 2);
+  return judge(await once(join(scratch.path, "2")), 2);
 }
 
 /** What one boot has said. */
@@ -120,7 +150,16 @@ interface Attempt {
   readonly words: readonly Word[];
 }
 
-async function attempt(options: LabOptions, initrd: string): Promise<Attempt> {
+/** What a boot finds on this machine's disk. */
+interface Place {
+  readonly initrd: string;
+  /** Where it may put files; it makes the folder. */
+  readonly folder: string;
+  /** Bochs's parts; without them it is QEMU that boots. */
+  readonly bochs: BochsParts | undefined;
+}
+
+async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): Promise<Attempt> {
   const log = new KernelLog(options.onKernelLog);
   const control = new Control();
   const stdout: Buffer[] = [];
@@ -138,16 +177,21 @@ async function attempt(options: LabOptions, initrd: string): Promise<Attempt> {
     },
     (bytes: Buffer) => words.push(...control.push(bytes)),
   ] as const;
-  const end = await boot({
+  const defaults = DEFAULTS[bochs === undefined ? "qemu" : "bochs"];
+  const machine = {
     vmlinuz: options.kernel.vmlinuz,
     initrd,
-    cpu: options.cpu ?? DEFAULTS.cpu,
-    memory: options.memory ?? DEFAULTS.memory,
-    timeout: options.timeout ?? DEFAULTS.timeout,
-    silence: options.silence ?? DEFAULTS.silence,
+    cpu: options.cpu ?? defaults.cpu,
+    memory: options.memory ?? MEMORY,
+    timeout: options.timeout ?? defaults.timeout,
+    silence: options.silence ?? defaults.silence,
     signal: options.signal,
-    onPort: (port, bytes) => ports[port]?.(bytes),
-  });
+    onPort: (port: number, bytes: Buffer) => ports[port]?.(bytes),
+  };
+  await mkdir(folder);
+  const end = await (bochs === undefined
+    ? boot(machine)
+    : bootBochs({ ...machine, parts: bochs, folder }));
   log.end();
   return { end, log, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr), words };
 }
@@ -198,9 +242,9 @@ function whyNoKvm(insmod: string, log: string): string {
   return why.length === 0 ? "the kernel made no /dev/kvm" : why.join("; ");
 }
 
-async function writing(folder: string, write: () => Promise<void>): Promise<void> {
+async function writing<T>(folder: string, write: () => Promise<T>): Promise<T> {
   try {
-    await write();
+    return await write();
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     if (code !== "ENOSPC" && code !== "EDQUOT") throw error;

@@ -16,6 +16,14 @@ export interface Deviation {
   readonly reason: string;
 }
 
+const NO_PKU =
+  "the CPU has no protection keys, and only where it has KVM works OSPKE out from CR4.PKE; " +
+  "here the bit is stored, and compared, as it was sent";
+
+const NO_XSAVE =
+  "the CPU has no XSAVE, and only where it has KVM works OSXSAVE out from CR4; " +
+  "here the bit is stored, and compared, as it was sent";
+
 const OVERLAY =
   "kvm_pvm lays the host CPU's own bits over leafs 1, 7.0, 7.1 and D.1 when a table is set, " +
   "because its guest's ring 3 runs natively and sees the host's CPUID";
@@ -69,5 +77,29 @@ export const deviations: readonly Deviation[] = [
     reason:
       "until Linux 6.0 KVM looked leafs up by their index even where CPUID has none, so it does " +
       "not find leaf 0x80000008 under index 7",
+  },
+  {
+    claim: "owned-bits-good",
+    on: "leaves-osxsave",
+    shows: "0x1.0:ecx[27] osxsave",
+    reason: NO_XSAVE,
+  },
+  {
+    claim: "ignore-osxsave",
+    on: "leaves-osxsave",
+    shows: "0x1.0:ecx[27] osxsave",
+    reason: NO_XSAVE,
+  },
+  {
+    claim: "owned-bits-good",
+    on: "leaves-ospke",
+    shows: "0x7.0:ecx[4] ospke",
+    reason: NO_PKU,
+  },
+  {
+    claim: "ignore-ospke",
+    on: "leaves-ospke",
+    shows: "0x7.0:ecx[4] ospke",
+    reason: NO_PKU,
   },
 ];

@@ -5,10 +5,21 @@
 import { fromSupported, type Kvm, KvmError, Sandbox, vendorModule } from "node-kvm";
 import { guest } from "node-kvm/guest";
 
+/** Bits of CR4 that a CPU feature allows; what is not there stays refused. */
 const CR4_OSXSAVE = 1n << 18n;
+const CR4_VMXE = 1n << 13n;
+/** In ECX of leaf 1. */
+const OSXSAVE = 1 << 27;
+/** In ECX of leaf 7. */
+const OSPKE = 1 << 4;
 
 /** The name of a trait. */
-export type Trait = "kvm_pvm" | "compares-incoming" | "without-xsave2";
+export type Trait =
+  | "kvm_pvm"
+  | "compares-incoming"
+  | "without-xsave2"
+  | "leaves-ospke"
+  | "leaves-osxsave";
 
 /** How each trait is seen. */
 const PROBES: Readonly<Record<Trait, (kvm: Kvm) => boolean>> = {
@@ -23,6 +34,10 @@ const PROBES: Readonly<Record<Trait, (kvm: Kvm) => boolean>> = {
     vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm) && isFrozenByRun(kvm),
   /** Before Linux 5.17: guests get no dynamic XSAVE components, such as AMX's. Seen: 5.10. */
   "without-xsave2": (kvm) => kvm.checkExtension("KVM_CAP_XSAVE2") === 0,
+  /** A CPU without protection keys: KVM then has no reason to set OSPKE, and stores what was sent. */
+  "leaves-ospke": (kvm) => leaves(kvm, 7, OSPKE),
+  /** The same without XSAVE, and OSXSAVE. */
+  "leaves-osxsave": (kvm) => leaves(kvm, 1, OSXSAVE),
 };
 
 const seen = new Map<Trait, boolean>();
@@ -38,7 +53,9 @@ function takesCr4WithoutTable(kvm: Kvm): boolean {
   using vm = kvm.createVm();
   using vcpu = vm.createVcpu(0);
   const sregs = vcpu.getSregs();
-  return accepts(() => vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | CR4_OSXSAVE }));
+  return [CR4_OSXSAVE, CR4_VMXE].some((bit) =>
+    accepts(() => vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | bit })),
+  );
 }
 
 function isFrozenByRun(kvm: Kvm): boolean {
@@ -46,6 +63,23 @@ function isFrozenByRun(kvm: Kvm): boolean {
   using box = new Sandbox(kvm, { program: guest("long", (g) => g.done()), cpuid });
   box.next();
   return !accepts(() => box.vcpu.setCpuid2(cpuid.append({ function: 0x5000_0000 })));
+}
+
+/** Whether a bit of ECX that KVM owns elsewhere is stored as it was sent, set or clear. */
+function leaves(kvm: Kvm, leaf: number, bit: number): boolean {
+  const table = fromSupported(kvm.getSupportedCpuid());
+  return [0, bit].every((wanted) => {
+    using vm = kvm.createVm();
+    using vcpu = vm.createVcpu(0);
+    const change = (ecx: number): number => ((ecx & ~bit) | wanted) >>> 0;
+    vcpu.setCpuid2(
+      table.map((entry) =>
+        entry.function === leaf ? { ...entry, ecx: change(entry.ecx) } : entry,
+      ),
+    );
+    const stored = vcpu.getCpuid2().find((entry) => entry.function === leaf);
+    return stored !== undefined && (stored.ecx & bit) === wanted;
+  });
 }
 
 function accepts(call: () => void): boolean {

@@ -1,0 +1,22 @@
+/** `node-kvm lab build-bochs`: the emulator for kvm_intel, built into the cache. */
+import { buildBochs } from "../lab/bochs-build.ts";
+import { LabCache } from "../lab/cache.ts";
+import { interruptible } from "./lab-kernel.ts";
+
+/** How it is built. */
+export interface LabBuildBochsOptions {
+  /** The package archive; else apt's own. */
+  readonly mirror?: string | undefined;
+  /** Whether to build again what is there. */
+  readonly rebuild?: boolean | undefined;
+}
+
+/** Builds it and prints its path; returns the exit status. */
+export async function labBuildBochs(options: LabBuildBochsOptions): Promise<number> {
+  return interruptible(async (signal) => {
+    const onStep = (step: string): void => void process.stderr.write(`  ${step}\n`);
+    const path = await buildBochs(LabCache.default(), { ...options, signal, onStep });
+    process.stdout.write(`${path}\n`);
+    return 0;
+  });
+}
