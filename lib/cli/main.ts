@@ -79,6 +79,11 @@ cpuid
 
 addLab(program);
 
+// Whoever reads our output may stop reading (`node-kvm ... | head`); that is no error of ours.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+});
+
 try {
   await program.parseAsync();
 } catch (error) {
