@@ -1,5 +1,5 @@
 /** A matrix for a terminal: a line a claim, a mark a kernel; then what to know. */
-import { complaints, type Matrix } from "./matrix.ts";
+import { complaints, differences, type Matrix } from "./matrix.ts";
 import type { Result, Verdict } from "./result.ts";
 import type { Paint } from "./text.ts";
 
@@ -21,7 +21,7 @@ export function toTable(matrix: Matrix, p: Paint): string {
     const name = `${String(number ?? "").padStart(3)} ${id}`.padEnd(label);
     return (name + cells.map((cell) => mark(cell, width, p)).join("")).trimEnd();
   });
-  return [head, ...rows, "", ...notes(matrix, p)].join("\n");
+  return [head, ...rows, "", ...notes(matrix, p), ...changes(matrix)].join("\n");
 }
 
 function mark(cell: Result | undefined, width: number, p: Paint): string {
@@ -47,5 +47,17 @@ function notes(matrix: Matrix, p: Paint): readonly string[] {
       ...wrong.map((text) => `  ${p.red(text)}`),
       ...deviations,
     ];
+  });
+}
+
+/** What changes from each kernel to the next, where something does. */
+function changes(matrix: Matrix): readonly string[] {
+  return matrix.columns.slice(1).flatMap(({ name }, i) => {
+    const list = differences(matrix, i, i + 1);
+    if (list.length === 0) return [];
+    const lines = list.map(
+      ({ id, before, after }) => `  ${id}: ${MARKS[before]} -> ${MARKS[after]}`,
+    );
+    return ["", `${matrix.columns[i]?.name} -> ${name}:`, ...lines];
   });
 }

@@ -96,6 +96,8 @@ describe("printed", () => {
     ]);
     expect(lines).toContain("  late: why late");
     expect(lines).toContain("6.17: 1 unexpected");
+    const from = lines.indexOf("6.1 -> 6.17:");
+    expect(lines.slice(from + 1, from + 3)).toEqual(["  second: ? -> FAIL", "  late: dev -> ok"]);
   });
 
   test("as KTAP, a kernel is a test and its claims are subtests", () => {
