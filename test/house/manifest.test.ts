@@ -50,7 +50,9 @@ const MACHINE = [
   /_authToken|\/\/[^\s/"'`]*(?:registry|artifactory|nexus|verdaccio)[^\s/"'`]*\//i,
   /^registry\s*=\s*https?:/m,
 ];
-const here = [PROJECT, dirname(PROJECT), homedir()].filter((path) => path !== "/");
+/** Folders that every machine has, and that files may speak of. */
+const EVERYWHERE = ["/", "/tmp", "/var/tmp"];
+const here = [PROJECT, dirname(PROJECT), homedir()].filter((path) => !EVERYWHERE.includes(path));
 const HERE = here.map((path) => new RegExp(`(?<![\\w.~-])${path.replaceAll(".", "\\.")}/`));
 
 function tells(text: string): readonly string[] {
