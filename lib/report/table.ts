@@ -33,7 +33,7 @@ function mark(cell: Result | undefined, width: number, p: Paint): string {
 }
 
 function notes(matrix: Matrix, p: Paint): readonly string[] {
-  return matrix.columns.flatMap(({ name, notice }, position) => {
+  return matrix.columns.flatMap(({ name, notice, report }, position) => {
     const wrong = complaints(matrix, position);
     const deviations = matrix.rows.flatMap(({ id, cells }) => {
       const cell = cells[position];

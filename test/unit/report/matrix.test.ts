@@ -95,7 +95,7 @@ describe("printed", () => {
       " 60 late   dev    ok     ?",
     ]);
     expect(lines).toContain("  late: why late");
-    expect(lines).toContain("6.17: 1 unexpected");
+    expect(lines).toContain("6.17 (kvm_amd): 1 unexpected");
     const from = lines.indexOf("6.1 -> 6.17:");
     expect(lines.slice(from + 1, from + 3)).toEqual(["  second: ? -> FAIL", "  late: dev -> ok"]);
   });
