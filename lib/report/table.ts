@@ -42,7 +42,7 @@ function notes(matrix: Matrix, p: Paint): readonly string[] {
     const state = wrong.length === 0 ? p.green("as expected") : p.red(`${wrong.length} unexpected`);
     const known = notice === undefined ? [] : [`  ${notice}`];
     return [
-      `${name}: ${state}`,
+      `${name} (${report?.vendor ?? "no report"}): ${state}`,
       ...known,
       ...wrong.map((text) => `  ${p.red(text)}`),
       ...deviations,
