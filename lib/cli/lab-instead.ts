@@ -3,7 +3,7 @@ import { runCampaign } from "../lab/campaign.ts";
 import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, listKernels } from "../lab/kernels.ts";
 import { findQemu } from "../lab/qemu.ts";
-import { complaints, toMatrix } from "../report/matrix.ts";
+import { toMatrix, troubles } from "../report/matrix.ts";
 import type { Report } from "../report/result.ts";
 import { interruptible } from "./lab-kernel.ts";
 
@@ -40,8 +40,7 @@ export async function judgeInLab(pattern: string | undefined): Promise<InsteadRe
     if (report === undefined) {
       throw new LabError("ERR_LAB_TOOL", `the lab did not report: ${columns[0]?.problem ?? ""}`);
     }
-    const problems = complaints(toMatrix(columns), 0).filter((text) => !text.endsWith(" fails"));
-    return { report, problems };
+    return { report, problems: troubles(toMatrix(columns), 0) };
   });
 }
 

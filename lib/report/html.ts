@@ -1,5 +1,5 @@
 /** A matrix as one self-contained page: works from file://, in light and dark, without a network. */
-import { complaints, differences, isGreenMatrix, type Matrix, type Row } from "./matrix.ts";
+import { differences, isGreenMatrix, type Matrix, type Row, troubles } from "./matrix.ts";
 import { PAGE_SCRIPT, PAGE_STYLE } from "./page.ts";
 import { count, type Result, type Verdict } from "./result.ts";
 
@@ -63,7 +63,7 @@ function kernelCard(matrix: Matrix, position: number): string {
   const results = column?.report?.results ?? [];
   const counts = count(results);
   const failed = results.filter(({ verdict }) => verdict === "fail").map(({ id }) => id);
-  const other = complaints(matrix, position).filter((text) => !/^[\w-]+ fails$/.test(text));
+  const other = troubles(matrix, position);
   const fails = counts.fail === 0 ? "0 fail" : `<strong>${counts.fail} fail</strong>`;
   const lines = [
     ...(failed.length === 0

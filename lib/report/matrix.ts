@@ -71,19 +71,21 @@ export function differences(matrix: Matrix, before: number, after: number): read
   });
 }
 
-/** What is wrong with a column, in words: failed claims, no report, kernel warnings. */
-export function complaints(matrix: Matrix, position: number): readonly string[] {
-  const column = matrix.columns[position];
-  const failed = matrix.rows.flatMap(({ id, cells }) =>
-    cells[position]?.verdict === "fail" ? [`${id} fails`] : [],
-  );
-  const missing = matrix.rows.filter(({ cells }) => cells[position] === undefined).length;
+/** What is wrong with a column beside its claims, in words: no report, kernel warnings. */
+export function troubles({ columns, rows }: Matrix, position: number): readonly string[] {
+  const column = columns[position];
+  const missing = rows.filter(({ cells }) => cells[position] === undefined).length;
   return [
     ...(column?.problem === undefined ? [] : [column.problem]),
     ...(missing > 0 && column?.report !== undefined ? [`${missing} claims were not judged`] : []),
-    ...failed,
     ...(column?.warnings ?? []).map((line) => `kernel log: ${line}`),
   ];
+}
+
+/** All that is wrong with a column, in words: its troubles, then each claim that fails. */
+export function complaints(matrix: Matrix, position: number): readonly string[] {
+  const failed = matrix.rows.filter(({ cells }) => cells[position]?.verdict === "fail");
+  return [...troubles(matrix, position), ...failed.map(({ id }) => `${id} fails`)];
 }
 
 /** Whether nothing unexpected happened on any kernel. */
