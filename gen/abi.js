@@ -1,5 +1,5 @@
 /**
- * Makes lib/abi/generated and native/generated again, from the facts in gen/facts.
+ * Makes lib/abi/generated, lib/kvm/generated and native/generated again, from the facts in gen/facts.
  *
  *   node gen/abi.js [--out DIR]                        from the committed facts
  *   node gen/abi.js --headers DIR [--version 7.2] ...  renews kvm-abi.json from UAPI headers first
@@ -15,12 +15,13 @@ import { extract, printFacts } from "./abi/extract.js";
 import { printIoctls, printShapes } from "./abi/ioctls.js";
 import { makeLayouts } from "./abi/layouts.js";
 import { printConstants } from "./abi/macros.js";
+import { printMethods } from "./abi/methods.js";
 import { makeShapes } from "./abi/shapes.js";
 import { printStructs } from "./abi/structs.js";
 
 const project = join(import.meta.dirname, "..");
 const factsFile = "gen/facts/kvm-abi.json";
-const handKept = ["abi-choices.json", "ioctl-shapes.json", "kvm-ioctls.tsv"];
+const handKept = ["abi-choices.json", "ioctl-methods.json", "ioctl-shapes.json", "kvm-ioctls.tsv"];
 
 const { values: options } = parseArgs({
   options: {
@@ -73,6 +74,7 @@ const files = {
   "lib/abi/generated/structs.ts": printStructs(layouts),
   "lib/abi/generated/ioctls.ts": printIoctls(shapes),
   "native/generated/ioctl_shapes.h": printShapes(facts, shapes, layouts),
+  ...printMethods(shapes),
 };
 for (const [path, text] of Object.entries(files)) {
   const long = text.split("\n").find((line) => line.length > 100);

@@ -8,13 +8,26 @@ export {
   StateError,
   type StateErrorCode,
 } from "./errors.ts";
-export type { Capability, EnableCapInput } from "./kvm/capability.ts";
+export type { Capability, EnableCapInput, FileCap, NamedCap, RawCap } from "./kvm/capability.ts";
 export { type CpuidEntry2Input, KVM_MAX_CPUID_ENTRIES } from "./kvm/cpuid2.ts";
+export { Device } from "./kvm/device.ts";
+export type { Attribute } from "./kvm/device-attr.ts";
 export type * from "./kvm/exit.ts";
+export { GuestMemfd } from "./kvm/guest-memfd.ts";
 export { GuestMemory } from "./kvm/guest-memory.ts";
 export { type CallContext, Handle, type IoctlArgument } from "./kvm/handle.ts";
 export { kernelRelease, type VendorModule, vendorModule } from "./kvm/host.ts";
+export { EventFd, SevDevice } from "./kvm/host-file.ts";
 export { defaultDevice, Kvm } from "./kvm/kvm.ts";
+export type { CommandLink, LinkValue, MemoryLink, OpenFile } from "./kvm/link.ts";
+export type { MemoryEncryptCommand } from "./kvm/memory-encrypt.ts";
+export { Stats, type StatsDescriptor } from "./kvm/stats.ts";
 export { type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
-export { type UserspaceMemoryRegion, Vm } from "./kvm/vm.ts";
+export { type MsrFilterInput, type MsrFilterRange, Vm } from "./kvm/vm.ts";
+export type { EncRegionInput, IoeventfdInput, IrqfdInput } from "./kvm/vm-devices.ts";
+export type {
+  DirtyRange,
+  UserspaceMemoryRegion,
+  UserspaceMemoryRegion2,
+} from "./kvm/vm-memory.ts";
 export { Sandbox, type SandboxOptions } from "./vmm/sandbox.ts";

@@ -1,6 +1,15 @@
 /** The one file that loads the addon, lazily, and says what it looks like. Meanings are kvm/. */
 import { createRequire } from "node:module";
 
+/** What fills an address or a descriptor of a struct; `null` is none. */
+export type NativeLink =
+  | null
+  | Uint8Array
+  | { readonly memory: NativeMapping; readonly offset: bigint }
+  | { readonly bytes: Uint8Array; readonly links: readonly NativeLink[] }
+  | NativeFd
+  | NativeHostFile;
+
 /** An open KVM file descriptor. Every answer below zero is `-errno`. */
 export interface NativeFd {
   /** `pastEnd` lets a count reach beyond the argument, into an unmapped page (EFAULT). */
@@ -8,7 +17,9 @@ export interface NativeFd {
     request: number,
     argument?: number | bigint | Uint8Array,
     pastEnd?: boolean,
+    links?: readonly NativeLink[],
   ): number | NativeFd;
+  /** With the last two it is KVM_SET_USER_MEMORY_REGION2. */
   setUserMemoryRegion(
     slot: number,
     flags: number,
@@ -16,9 +27,21 @@ export interface NativeFd {
     memorySize: bigint,
     memory: NativeMapping | null,
     memoryOffset: bigint,
+    guestMemfd?: NativeFd | null,
+    guestMemfdOffset?: bigint,
   ): number;
-  enableCap(bytes: Uint8Array): number;
   mapRun(): NativeRun | number;
+  mapDirtyRing(): ArrayBuffer | number;
+  mapMemfd(): NativeMapping | number;
+  fallocate(mode: number, offset: bigint, length: bigint): number;
+  read(position: bigint, length: number): Uint8Array | number;
+  close(): void;
+}
+
+/** A file that takes no ioctl from us: an eventfd, /dev/sev. */
+export interface NativeHostFile {
+  readCounter(): bigint | number;
+  writeCounter(value: bigint): number;
   close(): void;
 }
 
@@ -37,6 +60,8 @@ export interface NativeMapping {
 /** What `native/addon.cc` exports. */
 export interface Native {
   open(path: string): NativeFd | number;
+  eventfd(initval: number, flags: number): NativeHostFile | number;
+  openFile(path: string): NativeHostFile | number;
   mapAnonymous(length: number): NativeMapping | number;
   reqXcompGuestPerm(component: number): number;
 }

@@ -1,7 +1,8 @@
-// What the addon exports, on one screen: two ways to get an object, and a permission.
+// What the addon exports, on one screen: the ways to get an object, and a permission.
 #include <napi.h>
 
 #include "fd.h"
+#include "host_file.h"
 #include "mapping.h"
 #include "wrap.h"
 
@@ -11,9 +12,12 @@ namespace {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   auto* addon = new Addon;  // deleted with the environment
   addon->fd_class = Napi::Persistent(Fd::Define(env));
+  addon->host_file_class = Napi::Persistent(HostFile::Define(env));
   addon->mapping_class = Napi::Persistent(Mapping::Define(env));
   env.SetInstanceData(addon);
   exports.Set("open", Napi::Function::New<&Fd::Open>(env, "open"));
+  exports.Set("eventfd", Napi::Function::New<&HostFile::Eventfd>(env, "eventfd"));
+  exports.Set("openFile", Napi::Function::New<&HostFile::Open>(env, "openFile"));
   exports.Set("mapAnonymous", Napi::Function::New<&Mapping::Map>(env, "mapAnonymous"));
   exports.Set("reqXcompGuestPerm",
               Napi::Function::New<&Fd::ReqXcompGuestPerm>(env, "reqXcompGuestPerm"));

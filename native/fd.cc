@@ -1,49 +1,23 @@
 #include "fd.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
 
+#include "argument.h"
 #include "ioctl.h"
 #include "mapping.h"
+#include "value.h"
 
 namespace node_kvm {
 
 namespace {
-
-bool ReadU32(const Napi::Value& value, uint32_t* out) {
-  if (!value.IsNumber()) return false;
-  *out = value.As<Napi::Number>().Uint32Value();
-  return static_cast<double>(*out) == value.As<Napi::Number>().DoubleValue();
-}
-
-bool ReadU64(const Napi::Value& value, uint64_t* out) {
-  if (!value.IsBigInt()) return false;
-  bool lossless = false;
-  *out = value.As<Napi::BigInt>().Uint64Value(&lossless);
-  return lossless;
-}
-
-// The bytes of a Uint8Array. Memory that another thread could change or free under the kernel's
-// hands (SharedArrayBuffer) is not taken.
-bool ReadBytes(const Napi::Value& value, std::span<uint8_t>* out) {
-  if (!value.IsTypedArray()) return false;
-  napi_typedarray_type type = napi_int8_array;
-  size_t length = 0;
-  void* data = nullptr;
-  napi_value buffer = nullptr;
-  if (napi_get_typedarray_info(value.Env(), value, &type, &length, &data, &buffer, nullptr) !=
-      napi_ok) {
-    return false;
-  }
-  if (type != napi_uint8_array || !Napi::Value(value.Env(), buffer).IsArrayBuffer()) return false;
-  *out = {static_cast<uint8_t*>(data), data == nullptr ? 0 : length};
-  return true;
-}
 
 Napi::Value Number(Napi::Env env, int value) { return Napi::Number::New(env, value); }
 
@@ -64,11 +38,13 @@ void DropRun(napi_env /*env*/, void* data, void* /*hint*/) { delete static_cast<
 }  // namespace
 
 Napi::Function Fd::Define(Napi::Env env) {
-  return DefineClass(env, "Fd",
-                     {InstanceMethod<&Fd::Ioctl>("ioctl"),
-                      InstanceMethod<&Fd::SetUserMemoryRegion>("setUserMemoryRegion"),
-                      InstanceMethod<&Fd::EnableCap>("enableCap"),
-                      InstanceMethod<&Fd::MapRun>("mapRun"), InstanceMethod<&Fd::Close>("close")});
+  return DefineClass(
+      env, "Fd",
+      {InstanceMethod<&Fd::Ioctl>("ioctl"),
+       InstanceMethod<&Fd::SetUserMemoryRegion>("setUserMemoryRegion"),
+       InstanceMethod<&Fd::MapRun>("mapRun"), InstanceMethod<&Fd::MapDirtyRing>("mapDirtyRing"),
+       InstanceMethod<&Fd::MapMemfd>("mapMemfd"), InstanceMethod<&Fd::Fallocate>("fallocate"),
+       InstanceMethod<&Fd::Read>("read"), InstanceMethod<&Fd::Close>("close")});
 }
 
 Napi::Value Fd::Open(const Napi::CallbackInfo& info) {
@@ -103,30 +79,69 @@ Napi::Value Fd::Ioctl(const Napi::CallbackInfo& info) {
     const int result = CallWithInteger(state_->fd.get(), request, integer);
     return Answer(env, request, shape->result == Result::kFd, result);
   }
-  if (shape->kind == Kind::kPointing || shape->kind == Kind::kSized) {
-    return ThrowTypeError(env, std::string(shape->name) + " cannot be sent as plain bytes");
+  if (shape->nullable && info[1].IsUndefined()) {
+    return Answer(env, request, false, CallWithInteger(state_->fd.get(), request, 0));
   }
-  std::span<uint8_t> argument;
-  if (!ReadBytes(info[1], &argument)) {
-    return ThrowTypeError(env, std::string(shape->name) + " takes a Uint8Array (not shared)");
+  return CallWithStruct(info, *shape);
+}
+
+Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape& shape) {
+  const Napi::Env env = info.Env();
+  const std::string name = shape.name;
+  if (shape.kind == Kind::kPointing && shape.links == 0) {
+    return ThrowTypeError(env, name + " has a function of its own");
+  }
+  std::span<uint8_t> bytes;
+  if (!ReadBytes(info[1], &bytes)) {
+    return ThrowTypeError(env, name + " takes a Uint8Array (not shared)");
   }
   const std::string complaint =
-      CheckArgument(*shape, argument, info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value());
+      CheckArgument(shape, bytes, info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value());
   if (!complaint.empty()) return ThrowRangeError(env, complaint);
   // With KVM_CREATE_DEVICE_TEST nothing is made, and the caller's number must not become ours.
-  if (shape->result == Result::kFdInStruct) {
-    memset(argument.data() + shape->fd_offset, 0xff, sizeof(int));
+  if (shape.result == Result::kFdInStruct) {
+    memset(bytes.data() + shape.fd_offset, 0xff, sizeof(int));
   }
-  const int result =
-      CallWithBytes(state_->fd.get(), *shape, argument, env.GetInstanceData<Addon>()->guarded);
-  if (shape->result != Result::kFdInStruct || result < 0) {
-    return Answer(env, request, shape->result == Result::kFd, result);
+  int result = 0;
+  if (shape.kind == Kind::kPlain && shape.links == 0) {
+    if (!info[3].IsUndefined()) return ThrowTypeError(env, name + " has no links");
+    result =
+        CallWithInteger(state_->fd.get(), shape.request, reinterpret_cast<uint64_t>(bytes.data()));
+  } else {
+    Argument argument(env, env.GetInstanceData<Addon>()->copies);
+    if (!argument.Fill(shape, info[1], info[3], state_->is_vcpu)) {
+      if (env.IsExceptionPending()) return env.Undefined();
+      if (argument.complaint().empty()) return Number(env, -errno);
+      return ThrowTypeError(env, name + ": " + argument.complaint());
+    }
+    const uint64_t address = argument.Address();
+    result = CallWithInteger(state_->fd.get(), shape.request, address);
+    if (result >= 0 && state_->vm != nullptr) {
+      state_->vm->held.insert(argument.held().begin(), argument.held().end());
+      if (shape.request == kKvmEnableCap) {
+        RememberCap({reinterpret_cast<const uint8_t*>(address), kEnableCapSize});
+      }
+    }
+    argument.CopyBack();
+  }
+  if (shape.result != Result::kFdInStruct || result < 0) {
+    return Answer(env, shape.request, shape.result == Result::kFd, result);
   }
   // The number must not reach JavaScript: it would outlive the object that owns it.
   int fd = -1;
-  memcpy(&fd, argument.data() + shape->fd_offset, sizeof(fd));
-  memset(argument.data() + shape->fd_offset, 0xff, sizeof(fd));
-  return fd < 0 ? Number(env, result) : Adopt(env, request, fd);
+  memcpy(&fd, bytes.data() + shape.fd_offset, sizeof(fd));
+  memset(bytes.data() + shape.fd_offset, 0xff, sizeof(fd));
+  return fd < 0 ? Number(env, result) : Adopt(env, shape.request, fd);
+}
+
+void Fd::RememberCap(std::span<const uint8_t> argument) {
+  uint32_t cap = 0;
+  uint64_t first = 0;
+  memcpy(&cap, argument.data() + kEnableCapCapOffset, sizeof(cap));
+  memcpy(&first, argument.data() + kEnableCapArgsOffset, sizeof(first));
+  if (cap == kKvmCapDirtyLogRing || cap == kKvmCapDirtyLogRingAcqRel) {
+    state_->vm->dirty_ring_size = first;
+  }
 }
 
 Napi::Value Fd::Answer(Napi::Env env, uint32_t request, bool returns_fd, int result) {
@@ -172,8 +187,18 @@ Napi::Value Fd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
                                       std::to_string(region->size()) + " bytes");
     }
   }
+  const bool is_second = !info[6].IsUndefined();
+  int guest_memfd = -1;
+  uint64_t guest_memfd_offset = 0;
+  if (is_second) {
+    const Fd* file = UnwrapChecked<Fd>(info[6]);
+    if ((file == nullptr && !info[6].IsNull()) || !ReadU64(info[7], &guest_memfd_offset)) {
+      return ThrowTypeError(env, "guestMemfd: expected a GuestMemfd or null, and a bigint");
+    }
+    if (file != nullptr) guest_memfd = file->fd();
+  }
   if (state_->vm == nullptr) return Number(env, -ENOTTY);
-  uint8_t argument[kUserMemoryRegionSize] = {};
+  uint8_t argument[kUserMemoryRegion2Size] = {};
   const uint64_t address =
       region == nullptr ? 0 : reinterpret_cast<uint64_t>(region->data()) + offset;
   memcpy(argument + kUserMemoryRegionSlotOffset, &slot, sizeof(slot));
@@ -181,7 +206,11 @@ Napi::Value Fd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
   memcpy(argument + kUserMemoryRegionGuestPhysAddrOffset, &guest_phys_addr, 8);
   memcpy(argument + kUserMemoryRegionMemorySizeOffset, &memory_size, 8);
   memcpy(argument + kUserMemoryRegionUserspaceAddrOffset, &address, 8);
-  const int result = CallWithInteger(state_->fd.get(), kKvmSetUserMemoryRegion,
+  static_assert(kUserMemoryRegionUserspaceAddrOffset == kUserMemoryRegion2UserspaceAddrOffset);
+  memcpy(argument + kUserMemoryRegion2GuestMemfdOffsetOffset, &guest_memfd_offset, 8);
+  memcpy(argument + kUserMemoryRegion2GuestMemfdOffset, &guest_memfd, sizeof(guest_memfd));
+  const int result = CallWithInteger(state_->fd.get(),
+                                     is_second ? kKvmSetUserMemoryRegion2 : kKvmSetUserMemoryRegion,
                                      reinterpret_cast<uint64_t>(argument));
   if (result >= 0) {
     if (memory_size == 0) {
@@ -190,27 +219,6 @@ Napi::Value Fd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
       state_->vm->slots[slot] = region;
     }
   }
-  return Number(env, result);
-}
-
-Napi::Value Fd::EnableCap(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  std::span<uint8_t> given;
-  if (!ReadBytes(info[0], &given) || given.size() != kEnableCapSize) {
-    return ThrowTypeError(env, "KVM_ENABLE_CAP takes a Uint8Array of its size");
-  }
-  uint8_t argument[kEnableCapSize];
-  memcpy(argument, given.data(), sizeof(argument));
-  uint32_t cap = 0;
-  memcpy(&cap, argument + kEnableCapCapOffset, sizeof(cap));
-  // The one capability whose first argument is an address that KVM writes to: it gets ours.
-  uint16_t version = 0;
-  const uint64_t address = reinterpret_cast<uint64_t>(&version);
-  if (cap == kEnableCapPointingCap) memcpy(argument + kEnableCapArgsOffset, &address, 8);
-  const int result =
-      CallWithInteger(state_->fd.get(), kKvmEnableCap, reinterpret_cast<uint64_t>(argument));
-  const uint64_t answer = version;
-  if (cap == kEnableCapPointingCap) memcpy(given.data() + kEnableCapArgsOffset, &answer, 8);
   return Number(env, result);
 }
 
@@ -229,7 +237,7 @@ Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
   // A guest_memfd can be mapped too, but reading past its end would be a SIGBUS.
   if (!state_->is_vcpu || state_->vm == nullptr) return Number(env, -ENODEV);
   const std::shared_ptr<Region> region =
-      Region::OfDescriptor(state_->fd.get(), state_->vm->run_size, state_->vm);
+      Region::OfDescriptor(state_->fd.get(), 0, state_->vm->run_size, state_->vm);
   if (region == nullptr) return Number(env, -errno);
   const Napi::Value bytes = windows_.Open(env, region, 0, region->size());
   if (bytes.IsEmpty()) return env.Undefined();
@@ -245,6 +253,56 @@ Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
   result.Set("bytes", bytes);
   result.Set("run", Napi::Value(env, run));
   return result;
+}
+
+Napi::Value Fd::MapDirtyRing(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!state_->is_vcpu || state_->vm == nullptr) return Number(env, -ENODEV);
+  // Beyond the ring every page is a SIGBUS, so only its own size is mapped.
+  const size_t size = state_->vm->dirty_ring_size;
+  if (size == 0) return Number(env, -EINVAL);
+  const std::shared_ptr<Region> region =
+      Region::OfDescriptor(state_->fd.get(), kKvmDirtyLogPageOffset * kPageSize, size, state_->vm);
+  if (region == nullptr) return Number(env, -errno);
+  const Napi::Value bytes = windows_.Open(env, region, 0, size);
+  return bytes.IsEmpty() ? env.Undefined() : bytes;
+}
+
+Napi::Value Fd::MapMemfd(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (state_->is_vcpu) return Number(env, -ENODEV);
+  struct stat status = {};
+  if (fstat(state_->fd.get(), &status) != 0) return Number(env, -errno);
+  std::shared_ptr<Region> region =
+      Region::OfDescriptor(state_->fd.get(), 0, static_cast<size_t>(status.st_size), state_->vm);
+  if (region == nullptr) return Number(env, -errno);
+  return Mapping::Create(env.GetInstanceData<Addon>()->mapping_class, std::move(region));
+}
+
+Napi::Value Fd::Fallocate(const Napi::CallbackInfo& info) {
+  uint32_t mode = 0;
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  if (!ReadU32(info[0], &mode) || !ReadU64(info[1], &offset) || !ReadU64(info[2], &length)) {
+    return ThrowTypeError(info.Env(), "fallocate: expected a number and two bigints");
+  }
+  const int result = fallocate(state_->fd.get(), static_cast<int>(mode), static_cast<off_t>(offset),
+                               static_cast<off_t>(length));
+  return Number(info.Env(), result < 0 ? -errno : 0);
+}
+
+Napi::Value Fd::Read(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  constexpr uint32_t kMost = 1U << 24;
+  uint64_t position = 0;
+  uint32_t length = 0;
+  if (!ReadU64(info[0], &position) || !ReadU32(info[1], &length) || length > kMost) {
+    return ThrowTypeError(env, "read: expected a bigint and at most 16 MiB");
+  }
+  auto buffer = Napi::ArrayBuffer::New(env, length);
+  const ssize_t got = pread(state_->fd.get(), buffer.Data(), length, static_cast<off_t>(position));
+  if (got < 0) return Number(env, -errno);
+  return Napi::Uint8Array::New(env, static_cast<size_t>(got), buffer, 0);
 }
 
 Napi::Value Fd::Close(const Napi::CallbackInfo& info) {

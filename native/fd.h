@@ -6,7 +6,9 @@
 
 #include <map>
 #include <memory>
+#include <set>
 
+#include "ioctl.h"
 #include "region.h"
 #include "unique_fd.h"
 #include "window.h"
@@ -18,8 +20,10 @@ namespace node_kvm {
 // a guest may touch its memory for as long, so the regions behind its slots live here: closing
 // guest memory early never unmaps what a guest can still reach.
 struct VmState {
-  size_t run_size = 0;  // KVM_GET_VCPU_MMAP_SIZE
+  size_t run_size = 0;         // KVM_GET_VCPU_MMAP_SIZE
+  size_t dirty_ring_size = 0;  // as KVM_ENABLE_CAP was told
   std::map<uint32_t, std::shared_ptr<Region>> slots;
+  std::set<std::shared_ptr<Region>> held;  // what else the kernel has the address of
 };
 
 struct Descriptor {
@@ -40,19 +44,30 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
 
   explicit Fd(const Napi::CallbackInfo& info) : Wrapped(info) {}
 
+  // -1 once closed.
+  int fd() const { return state_->fd.get(); }
+
  private:
-  // ioctl(request, argument?, pastEnd?): result, Fd, or -errno.
+  // ioctl(request, argument?, pastEnd?, links?): result, Fd, or -errno.
   Napi::Value Ioctl(const Napi::CallbackInfo& info);
   // setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping | null, offset): -errno or
-  // 0.
+  // 0. With two more, guestMemfd (Fd | null) and guestMemfdOffset, KVM_SET_USER_MEMORY_REGION2.
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
-  // enableCap(struct kvm_enable_cap): 0 or -errno.
-  Napi::Value EnableCap(const Napi::CallbackInfo& info);
   // mapRun(): { bytes: ArrayBuffer, run(): number }, or -errno.
   Napi::Value MapRun(const Napi::CallbackInfo& info);
+  // mapDirtyRing(): ArrayBuffer, or -errno.
+  Napi::Value MapDirtyRing(const Napi::CallbackInfo& info);
+  // mapMemfd(): Mapping, or -errno.
+  Napi::Value MapMemfd(const Napi::CallbackInfo& info);
+  // fallocate(mode, offset, length): 0 or -errno.
+  Napi::Value Fallocate(const Napi::CallbackInfo& info);
+  // read(position, length): Uint8Array, or -errno.
+  Napi::Value Read(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
+  Napi::Value CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape& shape);
   Napi::Value Answer(Napi::Env env, uint32_t request, bool returns_fd, int result);
+  void RememberCap(std::span<const uint8_t> argument);
   Napi::Value Adopt(Napi::Env env, uint32_t request, int fd);
 
   Windows windows_;

@@ -7,7 +7,6 @@
 #include <string>
 
 #include "generated/ioctl_shapes.h"
-#include "region.h"
 
 namespace node_kvm {
 
@@ -21,7 +20,5 @@ std::string CheckArgument(const IoctlShape& shape, std::span<const uint8_t> argu
 
 // The ioctl itself: its result, or -errno.
 int CallWithInteger(int fd, uint32_t request, uint64_t argument);
-int CallWithBytes(int fd, const IoctlShape& shape, std::span<uint8_t> argument,
-                  GuardedArgument& guarded);
 
 }  // namespace node_kvm

@@ -1,4 +1,4 @@
-// Memory that this process maps: guest memory, kvm_run, an argument's scratch space. Owning and
+// Memory that this process maps: guest memory, kvm_run. Owning and
 // unmapping it; what JavaScript sees of it is window.h.
 #pragma once
 
@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <utility>
 
 namespace node_kvm {
@@ -40,7 +39,8 @@ class Region {
   static std::shared_ptr<Region> Anonymous(size_t length);
   // `keeps` lives as long as the mapping: a mapped kvm_run keeps its VM alive in the kernel, so it
   // must keep the VM's memory slots too.
-  static std::shared_ptr<Region> OfDescriptor(int fd, size_t length, std::shared_ptr<void> keeps);
+  static std::shared_ptr<Region> OfDescriptor(int fd, size_t offset, size_t length,
+                                              std::shared_ptr<void> keeps);
 
   Region(std::shared_ptr<Range> range, std::shared_ptr<void> keeps)
       : range_(std::move(range)), keeps_(std::move(keeps)) {}
@@ -55,24 +55,6 @@ class Region {
  private:
   std::shared_ptr<Range> range_;
   std::shared_ptr<void> keeps_;
-};
-
-// A copy of an ioctl's argument that ends exactly where an unmapped page begins. A kernel that
-// believes a count larger than the argument reads or writes into nothing and answers EFAULT; and
-// no other thread can change the count between our check and the kernel's own read.
-class GuardedArgument {
- public:
-  GuardedArgument() = default;
-  GuardedArgument(const GuardedArgument&) = delete;
-  GuardedArgument& operator=(const GuardedArgument&) = delete;
-  ~GuardedArgument();
-
-  // Empty with errno set when no memory is to be had. Valid until the next Fill.
-  std::span<uint8_t> Fill(std::span<const uint8_t> argument);
-
- private:
-  uint8_t* base_ = nullptr;
-  size_t capacity_ = 0;  // writable bytes; one page without access follows
 };
 
 }  // namespace node_kvm

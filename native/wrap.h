@@ -9,15 +9,16 @@
 #include <string>
 #include <utility>
 
-#include "region.h"
+#include "guarded.h"
 
 namespace node_kvm {
 
 // Per environment (main thread or worker); nothing in this addon is static but the tags.
 struct Addon {
   Napi::FunctionReference fd_class;
+  Napi::FunctionReference host_file_class;
   Napi::FunctionReference mapping_class;
-  GuardedArgument guarded;
+  GuardedCopies copies;
 };
 
 // Random per load: an object made by another copy of this addon is not one of ours.

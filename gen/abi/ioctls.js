@@ -3,6 +3,7 @@
  * What a shape is made of is shapes.js.
  */
 
+import { makeCommands } from "./links.js";
 import { exceptions } from "./shapes.js";
 
 /**
@@ -51,10 +52,17 @@ function wrap(sentence) {
   return lines;
 }
 
+/** @param {import("./links.js").Link} link */
+function printLink({ field, kind, direction, told }) {
+  const when = told.length > 0 ? `,\n      when: ${JSON.stringify(told.join(", "))}` : "";
+  const line = `{ field: "${field}", kind: "${kind}", direction: "${direction}"${when} }`;
+  return `    ${when ? line.replace("{ ", "{\n      ").replace(/ }$/, ",\n    }") : line},\n`;
+}
+
 /** @param {Shape} shape */
 function printIoctl(shape) {
   const struct = shape.struct?.name;
-  const pointee = shape.pointee ? `  pointee: "${shape.pointee}",\n` : "";
+  const links = shape.links.map(printLink).join("");
   const fd = shape.fdOffset === undefined ? "" : `  fdOffset: ${shape.fdOffset},\n`;
   return (
     `/**\n${docLines(shape)
@@ -66,7 +74,8 @@ function printIoctl(shape) {
     `  fds: [${shape.fds.map((kind) => `"${kind}"`).join(", ")}],\n` +
     `  kind: "${shape.kind}",\n` +
     `  result: "${shape.result}",\n` +
-    `  direction: "${shape.direction}",\n${pointee}` +
+    `  direction: "${shape.direction}",\n${links ? `  links: [\n${links}  ],\n` : ""}` +
+    `${shape.nullable ? "  nullable: true,\n" : ""}` +
     `  size: ${shape.size},\n${struct ? `  struct: ${struct},\n` : ""}${fd}` +
     `  section: ${JSON.stringify(shape.section)},\n` +
     `  capability: ${inline(shape.capability)},\n` +
@@ -94,17 +103,17 @@ export function printIoctls(shapes) {
 
 /** Structs that the native layer fills in or reads itself, and what it calls them. */
 const nativeStructs = {
-  kvm_clear_dirty_log: "ClearDirtyLog",
-  kvm_create_device: "CreateDevice",
-  kvm_device_attr: "DeviceAttr",
-  kvm_dirty_log: "DirtyLog",
   kvm_enable_cap: "EnableCap",
-  kvm_msr_filter: "MsrFilter",
-  kvm_msr_filter_range: "MsrFilterRange",
-  kvm_one_reg: "OneReg",
   kvm_userspace_memory_region: "UserMemoryRegion",
   kvm_userspace_memory_region2: "UserMemoryRegion2",
 };
+
+/** Constants that native code needs. */
+const nativeConstants = [
+  "KVM_CAP_DIRTY_LOG_RING",
+  "KVM_CAP_DIRTY_LOG_RING_ACQ_REL",
+  "KVM_DIRTY_LOG_PAGE_OFFSET",
+];
 
 /** @param {Layout | undefined} layout @param {string} name */
 function printOffsets(layout, name) {
@@ -115,8 +124,28 @@ function printOffsets(layout, name) {
   return `inline constexpr size_t k${name}Size = ${layout.size};\n${offsets.join("")}`;
 }
 
-/** @param {Shape} shape */
-function printShape(shape) {
+/** All links of all ioctls and commands in one array, and where each of them has its own. */
+class LinkTable {
+  /** @type {string[]} */
+  rows = [];
+
+  /** Adds some links; returns where they are. @param {import("./links.js").Link[]} links */
+  add(links) {
+    const first = links.length === 0 ? 0 : this.rows.length;
+    this.rows.push(...links.map((link) => this.#row(link)));
+    return [first, links.length];
+  }
+
+  /** @param {import("./links.js").Link} link */
+  #row({ kind, direction, offset, when }) {
+    const copiesBack = direction === "out" || direction === "inout";
+    const conditions = when.map(({ offset: at, width, value }) => `{${at}, ${width}, ${value}}`);
+    return `    {LinkKind::k${pascal(kind)}, ${copiesBack}, ${offset}, {${conditions.join(", ")}}},\n`;
+  }
+}
+
+/** @param {Shape} shape @param {LinkTable} table */
+function printShape(shape, table) {
   const result = shape.fdOffset === undefined ? pascal(shape.result) : "FdInStruct";
   const values = [
     hex(shape.request),
@@ -127,8 +156,20 @@ function printShape(shape) {
     shape.countWidth,
     shape.entrySize,
     shape.fdOffset ?? 0,
+    ...table.add(shape.links),
+    shape.nullable,
   ];
   return `    {${values.join(", ")},\n     "${shape.name}"},\n`;
+}
+
+/** @param {Facts} facts @param {LinkTable} table @param {"vm" | "vcpu"} fd */
+function printCommands(facts, table, fd) {
+  return makeCommands(facts, exceptions.commands[fd], fd)
+    .map(
+      ({ id, size, links }) =>
+        `    {${[id, fd === "vcpu", size, ...table.add(links)].join(", ")}},\n`,
+    )
+    .join("");
 }
 
 /**
@@ -149,7 +190,14 @@ export function printShapes(facts, shapes, layouts) {
     const offset = run.find(({ cName }) => cName === wanted)?.offset;
     return `inline constexpr size_t kRun${pascal(wanted)}Offset = ${offset};\n`;
   });
-  const capability = exceptions.ioctls.KVM_ENABLE_CAP?.pointingCapability ?? "";
+  const constants = nativeConstants.map(
+    (name) => `inline constexpr uint32_t k${pascal(name)} = ${facts.constants[name]};\n`,
+  );
+  const table = new LinkTable();
+  const rows = shapes.map((shape) => printShape(shape, table)).join("");
+  const commands = printCommands(facts, table, "vm") + printCommands(facts, table, "vcpu");
+  const { known, values } = exceptions.commands;
+  const first = facts.constants[values.vcpu[0] ?? ""];
   return `#pragma once
 
 #include <cstddef>
@@ -166,6 +214,25 @@ enum class Kind : uint8_t { kNone, kValue, kPlain, kTailed, kSized, kPointing };
 // What a result of 0 or more is; with kFdInStruct the fd is the s32 at fd_offset.
 enum class Result : uint8_t { kInt, kFd, kFdInStruct };
 
+// What a field that JavaScript may not write holds. bytes: the address of some bytes (or of guest
+// memory). memory: the address of guest memory that must stay mapped. fd: a descriptor. command:
+// the address of a struct that kCommands tells.
+enum class LinkKind : uint8_t { kBytes, kMemory, kFd, kCommand };
+
+// Whether a field has a value; width 0: no condition.
+struct Condition {
+  uint16_t offset;
+  uint8_t width;
+  uint32_t value;
+};
+
+struct Link {
+  LinkKind kind;
+  bool copies_back;
+  uint16_t offset;
+  Condition when[2];
+};
+
 struct IoctlShape {
   uint32_t request;
   Kind kind;
@@ -175,20 +242,42 @@ struct IoctlShape {
   uint8_t count_width;
   uint16_t entry_size;
   uint16_t fd_offset;
+  uint16_t first_link;
+  uint16_t links;
+  bool nullable;
   const char* name;
 };
 
 // By request; each request once.
 inline constexpr IoctlShape kIoctlShapes[] = {
-${shapes.map(printShape).join("")}};
+${rows}};
 static_assert(sizeof(kIoctlShapes) / sizeof(kIoctlShapes[0]) == ${shapes.length});
+
+// A command of KVM_MEMORY_ENCRYPT_OP whose struct holds addresses.
+struct Command {
+  uint32_t id;
+  bool of_vcpu;
+  uint32_t size;
+  uint16_t first_link;
+  uint16_t links;
+};
+
+inline constexpr Command kCommands[] = {
+${commands}};
+
+inline constexpr Link kLinks[] = {
+${table.rows.join("")}};
+
+// From here on a command is unknown: it may hold addresses anywhere.
+inline constexpr uint32_t kVmCommands = ${facts.constants[known.vm]};
+inline constexpr uint32_t kVcpuCommands = ${facts.constants[known.vcpu]};
+// The one command whose data is a value.
+inline constexpr uint32_t kVcpuValueCommand = ${first};
 
 ${requests.join("")}
 ${offsets.join("\n")}
 ${runOffsets.join("")}
-// KVM_ENABLE_CAP is pointing for this capability alone: it writes to the address in args[0].
-inline constexpr uint32_t kEnableCapPointingCap = ${facts.constants[capability]};
-
+${constants.join("")}
 }  // namespace node_kvm
 `;
 }

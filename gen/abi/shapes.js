@@ -5,17 +5,21 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { makeLinks } from "./links.js";
 
 /**
  * @typedef {import("./extract.js").Facts} Facts
  * @typedef {import("./layouts.js").Layout} Layout
- * @typedef {{ kind?: string, struct?: string, direction?: string, pointee?: string,
- *   result?: string, fdField?: string, sizeField?: string, pointingCapability?: string,
- *   reason: string }} Exception
+ * @typedef {{ kind?: string, struct?: string, direction?: string, nullable?: boolean,
+ *   result?: string, fdField?: string, sizeField?: string,
+ *   links?: import("./links.js").ToldLink[], reason: string }} Exception
  * @typedef {{ name: string, request: number, fds: string[], kind: string, result: string,
- *   direction: string, pointee?: string, struct?: Layout, size: number, section: string | null,
+ *   direction: string, links: import("./links.js").Link[], nullable: boolean, struct?: Layout,
+ *   size: number, section: string | null,
  *   capability: Record<string, string | null>, since: Record<string, string>,
  *   countOffset: number, countWidth: number, entrySize: number, fdOffset?: number }} Shape
+ * @typedef {{ vm: Record<string, string>, vcpu: Record<string, string>,
+ *   values: { vcpu: string[] }, known: { vm: string, vcpu: string } }} Commands
  */
 
 const factsDirectory = join(import.meta.dirname, "..", "facts");
@@ -23,7 +27,8 @@ const widths = new Map(Object.entries({ u8: 1, u16: 2, u32: 4, u64: 8 }));
 
 /**
  * The hand-kept exceptions.
- * @type {{ ioctls: Record<string, Exception>, capabilities: Record<string, Record<string, string>> }}
+ * @type {{ ioctls: Record<string, Exception>, commands: Commands,
+ *   capabilities: Record<string, Record<string, string>> }}
  */
 export const exceptions = JSON.parse(
   readFileSync(join(factsDirectory, "ioctl-shapes.json"), "utf8"),
@@ -117,7 +122,8 @@ function makeShape(facts, layouts, name, rows) {
     kind,
     result: told?.result ?? "int",
     direction: told?.direction ?? bits,
-    ...(kind === "pointing" && { pointee: told?.pointee ?? "none" }),
+    links: makeLinks(facts, cName, told?.links ?? []),
+    nullable: told?.nullable ?? false,
     ...(struct && { struct }),
     size: struct?.size ?? (request >>> 16) & 0x3fff,
     section: section === "-" ? null : section,

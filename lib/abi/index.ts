@@ -3,4 +3,5 @@ export * from "./generated/constants.ts";
 export * from "./generated/ioctls.ts";
 export * from "./generated/structs.ts";
 export * from "./ioctl.ts";
+export * from "./register-id.ts";
 export * from "./struct.ts";

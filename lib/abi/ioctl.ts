@@ -25,6 +25,25 @@ export type IoctlKind = "none" | "value" | "plain" | "tailed" | "sized" | "point
 /** Which way bytes go: `in` is to the kernel, `out` is from it. */
 export type Direction = "none" | "in" | "out" | "inout";
 
+/**
+ * A field that holds an address or a descriptor. Neither is ever a JavaScript value: what is written
+ * there is replaced by where the bytes, the guest memory or the file really is.
+ *
+ * - `bytes`: the address of bytes
+ * - `memory`: the address of guest memory, which the kernel goes on using
+ * - `fd`: a descriptor
+ * - `command`: the address of the struct of a KVM_MEMORY_ENCRYPT_OP command, which has links too
+ */
+export interface Link {
+  /** Its path in the struct: `dirtyBitmap`, `ranges[3].bitmap`. */
+  readonly field: string;
+  readonly kind: "bytes" | "memory" | "fd" | "command";
+  /** Where the bytes at the address go. */
+  readonly direction: Direction;
+  /** On which values of other fields it is one, in C; always when left out. */
+  readonly when?: string;
+}
+
 /** An ioctl of KVM; `T` is the value of its struct. */
 export interface Ioctl<T = unknown> {
   readonly name: string;
@@ -36,8 +55,10 @@ export interface Ioctl<T = unknown> {
   readonly result: "int" | "fd";
   /** Where the argument's own bytes really go; the bits of eight requests tell it wrong. */
   readonly direction: Direction;
-  /** For `pointing`: where the bytes go that are at the address. */
-  readonly pointee?: Direction;
+  /** Its fields that hold an address or a descriptor, in the order in which they are filled in. */
+  readonly links?: readonly Link[];
+  /** Whether it may be sent without its argument, which then means something of its own. */
+  readonly nullable?: boolean;
   /** Bytes of the struct, or of the header before a tail. */
   readonly size: number;
   /** The argument's layout, unless it has none or is a single integer. */

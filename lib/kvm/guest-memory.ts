@@ -46,6 +46,11 @@ export class GuestMemory {
     return new GuestMemory(mapping, byteLength);
   }
 
+  /** Takes over a mapping that a handle made. @internal */
+  static adopt(mapping: NativeMapping, byteLength: number): GuestMemory {
+    return new GuestMemory(mapping, byteLength);
+  }
+
   /** Whether {@link close} was called. */
   get closed(): boolean {
     return !mappings.has(this);

@@ -1,8 +1,9 @@
 /** What every KVM handle has: one descriptor, the door to its ioctls, and an end. */
 import type { Ioctl } from "../abi/ioctl.ts";
+import { encode, type Layout, read, type StructInput, sizeOf } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
-import { type EnableCapInput, encodeEnableCap } from "./capability.ts";
+import { forgetFile, type LinkValue, type OpenFile, registerFile, toNativeLinks } from "./link.ts";
 
 const EINTR = 4;
 
@@ -20,6 +21,8 @@ export interface CallContext {
   readonly explain?: Explain;
   /** Lets a count reach past the argument's end, where an unmapped page begins. */
   readonly pastEnd?: boolean;
+  /** What fills the struct's addresses and descriptors, in the order of `ioctl.links`. */
+  readonly links?: readonly LinkValue[];
 }
 
 /**
@@ -28,7 +31,7 @@ export interface CallContext {
  * Each handle owns one descriptor and closes just that one. The kernel keeps a VM alive while its
  * VM, a vCPU or a device is still open, so any order of closing is safe.
  */
-export abstract class Handle {
+export abstract class Handle implements OpenFile {
   /** What this handle is called in errors: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
   readonly label: string;
   #fd: NativeFd | undefined;
@@ -37,6 +40,7 @@ export abstract class Handle {
   protected constructor(fd: NativeFd, label: string) {
     this.#fd = fd;
     this.label = label;
+    registerFile(this, fd);
   }
 
   /** Whether {@link close} was called. */
@@ -55,26 +59,80 @@ export abstract class Handle {
    * be as many as the struct has (and as its count says), their content is yours. The kernel's
    * answer is written into them.
    *
-   * Ioctls whose struct holds an address cannot be sent this way; they have methods.
+   * What is written where a struct holds an address or a descriptor is replaced: `context.links`
+   * says by what. Memory slots cannot be set this way; `vm.setUserMemoryRegion` can.
    *
    * @returns the kernel's result, zero or more.
    * @throws {@link KvmError} with the kernel's errno.
    */
   ioctl(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): number {
-    return this.expectNumber(ioctl, this.#call(ioctl, argument, context));
+    return this.expectNumber(ioctl, this.call(ioctl, argument, context));
+  }
+
+  /** Issues an ioctl whose result may be a descriptor or a number. */
+  protected call(
+    ioctl: Ioctl,
+    argument: IoctlArgument | undefined,
+    context: CallContext = {},
+  ): number | NativeFd {
+    const { fd } = this;
+    const { pastEnd = false } = context;
+    const links = context.links && toNativeLinks(ioctl, context.links);
+    let answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
+    // A signal may end any ioctl (KVM_CREATE_VM takes long); only KVM_RUN has a meaning for it.
+    while (answer === -EINTR && ioctl.name !== "KVM_RUN") {
+      answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
+    }
+    if (typeof answer === "number" && answer < 0) {
+      throw this.refusal(ioctl.name, -answer, context);
+    }
+    return answer;
   }
 
   /** Issues an ioctl whose result is a new descriptor. */
-  protected openFd(ioctl: Ioctl, argument: IoctlArgument, context: CallContext = {}): NativeFd {
-    const answer = this.#call(ioctl, argument, context);
+  protected openFd(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): NativeFd {
+    const answer = this.call(ioctl, argument, context);
     if (typeof answer === "number") throw new TypeError(`${ioctl.name} returns no descriptor`);
     return answer;
   }
 
-  /** Switches on a capability, for the handles that have KVM_ENABLE_CAP. */
-  protected callEnableCap(input: EnableCapInput): void {
-    const answer = this.fd.enableCap(encodeEnableCap(input));
-    if (answer < 0) throw this.refusal("KVM_ENABLE_CAP", -answer, { args: { ...input } });
+  /** Asks for a struct. */
+  protected getStruct<T>(ioctl: Ioctl<T>, layout: Layout<T>): T {
+    const bytes = new Uint8Array(sizeOf(layout));
+    this.ioctl(ioctl, bytes);
+    return read(layout, bytes);
+  }
+
+  /** Sends a struct. */
+  protected setStruct<T>(
+    ioctl: Ioctl<T>,
+    layout: Layout<T>,
+    value: StructInput<NoInfer<T>>,
+  ): number {
+    return this.ioctl(ioctl, encode(layout, value), { args: argsOf(value) });
+  }
+
+  /** Sends a struct that comes back changed. */
+  protected exchangeStruct<T>(
+    ioctl: Ioctl<T>,
+    layout: Layout<T>,
+    value: StructInput<NoInfer<T>>,
+  ): T {
+    const bytes = encode(layout, value);
+    this.ioctl(ioctl, bytes, { args: argsOf(value) });
+    return read(layout, bytes);
+  }
+
+  /** Asks for eight bytes. */
+  protected getU64(ioctl: Ioctl): bigint {
+    const bytes = new BigUint64Array(1);
+    this.ioctl(ioctl, new Uint8Array(bytes.buffer));
+    return bytes[0] ?? 0n;
+  }
+
+  /** Sends eight bytes. */
+  protected setU64(ioctl: Ioctl, value: bigint, args: Readonly<Record<string, unknown>>): void {
+    this.ioctl(ioctl, new Uint8Array(BigUint64Array.of(value).buffer), { args });
   }
 
   /** The error for a call that the kernel refused. */
@@ -94,6 +152,7 @@ export abstract class Handle {
   close(): void {
     const fd = this.#fd;
     this.#fd = undefined;
+    forgetFile(this);
     fd?.close();
   }
 
@@ -102,26 +161,13 @@ export abstract class Handle {
     this.close();
   }
 
-  #call(
-    ioctl: Ioctl,
-    argument: IoctlArgument | undefined,
-    context: CallContext,
-  ): number | NativeFd {
-    const { fd } = this;
-    let answer = fd.ioctl(ioctl.request, argument, context.pastEnd ?? false);
-    // A signal may end any ioctl (KVM_CREATE_VM takes long); only KVM_RUN has a meaning for it.
-    while (answer === -EINTR && ioctl.name !== "KVM_RUN") {
-      answer = fd.ioctl(ioctl.request, argument, context.pastEnd ?? false);
-    }
-    if (typeof answer === "number" && answer < 0) {
-      throw this.refusal(ioctl.name, -answer, context);
-    }
-    return answer;
-  }
-
   private expectNumber(ioctl: Ioctl, answer: number | NativeFd): number {
     if (typeof answer === "number") return answer;
     answer.close();
     throw new TypeError(`${ioctl.name} opens a descriptor: use the method that returns its handle`);
   }
+}
+
+function argsOf(value: unknown): Readonly<Record<string, unknown>> {
+  return value as Readonly<Record<string, unknown>>;
 }

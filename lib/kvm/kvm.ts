@@ -2,14 +2,12 @@
 import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_VM,
-  KVM_GET_API_VERSION,
   KVM_GET_EMULATED_CPUID,
   KVM_GET_MSR_FEATURE_INDEX_LIST,
   KVM_GET_MSR_INDEX_LIST,
   KVM_GET_MSRS,
   KVM_GET_SUPPORTED_CPUID,
   KVM_GET_SUPPORTED_HV_CPUID,
-  KVM_GET_VCPU_MMAP_SIZE,
 } from "../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 import { MsrList } from "../abi/generated/structs.ts";
@@ -20,7 +18,8 @@ import { explainOpen } from "../explain/open.ts";
 import { native } from "../native.ts";
 import { type Capability, capabilityNumber } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
-import { Handle } from "./handle.ts";
+import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./device-attr.ts";
+import { KvmIoctls } from "./generated/kvm-ioctls.ts";
 import { getMsrs } from "./msrs.ts";
 import { Vm } from "./vm.ts";
 
@@ -30,7 +29,7 @@ export function defaultDevice(): string {
 }
 
 /** The KVM subsystem of this kernel: an open `/dev/kvm`. */
-export class Kvm extends Handle {
+export class Kvm extends KvmIoctls {
   /**
    * Opens KVM.
    *
@@ -74,30 +73,12 @@ export class Kvm extends Handle {
   }
 
   /**
-   * Asks for the API version, which is 12 since Linux 2.6.22.
-   *
-   * @ioctl KVM_GET_API_VERSION (api.rst 4.1; /dev/kvm)
-   */
-  getApiVersion(): number {
-    return this.ioctl(KVM_GET_API_VERSION);
-  }
-
-  /**
    * Asks whether, or how much of, a capability there is; 0 means absent, and also unknown.
    *
    * @ioctl KVM_CHECK_EXTENSION (api.rst 4.4; /dev/kvm)
    */
   checkExtension(capability: Capability): number {
     return this.ioctl(KVM_CHECK_EXTENSION, capabilityNumber(capability), { args: { capability } });
-  }
-
-  /**
-   * Asks how many bytes of a vCPU can be mapped: `kvm_run` and the rings behind it.
-   *
-   * @ioctl KVM_GET_VCPU_MMAP_SIZE (api.rst 4.5; /dev/kvm)
-   */
-  getVcpuMmapSize(): number {
-    return this.ioctl(KVM_GET_VCPU_MMAP_SIZE);
   }
 
   /**
@@ -161,6 +142,27 @@ export class Kvm extends Handle {
    */
   getMsrs(indices: Iterable<number>): readonly MsrEntry[] {
     return getMsrs(this, KVM_GET_MSRS, indices);
+  }
+
+  /**
+   * Reads an attribute of this KVM: `KVM_X86_XCOMP_GUEST_SUPP`, the XSAVE components that guests may
+   * have, of the group `KVM_X86_GRP_SYSTEM` (0).
+   *
+   * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)
+   * @throws {@link KvmError} `ENXIO`: there is no such attribute.
+   */
+  getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
+    return getDeviceAttr(this, attribute, length);
+  }
+
+  /**
+   * Asks whether this KVM has an attribute; returns when it has.
+   *
+   * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)
+   * @throws {@link KvmError} `ENXIO`: it has none such.
+   */
+  hasDeviceAttr(attribute: Attribute): void {
+    hasDeviceAttr(this, attribute);
   }
 
   /**

@@ -1,45 +1,37 @@
-/** A virtual CPU: its state, its CPUID table, and running it. What an exit says is exit.ts. */
+/** A virtual CPU: running it, its CPUID table, its devices. Its other state is vcpu-registers.ts, exits exit.ts. */
 import {
   KVM_GET_CPUID2,
-  KVM_GET_MP_STATE,
-  KVM_GET_MSRS,
-  KVM_GET_REGS,
-  KVM_GET_SREGS,
-  KVM_GET_VCPU_EVENTS,
-  KVM_GET_XCRS,
+  KVM_GET_STATS_FD,
+  KVM_GET_SUPPORTED_HV_CPUID,
   KVM_SET_CPUID,
   KVM_SET_CPUID2,
-  KVM_SET_MP_STATE,
-  KVM_SET_MSRS,
-  KVM_SET_REGS,
-  KVM_SET_SREGS,
-  KVM_SET_VCPU_EVENTS,
-  KVM_SET_XCRS,
+  KVM_SET_SIGNAL_MASK,
+  KVM_XEN_VCPU_GET_ATTR,
+  KVM_XEN_VCPU_SET_ATTR,
 } from "../abi/generated/ioctls.ts";
 import {
   Cpuid,
   Cpuid2,
   type CpuidEntry,
   type CpuidEntry2,
-  MpState,
-  type MsrEntry,
-  Regs,
   Run,
-  Sregs,
-  VcpuEvents,
-  Xcrs,
+  SignalMask,
+  XenVcpuAttr,
 } from "../abi/generated/structs.ts";
-import type { Ioctl } from "../abi/ioctl.ts";
-import { encode, type Layout, offsetOf, read, type StructInput, sizeOf } from "../abi/struct.ts";
+import { encode, offsetOf, read, type StructInput } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
 import { explainSetCpuid2 } from "../explain/set-cpuid2.ts";
 import type { NativeFd, NativeRun } from "../native.ts";
-import type { EnableCapInput } from "./capability.ts";
-import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
+import { type EnableCapInput, enableCap } from "./capability.ts";
+import { type CpuidEntry2Input, getCpuid2, growCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
+import { type Attribute, getDeviceAttr, hasDeviceAttr, setDeviceAttr } from "./device-attr.ts";
 import type { Exit } from "./exit.ts";
 import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
-import { Handle } from "./handle.ts";
-import { getMsrs, setMsrs } from "./msrs.ts";
+import type { MemoryLink } from "./link.ts";
+import { type MemoryEncryptCommand, memoryEncryptOp } from "./memory-encrypt.ts";
+import { Stats } from "./stats.ts";
+import { VcpuRegisters } from "./vcpu-registers.ts";
+import type { Vm } from "./vm.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const EINTR = 4;
@@ -54,9 +46,11 @@ export interface SetCpuid2Options {
 }
 
 /** A virtual CPU of a {@link Vm}. */
-export class Vcpu extends Handle {
+export class Vcpu extends VcpuRegisters {
   /** The number that KVM_CREATE_VCPU was given. */
   readonly id: number;
+  /** The VM that it was made for. */
+  readonly vm: Vm;
   readonly #run: NativeRun;
   readonly #bytes: Uint8Array;
   #turn = 0;
@@ -65,9 +59,10 @@ export class Vcpu extends Handle {
   #entered: boolean = false;
 
   /** Takes over a vCPU's descriptor and maps its kvm_run; {@link Vm.createVcpu} does. @internal */
-  constructor(fd: NativeFd, id: number) {
+  constructor(fd: NativeFd, id: number, vm: Vm) {
     super(fd, `vcpu ${id}`);
     this.id = id;
+    this.vm = vm;
     const run = fd.mapRun();
     if (typeof run === "number") {
       fd.close();
@@ -164,142 +159,137 @@ export class Vcpu extends Handle {
   }
 
   /**
-   * Reads the general registers.
-   *
-   * @ioctl KVM_GET_REGS (api.rst 4.11; vcpu)
-   */
-  getRegs(): Regs {
-    return this.#get(KVM_GET_REGS, Regs);
-  }
-
-  /**
-   * Writes all general registers; one that is left out becomes 0.
-   *
-   * @ioctl KVM_SET_REGS (api.rst 4.12; vcpu)
-   */
-  setRegs(regs: StructInput<Regs>): void {
-    this.#set(KVM_SET_REGS, Regs, regs);
-  }
-
-  /**
-   * Reads segments, control registers, EFER and APIC base.
-   *
-   * @ioctl KVM_GET_SREGS (api.rst 4.13; vcpu)
-   */
-  getSregs(): Sregs {
-    return this.#get(KVM_GET_SREGS, Sregs);
-  }
-
-  /**
-   * Writes segments, control registers, EFER and APIC base; all of them, so start from
-   * {@link getSregs}.
-   *
-   * @ioctl KVM_SET_SREGS (api.rst 4.14; vcpu)
-   * @throws {@link KvmError} `EINVAL` when CR0, CR4, EFER or the APIC base cannot be, or need a
-   *   CPUID bit that this vCPU does not have.
-   */
-  setSregs(sregs: StructInput<Sregs>): void {
-    this.#set(KVM_SET_SREGS, Sregs, sregs);
-  }
-
-  /**
-   * Reads MSRs, as many as KVM lets be read before the first that it does not.
-   *
-   * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
-   */
-  getMsrs(indices: Iterable<number>): readonly MsrEntry[] {
-    return getMsrs(this, KVM_GET_MSRS, indices);
-  }
-
-  /**
-   * Writes MSRs in order and stops at the first that KVM refuses.
-   *
-   * @returns how many were written: `entries[result]` is the refused one, if there is one.
-   * @ioctl KVM_SET_MSRS (api.rst 4.19; vcpu)
-   */
-  setMsrs(entries: Iterable<Pick<MsrEntry, "index" | "data">>): number {
-    return setMsrs(this, KVM_SET_MSRS, entries);
-  }
-
-  /**
-   * Reads the extended control registers (XCR0).
-   *
-   * @ioctl KVM_GET_XCRS (api.rst 4.44; vcpu; KVM_CAP_XCRS)
-   */
-  getXcrs(): Xcrs {
-    return this.#get(KVM_GET_XCRS, Xcrs);
-  }
-
-  /**
-   * Writes the extended control registers (XCR0).
-   *
-   * @ioctl KVM_SET_XCRS (api.rst 4.45; vcpu; KVM_CAP_XCRS)
-   * @throws {@link KvmError} `EINVAL` when XCR0 has a bit that leaf 0xD of the table has not.
-   */
-  setXcrs(xcrs: StructInput<Xcrs>): void {
-    this.#set(KVM_SET_XCRS, Xcrs, xcrs);
-  }
-
-  /**
-   * Reads pending exceptions, interrupts, NMIs and SMIs.
-   *
-   * @ioctl KVM_GET_VCPU_EVENTS (api.rst 4.31; vcpu; KVM_CAP_VCPU_EVENTS)
-   */
-  getVcpuEvents(): VcpuEvents {
-    return this.#get(KVM_GET_VCPU_EVENTS, VcpuEvents);
-  }
-
-  /**
-   * Writes pending exceptions, interrupts, NMIs and SMIs.
-   *
-   * @ioctl KVM_SET_VCPU_EVENTS (api.rst 4.32; vcpu; KVM_CAP_VCPU_EVENTS)
-   */
-  setVcpuEvents(events: StructInput<VcpuEvents>): void {
-    this.#set(KVM_SET_VCPU_EVENTS, VcpuEvents, events);
-  }
-
-  /**
-   * Reads whether the vCPU can run, waits for an IPI or is halted: a `KVM_MP_STATE_*`.
-   *
-   * @ioctl KVM_GET_MP_STATE (api.rst 4.38; vcpu; KVM_CAP_MP_STATE)
-   */
-  getMpState(): number {
-    return this.#get(KVM_GET_MP_STATE, MpState).mpState;
-  }
-
-  /**
-   * Writes whether the vCPU can run, waits for an IPI or is halted: a `KVM_MP_STATE_*`.
-   *
-   * @ioctl KVM_SET_MP_STATE (api.rst 4.39; vcpu; KVM_CAP_MP_STATE)
-   */
-  setMpState(mpState: number): void {
-    this.#set(KVM_SET_MP_STATE, MpState, { mpState });
-  }
-
-  /**
    * Switches on a capability of this vCPU.
    *
+   * @returns 0; with KVM_CAP_HYPERV_ENLIGHTENED_VMCS the version of Hyper-V's VMCS.
    * @ioctl KVM_ENABLE_CAP (api.rst 4.37 and 6; vcpu; KVM_CAP_ENABLE_CAP)
    * @throws {@link KvmError} `EINVAL` for an unknown capability or a wrong argument.
    */
-  enableCap(input: EnableCapInput): void {
-    this.callEnableCap(input);
+  enableCap(input: EnableCapInput): number {
+    return enableCap(this, input);
+  }
+
+  /**
+   * Lists the Hyper-V CPUID entries that KVM can give a guest, as this vCPU has them.
+   *
+   * @ioctl KVM_GET_SUPPORTED_HV_CPUID (api.rst 4.118; vcpu; KVM_CAP_HYPERV_CPUID)
+   */
+  getSupportedHvCpuid(): readonly CpuidEntry2[] {
+    return growCpuid2(this, KVM_GET_SUPPORTED_HV_CPUID);
+  }
+
+  /**
+   * Says which signals are blocked while this thread is in KVM_RUN; without any argument those that
+   * the thread itself blocks. The kick of {@link immediateExit} needs none.
+   *
+   * @param signals - their numbers, 1 to 64.
+   * @ioctl KVM_SET_SIGNAL_MASK (api.rst 4.21; vcpu)
+   * @throws RangeError for a number that is no signal's.
+   */
+  setSignalMask(signals?: Iterable<number>): void {
+    if (signals === undefined) {
+      this.ioctl(KVM_SET_SIGNAL_MASK);
+      return;
+    }
+    const all = Array.from(signals);
+    this.ioctl(KVM_SET_SIGNAL_MASK, encode(SignalMask, { sigset: sigsetOf(all) }), {
+      args: { signals: all },
+    });
+  }
+
+  /**
+   * Opens what KVM counts for this vCPU.
+   *
+   * @ioctl KVM_GET_STATS_FD (api.rst 4.133; vcpu; KVM_CAP_BINARY_STATS_FD)
+   */
+  getStatsFd(): Stats {
+    return new Stats(this.openFd(KVM_GET_STATS_FD), `${this.label} stats`);
+  }
+
+  /**
+   * Reads an attribute of the vCPU, such as `KVM_VCPU_TSC_OFFSET` of the group `KVM_VCPU_TSC_CTRL`.
+   *
+   * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
+   * @throws {@link KvmError} `ENXIO`: there is no such attribute.
+   */
+  getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
+    return getDeviceAttr(this, attribute, length);
+  }
+
+  /**
+   * Writes an attribute of the vCPU.
+   *
+   * @ioctl KVM_SET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
+   * @throws {@link KvmError} `ENXIO`: there is no such attribute.
+   */
+  setDeviceAttr(attribute: Attribute, bytes?: Uint8Array): void {
+    setDeviceAttr(this, attribute, bytes);
+  }
+
+  /**
+   * Asks whether the vCPU has an attribute; returns when it has.
+   *
+   * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
+   * @throws {@link KvmError} `ENXIO`: it has none such.
+   */
+  hasDeviceAttr(attribute: Attribute): void {
+    hasDeviceAttr(this, attribute);
+  }
+
+  /**
+   * Reads an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`. An address in this
+   * process reads as 0.
+   *
+   * @ioctl KVM_XEN_VCPU_GET_ATTR (api.rst 4.129; vcpu; KVM_CAP_XEN_HVM)
+   * @throws {@link KvmError} `ENOENT`: there is no such attribute.
+   */
+  xenVcpuGetAttr(type: number): XenVcpuAttr {
+    const bytes = encode(XenVcpuAttr, { type });
+    this.ioctl(KVM_XEN_VCPU_GET_ATTR, bytes, { args: { type } });
+    return read(XenVcpuAttr, bytes);
+  }
+
+  /**
+   * Writes an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`.
+   *
+   * @param vcpuInfo - with `_VCPU_INFO_HVA`: where its vcpu_info is.
+   * @ioctl KVM_XEN_VCPU_SET_ATTR (api.rst 4.128; vcpu; KVM_CAP_XEN_HVM)
+   * @throws {@link KvmError} `ENOENT`: there is no such attribute; `EINVAL`: a value that it cannot
+   *   have.
+   */
+  xenVcpuSetAttr(attr: StructInput<XenVcpuAttr>, vcpuInfo?: MemoryLink): void {
+    this.ioctl(KVM_XEN_VCPU_SET_ATTR, encode(XenVcpuAttr, attr), {
+      args: attr as Readonly<Record<string, unknown>>,
+      links: [vcpuInfo ?? null],
+    });
+  }
+
+  /**
+   * Sends a command of Intel's TDX for this vCPU.
+   *
+   * @returns the module's error, its lower word; 0 when all is well.
+   * @ioctl KVM_MEMORY_ENCRYPT_OP (api.rst 4.110; vcpu; Linux 7.2)
+   * @throws {@link KvmError} `ENOTTY`: this VM is of no such type; `EINVAL`: no such command, or too
+   *   early; `EIO`: the module refused.
+   */
+  memoryEncryptOp(command: MemoryEncryptCommand): number {
+    return memoryEncryptOp(this, command);
   }
 
   #open(): Uint8Array {
     if (this.closed) throw new StateError("ERR_CLOSED", this.label);
     return this.#bytes;
   }
+}
 
-  #get<T>(ioctl: Ioctl, layout: Layout<T>): T {
-    const bytes = new Uint8Array(sizeOf(layout));
-    this.ioctl(ioctl, bytes);
-    return read(layout, bytes);
+/** The bytes of a kernel sigset_t. */
+function sigsetOf(signals: readonly number[]): Uint8Array {
+  let set = 0n;
+  for (const signal of signals) {
+    if (!(Number.isInteger(signal) && signal >= 1 && signal <= 64)) {
+      throw new RangeError(`there is no signal ${signal}`);
+    }
+    set |= 1n << BigInt(signal - 1);
   }
-
-  #set<T>(ioctl: Ioctl, layout: Layout<T>, value: StructInput<T>): void {
-    this.ioctl(ioctl, encode(layout, value), {
-      args: value as Readonly<Record<string, unknown>>,
-    });
-  }
+  return new Uint8Array(BigUint64Array.of(set).buffer);
 }

@@ -1,39 +1,40 @@
-/** A virtual machine: its memory slots, its irqchip, its vCPUs. What runs is vcpu.ts. */
+/** A virtual machine: its vCPUs, capabilities and filters. Slots are vm-memory.ts, interrupts vm-devices.ts. */
 import {
   KVM_CHECK_EXTENSION,
-  KVM_CREATE_IRQCHIP,
   KVM_CREATE_VCPU,
-  KVM_IRQ_LINE,
-  KVM_SET_IDENTITY_MAP_ADDR,
-  KVM_SET_TSS_ADDR,
+  KVM_GET_STATS_FD,
+  KVM_X86_SET_MSR_FILTER,
 } from "../abi/generated/ioctls.ts";
-import { IrqLevel } from "../abi/generated/structs.ts";
+import { MsrFilter } from "../abi/generated/structs.ts";
 import { encode } from "../abi/struct.ts";
-import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
-import { type Capability, capabilityNumber, type EnableCapInput } from "./capability.ts";
-import { type GuestMemory, mappingOf } from "./guest-memory.ts";
-import { Handle } from "./handle.ts";
+import { type Capability, capabilityNumber, type EnableCapInput, enableCap } from "./capability.ts";
+import { Stats } from "./stats.ts";
 import { Vcpu } from "./vcpu.ts";
+import { VmDevices } from "./vm-devices.ts";
 
-/** `struct kvm_userspace_memory_region`, with memory where C has an address. */
-export interface UserspaceMemoryRegion {
-  /** Bits 0-15: the slot; bits 16-31: the address space (1 is SMM). */
-  readonly slot: number;
-  /** `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`; none when left out. */
+/** A range of MSRs, and which of them a guest may use: `struct kvm_msr_filter_range`. */
+export interface MsrFilterRange {
+  /** `KVM_MSR_FILTER_READ`, `KVM_MSR_FILTER_WRITE`. */
+  readonly flags: number;
+  /** The first MSR. */
+  readonly base: number;
+  /** A bit an MSR from `base` on: 1 allows. */
+  readonly bitmap: Uint8Array;
+  /** How many MSRs; 8 a byte of the bitmap when left out. */
+  readonly nmsrs?: number;
+}
+
+/** Which MSRs a guest may use. */
+export interface MsrFilterInput {
+  /** `KVM_MSR_FILTER_DEFAULT_DENY`: what no range has is refused; else allowed. */
   readonly flags?: number;
-  /** Where the guest sees it; a multiple of 4096. */
-  readonly guestPhysAddr: bigint;
-  /** Bytes, a multiple of 4096; all of the memory from `memoryOffset` on when left out, 0 deletes. */
-  readonly memorySize?: bigint;
-  /** The host memory behind it; only a deletion can leave it out. */
-  readonly memory?: GuestMemory;
-  /** Where in `memory` the slot begins, in bytes; 0 when left out. */
-  readonly memoryOffset?: number;
+  /** At most 16. */
+  readonly ranges?: readonly MsrFilterRange[];
 }
 
 /** A virtual machine. */
-export class Vm extends Handle {
+export class Vm extends VmDevices {
   /** Takes over a VM's descriptor; {@link Kvm.createVm} makes one. @internal */
   constructor(fd: NativeFd) {
     super(fd, "vm");
@@ -51,41 +52,12 @@ export class Vm extends Handle {
   /**
    * Switches on a capability of this VM.
    *
+   * @returns 0.
    * @ioctl KVM_ENABLE_CAP (api.rst 4.37 and 7; vm; KVM_CAP_ENABLE_CAP_VM)
    * @throws {@link KvmError} `EINVAL` for an unknown capability, a wrong argument, or too late.
    */
-  enableCap(input: EnableCapInput): void {
-    this.callEnableCap(input);
-  }
-
-  /**
-   * Makes, moves or deletes a memory slot. A slot keeps its host memory mapped for as long as a
-   * guest can reach it, even when the {@link GuestMemory} is closed.
-   *
-   * @ioctl KVM_SET_USER_MEMORY_REGION (api.rst 4.35; vm; KVM_CAP_USER_MEMORY)
-   * @throws {@link KvmError} `EINVAL` (not page aligned, too large, too many slots), `EEXIST`
-   *   (overlaps another slot).
-   * @throws RangeError when the slot would reach beyond its memory.
-   */
-  setUserMemoryRegion(region: UserspaceMemoryRegion): void {
-    const { slot, flags = 0, guestPhysAddr, memory, memoryOffset = 0 } = region;
-    const mapping = memory === undefined ? null : mappingOf(memory);
-    if (memory !== undefined && mapping === null)
-      throw new StateError("ERR_CLOSED", "guest memory");
-    const rest = (memory?.byteLength ?? 0) - memoryOffset;
-    if (rest < 0) {
-      throw new RangeError(
-        `memoryOffset ${memoryOffset} is beyond ${memory?.byteLength ?? 0} bytes`,
-      );
-    }
-    const memorySize = region.memorySize ?? BigInt(rest);
-    const offset = BigInt(memoryOffset);
-    const fd = this.fd;
-    const answer = fd.setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping, offset);
-    if (answer < 0) {
-      const args = { slot, flags, guestPhysAddr, memorySize, memoryOffset };
-      throw this.refusal("KVM_SET_USER_MEMORY_REGION", -answer, { args });
-    }
+  enableCap(input: EnableCapInput): number {
+    return enableCap(this, input);
   }
 
   /**
@@ -96,45 +68,36 @@ export class Vm extends Handle {
    * @throws {@link KvmError} `EEXIST` when the id was used before, `EINVAL` when it is too large.
    */
   createVcpu(id = 0): Vcpu {
-    return new Vcpu(this.openFd(KVM_CREATE_VCPU, id, { args: { id } }), id);
+    return new Vcpu(this.openFd(KVM_CREATE_VCPU, id, { args: { id } }), id, this);
   }
 
   /**
-   * Makes the in-kernel interrupt controllers: two PICs, an IOAPIC, and a LAPIC for each vCPU that
-   * is made later.
+   * Says which MSRs a guest may use; what it may not is `#GP`, or an exit with
+   * KVM_CAP_X86_USER_SPACE_MSR.
    *
-   * @ioctl KVM_CREATE_IRQCHIP (api.rst 4.24; vm; KVM_CAP_IRQCHIP)
-   * @throws {@link KvmError} `EINVAL` after the first vCPU, `EEXIST` the second time.
+   * @ioctl KVM_X86_SET_MSR_FILTER (api.rst 4.97; vm; KVM_CAP_X86_MSR_FILTER)
+   * @throws {@link KvmError} `EINVAL`: a flag that there is not, too many MSRs in a range, or
+   *   DEFAULT_DENY without ranges; `EFAULT`: `nmsrs` reaches past the bitmap.
    */
-  createIrqchip(): void {
-    this.ioctl(KVM_CREATE_IRQCHIP);
+  x86SetMsrFilter(filter: MsrFilterInput): void {
+    const ranges = (filter.ranges ?? []).map(({ flags, base, bitmap, nmsrs }) => ({
+      flags,
+      base,
+      nmsrs: nmsrs ?? 8 * bitmap.length,
+    }));
+    const flags = filter.flags ?? 0;
+    this.ioctl(KVM_X86_SET_MSR_FILTER, encode(MsrFilter, { flags, ranges }), {
+      args: { flags, ranges },
+      links: (filter.ranges ?? []).map(({ bitmap }) => bitmap),
+    });
   }
 
   /**
-   * Raises (1) or lowers (0) an interrupt line of the in-kernel controllers.
+   * Opens what KVM counts for this VM.
    *
-   * @ioctl KVM_IRQ_LINE (api.rst 4.25; vm; KVM_CAP_IRQCHIP)
+   * @ioctl KVM_GET_STATS_FD (api.rst 4.133; vm; KVM_CAP_BINARY_STATS_FD)
    */
-  irqLine(irq: number, level: 0 | 1): void {
-    this.ioctl(KVM_IRQ_LINE, encode(IrqLevel, { irq, level }), { args: { irq, level } });
-  }
-
-  /**
-   * Says where in guest physical memory KVM may keep three pages of its own (Intel needs them).
-   *
-   * @ioctl KVM_SET_TSS_ADDR (api.rst 4.36; vm; KVM_CAP_SET_TSS_ADDR)
-   */
-  setTssAddr(address: number): void {
-    this.ioctl(KVM_SET_TSS_ADDR, address, { args: { address } });
-  }
-
-  /**
-   * Says where in guest physical memory KVM may keep one page of identity map (Intel needs it).
-   *
-   * @ioctl KVM_SET_IDENTITY_MAP_ADDR (api.rst 4.40; vm; KVM_CAP_SET_IDENTITY_MAP_ADDR)
-   */
-  setIdentityMapAddr(address: bigint): void {
-    const bytes = new Uint8Array(BigUint64Array.of(address).buffer);
-    this.ioctl(KVM_SET_IDENTITY_MAP_ADDR, bytes, { args: { address } });
+  getStatsFd(): Stats {
+    return new Stats(this.openFd(KVM_GET_STATS_FD), "vm stats");
   }
 }

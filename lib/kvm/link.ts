@@ -1,0 +1,83 @@
+/**
+ * What stands behind a struct's addresses and descriptors: bytes, guest memory, open files. Turning
+ * them into what the addon takes is here; filling them in is native/argument.cc.
+ */
+import type { Ioctl } from "../abi/ioctl.ts";
+import { StateError } from "../errors.ts";
+import type { NativeFd, NativeHostFile, NativeLink } from "../native.ts";
+import { type GuestMemory, mappingOf } from "./guest-memory.ts";
+
+/** An object of this package that owns an open file: a handle, an {@link EventFd}, a {@link SevDevice}. */
+export interface OpenFile {
+  /** What it is called in errors. */
+  readonly label: string;
+  /** Closes the file. */
+  close(): void;
+}
+
+/** Guest memory from an offset on. */
+export interface MemoryLink {
+  readonly memory: GuestMemory;
+  /** Bytes from the memory's start; 0 when left out. */
+  readonly offset?: number;
+}
+
+/** The struct of a KVM_MEMORY_ENCRYPT_OP command, and what its own addresses are. */
+export interface CommandLink {
+  readonly bytes: Uint8Array;
+  readonly links?: readonly LinkValue[];
+}
+
+/**
+ * What fills one of `ioctl.links`: bytes (which the kernel may write), guest memory, an open file, a
+ * command's struct; `null` is no address (0) or no file (-1).
+ */
+export type LinkValue = null | Uint8Array | MemoryLink | OpenFile | CommandLink;
+
+const files = new WeakMap<object, NativeFd | NativeHostFile>();
+
+/** Notes which native file an object owns; for the classes of kvm/ alone. */
+export function registerFile(owner: OpenFile, file: NativeFd | NativeHostFile): void {
+  files.set(owner, file);
+}
+
+/** Forgets a closed object's file. */
+export function forgetFile(owner: OpenFile): void {
+  files.delete(owner);
+}
+
+/** The native file behind an object. */
+export function fileOf(owner: OpenFile): NativeFd | NativeHostFile {
+  const file = files.get(owner);
+  if (file === undefined) throw new StateError("ERR_CLOSED", owner.label);
+  return file;
+}
+
+/**
+ * Turns links into what the addon takes.
+ *
+ * @throws StateError `ERR_CLOSED` for a closed file or closed memory.
+ * @throws TypeError for anything that is no link, or is one too many.
+ */
+export function toNativeLinks(ioctl: Ioctl, values: readonly LinkValue[]): readonly NativeLink[] {
+  const room = ioctl.links?.length ?? 0;
+  if (values.length > room) {
+    throw new TypeError(`${ioctl.name} has ${room} links, got ${values.length}`);
+  }
+  return values.map((value, i) => toNative(value, ioctl.links?.[i]?.field ?? "links", ioctl));
+}
+
+function toNative(value: LinkValue, where: string, ioctl: Ioctl): NativeLink {
+  if (value === null || value instanceof Uint8Array) return value;
+  if (typeof value === "object" && "memory" in value) {
+    const memory = mappingOf(value.memory);
+    if (memory === null) throw new StateError("ERR_CLOSED", "guest memory");
+    return { memory, offset: BigInt(value.offset ?? 0) };
+  }
+  if (typeof value === "object" && "bytes" in value) {
+    const links = (value.links ?? []).map((inner, i) => toNative(inner, `${where}[${i}]`, ioctl));
+    return { bytes: value.bytes, links };
+  }
+  if (typeof value === "object" && "close" in value) return fileOf(value);
+  throw new TypeError(`${ioctl.name}: ${where}: expected bytes, guest memory or an open file`);
+}

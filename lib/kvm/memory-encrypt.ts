@@ -1,0 +1,41 @@
+/** KVM_MEMORY_ENCRYPT_OP: the commands of AMD's SEV and Intel's TDX, as raw buffers of checked size. */
+import { KVM_MEMORY_ENCRYPT_OP } from "../abi/generated/ioctls.ts";
+import { SevCmd } from "../abi/generated/structs.ts";
+import { encode, read } from "../abi/struct.ts";
+import type { Handle } from "./handle.ts";
+import type { SevDevice } from "./host-file.ts";
+import type { LinkValue } from "./link.ts";
+
+/** A command for the hardware that encrypts a guest. */
+export interface MemoryEncryptCommand {
+  /** A `KVM_SEV_*` or `KVM_TDX_*`. */
+  readonly id: number;
+  /** TDX: the command's flags. */
+  readonly flags?: number;
+  /**
+   * The command's own struct, made with `encode(SevLaunchStart, ...)` and the like; what the kernel
+   * answers is written into it. KVM_TDX_INIT_VCPU alone takes a value: the vCPU's first RCX.
+   */
+  readonly data?: Uint8Array | bigint;
+  /** What fills the addresses in `data`, in the order of its fields called `*uaddr`. */
+  readonly links?: readonly LinkValue[];
+  /** SEV: the secure processor. */
+  readonly sev?: SevDevice;
+}
+
+/**
+ * Sends a command.
+ *
+ * @returns the firmware's error word, 0 when all is well (`kvm_sev_cmd.error`).
+ */
+export function memoryEncryptOp(handle: Handle, command: MemoryEncryptCommand): number {
+  const { id, flags = 0, data, links = [], sev } = command;
+  const isValue = typeof data === "bigint";
+  const bytes = encode(SevCmd, { id, pad0: flags, data: isValue ? data : 0n });
+  const struct = data === undefined || isValue ? null : { bytes: data, links };
+  handle.ioctl(KVM_MEMORY_ENCRYPT_OP, bytes, {
+    args: { id, flags },
+    links: [struct, ...(sev === undefined ? [] : [sev])],
+  });
+  return read(SevCmd, bytes).error;
+}

@@ -1,0 +1,166 @@
+/** A vCPU's state that no fixed struct holds: MSRs, XSAVE, nested state, registers by id. The rest is generated. */
+import { KVM_REG_SIZE_MASK, KVM_REG_SIZE_SHIFT } from "../abi/generated/constants.ts";
+import {
+  KVM_GET_MSRS,
+  KVM_GET_NESTED_STATE,
+  KVM_GET_ONE_REG,
+  KVM_GET_REG_LIST,
+  KVM_GET_XSAVE2,
+  KVM_SET_MSRS,
+  KVM_SET_NESTED_STATE,
+  KVM_SET_ONE_REG,
+  KVM_SET_XSAVE,
+} from "../abi/generated/ioctls.ts";
+import { type MsrEntry, NestedState, OneReg, RegList, Xsave } from "../abi/generated/structs.ts";
+import { encode, read, sizeOf } from "../abi/struct.ts";
+import { KvmError } from "../errors.ts";
+import { VcpuIoctls } from "./generated/vcpu-ioctls.ts";
+import { getMsrs, setMsrs } from "./msrs.ts";
+
+/** No state that KVM gives is as large; beyond it, growing has gone wrong. */
+const MOST_BYTES = 1 << 20;
+
+/** The part of a vCPU that is registers of varying number and size. */
+export abstract class VcpuRegisters extends VcpuIoctls {
+  /**
+   * Reads MSRs, as many as KVM lets be read before the first that it does not.
+   *
+   * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
+   */
+  getMsrs(indices: Iterable<number>): readonly MsrEntry[] {
+    return getMsrs(this, KVM_GET_MSRS, indices);
+  }
+
+  /**
+   * Writes MSRs in order and stops at the first that KVM refuses.
+   *
+   * @returns how many were written: `entries[result]` is the refused one, if there is one.
+   * @ioctl KVM_SET_MSRS (api.rst 4.19; vcpu)
+   */
+  setMsrs(entries: Iterable<Pick<MsrEntry, "index" | "data">>): number {
+    return setMsrs(this, KVM_SET_MSRS, entries);
+  }
+
+  /**
+   * Reads the whole XSAVE area, in its standard format: 4096 bytes, or more with AMX.
+   *
+   * @ioctl KVM_GET_XSAVE2 (api.rst 4.134; vcpu; KVM_CAP_XSAVE2)
+   * @throws {@link KvmError} `EINVAL`: this vCPU's registers are hidden (SEV-ES, TDX).
+   */
+  getXsave2(): Uint8Array {
+    // KVM_CAP_XSAVE2 of the VM would tell, but the VM's handle may be closed by now; and a guest's
+    // area may grow (arch_prctl). The copy that KVM writes to ends at an unmapped page, so too
+    // little room is EFAULT.
+    return this.#grow("EFAULT", sizeOf(Xsave), (bytes) => this.ioctl(KVM_GET_XSAVE2, bytes));
+  }
+
+  /**
+   * Writes the XSAVE area, in its standard format: 4096 bytes, or as many as {@link getXsave2} gives.
+   *
+   * @ioctl KVM_SET_XSAVE (api.rst 4.43; vcpu; KVM_CAP_XSAVE)
+   * @throws {@link KvmError} `EINVAL`: a component or a bit of MXCSR that the CPU does not have;
+   *   `EFAULT`: fewer bytes than this VM's guests have.
+   */
+  setXsave(bytes: Uint8Array): void {
+    this.ioctl(KVM_SET_XSAVE, bytes, { args: { byteLength: bytes.length } });
+  }
+
+  /**
+   * Reads what the vCPU knows of guests that its own guest runs: a `struct kvm_nested_state`, whose
+   * size its `size` field tells.
+   *
+   * @ioctl KVM_GET_NESTED_STATE (api.rst 4.114; vcpu; KVM_CAP_NESTED_STATE)
+   * @throws {@link KvmError} `EINVAL`: KVM cannot run nested guests here.
+   */
+  getNestedState(): Uint8Array {
+    const bytes = this.#grow("E2BIG", sizeOf(NestedState), (room) => {
+      new DataView(room.buffer).setUint32(4, room.length, true);
+      return this.ioctl(KVM_GET_NESTED_STATE, room);
+    });
+    return bytes.slice(0, read(NestedState, bytes).size);
+  }
+
+  /**
+   * Writes what {@link getNestedState} read.
+   *
+   * @ioctl KVM_SET_NESTED_STATE (api.rst 4.115; vcpu; KVM_CAP_NESTED_STATE)
+   * @throws {@link KvmError} `EINVAL`: it does not fit this vCPU's state; `EFAULT`: its `size` field
+   *   reaches past its bytes.
+   */
+  setNestedState(state: Uint8Array): void {
+    this.ioctl(KVM_SET_NESTED_STATE, state, {
+      args: { byteLength: state.length },
+      pastEnd: true,
+    });
+  }
+
+  /**
+   * Lists the registers that have an id: MSRs and KVM's own, such as the shadow stack pointer.
+   *
+   * @ioctl KVM_GET_REG_LIST (api.rst 4.84; vcpu; Linux 7.2)
+   */
+  getRegList(): readonly bigint[] {
+    for (let n = 64; ; ) {
+      const bytes = encode(RegList, { n: BigInt(n), reg: new Array<bigint>(n).fill(0n) });
+      try {
+        this.ioctl(KVM_GET_REG_LIST, bytes, { args: { n } });
+        return read(RegList, bytes).reg;
+      } catch (error) {
+        const needed = Number(new DataView(bytes.buffer).getBigUint64(0, true));
+        const grow = error instanceof KvmError && error.code === "E2BIG";
+        if (!grow || needed <= n || 8 * needed > MOST_BYTES) throw error;
+        n = needed;
+      }
+    }
+  }
+
+  /**
+   * Reads a register by its id.
+   *
+   * @param id - `KVM_X86_REG_MSR(index)` and the like, as {@link getRegList} gives them.
+   * @ioctl KVM_GET_ONE_REG (api.rst 4.69; vcpu; KVM_CAP_ONE_REG; Linux 7.2)
+   * @throws {@link KvmError} `EINVAL`: the id has no such type or size, or no such register is here.
+   */
+  getOneReg(id: bigint): bigint {
+    const bytes = new Uint8Array(registerBytes(id));
+    this.ioctl(KVM_GET_ONE_REG, encode(OneReg, { id }), { args: { id }, links: [bytes] });
+    return BigInt(`0x${Buffer.from(bytes).reverse().toString("hex")}`);
+  }
+
+  /**
+   * Writes a register by its id.
+   *
+   * @ioctl KVM_SET_ONE_REG (api.rst 4.68; vcpu; KVM_CAP_ONE_REG; Linux 7.2)
+   * @throws {@link KvmError} `EINVAL`: the id has no such type or size, no such register is here, or
+   *   it cannot have this value.
+   * @throws RangeError when the value does not fit the register.
+   */
+  setOneReg(id: bigint, value: bigint): void {
+    const size = registerBytes(id);
+    if (BigInt.asUintN(8 * size, value) !== value) {
+      throw new RangeError(`register 0x${id.toString(16)}: ${value} does not fit ${size} bytes`);
+    }
+    const hex = value.toString(16).padStart(2 * size, "0");
+    const bytes = Uint8Array.from(Buffer.from(hex, "hex").reverse());
+    const context = { args: { id, value }, links: [bytes] };
+    this.ioctl(KVM_SET_ONE_REG, encode(OneReg, { id }), context);
+  }
+
+  #grow(code: string, size: number, ask: (bytes: Uint8Array) => number): Uint8Array {
+    for (let length = size; ; length *= 2) {
+      const bytes = new Uint8Array(length);
+      try {
+        ask(bytes);
+        return bytes;
+      } catch (error) {
+        const more = error instanceof KvmError && error.code === code;
+        if (!more || length >= MOST_BYTES) throw error;
+      }
+    }
+  }
+}
+
+/** How many bytes a register has, as its id says: a power of two. */
+function registerBytes(id: bigint): number {
+  return 1 << Number((id & KVM_REG_SIZE_MASK) >> BigInt(KVM_REG_SIZE_SHIFT));
+}

@@ -1,0 +1,167 @@
+/** What of a VM is memory: slots, dirty logs, guest_memfd. The rest is vm-devices.ts and vm.ts. */
+import {
+  KVM_CLEAR_DIRTY_LOG,
+  KVM_CREATE_GUEST_MEMFD,
+  KVM_GET_DIRTY_LOG,
+} from "../abi/generated/ioctls.ts";
+import { ClearDirtyLog, CreateGuestMemfd, DirtyLog } from "../abi/generated/structs.ts";
+import { encode, type StructInput } from "../abi/struct.ts";
+import { StateError } from "../errors.ts";
+import type { NativeFd } from "../native.ts";
+import { VmIoctls } from "./generated/vm-ioctls.ts";
+import { GuestMemfd } from "./guest-memfd.ts";
+import { type GuestMemory, mappingOf } from "./guest-memory.ts";
+import { fileOf } from "./link.ts";
+
+const PAGE = 4096n;
+
+/** `struct kvm_userspace_memory_region`, with memory where C has an address. */
+export interface UserspaceMemoryRegion {
+  /** Bits 0-15: the slot; bits 16-31: the address space (1 is SMM). */
+  readonly slot: number;
+  /** `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`; none when left out. */
+  readonly flags?: number;
+  /** Where the guest sees it; a multiple of 4096. */
+  readonly guestPhysAddr: bigint;
+  /** Bytes, a multiple of 4096; all of the memory from `memoryOffset` on when left out, 0 deletes. */
+  readonly memorySize?: bigint;
+  /** The host memory behind it; only a deletion can leave it out. */
+  readonly memory?: GuestMemory;
+  /** Where in `memory` the slot begins, in bytes; 0 when left out. */
+  readonly memoryOffset?: number;
+}
+
+/** `struct kvm_userspace_memory_region2`: the same, and a guest_memfd for what is private. */
+export interface UserspaceMemoryRegion2 extends UserspaceMemoryRegion {
+  /** With `KVM_MEM_GUEST_MEMFD` in `flags`: where the guest's private memory is. */
+  readonly guestMemfd?: GuestMemfd;
+  /** Where in `guestMemfd` the slot begins, in bytes; 0 when left out. */
+  readonly guestMemfdOffset?: bigint;
+}
+
+/** Pages of a slot that a guest wrote to, and that are to be watched anew. */
+export interface DirtyRange {
+  /** As in {@link UserspaceMemoryRegion}. */
+  readonly slot: number;
+  /** The first page, counted from the slot's start; a multiple of 64. */
+  readonly firstPage: bigint;
+  /** How many; a multiple of 64, or to the slot's end. */
+  readonly numPages: number;
+  /** A bit a page from `firstPage` on. */
+  readonly dirtyBitmap: Uint8Array;
+}
+
+/** The part of a VM that is memory. */
+export abstract class VmMemory extends VmIoctls {
+  readonly #sizes = new Map<number, bigint>();
+
+  /**
+   * Makes, moves or deletes a memory slot. A slot keeps its host memory mapped for as long as a
+   * guest can reach it, even when the {@link GuestMemory} is closed.
+   *
+   * @ioctl KVM_SET_USER_MEMORY_REGION (api.rst 4.35; vm; KVM_CAP_USER_MEMORY)
+   * @throws {@link KvmError} `EINVAL` (not page aligned, too large, too many slots), `EEXIST`
+   *   (overlaps another slot).
+   * @throws RangeError when the slot would reach beyond its memory.
+   */
+  setUserMemoryRegion(region: UserspaceMemoryRegion): void {
+    this.#setRegion("KVM_SET_USER_MEMORY_REGION", region);
+  }
+
+  /**
+   * Makes, moves or deletes a memory slot that may have private memory in a guest_memfd.
+   *
+   * @ioctl KVM_SET_USER_MEMORY_REGION2 (api.rst 4.140; vm; KVM_CAP_USER_MEMORY2; Linux 6.12)
+   * @throws {@link KvmError} `EINVAL` (as {@link setUserMemoryRegion}; or a guest_memfd of another
+   *   VM, too small, or in a VM without private memory), `EEXIST` (overlaps another slot), `EBADF`
+   *   (no guest_memfd where the flags ask for one).
+   * @throws RangeError when the slot would reach beyond its memory.
+   */
+  setUserMemoryRegion2(region: UserspaceMemoryRegion2): void {
+    const { guestMemfd, guestMemfdOffset = 0n } = region;
+    const file = guestMemfd === undefined ? null : (fileOf(guestMemfd) as NativeFd);
+    this.#setRegion("KVM_SET_USER_MEMORY_REGION2", region, file, guestMemfdOffset);
+  }
+
+  /**
+   * Reads which pages of a slot the guest wrote to since the last time, a bit a page, and watches
+   * them anew (unless KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 leaves that to {@link clearDirtyLog}).
+   *
+   * @param pages - how many pages the slot has, if it was not set by this object.
+   * @ioctl KVM_GET_DIRTY_LOG (api.rst 4.8; vm)
+   * @throws {@link KvmError} `ENOENT`: there is no such slot, or it does not log; `EINVAL`: no slot
+   *   can have this number; `ENXIO`: the VM has dirty rings instead.
+   */
+  getDirtyLog(slot: number, pages: bigint = this.#pages(slot)): Uint8Array {
+    const bitmap = new Uint8Array(8 * Number((pages + 63n) / 64n));
+    this.ioctl(KVM_GET_DIRTY_LOG, encode(DirtyLog, { slot }), { args: { slot }, links: [bitmap] });
+    return bitmap;
+  }
+
+  /**
+   * Watches pages anew that the guest wrote to.
+   *
+   * @ioctl KVM_CLEAR_DIRTY_LOG (api.rst 4.117; vm; KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
+   * @throws {@link KvmError} `EINVAL`: a range that is not whole multiples of 64 pages, or beyond the
+   *   slot; `ENOENT`: there is no such slot, or it does not log; `ENXIO`: the VM has dirty rings.
+   */
+  clearDirtyLog(range: DirtyRange): void {
+    const { slot, firstPage, numPages, dirtyBitmap } = range;
+    const args = { slot, firstPage, numPages };
+    this.ioctl(KVM_CLEAR_DIRTY_LOG, encode(ClearDirtyLog, args), { args, links: [dirtyBitmap] });
+  }
+
+  /**
+   * Makes a file of guest memory: private to the guest, or with its flags mapped and shared.
+   *
+   * @param options - `size` in bytes, whole pages; `flags`: `GUEST_MEMFD_FLAG_*`.
+   * @ioctl KVM_CREATE_GUEST_MEMFD (api.rst 4.142; vm; KVM_CAP_GUEST_MEMFD; Linux 6.12)
+   * @throws {@link KvmError} `EINVAL`: the size is 0 or not page aligned, or this VM has no such flag.
+   */
+  createGuestMemfd(options: StructInput<CreateGuestMemfd> & { readonly size: bigint }): GuestMemfd {
+    const bytes = encode(CreateGuestMemfd, options);
+    const fd = this.openFd(KVM_CREATE_GUEST_MEMFD, bytes, { args: { ...options } });
+    return new GuestMemfd(fd, options.size);
+  }
+
+  #setRegion(
+    ioctl: string,
+    region: UserspaceMemoryRegion,
+    guestMemfd?: NativeFd | null,
+    guestMemfdOffset?: bigint,
+  ): void {
+    const { slot, flags = 0, guestPhysAddr, memory, memoryOffset = 0 } = region;
+    const mapping = memory === undefined ? null : mappingOf(memory);
+    if (memory !== undefined && mapping === null)
+      throw new StateError("ERR_CLOSED", "guest memory");
+    const rest = (memory?.byteLength ?? 0) - memoryOffset;
+    if (rest < 0) {
+      throw new RangeError(
+        `memoryOffset ${memoryOffset} is beyond ${memory?.byteLength ?? 0} bytes`,
+      );
+    }
+    const memorySize = region.memorySize ?? BigInt(rest);
+    const offset = BigInt(memoryOffset);
+    const { fd } = this;
+    const answer = fd.setUserMemoryRegion(
+      slot,
+      flags,
+      guestPhysAddr,
+      memorySize,
+      mapping,
+      offset,
+      guestMemfd,
+      guestMemfdOffset,
+    );
+    if (answer < 0) {
+      const args = { slot, flags, guestPhysAddr, memorySize, memoryOffset };
+      throw this.refusal(ioctl, -answer, { args });
+    }
+    if (memorySize === 0n) this.#sizes.delete(slot);
+    else this.#sizes.set(slot, memorySize);
+  }
+
+  #pages(slot: number): bigint {
+    return (this.#sizes.get(slot) ?? PAGE) / PAGE;
+  }
+}

@@ -1,0 +1,73 @@
+// What one ioctl is given: its struct, and what the struct's addresses and descriptors stand for.
+// No address and no descriptor comes from JavaScript: they are filled in here, into copies.
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "guarded.h"
+#include "ioctl.h"
+#include "region.h"
+
+namespace node_kvm {
+
+class Argument {
+ public:
+  Argument(Napi::Env env, GuardedCopies& copies) : env_(env), copies_(copies) { copies_.Reset(); }
+
+  // Makes the argument ready. False: `complaint` says what is wrong with it, or is empty and errno
+  // says that there is no memory. `of_vcpu` tells whose commands KVM_MEMORY_ENCRYPT_OP has.
+  bool Fill(const IoctlShape& shape, const Napi::Value& bytes, const Napi::Value& links,
+            bool of_vcpu);
+  const std::string& complaint() const { return complaint_; }
+
+  // What the kernel gets, now: valid until JavaScript runs again.
+  uint64_t Address();
+
+  // Gives JavaScript the kernel's answer, without addresses and descriptors.
+  void CopyBack();
+
+  // Guest memory that the kernel goes on using after a call that succeeded.
+  const std::vector<std::shared_ptr<Region>>& held() const { return held_; }
+
+ private:
+  // Reading links may run JavaScript (a getter), which may detach a buffer or close a file. So
+  // bytes are copied when they are looked at and looked at anew afterwards, and descriptors are
+  // filled in last.
+  struct Copied {
+    Napi::Value original;
+    std::span<uint8_t> copy;
+    bool copies_back;
+    std::vector<std::span<uint8_t>> hidden;  // parts of the copy that JavaScript must not see
+  };
+  struct File {
+    uint8_t* place;
+    Napi::Value object;
+  };
+
+  bool FillLinks(Copied& target, std::span<const Link> links, const Napi::Value& values);
+  bool FillLink(Copied& target, const Link& link, const Napi::Value& value);
+  bool FillFd(uint8_t* place, const Napi::Value& value);
+  bool FillAddress(uint8_t* place, const Link& link, const Napi::Value& value);
+  bool FillMemory(uint8_t* place, const Napi::Object& reference, bool hold);
+  bool FillCommand(Copied& target, const Link& link, const Napi::Value& value);
+  bool Copy(const Napi::Value& original, bool copies_back, Copied* made);
+  bool Refuse(const std::string& complaint);
+
+  Napi::Env env_;
+  GuardedCopies& copies_;
+  uint64_t address_ = 0;
+  bool of_vcpu_ = false;
+  std::string complaint_;
+  std::vector<Copied> copied_;
+  std::vector<File> files_;
+  std::vector<std::shared_ptr<Region>> mapped_;  // for the call itself
+  std::vector<std::shared_ptr<Region>> held_;
+};
+
+}  // namespace node_kvm

@@ -1,0 +1,32 @@
+// A file that KVM is handed and that takes no ioctl from us: an eventfd, /dev/sev.
+#pragma once
+
+#include <napi.h>
+
+#include "unique_fd.h"
+#include "wrap.h"
+
+namespace node_kvm {
+
+class HostFile : public Wrapped<HostFile, UniqueFd> {
+ public:
+  static Napi::Function Define(Napi::Env env);
+  // eventfd(initval, flags): HostFile, or -errno. Always close-on-exec and non-blocking.
+  static Napi::Value Eventfd(const Napi::CallbackInfo& info);
+  // openFile(path): HostFile, or -errno.
+  static Napi::Value Open(const Napi::CallbackInfo& info);
+
+  explicit HostFile(const Napi::CallbackInfo& info) : Wrapped(info) {}
+
+  // -1 once closed.
+  int fd() const { return state_.get(); }
+
+ private:
+  // readCounter(): bigint, or -errno (EAGAIN: zero).
+  Napi::Value ReadCounter(const Napi::CallbackInfo& info);
+  // writeCounter(bigint): 0 or -errno.
+  Napi::Value WriteCounter(const Napi::CallbackInfo& info);
+  Napi::Value Close(const Napi::CallbackInfo& info);
+};
+
+}  // namespace node_kvm

@@ -1,0 +1,43 @@
+// Runs this project's own tests of the device in a kernel of the lab, as on a host that has KVM.
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+// usage: node scripts/lab-tests.js [--kernel 7.2] [--cpu max] [ARGUMENT OF VITEST...]
+// Needs dist/ built and QEMU. Tests that want a compiler, git or headers skip there.
+const root = fileURLToPath(new URL("..", import.meta.url));
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    kernel: { type: "string", default: "7.2" },
+    cpu: { type: "string", default: "max" },
+    timeout: { type: "string", default: "1500" },
+  },
+});
+
+/** What the guest's copy of this package lacks: sources, tests, and what tests alone import. */
+const PARTS = ["lib", "test", "gen/facts", "vitest.config.ts", "tsconfig.json"];
+const MODULES = ["fast-check", "pure-rand"].map((name) => `node_modules/${name}`);
+
+const folder = mkdtempSync(join(tmpdir(), "lab-tests-"));
+const archive = join(folder, "tests.tar");
+try {
+  execFileSync("tar", ["cf", archive, "-C", root, ...PARTS, ...MODULES]);
+  const quoted = positionals.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
+  const command = `tar xf /tmp/tests.tar && exec node node_modules/vitest/vitest.mjs run ${quoted}`;
+  const { kernel, cpu, timeout } = values;
+  const machine = ["--kernel", kernel, "--cpu", cpu, "--timeout", timeout, "--memory", "2048"];
+  const main = join(root, "dist/cli/main.js");
+  const files = ["--file", `${archive}:/tmp/tests.tar`];
+  const { status } = spawnSync(
+    process.execPath,
+    [main, "lab", "exec", ...machine, ...files, "--", "sh", "-c", command],
+    { stdio: "inherit" },
+  );
+  process.exitCode = status ?? 1;
+} finally {
+  rmSync(folder, { recursive: true });
+}
