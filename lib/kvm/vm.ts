@@ -88,7 +88,7 @@ export class Vm extends VmDevices {
     const flags = filter.flags ?? 0;
     this.ioctl(KVM_X86_SET_MSR_FILTER, encode(MsrFilter, { flags, ranges }), {
       args: { flags, ranges },
-      links: (filter.ranges ?? []).map(({ bitmap }) => bitmap),
+      links: (filter.ranges ?? []).map(({ bitmap }) => wholeLongs(bitmap)),
     });
   }
 
@@ -100,4 +100,11 @@ export class Vm extends VmDevices {
   getStatsFd(): Stats {
     return new Stats(this.openFd(KVM_GET_STATS_FD), "vm stats");
   }
+}
+
+/** KVM reads bitmaps in longs (BITS_TO_LONGS in kvm_add_msr_filter). */
+function wholeLongs(bitmap: Uint8Array): Uint8Array {
+  const padded = new Uint8Array(Math.ceil(bitmap.length / 8) * 8);
+  padded.set(bitmap);
+  return padded;
 }
