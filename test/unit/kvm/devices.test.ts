@@ -1,0 +1,201 @@
+/** Claims about interrupts, eventfds, statistics, filters and files of a VM: what KVM then does. Needs KVM. */
+import { describe, expect } from "vitest";
+import {
+  GUEST_MEMFD_FLAG_INIT_SHARED,
+  GUEST_MEMFD_FLAG_MMAP,
+  KVM_DEV_TYPE_VFIO,
+  KVM_IOEVENTFD_FLAG_PIO,
+  KVM_IRQCHIP_PIC_MASTER,
+  KVM_MEM_LOG_DIRTY_PAGES,
+  KVM_MSR_EXIT_REASON_FILTER,
+  KVM_MSR_FILTER_READ,
+  KVM_VCPU_TSC_CTRL,
+  KVM_VCPU_TSC_OFFSET,
+} from "../../../lib/abi/generated/constants.ts";
+import { KVM_X86_REG_MSR } from "../../../lib/abi/register-id.ts";
+import { StateError } from "../../../lib/errors.ts";
+import { EventFd } from "../../../lib/kvm/host-file.ts";
+import { refusal, test } from "./on-device.ts";
+
+const STAR = 0xc000_0081;
+
+describe("an eventfd", () => {
+  test("counts what is written until it is read", () => {
+    using event = EventFd.create(2);
+    event.write();
+    event.write(4n);
+    expect([event.read(), event.read()]).toEqual([7n, 0n]);
+  });
+
+  test("is signalled by a guest's write to a port, without an exit", ({ box }) => {
+    const { vm, vcpu } = box((g) => g.outb(0x80, 1).outb(0x80, 2).outb(0x81, 3).hlt());
+    using event = EventFd.create();
+    vm.ioeventfd({ fd: event, addr: 0x80n, len: 1, flags: KVM_IOEVENTFD_FLAG_PIO });
+    expect(vcpu.runSync()).toMatchObject({ kind: "io", port: 0x81 });
+    expect(event.read()).toBe(2n);
+  });
+
+  test("is signalled by one value alone with datamatch", ({ box }) => {
+    const { vm, vcpu } = box((g) => g.outb(0x80, 1).outb(0x80, 2).hlt());
+    using event = EventFd.create();
+    const flags = KVM_IOEVENTFD_FLAG_PIO;
+    vm.ioeventfd({ fd: event, addr: 0x80n, len: 1, datamatch: 1n, flags });
+    expect(vcpu.runSync()).toMatchObject({ kind: "io", port: 0x80, values: [2] });
+    expect(event.read()).toBe(1n);
+  });
+
+  test("raises its interrupt when it is signalled, and is connected once", async ({ vm }) => {
+    vm.createIrqchip();
+    using event = EventFd.create();
+    vm.irqfd({ fd: event, gsi: 5 });
+    expect(refusal(() => vm.irqfd({ fd: event, gsi: 5 })).code).toBe("EBUSY");
+    const requested = (): number => vm.getIrqchip(KVM_IRQCHIP_PIC_MASTER).chip.pic.irr & 0x20;
+    expect(requested()).toBe(0);
+    event.write();
+    await expect.poll(requested).toBe(0x20);
+  });
+});
+
+describe("a device", () => {
+  test("that KVM has can be made, once or as a trial", ({ vm }) => {
+    expect(vm.createDevice(KVM_DEV_TYPE_VFIO, 1)).toBeUndefined();
+    using device = vm.createDevice(KVM_DEV_TYPE_VFIO);
+    expect(device.type).toBe(KVM_DEV_TYPE_VFIO);
+    expect(refusal(() => device.hasDeviceAttr({ group: 77, attr: 1n })).code).toBe("ENXIO");
+    expect(refusal(() => vm.createDevice(0x7777)).code).toBe("ENODEV");
+  });
+});
+
+describe("statistics", () => {
+  test("of a vCPU count its exits, and can be read when it is closed", ({ box }) => {
+    const { vcpu } = box((g) => g.outb(0x80, 1).outb(0x80, 2).hlt());
+    using stats = vcpu.getStatsFd();
+    const exits = (): bigint => stats.read().get("exits")?.[0] ?? -1n;
+    const before = exits();
+    vcpu.runSync();
+    vcpu.runSync();
+    expect(exits()).toBeGreaterThan(before);
+    vcpu.close();
+    expect(exits()).toBeGreaterThan(before);
+  });
+
+  test("say whose they are, and what each is", ({ vm }) => {
+    using stats = vm.getStatsFd();
+    expect(stats.id).toMatch(/^kvm-\d+$/);
+    const names = stats.descriptors().map(({ name }) => name);
+    expect(names).toContain("remote_tlb_flush");
+    expect(Array.from(stats.read().keys())).toEqual(names);
+    expect(stats.descriptors().every(({ kind, unit }) => ![kind, unit].includes("unknown"))).toBe(
+      true,
+    );
+  });
+});
+
+describe("registers by id", () => {
+  test("are listed, read and written where KVM has them", ({ kvm, vcpu, skip }) => {
+    skip(kvm.checkExtension("KVM_CAP_ONE_REG") === 0, "no KVM_CAP_ONE_REG here");
+    vcpu.setOneReg(KVM_X86_REG_MSR(STAR), 0x0023_0010_0000_0000n);
+    expect(vcpu.getOneReg(KVM_X86_REG_MSR(STAR))).toBe(0x0023_0010_0000_0000n);
+    expect(vcpu.getMsrs([STAR])[0]?.data).toBe(0x0023_0010_0000_0000n);
+    expect(refusal(() => vcpu.getOneReg(0n)).code).toBe("EINVAL");
+    expect(() => vcpu.setOneReg(KVM_X86_REG_MSR(STAR), 2n ** 64n)).toThrow(RangeError);
+  });
+});
+
+describe("an MSR filter", () => {
+  test("makes the reads it denies exits", ({ box }) => {
+    const { vm, vcpu } = box((g) => g.rdmsr(STAR).sync().done());
+    vm.enableCap({ cap: "KVM_CAP_X86_USER_SPACE_MSR", mask: KVM_MSR_EXIT_REASON_FILTER });
+    vm.x86SetMsrFilter({
+      ranges: [{ flags: KVM_MSR_FILTER_READ, base: STAR, bitmap: Uint8Array.of(0) }],
+    });
+    expect(vcpu.runSync()).toMatchObject({
+      kind: "x86_rdmsr",
+      index: STAR,
+      reason: KVM_MSR_EXIT_REASON_FILTER,
+    });
+  });
+});
+
+describe("a dirty log", () => {
+  test("has the pages that the guest wrote to, once", ({ box }) => {
+    const { vm, vcpu, memory } = box((g) => g.write(0x9_3000, 0x5a, 8).done());
+    const slot = { slot: 0, guestPhysAddr: 0n, memory };
+    vm.setUserMemoryRegion({ ...slot, flags: KVM_MEM_LOG_DIRTY_PAGES });
+    vcpu.runSync();
+    const bit = (bitmap: Uint8Array): number => ((bitmap[0x93 >> 3] ?? 0) >> (0x93 & 7)) & 1;
+    expect(bit(vm.getDirtyLog(0))).toBe(1);
+    expect(bit(vm.getDirtyLog(0))).toBe(0);
+    expect(refusal(() => vm.getDirtyLog(1)).code).toBe("ENOENT");
+  });
+});
+
+describe("a guest_memfd", () => {
+  test("that may be mapped is guest memory", ({ vm, skip }) => {
+    const has = vm.checkExtension("KVM_CAP_GUEST_MEMFD_FLAGS");
+    const flags = BigInt(GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
+    skip((BigInt(has) & flags) !== flags, "guest_memfds cannot be mapped here");
+    using file = vm.createGuestMemfd({ size: 0x4000n, flags });
+    using memory = file.map();
+    memory.write(0x1000, Uint8Array.of(1, 2, 3));
+    expect(memory.read(0x1000, 3)).toEqual(Uint8Array.of(1, 2, 3));
+    file.punchHole(0x1000n, 0x1000n);
+    expect(memory.read(0x1000, 3)).toEqual(new Uint8Array(3));
+    file.allocate(0n, 0x4000n);
+    expect(refusal(() => file.punchHole(1n, 1n)).code).toBe("EINVAL");
+  });
+
+  test("that may not be mapped says so", ({ vm, skip }) => {
+    skip(vm.checkExtension("KVM_CAP_GUEST_MEMFD") === 0, "no KVM_CAP_GUEST_MEMFD here");
+    using file = vm.createGuestMemfd({ size: 0x1000n });
+    expect(refusal(() => file.map()).code).toBe("ENODEV");
+    file.close();
+    expect(() => file.map()).toThrow(new StateError("ERR_CLOSED", "guest_memfd"));
+  });
+});
+
+describe("an attribute of a vCPU", () => {
+  test("is read, written and asked for", ({ kvm, vcpu, skip }) => {
+    skip(kvm.checkExtension("KVM_CAP_VCPU_ATTRIBUTES") === 0, "no KVM_CAP_VCPU_ATTRIBUTES here");
+    const offset = { group: KVM_VCPU_TSC_CTRL, attr: BigInt(KVM_VCPU_TSC_OFFSET) };
+    vcpu.hasDeviceAttr(offset);
+    vcpu.setDeviceAttr(offset, new Uint8Array(BigUint64Array.of(0x1234_5678_9abcn).buffer));
+    expect(new BigUint64Array(vcpu.getDeviceAttr(offset).buffer)[0]).toBe(0x1234_5678_9abcn);
+    expect(refusal(() => vcpu.getDeviceAttr(offset, 7)).code).toBe("EFAULT");
+  });
+});
+
+describe("state of varying size", () => {
+  test("is read whole and taken back", ({ vcpu }) => {
+    const xsave = vcpu.getXsave2();
+    expect(xsave.length).toBeGreaterThanOrEqual(4096);
+    vcpu.setXsave(xsave);
+    expect(vcpu.getXsave2()).toEqual(xsave);
+  });
+
+  test("with a size that reaches past its bytes is EFAULT", ({ vcpu, vm, skip }) => {
+    skip(vm.checkExtension("KVM_CAP_NESTED_STATE") === 0, "no KVM_CAP_NESTED_STATE here");
+    const state = vcpu.getNestedState();
+    vcpu.setNestedState(state);
+    const lying = new Uint8Array(128);
+    new DataView(lying.buffer).setUint32(4, 8192, true);
+    expect(refusal(() => vcpu.setNestedState(lying)).code).toMatch(/^E(FAULT|INVAL)$/);
+  });
+});
+
+describe("a capability", () => {
+  test("takes its argument by name", ({ vm }) => {
+    const most = vm.checkExtension("KVM_CAP_MAX_VCPU_ID");
+    vm.enableCap({ cap: "KVM_CAP_MAX_VCPU_ID", maxVcpuId: 8 });
+    expect(refusal(() => vm.createVcpu(8)).code).toBe("EINVAL");
+    expect(most).toBeGreaterThan(8);
+  });
+});
+
+describe("a signal mask", () => {
+  test("is taken, and taken back", ({ vcpu }) => {
+    vcpu.setSignalMask([10, 64]);
+    vcpu.setSignalMask();
+    expect(() => vcpu.setSignalMask([65])).toThrow("there is no signal 65");
+  });
+});
