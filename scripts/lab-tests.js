@@ -23,7 +23,8 @@ const PARTS = ["lib", "test", "gen/facts", "vitest.config.ts", "tsconfig.json"];
 const MODULES = ["fast-check", "pure-rand"].map((name) => `node_modules/${name}`);
 
 /** The emulated CPU is slow, and its clock not to be trusted; one process loads the sources once. */
-const SLOW = "--testTimeout 300000 --no-file-parallelism --no-isolate --maxWorkers 1";
+const SLOW =
+  "--testTimeout 300000 --teardownTimeout 300000 --no-file-parallelism --no-isolate --maxWorkers 1";
 
 const folder = mkdtempSync(join(tmpdir(), "lab-tests-"));
 const archive = join(folder, "tests.tar");

@@ -46,8 +46,10 @@ const region = { slot: 0, guestPhysAddr: 0n, memory };
 const ARGUMENTS: Readonly<Record<string, () => readonly unknown[]>> = {
   checkExtension: () => [1],
   clearDirtyLog: () => [{ slot: 0, firstPage: 0n, numPages: 64, dirtyBitmap: new Uint8Array(8) }],
+  createDevice: () => [0],
   createGuestMemfd: () => [{ size: 0x1000n }],
   enableCap: () => [{ cap: 1 }],
+  getCpuid2: () => [],
   getDeviceAttr: () => [attribute],
   getDirtyLog: () => [0],
   getIrqchip: () => [0],
@@ -77,7 +79,10 @@ const ARGUMENTS: Readonly<Record<string, () => readonly unknown[]>> = {
   setUserMemoryRegion2: () => [region],
   setXsave: () => [new Uint8Array(4096)],
   translate: () => [0n],
+  x86SetMsrFilter: () => [{}],
   x86SetupMce: () => [1n],
+  xenHvmGetAttr: () => [0],
+  xenVcpuGetAttr: () => [0],
 };
 const argumentsOf = (name: string): readonly unknown[] => ARGUMENTS[name]?.() ?? [{}];
 

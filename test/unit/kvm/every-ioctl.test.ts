@@ -1,0 +1,53 @@
+/** Every (ioctl, fd) pair of x86's KVM has a public method, and through it the kernel answers. Needs KVM. */
+import { execFile } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { describe, expect, test } from "vitest";
+import { Device } from "../../../lib/kvm/device.ts";
+import { defaultDevice, Kvm } from "../../../lib/kvm/kvm.ts";
+import { Vcpu } from "../../../lib/kvm/vcpu.ts";
+import { Vm } from "../../../lib/kvm/vm.ts";
+import { type Answer, isKernels, PROGRAM, readRows } from "./every-ioctl.ts";
+
+const rows = readRows();
+const CLASSES = { sys: Kvm, vm: Vm, vcpu: Vcpu, dev: Device };
+
+/** `KVM_SET_CPUID2` is `setCpuid2`; a batch or a table of its own kind may have another name. */
+const methodName = (ioctl: string): string =>
+  ioctl
+    .replace(/^KVM_/, "")
+    .toLowerCase()
+    .replaceAll(/_([a-z0-9])/g, (_, next: string) => next.toUpperCase());
+
+/** The one whose method says how it runs. */
+const OTHER_NAMES: Readonly<Record<string, string>> = { run: "runSync" };
+
+describe("a public method", () => {
+  test.each(rows)("for $ioctl on $fd is called as the ioctl", ({ ioctl, fd }) => {
+    const name = methodName(ioctl);
+    expect(CLASSES[fd].prototype).toHaveProperty(OTHER_NAMES[name] ?? name, expect.any(Function));
+  });
+
+  test("is there for 119 rows", () => {
+    expect(rows).toHaveLength(119);
+  });
+
+  test("is called by the program for each row", () => {
+    const program = readFileSync(PROGRAM, "utf8");
+    const called = Array.from(
+      program.matchAll(/^ {2}"(KVM_\w+ \w+)": \(\) =>/gm),
+      ([, row]) => row,
+    );
+    expect(called).toEqual(rows.map(({ ioctl, fd }) => `${ioctl} ${fd}`));
+  });
+});
+
+test("the kernel answers every call on this host", async ({ skip }) => {
+  skip(!existsSync(defaultDevice()), `there is no ${defaultDevice()}`);
+  skip(!existsSync(join(import.meta.dirname, "../../../dist/index.js")), "dist/ is not built");
+  const { stdout } = await promisify(execFile)(process.execPath, [PROGRAM]);
+  const answers = JSON.parse(stdout) as readonly Answer[];
+  expect(answers.filter((answer) => !isKernels(answer))).toEqual([]);
+  expect(answers).toHaveLength(119);
+});

@@ -1,0 +1,40 @@
+/** The program every-ioctl.js and what it prints: what a row is, and whether the kernel answered. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** The program's path on this host. */
+export const PROGRAM: string = fileURLToPath(new URL("every-ioctl.js", import.meta.url));
+
+/** One (ioctl, fd) pair. */
+export interface Row {
+  readonly ioctl: string;
+  readonly fd: "sys" | "vm" | "vcpu" | "dev";
+  /** The oldest of Linux 6.1, 6.12 and 7.2 that has it. */
+  readonly since: string;
+}
+
+/** What became of one row's call. */
+export interface Answer {
+  /** `KVM_GET_REGS vcpu`. */
+  readonly row: string;
+  /** `ok`, an errno's name, or another error's text. */
+  readonly answer: string;
+  /** Whether the addon issued this ioctl on this kind of descriptor. */
+  readonly reached: boolean;
+}
+
+/** Whether it was the kernel that answered, not the binding. */
+export function isKernels({ answer, reached }: Answer): boolean {
+  return reached && /^(ok|E[A-Z0-9]+)$/.test(answer);
+}
+
+/** Reads kvm-ioctls.tsv. */
+export function readRows(): readonly Row[] {
+  const file = join(import.meta.dirname, "../../../gen/facts/kvm-ioctls.tsv");
+  const [, ...lines] = readFileSync(file, "utf8").trimEnd().split("\n");
+  return lines.map((line) => {
+    const [ioctl = "", fd = "", , , , , since = ""] = line.split("\t");
+    return { ioctl, fd: fd as Row["fd"], since };
+  });
+}
