@@ -10,12 +10,13 @@ import * as structs from "../../../lib/abi/generated/structs.ts";
 import { type FieldType, fieldOf, scalars, sizeOfType } from "../../../lib/abi/layout.ts";
 import { encode, type Layout, offsetOf, read, write } from "../../../lib/abi/struct.ts";
 import { cStructs, pathsOf, structFacts } from "./c-structs.ts";
+import { MadeBits, madeBitsInC } from "./made-bits.ts";
 import { bytesOf, covering, fieldValue, type Members, named, only, structValue } from "./values.ts";
 
 const SEED = 7;
-const inC = cStructs(structFacts());
+const inC = new Map([...cStructs(structFacts()), ...madeBitsInC]);
 const generated: readonly Layout[] = Object.values(structs);
-const byName = generated.map((layout) => [layout.name, layout] as const);
+const byName = [...generated, MadeBits].map((layout) => [layout.name, layout] as const);
 
 const roundTrip = (layout: Layout) =>
   fc.property(structValue(layout), fc.nat(16), (value, offset) => {
