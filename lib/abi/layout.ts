@@ -22,7 +22,7 @@ export interface Field {
   readonly name: string;
   readonly offset: number;
   readonly type: FieldType;
-  /** For a bit field: its lowest bit within `type`, and its width. */
+  /** For a bit field: its lowest bit, counted from that of the byte at `offset`, and its width. */
   readonly bits?: readonly [shift: number, width: number];
 }
 

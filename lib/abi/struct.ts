@@ -44,9 +44,37 @@ function readArray(of: FieldType, count: number, view: DataView, at: number): un
   return Array.from({ length: count }, (_, i) => readType(of, view, at + i * size));
 }
 
-function readBits(field: Field, [shift, width]: readonly [number, number], raw: unknown): number {
-  if (typeof raw !== "number") throw new TypeError(`${field.name}: no bit fields in 64 bits`);
-  return (raw >>> shift) & ((1 << width) - 1);
+type Bits = readonly [shift: number, width: number];
+
+/** The bytes of a bit field, and no others: a whole integer may reach past the struct's end. */
+const bytesOfBits = ([shift, width]: Bits): readonly [first: number, end: number] => [
+  shift >> 3,
+  (shift + width + 7) >> 3,
+];
+
+function readBits(type: FieldType, bits: Bits, view: DataView, at: number): number | bigint {
+  const [first, end] = bytesOfBits(bits);
+  let raw = 0n;
+  for (let i = end - 1; i >= first; i--) raw = (raw << 8n) | BigInt(view.getUint8(at + i));
+  const [shift, width] = bits;
+  raw >>= BigInt(shift & 7);
+  const name = nameOfType(type);
+  const value = name.startsWith("s") ? BigInt.asIntN(width, raw) : BigInt.asUintN(width, raw);
+  return name.endsWith("64") ? value : Number(value);
+}
+
+function writeBits(bits: Bits, value: number | bigint, view: DataView, at: number) {
+  const [first, end] = bytesOfBits(bits);
+  const [shift, width] = bits;
+  const low = BigInt(shift & 7);
+  let mask = ((1n << BigInt(width)) - 1n) << low;
+  let raw = (BigInt(value) << low) & mask;
+  for (let i = first; i < end; i++) {
+    const others = view.getUint8(at + i) & ~Number(mask & 0xffn);
+    view.setUint8(at + i, others | Number(raw & 0xffn));
+    mask >>= 8n;
+    raw >>= 8n;
+  }
 }
 
 function readTail(layout: Layout, tail: Tail, view: DataView, at: number, header: Members) {
@@ -64,8 +92,10 @@ function readTail(layout: Layout, tail: Tail, view: DataView, at: number, header
 function readStruct(layout: Layout, view: DataView, at: number): Members {
   const value: Record<string, unknown> = {};
   for (const field of layout.fields) {
-    const raw = readType(field.type, view, at + field.offset);
-    value[field.name] = field.bits ? readBits(field, field.bits, raw) : raw;
+    const start = at + field.offset;
+    value[field.name] = field.bits
+      ? readBits(field.type, field.bits, view, start)
+      : readType(field.type, view, start);
   }
   if (layout.tail) value[layout.tail.name] = readTail(layout, layout.tail, view, at, value);
   return value;
@@ -161,12 +191,8 @@ function writeField(field: Field, value: unknown, view: DataView, at: number, pa
     writeType(field.type, value, view, at + field.offset, path);
     return;
   }
-  const [shift, width] = field.bits;
-  const { get, set } = scalars[field.type];
-  const bits: number = checkInteger(field.type, width, value, path);
-  const mask = ((1 << width) - 1) << shift;
-  const others = Number(get(view, at + field.offset)) & ~mask;
-  set(view, at + field.offset, (others | (bits << shift)) as never);
+  const integer: number | bigint = checkInteger(field.type, field.bits[1], value, path);
+  writeBits(field.bits, integer, view, at + field.offset);
 }
 
 function writeTail(

@@ -1,0 +1,169 @@
+/**
+ * C and we agree on every field of every struct: a program made from the kernel's headers reads what
+ * we write and writes what we read. The program is c-program.ts; without C, roundtrip.test.ts.
+ */
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import fc from "fast-check";
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  describe,
+  expect,
+  type TestContext,
+  test,
+  vi,
+} from "vitest";
+import * as structs from "../../../lib/abi/generated/structs.ts";
+import { scalars } from "../../../lib/abi/layout.ts";
+import { encode, type Field, type Layout, read, write } from "../../../lib/abi/struct.ts";
+import { CProgram, missing } from "./c-program.ts";
+import { cStructs, inC, pathsOf, structFacts } from "./c-structs.ts";
+import { MADE_BITS_IN_C, MadeBits, madeBitsInC } from "./made-bits.ts";
+import { bytesOf, covering, type Members, only, structValue } from "./values.ts";
+
+/** Values are always the same ones: a failure comes again. Another seed makes others. */
+const SEED = 20_261_123;
+const RANDOM = 5;
+
+const layouts: readonly Layout[] = [...Object.values<Layout>(structs), MadeBits];
+const byName = layouts.map((layout) => [layout.name, layout] as const);
+const known = new Map([...cStructs(structFacts()), ...madeBitsInC]);
+
+/** One side's view of a value, in C's terms. */
+interface View {
+  /** The bytes after it was written. */
+  readonly written: string;
+  /** What it names: as it is, and as C finds it in our bytes. */
+  readonly given: unknown;
+  /** All there is to read in our bytes: of a union, every member. */
+  readonly read: unknown;
+}
+interface Views {
+  readonly ours: View;
+  readonly c: View;
+}
+
+let program: CProgram | undefined;
+let views: ReadonlyMap<string, readonly Views[]> = new Map();
+
+/** A value for every field that C has, and some more. */
+const valuesOf = (layout: Layout): readonly Members[] => [
+  ...covering(layout, pathsOf(known, layout.name), SEED),
+  ...fc.sample(structValue(layout), { seed: SEED, numRuns: RANDOM }),
+];
+
+/** Bytes for a value to be written over: none set, and any. */
+function starts(length: number): readonly Uint8Array[] {
+  return [new Uint8Array(length), ...fc.sample(bytesOf(length), { seed: SEED, numRuns: 1 })];
+}
+
+/** Reads all there is in C's terms; an error is a view too, and does not stop the others. */
+function readAll(layout: Layout, bytes: Uint8Array): unknown {
+  try {
+    return inC(known, layout.name, read(layout as Layout<Members>, bytes));
+  } catch (error) {
+    return error;
+  }
+}
+
+/** Has C look at values of these structs, all in one run. */
+function compare(compiled: CProgram, some: readonly Layout[]): ReadonlyMap<string, Views[]> {
+  const questions = some.flatMap((layout) =>
+    valuesOf(layout).flatMap((value) =>
+      starts(encode(layout, value).length).map((before) => {
+        const after = before.slice();
+        write(layout, value, after);
+        return { name: layout.name, value, before, after, all: readAll(layout, after) };
+      }),
+    ),
+  );
+  const answers = compiled.ask(questions);
+  const found = new Map<string, Views[]>(some.map(({ name }) => [name, []]));
+  for (const [i, { name, value, after, all }] of questions.entries()) {
+    const given = inC(known, name, value);
+    const { fields, bytes } = answers[i] ?? { fields: {}, bytes: "" };
+    found.get(name)?.push({
+      ours: { written: Buffer.from(after).toString("hex"), given, read: all },
+      c: { written: bytes, given: only(fields, given), read: fields },
+    });
+  }
+  return found;
+}
+
+/** In what the views of a struct differ. */
+function differences(layout: Layout, compiled: CProgram): readonly string[] {
+  const pairs = compare(compiled, [layout]).get(layout.name) ?? [];
+  return (["written", "given", "read"] as const).filter((view) =>
+    pairs.some(({ ours, c }) => !isDeepStrictEqual(ours[view], c[view])),
+  );
+}
+
+/** Gives the program, or skips a test on a machine that cannot compile it. */
+function requireC({ skip }: TestContext): CProgram {
+  skip(missing.length > 0, `missing here: ${missing.join(", ")}`);
+  if (!program) throw new Error("the program has not been compiled");
+  return program;
+}
+
+describe(`C, with seed ${SEED}`, () => {
+  const directory = mkdtempSync(join(tmpdir(), "against-c-"));
+  beforeAll(() => {
+    if (missing.length > 0) return;
+    program = new CProgram(directory, known, MADE_BITS_IN_C);
+    views = compare(program, layouts);
+  }, 120_000);
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  test.for(byName)("writes and reads %s as we do", ([name], context) => {
+    requireC(context);
+    const pairs = views.get(name) ?? [];
+    expect(pairs.length).toBeGreaterThan(RANDOM);
+    expect(pairs.map(({ c }) => c)).toEqual(pairs.map(({ ours }) => ours));
+  });
+
+  describe("catches a planted fault", () => {
+    afterEach(() => vi.restoreAllMocks());
+
+    /** A copy of a layout, some of its fields changed. */
+    const changed = (
+      layout: Layout,
+      changes: Readonly<Record<string, Partial<Field>>>,
+    ): Layout => ({
+      ...layout,
+      fields: layout.fields.map((field) => ({ ...field, ...changes[field.name] })),
+    });
+    const { Cpuid2, IoapicStateRedirtblFields, IrqLevel, Segment, Sregs } = structs;
+    const everything = ["written", "given", "read"];
+
+    test.for<readonly [string, Layout, readonly string[]]>([
+      ["offsets", changed(Sregs, { cr3: { offset: 248 }, cr4: { offset: 240 } }), everything],
+      [
+        "shifts",
+        changed(IoapicStateRedirtblFields, {
+          polarity: { bits: [6, 1] },
+          remoteIrr: { bits: [5, 1] },
+        }),
+        everything,
+      ],
+      ["width", changed(Segment, { limit: { type: "u16" } }), everything],
+      ["sign", changed(IrqLevel, { status: { type: "u32" } }), ["read"]],
+      ["tail", { ...Cpuid2, tail: { ...Cpuid2.tail, offset: 12 } } as Layout, everything],
+    ])("wrong %s", ([, layout, where], context) => {
+      const compiled = requireC(context);
+      expect(differences(layout, compiled)).toEqual(expect.arrayContaining([...where]));
+    });
+
+    test("the other byte order", (context) => {
+      const compiled = requireC(context);
+      const { u32 } = scalars;
+      vi.spyOn(u32, "get").mockImplementation((view, at) => view.getUint32(at));
+      vi.spyOn(u32, "set").mockImplementation((view, at, value) => view.setUint32(at, value));
+      expect(differences(Segment, compiled)).toEqual(everything);
+    });
+  });
+});

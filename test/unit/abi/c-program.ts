@@ -1,0 +1,206 @@
+/**
+ * A C program that knows every struct by the kernel's headers and nothing of our layouts: it reads
+ * the fields of given bytes, and makes bytes of given fields. Names and types are c-structs.ts.
+ */
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { type CField, type CStruct, inC, structOf } from "./c-structs.ts";
+import type { Members } from "./values.ts";
+
+type Structs = ReadonlyMap<string, CStruct>;
+
+const { NODE_KVM_UAPI } = process.env;
+const headers = NODE_KVM_UAPI ?? join(import.meta.dirname, "../../../../shared/data/uapi-7.2");
+const has = (program: string): boolean => spawnSync(program, ["--version"]).status === 0;
+
+/** What this machine lacks for compiling and running the program. */
+export const missing: readonly string[] = [
+  ...(existsSync(headers) ? [] : ["Linux 7.2 UAPI headers (NODE_KVM_UAPI names them)"]),
+  ...(has("gcc") ? [] : ["gcc"]),
+];
+
+const START = `
+#include <linux/kvm.h>
+#include <linux/kvm_para.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define EACH(i, count) for (size_t i = 0, n##i = (count); i < n##i; i++)
+/* How many elements of a flexible array there are until the struct's end. */
+#define FLEXIBLE(array) ((size_t)(end - (const unsigned char *)(array)) / sizeof((array)[0]))
+static const unsigned char *end;
+
+static unsigned long long number(void) {
+  unsigned long long value;
+  if (scanf("%llu", &value) != 1) exit(2);
+  return value;
+}
+
+/* How many elements are given: what is too much is not for C to write. */
+static size_t given(size_t most) {
+  size_t count = number();
+  if (count > most) fprintf(stderr, "%zu elements for an array of %zu\\n", count, most);
+  if (count > most) exit(3);
+  return count;
+}
+`;
+
+const MAIN = `
+int main(void) {
+  char what;
+  size_t which, size;
+  while (scanf(" %c %zu %zu", &what, &which, &size) == 3) {
+    unsigned char *bytes = calloc(size, 1);
+    if (bytes == NULL) return 1;
+    end = bytes + size;
+    EACH(i, size) bytes[i] = number();
+    if (what == 'r') {
+      reads[which](bytes);
+    } else {
+      writes[which](bytes);
+      EACH(i, size) printf("%02x", bytes[i]);
+    }
+    putchar('\\n');
+    free(bytes);
+  }
+  return 0;
+}
+`;
+
+/** The names of a struct's type and functions in the program. */
+const idOf = (name: string): string => name.replaceAll(".", "__");
+
+/** C for one integer as a JSON string. */
+function readInteger(type: string, at: string): string {
+  if (type === "pointer") return `printf("\\"%llu\\"", (unsigned long long)(uintptr_t)${at});`;
+  if (type === "char") return `printf("\\"%u\\"", (unsigned char)${at});`;
+  return type.startsWith("s")
+    ? `printf("\\"%lld\\"", (long long)${at});`
+    : `printf("\\"%llu\\"", (unsigned long long)${at});`;
+}
+
+const writeInteger = (type: string, at: string): string =>
+  type === "pointer" ? `${at} = (void *)(uintptr_t)number();` : `${at} = number();`;
+
+const lengthOf = (length: number | undefined, at: string): string =>
+  length === 0 ? `FLEXIBLE(${at})` : `${length}`;
+
+/** C that reads a field, or its elements. */
+function readField(field: CField, at: string, dims: readonly number[]): string {
+  const { inner, type } = field;
+  if (dims.length > 0) {
+    const i = `i${dims.length}`;
+    const one = readField(field, `${at}[${i}]`, dims.slice(1));
+    const each = `EACH(${i}, ${lengthOf(dims[0], at)}) { if (${i}) putchar(','); ${one} }`;
+    return `putchar('['); ${each} putchar(']');`;
+  }
+  return inner === undefined ? readInteger(type, at) : `read_${idOf(inner)}(&${at});`;
+}
+
+/** C that writes a field, or its elements. */
+function writeField(field: CField, at: string, dims: readonly number[]): string {
+  const { inner, type } = field;
+  if (dims.length > 0) {
+    const i = `i${dims.length}`;
+    const one = writeField(field, `${at}[${i}]`, dims.slice(1));
+    return `EACH(${i}, given(${lengthOf(dims[0], at)})) { ${one} }`;
+  }
+  return inner === undefined ? writeInteger(type, at) : `write_${idOf(inner)}(&${at});`;
+}
+
+function functionsOf({ name, fields }: CStruct): string {
+  const id = idOf(name);
+  const reads = fields.map((field, i) => {
+    const key = `printf("${i === 0 ? "" : ","}\\"${field.name}\\":");`;
+    return `  ${key} ${readField(field, field.at, field.dims)}\n`;
+  });
+  const writes = fields.map(
+    (field) => `  if (number()) { ${writeField(field, field.at, field.dims)} }\n`,
+  );
+  return (
+    `static void read_${id}(const void *bytes) {\n` +
+    `  const t_${id} *p = bytes;\n  putchar('{');\n${reads.join("")}  putchar('}');\n}\n` +
+    `static void write_${id}(void *bytes) {\n  t_${id} *p = bytes;\n${writes.join("")}}\n`
+  );
+}
+
+function programOf(structs: Structs, declarations: string): string {
+  const all = [...structs.values()];
+  const ids = all.map(({ name }) => idOf(name));
+  return [
+    START,
+    declarations,
+    ...all.map(({ name, type }) => `typedef ${type} t_${idOf(name)};`),
+    ...ids.map((id) => `static void read_${id}(const void *);\nstatic void write_${id}(void *);`),
+    ...all.map(functionsOf),
+    `static void (*const reads[])(const void *) = {${ids.map((id) => `read_${id}`).join(", ")}};`,
+    `static void (*const writes[])(void *) = {${ids.map((id) => `write_${id}`).join(", ")}};`,
+    MAIN,
+  ].join("\n");
+}
+
+/** The numbers that write_… asks for: before a field whether it is given, before elements how many. */
+function numbersOf(structs: Structs, name: string, given: Members): readonly string[] {
+  return structOf(structs, name).fields.flatMap(({ name: field, inner }) => {
+    const flat = (value: unknown): readonly string[] => {
+      if (Array.isArray(value)) return [String(value.length), ...value.flatMap(flat)];
+      return inner === undefined ? [String(value)] : numbersOf(structs, inner, value as Members);
+    };
+    return given[field] === undefined ? ["0"] : ["1", ...flat(given[field])];
+  });
+}
+
+/** A struct's name, a value of it, and the bytes before and after we wrote it. */
+export interface Question {
+  readonly name: string;
+  readonly value: Members;
+  readonly before: Uint8Array;
+  readonly after: Uint8Array;
+}
+
+/** What C says: every field of our bytes, and the bytes after C wrote the value, in hexadecimal. */
+export interface Answer {
+  readonly fields: Members;
+  readonly bytes: string;
+}
+
+/** The program, compiled in a directory of the caller's. */
+export class CProgram {
+  readonly #path: string;
+  readonly #structs: Structs;
+
+  constructor(directory: string, structs: Structs, declarations: string) {
+    this.#path = join(directory, "structs");
+    this.#structs = structs;
+    const options = ["-std=gnu11", "-Wall", "-Werror", "-O1", "-I", headers];
+    execFileSync("gcc", [...options, "-x", "c", "-", "-o", this.#path], {
+      input: programOf(structs, declarations),
+    });
+  }
+
+  /** Asks everything in one run. */
+  ask(questions: readonly Question[]): readonly Answer[] {
+    const names = [...this.#structs.keys()];
+    const input = questions.flatMap(({ name, value, before, after }) => {
+      const which = `${names.indexOf(name)} ${after.length}`;
+      const given = inC(this.#structs, name, value);
+      return [
+        `r ${which} ${after.join(" ")}`,
+        `w ${which} ${before.join(" ")} ${numbersOf(this.#structs, name, given).join(" ")}`,
+      ];
+    });
+    const output = execFileSync(this.#path, {
+      input: `${input.join("\n")}\n`,
+      encoding: "utf8",
+      maxBuffer: 2 ** 28,
+    });
+    const lines = output.trimEnd().split("\n");
+    return questions.map((_, i) => ({
+      fields: JSON.parse(lines[2 * i] ?? "") as Members,
+      bytes: lines[2 * i + 1] ?? "",
+    }));
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * The structs under their C names, from the facts that the headers gave: their fields, the ways to
+ * them, and a value of ours in C's terms. The program that uses these names is c-program.ts.
+ */
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Members, Path } from "./values.ts";
+
+/** A field as C declares it: its element's type, and its dimensions; 0 for a flexible one. */
+export interface CField {
+  readonly name: string;
+  readonly type: string;
+  readonly dims: readonly number[];
+  /** The struct that its elements are, by the name it has here. */
+  readonly inner: string | undefined;
+  /** An expression for it in the struct at `p`. */
+  readonly at: string;
+}
+
+/** A struct or union; one without a name of its own is called by the way to it. */
+export interface CStruct {
+  readonly name: string;
+  /** How C names its type. */
+  readonly type: string;
+  readonly fields: readonly CField[];
+}
+
+interface FieldFact {
+  readonly name: string;
+  readonly type: string;
+  readonly dims?: readonly number[];
+  readonly size?: number;
+  readonly fields?: readonly FieldFact[];
+}
+type StructFacts = Readonly<Record<string, { readonly fields: readonly FieldFact[] }>>;
+
+const FACTS = join(import.meta.dirname, "../../../gen/facts/kvm-abi.json");
+
+/** Turns C's name of a field into ours. */
+const ours = (name: string): string =>
+  name.replace(/_+([a-z0-9])/g, (_, next: string) => next.toUpperCase());
+
+/** Makes the structs of these facts, the inline ones among them. */
+export function cStructs(facts: StructFacts): ReadonlyMap<string, CStruct> {
+  const found = new Map<string, CStruct>();
+  const add = (name: string, type: string, fields: readonly FieldFact[]): void => {
+    found.set(name, { name, type, fields: fields.map((field) => fieldOf(name, type, field)) });
+  };
+  const fieldOf = (owner: string, type: string, field: FieldFact): CField => {
+    const { name, dims = [], size, fields } = field;
+    const at = `p->${name}`;
+    // A union of flexible arrays and nothing else: bytes, to us.
+    if (size === 0) {
+      const bytes = `((unsigned char *)&${at})`;
+      return { name, type: "u8", dims: [0], inner: undefined, at: bytes };
+    }
+    if (!fields) {
+      return {
+        name,
+        type: field.type,
+        dims,
+        inner: field.type in facts ? field.type : undefined,
+        at,
+      };
+    }
+    const inner = `${owner}.${name}`;
+    add(inner, `__typeof__(((${type} *)0)->${name}${dims.map(() => "[0]").join("")})`, fields);
+    return { name, type: field.type, dims, inner, at };
+  };
+  for (const [name, { fields }] of Object.entries(facts)) add(name, `struct ${name}`, fields);
+  return found;
+}
+
+/** Reads the facts of the committed headers. */
+export function structFacts(): StructFacts {
+  const { structs } = JSON.parse(readFileSync(FACTS, "utf8")) as { structs: StructFacts };
+  return structs;
+}
+
+/** Finds a struct by a layout's name. */
+export function structOf(structs: ReadonlyMap<string, CStruct>, name: string): CStruct {
+  const struct = structs.get(name);
+  if (!struct) throw new Error(`the facts have no ${name}`);
+  return struct;
+}
+
+/** Gives the ways to a struct's integers, by our names. */
+export function pathsOf(structs: ReadonlyMap<string, CStruct>, name: string): readonly Path[] {
+  return structOf(structs, name).fields.flatMap((field) => {
+    const ways = field.inner === undefined ? [[]] : pathsOf(structs, field.inner);
+    return ways.map((way) => [ours(field.name), ...way]);
+  });
+}
+
+const deep = (value: unknown, one: (element: unknown) => unknown): unknown =>
+  Array.isArray(value) || value instanceof Uint8Array
+    ? Array.from(value, (element) => deep(element, one))
+    : one(value);
+
+/** Puts what a value of ours names in C's terms: C's names, and integers in decimal. */
+export function inC(
+  structs: ReadonlyMap<string, CStruct>,
+  name: string,
+  members: Members,
+): Members {
+  const named = structOf(structs, name).fields.map(({ name: c, inner }) => {
+    const one = (value: unknown): unknown =>
+      inner === undefined ? String(value) : inC(structs, inner, value as Members);
+    const value = members[ours(c)];
+    return [c, value === undefined ? undefined : deep(value, one)] as const;
+  });
+  return Object.fromEntries(named.filter(([, value]) => value !== undefined));
+}

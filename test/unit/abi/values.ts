@@ -1,0 +1,192 @@
+/**
+ * Any value of a struct, made from its layout, and which of its fields a value names. What must be
+ * true of it is said by the tests; what C makes of it, by c-program.ts.
+ */
+
+import fc from "fast-check";
+import {
+  type Field,
+  type FieldType,
+  type Layout,
+  scalars,
+  sizeOfType,
+} from "../../../lib/abi/layout.ts";
+import type { Scalar } from "../../../lib/abi/struct.ts";
+
+/** A struct's value, as far as it is given. */
+export type Members = Readonly<Record<string, unknown>>;
+
+/** The way to a field by names: `redirtbl`, `fields`, `mask`. Elements of an array are not told apart. */
+export type Path = readonly string[];
+
+const integers: Readonly<Record<Exclude<Scalar, "u64" | "s64">, readonly [number, number]>> = {
+  u8: [0, 0xff],
+  u16: [0, 0xffff],
+  u32: [0, 0xffff_ffff],
+  s8: [-0x80, 0x7f],
+  s16: [-0x8000, 0x7fff],
+  s32: [-0x8000_0000, 0x7fff_ffff],
+};
+
+function scalarOf(type: Scalar): fc.Arbitrary<number | bigint> {
+  if (type === "u64") return fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
+  if (type === "s64") return fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n });
+  const [min, max] = integers[type];
+  return fc.integer({ min, max });
+}
+
+/** A bit field's values: those its width allows. */
+function bitsOf(type: Scalar, width: number): fc.Arbitrary<number | bigint> {
+  const span = 2n ** BigInt(width);
+  const min = type.startsWith("s") ? -span / 2n : 0n;
+  const any = fc.bigInt({ min, max: min + span - 1n });
+  return type.endsWith("64") ? any : any.map(Number);
+}
+
+/** Larger arrays follow from one number: thousands of arbitrary ones are slow, above all to shrink. */
+const SMALL = 64;
+
+/** Makes any bytes, so many. */
+export function bytesOf(length: number): fc.Arbitrary<Uint8Array> {
+  if (length <= SMALL) return fc.uint8Array({ minLength: length, maxLength: length });
+  return fc.nat().map((start) => {
+    let state = start;
+    return Uint8Array.from({ length }, () => {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0;
+      return state >>> 24;
+    });
+  });
+}
+
+/** Makes any array of a size that C fixes. */
+function arrayOf(of: FieldType, count: number, path: Path): fc.Arbitrary<unknown> {
+  if (of === "u8") return bytesOf(count);
+  if (typeof of !== "string") return listOf(of, count, count, path);
+  const { size, get } = scalars[of];
+  return bytesOf(count * size).map((bytes) => {
+    const view = new DataView(bytes.buffer);
+    return Array.from({ length: count }, (_, i) => get(view, i * size));
+  });
+}
+
+function listOf(of: FieldType, least: number, most: number, path: Path): fc.Arbitrary<unknown> {
+  const range = { minLength: least, maxLength: most };
+  return of === "u8" ? fc.uint8Array(range) : fc.array(anyOf(of, path), range);
+}
+
+function anyOf(type: FieldType, path: Path): fc.Arbitrary<unknown> {
+  if (typeof type === "string") return scalarOf(type);
+  return "of" in type ? arrayOf(type.of, type.count, path) : structValue(type, path);
+}
+
+/** Makes any value of a field; within it, the field that `path` leads to is named. */
+export function fieldValue({ type, bits }: Field, path: Path = []): fc.Arbitrary<unknown> {
+  return bits && typeof type === "string" ? bitsOf(type, bits[1]) : anyOf(type, path);
+}
+
+/** The bits of a field within its struct: the first, and the first after it. */
+function extent({ offset, type, bits }: Field): readonly [number, number] {
+  const [shift, width] = bits ?? [0, 8 * sizeOfType(type)];
+  return [8 * offset + shift, 8 * offset + shift + width];
+}
+
+/** Puts fields that overlap together: those of a union, flattened into its struct or not. */
+function overlapping(fields: readonly Field[]): readonly (readonly Field[])[] {
+  const groups: Field[][] = [];
+  let reached = 0;
+  for (const field of fields.toSorted((a, b) => extent(a)[0] - extent(b)[0])) {
+    const [first, end] = extent(field);
+    const group = groups.at(-1);
+    if (group && first < reached) group.push(field);
+    else groups.push([field]);
+    reached = Math.max(reached, end);
+  }
+  return groups;
+}
+
+/** Names one of the members that overlap: the one on the path if one is, else any. */
+function memberOf(group: readonly Field[], [name, ...rest]: Path) {
+  const wanted = group.filter((field) => field.name === name);
+  const choice = (wanted.length > 0 ? wanted : group).map((field) =>
+    fieldValue(field, rest).map((value) => [field.name, value] as const),
+  );
+  return fc.oneof(...choice);
+}
+
+/** Writes the count that belongs to a tail beside it. */
+function counted({ tail, fields }: Layout, members: Members): Members {
+  const count = fields.find(({ name }) => name === tail?.count);
+  if (!tail || !count) return members;
+  const { length } = members[tail.name] as ArrayLike<unknown>;
+  return { ...members, [count.name]: count.type === "u64" ? BigInt(length) : length };
+}
+
+/**
+ * Makes any value of a struct: every field, but of members that overlap only one, for writing
+ * another over it would change it. The field that `path` leads to is among them.
+ */
+export function structValue(layout: Layout, path: Path = []): fc.Arbitrary<Members> {
+  const { tail, fields } = layout;
+  const groups = overlapping(fields.filter(({ name }) => name !== tail?.count));
+  const members = groups.map((group) => memberOf(group, path));
+  const [name, ...rest] = path;
+  const least = tail?.name === name ? 1 : 0;
+  const end = tail
+    ? [listOf(tail.element, least, 5, rest).map((value) => [tail.name, value] as const)]
+    : [];
+  return fc.tuple(...members, ...end).map((named) => counted(layout, Object.fromEntries(named)));
+}
+
+const innerOf = (type: FieldType): Layout | undefined => {
+  if (typeof type === "string") return undefined;
+  return "of" in type ? innerOf(type.of) : type;
+};
+
+const isList = (value: unknown): value is ArrayLike<unknown> =>
+  Array.isArray(value) || value instanceof Uint8Array;
+
+function namedIn(type: FieldType, value: unknown): readonly Path[] {
+  const inner = innerOf(type);
+  if (isList(value)) {
+    const elements = Array.from(value).slice(0, inner ? undefined : 1);
+    return elements.flatMap((one) => namedIn(type, one));
+  }
+  return inner ? named(inner, value as Members) : [[]];
+}
+
+/** Gives the ways to the integers that a value names; one that is in several elements, each time. */
+export function named({ fields, tail }: Layout, members: Members): readonly Path[] {
+  const all = [...fields, ...(tail ? [{ name: tail.name, type: tail.element }] : [])];
+  return all
+    .filter(({ name }) => members[name] !== undefined)
+    .flatMap(({ name, type }) => namedIn(type, members[name]).map((rest) => [name, ...rest]));
+}
+
+/** Makes values of a struct, always the same, so many that every path is named by one of them. */
+export function covering(layout: Layout, paths: readonly Path[], seed: number): readonly Members[] {
+  const values: Members[] = [];
+  const seen = new Set<string>();
+  for (const path of paths) {
+    if (seen.has(path.join("."))) continue;
+    const some = fc.sample(structValue(layout, path), { seed, numRuns: 1 });
+    values.push(...some);
+    for (const way of some.flatMap((value) => named(layout, value))) seen.add(way.join("."));
+  }
+  return values;
+}
+
+/** Gives of a value that was read what `members` names. */
+export function only(value: unknown, members: unknown): unknown {
+  if (isList(members) && isList(value)) {
+    return value instanceof Uint8Array
+      ? value
+      : Array.from(value, (element, i) => only(element, members[i]));
+  }
+  if (typeof members !== "object" || typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(members ?? {}).map(([name, member]) => [
+      name,
+      only((value as Members)[name], member),
+    ]),
+  );
+}
