@@ -1,7 +1,12 @@
 /** What every KVM handle has: one descriptor, the door to its ioctls, and an end. */
+import { KVM_ENABLE_CAP } from "../abi/generated/ioctls.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { KvmError, StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
+import "../trace/file.ts";
+import { toLine } from "../trace/line.ts";
+import { traceAnswer, traceCall, traceClose, traced } from "../trace/sink.ts";
+import type { Traced } from "../trace/traced.ts";
 import { type EnableCapInput, encodeEnableCap } from "./capability.ts";
 
 const EINTR = 4;
@@ -31,12 +36,15 @@ export interface CallContext {
 export abstract class Handle {
   /** What this handle is called in errors: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
   readonly label: string;
+  /** What traces call it. @internal */
+  protected readonly traced: Traced;
   #fd: NativeFd | undefined;
 
   /** Takes over a descriptor. */
   protected constructor(fd: NativeFd, label: string) {
     this.#fd = fd;
     this.label = label;
+    this.traced = traced(fd, label);
   }
 
   /** Whether {@link close} was called. */
@@ -73,7 +81,10 @@ export abstract class Handle {
 
   /** Switches on a capability, for the handles that have KVM_ENABLE_CAP. */
   protected callEnableCap(input: EnableCapInput): void {
-    const answer = this.fd.enableCap(encodeEnableCap(input));
+    const bytes = encodeEnableCap(input);
+    const call = traceCall(this.traced, KVM_ENABLE_CAP, bytes);
+    const answer = this.fd.enableCap(bytes);
+    traceAnswer(call, answer);
     if (answer < 0) throw this.refusal("KVM_ENABLE_CAP", -answer, { args: { ...input } });
   }
 
@@ -89,11 +100,20 @@ export abstract class Handle {
   }
 
   /**
+   * Lists the last calls of the VM that this handle belongs to (its vCPUs and devices share it), or
+   * of /dev/kvm: a line each, as strace writes them. `console.log(vm.trace().join("\n"))`.
+   */
+  trace(): readonly string[] {
+    return this.traced.ring.steps().map(toLine);
+  }
+
+  /**
    * Closes the descriptor. Views that it gave out become empty. Closing twice does nothing.
    */
   close(): void {
     const fd = this.#fd;
     this.#fd = undefined;
+    if (fd !== undefined) traceClose(this.traced);
     fd?.close();
   }
 
@@ -108,11 +128,13 @@ export abstract class Handle {
     context: CallContext,
   ): number | NativeFd {
     const { fd } = this;
+    const call = traceCall(this.traced, ioctl, argument);
     let answer = fd.ioctl(ioctl.request, argument, context.pastEnd ?? false);
     // A signal may end any ioctl (KVM_CREATE_VM takes long); only KVM_RUN has a meaning for it.
     while (answer === -EINTR && ioctl.name !== "KVM_RUN") {
       answer = fd.ioctl(ioctl.request, argument, context.pastEnd ?? false);
     }
+    traceAnswer(call, answer);
     if (typeof answer === "number" && answer < 0) {
       throw this.refusal(ioctl.name, -answer, context);
     }

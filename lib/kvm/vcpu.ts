@@ -34,6 +34,7 @@ import { encode, type Layout, offsetOf, read, type StructInput, sizeOf } from ".
 import { KvmError, StateError } from "../errors.ts";
 import { explainSetCpuid2 } from "../explain/set-cpuid2.ts";
 import type { NativeFd, NativeRun } from "../native.ts";
+import { traceExit, traceRun } from "../trace/sink.ts";
 import type { EnableCapInput } from "./capability.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import type { Exit } from "./exit.ts";
@@ -59,6 +60,7 @@ export class Vcpu extends Handle {
   readonly id: number;
   readonly #run: NativeRun;
   readonly #bytes: Uint8Array;
+  readonly #words: Int32Array;
   #turn = 0;
   /** Whether KVM_RUN was called, and whether the guest surely was entered by it. */
   #ran: boolean = false;
@@ -75,6 +77,7 @@ export class Vcpu extends Handle {
     }
     this.#run = run;
     this.#bytes = new Uint8Array(run.bytes);
+    this.#words = new Int32Array(run.bytes);
   }
 
   /**
@@ -89,7 +92,9 @@ export class Vcpu extends Handle {
   runSync(): Exit {
     if (this.closed) throw new StateError("ERR_CLOSED", this.label);
     const turn = ++this.#turn;
+    const replies = traceRun(this.traced, this.#bytes);
     const answer = this.#run.run();
+    traceExit(this.traced, this.#words, answer, replies);
     this.#ran = true;
     if (answer === -EINTR) return { kind: "intr" };
     this.#entered = true;

@@ -6,11 +6,13 @@ import {
   KVM_IRQ_LINE,
   KVM_SET_IDENTITY_MAP_ADDR,
   KVM_SET_TSS_ADDR,
+  KVM_SET_USER_MEMORY_REGION,
 } from "../abi/generated/ioctls.ts";
-import { IrqLevel } from "../abi/generated/structs.ts";
+import { IrqLevel, UserspaceMemoryRegion as MemoryRegion } from "../abi/generated/structs.ts";
 import { encode } from "../abi/struct.ts";
 import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
+import { traceAnswer, traceCall } from "../trace/sink.ts";
 import { type Capability, capabilityNumber, type EnableCapInput } from "./capability.ts";
 import { type GuestMemory, mappingOf } from "./guest-memory.ts";
 import { Handle } from "./handle.ts";
@@ -81,7 +83,14 @@ export class Vm extends Handle {
     const memorySize = region.memorySize ?? BigInt(rest);
     const offset = BigInt(memoryOffset);
     const fd = this.fd;
+    const call = traceCall(
+      this.traced,
+      KVM_SET_USER_MEMORY_REGION,
+      encode(MemoryRegion, { slot, flags, guestPhysAddr, memorySize }),
+      [{ field: "userspaceAddr", ...(memory && { memory, offset: memoryOffset }) }],
+    );
     const answer = fd.setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping, offset);
+    traceAnswer(call, answer);
     if (answer < 0) {
       const args = { slot, flags, guestPhysAddr, memorySize, memoryOffset };
       throw this.refusal("KVM_SET_USER_MEMORY_REGION", -answer, { args });
