@@ -36,6 +36,11 @@ program
   )
   .option("--progress", "tell of each claim on standard error")
   .option("--or-lab", "where this host has no usable device, judge a cached kernel in the lab")
+  .option(
+    "--repro <dir>",
+    "write a C file for each claim that fails, which asks the kernel the same",
+  )
+  .option("--repro-all", "with --repro: for each claim, whatever came out")
   .option("--require-kvm", "fail, instead of skipping, when there is no usable device")
   .action(async (pattern: string | undefined, options: SuiteFlags) => {
     process.exitCode = await runSuite({
@@ -44,6 +49,8 @@ program
       requireKvm: options.requireKvm === true,
       orLab: options.orLab === true,
       progress: options.progress === true,
+      repro: options.repro,
+      reproAll: options.reproAll === true,
     });
   });
 
@@ -52,6 +59,8 @@ interface SuiteFlags {
   readonly requireKvm?: boolean;
   readonly orLab?: boolean;
   readonly progress?: boolean;
+  readonly repro?: string;
+  readonly reproAll?: boolean;
 }
 
 const cpuid = program.command("cpuid").description("CPUID tables: show one, compare two");

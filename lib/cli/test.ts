@@ -1,5 +1,6 @@
 /** `node-kvm test`: runs the suite that ships with this package on this host's KVM. */
 import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { TestCase, TestModule } from "vitest/node";
 import { KvmError } from "../errors.ts";
@@ -26,6 +27,10 @@ export interface SuiteOptions {
   readonly orLab: boolean;
   /** Whether to tell of each claim on standard error, a line each, whatever the reporter. */
   readonly progress: boolean;
+  /** The folder for C files of claims that fail; none are written when left out. */
+  readonly repro: string | undefined;
+  /** Whether claims that hold get a C file too. */
+  readonly reproAll: boolean;
 }
 
 const DOCUMENTS = {
@@ -51,7 +56,7 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
   }
   const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
   const live = options.reporter === "text";
-  const run = await collect(options.pattern, (result) => {
+  const run = await collect(options.pattern, reproEnvironment(options), (result) => {
     if (live) process.stdout.write(`${claimLine(result, p)}\n`);
     if (options.progress) process.stderr.write(`${result.verdict} ${result.id}\n`);
   });
@@ -59,6 +64,9 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
   process.stdout.write(
     options.reporter === "text" ? `\n${summary(report, p)}\n` : DOCUMENTS[options.reporter](report),
   );
+  if (options.repro !== undefined) {
+    process.stderr.write(`node-kvm: ${run.reproducers} C files written to ${options.repro}\n`);
+  }
   for (const error of run.errors) process.stderr.write(`node-kvm: ${error}\n`);
   if (report.results.length === 0) {
     process.stderr.write(`node-kvm: no claim contains "${options.pattern ?? ""}"\n`);
@@ -86,7 +94,7 @@ function printInstead(
 export async function judgeHost(pattern: string | undefined): Promise<Column> {
   const problem = deviceProblem();
   if (problem !== undefined) return { name: "host", report: undefined, problem, warnings: [] };
-  const { report, errors } = await collect(pattern, () => {});
+  const { report, errors } = await collect(pattern, {}, () => {});
   const trouble = errors.length === 0 ? {} : { problem: errors.join("; ") };
   return { name: "host", report, warnings: [], ...trouble };
 }
@@ -105,18 +113,29 @@ interface Run {
   readonly report: Report;
   /** What went wrong outside of any claim: a file that could not be loaded, say. */
   readonly errors: readonly string[];
+  /** How many claims left a C file. */
+  readonly reproducers: number;
+}
+
+/** What the claims' process is told about C files; see test/helpers/reproducer.ts. */
+function reproEnvironment({ repro, reproAll }: SuiteOptions): Readonly<Record<string, string>> {
+  if (repro === undefined) return {};
+  return { NODE_KVM_REPRO: resolve(repro), ...(reproAll ? { NODE_KVM_REPRO_ALL: "1" } : {}) };
 }
 
 async function collect(
   pattern: string | undefined,
+  env: Readonly<Record<string, string>>,
   onResult: (result: Result) => void,
 ): Promise<Run> {
   const { startVitest } = await loadVitest();
   const results: Result[] = [];
   const errors: string[] = [];
+  let reproducers = 0;
   const reporter = {
     onTestCaseResult(test: TestCase): void {
       const result = toResult(test);
+      if ("reproducer" in test.meta()) reproducers += 1;
       if (result === undefined) return;
       results.push(result);
       onResult(result);
@@ -148,6 +167,7 @@ async function collect(
       testTimeout: PATIENCE_MS,
       hookTimeout: PATIENCE_MS,
       reporters: [reporter],
+      env,
       ...(pattern === undefined ? {} : { testNamePattern: escapePattern(pattern) }),
     },
     // Installed, the suite lies under node_modules, which is otherwise not compiled.
@@ -155,7 +175,8 @@ async function collect(
   );
   await vitest.close();
   process.exitCode = 0; // vitest sets it; the exit status is ours to say
-  return { report: { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results }, errors };
+  const report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
+  return { report, errors, reproducers };
 }
 
 async function loadVitest(): Promise<typeof import("vitest/node")> {

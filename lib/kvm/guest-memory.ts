@@ -1,6 +1,7 @@
 /** Host bytes that a VM uses as guest memory. Where they appear to the guest is vm.ts. */
 import { KvmError, StateError } from "../errors.ts";
 import { type NativeMapping, native } from "../native.ts";
+import { traceMap, traceUnmap } from "../trace/sink.ts";
 
 /** The largest piece that one ArrayBuffer shows: Node 20 refuses buffers above 4 GiB. */
 const WINDOW_BYTES = 2 ** 30;
@@ -26,6 +27,7 @@ export class GuestMemory {
   private constructor(mapping: NativeMapping, byteLength: number) {
     this.byteLength = byteLength;
     mappings.set(this, mapping);
+    traceMap(this);
   }
 
   /**
@@ -94,6 +96,7 @@ export class GuestMemory {
 
   /** Takes the memory from JavaScript; unmaps it once no slot uses it. Twice does nothing. */
   close(): void {
+    if (!this.closed) traceUnmap(this);
     mappings.get(this)?.close();
     mappings.delete(this);
     this.#windows.length = 0;

@@ -3,7 +3,18 @@ import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, type Layout, read, type StructInput, sizeOf } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
-import { forgetFile, type LinkValue, type OpenFile, registerFile, toNativeLinks } from "./link.ts";
+import "../trace/file.ts";
+import { toLine } from "../trace/line.ts";
+import { traceAnswer, traceCall, traceClose, traced } from "../trace/sink.ts";
+import type { Traced } from "../trace/traced.ts";
+import {
+  forgetFile,
+  type LinkValue,
+  type OpenFile,
+  registerFile,
+  toNativeLinks,
+  toTraceLinks,
+} from "./link.ts";
 
 const EINTR = 4;
 
@@ -34,12 +45,15 @@ export interface CallContext {
 export abstract class Handle implements OpenFile {
   /** What this handle is called in errors: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
   readonly label: string;
+  /** What traces call it. @internal */
+  protected readonly traced: Traced;
   #fd: NativeFd | undefined;
 
   /** Takes over a descriptor. */
   protected constructor(fd: NativeFd, label: string) {
     this.#fd = fd;
     this.label = label;
+    this.traced = traced(fd, label);
     registerFile(this, fd);
   }
 
@@ -78,11 +92,13 @@ export abstract class Handle implements OpenFile {
     const { fd } = this;
     const { pastEnd = false } = context;
     const links = context.links && toNativeLinks(ioctl, context.links);
+    const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, context.links));
     let answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
     // A signal may end any ioctl (KVM_CREATE_VM takes long); only KVM_RUN has a meaning for it.
     while (answer === -EINTR && ioctl.name !== "KVM_RUN") {
       answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
     }
+    traceAnswer(call, answer);
     if (typeof answer === "number" && answer < 0) {
       throw this.refusal(ioctl.name, -answer, context);
     }
@@ -147,12 +163,21 @@ export abstract class Handle implements OpenFile {
   }
 
   /**
+   * Lists the last calls of the VM that this handle belongs to (its vCPUs and devices share it), or
+   * of /dev/kvm: a line each, as strace writes them. `console.log(vm.trace().join("\n"))`.
+   */
+  trace(): readonly string[] {
+    return this.traced.ring.steps().map(toLine);
+  }
+
+  /**
    * Closes the descriptor. Views that it gave out become empty. Closing twice does nothing.
    */
   close(): void {
     const fd = this.#fd;
     this.#fd = undefined;
     forgetFile(this);
+    if (fd !== undefined) traceClose(this.traced);
     fd?.close();
   }
 

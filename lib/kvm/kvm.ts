@@ -16,6 +16,7 @@ import { encode, read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
 import { explainOpen } from "../explain/open.ts";
 import { native } from "../native.ts";
+import { traceOpen, tracePermission } from "../trace/sink.ts";
 import { type Capability, capabilityNumber } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./device-attr.ts";
@@ -40,6 +41,7 @@ export class Kvm extends KvmIoctls {
    */
   static open(path: string = defaultDevice()): Kvm {
     const fd = native().open(path);
+    traceOpen(path, fd);
     if (typeof fd === "number") {
       throw new KvmError({
         ioctl: "open",
@@ -62,6 +64,7 @@ export class Kvm extends KvmIoctls {
    */
   static reqXcompGuestPerm(component: number): void {
     const answer = native().reqXcompGuestPerm(component);
+    tracePermission(component, answer);
     if (answer < 0) {
       throw new KvmError({
         ioctl: "arch_prctl",

@@ -5,6 +5,7 @@
 import type { Ioctl } from "../abi/ioctl.ts";
 import { StateError } from "../errors.ts";
 import type { NativeFd, NativeHostFile, NativeLink } from "../native.ts";
+import { type TraceLink, traced } from "../trace/sink.ts";
 import { type GuestMemory, mappingOf } from "./guest-memory.ts";
 
 /** An object of this package that owns an open file: a handle, an {@link EventFd}, a {@link SevDevice}. */
@@ -65,6 +66,25 @@ export function toNativeLinks(ioctl: Ioctl, values: readonly LinkValue[]): reado
     throw new TypeError(`${ioctl.name} has ${room} links, got ${values.length}`);
   }
   return values.map((value, i) => toNative(value, ioctl.links?.[i]?.field ?? "links", ioctl));
+}
+
+/** Turns links into what traces keep of them; a command's own links are not kept. */
+export function toTraceLinks(
+  ioctl: Ioctl,
+  values: readonly LinkValue[] | undefined,
+): readonly TraceLink[] {
+  if (ioctl.links === undefined) return NONE;
+  return ioctl.links.map(({ field }, i) => toTrace(field, values?.[i] ?? null));
+}
+
+const NONE: readonly never[] = [];
+
+function toTrace(field: string, value: LinkValue): TraceLink {
+  if (value === null) return { field };
+  if (value instanceof Uint8Array) return { field, bytes: value };
+  if ("memory" in value) return { field, memory: value.memory, offset: value.offset ?? 0 };
+  if ("bytes" in value) return { field, bytes: value.bytes };
+  return { field, fd: traced(fileOf(value), value.label) };
 }
 
 function toNative(value: LinkValue, where: string, ioctl: Ioctl): NativeLink {

@@ -22,6 +22,7 @@ import { encode, offsetOf, read, type StructInput } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
 import { explainSetCpuid2 } from "../explain/set-cpuid2.ts";
 import type { NativeFd, NativeRun } from "../native.ts";
+import { traceExit, traceRun } from "../trace/sink.ts";
 import { type EnableCapInput, enableCap } from "./capability.ts";
 import { type CpuidEntry2Input, getCpuid2, growCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr, setDeviceAttr } from "./device-attr.ts";
@@ -53,6 +54,7 @@ export class Vcpu extends VcpuRegisters {
   readonly vm: Vm;
   readonly #run: NativeRun;
   readonly #bytes: Uint8Array;
+  readonly #words: Int32Array;
   #turn = 0;
   /** Whether KVM_RUN was called, and whether the guest surely was entered by it. */
   #ran: boolean = false;
@@ -70,6 +72,7 @@ export class Vcpu extends VcpuRegisters {
     }
     this.#run = run;
     this.#bytes = new Uint8Array(run.bytes);
+    this.#words = new Int32Array(run.bytes);
   }
 
   /**
@@ -84,7 +87,9 @@ export class Vcpu extends VcpuRegisters {
   runSync(): Exit {
     if (this.closed) throw new StateError("ERR_CLOSED", this.label);
     const turn = ++this.#turn;
+    const replies = traceRun(this.traced, this.#bytes);
     const answer = this.#run.run();
+    traceExit(this.traced, this.#words, answer, replies);
     this.#ran = true;
     if (answer === -EINTR) return { kind: "intr" };
     this.#entered = true;

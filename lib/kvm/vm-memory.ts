@@ -3,11 +3,20 @@ import {
   KVM_CLEAR_DIRTY_LOG,
   KVM_CREATE_GUEST_MEMFD,
   KVM_GET_DIRTY_LOG,
+  KVM_SET_USER_MEMORY_REGION,
+  KVM_SET_USER_MEMORY_REGION2,
 } from "../abi/generated/ioctls.ts";
-import { ClearDirtyLog, CreateGuestMemfd, DirtyLog } from "../abi/generated/structs.ts";
+import {
+  ClearDirtyLog,
+  CreateGuestMemfd,
+  DirtyLog,
+  UserspaceMemoryRegion2 as Region,
+} from "../abi/generated/structs.ts";
+import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, type StructInput } from "../abi/struct.ts";
 import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
+import { traceAnswer, traceCall } from "../trace/sink.ts";
 import { VmIoctls } from "./generated/vm-ioctls.ts";
 import { GuestMemfd } from "./guest-memfd.ts";
 import { type GuestMemory, mappingOf } from "./guest-memory.ts";
@@ -65,7 +74,7 @@ export abstract class VmMemory extends VmIoctls {
    * @throws RangeError when the slot would reach beyond its memory.
    */
   setUserMemoryRegion(region: UserspaceMemoryRegion): void {
-    this.#setRegion("KVM_SET_USER_MEMORY_REGION", region);
+    this.#setRegion(KVM_SET_USER_MEMORY_REGION, region);
   }
 
   /**
@@ -80,7 +89,7 @@ export abstract class VmMemory extends VmIoctls {
   setUserMemoryRegion2(region: UserspaceMemoryRegion2): void {
     const { guestMemfd, guestMemfdOffset = 0n } = region;
     const file = guestMemfd === undefined ? null : (fileOf(guestMemfd) as NativeFd);
-    this.#setRegion("KVM_SET_USER_MEMORY_REGION2", region, file, guestMemfdOffset);
+    this.#setRegion(KVM_SET_USER_MEMORY_REGION2, region, file, guestMemfdOffset);
   }
 
   /**
@@ -125,7 +134,7 @@ export abstract class VmMemory extends VmIoctls {
   }
 
   #setRegion(
-    ioctl: string,
+    ioctl: Ioctl,
     region: UserspaceMemoryRegion,
     guestMemfd?: NativeFd | null,
     guestMemfdOffset?: bigint,
@@ -143,6 +152,17 @@ export abstract class VmMemory extends VmIoctls {
     const memorySize = region.memorySize ?? BigInt(rest);
     const offset = BigInt(memoryOffset);
     const { fd } = this;
+    // Both structs begin alike.
+    const bytes = encode(Region, {
+      slot,
+      flags,
+      guestPhysAddr,
+      memorySize,
+      guestMemfdOffset: guestMemfdOffset ?? 0n,
+    }).subarray(0, ioctl.size);
+    const call = traceCall(this.traced, ioctl, bytes, [
+      { field: "userspaceAddr", ...(memory && { memory, offset: memoryOffset }) },
+    ]);
     const answer = fd.setUserMemoryRegion(
       slot,
       flags,
@@ -153,9 +173,10 @@ export abstract class VmMemory extends VmIoctls {
       guestMemfd,
       guestMemfdOffset,
     );
+    traceAnswer(call, answer);
     if (answer < 0) {
       const args = { slot, flags, guestPhysAddr, memorySize, memoryOffset };
-      throw this.refusal(ioctl, -answer, { args });
+      throw this.refusal(ioctl.name, -answer, { args });
     }
     if (memorySize === 0n) this.#sizes.delete(slot);
     else this.#sizes.set(slot, memorySize);

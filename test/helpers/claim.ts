@@ -8,6 +8,7 @@ import { test } from "vitest";
 import { type Deviation, deviations } from "../expectations/deviations.ts";
 import { hasTrait } from "../expectations/traits.ts";
 import { Kit, Unmet } from "./kit.ts";
+import { recordClaim } from "./reproducer.ts";
 
 declare module "vitest" {
   interface TaskMeta {
@@ -15,6 +16,8 @@ declare module "vitest" {
     claim?: number;
     /** Why it does not hold here, when that is known. */
     deviation?: string;
+    /** The C file that asks the kernel the same. */
+    reproducer?: string;
   }
 }
 
@@ -37,9 +40,12 @@ export function claim(
   test(`${id}: ${sentence}`, { meta: { claim: number } }, ({ task, skip }) => {
     const problem = deviceProblem();
     if (problem !== undefined) skip(problem);
+    const recording = recordClaim();
     const failure = outcome(judge);
-    if (failure instanceof Unmet) skip(failure.message);
     const expected = deviations.find((deviation) => applies(deviation, id));
+    const file = recording.end({ number, id, sentence, failure, expected: expected?.reason });
+    if (file !== undefined) task.meta.reproducer = file;
+    if (failure instanceof Unmet) skip(failure.message);
     if (expected === undefined) {
       if (failure !== undefined) throw failure;
       return;

@@ -5,6 +5,7 @@
  */
 import { Handle, type IoctlArgument, KvmError, Sandbox } from "node-kvm";
 import type { Ioctl } from "node-kvm/abi";
+import { retell, retellGuest, stepCount } from "./reproducer.ts";
 
 type Door = (ioctl: Ioctl, argument?: IoctlArgument) => number;
 type Liar = (handle: Handle, honest: Door) => Door;
@@ -126,7 +127,16 @@ export function tellLie(name: string): void {
   Object.defineProperty(globalThis, TOLD, { value: name });
   const honest = Handle.prototype.ioctl;
   Handle.prototype.ioctl = function lie(this: Handle, ioctl, argument, context) {
-    return liar(this, (i, a) => honest.call(this, i, a, context))(ioctl, argument);
+    const sent = argument instanceof Uint8Array ? argument.slice() : argument;
+    const from = stepCount();
+    try {
+      const result = liar(this, (i, a) => honest.call(this, i, a, context))(ioctl, argument);
+      retell(from, this, ioctl, sent, result, argument);
+      return result;
+    } catch (error) {
+      if (error instanceof KvmError) retell(from, this, ioctl, sent, -error.errno, argument);
+      throw error;
+    }
   };
   if (name === "misleads-guests") misleadGuests();
 }
@@ -135,6 +145,7 @@ function misleadGuests(): void {
   const honest = Sandbox.prototype.next;
   Sandbox.prototype.next = function lie(this: Sandbox) {
     const ucall = honest.call(this);
+    if (ucall.kind === "sync") retellGuest();
     return ucall.kind === "sync"
       ? { ...ucall, values: ucall.values.map((v) => ~v & 0xffff_ffffn) }
       : ucall;

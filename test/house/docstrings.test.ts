@@ -4,7 +4,7 @@ import ts from "typescript";
 import { describe, expect, test } from "vitest";
 
 const PROJECT = join(import.meta.dirname, "..", "..");
-const ENTRIES = ["index", "abi/index", "cpuid/index", "guest/index"].map((name) =>
+const ENTRIES = ["index", "abi/index", "cpuid/index", "guest/index", "trace/index"].map((name) =>
   join(PROJECT, "lib", `${name}.ts`),
 );
 

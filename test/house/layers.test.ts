@@ -15,12 +15,25 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   guest: ["abi"],
   explain: ["cpuid", "abi"],
   report: [],
+  trace: ["abi"],
   lab: ["report", "guest"],
-  kvm: ["native.ts", "abi", "explain"],
+  kvm: ["native.ts", "abi", "explain", "trace"],
   vmm: ["kvm", "guest", "cpuid", "abi"],
   // The two at the top: the public face, and the command.
   "index.ts": ["errors.ts", "abi", "cpuid", "guest", "kvm", "vmm"],
-  cli: ["index.ts", "native.ts", "abi", "cpuid", "guest", "explain", "report", "kvm", "vmm", "lab"],
+  cli: [
+    "index.ts",
+    "native.ts",
+    "abi",
+    "cpuid",
+    "guest",
+    "explain",
+    "report",
+    "trace",
+    "kvm",
+    "vmm",
+    "lab",
+  ],
 };
 
 /** Who may import which package: the assembler has one door, the command has its tools. */

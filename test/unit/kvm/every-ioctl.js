@@ -230,8 +230,8 @@ const CALLS = {
 /** What the kernel was asked during a call, and said: by name and fd. @type {string[]} */
 let asked = [];
 channel("node-kvm:ioctl").subscribe((record) => {
-  const { kind, name, fdKind } = /** @type {any} */ (record);
-  if (kind === "ioctl" || kind === "run") asked.push(`${name ?? "KVM_RUN"} ${fdKind ?? "vcpu"}`);
+  const { kind, name = "KVM_RUN", fd } = /** @type {any} */ (record);
+  if (kind === "ioctl" || kind === "run") asked.push(`${name} ${fd.kind}`);
 });
 
 /** @param {() => unknown} call */

@@ -1,0 +1,204 @@
+/** A C file while it is written: its lines, and what they need defined before them. */
+import { type Layout, type Scalar, scalars } from "../../abi/layout.ts";
+import { cName, type Leaf, leafBytes, leavesOf, leavesOfElement } from "../leaf.ts";
+import type { ObjectRef } from "../record.ts";
+import { Definitions, hasField } from "./headers.ts";
+import { Tables } from "./tables.ts";
+
+const indent = (line: string): string => (line === "" ? "" : `\t${line}`);
+
+/** One file's growing parts. */
+export class CFile {
+  readonly tables: Tables = new Tables();
+  readonly definitions: Definitions = new Definitions();
+  /** What main does. */
+  readonly lines: string[] = [];
+  /** The longest argument so far. */
+  argumentBytes = 8;
+  readonly #declared: string[] = [];
+  readonly #names = new Map<number, string>();
+  readonly #open = new Map<number, string>();
+  readonly #counts = new Map<string, number>();
+  readonly #memories = new Map<number, string>();
+  readonly #shapes = new Map<string, readonly string[]>();
+  readonly #runs = new Map<number, string>();
+
+  /** Adds lines to main. */
+  add(...lines: readonly string[]): void {
+    this.lines.push(...lines.map(indent));
+  }
+
+  /** Adds a block with declarations of its own. */
+  block(comment: string, lines: readonly string[]): void {
+    this.add("", `/* ${comment} */`, "{", ...lines.map(indent), "}");
+  }
+
+  /** Names a descriptor that a step made on another; the variable is declared at main's top. */
+  make(made: ObjectRef, on?: ObjectRef): string {
+    const name = this.#nameFor(made, on);
+    this.#names.set(made.id, name);
+    this.#open.set(made.id, name);
+    this.#declared.push(`int ${name};`);
+    return name;
+  }
+
+  /** The variable of a descriptor. */
+  name(fd: ObjectRef): string {
+    const name = this.#names.get(fd.id);
+    if (name !== undefined) return name;
+    throw new Error(`${fd.label} was made before the recording began: a C file cannot make it`);
+  }
+
+  /** Takes a descriptor from those that are open. */
+  close(fd: ObjectRef): readonly string[] {
+    const name = this.#open.get(fd.id);
+    this.#open.delete(fd.id);
+    if (name === undefined) return [];
+    const run = this.#runs.get(fd.id);
+    const unmap = run === undefined ? [] : [`munmap(${run}, ${run}_size);`];
+    return [...unmap, `close(${name});`];
+  }
+
+  /** Closes what the recording left open, the last first. */
+  closeAll(): readonly string[] {
+    return Array.from(this.#open.keys())
+      .reverse()
+      .flatMap((id) => this.close({ id, kind: "other", label: "" }));
+  }
+
+  /** Names a memory. */
+  makeMemory(id: number): string {
+    const name = `memory${id}`;
+    this.#memories.set(id, name);
+    this.#declared.push(`unsigned char *${name};`);
+    return name;
+  }
+
+  /** The variable of a memory, and an offset into it. */
+  memory(id: number, offset: number): string {
+    const name = this.#memories.get(id) ?? `memory${id}`;
+    return offset === 0 ? name : `${name} + 0x${offset.toString(16)}`;
+  }
+
+  /** The pointer to a vCPU's kvm_run; `isNew` says that it is to be mapped now. */
+  run(vcpu: ObjectRef): { readonly name: string; readonly isNew: boolean } {
+    const known = this.#runs.get(vcpu.id);
+    if (known !== undefined) return { name: known, isNew: false };
+    const name = `${this.name(vcpu)}_run`;
+    this.#runs.set(vcpu.id, name);
+    this.#declared.push(`struct kvm_run *${name};`, `size_t ${name}_size;`);
+    return { name, isNew: true };
+  }
+
+  /** The device that is open, for what is asked of it in between. */
+  device(): string {
+    const names = Array.from(this.#open.values());
+    return names.find((name) => name.startsWith("kvm")) ?? "kvm";
+  }
+
+  /** Counts an argument's bytes in. */
+  needRoom(bytes: number): void {
+    this.argumentBytes = Math.max(this.argumentBytes, bytes);
+  }
+
+  /** The name of the description of a struct, which is written once. */
+  shape(layout: Layout): string {
+    const name = `shape_${layout.name}`;
+    if (!this.#shapes.has(name)) this.#shapes.set(name, this.#shapeLines(layout, name));
+    return name;
+  }
+
+  /** The definitions of all descriptions. */
+  shapes(): readonly string[] {
+    return Array.from(this.#shapes.values()).flat();
+  }
+
+  /** The declarations at main's top. */
+  declared(): readonly string[] {
+    return this.#declared;
+  }
+
+  #nameFor(made: ObjectRef, on?: ObjectRef): string {
+    const parent = on === undefined ? "" : (this.#names.get(on.id) ?? "");
+    switch (made.kind) {
+      case "sys":
+        return this.#numbered("kvm", "sys");
+      case "vm":
+        return this.#numbered("vm", "vm");
+      case "vcpu":
+        return `${parent === "vm" ? "" : `${parent}_`}${made.label.replaceAll(/\W/g, "")}`;
+      case "dev":
+      case "stats":
+      case "memfd":
+      case "other":
+        return this.#numbered(`${parent}_${made.kind}`, made.kind);
+      default:
+        return made.kind satisfies never;
+    }
+  }
+
+  /** The first of a kind has no number. */
+  #numbered(base: string, kind: string): string {
+    const count = (this.#counts.get(kind) ?? 0) + 1;
+    this.#counts.set(kind, count);
+    return count === 1 ? base : `${base}${count}`;
+  }
+
+  #shapeLines(layout: Layout, name: string): readonly string[] {
+    const fields = `fields_${layout.name}`;
+    const own = [
+      `static const struct field ${fields}[] = {`,
+      ...fieldLines(layout.name, leavesOf(layout)),
+      "};",
+    ];
+    const { tail } = layout;
+    const count = (array: string): string => `sizeof(${array}) / sizeof(${array}[0])`;
+    const begin = [`static const struct shape ${name} = {`, `\tsizeof(struct ${layout.name}),`];
+    if (tail === undefined) {
+      return [...own, ...begin, `\t${fields}, ${count(fields)}, NULL, 0, NULL, 0,`, "};", ""];
+    }
+    const element = `element_${layout.name}`;
+    return [
+      ...own,
+      `static const struct field ${element}[] = {`,
+      ...elementLines(tail.element),
+      "};",
+      ...begin,
+      `\t${fields}, ${count(fields)}, "${cName(tail.name)}",`,
+      `\t${elementSize(tail.element)}, ${element}, ${count(element)},`,
+      "};",
+      "",
+    ];
+  }
+}
+
+function elementSize(element: Scalar | Layout): string {
+  return typeof element === "string" ? `sizeof(__${element})` : `sizeof(struct ${element.name})`;
+}
+
+function elementLines(element: Scalar | Layout): readonly string[] {
+  if (typeof element === "string") return [`\t{ "", 0, ${scalars[element].size}, 1 },`];
+  return fieldLines(element.name, leavesOfElement(element));
+}
+
+/** The fields of a struct; of overlapping ones, those that say something new. */
+function fieldLines(struct: string, leaves: readonly Leaf[]): readonly string[] {
+  const covered = new Set<number>();
+  return leaves.flatMap((leaf) => {
+    const own = Array.from({ length: leafBytes(leaf) }, (_, i) => leaf.offset + i);
+    if (leaf.bits === undefined && own.every((at) => covered.has(at))) return [];
+    for (const at of own) covered.add(at);
+    return [fieldLine(struct, leaf)];
+  });
+}
+
+function fieldLine(struct: string, leaf: Leaf): string {
+  const { size } = scalars[leaf.type];
+  const isEverywhere = leaf.path.split(".").every((name) => hasField(struct, name));
+  if (leaf.bits !== undefined || !isEverywhere) {
+    return `\t{ "${leaf.path}", ${leaf.offset}, ${size}, ${leaf.count ?? 1} },`;
+  }
+  return leaf.count === undefined
+    ? `\tFIELD(${struct}, ${leaf.path}),`
+    : `\tARRAY(${struct}, ${leaf.path}, ${size}),`;
+}

@@ -1,0 +1,312 @@
+/** An ioctl of a trace as C: its argument, the call, and what is checked of the answer. */
+import type { Ioctl } from "../../abi/ioctl.ts";
+import { type Layout, sizeOfType, type Tail } from "../../abi/layout.ts";
+import { cName } from "../leaf.ts";
+import { ioctlOf } from "../line.ts";
+import type { IoctlStep, LinkRecord } from "../record.ts";
+import { isOfTheHost, varyingOf } from "../varying.ts";
+import type { CFile } from "./c-file.ts";
+import { hasStruct } from "./headers.ts";
+import { declaration, initialiser, members, number, result, text } from "./literal.ts";
+
+/** Fields that are pointers in C, not integers that hold an address. */
+const POINTERS = ["dirty_bitmap", "bitmap"];
+
+/** One call on its way into the file. */
+interface Call {
+  readonly file: CFile;
+  readonly step: IoctlStep;
+  readonly number: number;
+  readonly ioctl: Ioctl | undefined;
+  /** The request as C names it. */
+  readonly request: string;
+}
+
+/** Adds an ioctl to the file. */
+export function addIoctl(file: CFile, step: IoctlStep, stepNumber: number): void {
+  const ioctl = ioctlOf(step.request, step.fd);
+  const request = ioctl === undefined ? number(step.request) : file.definitions.ioctl(ioctl);
+  const call: Call = { file, step, number: stepNumber, ioctl, request };
+  const { before } = step;
+  if (before instanceof Uint8Array) {
+    file.block(`${stepNumber}: ${request} (${step.fd.label})`, bytesCall(call, before));
+    return;
+  }
+  file.add(...around(call, [send(call, integer(call, before))]));
+}
+
+function integer({ file, ioctl }: Call, value: bigint | undefined): string {
+  if (value === undefined) return "0";
+  return ioctl?.name === "KVM_CHECK_EXTENSION"
+    ? file.definitions.capability(Number(value))
+    : number(value);
+}
+
+/** The call itself, its result checked, or kept where it is a descriptor. */
+function send({ file, step, number: at, ioctl, request }: Call, argument: string): string {
+  const fd = file.name(step.fd);
+  if (step.made === undefined) {
+    return `CALL(${at}, ${fd}, ${request}, ${argument}, ${result(step.result)});`;
+  }
+  const made = file.make(step.made, step.fd);
+  const isResult = ioctl?.fdOffset === undefined;
+  const target = isResult ? `${made} = ` : "";
+  return `${target}CREATE(${at}, ${fd}, ${request}, ${argument});`;
+}
+
+/** An answer that tells of the host may differ on another. */
+function around({ step, ioctl }: Call, lines: readonly string[]): readonly string[] {
+  if (ioctl === undefined || step.result < 0 || !isOfTheHost(ioctl.name, step.fd.kind))
+    return lines;
+  return ["about_host = 1;", ...lines, "about_host = 0;"];
+}
+
+function bytesCall(call: Call, before: Uint8Array): readonly string[] {
+  const layout = call.ioctl?.struct;
+  if (layout !== undefined && hasStruct(layout.name)) {
+    const lines =
+      call.ioctl?.kind === "tailed" && layout.tail !== undefined
+        ? tailedCall(call, layout, layout.tail, before)
+        : structCall(call, layout, before);
+    if (lines !== undefined) return lines;
+  }
+  return plainCall(call, before);
+}
+
+/** The answer to check: what the kernel wrote, or, where it may have written, what it left. */
+function wanted({ step, ioctl }: Call, before: Uint8Array): Uint8Array | undefined {
+  if (step.after !== undefined) return step.after;
+  return ioctl?.direction === "out" || ioctl?.direction === "inout" ? before : undefined;
+}
+
+function structCall(call: Call, layout: Layout, before: Uint8Array): readonly string[] | undefined {
+  if (before.length !== layout.size) return undefined;
+  const { file, step, ioctl } = call;
+  const variable = variableOf(layout);
+  const sent = declaration(`struct ${layout.name} ${variable}`, layout, before);
+  const answer = wanted(call, before);
+  const wantHead = `static const struct ${layout.name} want`;
+  const want = answer === undefined ? [] : declaration(wantHead, layout, answer);
+  if (sent === undefined || want === undefined) return undefined;
+  const lines = [...sent.map((line) => namedCapability(file, layout, line)), ...want];
+  lines.push(...linkDeclarations(file, step.links), "");
+  for (const [i, link] of step.links.entries()) lines.push(...linkLines(file, variable, link, i));
+  lines.push(...around(call, [send(call, `&${variable}`)]));
+  if (ioctl?.fdOffset !== undefined && step.made !== undefined) {
+    lines.push(`${file.name(step.made)} = ${variable}.fd;`);
+  }
+  if (answer !== undefined) {
+    lines.push(...check(call, layout, answer, `&${variable}`, "&want"));
+  }
+  lines.push(...linkChecks(call));
+  return lines;
+}
+
+/** In struct kvm_enable_cap the capability is said by name. */
+function namedCapability(file: CFile, layout: Layout, line: string): string {
+  if (layout.name !== "kvm_enable_cap") return line;
+  return line.replace(
+    /\.cap = (\w+)/,
+    (_, cap) => `.cap = ${file.definitions.capability(Number(cap))}`,
+  );
+}
+
+function tailedCall(
+  call: Call,
+  layout: Layout,
+  tail: Tail,
+  before: Uint8Array,
+): readonly string[] | undefined {
+  const { file, step } = call;
+  const variable = variableOf(layout);
+  const filled = fillStruct(file, layout, tail, variable, "argument", before);
+  const answer = wanted(call, before);
+  const expected =
+    answer === undefined ? [] : fillStruct(file, layout, tail, "want", "recorded", answer);
+  if (filled === undefined || expected === undefined) return undefined;
+  const [declaration = "", ...rest] = filled;
+  const [other = "", ...otherRest] = expected;
+  return [
+    declaration,
+    ...(answer === undefined ? [] : [other]),
+    "",
+    ...rest,
+    ...around(call, [send(call, variable)]),
+    ...otherRest,
+    ...(answer === undefined ? [] : check(call, layout, answer, variable, "want")),
+    ...(step.links.length === 0 ? [] : ["/* its addresses are not told */"]),
+  ];
+}
+
+/** A pointer to a struct with a tail, and the lines that fill it in. */
+function fillStruct(
+  file: CFile,
+  layout: Layout,
+  tail: Tail,
+  variable: string,
+  place: "argument" | "recorded",
+  bytes: Uint8Array,
+): readonly string[] | undefined {
+  const head = members(layout, bytes.subarray(0, layout.size));
+  if (head === undefined) return undefined;
+  const rest = bytes.subarray(layout.size);
+  const { fill, kept } = trailing(rest, sizeOfType(tail.element));
+  const lines = file.tables.fill(variable, tail, rest.subarray(0, kept));
+  if (lines === undefined) return undefined;
+  file.needRoom(bytes.length);
+  const room = `sizeof(*${variable}), ${rest.length}, ${number(fill)}`;
+  const isSimple = head.every(({ value }) => !value.startsWith("{"));
+  const header = isSimple
+    ? head.map(({ name, value }) => `${variable}->${name} = ${countText(tail, name, value)};`)
+    : [`*${variable} = (struct ${layout.name})${initialiser(layout, bytes)};`];
+  return [`struct ${layout.name} *${variable} = ${place}(${room});`, ...header, ...lines];
+}
+
+/** A count is decimal, but for the absurd ones. */
+function countText(tail: Tail, name: string, value: string): string {
+  const isCount = tail.count !== undefined && cName(tail.count) === name;
+  return isCount && Number(value) < 10_000 ? String(Number(value)) : value;
+}
+
+/** The byte that fills the end, and how many bytes stand before that, in whole elements. */
+function trailing(
+  bytes: Uint8Array,
+  size: number,
+): { readonly fill: number; readonly kept: number } {
+  const fill = bytes.at(-1) ?? 0;
+  let kept = bytes.length;
+  while (kept > 0 && bytes[kept - 1] === fill) kept -= 1;
+  return { fill, kept: Math.min(bytes.length, Math.ceil(kept / size) * size) };
+}
+
+function plainCall(call: Call, before: Uint8Array): readonly string[] {
+  const { file, step, ioctl } = call;
+  file.needRoom(before.length);
+  const answer = wanted(call, before);
+  const isZero = before.every((byte) => byte === 0);
+  const lines = [`unsigned char *bytes = argument(${before.length}, 0, 0);`];
+  lines.push(...linkDeclarations(file, step.links), "");
+  if (!isZero) {
+    const name = file.tables.bytes(before, `argument_${call.number}`);
+    lines.push(`memcpy(bytes, ${name}, sizeof(${name}));`);
+  }
+  for (const [i, link] of step.links.entries()) lines.push(...linkBytes(call, link, i));
+  lines.push(...around(call, [send(call, "bytes")]));
+  if (ioctl?.fdOffset !== undefined && step.made !== undefined) {
+    lines.push(`memcpy(&${file.name(step.made)}, bytes + ${ioctl.fdOffset}, sizeof(int));`);
+  } else if (answer !== undefined) {
+    const name = file.tables.bytes(answer, `answer_${call.number}`);
+    const what = text(`${call.request} (${file.name(step.fd)})`);
+    const checks = [`check_bytes(${call.number}, ${what}, bytes, ${name}, sizeof(${name}));`];
+    lines.push(...around(call, checks));
+  }
+  lines.push(...linkChecks(call));
+  return lines;
+}
+
+function check(
+  call: Call,
+  layout: Layout,
+  answer: Uint8Array,
+  got: string,
+  want: string,
+): readonly string[] {
+  const { file, step, ioctl } = call;
+  const shape = file.shape(layout);
+  const rows = ioctl === undefined ? [] : varyingOf(ioctl.name, answer);
+  const declared =
+    rows.length === 0
+      ? []
+      : [
+          "static const struct varying varying[] = {",
+          ...rows.map(
+            ({ offset, mask, why }) => `\t{ ${offset}, 0x${mask.toString(16)}, ${text(why)} },`,
+          ),
+          "};",
+          "",
+        ];
+  const varying = rows.length === 0 ? "NULL, 0" : `varying, ${rows.length}`;
+  const what = text(`${call.request} (${file.name(step.fd)})`);
+  const first = `check_answer(${call.number}, ${what}, &${shape}, ${answer.length}, `;
+  const lines = around(call, [`${first}${got}, ${want}, ${varying});`]);
+  return declared.length === 0
+    ? lines
+    : ["{", ...[...declared, ...lines].map((line) => (line === "" ? "" : `\t${line}`)), "}"];
+}
+
+function variableOf(layout: Layout): string {
+  const short = layout.name.replace(/^kvm_/, "");
+  return /^\d/.test(short) ? layout.name : short;
+}
+
+/** A field's path as C says it: `ranges[0].bitmap`. */
+const cPath = (field: string): string => field.split(".").map(cName).join(".");
+
+function target(file: CFile, link: LinkRecord, index: number): string {
+  switch (link.kind) {
+    case "null":
+      return "0";
+    case "bytes":
+      return `link${index}`;
+    case "memory":
+      return `(${file.memory(link.memory, link.offset)})`;
+    case "fd":
+      return file.name(link.fd);
+    default:
+      return link satisfies never;
+  }
+}
+
+function linkDeclarations(file: CFile, links: readonly LinkRecord[]): readonly string[] {
+  return links.flatMap((link, i) => {
+    if (link.kind !== "bytes") return [];
+    const name = file.tables.bytes(link.before, "pointed");
+    return [`unsigned char link${i}[sizeof(${name})];`];
+  });
+}
+
+/** Fills an address or a descriptor into a struct. */
+function linkLines(
+  file: CFile,
+  variable: string,
+  link: LinkRecord,
+  index: number,
+): readonly string[] {
+  if (link.kind === "null") return [];
+  const path = cPath(link.field);
+  const place = `${variable}.${path}`;
+  if (link.kind === "fd") return [`${place} = ${target(file, link, index)};`];
+  const isPointer = POINTERS.includes(path.split(".").at(-1) ?? "");
+  const cast = isPointer ? "(void *)" : "(uintptr_t)";
+  return [...linkContent(file, link, index), `${place} = ${cast}${target(file, link, index)};`];
+}
+
+function linkContent(file: CFile, link: LinkRecord, index: number): readonly string[] {
+  if (link.kind !== "bytes") return [];
+  const name = file.tables.bytes(link.before, "pointed");
+  return [`memcpy(link${index}, ${name}, sizeof(${name}));`];
+}
+
+/** The same into bytes, where the header has no such struct. */
+function linkBytes(call: Call, link: LinkRecord, index: number): readonly string[] {
+  if (link.kind === "null") return [];
+  const field = call.ioctl?.struct?.fields.find(({ name }) => name === link.field);
+  if (field === undefined) return [`/* ${link.field} is not told */`];
+  const type = link.kind === "fd" ? "int" : "unsigned long";
+  const cast = link.kind === "fd" ? "" : "(unsigned long)";
+  const value = `${cast}${target(call.file, link, index)}`;
+  return [
+    ...linkContent(call.file, link, index),
+    `memcpy(bytes + ${field.offset}, &(${type}){ ${value} }, sizeof(${type}));`,
+  ];
+}
+
+/** What the kernel wrote at an address. */
+function linkChecks({ file, step, number: at, request }: Call): readonly string[] {
+  return step.links.flatMap((link, i) => {
+    if (link.kind !== "bytes") return [];
+    const name = file.tables.bytes(link.after ?? link.before, "pointed");
+    const what = text(`${request}: ${cPath(link.field)}`);
+    return [`check_bytes(${at}, ${what}, link${i}, ${name}, sizeof(${name}));`];
+  });
+}

@@ -1,0 +1,199 @@
+/** Numbers, structs and bytes as C writes them. Where they are used, calls.ts and tables.ts decide. */
+import type { Field, FieldType, Layout, Scalar } from "../../abi/layout.ts";
+import { scalars, sizeOfType } from "../../abi/layout.ts";
+import { errnoName } from "../../errors.ts";
+import { cName } from "../leaf.ts";
+import { hasField, hasStruct } from "./headers.ts";
+
+/** A line of a declaration is not longer. */
+const LINE = 90;
+
+/** Runs of so many zeros are left out of an array. */
+const SKIPPED = 16;
+
+/** Writes an integer as C does; small ones in decimal. */
+export function number(value: bigint | number): string {
+  const exact = BigInt(value);
+  if (exact >= 0n) return exact < 10n ? String(exact) : `0x${exact.toString(16)}`;
+  return exact === -(2n ** 63n) ? "(-0x7fffffffffffffff - 1)" : `-${number(-exact)}`;
+}
+
+/** Writes a result: zero or more, or an errno by name. */
+export function result(value: number): string {
+  if (value >= 0) return String(value);
+  const name = errnoName(-value);
+  return name.startsWith("errno") ? String(value) : `-${name}`;
+}
+
+/** Writes text as a C string. */
+export function text(value: string): string {
+  return JSON.stringify(value.replaceAll(/[^\x20-\x7e]/g, "?")).replaceAll("??", "?\\?");
+}
+
+/** Text that cannot end its comment. */
+export function comment(value: string): string {
+  return value.replaceAll("*/", "* /").replaceAll(/[^\x20-\x7e\n]/g, "?");
+}
+
+const byteText = (byte: number): string => `0x${byte.toString(16).padStart(2, "0")}`;
+
+/** Writes bytes for an array's braces, sixteen a line, without long runs of zeros. */
+export function bytesLines(bytes: Uint8Array, perLine = 16): readonly string[] {
+  const lines: string[] = [];
+  let isNext = true;
+  for (let at = 0; at < bytes.length; at += perLine) {
+    const row = bytes.subarray(at, at + perLine);
+    if (row.every((byte) => byte === 0) && row.length >= Math.min(SKIPPED, perLine)) {
+      isNext = false;
+      continue;
+    }
+    const place = isNext ? "" : `[${number(at)}] = `;
+    lines.push(`${place}${Array.from(row, byteText).join(", ")},`);
+    isNext = true;
+  }
+  return lines;
+}
+
+/** The members of a struct that overlap, together; the others alone. Bit fields share bytes in peace. */
+function overlapping(fields: readonly Field[]): readonly (readonly Field[])[] {
+  const groups: Field[][] = [];
+  let end = -1;
+  for (const field of fields) {
+    const last = groups.at(-1);
+    if (field.bits === undefined && last !== undefined && field.offset < end) last.push(field);
+    else groups.push([field]);
+    const size = field.bits === undefined ? sizeOfType(field.type) : 0;
+    end = Math.max(end, field.offset + size);
+  }
+  return groups;
+}
+
+/** A member of a struct that is not zero, by its C name, and its value as C writes it. */
+export interface Member {
+  readonly name: string;
+  readonly value: string;
+}
+
+/**
+ * Lists the members that are not zero; of a union, the smallest that holds all there is.
+ *
+ * @returns `undefined` when no members make these bytes with every header: holes, or fields and
+ *   structs that an old one lacks.
+ */
+export function members(
+  layout: Layout,
+  bytes: Uint8Array,
+  base = 0,
+): readonly Member[] | undefined {
+  if (!hasStruct(layout.name)) return undefined;
+  const written = new Uint8Array(layout.size);
+  const found = overlapping(layout.fields).flatMap(
+    (group) => member(layout, group, bytes, base, written) ?? [],
+  );
+  const isWhole = written.every((seen, i) => seen !== 0 || (bytes[base + i] ?? 0) === 0);
+  return isWhole ? found : undefined;
+}
+
+/**
+ * Writes a struct as an initialiser, `{ .rip = 0x1000, .rflags = 2 }`, on one line.
+ *
+ * @returns `undefined` when there is none; see {@link members}.
+ */
+export function initialiser(layout: Layout, bytes: Uint8Array, base = 0): string | undefined {
+  const found = members(layout, bytes, base);
+  if (found === undefined) return undefined;
+  const parts = found.map(({ name, value }) => `.${name} = ${value}`);
+  return parts.length === 0 ? "{ 0 }" : `{ ${parts.join(", ")} }`;
+}
+
+/** One member; nothing when it is zero, or none can hold what there is. */
+function member(
+  layout: Layout,
+  group: readonly Field[],
+  bytes: Uint8Array,
+  base: number,
+  written: Uint8Array,
+): Member | undefined {
+  const from = Math.min(...group.map(({ offset }) => offset));
+  const to = Math.max(...group.map(({ offset, type }) => offset + sizeOfType(type)));
+  const used = Array.from({ length: to - from }, (_, i) => from + i).filter(
+    (at) => (bytes[base + at] ?? 0) !== 0,
+  );
+  if (used.length === 0) return undefined;
+  const holders = group
+    .filter(({ offset, type }) =>
+      used.every((at) => at >= offset && at < offset + sizeOfType(type)),
+    )
+    .filter(({ name }) => hasField(layout.name, cName(name)))
+    .sort((a, b) => sizeOfType(a.type) - sizeOfType(b.type));
+  for (const field of holders) {
+    const value = fieldValue(field, bytes, base + field.offset);
+    if (value === undefined) continue;
+    written.fill(1, field.offset, field.offset + sizeOfType(field.type));
+    return value === "" ? undefined : { name: cName(field.name), value };
+  }
+  return undefined;
+}
+
+function fieldValue(field: Field, bytes: Uint8Array, at: number): string | undefined {
+  if (field.bits === undefined || typeof field.type !== "string") {
+    return typeValue(field.type, bytes, at);
+  }
+  const [shift, width] = field.bits;
+  const bits = (scalar(field.type, bytes, at) >> BigInt(shift)) & ((1n << BigInt(width)) - 1n);
+  return bits === 0n ? "" : number(bits);
+}
+
+function typeValue(type: FieldType, bytes: Uint8Array, at: number): string | undefined {
+  if (typeof type === "string") return number(scalar(type, bytes, at));
+  if (!("of" in type)) return initialiser(type, bytes, at);
+  return list(type.of, type.count, bytes, at);
+}
+
+/** An array; elements that are zero are left out, which the next index then says. */
+function list(of: FieldType, count: number, bytes: Uint8Array, at: number): string | undefined {
+  const size = sizeOfType(of);
+  const parts: string[] = [];
+  let next = 0;
+  for (let i = 0; i < count; i += 1) {
+    const start = at + i * size;
+    if (bytes.subarray(start, start + size).every((byte) => byte === 0)) continue;
+    const value = typeValue(of, bytes, start);
+    if (value === undefined) return undefined;
+    parts.push(i === next ? value : `[${i}] = ${value}`);
+    next = i + 1;
+  }
+  return `{ ${parts.join(", ")} }`;
+}
+
+/** Reads an integer of C's. */
+export function scalar(type: Scalar, bytes: Uint8Array, at: number): bigint {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return BigInt(scalars[type].get(view, at));
+}
+
+/** Declares a variable with its initialiser: on one line if it fits, else a line for each member. */
+export function declaration(
+  head: string,
+  layout: Layout,
+  bytes: Uint8Array,
+): readonly string[] | undefined {
+  const found = members(layout, bytes);
+  if (found === undefined) return undefined;
+  const parts = found.map(({ name, value }) => `.${name} = ${value}`);
+  const line = `${head} = ${parts.length === 0 ? "{ 0 }" : `{ ${parts.join(", ")} }`};`;
+  if (line.length <= LINE) return [line];
+  return [`${head} = {`, ...rows(parts).map((row) => `\t${row}`), "};"];
+}
+
+/** Puts short parts together on lines. */
+function rows(parts: readonly string[]): readonly string[] {
+  const lines: string[] = [];
+  for (const part of parts) {
+    const last = lines.at(-1);
+    const isNested = part.endsWith("}") || last?.endsWith("},") === true;
+    if (last === undefined || isNested || last.length + part.length > LINE) lines.push(`${part},`);
+    else lines[lines.length - 1] = `${last} ${part},`;
+  }
+  return lines;
+}

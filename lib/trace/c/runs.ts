@@ -1,0 +1,221 @@
+/** KVM_RUN and guest memory of a trace as C: what is written before, and what is checked after. */
+import { Run } from "../../abi/generated/structs.ts";
+import { offsetOf } from "../../abi/struct.ts";
+import { errnoName } from "../../errors.ts";
+import { EXIT_FIELDS, exitName } from "../exit-fields.ts";
+import { type Leaf, leafValue, leavesOf } from "../leaf.ts";
+import type { MemoryRange, Range, RunStep, WriteStep } from "../record.ts";
+import type { CFile } from "./c-file.ts";
+import { hasRunField } from "./headers.ts";
+import { number, result, text } from "./literal.ts";
+
+const UNION = offsetOf(Run, "hw");
+const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
+const MMIO_DATA = offsetOf(Run, "mmio.data");
+const [EINTR, KVM_EXIT_IO, KVM_EXIT_MMIO] = [4, 2, 6];
+
+/** So many words in a row that grow evenly are a loop. */
+const ROW = 4;
+const WORD = 8;
+
+/** Adds what the program wrote to guest memory. */
+export function addWrites(file: CFile, step: WriteStep, at: number): void {
+  file.add("", `/* ${at}: what the program put into guest memory */`);
+  for (const range of step.ranges) file.add(...writeLines(file, range));
+}
+
+function writeLines(file: CFile, range: MemoryRange): readonly string[] {
+  return pieces(range.bytes).map(({ offset, bytes, row }) => {
+    const place = file.memory(range.memory, range.offset + offset);
+    if (row !== undefined) {
+      const { count, first, step } = row;
+      return `words(${place}, ${count}, ${number(first)}, ${number(step)});`;
+    }
+    if (bytes.length === WORD) {
+      const word = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+      return `words(${place}, 1, ${number(word)}, 0);`;
+    }
+    const at = (range.offset + offset).toString(16);
+    const name = file.tables.bytes(bytes, `memory${range.memory}_${at}`);
+    return `memcpy(${place}, ${name}, sizeof(${name}));`;
+  });
+}
+
+/** Words that grow evenly. */
+interface Row {
+  readonly count: number;
+  readonly first: bigint;
+  readonly step: bigint;
+}
+
+interface Piece extends Range {
+  readonly row: Row | undefined;
+}
+
+/** Cuts bytes into rows of words that grow evenly, and the rest. */
+function pieces(bytes: Uint8Array): readonly Piece[] {
+  const found: Piece[] = [];
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let rest = 0;
+  for (let at = 0; at < bytes.length; ) {
+    const row = rowAt(view, at);
+    if (row === undefined) {
+      at += WORD;
+      continue;
+    }
+    const plain = bytes.subarray(rest, at);
+    if (plain.length > 0) found.push({ offset: rest, bytes: plain, row: undefined });
+    found.push({ offset: at, bytes: new Uint8Array(), row });
+    at += row.count * WORD;
+    rest = at;
+  }
+  const plain = bytes.subarray(rest);
+  if (plain.length > 0) found.push({ offset: rest, bytes: plain, row: undefined });
+  return found;
+}
+
+function rowAt(view: DataView, at: number): Row | undefined {
+  const word = (i: number): bigint | undefined =>
+    at + (i + 1) * WORD <= view.byteLength ? view.getBigUint64(at + i * WORD, true) : undefined;
+  const [first, second] = [word(0), word(1)];
+  if (first === undefined || second === undefined) return undefined;
+  const step = BigInt.asUintN(64, second - first);
+  // Larger steps are chance: code that happens to look so.
+  if (step >> 32n !== 0n) return undefined;
+  let count = 2;
+  let last = second;
+  for (let next = word(count); next !== undefined; next = word(count)) {
+    if (next !== BigInt.asUintN(64, last + step)) break;
+    last = next;
+    count += 1;
+  }
+  return count >= ROW ? { count, first, step } : undefined;
+}
+
+/** Adds a run: the replies before it, its exit, and what the guest wrote to memory. */
+export function addRun(file: CFile, step: RunStep, at: number): void {
+  const { name, isNew } = file.run(step.fd);
+  const vcpu = file.name(step.fd);
+  file.add("", `/* ${at}: KVM_RUN (${step.fd.label}): ${exitText(step)} */`);
+  if (isNew) file.add(`${name} = map_run(${at}, ${file.device()}, ${vcpu}, &${name}_size);`);
+  for (const reply of step.replies) file.add(...replyLines(file, name, reply));
+  if (isFailure(step)) {
+    const what = text(`KVM_RUN (${vcpu})`);
+    const call = `call(${vcpu}, KVM_RUN, 0)`;
+    file.add(`check_result(${at}, ${what}, ${call}, ${result(step.result)});`);
+  } else {
+    const reason = file.definitions.exit(step.exitReason, exitC(step.exitReason));
+    const run = `RUN(${at}, ${vcpu}, ${name}, ${result(step.result)}, ${reason})`;
+    const checks = exitLines(file, step, at, name);
+    if (checks.length === 0) file.add(`${run};`);
+    else file.add(`if (${run}) {`, ...checks.map((line) => `\t${line}`), "}");
+  }
+  for (const range of step.guest) file.add(memoryCheck(file, range, at));
+}
+
+/** With an errno, kvm_run holds an old exit, unless it says which access failed. */
+function isFailure(step: RunStep): boolean {
+  return step.result < 0 && exitName(step.exitReason) !== "KVM_EXIT_MEMORY_FAULT";
+}
+
+function exitText(step: RunStep): string {
+  if (isFailure(step)) return errnoName(-step.result);
+  return exitName(step.exitReason).replace(/^KVM_EXIT_/, "");
+}
+
+/** The constant of an exit; one that this package does not know is a number. */
+function exitC(reason: number): string {
+  return EXIT_FIELDS[reason]?.name ?? String(reason);
+}
+
+function replyLines(file: CFile, run: string, reply: Range): readonly string[] {
+  const { offset, bytes } = reply;
+  if (offset === IMMEDIATE_EXIT && bytes.length === 1) {
+    return [`${run}->immediate_exit = ${bytes[0] ?? 0};`];
+  }
+  const name = file.tables.bytes(bytes, "reply");
+  const field = leavesOf(Run).find((leaf) => leaf.offset === offset)?.path;
+  const isData = offset >= MMIO_DATA && offset < MMIO_DATA + WORD;
+  const what = isData ? "mmio.data" : offset >= 4096 ? "the data of the I/O exit" : field;
+  const said = what === undefined ? "" : ` /* ${what} */`;
+  return [`memcpy((unsigned char *)${run} + ${number(offset)}, ${name}, sizeof(${name}));${said}`];
+}
+
+function exitLines(file: CFile, step: RunStep, at: number, run: string): readonly string[] {
+  const known = EXIT_FIELDS[step.exitReason];
+  if (known === undefined) return [];
+  const view = new DataView(step.exit.buffer, step.exit.byteOffset, step.exit.byteLength);
+  const leaf = (path: string): Leaf | undefined =>
+    leavesOf(Run).find((candidate) => candidate.path === path);
+  const lines = known.fields.flatMap((path) => fieldLines(leaf(path), view, at, run));
+  for (const path of known.varying?.fields ?? []) {
+    const found = leaf(path);
+    if (found === undefined || found.count !== undefined || !hasRunField(path)) continue;
+    const value = number(leafValue(found, view, -UNION));
+    const why = text(known.varying?.why ?? "");
+    lines.push(`EXIT_VARIES(${at}, ${run}, ${path}, ${value}, ${why});`);
+  }
+  return [...lines, ...dataLines(file, step, at, run)];
+}
+
+function fieldLines(
+  leaf: Leaf | undefined,
+  view: DataView,
+  at: number,
+  run: string,
+): readonly string[] {
+  if (leaf === undefined) return [];
+  return Array.from({ length: leaf.count ?? 1 }, (_, i) => {
+    const path = leaf.count === undefined ? leaf.path : `${leaf.path}[${i}]`;
+    const value = number(leafValue(leaf, view, -UNION, i));
+    if (hasRunField(path)) return `EXIT(${at}, ${run}, ${path}, ${value});`;
+    return `EXIT_AT(${at}, ${run}, "${path}", ${leaf.offset}, 8, ${value});`;
+  });
+}
+
+/** What the guest wrote to a port, or where no memory is. */
+function dataLines(file: CFile, step: RunStep, at: number, run: string): readonly string[] {
+  const view = new DataView(step.exit.buffer, step.exit.byteOffset, step.exit.byteLength);
+  if (step.exitReason === KVM_EXIT_IO && view.getUint8(0) === 1 && step.io !== undefined) {
+    return [checkBytes(file, at, "the data", `${run} + ${run}->io.data_offset`, step.io, run)];
+  }
+  if (step.exitReason !== KVM_EXIT_MMIO || view.getUint8(20) === 0) return [];
+  const data = step.exit.slice(8, 8 + Math.min(8, view.getUint32(16, true)));
+  const name = file.tables.bytes(data, `mmio_${at}`);
+  return [`check_bytes(${at}, "mmio.data", ${run}->mmio.data, ${name}, sizeof(${name}));`];
+}
+
+function checkBytes(
+  file: CFile,
+  at: number,
+  what: string,
+  place: string,
+  bytes: Uint8Array,
+  run: string,
+): string {
+  const name = file.tables.bytes(bytes, `io_${at}`);
+  const start = place.replace(run, `(unsigned char *)${run}`);
+  return `check_bytes(${at}, ${text(what)}, ${start}, ${name}, sizeof(${name}));`;
+}
+
+function memoryCheck(file: CFile, range: MemoryRange, at: number): string {
+  const name = file.tables.bytes(range.bytes, `guest_${at}_${range.offset.toString(16)}`);
+  const place = file.memory(range.memory, range.offset);
+  const what = text(`guest memory at 0x${range.offset.toString(16)}`);
+  return `check_bytes(${at}, ${what}, ${place}, ${name}, sizeof(${name}));`;
+}
+
+/** Whether a run was ended by a signal, which no program can repeat. */
+export function isSignalled(step: RunStep, isImmediate: boolean): boolean {
+  return step.result === -EINTR && !isImmediate;
+}
+
+/** Whether immediate_exit is set after these replies, if it was (not) before. */
+export function immediateExit(step: RunStep, before: boolean): boolean {
+  let is = before;
+  for (const { offset, bytes } of step.replies) {
+    const byte = bytes[IMMEDIATE_EXIT - offset];
+    if (offset <= IMMEDIATE_EXIT && byte !== undefined) is = byte !== 0;
+  }
+  return is;
+}

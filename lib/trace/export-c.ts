@@ -1,0 +1,182 @@
+/** A recording as one C file that asks the kernel the same. Which parts it has is said in c/. */
+import { CFile } from "./c/c-file.ts";
+import { addIoctl } from "./c/calls.ts";
+import { comment, result } from "./c/literal.ts";
+import { prelude } from "./c/prelude.ts";
+import { addRun, addWrites, immediateExit, isSignalled } from "./c/runs.ts";
+import type { About, PermissionStep, RunStep, Step, Trace } from "./record.ts";
+
+const HEADERS = [
+  "errno.h",
+  "fcntl.h",
+  "linux/kvm.h",
+  "signal.h",
+  "stddef.h",
+  "stdarg.h",
+  "stdint.h",
+  "stdio.h",
+  "stdlib.h",
+  "string.h",
+  "sys/ioctl.h",
+  "sys/mman.h",
+  "sys/syscall.h",
+  "sys/utsname.h",
+  "unistd.h",
+];
+
+/**
+ * Writes a recording as one C file, which needs only a C compiler and Linux's headers (6.1 or later).
+ *
+ * The program issues the same calls in the same order, with the same guest memory, and compares every
+ * answer. It exits with 0 when all were as recorded, with 1 when one was not (each is named), with 2
+ * where there is no KVM; its last line says what that means for the claim. Answers that need not be
+ * the same (clocks, the APIC id of the CPU that was asked) are noted and not counted, and so is what
+ * describes the host when it is not the one that was recorded.
+ *
+ * @throws Error when the recording uses a handle that was made before it began.
+ */
+export function exportC(trace: Trace): string {
+  const file = new CFile();
+  const steps = new Steps(file);
+  for (const [i, step] of trace.steps.entries()) steps.add(step, i + 1);
+  const closing = file.closeAll();
+  if (closing.length > 0) file.add("", "/* what was still open */", ...closing);
+  const { about } = trace;
+  const isRun = trace.steps.some(({ kind }) => kind === "run");
+  const isOpened = trace.steps.some(({ kind }) => kind === "open");
+  const main = [
+    isOpened ? "int main(int argc, char **argv)" : "int main(void)",
+    "{",
+    ...file.declared().map((line) => `\t${line}`),
+    "",
+    "\tsetvbuf(stdout, NULL, _IOLBF, 0);",
+    ...(isRun ? ["\tsignal(SIGALRM, too_late);"] : []),
+    ...file.lines,
+    "\treturn finish();",
+    "}",
+  ];
+  const values = { argumentBytes: file.argumentBytes, ...verdictLines(about) };
+  const definitions = [...recordedOn(about), ...file.definitions.lines()];
+  const body = [...file.shapes(), ...file.tables.lines(), ...main].join("\n");
+  const parts = [
+    head(about),
+    HEADERS.map((name) => `#include <${name}>`).join("\n"),
+    ...(definitions.length === 0 ? [] : [definitions.join("\n")]),
+    prelude(body, values),
+    body,
+  ];
+  return `${parts.join("\n\n")}\n`;
+}
+
+/** Goes through the steps, and knows what one leaves for the next. */
+class Steps {
+  readonly #file: CFile;
+  /** Which vCPUs have immediate_exit set. */
+  readonly #immediate = new Set<number>();
+
+  constructor(file: CFile) {
+    this.#file = file;
+  }
+
+  add(step: Step, at: number): void {
+    const file = this.#file;
+    switch (step.kind) {
+      case "open":
+        this.#open(step.path, step.made && file.make(step.made));
+        break;
+      case "ioctl":
+        addIoctl(file, step, at);
+        break;
+      case "run":
+        this.#run(step, at);
+        break;
+      case "map":
+        file.add(`${file.makeMemory(step.memory)} = map_memory(${at}, ${step.byteLength});`);
+        break;
+      case "write":
+        addWrites(file, step, at);
+        break;
+      case "permission":
+        file.add(...permissionLines(step, at));
+        break;
+      case "close":
+        file.add(...file.close(step.fd));
+        break;
+      default:
+        step satisfies never;
+    }
+  }
+
+  #open(path: string, name: string | undefined): void {
+    const device = `argc > 1 ? argv[1] : ${JSON.stringify(path)}`;
+    this.#file.add(name === undefined ? `open_kvm(${device});` : `${name} = open_kvm(${device});`);
+  }
+
+  #run(step: RunStep, at: number): void {
+    const isImmediate = immediateExit(step, this.#immediate.has(step.fd.id));
+    if (isImmediate) this.#immediate.add(step.fd.id);
+    else this.#immediate.delete(step.fd.id);
+    if (isSignalled(step, isImmediate)) {
+      this.#file.add(`/* ${at}: a signal ended KVM_RUN (${step.fd.label}) */`);
+      return;
+    }
+    addRun(this.#file, step, at);
+  }
+}
+
+function permissionLines(step: PermissionStep, at: number): readonly string[] {
+  const call = `syscall(SYS_arch_prctl, 0x1025, ${step.component}) < 0 ? -errno : 0`;
+  return [
+    "",
+    `/* ${at}: ARCH_REQ_XCOMP_GUEST_PERM */`,
+    `check_result(${at}, "arch_prctl", ${call}, ${result(step.result)});`,
+  ];
+}
+
+function titleOf(about: About): string {
+  const name = [about.number, about.name].filter((part) => part !== undefined).join(" ");
+  return name === "" ? "a recording" : name;
+}
+
+/** The last line of a run: what its answers mean for the claim. */
+function verdictLines(about: About): { readonly same: string; readonly other: string } {
+  const title = titleOf(about).replaceAll(/[^\w .-]/g, "?");
+  const count = "%d answers are not as recorded";
+  if (about.verdict === "fails") {
+    return {
+      same: `not ok ${title} # every answer is as recorded: the claim fails here too`,
+      other: `ok ${title} # SKIP undecided: it failed, but here ${count}`,
+    };
+  }
+  return {
+    same: `ok ${title} # every answer is as recorded`,
+    other: `not ok ${title} # ${count}`,
+  };
+}
+
+function recordedOn({ kernel, cpu }: About): readonly string[] {
+  const string = (value: string | undefined): string => JSON.stringify(comment(value ?? ""));
+  return [`#define RECORDED_KERNEL ${string(kernel)}`, `#define RECORDED_CPU ${string(cpu)}`];
+}
+
+function head(about: About): string {
+  const sentence = about.sentence === undefined ? "" : `: ${about.sentence}`;
+  const verdicts = { holds: "The claim held.", fails: "The claim failed." } as const;
+  const where = [`Linux ${about.kernel ?? "(unknown)"}`, about.vendor, about.cpu]
+    .filter((part) => part !== undefined && part !== "")
+    .join(", ");
+  const reason = (about.reason ?? "").split("\n").filter((line) => line !== "");
+  const lines = [
+    `${titleOf(about)}${sentence}`,
+    "",
+    `Recorded by node-kvm on ${where}.`,
+    ...(about.verdict === undefined ? [] : [verdicts[about.verdict]]),
+    ...reason.map((line) => `  ${line}`),
+    "",
+    "  cc -o reproducer THIS_FILE && ./reproducer [DEVICE]",
+    "",
+    "Exit status: 0 when every answer is as recorded, 1 when one is not (each is named),",
+    "2 when there is no KVM. Numbers are the steps of the recording.",
+  ];
+  return ["/*", ...lines.map((line) => ` * ${comment(line)}`.trimEnd()), " */"].join("\n");
+}

@@ -1,0 +1,9 @@
+/** The public face of `node-kvm/trace`: what was asked of the kernel, recorded, shown, and as C. */
+export { exportC } from "./export-c.ts";
+export { traceToFile } from "./file.ts";
+export { toLine } from "./line.ts";
+export { toNdjson } from "./ndjson.ts";
+export type * from "./record.ts";
+export { type Recording, record } from "./recorder.ts";
+export { RING_LENGTH } from "./ring.ts";
+export { TRACE_CHANNEL } from "./sink.ts";

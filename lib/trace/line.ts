@@ -1,0 +1,132 @@
+/** A step as one line for people, as strace writes it. For programs it is ndjson.ts. */
+import { KVM_CAPABILITIES } from "../abi/generated/constants.ts";
+import { IOCTLS } from "../abi/generated/ioctls.ts";
+import { Run } from "../abi/generated/structs.ts";
+import type { FdKind, Ioctl } from "../abi/ioctl.ts";
+import { errnoName } from "../errors.ts";
+import { EXIT_FIELDS, exitName } from "./exit-fields.ts";
+import { type Leaf, leafBytes, leafValue, leavesOf } from "./leaf.ts";
+import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
+
+/** So many fields that are not zero are shown of a struct. */
+const MOST_FIELDS = 12;
+
+/** Where the union of kvm_run begins, which is what a run's `exit` holds. */
+const UNION = 32;
+
+const byRequest = new Map(IOCTLS.map((ioctl) => [ioctl.request, ioctl]));
+const capabilities = new Map(
+  Object.entries(KVM_CAPABILITIES).map(([name, number]) => [number, name] as const),
+);
+
+/** Finds an ioctl by its whole request and the kind of descriptor it was issued on. */
+export function ioctlOf(request: number, fd: ObjectRef): Ioctl | undefined {
+  const found = byRequest.get(request);
+  return found?.fds.includes(fd.kind as FdKind) === true ? found : undefined;
+}
+
+/** The C name of a capability; its number when this package does not know it. */
+export function capabilityName(number: number): string {
+  return capabilities.get(number) ?? String(number);
+}
+
+/** Writes a step as strace would: `KVM_SET_CPUID2(vcpu 0, nent=75) = -1 EINVAL`. */
+export function toLine(step: Step): string {
+  switch (step.kind) {
+    case "open":
+      return `open(${JSON.stringify(step.path)}) = ${resultText(step.result)}`;
+    case "ioctl":
+      return ioctlLine(step);
+    case "run":
+      return runLine(step);
+    case "map":
+      return `mmap(memory ${step.memory}, ${step.byteLength} bytes) = 0`;
+    case "write": {
+      const count = step.ranges.reduce((sum, { bytes }) => sum + bytes.length, 0);
+      return `(${count} bytes of guest memory written)`;
+    }
+    case "permission":
+      return `arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM, ${step.component}) = ${resultText(step.result)}`;
+    case "close":
+      return `close(${step.fd.label}) = 0`;
+    default:
+      return step satisfies never;
+  }
+}
+
+function resultText(result: number): string {
+  return result < 0 ? `-1 ${errnoName(-result)}` : String(result);
+}
+
+function ioctlLine(step: IoctlStep): string {
+  const ioctl = ioctlOf(step.request, step.fd);
+  const name = ioctl?.name ?? `ioctl 0x${step.request.toString(16)}`;
+  const argument = argumentText(step, ioctl);
+  const call = `${name}(${[step.fd.label, ...argument].join(", ")})`;
+  if (step.made !== undefined) return `${call} = ${step.made.label}`;
+  const answer = step.result < 0 ? [] : answerText(step, ioctl);
+  return `${call} = ${[resultText(step.result), ...answer].join(" ")}`;
+}
+
+function argumentText(step: IoctlStep, ioctl: Ioctl | undefined): readonly string[] {
+  const { before } = step;
+  if (before === undefined) return [];
+  if (typeof before === "bigint") {
+    const isCapability = ioctl?.name === "KVM_CHECK_EXTENSION";
+    return [isCapability ? capabilityName(Number(before)) : numberText(before)];
+  }
+  // Of what the kernel only writes to, a count at most is worth a word.
+  const shown = ioctl?.direction === "out" ? [] : fieldsText(ioctl, before);
+  return shown.length === 0 ? [] : [shown.join(", ")];
+}
+
+function answerText(step: IoctlStep, ioctl: Ioctl | undefined): readonly string[] {
+  const { after } = step;
+  if (after === undefined || ioctl === undefined || ioctl.direction === "in") return [];
+  const shown = fieldsText(ioctl, after);
+  return shown.length === 0 ? [] : [`{${shown.join(", ")}}`];
+}
+
+/** The fields of a struct that are not zero, as `name=value`. */
+function fieldsText(ioctl: Ioctl | undefined, bytes: Uint8Array): readonly string[] {
+  const layout = ioctl?.struct;
+  if (layout === undefined) return [`${bytes.length} bytes`];
+  const texts = leavesText(leavesOf(layout), bytes, 0);
+  return texts.length <= MOST_FIELDS ? texts : [...texts.slice(0, MOST_FIELDS), "..."];
+}
+
+function leavesText(leaves: readonly Leaf[], bytes: Uint8Array, base: number): readonly string[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return leaves.flatMap((leaf) => {
+    const end = leaf.offset - base + leafBytes(leaf);
+    if (leaf.offset < base || end > bytes.length) return [];
+    const values = Array.from({ length: leaf.count ?? 1 }, (_, i) =>
+      leafValue(leaf, view, -base, i),
+    );
+    if (values.every((value) => value === 0n)) return [];
+    const text = leafText(leaf, values);
+    return [`${leaf.path}=${text}`];
+  });
+}
+
+function leafText(leaf: Leaf, values: readonly bigint[]): string {
+  if (leaf.path === "cap") return capabilityName(Number(values[0]));
+  if (leaf.count === undefined) return numberText(values[0] ?? 0n);
+  const some = values.slice(0, 4).map(numberText);
+  return `[${[...some, ...(values.length > 4 ? ["..."] : [])].join(" ")}]`;
+}
+
+function numberText(value: bigint): string {
+  return value > -10n && value < 1000n ? String(value) : `0x${value.toString(16)}`;
+}
+
+function runLine(step: RunStep): string {
+  const call = `KVM_RUN(${step.fd.label}) = ${resultText(step.result)}`;
+  // With an errno, kvm_run holds an old exit; KVM_EXIT_MEMORY_FAULT is the exception (api.rst 5).
+  if (step.result < 0 && exitName(step.exitReason) !== "KVM_EXIT_MEMORY_FAULT") return call;
+  const names = EXIT_FIELDS[step.exitReason]?.fields ?? [];
+  const leaves = leavesOf(Run).filter(({ path }) => names.includes(path));
+  return [call, exitName(step.exitReason), leavesText(leaves, step.exit, UNION).join(", ")]
+    .join(" ")
+    .trimEnd();
+}

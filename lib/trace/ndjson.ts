@@ -1,0 +1,65 @@
+/** A step as one line of JSON, for programs. For people it is line.ts. */
+import { read } from "../abi/struct.ts";
+import { errnoName } from "../errors.ts";
+import { exitName } from "./exit-fields.ts";
+import { ioctlOf, toLine } from "./line.ts";
+import type { IoctlStep, ObjectRef, Step } from "./record.ts";
+
+/**
+ * Writes a step as one line of JSON, without its end of line. Bytes are hexadecimal, 64-bit integers
+ * are decimal strings, and `text` is the same as {@link toLine}. Of an ioctl whose argument this
+ * package knows, `argument` and `answer` are the struct's fields.
+ */
+export function toNdjson(step: Step): string {
+  return JSON.stringify({ ...step, ...decoded(step), text: toLine(step) }, replace);
+}
+
+function decoded(step: Step): object {
+  switch (step.kind) {
+    case "ioctl":
+      return {
+        ...errno(step.result),
+        request: `0x${step.request.toString(16).padStart(8, "0")}`,
+        ...fields(step, "argument", step.before),
+        ...fields(step, "answer", step.after),
+      };
+    case "run":
+      return { ...errno(step.result), exit_reason: exitName(step.exitReason) };
+    case "open":
+    case "permission":
+      return errno(step.result);
+    case "map":
+    case "write":
+    case "close":
+      return {};
+    default:
+      return step satisfies never;
+  }
+}
+
+function errno(result: number): object {
+  return result < 0 ? { errno: errnoName(-result) } : {};
+}
+
+/** The fields of a struct; nothing where its count says more than there is. */
+function fields(step: IoctlStep, key: string, bytes: bigint | Uint8Array | undefined): object {
+  const layout = ioctlOf(step.request, step.fd)?.struct;
+  if (layout === undefined || !(bytes instanceof Uint8Array)) return {};
+  try {
+    return { [key]: read(layout, bytes) };
+  } catch (error) {
+    if (error instanceof RangeError) return {};
+    throw error;
+  }
+}
+
+function replace(_: string, value: unknown): unknown {
+  if (typeof value === "bigint") return String(value);
+  if (value instanceof Uint8Array) return Buffer.from(value).toString("hex");
+  return isObjectRef(value) ? { id: value.id, kind: value.kind, label: value.label } : value;
+}
+
+/** A descriptor has more to it than belongs into a line: its ring. */
+function isObjectRef(value: unknown): value is ObjectRef {
+  return typeof value === "object" && value !== null && "ring" in value && "label" in value;
+}

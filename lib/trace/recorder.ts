@@ -1,0 +1,92 @@
+/** A recording: every step from its start, and what guest memory held. Writing it as C is export-c.ts. */
+import { differences, Shadow } from "./look.ts";
+import type { About, MemoryRange, Range, Step, Trace } from "./record.ts";
+import { isRecording, nextSeq, type Recorder, setRecorder, type TracedMemory } from "./sink.ts";
+import type { Traced } from "./traced.ts";
+
+/** A recording that is under way. */
+export interface Recording {
+  /** The steps so far. */
+  readonly steps: readonly Step[];
+  /** Ends it; a second time does nothing but to give the same steps. */
+  stop(about?: About): Trace;
+  /** Ends it at the end of a `using` block. */
+  [Symbol.dispose](): void;
+}
+
+class Tape implements Recorder, Recording {
+  readonly steps: Step[] = [];
+  readonly #ids = new Map<TracedMemory, number>();
+  readonly #shadows = new Map<TracedMemory, Shadow>();
+  /** Each vCPU's kvm_run as the kernel left it. */
+  readonly #runs = new Map<Traced, Uint8Array>();
+  #stopped: boolean = false;
+
+  take(step: Step): void {
+    this.steps.push(step);
+  }
+
+  memory(memory: TracedMemory): number {
+    const known = this.#ids.get(memory);
+    if (known !== undefined) return known;
+    const id = this.#ids.size + 1;
+    this.#ids.set(memory, id);
+    this.#shadows.set(memory, new Shadow(memory));
+    this.take({ kind: "map", seq: nextSeq(), memory: id, byteLength: memory.byteLength });
+    return id;
+  }
+
+  unmapped(memory: TracedMemory): void {
+    this.#tellWrites();
+    this.#shadows.delete(memory);
+  }
+
+  look(on: Traced): void {
+    // What /dev/kvm is asked has nothing to do with any guest.
+    if (on.kind !== "sys") this.#tellWrites();
+  }
+
+  replies(vcpu: Traced, run: Uint8Array): readonly Range[] {
+    return differences(this.#runs.get(vcpu) ?? new Uint8Array(run.length), run);
+  }
+
+  guest(vcpu: Traced, run: Uint8Array): readonly MemoryRange[] {
+    this.#runs.set(vcpu, run.slice());
+    return this.#changes("guest");
+  }
+
+  stop(about: About = {}): Trace {
+    if (!this.#stopped) setRecorder(undefined);
+    this.#stopped = true;
+    this.#shadows.clear();
+    return { about, steps: this.steps };
+  }
+
+  [Symbol.dispose](): void {
+    this.stop();
+  }
+
+  #tellWrites(): void {
+    const ranges = this.#changes("program");
+    if (ranges.length > 0) this.take({ kind: "write", seq: nextSeq(), ranges });
+  }
+
+  #changes(whose: "guest" | "program"): readonly MemoryRange[] {
+    return Array.from(this.#shadows).flatMap(([memory, shadow]) =>
+      shadow.look(whose).map((range) => ({ memory: this.#ids.get(memory) ?? 0, ...range })),
+    );
+  }
+}
+
+/**
+ * Starts to record every call of this thread. What happened before is not in it, so start before
+ * the device is opened. Guest memory is compared at each call, which takes time for each byte of it.
+ *
+ * @throws Error while another recording is under way.
+ */
+export function record(): Recording {
+  if (isRecording()) throw new Error("a recording is under way in this thread");
+  const tape = new Tape();
+  setRecorder(tape);
+  return tape;
+}

@@ -1,0 +1,245 @@
+/**
+ * Where every call of kvm/ is told. With nobody listening a call costs one entry of a ring; a
+ * recording (recorder.ts) and subscribers of the channel get complete steps.
+ */
+import { channel } from "node:diagnostics_channel";
+import type { Ioctl } from "../abi/ioctl.ts";
+import type { IoctlStep, LinkRecord, MemoryRange, Range, Step } from "./record.ts";
+import { RING_BYTES } from "./ring.ts";
+import { Traced } from "./traced.ts";
+
+/** The name of the `diagnostics_channel` on which each {@link Step} is published. */
+export const TRACE_CHANNEL = "node-kvm:ioctl";
+
+const stream = channel(TRACE_CHANNEL);
+
+/** Guest memory as a recording looks at it. */
+export interface TracedMemory {
+  readonly byteLength: number;
+  read(offset: number, length: number): Uint8Array;
+}
+
+/** What fills an address or a descriptor of a struct, in the order of the fields. */
+export type TraceLink =
+  | { readonly field: string; readonly bytes: Uint8Array }
+  | { readonly field: string; readonly memory: TracedMemory; readonly offset: number }
+  | { readonly field: string; readonly fd: Traced }
+  | { readonly field: string };
+
+/** Who wants complete steps and watches memory: a recording. There is at most one. */
+export interface Recorder {
+  /** Something is about to be asked: what has the program changed? */
+  look(on: Traced): void;
+  replies(vcpu: Traced, run: Uint8Array): readonly Range[];
+  guest(vcpu: Traced, run: Uint8Array): readonly MemoryRange[];
+  /** The memory's id. */
+  memory(memory: TracedMemory): number;
+  unmapped(memory: TracedMemory): void;
+  take(step: Step): void;
+}
+
+let recorder: Recorder | undefined;
+let seq = 0;
+const known = new WeakMap<object, Traced>();
+
+/** Starts or ends telling a recorder. */
+export function setRecorder(wanted: Recorder | undefined): void {
+  recorder = wanted;
+}
+
+/** Whether a recording is under way. */
+export function isRecording(): boolean {
+  return recorder !== undefined;
+}
+
+/** The number of the next step. */
+export function nextSeq(): number {
+  seq += 1;
+  return seq;
+}
+
+/** Finds what a native descriptor is called in traces, and gives it its label. */
+export function traced(fd: object, label: string): Traced {
+  const found = known.get(fd) ?? new Traced("other", label);
+  found.label = label;
+  known.set(fd, found);
+  return found;
+}
+
+function publish(step: Step): void {
+  recorder?.take(step);
+  if (stream.hasSubscribers) stream.publish(step);
+}
+
+/** Tells that the device was opened: `answer` is the descriptor, or `-errno`. */
+export function traceOpen(path: string, answer: object | number): void {
+  const made = typeof answer === "number" ? undefined : new Traced("sys", path);
+  if (made !== undefined && typeof answer === "object") known.set(answer, made);
+  const result = typeof answer === "number" ? answer : 0;
+  const step: Step = { kind: "open", seq: nextSeq(), path, result, made };
+  made?.ring.push(step);
+  publish(step);
+}
+
+/** Tells that permission for an XSAVE component was asked. */
+export function tracePermission(component: number, result: number): void {
+  publish({ kind: "permission", seq: nextSeq(), component, result });
+}
+
+/** Tells that memory for a guest was mapped. */
+export function traceMap(memory: TracedMemory): void {
+  recorder?.memory(memory);
+}
+
+/** Tells that memory is about to be taken from this program; a guest may still have it. */
+export function traceUnmap(memory: TracedMemory): void {
+  recorder?.unmapped(memory);
+}
+
+/** Tells that a descriptor is closed. */
+export function traceClose(fd: Traced): void {
+  const step: Step = { kind: "close", seq: nextSeq(), fd };
+  fd.ring.push(step);
+  publish(step);
+}
+
+/** A call that was not answered yet. */
+export interface Call {
+  readonly fd: Traced;
+  readonly ioctl: Ioctl;
+  readonly argument: number | bigint | Uint8Array | undefined;
+  readonly before: bigint | Uint8Array | undefined;
+  readonly links: readonly TraceLink[];
+  readonly linked: readonly (Uint8Array | undefined)[];
+  readonly isWhole: boolean;
+}
+
+const NONE: readonly never[] = [];
+
+/** Tells that an ioctl is about to be issued; {@link traceAnswer} must follow. */
+export function traceCall(
+  fd: Traced,
+  ioctl: Ioctl,
+  argument: number | bigint | Uint8Array | undefined,
+  links: readonly TraceLink[] = NONE,
+): Call {
+  const isWhole = recorder !== undefined || stream.hasSubscribers;
+  recorder?.look(fd);
+  return {
+    fd,
+    ioctl,
+    argument,
+    before: keepBefore(ioctl, argument, isWhole),
+    links,
+    linked: isWhole
+      ? links.map((link) => ("bytes" in link ? link.bytes.slice() : undefined))
+      : NONE,
+    isWhole,
+  };
+}
+
+/** A ring needs no bytes that the kernel only writes to, and not all of those that it reads. */
+function keepBefore(
+  ioctl: Ioctl,
+  argument: number | bigint | Uint8Array | undefined,
+  isWhole: boolean,
+): bigint | Uint8Array | undefined {
+  if (!(argument instanceof Uint8Array)) {
+    return argument === undefined ? undefined : BigInt(argument);
+  }
+  if (isWhole) return argument.slice();
+  return ioctl.direction === "out" ? undefined : argument.slice(0, RING_BYTES);
+}
+
+/** Tells how the kernel answered: a number, or a new native descriptor. */
+export function traceAnswer(call: Call, answer: number | object): void {
+  const { fd, ioctl, argument, before, isWhole } = call;
+  let made: Traced | undefined;
+  if (typeof answer === "object") {
+    made = fd.child(ioctl);
+    known.set(answer, made);
+  }
+  const step: IoctlStep = {
+    kind: "ioctl",
+    seq: nextSeq(),
+    fd,
+    request: ioctl.request,
+    name: ioctl.name,
+    before,
+    byteLength: argument instanceof Uint8Array ? argument.length : 0,
+    links: isWhole ? call.links.map((link, i) => record(link, call.linked[i])) : NONE,
+    result: typeof answer === "number" ? answer : 0,
+    after: argument instanceof Uint8Array ? keepAfter(call, argument) : undefined,
+    made,
+  };
+  fd.ring.push(step);
+  // A VM begins with its own making.
+  if (made !== undefined && made.ring !== fd.ring) made.ring.push(step);
+  if (isWhole) publish(step);
+}
+
+function keepAfter(call: Call, argument: Uint8Array): Uint8Array | undefined {
+  const { before, isWhole, ioctl } = call;
+  if (!isWhole) return ioctl.direction === "in" ? undefined : argument.slice(0, RING_BYTES);
+  return before instanceof Uint8Array && Buffer.compare(before, argument) === 0
+    ? undefined
+    : argument.slice();
+}
+
+function record(link: TraceLink, before: Uint8Array | undefined): LinkRecord {
+  const { field } = link;
+  if ("bytes" in link && before !== undefined) {
+    const isSame = Buffer.compare(before, link.bytes) === 0;
+    return { kind: "bytes", field, before, after: isSame ? undefined : link.bytes.slice() };
+  }
+  if ("memory" in link) {
+    const memory = recorder?.memory(link.memory) ?? 0;
+    return { kind: "memory", field, memory, offset: link.offset };
+  }
+  return "fd" in link ? { kind: "fd", field, fd: link.fd } : { kind: "null", field };
+}
+
+/** What was written into `kvm_run` since the last run; looked for only while recording. */
+export function traceRun(vcpu: Traced, run: Uint8Array): readonly Range[] {
+  if (recorder === undefined) return NONE;
+  recorder.look(vcpu);
+  return recorder.replies(vcpu, run);
+}
+
+/** Where `kvm_run` has the exit's union, and the fields of it that say where an I/O exit's data is. */
+const [UNION, UNION_BYTES, KVM_EXIT_IO] = [8, 256, 2];
+
+/** Tells how a run ended. `words` is the vCPU's kvm_run, whole. */
+export function traceExit(
+  vcpu: Traced,
+  words: Int32Array,
+  result: number,
+  replies: readonly Range[],
+): void {
+  if (recorder === undefined && !stream.hasSubscribers) {
+    vcpu.ring.pushRun(vcpu, nextSeq(), result, words);
+    return;
+  }
+  const run = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+  const exitReason = words[2] ?? 0;
+  const step: Step = {
+    kind: "run",
+    seq: nextSeq(),
+    fd: vcpu,
+    replies,
+    result,
+    exitReason,
+    exit: run.slice(4 * UNION, 4 * UNION + UNION_BYTES),
+    io: exitReason === KVM_EXIT_IO ? ioData(run) : undefined,
+    guest: recorder?.guest(vcpu, run) ?? NONE,
+  };
+  vcpu.ring.push(step);
+  publish(step);
+}
+
+/** The data of an I/O exit: `size` bytes `count` times at `data_offset`. */
+function ioData(run: Uint8Array): Uint8Array {
+  const view = new DataView(run.buffer, run.byteOffset + 4 * UNION, 16);
+  const start = Number(view.getBigUint64(8, true));
+  return run.slice(start, start + view.getUint8(1) * view.getUint32(4, true));
+}

@@ -1,0 +1,129 @@
+/** Answers that need not be the same when the same is asked again, each with its reason. */
+import { Cpuid2, LapicState, Msrs, PitState, PitState2 } from "../abi/generated/structs.ts";
+import { offsetOf, sizeOf } from "../abi/struct.ts";
+
+/** Bits of an answer that may differ. */
+export interface Varying {
+  /** Where in the answer, in bytes. */
+  readonly offset: number;
+  /** The bits, of the (little endian) integer there. */
+  readonly mask: bigint;
+  readonly why: string;
+}
+
+type Row = (answer: Uint8Array) => readonly Varying[];
+
+const ALL = 0xffff_ffff_ffff_ffffn;
+const ALL_32 = 0xffff_ffffn;
+
+const at = (offset: number, why: string, mask = ALL): Varying => ({ offset, mask, why });
+
+const APIC_ID = "the APIC id of the CPU that the call happened to run on";
+
+/** Of a CPUID leaf, the register and the bits that say on which CPU it was read. */
+const OWN_CPU: Readonly<
+  Record<number, readonly (readonly ["eax" | "ebx" | "ecx" | "edx", bigint])[]>
+> = {
+  1: [["ebx", 0xff00_0000n]],
+  11: [["edx", ALL_32]],
+  31: [["edx", ALL_32]],
+  2147483678: [
+    ["eax", ALL_32],
+    ["ebx", 0xffn],
+    ["ecx", 0xffn],
+  ],
+  2147483686: [["edx", ALL_32]],
+};
+
+const ENTRIES = offsetOf(Cpuid2, "entries");
+const ENTRY = sizeOf(Cpuid2, 1) - ENTRIES;
+
+function ownCpu(answer: Uint8Array): readonly Varying[] {
+  return elements(answer, ENTRIES, ENTRY).flatMap((entry) => {
+    const leaf = new DataView(answer.buffer, answer.byteOffset + entry).getUint32(0, true);
+    return (OWN_CPU[leaf] ?? []).map(([register, mask]) =>
+      at(entry + offsetOf(Cpuid2, `entries[0].${register}`) - ENTRIES, APIC_ID, mask),
+    );
+  });
+}
+
+/** MSRs that count or tell the time. */
+const CLOCK_MSRS: Readonly<Record<number, string>> = {
+  16: "the time-stamp counter",
+  231: "counts cycles (MPERF)",
+  232: "counts cycles (APERF)",
+  1760: "the TSC deadline",
+  3221225732: "the ratio of the time-stamp counter, which each boot measures",
+  1073741840: "counts the time that the vCPU ran (HV_X64_MSR_VP_RUNTIME)",
+  1073741856: "the time (HV_X64_MSR_TIME_REF_COUNT)",
+  1073741858: "a frequency that each boot measures",
+  1073741859: "a frequency that each boot measures",
+};
+
+const MSR_ENTRIES = offsetOf(Msrs, "entries");
+const MSR_ENTRY = sizeOf(Msrs, 1) - MSR_ENTRIES;
+const MSR_DATA = offsetOf(Msrs, "entries[0].data") - MSR_ENTRIES;
+
+function clockMsrs(answer: Uint8Array): readonly Varying[] {
+  return elements(answer, MSR_ENTRIES, MSR_ENTRY).flatMap((entry) => {
+    const index = new DataView(answer.buffer, answer.byteOffset + entry).getUint32(0, true);
+    const why = CLOCK_MSRS[index];
+    return why === undefined ? [] : [at(entry + MSR_DATA, why)];
+  });
+}
+
+function elements(answer: Uint8Array, from: number, size: number): readonly number[] {
+  const count = Math.max(0, Math.floor((answer.length - from) / size));
+  return Array.from({ length: count }, (_, i) => from + i * size);
+}
+
+/** The APIC's current count of its timer, in its page of registers. */
+const APIC_TMCCT = 0x390;
+
+/** By ioctl. */
+const ROWS: Readonly<Record<string, Row>> = {
+  KVM_GET_SUPPORTED_CPUID: ownCpu,
+  KVM_GET_MSRS: clockMsrs,
+  KVM_GET_CLOCK: () => [
+    at(0, "the guest's clock"),
+    at(16, "the time of day"),
+    at(24, "the host's time-stamp counter"),
+  ],
+  KVM_GET_LAPIC: () => [
+    at(offsetOf(LapicState, "regs") + APIC_TMCCT, "the APIC timer counts", ALL_32),
+  ],
+  KVM_GET_PIT: () => pit((i) => offsetOf(PitState, `channels[${i}].countLoadTime`)),
+  KVM_GET_PIT2: () => pit((i) => offsetOf(PitState2, `channels[${i}].countLoadTime`)),
+  KVM_CREATE_DEVICE: () => [at(4, "the number of the new descriptor", ALL_32)],
+};
+
+function pit(offset: (channel: number) => number): readonly Varying[] {
+  return [0, 1, 2].map((channel) => at(offset(channel), "when the counter was loaded"));
+}
+
+/** Lists the bits of an ioctl's answer that may differ when it is asked again. */
+export function varyingOf(ioctl: string, answer: Uint8Array): readonly Varying[] {
+  return ROWS[ioctl]?.(answer) ?? [];
+}
+
+/**
+ * Ioctls whose answer describes the kernel and the CPU that was asked. Elsewhere the answer may be
+ * another, and what the recording is about may hold all the same.
+ */
+const OF_THE_HOST = new Set([
+  "KVM_CHECK_EXTENSION",
+  "KVM_GET_VCPU_MMAP_SIZE",
+  "KVM_GET_SUPPORTED_CPUID",
+  "KVM_GET_EMULATED_CPUID",
+  "KVM_GET_SUPPORTED_HV_CPUID",
+  "KVM_GET_MSR_INDEX_LIST",
+  "KVM_GET_MSR_FEATURE_INDEX_LIST",
+  "KVM_X86_GET_MCE_CAP_SUPPORTED",
+  "KVM_GET_TSC_KHZ",
+  "KVM_GET_STATS_FD",
+]);
+
+/** Whether the answer is about the host and not about a guest; of MSRs, those of /dev/kvm. */
+export function isOfTheHost(ioctl: string, fdKind: string): boolean {
+  return OF_THE_HOST.has(ioctl) || (ioctl === "KVM_GET_MSRS" && fdKind === "sys");
+}
