@@ -1,7 +1,14 @@
 /** Why CPUID tables were refused or had no room; which bits differ is set-cpuid2.ts. */
 import { Cpuid, Cpuid2 } from "../abi/generated/structs.ts";
 import type { CpuidEntryInput } from "../cpuid/index.ts";
-import { type Reason, type Reasons, type Refusal, sentCount, sentStruct } from "./refusal.ts";
+import {
+  known,
+  type Reason,
+  type Reasons,
+  type Refusal,
+  sentCount,
+  sentStruct,
+} from "./refusal.ts";
 import { explainSetCpuid2 } from "./set-cpuid2.ts";
 
 /** The entries as they were sent: named, or in the bytes. Those of the old form have index 0. */
@@ -22,8 +29,9 @@ const explain: Reason = (refusal) => {
     errno: refusal.errno,
     nent,
     sent: sent ?? [],
-    isFrozen: vcpu?.hasEntered?.() ?? false,
-    stored: () => (sent !== undefined && vcpu?.hasRun?.() ? vcpu.cpuid?.() : undefined),
+    isFrozen: known(vcpu?.hasEntered) ?? false,
+    stored: () =>
+      sent !== undefined && known(vcpu?.hasRun) === true ? known(vcpu?.cpuid) : undefined,
   });
 };
 

@@ -42,12 +42,20 @@ function explainAbsent({ ioctl: name, fd, evidence }: Refusal): string | undefin
   return `${name} needs ${needed}, which is not there (KVM_CHECK_EXTENSION says 0)`;
 }
 
-/** Says that this kind of handle has no such ioctl on any kernel; `undefined` when it has. */
-export function explainWrongFd({ ioctl: name, fd }: Refusal): string | undefined {
-  const fds = IOCTLS.find((ioctl) => ioctl.name === name)?.fds;
-  if (fds === undefined || fds.includes(fd)) return undefined;
-  const right = fds.map((kind) => FD_NAMES[kind]).join(" or ");
-  return `${name} is an ioctl of ${right}, not of ${FD_NAMES[fd]}`;
+/**
+ * Says that the ioctl itself is missing, whatever was sent: this kind of handle never has it, or this
+ * kernel does not, which a vCPU and /dev/kvm answer with EINVAL like any wrong argument.
+ */
+export function explainMissing(refusal: Refusal): string | undefined {
+  const { ioctl: name, fd } = refusal;
+  const ioctl = IOCTLS.find((one) => one.name === name);
+  if (ioctl === undefined) return undefined;
+  if (!ioctl.fds.includes(fd)) {
+    const right = ioctl.fds.map((kind) => FD_NAMES[kind]).join(" or ");
+    return `${name} is an ioctl of ${right}, not of ${FD_NAMES[fd]}`;
+  }
+  const isAmbiguous = (fd === "vcpu" || fd === "sys") && ioctl.since[fd] !== "6.1";
+  return isAmbiguous ? explainAbsent(refusal) : undefined;
 }
 
 /** A count that reaches past the entries that were sent: an unmapped page begins there. */

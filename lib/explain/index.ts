@@ -26,7 +26,7 @@ import {
   X86_SETUP_MCE,
 } from "./events.ts";
 import { SET_PMU_EVENT_FILTER, X86_SET_MSR_FILTER } from "./filter.ts";
-import { explainWrongFd, GENERAL, listRoom, withoutEncryption } from "./general.ts";
+import { explainMissing, GENERAL, listRoom, withoutEncryption } from "./general.ts";
 import {
   CREATE_IRQCHIP,
   CREATE_PIT,
@@ -157,7 +157,7 @@ export function explain(refusal: Refusal): string | undefined {
     if (refusal.ioctl === "open") return explainOpen(`${refusal.sent["path"]}`, refusal.errno);
     const errno = errnoName(refusal.errno);
     return (
-      explainWrongFd(refusal) ??
+      explainMissing(refusal) ??
       REASONS[refusal.ioctl]?.[errno]?.(refusal) ??
       GENERAL[errno]?.(refusal)
     );

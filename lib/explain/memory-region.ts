@@ -173,6 +173,7 @@ function explainWidth(
   { guestPhysAddr, memorySize }: Region,
   { evidence }: Pick<Refusal, "evidence">,
 ): string | undefined {
+  if (memorySize === 0n) return undefined;
   const last = guestPhysAddr + memorySize - 1n;
   if (last >> BigInt(WIDEST_GPA) !== 0n) {
     return `the slot ends at ${hex(last)}, and guest physical addresses have at most ${WIDEST_GPA} bits`;

@@ -93,7 +93,7 @@ function explainTogether(name: string, xcr0: bigint): string | undefined {
   for (const [feature, bits] of TOGETHER) {
     const missing = bits.filter((bit) => !hasBit(xcr0, bit));
     if (missing.length > 0 && missing.length < bits.length) {
-      return `${name}: ${feature} comes whole, and ${writeBits(missing, XFEATURES)} is missing`;
+      return `${name}: ${feature} comes whole, not without ${writeBits(missing, XFEATURES)}`;
     }
   }
   return undefined;
