@@ -1,0 +1,257 @@
+/** Why KVM_ENABLE_CAP was refused: what each capability takes, and until when. */
+import {
+  type CapabilityName,
+  KVM_BUS_LOCK_DETECTION_EXIT,
+  KVM_BUS_LOCK_DETECTION_OFF,
+  KVM_CAPABILITIES,
+  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
+  KVM_MSR_EXIT_REASON_VALID_MASK,
+  KVM_X2APIC_DISABLE_SUPPRESS_EOI_BROADCAST,
+  KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST,
+  KVM_X86_NOTIFY_VMEXIT_ENABLED,
+  KVM_X86_NOTIFY_VMEXIT_USER,
+} from "../abi/generated/constants.ts";
+import { EnableCap } from "../abi/generated/structs.ts";
+import type { FdKind } from "../abi/ioctl.ts";
+import { afterVcpu } from "./creation.ts";
+import { withoutIrqchip } from "./irq.ts";
+import {
+  capability,
+  type Evidence,
+  known,
+  type Reasons,
+  type Refusal,
+  sentStruct,
+} from "./refusal.ts";
+import { firstOf, hex, unknownBits } from "./wording.ts";
+
+/** The words that were sent with a capability, and whom to ask about it. */
+interface Switch {
+  readonly name: CapabilityName;
+  readonly first: bigint;
+  readonly evidence: Evidence;
+}
+
+type Rule = (asked: Switch) => string | undefined;
+
+/** What a capability takes. */
+interface Card {
+  /** The kinds of handle that switch it on. */
+  readonly fd: FdKind;
+  /** What EINVAL can mean, in the order in which KVM looks. */
+  readonly rules?: readonly Rule[];
+  /** Whether KVM knows it even where KVM_CHECK_EXTENSION says 0. */
+  readonly isKnownAtZero?: true;
+}
+
+const tooLate: Rule = ({ evidence }) => afterVcpu(evidence);
+
+/** `args[0]` may have the bits that KVM_CHECK_EXTENSION answers. */
+const allowedBits: Rule = ({ name, first, evidence }) => {
+  const allowed = capability(evidence, name);
+  return allowed === undefined
+    ? undefined
+    : unknownBits("args[0]", first, allowed, `${name} allows`);
+};
+
+const bits =
+  (allowed: number): Rule =>
+  ({ first }) =>
+    unknownBits("args[0]", first, allowed);
+
+const both =
+  (one: number, other: number, why: string): Rule =>
+  ({ first }) =>
+    (first & BigInt(one)) !== 0n && (first & BigInt(other)) !== 0n
+      ? `args[0] ${hex(first)}: ${why}`
+      : undefined;
+
+const zero: Rule = ({ first }) => (first === 0n ? undefined : `args[0] ${hex(first)} must be 0`);
+const nonZero: Rule = ({ first }) => (first === 0n ? "args[0] must not be 0" : undefined);
+
+const VM: Card = { fd: "vm" };
+const VCPU: Card = { fd: "vcpu" };
+const DIRTY_RING: Card = { fd: "vm", rules: [explainRing, tooLate] };
+
+/** Every capability that x86 can switch on, from Linux 6.1 to 7.2. */
+const CARDS: Readonly<Partial<Record<CapabilityName, Card>>> = {
+  KVM_CAP_DISABLE_QUIRKS: VM,
+  KVM_CAP_DISABLE_QUIRKS2: { fd: "vm", rules: [allowedBits] },
+  KVM_CAP_SPLIT_IRQCHIP: { fd: "vm", rules: [explainPins] },
+  KVM_CAP_X2APIC_API: {
+    fd: "vm",
+    rules: [
+      allowedBits,
+      both(
+        KVM_X2APIC_ENABLE_SUPPRESS_EOI_BROADCAST,
+        KVM_X2APIC_DISABLE_SUPPRESS_EOI_BROADCAST,
+        "bit 2 and bit 3 (ENABLE and DISABLE_SUPPRESS_EOI_BROADCAST) exclude each other",
+      ),
+    ],
+  },
+  KVM_CAP_X86_DISABLE_EXITS: { fd: "vm", rules: [allowedBits, tooLate] },
+  KVM_CAP_MSR_PLATFORM_INFO: VM,
+  KVM_CAP_EXCEPTION_PAYLOAD: VM,
+  KVM_CAP_X86_TRIPLE_FAULT_EVENT: VM,
+  KVM_CAP_X86_USER_SPACE_MSR: { fd: "vm", rules: [bits(KVM_MSR_EXIT_REASON_VALID_MASK)] },
+  KVM_CAP_X86_BUS_LOCK_EXIT: {
+    fd: "vm",
+    isKnownAtZero: true,
+    rules: [
+      bits(KVM_BUS_LOCK_DETECTION_OFF | KVM_BUS_LOCK_DETECTION_EXIT),
+      both(
+        KVM_BUS_LOCK_DETECTION_OFF,
+        KVM_BUS_LOCK_DETECTION_EXIT,
+        "bit 0 and bit 1 (KVM_BUS_LOCK_DETECTION_OFF and _EXIT) exclude each other",
+      ),
+    ],
+  },
+  KVM_CAP_SGX_ATTRIBUTE: VM,
+  KVM_CAP_VM_COPY_ENC_CONTEXT_FROM: VM,
+  KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM: VM,
+  KVM_CAP_EXIT_HYPERCALL: { fd: "vm", rules: [allowedBits] },
+  KVM_CAP_EXIT_ON_EMULATION_FAILURE: { fd: "vm", rules: [bits(1)] },
+  KVM_CAP_PMU_CAPABILITY: { fd: "vm", rules: [allowedBits, tooLate] },
+  KVM_CAP_MAX_VCPU_ID: { fd: "vm", rules: [explainMaxVcpuId, tooLate] },
+  KVM_CAP_X86_NOTIFY_VMEXIT: {
+    fd: "vm",
+    rules: [
+      ({ first }) =>
+        unknownBits(
+          "args[0] bits 0-31",
+          first & 0xffff_ffffn,
+          KVM_X86_NOTIFY_VMEXIT_ENABLED | KVM_X86_NOTIFY_VMEXIT_USER,
+        ),
+      ({ first }) =>
+        (first & BigInt(KVM_X86_NOTIFY_VMEXIT_ENABLED)) === 0n
+          ? "args[0] has not bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, and it cannot be switched off"
+          : undefined,
+      tooLate,
+    ],
+  },
+  KVM_CAP_VM_DISABLE_NX_HUGE_PAGES: { fd: "vm", rules: [zero, tooLate] },
+  KVM_CAP_X86_APIC_BUS_CYCLES_NS: { fd: "vm", rules: [nonZero, explainCycles, tooLate] },
+  KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: { fd: "vm", rules: [explainManualProtect, allowedBits] },
+  KVM_CAP_HALT_POLL: {
+    fd: "vm",
+    rules: [
+      ({ first }) =>
+        first >> 32n === 0n
+          ? undefined
+          : `args[0] ${hex(first)} does not fit 32 bits (nanoseconds)`,
+    ],
+  },
+  KVM_CAP_DIRTY_LOG_RING: DIRTY_RING,
+  KVM_CAP_DIRTY_LOG_RING_ACQ_REL: DIRTY_RING,
+  KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP: VM,
+  KVM_CAP_HYPERV_SYNIC: { fd: "vcpu", rules: [({ evidence }) => withoutIrqchip(evidence)] },
+  KVM_CAP_HYPERV_SYNIC2: { fd: "vcpu", rules: [zero, ({ evidence }) => withoutIrqchip(evidence)] },
+  KVM_CAP_HYPERV_ENLIGHTENED_VMCS: VCPU,
+  KVM_CAP_HYPERV_DIRECT_TLBFLUSH: VCPU,
+  KVM_CAP_HYPERV_ENFORCE_CPUID: VCPU,
+  KVM_CAP_ENFORCE_PV_FEATURE_CPUID: VCPU,
+};
+
+/** The reasons of KVM_ENABLE_CAP. */
+export const ENABLE_CAP: Reasons = {
+  EINVAL: explainInvalid,
+  EEXIST: (refusal) =>
+    nameOf(refusal) === "KVM_CAP_SPLIT_IRQCHIP" ? explainSplit(refusal) : undefined,
+  EPERM: (refusal) =>
+    nameOf(refusal) === "KVM_CAP_VM_DISABLE_NX_HUGE_PAGES"
+      ? "this process has no CAP_SYS_BOOT in the first user namespace"
+      : undefined,
+  ENXIO: (refusal) =>
+    nameOf(refusal) === "KVM_CAP_X86_APIC_BUS_CYCLES_NS"
+      ? withoutIrqchip(refusal.evidence)
+      : undefined,
+  E2BIG: (refusal) => explainLargeRing(refusal),
+  ENOTTY: (refusal) => {
+    const name = nameOf(refusal);
+    return name && capability(refusal.evidence, name) === 0 ? `this VM has no ${name}` : undefined;
+  },
+};
+
+/** The capability's name; `undefined` for a number that this package does not know. */
+function nameOf(refusal: Refusal): CapabilityName | undefined {
+  const { cap = sentStruct(refusal, EnableCap)?.cap } = refusal.sent;
+  const names = Object.keys(KVM_CAPABILITIES) as CapabilityName[];
+  return names.find((name) => name === cap || KVM_CAPABILITIES[name] === cap);
+}
+
+function explainInvalid(refusal: Refusal): string | undefined {
+  const name = nameOf(refusal);
+  const sent = sentStruct(refusal, EnableCap);
+  if (sent === undefined) return undefined;
+  if (sent.flags !== 0) return `flags ${hex(sent.flags)} must be 0`;
+  if (name === undefined) return undefined;
+  const { evidence, fd } = refusal;
+  const card = CARDS[name];
+  if (card === undefined) {
+    return `${name} is none that x86 switches on: KVM_CHECK_EXTENSION tells of it, and that is all`;
+  }
+  if (card.fd !== fd) return `${name} is switched on for a ${card.fd}, not for a ${fd}`;
+  if (card.isKnownAtZero !== true && capability(evidence, name) === 0) {
+    return `this VM has no ${name}`;
+  }
+  const asked: Switch = { name, first: sent.args[0] ?? 0n, evidence };
+  return firstOf(...(card.rules ?? []).map((rule) => () => rule(asked)));
+}
+
+function explainSplit({ evidence }: Refusal): string | undefined {
+  const irqchip = known(evidence.vm?.irqchip);
+  if (irqchip === "kernel") return "the VM has an irqchip (KVM_CREATE_IRQCHIP)";
+  if (irqchip === "split") return "the VM has a split irqchip";
+  return afterVcpu(evidence);
+}
+
+function explainPins({ first, evidence }: Switch): string | undefined {
+  // MAX_NR_RESERVED_IOAPIC_PINS is KVM_MAX_IRQ_ROUTES, which this capability answers.
+  const most = capability(evidence, "KVM_CAP_IRQ_ROUTING");
+  if (most === undefined || most === 0 || first <= BigInt(most)) return undefined;
+  return `args[0] ${first} IOAPIC pins, and KVM reserves at most ${most} routes`;
+}
+
+function explainMaxVcpuId({ name, first, evidence }: Switch): string | undefined {
+  const most = capability(evidence, name);
+  if (most !== undefined && first > BigInt(most)) {
+    return `args[0] ${first}: this KVM's ids end before ${most}`;
+  }
+  const [before] = known(evidence.vm?.enabled)?.get(name) ?? [];
+  if (before === undefined || before === first) return undefined;
+  return `it was set to ${before} before, and is set only once`;
+}
+
+function explainCycles({ first }: Switch): string | undefined {
+  // The product with the largest count and divider (128) must fit 64 bits.
+  return first * 0xffff_ffffn * 128n < 1n << 64n
+    ? undefined
+    : `args[0] ${first} ns is too long: times 2^32 and 128 it must fit 64 bits`;
+}
+
+function explainManualProtect({ first }: Switch): string | undefined {
+  return first !== 0n && (first & BigInt(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)) === 0n
+    ? `args[0] ${hex(first)} lacks bit 0 KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, without which no other bit is taken`
+    : undefined;
+}
+
+// virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_dirty_log_ring, which takes 32 bits of args[0]
+function explainRing({ first, evidence }: Switch): string | undefined {
+  const size = first & 0xffff_ffffn;
+  if (size === 0n || (size & (size - 1n)) !== 0n) {
+    return `args[0] ${size} bytes is not a power of two`;
+  }
+  if (size < 4096n) return `args[0] ${size} bytes is less than a page`;
+  const enabled = known(evidence.vm?.enabled);
+  const before =
+    enabled?.get("KVM_CAP_DIRTY_LOG_RING") ?? enabled?.get("KVM_CAP_DIRTY_LOG_RING_ACQ_REL");
+  return before && `the rings' size was set to ${before[0]} before, and is set only once`;
+}
+
+function explainLargeRing(refusal: Refusal): string | undefined {
+  const name = nameOf(refusal);
+  const size = sentStruct(refusal, EnableCap)?.args[0];
+  const most = name && capability(refusal.evidence, name);
+  if (name === undefined || CARDS[name] !== DIRTY_RING || size === undefined) return undefined;
+  return `args[0] ${size} bytes, and a ring has at most ${most ?? "1 MiB"} (${name})`;
+}

@@ -1,0 +1,91 @@
+/** Why dirty pages could not be read, cleared or reset. */
+import { KVM_MEM_LOG_DIRTY_PAGES } from "../abi/generated/constants.ts";
+import { ClearDirtyLog, DirtyLog } from "../abi/generated/structs.ts";
+import { capability, type Evidence, known, type Reasons, sentStruct } from "./refusal.ts";
+import { firstOf, hex } from "./wording.ts";
+
+const PAGES_PER_WORD = 64n;
+const PAGE = 4096n;
+
+// virt/kvm/dirty_ring.c:kvm_use_dirty_bitmap
+const RING_ONLY = "the VM counts dirty pages in rings (KVM_CAP_DIRTY_LOG_RING), and has no bitmaps";
+
+function withoutLog(slot: number | undefined, { vm }: Evidence): string | undefined {
+  const slots = known(vm?.slots);
+  if (slot === undefined || slots === undefined) return undefined;
+  const found = slots.find((one) => one.slot === slot);
+  if (found === undefined) return `there is no slot ${hex(slot)}`;
+  return (found.flags & KVM_MEM_LOG_DIRTY_PAGES) === 0
+    ? `slot ${slot} does not log: its flags have no KVM_MEM_LOG_DIRTY_PAGES`
+    : undefined;
+}
+
+function explainSlot(slot: number, evidence: Evidence): string | undefined {
+  const most = capability(evidence, "KVM_CAP_NR_MEMSLOTS");
+  const spaces = capability(evidence, "KVM_CAP_MULTI_ADDRESS_SPACE");
+  if (most !== undefined && (slot & 0xffff) >= most) {
+    return `slot ${slot & 0xffff}: this VM has slots 0 to ${most - 1} (KVM_CAP_NR_MEMSLOTS)`;
+  }
+  return spaces !== undefined && slot >>> 16 >= Math.max(1, spaces)
+    ? `slot ${hex(slot)}: there is no address space ${slot >>> 16} (bits 16-31)`
+    : undefined;
+}
+
+/** A bitmap is written in words of 64 pages, however few the slot has. */
+const bitmapBytes = (pages: bigint): bigint =>
+  ((pages + PAGES_PER_WORD - 1n) / PAGES_PER_WORD) * (PAGES_PER_WORD / 8n);
+
+/** The reasons of KVM_GET_DIRTY_LOG. */
+export const GET_DIRTY_LOG: Reasons = {
+  ENXIO: () => RING_ONLY,
+  ENOENT: (refusal) => withoutLog(sentStruct(refusal, DirtyLog)?.slot, refusal.evidence),
+  EINVAL: (refusal) => {
+    const log = sentStruct(refusal, DirtyLog);
+    return log && explainSlot(log.slot, refusal.evidence);
+  },
+  EFAULT: (refusal) => {
+    const slot = sentStruct(refusal, DirtyLog)?.slot;
+    const found = known(refusal.evidence.vm?.slots)?.find((one) => one.slot === slot);
+    if (found === undefined) return undefined;
+    const pages = found.memorySize / PAGE;
+    return `slot ${slot} has ${pages} pages, so dirtyBitmap needs ${bitmapBytes(pages)} bytes`;
+  },
+};
+
+/** The reasons of KVM_CLEAR_DIRTY_LOG. */
+export const CLEAR_DIRTY_LOG: Reasons = {
+  ENXIO: () => RING_ONLY,
+  ENOENT: (refusal) => withoutLog(sentStruct(refusal, ClearDirtyLog)?.slot, refusal.evidence),
+  EINVAL: (refusal) => {
+    const log = sentStruct(refusal, ClearDirtyLog);
+    if (log === undefined) return undefined;
+    return firstOf(
+      () => explainSlot(log.slot, refusal.evidence),
+      () => explainPages(log, refusal.evidence),
+    );
+  },
+  EFAULT: (refusal) => {
+    const log = sentStruct(refusal, ClearDirtyLog);
+    if (log === undefined) return undefined;
+    const bytes = bitmapBytes(BigInt(log.numPages));
+    return `numPages ${log.numPages}: dirtyBitmap needs ${bytes} bytes`;
+  },
+};
+
+function explainPages({ slot, firstPage, numPages }: ClearDirtyLog, { vm }: Evidence) {
+  if (firstPage % PAGES_PER_WORD !== 0n) return `firstPage ${firstPage} is not a multiple of 64`;
+  const found = known(vm?.slots)?.find((one) => one.slot === slot);
+  if (found === undefined) return undefined;
+  const pages = found.memorySize / PAGE;
+  const end = firstPage + BigInt(numPages);
+  if (end > pages) return `pages ${firstPage} to ${end - 1n}: slot ${slot} has ${pages}`;
+  return BigInt(numPages) % PAGES_PER_WORD !== 0n && end < pages
+    ? `numPages ${numPages} is not a multiple of 64, and does not reach the end of slot ${slot}`
+    : undefined;
+}
+
+/** The reasons of KVM_RESET_DIRTY_RINGS. */
+export const RESET_DIRTY_RINGS: Reasons = {
+  // The only refusal there is.
+  EINVAL: () => "the VM has no dirty rings: KVM_CAP_DIRTY_LOG_RING must be switched on first",
+};

@@ -1,0 +1,108 @@
+/** Why an MSR filter or a PMU event filter was refused. */
+import {
+  KVM_MSR_FILTER_DEFAULT_DENY,
+  KVM_MSR_FILTER_MAX_BITMAP_SIZE,
+  KVM_MSR_FILTER_RANGE_VALID_MASK,
+  KVM_MSR_FILTER_VALID_MASK,
+  KVM_PMU_EVENT_ALLOW,
+  KVM_PMU_EVENT_DENY,
+  KVM_PMU_EVENT_FLAG_MASKED_EVENTS,
+  KVM_PMU_EVENT_FLAGS_VALID_MASK,
+  KVM_PMU_MASKED_ENTRY_EVENT_SELECT,
+  KVM_PMU_MASKED_ENTRY_EXCLUDE,
+  KVM_PMU_MASKED_ENTRY_UMASK_MASK,
+  KVM_PMU_MASKED_ENTRY_UMASK_MATCH,
+} from "../abi/generated/constants.ts";
+import { PmuEventFilter } from "../abi/generated/structs.ts";
+import { type Reasons, type Refusal, sentStruct } from "./refusal.ts";
+import { firstOf, hex, unknownBits } from "./wording.ts";
+
+const BITS_PER_BYTE = 8;
+const BYTES_PER_WORD = 8;
+const MOST_MSRS = KVM_MSR_FILTER_MAX_BITMAP_SIZE * BITS_PER_BYTE;
+/** KVM_PMU_EVENT_FILTER_MAX_EVENTS in arch/x86/kvm/pmu.c. */
+const MOST_EVENTS = 300;
+const MASKED_ENTRY =
+  KVM_PMU_MASKED_ENTRY_EVENT_SELECT |
+  KVM_PMU_MASKED_ENTRY_UMASK_MASK |
+  BigInt(KVM_PMU_MASKED_ENTRY_UMASK_MATCH) |
+  KVM_PMU_MASKED_ENTRY_EXCLUDE;
+
+/** The reasons of KVM_X86_SET_MSR_FILTER. */
+export const X86_SET_MSR_FILTER: Reasons = { EINVAL: explainMsrFilter };
+
+/** A range as it was sent, but for its bitmap. */
+interface Range {
+  readonly flags: number;
+  readonly nmsrs: number;
+}
+
+// The struct holds addresses, so there are no bytes to read: only what was named.
+function rangesOf({ sent }: Refusal): readonly Range[] | undefined {
+  const { ranges = [] } = sent;
+  if (!Array.isArray(ranges)) return undefined;
+  return ranges.map((range: Partial<Record<keyof Range, unknown>>) => ({
+    flags: typeof range.flags === "number" ? range.flags : 0,
+    nmsrs: typeof range.nmsrs === "number" ? range.nmsrs : 0,
+  }));
+}
+
+function explainMsrFilter(refusal: Refusal): string | undefined {
+  const { flags = 0 } = refusal.sent;
+  const ranges = rangesOf(refusal);
+  if (typeof flags !== "number" || ranges === undefined) return undefined;
+  return firstOf(
+    () => unknownBits("flags", flags, KVM_MSR_FILTER_VALID_MASK),
+    () =>
+      (flags & KVM_MSR_FILTER_DEFAULT_DENY) !== 0 && ranges.every(({ nmsrs }) => nmsrs === 0)
+        ? "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not take"
+        : undefined,
+    () => {
+      for (const [i, range] of ranges.entries()) {
+        const why = explainRange(range);
+        if (why !== undefined) return `ranges[${i}].${why}`;
+      }
+      return undefined;
+    },
+  );
+}
+
+// arch/x86/kvm: kvm_add_msr_filter
+function explainRange({ flags, nmsrs }: Range): string | undefined {
+  if (nmsrs === 0) return undefined;
+  if (flags === 0) return "flags is 0: a range needs KVM_MSR_FILTER_READ, _WRITE or both";
+  const unknown = unknownBits("flags", flags, KVM_MSR_FILTER_RANGE_VALID_MASK);
+  if (unknown !== undefined) return unknown;
+  const bytes = Math.ceil(nmsrs / (BITS_PER_BYTE * BYTES_PER_WORD)) * BYTES_PER_WORD;
+  return bytes > KVM_MSR_FILTER_MAX_BITMAP_SIZE
+    ? `nmsrs ${nmsrs}: a range has at most ${MOST_MSRS}`
+    : undefined;
+}
+
+/** The reasons of KVM_SET_PMU_EVENT_FILTER. */
+export const SET_PMU_EVENT_FILTER: Reasons = {
+  EINVAL: (refusal) => {
+    const filter = sentStruct(refusal, PmuEventFilter);
+    if (filter === undefined) return undefined;
+    const { action, flags, events } = filter;
+    return firstOf(
+      () =>
+        action === KVM_PMU_EVENT_ALLOW || action === KVM_PMU_EVENT_DENY
+          ? undefined
+          : `action ${action}: it is 0 (KVM_PMU_EVENT_ALLOW) or 1 (KVM_PMU_EVENT_DENY)`,
+      () => unknownBits("flags", flags, KVM_PMU_EVENT_FLAGS_VALID_MASK),
+      () => ((flags & KVM_PMU_EVENT_FLAG_MASKED_EVENTS) === 0 ? undefined : explainMasked(events)),
+    );
+  },
+  E2BIG: (refusal) => {
+    const { nevents = sentStruct(refusal, PmuEventFilter)?.nevents } = refusal.sent;
+    return `nevents ${nevents ?? "of the filter"}: KVM takes at most ${MOST_EVENTS}`;
+  },
+};
+
+function explainMasked(events: readonly bigint[]): string | undefined {
+  const i = events.findIndex((event) => (event & ~MASKED_ENTRY) !== 0n);
+  return i < 0
+    ? undefined
+    : `events[${i}] ${hex(events[i] ?? 0n)} has bits outside of a masked event (${hex(MASKED_ENTRY)})`;
+}

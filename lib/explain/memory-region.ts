@@ -1,0 +1,198 @@
+/** Why KVM_SET_USER_MEMORY_REGION and its successor were refused: flags, alignment, and the other slots. */
+import {
+  KVM_MEM_GUEST_MEMFD,
+  KVM_MEM_LOG_DIRTY_PAGES,
+  KVM_MEM_READONLY,
+} from "../abi/generated/constants.ts";
+import { physicalBits, placesOf, supportedTable } from "./cpuid-rules.ts";
+import { capability, known, type MemorySlot, type Reasons, type Refusal } from "./refusal.ts";
+import { firstOf, hex, range, unknownBits } from "./wording.ts";
+
+/** A region as it was sent; what is not known of it is left out. */
+interface Region {
+  readonly slot: number;
+  readonly flags: number;
+  readonly guestPhysAddr: bigint;
+  readonly memorySize: bigint;
+  readonly memoryOffset: bigint;
+  readonly guestMemfdOffset: bigint;
+}
+
+const PAGE = 4096n;
+/** KVM_MEM_MAX_NR_PAGES in include/linux/kvm_host.h. */
+const MOST_PAGES = (1n << 31n) - 1n;
+/** More than these no x86 CPU has. */
+const WIDEST_GPA = 52;
+const V1_FLAGS = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY;
+const V2_FLAGS = V1_FLAGS | KVM_MEM_GUEST_MEMFD;
+
+/** The reasons of both ioctls; only the second knows guest_memfd. */
+export const SET_USER_MEMORY_REGION: Reasons = {
+  EEXIST: explainOverlap,
+  EINVAL: explainInvalid,
+  EBADF: () => "guestMemfd is no open descriptor",
+};
+
+function regionOf({ sent }: Refusal): Region | undefined {
+  const { slot, flags = 0, guestPhysAddr, memorySize } = sent;
+  if (typeof slot !== "number" || typeof flags !== "number") return undefined;
+  if (typeof guestPhysAddr !== "bigint" || typeof memorySize !== "bigint") return undefined;
+  const memoryOffset = integer(sent["memoryOffset"]);
+  const guestMemfdOffset = integer(sent["guestMemfdOffset"]);
+  return { slot, flags, guestPhysAddr, memorySize, memoryOffset, guestMemfdOffset };
+}
+
+function integer(value: unknown): bigint {
+  return typeof value === "number" || typeof value === "bigint" ? BigInt(value) : 0n;
+}
+
+/** Names a slot as people write it, and its address space where that is not 0. */
+function nameOf(slot: number): string {
+  const space = slot >>> 16;
+  return space === 0 ? `slot ${slot}` : `slot ${slot & 0xffff} of address space ${space}`;
+}
+
+function explainOverlap(refusal: Refusal): string | undefined {
+  const region = regionOf(refusal);
+  const slots = known(refusal.evidence.vm?.slots);
+  if (region === undefined || slots === undefined) return undefined;
+  const other = slots.find((slot) => isOverlap(region, slot));
+  if (other === undefined) {
+    return (
+      `${nameOf(region.slot)} (${range(region.guestPhysAddr, region.memorySize)}) overlaps pages ` +
+      "that KVM keeps for itself (KVM_SET_TSS_ADDR, KVM_SET_IDENTITY_MAP_ADDR, the APIC's at 0xfee00000)"
+    );
+  }
+  const isInside = region.guestPhysAddr >= other.guestPhysAddr;
+  return (
+    `${nameOf(region.slot)} overlaps ${nameOf(other.slot)} ` +
+    `at ${hex((isInside ? region : other).guestPhysAddr)}: ` +
+    `${range(region.guestPhysAddr, region.memorySize)} against ` +
+    `${range(other.guestPhysAddr, other.memorySize)}`
+  );
+}
+
+function isOverlap(region: Region, other: MemorySlot): boolean {
+  return (
+    other.slot !== region.slot &&
+    other.slot >>> 16 === region.slot >>> 16 &&
+    region.guestPhysAddr < other.guestPhysAddr + other.memorySize &&
+    other.guestPhysAddr < region.guestPhysAddr + region.memorySize
+  );
+}
+
+function explainInvalid(refusal: Refusal): string | undefined {
+  const region = regionOf(refusal);
+  if (region === undefined) return undefined;
+  return firstOf(
+    () => explainFlags(region, refusal),
+    () => explainAlignment(region),
+    () => explainNumber(region, refusal),
+    () => explainSize(region),
+    () => explainChange(region, refusal),
+    () => explainWidth(region, refusal),
+    () => explainMemfd(region),
+  );
+}
+
+// virt/kvm/kvm_main.c:check_memory_region_flags
+function explainFlags({ flags }: Region, { ioctl, evidence }: Refusal): string | undefined {
+  const isFirst = ioctl === "KVM_SET_USER_MEMORY_REGION";
+  const isPrivate = (flags & KVM_MEM_GUEST_MEMFD) !== 0;
+  if (isFirst && isPrivate) return "KVM_MEM_GUEST_MEMFD is for KVM_SET_USER_MEMORY_REGION2";
+  const unknown = unknownBits("flags", flags, isFirst ? V1_FLAGS : V2_FLAGS);
+  if (unknown !== undefined) return unknown;
+  if ((flags & KVM_MEM_READONLY) !== 0 && capability(evidence, "KVM_CAP_READONLY_MEM") === 0) {
+    return "KVM_MEM_READONLY: this VM has no KVM_CAP_READONLY_MEM";
+  }
+  if (!isPrivate) return undefined;
+  if (capability(evidence, "KVM_CAP_GUEST_MEMFD") === 0) {
+    return "KVM_MEM_GUEST_MEMFD: this VM has no KVM_CAP_GUEST_MEMFD";
+  }
+  const other = flags & KVM_MEM_READONLY ? "KVM_MEM_READONLY" : "KVM_MEM_LOG_DIRTY_PAGES";
+  return flags === KVM_MEM_GUEST_MEMFD
+    ? undefined
+    : `KVM_MEM_GUEST_MEMFD and ${other} exclude each other`;
+}
+
+function explainAlignment(region: Region): string | undefined {
+  const names = ["memorySize", "guestPhysAddr", "memoryOffset", "guestMemfdOffset"] as const;
+  const name = names.find((key) => region[key] % PAGE !== 0n);
+  return name && `${name} ${hex(region[name])} is not a multiple of ${PAGE}`;
+}
+
+function explainNumber({ slot }: Region, { evidence }: Refusal): string | undefined {
+  const most = capability(evidence, "KVM_CAP_NR_MEMSLOTS");
+  const id = slot & 0xffff;
+  if (most !== undefined && id >= most) {
+    return `slot ${id}: this VM has slots 0 to ${most - 1} (KVM_CAP_NR_MEMSLOTS)`;
+  }
+  const spaces = capability(evidence, "KVM_CAP_MULTI_ADDRESS_SPACE");
+  const space = slot >>> 16;
+  // Without the capability there is one; a VM with SMM has two.
+  if (spaces === undefined || space < Math.max(1, spaces)) return undefined;
+  return (
+    `slot ${hex(slot)} is in address space ${space} (bits 16-31), and this VM has ` +
+    `${Math.max(1, spaces)} (KVM_CAP_MULTI_ADDRESS_SPACE)`
+  );
+}
+
+function explainSize({ guestPhysAddr, memorySize }: Region): string | undefined {
+  if (guestPhysAddr + memorySize >= 1n << 64n) {
+    return `guestPhysAddr ${hex(guestPhysAddr)} and memorySize ${hex(memorySize)} reach past 2^64`;
+  }
+  if (memorySize / PAGE <= MOST_PAGES) return undefined;
+  return `memorySize ${hex(memorySize)} is ${memorySize / PAGE} pages, and a slot has at most ${MOST_PAGES}`;
+}
+
+function explainChange(region: Region, { evidence }: Refusal): string | undefined {
+  const slots = known(evidence.vm?.slots);
+  if (slots === undefined) return undefined;
+  const old = slots.find(({ slot }) => slot === region.slot);
+  const name = nameOf(region.slot);
+  if (old === undefined) {
+    return region.memorySize === 0n ? `memorySize 0 deletes, and there is no ${name}` : undefined;
+  }
+  if (region.memorySize === 0n) return undefined;
+  const rule = "delete it first (memorySize 0)";
+  if (region.memorySize !== old.memorySize) {
+    return `${name} has ${hex(old.memorySize)} bytes, and cannot become ${hex(region.memorySize)}: ${rule}`;
+  }
+  const changed = region.flags ^ old.flags;
+  if ((changed & KVM_MEM_READONLY) !== 0) {
+    return `${name} cannot become ${(region.flags & KVM_MEM_READONLY) === 0 ? "writable" : "read-only"}: ${rule}`;
+  }
+  if (((region.flags | old.flags) & KVM_MEM_GUEST_MEMFD) !== 0) {
+    return `${name} has a guest_memfd, and cannot change: ${rule}`;
+  }
+  const width = explainWidth(region, { evidence });
+  return width ?? `${name} cannot get other memory: ${rule}`;
+}
+
+function explainWidth(
+  { guestPhysAddr, memorySize }: Region,
+  { evidence }: Pick<Refusal, "evidence">,
+): string | undefined {
+  if (memorySize === 0n) return undefined;
+  const last = guestPhysAddr + memorySize - 1n;
+  if (last >> BigInt(WIDEST_GPA) !== 0n) {
+    return `the slot ends at ${hex(last)}, and guest physical addresses have at most ${WIDEST_GPA} bits`;
+  }
+  const table = supportedTable(evidence);
+  if (table === undefined) return undefined;
+  const bits = physicalBits(table);
+  if (last >> BigInt(bits) === 0n) return undefined;
+  return (
+    `the slot ends at ${hex(last)}, and this KVM's guest physical addresses have ${bits} bits ` +
+    `(${placesOf(["phys_addr_bits"])})`
+  );
+}
+
+// virt/kvm/guest_memfd.c:kvm_gmem_bind
+function explainMemfd({ flags, memorySize }: Region): string | undefined {
+  if ((flags & KVM_MEM_GUEST_MEMFD) === 0 || memorySize === 0n) return undefined;
+  return (
+    "guestMemfd is not a guest_memfd of this VM, or it ends before the slot does, " +
+    "or another slot has this part of it"
+  );
+}

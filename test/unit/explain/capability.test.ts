@@ -1,0 +1,239 @@
+/** Claims about a refused KVM_ENABLE_CAP: the argument's bits, what must come before, and what cannot be. */
+import { describe, expect, test } from "vitest";
+import type { CapabilityName } from "../../../lib/abi/generated/constants.ts";
+import { EnableCap } from "../../../lib/abi/generated/structs.ts";
+import { encode } from "../../../lib/abi/struct.ts";
+import type { Evidence, VmEvidence } from "../../../lib/explain/index.ts";
+import { vmWith, why } from "./refused.ts";
+
+/** A VM that has the capability with this value, and may have vCPUs. */
+const having = (cap: CapabilityName, value: number, more: VmEvidence = {}): Evidence =>
+  vmWith({ [cap]: value, KVM_CAP_IRQ_ROUTING: 4096 }, more);
+
+const enable = (
+  cap: CapabilityName,
+  arg: bigint,
+  value: number,
+  more: VmEvidence = {},
+  errno = "EINVAL",
+): string | undefined =>
+  why(`KVM_ENABLE_CAP ${errno} vm`, { cap, args: [arg] }, having(cap, value, more));
+
+const LATE = "too late: it must come before the first vCPU, and vCPU 0 was made already";
+const late: VmEvidence = { vcpuIds: () => [0] };
+const set = (cap: CapabilityName, value: bigint): VmEvidence => ({
+  enabled: () => new Map([[cap, [value]]]),
+});
+
+describe("the argument", () => {
+  test.each([
+    [
+      "KVM_CAP_DISABLE_QUIRKS2",
+      0x1000n,
+      0x7f,
+      "args[0] 0x1000: bit 12 may not be set; KVM_CAP_DISABLE_QUIRKS2 allows 0x7f",
+    ],
+    ["KVM_CAP_DISABLE_QUIRKS2", 0x7fn, 0x7f, undefined],
+    [
+      "KVM_CAP_X2APIC_API",
+      0x10n,
+      3,
+      "args[0] 0x10: bit 4 may not be set; KVM_CAP_X2APIC_API allows 0x3",
+    ],
+    [
+      "KVM_CAP_X2APIC_API",
+      0xcn,
+      15,
+      "args[0] 0xc: bit 2 and bit 3 (ENABLE and DISABLE_SUPPRESS_EOI_BROADCAST) exclude each other",
+    ],
+    ["KVM_CAP_X2APIC_API", 3n, 3, undefined],
+    [
+      "KVM_CAP_X86_DISABLE_EXITS",
+      0x20n,
+      0xf,
+      "args[0] 0x20: bit 5 may not be set; KVM_CAP_X86_DISABLE_EXITS allows 0xf",
+    ],
+    ["KVM_CAP_X86_USER_SPACE_MSR", 8n, 1, "args[0] 0x8: bit 3 may not be set; Linux 7.2 knows 0x7"],
+    ["KVM_CAP_X86_USER_SPACE_MSR", 7n, 1, undefined],
+    ["KVM_CAP_X86_BUS_LOCK_EXIT", 4n, 0, "args[0] 0x4: bit 2 may not be set; Linux 7.2 knows 0x3"],
+    [
+      "KVM_CAP_X86_BUS_LOCK_EXIT",
+      3n,
+      0,
+      "args[0] 0x3: bit 0 and bit 1 (KVM_BUS_LOCK_DETECTION_OFF and _EXIT) exclude each other",
+    ],
+    [
+      "KVM_CAP_EXIT_HYPERCALL",
+      1n,
+      0x1000,
+      "args[0] 0x1: bit 0 may not be set; KVM_CAP_EXIT_HYPERCALL allows 0x1000",
+    ],
+    [
+      "KVM_CAP_EXIT_ON_EMULATION_FAILURE",
+      2n,
+      1,
+      "args[0] 0x2: bit 1 may not be set; Linux 7.2 knows 0x1",
+    ],
+    [
+      "KVM_CAP_PMU_CAPABILITY",
+      2n,
+      1,
+      "args[0] 0x2: bit 1 may not be set; KVM_CAP_PMU_CAPABILITY allows 0x1",
+    ],
+    ["KVM_CAP_MAX_VCPU_ID", 5000n, 4096, "args[0] 5000: this KVM's ids end before 4096"],
+    [
+      "KVM_CAP_X86_NOTIFY_VMEXIT",
+      0x8_0000_0004n,
+      1,
+      "args[0] bits 0-31 0x4: bit 2 may not be set; Linux 7.2 knows 0x3",
+    ],
+    [
+      "KVM_CAP_X86_NOTIFY_VMEXIT",
+      2n,
+      1,
+      "args[0] has not bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, and it cannot be switched off",
+    ],
+    ["KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 1n, 1, "args[0] 0x1 must be 0"],
+    ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 0n, 1, "args[0] must not be 0"],
+    [
+      "KVM_CAP_X86_APIC_BUS_CYCLES_NS",
+      2n ** 26n,
+      1,
+      "args[0] 67108864 ns is too long: times 2^32 and 128 it must fit 64 bits",
+    ],
+    ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 1000n, 1, undefined],
+    [
+      "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2",
+      2n,
+      3,
+      "args[0] 0x2 lacks bit 0 KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, without which no other bit is taken",
+    ],
+    [
+      "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2",
+      5n,
+      3,
+      "args[0] 0x5: bit 2 may not be set; KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 allows 0x3",
+    ],
+    ["KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2", 3n, 3, undefined],
+    ["KVM_CAP_HALT_POLL", 2n ** 32n, 1, "args[0] 0x100000000 does not fit 32 bits (nanoseconds)"],
+    [
+      "KVM_CAP_SPLIT_IRQCHIP",
+      4097n,
+      1,
+      "args[0] 4097 IOAPIC pins, and KVM reserves at most 4096 routes",
+    ],
+    ["KVM_CAP_DIRTY_LOG_RING", 5000n, 1 << 20, "args[0] 5000 bytes is not a power of two"],
+    ["KVM_CAP_DIRTY_LOG_RING", 0n, 1 << 20, "args[0] 0 bytes is not a power of two"],
+    ["KVM_CAP_DIRTY_LOG_RING_ACQ_REL", 2048n, 1 << 20, "args[0] 2048 bytes is less than a page"],
+    ["KVM_CAP_DIRTY_LOG_RING", 65536n, 1 << 20, undefined],
+  ] as const)("of %s, %i where it answers %i", (cap, arg, value, reason) => {
+    expect(enable(cap, arg, value)).toBe(reason);
+  });
+
+  test("that is more than a ring can have", () => {
+    expect(enable("KVM_CAP_DIRTY_LOG_RING", 2n ** 21n, 1 << 20, {}, "E2BIG")).toBe(
+      "args[0] 2097152 bytes, and a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING)",
+    );
+  });
+});
+
+describe("the order", () => {
+  test.each([
+    ["KVM_CAP_X86_DISABLE_EXITS", 2n, 0xf],
+    ["KVM_CAP_PMU_CAPABILITY", 1n, 1],
+    ["KVM_CAP_MAX_VCPU_ID", 8n, 4096],
+    ["KVM_CAP_X86_NOTIFY_VMEXIT", 1n, 1],
+    ["KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 0n, 1],
+    ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 10n, 1],
+    ["KVM_CAP_DIRTY_LOG_RING", 65536n, 1 << 20],
+  ] as const)("%s comes before the first vCPU", (cap, arg, value) => {
+    expect(enable(cap, arg, value, late)).toBe(LATE);
+    expect(enable(cap, arg, value, { vcpuIds: () => [] })).toBeUndefined();
+  });
+
+  test("what is set only once", () => {
+    expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, set("KVM_CAP_MAX_VCPU_ID", 4n))).toBe(
+      "it was set to 4 before, and is set only once",
+    );
+    expect(
+      enable("KVM_CAP_DIRTY_LOG_RING", 8192n, 1 << 20, set("KVM_CAP_DIRTY_LOG_RING", 4096n)),
+    ).toBe("the rings' size was set to 4096 before, and is set only once");
+  });
+
+  test("a split irqchip comes instead of another, and before the first vCPU", () => {
+    const split = (more: VmEvidence): string | undefined =>
+      enable("KVM_CAP_SPLIT_IRQCHIP", 24n, 1, more, "EEXIST");
+    expect(split({ irqchip: () => "kernel" })).toBe("the VM has an irqchip (KVM_CREATE_IRQCHIP)");
+    expect(split({ irqchip: () => "split" })).toBe("the VM has a split irqchip");
+    expect(split({ irqchip: () => "none", ...late })).toBe(LATE);
+  });
+
+  test("the APIC's bus has a frequency where there is an APIC", () => {
+    const none = { irqchip: () => "none" as const };
+    expect(enable("KVM_CAP_X86_APIC_BUS_CYCLES_NS", 10n, 1, none, "ENXIO")).toMatch(
+      /^the VM has no interrupt controllers in the kernel/,
+    );
+  });
+});
+
+describe("the capability", () => {
+  test("that the VM does not have", () => {
+    expect(enable("KVM_CAP_X86_NOTIFY_VMEXIT", 1n, 0)).toBe(
+      "this VM has no KVM_CAP_X86_NOTIFY_VMEXIT",
+    );
+    expect(enable("KVM_CAP_EXCEPTION_PAYLOAD", 1n, 1)).toBeUndefined();
+  });
+
+  test("that is only told of", () => {
+    expect(enable("KVM_CAP_NR_MEMSLOTS", 1n, 509)).toBe(
+      "KVM_CAP_NR_MEMSLOTS is none that x86 switches on: KVM_CHECK_EXTENSION tells of it, and that is all",
+    );
+  });
+
+  test("that belongs to the other kind of handle", () => {
+    const cap = "KVM_CAP_HYPERV_SYNIC";
+    expect(enable(cap, 0n, 1)).toBe("KVM_CAP_HYPERV_SYNIC is switched on for a vcpu, not for a vm");
+    expect(why("KVM_ENABLE_CAP EINVAL vcpu", { cap: "KVM_CAP_HALT_POLL" })).toBe(
+      "KVM_CAP_HALT_POLL is switched on for a vm, not for a vcpu",
+    );
+  });
+
+  test("Hyper-V's SynIC needs a LAPIC in the kernel", () => {
+    const none = having("KVM_CAP_HYPERV_SYNIC2", 1, { irqchip: () => "none" });
+    const sent = { cap: "KVM_CAP_HYPERV_SYNIC2", args: [0n] };
+    expect(why("KVM_ENABLE_CAP EINVAL vcpu", sent, none)).toMatch(
+      /^the VM has no interrupt controllers/,
+    );
+    expect(why("KVM_ENABLE_CAP EINVAL vcpu", { ...sent, args: [1n] }, none)).toBe(
+      "args[0] 0x1 must be 0",
+    );
+  });
+
+  test("that this host cannot do at all", () => {
+    const cap = "KVM_CAP_HYPERV_ENLIGHTENED_VMCS";
+    expect(why("KVM_ENABLE_CAP ENOTTY vcpu", { cap }, having(cap, 0))).toBe(
+      "this VM has no KVM_CAP_HYPERV_ENLIGHTENED_VMCS",
+    );
+  });
+
+  test("that wants a privilege", () => {
+    expect(enable("KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 0n, 1, {}, "EPERM")).toBe(
+      "this process has no CAP_SYS_BOOT in the first user namespace",
+    );
+    expect(enable("KVM_CAP_SGX_ATTRIBUTE", 0n, 1, {}, "EPERM")).toBeUndefined();
+  });
+
+  test("by number, and in bytes", () => {
+    const vm = having("KVM_CAP_DISABLE_QUIRKS2", 1);
+    expect(why("KVM_ENABLE_CAP EINVAL vm", { cap: 213, args: [2n] }, vm)).toMatch(
+      /^args\[0\] 0x2: bit 1/,
+    );
+    const bytes = encode(EnableCap, { cap: 213, args: [2n] });
+    expect(why("KVM_ENABLE_CAP EINVAL vm", bytes, vm)).toMatch(/^args\[0\] 0x2: bit 1/);
+    expect(why("KVM_ENABLE_CAP EINVAL vm", { cap: 9999 }, vm)).toBeUndefined();
+  });
+
+  test("with flags", () => {
+    expect(why("KVM_ENABLE_CAP EINVAL vm", { cap: 213, flags: 1 })).toBe("flags 0x1 must be 0");
+  });
+});

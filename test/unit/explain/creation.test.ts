@@ -1,0 +1,132 @@
+/** Claims about VMs, vCPUs and devices that were not made, and about calls that came too late. */
+import { describe, expect, test } from "vitest";
+import { vmWith, why } from "./refused.ts";
+
+const kvm = (types: number) => ({ kvm: { check: () => types } });
+const withVcpus = vmWith(
+  { KVM_CAP_MAX_VCPU_ID: 4096, KVM_CAP_MAX_VCPUS: 2 },
+  { vcpuIds: () => [3, 4] },
+);
+const empty = vmWith({ KVM_CAP_MAX_VCPU_ID: 4096, KVM_CAP_MAX_VCPUS: 2 }, { vcpuIds: () => [] });
+
+describe("KVM_CREATE_VM", () => {
+  test.each([
+    [
+      1,
+      1,
+      "type 1 KVM_X86_SW_PROTECTED_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+    ],
+    [77, 3, "type 77: this KVM has only the types in the bits of 0x3 (KVM_CAP_VM_TYPES)"],
+    [
+      5,
+      0,
+      "type 5 KVM_X86_TDX_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+    ],
+    [1, 3, undefined],
+    [0, 0, undefined],
+  ])("of type %i, where the types are %i", (type, types, reason) => {
+    expect(why("KVM_CREATE_VM EINVAL", type, kvm(types))).toBe(reason);
+  });
+
+  test("EBUSY is another hypervisor", () => {
+    expect(why("KVM_CREATE_VM EBUSY", 0)).toMatch(/another hypervisor has it; stop it first/);
+  });
+
+  test("EMFILE is the process's limit", () => {
+    expect(why("KVM_CREATE_VM EMFILE", 0)).toBe("this process has no descriptor left (ulimit -n)");
+  });
+});
+
+describe("KVM_CREATE_VCPU", () => {
+  test("EEXIST names the id", () => {
+    expect(why("KVM_CREATE_VCPU EEXIST", 3, withVcpus)).toBe(
+      "vCPU 3 was made before; an id stays taken, even when its vCPU is closed",
+    );
+  });
+
+  test("EINVAL names an id that is too large", () => {
+    expect(why("KVM_CREATE_VCPU EINVAL", 4096, empty)).toBe(
+      "id 4096: this KVM has ids 0 to 4095 (KVM_CAP_MAX_VCPU_ID)",
+    );
+  });
+
+  test("EINVAL names an id that is too large for the VM", () => {
+    const enabled = new Map([["KVM_CAP_MAX_VCPU_ID", [8n]]] as const);
+    const vm = vmWith({ KVM_CAP_MAX_VCPU_ID: 4096 }, { enabled: () => enabled });
+    expect(why("KVM_CREATE_VCPU EINVAL", 8, vm)).toBe(
+      "id 8: KVM_CAP_MAX_VCPU_ID was set to 8, so the ids end at 7",
+    );
+    expect(why("KVM_CREATE_VCPU EINVAL", 7, vm)).toBeUndefined();
+  });
+
+  test("EINVAL counts the vCPUs", () => {
+    expect(why("KVM_CREATE_VCPU EINVAL", 5, withVcpus)).toBe(
+      "the VM has 2 vCPUs, and this KVM takes 2 (KVM_CAP_MAX_VCPUS)",
+    );
+  });
+
+  test("EINVAL without a known cause has no reason", () => {
+    expect(why("KVM_CREATE_VCPU EINVAL", 5, empty)).toBeUndefined();
+    expect(why("KVM_CREATE_VCPU EINVAL", 5)).toBeUndefined();
+  });
+});
+
+describe("what must come before the first vCPU", () => {
+  const LATE = "too late: it must come before the first vCPU, and vCPU 3 was made already";
+
+  test.each([
+    ["KVM_SET_IDENTITY_MAP_ADDR EINVAL", {}],
+    ["KVM_SET_BOOT_CPU_ID EBUSY", 0],
+    ["KVM_CREATE_IRQCHIP EINVAL", {}],
+    ["KVM_SET_TSC_KHZ EINVAL vm", 1000],
+  ] as const)("%s", (call, sent) => {
+    expect(why(call, sent, withVcpus)).toBe(LATE);
+    expect(why(call, sent, empty)).toBeUndefined();
+  });
+});
+
+describe("addresses and numbers of a VM", () => {
+  test.each([
+    [
+      "KVM_SET_TSS_ADDR EINVAL",
+      0xffff_e000,
+      "address 0xffffe000: its three pages must lie below 4 GiB, so 0xffffd000 is the last",
+    ],
+    ["KVM_SET_TSS_ADDR EINVAL", 0xffff_d000, undefined],
+    ["KVM_SET_TSS_ADDR EEXIST", 0x1000, "address 0x1000: a memory slot has one of its three pages"],
+    [
+      "KVM_SET_NR_MMU_PAGES EINVAL",
+      63,
+      "63 pages, and KVM wants at least 64 (KVM_MIN_ALLOC_MMU_PAGES)",
+    ],
+    ["KVM_SET_NR_MMU_PAGES EINVAL", 64, undefined],
+    [
+      "KVM_SET_BOOT_CPU_ID EINVAL",
+      5000,
+      "id 5000: this KVM has ids 0 to 4095 (KVM_CAP_MAX_VCPU_ID)",
+    ],
+  ] as const)("%s %i", (call, value, reason) => {
+    expect(why(call, value, empty)).toBe(reason);
+  });
+});
+
+describe("devices", () => {
+  test("a type that there is not", () => {
+    expect(why("KVM_CREATE_DEVICE ENODEV", { type: 16 })).toBe(
+      "type 16: this kernel has no such device (its module may be missing)",
+    );
+    expect(why("KVM_CREATE_DEVICE EBUSY", { type: 4 })).toMatch(/can have one only/);
+  });
+
+  test.each(["sys", "vcpu", "dev"])("an attribute that there is not, of a %s", (kind) => {
+    expect(why(`KVM_HAS_DEVICE_ATTR ENXIO ${kind}`, { group: 1, attr: 7n })).toBe(
+      "there is no attribute 7 of group 1 here",
+    );
+  });
+
+  test("a device that has no such call", () => {
+    expect(why("KVM_GET_DEVICE_ATTR EPERM dev", { group: 1 })).toBe(
+      "this device has no KVM_GET_DEVICE_ATTR at all",
+    );
+  });
+});

@@ -1,0 +1,280 @@
+/** Claims about what any call can be refused for, about KVM_RUN, and about room for answers. */
+import { describe, expect, test } from "vitest";
+import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
+import { Cpuid, Cpuid2 } from "../../../lib/abi/generated/structs.ts";
+import { encode } from "../../../lib/abi/struct.ts";
+import type { Evidence } from "../../../lib/explain/index.ts";
+import { explain } from "../../../lib/explain/index.ts";
+import { errnoOf, tableWith, vmWith, why } from "./refused.ts";
+
+describe("EIO", () => {
+  const vm = (isForeign: boolean, isDead: boolean): Evidence => ({
+    vm: { isForeign: () => isForeign, isDead: () => isDead },
+  });
+
+  test.each([
+    "KVM_RUN EIO",
+    "KVM_GET_REGS EIO",
+    "KVM_CREATE_VCPU EIO",
+    "KVM_SET_DEVICE_ATTR EIO dev",
+  ])("%s of a dead VM", (call) => {
+    expect(why(call, {}, vm(false, true))).toBe(
+      "VM is dead: the kernel killed it, and its log (dmesg) may say why",
+    );
+  });
+
+  test("in another process", () => {
+    expect(why("KVM_RUN EIO", {}, vm(true, true))).toBe("this VM belongs to another process");
+  });
+
+  test("of a VM that lives is something else", () => {
+    expect(why("KVM_RUN EIO", {}, vm(false, false))).toBeUndefined();
+    expect(why("KVM_RUN EIO")).toBeUndefined();
+  });
+});
+
+describe("an ioctl that is not there", () => {
+  test.each([
+    ["KVM_KVMCLOCK_CTRL ENOTTY vm", "KVM_KVMCLOCK_CTRL is an ioctl of a vCPU, not of a VM"],
+    ["KVM_KVMCLOCK_CTRL EINVAL sys", "KVM_KVMCLOCK_CTRL is an ioctl of a vCPU, not of /dev/kvm"],
+    ["KVM_CREATE_VCPU EINVAL vcpu", "KVM_CREATE_VCPU is an ioctl of a VM, not of a vCPU"],
+    [
+      "KVM_GET_TSC_KHZ EINVAL sys",
+      "KVM_GET_TSC_KHZ is an ioctl of a VM or a vCPU, not of /dev/kvm",
+    ],
+  ])("on this kind of handle: %s", (call, reason) => {
+    expect(why(call)).toBe(reason);
+  });
+
+  test.each([
+    [
+      "KVM_SET_MEMORY_ATTRIBUTES ENOTTY",
+      "this kernel has no KVM_SET_MEMORY_ATTRIBUTES for a VM: Linux 6.12 has it, 6.1 has not",
+    ],
+    ["KVM_HYPERV_EVENTFD ENOTTY", "this kernel has no KVM_HYPERV_EVENTFD for a VM"],
+    ["KVM_SMI ENOTTY", undefined],
+  ])("on this kernel: %s", (call, reason) => {
+    expect(why(call)).toBe(reason);
+  });
+
+  test("on a vCPU, by the capability, whatever was sent", () => {
+    const none = vmWith({ KVM_CAP_PRE_FAULT_MEMORY: 0, KVM_CAP_X86_SMM: 0 });
+    expect(why("KVM_PRE_FAULT_MEMORY EINVAL", { gpa: 1n }, none)).toBe(
+      "KVM_PRE_FAULT_MEMORY needs KVM_CAP_PRE_FAULT_MEMORY, which is not there (KVM_CHECK_EXTENSION says 0)",
+    );
+    expect(why("KVM_SMI ENOTTY", {}, none)).toMatch(/^KVM_SMI needs KVM_CAP_X86_SMM/);
+  });
+
+  test("on a VM, by the capability, when nothing else is wrong", () => {
+    const none = vmWith({ KVM_CAP_GUEST_MEMFD: 0 });
+    expect(why("KVM_CREATE_GUEST_MEMFD EINVAL", { size: 0n }, none)).toBe("size is 0");
+    expect(why("KVM_CREATE_GUEST_MEMFD ENOTTY", {}, none)).toMatch(
+      /^KVM_CREATE_GUEST_MEMFD needs KVM_CAP_GUEST_MEMFD/,
+    );
+  });
+
+  test("memory encryption answers so in two cases", () => {
+    expect(why("KVM_MEMORY_ENCRYPT_OP ENOTTY vm")).toMatch(
+      /^there is no memory encryption here: .*, or this VM/,
+    );
+  });
+});
+
+describe("limits", () => {
+  test.each([
+    ["EMFILE", "this process has no descriptor left (ulimit -n)"],
+    ["ENFILE", "the system has no descriptor left (fs.file-max)"],
+    ["ENOMEM", "the kernel got no memory for it (the cgroup's limit counts too)"],
+    ["EBADF", "the descriptor is not open"],
+  ])("%s", (errno, reason) => {
+    expect(why(`KVM_CREATE_VCPU ${errno}`, 0)).toBe(reason);
+  });
+
+  test("a count that reaches past the entries", () => {
+    const bytes = encode(Cpuid2, { nent: 3, entries: [{ function: 0 }] });
+    expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", bytes)).toBe(
+      "nent is 3, but only 1 entries were sent",
+    );
+    const whole = encode(Cpuid2, { entries: [{ function: 0 }] });
+    expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", whole)).toBeUndefined();
+  });
+
+  test("a list without room says how much there is", () => {
+    const answered = new Uint8Array(Uint32Array.of(70, 0).buffer);
+    const sent = {
+      ioctl: "KVM_GET_MSR_INDEX_LIST",
+      fd: "sys",
+      errno: errnoOf("E2BIG"),
+      evidence: {},
+    } as const;
+    expect(explain({ ...sent, argument: answered, sent: { nmsrs: 1 } })).toBe(
+      "nmsrs 1: there are 70",
+    );
+    expect(explain({ ...sent, argument: answered, sent: { nmsrs: 99 } })).toBeUndefined();
+  });
+
+  test.each([
+    "KVM_GET_SUPPORTED_CPUID",
+    "KVM_GET_EMULATED_CPUID",
+    "KVM_GET_SUPPORTED_HV_CPUID",
+    "KVM_GET_CPUID2",
+  ])("%s without room", (ioctl) => {
+    expect(why(`${ioctl} E2BIG`, { nent: 2 })).toBe("nent 2: the table has more entries");
+  });
+});
+
+describe("KVM_RUN", () => {
+  const run = (more: object, vm: Evidence["vm"] | object = {}): Evidence => ({
+    vm: { check: () => 3, ...vm },
+    vcpu: { id: 0, run: () => ({ cr8: 0n, kvmValidRegs: 0n, kvmDirtyRegs: 0n, ...more }) },
+  });
+
+  test.each([
+    [
+      "an unknown set of registers",
+      run({ kvmValidRegs: 8n }),
+      "kvmValidRegs 0x8: bit 3 may not be set; KVM_CAP_SYNC_REGS allows 0x3",
+    ],
+    [
+      "a set that this KVM has not",
+      run({ kvmDirtyRegs: 4n }),
+      "kvmDirtyRegs 0x4: bit 2 EVENTS may not be set; KVM_CAP_SYNC_REGS allows 0x3",
+    ],
+    [
+      "special registers that cannot be",
+      run({ kvmDirtyRegs: 2n }),
+      "kvmDirtyRegs hands over special registers that cannot be, as KVM_SET_SREGS would refuse them",
+    ],
+    [
+      "events that cannot be",
+      run({ kvmDirtyRegs: 4n }, { check: () => 7 }),
+      "kvmDirtyRegs hands over events that cannot be, as KVM_SET_VCPU_EVENTS would refuse them",
+    ],
+    [
+      "a high priority",
+      run({ cr8: 16n }, { irqchip: () => "none" }),
+      "cr8 0x10: the task priority has four bits",
+    ],
+    ["a priority that is the LAPIC's", run({ cr8: 16n }, { irqchip: () => "kernel" }), undefined],
+    ["nothing wrong", run({ cr8: 15n, kvmValidRegs: 3n }, { irqchip: () => "none" }), undefined],
+    ["nothing known", {}, undefined],
+  ])("EINVAL with %s", (_, evidence, reason) => {
+    expect(why("KVM_RUN EINVAL", {}, evidence)).toBe(reason);
+  });
+
+  test("EAGAIN while the vCPU waits to be started", () => {
+    const state = (mpState: number): Evidence => ({ vcpu: { id: 1, mpState: () => mpState } });
+    expect(why("KVM_RUN EAGAIN", {}, state(1))).toMatch(/^the vCPU waits for INIT and SIPI/);
+    expect(why("KVM_RUN EAGAIN", {}, state(0))).toBeUndefined();
+  });
+
+  test("EFAULT and EHWPOISON are about the host's pages", () => {
+    expect(why("KVM_RUN EFAULT")).toMatch(/no host page behind memory/);
+    expect(why("KVM_RUN EHWPOISON")).toMatch(/broken/);
+  });
+
+  test("a signal set has eight bytes", () => {
+    expect(why("KVM_SET_SIGNAL_MASK EINVAL", { len: 16, sigset: new Uint8Array(16) })).toBe(
+      "len 16: the kernel's signal set has 8 bytes",
+    );
+    expect(why("KVM_SET_SIGNAL_MASK EINVAL", { sigset: new Uint8Array(8) })).toBeUndefined();
+  });
+});
+
+describe("KVM_SET_CPUID2", () => {
+  const vcpu = (hasRun: boolean): Evidence => ({
+    vcpu: { id: 0, hasRun: () => hasRun, hasEntered: () => hasRun, cpuid: () => tableWith() },
+  });
+
+  test("after KVM_RUN names the bits", () => {
+    const entries = tableWith("la57");
+    const reason = "the table changed after KVM_RUN: 0x7.0:ecx[16] la57: ran with 0, got 1";
+    expect(why("KVM_SET_CPUID2 EINVAL", { entries }, vcpu(true))).toBe(reason);
+    expect(why("KVM_SET_CPUID2 EINVAL", encode(Cpuid2, { entries }), vcpu(true))).toBe(reason);
+    expect(why("KVM_SET_CPUID2 EINVAL", { entries }, vcpu(false))).toBeUndefined();
+  });
+
+  test("in the old form, whose entries have no index", () => {
+    const sent = encode(Cpuid, { entries: [{ function: 0x8000_0008, eax: 49 << 8 }] });
+    expect(why("KVM_SET_CPUID EINVAL", sent, vcpu(false))).toMatch(/virt_addr_bits: 49/);
+  });
+
+  test("of too many names the count, even one that reaches past the entries", () => {
+    const bytes = encode(Cpuid2, { nent: 257, entries: [] });
+    expect(why("KVM_SET_CPUID2 E2BIG", bytes)).toMatch(/^257 entries, and KVM takes at most 256/);
+    expect(why("KVM_SET_CPUID E2BIG", { nent: 300 })).toMatch(/^300 entries/);
+  });
+});
+
+describe("no question is asked in vain, and none does harm", () => {
+  const ERRNOS = [
+    "EPERM",
+    "ENOENT",
+    "EIO",
+    "ENXIO",
+    "E2BIG",
+    "EBADF",
+    "EAGAIN",
+    "ENOMEM",
+    "EFAULT",
+    "EBUSY",
+  ];
+  const MORE = ["EEXIST", "ENODEV", "EINVAL", "ENOTTY", "ENOSPC", "EOPNOTSUPP"];
+  const calls = IOCTLS.flatMap(({ name, fds }) =>
+    [...ERRNOS, ...MORE].flatMap((errno) => fds.map((fd) => `${name} ${errno} ${fd}`)),
+  );
+  const fail = (): never => {
+    throw new Error("no answer");
+  };
+  const broken: Evidence = {
+    kvm: { check: fail, supportedCpuid: fail },
+    vm: {
+      isForeign: fail,
+      isDead: fail,
+      check: fail,
+      slots: fail,
+      vcpuIds: fail,
+      irqchip: fail,
+      hasPit: fail,
+      enabled: fail,
+    },
+    vcpu: {
+      id: 0,
+      hasRun: fail,
+      hasEntered: fail,
+      cpuid: fail,
+      sregs: fail,
+      events: fail,
+      mpState: fail,
+      hasLapic: fail,
+      msr: fail,
+      nestedFormat: fail,
+      run: fail,
+    },
+  };
+
+  test("evidence that fails is as good as none", () => {
+    expect(calls.filter((call) => why(call, {}, broken) !== why(call, {}))).toEqual([]);
+  });
+
+  test("sent nonsense is not fatal", () => {
+    const nonsense = [
+      new Uint8Array(0),
+      new Uint8Array(5).fill(255),
+      2n ** 64n - 1n,
+      { slot: "one", args: 7 },
+    ];
+    const said = nonsense.flatMap((sent) => calls.map((call) => why(call, sent, broken)));
+    expect(said.filter((reason) => reason === "")).toEqual([]);
+  });
+
+  test("a call that nobody knows has the general reasons", () => {
+    expect(why("KVM_MADE_UP ENOMEM")).toMatch(/no memory/);
+    expect(why("KVM_MADE_UP EINVAL")).toBeUndefined();
+    expect(why("mmap ENOMEM")).toMatch(/no memory/);
+  });
+
+  test("open is explained as ever", () => {
+    expect(why("open EACCES", { path: "/dev/kvm" })).toMatch(/^no permission for \/dev\/kvm/);
+  });
+});

@@ -1,0 +1,259 @@
+/** Claims about refused interrupts: controllers, routes, messages, and the eventfds tied to a VM. */
+import { describe, expect, test } from "vitest";
+import type { Evidence, IrqchipMode } from "../../../lib/explain/index.ts";
+import { vmWith, why } from "./refused.ts";
+
+const FORMAT = new Map([["KVM_CAP_X2APIC_API", [1n]]] as const);
+const irqchip = (mode: IrqchipMode, more: Evidence["vm"] = {}): Evidence =>
+  vmWith({ KVM_CAP_IRQ_ROUTING: 4096 }, { irqchip: () => mode, ...more });
+const [none, split, kernel] = [irqchip("none"), irqchip("split"), irqchip("kernel")];
+const wide = irqchip("kernel", { enabled: () => FORMAT });
+const NONE =
+  "the VM has no interrupt controllers in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU";
+const SPLIT = "with KVM_CAP_SPLIT_IRQCHIP only the LAPICs are in the kernel, no PIC and no IOAPIC";
+const NO_LAPIC =
+  "this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU";
+const lapic = (hasLapic: boolean): Evidence => ({ vcpu: { id: 0, hasLapic: () => hasLapic } });
+
+describe("interrupt controllers", () => {
+  test.each([
+    ["KVM_IRQ_LINE ENXIO", none, NONE],
+    ["KVM_IRQ_LINE ENXIO", kernel, undefined],
+    ["KVM_IRQ_LINE_STATUS ENXIO", none, NONE],
+    ["KVM_GET_IRQCHIP ENXIO", none, NONE],
+    ["KVM_SET_IRQCHIP ENXIO", split, SPLIT],
+    ["KVM_GET_IRQCHIP ENXIO", kernel, undefined],
+    ["KVM_CREATE_PIT2 ENOENT", none, NONE],
+    ["KVM_CREATE_PIT2 ENOENT", split, SPLIT],
+    ["KVM_CREATE_PIT ENOENT", none, NONE],
+    ["KVM_CREATE_PIT2 EEXIST", kernel, "the VM has a PIT"],
+    ["KVM_CREATE_IRQCHIP EEXIST", kernel, "the VM has an irqchip"],
+    ["KVM_CREATE_IRQCHIP EEXIST", split, "the VM has a split irqchip (KVM_CAP_SPLIT_IRQCHIP)"],
+    ["KVM_GET_LAPIC EINVAL", lapic(false), NO_LAPIC],
+    ["KVM_SET_LAPIC EINVAL", lapic(false), NO_LAPIC],
+    ["KVM_SET_LAPIC EINVAL", lapic(true), undefined],
+    ["KVM_SET_VAPIC_ADDR EINVAL", lapic(false), NO_LAPIC],
+  ] as const)("%s", (call, evidence, reason) => {
+    expect(why(call, {}, evidence)).toBe(reason);
+  });
+
+  test.each(["KVM_GET_PIT", "KVM_SET_PIT", "KVM_GET_PIT2", "KVM_SET_PIT2", "KVM_REINJECT_CONTROL"])(
+    "%s ENXIO means no PIT",
+    (ioctl) => {
+      expect(why(`${ioctl} ENXIO`, {}, { vm: { hasPit: () => false } })).toBe(
+        "the VM has no PIT in the kernel: KVM_CREATE_PIT2 makes it",
+      );
+      expect(why(`${ioctl} ENXIO`, {}, { vm: { hasPit: () => true } })).toBeUndefined();
+    },
+  );
+
+  test("a chip that there is not", () => {
+    expect(why("KVM_SET_IRQCHIP EINVAL", { chipId: 3 }, kernel)).toBe(
+      "chipId 3: there are 0 (PIC_MASTER), 1 (PIC_SLAVE) and 2 (IOAPIC)",
+    );
+    expect(why("KVM_SET_IRQCHIP EINVAL", { chipId: 2 }, kernel)).toBeUndefined();
+  });
+
+  test("a LAPIC with another's id", () => {
+    const evidence = { ...wide, ...lapic(true) };
+    expect(why("KVM_SET_LAPIC EINVAL", {}, evidence)).toMatch(
+      /must hold this vCPU's own id at 0x20$/,
+    );
+  });
+});
+
+describe("KVM_INTERRUPT", () => {
+  test.each([
+    ["EINVAL", 256, "irq 256: it is a vector, 0 to 255"],
+    ["EINVAL", 255, undefined],
+    ["ENXIO", 32, "the VM's PICs are in the kernel: raise a line with KVM_IRQ_LINE instead"],
+    ["EEXIST", 32, "an interrupt of KVM_INTERRUPT is pending, and the vCPU has not taken it yet"],
+  ])("%s of %i", (errno, irq, reason) => {
+    expect(why(`KVM_INTERRUPT ${errno}`, { irq })).toBe(reason);
+  });
+});
+
+describe("KVM_SIGNAL_MSI", () => {
+  test.each([
+    ["without controllers", "EINVAL", {}, none, NONE],
+    [
+      "unknown flags",
+      "EINVAL",
+      { flags: 2 },
+      kernel,
+      "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x1",
+    ],
+    [
+      "a wide destination's reserved bits",
+      "EINVAL",
+      { addressHi: 0x101 },
+      wide,
+      "addressHi 0x101: bits 0-7 are reserved with KVM_X2APIC_API_USE_32BIT_IDS",
+    ],
+    ["the same without wide destinations", "EINVAL", { addressHi: 0x101 }, kernel, undefined],
+    ["nothing wrong", "EINVAL", { addressLo: 0xfee0_0000 }, wide, undefined],
+    [
+      "nobody there",
+      "EPERM",
+      { addressLo: 0xfee1_2000 },
+      kernel,
+      "no LAPIC is the destination: addressLo 0xfee12000 names 0x12",
+    ],
+  ])("with %s", (_, errno, msi, evidence, reason) => {
+    expect(why(`KVM_SIGNAL_MSI ${errno}`, msi, evidence)).toBe(reason);
+  });
+});
+
+describe("KVM_SET_GSI_ROUTING", () => {
+  const route = (more: object): object => ({
+    gsi: 1,
+    type: 1,
+    u: { irqchip: { irqchip: 2, pin: 1 } },
+    ...more,
+  });
+  const set = (entries: readonly object[], evidence = kernel, more = {}): string | undefined =>
+    why("KVM_SET_GSI_ROUTING EINVAL", { entries, ...more }, evidence);
+
+  test.each([
+    ["a far GSI", [route({ gsi: 4096 })], "entries[0].gsi 4096: GSIs end at 4095"],
+    [
+      "an unknown type",
+      [route({ type: 3 })],
+      "entries[0].type 3: x86 has 1 (IRQCHIP), 2 (MSI), 4 (HV_SINT) and 5 (XEN_EVTCHN)",
+    ],
+    [
+      "flags",
+      [route({}), route({ gsi: 2, flags: 1 })],
+      "entries[1].flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0",
+    ],
+    [
+      "a pin that the chip has not",
+      [route({ u: { irqchip: { irqchip: 0, pin: 8 } } })],
+      "entries[0].u.irqchip.pin 8: the PIC_MASTER has pins 0 to 7",
+    ],
+    [
+      "a chip that there is not",
+      [route({ u: { irqchip: { irqchip: 3, pin: 0 } } })],
+      "entries[0].u.irqchip.irqchip 3: there are 0 (PIC_MASTER), 1 (PIC_SLAVE) and 2 (IOAPIC)",
+    ],
+    [
+      "one GSI twice to one chip",
+      [route({}), route({})],
+      "entries[1].gsi 1: entries[0] routes it already",
+    ],
+    [
+      "one GSI to a chip and a message",
+      [route({}), route({ type: 2, u: { msi: {} } })],
+      "entries[1].gsi 1: entries[0] routes it already",
+    ],
+    [
+      "one GSI to two chips",
+      [route({}), route({ u: { irqchip: { irqchip: 0, pin: 1 } } })],
+      undefined,
+    ],
+    ["nothing wrong", [route({}), route({ gsi: 2, type: 2, flags: 1, u: { msi: {} } })], undefined],
+  ])("with %s", (_, entries, reason) => {
+    expect(set(entries)).toBe(reason);
+  });
+
+  test("of a VM that has no controllers, or none to route to", () => {
+    expect(set([], none)).toBe(NONE);
+    expect(set([route({})], split)).toMatch(
+      /^entries\[0\]\.type 1 \(IRQCHIP\): with KVM_CAP_SPLIT_IRQCHIP/,
+    );
+  });
+
+  test("with too many routes, or flags", () => {
+    const many = vmWith({ KVM_CAP_IRQ_ROUTING: 1 }, { irqchip: () => "kernel" });
+    expect(set([route({ gsi: 0 }), route({ gsi: 0 })], many)).toBe(
+      "nr 2: KVM takes at most 1 routes (KVM_CAP_IRQ_ROUTING)",
+    );
+    expect(set([], kernel, { flags: 1 })).toBe(
+      "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0",
+    );
+  });
+});
+
+describe("KVM_IRQFD", () => {
+  test.each([
+    [
+      "unknown flags",
+      "EINVAL",
+      { flags: 4 },
+      kernel,
+      "flags 0x4: bit 2 may not be set; Linux 7.2 knows 0x3",
+    ],
+    ["no controllers", "EINVAL", {}, none, NONE],
+    [
+      "a resampler without IOAPIC",
+      "EINVAL",
+      { flags: 2 },
+      split,
+      "KVM_IRQFD_FLAG_RESAMPLE needs the IOAPIC in the kernel, and the irqchip is split",
+    ],
+    ["a wrong file", "EINVAL", {}, kernel, "a descriptor is not an eventfd"],
+    ["a wrong file to take off", "EINVAL", { flags: 1 }, none, "a descriptor is not an eventfd"],
+    ["an unknown VM", "EINVAL", {}, {}, undefined],
+    ["a closed file", "EBADF", {}, kernel, "the descriptor is not open"],
+  ])("with %s", (_, errno, sent, evidence, reason) => {
+    expect(why(`KVM_IRQFD ${errno}`, { gsi: 1, ...sent }, evidence)).toBe(reason);
+  });
+
+  test("EBUSY means that the eventfd is taken", () => {
+    expect(why("KVM_IRQFD EBUSY")).toMatch(/^this eventfd raises an interrupt of this VM already/);
+  });
+});
+
+describe("KVM_IOEVENTFD", () => {
+  test.each([
+    ["a length", "EINVAL", { len: 3 }, "len 3: KVM takes 0 (any), 1, 2, 4 and 8"],
+    [
+      "a wrap",
+      "EINVAL",
+      { len: 8, addr: 2n ** 64n - 1n },
+      "addr 0xffffffffffffffff and len 8 reach past 2^64",
+    ],
+    [
+      "unknown flags",
+      "EINVAL",
+      { flags: 0x80 },
+      "flags 0x80: bit 7 may not be set; Linux 7.2 knows 0x1f",
+    ],
+    [
+      "any length and a value",
+      "EINVAL",
+      { flags: 1 },
+      "len 0 takes any length, which KVM_IOEVENTFD_FLAG_DATAMATCH cannot",
+    ],
+    ["a wrong file", "EINVAL", { len: 4 }, "the descriptor is not an eventfd"],
+    [
+      "a wrong file to take off",
+      "EINVAL",
+      { len: 3, flags: 4 },
+      "the descriptor is not an eventfd",
+    ],
+    [
+      "the same again",
+      "EEXIST",
+      { addr: 0x510n, flags: 2 },
+      "port 0x510 has an eventfd already that would match the same writes",
+    ],
+    [
+      "nothing there",
+      "ENOENT",
+      { addr: 0x1000n, flags: 4 },
+      "no such eventfd is at address 0x1000: flags, len, datamatch and the eventfd must be those it was tied with",
+    ],
+    ["a full bus", "ENOSPC", {}, "the bus has 1000 devices, and KVM takes no more"],
+  ])("with %s", (_, errno, sent, reason) => {
+    expect(why(`KVM_IOEVENTFD ${errno}`, sent)).toBe(reason);
+  });
+});
+
+test("coalesced zones are memory or ports", () => {
+  expect(why("KVM_REGISTER_COALESCED_MMIO EINVAL", { pio: 2 })).toBe(
+    "pio 2: it is 0 (memory) or 1 (ports)",
+  );
+  expect(why("KVM_UNREGISTER_COALESCED_MMIO EINVAL", { pio: 1 })).toBeUndefined();
+  expect(why("KVM_REGISTER_COALESCED_MMIO ENOSPC")).toMatch(/1000 devices/);
+});

@@ -1,0 +1,311 @@
+/** Claims about refused memory: slots, dirty logs, guest_memfds, attributes and faults ahead of time. */
+import { describe, expect, test } from "vitest";
+import type { MemorySlot } from "../../../lib/explain/index.ts";
+import { tableWith, vmWith, why } from "./refused.ts";
+
+const SET = "KVM_SET_USER_MEMORY_REGION EINVAL";
+const SET2 = "KVM_SET_USER_MEMORY_REGION2 EINVAL";
+const LIMITS = {
+  KVM_CAP_NR_MEMSLOTS: 509,
+  KVM_CAP_MULTI_ADDRESS_SPACE: 2,
+  KVM_CAP_READONLY_MEM: 1,
+};
+const region = (more: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> => ({
+  slot: 1,
+  flags: 0,
+  guestPhysAddr: 0x10000n,
+  memorySize: 0x2000n,
+  memoryOffset: 0,
+  ...more,
+});
+
+/** Slot 0: 16 KiB at 0; slot 3: logs, 65 pages at 16 MiB; slot 0 of address space 1 beside them. */
+const slots: readonly MemorySlot[] = [
+  { slot: 0, flags: 0, guestPhysAddr: 0n, memorySize: 0x4000n },
+  { slot: 3, flags: 1, guestPhysAddr: 0x100_0000n, memorySize: 0x41000n },
+  { slot: 0x1_0000, flags: 0, guestPhysAddr: 0x10000n, memorySize: 0x4000n },
+];
+const vm = {
+  ...vmWith(LIMITS, { slots: () => slots }),
+  kvm: { supportedCpuid: () => tableWith() },
+};
+const GMEM = vmWith({ ...LIMITS, KVM_CAP_GUEST_MEMFD: 1 }, { slots: () => slots });
+
+describe("a slot", () => {
+  test("that overlaps is told which other one, and where", () => {
+    const at = (guestPhysAddr: bigint): string | undefined =>
+      why("KVM_SET_USER_MEMORY_REGION EEXIST", region({ guestPhysAddr }), vm);
+    expect(at(0x1000n)).toBe("slot 1 overlaps slot 0 at 0x1000: 0x1000-0x2fff against 0x0-0x3fff");
+    expect(at(0xff_f000n)).toBe(
+      "slot 1 overlaps slot 3 at 0x1000000: 0xfff000-0x1000fff against 0x1000000-0x1040fff",
+    );
+  });
+
+  test("that overlaps none of the VM's meets a page of KVM's own", () => {
+    const sent = region({ guestPhysAddr: 0xfee0_0000n });
+    expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", sent, vm)).toMatch(
+      /^slot 1 \(0xfee00000-0xfee01fff\) overlaps pages that KVM keeps for itself/,
+    );
+  });
+
+  test("overlaps only within its address space", () => {
+    const sent = region({ slot: 0x1_0005 });
+    expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", sent, vm)).toMatch(
+      /^slot 5 of address space 1 overlaps slot 0 of address space 1 at 0x10000: /,
+    );
+  });
+
+  test.each([
+    ["unknown flags", { flags: 0x80 }, "flags 0x80: bit 7 may not be set; Linux 7.2 knows 0x3"],
+    ["a guest_memfd", { flags: 4 }, "KVM_MEM_GUEST_MEMFD is for KVM_SET_USER_MEMORY_REGION2"],
+    ["half a page", { memorySize: 0x1800n }, "memorySize 0x1800 is not a multiple of 4096"],
+    [
+      "half an address",
+      { guestPhysAddr: 0x10800n },
+      "guestPhysAddr 0x10800 is not a multiple of 4096",
+    ],
+    ["half an offset", { memoryOffset: 0x800 }, "memoryOffset 0x800 is not a multiple of 4096"],
+    ["a high number", { slot: 509 }, "slot 509: this VM has slots 0 to 508 (KVM_CAP_NR_MEMSLOTS)"],
+    [
+      "a third address space",
+      { slot: 0x2_0000 },
+      "slot 0x20000 is in address space 2 (bits 16-31), and this VM has 2 (KVM_CAP_MULTI_ADDRESS_SPACE)",
+    ],
+    [
+      "the end of all addresses",
+      { guestPhysAddr: 2n ** 64n - 0x1000n },
+      "guestPhysAddr 0xfffffffffffff000 and memorySize 0x2000 reach past 2^64",
+    ],
+    [
+      "too many pages",
+      { memorySize: 2n ** 43n },
+      "memorySize 0x80000000000 is 2147483648 pages, and a slot has at most 2147483647",
+    ],
+    ["nothing to delete", { memorySize: 0n }, "memorySize 0 deletes, and there is no slot 1"],
+    [
+      "another size",
+      { slot: 0, guestPhysAddr: 0n },
+      "slot 0 has 0x4000 bytes, and cannot become 0x2000: delete it first (memorySize 0)",
+    ],
+    [
+      "read-only, later",
+      { slot: 0, guestPhysAddr: 0n, memorySize: 0x4000n, flags: 2 },
+      "slot 0 cannot become read-only: delete it first (memorySize 0)",
+    ],
+    [
+      "other memory",
+      { slot: 0, guestPhysAddr: 0n, memorySize: 0x4000n },
+      "slot 0 cannot get other memory: delete it first (memorySize 0)",
+    ],
+    [
+      "an address that no CPU has",
+      { guestPhysAddr: 2n ** 52n },
+      "the slot ends at 0x10000000001fff, and guest physical addresses have at most 52 bits",
+    ],
+    [
+      "an address that this CPU does not have",
+      { guestPhysAddr: 2n ** 40n },
+      "the slot ends at 0x10000001fff, and this KVM's guest physical addresses have 40 bits " +
+        "(0x80000008.0:eax[7:0] phys_addr_bits)",
+    ],
+  ])("with %s", (_, more, reason) => {
+    expect(why(SET, region(more), vm)).toBe(reason);
+  });
+
+  test("that is right has no reason", () => {
+    expect(why(SET, region({}), vm)).toBeUndefined();
+    expect(why(SET, region({ flags: 3 }), vm)).toBeUndefined();
+    expect(why(SET, region({ slot: 0, memorySize: 0n, guestPhysAddr: 0n }), vm)).toBeUndefined();
+  });
+
+  test("is read-only where the VM can have that", () => {
+    const without = vmWith({ ...LIMITS, KVM_CAP_READONLY_MEM: 0 }, { slots: () => slots });
+    expect(why(SET, region({ flags: 2 }), without)).toBe(
+      "KVM_MEM_READONLY: this VM has no KVM_CAP_READONLY_MEM",
+    );
+  });
+
+  test("is in the one address space, where the capability is 0", () => {
+    const one = vmWith({ ...LIMITS, KVM_CAP_MULTI_ADDRESS_SPACE: 0 }, { slots: () => slots });
+    expect(why(SET, region({}), one)).toBeUndefined();
+    expect(why(SET, region({ slot: 0x1_0001 }), one)).toMatch(/and this VM has 1 /);
+  });
+
+  test("is not judged by slots that are not known", () => {
+    const unknown = vmWith(LIMITS);
+    expect(why(SET, region({ memorySize: 0n }), unknown)).toBeUndefined();
+    expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", region({}), unknown)).toBeUndefined();
+  });
+});
+
+describe("a slot with a guest_memfd", () => {
+  test.each([
+    [
+      "without the capability",
+      { flags: 4 },
+      vmWith({ KVM_CAP_GUEST_MEMFD: 0 }),
+      "KVM_MEM_GUEST_MEMFD: this VM has no KVM_CAP_GUEST_MEMFD",
+    ],
+    [
+      "read-only",
+      { flags: 6 },
+      GMEM,
+      "KVM_MEM_GUEST_MEMFD and KVM_MEM_READONLY exclude each other",
+    ],
+    [
+      "logged",
+      { flags: 5 },
+      GMEM,
+      "KVM_MEM_GUEST_MEMFD and KVM_MEM_LOG_DIRTY_PAGES exclude each other",
+    ],
+    [
+      "at half a page",
+      { flags: 4, guestMemfdOffset: 0x10n },
+      GMEM,
+      "guestMemfdOffset 0x10 is not a multiple of 4096",
+    ],
+    [
+      "on a slot that is there",
+      { slot: 0, flags: 4, guestPhysAddr: 0n, memorySize: 0x4000n },
+      GMEM,
+      "slot 0 has a guest_memfd, and cannot change: delete it first (memorySize 0)",
+    ],
+  ])("%s", (_, more, evidence, reason) => {
+    expect(why(SET2, region(more), evidence)).toBe(reason);
+  });
+
+  test("that is right but for the file itself", () => {
+    expect(why(SET2, region({ flags: 4 }), GMEM)).toMatch(
+      /^guestMemfd is not a guest_memfd of this VM, or/,
+    );
+    expect(why("KVM_SET_USER_MEMORY_REGION2 EBADF", region({ flags: 4 }), GMEM)).toBe(
+      "guestMemfd is no open descriptor",
+    );
+  });
+});
+
+describe("dirty logs", () => {
+  test.each([
+    ["KVM_GET_DIRTY_LOG ENOENT", { slot: 7 }, "there is no slot 0x7"],
+    [
+      "KVM_GET_DIRTY_LOG ENOENT",
+      { slot: 0 },
+      "slot 0 does not log: its flags have no KVM_MEM_LOG_DIRTY_PAGES",
+    ],
+    ["KVM_GET_DIRTY_LOG ENOENT", { slot: 3 }, undefined],
+    [
+      "KVM_GET_DIRTY_LOG EINVAL",
+      { slot: 510 },
+      "slot 510: this VM has slots 0 to 508 (KVM_CAP_NR_MEMSLOTS)",
+    ],
+    [
+      "KVM_GET_DIRTY_LOG EINVAL",
+      { slot: 0x3_0000 },
+      "slot 0x30000: there is no address space 3 (bits 16-31)",
+    ],
+    ["KVM_GET_DIRTY_LOG EINVAL", { slot: 3 }, undefined],
+    ["KVM_GET_DIRTY_LOG EFAULT", { slot: 3 }, "slot 3 has 65 pages, so dirtyBitmap needs 16 bytes"],
+    [
+      "KVM_CLEAR_DIRTY_LOG ENOENT",
+      { slot: 7, firstPage: 0n, numPages: 64 },
+      "there is no slot 0x7",
+    ],
+    [
+      "KVM_CLEAR_DIRTY_LOG EINVAL",
+      { slot: 3, firstPage: 8n, numPages: 1 },
+      "firstPage 8 is not a multiple of 64",
+    ],
+    [
+      "KVM_CLEAR_DIRTY_LOG EINVAL",
+      { slot: 3, firstPage: 64n, numPages: 2 },
+      "pages 64 to 65: slot 3 has 65",
+    ],
+    [
+      "KVM_CLEAR_DIRTY_LOG EINVAL",
+      { slot: 3, firstPage: 0n, numPages: 63 },
+      "numPages 63 is not a multiple of 64, and does not reach the end of slot 3",
+    ],
+    ["KVM_CLEAR_DIRTY_LOG EINVAL", { slot: 3, firstPage: 64n, numPages: 1 }, undefined],
+    ["KVM_CLEAR_DIRTY_LOG EINVAL", { slot: 3, firstPage: 0n, numPages: 64 }, undefined],
+    [
+      "KVM_CLEAR_DIRTY_LOG EFAULT",
+      { slot: 3, firstPage: 0n, numPages: 65 },
+      "numPages 65: dirtyBitmap needs 16 bytes",
+    ],
+    [
+      "KVM_RESET_DIRTY_RINGS EINVAL",
+      {},
+      "the VM has no dirty rings: KVM_CAP_DIRTY_LOG_RING must be switched on first",
+    ],
+  ])("%s of %o", (call, sent, reason) => {
+    expect(why(call, sent, vm)).toBe(reason);
+  });
+
+  test.each(["KVM_GET_DIRTY_LOG ENXIO", "KVM_CLEAR_DIRTY_LOG ENXIO"])("%s means rings", (call) => {
+    expect(why(call, { slot: 0 }, vm)).toMatch(/^the VM counts dirty pages in rings/);
+  });
+});
+
+describe("private memory", () => {
+  const gmemFlags = vmWith({ KVM_CAP_GUEST_MEMFD: 1, KVM_CAP_GUEST_MEMFD_FLAGS: 3 });
+  const attributes = vmWith({ KVM_CAP_MEMORY_ATTRIBUTES: 8 });
+
+  test.each([
+    ["a size of 0", { size: 0n }, "size is 0"],
+    ["half a page", { size: 0x800n }, "size 0x800 is not a multiple of 4096"],
+    ["a negative size", { size: 2n ** 63n }, "size 0x8000000000000000 is negative for a file"],
+    [
+      "unknown flags",
+      { size: 0x1000n, flags: 4n },
+      "flags 0x4: bit 2 may not be set; KVM_CAP_GUEST_MEMFD_FLAGS allows 0x3",
+    ],
+    ["nothing wrong", { size: 0x1000n, flags: 3n }, undefined],
+  ])("KVM_CREATE_GUEST_MEMFD with %s", (_, sent, reason) => {
+    expect(why("KVM_CREATE_GUEST_MEMFD EINVAL", sent, gmemFlags)).toBe(reason);
+  });
+
+  test("KVM_CREATE_GUEST_MEMFD with any flag, before there were any", () => {
+    const before = vmWith({ KVM_CAP_GUEST_MEMFD: 1, KVM_CAP_GUEST_MEMFD_FLAGS: 0 });
+    expect(why("KVM_CREATE_GUEST_MEMFD EINVAL", { size: 0x1000n, flags: 1n }, before)).toBe(
+      "flags 0x1: bit 0 may not be set; this KVM knows 0x0",
+    );
+  });
+
+  test.each([
+    ["flags", { flags: 1n }, "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0"],
+    [
+      "an unknown attribute",
+      { size: 0x1000n, attributes: 1n },
+      "attributes 0x1: bit 0 may not be set; KVM_CAP_MEMORY_ATTRIBUTES allows 0x8",
+    ],
+    ["a size of 0", { address: 0x1000n }, "size is 0"],
+    [
+      "a wrap",
+      { address: 2n ** 64n - 0x1000n, size: 0x1000n },
+      "address 0xfffffffffffff000 and size 0x1000 reach past 2^64",
+    ],
+    ["half a page", { address: 0x10n, size: 0x1000n }, "address 0x10 is not a multiple of 4096"],
+    ["nothing wrong", { address: 0x1000n, size: 0x1000n, attributes: 8n }, undefined],
+  ])("KVM_SET_MEMORY_ATTRIBUTES with %s", (_, sent, reason) => {
+    expect(why("KVM_SET_MEMORY_ATTRIBUTES EINVAL", sent, attributes)).toBe(reason);
+  });
+
+  test.each([
+    ["EINVAL", { gpa: 0x10n, size: 0x1000n }, "gpa 0x10 is not a multiple of 4096"],
+    ["EINVAL", { gpa: 0x1000n, size: 0n }, "size is 0"],
+    [
+      "EINVAL",
+      { gpa: 0n, size: 0x1000n, flags: 2n },
+      "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x0",
+    ],
+    ["ENOENT", { gpa: 0x8000n, size: 0x1000n }, "gpa 0x8000: no memory slot is there"],
+    ["ENOENT", { gpa: 0x3000n, size: 0x1000n }, undefined],
+  ])("KVM_PRE_FAULT_MEMORY %s of %o", (errno, sent, reason) => {
+    const there = vmWith({ KVM_CAP_PRE_FAULT_MEMORY: 1 }, { slots: () => slots });
+    expect(why(`KVM_PRE_FAULT_MEMORY ${errno}`, sent, there)).toBe(reason);
+  });
+
+  test("KVM_PRE_FAULT_MEMORY is for CPUs that translate in two stages", () => {
+    expect(why("KVM_PRE_FAULT_MEMORY EOPNOTSUPP")).toMatch(/EPT, NPT/);
+  });
+});

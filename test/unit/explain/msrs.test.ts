@@ -1,0 +1,182 @@
+/** Claims about refused MSRs and filters: which one, and which part of it. */
+import { describe, expect, test } from "vitest";
+import { Msrs, PmuEventFilter } from "../../../lib/abi/generated/structs.ts";
+import { encode } from "../../../lib/abi/struct.ts";
+import { type Evidence, explainMsrs } from "../../../lib/explain/index.ts";
+import { tableWith, why } from "./refused.ts";
+
+const bit = (n: number): bigint => 1n << BigInt(n);
+
+/** A vCPU that reads every MSR but 0xdeadbeef as 0x11. */
+function vcpu(more: Evidence["vcpu"] | object = {}): Evidence {
+  return {
+    kvm: { supportedCpuid: () => tableWith("nx", "lm") },
+    vcpu: {
+      id: 0,
+      cpuid: () => tableWith(),
+      msr: (index) => (index === 0xdead_beef ? undefined : 0x11n),
+      ...more,
+    },
+  };
+}
+
+const write = (index: number, data: bigint, evidence = vcpu()): string | undefined =>
+  explainMsrs([{ index, data }], 0, evidence);
+
+describe("a KVM_SET_MSRS that stopped early", () => {
+  test("names the entry after the ones it took", () => {
+    const sent = [
+      { index: 0x174, data: 0x10n },
+      { index: 0x277, data: 2n },
+    ];
+    expect(explainMsrs(sent, 1, vcpu())).toBe(
+      "entries[1] MSR 0x277 IA32_PAT = 0x2: byte 0 is 2, which is no memory type",
+    );
+    expect(explainMsrs(sent, 2, vcpu())).toBeUndefined();
+  });
+
+  test.each([
+    [
+      0xdead_beef,
+      1n,
+      "KVM does not know it, or not with this vCPU's CPUID: it does not let it be read either",
+    ],
+    [0x1b, 0xfee0_0401n, "apicBase 0xfee00401: bit 0 reserved"],
+    [0x277, 0x0007_0406_0003_0406n, "byte 2 is 3, which is no memory type"],
+    [0x250, 0x02n << 56n, "byte 7 is 2, which is no memory type"],
+    [0x26f, 7n, "byte 0 is 7, which is no memory type"],
+    [0x2ff, 0x1000n, "it 0x1000: bit 12 may not be set; the register has 0xcff"],
+    [0x2ff, 0xc02n, "type 2 is no memory type"],
+    [0x200, 2n, "type 2 is no memory type"],
+    [0x200, 0x106n, "bits 8-11 are reserved"],
+    [0x201, 0x1n, "bits 0-10 are reserved"],
+    [
+      0x20f,
+      bit(40),
+      "it 0x10000000000 is wider than the 40 bits of this vCPU's physical addresses " +
+        "(0x80000008.0:eax[7:0] phys_addr_bits)",
+    ],
+    [0xda0, 1n, "it 0x1: bit 0 may not be set; this KVM's guests have 0x0"],
+    [
+      0xc000_0080,
+      bit(12),
+      "EFER bit 12 SVME: this KVM cannot give it to a guest (0x80000001.0:ecx[2] svm)",
+    ],
+    [0xc000_0082, bit(62), "the address is not canonical"],
+    [0xc000_0100, 0x8000_0000_0000n, "the address is not canonical"],
+    [0xc000_0103, bit(32), "bits 32-63 are reserved"],
+  ] as const)("MSR %i = %i", (index, data, reason) => {
+    const place = write(index, data)?.split(": ")[0] ?? "";
+    expect(write(index, data)).toBe(`${place}: ${reason}`);
+    expect(place).toMatch(
+      new RegExp(`^entries\\[0\\] MSR 0x${index.toString(16)}.* = 0x${data.toString(16)}$`),
+    );
+  });
+
+  test.each([
+    [0x277, 0x0007_0406_0007_0406n],
+    [0x250, 0x0606_0606_0605_0401n],
+    [0x2ff, 0xc06n],
+    [0x200, 6n],
+    [0x201, 0x800n],
+    [0xc000_0080, 0xd01n],
+    [0xc000_0082, 0xffff_8000_0000_0000n],
+    [0xc000_0103, 0xffff_ffffn],
+    [0x174, 0x10n],
+  ] as const)("MSR %i = %i could have been, so its cause is not known", (index, data) => {
+    expect(write(index, data)).toMatch(/^entries\[0\] MSR 0x\w+( \w+)? = 0x\w+ was refused$/);
+  });
+
+  test("a feature MSR cannot change after KVM_RUN", () => {
+    const ran = vcpu({ hasEntered: () => true });
+    const reason = "it describes the CPU, and cannot change after KVM_RUN: it is 0x11";
+    expect(write(0x10a, 1n, ran)).toBe(`entries[0] MSR 0x10a = 0x1: ${reason}`);
+    expect(write(0x480, 1n, ran)).toBe(`entries[0] MSR 0x480 = 0x1: ${reason}`);
+    expect(write(0x10a, 0x11n, ran)).toMatch(/was refused$/);
+    expect(write(0x10a, 1n)).toMatch(/was refused$/);
+  });
+
+  test("with nobody to ask, it is only named", () => {
+    expect(write(0xdead_beef, 1n, {})).toBe("entries[0] MSR 0xdeadbeef = 0x1 was refused");
+  });
+});
+
+test("a KVM_GET_MSRS that stopped early names the MSR", () => {
+  expect(explainMsrs([{ index: 0x174 }, { index: 0xdead_beef }], 1, vcpu())).toBe(
+    "entries[1] MSR 0xdeadbeef: KVM does not let it be read",
+  );
+});
+
+test.each(["KVM_SET_MSRS", "KVM_GET_MSRS"])("%s of too many names the limit", (ioctl) => {
+  const reason = "nmsrs 256: KVM takes at most 255 in one call (MAX_IO_MSRS)";
+  expect(why(`${ioctl} E2BIG vcpu`, { nmsrs: 256 })).toBe(reason);
+  expect(why(`${ioctl} E2BIG vcpu`, encode(Msrs, { nmsrs: 256 }))).toBe(reason);
+  expect(why(`${ioctl} E2BIG vcpu`, {})).toBeUndefined();
+});
+
+describe("KVM_X86_SET_MSR_FILTER", () => {
+  const set = (sent: Readonly<Record<string, unknown>>): string | undefined =>
+    why("KVM_X86_SET_MSR_FILTER EINVAL", sent);
+
+  test.each([
+    ["unknown flags", { flags: 2 }, "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x1"],
+    [
+      "no ranges to allow",
+      { flags: 1 },
+      "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not take",
+    ],
+    [
+      "a range for nothing",
+      { ranges: [{ flags: 0, nmsrs: 8 }] },
+      "ranges[0].flags is 0: a range needs KVM_MSR_FILTER_READ, _WRITE or both",
+    ],
+    [
+      "unknown flags of a range",
+      {
+        ranges: [
+          { flags: 1, nmsrs: 8 },
+          { flags: 4, nmsrs: 8 },
+        ],
+      },
+      "ranges[1].flags 0x4: bit 2 may not be set; Linux 7.2 knows 0x3",
+    ],
+    [
+      "a long range",
+      { ranges: [{ flags: 3, nmsrs: 12289 }] },
+      "ranges[0].nmsrs 12289: a range has at most 12288",
+    ],
+    ["the longest range", { ranges: [{ flags: 3, nmsrs: 12288 }] }, undefined],
+    ["an unused range", { ranges: [{ flags: 0, nmsrs: 0 }] }, undefined],
+    ["no filter at all", {}, undefined],
+  ])("with %s", (_, sent, reason) => {
+    expect(set(sent)).toBe(reason);
+  });
+});
+
+describe("KVM_SET_PMU_EVENT_FILTER", () => {
+  test.each([
+    [
+      "an action",
+      { action: 2 },
+      "action 2: it is 0 (KVM_PMU_EVENT_ALLOW) or 1 (KVM_PMU_EVENT_DENY)",
+    ],
+    ["flags", { flags: 2 }, "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x1"],
+    [
+      "a masked event's reserved bits",
+      { flags: 1, events: [0n, bit(20)] },
+      "events[1] 0x100000 has bits outside of a masked event (0xff80000f0000ffff)",
+    ],
+    ["nothing wrong", { flags: 1, action: 1, events: [0xffn] }, undefined],
+    ["an event that is not masked", { events: [bit(20)] }, undefined],
+  ])("with %s", (_, sent, reason) => {
+    expect(why("KVM_SET_PMU_EVENT_FILTER EINVAL", sent)).toBe(reason);
+  });
+
+  test("of too many events", () => {
+    expect(why("KVM_SET_PMU_EVENT_FILTER E2BIG", { nevents: 301 })).toBe(
+      "nevents 301: KVM takes at most 300",
+    );
+    const bytes = encode(PmuEventFilter, { events: new Array<bigint>(301).fill(0n) });
+    expect(why("KVM_SET_PMU_EVENT_FILTER E2BIG", bytes)).toBe("nevents 301: KVM takes at most 300");
+  });
+});

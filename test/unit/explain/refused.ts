@@ -1,0 +1,78 @@
+/** What tests of reasons share: a refused call with made-up evidence, and CPUID tables by feature. */
+import { constants } from "node:os";
+import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
+import type { FdKind } from "../../../lib/abi/ioctl.ts";
+import { type CpuidEntry2, type CpuidFieldName, CpuidTable } from "../../../lib/cpuid/index.ts";
+import { type Evidence, explain, type VmEvidence } from "../../../lib/explain/index.ts";
+
+/** An argument: an integer, the struct's bytes, or what was named of a struct. */
+type Sent = number | bigint | Uint8Array | Readonly<Record<string, unknown>>;
+
+/** The number of an errno. */
+export function errnoOf(name: string): number {
+  const numbers: Readonly<Record<string, number>> = { ...constants.errno, EHWPOISON: 133 };
+  const errno = numbers[name];
+  if (errno === undefined) throw new Error(`no errno ${name}`);
+  return errno;
+}
+
+/** The reason of a refused `KVM_X ERRNO`, or `KVM_X ERRNO kind` where several kinds of handle have it. */
+export function why(call: string, sent: Sent = {}, evidence: Evidence = {}): string | undefined {
+  const [ioctl = "", errno = "", kind] = call.split(" ");
+  const fd = kind ?? IOCTLS.find(({ name }) => name === ioctl)?.fds[0] ?? "sys";
+  const isNamed = typeof sent === "object" && !(sent instanceof Uint8Array);
+  return explain({
+    ioctl,
+    errno: errnoOf(errno),
+    fd: fd as FdKind,
+    argument: isNamed ? undefined : sent,
+    sent: isNamed ? sent : {},
+    evidence,
+  });
+}
+
+/** A VM whose capabilities answer these values; of no other one it is known. */
+export function vmWith(
+  capabilities: Readonly<Record<string, number>>,
+  more: VmEvidence = {},
+): Evidence {
+  return { vm: { check: (name) => capabilities[name], ...more } };
+}
+
+/** Indexed leaves have their flag, as KVM wants it. */
+const LEAVES: readonly Pick<CpuidEntry2, "function" | "index" | "flags" | "eax">[] = [
+  { function: 0x1, index: 0, flags: 0, eax: 0 },
+  { function: 0x7, index: 0, flags: 1, eax: 1 },
+  { function: 0x7, index: 1, flags: 1, eax: 0 },
+  { function: 0xd, index: 0, flags: 1, eax: 0 },
+  { function: 0xd, index: 1, flags: 1, eax: 0 },
+  { function: 0x8000_0000, index: 0, flags: 0, eax: 0x8000_0021 },
+  { function: 0x8000_0001, index: 0, flags: 0, eax: 0 },
+  { function: 0x8000_0008, index: 0, flags: 0, eax: 0x3028 },
+  { function: 0x8000_0021, index: 0, flags: 0, eax: 0 },
+];
+
+/** A table with these features and with 40 bits of physical address. */
+export function tableWith(...names: readonly CpuidFieldName[]): readonly CpuidEntry2[] {
+  const values = Object.fromEntries(names.map((name) => [name, 1]));
+  return Array.from(CpuidTable.from(LEAVES).with(values));
+}
+
+/** A vCPU with a table of these features, on a KVM that supports those and others. */
+export function vcpuWith(
+  features: readonly CpuidFieldName[],
+  supported: readonly CpuidFieldName[] = features,
+): Evidence {
+  return {
+    kvm: { supportedCpuid: () => tableWith(...supported) },
+    vcpu: { id: 0, cpuid: () => tableWith(...features) },
+  };
+}
+
+/** A vCPU that has no table yet. */
+export function vcpuWithoutTable(supported: readonly CpuidFieldName[]): Evidence {
+  return {
+    kvm: { supportedCpuid: () => tableWith(...supported) },
+    vcpu: { id: 0, cpuid: () => [] },
+  };
+}

@@ -1,0 +1,236 @@
+/** Claims about a refused KVM_SET_SREGS: the register, the bit, and the feature that it needs. */
+import { describe, expect, test } from "vitest";
+import { Sregs } from "../../../lib/abi/generated/structs.ts";
+import { encode } from "../../../lib/abi/struct.ts";
+import { vcpuWith, vcpuWithoutTable, why } from "./refused.ts";
+
+const REFUSED = "KVM_SET_SREGS EINVAL";
+const bit = (n: number): bigint => 1n << BigInt(n);
+const HOST = [
+  "la57",
+  "xsave",
+  "smep",
+  "vmx",
+  "umip",
+  "fsgsbase",
+  "pcid",
+  "smap",
+  "pku",
+  "lm",
+  "nx",
+] as const;
+const LONG = { cr0: bit(31) | bit(0), cr4: bit(5), efer: bit(8) | bit(10) };
+
+describe("CR4", () => {
+  test("a bit that the vCPU's CPUID lacks is named, with its place", () => {
+    expect(why(REFUSED, { cr4: bit(12) }, vcpuWith(["xsave"], HOST))).toBe(
+      "CR4 bit 12 LA57: not in this vCPU's CPUID (0x7.0:ecx[16] la57)",
+    );
+  });
+
+  test.each([
+    [11, "UMIP", "umip"],
+    [13, "VMXE", "vmx"],
+    [16, "FSGSBASE", "fsgsbase"],
+    [17, "PCIDE", "pcid"],
+    [18, "OSXSAVE", "xsave"],
+    [20, "SMEP", "smep"],
+    [21, "SMAP", "smap"],
+    [22, "PKE", "pku"],
+  ] as const)("bit %i %s needs %s", (n, name, feature) => {
+    const others = HOST.filter((one) => one !== feature);
+    const reason = why(REFUSED, { cr4: bit(n) }, vcpuWith(others, HOST));
+    expect(reason).toMatch(
+      new RegExp(`^CR4 bit ${n} ${name}: not in .*:e.x\\[\\d+\\] ${feature}\\)$`),
+    );
+    expect(why(REFUSED, { cr4: bit(n) }, vcpuWith(HOST))).toBeUndefined();
+  });
+
+  test("CET needs one of two features", () => {
+    expect(why(REFUSED, { cr4: bit(23) }, vcpuWith([], ["ibt"]))).toBe(
+      "CR4 bit 23 CET: not in this vCPU's CPUID (0x7.0:ecx[7] cet_ss, 0x7.0:edx[20] ibt)",
+    );
+    expect(why(REFUSED, { cr4: bit(23) }, vcpuWith(["ibt"]))).toBeUndefined();
+  });
+
+  test("what this KVM cannot give is not blamed on the vCPU's table", () => {
+    expect(why(REFUSED, { cr4: bit(12) }, vcpuWith(["la57"], ["xsave"]))).toBe(
+      "CR4 bit 12 LA57: this KVM cannot give it to a guest (0x7.0:ecx[16] la57)",
+    );
+  });
+
+  test.each([15, 19, 26, 63])("bit %i is nobody's", (n) => {
+    expect(why(REFUSED, { cr4: bit(n) }, vcpuWith(HOST))).toBe(`CR4 bit ${n}: reserved`);
+  });
+
+  test("several bits are all named", () => {
+    const reason = why(REFUSED, { cr4: bit(12) | bit(20) }, vcpuWith(["xsave"], HOST));
+    expect(reason).toMatch(/^CR4 bit 12 LA57: .*; CR4 bit 20 SMEP: /);
+  });
+
+  test("bits that need no feature are not blamed", () => {
+    expect(why(REFUSED, { cr4: 0x7ffn }, vcpuWith([], HOST))).toBeUndefined();
+  });
+
+  test("an empty table is said to be empty", () => {
+    expect(why(REFUSED, { cr4: bit(12) }, vcpuWithoutTable(HOST))).toBe(
+      "CR4 bit 12 LA57: not in this vCPU's CPUID (0x7.0:ecx[16] la57): " +
+        "it has no table yet, KVM_SET_CPUID2 comes first",
+    );
+  });
+
+  test("an empty table, which Linux before 6.14 does not mind, takes no blame of others", () => {
+    expect(why(REFUSED, { cr4: bit(12), cr0: bit(31) }, vcpuWithoutTable(HOST))).toBe(
+      "CR0.PG is 1, and CR0.PE is 0",
+    );
+  });
+});
+
+describe("CR0", () => {
+  test.each([
+    ["PG without PE", bit(31), "CR0.PG is 1, and CR0.PE is 0"],
+    ["NW without CD", bit(29), "CR0.NW is 1, and CR0.CD is 0"],
+    ["bits above 31", bit(32) | bit(40), "CR0 bits 32, 40: reserved"],
+  ])("%s", (_, cr0, reason) => {
+    expect(why(REFUSED, { cr0 }, vcpuWith(HOST))).toBe(reason);
+  });
+
+  test.each([bit(31) | bit(0), bit(29) | bit(30), 0x6000_0010n])("%s can be", (cr0) => {
+    expect(why(REFUSED, { cr0 }, vcpuWith(HOST))).toBeUndefined();
+  });
+});
+
+describe("the mode", () => {
+  test.each([
+    ["LMA without LME", { efer: bit(10) }, "EFER.LMA is 1, and EFER.LME is 0"],
+    ["LMA without paging", { efer: bit(8) | bit(10) }, "EFER.LMA is 1, and CR0.PG is 0"],
+    ["a 64-bit code segment without LME", { cs: { l: 1 } }, "cs.l is 1, and EFER.LME is 0"],
+    ["long mode without PAE", { ...LONG, cr4: 0n }, "EFER.LME and CR0.PG are 1, and CR4.PAE is 0"],
+    [
+      "long mode without LMA",
+      { ...LONG, efer: bit(8) },
+      "EFER.LME and CR0.PG are 1, and EFER.LMA is 0",
+    ],
+    [
+      "a wide CR3",
+      { ...LONG, cr3: bit(40) },
+      "CR3 0x10000000000 is wider than the 40 bits of this vCPU's physical addresses " +
+        "(0x80000008.0:eax[7:0] phys_addr_bits)",
+    ],
+  ])("%s", (_, sregs, reason) => {
+    expect(why(REFUSED, sregs, vcpuWith(HOST))).toBe(reason);
+  });
+
+  test("a table that does not tell its width means 36 bits", () => {
+    const sregs = { ...LONG, cr3: bit(36) };
+    expect(why(REFUSED, sregs, vcpuWithoutTable(HOST))).toContain("the 36 bits");
+  });
+
+  test("long mode can be, with the widest CR3", () => {
+    const sregs = { ...LONG, cr3: bit(40) - 0x1000n, cs: { l: 1 } };
+    expect(why(REFUSED, sregs, vcpuWith(HOST))).toBeUndefined();
+  });
+
+  test("LAM's two bits of CR3 can be with LAM alone", () => {
+    const sregs = { ...LONG, cr3: bit(61) | bit(62) };
+    expect(why(REFUSED, sregs, vcpuWith([...HOST, "lam"]))).toBeUndefined();
+    expect(why(REFUSED, sregs, vcpuWith(HOST))).toContain("CR3 0x6000000000000000");
+  });
+});
+
+describe("EFER", () => {
+  test.each([
+    [12, "SVME", "svm"],
+    [11, "NX", "nx"],
+    [14, "FFXSR", "fxsr_opt"],
+    [21, "AUTOIBRS", "autoibrs"],
+  ] as const)("bit %i %s needs %s", (n, name, feature) => {
+    const reason = why(REFUSED, { efer: bit(n) }, vcpuWith([], [...HOST, feature]));
+    expect(reason).toMatch(
+      new RegExp(`^EFER bit ${n} ${name}: not in this vCPU's CPUID .* ${feature}\\)$`),
+    );
+    expect(why(REFUSED, { efer: bit(n) }, vcpuWith([feature]))).toBeUndefined();
+  });
+
+  test("reserved bits, and the one that few KVMs take", () => {
+    expect(why(REFUSED, { efer: bit(1) }, vcpuWith(HOST))).toBe("EFER bit 1: reserved");
+    expect(why(REFUSED, { efer: bit(13) }, vcpuWith(HOST))).toBe(
+      "EFER bit 13 LMSLE: this KVM does not take it",
+    );
+  });
+
+  test("SCE needs nothing", () => {
+    expect(why(REFUSED, { efer: bit(0) }, vcpuWith(HOST))).toBeUndefined();
+  });
+});
+
+describe("the APIC base", () => {
+  const base = 0xfee0_0000n;
+
+  test.each([
+    ["reserved bits", base | 0x801n, "apicBase 0xfee00801: bit 0 reserved"],
+    [
+      "x2APIC without EN",
+      base | bit(10),
+      "apicBase 0xfee00400: bit 10 EXTD (x2APIC) without bit 11 EN",
+    ],
+    [
+      "x2APIC without the feature",
+      base | bit(10) | bit(11),
+      "apicBase 0xfee00c00: bit 10 EXTD: x2apic is not in this vCPU's CPUID (0x1.0:ecx[21])",
+    ],
+    [
+      "a wide address",
+      bit(40) | bit(11),
+      "apicBase 0x10000000800 is wider than the 40 bits of this vCPU's physical addresses " +
+        "(0x80000008.0:eax[7:0] phys_addr_bits)",
+    ],
+  ])("%s", (_, apicBase, reason) => {
+    expect(why(REFUSED, { apicBase }, vcpuWith(HOST))).toBe(reason);
+  });
+
+  test("x2APIC with the feature can be", () => {
+    const evidence = vcpuWith(["x2apic"]);
+    expect(why(REFUSED, { apicBase: base | bit(10) | bit(11) | bit(8) }, evidence)).toBeUndefined();
+  });
+});
+
+describe("KVM_SET_SREGS2", () => {
+  const refused = "KVM_SET_SREGS2 EINVAL";
+
+  test("flags that there are not", () => {
+    expect(why(refused, { flags: 2n }, vcpuWith(HOST))).toBe(
+      "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x1",
+    );
+  });
+
+  test("PDPTRs outside of PAE paging", () => {
+    expect(why(refused, { flags: 1n, ...LONG }, vcpuWith(HOST))).toMatch(
+      /not those of PAE paging$/,
+    );
+    const pae = { flags: 1n, cr0: bit(31) | bit(0), cr4: bit(5) };
+    expect(why(refused, pae, vcpuWith(HOST))).toBeUndefined();
+  });
+
+  test("the registers are judged as in KVM_SET_SREGS", () => {
+    expect(why(refused, { cr4: bit(12) }, vcpuWith([], HOST))).toMatch(/^CR4 bit 12 LA57: /);
+  });
+});
+
+test("the bytes tell as much as the names do", () => {
+  const bytes = encode(Sregs, { cr4: bit(12) });
+  expect(why(REFUSED, bytes, vcpuWith([], HOST))).toMatch(/^CR4 bit 12 LA57: /);
+});
+
+test("without evidence, only what is wrong on any vCPU is named", () => {
+  expect(why(REFUSED, { cr4: bit(12) })).toBeUndefined();
+  expect(why(REFUSED, { cr0: bit(31) })).toBe("CR0.PG is 1, and CR0.PE is 0");
+});
+
+test("evidence that cannot be had is no evidence", () => {
+  const fail = (): never => {
+    throw new Error("the vCPU is gone");
+  };
+  const evidence = { kvm: { supportedCpuid: fail }, vcpu: { id: 0, cpuid: fail } };
+  expect(why(REFUSED, { cr4: bit(12) }, evidence)).toBeUndefined();
+});
