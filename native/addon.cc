@@ -1,4 +1,4 @@
-// What the addon exports, on one screen: two ways to get an object, and a permission.
+// What the addon exports, on one screen: four ways to get an object, and a permission.
 #include <napi.h>
 
 #include "fd.h"
@@ -14,7 +14,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   addon->mapping_class = Napi::Persistent(Mapping::Define(env));
   env.SetInstanceData(addon);
   exports.Set("open", Napi::Function::New<&Fd::Open>(env, "open"));
-  exports.Set("mapAnonymous", Napi::Function::New<&Mapping::Map>(env, "mapAnonymous"));
+  exports.Set("mapAnonymous", Napi::Function::New<&Mapping::MapAnonymous>(env, "mapAnonymous"));
+  exports.Set("mapMemfd", Napi::Function::New<&Mapping::MapMemfd>(env, "mapMemfd"));
+  exports.Set("mapFile", Napi::Function::New<&Mapping::MapFile>(env, "mapFile"));
   exports.Set("reqXcompGuestPerm",
               Napi::Function::New<&Fd::ReqXcompGuestPerm>(env, "reqXcompGuestPerm"));
   return exports;

@@ -2,6 +2,7 @@
   "variables": {
     "node_kvm_sources": [
       "native/addon.cc",
+      "native/bus_error.cc",
       "native/fd.cc",
       "native/ioctl.cc",
       "native/mapping.cc",
