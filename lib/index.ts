@@ -8,13 +8,29 @@ export {
   StateError,
   type StateErrorCode,
 } from "./errors.ts";
+export { AddressSpace, type MemoryPlace, type MemorySlot } from "./kvm/address-space.ts";
 export type { Capability, EnableCapInput } from "./kvm/capability.ts";
 export { type CpuidEntry2Input, KVM_MAX_CPUID_ENTRIES } from "./kvm/cpuid2.ts";
+export { type DirtyGfn, DirtyRing, dirtyAddresses, dirtyPages } from "./kvm/dirty-pages.ts";
 export type * from "./kvm/exit.ts";
-export { GuestMemory } from "./kvm/guest-memory.ts";
+export {
+  GuestMemory,
+  type GuestMemoryAdvice,
+  type GuestMemoryOptions,
+  type MapFileOptions,
+} from "./kvm/guest-memory.ts";
 export { type CallContext, Handle, type IoctlArgument } from "./kvm/handle.ts";
 export { kernelRelease, type VendorModule, vendorModule } from "./kvm/host.ts";
 export { defaultDevice, Kvm } from "./kvm/kvm.ts";
 export { type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
 export { type UserspaceMemoryRegion, Vm } from "./kvm/vm.ts";
+export {
+  type MappedRamRegion,
+  mapRam,
+  Ram,
+  type RamLayout,
+  type RamOptions,
+  type RamRegion,
+  ramRegions,
+} from "./vmm/ram.ts";
 export { Sandbox, type SandboxOptions } from "./vmm/sandbox.ts";
