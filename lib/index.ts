@@ -8,13 +8,21 @@ export {
   StateError,
   type StateErrorCode,
 } from "./errors.ts";
+export { AddressSpace, type MemoryPlace, type MemorySlot } from "./kvm/address-space.ts";
 export type { Capability, EnableCapInput, FileCap, NamedCap, RawCap } from "./kvm/capability.ts";
+export type { CoalescedWrite } from "./kvm/coalesced-mmio.ts";
 export { type CpuidEntry2Input, KVM_MAX_CPUID_ENTRIES } from "./kvm/cpuid2.ts";
 export { Device } from "./kvm/device.ts";
 export type { Attribute } from "./kvm/device-attr.ts";
+export { type DirtyGfn, DirtyRing, dirtyAddresses, dirtyPages } from "./kvm/dirty-pages.ts";
 export type * from "./kvm/exit.ts";
 export { GuestMemfd } from "./kvm/guest-memfd.ts";
-export { GuestMemory } from "./kvm/guest-memory.ts";
+export {
+  GuestMemory,
+  type GuestMemoryAdvice,
+  type GuestMemoryOptions,
+  type MapFileOptions,
+} from "./kvm/guest-memory.ts";
 export { type CallContext, Handle, type IoctlArgument } from "./kvm/handle.ts";
 export { kernelRelease, type VendorModule, vendorModule } from "./kvm/host.ts";
 export { EventFd, SevDevice } from "./kvm/host-file.ts";
@@ -30,4 +38,13 @@ export type {
   UserspaceMemoryRegion,
   UserspaceMemoryRegion2,
 } from "./kvm/vm-memory.ts";
+export {
+  type MappedRamRegion,
+  mapRam,
+  Ram,
+  type RamLayout,
+  type RamOptions,
+  type RamRegion,
+  ramRegions,
+} from "./vmm/ram.ts";
 export { Sandbox, type SandboxOptions } from "./vmm/sandbox.ts";

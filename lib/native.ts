@@ -51,10 +51,21 @@ export interface NativeRun {
   run(this: void): number;
 }
 
-/** Anonymous memory of this process. Windows become empty when it is closed. */
+/** Mapped memory of this process. Windows become empty when it is closed. */
 export interface NativeMapping {
+  byteLength(): number;
+  /** madvise on all of it; only advices that change no content are taken. */
+  advise(advice: number): number;
+  /** Whether zeros took the place of a page that could not be had (SIGBUS). */
+  hasLostPages(): boolean;
   window(offset: number, length: number): ArrayBuffer;
   close(): void;
+}
+
+/** Which of several calls the kernel refused; `errno` is positive. */
+export interface NativeRefusal {
+  readonly call: string;
+  readonly errno: number;
 }
 
 /** What `native/addon.cc` exports. */
@@ -62,7 +73,11 @@ export interface Native {
   open(path: string): NativeFd | number;
   eventfd(initval: number, flags: number): NativeHostFile | number;
   openFile(path: string): NativeHostFile | number;
-  mapAnonymous(length: number): NativeMapping | number;
+  /** Pages of `1 << pageShift` bytes: 12 when left out, 21 and 30 are huge. */
+  mapAnonymous(length: number, pageShift?: number, reserve?: boolean): NativeMapping | number;
+  mapMemfd(length: number, pageShift?: number, reserve?: boolean): NativeMapping | NativeRefusal;
+  /** A private copy-on-write mapping; to the end of the file without `length`. */
+  mapFile(path: string, offset: number, length?: number): NativeMapping | NativeRefusal;
   reqXcompGuestPerm(component: number): number;
 }
 

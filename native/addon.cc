@@ -18,7 +18,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("open", Napi::Function::New<&Fd::Open>(env, "open"));
   exports.Set("eventfd", Napi::Function::New<&HostFile::Eventfd>(env, "eventfd"));
   exports.Set("openFile", Napi::Function::New<&HostFile::Open>(env, "openFile"));
-  exports.Set("mapAnonymous", Napi::Function::New<&Mapping::Map>(env, "mapAnonymous"));
+  exports.Set("mapAnonymous", Napi::Function::New<&Mapping::MapAnonymous>(env, "mapAnonymous"));
+  exports.Set("mapMemfd", Napi::Function::New<&Mapping::MapMemfd>(env, "mapMemfd"));
+  exports.Set("mapFile", Napi::Function::New<&Mapping::MapFile>(env, "mapFile"));
   exports.Set("reqXcompGuestPerm",
               Napi::Function::New<&Fd::ReqXcompGuestPerm>(env, "reqXcompGuestPerm"));
   return exports;

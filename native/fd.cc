@@ -237,7 +237,7 @@ Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
   // A guest_memfd can be mapped too, but reading past its end would be a SIGBUS.
   if (!state_->is_vcpu || state_->vm == nullptr) return Number(env, -ENODEV);
   const std::shared_ptr<Region> region =
-      Region::OfDescriptor(state_->fd.get(), 0, state_->vm->run_size, state_->vm);
+      Region::OfDescriptor(state_->fd.get(), state_->vm->run_size, state_->vm);
   if (region == nullptr) return Number(env, -errno);
   const Napi::Value bytes = windows_.Open(env, region, 0, region->size());
   if (bytes.IsEmpty()) return env.Undefined();
@@ -262,7 +262,7 @@ Napi::Value Fd::MapDirtyRing(const Napi::CallbackInfo& info) {
   const size_t size = state_->vm->dirty_ring_size;
   if (size == 0) return Number(env, -EINVAL);
   const std::shared_ptr<Region> region =
-      Region::OfDescriptor(state_->fd.get(), kKvmDirtyLogPageOffset * kPageSize, size, state_->vm);
+      Region::OfDescriptor(state_->fd.get(), size, state_->vm, kKvmDirtyLogPageOffset * kPageSize);
   if (region == nullptr) return Number(env, -errno);
   const Napi::Value bytes = windows_.Open(env, region, 0, size);
   return bytes.IsEmpty() ? env.Undefined() : bytes;
@@ -274,7 +274,7 @@ Napi::Value Fd::MapMemfd(const Napi::CallbackInfo& info) {
   struct stat status = {};
   if (fstat(state_->fd.get(), &status) != 0) return Number(env, -errno);
   std::shared_ptr<Region> region =
-      Region::OfDescriptor(state_->fd.get(), 0, static_cast<size_t>(status.st_size), state_->vm);
+      Region::OfDescriptor(state_->fd.get(), static_cast<size_t>(status.st_size), state_->vm);
   if (region == nullptr) return Number(env, -errno);
   return Mapping::Create(env.GetInstanceData<Addon>()->mapping_class, std::move(region));
 }

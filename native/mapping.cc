@@ -1,13 +1,32 @@
 #include "mapping.h"
 
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
+#include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <string>
+
+#include "unique_fd.h"
 
 namespace node_kvm {
 
 namespace {
 
 constexpr double kMaxSafeInteger = 9007199254740991.0;
+constexpr size_t kPageShift = 12;
+constexpr size_t kPageShifts[] = {kPageShift, 21, 30};
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23  // Linux 5.14
+#endif
+
+// None of these changes what the memory holds.
+constexpr size_t kAdvices[] = {MADV_MERGEABLE, MADV_HUGEPAGE, MADV_DONTDUMP, MADV_POPULATE_WRITE};
 
 // A JavaScript number that is a whole, non-negative size; false leaves `size` alone.
 bool ReadSize(const Napi::Value& value, size_t* size) {
@@ -18,20 +37,160 @@ bool ReadSize(const Napi::Value& value, size_t* size) {
   return static_cast<double>(*size) == number;
 }
 
+bool IsOneOf(std::span<const size_t> all, size_t one) {
+  return std::find(all.begin(), all.end(), one) != all.end();
+}
+
+// What mapAnonymous and mapMemfd are told.
+struct Request {
+  size_t length = 0;
+  size_t page_shift = kPageShift;
+  bool reserve = false;
+};
+
+// Empty, with a JavaScript error pending, when it makes no sense.
+std::optional<Request> ReadRequest(const Napi::CallbackInfo& info) {
+  Request request;
+  if (!ReadSize(info[0], &request.length)) {
+    ThrowTypeError(info.Env(), "length: expected a size");
+    return {};
+  }
+  if (!info[1].IsUndefined() &&
+      (!ReadSize(info[1], &request.page_shift) || !IsOneOf(kPageShifts, request.page_shift))) {
+    ThrowTypeError(info.Env(), "pageShift: expected 12, 21 or 30");
+    return {};
+  }
+  request.reserve = info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value();
+  return request;
+}
+
+Backing BackingOf(const Request& request, int flags) {
+  if (!request.reserve) flags |= MAP_NORESERVE;
+  return {.flags = flags, .page_size = size_t{1} << request.page_shift};
+}
+
+Napi::Value Refused(Napi::Env env, const char* call) {
+  const int saved = errno;
+  Napi::Object refusal = Napi::Object::New(env);
+  refusal.Set("call", call);
+  refusal.Set("errno", saved);
+  return refusal;
+}
+
+// A file of huge pages is mapped in those: mmap rounds its length up to them.
+size_t PageSizeOf(int fd) {
+  struct statfs about = {};
+  const bool is_huge = fstatfs(fd, &about) == 0 && about.f_type == HUGETLBFS_MAGIC;
+  return is_huge ? static_cast<size_t>(about.f_bsize) : kPageSize;
+}
+
 }  // namespace
 
 Napi::Function Mapping::Define(Napi::Env env) {
   return DefineClass(
       env, "Mapping",
-      {InstanceMethod<&Mapping::Window>("window"), InstanceMethod<&Mapping::Close>("close")});
+      {InstanceMethod<&Mapping::ByteLength>("byteLength"),
+       InstanceMethod<&Mapping::Advise>("advise"),
+       InstanceMethod<&Mapping::HasLostPages>("hasLostPages"),
+       InstanceMethod<&Mapping::Window>("window"), InstanceMethod<&Mapping::Close>("close")});
 }
 
-Napi::Value Mapping::Map(const Napi::CallbackInfo& info) {
-  size_t length = 0;
-  if (!ReadSize(info[0], &length)) return ThrowTypeError(info.Env(), "length: expected a size");
-  std::shared_ptr<Region> region = Region::Anonymous(length);
+Napi::Value Mapping::MapAnonymous(const Napi::CallbackInfo& info) {
+  const std::optional<Request> request = ReadRequest(info);
+  if (!request) return info.Env().Undefined();
+  const int huge = request->page_shift == kPageShift
+                       ? 0
+                       : MAP_HUGETLB | static_cast<int>(request->page_shift << MAP_HUGE_SHIFT);
+  std::shared_ptr<Region> region =
+      Region::Map(request->length, BackingOf(*request, MAP_PRIVATE | MAP_ANONYMOUS | huge));
   if (region == nullptr) return Napi::Number::New(info.Env(), -errno);
   return Create(info.Env().GetInstanceData<Addon>()->mapping_class, std::move(region));
+}
+
+Napi::Value Mapping::MapMemfd(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::optional<Request> request = ReadRequest(info);
+  if (!request) return env.Undefined();
+  const unsigned huge =
+      request->page_shift == kPageShift
+          ? 0
+          : MFD_HUGETLB | static_cast<unsigned>(request->page_shift << MAP_HUGE_SHIFT);
+  auto fd = std::make_shared<UniqueFd>(
+      memfd_create("node-kvm guest memory", MFD_CLOEXEC | MFD_ALLOW_SEALING | huge));
+  if (fd->get() < 0) return Refused(env, "memfd_create");
+  Backing backing = BackingOf(*request, MAP_SHARED);
+  backing.fd = fd->get();
+  const size_t size = (request->length + backing.page_size - 1) & ~(backing.page_size - 1);
+  if (ftruncate(fd->get(), static_cast<off_t>(size)) != 0) return Refused(env, "ftruncate");
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg)
+  if (fcntl(fd->get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    return Refused(env, "fcntl");
+  }
+  // The descriptor stays open as long as the memory: /proc shows it to debuggers.
+  std::shared_ptr<Region> region = Region::Map(request->length, backing, std::move(fd));
+  if (region == nullptr) return Refused(env, "mmap");
+  return Create(env.GetInstanceData<Addon>()->mapping_class, std::move(region));
+}
+
+Napi::Value Mapping::MapFile(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  size_t offset = 0;
+  size_t length = 0;
+  if (!info[0].IsString()) return ThrowTypeError(env, "path: expected a string");
+  if (!ReadSize(info[1], &offset)) return ThrowTypeError(env, "offset: expected a size");
+  if (!info[2].IsUndefined() && !ReadSize(info[2], &length)) {
+    return ThrowTypeError(env, "length: expected a size");
+  }
+  const std::string path = info[0].As<Napi::String>().Utf8Value();
+  if (path.find('\0') != std::string::npos) {
+    errno = ENOENT;
+    return Refused(env, "open");
+  }
+  // Without O_NONBLOCK a FIFO would wait for its writer.
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg)
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat about = {};
+  if (fd.get() < 0 || fstat(fd.get(), &about) != 0) return Refused(env, "open");
+  if (!S_ISREG(about.st_mode)) {
+    errno = ENODEV;  // what mmap says of most of them; a device might do as it likes
+    return Refused(env, "mmap");
+  }
+  const Backing backing{.flags = MAP_PRIVATE | MAP_NORESERVE,
+                        .fd = fd.get(),
+                        .offset = offset,
+                        .page_size = PageSizeOf(fd.get())};
+  const auto size = static_cast<size_t>(about.st_size);
+  const size_t rest = size < offset ? 0 : size - offset;
+  const size_t pages = (rest + backing.page_size - 1) & ~(backing.page_size - 1);
+  if (info[2].IsUndefined()) length = pages;
+  if (length > pages) {
+    return ThrowRangeError(env, path + ": " + std::to_string(length) + " bytes at " +
+                                    std::to_string(offset) + " are beyond the file's " +
+                                    std::to_string(size));
+  }
+  std::shared_ptr<Region> region = Region::Map(length, backing);
+  if (region == nullptr) return Refused(env, "mmap");
+  return Create(env.GetInstanceData<Addon>()->mapping_class, std::move(region));
+}
+
+Napi::Value Mapping::ByteLength(const Napi::CallbackInfo& info) {
+  const size_t size = state_ == nullptr ? 0 : state_->size();
+  return Napi::Number::New(info.Env(), static_cast<double>(size));
+}
+
+Napi::Value Mapping::Advise(const Napi::CallbackInfo& info) {
+  size_t advice = 0;
+  if (!ReadSize(info[0], &advice) || !IsOneOf(kAdvices, advice)) {
+    return ThrowTypeError(info.Env(), "advise: expected an advice that changes no content");
+  }
+  if (state_ == nullptr) return ThrowTypeError(info.Env(), "advise: the mapping is closed");
+  const std::span<uint8_t> mapped = state_->range()->mapped();
+  const int result = madvise(mapped.data(), mapped.size(), static_cast<int>(advice));
+  return Napi::Number::New(info.Env(), result < 0 ? -errno : 0);
+}
+
+Napi::Value Mapping::HasLostPages(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), state_ != nullptr && state_->range()->HasLostPages());
 }
 
 Napi::Value Mapping::Window(const Napi::CallbackInfo& info) {
@@ -51,6 +210,7 @@ Napi::Value Mapping::Window(const Napi::CallbackInfo& info) {
                                            " bytes are more than one ArrayBuffer shows, " +
                                            std::to_string(Windows::kMaxLength));
   }
+  KeepBusHandler();
   return windows_.Open(info.Env(), state_, offset, length);
 }
 

@@ -1,4 +1,5 @@
-// Guest memory as JavaScript holds it: a length and windows onto it, never an address.
+// Guest memory as JavaScript holds it: a length and windows onto it, never an address. What backs
+// it is said once, when it is made.
 #pragma once
 
 #include <napi.h>
@@ -13,8 +14,12 @@ namespace node_kvm {
 class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
  public:
   static Napi::Function Define(Napi::Env env);
-  // mapAnonymous(length): Mapping, or -errno.
-  static Napi::Value Map(const Napi::CallbackInfo& info);
+  // mapAnonymous(length, pageShift?, reserve?): Mapping, or mmap's -errno.
+  static Napi::Value MapAnonymous(const Napi::CallbackInfo& info);
+  // mapMemfd(length, pageShift?, reserve?): Mapping, or { call, errno }.
+  static Napi::Value MapMemfd(const Napi::CallbackInfo& info);
+  // mapFile(path, offset, length?): Mapping, or { call, errno }.
+  static Napi::Value MapFile(const Napi::CallbackInfo& info);
 
   explicit Mapping(const Napi::CallbackInfo& info) : Wrapped(info) {}
 
@@ -22,6 +27,12 @@ class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
   const std::shared_ptr<Region>& region() const { return state_; }
 
  private:
+  // byteLength(): its size.
+  Napi::Value ByteLength(const Napi::CallbackInfo& info);
+  // advise(advice): 0, or -errno.
+  Napi::Value Advise(const Napi::CallbackInfo& info);
+  // hasLostPages(): whether zeros took the place of a page.
+  Napi::Value HasLostPages(const Napi::CallbackInfo& info);
   Napi::Value Window(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 

@@ -1,35 +1,66 @@
 #include "region.h"
 
+#include <algorithm>
+#include <cerrno>
+
 namespace node_kvm {
 
 namespace {
 
-std::shared_ptr<Region> Adopt(void* address, size_t length, std::shared_ptr<void> keeps) {
-  if (address == MAP_FAILED) return nullptr;
-  return std::make_shared<Region>(std::make_shared<Range>(static_cast<uint8_t*>(address), length),
-                                  std::move(keeps));
+constexpr size_t kHugePageSize = size_t{2} << 20;
+
+constexpr uintptr_t RoundUp(uintptr_t value, size_t multiple) {
+  return (value + multiple - 1) & ~(multiple - 1);
 }
 
 }  // namespace
 
-std::shared_ptr<Region> Region::Anonymous(size_t length) {
-  return Adopt(mmap(nullptr, length, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
-               length, nullptr);
+std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
+  const size_t size = RoundUp(length, backing.page_size);
+  // KVM maps a huge page only where host and guest addresses agree in its lower bits.
+  const size_t alignment = size < kHugePageSize ? kPageSize : kHugePageSize;
+  const size_t slack = std::max(alignment, backing.page_size) - kPageSize;
+  const size_t whole = slack + size + kPageSize;
+  void* base = mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base == MAP_FAILED) return nullptr;
+  auto* first = static_cast<uint8_t*>(base);
+  const uintptr_t address = reinterpret_cast<uintptr_t>(base);
+  uint8_t* data = first + (RoundUp(address, slack + kPageSize) - address);
+  const void* mapped = mmap(data, size, PROT_READ | PROT_WRITE, backing.flags | MAP_FIXED,
+                            backing.fd, static_cast<off_t>(backing.offset));
+  if (mapped == MAP_FAILED) {
+    const int saved = errno;
+    munmap(base, whole);
+    errno = saved;
+    return nullptr;
+  }
+  return std::make_shared<Range>(std::span(first, whole), std::span(data, size), length,
+                                 backing.page_size);
 }
 
-std::shared_ptr<Region> Region::OfDescriptor(int fd, size_t offset, size_t length,
-                                             std::shared_ptr<void> keeps) {
-  return Adopt(
-      mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset)),
-      length, std::move(keeps));
+Range::~Range() {
+  watch_.reset();  // first: these addresses may be another's as soon as they are given back
+  munmap(reserved_.data(), reserved_.size());
+}
+
+std::shared_ptr<Region> Region::Map(size_t length, const Backing& backing,
+                                    std::shared_ptr<void> keeps) {
+  std::shared_ptr<Range> range = Range::Map(length, backing);
+  if (range == nullptr) return nullptr;
+  return std::make_shared<Region>(std::move(range), std::move(keeps));
+}
+
+std::shared_ptr<Region> Region::OfDescriptor(int fd, size_t length, std::shared_ptr<void> keeps,
+                                             uint64_t offset) {
+  return Map(length, {.flags = MAP_SHARED, .fd = fd, .offset = offset}, std::move(keeps));
 }
 
 Region::~Region() {
   if (range_.use_count() == 1) return;  // no window left: the range unmaps itself
   // On failure the old pages stay until the range goes: late, but safe.
+  const std::span<uint8_t> mapped = range_->mapped();
   // NOLINTNEXTLINE(bugprone-unused-return-value)
-  static_cast<void>(mmap(data(), size(), PROT_READ | PROT_WRITE,
+  static_cast<void>(mmap(mapped.data(), mapped.size(), PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0));
 }
 

@@ -3,6 +3,7 @@
     "node_kvm_sources": [
       "native/addon.cc",
       "native/argument.cc",
+      "native/bus_error.cc",
       "native/fd.cc",
       "native/guarded.cc",
       "native/host_file.cc",

@@ -46,7 +46,7 @@ export class GuestMemfd extends Handle {
    */
   map(): GuestMemory {
     const mapping = this.fd.mapMemfd();
-    if (typeof mapping !== "number") return GuestMemory.adopt(mapping, Number(this.size));
+    if (typeof mapping !== "number") return GuestMemory.adopt(mapping);
     throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -mapping });
   }
 

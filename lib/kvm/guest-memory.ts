@@ -1,10 +1,62 @@
-/** Host bytes that a VM uses as guest memory. Where they appear to the guest is vm.ts. */
+/** Host bytes that a VM uses as guest memory. Where they appear to the guest is address-space.ts. */
 import { KvmError, StateError } from "../errors.ts";
-import { type NativeMapping, native } from "../native.ts";
+import { explainAdvice, explainHugePages, explainMapFile } from "../explain/map-memory.ts";
+import { type NativeMapping, type NativeRefusal, native } from "../native.ts";
 import { traceMap, traceUnmap } from "../trace/sink.ts";
 
 /** The largest piece that one ArrayBuffer shows: Node 20 refuses buffers above 4 GiB. */
 const WINDOW_BYTES = 2 ** 30;
+
+/** Sizes of pages as powers of two, by the name of the option. */
+const PAGE_SHIFTS = { transparent: 12, "2M": 21, "1G": 30 } as const;
+const SMALL_PAGE_SHIFT = 12;
+
+/** What is said to madvise(2), from asm-generic/mman-common.h. */
+const ADVICES = {
+  MADV_MERGEABLE: 12,
+  MADV_HUGEPAGE: 14,
+  MADV_DONTDUMP: 16,
+  MADV_POPULATE_WRITE: 23,
+} as const;
+type AdviceName = keyof typeof ADVICES;
+
+/** What any guest memory can be told. */
+export interface GuestMemoryAdvice {
+  /** Takes all pages now, and not when they are first touched. */
+  readonly populate?: boolean;
+  /** Whether it is in a core dump of this process; it is when left out. */
+  readonly dump?: boolean;
+  /** Lets the kernel merge equal pages (KSM), also with other processes'; not of shared memory. */
+  readonly mergeable?: boolean;
+}
+
+/** What anonymous guest memory is made of. */
+export interface GuestMemoryOptions extends GuestMemoryAdvice {
+  /**
+   * `"transparent"` asks for huge pages where the kernel has some; `"2M"` and `"1G"` take only
+   * such, from those that the administrator set aside.
+   */
+  readonly hugePages?: "transparent" | "2M" | "1G";
+  /**
+   * Makes it a memfd (sealed: its size is for ever). Another process of the same user can open
+   * that through `/proc`, and sees the same bytes.
+   */
+  readonly shared?: boolean;
+  /**
+   * Whether the kernel is asked now if there is room for all of it; when left out, yes for `"2M"`
+   * and `"1G"`, else no. Without, a huge page that cannot be had when the host touches it becomes
+   * zeros in small pages ({@link GuestMemory.isDamaged}), and ends KVM_RUN when a guest does.
+   */
+  readonly reserve?: boolean;
+}
+
+/** Which part of a file, and how. */
+export interface MapFileOptions extends GuestMemoryAdvice {
+  /** Where in the file it begins, a multiple of 4096; 0 when left out. */
+  readonly offset?: number;
+  /** Bytes; when left out, all from `offset` on, in whole pages, with zeros after the file's end. */
+  readonly byteLength?: number;
+}
 
 const mappings = new WeakMap<GuestMemory, NativeMapping>();
 
@@ -14,18 +66,24 @@ export function mappingOf(memory: GuestMemory): NativeMapping | null {
 }
 
 /**
- * Anonymous, zeroed host memory for a VM; pages are taken when they are first touched.
+ * Host memory for a VM: anonymous and zeroed, or a private copy of a file.
  *
  * A slot that uses the memory keeps it mapped: closing it early takes it from JavaScript, not from
- * a guest that may still run.
+ * a guest that may still run. Behind its end follows a page that nobody can access.
+ *
+ * A page that cannot be had when it is touched (its file was cut short meanwhile, the huge pages
+ * ran out, the hardware lost it) reads as zeros from then on: see {@link isDamaged}. A guest that
+ * touches one before the host did ends KVM_RUN with `EFAULT` or the exit `memory_fault`. For this
+ * the process's SIGBUS handler is this package's. `process.on("SIGBUS")` takes it away until
+ * memory is next mapped or shown; a touch in between hangs the process, or ends it.
  */
 export class GuestMemory {
   /** Its size in bytes. */
   readonly byteLength: number;
   readonly #windows: (Uint8Array | undefined)[] = [];
 
-  private constructor(mapping: NativeMapping, byteLength: number) {
-    this.byteLength = byteLength;
+  private constructor(mapping: NativeMapping) {
+    this.byteLength = mapping.byteLength();
     mappings.set(this, mapping);
     traceMap(this);
   }
@@ -33,24 +91,47 @@ export class GuestMemory {
   /**
    * Maps `byteLength` bytes of memory (mmap; KVM wants whole pages of 4096).
    *
-   * @throws {@link KvmError} with mmap's errno: `EINVAL` for 0 bytes, `ENOMEM` when there is no room.
+   * @throws {@link KvmError} with the errno of `mmap`, `madvise`, or for shared memory
+   *   `memfd_create`, `ftruncate`: `EINVAL` for 0 bytes, `ENOMEM` when there is no room, or not as
+   *   many huge pages.
    */
-  static allocate(byteLength: number): GuestMemory {
-    const mapping = native().mapAnonymous(byteLength);
-    if (typeof mapping === "number") {
-      throw new KvmError({
-        ioctl: "mmap",
-        fd: "guest memory",
-        errno: -mapping,
-        args: { byteLength },
-      });
-    }
-    return new GuestMemory(mapping, byteLength);
+  static allocate(byteLength: number, options: GuestMemoryOptions = {}): GuestMemory {
+    const { hugePages, shared = false } = options;
+    const shift = hugePages === undefined ? SMALL_PAGE_SHIFT : PAGE_SHIFTS[hugePages];
+    if (shift === undefined) throw new TypeError(`hugePages: there are no ${String(hugePages)}`);
+    const isHuge = shift !== SMALL_PAGE_SHIFT;
+    const { reserve = isHuge } = options;
+    const answer = shared
+      ? native().mapMemfd(byteLength, shift, reserve)
+      : native().mapAnonymous(byteLength, shift, reserve);
+    const mapping = typeof answer === "number" ? { call: "mmap", errno: -answer } : answer;
+    const of = { fd: "guest memory", args: { byteLength, ...options } };
+    const reason = (errno: number): string | undefined =>
+      isHuge ? explainHugePages({ errno, byteLength, pageSize: 2 ** shift }) : undefined;
+    return GuestMemory.#adopt(expectMapping(mapping, of, reason), of, options);
+  }
+
+  /**
+   * Maps a part of a file, for reading and writing: what is written, by the host or a guest, is
+   * kept in memory and never reaches the file (`MAP_PRIVATE`). Pages that were not written yet
+   * may show later changes of the file; {@link GuestMemoryAdvice.populate} copies them all.
+   *
+   * @throws {@link KvmError} with the errno of `open`, `mmap` or `madvise`: `ENODEV` when it is no
+   *   regular file, `EINVAL` when the offset is not a multiple of 4096.
+   * @throws RangeError when `byteLength` reaches beyond the page in which the file ends.
+   */
+  static mapFile(path: string, options: MapFileOptions = {}): GuestMemory {
+    const { offset = 0, byteLength } = options;
+    const mapping = native().mapFile(path, offset, byteLength);
+    const of = { fd: path, args: { path, ...options } };
+    const reason = (errno: number, call: string): string | undefined =>
+      explainMapFile({ call, errno, offset, byteLength });
+    return GuestMemory.#adopt(expectMapping(mapping, of, reason), of, options);
   }
 
   /** Takes over a mapping that a handle made. @internal */
-  static adopt(mapping: NativeMapping, byteLength: number): GuestMemory {
-    return new GuestMemory(mapping, byteLength);
+  static adopt(mapping: NativeMapping): GuestMemory {
+    return new GuestMemory(mapping);
   }
 
   /** Whether {@link close} was called. */
@@ -59,16 +140,44 @@ export class GuestMemory {
   }
 
   /**
+   * Whether the host has touched a page that could not be had, and zeros took its place. Which
+   * page is not known, nor whether a guest has met others.
+   */
+  get isDamaged(): boolean {
+    return this.#mapping.hasLostPages();
+  }
+
+  /**
    * Shows all of it as one live array: the guest sees what you write, and what the guest writes
    * you read, without order or atomicity. It becomes empty when the memory is closed.
    *
-   * @throws RangeError above 1 GiB; {@link read} and {@link write} have no such limit.
+   * @throws RangeError above 1 GiB; {@link window} shows a part, and {@link read} and
+   *   {@link write} have no such limit.
    */
   get bytes(): Uint8Array {
     if (this.byteLength > WINDOW_BYTES) {
-      throw new RangeError(`${this.byteLength} bytes do not fit one array; use read() and write()`);
+      throw new RangeError(
+        `${this.byteLength} bytes do not fit one array; use window(), read() and write()`,
+      );
     }
-    return this.#window(0);
+    return this.#piece(0);
+  }
+
+  /**
+   * Shows a part of it, of up to 1 GiB, as a live array like {@link bytes}. Keep the array if you
+   * need it often.
+   *
+   * @throws RangeError outside the memory, and above 1 GiB.
+   */
+  window(offset: number, length: number): Uint8Array {
+    this.#check(offset, length);
+    if (length > WINDOW_BYTES) {
+      throw new RangeError(`${length} bytes do not fit one array; a window shows up to 1 GiB`);
+    }
+    if (length === 0) return new Uint8Array(0);
+    const start = offset % WINDOW_BYTES;
+    if (start + length > WINDOW_BYTES) return new Uint8Array(this.#mapping.window(offset, length));
+    return this.#piece(Math.floor(offset / WINDOW_BYTES)).subarray(start, start + length);
   }
 
   /**
@@ -107,6 +216,34 @@ export class GuestMemory {
     this.close();
   }
 
+  /** Tells a new mapping what the options say; populates it last, as all else then shall be. */
+  static #adopt(
+    mapping: NativeMapping,
+    { fd, args }: Origin,
+    { hugePages, mergeable, dump, populate }: GuestMemoryOptions,
+  ): GuestMemory {
+    const wanted: Readonly<Record<AdviceName, boolean | undefined>> = {
+      MADV_HUGEPAGE: hugePages === "transparent",
+      MADV_MERGEABLE: mergeable,
+      MADV_DONTDUMP: dump === false,
+      MADV_POPULATE_WRITE: populate,
+    };
+    for (const [name, isWanted] of Object.entries(wanted)) {
+      const errno = isWanted === true ? -mapping.advise(ADVICES[name as AdviceName]) : 0;
+      if (errno === 0) continue;
+      mapping.close();
+      const reason = explainAdvice(name, errno);
+      throw new KvmError({ ioctl: "madvise", fd, errno, args: { ...args, advice: name }, reason });
+    }
+    return new GuestMemory(mapping);
+  }
+
+  get #mapping(): NativeMapping {
+    const mapping = mappings.get(this);
+    if (mapping === undefined) throw new StateError("ERR_CLOSED", "guest memory");
+    return mapping;
+  }
+
   #check(offset: number, length: number): number {
     if (
       !(Number.isSafeInteger(offset) && Number.isSafeInteger(length)) ||
@@ -125,19 +262,38 @@ export class GuestMemory {
     for (let done = 0; done < length; ) {
       const at = offset + done;
       const start = at % WINDOW_BYTES;
-      const window = this.#window(Math.floor(at / WINDOW_BYTES));
-      const piece = window.subarray(start, Math.min(window.length, start + length - done));
+      const whole = this.#piece(Math.floor(at / WINDOW_BYTES));
+      const piece = whole.subarray(start, Math.min(whole.length, start + length - done));
       visit(piece, done);
       done += piece.length;
     }
   }
 
-  #window(number: number): Uint8Array {
-    const mapping = mappings.get(this);
-    if (mapping === undefined) throw new StateError("ERR_CLOSED", "guest memory");
+  /** The window that shows the n-th GiB; a new one when somebody moved the old one's buffer away. */
+  #piece(number: number): Uint8Array {
+    const mapping = this.#mapping;
+    const known = this.#windows[number];
+    if (known !== undefined && known.length > 0) return known;
     const start = number * WINDOW_BYTES;
     const length = Math.min(WINDOW_BYTES, this.byteLength - start);
-    this.#windows[number] ??= new Uint8Array(mapping.window(start, length));
-    return this.#windows[number];
+    const made = new Uint8Array(mapping.window(start, length));
+    this.#windows[number] = made;
+    return made;
   }
+}
+
+/** What a refused call was for. */
+interface Origin {
+  readonly fd: string;
+  readonly args: Readonly<Record<string, unknown>>;
+}
+
+function expectMapping(
+  answer: NativeMapping | NativeRefusal,
+  { fd, args }: Origin,
+  explain: (errno: number, call: string) => string | undefined,
+): NativeMapping {
+  if (!("errno" in answer)) return answer;
+  const { call, errno } = answer;
+  throw new KvmError({ ioctl: call, fd, errno, args, reason: explain(errno, call) });
 }

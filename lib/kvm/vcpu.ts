@@ -24,8 +24,10 @@ import { explainSetCpuid2 } from "../explain/set-cpuid2.ts";
 import type { NativeFd, NativeRun } from "../native.ts";
 import { traceExit, traceRun } from "../trace/sink.ts";
 import { type EnableCapInput, enableCap } from "./capability.ts";
+import { type CoalescedWrite, coalescedWrites } from "./coalesced-mmio.ts";
 import { type CpuidEntry2Input, getCpuid2, growCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr, setDeviceAttr } from "./device-attr.ts";
+import { DirtyRing } from "./dirty-pages.ts";
 import type { Exit } from "./exit.ts";
 import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
 import type { MemoryLink } from "./link.ts";
@@ -200,6 +202,26 @@ export class Vcpu extends VcpuRegisters {
     this.ioctl(KVM_SET_SIGNAL_MASK, encode(SignalMask, { sigset: sigsetOf(all) }), {
       args: { signals: all },
     });
+  }
+
+  /**
+   * Maps the ring in which KVM enters the pages that this vCPU writes, of the size that
+   * KVM_CAP_DIRTY_LOG_RING was told; `vm.resetDirtyRings()` takes back what was harvested.
+   *
+   * @throws {@link KvmError} `EINVAL` from mmap when the VM has no dirty rings.
+   */
+  dirtyRing(): DirtyRing {
+    const buffer = this.fd.mapDirtyRing();
+    if (typeof buffer !== "number") return new DirtyRing(buffer);
+    throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -buffer });
+  }
+
+  /**
+   * Takes the writes out of the ring that `vm.registerCoalescedMmio()` made KVM fill, in their order.
+   * All vCPUs of a VM share one ring.
+   */
+  coalescedMmio(): Generator<CoalescedWrite, void> {
+    return coalescedWrites(this.#open());
   }
 
   /**

@@ -17,6 +17,8 @@ import { encode, type StructInput } from "../abi/struct.ts";
 import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
 import { traceAnswer, traceCall } from "../trace/sink.ts";
+import { type AddressSpace, AddressSpaces } from "./address-space.ts";
+import { dirtyPages } from "./dirty-pages.ts";
 import { VmIoctls } from "./generated/vm-ioctls.ts";
 import { GuestMemfd } from "./guest-memfd.ts";
 import { type GuestMemory, mappingOf } from "./guest-memory.ts";
@@ -62,7 +64,17 @@ export interface DirtyRange {
 
 /** The part of a VM that is memory. */
 export abstract class VmMemory extends VmIoctls {
-  readonly #sizes = new Map<number, bigint>();
+  readonly #spaces = new AddressSpaces();
+
+  /** The guest physical memory, as the host reads and writes it: what the slots show. */
+  get memory(): AddressSpace {
+    return this.addressSpace(0);
+  }
+
+  /** One of the guest's address spaces: 0, or 1 for what it sees in SMM. */
+  addressSpace(id: number): AddressSpace {
+    return this.#spaces.space(id);
+  }
 
   /**
    * Makes, moves or deletes a memory slot. A slot keeps its host memory mapped for as long as a
@@ -105,6 +117,16 @@ export abstract class VmMemory extends VmIoctls {
     const bitmap = new Uint8Array(8 * Number((pages + 63n) / 64n));
     this.ioctl(KVM_GET_DIRTY_LOG, encode(DirtyLog, { slot }), { args: { slot }, links: [bitmap] });
     return bitmap;
+  }
+
+  /**
+   * Walks the pages of a slot that the guest wrote to since the last time: their numbers, counted
+   * from the slot's first, in order. The log is read when this is called.
+   *
+   * @throws {@link KvmError} as {@link getDirtyLog}.
+   */
+  dirtyPages(slot: number): Generator<number, void> {
+    return dirtyPages(this.getDirtyLog(slot));
   }
 
   /**
@@ -178,11 +200,16 @@ export abstract class VmMemory extends VmIoctls {
       const args = { slot, flags, guestPhysAddr, memorySize, memoryOffset };
       throw this.refusal(ioctl.name, -answer, { args });
     }
-    if (memorySize === 0n) this.#sizes.delete(slot);
-    else this.#sizes.set(slot, memorySize);
+    if (memorySize === 0n || memory === undefined) this.#spaces.delete(slot);
+    else {
+      this.#spaces.set({ slot, flags, guestPhysAddr, memorySize, memory, memoryOffset });
+    }
   }
 
   #pages(slot: number): bigint {
-    return (this.#sizes.get(slot) ?? PAGE) / PAGE;
+    const found = this.addressSpace(slot >>> 16)
+      .slots()
+      .find((other) => other.slot === slot);
+    return (found?.memorySize ?? PAGE) / PAGE;
   }
 }

@@ -47,10 +47,73 @@ describe("the window", () => {
   test("is not given above 1 GiB, where read and write still work", () => {
     const memory = allocate(GIB + 4096);
     expect(() => memory.bytes).toThrow(
-      new RangeError("1073745920 bytes do not fit one array; use read() and write()"),
+      new RangeError("1073745920 bytes do not fit one array; use window(), read() and write()"),
     );
     memory.write(GIB + 4095, Uint8Array.of(9));
     expect(memory.read(GIB + 4095, 1)).toEqual(Uint8Array.of(9));
+  });
+});
+
+describe("a window of a part", () => {
+  test("is live", () => {
+    const memory = allocate(8192);
+    const window = memory.window(4000, 200);
+    memory.write(4100, Uint8Array.of(7));
+    window[0] = 9;
+    expect([window.length, window[100], memory.bytes[4000]]).toEqual([200, 7, 9]);
+  });
+
+  test("shows memory beyond 4 GiB", () => {
+    const memory = allocate(6 * GIB);
+    const window = memory.window(5 * GIB + 12, 8);
+    memory.write(5 * GIB + 12, Uint8Array.of(1, 2, 3));
+    expect(window).toEqual(Uint8Array.of(1, 2, 3, 0, 0, 0, 0, 0));
+  });
+
+  test("is live where it crosses from one GiB to the next", () => {
+    const memory = allocate(6 * GIB);
+    const window = memory.window(5 * GIB - 2, 4);
+    memory.write(5 * GIB - 2, Uint8Array.of(1, 2, 3, 4));
+    window[3] = 9;
+    expect([window, memory.read(5 * GIB + 1, 1)]).toEqual([
+      Uint8Array.of(1, 2, 3, 9),
+      Uint8Array.of(9),
+    ]);
+  });
+
+  test("shows up to 1 GiB", () => {
+    const memory = allocate(6 * GIB);
+    expect(memory.window(4 * GIB + 4096, GIB)).toHaveLength(GIB);
+    expect(() => memory.window(0, GIB + 1)).toThrow(
+      new RangeError("1073741825 bytes do not fit one array; a window shows up to 1 GiB"),
+    );
+  });
+
+  test("may be of no bytes, even at the end", () => {
+    expect(allocate(4096).window(4096, 0)).toHaveLength(0);
+  });
+
+  test.each([
+    [-1, 1],
+    [0, 4097],
+    [4096, 1],
+    [0.5, 1],
+    [0, Number.NaN],
+  ])("at %d of %d bytes is a RangeError", (offset, length) => {
+    expect(() => allocate(4096).window(offset, length)).toThrow(
+      new RangeError(`${length} bytes at ${offset} are not inside guest memory of 4096 bytes`),
+    );
+  });
+});
+
+describe("memory whose window was moved away", () => {
+  test("is read, written and shown as before", () => {
+    const memory = allocate(8192);
+    memory.write(4096, Uint8Array.of(1));
+    structuredClone(memory.bytes.buffer, { transfer: [memory.bytes.buffer as ArrayBuffer] });
+    memory.write(4097, Uint8Array.of(2));
+    expect(memory.read(4096, 2)).toEqual(Uint8Array.of(1, 2));
+    expect(memory.bytes).toHaveLength(8192);
   });
 });
 
@@ -125,6 +188,8 @@ describe("closing", () => {
     ["bytes", (memory: GuestMemory) => memory.bytes],
     ["read", (memory: GuestMemory) => memory.read(0, 1)],
     ["write", (memory: GuestMemory) => memory.write(0, Uint8Array.of(1))],
+    ["window", (memory: GuestMemory) => memory.window(0, 1)],
+    ["isDamaged", (memory: GuestMemory) => memory.isDamaged],
   ])("makes %s an ERR_CLOSED", (_, use) => {
     const memory = allocate(4096);
     memory.close();

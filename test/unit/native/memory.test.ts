@@ -1,5 +1,6 @@
 /** Mapped memory and slots: sizes, windows and their end. What a guest sees there is test/kvm. */
 import { randomFill } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { KVM_CREATE_GUEST_MEMFD, KVM_GET_REGS } from "../../../lib/abi/generated/ioctls.ts";
@@ -10,22 +11,102 @@ const map = (length: number): NativeMapping => opened(native().mapAnonymous(leng
 const PAGE = 4096;
 const GIB = 2 ** 30;
 
+const NO_SIZES = [undefined, null, "4096", 4096n, -1, 0.5, NaN, Infinity, 2 ** 53, {}, [4096]];
+
 test("a length that is no size is refused", () => {
-  for (const length of [
-    undefined,
-    null,
-    "4096",
-    4096n,
-    -1,
-    0.5,
-    NaN,
-    Infinity,
-    2 ** 53,
-    {},
-    [4096],
-  ]) {
+  for (const length of NO_SIZES) {
     expect(() => call(native(), "mapAnonymous", length)).toThrow("length: expected a size");
+    expect(() => call(native(), "mapMemfd", length)).toThrow("length: expected a size");
   }
+  for (const length of NO_SIZES.slice(1)) {
+    expect(() => call(native(), "mapFile", "/proc/self/exe", 0, length)).toThrow(
+      "length: expected a size",
+    );
+  }
+});
+
+test("pages of a size that x86 does not have are refused", () => {
+  for (const shift of [null, "21", 21n, -1, 0, 11, 13, 20, 22, 31, 64, 2 ** 32 + 21, NaN, {}]) {
+    for (const method of ["mapAnonymous", "mapMemfd"]) {
+      expect(() => call(native(), method, PAGE, shift)).toThrow("pageShift: expected 12, 21 or 30");
+    }
+  }
+});
+
+test("a file's path and offset have their types", () => {
+  for (const path of [undefined, null, 3, {}, Buffer.from("/dev/null"), Symbol()]) {
+    expect(() => call(native(), "mapFile", path, 0)).toThrow("path: expected a string");
+  }
+  for (const offset of NO_SIZES) {
+    expect(() => call(native(), "mapFile", "/proc/self/exe", offset)).toThrow(
+      "offset: expected a size",
+    );
+  }
+});
+
+test("a refusal names the call", () => {
+  expect(native().mapFile("/nowhere", 0)).toEqual({ call: "open", errno: 2 });
+  expect(native().mapFile("/", 0)).toEqual({ call: "mmap", errno: 19 });
+  expect(native().mapMemfd(0)).toEqual({ call: "mmap", errno: 22 });
+});
+
+test("only advice that changes no content is taken", () => {
+  const mapping = map(PAGE);
+  const [MADV_DONTNEED, MADV_REMOVE, MADV_FREE, MADV_HWPOISON] = [4, 9, 8, 100];
+  const wrong = [MADV_DONTNEED, MADV_REMOVE, MADV_FREE, MADV_HWPOISON, -1, 14.5, 14n, undefined];
+  for (const advice of wrong) {
+    expect(() => call(mapping, "advise", advice)).toThrow("advice that changes no content");
+  }
+  mapping.close();
+  expect(() => mapping.advise(14)).toThrow("advise: the mapping is closed");
+});
+
+test("a closed mapping has no size and has lost nothing", () => {
+  const mapping = map(PAGE);
+  expect([mapping.byteLength(), mapping.hasLostPages()]).toEqual([PAGE, false]);
+  mapping.close();
+  expect([mapping.byteLength(), mapping.hasLostPages()]).toEqual([0, false]);
+});
+
+/** Every mapping of this process: its addresses, what may be done there, what it is called. */
+const maps = (): readonly (readonly [number, number, string, string])[] =>
+  readFileSync("/proc/self/maps", "latin1")
+    .trimEnd()
+    .split("\n")
+    .map((line) => /^(\w+)-(\w+) (\S+) \S+ \S+ \S+ *(.*)$/.exec(line) ?? [])
+    .map(([, from = "", to = "", mode = "", name = ""]) => [
+      Number.parseInt(from, 16),
+      Number.parseInt(to, 16),
+      mode,
+      name,
+    ]);
+
+test.each([
+  ["a page", PAGE],
+  ["a part of a page", 100],
+  ["2 MiB and a page", 2 ** 21 + PAGE],
+])("behind a mapping of %s is a page that nobody can access", (_, length) => {
+  const mapping = opened(native().mapMemfd(length) as NativeMapping);
+  const all = maps();
+  const ours = all.findIndex(([, , , name]) => name.startsWith("/memfd:node-kvm"));
+  const [[, end] = [], [guard, , mode] = []] = [all[ours], all[ours + 1]];
+  expect([guard, mode]).toEqual([end, "---p"]);
+  mapping.close();
+});
+
+test("closing gives all addresses back, the page behind them too", () => {
+  const mapping = opened(native().mapMemfd(3 * PAGE) as NativeMapping);
+  const [start = 0] = maps().find(([, , , name]) => name.startsWith("/memfd:node-kvm")) ?? [];
+  mapping.close();
+  const end = start + 4 * PAGE;
+  expect(maps().filter(([from, to]) => from < end && to > start)).toEqual([]);
+});
+
+test("memory of 2 MiB and more begins where a huge page can", () => {
+  const mapping = opened(native().mapMemfd(2 ** 21) as NativeMapping);
+  const [start] = maps().find(([, , , name]) => name.startsWith("/memfd:node-kvm")) ?? [];
+  expect((start ?? 1) % 2 ** 21).toBe(0);
+  mapping.close();
 });
 
 test("mmap refuses no bytes, and more than there can be", () => {

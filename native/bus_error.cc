@@ -1,0 +1,172 @@
+#include "bus_error.h"
+
+#include <dlfcn.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <mutex>
+
+namespace node_kvm {
+
+// Written under a lock, read by the signal handler without one. The range that a thread has just
+// touched does not change meanwhile: who can touch it keeps it. A range that does change is
+// therefore another, and the handler passes over it.
+struct WatchedRange {
+  std::atomic<uint32_t> version = 0;  // odd while it changes
+  std::atomic<uintptr_t> start = 0;
+  std::atomic<size_t> size = 0;  // 0: free
+  std::atomic<size_t> page_size = 0;
+  std::atomic<uint32_t> lost = 0;
+};
+
+namespace {
+
+// A page is replaced alone up to so many times a range, then with all that follow it: the kernel
+// allows a process 65530 mappings, and each lone page makes two.
+constexpr uint32_t kLonePages = 1024;
+
+// Grows by whole chunks, which are used again but never freed: the handler may be reading them.
+struct Chunk {
+  WatchedRange ranges[64];
+  std::atomic<Chunk*> next = nullptr;
+};
+
+Chunk first_chunk;
+std::mutex writers;
+// Who had SIGBUS before; never freed, for the handler may be reading it.
+std::atomic<const struct sigaction*> previous = nullptr;
+// Whether this thread is in the previous handler: that may call ours again (another copy of this
+// addon would). Initial-exec, so that the first use in a thread allocates nothing.
+[[gnu::tls_model("initial-exec")]] thread_local bool is_passing_on = false;
+
+struct Found {
+  WatchedRange* range = nullptr;
+  uintptr_t start = 0;
+  size_t size = 0;
+  size_t page_size = 0;
+};
+
+// Only loads: it runs inside the signal handler.
+Found Find(uintptr_t address) {
+  for (Chunk* chunk = &first_chunk; chunk != nullptr; chunk = chunk->next) {
+    for (WatchedRange& range : chunk->ranges) {
+      const uint32_t version = range.version;
+      const Found found{&range, range.start, range.size, range.page_size};
+      if (version % 2 != 0 || version != range.version) continue;
+      if (address - found.start < found.size) return found;
+    }
+  }
+  return {};
+}
+
+// The system call itself: the library's mmap may be a sanitizer's, which takes locks.
+bool MapZeros(uintptr_t start, size_t size) {
+  return syscall(SYS_mmap, start, size, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) >= 0;
+}
+
+bool Replace(uintptr_t address) {
+  const Found found = Find(address);
+  if (found.range == nullptr) return false;
+  const uintptr_t page = address & ~(found.page_size - 1);
+  const bool is_lone = found.range->lost.fetch_add(1) < kLonePages;
+  if (is_lone && MapZeros(page, found.page_size)) return true;
+  return MapZeros(page, found.start + found.size - page);
+}
+
+// Not ours: as if we had never been here.
+void PassOn(int signal, siginfo_t* info, void* context) {
+  const struct sigaction* action = previous;
+  const bool is_touch = info->si_code > 0 && info->si_code != BUS_MCEERR_AO;
+  const bool has_handler = (action->sa_flags & SA_SIGINFO) != 0 ||
+                           (action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN);
+  if (has_handler && !is_passing_on) {
+    is_passing_on = true;
+    if ((action->sa_flags & SA_SIGINFO) != 0) {
+      action->sa_sigaction(signal, info, context);
+    } else {
+      action->sa_handler(signal);
+    }
+    is_passing_on = false;
+    return;
+  }
+  if (!is_touch && action->sa_handler == SIG_IGN) return;
+  struct sigaction by_default = {};
+  by_default.sa_handler = SIG_DFL;
+  sigaction(SIGBUS, &by_default, nullptr);
+  // A touch happens again on return, and then ends the process with its own address in the core.
+  if (!is_touch) raise(signal);
+}
+
+void OnBusError(int signal, siginfo_t* info, void* context) {
+  const int saved = errno;
+  // Above zero it comes from the kernel; kill() has no address.
+  const bool is_ours = info->si_code > 0 && Replace(reinterpret_cast<uintptr_t>(info->si_addr));
+  if (!is_ours) PassOn(signal, info, context);
+  errno = saved;
+}
+
+// Node unloads an addon with the last environment that has it; a handler must stay.
+void StayLoaded() {
+  Dl_info info = {};
+  if (dladdr(reinterpret_cast<void*>(&OnBusError), &info) == 0) return;
+  static_cast<void>(dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE));
+}
+
+WatchedRange* FreeRange() {
+  Chunk* chunk = &first_chunk;
+  for (;;) {
+    for (WatchedRange& range : chunk->ranges) {
+      if (range.size == 0) return &range;
+    }
+    if (chunk->next == nullptr) chunk->next = new Chunk;
+    chunk = chunk->next;
+  }
+}
+
+void Write(WatchedRange* range, uintptr_t start, size_t size, size_t page_size) {
+  ++range->version;
+  range->start = start;
+  range->size = size;
+  range->page_size = page_size;
+  range->lost = 0;
+  ++range->version;
+}
+
+}  // namespace
+
+BusWatch::BusWatch(const uint8_t* data, size_t size, size_t page_size) {
+  KeepBusHandler();
+  const std::lock_guard lock(writers);
+  range_ = FreeRange();
+  Write(range_, reinterpret_cast<uintptr_t>(data), size, page_size);
+}
+
+BusWatch::~BusWatch() {
+  const std::lock_guard lock(writers);
+  Write(range_, 0, 0, 0);
+}
+
+bool BusWatch::HasLostPages() const { return range_->lost != 0; }
+
+void KeepBusHandler() {
+  const std::lock_guard lock(writers);
+  struct sigaction current = {};
+  if (sigaction(SIGBUS, nullptr, &current) != 0 || current.sa_sigaction == OnBusError) return;
+  const struct sigaction* known = previous;
+  if (known == nullptr) StayLoaded();
+  if (known == nullptr || known->sa_sigaction != current.sa_sigaction) {
+    previous = new struct sigaction(current);
+  }
+  struct sigaction ours = {};
+  ours.sa_sigaction = OnBusError;
+  ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+  sigemptyset(&ours.sa_mask);
+  sigaction(SIGBUS, &ours, nullptr);
+}
+
+}  // namespace node_kvm
