@@ -214,8 +214,10 @@ function writeTail(
   writeField(count, isWide ? BigInt(length) : length, view, at, `${path}.${count.name}`);
 }
 
+/** Takes no array, map or table: what these hold are not their properties, and would be lost. */
 function checkMembers(value: unknown, path: string): Members {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Members;
+  const isObject = typeof value === "object" && value !== null;
+  if (isObject && !(Symbol.iterator in value)) return value as Members;
   throw new TypeError(`${path}: expected an object, got ${show(value)}`);
 }
 

@@ -39,10 +39,11 @@ static unsigned long long number(void) {
   return value;
 }
 
-/* How many elements are given: what is too much is not for C to write. */
+/* The struct that is asked about, and how many elements are given: C cannot write too many. */
+static const char *asked;
 static size_t given(size_t most) {
   size_t count = number();
-  if (count > most) fprintf(stderr, "%zu elements for an array of %zu\\n", count, most);
+  if (count > most) fprintf(stderr, "%s: %zu elements for %zu\\n", asked, count, most);
   if (count > most) exit(3);
   return count;
 }
@@ -56,6 +57,7 @@ int main(void) {
     unsigned char *bytes = calloc(size, 1);
     if (bytes == NULL) return 1;
     end = bytes + size;
+    asked = names[which];
     EACH(i, size) bytes[i] = number();
     if (what == 'r') {
       reads[which](bytes);
@@ -136,6 +138,7 @@ function programOf(structs: Structs, declarations: string): string {
     ...all.map(({ name, type }) => `typedef ${type} t_${idOf(name)};`),
     ...ids.map((id) => `static void read_${id}(const void *);\nstatic void write_${id}(void *);`),
     ...all.map(functionsOf),
+    `static const char *const names[] = {${all.map(({ name }) => `"${name}"`).join(", ")}};`,
     `static void (*const reads[])(const void *) = {${ids.map((id) => `read_${id}`).join(", ")}};`,
     `static void (*const writes[])(void *) = {${ids.map((id) => `write_${id}`).join(", ")}};`,
     MAIN,

@@ -3,6 +3,7 @@
 import { describe, expect, test } from "vitest";
 import * as structs from "../../../lib/abi/generated/structs.ts";
 import { encode, type Layout, read, sizeOf, write } from "../../../lib/abi/struct.ts";
+import { CpuidTable } from "../../../lib/cpuid/index.ts";
 
 /** Values that TypeScript would refuse, as JavaScript may send them. */
 const wrong: readonly (readonly [Layout, unknown, Error])[] = [
@@ -92,6 +93,12 @@ const wrong: readonly (readonly [Layout, unknown, Error])[] = [
     new RangeError("kvm_fpu.xmm[0]: 17 elements do not fit u8[16]"),
   ],
   [structs.Sregs, { cs: 5 }, new TypeError("kvm_sregs.cs: expected an object, got number 5")],
+  [
+    structs.Cpuid2,
+    CpuidTable.from([{ function: 1 }]),
+    new TypeError("kvm_cpuid2: expected an object, got CpuidTable"),
+  ],
+  [structs.Regs, new Map([["rip", 1n]]), new TypeError("kvm_regs: expected an object, got Map")],
   [structs.Sregs, { cs: [] }, new TypeError("kvm_sregs.cs: expected an object, got Array")],
   [structs.Regs, null, new TypeError("kvm_regs: expected an object, got null")],
   [

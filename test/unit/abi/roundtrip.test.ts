@@ -20,10 +20,10 @@ const byName = [...generated, MadeBits].map((layout) => [layout.name, layout] as
 
 const roundTrip = (layout: Layout) =>
   fc.property(structValue(layout), fc.nat(16), (value, offset) => {
-    const bytes = encode(layout, value);
-    const moved = new Uint8Array(offset + bytes.length).fill(0xaa);
-    moved.set(bytes, offset);
-    return isDeepStrictEqual(only(read(layout, moved, offset), value), value);
+    const bytes = new Uint8Array(offset + encode(layout, value).length).fill(0xaa);
+    write(layout, value, bytes, offset);
+    const before = bytes.subarray(0, offset).every((byte) => byte === 0xaa);
+    return before && isDeepStrictEqual(only(read(layout, bytes, offset), value), value);
   });
 
 /** The fields of a struct that C has and that no value of ours writes and reads back. */
