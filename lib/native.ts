@@ -78,10 +78,21 @@ export interface Native {
   mapMemfd(length: number, pageShift?: number, reserve?: boolean): NativeMapping | NativeRefusal;
   /** A private copy-on-write mapping; to the end of the file without `length`. */
   mapFile(path: string, offset: number, length?: number): NativeMapping | NativeRefusal;
+  /** Takes SIGBUS back for lost pages, if something else has it; else it does nothing. */
+  keepBusHandler(): void;
   reqXcompGuestPerm(component: number): number;
 }
 
 let loaded: Native | undefined;
+
+/** Node takes SIGBUS when a listener comes, and leaves it to the default when the last one goes. */
+function watchListeners({ keepBusHandler }: Native): void {
+  const look = (event: string | symbol): void => {
+    if (event === "SIGBUS") keepBusHandler();
+  };
+  process.on("newListener", look);
+  process.on("removeListener", look);
+}
 
 /**
  * Loads the addon on first use; importing this package never does.
@@ -94,6 +105,7 @@ export function native(): Native {
     const file = process.env["NODE_KVM_ADDON"] ?? "../build/Release/node_kvm.node";
     try {
       loaded = createRequire(import.meta.url)(file) as Native;
+      watchListeners(loaded);
     } catch (cause) {
       throw new Error(
         `node-kvm's addon could not be loaded (${file}). It is built by \`npm install\` on Linux ` +

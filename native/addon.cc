@@ -1,4 +1,4 @@
-// What the addon exports, on one screen: the ways to get an object, and a permission.
+// What the addon exports, on one screen: the ways to get an object, a permission, a signal.
 #include <napi.h>
 
 #include "fd.h"
@@ -21,6 +21,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("mapAnonymous", Napi::Function::New<&Mapping::MapAnonymous>(env, "mapAnonymous"));
   exports.Set("mapMemfd", Napi::Function::New<&Mapping::MapMemfd>(env, "mapMemfd"));
   exports.Set("mapFile", Napi::Function::New<&Mapping::MapFile>(env, "mapFile"));
+  exports.Set("keepBusHandler", Napi::Function::New<&Mapping::KeepHandler>(env, "keepBusHandler"));
   exports.Set("reqXcompGuestPerm",
               Napi::Function::New<&Fd::ReqXcompGuestPerm>(env, "reqXcompGuestPerm"));
   return exports;

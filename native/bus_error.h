@@ -26,8 +26,7 @@ class BusWatch {
   WatchedRange* range_;
 };
 
-// Puts the process's SIGBUS handler in place, also when something else has taken it since: Node
-// does for process.on("SIGBUS"), and sets the default when the listener goes.
+// Takes SIGBUS, also back from what has it since; every BusWatch does.
 void KeepBusHandler();
 
 }  // namespace node_kvm

@@ -173,6 +173,11 @@ Napi::Value Mapping::MapFile(const Napi::CallbackInfo& info) {
   return Create(env.GetInstanceData<Addon>()->mapping_class, std::move(region));
 }
 
+Napi::Value Mapping::KeepHandler(const Napi::CallbackInfo& info) {
+  KeepBusHandler();
+  return info.Env().Undefined();
+}
+
 Napi::Value Mapping::ByteLength(const Napi::CallbackInfo& info) {
   const size_t size = state_ == nullptr ? 0 : state_->size();
   return Napi::Number::New(info.Env(), static_cast<double>(size));
@@ -210,7 +215,6 @@ Napi::Value Mapping::Window(const Napi::CallbackInfo& info) {
                                            " bytes are more than one ArrayBuffer shows, " +
                                            std::to_string(Windows::kMaxLength));
   }
-  KeepBusHandler();
   return windows_.Open(info.Env(), state_, offset, length);
 }
 

@@ -20,6 +20,8 @@ class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
   static Napi::Value MapMemfd(const Napi::CallbackInfo& info);
   // mapFile(path, offset, length?): Mapping, or { call, errno }.
   static Napi::Value MapFile(const Napi::CallbackInfo& info);
+  // keepBusHandler(): takes SIGBUS back, if something else has it.
+  static Napi::Value KeepHandler(const Napi::CallbackInfo& info);
 
   explicit Mapping(const Napi::CallbackInfo& info) : Wrapped(info) {}
 

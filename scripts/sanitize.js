@@ -18,6 +18,7 @@ const LEAN = `${STRICT}:quarantine_size_mb=0:thread_local_quarantine_size_kb=0:m
 const TESTS = [
   { options: STRICT, tests: ["--project", "unit", "test/unit/native"] },
   { options: STRICT, tests: ["--project", "lifecycle", "test/lifecycle/orders"] },
+  { options: STRICT, tests: ["--project", "lifecycle", "test/lifecycle/lost-pages"] },
   { options: LEAN, tests: ["--project", "lifecycle", "test/lifecycle/leaks"] },
 ];
 

@@ -74,8 +74,10 @@ export function mappingOf(memory: GuestMemory): NativeMapping | null {
  * A page that cannot be had when it is touched (its file was cut short meanwhile, the huge pages
  * ran out, the hardware lost it) reads as zeros from then on: see {@link isDamaged}. A guest that
  * touches one before the host did ends KVM_RUN with `EFAULT` or the exit `memory_fault`. For this
- * the process's SIGBUS handler is this package's. `process.on("SIGBUS")` takes it away until
- * memory is next mapped or shown; a touch in between hangs the process, or ends it.
+ * the process's SIGBUS handler is this package's; a SIGBUS that is sent, or about other memory,
+ * does what it did without, and `process.on("SIGBUS")` still works. Only where the main thread sets
+ * such listeners and the package is loaded in workers alone, its handler is gone until the next
+ * memory is mapped.
  */
 export class GuestMemory {
   /** Its size in bytes. */

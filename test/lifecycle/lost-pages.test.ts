@@ -1,0 +1,64 @@
+/**
+ * Mapped pages that cannot be had (SIGBUS) read as zeros; each is touched in a process of its own,
+ * which must not end by it. And a SIGBUS that is not ours ends the process, as without us.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { CLEAN, deviceProblem, type Ending, runNode } from "./run-node.ts";
+
+// A sanitizer would report the SIGBUS that is not ours, and end the process in its own way.
+process.env["ASAN_OPTIONS"] = `${process.env["ASAN_OPTIONS"] ?? ""}:handle_sigbus=0`;
+
+function run(way: string): Promise<Ending> {
+  const directory = mkdtempSync(join(tmpdir(), "node-kvm-"));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  return runNode("lost.js", JSON.stringify([way, directory]));
+}
+
+describe("a page that is lost can be touched", () => {
+  test.each([
+    "by index",
+    "by read and write",
+    "by what Buffer does natively",
+    "by a job on another thread",
+    "by a system call, which says EFAULT",
+    "in more places than the kernel has mappings for",
+    "and what was written elsewhere stays",
+    "and closes",
+    "where it was moved to",
+    "of hundreds of mappings at once",
+    "of huge pages that ran out",
+    "in workers, all at once",
+    "while a listener for SIGBUS comes and goes",
+    "with two copies of the addon",
+  ])("%s", async (way) => {
+    expect(await run(way)).toEqual(CLEAN);
+  });
+
+  test("while a VM has it, whose guest cannot go on until the host has touched it", async ({
+    skip,
+  }) => {
+    const problem = deviceProblem();
+    if (problem !== undefined) skip(problem);
+    expect(await run("while a VM has it")).toEqual(CLEAN);
+  });
+});
+
+describe("a SIGBUS that is not about our memory ends the process", () => {
+  test.each([
+    "sent by kill",
+    "sent by kill, after a page was lost",
+    "sent by kill, when its worker's addon was unloaded",
+    "sent by kill, with two copies of the addon",
+    "from memory that is not ours",
+    "from memory that is not ours, with two copies of the addon",
+  ])("%s", async (way) => {
+    expect(await run(way)).toEqual({ code: null, signal: "SIGBUS", stdout: "", stderr: "" });
+  });
+
+  test("but goes to a listener, when it was sent", async () => {
+    expect(await run("to a listener")).toEqual(CLEAN);
+  });
+});
