@@ -141,15 +141,15 @@ function titleOf(about: About): string {
 /** The last line of a run: what its answers mean for the claim. */
 function verdictLines(about: About): { readonly same: string; readonly other: string } {
   const title = titleOf(about).replaceAll(/[^\w .-]/g, "?");
-  const count = "%d answers are not as recorded";
+  const count = "%d values are not as recorded";
   if (about.verdict === "fails") {
     return {
-      same: `not ok ${title} # every answer is as recorded: the claim fails here too`,
+      same: `not ok ${title} # every value is as recorded: the claim fails here too`,
       other: `ok ${title} # SKIP undecided: it failed, but here ${count}`,
     };
   }
   return {
-    same: `ok ${title} # every answer is as recorded`,
+    same: `ok ${title} # every value is as recorded`,
     other: `not ok ${title} # ${count}`,
   };
 }
@@ -175,7 +175,7 @@ function head(about: About): string {
     "",
     "  cc -o reproducer THIS_FILE && ./reproducer [DEVICE]",
     "",
-    "Exit status: 0 when every answer is as recorded, 1 when one is not (each is named),",
+    "Exit status: 0 when every value is as recorded, 1 when one is not (each is named),",
     "2 when there is no KVM. Numbers are the steps of the recording.",
   ];
   return ["/*", ...lines.map((line) => ` * ${comment(line)}`.trimEnd()), " */"].join("\n");

@@ -14,15 +14,21 @@ const MOST_FIELDS = 12;
 /** Where the union of kvm_run begins, which is what a run's `exit` holds. */
 const UNION = 32;
 
-const byRequest = new Map(IOCTLS.map((ioctl) => [ioctl.request, ioctl]));
+const byRequest = new Map<number, readonly Ioctl[]>();
+for (const ioctl of IOCTLS) {
+  byRequest.set(ioctl.request, [...(byRequest.get(ioctl.request) ?? []), ioctl]);
+}
 const capabilities = new Map(
   Object.entries(KVM_CAPABILITIES).map(([name, number]) => [number, name] as const),
 );
 
-/** Finds an ioctl by its whole request and the kind of descriptor it was issued on. */
+/**
+ * Finds an ioctl by its whole request and the kind of descriptor it was issued on; where that kind
+ * has none, the one that was meant for another.
+ */
 export function ioctlOf(request: number, fd: ObjectRef): Ioctl | undefined {
-  const found = byRequest.get(request);
-  return found?.fds.includes(fd.kind as FdKind) === true ? found : undefined;
+  const all = byRequest.get(request) ?? [];
+  return all.find(({ fds }) => fds.includes(fd.kind as FdKind)) ?? all[0];
 }
 
 /** The C name of a capability; its number when this package does not know it. */

@@ -1,10 +1,12 @@
 /** Finds what has changed in memory since it was looked at last. Whose change it was, recorder.ts knows. */
 import type { Range } from "./record.ts";
 
+/** Compared at once, and kept at once. */
+const PIECE = 0x4_0000;
 const PAGE = 4096;
-/** Read at once. */
-const PIECE = 64 * PAGE;
-const ZEROS = new Uint8Array(PAGE);
+/** Memory of more bytes is not shown as one array. */
+const LIVE = 2 ** 30;
+const ZEROS = new Uint8Array(PIECE);
 const WORD = 8;
 
 /** Bits of an entry of a page table. */
@@ -17,13 +19,15 @@ const GAP = 16;
 /** Memory to look at. */
 interface Readable {
   readonly byteLength: number;
+  /** All of it, live; only up to {@link LIVE}. */
+  readonly bytes: Uint8Array;
   read(offset: number, length: number): Uint8Array;
 }
 
-/** A copy of memory that was all zeros at first; pages of zeros take no room. */
+/** A copy of memory that was all zeros at first; pieces of zeros take no room. */
 export class Shadow {
   readonly #memory: Readable;
-  readonly #pages = new Map<number, Uint8Array>();
+  readonly #pieces = new Map<number, Uint8Array>();
 
   /** Begins with zeros, whatever the memory holds: the first look tells all of it. */
   constructor(memory: Readable) {
@@ -41,23 +45,27 @@ export class Shadow {
     const found: Range[] = [];
     for (let start = 0; start < this.#memory.byteLength; start += PIECE) {
       const length = Math.min(PIECE, this.#memory.byteLength - start);
-      const piece = this.#memory.read(start, length);
+      const now = this.#piece(start, length);
+      const before = this.#pieces.get(start) ?? ZEROS.subarray(0, length);
+      if (Buffer.compare(before, now) === 0) continue;
+      this.#pieces.set(start, now.slice());
       for (let at = 0; at < length; at += PAGE) {
-        const page = piece.subarray(at, Math.min(at + PAGE, length));
-        this.#lookAt(start + at, page, whose, found);
+        const [old, page] = [before, now].map((piece) => piece.subarray(at, at + PAGE));
+        if (old === undefined || page === undefined || Buffer.compare(old, page) === 0) continue;
+        const shown = whose === "guest" ? withoutVisits(old, page) : page;
+        for (const { offset, bytes } of differences(old, shown, WORD)) {
+          found.push({ offset: start + at + offset, bytes });
+        }
       }
     }
     return found;
   }
 
-  #lookAt(offset: number, now: Uint8Array, whose: "guest" | "program", found: Range[]): void {
-    const before = this.#pages.get(offset) ?? ZEROS.subarray(0, now.length);
-    if (Buffer.compare(before, now) === 0) return;
-    const shown = whose === "guest" ? withoutVisits(before, now) : now;
-    for (const range of differences(before, shown, WORD)) {
-      found.push({ offset: offset + range.offset, bytes: range.bytes });
-    }
-    this.#pages.set(offset, now.slice());
+  /** Without a copy where that can be: new memory for each look would take longer than the look. */
+  #piece(start: number, length: number): Uint8Array {
+    return this.#memory.byteLength <= LIVE
+      ? this.#memory.bytes.subarray(start, start + length)
+      : this.#memory.read(start, length);
   }
 }
 

@@ -16,6 +16,7 @@ const stream = channel(TRACE_CHANNEL);
 /** Guest memory as a recording looks at it. */
 export interface TracedMemory {
   readonly byteLength: number;
+  readonly bytes: Uint8Array;
   read(offset: number, length: number): Uint8Array;
 }
 

@@ -6,11 +6,8 @@ import { ioctlOf } from "../line.ts";
 import type { IoctlStep, LinkRecord } from "../record.ts";
 import { isOfTheHost, varyingOf } from "../varying.ts";
 import type { CFile } from "./c-file.ts";
-import { hasStruct } from "./headers.ts";
+import { hasStruct, isPointer } from "./headers.ts";
 import { declaration, initialiser, members, number, result, text } from "./literal.ts";
-
-/** Fields that are pointers in C, not integers that hold an address. */
-const POINTERS = ["dirty_bitmap", "bitmap"];
 
 /** One call on its way into the file. */
 interface Call {
@@ -276,8 +273,7 @@ function linkLines(
   const path = cPath(link.field);
   const place = `${variable}.${path}`;
   if (link.kind === "fd") return [`${place} = ${target(file, link, index)};`];
-  const isPointer = POINTERS.includes(path.split(".").at(-1) ?? "");
-  const cast = isPointer ? "(void *)" : "(uintptr_t)";
+  const cast = isPointer(path.split(".").at(-1) ?? "") ? "(void *)" : "(uintptr_t)";
   return [...linkContent(file, link, index), `${place} = ${cast}${target(file, link, index)};`];
 }
 

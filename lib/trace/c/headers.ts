@@ -25,6 +25,9 @@ const FIELDS: Readonly<Record<string, readonly string[]>> = {
 /** Parts of kvm_run's union that they do not have. */
 const RUN = ["iocsr_io", "memory_fault", "tdx", "arm_sea", "snp_req_certs"];
 
+/** Fields that are pointers in C, not integers that hold an address; of all structs. */
+const POINTERS = ["dirty_bitmap", "bitmap"];
+
 /** The last capability and the last exit reason that they have. */
 const [LAST_CAPABILITY, LAST_EXIT] = [223, 37];
 
@@ -41,6 +44,11 @@ export function hasField(struct: string, field: string): boolean {
 /** Whether every header has a field of kvm_run, by its path. */
 export function hasRunField(path: string): boolean {
   return !RUN.includes(path.split(".")[0] ?? "");
+}
+
+/** Whether a field is a pointer, by its C name. */
+export function isPointer(field: string): boolean {
+  return POINTERS.includes(field);
 }
 
 /** Constants that a file may need to define itself. */

@@ -3,7 +3,7 @@ import type { Field, FieldType, Layout, Scalar } from "../../abi/layout.ts";
 import { scalars, sizeOfType } from "../../abi/layout.ts";
 import { errnoName } from "../../errors.ts";
 import { cName } from "../leaf.ts";
-import { hasField, hasStruct } from "./headers.ts";
+import { hasField, hasStruct, isPointer } from "./headers.ts";
 
 /** A line of a declaration is not longer. */
 const LINE = 90;
@@ -137,7 +137,8 @@ function member(
 
 function fieldValue(field: Field, bytes: Uint8Array, at: number): string | undefined {
   if (field.bits === undefined || typeof field.type !== "string") {
-    return typeValue(field.type, bytes, at);
+    const value = typeValue(field.type, bytes, at);
+    return value !== undefined && isPointer(cName(field.name)) ? `(void *)${value}` : value;
   }
   const [shift, width] = field.bits;
   const bits = (scalar(field.type, bytes, at) >> BigInt(shift)) & ((1n << BigInt(width)) - 1n);

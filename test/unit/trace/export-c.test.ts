@@ -1,0 +1,231 @@
+/**
+ * Claims about an exported C file: it compiles without a warning, and says what is not as recorded.
+ * The kernel here is a few lines of C that answer as an environment variable tells them to.
+ */
+import { existsSync } from "node:fs";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
+import {
+  Cpuid2,
+  Msrs,
+  Regs,
+  Run,
+  Sregs,
+  UserspaceMemoryRegion,
+} from "../../../lib/abi/generated/structs.ts";
+import { encode, offsetOf } from "../../../lib/abi/struct.ts";
+import { type About, exportC, type Recording, record } from "../../../lib/trace/index.ts";
+import { traceExit, traceMap, traceRun } from "../../../lib/trace/sink.ts";
+import { ask, make, open, writing } from "./as-recorded.ts";
+import { compile, problem, run } from "./compiler.ts";
+
+/** Answers as recorded below, but for what FAKE names. */
+const FAKE_KERNEL = `
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+static int is(const char *what) { const char *fake = getenv("FAKE"); return fake && !strcmp(fake, what); }
+static unsigned char *memory;
+static struct kvm_run *run;
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...)
+{
+  (void)path; (void)flags;
+  if (is("no-kvm")) { errno = ENOENT; return -1; }
+  return 100;
+}
+void *__real_mmap(void *, size_t, int, int, int, long);
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, long offset);
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, long offset)
+{
+  if (fd == -1) return __real_mmap(at, size, protection, flags, fd, offset);
+  run = __real_mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return run;
+}
+int __wrap_close(int fd);
+int __wrap_close(int fd) { (void)fd; return 0; }
+int __wrap_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+  va_list list; va_start(list, request);
+  unsigned long argument = va_arg(list, unsigned long);
+  va_end(list);
+  switch (request) {
+  case KVM_GET_API_VERSION: return 12;
+  case KVM_CHECK_EXTENSION: return is("capability") ? 0 : 4096;
+  case KVM_GET_VCPU_MMAP_SIZE: return 12288;
+  case KVM_CREATE_VM: return 101;
+  case KVM_CREATE_VCPU: if (is("no-vcpu")) { errno = EEXIST; return -1; } return 102;
+  case KVM_SET_USER_MEMORY_REGION:
+    memory = (unsigned char *)(unsigned long)((struct kvm_userspace_memory_region *)argument)->userspace_addr;
+    return memory[0] == 0 && fd == 101 ? 0 : 7;
+  case KVM_SET_CPUID2: {
+    struct kvm_cpuid2 *cpuid = (void *)argument;
+    if (is("accepts") || cpuid->entries[0].eax != 0xd) return 0;
+    errno = EINVAL; return -1;
+  }
+  case KVM_GET_SREGS: {
+    struct kvm_sregs *sregs = (void *)argument;
+    sregs->cr0 = 0x60000010; sregs->cs.selector = is("selector") ? 8 : 0xf000; return 0;
+  }
+  case KVM_GET_MSRS: {
+    struct kvm_msrs *msrs = (void *)argument;
+    msrs->entries[0].data = is("tsc") ? 2 : 1; msrs->entries[1].data = is("efer") ? 2 : 1; return 2;
+  }
+  case KVM_RUN:
+    if (run->immediate_exit) { errno = EINTR; return -1; }
+    run->exit_reason = is("shutdown") ? KVM_EXIT_SHUTDOWN : KVM_EXIT_MMIO;
+    run->mmio.phys_addr = 0xc0000000; run->mmio.len = 4; run->mmio.is_write = 1;
+    run->mmio.data[0] = is("data") ? 0x5b : 0x5a;
+    memory[0x2008] = is("guest") ? 8 : 7;
+    return memory[0x1000] == 0xf4 ? 0 : -1;
+  }
+  errno = ENOTTY; return -1;
+}
+`;
+const WRAP = ["ioctl", "open", "close", "mmap"].map((name) => `-Wl,--wrap=${name}`);
+
+const ABOUT: About = {
+  number: 51,
+  name: "change-feature",
+  sentence: "a sentence",
+  kernel: "1.2.3",
+};
+
+class Memory {
+  readonly bytes: Uint8Array = new Uint8Array(0x4000);
+  readonly byteLength = 0x4000;
+  read(offset: number, length: number): Uint8Array {
+    return this.bytes.slice(offset, offset + length);
+  }
+}
+
+let recording: Recording | undefined;
+beforeEach(({ skip }) => skip(problem !== undefined, problem));
+afterEach(() => recording?.stop());
+
+/** Records what the fake kernel answers. */
+function recorded(about: About): string {
+  recording = record();
+  const kvm = open();
+  ask(kvm, ioctls.KVM_CHECK_EXTENSION, 208, 4096);
+  const vm = make(kvm, ioctls.KVM_CREATE_VM, 0, "vm");
+  const memory = new Memory();
+  traceMap(memory);
+  const region = encode(UserspaceMemoryRegion, { memorySize: 0x4000n });
+  const link = { field: "userspaceAddr", memory, offset: 0 };
+  ask(vm, ioctls.KVM_SET_USER_MEMORY_REGION, region, 0, undefined, [link]);
+  const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
+  const table = Array.from({ length: 20 }, (_, i) => ({ function: i, eax: i }));
+  ask(vcpu, ioctls.KVM_SET_CPUID2, encode(Cpuid2, { entries: table }), 0);
+  const changed = table.map((entry) => (entry.function === 0 ? { ...entry, eax: 13 } : entry));
+  ask(vcpu, ioctls.KVM_SET_CPUID2, encode(Cpuid2, { entries: changed }), -22);
+  const sregs = { cr0: 0x6000_0010n, cs: { selector: 0xf000 } };
+  ask(vcpu, ioctls.KVM_GET_SREGS, new Uint8Array(312), 0, writing(Sregs, sregs));
+  const entries = [{ index: 0x10 }, { index: 0xc000_0080 }];
+  const answer = { entries: entries.map((entry) => ({ ...entry, data: 1n })) };
+  ask(vcpu, ioctls.KVM_GET_MSRS, encode(Msrs, { entries }), 2, writing(Msrs, answer));
+  memory.bytes[0x1000] = 0xf4;
+  ask(vcpu, ioctls.KVM_GET_REGS, encode(Regs, {}), -25);
+  const words = new Int32Array(3072);
+  const bytes = new Uint8Array(words.buffer);
+  const replies = traceRun(vcpu, bytes);
+  const mmio = { physAddr: 0xc000_0000n, data: Uint8Array.of(0x5a), len: 4, isWrite: 1 };
+  bytes.set(encode(Run, { exitReason: 6 }).subarray(8, 12), 8);
+  bytes.set(encode(Run, { mmio }).subarray(32, 64), offsetOf(Run, "mmio"));
+  memory.bytes[0x2008] = 7;
+  traceExit(vcpu, words, 0, replies);
+  bytes[1] = 1;
+  traceExit(vcpu, words, -4, traceRun(vcpu, bytes));
+  return exportC(recording.stop(about));
+}
+
+describe("an exported file", () => {
+  test("ends with 0 and the verdict when every value is as recorded", () => {
+    const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
+    expect(run(program)).toEqual({
+      status: 0,
+      lines: ["ok 51 change-feature # every value is as recorded"],
+    });
+  });
+
+  test.each([
+    ["accepts", "8: KVM_SET_CPUID2 (vcpu0) is 0, recorded -EINVAL", 1],
+    ["selector", "9: KVM_GET_SREGS (vcpu0): cs.selector is 0x8, recorded 0xf000", 1],
+    ["efer", "10: KVM_GET_MSRS (vcpu0): entries[1].data is 0x2, recorded 0x1", 1],
+    ["shutdown", "13: KVM_RUN (vcpu0): exit_reason is 8, recorded KVM_EXIT_MMIO", 1],
+    ["data", "13: mmio.data: byte 0x0 is 0x5b, recorded 0x5a", 1],
+    ["guest", "13: guest memory at 0x2008: byte 0x0 is 0x08, recorded 0x07", 1],
+    ["no-vcpu", "6: KVM_CREATE_VCPU (vm): File exists", 1],
+  ])("names what differs: %s", (fake, line, count) => {
+    const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
+    expect(run(program, { FAKE: fake })).toEqual({
+      status: 1,
+      lines: [
+        `not as recorded: ${line}`,
+        `not ok 51 change-feature # ${count} values are not as recorded`,
+      ],
+    });
+  });
+
+  test.each([
+    [
+      "tsc",
+      "10: KVM_GET_MSRS (vcpu0): entries[0].data is 0x2, recorded 0x1 (the time-stamp counter)",
+    ],
+    [
+      "capability",
+      "2: KVM_CHECK_EXTENSION (kvm) is 0, recorded 4096 (this is not the host that was recorded)",
+    ],
+  ])("notes what may vary, and does not count it: %s", (fake, line) => {
+    const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
+    expect(run(program, { FAKE: fake })).toMatchObject({
+      status: 0,
+      lines: [`note: ${line}`, "ok 51 change-feature # every value is as recorded"],
+    });
+  });
+
+  test("of a claim that failed says whether it fails here too", () => {
+    const about: About = { ...ABOUT, verdict: "fails", reason: "expected this */ but that" };
+    const program = compile({ "a.c": recorded(about), "fake.c": FAKE_KERNEL }, WRAP);
+    expect([run(program), run(program, { FAKE: "accepts" }).lines.at(-1)]).toEqual([
+      {
+        status: 0,
+        lines: ["not ok 51 change-feature # every value is as recorded: the claim fails here too"],
+      },
+      "ok 51 change-feature # SKIP undecided: it failed, but here 1 values are not as recorded",
+    ]);
+  });
+
+  test("ends with 2 where there is no KVM", () => {
+    const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
+    expect(run(program, { FAKE: "no-kvm" })).toEqual({
+      status: 2,
+      lines: ["no KVM: /dev/kvm: No such file or directory"],
+    });
+  });
+
+  test("says a table that differs little as a difference", () => {
+    const text = recorded(ABOUT);
+    expect(text.match(/struct kvm_cpuid_entry2 \w+\[20\] = \{/g)).toHaveLength(1);
+    expect(text).toContain("cpuid2->entries[0].eax = 0xd; /* cpuid_entry2_1 has 0 */");
+  });
+
+  test("cannot be made of a handle that is older than the recording", () => {
+    const kvm = open();
+    recording = record();
+    ask(kvm, ioctls.KVM_CHECK_EXTENSION, 1, 0);
+    const trace = recording.stop();
+    expect(() => exportC(trace)).toThrow(
+      "/dev/kvm was made before the recording began: a C file cannot make it",
+    );
+  });
+});
+
+test("the compiler's headers are those of this system", ({ skip }) => {
+  skip(!existsSync("/usr/include/linux/kvm.h"), "there is no linux/kvm.h");
+  expect(problem).toBeUndefined();
+});

@@ -1,0 +1,88 @@
+/** Claims about structs as C: a compiler makes of the initialiser the bytes that it was made from. */
+import { expect, test } from "vitest";
+import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
+import { Msrs, Regs, Sregs } from "../../../lib/abi/generated/structs.ts";
+import { encode, type Layout } from "../../../lib/abi/struct.ts";
+import { hasStruct } from "../../../lib/trace/c/headers.ts";
+import { initialiser, number } from "../../../lib/trace/c/literal.ts";
+import { leafBytes, leavesOf } from "../../../lib/trace/leaf.ts";
+import { compile, problem, run } from "./compiler.ts";
+
+/** Bytes that look random and are the same each time; holes between fields are zero. */
+function bytesFor(layout: Layout, seed: number): Uint8Array {
+  const bytes = new Uint8Array(layout.size);
+  let state = seed;
+  for (const leaf of leavesOf(layout)) {
+    for (let i = 0; i < leafBytes(leaf); i += 1) {
+      state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
+      // Bit fields have neighbours, and not every bit of theirs has a name.
+      bytes[leaf.offset + i] = leaf.bits === undefined ? (state >> 16) & 0xff : 0;
+    }
+  }
+  return bytes;
+}
+
+const layouts = Array.from(
+  new Map(
+    IOCTLS.flatMap(({ struct }) => (struct === undefined ? [] : [[struct.name, struct] as const])),
+  ).values(),
+);
+
+test("of every ioctl's struct that all headers have, the initialiser makes the same bytes", ({
+  skip,
+}) => {
+  skip(problem !== undefined, problem);
+  const blocks = layouts.flatMap((layout) =>
+    [1, 2].flatMap((seed) => {
+      const bytes = bytesFor(layout, seed);
+      const value = initialiser(layout, bytes);
+      if (value === undefined) return [];
+      return [
+        `{ static const struct ${layout.name} made = ${value};`,
+        `static const unsigned char bytes[] = { ${Array.from(bytes).join(", ")} };`,
+        `if (sizeof(made) != sizeof(bytes) || memcmp(&made, bytes, sizeof(bytes)) != 0)`,
+        `puts("${layout.name} differs"); else puts("${layout.name}"); }`,
+      ];
+    }),
+  );
+  const text = [
+    "#include <linux/kvm.h>",
+    "#include <stdio.h>",
+    "#include <string.h>",
+    "int main(void) {",
+    ...blocks,
+    "return 0; }",
+  ].join("\n");
+  const { lines } = run(compile({ "structs.c": `${text}\n` }));
+  expect(lines.filter((line) => line.endsWith("differs"))).toEqual([]);
+  // Those without an initialiser are few, and each for a reason that headers.ts gives.
+  const silent = layouts.map(({ name }) => name).filter((name) => !lines.includes(name));
+  expect(silent.filter(hasStruct)).toEqual(["kvm_irqchip", "kvm_sev_cmd"]);
+});
+
+test("an initialiser names what is not zero, and nothing else", () => {
+  expect(initialiser(Regs, encode(Regs, { rip: 0x1000n, rflags: 2n }))).toBe(
+    "{ .rip = 0x1000, .rflags = 2 }",
+  );
+  expect(initialiser(Regs, new Uint8Array(144))).toBe("{ 0 }");
+  expect(initialiser(Sregs, encode(Sregs, { cs: { limit: 0xffff, type: 11 } }))).toBe(
+    "{ .cs = { .limit = 0xffff, .type = 0xb } }",
+  );
+});
+
+test("bytes in a hole have no initialiser", () => {
+  // struct kvm_msrs is a count and padding: nothing is in between, so a header that is longer lies.
+  const layout: Layout = { ...Msrs, fields: Msrs.fields.slice(0, 1) };
+  expect(initialiser(layout, Uint8Array.of(1, 0, 0, 0, 1, 0, 0, 0))).toBeUndefined();
+});
+
+test.each([
+  [0, "0"],
+  [9, "9"],
+  [10, "0xa"],
+  [-1, "-1"],
+  [2n ** 64n - 1n, "0xffffffffffffffff"],
+  [-(2n ** 63n), "(-0x7fffffffffffffff - 1)"],
+])("%s is written %s", (value, text) => {
+  expect(number(value)).toBe(text);
+});

@@ -1,0 +1,45 @@
+/** Claims about C names: they are the headers' own, for every field of every struct. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { Regs, Run, Sregs } from "../../../lib/abi/generated/structs.ts";
+import { cName, leafValue, leavesOf } from "../../../lib/trace/leaf.ts";
+
+interface CField {
+  readonly name: string;
+  readonly fields?: readonly CField[];
+}
+const FACTS = join(import.meta.dirname, "../../../gen/facts/kvm-abi.json");
+const { structs } = JSON.parse(readFileSync(FACTS, "utf8")) as {
+  structs: Readonly<Record<string, { readonly fields: readonly CField[] }>>;
+};
+
+const namesOf = (fields: readonly CField[]): readonly string[] =>
+  fields.flatMap(({ name, fields: inner = [] }) => [name, ...namesOf(inner)]);
+/** As gen/abi makes our names of C's. */
+const ours = (name: string): string =>
+  name.replace(/_+([a-z0-9])/g, (_, next: string) => next.toUpperCase());
+
+describe("a C name", () => {
+  test("is made of ours again, for each field of the headers", () => {
+    const names = Object.values(structs).flatMap(({ fields }) => namesOf(fields));
+    expect(names.length).toBeGreaterThan(500);
+    expect(names.filter((name) => cName(ours(name)) !== name)).toEqual([]);
+  });
+});
+
+describe("leaves", () => {
+  test("are a struct's integers with their paths", () => {
+    const leaves = leavesOf(Sregs).map(({ path }) => path);
+    expect(leaves.slice(0, 3)).toEqual(["cs.base", "cs.limit", "cs.selector"]);
+    expect(leaves).toContain("interrupt_bitmap");
+    expect(leavesOf(Run).find(({ path }) => path === "io.port")).toMatchObject({ offset: 34 });
+  });
+
+  test("are read as what they are", () => {
+    const bytes = new DataView(new ArrayBuffer(144));
+    bytes.setBigUint64(8, 0xffff_ffff_ffff_fff0n, true);
+    const rbx = leavesOf(Regs).find(({ path }) => path === "rbx");
+    expect(rbx && leafValue(rbx, bytes)).toBe(0xffff_ffff_ffff_fff0n);
+  });
+});

@@ -1,0 +1,60 @@
+/** Claims about rings: the last calls are kept, the oldest first, whatever was before. */
+import { describe, expect, test } from "vitest";
+import type { Step } from "../../../lib/trace/record.ts";
+import { Ring } from "../../../lib/trace/ring.ts";
+
+const vcpu = { id: 7, kind: "vcpu", label: "vcpu 0" } as const;
+const close = (seq: number): Step => ({ kind: "close", seq, fd: vcpu });
+const numbers = (ring: Ring): readonly number[] => ring.steps().map(({ seq }) => seq);
+
+/** A kvm_run that holds a write of one byte to port 0x505. */
+function ioExit(): Int32Array {
+  const words = new Int32Array(1024);
+  const view = new DataView(words.buffer);
+  view.setUint32(8, 2, true);
+  view.setUint8(32, 1);
+  view.setUint8(33, 1);
+  view.setUint16(34, 0x505, true);
+  view.setUint32(36, 1, true);
+  return words;
+}
+
+describe("a ring", () => {
+  test("is empty at first", () => {
+    expect(new Ring().steps()).toEqual([]);
+  });
+
+  test("keeps what it has room for, in order", () => {
+    const ring = new Ring(4);
+    for (const seq of [1, 2, 3]) ring.push(close(seq));
+    expect(numbers(ring)).toEqual([1, 2, 3]);
+  });
+
+  test.each([4, 5, 7, 8, 9])("of four keeps the last four of %i", (count) => {
+    const ring = new Ring(4);
+    for (let seq = 1; seq <= count; seq += 1) ring.push(close(seq));
+    expect(numbers(ring)).toEqual([count - 3, count - 2, count - 1, count]);
+  });
+
+  test("keeps runs among other calls, each with its own exit", () => {
+    const ring = new Ring(3);
+    const words = ioExit();
+    ring.push(close(1));
+    ring.push(close(2));
+    ring.pushRun(vcpu, 3, 0, words);
+    words[2] = 5;
+    ring.pushRun(vcpu, 4, -4, words);
+    expect(ring.steps()).toMatchObject([
+      { kind: "close", seq: 2 },
+      { kind: "run", seq: 3, fd: vcpu, result: 0, exitReason: 2 },
+      { kind: "run", seq: 4, fd: vcpu, result: -4, exitReason: 5 },
+    ]);
+  });
+
+  test("forgets a run when a call takes its place", () => {
+    const ring = new Ring(1);
+    ring.pushRun(vcpu, 1, 0, ioExit());
+    ring.push(close(2));
+    expect(numbers(ring)).toEqual([2]);
+  });
+});
