@@ -38,6 +38,7 @@ import type { EnableCapInput } from "./capability.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import type { Exit } from "./exit.ts";
 import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
+import { ExitSource } from "./exit-source.ts";
 import { Handle } from "./handle.ts";
 import { getMsrs, setMsrs } from "./msrs.ts";
 
@@ -59,7 +60,7 @@ export class Vcpu extends Handle {
   readonly id: number;
   readonly #run: NativeRun;
   readonly #bytes: Uint8Array;
-  #turn = 0;
+  readonly #exits: ExitSource;
   /** Whether KVM_RUN was called, and whether the guest surely was entered by it. */
   #ran: boolean = false;
   #entered: boolean = false;
@@ -75,6 +76,7 @@ export class Vcpu extends Handle {
     }
     this.#run = run;
     this.#bytes = new Uint8Array(run.bytes);
+    this.#exits = new ExitSource(this.#bytes, this.label);
   }
 
   /**
@@ -88,17 +90,15 @@ export class Vcpu extends Handle {
    */
   runSync(): Exit {
     if (this.closed) throw new StateError("ERR_CLOSED", this.label);
-    const turn = ++this.#turn;
+    this.#exits.expire();
     const answer = this.#run.run();
     this.#ran = true;
     if (answer === -EINTR) return { kind: "intr" };
     this.#entered = true;
-    if (answer < 0 && !isExitBesideErrno(this.#bytes, -answer)) {
+    if (answer < 0 && !isExitBesideErrno(this.#exits, -answer)) {
       throw this.refusal("KVM_RUN", -answer);
     }
-    return decodeExit(this.#bytes, () => {
-      if (turn !== this.#turn || this.closed) throw new StateError("ERR_ANSWERED", this.label);
-    });
+    return decodeExit(this.#exits);
   }
 
   /**
