@@ -90,10 +90,54 @@ export class Vcpu extends Handle {
    */
   runSync(): Exit {
     if (this.closed) throw new StateError("ERR_CLOSED", this.label);
+    return this.#enter() ?? { kind: "intr" };
+  }
+
+  /**
+   * Finishes the instruction whose exit is pending and stops before the next one, so that the
+   * registers are the guest's after it, and can be saved: what it reads is in them only then. The
+   * exit cannot be answered any more; unanswered, the guest sees what its `reply` says. Without a
+   * pending exit nothing happens. {@link immediateExit} stays as it is.
+   *
+   * One instruction may exit several times: it reads and writes (`add` to memory that is not
+   * there), reaches over a page, moves more than 8 bytes, is a string instruction that reads
+   * memory that is not there (up to 1024 elements in a row), or is single-stepped (a `debug` at its
+   * end). `answer` is called with each of these further exits, and completes them all. `rep ins`
+   * and `rep outs` are left at the end of a chunk, with RIP still at the instruction and RCX the
+   * rest: that is between two instructions, and can be saved.
+   *
+   * @param answer - what does a further exit's work and replies to it.
+   * @ioctl KVM_RUN (api.rst 4.10 and 5, `immediate_exit`; vcpu; KVM_CAP_IMMEDIATE_EXIT)
+   * @throws {@link StateError} `ERR_UNANSWERED` when a further exit comes and there is no `answer`.
+   *   It is still pending then, as after {@link runSync}.
+   * @throws {@link KvmError} as {@link runSync}.
+   */
+  completeExit(answer?: (exit: Exit) => void): void {
+    for (let exit = this.#complete(); exit !== undefined; exit = this.#complete()) {
+      if (answer === undefined) {
+        throw new StateError("ERR_UNANSWERED", `${this.label}: ${exit.kind}`);
+      }
+      answer(exit);
+    }
+  }
+
+  /** KVM finishes what is pending before it looks at immediate_exit; `EINTR` says all is finished. */
+  #complete(): Exit | undefined {
+    const before = this.immediateExit;
+    this.immediateExit = true;
+    try {
+      return this.#enter();
+    } finally {
+      this.immediateExit = before;
+    }
+  }
+
+  /** Calls KVM_RUN; `undefined` is `EINTR`. */
+  #enter(): Exit | undefined {
     this.#exits.expire();
     const answer = this.#run.run();
     this.#ran = true;
-    if (answer === -EINTR) return { kind: "intr" };
+    if (answer === -EINTR) return undefined;
     this.#entered = true;
     if (answer < 0 && !isExitBesideErrno(this.#exits, -answer)) {
       throw this.refusal("KVM_RUN", -answer);

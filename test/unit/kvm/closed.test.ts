@@ -36,6 +36,7 @@ describe("a closed handle", () => {
   };
   const ofVcpu: Readonly<Record<string, (vcpu: Vcpu) => unknown>> = {
     runSync: (vcpu) => vcpu.runSync(),
+    completeExit: (vcpu) => vcpu.completeExit(),
     immediateExit: (vcpu) => vcpu.immediateExit,
     "immediateExit =": (vcpu) => {
       vcpu.immediateExit = true;
