@@ -67,12 +67,13 @@ export class KvmError extends Error {
 export const STATE_ERRORS = {
   ERR_CLOSED: "the handle was closed",
   ERR_ANSWERED: "this exit was answered before, or its vCPU has run on",
+  ERR_UNANSWERED: "this exit came while another was completed, and nobody was there to answer it",
 } as const;
 
 /** A code of {@link StateError}. */
 export type StateErrorCode = keyof typeof STATE_ERRORS;
 
-/** The library was used wrongly; the kernel was not asked. */
+/** The library was used wrongly; it is not the kernel that refuses. */
 export class StateError extends Error {
   override readonly name: string = "StateError";
   /** Which rule was broken; see {@link STATE_ERRORS}. */

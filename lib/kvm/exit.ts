@@ -1,70 +1,59 @@
 /** Why a vCPU came back, as values told apart by `kind`. Decoding them from kvm_run is exit-decoder.ts. */
+import type {
+  IoInExit,
+  IoOutExit,
+  MmioReadExit,
+  MmioWriteExit,
+  RdmsrExit,
+  WrmsrExit,
+} from "./exit-access.ts";
+import type {
+  HypercallExit,
+  HypervHcallExit,
+  HypervSyndbgExit,
+  HypervSynicExit,
+  SnpReqCertsExit,
+  TdxGetQuoteExit,
+  TdxGetTdvmcallInfoExit,
+  TdxSetupEventNotifyExit,
+  TdxUnknownExit,
+  XenExit,
+} from "./exit-hypercall.ts";
 
-/** The guest wrote to an I/O port: `KVM_EXIT_IO`, out. */
-export interface IoOutExit {
-  readonly kind: "io";
-  readonly direction: "out";
-  readonly port: number;
-  /** Bytes of one element: 1, 2 or 4. */
-  readonly size: number;
-  /** How many elements: above 1 for a string instruction (`rep outsb`). */
-  readonly count: number;
-  /** All `size * count` bytes, in the order they were written. */
-  readonly data: Uint8Array;
-  /** The same as `count` unsigned numbers. */
-  readonly values: readonly number[];
-}
-
-/** The guest reads from an I/O port and waits for {@link IoInExit.reply}: `KVM_EXIT_IO`, in. */
-export interface IoInExit {
-  readonly kind: "io";
-  readonly direction: "in";
-  readonly port: number;
-  /** Bytes of one element: 1, 2 or 4. */
-  readonly size: number;
-  /** How many elements: above 1 for a string instruction (`rep insb`). */
-  readonly count: number;
-  /**
-   * Gives the guest what it reads, one number for each element; zeros when nothing is given.
-   *
-   * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
-   * @throws RangeError when there are not `count` values, or one does not fit `size` bytes.
-   */
-  reply(values: readonly number[]): void;
-}
-
-/** The guest wrote where no memory is: `KVM_EXIT_MMIO`. */
-export interface MmioWriteExit {
-  readonly kind: "mmio";
-  readonly isWrite: true;
-  readonly physAddr: bigint;
-  /** 1 to 8 bytes. */
-  readonly data: Uint8Array;
-}
-
-/** The guest reads where no memory is and waits for {@link MmioReadExit.reply}: `KVM_EXIT_MMIO`. */
-export interface MmioReadExit {
-  readonly kind: "mmio";
-  readonly isWrite: false;
-  readonly physAddr: bigint;
-  /** How many bytes it reads: 1 to 8. */
-  readonly len: number;
-  /**
-   * Gives the guest what it reads; zeros when nothing is given.
-   *
-   * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
-   * @throws RangeError when there are not `len` bytes.
-   */
-  reply(data: Uint8Array): void;
-}
+export type * from "./exit-access.ts";
+export type * from "./exit-hypercall.ts";
 
 /** An exit that says all by its name. */
 export interface BareExit {
   /**
-   * `hlt`: the guest halted, without an in-kernel APIC. `shutdown`: triple fault. `intr`: a signal
-   * or `immediate_exit`; the guest may not have run. `irq_window_open`, `nmi`: as api.rst 5.
+   * - `hlt`: the guest halted, without an in-kernel APIC.
+   * - `shutdown`: a triple fault.
+   * - `intr`: a signal or `immediate_exit`; the guest may not have run.
+   * - `irq_window_open`: an interrupt can be injected, as `request_interrupt_window` asked.
+   * - `nmi`: in the headers, but no x86 code of Linux 7.2 makes it.
+   * - `dirty_ring_full`: harvest the dirty ring, then run on.
+   * - `ap_reset_hold`: an SEV-ES guest's CPU waits for its start, without an in-kernel APIC.
+   * - `x86_bus_lock`: the guest locked the bus (KVM_CAP_X86_BUS_LOCK_EXIT).
    */
-  readonly kind: "hlt" | "shutdown" | "intr" | "irq_window_open" | "nmi";
+  readonly kind:
+    | "hlt"
+    | "shutdown"
+    | "intr"
+    | "irq_window_open"
+    | "nmi"
+    | "dirty_ring_full"
+    | "ap_reset_hold"
+    | "x86_bus_lock";
+}
+
+/**
+ * The hardware left the guest for a reason that KVM does not know: `KVM_EXIT_UNKNOWN`, which is 0.
+ * Its kind is the name of its part of `kvm_run`, since `unknown` is an exit that _we_ do not know.
+ */
+export interface HwExit {
+  readonly kind: "hw";
+  /** The hardware's own number. KVM_EXIT_UNKNOWN without it leaves the last exit's bytes here. */
+  readonly hardwareExitReason: bigint;
 }
 
 /** The CPU refused to enter the guest: `KVM_EXIT_FAIL_ENTRY`. */
@@ -76,27 +65,30 @@ export interface FailEntryExit {
   readonly cpu: number;
 }
 
+/** The instruction that KVM could not emulate: `kvm_run.emulation_failure`. */
+export interface EmulationFailure {
+  /** Which of these fields the kernel filled: `KVM_INTERNAL_ERROR_EMULATION_FLAG_*`. */
+  readonly flags: bigint;
+  /** The bytes that KVM had fetched, 1 to 15, from the instruction on; `undefined` without the flag. */
+  readonly insnBytes: Uint8Array | undefined;
+}
+
 /** KVM gave up: `KVM_EXIT_INTERNAL_ERROR`. */
 export interface InternalErrorExit {
   readonly kind: "internal_error";
-  /** A `KVM_INTERNAL_ERROR_*`; 1 is an instruction that KVM could not emulate. */
+  /** A `KVM_INTERNAL_ERROR_*`; KVM_INTERNAL_ERROR_EMULATION (1) comes with `emulationFailure`. */
   readonly suberror: number;
   /** What more KVM said, `ndata` of at most 16 words. */
   readonly data: readonly bigint[];
+  /** `undefined` for every other suberror, and from a kernel that does not tell. */
+  readonly emulationFailure: EmulationFailure | undefined;
 }
 
-/** An exception that user space asked to see: `KVM_EXIT_EXCEPTION`. */
+/** An exception that KVM does not handle: `KVM_EXIT_EXCEPTION`. */
 export interface ExceptionExit {
   readonly kind: "exception";
   readonly exception: number;
   readonly errorCode: number;
-}
-
-/** A hypercall for user space: `KVM_EXIT_HYPERCALL`. */
-export interface HypercallExit {
-  readonly kind: "hypercall";
-  readonly nr: bigint;
-  readonly args: readonly bigint[];
 }
 
 /** A breakpoint or single step of KVM_SET_GUEST_DEBUG: `KVM_EXIT_DEBUG`. */
@@ -108,21 +100,28 @@ export interface DebugExit {
   readonly dr7: bigint;
 }
 
+/** The guest lowered its task priority, without an in-kernel APIC: `KVM_EXIT_SET_TPR`. */
+export interface SetTprExit {
+  readonly kind: "set_tpr";
+  /** The new priority, `kvm_run.cr8`. */
+  readonly cr8: bigint;
+}
+
+/** The guest accessed the task priority, as KVM_TPR_ACCESS_REPORTING asked: `KVM_EXIT_TPR_ACCESS`. */
+export interface TprAccessExit {
+  readonly kind: "tpr_access";
+  /** The instruction that did. */
+  readonly rip: bigint;
+  readonly isWrite: boolean;
+}
+
 /** The guest wants to be reset, shut down or has crashed: `KVM_EXIT_SYSTEM_EVENT`. */
 export interface SystemEventExit {
   readonly kind: "system_event";
   /** A `KVM_SYSTEM_EVENT_*`. */
   readonly type: number;
+  /** What more KVM said, `ndata` of at most 16 words; of no meaning without KVM_CAP_SYSTEM_EVENT_DATA. */
   readonly data: readonly bigint[];
-}
-
-/** An MSR access that KVM_CAP_X86_USER_SPACE_MSR hands to user space. */
-export interface MsrExit {
-  readonly kind: "x86_rdmsr" | "x86_wrmsr";
-  /** A `KVM_MSR_EXIT_REASON_*`. */
-  readonly reason: number;
-  readonly index: number;
-  readonly data: bigint;
 }
 
 /** The end of a level interrupt in a split irqchip: `KVM_EXIT_IOAPIC_EOI`. */
@@ -131,15 +130,26 @@ export interface IoapicEoiExit {
   readonly vector: number;
 }
 
+/** The guest let no event window open for too long (KVM_CAP_X86_NOTIFY_VMEXIT): `KVM_EXIT_NOTIFY`. */
+export interface NotifyExit {
+  readonly kind: "notify";
+  /** `KVM_NOTIFY_CONTEXT_INVALID`: the guest cannot be run on. */
+  readonly flags: number;
+}
+
 /** A guest memory access that KVM could not resolve: `KVM_EXIT_MEMORY_FAULT`. */
 export interface MemoryFaultExit {
   readonly kind: "memory_fault";
+  /** `KVM_MEMORY_EXIT_FLAG_PRIVATE`. */
   readonly flags: bigint;
   readonly gpa: bigint;
   readonly size: bigint;
 }
 
-/** An exit that this package does not decode, or one that cannot be (an I/O of 3 bytes). */
+/**
+ * An exit that this package does not know: one of a later kernel, of another architecture, or one
+ * that cannot be (an I/O of 3 bytes).
+ */
 export interface UnknownExit {
   readonly kind: "unknown";
   /** `kvm_run.exit_reason`. */
@@ -148,20 +158,41 @@ export interface UnknownExit {
   readonly bytes: Uint8Array;
 }
 
-/** Why a vCPU came back, told apart by `kind`: the name after `KVM_EXIT_`, in lower case. */
+/**
+ * Why a vCPU came back, told apart by `kind`: the name after `KVM_EXIT_`, in lower case, but for
+ * KVM_EXIT_UNKNOWN ({@link HwExit}). Where one kind has several forms, `direction`, `isWrite` or
+ * `type` tell those apart.
+ *
+ * An exit with a `reply` waits for an answer until the vCPU runs on. It can be answered once; each
+ * `reply` says what the guest sees when nothing is given.
+ */
 export type Exit =
   | IoOutExit
   | IoInExit
   | MmioWriteExit
   | MmioReadExit
+  | RdmsrExit
+  | WrmsrExit
   | BareExit
+  | HwExit
   | FailEntryExit
   | InternalErrorExit
   | ExceptionExit
-  | HypercallExit
   | DebugExit
+  | SetTprExit
+  | TprAccessExit
   | SystemEventExit
-  | MsrExit
   | IoapicEoiExit
+  | NotifyExit
   | MemoryFaultExit
+  | HypercallExit
+  | HypervSynicExit
+  | HypervHcallExit
+  | HypervSyndbgExit
+  | XenExit
+  | TdxGetQuoteExit
+  | TdxGetTdvmcallInfoExit
+  | TdxSetupEventNotifyExit
+  | TdxUnknownExit
+  | SnpReqCertsExit
   | UnknownExit;

@@ -1,39 +1,18 @@
-/** A virtual CPU: running it, its CPUID table, its devices. Its other state is vcpu-registers.ts, exits exit.ts. */
-import {
-  KVM_GET_CPUID2,
-  KVM_GET_STATS_FD,
-  KVM_GET_SUPPORTED_HV_CPUID,
-  KVM_SET_CPUID,
-  KVM_SET_CPUID2,
-  KVM_SET_SIGNAL_MASK,
-  KVM_XEN_VCPU_GET_ATTR,
-  KVM_XEN_VCPU_SET_ATTR,
-} from "../abi/generated/ioctls.ts";
-import {
-  Cpuid,
-  Cpuid2,
-  type CpuidEntry,
-  type CpuidEntry2,
-  Run,
-  SignalMask,
-  XenVcpuAttr,
-} from "../abi/generated/structs.ts";
-import { encode, offsetOf, read, type StructInput } from "../abi/struct.ts";
+/** A virtual CPU: running it, its CPUID table, its rings. Registers are vcpu-registers.ts, exits exit.ts. */
+import { KVM_GET_CPUID2, KVM_SET_CPUID, KVM_SET_CPUID2 } from "../abi/generated/ioctls.ts";
+import { Cpuid, Cpuid2, type CpuidEntry, type CpuidEntry2, Run } from "../abi/generated/structs.ts";
+import { encode, offsetOf, type StructInput } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
 import { explainSetCpuid2 } from "../explain/set-cpuid2.ts";
 import type { NativeFd, NativeRun } from "../native.ts";
 import { traceExit, traceRun } from "../trace/sink.ts";
-import { type EnableCapInput, enableCap } from "./capability.ts";
 import { type CoalescedWrite, coalescedWrites } from "./coalesced-mmio.ts";
-import { type CpuidEntry2Input, getCpuid2, growCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
-import { type Attribute, getDeviceAttr, hasDeviceAttr, setDeviceAttr } from "./device-attr.ts";
+import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import { DirtyRing } from "./dirty-pages.ts";
 import type { Exit } from "./exit.ts";
 import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
-import type { MemoryLink } from "./link.ts";
-import { type MemoryEncryptCommand, memoryEncryptOp } from "./memory-encrypt.ts";
-import { Stats } from "./stats.ts";
-import { VcpuRegisters } from "./vcpu-registers.ts";
+import { ExitSource } from "./exit-source.ts";
+import { VcpuDevices } from "./vcpu-devices.ts";
 import type { Vm } from "./vm.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
@@ -49,7 +28,7 @@ export interface SetCpuid2Options {
 }
 
 /** A virtual CPU of a {@link Vm}. */
-export class Vcpu extends VcpuRegisters {
+export class Vcpu extends VcpuDevices {
   /** The number that KVM_CREATE_VCPU was given. */
   readonly id: number;
   /** The VM that it was made for. */
@@ -57,7 +36,7 @@ export class Vcpu extends VcpuRegisters {
   readonly #run: NativeRun;
   readonly #bytes: Uint8Array;
   readonly #words: Int32Array;
-  #turn = 0;
+  readonly #exits: ExitSource;
   /** Whether KVM_RUN was called, and whether the guest surely was entered by it. */
   #ran: boolean = false;
   #entered: boolean = false;
@@ -75,6 +54,7 @@ export class Vcpu extends VcpuRegisters {
     this.#run = run;
     this.#bytes = new Uint8Array(run.bytes);
     this.#words = new Int32Array(run.bytes);
+    this.#exits = new ExitSource(this.#bytes, this.label);
   }
 
   /**
@@ -88,19 +68,61 @@ export class Vcpu extends VcpuRegisters {
    */
   runSync(): Exit {
     if (this.closed) throw new StateError("ERR_CLOSED", this.label);
-    const turn = ++this.#turn;
+    return this.#enter() ?? { kind: "intr" };
+  }
+
+  /**
+   * Finishes the instruction whose exit is pending and stops before the next one, so that the
+   * registers are the guest's after it, and can be saved: what it reads is in them only then. The
+   * exit cannot be answered any more; unanswered, the guest sees what its `reply` says. Without a
+   * pending exit nothing happens. {@link immediateExit} stays as it is.
+   *
+   * One instruction may exit several times: it reads and writes (`add` to memory that is not
+   * there), reaches over a page, moves more than 8 bytes, is a string instruction that reads
+   * memory that is not there (up to 1024 elements in a row), or is single-stepped (a `debug` at its
+   * end). `answer` is called with each of these further exits, and completes them all. `rep ins`
+   * and `rep outs` are left at the end of a chunk, with RIP still at the instruction and RCX the
+   * rest: that is between two instructions, and can be saved.
+   *
+   * @param answer - what does a further exit's work and replies to it.
+   * @ioctl KVM_RUN (api.rst 4.10 and 5, `immediate_exit`; vcpu; KVM_CAP_IMMEDIATE_EXIT)
+   * @throws {@link StateError} `ERR_UNANSWERED` when a further exit comes and there is no `answer`.
+   *   It is still pending then, as after {@link runSync}.
+   * @throws {@link KvmError} as {@link runSync}.
+   */
+  completeExit(answer?: (exit: Exit) => void): void {
+    for (let exit = this.#complete(); exit !== undefined; exit = this.#complete()) {
+      if (answer === undefined) {
+        throw new StateError("ERR_UNANSWERED", `${this.label}: ${exit.kind}`);
+      }
+      answer(exit);
+    }
+  }
+
+  /** KVM finishes what is pending before it looks at immediate_exit; `EINTR` says all is finished. */
+  #complete(): Exit | undefined {
+    const before = this.immediateExit;
+    this.immediateExit = true;
+    try {
+      return this.#enter();
+    } finally {
+      this.immediateExit = before;
+    }
+  }
+
+  /** Calls KVM_RUN; `undefined` is `EINTR`. */
+  #enter(): Exit | undefined {
+    this.#exits.expire();
     const replies = traceRun(this.traced, this.#bytes);
     const answer = this.#run.run();
     traceExit(this.traced, this.#words, answer, replies);
     this.#ran = true;
-    if (answer === -EINTR) return { kind: "intr" };
+    if (answer === -EINTR) return undefined;
     this.#entered = true;
-    if (answer < 0 && !isExitBesideErrno(this.#bytes, -answer)) {
+    if (answer < 0 && !isExitBesideErrno(this.#exits, -answer)) {
       throw this.refusal("KVM_RUN", -answer);
     }
-    return decodeExit(this.#bytes, () => {
-      if (turn !== this.#turn || this.closed) throw new StateError("ERR_ANSWERED", this.label);
-    });
+    return decodeExit(this.#exits);
   }
 
   /**
@@ -166,45 +188,6 @@ export class Vcpu extends VcpuRegisters {
   }
 
   /**
-   * Switches on a capability of this vCPU.
-   *
-   * @returns 0; with KVM_CAP_HYPERV_ENLIGHTENED_VMCS the version of Hyper-V's VMCS.
-   * @ioctl KVM_ENABLE_CAP (api.rst 4.37 and 6; vcpu; KVM_CAP_ENABLE_CAP)
-   * @throws {@link KvmError} `EINVAL` for an unknown capability or a wrong argument.
-   */
-  enableCap(input: EnableCapInput): number {
-    return enableCap(this, input);
-  }
-
-  /**
-   * Lists the Hyper-V CPUID entries that KVM can give a guest, as this vCPU has them.
-   *
-   * @ioctl KVM_GET_SUPPORTED_HV_CPUID (api.rst 4.118; vcpu; KVM_CAP_HYPERV_CPUID)
-   */
-  getSupportedHvCpuid(): readonly CpuidEntry2[] {
-    return growCpuid2(this, KVM_GET_SUPPORTED_HV_CPUID);
-  }
-
-  /**
-   * Says which signals are blocked while this thread is in KVM_RUN; without any argument those that
-   * the thread itself blocks. The kick of {@link immediateExit} needs none.
-   *
-   * @param signals - their numbers, 1 to 64.
-   * @ioctl KVM_SET_SIGNAL_MASK (api.rst 4.21; vcpu)
-   * @throws RangeError for a number that is no signal's.
-   */
-  setSignalMask(signals?: Iterable<number>): void {
-    if (signals === undefined) {
-      this.ioctl(KVM_SET_SIGNAL_MASK);
-      return;
-    }
-    const all = Array.from(signals);
-    this.ioctl(KVM_SET_SIGNAL_MASK, encode(SignalMask, { sigset: sigsetOf(all) }), {
-      args: { signals: all },
-    });
-  }
-
-  /**
    * Maps the ring in which KVM enters the pages that this vCPU writes, of the size that
    * KVM_CAP_DIRTY_LOG_RING was told; `vm.resetDirtyRings()` takes back what was harvested.
    *
@@ -224,99 +207,8 @@ export class Vcpu extends VcpuRegisters {
     return coalescedWrites(this.#open());
   }
 
-  /**
-   * Opens what KVM counts for this vCPU.
-   *
-   * @ioctl KVM_GET_STATS_FD (api.rst 4.133; vcpu; KVM_CAP_BINARY_STATS_FD)
-   */
-  getStatsFd(): Stats {
-    return new Stats(this.openFd(KVM_GET_STATS_FD), `${this.label} stats`);
-  }
-
-  /**
-   * Reads an attribute of the vCPU, such as `KVM_VCPU_TSC_OFFSET` of the group `KVM_VCPU_TSC_CTRL`.
-   *
-   * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
-   * @throws {@link KvmError} `ENXIO`: there is no such attribute.
-   */
-  getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
-    return getDeviceAttr(this, attribute, length);
-  }
-
-  /**
-   * Writes an attribute of the vCPU.
-   *
-   * @ioctl KVM_SET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
-   * @throws {@link KvmError} `ENXIO`: there is no such attribute.
-   */
-  setDeviceAttr(attribute: Attribute, bytes?: Uint8Array): void {
-    setDeviceAttr(this, attribute, bytes);
-  }
-
-  /**
-   * Asks whether the vCPU has an attribute; returns when it has.
-   *
-   * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
-   * @throws {@link KvmError} `ENXIO`: it has none such.
-   */
-  hasDeviceAttr(attribute: Attribute): void {
-    hasDeviceAttr(this, attribute);
-  }
-
-  /**
-   * Reads an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`. An address in this
-   * process reads as 0.
-   *
-   * @ioctl KVM_XEN_VCPU_GET_ATTR (api.rst 4.129; vcpu; KVM_CAP_XEN_HVM)
-   * @throws {@link KvmError} `ENOENT`: there is no such attribute.
-   */
-  xenVcpuGetAttr(type: number): XenVcpuAttr {
-    const bytes = encode(XenVcpuAttr, { type });
-    this.ioctl(KVM_XEN_VCPU_GET_ATTR, bytes, { args: { type } });
-    return read(XenVcpuAttr, bytes);
-  }
-
-  /**
-   * Writes an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`.
-   *
-   * @param vcpuInfo - with `_VCPU_INFO_HVA`: where its vcpu_info is.
-   * @ioctl KVM_XEN_VCPU_SET_ATTR (api.rst 4.128; vcpu; KVM_CAP_XEN_HVM)
-   * @throws {@link KvmError} `ENOENT`: there is no such attribute; `EINVAL`: a value that it cannot
-   *   have.
-   */
-  xenVcpuSetAttr(attr: StructInput<XenVcpuAttr>, vcpuInfo?: MemoryLink): void {
-    this.ioctl(KVM_XEN_VCPU_SET_ATTR, encode(XenVcpuAttr, attr), {
-      args: attr as Readonly<Record<string, unknown>>,
-      links: [vcpuInfo ?? null],
-    });
-  }
-
-  /**
-   * Sends a command of Intel's TDX for this vCPU.
-   *
-   * @returns the module's error, its lower word; 0 when all is well.
-   * @ioctl KVM_MEMORY_ENCRYPT_OP (api.rst 4.110; vcpu; Linux 7.2)
-   * @throws {@link KvmError} `ENOTTY`: this VM is of no such type; `EINVAL`: no such command, or too
-   *   early; `EIO`: the module refused.
-   */
-  memoryEncryptOp(command: MemoryEncryptCommand): number {
-    return memoryEncryptOp(this, command);
-  }
-
   #open(): Uint8Array {
     if (this.closed) throw new StateError("ERR_CLOSED", this.label);
     return this.#bytes;
   }
-}
-
-/** The bytes of a kernel sigset_t. */
-function sigsetOf(signals: readonly number[]): Uint8Array {
-  let set = 0n;
-  for (const signal of signals) {
-    if (!(Number.isInteger(signal) && signal >= 1 && signal <= 64)) {
-      throw new RangeError(`there is no signal ${signal}`);
-    }
-    set |= 1n << BigInt(signal - 1);
-  }
-  return new Uint8Array(BigUint64Array.of(set).buffer);
 }

@@ -1,0 +1,136 @@
+/** Decodes accesses that user space carries out, and writes what the guest reads. Which there are is exit-access.ts. */
+import { KVM_EXIT_IO_IN } from "../abi/generated/constants.ts";
+import { Run } from "../abi/generated/structs.ts";
+import { offsetOf } from "../abi/struct.ts";
+import type { IoInExit, IoOutExit, MmioReadExit, MmioWriteExit, UnknownExit } from "./exit.ts";
+import type { RdmsrExit, WrmsrExit } from "./exit-access.ts";
+import { checkU64, type ExitSource } from "./exit-source.ts";
+
+// Ports and MMIO are what most exits are: they are read in place, with no object in between.
+const at = (path: string): number => offsetOf(Run, path);
+const [DIRECTION, SIZE, PORT] = [at("io.direction"), at("io.size"), at("io.port")];
+const [COUNT, DATA_OFFSET] = [at("io.count"), at("io.dataOffset")];
+const [PHYS_ADDR, MMIO_DATA, LEN] = [at("mmio.physAddr"), at("mmio.data"), at("mmio.len")];
+const IS_WRITE = at("mmio.isWrite");
+const [MSR_ERROR, MSR_REASON] = [at("msr.error"), at("msr.reason")];
+const [MSR_INDEX, MSR_DATA] = [at("msr.index"), at("msr.data")];
+
+/** Decodes `KVM_EXIT_IO`; one that cannot be is shown as it came, and nothing else is touched. */
+export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit {
+  const { bytes, view } = source;
+  const size = view.getUint8(SIZE);
+  const count = view.getUint32(COUNT, true);
+  // A u64 that no kernel makes this large; two halves cost no bigint.
+  const start = view.getUint32(DATA_OFFSET, true) + 2 ** 32 * view.getUint32(DATA_OFFSET + 4, true);
+  const end = start + size * count;
+  if ((size !== 1 && size !== 2 && size !== 4) || end > bytes.length) return source.unknown();
+  const port = view.getUint16(PORT, true);
+  if (view.getUint8(DIRECTION) !== KVM_EXIT_IO_IN) {
+    const data = bytes.slice(start, end);
+    const values = readElements(view, start, size, count);
+    return { kind: "io", direction: "out", port, size, count, data, values };
+  }
+  bytes.fill(0, start, end); // else an unanswered read would show the guest the last exit's bytes
+  const { turn } = source;
+  const reply = (values: readonly number[]): void => {
+    if (values.length !== count) {
+      throw new RangeError(`port ${port}: ${count} values are read, got ${values.length}`);
+    }
+    checkElements(values, size, port);
+    source.answer(turn);
+    writeElements(view, start, size, values);
+  };
+  return { kind: "io", direction: "in", port, size, count, reply };
+}
+
+function readElements(view: DataView, start: number, size: number, count: number): number[] {
+  const values: number[] = [];
+  for (let at = start; values.length < count; at += size) {
+    if (size === 1) values.push(view.getUint8(at));
+    else values.push(size === 2 ? view.getUint16(at, true) : view.getUint32(at, true));
+  }
+  return values;
+}
+
+function checkElements(values: readonly number[], size: number, port: number): void {
+  const largest = size === 4 ? 0xffff_ffff : (1 << (8 * size)) - 1;
+  for (const value of values) {
+    if (!Number.isInteger(value) || value < 0 || value > largest) {
+      throw new RangeError(`port ${port}: ${value} does not fit ${8 * size} bits`);
+    }
+  }
+}
+
+function writeElements(view: DataView, start: number, size: number, values: readonly number[]) {
+  let at = start;
+  for (const value of values) {
+    if (size === 1) view.setUint8(at, value);
+    else if (size === 2) view.setUint16(at, value, true);
+    else view.setUint32(at, value, true);
+    at += size;
+  }
+}
+
+/** Decodes `KVM_EXIT_MMIO`. */
+export function decodeMmio(source: ExitSource): MmioWriteExit | MmioReadExit {
+  const { bytes, view } = source;
+  const physAddr = view.getBigUint64(PHYS_ADDR, true);
+  const len = Math.min(view.getUint32(LEN, true), 8);
+  if (view.getUint8(IS_WRITE) !== 0) {
+    const data = bytes.slice(MMIO_DATA, MMIO_DATA + len);
+    return { kind: "mmio", isWrite: true, physAddr, data };
+  }
+  bytes.fill(0, MMIO_DATA, MMIO_DATA + len);
+  const { turn } = source;
+  const reply = (data: Uint8Array): void => {
+    if (data.length !== len) {
+      throw new RangeError(`mmio read: ${len} bytes are read, got ${data.length}`);
+    }
+    source.answer(turn);
+    bytes.set(data, MMIO_DATA);
+  };
+  return { kind: "mmio", isWrite: false, physAddr, len, reply };
+}
+
+/** Decodes `KVM_EXIT_X86_RDMSR`. */
+export function decodeRdmsr(source: ExitSource): RdmsrExit {
+  const { view } = source;
+  view.setUint8(MSR_ERROR, 0);
+  view.setBigUint64(MSR_DATA, 0n, true);
+  const { turn } = source;
+  return {
+    kind: "x86_rdmsr",
+    reason: view.getUint32(MSR_REASON, true),
+    index: view.getUint32(MSR_INDEX, true),
+    reply: (data) => {
+      checkU64(data, "msr.data");
+      source.answer(turn);
+      view.setBigUint64(MSR_DATA, data, true);
+    },
+    fail: failMsr(source),
+  };
+}
+
+/** Decodes `KVM_EXIT_X86_WRMSR`. */
+export function decodeWrmsr(source: ExitSource): WrmsrExit {
+  const { view } = source;
+  view.setUint8(MSR_ERROR, 0);
+  const { turn } = source;
+  return {
+    kind: "x86_wrmsr",
+    reason: view.getUint32(MSR_REASON, true),
+    index: view.getUint32(MSR_INDEX, true),
+    data: view.getBigUint64(MSR_DATA, true),
+    reply: () => source.answer(turn),
+    fail: failMsr(source),
+  };
+}
+
+/** KVM raises #GP for any error but 0. */
+function failMsr(source: ExitSource): () => void {
+  const { turn, view } = source;
+  return () => {
+    source.answer(turn);
+    view.setUint8(MSR_ERROR, 1);
+  };
+}
