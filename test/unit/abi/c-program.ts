@@ -54,7 +54,8 @@ int main(void) {
   char what;
   size_t which, size;
   while (scanf(" %c %zu %zu", &what, &which, &size) == 3) {
-    unsigned char *bytes = calloc(size, 1);
+    /* Never less than C has: a wrong size is for generated.test.ts to see, not for a crash. */
+    unsigned char *bytes = calloc(size < sizes[which] ? sizes[which] : size, 1);
     if (bytes == NULL) return 1;
     end = bytes + size;
     asked = names[which];
@@ -139,6 +140,7 @@ function programOf(structs: Structs, declarations: string): string {
     ...ids.map((id) => `static void read_${id}(const void *);\nstatic void write_${id}(void *);`),
     ...all.map(functionsOf),
     `static const char *const names[] = {${all.map(({ name }) => `"${name}"`).join(", ")}};`,
+    `static const size_t sizes[] = {${ids.map((id) => `sizeof(t_${id})`).join(", ")}};`,
     `static void (*const reads[])(const void *) = {${ids.map((id) => `read_${id}`).join(", ")}};`,
     `static void (*const writes[])(void *) = {${ids.map((id) => `write_${id}`).join(", ")}};`,
     MAIN,
