@@ -13,7 +13,7 @@ import {
   KVM_PMU_MASKED_ENTRY_UMASK_MASK,
   KVM_PMU_MASKED_ENTRY_UMASK_MATCH,
 } from "../abi/generated/constants.ts";
-import { PmuEventFilter } from "../abi/generated/structs.ts";
+import { MsrFilter, type MsrFilterRange, PmuEventFilter } from "../abi/generated/structs.ts";
 import { type Reasons, type Refusal, sentStruct } from "./refusal.ts";
 import { firstOf, hex, unknownBits } from "./wording.ts";
 
@@ -31,26 +31,10 @@ const MASKED_ENTRY =
 /** The reasons of KVM_X86_SET_MSR_FILTER. */
 export const X86_SET_MSR_FILTER: Reasons = { EINVAL: explainMsrFilter };
 
-/** A range as it was sent, but for its bitmap. */
-interface Range {
-  readonly flags: number;
-  readonly nmsrs: number;
-}
-
-// The struct holds addresses, so there are no bytes to read: only what was named.
-function rangesOf({ sent }: Refusal): readonly Range[] | undefined {
-  const { ranges = [] } = sent;
-  if (!Array.isArray(ranges)) return undefined;
-  return ranges.map((range: Partial<Record<keyof Range, unknown>>) => ({
-    flags: typeof range.flags === "number" ? range.flags : 0,
-    nmsrs: typeof range.nmsrs === "number" ? range.nmsrs : 0,
-  }));
-}
-
 function explainMsrFilter(refusal: Refusal): string | undefined {
-  const { flags = 0 } = refusal.sent;
-  const ranges = rangesOf(refusal);
-  if (typeof flags !== "number" || ranges === undefined) return undefined;
+  const filter = sentStruct(refusal, MsrFilter);
+  if (filter === undefined) return undefined;
+  const { flags, ranges } = filter;
   return firstOf(
     () => unknownBits("flags", flags, KVM_MSR_FILTER_VALID_MASK),
     () =>
@@ -68,7 +52,7 @@ function explainMsrFilter(refusal: Refusal): string | undefined {
 }
 
 // arch/x86/kvm: kvm_add_msr_filter
-function explainRange({ flags, nmsrs }: Range): string | undefined {
+function explainRange({ flags, nmsrs }: MsrFilterRange): string | undefined {
   if (nmsrs === 0) return undefined;
   if (flags === 0) return "flags is 0: a range needs KVM_MSR_FILTER_READ, _WRITE or both";
   const unknown = unknownBits("flags", flags, KVM_MSR_FILTER_RANGE_VALID_MASK);
