@@ -96,7 +96,8 @@ export function enableCap(handle: Handle, input: EnableCapInput): number {
   return new DataView(version.buffer).getUint16(0, true);
 }
 
-function toRaw(input: EnableCapInput): RawCap {
+/** The struct's own fields, whichever way they were named. */
+export function toRaw(input: EnableCapInput): RawCap {
   if ("args" in input || "file" in input) return input;
   const names: readonly string[] = ARGUMENTS[input.cap as keyof Arguments] ?? [];
   const values = input as unknown as Readonly<Record<string, number | bigint | undefined>>;

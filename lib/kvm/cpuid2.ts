@@ -4,7 +4,7 @@ import { Cpuid2, type CpuidEntry2 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
-import type { Explain, Handle } from "./handle.ts";
+import type { Handle } from "./handle.ts";
 
 /** KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h: no vCPU has more. */
 export const KVM_MAX_CPUID_ENTRIES = 256;
@@ -16,17 +16,13 @@ const ENTRY_BYTES = 40;
 export type CpuidEntry2Input = Pick<CpuidEntry2, "function"> & Partial<CpuidEntry2>;
 
 /** Asks for a table whose length only the kernel knows, with more room after each E2BIG. */
-export function growCpuid2(
-  handle: Handle,
-  ioctl: Ioctl,
-  explain?: Explain,
-): readonly CpuidEntry2[] {
+export function growCpuid2(handle: Handle, ioctl: Ioctl): readonly CpuidEntry2[] {
   // KVM writes no count back on E2BIG, so the room is doubled. The table itself may be longer than
   // KVM_MAX_CPUID_ENTRIES one day; the kernel then says E2BIG for ever, and this gives up.
   for (let nent = 64; ; nent *= 2) {
     const bytes = blank(nent, 0);
     try {
-      handle.ioctl(ioctl, bytes, { args: { nent }, ...(explain && { explain }) });
+      handle.ioctl(ioctl, bytes, { args: { nent } });
       return read(Cpuid2, bytes).entries;
     } catch (error) {
       const grow = error instanceof KvmError && error.code === "E2BIG";

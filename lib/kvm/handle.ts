@@ -2,6 +2,7 @@
 import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, type Layout, read, type StructInput, sizeOf } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
+import { type Evidence, explain } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
 import "../trace/file.ts";
 import { toLine } from "../trace/line.ts";
@@ -18,18 +19,15 @@ import {
 
 const EINTR = 4;
 
+let isExplaining = false;
+
 /** What an ioctl may be given: an integer, or the bytes of its struct (changed in place). */
 export type IoctlArgument = number | bigint | Uint8Array;
-
-/** How to make the reason for a refusal, once it happened. */
-export type Explain = (errno: number) => string | undefined;
 
 /** What a refused call is reported with. */
 export interface CallContext {
   /** What was sent, for the error, under KVM's own names. */
   readonly args?: Readonly<Record<string, unknown>>;
-  /** Finds the reason after the kernel has refused. */
-  readonly explain?: Explain;
   /** Lets a count reach past the argument's end, where an unmapped page begins. */
   readonly pastEnd?: boolean;
   /** What fills the struct's addresses and descriptors, in the order of `ioctl.links`. */
@@ -100,7 +98,7 @@ export abstract class Handle implements OpenFile {
     }
     traceAnswer(call, answer);
     if (typeof answer === "number" && answer < 0) {
-      throw this.refusal(ioctl.name, -answer, context);
+      throw this.refusal(ioctl.name, -answer, context, argument);
     }
     return answer;
   }
@@ -151,15 +149,38 @@ export abstract class Handle implements OpenFile {
     this.ioctl(ioctl, new Uint8Array(BigUint64Array.of(value).buffer), { args });
   }
 
-  /** The error for a call that the kernel refused. */
-  protected refusal(ioctl: string, errno: number, context: CallContext = {}): KvmError {
-    return new KvmError({
-      ioctl,
-      fd: this.label,
-      errno,
-      reason: context.explain?.(errno),
-      ...(context.args === undefined ? {} : { args: context.args }),
-    });
+  /** The error for a call that the kernel refused, with its reason if it can be found out. */
+  protected refusal(
+    ioctl: string,
+    errno: number,
+    context: CallContext = {},
+    argument?: IoctlArgument,
+  ): KvmError {
+    const { args = {} } = context;
+    const reason = this.#reason(ioctl, errno, args, argument);
+    return new KvmError({ ioctl, fd: this.label, errno, args, reason });
+  }
+
+  /** Whom to ask about a refusal: this object and those above it. */
+  protected evidence(): Evidence {
+    return {};
+  }
+
+  #reason(
+    ioctl: string,
+    errno: number,
+    sent: Readonly<Record<string, unknown>>,
+    argument: IoctlArgument | undefined,
+  ): string | undefined {
+    const { kind } = this.traced;
+    if (isExplaining || kind === "stats" || kind === "memfd" || kind === "other") return undefined;
+    // What is asked to find a reason may be refused too; that needs none.
+    isExplaining = true;
+    try {
+      return explain({ ioctl, fd: kind, errno, argument, sent, evidence: this.evidence() });
+    } finally {
+      isExplaining = false;
+    }
   }
 
   /**

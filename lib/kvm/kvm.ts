@@ -14,12 +14,13 @@ import { MsrList } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
-import { explainOpen } from "../explain/open.ts";
+import { type Evidence, explainOpen } from "../explain/index.ts";
 import { native } from "../native.ts";
 import { traceOpen, tracePermission } from "../trace/sink.ts";
 import { type Capability, capabilityNumber } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./device-attr.ts";
+import { evidenceOf } from "./evidence.ts";
 import { KvmIoctls } from "./generated/kvm-ioctls.ts";
 import { getMsrs } from "./msrs.ts";
 import { Vm } from "./vm.ts";
@@ -113,11 +114,7 @@ export class Kvm extends KvmIoctls {
    * @throws {@link KvmError} `EINVAL` or `ENOTTY` where KVM has no Hyper-V.
    */
   getSupportedHvCpuid(): readonly CpuidEntry2[] {
-    return growCpuid2(this, KVM_GET_SUPPORTED_HV_CPUID, () =>
-      this.checkExtension("KVM_CAP_SYS_HYPERV_CPUID") === 0
-        ? "this KVM has no KVM_CAP_SYS_HYPERV_CPUID"
-        : undefined,
-    );
+    return growCpuid2(this, KVM_GET_SUPPORTED_HV_CPUID);
   }
 
   /**
@@ -175,7 +172,12 @@ export class Kvm extends KvmIoctls {
    * @ioctl KVM_CREATE_VM (api.rst 4.2; /dev/kvm)
    */
   createVm(type = 0): Vm {
-    return new Vm(this.openFd(KVM_CREATE_VM, type, { args: { type } }));
+    return new Vm(this.openFd(KVM_CREATE_VM, type, { args: { type } }), this);
+  }
+
+  /** What this KVM can be asked about a refusal. */
+  protected override evidence(): Evidence {
+    return { kvm: evidenceOf(this) };
   }
 
   #msrList(ioctl: Ioctl): readonly number[] {

@@ -1,14 +1,15 @@
 /** A virtual CPU: running it, its CPUID table, its rings. Registers are vcpu-registers.ts, exits exit.ts. */
 import { KVM_GET_CPUID2, KVM_SET_CPUID, KVM_SET_CPUID2 } from "../abi/generated/ioctls.ts";
 import { Cpuid, Cpuid2, type CpuidEntry, type CpuidEntry2, Run } from "../abi/generated/structs.ts";
-import { encode, offsetOf, type StructInput } from "../abi/struct.ts";
+import { encode, offsetOf, read, type StructInput } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
-import { explainSetCpuid2 } from "../explain/set-cpuid2.ts";
+import type { Evidence } from "../explain/index.ts";
 import type { NativeFd, NativeRun } from "../native.ts";
 import { traceExit, traceRun } from "../trace/sink.ts";
 import { type CoalescedWrite, coalescedWrites } from "./coalesced-mmio.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import { DirtyRing } from "./dirty-pages.ts";
+import { evidenceOfVcpu, type VcpuHistory } from "./evidence.ts";
 import type { Exit } from "./exit.ts";
 import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
 import { ExitSource } from "./exit-source.ts";
@@ -151,16 +152,8 @@ export class Vcpu extends VcpuDevices {
     const sent = Array.from(entries);
     const nent = options.nent ?? sent.length;
     this.ioctl(KVM_SET_CPUID2, encode(Cpuid2, { nent, entries: sent }), {
-      args: { nent },
+      args: { nent, entries: sent },
       pastEnd: true,
-      explain: (errno) =>
-        explainSetCpuid2({
-          errno,
-          nent,
-          sent,
-          isFrozen: this.#entered,
-          stored: () => (this.#ran ? this.getCpuid2() : undefined),
-        }),
     });
   }
 
@@ -205,6 +198,16 @@ export class Vcpu extends VcpuDevices {
    */
   coalescedMmio(): Generator<CoalescedWrite, void> {
     return coalescedWrites(this.#open());
+  }
+
+  /** What this vCPU, its VM and its KVM can be asked about a refusal. */
+  protected override evidence(): Evidence {
+    const history = (): VcpuHistory => ({
+      hasRun: this.#ran,
+      hasEntered: this.#entered,
+      run: read(Run, this.#open()),
+    });
+    return { ...this.vm.evidence(), vcpu: evidenceOfVcpu(this, history) };
   }
 
   #open(): Uint8Array {

@@ -1,4 +1,6 @@
 /** A virtual machine: its vCPUs, capabilities and filters. Slots are vm-memory.ts, interrupts vm-devices.ts. */
+
+import type { CapabilityName } from "../abi/generated/constants.ts";
 import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_VCPU,
@@ -7,8 +9,17 @@ import {
 } from "../abi/generated/ioctls.ts";
 import { MsrFilter } from "../abi/generated/structs.ts";
 import { encode } from "../abi/struct.ts";
+import type { Evidence } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
-import { type Capability, capabilityNumber, type EnableCapInput, enableCap } from "./capability.ts";
+import {
+  type Capability,
+  capabilityNumber,
+  type EnableCapInput,
+  enableCap,
+  toRaw,
+} from "./capability.ts";
+import { evidenceOf, evidenceOfVm } from "./evidence.ts";
+import type { Kvm } from "./kvm.ts";
 import { Stats } from "./stats.ts";
 import { Vcpu } from "./vcpu.ts";
 import { VmDevices } from "./vm-devices.ts";
@@ -35,9 +46,16 @@ export interface MsrFilterInput {
 
 /** A virtual machine. */
 export class Vm extends VmDevices {
+  /** The KVM that made it. */
+  readonly kvm: Kvm;
+  readonly #pid: number = process.pid;
+  readonly #vcpuIds: number[] = [];
+  readonly #enabled = new Map<CapabilityName, readonly bigint[]>();
+
   /** Takes over a VM's descriptor; {@link Kvm.createVm} makes one. @internal */
-  constructor(fd: NativeFd) {
+  constructor(fd: NativeFd, kvm: Kvm) {
     super(fd, "vm");
+    this.kvm = kvm;
   }
 
   /**
@@ -57,7 +75,10 @@ export class Vm extends VmDevices {
    * @throws {@link KvmError} `EINVAL` for an unknown capability, a wrong argument, or too late.
    */
   enableCap(input: EnableCapInput): number {
-    return enableCap(this, input);
+    const answer = enableCap(this, input);
+    const { cap, args = [] } = toRaw(input);
+    if (typeof cap === "string") this.#enabled.set(cap, args);
+    return answer;
   }
 
   /**
@@ -68,7 +89,9 @@ export class Vm extends VmDevices {
    * @throws {@link KvmError} `EEXIST` when the id was used before, `EINVAL` when it is too large.
    */
   createVcpu(id = 0): Vcpu {
-    return new Vcpu(this.openFd(KVM_CREATE_VCPU, id, { args: { id } }), id, this);
+    const fd = this.openFd(KVM_CREATE_VCPU, id, { args: { id } });
+    this.#vcpuIds.push(id);
+    return new Vcpu(fd, id, this);
   }
 
   /**
@@ -99,6 +122,15 @@ export class Vm extends VmDevices {
    */
   getStatsFd(): Stats {
     return new Stats(this.openFd(KVM_GET_STATS_FD), "vm stats");
+  }
+
+  /** What this VM, and its KVM, can be asked about a refusal. @internal */
+  override evidence(): Evidence {
+    const history = { pid: this.#pid, vcpuIds: this.#vcpuIds, enabled: this.#enabled };
+    return {
+      kvm: evidenceOf(this.kvm),
+      vm: evidenceOfVm(this, history, () => [0, 1].flatMap((id) => this.addressSpace(id).slots())),
+    };
   }
 }
 
