@@ -44,6 +44,7 @@ import { MSRS } from "./msrs.ts";
 import { GET_NESTED_STATE, SET_NESTED_STATE } from "./nested.ts";
 import { explainOpen } from "./open.ts";
 import { CREATE_GUEST_MEMFD, PRE_FAULT_MEMORY, SET_MEMORY_ATTRIBUTES } from "./private-memory.ts";
+import { ARCH_PRCTL, MMAP } from "./process.ts";
 import type { Reasons, Refusal } from "./refusal.ts";
 import { RUN, SET_SIGNAL_MASK } from "./run.ts";
 import { SET_SREGS, SET_SREGS2 } from "./sregs.ts";
@@ -68,6 +69,8 @@ const ENCRYPTION: Reasons = { ENOTTY: withoutEncryption };
 
 /** What each call can be refused for; the errnos are in the files. */
 const REASONS: Readonly<Record<string, Reasons>> = {
+  arch_prctl: ARCH_PRCTL,
+  mmap: MMAP,
   KVM_CREATE_VM: CREATE_VM,
   KVM_GET_MSR_INDEX_LIST: LIST,
   KVM_GET_MSR_FEATURE_INDEX_LIST: LIST,

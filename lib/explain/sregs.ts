@@ -85,7 +85,7 @@ export const SET_SREGS2: Reasons = {
   },
 };
 
-/** Says why special registers cannot be, in the order in which KVM looks; `undefined` when they can. */
+/** Says why special registers cannot be: what no KVM takes, then what some do; `undefined` when they can be. */
 export function explainSregs(sregs: Registers, evidence: Evidence): string | undefined {
   const table = vcpuTable(evidence);
   const supported = supportedTable(evidence);
@@ -95,9 +95,9 @@ export function explainSregs(sregs: Registers, evidence: Evidence): string | und
     () => explainMode(sregs, table),
     () => writeBlame("CR4", certain, CR4),
     () => explainCr0(sregs),
-    // 6.1 does not look at EFER here; it is late in the list, so that it takes no blame of others.
-    () => writeBlame("EFER", blameBits(sregs.efer, EFER, table, supported), EFER),
     () => explainApicBase(sregs.apicBase, table),
+    // KVM looks at EFER before, but 6.1 not at all: here it takes no blame of others.
+    () => writeBlame("EFER", blameBits(sregs.efer, EFER, table, supported), EFER),
     () => writeBlame("CR4", cr4, CR4),
     () => (hasBit(sregs.efer, 13) ? "EFER bit 13 LMSLE: this KVM does not take it" : undefined),
   );

@@ -130,3 +130,32 @@ describe("devices", () => {
     );
   });
 });
+
+describe("the process's own calls", () => {
+  test.each([
+    [
+      "arch_prctl EBUSY",
+      { component: 18 },
+      "too late: it must come before the process's first vCPU",
+    ],
+    [
+      "arch_prctl EOPNOTSUPP",
+      { component: 17 },
+      "component 17: this CPU has it not, or not one that needs a permission",
+    ],
+    [
+      "arch_prctl EINVAL",
+      { component: 99 },
+      "component 99: there is no such XSAVE component, or this kernel has no such permission",
+    ],
+    ["mmap EINVAL", { length: 0 }, "length 0: guest memory has at least a page"],
+    ["mmap EINVAL", { length: 4096 }, undefined],
+    [
+      "mmap ENOMEM",
+      { length: 4096 },
+      "the kernel got no memory for it (the cgroup's limit counts too)",
+    ],
+  ])("%s of %o", (call, sent, reason) => {
+    expect(why(call, sent)).toBe(reason);
+  });
+});

@@ -159,6 +159,11 @@ describe("EFER", () => {
     );
   });
 
+  test("Linux 6.1 does not look at it, so it takes no blame of others", () => {
+    const sregs = { efer: bit(12), apicBase: 0xfee0_0001n };
+    expect(why(REFUSED, sregs, vcpuWith([], HOST))).toBe("apicBase 0xfee00001: bit 0 reserved");
+  });
+
   test("SCE needs nothing", () => {
     expect(why(REFUSED, { efer: bit(0) }, vcpuWith(HOST))).toBeUndefined();
   });
