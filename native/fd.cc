@@ -103,7 +103,7 @@ Napi::Value Fd::Ioctl(const Napi::CallbackInfo& info) {
     const int result = CallWithInteger(state_->fd.get(), request, integer);
     return Answer(env, request, shape->result == Result::kFd, result);
   }
-  if (shape->kind == Kind::kPointing || shape->kind == Kind::kSized) {
+  if (shape->kind == Kind::kPointing) {
     return ThrowTypeError(env, std::string(shape->name) + " cannot be sent as plain bytes");
   }
   std::span<uint8_t> argument;

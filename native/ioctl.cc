@@ -50,7 +50,7 @@ int CallWithInteger(int fd, uint32_t request, uint64_t argument) {
 
 int CallWithBytes(int fd, const IoctlShape& shape, std::span<uint8_t> argument,
                   GuardedArgument& guarded) {
-  if (shape.kind != Kind::kTailed) return OrErrno(ioctl(fd, shape.request, argument.data()));
+  if (shape.kind == Kind::kPlain) return OrErrno(ioctl(fd, shape.request, argument.data()));
   const std::span<uint8_t> copy = guarded.Fill(argument);
   if (copy.empty()) return -errno;
   const int result = OrErrno(ioctl(fd, shape.request, copy.data()));
