@@ -14,12 +14,13 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   cpuid: ["abi"],
   guest: ["abi"],
   explain: ["cpuid", "abi"],
+  state: ["abi"],
   report: [],
   lab: ["report", "guest"],
-  kvm: ["native.ts", "abi", "explain"],
+  kvm: ["native.ts", "abi", "explain", "state"],
   vmm: ["kvm", "guest", "cpuid", "abi"],
   // The two at the top: the public face, and the command.
-  "index.ts": ["errors.ts", "abi", "cpuid", "guest", "kvm", "vmm"],
+  "index.ts": ["errors.ts", "abi", "cpuid", "guest", "kvm", "state", "vmm"],
   cli: ["index.ts", "native.ts", "abi", "cpuid", "guest", "explain", "report", "kvm", "vmm", "lab"],
 };
 
