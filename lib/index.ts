@@ -16,5 +16,7 @@ export { type CallContext, Handle, type IoctlArgument } from "./kvm/handle.ts";
 export { kernelRelease, type VendorModule, vendorModule } from "./kvm/host.ts";
 export { defaultDevice, Kvm } from "./kvm/kvm.ts";
 export { type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
+export type { SaveStateOptions } from "./kvm/vcpu-state.ts";
 export { type UserspaceMemoryRegion, Vm } from "./kvm/vm.ts";
+export * from "./state/index.ts";
 export { Sandbox, type SandboxOptions } from "./vmm/sandbox.ts";

@@ -22,6 +22,7 @@ import { type Capability, capabilityNumber } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
 import { Handle } from "./handle.ts";
 import { getMsrs } from "./msrs.ts";
+import { type Origin, remembering } from "./origin.ts";
 import { Vm } from "./vm.ts";
 
 /** The device that {@link Kvm.open} opens: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */
@@ -31,6 +32,11 @@ export function defaultDevice(): string {
 
 /** The KVM subsystem of this kernel: an open `/dev/kvm`. */
 export class Kvm extends Handle {
+  readonly #origin: Origin = remembering({
+    checkExtension: (capability) => this.checkExtension(capability),
+    msrIndexList: () => this.getMsrIndexList(),
+  });
+
   /**
    * Opens KVM.
    *
@@ -170,7 +176,7 @@ export class Kvm extends Handle {
    * @ioctl KVM_CREATE_VM (api.rst 4.2; /dev/kvm)
    */
   createVm(type = 0): Vm {
-    return new Vm(this.openFd(KVM_CREATE_VM, type, { args: { type } }));
+    return new Vm(this.openFd(KVM_CREATE_VM, type, { args: { type } }), this.#origin);
   }
 
   #msrList(ioctl: Ioctl): readonly number[] {

@@ -34,12 +34,15 @@ import { encode, type Layout, offsetOf, read, type StructInput, sizeOf } from ".
 import { KvmError, StateError } from "../errors.ts";
 import { explainSetCpuid2 } from "../explain/set-cpuid2.ts";
 import type { NativeFd, NativeRun } from "../native.ts";
+import type { VcpuState } from "../state/state.ts";
 import type { EnableCapInput } from "./capability.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import type { Exit } from "./exit.ts";
 import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
 import { Handle } from "./handle.ts";
 import { getMsrs, setMsrs } from "./msrs.ts";
+import { restoreVcpus, type SaveStateOptions, saveVcpus } from "./vcpu-state.ts";
+import type { Vm } from "./vm.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const EINTR = 4;
@@ -57,6 +60,8 @@ export interface SetCpuid2Options {
 export class Vcpu extends Handle {
   /** The number that KVM_CREATE_VCPU was given. */
   readonly id: number;
+  /** The VM that it was made for. */
+  readonly vm: Vm;
   readonly #run: NativeRun;
   readonly #bytes: Uint8Array;
   #turn = 0;
@@ -65,9 +70,10 @@ export class Vcpu extends Handle {
   #entered: boolean = false;
 
   /** Takes over a vCPU's descriptor and maps its kvm_run; {@link Vm.createVcpu} does. @internal */
-  constructor(fd: NativeFd, id: number) {
+  constructor(fd: NativeFd, id: number, vm: Vm) {
     super(fd, `vcpu ${id}`);
     this.id = id;
+    this.vm = vm;
     const run = fd.mapRun();
     if (typeof run === "number") {
       fd.close();
@@ -284,6 +290,35 @@ export class Vcpu extends Handle {
    */
   enableCap(input: EnableCapInput): void {
     this.callEnableCap(input);
+  }
+
+  /**
+   * Reads the whole state of this vCPU, which must not run. {@link Vm.saveState} makes a document of it,
+   * together with that of the VM and of other vCPUs.
+   *
+   * A pending exit is completed first ({@link completeExit}).
+   *
+   * @throws {@link KvmError} with the errno of the ioctl that KVM refused.
+   * @throws {@link StateError} `ERR_UNANSWERED` when the pending exit is followed by another one;
+   *   `ERR_CLOSED` when the {@link Kvm} was closed before anything was saved.
+   */
+  saveState(options: SaveStateOptions = {}): VcpuState {
+    const [state] = saveVcpus([this], this.vm.origin, options);
+    if (state === undefined) throw new StateError("ERR_CLOSED", this.label);
+    return state;
+  }
+
+  /**
+   * Puts a saved state into this vCPU: it goes on where the saved one stood. It may be fresh, or have
+   * run with the same CPUID table; an exit that is pending is dropped. After an error some parts are
+   * restored and others not.
+   *
+   * @throws {@link KvmError} with the errno of the ioctl that KVM refused, and what it can mean.
+   * @throws {@link RestoreError} when the state is of a vCPU with another id, or an MSR does not take its
+   *   value.
+   */
+  restoreState(state: VcpuState): void {
+    restoreVcpus([[this, state]], this.vm.origin);
   }
 
   /** SWAP: a stand-in for completeExit() as the exits' branch has it. */

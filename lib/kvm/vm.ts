@@ -11,10 +11,14 @@ import { IrqLevel } from "../abi/generated/structs.ts";
 import { encode } from "../abi/struct.ts";
 import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
+import type { VmState } from "../state/state.ts";
 import { type Capability, capabilityNumber, type EnableCapInput } from "./capability.ts";
 import { type GuestMemory, mappingOf } from "./guest-memory.ts";
 import { Handle } from "./handle.ts";
+import type { Origin } from "./origin.ts";
 import { Vcpu } from "./vcpu.ts";
+import type { SaveStateOptions } from "./vcpu-state.ts";
+import { restoreVm, saveVm } from "./vm-state.ts";
 
 /** `struct kvm_userspace_memory_region`, with memory where C has an address. */
 export interface UserspaceMemoryRegion {
@@ -34,9 +38,13 @@ export interface UserspaceMemoryRegion {
 
 /** A virtual machine. */
 export class Vm extends Handle {
+  /** What is asked of the /dev/kvm that it came from. @internal */
+  readonly origin: Origin;
+
   /** Takes over a VM's descriptor; {@link Kvm.createVm} makes one. @internal */
-  constructor(fd: NativeFd) {
+  constructor(fd: NativeFd, origin: Origin) {
     super(fd, "vm");
+    this.origin = origin;
   }
 
   /**
@@ -96,7 +104,7 @@ export class Vm extends Handle {
    * @throws {@link KvmError} `EEXIST` when the id was used before, `EINVAL` when it is too large.
    */
   createVcpu(id = 0): Vcpu {
-    return new Vcpu(this.openFd(KVM_CREATE_VCPU, id, { args: { id } }), id);
+    return new Vcpu(this.openFd(KVM_CREATE_VCPU, id, { args: { id } }), id, this);
   }
 
   /**
@@ -136,5 +144,32 @@ export class Vm extends Handle {
   setIdentityMapAddr(address: bigint): void {
     const bytes = new Uint8Array(BigUint64Array.of(address).buffer);
     this.ioctl(KVM_SET_IDENTITY_MAP_ADDR, bytes, { args: { address } });
+  }
+
+  /**
+   * Reads the state of the VM and of those of its vCPUs that are given, without its memory: a value that
+   * `stateToJson` and `stateToBytes` make a document of. No vCPU may run.
+   *
+   * Pending exits are completed first ({@link Vcpu.completeExit}).
+   *
+   * @throws {@link KvmError} with the errno of the ioctl that KVM refused.
+   * @throws {@link StateError} as {@link Vcpu.saveState}.
+   */
+  saveState(vcpus: Iterable<Vcpu>, options: SaveStateOptions = {}): VmState {
+    return saveVm(this, vcpus, this.origin, options);
+  }
+
+  /**
+   * Puts a saved state into this VM and its vCPUs, which go on where the saved ones stood. The VM must
+   * have been made like the saved one: memory slots with their content, interrupt controllers, timer,
+   * capabilities, vCPUs of the same ids. These may be fresh, or have run with the same CPUID tables.
+   *
+   * Time goes on from where it stood, kvmclock as the TSC.
+   *
+   * @throws {@link KvmError} with the errno of the ioctl that KVM refused, and what it can mean.
+   * @throws {@link RestoreError} when the vCPUs are others, or an MSR does not take its value.
+   */
+  restoreState(state: VmState, vcpus: Iterable<Vcpu>): void {
+    restoreVm(this, state, vcpus, this.origin);
   }
 }
