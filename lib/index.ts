@@ -31,6 +31,7 @@ export type { CommandLink, LinkValue, MemoryLink, OpenFile } from "./kvm/link.ts
 export type { MemoryEncryptCommand } from "./kvm/memory-encrypt.ts";
 export { Stats, type StatsDescriptor } from "./kvm/stats.ts";
 export { type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
+export type { SaveStateOptions } from "./kvm/vcpu-state.ts";
 export { type MsrFilterInput, type MsrFilterRange, Vm } from "./kvm/vm.ts";
 export type { EncRegionInput, IoeventfdInput, IrqfdInput } from "./kvm/vm-devices.ts";
 export type {
@@ -38,6 +39,7 @@ export type {
   UserspaceMemoryRegion,
   UserspaceMemoryRegion2,
 } from "./kvm/vm-memory.ts";
+export * from "./state/index.ts";
 export {
   type MappedRamRegion,
   mapRam,

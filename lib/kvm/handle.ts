@@ -28,6 +28,8 @@ export type IoctlArgument = number | bigint | Uint8Array;
 export interface CallContext {
   /** What was sent, for the error, under KVM's own names. */
   readonly args?: Readonly<Record<string, unknown>>;
+  /** Says what the caller knows of the cause, where explain/ finds no better reason. */
+  readonly explain?: (errno: number) => string | undefined;
   /** Lets a count reach past the argument's end, where an unmapped page begins. */
   readonly pastEnd?: boolean;
   /** What fills the struct's addresses and descriptors, in the order of `ioctl.links`. */
@@ -157,7 +159,7 @@ export abstract class Handle implements OpenFile {
     argument?: IoctlArgument,
   ): KvmError {
     const { args = {} } = context;
-    const reason = this.#reason(ioctl, errno, args, argument);
+    const reason = this.#reason(ioctl, errno, args, argument) ?? context.explain?.(errno);
     return new KvmError({ ioctl, fd: this.label, errno, args, reason });
   }
 

@@ -23,6 +23,7 @@ import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./device-attr.ts";
 import { evidenceOf } from "./evidence.ts";
 import { KvmIoctls } from "./generated/kvm-ioctls.ts";
 import { getMsrs } from "./msrs.ts";
+import { type Origin, remembering } from "./origin.ts";
 import { Vm } from "./vm.ts";
 
 /** The device that {@link Kvm.open} opens: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */
@@ -32,6 +33,12 @@ export function defaultDevice(): string {
 
 /** The KVM subsystem of this kernel: an open `/dev/kvm`. */
 export class Kvm extends KvmIoctls {
+  /** What saved states want to know of it, which never changes. @internal */
+  readonly origin: Origin = remembering({
+    checkExtension: (capability) => this.checkExtension(capability),
+    msrIndexList: () => this.getMsrIndexList(),
+  });
+
   /**
    * Opens KVM.
    *

@@ -5,6 +5,7 @@ import { encode, offsetOf, read, type StructInput } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import type { NativeFd, NativeRun } from "../native.ts";
+import type { VcpuState } from "../state/state.ts";
 import { traceExit, traceRun } from "../trace/sink.ts";
 import { type CoalescedWrite, coalescedWrites } from "./coalesced-mmio.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
@@ -14,6 +15,7 @@ import type { Exit } from "./exit.ts";
 import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
 import { ExitSource } from "./exit-source.ts";
 import { VcpuDevices } from "./vcpu-devices.ts";
+import { restoreVcpus, type SaveStateOptions, saveVcpus } from "./vcpu-state.ts";
 import type { Vm } from "./vm.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
@@ -198,6 +200,35 @@ export class Vcpu extends VcpuDevices {
    */
   coalescedMmio(): Generator<CoalescedWrite, void> {
     return coalescedWrites(this.#open());
+  }
+
+  /**
+   * Reads the whole state of this vCPU, which must not run. {@link Vm.saveState} makes a document of it,
+   * together with that of the VM and of other vCPUs.
+   *
+   * A pending exit is completed first ({@link completeExit}).
+   *
+   * @throws {@link KvmError} with the errno of the ioctl that KVM refused.
+   * @throws {@link StateError} `ERR_UNANSWERED` when the pending exit is followed by another one;
+   *   `ERR_CLOSED` when the {@link Kvm} was closed before anything was saved.
+   */
+  saveState(options: SaveStateOptions = {}): VcpuState {
+    const [state] = saveVcpus([this], this.vm.kvm.origin, options);
+    if (state === undefined) throw new StateError("ERR_CLOSED", this.label);
+    return state;
+  }
+
+  /**
+   * Puts a saved state into this vCPU: it goes on where the saved one stood. It may be fresh, or have
+   * run with the same CPUID table; an exit that is pending is dropped. After an error some parts are
+   * restored and others not.
+   *
+   * @throws {@link KvmError} with the errno of the ioctl that KVM refused, and what it can mean.
+   * @throws {@link RestoreError} when the state is of a vCPU with another id, or an MSR does not take its
+   *   value.
+   */
+  restoreState(state: VcpuState): void {
+    restoreVcpus([[this, state]], this.vm.kvm.origin);
   }
 
   /** What this vCPU, its VM and its KVM can be asked about a refusal. */

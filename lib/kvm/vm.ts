@@ -11,6 +11,7 @@ import { MsrFilter } from "../abi/generated/structs.ts";
 import { encode } from "../abi/struct.ts";
 import type { Evidence } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
+import type { VmState } from "../state/state.ts";
 import {
   type Capability,
   capabilityNumber,
@@ -22,7 +23,9 @@ import { evidenceOf, evidenceOfVm } from "./evidence.ts";
 import type { Kvm } from "./kvm.ts";
 import { Stats } from "./stats.ts";
 import { Vcpu } from "./vcpu.ts";
+import type { SaveStateOptions } from "./vcpu-state.ts";
 import { VmDevices } from "./vm-devices.ts";
+import { restoreVm, saveVm } from "./vm-state.ts";
 
 /** A range of MSRs, and which of them a guest may use: `struct kvm_msr_filter_range`. */
 export interface MsrFilterRange {
@@ -122,6 +125,33 @@ export class Vm extends VmDevices {
    */
   getStatsFd(): Stats {
     return new Stats(this.openFd(KVM_GET_STATS_FD), "vm stats");
+  }
+
+  /**
+   * Reads the state of the VM and of those of its vCPUs that are given, without its memory: a value that
+   * `stateToJson` and `stateToBytes` make a document of. No vCPU may run.
+   *
+   * Pending exits are completed first ({@link Vcpu.completeExit}).
+   *
+   * @throws {@link KvmError} with the errno of the ioctl that KVM refused.
+   * @throws {@link StateError} as {@link Vcpu.saveState}.
+   */
+  saveState(vcpus: Iterable<Vcpu>, options: SaveStateOptions = {}): VmState {
+    return saveVm(this, vcpus, this.kvm.origin, options);
+  }
+
+  /**
+   * Puts a saved state into this VM and its vCPUs, which go on where the saved ones stood. The VM must
+   * have been made like the saved one: memory slots with their content, interrupt controllers, timer,
+   * capabilities, vCPUs of the same ids. These may be fresh, or have run with the same CPUID tables.
+   *
+   * Time goes on from where it stood, kvmclock as the TSC.
+   *
+   * @throws {@link KvmError} with the errno of the ioctl that KVM refused, and what it can mean.
+   * @throws {@link RestoreError} when the vCPUs are others, or an MSR does not take its value.
+   */
+  restoreState(state: VmState, vcpus: Iterable<Vcpu>): void {
+    restoreVm(this, state, vcpus, this.kvm.origin);
   }
 
   /** What this VM, and its KVM, can be asked about a refusal. @internal */

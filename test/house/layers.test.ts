@@ -14,13 +14,14 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   cpuid: ["abi"],
   guest: ["abi"],
   explain: ["cpuid", "abi"],
+  state: ["abi"],
   report: [],
   trace: ["abi"],
   lab: ["report", "guest"],
-  kvm: ["native.ts", "abi", "explain", "trace"],
+  kvm: ["native.ts", "abi", "explain", "state", "trace"],
   vmm: ["kvm", "guest", "cpuid", "abi"],
   // The two at the top: the public face, and the command.
-  "index.ts": ["errors.ts", "abi", "cpuid", "guest", "kvm", "vmm"],
+  "index.ts": ["errors.ts", "abi", "cpuid", "guest", "kvm", "state", "vmm"],
   cli: [
     "index.ts",
     "native.ts",

@@ -1,0 +1,178 @@
+/**
+ * A saved state as bytes: the kernel's own structs in named sections, with a checksum. What the sections
+ * hold is parts.ts; as text it is json.ts.
+ *
+ * | bytes | what |
+ * | ----- | ---- |
+ * | 8     | `KVMSTATE` |
+ * | 4     | version, 1 |
+ * | 4     | length of the whole |
+ * | …     | sections: length of the name (2), length of the content (4), name, content |
+ * | 4     | CRC-32 of all before |
+ *
+ * Numbers are little endian. A section is named by its path: `source.kernel`, `vcpus[0].sregs2`.
+ */
+import { crc32 } from "node:zlib";
+import { StateDocumentError } from "./error.ts";
+import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
+import { fromBytes, joined, type NumberShape, sizeInWords, toBytes } from "./shape.ts";
+import {
+  contradictions,
+  STATE_FORMAT,
+  STATE_VERSION,
+  type StateSource,
+  type VcpuState,
+  type VmState,
+} from "./state.ts";
+
+const MAGIC = Buffer.from("KVMSTATE", "latin1");
+const HEADER_BYTES = 16;
+const CHECKSUM_BYTES = 4;
+const SECTION_HEADER_BYTES = 6;
+const ID: NumberShape = { kind: "u32" };
+
+/**
+ * Writes a state as bytes.
+ *
+ * @throws TypeError for a value of the wrong type
+ * @throws RangeError for a number or an array that does not fit
+ */
+export function stateToBytes(state: VmState): Uint8Array {
+  const { kernel, vendor } = state.source;
+  const sections = [
+    section("source.kernel", Buffer.from(kernel)),
+    ...(vendor === undefined ? [] : [section("source.vendor", Buffer.from(vendor))]),
+    ...sectionsOf(VM_PARTS, state, ""),
+    ...state.vcpus.flatMap((vcpu, i) => [
+      section(`vcpus[${i}].id`, toBytes(ID, vcpu.id)),
+      ...sectionsOf(VCPU_PARTS, vcpu, `vcpus[${i}].`),
+    ]),
+  ];
+  const body = joined([new Uint8Array(HEADER_BYTES), ...sections, new Uint8Array(CHECKSUM_BYTES)]);
+  const view = new DataView(body.buffer);
+  body.set(MAGIC);
+  view.setUint32(8, state.version, true);
+  view.setUint32(12, body.length, true);
+  view.setUint32(body.length - CHECKSUM_BYTES, checksumOf(body), true);
+  return body;
+}
+
+function sectionsOf(parts: readonly Part[], owner: object, path: string): readonly Uint8Array[] {
+  const values = owner as Readonly<Record<string, unknown>>;
+  return parts
+    .filter(({ name }) => values[name] !== undefined)
+    .map(({ name, shape }) => section(`${path}${name}`, toBytes(shape, values[name])));
+}
+
+function section(name: string, content: Uint8Array): Uint8Array {
+  const named = Buffer.from(name, "latin1");
+  const header = new Uint8Array(SECTION_HEADER_BYTES);
+  const view = new DataView(header.buffer);
+  view.setUint16(0, named.length, true);
+  view.setUint32(2, content.length, true);
+  return joined([header, named, content]);
+}
+
+const checksumOf = (whole: Uint8Array): number =>
+  crc32(whole.subarray(0, whole.length - CHECKSUM_BYTES));
+
+/**
+ * Reads a state from the bytes that `stateToBytes` made.
+ *
+ * @throws {@link StateDocumentError} when they are damaged, cut short, of another version, or hold a
+ *   section that this version does not know.
+ */
+export function stateFromBytes(bytes: Uint8Array): VmState {
+  const sections = sectionsIn(checked(bytes));
+  const source = sourceFrom(sections);
+  const parts = partsFrom(VM_PARTS, sections, "");
+  const vcpus: VcpuState[] = [];
+  for (let path = "vcpus[0]."; sections.has(`${path}id`); path = `vcpus[${vcpus.length}].`) {
+    const id = take(sections, `${path}id`, (content) => fromBytes(ID, content), "4");
+    vcpus.push({ id: id as number, ...partsFrom(VCPU_PARTS, sections, path) });
+  }
+  const state = { format: STATE_FORMAT, version: STATE_VERSION, source, ...parts, vcpus } as const;
+  const complaints = [
+    ...Array.from(sections.keys(), (name) => `${name}: unknown section`),
+    ...contradictions(state),
+  ];
+  if (complaints.length > 0) throw new StateDocumentError(complaints);
+  return state;
+}
+
+/** The bytes between header and checksum, when both are right. */
+function checked(bytes: Uint8Array): Uint8Array {
+  if (bytes.length < MAGIC.length || !MAGIC.equals(bytes.subarray(0, MAGIC.length))) {
+    throw new StateDocumentError(["not a saved state: it does not begin with KVMSTATE"]);
+  }
+  if (bytes.length < HEADER_BYTES + CHECKSUM_BYTES) {
+    throw new StateDocumentError([`cut short: ${bytes.length} bytes`]);
+  }
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const version = view.getUint32(8, true);
+  if (version !== STATE_VERSION) {
+    throw new StateDocumentError([`version: expected ${STATE_VERSION}, got ${version}`]);
+  }
+  const length = view.getUint32(12, true);
+  if (length !== bytes.length) {
+    const what = length > bytes.length ? "cut short" : "too long";
+    throw new StateDocumentError([`${what}: ${bytes.length} bytes of ${length}`]);
+  }
+  if (view.getUint32(length - CHECKSUM_BYTES, true) !== checksumOf(bytes)) {
+    throw new StateDocumentError(["damaged: the checksum is wrong"]);
+  }
+  return bytes.subarray(HEADER_BYTES, length - CHECKSUM_BYTES);
+}
+
+function sectionsIn(body: Uint8Array): Map<string, Uint8Array> {
+  const sections = new Map<string, Uint8Array>();
+  const view = new DataView(body.buffer, body.byteOffset, body.length);
+  for (let at = 0; at < body.length; ) {
+    const isWhole = body.length - at >= SECTION_HEADER_BYTES;
+    const nameEnd = isWhole ? at + SECTION_HEADER_BYTES + view.getUint16(at, true) : body.length;
+    const end = isWhole ? nameEnd + view.getUint32(at + 2, true) : body.length + 1;
+    if (end > body.length) {
+      throw new StateDocumentError([`damaged: the section at ${HEADER_BYTES + at} is too long`]);
+    }
+    const name = Buffer.from(body.subarray(at + SECTION_HEADER_BYTES, nameEnd)).toString("latin1");
+    if (sections.has(name)) throw new StateDocumentError([`${name}: twice`]);
+    sections.set(name, body.subarray(nameEnd, end));
+    at = end;
+  }
+  return sections;
+}
+
+/** Reads one section and takes it out; what is left in the end is unknown. */
+function take<T>(
+  sections: Map<string, Uint8Array>,
+  name: string,
+  from: (content: Uint8Array) => T | undefined,
+  wanted: string,
+): T | undefined {
+  const content = sections.get(name);
+  if (content === undefined) return undefined;
+  sections.delete(name);
+  const value = from(content);
+  if (value !== undefined) return value;
+  throw new StateDocumentError([`${name}: expected ${wanted} bytes, got ${content.length}`]);
+}
+
+function sourceFrom(sections: Map<string, Uint8Array>): StateSource {
+  const text = (content: Uint8Array): string => Buffer.from(content).toString();
+  const kernel = take(sections, "source.kernel", text, "any");
+  const vendor = take(sections, "source.vendor", text, "any");
+  if (kernel === undefined) throw new StateDocumentError(["source.kernel: there is none"]);
+  return { kernel, ...(vendor === undefined ? {} : { vendor }) };
+}
+
+function partsFrom(
+  parts: readonly Part[],
+  sections: Map<string, Uint8Array>,
+  path: string,
+): Readonly<Record<string, unknown>> {
+  const read = ({ name, shape }: Part): unknown =>
+    take(sections, `${path}${name}`, (content) => fromBytes(shape, content), sizeInWords(shape));
+  return Object.fromEntries(
+    parts.map((part) => [part.name, read(part)]).filter(([, value]) => value !== undefined),
+  );
+}

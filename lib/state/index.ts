@@ -1,0 +1,16 @@
+/** The public face of saved states: the document's types, and its way to text and bytes and back. */
+export { stateFromBytes, stateToBytes } from "./binary.ts";
+export { RestoreError, StateDocumentError } from "./error.ts";
+export { stateToJson } from "./json.ts";
+export { stateFromJson } from "./json-reader.ts";
+export { stateSchema } from "./schema.ts";
+export {
+  type IoapicRegisters,
+  STATE_FORMAT,
+  STATE_VERSION,
+  type StateSource,
+  type VcpuParts,
+  type VcpuState,
+  type VmParts,
+  type VmState,
+} from "./state.ts";

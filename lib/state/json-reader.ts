@@ -1,0 +1,189 @@
+/**
+ * Reads a saved state from JSON and checks everything in it, by the rows of parts.ts and the layouts of
+ * abi/. Writing it is json.ts.
+ */
+import type { FieldType, Layout, Scalar } from "../abi/struct.ts";
+import { StateDocumentError } from "./error.ts";
+import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
+import type { Shape } from "./shape.ts";
+import { contradictions, STATE_FORMAT, STATE_VERSION, type VmState } from "./state.ts";
+
+type Members = Readonly<Record<string, unknown>>;
+
+/**
+ * Reads a state from JSON.
+ *
+ * @throws {@link StateDocumentError} with every complaint: a value of the wrong type or size, an unknown
+ *   or a missing field, another format or version.
+ */
+export function stateFromJson(text: string): VmState {
+  const reader = new Reader();
+  const state = reader.document(parse(text));
+  const complaints = [...reader.complaints];
+  if (state !== undefined && complaints.length === 0) complaints.push(...contradictions(state));
+  if (state === undefined || complaints.length > 0) throw new StateDocumentError(complaints);
+  return state;
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new StateDocumentError([`not JSON: ${(error as Error).message}`]);
+  }
+}
+
+/** Turns what JSON gave into values, and collects what is wrong with it on the way. */
+class Reader {
+  readonly complaints: string[] = [];
+
+  /** Reads a whole document; one of another format or version is not looked into. */
+  document(given: unknown): VmState | undefined {
+    const members = this.#members(given, "");
+    if (members === undefined) return undefined;
+    const { format, version } = members;
+    if (format !== STATE_FORMAT) return this.#expect("format", `"${STATE_FORMAT}"`, format);
+    if (version !== STATE_VERSION) return this.#expect("version", `${STATE_VERSION}`, version);
+    const source = this.#source(members["source"]);
+    const parts = this.#parts(VM_PARTS, members, "", ["format", "version", "source", "vcpus"]);
+    const vcpus = this.#elements(members["vcpus"], "vcpus", (one, path) => this.#vcpu(one, path));
+    // Where there was a complaint it may lack anything, and nobody gets it.
+    const document: Members = { format, version, source, ...parts, vcpus };
+    return document as unknown as VmState;
+  }
+
+  #source(given: unknown): Members | undefined {
+    const members = this.#members(given, "source");
+    if (members === undefined) return undefined;
+    this.#refuseOthers(members, "source.", ["kernel", "vendor"]);
+    for (const name of ["kernel", "vendor"].filter((key) => key === "kernel" || key in members)) {
+      if (typeof members[name] === "string") continue;
+      this.#expect(`source.${name}`, "a string", members[name]);
+    }
+    return members;
+  }
+
+  #vcpu(given: unknown, path: string): Members | undefined {
+    const members = this.#members(given, path);
+    if (members === undefined) return undefined;
+    const id = this.#integer("u32", members["id"], `${path}.id`);
+    return { id, ...this.#parts(VCPU_PARTS, members, `${path}.`, ["id"]) };
+  }
+
+  #parts(all: readonly Part[], members: Members, path: string, others: readonly string[]): Members {
+    this.#refuseOthers(members, path, [...all.map(({ name }) => name), ...others]);
+    return Object.fromEntries(
+      all
+        .filter(({ name }) => Object.hasOwn(members, name))
+        .map(({ name, shape }) => [name, this.#part(shape, members[name], `${path}${name}`)]),
+    );
+  }
+
+  #part(shape: Shape, given: unknown, path: string): unknown {
+    switch (shape.kind) {
+      case "struct":
+        return this.#struct(shape.layout, given, path);
+      case "list":
+        return this.#elements(given, path, (one, at) => this.#struct(shape.element, one, at));
+      case "bytes":
+        return this.#bytes(given, path, shape.least);
+      case "u32":
+        return this.#integer("u32", given, path);
+      default:
+        throw shape satisfies never;
+    }
+  }
+
+  #struct(layout: Layout, given: unknown, path: string): Members | undefined {
+    const members = this.#members(given, path);
+    if (members === undefined) return undefined;
+    const names = layout.fields.map(({ name }) => name);
+    this.#refuseOthers(members, `${path}.`, names);
+    return Object.fromEntries(
+      layout.fields.map(({ name, type }) => [
+        name,
+        this.#value(type, members[name], `${path}.${name}`),
+      ]),
+    );
+  }
+
+  #value(type: FieldType, given: unknown, path: string): unknown {
+    if (typeof type === "string") return this.#integer(type, given, path);
+    if (!("of" in type)) return this.#struct(type, given, path);
+    const { of, count } = type;
+    if (of === "u8") return this.#bytes(given, path, count, count);
+    return this.#elements(given, path, (one, at) => this.#value(of, one, at), count);
+  }
+
+  #integer(type: Scalar, given: unknown, path: string): number | bigint | undefined {
+    const width = Number(type.slice(1));
+    const isSigned = type.startsWith("s");
+    const exact = width === 64 ? exactOf(given) : Number.isInteger(given) && BigInt(Number(given));
+    if (typeof exact === "bigint") {
+      const wrapped = isSigned ? BigInt.asIntN(width, exact) : BigInt.asUintN(width, exact);
+      if (wrapped === exact) return width === 64 ? exact : Number(exact);
+    }
+    const kind = `${isSigned ? "a signed" : "an unsigned"} ${width}-bit number`;
+    return this.#expect(path, width === 64 ? `"0x…", ${kind} in lower case` : kind, given);
+  }
+
+  #bytes(given: unknown, path: string, least: number, most?: number): Uint8Array | undefined {
+    const wanted = most === undefined ? `${least} bytes or more` : `${least} bytes`;
+    const bytes = typeof given === "string" ? Buffer.from(given, "base64") : undefined;
+    // Buffer takes what is not base64 for the end, or for nothing: writing it again shows that.
+    if (bytes === undefined || bytes.toString("base64") !== given) {
+      return this.#expect(path, `${wanted} in base64`, given);
+    }
+    if (bytes.length >= least && bytes.length <= (most ?? bytes.length)) {
+      return new Uint8Array(bytes);
+    }
+    return this.#complain(`${path}: expected ${wanted}, got ${bytes.length}`);
+  }
+
+  #elements(
+    given: unknown,
+    path: string,
+    read: (one: unknown, path: string) => unknown,
+    count?: number,
+  ): readonly unknown[] | undefined {
+    const wanted = count === undefined ? "an array" : `an array of ${count}`;
+    if (!Array.isArray(given)) return this.#expect(path, wanted, given);
+    if (count !== undefined && given.length !== count) {
+      return this.#complain(`${path}: expected ${wanted}, got ${given.length}`);
+    }
+    return given.map((one, i) => read(one, `${path}[${i}]`));
+  }
+
+  #members(given: unknown, path: string): Members | undefined {
+    const isObject = typeof given === "object" && given !== null && !Array.isArray(given);
+    if (isObject) return given as Members;
+    return this.#expect(path === "" ? "the document" : path, "an object", given);
+  }
+
+  /** `path` ends with the dot before a name, or is empty. */
+  #refuseOthers(members: Members, path: string, known: readonly string[]): void {
+    const others = Object.keys(members).filter((name) => !known.includes(name));
+    for (const name of others) this.#complain(`${path}${name}: unknown field`);
+  }
+
+  #expect(path: string, wanted: string, given: unknown): undefined {
+    return this.#complain(`${path}: expected ${wanted}, got ${shown(given)}`);
+  }
+
+  #complain(complaint: string): undefined {
+    this.complaints.push(complaint);
+  }
+}
+
+/** The number of a hexadecimal text, if it is one. */
+function exactOf(given: unknown): bigint | undefined {
+  if (typeof given !== "string" || !/^-?0x[0-9a-f]{1,16}$/.test(given)) return undefined;
+  return given.startsWith("-") ? -BigInt(given.slice(1)) : BigInt(given);
+}
+
+/** Shows a wrong value, cut short; one that is not there is "nothing". */
+function shown(given: unknown): string {
+  if (given === undefined) return "nothing";
+  const text = JSON.stringify(given);
+  return text.length > 40 ? `${text.slice(0, 40)}…` : text;
+}

@@ -1,0 +1,88 @@
+/**
+ * Which MSRs a saved vCPU has beside KVM's own list, and which of them must wait. Reading and writing
+ * them is kvm/vcpu-msrs.ts.
+ */
+import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
+
+/** The MSRs that are spoken of here, by the names of Intel's SDM, volume 4, and of the Hyper-V TLFS. */
+export const IA32_TSC = 0x10;
+/** Says how many banks of machine checks there are, in its low byte, and what they can. */
+export const IA32_MCG_CAP = 0x179;
+const IA32_TSC_DEADLINE = 0x6e0;
+const IA32_MTRR_PHYSBASE0 = 0x200;
+const IA32_MTRR_FIX: readonly number[] = [0x250, 0x258, 0x259, ...range(0x268, 8)];
+const IA32_MC0_CTL2 = 0x280;
+const IA32_MTRR_DEF_TYPE = 0x2ff;
+const IA32_MC0_CTL = 0x400;
+const HV_X64_MSR_SIEFP = 0x4000_0082;
+const HV_X64_MSR_SIMP = 0x4000_0083;
+const HV_X64_MSR_SINT0 = 0x4000_0090;
+const HV_X64_MSR_STIMER0_CONFIG = 0x4000_00b0;
+
+/** KVM_NR_VAR_MTRR in arch/x86/kvm/mtrr.c: pairs of base and mask. */
+const VARIABLE_MTRRS = 8;
+/** MCG_CMCI_P: each bank has a CTL2. */
+const MCG_CMCI = 1n << 10n;
+/** CTL, STATUS, ADDR, MISC. */
+const MSRS_PER_BANK = 4;
+
+const HYPERV_INTERFACE = 0x4000_0001;
+const HV1 = 0x3123_7648; // "Hv#1"
+
+/**
+ * Lists MSRs that KVM keeps for a vCPU and KVM_GET_MSR_INDEX_LIST leaves out: MTRRs, the banks of
+ * machine checks, and, for a guest that is shown Hyper-V, its synthetic interrupts and timers.
+ *
+ * @param mcgCap the value of IA32_MCG_CAP; 0 when it cannot be read
+ */
+export function unlistedMsrs(mcgCap: bigint, cpuid: readonly CpuidEntry2[]): readonly number[] {
+  const banks = Number(mcgCap & 0xffn);
+  const isHyperv = cpuid.some(({ function: f, eax }) => f === HYPERV_INTERFACE && eax === HV1);
+  return [
+    ...range(IA32_MTRR_PHYSBASE0, VARIABLE_MTRRS * 2),
+    ...IA32_MTRR_FIX,
+    IA32_MTRR_DEF_TYPE,
+    ...range(IA32_MC0_CTL, banks * MSRS_PER_BANK),
+    ...((mcgCap & MCG_CMCI) === 0n ? [] : range(IA32_MC0_CTL2, banks)),
+    ...(isHyperv
+      ? [
+          HV_X64_MSR_SIEFP,
+          HV_X64_MSR_SIMP,
+          ...range(HV_X64_MSR_SINT0, 16),
+          // Count before config, for each timer: writing the config starts it.
+          ...range(0, 4).flatMap((i) => [1, 0].map((n) => HV_X64_MSR_STIMER0_CONFIG + i * 2 + n)),
+        ]
+      : []),
+  ];
+}
+
+/** The MSRs that go back after the local APIC. */
+export const LATE_MSRS: readonly { readonly index: number; readonly why: string }[] = [
+  {
+    index: IA32_TSC_DEADLINE,
+    why: "KVM takes it only from a local APIC whose timer is in that mode, and arms the timer by the TSC",
+  },
+];
+
+/** MSRs in the order of restoring. */
+export interface MsrsToWrite {
+  /** All that need no special place. */
+  readonly early: readonly MsrEntry[];
+  /** The TSC, if it is among them: after IA32_TSC_ADJUST, by which old kernels move it. */
+  readonly tsc: MsrEntry | undefined;
+  readonly late: readonly MsrEntry[];
+}
+
+/** Sorts MSRs into the order in which they are restored; within it they keep their own. */
+export function inOrder(msrs: readonly MsrEntry[]): MsrsToWrite {
+  const isLate = ({ index }: MsrEntry): boolean => LATE_MSRS.some((late) => late.index === index);
+  return {
+    early: msrs.filter((entry) => !isLate(entry) && entry.index !== IA32_TSC),
+    tsc: msrs.find(({ index }) => index === IA32_TSC),
+    late: msrs.filter(isLate),
+  };
+}
+
+function range(first: number, count: number): readonly number[] {
+  return Array.from({ length: count }, (_, i) => first + i);
+}

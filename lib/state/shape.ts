@@ -1,0 +1,125 @@
+/**
+ * The shapes of a part's value, and their way to the bytes of the kernel and back. As JSON they are
+ * json.ts.
+ */
+import { encode, type Layout, read } from "../abi/struct.ts";
+
+/** One struct. */
+export interface StructShape<T = unknown> {
+  readonly kind: "struct";
+  readonly layout: Layout<T>;
+}
+
+/** As many structs as there are. */
+export interface ListShape<E = unknown> {
+  readonly kind: "list";
+  readonly element: Layout<E>;
+}
+
+/** Bytes whose meaning is the kernel's and the CPU's. */
+export interface BytesShape {
+  readonly kind: "bytes";
+  /** How many there are at least. */
+  readonly least: number;
+}
+
+/** An unsigned 32-bit number. */
+export interface NumberShape {
+  readonly kind: "u32";
+}
+
+/** The shape of a value. */
+export type Shape = StructShape | ListShape | BytesShape | NumberShape;
+
+/** The shape of values of a type. */
+export type ShapeOf<T> = T extends Uint8Array
+  ? BytesShape
+  : T extends number
+    ? NumberShape
+    : T extends readonly (infer E)[]
+      ? ListShape<E>
+      : StructShape<T>;
+
+/** A number alone, as a struct of one. */
+const U32: Layout<{ readonly value: number }> = {
+  name: "u32",
+  size: 4,
+  fields: [{ name: "value", offset: 0, type: "u32" }],
+};
+
+/**
+ * Writes a value as the kernel has it: structs one after the other, without a count.
+ *
+ * @throws TypeError for a value of the wrong type
+ * @throws RangeError for a number, an array or bytes that do not fit
+ */
+export function toBytes(shape: Shape, value: unknown): Uint8Array {
+  switch (shape.kind) {
+    case "struct":
+      return encode(shape.layout, value as never);
+    case "list":
+      if (!Array.isArray(value)) throw new TypeError("expected an array");
+      return joined(value.map((one) => encode(shape.element, one)));
+    case "bytes":
+      if (!(value instanceof Uint8Array)) throw new TypeError("expected a Uint8Array");
+      if (value.length >= shape.least) return copyOf(value);
+      throw new RangeError(`expected ${shape.least} bytes or more, got ${value.length}`);
+    case "u32":
+      return encode(U32, { value: value as number });
+    default:
+      throw shape satisfies never;
+  }
+}
+
+/** Reads a value from the bytes that `toBytes` made; `undefined` when they cannot be of this shape. */
+export function fromBytes(shape: Shape, bytes: Uint8Array): unknown {
+  switch (shape.kind) {
+    case "struct":
+      return bytes.length === shape.layout.size ? read(shape.layout, bytes) : undefined;
+    case "list":
+      return fromList(shape.element, bytes);
+    case "bytes":
+      return bytes.length >= shape.least ? copyOf(bytes) : undefined;
+    case "u32":
+      return bytes.length === U32.size ? read(U32, bytes).value : undefined;
+    default:
+      throw shape satisfies never;
+  }
+}
+
+/** Says how many bytes a value of a shape has. */
+export function sizeInWords(shape: Shape): string {
+  switch (shape.kind) {
+    case "struct":
+      return `${shape.layout.size}`;
+    case "list":
+      return `a multiple of ${shape.element.size}`;
+    case "bytes":
+      return `${shape.least} or more`;
+    case "u32":
+      return "4";
+    default:
+      throw shape satisfies never;
+  }
+}
+
+function fromList(element: Layout, bytes: Uint8Array): unknown {
+  if (bytes.length % element.size !== 0) return undefined;
+  return Array.from({ length: bytes.length / element.size }, (_, i) =>
+    read(element, bytes, i * element.size),
+  );
+}
+
+/** A copy that is no Buffer, whose slice() is no copy. */
+const copyOf = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes);
+
+/** Joins pieces of bytes. */
+export function joined(pieces: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(pieces.reduce((length, piece) => length + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
+}

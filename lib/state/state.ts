@@ -1,0 +1,132 @@
+/**
+ * What a saved machine is: plain values of the kernel's own structs, one property a part. Which parts
+ * there are, and in which order they go back, is parts.ts; as text or bytes they are json.ts and binary.ts.
+ */
+import {
+  type ClockData,
+  type CpuidEntry2,
+  type Debugregs,
+  type LapicState,
+  type MsrEntry,
+  NestedState,
+  type PicState,
+  type PitState2,
+  type Regs,
+  type Sregs,
+  type Sregs2,
+  type VcpuEvents,
+  type Xcrs,
+} from "../abi/generated/structs.ts";
+import { read } from "../abi/struct.ts";
+
+/** Names the document's format, its first field. */
+export const STATE_FORMAT = "node-kvm-state";
+
+/** States the version of the format that this package writes, and the only one it reads. */
+export const STATE_VERSION = 1;
+
+/** The parts of a vCPU. One is absent where the kernel or the VM has no such thing. */
+export interface VcpuParts {
+  /** The CPUID table, as KVM_GET_CPUID2 returns it. */
+  readonly cpuid?: readonly CpuidEntry2[];
+  /** The frequency of the guest's TSC in kHz. */
+  readonly tscKhz?: number;
+  /** Segments, control registers, EFER, APIC base, and the PDPTRs of PAE paging. */
+  readonly sregs2?: Sregs2;
+  /** The same without PDPTRs, from a kernel without KVM_CAP_SREGS2; never beside `sregs2`. */
+  readonly sregs?: Sregs;
+  /** The general registers, RIP and RFLAGS. */
+  readonly regs?: Regs;
+  /** DR0 to DR3, DR6, DR7. */
+  readonly debugregs?: Debugregs;
+  /** XCR0. */
+  readonly xcrs?: Xcrs;
+  /** The XSAVE area, not compacted: x87, SSE, AVX, PKRU, AMX tiles. At least 4096 bytes. */
+  readonly xsave?: Uint8Array;
+  /** Every MSR that KVM lets be read; TSC and TSC deadline among them. */
+  readonly msrs?: readonly MsrEntry[];
+  /** The local APIC, where it is in the kernel. */
+  readonly lapic?: LapicState;
+  /** Pending exceptions, interrupts, NMIs and SMIs. */
+  readonly vcpuEvents?: VcpuEvents;
+  /** A `KVM_MP_STATE_*`: running, halted, waiting for an IPI. */
+  readonly mpState?: number;
+  /** A `struct kvm_nested_state` of as many bytes as its `size` says. */
+  readonly nestedState?: Uint8Array;
+}
+
+/** A vCPU that stands still. */
+export interface VcpuState extends VcpuParts {
+  /** The number that KVM_CREATE_VCPU was given. */
+  readonly id: number;
+}
+
+/** `struct kvm_ioapic_state`, each entry of its redirection table as the 64 bits that it is. */
+export interface IoapicRegisters {
+  /** Where the guest sees it. */
+  readonly baseAddress: bigint;
+  /** The register that is selected. */
+  readonly ioregsel: number;
+  /** Its id. */
+  readonly id: number;
+  /** The lines that ask for an interrupt. */
+  readonly irr: number;
+  /** Nothing. */
+  readonly pad: number;
+  /** The 24 entries. */
+  readonly redirtbl: readonly bigint[];
+}
+
+/** The parts of a VM beside its vCPUs. One is absent where the VM has no such thing. */
+export interface VmParts {
+  /** The first 8259A. */
+  readonly picMaster?: PicState;
+  /** The second 8259A. */
+  readonly picSlave?: PicState;
+  /** The I/O APIC. */
+  readonly ioapic?: IoapicRegisters;
+  /** kvmclock, in nanoseconds. */
+  readonly clock?: ClockData;
+  /** The 8254, and the speaker's gate. */
+  readonly pit2?: PitState2;
+}
+
+/** Where a state was saved; information, which restoring does not look at. */
+export interface StateSource {
+  /** The kernel's release. */
+  readonly kernel: string;
+  /** The vendor module: `kvm_amd`, `kvm_intel`. */
+  readonly vendor?: string;
+}
+
+/**
+ * A VM that stands still, without its memory: one document.
+ *
+ * Guest memory is saved beside it and put back before it. What a VM was made with is not in it either,
+ * because KVM does not tell: memory slots, capabilities that were switched on, interrupt routes.
+ */
+export interface VmState extends VmParts {
+  /** Always `"node-kvm-state"`. */
+  readonly format: typeof STATE_FORMAT;
+  /** The version of the format. */
+  readonly version: typeof STATE_VERSION;
+  /** Where it was saved. */
+  readonly source: StateSource;
+  /** Its vCPUs, in the order in which they were given. */
+  readonly vcpus: readonly VcpuState[];
+}
+
+/** Finds what no part's shape shows: two vCPUs of one id, registers in two forms, a wrong size inside. */
+export function contradictions(state: Pick<VmState, "vcpus">): readonly string[] {
+  return state.vcpus.flatMap(({ id, sregs, sregs2, nestedState }, i) => {
+    const first = state.vcpus.findIndex((other) => other.id === id);
+    const size = nestedState && read(NestedState, nestedState).size;
+    return [
+      ...(first === i ? [] : [`vcpus[${i}].id: ${id} is the id of vcpus[${first}] too`]),
+      ...(sregs && sregs2 ? [`vcpus[${i}].sregs: cannot stand beside sregs2`] : []),
+      ...(size === nestedState?.length
+        ? []
+        : [`vcpus[${i}].nestedState: says ${size} bytes, and has ${nestedState?.length}`]),
+    ];
+  });
+}

@@ -1,0 +1,140 @@
+/** A vCPU and a VM that keep what they are given and write down each ioctl: for claims about order. */
+import type { CapabilityName } from "../../../lib/abi/generated/constants.ts";
+import { MsrEntry, Msrs, NestedState } from "../../../lib/abi/generated/structs.ts";
+import type { Ioctl } from "../../../lib/abi/ioctl.ts";
+import { encode, read } from "../../../lib/abi/struct.ts";
+import { KvmError } from "../../../lib/errors.ts";
+import { type CallContext, Handle, type IoctlArgument } from "../../../lib/kvm/handle.ts";
+import type { Origin } from "../../../lib/kvm/origin.ts";
+import type { StatefulVcpu } from "../../../lib/kvm/vcpu-state.ts";
+import type { NativeFd } from "../../../lib/native.ts";
+
+const HEADER = 8;
+/** How far a TSC runs on from one ioctl to the next, and how much is a second of it. */
+const [TICK, SECOND] = [1000n, 1_000_000_000n];
+
+/** What a fake does otherwise than to take and give everything. */
+export interface Habits {
+  /** The errno of an ioctl. */
+  readonly refuses?: Readonly<Record<string, number>>;
+  /** MSRs that cannot be read. */
+  readonly hidden?: readonly number[];
+  /** MSRs that cannot be written. */
+  readonly readOnly?: readonly number[];
+  /** A TSC written within a second of this becomes this, which is where another vCPU's is. */
+  readonly expectsTsc?: bigint;
+}
+
+/** A handle whose ioctls end here. */
+export class FakeHandle extends Handle {
+  /** The ioctls that were called, by name. */
+  readonly called: string[];
+  /** What each ioctl was last given. */
+  readonly given: Map<string, IoctlArgument | undefined> = new Map();
+  /** The MSRs; the others are 0. */
+  readonly msrs: Map<number, bigint> = new Map();
+  readonly #habits: Habits;
+  #expectedTsc: bigint | undefined;
+
+  /** Makes a handle; several may share a list of calls. */
+  constructor(label: string, habits: Habits = {}, called: string[] = []) {
+    super({} as NativeFd, label);
+    this.#habits = habits;
+    this.#expectedTsc = habits.expectsTsc;
+    this.called = called;
+  }
+
+  /** Takes an ioctl, and answers it from what was given before. */
+  override ioctl(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): number {
+    const { name } = ioctl;
+    this.called.push(name);
+    this.msrs.set(0x10, (this.msrs.get(0x10) ?? 0n) + TICK);
+    const errno = this.#habits.refuses?.[name];
+    if (errno !== undefined) {
+      throw new KvmError({ ioctl: name, fd: this.label, errno, reason: context.explain?.(errno) });
+    }
+    this.given.set(name, argument instanceof Uint8Array ? argument.slice() : argument);
+    if (!(argument instanceof Uint8Array)) return Number(this.given.get("KVM_SET_TSC_KHZ") ?? 0);
+    return this.#answer(name, argument);
+  }
+
+  #answer(name: string, bytes: Uint8Array): number {
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    switch (name) {
+      case "KVM_GET_CPUID2":
+        view.setUint32(0, 0, true);
+        return 0;
+      case "KVM_GET_NESTED_STATE":
+        view.setUint32(4, NestedState.size, true);
+        return 0;
+      case "KVM_GET_MSRS":
+        return this.#msrs(bytes, (entry) => this.#read(entry));
+      case "KVM_SET_MSRS":
+        return this.#msrs(bytes, (entry) => this.#write(entry));
+      default:
+        return 0;
+    }
+  }
+
+  /** Does something to each MSR before the first to which it cannot be done. */
+  #msrs(bytes: Uint8Array, visit: (entry: MsrEntry) => bigint | undefined): number {
+    const { entries } = read(Msrs, bytes);
+    for (const [i, entry] of entries.entries()) {
+      const data = visit(entry);
+      if (data === undefined) return i;
+      bytes.set(encode(MsrEntry, { ...entry, data }), HEADER + i * MsrEntry.size);
+    }
+    return entries.length;
+  }
+
+  #read({ index }: MsrEntry): bigint | undefined {
+    return this.#habits.hidden?.includes(index) ? undefined : (this.msrs.get(index) ?? 0n);
+  }
+
+  #write({ index, data }: MsrEntry): bigint | undefined {
+    if (this.#habits.readOnly?.includes(index)) return undefined;
+    this.called.push(`${hex(index)}=${hex(data)}`);
+    this.msrs.set(index, index === 0x10 ? this.#synchronised(data) : data);
+    return data;
+  }
+
+  #synchronised(data: bigint): bigint {
+    const away = data - (this.#expectedTsc ?? data);
+    if (away > -SECOND && away < SECOND) return this.#expectedTsc ?? data;
+    this.#expectedTsc = data;
+    return data;
+  }
+}
+
+/** A vCPU of it. */
+export class FakeVcpu extends FakeHandle implements StatefulVcpu {
+  readonly id: number;
+
+  /** Makes a vCPU. */
+  constructor(id = 0, habits: Habits = {}, called: string[] = []) {
+    super(`vcpu ${id}`, habits, called);
+    this.id = id;
+  }
+
+  /** Writes down that it was called. */
+  completeExit(): void {
+    this.called.push("completeExit");
+  }
+
+  /** Writes down that it was called. */
+  setCpuid2(): void {
+    this.called.push("KVM_SET_CPUID2");
+  }
+}
+
+/** A /dev/kvm that has every capability once, or as often as is said, and lists two MSRs. */
+export function fakeOrigin(has: Partial<Record<CapabilityName, number>> = {}): Origin {
+  return {
+    checkExtension: (capability) => has[capability] ?? 1,
+    msrIndexList: () => [0x10, 0x174, 0x6e0],
+  };
+}
+
+function hex(value: number | bigint): string {
+  return `0x${value.toString(16)}`;
+}

@@ -1,0 +1,124 @@
+/** Claims about saved states as JSON: nothing is lost, and everything that is wrong is named. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Sregs2 } from "../../../lib/abi/generated/structs.ts";
+import { StateDocumentError } from "../../../lib/state/error.ts";
+import { stateToJson } from "../../../lib/state/json.ts";
+import { stateFromJson } from "../../../lib/state/json-reader.ts";
+import type { VmState } from "../../../lib/state/state.ts";
+import { anyState, changed, complaintsOf, FULL } from "./any-state.ts";
+
+describe("a state", () => {
+  test("of any parts and values is read as it was written", () => {
+    fc.assert(
+      fc.property(anyState, (state) => {
+        expect(stateFromJson(stateToJson(state))).toEqual(state);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test("with all parts is read as it was written, and written as it was read", () => {
+    const text = stateToJson(FULL);
+    expect(stateFromJson(text)).toEqual(FULL);
+    expect(stateToJson(stateFromJson(text))).toBe(text);
+  });
+
+  test("holds no address of the buffer it was read from", () => {
+    const { xsave } = stateFromJson(stateToJson(FULL)).vcpus[0] ?? {};
+    expect(xsave?.buffer.byteLength).toBe(xsave?.length);
+  });
+
+  test("has 64-bit numbers as hexadecimal text, bytes as base64, other numbers as numbers", () => {
+    expect(JSON.parse(stateToJson(FULL)).vcpus[0]).toMatchObject({
+      id: 1,
+      mpState: 0x0102_0304,
+      regs: { rax: "0x322b241d160f0801" },
+      lapic: { regs: expect.stringMatching(/^AQgPFh0k[A-Za-z0-9+/]+==$/) },
+    });
+  });
+
+  test("is written whole: what a struct's value leaves out is zero", () => {
+    const vcpus = [{ id: 0, regs: { rip: 7n } }] as unknown as VmState["vcpus"];
+    const read = stateFromJson(stateToJson({ ...FULL, vcpus })).vcpus[0]?.regs;
+    expect(read).toMatchObject({ rip: 7n, rax: 0n, rflags: 0n });
+  });
+
+  test("with a value that cannot be is not written", () => {
+    const vcpus = [{ id: 0, regs: { rip: 7 } }] as unknown as VmState["vcpus"];
+    expect(() => stateToJson({ ...FULL, vcpus })).toThrow("kvm_regs.rip: expected a bigint");
+  });
+});
+
+const refused = (changes: Readonly<Record<string, unknown>>): readonly string[] =>
+  complaintsOf(() => stateFromJson(JSON.stringify(changed(changes))));
+
+const U64 = '"0x…", an unsigned 64-bit number in lower case';
+
+describe("a document", () => {
+  test.each([
+    ["vcpus.0.sregs2.cs.base", 5, `vcpus[0].sregs2.cs.base: expected ${U64}, got 5`],
+    ["vcpus.1.regs.rip", "0xG", `vcpus[1].regs.rip: expected ${U64}, got "0xG"`],
+    ["vcpus.1.regs.rip", "-0x1", `vcpus[1].regs.rip: expected ${U64}, got "-0x1"`],
+    ["vcpus.1.regs.rip", "7", `vcpus[1].regs.rip: expected ${U64}, got "7"`],
+    [
+      "pit2.channels.2.countLoadTime",
+      "0x8000000000000000",
+      'pit2.channels[2].countLoadTime: expected "0x…", a signed 64-bit number in lower case, got "0x8000000000000000"',
+    ],
+    ["picMaster.irr", 256, "picMaster.irr: expected an unsigned 8-bit number, got 256"],
+    ["vcpus.0.tscKhz", 1.5, "vcpus[0].tscKhz: expected an unsigned 32-bit number, got 1.5"],
+    [
+      "vcpus.0.cpuid.1.eax",
+      -1,
+      "vcpus[0].cpuid[1].eax: expected an unsigned 32-bit number, got -1",
+    ],
+    ["ioapic.redirtbl", ["0x0"], "ioapic.redirtbl: expected an array of 24, got 1"],
+    ["vcpus.0.lapic.regs", "AAAA", "vcpus[0].lapic.regs: expected 1024 bytes, got 3"],
+    ["vcpus.0.xsave", "", "vcpus[0].xsave: expected 4096 bytes or more, got 0"],
+    ["vcpus.0.xsave", "AAA", 'vcpus[0].xsave: expected 4096 bytes or more in base64, got "AAA"'],
+    ["vcpus.0.regs.r16", "0x0", "vcpus[0].regs.r16: unknown field"],
+    ["apic", {}, "apic: unknown field"],
+    ["vcpus.0.regs.r15", undefined, `vcpus[0].regs.r15: expected ${U64}, got nothing`],
+    ["vcpus.0.regs", [], "vcpus[0].regs: expected an object, got []"],
+    ["vcpus.0.cpuid", {}, "vcpus[0].cpuid: expected an array, got {}"],
+    ["vcpus", null, "vcpus: expected an array, got null"],
+    ["source", {}, "source.kernel: expected a string, got nothing"],
+    ["source.vendor", 1, "source.vendor: expected a string, got 1"],
+    ["vcpus.1.id", 1, "vcpus[1].id: 1 is the id of vcpus[0] too"],
+    ["vcpus.0.nestedState", "AA".repeat(100), "vcpus[0].nestedState: says 0 bytes, and has 150"],
+    ["version", 2, "version: expected 1, got 2"],
+    ["format", "qcow2", 'format: expected "node-kvm-state", got "qcow2"'],
+  ])("whose %s is %j is refused by name", (path, value, complaint) => {
+    expect(refused({ [path]: value })).toEqual([complaint]);
+  });
+
+  test("with both forms of the special registers is refused", () => {
+    const { flags, pdptrs, ...sregs } = FULL.vcpus[0]?.sregs2 ?? ({} as Sregs2);
+    const vcpus = [{ id: 0, sregs2: FULL.vcpus[0]?.sregs2, sregs }] as unknown as VmState["vcpus"];
+    const text = stateToJson({ ...FULL, vcpus });
+    expect(complaintsOf(() => stateFromJson(text))).toEqual([
+      "vcpus[0].sregs: cannot stand beside sregs2",
+    ]);
+  });
+
+  test("with several things wrong is complained of for each", () => {
+    const changes = { "vcpus.0.regs.rip": 1, "vcpus.0.regs.rax": "1", picMaster: "", more: 1 };
+    const complaints = refused(changes);
+    expect(complaints.map((one) => one.split(":")[0])).toEqual([
+      "more",
+      "picMaster",
+      "vcpus[0].regs.rax",
+      "vcpus[0].regs.rip",
+    ]);
+    expect(() => stateFromJson(JSON.stringify(changed(changes)))).toThrow(complaints.join("\n  "));
+  });
+
+  test.each(["version", "format"])("of another %s is not looked into", (name) => {
+    expect(refused({ [name]: 7, vcpus: 7, more: 1 })).toHaveLength(1);
+  });
+
+  test.each(["", "{", "null", "[]", '"x"'])("that is %j is refused", (text) => {
+    expect(() => stateFromJson(text)).toThrow(StateDocumentError);
+  });
+});

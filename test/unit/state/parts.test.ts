@@ -1,0 +1,116 @@
+/** Claims about the table of parts: the orders that KVM demands, and what the codecs rely on. */
+import { describe, expect, test } from "vitest";
+import type { FieldType, Layout } from "../../../lib/abi/struct.ts";
+import {
+  SAVE_ORDER,
+  VCPU_PARTS,
+  VCPU_PARTS_TO_READ,
+  VM_PARTS,
+  VM_PARTS_TO_READ,
+} from "../../../lib/state/parts.ts";
+
+const names = (parts: readonly { readonly name: string }[]): readonly string[] =>
+  parts.map(({ name }) => name);
+const all = [...VCPU_PARTS, ...VM_PARTS];
+
+describe("restoring puts", () => {
+  test.each([
+    ["cpuid", "sregs2", "7.0 checks EFER against the table"],
+    ["cpuid", "msrs", "XSS needs its CPUID bit"],
+    ["cpuid", "xcrs", "XCR0 is checked against leaf 0xD"],
+    ["cpuid", "xsave", "the table makes room for AMX"],
+    ["tscKhz", "msrs", "the TSC is scaled"],
+    ["tscKhz", "lapic", "the deadline is scaled"],
+    ["sregs2", "msrs", "reference, trap 10"],
+    ["sregs", "msrs", "reference, trap 10"],
+    ["sregs2", "lapic", "KVM_SET_SREGS sets the APIC base"],
+    ["sregs2", "mpState", "KVM_SET_SREGS wakes the boot CPU"],
+    ["sregs2", "nestedState", "it needs EFER.SVME"],
+    ["regs", "vcpuEvents", "KVM_SET_REGS drops exceptions"],
+    ["msrs", "lapic", "the timer counts by the TSC"],
+    ["msrs", "nestedState", "VMX MSRs are fixed after VMXON"],
+    ["lapic", "vcpuEvents", "a latched INIT goes to the local APIC"],
+    ["vcpuEvents", "nestedState", "entering SMM leaves nested mode"],
+    ["regs", "nestedState", "the registers are L2's"],
+    ["ioapic", "pit2", "a tick needs its controller"],
+    ["picMaster", "pit2", "a tick needs its controller"],
+  ])("%s before %s: %s", (first, second) => {
+    const order = names(all);
+    expect(order).toContain(first);
+    expect(order.indexOf(first)).toBeLessThan(order.indexOf(second));
+  });
+});
+
+describe("saving reads", () => {
+  test("mpState first and vcpuEvents last, and the others once each", () => {
+    const order = names(VCPU_PARTS_TO_READ);
+    expect([order[0], order.at(-1)]).toEqual(["mpState", "vcpuEvents"]);
+    expect(new Set(order)).toEqual(new Set(names(VCPU_PARTS)));
+    expect(order).toHaveLength(VCPU_PARTS.length);
+    expect(names(VCPU_PARTS)).toEqual(expect.arrayContaining(Object.keys(SAVE_ORDER)));
+  });
+
+  test("the timer before the controllers, in the way of an interrupt", () => {
+    expect(names(VM_PARTS_TO_READ)).toEqual([...names(VM_PARTS)].reverse());
+    expect(VM_PARTS_TO_READ[0]?.name).toBe("pit2");
+  });
+});
+
+describe("every part", () => {
+  test("is there once, and says why it has its place and what it needs", () => {
+    expect(new Set(names(all)).size).toBe(all.length);
+    expect(all.filter(({ why, needs }) => why.length < 20 || needs.length < 10)).toEqual([]);
+  });
+
+  test.each(all.map((part) => [part.name, part] as const))(
+    "%s has ioctls of its own descriptor",
+    (_, part) => {
+      expect([part.get.fds, part.set.fds]).toEqual([
+        expect.arrayContaining([part.fd]),
+        expect.arrayContaining([part.fd]),
+      ]);
+    },
+  );
+
+  test.each(all.map((part) => [part.name, part] as const))(
+    "%s has a shape of the size that its ioctls take",
+    (_, { shape, chipId, get, set }) => {
+      const size = shape.kind === "struct" && chipId === undefined ? shape.layout.size : get.size;
+      expect([get.size, set.size || size]).toEqual([size, size]);
+    },
+  );
+
+  test("is of integers, arrays and structs alone: no unions, no bit fields, no tails", () => {
+    const layouts = all.flatMap(({ shape }) => {
+      if (shape.kind === "struct") return [shape.layout];
+      return shape.kind === "list" ? [shape.element] : [];
+    });
+    expect(layouts.length).toBeGreaterThan(10);
+    expect(layouts.flatMap(oddities)).toEqual([]);
+  });
+});
+
+/** What the codecs have no form for. */
+function oddities(layout: Layout): readonly string[] {
+  const { name, fields, tail } = layout;
+  const overlapping = fields.filter(({ offset, type }, i) => {
+    const next = fields[i + 1];
+    return next !== undefined && next.offset < offset + bytesOf(type);
+  });
+  return [
+    ...(tail === undefined ? [] : [`${name}: tail`]),
+    ...overlapping.map((field) => `${name}.${field.name}: union`),
+    ...fields.filter(({ bits }) => bits).map((field) => `${name}.${field.name}: bits`),
+    ...fields.flatMap(({ type }) => odd(type)),
+  ];
+}
+
+function odd(type: FieldType): readonly string[] {
+  if (typeof type === "string") return [];
+  return "of" in type ? odd(type.of) : oddities(type);
+}
+
+function bytesOf(type: FieldType): number {
+  if (typeof type === "string") return Number(type.slice(1)) / 8;
+  return "of" in type ? type.count * bytesOf(type.of) : type.size;
+}
