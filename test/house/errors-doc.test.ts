@@ -30,7 +30,9 @@ function promised(source: string): readonly string[] {
   });
 }
 
-const sources = readdirSync(KVM).map((name) => readFileSync(join(KVM, name), "utf8"));
+const sources = readdirSync(KVM, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile())
+  .map((entry) => readFileSync(join(entry.parentPath, entry.name), "utf8"));
 const listed = rows.flatMap(([, call = "", errnos = ""]) =>
   errnosIn(errnos).map((errno) => `${call.replaceAll("`", "")} ${errno}`),
 );
