@@ -51,10 +51,7 @@ import { SET_SREGS, SET_SREGS2 } from "./sregs.ts";
 import { GET_XSAVE, GET_XSAVE2, SET_XCRS, SET_XSAVE } from "./xsave.ts";
 
 export { explainMsrs, type SentMsr } from "./msrs.ts";
-export { explainOpen } from "./open.ts";
 export type {
-  Ask,
-  AskCapability,
   Evidence,
   IrqchipMode,
   KvmEvidence,

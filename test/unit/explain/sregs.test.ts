@@ -68,6 +68,17 @@ describe("CR4", () => {
     expect(reason).toMatch(/^CR4 bit 12 LA57: .*; CR4 bit 20 SMEP: /);
   });
 
+  test("a feature of another sub-leaf has its place", () => {
+    expect(why(REFUSED, { cr4: bit(28) }, vcpuWith([], ["lam"]))).toBe(
+      "CR4 bit 28 LAM_SUP: not in this vCPU's CPUID (0x7.1:eax[26] lam)",
+    );
+  });
+
+  test("is blamed before others that are wrong as well", () => {
+    const sregs = { cr4: bit(12), cr0: bit(31), apicBase: 1n };
+    expect(why(REFUSED, sregs, vcpuWith(["xsave"], HOST))).toMatch(/^CR4 bit 12 LA57: /);
+  });
+
   test("bits that need no feature are not blamed", () => {
     expect(why(REFUSED, { cr4: 0x7ffn }, vcpuWith([], HOST))).toBeUndefined();
   });
