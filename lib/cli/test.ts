@@ -51,7 +51,12 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
     process.stderr.write(`node-kvm: no claim can be judged here: ${problem}\n`);
     if (options.requireKvm) return 1;
     const instead = options.orLab ? await judgeInLab(options.pattern) : undefined;
-    if (instead !== undefined) return printInstead(instead, options.reporter);
+    if (instead !== undefined) {
+      if (options.repro !== undefined) {
+        process.stderr.write("node-kvm: C files are written of this host's KVM only\n");
+      }
+      return printInstead(instead, options.reporter);
+    }
     process.stderr.write(`node-kvm: ${HOW_TO_LAB}\n`);
   }
   const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);

@@ -1,59 +1,124 @@
-/** The last calls of one VM, always kept, cheaply. Showing them is line.ts; all of them, recorder.ts. */
-import type { ObjectRef, Step } from "./record.ts";
+/**
+ * The last calls of one VM, always kept, cheaply: what a call leaves is copied into arrays that are
+ * made once. Showing it is line.ts; all calls with all bytes, recorder.ts.
+ */
+import type { Ioctl } from "../abi/ioctl.ts";
+import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 
 /** How many bytes of an argument a ring keeps; KVM_SET_SREGS, the longest that lines show, has 312. */
-export const RING_BYTES = 512;
+export const RING_BYTES = 320;
 
 /** How many calls a ring keeps. */
 export const RING_LENGTH = 256;
 
 /** Where `kvm_run` has what, in 32-bit words. */
 const [EXIT_REASON, UNION] = [2, 8];
-/** What of a run is kept: result, exit reason, 32 bytes of the union. */
+/** What of a run is kept: exit reason, 32 bytes of the union. */
 const UNION_WORDS = 8;
-const RUN_WORDS = 2 + UNION_WORDS;
+const RUN_WORDS = 1 + UNION_WORDS;
+
+/** The numbers of an entry; a length of -1 says that there are no bytes. */
+const [SEQ, RESULT, LENGTH, BEFORE, AFTER, NUMBERS] = [0, 1, 2, 3, 4, 5];
+/** The result of a call that was not answered. */
+const PENDING = -1_000_000;
+
+const NONE: readonly never[] = [];
 
 /** The last so many steps; an old one goes as a new one comes. */
 export class Ring {
-  /** A step, or the vCPU of a run, whose words are in #runs and whose number is in #seqs. */
-  readonly #entries: (Step | ObjectRef)[] = [];
   readonly #length: number;
-  /** Made by the first run: /dev/kvm and many a VM never run. */
+  /** A step, or whose call or run it was. */
+  readonly #entries: (Step | ObjectRef)[] = [];
+  /** Which call it was, where it was one. */
+  readonly #ioctls: (Ioctl | undefined)[] = [];
+  readonly #integers: (number | bigint | undefined)[] = [];
+  readonly #made: (ObjectRef | undefined)[] = [];
+  readonly #numbers: Float64Array;
+  /** Made by the first bytes, and the first run: many a ring has neither. */
+  #bytes: Uint8Array | undefined;
   #runs: Int32Array | undefined;
-  #seqs: Float64Array | undefined;
   #next = 0;
 
   /** Makes an empty ring. */
   constructor(length: number = RING_LENGTH) {
     this.#length = length;
+    this.#numbers = new Float64Array(length * NUMBERS);
   }
 
   /** Keeps a step. */
   push(step: Step): void {
-    this.#entries[this.#take()] = step;
+    const place = this.#take();
+    this.#entries[place] = step;
+    this.#ioctls[place] = undefined;
   }
 
-  /** Keeps a run without making an object: `run` is the vCPU's kvm_run. */
+  /** Keeps what is sent with an ioctl; returns its place, for {@link end}. */
+  begin(fd: ObjectRef, ioctl: Ioctl, argument: number | bigint | Uint8Array | undefined): number {
+    const place = this.#take();
+    this.#entries[place] = fd;
+    this.#ioctls[place] = ioctl;
+    this.#made[place] = undefined;
+    const at = place * NUMBERS;
+    this.#numbers[at + RESULT] = PENDING;
+    this.#numbers[at + BEFORE] = -1;
+    this.#numbers[at + AFTER] = -1;
+    if (argument instanceof Uint8Array) {
+      this.#integers[place] = undefined;
+      this.#numbers[at + LENGTH] = argument.length;
+      if (ioctl.direction !== "out") this.#numbers[at + BEFORE] = this.#keep(place, 0, argument);
+    } else {
+      this.#integers[place] = argument;
+      this.#numbers[at + LENGTH] = 0;
+    }
+    return place;
+  }
+
+  /** Keeps how the kernel answered. */
+  end(
+    place: number,
+    seq: number,
+    result: number,
+    argument: number | bigint | Uint8Array | undefined,
+    made: ObjectRef | undefined,
+  ): void {
+    const at = place * NUMBERS;
+    this.#numbers[at + SEQ] = seq;
+    this.#numbers[at + RESULT] = result;
+    this.#made[place] = made;
+    if (argument instanceof Uint8Array && this.#ioctls[place]?.direction !== "in") {
+      this.#numbers[at + AFTER] = this.#keep(place, 1, argument);
+    }
+  }
+
+  /** Keeps a run: `run` is the vCPU's kvm_run. */
   pushRun(vcpu: ObjectRef, seq: number, result: number, run: Int32Array): void {
     const place = this.#take();
     this.#entries[place] = vcpu;
-    this.#seqs ??= new Float64Array(this.#length);
+    this.#ioctls[place] = undefined;
+    this.#numbers[place * NUMBERS + SEQ] = seq;
+    this.#numbers[place * NUMBERS + RESULT] = result;
     this.#runs ??= new Int32Array(this.#length * RUN_WORDS);
-    this.#seqs[place] = seq;
     const runs = this.#runs;
     const at = place * RUN_WORDS;
-    runs[at] = result;
-    runs[at + 1] = run[EXIT_REASON] ?? 0;
-    for (let i = 0; i < UNION_WORDS; i += 1) runs[at + 2 + i] = run[UNION + i] ?? 0;
+    runs[at] = run[EXIT_REASON] ?? 0;
+    for (let i = 0; i < UNION_WORDS; i += 1) runs[at + 1 + i] = run[UNION + i] ?? 0;
   }
 
   /** The kept steps, the oldest first. */
   steps(): readonly Step[] {
     const { length } = this.#entries;
     const first = length < this.#length ? 0 : this.#next;
-    return Array.from({ length }, (_, i) => this.#stepAt((first + i) % length)).filter(
+    return Array.from({ length }, (_, i) => this.stepAt((first + i) % length)).filter(
       (step) => step !== undefined,
     );
+  }
+
+  /** The step at a place; `undefined` for a call that was not answered. */
+  stepAt(place: number): Step | undefined {
+    const entry = this.#entries[place];
+    if (entry === undefined || "seq" in entry) return entry;
+    const ioctl = this.#ioctls[place];
+    return ioctl === undefined ? this.#run(place, entry) : this.#ioctl(place, entry, ioctl);
   }
 
   #take(): number {
@@ -62,23 +127,56 @@ export class Ring {
     return place;
   }
 
-  #stepAt(place: number): Step | undefined {
-    const entry = this.#entries[place];
-    if (entry === undefined || "seq" in entry) return entry;
-    const words = (this.#runs ?? new Int32Array()).slice(
-      place * RUN_WORDS,
-      (place + 1) * RUN_WORDS,
-    );
+  /** Copies the first bytes to one of an entry's two places; returns how many. */
+  #keep(place: number, which: 0 | 1, bytes: Uint8Array): number {
+    this.#bytes ??= new Uint8Array(this.#length * 2 * RING_BYTES);
+    const kept = bytes.length <= RING_BYTES ? bytes : bytes.subarray(0, RING_BYTES);
+    this.#bytes.set(kept, (2 * place + which) * RING_BYTES);
+    return kept.length;
+  }
+
+  #kept(place: number, which: 0 | 1): Uint8Array | undefined {
+    const length = this.#number(place, which === 0 ? BEFORE : AFTER);
+    const start = (2 * place + which) * RING_BYTES;
+    return length < 0 ? undefined : this.#bytes?.slice(start, start + length);
+  }
+
+  #number(place: number, which: number): number {
+    return this.#numbers[place * NUMBERS + which] ?? 0;
+  }
+
+  #ioctl(place: number, fd: ObjectRef, ioctl: Ioctl): IoctlStep | undefined {
+    const result = this.#number(place, RESULT);
+    if (result === PENDING) return undefined;
+    const integer = this.#integers[place];
+    return {
+      kind: "ioctl",
+      seq: this.#number(place, SEQ),
+      fd,
+      request: ioctl.request,
+      name: ioctl.name,
+      before: integer === undefined ? this.#kept(place, 0) : BigInt(integer),
+      byteLength: this.#number(place, LENGTH),
+      links: NONE,
+      result,
+      after: this.#kept(place, 1),
+      made: this.#made[place],
+    };
+  }
+
+  #run(place: number, fd: ObjectRef): RunStep {
+    const at = place * RUN_WORDS;
+    const words = (this.#runs ?? new Int32Array()).slice(at, at + RUN_WORDS);
     return {
       kind: "run",
-      seq: this.#seqs?.[place] ?? 0,
-      fd: entry,
-      replies: [],
-      result: words[0] ?? 0,
-      exitReason: words[1] ?? 0,
-      exit: new Uint8Array(words.buffer, 8),
+      seq: this.#number(place, SEQ),
+      fd,
+      replies: NONE,
+      result: this.#number(place, RESULT),
+      exitReason: words[0] ?? 0,
+      exit: new Uint8Array(words.buffer, 4),
       io: undefined,
-      guest: [],
+      guest: NONE,
     };
   }
 }

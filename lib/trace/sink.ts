@@ -5,7 +5,6 @@
 import { channel } from "node:diagnostics_channel";
 import type { Ioctl } from "../abi/ioctl.ts";
 import type { IoctlStep, LinkRecord, MemoryRange, Range, Step } from "./record.ts";
-import { RING_BYTES } from "./ring.ts";
 import { Traced } from "./traced.ts";
 
 /** The name of the `diagnostics_channel` on which each {@link Step} is published. */
@@ -105,86 +104,98 @@ export function traceClose(fd: Traced): void {
 }
 
 /** A call that was not answered yet. */
-export interface Call {
+export type Call = LightCall | WholeCall;
+
+/** A call that only a ring keeps, at its place in it. */
+interface LightCall {
+  isWhole: false;
+  fd: Traced;
+  ioctl: Ioctl;
+  argument: number | bigint | Uint8Array | undefined;
+  place: number;
+}
+
+/** A call that somebody listens to. */
+interface WholeCall {
+  readonly isWhole: true;
   readonly fd: Traced;
   readonly ioctl: Ioctl;
   readonly argument: number | bigint | Uint8Array | undefined;
   readonly before: bigint | Uint8Array | undefined;
   readonly links: readonly TraceLink[];
+  /** What the links' bytes were. */
   readonly linked: readonly (Uint8Array | undefined)[];
-  readonly isWhole: boolean;
 }
 
 const NONE: readonly never[] = [];
 
-/** Tells that an ioctl is about to be issued; {@link traceAnswer} must follow. */
+/** Calls of one thread do not overlap, so one object is enough for those that a ring keeps. */
+let light: LightCall | undefined;
+
+/** Tells that an ioctl is about to be issued; {@link traceAnswer} must follow before the next. */
 export function traceCall(
   fd: Traced,
   ioctl: Ioctl,
   argument: number | bigint | Uint8Array | undefined,
   links: readonly TraceLink[] = NONE,
 ): Call {
-  const isWhole = recorder !== undefined || stream.hasSubscribers;
-  recorder?.look(fd);
-  return {
-    fd,
-    ioctl,
-    argument,
-    before: keepBefore(ioctl, argument, isWhole),
-    links,
-    linked: isWhole
-      ? links.map((link) => ("bytes" in link ? link.bytes.slice() : undefined))
-      : NONE,
-    isWhole,
-  };
-}
-
-/** A ring needs no bytes that the kernel only writes to, and not all of those that it reads. */
-function keepBefore(
-  ioctl: Ioctl,
-  argument: number | bigint | Uint8Array | undefined,
-  isWhole: boolean,
-): bigint | Uint8Array | undefined {
-  if (!(argument instanceof Uint8Array)) {
-    return argument === undefined ? undefined : BigInt(argument);
+  if (recorder === undefined && !stream.hasSubscribers) {
+    const place = fd.ring.begin(fd, ioctl, argument);
+    if (light === undefined) {
+      light = { isWhole: false, fd, ioctl, argument, place };
+      return light;
+    }
+    light.fd = fd;
+    light.ioctl = ioctl;
+    light.argument = argument;
+    light.place = place;
+    return light;
   }
-  if (isWhole) return argument.slice();
-  return ioctl.direction === "out" ? undefined : argument.slice(0, RING_BYTES);
+  recorder?.look(fd);
+  const isInteger = typeof argument === "number" || typeof argument === "bigint";
+  const before = isInteger ? BigInt(argument) : argument?.slice();
+  const linked = links.map((link) => ("bytes" in link ? link.bytes.slice() : undefined));
+  return { isWhole: true, fd, ioctl, argument, before, links, linked };
 }
 
 /** Tells how the kernel answered: a number, or a new native descriptor. */
 export function traceAnswer(call: Call, answer: number | object): void {
-  const { fd, ioctl, argument, before, isWhole } = call;
+  const { fd, ioctl, argument } = call;
   let made: Traced | undefined;
   if (typeof answer === "object") {
     made = fd.child(ioctl);
     known.set(answer, made);
   }
-  const step: IoctlStep = {
+  const result = typeof answer === "number" ? answer : 0;
+  if (!call.isWhole) {
+    fd.ring.end(call.place, nextSeq(), result, argument, made);
+    // A VM begins with its own making.
+    const step = made?.kind === "vm" ? fd.ring.stepAt(call.place) : undefined;
+    if (step !== undefined) made?.ring.push(step);
+    return;
+  }
+  const step = answered(call, result, made);
+  fd.ring.push(step);
+  if (made?.kind === "vm") made.ring.push(step);
+  publish(step);
+}
+
+function answered(call: WholeCall, result: number, made: Traced | undefined): IoctlStep {
+  const { fd, ioctl, argument, before, links } = call;
+  const isBytes = argument instanceof Uint8Array && before instanceof Uint8Array;
+  return {
     kind: "ioctl",
     seq: nextSeq(),
     fd,
     request: ioctl.request,
     name: ioctl.name,
     before,
-    byteLength: argument instanceof Uint8Array ? argument.length : 0,
-    links: isWhole ? call.links.map((link, i) => record(link, call.linked[i])) : NONE,
-    result: typeof answer === "number" ? answer : 0,
-    after: argument instanceof Uint8Array ? keepAfter(call, argument) : undefined,
+    byteLength: isBytes ? argument.length : 0,
+    links: links.map((link, i) => record(link, call.linked[i])),
+    result,
+    after: isBytes && Buffer.compare(before, argument) !== 0 ? argument.slice() : undefined,
     made,
   };
-  fd.ring.push(step);
-  // A VM begins with its own making.
-  if (made !== undefined && made.ring !== fd.ring) made.ring.push(step);
-  if (isWhole) publish(step);
-}
-
-function keepAfter(call: Call, argument: Uint8Array): Uint8Array | undefined {
-  const { before, isWhole, ioctl } = call;
-  if (!isWhole) return ioctl.direction === "in" ? undefined : argument.slice(0, RING_BYTES);
-  return before instanceof Uint8Array && Buffer.compare(before, argument) === 0
-    ? undefined
-    : argument.slice();
 }
 
 function record(link: TraceLink, before: Uint8Array | undefined): LinkRecord {

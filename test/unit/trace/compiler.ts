@@ -1,6 +1,6 @@
 /** The C compiler of this host, for tests that compile what is exported; why there is none, if so. */
-import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFile, execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
@@ -43,4 +43,29 @@ export function run(
     timeout: 60_000,
   });
   return { status, lines: stdout.trimEnd().split("\n") };
+}
+
+/** Compiles every C file of a folder, two at a time; what each one's compiler said, by name. */
+export async function compileAll(
+  folder: string,
+  options: readonly string[] = [],
+): Promise<ReadonlyMap<string, string>> {
+  const names = readdirSync(folder).filter((name) => name.endsWith(".c"));
+  const said = new Map<string, string>();
+  const next = async (): Promise<void> => {
+    for (let name = names.pop(); name !== undefined; name = names.pop()) {
+      const file = join(folder, name);
+      said.set(name, await cc([...STRICT, ...options, "-o", file.replace(/\.c$/, ""), file]));
+    }
+  };
+  await Promise.all([next(), next()]);
+  return said;
+}
+
+function cc(args: readonly string[]): Promise<string> {
+  return new Promise((resolve) => {
+    execFile("cc", args, (error, stdout, stderr) =>
+      resolve(error === null ? stdout + stderr : error.message),
+    );
+  });
 }

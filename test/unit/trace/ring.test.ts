@@ -1,5 +1,6 @@
 /** Claims about rings: the last calls are kept, the oldest first, whatever was before. */
 import { describe, expect, test } from "vitest";
+import { KVM_GET_REGS, KVM_SET_REGS } from "../../../lib/abi/generated/ioctls.ts";
 import type { Step } from "../../../lib/trace/record.ts";
 import { Ring } from "../../../lib/trace/ring.ts";
 
@@ -48,6 +49,28 @@ describe("a ring", () => {
       { kind: "close", seq: 2 },
       { kind: "run", seq: 3, fd: vcpu, result: 0, exitReason: 2 },
       { kind: "run", seq: 4, fd: vcpu, result: -4, exitReason: 5 },
+    ]);
+  });
+
+  test("does not tell of a call that was never answered", () => {
+    const ring = new Ring(3);
+    ring.begin(vcpu, KVM_GET_REGS, new Uint8Array(144));
+    const place = ring.begin(vcpu, KVM_SET_REGS, new Uint8Array(144).fill(1));
+    ring.end(place, 8, -22, new Uint8Array(144).fill(2), undefined);
+    expect(ring.steps()).toEqual([
+      {
+        kind: "ioctl",
+        seq: 8,
+        fd: vcpu,
+        request: KVM_SET_REGS.request,
+        name: "KVM_SET_REGS",
+        before: new Uint8Array(144).fill(1),
+        byteLength: 144,
+        links: [],
+        result: -22,
+        after: undefined,
+        made: undefined,
+      },
     ]);
   });
 

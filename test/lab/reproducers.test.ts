@@ -1,0 +1,159 @@
+/**
+ * Claims about the C files of the suite, by real boots: recorded under a kernel, compiled here, and
+ * run under the same kernel, each ends as its claim did. The kernels are NODE_KVM_REPRO_KERNELS
+ * (names of the catalogue, with commas); 6.12 and 7.2 when not set.
+ */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { findKernel } from "../../lib/cli/lab-kernel.ts";
+import { LabError } from "../../lib/lab/error.ts";
+import type { Kernel } from "../../lib/lab/kernels.ts";
+import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine.ts";
+import { findQemu } from "../../lib/lab/qemu.ts";
+import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.ts";
+
+const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "6.12,7.2").split(",");
+
+/** An emulated machine may run several times too slow. */
+const PATIENCE_MS = 900_000;
+
+/** The suite, and one claim that a lie turns red: the kernel does not say so. */
+const RECORD = `
+  node-kvm test --repro /c/honest --repro-all --reporter json
+  NODE_KVM_LIE=accepts-all node-kvm test change-feature --repro /c/lie >/dev/null 2>&1
+  true`;
+
+/** Every program, its exit status and its last line. */
+const RUN = `
+  cd /user
+  for program in *; do
+    said=$(./$program); status=$?
+    echo "$program $status $(echo "$said" | tail -n 1)"
+  done`;
+
+interface Ending {
+  readonly status: number;
+  readonly lastLine: string;
+}
+
+interface Result {
+  readonly id: string;
+  readonly number: number;
+  readonly verdict: string;
+}
+
+const folder = mkdtempSync(join(tmpdir(), "reproducers-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+async function exited(options: LabOptions): Promise<LabResult & { kind: "exited" }> {
+  const result = await runInLab({ ...options, timeout: PATIENCE_MS });
+  if (result.kind !== "exited") throw new Error(`the machine ${result.kind}: ${result.kernelLog}`);
+  return result;
+}
+
+/** Records under a kernel; the C files are put into a folder, the lie's with its name before. */
+async function recordUnder(kernel: Kernel, place: string): Promise<readonly Result[]> {
+  const options = { kernel, command: ["sh", "-c", RECORD], wanted: ["/c"] };
+  const { files, stdout } = await exited(options);
+  mkdirSync(place);
+  for (const [path, bytes] of files) {
+    const isLie = path.startsWith("/c/lie/");
+    writeFileSync(join(place, `${isLie ? "lie-" : ""}${basename(path)}`), bytes);
+  }
+  const report: unknown = JSON.parse(stdout.toString());
+  return (report as { results: readonly Result[] }).results;
+}
+
+async function runUnder(kernel: Kernel, programs: readonly string[]): Promise<Map<string, Ending>> {
+  const files = programs.map((path) => [`/user/${basename(path)}`, path] as const);
+  const command = ["sh", "-c", RUN];
+  const { stdout } = await exited({
+    kernel,
+    command,
+    files: Object.fromEntries(files),
+    memory: 2048,
+  });
+  return new Map(
+    Array.from(
+      stdout.toString().matchAll(/^(\S+) (\d+) (.*)$/gm),
+      ([, name = "", status, line]) => [name, { status: Number(status), lastLine: line ?? "" }],
+    ),
+  );
+}
+
+const programsIn = (place: string): readonly string[] =>
+  readdirSync(place)
+    .filter((name) => name.endsWith(".c"))
+    .map((name) => join(place, name.replace(/\.c$/, "")));
+
+/** A file that expects another errno than was recorded. */
+function expectWrongly(place: string): void {
+  const text = readFileSync(join(place, "51-change-feature.c"), "utf8");
+  writeFileSync(join(place, "red.c"), text.replaceAll(", -EINVAL);", ", -EPERM);"));
+}
+
+describe.each(KERNELS)("under Linux %s", (name) => {
+  const place = join(folder, name);
+  let problem = compilerProblem;
+  let results: readonly Result[] = [];
+  let said: ReadonlyMap<string, string> = new Map();
+  let endings: ReadonlyMap<string, Ending> = new Map();
+
+  beforeAll(async () => {
+    if (problem !== undefined) return;
+    try {
+      findQemu();
+      const kernel = await findKernel(name, undefined, new AbortController().signal);
+      results = (await recordUnder(kernel, place)).filter(({ verdict }) => verdict !== "skip");
+      expectWrongly(place);
+      // Without optimisation: it takes half as long, and nothing here computes.
+      said = await compileAll(place, ["-static", "-s", "-O0"]);
+      endings = await runUnder(kernel, programsIn(place));
+    } catch (error) {
+      if (!(error instanceof LabError)) throw error;
+      problem = error.message;
+    }
+  }, 3 * PATIENCE_MS);
+
+  beforeEach(({ skip }) => {
+    if (problem !== undefined) skip(problem);
+  });
+
+  test("each claim that was judged leaves a C file, which compiles without a warning", () => {
+    expect(results.length).toBeGreaterThan(50);
+    const wanted = results.map(({ number, id }) => [`${number}-${id}.c`, ""] as const);
+    expect(new Map(said)).toEqual(
+      new Map([...wanted, ["red.c", ""], ["lie-51-change-feature.c", ""]]),
+    );
+  });
+
+  test("every C file ends with 0, and with the verdict of its claim", () => {
+    const ends = results.map(({ number, id }) => {
+      const { status, lastLine } = endings.get(`${number}-${id}`) ?? {};
+      return [id, status, `${lastLine}`.split(" #")[0]];
+    });
+    expect(ends).toEqual(
+      results.map(({ number, id, verdict }) => [
+        id,
+        0,
+        `${verdict === "pass" ? "ok" : "not ok"} ${number} ${id}`,
+      ]),
+    );
+  });
+
+  test("one that expects another errno ends with 1", () => {
+    expect(endings.get("red")).toMatchObject({
+      status: 1,
+      lastLine: expect.stringContaining("not ok 51 change-feature"),
+    });
+  });
+
+  test("that of a claim which failed by a lie is not reproduced", () => {
+    expect(endings.get("lie-51-change-feature")).toMatchObject({
+      status: 1,
+      lastLine: expect.stringMatching(/^ok 51 change-feature # SKIP undecided/),
+    });
+  });
+});

@@ -1,0 +1,94 @@
+/**
+ * The C files of the suite on this host: each compiles without a warning, and run here ends as its
+ * claim did. All of it stays on one CPU, because what a guest sees of the host's CPUID may be that
+ * CPU's own. The same on lab kernels is test/lab/reproducers.test.ts.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.ts";
+import { deviceProblem } from "./run-node.ts";
+
+const COMMAND = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const problem = deviceProblem() ?? compilerProblem;
+
+interface Result {
+  readonly id: string;
+  readonly number: number;
+  readonly verdict: string;
+}
+
+const folder = mkdtempSync(join(tmpdir(), "reproducers-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Runs a command on one CPU. */
+function pinned(command: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  return spawnSync("taskset", ["-c", "0", ...command], {
+    env: { ...process.env, ...env },
+    encoding: "utf8",
+    maxBuffer: 2 ** 26,
+  });
+}
+
+function judge(
+  place: string,
+  more: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): readonly Result[] {
+  const args = ["test", ...more, "--repro", place, "--reporter", "json"];
+  const report: unknown = JSON.parse(pinned([process.execPath, COMMAND, ...args], env).stdout);
+  return (report as { results: readonly Result[] }).results;
+}
+
+/** How a program ends: its status, and its last line up to the comment. */
+function ending(program: string): readonly [number | null, string] {
+  const { status, stdout } = pinned([program]);
+  return [status, stdout.trimEnd().split("\n").at(-1)?.split(" #")[0] ?? ""];
+}
+
+describe("the suite's C files", () => {
+  let results: readonly Result[] = [];
+  let said: ReadonlyMap<string, string> = new Map();
+
+  beforeAll(async () => {
+    if (problem !== undefined) return;
+    results = judge(folder, ["--repro-all"]).filter(({ verdict }) => verdict !== "skip");
+    said = await compileAll(folder);
+  });
+  beforeEach(({ skip }) => {
+    if (problem !== undefined) skip(problem);
+  });
+
+  test("are as many as the claims that were judged, and compile without a warning", () => {
+    expect(new Map(said)).toEqual(
+      new Map(results.map(({ number, id }) => [`${number}-${id}.c`, ""] as const)),
+    );
+  });
+
+  test("end with 0 and with the verdict of their claims", () => {
+    expect(results.map(({ number, id }) => ending(join(folder, `${number}-${id}`)))).toEqual(
+      results.map(({ number, id, verdict }) => [
+        0,
+        `${verdict === "pass" ? "ok" : "not ok"} ${number} ${id}`,
+      ]),
+    );
+  });
+
+  test("end with 1 when another errno is expected", async () => {
+    const place = mkdtempSync(join(folder, "red-"));
+    const text = readFileSync(join(folder, "51-change-feature.c"), "utf8");
+    writeFileSync(join(place, "red.c"), text.replaceAll(", -EINVAL);", ", -EPERM);"));
+    await compileAll(place);
+    expect(ending(join(place, "red"))).toEqual([1, "not ok 51 change-feature"]);
+  });
+
+  test("do not reproduce what only a lie has made fail", async () => {
+    const place = mkdtempSync(join(folder, "lie-"));
+    judge(place, ["change-feature"], { NODE_KVM_LIE: "accepts-all" });
+    await compileAll(place);
+    expect(ending(join(place, "51-change-feature"))).toEqual([1, "ok 51 change-feature"]);
+  });
+});
