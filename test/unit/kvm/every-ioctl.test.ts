@@ -8,25 +8,14 @@ import { Device } from "../../../lib/kvm/device.ts";
 import { defaultDevice, Kvm } from "../../../lib/kvm/kvm.ts";
 import { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import { Vm } from "../../../lib/kvm/vm.ts";
-import { type Answer, isKernels, PROGRAM, readRows } from "./every-ioctl.ts";
+import { type Answer, isKernels, methodOf, PROGRAM, readRows } from "./every-ioctl.ts";
 
 const rows = readRows();
 const CLASSES = { sys: Kvm, vm: Vm, vcpu: Vcpu, dev: Device };
 
-/** `KVM_SET_CPUID2` is `setCpuid2`; a batch or a table of its own kind may have another name. */
-const methodName = (ioctl: string): string =>
-  ioctl
-    .replace(/^KVM_/, "")
-    .toLowerCase()
-    .replaceAll(/_([a-z0-9])/g, (_, next: string) => next.toUpperCase());
-
-/** The one whose method says how it runs. */
-const OTHER_NAMES: Readonly<Record<string, string>> = { run: "runSync" };
-
 describe("a public method", () => {
   test.each(rows)("for $ioctl on $fd is called as the ioctl", ({ ioctl, fd }) => {
-    const name = methodName(ioctl);
-    expect(CLASSES[fd].prototype).toHaveProperty(OTHER_NAMES[name] ?? name, expect.any(Function));
+    expect(CLASSES[fd].prototype).toHaveProperty(methodOf(ioctl), expect.any(Function));
   });
 
   test("is there for 119 rows", () => {

@@ -24,6 +24,18 @@ export interface Answer {
   readonly reached: boolean;
 }
 
+/** The one whose method says how it runs. */
+const OTHER_NAMES: Readonly<Record<string, string>> = { run: "runSync" };
+
+/** The method of an ioctl: `KVM_SET_CPUID2` is `setCpuid2`. */
+export function methodOf(ioctl: string): string {
+  const name = ioctl
+    .replace(/^KVM_/, "")
+    .toLowerCase()
+    .replaceAll(/_([a-z0-9])/g, (_, next: string) => next.toUpperCase());
+  return OTHER_NAMES[name] ?? name;
+}
+
 /** Whether it was the kernel that answered, not the binding. */
 export function isKernels({ answer, reached }: Answer): boolean {
   return reached && /^(ok|E[A-Z0-9]+)$/.test(answer);

@@ -1,0 +1,98 @@
+/**
+ * The README's table of coverage is made here: from kvm-ioctls.tsv, which says who wraps what, from
+ * the methods that the classes really have, and from the exits that are really decoded.
+ *
+ * `npx vitest run --project house test/house/coverage.test.ts -u` writes it.
+ */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import {
+  type ExitReasonName,
+  KVM_EXIT_HYPERV_SYNIC,
+  KVM_EXIT_REASONS,
+  KVM_EXIT_XEN_HCALL,
+} from "../../lib/abi/generated/constants.ts";
+import type { Run } from "../../lib/abi/generated/structs.ts";
+import type { StructInput } from "../../lib/abi/struct.ts";
+import { Device } from "../../lib/kvm/device.ts";
+import { Kvm } from "../../lib/kvm/kvm.ts";
+import { Vcpu } from "../../lib/kvm/vcpu.ts";
+import { Vm } from "../../lib/kvm/vm.ts";
+import { methodOf, readRows } from "../unit/kvm/every-ioctl.ts";
+import { decode } from "../unit/kvm/kvm-run.ts";
+
+const PROJECT = join(import.meta.dirname, "..", "..");
+const README = join(PROJECT, "README.md");
+const CLASSES = { sys: Kvm, vm: Vm, vcpu: Vcpu, dev: Device };
+
+/** How many exits of x86 the others give, read in their sources in November 2026. */
+const OTHERS_EXITS: Readonly<Record<string, string>> = {
+  "kvm-ioctls": "14, and 6 by name alone",
+  hype: "1",
+  gokvm: "1",
+  crosvm: "16, without MSR and memory-fault exits",
+  openvmm: "14",
+  kvmtool: "not counted",
+  "qemu10.0.13": "23",
+};
+
+/** An exit that no VM of x86 makes, though its header has it. */
+const NEVER_MADE = ["nmi"];
+
+/** What an exit of several forms needs to be one of them. */
+const FORMS: Readonly<Partial<Record<ExitReasonName, StructInput<Run>>>> = {
+  KVM_EXIT_IO: { io: { size: 1, dataOffset: 4096n } },
+  KVM_EXIT_HYPERV: { hyperv: { type: KVM_EXIT_HYPERV_SYNIC } },
+  KVM_EXIT_XEN: { xen: { type: KVM_EXIT_XEN_HCALL } },
+};
+
+const rows = readRows();
+const wrapped = rows.filter(
+  ({ ioctl, fd }) => typeof Reflect.get(CLASSES[fd].prototype, methodOf(ioctl)) === "function",
+);
+const decoded = new Set(
+  (Object.keys(KVM_EXIT_REASONS) as ExitReasonName[])
+    .map((name) => decode({ exitReason: KVM_EXIT_REASONS[name], ...FORMS[name] }).kind)
+    .filter((kind) => kind !== "unknown" && !NEVER_MADE.includes(kind)),
+);
+
+/** The columns of kvm-ioctls.tsv that say who wraps a row, each with its sum. */
+function others(): readonly (readonly [string, number])[] {
+  const file = join(PROJECT, "gen/facts/kvm-ioctls.tsv");
+  const [header = "", ...lines] = readFileSync(file, "utf8").trimEnd().split("\n");
+  const names = header.split("\t").slice(7);
+  const sum = (column: number): number =>
+    lines.reduce((total, line) => total + Number(line.split("\t")[7 + column]), 0);
+  return names.map((name, i) => [name, sum(i)] as const).sort(([, a], [, b]) => b - a);
+}
+
+function table(): string {
+  const lines = [
+    ["", `(ioctl, fd) pairs of ${rows.length}`, "exits of 27"],
+    ["---", "---", "---"],
+    ["**node-kvm**", `**${wrapped.length}**`, `**${decoded.size}**`],
+    ...others().map(([name, count]) => [
+      name.replace(/(\d)/, " $1"),
+      `${count}`,
+      OTHERS_EXITS[name] ?? "",
+    ]),
+  ];
+  return lines.map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+}
+
+test("all 119 pairs have a method, and all 27 exits are decoded", () => {
+  expect([rows.length, wrapped.length, decoded.size]).toEqual([119, 119, 27]);
+});
+
+test("every other project is in the table", () => {
+  expect(others().map(([name]) => OTHERS_EXITS[name])).not.toContain(undefined);
+  expect(others()).toHaveLength(7);
+});
+
+test("the README has this table", async () => {
+  const between = /(<!-- coverage -->\n)[\s\S]*(\n<!-- end -->)/;
+  const readme = readFileSync(README, "utf8");
+  expect(readme).toMatch(between);
+  await expect(readme.replace(between, `$1\n${table()}\n$2`)).toMatchFileSnapshot(README);
+});
