@@ -14,6 +14,7 @@ import {
 import { type MsrEntry, NestedState, OneReg, RegList, Xsave } from "../abi/generated/structs.ts";
 import { encode, read, sizeOf } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
+import { explainMsrs, type SentMsr } from "../explain/index.ts";
 import { VcpuIoctls } from "./generated/vcpu-ioctls.ts";
 import { getMsrs, setMsrs } from "./msrs.ts";
 
@@ -39,6 +40,17 @@ export abstract class VcpuRegisters extends VcpuIoctls {
    */
   setMsrs(entries: Iterable<Pick<MsrEntry, "index" | "data">>): number {
     return setMsrs(this, KVM_SET_MSRS, entries);
+  }
+
+  /**
+   * Says at which MSR {@link setMsrs} or {@link getMsrs} stopped, and why as far as it can be found
+   * out; KVM tells only how many it took. `undefined` when that were all.
+   *
+   * @param sent - what was sent: with `data` it was to be written.
+   * @param taken - how many KVM took.
+   */
+  explainMsrs(sent: readonly SentMsr[], taken: number): string | undefined {
+    return explainMsrs(sent, taken, this.evidence());
   }
 
   /**

@@ -1,11 +1,17 @@
-/** Every (ioctl, fd) pair called on stock kernels in the lab: what kvm_amd answers to each. */
-import { beforeEach, describe, expect, test } from "vitest";
+/** Every (ioctl, fd) pair, and the mistakes people make, on stock kernels in the lab: what kvm_amd answers. */
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { LabError } from "../../lib/lab/error.ts";
 import { guestFolder } from "../../lib/lab/guest.ts";
 import { runInLab } from "../../lib/lab/machine.ts";
 import { findQemu } from "../../lib/lab/qemu.ts";
-import { type Answer, isKernels, PROGRAM, readRows } from "../unit/kvm/every-ioctl.ts";
+import {
+  type Answer,
+  PROGRAM as EVERY_IOCTL,
+  isKernels,
+  readRows,
+} from "../unit/kvm/every-ioctl.ts";
+import { CAUSES, type Said, unexplained, PROGRAM as WRONG_CALLS } from "../unit/kvm/wrong-calls.ts";
 
 /** What kvm_amd refuses in an emulated machine, and why; all else it takes. */
 const REFUSED: Readonly<Record<string, RegExp>> = {
@@ -27,29 +33,40 @@ const REFUSED: Readonly<Record<string, RegExp>> = {
 };
 
 const ORDER = ["6.1", "6.12", "7.2"];
-let problem: string | undefined;
+const problem = emulatorProblem();
 
-beforeEach(({ skip }) => {
+/** Why nothing can be judged here. */
+function emulatorProblem(): string | undefined {
   try {
     findQemu();
-    problem = undefined;
+    return undefined;
   } catch (error) {
-    if (!(error instanceof LabError)) throw error;
-    problem = error.message;
+    if (error instanceof LabError) return error.message;
+    throw error;
   }
-  skip(problem !== undefined, problem);
-});
+}
 
 describe.each(["6.12", "7.2"])("on Linux %s", (name) => {
-  test("the kernel answers every call, and takes what it has", async () => {
+  let lines: readonly string[] = [];
+
+  beforeAll(async () => {
+    if (problem !== undefined) return;
     const result = await runInLab({
       kernel: await findKernel(name, undefined, AbortSignal.timeout(600_000)),
-      command: ["node", "every-ioctl.mjs"],
-      files: { [`${guestFolder()}/every-ioctl.mjs`]: PROGRAM },
+      command: ["sh", "-c", "node every-ioctl.mjs && node wrong-calls.mjs"],
+      files: {
+        [`${guestFolder()}/every-ioctl.mjs`]: EVERY_IOCTL,
+        [`${guestFolder()}/wrong-calls.mjs`]: WRONG_CALLS,
+      },
     });
-    const answers = JSON.parse(
-      result.kind === "exited" ? result.stdout.toString() : "[]",
-    ) as readonly Answer[];
+    if (result.kind !== "exited") throw new Error(`the machine ${result.kind}`);
+    lines = result.stdout.toString().trim().split("\n");
+  });
+
+  beforeEach(({ skip }) => skip(problem !== undefined, problem));
+
+  test("the kernel answers every call, and takes what it has", () => {
+    const answers = JSON.parse(lines[0] ?? "") as readonly Answer[];
     expect(answers).toHaveLength(119);
     expect(answers.filter((answer) => !isKernels(answer))).toEqual([]);
     const since = new Map(readRows().map((row) => [`${row.ioctl} ${row.fd}`, row.since]));
@@ -57,7 +74,12 @@ describe.each(["6.12", "7.2"])("on Linux %s", (name) => {
       ORDER.indexOf(since.get(row) ?? "") > ORDER.indexOf(name);
     const expected = ({ row }: Answer): RegExp =>
       isNewer(row) ? /^E(NOTTY|INVAL)$/ : (REFUSED[`${row} ${name}`] ?? REFUSED[row] ?? /^ok$/);
-    const wrong = answers.filter((answer) => !expected(answer).test(answer.answer));
-    expect(wrong).toEqual([]);
+    expect(answers.filter((answer) => !expected(answer).test(answer.answer))).toEqual([]);
+  });
+
+  test("the mistakes that people really make are explained", () => {
+    const said = JSON.parse(lines[1] ?? "") as readonly Said[];
+    expect(unexplained(said)).toEqual([]);
+    expect(said).toHaveLength(Object.keys(CAUSES).length);
   });
 });
