@@ -19,7 +19,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
-import { GuestMemory, Kvm, KvmError, Sandbox } from "node-kvm";
+import { fromSupported, GuestMemory, Kvm, KvmError, Sandbox } from "node-kvm";
 import { guest } from "node-kvm/guest";
 
 const PAGE = 4096;
@@ -212,7 +212,8 @@ const ways = {
     const program = guest("long", (g) =>
       g.read(Number(DATA), 8).sync().read(Number(DATA), 8).sync().done(),
     );
-    const box = new Sandbox(kvm, { program });
+    const cpuid = fromSupported(kvm.getSupportedCpuid());
+    const box = new Sandbox(kvm, { program, cpuid });
     const { memory, bytes, cut: cutNow } = cut(2);
     box.vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: DATA, memory });
     assert.deepEqual(box.next(), { kind: "sync", values: [7n] });
