@@ -4,7 +4,7 @@ import { addIoctl } from "./c/calls.ts";
 import { comment, result } from "./c/literal.ts";
 import { prelude } from "./c/prelude.ts";
 import { addRun, addWrites, immediateExit, isSignalled } from "./c/runs.ts";
-import type { About, PermissionStep, RunStep, Step, Trace } from "./record.ts";
+import type { About, MapStep, PermissionStep, RunStep, Step, Trace } from "./record.ts";
 
 const HEADERS = [
   "errno.h",
@@ -40,7 +40,7 @@ export function exportC(trace: Trace): string {
   const steps = new Steps(file);
   for (const [i, step] of trace.steps.entries()) steps.add(step, i + 1);
   const closing = file.closeAll();
-  if (closing.length > 0) file.add("", "/* what was still open */", ...closing);
+  if (closing.length > 0) file.add("", ...closing);
   const { about } = trace;
   const isRun = trace.steps.some(({ kind }) => kind === "run");
   const isOpened = trace.steps.some(({ kind }) => kind === "open");
@@ -91,7 +91,7 @@ class Steps {
         this.#run(step, at);
         break;
       case "map":
-        file.add(`${file.makeMemory(step.memory)} = map_memory(${at}, ${step.byteLength});`);
+        this.#map(step, at);
         break;
       case "write":
         addWrites(file, step, at);
@@ -105,6 +105,11 @@ class Steps {
       default:
         step satisfies never;
     }
+  }
+
+  #map({ memory, byteLength }: MapStep, at: number): void {
+    const name = this.#file.makeMemory(memory, byteLength);
+    this.#file.add(`${name} = map_memory(${at}, ${byteLength});`);
   }
 
   #open(path: string, name: string | undefined): void {

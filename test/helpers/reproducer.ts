@@ -107,12 +107,20 @@ export function retell(
     byteLength: sent instanceof Uint8Array ? sent.length : 0,
     links: [],
     result,
-    after: argument instanceof Uint8Array ? argument.slice() : undefined,
+    after: changed(sent, argument),
     made: undefined,
   };
   const honest = steps[place];
   if (honest?.kind === "ioctl") steps[place] = { ...honest, result, after: told.after };
   else steps.push(told);
+}
+
+function changed(
+  sent: IoctlArgument | undefined,
+  argument: IoctlArgument | undefined,
+): Uint8Array | undefined {
+  if (!(sent instanceof Uint8Array && argument instanceof Uint8Array)) return undefined;
+  return Buffer.compare(sent, argument) === 0 ? undefined : argument.slice();
 }
 
 /** The same for what the guest has seen: every value that it wrote in the last run is another. */

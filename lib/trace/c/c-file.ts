@@ -20,6 +20,7 @@ export class CFile {
   readonly #open = new Map<number, string>();
   readonly #counts = new Map<string, number>();
   readonly #memories = new Map<number, string>();
+  readonly #unmaps: string[] = [];
   readonly #shapes = new Map<string, readonly string[]>();
   readonly #runs = new Map<number, string>();
 
@@ -59,17 +60,19 @@ export class CFile {
     return [...unmap, `close(${name});`];
   }
 
-  /** Closes what the recording left open, the last first. */
+  /** Closes what the recording left open, the last first, and then takes guest memory away. */
   closeAll(): readonly string[] {
-    return Array.from(this.#open.keys())
+    const closed = Array.from(this.#open.keys())
       .reverse()
       .flatMap((id) => this.close({ id, kind: "other", label: "" }));
+    return [...closed, ...this.#unmaps];
   }
 
-  /** Names a memory. */
-  makeMemory(id: number): string {
+  /** Names a memory. It stays until the end: a slot may use it longer than the program did. */
+  makeMemory(id: number, byteLength: number): string {
     const name = `memory${id}`;
     this.#memories.set(id, name);
+    this.#unmaps.push(`munmap(${name}, ${byteLength});`);
     this.#declared.push(`unsigned char *${name};`);
     return name;
   }

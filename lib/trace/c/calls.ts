@@ -82,7 +82,9 @@ function structCall(call: Call, layout: Layout, before: Uint8Array): readonly st
   const variable = variableOf(layout);
   const sent = declaration(`struct ${layout.name} ${variable}`, layout, before);
   const answer = wanted(call, before);
-  const wantHead = `static const struct ${layout.name} want`;
+  // An address is not the recorded one, which is none; what is sent is what must come back.
+  const linked = step.links.filter(({ kind }) => kind !== "null").map(({ field }) => cPath(field));
+  const wantHead = `${linked.length === 0 ? "static const " : ""}struct ${layout.name} want`;
   const want = answer === undefined ? [] : declaration(wantHead, layout, answer);
   if (sent === undefined || want === undefined) return undefined;
   const lines = [...sent.map((line) => namedCapability(file, layout, line)), ...want];
@@ -93,6 +95,7 @@ function structCall(call: Call, layout: Layout, before: Uint8Array): readonly st
     lines.push(`${file.name(step.made)} = ${variable}.fd;`);
   }
   if (answer !== undefined) {
+    lines.push(...linked.map((path) => `want.${path} = ${variable}.${path};`));
     lines.push(...check(call, layout, answer, `&${variable}`, "&want"));
   }
   lines.push(...linkChecks(call));
