@@ -104,6 +104,12 @@ describe("an MSR that KVM does not take", () => {
     expect(vcpu.msrs.get(0x174)).toBe(1n);
   });
 
+  test("is passed over when there is no such MSR, and 0 was saved", () => {
+    const vcpu = new FakeVcpu(0, { ...fixed, hidden: [0x3a] });
+    restoreVcpus([[vcpu, { id: 0, msrs: [msr(0x3a, 0n), msr(0x174, 1n)] }]], origin);
+    expect(vcpu.msrs.get(0x174)).toBe(1n);
+  });
+
   test("is named with both values when it has another, and so is every other one", () => {
     const vcpu = new FakeVcpu(0, { ...fixed, hidden: [0x3a] });
     const msrs = [msr(0x345, 0x2000n), msr(0x174, 1n), msr(0x3a, 5n)];

@@ -1,0 +1,89 @@
+/**
+ * Claims about saved states, by real boots: guests go on in another process, and in another machine. The
+ * kernels are NODE_KVM_LAB_KERNEL and NODE_KVM_LAB_KERNEL_AFTER, names of the catalogue; 6.1 when not set.
+ */
+import { fileURLToPath } from "node:url";
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { findKernel } from "../../lib/cli/lab-kernel.ts";
+import { LabError } from "../../lib/lab/error.ts";
+import { guestFolder } from "../../lib/lab/guest.ts";
+import type { Kernel } from "../../lib/lab/kernels.ts";
+import { runInLab } from "../../lib/lab/machine.ts";
+import { findQemu } from "../../lib/lab/qemu.ts";
+import { type Counted, countedIn, GUESTS, LONG, MOVES } from "../lifecycle/counted.ts";
+
+const BEFORE = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1";
+const AFTER = process.env["NODE_KVM_LAB_KERNEL_AFTER"] ?? BEFORE;
+const PROGRAM = fileURLToPath(new URL("../lifecycle/counting.js", import.meta.url));
+const FOLDER = "/tmp/states";
+
+type Files = Readonly<Record<string, string | Uint8Array>>;
+
+/** Runs counting.js once for each act, each in a process of its own. */
+async function count(
+  kernel: Kernel,
+  acts: readonly string[],
+  files: Files,
+): Promise<{ readonly counted: readonly Counted[]; readonly files: Files }> {
+  const guests = GUESTS.map(([guest]) => guest);
+  const commands = acts.map(
+    (act) => `node counting.js '${JSON.stringify({ act, guests, folder: FOLDER })}'`,
+  );
+  const result = await runInLab({
+    kernel,
+    command: ["sh", "-c", ["mkdir -p /tmp/states", ...commands].join(" && ")],
+    files: { [`${guestFolder()}/counting.js`]: PROGRAM, ...files },
+    wanted: [FOLDER],
+    timeout: 300_000,
+  });
+  expect(result).toMatchObject({ kind: "exited", status: 0, warnings: [] });
+  if (result.kind !== "exited") throw new Error(result.kind);
+  return { counted: countedIn(result.stdout.toString()), files: Object.fromEntries(result.files) };
+}
+
+let problem: string | undefined;
+let here: readonly Counted[] = [];
+let elsewhere: readonly Counted[] = [];
+beforeAll(async () => {
+  try {
+    findQemu();
+    const { signal } = new AbortController();
+    const [before, after] = [
+      await findKernel(BEFORE, undefined, signal),
+      await findKernel(AFTER, undefined, signal),
+    ];
+    const first = await count(before, ["save", "restore"], {});
+    here = first.counted;
+    elsewhere = (await count(after, ["restore"], first.files)).counted;
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    problem = error.message;
+  }
+}, 600_000);
+beforeEach(({ skip }) => {
+  if (problem !== undefined) skip(problem);
+});
+
+describe.each(GUESTS)("a guest (%s) %s", (guest, _, [before, after]) => {
+  const of = (all: readonly Counted[]) => all.filter((one) => one.guest === guest);
+
+  test("goes on with the next number in another process", () => {
+    expect(of(here).map(({ said }) => said)).toEqual([before, after, after]);
+  });
+
+  test("goes on with the next number in another machine", () => {
+    expect(of(elsewhere).map(({ said }) => said)).toEqual([after, after]);
+  });
+
+  test("is as it was in all that time does not move", () => {
+    const different = of(here).flatMap((one) => one.different ?? []);
+    expect(different.filter((name) => !MOVES.includes(name))).toEqual([]);
+  });
+
+  test("has a TSC that neither goes back nor leaps", () => {
+    const tscs = [...of(here), ...of(elsewhere)].flatMap(({ tsc }) => (tsc ? [tsc] : []));
+    const leaps = tscs.map(([was, is]) => is - was);
+    expect(leaps.filter((cycles) => cycles <= 0 || cycles > LONG)).toEqual([]);
+    expect(leaps).toHaveLength(4);
+  });
+});

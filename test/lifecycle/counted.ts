@@ -1,0 +1,54 @@
+/** What the guests of counting.js must write, before they are saved and after; here and in the lab. */
+
+/** What a process of counting.js prints of a guest. */
+export interface Counted {
+  readonly guest: string;
+  /** `bytes` or `json`, after restoring. */
+  readonly form?: string;
+  /** What the guest wrote to its port. */
+  readonly said: readonly number[];
+  /** The parts that there are, before; what differs when it is saved again at once, after. */
+  readonly parts?: readonly string[];
+  readonly different?: readonly string[];
+  /** The TSC that was saved, and when it was saved again. */
+  readonly tsc?: readonly [number, number];
+}
+
+/** Reads what a process printed. */
+export function countedIn(stdout: string): readonly Counted[] {
+  const lines = stdout.split("\n").filter((line) => line !== "");
+  return lines.map((line) => JSON.parse(line) as Counted);
+}
+
+type Values = readonly (readonly number[])[];
+
+const PLAIN: Values = [
+  [1, 2, 3, 4, 5, 6],
+  [7, 8, 9, 10, 11, 12],
+];
+
+const three = (a: number, b: number): Values => [
+  [1, a, b, 2, a, b],
+  [3, a, b, 4, a, b],
+];
+
+/** The guests, with what they are about, and what they write before and after. */
+export const GUESTS: readonly (readonly [guest: string, about: string, values: Values])[] = [
+  ["long", "that counts in 64 bits", PLAIN],
+  ["protected", "that counts in 32 bits", PLAIN],
+  ["real", "that counts in 16 bits", PLAIN],
+  ["user", "that counts at CPL 3", PLAIN],
+  ["echo", "whose question was answered, and that has not read the answer", PLAIN],
+  ["msrs", "that has set STAR and KERNEL_GS_BASE", three(0x0123_4567, 0x1234_5678)],
+  ["ymm", "that has YMM7, both halves", three(0x1111_1111, 0x2222_2222)],
+  ["pit", "that counts the 8254's ticks, through the 8259A", PLAIN],
+  ["deadline", "whose local APIC waits for a TSC deadline", PLAIN],
+];
+
+/** What moves while a guest stands still: clocks, the 8254's count, and Hyper-V's view of them. */
+export const MOVES: readonly string[] = [
+  ...["clock", "pit2", "picMaster", "msr 0x10", "msr 0x40000010", "msr 0x40000020"],
+];
+
+/** Cycles: more than any test takes, and far less than a TSC that went wrong. */
+export const LONG: number = 2 ** 44;
