@@ -78,7 +78,10 @@ function table(): string {
       OTHERS_EXITS[name] ?? "",
     ]),
   ];
-  return lines.map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+  const widths = [0, 1, 2].map((i) => Math.max(...lines.map((cells) => (cells[i] ?? "").length)));
+  const row = (cells: readonly string[]): string =>
+    cells.map((cell, i) => cell.padEnd(widths[i] ?? 0, cell === "---" ? "-" : " ")).join(" | ");
+  return lines.map((cells) => `| ${row(cells)} |`).join("\n");
 }
 
 test("all 119 pairs have a method, and all 27 exits are decoded", () => {
