@@ -29,6 +29,9 @@ class Argument {
   // What the kernel gets, now: valid until JavaScript runs again.
   uint64_t Address();
 
+  // The struct itself, as the kernel has it now.
+  std::span<const uint8_t> bytes() const { return copied_.back().copy; }
+
   // Gives JavaScript the kernel's answer, without addresses and descriptors.
   void CopyBack();
 

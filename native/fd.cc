@@ -119,7 +119,7 @@ Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape&
     if (result >= 0 && state_->vm != nullptr) {
       state_->vm->held.insert(argument.held().begin(), argument.held().end());
       if (shape.request == kKvmEnableCap) {
-        RememberCap({reinterpret_cast<const uint8_t*>(address), kEnableCapSize});
+        RememberCap(argument.bytes());
       }
     }
     argument.CopyBack();
