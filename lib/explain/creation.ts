@@ -30,6 +30,7 @@ const VM_TYPES: Readonly<Record<number, string>> = {
 
 /** The highest address whose three pages lie below 4 GiB. */
 const LAST_TSS_ADDR = 0xffff_d000n;
+const TSS_BYTES = 0x3000n;
 
 /** The reasons of KVM_CREATE_VM. */
 export const CREATE_VM: Reasons = {
@@ -100,9 +101,24 @@ export const SET_TSS_ADDR: Reasons = {
     if (address === undefined || address <= LAST_TSS_ADDR) return undefined;
     return `address ${hex(address)}: its three pages must lie below 4 GiB, so ${hex(LAST_TSS_ADDR)} is the last`;
   },
-  EEXIST: (refusal) =>
-    `address ${hex(sentInteger(refusal) ?? 0n)}: a memory slot has one of its three pages`,
+  EEXIST: explainTssTaken,
 };
+
+/** On Intel the three pages are a slot of KVM's own, which is made once (__x86_set_memory_region). */
+function explainTssTaken(refusal: Refusal): string | undefined {
+  const address = sentInteger(refusal);
+  const slots = known(refusal.evidence.vm?.slots);
+  if (address === undefined || slots === undefined) return undefined;
+  const taken = slots.find(
+    ({ slot, guestPhysAddr, memorySize }) =>
+      slot < 0x1_0000 &&
+      guestPhysAddr < address + TSS_BYTES &&
+      address < guestPhysAddr + memorySize,
+  );
+  return taken === undefined
+    ? "the VM's TSS has an address, which is set once"
+    : `address ${hex(address)}: slot ${taken.slot} has one of its three pages`;
+}
 
 /** The reasons of KVM_SET_IDENTITY_MAP_ADDR. */
 export const SET_IDENTITY_MAP_ADDR: Reasons = {

@@ -17,12 +17,13 @@ const LENGTHS: readonly number[] = [0, 1, 2, 4, 8];
 /** NR_IOBUS_DEVS in include/linux/kvm_host.h. */
 const BUS_DEVICES = 1000;
 
+/** A rule, not a finding: what was sent as the descriptor is not known here. */
+const EVENTFDS_ONLY = "the descriptor must be an eventfd's";
 const BUS_FULL = `the bus has ${BUS_DEVICES} devices, and KVM takes no more`;
 
 /** The reasons of KVM_IRQFD. */
 export const IRQFD: Reasons = {
   EINVAL: explainIrqfd,
-  EBADF: () => "the descriptor is not open",
   EBUSY: () => "this eventfd raises an interrupt of this VM already: take it off, or use another",
 };
 
@@ -40,14 +41,13 @@ function explainIrqfd(refusal: Refusal): string | undefined {
       isResampled && !isOff && irqchip === "split"
         ? "KVM_IRQFD_FLAG_RESAMPLE needs the IOAPIC in the kernel, and the irqchip is split"
         : undefined,
-    () => (isOff || irqchip !== undefined ? "a descriptor is not an eventfd" : undefined),
+    () => (isOff || irqchip !== undefined ? EVENTFDS_ONLY : undefined),
   );
 }
 
 /** The reasons of KVM_IOEVENTFD. */
 export const IOEVENTFD: Reasons = {
   EINVAL: explainIoeventfd,
-  EBADF: () => "the descriptor is not open",
   EEXIST: (refusal) =>
     `${placeOf(refusal)} has an eventfd already that would match the same writes`,
   ENOENT: (refusal) =>
@@ -67,8 +67,7 @@ function explainIoeventfd(refusal: Refusal): string | undefined {
   const sent = sentStruct(refusal, Ioeventfd);
   if (sent === undefined) return undefined;
   const { addr, len, flags } = sent;
-  const notEventfd = "the descriptor is not an eventfd";
-  if ((flags & KVM_IOEVENTFD_FLAG_DEASSIGN) !== 0) return notEventfd;
+  if ((flags & KVM_IOEVENTFD_FLAG_DEASSIGN) !== 0) return EVENTFDS_ONLY;
   const isMatched = (flags & KVM_IOEVENTFD_FLAG_DATAMATCH) !== 0;
   return firstOf(
     () => (LENGTHS.includes(len) ? undefined : `len ${len}: KVM takes 0 (any), 1, 2, 4 and 8`),
@@ -81,7 +80,7 @@ function explainIoeventfd(refusal: Refusal): string | undefined {
       len === 0 && isMatched
         ? "len 0 takes any length, which KVM_IOEVENTFD_FLAG_DATAMATCH cannot"
         : undefined,
-    () => notEventfd,
+    () => EVENTFDS_ONLY,
   );
 }
 

@@ -16,4 +16,7 @@ export const ARCH_PRCTL: Reasons = {
 export const MMAP: Reasons = {
   EINVAL: ({ sent: { length } }) =>
     length === 0 || length === 0n ? "length 0: guest memory has at least a page" : undefined,
+  ENOMEM: () =>
+    "no room for that much: memory, this process's address space (ulimit -v) or its mappings " +
+    "(vm.max_map_count) are used up",
 };

@@ -93,7 +93,6 @@ describe("addresses and numbers of a VM", () => {
       "address 0xffffe000: its three pages must lie below 4 GiB, so 0xffffd000 is the last",
     ],
     ["KVM_SET_TSS_ADDR EINVAL", 0xffff_d000, undefined],
-    ["KVM_SET_TSS_ADDR EEXIST", 0x1000, "address 0x1000: a memory slot has one of its three pages"],
     [
       "KVM_SET_NR_MMU_PAGES EINVAL",
       63,
@@ -107,6 +106,21 @@ describe("addresses and numbers of a VM", () => {
     ],
   ] as const)("%s %i", (call, value, reason) => {
     expect(why(call, value, empty)).toBe(reason);
+  });
+});
+
+describe("the TSS of an Intel VM", () => {
+  const slot = { slot: 2, flags: 0, guestPhysAddr: 0x8000n, memorySize: 0x1000n };
+  const vm = vmWith({}, { slots: () => [slot] });
+
+  test.each([
+    [0x6000, "address 0x6000: slot 2 has one of its three pages"],
+    [0x8000, "address 0x8000: slot 2 has one of its three pages"],
+    [0x5000, "the VM's TSS has an address, which is set once"],
+    [0x9000, "the VM's TSS has an address, which is set once"],
+  ])("at %i", (address, reason) => {
+    expect(why("KVM_SET_TSS_ADDR EEXIST", address, vm)).toBe(reason);
+    expect(why("KVM_SET_TSS_ADDR EEXIST", address)).toBeUndefined();
   });
 });
 
@@ -153,7 +167,7 @@ describe("the process's own calls", () => {
     [
       "mmap ENOMEM",
       { length: 4096 },
-      "the kernel got no memory for it (the cgroup's limit counts too)",
+      "no room for that much: memory, this process's address space (ulimit -v) or its mappings (vm.max_map_count) are used up",
     ],
   ])("%s of %o", (call, sent, reason) => {
     expect(why(call, sent)).toBe(reason);

@@ -191,8 +191,14 @@ describe("KVM_IRQFD", () => {
       split,
       "KVM_IRQFD_FLAG_RESAMPLE needs the IOAPIC in the kernel, and the irqchip is split",
     ],
-    ["a wrong file", "EINVAL", {}, kernel, "a descriptor is not an eventfd"],
-    ["a wrong file to take off", "EINVAL", { flags: 1 }, none, "a descriptor is not an eventfd"],
+    ["a wrong file", "EINVAL", {}, kernel, "the descriptor must be an eventfd's"],
+    [
+      "a wrong file to take off",
+      "EINVAL",
+      { flags: 1 },
+      none,
+      "the descriptor must be an eventfd's",
+    ],
     ["an unknown VM", "EINVAL", {}, {}, undefined],
     ["a closed file", "EBADF", {}, kernel, "the descriptor is not open"],
   ])("with %s", (_, errno, sent, evidence, reason) => {
@@ -225,12 +231,13 @@ describe("KVM_IOEVENTFD", () => {
       { flags: 1 },
       "len 0 takes any length, which KVM_IOEVENTFD_FLAG_DATAMATCH cannot",
     ],
-    ["a wrong file", "EINVAL", { len: 4 }, "the descriptor is not an eventfd"],
+    ["a wrong file", "EINVAL", { len: 4 }, "the descriptor must be an eventfd's"],
+    ["a wrong file, for any length", "EINVAL", { len: 0 }, "the descriptor must be an eventfd's"],
     [
       "a wrong file to take off",
       "EINVAL",
       { len: 3, flags: 4 },
-      "the descriptor is not an eventfd",
+      "the descriptor must be an eventfd's",
     ],
     [
       "the same again",

@@ -290,6 +290,11 @@ describe("private memory", () => {
     expect(why("KVM_SET_MEMORY_ATTRIBUTES EINVAL", sent, attributes)).toBe(reason);
   });
 
+  test("KVM_SET_MEMORY_ATTRIBUTES with attributes of which nothing is known", () => {
+    const sent = { size: 0x1000n, attributes: 1n };
+    expect(why("KVM_SET_MEMORY_ATTRIBUTES EINVAL", sent)).toBeUndefined();
+  });
+
   test.each([
     ["EINVAL", { gpa: 0x10n, size: 0x1000n }, "gpa 0x10 is not a multiple of 4096"],
     ["EINVAL", { gpa: 0x1000n, size: 0n }, "size is 0"],
