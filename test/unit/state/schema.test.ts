@@ -34,7 +34,8 @@ const KEYWORDS: Readonly<
     value.every((name) => Object.hasOwn(given as object, name)),
   properties: (value: Readonly<Record<string, Schema>>, given) =>
     Object.entries(given as object).every(([name, one]) => fits(value[name] ?? {}, one)),
-  additionalProperties: (_: false, given, { properties }) =>
+  additionalProperties: (value: boolean, given, { properties }) =>
+    value ||
     Object.keys(given as object).every((name) => Object.hasOwn(properties as object, name)),
 };
 
