@@ -1,4 +1,6 @@
 /** Claims about guest memory: its bytes, its limits, its end. It needs the addon, but no KVM. */
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { KvmError, StateError } from "../../../lib/errors.ts";
 import { GuestMemory } from "../../../lib/kvm/guest-memory.ts";
@@ -9,6 +11,13 @@ function allocate(byteLength: number): GuestMemory {
   const memory = GuestMemory.allocate(byteLength);
   onTestFinished(() => memory.close());
   return memory;
+}
+
+/** ArrayBuffer.prototype.transfer, which Node 20 has in new contexts when V8 is told so. */
+function move(buffer: ArrayBuffer): void {
+  setFlagsFromString("--harmony-rab-gsab-transfer");
+  const transfer: unknown = runInNewContext("ArrayBuffer.prototype.transfer");
+  Reflect.apply(transfer as () => void, buffer, []);
 }
 
 describe("allocating", () => {
@@ -110,7 +119,9 @@ describe("memory whose window was moved away", () => {
   test("is read, written and shown as before", () => {
     const memory = allocate(8192);
     memory.write(4096, Uint8Array.of(1));
-    structuredClone(memory.bytes.buffer, { transfer: [memory.bytes.buffer as ArrayBuffer] });
+    const { bytes } = memory;
+    move(bytes.buffer as ArrayBuffer);
+    expect(bytes).toHaveLength(0);
     memory.write(4097, Uint8Array.of(2));
     expect(memory.read(4096, 2)).toEqual(Uint8Array.of(1, 2));
     expect(memory.bytes).toHaveLength(8192);

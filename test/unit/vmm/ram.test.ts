@@ -63,6 +63,8 @@ describe("RAM", () => {
 /** Stands in for a VM: writes down what it is told, and may refuse one slot. */
 class Told {
   readonly regions: UserspaceMemoryRegion[] = [];
+  /** Which memories were closed when a slot was deleted. */
+  readonly closedBefore: boolean[] = [];
   readonly #refused: number | undefined;
 
   constructor(refused?: number) {
@@ -74,6 +76,9 @@ class Told {
   }
 
   setUserMemoryRegion(region: UserspaceMemoryRegion): void {
+    if (region.memorySize === 0n) {
+      this.closedBefore.push(...this.regions.map(({ memory }) => memory?.closed ?? false));
+    }
     this.regions.push(region);
     if (region.slot !== this.#refused) return;
     throw new KvmError({ ioctl: "KVM_SET_USER_MEMORY_REGION", fd: "vm", errno: 17 });
@@ -125,6 +130,12 @@ describe("mapping RAM", () => {
     expect(() => mapRam(vm, 5 * GIB)).toThrow(KvmError);
     expect(vm.regions.at(-1)).toEqual({ slot: 0, guestPhysAddr: 0n, memorySize: 0n });
     expect(vm.memories.map(({ closed }) => closed)).toEqual([true, true]);
+  });
+
+  test("that fails goes back in reverse: a slot is deleted before its memory is closed", () => {
+    const vm = new Told(1);
+    expect(() => mapRam(vm, 5 * GIB)).toThrow(KvmError);
+    expect(vm.closedBefore).toEqual([false, true]);
   });
 
   test("that fails at a memory leaves none, and no slot", () => {
