@@ -36,6 +36,7 @@ async function count(
     wanted: [FOLDER],
     timeout: 300_000,
   });
+  expect(result.stderr.toString()).toBe("");
   expect(result).toMatchObject({ kind: "exited", status: 0, warnings: [] });
   if (result.kind !== "exited") throw new Error(result.kind);
   return { counted: countedIn(result.stdout.toString()), files: Object.fromEntries(result.files) };
@@ -73,6 +74,11 @@ describe.each(GUESTS)("a guest (%s) %s", (guest, _, [before, after]) => {
 
   test("goes on with the next number in another machine", () => {
     expect(of(elsewhere).map(({ said }) => said)).toEqual([after, after]);
+  });
+
+  test("goes on with the same number when its vCPU, which has run, is restored once more", () => {
+    const restored = [...of(here), ...of(elsewhere)].filter(({ form }) => form !== undefined);
+    expect(restored.map(({ again }) => again)).toEqual([after, after, after, after]);
   });
 
   test("is as it was in all that time does not move", () => {

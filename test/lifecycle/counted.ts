@@ -7,6 +7,8 @@ export interface Counted {
   readonly form?: string;
   /** What the guest wrote to its port. */
   readonly said: readonly number[];
+  /** What it wrote when the vCPU, which had run meanwhile, was restored once more. */
+  readonly again?: readonly number[];
   /** The parts that there are, before; what differs when it is saved again at once, after. */
   readonly parts?: readonly string[];
   readonly different?: readonly string[];

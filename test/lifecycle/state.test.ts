@@ -40,6 +40,10 @@ describe.each(GUESTS)("a guest (%s) %s", (guest, _, [before, after]) => {
     ]);
   });
 
+  test("goes on with the same number when its vCPU, which has run, is restored once more", () => {
+    expect(restored.map(({ again }) => again)).toEqual([after, after]);
+  });
+
   test("is as it was in all that time does not move", () => {
     const different = restored.flatMap((one) => one.different ?? []);
     expect(different.filter((name) => !MOVES.includes(name))).toEqual([]);
