@@ -13,8 +13,11 @@ import {
   KVM_VCPU_TSC_OFFSET,
 } from "../../../lib/abi/generated/constants.ts";
 import { KVM_X86_REG_MSR } from "../../../lib/abi/register-id.ts";
+import { fromSupported } from "../../../lib/cpuid/index.ts";
 import { StateError } from "../../../lib/errors.ts";
+import { guest } from "../../../lib/guest/index.ts";
 import { EventFd } from "../../../lib/kvm/host-file.ts";
+import { Sandbox } from "../../../lib/vmm/sandbox.ts";
 import { refusal, test } from "./on-device.ts";
 
 const STAR = 0xc000_0081;
@@ -127,6 +130,49 @@ describe("a dirty log", () => {
     expect(bit(vm.getDirtyLog(0))).toBe(1);
     expect(bit(vm.getDirtyLog(0))).toBe(0);
     expect(refusal(() => vm.getDirtyLog(1)).code).toBe("ENOENT");
+  });
+});
+
+describe("a dirty ring", () => {
+  test("has the pages that the guest wrote to, until they are taken back", ({ kvm, skip }) => {
+    skip(kvm.checkExtension("KVM_CAP_DIRTY_LOG_RING") === 0, "no KVM_CAP_DIRTY_LOG_RING here");
+    using box = new Sandbox(kvm, {
+      cpuid: fromSupported(kvm.getSupportedCpuid()),
+      program: guest("long", (g) => g.write(0x9_3000, 0x5a, 8).write(0x9_5000, 1, 8).done()),
+      prepare: (vm) => vm.enableCap({ cap: "KVM_CAP_DIRTY_LOG_RING", bytes: 65536 }),
+    });
+    const { vm, vcpu, memory } = box;
+    const flags = KVM_MEM_LOG_DIRTY_PAGES;
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory, flags });
+    const ring = vcpu.dirtyRing();
+    expect(ring.size).toBe(4096);
+    box.next();
+    const pages = Array.from(ring.harvest(), ({ offset }) => offset);
+    expect(pages).toEqual(expect.arrayContaining([0x93n, 0x95n]));
+    expect(vm.resetDirtyRings()).toBe(pages.length);
+    expect(Array.from(ring.harvest())).toEqual([]);
+  });
+});
+
+describe("coalesced writes", () => {
+  test("are no exits, and come out in their order", ({ box }) => {
+    const { vm, vcpu } = box((g) =>
+      g
+        .write(0xc000_0000, 0x5a, 8)
+        .write(0xc000_0010, 0x1234, 16)
+        .outb(0x80, 7)
+        .outb(0x81, 8)
+        .done(),
+    );
+    vm.registerCoalescedMmio({ addr: 0xc000_0000n, size: 4096 });
+    vm.registerCoalescedMmio({ addr: 0x80n, size: 1, pio: 1 });
+    expect(vcpu.runSync()).toMatchObject({ kind: "io", port: 0x81 });
+    expect(Array.from(vcpu.coalescedMmio())).toEqual([
+      { physAddr: 0xc000_0000n, isPio: false, data: Uint8Array.of(0x5a) },
+      { physAddr: 0xc000_0010n, isPio: false, data: Uint8Array.of(0x34, 0x12) },
+      { physAddr: 0x80n, isPio: true, data: Uint8Array.of(7) },
+    ]);
+    expect(Array.from(vcpu.coalescedMmio())).toEqual([]);
   });
 });
 
