@@ -1,7 +1,6 @@
 #include "argument.h"
 
 #include <cstring>
-#include <iterator>
 
 #include "fd.h"
 #include "host_file.h"

@@ -18,7 +18,11 @@ namespace node_kvm {
 
 class Argument {
  public:
-  Argument(Napi::Env env, GuardedCopies& copies) : env_(env), copies_(copies) { copies_.Reset(); }
+  Argument(Napi::Env env, GuardedCopies& copies)
+      : env_(env), copies_(copies), mark_(copies.mark()) {}
+  Argument(const Argument&) = delete;
+  Argument& operator=(const Argument&) = delete;
+  ~Argument() { copies_.Release(mark_); }
 
   // Makes the argument ready. False: `complaint` says what is wrong with it, or is empty and errno
   // says that there is no memory. `of_vcpu` tells whose commands KVM_MEMORY_ENCRYPT_OP has.
@@ -39,9 +43,9 @@ class Argument {
   const std::vector<std::shared_ptr<Region>>& held() const { return held_; }
 
  private:
-  // Reading links may run JavaScript (a getter), which may detach a buffer or close a file. So
-  // bytes are copied when they are looked at and looked at anew afterwards, and descriptors are
-  // filled in last.
+  // Reading links may run JavaScript (a getter), which may detach a buffer, close a file or issue
+  // another ioctl. So bytes are copied when they are looked at and looked at anew afterwards, and
+  // descriptors are filled in last.
   struct Copied {
     Napi::Value original;
     std::span<uint8_t> copy;
@@ -64,6 +68,7 @@ class Argument {
 
   Napi::Env env_;
   GuardedCopies& copies_;
+  size_t mark_;
   uint64_t address_ = 0;
   bool of_vcpu_ = false;
   std::string complaint_;

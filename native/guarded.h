@@ -30,12 +30,14 @@ class GuardedCopy {
   size_t size_ = 0;
 };
 
-// The copies of one call, used again by the next.
+// The copies of the calls under way, used again by later ones. Calls nest: preparing one may run
+// JavaScript, which may issue another. That one's copies come after, and end before.
 class GuardedCopies {
  public:
-  void Reset() { used_ = 0; }
-  // Null with errno set when no memory is to be had. Valid until the next Reset.
+  // Null with errno set when no memory is to be had. Valid until Release of an earlier mark.
   GuardedCopy* Copy(std::span<const uint8_t> bytes);
+  size_t mark() const { return used_; }
+  void Release(size_t mark) { used_ = mark; }
 
  private:
   std::deque<GuardedCopy> copies_;

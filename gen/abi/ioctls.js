@@ -164,7 +164,7 @@ function printShape(shape, table) {
 
 /** @param {Facts} facts @param {LinkTable} table @param {"vm" | "vcpu"} fd */
 function printCommands(facts, table, fd) {
-  return makeCommands(facts, exceptions.commands[fd], fd)
+  return makeCommands(facts, exceptions.commands[fd])
     .map(
       ({ id, size, links }) =>
         `    {${[id, fd === "vcpu", size, ...table.add(links)].join(", ")}},\n`,

@@ -12,7 +12,7 @@ import { camelCase } from "./layouts.js";
  * @typedef {{ offset: number, width: number, value: number }} Condition
  * @typedef {{ field: string, kind: string, direction: string, offset: number, width: number,
  *   when: Condition[], told: string[] }} Link
- * @typedef {{ id: number, fd: string, size: number, links: Link[] }} Command
+ * @typedef {{ id: number, size: number, links: Link[] }} Command
  */
 
 /** @type {Record<string, number>} */
@@ -77,10 +77,10 @@ export function makeLinks(facts, cName, told) {
 
 /**
  * Makes the commands of KVM_MEMORY_ENCRYPT_OP whose structs hold addresses themselves.
- * @param {Facts} facts @param {Record<string, string>} named @param {string} fd
+ * @param {Facts} facts @param {Record<string, string>} named
  * @returns {Command[]}
  */
-export function makeCommands(facts, named, fd) {
+export function makeCommands(facts, named) {
   return Object.entries(named).map(([command, cName]) => {
     const struct = facts.structs[cName];
     const id = facts.constants[command];
@@ -89,6 +89,6 @@ export function makeCommands(facts, named, fd) {
       .filter(({ name }) => isAddress.test(name))
       .map(({ name }) => ({ field: name, kind: "bytes", direction: "inout" }));
     if (told.length === 0) throw new Error(`${cName} holds no address`);
-    return { id: Number(id), fd, size: struct.size, links: makeLinks(facts, cName, told) };
+    return { id: Number(id), size: struct.size, links: makeLinks(facts, cName, told) };
   });
 }

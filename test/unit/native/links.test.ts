@@ -19,6 +19,7 @@ import {
   KVM_IRQFD,
   KVM_MEMORY_ENCRYPT_OP,
   KVM_MEMORY_ENCRYPT_REG_REGION,
+  KVM_SET_CPUID2,
   KVM_SET_SIGNAL_MASK,
   KVM_X86_SET_MSR_FILTER,
   KVM_XEN_HVM_CONFIG,
@@ -201,6 +202,23 @@ deviceTest("a getter may close or detach what it likes", (bench) => {
   expect(() =>
     bench.vm.ioctl(KVM_GET_DIRTY_LOG.request, encode(DirtyLog, {}), false, throwing),
   ).toThrow("planted");
+});
+
+deviceTest("a getter may issue another ioctl, and the first one's bytes are its own", (bench) => {
+  const ranges = Array.from({ length: 2 }, (_, i) => ({ flags: 3, base: 64 * i, nmsrs: 64 }));
+  const bytes = encode(MsrFilter, { ranges });
+  const links = [new Uint8Array(8).fill(0xff), new Uint8Array(8)];
+  Object.defineProperty(links, 1, {
+    get: () => {
+      // A larger argument, whose bytes would be addresses in the filter.
+      const table = new Uint8Array(8 + 40 * 256).fill(0x11);
+      new DataView(table.buffer).setUint32(0, 256, true);
+      bench.vcpu.ioctl(KVM_SET_CPUID2.request, table);
+      return new Uint8Array(8);
+    },
+  });
+  expect(bench.vm.ioctl(KVM_X86_SET_MSR_FILTER.request, bytes, false, links)).toBe(0);
+  expect(bytes).toEqual(encode(MsrFilter, { ranges }));
 });
 
 deviceTest("a command's addresses are links of its own", ({ vm }) => {
