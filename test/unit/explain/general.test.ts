@@ -123,6 +123,10 @@ describe("limits", () => {
   });
 });
 
+test("a table of unknown room has no reason", () => {
+  expect(why("KVM_GET_CPUID2 E2BIG", {})).toBeUndefined();
+});
+
 describe("KVM_RUN", () => {
   const run = (more: object, vm: Evidence["vm"] | object = {}): Evidence => ({
     vm: { check: () => 3, ...vm },
@@ -157,6 +161,11 @@ describe("KVM_RUN", () => {
     ],
     ["a priority that is the LAPIC's", run({ cr8: 16n }, { irqchip: () => "kernel" }), undefined],
     ["nothing wrong", run({ cr8: 15n, kvmValidRegs: 3n }, { irqchip: () => "none" }), undefined],
+    [
+      "a set of which nothing is known",
+      run({ kvmValidRegs: 8n }, { check: () => undefined }),
+      undefined,
+    ],
     ["nothing known", {}, undefined],
   ])("EINVAL with %s", (_, evidence, reason) => {
     expect(why("KVM_RUN EINVAL", {}, evidence)).toBe(reason);
