@@ -15,7 +15,10 @@ namespace node_kvm {
 
 // As lib/kvm/exit-filter.ts writes it.
 struct FilterRule {
+  // Both are fields of 32 bits.
+  // NOLINTNEXTLINE(performance-enum-size)
   enum Space : uint32_t { kPio, kMmio, kMsr };
+  // NOLINTNEXTLINE(performance-enum-size)
   enum Write : uint32_t { kLeave, kIgnore, kCollect };
 
   uint64_t first;

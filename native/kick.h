@@ -11,6 +11,7 @@
 namespace node_kvm {
 
 // Why a run is to end; several at once are one EINTR.
+// NOLINTNEXTLINE(performance-enum-size): they are bits of one 32-bit word
 enum Reason : uint32_t {
   kAbort = 1,   // this run, and no other
   kSticky = 2,  // this run or the next one: whoever asks cannot know which it is
@@ -31,6 +32,7 @@ class Kick {
   explicit Kick(volatile uint8_t* immediate_exit) : immediate_exit_(immediate_exit) {}
   Kick(const Kick&) = delete;
   Kick& operator=(const Kick&) = delete;
+  ~Kick() = default;
 
   // Ends the run that is under way, or the next one at once.
   void Request(uint32_t reasons);
