@@ -1,6 +1,5 @@
 #include "bus_error.h"
 
-#include <dlfcn.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -9,6 +8,8 @@
 #include <cerrno>
 #include <csignal>
 #include <mutex>
+
+#include "stay_loaded.h"
 
 namespace node_kvm {
 
@@ -108,13 +109,6 @@ void OnBusError(int signal, siginfo_t* info, void* context) {
   const bool is_ours = info->si_code > 0 && Replace(reinterpret_cast<uintptr_t>(info->si_addr));
   if (!is_ours) PassOn(signal, info, context);
   errno = saved;
-}
-
-// Node unloads an addon with the last environment that has it; a handler must stay.
-void StayLoaded() {
-  Dl_info info = {};
-  if (dladdr(reinterpret_cast<void*>(&OnBusError), &info) == 0) return;
-  static_cast<void>(dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE));
 }
 
 WatchedRange* FreeRange() {

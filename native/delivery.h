@@ -5,7 +5,6 @@
 #include <napi.h>
 #include <uv.h>
 
-#include <memory>
 #include <mutex>
 #include <set>
 #include <vector>

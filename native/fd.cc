@@ -22,18 +22,14 @@ namespace {
 
 Napi::Value Number(Napi::Env env, int value) { return Napi::Number::New(env, value); }
 
-// A mask without the kick would keep a guest for ever. KVM_SET_SIGNAL_MASK's set follows its
-// length.
-void ToggleKick(std::span<uint8_t> mask) {
-  const int bit = KickSignal() - 1;
-  const size_t place = sizeof(uint32_t) + static_cast<size_t>(bit / 8);
-  if (bit >= 0 && place < mask.size()) mask[place] ^= static_cast<uint8_t>(1U << (bit % 8));
-}
-
-bool BlocksKick(std::span<const uint8_t> mask) {
-  const int bit = KickSignal() - 1;
-  const size_t place = sizeof(uint32_t) + static_cast<size_t>(bit / 8);
-  return bit >= 0 && place < mask.size() && (mask[place] >> (bit % 8) & 1U) != 0;
+// The byte in which KVM_SET_SIGNAL_MASK's set, which follows its length, blocks the kick; else
+// null.
+uint8_t* BlockedKick(std::span<uint8_t> mask, uint8_t* bit) {
+  if (KickSignal() == 0) return nullptr;
+  const auto at = static_cast<size_t>(KickSignal() - 1);
+  const size_t place = sizeof(uint32_t) + at / 8;
+  *bit = static_cast<uint8_t>(1U << (at % 8));
+  return place < mask.size() && (mask[place] & *bit) != 0 ? &mask[place] : nullptr;
 }
 
 }  // namespace
@@ -116,11 +112,14 @@ Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape&
       return ThrowTypeError(env, name + ": " + argument.complaint());
     }
     const uint64_t address = argument.Address();
-    const bool blocks_kick =
-        shape.request == kKvmSetSignalMask && address != 0 && BlocksKick(argument.bytes());
-    if (blocks_kick) ToggleKick(argument.bytes());
+    // A guest that no kick reaches would run for ever.
+    uint8_t bit = 0;
+    uint8_t* blocked = shape.request == kKvmSetSignalMask && address != 0
+                           ? BlockedKick(argument.bytes(), &bit)
+                           : nullptr;
+    if (blocked != nullptr) *blocked ^= bit;
     result = CallWithInteger(state_->fd.get(), shape.request, address);
-    if (blocks_kick) ToggleKick(argument.bytes());
+    if (blocked != nullptr) *blocked ^= bit;
     if (result >= 0 && state_->vm != nullptr) {
       state_->vm->held.insert(argument.held().begin(), argument.held().end());
       if (shape.request == kKvmEnableCap) {

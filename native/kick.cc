@@ -1,12 +1,13 @@
 #include "kick.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <mutex>
+
+#include "stay_loaded.h"
 
 namespace node_kvm {
 
@@ -30,13 +31,6 @@ void Prepare(ThisThread& me) {
   sigemptyset(&set);
   sigaddset(&set, kick_signal);
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
-}
-
-// Node unloads an addon with the last environment that has it; a handler must stay.
-void StayLoaded() {
-  Dl_info info = {};
-  if (dladdr(reinterpret_cast<void*>(&InstallKick), &info) == 0) return;
-  static_cast<void>(dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE));
 }
 
 }  // namespace

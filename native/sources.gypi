@@ -14,6 +14,7 @@
       "native/loop_watch.cc",
       "native/mapping.cc",
       "native/region.cc",
+      "native/stay_loaded.cc",
       "native/thread.cc",
       "native/vcpu_object.cc",
       "native/vcpu_run.cc",

@@ -1,5 +1,5 @@
 // KVM_RUN of one vCPU, until an exit that somebody has to look at. It belongs to no thread and no
-// environment: who calls it on which thread is fd.cc and vcpu_thread.h.
+// environment: who calls it, on which thread, is vcpu_thread.h.
 #pragma once
 
 #include <cstdint>
