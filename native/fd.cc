@@ -255,7 +255,7 @@ Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
   auto thread = std::make_shared<VcpuThread>(env, state_, region, addon->loop_watch.get());
   thread->SetDone(info[0].As<Napi::Function>());
   threads_.push_back(thread);
-  return MakeVcpuObject(env, std::move(thread), bytes, windows_);
+  return MakeVcpuObject(env, thread, bytes);
 }
 
 Napi::Value Fd::MapDirtyRing(const Napi::CallbackInfo& info) {

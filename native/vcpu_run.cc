@@ -1,52 +1,16 @@
 #include "vcpu_run.h"
 
-#include <sys/random.h>
-
 #include <cerrno>
-#include <map>
-#include <mutex>
 #include <utility>
 
 #include "ioctl.h"
 
 namespace node_kvm {
 
-namespace {
-
-// Never destroyed: a thread may still ask while the process exits.
-struct Tokens {
-  std::mutex mutex;
-  std::map<uint64_t, VcpuRun*> runs;
-};
-Tokens& AllTokens() {
-  static auto* tokens = new Tokens;
-  return *tokens;
-}
-
-}  // namespace
-
 VcpuRun::VcpuRun(std::shared_ptr<Descriptor> descriptor, std::shared_ptr<Region> region)
     : descriptor_(std::move(descriptor)),
       region_(std::move(region)),
-      kick_(region_->data() + kRunImmediateExitOffset) {
-  Tokens& tokens = AllTokens();
-  const std::lock_guard lock(tokens.mutex);
-  while (token_ == 0 || tokens.runs.contains(token_)) {
-    if (getrandom(&token_, sizeof(token_), 0) != sizeof(token_)) ++token_;
-  }
-  tokens.runs[token_] = this;
-}
-
-VcpuRun::~VcpuRun() { Close(); }
-
-bool VcpuRun::KickByToken(uint64_t token) {
-  Tokens& tokens = AllTokens();
-  const std::lock_guard lock(tokens.mutex);
-  const auto found = tokens.runs.find(token);
-  if (found == tokens.runs.end()) return false;
-  found->second->kick().Request(kSticky);
-  return true;
-}
+      kick_(region_->data() + kRunImmediateExitOffset) {}
 
 int VcpuRun::Run(Caller caller, Wake* wake) {
   for (;;) {
@@ -59,8 +23,7 @@ int VcpuRun::Run(Caller caller, Wake* wake) {
       if (answer != 0) return answer;
     } else if (result == -EAGAIN && caller == Caller::kOwnThread) {
       // A CPU that waits for its start was woken, and has none yet.
-    } else if (result != 0 || filter_ == nullptr ||
-               !filter_->Handle({region_->data(), region_->size()})) {
+    } else {
       return result;
     }
   }
@@ -69,23 +32,10 @@ int VcpuRun::Run(Caller caller, Wake* wake) {
 // 0: it was nothing, run on.
 int VcpuRun::Interrupted(Caller caller, Wake* wake) {
   const bool is_ours = Kick::TakeSignal();
-  const uint32_t reasons = kick_.Take();
-  if ((reasons & ~uint32_t{kPause}) != 0) return -EINTR;
-  if (reasons != 0) return kPaused;
-  if (kick_.is_immediate_exit()) return -EINTR;
+  if (kick_.Take() != 0 || kick_.is_immediate_exit()) return -EINTR;
   if (wake != nullptr && wake->woken.exchange(false)) return kWoken;
   // What is left of a kick that came too late is not for this run.
   return caller == Caller::kOwnThread || is_ours ? 0 : -EINTR;
-}
-
-void VcpuRun::Close() {
-  {
-    Tokens& tokens = AllTokens();
-    const std::lock_guard lock(tokens.mutex);
-    tokens.runs.erase(token_);
-  }
-  region_.reset();
-  filter_.reset();
 }
 
 }  // namespace node_kvm

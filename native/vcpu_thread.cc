@@ -47,7 +47,7 @@ int VcpuThread::Start() {
   is_running_ = true;
   done_.Ref();
   delivery_->Expect();
-  run_.kick().Withdraw(kAbort | kPause);
+  run_.kick().Withdraw(kAbort);
   is_wanted_ = true;
   sem_post(&wanted_);
   return 0;

@@ -33,12 +33,9 @@ function scripted(...steps: readonly Step[]): { vcpu: Vcpu; found: Uint8Array[] 
   const fd: Partial<NativeFd> = {
     mapRun: () => ({
       bytes: bytes.buffer,
-      ring: new ArrayBuffer(0),
-      token: 1n,
       run,
       start: () => 0,
       kick: () => undefined,
-      setFilter: () => undefined,
     }),
     close: () => undefined,
   };
