@@ -24,6 +24,8 @@ const EINTR = 4;
 
 /** A run that was started and has not ended. */
 interface Pending {
+  /** What was written into `kvm_run` before it; for traces. */
+  readonly replies: ReturnType<typeof traceRun>;
   resolve(exit: Exit): void;
   reject(error: unknown): void;
 }
@@ -106,13 +108,13 @@ export class Vcpu extends VcpuDevices {
     this.#open();
     if (signal?.aborted === true) return Promise.resolve({ kind: "intr" });
     this.#exits.expire();
+    const replies = traceRun(this.traced, this.#bytes);
     const started = this.#run.start();
     if (started < 0) {
       throw new KvmError({ ioctl: "pthread_create", fd: this.label, errno: -started });
     }
-    this.#ran = true;
     const ended = new Promise<Exit>((resolve, reject) => {
-      this.#pending = { resolve, reject };
+      this.#pending = { replies, resolve, reject };
     });
     if (signal === undefined) return ended;
     const kick = (): void => this.kick();
@@ -136,12 +138,8 @@ export class Vcpu extends VcpuDevices {
     this.#pending = undefined;
     if (pending === undefined) return;
     try {
-      if (this.closed) {
-        pending.resolve({ kind: "intr" });
-        return;
-      }
-      traceExit(this.traced, this.#words, answer, []);
-      pending.resolve(this.#exit(answer) ?? { kind: "intr" });
+      const exit = this.closed ? undefined : this.#exit(answer, pending.replies);
+      pending.resolve(exit ?? { kind: "intr" });
     } catch (error) {
       pending.reject(error);
     }
@@ -149,7 +147,7 @@ export class Vcpu extends VcpuDevices {
 
   /** The descriptor, while it is open and the vCPU does not run elsewhere: the kernel would wait. */
   protected override get fd(): NativeFd {
-    if (this.#pending !== undefined) throw new StateError("ERR_RUNNING", this.label);
+    this.#open();
     return super.fd;
   }
 
@@ -196,14 +194,13 @@ export class Vcpu extends VcpuDevices {
   #enter(): Exit | undefined {
     this.#exits.expire();
     const replies = traceRun(this.traced, this.#bytes);
-    const answer = this.#run.run();
-    traceExit(this.traced, this.#words, answer, replies);
-    this.#ran = true;
-    return this.#exit(answer);
+    return this.#exit(this.#run.run(), replies);
   }
 
   /** What KVM_RUN's answer says; `undefined` is `EINTR`. */
-  #exit(answer: number): Exit | undefined {
+  #exit(answer: number, replies: Pending["replies"]): Exit | undefined {
+    traceExit(this.traced, this.#words, answer, replies);
+    this.#ran = true;
     if (answer === -EINTR) return undefined;
     this.#entered = true;
     if (answer < 0 && !isExitBesideErrno(this.#exits, -answer)) {
