@@ -13,6 +13,8 @@ import { GuestMemory, Kvm } from "node-kvm";
 
 // out 0x10, al; jmp to it
 const CODE = Uint8Array.of(0xe6, 0x10, 0xeb, 0xfc);
+// jmp to itself
+const SPIN = Uint8Array.of(0xeb, 0xfe);
 const SIZE = 0x10000;
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -65,6 +67,12 @@ const stages = {
   run: (s) => assert.equal(s.vcpu.runSync().kind, "io"),
   "run without memory": (s) => assert.notEqual(s.vcpu.runSync().kind, "io"),
   "run closed": (s) => assert.throws(() => s.vcpu.runSync(), closed),
+  spin: (s) => s.memory.write(0, SPIN),
+  "run beside": (s) => {
+    s.ended = s.vcpu.run();
+  },
+  kick: (s) => s.vcpu.kick(),
+  "run has ended": async (s) => assert.deepEqual(await s.ended, { kind: "intr" }),
   "close kvm": (s) => s.kvm.close(),
   "close vm": (s) => s.vm.close(),
   "close vcpu": (s) => s.vcpu.close(),
@@ -114,6 +122,7 @@ const stages = {
   "drop vcpu": (s) => delete s.vcpu,
   "drop memory": (s) => delete s.memory,
   gc: collect,
+  ready: () => parentPort.postMessage("ready"),
   exit: () => process.exit(7),
   "exit later": () => process.once("exit", () => process.exit(7)),
   throw: () => {

@@ -191,6 +191,23 @@ const CLEAN_LIVES: Readonly<Record<string, Order>> = {
     { workers: [[...RAN, "exit"]], end: "naturally" },
     "run",
   ],
+  "a guest that spins beside the event loop is kicked, and closed": [
+    ...RAN,
+    "spin",
+    ...["run beside", "kick", "run has ended"],
+    ...["run beside", ...CLOSE, "run has ended"],
+    "no descriptors",
+  ],
+  "a worker whose guest spins is terminated": [
+    { workers: [[...MADE, "spin", "ready", "run"]], end: "terminated" },
+    "gc",
+    "no descriptors",
+  ],
+  "a worker whose guest spins beside its event loop is terminated": [
+    { workers: [[...MADE, "spin", "run beside", "ready"]], end: "terminated" },
+    "gc",
+    "no descriptors",
+  ],
   "memory of a worker that has ended can be touched where it was moved to": [
     { workers: [[...RAN, "post moved"]], end: "naturally" },
     "moved can be touched",
@@ -229,6 +246,17 @@ const EXITING_LIVES: Readonly<Record<string, Order>> = {
     "exit",
   ],
 };
+
+const SPINNING_LIVES: Readonly<Record<string, Order>> = {
+  "beside the event loop": [...MADE, "spin", "run beside", "exit"],
+  "in a worker": [{ workers: [[...MADE, "spin", "ready", "run"]], end: "abandoned" }, "exit"],
+};
+
+describe("process.exit ends the process while a guest spins", () => {
+  test.each(Object.entries(SPINNING_LIVES))("%s", async (_, order) => {
+    expect(await live(order)).toEqual({ ...CLEAN, code: 7 });
+  });
+});
 
 describe("process.exit ends the process", () => {
   test.each(Object.entries(EXITING_LIVES))("%s", async (_, order) => {
