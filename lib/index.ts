@@ -39,6 +39,7 @@ export type {
   UserspaceMemoryRegion,
   UserspaceMemoryRegion2,
 } from "./kvm/vm-memory.ts";
+export type { WaitOptions } from "./kvm/waiting-line.ts";
 export * from "./state/index.ts";
 export {
   type MappedRamRegion,

@@ -10,6 +10,7 @@
       "native/ioctl.cc",
       "native/mapping.cc",
       "native/region.cc",
+      "native/watch.cc",
       "native/window.cc",
     ],
   },
