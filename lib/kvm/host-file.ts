@@ -50,7 +50,8 @@ function opened(answer: NativeHostFile | number, call: string, fd: string): Nati
  * A counter that KVM and this process signal each other with: eventfd(2), never blocking. With
  * `vm.irqfd` a write raises an interrupt, with `vm.ioeventfd` a guest's write adds to it.
  *
- * KVM takes the signals of an eventfd that is connected with `vm.irqfd`: nobody else sees them.
+ * KVM takes the signals of an eventfd that is connected with `vm.irqfd` (since Linux 5.11): who waits for
+ * it is not woken.
  */
 export class EventFd extends HostFile {
   readonly #line = new WaitingLine("eventfd", () => this.read());
