@@ -10,7 +10,7 @@ export {
 } from "./errors.ts";
 export { AddressSpace, type MemoryPlace, type MemorySlot } from "./kvm/address-space.ts";
 export type { Capability, EnableCapInput, FileCap, NamedCap, RawCap } from "./kvm/capability.ts";
-export type { CoalescedWrite } from "./kvm/coalesced-mmio.ts";
+export { CoalescedRing, type CoalescedWrite, type TakeWrite } from "./kvm/coalesced-ring.ts";
 export { type CpuidEntry2Input, KVM_MAX_CPUID_ENTRIES } from "./kvm/cpuid2.ts";
 export { Device } from "./kvm/device.ts";
 export type { Attribute } from "./kvm/device-attr.ts";
@@ -39,6 +39,7 @@ export type {
   UserspaceMemoryRegion,
   UserspaceMemoryRegion2,
 } from "./kvm/vm-memory.ts";
+export type { WaitOptions } from "./kvm/waiting-line.ts";
 export * from "./state/index.ts";
 export {
   type MappedRamRegion,

@@ -43,6 +43,9 @@ export interface NativeFd {
 export interface NativeHostFile {
   readCounter(): bigint | number;
   writeCounter(value: bigint): number;
+  /** Calls `readable` in each turn of this thread's event loop in which the counter is above zero. */
+  watch(readable: () => void): number;
+  unwatch(): void;
   close(): void;
 }
 

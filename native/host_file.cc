@@ -14,18 +14,21 @@ namespace node_kvm {
 
 namespace {
 
-Napi::Value Adopt(Napi::Env env, int fd) {
+Napi::Value Adopt(Napi::Env env, int fd, bool is_eventfd) {
   if (fd < 0) return Napi::Number::New(env, -errno);
-  return HostFile::Create(env.GetInstanceData<Addon>()->host_file_class, UniqueFd(fd));
+  return HostFile::Create(env.GetInstanceData<Addon>()->host_file_class,
+                          OpenHostFile{UniqueFd(fd), is_eventfd});
 }
 
 }  // namespace
 
 Napi::Function HostFile::Define(Napi::Env env) {
-  return DefineClass(env, "HostFile",
-                     {InstanceMethod<&HostFile::ReadCounter>("readCounter"),
-                      InstanceMethod<&HostFile::WriteCounter>("writeCounter"),
-                      InstanceMethod<&HostFile::Close>("close")});
+  return DefineClass(
+      env, "HostFile",
+      {InstanceMethod<&HostFile::ReadCounter>("readCounter"),
+       InstanceMethod<&HostFile::WriteCounter>("writeCounter"),
+       InstanceMethod<&HostFile::StartWatch>("watch"),
+       InstanceMethod<&HostFile::StopWatch>("unwatch"), InstanceMethod<&HostFile::Close>("close")});
 }
 
 Napi::Value HostFile::Eventfd(const Napi::CallbackInfo& info) {
@@ -34,7 +37,8 @@ Napi::Value HostFile::Eventfd(const Napi::CallbackInfo& info) {
   if (!ReadU32(info[0], &initval) || !ReadU32(info[1], &flags)) {
     return ThrowTypeError(info.Env(), "eventfd: expected two 32-bit numbers");
   }
-  return Adopt(info.Env(), eventfd(initval, static_cast<int>(flags) | EFD_CLOEXEC | EFD_NONBLOCK));
+  return Adopt(info.Env(), eventfd(initval, static_cast<int>(flags) | EFD_CLOEXEC | EFD_NONBLOCK),
+               true);
 }
 
 Napi::Value HostFile::Open(const Napi::CallbackInfo& info) {
@@ -42,7 +46,7 @@ Napi::Value HostFile::Open(const Napi::CallbackInfo& info) {
   const std::string path = info[0].As<Napi::String>().Utf8Value();
   if (path.find('\0') != std::string::npos) return Napi::Number::New(info.Env(), -ENOENT);
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg)
-  return Adopt(info.Env(), open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  return Adopt(info.Env(), open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK), false);
 }
 
 Napi::Value HostFile::ReadCounter(const Napi::CallbackInfo& info) {
@@ -62,8 +66,22 @@ Napi::Value HostFile::WriteCounter(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), put < 0 ? -errno : 0);
 }
 
+Napi::Value HostFile::StartWatch(const Napi::CallbackInfo& info) {
+  if (!info[0].IsFunction()) return ThrowTypeError(info.Env(), "watch: expected a function");
+  if (fd() < 0) return Napi::Number::New(info.Env(), -EBADF);
+  if (!state_.is_eventfd) return Napi::Number::New(info.Env(), -EINVAL);
+  const int error = watch_.Start(info.Env(), fd(), info[0].As<Napi::Function>());
+  return Napi::Number::New(info.Env(), error);
+}
+
+Napi::Value HostFile::StopWatch(const Napi::CallbackInfo& info) {
+  watch_.Stop();
+  return info.Env().Undefined();
+}
+
 Napi::Value HostFile::Close(const Napi::CallbackInfo& info) {
-  state_.Reset();
+  watch_.Close();
+  state_.fd.Reset();
   return info.Env().Undefined();
 }
 

@@ -4,11 +4,17 @@
 #include <napi.h>
 
 #include "unique_fd.h"
+#include "watch.h"
 #include "wrap.h"
 
 namespace node_kvm {
 
-class HostFile : public Wrapped<HostFile, UniqueFd> {
+struct OpenHostFile {
+  UniqueFd fd;
+  bool is_eventfd = false;
+};
+
+class HostFile : public Wrapped<HostFile, OpenHostFile> {
  public:
   static Napi::Function Define(Napi::Env env);
   // eventfd(initval, flags): HostFile, or -errno. Always close-on-exec and non-blocking.
@@ -19,14 +25,20 @@ class HostFile : public Wrapped<HostFile, UniqueFd> {
   explicit HostFile(const Napi::CallbackInfo& info) : Wrapped(info) {}
 
   // -1 once closed.
-  int fd() const { return state_.get(); }
+  int fd() const { return state_.fd.get(); }
 
  private:
   // readCounter(): bigint, or -errno (EAGAIN: zero).
   Napi::Value ReadCounter(const Napi::CallbackInfo& info);
   // writeCounter(bigint): 0 or -errno.
   Napi::Value WriteCounter(const Napi::CallbackInfo& info);
+  // watch(readable): 0 or -errno (EINVAL: no eventfd; EBUSY: watched already). Until unwatch or
+  // close, the environment's loop calls readable() while the counter is above zero.
+  Napi::Value StartWatch(const Napi::CallbackInfo& info);
+  Napi::Value StopWatch(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
+
+  Watch watch_;  // ends before state_, which closes the descriptor
 };
 
 }  // namespace node_kvm

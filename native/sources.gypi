@@ -18,6 +18,7 @@
       "native/vcpu_object.cc",
       "native/vcpu_run.cc",
       "native/vcpu_thread.cc",
+      "native/watch.cc",
       "native/window.cc",
     ],
   },

@@ -2,6 +2,7 @@
 import { KvmError, StateError } from "../errors.ts";
 import { type NativeHostFile, native } from "../native.ts";
 import { forgetFile, type OpenFile, registerFile } from "./link.ts";
+import { WaitingLine, type WaitOptions } from "./waiting-line.ts";
 
 const EAGAIN = 11;
 
@@ -48,8 +49,13 @@ function opened(answer: NativeHostFile | number, call: string, fd: string): Nati
 /**
  * A counter that KVM and this process signal each other with: eventfd(2), never blocking. With
  * `vm.irqfd` a write raises an interrupt, with `vm.ioeventfd` a guest's write adds to it.
+ *
+ * KVM takes the signals of an eventfd that is connected with `vm.irqfd` (since Linux 5.11): who waits for
+ * it is not woken.
  */
 export class EventFd extends HostFile {
+  readonly #line = new WaitingLine("eventfd", () => this.read());
+
   /**
    * Makes one.
    *
@@ -76,6 +82,49 @@ export class EventFd extends HostFile {
   write(value = 1n): void {
     const answer = this.file.writeCounter(value);
     if (answer < 0) throw new KvmError({ ioctl: "write", fd: this.label, errno: -answer });
+  }
+  /**
+   * Waits for the next signal and gives the counter, which it has set to 0: at once when it is above
+   * zero. Who waits first is served first, with all that the counter has by then.
+   *
+   * A wait keeps the process alive. It needs no thread: the event loop watches the file, so the signal
+   * comes when {@link Vcpu.runSync} has returned.
+   *
+   * @throws the signal's reason, as a rejection, when it is or becomes aborted; the counter stays.
+   * @throws {@link StateError} `ERR_CLOSED`, as a rejection, when this is or becomes closed.
+   */
+  async wait({ signal }: WaitOptions = {}): Promise<bigint> {
+    signal?.throwIfAborted();
+    if (this.#line.empty) {
+      const count = this.read();
+      if (count > 0n) return count;
+    }
+    return await this.#line.join(this.file, signal);
+  }
+
+  /**
+   * Waits for one signal after the other, each as {@link wait} does: `for await (const n of
+   * event.signals())`. What comes between two turns of the loop is added up.
+   *
+   * Ends when the signal is aborted or this is closed, also before it began.
+   */
+  async *signals({ signal }: WaitOptions = {}): AsyncGenerator<bigint, void> {
+    for (;;) {
+      let count: bigint;
+      try {
+        count = await this.wait({ signal });
+      } catch (error) {
+        if (this.closed || signal?.aborted === true) return;
+        throw error;
+      }
+      yield count;
+    }
+  }
+
+  /** Closes the file, and ends who waits for it; KVM keeps its own hold on it. */
+  override close(): void {
+    super.close();
+    this.#line.dismiss(new StateError("ERR_CLOSED", this.label));
   }
 }
 

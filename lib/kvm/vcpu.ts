@@ -8,7 +8,7 @@ import type { Evidence } from "../explain/index.ts";
 import type { NativeFd, NativeRun } from "../native.ts";
 import type { VcpuState } from "../state/state.ts";
 import { traceExit, traceRun } from "../trace/sink.ts";
-import { type CoalescedWrite, coalescedWrites } from "./coalesced-mmio.ts";
+import { type CoalescedWrite, coalescedRing } from "./coalesced-ring.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import { DirtyRing } from "./dirty-pages.ts";
 import { evidenceOfVcpu, type VcpuHistory } from "./evidence.ts";
@@ -280,7 +280,7 @@ export class Vcpu extends VcpuDevices {
    * All vCPUs of a VM share one ring.
    */
   coalescedMmio(): Generator<CoalescedWrite, void> {
-    return coalescedWrites(this.#open());
+    return coalescedRing(this.#open()).writes();
   }
 
   /**

@@ -15,12 +15,34 @@ import {
 import { KVM_X86_REG_MSR } from "../../../lib/abi/register-id.ts";
 import { fromSupported } from "../../../lib/cpuid/index.ts";
 import { StateError } from "../../../lib/errors.ts";
-import { guest } from "../../../lib/guest/index.ts";
+import { type Assembler, guest, mem } from "../../../lib/guest/index.ts";
 import { EventFd } from "../../../lib/kvm/host-file.ts";
+import type { Vm } from "../../../lib/kvm/vm.ts";
 import { Sandbox } from "../../../lib/vmm/sandbox.ts";
 import { refusal, test } from "./on-device.ts";
 
 const STAR = 0xc000_0081;
+const VECTOR = 0x20;
+
+/** The master 8259A's request for line 5. */
+const requestOf = (vm: Vm): number => vm.getIrqchip(KVM_IRQCHIP_PIC_MASTER).chip.pic.irr & 0x20;
+
+const outb = (a: Assembler, port: number, value: number): Assembler =>
+  a.mov("al", value).out(8, port);
+
+/** A guest that is ready for line 5 at port 0x80, and has acknowledged it at port 0x81. */
+const ACKNOWLEDGES = guest("real", (g) =>
+  g.asm((a) => {
+    // The handler stands between the call and where it returns to, so that its address is pushed.
+    outb(a.cli().call("after"), 0x20, 0x20);
+    outb(a, 0x81, 0).iret().label("after").pop("ax");
+    a.mov(mem(16, (VECTOR + 5) * 4), "ax").mov("ax", "cs");
+    a.mov(mem(16, (VECTOR + 5) * 4 + 2), "ax");
+    outb(outb(outb(outb(a, 0x20, 0x11), 0x21, VECTOR), 0x21, 4), 0x21, 1);
+    outb(outb(a, 0x21, 0xdf), 0x80, 0);
+    a.sti().label("idle").hlt().jmp("idle");
+  }),
+);
 
 describe("an eventfd", () => {
   test("counts what is written until it is read", () => {
@@ -47,15 +69,59 @@ describe("an eventfd", () => {
     expect(event.read()).toBe(1n);
   });
 
+  test("wakes who waits for it when a guest has written to a port", async ({ box }) => {
+    const { vm, vcpu } = box((g) => g.outb(0x80, 1).outb(0x80, 2).outb(0x81, 3).hlt());
+    using event = EventFd.create();
+    vm.ioeventfd({ fd: event, addr: 0x80n, len: 1, flags: KVM_IOEVENTFD_FLAG_PIO });
+    const wait = event.wait();
+    expect(vcpu.runSync()).toMatchObject({ kind: "io", port: 0x81 });
+    expect(await wait).toBe(2n);
+  });
+
+  test("that a guest has filled up wakes who waits, and can be signalled again", async ({
+    box,
+  }) => {
+    const { vm, vcpu } = box((g) =>
+      g.outb(0x80, 1).outb(0x81, 2).outb(0x80, 3).outb(0x81, 4).hlt(),
+    );
+    using event = EventFd.create();
+    vm.ioeventfd({ fd: event, addr: 0x80n, len: 1, flags: KVM_IOEVENTFD_FLAG_PIO });
+    const [full, next] = [event.wait(), event.wait()];
+    event.write(2n ** 64n - 2n);
+    vcpu.runSync();
+    expect(await full).toBe(2n ** 64n - 1n);
+    vcpu.runSync();
+    expect(await next).toBe(1n);
+  });
+
   test("raises its interrupt when it is signalled, and is connected once", async ({ vm }) => {
     vm.createIrqchip();
     using event = EventFd.create();
     vm.irqfd({ fd: event, gsi: 5 });
     expect(refusal(() => vm.irqfd({ fd: event, gsi: 5 })).code).toBe("EBUSY");
-    const requested = (): number => vm.getIrqchip(KVM_IRQCHIP_PIC_MASTER).chip.pic.irr & 0x20;
-    expect(requested()).toBe(0);
+    expect(requestOf(vm)).toBe(0);
     event.write();
-    await expect.poll(requested).toBe(0x20);
+    await expect.poll(() => requestOf(vm)).toBe(0x20);
+    expect(event.read()).toBe(0n);
+  });
+
+  test("wakes who waits for it when a guest has acknowledged its interrupt", async ({ kvm }) => {
+    using box = new Sandbox(kvm, { program: ACKNOWLEDGES, prepare: (vm) => vm.createIrqchip() });
+    const { vm, vcpu } = box;
+    const sregs = vcpu.getSregs();
+    vcpu.setSregs({ ...sregs, idt: { ...sregs.idt, limit: 0xfff } });
+    using event = EventFd.create();
+    using resamplefd = EventFd.create();
+    vm.irqfd({ fd: event, gsi: 5, resamplefd });
+    expect(vcpu.runSync()).toMatchObject({ kind: "io", port: 0x80 });
+    const came: bigint[] = [];
+    const wait = resamplefd.wait().then((count) => came.push(count));
+    event.write();
+    await expect.poll(() => requestOf(vm)).toBe(0x20);
+    expect(came).toEqual([]);
+    expect(vcpu.runSync()).toMatchObject({ kind: "io", port: 0x81 });
+    await wait;
+    expect(came).toEqual([1n]);
   });
 });
 

@@ -1,0 +1,93 @@
+/** Who waits for an eventfd, first come first served. Reading its counter, and closing it, is host-file.ts. */
+import { KvmError } from "../errors.ts";
+import type { NativeHostFile } from "../native.ts";
+
+/** What ends a wait before it is signalled. */
+export interface WaitOptions {
+  /** Aborts the wait. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface Waiter {
+  resolve(count: bigint): void;
+  reject(reason: unknown): void;
+}
+
+/** Promises of an eventfd's signals. While there is one, the event loop watches the file and goes on. */
+export class WaitingLine {
+  readonly #label: string;
+  readonly #take: () => bigint;
+  readonly #waiters: Waiter[] = [];
+  #watched: NativeHostFile | undefined;
+
+  /** Makes an empty one; `take` gives the counter and sets it to 0. */
+  constructor(label: string, take: () => bigint) {
+    this.#label = label;
+    this.#take = take;
+  }
+
+  /** Whether nobody waits. */
+  get empty(): boolean {
+    return this.#waiters.length === 0;
+  }
+
+  /** Joins the line. */
+  join(file: NativeHostFile, signal: AbortSignal | undefined): Promise<bigint> {
+    this.#watch(file);
+    return new Promise((resolve, reject) => {
+      const abort = (): void => {
+        this.#leave(waiter);
+        reject(signal?.reason);
+      };
+      const settled = (): void => signal?.removeEventListener("abort", abort);
+      const waiter: Waiter = {
+        resolve: (count) => {
+          settled();
+          resolve(count);
+        },
+        reject: (reason) => {
+          settled();
+          reject(reason);
+        },
+      };
+      signal?.addEventListener("abort", abort, { once: true });
+      this.#waiters.push(waiter);
+    });
+  }
+
+  /** Sends all away with an error; the file may be closed already. */
+  dismiss(reason: unknown): void {
+    this.#unwatch();
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);
+  }
+
+  #leave(waiter: Waiter): void {
+    this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
+    if (this.empty) this.#unwatch();
+  }
+
+  #watch(file: NativeHostFile): void {
+    if (this.#watched !== undefined) return;
+    const answer = file.watch(() => this.#serve());
+    if (answer < 0) throw new KvmError({ ioctl: "epoll_ctl", fd: this.#label, errno: -answer });
+    this.#watched = file;
+  }
+
+  #unwatch(): void {
+    this.#watched?.unwatch();
+    this.#watched = undefined;
+  }
+
+  /** Called by the event loop while the counter is above zero. */
+  #serve(): void {
+    try {
+      const count = this.#take();
+      // Somebody else has read it since the loop looked.
+      if (count === 0n) return;
+      this.#waiters.shift()?.resolve(count);
+      if (this.empty) this.#unwatch();
+    } catch (error) {
+      this.dismiss(error);
+    }
+  }
+}

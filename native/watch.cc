@@ -1,0 +1,92 @@
+#include "watch.h"
+
+#include <uv.h>
+
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+namespace node_kvm {
+
+struct Watch::Poll {
+  uv_poll_t handle = {};
+  napi_env env = nullptr;
+  napi_async_cleanup_hook_handle hook = nullptr;
+  Watch* watch = nullptr;  // null while it is being closed
+
+  static void OnReadable(uv_poll_t* handle, int status, int events);
+  static void OnTeardown(napi_async_cleanup_hook_handle hook, void* data);
+  static void OnClosed(uv_handle_t* handle);
+};
+
+void Watch::Poll::OnReadable(uv_poll_t* handle, int status, int /*events*/) {
+  const auto* poll = static_cast<Poll*>(handle->data);
+  // libuv stops at EPOLLERR. An eventfd has that at 2^64 - 1, where KVM's signals can bring it; it
+  // can be read all the same.
+  if (status < 0) uv_poll_start(handle, UV_READABLE, OnReadable);
+  const Napi::Env env = poll->env;
+  const Napi::HandleScope scope(env);
+  const Napi::Function readable = poll->watch->readable_.Value();
+  // Nothing here is touched after this call: JavaScript may have closed it. It has no async
+  // context, because it settles promises, and who awaits one has a context of his own.
+  const napi_status status_of_call =
+      napi_make_callback(env, nullptr, env.Global(), readable, 0, nullptr, nullptr);
+  // Any other failure is that of an environment that ends, where no JavaScript runs.
+  napi_value error = nullptr;
+  if (status_of_call == napi_pending_exception &&
+      napi_get_and_clear_last_exception(env, &error) == napi_ok) {
+    napi_fatal_exception(env, error);
+  }
+}
+
+// An environment that ends turns its loop until every such hook is removed, which OnClosed does: it
+// leaves no handle in the loop, and no memory is freed that the loop still has.
+void Watch::Poll::OnTeardown(napi_async_cleanup_hook_handle /*hook*/, void* data) {
+  const auto* poll = static_cast<Poll*>(data);
+  if (poll->watch != nullptr) poll->watch->Close();
+}
+
+void Watch::Poll::OnClosed(uv_handle_t* handle) {
+  const std::unique_ptr<Poll> poll(static_cast<Poll*>(handle->data));
+  napi_remove_async_cleanup_hook(poll->hook);
+}
+
+int Watch::Start(Napi::Env env, int fd, const Napi::Function& readable) {
+  if (!readable_.IsEmpty()) return -EBUSY;
+  if (poll_ == nullptr) {
+    const int error = Open(env, fd);
+    if (error < 0) return error;
+  }
+  const int error = uv_poll_start(&poll_->handle, UV_READABLE, Poll::OnReadable);
+  if (error == 0) readable_ = Napi::Persistent(readable);
+  return error;  // libuv's are -errno
+}
+
+int Watch::Open(Napi::Env env, int fd) {
+  uv_loop_t* loop = nullptr;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return -ENOTSUP;
+  auto poll = std::make_unique<Poll>();
+  const int error = uv_poll_init(loop, &poll->handle, fd);
+  if (error < 0) return error;
+  poll->handle.data = poll.get();
+  poll->env = env;
+  poll->watch = this;
+  poll_ = poll.release();
+  if (napi_add_async_cleanup_hook(env, Poll::OnTeardown, poll_, &poll_->hook) == napi_ok) return 0;
+  Close();
+  return -ENOTSUP;
+}
+
+void Watch::Stop() {
+  readable_.Reset();
+  if (poll_ != nullptr) uv_poll_stop(&poll_->handle);
+}
+
+void Watch::Close() {
+  readable_.Reset();
+  if (poll_ == nullptr) return;
+  poll_->watch = nullptr;
+  uv_close(reinterpret_cast<uv_handle_t*>(&std::exchange(poll_, nullptr)->handle), Poll::OnClosed);
+}
+
+}  // namespace node_kvm

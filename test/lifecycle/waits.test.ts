@@ -1,0 +1,37 @@
+/** Waits for eventfds that end in every way, each in a process of its own, which must end cleanly. Needs no KVM. */
+import { expect, test } from "vitest";
+import { CLEAN, type Ending, runNode } from "./run-node.ts";
+
+const run = (way: string): Promise<Ending> => runNode("waits.js", JSON.stringify(way));
+
+test.each([
+  "a wait keeps the process alive",
+  "a wait that is over does not",
+  "nor one that was aborted",
+  "nor signals that were left",
+  "nor a closed eventfd",
+  "an eventfd that is waited for is not collected",
+  "eventfds are collected when nobody waits any more",
+  "the process exits",
+  "the process exits when it is signalled",
+  "the process waits when it ends",
+  "the process exits while workers wait",
+  "a worker throws",
+  "a worker ends by itself",
+  "a worker exits",
+  "workers and the main thread each wait for their own",
+  "a worker is terminated while it waits",
+  "workers are terminated while they are signalled",
+  "workers are terminated while they open, wait and close",
+])("%s", async (way) => {
+  expect(await run(way)).toEqual(CLEAN);
+});
+
+test("a process that throws while it waits ends by that", async () => {
+  expect(await run("the process throws")).toMatchObject({
+    code: 1,
+    signal: null,
+    stdout: "",
+    stderr: expect.stringContaining("Error: thrown on purpose"),
+  });
+});

@@ -1,0 +1,357 @@
+/** Claims about waiting for an eventfd: who is woken, with what, and how it ends. Needs no KVM. */
+import { setImmediate as turn } from "node:timers/promises";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { StateError } from "../../../lib/errors.ts";
+import { EventFd } from "../../../lib/kvm/host-file.ts";
+
+const CLOSED = new StateError("ERR_CLOSED", "eventfd");
+
+/** An eventfd that is closed after its test. */
+function eventfd(initval?: number): EventFd {
+  const event = EventFd.create(initval);
+  onTestFinished(() => event.close());
+  return event;
+}
+
+/** Collects what comes of promises, in the order in which it comes. */
+function collect(...promises: readonly Promise<bigint>[]): unknown[] {
+  const came: unknown[] = [];
+  for (const [i, promise] of promises.entries()) {
+    promise.then(
+      (count) => came.push([i, count]),
+      (error: unknown) => came.push([i, error]),
+    );
+  }
+  return came;
+}
+
+/** Lets the event loop look at its files a few times. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 4; i += 1) await turn();
+}
+
+/** A signal that is aborted with a reason of its own. */
+function aborting(): { readonly signal: AbortSignal; readonly reason: Error; abort(): void } {
+  const controller = new AbortController();
+  const reason = new Error("enough");
+  return { signal: controller.signal, reason, abort: () => controller.abort(reason) };
+}
+
+describe("a wait", () => {
+  test("gives a counter above zero at once, and resets it", async () => {
+    const event = eventfd(3);
+    const came = collect(event.wait());
+    await Promise.resolve().then(() => undefined);
+    expect(came).toEqual([[0, 3n]]);
+    expect(event.read()).toBe(0n);
+  });
+
+  test("is over when the counter is written to, and has reset it", async () => {
+    const event = eventfd();
+    const came = collect(event.wait());
+    await turns();
+    expect(came).toEqual([]);
+    event.write(5n);
+    await expect.poll(() => came).toEqual([[0, 5n]]);
+    expect(event.read()).toBe(0n);
+  });
+
+  test("has all that was written by its turn of the loop", async () => {
+    const event = eventfd();
+    const wait = event.wait();
+    event.write(1n);
+    event.write(2n);
+    expect(await wait).toBe(3n);
+  });
+
+  test("gives all 64 bits", async () => {
+    const event = eventfd();
+    const wait = event.wait();
+    event.write(2n ** 64n - 2n);
+    expect(await wait).toBe(2n ** 64n - 2n);
+  });
+
+  test("goes on when somebody else has read the counter since the loop looked", async () => {
+    const [first, event] = [eventfd(), eventfd()];
+    const taken = first.wait().then(() => event.read());
+    const came = collect(event.wait());
+    await turns();
+    first.write();
+    event.write();
+    expect(await taken).toBe(1n);
+    await turns();
+    expect(came).toEqual([]);
+    event.write(2n);
+    await expect.poll(() => came).toEqual([[0, 2n]]);
+  });
+
+  test("can be repeated", async () => {
+    const event = eventfd();
+    for (let i = 1n; i <= 100n; i += 1n) {
+      const wait = event.wait();
+      event.write(i);
+      expect(await wait).toBe(i);
+    }
+  });
+
+  test("leaves the counter alone once it is over", async () => {
+    const event = eventfd();
+    const wait = event.wait();
+    event.write();
+    await wait;
+    event.write(7n);
+    await turns();
+    expect(event.read()).toBe(7n);
+  });
+});
+
+describe("waits in a line", () => {
+  test("are served first come first served, a signal each", async () => {
+    const event = eventfd();
+    const came = collect(event.wait(), event.wait(), event.wait());
+    for (let i = 1n; i <= 3n; i += 1n) {
+      event.write(i);
+      await expect.poll(() => came.length).toBe(Number(i));
+    }
+    expect(came).toEqual([
+      [0, 1n],
+      [1, 2n],
+      [2, 3n],
+    ]);
+  });
+
+  test("are not overtaken by one that comes when the counter is above zero", async () => {
+    const event = eventfd();
+    const first = event.wait();
+    event.write(4n);
+    const came = collect(first, event.wait());
+    await expect.poll(() => came).toEqual([[0, 4n]]);
+    event.write(5n);
+    await expect.poll(() => came.at(1)).toEqual([1, 5n]);
+  });
+
+  test("close up when one in the middle is aborted", async () => {
+    const event = eventfd();
+    const { signal, reason, abort } = aborting();
+    const came = collect(event.wait(), event.wait({ signal }), event.wait());
+    abort();
+    event.write(1n);
+    await expect.poll(() => came.length).toBe(2);
+    event.write(2n);
+    await expect.poll(() => came.length).toBe(3);
+    expect(came).toEqual([
+      [1, reason],
+      [0, 1n],
+      [2, 2n],
+    ]);
+  });
+
+  test("are of one eventfd; others have their own", async () => {
+    const [a, b] = [eventfd(), eventfd()];
+    const came = collect(a.wait(), b.wait());
+    b.write(2n);
+    await expect.poll(() => came).toEqual([[1, 2n]]);
+    a.write(1n);
+    await expect.poll(() => came.at(1)).toEqual([0, 1n]);
+  });
+});
+
+describe("aborting", () => {
+  test("rejects a wait with the signal's reason", async () => {
+    const event = eventfd();
+    const { signal, reason, abort } = aborting();
+    const wait = event.wait({ signal });
+    abort();
+    await expect(wait).rejects.toBe(reason);
+  });
+
+  test("leaves later signals in the counter", async () => {
+    const event = eventfd();
+    const { signal, reason, abort } = aborting();
+    const wait = event.wait({ signal });
+    abort();
+    await expect(wait).rejects.toBe(reason);
+    event.write(6n);
+    await turns();
+    expect(event.read()).toBe(6n);
+  });
+
+  test("before the wait rejects it, though the counter is above zero", async () => {
+    const event = eventfd(3);
+    const { signal, reason, abort } = aborting();
+    abort();
+    await expect(event.wait({ signal })).rejects.toBe(reason);
+    expect(event.read()).toBe(3n);
+  });
+
+  test("after the wait does nothing", async () => {
+    const event = eventfd();
+    const { signal, abort } = aborting();
+    const came = collect(event.wait({ signal }), event.wait());
+    event.write(1n);
+    await expect.poll(() => came).toEqual([[0, 1n]]);
+    abort();
+    await turns();
+    expect(came).toEqual([[0, 1n]]);
+  });
+
+  test("has no listener left when the wait is over, however that came", async () => {
+    const event = eventfd();
+    const { signal } = aborting();
+    const listeners = new Set<unknown>();
+    signal.addEventListener = (_: string, listener: unknown) => listeners.add(listener);
+    signal.removeEventListener = (_: string, listener: unknown) => listeners.delete(listener);
+    const wait = event.wait({ signal });
+    expect(listeners.size).toBe(1);
+    event.write();
+    await wait;
+    expect(listeners.size).toBe(0);
+    const closed = event.wait({ signal });
+    expect(listeners.size).toBe(1);
+    event.close();
+    await expect(closed).rejects.toThrow(CLOSED);
+    expect(listeners.size).toBe(0);
+  });
+});
+
+describe("closing", () => {
+  test("rejects all waits, in their order", async () => {
+    const event = eventfd();
+    const came = collect(event.wait(), event.wait());
+    event.close();
+    await turns();
+    expect(came).toEqual([
+      [0, CLOSED],
+      [1, CLOSED],
+    ]);
+  });
+
+  test("rejects a wait that was signalled and not served yet", async () => {
+    const event = eventfd();
+    const wait = event.wait();
+    event.write();
+    event.close();
+    await expect(wait).rejects.toThrow(CLOSED);
+  });
+
+  test("comes before a wait, which is rejected", async () => {
+    const event = eventfd(1);
+    event.close();
+    await expect(event.wait()).rejects.toThrow(CLOSED);
+  });
+
+  test("twice rejects once", async () => {
+    const event = eventfd();
+    const wait = event.wait();
+    event.close();
+    event.close();
+    await expect(wait).rejects.toThrow(CLOSED);
+  });
+
+  test("at the end of a block ends its waits", async () => {
+    let wait: Promise<bigint>;
+    {
+      using event = EventFd.create();
+      wait = event.wait();
+    }
+    await expect(wait).rejects.toThrow(CLOSED);
+  });
+
+  test("by who was woken ends who comes after", async () => {
+    const event = eventfd();
+    const first = event.wait().then((count) => {
+      event.close();
+      return count;
+    });
+    const came = collect(first, event.wait());
+    event.write(9n);
+    await expect.poll(() => came.length).toBe(2);
+    expect(came).toEqual(
+      expect.arrayContaining([
+        [0, 9n],
+        [1, CLOSED],
+      ]),
+    );
+  });
+});
+
+describe("signals", () => {
+  test("come one after the other, first what is there", async () => {
+    const event = eventfd(3);
+    const counts: bigint[] = [];
+    for await (const count of event.signals()) {
+      counts.push(count);
+      if (counts.length === 4) break;
+      event.write(BigInt(counts.length));
+    }
+    expect(counts).toEqual([3n, 1n, 2n, 3n]);
+  });
+
+  test("that come while one is looked at are added up", async () => {
+    const event = eventfd(1);
+    const signals = event.signals();
+    expect(await signals.next()).toEqual({ done: false, value: 1n });
+    event.write(2n);
+    await turns();
+    event.write(3n);
+    expect(await signals.next()).toEqual({ done: false, value: 5n });
+  });
+
+  test("end when they are aborted", async () => {
+    const event = eventfd();
+    const { signal, abort } = aborting();
+    const next = event.signals({ signal }).next();
+    abort();
+    expect(await next).toEqual({ done: true, value: undefined });
+  });
+
+  test("end when they are aborted while one is looked at", async () => {
+    const event = eventfd(1);
+    const { signal, abort } = aborting();
+    const counts: bigint[] = [];
+    for await (const count of event.signals({ signal })) {
+      counts.push(count);
+      abort();
+    }
+    expect(counts).toEqual([1n]);
+  });
+
+  test("end when the eventfd is closed", async () => {
+    const event = eventfd();
+    const next = event.signals().next();
+    event.close();
+    expect(await next).toEqual({ done: true, value: undefined });
+  });
+
+  test("end when the eventfd is closed while one is looked at, or was before", async () => {
+    const event = eventfd(1);
+    const counts: bigint[] = [];
+    for await (const count of event.signals()) {
+      counts.push(count);
+      event.close();
+    }
+    expect(counts).toEqual([1n]);
+    expect(await event.signals().next()).toEqual({ done: true, value: undefined });
+  });
+
+  test("stand in line with waits", async () => {
+    const event = eventfd();
+    const signals = event.signals();
+    const next = signals.next().then(({ value }) => value ?? -1n);
+    await Promise.resolve();
+    const came = collect(next, event.wait());
+    event.write(1n);
+    await expect.poll(() => came).toEqual([[0, 1n]]);
+    event.write(2n);
+    await expect.poll(() => came.at(1)).toEqual([1, 2n]);
+  });
+
+  test("leave the counter alone between two", async () => {
+    const event = eventfd(1);
+    const signals = event.signals();
+    await signals.next();
+    event.write(8n);
+    await turns();
+    expect(event.read()).toBe(8n);
+  });
+});
