@@ -67,6 +67,7 @@ export class KvmError extends Error {
 export const STATE_ERRORS = {
   ERR_CLOSED: "the handle was closed",
   ERR_RUNNING: "the vCPU runs on a thread of its own; end that run first (abort it, or `kick()`)",
+  ERR_PAUSED: "the VM is paused; `vm.resume()` first",
   ERR_ANSWERED: "this exit was answered before, or its vCPU has run on",
   ERR_UNANSWERED: "this exit came while another was completed, and nobody was there to answer it",
 } as const;

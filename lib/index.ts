@@ -16,6 +16,7 @@ export { Device } from "./kvm/device.ts";
 export type { Attribute } from "./kvm/device-attr.ts";
 export { type DirtyGfn, DirtyRing, dirtyAddresses, dirtyPages } from "./kvm/dirty-pages.ts";
 export type * from "./kvm/exit.ts";
+export type { ExitRule, MmioRule, MsrRule, PioRule } from "./kvm/exit-filter.ts";
 export { GuestMemfd } from "./kvm/guest-memfd.ts";
 export {
   GuestMemory,
@@ -29,8 +30,10 @@ export { EventFd, SevDevice } from "./kvm/host-file.ts";
 export { defaultDevice, Kvm } from "./kvm/kvm.ts";
 export type { CommandLink, LinkValue, MemoryLink, OpenFile } from "./kvm/link.ts";
 export type { MemoryEncryptCommand } from "./kvm/memory-encrypt.ts";
+export { RunPage } from "./kvm/run-page.ts";
 export { Stats, type StatsDescriptor } from "./kvm/stats.ts";
-export { type RunOptions, type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
+export { type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
+export { kickVcpu, type RunOptions } from "./kvm/vcpu-runs.ts";
 export type { SaveStateOptions } from "./kvm/vcpu-state.ts";
 export { type MsrFilterInput, type MsrFilterRange, Vm } from "./kvm/vm.ts";
 export type { EncRegionInput, IoeventfdInput, IrqfdInput } from "./kvm/vm-devices.ts";

@@ -52,12 +52,18 @@ export interface NativeHostFile {
 /** A vCPU's `kvm_run` and its KVM_RUN, which is bound to that vCPU. */
 export interface NativeRun {
   readonly bytes: ArrayBuffer;
+  /** What {@link Native.kickVcpu} takes. */
+  readonly token: bigint;
   /** On this thread; -EBUSY while it runs elsewhere. */
   run(this: void): number;
   /** On the vCPU's own thread; 0, or -errno. */
   start(this: void): number;
-  /** Ends what was started, if it still runs. */
-  kick(this: void): void;
+  /** Ends what was started, if it still runs; a pause gives -512. */
+  kick(this: void, isPause?: boolean): void;
+  /** 1: KVM_RUN was called; 2: the guest was entered by it. */
+  history(this: void): number;
+  /** Rules of exit-filter.ts; none takes the filter away. -EBUSY while it runs elsewhere. */
+  setFilter(this: void, rules: Uint8Array, ring: NativeMapping): number;
 }
 
 /** Mapped memory of this process. Windows become empty when it is closed. */
@@ -90,6 +96,8 @@ export interface Native {
   /** Takes SIGBUS back for lost pages, if something else has it; else it does nothing. */
   keepBusHandler(): void;
   reqXcompGuestPerm(component: number): number;
+  /** Ends the run of a vCPU that may be another thread's, or its next one; false when there is none such. */
+  kickVcpu(token: bigint): boolean;
 }
 
 let loaded: Native | undefined;

@@ -13,8 +13,10 @@ namespace node_kvm {
 // Why a run is to end; several at once are one EINTR.
 // NOLINTNEXTLINE(performance-enum-size): they are bits of one 32-bit word
 enum Reason : uint32_t {
-  kAbort = 1,  // this run, and no other
-  kStop = 2,   // all runs
+  kAbort = 1,   // this run, and no other
+  kSticky = 2,  // this run or the next one: whoever asks cannot know which it is
+  kPause = 4,   // this run, which will go on
+  kStop = 8,    // all runs
 };
 
 // Set by whoever wakes the event loop of a worker whose thread is in KVM_RUN; see loop_watch.h.

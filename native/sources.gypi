@@ -5,6 +5,7 @@
       "native/argument.cc",
       "native/bus_error.cc",
       "native/delivery.cc",
+      "native/exit_filter.cc",
       "native/fd.cc",
       "native/guarded.cc",
       "native/host_file.cc",

@@ -1,7 +1,12 @@
 #include "vcpu_object.h"
 
+#include <cerrno>
 #include <optional>
+#include <utility>
+#include <vector>
 
+#include "mapping.h"
+#include "value.h"
 #include "wrap.h"
 
 namespace node_kvm {
@@ -13,9 +18,10 @@ using Bound = std::shared_ptr<VcpuThread>;
 
 // Bound by the function's own data: no property of `this` is looked up, which would cost a tenth of
 // an exit.
-VcpuThread& ThreadOf(napi_env env, napi_callback_info info) {
+VcpuThread& ThreadOf(napi_env env, napi_callback_info info, size_t* count = nullptr,
+                     napi_value* arguments = nullptr) {
   void* data = nullptr;
-  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  napi_get_cb_info(env, info, count, arguments, nullptr, &data);
   return **static_cast<Bound*>(data);
 }
 
@@ -35,9 +41,34 @@ napi_value Start(napi_env env, napi_callback_info info) {
 }
 
 napi_value KickRun(napi_env env, napi_callback_info info) {
-  VcpuThread& thread = ThreadOf(env, info);
-  if (thread.is_running()) thread.run().kick().Request(kAbort);
+  size_t count = 1;
+  napi_value is_pause = nullptr;
+  VcpuThread& thread = ThreadOf(env, info, &count, &is_pause);
+  const Reason reason = Napi::Value(env, is_pause).ToBoolean() ? kPause : kAbort;
+  if (thread.is_running()) thread.run().kick().Request(reason);
   return nullptr;
+}
+
+napi_value History(napi_env env, napi_callback_info info) {
+  const VcpuRun& run = ThreadOf(env, info).run();
+  return Integer(env, (run.has_run() ? 1 : 0) | (run.has_entered() ? 2 : 0));
+}
+
+napi_value SetFilter(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value arguments[2] = {};
+  VcpuThread& thread = ThreadOf(env, info, &count, arguments);
+  if (thread.is_running()) return Integer(env, -EBUSY);
+  std::span<uint8_t> bytes;
+  const auto* ring = UnwrapChecked<Mapping>({env, arguments[1]});
+  if (!ReadBytes({env, arguments[0]}, &bytes) || bytes.size() % sizeof(FilterRule) != 0 ||
+      ring == nullptr || ring->region() == nullptr || ring->region()->size() < WriteRing::kBytes) {
+    return ThrowTypeError(env, "setFilter: expected whole rules, and memory for the ring");
+  }
+  thread.run().SetFilter(bytes.empty() ? nullptr
+                                       : std::make_unique<ExitFilter>(
+                                             ExitFilter::Read(bytes), WriteRing(ring->region())));
+  return Integer(env, 0);
 }
 
 void Bind(Napi::Object object, const char* name, napi_callback callback, const Bound& bound) {
@@ -63,10 +94,19 @@ Napi::Value MakeVcpuObject(Napi::Env env, const std::shared_ptr<VcpuThread>& thr
                            const Napi::Value& bytes) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("bytes", bytes);
+  object.Set("token", Napi::BigInt::New(env, thread->run().token()));
   Bind(object, "run", Run, thread);
   Bind(object, "start", Start, thread);
   Bind(object, "kick", KickRun, thread);
+  Bind(object, "history", History, thread);
+  Bind(object, "setFilter", SetFilter, thread);
   return object;
+}
+
+Napi::Value KickVcpu(const Napi::CallbackInfo& info) {
+  uint64_t token = 0;
+  if (!ReadU64(info[0], &token)) return ThrowTypeError(info.Env(), "token: expected a bigint");
+  return Napi::Boolean::New(info.Env(), VcpuRun::KickByToken(token));
 }
 
 }  // namespace node_kvm

@@ -9,8 +9,12 @@
 
 namespace node_kvm {
 
-// { bytes: ArrayBuffer, run(): number, start(): number, kick() }
+// { bytes: ArrayBuffer, token: bigint, run(): number, start(): number, kick(isPause?),
+//   history(): number, setFilter(rules: Uint8Array, ring: Mapping): 0 or -errno }
 Napi::Value MakeVcpuObject(Napi::Env env, const std::shared_ptr<VcpuThread>& thread,
                            const Napi::Value& bytes);
+
+// kickVcpu(token): boolean.
+Napi::Value KickVcpu(const Napi::CallbackInfo& info);
 
 }  // namespace node_kvm

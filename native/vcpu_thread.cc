@@ -47,7 +47,6 @@ int VcpuThread::Start() {
   is_running_ = true;
   done_.Ref();
   delivery_->Expect();
-  run_.kick().Withdraw(kAbort);
   is_wanted_ = true;
   sem_post(&wanted_);
   return 0;
@@ -89,6 +88,8 @@ void VcpuThread::Close() {
 
 void VcpuThread::Deliver() {
   is_running_ = false;
+  // What came after its end is not for the next one.
+  run_.kick().Withdraw(kAbort | kPause);
   delivery_->Delivered();
   const Napi::Env env = env_;
   const Napi::Function done = done_.Value();

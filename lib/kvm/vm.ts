@@ -21,6 +21,7 @@ import {
 } from "./capability.ts";
 import { evidenceOf, evidenceOfVm } from "./evidence.ts";
 import type { Kvm } from "./kvm.ts";
+import { RunGate } from "./run-gate.ts";
 import { Stats } from "./stats.ts";
 import { Vcpu } from "./vcpu.ts";
 import type { SaveStateOptions } from "./vcpu-state.ts";
@@ -51,6 +52,8 @@ export interface MsrFilterInput {
 export class Vm extends VmDevices {
   /** The KVM that made it. */
   readonly kvm: Kvm;
+  /** What its vCPUs pass to run beside the event loop. @internal */
+  readonly gate: RunGate = new RunGate();
   readonly #pid: number = process.pid;
   readonly #vcpuIds: number[] = [];
   readonly #enabled = new Map<CapabilityName, readonly bigint[]>();
@@ -95,6 +98,22 @@ export class Vm extends VmDevices {
     const fd = this.openFd(KVM_CREATE_VCPU, id, { args: { id } });
     this.#vcpuIds.push(id);
     return new Vcpu(fd, id, this);
+  }
+
+  /**
+   * Stops all vCPUs that run beside the event loop. Their runs stay pending, and those that are begun
+   * meanwhile wait; the vCPUs can be looked at, changed and saved. {@link Vcpu.runSync} is refused.
+   *
+   * @returns a promise that is settled when none runs any more, or with {@link resume}. A run may end
+   *   with an exit just before; it is settled as ever.
+   */
+  pause(): Promise<void> {
+    return this.gate.shut();
+  }
+
+  /** Lets the vCPUs go on that {@link pause} has stopped. */
+  resume(): void {
+    this.gate.open();
   }
 
   /**

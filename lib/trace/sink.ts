@@ -52,6 +52,11 @@ export function isRecording(): boolean {
   return recorder !== undefined;
 }
 
+/** Whether anybody wants complete steps. */
+export function isTold(): boolean {
+  return recorder !== undefined || stream.hasSubscribers;
+}
+
 /** The number of the next step. */
 export function nextSeq(): number {
   seq += 1;
@@ -139,7 +144,7 @@ export function traceCall(
   argument: number | bigint | Uint8Array | undefined,
   links: readonly TraceLink[] = NONE,
 ): Call {
-  if (recorder === undefined && !stream.hasSubscribers) {
+  if (!isTold()) {
     const place = fd.ring.begin(fd, ioctl, argument);
     if (light === undefined) {
       light = { isWhole: false, fd, ioctl, argument, place };
@@ -228,7 +233,7 @@ export function traceExit(
   result: number,
   replies: readonly Range[],
 ): void {
-  if (recorder === undefined && !stream.hasSubscribers) {
+  if (!isTold()) {
     vcpu.ring.pushRun(vcpu, nextSeq(), result, words);
     return;
   }

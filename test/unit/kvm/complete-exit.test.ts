@@ -5,6 +5,7 @@ import { Run } from "../../../lib/abi/generated/structs.ts";
 import { offsetOf, type StructInput, write } from "../../../lib/abi/struct.ts";
 import { KvmError, StateError } from "../../../lib/errors.ts";
 import type { Exit, IoInExit, MmioReadExit } from "../../../lib/kvm/exit.ts";
+import { RunGate } from "../../../lib/kvm/run-gate.ts";
 import { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import type { Vm } from "../../../lib/kvm/vm.ts";
 import type { NativeFd } from "../../../lib/native.ts";
@@ -33,13 +34,16 @@ function scripted(...steps: readonly Step[]): { vcpu: Vcpu; found: Uint8Array[] 
   const fd: Partial<NativeFd> = {
     mapRun: () => ({
       bytes: bytes.buffer,
+      token: 0n,
       run,
       start: () => 0,
       kick: () => undefined,
+      history: () => 0,
+      setFilter: () => 0,
     }),
     close: () => undefined,
   };
-  return { vcpu: new Vcpu(fd as NativeFd, 0, {} as Vm), found };
+  return { vcpu: new Vcpu(fd as NativeFd, 0, { gate: new RunGate() } as Vm), found };
 }
 
 const interrupted: Step = { errno: EINTR };

@@ -233,12 +233,12 @@ describe("coalesced writes", () => {
     vm.registerCoalescedMmio({ addr: 0xc000_0000n, size: 4096 });
     vm.registerCoalescedMmio({ addr: 0x80n, size: 1, pio: 1 });
     expect(vcpu.runSync()).toMatchObject({ kind: "io", port: 0x81 });
-    expect(Array.from(vcpu.coalescedMmio())).toEqual([
+    expect(Array.from(vcpu.coalescedRing())).toEqual([
       { physAddr: 0xc000_0000n, isPio: false, data: Uint8Array.of(0x5a) },
       { physAddr: 0xc000_0010n, isPio: false, data: Uint8Array.of(0x34, 0x12) },
       { physAddr: 0x80n, isPio: true, data: Uint8Array.of(7) },
     ]);
-    expect(Array.from(vcpu.coalescedMmio())).toEqual([]);
+    expect(Array.from(vcpu.coalescedRing())).toEqual([]);
   });
 });
 

@@ -1,8 +1,17 @@
 /** Runs beside the event loop: their end, their kick, what is refused meanwhile. On a device. */
-import { expect } from "vitest";
+import { describe, expect, vi } from "vitest";
+import type { GuestBuilder } from "../../../lib/guest/index.ts";
+import type { Exit } from "../../../lib/kvm/exit.ts";
+import { kickVcpu } from "../../../lib/kvm/vcpu-runs.ts";
 import { test } from "./on-device.ts";
 
 const INTR = { kind: "intr" };
+const PORT = 0x80;
+
+function answer(exit: Exit, value: number): void {
+  if (exit.kind !== "io" || exit.direction !== "in") throw new Error(`exit: ${exit.kind}`);
+  exit.reply([value]);
+}
 
 test("an abort ends a guest that spins, and the next run is its own", async ({ box }) => {
   const { vcpu } = box((g) => g.loopForever());
@@ -37,4 +46,151 @@ test("closing ends the run", async ({ box }) => {
 test("an exit comes as from runSync", async ({ box }) => {
   const { vcpu } = box((g) => g.done());
   expect(await vcpu.run()).toMatchObject({ kind: "io", direction: "out" });
+});
+
+describe("exits()", () => {
+  test("runs on when the next exit is asked for, and not before", async ({ box }) => {
+    const { vcpu } = box((g) => g.asm((a) => a.label("again").in(8, PORT).jmp("again")));
+    const sent: number[] = [];
+    for await (const exit of vcpu.exits()) {
+      expect(vcpu.running).toBe(false);
+      sent.push(Number(vcpu.getRegs().rax & 0xffn));
+      if (sent.length === 4) break;
+      answer(exit, sent.length);
+    }
+    // The register has what was answered once the guest has run on.
+    expect(sent.slice(1)).toEqual([1, 2, 3]);
+  });
+
+  test("ends with an abort, before it begins too", async ({ box }) => {
+    const { vcpu } = box((g) => g.loopForever());
+    const controller = new AbortController();
+    const exits = vcpu.exits({ signal: controller.signal });
+    const next = exits.next();
+    controller.abort();
+    expect(await next).toEqual({ done: true, value: undefined });
+    const late = vcpu.exits({ signal: controller.signal });
+    expect(await late.next()).toEqual({ done: true, value: undefined });
+  });
+
+  test("ends with the vCPU, and not with a kick", async ({ box }) => {
+    const { vcpu } = box((g) => g.loopForever());
+    const exits = vcpu.exits();
+    const kicked = exits.next();
+    vcpu.kick();
+    expect(await kicked).toEqual({ done: false, value: INTR });
+    const closed = exits.next();
+    vcpu.close();
+    expect(await closed).toEqual({ done: true, value: undefined });
+    expect(await vcpu.exits().next()).toEqual({ done: true, value: undefined });
+  });
+});
+
+/** Counts in RBX for ever. */
+const counter = (g: GuestBuilder): unknown =>
+  g.asm((a) => a.mov("ebx", 0).label("again").add("rbx", 1).jmp("again"));
+
+describe("a paused VM", () => {
+  test("stands still, can be looked at, and goes on", async ({ box }) => {
+    const { vm, vcpu } = box(counter);
+    const ended = vcpu.run();
+    for (let i = 0, last = -1n; i < 10; i += 1) {
+      await vm.pause();
+      const { rbx } = vcpu.getRegs();
+      expect(vcpu.running).toBe(true);
+      expect(rbx).toBeGreaterThan(last);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      expect(vcpu.getRegs().rbx).toBe(rbx);
+      last = rbx;
+      vm.resume();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    vcpu.kick();
+    expect(await ended).toEqual(INTR);
+  });
+
+  test("keeps a run waiting that is begun", async ({ box }) => {
+    const { vm, vcpu } = box((g) => g.done());
+    await vm.pause();
+    const ended = vcpu.run();
+    expect(vcpu.running).toBe(true);
+    expect(() => vcpu.runSync()).toThrow(expect.objectContaining({ code: "ERR_RUNNING" }));
+    expect(vcpu.getRegs().rax).toBe(0n);
+    vm.resume();
+    expect(await ended).toMatchObject({ kind: "io", direction: "out" });
+  });
+
+  test("lets a run be ended: by a kick, by closing", async ({ box }) => {
+    const { vm, vcpu } = box((g) => g.loopForever());
+    const kicked = vcpu.run();
+    await vm.pause();
+    vcpu.kick();
+    expect(await kicked).toEqual(INTR);
+    expect(() => vcpu.runSync()).toThrow(expect.objectContaining({ code: "ERR_PAUSED" }));
+    const closed = vcpu.run();
+    vcpu.close();
+    expect(await closed).toEqual(INTR);
+  });
+
+  test("is not paused any more when it is resumed before it stood still", async ({ box }) => {
+    const { vm, vcpu } = box((g) => g.loopForever());
+    const ended = vcpu.run();
+    for (let i = 0; i < 50; i += 1) {
+      const paused = vm.pause();
+      vm.resume();
+      await paused;
+    }
+    expect(vcpu.running).toBe(true);
+    vcpu.kick();
+    expect(await ended).toEqual(INTR);
+  });
+
+  test("is saved, and goes on in another VM", async ({ box }) => {
+    const [first, second] = [box(counter), box(counter)];
+    const ended = first.vcpu.run();
+    await first.vm.pause();
+    const { rbx } = first.vcpu.getRegs();
+    second.vm.restoreState(first.vm.saveState([first.vcpu]), [second.vcpu]);
+    expect(second.vcpu.getRegs().rbx).toBe(rbx);
+    first.vcpu.close();
+    expect(await ended).toEqual(INTR);
+  });
+});
+
+describe("kickVcpu()", () => {
+  test("ends a run of another thread", async ({ box }) => {
+    const { vcpu } = box((g) => g.loopForever());
+    const ended = vcpu.run();
+    expect(kickVcpu(vcpu.kickToken)).toBe(true);
+    expect(await ended).toEqual(INTR);
+  });
+
+  test("ends the next run when there is none, and only that", ({ box }) => {
+    const { vcpu } = box((g) => g.asm((a) => a.label("again").out(8, PORT).jmp("again")));
+    kickVcpu(vcpu.kickToken);
+    expect(vcpu.runSync()).toEqual(INTR);
+    expect(vcpu.runSync()).toMatchObject({ kind: "io" });
+  });
+
+  test("knows nobody of another number, or who is closed", ({ box }) => {
+    const { vcpu } = box((g) => g.loopForever());
+    const { kickToken } = vcpu;
+    expect(kickVcpu(kickToken ^ 1n)).toBe(false);
+    vcpu.close();
+    expect(kickVcpu(kickToken)).toBe(false);
+  });
+});
+
+test("a program that runs a vCPU on two threads in turn is warned once", async ({ box }) => {
+  const { vcpu } = box((g) => g.asm((a) => a.label("again").out(8, PORT).jmp("again")));
+  const warned = vi.spyOn(process, "emitWarning").mockImplementation(() => undefined);
+  for (let i = 0; i < 40; i += 1) {
+    vcpu.runSync();
+    await vcpu.run();
+  }
+  expect(warned).toHaveBeenCalledExactlyOnceWith(
+    expect.stringMatching(/^vcpu 0 is run by run\(\) and by runSync\(\) in turn/),
+    { type: "PerformanceWarning", code: "NODE_KVM_THREADS" },
+  );
+  warned.mockRestore();
 });
