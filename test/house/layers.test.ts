@@ -20,6 +20,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   lab: ["report", "guest"],
   kvm: ["native.ts", "abi", "explain", "state", "trace"],
   vmm: ["kvm", "guest", "cpuid", "abi"],
+  worker: ["kvm"],
   // The two at the top: the public face, and the command.
   "index.ts": ["errors.ts", "abi", "cpuid", "guest", "kvm", "state", "vmm"],
   cli: [

@@ -1,0 +1,3 @@
+/** Public entry `node-kvm/worker`: vCPUs that live in worker threads, which handle their exits themselves. */
+export { type ServedVcpu, serveVcpu } from "./serve-vcpu.ts";
+export { VcpuWorker, type VcpuWorkerOptions } from "./vcpu-worker.ts";

@@ -1,0 +1,45 @@
+/** A worker whose vCPU is a script: it needs no KVM. What it must come to is vcpu-worker.test.ts. */
+import { KvmError, StateError } from "node-kvm";
+import { serveVcpu } from "node-kvm/worker";
+
+const answers = [];
+
+/** What the vCPU's runs do, by name. */
+const scripts = {
+  exits: [
+    () => ({ kind: "io", direction: "out", port: 1 }),
+    () => ({ kind: "io", direction: "out", port: 1 }),
+    () => ({ kind: "hlt" }),
+  ],
+  reads: [
+    () => ({ kind: "io", direction: "in", port: 2, reply: (values) => answers.push(values) }),
+    () => ({ kind: "x86_rdmsr", index: 5, fail: () => answers.push("failed") }),
+    () => ({ kind: "unknown", reason: answers.length, bytes: answers.flat() }),
+  ],
+  refused: [
+    () => {
+      throw new KvmError({ ioctl: "KVM_RUN", fd: "vcpu 0", errno: 5, reason: "the VM is dead" });
+    },
+    () => {
+      throw new StateError("ERR_CLOSED", "vcpu 0");
+    },
+    () => {
+      throw Object.assign(new Error("not to be cloned"), { call: () => undefined });
+    },
+    () => ({ kind: "hlt" }),
+  ],
+  interrupted: [() => ({ kind: "intr" }), () => ({ kind: "hlt" })],
+  spins: [],
+  "ends its thread": [() => process.exit(3)],
+};
+
+await serveVcpu(({ script, throws }) => {
+  if (throws !== undefined) throw new RangeError(throws);
+  const runs = [...scripts[script]];
+  const vcpu = {
+    kickToken: 1n,
+    immediateExit: false,
+    runSync: () => (runs.shift() ?? (() => ({ kind: "intr" })))(),
+  };
+  return { vcpu, handle: (exit) => exit.port === 1 };
+});

@@ -1,0 +1,122 @@
+/** A vCPU in a worker: what crosses to its owner, and how runs end. The vCPU is scripted; a real one is run-worker.test.ts. */
+import { expect, onTestFinished, test } from "vitest";
+import { serveVcpu, VcpuWorker } from "../../../lib/worker/index.ts";
+
+const FILE = new URL("scripted.js", import.meta.url);
+
+async function started(script: string): Promise<VcpuWorker> {
+  const worker = await VcpuWorker.start(FILE, { script });
+  onTestFinished(() => worker.close());
+  return worker;
+}
+
+const stateError = (code: string) => expect.objectContaining({ name: "StateError", code });
+
+test("exits that the worker handles do not cross", async () => {
+  const worker = await started("exits");
+  expect(await worker.run()).toEqual({ kind: "hlt" });
+  expect(worker.running).toBe(false);
+});
+
+test("an exit is answered by its owner, with the next run", async () => {
+  const worker = await started("reads");
+  const read = await worker.run();
+  if (read.kind !== "io" || read.direction !== "in") throw new Error(`exit: ${read.kind}`);
+  read.reply([1, 2]);
+  const rdmsr = await worker.run();
+  if (rdmsr.kind !== "x86_rdmsr") throw new Error(`exit: ${rdmsr.kind}`);
+  rdmsr.fail();
+  expect(await worker.run()).toEqual({ kind: "unknown", reason: 2, bytes: [1, 2, "failed"] });
+});
+
+test("an exit is answered once, and not late", async () => {
+  const worker = await started("reads");
+  const read = await worker.run();
+  if (read.kind !== "io" || read.direction !== "in") throw new Error(`exit: ${read.kind}`);
+  read.reply([1]);
+  expect(() => read.reply([2])).toThrow(stateError("ERR_ANSWERED"));
+  const rdmsr = await worker.run();
+  if (rdmsr.kind !== "x86_rdmsr") throw new Error(`exit: ${rdmsr.kind}`);
+  await worker.run();
+  expect(() => rdmsr.fail()).toThrow(stateError("ERR_ANSWERED"));
+});
+
+test("errors cross as what they are, and the worker lives on", async () => {
+  const worker = await started("refused");
+  await expect(worker.run()).rejects.toMatchObject({
+    name: "KvmError",
+    errno: 5,
+    message: "KVM_RUN (vcpu 0): EIO: the VM is dead",
+  });
+  await expect(worker.run()).rejects.toMatchObject({
+    name: "StateError",
+    code: "ERR_CLOSED",
+    message: "vcpu 0: the handle was closed",
+  });
+  await expect(worker.run()).rejects.toThrow("not to be cloned");
+  expect(await worker.run()).toEqual({ kind: "hlt" });
+});
+
+test("an interruption that nobody asked for is not the owner's", async () => {
+  const worker = await started("interrupted");
+  expect(await worker.run()).toEqual({ kind: "hlt" });
+});
+
+test("a kick ends this run, and not the next", async () => {
+  const worker = await started("spins");
+  for (let i = 0; i < 100; i += 1) {
+    const ended = worker.run();
+    expect(worker.running).toBe(true);
+    worker.kick();
+    expect(await ended).toEqual({ kind: "intr" });
+    worker.kick();
+  }
+});
+
+test("an abort ends a run, before it begins too", async () => {
+  const worker = await started("spins");
+  expect(await worker.run({ signal: AbortSignal.timeout(5) })).toEqual({ kind: "intr" });
+  expect(await worker.run({ signal: AbortSignal.abort() })).toEqual({ kind: "intr" });
+});
+
+test("while it runs, another run is refused", async () => {
+  const worker = await started("spins");
+  const ended = worker.run();
+  expect(() => worker.run()).toThrow(stateError("ERR_RUNNING"));
+  worker.kick();
+  await ended;
+});
+
+test("closing ends a run, and the thread", async () => {
+  const worker = await started("spins");
+  const ended = worker.run();
+  await worker.close();
+  expect(await ended).toEqual({ kind: "intr" });
+  expect(() => worker.run()).toThrow(stateError("ERR_CLOSED"));
+  await worker.close();
+});
+
+test("a thread that ends takes its run along", async () => {
+  const worker = await started("ends its thread");
+  await expect(worker.run()).rejects.toThrow("vcpu worker: its thread has ended (3)");
+  expect(() => worker.run()).toThrow(stateError("ERR_CLOSED"));
+});
+
+test("what goes wrong in the making is told by start()", async () => {
+  await expect(VcpuWorker.start(FILE, { throws: "no such guest" })).rejects.toThrow(
+    new RangeError("no such guest"),
+  );
+  await expect(VcpuWorker.start(new URL("missing.js", import.meta.url))).rejects.toThrow(
+    /Cannot find module/,
+  );
+  const silent = new URL("data:text/javascript,");
+  await expect(VcpuWorker.start(silent)).rejects.toThrow(
+    "vcpu worker: its thread has ended (0) without a vCPU",
+  );
+});
+
+test("a thread that was started by another serves nobody", async () => {
+  await expect(serveVcpu(() => Promise.reject())).rejects.toThrow(
+    "serveVcpu: this thread was not started by VcpuWorker.start()",
+  );
+});
