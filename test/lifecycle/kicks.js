@@ -102,6 +102,7 @@ async function kicked(vcpu, count, moment) {
   const ended = vcpu.run();
   await MOMENTS[moment](() => vcpu.kick());
   done.kicks += 1;
+  if (done.kicks % every === 0) process.stderr.write(`${done.kicks}\n`);
   return (await ended).kind;
 }
 
@@ -139,7 +140,6 @@ async function race(vcpu) {
 async function live(vcpu) {
   while (done.kicks < wanted) {
     await (random() < 0.5 ? spin(vcpu) : race(vcpu));
-    if (done.kicks % every === 0) process.stderr.write(`${done.kicks}\n`);
   }
 }
 
