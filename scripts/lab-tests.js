@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-// usage: node scripts/lab-tests.js [--kernel 7.2] [--cpu max] [ARGUMENT OF VITEST...]
+// usage: node scripts/lab-tests.js [--kernel 7.2] [--cpu max] [--smp 1] [--memory 2048]
+//          [--file HOST[:GUEST]...] [--env NAME=VALUE...] [-- ARGUMENT OF VITEST...]
 // Needs dist/ built and QEMU. Tests that want a compiler, git or headers skip there.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const { values, positionals } = parseArgs({
@@ -14,6 +15,10 @@ const { values, positionals } = parseArgs({
   options: {
     kernel: { type: "string", default: "7.2" },
     cpu: { type: "string", default: "max" },
+    smp: { type: "string", default: "1" },
+    memory: { type: "string", default: "2048" },
+    file: { type: "string", multiple: true, default: [] },
+    env: { type: "string", multiple: true, default: [] },
     timeout: { type: "string", default: "1500" },
   },
 });
@@ -30,12 +35,15 @@ const folder = mkdtempSync(join(tmpdir(), "lab-tests-"));
 const archive = join(folder, "tests.tar");
 try {
   execFileSync("tar", ["cf", archive, "-C", root, ...PARTS, ...MODULES]);
-  const quoted = positionals.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
-  const command = `tar xf /tmp/tests.tar && exec node node_modules/vitest/vitest.mjs run ${SLOW} ${quoted}`;
-  const { kernel, cpu, timeout } = values;
-  const machine = ["--kernel", kernel, "--cpu", cpu, "--timeout", timeout, "--memory", "2048"];
+  const quote = (words) => words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
+  const vitest = `node node_modules/vitest/vitest.mjs run ${SLOW} ${quote(positionals)}`;
+  const command = `tar xf /tmp/tests.tar && exec env ${quote(values.env)} ${vitest}`;
+  const machine = ["kernel", "cpu", "smp", "memory", "timeout"].flatMap((name) => [
+    `--${name}`,
+    values[name],
+  ]);
   const main = join(root, "dist/cli/main.js");
-  const files = ["--file", `${archive}:/tmp/tests.tar`];
+  const files = [`${archive}:/tmp/tests.tar`, ...values.file].flatMap((file) => ["--file", file]);
   const { status } = spawnSync(
     process.execPath,
     [main, "lab", "exec", ...machine, ...files, "--", "sh", "-c", command],

@@ -1,26 +1,70 @@
-/** Runs the native and life cycle tests on an addon with AddressSanitizer and UBSan in it. */
+/** Runs the native and life cycle tests on an addon with sanitizers in it, here or in the lab. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 
-// usage: node scripts/sanitize.js [ARGUMENT OF VITEST...]   (default: the tests below)
-// Needs g++ with libasan and libubsan, cmake, and dist/ built. Nothing is downloaded: the headers
-// are those beside the running node, or those that npm's `nodedir` names.
+// usage: node scripts/sanitize.js [--thread] [--lab KERNEL [--smp N]] [-- ARGUMENT OF VITEST...]
+//   AddressSanitizer and UBSan, or ThreadSanitizer; on this host, or in a kernel of the lab; the
+//   tests below, or those that the arguments name.
+// Needs g++ with its sanitizers, cmake, and dist/ built. Nothing is downloaded: the headers are those
+// beside the running node, or those that npm's `nodedir` names. libtsan of g++ 12 wants a host whose
+// vm.mmap_rnd_bits is 28 at most, or `setarch -R`.
 const root = fileURLToPath(new URL("..", import.meta.url));
-const out = join(root, "build/sanitize");
-const addon = join(out, "Release/node_kvm.node");
 const prefix = dirname(dirname(process.execPath));
+const { values, positionals: chosen } = parseArgs({
+  allowPositionals: true,
+  options: {
+    thread: { type: "boolean", default: false },
+    lab: { type: "string" },
+    smp: { type: "string", default: "1" },
+  },
+});
 
 // Node itself leaks on exit. Counting bytes needs an allocator that gives freed memory back.
 const STRICT = "detect_leaks=0";
 const LEAN = `${STRICT}:quarantine_size_mb=0:thread_local_quarantine_size_kb=0:malloc_context_size=0`;
-const TESTS = [
-  { options: STRICT, tests: ["--project", "unit", "test/unit/native"] },
-  { options: STRICT, tests: ["--project", "lifecycle", "test/lifecycle/orders"] },
-  { options: STRICT, tests: ["--project", "lifecycle", "test/lifecycle/lost-pages"] },
-  { options: LEAN, tests: ["--project", "lifecycle", "test/lifecycle/leaks"] },
-];
+// Node is not built with ThreadSanitizer, which sees its locks but not its atomics: what it does to
+// its own memory is not judged.
+const OURS = "ignore_noninstrumented_modules=1";
+
+const ORDERS = ["--project", "lifecycle", "test/lifecycle/orders", "test/lifecycle/spins"];
+const KICKS = ["--project", "lifecycle", "test/lifecycle/kicks"];
+const RUNS = ["--project", "unit", "test/unit/kvm/run"];
+const ADDRESS = {
+  folder: "build/sanitize",
+  sanitizers: "address,undefined",
+  libraries: ["libasan.so", "libubsan.so"],
+  symbols: ["__asan_init", "__ubsan_handle_type_mismatch_v1_abort"],
+  here: [
+    { options: STRICT, tests: ["--project", "unit", "test/unit/native"] },
+    { options: STRICT, tests: [...ORDERS, "test/lifecycle/kicks"] },
+    { options: STRICT, tests: ["--project", "lifecycle", "test/lifecycle/lost-pages"] },
+    { options: LEAN, tests: ["--project", "lifecycle", "test/lifecycle/leaks"] },
+  ],
+  lab: [
+    { options: STRICT, tests: ORDERS },
+    { options: STRICT, tests: KICKS },
+  ],
+};
+const THREAD = {
+  folder: "build/tsan",
+  sanitizers: "thread",
+  libraries: ["libtsan.so"],
+  symbols: ["__tsan_init"],
+  here: [
+    { options: OURS, tests: RUNS },
+    { options: OURS, tests: [...ORDERS, "test/lifecycle/kicks"] },
+  ],
+  lab: [
+    { options: OURS, tests: RUNS },
+    { options: OURS, tests: [...ORDERS, "test/lifecycle/kicks"] },
+  ],
+};
+const flavour = values.thread ? THREAD : ADDRESS;
+const out = join(root, flavour.folder);
+const addon = join(out, "Release/node_kvm.node");
 
 function run(command, args, env = {}) {
   const options = { cwd: root, stdio: "inherit", env: { ...process.env, ...env } };
@@ -38,27 +82,47 @@ const library = (name) => output("g++", [`-print-file-name=${name}`]);
 const headers = existsSync(join(prefix, "include/node/node_api.h"))
   ? { npm_config_nodedir: prefix }
   : {};
-const target = ["-d", "native", "-O", "build/sanitize", "-B", "Release"];
-run("npx", ["cmake-js", "build", ...target, "--CDNODE_KVM_SANITIZE=ON", "-l", "warn"], headers);
+const target = ["-d", "native", "-O", flavour.folder, "-B", "Release"];
+const sanitizers = `--CDNODE_KVM_SANITIZE=${flavour.sanitizers}`;
+run("npx", ["cmake-js", "build", ...target, sanitizers, "-l", "warn"], headers);
 
 // A build that lost its sanitizers would pass everything.
 const symbols = output("nm", ["--dynamic", "--undefined-only", addon]);
-for (const symbol of ["__asan_init", "__ubsan_handle_type_mismatch_v1_abort"]) {
+for (const symbol of flavour.symbols) {
   if (!symbols.includes(symbol)) {
     process.stderr.write(`sanitize: ${addon} has no ${symbol}\n`);
     process.exit(1);
   }
 }
 
-const environment = {
-  NODE_KVM_ADDON: addon,
-  LD_PRELOAD: `${library("libasan.so")}:${library("libubsan.so")}`,
+const libraries = flavour.libraries.map((name) => realpathSync(library(name)));
+/** What each sanitizer reads of the environment; none minds the others'. */
+const environment = (options) => ({
+  LD_PRELOAD: libraries.join(":"),
+  [values.thread ? "TSAN_OPTIONS" : "ASAN_OPTIONS"]: options,
   UBSAN_OPTIONS: "print_stacktrace=1",
-};
-const chosen = process.argv.slice(2);
-for (const { options, tests } of chosen.length === 0
-  ? TESTS
-  : [{ options: STRICT, tests: chosen }]) {
-  const env = { ...environment, ASAN_OPTIONS: options };
+});
+
+function runHere({ options, tests }) {
+  const env = { ...environment(options), NODE_KVM_ADDON: addon };
   run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...tests], env);
+}
+
+/** The addon and its libraries go along; the guest has what else they are linked with. */
+function runInLab({ options, tests }) {
+  const env = { ...environment(options), NODE_KVM_ADDON: "/tmp/node_kvm.node" };
+  run(process.execPath, [
+    ...["scripts/lab-tests.js", "--kernel", values.lab, "--smp", values.smp, "--memory", "3072"],
+    ...["--timeout", "3600", "--file", `${addon}:/tmp/node_kvm.node`],
+    ...libraries.flatMap((path) => ["--file", path]),
+    ...Object.entries(env).flatMap(([name, value]) => ["--env", `${name}=${value}`]),
+    ...["--", ...tests],
+  ]);
+}
+
+const steps = values.lab === undefined ? flavour.here : flavour.lab;
+const [{ options }] = steps;
+for (const step of chosen.length === 0 ? steps : [{ options, tests: chosen }]) {
+  if (values.lab === undefined) runHere(step);
+  else runInLab(step);
 }

@@ -18,6 +18,8 @@ export interface ExecOptions {
   readonly cpu?: string | undefined;
   /** MiB. */
   readonly memory?: number | undefined;
+  /** How many CPUs QEMU's machine has. */
+  readonly smp?: number | undefined;
   /** Seconds, for boot and command together. */
   readonly timeout?: number | undefined;
   /** Files to bring along: `HOST:GUEST`, or `HOST` alone, which is put at the same path. */
@@ -60,7 +62,7 @@ export async function labExec(options: ExecOptions): Promise<number> {
 }
 
 async function execute(options: ExecOptions, signal: AbortSignal): Promise<number> {
-  const { emulator, bochs, cpu, memory, timeout } = options;
+  const { emulator, bochs, cpu, memory, smp, timeout } = options;
   const out = (options.out ?? []).map((text) => split(text));
   const result = await runInLab({
     kernel: await findKernel(options.kernel, options.modules, signal),
@@ -70,6 +72,7 @@ async function execute(options: ExecOptions, signal: AbortSignal): Promise<numbe
     ),
     wanted: out.map(([guest]) => guest),
     signal,
+    smp,
     ...(emulator === undefined ? {} : { emulator }),
     ...(bochs === undefined ? {} : { bochs }),
     ...(cpu === undefined ? {} : { cpu }),

@@ -103,6 +103,7 @@ interface ExecFlags extends EmulatorFlags {
   readonly modules?: string;
   readonly cpu?: string;
   readonly memory?: number;
+  readonly smp?: number;
   readonly timeout?: number;
   readonly file?: readonly string[];
   readonly out?: readonly string[];
@@ -119,6 +120,7 @@ function addExec(lab: Command): void {
     .option("--modules <folder>", "the modules of your own kernel")
     .option("--cpu <model>", "a CPU model of the emulator's")
     .option("--memory <MiB>", "the machine's memory", count)
+    .option("--smp <CPUs>", "how many CPUs QEMU's machine has", count)
     .option("--timeout <seconds>", "for boot and command together", count)
     .option("--file <host:guest...>", "files to bring along")
     .option("--out <guest:host...>", "files or folders to bring back")

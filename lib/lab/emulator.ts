@@ -15,6 +15,8 @@ export interface BootOptions {
   readonly cpu: string;
   /** MiB. */
   readonly memory: number;
+  /** How many CPUs; only QEMU's machine has more than the one it has when left out. */
+  readonly smp?: number | undefined;
   /** For the whole boot. */
   readonly timeout: number;
   /** Without a byte on any port. */

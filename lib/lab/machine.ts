@@ -35,6 +35,8 @@ export interface LabOptions extends Work {
   readonly cpu?: string;
   /** The machine's memory, MiB; 1024 when left out. */
   readonly memory?: number;
+  /** How many CPUs QEMU's machine has; 1 when left out, as Bochs's always has. */
+  readonly smp?: number | undefined;
   /** For boot and command together; five minutes when left out, 15 in Bochs. */
   readonly timeout?: number;
   /** How long the whole machine may be dead before it is booted once more; 60 s, or 5 min, when left out. */
@@ -183,6 +185,7 @@ async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): P
     initrd,
     cpu: options.cpu ?? defaults.cpu,
     memory: options.memory ?? MEMORY,
+    smp: options.smp,
     timeout: options.timeout ?? defaults.timeout,
     silence: options.silence ?? defaults.silence,
     signal: options.signal,

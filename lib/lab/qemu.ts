@@ -27,11 +27,11 @@ const APPEND = `console=ttyS0 ${KERNEL_ARGUMENTS}`;
 
 /** Says QEMU's arguments; `-cx16` because QEMU 7.2 corrupts the flags in cmpxchg16b. */
 export function qemuArguments(
-  options: Pick<BootOptions, "vmlinuz" | "initrd" | "cpu" | "memory">,
+  options: Pick<BootOptions, "vmlinuz" | "initrd" | "cpu" | "memory" | "smp">,
 ): readonly string[] {
   return [
     ...["-accel", "tcg,thread=multi", "-cpu", `${options.cpu},-cx16`],
-    ...["-m", String(options.memory), "-smp", "1"],
+    ...["-m", String(options.memory), "-smp", String(options.smp ?? 1)],
     ...["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
     ...PORTS.flatMap((port) => [
       ...["-chardev", `socket,id=port${port},fd=${FIRST_FD + port}`],

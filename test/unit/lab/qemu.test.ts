@@ -49,6 +49,11 @@ describe("the command line", () => {
     expect(line).toContain("-cpu EPYC-Milan,-npt,-cx16 ");
   });
 
+  test("has as many CPUs as it is told, and else one", () => {
+    expect(line).toContain("-smp 1 ");
+    expect(qemuArguments({ ...USUAL, smp: 2 }).join(" ")).toContain("-smp 2 ");
+  });
+
   test("asks for no hardware virtualisation and no reboot", () => {
     expect(line).toContain("-accel tcg,thread=multi ");
     expect(line).toContain("-no-reboot ");

@@ -1,0 +1,149 @@
+/**
+ * Kicks at random moments around KVM_RUN's entry and the guest's own exit: `node kicks.js '{"kicks":1000000}'`
+ * does a million on two vCPUs, and throws at the first that is lost, and at the first run that ends though nobody
+ * kicked it. It prints what it did. `seed` begins the same moments again, `mode` is `real` or `user`, `every`
+ * says how far it is after so many. A quick form of it is a test, kicks.test.ts.
+ */
+import { GuestMemory, Kvm } from "node-kvm";
+import { guest, mem } from "node-kvm/guest";
+
+const VCPUS = 2;
+const COUNTERS = 0x800;
+/** Counting down from 0 passes 2^32: it takes so long that only a kick can have ended it. */
+const FOREVER = 0;
+
+/** Counts down to 0, exits, and again. */
+const countdown = (register) => (g) =>
+  g.asm((a) =>
+    a
+      .label("again")
+      .dec(mem(32, { base: register }))
+      .jcc("ne", "again")
+      .out(8, 0x10)
+      .jmp("again"),
+  );
+
+const PROGRAMS = {
+  real: guest("real", countdown("di")),
+  user: guest("user", countdown("rdi")),
+};
+
+const {
+  kicks: wanted,
+  mode = "real",
+  seed = Date.now() % 2 ** 32,
+  every = Number.POSITIVE_INFINITY,
+} = JSON.parse(process.argv[2]);
+
+/** Numbers from 0 to 1 (xorshift32): a seed that failed fails again, as far as the threads allow it. */
+let state = seed + 1;
+function random() {
+  state ^= state << 13;
+  state ^= state >>> 17;
+  state ^= state << 5;
+  return (state >>> 0) / 2 ** 32;
+}
+
+const choose = (list) => list[Math.floor(random() * list.length)];
+/** From 1 to 2 to the power of `bits`: each order of magnitude as often. */
+const magnitude = (bits) => 2 ** (random() * bits);
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+function wait() {
+  const until = performance.now() + magnitude(10) / 1000;
+  while (performance.now() < until);
+}
+
+/** When a kick comes after run(), which has only woken the other thread. */
+const MOMENTS = {
+  "at once": (kick) => kick(),
+  "after a while": (kick) => {
+    wait();
+    kick();
+  },
+  "a turn later": async (kick) => {
+    await turn();
+    kick();
+  },
+  "a turn and a while later": async (kick) => {
+    await turn();
+    wait();
+    kick();
+  },
+  twice: (kick) => {
+    kick();
+    wait();
+    kick();
+  },
+};
+const moments = Object.keys(MOMENTS);
+
+const done = { kicks: 0, spinning: 0, racing: { intr: 0, io: 0 }, alone: 0, aloneSync: 0 };
+
+const kvm = Kvm.open();
+const vm = kvm.createVm();
+const program = PROGRAMS[mode];
+const memory = GuestMemory.allocate(program.memorySize);
+vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory });
+program.load(memory);
+const counters = new Uint32Array(memory.bytes.buffer, COUNTERS, VCPUS * 16);
+
+function makeVcpu(id) {
+  const vcpu = vm.createVcpu(id);
+  vcpu.setCpuid2(kvm.getSupportedCpuid());
+  vcpu.setSregs(program.sregs(vcpu.getSregs()));
+  vcpu.setRegs({ ...program.regs, rdi: BigInt(COUNTERS + id * 64) });
+  return vcpu;
+}
+
+/** Gives the guest a count, runs it, and kicks it meanwhile; `kind` is what ended it. */
+async function kicked(vcpu, count, moment) {
+  counters[vcpu.id * 16] = count;
+  const ended = vcpu.run();
+  await MOMENTS[moment](() => vcpu.kick());
+  done.kicks += 1;
+  if (done.kicks % every === 0) process.stderr.write(`${done.kicks}\n`);
+  return (await ended).kind;
+}
+
+/** A run that nobody kicks, after one that was kicked in this moment. */
+async function alone(vcpu, moment) {
+  counters[vcpu.id * 16] = magnitude(12);
+  const isSync = random() < 0.25;
+  const { kind } = isSync ? vcpu.runSync() : await vcpu.run();
+  done[isSync ? "aloneSync" : "alone"] += 1;
+  if (kind === "io") return;
+  const how = isSync ? "runSync()" : "run()";
+  throw new Error(
+    `${how} ended with ${kind} though nobody kicked it, but the one before, ${moment}`,
+  );
+}
+
+/** A guest that only a kick can end. */
+async function spin(vcpu) {
+  const moment = choose(moments);
+  const kind = await kicked(vcpu, FOREVER, moment);
+  done.spinning += 1;
+  if (kind !== "intr") throw new Error(`a kick was lost, ${moment}: the run ended with ${kind}`);
+  if (random() < 0.25) await alone(vcpu, moment);
+}
+
+/** A guest that exits by itself at about the same time: either may be first. */
+async function race(vcpu) {
+  const moment = choose(moments);
+  const kind = await kicked(vcpu, magnitude(16), moment);
+  done.racing[kind] += 1;
+  // It may stand behind its last count, with the exit to come: only that a run ends then tells nothing.
+  await alone(vcpu, moment);
+}
+
+async function live(vcpu) {
+  while (done.kicks < wanted) {
+    await (random() < 0.5 ? spin(vcpu) : race(vcpu));
+  }
+}
+
+const began = performance.now();
+await Promise.all(Array.from({ length: VCPUS }, (_, id) => live(makeVcpu(id))));
+const seconds = (performance.now() - began) / 1000;
+process.stdout.write(`${JSON.stringify({ ...done, mode, seed, seconds })}\n`);
