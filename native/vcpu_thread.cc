@@ -23,7 +23,6 @@ VcpuThread::~VcpuThread() {
 
 std::optional<int> VcpuThread::RunHere() {
   if (is_running_) return -EBUSY;
-  run_.kick().Withdraw(kAbort);  // it came when the run before had ended by itself
   Wake* wake = watch_ == nullptr ? nullptr : watch_->wake();
   for (;;) {
     const int result = run_.Run(Caller::kJavaScript, wake);
