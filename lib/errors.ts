@@ -66,6 +66,7 @@ export class KvmError extends Error {
 /** Every code of {@link StateError}, with what it means; `docs/errors.md` lists the same. */
 export const STATE_ERRORS = {
   ERR_CLOSED: "the handle was closed",
+  ERR_RUNNING: "the vCPU runs on a thread of its own; end that run first (abort it, or `kick()`)",
   ERR_ANSWERED: "this exit was answered before, or its vCPU has run on",
   ERR_UNANSWERED: "this exit came while another was completed, and nobody was there to answer it",
 } as const;

@@ -30,7 +30,7 @@ export { defaultDevice, Kvm } from "./kvm/kvm.ts";
 export type { CommandLink, LinkValue, MemoryLink, OpenFile } from "./kvm/link.ts";
 export type { MemoryEncryptCommand } from "./kvm/memory-encrypt.ts";
 export { Stats, type StatsDescriptor } from "./kvm/stats.ts";
-export { type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
+export { type RunOptions, type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
 export type { SaveStateOptions } from "./kvm/vcpu-state.ts";
 export { type MsrFilterInput, type MsrFilterRange, Vm } from "./kvm/vm.ts";
 export type { EncRegionInput, IoeventfdInput, IrqfdInput } from "./kvm/vm-devices.ts";

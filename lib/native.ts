@@ -30,7 +30,8 @@ export interface NativeFd {
     guestMemfd?: NativeFd | null,
     guestMemfdOffset?: bigint,
   ): number;
-  mapRun(): NativeRun | number;
+  /** `done` gets the result of each run that was started; `probe` is given in a worker. */
+  mapRun(done: (result: number) => void, probe?: () => void): NativeRun | number;
   mapDirtyRing(): ArrayBuffer | number;
   mapMemfd(): NativeMapping | number;
   fallocate(mode: number, offset: bigint, length: bigint): number;
@@ -48,7 +49,17 @@ export interface NativeHostFile {
 /** A vCPU's `kvm_run` and its KVM_RUN, which is bound to that vCPU. */
 export interface NativeRun {
   readonly bytes: ArrayBuffer;
+  /** What the filter collected, in the layout of KVM's coalesced ring. */
+  readonly ring: ArrayBuffer;
+  /** Who has it can kick, from any thread of the process. */
+  readonly token: bigint;
+  /** On this thread; -EBUSY while it runs elsewhere. */
   run(this: void): number;
+  /** On the vCPU's own thread; 0, or -errno. */
+  start(this: void): number;
+  /** Ends what was started, if it still runs. */
+  kick(this: void, isPause?: boolean): void;
+  setFilter(this: void, rules: Uint8Array): undefined | number;
 }
 
 /** Mapped memory of this process. Windows become empty when it is closed. */
@@ -80,6 +91,7 @@ export interface Native {
   mapFile(path: string, offset: number, length?: number): NativeMapping | NativeRefusal;
   /** Takes SIGBUS back for lost pages, if something else has it; else it does nothing. */
   keepBusHandler(): void;
+  kickVcpu(token: bigint): boolean;
   reqXcompGuestPerm(component: number): number;
 }
 

@@ -4,6 +4,7 @@
 #include "fd.h"
 #include "host_file.h"
 #include "mapping.h"
+#include "vcpu_object.h"
 #include "wrap.h"
 
 namespace node_kvm {
@@ -22,6 +23,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("mapMemfd", Napi::Function::New<&Mapping::MapMemfd>(env, "mapMemfd"));
   exports.Set("mapFile", Napi::Function::New<&Mapping::MapFile>(env, "mapFile"));
   exports.Set("keepBusHandler", Napi::Function::New<&Mapping::KeepHandler>(env, "keepBusHandler"));
+  exports.Set("kickVcpu", Napi::Function::New<&KickVcpu>(env, "kickVcpu"));
   exports.Set("reqXcompGuestPerm",
               Napi::Function::New<&Fd::ReqXcompGuestPerm>(env, "reqXcompGuestPerm"));
   return exports;

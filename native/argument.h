@@ -34,7 +34,7 @@ class Argument {
   uint64_t Address();
 
   // The struct itself, as the kernel has it now.
-  std::span<const uint8_t> bytes() const { return copied_.back().copy; }
+  std::span<uint8_t> bytes() { return copied_.back().copy; }
 
   // Gives JavaScript the kernel's answer, without addresses and descriptors.
   void CopyBack();

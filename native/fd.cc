@@ -14,6 +14,7 @@
 #include "ioctl.h"
 #include "mapping.h"
 #include "value.h"
+#include "vcpu_object.h"
 
 namespace node_kvm {
 
@@ -21,19 +22,19 @@ namespace {
 
 Napi::Value Number(Napi::Env env, int value) { return Napi::Number::New(env, value); }
 
-using RunState = std::shared_ptr<Descriptor>;
-
-// KVM_RUN, bound to its vCPU by the function's own data: no property of `this` is looked up.
-napi_value Run(napi_env env, napi_callback_info info) {
-  void* data = nullptr;
-  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
-  const int result = CallWithInteger((*static_cast<RunState*>(data))->fd.get(), kKvmRun, 0);
-  napi_value value = nullptr;
-  napi_create_int32(env, result, &value);
-  return value;
+// A mask without the kick would keep a guest for ever. KVM_SET_SIGNAL_MASK's set follows its
+// length.
+void ToggleKick(std::span<uint8_t> mask) {
+  const int bit = KickSignal() - 1;
+  const size_t place = sizeof(uint32_t) + static_cast<size_t>(bit / 8);
+  if (bit >= 0 && place < mask.size()) mask[place] ^= static_cast<uint8_t>(1U << (bit % 8));
 }
 
-void DropRun(napi_env /*env*/, void* data, void* /*hint*/) { delete static_cast<RunState*>(data); }
+bool BlocksKick(std::span<const uint8_t> mask) {
+  const int bit = KickSignal() - 1;
+  const size_t place = sizeof(uint32_t) + static_cast<size_t>(bit / 8);
+  return bit >= 0 && place < mask.size() && (mask[place] >> (bit % 8) & 1U) != 0;
+}
 
 }  // namespace
 
@@ -115,7 +116,11 @@ Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape&
       return ThrowTypeError(env, name + ": " + argument.complaint());
     }
     const uint64_t address = argument.Address();
+    const bool blocks_kick =
+        shape.request == kKvmSetSignalMask && address != 0 && BlocksKick(argument.bytes());
+    if (blocks_kick) ToggleKick(argument.bytes());
     result = CallWithInteger(state_->fd.get(), shape.request, address);
+    if (blocks_kick) ToggleKick(argument.bytes());
     if (result >= 0 && state_->vm != nullptr) {
       state_->vm->held.insert(argument.held().begin(), argument.held().end());
       if (shape.request == kKvmEnableCap) {
@@ -239,20 +244,19 @@ Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
   const std::shared_ptr<Region> region =
       Region::OfDescriptor(state_->fd.get(), state_->vm->run_size, state_->vm);
   if (region == nullptr) return Number(env, -errno);
+  if (!info[0].IsFunction()) return ThrowTypeError(env, "done: expected a function");
+  const int error = InstallKick();
+  if (error != 0) return Number(env, error);
+  auto* addon = env.GetInstanceData<Addon>();
+  if (info[1].IsFunction() && addon->loop_watch == nullptr) {
+    addon->loop_watch = std::make_unique<LoopWatch>(env, info[1].As<Napi::Function>());
+  }
   const Napi::Value bytes = windows_.Open(env, region, 0, region->size());
   if (bytes.IsEmpty()) return env.Undefined();
-
-  auto state = std::make_unique<RunState>(state_);
-  napi_value run = nullptr;
-  if (napi_create_function(env, "run", NAPI_AUTO_LENGTH, Run, state.get(), &run) != napi_ok ||
-      napi_add_finalizer(env, run, state.get(), DropRun, nullptr, nullptr) != napi_ok) {
-    return ThrowTypeError(env, "the run function could not be made");
-  }
-  static_cast<void>(state.release());  // NOLINT(bugprone-unused-return-value): DropRun deletes it
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("bytes", bytes);
-  result.Set("run", Napi::Value(env, run));
-  return result;
+  auto thread = std::make_shared<VcpuThread>(env, state_, region, addon->loop_watch.get());
+  thread->SetDone(info[0].As<Napi::Function>());
+  threads_.push_back(thread);
+  return MakeVcpuObject(env, std::move(thread), bytes, windows_);
 }
 
 Napi::Value Fd::MapDirtyRing(const Napi::CallbackInfo& info) {
@@ -306,6 +310,11 @@ Napi::Value Fd::Read(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Fd::Close(const Napi::CallbackInfo& info) {
+  for (const std::weak_ptr<VcpuThread>& weak : threads_) {
+    const std::shared_ptr<VcpuThread> thread = weak.lock();
+    if (thread != nullptr) thread->Close();
+  }
+  threads_.clear();
   windows_.DetachAll(info.Env());
   state_->fd.Reset();
   state_->vm.reset();

@@ -4,33 +4,16 @@
 
 #include <napi.h>
 
-#include <map>
 #include <memory>
-#include <set>
+#include <vector>
 
+#include "descriptor.h"
 #include "ioctl.h"
-#include "region.h"
-#include "unique_fd.h"
+#include "vcpu_thread.h"
 #include "window.h"
 #include "wrap.h"
 
 namespace node_kvm {
-
-// What the descriptors of one VM share. The kernel keeps a VM alive while any of them is open, and
-// a guest may touch its memory for as long, so the regions behind its slots live here: closing
-// guest memory early never unmaps what a guest can still reach.
-struct VmState {
-  size_t run_size = 0;         // KVM_GET_VCPU_MMAP_SIZE
-  size_t dirty_ring_size = 0;  // as KVM_ENABLE_CAP was told
-  std::map<uint32_t, std::shared_ptr<Region>> slots;
-  std::set<std::shared_ptr<Region>> held;  // what else the kernel has the address of
-};
-
-struct Descriptor {
-  UniqueFd fd;
-  std::shared_ptr<VmState> vm;  // null for /dev/kvm itself
-  bool is_vcpu = false;
-};
 
 class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
  public:
@@ -53,7 +36,7 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   // setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping | null, offset): -errno or
   // 0. With two more, guestMemfd (Fd | null) and guestMemfdOffset, KVM_SET_USER_MEMORY_REGION2.
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
-  // mapRun(): { bytes: ArrayBuffer, run(): number }, or -errno.
+  // mapRun(done, probe?): what vcpu_object.h makes, or -errno. `probe` in a worker.
   Napi::Value MapRun(const Napi::CallbackInfo& info);
   // mapDirtyRing(): ArrayBuffer, or -errno.
   Napi::Value MapDirtyRing(const Napi::CallbackInfo& info);
@@ -71,6 +54,7 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   Napi::Value Adopt(Napi::Env env, uint32_t request, int fd);
 
   Windows windows_;
+  std::vector<std::weak_ptr<VcpuThread>> threads_;
 };
 
 }  // namespace node_kvm

@@ -10,8 +10,11 @@
 #include <utility>
 
 #include "guarded.h"
+#include "loop_watch.h"
 
 namespace node_kvm {
+
+class Delivery;
 
 // Per environment (main thread or worker); nothing in this addon is static but the tags.
 struct Addon {
@@ -19,6 +22,8 @@ struct Addon {
   Napi::FunctionReference host_file_class;
   Napi::FunctionReference mapping_class;
   GuardedCopies copies;
+  Delivery* delivery = nullptr;           // once a vCPU ran on a thread of its own
+  std::unique_ptr<LoopWatch> loop_watch;  // in a worker, once it has a vCPU
 };
 
 // Random per load: an object made by another copy of this addon is not one of ours.

@@ -108,8 +108,16 @@ const nativeStructs = {
   kvm_userspace_memory_region2: "UserMemoryRegion2",
 };
 
+/** Exits that the native exit filter answers: members of kvm_run. */
+const nativeExits = ["io", "mmio", "msr"];
+
 /** Constants that native code needs. */
 const nativeConstants = [
+  "KVM_EXIT_IO",
+  "KVM_EXIT_IO_IN",
+  "KVM_EXIT_MMIO",
+  "KVM_EXIT_X86_RDMSR",
+  "KVM_EXIT_X86_WRMSR",
   "KVM_CAP_DIRTY_LOG_RING",
   "KVM_CAP_DIRTY_LOG_RING_ACQ_REL",
   "KVM_DIRTY_LOG_PAGE_OFFSET",
@@ -190,6 +198,14 @@ export function printShapes(facts, shapes, layouts) {
     const offset = run.find(({ cName }) => cName === wanted)?.offset;
     return `inline constexpr size_t kRun${pascal(wanted)}Offset = ${offset};\n`;
   });
+  const exitOffsets = (facts.structs["kvm_run"]?.fields ?? [])
+    .filter(({ name }) => nativeExits.includes(name))
+    .flatMap(({ name, offset, fields = [] }) =>
+      fields.map(
+        (field) =>
+          `inline constexpr size_t kRun${pascal(`${name}_${field.name}`)}Offset = ${offset + field.offset};\n`,
+      ),
+    );
   const constants = nativeConstants.map(
     (name) => `inline constexpr uint32_t k${pascal(name)} = ${facts.constants[name]};\n`,
   );
@@ -276,7 +292,7 @@ inline constexpr uint32_t kVcpuValueCommand = ${first};
 
 ${requests.join("")}
 ${offsets.join("\n")}
-${runOffsets.join("")}
+${runOffsets.join("")}${exitOffsets.join("")}
 ${constants.join("")}
 }  // namespace node_kvm
 `;

@@ -1,4 +1,5 @@
 /** A virtual CPU: running it, its CPUID table, its rings. Registers are vcpu-registers.ts, exits exit.ts. */
+import { isMainThread } from "node:worker_threads";
 import { KVM_GET_CPUID2, KVM_SET_CPUID, KVM_SET_CPUID2 } from "../abi/generated/ioctls.ts";
 import { Cpuid, Cpuid2, type CpuidEntry, type CpuidEntry2, Run } from "../abi/generated/structs.ts";
 import { encode, offsetOf, read, type StructInput } from "../abi/struct.ts";
@@ -20,6 +21,18 @@ import type { Vm } from "./vm.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const EINTR = 4;
+
+/** A run that was started and has not ended. */
+interface Pending {
+  resolve(exit: Exit): void;
+  reject(error: unknown): void;
+}
+
+/** What {@link Vcpu.run} may be told. */
+export interface RunOptions {
+  /** Its abort ends the run, with `{ kind: "intr" }`. */
+  readonly signal?: AbortSignal;
+}
 
 /** What KVM_SET_CPUID2 may be told beyond the entries. */
 export interface SetCpuid2Options {
@@ -43,13 +56,16 @@ export class Vcpu extends VcpuDevices {
   /** Whether KVM_RUN was called, and whether the guest surely was entered by it. */
   #ran: boolean = false;
   #entered: boolean = false;
+  #pending: Pending | undefined;
+  readonly #done = (result: number): void => this.#settle(result);
 
   /** Takes over a vCPU's descriptor and maps its kvm_run; {@link Vm.createVcpu} does. @internal */
   constructor(fd: NativeFd, id: number, vm: Vm) {
     super(fd, `vcpu ${id}`);
     this.id = id;
     this.vm = vm;
-    const run = fd.mapRun();
+    // A worker that is in KVM_RUN is asked whether it is to end by calling this.
+    const run = fd.mapRun(this.#done, isMainThread ? undefined : () => undefined);
     if (typeof run === "number") {
       fd.close();
       throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -run });
@@ -70,8 +86,71 @@ export class Vcpu extends VcpuDevices {
    *   KVM says which access it was (`memory_fault`).
    */
   runSync(): Exit {
-    if (this.closed) throw new StateError("ERR_CLOSED", this.label);
+    this.#open();
     return this.#enter() ?? { kind: "intr" };
+  }
+
+  /**
+   * Runs the guest until it exits, on a thread of the vCPU's own, beside the event loop. Until the
+   * promise is settled every other call on this vCPU is refused, but {@link kick} and {@link close};
+   * an exit is answered before the next run.
+   *
+   * @returns the exit; `{ kind: "intr" }` when the run was ended by `signal`, {@link kick},
+   *   {@link close} or {@link immediateExit}.
+   * @ioctl KVM_RUN (api.rst 4.10; vcpu)
+   * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
+   * @throws {@link KvmError} as {@link runSync}; the promise is rejected with it.
+   */
+  run(options: RunOptions = {}): Promise<Exit> {
+    const { signal } = options;
+    this.#open();
+    if (signal?.aborted === true) return Promise.resolve({ kind: "intr" });
+    this.#exits.expire();
+    const started = this.#run.start();
+    if (started < 0) {
+      throw new KvmError({ ioctl: "pthread_create", fd: this.label, errno: -started });
+    }
+    this.#ran = true;
+    const ended = new Promise<Exit>((resolve, reject) => {
+      this.#pending = { resolve, reject };
+    });
+    if (signal === undefined) return ended;
+    const kick = (): void => this.kick();
+    signal.addEventListener("abort", kick, { once: true });
+    return ended.finally(() => signal.removeEventListener("abort", kick));
+  }
+
+  /** Whether a {@link run} is under way. */
+  get running(): boolean {
+    return this.#pending !== undefined;
+  }
+
+  /** Ends the {@link run} that is under way, with `{ kind: "intr" }`; the next one is not touched. */
+  kick(): void {
+    if (this.#pending !== undefined) this.#run.kick();
+  }
+
+  /** Takes a run's end from the vCPU's thread; nothing is thrown from here. */
+  #settle(answer: number): void {
+    const pending = this.#pending;
+    this.#pending = undefined;
+    if (pending === undefined) return;
+    try {
+      if (this.closed) {
+        pending.resolve({ kind: "intr" });
+        return;
+      }
+      traceExit(this.traced, this.#words, answer, []);
+      pending.resolve(this.#exit(answer) ?? { kind: "intr" });
+    } catch (error) {
+      pending.reject(error);
+    }
+  }
+
+  /** The descriptor, while it is open and the vCPU does not run elsewhere: the kernel would wait. */
+  protected override get fd(): NativeFd {
+    if (this.#pending !== undefined) throw new StateError("ERR_RUNNING", this.label);
+    return super.fd;
   }
 
   /**
@@ -120,6 +199,11 @@ export class Vcpu extends VcpuDevices {
     const answer = this.#run.run();
     traceExit(this.traced, this.#words, answer, replies);
     this.#ran = true;
+    return this.#exit(answer);
+  }
+
+  /** What KVM_RUN's answer says; `undefined` is `EINTR`. */
+  #exit(answer: number): Exit | undefined {
     if (answer === -EINTR) return undefined;
     this.#entered = true;
     if (answer < 0 && !isExitBesideErrno(this.#exits, -answer)) {
@@ -243,6 +327,7 @@ export class Vcpu extends VcpuDevices {
 
   #open(): Uint8Array {
     if (this.closed) throw new StateError("ERR_CLOSED", this.label);
+    if (this.#pending !== undefined) throw new StateError("ERR_RUNNING", this.label);
     return this.#bytes;
   }
 }

@@ -506,7 +506,26 @@ inline constexpr size_t kUserMemoryRegion2Pad2Offset = 48;
 
 inline constexpr size_t kRunImmediateExitOffset = 1;
 inline constexpr size_t kRunExitReasonOffset = 8;
+inline constexpr size_t kRunIoDirectionOffset = 32;
+inline constexpr size_t kRunIoSizeOffset = 33;
+inline constexpr size_t kRunIoPortOffset = 34;
+inline constexpr size_t kRunIoCountOffset = 36;
+inline constexpr size_t kRunIoDataOffsetOffset = 40;
+inline constexpr size_t kRunMmioPhysAddrOffset = 32;
+inline constexpr size_t kRunMmioDataOffset = 40;
+inline constexpr size_t kRunMmioLenOffset = 48;
+inline constexpr size_t kRunMmioIsWriteOffset = 52;
+inline constexpr size_t kRunMsrErrorOffset = 32;
+inline constexpr size_t kRunMsrPadOffset = 33;
+inline constexpr size_t kRunMsrReasonOffset = 40;
+inline constexpr size_t kRunMsrIndexOffset = 44;
+inline constexpr size_t kRunMsrDataOffset = 48;
 
+inline constexpr uint32_t kKvmExitIo = 2;
+inline constexpr uint32_t kKvmExitIoIn = 0;
+inline constexpr uint32_t kKvmExitMmio = 6;
+inline constexpr uint32_t kKvmExitX86Rdmsr = 29;
+inline constexpr uint32_t kKvmExitX86Wrmsr = 30;
 inline constexpr uint32_t kKvmCapDirtyLogRing = 192;
 inline constexpr uint32_t kKvmCapDirtyLogRingAcqRel = 223;
 inline constexpr uint32_t kKvmDirtyLogPageOffset = 64;

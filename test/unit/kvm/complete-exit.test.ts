@@ -31,7 +31,15 @@ function scripted(...steps: readonly Step[]): { vcpu: Vcpu; found: Uint8Array[] 
     return -(step.errno ?? 0);
   };
   const fd: Partial<NativeFd> = {
-    mapRun: () => ({ bytes: bytes.buffer, run }),
+    mapRun: () => ({
+      bytes: bytes.buffer,
+      ring: new ArrayBuffer(0),
+      token: 1n,
+      run,
+      start: () => 0,
+      kick: () => undefined,
+      setFilter: () => undefined,
+    }),
     close: () => undefined,
   };
   return { vcpu: new Vcpu(fd as NativeFd, 0, {} as Vm), found };

@@ -66,7 +66,7 @@ export class Bench {
 
   /** Maps the vCPU's kvm_run. */
   run(): NativeRun {
-    return opened(this.vcpu.mapRun());
+    return opened(this.vcpu.mapRun(() => undefined));
   }
 
   /** Closes everything, the first first: any order is safe. */

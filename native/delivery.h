@@ -1,0 +1,48 @@
+// Brings what vCPU threads have finished to the event loop of an environment. Where a thread comes
+// from is vcpu_thread.h.
+#pragma once
+
+#include <napi.h>
+#include <uv.h>
+
+#include <memory>
+#include <mutex>
+#include <set>
+#include <vector>
+
+namespace node_kvm {
+
+class VcpuThread;
+
+class Delivery {
+ public:
+  // One for each environment, made with its first vCPU. It ends with the environment by itself, and
+  // stops all threads before. Null when the loop takes no more.
+  static Delivery* Of(Napi::Env env);
+
+  // From the environment's thread.
+  void Add(VcpuThread* thread) { threads_.insert(thread); }
+  void Remove(VcpuThread* thread);
+  // A run that was started keeps the process alive until it was delivered.
+  void Expect();
+  void Delivered();
+
+  // From any thread; the environment's thread then calls its Deliver.
+  void Post(VcpuThread* thread);
+
+ private:
+  explicit Delivery(Napi::Env env) : env_(env) {}
+
+  static void OnWake(uv_async_t* async);
+  static void OnEnvironmentEnds(napi_async_cleanup_hook_handle hook, void* data);
+
+  Napi::Env env_;
+  uv_async_t async_ = {};
+  napi_async_cleanup_hook_handle hook_ = nullptr;
+  size_t expected_ = 0;
+  std::set<VcpuThread*> threads_;
+  std::mutex mutex_;
+  std::vector<VcpuThread*> done_;
+};
+
+}  // namespace node_kvm

@@ -1,0 +1,70 @@
+// Exits that need no JavaScript: ignored, answered with a constant, or collected in a ring. The
+// rules are data from lib/kvm/exit-filter.ts.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "region.h"
+
+namespace node_kvm {
+
+// As lib/kvm/exit-filter.ts writes it.
+struct FilterRule {
+  // Both are fields of 32 bits.
+  // NOLINTNEXTLINE(performance-enum-size)
+  enum Space : uint32_t { kPio, kMmio, kMsr };
+  // NOLINTNEXTLINE(performance-enum-size)
+  enum Write : uint32_t { kLeave, kIgnore, kCollect };
+
+  uint64_t first;
+  uint64_t last;
+  uint64_t value;  // what a read gives
+  uint32_t space;
+  uint32_t write;
+  uint32_t answers;  // whether reads are answered
+  uint32_t size;     // of the access; 0: any
+};
+static_assert(sizeof(FilterRule) == 40);
+
+// One writer, who may be on another thread than the one reader: JavaScript. It has the layout of
+// KVM's struct kvm_coalesced_mmio_ring, with more places.
+class WriteRing {
+ public:
+  static constexpr size_t kBytes = 16 * kPageSize;
+
+  explicit WriteRing(std::shared_ptr<Region> region) : region_(std::move(region)) {}
+
+  // False, and nothing is put, without room for all of them.
+  bool Put(uint64_t address, bool is_pio, std::span<const uint8_t> elements, uint32_t size);
+
+ private:
+  std::shared_ptr<Region> region_;
+};
+
+class ExitFilter {
+ public:
+  // Nothing when the bytes are not whole rules.
+  static std::optional<std::vector<FilterRule>> Read(std::span<const uint8_t> bytes);
+
+  ExitFilter(std::vector<FilterRule> rules, WriteRing ring)
+      : rules_(std::move(rules)), ring_(std::move(ring)) {}
+
+  // Whether the exit that kvm_run holds is done with.
+  bool Handle(std::span<uint8_t> run);
+
+ private:
+  const FilterRule* Find(uint32_t space, uint64_t first, uint64_t size) const;
+  bool HandleIo(std::span<uint8_t> run);
+  bool HandleMmio(std::span<uint8_t> run);
+  bool HandleMsr(std::span<uint8_t> run, bool is_write);
+
+  std::vector<FilterRule> rules_;
+  WriteRing ring_;
+};
+
+}  // namespace node_kvm

@@ -1,0 +1,91 @@
+#include "vcpu_run.h"
+
+#include <sys/random.h>
+
+#include <cerrno>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "ioctl.h"
+
+namespace node_kvm {
+
+namespace {
+
+// Never destroyed: a thread may still ask while the process exits.
+struct Tokens {
+  std::mutex mutex;
+  std::map<uint64_t, VcpuRun*> runs;
+};
+Tokens& AllTokens() {
+  static auto* tokens = new Tokens;
+  return *tokens;
+}
+
+}  // namespace
+
+VcpuRun::VcpuRun(std::shared_ptr<Descriptor> descriptor, std::shared_ptr<Region> region)
+    : descriptor_(std::move(descriptor)),
+      region_(std::move(region)),
+      kick_(region_->data() + kRunImmediateExitOffset) {
+  Tokens& tokens = AllTokens();
+  const std::lock_guard lock(tokens.mutex);
+  while (token_ == 0 || tokens.runs.contains(token_)) {
+    if (getrandom(&token_, sizeof(token_), 0) != sizeof(token_)) ++token_;
+  }
+  tokens.runs[token_] = this;
+}
+
+VcpuRun::~VcpuRun() { Close(); }
+
+bool VcpuRun::KickByToken(uint64_t token) {
+  Tokens& tokens = AllTokens();
+  const std::lock_guard lock(tokens.mutex);
+  const auto found = tokens.runs.find(token);
+  if (found == tokens.runs.end()) return false;
+  found->second->kick().Request(kSticky);
+  return true;
+}
+
+int VcpuRun::Run(Caller caller, Wake* wake) {
+  for (;;) {
+    if (region_ == nullptr) return -EBADF;
+    kick_.Enter(wake);
+    const int result = CallWithInteger(fd(), kKvmRun, 0);
+    kick_.Leave(wake);
+    if (result == -EINTR) {
+      const int answer = Interrupted(caller, wake);
+      if (answer != 0) return answer;
+    } else if (result == -EAGAIN && caller == Caller::kOwnThread) {
+      // A CPU that waits for its start was woken, and has none yet.
+    } else if (result != 0 || filter_ == nullptr ||
+               !filter_->Handle({region_->data(), region_->size()})) {
+      return result;
+    }
+  }
+}
+
+// 0: it was nothing, run on.
+int VcpuRun::Interrupted(Caller caller, Wake* wake) {
+  const bool is_ours = Kick::TakeSignal();
+  const uint32_t reasons = kick_.Take();
+  if ((reasons & ~uint32_t{kPause}) != 0) return -EINTR;
+  if (reasons != 0) return kPaused;
+  if (kick_.is_immediate_exit()) return -EINTR;
+  if (wake != nullptr && wake->woken.exchange(false)) return kWoken;
+  // What is left of a kick that came too late is not for this run.
+  return caller == Caller::kOwnThread || is_ours ? 0 : -EINTR;
+}
+
+void VcpuRun::Close() {
+  {
+    Tokens& tokens = AllTokens();
+    const std::lock_guard lock(tokens.mutex);
+    tokens.runs.erase(token_);
+  }
+  region_.reset();
+  filter_.reset();
+}
+
+}  // namespace node_kvm

@@ -1,0 +1,103 @@
+#include "vcpu_thread.h"
+
+#include <cerrno>
+#include <utility>
+
+#include "delivery.h"
+#include "loop_watch.h"
+#include "thread.h"
+
+namespace node_kvm {
+
+VcpuThread::VcpuThread(Napi::Env env, std::shared_ptr<Descriptor> descriptor,
+                       std::shared_ptr<Region> region, LoopWatch* watch)
+    : env_(env), run_(std::move(descriptor), std::move(region)), watch_(watch) {
+  sem_init(&wanted_, 0, 0);
+}
+
+VcpuThread::~VcpuThread() {
+  Stop();
+  if (delivery_ != nullptr) delivery_->Remove(this);
+  sem_destroy(&wanted_);
+}
+
+std::optional<int> VcpuThread::RunHere() {
+  if (is_running_) return -EBUSY;
+  Wake* wake = watch_ == nullptr ? nullptr : watch_->wake();
+  for (;;) {
+    const int result = run_.Run(Caller::kJavaScript, wake);
+    if (result != kWoken) return result;
+    if (watch_->IsEnvironmentEnding(env_)) return {};
+  }
+}
+
+int VcpuThread::Start() {
+  if (is_running_) return -EBUSY;
+  if (is_stopping_ || done_.Value().IsEmpty()) return -EBADF;
+  if (delivery_ == nullptr) {
+    delivery_ = Delivery::Of(env_);
+    if (delivery_ == nullptr) return -ENOMEM;
+    delivery_->Add(this);
+  }
+  if (!has_thread_) {
+    const int error = StartThread(Main, this, {KickSignal()}, &thread_);
+    if (error != 0) return error;
+    has_thread_ = true;
+  }
+  is_running_ = true;
+  done_.Ref();
+  delivery_->Expect();
+  run_.kick().Withdraw(kAbort | kPause);
+  is_wanted_ = true;
+  sem_post(&wanted_);
+  return 0;
+}
+
+void* VcpuThread::Main(void* self) {
+  static_cast<VcpuThread*>(self)->Work();
+  return nullptr;
+}
+
+void VcpuThread::Work() {
+  for (;;) {
+    while (sem_wait(&wanted_) != 0) {
+    }
+    if (is_wanted_.exchange(false)) {
+      result_ = run_.Run(Caller::kOwnThread, nullptr);
+      delivery_->Post(this);
+    }
+    if (is_stopping_) return;
+  }
+}
+
+void VcpuThread::Stop() {
+  if (is_stopping_.exchange(true)) return;
+  run_.kick().Request(kStop);
+  sem_post(&wanted_);
+  if (has_thread_) pthread_join(thread_, nullptr);
+}
+
+void VcpuThread::Abandon() {
+  Stop();
+  delivery_ = nullptr;
+}
+
+void VcpuThread::Close() {
+  Stop();
+  run_.Close();
+}
+
+void VcpuThread::Deliver() {
+  is_running_ = false;
+  delivery_->Delivered();
+  const Napi::Env env = env_;
+  const Napi::Function done = done_.Value();
+  done_.Unref();
+  done.MakeCallback(env.Global(), {Napi::Number::New(env, result_)});
+  // From here on this object may be gone. `done` throws nothing of its own.
+  if (env.IsExceptionPending()) {
+    napi_fatal_exception(env, env.GetAndClearPendingException().Value());
+  }
+}
+
+}  // namespace node_kvm

@@ -1,0 +1,67 @@
+// A vCPU as JavaScript runs it: here and now, or on a thread of its own beside the event loop. What
+// a run is, vcpu_run.h; how its end reaches the event loop, delivery.h.
+#pragma once
+
+#include <napi.h>
+#include <pthread.h>
+#include <semaphore.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "vcpu_run.h"
+
+namespace node_kvm {
+
+class Delivery;
+class LoopWatch;
+
+class VcpuThread {
+ public:
+  // Belongs to the environment's thread; only Work runs on the other.
+  VcpuThread(Napi::Env env, std::shared_ptr<Descriptor> descriptor, std::shared_ptr<Region> region,
+             LoopWatch* watch);
+  VcpuThread(const VcpuThread&) = delete;
+  VcpuThread& operator=(const VcpuThread&) = delete;
+  ~VcpuThread();
+
+  // Called with the result of each run that was started. Held weakly while nothing runs: JavaScript
+  // keeps it.
+  void SetDone(const Napi::Function& done) { done_ = Napi::Weak(done); }
+
+  // KVM_RUN on the calling thread: its result, or -EBUSY when it runs elsewhere. Empty when the
+  // environment is to end, with nothing more to be called.
+  std::optional<int> RunHere();
+  // KVM_RUN on its own thread: 0, or -errno. The end comes to `done`.
+  int Start();
+  bool is_running() const { return is_running_; }
+  VcpuRun& run() { return run_; }
+
+  // Ends what runs, the thread with it, and all that it holds. What was started is delivered still,
+  // as EINTR if it was cut short.
+  void Close();
+
+  void Abandon();  // for Delivery, which ends: nothing is delivered any more
+  void Deliver();  // for Delivery: calls `done`
+
+ private:
+  static void* Main(void* self);
+  void Work();
+  void Stop();
+
+  Napi::Env env_;
+  VcpuRun run_;
+  LoopWatch* watch_;  // null on the main thread, which nobody ends
+  Delivery* delivery_ = nullptr;
+  Napi::FunctionReference done_;
+  bool is_running_ = false;  // started, and not delivered
+  bool has_thread_ = false;
+  pthread_t thread_ = {};
+  sem_t wanted_ = {};
+  std::atomic<bool> is_wanted_ = false;
+  std::atomic<bool> is_stopping_ = false;
+  std::atomic<int> result_ = 0;
+};
+
+}  // namespace node_kvm
