@@ -52,7 +52,7 @@ function report(row, found) {
 }
 
 const tables = [];
-for (const ring of question.rings ?? ["ring 0"]) tables.push({ ring, ...(await table(ring)) });
+for (const ring of question.rings ?? [undefined]) tables.push({ ring, ...(await table(ring)) });
 const { name, asks, note } = question;
 process.send({ name, asks, note, vendor: vendorModule(), tables });
 process.disconnect();

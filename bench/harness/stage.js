@@ -23,8 +23,8 @@ export class Stage {
   #guest;
   #yardstick;
 
-  /** @param {{ guest: string, ring: string, yardstick: string }} options */
-  constructor({ guest, ring, yardstick }) {
+  /** @param {{ guest: string, ring?: string, yardstick: string }} options */
+  constructor({ guest, ring = "ring 0", yardstick }) {
     this.ring = ring;
     this.#guest = guest;
     this.#yardstick = yardstick;

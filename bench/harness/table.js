@@ -24,17 +24,23 @@ const limits = {
 
 const HEADINGS = ["", "min", "median", "p99", "ratio", "more", "limit", ""];
 
-function cells(row) {
+/** A row that is not held against the first says so. */
+function remark({ what, against, verdict = "" }, first) {
+  const other = against === first || against === what ? "" : `to "${against}"`;
+  return [verdict, other].filter((word) => word !== "").join(", ");
+}
+
+function cells(row, _, [first]) {
   const limit = row.limit === undefined ? "" : limits[row.limit.kind](row.limit.most);
   if (row.needs !== undefined) {
     return [row.what, "", "", "", "", "", limit, `needs ${row.needs.join(", ")}`];
   }
   if (row.failed !== undefined)
     return [row.what, "", "", "", "", "", limit, `FAILED: ${row.failed}`];
-  const { min, median, p99, against, ratio, over, verdict = "" } = row;
+  const { min, median, p99, against, ratio, over } = row;
   const compared =
     ratio === undefined || against === row.what ? ["", ""] : [ratio.toFixed(3), time(over)];
-  return [row.what, ...[min, median, p99].map(time), ...compared, limit, verdict];
+  return [row.what, ...[min, median, p99].map(time), ...compared, limit, remark(row, first.what)];
 }
 
 function aligned(rows) {
@@ -55,7 +61,7 @@ export function text({ name, asks, note, tables }) {
       rows === undefined
         ? aligned(values.map(({ what, c, js }) => [what, `C ${c}`, `JavaScript ${js}`]))
         : aligned([HEADINGS, ...rows.map(cells)]);
-    return `${name}, ${ring}\n${body}\n`;
+    return `${[name, ...(ring === undefined ? [] : [ring])].join(", ")}\n${body}\n`;
   });
   return [`# ${asks}`, ...(note === undefined ? [] : [note]), "", ...parts].join("\n");
 }
