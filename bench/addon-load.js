@@ -1,0 +1,40 @@
+// What the package adds to the start of a Node process.
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { over } from "./harness/limits.js";
+
+const addon = fileURLToPath(new URL("../build/Release/node_kvm.node", import.meta.url));
+const FOLDER = fileURLToPath(new URL(".", import.meta.url));
+
+/** Starts a Node that runs a module, and waits for its end. @param {string} source */
+const started = (source) => () => (n) => {
+  for (let i = 0; i < n; i++) {
+    // In this folder, so that `node-kvm` means this package.
+    const args = ["--input-type=module", "--eval", source];
+    const { status, stderr } = spawnSync(process.execPath, args, { cwd: FOLDER });
+    if (status !== 0) throw new Error(String(stderr));
+  }
+  return n;
+};
+
+export const question = {
+  name: "addon-load",
+  asks: "What does the package add to Node's start?",
+  operations: 1,
+  rows: [
+    { what: "node, an empty module", start: started("") },
+    {
+      what: "the addon alone",
+      start: started(
+        `import { createRequire } from "node:module"; createRequire("/")(${JSON.stringify(addon)});`,
+      ),
+      limit: over(5e6),
+    },
+    { what: 'import "node-kvm"', start: started('import "node-kvm";') },
+    {
+      what: 'import "node-kvm", Kvm.open()',
+      start: started('import { Kvm } from "node-kvm"; Kvm.open();'),
+      limit: over(5e6),
+    },
+  ],
+};

@@ -1,0 +1,81 @@
+// What a guest's write costs that is collected first: by KVM (coalesced), or by the exit filter.
+import { HOLE, PORT } from "./harness/guests.js";
+import { ratio } from "./harness/limits.js";
+import { sink } from "./harness/loops.js";
+
+const zones = {
+  port: { addr: BigInt(PORT), size: 1, pio: 1 },
+  hole: { addr: BigInt(HOLE), size: 8, pio: 0 },
+};
+
+/** Runs until as many writes have come, with what drains the ring given. */
+const collecting = (vcpu, drain) => (n) => {
+  let count = 0;
+  while (count < n) {
+    vcpu.runSync();
+    // The write that found the ring full has left the guest.
+    count += drain() + 1;
+  }
+  return count;
+};
+
+const takeWrite = (physAddr, low) => {
+  sink.sum += physAddr + (low & 0xff);
+};
+
+const coalescing = (drainOf) => (stage) => {
+  const { vm, vcpu } = stage.sandbox();
+  vm.registerCoalescedMmio(zones.port);
+  return collecting(vcpu, drainOf(vcpu));
+};
+
+const byGenerator = (vcpu) => () => {
+  let count = 0;
+  for (const { physAddr, data } of vcpu.coalescedMmio()) {
+    sink.sum += Number(physAddr) + data[0];
+    count++;
+  }
+  return count;
+};
+
+const byRing = (vcpu) => {
+  const ring = vcpu.coalescedRing();
+  return () => ring.drain(takeWrite);
+};
+
+const filtered = (stage) => {
+  const { vcpu } = stage.sandbox();
+  vcpu.setExitFilter([{ pio: PORT, write: "collect" }]);
+  const ring = vcpu.filteredRing();
+  return collecting(vcpu, () => ring.drain(takeWrite));
+};
+
+const zone = ({ addr, size, pio }) => `coalesce ${addr} ${size} ${pio}`;
+
+export const question = {
+  name: "collected-writes",
+  asks: "What does a write to a port cost that is collected, and drained later?",
+  note: "An operation is one write.",
+  guest: "port",
+  rings: ["ring 0", "ring 3"],
+  operations: 500,
+  rows: [
+    { what: "C: coalesced", command: "coalesced", lines: [zone(zones.port)] },
+    {
+      what: "coalescedRing().drain()",
+      needs: ["Vcpu.coalescedRing"],
+      start: coalescing(byRing),
+      limit: ratio(1.05),
+    },
+    { what: "coalescedMmio()", start: coalescing(byGenerator) },
+    { what: "C: a filter of its own", command: "collect" },
+    {
+      what: "filteredRing().drain()",
+      needs: ["Vcpu.setExitFilter", "Vcpu.filteredRing"],
+      start: filtered,
+      against: "C: a filter of its own",
+      limit: ratio(1.05),
+    },
+    { what: "C: an exit each", command: "run" },
+  ],
+};

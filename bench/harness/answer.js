@@ -1,0 +1,58 @@
+// One question's process: `node answer.js QUESTION YARDSTICK ROUNDS` measures it and sends its parent the tables.
+import { vendorModule } from "node-kvm";
+import { verdict } from "./limits.js";
+import { race } from "./rounds.js";
+import { missing, Stage } from "./stage.js";
+
+const [file, yardstick, rounds, emulated] = process.argv.slice(2);
+const { question } = await import(file);
+const isEmulated = emulated === "emulated";
+
+/** Measures one setting of the question. @param {string} ring */
+async function table(ring) {
+  const stage = new Stage({ guest: question.guest, ring, yardstick });
+  try {
+    if (question.values !== undefined) return { values: await question.values(stage) };
+    return { rows: await rowsOf(stage) };
+  } finally {
+    await stage.close();
+  }
+}
+
+/** @param {Stage} stage */
+async function rowsOf(stage) {
+  const rows = question.rows.map((row) => ({ ...row, missing: missing(row.needs ?? []) }));
+  const ready = rows.filter((row) => row.missing.length === 0);
+  const contenders = [];
+  for (const row of ready) contenders.push(await stage.contender(row, operations(row)));
+  const answers = await race(contenders, Number(rounds));
+  const found = new Map(ready.map((row, i) => [row.what, answers[i]]));
+  return rows.map((row) => report(row, found));
+}
+
+const operations = (row) => row.operations ?? question.operations;
+
+/** The first row is what the others are held against, unless one says which. */
+function report(row, found) {
+  const { what, limit } = row;
+  const side = row.command === undefined ? "JavaScript" : "C";
+  const said = { what, side, operations: operations(row), ...(limit && { limit }) };
+  if (row.missing.length > 0) return { ...said, needs: row.missing };
+  const answer = found.get(what);
+  if (answer.figure === undefined) return { ...said, ...answer };
+  const against = row.against ?? question.rows[0].what;
+  const base = found.get(against)?.figure;
+  const { figure } = answer;
+  const compared = base && {
+    ratio: figure.median / base.median,
+    over: figure.median - base.median,
+  };
+  const judged = limit && { verdict: verdict(limit, figure, base, isEmulated) };
+  return { ...said, ...figure, against, ...compared, ...judged };
+}
+
+const tables = [];
+for (const ring of question.rings ?? [undefined]) tables.push({ ring, ...(await table(ring)) });
+const { name, asks, note } = question;
+process.send({ name, asks, note, vendor: vendorModule(), tables });
+process.disconnect();

@@ -1,0 +1,33 @@
+// What a KVM_RUN that must not enter the guest costs: the way there and back, and nothing else.
+import { repeated } from "./harness/loops.js";
+
+const EINTR = 4;
+
+function lowLevel(stage) {
+  const { vcpu } = stage.sandbox();
+  const page = vcpu.lowLevel();
+  vcpu.immediateExit = true;
+  return () => {
+    if (page.enter() !== -EINTR) throw new Error("KVM_RUN: no EINTR");
+  };
+}
+
+function convenient(stage) {
+  const { vcpu } = stage.sandbox();
+  vcpu.immediateExit = true;
+  return () => {
+    if (vcpu.runSync().kind !== "intr") throw new Error("KVM_RUN: no EINTR");
+  };
+}
+
+export const question = {
+  name: "immediate-exit",
+  asks: "What does the way to KVM_RUN and back cost?",
+  guest: "port",
+  operations: 1000,
+  rows: [
+    { what: "C: KVM_RUN, immediate_exit", command: "immediate" },
+    { what: "lowLevel().enter()", needs: ["Vcpu.lowLevel"], start: repeated(lowLevel) },
+    { what: "runSync()", start: repeated(convenient) },
+  ],
+};

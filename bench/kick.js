@@ -1,0 +1,43 @@
+// How long a guest that never leaves by itself goes on once it is told to stop.
+import { setTimeout } from "node:timers/promises";
+import { total } from "./harness/limits.js";
+
+/** Runs the guest, lets it spin, stops it; counts from the stop to the settled promise. @param {(vcpu: object) => [Promise<unknown>, () => void]} begin */
+const kicked = (begin) => (stage) => {
+  const { vcpu } = stage.sandbox();
+  return async (n) => {
+    let ns = 0;
+    for (let i = 0; i < n; i++) {
+      const [exit, stop] = begin(vcpu);
+      await setTimeout(1);
+      const start = process.hrtime.bigint();
+      stop();
+      const { kind } = await exit;
+      ns += Number(process.hrtime.bigint() - start);
+      if (kind !== "intr") throw new Error(`the guest left with ${kind}`);
+    }
+    return { ns, operations: n };
+  };
+};
+
+const abort = (vcpu) => {
+  const controller = new AbortController();
+  return [vcpu.run({ signal: controller.signal }), () => controller.abort()];
+};
+
+const kick = (vcpu) => [vcpu.run(), () => vcpu.kick()];
+
+export const question = {
+  name: "kick",
+  asks: "How long does a spinning guest go on after a kick?",
+  note: "C: from pthread_kill() until another thread knows. JavaScript: until the promise is settled.",
+  guest: "spin",
+  rings: ["ring 0", "ring 3"],
+  pinned: false,
+  operations: 5,
+  rows: [
+    { what: "C: immediate_exit and a signal", command: "kick" },
+    { what: "abort()", needs: ["Vcpu.run"], start: kicked(abort), limit: total(200_000) },
+    { what: "kick()", needs: ["Vcpu.kick"], start: kicked(kick), limit: total(200_000) },
+  ],
+};

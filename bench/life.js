@@ -1,0 +1,28 @@
+// What a VM's whole life costs: made, run to its first exit, closed. Reported only: it waits on RCU.
+import { setImmediate } from "node:timers/promises";
+import { Sandbox } from "node-kvm";
+
+function live(stage) {
+  const { program } = stage;
+  return async (n) => {
+    for (let i = 0; i < n; i++) {
+      const sandbox = new Sandbox(stage.kvm, { program, cpuid: stage.cpuid });
+      sandbox.vcpu.runSync();
+      sandbox.close();
+      // Finalizers run on the event loop alone; without, memory grows.
+      await setImmediate();
+    }
+    return n;
+  };
+}
+
+export const question = {
+  name: "life",
+  asks: "What does a VM with memory, a vCPU, its first exit and its end cost?",
+  guest: "port",
+  operations: 2,
+  rows: [
+    { what: "C", command: "life" },
+    { what: "new Sandbox(), runSync(), close()", start: live },
+  ],
+};

@@ -1,0 +1,101 @@
+// `npm run bench`: every question asked of this host's KVM, or of a lab kernel's where there is none. Questions are the files beside this one.
+import { fork } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, release, tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { runInLab } from "./harness/lab.js";
+import { text } from "./harness/table.js";
+import { compile } from "./harness/yardstick.js";
+
+// usage: npm run bench -- [--rounds 60] [--json FILE] [--lab] [--kernel 6.12] [--cpu max] [QUESTION...]
+const FOLDER = fileURLToPath(new URL(".", import.meta.url));
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rounds: { type: "string", default: "60" },
+    json: { type: "string" },
+    lab: { type: "boolean", default: false },
+    kernel: { type: "string", default: "6.12" },
+    cpu: { type: "string", default: "max" },
+    // The two that only a run inside the lab is given.
+    yardstick: { type: "string" },
+    emulated: { type: "boolean", default: false },
+  },
+});
+
+const names = readdirSync(FOLDER)
+  .filter((name) => name.endsWith(".js") && name !== "main.js")
+  .map((name) => name.slice(0, -".js".length));
+const unknown = positionals.filter((name) => !names.includes(name));
+if (unknown.length > 0) {
+  throw new Error(`no question ${unknown.join(", ")}; there are ${names.join(", ")}`);
+}
+const chosen =
+  positionals.length === 0 ? names : names.filter((name) => positionals.includes(name));
+
+/** The CPUs this process may use, as the kernel writes them: `0-1,4`. */
+const allowed = readFileSync("/proc/self/status", "utf8").match(/Cpus_allowed_list:\s*(\S+)/)?.[1];
+/** The last of them: the first has most interrupts. */
+const LAST = allowed?.split(/[-,]/).at(-1);
+
+/** Asks one question in a process of its own, on one CPU unless it wants more. */
+async function ask(name, yardstick) {
+  const file = join(FOLDER, `${name}.js`);
+  const answer = join(FOLDER, "harness/answer.js");
+  const { question } = await import(file);
+  const isPinned = allowed !== LAST && question.pinned !== false;
+  const pinned = isPinned ? { execPath: "taskset", execArgv: ["-c", LAST, process.execPath] } : {};
+  const args = [file, yardstick, values.rounds, ...(values.emulated ? ["emulated"] : [])];
+  const child = fork(answer, args, { ...pinned });
+  return new Promise((resolve, reject) => {
+    child.once("message", resolve);
+    child.once("error", reject);
+    child.once("exit", (code, signal) => reject(new Error(`${name} ended with ${signal ?? code}`)));
+  });
+}
+
+/** Asks all questions here, one after the other; prints each answer when it comes. */
+async function run(yardstick) {
+  const answers = [];
+  for (const name of chosen) {
+    const answer = await ask(name, yardstick);
+    if (answers.length === 0) process.stdout.write(heading(answer));
+    process.stdout.write(`${text(answer)}\n`);
+    answers.push(answer);
+  }
+  const { emulated } = values;
+  const host = { release: release(), vendor: answers[0]?.vendor, node: process.version, emulated };
+  const document = { host, rounds: Number(values.rounds), questions: answers };
+  if (values.json !== undefined) {
+    writeFileSync(values.json, `${JSON.stringify(document, undefined, 2)}\n`);
+  }
+}
+
+function heading({ vendor }) {
+  const [{ model }] = cpus();
+  const where = `Linux ${release()}, ${vendor}, Node ${process.version}, ${model}`;
+  const how = `${values.rounds} interleaved rounds; an operation's time; ratio and more: of medians, to the first row unless said`;
+  return `${where}\n${how}\n\n`;
+}
+
+const folder = mkdtempSync(join(tmpdir(), "bench-"));
+try {
+  const yardstick = values.yardstick ?? join(folder, "yardstick");
+  if (values.yardstick === undefined) compile(yardstick);
+  const device = process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
+  if (existsSync(device) && !values.lab) {
+    await run(yardstick);
+  } else {
+    const why = values.lab ? "As asked" : `There is no ${device} here`;
+    const { kernel, cpu, rounds, json = join(folder, "bench.json") } = values;
+    process.stdout.write(
+      `${why}: measured in the lab, Linux ${kernel} on QEMU's emulated CPU. Ratios mean something, nanoseconds do not.\n`,
+    );
+    const args = ["--rounds", rounds, ...chosen];
+    process.exitCode = runInLab({ kernel, cpu, folder, yardstick, json, args });
+  }
+} finally {
+  rmSync(folder, { recursive: true });
+}

@@ -1,0 +1,15 @@
+// What an exit for memory that is not there costs.
+import { convenient, lowLevel } from "./harness/loops.js";
+
+export const question = {
+  name: "mmio-exit",
+  asks: "What does an exit for memory that is not there cost?",
+  guest: "hole",
+  rings: ["ring 0", "ring 3"],
+  operations: 200,
+  rows: [
+    { what: "C: KVM_RUN", command: "run" },
+    { what: "lowLevel().enter()", needs: ["Vcpu.lowLevel"], start: lowLevel("mmio") },
+    { what: "runSync()", start: convenient("mmio") },
+  ],
+};

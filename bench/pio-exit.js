@@ -1,0 +1,23 @@
+// What an exit for a port costs, in each way to take it.
+import { over, ratio } from "./harness/limits.js";
+import { awaited, convenient, iterated, lowLevel } from "./harness/loops.js";
+
+export const question = {
+  name: "pio-exit",
+  asks: "What does an exit for a port cost?",
+  guest: "port",
+  rings: ["ring 0", "ring 3"],
+  operations: 200,
+  rows: [
+    { what: "C: KVM_RUN", command: "run" },
+    {
+      what: "lowLevel().enter()",
+      needs: ["Vcpu.lowLevel"],
+      start: lowLevel("io"),
+      limit: ratio(1.05),
+    },
+    { what: "runSync()", start: convenient("io") },
+    { what: "await run()", needs: ["Vcpu.run"], start: awaited("io"), limit: over(8000) },
+    { what: "for await of exits()", needs: ["Vcpu.exits"], start: iterated("io") },
+  ],
+};

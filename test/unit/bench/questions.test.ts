@@ -1,0 +1,124 @@
+/** The benchmarks as data, and their arithmetic. Nothing is timed here; the measuring itself is `npm run bench`. */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+
+const BENCH = join(import.meta.dirname, "../../../bench");
+
+interface Row {
+  readonly what: string;
+  readonly command?: string;
+  readonly against?: string;
+  readonly start?: unknown;
+  readonly needs?: readonly string[];
+}
+
+interface Question {
+  readonly name: string;
+  readonly asks: string;
+  readonly rows?: readonly Row[];
+  readonly values?: unknown;
+}
+
+interface Figure {
+  readonly median: number;
+}
+
+interface Limits {
+  ratio(most: number): object;
+  over(most: number): object;
+  total(most: number): object;
+  verdict(limit: object, figure: Figure, base: Figure | undefined, emulated: boolean): string;
+}
+
+const load = async (file: string): Promise<unknown> => import(join(BENCH, file));
+const { summary } = (await load("harness/rounds.js")) as {
+  summary(samples: readonly number[]): object;
+};
+const { ratio, over, total, verdict } = (await load("harness/limits.js")) as Limits;
+
+const files = readdirSync(BENCH).filter((name) => name.endsWith(".js") && name !== "main.js");
+const questions = await Promise.all(
+  files.map(async (file) => {
+    const { question } = (await load(file)) as { question: Question };
+    return [file, question, question.rows ?? []] as const;
+  }),
+);
+
+test.each(questions)(
+  "%s asks one question, by its own name",
+  (file, { name, asks, values }, rows) => {
+    expect([`${name}.js`, asks.endsWith("?")]).toEqual([file, true]);
+    expect(rows.length > 0).not.toBe(values !== undefined);
+  },
+);
+
+test.each(questions)(
+  "%s: no two rows have one name, and what one is held against is there",
+  (_, __, rows) => {
+    const names = rows.map(({ what }) => what);
+    expect(new Set(names).size).toBe(names.length);
+    expect(names).toEqual(expect.arrayContaining(rows.flatMap(({ against }) => against ?? [])));
+  },
+);
+
+test.each(questions)(
+  "%s: each row is measured in C or in JavaScript, or says what it needs",
+  (_, __, rows) => {
+    const silent = rows.filter(
+      ({ command, start, needs }) => (command ?? start ?? needs) === undefined,
+    );
+    expect(silent).toEqual([]);
+  },
+);
+
+const yardstick = readFileSync(join(BENCH, "yardstick.c"), "utf8");
+const known = Array.from(yardstick.matchAll(/\{"([a-z0-9-]+)", NULL, do_/g), ([, name]) => name);
+
+test("what C is asked for, it knows", () => {
+  const asked = questions.flatMap(([, , rows]) => rows.flatMap(({ command }) => command ?? []));
+  expect(asked.length).toBeGreaterThan(10);
+  expect(asked.filter((command) => !known.includes(command))).toEqual([]);
+});
+
+const folder = mkdtempSync(join(tmpdir(), "yardstick-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test("the C program compiles without a warning", ({ skip }) => {
+  skip(spawnSync("cc", ["--version"]).status !== 0, "there is no cc");
+  const flags = ["-O2", "-static", "-pthread", "-Wall", "-Wextra", "-Werror"];
+  const args = [...flags, "-o", join(folder, "yardstick"), join(BENCH, "yardstick.c")];
+  expect(spawnSync("cc", args, { encoding: "utf8" }).stderr).toBe("");
+});
+
+test.each([
+  [[3, 1, 2], { min: 1, median: 2, p99: 3, samples: 3 }],
+  [[4, 1, 3, 2], { min: 1, median: 2.5, p99: 4, samples: 4 }],
+  [Array.from({ length: 200 }, (_, i) => i), { min: 0, median: 99.5, p99: 198, samples: 200 }],
+])("of samples %j", (samples, figures) => {
+  expect(summary(samples)).toEqual(figures);
+});
+
+test.each([
+  [ratio(1.05), 105, "reached"],
+  [ratio(1.05), 106, "NOT reached"],
+  [over(8), 108, "reached"],
+  [over(8), 109, "NOT reached"],
+  [total(200), 200, "reached"],
+  [total(200), 201, "NOT reached"],
+])("a limit of %j: %d, against 100, is %s", (limit, median, said) => {
+  expect(verdict(limit, { median }, { median: 100 }, false)).toBe(said);
+});
+
+test("nanoseconds on an emulated CPU are not judged, ratios are", () => {
+  const judged = [over(8), total(200), ratio(1.05)].map((limit) =>
+    verdict(limit, { median: 300 }, { median: 100 }, true),
+  );
+  expect(judged).toEqual(["not judged: emulated", "not judged: emulated", "NOT reached"]);
+});
+
+test("without a base there is nothing to judge", () => {
+  expect(verdict(ratio(1), { median: 1 }, undefined, false)).toMatch(/^not judged/);
+});
