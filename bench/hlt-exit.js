@@ -8,7 +8,7 @@ export const question = {
   operations: 200,
   rows: [
     { what: "C: KVM_RUN", command: "run" },
-    { what: "lowLevel().enter()", needs: ["Vcpu.lowLevel"], start: lowLevel("hlt") },
+    { what: "lowLevel().enter()", start: lowLevel("hlt") },
     { what: "runSync()", start: convenient("hlt") },
   ],
 };

@@ -27,7 +27,7 @@ export const question = {
   operations: 1000,
   rows: [
     { what: "C: KVM_RUN, immediate_exit", command: "immediate" },
-    { what: "lowLevel().enter()", needs: ["Vcpu.lowLevel"], start: repeated(lowLevel) },
+    { what: "lowLevel().enter()", start: repeated(lowLevel) },
     { what: "runSync()", start: repeated(convenient) },
   ],
 };

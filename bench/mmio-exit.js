@@ -9,7 +9,7 @@ export const question = {
   operations: 200,
   rows: [
     { what: "C: KVM_RUN", command: "run" },
-    { what: "lowLevel().enter()", needs: ["Vcpu.lowLevel"], start: lowLevel("mmio") },
+    { what: "lowLevel().enter()", start: lowLevel("mmio") },
     { what: "runSync()", start: convenient("mmio") },
   ],
 };

@@ -12,12 +12,11 @@ export const question = {
     { what: "C: KVM_RUN", command: "run" },
     {
       what: "lowLevel().enter()",
-      needs: ["Vcpu.lowLevel"],
       start: lowLevel("io"),
       limit: ratio(1.05),
     },
     { what: "runSync()", start: convenient("io") },
-    { what: "await run()", needs: ["Vcpu.run"], start: awaited("io"), limit: over(8000) },
-    { what: "for await of exits()", needs: ["Vcpu.exits"], start: iterated("io") },
+    { what: "await run()", start: awaited("io"), limit: over(8000) },
+    { what: "for await of exits()", start: iterated("io") },
   ],
 };

@@ -27,7 +27,6 @@ export const question = {
     { what: "C: KVM_RUN", command: "run", operations: 200 },
     {
       what: "lowLevel().enter()",
-      needs: ["Vcpu.lowLevel"],
       start: working("lowLevel"),
       limit: ratio(1.12),
     },

@@ -2,7 +2,7 @@
 import { vendorModule } from "node-kvm";
 import { verdict } from "./limits.js";
 import { race } from "./rounds.js";
-import { missing, Stage } from "./stage.js";
+import { Stage } from "./stage.js";
 
 const [file, yardstick, rounds, emulated] = process.argv.slice(2);
 const { question } = await import(file);
@@ -21,12 +21,11 @@ async function table(ring) {
 
 /** @param {Stage} stage */
 async function rowsOf(stage) {
-  const rows = question.rows.map((row) => ({ ...row, missing: missing(row.needs ?? []) }));
-  const ready = rows.filter((row) => row.missing.length === 0);
+  const { rows } = question;
   const contenders = [];
-  for (const row of ready) contenders.push(await stage.contender(row, operations(row)));
+  for (const row of rows) contenders.push(await stage.contender(row, operations(row)));
   const answers = await race(contenders, Number(rounds));
-  const found = new Map(ready.map((row, i) => [row.what, answers[i]]));
+  const found = new Map(rows.map((row, i) => [row.what, answers[i]]));
   return rows.map((row) => report(row, found));
 }
 
@@ -37,7 +36,6 @@ function report(row, found) {
   const { what, limit } = row;
   const side = row.command === undefined ? "JavaScript" : "C";
   const said = { what, side, operations: operations(row), ...(limit && { limit }) };
-  if (row.missing.length > 0) return { ...said, needs: row.missing };
   const answer = found.get(what);
   if (answer.figure === undefined) return { ...said, ...answer };
   const against = row.against ?? question.rows[0].what;

@@ -1,19 +1,8 @@
 // What a question's rows are measured on: a VM of its own for each, on either side.
-import * as library from "node-kvm";
+import { fromSupported, Kvm, Sandbox } from "node-kvm";
 import { program } from "./guests.js";
 import { timed } from "./rounds.js";
 import { Yardstick } from "./yardstick.js";
-
-const { fromSupported, Kvm, Sandbox } = library;
-
-/** Which of these is not there yet: `Vcpu.run` is a member, `kickVcpu` an export. @param {readonly string[]} needs */
-export function missing(needs) {
-  return needs.filter((name) => {
-    const [owner, member] = name.split(".");
-    const found = Reflect.get(library, owner);
-    return found === undefined || (member !== undefined && !(member in found.prototype));
-  });
-}
 
 /** Everything that one setting of a question opens. */
 export class Stage {

@@ -32,9 +32,6 @@ function remark({ what, against, verdict = "" }, first) {
 
 function cells(row, _, [first]) {
   const limit = row.limit === undefined ? "" : limits[row.limit.kind](row.limit.most);
-  if (row.needs !== undefined) {
-    return [row.what, "", "", "", "", "", limit, `needs ${row.needs.join(", ")}`];
-  }
   if (row.failed !== undefined)
     return [row.what, "", "", "", "", "", limit, `FAILED: ${row.failed}`];
   const { min, median, p99, against, ratio, over } = row;

@@ -53,6 +53,8 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
   /** How many slots it has; one is always free. */
   readonly capacity: number;
   readonly #words: Uint32Array;
+  /** How many slots were given back, modulo 2^32. */
+  #releases = 0;
 
   /**
    * Reads a ring in these bytes; as many slots as fit are its.
@@ -75,10 +77,12 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
   drain(take: TakeWrite): number {
     const words = this.#words;
     const pending = this.#pending();
+    if (pending === 0) return 0;
+    let first = Atomics.load(words, FIRST);
+    let releases = this.#releases;
     for (let taken = 0; taken < pending; taken += 1) {
-      // `take` may have emptied the ring itself, or closed its vCPU.
-      if (this.#pending() === 0) return taken;
-      const first = Atomics.load(words, FIRST);
+      // `take` may have taken writes out itself, or closed the ring's vCPU.
+      if (this.#releases !== releases || words.length === 0) return taken;
       const at = ENTRIES + first * ENTRY;
       const physAddr = (words[at + PHYS_ADDR + 1] ?? 0) * 2 ** 32 + (words[at + PHYS_ADDR] ?? 0);
       const len = Math.min(words[at + LEN] ?? 0, 8);
@@ -86,7 +90,8 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
       // KVM copies `len` bytes; those behind them are of an older write.
       const low = ((words[at + DATA] ?? 0) & (MASKS[Math.min(len, 4)] ?? 0)) >>> 0;
       const high = ((words[at + DATA + 1] ?? 0) & (MASKS[Math.max(len - 4, 0)] ?? 0)) >>> 0;
-      this.#release(first);
+      first = this.#release(first);
+      releases = this.#releases;
       take(physAddr, low, high, len, isPio);
     }
     return pending;
@@ -122,9 +127,12 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
     return (last - first + this.capacity) % this.capacity;
   }
 
-  /** Gives a slot back, whose write must have been read. */
-  #release(first: number): void {
-    Atomics.store(this.#words, FIRST, (first + 1) % this.capacity);
+  /** Gives a slot back, whose write must have been read; the next one is the first then. */
+  #release(first: number): number {
+    this.#releases = (this.#releases + 1) | 0;
+    const next = first + 1 === this.capacity ? 0 : first + 1;
+    Atomics.store(this.#words, FIRST, next);
+    return next;
   }
 }
 
