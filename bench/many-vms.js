@@ -77,8 +77,8 @@ export const question = {
     const js = await inJavaScript(stage);
     return Object.entries(figures).map(([what, figure]) => ({
       what,
-      c: figure(c),
-      js: figure(js),
+      C: figure(c),
+      JavaScript: figure(js),
     }));
   },
 };

@@ -51,13 +51,16 @@ function aligned(rows) {
   return rows.map((row) => `  ${line(row)}`.trimEnd()).join("\n");
 }
 
+/** A row whose cells have names of their own. */
+function named({ what, ...figures }) {
+  return [what, ...Object.entries(figures).map(([name, figure]) => `${name} ${figure}`)];
+}
+
 /** What one question has found. @param {object} answer */
 export function text({ name, asks, note, tables }) {
   const parts = tables.map(({ ring, rows, values }) => {
     const body =
-      rows === undefined
-        ? aligned(values.map(({ what, c, js }) => [what, `C ${c}`, `JavaScript ${js}`]))
-        : aligned([HEADINGS, ...rows.map(cells)]);
+      rows === undefined ? aligned(values.map(named)) : aligned([HEADINGS, ...rows.map(cells)]);
     return `${[name, ...(ring === undefined ? [] : [ring])].join(", ")}\n${body}\n`;
   });
   return [`# ${asks}`, ...(note === undefined ? [] : [note]), "", ...parts].join("\n");

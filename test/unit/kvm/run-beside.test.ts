@@ -1,4 +1,8 @@
 /** Runs beside the event loop: their end, their kick, what is refused meanwhile. On a device. */
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { setTimeout } from "node:timers/promises";
+import { promisify } from "node:util";
 import { describe, expect, vi } from "vitest";
 import type { GuestBuilder } from "../../../lib/guest/index.ts";
 import type { Exit } from "../../../lib/kvm/exit.ts";
@@ -46,6 +50,19 @@ test("closing ends the run", async ({ box }) => {
 test("an exit comes as from runSync", async ({ box }) => {
   const { vcpu } = box((g) => g.done());
   expect(await vcpu.run()).toMatchObject({ kind: "io", direction: "out" });
+});
+
+test("while four guests spin, timers, files and child processes go on", async ({ box }) => {
+  const vcpus = Array.from({ length: 4 }, () => box((g) => g.loopForever()).vcpu);
+  const runs = vcpus.map((vcpu) => vcpu.run());
+  for (let i = 0; i < 5; i += 1) {
+    await setTimeout(1);
+    expect(await readFile(import.meta.filename, "utf8")).toContain("four guests spin");
+    expect(await promisify(execFile)("echo", ["hello"])).toMatchObject({ stdout: "hello\n" });
+  }
+  expect(vcpus.map(({ running }) => running)).toEqual([true, true, true, true]);
+  for (const vcpu of vcpus) vcpu.kick();
+  expect(await Promise.all(runs)).toEqual([INTR, INTR, INTR, INTR]);
 });
 
 describe("exits()", () => {
@@ -99,11 +116,11 @@ describe("a paused VM", () => {
       const { rbx } = vcpu.getRegs();
       expect(vcpu.running).toBe(true);
       expect(rbx).toBeGreaterThan(last);
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await setTimeout(5);
       expect(vcpu.getRegs().rbx).toBe(rbx);
       last = rbx;
       vm.resume();
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await setTimeout(5);
     }
     vcpu.kick();
     expect(await ended).toEqual(INTR);

@@ -1,0 +1,51 @@
+// How late the event loop is while four guests spin beside it: timers, a file and a child process go on.
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { setTimeout } from "node:timers/promises";
+import { promisify } from "node:util";
+import { time } from "./harness/table.js";
+
+const [VCPUS, TURNS] = [4, 100];
+/** Without a sample the histogram has nothing to say; it looks each millisecond. */
+const RESOLUTION = { resolution: 1 };
+
+/** Does what a program does meanwhile, and says how late its event loop was. */
+async function delays() {
+  const histogram = monitorEventLoopDelay(RESOLUTION);
+  histogram.enable();
+  for (let i = 0; i < TURNS; i++) {
+    await Promise.all([setTimeout(5), readFile("/proc/self/status")]);
+    if (i % 20 === 0) await promisify(execFile)("true");
+  }
+  histogram.disable();
+  return histogram;
+}
+
+/** What is said of a histogram. */
+const figures = {
+  "delay, median": (histogram) => time(histogram.percentile(50)),
+  "delay, 99 %": (histogram) => time(histogram.percentile(99)),
+  "delay, most": (histogram) => time(histogram.max),
+};
+
+export const question = {
+  name: "event-loop",
+  asks: `How late is the event loop while ${VCPUS} guests spin beside it?`,
+  note: "Sampled each millisecond, which is part of the delay. Reported only.",
+  guest: "spin",
+  pinned: false,
+  async values(stage) {
+    const quiet = await delays();
+    const vcpus = Array.from({ length: VCPUS }, () => stage.sandbox().vcpu);
+    const runs = vcpus.map((vcpu) => vcpu.run());
+    const busy = await delays();
+    for (const vcpu of vcpus) vcpu.kick();
+    await Promise.all(runs);
+    return Object.entries(figures).map(([what, figure]) => ({
+      what,
+      quiet: figure(quiet),
+      spinning: figure(busy),
+    }));
+  },
+};
