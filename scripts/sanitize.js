@@ -102,7 +102,7 @@ const environment = (options) => ({
   [values.thread ? "TSAN_OPTIONS" : "ASAN_OPTIONS"]: options,
   UBSAN_OPTIONS: "print_stacktrace=1",
   // How many kicks each test of them does: they are slower here.
-  KICKS: process.env.KICKS ?? "2000",
+  KICKS: process.env["KICKS"] ?? "2000",
 });
 
 function runHere({ options, tests }) {
