@@ -101,6 +101,8 @@ const environment = (options) => ({
   LD_PRELOAD: libraries.join(":"),
   [values.thread ? "TSAN_OPTIONS" : "ASAN_OPTIONS"]: options,
   UBSAN_OPTIONS: "print_stacktrace=1",
+  // How many kicks each test of them does: they are slower here.
+  KICKS: process.env["KICKS"] ?? "2000",
 });
 
 function runHere({ options, tests }) {

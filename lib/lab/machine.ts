@@ -35,7 +35,11 @@ export interface LabOptions extends Work {
   readonly cpu?: string;
   /** The machine's memory, MiB; 1024 when left out. */
   readonly memory?: number;
-  /** How many CPUs QEMU's machine has; 1 when left out, as Bochs's always has. */
+  /**
+   * How many CPUs QEMU's machine has; 1 when left out, as Bochs's always has. With more, threads meet
+   * more often, but QEMU 7.2 has hung and has crashed a kernel that patches its own text, as it does
+   * when a first VM is made.
+   */
   readonly smp?: number | undefined;
   /** For boot and command together; five minutes when left out, 15 in Bochs. */
   readonly timeout?: number;

@@ -1,9 +1,10 @@
 /**
  * A life of handles, in a process or a worker of its own: `node life.js '["kvm","vm","close kvm"]'`.
- * The stages are here; which orders of them there are, and how each must end, is orders.test.ts.
+ * The stages are here; which orders of them there are, and how each must end, is orders.test.ts and
+ * spins.test.ts.
  */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, fork } from "node:child_process";
 import { randomFill } from "node:crypto";
 import { readdirSync, readlinkSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -13,9 +14,20 @@ import { GuestMemory, Kvm } from "node-kvm";
 
 // out 0x10, al; jmp to it
 const CODE = Uint8Array.of(0xe6, 0x10, 0xeb, 0xfc);
-// jmp to itself
-const SPIN = Uint8Array.of(0xeb, 0xfe);
+const RELEASE = 0x800;
+// cmp byte [0x800], 0; je to it; then as above
+const SPIN = Uint8Array.of(0x80, 0x3e, 0x00, 0x08, 0x00, 0x74, 0xf9, ...CODE);
 const SIZE = 0x10000;
+
+/** As SPIN, in ring 3: the assembler is not loaded where it is not wanted. */
+async function userProgram() {
+  const { guest, mem } = await import("node-kvm/guest");
+  return guest("user", (g) =>
+    g.asm((a) =>
+      a.label("again").cmp(mem(8, RELEASE), 0).jcc("e", "again").out(8, 0x10).jmp("again"),
+    ),
+  );
+}
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -68,10 +80,32 @@ const stages = {
   "run without memory": (s) => assert.notEqual(s.vcpu.runSync().kind, "io"),
   "run closed": (s) => assert.throws(() => s.vcpu.runSync(), closed),
   spin: (s) => s.memory.write(0, SPIN),
+  "user program": async (s) => {
+    s.program = await userProgram();
+  },
+  "user memory": (s) => {
+    s.memory = GuestMemory.allocate(s.program.memorySize);
+    s.program.load(s.memory);
+  },
+  "user vcpu": (s) => {
+    s.vcpu = s.vm.createVcpu(0);
+    s.vcpu.setCpuid2(s.kvm.getSupportedCpuid());
+    s.vcpu.setSregs(s.program.sregs(s.vcpu.getSregs()));
+    s.vcpu.setRegs(s.program.regs);
+  },
   "run beside": (s) => {
     s.ended = s.vcpu.run();
   },
+  "run with signal": (s) => {
+    s.controller = new AbortController();
+    s.ended = s.vcpu.run({ signal: s.controller.signal });
+  },
   kick: (s) => s.vcpu.kick(),
+  abort: (s) => s.controller.abort(),
+  release: (s) => {
+    s.view[RELEASE] = 1;
+  },
+  "run has exited": async (s) => assert.equal((await s.ended).kind, "io"),
   "run has ended": async (s) => assert.deepEqual(await s.ended, { kind: "intr" }),
   "close kvm": (s) => s.kvm.close(),
   "close vm": (s) => s.vm.close(),
@@ -112,9 +146,16 @@ const stages = {
   },
   "job ends": (s) => s.job,
   "slot refused": (s) => assert.throws(() => stages["slot"](s), { name: "KvmError" }),
+  fork: async () => {
+    const child = fork(fileURLToPath(import.meta.url), [JSON.stringify(["no descriptors"])]);
+    const end = await new Promise((resolve) => child.once("exit", (...how) => resolve(how)));
+    assert.deepEqual(end, [0, null]);
+  },
   exec: () => {
     assert.notEqual(kvmLinks().length, 0);
-    assert.doesNotMatch(execFileSync("ls", ["-l", "/proc/self/fd"], { encoding: "utf8" }), /kvm/);
+    // ls complains of its own descriptor, which is closed by then.
+    const options = { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] };
+    assert.doesNotMatch(execFileSync("ls", ["-l", "/proc/self/fd"], options), /kvm/);
   },
   "no descriptors": () => assert.deepEqual(kvmLinks(), []),
   "drop kvm": (s) => delete s.kvm,
@@ -122,13 +163,24 @@ const stages = {
   "drop vcpu": (s) => delete s.vcpu,
   "drop memory": (s) => delete s.memory,
   gc: collect,
+  turn,
   ready: () => parentPort.postMessage("ready"),
   exit: () => process.exit(7),
   "exit later": () => process.once("exit", () => process.exit(7)),
+  "SIGINT exits": () => process.once("SIGINT", () => process.exit(7)),
+  "SIGTERM exits": () => process.once("SIGTERM", () => process.exit(7)),
+  SIGINT: () => signal("SIGINT"),
+  SIGTERM: () => signal("SIGTERM"),
   throw: () => {
     throw new Error("thrown on purpose");
   },
 };
+
+/** Sends this process a signal that ends it. */
+function signal(name) {
+  process.kill(process.pid, name);
+  return new Promise(() => undefined);
+}
 
 /** Starts a worker that lives its own order. */
 function start(order) {
@@ -173,6 +225,7 @@ async function live(order) {
   for (const stage of order) {
     if (typeof stage !== "string") await runWorkers(handles, stage);
     else if (stage === "forever") for (;;) churn(handles);
+    else if (stage === "kicked forever") for (;;) await churnBeside(handles);
     else await stages[stage](handles);
   }
 }
@@ -184,6 +237,14 @@ function churn(handles) {
     stages[stage](handles);
   }
   handles.memory.close();
+}
+
+/** As churn, of runs beside the event loop. */
+async function churnBeside(handles) {
+  parentPort.postMessage("ready");
+  for (const stage of ["run beside", "turn", "kick", "run has ended"]) {
+    await stages[stage](handles);
+  }
 }
 
 await live(isMainThread ? JSON.parse(process.argv[2]) : workerData);

@@ -1,22 +1,12 @@
 /** Lives of handles in every order that could go wrong, each in a process that must end cleanly. */
 import { beforeEach, describe, expect, test } from "vitest";
-import { CLEAN, deviceProblem, type Ending, runNode } from "./run-node.ts";
-
-type End = "naturally" | "throwing" | "terminated" | "abandoned";
-/** A stage of life.js, or workers that live their own orders. */
-type Stage = string | { readonly workers: readonly Order[]; readonly end: End };
-type Order = readonly Stage[];
+import { CLOSE, live, MADE, type Order, RAN, type Stage } from "./orders.ts";
+import { CLEAN, deviceProblem } from "./run-node.ts";
 
 const problem = deviceProblem();
 beforeEach(({ skip }) => {
   if (problem !== undefined) skip(problem);
 });
-
-const live = (order: Order): Promise<Ending> => runNode("life.js", JSON.stringify(order));
-
-const MADE = ["kvm", "vm", "memory", "slot", "vcpu"] as const;
-const RAN = [...MADE, "run"] as const;
-const CLOSE = ["close vcpu", "close vm", "close memory", "close kvm"] as const;
 
 function permutations<T>(items: readonly T[]): readonly (readonly T[])[] {
   if (items.length === 0) return [[]];
@@ -191,23 +181,6 @@ const CLEAN_LIVES: Readonly<Record<string, Order>> = {
     { workers: [[...RAN, "exit"]], end: "naturally" },
     "run",
   ],
-  "a guest that spins beside the event loop is kicked, and closed": [
-    ...RAN,
-    "spin",
-    ...["run beside", "kick", "run has ended"],
-    ...["run beside", ...CLOSE, "run has ended"],
-    "no descriptors",
-  ],
-  "a worker whose guest spins is terminated": [
-    { workers: [[...MADE, "spin", "ready", "run"]], end: "terminated" },
-    "gc",
-    "no descriptors",
-  ],
-  "a worker whose guest spins beside its event loop is terminated": [
-    { workers: [[...MADE, "spin", "run beside", "ready"]], end: "terminated" },
-    "gc",
-    "no descriptors",
-  ],
   "memory of a worker that has ended can be touched where it was moved to": [
     { workers: [[...RAN, "post moved"]], end: "naturally" },
     "moved can be touched",
@@ -246,17 +219,6 @@ const EXITING_LIVES: Readonly<Record<string, Order>> = {
     "exit",
   ],
 };
-
-const SPINNING_LIVES: Readonly<Record<string, Order>> = {
-  "beside the event loop": [...MADE, "spin", "run beside", "exit"],
-  "in a worker": [{ workers: [[...MADE, "spin", "ready", "run"]], end: "abandoned" }, "exit"],
-};
-
-describe("process.exit ends the process while a guest spins", () => {
-  test.each(Object.entries(SPINNING_LIVES))("%s", async (_, order) => {
-    expect(await live(order)).toEqual({ ...CLEAN, code: 7 });
-  });
-});
 
 describe("process.exit ends the process", () => {
   test.each(Object.entries(EXITING_LIVES))("%s", async (_, order) => {
