@@ -8,6 +8,7 @@ export {
   StateError,
   type StateErrorCode,
 } from "./errors.ts";
+export type { AbortOptions } from "./kvm/abortable.ts";
 export { AddressSpace, type MemoryPlace, type MemorySlot } from "./kvm/address-space.ts";
 export type { Capability, EnableCapInput, FileCap, NamedCap, RawCap } from "./kvm/capability.ts";
 export { CoalescedRing, type CoalescedWrite, type TakeWrite } from "./kvm/coalesced-ring.ts";
@@ -33,7 +34,7 @@ export type { MemoryEncryptCommand } from "./kvm/memory-encrypt.ts";
 export { RunPage } from "./kvm/run-page.ts";
 export { Stats, type StatsDescriptor } from "./kvm/stats.ts";
 export { type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
-export { kickVcpu, type RunOptions } from "./kvm/vcpu-runs.ts";
+export { kickVcpu } from "./kvm/vcpu-runs.ts";
 export type { SaveStateOptions } from "./kvm/vcpu-state.ts";
 export { type MsrFilterInput, type MsrFilterRange, Vm } from "./kvm/vm.ts";
 export type { EncRegionInput, IoeventfdInput, IrqfdInput } from "./kvm/vm-devices.ts";
@@ -42,7 +43,6 @@ export type {
   UserspaceMemoryRegion,
   UserspaceMemoryRegion2,
 } from "./kvm/vm-memory.ts";
-export type { WaitOptions } from "./kvm/waiting-line.ts";
 export * from "./state/index.ts";
 export {
   type MappedRamRegion,

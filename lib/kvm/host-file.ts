@@ -1,8 +1,9 @@
 /** Files that KVM is handed: eventfds and /dev/sev. What is done with them is irq methods and vm.ts. */
 import { KvmError, StateError } from "../errors.ts";
 import { type NativeHostFile, native } from "../native.ts";
+import type { AbortOptions } from "./abortable.ts";
 import { forgetFile, type OpenFile, registerFile } from "./link.ts";
-import { WaitingLine, type WaitOptions } from "./waiting-line.ts";
+import { WaitingLine } from "./waiting-line.ts";
 
 const EAGAIN = 11;
 
@@ -83,6 +84,7 @@ export class EventFd extends HostFile {
     const answer = this.file.writeCounter(value);
     if (answer < 0) throw new KvmError({ ioctl: "write", fd: this.label, errno: -answer });
   }
+
   /**
    * Waits for the next signal and gives the counter, which it has set to 0: at once when it is above
    * zero. Who waits first is served first, with all that the counter has by then.
@@ -93,13 +95,13 @@ export class EventFd extends HostFile {
    * @throws the signal's reason, as a rejection, when it is or becomes aborted; the counter stays.
    * @throws {@link StateError} `ERR_CLOSED`, as a rejection, when this is or becomes closed.
    */
-  async wait({ signal }: WaitOptions = {}): Promise<bigint> {
-    signal?.throwIfAborted();
+  async wait(options: AbortOptions = {}): Promise<bigint> {
+    options.signal?.throwIfAborted();
     if (this.#line.empty) {
       const count = this.read();
       if (count > 0n) return count;
     }
-    return await this.#line.join(this.file, signal);
+    return await this.#line.join(this.file, options);
   }
 
   /**
@@ -108,13 +110,13 @@ export class EventFd extends HostFile {
    *
    * Ends when the signal is aborted or this is closed, also before it began.
    */
-  async *signals({ signal }: WaitOptions = {}): AsyncGenerator<bigint, void> {
+  async *signals(options: AbortOptions = {}): AsyncGenerator<bigint, void> {
     for (;;) {
       let count: bigint;
       try {
-        count = await this.wait({ signal });
+        count = await this.wait(options);
       } catch (error) {
-        if (this.closed || signal?.aborted === true) return;
+        if (this.closed || options.signal?.aborted === true) return;
         throw error;
       }
       yield count;

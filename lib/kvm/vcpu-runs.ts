@@ -5,6 +5,7 @@ import { offsetOf } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
 import { type NativeFd, type NativeMapping, type NativeRun, native } from "../native.ts";
 import { isTold, traceExit, traceRun } from "../trace/sink.ts";
+import { Abortable, type AbortOptions } from "./abortable.ts";
 import { CoalescedRing, coalescedRing } from "./coalesced-ring.ts";
 import type { Exit } from "./exit.ts";
 import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
@@ -27,14 +28,7 @@ interface Pending {
   readonly replies: ReturnType<typeof traceRun>;
   /** Whether it is to end. A pause may have stopped it before. */
   isKicked: boolean;
-  resolve(exit: Exit): void;
-  reject(error: unknown): void;
-}
-
-/** What {@link VcpuRuns.run} may be told. */
-export interface RunOptions {
-  /** Its abort ends the run, with `{ kind: "intr" }`. */
-  readonly signal?: AbortSignal | undefined;
+  readonly ended: Abortable<Exit>;
 }
 
 let isWarned: boolean = false;
@@ -112,30 +106,15 @@ export abstract class VcpuRuns extends VcpuDevices {
    * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
    * @throws {@link KvmError} as {@link runSync}, and pthread_create's; the promise is rejected with it.
    */
-  run(options: RunOptions = {}): Promise<Exit> {
-    const { signal } = options;
+  run(options: AbortOptions = {}): Promise<Exit> {
     this.#runnable();
-    if (signal?.aborted === true) return Promise.resolve({ kind: "intr" });
+    if (options.signal?.aborted === true) return Promise.resolve({ kind: "intr" });
     this.#exits.expire();
     const replies = traceRun(this.traced, this.#bytes);
-    return new Promise<Exit>((resolve, reject) => {
-      const kick = (): void => this.kick();
-      signal?.addEventListener("abort", kick, { once: true });
-      const ended = (): void => signal?.removeEventListener("abort", kick);
-      this.#pending = {
-        replies,
-        isKicked: false,
-        resolve: (exit) => {
-          ended();
-          resolve(exit);
-        },
-        reject: (error) => {
-          ended();
-          reject(error);
-        },
-      };
-      this.#gate.enter(this.#gated);
-    });
+    const ended = new Abortable<Exit>(options, () => this.kick());
+    this.#pending = { replies, isKicked: false, ended };
+    this.#gate.enter(this.#gated);
+    return ended.promise;
   }
 
   /**
@@ -147,7 +126,7 @@ export abstract class VcpuRuns extends VcpuDevices {
    *
    * @throws {@link KvmError} as {@link run}.
    */
-  async *exits(options: RunOptions = {}): AsyncGenerator<Exit, void> {
+  async *exits(options: AbortOptions = {}): AsyncGenerator<Exit, void> {
     const isOver = (): boolean => this.closed || options.signal?.aborted === true;
     while (!isOver()) {
       const exit = await this.run(options);
@@ -296,7 +275,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     const pending = this.#pending;
     this.#pending = undefined;
     this.#gate.leave(this.#gated);
-    pending?.reject(new KvmError({ ioctl, fd: this.label, errno }));
+    pending?.ended.reject(new KvmError({ ioctl, fd: this.label, errno }));
   }
 
   /** Takes a run's end from the vCPU's thread; nothing is thrown from here. */
@@ -313,9 +292,9 @@ export abstract class VcpuRuns extends VcpuDevices {
     try {
       const result = answer === PAUSED ? -EINTR : answer;
       const exit = this.closed ? undefined : this.#exit(result, pending.replies);
-      pending.resolve(exit ?? { kind: "intr" });
+      pending.ended.resolve(exit ?? { kind: "intr" });
     } catch (error) {
-      pending.reject(error);
+      pending.ended.reject(error);
     }
   }
 

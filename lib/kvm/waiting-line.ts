@@ -1,23 +1,13 @@
 /** Who waits for an eventfd, first come first served. Reading its counter, and closing it, is host-file.ts. */
 import { KvmError } from "../errors.ts";
 import type { NativeHostFile } from "../native.ts";
-
-/** What ends a wait before it is signalled. */
-export interface WaitOptions {
-  /** Aborts the wait. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-interface Waiter {
-  resolve(count: bigint): void;
-  reject(reason: unknown): void;
-}
+import { Abortable, type AbortOptions } from "./abortable.ts";
 
 /** Promises of an eventfd's signals. While there is one, the event loop watches the file and goes on. */
 export class WaitingLine {
   readonly #label: string;
   readonly #take: () => bigint;
-  readonly #waiters: Waiter[] = [];
+  readonly #waiters: Abortable<bigint>[] = [];
   #watched: NativeHostFile | undefined;
 
   /** Makes an empty one; `take` gives the counter and sets it to 0. */
@@ -32,27 +22,14 @@ export class WaitingLine {
   }
 
   /** Joins the line. */
-  join(file: NativeHostFile, signal: AbortSignal | undefined): Promise<bigint> {
+  join(file: NativeHostFile, options: AbortOptions): Promise<bigint> {
     this.#watch(file);
-    return new Promise((resolve, reject) => {
-      const abort = (): void => {
-        this.#leave(waiter);
-        reject(signal?.reason);
-      };
-      const settled = (): void => signal?.removeEventListener("abort", abort);
-      const waiter: Waiter = {
-        resolve: (count) => {
-          settled();
-          resolve(count);
-        },
-        reject: (reason) => {
-          settled();
-          reject(reason);
-        },
-      };
-      signal?.addEventListener("abort", abort, { once: true });
-      this.#waiters.push(waiter);
+    const waiter = new Abortable<bigint>(options, (reason) => {
+      this.#leave(waiter);
+      waiter.reject(reason);
     });
+    this.#waiters.push(waiter);
+    return waiter.promise;
   }
 
   /** Sends all away with an error; the file may be closed already. */
@@ -61,7 +38,7 @@ export class WaitingLine {
     for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);
   }
 
-  #leave(waiter: Waiter): void {
+  #leave(waiter: Abortable<bigint>): void {
     this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
     if (this.empty) this.#unwatch();
   }

@@ -2,8 +2,9 @@
 import { once } from "node:events";
 import { MessageChannel, type MessagePort, Worker, type WorkerOptions } from "node:worker_threads";
 import { StateError } from "../errors.ts";
+import { Abortable, type AbortOptions } from "../kvm/abortable.ts";
 import type { Exit } from "../kvm/exit.ts";
-import { kickVcpu, type RunOptions } from "../kvm/vcpu-runs.ts";
+import { kickVcpu } from "../kvm/vcpu-runs.ts";
 import {
   type Answer,
   type Report,
@@ -18,11 +19,6 @@ const LABEL = "vcpu worker";
 /** What a worker may be started with: Node's options, but the data is an argument of its own. */
 export type VcpuWorkerOptions = Omit<WorkerOptions, "workerData">;
 
-interface Pending {
-  resolve(exit: Exit): void;
-  reject(error: unknown): void;
-}
-
 /**
  * The fast shape: JavaScript runs in the thread that issues KVM_RUN, so an exit that the worker handles
  * crosses no thread. Only exits that nobody there handles come here, one for each {@link run}.
@@ -36,7 +32,7 @@ export class VcpuWorker {
   readonly #kicked: Int32Array;
   readonly #kickToken: bigint;
   #number = 0;
-  #pending: Pending | undefined;
+  #pending: Abortable<Exit> | undefined;
   #answer: Answer | undefined;
   /** Which exit may be answered. */
   #turn = 0;
@@ -97,34 +93,20 @@ export class VcpuWorker {
    * @throws {@link KvmError} KVM_RUN's, or what the worker's handler has thrown; as a rejection.
    * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
    */
-  run(options: RunOptions = {}): Promise<Exit> {
-    const { signal } = options;
+  run(options: AbortOptions = {}): Promise<Exit> {
     if (this.#isClosed) throw new StateError("ERR_CLOSED", LABEL);
     if (this.#pending !== undefined) throw new StateError("ERR_RUNNING", LABEL);
-    if (signal?.aborted === true) return Promise.resolve({ kind: "intr" });
+    if (options.signal?.aborted === true) return Promise.resolve({ kind: "intr" });
     // Run numbers are Int32, and never 0, with which nothing is kicked.
     this.#number = (this.#number % 0x7fff_ffff) + 1;
     this.#turn += 1;
     const request: RunRequest = { number: this.#number, answer: this.#answer };
     this.#answer = undefined;
-    return new Promise((resolve, reject) => {
-      const kick = (): void => this.kick();
-      const ended = (): void => signal?.removeEventListener("abort", kick);
-      this.#port.postMessage(request);
-      this.worker.ref();
-      this.#port.ref();
-      signal?.addEventListener("abort", kick, { once: true });
-      this.#pending = {
-        resolve: (exit) => {
-          ended();
-          resolve(exit);
-        },
-        reject: (error) => {
-          ended();
-          reject(error);
-        },
-      };
-    });
+    this.#port.postMessage(request);
+    this.worker.ref();
+    this.#port.ref();
+    this.#pending = new Abortable(options, () => this.kick());
+    return this.#pending.promise;
   }
 
   /** Whether a {@link run} is under way. */
@@ -170,7 +152,7 @@ export class VcpuWorker {
   }
 
   /** Takes the run that is over; the caller settles it. */
-  #settle(): Pending | undefined {
+  #settle(): Abortable<Exit> | undefined {
     const pending = this.#pending;
     this.#pending = undefined;
     this.#rest();
