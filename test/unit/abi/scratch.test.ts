@@ -25,6 +25,13 @@ test("what is lent is not lent to a second", () => {
   expect(borrow(layout).bytes).not.toBe(outer.bytes);
 });
 
+test("what is lent again is not lent to a second", () => {
+  const layout = { ...Regs };
+  borrow(layout).isFree = true;
+  const outer = borrow(layout);
+  expect(borrow(layout).bytes).not.toBe(outer.bytes);
+});
+
 test("a value that is refused leaves nothing lent", () => {
   const layout = { ...Regs };
   const { bytes } = Object.assign(borrow(layout), { isFree: true });
