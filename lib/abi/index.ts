@@ -4,4 +4,17 @@ export * from "./generated/ioctls.ts";
 export * from "./generated/structs.ts";
 export * from "./ioctl.ts";
 export * from "./register-id.ts";
-export * from "./struct.ts";
+export {
+  type ArrayType,
+  encode,
+  type Field,
+  type FieldType,
+  type Layout,
+  offsetOf,
+  read,
+  type Scalar,
+  type StructInput,
+  sizeOf,
+  type Tail,
+  write,
+} from "./struct.ts";

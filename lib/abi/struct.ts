@@ -3,6 +3,7 @@
  * and flexible tails. What a layout is, is layout.ts; which there are, generated/structs.ts.
  */
 
+import { codecs } from "./generated/codecs.ts";
 import {
   type Field,
   type FieldType,
@@ -41,7 +42,9 @@ function readType(type: FieldType, view: DataView, at: number): unknown {
 function readArray(of: FieldType, count: number, view: DataView, at: number): unknown {
   if (of === "u8") return bytesAt(view, at, count).slice();
   const size = sizeOfType(of);
-  return Array.from({ length: count }, (_, i) => readType(of, view, at + i * size));
+  const elements: unknown[] = [];
+  for (let i = 0; i < count; i += 1) elements.push(readType(of, view, at + i * size));
+  return elements;
 }
 
 type Bits = readonly [shift: number, width: number];
@@ -89,7 +92,9 @@ function readTail(layout: Layout, tail: Tail, view: DataView, at: number, header
   return readArray(tail.element, count, view, start);
 }
 
-function readStruct(layout: Layout, view: DataView, at: number): Members {
+function readStruct(layout: Layout, view: DataView, at: number): unknown {
+  const codec = codecs.get(layout);
+  if (codec?.read) return codec.read(view, at);
   const value: Record<string, unknown> = {};
   for (const field of layout.fields) {
     const start = at + field.offset;
@@ -234,7 +239,8 @@ function writeStruct(layout: Layout, value: unknown, view: DataView, at: number,
   }
 }
 
-function tailLength(layout: Layout, value: unknown): number {
+/** Gives the length of the tail that a value has. @internal */
+export function tailLength(layout: Layout, value: unknown): number {
   const members = typeof value === "object" ? (value as Members | null) : null;
   if (layout.tail) {
     const tail = members?.[layout.tail.name];
@@ -253,7 +259,12 @@ function tailLength(layout: Layout, value: unknown): number {
  * @throws RangeError if the bytes are too few, for the struct or for what its count says
  */
 export function read<T>(layout: Layout<T>, bytes: Uint8Array, offset = 0): T {
-  return readStruct(layout, viewOf(layout, layout.size, bytes, offset), 0) as T;
+  return readView(layout, viewOf(layout, layout.size, bytes, offset));
+}
+
+/** Does what {@link read} does, from the start of a view. @internal */
+export function readView<T>(layout: Layout<T>, view: DataView): T {
+  return readStruct(layout, view, 0) as T;
 }
 
 /**
@@ -285,6 +296,18 @@ export function write<T>(
  */
 export function encode<T>(layout: Layout<T>, value: StructInput<T>): Uint8Array {
   const bytes = new Uint8Array(sizeOf(layout, tailLength(layout, value)));
-  write(layout, value, bytes);
+  fill(layout, value, bytes, new DataView(bytes.buffer));
   return bytes;
+}
+
+/** Does what {@link encode} does, in as many zeros. @internal */
+export function fill<T>(
+  layout: Layout<T>,
+  value: StructInput<T>,
+  bytes: Uint8Array,
+  view: DataView,
+): void {
+  // What the code does not take may be wrong, or only unusual: the layout tells.
+  const isDone = codecs.get(layout)?.put(view, 0, value as object) === 1;
+  if (!isDone) write(layout, value, bytes.fill(0));
 }

@@ -58,7 +58,8 @@ export function entry(input: CpuidEntryInput): CpuidEntry2 {
     const reason = complaint(value);
     if (reason) throw wrong(`padding ${value} ${reason}`);
   }
-  return Object.freeze({ ...numbers, padding });
+  // A literal, and no spread: V8 gives each object that is spread and added to a shape of its own.
+  return Object.freeze({ function: fn, index, flags, eax, ebx, ecx, edx, padding });
 }
 
 /**

@@ -1,6 +1,7 @@
 /** What every KVM handle has: one descriptor, the door to its ioctls, and an end. */
 import type { Ioctl } from "../abi/ioctl.ts";
-import { encode, type Layout, read, type StructInput, sizeOf } from "../abi/struct.ts";
+import { borrow, borrowEncoded } from "../abi/scratch.ts";
+import { type Layout, readView, type StructInput } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
 import { type Evidence, explain } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
@@ -114,9 +115,13 @@ export abstract class Handle implements OpenFile {
 
   /** Asks for a struct. */
   protected getStruct<T>(ioctl: Ioctl<T>, layout: Layout<T>): T {
-    const bytes = new Uint8Array(sizeOf(layout));
-    this.ioctl(ioctl, bytes);
-    return read(layout, bytes);
+    const scratch = borrow(layout);
+    try {
+      this.ioctl(ioctl, scratch.bytes);
+      return readView(layout, scratch.view);
+    } finally {
+      scratch.isFree = true;
+    }
   }
 
   /** Sends a struct. */
@@ -124,8 +129,14 @@ export abstract class Handle implements OpenFile {
     ioctl: Ioctl<T>,
     layout: Layout<T>,
     value: StructInput<NoInfer<T>>,
+    context: CallContext = { args: argsOf(value) },
   ): number {
-    return this.ioctl(ioctl, encode(layout, value), { args: argsOf(value) });
+    const scratch = borrowEncoded(layout, value);
+    try {
+      return this.ioctl(ioctl, scratch.bytes, context);
+    } finally {
+      scratch.isFree = true;
+    }
   }
 
   /** Sends a struct that comes back changed. */
@@ -134,9 +145,13 @@ export abstract class Handle implements OpenFile {
     layout: Layout<T>,
     value: StructInput<NoInfer<T>>,
   ): T {
-    const bytes = encode(layout, value);
-    this.ioctl(ioctl, bytes, { args: argsOf(value) });
-    return read(layout, bytes);
+    const scratch = borrowEncoded(layout, value);
+    try {
+      this.ioctl(ioctl, scratch.bytes, { args: argsOf(value) });
+      return readView(layout, scratch.view);
+    } finally {
+      scratch.isFree = true;
+    }
   }
 
   /** Asks for eight bytes. */

@@ -46,12 +46,11 @@ export class Vcpu extends VcpuRuns {
    *   `E2BIG` above 256 entries; `EPERM` for AMX tiles without permission (arch_prctl).
    */
   setCpuid2(entries: Iterable<CpuidEntry2Input>, options: SetCpuid2Options = {}): void {
-    const sent = Array.from(entries);
+    const sent: CpuidEntry2Input[] = [];
+    for (const entry of entries) sent.push(entry);
     const nent = options.nent ?? sent.length;
-    this.ioctl(KVM_SET_CPUID2, encode(Cpuid2, { nent, entries: sent }), {
-      args: { nent, entries: sent },
-      pastEnd: true,
-    });
+    const args = { nent, entries: sent };
+    this.setStruct(KVM_SET_CPUID2, Cpuid2, args, { args, pastEnd: true });
   }
 
   /**

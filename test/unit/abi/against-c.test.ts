@@ -196,7 +196,10 @@ describe(`C, with seed ${SEED}`, () => {
       const { u32 } = scalars;
       vi.spyOn(u32, "get").mockImplementation((view, at) => view.getUint32(at));
       vi.spyOn(u32, "set").mockImplementation((view, at, value) => view.setUint32(at, value));
-      expect(judge(Segment, compiled)).toMatch(/^written: .*\ngiven\.limit: .*\nread\.limit: .*$/);
+      // A copy: Segment itself is read and written by generated code.
+      expect(judge({ ...Segment }, compiled)).toMatch(
+        /^written: .*\ngiven\.limit: .*\nread\.limit: .*$/,
+      );
     });
   });
 });

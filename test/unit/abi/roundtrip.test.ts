@@ -152,10 +152,11 @@ describe("a planted fault is caught", () => {
   afterEach(() => vi.restoreAllMocks());
 
   test("the other byte order, in writing only", () => {
+    // Copies: the struct itself is read and written by generated code.
     const big = (view: DataView, at: number, value: number) => view.setUint16(at, value);
     vi.spyOn(scalars.u16, "set").mockImplementation(big as typeof scalars.u16.set);
-    expect(fc.check(roundTrip(structs.Segment)).failed).toBe(true);
-    expect(unreached(structs.Segment)).toContain("selector");
+    expect(fc.check(roundTrip({ ...structs.Segment })).failed).toBe(true);
+    expect(unreached({ ...structs.Segment })).toContain("selector");
   });
 
   test("a field that we do not have", () => {

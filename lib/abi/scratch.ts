@@ -1,0 +1,44 @@
+/**
+ * Bytes for structs that nobody keeps: on their way to the kernel or back, used again by the next
+ * call. What a program is given to keep is made anew, by struct.ts.
+ */
+import { type Layout, sizeOf } from "./layout.ts";
+import { fill, type StructInput, tailLength } from "./struct.ts";
+
+/** The bytes of one struct; who borrows them says when they are free again. */
+export interface Scratch {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  isFree: boolean;
+}
+
+/** More is not kept. */
+const MOST_BYTES = 16_384;
+
+const kept = new WeakMap<Layout, Scratch>();
+
+/** Lends zeros. What is lent already, to a caller further out, is not lent again. */
+export function borrow(layout: Layout, size: number = sizeOf(layout)): Scratch {
+  const found = kept.get(layout);
+  if (found?.isFree && found.bytes.length === size) {
+    found.isFree = false;
+    found.bytes.fill(0);
+    return found;
+  }
+  const bytes = new Uint8Array(size);
+  const made = { bytes, view: new DataView(bytes.buffer), isFree: false };
+  if (found?.isFree !== false && size <= MOST_BYTES) kept.set(layout, made);
+  return made;
+}
+
+/** Lends the bytes of a struct, which are those of `encode`. */
+export function borrowEncoded<T>(layout: Layout<T>, value: StructInput<T>): Scratch {
+  const scratch = borrow(layout, sizeOf(layout, tailLength(layout, value)));
+  try {
+    fill(layout, value, scratch.bytes, scratch.view);
+  } catch (error) {
+    scratch.isFree = true;
+    throw error;
+  }
+  return scratch;
+}
