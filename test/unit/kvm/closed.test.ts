@@ -35,8 +35,11 @@ function membersOf(prototype: object): readonly Member[] {
   return [...own, ...membersOf(Object.getPrototypeOf(prototype) as object)];
 }
 
-/** Members that only say what the object is, and ask no kernel. */
-const SILENT = ["id", "vm", "memory", "trace"];
+/** Members that ask no kernel: they say what is known of the object, or end something. */
+const SILENT = ["id", "vm", "memory", "trace", "running", "kickToken", "addressSpace", "evidence"]
+  .concat(["explainMsrs", "kick", "pause", "resume", "close"])
+  // These are made of others, whose refusal is theirs.
+  .concat(["restoreState", "dirtyPages", "exits"]);
 
 const attribute = { group: 0, attr: 0n };
 const memory = GuestMemory.allocate(0x1000);
