@@ -13,7 +13,12 @@ const scripts = {
   ],
   reads: [
     () => ({ kind: "io", direction: "in", port: 2, reply: (values) => answers.push(values) }),
-    () => ({ kind: "x86_rdmsr", index: 5, fail: () => answers.push("failed") }),
+    () => ({
+      kind: "x86_rdmsr",
+      index: 5,
+      reply: (data) => answers.push(data),
+      fail: () => answers.push("failed"),
+    }),
     () => ({ kind: "unknown", reason: answers.length, bytes: answers.flat() }),
   ],
   refused: [
