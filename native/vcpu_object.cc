@@ -66,8 +66,8 @@ napi_value SetFilter(napi_env env, napi_callback_info info) {
     return ThrowTypeError(env, "setFilter: expected whole rules, and memory for the ring");
   }
   thread.run().SetFilter(bytes.empty() ? nullptr
-                                       : std::make_unique<ExitFilter>(
-                                             ExitFilter::Read(bytes), WriteRing(ring->region())));
+                                       : std::make_unique<ExitFilter>(ExitFilter::Read(bytes),
+                                                                      WriteRing(ring->region())));
   return Integer(env, 0);
 }
 

@@ -77,8 +77,8 @@ class Wrapped : public Napi::ObjectWrap<T> {
       return;
     }
     State* const state = std::exchange(pending_, nullptr);
-    // Not tied to its object, because worker.terminate() came meanwhile: nothing would ever end it, so
-    // the state stays with Create, which does.
+    // Not tied to its object, because worker.terminate() came meanwhile: nothing would ever end it,
+    // so the state stays with Create, which does.
     if (this->IsEmpty()) return;
     state_ = std::move(*state);
     info.This().As<Napi::Object>().TypeTag(&TagOf<T>());
