@@ -166,6 +166,14 @@ static long do_run_sync_regs(long n) {
   return n;
 }
 
+/* What a program touches between two exits must be found in the page tables again: 32 pages. */
+static void look_around(struct machine *one) {
+  static volatile uint8_t pages[32][PAGE];
+  for (size_t i = 0; i < 32; i++) sink += pages[i][one->run->exit_reason];
+}
+
+static long do_run_pages(long n) { return loop(n, look_around); }
+
 static long do_immediate(long n) {
   struct machine *one = last();
   one->run->immediate_exit = 1;
@@ -356,6 +364,7 @@ static const struct {
                 {"run", NULL, do_run},
                 {"run-getregs", NULL, do_run_getregs},
                 {"run-sync-regs", NULL, do_run_sync_regs},
+                {"run-pages", NULL, do_run_pages},
                 {"immediate", NULL, do_immediate},
                 {"getregs", NULL, do_getregs},
                 {"setregs", NULL, do_setregs},
