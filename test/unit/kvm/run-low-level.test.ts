@@ -17,7 +17,7 @@ setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
 const [EINTR, EBADF, EBUSY] = [4, 9, 16];
-const [BATCHES, EXITS] = [25, 2000];
+const [BATCHES, EXITS] = [15, 1000];
 /** V8's smallest object: a number that is no small integer. */
 const OBJECT = 16;
 

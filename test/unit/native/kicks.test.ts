@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, describe, expect, test } from "vitest";
 
-const KICKS = Number(process.env["KICKS"] ?? 100_000);
+const KICKS = Number(process.env["KICKS"] ?? 20_000);
 const SOURCES = ["exit_filter", "kick", "vcpu_run", "thread", "region", "bus_error", "stay_loaded"];
 const OPTIONS = ["-std=c++20", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"];
 
