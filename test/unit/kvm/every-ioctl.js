@@ -49,6 +49,8 @@ const filter = { flags: abi.KVM_MSR_FILTER_READ, base: 0x174, bitmap: Uint8Array
 const sevCommand = { id: abi.KVM_SEV_INIT };
 const system = { group: abi.KVM_X86_GRP_SYSTEM ?? 0, attr: BigInt(abi.KVM_X86_XCOMP_GUEST_SUPP) };
 const tscOffset = { group: abi.KVM_VCPU_TSC_CTRL, attr: BigInt(abi.KVM_VCPU_TSC_OFFSET) };
+/** Of a vCPU that is not nested: KVM_STATE_NESTED_GIF_SET, the format of AMD, 128 bytes. */
+const notNested = new Uint8Array(Uint32Array.of(0x0001_0100, 128, ...new Array(30).fill(0)).buffer);
 const NO_SUCH = { group: 99, attr: 99n };
 
 /** A VM of its own for calls that can be made once, or too late. */
@@ -210,7 +212,7 @@ const CALLS = {
   "KVM_ENABLE_CAP vcpu": () =>
     vcpu.enableCap({ cap: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID", enable: 0 }),
   "KVM_GET_NESTED_STATE vcpu": () => vcpu.getNestedState(),
-  "KVM_SET_NESTED_STATE vcpu": () => vcpu.setNestedState(vcpu.getNestedState()),
+  "KVM_SET_NESTED_STATE vcpu": () => vcpu.setNestedState(notNested),
   "KVM_GET_SUPPORTED_HV_CPUID vcpu": () => chips.vcpu.getSupportedHvCpuid(),
   "KVM_XEN_VCPU_GET_ATTR vcpu": () => vcpu.xenVcpuGetAttr(abi.KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO),
   "KVM_XEN_VCPU_SET_ATTR vcpu": () =>

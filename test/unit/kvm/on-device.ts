@@ -4,6 +4,7 @@ import { fromSupported } from "../../../lib/cpuid/index.ts";
 import { KvmError } from "../../../lib/errors.ts";
 import { type GuestBuilder, guest } from "../../../lib/guest/index.ts";
 import { GuestMemory } from "../../../lib/kvm/guest-memory.ts";
+import { vendorModule } from "../../../lib/kvm/host.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
 import type { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import type { Vm } from "../../../lib/kvm/vm.ts";
@@ -17,6 +18,9 @@ function open(): Kvm | string {
     throw error;
   }
 }
+
+/** Whether the software vendor module stands behind /dev/kvm, where a few things are known to differ. */
+export const isPvm: boolean = vendorModule() === "kvm_pvm";
 
 /** What a test may ask for; what it does not ask for is not opened. */
 export interface Handles {
