@@ -148,16 +148,19 @@ deviceTest("a link that the struct's content rules out is refused", ({ vm }) => 
   event.close();
 });
 
-deviceTest("guest memory that the kernel keeps using stays mapped when it is closed", (bench, skip) => {
-  const memory = bench.map(2 * 4096);
-  const bytes = new Uint8Array(56);
-  const link = { memory, offset: 4096n };
-  const answer = said(bench.vm.ioctl(KVM_XEN_HVM_CONFIG.request, bytes, false, [link]));
-  if (answer === "-ENOTTY") skip("this kernel was built without CONFIG_KVM_XEN");
-  expect(answer).toBe("0");
-  memory.close();
-  bench.vm.close();
-});
+deviceTest(
+  "guest memory that the kernel keeps using stays mapped when it is closed",
+  (bench, skip) => {
+    const memory = bench.map(2 * 4096);
+    const bytes = new Uint8Array(56);
+    const link = { memory, offset: 4096n };
+    const answer = said(bench.vm.ioctl(KVM_XEN_HVM_CONFIG.request, bytes, false, [link]));
+    if (answer === "-ENOTTY") skip("this kernel was built without CONFIG_KVM_XEN");
+    expect(answer).toBe("0");
+    memory.close();
+    bench.vm.close();
+  },
+);
 
 deviceTest("memory beyond its end, closed, or of another class is no link", (bench) => {
   const memory = bench.map(4096);
