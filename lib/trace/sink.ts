@@ -4,7 +4,7 @@
  */
 import { channel } from "node:diagnostics_channel";
 import type { Ioctl } from "../abi/ioctl.ts";
-import type { IoctlStep, LinkRecord, MemoryRange, Range, Step } from "./record.ts";
+import type { IoctlStep, LinkRecord, MemoryRange, ObjectRef, Range, Step } from "./record.ts";
 import { Traced } from "./traced.ts";
 
 /** The name of the `diagnostics_channel` on which each {@link Step} is published. */
@@ -173,19 +173,19 @@ export function traceAnswer(call: Call, answer: number | object): void {
   }
   const result = typeof answer === "number" ? answer : 0;
   if (!call.isWhole) {
-    fd.ring.end(call.place, nextSeq(), result, argument, made);
+    fd.ring.end(call.place, nextSeq(), result, argument, made?.ref);
     // A VM begins with its own making.
     const step = made?.kind === "vm" ? fd.ring.stepAt(call.place) : undefined;
     if (step !== undefined) made?.ring.push(step);
     return;
   }
-  const step = answered(call, result, made);
+  const step = answered(call, result, made?.ref);
   fd.ring.push(step);
   if (made?.kind === "vm") made.ring.push(step);
   publish(step);
 }
 
-function answered(call: WholeCall, result: number, made: Traced | undefined): IoctlStep {
+function answered(call: WholeCall, result: number, made: ObjectRef | undefined): IoctlStep {
   const { fd, ioctl, argument, before, links } = call;
   const isBytes = argument instanceof Uint8Array && before instanceof Uint8Array;
   return {

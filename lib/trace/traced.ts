@@ -16,19 +16,36 @@ let last = 0;
 
 /** A descriptor as traces know it. */
 export class Traced implements ObjectRef {
-  readonly id: number;
-  readonly kind: ObjectKind;
+  /** What a step keeps of it: not the ring, else that of /dev/kvm would keep those of all its VMs. */
+  readonly ref: ObjectRef & { label: string };
   /** The last calls: a VM shares them with all that was made from it. */
   readonly ring: Ring;
-  label: string;
 
   /** Gives a descriptor its id. */
   constructor(kind: ObjectKind, label: string, ring: Ring = new Ring()) {
     last += 1;
-    this.id = last;
-    this.kind = kind;
-    this.label = label;
+    this.ref = { id: last, kind, label };
     this.ring = ring;
+  }
+
+  /** {@link ObjectRef.id}. */
+  get id(): number {
+    return this.ref.id;
+  }
+
+  /** {@link ObjectRef.kind}. */
+  get kind(): ObjectKind {
+    return this.ref.kind;
+  }
+
+  /** {@link ObjectRef.label}. */
+  get label(): string {
+    return this.ref.label;
+  }
+
+  /** Gives it another label, in the steps that were kept, too. */
+  set label(label: string) {
+    this.ref.label = label;
   }
 
   /** The object that a call on this one has made. */
