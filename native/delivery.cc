@@ -39,10 +39,15 @@ void Delivery::Delivered() {
 }
 
 void Delivery::Post(VcpuThread* thread) {
-  const std::lock_guard lock(mutex_);
-  done_.push_back(thread);
-  // Threads end before the handle is closed.
-  if (done_.size() == 1) uv_async_send(&async_);
+  bool is_first = false;
+  {
+    const std::lock_guard lock(mutex_);
+    done_.push_back(thread);
+    is_first = done_.size() == 1;
+  }
+  // Not under the lock: the loop wakes up at once, on this CPU perhaps, and takes it. The handle is
+  // still there, for threads end before it is closed.
+  if (is_first) uv_async_send(&async_);
 }
 
 // One at a time: JavaScript runs in each, and may close the next one's vCPU.
