@@ -1,5 +1,5 @@
 // What an exit for a port costs, in each way to take it.
-import { over, ratio } from "./harness/limits.js";
+import { ratio } from "./harness/limits.js";
 import { awaited, convenient, iterated, lowLevel } from "./harness/loops.js";
 
 export const question = {
@@ -18,7 +18,7 @@ export const question = {
       limit: ratio(1.05),
     },
     { what: "runSync()", start: convenient("io") },
-    { what: "await run()", start: awaited("io"), limit: over(8000) },
+    { what: "await run()", start: awaited("io") },
     { what: "for await of exits()", start: iterated("io") },
   ],
 };
