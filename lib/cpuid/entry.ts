@@ -2,6 +2,7 @@
 
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../abi/generated/constants.ts";
 import type { CpuidEntry2 } from "../abi/generated/structs.ts";
+import { NO_PADDING } from "../abi/put.ts";
 
 export { type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
 
@@ -43,7 +44,9 @@ function complaint(value: unknown): string | undefined {
  */
 export function entry(input: CpuidEntryInput): CpuidEntry2 {
   const { function: fn, index = 0, flags = 0, eax = 0, ebx = 0, ecx = 0, edx = 0 } = input;
-  const padding = Object.freeze([...(input.padding ?? [0, 0, 0])]);
+  const words = [...(input.padding ?? NO_PADDING)];
+  const isNone = words.length === 3 && words.every((word) => word === 0);
+  const padding = isNone ? NO_PADDING : Object.freeze(words);
   const numbers = { function: fn, index, flags, eax, ebx, ecx, edx };
   const wrong = (what: string): RangeError => {
     const named = complaint(fn) === undefined && complaint(index) === undefined;
