@@ -1,7 +1,5 @@
 #include "vcpu_thread.h"
 
-#include <sched.h>
-
 #include <cerrno>
 #include <utility>
 
@@ -49,11 +47,8 @@ int VcpuThread::Start() {
   is_running_ = true;
   done_.Ref();
   delivery_->Expect();
-  loop_cpu_ = sched_getcpu();
   is_wanted_ = true;
-  if (is_asleep_) sem_post(&wanted_);
-  const uint64_t until = for_end_.Begin(loop_cpu_ != thread_cpu_);
-  if (until != 0) delivery_->LookUntil(until);
+  sem_post(&wanted_);
   return 0;
 }
 
@@ -64,29 +59,14 @@ void* VcpuThread::Main(void* self) {
 
 void VcpuThread::Work() {
   for (;;) {
-    Await();
+    while (sem_wait(&wanted_) != 0) {
+    }
     if (is_wanted_.exchange(false)) {
       result_ = run_.Run(Caller::kOwnThread, nullptr);
-      thread_cpu_ = sched_getcpu();
       delivery_->Post(this);
     }
     if (is_stopping_) return;
   }
-}
-
-// Until there is a run to do, or none any more.
-void VcpuThread::Await() {
-  const auto is_called = [this] { return is_wanted_ || is_stopping_; };
-  const uint64_t until = for_request_.Begin(loop_cpu_ != thread_cpu_);
-  while (!is_called() && uv_hrtime() < until) __builtin_ia32_pause();
-  while (!is_called()) {
-    // Either we see the call here, or who calls sees that we sleep: both sides write before they
-    // read.
-    is_asleep_ = true;
-    if (!is_called()) sem_wait(&wanted_);
-    is_asleep_ = false;
-  }
-  for_request_.End();
 }
 
 void VcpuThread::Stop() {
@@ -108,7 +88,6 @@ void VcpuThread::Close() {
 
 void VcpuThread::Deliver() {
   is_running_ = false;
-  for_end_.End();
   // What came after its end is not for the next one.
   run_.kick().Withdraw(kAbort | kPause);
   delivery_->Delivered();
