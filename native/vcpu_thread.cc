@@ -64,8 +64,10 @@ void VcpuThread::Work() {
     if (is_wanted_.exchange(false)) {
       result_ = run_.Run(Caller::kOwnThread, nullptr);
       delivery_->Post(this);
+    } else if (is_stopping_) {
+      // Not sooner: a run that was started before the stop is owed its end.
+      return;
     }
-    if (is_stopping_) return;
   }
 }
 

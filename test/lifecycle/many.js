@@ -5,6 +5,7 @@ import { guest } from "node-kvm/guest";
 
 const EVERY = 100;
 const PROGRAM = guest("long", (g) => g.done());
+const SPIN = guest("long", (g) => g.loopForever());
 const kvm = Kvm.open();
 
 function makeVm() {
@@ -19,9 +20,23 @@ function makeMemory() {
   return memory;
 }
 
+/** A run that is kicked, and one that the vCPU's end ends: often before its thread has begun it. */
+async function runTwice() {
+  const box = new Sandbox(kvm, { program: SPIN });
+  const { vcpu } = box;
+  const kicked = vcpu.run();
+  vcpu.kick();
+  await kicked;
+  const ended = vcpu.run();
+  vcpu.close();
+  await ended;
+  box.close();
+}
+
 const lives = {
   "vm closed": () => makeVm().close(),
   "vm dropped": () => void makeVm(),
+  "vcpu kicked and closed": runTwice,
   "memory closed": () => makeMemory().close(),
   "memory dropped": () => void makeMemory(),
 };
@@ -45,7 +60,7 @@ const count = () => ({
 const [name, times] = JSON.parse(process.argv[2]);
 const samples = [];
 for (let done = 1; done <= times; done += 1) {
-  lives[name]();
+  await lives[name]();
   await turn();
   if (done % EVERY === 0) {
     await collect();

@@ -73,7 +73,7 @@ beforeEach(({ skip }) => {
 
 describe.each(nodes)("Node $version", ({ node }) => {
   test.each(Object.entries(LIVES))("%s", async (_, order) => {
-    expect(await runNode("life.js", JSON.stringify(order), node)).toEqual(CLEAN);
+    expect(await runNode("life.js", JSON.stringify(order), [node])).toEqual(CLEAN);
   });
 });
 

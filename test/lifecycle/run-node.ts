@@ -1,5 +1,6 @@
 /** Runs a script of this directory in a process of its own and says how that ended. */
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Kvm, KvmError } from "node-kvm";
 
@@ -14,14 +15,28 @@ export interface Ending {
 /** The end of a process that did what it was told. */
 export const CLEAN: Ending = { code: 0, signal: null, stdout: "", stderr: "" };
 
+/** Node with all its threads on one CPU: each runs until it waits, or for a slice of time. */
+export const ON_ONE_CPU: readonly string[] = [
+  "taskset",
+  "--cpu-list",
+  firstCpu(),
+  process.execPath,
+];
+
+function firstCpu(): string {
+  const allowed = /^Cpus_allowed_list:\t(\d+)/m.exec(readFileSync("/proc/self/status", "latin1"));
+  return allowed?.[1] ?? "0";
+}
+
 /** Runs `script` with one argument; a process that hangs ends by SIGKILL. */
 export function runNode(
   script: string,
   argument: string,
-  node: string = process.execPath,
+  node: readonly string[] = [process.execPath],
 ): Promise<Ending> {
   const file = fileURLToPath(new URL(script, import.meta.url));
-  const child = spawn(node, ["--expose-gc", file, argument], {
+  const [command, ...before] = node as [string, ...string[]];
+  const child = spawn(command, [...before, "--expose-gc", file, argument], {
     stdio: ["ignore", "pipe", "pipe"],
     timeout: 240_000,
     killSignal: "SIGKILL",
