@@ -5,6 +5,7 @@
 #include <napi.h>
 #include <uv.h>
 
+#include <cstdint>
 #include <mutex>
 #include <set>
 #include <vector>
@@ -25,6 +26,9 @@ class Delivery {
   // A run that was started keeps the process alive until it was delivered.
   void Expect();
   void Delivered();
+  // Until then, by uv_hrtime(), the loop does not sleep, and looks itself. It serves all else
+  // meanwhile.
+  void LookUntil(uint64_t when);
 
   // From any thread; the environment's thread then calls its Deliver.
   void Post(VcpuThread* thread);
@@ -33,15 +37,24 @@ class Delivery {
   explicit Delivery(Napi::Env env) : env_(env) {}
 
   static void OnWake(uv_async_t* async);
+  static void OnIdle(uv_idle_t* idle);
+  static void OnClosed(uv_handle_t* handle);
   static void OnEnvironmentEnds(napi_async_cleanup_hook_handle hook, void* data);
+
+  void StopLooking();
+  void DeliverAll();
 
   Napi::Env env_;
   uv_async_t async_ = {};
+  uv_idle_t idle_ = {};  // active while the loop looks
+  int open_handles_ = 2;
+  uint64_t look_until_ = 0;
   napi_async_cleanup_hook_handle hook_ = nullptr;
   size_t expected_ = 0;
   std::set<VcpuThread*> threads_;
   std::mutex mutex_;
   std::vector<VcpuThread*> done_;
+  bool is_looking_ = false;
 };
 
 }  // namespace node_kvm

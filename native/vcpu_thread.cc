@@ -1,5 +1,7 @@
 #include "vcpu_thread.h"
 
+#include <sched.h>
+
 #include <cerrno>
 #include <utility>
 
@@ -47,8 +49,11 @@ int VcpuThread::Start() {
   is_running_ = true;
   done_.Ref();
   delivery_->Expect();
+  loop_cpu_ = sched_getcpu();
   is_wanted_ = true;
-  sem_post(&wanted_);
+  if (is_asleep_) sem_post(&wanted_);
+  const uint64_t until = for_end_.Begin(loop_cpu_ != thread_cpu_);
+  if (until != 0) delivery_->LookUntil(until);
   return 0;
 }
 
@@ -59,16 +64,31 @@ void* VcpuThread::Main(void* self) {
 
 void VcpuThread::Work() {
   for (;;) {
-    while (sem_wait(&wanted_) != 0) {
-    }
+    Await();
     if (is_wanted_.exchange(false)) {
       result_ = run_.Run(Caller::kOwnThread, nullptr);
+      thread_cpu_ = sched_getcpu();
       delivery_->Post(this);
     } else if (is_stopping_) {
       // Not sooner: a run that was started before the stop is owed its end.
       return;
     }
   }
+}
+
+// Until there is a run to do, or none any more.
+void VcpuThread::Await() {
+  const auto is_called = [this] { return is_wanted_ || is_stopping_; };
+  const uint64_t until = for_request_.Begin(loop_cpu_ != thread_cpu_);
+  while (!is_called() && uv_hrtime() < until) __builtin_ia32_pause();
+  while (!is_called()) {
+    // Either we see the call here, or who calls sees that we sleep: both sides write before they
+    // read.
+    is_asleep_ = true;
+    if (!is_called()) sem_wait(&wanted_);
+    is_asleep_ = false;
+  }
+  for_request_.End();
 }
 
 void VcpuThread::Stop() {
@@ -90,6 +110,7 @@ void VcpuThread::Close() {
 
 void VcpuThread::Deliver() {
   is_running_ = false;
+  for_end_.End();
   // What came after its end is not for the next one.
   run_.kick().Withdraw(kAbort | kPause);
   delivery_->Delivered();

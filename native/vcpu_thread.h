@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 
+#include "patience.h"
 #include "vcpu_run.h"
 
 namespace node_kvm {
@@ -48,6 +49,7 @@ class VcpuThread {
  private:
   static void* Main(void* self);
   void Work();
+  void Await();
   void Stop();
 
   Napi::Env env_;
@@ -58,7 +60,13 @@ class VcpuThread {
   bool is_running_ = false;  // started, and not delivered
   bool has_thread_ = false;
   pthread_t thread_ = {};
+  Patience for_end_;      // the environment's thread waits for the end of a run,
+  Patience for_request_;  // the other one to be asked for a run
+  // Where they were last.
+  std::atomic<int> loop_cpu_ = -1;
+  std::atomic<int> thread_cpu_ = -1;
   sem_t wanted_ = {};
+  std::atomic<bool> is_asleep_ = false;  // wants a post when there is something
   std::atomic<bool> is_wanted_ = false;
   std::atomic<bool> is_stopping_ = false;
   std::atomic<int> result_ = 0;
