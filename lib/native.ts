@@ -133,3 +133,8 @@ export function native(): Native {
   }
   return loaded;
 }
+
+/** Refuses `new` to programs without types, which have nothing of the addon's to give. */
+export function expectNative(given: object, made: { readonly name: string }, how: string): void {
+  if (typeof given !== "object") throw new TypeError(`new ${made.name}(): use ${how}`);
+}

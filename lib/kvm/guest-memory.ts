@@ -1,7 +1,7 @@
 /** Host bytes that a VM uses as guest memory. Where they appear to the guest is address-space.ts. */
 import { KvmError, StateError } from "../errors.ts";
 import { explainAdvice, explainHugePages, explainMapFile } from "../explain/map-memory.ts";
-import { type NativeMapping, type NativeRefusal, native } from "../native.ts";
+import { expectNative, type NativeMapping, type NativeRefusal, native } from "../native.ts";
 import { traceMap, traceUnmap } from "../trace/sink.ts";
 
 /** The largest piece that one ArrayBuffer shows: Node 20 refuses buffers above 4 GiB. */
@@ -85,6 +85,7 @@ export class GuestMemory {
   readonly #windows: (Uint8Array | undefined)[] = [];
 
   private constructor(mapping: NativeMapping) {
+    expectNative(mapping, new.target, "GuestMemory.allocate(), GuestMemory.mapFile()");
     this.byteLength = mapping.byteLength();
     mappings.set(this, mapping);
     traceMap(this);

@@ -4,7 +4,7 @@ import { borrow, borrowEncoded } from "../abi/scratch.ts";
 import { type Layout, readView, type StructInput } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
 import { type Evidence, explain } from "../explain/index.ts";
-import type { NativeFd } from "../native.ts";
+import { expectNative, type NativeFd } from "../native.ts";
 import "../trace/file.ts";
 import { toLine } from "../trace/line.ts";
 import { traceAnswer, traceCall, traceClose, traced } from "../trace/sink.ts";
@@ -52,6 +52,7 @@ export abstract class Handle implements OpenFile {
 
   /** Takes over a descriptor. */
   protected constructor(fd: NativeFd, label: string) {
+    expectNative(fd, new.target, "Kvm.open(), kvm.createVm(), vm.createVcpu(), vm.createDevice()");
     this.#fd = fd;
     this.label = label;
     this.traced = traced(fd, label);

@@ -1,6 +1,6 @@
 /** Files that KVM is handed: eventfds and /dev/sev. What is done with them is irq methods and vm.ts. */
 import { KvmError, StateError } from "../errors.ts";
-import { type NativeHostFile, native } from "../native.ts";
+import { expectNative, type NativeHostFile, native } from "../native.ts";
 import type { AbortOptions } from "./abortable.ts";
 import { forgetFile, type OpenFile, registerFile } from "./link.ts";
 import { WaitingLine } from "./waiting-line.ts";
@@ -13,6 +13,7 @@ abstract class HostFile implements OpenFile {
 
   /** Takes over a file. */
   protected constructor(file: NativeHostFile, label: string) {
+    expectNative(file, new.target, "EventFd.create(), SevDevice.open()");
     this.label = label;
     this.#file = file;
     registerFile(this, file);

@@ -1,0 +1,17 @@
+/** What a program without types is told that makes handles with `new`. Needs no device. */
+import { expect, test } from "vitest";
+import { Device, EventFd, GuestMemory, Kvm, SevDevice, Vcpu, Vm } from "../../../lib/index.ts";
+
+test.each([
+  [Kvm, "Kvm.open()"],
+  [Vm, "kvm.createVm()"],
+  [Vcpu, "vm.createVcpu()"],
+  [Device, "vm.createDevice()"],
+  [GuestMemory, "GuestMemory.allocate()"],
+  [EventFd, "EventFd.create()"],
+  [SevDevice, "SevDevice.open()"],
+])("new %o() is told what to use", (made, how) => {
+  expect(() => Reflect.construct(made, [])).toThrow(TypeError);
+  expect(() => Reflect.construct(made, [])).toThrow(`new ${made.name}(): use `);
+  expect(() => Reflect.construct(made, [])).toThrow(how);
+});
