@@ -1,6 +1,8 @@
 /** A vCPU's runs: here and now, or beside the event loop; their kicks and their exits. What exits are is exit.ts. */
 import { isMainThread } from "node:worker_threads";
+import { KVM_RUN } from "../abi/generated/ioctls.ts";
 import { Run } from "../abi/generated/structs.ts";
+import type { Ioctl } from "../abi/ioctl.ts";
 import { offsetOf } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
 import { type NativeFd, type NativeMapping, type NativeRun, native } from "../native.ts";
@@ -11,6 +13,7 @@ import type { Exit } from "./exit.ts";
 import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
 import { type ExitRule, encodeRules, FILTER_RING_BYTES } from "./exit-filter.ts";
 import { ExitSource } from "./exit-source.ts";
+import type { CallContext, IoctlArgument } from "./handle.ts";
 import type { GatedRun, RunGate } from "./run-gate.ts";
 import { RunPage } from "./run-page.ts";
 import { VcpuDevices } from "./vcpu-devices.ts";
@@ -62,7 +65,7 @@ export abstract class VcpuRuns extends VcpuDevices {
   readonly #gated: GatedRun = { start: () => this.#start(), stop: () => this.#run.kick(true) };
 
   /** Takes over a vCPU's descriptor and maps its kvm_run. */
-  protected constructor(fd: NativeFd, label: string, gate: RunGate) {
+  protected constructor(fd: NativeFd, label: string, vm: { readonly gate: RunGate }) {
     super(fd, label);
     // A worker that is in KVM_RUN is asked whether it is to end by calling the second one.
     const run = fd.mapRun(this.#done, isMainThread ? undefined : () => undefined);
@@ -74,7 +77,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     this.#bytes = new Uint8Array(run.bytes);
     this.#words = new Int32Array(run.bytes);
     this.#exits = new ExitSource(this.#bytes, label);
-    this.#gate = gate;
+    this.#gate = vm.gate;
   }
 
   /**
@@ -89,8 +92,7 @@ export abstract class VcpuRuns extends VcpuDevices {
    * @throws {@link StateError} `ERR_CLOSED`, `ERR_RUNNING`, `ERR_PAUSED`.
    */
   runSync(): Exit {
-    this.#runnable();
-    if (this.#gate.isShut) throw new StateError("ERR_PAUSED", this.label);
+    this.#runnableHere();
     return this.#enter() ?? { kind: "intr" };
   }
 
@@ -260,6 +262,20 @@ export abstract class VcpuRuns extends VcpuDevices {
     return super.fd;
   }
 
+  /** Issues KVM_RUN where a kick reaches it, also when it comes through {@link ioctl}. */
+  protected override call(
+    ioctl: Ioctl,
+    argument: IoctlArgument | undefined,
+    context: CallContext = {},
+  ): number | NativeFd {
+    const isRun = ioctl.request === KVM_RUN.request && !argument;
+    if (!isRun) return super.call(ioctl, argument, context);
+    this.#runnableHere();
+    const answer = this.#issue();
+    if (answer < 0) throw this.refusal(ioctl.name, -answer, context);
+    return answer;
+  }
+
   /** What kvm_run says, and whether the vCPU was run, and its guest surely entered. */
   protected history(): { run: Uint8Array; hasRun: boolean; hasEntered: boolean } {
     const bits = this.#run.history();
@@ -294,7 +310,8 @@ export abstract class VcpuRuns extends VcpuDevices {
     this.#pending = undefined;
     try {
       const result = answer === PAUSED ? -EINTR : answer;
-      const exit = this.closed ? undefined : this.#exit(result, pending.replies);
+      if (!this.closed) traceExit(this.traced, this.#words, result, pending.replies);
+      const exit = this.closed ? undefined : this.#exit(result);
       pending.ended.resolve(exit ?? { kind: "intr" });
     } catch (error) {
       pending.ended.reject(error);
@@ -312,17 +329,23 @@ export abstract class VcpuRuns extends VcpuDevices {
     }
   }
 
-  /** Calls KVM_RUN; `undefined` is `EINTR`. */
+  /** Runs the guest on this thread; `undefined` is `EINTR`. */
   #enter(): Exit | undefined {
+    return this.#exit(this.#issue());
+  }
+
+  /** Calls KVM_RUN on this thread. */
+  #issue(): number {
     this.#count(false);
     this.#exits.expire();
     const replies = traceRun(this.traced, this.#bytes);
-    return this.#exit(this.#run.run(), replies);
+    const answer = this.#run.run();
+    traceExit(this.traced, this.#words, answer, replies);
+    return answer;
   }
 
   /** What KVM_RUN's answer says; `undefined` is `EINTR`. */
-  #exit(answer: number, replies: Pending["replies"]): Exit | undefined {
-    traceExit(this.traced, this.#words, answer, replies);
+  #exit(answer: number): Exit | undefined {
     if (answer === -EINTR) return undefined;
     if (answer < 0 && !isExitBesideErrno(this.#exits, -answer)) {
       throw this.refusal("KVM_RUN", -answer);
@@ -343,6 +366,11 @@ export abstract class VcpuRuns extends VcpuDevices {
         "milliseconds: use one of them.",
       { type, code: "NODE_KVM_THREADS" },
     );
+  }
+
+  #runnableHere(): void {
+    this.#runnable();
+    if (this.#gate.isShut) throw new StateError("ERR_PAUSED", this.label);
   }
 
   #runnable(): void {

@@ -31,7 +31,7 @@ export class Vcpu extends VcpuRuns {
 
   /** Takes over a vCPU's descriptor; {@link Vm.createVcpu} does. @internal */
   constructor(fd: NativeFd, id: number, vm: Vm) {
-    super(fd, `vcpu ${id}`, vm.gate);
+    super(fd, `vcpu ${id}`, vm);
     this.id = id;
     this.vm = vm;
   }

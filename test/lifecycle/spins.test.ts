@@ -65,6 +65,7 @@ describe("a guest that spins beside the event loop of a worker", () => {
 const WORKER_ENDS: Readonly<Record<string, readonly [order: Order, end: End]>> = {
   "is terminated beside its guest": [["run beside", "ready"], "terminated"],
   "is terminated in KVM_RUN": [["ready", "run"], "terminated"],
+  "is terminated in KVM_RUN through ioctl()": [["ready", "run through ioctl"], "terminated"],
   "is terminated while it runs and kicks": [["kicked forever"], "terminated"],
   "exits beside its guest": [["run beside", "exit"], "naturally"],
   "exits as its guest does": [["view", "run beside", "release", "turn", "exit"], "naturally"],
@@ -85,6 +86,7 @@ const PLACES: Orders = {
   "in ring 3 beside its event loop": [...GUESTS["in ring 3"], "run beside", "turn"],
   "beside a worker's event loop": [worker([...REAL, "run beside", "ready"], "abandoned")],
   "in a worker": [worker([...REAL, "ready", "run"], "abandoned")],
+  "in a worker, through ioctl()": [worker([...REAL, "ready", "run through ioctl"], "abandoned")],
   "in a worker that runs and kicks": [worker([...REAL, "kicked forever"], "abandoned")],
 };
 

@@ -1,9 +1,11 @@
 /** Claims about running a guest: what it writes comes out, what it reads is what was answered. Needs KVM. */
 import { describe, expect } from "vitest";
+import { KVM_RUN } from "../../../lib/abi/generated/ioctls.ts";
 import { StateError } from "../../../lib/errors.ts";
 import type { IoInExit, IoOutExit, MmioReadExit } from "../../../lib/kvm/exit.ts";
 import type { Vcpu } from "../../../lib/kvm/vcpu.ts";
-import { test } from "./on-device.ts";
+import { kickVcpu } from "../../../lib/kvm/vcpu-runs.ts";
+import { refusal, test } from "./on-device.ts";
 
 /** What a guest writes to ports until it halts: KVM may give a string in one exit or in several. */
 function written(vcpu: Vcpu): readonly number[] {
@@ -120,5 +122,41 @@ describe("a run", () => {
     const { vcpu } = box((g) => g.done());
     vcpu.setRegs({ ...vcpu.getRegs(), rip: 0xc000_0000n });
     expect(vcpu.runSync().kind).toBe("internal_error");
+  });
+});
+
+describe("KVM_RUN through ioctl()", () => {
+  test("is a run like any other: traced, counted, and the end of what was before", ({ box }) => {
+    const { vcpu } = box((g) => g.inb(0x60).outb(0x77, 1).done());
+    const read = vcpu.runSync() as IoInExit;
+    expect(vcpu.ioctl(KVM_RUN)).toBe(0);
+    expect(vcpu.lowLevel().ioPort).toBe(0x77);
+    expect(() => read.reply([1])).toThrow(new StateError("ERR_ANSWERED", "vcpu 0"));
+    expect(vcpu.trace().at(-1)).toMatch(/KVM_RUN.*KVM_EXIT_IO/);
+  });
+
+  test("is known to the reasons of later refusals", ({ box }) => {
+    const { vcpu } = box((g) => g.done());
+    vcpu.ioctl(KVM_RUN);
+    const shorter = vcpu.getCpuid2().slice(1);
+    expect(refusal(() => vcpu.setCpuid2(shorter)).message).toContain("changed after KVM_RUN");
+  });
+
+  test("ends by a kick that came before", ({ box }) => {
+    const { vcpu } = box((g) => g.done());
+    kickVcpu(vcpu.kickToken);
+    expect(refusal(() => vcpu.ioctl(KVM_RUN))).toMatchObject({ code: "EINTR" });
+    expect(vcpu.ioctl(KVM_RUN)).toBe(0);
+  });
+
+  test("is refused while the VM is paused", async ({ box }) => {
+    const { vm, vcpu } = box((g) => g.done());
+    await vm.pause();
+    expect(() => vcpu.ioctl(KVM_RUN)).toThrow(new StateError("ERR_PAUSED", "vcpu 0"));
+  });
+
+  test("is KVM's to refuse when it has an argument", ({ box }) => {
+    const { vcpu } = box((g) => g.done());
+    expect(refusal(() => vcpu.ioctl(KVM_RUN, 1))).toMatchObject({ code: "EINVAL" });
   });
 });
