@@ -65,9 +65,10 @@ export class Kvm extends KvmIoctls {
 
   /**
    * Asks for permission to give guests an XSAVE component that the kernel hands out only on
-   * request: 18 is AMX tile data. It belongs to the process, and must come before its first vCPU.
+   * request: 18 is AMX tile data. It belongs to the process, and must come before its first vCPU;
+   * what was granted may be asked for again at any time.
    *
-   * @source arch_prctl(2) `ARCH_REQ_XCOMP_GUEST_PERM`; api.rst 4.46
+   * @source arch_prctl(2) `ARCH_REQ_XCOMP_GUEST_PERM`; api.rst 4.46; `xstate_request_perm`
    * @throws {@link KvmError} `EBUSY` after the first vCPU, `EOPNOTSUPP` or `EINVAL` when there is
    *   no such component.
    */

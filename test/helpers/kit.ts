@@ -1,4 +1,5 @@
 /** What a claim is judged with: VMs, vCPUs in the usual states, requirements. All closed at its end. */
+import { readFileSync } from "node:fs";
 import {
   type Capability,
   type CpuidFieldName,
@@ -87,6 +88,12 @@ export class Kit {
   /** Asks for a capability of /dev/kvm; the claim is skipped where there is none. */
   requireCapability(capability: Capability): void {
     if (this.kvm.checkExtension(capability) === 0) throw new Unmet(`no ${capability} here`);
+  }
+
+  /** Asks for a feature of the host's CPU that Linux uses, by its name in /proc/cpuinfo. */
+  requireCpuFlag(flag: string): void {
+    const flags = /^flags\s*:(.*)/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
+    if (!flags.split(" ").includes(flag)) throw new Unmet(`this CPU has no ${flag}`);
   }
 
   /** Asks for a feature that a vCPU has once it is given the host's table. */
