@@ -3,9 +3,9 @@
  * liars, and the claims that the lie breaks must turn red: that is how each claim has been seen to
  * be able to fail (test/lifecycle/red.test.ts counts them). Without it, nothing here does anything.
  */
-import { Handle, type IoctlArgument, KvmError, Sandbox } from "node-kvm";
+import { Handle, type IoctlArgument, Kvm, KvmError, Sandbox } from "node-kvm";
 import type { Ioctl } from "node-kvm/abi";
-import { retell, retellGuest, stepCount } from "./reproducer.ts";
+import { retell, retellGuest, retellPermission, stepCount } from "./reproducer.ts";
 
 type Door = (ioctl: Ioctl, argument?: IoctlArgument) => number;
 type Liar = (handle: Handle, honest: Door) => Door;
@@ -56,7 +56,7 @@ function makeStale(entry: DataView): void {
 }
 
 const LIARS: Readonly<Record<string, Liar>> = {
-  // Refuses nothing that has to do with CPUID: 5.10 did so after KVM_RUN.
+  // Refuses nothing that has to do with CPUID (5.10 did so after KVM_RUN), nor a permission (see below).
   "accepts-all": (_handle, honest) => (ioctl, argument) => {
     try {
       return honest(ioctl, argument);
@@ -139,6 +139,19 @@ export function tellLie(name: string): void {
     }
   };
   if (name === "misleads-guests") misleadGuests();
+  if (name === "accepts-all") permitAll();
+}
+
+function permitAll(): void {
+  const honest = Kvm.reqXcompGuestPerm;
+  Kvm.reqXcompGuestPerm = function lie(component: number): void {
+    try {
+      honest(component);
+    } catch (error) {
+      if (!(error instanceof KvmError)) throw error;
+      retellPermission();
+    }
+  };
 }
 
 function misleadGuests(): void {

@@ -123,6 +123,14 @@ function changed(
   return Buffer.compare(sent, argument) === 0 ? undefined : argument.slice();
 }
 
+/** The same for the process's last permission: it was given. */
+export function retellPermission(): void {
+  const steps = (current?.steps ?? []) as Step[];
+  const place = steps.findLastIndex((step) => step.kind === "permission");
+  const asked = steps[place];
+  if (asked?.kind === "permission") steps[place] = { ...asked, result: 0 };
+}
+
 /** The same for what the guest has seen: every value that it wrote in the last run is another. */
 export function retellGuest(): void {
   const steps = (current?.steps ?? []) as Step[];
