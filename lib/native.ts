@@ -1,5 +1,7 @@
 /** The one file that loads the addon, lazily, and says what it looks like. Meanings are kvm/. */
 import { createRequire } from "node:module";
+import { join, resolve } from "node:path";
+import { packageFolder } from "./package.ts";
 
 /** What fills an address or a descriptor of a struct; `null` is none. */
 export type NativeLink =
@@ -119,7 +121,8 @@ function watchListeners({ keepBusHandler }: Native): void {
  */
 export function native(): Native {
   if (loaded === undefined) {
-    const file = process.env["NODE_KVM_ADDON"] ?? "../build/Release/node_kvm.node";
+    const built = join(packageFolder(), "build/Release/node_kvm.node");
+    const file = resolve(process.env["NODE_KVM_ADDON"] ?? built);
     try {
       loaded = createRequire(import.meta.url)(file) as Native;
       watchListeners(loaded);

@@ -1,17 +1,17 @@
 #!/usr/bin/env node
 /** The command `node-kvm`: which commands there are. What each does is its own file. */
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Command, Option } from "commander";
 import { KvmError } from "../errors.ts";
 import { LabError } from "../lab/error.ts";
+import { packageFolder } from "../package.ts";
 import { cpuidDiff, cpuidShow } from "./cpuid.ts";
 import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
-const manifest: unknown = JSON.parse(
-  readFileSync(new URL("../../package.json", import.meta.url), "utf8"),
-);
+const manifest: unknown = JSON.parse(readFileSync(join(packageFolder(), "package.json"), "utf8"));
 const { version } = manifest as { version: string };
 
 const program = new Command("node-kvm")

@@ -1,11 +1,11 @@
 /** `node-kvm test`: runs the suite that ships with this package on this host's KVM. */
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { TestCase, TestModule } from "vitest/node";
 import { KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { Kvm } from "../kvm/kvm.ts";
+import { packageFolder } from "../package.ts";
 import { toJunit } from "../report/junit.ts";
 import { toKtap } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
@@ -42,7 +42,7 @@ const DOCUMENTS = {
 /** No claim is about time, and the clock of an emulated machine may run several times too fast. */
 const PATIENCE_MS = 300_000;
 
-const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
+const PACKAGE = packageFolder();
 
 /** Runs the suite; returns the exit status: 0 only when nothing unexpected happened. */
 export async function runSuite(options: SuiteOptions): Promise<number> {

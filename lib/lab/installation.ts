@@ -11,7 +11,7 @@ import {
   realpathSync,
 } from "node:fs";
 import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
-import { fileURLToPath } from "node:url";
+import { packageFolder } from "../package.ts";
 import { LabError } from "./error.ts";
 import type { InitramfsEntry } from "./initramfs.ts";
 
@@ -21,7 +21,7 @@ import type { InitramfsEntry } from "./initramfs.ts";
  */
 const MODULES = "/usr/lib/node_modules";
 
-const PACKAGE = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
+const PACKAGE = packageFolder();
 
 /** What of the package itself goes along: what runs, and the suite. */
 const SHIPPED = [

@@ -9,7 +9,8 @@ const LIB = join(import.meta.dirname, "..", "..", "lib");
 /** What each room may import besides itself and errors.ts, which is open to all. */
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
-  "native.ts": [],
+  "native.ts": ["package.ts"],
+  "package.ts": [],
   abi: [],
   cpuid: ["abi"],
   guest: ["abi"],
@@ -17,7 +18,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   state: ["abi"],
   report: [],
   trace: ["abi"],
-  lab: ["report", "guest"],
+  lab: ["report", "guest", "package.ts"],
   kvm: ["native.ts", "abi", "explain", "state", "trace"],
   vmm: ["kvm", "guest", "cpuid", "abi"],
   worker: ["kvm"],
@@ -26,6 +27,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   cli: [
     "index.ts",
     "native.ts",
+    "package.ts",
     "abi",
     "cpuid",
     "guest",

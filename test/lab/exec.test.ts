@@ -6,7 +6,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { LabError } from "../../lib/lab/error.ts";
@@ -163,20 +163,14 @@ describe("a command in a disposable machine", () => {
   });
 
   test("leaves no machine when its caller is interrupted, or killed", async () => {
-    const module = pathToFileURL(join(ROOT, "dist/cli/lab-exec.js")).href;
-    const script = `import { labExec } from ${JSON.stringify(module)};
-      process.exitCode = await labExec(${JSON.stringify({
-        kernel: KERNEL,
-        modules: MODULES,
-        command: ["sh", "-c", "echo running; sleep 1000"],
-      })});`;
+    const args = [join(ROOT, "dist/cli/main.js"), "lab", "exec", "--kernel", KERNEL];
+    if (MODULES !== undefined) args.push("--modules", MODULES);
+    args.push("--", "sh", "-c", "echo running; sleep 1000");
     for (const [signal, status] of [
       ["SIGINT", 130],
       ["SIGKILL", null],
     ] as const) {
-      const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
-        stdio: ["ignore", "pipe", "inherit"],
-      });
+      const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
       const exit = new Promise((resolve) => child.once("exit", resolve));
       await Promise.race([exit, new Promise((resolve) => child.stdout.once("data", resolve))]);
       expect(machinesOf(child.pid ?? 0)).toHaveLength(1);
