@@ -1,0 +1,93 @@
+/** The gate that all runs of a VM pass: who waits, who goes on, and when a pause is told. Needs no device. */
+import { beforeEach, describe, expect, test } from "vitest";
+import { type GatedRun, RunGate } from "../../../lib/kvm/run-gate.ts";
+
+/** A run that keeps what it was told. */
+class Told implements GatedRun {
+  readonly told: string[] = [];
+
+  start(): void {
+    this.told.push("start");
+  }
+
+  stop(): void {
+    this.told.push("stop");
+  }
+}
+
+let gate: RunGate;
+let first: Told;
+let second: Told;
+beforeEach(() => {
+  gate = new RunGate();
+  [first, second] = [new Told(), new Told()];
+  gate.enter(first);
+  gate.enter(second);
+});
+
+/** Whether a promise is settled by now, and not by what is still to come. */
+const isSettled = (promise: Promise<void>): Promise<boolean> =>
+  Promise.race([promise.then(() => true), Promise.resolve().then(() => false)]);
+
+/** What a run does that was stopped by a pause. */
+const comeBack = (run: GatedRun): void => {
+  gate.leave(run);
+  gate.enter(run);
+};
+
+describe("a shut gate", () => {
+  test("stops who is inside, and is told to be shut when the last has left", async () => {
+    const shut = gate.shut();
+    comeBack(first);
+    expect(await isSettled(shut)).toBe(false);
+    comeBack(second);
+    expect(await isSettled(shut)).toBe(true);
+    expect([first.told, second.told]).toEqual([
+      ["start", "stop"],
+      ["start", "stop"],
+    ]);
+  });
+
+  test("lets nobody in before it is open", () => {
+    void gate.shut();
+    const late = new Told();
+    gate.enter(late);
+    expect(late.told).toEqual([]);
+    gate.open();
+    expect(late.told).toEqual(["start"]);
+  });
+
+  test("that is opened twice lets everybody in once", () => {
+    void gate.shut();
+    comeBack(first);
+    gate.open();
+    gate.open();
+    expect(first.told).toEqual(["start", "stop", "start"]);
+  });
+
+  test("does not let in who has left while it waited", () => {
+    void gate.shut();
+    comeBack(first);
+    gate.leave(first);
+    gate.open();
+    expect(first.told).toEqual(["start", "stop"]);
+  });
+
+  test("that is opened before the last has left is told, and all are inside again", async () => {
+    const shut = gate.shut();
+    comeBack(first);
+    gate.open();
+    expect(await isSettled(shut)).toBe(true);
+    comeBack(second);
+    expect([first.told, second.told]).toEqual([
+      ["start", "stop", "start"],
+      ["start", "stop", "start"],
+    ]);
+  });
+
+  test("with nobody inside is shut at once", async () => {
+    gate.leave(first);
+    gate.leave(second);
+    expect(await isSettled(gate.shut())).toBe(true);
+  });
+});
