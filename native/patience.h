@@ -36,8 +36,9 @@ class Patience {
   }
 
  private:
-  // What an exit, its answer and two wake-ups take where they take long.
-  static constexpr uint64_t kWindowNs = 100'000;
+  // KVM's own halt_poll_ns. It must be longer than an exit and a wake-up together: else a wait that
+  // sleeps is by that too long to be looked for the next time, and it stays so.
+  static constexpr uint64_t kWindowNs = 200'000;
   static constexpr uint32_t kMostMisses = 6;
 
   uint64_t began_ = 0;

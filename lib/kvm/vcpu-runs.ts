@@ -102,7 +102,7 @@ export abstract class VcpuRuns extends VcpuDevices {
    * an exit is answered before the next run. While the VM is paused ({@link Vm.pause}) the run stands
    * still, and the vCPU can be looked at and changed.
    *
-   * While exits come within 100 microseconds and each thread has a CPU, both look for the other before they
+   * While exits come within 200 microseconds and each thread has a CPU, both look for the other before they
    * sleep, for as long at most: an idle CPU is slow to wake. The event loop serves all else meanwhile.
    *
    * @returns the exit; `{ kind: "intr" }` when the run was ended by `signal`, {@link kick},
