@@ -44,7 +44,7 @@ std::string CheckArgument(const IoctlShape& shape, std::span<const uint8_t> argu
          std::to_string(room);
 }
 
-int CallWithInteger(int fd, uint32_t request, uint64_t argument) {
+[[gnu::hot]] int CallWithInteger(int fd, uint32_t request, uint64_t argument) {
   return OrErrno(ioctl(fd, request, argument));
 }
 

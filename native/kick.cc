@@ -56,7 +56,7 @@ void Kick::Request(uint32_t reasons) {
   if (tid != 0) SignalThread(tid);
 }
 
-void Kick::Enter(Wake* wake) {
+[[gnu::hot]] void Kick::Enter(Wake* wake) {
   ThisThread& me = this_thread;
   if (me.tid == 0) Prepare(me);
   wake_ = wake;
@@ -67,7 +67,7 @@ void Kick::Enter(Wake* wake) {
   if (reasons_ != 0 || (wake != nullptr && wake->woken)) Force();
 }
 
-void Kick::Leave(Wake* wake) {
+[[gnu::hot]] void Kick::Leave(Wake* wake) {
   tid_.store(0, std::memory_order_release);
   if (wake != nullptr) wake->is_inside.store(false, std::memory_order_release);
   this_thread.kick = nullptr;

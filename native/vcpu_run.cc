@@ -48,7 +48,7 @@ bool VcpuRun::KickByToken(uint64_t token) {
   return true;
 }
 
-int VcpuRun::Run(Caller caller, Wake* wake) {
+[[gnu::hot]] int VcpuRun::Run(Caller caller, Wake* wake) {
   for (;;) {
     if (region_ == nullptr) return -EBADF;
     kick_.Enter(wake);

@@ -23,7 +23,7 @@ VcpuThread::~VcpuThread() {
   sem_destroy(&wanted_);
 }
 
-std::optional<int> VcpuThread::RunHere() {
+[[gnu::hot]] std::optional<int> VcpuThread::RunHere() {
   if (is_running_) return -EBUSY;
   Wake* wake = watch_ == nullptr ? nullptr : watch_->wake();
   for (;;) {

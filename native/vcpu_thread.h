@@ -54,10 +54,10 @@ class VcpuThread {
 
   Napi::Env env_;
   VcpuRun run_;
-  LoopWatch* watch_;  // null on the main thread, which nobody ends
+  bool is_running_ = false;  // started, and not delivered
+  LoopWatch* watch_;         // null on the main thread, which nobody ends
   Delivery* delivery_ = nullptr;
   Napi::FunctionReference done_;
-  bool is_running_ = false;  // started, and not delivered
   bool has_thread_ = false;
   pthread_t thread_ = {};
   Patience for_end_;      // the environment's thread waits for the end of a run,

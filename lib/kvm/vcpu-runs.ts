@@ -198,7 +198,9 @@ export abstract class VcpuRuns extends VcpuDevices {
   /** Gives the form of running that makes no garbage; {@link runSync} and {@link run} go on beside it. */
   lowLevel(): RunPage {
     this.#open();
-    const enter = (): number => (this.#gate.isShut ? -EBUSY : this.#run.run());
+    const gate = this.#gate;
+    const { run } = this.#run;
+    const enter = (): number => (gate.isShut ? -EBUSY : run());
     const told = (): number => {
       const replies = traceRun(this.traced, this.#bytes);
       const answer = enter();
