@@ -9,11 +9,18 @@ import { runInLab } from "./harness/lab.js";
 import { text } from "./harness/table.js";
 import { compile } from "./harness/yardstick.js";
 
-// usage: npm run bench -- [--rounds 60] [--json FILE] [--lab] [--kernel 6.12] [--cpu max] [QUESTION...]
 const FOLDER = fileURLToPath(new URL(".", import.meta.url));
-const { values, positionals } = parseArgs({
+const names = readdirSync(FOLDER)
+  .filter((name) => name.endsWith(".js") && name !== "main.js")
+  .map((name) => name.slice(0, -".js".length));
+const USAGE = `usage: npm run bench -- [--rounds 60] [--json FILE] [--lab] [--kernel 6.12] [--cpu max] [QUESTION...]
+questions: ${names.join(", ")}
+`;
+
+const { values, positionals } = parsed({
   allowPositionals: true,
   options: {
+    help: { type: "boolean", default: false },
     rounds: { type: "string", default: "60" },
     json: { type: "string" },
     lab: { type: "boolean", default: false },
@@ -25,15 +32,29 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const names = readdirSync(FOLDER)
-  .filter((name) => name.endsWith(".js") && name !== "main.js")
-  .map((name) => name.slice(0, -".js".length));
-const unknown = positionals.filter((name) => !names.includes(name));
-if (unknown.length > 0) {
-  throw new Error(`no question ${unknown.join(", ")}; there are ${names.join(", ")}`);
+if (values.help) {
+  process.stdout.write(USAGE);
+  process.exit();
 }
+const unknown = positionals.filter((name) => !names.includes(name));
+if (unknown.length > 0) refuse(`no question ${unknown.join(", ")}`);
+if (!/^[1-9]\d*$/.test(values.rounds)) refuse(`--rounds ${values.rounds}: not a number of rounds`);
 const chosen =
   positionals.length === 0 ? names : names.filter((name) => positionals.includes(name));
+
+function parsed(config) {
+  try {
+    return parseArgs(config);
+  } catch (error) {
+    return refuse(error.message);
+  }
+}
+
+/** Says what is wrong, and how it is meant. @param {string} why */
+function refuse(why) {
+  process.stderr.write(`bench: ${why}\n${USAGE}`);
+  process.exit(2);
+}
 
 /** The CPUs this process may use, as the kernel writes them: `0-1,4`. */
 const allowed = readFileSync("/proc/self/status", "utf8").match(/Cpus_allowed_list:\s*(\S+)/)?.[1];
