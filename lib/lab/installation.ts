@@ -17,7 +17,7 @@ import type { InitramfsEntry } from "./initramfs.ts";
 
 /**
  * Where packages lie in the guest. A checkout too is below node_modules there: vite compiles what is
- * not, and that the suite then loads 60 files of dist/ through it takes the emulated CPU 10 s.
+ * not, and for all that the suite loads of dist/ that took the emulated CPU 10 s.
  */
 const MODULES = "/usr/lib/node_modules";
 
