@@ -66,6 +66,7 @@ export abstract class VcpuRuns extends VcpuDevices {
 
   /** Takes over a vCPU's descriptor and maps its kvm_run. */
   protected constructor(fd: NativeFd, label: string, vm: { readonly gate: RunGate }) {
+    // `vm` may be nothing (a program's `new Vcpu()`): this says so, before its gate is looked for.
     super(fd, label);
     // A worker that is in KVM_RUN is asked whether it is to end by calling the second one.
     const run = fd.mapRun(this.#done, isMainThread ? undefined : () => undefined);
