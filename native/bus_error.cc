@@ -9,8 +9,6 @@
 #include <csignal>
 #include <mutex>
 
-#include "stay_loaded.h"
-
 namespace node_kvm {
 
 // Written under a lock, read by the signal handler without one. The range that a thread has just
@@ -152,7 +150,6 @@ void KeepBusHandler() {
   struct sigaction current = {};
   if (sigaction(SIGBUS, nullptr, &current) != 0 || current.sa_sigaction == OnBusError) return;
   const struct sigaction* known = previous;
-  if (known == nullptr) StayLoaded();
   if (known == nullptr || known->sa_sigaction != current.sa_sigaction) {
     previous = new struct sigaction(current);
   }

@@ -14,7 +14,6 @@
       "native/loop_watch.cc",
       "native/mapping.cc",
       "native/region.cc",
-      "native/stay_loaded.cc",
       "native/thread.cc",
       "native/vcpu_object.cc",
       "native/vcpu_run.cc",
