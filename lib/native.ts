@@ -33,7 +33,7 @@ export interface NativeFd {
     guestMemfdOffset?: bigint,
   ): number;
   /** `done` gets the result of each run that was started; `probe` is given in a worker. */
-  mapRun(done: (result: number) => void, probe?: () => void): NativeRun | number;
+  mapRun(done: (result: number) => void, probe?: () => void): NativeRun | NativeRefusal;
   mapDirtyRing(): ArrayBuffer | number;
   mapMemfd(): NativeMapping | number;
   fallocate(mode: number, offset: bigint, length: bigint): number;
@@ -58,10 +58,13 @@ export interface NativeRun {
   readonly token: bigint;
   /** On this thread; -EBUSY while it runs elsewhere. */
   run(this: void): number;
-  /** On the vCPU's own thread; 0, or -errno. */
-  start(this: void): number;
-  /** Ends what was started, if it still runs; a pause gives -512. */
-  kick(this: void, isPause?: boolean): void;
+  /** On the vCPU's own thread; 0 when it was started. */
+  start(this: void): 0 | NativeRefusal;
+  /**
+   * Ends the run that was started, if it is still under way; a pause gives -512. 0, or tgkill's -errno:
+   * then the run goes on, and is to be kicked again.
+   */
+  kick(this: void, isPause?: boolean): number;
   /** 1: KVM_RUN was called; 2: the guest was entered by it. */
   history(this: void): number;
   /** Rules of exit-filter.ts; none takes the filter away. -EBUSY while it runs elsewhere. */
@@ -85,6 +88,11 @@ export interface NativeRefusal {
   readonly errno: number;
 }
 
+/** Whether native code answers that a call was refused. */
+export function isRefusal(answer: unknown): answer is NativeRefusal {
+  return typeof answer === "object" && answer !== null && Object.hasOwn(answer, "errno");
+}
+
 /** What `native/addon.cc` exports. */
 export interface Native {
   open(path: string): NativeFd | number;
@@ -98,8 +106,8 @@ export interface Native {
   /** Takes SIGBUS back for lost pages, if something else has it; else it does nothing. */
   keepBusHandler(): void;
   reqXcompGuestPerm(component: number): number;
-  /** Ends the run of a vCPU that may be another thread's, or its next one; false when there is none such. */
-  kickVcpu(token: bigint): boolean;
+  /** Ends the run of a vCPU of any thread, or its next one; false when no open vCPU has this token. */
+  kickVcpu(token: bigint): boolean | NativeRefusal;
 }
 
 let loaded: Native | undefined;

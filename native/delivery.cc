@@ -1,6 +1,8 @@
 #include "delivery.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <memory>
 #include <utility>
 
 #include "vcpu_thread.h"
@@ -8,24 +10,29 @@
 
 namespace node_kvm {
 
-Delivery* Delivery::Of(Napi::Env env) {
+Refusal Delivery::Of(Napi::Env env, Delivery** delivery) {
   auto* addon = env.GetInstanceData<Addon>();
-  if (addon->delivery != nullptr) return addon->delivery;
+  *delivery = addon->delivery;
+  if (addon->delivery != nullptr) return {};
   uv_loop_t* loop = nullptr;
-  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return nullptr;
-  auto* delivery = new Delivery(env);  // deleted when its handle is closed
-  delivery->async_.data = delivery;
-  if (uv_async_init(loop, &delivery->async_, OnWake) != 0) {
-    delete delivery;
-    return nullptr;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return {"napi_get_uv_event_loop", -ENOTSUP};
+  auto made = std::unique_ptr<Delivery>(new Delivery(env));
+  made->async_.data = made.get();
+  const int error = uv_async_init(loop, &made->async_, OnWake);  // libuv's are -errno
+  if (error != 0) return {"uv_async_init", error};
+  uv_unref(reinterpret_cast<uv_handle_t*>(&made->async_));
+  made->idle_.data = made.get();
+  static_cast<void>(uv_idle_init(loop, &made->idle_));  // it cannot fail
+  uv_unref(reinterpret_cast<uv_handle_t*>(&made->idle_));
+  // From here on its handles own it: OnClosed deletes it.
+  Delivery* const owned = made.release();
+  if (napi_add_async_cleanup_hook(env, OnEnvironmentEnds, owned, &owned->hook_) != napi_ok) {
+    owned->CloseHandles();
+    return {"napi_add_async_cleanup_hook", -ENOMEM};
   }
-  uv_unref(reinterpret_cast<uv_handle_t*>(&delivery->async_));
-  delivery->idle_.data = delivery;
-  uv_idle_init(loop, &delivery->idle_);
-  uv_unref(reinterpret_cast<uv_handle_t*>(&delivery->idle_));
-  napi_add_async_cleanup_hook(env, OnEnvironmentEnds, delivery, &delivery->hook_);
-  addon->delivery = delivery;
-  return delivery;
+  addon->delivery = owned;
+  *delivery = owned;
+  return {};
 }
 
 void Delivery::Remove(VcpuThread* thread) {
@@ -45,14 +52,14 @@ void Delivery::Delivered() {
 void Delivery::LookUntil(uint64_t when) {
   look_until_ = std::max(look_until_, when);
   if (uv_is_active(reinterpret_cast<uv_handle_t*>(&idle_)) != 0) return;
-  uv_idle_start(&idle_, OnIdle);
+  static_cast<void>(uv_idle_start(&idle_, OnIdle));  // it fails without a callback
   const std::lock_guard lock(mutex_);
   is_looking_ = true;
 }
 
 // What is posted before is delivered by who calls this; what comes after wakes the loop.
 void Delivery::StopLooking() {
-  uv_idle_stop(&idle_);
+  static_cast<void>(uv_idle_stop(&idle_));  // it cannot fail
   const std::lock_guard lock(mutex_);
   is_looking_ = false;
 }
@@ -66,8 +73,11 @@ void Delivery::Post(VcpuThread* thread) {
   }
   // Not under the lock: the loop wakes up at once, on this CPU perhaps, and takes it. The handle is
   // still there, for threads end before it is closed.
-  if (is_to_wake) uv_async_send(&async_);
+  if (is_to_wake) Send();
 }
+
+// It fails for a handle of another kind.
+void Delivery::Send() { static_cast<void>(uv_async_send(&async_)); }
 
 void Delivery::OnWake(uv_async_t* async) { static_cast<Delivery*>(async->data)->DeliverAll(); }
 
@@ -93,24 +103,32 @@ void Delivery::DeliverAll() {
   }
   const bool is_to_wake = !done_.empty() && !is_looking_;
   lock.unlock();
-  if (is_to_wake) uv_async_send(&async_);
+  if (is_to_wake) Send();
 }
 
 void Delivery::OnEnvironmentEnds(napi_async_cleanup_hook_handle /*hook*/, void* data) {
   auto* delivery = static_cast<Delivery*>(data);
+  // All are asked before one is waited for: a thread that shares its CPU with guests that spin gets
+  // to its end after a slice of time for each of them.
+  for (VcpuThread* thread : delivery->threads_) thread->RequestStop();
   for (VcpuThread* thread : delivery->threads_) thread->Abandon();
   delivery->threads_.clear();
   delivery->done_.clear();
   delivery->env_.GetInstanceData<Addon>()->delivery = nullptr;
-  // The one that is closed last takes all with it: libuv closes in no order that it promises.
-  uv_close(reinterpret_cast<uv_handle_t*>(&delivery->idle_), OnClosed);
-  uv_close(reinterpret_cast<uv_handle_t*>(&delivery->async_), OnClosed);
+  delivery->CloseHandles();
+}
+
+// The one that is closed last takes all with it: libuv closes in no order that it promises.
+void Delivery::CloseHandles() {
+  uv_close(reinterpret_cast<uv_handle_t*>(&idle_), OnClosed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&async_), OnClosed);
 }
 
 void Delivery::OnClosed(uv_handle_t* handle) {
   auto* delivery = static_cast<Delivery*>(handle->data);
   if (--delivery->open_handles_ > 0) return;
-  napi_remove_async_cleanup_hook(delivery->hook_);
+  // It fails for a null hook: that of a delivery which was never told of the environment's end.
+  static_cast<void>(napi_remove_async_cleanup_hook(delivery->hook_));
   delete delivery;
 }
 

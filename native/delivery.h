@@ -10,15 +10,17 @@
 #include <set>
 #include <vector>
 
+#include "refusal.h"
+
 namespace node_kvm {
 
 class VcpuThread;
 
 class Delivery {
  public:
-  // One for each environment, made with its first vCPU. It ends with the environment by itself, and
-  // stops all threads before. Null when the loop takes no more.
-  static Delivery* Of(Napi::Env env);
+  // One for each environment, made with its first run beside the event loop. It ends with the
+  // environment by itself, and stops all threads before.
+  static Refusal Of(Napi::Env env, Delivery** delivery);
 
   // From the environment's thread.
   void Add(VcpuThread* thread) { threads_.insert(thread); }
@@ -41,7 +43,9 @@ class Delivery {
   static void OnClosed(uv_handle_t* handle);
   static void OnEnvironmentEnds(napi_async_cleanup_hook_handle hook, void* data);
 
+  void Send();
   void StopLooking();
+  void CloseHandles();
   void DeliverAll();
 
   Napi::Env env_;

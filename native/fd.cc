@@ -13,6 +13,7 @@
 #include "argument.h"
 #include "ioctl.h"
 #include "mapping.h"
+#include "refusal.h"
 #include "value.h"
 #include "vcpu_object.h"
 
@@ -20,16 +21,23 @@ namespace node_kvm {
 
 namespace {
 
-Napi::Value Number(Napi::Env env, int value) { return Napi::Number::New(env, value); }
+Napi::Value Number(Napi::Env env, int64_t value) {
+  return Napi::Number::New(env, static_cast<double>(value));
+}
 
-// The byte in which KVM_SET_SIGNAL_MASK's set, which follows its length, blocks the kick; else
-// null.
-uint8_t* BlockedKick(std::span<uint8_t> mask, uint8_t* bit) {
-  if (KickSignal() == 0) return nullptr;
-  const auto at = static_cast<size_t>(KickSignal() - 1);
-  const size_t place = sizeof(uint32_t) + at / 8;
-  *bit = static_cast<uint8_t>(1U << (at % 8));
-  return place < mask.size() && (mask[place] & *bit) != 0 ? &mask[place] : nullptr;
+// Issues KVM_SET_SIGNAL_MASK with the kick's signals unblocked: a guest that no kick reaches would
+// run for ever. The caller's set, which follows its length, is as before afterwards.
+int64_t SetSignalMask(int fd, std::span<uint8_t> mask) {
+  const std::vector<uint8_t> before(mask.begin(), mask.end());
+  for (const int signal : KickSignals()) {
+    const auto bit = static_cast<size_t>(signal - 1);
+    const size_t place = sizeof(uint32_t) + bit / 8;
+    if (signal != 0 && place < mask.size()) mask[place] &= ~(1U << (bit % 8));
+  }
+  const int64_t result =
+      CallWithInteger(fd, kKvmSetSignalMask, reinterpret_cast<uint64_t>(mask.data()));
+  std::copy(before.begin(), before.end(), mask.begin());
+  return result;
 }
 
 }  // namespace
@@ -52,7 +60,7 @@ Napi::Value Fd::Open(const Napi::CallbackInfo& info) {
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));  // NOLINT(cppcoreguidelines-pro-type-vararg)
   if (fd.get() < 0) return Number(env, -errno);
   // Other devices may understand the same request numbers in their own way.
-  const int version = CallWithInteger(fd.get(), kKvmGetApiVersion, 0);
+  const int64_t version = CallWithInteger(fd.get(), kKvmGetApiVersion, 0);
   if (version < 0) return Number(env, version);
   auto descriptor = std::make_shared<Descriptor>(Descriptor{std::move(fd), nullptr, false});
   return Create(env.GetInstanceData<Addon>()->fd_class, std::move(descriptor));
@@ -73,7 +81,7 @@ Napi::Value Fd::Ioctl(const Napi::CallbackInfo& info) {
     } else if (!info[1].IsUndefined() && !ReadU64(info[1], &integer)) {
       return ThrowTypeError(env, std::string(shape->name) + " takes an unsigned integer");
     }
-    const int result = CallWithInteger(state_->fd.get(), request, integer);
+    const int64_t result = CallWithInteger(state_->fd.get(), request, integer);
     return Answer(env, request, shape->result == Result::kFd, result);
   }
   if (shape->nullable && info[1].IsUndefined()) {
@@ -99,7 +107,7 @@ Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape&
   if (shape.result == Result::kFdInStruct) {
     memset(bytes.data() + shape.fd_offset, 0xff, sizeof(int));
   }
-  int result = 0;
+  int64_t result = 0;
   if (shape.kind == Kind::kPlain && shape.links == 0) {
     if (!info[3].IsUndefined()) return ThrowTypeError(env, name + " has no links");
     result =
@@ -112,14 +120,9 @@ Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape&
       return ThrowTypeError(env, name + ": " + argument.complaint());
     }
     const uint64_t address = argument.Address();
-    // A guest that no kick reaches would run for ever.
-    uint8_t bit = 0;
-    uint8_t* blocked = shape.request == kKvmSetSignalMask && address != 0
-                           ? BlockedKick(argument.bytes(), &bit)
-                           : nullptr;
-    if (blocked != nullptr) *blocked ^= bit;
-    result = CallWithInteger(state_->fd.get(), shape.request, address);
-    if (blocked != nullptr) *blocked ^= bit;
+    result = shape.request == kKvmSetSignalMask && address != 0
+                 ? SetSignalMask(state_->fd.get(), argument.bytes())
+                 : CallWithInteger(state_->fd.get(), shape.request, address);
     if (result >= 0 && state_->vm != nullptr) {
       state_->vm->held.insert(argument.held().begin(), argument.held().end());
       if (shape.request == kKvmEnableCap) {
@@ -148,15 +151,16 @@ void Fd::RememberCap(std::span<const uint8_t> argument) {
   }
 }
 
-Napi::Value Fd::Answer(Napi::Env env, uint32_t request, bool returns_fd, int result) {
-  return returns_fd && result >= 0 ? Adopt(env, request, result) : Number(env, result);
+Napi::Value Fd::Answer(Napi::Env env, uint32_t request, bool returns_fd, int64_t result) {
+  return returns_fd && result >= 0 ? Adopt(env, request, static_cast<int>(result))
+                                   : Number(env, result);
 }
 
 Napi::Value Fd::Adopt(Napi::Env env, uint32_t request, int fd) {
   auto descriptor =
       std::make_shared<Descriptor>(Descriptor{UniqueFd(fd), state_->vm, request == kKvmCreateVcpu});
   if (request == kKvmCreateVm) {
-    const int run_size = CallWithInteger(state_->fd.get(), kKvmGetVcpuMmapSize, 0);
+    const int64_t run_size = CallWithInteger(state_->fd.get(), kKvmGetVcpuMmapSize, 0);
     if (run_size < 0) return Number(env, run_size);
     descriptor->vm = std::make_shared<VmState>();
     descriptor->vm->run_size = static_cast<size_t>(run_size);
@@ -213,9 +217,9 @@ Napi::Value Fd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
   static_assert(kUserMemoryRegionUserspaceAddrOffset == kUserMemoryRegion2UserspaceAddrOffset);
   memcpy(argument + kUserMemoryRegion2GuestMemfdOffsetOffset, &guest_memfd_offset, 8);
   memcpy(argument + kUserMemoryRegion2GuestMemfdOffset, &guest_memfd, sizeof(guest_memfd));
-  const int result = CallWithInteger(state_->fd.get(),
-                                     is_second ? kKvmSetUserMemoryRegion2 : kKvmSetUserMemoryRegion,
-                                     reinterpret_cast<uint64_t>(argument));
+  const int64_t result = CallWithInteger(
+      state_->fd.get(), is_second ? kKvmSetUserMemoryRegion2 : kKvmSetUserMemoryRegion,
+      reinterpret_cast<uint64_t>(argument));
   if (result >= 0) {
     if (memory_size == 0) {
       state_->vm->slots.erase(slot);
@@ -239,16 +243,19 @@ Napi::Value Fd::ReqXcompGuestPerm(const Napi::CallbackInfo& info) {
 Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   // A guest_memfd can be mapped too, but reading past its end would be a SIGBUS.
-  if (!state_->is_vcpu || state_->vm == nullptr) return Number(env, -ENODEV);
+  if (!state_->is_vcpu || state_->vm == nullptr) return ToValue(env, {"mmap", -ENODEV});
   const std::shared_ptr<Region> region =
       Region::OfDescriptor(state_->fd.get(), state_->vm->run_size, state_->vm);
-  if (region == nullptr) return Number(env, -errno);
+  if (region == nullptr) return ToValue(env, Refusal::Of("mmap"));
   if (!info[0].IsFunction()) return ThrowTypeError(env, "done: expected a function");
   const int error = InstallKick();
-  if (error != 0) return Number(env, error);
+  if (error != 0) return ToValue(env, {"sigaction", error});
   auto* addon = env.GetInstanceData<Addon>();
   if (info[1].IsFunction() && addon->loop_watch == nullptr) {
-    addon->loop_watch = std::make_unique<LoopWatch>(env, info[1].As<Napi::Function>());
+    auto watch = std::make_unique<LoopWatch>();
+    const Refusal refusal = watch->Start(env, info[1].As<Napi::Function>());
+    if (refusal) return ToValue(env, refusal);
+    addon->loop_watch = std::move(watch);
   }
   const Napi::Value bytes = windows_.Open(env, region, 0, region->size());
   if (bytes.IsEmpty()) return env.Undefined();
@@ -309,10 +316,14 @@ Napi::Value Fd::Read(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Fd::Close(const Napi::CallbackInfo& info) {
+  std::vector<std::shared_ptr<VcpuThread>> threads;
   for (const std::weak_ptr<VcpuThread>& weak : threads_) {
-    const std::shared_ptr<VcpuThread> thread = weak.lock();
-    if (thread != nullptr) thread->Close();
+    if (auto thread = weak.lock()) threads.push_back(std::move(thread));
   }
+  // All are asked before one is waited for: a thread that shares its CPU with guests that spin gets
+  // to its end after a slice of time for each of them.
+  for (const auto& thread : threads) thread->RequestStop();
+  for (const auto& thread : threads) thread->Close();
   threads_.clear();
   windows_.DetachAll(info.Env());
   state_->fd.Reset();

@@ -36,7 +36,7 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   // setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping | null, offset): -errno or
   // 0. With two more, guestMemfd (Fd | null) and guestMemfdOffset, KVM_SET_USER_MEMORY_REGION2.
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
-  // mapRun(done, probe?): what vcpu_object.h makes, or -errno. `probe` in a worker.
+  // mapRun(done, probe?): what vcpu_object.h makes, or { call, errno }. `probe` in a worker.
   Napi::Value MapRun(const Napi::CallbackInfo& info);
   // mapDirtyRing(): ArrayBuffer, or -errno.
   Napi::Value MapDirtyRing(const Napi::CallbackInfo& info);
@@ -49,7 +49,7 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   Napi::Value Close(const Napi::CallbackInfo& info);
 
   Napi::Value CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape& shape);
-  Napi::Value Answer(Napi::Env env, uint32_t request, bool returns_fd, int result);
+  Napi::Value Answer(Napi::Env env, uint32_t request, bool returns_fd, int64_t result);
   void RememberCap(std::span<const uint8_t> argument);
   Napi::Value Adopt(Napi::Env env, uint32_t request, int fd);
 

@@ -17,8 +17,6 @@ uint64_t ReadCount(const IoctlShape& shape, std::span<const uint8_t> argument) {
   return count;
 }
 
-int OrErrno(int result) { return result < 0 ? -errno : result; }
-
 }  // namespace
 
 const IoctlShape* FindShape(uint32_t request) {
@@ -44,8 +42,9 @@ std::string CheckArgument(const IoctlShape& shape, std::span<const uint8_t> argu
          std::to_string(room);
 }
 
-[[gnu::hot]] int CallWithInteger(int fd, uint32_t request, uint64_t argument) {
-  return OrErrno(ioctl(fd, request, argument));
+[[gnu::hot]] int64_t CallWithInteger(int fd, uint32_t request, uint64_t argument) {
+  const int result = ioctl(fd, request, argument);
+  return result == -1 ? -errno : static_cast<int64_t>(static_cast<uint32_t>(result));
 }
 
 }  // namespace node_kvm

@@ -5,16 +5,24 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <iterator>
 #include <mutex>
-
-#include "stay_loaded.h"
 
 namespace node_kvm {
 
 namespace {
 
-std::atomic<int> kick_signal = 0;
+// First a real-time signal, which no other code of the process uses. The kernel queues those, and
+// refuses one with EAGAIN when the queue is full: RLIMIT_SIGPENDING counts what is pending for all
+// processes of the user. A standard signal is delivered even then (__send_signal_locked in
+// kernel/signal.c), so one of those follows, for that case alone.
+int kick_signals[2] = {};
+std::atomic<bool> is_installed = false;
 std::mutex installers;
+
+// Linux sends the first one to nobody, the others rarely; Node takes one of them only for a
+// listener.
+constexpr int kStandardSignals[] = {SIGSTKFLT, SIGVTALRM, SIGURG, SIGUSR2};
 
 // What the handler knows of its thread. Initial-exec, so that the first use allocates nothing.
 struct ThisThread {
@@ -24,13 +32,31 @@ struct ThisThread {
 };
 [[gnu::tls_model("initial-exec")]] thread_local ThisThread this_thread;
 
-// The first KVM_RUN of a thread: whoever started it may have blocked the signal.
-void Prepare(ThisThread& me) {
-  me.tid = static_cast<pid_t>(syscall(SYS_gettid));
+// The first KVM_RUN of a thread: the code that started it may have blocked the signals.
+int Prepare(ThisThread& me) {
   sigset_t set;
   sigemptyset(&set);
-  sigaddset(&set, kick_signal);
-  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  for (const int signal : KickSignals()) {
+    if (signal != 0) sigaddset(&set, signal);
+  }
+  const int error = pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  if (error == 0) me.tid = static_cast<pid_t>(syscall(SYS_gettid));
+  return -error;
+}
+
+// False: another handler has this signal, or it cannot be had.
+bool Install(int signal) {
+  struct sigaction current = {};
+  if (sigaction(signal, nullptr, &current) != 0 || (current.sa_flags & SA_SIGINFO) != 0 ||
+      current.sa_handler != SIG_DFL) {
+    return false;
+  }
+  struct sigaction ours = {};
+  ours.sa_handler = OnKick;
+  // KVM_RUN ends with EINTR all the same; any other call that the thread waits in goes on.
+  ours.sa_flags = SA_RESTART | SA_ONSTACK;
+  sigemptyset(&ours.sa_mask);
+  return sigaction(signal, &ours, nullptr) == 0;
 }
 
 }  // namespace
@@ -49,22 +75,26 @@ void Kick::Force() {
   *immediate_exit_ = 1;
 }
 
-// Either we see the reason here, or who asks sees our tid: both sides write before they read.
-void Kick::Request(uint32_t reasons) {
+// Either Enter sees the reason, or this thread sees the tid: both sides store before they load.
+int Kick::Request(uint32_t reasons) {
   reasons_.fetch_or(reasons);
   const pid_t tid = tid_;
-  if (tid != 0) SignalThread(tid);
+  return tid == 0 ? 0 : SignalThread(tid);
 }
 
-[[gnu::hot]] void Kick::Enter(Wake* wake) {
+[[gnu::hot]] int Kick::Enter(Wake* wake) {
   ThisThread& me = this_thread;
-  if (me.tid == 0) Prepare(me);
+  if (me.tid == 0) {
+    const int error = Prepare(me);
+    if (error != 0) return error;
+  }
   wake_ = wake;
   me.is_signalled = false;
   me.kick = this;
   if (wake != nullptr) wake->is_inside.store(true, std::memory_order_relaxed);
   tid_.exchange(me.tid);
   if (reasons_ != 0 || (wake != nullptr && wake->woken)) Force();
+  return 0;
 }
 
 [[gnu::hot]] void Kick::Leave(Wake* wake) {
@@ -85,32 +115,35 @@ bool Kick::TakeSignal() {
 
 int InstallKick() {
   const std::lock_guard lock(installers);
-  if (kick_signal != 0) return 0;
-  for (int signal = SIGRTMIN + 1; signal <= SIGRTMAX; ++signal) {
-    struct sigaction current = {};
-    if (sigaction(signal, nullptr, &current) != 0 || (current.sa_flags & SA_SIGINFO) != 0 ||
-        current.sa_handler != SIG_DFL) {
-      continue;  // it is another's
-    }
-    struct sigaction ours = {};
-    ours.sa_handler = OnKick;
-    // KVM_RUN ends with EINTR all the same; whatever else the thread waits for goes on.
-    ours.sa_flags = SA_RESTART | SA_ONSTACK;
-    sigemptyset(&ours.sa_mask);
-    if (sigaction(signal, &ours, nullptr) != 0) return -errno;
-    StayLoaded();
-    kick_signal = signal;
-    return 0;
+  if (is_installed) return 0;
+  int signal = SIGRTMIN + 1;
+  while (signal <= SIGRTMAX && !Install(signal)) ++signal;
+  if (signal > SIGRTMAX) return -EBUSY;
+  kick_signals[0] = signal;
+  for (const int standard : kStandardSignals) {
+    if (!Install(standard)) continue;
+    kick_signals[1] = standard;
+    break;
   }
-  return -EBUSY;
+  is_installed = true;
+  return 0;
 }
 
-int KickSignal() { return kick_signal; }
+std::span<const int> KickSignals() {
+  return is_installed ? std::span<const int>(kick_signals) : std::span<const int>();
+}
 
-void SignalThread(pid_t tid) {
+int SignalThread(pid_t tid) {
   const int saved = errno;
-  syscall(SYS_tgkill, getpid(), tid, kick_signal.load());
+  int error = 0;
+  for (const int signal : KickSignals()) {
+    if (signal == 0) continue;
+    error = syscall(SYS_tgkill, getpid(), tid, signal) == 0 ? 0 : errno;
+    if (error == ESRCH) error = 0;
+    if (error == 0) break;
+  }
   errno = saved;
+  return -error;
 }
 
 }  // namespace node_kvm

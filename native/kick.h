@@ -1,5 +1,6 @@
 // A kick: the one way to end a KVM_RUN from another thread. It is a signal whose handler sets
-// kvm_run.immediate_exit, so that none is lost between the last look and the kernel's (api.rst 5).
+// kvm_run.immediate_exit, so that a kick that arrives just before the ioctl is not lost (api.rst
+// 5).
 #pragma once
 
 #include <sys/types.h>
@@ -7,6 +8,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdint>
+#include <span>
 
 namespace node_kvm {
 
@@ -14,17 +16,21 @@ namespace node_kvm {
 // NOLINTNEXTLINE(performance-enum-size): they are bits of one 32-bit word
 enum Reason : uint32_t {
   kAbort = 1,   // this run, and no other
-  kSticky = 2,  // this run or the next one: whoever asks cannot know which it is
+  kSticky = 2,  // this run or the next one: the kicker cannot know which one it reaches
   kPause = 4,   // this run, which will go on
   kStop = 8,    // all runs
 };
 
-// Set by whoever wakes the event loop of a worker whose thread is in KVM_RUN; see loop_watch.h.
+// Set by the thread that wakes the event loop of a worker whose thread is in KVM_RUN; see
+// loop_watch.h.
 struct Wake {
   std::atomic<bool> woken = false;
   std::atomic<bool> is_inside = false;
   pid_t tid = 0;
 };
+
+// The handler; async-signal-safe.
+void OnKick(int signal);
 
 // One vCPU's; the thread that runs it calls Enter and Leave, any thread Request.
 class Kick {
@@ -34,17 +40,19 @@ class Kick {
   Kick& operator=(const Kick&) = delete;
   ~Kick() = default;
 
-  // Ends the run that is under way, or the next one at once.
-  void Request(uint32_t reasons);
-  // Takes back what was asked for and has not happened.
+  // Ends the run that is under way, or the next one at once: 0. Or tgkill's -errno: the run that is
+  // under way was not reached, and the reasons stay for its end or the next Request.
+  int Request(uint32_t reasons);
+  // Takes back reasons that have not ended a run.
   void Withdraw(uint32_t reasons) { reasons_.fetch_and(~reasons); }
-  // Takes all that was asked for.
+  // Takes all reasons.
   uint32_t Take() { return reasons_.exchange(0); }
 
-  // Around KVM_RUN. From Enter on, a request reaches this thread.
-  void Enter(Wake* wake);
+  // Around KVM_RUN. From Enter on, a request reaches this thread. Enter returns 0, or -errno when
+  // this thread cannot take the signal; it must not call KVM_RUN then.
+  int Enter(Wake* wake);
   void Leave(Wake* wake);
-  // Whether a signal of ours came to this thread since it was last asked.
+  // Whether a signal of ours came to this thread since the last call.
   static bool TakeSignal();
 
   bool is_immediate_exit() const { return *immediate_exit_ != 0; }
@@ -57,14 +65,14 @@ class Kick {
   volatile bool is_forced_ = false;  // we have set immediate_exit, not JavaScript
   Wake* wake_ = nullptr;
   std::atomic<uint32_t> reasons_ = 0;
-  std::atomic<pid_t> tid_ = 0;  // who is in KVM_RUN, or about to be
+  std::atomic<pid_t> tid_ = 0;  // the thread that is in KVM_RUN, or about to be
 };
 
-// Installs the handler, once for the process: 0, or -errno when no real-time signal is free.
+// Installs the handlers, once for the process: 0, or -errno (EBUSY: no real-time signal is free).
 int InstallKick();
-// Which signal it is; 0 before it was installed.
-int KickSignal();
-// Sends it to a thread of this process.
-void SignalThread(pid_t tid);
+// The signals that a kick may be; 0 where there is none (before InstallKick, both).
+std::span<const int> KickSignals();
+// Sends one of them to a thread of this process: 0, also when that thread has ended, or -errno.
+int SignalThread(pid_t tid);
 
 }  // namespace node_kvm

@@ -6,10 +6,13 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include <cerrno>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "thread.h"
+#include "unique_fd.h"
 
 namespace node_kvm {
 
@@ -27,37 +30,61 @@ class Watcher {
     return *watcher;
   }
 
-  void Add(LoopWatch::Watched* watched) {
+  Refusal Add(LoopWatch::Watched* watched) {
     const std::lock_guard lock(mutex_);
-    if (epoll_ < 0) Begin();
-    all_.push_back(watched);
+    const Refusal refusal = is_begun_ ? Refusal{} : Begin();
+    if (refusal) return refusal;
     // A loop's epoll becomes ready once for each wake-up.
     epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.fd = watched->loop_fd}};
-    epoll_ctl(epoll_, EPOLL_CTL_ADD, watched->loop_fd, &event);
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, watched->loop_fd, &event) != 0) {
+      return Refusal::Of("epoll_ctl");
+    }
+    all_.push_back(watched);
+    return {};
   }
 
   void Remove(LoopWatch::Watched* watched) {
     const std::lock_guard lock(mutex_);
     std::erase(all_, watched);
-    epoll_ctl(epoll_, EPOLL_CTL_DEL, watched->loop_fd, nullptr);
+    // A descriptor that stays costs a wake-up for nothing, until the loop closes it.
+    static_cast<void>(epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watched->loop_fd, nullptr));
   }
 
  private:
-  void Begin() {
-    epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  // Both or nothing: the next worker tries again.
+  Refusal Begin() {
+    UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+    if (epoll.get() < 0) return Refusal::Of("epoll_create1");
+    epoll_ = std::move(epoll);
     pthread_t thread = {};
-    if (StartThread(Main, this, {}, &thread) == 0) pthread_detach(thread);
+    const int error = StartThread(Main, this, {}, &thread);
+    if (error != 0) {
+      epoll_.Reset();
+      return {"pthread_create", error};
+    }
+    // It fails for a thread that was joined or detached before, and this one was not.
+    static_cast<void>(pthread_detach(thread));
+    is_begun_ = true;
+    return {};
   }
 
   static void* Main(void* watcher) { static_cast<Watcher*>(watcher)->Watch(); }
 
   [[noreturn]] void Watch() {
+    const int epoll = Epoll();
     int timeout = -1;
     for (;;) {
       epoll_event event = {};
-      epoll_wait(epoll_, &event, 1, timeout);
-      timeout = Look() ? kAgainMs : -1;
+      // Where it fails, which no cause is known for, the loops are looked at again and again.
+      const bool has_failed = epoll_wait(epoll, &event, 1, timeout) < 0;
+      if (has_failed) usleep(kAgainMs * 1000);
+      timeout = Look() || has_failed ? kAgainMs : -1;
     }
+  }
+
+  int Epoll() {
+    const std::lock_guard lock(mutex_);
+    return epoll_.get();
   }
 
   // Whether a loop has still not seen that it was woken.
@@ -66,27 +93,35 @@ class Watcher {
     bool is_any = false;
     for (LoopWatch::Watched* watched : all_) {
       pollfd loop = {.fd = watched->loop_fd, .events = POLLIN, .revents = 0};
-      if (poll(&loop, 1, 0) != 1) continue;
+      const int ready = poll(&loop, 1, 0);
+      if (ready == 0) continue;
       is_any = true;
+      if (ready < 0) continue;  // no memory: the next look may know
       watched->wake.woken = true;
-      if (watched->wake.is_inside) SignalThread(watched->wake.tid);
+      // A signal that could not be sent is sent again with the next look.
+      if (watched->wake.is_inside) static_cast<void>(SignalThread(watched->wake.tid));
     }
     return is_any;
   }
 
   std::mutex mutex_;
-  int epoll_ = -1;
+  UniqueFd epoll_;
+  bool is_begun_ = false;
   std::vector<LoopWatch::Watched*> all_;
 };
 
 }  // namespace
 
-LoopWatch::LoopWatch(Napi::Env env, const Napi::Function& probe) : probe_(Napi::Persistent(probe)) {
+Refusal LoopWatch::Start(Napi::Env env, const Napi::Function& probe) {
   uv_loop_t* loop = nullptr;
-  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return {"napi_get_uv_event_loop", -ENOTSUP};
+  probe_ = Napi::Persistent(probe);
+  if (probe_.IsEmpty()) return {"napi_create_reference", -ENOMEM};
   watched_.wake.tid = static_cast<pid_t>(syscall(SYS_gettid));
   watched_.loop_fd = uv_backend_fd(loop);
-  Watcher::Get().Add(&watched_);
+  const Refusal refusal = Watcher::Get().Add(&watched_);
+  if (refusal) watched_.loop_fd = -1;
+  return refusal;
 }
 
 LoopWatch::~LoopWatch() {

@@ -1,21 +1,25 @@
-// A worker that is in KVM_RUN does not see that it is to end: worker.terminate() and process.exit()
-// only wake its event loop, and then wait for it. So one thread of the process watches the loops of
-// workers that run vCPUs, and kicks.
+// Ends the KVM_RUN of a worker that is to end. worker.terminate() and process.exit() only wake its
+// event loop and then wait for it. So one thread of the process watches the loops of the workers
+// that run vCPUs, and kicks.
 #pragma once
 
 #include <napi.h>
 
 #include "kick.h"
+#include "refusal.h"
 
 namespace node_kvm {
 
 class LoopWatch {
  public:
-  // From the worker's own thread. `probe` is a function of JavaScript that does nothing.
-  LoopWatch(Napi::Env env, const Napi::Function& probe);
+  LoopWatch() = default;
   LoopWatch(const LoopWatch&) = delete;
   LoopWatch& operator=(const LoopWatch&) = delete;
   ~LoopWatch();
+
+  // From the worker's own thread, once; the watch ends with this object. `probe` is a function of
+  // JavaScript that does nothing. After a refusal the worker is not watched.
+  Refusal Start(Napi::Env env, const Napi::Function& probe);
 
   Wake* wake() { return &watched_.wake; }
 

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 
+#include "refusal.h"
 #include "unique_fd.h"
 
 namespace node_kvm {
@@ -69,13 +70,7 @@ Backing BackingOf(const Request& request, int flags) {
   return {.flags = flags, .page_size = size_t{1} << request.page_shift};
 }
 
-Napi::Value Refused(Napi::Env env, const char* call) {
-  const int saved = errno;
-  Napi::Object refusal = Napi::Object::New(env);
-  refusal.Set("call", call);
-  refusal.Set("errno", saved);
-  return refusal;
-}
+Napi::Value Refused(Napi::Env env, const char* call) { return ToValue(env, Refusal::Of(call)); }
 
 // A file of huge pages is mapped in those: mmap rounds its length up to them.
 size_t PageSizeOf(int fd) {

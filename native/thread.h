@@ -1,15 +1,15 @@
-// Starts threads that no signal finds unprepared. What they do is their starter's.
+// Starts threads in which no unexpected signal is delivered. What they do is their starter's.
 #pragma once
 
 #include <pthread.h>
 
-#include <initializer_list>
+#include <span>
 
 namespace node_kvm {
 
-// 0, or -errno. All signals are blocked in it but the given ones; the new thread has them so from
-// its first instruction.
-int StartThread(void* (*main)(void*), void* argument, std::initializer_list<int> unblocked,
+// 0, or -errno. All signals but the given ones (0 is none) are blocked in the new thread, from its
+// first instruction on.
+int StartThread(void* (*main)(void*), void* argument, std::span<const int> unblocked,
                 pthread_t* thread);
 
 }  // namespace node_kvm

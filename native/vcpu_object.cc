@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mapping.h"
+#include "refusal.h"
 #include "value.h"
 #include "wrap.h"
 
@@ -39,7 +40,8 @@ napi_value Integer(napi_env env, int number) {
 }
 
 napi_value Start(napi_env env, napi_callback_info info) {
-  return Integer(env, ThreadOf(env, info).Start());
+  const Refusal refusal = ThreadOf(env, info).Start();
+  return refusal ? static_cast<napi_value>(ToValue(env, refusal)) : Integer(env, 0);
 }
 
 napi_value KickRun(napi_env env, napi_callback_info info) {
@@ -47,8 +49,7 @@ napi_value KickRun(napi_env env, napi_callback_info info) {
   napi_value is_pause = nullptr;
   VcpuThread& thread = ThreadOf(env, info, &count, &is_pause);
   const Reason reason = Napi::Value(env, is_pause).ToBoolean() ? kPause : kAbort;
-  if (thread.is_running()) thread.run().kick().Request(reason);
-  return nullptr;
+  return Integer(env, thread.is_running() ? thread.run().kick().Request(reason) : 0);
 }
 
 napi_value History(napi_env env, napi_callback_info info) {
@@ -108,7 +109,10 @@ Napi::Value MakeVcpuObject(Napi::Env env, const std::shared_ptr<VcpuThread>& thr
 Napi::Value KickVcpu(const Napi::CallbackInfo& info) {
   uint64_t token = 0;
   if (!ReadU64(info[0], &token)) return ThrowTypeError(info.Env(), "token: expected a bigint");
-  return Napi::Boolean::New(info.Env(), VcpuRun::KickByToken(token));
+  int error = 0;
+  if (!VcpuRun::KickByToken(token, &error)) return Napi::Boolean::New(info.Env(), false);
+  if (error != 0) return ToValue(info.Env(), {"tgkill", error});
+  return Napi::Boolean::New(info.Env(), true);
 }
 
 }  // namespace node_kvm

@@ -9,12 +9,13 @@
 
 namespace node_kvm {
 
-// { bytes: ArrayBuffer, token: bigint, run(): number, start(): number, kick(isPause?),
-//   history(): number, setFilter(rules: Uint8Array, ring: Mapping): 0 or -errno }
+// { bytes: ArrayBuffer, token: bigint, run(): number, start(): 0 or { call, errno },
+//   kick(isPause?): 0 or tgkill's -errno, history(): number,
+//   setFilter(rules: Uint8Array, ring: Mapping): 0 or -errno }
 Napi::Value MakeVcpuObject(Napi::Env env, const std::shared_ptr<VcpuThread>& thread,
                            const Napi::Value& bytes);
 
-// kickVcpu(token): boolean.
+// kickVcpu(token): boolean, or { call, errno } when the signal could not be sent.
 Napi::Value KickVcpu(const Napi::CallbackInfo& info);
 
 }  // namespace node_kvm

@@ -32,27 +32,30 @@ VcpuRun::VcpuRun(std::shared_ptr<Descriptor> descriptor, std::shared_ptr<Region>
       kick_(region_->data() + kRunImmediateExitOffset) {
   Tokens& tokens = AllTokens();
   const std::lock_guard lock(tokens.mutex);
-  // Nobody guesses one, so a mistaken number kicks nobody.
+  // Tokens are random, so that a wrong number cannot kick another vCPU. Without randomness they are
+  // counted.
   while (token_ == 0 || tokens.runs.contains(token_)) {
     if (getrandom(&token_, sizeof(token_), 0) != sizeof(token_)) ++token_;
   }
   tokens.runs[token_] = this;
 }
 
-bool VcpuRun::KickByToken(uint64_t token) {
+bool VcpuRun::KickByToken(uint64_t token, int* error) {
   Tokens& tokens = AllTokens();
   const std::lock_guard lock(tokens.mutex);
   const auto found = tokens.runs.find(token);
   if (found == tokens.runs.end()) return false;
-  found->second->kick().Request(kSticky);
+  *error = found->second->kick().Request(kSticky);
   return true;
 }
 
 [[gnu::hot]] int VcpuRun::Run(Caller caller, Wake* wake) {
   for (;;) {
     if (region_ == nullptr) return -EBADF;
-    kick_.Enter(wake);
-    const int result = CallWithInteger(fd(), kKvmRun, 0);
+    const int refusal = kick_.Enter(wake);
+    if (refusal != 0) return refusal;
+    // KVM_RUN's result is 0 or an error.
+    const auto result = static_cast<int>(CallWithInteger(fd(), kKvmRun, 0));
     kick_.Leave(wake);
     has_run_ = true;
     if (result != -EINTR) has_entered_ = true;

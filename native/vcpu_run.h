@@ -36,10 +36,10 @@ class VcpuRun {
   bool has_run() const { return has_run_; }
   bool has_entered() const { return has_entered_; }
 
-  // Whoever has the token, in any environment of the process, can kick.
+  // With the token, any environment of the process can kick.
   uint64_t token() const { return token_; }
-  // False when there is none such any more.
-  static bool KickByToken(uint64_t token);
+  // False when the vCPU of that token is closed. `error` is 0, or tgkill's -errno.
+  static bool KickByToken(uint64_t token, int* error);
 
   // Not while it runs. Null: every exit is JavaScript's.
   void SetFilter(std::unique_ptr<ExitFilter> filter) { filter_ = std::move(filter); }

@@ -1,6 +1,7 @@
 #include "vcpu_thread.h"
 
 #include <sched.h>
+#include <time.h>
 
 #include <cerrno>
 #include <utility>
@@ -11,10 +12,20 @@
 
 namespace node_kvm {
 
+namespace {
+
+// A stop that has not ended the thread is asked for again after this time: the signal queue was
+// full, or another handler has taken the signal's place.
+constexpr int64_t kAskAgainNs = 10'000'000;
+constexpr int64_t kSecondNs = 1'000'000'000;
+
+}  // namespace
+
 VcpuThread::VcpuThread(Napi::Env env, std::shared_ptr<Descriptor> descriptor,
                        std::shared_ptr<Region> region, LoopWatch* watch)
     : env_(env), run_(std::move(descriptor), std::move(region)), watch_(watch) {
-  sem_init(&wanted_, 0, 0);
+  // It fails for a value that is too large, or without support for semaphores.
+  static_cast<void>(sem_init(&wanted_, 0, 0));
 }
 
 VcpuThread::~VcpuThread() {
@@ -33,17 +44,17 @@ VcpuThread::~VcpuThread() {
   }
 }
 
-int VcpuThread::Start() {
-  if (is_running_) return -EBUSY;
-  if (is_stopping_ || done_.Value().IsEmpty()) return -EBADF;
+Refusal VcpuThread::Start() {
+  if (is_running_) return {"KVM_RUN", -EBUSY};
+  if (is_stopping_ || done_.Value().IsEmpty()) return {"KVM_RUN", -EBADF};
   if (delivery_ == nullptr) {
-    delivery_ = Delivery::Of(env_);
-    if (delivery_ == nullptr) return -ENOMEM;
+    const Refusal refusal = Delivery::Of(env_, &delivery_);
+    if (refusal) return refusal;
     delivery_->Add(this);
   }
   if (!has_thread_) {
-    const int error = StartThread(Main, this, {KickSignal()}, &thread_);
-    if (error != 0) return error;
+    const int error = StartThread(Main, this, KickSignals(), &thread_);
+    if (error != 0) return {"pthread_create", error};
     has_thread_ = true;
   }
   is_running_ = true;
@@ -51,10 +62,10 @@ int VcpuThread::Start() {
   delivery_->Expect();
   loop_cpu_ = sched_getcpu();
   is_wanted_ = true;
-  if (is_asleep_) sem_post(&wanted_);
+  if (is_asleep_) Post();
   const uint64_t until = for_end_.Begin(loop_cpu_ != thread_cpu_);
   if (until != 0) delivery_->LookUntil(until);
-  return 0;
+  return {};
 }
 
 void* VcpuThread::Main(void* self) {
@@ -70,7 +81,7 @@ void VcpuThread::Work() {
       thread_cpu_ = sched_getcpu();
       delivery_->Post(this);
     } else if (is_stopping_) {
-      // Not sooner: a run that was started before the stop is owed its end.
+      // Not sooner: the end of a run that was started before the stop is still delivered.
       return;
     }
   }
@@ -82,20 +93,38 @@ void VcpuThread::Await() {
   const uint64_t until = for_request_.Begin(loop_cpu_ != thread_cpu_);
   while (!is_called() && uv_hrtime() < until) __builtin_ia32_pause();
   while (!is_called()) {
-    // Either we see the call here, or who calls sees that we sleep: both sides write before they
-    // read.
+    // Either this thread sees the call, or the caller sees that it sleeps: both sides store before
+    // they load.
     is_asleep_ = true;
-    if (!is_called()) sem_wait(&wanted_);
+    // A signal ends it too; what it waits for is then looked for again.
+    if (!is_called()) static_cast<void>(sem_wait(&wanted_));
     is_asleep_ = false;
   }
   for_request_.End();
 }
 
-void VcpuThread::Stop() {
+// It fails when the semaphore is at its highest value; the thread is awake then.
+void VcpuThread::Post() { static_cast<void>(sem_post(&wanted_)); }
+
+void VcpuThread::RequestStop() {
   if (is_stopping_.exchange(true)) return;
-  run_.kick().Request(kStop);
-  sem_post(&wanted_);
-  if (has_thread_) pthread_join(thread_, nullptr);
+  // Stop asks again if no signal could be sent.
+  static_cast<void>(run_.kick().Request(kStop));
+  Post();
+}
+
+void VcpuThread::Stop() {
+  RequestStop();
+  while (has_thread_) {
+    timespec until = {};
+    static_cast<void>(clock_gettime(CLOCK_REALTIME, &until));  // it fails for an unknown clock
+    until.tv_nsec += kAskAgainNs;
+    until.tv_sec += until.tv_nsec / kSecondNs;
+    until.tv_nsec %= kSecondNs;
+    const int error = pthread_timedjoin_np(thread_, nullptr, &until);
+    has_thread_ = error != 0 && error != ESRCH;
+    if (has_thread_) static_cast<void>(run_.kick().Request(kStop));
+  }
 }
 
 void VcpuThread::Abandon() {

@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "patience.h"
+#include "refusal.h"
 #include "vcpu_run.h"
 
 namespace node_kvm {
@@ -34,13 +35,15 @@ class VcpuThread {
   // KVM_RUN on the calling thread: its result, or -EBUSY when it runs elsewhere. Empty when the
   // environment is to end, with nothing more to be called.
   std::optional<int> RunHere();
-  // KVM_RUN on its own thread: 0, or -errno. The end comes to `done`.
-  int Start();
+  // KVM_RUN on its own thread. Its end is told to `done`.
+  Refusal Start();
   bool is_running() const { return is_running_; }
   VcpuRun& run() { return run_; }
 
-  // Ends what runs, the thread with it, and all that it holds. What was started is delivered still,
-  // as EINTR if it was cut short.
+  // Asks the thread to end, without waiting for it. Whoever ends several asks all of them first.
+  void RequestStop();
+  // Ends the run that is under way, the thread, and all that it holds. A run that was started is
+  // still delivered, as EINTR if it was cut short.
   void Close();
 
   void Abandon();  // for Delivery, which ends: nothing is delivered any more
@@ -50,6 +53,7 @@ class VcpuThread {
   static void* Main(void* self);
   void Work();
   void Await();
+  void Post();
   void Stop();
 
   Napi::Env env_;

@@ -19,6 +19,13 @@ import {
 } from "./link.ts";
 
 const EINTR = 4;
+/** How often a call that a signal has ended is issued again. */
+const MOST_RETRIES = 1000;
+/**
+ * Ioctls for which EINTR is not a signal: KVM_RUN ends with it, and KVM_GET_TSC_KHZ returns a frequency as
+ * an int, so that 4294967292 kHz reads as -EINTR (kvm_arch_vcpu_ioctl; nothing in it can be interrupted).
+ */
+const NEVER_RETRIED: readonly string[] = ["KVM_RUN", "KVM_GET_TSC_KHZ"];
 
 let isExplaining = false;
 
@@ -96,8 +103,9 @@ export abstract class Handle implements OpenFile {
     const links = context.links && toNativeLinks(ioctl, context.links);
     const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, context.links));
     let answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
-    // A signal may end any ioctl (KVM_CREATE_VM takes long); only KVM_RUN has a meaning for it.
-    while (answer === -EINTR && ioctl.name !== "KVM_RUN") {
+    // A signal may end an ioctl that takes long, such as KVM_CREATE_VM.
+    for (let retries = 0; answer === -EINTR && retries < MOST_RETRIES; retries += 1) {
+      if (NEVER_RETRIED.includes(ioctl.name)) break;
       answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
     }
     traceAnswer(call, answer);

@@ -4,8 +4,10 @@
 export interface GatedRun {
   /** Lets it enter the guest. Its end, a stop too, is told to {@link RunGate.leave}. */
   start(): void;
-  /** Asks it to stop. */
+  /** Asks it to stop, and to be started again later. */
   stop(): void;
+  /** Asks it to end. */
+  end(): void;
 }
 
 /** What every run beside the event loop goes through. One for each VM. */
@@ -43,6 +45,11 @@ export class RunGate {
     for (const run of this.#inside) run.stop();
     if (this.#inside.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#emptied.push(resolve));
+  }
+
+  /** Asks all runs to end, those that wait too, and waits for none of them. */
+  end(): void {
+    for (const run of [...this.#inside, ...this.#waiting]) run.end();
   }
 
   /** Opens the gate, and starts those that wait. */

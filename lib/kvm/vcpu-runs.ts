@@ -5,7 +5,14 @@ import { Run } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { offsetOf } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
-import { type NativeFd, type NativeMapping, type NativeRun, native } from "../native.ts";
+import {
+  isRefusal,
+  type NativeFd,
+  type NativeMapping,
+  type NativeRefusal,
+  type NativeRun,
+  native,
+} from "../native.ts";
 import { isTold, traceExit, traceRun } from "../trace/sink.ts";
 import { Abortable, type AbortOptions } from "./abortable.ts";
 import { CoalescedRing, coalescedRing } from "./coalesced-ring.ts";
@@ -22,6 +29,8 @@ const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const [EINTR, EBUSY] = [4, 16];
 /** The native thread has stopped for a pause; no errno of the kernel's. */
 const PAUSED = -512;
+/** How long a kick that found the signal queue full waits before it is sent again. */
+const AGAIN_MS = 10;
 /** So often may a vCPU change between two threads before the program is warned. */
 const MOST_CHANGES = 16;
 
@@ -41,9 +50,13 @@ let isWarned: boolean = false;
  * `{ kind: "intr" }`. `token` is its {@link VcpuRuns.kickToken}.
  *
  * @returns false when there is no such vCPU, or it was closed.
+ * @throws {@link KvmError} tgkill's `EAGAIN`: the signal queue of this user is full (RLIMIT_SIGPENDING),
+ *   and no standard signal is free. The run goes on; the next one ends at once.
  */
 export function kickVcpu(token: bigint): boolean {
-  return native().kickVcpu(token);
+  const answer = native().kickVcpu(token);
+  if (typeof answer === "boolean") return answer;
+  throw new KvmError({ ioctl: answer.call, fd: "vcpu", errno: answer.errno });
 }
 
 /** The part of a vCPU that runs it. */
@@ -62,7 +75,11 @@ export abstract class VcpuRuns extends VcpuDevices {
   #filtered: NativeMapping | undefined;
   /** Native code holds it weakly while nothing runs. */
   readonly #done = (result: number): void => this.#settle(result);
-  readonly #gated: GatedRun = { start: () => this.#start(), stop: () => this.#run.kick(true) };
+  readonly #gated: GatedRun = {
+    start: () => this.#start(),
+    stop: () => this.#signal("pause"),
+    end: () => this.kick(),
+  };
 
   /** Takes over a vCPU's descriptor and maps its kvm_run. */
   protected constructor(fd: NativeFd, label: string, vm: { readonly gate: RunGate }) {
@@ -70,9 +87,9 @@ export abstract class VcpuRuns extends VcpuDevices {
     super(fd, label);
     // A worker that is in KVM_RUN is asked whether it is to end by calling the second one.
     const run = fd.mapRun(this.#done, isMainThread ? undefined : () => undefined);
-    if (typeof run === "number") {
+    if (isRefusal(run)) {
       fd.close();
-      throw new KvmError({ ioctl: "mmap", fd: label, errno: -run });
+      throw new KvmError({ ioctl: run.call, fd: label, errno: run.errno });
     }
     this.#run = run;
     this.#bytes = new Uint8Array(run.bytes);
@@ -150,8 +167,17 @@ export abstract class VcpuRuns extends VcpuDevices {
   kick(): void {
     if (this.#pending === undefined) return;
     this.#pending.isKicked = true;
-    if (this.#isInside) this.#run.kick();
+    if (this.#isInside) this.#signal("kick");
     else this.#settle(-EINTR);
+  }
+
+  /** Sends the signal that ends a run, again and again while there is no room in the signal queue. */
+  #signal(way: "kick" | "pause"): void {
+    const pending = this.#pending;
+    if (this.#run.kick(way === "pause") === 0) return;
+    setTimeout(() => {
+      if (this.#isInside && this.#pending === pending) this.#signal(way);
+    }, AGAIN_MS);
   }
 
   /**
@@ -290,10 +316,10 @@ export abstract class VcpuRuns extends VcpuDevices {
     this.#count(true);
     const started = this.#run.start();
     this.#isInside = started === 0;
-    if (started < 0) this.#fail("pthread_create", -started);
+    if (started !== 0) this.#fail(started);
   }
 
-  #fail(ioctl: string, errno: number): void {
+  #fail({ call: ioctl, errno }: NativeRefusal): void {
     const pending = this.#pending;
     this.#pending = undefined;
     this.#gate.leave(this.#gated);

@@ -37,7 +37,7 @@ function scripted(...steps: readonly Step[]): { vcpu: Vcpu; found: Uint8Array[] 
       token: 0n,
       run,
       start: () => 0,
-      kick: () => undefined,
+      kick: () => 0,
       history: () => 0,
       setFilter: () => 0,
     }),

@@ -13,6 +13,10 @@ class Told implements GatedRun {
   stop(): void {
     this.told.push("stop");
   }
+
+  end(): void {
+    this.told.push("end");
+  }
 }
 
 let gate: RunGate;
@@ -89,5 +93,17 @@ describe("a shut gate", () => {
     gate.leave(first);
     gate.leave(second);
     expect(await isSettled(gate.shut())).toBe(true);
+  });
+});
+
+describe("a gate whose VM is closed", () => {
+  test("asks the runs inside and those that wait to end", () => {
+    void gate.shut();
+    comeBack(second);
+    gate.end();
+    expect([first.told, second.told]).toEqual([
+      ["start", "stop", "end"],
+      ["start", "stop", "end"],
+    ]);
   });
 });

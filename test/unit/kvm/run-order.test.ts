@@ -1,19 +1,19 @@
 /** Kicks, pauses and ends that come in an unlucky order, by a vCPU whose thread is scripted. Needs no KVM. */
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { KVM_EXIT_HLT } from "../../../lib/abi/generated/constants.ts";
 import { Run } from "../../../lib/abi/generated/structs.ts";
 import { write } from "../../../lib/abi/struct.ts";
 import { RunGate } from "../../../lib/kvm/run-gate.ts";
 import { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import type { Vm } from "../../../lib/kvm/vm.ts";
-import type { NativeFd } from "../../../lib/native.ts";
+import type { NativeFd, NativeRefusal } from "../../../lib/native.ts";
 
 const MAPPED = 3 * 4096;
 const [EINTR, EAGAIN, PAUSED] = [-4, -11, -512];
 const INTR = { kind: "intr" };
 
 /** A vCPU, what its thread was told, and the end of what it does. */
-function scripted(start = 0) {
+function scripted(start: 0 | NativeRefusal = 0, kicks: readonly number[] = []) {
   const bytes = new Uint8Array(MAPPED);
   write(Run, { exitReason: KVM_EXIT_HLT }, bytes);
   const told: string[] = [];
@@ -30,7 +30,10 @@ function scripted(start = 0) {
           told.push("start");
           return start;
         },
-        kick: (isPause) => void told.push(isPause === true ? "pause" : "kick"),
+        kick: (isPause) => {
+          const kicked = told.push(isPause === true ? "pause" : "kick");
+          return kicks[kicked - 2] ?? 0;
+        },
         history: () => 0,
         setFilter: () => 0,
       };
@@ -115,7 +118,7 @@ test("closing while the thread stops for a pause ends the run", async () => {
 
 test("a pause of several waits for the last", async () => {
   const { vcpu, gate, end } = scripted();
-  const other = { start: () => undefined, stop: () => undefined };
+  const other = { start: () => undefined, stop: () => undefined, end: () => undefined };
   gate.enter(other);
   const ended = vcpu.run();
   let isPaused = false;
@@ -132,10 +135,38 @@ test("a pause of several waits for the last", async () => {
 });
 
 test("a thread that cannot be made rejects the run, and the vCPU is free", async () => {
-  const { vcpu } = scripted(EAGAIN);
+  const { vcpu } = scripted({ call: "pthread_create", errno: -EAGAIN });
   await expect(vcpu.run()).rejects.toMatchObject({ ioctl: "pthread_create", code: "EAGAIN" });
   expect(vcpu.running).toBe(false);
   expect(vcpu.runSync()).toEqual(INTR);
+});
+
+test.each([
+  ["kick", (vcpu: Vcpu) => vcpu.kick()],
+  ["pause", (_: Vcpu, gate: RunGate) => void gate.shut()],
+] as const)("a %s whose signal finds no room in the queue is sent again", async (way, request) => {
+  const { vcpu, gate, told, end } = scripted(0, [EAGAIN, EAGAIN]);
+  const ended = vcpu.run();
+  request(vcpu, gate);
+  await vi.waitFor(() => expect(told).toEqual(["start", way, way, way]));
+  vcpu.kick();
+  end(EINTR);
+  expect(await ended).toEqual(INTR);
+});
+
+test("a kick that is to be sent again is not sent to the next run", async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const { vcpu, told, end } = scripted(0, [EAGAIN]);
+  const first = vcpu.run();
+  vcpu.kick();
+  end(0);
+  await first;
+  const second = vcpu.run();
+  vi.runAllTimers();
+  expect(told).toEqual(["start", "kick", "start"]);
+  end(0);
+  expect(await second).toEqual({ kind: "hlt" });
 });
 
 test("a signal of a run that is over ends no other", async () => {

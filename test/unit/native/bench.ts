@@ -3,7 +3,13 @@ import { test } from "vitest";
 import { KVM_CREATE_VCPU, KVM_CREATE_VM } from "../../../lib/abi/generated/ioctls.ts";
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
 import { errnoName } from "../../../lib/errors.ts";
-import { type NativeFd, type NativeMapping, type NativeRun, native } from "../../../lib/native.ts";
+import {
+  isRefusal,
+  type NativeFd,
+  type NativeMapping,
+  type NativeRun,
+  native,
+} from "../../../lib/native.ts";
 
 /** The device of these tests. */
 export const DEVICE: string = process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
@@ -27,6 +33,7 @@ export function borrow(
 
 /** An answer as it reads in C: `-EINVAL`, or the number, or `fd`. */
 export function said(answer: unknown): string {
+  if (isRefusal(answer)) return `-${errnoName(answer.errno)}`;
   if (typeof answer !== "number") return "fd";
   return answer < 0 ? `-${errnoName(-answer)}` : String(answer);
 }
@@ -66,7 +73,9 @@ export class Bench {
 
   /** Maps the vCPU's kvm_run. */
   run(): NativeRun {
-    return opened(this.vcpu.mapRun(() => undefined));
+    const run = this.vcpu.mapRun(() => undefined);
+    if (isRefusal(run)) throw new Error(`${run.call}: ${errnoName(run.errno)}`);
+    return run;
   }
 
   /** Closes everything, the first first: any order is safe. */

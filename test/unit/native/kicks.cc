@@ -1,8 +1,10 @@
 // Kicks against a KVM_RUN of our own, so that ThreadSanitizer sees kick.cc, vcpu_run.cc and
-// thread.cc at work on any host: `kicks 1000000`. It says what went wrong, or how much it did. Real
-// KVM_RUN, and what is above it, is test/lifecycle/kicks.js; who builds this is kicks.test.ts.
+// thread.cc at work on any host: `kicks 1000000`. It prints what went wrong, or how much it did.
+// With `full` after the number, the signal queue of this process has no room. Real KVM_RUN, and
+// what is above it, is test/lifecycle/kicks.js; kicks.test.ts builds this.
 #include <poll.h>
 #include <semaphore.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -95,13 +97,18 @@ void* Work(void* argument) {
   }
 }
 
+void Request(Vcpu* vcpu, uint32_t reasons) {
+  const int error = vcpu->run.kick().Request(reasons);
+  if (error != 0) Fail("a kick could not be sent", error);
+}
+
 int RunFor(Vcpu* vcpu, nanoseconds time, Moments* kick) {
   vcpu->guest.runs_for = time;
   vcpu->run.kick().Withdraw(node_kvm::kAbort);
   sem_post(&vcpu->wanted);
   if (kick != nullptr) {
     if (kick->Toss()) kick->Pass();
-    vcpu->run.kick().Request(node_kvm::kAbort);
+    Request(vcpu, node_kvm::kAbort);
   }
   Wait(&vcpu->ended);
   return vcpu->result;
@@ -112,7 +119,7 @@ void KickOne(int kicks, uint32_t seed) {
   Moments moments(seed);
   Vcpu vcpu;
   pthread_t thread = {};
-  if (node_kvm::StartThread(Work, &vcpu, {node_kvm::KickSignal()}, &thread) != 0) abort();
+  if (node_kvm::StartThread(Work, &vcpu, node_kvm::KickSignals(), &thread) != 0) abort();
   for (int done = 0; done < kicks; ++done) {
     if (moments.Toss()) {
       const int result = RunFor(&vcpu, kForever, &moments);
@@ -127,7 +134,7 @@ void KickOne(int kicks, uint32_t seed) {
   }
   vcpu.is_stopping = true;
   vcpu.guest.runs_for = kForever;
-  vcpu.run.kick().Request(node_kvm::kStop);
+  Request(&vcpu, node_kvm::kStop);
   sem_post(&vcpu.wanted);
   pthread_join(thread, nullptr);
 }
@@ -150,7 +157,8 @@ void WakeOne(int wakes, uint32_t seed) {
   for (int done = 0; done < wakes; ++done) {
     moments.Pass();
     vcpu.wake.woken = true;
-    if (vcpu.wake.is_inside) node_kvm::SignalThread(vcpu.wake.tid);
+    const int error = vcpu.wake.is_inside ? node_kvm::SignalThread(vcpu.wake.tid) : 0;
+    if (error != 0) Fail("a wake-up could not be sent", error);
     Wait(&vcpu.ended);
   }
   worker.join();
@@ -159,12 +167,12 @@ void WakeOne(int wakes, uint32_t seed) {
 }  // namespace
 
 // KVM_RUN: looks at immediate_exit once, where no signal comes between that and the guest.
-int node_kvm::CallWithInteger(int /*fd*/, uint32_t /*request*/, uint64_t /*argument*/) {
+int64_t node_kvm::CallWithInteger(int /*fd*/, uint32_t /*request*/, uint64_t /*argument*/) {
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  int result = -EINTR;
+  int64_t result = -EINTR;
   if (*entered->immediate_exit == 0) {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(entered->runs_for);
     const timespec time = {.tv_sec = seconds.count(),
@@ -177,6 +185,8 @@ int node_kvm::CallWithInteger(int /*fd*/, uint32_t /*request*/, uint64_t /*argum
 
 int main(int count, char** words) {
   const int kicks = count > 1 ? atoi(words[1]) : 1'000'000;
+  const rlimit none = {.rlim_cur = 0, .rlim_max = 0};
+  if (count > 2 && setrlimit(RLIMIT_SIGPENDING, &none) != 0) return 3;
   if (node_kvm::InstallKick() != 0) return 2;
   std::vector<std::thread> kickers;
   for (uint32_t vcpu = 0; vcpu < 2; ++vcpu) kickers.emplace_back(KickOne, kicks / 2, vcpu);
