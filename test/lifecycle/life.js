@@ -6,11 +6,11 @@
 import assert from "node:assert/strict";
 import { execFileSync, fork } from "node:child_process";
 import { randomFill } from "node:crypto";
-import { readdirSync, readlinkSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { GuestMemory, Kvm } from "node-kvm";
+import { GuestMemory, Kvm, kickVcpu } from "node-kvm";
 import { KVM_RUN } from "node-kvm/abi";
 
 // out 0x10, al; jmp to it
@@ -58,6 +58,27 @@ const kvmLinks = () =>
     }
   });
 
+/** Opens /dev/null until no descriptor is left. */
+function takeDescriptors() {
+  const taken = [];
+  for (;;) {
+    try {
+      taken.push(openSync("/dev/null"));
+    } catch (error) {
+      assert.equal(error.code, "EMFILE");
+      return taken;
+    }
+  }
+}
+
+/** Makes a vCPU whose guest begins at address 0 in real mode. */
+function makeVcpu(s, id) {
+  s.vcpu = s.vm.createVcpu(id);
+  const sregs = s.vcpu.getSregs();
+  s.vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, base: 0n, selector: 0 } });
+  s.vcpu.setRegs({ rip: 0n, rflags: 2n });
+}
+
 const stages = {
   kvm: (s) => {
     s.kvm = Kvm.open();
@@ -65,12 +86,20 @@ const stages = {
   vm: (s) => {
     s.vm = s.kvm.createVm();
   },
-  vcpu: (s) => {
-    s.vcpu = s.vm.createVcpu(0);
-    const sregs = s.vcpu.getSregs();
-    s.vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, base: 0n, selector: 0 } });
-    s.vcpu.setRegs({ rip: 0n, rflags: 2n });
+  vcpu: (s) => makeVcpu(s, 0),
+  "another vcpu": (s) => makeVcpu(s, 1),
+  "vcpu is refused without an epoll": (s) => {
+    const taken = takeDescriptors();
+    closeSync(taken.pop());
+    assert.throws(() => makeVcpu(s, 0), {
+      name: "KvmError",
+      ioctl: "epoll_create1",
+      code: "EMFILE",
+    });
+    for (const fd of taken) closeSync(fd);
   },
+  "the signal queue has no room": () =>
+    assert.match(readFileSync("/proc/self/limits", "latin1"), /^Max pending signals +0 +0 /m),
   memory: (s) => {
     s.memory = GuestMemory.allocate(SIZE);
     s.memory.write(0, CODE);
@@ -103,6 +132,9 @@ const stages = {
     s.ended = s.vcpu.run({ signal: s.controller.signal });
   },
   kick: (s) => s.vcpu.kick(),
+  "kick by token": (s) => assert.equal(kickVcpu(s.vcpu.kickToken), true),
+  pause: (s) => s.vm.pause(),
+  resume: (s) => s.vm.resume(),
   abort: (s) => s.controller.abort(),
   release: (s) => {
     s.view[RELEASE] = 1;

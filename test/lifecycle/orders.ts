@@ -9,7 +9,8 @@ export type Stage = string | { readonly workers: readonly Order[]; readonly end:
 export type Order = readonly Stage[];
 
 /** Lives an order in a process of its own. */
-export const live = (order: Order): Promise<Ending> => runNode("life.js", JSON.stringify(order));
+export const live = (order: Order, node?: readonly string[]): Promise<Ending> =>
+  runNode("life.js", JSON.stringify(order), node);
 
 /** A vCPU that has not run. */
 export const MADE = ["kvm", "vm", "memory", "slot", "vcpu"] as const;

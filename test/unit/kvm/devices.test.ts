@@ -44,6 +44,18 @@ const ACKNOWLEDGES = guest("real", (g) =>
   }),
 );
 
+describe("KVM_GET_TSC_KHZ returns an int", () => {
+  test("whose highest bit is part of the frequency", ({ vcpu }) => {
+    vcpu.setTscKhz(0x8000_0000);
+    expect(vcpu.getTscKhz()).toBe(0x8000_0000);
+  });
+
+  test("that reads as an errno for the highest frequencies, and is not waited for", ({ vcpu }) => {
+    vcpu.setTscKhz(0xffff_fffc);
+    expect(refusal(() => vcpu.getTscKhz())).toMatchObject({ code: "EINTR" });
+  });
+});
+
 describe("an eventfd", () => {
   test("counts what is written until it is read", () => {
     using event = EventFd.create(2);
