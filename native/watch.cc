@@ -11,6 +11,7 @@ namespace node_kvm {
 struct Watch::Poll {
   uv_poll_t handle = {};
   napi_env env = nullptr;
+  napi_async_context context = nullptr;  // not every runtime takes a callback without one
   napi_async_cleanup_hook_handle hook = nullptr;
   Watch* watch = nullptr;  // null while it is being closed
 
@@ -21,21 +22,23 @@ struct Watch::Poll {
 
 void Watch::Poll::OnReadable(uv_poll_t* handle, int status, int /*events*/) {
   const auto* poll = static_cast<Poll*>(handle->data);
-  // libuv stops at EPOLLERR. An eventfd has that at 2^64 - 1, where KVM's signals can bring it; it
-  // can be read all the same.
-  if (status < 0) uv_poll_start(handle, UV_READABLE, OnReadable);
+  // libuv stops at EPOLLERR. An eventfd has that at 2^64 - 1, which KVM's signals can reach; it
+  // can still be read. If libuv refuses to go on, `readable` runs once more and finds the counter.
+  if (status < 0) static_cast<void>(uv_poll_start(handle, UV_READABLE, OnReadable));
   const Napi::Env env = poll->env;
   const Napi::HandleScope scope(env);
   const Napi::Function readable = poll->watch->readable_.Value();
-  // Nothing here is touched after this call: JavaScript may have closed it. It has no async
-  // context, because it settles promises, and who awaits one has a context of his own.
+  // Nothing here is touched after this call: JavaScript may have closed the watch.
+  napi_value result = nullptr;
   const napi_status status_of_call =
-      napi_make_callback(env, nullptr, env.Global(), readable, 0, nullptr, nullptr);
-  // Any other failure is that of an environment that ends, where no JavaScript runs.
+      napi_make_callback(env, poll->context, env.Global(), readable, 0, nullptr, &result);
+  // Without an exception the environment ends, and no JavaScript runs in it.
+  bool is_pending = false;
   napi_value error = nullptr;
-  if (status_of_call == napi_pending_exception &&
-      napi_get_and_clear_last_exception(env, &error) == napi_ok) {
-    napi_fatal_exception(env, error);
+  if (status_of_call != napi_ok && napi_is_exception_pending(env, &is_pending) == napi_ok &&
+      is_pending && napi_get_and_clear_last_exception(env, &error) == napi_ok) {
+    // It fails only when the environment ends.
+    static_cast<void>(napi_fatal_exception(env, error));
   }
 }
 
@@ -48,7 +51,9 @@ void Watch::Poll::OnTeardown(napi_async_cleanup_hook_handle /*hook*/, void* data
 
 void Watch::Poll::OnClosed(uv_handle_t* handle) {
   const std::unique_ptr<Poll> poll(static_cast<Poll*>(handle->data));
-  napi_remove_async_cleanup_hook(poll->hook);
+  // Both fail only for a null argument.
+  if (poll->context != nullptr) static_cast<void>(napi_async_destroy(poll->env, poll->context));
+  if (poll->hook != nullptr) static_cast<void>(napi_remove_async_cleanup_hook(poll->hook));
 }
 
 int Watch::Start(Napi::Env env, int fd, const Napi::Function& readable) {
@@ -72,14 +77,19 @@ int Watch::Open(Napi::Env env, int fd) {
   poll->env = env;
   poll->watch = this;
   poll_ = poll.release();
-  if (napi_add_async_cleanup_hook(env, Poll::OnTeardown, poll_, &poll_->hook) == napi_ok) return 0;
+  napi_value name = nullptr;
+  if (napi_create_string_utf8(env, "node-kvm:eventfd", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+      napi_async_init(env, nullptr, name, &poll_->context) == napi_ok &&
+      napi_add_async_cleanup_hook(env, Poll::OnTeardown, poll_, &poll_->hook) == napi_ok) {
+    return 0;
+  }
   Close();
   return -ENOTSUP;
 }
 
 void Watch::Stop() {
   readable_.Reset();
-  if (poll_ != nullptr) uv_poll_stop(&poll_->handle);
+  if (poll_ != nullptr) static_cast<void>(uv_poll_stop(&poll_->handle));  // it cannot fail
 }
 
 void Watch::Close() {
