@@ -75,7 +75,8 @@ function isNamed(error, { call, error: number }) {
   const title = titleOf(call);
   return [...chainOf(error)].some((one) => {
     const said = String(one.message);
-    const isCall = title === "ioctl" ? /\bKVM_[A-Z]/.test(said) : said.includes(title);
+    // Kvm.open() asks for KVM_GET_API_VERSION, and its failure is the open's.
+    const isCall = title === "ioctl" ? /\bKVM_[A-Z]|^open \(/.test(said) : said.includes(title);
     return isCall && (said.includes(errnoName(number)) || said.includes(`errno ${number}`));
   });
 }

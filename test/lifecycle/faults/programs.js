@@ -35,6 +35,15 @@ export function machine(own, code, { prepare, flags = 0 } = {}) {
   return { kvm, vm, memory, vcpu };
 }
 
+/** Runs the guest until it exits; a signal of any kind may end a run here and now before. */
+function exitOf(vcpu) {
+  for (let i = 0; i < 100; i += 1) {
+    const exit = vcpu.runSync();
+    if (exit.kind !== "intr") return exit.kind;
+  }
+  throw new Error("the guest does not exit");
+}
+
 /** Makes a worker that runs a spinning guest here and now; its vCPU's token is the answer. */
 async function spinningWorker() {
   const worker = new Worker(new URL("spinning.js", import.meta.url));
@@ -107,9 +116,9 @@ export const HOST_PROGRAMS = {
 export const DEVICE_PROGRAMS = {
   "a run here and now": (own) => {
     const { vcpu } = machine(own, EXITS);
-    assert.equal(vcpu.runSync().kind, "io");
+    assert.equal(exitOf(vcpu), "io");
     vcpu.completeExit();
-    assert.equal(vcpu.runSync().kind, "io");
+    assert.equal(exitOf(vcpu), "io");
   },
   "a run beside the event loop": async (own) => {
     const { vcpu } = machine(own, EXITS);
@@ -159,7 +168,7 @@ export const DEVICE_PROGRAMS = {
   "an exit filter": (own) => {
     const { vcpu } = machine(own, WRITES);
     const ring = vcpu.setExitFilter([{ pio: PORT, write: "collect" }]);
-    assert.equal(vcpu.runSync().kind, "hlt");
+    assert.equal(exitOf(vcpu), "hlt");
     assert.equal(
       ring.drain(() => undefined),
       1,
@@ -168,8 +177,8 @@ export const DEVICE_PROGRAMS = {
   },
   "a dirty log": (own) => {
     const { vm, vcpu } = machine(own, WRITES, { flags: KVM_MEM_LOG_DIRTY_PAGES });
-    assert.equal(vcpu.runSync().kind, "io");
-    assert.equal(vcpu.runSync().kind, "hlt");
+    assert.equal(exitOf(vcpu), "io");
+    assert.equal(exitOf(vcpu), "hlt");
     assert.ok([...vm.dirtyPages(0)].includes(2));
     vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memorySize: 0n });
   },
@@ -177,18 +186,18 @@ export const DEVICE_PROGRAMS = {
     const prepare = (vm) => vm.enableCap({ cap: "KVM_CAP_DIRTY_LOG_RING", bytes: 65536 });
     const { vm, vcpu } = machine(own, WRITES, { flags: KVM_MEM_LOG_DIRTY_PAGES, prepare });
     const ring = vcpu.dirtyRing();
-    assert.equal(vcpu.runSync().kind, "io");
-    assert.equal(vcpu.runSync().kind, "hlt");
+    assert.equal(exitOf(vcpu), "io");
+    assert.equal(exitOf(vcpu), "hlt");
     assert.ok([...ring.harvest()].some(({ offset }) => offset === 2n));
     vm.resetDirtyRings();
   },
   "a saved state": (own) => {
     const { vm, vcpu } = machine(own, EXITS);
-    assert.equal(vcpu.runSync().kind, "io");
+    assert.equal(exitOf(vcpu), "io");
     vcpu.completeExit();
     const state = vm.saveState([vcpu]);
     vm.restoreState(state, [vcpu]);
-    assert.equal(vcpu.runSync().kind, "io");
+    assert.equal(exitOf(vcpu), "io");
   },
   "a guest_memfd": (own) => {
     const { vm } = machine(own, EXITS);

@@ -15,7 +15,9 @@ const LIMIT_MS = 2000;
 /** Loading Node and this package. */
 const START_MS = 20_000;
 /** A life has hundreds of Node-API calls of one kind; the first ones are made to fail. */
-const MOST_NODE_API_CALLS = 4;
+const MOST_NODE_API_CALLS = 3;
+/** Each of so many calls fails with every errno, those after them with one errno each, in turn. */
+const MOST_WITH_ALL_ERRNOS = 16;
 
 const GOOD = new Set(["success", "error", "not reached"]);
 const EINTR = 4;
@@ -77,7 +79,9 @@ const mostOf = (call, count) =>
 function casesOf(call, count) {
   const { errors } = FAILING[call];
   const single = range(mostOf(call, count)).flatMap((nth) =>
-    errors.map((error) => ({ call, error, nth, isAlways: false })),
+    errors
+      .filter((_, i) => nth <= MOST_WITH_ALL_ERRNOS || nth % errors.length === i)
+      .map((error) => ({ call, error, nth, isAlways: false })),
   );
   const isLasting = count > 1 && call in SYSTEM_CALLS;
   const lasting = errors

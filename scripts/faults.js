@@ -1,0 +1,74 @@
+/** Makes each system call, libuv and Node-API call of the addon fail in life-cycle programs, here or in the lab. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { accessSync, constants, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+// usage: node scripts/faults.js [--lab KERNEL] [--only PART OF A PROGRAM'S NAME] [--calls NAME,NAME...]
+//          [--addon FILE] [--scale N]
+//   Prints a table: call, errno, how often it was reached and failed, and what became of it. Status 1 when a
+//   fault is not answered by success or an error that names the call, or when a call was never reached.
+//   Without /dev/kvm only the programs that need no device run here; `--lab` runs those that need one in a
+//   kernel of the lab, where a program that takes `--scale` times two seconds counts as hanging.
+// Needs cc, and dist/ and build/ built. What fails how: test/lifecycle/faults/calls.js.
+const root = fileURLToPath(new URL("..", import.meta.url));
+const PACKAGE = "/usr/lib/node_modules/node-kvm";
+const { values } = parseArgs({
+  options: {
+    lab: { type: "string" },
+    only: { type: "string" },
+    calls: { type: "string" },
+    addon: { type: "string", default: join(root, "build/Release/node_kvm.node") },
+    scale: { type: "string" },
+  },
+});
+
+function hasDevice() {
+  try {
+    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const folder = mkdtempSync(join(tmpdir(), "faults-"));
+const library = join(folder, "inject.node");
+const faults = join(root, "test/lifecycle/faults");
+const addon = resolve(values.addon);
+const request = { only: values.only, calls: values.calls?.split(",") };
+
+function runHere() {
+  const device = hasDevice() ? "all" : "none";
+  const argument = JSON.stringify({ ...request, library, addon, device, scale: Number(values.scale ?? 1) });
+  return spawnSync(process.execPath, [join(faults, "run.js"), argument], { stdio: "inherit" }).status;
+}
+
+function runInLab() {
+  const [inject, copy] = ["/tmp/inject.node", "/tmp/node_kvm.node"];
+  const scale = Number(values.scale ?? 10);
+  const argument = JSON.stringify({ ...request, library: inject, addon: copy, device: "all", scale });
+  const files = [`${library}:${inject}`, `${addon}:${copy}`].concat(
+    readdirSync(faults)
+      .filter((name) => name.endsWith(".js"))
+      .map((name) => `${join(faults, name)}:${PACKAGE}/test/lifecycle/faults/${name}`),
+  );
+  const main = join(root, "dist/cli/main.js");
+  const options = ["--kernel", values.lab, "--timeout", "3600", ...files.flatMap((file) => ["--file", file])];
+  const command = ["node", `${PACKAGE}/test/lifecycle/faults/run.js`, argument];
+  const { status } = spawnSync(process.execPath, [main, "lab", "exec", ...options, "--", ...command], {
+    stdio: "inherit",
+  });
+  return status;
+}
+
+try {
+  const options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"];
+  const source = join(faults, "inject.c");
+  execFileSync("cc", [...options, "-fvisibility=hidden", "-o", library, source], { stdio: "inherit" });
+  process.exitCode = (values.lab === undefined ? runHere() : runInLab()) ?? 1;
+} finally {
+  rmSync(folder, { recursive: true });
+}
