@@ -6,12 +6,14 @@
 #include <memory>
 #include <utility>
 
+#include "loop_call.h"
+
 namespace node_kvm {
 
 struct Watch::Poll {
   uv_poll_t handle = {};
   napi_env env = nullptr;
-  napi_async_context context = nullptr;  // not every runtime takes a callback without one
+  LoopCall call;
   napi_async_cleanup_hook_handle hook = nullptr;
   Watch* watch = nullptr;  // null while it is being closed
 
@@ -27,19 +29,7 @@ void Watch::Poll::OnReadable(uv_poll_t* handle, int status, int /*events*/) {
   if (status < 0) static_cast<void>(uv_poll_start(handle, UV_READABLE, OnReadable));
   const Napi::Env env = poll->env;
   const Napi::HandleScope scope(env);
-  const Napi::Function readable = poll->watch->readable_.Value();
-  // Nothing here is touched after this call: JavaScript may have closed the watch.
-  napi_value result = nullptr;
-  const napi_status status_of_call =
-      napi_make_callback(env, poll->context, env.Global(), readable, 0, nullptr, &result);
-  // Without an exception the environment ends, and no JavaScript runs in it.
-  bool is_pending = false;
-  napi_value error = nullptr;
-  if (status_of_call != napi_ok && napi_is_exception_pending(env, &is_pending) == napi_ok &&
-      is_pending && napi_get_and_clear_last_exception(env, &error) == napi_ok) {
-    // It fails only when the environment ends.
-    static_cast<void>(napi_fatal_exception(env, error));
-  }
+  poll->call.Call(poll->watch->readable_.Value(), {});
 }
 
 // An environment that ends turns its loop until every such hook is removed, which OnClosed does: it
@@ -51,8 +41,7 @@ void Watch::Poll::OnTeardown(napi_async_cleanup_hook_handle /*hook*/, void* data
 
 void Watch::Poll::OnClosed(uv_handle_t* handle) {
   const std::unique_ptr<Poll> poll(static_cast<Poll*>(handle->data));
-  // Both fail only for a null argument.
-  if (poll->context != nullptr) static_cast<void>(napi_async_destroy(poll->env, poll->context));
+  // It fails only for a null argument.
   if (poll->hook != nullptr) static_cast<void>(napi_remove_async_cleanup_hook(poll->hook));
 }
 
@@ -77,9 +66,7 @@ int Watch::Open(Napi::Env env, int fd) {
   poll->env = env;
   poll->watch = this;
   poll_ = poll.release();
-  napi_value name = nullptr;
-  if (napi_create_string_utf8(env, "node-kvm:eventfd", NAPI_AUTO_LENGTH, &name) == napi_ok &&
-      napi_async_init(env, nullptr, name, &poll_->context) == napi_ok &&
+  if (poll_->call.Open(env, "node-kvm:eventfd") &&
       napi_add_async_cleanup_hook(env, Poll::OnTeardown, poll_, &poll_->hook) == napi_ok) {
     return 0;
   }

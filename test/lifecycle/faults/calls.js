@@ -5,9 +5,10 @@
 import { constants } from "node:os";
 
 /** How a function reports its failure; the numbers are those of inject.c. */
-export const FORMS = { errno: 0, returned: 1, negated: 2, null: 3 };
+export const FORMS = { errno: 0, returned: 1, negated: 2 };
 
 const { EAGAIN, EBUSY, EFAULT, EINTR, EINVAL, EIO, EMFILE, ENFILE } = constants.errno;
+const { ETIMEDOUT } = constants.errno;
 const { ENODEV, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM } = constants.errno;
 
 const fails = (form, ...errors) => ({ form, errors });
@@ -24,8 +25,6 @@ const pure = never("it cannot fail");
 export const SYSTEM_CALLS = {
   arch_prctl: errno(EPERM, EOPNOTSUPP),
   close: errno(EINTR, EIO),
-  dladdr: fails("null", 0),
-  dlopen: fails("null", 0),
   epoll_create1: errno(EMFILE, ENFILE, ENOMEM),
   epoll_ctl: errno(ENOMEM, ENOSPC),
   epoll_wait: errno(EINTR),
@@ -46,6 +45,7 @@ export const SYSTEM_CALLS = {
   poll: errno(EINTR, ENOMEM),
   pread64: errno(EINTR, EIO),
   pthread_create: fails("returned", EAGAIN),
+  pthread_timedjoin_np: fails("returned", ETIMEDOUT),
   pthread_sigmask: fails("returned", EINVAL),
   "raw mmap": errno(ENOMEM),
   read: errno(EINTR, EIO),
@@ -96,6 +96,7 @@ export const NODE_API_CALLS = {
 /** Functions that are not made to fail, each with the reason. */
 export const UNFAILING = {
   abort: never("it ends the process"),
+  clock_gettime: never("it fails only for a clock that does not exist"),
   getpid: pure,
   gettid: pure,
   memchr: pure,
@@ -150,7 +151,6 @@ export const UNFAILING = {
   napi_throw: never("it fails only where no JavaScript runs"),
   napi_typeof: arguments_only,
   pthread_detach: never("it fails only for a thread that does not exist"),
-  pthread_join: never("it fails only for a thread that does not exist, or joins itself"),
   pthread_mutex_lock: never("a default mutex that the thread does not hold cannot fail"),
   pthread_mutex_unlock: never("a default mutex that the thread holds cannot fail"),
   raise: never("it ends the process"),
@@ -163,6 +163,7 @@ export const UNFAILING = {
   strcmp: pure,
   strlen: pure,
   syscall: never("its numbers are calls of their own in SYSTEM_CALLS"),
+  usleep: pure,
   uv_async_send: never("it fails only for a handle of another type"),
   uv_backend_fd: pure,
   uv_close: pure,

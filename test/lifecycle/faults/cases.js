@@ -69,9 +69,7 @@ function* chainOf(error, depth = 0) {
 
 /** Whether an error says which call failed and how. Node-API's failures have a message and no errno. */
 function isNamed(error, { call, error: number }) {
-  const { form } = FAILING[call];
-  const isStatus = form === "null" || call.startsWith("napi_");
-  if (isStatus) return error instanceof Error && error.message !== "";
+  if (call.startsWith("napi_")) return error instanceof Error && error.message !== "";
   const title = titleOf(call);
   return [...chainOf(error)].some((one) => {
     const said = String(one.message);

@@ -34,7 +34,7 @@ int napi_throw_error(napi_env, const char*, const char*);
 enum { kMostCalls = 256, kThunkBytes = 24, kFirstRealTimeSignal = 32 };
 
 // How a call says that it failed.
-enum Form { kErrno = 0, kReturned = 1, kNegated = 2, kNull = 3 };
+enum Form { kErrno = 0, kReturned = 1, kNegated = 2 };
 
 struct Call {
   char name[64];
@@ -97,9 +97,6 @@ __attribute__((visibility("hidden"))) struct Decision node_kvm_decide(int index,
       break;
     case kNegated:
       fail.result = -armed.error;
-      break;
-    case kNull:
-      fail.result = 0;
       break;
   }
   return fail;
