@@ -14,8 +14,10 @@ import { DEVICE_PROGRAMS, HOST_PROGRAMS } from "./programs.js";
 const LIMIT_MS = 2000;
 /** Loading Node and this package. */
 const START_MS = 20_000;
-/** A life has hundreds of Node-API calls of one kind; the first ones are made to fail. */
+/** Lives have hundreds of Node-API calls of one kind; so many of a program are made to fail, */
 const MOST_NODE_API_CALLS = 3;
+/** and so many faults of all programs are tried. */
+const MOST_NODE_API_FAULTS = 24;
 /** Each of so many calls fails with every errno, those after them with one errno each, in turn. */
 const MOST_WITH_ALL_ERRNOS = 16;
 
@@ -71,9 +73,10 @@ async function countCalls(program) {
   return counts;
 }
 
+const isNodeApi = (call) => call.startsWith("napi_");
 const range = (count) => Array.from({ length: count }, (_, i) => i + 1);
 const mostOf = (call, count) =>
-  call.startsWith("napi_") ? Math.min(count, MOST_NODE_API_CALLS) : count;
+  isNodeApi(call) ? Math.min(count, MOST_NODE_API_CALLS) : count;
 
 /** Each call that a life reaches, once; and every call from the first on, where that can be. */
 function casesOf(call, count) {
@@ -99,7 +102,17 @@ function endingOf({ code, signal, isHung, errors }) {
 }
 
 const results = [];
-const record = (program, one, result) => results.push({ program, ...one, ...result });
+const errorTitle = (call, error) => (isNodeApi(call) ? `status ${error}` : errnoName(error));
+
+function lineOf({ program, call, error, nth, isAlways, outcome, detail = "" }) {
+  const which = isAlways ? `every ${call}` : `${call} number ${nth}`;
+  return `${outcome}: ${program}: ${which}: ${errorTitle(call, error)}: ${detail}`;
+}
+
+function record(program, one, result) {
+  results.push({ program, ...one, ...result });
+  if (!GOOD.has(result.outcome)) process.stderr.write(`${lineOf(results.at(-1))}\n`);
+}
 
 /** Runs cases in as few processes as they allow. */
 async function runCases(program, cases, isCold) {
@@ -126,22 +139,32 @@ async function runCases(program, cases, isCold) {
 }
 
 const reached = Object.fromEntries(Object.keys(FAILING).map((call) => [call, 0]));
+const isEnough = (call) =>
+  isNodeApi(call) && results.filter((one) => one.call === call).length >= MOST_NODE_API_FAULTS;
+
+/** Calls that only the first life of a process makes, such as those that load the addon: once is enough. */
+const tried = new Set();
+function isNew(call, count) {
+  const key = `${call} ${count}`;
+  if (count <= 0 || tried.has(key)) return false;
+  tried.add(key);
+  return true;
+}
+
 for (const program of programs) {
+  const began = performance.now();
   const { cold, warm } = await countCalls(program);
   for (const call of Object.keys(FAILING)) reached[call] += cold[call] ?? 0;
-  const chosen = Object.keys(FAILING).filter((call) => isChosen(call));
+  const chosen = Object.keys(FAILING).filter((call) => isChosen(call) && !isEnough(call));
+  const first = chosen.filter((call) => isNew(call, (cold[call] ?? 0) - (warm[call] ?? 0)));
   await runCases(program, chosen.flatMap((call) => casesOf(call, warm[call] ?? 0)), false);
-  // What only the first life of a process reaches: for Node-API that is loading the addon.
-  const once = chosen.filter((call) => (cold[call] ?? 0) > (warm[call] ?? 0));
-  const isFirst = program === Object.keys(HOST_PROGRAMS)[0];
-  const first = once.filter((call) => isFirst || !call.startsWith("napi_"));
   await runCases(program, first.flatMap((call) => casesOf(call, cold[call])), true);
-  process.stderr.write(`${program}: ${results.filter((one) => one.program === program).length} cases\n`);
+  const cases = results.filter((one) => one.program === program).length;
+  const seconds = Math.round((performance.now() - began) / 1000);
+  process.stderr.write(`${program}: ${cases} cases in ${seconds} s\n`);
 }
 
 const OUTCOMES = ["success", "error", "not reached", "misleading", "leak", "spin", "hang", "crash", "unfinished", "lasting"];
-const errorTitle = (call, error) =>
-  call.startsWith("napi_") ? `status ${error}` : errnoName(error);
 const rows = [["call", "fails with", "reached", "failed", ...OUTCOMES.map((name) => name)]];
 for (const [call, { errors }] of Object.entries(FAILING)) {
   for (const error of isChosen(call) ? errors : []) {
@@ -158,10 +181,7 @@ for (const row of rows) {
 }
 
 const bad = results.filter(({ outcome }) => !GOOD.has(outcome));
-for (const { program, call, error, nth, isAlways, outcome, detail = "" } of bad) {
-  const which = isAlways ? `every ${call}` : `${call} number ${nth}`;
-  process.stdout.write(`${outcome}: ${program}: ${which}: ${errorTitle(call, error)}: ${detail}\n`);
-}
+for (const one of bad) process.stdout.write(`${lineOf(one)}\n`);
 // A call that no program reaches was not judged.
 const failures = (call) => results.filter((one) => one.call === call && one.outcome !== "not reached");
 const missed = Object.keys(FAILING).filter((call) => isChosen(call) && failures(call).length === 0);
