@@ -42,32 +42,57 @@ const request = { only: values.only, calls: values.calls?.split(",") };
 
 function runHere() {
   const device = hasDevice() ? "all" : "none";
-  const argument = JSON.stringify({ ...request, library, addon, device, scale: Number(values.scale ?? 1) });
-  return spawnSync(process.execPath, [join(faults, "run.js"), argument], { stdio: "inherit" }).status;
+  const argument = JSON.stringify({
+    ...request,
+    library,
+    addon,
+    device,
+    scale: Number(values.scale ?? 1),
+  });
+  return spawnSync(process.execPath, [join(faults, "run.js"), argument], { stdio: "inherit" })
+    .status;
 }
 
 function runInLab() {
   const [inject, copy] = ["/tmp/inject.node", "/tmp/node_kvm.node"];
   const scale = Number(values.scale ?? 10);
-  const argument = JSON.stringify({ ...request, library: inject, addon: copy, device: "all", scale });
+  const argument = JSON.stringify({
+    ...request,
+    library: inject,
+    addon: copy,
+    device: "all",
+    scale,
+  });
   const files = [`${library}:${inject}`, `${addon}:${copy}`].concat(
     readdirSync(faults)
       .filter((name) => name.endsWith(".js"))
       .map((name) => `${join(faults, name)}:${PACKAGE}/test/lifecycle/faults/${name}`),
   );
   const main = join(root, "dist/cli/main.js");
-  const options = ["--kernel", values.lab, "--timeout", "3600", ...files.flatMap((file) => ["--file", file])];
+  const options = [
+    "--kernel",
+    values.lab,
+    "--timeout",
+    "3600",
+    ...files.flatMap((file) => ["--file", file]),
+  ];
   const command = ["node", `${PACKAGE}/test/lifecycle/faults/run.js`, argument];
-  const { status } = spawnSync(process.execPath, [main, "lab", "exec", ...options, "--", ...command], {
-    stdio: "inherit",
-  });
+  const { status } = spawnSync(
+    process.execPath,
+    [main, "lab", "exec", ...options, "--", ...command],
+    {
+      stdio: "inherit",
+    },
+  );
   return status;
 }
 
 try {
   const options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"];
   const source = join(faults, "inject.c");
-  execFileSync("cc", [...options, "-fvisibility=hidden", "-o", library, source], { stdio: "inherit" });
+  execFileSync("cc", [...options, "-fvisibility=hidden", "-o", library, source], {
+    stdio: "inherit",
+  });
   process.exitCode = (values.lab === undefined ? runHere() : runInLab()) ?? 1;
 } finally {
   rmSync(folder, { recursive: true });

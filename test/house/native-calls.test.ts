@@ -22,7 +22,8 @@ const judged = [
 ].map((call) => call.replace(/64$/, "").replace("raw mmap", "mmap"));
 
 /** Wrappers of node-addon-api that leave an exception pending and an empty value behind when they fail. */
-const UNCHECKED_WRAPPERS = /\.(?:Set|Get|Has|Delete)\("|\.(?:TypeTag|ToBoolean|ToNumber|ToString|ToObject|HasOwnProperty)\(/;
+const UNCHECKED_WRAPPERS =
+  /\.(?:Set|Get|Has|Delete)\("|\.(?:TypeTag|ToBoolean|ToNumber|ToString|ToObject|HasOwnProperty)\(/;
 
 /** Comments and strings as blanks of the same length, so that places stay. */
 const withoutComments = (source: string): string =>
@@ -33,7 +34,9 @@ function hasReason(source: string, offset: number): boolean {
   const lineStart = source.lastIndexOf("\n", offset) + 1;
   const lineEnd = source.indexOf("\n", offset);
   const before = source.slice(0, lineStart).trimEnd().split("\n").slice(-3);
-  return [...before, source.slice(lineStart, lineEnd)].some((line) => /\/\/ *(?!NOLINT)\S/.test(line));
+  return [...before, source.slice(lineStart, lineEnd)].some((line) =>
+    /\/\/ *(?!NOLINT)\S/.test(line),
+  );
 }
 
 /** Calls whose result nothing takes, and casts to void that give no reason. */
@@ -69,10 +72,13 @@ test.each(sources)("%s uses the result of each call, or says why not", (_, sourc
   expect(ignored(source)).toEqual([]);
 });
 
-test.each(sources)("%s calls no wrapper of node-addon-api whose failure it cannot see", (_, source) => {
-  const lines = source.split("\n").filter((line) => UNCHECKED_WRAPPERS.test(line));
-  expect(lines).toEqual([]);
-});
+test.each(sources)(
+  "%s calls no wrapper of node-addon-api whose failure it cannot see",
+  (_, source) => {
+    const lines = source.split("\n").filter((line) => UNCHECKED_WRAPPERS.test(line));
+    expect(lines).toEqual([]);
+  },
+);
 
 describe("the scan", () => {
   test.each([
@@ -101,7 +107,12 @@ describe("the scan", () => {
   });
 
   test("a wrapper that is not seen to fail is found", () => {
-    const wrong = ['object.Set("a", 1)', 'object.Get("a")', "object.TypeTag(&tag)", "v.ToBoolean()"];
+    const wrong = [
+      'object.Set("a", 1)',
+      'object.Get("a")',
+      "object.TypeTag(&tag)",
+      "v.ToBoolean()",
+    ];
     expect(wrong.filter((line) => UNCHECKED_WRAPPERS.test(line))).toEqual(wrong);
   });
 });
@@ -128,11 +139,16 @@ test.skipIf(!isJudgeable)("each function that the addon imports is in the table 
 /** Calls that go through syscall(). */
 const BY_NUMBER = ["arch_prctl", "gettid", "raw mmap", "tgkill"];
 
-test.skipIf(!isJudgeable)("the table of faults has no function that the addon does not import", () => {
-  const imports = imported();
-  const known = Object.keys({ ...FAILING, ...UNFAILING }).filter((name) => !BY_NUMBER.includes(name));
-  expect(known.filter((name) => !imports.includes(name))).toEqual([]);
-});
+test.skipIf(!isJudgeable)(
+  "the table of faults has no function that the addon does not import",
+  () => {
+    const imports = imported();
+    const known = Object.keys({ ...FAILING, ...UNFAILING }).filter(
+      (name) => !BY_NUMBER.includes(name),
+    );
+    expect(known.filter((name) => !imports.includes(name))).toEqual([]);
+  },
+);
 
 test("no function is both made to fail and said never to", () => {
   expect(Object.keys(FAILING).filter((name) => name in UNFAILING)).toEqual([]);

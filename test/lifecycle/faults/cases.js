@@ -127,8 +127,13 @@ const busy = async (milliseconds) => {
   return (user + system) / 1000 / milliseconds;
 };
 
-/** Whether a thread uses the CPU though nothing runs. */
-const isSpinning = async () => (await busy(10)) > 0.7 && (await busy(100)) > 0.7 && (await busy(200)) > 0.7;
+/** Whether a thread uses the CPU though nothing runs; the collector's threads do for a moment. */
+async function isSpinning() {
+  for (const milliseconds of [10, 50, 200, 400, 400, 400]) {
+    if ((await busy(milliseconds)) < 0.7) return false;
+  }
+  return true;
+}
 
 const disarm = () => injector.arm(-1, 0, 0, 0, 0);
 
@@ -143,7 +148,8 @@ async function tryCase(one, number, before) {
   disarm();
   say({ lived: number });
   const { outcome, detail } = judge(errors, one);
-  let result = failed === 0 && errors.length === 0 ? { outcome: "not reached" } : { outcome, detail };
+  let result =
+    failed === 0 && errors.length === 0 ? { outcome: "not reached" } : { outcome, detail };
   const left = await leaked(before);
   if (left !== undefined) result = { outcome: "leak", detail: left };
   if (await isSpinning()) result = { outcome: "spin", detail };
@@ -159,7 +165,12 @@ if (cases === undefined) {
   disarm();
   const second = await live();
   const warm = counted(injector.reached());
-  say({ cold, warm, errors: [...first, ...second].map(text), unknown: names.filter((call) => !(call in FAILING || call in UNFAILING)) });
+  say({
+    cold,
+    warm,
+    errors: [...first, ...second].map(text),
+    unknown: names.filter((call) => !(call in FAILING || call in UNFAILING)),
+  });
 } else {
   if (!isCold) await live();
   for (const [number, one] of cases) await tryCase(one, number, descriptors());

@@ -75,8 +75,7 @@ async function countCalls(program) {
 
 const isNodeApi = (call) => call.startsWith("napi_");
 const range = (count) => Array.from({ length: count }, (_, i) => i + 1);
-const mostOf = (call, count) =>
-  isNodeApi(call) ? Math.min(count, MOST_NODE_API_CALLS) : count;
+const mostOf = (call, count) => (isNodeApi(call) ? Math.min(count, MOST_NODE_API_CALLS) : count);
 
 /** Each call that a life reaches, once; and every call from the first on, where that can be. */
 function casesOf(call, count) {
@@ -98,7 +97,9 @@ function endingOf({ code, signal, isHung, errors }) {
   if (isHung) return { outcome: "hang" };
   const detail = errors.trim().split("\n").slice(-3).join(" / ");
   if (signal !== null) return { outcome: "crash", detail: `${signal} ${detail}` };
-  return code === 0 ? { outcome: "unfinished", detail } : { outcome: "crash", detail: `exit ${code} ${detail}` };
+  return code === 0
+    ? { outcome: "unfinished", detail }
+    : { outcome: "crash", detail: `exit ${code} ${detail}` };
 }
 
 const results = [];
@@ -157,21 +158,42 @@ for (const program of programs) {
   for (const call of Object.keys(FAILING)) reached[call] += cold[call] ?? 0;
   const chosen = Object.keys(FAILING).filter((call) => isChosen(call) && !isEnough(call));
   const first = chosen.filter((call) => isNew(call, (cold[call] ?? 0) - (warm[call] ?? 0)));
-  await runCases(program, chosen.flatMap((call) => casesOf(call, warm[call] ?? 0)), false);
-  await runCases(program, first.flatMap((call) => casesOf(call, cold[call])), true);
+  await runCases(
+    program,
+    chosen.flatMap((call) => casesOf(call, warm[call] ?? 0)),
+    false,
+  );
+  await runCases(
+    program,
+    first.flatMap((call) => casesOf(call, cold[call])),
+    true,
+  );
   const cases = results.filter((one) => one.program === program).length;
   const seconds = Math.round((performance.now() - began) / 1000);
   process.stderr.write(`${program}: ${cases} cases in ${seconds} s\n`);
 }
 
-const OUTCOMES = ["success", "error", "not reached", "misleading", "leak", "spin", "hang", "crash", "unfinished", "lasting"];
+const OUTCOMES = [
+  "success",
+  "error",
+  "not reached",
+  "misleading",
+  "leak",
+  "spin",
+  "hang",
+  "crash",
+  "unfinished",
+  "lasting",
+];
 const rows = [["call", "fails with", "reached", "failed", ...OUTCOMES.map((name) => name)]];
 for (const [call, { errors }] of Object.entries(FAILING)) {
   for (const error of isChosen(call) ? errors : []) {
     const of = results.filter((one) => one.call === call && one.error === error);
     const count = (outcome) => of.filter((one) => one.outcome === outcome).length;
     const failed = of.length - count("not reached");
-    rows.push([call, errorTitle(call, error), reached[call], failed, ...OUTCOMES.map(count)].map(String));
+    rows.push(
+      [call, errorTitle(call, error), reached[call], failed, ...OUTCOMES.map(count)].map(String),
+    );
   }
 }
 const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
@@ -183,9 +205,12 @@ for (const row of rows) {
 const bad = results.filter(({ outcome }) => !GOOD.has(outcome));
 for (const one of bad) process.stdout.write(`${lineOf(one)}\n`);
 // A call that no program reaches was not judged.
-const failures = (call) => results.filter((one) => one.call === call && one.outcome !== "not reached");
+const failures = (call) =>
+  results.filter((one) => one.call === call && one.outcome !== "not reached");
 const missed = Object.keys(FAILING).filter((call) => isChosen(call) && failures(call).length === 0);
 const isWhole = device === "all" && only === undefined;
 if (missed.length > 0) process.stdout.write(`never reached: ${missed.join(", ")}\n`);
-process.stdout.write(`${results.length} cases, ${bad.length} bad, ${missed.length} calls never reached\n`);
+process.stdout.write(
+  `${results.length} cases, ${bad.length} bad, ${missed.length} calls never reached\n`,
+);
 process.exitCode = bad.length > 0 || (isWhole && missed.length > 0) || results.length === 0 ? 1 : 0;
