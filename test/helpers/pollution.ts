@@ -15,7 +15,7 @@ const NAMED = /\b(?:DefineOwn|GetOwn|Bind|Export<[^>]*>|InstanceMethod<[^>]*>)\(
 export function propertyNames(): readonly string[] {
   const sources = readdirSync(NATIVE).filter((file) => /\.(cc|h)$/.test(file));
   const text = sources.map((file) => readFileSync(join(NATIVE, file), "utf8")).join("\n");
-  return [...new Set([...text.matchAll(NAMED)].map(([, name = ""]) => name))].sort();
+  return [...new Set([...text.matchAll(NAMED)].map(([, name = ""]) => name))];
 }
 
 type Callable = (this: unknown, ...args: readonly unknown[]) => unknown;

@@ -5,6 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { EventFd, GuestMemory, Kvm, kickVcpu } from "node-kvm";
@@ -83,7 +85,7 @@ export const HOST_PROGRAMS = {
     assert.deepEqual(memory.read(0, 4), EXITS);
   },
   "guest memory: a file that is cut short": (own) => {
-    const path = `/tmp/faults-${process.pid}`;
+    const path = join(tmpdir(), `file-${process.pid}`);
     try {
       writeFileSync(path, new Uint8Array(4 * PAGE).fill(7));
       const memory = own(GuestMemory.mapFile(path, { offset: PAGE }));

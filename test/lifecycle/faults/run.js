@@ -4,6 +4,9 @@
  * library and calls this, here or in the lab.
  */
 import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { errnoName } from "node-kvm";
@@ -24,8 +27,15 @@ const MOST_WITH_ALL_ERRNOS = 16;
 const GOOD = new Set(["success", "error", "not reached"]);
 const EINTR = 4;
 
-/** `device`: "none" runs what needs no device, "only" the rest. `calls`: only these. */
-const { library, addon, device, scale, only, calls } = JSON.parse(process.argv[2]);
+/**
+ * `device`: "none" runs what needs no device, "only" the rest. `calls`: only these. `report`: a file for what
+ * was judged; `judged`: that of a run before, which is not done again and counts as reached.
+ */
+const folder = mkdtempSync(join(tmpdir(), "faults-"));
+process.on("exit", () => rmSync(folder, { recursive: true }));
+const request = JSON.parse(process.argv[2]);
+const { library, addon, device, scale, only, calls, report } = request;
+const judged = request.judged ?? { calls: [], first: [] };
 const programs = Object.keys({
   ...(device === "only" ? {} : HOST_PROGRAMS),
   ...(device === "none" ? {} : DEVICE_PROGRAMS),
@@ -38,6 +48,7 @@ function runChild(request, onLine) {
   const argument = JSON.stringify({ library, addon, ...request });
   const child = spawn(process.execPath, ["--expose-gc", script, argument], {
     stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, TMPDIR: folder },
   });
   let isHung = false;
   let errors = "";
@@ -144,7 +155,7 @@ const isEnough = (call) =>
   isNodeApi(call) && results.filter((one) => one.call === call).length >= MOST_NODE_API_FAULTS;
 
 /** Calls that only the first life of a process makes, such as those that load the addon: once is enough. */
-const tried = new Set();
+const tried = new Set(judged.first);
 function isNew(call, count) {
   const key = `${call} ${count}`;
   if (count <= 0 || tried.has(key)) return false;
@@ -207,10 +218,18 @@ for (const one of bad) process.stdout.write(`${lineOf(one)}\n`);
 // A call that no program reaches was not judged.
 const failures = (call) =>
   results.filter((one) => one.call === call && one.outcome !== "not reached");
-const missed = Object.keys(FAILING).filter((call) => isChosen(call) && failures(call).length === 0);
-const isWhole = device === "all" && only === undefined;
+const isJudged = (call) => failures(call).length > 0 || judged.calls.includes(call);
+const missed = Object.keys(FAILING).filter((call) => isChosen(call) && !isJudged(call));
+if (report !== undefined) {
+  const reachedHere = Object.keys(FAILING).filter((call) => isJudged(call));
+  writeFileSync(report, JSON.stringify({ calls: reachedHere, first: [...tried] }));
+}
+const isWhole = device !== "none" && only === undefined;
 if (missed.length > 0) process.stdout.write(`never reached: ${missed.join(", ")}\n`);
 process.stdout.write(
   `${results.length} cases, ${bad.length} bad, ${missed.length} calls never reached\n`,
 );
-process.exitCode = bad.length > 0 || (isWhole && missed.length > 0) || results.length === 0 ? 1 : 0;
+process.exitCode =
+  bad.length > 0 || (isWhole && missed.length > 0) || (results.length === 0 && report === undefined)
+    ? 1
+    : 0;
