@@ -6,6 +6,14 @@ const config: ViteUserConfig = defineConfig({
     reporters: ["default", "./test/helpers/closing-line.ts"],
     projects: [
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
+      {
+        test: {
+          name: "polluted",
+          include: ["test/unit/native/*.test.ts"],
+          exclude: ["test/unit/native/kicks.test.ts"],
+          setupFiles: ["test/helpers/pollution.ts"],
+        },
+      },
       { test: { name: "house", include: ["test/house/**/*.test.ts"], testTimeout: 120_000 } },
       {
         test: {

@@ -103,8 +103,8 @@ export interface Native {
   mapMemfd(length: number, pageShift?: number, reserve?: boolean): NativeMapping | NativeRefusal;
   /** A private copy-on-write mapping; to the end of the file without `length`. */
   mapFile(path: string, offset: number, length?: number): NativeMapping | NativeRefusal;
-  /** Takes SIGBUS back for lost pages, if something else has it; else it does nothing. */
-  keepBusHandler(): void;
+  /** Takes SIGBUS back for lost pages, if another handler has it; 0, or sigaction's -errno. */
+  keepBusHandler(): number;
   reqXcompGuestPerm(component: number): number;
   /** Ends the run of a vCPU of any thread, or its next one; false when no open vCPU has this token. */
   kickVcpu(token: bigint): boolean | NativeRefusal;
@@ -112,10 +112,27 @@ export interface Native {
 
 let loaded: Native | undefined;
 
+/** What the addon is built for; Node.js has it since 20.19. */
+const NODE_API = 8;
+
+/** Says why the addon cannot run in this runtime; `undefined` where it can. */
+export function runtimeProblem(
+  versions: Readonly<Record<string, string | undefined>>,
+): string | undefined {
+  // Bun ends the process when an addon calls a function of libuv that it lacks.
+  if (versions["bun"] !== undefined) {
+    return `node-kvm needs Node.js: Bun ${versions["bun"]} has no libuv for addons`;
+  }
+  const { napi } = versions;
+  if (napi === undefined || Number(napi) >= NODE_API) return undefined;
+  return `node-kvm needs Node-API ${NODE_API}; this runtime has ${napi}`;
+}
+
 /** Node takes SIGBUS when a listener comes, and leaves it to the default when the last one goes. */
 function watchListeners({ keepBusHandler }: Native): void {
   const look = (event: string | symbol): void => {
-    if (event === "SIGBUS") keepBusHandler();
+    if (event !== "SIGBUS" || keepBusHandler() === 0) return;
+    process.emitWarning("node-kvm has no SIGBUS handler any more: a lost page ends the process");
   };
   process.on("newListener", look);
   process.on("removeListener", look);
@@ -124,11 +141,13 @@ function watchListeners({ keepBusHandler }: Native): void {
 /**
  * Loads the addon on first use; importing this package never does.
  *
- * @throws Error when it was not built; the message says how to build it. The environment variable
+ * @throws Error where the runtime is not Node.js; or when the addon was not built: the message says how to build it. The environment variable
  *   `NODE_KVM_ADDON` names another build (a sanitizer build, say).
  */
 export function native(): Native {
   if (loaded === undefined) {
+    const problem = runtimeProblem(process.versions);
+    if (problem !== undefined) throw new Error(problem);
     const built = join(packageFolder(), "build/Release/node_kvm.node");
     const file = resolve(process.env["NODE_KVM_ADDON"] ?? built);
     try {

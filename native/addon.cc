@@ -1,31 +1,56 @@
 // What the addon exports, on one screen: the ways to get an object, a permission, a signal.
 #include <napi.h>
 
+#include <memory>
+
 #include "fd.h"
 #include "host_file.h"
 #include "mapping.h"
+#include "refusal.h"
 #include "vcpu_object.h"
 #include "wrap.h"
 
 namespace node_kvm {
 namespace {
 
+using Define = Napi::Function(Napi::Env);
+
+// False: the class could not be made; an exception may be pending.
+bool Keep(Napi::Env env, Define define, Napi::FunctionReference* kept) {
+  const Napi::Function made = define(env);
+  if (made.IsEmpty()) return false;
+  *kept = Napi::Persistent(made);
+  return !kept->IsEmpty();
+}
+
+template <Napi::Value (*callback)(const Napi::CallbackInfo&)>
+bool Export(Napi::Env env, Napi::Object exports, const char* name) {
+  return DefineOwn(env, exports, name, Napi::Function::New<callback>(env, name));
+}
+
+bool SetUp(Napi::Env env, Napi::Object exports) {
+  auto addon = std::make_unique<Addon>();
+  if (!Keep(env, Fd::Define, &addon->fd_class) ||
+      !Keep(env, HostFile::Define, &addon->host_file_class) ||
+      !Keep(env, Mapping::Define, &addon->mapping_class)) {
+    return false;
+  }
+  const auto end = [](napi_env, void* data, void*) { delete static_cast<Addon*>(data); };
+  if (napi_set_instance_data(env, addon.get(), end, nullptr) != napi_ok) return false;
+  static_cast<void>(addon.release());  // NOLINT(bugprone-unused-return-value): `end` deletes it
+  return Export<&Fd::Open>(env, exports, "open") &&
+         Export<&HostFile::Eventfd>(env, exports, "eventfd") &&
+         Export<&HostFile::Open>(env, exports, "openFile") &&
+         Export<&Mapping::MapAnonymous>(env, exports, "mapAnonymous") &&
+         Export<&Mapping::MapMemfd>(env, exports, "mapMemfd") &&
+         Export<&Mapping::MapFile>(env, exports, "mapFile") &&
+         Export<&Mapping::KeepHandler>(env, exports, "keepBusHandler") &&
+         Export<&KickVcpu>(env, exports, "kickVcpu") &&
+         Export<&Fd::ReqXcompGuestPerm>(env, exports, "reqXcompGuestPerm");
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  auto* addon = new Addon;  // deleted with the environment
-  addon->fd_class = Napi::Persistent(Fd::Define(env));
-  addon->host_file_class = Napi::Persistent(HostFile::Define(env));
-  addon->mapping_class = Napi::Persistent(Mapping::Define(env));
-  env.SetInstanceData(addon);
-  exports.Set("open", Napi::Function::New<&Fd::Open>(env, "open"));
-  exports.Set("eventfd", Napi::Function::New<&HostFile::Eventfd>(env, "eventfd"));
-  exports.Set("openFile", Napi::Function::New<&HostFile::Open>(env, "openFile"));
-  exports.Set("mapAnonymous", Napi::Function::New<&Mapping::MapAnonymous>(env, "mapAnonymous"));
-  exports.Set("mapMemfd", Napi::Function::New<&Mapping::MapMemfd>(env, "mapMemfd"));
-  exports.Set("mapFile", Napi::Function::New<&Mapping::MapFile>(env, "mapFile"));
-  exports.Set("keepBusHandler", Napi::Function::New<&Mapping::KeepHandler>(env, "keepBusHandler"));
-  exports.Set("kickVcpu", Napi::Function::New<&KickVcpu>(env, "kickVcpu"));
-  exports.Set("reqXcompGuestPerm",
-              Napi::Function::New<&Fd::ReqXcompGuestPerm>(env, "reqXcompGuestPerm"));
+  if (!SetUp(env, exports)) ThrowUnlessPending(env, "node-kvm's addon could not be set up");
   return exports;
 }
 

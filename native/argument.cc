@@ -87,9 +87,13 @@ bool Argument::FillLinks(Copied& target, std::span<const Link> links, const Napi
   }
   for (size_t i = 0; i < links.size(); ++i) {
     Napi::Value value = env_.Undefined();
-    if (i < length) value = values.As<Napi::Array>().Get(static_cast<uint32_t>(i));
-    // A getter may have thrown, and may have done anything to the bytes: they were copied before.
-    if (env_.IsExceptionPending()) return Refuse("links: could not be read");
+    napi_value element = value;
+    // A getter may throw, and may do anything to the bytes: they were copied before.
+    if (i < length &&
+        napi_get_element(env_, values, static_cast<uint32_t>(i), &element) != napi_ok) {
+      return Refuse("links: could not be read");
+    }
+    value = {env_, element};
     if (!IsActive(links[i], target.copy)) {
       if (IsNothing(value)) continue;
       return Refuse("links[" + std::to_string(i) + "]: nothing can be given there now");
@@ -151,9 +155,11 @@ bool Argument::FillAddress(uint8_t* place, const Link& link, const Napi::Value& 
 }
 
 bool Argument::FillMemory(uint8_t* place, const Napi::Object& reference, bool hold) {
-  const Napi::Value memory = reference.Get("memory");
-  const Napi::Value where = reference.Get("offset");
-  if (env_.IsExceptionPending()) return Refuse("could not be read");
+  Napi::Value memory;
+  Napi::Value where;
+  if (!GetOwn(reference, "memory", &memory) || !GetOwn(reference, "offset", &where)) {
+    return Refuse("could not be read");
+  }
   const Mapping* mapping = UnwrapChecked<Mapping>(memory);
   uint64_t offset = 0;
   if (mapping == nullptr || !ReadU64(where, &offset)) {
@@ -176,9 +182,12 @@ bool Argument::FillCommand(Copied& target, const Link& link, const Napi::Value& 
   Put(place, 0);
   if (IsNothing(value)) return true;
   if (!value.IsObject()) return Refuse("expected { bytes, links }");
-  const Napi::Value data = value.As<Napi::Object>().Get("bytes");
-  const Napi::Value links = value.As<Napi::Object>().Get("links");
-  if (env_.IsExceptionPending()) return Refuse("could not be read");
+  Napi::Value data;
+  Napi::Value links;
+  const auto command_object = value.As<Napi::Object>();
+  if (!GetOwn(command_object, "bytes", &data) || !GetOwn(command_object, "links", &links)) {
+    return Refuse("could not be read");
+  }
   Copied made;
   if (!Copy(data, true, &made)) return false;
   uint32_t id = 0;

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <mutex>
 
 namespace node_kvm {
@@ -96,9 +97,10 @@ void PassOn(int signal, siginfo_t* info, void* context) {
   if (!is_touch && action->sa_handler == SIG_IGN) return;
   struct sigaction by_default = {};
   by_default.sa_handler = SIG_DFL;
-  sigaction(SIGBUS, &by_default, nullptr);
+  // Without the default action the same fault would come again for ever.
+  if (sigaction(SIGBUS, &by_default, nullptr) != 0) abort();
   // A touch happens again on return, and then ends the process with its own address in the core.
-  if (!is_touch) raise(signal);
+  if (!is_touch && raise(signal) != 0) abort();
 }
 
 void OnBusError(int signal, siginfo_t* info, void* context) {
@@ -132,7 +134,6 @@ void Write(WatchedRange* range, uintptr_t start, size_t size, size_t page_size) 
 }  // namespace
 
 BusWatch::BusWatch(const uint8_t* data, size_t size, size_t page_size) {
-  KeepBusHandler();
   const std::lock_guard lock(writers);
   range_ = FreeRange();
   Write(range_, reinterpret_cast<uintptr_t>(data), size, page_size);
@@ -145,10 +146,11 @@ BusWatch::~BusWatch() {
 
 bool BusWatch::HasLostPages() const { return range_->lost != 0; }
 
-void KeepBusHandler() {
+int KeepBusHandler() {
   const std::lock_guard lock(writers);
   struct sigaction current = {};
-  if (sigaction(SIGBUS, nullptr, &current) != 0 || current.sa_sigaction == OnBusError) return;
+  if (sigaction(SIGBUS, nullptr, &current) != 0) return -errno;
+  if (current.sa_sigaction == OnBusError) return 0;
   const struct sigaction* known = previous;
   if (known == nullptr || known->sa_sigaction != current.sa_sigaction) {
     previous = new struct sigaction(current);
@@ -157,7 +159,7 @@ void KeepBusHandler() {
   ours.sa_sigaction = OnBusError;
   ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
   sigemptyset(&ours.sa_mask);
-  sigaction(SIGBUS, &ours, nullptr);
+  return sigaction(SIGBUS, &ours, nullptr) == 0 ? 0 : -errno;
 }
 
 }  // namespace node_kvm

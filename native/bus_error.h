@@ -13,7 +13,8 @@ struct WatchedRange;
 // Catches SIGBUS in [data, data + size) for as long as it lives, in every thread.
 class BusWatch {
  public:
-  // The memory is mapped in pages of `page_size`; data and size are multiples of it.
+  // The memory is mapped in pages of `page_size`; data and size are multiples of it. KeepBusHandler
+  // has returned 0 before.
   BusWatch(const uint8_t* data, size_t size, size_t page_size);
   BusWatch(const BusWatch&) = delete;
   BusWatch& operator=(const BusWatch&) = delete;
@@ -26,7 +27,7 @@ class BusWatch {
   WatchedRange* range_;
 };
 
-// Takes SIGBUS, also back from what has it since; every BusWatch does.
-void KeepBusHandler();
+// Takes SIGBUS, also back from a handler that was installed since: 0, or sigaction's -errno.
+int KeepBusHandler();
 
 }  // namespace node_kvm

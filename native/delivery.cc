@@ -17,6 +17,7 @@ Refusal Delivery::Of(Napi::Env env, Delivery** delivery) {
   uv_loop_t* loop = nullptr;
   if (napi_get_uv_event_loop(env, &loop) != napi_ok) return {"napi_get_uv_event_loop", -ENOTSUP};
   auto made = std::unique_ptr<Delivery>(new Delivery(env));
+  if (!made->call_.Open(env, "node-kvm:run")) return {"napi_async_init", -ENOMEM};
   made->async_.data = made.get();
   const int error = uv_async_init(loop, &made->async_, OnWake);  // libuv's are -errno
   if (error != 0) return {"uv_async_init", error};

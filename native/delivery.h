@@ -10,6 +10,7 @@
 #include <set>
 #include <vector>
 
+#include "loop_call.h"
 #include "refusal.h"
 
 namespace node_kvm {
@@ -21,6 +22,8 @@ class Delivery {
   // One for each environment, made with its first run beside the event loop. It ends with the
   // environment by itself, and stops all threads before.
   static Refusal Of(Napi::Env env, Delivery** delivery);
+
+  const LoopCall& call() const { return call_; }
 
   // From the environment's thread.
   void Add(VcpuThread* thread) { threads_.insert(thread); }
@@ -49,6 +52,7 @@ class Delivery {
   void DeliverAll();
 
   Napi::Env env_;
+  LoopCall call_;
   uv_async_t async_ = {};
   uv_idle_t idle_ = {};  // active while the loop looks
   int open_handles_ = 2;

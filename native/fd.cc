@@ -56,6 +56,7 @@ Napi::Value Fd::Open(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!info[0].IsString()) return ThrowTypeError(env, "path: expected a string");
   const std::string path = info[0].As<Napi::String>().Utf8Value();
+  if (env.IsExceptionPending()) return env.Undefined();
   if (path.find('\0') != std::string::npos) return Number(env, -ENOENT);
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));  // NOLINT(cppcoreguidelines-pro-type-vararg)
   if (fd.get() < 0) return Number(env, -errno);
@@ -244,6 +245,7 @@ Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   // A guest_memfd can be mapped too, but reading past its end would be a SIGBUS.
   if (!state_->is_vcpu || state_->vm == nullptr) return ToValue(env, {"mmap", -ENODEV});
+  if (!Mapping::TakeBusErrors(env)) return env.Undefined();
   const std::shared_ptr<Region> region =
       Region::OfDescriptor(state_->fd.get(), state_->vm->run_size, state_->vm);
   if (region == nullptr) return ToValue(env, Refusal::Of("mmap"));
@@ -271,6 +273,7 @@ Napi::Value Fd::MapDirtyRing(const Napi::CallbackInfo& info) {
   // Beyond the ring every page is a SIGBUS, so only its own size is mapped.
   const size_t size = state_->vm->dirty_ring_size;
   if (size == 0) return Number(env, -EINVAL);
+  if (!Mapping::TakeBusErrors(env)) return env.Undefined();
   const std::shared_ptr<Region> region =
       Region::OfDescriptor(state_->fd.get(), size, state_->vm, kKvmDirtyLogPageOffset * kPageSize);
   if (region == nullptr) return Number(env, -errno);
@@ -281,6 +284,7 @@ Napi::Value Fd::MapDirtyRing(const Napi::CallbackInfo& info) {
 Napi::Value Fd::MapMemfd(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (state_->is_vcpu) return Number(env, -ENODEV);
+  if (!Mapping::TakeBusErrors(env)) return env.Undefined();
   struct stat status = {};
   if (fstat(state_->fd.get(), &status) != 0) return Number(env, -errno);
   std::shared_ptr<Region> region =
@@ -310,6 +314,7 @@ Napi::Value Fd::Read(const Napi::CallbackInfo& info) {
     return ThrowTypeError(env, "read: expected a bigint and at most 16 MiB");
   }
   auto buffer = Napi::ArrayBuffer::New(env, length);
+  if (buffer.IsEmpty()) return ThrowUnlessPending(env, "read: the buffer could not be made");
   const ssize_t got = pread(state_->fd.get(), buffer.Data(), length, static_cast<off_t>(position));
   if (got < 0) return Number(env, -errno);
   return Napi::Uint8Array::New(env, static_cast<size_t>(got), buffer, 0);

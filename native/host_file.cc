@@ -44,6 +44,7 @@ Napi::Value HostFile::Eventfd(const Napi::CallbackInfo& info) {
 Napi::Value HostFile::Open(const Napi::CallbackInfo& info) {
   if (!info[0].IsString()) return ThrowTypeError(info.Env(), "path: expected a string");
   const std::string path = info[0].As<Napi::String>().Utf8Value();
+  if (info.Env().IsExceptionPending()) return info.Env().Undefined();
   if (path.find('\0') != std::string::npos) return Napi::Number::New(info.Env(), -ENOENT);
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg)
   return Adopt(info.Env(), open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK), false);

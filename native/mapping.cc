@@ -72,11 +72,13 @@ Backing BackingOf(const Request& request, int flags) {
 
 Napi::Value Refused(Napi::Env env, const char* call) { return ToValue(env, Refusal::Of(call)); }
 
-// A file of huge pages is mapped in those: mmap rounds its length up to them.
-size_t PageSizeOf(int fd) {
+// A file of huge pages is mapped in those: mmap rounds its length up to them. False with errno set.
+bool ReadPageSize(int fd, size_t* page_size) {
   struct statfs about = {};
-  const bool is_huge = fstatfs(fd, &about) == 0 && about.f_type == HUGETLBFS_MAGIC;
-  return is_huge ? static_cast<size_t>(about.f_bsize) : kPageSize;
+  if (fstatfs(fd, &about) != 0) return false;
+  const bool is_huge = about.f_type == HUGETLBFS_MAGIC;
+  *page_size = is_huge ? static_cast<size_t>(about.f_bsize) : kPageSize;
+  return true;
 }
 
 }  // namespace
@@ -92,7 +94,7 @@ Napi::Function Mapping::Define(Napi::Env env) {
 
 Napi::Value Mapping::MapAnonymous(const Napi::CallbackInfo& info) {
   const std::optional<Request> request = ReadRequest(info);
-  if (!request) return info.Env().Undefined();
+  if (!request || !TakeBusErrors(info.Env())) return info.Env().Undefined();
   const int huge = request->page_shift == kPageShift
                        ? 0
                        : MAP_HUGETLB | static_cast<int>(request->page_shift << MAP_HUGE_SHIFT);
@@ -105,7 +107,7 @@ Napi::Value Mapping::MapAnonymous(const Napi::CallbackInfo& info) {
 Napi::Value Mapping::MapMemfd(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::optional<Request> request = ReadRequest(info);
-  if (!request) return env.Undefined();
+  if (!request || !TakeBusErrors(env)) return env.Undefined();
   const unsigned huge =
       request->page_shift == kPageShift
           ? 0
@@ -137,6 +139,7 @@ Napi::Value Mapping::MapFile(const Napi::CallbackInfo& info) {
     return ThrowTypeError(env, "length: expected a size");
   }
   const std::string path = info[0].As<Napi::String>().Utf8Value();
+  if (env.IsExceptionPending() || !TakeBusErrors(env)) return env.Undefined();
   if (path.find('\0') != std::string::npos) {
     errno = ENOENT;
     return Refused(env, "open");
@@ -144,16 +147,15 @@ Napi::Value Mapping::MapFile(const Napi::CallbackInfo& info) {
   // Without O_NONBLOCK a FIFO would wait for its writer.
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg)
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (fd.get() < 0) return Refused(env, "open");
   struct stat about = {};
-  if (fd.get() < 0 || fstat(fd.get(), &about) != 0) return Refused(env, "open");
+  if (fstat(fd.get(), &about) != 0) return Refused(env, "fstat");
   if (!S_ISREG(about.st_mode)) {
     errno = ENODEV;  // what mmap says of most of them; a device might do as it likes
     return Refused(env, "mmap");
   }
-  const Backing backing{.flags = MAP_PRIVATE | MAP_NORESERVE,
-                        .fd = fd.get(),
-                        .offset = offset,
-                        .page_size = PageSizeOf(fd.get())};
+  Backing backing{.flags = MAP_PRIVATE | MAP_NORESERVE, .fd = fd.get(), .offset = offset};
+  if (!ReadPageSize(fd.get(), &backing.page_size)) return Refused(env, "fstatfs");
   const auto size = static_cast<size_t>(about.st_size);
   const size_t rest = size < offset ? 0 : size - offset;
   const size_t pages = (rest + backing.page_size - 1) & ~(backing.page_size - 1);
@@ -169,8 +171,14 @@ Napi::Value Mapping::MapFile(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Mapping::KeepHandler(const Napi::CallbackInfo& info) {
-  KeepBusHandler();
-  return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), KeepBusHandler());
+}
+
+bool Mapping::TakeBusErrors(Napi::Env env) {
+  const int error = KeepBusHandler();
+  if (error == 0) return true;
+  ThrowUnlessPending(env, "sigaction (SIGBUS): errno " + std::to_string(-error));
+  return false;
 }
 
 Napi::Value Mapping::ByteLength(const Napi::CallbackInfo& info) {

@@ -20,8 +20,11 @@ class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
   static Napi::Value MapMemfd(const Napi::CallbackInfo& info);
   // mapFile(path, offset, length?): Mapping, or { call, errno }.
   static Napi::Value MapFile(const Napi::CallbackInfo& info);
-  // keepBusHandler(): takes SIGBUS back, if something else has it.
+  // keepBusHandler(): takes SIGBUS back, if another handler has it: 0, or sigaction's -errno.
   static Napi::Value KeepHandler(const Napi::CallbackInfo& info);
+  // Takes SIGBUS before memory is mapped that may lose pages. False, with a JavaScript error
+  // pending, when it cannot be had.
+  static bool TakeBusErrors(Napi::Env env);
 
   explicit Mapping(const Napi::CallbackInfo& info) : Wrapped(info) {}
 

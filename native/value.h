@@ -21,6 +21,24 @@ inline bool ReadU64(const Napi::Value& value, uint64_t* out) {
   return lossless;
 }
 
+// A property of the object itself: undefined when it has none, whatever its prototypes have. False:
+// a getter or a proxy has thrown, and the exception is pending.
+inline bool GetOwn(const Napi::Object& object, const char* name, Napi::Value* out) {
+  const Napi::Env env = object.Env();
+  *out = env.Undefined();
+  napi_value key = nullptr;
+  bool is_own = false;
+  if (napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &key) != napi_ok ||
+      napi_has_own_property(env, object, key, &is_own) != napi_ok) {
+    return false;
+  }
+  if (!is_own) return true;
+  napi_value value = nullptr;
+  if (napi_get_property(env, object, key, &value) != napi_ok) return false;
+  *out = {env, value};
+  return true;
+}
+
 // The bytes of a Uint8Array. Memory that another thread could change or free under the kernel's
 // hands (SharedArrayBuffer) is not taken.
 inline bool ReadBytes(const Napi::Value& value, std::span<uint8_t>* out) {

@@ -22,14 +22,16 @@ using Bound = std::shared_ptr<VcpuThread>;
 VcpuThread& ThreadOf(napi_env env, napi_callback_info info, size_t* count = nullptr,
                      napi_value* arguments = nullptr) {
   void* data = nullptr;
-  napi_get_cb_info(env, info, count, arguments, nullptr, &data);
+  // Without its data a function of ours can do nothing; it fails only for a null argument.
+  if (napi_get_cb_info(env, info, count, arguments, nullptr, &data) != napi_ok) {
+    Napi::Error::Fatal("node-kvm", "napi_get_cb_info failed");
+  }
   return *static_cast<VcpuThread*>(data);
 }
 
 napi_value Integer(napi_env env, int number) {
   napi_value value = nullptr;
-  napi_create_int32(env, number, &value);
-  return value;
+  return napi_create_int32(env, number, &value) == napi_ok ? value : nullptr;
 }
 
 // Hot, as all on the way to KVM_RUN is: such functions are put side by side, and an exit leaves the
@@ -48,7 +50,8 @@ napi_value KickRun(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value is_pause = nullptr;
   VcpuThread& thread = ThreadOf(env, info, &count, &is_pause);
-  const Reason reason = Napi::Value(env, is_pause).ToBoolean() ? kPause : kAbort;
+  const Napi::Value given(env, is_pause);
+  const Reason reason = given.IsBoolean() && given.As<Napi::Boolean>() ? kPause : kAbort;
   return Integer(env, thread.is_running() ? thread.run().kick().Request(reason) : 0);
 }
 
@@ -74,7 +77,8 @@ napi_value SetFilter(napi_env env, napi_callback_info info) {
   return Integer(env, 0);
 }
 
-void Bind(Napi::Object object, const char* name, napi_callback callback, const Bound& bound) {
+// False: an exception may be pending.
+bool Bind(Napi::Object object, const char* name, napi_callback callback, const Bound& bound) {
   const napi_env env = object.Env();
   auto data = std::make_unique<Bound>(bound);
   napi_value function = nullptr;
@@ -84,25 +88,24 @@ void Bind(Napi::Object object, const char* name, napi_callback callback, const B
           env, function, data.get(),
           [](napi_env, void* held, void*) { delete static_cast<Bound*>(held); }, nullptr,
           nullptr) != napi_ok) {
-    ThrowTypeError(env, "a function could not be made");
-    return;
+    return false;
   }
   static_cast<void>(data.release());  // NOLINT(bugprone-unused-return-value): the finalizer has it
-  object.Set(name, Napi::Value(env, function));
+  return DefineOwn(env, object, name, function);
 }
 
 }  // namespace
 
 Napi::Value MakeVcpuObject(Napi::Env env, const std::shared_ptr<VcpuThread>& thread,
                            const Napi::Value& bytes) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("bytes", bytes);
-  object.Set("token", Napi::BigInt::New(env, thread->run().token()));
-  Bind(object, "run", Run, thread);
-  Bind(object, "start", Start, thread);
-  Bind(object, "kick", KickRun, thread);
-  Bind(object, "history", History, thread);
-  Bind(object, "setFilter", SetFilter, thread);
+  const Napi::Object object = Napi::Object::New(env);
+  const bool is_made =
+      !object.IsEmpty() && DefineOwn(env, object, "bytes", bytes) &&
+      DefineOwn(env, object, "token", Napi::BigInt::New(env, thread->run().token())) &&
+      Bind(object, "run", Run, thread) && Bind(object, "start", Start, thread) &&
+      Bind(object, "kick", KickRun, thread) && Bind(object, "history", History, thread) &&
+      Bind(object, "setFilter", SetFilter, thread);
+  if (!is_made) return ThrowUnlessPending(env, "a vCPU's functions could not be made");
   return object;
 }
 

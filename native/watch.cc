@@ -6,11 +6,14 @@
 #include <memory>
 #include <utility>
 
+#include "loop_call.h"
+
 namespace node_kvm {
 
 struct Watch::Poll {
   uv_poll_t handle = {};
   napi_env env = nullptr;
+  LoopCall call;
   napi_async_cleanup_hook_handle hook = nullptr;
   Watch* watch = nullptr;  // null while it is being closed
 
@@ -21,22 +24,12 @@ struct Watch::Poll {
 
 void Watch::Poll::OnReadable(uv_poll_t* handle, int status, int /*events*/) {
   const auto* poll = static_cast<Poll*>(handle->data);
-  // libuv stops at EPOLLERR. An eventfd has that at 2^64 - 1, where KVM's signals can bring it; it
-  // can be read all the same.
-  if (status < 0) uv_poll_start(handle, UV_READABLE, OnReadable);
+  // libuv stops at EPOLLERR. An eventfd has that at 2^64 - 1, which KVM's signals can reach; it
+  // can still be read. If libuv refuses to go on, `readable` runs once more and finds the counter.
+  if (status < 0) static_cast<void>(uv_poll_start(handle, UV_READABLE, OnReadable));
   const Napi::Env env = poll->env;
   const Napi::HandleScope scope(env);
-  const Napi::Function readable = poll->watch->readable_.Value();
-  // Nothing here is touched after this call: JavaScript may have closed it. It has no async
-  // context, because it settles promises, and who awaits one has a context of his own.
-  const napi_status status_of_call =
-      napi_make_callback(env, nullptr, env.Global(), readable, 0, nullptr, nullptr);
-  // Any other failure is that of an environment that ends, where no JavaScript runs.
-  napi_value error = nullptr;
-  if (status_of_call == napi_pending_exception &&
-      napi_get_and_clear_last_exception(env, &error) == napi_ok) {
-    napi_fatal_exception(env, error);
-  }
+  poll->call.Call(poll->watch->readable_.Value(), {});
 }
 
 // An environment that ends turns its loop until every such hook is removed, which OnClosed does: it
@@ -48,7 +41,8 @@ void Watch::Poll::OnTeardown(napi_async_cleanup_hook_handle /*hook*/, void* data
 
 void Watch::Poll::OnClosed(uv_handle_t* handle) {
   const std::unique_ptr<Poll> poll(static_cast<Poll*>(handle->data));
-  napi_remove_async_cleanup_hook(poll->hook);
+  // It fails only for a null argument.
+  if (poll->hook != nullptr) static_cast<void>(napi_remove_async_cleanup_hook(poll->hook));
 }
 
 int Watch::Start(Napi::Env env, int fd, const Napi::Function& readable) {
@@ -72,14 +66,17 @@ int Watch::Open(Napi::Env env, int fd) {
   poll->env = env;
   poll->watch = this;
   poll_ = poll.release();
-  if (napi_add_async_cleanup_hook(env, Poll::OnTeardown, poll_, &poll_->hook) == napi_ok) return 0;
+  if (poll_->call.Open(env, "node-kvm:eventfd") &&
+      napi_add_async_cleanup_hook(env, Poll::OnTeardown, poll_, &poll_->hook) == napi_ok) {
+    return 0;
+  }
   Close();
   return -ENOTSUP;
 }
 
 void Watch::Stop() {
   readable_.Reset();
-  if (poll_ != nullptr) uv_poll_stop(&poll_->handle);
+  if (poll_ != nullptr) static_cast<void>(uv_poll_stop(&poll_->handle));  // it cannot fail
 }
 
 void Watch::Close() {

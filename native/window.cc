@@ -1,5 +1,7 @@
 #include "window.h"
 
+#include "wrap.h"
+
 namespace node_kvm {
 
 // Lives as long as V8's record of the memory (its BackingStore), wherever JavaScript moves that.
@@ -19,9 +21,15 @@ napi_value AttachedBuffer(napi_env env, const Windows::Window& window) {
   if (napi_get_reference_value(env, window.buffer, &buffer) != napi_ok || buffer == nullptr) {
     return nullptr;
   }
-  bool detached = false;
-  napi_is_detached_arraybuffer(env, buffer, &detached);
-  return detached ? nullptr : buffer;
+  bool is_detached = false;
+  if (napi_is_detached_arraybuffer(env, buffer, &is_detached) != napi_ok) return nullptr;
+  return is_detached ? nullptr : buffer;
+}
+
+// It fails for a buffer that cannot be detached, which ours can: the window keeps its range, so a
+// view that stayed would show empty pages and never freed memory.
+void Detach(napi_env env, napi_value buffer) {
+  static_cast<void>(napi_detach_arraybuffer(env, buffer));
 }
 
 // Whether this environment is on its way out: JavaScript cannot run any more.
@@ -38,7 +46,8 @@ bool IsEnding(napi_env env) {
 void DropWindow(napi_env env, void* /*data*/, void* hint) {
   const std::unique_ptr<Held> held(static_cast<Held*>(hint));
   if (IsEnding(env)) static_cast<void>(new std::shared_ptr<Range>((*held)->range));
-  if ((*held)->buffer != nullptr) napi_delete_reference(env, (*held)->buffer);
+  // It fails only for a null reference.
+  if ((*held)->buffer != nullptr) static_cast<void>(napi_delete_reference(env, (*held)->buffer));
 }
 
 void DropRange(napi_env /*env*/, void* data, void* /*hint*/) {
@@ -59,16 +68,16 @@ Napi::Value Windows::Open(Napi::Env env, const std::shared_ptr<Region>& region, 
     static_cast<void>(held.release());  // NOLINT(bugprone-unused-return-value)
   }
   if (status != napi_ok) {
-    Napi::Error::New(env, "this JavaScript runtime cannot show mapped memory (no external buffers)")
-        .ThrowAsJavaScriptException();
+    ThrowUnlessPending(env,
+                       "this JavaScript runtime cannot show mapped memory (no external buffers)");
     return {};
   }
   // A job that was given a view keeps the ArrayBuffer, and with it the range, until it is done.
   auto range = std::make_unique<std::shared_ptr<Range>>(window->range);
   if (napi_create_reference(env, buffer, 0, &window->buffer) != napi_ok ||
       napi_add_finalizer(env, buffer, range.get(), DropRange, nullptr, nullptr) != napi_ok) {
-    napi_detach_arraybuffer(env, buffer);
-    Napi::Error::New(env, "the window could not be made").ThrowAsJavaScriptException();
+    Detach(env, buffer);
+    ThrowUnlessPending(env, "the window could not be made");
     return {};
   }
   static_cast<void>(range.release());  // NOLINT(bugprone-unused-return-value): DropRange deletes it
@@ -84,7 +93,7 @@ void Windows::DetachAll(Napi::Env env) {
     const Held window = weak.lock();
     if (window == nullptr) continue;
     const napi_value buffer = AttachedBuffer(env, *window);
-    if (buffer != nullptr) napi_detach_arraybuffer(env, buffer);
+    if (buffer != nullptr) Detach(env, buffer);
     window->region.reset();
   }
   windows_.clear();

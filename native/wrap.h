@@ -5,6 +5,7 @@
 #include <napi.h>
 #include <sys/random.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -31,7 +32,10 @@ template <class T>
 const napi_type_tag& TagOf() {
   static const napi_type_tag tag = [] {
     napi_type_tag random = {};
-    if (getrandom(&random, sizeof(random), 0) != sizeof(random)) random.lower = 1;
+    // Early at boot, or without the system call: the address differs per load, too.
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
+      random.lower = reinterpret_cast<uintptr_t>(&TagOf<T>);
+    }
     return random;
   }();
   return tag;
@@ -44,6 +48,12 @@ inline Napi::Value ThrowTypeError(Napi::Env env, const std::string& message) {
 
 inline Napi::Value ThrowRangeError(Napi::Env env, const std::string& message) {
   Napi::RangeError::New(env, message).ThrowAsJavaScriptException();
+  return env.Undefined();
+}
+
+// For a Node-API call that failed: it may have left an exception or not.
+inline Napi::Value ThrowUnlessPending(Napi::Env env, const std::string& message) {
+  if (!env.IsExceptionPending()) Napi::Error::New(env, message).ThrowAsJavaScriptException();
   return env.Undefined();
 }
 
@@ -80,8 +90,11 @@ class Wrapped : public Napi::ObjectWrap<T> {
     // Not tied to its object, because worker.terminate() came meanwhile: nothing would ever end it,
     // so the state stays with Create, which does.
     if (this->IsEmpty()) return;
+    if (napi_type_tag_object(info.Env(), info.This(), &TagOf<T>()) != napi_ok) {
+      ThrowUnlessPending(info.Env(), "an object could not be tagged");
+      return;
+    }
     state_ = std::move(*state);
-    info.This().As<Napi::Object>().TypeTag(&TagOf<T>());
   }
 
   static inline thread_local State* pending_ = nullptr;

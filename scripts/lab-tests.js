@@ -24,7 +24,7 @@ const { values, positionals } = parseArgs({
 });
 
 /** What the guest's copy of this package lacks: sources, tests, and what tests alone import. */
-const PARTS = ["lib", "test", "bench", "gen/facts", "vitest.config.ts", "tsconfig.json"];
+const PARTS = ["lib", "native", "test", "bench", "gen/facts", "vitest.config.ts", "tsconfig.json"];
 const MODULES = ["fast-check", "pure-rand"].map((name) => `node_modules/${name}`);
 
 /** The emulated CPU is slow, and its clock not to be trusted; one process loads the sources once. */

@@ -1,7 +1,13 @@
 /** Host bytes that a VM uses as guest memory. Where they appear to the guest is address-space.ts. */
 import { KvmError, StateError } from "../errors.ts";
 import { explainAdvice, explainHugePages, explainMapFile } from "../explain/map-memory.ts";
-import { expectNative, type NativeMapping, type NativeRefusal, native } from "../native.ts";
+import {
+  expectNative,
+  isRefusal,
+  type NativeMapping,
+  type NativeRefusal,
+  native,
+} from "../native.ts";
 import { traceMap, traceUnmap } from "../trace/sink.ts";
 
 /** The largest piece that one ArrayBuffer shows: Node 20 refuses buffers above 4 GiB. */
@@ -296,7 +302,7 @@ function expectMapping(
   { fd, args }: Origin,
   explain: (errno: number, call: string) => string | undefined,
 ): NativeMapping {
-  if (!("errno" in answer)) return answer;
+  if (!isRefusal(answer)) return answer;
   const { call, errno } = answer;
   throw new KvmError({ ioctl: call, fd, errno, args, reason: explain(errno, call) });
 }

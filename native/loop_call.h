@@ -1,0 +1,51 @@
+// Calls JavaScript from a callback of libuv, where no JavaScript is on the stack: promises that it settles
+// go on before the call returns, and an exception is reported as one that nobody caught.
+#pragma once
+
+#include <napi.h>
+
+#include <span>
+
+namespace node_kvm {
+
+class LoopCall {
+ public:
+  LoopCall() = default;
+  LoopCall(const LoopCall&) = delete;
+  LoopCall& operator=(const LoopCall&) = delete;
+  // It fails only for a null argument.
+  ~LoopCall() {
+    if (context_ != nullptr) static_cast<void>(napi_async_destroy(env_, context_));
+  }
+
+  // Makes the async context, without which not every runtime takes a call. False when it cannot.
+  bool Open(napi_env env, const char* name) {
+    env_ = env;
+    napi_value text = nullptr;
+    return napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &text) == napi_ok &&
+           napi_async_init(env, nullptr, text, &context_) == napi_ok;
+  }
+
+  // Nothing of this object is used once JavaScript runs, which may end it.
+  void Call(napi_value function, std::span<const napi_value> arguments) const {
+    const Napi::Env env = env_;
+    napi_value result = nullptr;
+    napi_value error = nullptr;
+    if (napi_make_callback(env, context_, env.Global(), function, arguments.size(),
+                           arguments.data(), &result) == napi_ok) {
+      return;
+    }
+    // Without an exception the environment ends, and no JavaScript runs in it.
+    if (!env.IsExceptionPending() || napi_get_and_clear_last_exception(env, &error) != napi_ok) {
+      return;
+    }
+    // It fails only when the environment ends.
+    static_cast<void>(napi_fatal_exception(env, error));
+  }
+
+ private:
+  napi_env env_ = nullptr;
+  napi_async_context context_ = nullptr;
+};
+
+}  // namespace node_kvm

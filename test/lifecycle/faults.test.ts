@@ -1,0 +1,80 @@
+/** Each call of the addon that fails ends in success or in an error that names it. The faults are faults/calls.js. */
+import { type SpawnSyncReturns, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterAll, beforeEach, describe, expect, test } from "vitest";
+
+const ROOT = join(import.meta.dirname, "..", "..");
+const OBJECTS = join(ROOT, "build/Release/obj.target/node_kvm/native");
+const HEADERS = join(dirname(dirname(process.execPath)), "include/node");
+const ADDON_API = join(ROOT, "node_modules/node-addon-api");
+
+/** A sanitizer that was loaded before this process is not for a compiler. */
+const { LD_PRELOAD: _, ...env } = process.env;
+const run = (command: string, args: readonly string[]): SpawnSyncReturns<string> =>
+  spawnSync(command, args, { cwd: ROOT, env, encoding: "utf8" });
+const faults = (...args: readonly string[]): SpawnSyncReturns<string> =>
+  run(process.execPath, ["scripts/faults.js", ...args]);
+
+const folder = mkdtempSync(join(tmpdir(), "planted-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+beforeEach(({ skip }) => {
+  if (run("cc", ["--version"]).status !== 0) skip("no C compiler");
+});
+
+test("no fault of any call hangs, crashes, leaks or misleads", () => {
+  const { status, stdout } = faults();
+  expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringMatching(/ 0 bad, /) });
+});
+
+test("a program that reaches nothing is red", () => {
+  expect(faults("--only", "a permission", "--calls", "eventfd").status).toBe(1);
+});
+
+/** The addon with one of its sources changed; the other objects are those of the build. */
+function plant(source: string, [right, wrong]: readonly [string, string]): string {
+  const text = readFileSync(join(ROOT, "native", `${source}.cc`), "utf8");
+  expect(text).toContain(right);
+  const [changed, addon] = [join(folder, `${source}.cc`), join(folder, `${source}.node`)];
+  writeFileSync(changed, text.replace(right, wrong));
+  const others = readdirSync(OBJECTS).filter(
+    (name) => name !== `${source}.o` && name.endsWith(".o"),
+  );
+  const made = run("g++", [
+    ...["-std=c++20", "-O1", "-shared", "-fPIC", "-fno-exceptions", "-fvisibility=hidden"],
+    ...["-DNAPI_VERSION=8", "-DNODE_ADDON_API_DISABLE_DEPRECATED"],
+    "-DNAPI_DISABLE_CPP_EXCEPTIONS",
+    ...["-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "-DBUILDING_NODE_EXTENSION"],
+    ...["-I", join(ROOT, "native"), "-I", ADDON_API, "-I", HEADERS, "-o", addon, changed],
+    ...others.map((name) => join(OBJECTS, name)),
+  ]);
+  expect(made.stderr).toBe("");
+  return addon;
+}
+
+describe("a call whose result is not checked makes it red", () => {
+  beforeEach(({ skip }) => {
+    if (!existsSync(OBJECTS) || !existsSync(HEADERS)) skip("no objects or headers of the build");
+  });
+
+  test.each([
+    [
+      "host_file",
+      ["if (fd < 0) return Napi::Number::New(env, -errno);", ""],
+      ["an eventfd", "eventfd"],
+      "misleading: an eventfd: eventfd number 1: EMFILE: KvmError: read (eventfd): EBADF",
+    ],
+    [
+      "mapping",
+      ["if (fd->get() < 0) return Refused", "if (false) return Refused"],
+      ["guest memory: shared", "memfd_create"],
+      "misleading: guest memory: shared: memfd_create number 1: EMFILE: KvmError: ftruncate",
+    ],
+  ] as const)("%s.cc", (source, change, [only, calls], line) => {
+    const addon = plant(source, change);
+    const { status, stdout } = faults("--addon", addon, "--only", only, "--calls", calls);
+    expect({ status, stdout }).toEqual({ status: 1, stdout: expect.stringContaining(line) });
+  });
+});
