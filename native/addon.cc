@@ -11,7 +11,7 @@ namespace node_kvm {
 namespace {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  auto* addon = new Addon;  // deleted with the environment
+  auto* addon = new Addon(env);  // deleted with the environment
   addon->fd_class = Napi::Persistent(Fd::Define(env));
   addon->host_file_class = Napi::Persistent(HostFile::Define(env));
   addon->mapping_class = Napi::Persistent(Mapping::Define(env));
@@ -23,6 +23,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("mapMemfd", Napi::Function::New<&Mapping::MapMemfd>(env, "mapMemfd"));
   exports.Set("mapFile", Napi::Function::New<&Mapping::MapFile>(env, "mapFile"));
   exports.Set("keepBusHandler", Napi::Function::New<&Mapping::KeepHandler>(env, "keepBusHandler"));
+  exports.Set("descriptors", Napi::Function::New<&HostFile::Descriptors>(env, "descriptors"));
   exports.Set("kickVcpu", Napi::Function::New<&KickVcpu>(env, "kickVcpu"));
   exports.Set("reqXcompGuestPerm",
               Napi::Function::New<&Fd::ReqXcompGuestPerm>(env, "reqXcompGuestPerm"));

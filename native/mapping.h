@@ -1,5 +1,5 @@
 // Guest memory as JavaScript holds it: a length and windows onto it, never an address. What backs
-// it is said once, when it is made.
+// it is chosen once, when it is made.
 #pragma once
 
 #include <napi.h>
@@ -22,6 +22,11 @@ class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
   static Napi::Value MapFile(const Napi::CallbackInfo& info);
   // keepBusHandler(): takes SIGBUS back, if something else has it.
   static Napi::Value KeepHandler(const Napi::CallbackInfo& info);
+
+  // A Mapping of the region, which V8's garbage collector then knows the size of. `has_pages` says
+  // whether it takes all its memory from the start.
+  static Napi::Value CreateOf(Napi::Env env, std::shared_ptr<Region> region,
+                              bool has_pages = false);
 
   explicit Mapping(const Napi::CallbackInfo& info) : Wrapped(info) {}
 
