@@ -257,6 +257,25 @@ describe("a guest_memfd", () => {
     expect(refusal(() => file.punchHole(1n, 1n)).code).toBe("EINVAL");
   });
 
+  test("whose pages are private to the guest is not mapped", ({ vm, skip }) => {
+    const has = vm.checkExtension("KVM_CAP_GUEST_MEMFD_FLAGS");
+    skip((has & GUEST_MEMFD_FLAG_MMAP) === 0, "guest_memfds cannot be mapped here");
+    using file = vm.createGuestMemfd({ size: 0x4000n, flags: BigInt(GUEST_MEMFD_FLAG_MMAP) });
+    expect(() => file.map()).toThrow(new StateError("ERR_PRIVATE", "guest_memfd"));
+  });
+
+  test("shows the same bytes in each of its mappings", ({ vm, skip }) => {
+    const has = vm.checkExtension("KVM_CAP_GUEST_MEMFD_FLAGS");
+    const flags = BigInt(GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
+    skip((BigInt(has) & flags) !== flags, "guest_memfds cannot be mapped here");
+    using file = vm.createGuestMemfd({ size: 0x4000n, flags });
+    using one = file.map();
+    using other = file.map();
+    one.write(0x2000, Uint8Array.of(7));
+    expect(other.read(0x2000, 1)).toEqual(Uint8Array.of(7));
+    expect([one.isDamaged, other.isDamaged]).toEqual([false, false]);
+  });
+
   test("that may not be mapped says so", ({ vm, skip }) => {
     skip(vm.checkExtension("KVM_CAP_GUEST_MEMFD") === 0, "no KVM_CAP_GUEST_MEMFD here");
     using file = vm.createGuestMemfd({ size: 0x1000n });
