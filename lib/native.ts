@@ -85,6 +85,12 @@ export interface NativeRefusal {
   readonly errno: number;
 }
 
+/** The process's descriptors: how many may be open, and how many the addon has open. */
+export interface NativeDescriptors {
+  readonly limit: number;
+  readonly own: number;
+}
+
 /** What `native/addon.cc` exports. */
 export interface Native {
   open(path: string): NativeFd | number;
@@ -98,6 +104,8 @@ export interface Native {
   /** Takes SIGBUS back for lost pages, if something else has it; else it does nothing. */
   keepBusHandler(): void;
   reqXcompGuestPerm(component: number): number;
+  /** RLIMIT_NOFILE, and how many descriptors the addon has open in this process. */
+  descriptors(): NativeDescriptors | number;
   /** Ends the run of a vCPU that may be another thread's, or its next one; false when there is none such. */
   kickVcpu(token: bigint): boolean;
 }
