@@ -1,11 +1,11 @@
 // Memory that this addon's objects keep outside of V8's heap, reported to V8's garbage collector,
-// which otherwise sees only the small JavaScript objects. What a mapping reports is mapping.cc.
+// which otherwise sees only the small JavaScript objects. What a mapping reports is mapping.cc; the
+// call to V8 is in wrap.h, because the code that runs vCPUs is compiled without Node too.
 #pragma once
-
-#include <napi.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -19,17 +19,17 @@ class ExternalMemory {
   // so at the latest after 256 descriptors were dropped; the usual limit is 1024.
   static constexpr size_t kDescriptorBytes = size_t{256} << 10;
 
-  explicit ExternalMemory(napi_env env) : env_(env) {}
+  // Adds bytes, or takes them off; false when V8 did not take the change.
+  using Adjust = std::function<bool(int64_t bytes)>;
 
-  // False when V8 did not take the change, also after the end of the environment.
-  bool Change(int64_t bytes) {
-    int64_t total = 0;
-    return env_ != nullptr && napi_adjust_external_memory(env_, bytes, &total) == napi_ok;
-  }
-  void EndEnvironment() { env_ = nullptr; }
+  explicit ExternalMemory(Adjust adjust) : adjust_(std::move(adjust)) {}
+
+  // False also after the end of the environment.
+  bool Change(int64_t bytes) { return adjust_ != nullptr && adjust_(bytes); }
+  void EndEnvironment() { adjust_ = nullptr; }
 
  private:
-  napi_env env_;
+  Adjust adjust_;
 };
 
 // What one object has reported; its end takes that back. Belongs to the environment's thread.

@@ -19,7 +19,11 @@ class Delivery;
 
 // Per environment (main thread or worker); nothing in this addon is static but the tags.
 struct Addon {
-  explicit Addon(Napi::Env env) : external_memory(std::make_shared<ExternalMemory>(env)) {}
+  explicit Addon(napi_env env)
+      : external_memory(std::make_shared<ExternalMemory>([env](int64_t bytes) {
+          int64_t total = 0;
+          return napi_adjust_external_memory(env, bytes, &total) == napi_ok;
+        })) {}
   Addon(const Addon&) = delete;
   Addon& operator=(const Addon&) = delete;
   ~Addon() { external_memory->EndEnvironment(); }
