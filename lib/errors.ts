@@ -70,6 +70,8 @@ export const STATE_ERRORS = {
   ERR_PAUSED: "the VM is paused; `vm.resume()` first",
   ERR_ANSWERED: "this exit was answered before, or its vCPU has run on",
   ERR_UNANSWERED: "this exit came while another was completed, and nobody was there to answer it",
+  ERR_PRIVATE:
+    "its pages belong to the guest alone: it was made without GUEST_MEMFD_FLAG_INIT_SHARED",
 } as const;
 
 /** A code of {@link StateError}. */

@@ -93,6 +93,12 @@ export function isRefusal(answer: unknown): answer is NativeRefusal {
   return typeof answer === "object" && answer !== null && Object.hasOwn(answer, "errno");
 }
 
+/** The process's descriptors: how many may be open, and how many the addon has open. */
+export interface NativeDescriptors {
+  readonly limit: number;
+  readonly own: number;
+}
+
 /** What `native/addon.cc` exports. */
 export interface Native {
   open(path: string): NativeFd | number;
@@ -108,6 +114,8 @@ export interface Native {
   reqXcompGuestPerm(component: number): number;
   /** Ends the run of a vCPU of any thread, or its next one; false when no open vCPU has this token. */
   kickVcpu(token: bigint): boolean | NativeRefusal;
+  /** RLIMIT_NOFILE, and how many descriptors the addon has open in this process. */
+  descriptors(): NativeDescriptors | number;
 }
 
 let loaded: Native | undefined;

@@ -29,7 +29,7 @@ bool Export(Napi::Env env, Napi::Object exports, const char* name) {
 }
 
 bool SetUp(Napi::Env env, Napi::Object exports) {
-  auto addon = std::make_unique<Addon>();
+  auto addon = std::make_unique<Addon>(env);
   if (!Keep(env, Fd::Define, &addon->fd_class) ||
       !Keep(env, HostFile::Define, &addon->host_file_class) ||
       !Keep(env, Mapping::Define, &addon->mapping_class)) {
@@ -45,6 +45,7 @@ bool SetUp(Napi::Env env, Napi::Object exports) {
          Export<&Mapping::MapMemfd>(env, exports, "mapMemfd") &&
          Export<&Mapping::MapFile>(env, exports, "mapFile") &&
          Export<&Mapping::KeepHandler>(env, exports, "keepBusHandler") &&
+         Export<&HostFile::Descriptors>(env, exports, "descriptors") &&
          Export<&KickVcpu>(env, exports, "kickVcpu") &&
          Export<&Fd::ReqXcompGuestPerm>(env, exports, "reqXcompGuestPerm");
 }

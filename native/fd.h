@@ -28,7 +28,7 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   explicit Fd(const Napi::CallbackInfo& info) : Wrapped(info) {}
 
   // -1 once closed.
-  int fd() const { return state_->fd.get(); }
+  int fd() const { return state_->fd(); }
 
  private:
   // ioctl(request, argument?, pastEnd?, links?): result, Fd, or -errno.
@@ -51,7 +51,9 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   Napi::Value CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape& shape);
   Napi::Value Answer(Napi::Env env, uint32_t request, bool returns_fd, int64_t result);
   void RememberCap(std::span<const uint8_t> argument);
+  // Owns a descriptor that an ioctl has made. Every such descriptor comes through here.
   Napi::Value Adopt(Napi::Env env, uint32_t request, int fd);
+  static Napi::Value CreateOf(Napi::Env env, Descriptor descriptor);
 
   Windows windows_;
   std::vector<std::weak_ptr<VcpuThread>> threads_;

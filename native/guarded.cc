@@ -9,8 +9,12 @@
 
 namespace node_kvm {
 
-GuardedCopy::~GuardedCopy() {
-  if (base_ != nullptr) munmap(base_, capacity_ + kPageSize);
+void GuardedCopy::Unmap() {
+  if (base_ == nullptr) return;
+  UnmapOrEmpty({base_, capacity_ + kPageSize});
+  base_ = nullptr;
+  capacity_ = 0;
+  size_ = 0;
 }
 
 bool GuardedCopy::Fill(std::span<const uint8_t> bytes) {
@@ -21,16 +25,24 @@ bool GuardedCopy::Fill(std::span<const uint8_t> bytes) {
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return false;
     if (mprotect(static_cast<uint8_t*>(base) + capacity, kPageSize, PROT_NONE) != 0) {
-      munmap(base, capacity + kPageSize);
+      UnmapOrEmpty({static_cast<uint8_t*>(base), capacity + kPageSize});
       return false;
     }
-    if (base_ != nullptr) munmap(base_, capacity_ + kPageSize);
+    Unmap();
     base_ = static_cast<uint8_t*>(base);
     capacity_ = capacity;
   }
   size_ = bytes.size();
   if (size_ > 0) memcpy(end() - size_, bytes.data(), size_);
   return true;
+}
+
+void GuardedCopies::Release(size_t mark) {
+  for (; used_ > mark; --used_) {
+    GuardedCopy& copy = copies_[used_ - 1];
+    if (copy.capacity() > kMostKeptBytes) copy.Unmap();
+  }
+  while (copies_.size() > std::max(used_, kMostKept)) copies_.pop_back();
 }
 
 GuardedCopy* GuardedCopies::Copy(std::span<const uint8_t> bytes) {

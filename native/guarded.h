@@ -16,11 +16,13 @@ class GuardedCopy {
   GuardedCopy() = default;
   GuardedCopy(const GuardedCopy&) = delete;
   GuardedCopy& operator=(const GuardedCopy&) = delete;
-  ~GuardedCopy();
+  ~GuardedCopy() { Unmap(); }
 
   // False with errno set when no memory is to be had.
   bool Fill(std::span<const uint8_t> bytes);
   std::span<uint8_t> bytes() const { return {end() - size_, size_}; }
+  size_t capacity() const { return capacity_; }
+  void Unmap();
 
  private:
   uint8_t* end() const { return base_ + capacity_; }
@@ -34,10 +36,16 @@ class GuardedCopy {
 // JavaScript, which may issue another. That one's copies come after, and end before.
 class GuardedCopies {
  public:
+  // Between calls at most so many copies are kept, each of so many bytes at most; the others are
+  // unmapped. A whole CPUID table has 10 KiB, the dirty bitmap of a slot of 1 GiB 32 KiB, and an
+  // MSR filter 17 copies.
+  static constexpr size_t kMostKept = 32;
+  static constexpr size_t kMostKeptBytes = size_t{64} << 10;
+
   // Null with errno set when no memory is to be had. Valid until Release of an earlier mark.
   GuardedCopy* Copy(std::span<const uint8_t> bytes);
   size_t mark() const { return used_; }
-  void Release(size_t mark) { used_ = mark; }
+  void Release(size_t mark);
 
  private:
   std::deque<GuardedCopy> copies_;

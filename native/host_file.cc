@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -16,8 +17,11 @@ namespace {
 
 Napi::Value Adopt(Napi::Env env, int fd, bool is_eventfd) {
   if (fd < 0) return Napi::Number::New(env, -errno);
-  return HostFile::Create(env.GetInstanceData<Addon>()->host_file_class,
-                          OpenHostFile{UniqueFd(fd), is_eventfd});
+  UniqueFd owned(fd);
+  auto* addon = env.GetInstanceData<Addon>();
+  Reported reported(addon->external_memory, ExternalMemory::kDescriptorBytes);
+  return HostFile::Create(addon->host_file_class,
+                          OpenHostFile{std::move(owned), is_eventfd, std::move(reported)});
 }
 
 }  // namespace
@@ -48,6 +52,21 @@ Napi::Value HostFile::Open(const Napi::CallbackInfo& info) {
   if (path.find('\0') != std::string::npos) return Napi::Number::New(info.Env(), -ENOENT);
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg)
   return Adopt(info.Env(), open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK), false);
+}
+
+Napi::Value HostFile::Descriptors(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  struct rlimit most = {};
+  if (getrlimit(RLIMIT_NOFILE, &most) != 0) return Napi::Number::New(env, -errno);
+  Napi::Object answer = Napi::Object::New(env);
+  const Napi::PropertyDescriptor values[] = {
+      Napi::PropertyDescriptor::Value(
+          "limit", Napi::Number::New(env, static_cast<double>(most.rlim_cur)), napi_enumerable),
+      Napi::PropertyDescriptor::Value("own", Napi::Number::New(env, UniqueFd::open()),
+                                      napi_enumerable),
+  };
+  for (const Napi::PropertyDescriptor& value : values) answer.DefineProperty(value);
+  return answer;
 }
 
 Napi::Value HostFile::ReadCounter(const Napi::CallbackInfo& info) {
@@ -83,6 +102,7 @@ Napi::Value HostFile::StopWatch(const Napi::CallbackInfo& info) {
 Napi::Value HostFile::Close(const Napi::CallbackInfo& info) {
   watch_.Close();
   state_.fd.Reset();
+  state_.reported.Set(0);
   return info.Env().Undefined();
 }
 

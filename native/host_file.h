@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include "external_memory.h"
 #include "unique_fd.h"
 #include "watch.h"
 #include "wrap.h"
@@ -12,6 +13,7 @@ namespace node_kvm {
 struct OpenHostFile {
   UniqueFd fd;
   bool is_eventfd = false;
+  Reported reported;
 };
 
 class HostFile : public Wrapped<HostFile, OpenHostFile> {
@@ -21,6 +23,9 @@ class HostFile : public Wrapped<HostFile, OpenHostFile> {
   static Napi::Value Eventfd(const Napi::CallbackInfo& info);
   // openFile(path): HostFile, or -errno.
   static Napi::Value Open(const Napi::CallbackInfo& info);
+
+  // descriptors(): { limit, own }: RLIMIT_NOFILE, and how many this addon has open in the process.
+  static Napi::Value Descriptors(const Napi::CallbackInfo& info);
 
   explicit HostFile(const Napi::CallbackInfo& info) : Wrapped(info) {}
 

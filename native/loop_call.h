@@ -1,5 +1,5 @@
-// Calls JavaScript from a callback of libuv, where no JavaScript is on the stack: promises that it settles
-// go on before the call returns, and an exception is reported as one that nobody caught.
+// Calls JavaScript from a callback of libuv, where no JavaScript is on the stack: promises that it
+// settles go on before the call returns, and an exception is reported as one that nobody caught.
 #pragma once
 
 #include <napi.h>

@@ -1,5 +1,5 @@
 // Guest memory as JavaScript holds it: a length and windows onto it, never an address. What backs
-// it is said once, when it is made.
+// it is chosen once, when it is made.
 #pragma once
 
 #include <napi.h>
@@ -25,6 +25,11 @@ class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
   // Takes SIGBUS before memory is mapped that may lose pages. False, with a JavaScript error
   // pending, when it cannot be had.
   static bool TakeBusErrors(Napi::Env env);
+
+  // A Mapping of the region, which V8's garbage collector then knows the size of. `has_pages` says
+  // whether it takes all its memory from the start.
+  static Napi::Value CreateOf(Napi::Env env, std::shared_ptr<Region> region,
+                              bool has_pages = false);
 
   explicit Mapping(const Napi::CallbackInfo& info) : Wrapped(info) {}
 

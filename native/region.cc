@@ -15,6 +15,15 @@ constexpr uintptr_t RoundUp(uintptr_t value, size_t multiple) {
 
 }  // namespace
 
+void UnmapOrEmpty(std::span<uint8_t> pages) {
+  const int saved = errno;
+  if (munmap(pages.data(), pages.size()) != 0) {
+    // Nothing is left to try when this fails too.
+    static_cast<void>(madvise(pages.data(), pages.size(), MADV_DONTNEED));
+  }
+  errno = saved;
+}
+
 std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
   const size_t size = RoundUp(length, backing.page_size);
   // KVM maps a huge page only where host and guest addresses agree in its lower bits.
@@ -29,9 +38,7 @@ std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
   const void* mapped = mmap(data, size, PROT_READ | PROT_WRITE, backing.flags | MAP_FIXED,
                             backing.fd, static_cast<off_t>(backing.offset));
   if (mapped == MAP_FAILED) {
-    const int saved = errno;
-    munmap(base, whole);
-    errno = saved;
+    UnmapOrEmpty({first, whole});
     return nullptr;
   }
   return std::make_shared<Range>(std::span(first, whole), std::span(data, size), length,
@@ -40,24 +47,23 @@ std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
 
 Range::~Range() {
   watch_.reset();  // first: these addresses may be another's as soon as they are given back
-  munmap(reserved_.data(), reserved_.size());
+  UnmapOrEmpty(reserved_);
 }
 
 std::shared_ptr<Region> Region::Map(size_t length, const Backing& backing,
-                                    std::shared_ptr<void> keeps) {
+                                    std::shared_ptr<UniqueFd> file) {
   std::shared_ptr<Range> range = Range::Map(length, backing);
   if (range == nullptr) return nullptr;
-  return std::make_shared<Region>(std::move(range), std::move(keeps));
+  return std::make_shared<Region>(std::move(range), std::move(file));
 }
 
-std::shared_ptr<Region> Region::OfDescriptor(int fd, size_t length, std::shared_ptr<void> keeps,
-                                             uint64_t offset) {
-  return Map(length, {.flags = MAP_SHARED, .fd = fd, .offset = offset}, std::move(keeps));
+std::shared_ptr<Region> Region::OfDescriptor(int fd, size_t length, uint64_t offset) {
+  return Map(length, {.flags = MAP_SHARED, .fd = fd, .offset = offset});
 }
 
 Region::~Region() {
   if (range_.use_count() == 1) return;  // no window left: the range unmaps itself
-  // On failure the old pages stay until the range goes: late, but safe.
+  // When this fails, the old pages stay until the range ends: late, but safe.
   const std::span<uint8_t> mapped = range_->mapped();
   // NOLINTNEXTLINE(bugprone-unused-return-value)
   static_cast<void>(mmap(mapped.data(), mapped.size(), PROT_READ | PROT_WRITE,

@@ -1,5 +1,5 @@
-// Memory that this process maps: guest memory, kvm_run. Owning and
-// unmapping it; what JavaScript sees of it is window.h, what becomes of lost pages bus_error.h.
+// Memory that this process maps (guest memory, kvm_run): who owns it and when it is unmapped. What
+// JavaScript sees of it is window.h; pages that are lost under it are bus_error.h.
 #pragma once
 
 #include <sys/mman.h>
@@ -11,10 +11,16 @@
 #include <utility>
 
 #include "bus_error.h"
+#include "external_memory.h"
+#include "unique_fd.h"
 
 namespace node_kvm {
 
 inline constexpr size_t kPageSize = 4096;
+
+// Unmaps whole pages and leaves errno alone. Where the kernel refuses (munmap splits a mapping, and
+// vm.max_map_count is reached), the addresses stay mapped, but anonymous pages are given back.
+void UnmapOrEmpty(std::span<uint8_t> pages);
 
 // What mmap is told beyond the length. With pages of another size the flags or the file say so too.
 struct Backing {
@@ -57,18 +63,21 @@ class Range {
 
 // What is mapped there. Its end gives the memory back at once, or a vCPU its kvm_run; the addresses
 // then hold empty pages for as long as the range lives.
+//
+// A VM owns the regions behind its slots (descriptor.h), so a region owns nothing that could own a
+// VM: the two would keep each other for ever. A mapped kvm_run, dirty ring or guest_memfd does keep
+// its VM alive in the kernel. That needs no slots: a guest is only entered through an open vCPU
+// descriptor, and that owns them.
 class Region {
  public:
   // Null with errno set when the kernel refuses; the backing's descriptor stays the caller's.
+  // `file`, if any, stays open as long as the region lives.
   static std::shared_ptr<Region> Map(size_t length, const Backing& backing,
-                                     std::shared_ptr<void> keeps = nullptr);
-  // `keeps` lives as long as the mapping: a mapped kvm_run keeps its VM alive in the kernel, so it
-  // must keep the VM's memory slots too.
-  static std::shared_ptr<Region> OfDescriptor(int fd, size_t length, std::shared_ptr<void> keeps,
-                                              uint64_t offset = 0);
+                                     std::shared_ptr<UniqueFd> file = nullptr);
+  static std::shared_ptr<Region> OfDescriptor(int fd, size_t length, uint64_t offset = 0);
 
-  Region(std::shared_ptr<Range> range, std::shared_ptr<void> keeps)
-      : range_(std::move(range)), keeps_(std::move(keeps)) {}
+  Region(std::shared_ptr<Range> range, std::shared_ptr<UniqueFd> file)
+      : range_(std::move(range)), file_(std::move(file)) {}
   Region(const Region&) = delete;
   Region& operator=(const Region&) = delete;
   ~Region();
@@ -77,9 +86,14 @@ class Region {
   size_t size() const { return range_->size(); }
   const std::shared_ptr<Range>& range() const { return range_; }
 
+  // Tells V8's garbage collector how much memory this region takes.
+  void Report(Reported reported) { reported_ = std::move(reported); }
+  void ReportAll() { reported_.Set(range_->mapped().size()); }
+
  private:
   std::shared_ptr<Range> range_;
-  std::shared_ptr<void> keeps_;
+  std::shared_ptr<UniqueFd> file_;
+  Reported reported_;
 };
 
 }  // namespace node_kvm

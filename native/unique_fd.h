@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <utility>
 
 namespace node_kvm {
@@ -10,7 +11,9 @@ namespace node_kvm {
 class UniqueFd {
  public:
   UniqueFd() = default;
-  explicit UniqueFd(int fd) : fd_(fd) {}
+  explicit UniqueFd(int fd) : fd_(fd) {
+    if (fd >= 0) ++open_;
+  }
   UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   UniqueFd& operator=(UniqueFd&& other) noexcept {
     if (this != &other) {
@@ -26,10 +29,17 @@ class UniqueFd {
   // -1 once closed: the kernel then answers EBADF, never another object's data.
   int get() const { return fd_; }
   void Reset() {
-    if (fd_ >= 0) close(std::exchange(fd_, -1));
+    if (fd_ < 0) return;
+    --open_;
+    // Linux gives the number back even when close() fails, and no caller could do anything else.
+    static_cast<void>(close(std::exchange(fd_, -1)));
   }
 
+  // How many are open in this process.
+  static int open() { return open_; }
+
  private:
+  static inline std::atomic<int> open_ = 0;
   int fd_ = -1;
 };
 

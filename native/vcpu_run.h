@@ -53,7 +53,7 @@ class VcpuRun {
   }
   int Interrupted(Caller caller, Wake* wake);
 
-  int fd() const { return descriptor_->fd.get(); }
+  int fd() const { return descriptor_->fd(); }
 
   std::shared_ptr<Descriptor> descriptor_;
   std::shared_ptr<Region> region_;  // kvm_run; null once closed

@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "external_memory.h"
 #include "guarded.h"
 #include "loop_watch.h"
 
@@ -19,10 +20,20 @@ class Delivery;
 
 // Per environment (main thread or worker); nothing in this addon is static but the tags.
 struct Addon {
+  explicit Addon(napi_env env)
+      : external_memory(std::make_shared<ExternalMemory>([env](int64_t bytes) {
+          int64_t total = 0;
+          return napi_adjust_external_memory(env, bytes, &total) == napi_ok;
+        })) {}
+  Addon(const Addon&) = delete;
+  Addon& operator=(const Addon&) = delete;
+  ~Addon() { external_memory->EndEnvironment(); }
+
   Napi::FunctionReference fd_class;
   Napi::FunctionReference host_file_class;
   Napi::FunctionReference mapping_class;
   GuardedCopies copies;
+  std::shared_ptr<ExternalMemory> external_memory;
   Delivery* delivery = nullptr;           // once a vCPU ran on a thread of its own
   std::unique_ptr<LoopWatch> loop_watch;  // in a worker, once it has a vCPU
 };

@@ -121,6 +121,7 @@ const nativeConstants = [
   "KVM_CAP_DIRTY_LOG_RING",
   "KVM_CAP_DIRTY_LOG_RING_ACQ_REL",
   "KVM_DIRTY_LOG_PAGE_OFFSET",
+  "KVM_MEM_GUEST_MEMFD",
 ];
 
 /** @param {Layout | undefined} layout @param {string} name */

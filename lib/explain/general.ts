@@ -2,6 +2,7 @@
 import { IOCTLS } from "../abi/generated/ioctls.ts";
 import type { FdKind } from "../abi/ioctl.ts";
 import { sizeOfType } from "../abi/layout.ts";
+import { explainNoDescriptor } from "./process.ts";
 import { capability, known, type Reason, type Reasons, type Refusal } from "./refusal.ts";
 
 const FD_NAMES: Readonly<Record<FdKind, string>> = {
@@ -19,7 +20,11 @@ export const GENERAL: Reasons = {
   EINVAL: explainAbsent,
   EFAULT: explainFault,
   EBADF: () => "the descriptor is not open",
-  EMFILE: () => "this process has no descriptor left (ulimit -n)",
+  EMFILE: ({ evidence: { descriptors } }) => {
+    const counts = known(descriptors);
+    if (counts !== undefined) return explainNoDescriptor(counts);
+    return "this process has no descriptor left (RLIMIT_NOFILE, ulimit -n)";
+  },
   ENFILE: () => "the system has no descriptor left (fs.file-max)",
   ENOMEM: () => "the kernel got no memory for it (the cgroup's limit counts too)",
 };

@@ -1,4 +1,7 @@
-/** Why calls of the process's own were refused: mmap for guest memory, arch_prctl for AMX. Opening a device is open.ts. */
+/**
+ * Why calls of the process's own were refused: mmap for guest memory, arch_prctl for AMX, any that opens a
+ * descriptor when there is none left. Opening a device is open.ts.
+ */
 import type { Reasons, Refusal } from "./refusal.ts";
 
 const component = ({ sent }: Refusal): string => `component ${sent["component"]}`;
@@ -11,6 +14,29 @@ export const ARCH_PRCTL: Reasons = {
   EINVAL: (refusal) =>
     `${component(refusal)}: there is no such XSAVE component, or this kernel has no such permission`,
 };
+
+/** How many descriptors this process may have open, and how many this package has open in it. */
+export interface DescriptorCounts {
+  /** RLIMIT_NOFILE's soft limit. */
+  readonly limit: number;
+  /** Open handles of this package, and shared memory's files. */
+  readonly own: number;
+}
+
+/**
+ * Explains `EMFILE`, which Linux answers only when each descriptor number below RLIMIT_NOFILE is in use
+ * (fs/file.c, alloc_fd).
+ */
+export function explainNoDescriptor({ limit, own }: DescriptorCounts): string {
+  const used =
+    `all ${limit} descriptors that this process may have (RLIMIT_NOFILE, ulimit -n) are in use, ` +
+    `${own} of them by node-kvm`;
+  if (own === 0) return used;
+  return (
+    `${used}: call close() on handles that are no longer needed; the garbage collector closes dropped ` +
+    "handles late, and only between turns of the event loop"
+  );
+}
 
 /** The reasons of mmap. */
 export const MMAP: Reasons = {

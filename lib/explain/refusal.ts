@@ -3,6 +3,7 @@ import type { CapabilityName } from "../abi/generated/constants.ts";
 import type { CpuidEntry2, Run, Sregs, VcpuEvents } from "../abi/generated/structs.ts";
 import type { FdKind } from "../abi/ioctl.ts";
 import { encode, type Layout, read, type StructInput } from "../abi/struct.ts";
+import type { DescriptorCounts } from "./process.ts";
 
 /** A question about the world after the refusal. `undefined` and a throw both mean: not known. */
 export type Ask<T> = (this: void) => T | undefined;
@@ -90,6 +91,8 @@ export interface Evidence {
   readonly vm?: VmEvidence;
   /** The vCPU, for calls on it. */
   readonly vcpu?: VcpuEvidence;
+  /** The process's descriptors. */
+  readonly descriptors?: Ask<DescriptorCounts>;
 }
 
 /** A call that the kernel refused. */

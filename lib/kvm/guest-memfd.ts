@@ -1,5 +1,6 @@
 /** Guest memory as a file that need not be mapped (KVM_CREATE_GUEST_MEMFD): private memory's home. */
-import { KvmError } from "../errors.ts";
+import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../abi/generated/constants.ts";
+import { KvmError, StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { Handle } from "./handle.ts";
@@ -8,15 +9,22 @@ import { Handle } from "./handle.ts";
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
-/** A guest_memfd of a VM. A slot that uses it keeps it, even when this handle is closed. */
+/**
+ * A guest_memfd of a VM. A slot that uses it keeps its file open, even when this handle is closed or
+ * dropped: KVM takes the pages from the guest when the last descriptor of the file is closed
+ * (`virt/kvm/guest_memfd.c`, kvm_gmem_release).
+ */
 export class GuestMemfd extends Handle {
   /** Its size in bytes, which never changes. */
   readonly size: bigint;
+  /** `GUEST_MEMFD_FLAG_*`, as it was made with; they never change. */
+  readonly flags: bigint;
 
   /** Takes over a descriptor; `vm.createGuestMemfd` makes one. @internal */
-  constructor(fd: NativeFd, size: bigint) {
+  constructor(fd: NativeFd, size: bigint, flags: bigint) {
     super(fd, "guest_memfd");
     this.size = size;
+    this.flags = flags;
   }
 
   /**
@@ -40,11 +48,22 @@ export class GuestMemfd extends Handle {
   }
 
   /**
-   * Maps all of it, where it was made with `GUEST_MEMFD_FLAG_MMAP`.
+   * Maps all of it, where it was made with `GUEST_MEMFD_FLAG_MMAP` and `GUEST_MEMFD_FLAG_INIT_SHARED`.
+   * All mappings show the same bytes, and the guest sees them too.
    *
-   * @throws {@link KvmError} `ENODEV` when it cannot be mapped.
+   * With `GUEST_MEMFD_FLAG_MMAP` alone the kernel accepts mmap, but answers each access of the host to
+   * the pages, which are private to the guest, with SIGBUS (api.rst 4.142; `virt/kvm/guest_memfd.c`,
+   * kvm_gmem_fault_user_mapping). Such a mapping is refused here: in {@link GuestMemory} a page that
+   * cannot be accessed reads as zeros, which would be neither the guest's bytes nor another mapping's.
+   *
+   * @throws {@link KvmError} `ENODEV`: it was made without `GUEST_MEMFD_FLAG_MMAP`.
+   * @throws {@link StateError} `ERR_PRIVATE`: it was made with `GUEST_MEMFD_FLAG_MMAP`, but without
+   *   `GUEST_MEMFD_FLAG_INIT_SHARED`.
    */
   map(): GuestMemory {
+    const isMappable = (this.flags & BigInt(GUEST_MEMFD_FLAG_MMAP)) !== 0n;
+    const isShared = (this.flags & BigInt(GUEST_MEMFD_FLAG_INIT_SHARED)) !== 0n;
+    if (isMappable && !isShared && !this.closed) throw new StateError("ERR_PRIVATE", this.label);
     const mapping = this.fd.mapMemfd();
     if (typeof mapping !== "number") return GuestMemory.adopt(mapping);
     throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -mapping });

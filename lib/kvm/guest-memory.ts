@@ -9,6 +9,7 @@ import {
   native,
 } from "../native.ts";
 import { traceMap, traceUnmap } from "../trace/sink.ts";
+import { explainOpening } from "./descriptors.ts";
 
 /** The largest piece that one ArrayBuffer shows: Node 20 refuses buffers above 4 GiB. */
 const WINDOW_BYTES = 2 ** 30;
@@ -76,6 +77,11 @@ export function mappingOf(memory: GuestMemory): NativeMapping | null {
  *
  * A slot that uses the memory keeps it mapped: closing it early takes it from JavaScript, not from
  * a guest that may still run. Behind its end follows a page that nobody can access.
+ *
+ * Close it when it is no longer needed. The garbage collector unmaps memory that was dropped, but
+ * late, and only between turns of the event loop: a synchronous loop that drops memories grows without
+ * bound. V8 is told the size of memory that is populated or of reserved huge pages, and at most
+ * 16 MiB for other memory, whose pages are taken when they are first touched.
  *
  * A page that cannot be had when it is touched (its file was cut short meanwhile, the huge pages
  * ran out, the hardware lost it) reads as zeros from then on: see {@link isDamaged}. A guest that
@@ -304,5 +310,6 @@ function expectMapping(
 ): NativeMapping {
   if (!isRefusal(answer)) return answer;
   const { call, errno } = answer;
-  throw new KvmError({ ioctl: call, fd, errno, args, reason: explain(errno, call) });
+  const reason = explain(errno, call) ?? explainOpening(errno);
+  throw new KvmError({ ioctl: call, fd, errno, args, reason });
 }

@@ -9,6 +9,7 @@ import "../trace/file.ts";
 import { toLine } from "../trace/line.ts";
 import { traceAnswer, traceCall, traceClose, traced } from "../trace/sink.ts";
 import type { Traced } from "../trace/traced.ts";
+import { descriptorCounts } from "./descriptors.ts";
 import {
   forgetFile,
   type LinkValue,
@@ -203,7 +204,8 @@ export abstract class Handle implements OpenFile {
     // What is asked to find a reason may be refused too; that needs none.
     isExplaining = true;
     try {
-      return explain({ ioctl, fd: kind, errno, argument, sent, evidence: this.evidence() });
+      const evidence: Evidence = { ...this.evidence(), descriptors: descriptorCounts };
+      return explain({ ioctl, fd: kind, errno, argument, sent, evidence });
     } finally {
       isExplaining = false;
     }

@@ -2,6 +2,7 @@
 import { KvmError, StateError } from "../errors.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
 import type { AbortOptions } from "./abortable.ts";
+import { explainOpening } from "./descriptors.ts";
 import { forgetFile, type OpenFile, registerFile } from "./link.ts";
 import { WaitingLine } from "./waiting-line.ts";
 
@@ -45,7 +46,7 @@ abstract class HostFile implements OpenFile {
 
 function opened(answer: NativeHostFile | number, call: string, fd: string): NativeHostFile {
   if (typeof answer !== "number") return answer;
-  throw new KvmError({ ioctl: call, fd, errno: -answer });
+  throw new KvmError({ ioctl: call, fd, errno: -answer, reason: explainOpening(-answer) });
 }
 
 /**

@@ -20,6 +20,7 @@ import { native } from "../native.ts";
 import { traceOpen, tracePermission } from "../trace/sink.ts";
 import { type Capability, capabilityNumber } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
+import { explainOpening } from "./descriptors.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./device-attr.ts";
 import { evidenceOf } from "./evidence.ts";
 import { KvmIoctls } from "./generated/kvm-ioctls.ts";
@@ -57,7 +58,7 @@ export class Kvm extends KvmIoctls {
         fd: path,
         errno: -fd,
         args: { path },
-        reason: explainOpen(path, -fd),
+        reason: explainOpen(path, -fd) ?? explainOpening(-fd),
       });
     }
     return new Kvm(fd, path);

@@ -143,16 +143,19 @@ export abstract class VmMemory extends VmIoctls {
   }
 
   /**
-   * Makes a file of guest memory: private to the guest, or with its flags mapped and shared.
+   * Makes a file of guest memory: private to the guest, or with `GUEST_MEMFD_FLAG_MMAP` and
+   * `GUEST_MEMFD_FLAG_INIT_SHARED` mapped by the host too ({@link GuestMemfd.map}). No child process
+   * inherits the file.
    *
-   * @param options - `size` in bytes, whole pages; `flags`: `GUEST_MEMFD_FLAG_*`.
+   * @param options - `size` in bytes, whole pages; `flags`: `GUEST_MEMFD_FLAG_*`, which
+   *   `KVM_CAP_GUEST_MEMFD_FLAGS` lists.
    * @ioctl KVM_CREATE_GUEST_MEMFD (api.rst 4.142; vm; KVM_CAP_GUEST_MEMFD; Linux 6.12)
    * @throws {@link KvmError} `EINVAL`: the size is 0 or not page aligned, or this VM has no such flag.
    */
   createGuestMemfd(options: StructInput<CreateGuestMemfd> & { readonly size: bigint }): GuestMemfd {
     const bytes = encode(CreateGuestMemfd, options);
     const fd = this.openFd(KVM_CREATE_GUEST_MEMFD, bytes, { args: { ...options } });
-    return new GuestMemfd(fd, options.size);
+    return new GuestMemfd(fd, options.size, BigInt(options.flags ?? 0n));
   }
 
   #setRegion(

@@ -529,5 +529,6 @@ inline constexpr uint32_t kKvmExitX86Wrmsr = 30;
 inline constexpr uint32_t kKvmCapDirtyLogRing = 192;
 inline constexpr uint32_t kKvmCapDirtyLogRingAcqRel = 223;
 inline constexpr uint32_t kKvmDirtyLogPageOffset = 64;
+inline constexpr uint32_t kKvmMemGuestMemfd = 4;
 
 }  // namespace node_kvm

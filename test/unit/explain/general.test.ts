@@ -82,12 +82,24 @@ describe("an ioctl that is not there", () => {
 
 describe("limits", () => {
   test.each([
-    ["EMFILE", "this process has no descriptor left (ulimit -n)"],
+    ["EMFILE", "this process has no descriptor left (RLIMIT_NOFILE, ulimit -n)"],
     ["ENFILE", "the system has no descriptor left (fs.file-max)"],
     ["ENOMEM", "the kernel got no memory for it (the cgroup's limit counts too)"],
     ["EBADF", "the descriptor is not open"],
   ])("%s", (errno, reason) => {
     expect(why(`KVM_CREATE_VCPU ${errno}`, 0)).toBe(reason);
+  });
+
+  test("EMFILE tells how many descriptors there are, and what to do if some are node-kvm's", () => {
+    const counted = (own: number): Evidence => ({ descriptors: () => ({ limit: 1024, own }) });
+    const all =
+      "all 1024 descriptors that this process may have (RLIMIT_NOFILE, ulimit -n) are in use";
+    expect(why("KVM_CREATE_VM EMFILE", 0, counted(0))).toBe(`${all}, 0 of them by node-kvm`);
+    expect(why("KVM_CREATE_VM EMFILE", 0, counted(687))).toBe(
+      `${all}, 687 of them by node-kvm: call close() on handles that are no longer needed; the ` +
+        "garbage collector closes dropped handles late, and only between turns of the event loop",
+    );
+    expect(why("KVM_CREATE_VM ENFILE", 0, counted(687))).toMatch(/^the system has no descriptor/);
   });
 
   test("a count that reaches past the entries", () => {
@@ -236,6 +248,7 @@ describe("no question is asked in vain, and none does harm", () => {
     throw new Error("no answer");
   };
   const broken: Evidence = {
+    descriptors: fail,
     kvm: { check: fail, supportedCpuid: fail },
     vm: {
       isForeign: fail,

@@ -6,6 +6,7 @@ import {
   KVM_DEV_TYPE_VFIO,
   KVM_IOEVENTFD_FLAG_PIO,
   KVM_IRQCHIP_PIC_MASTER,
+  KVM_MEM_GUEST_MEMFD,
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MSR_EXIT_REASON_FILTER,
   KVM_MSR_FILTER_READ,
@@ -267,6 +268,40 @@ describe("a guest_memfd", () => {
     expect(memory.read(0x1000, 3)).toEqual(new Uint8Array(3));
     file.allocate(0n, 0x4000n);
     expect(refusal(() => file.punchHole(1n, 1n)).code).toBe("EINVAL");
+  });
+
+  test("whose pages are private to the guest is not mapped", ({ vm, skip }) => {
+    const has = vm.checkExtension("KVM_CAP_GUEST_MEMFD_FLAGS");
+    skip((has & GUEST_MEMFD_FLAG_MMAP) === 0, "guest_memfds cannot be mapped here");
+    using file = vm.createGuestMemfd({ size: 0x4000n, flags: BigInt(GUEST_MEMFD_FLAG_MMAP) });
+    expect(() => file.map()).toThrow(new StateError("ERR_PRIVATE", "guest_memfd"));
+  });
+
+  test("shows the same bytes in each of its mappings", ({ vm, skip }) => {
+    const has = vm.checkExtension("KVM_CAP_GUEST_MEMFD_FLAGS");
+    const flags = BigInt(GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
+    skip((BigInt(has) & flags) !== flags, "guest_memfds cannot be mapped here");
+    using file = vm.createGuestMemfd({ size: 0x4000n, flags });
+    using one = file.map();
+    using other = file.map();
+    one.write(0x2000, Uint8Array.of(7));
+    expect(other.read(0x2000, 1)).toEqual(Uint8Array.of(7));
+    expect([one.isDamaged, other.isDamaged]).toEqual([false, false]);
+  });
+
+  test("stays the memory of a slot when its handle is closed", ({ vm, memory, skip }) => {
+    const has = vm.checkExtension("KVM_CAP_GUEST_MEMFD_FLAGS");
+    const flags = BigInt(GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
+    skip((BigInt(has) & flags) !== flags, "guest_memfds cannot be mapped here");
+    const guestMemfd = vm.createGuestMemfd({ size: 0x4000n, flags });
+    const shown = guestMemfd.map();
+    shown.write(0x3ff0, Uint8Array.of(0xf4)); // hlt, where an x86 CPU starts after reset
+    shown.close();
+    const where = { slot: 0, guestPhysAddr: 0xffff_c000n };
+    vm.setUserMemoryRegion2({ ...where, flags: KVM_MEM_GUEST_MEMFD, memory, guestMemfd });
+    guestMemfd.close();
+    using vcpu = vm.createVcpu(0);
+    expect(vcpu.runSync()).toEqual({ kind: "hlt" });
   });
 
   test("that may not be mapped says so", ({ vm, skip }) => {

@@ -1,0 +1,64 @@
+// Memory that this addon's objects keep outside of V8's heap, reported to V8's garbage collector,
+// which otherwise sees only the small JavaScript objects. What a mapping reports is mapping.cc; the
+// call to V8 is in wrap.h, because the code that runs vCPUs is compiled without Node too.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+
+namespace node_kvm {
+
+// One per environment. Whatever reports to it keeps it, and may outlive the environment.
+class ExternalMemory {
+ public:
+  // An open descriptor counts as this many bytes. A VM and a vCPU take 100 to 200 KiB of kernel
+  // memory each. V8 starts a collection when external memory has grown by 64 MiB (Node 20 to 26),
+  // so at the latest after 256 descriptors were dropped; the usual limit is 1024.
+  static constexpr size_t kDescriptorBytes = size_t{256} << 10;
+
+  // Adds bytes, or takes them off; false when V8 did not take the change.
+  using Adjust = std::function<bool(int64_t bytes)>;
+
+  explicit ExternalMemory(Adjust adjust) : adjust_(std::move(adjust)) {}
+
+  // False also after the end of the environment.
+  bool Change(int64_t bytes) { return adjust_ != nullptr && adjust_(bytes); }
+  void EndEnvironment() { adjust_ = nullptr; }
+
+ private:
+  Adjust adjust_;
+};
+
+// What one object has reported; its end takes that back. Belongs to the environment's thread.
+class Reported {
+ public:
+  Reported() = default;
+  Reported(std::shared_ptr<ExternalMemory> to, size_t bytes) : to_(std::move(to)) { Set(bytes); }
+  Reported(Reported&& other) noexcept
+      : to_(std::move(other.to_)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Reported& operator=(Reported&& other) noexcept {
+    if (this != &other) {
+      Set(0);
+      to_ = std::move(other.to_);
+      bytes_ = std::exchange(other.bytes_, 0);
+    }
+    return *this;
+  }
+  Reported(const Reported&) = delete;
+  Reported& operator=(const Reported&) = delete;
+  ~Reported() { Set(0); }
+
+  void Set(size_t bytes) {
+    if (to_ == nullptr || bytes == bytes_) return;
+    if (to_->Change(static_cast<int64_t>(bytes) - static_cast<int64_t>(bytes_))) bytes_ = bytes;
+  }
+
+ private:
+  std::shared_ptr<ExternalMemory> to_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace node_kvm

@@ -1,0 +1,77 @@
+/** The garbage collector knows what dropped handles hold: neither memory nor descriptors run out. */
+import { describe, expect, test } from "vitest";
+import { CLEAN, deviceProblem, runNode } from "./run-node.ts";
+
+/** Node with at most so many descriptors. */
+const limited = (descriptors: number): readonly string[] => [
+  "sh",
+  "-c",
+  `ulimit -n ${descriptors} && exec "$0" "$@"`,
+  process.execPath,
+];
+
+async function printed(script: string, argument: unknown, most: number): Promise<unknown> {
+  const { stdout, ...ending } = await runNode(script, JSON.stringify(argument), limited(most));
+  expect({ ...ending, stdout: "" }).toEqual(CLEAN);
+  return JSON.parse(stdout);
+}
+
+interface Most {
+  readonly residentMib: number;
+  readonly descriptors: number;
+}
+
+describe("a program that closes nothing", () => {
+  const mostOf = async (name: string, times: number): Promise<Most> =>
+    (await printed("dropped.js", [name, times], 1024)) as Most;
+
+  test("has less than 400 MiB after 100 populated memories of 32 MiB", async () => {
+    expect((await mostOf("populated memory", 100)).residentMib).toBeLessThan(400);
+  });
+
+  test("maps 2,000 memories of 1 GiB that nobody touches", async () => {
+    expect((await mostOf("memory of 1 GiB that nobody touches", 2000)).residentMib).toBeLessThan(
+      400,
+    );
+  });
+
+  test("has less than 700 descriptors after 3,000 eventfds", async () => {
+    expect((await mostOf("eventfd", 3000)).descriptors).toBeLessThan(700);
+  });
+
+  test("makes 1,000 VMs with 1,024 descriptors", async ({ skip }) => {
+    const problem = deviceProblem();
+    if (problem !== undefined) skip(problem);
+    expect((await mostOf("vm and vcpu", 1000)).descriptors).toBeLessThan(1000);
+  });
+});
+
+describe("the reason of EMFILE counts the descriptors", () => {
+  const reasonOf = (own: number): string =>
+    `all 64 descriptors that this process may have (RLIMIT_NOFILE, ulimit -n) are in use, ${own} ` +
+    "of them by node-kvm: call close() on handles that are no longer needed; the garbage collector " +
+    "closes dropped handles late, and only between turns of the event loop";
+
+  const exhausted = async (name: string): Promise<unknown> => {
+    const { own, ...error } = (await printed("exhausted.js", name, 64)) as { own: number };
+    expect(own).toBeGreaterThan(20);
+    return { ...error, isCounted: (error as { reason?: string }).reason === reasonOf(own) };
+  };
+
+  test.each([
+    ["eventfd", "eventfd"],
+    ["memfd", "memfd_create"],
+    ["file", "open"],
+  ])("%s", async (name, call) => {
+    expect(await exhausted(name)).toMatchObject({ ioctl: call, code: "EMFILE", isCounted: true });
+  });
+
+  test.for([
+    ["/dev/kvm", "open"],
+    ["vm", "KVM_CREATE_VM"],
+  ])("%s", async ([name, call], { skip }) => {
+    const problem = deviceProblem();
+    if (problem !== undefined) skip(problem);
+    expect(await exhausted(name)).toMatchObject({ ioctl: call, code: "EMFILE", isCounted: true });
+  });
+});

@@ -1,0 +1,34 @@
+/**
+ * A program that closes nothing and returns to the event loop after each life: `node dropped.js
+ * '["populated memory",200]'`. No collection is asked for. It prints the most of what it had at once, as JSON.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { EventFd, GuestMemory, Kvm } from "node-kvm";
+
+const MIB = 2 ** 20;
+
+/** @param {string} file @param {RegExp} pattern */
+const field = (file, pattern) => Number(pattern.exec(readFileSync(file, "latin1"))?.[1]);
+
+const lives = {
+  "populated memory": () => GuestMemory.allocate(32 * MIB, { populate: true }),
+  "memory of 1 GiB that nobody touches": () => GuestMemory.allocate(1024 * MIB),
+  eventfd: () => EventFd.create(),
+  "vm and vcpu": () => {
+    const vm = Kvm.open().createVm();
+    const memory = GuestMemory.allocate(MIB, { populate: true });
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory });
+    vm.createVcpu(0);
+  },
+};
+
+const [name, times] = JSON.parse(process.argv[2]);
+const most = { residentMib: 0, descriptors: 0 };
+for (let done = 0; done < times; done += 1) {
+  lives[name]();
+  await new Promise((resolve) => setImmediate(resolve));
+  const resident = field("/proc/self/status", /^VmRSS:\s+(\d+) kB/m) / 1024;
+  most.residentMib = Math.max(most.residentMib, Math.round(resident));
+  most.descriptors = Math.max(most.descriptors, readdirSync("/proc/self/fd").length);
+}
+process.stdout.write(JSON.stringify(most));

@@ -1,0 +1,59 @@
+/**
+ * No two objects keep each other: whatever memory a VM uses and in whatever order things are closed or
+ * dropped, no mapping and no descriptor is left.
+ */
+import { beforeEach, describe, expect, test } from "vitest";
+import { CLEAN, deviceProblem, runNode } from "./run-node.ts";
+
+/** How many mappings and descriptors of this package a process has. */
+interface Count {
+  readonly mappings: number;
+  readonly descriptors: number;
+}
+
+interface Judged {
+  readonly kind: string;
+  /** Why this kernel has no such thing. */
+  readonly missing?: string;
+  readonly orders: number;
+  readonly left: readonly {
+    readonly order: readonly string[];
+    readonly before: Count;
+    readonly after: Count;
+  }[];
+}
+
+const problem = deviceProblem();
+beforeEach(({ skip }) => {
+  if (problem !== undefined) skip(problem);
+});
+
+async function judge(kind: string): Promise<Judged> {
+  const { stdout, ...ending } = await runNode("owners.js", JSON.stringify([kind]));
+  expect({ ...ending, stdout: "" }).toEqual(CLEAN);
+  const [judged] = JSON.parse(stdout) as Judged[];
+  if (judged === undefined) throw new Error(`nothing was judged: ${stdout}`);
+  return judged;
+}
+
+describe("nothing is left of a VM, its vCPU and what it uses, closed in every order or dropped", () => {
+  test.each([
+    "anonymous",
+    "memfd",
+    "file",
+    "windows of memory",
+    "guest_memfd mapped",
+    "guest_memfd in a slot",
+    "guest_memfds of two VMs, each a slot of the other",
+    "dirty ring",
+    "kvm_run of a vCPU that has run",
+    "exit filter's ring",
+    "irqfd and ioeventfd",
+    "memory that Xen's shared info is in",
+    "statistics",
+  ])("%s", async (kind) => {
+    const { missing, orders, left } = await judge(kind);
+    expect({ missing, left }).toEqual({ missing: undefined, left: [] });
+    expect(orders).toBeGreaterThan(5);
+  });
+});
