@@ -1,10 +1,10 @@
-/** Sizes and first lines: a file fits a head, says what it is, and is not called after nothing. */
+/** First lines and names of files: each says what it contains. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join, relative } from "node:path";
 import { describe, expect, test } from "vitest";
 
 const PROJECT = join(import.meta.dirname, "..", "..");
-const [MOST_LINES, MOST_NATIVE_LINES, MOST_SCRIPTS] = [400, 3400, 10];
+const MOST_SCRIPTS = 10;
 const EMPTY_NAMES = /^(utils?|helpers?|common|types|interfaces|constants)\.[a-z]+$/;
 
 /** What no hand has written: generated code, facts, snapshots, recorded data. */
@@ -26,7 +26,6 @@ const handWritten = (...folders: readonly string[]): readonly string[] =>
     .sort();
 
 const read = (file: string): string => readFileSync(join(PROJECT, file), "utf8");
-const lineCount = (text: string): number => text.split("\n").length - 1;
 
 /** A comment with words in it, on the first line or, after `#!` or an opening, on the next. */
 function saysWhatItIs(text: string): boolean {
@@ -42,11 +41,6 @@ test("there are files to judge", () => {
   expect(ours.length).toBeGreaterThan(50);
 });
 
-test("no file has more than 400 lines", () => {
-  const sizes = ours.map((file) => [file, lineCount(read(file))] as const);
-  expect(sizes.filter(([, lines]) => lines > MOST_LINES)).toEqual([]);
-});
-
 test("every file says what it is in its first line", () => {
   const silent = handWritten("lib", "test", "gen").filter((file) => !saysWhatItIs(read(file)));
   expect(silent).toEqual([]);
@@ -54,11 +48,6 @@ test("every file says what it is in its first line", () => {
 
 test("no file is called after nothing", () => {
   expect(ours.filter((file) => EMPTY_NAMES.test(basename(file)))).toEqual([]);
-});
-
-test("the native code fits in a reader's head", () => {
-  const lines = handWritten("native").map((file) => lineCount(read(file)));
-  expect(lines.reduce((a, b) => a + b, 0)).toBeLessThanOrEqual(MOST_NATIVE_LINES);
 });
 
 test("package.json has at most ten scripts", () => {
