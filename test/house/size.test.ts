@@ -4,7 +4,7 @@ import { basename, join, relative } from "node:path";
 import { describe, expect, test } from "vitest";
 
 const PROJECT = join(import.meta.dirname, "..", "..");
-const [MOST_LINES, MOST_NATIVE_LINES, MOST_SCRIPTS] = [400, 3400, 10];
+const [MOST_LINES, MOST_NATIVE_LINES, MOST_SCRIPTS] = [400, 4200, 10];
 const EMPTY_NAMES = /^(utils?|helpers?|common|types|interfaces|constants)\.[a-z]+$/;
 
 /** What no hand has written: generated code, facts, snapshots, recorded data. */
