@@ -66,10 +66,10 @@ describe("the reason of EMFILE counts the descriptors", () => {
     expect(await exhausted(name)).toMatchObject({ ioctl: call, code: "EMFILE", isCounted: true });
   });
 
-  test.each([
+  test.for([
     ["/dev/kvm", "open"],
     ["vm", "KVM_CREATE_VM"],
-  ])("%s", async (name, call, { skip }) => {
+  ] as const)("%s", async ([name, call], { skip }) => {
     const problem = deviceProblem();
     if (problem !== undefined) skip(problem);
     expect(await exhausted(name)).toMatchObject({ ioctl: call, code: "EMFILE", isCounted: true });
