@@ -13,7 +13,6 @@ const field = (file, pattern) => Number(pattern.exec(readFileSync(file, "latin1"
 
 const lives = {
   "populated memory": () => GuestMemory.allocate(32 * MIB, { populate: true }),
-  "memory of 1 GiB that nobody touches": () => GuestMemory.allocate(1024 * MIB),
   eventfd: () => EventFd.create(),
   "vm and vcpu": () => {
     const vm = Kvm.open().createVm();
