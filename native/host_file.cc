@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "refusal.h"
 #include "value.h"
 
 namespace node_kvm {
@@ -58,14 +59,12 @@ Napi::Value HostFile::Descriptors(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   struct rlimit most = {};
   if (getrlimit(RLIMIT_NOFILE, &most) != 0) return Napi::Number::New(env, -errno);
-  Napi::Object answer = Napi::Object::New(env);
-  const Napi::PropertyDescriptor values[] = {
-      Napi::PropertyDescriptor::Value(
-          "limit", Napi::Number::New(env, static_cast<double>(most.rlim_cur)), napi_enumerable),
-      Napi::PropertyDescriptor::Value("own", Napi::Number::New(env, UniqueFd::open()),
-                                      napi_enumerable),
-  };
-  for (const Napi::PropertyDescriptor& value : values) answer.DefineProperty(value);
+  const Napi::Object answer = Napi::Object::New(env);
+  const Napi::Value limit = Napi::Number::New(env, static_cast<double>(most.rlim_cur));
+  if (answer.IsEmpty() || !DefineOwn(env, answer, "limit", limit) ||
+      !DefineOwn(env, answer, "own", Napi::Number::New(env, UniqueFd::open()))) {
+    return ThrowUnlessPending(env, "an answer could not be made");
+  }
   return answer;
 }
 

@@ -51,8 +51,10 @@ int Watch::Start(Napi::Env env, int fd, const Napi::Function& readable) {
     const int error = Open(env, fd);
     if (error < 0) return error;
   }
+  readable_ = Napi::Persistent(readable);
+  if (readable_.IsEmpty()) return -ENOMEM;  // an exception is pending
   const int error = uv_poll_start(&poll_->handle, UV_READABLE, Poll::OnReadable);
-  if (error == 0) readable_ = Napi::Persistent(readable);
+  if (error != 0) readable_.Reset();
   return error;  // libuv's are -errno
 }
 

@@ -131,7 +131,7 @@ export class GuestMemory {
    * kept in memory and never reaches the file (`MAP_PRIVATE`). Pages that were not written yet
    * may show later changes of the file; {@link GuestMemoryAdvice.populate} copies them all.
    *
-   * @throws {@link KvmError} with the errno of `open`, `mmap` or `madvise`: `ENODEV` when it is no
+   * @throws {@link KvmError} with the errno of `open`, `fstat`, `mmap` or `madvise`: `ENODEV` when it is no
    *   regular file, `EINVAL` when the offset is not a multiple of 4096.
    * @throws RangeError when `byteLength` reaches beyond the page in which the file ends.
    */

@@ -7,7 +7,7 @@ import { readdirSync, readlinkSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { errnoName } from "node-kvm";
-import { FAILING, FORMS, UNFAILING } from "./calls.js";
+import { FAILING, FORMS } from "./calls.js";
 import { DEVICE_PROGRAMS, HOST_PROGRAMS } from "./programs.js";
 
 /** `cases`: `{ call, error, nth, isAlways }`; without any, the calls of a first and a second life are counted. */
@@ -169,7 +169,6 @@ if (cases === undefined) {
     cold,
     warm,
     errors: [...first, ...second].map(text),
-    unknown: names.filter((call) => !(call in FAILING || call in UNFAILING)),
   });
 } else {
   if (!isCold) await live();

@@ -1,7 +1,8 @@
-// Makes one chosen call of the addon fail. Each function that node_kvm.node imports is replaced in its global
-// offset table by a thunk that counts the calls and fails the n-th one, so no call of Node's own is touched.
-// A preloaded library cannot replace napi_* and uv_*, because the dynamic linker searches Node's executable
-// first. Which call fails with which errno is calls.js. For tests only; x86-64 Linux.
+// Makes one chosen call of the addon fail. Each function that node_kvm.node imports is replaced in
+// its global offset table by a thunk that counts the calls and fails the n-th one, so no call of
+// Node's own is touched. A preloaded library cannot replace napi_* and uv_*, because the dynamic
+// linker searches Node's executable first. Which call fails with which errno is calls.js. For tests
+// only; x86-64 Linux.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
@@ -19,8 +20,8 @@
 typedef struct napi_env__* napi_env;
 typedef struct napi_value__* napi_value;
 typedef struct napi_callback_info__* napi_callback_info;
-int napi_create_function(napi_env, const char*, size_t, napi_value (*)(napi_env, napi_callback_info),
-                         void*, napi_value*);
+int napi_create_function(napi_env, const char*, size_t,
+                         napi_value (*)(napi_env, napi_callback_info), void*, napi_value*);
 int napi_set_named_property(napi_env, napi_value, const char*, napi_value);
 int napi_get_cb_info(napi_env, napi_callback_info, size_t*, napi_value*, napi_value*, void**);
 int napi_get_value_string_utf8(napi_env, napi_value, char*, size_t, size_t*);
@@ -71,7 +72,8 @@ static int IndexOf(const char* name) {
   return call_count++;
 }
 
-// Called by every thunk with the call's index and its first six arguments; also in a signal handler.
+// Called by every thunk with the call's index and its first six arguments; also in a signal
+// handler.
 __attribute__((visibility("hidden"))) struct Decision node_kvm_decide(int index,
                                                                       const long* arguments) {
   struct Decision pass = {calls[index].real, 0};
@@ -173,8 +175,9 @@ static void Replace(struct link_map* map, const Elf64_Rela* relocations, size_t 
   }
 }
 
-// install(path, wanted): loads the addon and replaces those of its imports that stand in `wanted`, each
-// between newlines. Returns the names of the calls; what follows takes and returns their indices.
+// install(path, wanted): loads the addon and replaces those of its imports that stand in `wanted`,
+// each between newlines. Returns the names of the calls; what follows takes and returns their
+// indices.
 static napi_value Install(napi_env env, napi_callback_info info) {
   size_t count = 2;
   napi_value given[2] = {NULL};
@@ -207,8 +210,10 @@ static napi_value Install(napi_env env, napi_callback_info info) {
   static const struct {
     const char* name;
     int number;
-  } by_number[] = {{"tgkill", SYS_tgkill}, {"gettid", SYS_gettid},
-                   {"arch_prctl", SYS_arch_prctl}, {"raw mmap", SYS_mmap}};
+  } by_number[] = {{"tgkill", SYS_tgkill},
+                   {"gettid", SYS_gettid},
+                   {"arch_prctl", SYS_arch_prctl},
+                   {"raw mmap", SYS_mmap}};
   for (size_t i = 0; i < sizeof(by_number) / sizeof(by_number[0]); ++i) {
     calls[IndexOf(by_number[i].name)].number = by_number[i].number;
   }
