@@ -1,4 +1,5 @@
 /** What every KVM handle has: one descriptor, the door to its ioctls, and an end. */
+import { isBytes, plainBytes } from "../abi/bytes.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { borrow, borrowEncoded } from "../abi/scratch.ts";
 import { type Layout, readView, type StructInput } from "../abi/struct.ts";
@@ -88,10 +89,12 @@ export abstract class Handle implements OpenFile {
   /** Issues an ioctl whose result may be a descriptor or a number. */
   protected call(
     ioctl: Ioctl,
-    argument: IoctlArgument | undefined,
+    given: IoctlArgument | undefined,
     context: CallContext = {},
   ): number | NativeFd {
     const { fd } = this;
+    // Traces and explain/ see no subclass and no other realm's array.
+    const argument = isBytes(given) ? plainBytes(given) : given;
     const { pastEnd = false } = context;
     const links = context.links && toNativeLinks(ioctl, context.links);
     const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, context.links));

@@ -3,6 +3,7 @@
  * recording (recorder.ts) and subscribers of the channel get complete steps.
  */
 import { channel } from "node:diagnostics_channel";
+import { copyOf } from "../abi/bytes.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import type { IoctlStep, LinkRecord, MemoryRange, ObjectRef, Range, Step } from "./record.ts";
 import { Traced } from "./traced.ts";
@@ -158,8 +159,8 @@ export function traceCall(
   }
   recorder?.look(fd);
   const isInteger = typeof argument === "number" || typeof argument === "bigint";
-  const before = isInteger ? BigInt(argument) : argument?.slice();
-  const linked = links.map((link) => ("bytes" in link ? link.bytes.slice() : undefined));
+  const before = isInteger ? BigInt(argument) : argument && copyOf(argument);
+  const linked = links.map((link) => ("bytes" in link ? copyOf(link.bytes) : undefined));
   return { isWhole: true, fd, ioctl, argument, before, links, linked };
 }
 
@@ -187,7 +188,7 @@ export function traceAnswer(call: Call, answer: number | object): void {
 
 function answered(call: WholeCall, result: number, made: ObjectRef | undefined): IoctlStep {
   const { fd, ioctl, argument, before, links } = call;
-  const isBytes = argument instanceof Uint8Array && before instanceof Uint8Array;
+  const isBytes = typeof argument === "object" && typeof before === "object";
   return {
     kind: "ioctl",
     seq: nextSeq(),
@@ -198,7 +199,7 @@ function answered(call: WholeCall, result: number, made: ObjectRef | undefined):
     byteLength: isBytes ? argument.length : 0,
     links: links.map((link, i) => record(link, call.linked[i])),
     result,
-    after: isBytes && Buffer.compare(before, argument) !== 0 ? argument.slice() : undefined,
+    after: isBytes && Buffer.compare(before, argument) !== 0 ? copyOf(argument) : undefined,
     made,
   };
 }
@@ -207,7 +208,7 @@ function record(link: TraceLink, before: Uint8Array | undefined): LinkRecord {
   const { field } = link;
   if ("bytes" in link && before !== undefined) {
     const isSame = Buffer.compare(before, link.bytes) === 0;
-    return { kind: "bytes", field, before, after: isSame ? undefined : link.bytes.slice() };
+    return { kind: "bytes", field, before, after: isSame ? undefined : copyOf(link.bytes) };
   }
   if ("memory" in link) {
     const memory = recorder?.memory(link.memory) ?? 0;

@@ -25,7 +25,7 @@ export function addIoctl(file: CFile, step: IoctlStep, stepNumber: number): void
   const request = ioctl === undefined ? number(step.request) : file.definitions.ioctl(ioctl);
   const call: Call = { file, step, number: stepNumber, ioctl, request };
   const { before } = step;
-  if (before instanceof Uint8Array) {
+  if (typeof before === "object") {
     file.block(`${stepNumber}: ${request} (${step.fd.label})`, bytesCall(call, before));
     return;
   }
