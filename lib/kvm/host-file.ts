@@ -3,6 +3,7 @@ import { KvmError, StateError } from "../errors.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
 import type { AbortOptions } from "./abortable.ts";
 import { forgetFile, type OpenFile, registerFile } from "./link.ts";
+import { Steps } from "./steps.ts";
 import { WaitingLine } from "./waiting-line.ts";
 
 const EAGAIN = 11;
@@ -109,19 +110,24 @@ export class EventFd extends HostFile {
    * Waits for one signal after the other, each as {@link wait} does: `for await (const n of
    * event.signals())`. What comes between two turns of the loop is added up.
    *
-   * Ends when the signal is aborted or this is closed, also before it began.
+   * Ends when the signal is aborted or this is closed, also before it began. `return()` and `throw()` end
+   * a wait that is under way.
    */
-  async *signals(options: AbortOptions = {}): AsyncGenerator<bigint, void> {
-    for (;;) {
-      let count: bigint;
-      try {
-        count = await this.wait(options);
-      } catch (error) {
-        if (this.closed || options.signal?.aborted === true) return;
-        throw error;
-      }
-      yield count;
-    }
+  signals(options: AbortOptions = {}): AsyncGenerator<bigint, void> {
+    const stopped = new AbortController();
+    const signals = [stopped.signal, options.signal].filter((signal) => signal !== undefined);
+    const signal = AbortSignal.any(signals);
+    return new Steps<bigint>({
+      next: async () => {
+        try {
+          return await this.wait({ signal });
+        } catch (error) {
+          if (this.closed || signal.aborted) return undefined;
+          throw error;
+        }
+      },
+      stop: () => stopped.abort(),
+    });
   }
 
   /** Closes the file, and ends who waits for it; KVM keeps its own hold on it. */
