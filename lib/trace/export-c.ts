@@ -3,7 +3,7 @@ import { CFile } from "./c/c-file.ts";
 import { addIoctl } from "./c/calls.ts";
 import { comment, result } from "./c/literal.ts";
 import { prelude } from "./c/prelude.ts";
-import { addRun, addWrites, immediateExit, isSignalled } from "./c/runs.ts";
+import { addRun, addSignalled, addWrites, immediateExit, isSignalled } from "./c/runs.ts";
 import type { About, MapStep, PermissionStep, RunStep, Step, Trace } from "./record.ts";
 
 const HEADERS = [
@@ -122,7 +122,7 @@ class Steps {
     if (isImmediate) this.#immediate.add(step.fd.id);
     else this.#immediate.delete(step.fd.id);
     if (isSignalled(step, isImmediate)) {
-      this.#file.add(`/* ${at}: a signal ended KVM_RUN (${step.fd.label}) */`);
+      addSignalled(this.#file, step, at);
       return;
     }
     addRun(this.#file, step, at);
