@@ -72,9 +72,23 @@ export function traced(fd: object, label: string): Traced {
   return found;
 }
 
+/** Whether subscribers are called at the moment. */
+let isPublishing: boolean = false;
+
 function publish(step: Step): void {
   recorder?.take(step);
-  if (stream.hasSubscribers) stream.publish(step);
+  tell(step);
+}
+
+/** Calls the subscribers; not for what one of them asks itself, which would have no end. */
+function tell(step: Step): void {
+  if (isPublishing || !stream.hasSubscribers) return;
+  isPublishing = true;
+  try {
+    stream.publish(step);
+  } finally {
+    isPublishing = false;
+  }
 }
 
 /** Tells that the device was opened: `answer` is the descriptor, or `-errno`. */
@@ -227,16 +241,21 @@ export function traceRun(vcpu: Traced, run: Uint8Array): readonly Range[] {
 /** Where `kvm_run` has the exit's union, and the fields of it that say where an I/O exit's data is. */
 const [UNION, UNION_BYTES, KVM_EXIT_IO] = [8, 256, 2];
 
-/** Tells how a run ended. `words` is the vCPU's kvm_run, whole. */
+/**
+ * Keeps how a run ended, for the ring and the recording. `words` is the vCPU's kvm_run, whole.
+ *
+ * @returns the step, which is given to {@link publishExit} when the exit was read: a subscriber may
+ *   close the vCPU. `undefined` when nobody wants it.
+ */
 export function traceExit(
   vcpu: Traced,
   words: Int32Array,
   result: number,
   replies: readonly Range[],
-): void {
+): Step | undefined {
   if (!isTold()) {
     vcpu.ring.pushRun(vcpu, nextSeq(), result, words);
-    return;
+    return undefined;
   }
   const run = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
   const exitReason = words[2] ?? 0;
@@ -252,7 +271,13 @@ export function traceExit(
     guest: recorder?.guest(vcpu, run) ?? NONE,
   };
   vcpu.ring.push(step);
-  publish(step);
+  recorder?.take(step);
+  return step;
+}
+
+/** Tells the channel's subscribers how a run ended. */
+export function publishExit(step: Step | undefined): void {
+  if (step !== undefined) tell(step);
 }
 
 /** The data of an I/O exit: `size` bytes `count` times at `data_offset`. */

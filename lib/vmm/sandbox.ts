@@ -61,7 +61,7 @@ export class Sandbox {
 
   /** Runs until the guest speaks. */
   next(): Ucall {
-    const exit = this.vcpu.runSync();
+    const exit = this.vcpu.runSync({ throughSignals: true });
     const ucall = this.ucall(exit);
     if (ucall === undefined) throw new Error(`the guest did not speak: ${describe(exit)}`);
     return ucall;
