@@ -1,7 +1,7 @@
 /** A recording as one C file that asks the kernel the same. Which parts it has is said in c/. */
 import { CFile } from "./c/c-file.ts";
 import { addIoctl } from "./c/calls.ts";
-import { comment, result } from "./c/literal.ts";
+import { comment, exactText, result } from "./c/literal.ts";
 import { prelude } from "./c/prelude.ts";
 import { addRun, addSignalled, addWrites, immediateExit, isSignalled } from "./c/runs.ts";
 import type { About, MapStep, PermissionStep, RunStep, Step, Trace } from "./record.ts";
@@ -113,7 +113,7 @@ class Steps {
   }
 
   #open(path: string, name: string | undefined): void {
-    const device = `argc > 1 ? argv[1] : ${JSON.stringify(path)}`;
+    const device = `argc > 1 ? argv[1] : ${exactText(path)}`;
     this.#file.add(name === undefined ? `open_kvm(${device});` : `${name} = open_kvm(${device});`);
   }
 
@@ -145,7 +145,8 @@ function titleOf(about: About): string {
 
 /** The last line of a run: what its answers mean for the claim. */
 function verdictLines(about: About): { readonly same: string; readonly other: string } {
-  const title = titleOf(about).replaceAll(/[^\w .-]/g, "?");
+  // It stands in printf's format: no "%", no trigraph.
+  const title = titleOf(about).replaceAll(/[^\w .-]/g, "_");
   const count = "%d values are not as recorded";
   if (about.verdict === "fails") {
     return {
@@ -160,7 +161,7 @@ function verdictLines(about: About): { readonly same: string; readonly other: st
 }
 
 function recordedOn({ kernel, cpu }: About): readonly string[] {
-  const string = (value: string | undefined): string => JSON.stringify(comment(value ?? ""));
+  const string = (value: string | undefined): string => exactText(value ?? "");
   return [`#define RECORDED_KERNEL ${string(kernel)}`, `#define RECORDED_CPU ${string(cpu)}`];
 }
 

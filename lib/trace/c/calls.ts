@@ -7,7 +7,7 @@ import type { IoctlStep, LinkRecord } from "../record.ts";
 import { isOfTheHost, varyingOf } from "../varying.ts";
 import type { CFile } from "./c-file.ts";
 import { hasStruct, isPointer } from "./headers.ts";
-import { declaration, initialiser, members, number, result, text } from "./literal.ts";
+import { comment, declaration, initialiser, members, number, result, text } from "./literal.ts";
 
 /** One call on its way into the file. */
 interface Call {
@@ -290,7 +290,7 @@ function linkContent(file: CFile, link: LinkRecord, index: number): readonly str
 function linkBytes(call: Call, link: LinkRecord, index: number): readonly string[] {
   if (link.kind === "null") return [];
   const field = call.ioctl?.struct?.fields.find(({ name }) => name === link.field);
-  if (field === undefined) return [`/* ${link.field} is not told */`];
+  if (field === undefined) return [`/* ${comment(link.field)} is not told */`];
   const type = link.kind === "fd" ? "int" : "unsigned long";
   const cast = link.kind === "fd" ? "" : "(unsigned long)";
   const value = `${cast}${target(call.file, link, index)}`;

@@ -7,7 +7,7 @@ import { type Leaf, leafValue, leavesOf } from "../leaf.ts";
 import type { MemoryRange, Range, RunStep, WriteStep } from "../record.ts";
 import type { CFile } from "./c-file.ts";
 import { hasRunField } from "./headers.ts";
-import { number, result, text } from "./literal.ts";
+import { comment, number, result, text } from "./literal.ts";
 
 const UNION = offsetOf(Run, "hw");
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
@@ -95,7 +95,8 @@ function rowAt(view: DataView, at: number): Row | undefined {
 /** Adds a run: the replies before it, its exit, and what the guest wrote to memory. */
 export function addRun(file: CFile, step: RunStep, at: number): void {
   const vcpu = file.name(step.fd);
-  file.add("", `/* ${at}: KVM_RUN (${step.fd.label}): ${exitText(step)} */`);
+  const said = comment(`${at}: KVM_RUN (${step.fd.label}): ${exitText(step)}`);
+  file.add("", `/* ${said} */`);
   const name = addReplies(file, step, at);
   if (isFailure(step)) {
     const what = text(`KVM_RUN (${vcpu})`);
@@ -113,7 +114,7 @@ export function addRun(file: CFile, step: RunStep, at: number): void {
 
 /** Adds a run that a signal ended: no program can repeat it, but the next run needs its replies. */
 export function addSignalled(file: CFile, step: RunStep, at: number): void {
-  file.add("", `/* ${at}: a signal ended KVM_RUN (${step.fd.label}) */`);
+  file.add("", `/* ${comment(`${at}: a signal ended KVM_RUN (${step.fd.label})`)} */`);
   if (step.replies.length > 0) addReplies(file, step, at);
 }
 
