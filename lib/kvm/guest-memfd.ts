@@ -1,6 +1,7 @@
 /** Guest memory as a file that need not be mapped (KVM_CREATE_GUEST_MEMFD): private memory's home. */
 import { KvmError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
+import { traceFallocate } from "../trace/sink.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { Handle } from "./handle.ts";
 
@@ -46,12 +47,13 @@ export class GuestMemfd extends Handle {
    */
   map(): GuestMemory {
     const mapping = this.fd.mapMemfd();
-    if (typeof mapping !== "number") return GuestMemory.adopt(mapping);
+    if (typeof mapping !== "number") return GuestMemory.adopt(mapping, this.fd);
     throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -mapping });
   }
 
   #fallocate(mode: number, offset: bigint, length: bigint): void {
     const answer = this.fd.fallocate(mode, offset, length);
+    traceFallocate(this.traced, { mode, offset, length }, Math.min(0, answer));
     if (answer < 0) {
       const args = { mode, offset, length };
       throw new KvmError({ ioctl: "fallocate", fd: this.label, errno: -answer, args });

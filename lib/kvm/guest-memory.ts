@@ -1,7 +1,13 @@
 /** Host bytes that a VM uses as guest memory. Where they appear to the guest is address-space.ts. */
 import { KvmError, StateError } from "../errors.ts";
 import { explainAdvice, explainHugePages, explainMapFile } from "../explain/map-memory.ts";
-import { expectNative, type NativeMapping, type NativeRefusal, native } from "../native.ts";
+import {
+  expectNative,
+  type NativeFd,
+  type NativeMapping,
+  type NativeRefusal,
+  native,
+} from "../native.ts";
 import { traceMap, traceUnmap } from "../trace/sink.ts";
 
 /** The largest piece that one ArrayBuffer shows: Node 20 refuses buffers above 4 GiB. */
@@ -84,11 +90,11 @@ export class GuestMemory {
   readonly byteLength: number;
   readonly #windows: (Uint8Array | undefined)[] = [];
 
-  private constructor(mapping: NativeMapping) {
+  private constructor(mapping: NativeMapping, file?: NativeFd) {
     expectNative(mapping, new.target, "GuestMemory.allocate(), GuestMemory.mapFile()");
     this.byteLength = mapping.byteLength();
     mappings.set(this, mapping);
-    traceMap(this);
+    traceMap(this, file);
   }
 
   /**
@@ -133,8 +139,8 @@ export class GuestMemory {
   }
 
   /** Takes over a mapping that a handle made. @internal */
-  static adopt(mapping: NativeMapping): GuestMemory {
-    return new GuestMemory(mapping);
+  static adopt(mapping: NativeMapping, file: NativeFd): GuestMemory {
+    return new GuestMemory(mapping, file);
   }
 
   /** Whether {@link close} was called. */

@@ -1,6 +1,7 @@
 /** A recording as one C file that asks the kernel the same. Which parts it has is said in c/. */
 import { CFile } from "./c/c-file.ts";
 import { addIoctl } from "./c/calls.ts";
+import { addFileStep } from "./c/files.ts";
 import { comment, exactText, result } from "./c/literal.ts";
 import { prelude } from "./c/prelude.ts";
 import { addRun, addSignalled, addWrites, immediateExit, isSignalled } from "./c/runs.ts";
@@ -10,6 +11,7 @@ const HEADERS = [
   "errno.h",
   "fcntl.h",
   "linux/kvm.h",
+  "poll.h",
   "signal.h",
   "stddef.h",
   "stdarg.h",
@@ -17,6 +19,7 @@ const HEADERS = [
   "stdio.h",
   "stdlib.h",
   "string.h",
+  "sys/eventfd.h",
   "sys/ioctl.h",
   "sys/mman.h",
   "sys/syscall.h",
@@ -93,6 +96,12 @@ class Steps {
       case "map":
         this.#map(step, at);
         break;
+      case "eventfd":
+      case "counter":
+      case "file":
+      case "fallocate":
+        addFileStep(file, step, at);
+        break;
       case "write":
         addWrites(file, step, at);
         break;
@@ -107,9 +116,13 @@ class Steps {
     }
   }
 
-  #map({ memory, byteLength }: MapStep, at: number): void {
+  #map({ memory, byteLength, fd }: MapStep, at: number): void {
     const name = this.#file.makeMemory(memory, byteLength);
-    this.#file.add(`${name} = map_memory(${at}, ${byteLength});`);
+    const mapped =
+      fd === undefined
+        ? `map_memory(${at}, ${byteLength})`
+        : `map_file(${at}, ${this.#file.name(fd)}, ${byteLength})`;
+    this.#file.add(`${name} = ${mapped};`);
   }
 
   #open(path: string, name: string | undefined): void {

@@ -45,8 +45,23 @@ export function toLine(step: Step): string {
       return ioctlLine(step);
     case "run":
       return runLine(step);
-    case "map":
-      return `mmap(memory ${step.memory}, ${step.byteLength} bytes) = 0`;
+    case "eventfd":
+      return `eventfd(${step.initval}) = ${step.made?.label ?? resultText(step.result)}`;
+    case "file":
+      return `open(${JSON.stringify(step.path)}) = ${step.made?.label ?? resultText(step.result)}`;
+    case "counter": {
+      const said = step.call === "write" || step.result === 0 ? [numberText(step.value)] : [];
+      const result = step.result < 0 ? resultText(step.result) : "8";
+      return `${step.call}(${[step.fd.label, ...said].join(", ")}) = ${result}`;
+    }
+    case "fallocate": {
+      const range = [step.offset, step.length].map(numberText).join(", ");
+      return `fallocate(${step.fd.label}, ${step.mode}, ${range}) = ${resultText(step.result)}`;
+    }
+    case "map": {
+      const of = step.fd === undefined ? "" : ` of ${step.fd.label}`;
+      return `mmap(memory ${step.memory}${of}, ${step.byteLength} bytes) = 0`;
+    }
     case "write": {
       const count = step.ranges.reduce((sum, { bytes }) => sum + bytes.length, 0);
       return `(${count} bytes of guest memory written)`;

@@ -28,6 +28,10 @@ function decoded(step: Step): object {
       return { ...errno(step.result), exit_reason: exitName(step.exitReason) };
     case "open":
     case "permission":
+    case "eventfd":
+    case "file":
+    case "counter":
+    case "fallocate":
       return errno(step.result);
     case "map":
     case "write":

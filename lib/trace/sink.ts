@@ -6,6 +6,7 @@ import { channel } from "node:diagnostics_channel";
 import { copyOf } from "../abi/bytes.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import type { IoctlStep, LinkRecord, MemoryRange, ObjectRef, Range, Step } from "./record.ts";
+import { Ring } from "./ring.ts";
 import { Traced } from "./traced.ts";
 
 /** The name of the `diagnostics_channel` on which each {@link Step} is published. */
@@ -33,8 +34,8 @@ export interface Recorder {
   look(on: Traced): void;
   replies(vcpu: Traced, run: Uint8Array): readonly Range[];
   guest(vcpu: Traced, run: Uint8Array): readonly MemoryRange[];
-  /** The memory's id. */
-  memory(memory: TracedMemory): number;
+  /** The memory's id; `fd` is the file that it maps, where it is told for the first time. */
+  memory(memory: TracedMemory, fd?: ObjectRef): number;
   unmapped(memory: TracedMemory): void;
   take(step: Step): void;
 }
@@ -106,9 +107,54 @@ export function tracePermission(component: number, result: number): void {
   publish({ kind: "permission", seq: nextSeq(), component, result });
 }
 
-/** Tells that memory for a guest was mapped. */
-export function traceMap(memory: TracedMemory): void {
-  recorder?.memory(memory);
+/** Tells that memory for a guest was mapped; `file` is the native guest_memfd, where it is one. */
+export function traceMap(memory: TracedMemory, file?: object): void {
+  recorder?.memory(memory, file && known.get(file));
+}
+
+/** Files that KVM is handed belong to no VM; only who listens hears of them. */
+const unkept = new Ring(1);
+
+/** Notes what was opened; `answer` is the native file, or `-errno`. */
+function opened(kind: "eventfd" | "file", label: string, answer: object | number) {
+  if (typeof answer === "number") return { result: answer, made: undefined };
+  const made = new Traced(kind, label, unkept);
+  known.set(answer, made);
+  return { result: 0, made };
+}
+
+/** Tells that an eventfd was made. */
+export function traceEventFd(initval: number, answer: object | number): void {
+  const { result, made } = opened("eventfd", "eventfd", answer);
+  publish({ kind: "eventfd", seq: nextSeq(), initval, result, made });
+}
+
+/** Tells that a file was opened that KVM is to be handed. */
+export function traceFile(path: string, answer: object | number): void {
+  const { result, made } = opened("file", path, answer);
+  publish({ kind: "file", seq: nextSeq(), path, result, made });
+}
+
+/** Tells that an eventfd's counter was read or added to. */
+export function traceCounter(
+  file: Traced,
+  call: "read" | "write",
+  value: bigint,
+  result: number,
+): void {
+  if (!isTold()) return;
+  publish({ kind: "counter", seq: nextSeq(), fd: file, call, value, result });
+}
+
+/** Tells that pages of a guest_memfd were taken or given back. */
+export function traceFallocate(
+  file: Traced,
+  call: { readonly mode: number; readonly offset: bigint; readonly length: bigint },
+  result: number,
+): void {
+  const step: Step = { kind: "fallocate", seq: nextSeq(), fd: file, ...call, result };
+  file.ring.push(step);
+  publish(step);
 }
 
 /** Tells that memory is about to be taken from this program; a guest may still have it. */

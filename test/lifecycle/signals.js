@@ -10,10 +10,12 @@ let heard = 0;
 process.on("SIGUSR2", () => {
   heard += 1;
 });
-// SIGPROF ends a process that has no handler.
-process.on("SIGPROF", () => {
-  heard += 1;
-});
+// SIGPROF ends a process that has no handler; a profiler has its own.
+if (!process.execArgv.includes("--cpu-prof")) {
+  process.on("SIGPROF", () => {
+    heard += 1;
+  });
+}
 
 const STORM = `
   const pid = Number(process.argv[1]);

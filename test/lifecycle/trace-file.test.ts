@@ -27,7 +27,7 @@ function fifo(name: string): string {
   return path;
 }
 
-test.for([
+test.for<[string, string, string]>([
   ["a full disk", "/dev/full", "ENOSPC"],
   ["a folder", folder, "EISDIR"],
   ["a folder that is not there", join(folder, "none", "a.ndjson"), "ENOENT"],

@@ -131,6 +131,10 @@ export class CFile {
         return this.#numbered("vm", "vm");
       case "vcpu":
         return `${parent === "vm" ? "" : `${parent}_`}${this.#vcpu(made.label)}`;
+      case "eventfd":
+        return this.#numbered("event", "eventfd");
+      case "file":
+        return this.#numbered("file", "file");
       case "dev":
       case "stats":
       case "memfd":
