@@ -18,6 +18,7 @@ export type { Attribute } from "./kvm/device-attr.ts";
 export { type DirtyGfn, DirtyRing, dirtyAddresses, dirtyPages } from "./kvm/dirty-pages.ts";
 export type * from "./kvm/exit.ts";
 export type { ExitRule, MmioRule, MsrRule, PioRule } from "./kvm/exit-filter.ts";
+export { explainExit } from "./kvm/explain-exit.ts";
 export { GuestMemfd } from "./kvm/guest-memfd.ts";
 export {
   GuestMemory,
