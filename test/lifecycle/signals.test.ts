@@ -8,7 +8,6 @@ import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { deviceProblem } from "./run-node.ts";
 
 const SCRIPT = fileURLToPath(new URL("signals.js", import.meta.url));
-const COMMAND = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const problem = deviceProblem();
 
 beforeEach(({ skip }) => {
@@ -40,16 +39,4 @@ test.for([
   const { rounds, heard } = JSON.parse(stdout) as { rounds: number; heard: number };
   expect(rounds).toBeGreaterThan(0);
   expect(heard).toBeGreaterThan(0);
-});
-
-test("the suite judges under --cpu-prof as without", () => {
-  const args = [COMMAND, "test", "real-exit", "--reporter", "json"];
-  const verdicts = (options: readonly string[]): unknown => {
-    const { stdout, ...ending } = node(args, options);
-    expect(ending).toMatchObject({ status: 0, signal: null });
-    const report: unknown = JSON.parse(stdout);
-    const { results } = report as { results: readonly { id: string; verdict: string }[] };
-    return results.map(({ id, verdict }) => [id, verdict]);
-  };
-  expect(verdicts(PROFILED)).toEqual(verdicts([]));
 });
