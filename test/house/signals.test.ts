@@ -27,13 +27,10 @@ const files = FOLDERS.flatMap((folder) =>
 );
 
 test("no guest is run for its answer without throughSignals", () => {
-  const calls = files.map((file) => [file, callsIn(readFileSync(join(PROJECT, file), "utf8"))]);
-  const found = calls.filter(([, count]) => count !== 0);
-  expect(found.sort()).toEqual(
-    Object.keys(LOOKED_AT)
-      .map((file) => [file, 1])
-      .sort(),
-  );
+  const calls = files.map((file) => callsIn(readFileSync(join(PROJECT, file), "utf8")));
+  const found = files.filter((_, i) => calls[i] !== 0);
+  expect(new Set(found)).toEqual(new Set(Object.keys(LOOKED_AT)));
+  expect(calls.reduce((sum, count) => sum + count, 0)).toBe(found.length);
 });
 
 test("a planted call is found, and one in a comment is not", () => {
