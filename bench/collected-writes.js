@@ -12,7 +12,7 @@ const zones = {
 const collecting = (vcpu, drain) => (n) => {
   let count = 0;
   while (count < n) {
-    vcpu.runSync();
+    vcpu.runSync({ throughSignals: true });
     // The write that found the ring full has left the guest.
     count += drain() + 1;
   }

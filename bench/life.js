@@ -7,7 +7,7 @@ function live(stage) {
   return async (n) => {
     for (let i = 0; i < n; i++) {
       const sandbox = new Sandbox(stage.kvm, { program, cpuid: stage.cpuid });
-      sandbox.vcpu.runSync();
+      sandbox.vcpu.runSync({ throughSignals: true });
       sandbox.close();
       // Finalizers run on the event loop alone; without, memory grows.
       await setImmediate();

@@ -57,7 +57,7 @@ function inJavaScript(stage) {
   };
   const make = () => {
     const sandbox = new Sandbox(stage.kvm, { program, cpuid });
-    sandbox.vcpu.runSync();
+    sandbox.vcpu.runSync({ throughSignals: true });
     alive.push(sandbox);
   };
   return lives(

@@ -9,7 +9,7 @@ const before = (stage) => {
 
 const after = (stage) => {
   const { vcpu } = stage.sandbox();
-  vcpu.runSync();
+  vcpu.runSync({ throughSignals: true });
   return () => vcpu.setCpuid2(stage.cpuid);
 };
 

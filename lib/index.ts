@@ -18,6 +18,7 @@ export type { Attribute } from "./kvm/device-attr.ts";
 export { type DirtyGfn, DirtyRing, dirtyAddresses, dirtyPages } from "./kvm/dirty-pages.ts";
 export type * from "./kvm/exit.ts";
 export type { ExitRule, MmioRule, MsrRule, PioRule } from "./kvm/exit-filter.ts";
+export { explainExit } from "./kvm/explain-exit.ts";
 export { GuestMemfd } from "./kvm/guest-memfd.ts";
 export {
   GuestMemory,
@@ -34,7 +35,7 @@ export type { MemoryEncryptCommand } from "./kvm/memory-encrypt.ts";
 export { RunPage } from "./kvm/run-page.ts";
 export { Stats, type StatsDescriptor } from "./kvm/stats.ts";
 export { type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
-export { kickVcpu } from "./kvm/vcpu-runs.ts";
+export { kickVcpu, type RunSyncOptions } from "./kvm/vcpu-runs.ts";
 export type { SaveStateOptions } from "./kvm/vcpu-state.ts";
 export { type MsrFilterInput, type MsrFilterRange, Vm } from "./kvm/vm.ts";
 export type { EncRegionInput, IoeventfdInput, IrqfdInput } from "./kvm/vm-devices.ts";

@@ -65,7 +65,10 @@ export interface NativeRun {
    * then the run goes on, and is to be kicked again.
    */
   kick(this: void, isPause?: boolean): number;
-  /** 1: KVM_RUN was called; 2: the guest was entered by it. */
+  /**
+   * 1: KVM_RUN was called; 2: the guest was entered by it; 4: the last -EINTR of {@link run} came from a
+   * signal that nobody sent to end the run.
+   */
   history(this: void): number;
   /** Rules of exit-filter.ts; none takes the filter away. -EBUSY while it runs elsewhere. */
   setFilter(this: void, rules: Uint8Array, ring: NativeMapping): number;

@@ -72,13 +72,16 @@ bool VcpuRun::KickByToken(uint64_t token, int* error) {
 
 // 0: it was nothing, run on.
 int VcpuRun::Interrupted(Caller caller, Wake* wake) {
+  is_stray_ = false;
   const bool is_ours = Kick::TakeSignal();
   const uint32_t reasons = kick_.Take();
   if (reasons == kPause) return kPaused;
   if (reasons != 0 || kick_.is_immediate_exit()) return -EINTR;
   if (wake != nullptr && wake->woken.exchange(false)) return kWoken;
   // What is left of a kick that came too late is not for this run.
-  return caller == Caller::kOwnThread || is_ours ? 0 : -EINTR;
+  if (caller == Caller::kOwnThread || is_ours) return 0;
+  is_stray_ = true;
+  return -EINTR;
 }
 
 void VcpuRun::Close() {

@@ -35,6 +35,8 @@ class VcpuRun {
   // Not while it runs: whether KVM_RUN was called, and whether the guest surely was entered by it.
   bool has_run() const { return has_run_; }
   bool has_entered() const { return has_entered_; }
+  // Not while it runs: whether a signal that nobody sent to end it has ended the last run.
+  bool is_stray() const { return is_stray_; }
 
   // With the token, any environment of the process can kick.
   uint64_t token() const { return token_; }
@@ -62,6 +64,7 @@ class VcpuRun {
   uint64_t token_ = 0;
   bool has_run_ = false;
   bool has_entered_ = false;
+  bool is_stray_ = false;
 };
 
 }  // namespace node_kvm

@@ -13,6 +13,10 @@ const values = {
   hlt: () => 1,
 };
 
+/** A profiler's signal is no exit. */
+const THROUGH_SIGNALS = { throughSignals: true };
+const EINTR = 4;
+
 /** `runSync()`, which makes an object an exit. @param {"io" | "mmio" | "hlt"} kind */
 export const convenient = (kind) => (stage) => runSyncLoop(stage.sandbox().vcpu, kind);
 
@@ -21,7 +25,7 @@ export function runSyncLoop(vcpu, kind) {
   const value = values[kind];
   return (n) => {
     for (let i = 0; i < n; i++) {
-      const exit = vcpu.runSync();
+      const exit = vcpu.runSync(THROUGH_SIGNALS);
       if (exit.kind !== kind) throw unexpected(exit.kind);
       sink.sum += value(exit);
     }
@@ -47,7 +51,9 @@ export function lowLevelLoop(vcpu, kind) {
   const [reason, value] = [reasons[kind], inPlace[kind]];
   return (n) => {
     for (let i = 0; i < n; i++) {
-      if (page.enter() !== 0 || page.exitReason !== reason) throw unexpected(page.exitReason);
+      let result = page.enter();
+      while (result === -EINTR) result = page.enter();
+      if (result !== 0 || page.exitReason !== reason) throw unexpected(page.exitReason);
       sink.sum += value(page);
     }
     return n;

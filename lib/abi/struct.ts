@@ -3,6 +3,7 @@
  * and flexible tails. What a layout is, is layout.ts; which there are, generated/structs.ts.
  */
 
+import { isBytes } from "./bytes.ts";
 import { codecs } from "./generated/codecs.ts";
 import {
   type Field,
@@ -160,7 +161,7 @@ function writeType(type: FieldType, value: unknown, view: DataView, at: number, 
 }
 
 function checkArray(of: FieldType, value: unknown, path: string): ArrayLike<unknown> {
-  const isFit = of === "u8" ? value instanceof Uint8Array : Array.isArray(value);
+  const isFit = of === "u8" ? isBytes(value) : Array.isArray(value);
   if (isFit) return value as ArrayLike<unknown>;
   const wanted = of === "u8" ? "a Uint8Array" : `an array of ${nameOfType(of)}`;
   throw new TypeError(`${path}: expected ${wanted}, got ${show(value)}`);
@@ -180,7 +181,7 @@ function writeArray(
     const name = nameOfType({ of, count });
     throw new RangeError(`${path}: ${elements.length} elements do not fit ${name}`);
   }
-  if (elements instanceof Uint8Array) {
+  if (isBytes(elements)) {
     bytesAt(view, at, elements.length).set(elements);
     return elements.length;
   }
@@ -244,7 +245,7 @@ export function tailLength(layout: Layout, value: unknown): number {
   const members = typeof value === "object" ? (value as Members | null) : null;
   if (layout.tail) {
     const tail = members?.[layout.tail.name];
-    return Array.isArray(tail) || tail instanceof Uint8Array ? tail.length : 0;
+    return Array.isArray(tail) || isBytes(tail) ? tail.length : 0;
   }
   const last = tailedField(layout);
   return last ? tailLength(last.inner, members?.[last.field.name]) : 0;

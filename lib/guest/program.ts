@@ -1,4 +1,5 @@
 /** Guest programs as a test author writes them, and what they become: an image and registers. The meaning of what they say is ucall.ts. */
+import { isBytes } from "../abi/bytes.ts";
 import type { Sregs } from "../abi/generated/structs.ts";
 import { Assembler } from "./assemble.ts";
 import { GuestBuilder } from "./builder.ts";
@@ -85,11 +86,11 @@ export function guest(
 }
 
 function load(pieces: readonly Piece[], memory: Uint8Array | WritableMemory): void {
-  if (memory instanceof Uint8Array && memory.length < MEMORY_SIZE) {
+  if (isBytes(memory) && memory.length < MEMORY_SIZE) {
     throw new RangeError(`${memory.length} bytes of guest memory: a program needs ${MEMORY_SIZE}`);
   }
   for (const { gpa, bytes } of pieces) {
-    if (memory instanceof Uint8Array) memory.set(bytes, gpa);
+    if (isBytes(memory)) memory.set(bytes, gpa);
     else memory.write(gpa, bytes);
   }
 }

@@ -1,4 +1,5 @@
 /** The guest's way to speak: what a value in the mailbox and a code at the port mean. Writing them is program.ts and faults.ts. */
+import { isBytes } from "../abi/bytes.ts";
 import { MAILBOX_GPA, RESULTS_GPA, TABLE_SIZE } from "./layout.ts";
 
 /** Names the I/O port a guest speaks through, unused by PC hardware. One byte is written: the code. */
@@ -103,8 +104,7 @@ export function decodeUcall(memory: Uint8Array | ReadableMemory, code: number): 
 }
 
 function viewOf(memory: Uint8Array | ReadableMemory, gpa: number, length: number): DataView {
-  const bytes =
-    memory instanceof Uint8Array ? memory.subarray(gpa, gpa + length) : memory.read(gpa, length);
+  const bytes = isBytes(memory) ? memory.subarray(gpa, gpa + length) : memory.read(gpa, length);
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 

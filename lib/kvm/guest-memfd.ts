@@ -2,6 +2,7 @@
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../abi/generated/constants.ts";
 import { KvmError, StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
+import { traceFallocate } from "../trace/sink.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { Handle } from "./handle.ts";
 
@@ -65,12 +66,13 @@ export class GuestMemfd extends Handle {
     const isShared = (this.flags & BigInt(GUEST_MEMFD_FLAG_INIT_SHARED)) !== 0n;
     if (isMappable && !isShared && !this.closed) throw new StateError("ERR_PRIVATE", this.label);
     const mapping = this.fd.mapMemfd();
-    if (typeof mapping !== "number") return GuestMemory.adopt(mapping);
+    if (typeof mapping !== "number") return GuestMemory.adopt(mapping, this.fd);
     throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -mapping });
   }
 
   #fallocate(mode: number, offset: bigint, length: bigint): void {
     const answer = this.fd.fallocate(mode, offset, length);
+    traceFallocate(this.traced, { mode, offset, length }, Math.min(0, answer));
     if (answer < 0) {
       const args = { mode, offset, length };
       throw new KvmError({ ioctl: "fallocate", fd: this.label, errno: -answer, args });

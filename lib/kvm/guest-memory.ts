@@ -4,6 +4,7 @@ import { explainAdvice, explainHugePages, explainMapFile } from "../explain/map-
 import {
   expectNative,
   isRefusal,
+  type NativeFd,
   type NativeMapping,
   type NativeRefusal,
   native,
@@ -96,11 +97,11 @@ export class GuestMemory {
   readonly byteLength: number;
   readonly #windows: (Uint8Array | undefined)[] = [];
 
-  private constructor(mapping: NativeMapping) {
+  private constructor(mapping: NativeMapping, file?: NativeFd) {
     expectNative(mapping, new.target, "GuestMemory.allocate(), GuestMemory.mapFile()");
     this.byteLength = mapping.byteLength();
     mappings.set(this, mapping);
-    traceMap(this);
+    traceMap(this, file);
   }
 
   /**
@@ -145,8 +146,8 @@ export class GuestMemory {
   }
 
   /** Takes over a mapping that a handle made. @internal */
-  static adopt(mapping: NativeMapping): GuestMemory {
-    return new GuestMemory(mapping);
+  static adopt(mapping: NativeMapping, file: NativeFd): GuestMemory {
+    return new GuestMemory(mapping, file);
   }
 
   /** Whether {@link close} was called. */

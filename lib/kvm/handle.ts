@@ -1,5 +1,6 @@
 /** What every KVM handle has: one descriptor, the door to its ioctls, and an end. */
-import type { Ioctl } from "../abi/ioctl.ts";
+import { isBytes, plainBytes } from "../abi/bytes.ts";
+import type { FdKind, Ioctl } from "../abi/ioctl.ts";
 import { borrow, borrowEncoded } from "../abi/scratch.ts";
 import { type Layout, readView, type StructInput } from "../abi/struct.ts";
 import { KvmError, StateError } from "../errors.ts";
@@ -7,6 +8,7 @@ import { type Evidence, explain } from "../explain/index.ts";
 import { expectNative, type NativeFd } from "../native.ts";
 import "../trace/file.ts";
 import { toLine } from "../trace/line.ts";
+import type { ObjectKind } from "../trace/record.ts";
 import { traceAnswer, traceCall, traceClose, traced } from "../trace/sink.ts";
 import type { Traced } from "../trace/traced.ts";
 import { descriptorCounts } from "./descriptors.ts";
@@ -96,10 +98,12 @@ export abstract class Handle implements OpenFile {
   /** Issues an ioctl whose result may be a descriptor or a number. */
   protected call(
     ioctl: Ioctl,
-    argument: IoctlArgument | undefined,
+    given: IoctlArgument | undefined,
     context: CallContext = {},
   ): number | NativeFd {
     const { fd } = this;
+    // Traces and explain/ see no subclass and no other realm's array.
+    const argument = isBytes(given) ? plainBytes(given) : given;
     const { pastEnd = false } = context;
     const links = context.links && toNativeLinks(ioctl, context.links);
     const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, context.links));
@@ -200,7 +204,7 @@ export abstract class Handle implements OpenFile {
     argument: IoctlArgument | undefined,
   ): string | undefined {
     const { kind } = this.traced;
-    if (isExplaining || kind === "stats" || kind === "memfd" || kind === "other") return undefined;
+    if (isExplaining || !isAsked(kind)) return undefined;
     // What is asked to find a reason may be refused too; that needs none.
     isExplaining = true;
     try {
@@ -240,6 +244,11 @@ export abstract class Handle implements OpenFile {
     answer.close();
     throw new TypeError(`${ioctl.name} opens a descriptor: use the method that returns its handle`);
   }
+}
+
+/** Whether a descriptor is of a kind that takes KVM's ioctls. */
+function isAsked(kind: ObjectKind): kind is FdKind {
+  return kind === "sys" || kind === "vm" || kind === "vcpu" || kind === "dev";
 }
 
 function argsOf(value: unknown): Readonly<Record<string, unknown>> {

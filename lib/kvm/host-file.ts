@@ -1,21 +1,27 @@
 /** Files that KVM is handed: eventfds and /dev/sev. What is done with them is irq methods and vm.ts. */
 import { KvmError, StateError } from "../errors.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
+import { traceClose, traceCounter, traced, traceEventFd, traceFile } from "../trace/sink.ts";
+import type { Traced } from "../trace/traced.ts";
 import type { AbortOptions } from "./abortable.ts";
 import { explainOpening } from "./descriptors.ts";
 import { forgetFile, type OpenFile, registerFile } from "./link.ts";
+import { Steps } from "./steps.ts";
 import { WaitingLine } from "./waiting-line.ts";
 
 const EAGAIN = 11;
 
 abstract class HostFile implements OpenFile {
   readonly label: string;
+  /** What traces call it. @internal */
+  protected readonly traced: Traced;
   #file: NativeHostFile | undefined;
 
   /** Takes over a file. */
   protected constructor(file: NativeHostFile, label: string) {
     expectNative(file, new.target, "EventFd.create(), SevDevice.open()");
     this.label = label;
+    this.traced = traced(file, label);
     this.#file = file;
     registerFile(this, file);
   }
@@ -33,9 +39,11 @@ abstract class HostFile implements OpenFile {
 
   /** Closes the file; KVM keeps its own hold on it. Closing twice does nothing. */
   close(): void {
-    this.#file?.close();
+    const file = this.#file;
     this.#file = undefined;
     forgetFile(this);
+    if (file !== undefined) traceClose(this.traced);
+    file?.close();
   }
 
   /** Closes the file at the end of a `using` block. */
@@ -66,13 +74,17 @@ export class EventFd extends HostFile {
    * @throws {@link KvmError} with eventfd's errno, such as `EMFILE`.
    */
   static create(initval = 0): EventFd {
-    return new EventFd(opened(native().eventfd(initval, 0), "eventfd", "eventfd"), "eventfd");
+    const answer = native().eventfd(initval, 0);
+    traceEventFd(initval, answer);
+    return new EventFd(opened(answer, "eventfd", "eventfd"), "eventfd");
   }
 
   /** Reads the counter and sets it to 0; `0n` when nothing was signalled since. */
   read(): bigint {
     const answer = this.file.readCounter();
-    if (typeof answer === "bigint") return answer;
+    const isRead = typeof answer === "bigint";
+    traceCounter(this.traced, "read", isRead ? answer : 0n, isRead ? 0 : answer);
+    if (isRead) return answer;
     if (answer === -EAGAIN) return 0n;
     throw new KvmError({ ioctl: "read", fd: this.label, errno: -answer });
   }
@@ -84,6 +96,7 @@ export class EventFd extends HostFile {
    */
   write(value = 1n): void {
     const answer = this.file.writeCounter(value);
+    traceCounter(this.traced, "write", value, Math.min(0, answer));
     if (answer < 0) throw new KvmError({ ioctl: "write", fd: this.label, errno: -answer });
   }
 
@@ -110,19 +123,24 @@ export class EventFd extends HostFile {
    * Waits for one signal after the other, each as {@link wait} does: `for await (const n of
    * event.signals())`. What comes between two turns of the loop is added up.
    *
-   * Ends when the signal is aborted or this is closed, also before it began.
+   * Ends when the signal is aborted or this is closed, also before it began. `return()` and `throw()` end
+   * a wait that is under way.
    */
-  async *signals(options: AbortOptions = {}): AsyncGenerator<bigint, void> {
-    for (;;) {
-      let count: bigint;
-      try {
-        count = await this.wait(options);
-      } catch (error) {
-        if (this.closed || options.signal?.aborted === true) return;
-        throw error;
-      }
-      yield count;
-    }
+  signals(options: AbortOptions = {}): AsyncGenerator<bigint, void> {
+    const stopped = new AbortController();
+    const signals = [stopped.signal, options.signal].filter((signal) => signal !== undefined);
+    const signal = AbortSignal.any(signals);
+    return new Steps<bigint>({
+      next: async () => {
+        try {
+          return await this.wait({ signal });
+        } catch (error) {
+          if (this.closed || signal.aborted) return undefined;
+          throw error;
+        }
+      },
+      stop: () => stopped.abort(),
+    });
   }
 
   /** Closes the file, and ends who waits for it; KVM keeps its own hold on it. */
@@ -140,6 +158,8 @@ export class SevDevice extends HostFile {
    * @throws {@link KvmError} with open's errno: `ENOENT` where there is no such processor.
    */
   static open(path = "/dev/sev"): SevDevice {
-    return new SevDevice(opened(native().openFile(path), "open", path), path);
+    const answer = native().openFile(path);
+    traceFile(path, answer);
+    return new SevDevice(opened(answer, "open", path), path);
   }
 }

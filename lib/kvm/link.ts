@@ -2,6 +2,7 @@
  * What stands behind a struct's addresses and descriptors: bytes, guest memory, open files. Turning
  * them into what the addon takes is here; filling them in is native/argument.cc.
  */
+import { isBytes, plainBytes } from "../abi/bytes.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { StateError } from "../errors.ts";
 import type { NativeFd, NativeHostFile, NativeLink } from "../native.ts";
@@ -81,14 +82,14 @@ const NONE: readonly never[] = [];
 
 function toTrace(field: string, value: LinkValue): TraceLink {
   if (value === null) return { field };
-  if (value instanceof Uint8Array) return { field, bytes: value };
+  if (isBytes(value)) return { field, bytes: plainBytes(value) };
   if ("memory" in value) return { field, memory: value.memory, offset: value.offset ?? 0 };
-  if ("bytes" in value) return { field, bytes: value.bytes };
+  if ("bytes" in value) return { field, bytes: plainBytes(value.bytes) };
   return { field, fd: traced(fileOf(value), value.label) };
 }
 
 function toNative(value: LinkValue, where: string, ioctl: Ioctl): NativeLink {
-  if (value === null || value instanceof Uint8Array) return value;
+  if (value === null || isBytes(value)) return value;
   if (typeof value === "object" && "memory" in value) {
     const memory = mappingOf(value.memory);
     if (memory === null) throw new StateError("ERR_CLOSED", "guest memory");

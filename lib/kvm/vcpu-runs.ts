@@ -13,7 +13,7 @@ import {
   type NativeRun,
   native,
 } from "../native.ts";
-import { isTold, traceExit, traceRun } from "../trace/sink.ts";
+import { isTold, publishExit, traceExit, traceRun } from "../trace/sink.ts";
 import { Abortable, type AbortOptions } from "./abortable.ts";
 import { CoalescedRing, coalescedRing } from "./coalesced-ring.ts";
 import type { Exit } from "./exit.ts";
@@ -23,16 +23,29 @@ import { ExitSource } from "./exit-source.ts";
 import type { CallContext, IoctlArgument } from "./handle.ts";
 import type { GatedRun, RunGate } from "./run-gate.ts";
 import { RunPage } from "./run-page.ts";
+import { Steps } from "./steps.ts";
 import { VcpuDevices } from "./vcpu-devices.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const [EINTR, EBUSY] = [4, 16];
+/** Of {@link NativeRun.history}. */
+const STRAY = 4;
 /** The native thread has stopped for a pause; no errno of the kernel's. */
 const PAUSED = -512;
 /** How long a kick that found the signal queue full waits before it is sent again. */
 const AGAIN_MS = 10;
 /** So often may a vCPU change between two threads before the program is warned. */
 const MOST_CHANGES = 16;
+
+/** How {@link VcpuRuns.runSync} runs. */
+export interface RunSyncOptions {
+  /**
+   * Whether the guest runs on after a signal that nobody sent to end the run, such as a profiler's.
+   * {@link kickVcpu} and `immediateExit` end it all the same. JavaScript listeners of signals are called
+   * after the exit. False when left out.
+   */
+  readonly throughSignals?: boolean;
+}
 
 /** A run that was started and has not ended. */
 interface Pending {
@@ -71,6 +84,8 @@ export abstract class VcpuRuns extends VcpuDevices {
   #isInside: boolean = false;
   #wasBeside: boolean = false;
   #changes = 0;
+  /** The step of the last run, until subscribers are told of it. */
+  #untold: ReturnType<typeof traceExit>;
   /** Where the exit filter collects. */
   #filtered: NativeMapping | undefined;
   /** Native code holds it weakly while nothing runs. */
@@ -102,16 +117,21 @@ export abstract class VcpuRuns extends VcpuDevices {
    * Runs the guest on this thread until it exits, which blocks the event loop for as long.
    *
    * A signal to this thread, {@link immediateExit} or {@link kickToken}'s kick ends the run with
-   * `{ kind: "intr" }`.
+   * `{ kind: "intr" }`. A signal does so that its listener can be called; Node's and V8's own (those of
+   * `--cpu-prof`, say) do it too. Who runs a guest for its answer sets `throughSignals`.
    *
    * @ioctl KVM_RUN (api.rst 4.10; vcpu)
    * @throws {@link KvmError} with KVM_RUN's errno, `EINTR` excepted; `EFAULT` comes as an exit when
    *   KVM says which access it was (`memory_fault`).
    * @throws {@link StateError} `ERR_CLOSED`, `ERR_RUNNING`, `ERR_PAUSED`.
    */
-  runSync(): Exit {
-    this.#runnableHere();
-    return this.#enter() ?? { kind: "intr" };
+  runSync({ throughSignals = false }: RunSyncOptions = {}): Exit {
+    for (;;) {
+      this.#runnableHere();
+      const exit = this.#enter();
+      if (exit !== undefined) return exit;
+      if (!throughSignals || (this.#run.history() & STRAY) === 0) return { kind: "intr" };
+    }
   }
 
   /**
@@ -145,17 +165,21 @@ export abstract class VcpuRuns extends VcpuDevices {
    * vcpu.exits())`. The guest goes on when the next exit is asked for, so an exit is answered in the
    * loop's body. A kick comes as `{ kind: "intr" }`.
    *
-   * Ends when `signal` is aborted or the vCPU is closed, also before it began.
+   * Ends when `signal` is aborted or the vCPU is closed, also before it began. `return()` and `throw()`
+   * kick a run that is under way and settle with it; an exit that came first is still given.
    *
    * @throws {@link KvmError} as {@link run}.
    */
-  async *exits(options: AbortOptions = {}): AsyncGenerator<Exit, void> {
+  exits(options: AbortOptions = {}): AsyncGenerator<Exit, void> {
     const isOver = (): boolean => this.closed || options.signal?.aborted === true;
-    while (!isOver()) {
-      const exit = await this.run(options);
-      if (exit.kind === "intr" && isOver()) return;
-      yield exit;
-    }
+    return new Steps<Exit>({
+      next: async (steps) => {
+        if (isOver()) return undefined;
+        const exit = await this.run(options);
+        return exit.kind === "intr" && (steps.isOver || isOver()) ? undefined : exit;
+      },
+      stop: () => this.kick(),
+    });
   }
 
   /** Whether a {@link run} is under way, or stands still in a pause. */
@@ -231,7 +255,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     const told = (): number => {
       const replies = traceRun(this.traced, this.#bytes);
       const answer = enter();
-      traceExit(this.traced, this.#words, answer, replies);
+      publishExit(traceExit(this.traced, this.#words, answer, replies));
       return answer;
     };
     return new RunPage({ enter: () => (isTold() ? told() : enter()), source: this.#exits });
@@ -301,6 +325,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     if (!isRun) return super.call(ioctl, argument, context);
     this.#runnableHere();
     const answer = this.#issue();
+    this.#tell();
     if (answer < 0) throw this.refusal(ioctl.name, -answer, context);
     return answer;
   }
@@ -339,12 +364,22 @@ export abstract class VcpuRuns extends VcpuDevices {
     this.#pending = undefined;
     try {
       const result = answer === PAUSED ? -EINTR : answer;
-      if (!this.closed) traceExit(this.traced, this.#words, result, pending.replies);
+      if (!this.closed) {
+        this.#untold = traceExit(this.traced, this.#words, result, pending.replies);
+      }
       const exit = this.closed ? undefined : this.#exit(result);
       pending.ended.resolve(exit ?? { kind: "intr" });
     } catch (error) {
       pending.ended.reject(error);
     }
+    this.#tell();
+  }
+
+  /** Publishes the last run, now that its exit is a value: a subscriber may close this, or run it. */
+  #tell(): void {
+    const step = this.#untold;
+    this.#untold = undefined;
+    publishExit(step);
   }
 
   /** KVM finishes what is pending before it looks at immediate_exit; `EINTR` says all is finished. */
@@ -360,7 +395,12 @@ export abstract class VcpuRuns extends VcpuDevices {
 
   /** Runs the guest on this thread; `undefined` is `EINTR`. */
   #enter(): Exit | undefined {
-    return this.#exit(this.#issue());
+    const answer = this.#issue();
+    try {
+      return this.#exit(answer);
+    } finally {
+      if (this.#untold !== undefined) this.#tell();
+    }
   }
 
   /** Calls KVM_RUN on this thread. */
@@ -369,7 +409,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     this.#exits.expire();
     const replies = traceRun(this.traced, this.#bytes);
     const answer = this.#run.run();
-    traceExit(this.traced, this.#words, answer, replies);
+    this.#untold = traceExit(this.traced, this.#words, answer, replies);
     return answer;
   }
 

@@ -2,6 +2,7 @@
  * A saved state as JSON: 64-bit numbers as "0x…", bytes as base64, other numbers as numbers. Reading it
  * is json-reader.ts; as bytes it is binary.ts.
  */
+import { isBytes } from "../abi/bytes.ts";
 import type { FieldType } from "../abi/struct.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { fromBytes, type Shape, toBytes } from "./shape.ts";
@@ -55,7 +56,7 @@ function plain(shape: Shape, value: unknown): unknown {
 }
 
 function plainValue(type: FieldType, value: unknown): unknown {
-  if (value instanceof Uint8Array) return base64(value);
+  if (isBytes(value)) return base64(value);
   if (typeof value === "bigint") return hex(value);
   if (typeof type === "string") return value;
   if ("of" in type) return (value as readonly unknown[]).map((one) => plainValue(type.of, one));

@@ -2,6 +2,7 @@
  * The shapes of a part's value, and their way to the bytes of the kernel and back. As JSON they are
  * json.ts.
  */
+import { copyOf, isBytes } from "../abi/bytes.ts";
 import { encode, type Layout, read } from "../abi/struct.ts";
 
 /** One struct. */
@@ -61,7 +62,7 @@ export function toBytes(shape: Shape, value: unknown): Uint8Array {
       if (!Array.isArray(value)) throw new TypeError("expected an array");
       return joined(value.map((one) => encode(shape.element, one)));
     case "bytes":
-      if (!(value instanceof Uint8Array)) throw new TypeError("expected a Uint8Array");
+      if (!isBytes(value)) throw new TypeError("expected a Uint8Array");
       if (value.length >= shape.least) return copyOf(value);
       throw new RangeError(`expected ${shape.least} bytes or more, got ${value.length}`);
     case "u32":
@@ -109,9 +110,6 @@ function fromList(element: Layout, bytes: Uint8Array): unknown {
     read(element, bytes, i * element.size),
   );
 }
-
-/** A copy that is no Buffer, whose slice() is no copy. */
-const copyOf = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes);
 
 /** Joins pieces of bytes. */
 export function joined(pieces: readonly Uint8Array[]): Uint8Array {

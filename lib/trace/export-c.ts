@@ -1,15 +1,17 @@
 /** A recording as one C file that asks the kernel the same. Which parts it has is said in c/. */
 import { CFile } from "./c/c-file.ts";
 import { addIoctl } from "./c/calls.ts";
-import { comment, result } from "./c/literal.ts";
+import { addFileStep } from "./c/files.ts";
+import { comment, exactText, result } from "./c/literal.ts";
 import { prelude } from "./c/prelude.ts";
-import { addRun, addWrites, immediateExit, isSignalled } from "./c/runs.ts";
+import { addRun, addSignalled, addWrites, immediateExit, isSignalled } from "./c/runs.ts";
 import type { About, MapStep, PermissionStep, RunStep, Step, Trace } from "./record.ts";
 
 const HEADERS = [
   "errno.h",
   "fcntl.h",
   "linux/kvm.h",
+  "poll.h",
   "signal.h",
   "stddef.h",
   "stdarg.h",
@@ -17,6 +19,7 @@ const HEADERS = [
   "stdio.h",
   "stdlib.h",
   "string.h",
+  "sys/eventfd.h",
   "sys/ioctl.h",
   "sys/mman.h",
   "sys/syscall.h",
@@ -93,6 +96,12 @@ class Steps {
       case "map":
         this.#map(step, at);
         break;
+      case "eventfd":
+      case "counter":
+      case "file":
+      case "fallocate":
+        addFileStep(file, step, at);
+        break;
       case "write":
         addWrites(file, step, at);
         break;
@@ -107,13 +116,17 @@ class Steps {
     }
   }
 
-  #map({ memory, byteLength }: MapStep, at: number): void {
+  #map({ memory, byteLength, fd }: MapStep, at: number): void {
     const name = this.#file.makeMemory(memory, byteLength);
-    this.#file.add(`${name} = map_memory(${at}, ${byteLength});`);
+    const mapped =
+      fd === undefined
+        ? `map_memory(${at}, ${byteLength})`
+        : `map_file(${at}, ${this.#file.name(fd)}, ${byteLength})`;
+    this.#file.add(`${name} = ${mapped};`);
   }
 
   #open(path: string, name: string | undefined): void {
-    const device = `argc > 1 ? argv[1] : ${JSON.stringify(path)}`;
+    const device = `argc > 1 ? argv[1] : ${exactText(path)}`;
     this.#file.add(name === undefined ? `open_kvm(${device});` : `${name} = open_kvm(${device});`);
   }
 
@@ -122,7 +135,7 @@ class Steps {
     if (isImmediate) this.#immediate.add(step.fd.id);
     else this.#immediate.delete(step.fd.id);
     if (isSignalled(step, isImmediate)) {
-      this.#file.add(`/* ${at}: a signal ended KVM_RUN (${step.fd.label}) */`);
+      addSignalled(this.#file, step, at);
       return;
     }
     addRun(this.#file, step, at);
@@ -145,7 +158,8 @@ function titleOf(about: About): string {
 
 /** The last line of a run: what its answers mean for the claim. */
 function verdictLines(about: About): { readonly same: string; readonly other: string } {
-  const title = titleOf(about).replaceAll(/[^\w .-]/g, "?");
+  // It stands in printf's format: no "%", no trigraph.
+  const title = titleOf(about).replaceAll(/[^\w .-]/g, "_");
   const count = "%d values are not as recorded";
   if (about.verdict === "fails") {
     return {
@@ -160,7 +174,7 @@ function verdictLines(about: About): { readonly same: string; readonly other: st
 }
 
 function recordedOn({ kernel, cpu }: About): readonly string[] {
-  const string = (value: string | undefined): string => JSON.stringify(comment(value ?? ""));
+  const string = (value: string | undefined): string => exactText(value ?? "");
   return [`#define RECORDED_KERNEL ${string(kernel)}`, `#define RECORDED_CPU ${string(cpu)}`];
 }
 

@@ -1,14 +1,66 @@
 /** The stream of all steps as a file: `NODE_KVM_TRACE=file.ndjson`. What a line holds is ndjson.ts. */
-import { subscribe } from "node:diagnostics_channel";
-import { appendFileSync } from "node:fs";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { toNdjson } from "./ndjson.ts";
 import type { Step } from "./record.ts";
 import { TRACE_CHANNEL } from "./sink.ts";
 
-/** Appends every step from now on to a file, before the call returns to its caller. */
+/** How often a full pipe is tried again, and how long each try waits. */
+const [TRIES, WAIT_MS] = [100, 10];
+
+/**
+ * Appends every step from now on to a file or a pipe, before the call returns to its caller.
+ *
+ * When a line cannot be written (the disk is full, a pipe's reader has gone or has read nothing for a
+ * second), the trace ends with a process warning `NODE_KVM_TRACE`, and the program goes on.
+ *
+ * @throws Error of open(2): `ENOENT`, `EACCES`, `ENXIO` for a pipe that nobody reads.
+ */
 export function traceToFile(path: string): void {
-  subscribe(TRACE_CHANNEL, (step) => appendFileSync(path, `${toNdjson(step as Step)}\n`));
+  const { O_WRONLY, O_APPEND, O_CREAT, O_NONBLOCK } = constants;
+  // Without O_NONBLOCK the open of a pipe waits for a reader.
+  const fd = openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0o666);
+  const listen = (step: unknown): void => {
+    try {
+      writeWhole(fd, Buffer.from(`${toNdjson(step as Step)}\n`));
+    } catch (error) {
+      unsubscribe(TRACE_CHANNEL, listen);
+      closeSync(fd);
+      warn(path, error);
+    }
+  };
+  subscribe(TRACE_CHANNEL, listen);
+}
+
+function writeWhole(fd: number, bytes: Uint8Array): void {
+  let left = TRIES;
+  for (let at = 0; at < bytes.length; ) {
+    try {
+      at += writeSync(fd, bytes, at);
+    } catch (error) {
+      left -= 1;
+      if (!isFull(error) || left === 0) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, WAIT_MS);
+    }
+  }
+}
+
+function isFull(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === "EAGAIN";
+}
+
+function warn(path: string, error: unknown): void {
+  const { message } = error as Error;
+  process.emitWarning(`The trace to ${JSON.stringify(path)} has ended: ${message}`, {
+    code: "NODE_KVM_TRACE",
+  });
 }
 
 const wanted = process.env["NODE_KVM_TRACE"];
-if (wanted !== undefined && wanted !== "") traceToFile(wanted);
+if (wanted !== undefined && wanted !== "") {
+  try {
+    traceToFile(wanted);
+  } catch (error) {
+    warn(wanted, error);
+  }
+}

@@ -1,5 +1,5 @@
 /** A step as one line for people, as strace writes it. For programs it is ndjson.ts. */
-import { KVM_CAPABILITIES } from "../abi/generated/constants.ts";
+import { KVM_CAPABILITIES, KVM_INTERNAL_ERRORS } from "../abi/generated/constants.ts";
 import { IOCTLS } from "../abi/generated/ioctls.ts";
 import { Run } from "../abi/generated/structs.ts";
 import type { FdKind, Ioctl } from "../abi/ioctl.ts";
@@ -20,6 +20,10 @@ for (const ioctl of IOCTLS) {
 }
 const capabilities = new Map(
   Object.entries(KVM_CAPABILITIES).map(([name, number]) => [number, name] as const),
+);
+
+const suberrors = new Map(
+  Object.entries(KVM_INTERNAL_ERRORS).map(([name, number]) => [number, name] as const),
 );
 
 /**
@@ -45,8 +49,23 @@ export function toLine(step: Step): string {
       return ioctlLine(step);
     case "run":
       return runLine(step);
-    case "map":
-      return `mmap(memory ${step.memory}, ${step.byteLength} bytes) = 0`;
+    case "eventfd":
+      return `eventfd(${step.initval}) = ${step.made?.label ?? resultText(step.result)}`;
+    case "file":
+      return `open(${JSON.stringify(step.path)}) = ${step.made?.label ?? resultText(step.result)}`;
+    case "counter": {
+      const said = step.call === "write" || step.result === 0 ? [numberText(step.value)] : [];
+      const result = step.result < 0 ? resultText(step.result) : "8";
+      return `${step.call}(${[step.fd.label, ...said].join(", ")}) = ${result}`;
+    }
+    case "fallocate": {
+      const range = [step.offset, step.length].map(numberText).join(", ");
+      return `fallocate(${step.fd.label}, ${step.mode}, ${range}) = ${resultText(step.result)}`;
+    }
+    case "map": {
+      const of = step.fd === undefined ? "" : ` of ${step.fd.label}`;
+      return `mmap(memory ${step.memory}${of}, ${step.byteLength} bytes) = 0`;
+    }
     case "write": {
       const count = step.ranges.reduce((sum, { bytes }) => sum + bytes.length, 0);
       return `(${count} bytes of guest memory written)`;
@@ -117,6 +136,9 @@ function leavesText(leaves: readonly Leaf[], bytes: Uint8Array, base: number): r
 
 function leafText(leaf: Leaf, values: readonly bigint[]): string {
   if (leaf.path === "cap") return capabilityName(Number(values[0]));
+  if (leaf.path === "internal.suberror") {
+    return suberrors.get(Number(values[0])) ?? String(values[0]);
+  }
   if (leaf.count === undefined) return numberText(values[0] ?? 0n);
   const some = values.slice(0, 4).map(numberText);
   return `[${[...some, ...(values.length > 4 ? ["..."] : [])].join(" ")}]`;

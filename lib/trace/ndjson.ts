@@ -1,4 +1,5 @@
 /** A step as one line of JSON, for programs. For people it is line.ts. */
+import { isBytes } from "../abi/bytes.ts";
 import { read } from "../abi/struct.ts";
 import { errnoName } from "../errors.ts";
 import { exitName } from "./exit-fields.ts";
@@ -27,6 +28,10 @@ function decoded(step: Step): object {
       return { ...errno(step.result), exit_reason: exitName(step.exitReason) };
     case "open":
     case "permission":
+    case "eventfd":
+    case "file":
+    case "counter":
+    case "fallocate":
       return errno(step.result);
     case "map":
     case "write":
@@ -44,7 +49,7 @@ function errno(result: number): object {
 /** The fields of a struct; nothing where its count says more than there is. */
 function fields(step: IoctlStep, key: string, bytes: bigint | Uint8Array | undefined): object {
   const layout = ioctlOf(step.request, step.fd)?.struct;
-  if (layout === undefined || !(bytes instanceof Uint8Array)) return {};
+  if (layout === undefined || !isBytes(bytes)) return {};
   try {
     return { [key]: read(layout, bytes) };
   } catch (error) {
@@ -55,7 +60,7 @@ function fields(step: IoctlStep, key: string, bytes: bigint | Uint8Array | undef
 
 function replace(_: string, value: unknown): unknown {
   if (typeof value === "bigint") return String(value);
-  if (value instanceof Uint8Array) return Buffer.from(value).toString("hex");
+  if (isBytes(value)) return Buffer.from(value).toString("hex");
   return isObjectRef(value) ? { id: value.id, kind: value.kind, label: value.label } : value;
 }
 

@@ -1,8 +1,8 @@
 /** What one step of a trace is: a call of the kernel, a run, or what the program did to guest memory. */
 import type { FdKind } from "../abi/ioctl.ts";
 
-/** What a traced descriptor is: a kind that takes KVM's ioctls, or one that only a call returns. */
-export type ObjectKind = FdKind | "stats" | "memfd" | "other";
+/** What a traced descriptor is: a kind that takes KVM's ioctls, one that only a call returns, or a file that KVM is handed. */
+export type ObjectKind = FdKind | "stats" | "memfd" | "eventfd" | "file" | "other";
 
 /** A descriptor as the trace knows it. Its number in this process is not told: it means nothing. */
 export interface ObjectRef {
@@ -94,12 +94,59 @@ export interface RunStep {
   readonly guest: readonly MemoryRange[];
 }
 
-/** Memory for a guest was mapped, all zeros. */
+/** An eventfd was made, with EFD_CLOEXEC and EFD_NONBLOCK. */
+export interface EventFdStep {
+  readonly kind: "eventfd";
+  readonly seq: number;
+  readonly initval: number;
+  /** 0, or `-errno`. */
+  readonly result: number;
+  readonly made: ObjectRef | undefined;
+}
+
+/** The counter of an eventfd was read, or added to. */
+export interface CounterStep {
+  readonly kind: "counter";
+  readonly seq: number;
+  readonly fd: ObjectRef;
+  readonly call: "read" | "write";
+  /** What was read or written; 0 for a read that was refused. */
+  readonly value: bigint;
+  /** 0, or `-errno`: `-EAGAIN` (-11) for a read when nothing was signalled. */
+  readonly result: number;
+}
+
+/** A file that KVM is handed was opened: /dev/sev. */
+export interface FileStep {
+  readonly kind: "file";
+  readonly seq: number;
+  readonly path: string;
+  /** 0, or `-errno`. */
+  readonly result: number;
+  readonly made: ObjectRef | undefined;
+}
+
+/** fallocate(2) of a guest_memfd. */
+export interface FallocateStep {
+  readonly kind: "fallocate";
+  readonly seq: number;
+  readonly fd: ObjectRef;
+  /** `FALLOC_FL_*`. */
+  readonly mode: number;
+  readonly offset: bigint;
+  readonly length: bigint;
+  /** 0, or `-errno`. */
+  readonly result: number;
+}
+
+/** Memory for a guest was mapped: all zeros, or a guest_memfd. */
 export interface MapStep {
   readonly kind: "map";
   readonly seq: number;
   readonly memory: number;
   readonly byteLength: number;
+  /** The guest_memfd; `undefined` for memory of no file. */
+  readonly fd: ObjectRef | undefined;
 }
 
 /** The program changed guest memory, at some time before the next call. */
@@ -130,6 +177,10 @@ export type Step =
   | OpenStep
   | IoctlStep
   | RunStep
+  | EventFdStep
+  | CounterStep
+  | FileStep
+  | FallocateStep
   | MapStep
   | WriteStep
   | PermissionStep

@@ -1,6 +1,6 @@
 /** A recording: every step from its start, and what guest memory held. Writing it as C is export-c.ts. */
 import { differences, Shadow } from "./look.ts";
-import type { About, MemoryRange, Range, Step, Trace } from "./record.ts";
+import type { About, MemoryRange, ObjectRef, Range, Step, Trace } from "./record.ts";
 import { isRecording, nextSeq, type Recorder, setRecorder, type TracedMemory } from "./sink.ts";
 import type { Traced } from "./traced.ts";
 
@@ -26,13 +26,13 @@ class Tape implements Recorder, Recording {
     this.steps.push(step);
   }
 
-  memory(memory: TracedMemory): number {
+  memory(memory: TracedMemory, fd?: ObjectRef): number {
     const known = this.#ids.get(memory);
     if (known !== undefined) return known;
     const id = this.#ids.size + 1;
     this.#ids.set(memory, id);
     this.#shadows.set(memory, new Shadow(memory));
-    this.take({ kind: "map", seq: nextSeq(), memory: id, byteLength: memory.byteLength });
+    this.take({ kind: "map", seq: nextSeq(), memory: id, byteLength: memory.byteLength, fd });
     return id;
   }
 

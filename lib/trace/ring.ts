@@ -62,7 +62,7 @@ export class Ring {
     this.#numbers[at + RESULT] = PENDING;
     this.#numbers[at + BEFORE] = -1;
     this.#numbers[at + AFTER] = -1;
-    if (argument instanceof Uint8Array) {
+    if (typeof argument === "object") {
       this.#integers[place] = undefined;
       this.#numbers[at + LENGTH] = argument.length;
       if (ioctl.direction !== "out") this.#numbers[at + BEFORE] = this.#keep(place, 0, argument);
@@ -85,7 +85,7 @@ export class Ring {
     this.#numbers[at + SEQ] = seq;
     this.#numbers[at + RESULT] = result;
     this.#made[place] = made;
-    if (argument instanceof Uint8Array && this.#ioctls[place]?.direction !== "in") {
+    if (typeof argument === "object" && this.#ioctls[place]?.direction !== "in") {
       this.#numbers[at + AFTER] = this.#keep(place, 1, argument);
     }
   }

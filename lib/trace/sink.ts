@@ -3,8 +3,10 @@
  * recording (recorder.ts) and subscribers of the channel get complete steps.
  */
 import { channel } from "node:diagnostics_channel";
+import { copyOf } from "../abi/bytes.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import type { IoctlStep, LinkRecord, MemoryRange, ObjectRef, Range, Step } from "./record.ts";
+import { Ring } from "./ring.ts";
 import { Traced } from "./traced.ts";
 
 /** The name of the `diagnostics_channel` on which each {@link Step} is published. */
@@ -32,8 +34,8 @@ export interface Recorder {
   look(on: Traced): void;
   replies(vcpu: Traced, run: Uint8Array): readonly Range[];
   guest(vcpu: Traced, run: Uint8Array): readonly MemoryRange[];
-  /** The memory's id. */
-  memory(memory: TracedMemory): number;
+  /** The memory's id; `fd` is the file that it maps, where it is told for the first time. */
+  memory(memory: TracedMemory, fd?: ObjectRef): number;
   unmapped(memory: TracedMemory): void;
   take(step: Step): void;
 }
@@ -71,9 +73,23 @@ export function traced(fd: object, label: string): Traced {
   return found;
 }
 
+/** Whether subscribers are called at the moment. */
+let isPublishing: boolean = false;
+
 function publish(step: Step): void {
   recorder?.take(step);
-  if (stream.hasSubscribers) stream.publish(step);
+  tell(step);
+}
+
+/** Calls the subscribers; not for what one of them asks itself, which would have no end. */
+function tell(step: Step): void {
+  if (isPublishing || !stream.hasSubscribers) return;
+  isPublishing = true;
+  try {
+    stream.publish(step);
+  } finally {
+    isPublishing = false;
+  }
 }
 
 /** Tells that the device was opened: `answer` is the descriptor, or `-errno`. */
@@ -91,9 +107,54 @@ export function tracePermission(component: number, result: number): void {
   publish({ kind: "permission", seq: nextSeq(), component, result });
 }
 
-/** Tells that memory for a guest was mapped. */
-export function traceMap(memory: TracedMemory): void {
-  recorder?.memory(memory);
+/** Tells that memory for a guest was mapped; `file` is the native guest_memfd, where it is one. */
+export function traceMap(memory: TracedMemory, file?: object): void {
+  recorder?.memory(memory, file && known.get(file));
+}
+
+/** Files that KVM is handed belong to no VM; only who listens hears of them. */
+const unkept = new Ring(1);
+
+/** Notes what was opened; `answer` is the native file, or `-errno`. */
+function opened(kind: "eventfd" | "file", label: string, answer: object | number) {
+  if (typeof answer === "number") return { result: answer, made: undefined };
+  const made = new Traced(kind, label, unkept);
+  known.set(answer, made);
+  return { result: 0, made };
+}
+
+/** Tells that an eventfd was made. */
+export function traceEventFd(initval: number, answer: object | number): void {
+  const { result, made } = opened("eventfd", "eventfd", answer);
+  publish({ kind: "eventfd", seq: nextSeq(), initval, result, made });
+}
+
+/** Tells that a file was opened that KVM is to be handed. */
+export function traceFile(path: string, answer: object | number): void {
+  const { result, made } = opened("file", path, answer);
+  publish({ kind: "file", seq: nextSeq(), path, result, made });
+}
+
+/** Tells that an eventfd's counter was read or added to. */
+export function traceCounter(
+  file: Traced,
+  call: "read" | "write",
+  value: bigint,
+  result: number,
+): void {
+  if (!isTold()) return;
+  publish({ kind: "counter", seq: nextSeq(), fd: file, call, value, result });
+}
+
+/** Tells that pages of a guest_memfd were taken or given back. */
+export function traceFallocate(
+  file: Traced,
+  call: { readonly mode: number; readonly offset: bigint; readonly length: bigint },
+  result: number,
+): void {
+  const step: Step = { kind: "fallocate", seq: nextSeq(), fd: file, ...call, result };
+  file.ring.push(step);
+  publish(step);
 }
 
 /** Tells that memory is about to be taken from this program; a guest may still have it. */
@@ -158,8 +219,8 @@ export function traceCall(
   }
   recorder?.look(fd);
   const isInteger = typeof argument === "number" || typeof argument === "bigint";
-  const before = isInteger ? BigInt(argument) : argument?.slice();
-  const linked = links.map((link) => ("bytes" in link ? link.bytes.slice() : undefined));
+  const before = isInteger ? BigInt(argument) : argument && copyOf(argument);
+  const linked = links.map((link) => ("bytes" in link ? copyOf(link.bytes) : undefined));
   return { isWhole: true, fd, ioctl, argument, before, links, linked };
 }
 
@@ -187,7 +248,7 @@ export function traceAnswer(call: Call, answer: number | object): void {
 
 function answered(call: WholeCall, result: number, made: ObjectRef | undefined): IoctlStep {
   const { fd, ioctl, argument, before, links } = call;
-  const isBytes = argument instanceof Uint8Array && before instanceof Uint8Array;
+  const isBytes = typeof argument === "object" && typeof before === "object";
   return {
     kind: "ioctl",
     seq: nextSeq(),
@@ -198,7 +259,7 @@ function answered(call: WholeCall, result: number, made: ObjectRef | undefined):
     byteLength: isBytes ? argument.length : 0,
     links: links.map((link, i) => record(link, call.linked[i])),
     result,
-    after: isBytes && Buffer.compare(before, argument) !== 0 ? argument.slice() : undefined,
+    after: isBytes && Buffer.compare(before, argument) !== 0 ? copyOf(argument) : undefined,
     made,
   };
 }
@@ -207,7 +268,7 @@ function record(link: TraceLink, before: Uint8Array | undefined): LinkRecord {
   const { field } = link;
   if ("bytes" in link && before !== undefined) {
     const isSame = Buffer.compare(before, link.bytes) === 0;
-    return { kind: "bytes", field, before, after: isSame ? undefined : link.bytes.slice() };
+    return { kind: "bytes", field, before, after: isSame ? undefined : copyOf(link.bytes) };
   }
   if ("memory" in link) {
     const memory = recorder?.memory(link.memory) ?? 0;
@@ -226,16 +287,21 @@ export function traceRun(vcpu: Traced, run: Uint8Array): readonly Range[] {
 /** Where `kvm_run` has the exit's union, and the fields of it that say where an I/O exit's data is. */
 const [UNION, UNION_BYTES, KVM_EXIT_IO] = [8, 256, 2];
 
-/** Tells how a run ended. `words` is the vCPU's kvm_run, whole. */
+/**
+ * Keeps how a run ended, for the ring and the recording. `words` is the vCPU's kvm_run, whole.
+ *
+ * @returns the step, which is given to {@link publishExit} when the exit was read: a subscriber may
+ *   close the vCPU. `undefined` when nobody wants it.
+ */
 export function traceExit(
   vcpu: Traced,
   words: Int32Array,
   result: number,
   replies: readonly Range[],
-): void {
+): Step | undefined {
   if (!isTold()) {
     vcpu.ring.pushRun(vcpu, nextSeq(), result, words);
-    return;
+    return undefined;
   }
   const run = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
   const exitReason = words[2] ?? 0;
@@ -251,7 +317,13 @@ export function traceExit(
     guest: recorder?.guest(vcpu, run) ?? NONE,
   };
   vcpu.ring.push(step);
-  publish(step);
+  recorder?.take(step);
+  return step;
+}
+
+/** Tells the channel's subscribers how a run ended. */
+export function publishExit(step: Step | undefined): void {
+  if (step !== undefined) tell(step);
 }
 
 /** The data of an I/O exit: `size` bytes `count` times at `data_offset`. */

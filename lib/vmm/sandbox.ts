@@ -2,6 +2,7 @@
 import { decodeUcall, isUcall, type Program, type Ucall } from "../guest/index.ts";
 import type { CpuidEntry2Input } from "../kvm/cpuid2.ts";
 import type { Exit } from "../kvm/exit.ts";
+import { explainExit } from "../kvm/explain-exit.ts";
 import { GuestMemory } from "../kvm/guest-memory.ts";
 import type { Kvm } from "../kvm/kvm.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
@@ -61,10 +62,12 @@ export class Sandbox {
 
   /** Runs until the guest speaks. */
   next(): Ucall {
-    const exit = this.vcpu.runSync();
+    const exit = this.vcpu.runSync({ throughSignals: true });
     const ucall = this.ucall(exit);
-    if (ucall === undefined) throw new Error(`the guest did not speak: ${describe(exit)}`);
-    return ucall;
+    if (ucall !== undefined) return ucall;
+    const reason = explainExit(exit, this.vcpu);
+    const said = reason === undefined ? "" : `: ${reason}`;
+    throw new Error(`the guest did not speak: ${describe(exit)}${said}`);
   }
 
   /** What the guest said with this exit; `undefined` when it is another exit. */

@@ -29,7 +29,12 @@ export interface RunRequest {
 export type Report =
   | { readonly kind: "ready"; readonly kickToken: bigint }
   | { readonly kind: "exit"; readonly data: object; readonly methods: readonly string[] }
-  | { readonly kind: "error"; readonly error: ErrorData };
+  | {
+      readonly kind: "error";
+      readonly error: ErrorData;
+      /** The exit's answer was refused: the guest has not run, and the exit can be answered again. */
+      readonly isUnanswered?: boolean;
+    };
 
 /** An error as it crosses: classes of ours would arrive as plain Errors. */
 export type ErrorData =

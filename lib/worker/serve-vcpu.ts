@@ -2,7 +2,14 @@
 import { type MessagePort, workerData } from "node:worker_threads";
 import type { Exit } from "../kvm/exit.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
-import { type Report, type RunRequest, type Start, toErrorData, toReport } from "./message.ts";
+import {
+  type Answer,
+  type Report,
+  type RunRequest,
+  type Start,
+  toErrorData,
+  toReport,
+} from "./message.ts";
 
 /** A vCPU, and what becomes of its exits in this thread. */
 export interface ServedVcpu {
@@ -37,11 +44,10 @@ export async function serveVcpu<T>(
     const served = await make(start.data as T);
     const service = new Service(served, new Int32Array(kicked));
     port.on("message", (request: RunRequest) => tell(port, () => service.run(request)));
+    port.on("messageerror", (error) => tellError(port, error));
     tell(port, () => ({ kind: "ready", kickToken: served.vcpu.kickToken }));
   } catch (error) {
-    tell(port, () => {
-      throw error;
-    });
+    tellError(port, error);
   }
 }
 
@@ -50,8 +56,13 @@ function tell(port: MessagePort, report: () => Report): void {
   try {
     port.postMessage(report());
   } catch (error) {
-    port.postMessage({ kind: "error", error: toErrorData(error) } satisfies Report);
+    tellError(port, error);
   }
+}
+
+/** Tells the owner what went wrong; what {@link toErrorData} gives can always be cloned. */
+function tellError(port: MessagePort, error: unknown): void {
+  port.postMessage({ kind: "error", error: toErrorData(error) } satisfies Report);
 }
 
 /** The runs that the owner asks for. */
@@ -68,11 +79,19 @@ class Service {
   /** Answers the exit before, and runs until the next that the owner must see. */
   run({ number, answer }: RunRequest): Report {
     if (answer !== undefined) {
-      const method = Object.entries(this.#exit ?? {}).find(([name]) => name === answer.method)?.[1];
-      method?.(...answer.args);
+      try {
+        this.#answer(answer);
+      } catch (error) {
+        return { kind: "error", error: toErrorData(error), isUnanswered: true };
+      }
     }
     this.#exit = this.#run(number);
     return toReport(this.#exit);
+  }
+
+  #answer({ method, args }: Answer): void {
+    const found = Object.entries(this.#exit ?? {}).find(([name]) => name === method)?.[1];
+    found?.(...args);
   }
 
   #run(number: number): Exit {

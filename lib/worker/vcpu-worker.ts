@@ -36,6 +36,8 @@ export class VcpuWorker {
   #answer: Answer | undefined;
   /** Which exit may be answered. */
   #turn = 0;
+  /** The turn of the last exit. */
+  #exitTurn = 0;
   #isClosed: boolean = false;
 
   private constructor(worker: Worker, port: MessagePort, kicked: Int32Array, kickToken: bigint) {
@@ -44,6 +46,7 @@ export class VcpuWorker {
     this.#kicked = kicked;
     this.#kickToken = kickToken;
     port.on("message", (report: Report) => this.#take(report));
+    port.on("messageerror", (error) => this.#settle()?.reject(error));
     worker.on("error", (error) => this.#end(error));
     worker.on("exit", (code) => this.#end(new Error(`${LABEL}: its thread has ended (${code})`)));
     this.#rest();
@@ -54,7 +57,8 @@ export class VcpuWorker {
    *
    * @param file - the worker's module.
    * @param data - cloned, for the function that makes the VM.
-   * @throws what that function, or the thread, has thrown; as a rejection.
+   * @throws what that function, or the thread, has thrown; a DataCloneError when `data` cannot be cloned;
+   *   as a rejection.
    */
   static async start(
     file: string | URL,
@@ -65,7 +69,13 @@ export class VcpuWorker {
     const kicked = new SharedArrayBuffer(4);
     const start: Start = { port: port2, kicked, data };
     const transferList = [port2, ...(options.transferList ?? [])];
-    const worker = new Worker(file, { ...options, workerData: start, transferList });
+    let worker: Worker;
+    try {
+      worker = new Worker(file, { ...options, workerData: start, transferList });
+    } catch (error) {
+      port1.close();
+      throw error;
+    }
     const ended = new AbortController();
     try {
       const { signal } = ended;
@@ -87,7 +97,9 @@ export class VcpuWorker {
 
   /**
    * Runs the guest until an exit that the worker does not handle. That exit is answered here, before the
-   * next run, which takes the answer along: what is wrong with it is told then.
+   * next run, which takes the answer along. An answer that cannot cross (a function, say) is refused with
+   * a DataCloneError by the exit's own method. One that the exit refuses (too many values, say) rejects the
+   * next run: the guest has not run on then, and the exit can be answered again.
    *
    * @returns the exit; `{ kind: "intr" }` when the run was ended by `signal`, {@link kick} or {@link close}.
    * @throws {@link KvmError} KVM_RUN's, or what the worker's handler has thrown; as a rejection.
@@ -98,11 +110,12 @@ export class VcpuWorker {
     if (this.#pending !== undefined) throw new StateError("ERR_RUNNING", LABEL);
     if (options.signal?.aborted === true) return Promise.resolve({ kind: "intr" });
     // Run numbers are Int32, and never 0, with which nothing is kicked.
-    this.#number = (this.#number % 0x7fff_ffff) + 1;
-    this.#turn += 1;
-    const request: RunRequest = { number: this.#number, answer: this.#answer };
-    this.#answer = undefined;
+    const number = (this.#number % 0x7fff_ffff) + 1;
+    const request: RunRequest = { number, answer: this.#answer };
     this.#port.postMessage(request);
+    this.#number = number;
+    this.#turn += 1;
+    this.#answer = undefined;
     this.worker.ref();
     this.#port.ref();
     this.#pending = new Abortable(options, () => this.kick());
@@ -135,13 +148,18 @@ export class VcpuWorker {
   }
 
   #take(report: Report): void {
-    if (report.kind === "error") this.#settle()?.reject(toError(report.error));
+    if (report.kind === "error") {
+      if (report.isUnanswered === true) this.#turn = this.#exitTurn;
+      this.#settle()?.reject(toError(report.error));
+    }
     if (report.kind !== "exit") return;
     const turn = this.#turn;
+    this.#exitTurn = turn;
     const answer = (called: Answer): void => {
       if (turn !== this.#turn) throw new StateError("ERR_ANSWERED", LABEL);
+      // A copy, as it crosses: what cannot cross is refused here, and what changes later is not seen.
+      this.#answer = structuredClone(called);
       this.#turn += 1;
-      this.#answer = called;
     };
     this.#settle()?.resolve(toExit(report, answer));
   }

@@ -127,7 +127,7 @@ export function tellLie(name: string): void {
   Object.defineProperty(globalThis, TOLD, { value: name });
   const honest = Handle.prototype.ioctl;
   Handle.prototype.ioctl = function lie(this: Handle, ioctl, argument, context) {
-    const sent = argument instanceof Uint8Array ? argument.slice() : argument;
+    const sent = argument instanceof Uint8Array ? new Uint8Array(argument) : argument;
     const from = stepCount();
     try {
       const result = liar(this, (i, a) => honest.call(this, i, a, context))(ioctl, argument);

@@ -20,20 +20,20 @@ claim(
 
 claim(82, "real-exit-io", "a vCPU that wrote to a port has run", (kit) => {
   const { vcpu, stored } = kit.configured();
-  expect(vcpu.runSync().kind).toBe("io");
+  expect(vcpu.runSync({ throughSignals: true }).kind).toBe("io");
   expect(() => vcpu.setCpuid2(another(stored))).toFailWith("EINVAL");
 });
 
 claim(82, "real-exit-hlt", "a vCPU that halted has run", (kit) => {
   const { vcpu, stored } = kit.configured({ program: guest("long", (g) => g.hlt()) });
-  expect(vcpu.runSync().kind).toBe("hlt");
+  expect(vcpu.runSync({ throughSignals: true }).kind).toBe("hlt");
   expect(() => vcpu.setCpuid2(another(stored))).toFailWith("EINVAL");
 });
 
 claim(82, "real-exit-mmio", "a vCPU that wrote where no memory is has run", (kit) => {
   const program = guest("long", (g) => g.write(0xc000_0000, 0x5a, 8));
   const { vcpu, stored } = kit.configured({ program });
-  expect(vcpu.runSync().kind).toBe("mmio");
+  expect(vcpu.runSync({ throughSignals: true }).kind).toBe("mmio");
   expect(() => vcpu.setCpuid2(another(stored))).toFailWith("EINVAL");
 });
 
@@ -44,7 +44,7 @@ claim(
   (kit) => {
     const { vcpu, stored } = kit.configured();
     vcpu.setRegs({ ...vcpu.getRegs(), rip: 0xc000_0000n });
-    expect(vcpu.runSync().kind).toBe("internal_error");
+    expect(vcpu.runSync({ throughSignals: true }).kind).toBe("internal_error");
     expect(() => vcpu.setCpuid2(another(stored))).toFailWith("EINVAL");
   },
 );

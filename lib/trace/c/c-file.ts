@@ -3,6 +3,7 @@ import { type Layout, type Scalar, scalars } from "../../abi/layout.ts";
 import { cName, type Leaf, leafBytes, leavesOf, leavesOfElement } from "../leaf.ts";
 import type { ObjectRef } from "../record.ts";
 import { Definitions, hasField } from "./headers.ts";
+import { comment } from "./literal.ts";
 import { Tables } from "./tables.ts";
 
 const indent = (line: string): string => (line === "" ? "" : `\t${line}`);
@@ -30,8 +31,8 @@ export class CFile {
   }
 
   /** Adds a block with declarations of its own. */
-  block(comment: string, lines: readonly string[]): void {
-    this.add("", `/* ${comment} */`, "{", ...lines.map(indent), "}");
+  block(about: string, lines: readonly string[]): void {
+    this.add("", `/* ${comment(about)} */`, "{", ...lines.map(indent), "}");
   }
 
   /** Names a descriptor that a step made on another; the variable is declared at main's top. */
@@ -129,7 +130,11 @@ export class CFile {
       case "vm":
         return this.#numbered("vm", "vm");
       case "vcpu":
-        return `${parent === "vm" ? "" : `${parent}_`}${made.label.replaceAll(/\W/g, "")}`;
+        return `${parent === "vm" ? "" : `${parent}_`}${this.#vcpu(made.label)}`;
+      case "eventfd":
+        return this.#numbered("event", "eventfd");
+      case "file":
+        return this.#numbered("file", "file");
       case "dev":
       case "stats":
       case "memfd":
@@ -138,6 +143,12 @@ export class CFile {
       default:
         return made.kind satisfies never;
     }
+  }
+
+  /** "vcpu 0" is vcpu0; a label that says no id has a number of its own. */
+  #vcpu(label: string): string {
+    const id = /^vcpu (\d+)$/.exec(label)?.[1];
+    return id === undefined ? this.#numbered("vcpu_", "vcpu") : `vcpu${id}`;
   }
 
   /** The first of a kind has no number. */

@@ -1,13 +1,13 @@
 /** An ioctl of a trace as C: its argument, the call, and what is checked of the answer. */
 import type { Ioctl } from "../../abi/ioctl.ts";
-import { type Layout, sizeOfType, type Tail } from "../../abi/layout.ts";
-import { cName } from "../leaf.ts";
+import { type Layout, scalars, sizeOfType, type Tail } from "../../abi/layout.ts";
+import { cName, leavesOf } from "../leaf.ts";
 import { ioctlOf } from "../line.ts";
 import type { IoctlStep, LinkRecord } from "../record.ts";
 import { isOfTheHost, varyingOf } from "../varying.ts";
 import type { CFile } from "./c-file.ts";
-import { hasStruct, isPointer } from "./headers.ts";
-import { declaration, initialiser, members, number, result, text } from "./literal.ts";
+import { hasField, hasStruct, isPointer } from "./headers.ts";
+import { comment, declaration, initialiser, members, number, result, text } from "./literal.ts";
 
 /** One call on its way into the file. */
 interface Call {
@@ -25,7 +25,7 @@ export function addIoctl(file: CFile, step: IoctlStep, stepNumber: number): void
   const request = ioctl === undefined ? number(step.request) : file.definitions.ioctl(ioctl);
   const call: Call = { file, step, number: stepNumber, ioctl, request };
   const { before } = step;
-  if (before instanceof Uint8Array) {
+  if (typeof before === "object") {
     file.block(`${stepNumber}: ${request} (${step.fd.label})`, bytesCall(call, before));
     return;
   }
@@ -79,6 +79,9 @@ function wanted({ step, ioctl }: Call, before: Uint8Array): Uint8Array | undefin
 function structCall(call: Call, layout: Layout, before: Uint8Array): readonly string[] | undefined {
   if (before.length !== layout.size) return undefined;
   const { file, step, ioctl } = call;
+  if (!step.links.every((link) => link.kind === "null" || hasPath(layout, cPath(link.field)))) {
+    return undefined;
+  }
   const variable = variableOf(layout);
   const sent = declaration(`struct ${layout.name} ${variable}`, layout, before);
   const answer = wanted(call, before);
@@ -242,6 +245,19 @@ function variableOf(layout: Layout): string {
 /** A field's path as C says it: `ranges[0].bitmap`. */
 const cPath = (field: string): string => field.split(".").map(cName).join(".");
 
+/** Whether every header has a field, by its path. */
+function hasPath(layout: Layout, path: string): boolean {
+  const names = path.split(".").map((name) => name.replace(/\[\d+\]$/, ""));
+  return names.every((name, i) => hasField([layout.name, ...names.slice(0, i)].join("."), name));
+}
+
+/** Where a field is, by its path, which may end with an index. */
+function offsetOfPath(layout: Layout, path: string): number | undefined {
+  const [, array = path, index = "0"] = /^(.*)\[(\d+)\]$/.exec(path) ?? [];
+  const leaf = leavesOf(layout).find((candidate) => [path, array].includes(candidate.path));
+  return leaf && leaf.offset + Number(index) * scalars[leaf.type].size;
+}
+
 function target(file: CFile, link: LinkRecord, index: number): string {
   switch (link.kind) {
     case "null":
@@ -289,14 +305,15 @@ function linkContent(file: CFile, link: LinkRecord, index: number): readonly str
 /** The same into bytes, where the header has no such struct. */
 function linkBytes(call: Call, link: LinkRecord, index: number): readonly string[] {
   if (link.kind === "null") return [];
-  const field = call.ioctl?.struct?.fields.find(({ name }) => name === link.field);
-  if (field === undefined) return [`/* ${link.field} is not told */`];
+  const layout = call.ioctl?.struct;
+  const offset = layout && offsetOfPath(layout, cPath(link.field));
+  if (offset === undefined) return [`/* ${comment(link.field)} is not told */`];
   const type = link.kind === "fd" ? "int" : "unsigned long";
   const cast = link.kind === "fd" ? "" : "(unsigned long)";
   const value = `${cast}${target(call.file, link, index)}`;
   return [
     ...linkContent(call.file, link, index),
-    `memcpy(bytes + ${field.offset}, &(${type}){ ${value} }, sizeof(${type}));`,
+    `memcpy(bytes + ${offset}, &(${type}){ ${value} }, sizeof(${type}));`,
   ];
 }
 

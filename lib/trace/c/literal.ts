@@ -25,14 +25,33 @@ export function result(value: number): string {
   return name.startsWith("errno") ? String(value) : `-${name}`;
 }
 
-/** Writes text as a C string. */
+/** Writes text as a C string, with "?" for what is no printable ASCII. No two "?" make a trigraph. */
 export function text(value: string): string {
-  return JSON.stringify(value.replaceAll(/[^\x20-\x7e]/g, "?")).replaceAll("??", "?\\?");
+  return escaped(value.replaceAll(/[^\x20-\x7e]/g, "?"));
 }
 
-/** Text that cannot end its comment. */
+/** Writes text as a C string that has the same bytes, in UTF-8. */
+export function exactText(value: string): string {
+  if (!/[^\x20-\x7e]/.test(value)) return escaped(value);
+  const octal = (byte: number): string => `\\${byte.toString(8).padStart(3, "0")}`;
+  return `"${Array.from(new TextEncoder().encode(value), octal).join("")}"`;
+}
+
+function escaped(value: string): string {
+  return JSON.stringify(value).replaceAll(/\?(?=\?)/g, "?\\");
+}
+
+/**
+ * Text for one line of a comment, which it can neither end nor begin: no newline, no backslash at the end
+ * of the line, no trigraph.
+ */
 export function comment(value: string): string {
-  return value.replaceAll("*/", "* /").replaceAll(/[^\x20-\x7e\n]/g, "?");
+  return value
+    .replaceAll(/[^\x20-\x7e]/g, "?")
+    .replaceAll(/\?(?=\?)/g, "? ")
+    .replaceAll(/\*(?=\/)/g, "* ")
+    .replaceAll(/\/(?=\*)/g, "/ ")
+    .replaceAll(/\\(?=\s*$)/g, "?");
 }
 
 const byteText = (byte: number): string => `0x${byte.toString(16).padStart(2, "0")}`;

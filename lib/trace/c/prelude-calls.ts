@@ -202,6 +202,66 @@ static unsigned char *map_memory(int step, size_t size)
 }`,
   },
   {
+    name: "map_file",
+    text: `/* A file as memory for a guest. */
+static unsigned char *map_file(int step, int fd, size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (memory == MAP_FAILED)
+		give_up(step, "mmap", errno);
+	return memory;
+}`,
+  },
+  {
+    name: "open_file",
+    text: `/* A device that KVM is handed. */
+static int open_file(int step, const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		give_up(step, path, errno);
+	return fd;
+}`,
+  },
+  {
+    name: "make_eventfd",
+    text: `static int make_eventfd(int step, unsigned int count)
+{
+	int fd = eventfd(count, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		give_up(step, "eventfd", errno);
+	return fd;
+}`,
+  },
+  {
+    name: "read_counter",
+    text: `/* Reads an eventfd's counter; KVM may signal it a moment after what has caused it. */
+static void read_counter(int step, const char *name, int fd, unsigned long long recorded, long result)
+{
+	struct pollfd ready = { fd, POLLIN, 0 };
+	unsigned long long count = 0;
+	long got;
+
+	if (result == 0)
+		poll(&ready, 1, 1000);
+	got = read(fd, &count, sizeof(count)) < 0 ? -errno : 0;
+	if (got != result)
+		check_result(step, name, got, result);
+	else if (count != recorded)
+		differ(step, NULL, "%s: the counter is %llu, recorded %llu", name, count, recorded);
+}`,
+  },
+  {
+    name: "write_counter",
+    text: `static void write_counter(int step, const char *name, int fd, unsigned long long value, long result)
+{
+	check_result(step, name, write(fd, &value, sizeof(value)) < 0 ? -errno : 0, result);
+}`,
+  },
+  {
     name: "words",
     text: `/* Numbers of 64 bits, each by as much above the one before: page tables. */
 static void words(unsigned char *at, size_t count, __u64 first, __u64 step)

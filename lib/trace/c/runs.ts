@@ -7,7 +7,7 @@ import { type Leaf, leafValue, leavesOf } from "../leaf.ts";
 import type { MemoryRange, Range, RunStep, WriteStep } from "../record.ts";
 import type { CFile } from "./c-file.ts";
 import { hasRunField } from "./headers.ts";
-import { number, result, text } from "./literal.ts";
+import { comment, number, result, text } from "./literal.ts";
 
 const UNION = offsetOf(Run, "hw");
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
@@ -94,11 +94,10 @@ function rowAt(view: DataView, at: number): Row | undefined {
 
 /** Adds a run: the replies before it, its exit, and what the guest wrote to memory. */
 export function addRun(file: CFile, step: RunStep, at: number): void {
-  const { name, isNew } = file.run(step.fd);
   const vcpu = file.name(step.fd);
-  file.add("", `/* ${at}: KVM_RUN (${step.fd.label}): ${exitText(step)} */`);
-  if (isNew) file.add(`${name} = map_run(${at}, ${file.device()}, ${vcpu}, &${name}_size);`);
-  for (const reply of step.replies) file.add(...replyLines(file, name, reply));
+  const said = comment(`${at}: KVM_RUN (${step.fd.label}): ${exitText(step)}`);
+  file.add("", `/* ${said} */`);
+  const name = addReplies(file, step, at);
   if (isFailure(step)) {
     const what = text(`KVM_RUN (${vcpu})`);
     const call = `call(${vcpu}, KVM_RUN, 0)`;
@@ -111,6 +110,21 @@ export function addRun(file: CFile, step: RunStep, at: number): void {
     else file.add(`if (${run}) {`, ...checks.map((line) => `\t${line}`), "}");
   }
   for (const range of step.guest) file.add(memoryCheck(file, range, at));
+}
+
+/** Adds a run that a signal ended: no program can repeat it, but the next run needs its replies. */
+export function addSignalled(file: CFile, step: RunStep, at: number): void {
+  file.add("", `/* ${comment(`${at}: a signal ended KVM_RUN (${step.fd.label})`)} */`);
+  if (step.replies.length > 0) addReplies(file, step, at);
+}
+
+/** Adds what was written into kvm_run before a run; returns the variable of kvm_run. */
+function addReplies(file: CFile, step: RunStep, at: number): string {
+  const { name, isNew } = file.run(step.fd);
+  const vcpu = file.name(step.fd);
+  if (isNew) file.add(`${name} = map_run(${at}, ${file.device()}, ${vcpu}, &${name}_size);`);
+  for (const reply of step.replies) file.add(...replyLines(file, name, reply));
+  return name;
 }
 
 /** With an errno, kvm_run holds an old exit, unless it says which access failed. */

@@ -213,3 +213,32 @@ test("a program that runs a vCPU on two threads in turn is warned once", async (
   );
   warned.mockRestore();
 });
+
+describe("exits() that is ended while the guest runs", () => {
+  test("by return(): the run is kicked, and both settle", async ({ box }) => {
+    const { vcpu } = box((g) => g.loopForever());
+    const exits = vcpu.exits();
+    const next = exits.next();
+    expect(await exits.return()).toEqual({ done: true, value: undefined });
+    expect(await next).toEqual({ done: true, value: undefined });
+    expect(vcpu.running).toBe(false);
+  });
+
+  test("by throw(): the same, and it is rejected", async ({ box }) => {
+    const { vcpu } = box((g) => g.loopForever());
+    const exits = vcpu.exits();
+    const next = exits.next();
+    await expect(exits.throw(new Error("enough"))).rejects.toThrow("enough");
+    expect(await next).toEqual({ done: true, value: undefined });
+  });
+
+  test("by return() in a pause", async ({ box }) => {
+    const { vcpu, vm } = box((g) => g.loopForever());
+    await vm.pause();
+    const exits = vcpu.exits();
+    const next = exits.next();
+    expect(await exits.return()).toEqual({ done: true, value: undefined });
+    expect(await next).toEqual({ done: true, value: undefined });
+    vm.resume();
+  });
+});

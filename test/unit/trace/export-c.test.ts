@@ -226,6 +226,26 @@ describe("an exported file", () => {
     expect(text).toContain("cpuid2->entries[0].eax = 0xd; /* cpuid_entry2_1 has 0 */");
   });
 
+  test("has the reply to an exit whose next run a signal ended", () => {
+    recording = record();
+    const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
+    const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
+    const words = new Int32Array(3072);
+    const bytes = new Uint8Array(words.buffer);
+    const run = (result: number): unknown => traceExit(vcpu, words, result, traceRun(vcpu, bytes));
+    words[2] = 6;
+    run(0);
+    bytes.set([0x5a], offsetOf(Run, "mmio.data"));
+    run(-4);
+    words[2] = 5;
+    run(0);
+    const text = exportC(recording.stop());
+    const [replied, halted] = ["/* mmio.data */", "KVM_EXIT_HLT"].map((what) => text.indexOf(what));
+    expect(replied).toBeGreaterThan(text.indexOf("a signal ended KVM_RUN"));
+    expect(halted).toBeGreaterThan(replied ?? 0);
+    compile({ "a.c": text });
+  });
+
   test("cannot be made of a handle that is older than the recording", () => {
     const kvm = open();
     recording = record();

@@ -21,6 +21,18 @@ const scripts = {
     }),
     () => ({ kind: "unknown", reason: answers.length, bytes: answers.flat() }),
   ],
+  "reads one": [
+    () => ({
+      kind: "io",
+      direction: "in",
+      port: 2,
+      reply: (values) => {
+        if (values.length !== 1) throw new RangeError("1 value is read");
+        answers.push(values);
+      },
+    }),
+    () => ({ kind: "unknown", reason: answers.length, bytes: answers.flat() }),
+  ],
   refused: [
     () => {
       throw new KvmError({ ioctl: "KVM_RUN", fd: "vcpu 0", errno: 5, reason: "the VM is dead" });

@@ -1,5 +1,6 @@
 /** A vCPU in a worker: what crosses to its owner, and how runs end. The vCPU is scripted; a real one is run-worker.test.ts. */
 import { expect, onTestFinished, test } from "vitest";
+import type { IoInExit } from "../../../lib/kvm/exit.ts";
 import { serveVcpu, VcpuWorker } from "../../../lib/worker/index.ts";
 
 const FILE = new URL("scripted.js", import.meta.url);
@@ -40,6 +41,49 @@ test("an exit is answered once, and not late", async () => {
   // The first exit's answer is not this one's.
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [1] });
   expect(() => rdmsr.fail()).toThrow(stateError("ERR_ANSWERED"));
+});
+
+async function readExit(worker: VcpuWorker): Promise<IoInExit> {
+  const exit = await worker.run();
+  if (exit.kind !== "io" || exit.direction !== "in") throw new Error(`exit: ${exit.kind}`);
+  return exit;
+}
+
+test("an answer that cannot cross is refused, and the exit waits for another", async () => {
+  const worker = await started("reads one");
+  const read = await readExit(worker);
+  const uncloneable = [() => 1] as unknown as number[];
+  expect(() => read.reply(uncloneable)).toThrow(
+    expect.objectContaining({ name: "DataCloneError" }),
+  );
+  expect(worker.running).toBe(false);
+  read.reply([7]);
+  expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [7] });
+});
+
+test("an answer that the exit refuses rejects the run, and the guest does not go on", async () => {
+  const worker = await started("reads one");
+  const read = await readExit(worker);
+  read.reply([1, 2]);
+  await expect(worker.run()).rejects.toThrow(new RangeError("1 value is read"));
+  read.reply([7]);
+  expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [7] });
+  expect(() => read.reply([7])).toThrow(stateError("ERR_ANSWERED"));
+});
+
+test("an answer crosses as it was when it was given", async () => {
+  const worker = await started("reads one");
+  const read = await readExit(worker);
+  const values = [7];
+  read.reply(values);
+  values[0] = 8;
+  expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [7] });
+});
+
+test("data that cannot cross is told by start()", async () => {
+  await expect(VcpuWorker.start(FILE, () => undefined)).rejects.toMatchObject({
+    name: "DataCloneError",
+  });
 });
 
 test("errors cross as what they are, and the worker lives on", async () => {

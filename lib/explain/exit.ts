@@ -1,0 +1,225 @@
+/** What an exit means that ends a guest, from the exit and from what its vCPU is asked. Names are exit-names.ts. */
+import {
+  KVM_INTERNAL_ERROR_DELIVERY_EV,
+  KVM_INTERNAL_ERROR_EMULATION,
+  KVM_INTERNAL_ERROR_SIMUL_EX,
+  KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+  KVM_MEM_READONLY,
+  KVM_MEMORY_EXIT_FLAG_PRIVATE,
+} from "../abi/generated/constants.ts";
+import type { Regs, Sregs, VcpuEvents } from "../abi/generated/structs.ts";
+import { failedChecks } from "./entry-checks.ts";
+import {
+  entryFailureName,
+  exceptionName,
+  exitCodeName,
+  isStateRefused,
+  suberrorName,
+  type Vendor,
+} from "./exit-names.ts";
+import { type Ask, known, type MemorySlot } from "./refusal.ts";
+import { linearRip, type ReadWord, translate } from "./translate.ts";
+import { hasBit, hex, range } from "./wording.ts";
+
+/** An exit, as far as it is looked at; kvm/exit.ts has all of them. */
+export type ExplainedExit =
+  | { readonly kind: "shutdown" }
+  | { readonly kind: "fail_entry"; readonly hardwareEntryFailureReason: bigint }
+  | { readonly kind: "hw"; readonly hardwareExitReason: bigint }
+  | {
+      readonly kind: "internal_error";
+      readonly suberror: number;
+      readonly data: readonly bigint[];
+      readonly emulationFailure:
+        | { readonly flags: bigint; readonly insnBytes: Uint8Array | undefined }
+        | undefined;
+    }
+  | { readonly kind: "memory_fault"; readonly flags: bigint; readonly gpa: bigint }
+  | { readonly kind: "mmio"; readonly isWrite: boolean; readonly physAddr: bigint };
+
+/** What the vCPU of the exit can be asked; each answer is taken only when it matters. */
+export interface ExitEvidence {
+  /** Whose numbers the hardware's are. */
+  readonly vendor?: Vendor | undefined;
+  readonly sregs?: Ask<Sregs>;
+  readonly regs?: Ask<Regs>;
+  /** KVM_GET_VCPU_EVENTS, which lets a pending exception's payload go to CR2 and DR6. */
+  readonly events?: Ask<VcpuEvents>;
+  readonly slots?: Ask<readonly MemorySlot[]>;
+  readonly read?: ReadWord;
+}
+
+/** Says what an exit means; `undefined` when the exit says all there is. */
+export function explainExit(exit: ExplainedExit, evidence: ExitEvidence): string | undefined {
+  switch (exit.kind) {
+    case "shutdown":
+      return explainShutdown(evidence);
+    case "fail_entry":
+      return explainFailEntry(exit.hardwareEntryFailureReason, evidence);
+    case "hw":
+      return `KVM does not handle the hardware's exit ${exitCodeName(exit.hardwareExitReason, evidence.vendor)}`;
+    case "internal_error":
+      return explainInternalError(exit, evidence);
+    case "memory_fault":
+      return explainMemoryFault(exit, evidence);
+    case "mmio":
+      return explainMmio(exit, evidence);
+    default:
+      return exit satisfies never;
+  }
+}
+
+const RESET = { rip: 0xfff0n, selector: 0xf000, base: 0xffff_0000n } as const;
+const [PE, LMA] = [0, 10];
+
+function explainShutdown(evidence: ExitEvidence): string {
+  const [sregs, regs] = [known(evidence.sregs), known(evidence.regs)];
+  const isReset =
+    regs?.rip === RESET.rip &&
+    sregs?.cs.selector === RESET.selector &&
+    sregs.cs.base === RESET.base;
+  if (evidence.vendor === "kvm_amd" && isReset) {
+    return (
+      "a triple fault; the registers are those of a reset (RIP 0xfff0, CS 0xf000), because kvm_amd " +
+      "resets the vCPU at a shutdown: they do not say what the guest did"
+    );
+  }
+  const told = known(evidence.events)?.exception;
+  const isTold = told !== undefined && (told.injected === 1 || told.pending === 1);
+  const parts = [isTold ? whileDelivering(told) : "a triple fault"];
+  if (isTold && told.nr === PF && sregs !== undefined) parts.push(`CR2 is ${hex(sregs.cr2)}`);
+  if (sregs !== undefined) parts.push(idtOf(sregs, isTold ? told.nr : DF));
+  return parts.join("; ");
+}
+
+const [DF, PF] = [8, 14];
+
+function whileDelivering(told: VcpuEvents["exception"]): string {
+  const code = told.hasErrorCode === 1 ? ` (error code ${hex(told.errorCode)})` : "";
+  return `a triple fault while exception ${exceptionName(told.nr)}${code} was being delivered`;
+}
+
+/** Whether the IDT can have the entry of a vector: 16 bytes in long mode, 8 in protected, 4 in real mode. */
+function idtOf({ idt, cr0, efer }: Sregs, vector: number): string {
+  const bytes = hasBit(efer, LMA) ? 16 : hasBit(cr0, PE) ? 8 : 4;
+  const where = `the IDT is at ${hex(idt.base)} with limit ${hex(idt.limit)}`;
+  const isInside = (vector + 1) * bytes - 1 <= idt.limit;
+  return isInside ? where : `${where}, which has no entry for vector ${vector}`;
+}
+
+function explainFailEntry(reason: bigint, evidence: ExitEvidence): string {
+  const { vendor } = evidence;
+  const name = `the CPU refused to enter the guest: ${entryFailureName(reason, vendor)}`;
+  if (!isStateRefused(reason, vendor)) return name;
+  const [sregs, regs] = [known(evidence.sregs), known(evidence.regs)];
+  if (sregs === undefined || regs === undefined) return name;
+  const failed = failedChecks({ sregs, rflags: regs.rflags }, vendor);
+  return failed.length === 0
+    ? `${name}; the registers pass the checks that this package knows`
+    : `${name}; the state fails a check: ${failed.join("; ")}`;
+}
+
+type InternalError = Extract<ExplainedExit, { kind: "internal_error" }>;
+
+function explainInternalError(exit: InternalError, evidence: ExitEvidence): string {
+  const name = suberrorName(exit.suberror);
+  const code = (at: number): string | undefined =>
+    exit.data[at] === undefined ? undefined : exitCodeName(exit.data[at], evidence.vendor);
+  switch (exit.suberror) {
+    case KVM_INTERNAL_ERROR_EMULATION:
+      return `${name}: ${emulation(exit, evidence)}`;
+    case KVM_INTERNAL_ERROR_SIMUL_EX:
+      return `${name}: an exception came while ${event(exit.data[0])} was being delivered`;
+    case KVM_INTERNAL_ERROR_DELIVERY_EV:
+      return `${name}: the exit ${code(1) ?? "(not told)"} came while ${event(exit.data[0])} was being delivered`;
+    case KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON:
+      return `${name}: KVM does not expect the hardware's exit ${code(0) ?? "(not told)"}`;
+    default:
+      return name;
+  }
+}
+
+/** Of IDT-vectoring information and EXITINTINFO, which have one form: the event, by vector and type. */
+function event(info: bigint | undefined): string {
+  if (info === undefined) return "an event";
+  const types = ["interrupt", "", "NMI", "exception", "software interrupt"];
+  const type = types[Number((info >> 8n) & 7n)] ?? "";
+  const vector = Number(info & 0xffn);
+  return type === "exception"
+    ? `exception ${exceptionName(vector)}`
+    : `${type === "" ? "event" : type} ${vector}`;
+}
+
+function emulation({ data, emulationFailure }: InternalError, evidence: ExitEvidence): string {
+  const place = fetched(evidence);
+  const parts: string[] = [];
+  if (place?.slot === undefined && place !== undefined) {
+    parts.push(`the guest fetched its instruction from ${hex(place.gpa)}, where no slot is`);
+  } else {
+    const bytes = emulationFailure?.insnBytes;
+    const which = bytes === undefined ? "an instruction" : `the instruction ${hexBytes(bytes)}`;
+    const at = place === undefined ? "" : ` at RIP ${hex(place.rip)}`;
+    parts.push(`KVM could not emulate ${which}${at}`);
+  }
+  // The hardware's exit follows the flags, and the instruction's size and bytes where they are told.
+  const told = emulationFailure === undefined ? undefined : data[hasInsn(emulationFailure) ? 3 : 1];
+  if (told !== undefined) parts.push(`the exit was ${exitCodeName(told, evidence.vendor)}`);
+  return parts.join("; ");
+}
+
+const hasInsn = ({ flags }: { readonly flags: bigint }): boolean => hasBit(flags, 0);
+
+const hexBytes = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+
+/** Where the instruction at RIP lies. */
+function fetched(evidence: ExitEvidence) {
+  const [sregs, regs] = [known(evidence.sregs), known(evidence.regs)];
+  const slots = known(evidence.slots);
+  const { read } = evidence;
+  if (sregs === undefined || regs === undefined || slots === undefined) return undefined;
+  const word: ReadWord = (gpa) => known(read && (() => read(gpa)));
+  const gpa = translate(linearRip(sregs, regs.rip), sregs, word);
+  return gpa === undefined ? undefined : { rip: regs.rip, gpa, slot: slotAt(slots, gpa) };
+}
+
+function slotAt(slots: readonly MemorySlot[], gpa: bigint): MemorySlot | undefined {
+  return slots.find(
+    ({ slot, guestPhysAddr, memorySize }) =>
+      slot >>> 16 === 0 && gpa >= guestPhysAddr && gpa < guestPhysAddr + memorySize,
+  );
+}
+
+const nameOf = ({ slot, guestPhysAddr, memorySize }: MemorySlot): string =>
+  `slot ${slot & 0xffff} (${range(guestPhysAddr, memorySize)})`;
+
+function explainMemoryFault(
+  { flags, gpa }: { readonly flags: bigint; readonly gpa: bigint },
+  evidence: ExitEvidence,
+): string | undefined {
+  const slots = known(evidence.slots);
+  if (slots === undefined) return undefined;
+  const slot = slotAt(slots, gpa);
+  const isPrivate = (flags & BigInt(KVM_MEMORY_EXIT_FLAG_PRIVATE)) !== 0n;
+  const access = `the guest's ${isPrivate ? "private " : ""}access to ${hex(gpa)}`;
+  if (slot === undefined) return `${access}: no slot is there`;
+  const page = gpa - slot.guestPhysAddr;
+  const where = `${nameOf(slot)}, page at offset ${hex(page - (page % 4096n))}`;
+  return isPrivate
+    ? `${access}: ${where}: either the page is shared, or its slot has no guest_memfd that can give it`
+    : `${access}: ${where}: either the page is private, or the host page behind it cannot be had`;
+}
+
+function explainMmio(
+  { isWrite, physAddr }: { readonly isWrite: boolean; readonly physAddr: bigint },
+  evidence: ExitEvidence,
+): string | undefined {
+  const slots = known(evidence.slots);
+  if (slots === undefined) return undefined;
+  const slot = slotAt(slots, physAddr);
+  const access = `the guest ${isWrite ? "wrote to" : "read from"} ${hex(physAddr)}`;
+  if (slot === undefined) return `${access}, where no slot is`;
+  return isWrite && (slot.flags & Number(KVM_MEM_READONLY)) !== 0
+    ? `${access}, in ${nameOf(slot)}, which is read-only`
+    : undefined;
+}

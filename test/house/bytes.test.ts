@@ -1,0 +1,44 @@
+/** Byte arrays come from programs as Buffers and from other realms: which code of lib/ must not forget it. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { describe, expect, test } from "vitest";
+
+const LIB = join(import.meta.dirname, "..", "..", "lib");
+
+/** Rooms in which every array was made by this package, or has gone through `kvm/handle.ts`. */
+const INNER = ["lab", "explain", "abi/bytes.ts"];
+
+const RULES: readonly { readonly pattern: RegExp; readonly why: string }[] = [
+  {
+    pattern: /instanceof (?:Uint8Array|ArrayBuffer|SharedArrayBuffer|DataView|Buffer)\b/,
+    why: "says no to an array of another realm: use isBytes of abi/bytes.ts",
+  },
+];
+
+function findings(text: string): readonly string[] {
+  return RULES.filter(({ pattern }) => pattern.test(text)).map(({ why }) => why);
+}
+
+const sources = readdirSync(LIB, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile() && entry.name.endsWith(".ts"))
+  .map((entry) => relative(LIB, join(entry.parentPath, entry.name)))
+  .filter((file) => !INNER.some((inner) => file === inner || file.startsWith(`${inner}/`)))
+  .sort();
+
+test("no file tells bytes by instanceof", () => {
+  const found = sources.flatMap((file) =>
+    findings(readFileSync(join(LIB, file), "utf8")).map((why) => `lib/${file} ${why}`),
+  );
+  expect(found).toEqual([]);
+});
+
+test("the trace copies bytes with copyOf: slice() of a Buffer is a view", () => {
+  const text = readFileSync(join(LIB, "trace/sink.ts"), "utf8");
+  expect(text.match(/(?:argument|link\.bytes)\??\.slice\(/g)).toBeNull();
+});
+
+describe("a planted fault is caught", () => {
+  test.each(["value instanceof Uint8Array", "!(value instanceof ArrayBuffer)"])("%s", (text) => {
+    expect(findings(text)).toHaveLength(1);
+  });
+});

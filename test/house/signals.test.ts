@@ -1,0 +1,39 @@
+/** Who runs a guest for its answer runs through signals: a profiler's would else be taken for an exit. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { expect, test } from "vitest";
+
+const PROJECT = join(import.meta.dirname, "..", "..");
+const FOLDERS = ["lib", "test/kvm", "test/helpers", "bench"];
+
+/** Where `intr` is looked at, or wanted: with the reason. */
+const LOOKED_AT: Readonly<Record<string, string>> = {
+  "lib/worker/serve-vcpu.ts": "runs on when the kick was not for its run",
+  "test/kvm/has-run.test.ts": "one claim sets immediate_exit, and wants intr",
+  "bench/immediate-exit.js": "sets immediate_exit, and wants intr",
+};
+
+const CALL = /\bvcpu\.runSync\(\)|\.runSync\(\)[;.]/g;
+
+function callsIn(text: string): number {
+  const code = text.replaceAll(/^\s*(?:\/?\*|\/\/).*$/gm, "");
+  return code.match(CALL)?.length ?? 0;
+}
+
+const files = FOLDERS.flatMap((folder) =>
+  readdirSync(join(PROJECT, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && /\.(ts|js)$/.test(entry.name))
+    .map((entry) => relative(PROJECT, join(entry.parentPath, entry.name))),
+);
+
+test("no guest is run for its answer without throughSignals", () => {
+  const calls = files.map((file) => callsIn(readFileSync(join(PROJECT, file), "utf8")));
+  const found = files.filter((_, i) => calls[i] !== 0);
+  expect(new Set(found)).toEqual(new Set(Object.keys(LOOKED_AT)));
+  expect(calls.reduce((sum, count) => sum + count, 0)).toBe(found.length);
+});
+
+test("a planted call is found, and one in a comment is not", () => {
+  expect(callsIn("const exit = this.vcpu.runSync();\n")).toBe(1);
+  expect(callsIn("/** Not vcpu.runSync(). */\n * vcpu.runSync();\n")).toBe(0);
+});

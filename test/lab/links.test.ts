@@ -1,0 +1,85 @@
+/**
+ * Claims about each kind of link, by real boots: recorded under a kernel, compiled here, and run under
+ * the same kernel, each C file ends as it was recorded. The kernels are NODE_KVM_REPRO_KERNELS; 7.2
+ * when not set.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { findKernel } from "../../lib/cli/lab-kernel.ts";
+import { LabError } from "../../lib/lab/error.ts";
+import { guestFolder } from "../../lib/lab/guest.ts";
+import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine.ts";
+import { findQemu } from "../../lib/lab/qemu.ts";
+import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.ts";
+
+const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "7.2").split(",");
+const PROGRAM = fileURLToPath(new URL("link-kinds.js", import.meta.url));
+
+/** Every program, its exit status and what it says. */
+const RUN = `
+  cd /user
+  for program in *; do
+    said=$(./$program); status=$?
+    echo "$program $status $(echo $said)"
+  done`;
+
+const folder = mkdtempSync(join(tmpdir(), "links-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+async function exited(options: LabOptions): Promise<LabResult & { kind: "exited" }> {
+  const result = await runInLab({ ...options, timeout: 300_000 });
+  if (result.kind !== "exited") throw new Error(`the machine ${result.kind}: ${result.kernelLog}`);
+  return result;
+}
+
+describe.each(KERNELS)("under Linux %s", (name) => {
+  let problem = compilerProblem;
+  let kinds: readonly string[] = [];
+  let said: ReadonlyMap<string, string> = new Map();
+  let endings: readonly string[] = [];
+
+  beforeAll(async () => {
+    if (problem !== undefined) return;
+    try {
+      findQemu();
+      const kernel = await findKernel(name, undefined, new AbortController().signal);
+      const recorded = await exited({
+        kernel,
+        command: ["node", "link-kinds.js", "/c"],
+        files: { [`${guestFolder()}/link-kinds.js`]: PROGRAM },
+        wanted: ["/c"],
+      });
+      if (recorded.status !== 0) throw new Error(recorded.stderr.toString());
+      kinds = JSON.parse(recorded.stdout.toString()) as readonly string[];
+      for (const [path, bytes] of recorded.files) {
+        writeFileSync(join(folder, basename(path)), bytes);
+      }
+      said = await compileAll(folder, ["-static", "-s", "-O0"]);
+      const files = kinds.map((kind) => [`/user/${kind}`, join(folder, kind)] as const);
+      const command = ["sh", "-c", RUN];
+      const run = await exited({ kernel, command, files: Object.fromEntries(files) });
+      endings = run.stdout.toString().trimEnd().split("\n");
+    } catch (error) {
+      if (!(error instanceof LabError)) throw error;
+      problem = error.message;
+    }
+  });
+
+  beforeEach(({ skip }) => {
+    if (problem !== undefined) skip(problem);
+  });
+
+  test("each kind leaves a C file, which compiles without a warning", () => {
+    expect(kinds.length).toBeGreaterThan(10);
+    expect(new Map(said)).toEqual(new Map(kinds.map((kind) => [`${kind}.c`, ""] as const)));
+  });
+
+  test("every C file ends as it was recorded", () => {
+    expect(endings).toEqual(
+      kinds.toSorted().map((kind) => `${kind} 0 ok ${kind} # every value is as recorded`),
+    );
+  });
+});

@@ -1,0 +1,60 @@
+// A guest that is run for its answers while signals come that nobody sent to end a run: a profiler's, a
+// listener's. usage: node signals.js MILLISECONDS
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { fromSupported, Kvm, Sandbox } from "node-kvm";
+import { guest } from "node-kvm/guest";
+
+const [, , milliseconds] = process.argv;
+let heard = 0;
+process.on("SIGUSR2", () => {
+  heard += 1;
+});
+// SIGPROF ends a process that has no handler; a profiler has its own.
+if (!process.execArgv.includes("--cpu-prof")) {
+  process.on("SIGPROF", () => {
+    heard += 1;
+  });
+}
+
+const STORM = `
+  const pid = Number(process.argv[1]);
+  process.stdout.write("ready");
+  const end = Date.now() + Number(process.argv[2]);
+  const again = () => {
+    for (let i = 0; i < 50; i += 1) {
+      process.kill(pid, "SIGUSR2");
+      process.kill(pid, "SIGPROF");
+    }
+    if (Date.now() < end) setImmediate(again);
+  };
+  again();
+`;
+const storm = spawn(process.execPath, ["-e", STORM, String(process.pid), milliseconds], {
+  stdio: ["ignore", "pipe", "inherit"],
+});
+await once(storm.stdout, "data");
+const ended = once(storm, "exit");
+
+const kvm = Kvm.open();
+const program = guest("long", (g) => {
+  g.asm((a) => a.mov("ecx", 200_000).label("next").sub("ecx", 1).jcc("ne", "next"));
+  return g.sync(1).sync(2).done();
+});
+const cpuid = fromSupported(kvm.getSupportedCpuid());
+let rounds = 0;
+const until = Date.now() + Number(milliseconds);
+while (Date.now() < until) {
+  const box = new Sandbox(kvm, { program, cpuid });
+  const said = JSON.stringify(box.syncs().map((values) => values.map(Number)));
+  if (said !== "[[1],[2]]") throw new Error(`the guest said ${said}`);
+  box.vcpu.completeExit();
+  box.vm.saveState([box.vcpu]);
+  box.close();
+  rounds += 1;
+  if (rounds % 10 === 0) await new Promise(setImmediate);
+}
+storm.kill("SIGKILL");
+await ended;
+await new Promise(setImmediate);
+process.stdout.write(JSON.stringify({ rounds, heard }));

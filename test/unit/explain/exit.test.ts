@@ -1,0 +1,317 @@
+/** Claims about what exits mean, for evidence that is constructed. On a kernel: test/unit/kvm/explain-exit.test.ts. */
+import { describe, expect, test } from "vitest";
+import { Regs, Sregs, VcpuEvents } from "../../../lib/abi/generated/structs.ts";
+import { encode, read, type StructInput } from "../../../lib/abi/struct.ts";
+import { failedChecks } from "../../../lib/explain/entry-checks.ts";
+import { type ExitEvidence, type ExplainedExit, explainExit } from "../../../lib/explain/exit.ts";
+import { entryFailureName, exitCodeName, type Vendor } from "../../../lib/explain/exit-names.ts";
+import { translate } from "../../../lib/explain/translate.ts";
+
+const sregsOf = (value: StructInput<Sregs>): Sregs => read(Sregs, encode(Sregs, value));
+const regsOf = (value: StructInput<Regs>): Regs => read(Regs, encode(Regs, value));
+const eventsOf = (exception: StructInput<VcpuEvents>["exception"]): VcpuEvents =>
+  read(VcpuEvents, encode(VcpuEvents, { exception: exception ?? {} }));
+
+const PE = 1n;
+const PG = 1n << 31n;
+const PAE = 1n << 5n;
+const LONG = { cr0: PG | PE, cr4: PAE, efer: 0x500n } as const;
+const SLOT = { slot: 3, flags: 0, guestPhysAddr: 0x1000n, memorySize: 0x4000n };
+
+/** What the vCPU answers. */
+function evidence(
+  sregs: StructInput<Sregs>,
+  regs: StructInput<Regs> = {},
+  more: Partial<ExitEvidence> = {},
+): ExitEvidence {
+  return { sregs: () => sregsOf(sregs), regs: () => regsOf(regs), ...more };
+}
+
+const EMULATION: ExplainedExit = {
+  kind: "internal_error",
+  suberror: 1,
+  data: [1n, 0n, 0n, 0x400n],
+  emulationFailure: { flags: 1n, insnBytes: Uint8Array.of(0xd8, 0x07) },
+};
+
+describe("an emulation failure", () => {
+  test("whose instruction lies where no slot is names the address", () => {
+    const asked = evidence({ cr0: PE }, { rip: 0xb_0000n }, { slots: () => [SLOT] });
+    expect(explainExit(EMULATION, { ...asked, vendor: "kvm_amd" })).toBe(
+      "KVM_INTERNAL_ERROR_EMULATION: the guest fetched its instruction from 0xb0000, where no slot " +
+        "is; the exit was 0x400 NPF (nested page fault)",
+    );
+  });
+
+  test("whose instruction lies in a slot names its bytes", () => {
+    const asked = evidence({ cr0: PE }, { rip: 0x1005n }, { slots: () => [SLOT] });
+    expect(explainExit(EMULATION, asked)).toBe(
+      "KVM_INTERNAL_ERROR_EMULATION: KVM could not emulate the instruction d8 07 at RIP 0x1005; the " +
+        "exit was 0x400",
+    );
+  });
+
+  test("of a kernel that tells nothing is no more than that", () => {
+    const exit = { ...EMULATION, data: [], emulationFailure: undefined } as ExplainedExit;
+    expect(explainExit(exit, {})).toBe(
+      "KVM_INTERNAL_ERROR_EMULATION: KVM could not emulate an instruction",
+    );
+  });
+
+  test("in a slot of SMM's address space is where no slot is", () => {
+    const slots = (): readonly (typeof SLOT)[] => [{ ...SLOT, slot: 0x1_0003 }];
+    const asked = evidence({ cr0: PE }, { rip: 0x1005n }, { slots });
+    expect(explainExit(EMULATION, asked)).toContain("from 0x1005, where no slot is");
+  });
+});
+
+test.each<[number, readonly bigint[], string]>([
+  [
+    2,
+    [0x8000_0b0en],
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while exception 14 #PF was being delivered",
+  ],
+  [
+    3,
+    [0x8000_0020n, 48n],
+    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit 0x30 EPT violation came while interrupt 32 was being " +
+      "delivered",
+  ],
+  [
+    4,
+    [0x4cn, 0n],
+    "KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: KVM does not expect the hardware's exit 0x4c",
+  ],
+  [99, [], "suberror 99"],
+])("suberror %i is named, with what it tells", (suberror, data, text) => {
+  const exit = { kind: "internal_error", suberror, data, emulationFailure: undefined } as const;
+  expect(explainExit(exit, { vendor: "kvm_intel" })).toBe(text);
+});
+
+describe("a shutdown", () => {
+  const IDT = { idt: { base: 0n, limit: 0 } };
+
+  test("names the exception that was being delivered, CR2 and the IDT", () => {
+    const events = (): VcpuEvents =>
+      eventsOf({ injected: 1, nr: 14, hasErrorCode: 1, errorCode: 2 });
+    const asked = evidence({ ...LONG, ...IDT, cr2: 0xdead_b000n }, { rip: 0x1000n }, { events });
+    expect(explainExit({ kind: "shutdown" }, { ...asked, vendor: "kvm_intel" })).toBe(
+      "a triple fault while exception 14 #PF (error code 0x2) was being delivered; CR2 is " +
+        "0xdeadb000; the IDT is at 0x0 with limit 0x0, which has no entry for vector 14",
+    );
+  });
+
+  test("of which KVM tells no exception names none", () => {
+    const events = (): VcpuEvents => eventsOf({});
+    const asked = evidence({ ...LONG, idt: { base: 0x5000n, limit: 0xfff } }, {}, { events });
+    expect(explainExit({ kind: "shutdown" }, asked)).toBe(
+      "a triple fault; the IDT is at 0x5000 with limit 0xfff",
+    );
+  });
+
+  const RESET = { cs: { selector: 0xf000, base: 0xffff_0000n }, ...IDT };
+
+  test("on AMD says that the registers are those of a reset", () => {
+    const asked = evidence(RESET, { rip: 0xfff0n });
+    expect(explainExit({ kind: "shutdown" }, { ...asked, vendor: "kvm_amd" })).toBe(
+      "a triple fault; the registers are those of a reset (RIP 0xfff0, CS 0xf000), because kvm_amd " +
+        "resets the vCPU at a shutdown: they do not say what the guest did",
+    );
+  });
+
+  test.each<[string, ExitEvidence]>([
+    ["on Intel", { ...evidence(RESET, { rip: 0xfff0n }), vendor: "kvm_intel" }],
+    ["with other registers", { ...evidence(RESET, { rip: 0x1000n }), vendor: "kvm_amd" }],
+    ["of an unknown vendor", evidence(RESET, { rip: 0xfff0n })],
+  ])("%s says nothing of a reset", (_, asked) => {
+    expect(explainExit({ kind: "shutdown" }, asked)).toBe(
+      "a triple fault; the IDT is at 0x0 with limit 0x0, which has no entry for vector 8",
+    );
+  });
+});
+
+describe("a refused entry", () => {
+  const refused = (reason: bigint): ExplainedExit => ({
+    kind: "fail_entry",
+    hardwareEntryFailureReason: reason,
+  });
+
+  test.each<[Vendor, bigint, string]>([
+    ["kvm_amd", 0xffff_ffffn, "0xffffffff VMEXIT_INVALID"],
+    ["kvm_amd", 0xffff_ffff_ffff_ffffn, "0xffffffffffffffff VMEXIT_INVALID"],
+    ["kvm_intel", 0x8000_0021n, "0x80000021 VM-entry failure: invalid guest state"],
+  ])("names the check that the state fails: %s, %i", (vendor, reason, name) => {
+    const wrong = { ...LONG, cs: { l: 1, db: 1, s: 1, present: 1 }, tr: { type: 11, present: 1 } };
+    const unused = Object.fromEntries(
+      ["ss", "ds", "es", "fs", "gs"].map((segment) => [segment, { unusable: 1 }]),
+    );
+    const asked = evidence({ ...wrong, ...unused }, { rflags: 2n }, { vendor });
+    expect(explainExit(refused(reason), asked)).toMatch(
+      new RegExp(
+        `^the CPU refused to enter the guest: ${name}; the state fails a check: ` +
+          "CS\\.L and CS\\.D are both 1 in long mode \\([^;]*\\)$",
+      ),
+    );
+  });
+
+  test("for the host's state blames no register of the guest", () => {
+    const wrong = evidence({ ...LONG, cs: { l: 1, db: 1 } }, { rflags: 2n });
+    expect(explainExit(refused(8n), { ...wrong, vendor: "kvm_intel" })).toBe(
+      "the CPU refused to enter the guest: 0x8 VM entry with invalid host-state fields",
+    );
+    expect(explainExit(refused(0xffff_ffffn), wrong)).toBe(
+      "the CPU refused to enter the guest: 0xffffffff",
+    );
+  });
+
+  test("of a state that passes says so", () => {
+    const fine = evidence({ cr0: PE }, { rflags: 2n }, { vendor: "kvm_amd" });
+    expect(explainExit(refused(0xffff_ffffn), fine)).toMatch(
+      /VMEXIT_INVALID; the registers pass the checks that this package knows$/,
+    );
+  });
+});
+
+describe("each check of the state at entry", () => {
+  const unused = { unusable: 1 };
+  const GOOD = {
+    ...LONG,
+    cs: { l: 1, s: 1, present: 1, type: 11 },
+    tr: { type: 11, present: 1, limit: 0x67 },
+    ss: unused,
+    ds: unused,
+    es: unused,
+    fs: unused,
+    gs: unused,
+  };
+  const failed = (vendor: Vendor, sregs: StructInput<Sregs>, rflags = 2n): readonly string[] =>
+    failedChecks({ sregs: sregsOf({ ...GOOD, ...sregs }), rflags }, vendor);
+
+  test("passes a good state", () => {
+    expect([failed("kvm_amd", {}), failed("kvm_intel", {})]).toEqual([[], []]);
+  });
+
+  test.each<[Vendor, StructInput<Sregs>, bigint, string]>([
+    ["kvm_amd", { cs: { l: 1, db: 1 } }, 2n, "CS.L and CS.D are both 1 in long mode"],
+    ["kvm_amd", { cr4: 0n }, 2n, "EFER.LME and CR0.PG are 1 and CR4.PAE is 0"],
+    ["kvm_amd", { cr0: PG }, 2n, "CR0.PG is 1 and CR0.PE is 0"],
+    ["kvm_amd", { cr0: PG | PE | (1n << 29n) }, 2n, "CR0.NW is 1 and CR0.CD is 0"],
+    ["kvm_intel", { cr0: PG }, 2n, "CR0.PG is 1 and CR0.PE is 0"],
+    ["kvm_intel", {}, 0n, "RFLAGS bit 1 is 0"],
+    ["kvm_intel", {}, 0x2_0002n, "RFLAGS.VM is 1 in long mode"],
+    [
+      "kvm_intel",
+      { tr: { type: 9, present: 1 } },
+      2n,
+      "TR is no busy TSS (type 9, S 0, present 1)",
+    ],
+    ["kvm_intel", { ds: { s: 1 } }, 2n, "DS is usable with S 1, present 0"],
+    [
+      "kvm_intel",
+      { ds: { s: 1, present: 1, limit: 0xfffff, g: 0 }, es: { s: 1, present: 1, g: 1 } },
+      2n,
+      "ES has limit 0x0 with G 1",
+    ],
+    [
+      "kvm_intel",
+      { ds: { s: 1, present: 1, limit: 0xffff_ffff, g: 0 } },
+      2n,
+      "DS has limit 0xffffffff with G 0",
+    ],
+  ])("finds what is wrong, case %#: %s", (vendor, sregs, rflags, text) => {
+    expect(failed(vendor, sregs, rflags)).toEqual([expect.stringMatching(`^${escaped(text)} \\(`)]);
+  });
+
+  test("is made by its vendor's hardware alone", () => {
+    expect(failed("kvm_intel", { cr0: PG | PE | (1n << 29n) })).toEqual([]);
+    expect(failed("kvm_amd", {}, 0n)).toEqual([]);
+    expect(failed("kvm_pvm", { cs: { l: 1, db: 1 } })).toEqual([]);
+  });
+});
+
+const escaped = (text: string): string => text.replaceAll(/[.()[\]]/g, "\\$&");
+
+describe("a memory fault", () => {
+  const fault = (gpa: bigint, flags = 0n): ExplainedExit => ({ kind: "memory_fault", flags, gpa });
+  const slots = (): readonly (typeof SLOT)[] => [SLOT];
+
+  test("names slot and page, and what both causes are", () => {
+    expect(explainExit(fault(0x2345n), { slots })).toBe(
+      "the guest's access to 0x2345: slot 3 (0x1000-0x4fff), page at offset 0x1000: either the page " +
+        "is private, or the host page behind it cannot be had",
+    );
+    expect(explainExit(fault(0x2345n, 8n), { slots })).toMatch(
+      /^the guest's private access .* either the page is shared, or its slot has no guest_memfd/,
+    );
+  });
+
+  test("where no slot is says that", () => {
+    expect(explainExit(fault(0x9000n), { slots })).toBe(
+      "the guest's access to 0x9000: no slot is there",
+    );
+  });
+
+  test("of a closed VM says nothing", () => {
+    expect(explainExit(fault(0x9000n), {})).toBeUndefined();
+  });
+});
+
+describe("an MMIO exit", () => {
+  const write: ExplainedExit = { kind: "mmio", isWrite: true, physAddr: 0x2000n };
+
+  test.each<[string, number | undefined, string | undefined]>([
+    ["where no slot is", undefined, "the guest wrote to 0x2000, where no slot is"],
+    [
+      "in a read-only slot",
+      2,
+      "the guest wrote to 0x2000, in slot 3 (0x1000-0x4fff), which is read-only",
+    ],
+    ["in a slot that can be written", 0, undefined],
+  ])("%s", (_, flags, text) => {
+    const slots = (): readonly (typeof SLOT)[] => (flags === undefined ? [] : [{ ...SLOT, flags }]);
+    expect(explainExit(write, { slots })).toBe(text);
+  });
+});
+
+test.each<[Vendor | undefined, bigint, string]>([
+  ["kvm_amd", 0x7fn, "0x7f SHUTDOWN"],
+  ["kvm_amd", 0x4en, "0x4e exception 14 #PF"],
+  ["kvm_amd", 0x999n, "0x999"],
+  ["kvm_intel", 2n, "0x2 triple fault"],
+  ["kvm_pvm", 2n, "0x2"],
+  [undefined, 2n, "0x2"],
+])("the exit code of %s %i is %s", (vendor, code, text) => {
+  expect(exitCodeName(code, vendor)).toBe(text);
+});
+
+test("a VM-instruction error is no exit reason", () => {
+  expect(entryFailureName(7n, "kvm_intel")).toBe("0x7 VM entry with invalid control fields");
+  expect(explainExit({ kind: "hw", hardwareExitReason: 0x8bn }, { vendor: "kvm_amd" })).toBe(
+    "KVM does not handle the hardware's exit 0x8b MWAIT",
+  );
+});
+
+describe("an address of long mode", () => {
+  /** Tables at 0x1000 (root), 0x2000, 0x3000 and 0x4000. */
+  const words = new Map<bigint, bigint>([
+    [0x1000n, 0x2003n],
+    [0x2000n, 0x3003n],
+    [0x2008n, 0x4000_0083n],
+    [0x3000n, 0x4003n],
+    [0x3008n, 0x20_0083n],
+    [0x4008n, 0x8000_0000_0000_7003n],
+  ]);
+  const readWord = (gpa: bigint): bigint | undefined => words.get(gpa);
+  const at = (linear: bigint): bigint | undefined =>
+    translate(linear, sregsOf({ ...LONG, cr3: 0x1000n }), readWord);
+
+  test.each([
+    ["4 KiB", 0x1234n, 0x7234n],
+    ["2 MiB", 0x20_1234n, 0x20_1234n],
+    ["1 GiB", 0x4012_3456n, 0x4012_3456n],
+    ["no page", 0x2000n, undefined],
+    ["no table", 0x80_0000_0000n, undefined],
+  ])("in a page of %s", (_, linear, gpa) => {
+    expect(at(linear)).toBe(gpa);
+  });
+});
