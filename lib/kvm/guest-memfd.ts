@@ -1,5 +1,4 @@
 /** Guest memory as a file that need not be mapped (KVM_CREATE_GUEST_MEMFD): private memory's home. */
-import { KvmError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { Handle } from "./handle.ts";
@@ -47,14 +46,14 @@ export class GuestMemfd extends Handle {
   map(): GuestMemory {
     const mapping = this.fd.mapMemfd();
     if (typeof mapping !== "number") return GuestMemory.adopt(mapping);
-    throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -mapping });
+    throw this.refusal("mmap", -mapping, { facts: { what: "guest_memfd" } });
   }
 
   #fallocate(mode: number, offset: bigint, length: bigint): void {
     const answer = this.fd.fallocate(mode, offset, length);
     if (answer < 0) {
       const args = { mode, offset, length };
-      throw new KvmError({ ioctl: "fallocate", fd: this.label, errno: -answer, args });
+      throw this.refusal("fallocate", -answer, { args, facts: { size: this.size } });
     }
   }
 }

@@ -1,8 +1,9 @@
 /** Files that KVM is handed: eventfds and /dev/sev. What is done with them is irq methods and vm.ts. */
-import { KvmError, StateError } from "../errors.ts";
+import { StateError } from "../errors.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
 import type { AbortOptions } from "./abortable.ts";
 import { forgetFile, type OpenFile, registerFile } from "./link.ts";
+import { refused } from "./refused.ts";
 import { WaitingLine } from "./waiting-line.ts";
 
 const EAGAIN = 11;
@@ -45,7 +46,8 @@ abstract class HostFile implements OpenFile {
 
 function opened(answer: NativeHostFile | number, call: string, fd: string): NativeHostFile {
   if (typeof answer !== "number") return answer;
-  throw new KvmError({ ioctl: call, fd, errno: -answer });
+  const args = call === "open" ? { path: fd } : {};
+  throw refused({ call, label: fd, errno: -answer, args });
 }
 
 /**
@@ -73,7 +75,7 @@ export class EventFd extends HostFile {
     const answer = this.file.readCounter();
     if (typeof answer === "bigint") return answer;
     if (answer === -EAGAIN) return 0n;
-    throw new KvmError({ ioctl: "read", fd: this.label, errno: -answer });
+    throw refused({ call: "read", label: this.label, errno: -answer });
   }
 
   /**
@@ -83,7 +85,9 @@ export class EventFd extends HostFile {
    */
   write(value = 1n): void {
     const answer = this.file.writeCounter(value);
-    if (answer < 0) throw new KvmError({ ioctl: "write", fd: this.label, errno: -answer });
+    if (answer < 0) {
+      throw refused({ call: "write", label: this.label, errno: -answer, args: { value } });
+    }
   }
 
   /**

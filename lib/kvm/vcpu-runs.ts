@@ -4,7 +4,7 @@ import { KVM_RUN } from "../abi/generated/ioctls.ts";
 import { Run } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { offsetOf } from "../abi/struct.ts";
-import { KvmError, StateError } from "../errors.ts";
+import { StateError } from "../errors.ts";
 import { type NativeFd, type NativeMapping, type NativeRun, native } from "../native.ts";
 import { isTold, traceExit, traceRun } from "../trace/sink.ts";
 import { Abortable, type AbortOptions } from "./abortable.ts";
@@ -14,6 +14,7 @@ import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
 import { type ExitRule, encodeRules, FILTER_RING_BYTES } from "./exit-filter.ts";
 import { ExitSource } from "./exit-source.ts";
 import type { CallContext, IoctlArgument } from "./handle.ts";
+import { refused } from "./refused.ts";
 import type { GatedRun, RunGate } from "./run-gate.ts";
 import { RunPage } from "./run-page.ts";
 import { VcpuDevices } from "./vcpu-devices.ts";
@@ -72,7 +73,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     const run = fd.mapRun(this.#done, isMainThread ? undefined : () => undefined);
     if (typeof run === "number") {
       fd.close();
-      throw new KvmError({ ioctl: "mmap", fd: label, errno: -run });
+      throw refused({ call: "mmap", label, errno: -run, facts: { what: "kvm_run" } });
     }
     this.#run = run;
     this.#bytes = new Uint8Array(run.bytes);
@@ -186,7 +187,7 @@ export abstract class VcpuRuns extends VcpuDevices {
   #mapFiltered(): NativeMapping {
     const ring = native().mapAnonymous(FILTER_RING_BYTES);
     if (typeof ring !== "number") return ring;
-    throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -ring });
+    throw this.refusal("mmap", -ring, { facts: { what: "filter ring" } });
   }
 
   /**
@@ -297,7 +298,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     const pending = this.#pending;
     this.#pending = undefined;
     this.#gate.leave(this.#gated);
-    pending?.ended.reject(new KvmError({ ioctl, fd: this.label, errno }));
+    pending?.ended.reject(this.refusal(ioctl, errno));
   }
 
   /** Takes a run's end from the vCPU's thread; nothing is thrown from here. */
