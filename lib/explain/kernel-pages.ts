@@ -5,8 +5,10 @@ import type { MemorySlot } from "./refusal.ts";
 export const APIC_PAGE = 0xfee0_0000n;
 /** VMX_EPT_IDENTITY_PAGETABLE_ADDR: where the identity map is when nobody says otherwise. */
 export const IDENTITY_MAP = 0xfffb_c000n;
-/** The identity map is one page, and the TSS of an Intel VM three. */
-export const [IDENTITY_BYTES, TSS_BYTES] = [0x1000n, 0x3000n] as const;
+/** The identity map is one page. */
+export const IDENTITY_BYTES = 0x1000n;
+/** The TSS of an Intel VM is three pages. */
+export const TSS_BYTES = 0x3000n;
 
 const SPACE = 0x1_0000;
 
