@@ -219,8 +219,12 @@ export const ENABLE_CAP: Reasons = {
   EEXIST: {
     "irqchip made before": of(SPLIT, ({ evidence: { vm } }) => {
       const mode = known(vm?.irqchip);
-      if (mode === "split") return fault("the VM has a split irqchip");
-      return fault(mode === "kernel" ? "the VM has an irqchip (KVM_CREATE_IRQCHIP)" : undefined);
+      return claim(
+        mode && mode !== "none",
+        mode === "split"
+          ? "the VM has a split irqchip"
+          : "the VM has an irqchip (KVM_CREATE_IRQCHIP)",
+      );
     }),
     "after the first vCPU": of(SPLIT, ({ evidence }) => fault(afterVcpu(evidence))),
   },

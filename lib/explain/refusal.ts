@@ -166,9 +166,10 @@ export function sentCount({ argument, sent }: Refusal, name: string): number | u
  */
 export function sentStruct<T>(refusal: Refusal, layout: Layout<T>): T | undefined {
   try {
-    const { argument } = refusal;
-    const bytes = argument instanceof Uint8Array ? argument : encodeNamed(layout, refusal.sent);
-    return read(layout, bytes);
+    const { argument, sent } = refusal;
+    if (argument instanceof Uint8Array) return read(layout, argument);
+    // Of a struct of which nothing was named, nothing is known: its fields are not zero.
+    return Object.keys(sent).length === 0 ? undefined : read(layout, encodeNamed(layout, sent));
   } catch {
     return undefined;
   }
