@@ -141,7 +141,7 @@ export class Vcpu extends VcpuRuns {
               ...entry,
               index: 0,
               flags: 0,
-              padding: [],
+              padding: [0, 0, 0],
             }));
   }
 
