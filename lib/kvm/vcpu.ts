@@ -133,16 +133,11 @@ export class Vcpu extends VcpuRuns {
     if (ioctl.name !== "KVM_SET_CPUID2" && ioctl.name !== "KVM_SET_CPUID") return;
     if (!(argument instanceof Uint8Array)) return;
     const bytes = argument.slice();
-    this.#given =
-      ioctl.name === "KVM_SET_CPUID2"
-        ? () => read(Cpuid2, bytes).entries
-        : () =>
-            read(Cpuid, bytes).entries.map((entry) => ({
-              ...entry,
-              index: 0,
-              flags: 0,
-              padding: [0, 0, 0],
-            }));
+    let entries: readonly CpuidEntry2[] | undefined;
+    this.#given = () => {
+      entries ??= ioctl.name === "KVM_SET_CPUID2" ? read(Cpuid2, bytes).entries : oldForm(bytes);
+      return entries;
+    };
   }
 
   /** The VM that it was made for. */
@@ -159,4 +154,10 @@ export class Vcpu extends VcpuRuns {
     const above = this.vm.evidence();
     return { ...above, vcpu: evidenceOfVcpu(this, above.vm, history) };
   }
+}
+
+/** The entries of KVM_SET_CPUID as KVM stores them. */
+function oldForm(bytes: Uint8Array): readonly CpuidEntry2[] {
+  const rest = { index: 0, flags: 0, padding: [0, 0, 0] };
+  return read(Cpuid, bytes).entries.map((entry) => ({ ...entry, ...rest }));
 }
