@@ -40,7 +40,7 @@ import {
   SIGNAL_MSI,
 } from "./irq.ts";
 import { MADVISE, MEMFD_CREATE } from "./map-memory.ts";
-import { SET_USER_MEMORY_REGION } from "./memory-region.ts";
+import { SET_USER_MEMORY_REGION, SET_USER_MEMORY_REGION2 } from "./memory-region.ts";
 import { MSRS } from "./msrs.ts";
 import { GET_NESTED_STATE, SET_NESTED_STATE } from "./nested.ts";
 import { OPEN } from "./open.ts";
@@ -96,7 +96,7 @@ const REASONS: Readonly<Record<string, Reasons>> = {
   KVM_HAS_DEVICE_ATTR: DEVICE_ATTR,
   KVM_ENABLE_CAP: ENABLE_CAP,
   KVM_SET_USER_MEMORY_REGION: SET_USER_MEMORY_REGION,
-  KVM_SET_USER_MEMORY_REGION2: SET_USER_MEMORY_REGION,
+  KVM_SET_USER_MEMORY_REGION2: SET_USER_MEMORY_REGION2,
   KVM_CREATE_GUEST_MEMFD: CREATE_GUEST_MEMFD,
   KVM_SET_MEMORY_ATTRIBUTES: SET_MEMORY_ATTRIBUTES,
   KVM_PRE_FAULT_MEMORY: PRE_FAULT_MEMORY,

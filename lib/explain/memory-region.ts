@@ -95,11 +95,14 @@ export const SET_USER_MEMORY_REGION: Reasons = {
     "short guest_memfd": guestMemfd("guestMemfd ends before the slot does"),
     "guest_memfd in use": guestMemfd("another slot has this part of guestMemfd"),
   },
+};
+
+/** The causes of the second ioctl, which takes a guest_memfd. */
+export const SET_USER_MEMORY_REGION2: Reasons = {
+  ...SET_USER_MEMORY_REGION,
   EBADF: {
-    "no guest_memfd": ({ ioctl }) =>
-      ioctl === "KVM_SET_USER_MEMORY_REGION2"
-        ? only("virt/kvm/guest_memfd.c:kvm_gmem_bind", "guestMemfd is no open descriptor")
-        : undefined,
+    "no guest_memfd": () =>
+      only("virt/kvm/guest_memfd.c:kvm_gmem_bind", "guestMemfd is no open descriptor"),
   },
 };
 

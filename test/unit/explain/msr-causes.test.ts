@@ -95,12 +95,7 @@ describe("a feature MSR", () => {
       /^either arch_capabilities is not in this vCPU's CPUID .*, or another cause$/,
     ],
     [0x345, 0n, { supports: ["pdcm"], feature: 0xfn }, /^either pdcm is not in this vCPU's CPUID/],
-    [
-      0xc001_1029,
-      1n,
-      {},
-      /^either this KVM has no such feature MSR, or another cause$/,
-    ],
+    [0xc001_1029, 1n, {}, /^either this KVM has no such feature MSR, or another cause$/],
     [
       0x10a,
       1n,
