@@ -48,7 +48,7 @@ function reasonOf(refusal: RefusedCall): string | undefined {
   if (isExplaining || refusal.explain === false) return undefined;
   isExplaining = true;
   try {
-    const evidence = refusal.evidence?.() ?? {};
+    const evidence = gathered(refusal);
     const sent = facts === undefined ? args : { ...args, ...facts };
     const reason =
       (refusal.isExplained ?? isExplained())
@@ -57,5 +57,14 @@ function reasonOf(refusal: RefusedCall): string | undefined {
     return reason ?? refusal.explain?.(errno);
   } finally {
     isExplaining = false;
+  }
+}
+
+/** Gathers the evidence; a handle that cannot give any does not hide the refusal. */
+function gathered({ evidence }: RefusedCall): Evidence {
+  try {
+    return evidence?.() ?? {};
+  } catch {
+    return {};
   }
 }
