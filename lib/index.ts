@@ -29,7 +29,7 @@ export {
 export { type CallContext, Handle, type IoctlArgument } from "./kvm/handle.ts";
 export { kernelRelease, type VendorModule, vendorModule } from "./kvm/host.ts";
 export { EventFd, SevDevice } from "./kvm/host-file.ts";
-export { defaultDevice, Kvm } from "./kvm/kvm.ts";
+export { defaultDevice, Kvm, type OpenOptions } from "./kvm/kvm.ts";
 export type { CommandLink, LinkValue, MemoryLink, OpenFile } from "./kvm/link.ts";
 export type { MemoryEncryptCommand } from "./kvm/memory-encrypt.ts";
 export { RunPage } from "./kvm/run-page.ts";

@@ -122,10 +122,17 @@ interface Run {
   readonly reproducers: number;
 }
 
-/** What the claims' process is told about C files; see test/helpers/reproducer.ts. */
+/** A search for a reason must not change what the claims observe. */
+const WITHOUT_REASONS = { NODE_KVM_EXPLAIN: "0" };
+
+/** What the claims' process is told about reasons, and about C files; see test/helpers/reproducer.ts. */
 function reproEnvironment({ repro, reproAll }: SuiteOptions): Readonly<Record<string, string>> {
-  if (repro === undefined) return {};
-  return { NODE_KVM_REPRO: resolve(repro), ...(reproAll ? { NODE_KVM_REPRO_ALL: "1" } : {}) };
+  if (repro === undefined) return WITHOUT_REASONS;
+  return {
+    ...WITHOUT_REASONS,
+    NODE_KVM_REPRO: resolve(repro),
+    ...(reproAll ? { NODE_KVM_REPRO_ALL: "1" } : {}),
+  };
 }
 
 async function collect(

@@ -23,6 +23,7 @@ import {
   type Refusal,
   sentStruct,
 } from "./refusal.ts";
+import { claim, fault, type Judge, only, open } from "./verdict.ts";
 import { firstOf, hex, unknownBits } from "./wording.ts";
 
 /** The words that were sent with a capability, and whom to ask about it. */
@@ -30,6 +31,7 @@ interface Switch {
   readonly name: CapabilityName;
   readonly first: bigint;
   readonly evidence: Evidence;
+  readonly fd: FdKind | undefined;
 }
 
 type Rule = (asked: Switch) => string | undefined;
@@ -68,6 +70,9 @@ const both =
 
 const zero: Rule = ({ first }) => (first === 0n ? undefined : `args[0] ${hex(first)} must be 0`);
 const nonZero: Rule = ({ first }) => (first === 0n ? "args[0] must not be 0" : undefined);
+
+/** 64 entries and PML's 512, of 16 bytes. */
+const RESERVED_RING_BYTES = 9216n;
 
 const VM: Card = { fd: "vm" };
 const VCPU: Card = { fd: "vcpu" };
@@ -152,23 +157,103 @@ const CARDS: Readonly<Partial<Record<CapabilityName, Card>>> = {
   KVM_CAP_ENFORCE_PV_FEATURE_CPUID: VCPU,
 };
 
-/** The reasons of KVM_ENABLE_CAP. */
-export const ENABLE_CAP: Reasons = {
-  EINVAL: explainInvalid,
-  EEXIST: (refusal) =>
-    nameOf(refusal) === "KVM_CAP_SPLIT_IRQCHIP" ? explainSplit(refusal) : undefined,
-  EPERM: (refusal) =>
-    nameOf(refusal) === "KVM_CAP_VM_DISABLE_NX_HUGE_PAGES"
-      ? "this process has no CAP_SYS_BOOT in the first user namespace"
-      : undefined,
-  ENXIO: (refusal) =>
-    nameOf(refusal) === "KVM_CAP_X86_APIC_BUS_CYCLES_NS"
-      ? withoutIrqchip(refusal.evidence)
-      : undefined,
-  E2BIG: (refusal) => explainLargeRing(refusal),
-  ENOTTY: (refusal) => {
+/** Judges the capability and the words that were sent, if both are known. */
+const asked =
+  (judge: (asked: Switch & { readonly card: Card | undefined }) => ReturnType<Judge<Refusal>>) =>
+  (refusal: Refusal): ReturnType<Judge<Refusal>> => {
     const name = nameOf(refusal);
-    return name && capability(refusal.evidence, name) === 0 ? `this VM has no ${name}` : undefined;
+    const sent = sentStruct(refusal, EnableCap);
+    if (name === undefined || sent === undefined) return undefined;
+    const { evidence, fd } = refusal;
+    return judge({ name, first: sent.args[0] ?? 0n, evidence, fd, card: CARDS[name] });
+  };
+
+const of =
+  (capabilities: readonly CapabilityName[], judge: (asked: Switch) => ReturnType<Judge<Refusal>>) =>
+  (refusal: Refusal): ReturnType<Judge<Refusal>> =>
+    asked((found) => (capabilities.includes(found.name) ? judge(found) : undefined))(refusal);
+
+const SPLIT: readonly CapabilityName[] = ["KVM_CAP_SPLIT_IRQCHIP"];
+const RINGS: readonly CapabilityName[] = [
+  "KVM_CAP_DIRTY_LOG_RING",
+  "KVM_CAP_DIRTY_LOG_RING_ACQ_REL",
+];
+
+/** The causes of KVM_ENABLE_CAP. */
+export const ENABLE_CAP: Reasons = {
+  EINVAL: {
+    flags: (refusal) => {
+      const { flags = 0 } = sentStruct(refusal, EnableCap) ?? {};
+      return claim(flags !== 0, `flags ${hex(flags)} must be 0`);
+    },
+    "only told of": asked(({ name, card }) =>
+      claim(
+        card === undefined,
+        `${name} is none that x86 switches on: KVM_CHECK_EXTENSION tells of it, and that is all`,
+      ),
+    ),
+    "other kind of handle": asked(({ name, card, fd }) =>
+      claim(
+        card !== undefined && card.fd !== fd,
+        `${name} is switched on for a ${card?.fd}, not for a ${fd}`,
+      ),
+    ),
+    "missing capability": asked(({ name, card, evidence }) =>
+      claim(
+        card?.isKnownAtZero !== true && capability(evidence, name) === 0,
+        `this VM has no ${name}`,
+      ),
+    ),
+    "argument or order": asked((found) =>
+      fault(firstOf(...(found.card?.rules ?? []).map((rule) => () => rule(found)))),
+    ),
+    // virt/kvm/dirty_ring.c:kvm_dirty_ring_get_rsvd_entries: 64, and 512 where the CPU logs pages itself
+    "entries that KVM keeps": of(RINGS, ({ first }) =>
+      open(
+        (first & 0xffff_ffffn) < RESERVED_RING_BYTES
+          ? `args[0] ${first} bytes is less than the entries that KVM keeps for itself (${RESERVED_RING_BYTES} bytes with PML)`
+          : undefined,
+      ),
+    ),
+  },
+  EEXIST: {
+    "irqchip made before": of(SPLIT, ({ evidence: { vm } }) => {
+      const mode = known(vm?.irqchip);
+      return claim(
+        mode && mode !== "none",
+        mode === "split"
+          ? "the VM has a split irqchip"
+          : "the VM has an irqchip (KVM_CREATE_IRQCHIP)",
+      );
+    }),
+    "after the first vCPU": of(SPLIT, ({ evidence }) => fault(afterVcpu(evidence))),
+  },
+  EPERM: {
+    "no CAP_SYS_BOOT": of(["KVM_CAP_VM_DISABLE_NX_HUGE_PAGES"], () =>
+      only(
+        "arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap",
+        "this process has no CAP_SYS_BOOT in the first user namespace",
+      ),
+    ),
+  },
+  ENXIO: {
+    "no irqchip": of(["KVM_CAP_X86_APIC_BUS_CYCLES_NS"], ({ evidence }) =>
+      fault(withoutIrqchip(evidence)),
+    ),
+  },
+  E2BIG: {
+    "large ring": of(RINGS, ({ name, first, evidence }) => {
+      const most = capability(evidence, name);
+      return only(
+        "virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_dirty_log_ring",
+        `args[0] ${first} bytes, and a ring has at most ${most ?? "1 MiB"} (${name})`,
+      );
+    }),
+  },
+  ENOTTY: {
+    "missing capability": asked(({ name, evidence }) =>
+      claim(capability(evidence, name) === 0, `this VM has no ${name}`),
+    ),
   },
 };
 
@@ -177,32 +262,6 @@ function nameOf(refusal: Refusal): CapabilityName | undefined {
   const { cap = sentStruct(refusal, EnableCap)?.cap } = refusal.sent;
   const names = Object.keys(KVM_CAPABILITIES) as CapabilityName[];
   return names.find((name) => name === cap || KVM_CAPABILITIES[name] === cap);
-}
-
-function explainInvalid(refusal: Refusal): string | undefined {
-  const name = nameOf(refusal);
-  const sent = sentStruct(refusal, EnableCap);
-  if (sent === undefined) return undefined;
-  if (sent.flags !== 0) return `flags ${hex(sent.flags)} must be 0`;
-  if (name === undefined) return undefined;
-  const { evidence, fd } = refusal;
-  const card = CARDS[name];
-  if (card === undefined) {
-    return `${name} is none that x86 switches on: KVM_CHECK_EXTENSION tells of it, and that is all`;
-  }
-  if (card.fd !== fd) return `${name} is switched on for a ${card.fd}, not for a ${fd}`;
-  if (card.isKnownAtZero !== true && capability(evidence, name) === 0) {
-    return `this VM has no ${name}`;
-  }
-  const asked: Switch = { name, first: sent.args[0] ?? 0n, evidence };
-  return firstOf(...(card.rules ?? []).map((rule) => () => rule(asked)));
-}
-
-function explainSplit({ evidence }: Refusal): string | undefined {
-  const irqchip = known(evidence.vm?.irqchip);
-  if (irqchip === "kernel") return "the VM has an irqchip (KVM_CREATE_IRQCHIP)";
-  if (irqchip === "split") return "the VM has a split irqchip";
-  return afterVcpu(evidence);
 }
 
 function explainPins({ first, evidence }: Switch): string | undefined {
@@ -246,12 +305,4 @@ function explainRing({ first, evidence }: Switch): string | undefined {
   const before =
     enabled?.get("KVM_CAP_DIRTY_LOG_RING") ?? enabled?.get("KVM_CAP_DIRTY_LOG_RING_ACQ_REL");
   return before && `the rings' size was set to ${before[0]} before, and is set only once`;
-}
-
-function explainLargeRing(refusal: Refusal): string | undefined {
-  const name = nameOf(refusal);
-  const size = sentStruct(refusal, EnableCap)?.args[0];
-  const most = name && capability(refusal.evidence, name);
-  if (name === undefined || CARDS[name] !== DIRTY_RING || size === undefined) return undefined;
-  return `args[0] ${size} bytes, and a ring has at most ${most ?? "1 MiB"} (${name})`;
 }

@@ -9,48 +9,69 @@ import {
 import { ClockData } from "../abi/generated/structs.ts";
 import { afterVcpu } from "./creation.ts";
 import { capability, type Reasons, type Refusal, sentInteger, sentStruct } from "./refusal.ts";
-import { firstOf, hex, unknownBits } from "./wording.ts";
+import { claim, fault, only } from "./verdict.ts";
+import { hex, unknownBits } from "./wording.ts";
 
 /** The reasons of KVM_SET_TSC_KHZ, on a VM and on a vCPU. */
-export const SET_TSC_KHZ: Reasons = { EINVAL: explainFrequency };
-
-function explainFrequency(refusal: Refusal): string | undefined {
-  const { evidence, fd } = refusal;
-  const khz = sentInteger(refusal);
-  if (khz === undefined) return undefined;
-  const canScale = capability(evidence, "KVM_CAP_TSC_CONTROL");
-  if (fd === "vm") {
-    // Since Linux 6.17; before, the only refusal is of a frequency that is too high to scale to.
-    return firstOf(
-      () => afterVcpu(evidence),
-      () => (canScale ? `${khz} kHz is more than this host can scale its TSC to` : undefined),
-    );
-  }
-  if (canScale === undefined) return undefined;
-  return canScale === 0
-    ? `${khz} kHz is less than the host's TSC has, and this host cannot scale it (KVM_CAP_TSC_CONTROL is 0)`
-    : `${khz} kHz is out of reach of this host's TSC scaling`;
-}
+export const SET_TSC_KHZ: Reasons = {
+  EINVAL: {
+    // Since Linux 6.17; before, the frequency is the only cause. Without scaling, it is none.
+    "after the first vCPU": ({ evidence, fd }) => {
+      const late = fd === "vm" ? afterVcpu(evidence) : undefined;
+      const isProven = capability(evidence, "KVM_CAP_TSC_CONTROL") === 0 || undefined;
+      return claim(late !== undefined && isProven, late ?? "");
+    },
+    "too high for a VM": (refusal) => {
+      const khz = sentInteger(refusal);
+      const scales = capability(refusal.evidence, "KVM_CAP_TSC_CONTROL");
+      if (refusal.fd !== "vm" || khz === undefined || !scales) return undefined;
+      const isEarly = afterVcpu(refusal.evidence) === undefined;
+      return claim(isEarly || undefined, `${khz} kHz is more than this host can scale its TSC to`);
+    },
+    "too low to catch up": (refusal) => {
+      const khz = sentInteger(refusal);
+      const scales = capability(refusal.evidence, "KVM_CAP_TSC_CONTROL");
+      return claim(
+        refusal.fd === "vcpu" && khz !== undefined && scales === 0,
+        `${khz} kHz is less than the host's TSC has, and this host cannot scale it (KVM_CAP_TSC_CONTROL is 0)`,
+      );
+    },
+    "out of reach": (refusal) => {
+      const khz = sentInteger(refusal);
+      const scales = capability(refusal.evidence, "KVM_CAP_TSC_CONTROL");
+      return claim(
+        refusal.fd === "vcpu" && khz !== undefined && scales !== undefined && scales !== 0,
+        `${khz} kHz is out of reach of this host's TSC scaling`,
+      );
+    },
+  },
+};
 
 /** The reasons of KVM_KVMCLOCK_CTRL. */
 export const KVMCLOCK_CTRL: Reasons = {
-  // The only refusal there is (kvm_set_guest_paused).
-  EINVAL: () =>
-    "the guest has not switched kvmclock on: it does so by bit 0 of MSR " +
-    `${hex(MSR_KVM_SYSTEM_TIME_NEW)} (or ${hex(MSR_KVM_SYSTEM_TIME)})`,
+  EINVAL: {
+    "no kvmclock": () =>
+      only(
+        "arch/x86/kvm/x86.c:kvm_set_guest_paused",
+        "the guest has not switched kvmclock on: it does so by bit 0 of MSR " +
+          `${hex(MSR_KVM_SYSTEM_TIME_NEW)} (or ${hex(MSR_KVM_SYSTEM_TIME)})`,
+      ),
+  },
 };
 
 const CLOCK_FLAGS = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 
 /** The reasons of KVM_SET_CLOCK. */
 export const SET_CLOCK: Reasons = {
-  EINVAL: (refusal) => {
-    const clock = sentStruct(refusal, ClockData);
-    const allowed = capability(refusal.evidence, "KVM_CAP_ADJUST_CLOCK");
-    if (clock === undefined) return undefined;
-    // The capability answered 1 before it answered the flags (5.16).
-    return allowed === undefined || allowed < 2
-      ? unknownBits("flags", clock.flags, CLOCK_FLAGS)
-      : unknownBits("flags", clock.flags, allowed, "KVM_CAP_ADJUST_CLOCK allows");
-  },
+  EINVAL: { flags: (refusal) => fault(explainClockFlags(refusal)) },
 };
+
+function explainClockFlags(refusal: Refusal): string | undefined {
+  const clock = sentStruct(refusal, ClockData);
+  const allowed = capability(refusal.evidence, "KVM_CAP_ADJUST_CLOCK");
+  if (clock === undefined) return undefined;
+  // The capability answered 1 before it answered the flags (5.16).
+  return allowed === undefined || allowed < 2
+    ? unknownBits("flags", clock.flags, CLOCK_FLAGS)
+    : unknownBits("flags", clock.flags, allowed, "KVM_CAP_ADJUST_CLOCK allows");
+}

@@ -1,5 +1,11 @@
 /** Rules that lean on CPUID: which feature a bit needs, who lacks it, and how wide an address may be. */
-import { type CpuidFieldName, CpuidTable, field, formatBits } from "../cpuid/index.ts";
+import {
+  type CpuidEntry2,
+  type CpuidFieldName,
+  CpuidTable,
+  field,
+  formatBits,
+} from "../cpuid/index.ts";
 import { type Evidence, known } from "./refusal.ts";
 import { bitsOf, hex, writeBits } from "./wording.ts";
 
@@ -9,16 +15,24 @@ export type FeatureBits = Readonly<Record<number, readonly [name: string, ...Cpu
 /** MAXPHYADDR of a table that does not tell (cpuid_query_maxphyaddr). */
 const DEFAULT_PHYS_BITS = 36;
 
+const tables = new WeakMap<readonly CpuidEntry2[], CpuidTable>();
+
+/** Makes a table of entries, once for each list: every rule of a call asks for it. */
+function tableOf(entries: readonly CpuidEntry2[] | undefined): CpuidTable | undefined {
+  if (entries === undefined) return undefined;
+  const table = tables.get(entries) ?? CpuidTable.from(entries);
+  tables.set(entries, table);
+  return table;
+}
+
 /** The table of the refused call's vCPU; `undefined` when it is not known. */
 export function vcpuTable({ vcpu }: Evidence): CpuidTable | undefined {
-  const entries = known(vcpu?.cpuid);
-  return entries && CpuidTable.from(entries);
+  return tableOf(known(vcpu?.cpuid));
 }
 
 /** What this KVM can give a guest; `undefined` when it is not known. */
 export function supportedTable({ kvm }: Evidence): CpuidTable | undefined {
-  const entries = known(kvm?.supportedCpuid);
-  return entries && CpuidTable.from(entries);
+  return tableOf(known(kvm?.supportedCpuid));
 }
 
 /** Writes where features are: `0x7.0:ecx[7] cet_ss, 0x7.0:edx[20] ibt`. */

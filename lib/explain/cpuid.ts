@@ -1,15 +1,9 @@
 /** Why CPUID tables were refused or had no room; which bits differ is set-cpuid2.ts. */
 import { Cpuid, Cpuid2 } from "../abi/generated/structs.ts";
-import type { CpuidEntryInput } from "../cpuid/index.ts";
-import {
-  known,
-  type Reason,
-  type Reasons,
-  type Refusal,
-  sentCount,
-  sentStruct,
-} from "./refusal.ts";
-import { explainSetCpuid2 } from "./set-cpuid2.ts";
+import { type CpuidEntryInput, CpuidTable } from "../cpuid/index.ts";
+import { known, type Reasons, type Refusal, sentCount, sentStruct } from "./refusal.ts";
+import { explainAddressWidth, explainChanges, explainPermission } from "./set-cpuid2.ts";
+import { claim, fault, only } from "./verdict.ts";
 
 /** The entries as they were sent: named, or in the bytes. Those of the old form have index 0. */
 function entriesOf(refusal: Refusal): readonly CpuidEntryInput[] | undefined {
@@ -20,33 +14,63 @@ function entriesOf(refusal: Refusal): readonly CpuidEntryInput[] | undefined {
   return old?.map(({ function: fn, eax, ebx, ecx, edx }) => ({ function: fn, eax, ebx, ecx, edx }));
 }
 
-const explain: Reason = (refusal) => {
-  const sent = entriesOf(refusal);
-  const { vcpu } = refusal.evidence;
-  const nent = sentCount(refusal, "nent") ?? sent?.length;
-  if (nent === undefined) return undefined;
-  return explainSetCpuid2({
-    errno: refusal.errno,
-    nent,
-    sent: sent ?? [],
-    isFrozen: known(vcpu?.hasEntered) ?? false,
-    stored: () =>
-      sent !== undefined && known(vcpu?.hasRun) === true ? known(vcpu?.cpuid) : undefined,
-  });
-};
-
-/** The reasons of KVM_SET_CPUID2 and KVM_SET_CPUID. */
+/** The causes of KVM_SET_CPUID2 and KVM_SET_CPUID. */
 export const SET_CPUID: Reasons = {
-  E2BIG: explain,
-  EFAULT: explain,
-  EINVAL: explain,
-  EPERM: explain,
+  E2BIG: {
+    "too many entries": (refusal) => {
+      const nent = nentOf(refusal);
+      return only(
+        "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_set_cpuid2",
+        nent === undefined
+          ? undefined
+          : `${nent} entries, and KVM takes at most 256 (KVM_MAX_CPUID_ENTRIES)`,
+      );
+    },
+  },
+  EFAULT: {
+    "count past the entries": (refusal) => {
+      const [nent, sent] = [nentOf(refusal), entriesOf(refusal)];
+      return claim(
+        nent !== undefined && sent !== undefined && nent > sent.length,
+        `nent is ${nent}, but only ${sent?.length} entries were sent`,
+      );
+    },
+  },
+  EPERM: {
+    "AMX without permission": (refusal) =>
+      only(
+        "arch/x86/kernel/fpu/xstate.c:fpu_enable_guest_xfd_features",
+        explainPermission(CpuidTable.from(entriesOf(refusal) ?? [])),
+      ),
+  },
+  EINVAL: {
+    "address width": (refusal) => {
+      // A vCPU whose guest was entered compares the table, and checks nothing else of it.
+      const isFrozen = known(refusal.evidence.vcpu?.hasEntered) ?? false;
+      const sent = CpuidTable.from(entriesOf(refusal) ?? []);
+      return fault(isFrozen ? undefined : explainAddressWidth(sent));
+    },
+    "table of a vCPU that has run": (refusal) => {
+      const { vcpu } = refusal.evidence;
+      const sent = entriesOf(refusal);
+      const given = known(vcpu?.hasRun) === true ? known(vcpu?.cpuid) : undefined;
+      return fault(sent && given && explainChanges(given, sent));
+    },
+  },
 };
 
-/** The reasons of the ioctls that answer a CPUID table. */
+const nentOf = (refusal: Refusal): number | undefined =>
+  sentCount(refusal, "nent") ?? entriesOf(refusal)?.length;
+
+/** The causes of the ioctls that answer a CPUID table. */
 export const GET_CPUID: Reasons = {
-  E2BIG: (refusal) => {
-    const nent = sentCount(refusal, "nent");
-    return nent === undefined ? undefined : `nent ${nent}: the table has more entries`;
+  E2BIG: {
+    "too little room": (refusal) => {
+      const nent = sentCount(refusal, "nent");
+      return only(
+        "arch/x86/kvm/cpuid.c:kvm_vcpu_ioctl_get_cpuid2, kvm_dev_ioctl_get_cpuid",
+        nent === undefined ? undefined : `nent ${nent}: the table has more entries`,
+      );
+    },
   },
 };

@@ -1,5 +1,6 @@
 /** Why a VM, a vCPU or a device was not made, or a VM would not take what must come before its vCPUs. */
 import {
+  KVM_DEV_TYPE_VFIO,
   KVM_X86_DEFAULT_VM,
   KVM_X86_SEV_ES_VM,
   KVM_X86_SEV_VM,
@@ -8,16 +9,19 @@ import {
   KVM_X86_TDX_VM,
 } from "../abi/generated/constants.ts";
 import { CreateDevice, DeviceAttr } from "../abi/generated/structs.ts";
+import { APIC_PAGE, IDENTITY_BYTES, slotAt, TSS_BYTES } from "./kernel-pages.ts";
 import {
   capability,
   type Evidence,
   known,
   type Reasons,
   type Refusal,
+  type Rule,
   sentInteger,
   sentStruct,
 } from "./refusal.ts";
-import { firstOf, hex } from "./wording.ts";
+import { claim, fault, only, open } from "./verdict.ts";
+import { hex } from "./wording.ts";
 
 const VM_TYPES: Readonly<Record<number, string>> = {
   [KVM_X86_DEFAULT_VM]: "KVM_X86_DEFAULT_VM",
@@ -30,12 +34,16 @@ const VM_TYPES: Readonly<Record<number, string>> = {
 
 /** The highest address whose three pages lie below 4 GiB. */
 const LAST_TSS_ADDR = 0xffff_d000n;
-const TSS_BYTES = 0x3000n;
 
-/** The reasons of KVM_CREATE_VM. */
+/** The causes of KVM_CREATE_VM. */
 export const CREATE_VM: Reasons = {
-  EINVAL: (refusal) => explainVmType(refusal),
-  EBUSY: () => "the CPU's virtualisation is in use: another hypervisor has it; stop it first",
+  EINVAL: { "unknown type": (refusal) => fault(explainVmType(refusal)) },
+  // virt/kvm/kvm_main.c:kvm_enable_virtualization, vmx.c and svm.c:*_enable_virtualization_cpu
+  EBUSY: {
+    "another hypervisor": () =>
+      open("another hypervisor uses the CPU's virtualisation: stop it first"),
+    shutdown: () => open("the host is about to shut down or reboot"),
+  },
 };
 
 function explainVmType(refusal: Refusal): string | undefined {
@@ -50,16 +58,51 @@ function explainVmType(refusal: Refusal): string | undefined {
   return `type ${said}: this KVM has only the types in the bits of ${hex(types)} (KVM_CAP_VM_TYPES)`;
 }
 
-/** The reasons of KVM_CREATE_VCPU. */
+/** The causes of KVM_CREATE_VCPU. */
 export const CREATE_VCPU: Reasons = {
-  EEXIST: (refusal) =>
-    `vCPU ${sentInteger(refusal)} was made before; an id stays taken, even when its vCPU is closed`,
-  EINVAL: (refusal) =>
-    firstOf(
-      () => explainVcpuId(refusal),
-      () => explainVcpuCount(refusal),
-    ),
+  EEXIST: {
+    "id taken": (refusal) => {
+      const id = sentInteger(refusal);
+      const ids = known(refusal.evidence.vm?.vcpuIds);
+      return claim(
+        id === undefined ? undefined : ids?.some((one) => BigInt(one) === id),
+        `vCPU ${id ?? ""} was made before; an id stays taken, even when its vCPU is closed`,
+      );
+    },
+    // arch/x86/kvm/lapic.c:kvm_alloc_apic_access_page: the first vCPU of a VM gets the page
+    "slot over the APIC's page": ({ evidence }) =>
+      claimSlot(evidence, APIC_PAGE, 0x1000n, "the first vCPU's APIC page"),
+    // arch/x86/kvm/vmx/vmx.c:init_rmode_identity_map, on a CPU without unrestricted guest
+    "slot over the identity map": ({ evidence }) =>
+      claimSlot(
+        evidence,
+        known(evidence.vm?.identityMapAddr),
+        IDENTITY_BYTES,
+        "the identity map that this CPU needs (it has no unrestricted guest)",
+      ),
+  },
+  EINVAL: {
+    "id too large": (refusal) => fault(explainVcpuId(refusal)),
+    "too many vCPUs": (refusal) => fault(explainVcpuCount(refusal)),
+  },
 };
+
+/** Claims that a slot is where KVM_CREATE_VCPU puts a page of KVM's own. */
+function claimSlot(
+  evidence: Evidence,
+  address: bigint | undefined,
+  bytes: bigint,
+  what: string,
+): ReturnType<Rule> {
+  const slots = known(evidence.vm?.slots);
+  const found = slots && address !== undefined ? slotAt(slots, address, bytes) : undefined;
+  const where = address === undefined ? "" : ` at ${hex(address)}`;
+  const which = found === undefined ? "a slot" : `slot ${found.slot}`;
+  return claim(
+    slots === undefined || address === undefined ? undefined : found !== undefined,
+    `${which} covers${where} the place of ${what}: delete or shorten it`,
+  );
+}
 
 function explainVcpuId(refusal: Refusal): string | undefined {
   const { evidence } = refusal;
@@ -88,68 +131,113 @@ export function afterVcpu(evidence: Evidence): string | undefined {
   return `too late: it must come before the first vCPU, and vCPU ${ids[0]} was made already`;
 }
 
-/** The reasons of KVM_SET_BOOT_CPU_ID. */
+/** Judges that a call came after the first vCPU. */
+export const tooLate: Rule = ({ evidence }) => fault(afterVcpu(evidence));
+
+/** The causes of KVM_SET_BOOT_CPU_ID. */
 export const SET_BOOT_CPU_ID: Reasons = {
-  EBUSY: ({ evidence }) => afterVcpu(evidence),
-  EINVAL: (refusal) => explainVcpuId(refusal),
+  EBUSY: { "after the first vCPU": tooLate },
+  EINVAL: { "id too large": (refusal) => fault(explainVcpuId(refusal)) },
 };
 
-/** The reasons of KVM_SET_TSS_ADDR. */
+/** The causes of KVM_SET_TSS_ADDR. */
 export const SET_TSS_ADDR: Reasons = {
-  EINVAL: (refusal) => {
-    const address = sentInteger(refusal);
-    if (address === undefined || address <= LAST_TSS_ADDR) return undefined;
-    return `address ${hex(address)}: its three pages must lie below 4 GiB, so ${hex(LAST_TSS_ADDR)} is the last`;
+  EINVAL: {
+    "above 4 GiB": (refusal) => {
+      const address = sentInteger(refusal);
+      return claim(
+        address !== undefined && address > LAST_TSS_ADDR,
+        `address ${hex(address ?? 0n)}: its three pages must lie below 4 GiB, so ${hex(LAST_TSS_ADDR)} is the last`,
+      );
+    },
   },
-  EEXIST: explainTssTaken,
+  // On Intel the three pages are a slot of KVM's own, which is made once (__x86_set_memory_region).
+  EEXIST: {
+    "set before": ({ evidence: { vm } }) => {
+      const before = known(vm?.tssAddr);
+      return claim(
+        before === undefined ? undefined : before !== null,
+        `the VM's TSS has an address, which is set once${typeof before === "bigint" ? `: ${hex(before)}` : ""}`,
+      );
+    },
+    "slot in the way": (refusal) => {
+      const address = sentInteger(refusal);
+      const slots = known(refusal.evidence.vm?.slots);
+      if (address === undefined) return undefined;
+      const taken = slots && slotAt(slots, address, TSS_BYTES);
+      return claim(
+        slots === undefined ? undefined : taken !== undefined,
+        `address ${hex(address)}: slot ${taken?.slot ?? "of the VM"} has one of its three pages`,
+      );
+    },
+    "pages of KVM's own": (refusal) => {
+      const address = sentInteger(refusal);
+      if (address === undefined) return undefined;
+      const isOver = (start: bigint | undefined, bytes: bigint): boolean =>
+        start !== undefined && start < address + TSS_BYTES && address < start + bytes;
+      const map = known(refusal.evidence.vm?.identityMapAddr);
+      return open(
+        isOver(APIC_PAGE, 0x1000n) || isOver(map, IDENTITY_BYTES)
+          ? `address ${hex(address)}: one of its three pages is KVM's own (the APIC's or the identity map's)`
+          : undefined,
+      );
+    },
+  },
 };
 
-/** On Intel the three pages are a slot of KVM's own, which is made once (__x86_set_memory_region). */
-function explainTssTaken(refusal: Refusal): string | undefined {
-  const address = sentInteger(refusal);
-  const slots = known(refusal.evidence.vm?.slots);
-  if (address === undefined || slots === undefined) return undefined;
-  const taken = slots.find(
-    ({ slot, guestPhysAddr, memorySize }) =>
-      slot < 0x1_0000 &&
-      guestPhysAddr < address + TSS_BYTES &&
-      address < guestPhysAddr + memorySize,
-  );
-  return taken === undefined
-    ? "the VM's TSS has an address, which is set once"
-    : `address ${hex(address)}: slot ${taken.slot} has one of its three pages`;
-}
+/** The causes of KVM_SET_IDENTITY_MAP_ADDR. */
+export const SET_IDENTITY_MAP_ADDR: Reasons = { EINVAL: { "after the first vCPU": tooLate } };
 
-/** The reasons of KVM_SET_IDENTITY_MAP_ADDR. */
-export const SET_IDENTITY_MAP_ADDR: Reasons = {
-  EINVAL: ({ evidence }) => afterVcpu(evidence),
-};
-
-/** The reasons of KVM_SET_NR_MMU_PAGES. */
+/** The causes of KVM_SET_NR_MMU_PAGES. */
 export const SET_NR_MMU_PAGES: Reasons = {
-  EINVAL: (refusal) => {
-    const pages = sentInteger(refusal);
-    if (pages === undefined || pages >= 64n) return undefined;
-    return `${pages} pages, and KVM wants at least 64 (KVM_MIN_ALLOC_MMU_PAGES)`;
+  EINVAL: {
+    "too few": (refusal) => {
+      const pages = sentInteger(refusal);
+      return claim(
+        pages !== undefined && pages < 64n,
+        `${pages} pages, and KVM wants at least 64 (KVM_MIN_ALLOC_MMU_PAGES)`,
+      );
+    },
   },
 };
 
-/** The reasons of KVM_CREATE_DEVICE. */
+/** The causes of KVM_CREATE_DEVICE. */
 export const CREATE_DEVICE: Reasons = {
-  ENODEV: (refusal) => {
-    const device = sentStruct(refusal, CreateDevice);
-    return (
-      device && `type ${device.type}: this kernel has no such device (its module may be missing)`
-    );
+  ENODEV: {
+    "unknown type": (refusal) => {
+      const device = sentStruct(refusal, CreateDevice);
+      return only(
+        "virt/kvm/kvm_main.c:kvm_ioctl_create_device",
+        device && `type ${device.type}: this kernel has no such device (its module may be missing)`,
+      );
+    },
   },
-  EBUSY: () => "the VM has a device of this type, and can have one only",
+  EBUSY: {
+    "second VFIO device": (refusal) =>
+      sentStruct(refusal, CreateDevice)?.type === KVM_DEV_TYPE_VFIO
+        ? only(
+            "virt/kvm/vfio.c:kvm_vfio_create",
+            "the VM has a device of this type, and can have one only",
+          )
+        : undefined,
+  },
 };
 
-/** The reasons of KVM_SET_DEVICE_ATTR, KVM_GET_DEVICE_ATTR and KVM_HAS_DEVICE_ATTR. */
+/** The causes of KVM_SET_DEVICE_ATTR, KVM_GET_DEVICE_ATTR and KVM_HAS_DEVICE_ATTR. */
 export const DEVICE_ATTR: Reasons = {
-  ENXIO: (refusal) => {
-    const device = sentStruct(refusal, DeviceAttr);
-    return device && `there is no attribute ${device.attr} of group ${device.group} here`;
+  ENXIO: {
+    "unknown attribute": (refusal) => {
+      const device = sentStruct(refusal, DeviceAttr);
+      return only(
+        "kvm_vfio_has_attr, kvm_arch_tsc_has_attr, kvm_x86_dev_has_attr",
+        device && `there is no attribute ${device.attr} of group ${device.group} here`,
+      );
+    },
   },
-  EPERM: ({ ioctl }) => `this device has no ${ioctl} at all`,
+  EPERM: {
+    "no such call": ({ ioctl, fd }) =>
+      fd === "dev"
+        ? only("virt/kvm/kvm_main.c:kvm_device_ioctl_attr", `this device has no ${ioctl} at all`)
+        : undefined,
+  },
 };

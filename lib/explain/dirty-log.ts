@@ -1,14 +1,25 @@
 /** Why dirty pages could not be read, cleared or reset. */
 import { KVM_MEM_LOG_DIRTY_PAGES } from "../abi/generated/constants.ts";
 import { ClearDirtyLog, DirtyLog } from "../abi/generated/structs.ts";
-import { capability, type Evidence, known, type Reasons, sentStruct } from "./refusal.ts";
-import { firstOf, hex } from "./wording.ts";
+import {
+  capability,
+  type Evidence,
+  known,
+  type Reasons,
+  type Rule,
+  sentStruct,
+} from "./refusal.ts";
+import { fault, only, open } from "./verdict.ts";
+import { hex } from "./wording.ts";
 
 const PAGES_PER_WORD = 64n;
 const PAGE = 4096n;
 
-// virt/kvm/dirty_ring.c:kvm_use_dirty_bitmap
-const RING_ONLY = "the VM counts dirty pages in rings (KVM_CAP_DIRTY_LOG_RING), and has no bitmaps";
+const ringOnly: Rule = () =>
+  only(
+    "virt/kvm/dirty_ring.c:kvm_use_dirty_bitmap",
+    "the VM counts dirty pages in rings (KVM_CAP_DIRTY_LOG_RING), and has no bitmaps",
+  );
 
 function withoutLog(slot: number | undefined, { vm }: Evidence): string | undefined {
   const slots = known(vm?.slots);
@@ -35,40 +46,67 @@ function explainSlot(slot: number, evidence: Evidence): string | undefined {
 const bitmapBytes = (pages: bigint): bigint =>
   ((pages + PAGES_PER_WORD - 1n) / PAGES_PER_WORD) * (PAGES_PER_WORD / 8n);
 
-/** The reasons of KVM_GET_DIRTY_LOG. */
+/** The causes of KVM_GET_DIRTY_LOG. */
 export const GET_DIRTY_LOG: Reasons = {
-  ENXIO: () => RING_ONLY,
-  ENOENT: (refusal) => withoutLog(sentStruct(refusal, DirtyLog)?.slot, refusal.evidence),
-  EINVAL: (refusal) => {
-    const log = sentStruct(refusal, DirtyLog);
-    return log && explainSlot(log.slot, refusal.evidence);
+  ENXIO: { "rings instead": ringOnly },
+  ENOENT: {
+    "slot without a log": (refusal) =>
+      fault(withoutLog(sentStruct(refusal, DirtyLog)?.slot, refusal.evidence)),
   },
-  EFAULT: (refusal) => {
-    const slot = sentStruct(refusal, DirtyLog)?.slot;
-    const found = known(refusal.evidence.vm?.slots)?.find((one) => one.slot === slot);
-    if (found === undefined) return undefined;
-    const pages = found.memorySize / PAGE;
-    return `slot ${slot} has ${pages} pages, so dirtyBitmap needs ${bitmapBytes(pages)} bytes`;
+  EINVAL: {
+    "slot number": (refusal) => {
+      const log = sentStruct(refusal, DirtyLog);
+      return fault(log && explainSlot(log.slot, refusal.evidence));
+    },
+  },
+  EFAULT: {
+    "short bitmap": (refusal) => {
+      const slot = sentStruct(refusal, DirtyLog)?.slot;
+      const found = known(refusal.evidence.vm?.slots)?.find((one) => one.slot === slot);
+      if (found === undefined) return undefined;
+      const pages = found.memorySize / PAGE;
+      const needed = `slot ${slot} has ${pages} pages, so dirtyBitmap needs ${bitmapBytes(pages)} bytes`;
+      return bitmapFault(needed, bitmapBytes(pages), refusal.links);
+    },
   },
 };
 
-/** The reasons of KVM_CLEAR_DIRTY_LOG. */
+/** Judges a bitmap by its length, where it is known. */
+function bitmapFault(
+  text: string,
+  needed: bigint,
+  links: readonly unknown[] = [],
+): ReturnType<Rule> {
+  const [bitmap] = links;
+  if (!(bitmap instanceof Uint8Array)) return open(text);
+  return fault(BigInt(bitmap.length) < needed ? `${text}, and has ${bitmap.length}` : undefined);
+}
+
+/** The causes of KVM_CLEAR_DIRTY_LOG. */
 export const CLEAR_DIRTY_LOG: Reasons = {
-  ENXIO: () => RING_ONLY,
-  ENOENT: (refusal) => withoutLog(sentStruct(refusal, ClearDirtyLog)?.slot, refusal.evidence),
-  EINVAL: (refusal) => {
-    const log = sentStruct(refusal, ClearDirtyLog);
-    if (log === undefined) return undefined;
-    return firstOf(
-      () => explainSlot(log.slot, refusal.evidence),
-      () => explainPages(log, refusal.evidence),
-    );
+  ENXIO: { "rings instead": ringOnly },
+  ENOENT: {
+    "slot without a log": (refusal) =>
+      fault(withoutLog(sentStruct(refusal, ClearDirtyLog)?.slot, refusal.evidence)),
   },
-  EFAULT: (refusal) => {
-    const log = sentStruct(refusal, ClearDirtyLog);
-    if (log === undefined) return undefined;
-    const bytes = bitmapBytes(BigInt(log.numPages));
-    return `numPages ${log.numPages}: dirtyBitmap needs ${bytes} bytes`;
+  EINVAL: {
+    "slot number": (refusal) => {
+      const log = sentStruct(refusal, ClearDirtyLog);
+      return fault(log && explainSlot(log.slot, refusal.evidence));
+    },
+    "range of pages": (refusal) => {
+      const log = sentStruct(refusal, ClearDirtyLog);
+      return fault(log && explainPages(log, refusal.evidence));
+    },
+  },
+  EFAULT: {
+    "short bitmap": (refusal) => {
+      const log = sentStruct(refusal, ClearDirtyLog);
+      if (log === undefined) return undefined;
+      const bytes = bitmapBytes(BigInt(log.numPages));
+      const needed = `numPages ${log.numPages}: dirtyBitmap needs ${bytes} bytes`;
+      return log.numPages === 0 ? undefined : bitmapFault(needed, bytes, refusal.links);
+    },
   },
 };
 
@@ -84,8 +122,13 @@ function explainPages({ slot, firstPage, numPages }: ClearDirtyLog, { vm }: Evid
     : undefined;
 }
 
-/** The reasons of KVM_RESET_DIRTY_RINGS. */
+/** The causes of KVM_RESET_DIRTY_RINGS. */
 export const RESET_DIRTY_RINGS: Reasons = {
-  // The only refusal there is.
-  EINVAL: () => "the VM has no dirty rings: KVM_CAP_DIRTY_LOG_RING must be switched on first",
+  EINVAL: {
+    "no rings": () =>
+      only(
+        "virt/kvm/kvm_main.c:kvm_vm_ioctl_reset_dirty_pages",
+        "the VM has no dirty rings: KVM_CAP_DIRTY_LOG_RING must be switched on first",
+      ),
+  },
 };

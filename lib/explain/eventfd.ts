@@ -9,50 +9,130 @@ import {
 } from "../abi/generated/constants.ts";
 import { CoalescedMmioZone, Ioeventfd, Irqfd } from "../abi/generated/structs.ts";
 import { withoutIrqchip } from "./irq.ts";
-import { known, type Reasons, type Refusal, sentStruct } from "./refusal.ts";
-import { firstOf, hex, unknownBits } from "./wording.ts";
+import {
+  type IrqfdPlace,
+  known,
+  type Reasons,
+  type Refusal,
+  type Rule,
+  sentStruct,
+} from "./refusal.ts";
+import { claim, fault, only, open } from "./verdict.ts";
+import { hex, unknownBits } from "./wording.ts";
 
 const IRQFD_FLAGS = KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE;
 const LENGTHS: readonly number[] = [0, 1, 2, 4, 8];
 /** NR_IOBUS_DEVS in include/linux/kvm_host.h. */
 const BUS_DEVICES = 1000;
 
-/** A rule, not a finding: what was sent as the descriptor is not known here. */
-const EVENTFDS_ONLY = "the descriptor must be an eventfd's";
-const BUS_FULL = `the bus has ${BUS_DEVICES} devices, and KVM takes no more`;
+/** Leaves open whether a descriptor is an eventfd's, which cannot be asked. */
+const noEventfd: Rule = (refusal) =>
+  open(isSent(refusal) ? "a descriptor is not an eventfd's" : undefined);
 
-/** The reasons of KVM_IRQFD. */
-export const IRQFD: Reasons = {
-  EINVAL: explainIrqfd,
-  EBUSY: () => "this eventfd raises an interrupt of this VM already: take it off, or use another",
+const isSent = ({ argument, sent }: Refusal): boolean =>
+  argument !== undefined || Object.keys(sent).length > 0;
+
+const busFull: Rule = () =>
+  only(
+    "virt/kvm/kvm_main.c:kvm_io_bus_register_dev",
+    `the bus has ${BUS_DEVICES} devices, and KVM takes no more`,
+  );
+
+const irqfdOf = (refusal: Refusal): { flags: number; isOff: boolean } => {
+  const flags = sentStruct(refusal, Irqfd)?.flags ?? 0;
+  return { flags, isOff: (flags & KVM_IRQFD_FLAG_DEASSIGN) !== 0 };
 };
 
-function explainIrqfd(refusal: Refusal): string | undefined {
-  const irqfd = sentStruct(refusal, Irqfd);
-  if (irqfd === undefined) return undefined;
-  const { flags } = irqfd;
-  const isResampled = (flags & KVM_IRQFD_FLAG_RESAMPLE) !== 0;
-  const isOff = (flags & KVM_IRQFD_FLAG_DEASSIGN) !== 0;
-  const irqchip = known(refusal.evidence.vm?.irqchip);
-  return firstOf(
-    () => unknownBits("flags", flags, IRQFD_FLAGS),
-    () => (isOff ? undefined : withoutIrqchip(refusal.evidence)),
-    () =>
-      isResampled && !isOff && irqchip === "split"
-        ? "KVM_IRQFD_FLAG_RESAMPLE needs the IOAPIC in the kernel, and the irqchip is split"
-        : undefined,
-    () => (isOff || irqchip !== undefined ? EVENTFDS_ONLY : undefined),
-  );
-}
+const placeOfEventfd = ({ evidence: { vm }, links = [] }: Refusal): IrqfdPlace | undefined =>
+  known(() => vm?.irqfdPlace?.(links[0]));
 
-/** The reasons of KVM_IOEVENTFD. */
+/** The causes of KVM_IRQFD. */
+export const IRQFD: Reasons = {
+  EINVAL: {
+    flags: (refusal) => fault(unknownBits("flags", irqfdOf(refusal).flags, IRQFD_FLAGS)),
+    "no irqchip": (refusal) =>
+      fault(irqfdOf(refusal).isOff ? undefined : withoutIrqchip(refusal.evidence)),
+    "resample without IOAPIC": (refusal) => {
+      const { flags, isOff } = irqfdOf(refusal);
+      const isResampled = (flags & KVM_IRQFD_FLAG_RESAMPLE) !== 0;
+      return claim(
+        isResampled && !isOff && known(refusal.evidence.vm?.irqchip) === "split",
+        "KVM_IRQFD_FLAG_RESAMPLE needs the IOAPIC in the kernel, and the irqchip is split",
+      );
+    },
+    "no eventfd": noEventfd,
+  },
+  // virt/kvm/eventfd.c:kvm_irqfd_assign; since Linux 6.17 an eventfd raises an interrupt of one VM only.
+  EBUSY: {
+    "irqfd of this VM": (refusal) => {
+      const place = placeOfEventfd(refusal);
+      return claim(
+        place && place === "here",
+        "this eventfd raises an interrupt of this VM already: take it off, or use another",
+      );
+    },
+    "irqfd of another VM": (refusal) => {
+      const place = placeOfEventfd(refusal);
+      return claim(
+        place && place === "elsewhere",
+        "this eventfd raises an interrupt of another VM, and since Linux 6.17 it can be of one VM only",
+      );
+    },
+    "another user": (refusal) =>
+      open(
+        placeOfEventfd(refusal) === "nowhere"
+          ? "another process or device has this eventfd for itself"
+          : undefined,
+      ),
+  },
+};
+
+const ioeventfdOf = (refusal: Refusal): Ioeventfd | undefined => {
+  const sent = sentStruct(refusal, Ioeventfd);
+  // Taking one off is checked for its descriptor alone (kvm_deassign_ioeventfd).
+  return sent && (sent.flags & KVM_IOEVENTFD_FLAG_DEASSIGN) === 0 ? sent : undefined;
+};
+
+/** The causes of KVM_IOEVENTFD (virt/kvm/eventfd.c:kvm_assign_ioeventfd). */
 export const IOEVENTFD: Reasons = {
-  EINVAL: explainIoeventfd,
-  EEXIST: (refusal) =>
-    `${placeOf(refusal)} has an eventfd already that would match the same writes`,
-  ENOENT: (refusal) =>
-    `no such eventfd is at ${placeOf(refusal)}: flags, len, datamatch and the eventfd must be those it was tied with`,
-  ENOSPC: () => BUS_FULL,
+  EINVAL: {
+    length: (refusal) => {
+      const { len = 0 } = ioeventfdOf(refusal) ?? {};
+      return claim(!LENGTHS.includes(len), `len ${len}: KVM takes 0 (any), 1, 2, 4 and 8`);
+    },
+    "end of all addresses": (refusal) => {
+      const { addr = 0n, len = 0 } = ioeventfdOf(refusal) ?? {};
+      return claim(
+        addr + BigInt(len) >= 1n << 64n,
+        `addr ${hex(addr)} and len ${len} reach past 2^64`,
+      );
+    },
+    flags: (refusal) =>
+      fault(unknownBits("flags", ioeventfdOf(refusal)?.flags ?? 0, KVM_IOEVENTFD_VALID_FLAG_MASK)),
+    "match without length": (refusal) => {
+      const { flags = 0, len = 1 } = ioeventfdOf(refusal) ?? {};
+      return claim(
+        len === 0 && (flags & KVM_IOEVENTFD_FLAG_DATAMATCH) !== 0,
+        "len 0 takes any length, which KVM_IOEVENTFD_FLAG_DATAMATCH cannot",
+      );
+    },
+    "no eventfd": noEventfd,
+  },
+  EEXIST: {
+    "same writes": (refusal) =>
+      only(
+        "virt/kvm/eventfd.c:ioeventfd_check_collision",
+        `${placeOf(refusal)} has an eventfd already that would match the same writes`,
+      ),
+  },
+  ENOENT: {
+    "not tied": (refusal) =>
+      only(
+        "virt/kvm/eventfd.c:kvm_deassign_ioeventfd_idx",
+        `no such eventfd is at ${placeOf(refusal)}: flags, len, datamatch and the eventfd must be those it was tied with`,
+      ),
+  },
+  ENOSPC: { "full bus": busFull },
 };
 
 function placeOf(refusal: Refusal): string {
@@ -62,34 +142,13 @@ function placeOf(refusal: Refusal): string {
   return `${kind} ${hex(sent.addr)}`;
 }
 
-// virt/kvm/eventfd.c:kvm_assign_ioeventfd; taking one off is checked for its descriptor alone.
-function explainIoeventfd(refusal: Refusal): string | undefined {
-  const sent = sentStruct(refusal, Ioeventfd);
-  if (sent === undefined) return undefined;
-  const { addr, len, flags } = sent;
-  if ((flags & KVM_IOEVENTFD_FLAG_DEASSIGN) !== 0) return EVENTFDS_ONLY;
-  const isMatched = (flags & KVM_IOEVENTFD_FLAG_DATAMATCH) !== 0;
-  return firstOf(
-    () => (LENGTHS.includes(len) ? undefined : `len ${len}: KVM takes 0 (any), 1, 2, 4 and 8`),
-    () =>
-      addr + BigInt(len) >= 1n << 64n
-        ? `addr ${hex(addr)} and len ${len} reach past 2^64`
-        : undefined,
-    () => unknownBits("flags", flags, KVM_IOEVENTFD_VALID_FLAG_MASK),
-    () =>
-      len === 0 && isMatched
-        ? "len 0 takes any length, which KVM_IOEVENTFD_FLAG_DATAMATCH cannot"
-        : undefined,
-    () => EVENTFDS_ONLY,
-  );
-}
-
-/** The reasons of KVM_REGISTER_COALESCED_MMIO and KVM_UNREGISTER_COALESCED_MMIO. */
+/** The causes of KVM_REGISTER_COALESCED_MMIO and KVM_UNREGISTER_COALESCED_MMIO. */
 export const COALESCED_MMIO: Reasons = {
-  EINVAL: (refusal) => {
-    const zone = sentStruct(refusal, CoalescedMmioZone);
-    if (zone === undefined || zone.pio < 2) return undefined;
-    return `pio ${zone.pio}: it is 0 (memory) or 1 (ports)`;
+  EINVAL: {
+    pio: (refusal) => {
+      const { pio = 0 } = sentStruct(refusal, CoalescedMmioZone) ?? {};
+      return claim(pio > 1, `pio ${pio}: it is 0 (memory) or 1 (ports)`);
+    },
   },
-  ENOSPC: () => BUS_FULL,
+  ENOSPC: { "full bus": busFull },
 };

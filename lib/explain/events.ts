@@ -13,17 +13,27 @@ import {
   KVM_VCPUEVENT_VALID_SMM,
   KVM_VCPUEVENT_VALID_TRIPLE_FAULT,
 } from "../abi/generated/constants.ts";
-import { Debugregs, MpState, TprAccessCtl, VcpuEvents, X86Mce } from "../abi/generated/structs.ts";
+import {
+  Debugregs,
+  MpState,
+  TprAccessCtl,
+  VapicAddr,
+  VcpuEvents,
+  X86Mce,
+} from "../abi/generated/structs.ts";
 import { withoutLapic } from "./irq.ts";
+import { slotAt } from "./kernel-pages.ts";
 import {
   capability,
   type Evidence,
   known,
   type Reasons,
   type Refusal,
+  type Rule,
   sentStruct,
 } from "./refusal.ts";
-import { firstOf, hex, unknownBits } from "./wording.ts";
+import { claim, fault, only, open } from "./verdict.ts";
+import { hex, unknownBits } from "./wording.ts";
 
 const EVENT_FLAGS =
   KVM_VCPUEVENT_VALID_NMI_PENDING |
@@ -36,27 +46,51 @@ const EVENT_FLAGS =
 const NMI_VECTOR = 2;
 const LAST_EXCEPTION = 31;
 
-/** The reasons of KVM_SET_VCPU_EVENTS. */
+/** Judges the events that were sent, if they are known. */
+const events =
+  (judge: (events: VcpuEvents, evidence: Evidence) => ReturnType<Rule>): Rule =>
+  (refusal) => {
+    const sent = sentStruct(refusal, VcpuEvents);
+    return sent && judge(sent, refusal.evidence);
+  };
+
+/** The causes of KVM_SET_VCPU_EVENTS. */
 export const SET_VCPU_EVENTS: Reasons = {
-  EINVAL: (refusal) => {
-    const events = sentStruct(refusal, VcpuEvents);
-    if (events === undefined) return undefined;
-    const { evidence } = refusal;
-    return firstOf(
-      () => unknownBits("flags", events.flags, EVENT_FLAGS),
-      () => notEnabled(events, KVM_VCPUEVENT_VALID_PAYLOAD, "KVM_CAP_EXCEPTION_PAYLOAD", evidence),
-      () => explainException(events),
-      () => explainSmm(events, evidence),
-      () =>
+  EINVAL: {
+    flags: events(({ flags }) => fault(unknownBits("flags", flags, EVENT_FLAGS))),
+    "payload not enabled": events((sent, evidence) =>
+      fault(notEnabled(sent, KVM_VCPUEVENT_VALID_PAYLOAD, "KVM_CAP_EXCEPTION_PAYLOAD", evidence)),
+    ),
+    exception: events((sent) => fault(explainException(sent))),
+    "no SMM": events((sent, evidence) =>
+      claim(
+        isSmi(sent) && capability(evidence, "KVM_CAP_X86_SMM") === 0,
+        "smi: this VM has no System Management Mode (KVM_CAP_X86_SMM is 0)",
+      ),
+    ),
+    "triple fault not enabled": events((sent, evidence) =>
+      fault(
         notEnabled(
-          events,
+          sent,
           KVM_VCPUEVENT_VALID_TRIPLE_FAULT,
           "KVM_CAP_X86_TRIPLE_FAULT_EVENT",
           evidence,
         ),
-    );
+      ),
+    ),
+    // KVM_GET_MP_STATE would decide it, and would make the vCPU accept INIT and SIPI.
+    "SMI after INIT": events((sent) =>
+      open(
+        isSmi(sent)
+          ? "smi: the vCPU has received INIT (KVM_MP_STATE_INIT_RECEIVED), which SMM would hold back"
+          : undefined,
+      ),
+    ),
   },
 };
+
+const isSmi = ({ flags, smi }: VcpuEvents): boolean =>
+  (flags & KVM_VCPUEVENT_VALID_SMM) !== 0 && (smi.smm !== 0 || smi.pending !== 0);
 
 function notEnabled(
   { flags }: VcpuEvents,
@@ -83,18 +117,6 @@ function explainException({ flags, exception }: VcpuEvents): string | undefined 
     : undefined;
 }
 
-function explainSmm({ flags, smi }: VcpuEvents, evidence: Evidence): string | undefined {
-  if ((flags & KVM_VCPUEVENT_VALID_SMM) === 0 || (smi.smm === 0 && smi.pending === 0)) {
-    return undefined;
-  }
-  if (capability(evidence, "KVM_CAP_X86_SMM") === 0) {
-    return "smi: this VM has no System Management Mode (KVM_CAP_X86_SMM is 0)";
-  }
-  return known(evidence.vcpu?.mpState) === KVM_MP_STATE_INIT_RECEIVED
-    ? "smi: the vCPU has received INIT (KVM_MP_STATE_INIT_RECEIVED), which SMM would hold back"
-    : undefined;
-}
-
 const MP_STATES: Readonly<Record<number, string>> = {
   [KVM_MP_STATE_RUNNABLE]: "RUNNABLE",
   [KVM_MP_STATE_UNINITIALIZED]: "UNINITIALIZED",
@@ -104,85 +126,138 @@ const MP_STATES: Readonly<Record<number, string>> = {
   [KVM_MP_STATE_AP_RESET_HOLD]: "AP_RESET_HOLD",
 };
 
-/** The reasons of KVM_SET_MP_STATE. */
-export const SET_MP_STATE: Reasons = { EINVAL: explainMpState };
+/** The causes of KVM_SET_MP_STATE. */
+export const SET_MP_STATE: Reasons = {
+  EINVAL: {
+    "unknown state": (refusal) => {
+      const state = stateOf(refusal);
+      const isUnknown = state !== undefined && MP_STATES[state] === undefined;
+      return claim(isUnknown, `mpState ${state} is not one of x86's`);
+    },
+    "no LAPIC": (refusal) => {
+      const state = stateOf(refusal);
+      if (state === undefined || state === KVM_MP_STATE_RUNNABLE) return undefined;
+      const alone = withoutLapic(refusal.evidence);
+      return fault(alone && `mpState ${state} ${MP_STATES[state]}: ${alone}`);
+    },
+    // KVM_GET_VCPU_EVENTS would decide it, and would process pending NMIs and SMIs.
+    "INIT and SIPI held back": (refusal) => {
+      const state = stateOf(refusal);
+      const isHeld = state === KVM_MP_STATE_INIT_RECEIVED || state === KVM_MP_STATE_SIPI_RECEIVED;
+      return open(
+        isHeld
+          ? `mpState ${state} ${MP_STATES[state]}: SMM, a pending SMI or nested virtualisation holds INIT and SIPI back`
+          : undefined,
+      );
+    },
+  },
+};
 
-function explainMpState(refusal: Refusal): string | undefined {
-  const state = sentStruct(refusal, MpState)?.mpState;
-  if (state === undefined) return undefined;
-  const name = MP_STATES[state];
-  if (name === undefined) return `mpState ${state} is not one of x86's`;
-  if (state === KVM_MP_STATE_RUNNABLE) return undefined;
-  const { evidence } = refusal;
-  const alone = withoutLapic(evidence);
-  if (alone !== undefined) return `mpState ${state} ${name}: ${alone}`;
-  if (state !== KVM_MP_STATE_INIT_RECEIVED && state !== KVM_MP_STATE_SIPI_RECEIVED)
-    return undefined;
-  const smi = known(evidence.vcpu?.events)?.smi;
-  if (smi === undefined || (smi.smm === 0 && smi.pending === 0)) return undefined;
-  const what = smi.smm === 0 ? "has an SMI pending" : "is in System Management Mode";
-  return `mpState ${state} ${name}: the vCPU ${what}, which holds INIT and SIPI back`;
-}
+const stateOf = (refusal: Refusal): number | undefined => sentStruct(refusal, MpState)?.mpState;
 
-/** The reasons of KVM_SET_DEBUGREGS. */
+/** The causes of KVM_SET_DEBUGREGS. */
 export const SET_DEBUGREGS: Reasons = {
-  EINVAL: (refusal) => {
-    const regs = sentStruct(refusal, Debugregs);
-    if (regs === undefined) return undefined;
-    if (regs.flags !== 0n) return unknownBits("flags", regs.flags, 0);
-    const name = (["dr6", "dr7"] as const).find((key) => regs[key] >> 32n !== 0n);
-    return name && `${name} ${hex(regs[name])}: bits 32-63 are reserved`;
+  EINVAL: {
+    flags: (refusal) => fault(unknownBits("flags", sentStruct(refusal, Debugregs)?.flags ?? 0n, 0)),
+    "reserved bits": (refusal) => {
+      const regs = sentStruct(refusal, Debugregs);
+      const name = (["dr6", "dr7"] as const).find((key) => (regs?.[key] ?? 0n) >> 32n !== 0n);
+      return fault(name && regs && `${name} ${hex(regs[name])}: bits 32-63 are reserved`);
+    },
   },
 };
 
-/** The reasons of KVM_SET_GUEST_DEBUG. */
+/** The causes of KVM_SET_GUEST_DEBUG. */
 export const SET_GUEST_DEBUG: Reasons = {
-  EBUSY: () =>
-    "control asks for an exception (KVM_GUESTDBG_INJECT_DB or _BP), and one is pending on the vCPU",
-};
-
-/** The reasons of KVM_TPR_ACCESS_REPORTING. */
-export const TPR_ACCESS_REPORTING: Reasons = {
-  EINVAL: (refusal) => {
-    const tpr = sentStruct(refusal, TprAccessCtl);
-    return tpr && unknownBits("flags", tpr.flags, 0);
+  EBUSY: {
+    "pending exception": () =>
+      only(
+        "arch/x86/kvm/x86.c:kvm_arch_vcpu_ioctl_set_guest_debug",
+        "control asks for an exception (KVM_GUESTDBG_INJECT_DB or _BP), and one is pending on the vCPU",
+      ),
   },
 };
 
-/** The reasons of KVM_SET_VAPIC_ADDR. */
-export const SET_VAPIC_ADDR: Reasons = { EINVAL: ({ evidence }) => withoutLapic(evidence) };
+/** The causes of KVM_TPR_ACCESS_REPORTING. */
+export const TPR_ACCESS_REPORTING: Reasons = {
+  EINVAL: {
+    flags: (refusal) =>
+      fault(unknownBits("flags", sentStruct(refusal, TprAccessCtl)?.flags ?? 0, 0)),
+  },
+};
+
+/** The causes of KVM_SET_VAPIC_ADDR (arch/x86/kvm/lapic.c:kvm_lapic_set_vapic_addr). */
+export const SET_VAPIC_ADDR: Reasons = {
+  EINVAL: {
+    "no LAPIC": ({ evidence }) => fault(withoutLapic(evidence)),
+    "no memory there": (refusal) => {
+      const address = sentStruct(refusal, VapicAddr)?.vapicAddr ?? 0n;
+      const slots = known(refusal.evidence.vm?.slots);
+      if (address === 0n) return undefined;
+      return claim(
+        slots && slotAt(slots, address, 1n) === undefined,
+        `vapicAddr ${hex(address)}: no memory slot is there`,
+      );
+    },
+  },
+};
 
 const MCG_COUNT = 0xffn;
 const MCG_EXT_COUNT = 0xff_0000n;
 
-/** The reasons of KVM_X86_SETUP_MCE. */
-export const X86_SETUP_MCE: Reasons = {
-  EINVAL: (refusal) => {
-    const { argument, sent, evidence } = refusal;
-    const cap =
-      argument instanceof Uint8Array
-        ? new DataView(argument.buffer, argument.byteOffset).getBigUint64(0, true)
-        : sent["mcgCap"];
-    const most = capability(evidence, "KVM_CAP_MCE");
-    if (typeof cap !== "bigint" || most === undefined || most === 0) return undefined;
-    const banks = cap & MCG_COUNT;
-    if (banks === 0n || banks > BigInt(most)) {
-      return `mcgCap ${hex(cap)} asks for ${banks} banks, and KVM has 1 to ${most} (KVM_CAP_MCE)`;
-    }
-    const others = cap & ~(MCG_COUNT | MCG_EXT_COUNT);
-    return others === 0n
+function mcgCapOf({ argument, sent }: Refusal): bigint | undefined {
+  if (argument instanceof Uint8Array) {
+    return argument.length < 8
       ? undefined
-      : `mcgCap ${hex(cap)} has ${hex(others)}: compare KVM_X86_GET_MCE_CAP_SUPPORTED`;
+      : new DataView(argument.buffer, argument.byteOffset).getBigUint64(0, true);
+  }
+  return typeof sent["mcgCap"] === "bigint" ? sent["mcgCap"] : undefined;
+}
+
+/** The causes of KVM_X86_SETUP_MCE (arch/x86/kvm/x86.c:kvm_vcpu_ioctl_x86_setup_mce). */
+export const X86_SETUP_MCE: Reasons = {
+  EINVAL: {
+    "number of banks": (refusal) => {
+      const cap = mcgCapOf(refusal);
+      const most = capability(refusal.evidence, "KVM_CAP_MCE");
+      if (cap === undefined || most === undefined || most === 0) return undefined;
+      const banks = cap & MCG_COUNT;
+      return claim(
+        banks === 0n || banks > BigInt(most),
+        `mcgCap ${hex(cap)} asks for ${banks} banks, and KVM has 1 to ${most} (KVM_CAP_MCE)`,
+      );
+    },
+    "unsupported bits": (refusal) => {
+      const cap = mcgCapOf(refusal);
+      const supported = known(refusal.evidence.kvm?.mceCap);
+      const others = (cap ?? 0n) & ~(MCG_COUNT | MCG_EXT_COUNT);
+      if (cap === undefined || others === 0n) return undefined;
+      if (supported === undefined) {
+        return open(`mcgCap ${hex(cap)} has ${hex(others)}, which this KVM may not support`);
+      }
+      const says = "KVM_X86_GET_MCE_CAP_SUPPORTED says";
+      return fault(unknownBits("mcgCap", others, supported, says));
+    },
   },
 };
 
-/** The reasons of KVM_X86_SET_MCE. */
+/** The causes of KVM_X86_SET_MCE (arch/x86/kvm/x86.c:kvm_vcpu_ioctl_x86_set_mce). */
 export const X86_SET_MCE: Reasons = {
-  EINVAL: (refusal) => {
-    const mce = sentStruct(refusal, X86Mce);
-    if (mce === undefined) return undefined;
-    return mce.status >> 63n === 0n
-      ? `status ${hex(mce.status)} has not bit 63 VAL`
-      : `bank ${mce.bank}: KVM_X86_SETUP_MCE gave the vCPU no such bank, or it refuses this error there`;
+  EINVAL: {
+    "not valid": (refusal) => {
+      const status = sentStruct(refusal, X86Mce)?.status;
+      return claim(
+        status !== undefined && status >> 63n === 0n,
+        `status ${hex(status ?? 0n)} has not bit 63 VAL`,
+      );
+    },
+    "no such bank": (refusal) => {
+      const mce = sentStruct(refusal, X86Mce);
+      return open(mce && `bank ${mce.bank}: KVM_X86_SETUP_MCE gave the vCPU no such bank`);
+    },
+    "error refused": (refusal) => {
+      const mce = sentStruct(refusal, X86Mce);
+      return open(mce && `bank ${mce.bank} does not take this error`);
+    },
   },
 };

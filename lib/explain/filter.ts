@@ -15,7 +15,8 @@ import {
 } from "../abi/generated/constants.ts";
 import { MsrFilter, type MsrFilterRange, PmuEventFilter } from "../abi/generated/structs.ts";
 import { type Reasons, type Refusal, sentStruct } from "./refusal.ts";
-import { firstOf, hex, unknownBits } from "./wording.ts";
+import { claim, fault } from "./verdict.ts";
+import { hex, unknownBits } from "./wording.ts";
 
 const BITS_PER_BYTE = 8;
 const BYTES_PER_WORD = 8;
@@ -29,27 +30,28 @@ const MASKED_ENTRY =
   KVM_PMU_MASKED_ENTRY_EXCLUDE;
 
 /** The reasons of KVM_X86_SET_MSR_FILTER. */
-export const X86_SET_MSR_FILTER: Reasons = { EINVAL: explainMsrFilter };
-
-function explainMsrFilter(refusal: Refusal): string | undefined {
-  const filter = sentStruct(refusal, MsrFilter);
-  if (filter === undefined) return undefined;
-  const { flags, ranges } = filter;
-  return firstOf(
-    () => unknownBits("flags", flags, KVM_MSR_FILTER_VALID_MASK),
-    () =>
-      (flags & KVM_MSR_FILTER_DEFAULT_DENY) !== 0 && ranges.every(({ nmsrs }) => nmsrs === 0)
-        ? "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not take"
-        : undefined,
-    () => {
-      for (const [i, range] of ranges.entries()) {
+export const X86_SET_MSR_FILTER: Reasons = {
+  EINVAL: {
+    flags: (refusal) =>
+      fault(unknownBits("flags", filterOf(refusal)?.flags ?? 0, KVM_MSR_FILTER_VALID_MASK)),
+    "nothing allowed": (refusal) => {
+      const { flags = 0, ranges = [] } = filterOf(refusal) ?? {};
+      return claim(
+        (flags & KVM_MSR_FILTER_DEFAULT_DENY) !== 0 && ranges.every(({ nmsrs }) => nmsrs === 0),
+        "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not take",
+      );
+    },
+    range: (refusal) => {
+      for (const [i, range] of filterOf(refusal)?.ranges.entries() ?? []) {
         const why = explainRange(range);
-        if (why !== undefined) return `ranges[${i}].${why}`;
+        if (why !== undefined) return fault(`ranges[${i}].${why}`);
       }
       return undefined;
     },
-  );
-}
+  },
+};
+
+const filterOf = (refusal: Refusal): MsrFilter | undefined => sentStruct(refusal, MsrFilter);
 
 // arch/x86/kvm: kvm_add_msr_filter
 function explainRange({ flags, nmsrs }: MsrFilterRange): string | undefined {
@@ -65,24 +67,35 @@ function explainRange({ flags, nmsrs }: MsrFilterRange): string | undefined {
 
 /** The reasons of KVM_SET_PMU_EVENT_FILTER. */
 export const SET_PMU_EVENT_FILTER: Reasons = {
-  EINVAL: (refusal) => {
-    const filter = sentStruct(refusal, PmuEventFilter);
-    if (filter === undefined) return undefined;
-    const { action, flags, events } = filter;
-    return firstOf(
-      () =>
-        action === KVM_PMU_EVENT_ALLOW || action === KVM_PMU_EVENT_DENY
-          ? undefined
-          : `action ${action}: it is 0 (KVM_PMU_EVENT_ALLOW) or 1 (KVM_PMU_EVENT_DENY)`,
-      () => unknownBits("flags", flags, KVM_PMU_EVENT_FLAGS_VALID_MASK),
-      () => ((flags & KVM_PMU_EVENT_FLAG_MASKED_EVENTS) === 0 ? undefined : explainMasked(events)),
-    );
+  EINVAL: {
+    action: (refusal) => {
+      const { action = KVM_PMU_EVENT_ALLOW } = pmuOf(refusal) ?? {};
+      return claim(
+        action !== KVM_PMU_EVENT_ALLOW && action !== KVM_PMU_EVENT_DENY,
+        `action ${action}: it is 0 (KVM_PMU_EVENT_ALLOW) or 1 (KVM_PMU_EVENT_DENY)`,
+      );
+    },
+    flags: (refusal) =>
+      fault(unknownBits("flags", pmuOf(refusal)?.flags ?? 0, KVM_PMU_EVENT_FLAGS_VALID_MASK)),
+    "masked event": (refusal) => {
+      const { flags = 0, events = [] } = pmuOf(refusal) ?? {};
+      return fault(
+        (flags & KVM_PMU_EVENT_FLAG_MASKED_EVENTS) === 0 ? undefined : explainMasked(events),
+      );
+    },
   },
-  E2BIG: (refusal) => {
-    const { nevents = sentStruct(refusal, PmuEventFilter)?.nevents } = refusal.sent;
-    return `nevents ${nevents ?? "of the filter"}: KVM takes at most ${MOST_EVENTS}`;
+  E2BIG: {
+    "too many events": (refusal) => {
+      const { nevents = pmuOf(refusal)?.nevents } = refusal.sent;
+      return claim(
+        typeof nevents === "number" && nevents > MOST_EVENTS,
+        `nevents ${nevents}: KVM takes at most ${MOST_EVENTS}`,
+      );
+    },
   },
 };
+
+const pmuOf = (refusal: Refusal): PmuEventFilter | undefined => sentStruct(refusal, PmuEventFilter);
 
 function explainMasked(events: readonly bigint[]): string | undefined {
   const i = events.findIndex((event) => (event & ~MASKED_ENTRY) !== 0n);

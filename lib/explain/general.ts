@@ -1,9 +1,10 @@
-/** What an errno means for any ioctl: a dead VM, an ioctl that is not there, a count, a limit. */
+/** What an errno means for any call: a dead VM, an ioctl that is missing, a count, a limit. */
 import { IOCTLS } from "../abi/generated/ioctls.ts";
 import type { FdKind } from "../abi/ioctl.ts";
 import { sizeOfType } from "../abi/layout.ts";
 import { explainNoDescriptor } from "./process.ts";
-import { capability, known, type Reason, type Reasons, type Refusal } from "./refusal.ts";
+import { capability, known, type Reasons, type Refusal, type Rule, type Rules } from "./refusal.ts";
+import { claim, fault, only, open } from "./verdict.ts";
 
 const FD_NAMES: Readonly<Record<FdKind, string>> = {
   sys: "/dev/kvm",
@@ -12,56 +13,81 @@ const FD_NAMES: Readonly<Record<FdKind, string>> = {
   dev: "a device",
 };
 
-/** The reasons that any ioctl may have; asked when its own have none. */
+const MISSING_CAPABILITY = "missing capability";
+
+/** The causes that any call may have; they are judged after the call's own. */
 export const GENERAL: Reasons = {
-  EIO: explainEio,
-  ENOTTY: (refusal) => explainAbsent(refusal) ?? explainUnknown(refusal),
-  // A vCPU and /dev/kvm answer with EINVAL to what they do not know; it may be anything else, too.
-  EINVAL: explainAbsent,
-  EFAULT: explainFault,
-  EBADF: () => "the descriptor is not open",
-  EMFILE: ({ evidence: { descriptors } }) => {
-    const counts = known(descriptors);
-    if (counts !== undefined) return explainNoDescriptor(counts);
-    return "this process has no descriptor left (RLIMIT_NOFILE, ulimit -n)";
+  EIO: {
+    // virt/kvm/kvm_main.c:kvm_vm_ioctl, kvm_vcpu_ioctl and kvm_device_ioctl: kvm->mm, kvm->vm_dead
+    "VM of another process": ({ evidence: { vm } }) =>
+      fault(known(vm?.isForeign) === true ? "this VM belongs to another process" : undefined),
+    "dead VM": ({ evidence: { vm } }) =>
+      fault(
+        known(vm?.isDead) === true
+          ? "VM is dead: the kernel killed it, and its log (dmesg) may say why"
+          : undefined,
+      ),
   },
-  ENFILE: () => "the system has no descriptor left (fs.file-max)",
-  ENOMEM: () => "the kernel got no memory for it (the cgroup's limit counts too)",
+  ENOTTY: {
+    [MISSING_CAPABILITY]: (refusal) => fault(absent(refusal)),
+    "unknown ioctl": (refusal) => fault(explainUnknown(refusal)),
+  },
+  // A VM answers an ioctl that it has with EINVAL for many causes, even where the capability is 0.
+  EINVAL: { [MISSING_CAPABILITY]: (refusal) => open(absent(refusal)) },
+  EFAULT: { "count past the entries": (refusal) => fault(explainFault(refusal)) },
+  EBADF: {
+    "bad descriptor in the struct": ({ links = [] }) =>
+      open(
+        links.length > 0
+          ? "a file that was handed over is not of the kind that KVM wants"
+          : undefined,
+      ),
+  },
+  EMFILE: {
+    "descriptors of the process": ({ evidence: { descriptors } }) => {
+      const counts = known(descriptors);
+      const text =
+        counts === undefined
+          ? "this process has no descriptor left (RLIMIT_NOFILE, ulimit -n)"
+          : explainNoDescriptor(counts);
+      return only("fs/file.c:alloc_fd", text);
+    },
+  },
+  ENFILE: {
+    "descriptors of the system": () =>
+      only("fs/file_table.c:alloc_empty_file", "the system has no descriptor left (fs.file-max)"),
+  },
+  ENOMEM: {
+    memory: () => open("the kernel has no memory for it (the cgroup's limit counts too)"),
+    "limit of the process": () => open("a limit of this process is reached (ulimit -v, ulimit -l)"),
+  },
 };
 
-/**
- * Tells a VM that the kernel killed from one of another process: KVM answers both with EIO
- * (virt/kvm/kvm_main.c: kvm->mm, kvm->vm_dead).
- */
-function explainEio({ evidence: { vm } }: Refusal): string | undefined {
-  if (known(vm?.isForeign) === true) return "this VM belongs to another process";
-  if (known(vm?.isDead) !== true) return undefined;
-  return "VM is dead: the kernel killed it, and its log (dmesg) may say why";
-}
-
-function explainAbsent({ ioctl: name, fd, evidence }: Refusal): string | undefined {
-  const needed = IOCTLS.find((ioctl) => ioctl.name === name)?.capability[fd];
+function absent({ ioctl: name, fd, evidence }: Refusal): string | undefined {
+  const ioctl = IOCTLS.find((one) => one.name === name);
+  const needed = fd === undefined ? undefined : ioctl?.capability[fd];
   if (needed === undefined || needed === null || capability(evidence, needed) !== 0) {
     return undefined;
   }
   return `${name} needs ${needed}, which is not there (KVM_CHECK_EXTENSION says 0)`;
 }
 
-/**
- * Says that the ioctl itself is missing, whatever was sent: this kind of handle never has it, or this
- * kernel does not, which a vCPU and /dev/kvm answer with EINVAL like any wrong argument.
- */
-export function explainMissing(refusal: Refusal): string | undefined {
-  const { ioctl: name, fd } = refusal;
-  const ioctl = IOCTLS.find((one) => one.name === name);
-  if (ioctl === undefined) return undefined;
-  if (!ioctl.fds.includes(fd)) {
+/** The causes that come before all others: this kind of handle never has the ioctl, or this kernel lacks it. */
+export const MISSING: Rules = {
+  "wrong kind of handle": ({ ioctl: name, fd }) => {
+    const ioctl = IOCTLS.find((one) => one.name === name);
+    if (ioctl === undefined || fd === undefined || ioctl.fds.includes(fd)) return undefined;
     const right = ioctl.fds.map((kind) => FD_NAMES[kind]).join(" or ");
-    return `${name} is an ioctl of ${right}, not of ${FD_NAMES[fd]}`;
-  }
-  const isAmbiguous = (fd === "vcpu" || fd === "sys") && ioctl.since[fd] !== "6.1";
-  return isAmbiguous ? explainAbsent(refusal) : undefined;
-}
+    return fault(`${name} is an ioctl of ${right}, not of ${FD_NAMES[fd]}`);
+  },
+  // A vCPU and /dev/kvm answer an unknown ioctl with EINVAL, like any wrong argument.
+  "missing on a vCPU or /dev/kvm": (refusal) => {
+    const { ioctl: name, fd } = refusal;
+    const since = IOCTLS.find((one) => one.name === name)?.since;
+    const isAmbiguous = (fd === "vcpu" || fd === "sys") && since?.[fd] !== "6.1";
+    return isAmbiguous ? fault(absent(refusal)) : undefined;
+  },
+};
 
 /** A count that reaches past the entries that were sent: an unmapped page begins there. */
 function explainFault({ ioctl: name, argument }: Refusal): string | undefined {
@@ -83,21 +109,26 @@ const BEFORE: Readonly<Record<string, string>> = { "6.12": "6.1", "7.2": "6.12" 
 
 /** A VM answers with ENOTTY to what it does not know, and in general to nothing else. */
 function explainUnknown({ ioctl, fd }: Refusal): string | undefined {
+  if (fd !== "vm") return undefined;
   const since = IOCTLS.find(({ name }) => name === ioctl)?.since[fd];
-  if (fd !== "vm" || since === undefined) return undefined;
+  if (since === undefined) return undefined;
   const before = BEFORE[since];
   const when = before === undefined ? "" : `: Linux ${since} has it, ${before} has not`;
   return `this kernel has no ${ioctl} for ${FD_NAMES[fd]}${when}`;
 }
 
-/** Complains about a list with too little room, to which the kernel wrote how much it needs. */
-export const listRoom: Reason = ({ argument, sent }) => {
+/** Judges a list with too little room, to which the kernel wrote how much it needs. */
+export const listRoom: Rule = ({ argument, sent }) => {
   const { nmsrs } = sent;
   if (typeof nmsrs !== "number" || !(argument instanceof Uint8Array)) return undefined;
   const needed = new DataView(argument.buffer, argument.byteOffset).getUint32(0, true);
-  return needed > nmsrs ? `nmsrs ${nmsrs}: there are ${needed}` : undefined;
+  return claim(needed > nmsrs, `nmsrs ${nmsrs}: there are ${needed}`);
 };
 
-/** KVM answers so without SEV and TDX, and for a VM that was not started as one of theirs. */
-export const withoutEncryption: Reason = () =>
-  "there is no memory encryption here: this KVM has none (SEV, TDX), or this VM was not initialised for it";
+/** KVM answers ENOTTY without SEV and TDX, and for a VM that was not initialised as one of theirs. */
+export const ENCRYPTION: Reasons = {
+  ENOTTY: {
+    "KVM without encryption": () => open("this KVM has no memory encryption (SEV, TDX)"),
+    "VM without encryption": () => open("this VM was not initialised for memory encryption"),
+  },
+};

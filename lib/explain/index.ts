@@ -26,7 +26,7 @@ import {
   X86_SETUP_MCE,
 } from "./events.ts";
 import { SET_PMU_EVENT_FILTER, X86_SET_MSR_FILTER } from "./filter.ts";
-import { explainMissing, GENERAL, listRoom, withoutEncryption } from "./general.ts";
+import { ENCRYPTION, GENERAL, listRoom, MISSING } from "./general.ts";
 import {
   CREATE_IRQCHIP,
   CREATE_PIT,
@@ -39,21 +39,25 @@ import {
   SET_LAPIC,
   SIGNAL_MSI,
 } from "./irq.ts";
-import { SET_USER_MEMORY_REGION } from "./memory-region.ts";
+import { MADVISE, MEMFD_CREATE } from "./map-memory.ts";
+import { SET_USER_MEMORY_REGION, SET_USER_MEMORY_REGION2 } from "./memory-region.ts";
 import { MSRS } from "./msrs.ts";
 import { GET_NESTED_STATE, SET_NESTED_STATE } from "./nested.ts";
-import { explainOpen } from "./open.ts";
+import { OPEN } from "./open.ts";
 import { CREATE_GUEST_MEMFD, PRE_FAULT_MEMORY, SET_MEMORY_ATTRIBUTES } from "./private-memory.ts";
-import { ARCH_PRCTL, MMAP } from "./process.ts";
-import type { Reasons, Refusal } from "./refusal.ts";
+import { ARCH_PRCTL, EPOLL_CTL, FALLOCATE, MMAP, PTHREAD_CREATE, READ, WRITE } from "./process.ts";
+import type { Reasons, Refusal, Rule, Rules } from "./refusal.ts";
 import { RUN, SET_SIGNAL_MASK } from "./run.ts";
 import { SET_SREGS, SET_SREGS2 } from "./sregs.ts";
+import { decide, write } from "./verdict.ts";
 import { GET_XSAVE, GET_XSAVE2, SET_XCRS, SET_XSAVE } from "./xsave.ts";
 
+export { IDENTITY_MAP } from "./kernel-pages.ts";
 export { explainMsrs, type SentMsr } from "./msrs.ts";
 export type {
   Evidence,
   IrqchipMode,
+  IrqfdPlace,
   KvmEvidence,
   MemorySlot,
   Refusal,
@@ -61,13 +65,20 @@ export type {
   VmEvidence,
 } from "./refusal.ts";
 
-const LIST: Reasons = { E2BIG: listRoom };
-const ENCRYPTION: Reasons = { ENOTTY: withoutEncryption };
+const LIST: Reasons = { E2BIG: { "too little room": listRoom } };
 
-/** What each call can be refused for; the errnos are in the files. */
+/** The causes of each call, by errno. */
 const REASONS: Readonly<Record<string, Reasons>> = {
+  open: OPEN,
   arch_prctl: ARCH_PRCTL,
   mmap: MMAP,
+  madvise: MADVISE,
+  memfd_create: MEMFD_CREATE,
+  fallocate: FALLOCATE,
+  read: READ,
+  write: WRITE,
+  pthread_create: PTHREAD_CREATE,
+  epoll_ctl: EPOLL_CTL,
   KVM_CREATE_VM: CREATE_VM,
   KVM_GET_MSR_INDEX_LIST: LIST,
   KVM_GET_MSR_FEATURE_INDEX_LIST: LIST,
@@ -85,7 +96,7 @@ const REASONS: Readonly<Record<string, Reasons>> = {
   KVM_HAS_DEVICE_ATTR: DEVICE_ATTR,
   KVM_ENABLE_CAP: ENABLE_CAP,
   KVM_SET_USER_MEMORY_REGION: SET_USER_MEMORY_REGION,
-  KVM_SET_USER_MEMORY_REGION2: SET_USER_MEMORY_REGION,
+  KVM_SET_USER_MEMORY_REGION2: SET_USER_MEMORY_REGION2,
   KVM_CREATE_GUEST_MEMFD: CREATE_GUEST_MEMFD,
   KVM_SET_MEMORY_ATTRIBUTES: SET_MEMORY_ATTRIBUTES,
   KVM_PRE_FAULT_MEMORY: PRE_FAULT_MEMORY,
@@ -146,22 +157,40 @@ const REASONS: Readonly<Record<string, Reasons>> = {
   KVM_SET_NESTED_STATE: SET_NESTED_STATE,
 };
 
+/** Lists every rule: of each call and errno, and those of any call; for the checks of this folder. */
+export const RULES: readonly (readonly [call: string, errno: string, cause: string, rule: Rule])[] =
+  Object.entries({ ...REASONS, "any call": GENERAL }).flatMap(([call, reasons]) =>
+    Object.entries(reasons).flatMap(([errno, rules]) =>
+      Object.entries(rules).map(([cause, rule]) => [call, errno, cause, rule] as const),
+    ),
+  );
+
 /**
  * Says why the kernel refused a call, in a sentence that names the argument.
  *
+ * A cause that the evidence proves is stated as a fact. Causes that stay open are worded "either … or …".
  * It never throws: a reason that cannot be found out is `undefined`, as is one that nobody knows.
  * The evidence is asked only for what the errno makes interesting; each question may cost a call.
  */
 export function explain(refusal: Refusal): string | undefined {
   try {
-    if (refusal.ioctl === "open") return explainOpen(`${refusal.sent["path"]}`, refusal.errno);
     const errno = errnoName(refusal.errno);
-    return (
-      explainMissing(refusal) ??
-      REASONS[refusal.ioctl]?.[errno]?.(refusal) ??
-      GENERAL[errno]?.(refusal)
-    );
+    // The causes of any call are looked at where the call's own say nothing.
+    for (const rules of [
+      MISSING,
+      rulesOf(REASONS[refusal.ioctl], errno),
+      rulesOf(GENERAL, errno),
+    ]) {
+      const verdicts = decide(rules, refusal);
+      if (verdicts.length > 0) return write(verdicts);
+    }
+    return undefined;
   } catch {
     return undefined; // the refusal is the news, not that its reason cannot be found out
   }
+}
+
+function rulesOf(reasons: Reasons | undefined, errno: string): Rules {
+  const has = reasons !== undefined && Object.hasOwn(reasons, errno);
+  return (has ? reasons[errno] : undefined) ?? {};
 }

@@ -17,16 +17,18 @@ import {
   type IrqRoutingEntry,
   Msi,
 } from "../abi/generated/structs.ts";
-import { afterVcpu } from "./creation.ts";
+import { tooLate } from "./creation.ts";
 import {
   capability,
   type Evidence,
   known,
   type Reasons,
   type Refusal,
+  type Rule,
   sentStruct,
 } from "./refusal.ts";
-import { firstOf, hex, unknownBits } from "./wording.ts";
+import { claim, fault, only } from "./verdict.ts";
+import { firstOf, hasBit, hex, unknownBits } from "./wording.ts";
 
 /** How many pins each chip has. */
 const PINS: Readonly<Record<number, readonly [name: string, pins: number]>> = {
@@ -62,88 +64,145 @@ export function withoutLapic({ vcpu }: Evidence): string | undefined {
   return `this vCPU has no LAPIC in the kernel: ${MAKE_IRQCHIP}`;
 }
 
-/** The reasons of KVM_CREATE_IRQCHIP. */
+const noIrqchip: Rule = ({ evidence }) => fault(withoutIrqchip(evidence));
+const noPic: Rule = ({ evidence }) => fault(withoutPic(evidence));
+const noLapic: Rule = ({ evidence }) => fault(withoutLapic(evidence));
+
+/** The causes of KVM_CREATE_IRQCHIP. */
 export const CREATE_IRQCHIP: Reasons = {
-  EEXIST: ({ evidence: { vm } }) =>
-    known(vm?.irqchip) === "split"
-      ? "the VM has a split irqchip (KVM_CAP_SPLIT_IRQCHIP)"
-      : "the VM has an irqchip",
-  EINVAL: ({ evidence }) => afterVcpu(evidence),
+  EEXIST: {
+    "split irqchip": ({ evidence: { vm } }) =>
+      fault(
+        known(vm?.irqchip) === "split"
+          ? "the VM has a split irqchip (KVM_CAP_SPLIT_IRQCHIP)"
+          : undefined,
+      ),
+    "made before": () =>
+      only("arch/x86/kvm/x86.c:kvm_arch_vm_ioctl, irqchip_in_kernel", "the VM has an irqchip"),
+  },
+  EINVAL: { "after the first vCPU": tooLate },
 };
 
-/** The reasons of KVM_CREATE_PIT and KVM_CREATE_PIT2. */
+/** The causes of KVM_CREATE_PIT and KVM_CREATE_PIT2. */
 export const CREATE_PIT: Reasons = {
-  EEXIST: () => "the VM has a PIT",
-  ENOENT: ({ evidence }) => withoutPic(evidence),
+  EEXIST: {
+    "made before": () =>
+      only("arch/x86/kvm/x86.c:kvm_arch_vm_ioctl, arch.vpit", "the VM has a PIT"),
+  },
+  ENOENT: { "no PIC": noPic },
 };
 
-/** The reasons of the ioctls that read and write the PIT. */
+/** The causes of the ioctls that read and write the PIT. */
 export const PIT: Reasons = {
-  ENXIO: ({ evidence: { vm } }) =>
-    known(vm?.hasPit) === false
-      ? "the VM has no PIT in the kernel: KVM_CREATE_PIT2 makes it"
-      : undefined,
+  ENXIO: {
+    "no PIT": ({ evidence: { vm } }) =>
+      fault(
+        known(vm?.hasPit) === false
+          ? "the VM has no PIT in the kernel: KVM_CREATE_PIT2 makes it"
+          : undefined,
+      ),
+  },
 };
 
-/** The reasons of KVM_GET_IRQCHIP and KVM_SET_IRQCHIP. */
+/** The causes of KVM_GET_IRQCHIP and KVM_SET_IRQCHIP. */
 export const IRQCHIP: Reasons = {
-  ENXIO: ({ evidence }) => withoutPic(evidence),
-  EINVAL: (refusal) => {
-    const chip = sentStruct(refusal, Irqchip);
-    if (chip === undefined || PINS[chip.chipId] !== undefined) return undefined;
-    return `chipId ${chip.chipId}: there are 0 (PIC_MASTER), 1 (PIC_SLAVE) and 2 (IOAPIC)`;
+  ENXIO: { "no PIC": noPic },
+  EINVAL: {
+    "unknown chip": (refusal) => {
+      const chip = sentStruct(refusal, Irqchip);
+      return claim(
+        chip !== undefined && PINS[chip.chipId] === undefined,
+        `chipId ${chip?.chipId}: there are 0 (PIC_MASTER), 1 (PIC_SLAVE) and 2 (IOAPIC)`,
+      );
+    },
   },
 };
 
-/** The reasons of KVM_IRQ_LINE and KVM_IRQ_LINE_STATUS. */
-export const IRQ_LINE: Reasons = { ENXIO: ({ evidence }) => withoutIrqchip(evidence) };
+/** The causes of KVM_IRQ_LINE and KVM_IRQ_LINE_STATUS. */
+export const IRQ_LINE: Reasons = { ENXIO: { "no irqchip": noIrqchip } };
 
-/** The reasons of KVM_GET_LAPIC. */
-export const GET_LAPIC: Reasons = { EINVAL: ({ evidence }) => withoutLapic(evidence) };
+/** The causes of KVM_GET_LAPIC. */
+export const GET_LAPIC: Reasons = { EINVAL: { "no LAPIC": noLapic } };
 
-/** The reasons of KVM_SET_LAPIC. */
+/** Where the APIC id is among the registers that KVM_SET_LAPIC writes. */
+const APIC_ID = 0x20;
+const APIC_BASE_EXTD = 10;
+
+function apicIdOf({ argument }: Refusal): number | undefined {
+  if (!(argument instanceof Uint8Array) || argument.length < APIC_ID + 4) return undefined;
+  return new DataView(argument.buffer, argument.byteOffset).getUint32(APIC_ID, true);
+}
+
+/** The causes of KVM_SET_LAPIC. */
 export const SET_LAPIC: Reasons = {
-  EINVAL: ({ evidence }) =>
-    firstOf(
-      () => withoutLapic(evidence),
-      // The only other refusal there is (kvm_apic_state_fixup).
-      () => {
-        const [format] = known(evidence.vm?.enabled)?.get("KVM_CAP_X2APIC_API") ?? [];
-        return known(evidence.vcpu?.hasLapic) && format !== undefined && (format & 1n) === 1n
-          ? "in x2APIC mode with KVM_X2APIC_API_USE_32BIT_IDS, regs must hold this vCPU's own id at 0x20"
-          : undefined;
-      },
-    ),
+  EINVAL: {
+    "no LAPIC": noLapic,
+    // arch/x86/kvm/lapic.c:kvm_apic_state_fixup
+    "id of another vCPU": (refusal) => {
+      const { vm, vcpu } = refusal.evidence;
+      const [format] = known(vm?.enabled)?.get("KVM_CAP_X2APIC_API") ?? [];
+      if (format === undefined || (format & 1n) === 0n || vcpu === undefined) return undefined;
+      const id = apicIdOf(refusal);
+      if (id === vcpu.id) return undefined;
+      const base = known(vcpu.sregs)?.apicBase;
+      const isX2apic = base === undefined ? undefined : hasBit(base, APIC_BASE_EXTD);
+      return claim(
+        isX2apic === false ? false : id === undefined ? undefined : isX2apic,
+        "in x2APIC mode with KVM_X2APIC_API_USE_32BIT_IDS, regs must hold this vCPU's own id " +
+          `at 0x20: ${vcpu.id}${id === undefined ? "" : `, not ${id}`}`,
+      );
+    },
+  },
 };
 
-/** The reasons of KVM_INTERRUPT. */
+/** The causes of KVM_INTERRUPT. */
 export const INTERRUPT: Reasons = {
-  EINVAL: (refusal) => {
-    const interrupt = sentStruct(refusal, Interrupt);
-    if (interrupt === undefined || interrupt.irq < KVM_NR_INTERRUPTS) return undefined;
-    return `irq ${interrupt.irq}: it is a vector, 0 to ${KVM_NR_INTERRUPTS - 1}`;
+  EINVAL: {
+    "no vector": (refusal) => {
+      const { irq = 0 } = sentStruct(refusal, Interrupt) ?? {};
+      return claim(
+        irq >= KVM_NR_INTERRUPTS,
+        `irq ${irq}: it is a vector, 0 to ${KVM_NR_INTERRUPTS - 1}`,
+      );
+    },
   },
-  ENXIO: () => "the VM's PICs are in the kernel: raise a line with KVM_IRQ_LINE instead",
-  EEXIST: () => "an interrupt of KVM_INTERRUPT is pending, and the vCPU has not taken it yet",
+  ENXIO: {
+    "PIC in the kernel": () =>
+      only(
+        "arch/x86/kvm/x86.c:kvm_vcpu_ioctl_interrupt",
+        "the VM's PICs are in the kernel: raise a line with KVM_IRQ_LINE instead",
+      ),
+  },
+  EEXIST: {
+    "one is pending": () =>
+      only(
+        "arch/x86/kvm/x86.c:kvm_vcpu_ioctl_interrupt",
+        "an interrupt of KVM_INTERRUPT is pending, and the vCPU has not taken it yet",
+      ),
+  },
 };
 
-/** The reasons of KVM_SIGNAL_MSI. */
+/** The causes of KVM_SIGNAL_MSI. */
 export const SIGNAL_MSI: Reasons = {
-  EINVAL: (refusal) => {
-    const msi = sentStruct(refusal, Msi);
-    return firstOf(
-      () => withoutIrqchip(refusal.evidence),
-      () => msi && unknownBits("flags", msi.flags, KVM_MSI_VALID_DEVID),
-      () => msi && explainAddressHi("addressHi", msi.addressHi, refusal.evidence),
-    );
+  EINVAL: {
+    "no irqchip": noIrqchip,
+    flags: (refusal) =>
+      fault(unknownBits("flags", sentStruct(refusal, Msi)?.flags ?? 0, KVM_MSI_VALID_DEVID)),
+    "reserved address bits": (refusal) => {
+      const { addressHi = 0 } = sentStruct(refusal, Msi) ?? {};
+      return fault(explainAddressHi("addressHi", addressHi, refusal.evidence));
+    },
   },
-  // KVM_SIGNAL_MSI answers -1 when nobody took the message, and -1 is EPERM.
-  EPERM: (refusal) => {
-    const msi = sentStruct(refusal, Msi);
-    return (
-      msi &&
-      `no LAPIC is the destination: addressLo ${hex(msi.addressLo)} names ${hex((msi.addressLo >>> 12) & 0xff)}`
-    );
+  // KVM_SIGNAL_MSI answers -1 when no LAPIC took the message, and -1 is EPERM.
+  EPERM: {
+    "no such LAPIC": (refusal) => {
+      const msi = sentStruct(refusal, Msi);
+      return only(
+        "arch/x86/kvm/irq.c:kvm_irq_delivery_to_apic",
+        msi &&
+          `no LAPIC is the destination: addressLo ${hex(msi.addressLo)} names ${hex((msi.addressLo >>> 12) & 0xff)}`,
+      );
+    },
   },
 };
 
@@ -154,23 +213,26 @@ function explainAddressHi(name: string, value: number, { vm }: Evidence): string
   return `${name} ${hex(value)}: bits 0-7 are reserved with KVM_X2APIC_API_USE_32BIT_IDS`;
 }
 
-/** The reasons of KVM_SET_GSI_ROUTING. */
-export const SET_GSI_ROUTING: Reasons = { EINVAL: explainRouting };
-
-function explainRouting(refusal: Refusal): string | undefined {
-  const { evidence } = refusal;
-  const routing = sentStruct(refusal, IrqRouting);
-  const most = capability(evidence, "KVM_CAP_IRQ_ROUTING");
-  return firstOf(
-    () => withoutIrqchip(evidence),
-    () =>
-      routing && most !== undefined && routing.nr > most
-        ? `nr ${routing.nr}: KVM takes at most ${most} routes (KVM_CAP_IRQ_ROUTING)`
-        : undefined,
-    () => routing && unknownBits("flags", routing.flags, 0),
-    () => routing && explainEntries(routing.entries, most, evidence),
-  );
-}
+/** The causes of KVM_SET_GSI_ROUTING. */
+export const SET_GSI_ROUTING: Reasons = {
+  EINVAL: {
+    "no irqchip": noIrqchip,
+    "too many routes": (refusal) => {
+      const { nr = 0 } = sentStruct(refusal, IrqRouting) ?? {};
+      const most = capability(refusal.evidence, "KVM_CAP_IRQ_ROUTING");
+      return claim(
+        most !== undefined && nr > most,
+        `nr ${nr}: KVM takes at most ${most} routes (KVM_CAP_IRQ_ROUTING)`,
+      );
+    },
+    flags: (refusal) => fault(unknownBits("flags", sentStruct(refusal, IrqRouting)?.flags ?? 0, 0)),
+    entry: (refusal) => {
+      const { entries = [] } = sentStruct(refusal, IrqRouting) ?? {};
+      const most = capability(refusal.evidence, "KVM_CAP_IRQ_ROUTING");
+      return fault(explainEntries(entries, most, refusal.evidence));
+    },
+  },
+};
 
 function explainEntries(
   entries: readonly IrqRoutingEntry[],

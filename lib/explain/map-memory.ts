@@ -1,62 +1,128 @@
 /** Why guest memory could not be mapped: huge pages, advices, files. Mapping it is kvm/guest-memory.ts. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { release } from "node:os";
+import { known, type Reasons, type Refusal, type Rule } from "./refusal.ts";
+import { claim, fault, open } from "./verdict.ts";
 
-const [EINVAL, ENOMEM, ENODEV] = [22, 12, 19];
-const HUGE_PAGES = "/sys/kernel/mm/hugepages";
+const MM = "/sys/kernel/mm";
+const PAGE = 4096;
 
-/** A refused call for memory of huge pages. */
-export interface HugePagesRefusal {
-  readonly errno: number;
-  readonly byteLength: number;
-  /** Bytes a page. */
-  readonly pageSize: number;
-}
-
-/**
- * Says why there is no memory of huge pages of this size; `undefined` when we do not know.
- *
- * @param directory - where the kernel says how many there are; another one in tests.
- */
-export function explainHugePages(
-  { errno, byteLength, pageSize }: HugePagesRefusal,
-  directory: string = HUGE_PAGES,
-): string | undefined {
+/** Where a pool of huge pages is told of, as far as sysfs is mounted; another directory in tests. */
+function poolOf({ sent }: Refusal): { pool: string; name: string; size: number } | undefined {
+  const { pageSize, sysfs = MM } = sent;
+  if (typeof pageSize !== "number" || typeof sysfs !== "string") return undefined;
+  const root = `${sysfs}/hugepages`;
   const name = `huge pages of ${pageSize / 2 ** 20} MiB`;
-  const pool = `${directory}/hugepages-${pageSize / 1024}kB`;
-  if (!existsSync(pool)) return `this kernel has no ${name}`;
-  if (errno !== ENOMEM) return undefined;
-  const count = (file: string): number => Number(readFileSync(`${pool}/${file}`, "latin1"));
-  const needed = Math.ceil(byteLength / pageSize);
-  const free = count("free_hugepages") - count("resv_hugepages");
-  if (!(free < needed)) return undefined;
-  return `${needed} ${name} are needed and ${free} are free; ${pool}/nr_hugepages sets how many there are`;
+  return { pool: `${root}/hugepages-${pageSize / 1024}kB`, name, size: pageSize };
 }
 
-const ADVICE_NEEDS: Readonly<Record<string, string>> = {
-  MADV_HUGEPAGE: "this kernel has no transparent huge pages",
-  MADV_MERGEABLE: "this kernel merges no pages (CONFIG_KSM)",
-  MADV_POPULATE_WRITE: "populating memory needs Linux 5.14",
+const noPool: Rule = (refusal) => {
+  const found = poolOf(refusal);
+  if (found === undefined) return undefined;
+  // Without sysfs (a container), nothing is known of the kernel's pools.
+  const isMounted = existsSync(`${refusal.sent["sysfs"] ?? MM}`);
+  return claim(isMounted ? !existsSync(found.pool) : undefined, `this kernel has no ${found.name}`);
 };
 
-/** Says why madvise() refused; `undefined` when we do not know. */
-export function explainAdvice(advice: string, errno: number): string | undefined {
-  return errno === EINVAL ? ADVICE_NEEDS[advice] : undefined;
+const smallPool: Rule = (refusal) => {
+  const found = poolOf(refusal);
+  const { byteLength } = refusal.sent;
+  if (found === undefined || typeof byteLength !== "number") return undefined;
+  const { pool, name, size } = found;
+  const count = (file: string): number | undefined =>
+    known(() => Number(readFileSync(`${pool}/${file}`, "latin1")));
+  const [all, reserved] = [count("free_hugepages"), count("resv_hugepages")];
+  if (all === undefined || reserved === undefined) return undefined;
+  const needed = Math.ceil(byteLength / size);
+  const free = all - reserved;
+  return claim(
+    free < needed,
+    `${needed} ${name} are needed and ${free} are free; ${pool}/nr_hugepages sets how many there are`,
+  );
+};
+
+const offsetOf = ({ sent }: Refusal): number =>
+  typeof sent["offset"] === "number" ? sent["offset"] : 0;
+
+/** The causes of mmap that only guest memory has. */
+export const explainMap: Reasons = {
+  EINVAL: {
+    "no pool of huge pages": noPool,
+    "offset inside a page": (refusal) =>
+      claim(
+        offsetOf(refusal) % PAGE !== 0,
+        `the offset ${offsetOf(refusal)} is not a multiple of ${PAGE}`,
+      ),
+    "end of the file": (refusal) => {
+      const { path, byteLength } = refusal.sent;
+      if (typeof path !== "string" || byteLength !== undefined) return undefined;
+      const size = known(() => statSync(path).size);
+      const offset = offsetOf(refusal);
+      return claim(
+        size === undefined ? undefined : size <= offset,
+        `the file has nothing at offset ${offset}`,
+      );
+    },
+  },
+  ENODEV: {
+    "no regular file": ({ sent: { path } }) => {
+      if (typeof path !== "string") return undefined;
+      const isFile = known(() => statSync(path).isFile());
+      return fault(isFile === false ? "only regular files can be guest memory" : undefined);
+    },
+    "file system without mmap": ({ sent: { path } }) =>
+      open(typeof path === "string" ? "the file system cannot map its files" : undefined),
+  },
+  ENOMEM: { "pool of huge pages": smallPool },
+};
+
+/** The causes of memfd_create. */
+export const MEMFD_CREATE: Reasons = {
+  ENODEV: { "no pool of huge pages": noPool },
+  EINVAL: { "no pool of huge pages": noPool },
+};
+
+/** Linux 5.14 populates memory (MADV_POPULATE_WRITE). */
+const POPULATES = [5, 14] as const;
+
+function isBefore([major, minor]: readonly [number, number], version: string): boolean | undefined {
+  const [has, and] = version.split(".").map(Number);
+  if (has === undefined || and === undefined || Number.isNaN(has + and)) return undefined;
+  return has < major || (has === major && and < minor);
 }
 
-/** A refused call for memory that shows a file. */
-export interface FileRefusal {
-  readonly call: string;
-  readonly errno: number;
-  readonly offset: number;
-  readonly byteLength: number | undefined;
-}
+const advice =
+  (name: string, judge: Rule): Rule =>
+  (refusal) =>
+    refusal.sent["advice"] === name ? judge(refusal) : undefined;
 
-/** Says why a file could not be mapped; `undefined` when we do not know. */
-export function explainMapFile(refusal: FileRefusal): string | undefined {
-  const { call, errno, offset, byteLength } = refusal;
-  if (call !== "mmap") return undefined;
-  if (errno === ENODEV) return "only regular files can be guest memory";
-  if (errno !== EINVAL) return undefined;
-  if (offset % 4096 !== 0) return `the offset ${offset} is not a multiple of 4096`;
-  return byteLength === undefined ? `the file has nothing at offset ${offset}` : undefined;
-}
+const withoutFolder =
+  (folder: string, text: string): Rule =>
+  ({ sent: { sysfs = MM } }) =>
+    claim(existsSync(`${sysfs}`) ? !existsSync(`${sysfs}/${folder}`) : undefined, text);
+
+/** The causes of madvise. */
+export const MADVISE: Reasons = {
+  EINVAL: {
+    "no transparent huge pages": advice(
+      "MADV_HUGEPAGE",
+      withoutFolder("transparent_hugepage", "this kernel has no transparent huge pages"),
+    ),
+    "no merging of pages": advice(
+      "MADV_MERGEABLE",
+      withoutFolder("ksm", "this kernel merges no pages (CONFIG_KSM)"),
+    ),
+    "old kernel": advice("MADV_POPULATE_WRITE", ({ sent: { kernel = release() } }) =>
+      claim(isBefore(POPULATES, `${kernel}`), "populating memory needs Linux 5.14"),
+    ),
+  },
+  // mm/madvise.c:madvise_populate
+  EFAULT: {
+    "end of the file": advice("MADV_POPULATE_WRITE", () =>
+      open("the file ends before the memory does"),
+    ),
+    "page that cannot be read": advice("MADV_POPULATE_WRITE", () =>
+      open("a page cannot be had, such as one of an exhausted pool of huge pages"),
+    ),
+  },
+};

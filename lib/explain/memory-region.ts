@@ -5,8 +5,17 @@ import {
   KVM_MEM_READONLY,
 } from "../abi/generated/constants.ts";
 import { physicalBits, placesOf, supportedTable } from "./cpuid-rules.ts";
-import { capability, known, type MemorySlot, type Reasons, type Refusal } from "./refusal.ts";
-import { firstOf, hex, range, unknownBits } from "./wording.ts";
+import { APIC_PAGE, IDENTITY_BYTES, TSS_BYTES } from "./kernel-pages.ts";
+import {
+  capability,
+  known,
+  type MemorySlot,
+  type Reasons,
+  type Refusal,
+  type Rule,
+} from "./refusal.ts";
+import { fault, only, open } from "./verdict.ts";
+import { hex, range, unknownBits } from "./wording.ts";
 
 /** A region as it was sent; what is not known of it is left out. */
 interface Region {
@@ -26,12 +35,102 @@ const WIDEST_GPA = 52;
 const V1_FLAGS = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY;
 const V2_FLAGS = V1_FLAGS | KVM_MEM_GUEST_MEMFD;
 
-/** The reasons of both ioctls; only the second knows guest_memfd. */
+type RegionRule = (region: Region, refusal: Refusal) => ReturnType<Rule>;
+
+/** Judges the region that was sent, if it is known. */
+const region =
+  (judge: RegionRule): Rule =>
+  (refusal) => {
+    const sent = regionOf(refusal);
+    return sent && judge(sent, refusal);
+  };
+
+/** The causes of both ioctls, in the order of virt/kvm/kvm_main.c:kvm_set_memory_region. */
 export const SET_USER_MEMORY_REGION: Reasons = {
-  EEXIST: explainOverlap,
-  EINVAL: explainInvalid,
-  EBADF: () => "guestMemfd is no open descriptor",
+  EEXIST: {
+    "another slot": region((sent, { evidence: { vm } }) =>
+      fault(explainOverlap(sent, known(vm?.slots) ?? [])),
+    ),
+    // KVM_CREATE_VCPU puts the page there, where the CPU virtualises the APIC.
+    "the APIC's page": region((sent, { evidence: { vm } }) =>
+      kernelPages(
+        sent,
+        APIC_PAGE,
+        0x1000n,
+        "of the APIC, made with the first vCPU",
+        known(vm?.vcpuIds)?.length !== 0,
+      ),
+    ),
+    // KVM_CREATE_VCPU makes the page on a CPU without unrestricted guest.
+    "the identity map": region((sent, { evidence: { vm } }) =>
+      kernelPages(
+        sent,
+        known(vm?.identityMapAddr),
+        IDENTITY_BYTES,
+        "of the identity map, made with the first vCPU",
+        known(vm?.vcpuIds)?.length !== 0,
+      ),
+    ),
+    "the TSS": region((sent, { evidence: { vm } }) => {
+      const tss = known(vm?.tssAddr);
+      return kernelPages(sent, tss ?? undefined, TSS_BYTES, "of KVM_SET_TSS_ADDR", true);
+    }),
+  },
+  EINVAL: {
+    flags: region((sent, refusal) => fault(explainFlags(sent, refusal))),
+    alignment: region((sent) => fault(explainAlignment(sent))),
+    "slot number": region((sent, refusal) => fault(explainNumber(sent, refusal))),
+    size: region((sent) => fault(explainSize(sent))),
+    "slot that cannot change": region((sent, refusal) => fault(explainChange(sent, refusal))),
+    "address too wide": region((sent, refusal) => fault(explainWidth(sent, refusal))),
+    "other memory": region((sent, { evidence: { vm } }) =>
+      open(
+        sent.memorySize !== 0n && known(vm?.slots)?.some(({ slot }) => slot === sent.slot) === true
+          ? `${nameOf(sent.slot)} would get other memory: delete it first (memorySize 0)`
+          : undefined,
+      ),
+    ),
+    // virt/kvm/guest_memfd.c:kvm_gmem_bind
+    "guest_memfd of another VM": guestMemfd("guestMemfd is not a guest_memfd of this VM"),
+    "short guest_memfd": guestMemfd("guestMemfd ends before the slot does"),
+    "guest_memfd in use": guestMemfd("another slot has this part of guestMemfd"),
+  },
 };
+
+/** The causes of the second ioctl, which takes a guest_memfd. */
+export const SET_USER_MEMORY_REGION2: Reasons = {
+  ...SET_USER_MEMORY_REGION,
+  EBADF: {
+    "no guest_memfd": () =>
+      only("virt/kvm/guest_memfd.c:kvm_gmem_bind", "guestMemfd is no open descriptor"),
+  },
+};
+
+function guestMemfd(text: string): Rule {
+  return region(({ flags, memorySize }) =>
+    open((flags & KVM_MEM_GUEST_MEMFD) !== 0 && memorySize !== 0n ? text : undefined),
+  );
+}
+
+/** Leaves open that a slot reaches pages that KVM keeps for itself; whether they exist depends on the CPU. */
+function kernelPages(
+  { slot, guestPhysAddr, memorySize }: Region,
+  start: bigint | undefined,
+  bytes: bigint,
+  what: string,
+  canExist: boolean,
+): ReturnType<Rule> {
+  const isOver =
+    start !== undefined &&
+    slot >>> 16 === 0 &&
+    guestPhysAddr < start + bytes &&
+    start < guestPhysAddr + memorySize;
+  return open(
+    isOver && canExist
+      ? `${nameOf(slot)} (${range(guestPhysAddr, memorySize)}) overlaps pages that KVM keeps for itself at ${hex(start)}: those ${what}`
+      : undefined,
+  );
+}
 
 function regionOf({ sent }: Refusal): Region | undefined {
   const { slot, flags = 0, guestPhysAddr, memorySize } = sent;
@@ -52,17 +151,9 @@ function nameOf(slot: number): string {
   return space === 0 ? `slot ${slot}` : `slot ${slot & 0xffff} of address space ${space}`;
 }
 
-function explainOverlap(refusal: Refusal): string | undefined {
-  const region = regionOf(refusal);
-  const slots = known(refusal.evidence.vm?.slots);
-  if (region === undefined || slots === undefined) return undefined;
+function explainOverlap(region: Region, slots: readonly MemorySlot[]): string | undefined {
   const other = slots.find((slot) => isOverlap(region, slot));
-  if (other === undefined) {
-    return (
-      `${nameOf(region.slot)} (${range(region.guestPhysAddr, region.memorySize)}) overlaps pages ` +
-      "that KVM keeps for itself (KVM_SET_TSS_ADDR, KVM_SET_IDENTITY_MAP_ADDR, the APIC's at 0xfee00000)"
-    );
-  }
+  if (other === undefined) return undefined;
   const isInside = region.guestPhysAddr >= other.guestPhysAddr;
   return (
     `${nameOf(region.slot)} overlaps ${nameOf(other.slot)} ` +
@@ -78,20 +169,6 @@ function isOverlap(region: Region, other: MemorySlot): boolean {
     other.slot >>> 16 === region.slot >>> 16 &&
     region.guestPhysAddr < other.guestPhysAddr + other.memorySize &&
     other.guestPhysAddr < region.guestPhysAddr + region.memorySize
-  );
-}
-
-function explainInvalid(refusal: Refusal): string | undefined {
-  const region = regionOf(refusal);
-  if (region === undefined) return undefined;
-  return firstOf(
-    () => explainFlags(region, refusal),
-    () => explainAlignment(region),
-    () => explainNumber(region, refusal),
-    () => explainSize(region),
-    () => explainChange(region, refusal),
-    () => explainWidth(region, refusal),
-    () => explainMemfd(region),
   );
 }
 
@@ -165,8 +242,7 @@ function explainChange(region: Region, { evidence }: Refusal): string | undefine
   if (((region.flags | old.flags) & KVM_MEM_GUEST_MEMFD) !== 0) {
     return `${name} has a guest_memfd, and cannot change: ${rule}`;
   }
-  const width = explainWidth(region, { evidence });
-  return width ?? `${name} cannot get other memory: ${rule}`;
+  return undefined;
 }
 
 function explainWidth(
@@ -185,14 +261,5 @@ function explainWidth(
   return (
     `the slot ends at ${hex(last)}, and this KVM's guest physical addresses have ${bits} bits ` +
     `(${placesOf(["phys_addr_bits"])})`
-  );
-}
-
-// virt/kvm/guest_memfd.c:kvm_gmem_bind
-function explainMemfd({ flags, memorySize }: Region): string | undefined {
-  if ((flags & KVM_MEM_GUEST_MEMFD) === 0 || memorySize === 0n) return undefined;
-  return (
-    "guestMemfd is not a guest_memfd of this VM, or it ends before the slot does, " +
-    "or another slot has this part of it"
   );
 }

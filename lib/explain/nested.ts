@@ -2,6 +2,7 @@
 import {
   KVM_STATE_NESTED_EVMCS,
   KVM_STATE_NESTED_FORMAT_SVM,
+  KVM_STATE_NESTED_FORMAT_VMX,
   KVM_STATE_NESTED_GIF_SET,
   KVM_STATE_NESTED_GUEST_MODE,
   KVM_STATE_NESTED_MTF_PENDING,
@@ -9,7 +10,16 @@ import {
   KVM_STATE_NESTED_SVM_VMCB_SIZE,
 } from "../abi/generated/constants.ts";
 import { NestedState } from "../abi/generated/structs.ts";
-import { capability, type Evidence, known, type Reasons, sentStruct } from "./refusal.ts";
+import { supportedTable } from "./cpuid-rules.ts";
+import {
+  capability,
+  type Evidence,
+  known,
+  type Reasons,
+  type Rule,
+  sentStruct,
+} from "./refusal.ts";
+import { fault, only } from "./verdict.ts";
 import { firstOf, hasBit, hex, unknownBits } from "./wording.ts";
 
 const HEADER_BYTES = 128;
@@ -30,27 +40,55 @@ function withoutNesting(evidence: Evidence): string | undefined {
     : undefined;
 }
 
-/** The reasons of KVM_GET_NESTED_STATE. */
+const noNesting: Rule = ({ evidence }) => fault(withoutNesting(evidence));
+
+/** The causes of KVM_GET_NESTED_STATE. */
 export const GET_NESTED_STATE: Reasons = {
-  EINVAL: ({ evidence }) => withoutNesting(evidence),
-  E2BIG: ({ evidence }) => {
-    const size = capability(evidence, "KVM_CAP_NESTED_STATE");
-    return `size is less than this vCPU's state takes; ${size ?? "KVM_CAP_NESTED_STATE"} bytes are always enough`;
+  EINVAL: { "no nesting": noNesting },
+  E2BIG: {
+    "too little room": ({ evidence }) => {
+      const size = capability(evidence, "KVM_CAP_NESTED_STATE");
+      return only(
+        "arch/x86/kvm/x86.c:kvm_arch_vcpu_ioctl",
+        `size is less than this vCPU's state takes; ${size ?? "KVM_CAP_NESTED_STATE"} bytes are always enough`,
+      );
+    },
   },
 };
 
-/** The reasons of KVM_SET_NESTED_STATE. */
-export const SET_NESTED_STATE: Reasons = {
-  EINVAL: (refusal) => {
+const nested =
+  (judge: (state: NestedState, evidence: Evidence) => string | undefined): Rule =>
+  (refusal) => {
     const state = sentStruct(refusal, NestedState);
-    const { evidence } = refusal;
-    return firstOf(
-      () => withoutNesting(evidence),
-      () => state && explainHeader(state),
-      () => state && explainFormat(state, evidence),
-    );
+    return fault(state && judge(state, refusal.evidence));
+  };
+
+/** The causes of KVM_SET_NESTED_STATE. */
+export const SET_NESTED_STATE: Reasons = {
+  EINVAL: {
+    "no nesting": noNesting,
+    header: nested(explainHeader),
+    format: nested(({ format }, evidence) => {
+      const own = formatOf(evidence);
+      return own === undefined || format === own
+        ? undefined
+        : `format ${format}: this KVM's is ${own} (0 is VMX, 1 is SVM)`;
+    }),
+    "SVM state": nested((state, evidence) =>
+      formatOf(evidence) === KVM_STATE_NESTED_FORMAT_SVM &&
+      state.format === KVM_STATE_NESTED_FORMAT_SVM
+        ? explainSvm(state, evidence)
+        : undefined,
+    ),
   },
 };
+
+/** Which format this KVM has, told from the feature that it can give a guest. */
+function formatOf(evidence: Evidence): number | undefined {
+  const table = supportedTable(evidence);
+  if (table?.has("svm")) return KVM_STATE_NESTED_FORMAT_SVM;
+  return table?.has("vmx") ? KVM_STATE_NESTED_FORMAT_VMX : undefined;
+}
 
 function explainHeader({ size, flags }: NestedState): string | undefined {
   if (size < HEADER_BYTES) return `size ${size}: the header alone has ${HEADER_BYTES} bytes`;
@@ -62,15 +100,6 @@ function explainHeader({ size, flags }: NestedState): string | undefined {
         ? `flags ${hex(flags)}: RUN_PENDING without GUEST_MODE`
         : undefined,
   );
-}
-
-function explainFormat(state: NestedState, evidence: Evidence): string | undefined {
-  const format = known(evidence.vcpu?.nestedFormat);
-  if (format === undefined) return undefined;
-  if (state.format !== format) {
-    return `format ${state.format}: this KVM's is ${format} (0 is VMX, 1 is SVM)`;
-  }
-  return format === KVM_STATE_NESTED_FORMAT_SVM ? explainSvm(state, evidence) : undefined;
 }
 
 // arch/x86/kvm/svm/nested.c:svm_set_nested_state, as far as the header goes

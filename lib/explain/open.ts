@@ -1,20 +1,78 @@
-/** Why a KVM device could not be opened, and what to do about it. */
+/** Why a file could not be opened, and what to do about it. */
+import { statSync } from "node:fs";
+import { known, type Reasons, type Refusal } from "./refusal.ts";
+import { claim, only, open } from "./verdict.ts";
 
-const DO_ABOUT_OPEN: Readonly<Record<number, (path: string) => string>> = {
-  1: (path) => `${path} may not be opened here: a container or a security module forbids it`,
-  2: (path) =>
-    `${path} does not exist: load the module (modprobe kvm_amd or kvm_intel); if that fails, ` +
-    "switch on virtualisation in the firmware or, inside a virtual machine, nested virtualisation",
-  6: (path) => `${path} has no driver behind it: load the module (modprobe kvm_amd or kvm_intel)`,
-  13: (path) =>
-    `no permission for ${path}: add the user to the device's group ` +
-    "(usermod -aG kvm USER, then log in again)",
-  16: (path) => `${path} is busy: another hypervisor has the CPU's virtualisation; stop it first`,
-  19: (path) => `${path} has no driver behind it: load the module (modprobe kvm_amd or kvm_intel)`,
-  25: (path) => `${path} is not KVM: it does not answer KVM_GET_API_VERSION`,
+const path = ({ sent }: Refusal): string => `${sent["path"]}`;
+const isKvm = (refusal: Refusal): boolean => path(refusal) === "/dev/kvm";
+
+const MODULE = "load the module (modprobe kvm_amd or kvm_intel)";
+
+/** Whether the file's mode lets this process read and write it; `undefined` when that is not known. */
+function isPermitted(refusal: Refusal): boolean | undefined {
+  const { mode, uid, gid } = known(() => statSync(path(refusal))) ?? {};
+  const self = process.geteuid?.();
+  const groups = process.getgroups?.();
+  if (mode === undefined || self === undefined || groups === undefined) return undefined;
+  if (self === 0) return true;
+  const READ_WRITE = 0o6;
+  const isMember = groups.includes(gid ?? -1) || process.getegid?.() === gid;
+  const shift = uid === self ? 6 : isMember ? 3 : 0;
+  return ((mode >> shift) & READ_WRITE) === READ_WRITE;
+}
+
+function groupOf(refusal: Refusal): boolean {
+  return ((known(() => statSync(path(refusal)).mode) ?? 0) & 0o060) === 0o060;
+}
+
+/** The causes of open. */
+export const OPEN: Reasons = {
+  ENOENT: {
+    "no module": (r) => open(isKvm(r) ? `/dev/kvm does not exist: ${MODULE}` : undefined),
+    "no virtualisation": (r) =>
+      open(
+        isKvm(r)
+          ? "virtualisation is switched off in the firmware or, inside a virtual machine, nested virtualisation is"
+          : undefined,
+      ),
+    "no file": (r) =>
+      isKvm(r) ? undefined : only("fs/namei.c:path_openat", `${path(r)} does not exist`),
+  },
+  EACCES: {
+    "no member of the group": (r) => {
+      const isAllowed = isPermitted(r);
+      return claim(
+        isAllowed === undefined ? undefined : !isAllowed,
+        `no permission for ${path(r)}: ${
+          groupOf(r)
+            ? "add the user to the device's group (usermod -aG kvm USER, then log in again)"
+            : "its mode does not let this user read and write it"
+        }`,
+      );
+    },
+    "security module": (r) =>
+      open(`a security module (SELinux, AppArmor) forbids this process to open ${path(r)}`),
+  },
+  EPERM: {
+    container: (r) => open(`a container's device rules forbid ${path(r)}`),
+    "security module": () => open("a security module or a seccomp filter forbids it"),
+  },
+  EBUSY: {
+    "another user": (r) => open(`${path(r)} is in use, and cannot be opened twice`),
+  },
+  ENODEV: { "no driver": driverless },
+  ENXIO: { "no driver": driverless },
+  ENOTTY: {
+    "not KVM": (r) =>
+      only(
+        "kvm_dev_ioctl has KVM_GET_API_VERSION in every kernel",
+        `${path(r)} is not KVM: it does not answer KVM_GET_API_VERSION`,
+      ),
+  },
 };
 
-/** Says why open() failed with this errno, and the remedy; `undefined` when we do not know. */
-export function explainOpen(path: string, errno: number): string | undefined {
-  return DO_ABOUT_OPEN[errno]?.(path);
+// fs/char_dev.c:chrdev_open and drivers/char/misc.c:misc_open find no driver for the number
+function driverless(r: Refusal): ReturnType<typeof only> {
+  const what = isKvm(r) ? `: ${MODULE}` : "";
+  return only("fs/char_dev.c:chrdev_open", `${path(r)} has no driver behind it${what}`);
 }

@@ -1,8 +1,16 @@
 /** Why guest_memfds, memory attributes and faults ahead of time were refused. */
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../abi/generated/constants.ts";
 import { CreateGuestMemfd, MemoryAttributes, PreFaultMemory } from "../abi/generated/structs.ts";
-import { capability, type Evidence, known, type Reasons, sentStruct } from "./refusal.ts";
-import { firstOf, hex, unknownBits } from "./wording.ts";
+import {
+  capability,
+  type Evidence,
+  known,
+  type Reasons,
+  type Refusal,
+  sentStruct,
+} from "./refusal.ts";
+import { claim, fault, open } from "./verdict.ts";
+import { hex, unknownBits } from "./wording.ts";
 
 const PAGE = 4096n;
 
@@ -19,62 +27,86 @@ function reachesPast(name: string, start: bigint, size: bigint): string | undefi
     : undefined;
 }
 
-/** The reasons of KVM_CREATE_GUEST_MEMFD. */
+const memfdOf = (refusal: Refusal): CreateGuestMemfd | undefined =>
+  sentStruct(refusal, CreateGuestMemfd);
+
+/** The causes of KVM_CREATE_GUEST_MEMFD. */
 export const CREATE_GUEST_MEMFD: Reasons = {
-  EINVAL: (refusal) => {
-    const sent = sentStruct(refusal, CreateGuestMemfd);
-    if (sent === undefined) return undefined;
-    const allowed = capability(refusal.evidence, "KVM_CAP_GUEST_MEMFD_FLAGS");
-    const isTold = allowed !== undefined && allowed !== 0;
-    const flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
-    return firstOf(
-      () =>
+  EINVAL: {
+    flags: (refusal) => {
+      const { flags = 0n } = memfdOf(refusal) ?? {};
+      const allowed = capability(refusal.evidence, "KVM_CAP_GUEST_MEMFD_FLAGS");
+      const isTold = allowed !== undefined && allowed !== 0;
+      const most = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
+      return fault(
         isTold
-          ? unknownBits("flags", sent.flags, allowed, "KVM_CAP_GUEST_MEMFD_FLAGS allows")
-          : unknownBits("flags", sent.flags, allowed === 0 ? 0 : flags, "this KVM knows"),
-      () => (sent.size === 0n ? "size is 0" : undefined),
-      () => (sent.size >> 63n === 0n ? undefined : `size ${hex(sent.size)} is negative for a file`),
-      () => unaligned({ size: sent.size }),
-    );
+          ? unknownBits("flags", flags, allowed, "KVM_CAP_GUEST_MEMFD_FLAGS allows")
+          : unknownBits("flags", flags, allowed === 0 ? 0 : most, "this KVM knows"),
+      );
+    },
+    "no size": (refusal) => claim(memfdOf(refusal)?.size === 0n, "size is 0"),
+    "negative size": (refusal) => {
+      const { size = 0n } = memfdOf(refusal) ?? {};
+      return claim(size >> 63n !== 0n, `size ${hex(size)} is negative for a file`);
+    },
+    alignment: (refusal) => fault(unaligned({ size: memfdOf(refusal)?.size ?? 0n })),
   },
 };
 
-/** The reasons of KVM_SET_MEMORY_ATTRIBUTES. */
+const attributesOf = (refusal: Refusal): MemoryAttributes | undefined =>
+  sentStruct(refusal, MemoryAttributes);
+
+/** The causes of KVM_SET_MEMORY_ATTRIBUTES. */
 export const SET_MEMORY_ATTRIBUTES: Reasons = {
-  EINVAL: (refusal) => {
-    const sent = sentStruct(refusal, MemoryAttributes);
-    if (sent === undefined) return undefined;
-    const allowed = capability(refusal.evidence, "KVM_CAP_MEMORY_ATTRIBUTES");
-    return firstOf(
-      () => unknownBits("flags", sent.flags, 0),
-      () =>
-        allowed === undefined
-          ? undefined
-          : unknownBits("attributes", sent.attributes, allowed, "KVM_CAP_MEMORY_ATTRIBUTES allows"),
-      () => reachesPast("address", sent.address, sent.size),
-      () => unaligned({ address: sent.address, size: sent.size }),
-    );
+  EINVAL: {
+    flags: (refusal) => fault(unknownBits("flags", attributesOf(refusal)?.flags ?? 0n, 0)),
+    attributes: (refusal) => {
+      const { attributes = 0n } = attributesOf(refusal) ?? {};
+      const allowed = capability(refusal.evidence, "KVM_CAP_MEMORY_ATTRIBUTES");
+      if (allowed === undefined) return undefined;
+      const says = "KVM_CAP_MEMORY_ATTRIBUTES allows";
+      return fault(unknownBits("attributes", attributes, allowed, says));
+    },
+    range: (refusal) => {
+      const sent = attributesOf(refusal);
+      return fault(sent && reachesPast("address", sent.address, sent.size));
+    },
+    alignment: (refusal) => {
+      const { address = 0n, size = 0n } = attributesOf(refusal) ?? {};
+      return fault(unaligned({ address, size }));
+    },
   },
 };
 
-/** The reasons of KVM_PRE_FAULT_MEMORY. */
+const faultOf = (refusal: Refusal): PreFaultMemory | undefined =>
+  sentStruct(refusal, PreFaultMemory);
+
+/** The causes of KVM_PRE_FAULT_MEMORY. */
 export const PRE_FAULT_MEMORY: Reasons = {
-  EINVAL: (refusal) => {
-    const sent = sentStruct(refusal, PreFaultMemory);
-    if (sent === undefined) return undefined;
-    return firstOf(
-      () => unknownBits("flags", sent.flags, 0),
-      () => unaligned({ gpa: sent.gpa, size: sent.size }),
-      () => reachesPast("gpa", sent.gpa, sent.size),
-    );
+  EINVAL: {
+    flags: (refusal) => fault(unknownBits("flags", faultOf(refusal)?.flags ?? 0n, 0)),
+    alignment: (refusal) => {
+      const { gpa = 0n, size = 0n } = faultOf(refusal) ?? {};
+      return fault(unaligned({ gpa, size }));
+    },
+    range: (refusal) => {
+      const sent = faultOf(refusal);
+      return fault(sent && reachesPast("gpa", sent.gpa, sent.size));
+    },
   },
-  ENOENT: (refusal) => {
-    const sent = sentStruct(refusal, PreFaultMemory);
-    return sent && withoutSlot(sent.gpa, refusal.evidence);
+  ENOENT: {
+    "no slot": (refusal) => {
+      const sent = faultOf(refusal);
+      return fault(sent && withoutSlot(sent.gpa, refusal.evidence));
+    },
   },
-  EOPNOTSUPP: () =>
-    "KVM faults in ahead of time only where the CPU translates guest physical addresses (EPT, NPT), " +
-    "and not while a nested guest is active",
+  // arch/x86/kvm/mmu/mmu.c:kvm_arch_vcpu_pre_fault_memory
+  EOPNOTSUPP: {
+    "shadow paging": () =>
+      open("the CPU does not translate guest physical addresses here (EPT, NPT)"),
+    "nested guest": () => open("a nested guest is active"),
+    "protected VM": () => open("the VM is of a protected type and not ready for it (SNP, TDX)"),
+  },
 };
 
 function withoutSlot(gpa: bigint, { vm }: Evidence): string | undefined {

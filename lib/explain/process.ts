@@ -1,18 +1,29 @@
-/**
- * Why calls of the process's own were refused: mmap for guest memory, arch_prctl for AMX, any that opens a
- * descriptor when there is none left. Opening a device is open.ts.
- */
+/** Why system calls of the process itself failed: mmap, madvise, arch_prctl and the like. Opening a device is open.ts. */
+import { explainMap } from "./map-memory.ts";
 import type { Reasons, Refusal } from "./refusal.ts";
+import { claim, only, open } from "./verdict.ts";
 
 const component = ({ sent }: Refusal): string => `component ${sent["component"]}`;
+const PAGE = 4096n;
 
-/** The reasons of arch_prctl's ARCH_REQ_XCOMP_GUEST_PERM (arch/x86/kernel/fpu/xstate.c). */
+/** The causes of arch_prctl's ARCH_REQ_XCOMP_GUEST_PERM. */
 export const ARCH_PRCTL: Reasons = {
-  EBUSY: () => "too late: it must come before the process's first vCPU",
-  EOPNOTSUPP: (refusal) =>
-    `${component(refusal)}: this CPU has it not, or not one that needs a permission`,
-  EINVAL: (refusal) =>
-    `${component(refusal)}: there is no such XSAVE component, or this kernel has no such permission`,
+  EBUSY: {
+    "after the first vCPU": () =>
+      only(
+        "arch/x86/kernel/fpu/xstate.c:__xstate_request_perm",
+        "too late: it must come before the process's first vCPU",
+      ),
+  },
+  EOPNOTSUPP: {
+    "CPU without it": (refusal) => open(`${component(refusal)}: this CPU does not have it`),
+    "no permission needed": (refusal) => open(`${component(refusal)} needs no permission`),
+  },
+  EINVAL: {
+    "unknown component": (refusal) =>
+      open(`${component(refusal)}: the kernel knows no such XSAVE component`),
+    "old kernel": () => open("this kernel has no ARCH_REQ_XCOMP_GUEST_PERM (Linux 5.17 has it)"),
+  },
 };
 
 /** How many descriptors this process may have open, and how many this package has open in it. */
@@ -38,11 +49,105 @@ export function explainNoDescriptor({ limit, own }: DescriptorCounts): string {
   );
 }
 
-/** The reasons of mmap. */
+/** The causes of mmap. */
 export const MMAP: Reasons = {
-  EINVAL: ({ sent: { length } }) =>
-    length === 0 || length === 0n ? "length 0: guest memory has at least a page" : undefined,
-  ENOMEM: () =>
-    "no room for that much: memory, this process's address space (ulimit -v) or its mappings " +
-    "(vm.max_map_count) are used up",
+  ...explainMap,
+  EINVAL: {
+    "no bytes": ({ sent: { length, byteLength = length } }) =>
+      claim(byteLength === 0 || byteLength === 0n, "length 0: guest memory has at least a page"),
+    // virt/kvm/kvm_main.c:kvm_vcpu_mmap takes the ring's pages only where there is a ring
+    "VM without rings": ({ sent, evidence: { vm } }) => {
+      if (sent["what"] !== "dirty ring") return undefined;
+      const enabled = vm?.enabled?.();
+      const text = "the VM has no dirty rings: KVM_CAP_DIRTY_LOG_RING must be enabled first";
+      const has = (name: "KVM_CAP_DIRTY_LOG_RING" | "KVM_CAP_DIRTY_LOG_RING_ACQ_REL"): boolean =>
+        enabled?.has(name) === true;
+      return claim(
+        enabled && !has("KVM_CAP_DIRTY_LOG_RING") && !has("KVM_CAP_DIRTY_LOG_RING_ACQ_REL"),
+        text,
+      );
+    },
+    ...explainMap["EINVAL"],
+  },
+  ENODEV: {
+    // virt/kvm/guest_memfd.c:kvm_gmem_mmap
+    "guest_memfd without MMAP": ({ sent: { what } }) =>
+      what === "guest_memfd"
+        ? only(
+            "virt/kvm/guest_memfd.c:kvm_gmem_mmap",
+            "the guest_memfd was made without GUEST_MEMFD_FLAG_MMAP",
+          )
+        : undefined,
+    ...explainMap["ENODEV"],
+  },
+  ENOMEM: {
+    ...explainMap["ENOMEM"],
+    memory: () => open("there is not enough memory (the cgroup's limit counts too)"),
+    "address space": () => open("this process's address space is used up (ulimit -v)"),
+    mappings: () => open("this process has too many mappings (vm.max_map_count)"),
+  },
+};
+
+const integer = (value: unknown): bigint => (typeof value === "bigint" ? value : 0n);
+
+/** The causes of fallocate on a guest_memfd (virt/kvm/guest_memfd.c:kvm_gmem_fallocate). */
+export const FALLOCATE: Reasons = {
+  EINVAL: {
+    "half a page": ({ sent }) => {
+      const name = ["offset", "length"].find((key) => integer(sent[key]) % PAGE !== 0n);
+      return claim(name !== undefined, `${name} ${sent[name ?? ""]} is not a multiple of ${PAGE}`);
+    },
+    "no length": ({ sent: { length } }) => claim(length === 0n, "length is 0"),
+    negative: ({ sent: { offset, length } }) =>
+      claim(
+        integer(offset) >> 63n !== 0n || integer(length) >> 63n !== 0n,
+        "offset or length is negative for a file",
+      ),
+    "past the end": ({ sent: { offset, length, size } }) =>
+      claim(
+        typeof size === "bigint" && integer(offset) + integer(length) > size,
+        `offset ${offset} and length ${length} reach past the ${size} bytes of the file`,
+      ),
+  },
+  ENOMEM: { memory: () => open("there is not enough memory (the cgroup's limit counts too)") },
+};
+
+/** The causes of a read from an eventfd, or of what KVM counts (a stats descriptor). */
+export const READ: Reasons = {
+  EIO: {
+    "VM of another process": ({ evidence: { vm } }) =>
+      claim(vm?.isForeign?.() === true, "this VM belongs to another process"),
+  },
+};
+
+/** The causes of a write to an eventfd (fs/eventfd.c:eventfd_write). */
+export const WRITE: Reasons = {
+  EAGAIN: {
+    "full counter": () =>
+      only("fs/eventfd.c:eventfd_write", "the counter would pass 2^64 - 2, and nobody has read it"),
+  },
+  EINVAL: {
+    "highest value": ({ sent: { value } }) =>
+      claim(value === (1n << 64n) - 1n, `value ${value}: an eventfd takes up to 2^64 - 2`),
+  },
+};
+
+/** The causes of pthread_create (pthread_create(3)). */
+export const PTHREAD_CREATE: Reasons = {
+  EAGAIN: {
+    "limit of threads": () =>
+      open("the user or the cgroup has too many threads (ulimit -u, pids.max)"),
+    "limit of the system": () =>
+      open("the system has too many threads (kernel.threads-max, kernel.pid_max)"),
+    memory: () => open("there is no memory or address space for its stack (ulimit -v)"),
+  },
+  ENOMEM: { memory: () => open("there is no memory or address space for its stack (ulimit -v)") },
+};
+
+/** The causes of epoll_ctl, which watches an eventfd. */
+export const EPOLL_CTL: Reasons = {
+  ENOSPC: {
+    watches: () =>
+      only("fs/eventpoll.c:ep_insert", "the user has too many watches (fs.epoll.max_user_watches)"),
+  },
 };

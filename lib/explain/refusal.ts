@@ -1,9 +1,10 @@
 /** What is known about a refused call: what was sent, and what KVM answers when asked. Judging it is the files by subject. */
 import type { CapabilityName } from "../abi/generated/constants.ts";
-import type { CpuidEntry2, Run, Sregs, VcpuEvents } from "../abi/generated/structs.ts";
+import type { CpuidEntry2, Run, Sregs } from "../abi/generated/structs.ts";
 import type { FdKind } from "../abi/ioctl.ts";
 import { encode, type Layout, read, type StructInput } from "../abi/struct.ts";
 import type { DescriptorCounts } from "./process.ts";
+import type { Causes, Judge } from "./verdict.ts";
 
 /** A question about the world after the refusal. `undefined` and a throw both mean: not known. */
 export type Ask<T> = (this: void) => T | undefined;
@@ -32,7 +33,14 @@ export interface KvmEvidence {
   readonly check?: AskCapability;
   /** KVM_GET_SUPPORTED_CPUID. */
   readonly supportedCpuid?: Ask<readonly CpuidEntry2[]>;
+  /** KVM_GET_MSRS of one feature MSR; unknown when KVM has no such feature MSR. */
+  readonly featureMsr?: (this: void, index: number) => bigint | undefined;
+  /** KVM_X86_GET_MCE_CAP_SUPPORTED. */
+  readonly mceCap?: Ask<bigint>;
 }
+
+/** Which VMs of this process an eventfd raises an interrupt of. */
+export type IrqfdPlace = "here" | "elsewhere" | "nowhere";
 
 /** What a VM, and the handles that made its parts, can be asked. */
 export interface VmEvidence {
@@ -52,6 +60,12 @@ export interface VmEvidence {
   readonly hasPit?: Ask<boolean>;
   /** The capabilities that were switched on, each with the arguments of the last time. */
   readonly enabled?: Ask<ReadonlyMap<CapabilityName, readonly bigint[]>>;
+  /** What KVM_SET_TSS_ADDR was given; `null` before the first call. */
+  readonly tssAddr?: Ask<bigint | null>;
+  /** Where the page of the identity map is: what KVM_SET_IDENTITY_MAP_ADDR was given, or KVM's own choice. */
+  readonly identityMapAddr?: Ask<bigint>;
+  /** Which VMs an eventfd is an irqfd of; asked with the file itself. */
+  readonly irqfdPlace?: (this: void, file: unknown) => IrqfdPlace | undefined;
 }
 
 /**
@@ -65,20 +79,14 @@ export interface VcpuEvidence {
   readonly hasRun?: Ask<boolean>;
   /** Whether the guest surely was entered. */
   readonly hasEntered?: Ask<boolean>;
-  /** KVM_GET_CPUID2. */
+  /** The table that the vCPU was last given; empty before the first. KVM's own changes are not in it. */
   readonly cpuid?: Ask<readonly CpuidEntry2[]>;
   /** KVM_GET_SREGS. */
   readonly sregs?: Ask<Sregs>;
-  /** KVM_GET_VCPU_EVENTS. */
-  readonly events?: Ask<VcpuEvents>;
-  /** KVM_GET_MP_STATE, a `KVM_MP_STATE_*`. */
-  readonly mpState?: Ask<number>;
-  /** Whether KVM_GET_LAPIC is answered: the LAPIC is in the kernel. */
+  /** Whether the LAPIC is in the kernel. */
   readonly hasLapic?: Ask<boolean>;
   /** KVM_GET_MSRS of one MSR; unknown when KVM refuses to read it. */
   readonly msr?: (this: void, index: number) => bigint | undefined;
-  /** The format that KVM_GET_NESTED_STATE answers with, a `KVM_STATE_NESTED_FORMAT_*`. */
-  readonly nestedFormat?: Ask<number>;
   /** What KVM_RUN reads of `kvm_run`. */
   readonly run?: Ask<Pick<Run, "cr8" | "kvmValidRegs" | "kvmDirtyRegs">>;
 }
@@ -97,25 +105,30 @@ export interface Evidence {
 
 /** A call that the kernel refused. */
 export interface Refusal {
-  /** The ioctl's name in C; `open`, `mmap` and `arch_prctl` for those calls. */
+  /** The ioctl's name in C; the system call's name for other calls. */
   readonly ioctl: string;
-  /** The kind of the handle that was asked. */
-  readonly fd: FdKind;
+  /** The kind of the handle that was asked; none for calls that are no ioctls. */
+  readonly fd?: FdKind | undefined;
   /** The kernel's errno, positive. */
   readonly errno: number;
   /** The argument itself: the integer, or the bytes of the struct, as they were sent. */
   readonly argument?: number | bigint | Uint8Array | undefined;
   /** What was sent, under KVM's names; what KvmError.args shows. */
   readonly sent: Readonly<Record<string, unknown>>;
+  /** The files and memory that fill the struct's descriptors and addresses. */
+  readonly links?: readonly unknown[] | undefined;
   /** Whom to ask. */
   readonly evidence: Evidence;
 }
 
-/** Says why, in a sentence that names the argument; `undefined` when it is not known. */
-export type Reason = (refusal: Refusal) => string | undefined;
+/** The causes of one errno of one call. */
+export type Rules = Causes<Refusal>;
 
-/** The reasons of one ioctl, by the errno's name. */
-export type Reasons = Readonly<Record<string, Reason>>;
+/** Judges one cause of a refused call. */
+export type Rule = Judge<Refusal>;
+
+/** The causes of one call, by the errno's name. */
+export type Reasons = Readonly<Record<string, Rules>>;
 
 /** Asks, and takes every failure for not knowing. */
 export function known<T>(ask: Ask<T> | undefined): T | undefined {
@@ -156,9 +169,10 @@ export function sentCount({ argument, sent }: Refusal, name: string): number | u
  */
 export function sentStruct<T>(refusal: Refusal, layout: Layout<T>): T | undefined {
   try {
-    const { argument } = refusal;
-    const bytes = argument instanceof Uint8Array ? argument : encodeNamed(layout, refusal.sent);
-    return read(layout, bytes);
+    const { argument, sent } = refusal;
+    if (argument instanceof Uint8Array) return read(layout, argument);
+    // Of a struct of which nothing was named, nothing is known: its fields are not zero.
+    return Object.keys(sent).length === 0 ? undefined : read(layout, encodeNamed(layout, sent));
   } catch {
     return undefined;
   }

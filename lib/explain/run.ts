@@ -1,13 +1,21 @@
 /** Why KVM_RUN did not run, and KVM_SET_SIGNAL_MASK was refused. What an exit says is kvm/exit.ts. */
 import {
-  KVM_MP_STATE_UNINITIALIZED,
   KVM_SYNC_X86_EVENTS,
   KVM_SYNC_X86_REGS,
   KVM_SYNC_X86_SREGS,
 } from "../abi/generated/constants.ts";
 import { SignalMask } from "../abi/generated/structs.ts";
-import { capability, known, type Reasons, type Refusal, sentStruct } from "./refusal.ts";
-import { type BitNames, firstOf, hex, unknownBits } from "./wording.ts";
+import {
+  capability,
+  type Evidence,
+  known,
+  type Reasons,
+  type Rule,
+  sentStruct,
+  type VcpuEvidence,
+} from "./refusal.ts";
+import { claim, fault, only, open } from "./verdict.ts";
+import { type BitNames, hex, unknownBits } from "./wording.ts";
 
 const SYNC_NAMES: BitNames = Object.fromEntries(
   [
@@ -17,55 +25,75 @@ const SYNC_NAMES: BitNames = Object.fromEntries(
   ].map(([name, mask]) => [Math.log2(Number(mask)), `${name}`]),
 );
 
-/** The reasons of KVM_RUN. */
+type Run = NonNullable<ReturnType<NonNullable<VcpuEvidence["run"]>>>;
+
+/** Judges what KVM_RUN reads of `kvm_run`, if it is known. */
+const run =
+  (judge: (run: Run, evidence: Evidence) => ReturnType<Rule>): Rule =>
+  ({ evidence }) => {
+    const found = known(evidence.vcpu?.run);
+    return found && judge(found, evidence);
+  };
+
+const syncFields = (name: "kvmValidRegs" | "kvmDirtyRegs"): Rule =>
+  run((found, evidence) => {
+    const fields = capability(evidence, "KVM_CAP_SYNC_REGS");
+    if (fields === undefined) return undefined;
+    return fault(unknownBits(name, found[name], fields, "KVM_CAP_SYNC_REGS allows", SYNC_NAMES));
+  });
+
+/** The causes of KVM_RUN. */
 export const RUN: Reasons = {
-  EINVAL: explainInvalid,
-  EAGAIN: ({ evidence: { vcpu } }) =>
-    known(vcpu?.mpState) === KVM_MP_STATE_UNINITIALIZED
-      ? "the vCPU waits for INIT and SIPI from another (KVM_MP_STATE_UNINITIALIZED)"
-      : undefined,
-  EFAULT: () =>
-    "KVM says so when there is no host page behind memory that the guest used: a slot's memory is " +
-    "gone, or read-only on the host",
-  EHWPOISON: () => "the host page behind memory that the guest used is broken (a hardware error)",
+  EINVAL: {
+    "valid registers": syncFields("kvmValidRegs"),
+    "dirty registers": syncFields("kvmDirtyRegs"),
+    // What was refused stays dirty; what was taken does not (kvm_run_sync_regs_from_user).
+    "special registers": run(({ kvmDirtyRegs }) =>
+      claim(
+        (kvmDirtyRegs & BigInt(KVM_SYNC_X86_SREGS)) !== 0n,
+        "kvmDirtyRegs hands over special registers that cannot be, as KVM_SET_SREGS would refuse them",
+      ),
+    ),
+    events: run(({ kvmDirtyRegs }) =>
+      claim(
+        (kvmDirtyRegs & BigInt(KVM_SYNC_X86_EVENTS)) !== 0n,
+        "kvmDirtyRegs hands over events that cannot be, as KVM_SET_VCPU_EVENTS would refuse them",
+      ),
+    ),
+    "task priority": run(({ cr8 }, { vm }) =>
+      claim(
+        known(vm?.irqchip) === "none" && cr8 > 15n,
+        `cr8 ${hex(cr8)}: the task priority has four bits`,
+      ),
+    ),
+  },
+  EAGAIN: {
+    "not started": () =>
+      only(
+        "arch/x86/kvm/x86.c:kvm_arch_vcpu_ioctl_run",
+        "the vCPU waits for INIT and SIPI from another (KVM_MP_STATE_UNINITIALIZED)",
+      ),
+  },
+  EFAULT: {
+    "no host page": () =>
+      open("there is no host page behind memory that the guest used: the slot's memory is gone"),
+    "read-only host page": () => open("the guest wrote to memory whose host page is read-only"),
+  },
+  EHWPOISON: {
+    "broken page": () =>
+      only(
+        "api.rst 4.10: KVM_RUN, EHWPOISON",
+        "the host page behind memory that the guest used is broken (a hardware error)",
+      ),
+  },
 };
 
-function explainInvalid(refusal: Refusal): string | undefined {
-  const { vcpu, vm } = refusal.evidence;
-  const run = known(vcpu?.run);
-  if (run === undefined) return undefined;
-  const fields = capability(refusal.evidence, "KVM_CAP_SYNC_REGS");
-  const says = "KVM_CAP_SYNC_REGS allows";
-  return firstOf(
-    () =>
-      fields === undefined
-        ? undefined
-        : firstOf(
-            () => unknownBits("kvmValidRegs", run.kvmValidRegs, fields, says, SYNC_NAMES),
-            () => unknownBits("kvmDirtyRegs", run.kvmDirtyRegs, fields, says, SYNC_NAMES),
-          ),
-    // What was refused stays dirty; what was taken does not (kvm_run_sync_regs_from_user).
-    () =>
-      (run.kvmDirtyRegs & BigInt(KVM_SYNC_X86_SREGS)) === 0n
-        ? undefined
-        : "kvmDirtyRegs hands over special registers that cannot be, as KVM_SET_SREGS would refuse them",
-    () =>
-      (run.kvmDirtyRegs & BigInt(KVM_SYNC_X86_EVENTS)) === 0n
-        ? undefined
-        : "kvmDirtyRegs hands over events that cannot be, as KVM_SET_VCPU_EVENTS would refuse them",
-    () =>
-      known(vm?.irqchip) === "none" && run.cr8 > 15n
-        ? `cr8 ${hex(run.cr8)}: the task priority has four bits`
-        : undefined,
-  );
-}
-
-/** The reasons of KVM_SET_SIGNAL_MASK. */
+/** The causes of KVM_SET_SIGNAL_MASK. */
 export const SET_SIGNAL_MASK: Reasons = {
-  EINVAL: (refusal) => {
-    const mask = sentStruct(refusal, SignalMask);
-    return mask && mask.len !== 8
-      ? `len ${mask.len}: the kernel's signal set has 8 bytes`
-      : undefined;
+  EINVAL: {
+    length: (refusal) => {
+      const { len = 8 } = sentStruct(refusal, SignalMask) ?? {};
+      return claim(len !== 8, `len ${len}: the kernel's signal set has 8 bytes`);
+    },
   },
 };

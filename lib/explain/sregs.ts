@@ -10,8 +10,9 @@ import {
   vcpuTable,
   writeBlame,
 } from "./cpuid-rules.ts";
-import { type Evidence, type Reasons, sentStruct } from "./refusal.ts";
-import { bitsOf, firstOf, hasBit, hex, unknownBits, writeBits } from "./wording.ts";
+import { type Reasons, type Rule, type Rules, sentStruct } from "./refusal.ts";
+import { fault, open } from "./verdict.ts";
+import { bitsOf, hasBit, hex, unknownBits, writeBits } from "./wording.ts";
 
 /** CR4, and what each bit needs (__cr4_reserved_bits in arch/x86/kvm). */
 const CR4: FeatureBits = {
@@ -64,44 +65,74 @@ const APIC_BASE_RESERVED = 0x2ffn;
 
 type Registers = Pick<Sregs, "cs" | "cr0" | "cr3" | "cr4" | "efer" | "apicBase">;
 
-/** The reasons of KVM_SET_SREGS. */
-export const SET_SREGS: Reasons = {
-  EINVAL: (refusal) => {
-    const sregs = sentStruct(refusal, Sregs);
-    return sregs && explainSregs(sregs, refusal.evidence);
-  },
-};
+/** Judges the special registers that were sent, by a table and by what this KVM supports. */
+type SregsRule = (
+  sregs: Registers,
+  table: CpuidTable | undefined,
+  supported: CpuidTable | undefined,
+) => ReturnType<Rule>;
 
-/** The reasons of KVM_SET_SREGS2. */
-export const SET_SREGS2: Reasons = {
-  EINVAL: (refusal) => {
-    const sregs = sentStruct(refusal, Sregs2);
-    if (sregs === undefined) return undefined;
-    return firstOf(
-      () => unknownBits("flags", sregs.flags, KVM_SREGS2_FLAGS_PDPTRS_VALID),
-      () => explainPdptrs(sregs),
-      () => explainSregs(sregs, refusal.evidence),
+const sregs =
+  (judge: SregsRule): Rule =>
+  (refusal) => {
+    const sent =
+      refusal.ioctl === "KVM_SET_SREGS2" ? sentStruct(refusal, Sregs2) : sentStruct(refusal, Sregs);
+    const { evidence } = refusal;
+    return sent && judge(sent, vcpuTable(evidence), supportedTable(evidence));
+  };
+
+/** The causes that both ioctls have (arch/x86/kvm: kvm_is_valid_sregs, __set_sregs_common). */
+const REGISTERS: Rules = {
+  mode: sregs((sent, table) => fault(explainMode(sent, table))),
+  CR4: sregs(({ cr4 }, table, supported) => {
+    const blame = blameBits(cr4, CR4, table, supported);
+    return fault(
+      writeBlame(
+        "CR4",
+        blame.filter(({ isOnlyUntold }) => !isOnlyUntold),
+        CR4,
+      ),
     );
-  },
+  }),
+  CR0: sregs((sent) => fault(explainCr0(sent))),
+  "APIC base": sregs(({ apicBase }, table) => fault(explainApicBase(apicBase, table))),
+  // Linux 7.2 checks EFER here, and 6.18 does not.
+  EFER: sregs(({ efer }, table, supported) =>
+    open(writeBlame("EFER", blameBits(efer, EFER, table, supported), EFER)),
+  ),
+  // Linux 6.14 and later check CR4 against an empty table, and 6.12 does not.
+  "CR4 without a table": sregs(({ cr4 }, table, supported) => {
+    const blame = blameBits(cr4, CR4, table, supported);
+    return open(
+      writeBlame(
+        "CR4",
+        blame.filter(({ isOnlyUntold }) => isOnlyUntold),
+        CR4,
+      ),
+    );
+  }),
+  "EFER.LMSLE": sregs(({ efer }) =>
+    open(hasBit(efer, 13) ? "EFER bit 13 LMSLE: this KVM does not take it" : undefined),
+  ),
 };
 
-/** Says why special registers cannot be: what no KVM takes, then what some do; `undefined` when they can be. */
-export function explainSregs(sregs: Registers, evidence: Evidence): string | undefined {
-  const table = vcpuTable(evidence);
-  const supported = supportedTable(evidence);
-  const cr4 = blameBits(sregs.cr4, CR4, table, supported);
-  const certain = cr4.filter(({ isOnlyUntold }) => !isOnlyUntold);
-  return firstOf(
-    () => explainMode(sregs, table),
-    () => writeBlame("CR4", certain, CR4),
-    () => explainCr0(sregs),
-    () => explainApicBase(sregs.apicBase, table),
-    // KVM looks at EFER before, but 6.1 not at all: here it takes no blame of others.
-    () => writeBlame("EFER", blameBits(sregs.efer, EFER, table, supported), EFER),
-    () => writeBlame("CR4", cr4, CR4),
-    () => (hasBit(sregs.efer, 13) ? "EFER bit 13 LMSLE: this KVM does not take it" : undefined),
-  );
-}
+/** The causes of KVM_SET_SREGS. */
+export const SET_SREGS: Reasons = { EINVAL: REGISTERS };
+
+/** The causes of KVM_SET_SREGS2. */
+export const SET_SREGS2: Reasons = {
+  EINVAL: {
+    flags: (refusal) => {
+      const { flags = 0n } = sentStruct(refusal, Sregs2) ?? {};
+      return fault(unknownBits("flags", flags, KVM_SREGS2_FLAGS_PDPTRS_VALID));
+    },
+    PDPTRs: (refusal) => {
+      const sent = sentStruct(refusal, Sregs2);
+      return fault(sent && explainPdptrs(sent));
+    },
+    ...REGISTERS,
+  },
+};
 
 function explainMode(sregs: Registers, table: CpuidTable | undefined): string | undefined {
   const isLong = hasBit(sregs.efer, EFER_LME) && hasBit(sregs.cr0, CR0_PG);

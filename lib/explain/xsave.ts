@@ -3,7 +3,15 @@ import { KVM_MAX_XCRS } from "../abi/generated/constants.ts";
 import { Xcrs } from "../abi/generated/structs.ts";
 import type { CpuidTable } from "../cpuid/index.ts";
 import { supportedTable, vcpuTable } from "./cpuid-rules.ts";
-import { capability, type Evidence, type Reasons, type Refusal, sentStruct } from "./refusal.ts";
+import {
+  capability,
+  type Evidence,
+  type Reasons,
+  type Refusal,
+  type Rule,
+  sentStruct,
+} from "./refusal.ts";
+import { claim, fault, open } from "./verdict.ts";
 import { type BitNames, bitsOf, firstOf, hasBit, hex, unknownBits, writeBits } from "./wording.ts";
 
 /** The components of XCR0, by their bits. */
@@ -37,23 +45,26 @@ const [MXCSR, XSTATE_BV, XCOMP_BV, RESERVED, HEADER_END] = [24, 512, 520, 528, 5
 const MXCSR_BITS = 0xffff;
 const MXCSR_MM = 1 << 17;
 
-/** The reasons of KVM_SET_XCRS. */
+/** The causes of KVM_SET_XCRS. */
 export const SET_XCRS: Reasons = {
-  EINVAL: (refusal) => {
-    const xcrs = sentStruct(refusal, Xcrs);
-    if (xcrs === undefined) return undefined;
-    return firstOf(
-      () =>
-        xcrs.nrXcrs > KVM_MAX_XCRS
-          ? `nrXcrs ${xcrs.nrXcrs}: the struct has room for ${KVM_MAX_XCRS}`
-          : undefined,
-      () => unknownBits("flags", xcrs.flags, 0),
-      () => explainFirstXcr0(xcrs, refusal.evidence),
-      () =>
-        capability(refusal.evidence, "KVM_CAP_XCRS") === 0
-          ? "the host has no XSAVE (KVM_CAP_XCRS is 0)"
-          : undefined,
-    );
+  EINVAL: {
+    "too many registers": (refusal) => {
+      const { nrXcrs = 0 } = sentStruct(refusal, Xcrs) ?? {};
+      return claim(
+        nrXcrs > KVM_MAX_XCRS,
+        `nrXcrs ${nrXcrs}: the struct has room for ${KVM_MAX_XCRS}`,
+      );
+    },
+    flags: (refusal) => fault(unknownBits("flags", sentStruct(refusal, Xcrs)?.flags ?? 0, 0)),
+    XCR0: (refusal) => {
+      const xcrs = sentStruct(refusal, Xcrs);
+      return fault(xcrs && explainFirstXcr0(xcrs, refusal.evidence));
+    },
+    "no XSAVE": ({ evidence }) =>
+      claim(
+        capability(evidence, "KVM_CAP_XCRS") === 0,
+        "the host has no XSAVE (KVM_CAP_XCRS is 0)",
+      ),
   },
 };
 
@@ -99,11 +110,66 @@ function explainTogether(name: string, xcr0: bigint): string | undefined {
   return undefined;
 }
 
-/** The reasons of KVM_SET_XSAVE. */
-export const SET_XSAVE: Reasons = { EINVAL: explainArea, EFAULT: explainShort };
+const short: Rule = (refusal) => fault(explainShort(refusal));
 
-/** The reasons of KVM_GET_XSAVE2. */
-export const GET_XSAVE2: Reasons = { EFAULT: explainShort };
+/** Judges the XSAVE area that was sent, if it has a whole header. */
+const area =
+  (judge: (view: DataView, bytes: Uint8Array, evidence: Evidence) => ReturnType<Rule>): Rule =>
+  (refusal) => {
+    const bytes = areaOf(refusal);
+    if (bytes === undefined || bytes.byteLength < HEADER_END) return undefined;
+    return judge(
+      new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+      bytes,
+      refusal.evidence,
+    );
+  };
+
+/** MXCSR is looked at when x87, SSE or AVX comes along. */
+const mxcsrOf = (view: DataView): number =>
+  (view.getBigUint64(XSTATE_BV, true) & 7n) === 0n ? 0 : view.getUint32(MXCSR, true);
+
+/** The causes of KVM_SET_XSAVE (arch/x86/kernel/fpu: fpu_copy_uabi_to_guest_fpstate, validate_user_xstate_header). */
+export const SET_XSAVE: Reasons = {
+  EINVAL: {
+    components: area((view, _, evidence) => {
+      const leaf = supportedTable(evidence)?.find(0xd, 0);
+      if (leaf === undefined) return undefined;
+      const allowed = (BigInt(leaf.edx) << 32n) | BigInt(leaf.eax);
+      const features = view.getBigUint64(XSTATE_BV, true);
+      return fault(
+        unknownBits("xstate_bv", features, allowed, "this KVM's guests have", XFEATURES),
+      );
+    }),
+    "compact form": area((view) =>
+      claim(
+        view.getBigUint64(XCOMP_BV, true) !== 0n,
+        `xcomp_bv ${hex(view.getBigUint64(XCOMP_BV, true))} must be 0: KVM takes the standard form only`,
+      ),
+    ),
+    "reserved header": area((_, bytes) => {
+      const reserved = bytes.subarray(RESERVED, HEADER_END).findIndex((byte) => byte !== 0);
+      return claim(
+        reserved >= 0,
+        `byte ${RESERVED + reserved} is reserved in the XSAVE header, and not 0`,
+      );
+    }),
+    mxcsr: area((view) =>
+      fault(unknownBits("mxcsr", mxcsrOf(view), MXCSR_BITS | MXCSR_MM, "x86 has")),
+    ),
+    "mxcsr of AMD": area((view) =>
+      open(
+        (mxcsrOf(view) & MXCSR_MM) === 0
+          ? undefined
+          : `mxcsr ${hex(mxcsrOf(view))}: bit 17 MM is reserved on a CPU without misaligned SSE`,
+      ),
+    ),
+  },
+  EFAULT: { short },
+};
+
+/** The causes of KVM_GET_XSAVE2. */
+export const GET_XSAVE2: Reasons = { EFAULT: { short } };
 
 function explainShort({ argument, evidence }: Refusal): string | undefined {
   const size = capability(evidence, "KVM_CAP_XSAVE2");
@@ -113,53 +179,21 @@ function explainShort({ argument, evidence }: Refusal): string | undefined {
     : undefined;
 }
 
-// arch/x86/kernel/fpu: fpu_copy_uabi_to_guest_fpstate, validate_user_xstate_header
-function explainArea(refusal: Refusal): string | undefined {
-  const area = areaOf(refusal);
-  if (area === undefined || area.byteLength < HEADER_END) return undefined;
-  const view = new DataView(area.buffer, area.byteOffset, area.byteLength);
-  const features = view.getBigUint64(XSTATE_BV, true);
-  const mxcsr = view.getUint32(MXCSR, true);
-  const leaf = supportedTable(refusal.evidence)?.find(0xd, 0);
-  const allowed = leaf && (BigInt(leaf.edx) << 32n) | BigInt(leaf.eax);
-  const reserved = area.subarray(RESERVED, HEADER_END).findIndex((byte) => byte !== 0);
-  return firstOf(
-    () =>
-      allowed === undefined
-        ? undefined
-        : unknownBits("xstate_bv", features, allowed, "this KVM's guests have", XFEATURES),
-    () =>
-      view.getBigUint64(XCOMP_BV, true) === 0n
-        ? undefined
-        : `xcomp_bv ${hex(view.getBigUint64(XCOMP_BV, true))} must be 0: KVM takes the standard form only`,
-    () =>
-      reserved < 0
-        ? undefined
-        : `byte ${RESERVED + reserved} is reserved in the XSAVE header, and not 0`,
-    // MXCSR is looked at when x87, SSE or AVX comes along.
-    () =>
-      (features & 7n) === 0n
-        ? undefined
-        : unknownBits("mxcsr", mxcsr, MXCSR_BITS | MXCSR_MM, "x86 has"),
-    () =>
-      (features & 7n) !== 0n && (mxcsr & MXCSR_MM) !== 0
-        ? `mxcsr ${hex(mxcsr)}: bit 17 MM is reserved on this host`
-        : undefined,
-  );
-}
-
 function areaOf({ argument, sent }: Refusal): Uint8Array | undefined {
   if (argument instanceof Uint8Array) return argument;
   const { region } = sent;
   return Array.isArray(region) ? new Uint8Array(Uint32Array.from(region).buffer) : undefined;
 }
 
-/** The reasons of KVM_GET_XSAVE. */
+/** The causes of KVM_GET_XSAVE. */
 export const GET_XSAVE: Reasons = {
-  EINVAL: ({ evidence }) => {
-    const size = capability(evidence, "KVM_CAP_XSAVE2");
-    return size !== undefined && size > 4096
-      ? `the state is up to ${size} bytes, and this call gives 4096: KVM_GET_XSAVE2 gives all`
-      : undefined;
+  EINVAL: {
+    "larger state": ({ evidence }) => {
+      const size = capability(evidence, "KVM_CAP_XSAVE2");
+      return claim(
+        size !== undefined && size > 4096,
+        `the state is up to ${size} bytes, and this call gives 4096: KVM_GET_XSAVE2 gives all`,
+      );
+    },
   },
 };

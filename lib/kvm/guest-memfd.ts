@@ -1,6 +1,6 @@
 /** Guest memory as a file that need not be mapped (KVM_CREATE_GUEST_MEMFD): private memory's home. */
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../abi/generated/constants.ts";
-import { KvmError, StateError } from "../errors.ts";
+import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
 import { traceFallocate } from "../trace/sink.ts";
 import { GuestMemory } from "./guest-memory.ts";
@@ -67,7 +67,7 @@ export class GuestMemfd extends Handle {
     if (isMappable && !isShared && !this.closed) throw new StateError("ERR_PRIVATE", this.label);
     const mapping = this.fd.mapMemfd();
     if (typeof mapping !== "number") return GuestMemory.adopt(mapping, this.fd);
-    throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -mapping });
+    throw this.refusal("mmap", -mapping, { facts: { what: "guest_memfd" } });
   }
 
   #fallocate(mode: number, offset: bigint, length: bigint): void {
@@ -75,7 +75,7 @@ export class GuestMemfd extends Handle {
     traceFallocate(this.traced, { mode, offset, length }, Math.min(0, answer));
     if (answer < 0) {
       const args = { mode, offset, length };
-      throw new KvmError({ ioctl: "fallocate", fd: this.label, errno: -answer, args });
+      throw this.refusal("fallocate", -answer, { args, facts: { size: this.size } });
     }
   }
 }

@@ -1,6 +1,5 @@
 /** Host bytes that a VM uses as guest memory. Where they appear to the guest is address-space.ts. */
-import { KvmError, StateError } from "../errors.ts";
-import { explainAdvice, explainHugePages, explainMapFile } from "../explain/map-memory.ts";
+import { StateError } from "../errors.ts";
 import {
   expectNative,
   isRefusal,
@@ -10,7 +9,7 @@ import {
   native,
 } from "../native.ts";
 import { traceMap, traceUnmap } from "../trace/sink.ts";
-import { explainOpening } from "./descriptors.ts";
+import { refused } from "./refused.ts";
 
 /** The largest piece that one ArrayBuffer shows: Node 20 refuses buffers above 4 GiB. */
 const WINDOW_BYTES = 2 ** 30;
@@ -122,9 +121,8 @@ export class GuestMemory {
       : native().mapAnonymous(byteLength, shift, reserve);
     const mapping = typeof answer === "number" ? { call: "mmap", errno: -answer } : answer;
     const of = { fd: "guest memory", args: { byteLength, ...options } };
-    const reason = (errno: number): string | undefined =>
-      isHuge ? explainHugePages({ errno, byteLength, pageSize: 2 ** shift }) : undefined;
-    return GuestMemory.#adopt(expectMapping(mapping, of, reason), of, options);
+    const facts = isHuge ? { pageSize: 2 ** shift } : {};
+    return GuestMemory.#adopt(expectMapping(mapping, of, facts), of, options);
   }
 
   /**
@@ -140,9 +138,7 @@ export class GuestMemory {
     const { offset = 0, byteLength } = options;
     const mapping = native().mapFile(path, offset, byteLength);
     const of = { fd: path, args: { path, ...options } };
-    const reason = (errno: number, call: string): string | undefined =>
-      explainMapFile({ call, errno, offset, byteLength });
-    return GuestMemory.#adopt(expectMapping(mapping, of, reason), of, options);
+    return GuestMemory.#adopt(expectMapping(mapping, of), of, options);
   }
 
   /** Takes over a mapping that a handle made. @internal */
@@ -248,8 +244,7 @@ export class GuestMemory {
       const errno = isWanted === true ? -mapping.advise(ADVICES[name as AdviceName]) : 0;
       if (errno === 0) continue;
       mapping.close();
-      const reason = explainAdvice(name, errno);
-      throw new KvmError({ ioctl: "madvise", fd, errno, args: { ...args, advice: name }, reason });
+      throw refused({ call: "madvise", label: fd, errno, args: { ...args, advice: name } });
     }
     return new GuestMemory(mapping);
   }
@@ -307,10 +302,9 @@ interface Origin {
 function expectMapping(
   answer: NativeMapping | NativeRefusal,
   { fd, args }: Origin,
-  explain: (errno: number, call: string) => string | undefined,
+  facts: Readonly<Record<string, unknown>> = {},
 ): NativeMapping {
   if (!isRefusal(answer)) return answer;
   const { call, errno } = answer;
-  const reason = explain(errno, call) ?? explainOpening(errno);
-  throw new KvmError({ ioctl: call, fd, errno, args, reason });
+  throw refused({ call, label: fd, errno, args, facts });
 }

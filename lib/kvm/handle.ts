@@ -3,15 +3,14 @@ import { isBytes, plainBytes } from "../abi/bytes.ts";
 import type { FdKind, Ioctl } from "../abi/ioctl.ts";
 import { borrow, borrowEncoded } from "../abi/scratch.ts";
 import { type Layout, readView, type StructInput } from "../abi/struct.ts";
-import { KvmError, StateError } from "../errors.ts";
-import { type Evidence, explain } from "../explain/index.ts";
+import { type KvmError, StateError } from "../errors.ts";
+import type { Evidence } from "../explain/index.ts";
 import { expectNative, type NativeFd } from "../native.ts";
 import "../trace/file.ts";
 import { toLine } from "../trace/line.ts";
 import type { ObjectKind } from "../trace/record.ts";
 import { traceAnswer, traceCall, traceClose, traced } from "../trace/sink.ts";
 import type { Traced } from "../trace/traced.ts";
-import { descriptorCounts } from "./descriptors.ts";
 import {
   forgetFile,
   type LinkValue,
@@ -20,6 +19,7 @@ import {
   toNativeLinks,
   toTraceLinks,
 } from "./link.ts";
+import { isExplained, type RefusedCall, refused } from "./refused.ts";
 
 const EINTR = 4;
 /** How often a call that a signal has ended is issued again. */
@@ -30,8 +30,6 @@ const MOST_RETRIES = 1000;
  */
 const NEVER_RETRIED: readonly string[] = ["KVM_RUN", "KVM_GET_TSC_KHZ"];
 
-let isExplaining = false;
-
 /** What an ioctl may be given: an integer, or the bytes of its struct (changed in place). */
 export type IoctlArgument = number | bigint | Uint8Array;
 
@@ -39,8 +37,8 @@ export type IoctlArgument = number | bigint | Uint8Array;
 export interface CallContext {
   /** What was sent, for the error, under KVM's own names. */
   readonly args?: Readonly<Record<string, unknown>>;
-  /** Says what the caller knows of the cause, where explain/ finds no better reason. */
-  readonly explain?: (errno: number) => string | undefined;
+  /** Says what the caller knows of the cause, where no better reason is found; false: no reason is looked for. */
+  readonly explain?: false | ((errno: number) => string | undefined);
   /** Lets a count reach past the argument's end, where an unmapped page begins. */
   readonly pastEnd?: boolean;
   /** What fills the struct's addresses and descriptors, in the order of `ioctl.links`. */
@@ -59,6 +57,7 @@ export abstract class Handle implements OpenFile {
   /** What traces call it. @internal */
   protected readonly traced: Traced;
   #fd: NativeFd | undefined;
+  #explain: boolean | undefined;
 
   /** Takes over a descriptor. */
   protected constructor(fd: NativeFd, label: string) {
@@ -72,6 +71,21 @@ export abstract class Handle implements OpenFile {
   /** Whether {@link close} was called. */
   get closed(): boolean {
     return this.#fd === undefined;
+  }
+
+  /**
+   * Whether refused calls of this handle get a reason: as long as nothing was set, what the handle above
+   * says (the VM of a vCPU, the KVM of a VM), and at last `$NODE_KVM_EXPLAIN`, which is 0 for no.
+   *
+   * A reason may cost ioctls; docs/errors.md lists them. None of them changes what later calls see.
+   */
+  get explain(): boolean {
+    return this.#explain ?? this.above()?.explain ?? isExplained();
+  }
+
+  /** Sets it, for this handle and those below it that nothing was set for. */
+  set explain(value: boolean) {
+    this.#explain = value;
   }
 
   /** The descriptor, while it is open. */
@@ -117,6 +131,7 @@ export abstract class Handle implements OpenFile {
     if (typeof answer === "number" && answer < 0) {
       throw this.refusal(ioctl.name, -answer, context, argument);
     }
+    this.taken(ioctl, argument, context);
     return answer;
   }
 
@@ -182,14 +197,22 @@ export abstract class Handle implements OpenFile {
 
   /** The error for a call that the kernel refused, with its reason if it can be found out. */
   protected refusal(
-    ioctl: string,
+    call: string,
     errno: number,
-    context: CallContext = {},
+    context: CallContext & Pick<RefusedCall, "facts"> = {},
     argument?: IoctlArgument,
   ): KvmError {
-    const { args = {} } = context;
-    const reason = this.#reason(ioctl, errno, args, argument) ?? context.explain?.(errno);
-    return new KvmError({ ioctl, fd: this.label, errno, args, reason });
+    const { kind } = this.traced;
+    return refused({
+      ...context,
+      call,
+      label: this.label,
+      errno,
+      argument,
+      kind: isAsked(kind) ? kind : undefined,
+      evidence: () => this.evidence(),
+      isExplained: this.explain,
+    });
   }
 
   /** Whom to ask about a refusal: this object and those above it. */
@@ -197,22 +220,18 @@ export abstract class Handle implements OpenFile {
     return {};
   }
 
-  #reason(
-    ioctl: string,
-    errno: number,
-    sent: Readonly<Record<string, unknown>>,
-    argument: IoctlArgument | undefined,
-  ): string | undefined {
-    const { kind } = this.traced;
-    if (isExplaining || !isAsked(kind)) return undefined;
-    // What is asked to find a reason may be refused too; that needs none.
-    isExplaining = true;
-    try {
-      const evidence: Evidence = { ...this.evidence(), descriptors: descriptorCounts };
-      return explain({ ioctl, fd: kind, errno, argument, sent, evidence });
-    } finally {
-      isExplaining = false;
-    }
+  /** The handle that this one was made from, if it explains refusals as that one does. */
+  protected above(): Handle | undefined {
+    return undefined;
+  }
+
+  /** Notes what the kernel has taken, where a later refusal can only be explained by it. */
+  protected taken(
+    _ioctl: Ioctl,
+    _argument: IoctlArgument | undefined,
+    _context: CallContext,
+  ): void {
+    // Most handles have nothing to note.
   }
 
   /**

@@ -1,11 +1,11 @@
 /** Files that KVM is handed: eventfds and /dev/sev. What is done with them is irq methods and vm.ts. */
-import { KvmError, StateError } from "../errors.ts";
+import { StateError } from "../errors.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
 import { traceClose, traceCounter, traced, traceEventFd, traceFile } from "../trace/sink.ts";
 import type { Traced } from "../trace/traced.ts";
 import type { AbortOptions } from "./abortable.ts";
-import { explainOpening } from "./descriptors.ts";
 import { forgetFile, type OpenFile, registerFile } from "./link.ts";
+import { refused } from "./refused.ts";
 import { Steps } from "./steps.ts";
 import { WaitingLine } from "./waiting-line.ts";
 
@@ -54,7 +54,8 @@ abstract class HostFile implements OpenFile {
 
 function opened(answer: NativeHostFile | number, call: string, fd: string): NativeHostFile {
   if (typeof answer !== "number") return answer;
-  throw new KvmError({ ioctl: call, fd, errno: -answer, reason: explainOpening(-answer) });
+  const args = call === "open" ? { path: fd } : {};
+  throw refused({ call, label: fd, errno: -answer, args });
 }
 
 /**
@@ -86,7 +87,7 @@ export class EventFd extends HostFile {
     traceCounter(this.traced, "read", isRead ? answer : 0n, isRead ? 0 : answer);
     if (isRead) return answer;
     if (answer === -EAGAIN) return 0n;
-    throw new KvmError({ ioctl: "read", fd: this.label, errno: -answer });
+    throw refused({ call: "read", label: this.label, errno: -answer });
   }
 
   /**
@@ -97,7 +98,9 @@ export class EventFd extends HostFile {
   write(value = 1n): void {
     const answer = this.file.writeCounter(value);
     traceCounter(this.traced, "write", value, Math.min(0, answer));
-    if (answer < 0) throw new KvmError({ ioctl: "write", fd: this.label, errno: -answer });
+    if (answer < 0) {
+      throw refused({ call: "write", label: this.label, errno: -answer, args: { value } });
+    }
   }
 
   /**

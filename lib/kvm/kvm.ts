@@ -15,22 +15,27 @@ import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
-import { explainOpen } from "../explain/open.ts";
 import { native } from "../native.ts";
 import { traceOpen, tracePermission } from "../trace/sink.ts";
 import { type Capability, capabilityNumber } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
-import { explainOpening } from "./descriptors.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./device-attr.ts";
-import { evidenceOf } from "./evidence.ts";
+import { evidenceOf, forgetSupportedCpuid } from "./evidence.ts";
 import { KvmIoctls } from "./generated/kvm-ioctls.ts";
 import { getMsrs } from "./msrs.ts";
 import { type Origin, remembering } from "./origin.ts";
+import { refused } from "./refused.ts";
 import { Vm } from "./vm.ts";
 
 /** The device that {@link Kvm.open} opens: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */
 export function defaultDevice(): string {
   return process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
+}
+
+/** How KVM is opened. */
+export interface OpenOptions {
+  /** Whether refused calls get a reason; {@link Handle.explain}. */
+  readonly explain?: boolean;
 }
 
 /** The KVM subsystem of this kernel: an open `/dev/kvm`. */
@@ -45,23 +50,26 @@ export class Kvm extends KvmIoctls {
    * Opens KVM.
    *
    * @param path - the device; `$NODE_KVM_DEVICE` or `/dev/kvm` when left out.
+   * @param options - `explain: false`: refused calls get no reason, here and on all that is made from it.
    * @throws {@link KvmError} with open's errno and what to do about it: `ENOENT` (no KVM in this
    *   kernel, or no hardware virtualisation), `EACCES` (not in the device's group), `EBUSY`
    *   (another hypervisor), `ENOTTY` (not a KVM device).
    */
-  static open(path: string = defaultDevice()): Kvm {
+  static open(path: string = defaultDevice(), options: OpenOptions = {}): Kvm {
     const fd = native().open(path);
     traceOpen(path, fd);
     if (typeof fd === "number") {
-      throw new KvmError({
-        ioctl: "open",
-        fd: path,
+      throw refused({
+        call: "open",
+        label: path,
         errno: -fd,
         args: { path },
-        reason: explainOpen(path, -fd) ?? explainOpening(-fd),
+        isExplained: options.explain,
       });
     }
-    return new Kvm(fd, path);
+    const kvm = new Kvm(fd, path);
+    if (options.explain !== undefined) kvm.explain = options.explain;
+    return kvm;
   }
 
   /**
@@ -77,13 +85,9 @@ export class Kvm extends KvmIoctls {
     const answer = native().reqXcompGuestPerm(component);
     tracePermission(component, answer);
     if (answer < 0) {
-      throw new KvmError({
-        ioctl: "arch_prctl",
-        fd: "process",
-        errno: -answer,
-        args: { component },
-      });
+      throw refused({ call: "arch_prctl", label: "process", errno: -answer, args: { component } });
     }
+    forgetSupportedCpuid();
   }
 
   /**

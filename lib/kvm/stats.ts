@@ -1,7 +1,6 @@
 /** A VM's or vCPU's statistics (KVM_GET_STATS_FD): what KVM counts, by name. */
 import { StatsDesc, StatsHeader } from "../abi/generated/structs.ts";
 import { read, sizeOf } from "../abi/struct.ts";
-import { KvmError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
 import { Handle } from "./handle.ts";
 
@@ -82,7 +81,7 @@ export class Stats extends Handle {
   #bytes(position: bigint, length: number): Uint8Array {
     const answer = this.fd.read(position, length);
     if (typeof answer === "number") {
-      throw new KvmError({ ioctl: "read", fd: this.label, errno: -answer });
+      throw this.refusal("read", -answer, { args: { position, length } });
     }
     if (answer.length < length) {
       throw new RangeError(`${this.label}: ${answer.length} of ${length} bytes could be read`);

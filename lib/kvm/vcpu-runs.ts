@@ -4,7 +4,7 @@ import { KVM_RUN } from "../abi/generated/ioctls.ts";
 import { Run } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { offsetOf } from "../abi/struct.ts";
-import { KvmError, StateError } from "../errors.ts";
+import { StateError } from "../errors.ts";
 import {
   isRefusal,
   type NativeFd,
@@ -21,6 +21,7 @@ import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
 import { type ExitRule, encodeRules, FILTER_RING_BYTES } from "./exit-filter.ts";
 import { ExitSource } from "./exit-source.ts";
 import type { CallContext, IoctlArgument } from "./handle.ts";
+import { refused } from "./refused.ts";
 import type { GatedRun, RunGate } from "./run-gate.ts";
 import { RunPage } from "./run-page.ts";
 import { Steps } from "./steps.ts";
@@ -69,7 +70,7 @@ let isWarned: boolean = false;
 export function kickVcpu(token: bigint): boolean {
   const answer = native().kickVcpu(token);
   if (typeof answer === "boolean") return answer;
-  throw new KvmError({ ioctl: answer.call, fd: "vcpu", errno: answer.errno });
+  throw refused({ call: answer.call, label: "vcpu", errno: answer.errno });
 }
 
 /** The part of a vCPU that runs it. */
@@ -104,7 +105,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     const run = fd.mapRun(this.#done, isMainThread ? undefined : () => undefined);
     if (isRefusal(run)) {
       fd.close();
-      throw new KvmError({ ioctl: run.call, fd: label, errno: run.errno });
+      throw refused({ call: run.call, label, errno: run.errno, facts: { what: "kvm_run" } });
     }
     this.#run = run;
     this.#bytes = new Uint8Array(run.bytes);
@@ -236,7 +237,7 @@ export abstract class VcpuRuns extends VcpuDevices {
   #mapFiltered(): NativeMapping {
     const ring = native().mapAnonymous(FILTER_RING_BYTES);
     if (typeof ring !== "number") return ring;
-    throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -ring });
+    throw this.refusal("mmap", -ring, { facts: { what: "filter ring" } });
   }
 
   /**
@@ -348,7 +349,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     const pending = this.#pending;
     this.#pending = undefined;
     this.#gate.leave(this.#gated);
-    pending?.ended.reject(new KvmError({ ioctl, fd: this.label, errno }));
+    pending?.ended.reject(this.refusal(ioctl, errno));
   }
 
   /** Takes a run's end from the vCPU's thread; nothing is thrown from here. */

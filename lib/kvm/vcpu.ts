@@ -1,14 +1,16 @@
 /** A virtual CPU: its CPUID table, its dirty ring, its state. Running it is vcpu-runs.ts, registers vcpu-registers.ts. */
 import { KVM_GET_CPUID2, KVM_SET_CPUID, KVM_SET_CPUID2 } from "../abi/generated/ioctls.ts";
 import { Cpuid, Cpuid2, type CpuidEntry, type CpuidEntry2, Run } from "../abi/generated/structs.ts";
+import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read, type StructInput } from "../abi/struct.ts";
-import { KvmError, StateError } from "../errors.ts";
+import { StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
 import type { VcpuState } from "../state/state.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import { DirtyRing } from "./dirty-pages.ts";
 import { evidenceOfVcpu, type VcpuHistory } from "./evidence.ts";
+import type { Handle, IoctlArgument } from "./handle.ts";
 import { VcpuRuns } from "./vcpu-runs.ts";
 import { restoreVcpus, type SaveStateOptions, saveVcpus } from "./vcpu-state.ts";
 import type { Vm } from "./vm.ts";
@@ -20,6 +22,8 @@ export interface SetCpuid2Options {
    * meets an unmapped page there, so that the kernel can only refuse (E2BIG, EFAULT).
    */
   readonly nent?: number;
+  /** False: a refusal gets no reason. */
+  readonly explain?: false;
 }
 
 /** A virtual CPU of a {@link Vm}. */
@@ -28,6 +32,8 @@ export class Vcpu extends VcpuRuns {
   readonly id: number;
   /** The VM that it was made for. */
   readonly vm: Vm;
+  /** The table that KVM has taken last, as it was sent. */
+  #given: () => readonly CpuidEntry2[] = () => [];
 
   /** Takes over a vCPU's descriptor; {@link Vm.createVcpu} does. @internal */
   constructor(fd: NativeFd, id: number, vm: Vm) {
@@ -42,7 +48,7 @@ export class Vcpu extends VcpuRuns {
    *
    * @ioctl KVM_SET_CPUID2 (api.rst 4.20; vcpu; KVM_CAP_EXT_CPUID)
    * @throws {@link KvmError} `EINVAL` when the table differs after the first run (the reason names
-   *   the bits: KVM_GET_CPUID2 is asked for them), or when 0x80000008.EAX[15:8] is not 0, 48 or 57;
+   *   the bits, by the table that was given last), or when 0x80000008.EAX[15:8] is not 0, 48 or 57;
    *   `E2BIG` above 256 entries; `EPERM` for AMX tiles without permission (arch_prctl).
    */
   setCpuid2(entries: Iterable<CpuidEntry2Input>, options: SetCpuid2Options = {}): void {
@@ -50,7 +56,12 @@ export class Vcpu extends VcpuRuns {
     for (const entry of entries) sent.push(entry);
     const nent = options.nent ?? sent.length;
     const args = { nent, entries: sent };
-    this.setStruct(KVM_SET_CPUID2, Cpuid2, args, { args, pastEnd: true });
+    const { explain } = options;
+    this.setStruct(KVM_SET_CPUID2, Cpuid2, args, {
+      args,
+      pastEnd: true,
+      ...(explain === false ? { explain } : {}),
+    });
   }
 
   /**
@@ -85,7 +96,7 @@ export class Vcpu extends VcpuRuns {
   dirtyRing(): DirtyRing {
     const buffer = this.fd.mapDirtyRing();
     if (typeof buffer !== "number") return new DirtyRing(buffer);
-    throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -buffer });
+    throw this.refusal("mmap", -buffer, { facts: { what: "dirty ring" } });
   }
 
   /**
@@ -117,12 +128,36 @@ export class Vcpu extends VcpuRuns {
     restoreVcpus([[this, state]], this.vm.kvm.origin);
   }
 
+  /** Keeps the table that KVM has taken: KVM_GET_CPUID2 would change what it explains. */
+  protected override taken(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
+    if (ioctl.name !== "KVM_SET_CPUID2" && ioctl.name !== "KVM_SET_CPUID") return;
+    if (!(argument instanceof Uint8Array)) return;
+    const bytes = argument.slice();
+    let entries: readonly CpuidEntry2[] | undefined;
+    this.#given = () => {
+      entries ??= ioctl.name === "KVM_SET_CPUID2" ? read(Cpuid2, bytes).entries : oldForm(bytes);
+      return entries;
+    };
+  }
+
+  /** The VM that it was made for. */
+  protected override above(): Handle {
+    return this.vm;
+  }
+
   /** What this vCPU, its VM and its KVM can be asked about a refusal. */
   protected override evidence(): Evidence {
     const history = (): VcpuHistory => {
       const { run, ...rest } = this.history();
-      return { ...rest, run: read(Run, run) };
+      return { ...rest, run: read(Run, run), cpuid: this.#given() };
     };
-    return { ...this.vm.evidence(), vcpu: evidenceOfVcpu(this, history) };
+    const above = this.vm.evidence();
+    return { ...above, vcpu: evidenceOfVcpu(this, above.vm, history) };
   }
+}
+
+/** The entries of KVM_SET_CPUID as KVM stores them. */
+function oldForm(bytes: Uint8Array): readonly CpuidEntry2[] {
+  const rest = { index: 0, flags: 0, padding: [0, 0, 0] };
+  return read(Cpuid, bytes).entries.map((entry) => ({ ...entry, ...rest }));
 }

@@ -123,7 +123,8 @@ export abstract class VmDevices extends VmMemory {
    *
    * @param type - a `KVM_DEV_TYPE_*`.
    * @ioctl KVM_CREATE_DEVICE (api.rst 4.79; vm; KVM_CAP_DEVICE_CTRL)
-   * @throws {@link KvmError} `ENODEV`: this kernel has no such device; `EEXIST`: only one can be.
+   * @throws {@link KvmError} `ENODEV`: this kernel has no such device; `EBUSY`: the VM has a VFIO
+   *   device, and can have one only.
    */
   createDevice(type: number, flags: number & 1): undefined;
   createDevice(type: number, flags?: 0): Device;

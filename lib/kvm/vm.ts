@@ -1,25 +1,26 @@
 /** A virtual machine: its vCPUs, capabilities and filters. Slots are vm-memory.ts, interrupts vm-devices.ts. */
 
-import type { CapabilityName } from "../abi/generated/constants.ts";
+import {
+  type CapabilityName,
+  KVM_CAPABILITIES,
+  KVM_IRQFD_FLAG_DEASSIGN,
+} from "../abi/generated/constants.ts";
 import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_VCPU,
   KVM_GET_STATS_FD,
   KVM_X86_SET_MSR_FILTER,
 } from "../abi/generated/ioctls.ts";
-import { MsrFilter } from "../abi/generated/structs.ts";
-import { encode } from "../abi/struct.ts";
-import type { Evidence } from "../explain/index.ts";
+import { EnableCap, Irqfd, MsrFilter } from "../abi/generated/structs.ts";
+import type { Ioctl } from "../abi/ioctl.ts";
+import { encode, read } from "../abi/struct.ts";
+import { type Evidence, IDENTITY_MAP } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
 import type { VmState } from "../state/state.ts";
-import {
-  type Capability,
-  capabilityNumber,
-  type EnableCapInput,
-  enableCap,
-  toRaw,
-} from "./capability.ts";
+import { type Capability, capabilityNumber, type EnableCapInput, enableCap } from "./capability.ts";
 import { evidenceOf, evidenceOfVm } from "./evidence.ts";
+import type { CallContext, Handle, IoctlArgument } from "./handle.ts";
+import { noteIrqfd } from "./irqfds.ts";
 import type { Kvm } from "./kvm.ts";
 import { RunGate } from "./run-gate.ts";
 import { Stats } from "./stats.ts";
@@ -57,6 +58,8 @@ export class Vm extends VmDevices {
   readonly #pid: number = process.pid;
   readonly #vcpuIds: number[] = [];
   readonly #enabled = new Map<CapabilityName, readonly bigint[]>();
+  #tssAddr: bigint | null = null;
+  #identityMapAddr: bigint = IDENTITY_MAP;
 
   /** Takes over a VM's descriptor; {@link Kvm.createVm} makes one. @internal */
   constructor(fd: NativeFd, kvm: Kvm) {
@@ -81,10 +84,7 @@ export class Vm extends VmDevices {
    * @throws {@link KvmError} `EINVAL` for an unknown capability, a wrong argument, or too late.
    */
   enableCap(input: EnableCapInput): number {
-    const answer = enableCap(this, input);
-    const { cap, args = [] } = toRaw(input);
-    if (typeof cap === "string") this.#enabled.set(cap, args);
-    return answer;
+    return enableCap(this, input);
   }
 
   /**
@@ -95,9 +95,7 @@ export class Vm extends VmDevices {
    * @throws {@link KvmError} `EEXIST` when the id was used before, `EINVAL` when it is too large.
    */
   createVcpu(id = 0): Vcpu {
-    const fd = this.openFd(KVM_CREATE_VCPU, id, { args: { id } });
-    this.#vcpuIds.push(id);
-    return new Vcpu(fd, id, this);
+    return new Vcpu(this.openFd(KVM_CREATE_VCPU, id, { args: { id } }), id, this);
   }
 
   /**
@@ -184,14 +182,62 @@ export class Vm extends VmDevices {
     restoreVm(this, state, vcpus, this.kvm.origin);
   }
 
+  /** Notes what explains later refusals, whichever method the call came through. */
+  protected override taken(
+    ioctl: Ioctl,
+    argument: IoctlArgument | undefined,
+    { links }: CallContext,
+  ): void {
+    const bytes = argument instanceof Uint8Array ? argument : new Uint8Array();
+    switch (ioctl.name) {
+      case "KVM_CREATE_VCPU":
+        this.#vcpuIds.push(Number(argument));
+        return;
+      case "KVM_ENABLE_CAP": {
+        const { cap, args } = read(EnableCap, bytes);
+        const name = nameOf(cap);
+        if (name !== undefined) this.#enabled.set(name, args);
+        return;
+      }
+      case "KVM_SET_TSS_ADDR":
+        this.#tssAddr = BigInt(Number(argument));
+        return;
+      case "KVM_SET_IDENTITY_MAP_ADDR":
+        this.#identityMapAddr =
+          new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true) || IDENTITY_MAP;
+        return;
+      case "KVM_IRQFD":
+        noteIrqfd(links?.[0], this, (read(Irqfd, bytes).flags & KVM_IRQFD_FLAG_DEASSIGN) !== 0);
+        return;
+      default:
+    }
+  }
+
+  /** The KVM that made it. */
+  protected override above(): Handle {
+    return this.kvm;
+  }
+
   /** What this VM, and its KVM, can be asked about a refusal. @internal */
   override evidence(): Evidence {
-    const history = { pid: this.#pid, vcpuIds: this.#vcpuIds, enabled: this.#enabled };
+    const history = {
+      pid: this.#pid,
+      vcpuIds: this.#vcpuIds,
+      enabled: this.#enabled,
+      tssAddr: this.#tssAddr,
+      identityMapAddr: this.#identityMapAddr,
+    };
     return {
       kvm: evidenceOf(this.kvm),
       vm: evidenceOfVm(this, history, () => [0, 1].flatMap((id) => this.addressSpace(id).slots())),
     };
   }
+}
+
+/** The name of a capability that this package knows. */
+function nameOf(cap: number): CapabilityName | undefined {
+  const names = Object.keys(KVM_CAPABILITIES) as CapabilityName[];
+  return names.find((name) => KVM_CAPABILITIES[name] === cap);
 }
 
 /** KVM reads bitmaps in longs (BITS_TO_LONGS in kvm_add_msr_filter). */

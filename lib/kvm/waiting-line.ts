@@ -1,7 +1,7 @@
 /** Who waits for an eventfd, first come first served. Reading its counter, and closing it, is host-file.ts. */
-import { KvmError } from "../errors.ts";
 import type { NativeHostFile } from "../native.ts";
 import { Abortable, type AbortOptions } from "./abortable.ts";
+import { refused } from "./refused.ts";
 
 /** Promises of an eventfd's signals. While there is one, the event loop watches the file and goes on. */
 export class WaitingLine {
@@ -46,7 +46,7 @@ export class WaitingLine {
   #watch(file: NativeHostFile): void {
     if (this.#watched !== undefined) return;
     const answer = file.watch(() => this.#serve());
-    if (answer < 0) throw new KvmError({ ioctl: "epoll_ctl", fd: this.#label, errno: -answer });
+    if (answer < 0) throw refused({ call: "epoll_ctl", label: this.#label, errno: -answer });
     this.#watched = file;
   }
 

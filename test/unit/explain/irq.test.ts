@@ -57,8 +57,22 @@ describe("interrupt controllers", () => {
   test("a LAPIC with another's id", () => {
     const evidence = { ...wide, ...lapic(true) };
     expect(why("KVM_SET_LAPIC EINVAL", {}, evidence)).toMatch(
-      /must hold this vCPU's own id at 0x20$/,
+      /^either in x2APIC mode .*must hold this vCPU's own id at 0x20: 0, or another cause$/,
     );
+    const regs = (id: number): Uint8Array => {
+      const bytes = new Uint8Array(1024);
+      new DataView(bytes.buffer).setUint32(0x20, id, true);
+      return bytes;
+    };
+    const mode = (apicBase: bigint) => ({
+      ...evidence,
+      vcpu: { ...evidence.vcpu, id: 0, sregs: () => ({ apicBase }) as never },
+    });
+    expect(why("KVM_SET_LAPIC EINVAL", regs(7), mode(0xfee0_0c00n))).toMatch(
+      /^in x2APIC mode .* 0, not 7$/,
+    );
+    expect(why("KVM_SET_LAPIC EINVAL", regs(7), mode(0xfee0_0800n))).toBeUndefined();
+    expect(why("KVM_SET_LAPIC EINVAL", regs(0), mode(0xfee0_0c00n))).toBeUndefined();
   });
 });
 
@@ -191,22 +205,39 @@ describe("KVM_IRQFD", () => {
       split,
       "KVM_IRQFD_FLAG_RESAMPLE needs the IOAPIC in the kernel, and the irqchip is split",
     ],
-    ["a wrong file", "EINVAL", {}, kernel, "the descriptor must be an eventfd's"],
+    [
+      "a wrong file",
+      "EINVAL",
+      {},
+      kernel,
+      "either a descriptor is not an eventfd's, or another cause",
+    ],
     [
       "a wrong file to take off",
       "EINVAL",
       { flags: 1 },
       none,
-      "the descriptor must be an eventfd's",
+      "either a descriptor is not an eventfd's, or another cause",
     ],
-    ["an unknown VM", "EINVAL", {}, {}, undefined],
-    ["a closed file", "EBADF", {}, kernel, "the descriptor is not open"],
+    [
+      "an unknown VM",
+      "EINVAL",
+      {},
+      {},
+      "either a descriptor is not an eventfd's, or another cause",
+    ],
+    ["a closed file", "EBADF", {}, kernel, undefined],
   ])("with %s", (_, errno, sent, evidence, reason) => {
     expect(why(`KVM_IRQFD ${errno}`, { gsi: 1, ...sent }, evidence)).toBe(reason);
   });
 
-  test("EBUSY means that the eventfd is taken", () => {
-    expect(why("KVM_IRQFD EBUSY")).toMatch(/^this eventfd raises an interrupt of this VM already/);
+  test.each([
+    ["here", /^this eventfd raises an interrupt of this VM already/],
+    ["elsewhere", /^this eventfd raises an interrupt of another VM, and since Linux 6.17/],
+    ["nowhere", /^either another process or device has this eventfd for itself, or another cause$/],
+    [undefined, /^either this eventfd .* of this VM already.*, or this eventfd .* of another VM/],
+  ] as const)("EBUSY of an eventfd that is taken %s", (place, reason) => {
+    expect(why("KVM_IRQFD EBUSY", {}, vmWith({}, { irqfdPlace: () => place }))).toMatch(reason);
   });
 });
 
@@ -231,13 +262,23 @@ describe("KVM_IOEVENTFD", () => {
       { flags: 1 },
       "len 0 takes any length, which KVM_IOEVENTFD_FLAG_DATAMATCH cannot",
     ],
-    ["a wrong file", "EINVAL", { len: 4 }, "the descriptor must be an eventfd's"],
-    ["a wrong file, for any length", "EINVAL", { len: 0 }, "the descriptor must be an eventfd's"],
+    [
+      "a wrong file",
+      "EINVAL",
+      { len: 4 },
+      "either a descriptor is not an eventfd's, or another cause",
+    ],
+    [
+      "a wrong file, for any length",
+      "EINVAL",
+      { len: 0 },
+      "either a descriptor is not an eventfd's, or another cause",
+    ],
     [
       "a wrong file to take off",
       "EINVAL",
       { len: 3, flags: 4 },
-      "the descriptor must be an eventfd's",
+      "either a descriptor is not an eventfd's, or another cause",
     ],
     [
       "the same again",

@@ -3,79 +3,108 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import {
-  explainAdvice,
-  explainHugePages,
-  explainMapFile,
-} from "../../../lib/explain/map-memory.ts";
+import { why } from "./refused.ts";
 
-const [EINVAL, ENOMEM, ENODEV, ENOENT] = [22, 12, 19, 2];
 const GIB = 2 ** 30;
 
 /** A directory like the kernel's, with so many pages of 1 GiB. */
 function poolOf(free: number, reserved: number): string {
   const directory = mkdtempSync(join(tmpdir(), "node-kvm-"));
   onTestFinished(() => rmSync(directory, { recursive: true }));
-  const pool = join(directory, "hugepages-1048576kB");
-  mkdirSync(pool);
+  const pool = join(directory, "hugepages", "hugepages-1048576kB");
+  mkdirSync(pool, { recursive: true });
   writeFileSync(join(pool, "free_hugepages"), `${free}\n`);
   writeFileSync(join(pool, "resv_hugepages"), `${reserved}\n`);
   return directory;
 }
 
 describe("huge pages", () => {
-  const refusal = { errno: ENOMEM, byteLength: 2 * GIB + 1, pageSize: GIB };
+  const refusal = { byteLength: 2 * GIB + 1, pageSize: GIB };
+  const sent = (free: number, more = {}): Readonly<Record<string, unknown>> => ({
+    ...refusal,
+    sysfs: poolOf(free, 2),
+    ...more,
+  });
 
-  test("of a size that the kernel has not are no pages", () => {
-    expect(explainHugePages({ ...refusal, errno: EINVAL }, "/nowhere")).toBe(
-      "this kernel has no huge pages of 1024 MiB",
+  test.each(["mmap EINVAL", "memfd_create ENODEV", "memfd_create EINVAL"])(
+    "%s of a size that the kernel does not have",
+    (call) => {
+      expect(why(call, sent(4, { pageSize: 2 ** 21 }))).toBe(
+        "this kernel has no huge pages of 2 MiB",
+      );
+    },
+  );
+
+  test("of a size that may exist, where sysfs is not mounted", () => {
+    expect(why("mmap EINVAL", { ...refusal, sysfs: "/nowhere" })).toBe(
+      "either this kernel has no huge pages of 1024 MiB, or another cause",
     );
   });
 
   test("that are too few are counted, without those that are promised", () => {
-    const directory = poolOf(4, 2);
-    expect(explainHugePages(refusal, directory)).toBe(
+    const given = sent(4);
+    expect(why("mmap ENOMEM", given)).toBe(
       "3 huge pages of 1024 MiB are needed and 2 are free; " +
-        `${directory}/hugepages-1048576kB/nr_hugepages sets how many there are`,
+        `${given["sysfs"]}/hugepages/hugepages-1048576kB/nr_hugepages sets how many there are`,
     );
   });
 
-  test.each([
-    ["there are enough", { ...refusal, byteLength: 2 * GIB }],
-    ["it was not about memory", { ...refusal, errno: EINVAL }],
-  ])("explain nothing when %s", (_, given) => {
-    expect(explainHugePages(given, poolOf(4, 2))).toBeUndefined();
+  test("that are enough leave the other causes", () => {
+    expect(why("mmap ENOMEM", sent(5))).toMatch(/^either there is not enough memory/);
+    expect(why("mmap EINVAL", sent(4))).toBeUndefined();
+  });
+
+  test("are not to blame for EMFILE", () => {
+    expect(why("memfd_create EMFILE", sent(4, { pageSize: 2 ** 21 }))).toMatch(/ulimit -n/);
   });
 });
 
 describe("advice", () => {
+  const sysfs = (): string => poolOf(0, 0);
+
   test.each([
     ["MADV_HUGEPAGE", "this kernel has no transparent huge pages"],
     ["MADV_MERGEABLE", "this kernel merges no pages (CONFIG_KSM)"],
-    ["MADV_POPULATE_WRITE", "populating memory needs Linux 5.14"],
     ["MADV_DONTDUMP", undefined],
-  ])("%s that is not known is explained as %s", (advice, reason) => {
-    expect(explainAdvice(advice, EINVAL)).toBe(reason);
+  ])("%s that the kernel lacks: %s", (advice, reason) => {
+    expect(why("madvise EINVAL", { advice, sysfs: sysfs() })).toBe(reason);
   });
 
-  test("that fails for another reason is not explained", () => {
-    expect(explainAdvice("MADV_POPULATE_WRITE", ENOMEM)).toBeUndefined();
+  test("MADV_HUGEPAGE that the kernel has is refused for another cause", () => {
+    const directory = sysfs();
+    mkdirSync(join(directory, "transparent_hugepage"));
+    mkdirSync(join(directory, "ksm"));
+    const sent = { sysfs: directory };
+    expect(why("madvise EINVAL", { ...sent, advice: "MADV_HUGEPAGE" })).toBeUndefined();
+    expect(why("madvise EINVAL", { ...sent, advice: "MADV_MERGEABLE" })).toBeUndefined();
+  });
+
+  test.each([
+    ["5.13.0", "populating memory needs Linux 5.14"],
+    ["5.14.0", undefined],
+    ["6.1.0-rc1", undefined],
+    ["4.19.2", "populating memory needs Linux 5.14"],
+    ["made up", "either populating memory needs Linux 5.14, or another cause"],
+  ])("MADV_POPULATE_WRITE on Linux %s: %s", (kernel, reason) => {
+    expect(why("madvise EINVAL", { advice: "MADV_POPULATE_WRITE", kernel })).toBe(reason);
   });
 });
 
 describe("a file", () => {
+  const path = import.meta.filename;
+
   test.each([
-    ["mmap", ENODEV, 0, undefined, "only regular files can be guest memory"],
-    ["mmap", EINVAL, 100, 4096, "the offset 100 is not a multiple of 4096"],
-    ["mmap", EINVAL, 4096, undefined, "the file has nothing at offset 4096"],
-    ["mmap", EINVAL, 4096, 0, undefined],
-    ["mmap", ENOMEM, 100, undefined, undefined],
-    ["open", ENODEV, 100, undefined, undefined],
-    ["open", ENOENT, 0, undefined, undefined],
-  ])(
-    "refused by %s with errno %d at %d for %s bytes: %s",
-    (call, errno, offset, byteLength, reason) => {
-      expect(explainMapFile({ call, errno, offset, byteLength })).toBe(reason);
-    },
-  );
+    [
+      "mmap EINVAL",
+      { path, offset: 100, byteLength: 4096 },
+      "the offset 100 is not a multiple of 4096",
+    ],
+    ["mmap EINVAL", { path, offset: 2 ** 30 }, "the file has nothing at offset 1073741824"],
+    ["mmap EINVAL", { path, offset: 0 }, undefined],
+    ["mmap EINVAL", { path, offset: 2 ** 30, byteLength: 4096 }, undefined],
+    ["mmap ENODEV", { path: "/dev/null" }, "only regular files can be guest memory"],
+    ["mmap ENODEV", { path }, "either the file system cannot map its files, or another cause"],
+  ])("%s of %o: %s", (call, sent, reason) => {
+    expect(why(call, sent)).toBe(reason);
+  });
 });

@@ -39,7 +39,7 @@ describe("a KVM_SET_MSRS that stopped early", () => {
     [
       0xdead_beef,
       1n,
-      "KVM does not know it, or not with this vCPU's CPUID: it does not let it be read either",
+      "either this KVM has no such MSR, or this vCPU's CPUID lacks the feature that it belongs to",
     ],
     [0x1b, 0xfee0_0401n, "apicBase 0xfee00401: bit 0 reserved"],
     [0x277, 0x0007_0406_0003_0406n, "byte 2 is 3, which is no memory type"],
@@ -64,7 +64,7 @@ describe("a KVM_SET_MSRS that stopped early", () => {
     ],
     [0xc000_0082, bit(62), "the address is not canonical"],
     [0xc000_0100, 0x8000_0000_0000n, "the address is not canonical"],
-    [0xc000_0103, bit(32), "bits 32-63 are reserved"],
+    [0xc000_0103, bit(32), "either bits 32-63 are reserved, or another cause"],
   ] as const)("MSR %i = %i", (index, data, reason) => {
     const place = write(index, data)?.split(": ")[0] ?? "";
     expect(write(index, data)).toBe(`${place}: ${reason}`);
@@ -90,10 +90,12 @@ describe("a KVM_SET_MSRS that stopped early", () => {
   test("a feature MSR cannot change after KVM_RUN", () => {
     const ran = vcpu({ hasEntered: () => true });
     const reason = "it describes the CPU, and cannot change after KVM_RUN: it is 0x11";
-    expect(write(0x10a, 1n, ran)).toBe(`entries[0] MSR 0x10a = 0x1: ${reason}`);
+    expect(write(0x10a, 1n, ran)).toBe(
+      `entries[0] MSR 0x10a IA32_ARCH_CAPABILITIES = 0x1: ${reason}`,
+    );
     expect(write(0x480, 1n, ran)).toBe(`entries[0] MSR 0x480 = 0x1: ${reason}`);
-    expect(write(0x10a, 0x11n, ran)).toMatch(/was refused$/);
-    expect(write(0x10a, 1n)).toMatch(/was refused$/);
+    expect(write(0x10a, 0x11n, ran)).toMatch(/this KVM cannot give arch_capabilities/);
+    expect(write(0x10a, 1n)).toMatch(/this KVM cannot give arch_capabilities/);
   });
 
   test("with nobody to ask, it is only named", () => {
@@ -103,7 +105,7 @@ describe("a KVM_SET_MSRS that stopped early", () => {
 
 test("a KVM_GET_MSRS that stopped early names the MSR", () => {
   expect(explainMsrs([{ index: 0x174 }, { index: 0xdead_beef }], 1, vcpu())).toBe(
-    "entries[1] MSR 0xdeadbeef: KVM does not let it be read",
+    "entries[1] MSR 0xdeadbeef: either this KVM has no such MSR, or this vCPU's CPUID lacks the feature that it belongs to",
   );
 });
 

@@ -3,7 +3,12 @@ import { constants } from "node:os";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
 import type { FdKind } from "../../../lib/abi/ioctl.ts";
 import { type CpuidEntry2, type CpuidFieldName, CpuidTable } from "../../../lib/cpuid/index.ts";
-import { type Evidence, explain, type VmEvidence } from "../../../lib/explain/index.ts";
+import {
+  type Evidence,
+  explain,
+  type Refusal,
+  type VmEvidence,
+} from "../../../lib/explain/index.ts";
 
 /** An argument: an integer, the struct's bytes, or what was named of a struct. */
 type Sent = number | bigint | Uint8Array | Readonly<Record<string, unknown>>;
@@ -17,18 +22,34 @@ export function errnoOf(name: string): number {
 }
 
 /** The reason of a refused `KVM_X ERRNO`, or `KVM_X ERRNO kind` where several kinds of handle have it. */
-export function why(call: string, sent: Sent = {}, evidence: Evidence = {}): string | undefined {
+export function why(
+  call: string,
+  sent: Sent = {},
+  evidence: Evidence = {},
+  links?: readonly unknown[],
+): string | undefined {
+  return explain(refusalOf(call, sent, evidence, links));
+}
+
+/** The refused call itself. */
+export function refusalOf(
+  call: string,
+  sent: Sent = {},
+  evidence: Evidence = {},
+  links?: readonly unknown[],
+): Refusal {
   const [ioctl = "", errno = "", kind] = call.split(" ");
-  const fd = kind ?? IOCTLS.find(({ name }) => name === ioctl)?.fds[0] ?? "sys";
+  const fd = kind ?? IOCTLS.find(({ name }) => name === ioctl)?.fds[0];
   const isNamed = typeof sent === "object" && !(sent instanceof Uint8Array);
-  return explain({
+  return {
     ioctl,
     errno: errnoOf(errno),
-    fd: fd as FdKind,
+    fd: fd as FdKind | undefined,
     argument: isNamed ? undefined : sent,
     sent: isNamed ? sent : {},
+    links,
     evidence,
-  });
+  };
 }
 
 /** A VM whose capabilities answer these values; of no other one it is known. */

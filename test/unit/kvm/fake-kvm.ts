@@ -51,7 +51,12 @@ export class FakeHandle extends Handle {
     this.msrs.set(0x10, (this.msrs.get(0x10) ?? 0n) + TICK);
     const errno = this.#habits.refuses?.[name];
     if (errno !== undefined) {
-      throw new KvmError({ ioctl: name, fd: this.label, errno, reason: context.explain?.(errno) });
+      throw new KvmError({
+        ioctl: name,
+        fd: this.label,
+        errno,
+        reason: context.explain ? context.explain(errno) : undefined,
+      });
     }
     this.given.set(name, argument instanceof Uint8Array ? argument.slice() : argument);
     if (!(argument instanceof Uint8Array)) return Number(this.given.get("KVM_SET_TSC_KHZ") ?? 0);

@@ -1,0 +1,25 @@
+/** Where KVM keeps pages of its own in the guest's memory, and which slots are in their way. */
+import type { MemorySlot } from "./refusal.ts";
+
+/** APIC_DEFAULT_PHYS_BASE: KVM puts a page there with the first vCPU, where the CPU virtualises the APIC. */
+export const APIC_PAGE = 0xfee0_0000n;
+/** VMX_EPT_IDENTITY_PAGETABLE_ADDR: where the identity map is when nobody says otherwise. */
+export const IDENTITY_MAP = 0xfffb_c000n;
+/** The identity map is one page. */
+export const IDENTITY_BYTES = 0x1000n;
+/** The TSS of an Intel VM is three pages. */
+export const TSS_BYTES = 0x3000n;
+
+const SPACE = 0x1_0000;
+
+/** Finds a slot of the first address space that has a byte of a range. */
+export function slotAt(
+  slots: readonly MemorySlot[],
+  address: bigint,
+  bytes: bigint,
+): MemorySlot | undefined {
+  return slots.find(
+    ({ slot, guestPhysAddr, memorySize }) =>
+      slot < SPACE && guestPhysAddr < address + bytes && address < guestPhysAddr + memorySize,
+  );
+}

@@ -1,0 +1,64 @@
+/** Verdicts: what the evidence says of one cause, and how several of them become a sentence. The causes are the files by subject. */
+
+/** What the evidence says of a cause that it does not exclude. */
+export interface Verdict {
+  /** Whether the evidence proves the cause, or only leaves it open. */
+  readonly is: "proven" | "possible";
+  /** The cause, in words without a full stop. */
+  readonly text: string;
+  /** The kernel function, where the errno itself is the proof because no other place returns it. */
+  readonly source?: string;
+}
+
+/** Judges one cause. `undefined`: the evidence excludes it, or there is nothing to judge it by. */
+export type Judge<T> = (asked: T) => Verdict | undefined;
+
+/** The causes of one errno by a short name, in the order in which the kernel checks them. */
+export type Causes<T> = Readonly<Record<string, Judge<T>>>;
+
+/**
+ * Makes a verdict from its evidence: true proves the cause, false excludes it, and `undefined` (the
+ * question has no answer) leaves it open.
+ */
+export function claim(ground: boolean | undefined, text: string): Verdict | undefined {
+  if (ground === false) return undefined;
+  return { is: ground === true ? "proven" : "possible", text };
+}
+
+/** Makes a verdict on an argument: a sentence proves that it is at fault, and `undefined` that it is not. */
+export function fault(text: string | undefined): Verdict | undefined {
+  return text === undefined ? undefined : { is: "proven", text };
+}
+
+/** Leaves a cause open that the argument suggests, and that no evidence can decide. */
+export function open(text: string | undefined): Verdict | undefined {
+  return text === undefined ? undefined : { is: "possible", text };
+}
+
+/** Makes the verdict on an errno that one place of the kernel returns, for one cause. */
+export function only(source: string, text: string | undefined): Verdict | undefined {
+  return text === undefined ? undefined : { is: "proven", text, source };
+}
+
+/**
+ * Decides between causes: the first that is proven, or all that stay open. The causes after the first
+ * proven one are not judged, because each question may cost a call.
+ */
+export function decide<T>(causes: Causes<T>, asked: T): readonly Verdict[] {
+  const open: Verdict[] = [];
+  for (const judge of Object.values(causes)) {
+    const verdict = judge(asked);
+    if (verdict?.is === "proven") return [verdict];
+    if (verdict !== undefined) open.push(verdict);
+  }
+  return open;
+}
+
+/** Writes a decision: a proven cause as a fact, open ones as "either … or …". */
+export function write(verdicts: readonly Verdict[]): string | undefined {
+  const [first, ...rest] = verdicts;
+  if (first === undefined) return undefined;
+  if (first.is === "proven") return first.text;
+  const others = rest.length === 0 ? ["another cause"] : rest.map(({ text }) => text);
+  return `either ${[first.text, ...others].join(", or ")}`;
+}

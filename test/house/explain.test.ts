@@ -1,0 +1,59 @@
+/** How reasons are made: no rule asserts without evidence, one place makes errors, and no question has a side effect. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { describe, expect, test } from "vitest";
+import { RULES } from "../../lib/explain/index.ts";
+import type { Refusal, Rule } from "../../lib/explain/refusal.ts";
+import { claim, fault, only, open } from "../../lib/explain/verdict.ts";
+
+const LIB = join(import.meta.dirname, "..", "..", "lib");
+const sources = readdirSync(LIB, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile() && entry.name.endsWith(".ts"))
+  .map((entry) => join(entry.parentPath, entry.name))
+  .map((file) => [relative(LIB, file), readFileSync(file, "utf8")] as const);
+
+/** A refused call of which nothing is known: no argument, and nobody to ask. */
+function bare(ioctl: string, fd: Refusal["fd"]): Refusal {
+  return { ioctl, fd, errno: 22, sent: {}, evidence: {} };
+}
+
+/** Whether a rule states its cause as a fact though it knows nothing, and names no place of the kernel. */
+function asserts(ioctl: string, rule: Rule): boolean {
+  return (["sys", "vm", "vcpu", "dev", undefined] as const).some((fd) => {
+    const verdict = rule(bare(ioctl, fd));
+    return verdict?.is === "proven" && verdict.source === undefined;
+  });
+}
+
+describe("a rule of explain/", () => {
+  test.each(RULES)("%s %s: %s asserts nothing without evidence", (call, _errno, _cause, rule) => {
+    expect(asserts(call, rule)).toBe(false);
+  });
+
+  test("that asserts without evidence is caught", () => {
+    expect(asserts("KVM_RUN", () => fault("it is so"))).toBe(true);
+    expect(asserts("KVM_RUN", () => claim(true, "it is so"))).toBe(true);
+    expect(asserts("KVM_RUN", ({ fd }) => fault(fd === "vm" ? "it is so" : undefined))).toBe(true);
+    expect(asserts("KVM_RUN", () => claim(undefined, "it may be so"))).toBe(false);
+    expect(asserts("KVM_RUN", () => open("it may be so"))).toBe(false);
+    expect(asserts("KVM_RUN", () => only("x86.c:there", "it is so"))).toBe(false);
+  });
+
+  test("takes its ground from the evidence, and never from a literal", () => {
+    const literal = /\bclaim\(\s*true\b|\bfault\(\s*["']/;
+    const found = sources.filter(
+      ([file, text]) => file.startsWith("explain/") && literal.test(text),
+    );
+    expect(found.map(([file]) => file)).toEqual([]);
+  });
+});
+
+describe("a KvmError", () => {
+  /** Where one is made: for a failed call, and for one that another thread has sent. */
+  const MAKERS = ["kvm/refused.ts", "worker/message.ts"];
+
+  test("is made in one place", () => {
+    const makers = sources.filter(([, text]) => /\bnew KvmError\(/.test(text));
+    expect(makers.map(([file]) => file).sort()).toEqual(MAKERS);
+  });
+});

@@ -1,0 +1,232 @@
+/** Claims about feature MSRs, the PMU's and KVM's own: which bit, which feature, and who lacks it. */
+import { describe, expect, test } from "vitest";
+import { type CpuidEntry2, type CpuidFieldName, CpuidTable } from "../../../lib/cpuid/index.ts";
+import { type Evidence, explainMsrs } from "../../../lib/explain/index.ts";
+import { MSR_CAUSES, type MsrAccess } from "../../../lib/explain/msrs.ts";
+import { tableWith } from "./refused.ts";
+
+const bit = (n: number): bigint => 1n << BigInt(n);
+const ALL = bit(64) - 1n;
+
+/** A vCPU with features, on a KVM with others, whose feature MSRs and own MSRs are these. */
+interface World {
+  readonly has?: readonly CpuidFieldName[];
+  readonly supports?: readonly CpuidFieldName[];
+  readonly feature?: bigint;
+  readonly current?: bigint;
+  readonly hasEntered?: boolean;
+  readonly hasLapic?: boolean;
+  readonly pmu?: "both" | "KVM";
+  readonly slots?: readonly bigint[];
+}
+
+const PMU: CpuidEntry2 = {
+  function: 0xa,
+  index: 0,
+  flags: 0,
+  eax: 2,
+  ebx: 0,
+  ecx: 0,
+  edx: 0,
+  padding: [0, 0, 0],
+};
+
+function evidenceOf(world: World): Evidence {
+  const { has = [], supports = has, pmu } = world;
+  const table = (names: readonly CpuidFieldName[], hasPmu: boolean): readonly CpuidEntry2[] =>
+    hasPmu ? [...tableWith(...names), PMU] : tableWith(...names);
+  return {
+    kvm: {
+      supportedCpuid: () => table(supports, pmu !== undefined),
+      featureMsr: () => world.feature,
+    },
+    vm: {
+      slots: () =>
+        (world.slots ?? []).map((guestPhysAddr, slot) => ({
+          slot,
+          flags: 0,
+          guestPhysAddr,
+          memorySize: 0x1000n,
+        })),
+    },
+    vcpu: {
+      id: 0,
+      cpuid: () => table(has, pmu === "both"),
+      msr: () => world.current,
+      hasEntered: () => world.hasEntered ?? false,
+      hasLapic: () => world.hasLapic ?? true,
+    },
+  };
+}
+
+/** What is said after the entry's name, of a write or with no `data` of a read. */
+function why(index: number, data: bigint | undefined, world: World = {}): string {
+  const msr = data === undefined ? { index } : { index, data };
+  const text = explainMsrs([msr], 0, evidenceOf({ current: 0n, ...world })) ?? "";
+  return text.slice(text.search(/: | was/)).replace(/^: /, "");
+}
+
+describe("a feature MSR", () => {
+  test.each([
+    [0x345, bit(5), { has: ["pdcm"], feature: 0xfn }, /^bit 5 not in this KVM: .* says 0xf$/],
+    [
+      0xc001_1029,
+      bit(1),
+      { feature: 2n * bit(8) },
+      /^bit 1 not in this KVM: KVM_GET_MSRS of \/dev\/kvm says 0x200$/,
+    ],
+    [0x48f, bit(40), { has: ["vmx"], feature: 0n }, /^bit 40 not in this KVM/],
+    [0x48f, 0n, { has: ["vmx"], feature: 4n }, /^bit 2 must be 1: .* says 0x4$/],
+    [0x486, 0n, { has: ["vmx"], feature: 1n }, /^bit 0 must be 1/],
+    [
+      0x48f,
+      1n,
+      { has: [], supports: ["vmx"], feature: 0n },
+      /^vmx is not in this vCPU's CPUID \(0x1.0:ecx\[5\] vmx\)$/,
+    ],
+    [0x48f, 1n, { feature: 0n }, /^this KVM cannot give vmx to a guest \(0x1.0:ecx\[5\] vmx\)$/],
+    [0x480, undefined, {}, /^this KVM cannot give vmx to a guest/],
+    [0x482, 1n, { has: ["vmx"], feature: 1n }, /^KVM makes it from the true controls/],
+    [0x487, 1n, { has: ["vmx"], feature: 1n }, /^KVM makes it from the vCPU's CPUID$/],
+    [
+      0x10a,
+      1n,
+      { supports: ["arch_capabilities"], feature: 0n },
+      /^either arch_capabilities is not in this vCPU's CPUID .*, or another cause$/,
+    ],
+    [0x345, 0n, { supports: ["pdcm"], feature: 0xfn }, /^either pdcm is not in this vCPU's CPUID/],
+    [0xc001_1029, 1n, {}, /^either this KVM has no such feature MSR, or another cause$/],
+    [
+      0x10a,
+      1n,
+      { has: ["arch_capabilities"], feature: 0n, current: 3n, hasEntered: true },
+      /^it describes the CPU, and cannot change after KVM_RUN: it is 0x3$/,
+    ],
+    [0x480, 1n, { has: ["vmx"], feature: 1n }, /^was refused$/],
+    [0x48f, 4n, { has: ["vmx"], feature: 4n }, /^was refused$/],
+  ] as const)("%i = %s in %o", (index, data, world, reason) => {
+    expect(why(index, data, world).trim()).toMatch(reason);
+  });
+});
+
+describe("IA32_FEATURE_CONTROL", () => {
+  test.each([
+    [bit(3), {}, "bit 3 reserved"],
+    [
+      bit(2),
+      {},
+      "bit 2 VMX_ENABLED_OUTSIDE_SMX: this KVM cannot give vmx to a guest (0x1.0:ecx[5] vmx)",
+    ],
+    [
+      bit(18),
+      { supports: ["sgx"] },
+      "bit 18 SGX_ENABLED: sgx is not in this vCPU's CPUID (0x7.0:ebx[2] sgx)",
+    ],
+    [
+      bit(20),
+      {},
+      "either bit 20 LMCE_ENABLED: KVM_X86_SETUP_MCE gave this vCPU no LMCE (bit 27 of mcgCap), or another cause",
+    ],
+    [5n, { has: ["vmx"] }, " was refused"],
+  ] as const)("= %i in %o", (data, world, reason) => {
+    expect(why(0x3a, data, world)).toBe(reason);
+  });
+});
+
+describe("a PMU MSR", () => {
+  test.each([
+    [{}, /^this KVM gives its guests no Intel PMU \(0xa.0:eax\[7:0\]\)$/],
+    [{ pmu: "KVM" }, /^this vCPU's CPUID has no Intel PMU/],
+    [{ pmu: "both" }, /^either the PMU of leaf 0xa .* not these bits, or another cause$/],
+  ] as const)("0x38d in %o", (world, reason) => {
+    expect(why(0x38d, 1n, world)).toMatch(reason);
+  });
+});
+
+describe("an MSR of KVM's own", () => {
+  const NAMES = ["kvm_async_pf"] as const;
+
+  test.each([
+    [0x4b56_4d02, 0x30n, {}, "bits 4, 5 reserved"],
+    [0x4b56_4d02, 1n, { hasLapic: false }, "it needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)"],
+    [0x4b56_4d02, 0x1009n, {}, "address 0x1000: no memory slot is there"],
+    [0x4b56_4d02, 0x1009n, { slots: [0x1000n] }, " was refused"],
+    [0x4b56_4d02, 0x1001n, {}, " was refused"],
+    [0x4b56_4d03, 0x3en, {}, "bits 1, 2, 3, 4, 5 reserved"],
+    [0x4b56_4d04, 2n, {}, "bit 1 reserved"],
+    [0x4b56_4d04, 0x1001n, {}, "address 0x1000: no memory slot is there"],
+    [0x4b56_4d05, 3n, {}, "bit 1 reserved"],
+    [0x4b56_4d05, ALL, {}, "bits 1 to 63 reserved"],
+    [0x4b56_4d06, 0x100n, {}, "bit 8 reserved"],
+    [0x4b56_4d06, 0n, { hasLapic: false }, "it needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)"],
+    [0x4b56_4d08, 2n, {}, "bit 1 reserved"],
+  ] as const)("%i = %i in %o", (index, data, world, reason) => {
+    const signed = signature();
+    const evidence = evidenceOf({ current: 0n, ...world });
+    const vcpu = { ...evidence.vcpu, id: 0, cpuid: () => signed };
+    const text = explainMsrs([{ index, data }], 0, { ...evidence, vcpu }) ?? "";
+    expect(text.slice(text.search(/: | was/)).replace(/^: /, "")).toBe(reason);
+  });
+
+  test("needs its feature where KVM enforces the features", () => {
+    expect(why(0x4b56_4d05, 1n)).toMatch(
+      /^either this vCPU's CPUID lacks .*kvm_poll_control, and KVM_CAP_ENFORCE_PV_FEATURE_CPUID is enabled, or another cause$/,
+    );
+    expect(why(0x4b56_4d02, 4n)).toMatch(/kvm_async_pf, .*kvm_async_pf_vmexit/);
+    expect(NAMES.every((name) => CpuidTable.from(signature()).has(name))).toBe(true);
+  });
+});
+
+/** A table with KVM's signature and every feature of KVM's. */
+function signature(): readonly CpuidEntry2[] {
+  const rest = { index: 0, flags: 0, padding: [0, 0, 0] };
+  return [
+    {
+      ...rest,
+      function: 0x4000_0000,
+      eax: 0x4000_0001,
+      ebx: 0x4b4d564b,
+      ecx: 0x564b4d56,
+      edx: 0x4d,
+    },
+    { ...rest, function: 0x4000_0001, eax: 0xffff_ffff, ebx: 0, ecx: 0, edx: 0 },
+  ];
+}
+
+describe("an MSR that cannot be read", () => {
+  test("is not to blame for it when nobody can read it", () => {
+    expect(why(0x49, 1n)).toBe(
+      "either the host's CPU has no IBPB (or for bit 7 no SBPB), or another cause",
+    );
+    expect(why(0x49, 4n)).toBe("it 0x4: bit 2 may not be set; the register has 0x81");
+    expect(why(0x10b, 2n)).toBe("it 0x2: bit 1 may not be set; the register has 0x1");
+    expect(why(0x10b, 1n)).toBe("either the host's CPU has no L1D flush, or another cause");
+    expect(why(0x49, undefined)).toBe("it can only be written");
+    expect(why(0x174, undefined)).toMatch(/^either this KVM has no such MSR, or this vCPU's CPUID/);
+  });
+});
+
+test("TSC_AUX has a high half for an AMD guest, which KVM ignores", () => {
+  const vendor = (ebx: number): Evidence => ({
+    vcpu: { id: 0, msr: () => 0n, cpuid: () => [{ ...PMU, function: 0, ebx }] },
+  });
+  const text = (ebx: number) =>
+    explainMsrs([{ index: 0xc000_0103, data: bit(32) }], 0, vendor(ebx));
+  expect(text(0x756e_6547)).toMatch(/: bits 32-63 are reserved$/);
+  expect(text(0x6874_7541)).toMatch(/was refused$/);
+});
+
+test("no cause of an MSR is asserted of an access of which nothing is known", () => {
+  const bare = (index: number): MsrAccess => ({
+    index,
+    table: undefined,
+    supported: undefined,
+    current: undefined,
+    evidence: {},
+  });
+  const indices = [0x1b, 0x3a, 0x10a, 0x345, 0x38d, 0x480, 0x482, 0x487, 0x4b56_4d02, 0xdead];
+  const proven = indices.flatMap((index) =>
+    Object.entries(MSR_CAUSES).filter(([, judge]) => judge(bare(index))?.is === "proven"),
+  );
+  expect(proven.map(([cause]) => cause)).toEqual([]);
+});
