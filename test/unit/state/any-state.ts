@@ -138,12 +138,17 @@ export function changed(changes: Readonly<Record<string, unknown>>): unknown {
   return JSON.parse(JSON.stringify(document));
 }
 
-/** What a refused document is complained of. */
-export function complaintsOf(reads: () => unknown): readonly string[] {
+/** Returns the error with which a document is refused. */
+export function errorOf(reads: () => unknown): StateDocumentError {
   try {
     reads();
   } catch (error) {
-    return (error as StateDocumentError).complaints;
+    return error as StateDocumentError;
   }
   throw new Error("it was read");
+}
+
+/** Returns what is wrong with a refused document. */
+export function complaintsOf(reads: () => unknown): readonly string[] {
+  return errorOf(reads).complaints;
 }
