@@ -15,7 +15,7 @@
 import { crc32 } from "node:zlib";
 import { Complaints, StateDocumentError, shownName } from "./error.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
-import { fromBytes, joined, type NumberShape, sizeInWords, toBytes } from "./shape.ts";
+import { fromBytes, joined, mostOf, type NumberShape, sizeInWords, toBytes } from "./shape.ts";
 import {
   contradictions,
   STATE_FORMAT,
@@ -171,8 +171,13 @@ function partsFrom(
   sections: Map<string, Uint8Array>,
   path: string,
 ): Readonly<Record<string, unknown>> {
-  const read = ({ name, shape }: Part): unknown =>
-    take(sections, `${path}${name}`, (content) => fromBytes(shape, content), sizeInWords(shape));
+  const read = ({ name, shape }: Part): unknown => {
+    const from = (content: Uint8Array): unknown => fromBytes(shape, content);
+    const value = take(sections, `${path}${name}`, from, sizeInWords(shape));
+    if (shape.kind !== "u32" || value === undefined || Number(value) <= mostOf(shape)) return value;
+    const complaint = `${path}${name}: expected at most ${mostOf(shape)}, got ${value}`;
+    throw new StateDocumentError([complaint]);
+  };
   return Object.fromEntries(
     parts.map((part) => [part.name, read(part)]).filter(([, value]) => value !== undefined),
   );

@@ -5,7 +5,7 @@
 import type { FieldType, Layout, Scalar } from "../abi/struct.ts";
 import { Complaints, StateDocumentError, shownName } from "./error.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
-import type { Shape } from "./shape.ts";
+import { mostOf, type NumberShape, type Shape } from "./shape.ts";
 import { contradictions, STATE_FORMAT, STATE_VERSION, type VmState } from "./state.ts";
 
 type Members = Readonly<Record<string, unknown>>;
@@ -91,7 +91,7 @@ class Reader {
       case "bytes":
         return this.#bytes(given, path, shape.least);
       case "u32":
-        return this.#integer("u32", given, path);
+        return this.#number(shape, given, path);
       default:
         throw shape satisfies never;
     }
@@ -128,6 +128,12 @@ class Reader {
     }
     const kind = `${isSigned ? "a signed" : "an unsigned"} ${width}-bit number`;
     return this.#expect(path, width === 64 ? `"0x…", ${kind} in lower case` : kind, given);
+  }
+
+  #number(shape: NumberShape, given: unknown, path: string): unknown {
+    const value = this.#integer("u32", given, path);
+    if (value === undefined || value <= mostOf(shape)) return value;
+    return this.#expect(path, `at most ${mostOf(shape)}`, given);
   }
 
   #bytes(given: unknown, path: string, least: number, most?: number): Uint8Array | undefined {

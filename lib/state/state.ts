@@ -30,7 +30,10 @@ export const STATE_VERSION = 1;
 export interface VcpuParts {
   /** The CPUID table, as KVM_GET_CPUID2 returns it. */
   readonly cpuid?: readonly CpuidEntry2[];
-  /** The frequency of the guest's TSC in kHz. */
+  /**
+   * The frequency of the guest's TSC in kHz, at most 0xfffff000: KVM_GET_TSC_KHZ returns it as an int, in which
+   * a larger number is an errno.
+   */
   readonly tscKhz?: number;
   /** Segments, control registers, EFER, APIC base, and the PDPTRs of PAE paging. */
   readonly sregs2?: Sregs2;

@@ -5,7 +5,7 @@ import { encode, type FieldType, type Layout, read, type Scalar } from "../../..
 import type { StateDocumentError } from "../../../lib/state/error.ts";
 import { stateToJson } from "../../../lib/state/json.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "../../../lib/state/parts.ts";
-import type { Shape } from "../../../lib/state/shape.ts";
+import { mostOf, type Shape } from "../../../lib/state/shape.ts";
 import type { VcpuState, VmState } from "../../../lib/state/state.ts";
 
 function anyInteger(type: Scalar): fc.Arbitrary<unknown> {
@@ -47,7 +47,7 @@ function anyOf(shape: Shape): fc.Arbitrary<unknown> {
     case "bytes":
       return fc.nat(100).chain((more) => anyBytes(shape.least + more));
     case "u32":
-      return fc.integer({ min: 0, max: 0xffff_ffff });
+      return fc.integer({ min: 0, max: mostOf(shape) });
     default:
       throw shape satisfies never;
   }
