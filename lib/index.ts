@@ -1,5 +1,13 @@
 /** The public face: the handles, exits and errors. Tables are `node-kvm/cpuid`, guest code `node-kvm/guest`. */
-export { type CpuidFieldName, CpuidTable, fromSupported } from "./cpuid/index.ts";
+export {
+  type CheckCpuidOptions,
+  type CpuidFieldName,
+  type CpuidFinding,
+  type CpuidRuleName,
+  CpuidTable,
+  checkCpuid,
+  fromSupported,
+} from "./cpuid/index.ts";
 export {
   errnoName,
   KvmError,
