@@ -43,7 +43,7 @@ export { RunPage } from "./kvm/run-page.ts";
 export { Stats, type StatsDescriptor } from "./kvm/stats.ts";
 export { type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
 export { kickVcpu } from "./kvm/vcpu-runs.ts";
-export type { SaveStateOptions } from "./kvm/vcpu-state.ts";
+export type { RestoreStateOptions, SaveStateOptions } from "./kvm/vcpu-state.ts";
 export { type MsrFilterInput, type MsrFilterRange, Vm } from "./kvm/vm.ts";
 export type { EncRegionInput, IoeventfdInput, IrqfdInput } from "./kvm/vm-devices.ts";
 export type {

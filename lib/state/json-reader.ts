@@ -165,8 +165,8 @@ class Reader {
 
   #members(given: unknown, path: string): Members | undefined {
     const isObject = typeof given === "object" && given !== null && !Array.isArray(given);
-    // Without a prototype, so that a missing member is never one of Object.prototype's.
-    if (isObject) return Object.assign(Object.create(null), given) as Members;
+    // Without a prototype a missing member is never one of Object.prototype's. JSON.parse made the object for us.
+    if (isObject) return Object.setPrototypeOf(given, null) as Members;
     return this.#expect(path === "" ? "the document" : path, "an object", given);
   }
 

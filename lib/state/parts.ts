@@ -219,6 +219,13 @@ export const VCPU_PARTS: readonly Part[] = named("vcpu", { ...vcpuRows });
 /** The parts of a VM, in the order in which they are restored, after its vCPUs. */
 export const VM_PARTS: readonly Part[] = named("vm", { ...vmRows });
 
+/** Finds a part by its name. */
+export function partNamed(wanted: keyof VcpuParts | keyof VmParts): Part {
+  const found = [...VCPU_PARTS, ...VM_PARTS].find((part) => part.name === wanted);
+  if (found !== undefined) return found;
+  throw new TypeError(`no part of a state is named ${wanted}`);
+}
+
 /** Parts that are read first or last, with the reason; the others are read between, in any order. */
 export const SAVE_ORDER: Readonly<Record<string, { place: "first" | "last"; why: string }>> = {
   mpState: {

@@ -19,7 +19,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   cpuid: ["abi"],
   guest: ["abi"],
   explain: ["cpuid", "abi"],
-  state: ["abi"],
+  state: ["cpuid", "abi"],
   report: [],
   trace: ["abi"],
   lab: ["report", "guest", "package.ts"],

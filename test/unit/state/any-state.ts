@@ -1,6 +1,11 @@
 /** Any saved state, for properties, and one that is always the same: by the rows of the table of parts. */
 import fc from "fast-check";
-import { NestedState } from "../../../lib/abi/generated/structs.ts";
+import {
+  type ClockData,
+  NestedState,
+  type PicState,
+  type Xcrs,
+} from "../../../lib/abi/generated/structs.ts";
 import { encode, type FieldType, type Layout, read, type Scalar } from "../../../lib/abi/struct.ts";
 import type { StateDocumentError } from "../../../lib/state/error.ts";
 import { stateToJson } from "../../../lib/state/json.ts";
@@ -123,6 +128,21 @@ export const FULL = {
   ...distinctParts(VM_PARTS),
   vcpus: [1, 0].map((id) => ({ id, ...consistent(distinctParts(VCPU_PARTS)) }) as VcpuState),
 } as VmState;
+
+/** The full state with what a machine can have: an MP state, a format of nested state, one XCR. */
+export const SANE: VmState = {
+  ...FULL,
+  clock: { ...FULL.clock, clock: 7n } as ClockData,
+  vcpus: FULL.vcpus.map((vcpu) => ({
+    ...vcpu,
+    mpState: 0,
+    xcrs: { ...vcpu.xcrs, nrXcrs: 1 } as Xcrs,
+    nestedState: encode(NestedState, { size: NestedState.size, format: 1, flags: 1 }),
+  })),
+};
+
+/** A PIC's registers. */
+export const PIC: PicState = FULL.picMaster as PicState;
 
 /** The full state as what JSON.parse gives, with some values changed: `"vcpus.0.regs.rip"`. */
 export function changed(changes: Readonly<Record<string, unknown>>): unknown {
