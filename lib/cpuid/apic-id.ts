@@ -3,7 +3,7 @@ import type { CpuidEntry2, CpuidRegister } from "./entry.ts";
 import { readField } from "./field.ts";
 
 /** A place of the APIC id: inclusive bits of one register, in each sub-leaf of a function. */
-export interface ApicIdPlace {
+interface ApicIdPlace {
   /** The leaf. */
   readonly function: number;
   /** The register. */
@@ -17,7 +17,7 @@ export interface ApicIdPlace {
 }
 
 /** Every place of the APIC id. Source: SDM volume 2A, CPUID; AMD APM volume 3, appendix E. */
-export const APIC_ID_PLACES: readonly ApicIdPlace[] = [
+const APIC_ID_PLACES: readonly ApicIdPlace[] = [
   { function: 0x1, register: "ebx", low: 24, high: 31, isOptional: false },
   { function: 0xb, register: "edx", low: 0, high: 31, isOptional: false },
   { function: 0x1f, register: "edx", low: 0, high: 31, isOptional: false },

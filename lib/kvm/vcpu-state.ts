@@ -99,7 +99,7 @@ export interface RestoreStateOptions {
 export type VcpuPair = readonly [vcpu: StatefulVcpu, state: VcpuState];
 
 /** The MSRs that KVM refused to write into each vCPU. */
-export type Refused = ReadonlyMap<StatefulVcpu, ReadonlySet<number>>;
+type Refused = ReadonlyMap<StatefulVcpu, ReadonlySet<number>>;
 
 /** Writes the state of vCPUs, each part into all of them before the next one. */
 export function writeVcpus(pairs: readonly VcpuPair[], origin: Origin): Refused {

@@ -196,7 +196,7 @@ export const MAY_DIFFER: readonly Exception[] = [
 const RESERVED = /(^|\.)(pad|padding|reserved)\d*(\[|$)/;
 
 /** What one vCPU or VM was given, and reads. */
-export interface ReadBack {
+interface ReadBack {
   /** The object: `vm`, `vcpu 0`. */
   readonly fd: string;
   readonly part: Part;
