@@ -1,5 +1,13 @@
 /** The public face: the handles, exits and errors. Tables are `node-kvm/cpuid`, guest code `node-kvm/guest`. */
-export { type CpuidFieldName, CpuidTable, fromSupported } from "./cpuid/index.ts";
+export {
+  type CheckCpuidOptions,
+  type CpuidFieldName,
+  type CpuidFinding,
+  type CpuidRuleName,
+  CpuidTable,
+  checkCpuid,
+  fromSupported,
+} from "./cpuid/index.ts";
 export {
   errnoName,
   KvmError,
@@ -36,7 +44,7 @@ export { RunPage } from "./kvm/run-page.ts";
 export { Stats, type StatsDescriptor } from "./kvm/stats.ts";
 export { type SetCpuid2Options, Vcpu } from "./kvm/vcpu.ts";
 export { kickVcpu, type RunSyncOptions } from "./kvm/vcpu-runs.ts";
-export type { SaveStateOptions } from "./kvm/vcpu-state.ts";
+export type { RestoreStateOptions, SaveStateOptions } from "./kvm/vcpu-state.ts";
 export { type MsrFilterInput, type MsrFilterRange, Vm } from "./kvm/vm.ts";
 export type { EncRegionInput, IoeventfdInput, IrqfdInput } from "./kvm/vm-devices.ts";
 export type {

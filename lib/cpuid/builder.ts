@@ -1,7 +1,9 @@
 /** The common start: one vCPU's table from what KVM supports, and what KVM will overwrite in it. Fields are table.ts's. */
+import { refuseUnknown } from "../options.ts";
+import { apicIdBits, apicIdPlace, checkApicId } from "./apic-id.ts";
 import type { CpuidChange } from "./diff.ts";
 import type { CpuidEntryInput, CpuidRegister } from "./entry.ts";
-import { type CpuidSpace, hasSubleaves } from "./field.ts";
+import { type CpuidSpace, hasSubleaves, writeField } from "./field.ts";
 import { CpuidTable } from "./table.ts";
 
 /** Chooses what {@link fromSupported} puts in. */
@@ -10,32 +12,25 @@ export interface FromSupportedOptions {
   readonly apicId?: number;
 }
 
-/** Where the APIC id stands as a whole register; leaf 1 has only its low eight bits. */
-const APIC_ID: ReadonlyMap<number, CpuidRegister> = new Map([
-  [0xb, "edx"],
-  [0x1f, "edx"],
-  [0x8000001e, "eax"],
-  [0x80000026, "edx"],
-]);
-
 /**
  * Makes one vCPU's table from the entries of KVM_GET_SUPPORTED_CPUID. Those hold the APIC id of the CPU the ioctl ran
  * on, so two calls may differ; this puts `apicId` in 0x1:ebx[31:24] (its low eight bits), in edx of every 0xb, 0x1f
  * and 0x80000026, and in eax of 0x8000001e, where they exist. Nothing else is touched: not the order, not the flags.
+ *
+ * @throws TypeError for an unknown option; RangeError for an `apicId` that is no u32.
  */
 export function fromSupported(
   entries: Iterable<CpuidEntryInput>,
-  { apicId = 0 }: FromSupportedOptions = {},
+  options: FromSupportedOptions = {},
 ): CpuidTable {
-  if (!Number.isInteger(apicId) || apicId < 0 || apicId > 0xffffffff) {
-    throw new RangeError(`apicId ${apicId} is not an unsigned 32-bit integer`);
-  }
+  refuseUnknown("fromSupported()", options, ["apicId"]);
+  const { apicId = 0 } = options;
+  checkApicId("apicId", apicId);
   return CpuidTable.from(entries).map((e) => {
-    if (e.function === 1) {
-      return { ...e, ebx: ((e.ebx & 0xffffff) | ((apicId & 0xff) << 24)) >>> 0 };
-    }
-    const register = APIC_ID.get(e.function);
-    return register ? { ...e, [register]: apicId } : e;
+    const place = apicIdPlace(e);
+    if (place === undefined) return e;
+    const { register, low, high } = place;
+    return { ...e, [register]: writeField(e[register], low, high, apicIdBits(place, apicId)) };
   });
 }
 

@@ -1,4 +1,5 @@
 /** What differs between two tables, field by field, and a line of text for it. Whether it may differ is not judged here. */
+import { refuseMisfit } from "../options.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
 import {
   baseOf,
@@ -17,7 +18,7 @@ export interface CpuidFieldChange {
   readonly kind: "field";
   /** Holds the field's name; undefined for bits that the database doesn't name. */
   readonly name: CpuidFieldName | undefined;
-  /** Holds the place, as `0x7.0:ebx[5]`. */
+  /** Holds the place, as `0x7.0:ebx[5]`; in a duplicate it has its number, as `0x7.0#2:ebx[5]`. */
   readonly where: string;
   /** Holds the space the leaf is in. */
   readonly space: CpuidSpace;
@@ -41,12 +42,14 @@ export interface CpuidFieldChange {
 export interface CpuidEntryChange {
   /** Tells which table has it: "added" is the second. */
   readonly kind: "added" | "removed";
-  /** Holds the leaf and index, as `0x7.0`. */
+  /** Holds the leaf and index, as `0x7.0`; a duplicate has its number behind, as `0x7.0#2`. */
   readonly where: string;
   /** Holds the leaf. */
   readonly function: number;
   /** Holds the sub-leaf. */
   readonly index: number;
+  /** Counts the entries before it in its table that have the same function and index. */
+  readonly copy: number;
   /** Holds the entry itself. */
   readonly entry: CpuidEntry2;
 }
@@ -58,7 +61,7 @@ export interface CpuidEntryChange {
 export interface CpuidShapeChange {
   /** Tells which number. */
   readonly kind: "flags" | "index" | "order" | "count";
-  /** Holds the leaf and index in the first table, as `0x7.0`, or `table`. */
+  /** Holds the leaf and index in the first table, as `0x7.0` or, for a duplicate, `0x7.0#2`; or `table`. */
   readonly where: string;
   /** Holds the leaf. */
   readonly function: number | undefined;
@@ -91,6 +94,22 @@ function keyed(entries: readonly CpuidEntry2[], withIndex: boolean): Map<string,
     keys.set(`${key} ${copy}`, i);
   }
   return keys;
+}
+
+/** Counts for each entry how many before it have its function and index. */
+function copiesIn(entries: readonly CpuidEntry2[]): readonly number[] {
+  const seen = new Map<string, number>();
+  return entries.map((e) => {
+    const key = formatLeaf(e.function, e.index);
+    const copy = seen.get(key) ?? 0;
+    seen.set(key, copy + 1);
+    return copy;
+  });
+}
+
+/** Formats a function and index as `0x7.0`, the second entry of both as `0x7.0#2`. */
+function formatCopy({ function: fn, index }: CpuidEntry2, copy: number): string {
+  return copy === 0 ? formatLeaf(fn, index) : `${formatLeaf(fn, index)}#${copy + 1}`;
 }
 
 /** Pairs what is left over by key; both lists hold positions and are cut down to what found no partner. */
@@ -149,8 +168,10 @@ function registerChanges(
   register: CpuidRegister,
   space: CpuidSpace,
   base: number,
+  copy: number,
 ): CpuidFieldChange[] {
   const { function: fn, index } = pair.before;
+  const leaf = formatLeaf(fn, index);
   const [a, b] = [pair.before[register], pair.after[register]];
   let unnamed = (a ^ b) >>> 0;
   const change = (
@@ -160,7 +181,8 @@ function registerChanges(
   ): CpuidFieldChange => {
     const place = { function: fn, index, register, low, high };
     const [before, after] = [readField(a, low, high), readField(b, low, high)];
-    return { kind: "field", name, where: formatBits(place), space, ...place, before, after };
+    const where = `${formatCopy(pair.before, copy)}${formatBits(place).slice(leaf.length)}`;
+    return { kind: "field", name, where, space, ...place, before, after };
   };
   const changes: CpuidFieldChange[] = [];
   for (const { name, low, high } of fieldsOf(space, fn - base, index, register)) {
@@ -173,7 +195,7 @@ function registerChanges(
 
 /**
  * Compares two tables and names what differs; empty exactly if KVM would call them equal after KVM_RUN. Entries are
- * paired by function and index, duplicates in their order; what is left of one function pairs as a change of index.
+ * paired by function and index, duplicates in their order and named with their number (`0x7.0#2`); what is left of one function pairs as a change of index.
  */
 export function diff(
   before: Iterable<CpuidEntry2>,
@@ -183,34 +205,39 @@ export function diff(
   const exact = match(a, b, [...a.keys()], [...b.keys()], true);
   const loose = match(a, b, exact.left, exact.right, false);
   const pairs = [...exact.pairs, ...loose.pairs].sort((x, y) => x.from - y.from);
+  const [copies, copiesOfB] = [copiesIn(a), copiesIn(b)];
   const changes: CpuidChange[] = [];
-  const shape = (kind: CpuidShapeChange["kind"], e: CpuidEntry2, x: number, y: number): void => {
-    const { function: fn, index } = e;
-    changes.push({ kind, where: formatLeaf(fn, index), function: fn, index, before: x, after: y });
+  const shape = (kind: CpuidShapeChange["kind"], pair: Pair, x: number, y: number): void => {
+    const { function: fn, index } = pair.before;
+    const where = formatCopy(pair.before, copies[pair.from] ?? 0);
+    changes.push({ kind, where, function: fn, index, before: x, after: y });
   };
-  const lone = (kind: "added" | "removed", e: CpuidEntry2 | undefined): void => {
+  const lone = (kind: "added" | "removed", e: CpuidEntry2 | undefined, copy = 0): void => {
     if (!e) return;
     const { function: fn, index } = e;
-    changes.push({ kind, where: formatLeaf(fn, index), function: fn, index, entry: e });
+    changes.push({ kind, where: formatCopy(e, copy), function: fn, index, copy, entry: e });
   };
   if (a.length !== b.length) {
     const nowhere = { function: undefined, index: undefined };
     changes.push({ kind: "count", where: "table", ...nowhere, before: a.length, after: b.length });
   }
-  for (const i of loose.left) lone("removed", a[i]);
-  for (const i of loose.right) lone("added", b[i]);
-  for (const pair of moved(pairs)) shape("order", pair.before, pair.from, pair.to);
+  for (const i of loose.left) lone("removed", a[i], copies[i]);
+  for (const i of loose.right) lone("added", b[i], copiesOfB[i]);
+  for (const pair of moved(pairs)) shape("order", pair, pair.from, pair.to);
   for (const pair of pairs) {
     const { before: x, after: y } = pair;
-    if (x.index !== y.index) shape("index", x, x.index, y.index);
-    if (x.flags !== y.flags) shape("flags", x, x.flags, y.flags);
+    if (x.index !== y.index) shape("index", pair, x.index, y.index);
+    if (x.flags !== y.flags) shape("flags", pair, x.flags, y.flags);
     const differing = CPUID_REGISTERS.filter((register) => x[register] !== y[register]);
     if (differing.length === 0) continue;
     // The second table names a hypervisor leaf only if the first has no signature for it.
     const judge = spaceOf(a, x.function) === "native" ? b : a;
     const space = spaceOf(judge, x.function);
     const base = baseOf(judge, space) ?? 0;
-    changes.push(...differing.flatMap((register) => registerChanges(pair, register, space, base)));
+    const copy = copies[pair.from] ?? 0;
+    for (const register of differing) {
+      changes.push(...registerChanges(pair, register, space, base, copy));
+    }
   }
   return changes;
 }
@@ -223,7 +250,16 @@ export interface CpuidPhrase {
   readonly after: string;
 }
 
+/** Refuses a phrase that has other members, or lacks one. */
+export function checkPhrase(where: string, phrase: CpuidPhrase): void {
+  refuseMisfit(where, phrase, ["before", "after"]);
+}
+
 const WORDS = { flags: "flags", index: "index", order: "position", count: "entries" } as const;
+
+/** A duplicate is called one: KVM takes the first entry that matches, and never looks at the others. */
+const entryWords = ({ copy }: CpuidEntryChange): string =>
+  copy === 0 ? "entry" : "duplicate entry";
 
 function parts(change: CpuidChange): readonly [subject: string, before: string, after: string] {
   switch (change.kind) {
@@ -233,9 +269,9 @@ function parts(change: CpuidChange): readonly [subject: string, before: string, 
       return [subject, formatValue(before, low, high), formatValue(after, low, high)];
     }
     case "added":
-      return [`${change.where} entry`, "absent", "present"];
+      return [`${change.where} ${entryWords(change)}`, "absent", "present"];
     case "removed":
-      return [`${change.where} entry`, "present", "absent"];
+      return [`${change.where} ${entryWords(change)}`, "present", "absent"];
     case "flags":
     case "index":
     case "order":
@@ -252,6 +288,7 @@ function parts(change: CpuidChange): readonly [subject: string, before: string, 
  */
 export function formatChange(change: CpuidChange, phrase?: CpuidPhrase): string {
   const [subject, before, after] = parts(change);
+  if (phrase) checkPhrase("formatChange()", phrase);
   if (!phrase) return `${subject}: ${before} -> ${after}`;
   return `${subject}: ${phrase.before} ${before}, ${phrase.after} ${after}`;
 }

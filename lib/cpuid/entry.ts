@@ -3,6 +3,7 @@
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../abi/generated/constants.ts";
 import type { CpuidEntry2 } from "../abi/generated/structs.ts";
 import { NO_PADDING } from "../abi/put.ts";
+import { refuseUnknown } from "../options.ts";
 
 export { type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
 
@@ -37,12 +38,15 @@ function complaint(value: unknown): string | undefined {
   return number < 0 || number > 0xffffffff ? "does not fit 32 bits" : undefined;
 }
 
+const MEMBERS: readonly string[] = ["function", "index", "flags", ...CPUID_REGISTERS, "padding"];
+
 /**
  * Makes a frozen entry. Each number must be an unsigned 32-bit integer, else
  * `RangeError: cpuid entry 0x7.0: ebx 4294967296 does not fit 32 bits`. `flags` stay as given: nothing is added for
- * functions that {@link isIndexed} names. `padding`, if given, has three words.
+ * functions that {@link isIndexed} names. `padding`, if given, has three words. An unknown member is a TypeError.
  */
 export function entry(input: CpuidEntryInput): CpuidEntry2 {
+  refuseUnknown("cpuid entry", input, MEMBERS, "member");
   const { function: fn, index = 0, flags = 0, eax = 0, ebx = 0, ecx = 0, edx = 0 } = input;
   const words = [...(input.padding ?? NO_PADDING)];
   const isNone = words.length === 3 && words.every((word) => word === 0);

@@ -1,4 +1,5 @@
 /** Fields of CPUID by name: where each one is, and its bits in a register. Which entry holds it is table.ts's to find. */
+import { quoted, suggestion } from "../options.ts";
 import { type CpuidEntry2, type CpuidRegister, formatLeaf, isIndexed, locate } from "./entry.ts";
 import { CPUID_FIELDS, type CpuidFieldName, type CpuidFieldRow } from "./generated/fields.ts";
 
@@ -189,6 +190,9 @@ function signature(e: CpuidEntry2): string {
  */
 export function baseOf(entries: readonly CpuidEntry2[], space: CpuidSpace): number | undefined {
   if (space === "native") return 0;
+  if (!CPUID_SPACES.includes(space)) {
+    throw new TypeError(`unknown CPUID space ${quoted(space)}${suggestion(space, CPUID_SPACES)}`);
+  }
   if (space === "hyperv") {
     const interfaceLeaf = entries[locate(entries, HYPERVISOR_FIRST + 1)];
     return interfaceLeaf?.eax === HV_INTERFACE ? HYPERVISOR_FIRST : undefined;

@@ -7,6 +7,12 @@ export {
   type KvmOwned,
 } from "./builder.ts";
 export {
+  type CheckCpuidOptions,
+  type CpuidFinding,
+  type CpuidRuleName,
+  checkCpuid,
+} from "./check.ts";
+export {
   type CpuidChange,
   type CpuidEntryChange,
   type CpuidFieldChange,

@@ -1,5 +1,6 @@
 /** Tables and differences as text for people. Reading text back is not done here; JSON is table.ts. */
-import { type CpuidChange, type CpuidPhrase, formatChange, runs } from "./diff.ts";
+import { refuseUnknown, describe as shown } from "../options.ts";
+import { type CpuidChange, type CpuidPhrase, checkPhrase, formatChange, runs } from "./diff.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
 import { baseOf, fieldsOf, formatValue, readField, spaceOf, writeField } from "./field.ts";
 
@@ -63,13 +64,19 @@ function printFields(entries: readonly CpuidEntry2[]): string {
 /**
  * Prints a table: "raw" is one aligned line an entry, the order kept; "fields" is each register that isn't 0 with its
  * features by name, its wide fields as `name = value` (hexadecimal from 16 bits on) and its set reserved bits.
+ *
+ * @throws TypeError for an unknown option or format.
  */
 export function printTable(table: Iterable<CpuidEntry2>, options: PrintOptions = {}): string {
-  const entries = [...table];
-  return options.format === "fields" ? printFields(entries) : printRaw(entries);
+  refuseUnknown("printTable()", options, ["format"]);
+  const { format = "raw" } = options;
+  const print = format === "raw" ? printRaw : format === "fields" ? printFields : undefined;
+  if (print !== undefined) return print([...table]);
+  throw new TypeError(`printTable(): format is "raw" or "fields", not ${shown(format)}`);
 }
 
 /** Prints changes, one line each, as formatChange does. */
 export function printDiff(changes: Iterable<CpuidChange>, phrase?: CpuidPhrase): string {
+  if (phrase) checkPhrase("printDiff()", phrase);
   return Array.from(changes, (change) => formatChange(change, phrase)).join("\n");
 }

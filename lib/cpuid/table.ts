@@ -1,4 +1,5 @@
 /** The table a vCPU answers CPUID from: ordered, immutable, by entry and by field name. Making one for a vCPU is builder.ts. */
+import { refuseUnknown } from "../options.ts";
 import {
   type CpuidEntry2,
   type CpuidEntryInput,
@@ -80,8 +81,11 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+const ENTRY_MEMBERS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx", "padding"];
+
 function entryFrom(value: unknown, i: number): CpuidEntry2 {
   if (!isRecord(value)) throw new TypeError(`cpuid table: entry ${i} is not an object`);
+  refuseUnknown(`cpuid table: entry ${i}`, value, ENTRY_MEMBERS, "member");
   const { function: fn, index = 0, flags = 0, eax = 0, ebx = 0, ecx = 0, edx = 0, padding } = value;
   const numbers = { function: fn, index, flags, eax, ebx, ecx, edx };
   const read = Object.entries(numbers).map(([name, v]) => [name, numberFrom(v)] as const);
@@ -117,6 +121,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   static fromJSON(value: unknown): CpuidTable {
     const { entries } = isRecord(value) ? value : { entries: undefined };
     if (!Array.isArray(entries)) throw new TypeError("cpuid table: no array of entries");
+    refuseUnknown("cpuid table", value, ["entries"], "member");
     return new CpuidTable(entries.map(entryFrom));
   }
 

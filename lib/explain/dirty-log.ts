@@ -1,4 +1,5 @@
 /** Why dirty pages could not be read, cleared or reset. */
+import { isBytes } from "../abi/bytes.ts";
 import { KVM_MEM_LOG_DIRTY_PAGES } from "../abi/generated/constants.ts";
 import { ClearDirtyLog, DirtyLog } from "../abi/generated/structs.ts";
 import {
@@ -78,7 +79,7 @@ function bitmapFault(
   links: readonly unknown[] = [],
 ): ReturnType<Rule> {
   const [bitmap] = links;
-  if (!(bitmap instanceof Uint8Array)) return open(text);
+  if (!isBytes(bitmap)) return open(text);
   return fault(BigInt(bitmap.length) < needed ? `${text}, and has ${bitmap.length}` : undefined);
 }
 

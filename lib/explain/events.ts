@@ -1,4 +1,5 @@
 /** Why a vCPU's pending events, its mp_state, its debug registers or its machine checks were refused. */
+import { isBytes } from "../abi/bytes.ts";
 import {
   KVM_MP_STATE_AP_RESET_HOLD,
   KVM_MP_STATE_HALTED,
@@ -206,7 +207,7 @@ const MCG_COUNT = 0xffn;
 const MCG_EXT_COUNT = 0xff_0000n;
 
 function mcgCapOf({ argument, sent }: Refusal): bigint | undefined {
-  if (argument instanceof Uint8Array) {
+  if (isBytes(argument)) {
     return argument.length < 8
       ? undefined
       : new DataView(argument.buffer, argument.byteOffset).getBigUint64(0, true);

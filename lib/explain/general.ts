@@ -1,4 +1,5 @@
 /** What an errno means for any call: a dead VM, an ioctl that is missing, a count, a limit. */
+import { isBytes } from "../abi/bytes.ts";
 import { IOCTLS } from "../abi/generated/ioctls.ts";
 import type { FdKind } from "../abi/ioctl.ts";
 import { sizeOfType } from "../abi/layout.ts";
@@ -93,7 +94,7 @@ export const MISSING: Rules = {
 function explainFault({ ioctl: name, argument }: Refusal): string | undefined {
   const { struct } = IOCTLS.find((ioctl) => ioctl.name === name) ?? {};
   const count = struct?.fields.find((field) => field.name === struct.tail?.count);
-  if (!(argument instanceof Uint8Array) || struct?.tail === undefined || count === undefined) {
+  if (!isBytes(argument) || struct?.tail === undefined || count === undefined) {
     return undefined;
   }
   const view = new DataView(argument.buffer, argument.byteOffset, argument.byteLength);
@@ -120,7 +121,7 @@ function explainUnknown({ ioctl, fd }: Refusal): string | undefined {
 /** Judges a list with too little room, to which the kernel wrote how much it needs. */
 export const listRoom: Rule = ({ argument, sent }) => {
   const { nmsrs } = sent;
-  if (typeof nmsrs !== "number" || !(argument instanceof Uint8Array)) return undefined;
+  if (typeof nmsrs !== "number" || !isBytes(argument)) return undefined;
   const needed = new DataView(argument.buffer, argument.byteOffset).getUint32(0, true);
   return claim(needed > nmsrs, `nmsrs ${nmsrs}: there are ${needed}`);
 };

@@ -1,4 +1,5 @@
 /** Why interrupts were refused: controllers in the kernel, the PIT, routes and messages. eventfds are eventfd.ts. */
+import { isBytes } from "../abi/bytes.ts";
 import {
   KVM_IRQ_ROUTING_HV_SINT,
   KVM_IRQ_ROUTING_IRQCHIP,
@@ -129,7 +130,7 @@ const APIC_ID = 0x20;
 const APIC_BASE_EXTD = 10;
 
 function apicIdOf({ argument }: Refusal): number | undefined {
-  if (!(argument instanceof Uint8Array) || argument.length < APIC_ID + 4) return undefined;
+  if (!isBytes(argument) || argument.length < APIC_ID + 4) return undefined;
   return new DataView(argument.buffer, argument.byteOffset).getUint32(APIC_ID, true);
 }
 

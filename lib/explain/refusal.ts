@@ -1,4 +1,5 @@
 /** What is known about a refused call: what was sent, and what KVM answers when asked. Judging it is the files by subject. */
+import { isBytes } from "../abi/bytes.ts";
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import type { CpuidEntry2, Run, Sregs } from "../abi/generated/structs.ts";
 import type { FdKind } from "../abi/ioctl.ts";
@@ -157,7 +158,7 @@ export function sentInteger(refusal: Refusal): bigint | undefined {
 export function sentCount({ argument, sent }: Refusal, name: string): number | undefined {
   const named = sent[name];
   if (typeof named === "number") return named;
-  if (!(argument instanceof Uint8Array) || argument.byteLength < 4) return undefined;
+  if (!isBytes(argument) || argument.byteLength < 4) return undefined;
   return new DataView(argument.buffer, argument.byteOffset).getUint32(0, true);
 }
 
@@ -170,7 +171,7 @@ export function sentCount({ argument, sent }: Refusal, name: string): number | u
 export function sentStruct<T>(refusal: Refusal, layout: Layout<T>): T | undefined {
   try {
     const { argument, sent } = refusal;
-    if (argument instanceof Uint8Array) return read(layout, argument);
+    if (isBytes(argument)) return read(layout, argument);
     // Of a struct of which nothing was named, nothing is known: its fields are not zero.
     return Object.keys(sent).length === 0 ? undefined : read(layout, encodeNamed(layout, sent));
   } catch {

@@ -1,4 +1,5 @@
 /** Why extended state was refused: XCR0 against leaf 0xD, and the header and MXCSR of an XSAVE area. */
+import { isBytes } from "../abi/bytes.ts";
 import { KVM_MAX_XCRS } from "../abi/generated/constants.ts";
 import { Xcrs } from "../abi/generated/structs.ts";
 import type { CpuidTable } from "../cpuid/index.ts";
@@ -173,14 +174,14 @@ export const GET_XSAVE2: Reasons = { EFAULT: { short } };
 
 function explainShort({ argument, evidence }: Refusal): string | undefined {
   const size = capability(evidence, "KVM_CAP_XSAVE2");
-  if (!(argument instanceof Uint8Array) || size === undefined) return undefined;
+  if (!isBytes(argument) || size === undefined) return undefined;
   return argument.byteLength < size
     ? `${argument.byteLength} bytes, and the state takes ${size} (KVM_CAP_XSAVE2)`
     : undefined;
 }
 
 function areaOf({ argument, sent }: Refusal): Uint8Array | undefined {
-  if (argument instanceof Uint8Array) return argument;
+  if (isBytes(argument)) return argument;
   const { region } = sent;
   return Array.isArray(region) ? new Uint8Array(Uint32Array.from(region).buffer) : undefined;
 }

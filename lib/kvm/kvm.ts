@@ -25,6 +25,7 @@ import { KvmIoctls } from "./generated/kvm-ioctls.ts";
 import { getMsrs } from "./msrs.ts";
 import { type Origin, remembering } from "./origin.ts";
 import { refused } from "./refused.ts";
+import { readable } from "./vcpu-msrs.ts";
 import { Vm } from "./vm.ts";
 
 /** The device that {@link Kvm.open} opens: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */
@@ -44,6 +45,11 @@ export class Kvm extends KvmIoctls {
   readonly origin: Origin = remembering({
     checkExtension: (capability) => this.checkExtension(capability),
     msrIndexList: () => this.getMsrIndexList(),
+    supportedCpuid: () => this.getSupportedCpuid(),
+    featureMsrs: () =>
+      this.checkExtension("KVM_CAP_GET_MSR_FEATURES") === 0
+        ? []
+        : readable(this, this.getMsrFeatureIndexList()),
   });
 
   /**

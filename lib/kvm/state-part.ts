@@ -35,12 +35,14 @@ export function readPart(handle: Handle, part: Part, origin: Origin): unknown {
 /**
  * Writes a part.
  *
+ * @throws RangeError for a number that KVM cannot return when the part is read back.
  * @throws {@link KvmError} with KVM's errno, and what it can mean for this part.
  */
 export function writePart(handle: Handle, part: Part, value: unknown, origin: Origin): void {
   const { name, set, needs } = part;
   const explain = (): string => `the saved ${name} ${needs}`;
   if (set.kind === "value") {
+    toBytes(part.shape, value);
     handle.ioctl(set, value as number, { args: { [name]: value }, explain });
     return;
   }

@@ -4,11 +4,15 @@
  */
 import { KVM_GET_MSRS, KVM_SET_MSRS } from "../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
-import { RestoreError } from "../state/error.ts";
+import type { StateDifference } from "../state/error.ts";
 import { IA32_MCG_CAP, IA32_TSC, unlistedMsrs } from "../state/msrs.ts";
+import { partNamed } from "../state/parts.ts";
+import { differences } from "../state/read-back.ts";
 import type { Handle } from "./handle.ts";
 import { getMsrs, setMsrs } from "./msrs.ts";
 import type { Origin } from "./origin.ts";
+
+const MSRS = partNamed("msrs");
 
 /** Lists the MSRs that a vCPU is saved with: KVM's list, and what KVM leaves out of it. */
 export function msrsToSave(
@@ -32,31 +36,28 @@ export function readable(vcpu: Handle, indices: Iterable<number>): readonly MsrE
   return got;
 }
 
-/**
- * Writes MSRs in their order; those that KVM refuses must have their value already, or not be and be 0.
- *
- * @throws {@link RestoreError} with every MSR that has another value and keeps it.
- */
-export function writeMsrs(vcpu: Handle, entries: readonly MsrEntry[]): void {
-  const complaints: string[] = [];
+/** Writes MSRs in their order, and returns the indices of those that KVM refuses. */
+export function writeMsrs(vcpu: Handle, entries: readonly MsrEntry[]): readonly number[] {
+  const refused: number[] = [];
   for (let rest = entries; rest.length > 0; ) {
     const taken = setMsrs(vcpu, KVM_SET_MSRS, rest);
-    const refused = rest[taken];
-    if (refused === undefined) break;
-    const [has] = readable(vcpu, [refused.index]);
-    // An MSR that another KVM has and this one has not is as good as one of 0: nothing of it is lost.
-    if ((has?.data ?? 0n) !== refused.data) complaints.push(complaint(refused, has));
+    const entry = rest[taken];
+    if (entry === undefined) break;
+    refused.push(entry.index);
     rest = rest.slice(taken + 1);
   }
-  if (complaints.length > 0) throw new RestoreError(vcpu.label, "msrs", complaints.join("; "));
+  return refused;
 }
 
-function complaint(refused: MsrEntry, has: MsrEntry | undefined): string {
-  const kept = has === undefined ? "this vCPU has no such MSR" : `this vCPU keeps ${hex(has.data)}`;
-  return `KVM does not take ${hex(refused.data)} for MSR ${hex(refused.index)}, ${kept}`;
+/** Reads MSRs that were written, and names those that have another value; what counts is left out. */
+export function msrDifferences(
+  vcpu: Handle,
+  entries: readonly MsrEntry[],
+  refused: ReadonlySet<number> = new Set(),
+): readonly StateDifference[] {
+  const reads = readable(vcpu, new Set(entries.map(({ index }) => index)));
+  return differences({ fd: vcpu.label, part: MSRS, wrote: entries, reads, refused });
 }
-
-const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
 
 /** Reads the TSC. */
 export function readTsc(vcpu: Handle): MsrEntry | undefined {
@@ -68,20 +69,21 @@ const FAR = 1n << 62n;
 const distance = (a: bigint, b: bigint): bigint => (a < b ? b - a : a - b);
 
 /**
- * Writes the TSC.
+ * Writes the TSC, and returns its index if KVM refuses it.
  *
  * KVM takes a value within a second of what another write led it to expect for an attempt to synchronise
  * vCPUs, and ignores it (x86.c:kvm_synchronize_tsc). That is right between the vCPUs of one VM. But before
  * Linux 6.7 the making of a vCPU counts as such a write, and later a first restoring does: then the TSC of
  * a young guest, or a second restoring, would change nothing. A value far away breaks the tie.
  */
-export function writeTsc(vcpu: Handle, entry: MsrEntry | undefined): void {
-  if (entry === undefined) return;
+export function writeTsc(vcpu: Handle, entry: MsrEntry | undefined): readonly number[] {
+  if (entry === undefined) return [];
   const before = readTsc(vcpu)?.data ?? entry.data;
-  writeMsrs(vcpu, [entry]);
+  const refused = writeMsrs(vcpu, [entry]);
   const after = readTsc(vcpu)?.data ?? entry.data;
   const isIgnored = distance(after, before) * 2n < distance(entry.data, before);
   if (isIgnored) writeMsrs(vcpu, [{ ...entry, data: entry.data ^ FAR }, entry]);
+  return refused;
 }
 
 /**

@@ -2,17 +2,29 @@
  * The state of vCPUs as values: gathering it, and putting it back in the order of state/parts.ts. A single
  * part is state-part.ts, MSRs are vcpu-msrs.ts.
  */
+import { KVM_MP_STATE_SIPI_RECEIVED } from "../abi/generated/constants.ts";
 import { KVM_GET_CPUID2 } from "../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
-import { RestoreError } from "../state/error.ts";
+import { refuseUnknown } from "../options.ts";
+import { refuseDifferences, refuseMisfits, type StateDifference } from "../state/error.ts";
 import { inOrder } from "../state/msrs.ts";
 import { type Part, VCPU_PARTS, VCPU_PARTS_TO_READ } from "../state/parts.ts";
+import { differences } from "../state/read-back.ts";
 import type { VcpuState } from "../state/state.ts";
 import { getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import type { Handle } from "./handle.ts";
 import type { Origin } from "./origin.ts";
+import { checkVcpus } from "./state-check.ts";
 import { readPart, writePart } from "./state-part.ts";
-import { disarm, msrsToSave, readable, readTsc, writeMsrs, writeTsc } from "./vcpu-msrs.ts";
+import {
+  disarm,
+  msrDifferences,
+  msrsToSave,
+  readable,
+  readTsc,
+  writeMsrs,
+  writeTsc,
+} from "./vcpu-msrs.ts";
 
 /** What of a vCPU is saved. */
 export interface SaveStateOptions {
@@ -27,6 +39,8 @@ export interface SaveStateOptions {
 /** What is asked of a vCPU beyond its ioctls. */
 export interface StatefulVcpu extends Handle {
   readonly id: number;
+  /** The VM that it was made for. */
+  readonly vm: object;
   completeExit(answer?: () => void): void;
   setCpuid2(entries: Iterable<CpuidEntry2>): void;
 }
@@ -72,36 +86,103 @@ function withTsc(state: VcpuState, tsc: MsrEntry | undefined): VcpuState {
   return msrs === undefined ? state : { ...state, msrs };
 }
 
+/** What restoring does beside writing. */
+export interface RestoreStateOptions {
+  /**
+   * Whether every part is read again after all were written, and compared; true when left out. It costs about as
+   * much as saving the same parts.
+   */
+  readonly readBack?: boolean;
+}
+
+/** A vCPU, and the state that is put into it. */
+export type VcpuPair = readonly [vcpu: StatefulVcpu, state: VcpuState];
+
+/** The MSRs that KVM refused to write into each vCPU. */
+type Refused = ReadonlyMap<StatefulVcpu, ReadonlySet<number>>;
+
 /** Writes the state of vCPUs, each part into all of them before the next one. */
-export function restoreVcpus(
-  pairs: readonly (readonly [vcpu: StatefulVcpu, state: VcpuState])[],
-  origin: Origin,
-): void {
-  for (const [vcpu, state] of pairs) {
-    if (state.id === vcpu.id) continue;
-    throw new RestoreError(vcpu.label, "id", `the state is that of vCPU ${state.id}`);
-  }
+export function writeVcpus(pairs: readonly VcpuPair[], origin: Origin): Refused {
+  const refused = new Map(pairs.map(([vcpu]) => [vcpu, new Set<number>()]));
+  const note = (vcpu: StatefulVcpu, indices: readonly number[]): void => {
+    for (const index of indices) refused.get(vcpu)?.add(index);
+  };
   // What still follows a pending exit would be done to the restored registers.
   for (const [vcpu] of pairs) vcpu.completeExit(() => {});
   for (const part of VCPU_PARTS) {
-    for (const [vcpu, state] of pairs) write(vcpu, part, state, origin);
+    for (const [vcpu, state] of pairs) note(vcpu, write(vcpu, part, state, origin));
     if (part.name !== "msrs") continue;
-    for (const [vcpu, { msrs = [] }] of pairs) writeTsc(vcpu, inOrder(msrs).tsc);
+    for (const [vcpu, { msrs = [] }] of pairs) note(vcpu, writeTsc(vcpu, inOrder(msrs).tsc));
   }
-  for (const [vcpu, { msrs = [] }] of pairs) writeMsrs(vcpu, inOrder(msrs).late);
+  for (const [vcpu, { msrs = [] }] of pairs) note(vcpu, writeMsrs(vcpu, inOrder(msrs).late));
+  return refused;
 }
 
-function write(vcpu: StatefulVcpu, part: Part, state: VcpuState, origin: Origin): void {
+/** Writes one part, and returns the MSRs among it that KVM refuses. */
+function write(
+  vcpu: StatefulVcpu,
+  part: Part,
+  state: VcpuState,
+  origin: Origin,
+): readonly number[] {
   const value: unknown = Reflect.get(state, part.name);
-  if (value === undefined) return;
+  if (value === undefined) return [];
   if (part.name === "cpuid") {
     vcpu.setCpuid2(value as readonly CpuidEntry2[]);
   } else if (part.name === "msrs") {
     const { early, late } = inOrder(value as readonly MsrEntry[]);
     disarm(vcpu, late);
-    writeMsrs(vcpu, early);
+    return writeMsrs(vcpu, early);
   } else if (part.set.kind !== "value" || readPart(vcpu, part, origin) !== value) {
     // A setting that is right is not asked for: it could need a capability.
     writePart(vcpu, part, value, origin);
   }
+  return [];
 }
+
+/**
+ * Reads every part that was written, in the order of saving, and names each value that is another. The reads have
+ * the side effects of a save, and no other; a part whose reading would change the vCPU is left out.
+ */
+export function vcpuDifferences(
+  pairs: readonly VcpuPair[],
+  origin: Origin,
+  refused: Refused,
+): readonly StateDifference[] {
+  return VCPU_PARTS_TO_READ.flatMap((part) =>
+    pairs.flatMap(([vcpu, state]) => {
+      const wrote: unknown = Reflect.get(state, part.name);
+      if (wrote === undefined || isChangedByReading(part, wrote)) return [];
+      if (part.name === "msrs") {
+        return msrDifferences(vcpu, wrote as readonly MsrEntry[], refused.get(vcpu));
+      }
+      const reads =
+        part.name === "cpuid"
+          ? getCpuid2(vcpu, KVM_GET_CPUID2, KVM_MAX_CPUID_ENTRIES)
+          : readPart(vcpu, part, origin);
+      return differences({ fd: vcpu.label, part, wrote, reads, state });
+    }),
+  );
+}
+
+/** KVM_GET_MP_STATE takes a pending SIPI (x86.c:kvm_arch_vcpu_ioctl_get_mpstate), which the guest has yet to see. */
+const isChangedByReading = (part: Part, wrote: unknown): boolean =>
+  part.name === "mpState" && wrote === KVM_MP_STATE_SIPI_RECEIVED;
+
+/** Restores vCPUs: checks that the states fit, writes them, and reads them back. */
+export function restoreVcpus(
+  pairs: readonly VcpuPair[],
+  origin: Origin,
+  options: RestoreStateOptions = {},
+): void {
+  refuseUnknown("vcpu.restoreState()", options, RESTORE_OPTIONS);
+  refuseMisfits(checkVcpus(pairs, origin));
+  const refused = writeVcpus(pairs, origin);
+  if (options.readBack ?? true) refuseDifferences(vcpuDifferences(pairs, origin, refused));
+}
+
+/** The names of {@link SaveStateOptions}. */
+export const SAVE_OPTIONS: readonly string[] = ["msrs"];
+
+/** The names of {@link RestoreStateOptions}. */
+export const RESTORE_OPTIONS: readonly string[] = ["readBack"];

@@ -1,18 +1,35 @@
 /** A virtual CPU: its CPUID table, its dirty ring, its state. Running it is vcpu-runs.ts, registers vcpu-registers.ts. */
+import { copyOf, isBytes } from "../abi/bytes.ts";
 import { KVM_GET_CPUID2, KVM_SET_CPUID, KVM_SET_CPUID2 } from "../abi/generated/ioctls.ts";
-import { Cpuid, Cpuid2, type CpuidEntry, type CpuidEntry2, Run } from "../abi/generated/structs.ts";
+import {
+  Cpuid,
+  Cpuid2,
+  type CpuidEntry,
+  type CpuidEntry2,
+  type MsrEntry,
+  Run,
+} from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read, type StructInput } from "../abi/struct.ts";
 import { StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
+import { refuseUnknown } from "../options.ts";
+import type { StateDifference } from "../state/error.ts";
 import type { VcpuState } from "../state/state.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import { DirtyRing } from "./dirty-pages.ts";
 import { evidenceOfVcpu, type VcpuHistory } from "./evidence.ts";
 import type { Handle, IoctlArgument } from "./handle.ts";
+import { msrDifferences } from "./vcpu-msrs.ts";
 import { VcpuRuns } from "./vcpu-runs.ts";
-import { restoreVcpus, type SaveStateOptions, saveVcpus } from "./vcpu-state.ts";
+import {
+  type RestoreStateOptions,
+  restoreVcpus,
+  SAVE_OPTIONS,
+  type SaveStateOptions,
+  saveVcpus,
+} from "./vcpu-state.ts";
 import type { Vm } from "./vm.ts";
 
 /** What KVM_SET_CPUID2 may be told beyond the entries. */
@@ -110,6 +127,7 @@ export class Vcpu extends VcpuRuns {
    *   `ERR_CLOSED` when the {@link Kvm} was closed before anything was saved.
    */
   saveState(options: SaveStateOptions = {}): VcpuState {
+    refuseUnknown("vcpu.saveState()", options, SAVE_OPTIONS);
     const [state] = saveVcpus([this], this.vm.kvm.origin, options);
     if (state === undefined) throw new StateError("ERR_CLOSED", this.label);
     return state;
@@ -117,22 +135,40 @@ export class Vcpu extends VcpuRuns {
 
   /**
    * Puts a saved state into this vCPU: it goes on where the saved one stood. It may be fresh, or have
-   * run with the same CPUID table; an exit that is pending is dropped. After an error some parts are
-   * restored and others not.
+   * run with the same CPUID table; an exit that is pending is dropped. It is checked first whether the state fits
+   * this vCPU, and in the end every part is read back ({@link Vm.checkState}, {@link Vm.restoreState}).
    *
-   * @throws {@link KvmError} with the errno of the ioctl that KVM refused, and what it can mean.
-   * @throws {@link RestoreError} when the state is of a vCPU with another id, or an MSR does not take its
-   *   value.
+   * @throws {@link KvmError} with the errno of the ioctl that KVM refused, and what it can mean; the parts before it
+   *   are restored.
+   * @throws {@link RestoreError} with `findings` when the state does not fit, and nothing was written; with
+   *   `differences` when all was written, and some of it reads other than it was saved.
    */
-  restoreState(state: VcpuState): void {
-    restoreVcpus([[this, state]], this.vm.kvm.origin);
+  restoreState(state: VcpuState, options: RestoreStateOptions = {}): void {
+    restoreVcpus([[this, state]], this.vm.kvm.origin, options);
+  }
+
+  /**
+   * Reads MSRs that {@link setMsrs} was given, and names each that has another value: KVM takes some values and
+   * loses them. Counters may read another value and are left out (COUNTING_MSRS of lib/state/msrs.ts); of an MSR
+   * that is written several times the last value counts, and one that KVM does not let be read must be 0.
+   *
+   * It costs one KVM_GET_MSRS for 255 MSRs, and one more for each that cannot be read.
+   *
+   * @returns the differences; empty when every MSR has its value.
+   * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
+   */
+  compareMsrs(entries: Iterable<Pick<MsrEntry, "index" | "data">>): readonly StateDifference[] {
+    return msrDifferences(
+      this,
+      Array.from(entries, ({ index, data }) => ({ index, reserved: 0, data })),
+    );
   }
 
   /** Keeps the table that KVM has taken: KVM_GET_CPUID2 would change what it explains. */
   protected override taken(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
     if (ioctl.name !== "KVM_SET_CPUID2" && ioctl.name !== "KVM_SET_CPUID") return;
-    if (!(argument instanceof Uint8Array)) return;
-    const bytes = argument.slice();
+    if (!isBytes(argument)) return;
+    const bytes = copyOf(argument);
     let entries: readonly CpuidEntry2[] | undefined;
     this.#given = () => {
       entries ??= ioctl.name === "KVM_SET_CPUID2" ? read(Cpuid2, bytes).entries : oldForm(bytes);

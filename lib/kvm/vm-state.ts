@@ -2,14 +2,27 @@
  * A VM's state as a value: its vCPUs, its interrupt controllers, its timer, its clock. A single part is
  * state-part.ts, vCPUs are vcpu-state.ts; guest memory is the caller's.
  */
-import { RestoreError } from "../state/error.ts";
+import { refuseUnknown } from "../options.ts";
+import { refuseDifferences, refuseMisfits, type StateFinding } from "../state/error.ts";
 import { VM_PARTS, VM_PARTS_TO_READ } from "../state/parts.ts";
-import { STATE_FORMAT, STATE_VERSION, type VcpuState, type VmState } from "../state/state.ts";
+import { differences } from "../state/read-back.ts";
+import { STATE_FORMAT, STATE_VERSION, type VmState } from "../state/state.ts";
 import type { Handle } from "./handle.ts";
 import { kernelRelease, vendorModule } from "./host.ts";
 import type { Origin } from "./origin.ts";
+import { checkVm, vcpusOf } from "./state-check.ts";
 import { readPart, writePart } from "./state-part.ts";
-import { restoreVcpus, type SaveStateOptions, type StatefulVcpu, saveVcpus } from "./vcpu-state.ts";
+import {
+  RESTORE_OPTIONS,
+  type RestoreStateOptions,
+  SAVE_OPTIONS,
+  type SaveStateOptions,
+  type StatefulVcpu,
+  saveVcpus,
+  type VcpuPair,
+  vcpuDifferences,
+  writeVcpus,
+} from "./vcpu-state.ts";
 
 /** Reads the state of a VM and of its vCPUs, none of which runs. */
 export function saveVm(
@@ -18,7 +31,8 @@ export function saveVm(
   origin: Origin,
   options: SaveStateOptions,
 ): VmState {
-  const all = Array.from(vcpus);
+  refuseUnknown("vm.saveState()", options, SAVE_OPTIONS);
+  const all = vcpusOf("vm.saveState()", vm, vcpus);
   for (const vcpu of all) vcpu.completeExit();
   const values = new Map(VM_PARTS_TO_READ.map((part) => [part.name, readPart(vm, part, origin)]));
   const parts = VM_PARTS.filter(({ name }) => values.get(name) !== undefined);
@@ -32,32 +46,45 @@ export function saveVm(
   };
 }
 
-/** Writes the state of a VM and of its vCPUs, none of which runs. */
+/** Finds in what a state does not fit a VM and its vCPUs; nothing is written. */
+export function checkVmState(
+  vm: Handle,
+  state: VmState,
+  vcpus: Iterable<StatefulVcpu>,
+  origin: Origin,
+): readonly StateFinding[] {
+  return checkVm(vm, state, vcpusOf("vm.checkState()", vm, vcpus), origin);
+}
+
+/**
+ * Restores a VM and its vCPUs, none of which runs: checks that the state fits, writes it, and reads it back.
+ */
 export function restoreVm(
   vm: Handle,
   state: VmState,
   vcpus: Iterable<StatefulVcpu>,
   origin: Origin,
+  options: RestoreStateOptions = {},
 ): void {
-  restoreVcpus(paired(vm, Array.from(vcpus), state.vcpus), origin);
-  for (const part of VM_PARTS) {
-    const value: unknown = Reflect.get(state, part.name);
-    if (value !== undefined) writePart(vm, part, value, origin);
-  }
-}
-
-/** Each vCPU with the state of its id; the order of either does not matter. */
-function paired(
-  vm: Handle,
-  vcpus: readonly StatefulVcpu[],
-  states: readonly VcpuState[],
-): readonly (readonly [StatefulVcpu, VcpuState])[] {
-  const pairs = states.flatMap((state) => {
-    const vcpu = vcpus.find(({ id }) => id === state.id);
-    return vcpu === undefined ? [] : [[vcpu, state] as const];
+  refuseUnknown("vm.restoreState()", options, RESTORE_OPTIONS);
+  const all = vcpusOf("vm.restoreState()", vm, vcpus);
+  refuseMisfits(checkVm(vm, state, all, origin));
+  const byId = new Map(all.map((vcpu) => [vcpu.id, vcpu]));
+  const pairs = state.vcpus.flatMap((one): readonly VcpuPair[] => {
+    const vcpu = byId.get(one.id);
+    return vcpu === undefined ? [] : [[vcpu, one]];
   });
-  if (pairs.length === states.length && pairs.length === vcpus.length) return pairs;
-  const list = (all: readonly { id: number }[]) => all.map(({ id }) => id).join(", ") || "none";
-  const reason = `the state has vCPUs ${list(states)}; given were ${list(vcpus)}`;
-  throw new RestoreError(vm.label, "vcpus", reason);
+  const refused = writeVcpus(pairs, origin);
+  const written = VM_PARTS.filter(({ name }) => Reflect.get(state, name) !== undefined);
+  for (const part of written) writePart(vm, part, Reflect.get(state, part.name), origin);
+  if (!(options.readBack ?? true)) return;
+  const back = VM_PARTS_TO_READ.filter((part) => written.includes(part)).flatMap((part) =>
+    differences({
+      fd: vm.label,
+      part,
+      wrote: Reflect.get(state, part.name),
+      reads: readPart(vm, part, origin),
+    }),
+  );
+  refuseDifferences([...vcpuDifferences(pairs, origin, refused), ...back]);
 }

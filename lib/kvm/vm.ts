@@ -1,5 +1,6 @@
 /** A virtual machine: its vCPUs, capabilities and filters. Slots are vm-memory.ts, interrupts vm-devices.ts. */
 
+import { isBytes } from "../abi/bytes.ts";
 import {
   type CapabilityName,
   KVM_CAPABILITIES,
@@ -16,6 +17,7 @@ import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
 import { type Evidence, IDENTITY_MAP } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
+import type { StateFinding } from "../state/error.ts";
 import type { VmState } from "../state/state.ts";
 import { type Capability, capabilityNumber, type EnableCapInput, enableCap } from "./capability.ts";
 import { evidenceOf, evidenceOfVm } from "./evidence.ts";
@@ -25,9 +27,9 @@ import type { Kvm } from "./kvm.ts";
 import { RunGate } from "./run-gate.ts";
 import { Stats } from "./stats.ts";
 import { Vcpu } from "./vcpu.ts";
-import type { SaveStateOptions } from "./vcpu-state.ts";
+import type { RestoreStateOptions, SaveStateOptions } from "./vcpu-state.ts";
 import { VmDevices } from "./vm-devices.ts";
-import { restoreVm, saveVm } from "./vm-state.ts";
+import { checkVmState, restoreVm, saveVm } from "./vm-state.ts";
 
 /** A range of MSRs, and which of them a guest may use: `struct kvm_msr_filter_range`. */
 export interface MsrFilterRange {
@@ -163,6 +165,7 @@ export class Vm extends VmDevices {
    *
    * @throws {@link KvmError} with the errno of the ioctl that KVM refused.
    * @throws {@link StateError} as {@link Vcpu.saveState}.
+   * @throws TypeError when a vCPU is another VM's, or is given twice.
    */
   saveState(vcpus: Iterable<Vcpu>, options: SaveStateOptions = {}): VmState {
     return saveVm(this, vcpus, this.kvm.origin, options);
@@ -175,11 +178,30 @@ export class Vm extends VmDevices {
    *
    * Time goes on from where it stood, kvmclock as the TSC.
    *
-   * @throws {@link KvmError} with the errno of the ioctl that KVM refused, and what it can mean.
-   * @throws {@link RestoreError} when the vCPUs are others, or an MSR does not take its value.
+   * First {@link checkState} is asked; if one of its findings prevents restoring, nothing is written. After all was
+   * written every part is read back, because KVM takes some values and loses them. What counts or is derived may
+   * differ (MAY_DIFFER of lib/state/read-back.ts). `{ readBack: false }` leaves that out.
+   *
+   * @throws {@link KvmError} with the errno of the ioctl that KVM refused, and what it can mean; the parts before it
+   *   are restored.
+   * @throws {@link RestoreError} with `findings` when the state does not fit, and nothing was written; with
+   *   `differences` when all was written, and some of it reads other than it was saved.
+   * @throws TypeError when a vCPU is another VM's, or is given twice.
    */
-  restoreState(state: VmState, vcpus: Iterable<Vcpu>): void {
-    restoreVm(this, state, vcpus, this.kvm.origin);
+  restoreState(state: VmState, vcpus: Iterable<Vcpu>, options: RestoreStateOptions = {}): void {
+    restoreVm(this, state, vcpus, this.kvm.origin, options);
+  }
+
+  /**
+   * Finds everything in which a saved state does not fit this VM and its vCPUs, without writing anything: ids,
+   * CPUID features, MSRs, XSAVE components, the TSC's frequency, nested state, devices, capabilities.
+   * What does not show before the guest's own CPUID table is set is not found; {@link restoreState} says it.
+   *
+   * @returns the findings; those that prevent restoring say so. Empty when nothing was found.
+   * @throws TypeError when a vCPU is another VM's, or is given twice.
+   */
+  checkState(state: VmState, vcpus: Iterable<Vcpu>): readonly StateFinding[] {
+    return checkVmState(this, state, vcpus, this.kvm.origin);
   }
 
   /** Notes what explains later refusals, whichever method the call came through. */
@@ -188,7 +210,7 @@ export class Vm extends VmDevices {
     argument: IoctlArgument | undefined,
     { links }: CallContext,
   ): void {
-    const bytes = argument instanceof Uint8Array ? argument : new Uint8Array();
+    const bytes = isBytes(argument) ? argument : new Uint8Array();
     switch (ioctl.name) {
       case "KVM_CREATE_VCPU":
         this.#vcpuIds.push(Number(argument));

@@ -13,9 +13,9 @@
  * Numbers are little endian. A section is named by its path: `source.kernel`, `vcpus[0].sregs2`.
  */
 import { crc32 } from "node:zlib";
-import { StateDocumentError } from "./error.ts";
+import { Complaints, StateDocumentError, shownName } from "./error.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
-import { fromBytes, joined, type NumberShape, sizeInWords, toBytes } from "./shape.ts";
+import { fromBytes, joined, mostOf, type NumberShape, sizeInWords, toBytes } from "./shape.ts";
 import {
   contradictions,
   STATE_FORMAT,
@@ -79,8 +79,10 @@ const checksumOf = (whole: Uint8Array): number =>
 /**
  * Reads a state from the bytes that `stateToBytes` made.
  *
+ * The time is linear in the number of bytes.
+ *
  * @throws {@link StateDocumentError} when they are damaged, cut short, of another version, or hold a
- *   section that this version does not know.
+ *   section that this version does not know: the first 100 complaints and the number of all.
  */
 export function stateFromBytes(bytes: Uint8Array): VmState {
   const sections = sectionsIn(checked(bytes));
@@ -92,12 +94,11 @@ export function stateFromBytes(bytes: Uint8Array): VmState {
     vcpus.push({ id: id as number, ...partsFrom(VCPU_PARTS, sections, path) });
   }
   const state = { format: STATE_FORMAT, version: STATE_VERSION, source, ...parts, vcpus } as const;
-  const complaints = [
-    ...Array.from(sections.keys(), (name) => `${name}: unknown section`),
-    ...contradictions(state),
-  ];
-  if (complaints.length > 0) throw new StateDocumentError(complaints);
-  return state;
+  const complaints = new Complaints();
+  for (const name of sections.keys()) complaints.add(`${shownName(name)}: unknown section`);
+  contradictions(state, complaints);
+  if (complaints.count === 0) return state;
+  throw new StateDocumentError(complaints.kept, complaints.count);
 }
 
 /** The bytes between header and checksum, when both are right. */
@@ -135,7 +136,7 @@ function sectionsIn(body: Uint8Array): Map<string, Uint8Array> {
       throw new StateDocumentError([`damaged: the section at ${HEADER_BYTES + at} is too long`]);
     }
     const name = Buffer.from(body.subarray(at + SECTION_HEADER_BYTES, nameEnd)).toString("latin1");
-    if (sections.has(name)) throw new StateDocumentError([`${name}: twice`]);
+    if (sections.has(name)) throw new StateDocumentError([`${shownName(name)}: twice`]);
     sections.set(name, body.subarray(nameEnd, end));
     at = end;
   }
@@ -170,8 +171,13 @@ function partsFrom(
   sections: Map<string, Uint8Array>,
   path: string,
 ): Readonly<Record<string, unknown>> {
-  const read = ({ name, shape }: Part): unknown =>
-    take(sections, `${path}${name}`, (content) => fromBytes(shape, content), sizeInWords(shape));
+  const read = ({ name, shape }: Part): unknown => {
+    const from = (content: Uint8Array): unknown => fromBytes(shape, content);
+    const value = take(sections, `${path}${name}`, from, sizeInWords(shape));
+    if (shape.kind !== "u32" || value === undefined || Number(value) <= mostOf(shape)) return value;
+    const complaint = `${path}${name}: expected at most ${mostOf(shape)}, got ${value}`;
+    throw new StateDocumentError([complaint]);
+  };
   return Object.fromEntries(
     parts.map((part) => [part.name, read(part)]).filter(([, value]) => value !== undefined),
   );

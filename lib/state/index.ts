@@ -1,6 +1,12 @@
 /** The public face of saved states: the document's types, and its way to text and bytes and back. */
 export { stateFromBytes, stateToBytes } from "./binary.ts";
-export { RestoreError, StateDocumentError } from "./error.ts";
+export {
+  RestoreError,
+  type RestoreErrorDetails,
+  type StateDifference,
+  StateDocumentError,
+  type StateFinding,
+} from "./error.ts";
 export { stateToJson } from "./json.ts";
 export { stateFromJson } from "./json-reader.ts";
 export { stateSchema } from "./schema.ts";

@@ -3,9 +3,9 @@
  * abi/. Writing it is json.ts.
  */
 import type { FieldType, Layout, Scalar } from "../abi/struct.ts";
-import { StateDocumentError } from "./error.ts";
+import { Complaints, StateDocumentError, shownName } from "./error.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
-import type { Shape } from "./shape.ts";
+import { mostOf, type NumberShape, type Shape } from "./shape.ts";
 import { contradictions, STATE_FORMAT, STATE_VERSION, type VmState } from "./state.ts";
 
 type Members = Readonly<Record<string, unknown>>;
@@ -13,16 +13,18 @@ type Members = Readonly<Record<string, unknown>>;
 /**
  * Reads a state from JSON.
  *
- * @throws {@link StateDocumentError} with every complaint: a value of the wrong type or size, an unknown
- *   or a missing field, another format or version.
+ * The time is linear in the length of the text, and the text may nest to any depth.
+ *
+ * @throws {@link StateDocumentError} with the first 100 complaints and the number of all: a value of the wrong
+ *   type or size, an unknown or a missing field, another format or version.
  */
 export function stateFromJson(text: string): VmState {
   const reader = new Reader();
   const state = reader.document(parse(text));
-  const complaints = [...reader.complaints];
-  if (state !== undefined && complaints.length === 0) complaints.push(...contradictions(state));
-  if (state === undefined || complaints.length > 0) throw new StateDocumentError(complaints);
-  return state;
+  const { complaints } = reader;
+  if (state !== undefined && complaints.count === 0) contradictions(state, complaints);
+  if (state !== undefined && complaints.count === 0) return state;
+  throw new StateDocumentError(complaints.kept, complaints.count);
 }
 
 function parse(text: string): unknown {
@@ -35,7 +37,7 @@ function parse(text: string): unknown {
 
 /** Turns what JSON gave into values, and collects what is wrong with it on the way. */
 class Reader {
-  readonly complaints: string[] = [];
+  readonly complaints: Complaints = new Complaints();
 
   /** Reads a whole document; one of another format or version is not looked into. */
   document(given: unknown): VmState | undefined {
@@ -56,11 +58,12 @@ class Reader {
     const members = this.#members(given, "source");
     if (members === undefined) return undefined;
     this.#refuseOthers(members, "source.", ["kernel", "vendor"]);
-    for (const name of ["kernel", "vendor"].filter((key) => key === "kernel" || key in members)) {
+    const names = Object.hasOwn(members, "vendor") ? ["kernel", "vendor"] : ["kernel"];
+    for (const name of names) {
       if (typeof members[name] === "string") continue;
       this.#expect(`source.${name}`, "a string", members[name]);
     }
-    return members;
+    return Object.fromEntries(names.map((name) => [name, members[name]]));
   }
 
   #vcpu(given: unknown, path: string): Members | undefined {
@@ -88,7 +91,7 @@ class Reader {
       case "bytes":
         return this.#bytes(given, path, shape.least);
       case "u32":
-        return this.#integer("u32", given, path);
+        return this.#number(shape, given, path);
       default:
         throw shape satisfies never;
     }
@@ -127,6 +130,12 @@ class Reader {
     return this.#expect(path, width === 64 ? `"0x…", ${kind} in lower case` : kind, given);
   }
 
+  #number(shape: NumberShape, given: unknown, path: string): unknown {
+    const value = this.#integer("u32", given, path);
+    if (value === undefined || value <= mostOf(shape)) return value;
+    return this.#expect(path, `at most ${mostOf(shape)}`, given);
+  }
+
   #bytes(given: unknown, path: string, least: number, most?: number): Uint8Array | undefined {
     const wanted = most === undefined ? `${least} bytes or more` : `${least} bytes`;
     const bytes = typeof given === "string" ? Buffer.from(given, "base64") : undefined;
@@ -137,7 +146,7 @@ class Reader {
     if (bytes.length >= least && bytes.length <= (most ?? bytes.length)) {
       return new Uint8Array(bytes);
     }
-    return this.#complain(`${path}: expected ${wanted}, got ${bytes.length}`);
+    return this.complaints.add(`${path}: expected ${wanted}, got ${bytes.length}`);
   }
 
   #elements(
@@ -149,29 +158,27 @@ class Reader {
     const wanted = count === undefined ? "an array" : `an array of ${count}`;
     if (!Array.isArray(given)) return this.#expect(path, wanted, given);
     if (count !== undefined && given.length !== count) {
-      return this.#complain(`${path}: expected ${wanted}, got ${given.length}`);
+      return this.complaints.add(`${path}: expected ${wanted}, got ${given.length}`);
     }
     return given.map((one, i) => read(one, `${path}[${i}]`));
   }
 
   #members(given: unknown, path: string): Members | undefined {
     const isObject = typeof given === "object" && given !== null && !Array.isArray(given);
-    if (isObject) return given as Members;
+    // Without a prototype a missing member is never one of Object.prototype's. JSON.parse made the object for us.
+    if (isObject) return Object.setPrototypeOf(given, null) as Members;
     return this.#expect(path === "" ? "the document" : path, "an object", given);
   }
 
   /** `path` ends with the dot before a name, or is empty. */
   #refuseOthers(members: Members, path: string, known: readonly string[]): void {
-    const others = Object.keys(members).filter((name) => !known.includes(name));
-    for (const name of others) this.#complain(`${path}${name}: unknown field`);
+    for (const name of Object.keys(members)) {
+      if (!known.includes(name)) this.complaints.add(`${path}${shownName(name)}: unknown field`);
+    }
   }
 
   #expect(path: string, wanted: string, given: unknown): undefined {
-    return this.#complain(`${path}: expected ${wanted}, got ${shown(given)}`);
-  }
-
-  #complain(complaint: string): undefined {
-    this.complaints.push(complaint);
+    return this.complaints.add(`${path}: expected ${wanted}, got ${shown(given)}`);
   }
 }
 
@@ -181,9 +188,20 @@ function exactOf(given: unknown): bigint | undefined {
   return given.startsWith("-") ? -BigInt(given.slice(1)) : BigInt(given);
 }
 
-/** Shows a wrong value, cut short; one that is not there is "nothing". */
+/** How many characters of a wrong text are shown. */
+const SHOWN_LENGTH = 40;
+
+/**
+ * Shows a wrong value in a few words; a missing one is "nothing". Of an array or an object only the kind is
+ * shown: what it contains may be of any size and depth.
+ */
 function shown(given: unknown): string {
   if (given === undefined) return "nothing";
-  const text = JSON.stringify(given);
-  return text.length > 40 ? `${text.slice(0, 40)}…` : text;
+  if (Array.isArray(given)) return given.length === 0 ? "[]" : `an array of ${given.length}`;
+  if (typeof given === "object" && given !== null) {
+    return Object.keys(given).length === 0 ? "{}" : "an object";
+  }
+  if (typeof given !== "string") return String(given);
+  const text = JSON.stringify(given.slice(0, SHOWN_LENGTH));
+  return given.length > SHOWN_LENGTH ? `${text}…` : text;
 }

@@ -64,6 +64,27 @@ export const LATE_MSRS: readonly { readonly index: number; readonly why: string 
   },
 ];
 
+/**
+ * MSRs that count, or that report what happened meanwhile, so that they read other than they were written. All
+ * other MSRs must read as written.
+ */
+export const COUNTING_MSRS: readonly { readonly index: number; readonly why: string }[] = [
+  { index: IA32_TSC, why: "the TSC counts; writeTsc() of kvm/vcpu-msrs.ts looks after it" },
+  { index: 0xe7, why: "IA32_MPERF counts" },
+  { index: 0xe8, why: "IA32_APERF counts" },
+  { index: 0x839, why: "the x2APIC timer's current count" },
+  { index: 0x4000_0010, why: "HV_X64_MSR_VP_RUNTIME counts" },
+  { index: 0x4000_0020, why: "HV_X64_MSR_TIME_REF_COUNT counts" },
+  ...[...range(0xc1, 8), ...range(0x309, 4), ...range(0x4c1, 8)].map((index) => ({
+    index,
+    why: "an Intel performance counter, of which KVM keeps as many bits as it has (pmu.h:pmc_bitmask)",
+  })),
+  ...[...range(0xc001_0004, 4), ...range(0, 6).map((i) => 0xc001_0201 + 2 * i)].map((index) => ({
+    index,
+    why: "an AMD performance counter, of which KVM keeps as many bits as it has (pmu.h:pmc_bitmask)",
+  })),
+];
+
 /** MSRs in the order of restoring. */
 export interface MsrsToWrite {
   /** All that need no special place. */

@@ -13,7 +13,7 @@ import * as ioctls from "../abi/generated/ioctls.ts";
 import * as structs from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import type { Layout } from "../abi/struct.ts";
-import type { Shape, ShapeOf } from "./shape.ts";
+import { MAX_IOCTL_RESULT, type Shape, type ShapeOf } from "./shape.ts";
 import type { IoapicRegisters, VcpuParts, VmParts } from "./state.ts";
 
 /** What is known of a part, but for its name. */
@@ -62,7 +62,7 @@ const vcpuRows: Rows<VcpuParts> = {
     needs: "must be the one that this vCPU ran with, if it has run",
   },
   tscKhz: {
-    shape: { kind: "u32" },
+    shape: { kind: "u32", most: MAX_IOCTL_RESULT },
     get: ioctls.KVM_GET_TSC_KHZ,
     set: ioctls.KVM_SET_TSC_KHZ,
     absent: "EIO",
@@ -218,6 +218,13 @@ export const VCPU_PARTS: readonly Part[] = named("vcpu", { ...vcpuRows });
 
 /** The parts of a VM, in the order in which they are restored, after its vCPUs. */
 export const VM_PARTS: readonly Part[] = named("vm", { ...vmRows });
+
+/** Finds a part by its name. */
+export function partNamed(wanted: keyof VcpuParts | keyof VmParts): Part {
+  const found = [...VCPU_PARTS, ...VM_PARTS].find((part) => part.name === wanted);
+  if (found !== undefined) return found;
+  throw new TypeError(`no part of a state is named ${wanted}`);
+}
 
 /** Parts that are read first or last, with the reason; the others are read between, in any order. */
 export const SAVE_ORDER: Readonly<Record<string, { place: "first" | "last"; why: string }>> = {

@@ -4,7 +4,7 @@
  */
 import type { FieldType, Layout, Scalar } from "../abi/struct.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
-import type { Shape } from "./shape.ts";
+import { mostOf, type Shape } from "./shape.ts";
 import { STATE_FORMAT, STATE_VERSION } from "./state.ts";
 
 type Schema = Readonly<Record<string, unknown>>;
@@ -51,7 +51,7 @@ function ofShape(shape: Shape, structs: Map<string, Schema>): Schema {
     case "bytes":
       return bytes(shape.least);
     case "u32":
-      return integer("u32");
+      return { ...integer("u32"), maximum: mostOf(shape) };
     default:
       throw shape satisfies never;
   }

@@ -27,7 +27,15 @@ export interface BytesShape {
 /** An unsigned 32-bit number. */
 export interface NumberShape {
   readonly kind: "u32";
+  /** The largest value; 0xffffffff when left out. */
+  readonly most?: number;
 }
+
+/**
+ * The largest u32 that an ioctl can return as its result: the kernel returns an int, and -4095 to -1
+ * (MAX_ERRNO, include/linux/err.h) are errnos. A larger one would be read back as an error.
+ */
+export const MAX_IOCTL_RESULT = 0xffff_f000;
 
 /** The shape of a value. */
 export type Shape = StructShape | ListShape | BytesShape | NumberShape;
@@ -66,7 +74,10 @@ export function toBytes(shape: Shape, value: unknown): Uint8Array {
       if (value.length >= shape.least) return copyOf(value);
       throw new RangeError(`expected ${shape.least} bytes or more, got ${value.length}`);
     case "u32":
-      return encode(U32, { value: value as number });
+      if (typeof value !== "number" || value <= mostOf(shape)) {
+        return encode(U32, { value: value as number });
+      }
+      throw new RangeError(`expected at most ${mostOf(shape)}, got ${value}`);
     default:
       throw shape satisfies never;
   }
@@ -103,6 +114,9 @@ export function sizeInWords(shape: Shape): string {
       throw shape satisfies never;
   }
 }
+
+/** The largest value of a number's shape. */
+export const mostOf = ({ most }: NumberShape): number => most ?? 0xffff_ffff;
 
 function fromList(element: Layout, bytes: Uint8Array): unknown {
   if (bytes.length % element.size !== 0) return undefined;

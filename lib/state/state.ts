@@ -18,6 +18,7 @@ import {
   type Xcrs,
 } from "../abi/generated/structs.ts";
 import { read } from "../abi/struct.ts";
+import type { Complaints } from "./error.ts";
 
 /** Names the document's format, its first field. */
 export const STATE_FORMAT = "node-kvm-state";
@@ -29,7 +30,10 @@ export const STATE_VERSION = 1;
 export interface VcpuParts {
   /** The CPUID table, as KVM_GET_CPUID2 returns it. */
   readonly cpuid?: readonly CpuidEntry2[];
-  /** The frequency of the guest's TSC in kHz. */
+  /**
+   * The frequency of the guest's TSC in kHz, at most 0xfffff000: KVM_GET_TSC_KHZ returns it as an int, in which
+   * a larger number is an errno.
+   */
   readonly tscKhz?: number;
   /** Segments, control registers, EFER, APIC base, and the PDPTRs of PAE paging. */
   readonly sregs2?: Sregs2;
@@ -116,17 +120,19 @@ export interface VmState extends VmParts {
   readonly vcpus: readonly VcpuState[];
 }
 
-/** Finds what no part's shape shows: two vCPUs of one id, registers in two forms, a wrong size inside. */
-export function contradictions(state: Pick<VmState, "vcpus">): readonly string[] {
-  return state.vcpus.flatMap(({ id, sregs, sregs2, nestedState }, i) => {
-    const first = state.vcpus.findIndex((other) => other.id === id);
+/**
+ * Complains of what no part's shape shows: two vCPUs with one id, registers in two forms, a wrong size inside.
+ * The time is linear in the number of vCPUs.
+ */
+export function contradictions(state: Pick<VmState, "vcpus">, complaints: Complaints): void {
+  const seen = new Map<number, number>();
+  for (const [i, { id, sregs, sregs2, nestedState }] of state.vcpus.entries()) {
+    const first = seen.get(id);
+    if (first === undefined) seen.set(id, i);
+    else complaints.add(`vcpus[${i}].id: ${id} is the id of vcpus[${first}] too`);
+    if (sregs && sregs2) complaints.add(`vcpus[${i}].sregs: cannot stand beside sregs2`);
     const size = nestedState && read(NestedState, nestedState).size;
-    return [
-      ...(first === i ? [] : [`vcpus[${i}].id: ${id} is the id of vcpus[${first}] too`]),
-      ...(sregs && sregs2 ? [`vcpus[${i}].sregs: cannot stand beside sregs2`] : []),
-      ...(size === nestedState?.length
-        ? []
-        : [`vcpus[${i}].nestedState: says ${size} bytes, and has ${nestedState?.length}`]),
-    ];
-  });
+    if (size === nestedState?.length) continue;
+    complaints.add(`vcpus[${i}].nestedState: says ${size} bytes, and has ${nestedState?.length}`);
+  }
 }

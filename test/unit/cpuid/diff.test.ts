@@ -148,6 +148,36 @@ test("a second duplicate is an added entry", () => {
   expect(diff(table, table.append({ function: 1 })).map((c) => c.kind)).toEqual(["count", "added"]);
 });
 
+test("an added duplicate is named as one, with its number", () => {
+  const twice = table.append({ function: 7, flags: 1, eax: 1 });
+  expect(lines(twice)).toBe("table entries: 5 -> 6\n0x7.0#2 duplicate entry: absent -> present");
+  expect(lines(twice.append({ function: 7, flags: 1 }))).toContain(
+    "0x7.0#3 duplicate entry: absent",
+  );
+  expect(diff(table, twice)[1]).toMatchObject({ where: "0x7.0#2", index: 0, copy: 1 });
+});
+
+test("a removed duplicate is named as one", () => {
+  const twice = table.append({ function: 7, flags: 1 });
+  expect(printDiff(diff(twice, table))).toBe(
+    "table entries: 6 -> 5\n0x7.0#2 duplicate entry: present -> absent",
+  );
+});
+
+test("an entry that is there once is no duplicate", () => {
+  expect(diff(table, table.append({ function: 7, index: 1, flags: 1 }))[1]).toMatchObject({
+    where: "0x7.1",
+    copy: 0,
+  });
+});
+
+test("a change in a duplicate has its number", () => {
+  const twice = table.append({ function: 7, flags: 1 });
+  expect(printDiff(diff(twice, twice.replace(5, { ebx: 0x20, flags: 0 })))).toBe(
+    "0x7.0#2 flags: 1 -> 0\n0x7.0#2:ebx[5] avx2: 0 -> 1",
+  );
+});
+
 test("one entry that moved is one change of order", () => {
   const [first, ...rest] = [...table];
   expect(lines([...rest, first ?? { function: 0 }])).toBe("0x0.0 position: 0 -> 4");

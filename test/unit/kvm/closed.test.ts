@@ -39,7 +39,7 @@ function membersOf(prototype: object): readonly Member[] {
 const SILENT = ["id", "vm", "memory", "trace", "running", "kickToken", "addressSpace", "evidence"]
   .concat(["explainMsrs", "kick", "pause", "resume", "close"])
   // These are made of others, whose refusal is theirs.
-  .concat(["restoreState", "dirtyPages", "exits"]);
+  .concat(["restoreState", "checkState", "dirtyPages", "exits"]);
 
 const attribute = { group: 0, attr: 0n };
 const memory = GuestMemory.allocate(0x1000);
@@ -49,6 +49,7 @@ const region = { slot: 0, guestPhysAddr: 0n, memory };
 const ARGUMENTS: Readonly<Record<string, () => readonly unknown[]>> = {
   checkExtension: () => [1],
   clearDirtyLog: () => [{ slot: 0, firstPage: 0n, numPages: 64, dirtyBitmap: new Uint8Array(8) }],
+  compareMsrs: () => [[{ index: 1, data: 1n }]],
   createDevice: () => [0],
   createGuestMemfd: () => [{ size: 0x1000n }],
   enableCap: () => [{ cap: 1 }],

@@ -1,6 +1,12 @@
 /** A vCPU and a VM that keep what they are given and write down each ioctl: for claims about order. */
 import type { CapabilityName } from "../../../lib/abi/generated/constants.ts";
-import { MsrEntry, Msrs, NestedState } from "../../../lib/abi/generated/structs.ts";
+import {
+  Cpuid2,
+  type CpuidEntry2,
+  MsrEntry,
+  Msrs,
+  NestedState,
+} from "../../../lib/abi/generated/structs.ts";
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
 import { encode, read } from "../../../lib/abi/struct.ts";
 import { KvmError } from "../../../lib/errors.ts";
@@ -21,8 +27,18 @@ export interface Habits {
   readonly hidden?: readonly number[];
   /** MSRs that cannot be written. */
   readonly readOnly?: readonly number[];
+  /** Changes what an ioctl reads. */
+  readonly loses?: Readonly<Record<string, (bytes: Uint8Array) => void>>;
+  /** MSRs that are taken and read 0. */
+  readonly forgets?: readonly number[];
   /** A TSC written within a second of this becomes this, which is where another vCPU's is. */
   readonly expectsTsc?: bigint;
+}
+
+/** The name of what is read and written by the same struct; chips have one each. */
+function keyOf(name: string, bytes: Uint8Array): string {
+  const struct = name.slice("KVM_GET_".length).replace("XSAVE2", "XSAVE");
+  return struct === "IRQCHIP" ? `${struct} ${bytes[0]}` : struct;
 }
 
 /** A handle whose ioctls end here. */
@@ -33,6 +49,9 @@ export class FakeHandle extends Handle {
   readonly given: Map<string, IoctlArgument | undefined> = new Map();
   /** The MSRs; the others are 0. */
   readonly msrs: Map<number, bigint> = new Map();
+  /** The bytes of a `struct kvm_cpuid2`. */
+  cpuid: Uint8Array = new Uint8Array(8);
+  readonly #kept: Map<string, Uint8Array> = new Map();
   readonly #habits: Habits;
   #expectedTsc: bigint | undefined;
 
@@ -59,6 +78,9 @@ export class FakeHandle extends Handle {
       });
     }
     this.given.set(name, argument instanceof Uint8Array ? argument.slice() : argument);
+    if (name.startsWith("KVM_SET_") && argument instanceof Uint8Array) {
+      this.#kept.set(keyOf(name, argument), argument.slice());
+    }
     if (!(argument instanceof Uint8Array)) return Number(this.given.get("KVM_SET_TSC_KHZ") ?? 0);
     return this.#answer(name, argument);
   }
@@ -67,18 +89,27 @@ export class FakeHandle extends Handle {
     const view = new DataView(bytes.buffer, bytes.byteOffset);
     switch (name) {
       case "KVM_GET_CPUID2":
-        view.setUint32(0, 0, true);
+        bytes.set(this.cpuid.subarray(0, bytes.length));
         return 0;
       case "KVM_GET_NESTED_STATE":
         view.setUint32(4, NestedState.size, true);
-        return 0;
+        return this.#give(name, bytes);
       case "KVM_GET_MSRS":
         return this.#msrs(bytes, (entry) => this.#read(entry));
       case "KVM_SET_MSRS":
         return this.#msrs(bytes, (entry) => this.#write(entry));
       default:
-        return 0;
+        return this.#give(name, bytes);
     }
+  }
+
+  /** Gives what was set before, except where the habits say that it is lost. */
+  #give(name: string, bytes: Uint8Array): number {
+    if (!name.startsWith("KVM_GET_")) return 0;
+    const kept = this.#kept.get(keyOf(name, bytes));
+    if (kept !== undefined) bytes.set(kept.subarray(0, bytes.length));
+    this.#habits.loses?.[name]?.(bytes);
+    return 0;
   }
 
   /** Does something to each MSR before the first to which it cannot be done. */
@@ -99,7 +130,8 @@ export class FakeHandle extends Handle {
   #write({ index, data }: MsrEntry): bigint | undefined {
     if (this.#habits.readOnly?.includes(index)) return undefined;
     this.called.push(`${hex(index)}=${hex(data)}`);
-    this.msrs.set(index, index === 0x10 ? this.#synchronised(data) : data);
+    const isLost = this.#habits.forgets?.includes(index) ?? false;
+    if (!isLost) this.msrs.set(index, index === 0x10 ? this.#synchronised(data) : data);
     return data;
   }
 
@@ -114,6 +146,8 @@ export class FakeHandle extends Handle {
 /** A vCPU of it. */
 export class FakeVcpu extends FakeHandle implements StatefulVcpu {
   readonly id: number;
+  /** The VM; the vCPU itself is as good as any where no VM is asked. */
+  vm: object = this;
 
   /** Makes a vCPU. */
   constructor(id = 0, habits: Habits = {}, called: string[] = []) {
@@ -126,17 +160,27 @@ export class FakeVcpu extends FakeHandle implements StatefulVcpu {
     this.called.push("completeExit");
   }
 
-  /** Writes down that it was called. */
-  setCpuid2(): void {
+  /** Keeps the table. */
+  setCpuid2(entries: Iterable<CpuidEntry2>): void {
     this.called.push("KVM_SET_CPUID2");
+    this.cpuid = encode(Cpuid2, { entries: Array.from(entries) });
   }
 }
+
+const ALL = { eax: 0xffffffff, ebx: 0xffffffff, ecx: 0xffffffff, edx: 0xffffffff };
+const ALL_CPUID: readonly CpuidEntry2[] = [
+  { function: 1, index: 0, flags: 0, ...ALL, padding: [0, 0, 0] },
+  { function: 0xd, index: 0, flags: 1, ...ALL, padding: [0, 0, 0] },
+  { function: 0x8000_0001, index: 0, flags: 0, ...ALL, padding: [0, 0, 0] },
+];
 
 /** A /dev/kvm that has every capability once, or as often as is said, and lists two MSRs. */
 export function fakeOrigin(has: Partial<Record<CapabilityName, number>> = {}): Origin {
   return {
     checkExtension: (capability) => has[capability] ?? 1,
     msrIndexList: () => [0x10, 0x174, 0x6e0],
+    supportedCpuid: () => ALL_CPUID,
+    featureMsrs: () => [],
   };
 }
 

@@ -4,11 +4,10 @@ import type { ClockData, MsrEntry } from "../../../lib/abi/generated/structs.ts"
 import { readPart, writePart } from "../../../lib/kvm/state-part.ts";
 import { writeTsc } from "../../../lib/kvm/vcpu-msrs.ts";
 import { restoreVcpus, saveVcpus } from "../../../lib/kvm/vcpu-state.ts";
-import { restoreVm, saveVm } from "../../../lib/kvm/vm-state.ts";
-import { RestoreError } from "../../../lib/state/error.ts";
+import { checkVmState, restoreVm, saveVm } from "../../../lib/kvm/vm-state.ts";
 import { VCPU_PARTS, VM_PARTS } from "../../../lib/state/parts.ts";
 import type { VcpuState, VmState } from "../../../lib/state/state.ts";
-import { FULL } from "../state/any-state.ts";
+import { SANE as FULL } from "../state/any-state.ts";
 import { FakeHandle, FakeVcpu, fakeOrigin, type Habits } from "./fake-kvm.ts";
 
 const [ENXIO, EINVAL, EIO] = [6, 22, 5];
@@ -82,9 +81,9 @@ describe("restoring a vCPU", () => {
   test("of another id is refused before anything is written", () => {
     const vcpu = new FakeVcpu(1);
     expect(() => restoreVcpus([[vcpu, { id: 0, mpState: 0 }]], origin)).toThrow(
-      new RestoreError("vcpu 1", "id", "the state is that of vCPU 0"),
+      "restoring vcpus (vm): the state has vCPUs 0; given were 1",
     );
-    expect(vcpu.called).toEqual([]);
+    expect(sets(vcpu.called)).toEqual([]);
   });
 
   test("says what a refusal can mean", () => {
@@ -114,13 +113,11 @@ describe("an MSR that KVM does not take", () => {
     const vcpu = new FakeVcpu(0, { ...fixed, hidden: [0x3a] });
     const msrs = [msr(0x345, 0x2000n), msr(0x174, 1n), msr(0x3a, 5n)];
     expect(() => restoreVcpus([[vcpu, { id: 0, msrs }]], origin)).toThrow(
-      new RestoreError(
-        "vcpu 0",
-        "msrs",
-        "KVM does not take 0x2000 for MSR 0x345, this vCPU keeps 0x0; " +
-          "KVM does not take 0x5 for MSR 0x3a, this vCPU has no such MSR",
-      ),
+      "restoring msrs (vcpu 0): " +
+        "\n  msrs[0x345]: KVM refused 0x2000, reads 0x0" +
+        "\n  msrs[0x3a]: KVM refused 0x5, reads nothing",
     );
+    expect(vcpu.msrs.get(0x174)).toBe(1n);
   });
 });
 
@@ -237,11 +234,18 @@ describe("an XSAVE area", () => {
   });
 });
 
+function vcpuOf(vm: FakeHandle, id: number, called: string[] = []): FakeVcpu {
+  const vcpu = new FakeVcpu(id, {}, called);
+  vcpu.vm = vm;
+  return vcpu;
+}
+
 describe("a VM", () => {
   const machine = (habits: Habits = {}) => {
     const called: string[] = [];
-    const vcpus = [0, 1].map((id) => new FakeVcpu(id, {}, called));
-    return { called, vm: new FakeHandle("vm", habits, called), vcpus };
+    const vm = new FakeHandle("vm", habits, called);
+    const vcpus = [0, 1].map((id) => vcpuOf(vm, id, called));
+    return { called, vm, vcpus };
   };
 
   test("is saved with the timer first and the vCPUs last, when their exits are completed", () => {
@@ -290,11 +294,68 @@ describe("a VM", () => {
     ["none", [], "given were none"],
   ])("is not restored with %s of its vCPUs", (_, ids, given) => {
     const { called, vm } = machine();
-    const vcpus = ids.map((id) => new FakeVcpu(id, {}, called));
-    expect(() => restoreVm(vm, FULL, vcpus, origin)).toThrow(
-      new RestoreError("vm", "vcpus", `the state has vCPUs 1, 0; ${given}`),
-    );
+    const vcpus = ids.map((id) => vcpuOf(vm, id, called));
+    expect(() => restoreVm(vm, FULL, vcpus, origin)).toThrow(`the state has vCPUs 1, 0; ${given}`);
+    expect(sets(called)).toEqual([]);
+  });
+
+  test("refuses vCPUs of another VM, one twice, and what is no vCPU, before it asks anything", () => {
+    const { called, vm, vcpus } = machine();
+    const other = vcpuOf(new FakeHandle("vm"), 1);
+    const wrong = [
+      [[other], "vcpu 1 is of another VM"],
+      [[...vcpus, vcpus[0]], "vcpu 0 is given twice"],
+      [[{}], "vcpus[0] is no vCPU"],
+      [[null], "vcpus[0] is no vCPU"],
+    ] as unknown as readonly (readonly [readonly FakeVcpu[], string])[];
+    for (const [given, message] of wrong) {
+      expect(() => saveVm(vm, given, origin, {})).toThrow(`vm.saveState(): ${message}`);
+      expect(() => checkVmState(vm, FULL, given, origin)).toThrow(`vm.checkState(): ${message}`);
+      expect(() => restoreVm(vm, FULL, given, origin)).toThrow(`vm.restoreState(): ${message}`);
+    }
     expect(called).toEqual([]);
+  });
+
+  test("refuses unknown options by name", () => {
+    const { called, vm, vcpus } = machine();
+    const [save, restore] = [{ msr: [] } as object, { readback: false } as object];
+    expect(() => saveVm(vm, vcpus, origin, save)).toThrow(
+      'unknown option "msr"; did you mean "msrs"',
+    );
+    expect(() => restoreVm(vm, FULL, vcpus, origin, restore)).toThrow('did you mean "readBack"?');
+    expect(called).toEqual([]);
+  });
+
+  test("is checked without a write", () => {
+    const { called, vm, vcpus } = machine();
+    expect(checkVmState(vm, FULL, vcpus, origin).filter(({ prevents }) => prevents)).toEqual([]);
+    expect(sets(called)).toEqual([]);
+  });
+
+  test("that does not fit is not written at all, and all misfits are named", () => {
+    const { called, vm, vcpus } = machine({ refuses: { KVM_GET_PIT2: ENXIO } });
+    const misfit = { ...FULL, vcpus: FULL.vcpus.map((one) => ({ ...one, mpState: 5 })) };
+    expect(() => restoreVm(vm, misfit, vcpus, origin)).toThrow(
+      /vcpus\[0\].mpState: [\s\S]*vcpus\[1\].mpState: [\s\S]*pit2: the VM has none/,
+    );
+    expect(sets(called)).toEqual([]);
+  });
+
+  test("reads its parts back, and names what was lost after all was written", () => {
+    const { called, vm, vcpus } = machine({
+      loses: { KVM_GET_PIT2: (bytes) => bytes.fill(0xff, 4, 5) },
+    });
+    expect(() => restoreVm(vm, FULL, vcpus, origin)).toThrow(
+      /^restoring pit2 \(vm\): pit2\.channels\[0\]\./,
+    );
+    expect(sets(called).at(-1)).toBe("KVM_SET_PIT2");
+    expect(called.indexOf("KVM_GET_PIT2")).toBeLessThan(called.lastIndexOf("KVM_GET_MP_STATE"));
+  });
+
+  test("is not read back when that is left out", () => {
+    const { called, vm, vcpus } = machine();
+    restoreVm(vm, FULL, vcpus, origin, { readBack: false });
+    expect(called.at(-1)).toBe("KVM_SET_PIT2");
   });
 
   test("gets its chips by their numbers, and reads them so", () => {

@@ -1,11 +1,16 @@
 /** Any saved state, for properties, and one that is always the same: by the rows of the table of parts. */
 import fc from "fast-check";
-import { NestedState } from "../../../lib/abi/generated/structs.ts";
+import {
+  type ClockData,
+  NestedState,
+  type PicState,
+  type Xcrs,
+} from "../../../lib/abi/generated/structs.ts";
 import { encode, type FieldType, type Layout, read, type Scalar } from "../../../lib/abi/struct.ts";
 import type { StateDocumentError } from "../../../lib/state/error.ts";
 import { stateToJson } from "../../../lib/state/json.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "../../../lib/state/parts.ts";
-import type { Shape } from "../../../lib/state/shape.ts";
+import { mostOf, type Shape } from "../../../lib/state/shape.ts";
 import type { VcpuState, VmState } from "../../../lib/state/state.ts";
 
 function anyInteger(type: Scalar): fc.Arbitrary<unknown> {
@@ -47,7 +52,7 @@ function anyOf(shape: Shape): fc.Arbitrary<unknown> {
     case "bytes":
       return fc.nat(100).chain((more) => anyBytes(shape.least + more));
     case "u32":
-      return fc.integer({ min: 0, max: 0xffff_ffff });
+      return fc.integer({ min: 0, max: mostOf(shape) });
     default:
       throw shape satisfies never;
   }
@@ -124,6 +129,21 @@ export const FULL = {
   vcpus: [1, 0].map((id) => ({ id, ...consistent(distinctParts(VCPU_PARTS)) }) as VcpuState),
 } as VmState;
 
+/** The full state with what a machine can have: an MP state, a format of nested state, one XCR. */
+export const SANE: VmState = {
+  ...FULL,
+  clock: { ...FULL.clock, clock: 7n } as ClockData,
+  vcpus: FULL.vcpus.map((vcpu) => ({
+    ...vcpu,
+    mpState: 0,
+    xcrs: { ...vcpu.xcrs, nrXcrs: 1 } as Xcrs,
+    nestedState: encode(NestedState, { size: NestedState.size, format: 1, flags: 1 }),
+  })),
+};
+
+/** A PIC's registers. */
+export const PIC: PicState = FULL.picMaster as PicState;
+
 /** The full state as what JSON.parse gives, with some values changed: `"vcpus.0.regs.rip"`. */
 export function changed(changes: Readonly<Record<string, unknown>>): unknown {
   const document: unknown = JSON.parse(stateToJson(FULL));
@@ -138,12 +158,17 @@ export function changed(changes: Readonly<Record<string, unknown>>): unknown {
   return JSON.parse(JSON.stringify(document));
 }
 
-/** What a refused document is complained of. */
-export function complaintsOf(reads: () => unknown): readonly string[] {
+/** Returns the error with which a document is refused. */
+export function errorOf(reads: () => unknown): StateDocumentError {
   try {
     reads();
   } catch (error) {
-    return (error as StateDocumentError).complaints;
+    return error as StateDocumentError;
   }
   throw new Error("it was read");
+}
+
+/** Returns what is wrong with a refused document. */
+export function complaintsOf(reads: () => unknown): readonly string[] {
+  return errorOf(reads).complaints;
 }

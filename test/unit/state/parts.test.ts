@@ -80,6 +80,12 @@ describe("every part", () => {
     },
   );
 
+  test("whose value is the result of an ioctl has no value that reads as an errno", () => {
+    const results = all.filter(({ get }) => get.kind === "none");
+    expect(names(results)).toEqual(["tscKhz"]);
+    expect(results.map(({ shape }) => shape)).toEqual([{ kind: "u32", most: 0xffff_f000 }]);
+  });
+
   test("is of integers, arrays and structs alone: no unions, no bit fields, no tails", () => {
     const layouts = all.flatMap(({ shape }) => {
       if (shape.kind === "struct") return [shape.layout];

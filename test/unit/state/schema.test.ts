@@ -97,6 +97,7 @@ describe("the schema", () => {
     ["vcpus.0.regs.rip", "0x10000000000000000"],
     ["vcpus.0.regs.rip", "-0x1"],
     ["picMaster.irr", 256],
+    ["vcpus.0.tscKhz", 0xffff_f001],
     ["ioapic.redirtbl", ["0x0"]],
     ["vcpus.0.lapic.regs", "AAAA"],
     ["vcpus.0.xsave", ""],

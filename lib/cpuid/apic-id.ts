@@ -1,0 +1,44 @@
+/** Where a CPUID table holds the vCPU's APIC id. Writing it is builder.ts, checking it is check.ts. */
+import type { CpuidEntry2, CpuidRegister } from "./entry.ts";
+import { readField } from "./field.ts";
+
+/** A place of the APIC id: inclusive bits of one register, in each sub-leaf of a function. */
+interface ApicIdPlace {
+  /** The leaf. */
+  readonly function: number;
+  /** The register. */
+  readonly register: CpuidRegister;
+  /** The lowest bit. */
+  readonly low: number;
+  /** The highest bit; a place of fewer than 32 bits has the low bits of the id. */
+  readonly high: number;
+  /** An entry of zeros means that the CPU does not have the leaf. */
+  readonly isOptional: boolean;
+}
+
+/** Every place of the APIC id. Source: SDM volume 2A, CPUID; AMD APM volume 3, appendix E. */
+const APIC_ID_PLACES: readonly ApicIdPlace[] = [
+  { function: 0x1, register: "ebx", low: 24, high: 31, isOptional: false },
+  { function: 0xb, register: "edx", low: 0, high: 31, isOptional: false },
+  { function: 0x1f, register: "edx", low: 0, high: 31, isOptional: false },
+  { function: 0x8000001e, register: "eax", low: 0, high: 31, isOptional: true },
+  { function: 0x80000026, register: "edx", low: 0, high: 31, isOptional: true },
+];
+
+/** Returns the place of the APIC id in an entry's function; undefined if it has none. */
+export function apicIdPlace({
+  function: fn,
+}: Pick<CpuidEntry2, "function">): ApicIdPlace | undefined {
+  return APIC_ID_PLACES.find((place) => place.function === fn);
+}
+
+/** Returns the bits of an APIC id that a place has room for. */
+export function apicIdBits({ low, high }: ApicIdPlace, id: number): number {
+  return readField(id, 0, high - low);
+}
+
+/** Throws a RangeError unless the id is an unsigned 32-bit integer. */
+export function checkApicId(name: string, id: number): void {
+  if (Number.isInteger(id) && id >= 0 && id <= 0xffffffff) return;
+  throw new RangeError(`${name} ${id} is not an unsigned 32-bit integer`);
+}

@@ -1,0 +1,85 @@
+/**
+ * What a VM and its vCPUs are asked before a state is put into them, and whether the vCPUs are the VM's. The
+ * rules are state/check.ts.
+ */
+import { findMisfits, type Target, type TargetVcpu } from "../state/check.ts";
+import type { StateFinding } from "../state/error.ts";
+import { partNamed, VM_PARTS } from "../state/parts.ts";
+import type { VcpuState, VmState } from "../state/state.ts";
+import type { Handle } from "./handle.ts";
+import type { Origin } from "./origin.ts";
+import { readPart } from "./state-part.ts";
+
+/** A vCPU, as far as it is checked. */
+interface CheckedVcpu extends Handle {
+  readonly id: number;
+  readonly vm: object;
+}
+
+/**
+ * Returns the vCPUs as an array.
+ *
+ * @param where - the method that was called, for the message.
+ * @throws TypeError when one is no vCPU, is another VM's, or is given twice.
+ */
+export function vcpusOf<T extends CheckedVcpu>(
+  where: string,
+  vm: object,
+  vcpus: Iterable<T>,
+): readonly T[] {
+  const all = Array.from(vcpus);
+  const seen = new Set<unknown>();
+  for (const [i, vcpu] of all.entries()) {
+    const given: unknown = vcpu;
+    if (typeof given !== "object" || given === null || !("vm" in given && "id" in given)) {
+      throw new TypeError(`${where}: vcpus[${i}] is no vCPU`);
+    }
+    if (vcpu.vm !== vm) throw new TypeError(`${where}: ${vcpu.label} is of another VM`);
+    if (seen.has(vcpu)) throw new TypeError(`${where}: ${vcpu.label} is given twice`);
+    seen.add(vcpu);
+  }
+  return all;
+}
+
+function targetOf(
+  vcpus: readonly CheckedVcpu[],
+  origin: Origin,
+  hasPart: Target["hasPart"],
+): Target {
+  const [lapic, tscKhz] = [partNamed("lapic"), partNamed("tscKhz")];
+  const asked = (vcpu: CheckedVcpu): TargetVcpu => ({
+    id: vcpu.id,
+    hasLapic: () => readPart(vcpu, lapic, origin) !== undefined,
+    tscKhz: () => readPart(vcpu, tscKhz, origin) as number | undefined,
+  });
+  return {
+    checkExtension: (capability) => origin.checkExtension(capability),
+    supportedCpuid: () => origin.supportedCpuid(),
+    msrIndexList: () => origin.msrIndexList(),
+    featureMsrs: () => origin.featureMsrs(),
+    hasPart,
+    vcpus: vcpus.map(asked),
+  };
+}
+
+/** Finds in what the states of vCPUs do not fit them. */
+export function checkVcpus(
+  pairs: readonly (readonly [vcpu: CheckedVcpu, state: VcpuState])[],
+  origin: Origin,
+): readonly StateFinding[] {
+  const vcpus = pairs.map(([vcpu]) => vcpu);
+  const states = pairs.map(([, state]) => state);
+  return findMisfits({ vcpus: states }, targetOf(vcpus, origin, undefined));
+}
+
+/** Finds in what a state does not fit a VM and its vCPUs. */
+export function checkVm(
+  vm: Handle,
+  state: VmState,
+  vcpus: readonly CheckedVcpu[],
+  origin: Origin,
+): readonly StateFinding[] {
+  const hasPart = (name: string): boolean =>
+    VM_PARTS.some((part) => part.name === name && readPart(vm, part, origin) !== undefined);
+  return findMisfits(state, targetOf(vcpus, origin, hasPart));
+}

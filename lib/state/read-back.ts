@@ -1,0 +1,383 @@
+/**
+ * Compares what was written into a machine with what it reads, part by part. KVM takes some values and loses
+ * them; this names each. What may differ, because it counts or KVM derives it, is MAY_DIFFER.
+ */
+import { isBytes } from "../abi/bytes.ts";
+import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
+import { diff, formatChange, isOwned } from "../cpuid/index.ts";
+import type { StateDifference } from "./error.ts";
+import { COUNTING_MSRS } from "./msrs.ts";
+import type { Part } from "./parts.ts";
+import { fromBytes, toBytes } from "./shape.ts";
+import type { VcpuState } from "./state.ts";
+
+type Members = Readonly<Record<string, unknown>>;
+type Scalar = number | bigint;
+
+/** One place at which two values of a part differ. */
+interface Place {
+  /** The path inside the part: `cs.base`, `regs[0x390]`. */
+  readonly path: string;
+  readonly wrote: Scalar | undefined;
+  readonly reads: Scalar | undefined;
+  /** The struct or array that holds the place, as it was written and as it reads. */
+  readonly owner: readonly [wrote: Members, reads: Members];
+  /** The whole part as it was written. */
+  readonly whole: Members;
+  /** The TSC as it reads, if it was read. */
+  readonly tsc: bigint | undefined;
+}
+
+interface Exception {
+  /** The parts that it is about. */
+  readonly parts: readonly string[];
+  /** Matches the path inside the part. */
+  readonly path: RegExp;
+  /** Tells whether this difference is one of them; all are when left out. */
+  readonly when?: (place: Place) => boolean;
+  /** Why the values may differ. */
+  readonly why: string;
+}
+
+const big = (value: Scalar | undefined): bigint => BigInt(value ?? 0);
+
+/** Whether every bit that was written reads 1; others may have been added. */
+const hasGained = ({ wrote, reads }: Place): boolean => (big(wrote) & ~big(reads)) === 0n;
+
+const isUnset =
+  (flag: number) =>
+  ({ whole }: Place): boolean =>
+    (Number(whole["flags"]) & flag) === 0;
+
+/** Bits of an entry of the I/O APIC: delivery status and remote IRR, which the interrupt itself moves. */
+const REDIRECTION_STATUS = (1n << 12n) | (1n << 14n);
+const MP_STATE_SIPI_RECEIVED = 4;
+/** HV_X64_MSR_STIMER0_CONFIG to HV_X64_MSR_STIMER3_COUNT. */
+const STIMERS = /^0x400000b[0-7]$/;
+
+/**
+ * What may differ from what was written, with the reason; the rest must read as it was written. Of a CPUID table
+ * it is KVM_OWNED of lib/cpuid.
+ */
+export const MAY_DIFFER: readonly Exception[] = [
+  {
+    parts: ["msrs"],
+    path: new RegExp(`^(${COUNTING_MSRS.map(({ index }) => hex(index)).join("|")})$`),
+    why: "they count: COUNTING_MSRS",
+  },
+  {
+    parts: ["msrs"],
+    path: /^0x6e0$/,
+    when: ({ wrote, reads, tsc }) => big(reads) === 0n && tsc !== undefined && big(wrote) <= tsc,
+    why: "IA32_TSC_DEADLINE reads 0 once the deadline has passed (lapic.c:apic_timer_expired)",
+  },
+  {
+    parts: ["msrs"],
+    path: STIMERS,
+    when: ({ wrote }) => (big(wrote) & 1n) === 1n || big(wrote) > 1n,
+    why: "a synthetic timer that has expired is disabled (hyperv.c:stimer_expiration)",
+  },
+  {
+    parts: ["sregs", "sregs2"],
+    path: /^(cs|ds|es|fs|gs|ss|tr|ldt)\./,
+    when: ({ owner }) => owner.every((segment) => segment["unusable"] === 1),
+    why: "nothing of an unusable segment counts, and each vendor module keeps something else of it",
+  },
+  {
+    parts: ["sregs2"],
+    path: /^flags$/,
+    when: hasGained,
+    why: "KVM sets KVM_SREGS2_FLAGS_PDPTRS_VALID whenever the guest has PAE paging",
+  },
+  {
+    parts: ["sregs2"],
+    path: /^pdptrs\[/,
+    when: isUnset(1),
+    why: "they are written only with KVM_SREGS2_FLAGS_PDPTRS_VALID",
+  },
+  {
+    parts: ["sregs"],
+    path: /^interruptBitmap\[/,
+    why: "KVM_SET_VCPU_EVENTS writes the pending interrupt again",
+  },
+  {
+    parts: ["lapic"],
+    path: /^regs\[0x(30|a0|390)\]$/,
+    why: "KVM derives the version and the PPR, and the timer's current count counts",
+  },
+  {
+    parts: ["lapic"],
+    path: /^regs\[0x2[0-7]0\]$/,
+    when: hasGained,
+    why: "an interrupt arrived meanwhile: IRR",
+  },
+  {
+    parts: ["lapic"],
+    path: /^regs\[0x1[89a-f]0\]$/,
+    why: "the TMR follows the interrupts that arrive",
+  },
+  {
+    parts: ["vcpuEvents"],
+    path: /^(flags|sipiVector)$/,
+    why: "flags says which fields are valid, and KVM never reports a SIPI vector",
+  },
+  {
+    parts: ["vcpuEvents"],
+    path: /^nmi\.pending$/,
+    when: isUnset(1),
+    why: "it is written only with KVM_VCPUEVENT_VALID_NMI_PENDING",
+  },
+  {
+    parts: ["vcpuEvents"],
+    path: /^interrupt\.shadow$/,
+    when: (place) => isUnset(4)(place) || (hasGained(place) && place.wrote !== 0),
+    why: "it is written only with VALID_SHADOW; on AMD one bit stands for both kinds (svm_get_interrupt_shadow)",
+  },
+  {
+    parts: ["vcpuEvents"],
+    path: /^smi\./,
+    when: isUnset(8),
+    why: "it is written only with KVM_VCPUEVENT_VALID_SMM",
+  },
+  {
+    parts: ["vcpuEvents"],
+    path: /^(exception\.pending|exceptionHasPayload|exceptionPayload)$/,
+    when: isUnset(0x10),
+    why: "they are written only with KVM_VCPUEVENT_VALID_PAYLOAD",
+  },
+  {
+    parts: ["vcpuEvents"],
+    path: /^tripleFault\./,
+    when: isUnset(0x20),
+    why: "it is written only with KVM_VCPUEVENT_VALID_TRIPLE_FAULT",
+  },
+  {
+    parts: ["mpState"],
+    path: /^$/,
+    when: ({ wrote }) => wrote === MP_STATE_SIPI_RECEIVED,
+    why: "KVM_GET_MP_STATE takes the pending SIPI, as KVM_RUN would",
+  },
+  {
+    parts: ["picMaster", "picSlave"],
+    path: /^(irr|lastIrr)$/,
+    why: "they follow the lines, such as that of the timer",
+  },
+  {
+    parts: ["ioapic"],
+    path: /^irr$/,
+    why: "KVM delivers what is pending at once (ioapic.c:kvm_ioapic_inject_all)",
+  },
+  {
+    parts: ["ioapic"],
+    path: /^redirtbl\[/,
+    when: ({ wrote, reads }) => ((big(wrote) ^ big(reads)) & ~REDIRECTION_STATUS) === 0n,
+    why: "delivery status and remote IRR follow the interrupt that is delivered",
+  },
+  {
+    parts: ["clock"],
+    path: /^clock$/,
+    when: ({ wrote, reads }) => big(reads) >= big(wrote),
+    why: "kvmclock counts",
+  },
+  {
+    parts: ["clock"],
+    path: /^(flags|realtime|hostTsc)$/,
+    why: "KVM reports them, and takes only what flags says",
+  },
+  { parts: ["pit2"], path: /\.countLoadTime$/, why: "it is the host's time of loading" },
+  {
+    parts: ["pit2"],
+    path: /\.count$/,
+    when: ({ wrote, reads }) => big(wrote) % 0x10000n === 0n && big(reads) === 0x10000n,
+    why: "a count of 0 means 0x10000 (i8254.c:pit_load_count)",
+  },
+];
+
+/** Reserved fields: KVM ignores what is written, and reads as 0. */
+const RESERVED = /(^|\.)(pad|padding|reserved)\d*(\[|$)/;
+
+/** What one vCPU or VM was given, and reads. */
+interface ReadBack {
+  /** The object: `vm`, `vcpu 0`. */
+  readonly fd: string;
+  readonly part: Part;
+  /** The MSRs that KVM refused to write. */
+  readonly refused?: ReadonlySet<number>;
+  /** The part's value in the state. */
+  readonly wrote: unknown;
+  /** What the part reads afterwards. */
+  readonly reads: unknown;
+  /** The vCPU's state, for what the part needs of others. */
+  readonly state?: VcpuState;
+}
+
+/** Names each place at which a part reads other than it was written, except where it may. */
+export function differences(back: ReadBack): readonly StateDifference[] {
+  const { fd, part, wrote, reads } = back;
+  const found = (path: string, a: unknown, b: unknown): StateDifference => ({
+    fd,
+    part: part.name,
+    path: path.startsWith("[") || path === "" ? `${part.name}${path}` : `${part.name}.${path}`,
+    wrote: a,
+    reads: b,
+    isRefused: false,
+  });
+  if (reads === undefined) return [found("", "the saved value", undefined)];
+  if (part.name === "cpuid") {
+    const changes = diff(wrote as readonly CpuidEntry2[], reads as readonly CpuidEntry2[]);
+    return changes
+      .filter((change) => !isOwned(change))
+      .map((change) => ({
+        ...found("", undefined, undefined),
+        path: `cpuid ${formatChange(change).split(": ")[0]}`,
+        wrote:
+          "before" in change ? change.before : change.kind === "removed" ? "present" : "absent",
+        reads: "after" in change ? change.after : change.kind === "removed" ? "absent" : "present",
+      }));
+  }
+  return placesOf(back)
+    .filter((place) => !mayDiffer(part.name, place))
+    .map((place) => ({
+      ...found(part.name === "msrs" ? `[${place.path}]` : place.path, place.wrote, place.reads),
+      isRefused: part.name === "msrs" && (back.refused?.has(Number(place.path)) ?? false),
+    }));
+}
+
+function mayDiffer(part: string, place: Place): boolean {
+  if (RESERVED.test(place.path)) return true;
+  return MAY_DIFFER.some(
+    ({ parts, path, when }) =>
+      parts.includes(part) && path.test(place.path) && (when?.(place) ?? true),
+  );
+}
+
+function placesOf({ part, wrote, reads, state }: ReadBack): readonly Place[] {
+  if (part.name === "msrs")
+    return msrPlaces(wrote as readonly MsrEntry[], reads as readonly MsrEntry[]);
+  if (part.name === "xsave") return xsavePlaces(wrote as Uint8Array, reads as Uint8Array, state);
+  if (part.name === "nestedState") return nestedPlaces(wrote as Uint8Array, reads as Uint8Array);
+  // On the way through the kernel's bytes what is left out becomes zero.
+  const whole = fromBytes(part.shape, toBytes(part.shape, wrote));
+  const xcrs = part.name === "xcrs" ? (whole as Members)["nrXcrs"] : undefined;
+  const places = compare("", whole, reads, [{}, {}], Object(whole));
+  if (xcrs === undefined) return places;
+  // KVM takes as many as nrXcrs says, and reports XCR0 always.
+  const written = new RegExp(
+    `^xcrs\\[(${Array.from({ length: Math.min(Number(xcrs), 16) }, (_, i) => i).join("|") || "none"})\\]`,
+  );
+  return places.filter(({ path }) => written.test(path));
+}
+
+/** Compares two values of the same shape, to any depth. */
+function compare(
+  path: string,
+  wrote: unknown,
+  reads: unknown,
+  owner: Place["owner"],
+  whole: Members,
+): readonly Place[] {
+  if (isBytes(wrote)) return words(path, wrote, reads as Uint8Array, owner, whole);
+  if (typeof wrote !== "object" || wrote === null) {
+    const [a, b] = [wrote as Scalar, reads as Scalar];
+    return a === b ? [] : [{ path, wrote: a, reads: b, owner, whole, tsc: undefined }];
+  }
+  const inner = [wrote as Members, reads as Members] as const;
+  return Object.keys(wrote).flatMap((name) => {
+    const dotted = path === "" ? name : `${path}.${name}`;
+    const at = Array.isArray(wrote) ? `${path}[${name}]` : dotted;
+    return compare(at, inner[0][name], inner[1][name], inner, whole);
+  });
+}
+
+const NOTHING: Place["owner"] = [{}, {}];
+
+/** Compares bytes in words of 32 bits, named by their offset: `regs[0x20]`. */
+function words(
+  path: string,
+  wrote: Uint8Array,
+  reads: Uint8Array,
+  owner: Place["owner"],
+  whole: Members,
+): readonly Place[] {
+  const at = (bytes: Uint8Array, offset: number): number => {
+    const [a = 0, b = 0, c = 0, d = 0] = bytes.subarray(offset, offset + 4);
+    return (a | (b << 8) | (c << 16) | (d << 24)) >>> 0;
+  };
+  return Array.from({ length: Math.ceil(wrote.length / 4) }, (_, i) => i * 4)
+    .filter((offset) => at(wrote, offset) !== at(reads, offset))
+    .map((offset) => ({
+      path: `${path}[${hex(offset)}]`,
+      wrote: at(wrote, offset),
+      reads: at(reads, offset),
+      owner,
+      whole,
+      tsc: undefined,
+    }));
+}
+
+/** An MSR is written in order, so that the last value of one counts; a missing one is as good as 0. */
+function msrPlaces(wrote: readonly MsrEntry[], reads: readonly MsrEntry[]): readonly Place[] {
+  const has = new Map(reads.map(({ index, data }) => [index, data]));
+  const written = new Map(wrote.map(({ index, data }) => [index, data]));
+  return Array.from(written)
+    .filter(([index, data]) => (has.get(index) ?? 0n) !== data)
+    .map(([index, data]) => ({
+      path: hex(index),
+      wrote: data,
+      reads: has.get(index),
+      owner: NOTHING,
+      whole: {},
+      tsc: has.get(0x10),
+    }));
+}
+
+const XSTATE_BV = 512;
+/** x87 without the mask of MXCSR, which is the host's; and XMM. SDM volume 1, 13.4.1. */
+const LEGACY: readonly (readonly [bit: number, first: number, end: number])[] = [
+  [0, 0, 24],
+  [1, 24, 28],
+  [0, 32, 160],
+  [1, 160, 416],
+];
+
+/** Compares the components that XSTATE_BV says were written; the others are in their initial state. */
+function xsavePlaces(
+  wrote: Uint8Array,
+  reads: Uint8Array,
+  state: VcpuState | undefined,
+): readonly Place[] {
+  const features = (bytes: Uint8Array): bigint =>
+    new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(XSTATE_BV, true);
+  const [bits, left] = [features(wrote), features(reads)];
+  // Leaf 0xD.i: EAX is the size of component i, EBX its offset.
+  const extended = (state?.cpuid ?? [])
+    .filter((e) => e.function === 0xd && e.index >= 2 && e.index < 63)
+    .map((e) => [e.index, e.ebx, e.ebx + e.eax] as const);
+  const places = [...LEGACY, ...extended]
+    .filter(([bit]) => ((bits >> BigInt(bit)) & 1n) === 1n)
+    .flatMap(([, first, end]) => {
+      const inside = ({ path }: Place): boolean => {
+        const offset = Number(path.slice(1, -1));
+        return offset >= first && offset < end;
+      };
+      return words("", wrote, reads, NOTHING, {}).filter(inside);
+    });
+  const lost = (bits & ~left) !== 0n;
+  const header = { path: "xstate_bv", wrote: bits, reads: left, owner: NOTHING, whole: {} };
+  return lost ? [{ ...header, tsc: undefined }, ...places] : places;
+}
+
+/**
+ * Compares flags and format, and where the nested hypervisor's structs are. What follows, KVM makes anew from
+ * the vCPU's registers; the size is that of what follows, and the deadline of VMX's timer counts.
+ */
+function nestedPlaces(wrote: Uint8Array, reads: Uint8Array): readonly Place[] {
+  const [SIZE, DEADLINE] = [4, 32];
+  return words("", wrote.subarray(0, DEADLINE), reads.subarray(0, DEADLINE), NOTHING, {}).filter(
+    ({ path }) => path !== `[${hex(SIZE)}]`,
+  );
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16)}`;
+}

@@ -1,0 +1,232 @@
+/** Claims about the check of tables: each rule finds its fault and nothing else, and a good table has no finding. */
+import { describe, expect, test } from "vitest";
+import { CPUID_RULES } from "../../../lib/cpuid/check.ts";
+import {
+  type CheckCpuidOptions,
+  type CpuidEntryInput,
+  type CpuidRuleName,
+  CpuidTable,
+  checkCpuid,
+  fromSupported,
+} from "../../../lib/cpuid/index.ts";
+
+const KVM_SIGNATURE = { ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d };
+
+/** A small answer of KVM_GET_SUPPORTED_CPUID. */
+const SUPPORTED = CpuidTable.from([
+  { function: 0, eax: 0x1f },
+  { function: 1, eax: 0x906ea, ebx: 0x0510_0800, ecx: 1, edx: 0x201 },
+  { function: 2, eax: 0xff },
+  { function: 4, flags: 1, eax: 0x121 },
+  { function: 4, index: 1, flags: 1, eax: 0x122 },
+  { function: 7, flags: 1, ebx: 0x20 },
+  { function: 0xb, flags: 1, edx: 5 },
+  { function: 0xd, flags: 1, eax: 7, ebx: 0x340 },
+  { function: 0xd, index: 1, flags: 1, eax: 1 },
+  { function: 0x1f, flags: 1, edx: 5 },
+  { function: 0x4000_0000, ...KVM_SIGNATURE },
+  { function: 0x4000_0001, eax: 1 },
+  { function: 0x8000_001e, eax: 5, ebx: 5 },
+  { function: 0x8000_0026, flags: 1 },
+]);
+const GOOD = fromSupported(SUPPORTED, { apicId: 2 });
+const AGAINST: CheckCpuidOptions = { id: 2, supported: SUPPORTED };
+
+const messages = (table: Iterable<CpuidEntryInput>, options = AGAINST): readonly string[] =>
+  checkCpuid(table, options).map(({ message }) => message);
+
+type Broken = readonly [CpuidRuleName, string, CpuidTable, string];
+
+const BROKEN: readonly Broken[] = [
+  [
+    "duplicate",
+    "an entry twice",
+    GOOD.append({ function: 7, flags: 1 }),
+    "0x7.0: entry 5 (0x7.0) matches first, so KVM never uses entry 14",
+  ],
+  [
+    "duplicate",
+    "an entry behind one without the flag, which answers for every sub-leaf",
+    GOOD.append({ function: 2, index: 1 }),
+    "0x2.1: entry 2 (0x2.0) matches first, so KVM never uses entry 14",
+  ],
+  [
+    "index-flag",
+    "a sub-leaf without its flag",
+    GOOD.replace(5, { flags: 0 }),
+    "0x7.0: has no KVM_CPUID_FLAG_SIGNIFCANT_INDEX, so it answers for every sub-leaf",
+  ],
+  [
+    "padding",
+    "padding that is not 0",
+    GOOD.replace(2, { padding: [0, 0x10, 0] }),
+    "0x2.0: the reserved padding is 0x0,0x10,0x0",
+  ],
+  [
+    "apic-id",
+    "another id in leaf 1",
+    GOOD.with({ local_apic_id: 5 }),
+    "0x1.0:ebx[31:24] local_apic_id: is 5, and the vCPU's APIC id 2",
+  ],
+  [
+    "apic-id",
+    "another id in leaf 0xb",
+    GOOD.with({ x2apic_id: 5 }),
+    "0xb.0:edx[31:0] x2apic_id: is 0x5, and the vCPU's APIC id 0x2",
+  ],
+  [
+    "apic-id",
+    "another id in leaf 0x1f",
+    GOOD.with({ x2apic_id_1f: 5 }),
+    "0x1f.0:edx[31:0] x2apic_id_1f: is 0x5, and the vCPU's APIC id 0x2",
+  ],
+  [
+    "apic-id",
+    "another id in leaf 0x8000001e",
+    GOOD.with({ ext_apic_id: 5 }),
+    "0x8000001e.0:eax[31:0] ext_apic_id: is 0x5, and the vCPU's APIC id 0x2",
+  ],
+  [
+    "apic-id",
+    "another id in leaf 0x80000026",
+    GOOD.with({ x2apic_id_80000026: 5 }),
+    "0x80000026.0:edx[31:0] x2apic_id_80000026: is 0x5, and the vCPU's APIC id 0x2",
+  ],
+  [
+    "unsupported",
+    "a feature that KVM lacks",
+    GOOD.with({ bmi1: 1 }),
+    "0x7.0:ebx[3] bmi1: KVM does not support it",
+  ],
+  [
+    "unsupported",
+    "a bit that no field names",
+    GOOD.replace(1, { ecx: 0x1_0001 }),
+    "0x1.0:ecx[16] reserved: KVM does not support it",
+  ],
+  [
+    "unsupported",
+    "an XSAVE component that KVM lacks",
+    GOOD.with({ xcr0_pkru: 1 }),
+    "0xd.0:eax[9] xcr0_pkru: KVM does not support it",
+  ],
+  [
+    "unsupported",
+    "a feature in a leaf that KVM lacks",
+    GOOD.append({ function: 0x8000_0021, eax: 1 }),
+    "0x80000021.0:eax[0] no_nested_data_bp: KVM does not support it",
+  ],
+  [
+    "unsupported",
+    "a paravirtual feature that KVM lacks",
+    GOOD.with({ kvm_pv_unhalt: 1 }),
+    "0x40000001.0:eax[7] kvm_pv_unhalt: KVM does not support it",
+  ],
+];
+
+describe("a table with", () => {
+  test.each(BROKEN)("breaks the rule %s and no other: %s", (rule, _, table, message) => {
+    expect(checkCpuid(table, AGAINST).map((one) => [one.rule, one.message])).toEqual([
+      [rule, message],
+    ]);
+  });
+
+  test("no fault has no finding", () => {
+    expect(checkCpuid(GOOD, AGAINST)).toEqual([]);
+  });
+});
+
+test("every rule has a table that breaks it", () => {
+  const broken = new Set(BROKEN.map(([rule]) => rule));
+  expect(CPUID_RULES.map(({ name }) => name).filter((name) => !broken.has(name))).toEqual([]);
+});
+
+test("a finding has the rule, the place, the field and the position as values", () => {
+  expect(checkCpuid(GOOD.with({ local_apic_id: 5 }), { id: 2 })).toEqual([
+    {
+      rule: "apic-id",
+      where: "0x1.0:ebx[31:24]",
+      name: "local_apic_id",
+      function: 1,
+      index: 0,
+      position: 1,
+      message: "0x1.0:ebx[31:24] local_apic_id: is 5, and the vCPU's APIC id 2",
+    },
+  ]);
+});
+
+test("all faults of a table are found, in the order of its entries", () => {
+  const table = GOOD.with({ local_apic_id: 1, bmi1: 1, xcr0_pkru: 1 }).append({ function: 0 });
+  expect(checkCpuid(table, AGAINST).map(({ rule, position }) => [rule, position])).toEqual([
+    ["apic-id", 1],
+    ["unsupported", 5],
+    ["unsupported", 7],
+    ["duplicate", 14],
+  ]);
+});
+
+test("several features of one register are found by name, lowest first", () => {
+  expect(messages(GOOD.with({ bmi1: 1, avx2: 1, erms: 1, fsgsbase: 1 }))).toEqual([
+    "0x7.0:ebx[0] fsgsbase: KVM does not support it",
+    "0x7.0:ebx[3] bmi1: KVM does not support it",
+    "0x7.0:ebx[9] erms: KVM does not support it",
+  ]);
+});
+
+describe("what is no fault:", () => {
+  test.each([
+    ["a feature that KVM writes itself", GOOD.with({ osxsave: 1 })],
+    ["a TSC deadline timer, which old tables never report", GOOD.with({ tsc_deadline_timer: 1 })],
+    ["the flag of several APIC ids", GOOD.with({ ht: 1 })],
+    ["another family, model or cache", GOOD.with({ base_model: 1, cache_level: 3 })],
+    ["a longer XSAVE area", GOOD.with({ xsave_sz_xcr0: 0xa80 })],
+    ["a leaf 0x8000001e of zeros, which the CPU lacks", GOOD.replace(12, { eax: 0, ebx: 0 })],
+    ["padding of zeros", GOOD.replace(2, { padding: [0, 0, 0] })],
+    [
+      "Hyper-V's leaves, which KVM_GET_SUPPORTED_CPUID never has",
+      GOOD.without(0x4000_0000)
+        .without(0x4000_0001)
+        .append({ function: 0x4000_0001, eax: 0x3123_7648 }, { function: 0x4000_0003, eax: 1 }),
+    ],
+    [
+      "KVM's leaves at another base",
+      GOOD.without(0x4000_0000)
+        .without(0x4000_0001)
+        .append({ function: 0x4000_0100, ...KVM_SIGNATURE }, { function: 0x4000_0101, eax: 1 }),
+    ],
+  ])("%s", (_, table) => {
+    expect(messages(table)).toEqual([]);
+  });
+
+  test("an APIC id, where no id is given", () => {
+    expect(messages(GOOD.with({ local_apic_id: 5 }), { supported: SUPPORTED })).toEqual([]);
+  });
+
+  test("a feature, where no supported table is given", () => {
+    expect(messages(GOOD.with({ bmi1: 1 }), { id: 2 })).toEqual([]);
+  });
+
+  test("an id above 255 whose low eight bits leaf 1 has", () => {
+    const table = fromSupported(SUPPORTED, { apicId: 300 });
+    expect(messages(table, { id: 300 })).toEqual([]);
+  });
+});
+
+test("plain entries are checked as a table is", () => {
+  expect(messages([{ function: 1 }, { function: 1 }], {})).toEqual([
+    "0x1.0: entry 0 (0x1.0) matches first, so KVM never uses entry 1",
+  ]);
+});
+
+test.each([
+  ["apicId", { apicId: 1 }],
+  ["supportd", { supportd: [] }],
+])("the unknown option %s is refused by name", (name, options) => {
+  expect(() => checkCpuid(GOOD, options as CheckCpuidOptions)).toThrow(
+    `checkCpuid(): unknown option "${name}"`,
+  );
+});
+
+test.each([-1, 0.5, 2 ** 32])("the id %d is refused", (id) => {
+  expect(() => checkCpuid(GOOD, { id })).toThrow(RangeError);
+});

@@ -1,0 +1,341 @@
+/** Claims about the check of a state before it is restored: each rule finds its misfit, and nothing else. */
+import { describe, expect, test } from "vitest";
+import type { CapabilityName } from "../../../lib/abi/generated/constants.ts";
+import {
+  type CpuidEntry2,
+  type MsrEntry,
+  NestedState,
+  VcpuEvents,
+  Xcrs,
+} from "../../../lib/abi/generated/structs.ts";
+import { encode, read } from "../../../lib/abi/struct.ts";
+import { CpuidTable } from "../../../lib/cpuid/index.ts";
+import { findMisfits, STATE_RULES, type Target } from "../../../lib/state/check.ts";
+import { RestoreError, refuseMisfits, type StateFinding } from "../../../lib/state/error.ts";
+import { PIC, SANE } from "./any-state.ts";
+
+const SUPPORTED = CpuidTable.from([
+  { function: 1, ecx: 0, edx: 0x201 },
+  { function: 7, flags: 1, ebx: 0x20 },
+  { function: 0xd, flags: 1, eax: 7 },
+  { function: 0x8000_0001, ecx: 4 },
+]);
+
+interface Machine {
+  readonly has?: Partial<Record<CapabilityName, number>>;
+  readonly lapic?: boolean;
+  readonly khz?: number;
+  readonly ids?: readonly number[];
+  readonly parts?: readonly string[];
+}
+
+/** An AMD host with everything but TSC scaling and what is said. */
+function machine({ has = {}, lapic = true, khz = 2_000_000, ids = [0], parts }: Machine): Target {
+  return {
+    checkExtension: (name) => has[name] ?? (name === "KVM_CAP_TSC_CONTROL" ? 0 : 1),
+    supportedCpuid: () => [...SUPPORTED],
+    msrIndexList: () => [0x10, 0x174],
+    featureMsrs: () => [{ index: 0x10a, reserved: 0, data: 5n }],
+    hasPart: parts && ((name) => parts.includes(name)),
+    vcpus: ids.map((id) => ({ id, hasLapic: () => lapic, tscKhz: () => khz })),
+  };
+}
+
+const bytes = (length: number): Uint8Array => new Uint8Array(length);
+const nested = (format: number): Uint8Array =>
+  encode(NestedState, { size: NestedState.size, format });
+const msr = (index: number, data: bigint): MsrEntry => ({ index, reserved: 0, data });
+const xcrs = (value: bigint) =>
+  read(
+    Xcrs,
+    encode(Xcrs, { nrXcrs: 1, xcrs: Array.from({ length: 16 }, () => ({ xcr: 0, value })) }),
+  );
+const events = (flags: number) => ({ ...read(VcpuEvents, bytes(VcpuEvents.size)), flags });
+const table = (...entries: readonly Partial<CpuidEntry2>[]): readonly CpuidEntry2[] => [
+  ...CpuidTable.from(entries as readonly CpuidEntry2[]),
+];
+
+function xsave(bits: bigint, length = 4096): Uint8Array {
+  const area = bytes(length);
+  new DataView(area.buffer).setBigUint64(512, bits, true);
+  return area;
+}
+
+type Case = readonly [
+  rule: string,
+  about: string,
+  vcpu: object,
+  machine: Machine,
+  path: string,
+  message: string,
+  prevents: boolean,
+];
+
+const CASES: readonly Case[] = [
+  [
+    "vcpus",
+    "other ids",
+    {},
+    { ids: [0, 2] },
+    "vcpus",
+    "the state has vCPUs 0; given were 0, 2",
+    true,
+  ],
+  [
+    "capability",
+    "a part that the kernel cannot write",
+    { xcrs: xcrs(1n) },
+    { has: { KVM_CAP_XCRS: 0 } },
+    "vcpus[0].xcrs",
+    "this kernel has no KVM_SET_XCRS (KVM_CAP_XCRS)",
+    true,
+  ],
+  [
+    "cpuid-count",
+    "a table of 257 entries",
+    { cpuid: table(...Array.from({ length: 257 }, (_, i) => ({ function: 0x100 + i }))) },
+    {},
+    "vcpus[0].cpuid",
+    "257 entries, and KVM takes 256",
+    true,
+  ],
+  [
+    "cpuid-features",
+    "a feature that KVM lacks",
+    { cpuid: table({ function: 7, flags: 1, ebx: 0x28 }) },
+    {},
+    "vcpus[0].cpuid[0]",
+    "0x7.0:ebx[3] bmi1: KVM does not support it",
+    false,
+  ],
+  [
+    "hypervisor",
+    "Hyper-V's leaves",
+    { cpuid: table({ function: 0x4000_0001, eax: 0x3123_7648 }) },
+    { has: { KVM_CAP_HYPERV: 0 } },
+    "vcpus[0].cpuid",
+    "the table has Hyper-V's leaves, and this KVM no KVM_CAP_HYPERV",
+    false,
+  ],
+  [
+    "hypervisor",
+    "Xen's leaves",
+    { cpuid: table({ function: 0x4000_0000, ebx: 0x566e6558, ecx: 0x65584d4d, edx: 0x4d4d566e }) },
+    { has: { KVM_CAP_XEN_HVM: 0 } },
+    "vcpus[0].cpuid",
+    "the table has Xen's leaves, and this KVM no KVM_CAP_XEN_HVM",
+    false,
+  ],
+  [
+    "tsc-khz",
+    "a lower frequency, which KVM refuses",
+    { tscKhz: 1_999_000 },
+    {},
+    "vcpus[0].tscKhz",
+    "1999000 kHz, and this vCPU has 2000000 kHz, which this host cannot scale (KVM_CAP_TSC_CONTROL)",
+    true,
+  ],
+  [
+    "tsc-khz",
+    "a higher frequency, which KVM imitates",
+    { tscKhz: 2_001_000 },
+    {},
+    "vcpus[0].tscKhz",
+    "2001000 kHz, and this vCPU has 2000000 kHz, which this host cannot scale (KVM_CAP_TSC_CONTROL)",
+    false,
+  ],
+  [
+    "xcr0",
+    "an XCR0 bit that guests cannot have",
+    { xcrs: xcrs(0x207n) },
+    {},
+    "vcpus[0].xcrs.xcrs[0].value",
+    "XCR0 0x207 has 0x200, which this KVM's guests cannot have",
+    true,
+  ],
+  [
+    "xsave",
+    "a component that guests cannot have",
+    { xsave: xsave(0x207n) },
+    {},
+    "vcpus[0].xsave",
+    "it has the components 0x200, which this KVM's guests cannot have",
+    true,
+  ],
+  [
+    "xsave-size",
+    "a larger area",
+    { xsave: xsave(7n, 11_008) },
+    {},
+    "vcpus[0].xsave",
+    "11008 bytes, and this KVM's area has 4096 (KVM_CAP_XSAVE2)",
+    false,
+  ],
+  [
+    "msr-unknown",
+    "an MSR that KVM does not list",
+    { msrs: [msr(0x174, 1n), msr(0x2a, 5n)] },
+    {},
+    "vcpus[0].msrs[0x2a]",
+    "0x5, and KVM_GET_MSR_INDEX_LIST does not have this MSR",
+    false,
+  ],
+  [
+    "msr-features",
+    "a feature MSR with a bit that KVM does not offer",
+    { msrs: [msr(0x10a, 7n)] },
+    {},
+    "vcpus[0].msrs[0x10a]",
+    "0x7 has 0x2, which this KVM does not offer (KVM_GET_MSRS of /dev/kvm: 0x5)",
+    false,
+  ],
+  [
+    "lapic",
+    "a local APIC",
+    { lapic: { regs: bytes(1024) } },
+    { lapic: false },
+    "vcpus[0].lapic",
+    "this vCPU has no local APIC in the kernel: createIrqchip() before the vCPU",
+    true,
+  ],
+  [
+    "events",
+    "a triple fault event",
+    { vcpuEvents: events(0x20) },
+    { has: { KVM_CAP_X86_TRIPLE_FAULT_EVENT: 0 } },
+    "vcpus[0].vcpuEvents.flags",
+    "it has 0x20, and this KVM no KVM_CAP_X86_TRIPLE_FAULT_EVENT",
+    true,
+  ],
+  [
+    "events",
+    "an exception payload",
+    { vcpuEvents: events(0x10) },
+    { has: { KVM_CAP_EXCEPTION_PAYLOAD: 0 } },
+    "vcpus[0].vcpuEvents.flags",
+    "it has 0x10, and this KVM no KVM_CAP_EXCEPTION_PAYLOAD",
+    true,
+  ],
+  [
+    "mp-state",
+    "a halted vCPU without a local APIC",
+    { mpState: 3 },
+    { lapic: false },
+    "vcpus[0].mpState",
+    "MP state 3 needs a local APIC in the kernel: createIrqchip() before the vCPU",
+    true,
+  ],
+  [
+    "mp-state",
+    "an MP state of s390",
+    { mpState: 5 },
+    {},
+    "vcpus[0].mpState",
+    "x86 has no MP state 5",
+    true,
+  ],
+  [
+    "nested-state",
+    "VMX on a host with SVM",
+    { nestedState: nested(0) },
+    {},
+    "vcpus[0].nestedState",
+    "it is in the format of VMX, and this KVM's guests have no VMX",
+    true,
+  ],
+  [
+    "nested-state",
+    "an unknown format",
+    { nestedState: nested(2) },
+    {},
+    "vcpus[0].nestedState",
+    "format 2 is neither VMX (0) nor SVM (1)",
+    true,
+  ],
+];
+
+describe("a state with", () => {
+  test.each(CASES)("%s: %s is one finding", (_, __, vcpu, target, path, message, prevents) => {
+    const found = findMisfits({ vcpus: [{ id: 0, ...vcpu }] }, machine(target));
+    expect(found.map((one) => [one.path, one.message, one.prevents])).toEqual([
+      [path, message, prevents],
+    ]);
+  });
+
+  test.each([
+    ["a controller that the VM lacks", { picMaster: PIC }, [], "picMaster", true],
+    ["no timer where the VM has one", {}, ["pit2"], "pit2", false],
+  ] as const)("devices: %s is one finding", (_, state, parts, path, prevents) => {
+    const found = findMisfits({ ...state, vcpus: [{ id: 0 }] }, machine({ parts }));
+    expect(found.map((one) => [one.fd, one.path, one.prevents])).toEqual([["vm", path, prevents]]);
+  });
+});
+
+describe("what fits:", () => {
+  test.each([
+    ["a frequency within 250 ppm", { tscKhz: 1_999_500 }, {}],
+    ["another frequency on a host that scales", { tscKhz: 1 }, { has: { KVM_CAP_TSC_CONTROL: 1 } }],
+    ["an unknown MSR that is 0", { msrs: [msr(0x2a, 0n)] }, {}],
+    ["an MTRR, which KVM does not list", { msrs: [msr(0x2ff, 6n)] }, {}],
+    ["a feature MSR with fewer bits", { msrs: [msr(0x10a, 4n)] }, {}],
+    ["a running vCPU without a local APIC", { mpState: 0 }, { lapic: false }],
+    ["nested state of the host's vendor", { nestedState: nested(1) }, {}],
+    ["XCR0 with what the host has", { xcrs: xcrs(7n) }, {}],
+    ["the host's features", { cpuid: [...SUPPORTED] }, {}],
+    ["an absent part of an absent capability", {}, { has: { KVM_CAP_XCRS: 0 } }],
+  ] as const)("%s", (_, vcpu, target) => {
+    expect(findMisfits({ vcpus: [{ id: 0, ...vcpu }] }, machine(target))).toEqual([]);
+  });
+
+  test("vCPUs in another order", () => {
+    expect(findMisfits({ vcpus: [{ id: 1 }, { id: 0 }] }, machine({ ids: [0, 1] }))).toEqual([]);
+  });
+
+  test("a VM without devices, of which the state has none", () => {
+    expect(findMisfits({ vcpus: [] }, machine({ ids: [], parts: [] }))).toEqual([]);
+  });
+});
+
+test("every rule has a state that breaks it", () => {
+  const broken = new Set(["devices", ...CASES.map(([rule]) => rule)]);
+  expect(STATE_RULES.map(({ name }) => name).filter((name) => !broken.has(name))).toEqual([]);
+});
+
+test("all misfits are found at once, and the error names them all", () => {
+  const vcpu = { id: 0, tscKhz: 1, mpState: 5, xcrs: xcrs(0x207n), nestedState: nested(0) };
+  const found = findMisfits({ vcpus: [vcpu] }, machine({ ids: [1] }));
+  expect(found.map(({ path }) => path)).toEqual([
+    "vcpus",
+    "vcpus[0].xcrs.xcrs[0].value",
+    "vcpus[0].mpState",
+    "vcpus[0].nestedState",
+  ]);
+  expect(() => refuseMisfits(found)).toThrow(RestoreError);
+  for (const { path, message } of found) {
+    expect(() => refuseMisfits(found)).toThrow(`\n  ${path}: ${message}`);
+  }
+});
+
+describe("findings that do not prevent restoring", () => {
+  const finding = (prevents: boolean): StateFinding => ({
+    ...{ fd: "vcpu 0", part: "msrs", path: "vcpus[0].msrs[0x2a]", message: "5" },
+    prevents,
+  });
+
+  test("refuse nothing by themselves", () => {
+    expect(() => refuseMisfits([finding(false)])).not.toThrow();
+  });
+
+  test("are in the error of one that does", () => {
+    expect(() => refuseMisfits([finding(false), finding(true)])).toThrow(
+      expect.objectContaining({ findings: [finding(false), finding(true)], part: "msrs" }),
+    );
+  });
+});
+
+test("the message of 1,000 findings is bounded", () => {
+  const many = Array.from({ length: 1_000 }, (_, i) => ({ id: i, mpState: 5 }));
+  const found = findMisfits({ ...SANE, vcpus: many }, machine({ ids: many.map(({ id }) => id) }));
+  expect(found).toHaveLength(1_000);
+  expect(() => refuseMisfits(found)).toThrow(/and 900 more$/);
+});

@@ -1,0 +1,202 @@
+/** Claims about hostile documents: the error is a StateDocumentError of bounded size, and the work is linear. */
+import { crc32 } from "node:zlib";
+import { afterEach, describe, expect, test } from "vitest";
+import { stateFromBytes, stateToBytes } from "../../../lib/state/binary.ts";
+import { Complaints, StateDocumentError } from "../../../lib/state/error.ts";
+import { stateFromJson } from "../../../lib/state/json-reader.ts";
+import { contradictions, type VcpuState, type VmState } from "../../../lib/state/state.ts";
+import { changed, errorOf, FULL } from "./any-state.ts";
+
+/** More than any message needs: 100 complaints with their paths. */
+const BOUND = 20_000;
+
+const withMember = (name: string, text: string): string =>
+  JSON.stringify(changed({ [name]: "@" })).replace('"@"', text);
+
+const nested = (depth: number, open: string, close: string): string =>
+  open.repeat(depth) + close.repeat(depth);
+
+const ARRAYS = nested(20_000, "[", "]");
+const OBJECTS = `${'{"a":'.repeat(20_000)}1${"}".repeat(20_000)}`;
+const many = (count: number, one: (i: number) => string): string =>
+  Array.from({ length: count }, (_, i) => one(i)).join(",");
+
+describe("a JSON document", () => {
+  test.each([
+    ["that nests 20,000 arrays", ARRAYS, "the document: expected an object, got an array of 1"],
+    [
+      "whose vcpus nest 20,000 objects",
+      withMember("vcpus", OBJECTS),
+      "vcpus: expected an array, got an object",
+    ],
+    [
+      "with a register of 20,000 nested arrays",
+      withMember("vcpus.0.regs.rip", ARRAYS),
+      'vcpus[0].regs.rip: expected "0x…", an unsigned 64-bit number in lower case, got an array of 1',
+    ],
+    [
+      "with XSAVE bytes of 20,000 nested arrays",
+      withMember("vcpus.0.xsave", ARRAYS),
+      "vcpus[0].xsave: expected 4096 bytes or more in base64, got an array of 1",
+    ],
+    [
+      "with a version of 20,000 nested objects",
+      withMember("version", OBJECTS),
+      "version: expected 1, got an object",
+    ],
+    [
+      "with a text of a million characters as a number",
+      withMember("vcpus.0.tscKhz", JSON.stringify("7".repeat(1_000_000))),
+      `vcpus[0].tscKhz: expected an unsigned 32-bit number, got "${"7".repeat(40)}"…`,
+    ],
+    [
+      "with a name of a million characters",
+      withMember("vcpus.0.regs", `{"${"n".repeat(1_000_000)}":1}`),
+      `vcpus[0].regs."${"n".repeat(60)}"…: unknown field`,
+    ],
+    [
+      "with a name of control characters",
+      withMember("source", String.raw`{"kernel":"6","\n\u001b[2J":1}`),
+      String.raw`source."\n\u001b[2J": unknown field`,
+    ],
+  ])("%s is refused by name", (_, text, complaint) => {
+    const error = errorOf(() => stateFromJson(text));
+    expect(error).toBeInstanceOf(StateDocumentError);
+    expect(error.complaints[0]).toBe(complaint);
+    expect(error.message.length).toBeLessThan(BOUND);
+  });
+
+  test.each([["source"], ["vcpus.0"], ["vcpus.0.regs"]])(
+    "with many unknown fields in %s gets a message of the same length",
+    (path) => {
+      const refused = (count: number): StateDocumentError => {
+        const members = `{${many(count, (i) => `"n${i}":${i}`)}}`;
+        return errorOf(() => stateFromJson(withMember(path, members)));
+      };
+      const [small, large] = [refused(1_000), refused(20_000)];
+      expect(large.count - small.count).toBe(19_000);
+      expect(large.complaints).toHaveLength(100);
+      expect(large.message.length).toBeLessThan(BOUND);
+      expect(large.message.length - small.message.length).toBeLessThan(10);
+    },
+  );
+
+  test("with many wrong vCPUs keeps the first 100 complaints and counts all", () => {
+    const error = errorOf(() => stateFromJson(withMember("vcpus", `[${many(5_000, () => "0")}]`)));
+    expect(error.count).toBe(5_000);
+    expect(error.complaints[99]).toBe("vcpus[99]: expected an object, got 0");
+    expect(error.message).toMatch(/\n {2}and 4900 more$/);
+    expect(error.message.length).toBeLessThan(BOUND);
+  });
+
+  test("with 101 complaints says that there is one more", () => {
+    const error = errorOf(() => stateFromJson(withMember("vcpus", `[${many(101, () => "0")}]`)));
+    expect(error.message).toMatch(/vcpus\[99\][^\n]*\n {2}and 1 more$/);
+  });
+
+  test("with 100 complaints names them all", () => {
+    const error = errorOf(() => stateFromJson(withMember("vcpus", `[${many(100, () => "0")}]`)));
+    expect(error.message).toMatch(/vcpus\[99\]: expected an object, got 0$/);
+  });
+});
+
+describe("with a polluted Object.prototype", () => {
+  const polluted = Object.prototype as { vendor?: unknown; rip?: unknown };
+  afterEach(() => {
+    delete polluted.vendor;
+    delete polluted.rip;
+  });
+
+  test("a document without a vendor is read, and has none", () => {
+    polluted.vendor = 5;
+    const state = stateFromJson(JSON.stringify(changed({ "source.vendor": undefined })));
+    expect(Object.keys(state.source)).toEqual(["kernel"]);
+  });
+
+  test("a missing register is missing", () => {
+    polluted.rip = "0x7";
+    const text = JSON.stringify(changed({ "vcpus.0.regs.rip": undefined }));
+    expect(errorOf(() => stateFromJson(text)).complaints[0]).toMatch(
+      /^vcpus\[0\]\.regs\.rip: expected .*, got nothing$/,
+    );
+  });
+});
+
+test("the source that is read is an ordinary object", () => {
+  const { source } = stateFromJson(JSON.stringify(changed({})));
+  expect(Object.getPrototypeOf(source)).toBe(Object.prototype);
+});
+
+/** Counts how often the ids of vCPUs are read. */
+function readsOfIds(count: number): number {
+  let reads = 0;
+  const vcpus = Array.from({ length: count }, (_, i) => ({
+    get id() {
+      reads += 1;
+      return i;
+    },
+  }));
+  contradictions({ vcpus: vcpus as unknown as readonly VcpuState[] }, new Complaints());
+  return reads;
+}
+
+test("each vCPU's id is read once to find duplicates, however many there are", () => {
+  expect([readsOfIds(10), readsOfIds(3_000)]).toEqual([10, 3_000]);
+});
+
+/** Bytes with these sections, with the right length and checksum. */
+function sealed(sections: readonly Uint8Array[]): Uint8Array {
+  const bytes = Buffer.concat([stateToBytes(FULL).slice(0, 16), ...sections, Buffer.alloc(4)]);
+  bytes.writeUInt32LE(bytes.length, 12);
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, -4)), bytes.length - 4);
+  return bytes;
+}
+
+function section(name: string, content: Uint8Array): Uint8Array {
+  const header = Buffer.alloc(6);
+  header.writeUInt16LE(name.length, 0);
+  header.writeUInt32LE(content.length, 2);
+  return Buffer.concat([header, Buffer.from(name, "latin1"), content]);
+}
+
+const KERNEL = section("source.kernel", Buffer.from("6"));
+
+describe("a document of bytes", () => {
+  test("with many unknown sections keeps the first 100 complaints and counts all", () => {
+    const unknown = Array.from({ length: 20_000 }, (_, i) => section(`n${i}`, Buffer.of()));
+    const error = errorOf(() => stateFromBytes(sealed([KERNEL, ...unknown])));
+    expect([error.count, error.complaints.length]).toEqual([20_000, 100]);
+    expect(error.message.length).toBeLessThan(BOUND);
+  });
+
+  test.each([
+    ["with a long name", "n".repeat(60_000), `"${"n".repeat(60)}"…: unknown section`],
+    ["with a name of control characters", "\n\x1b[2J", String.raw`"\n\u001b[2J": unknown section`],
+  ])("and a section %s is refused by a short name", (_, name, complaint) => {
+    const error = errorOf(() => stateFromBytes(sealed([KERNEL, section(name, Buffer.of())])));
+    expect(error.complaints).toEqual([complaint]);
+  });
+
+  test("with a section twice, whose name is long, is refused by a short name", () => {
+    const twice = section("n".repeat(60_000), Buffer.of());
+    const error = errorOf(() => stateFromBytes(sealed([KERNEL, twice, twice])));
+    expect(error.complaints).toEqual([`"${"n".repeat(60)}"…: twice`]);
+  });
+
+  test("with many vCPUs of one id is refused for each, in bounded words", () => {
+    const id = Buffer.of(7, 0, 0, 0);
+    const vcpus = Array.from({ length: 5_000 }, (_, i) => section(`vcpus[${i}].id`, id));
+    const error = errorOf(() => stateFromBytes(sealed([KERNEL, ...vcpus])));
+    expect([error.count, error.complaints[0]]).toEqual([
+      4_999,
+      "vcpus[1].id: 7 is the id of vcpus[0] too",
+    ]);
+    expect(error.message.length).toBeLessThan(BOUND);
+  });
+});
+
+test("a state of 2,000 vCPUs is read from both forms as it was written", () => {
+  const vcpus = Array.from({ length: 2_000 }, (_, id) => ({ id, mpState: id & 3 }));
+  const state: VmState = { ...FULL, vcpus };
+  expect(stateFromBytes(stateToBytes(state)).vcpus).toEqual(vcpus);
+});
