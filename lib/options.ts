@@ -1,0 +1,113 @@
+/**
+ * Checks of the objects that a program passes: unknown members are refused by name. Structs of the
+ * kernel have a layout and are checked by abi/struct.ts.
+ */
+
+/** How many edits (a change, an insertion, a removal or a swap of neighbours) make `a` into `b`. */
+function distance(a: string, b: string): number {
+  const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)];
+  for (let i = 1; i <= a.length; i += 1) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j += 1) {
+      const cost = a[i - 1] === b[j - 1] ? 0 : 1;
+      const above = rows[i - 1]?.[j] ?? i;
+      const diagonal = rows[i - 1]?.[j - 1] ?? i;
+      const isSwap = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const swapped = isSwap ? (rows[i - 2]?.[j - 2] ?? 0) + 1 : Number.POSITIVE_INFINITY;
+      row.push(Math.min(above + 1, (row[j - 1] ?? j) + 1, diagonal + cost, swapped));
+    }
+    rows.push(row);
+  }
+  return rows.at(-1)?.at(-1) ?? 0;
+}
+
+/** Names longer than this are not compared with others: no name in this package is as long. */
+const LONGEST_NAME = 64;
+
+/**
+ * Finds the name that `unknown` is probably a misspelling of.
+ *
+ * @returns undefined when more than a third of the letters differ from every known name.
+ */
+export function nearestName(unknown: string, known: Iterable<string>): string | undefined {
+  if (unknown.length > LONGEST_NAME) return undefined;
+  const lower = unknown.toLowerCase();
+  let best: string | undefined;
+  let least = Math.max(1, Math.floor(unknown.length / 3)) + 1;
+  for (const name of known) {
+    const edits = distance(lower, name.toLowerCase());
+    if (edits < least) [best, least] = [name, edits];
+  }
+  return best;
+}
+
+/** Formats the end of a message about an unknown name: the nearest known name, or all of them. */
+export function suggestion(unknown: string, known: Iterable<string>): string {
+  const names = Array.from(known);
+  const nearest = nearestName(unknown, names);
+  if (nearest !== undefined) return `; did you mean "${nearest}"?`;
+  return names.length === 0 ? "" : `; known are ${names.join(", ")}`;
+}
+
+/** Quotes a name of the caller, shortened to what a message can hold. */
+export function quoted(name: string): string {
+  return JSON.stringify(name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME)}…` : name);
+}
+
+/** Says what a value is, for the end of a message: `null`, `an array`, `5n`, `"rip"`. */
+export function describe(value: unknown): string {
+  if (value === null || value === undefined || typeof value === "boolean") return String(value);
+  if (typeof value === "number") return String(value);
+  if (typeof value === "bigint") return `${value}n`;
+  if (typeof value === "string") return quoted(value);
+  if (typeof value === "function") return "a function";
+  if (typeof value === "symbol") return "a symbol";
+  return Array.isArray(value) ? "an array" : "an object";
+}
+
+/**
+ * Refuses anything but an object whose own enumerable members are all `known`.
+ *
+ * @param where - what the message begins with: the method that was called, `"vm.createVcpu()"`.
+ * @param known - the names of the members that there are.
+ * @param noun - what the object's members are called in the message.
+ * @throws TypeError `createVm(): unknown option "machinType"; did you mean "machineType"?`
+ */
+export function refuseUnknown(
+  where: string,
+  options: unknown,
+  known: readonly string[],
+  noun = "option",
+): void {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw new TypeError(
+      `${where}: expected an object with the ${noun}s ${known.join(", ")}, got ${describe(options)}`,
+    );
+  }
+  for (const name of Object.keys(options)) {
+    if (known.includes(name)) continue;
+    throw new TypeError(`${where}: unknown ${noun} ${quoted(name)}${suggestion(name, known)}`);
+  }
+}
+
+/**
+ * Refuses anything but an object that has all members of `required` and no other than these and
+ * those of `optional`. A member whose value is `undefined` counts as missing.
+ *
+ * @throws TypeError that names the unknown member, or all missing ones.
+ */
+export function refuseMisfit(
+  where: string,
+  value: unknown,
+  required: readonly string[],
+  optional: readonly string[] = [],
+  noun = "member",
+): void {
+  refuseUnknown(where, value, [...required, ...optional], noun);
+  const members = value as Readonly<Record<string, unknown>>;
+  const missing = required.filter((name) => members[name] === undefined);
+  if (missing.length === 0) return;
+  throw new TypeError(
+    `${where}: missing ${noun}${missing.length === 1 ? "" : "s"} ${missing.join(", ")}`,
+  );
+}

@@ -1,0 +1,54 @@
+/** lib/options.ts: unknown and missing members of an object are refused by name. */
+import { expect, test } from "vitest";
+import { nearestName, refuseMisfit, refuseUnknown, describe as say } from "../../lib/options.ts";
+
+const KNOWN = ["machineType", "id", "supported"];
+
+test("known members are accepted, also with undefined", () => {
+  expect(refuseUnknown("f()", { id: 1, supported: undefined }, KNOWN)).toBeUndefined();
+  expect(refuseUnknown("f()", {}, KNOWN)).toBeUndefined();
+});
+
+test.each<[options: unknown, message: string]>([
+  [{ machinType: 0 }, 'f(): unknown option "machinType"; did you mean "machineType"?'],
+  [{ ID: 0 }, 'f(): unknown option "ID"; did you mean "id"?'],
+  [{ di: 0 }, 'f(): unknown option "di"; did you mean "id"?'],
+  [{ zebra: undefined }, 'f(): unknown option "zebra"; known are machineType, id, supported'],
+  [null, "f(): expected an object with the options machineType, id, supported, got null"],
+  [5, "f(): expected an object with the options machineType, id, supported, got 5"],
+  [[], "f(): expected an object with the options machineType, id, supported, got an array"],
+  [{ constructor: 1 }, 'f(): unknown option "constructor"; known are machineType, id, supported'],
+])("%j is refused by name", (options, message) => {
+  expect(() => refuseUnknown("f()", options, KNOWN)).toThrow(new TypeError(message));
+});
+
+test("a name of a million letters makes a short message", () => {
+  const message = /^f\(\): unknown option "x{64}…"; known are id$/;
+  expect(() => refuseUnknown("f()", { ["x".repeat(1_000_000)]: 1 }, ["id"])).toThrow(message);
+});
+
+test("missing members are all named", () => {
+  expect(() => refuseMisfit("f()", { c: 1 }, ["a", "b"], ["c"])).toThrow(
+    new TypeError("f(): missing members a, b"),
+  );
+  expect(() => refuseMisfit("f()", { a: 1, b: undefined }, ["a", "b"])).toThrow(
+    new TypeError("f(): missing member b"),
+  );
+  expect(refuseMisfit("f()", { a: 1, b: 0 }, ["a", "b"])).toBeUndefined();
+});
+
+test("a far name is no suggestion", () => {
+  expect(nearestName("guestPhysAdr", ["guestPhysAddr", "slot"])).toBe("guestPhysAddr");
+  expect(nearestName("userspaceAddr", ["slot", "flags"])).toBeUndefined();
+});
+
+test.each<[value: unknown, text: string]>([
+  [undefined, "undefined"],
+  [5n, "5n"],
+  ["rip", '"rip"'],
+  [() => 0, "a function"],
+  [Symbol("x"), "a symbol"],
+  [{}, "an object"],
+])("%s is described in a message", (value, text) => {
+  expect(say(value)).toBe(text);
+});
