@@ -69,7 +69,7 @@ const stages = {
     s.vcpu = s.vm.createVcpu(0);
     const sregs = s.vcpu.getSregs();
     s.vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, base: 0n, selector: 0 } });
-    s.vcpu.setRegs({ rip: 0n, rflags: 2n });
+    s.vcpu.updateRegs({ rip: 0n, rflags: 2n });
   },
   memory: (s) => {
     s.memory = GuestMemory.allocate(SIZE);
