@@ -1,7 +1,8 @@
 /** Files that KVM is handed: eventfds and /dev/sev. What is done with them is irq methods and vm.ts. */
 import { KvmError, StateError } from "../errors.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
-import type { AbortOptions } from "./abortable.ts";
+import { toPath, toU64 } from "../options.ts";
+import { type AbortOptions, signalOf } from "./abortable.ts";
 import { forgetFile, type OpenFile, registerFile } from "./link.ts";
 import { WaitingLine } from "./waiting-line.ts";
 
@@ -13,7 +14,7 @@ abstract class HostFile implements OpenFile {
 
   /** Takes over a file. */
   protected constructor(file: NativeHostFile, label: string) {
-    expectNative(file, new.target, "EventFd.create(), SevDevice.open()");
+    expectNative(file, "readCounter", new.target, "EventFd.create(), SevDevice.open()");
     this.label = label;
     this.#file = file;
     registerFile(this, file);
@@ -81,8 +82,9 @@ export class EventFd extends HostFile {
    *
    * @throws {@link KvmError} `EAGAIN` when the counter would pass 2^64 - 2; `EINVAL` for 2^64 - 1.
    */
-  write(value = 1n): void {
-    const answer = this.file.writeCounter(value);
+  write(value: bigint | number = 1n): void {
+    const count = toU64("write()", value);
+    const answer = this.file.writeCounter(count);
     if (answer < 0) throw new KvmError({ ioctl: "write", fd: this.label, errno: -answer });
   }
 
@@ -97,12 +99,16 @@ export class EventFd extends HostFile {
    * @throws {@link StateError} `ERR_CLOSED`, as a rejection, when this is or becomes closed.
    */
   async wait(options: AbortOptions = {}): Promise<bigint> {
-    options.signal?.throwIfAborted();
+    return await this.#wait(signalOf("wait()", options));
+  }
+
+  async #wait(signal: AbortSignal | undefined): Promise<bigint> {
+    signal?.throwIfAborted();
     if (this.#line.empty) {
       const count = this.read();
       if (count > 0n) return count;
     }
-    return await this.#line.join(this.file, options);
+    return await this.#line.join(() => this.file, { signal });
   }
 
   /**
@@ -112,12 +118,13 @@ export class EventFd extends HostFile {
    * Ends when the signal is aborted or this is closed, also before it began.
    */
   async *signals(options: AbortOptions = {}): AsyncGenerator<bigint, void> {
+    const signal = signalOf("signals()", options);
     for (;;) {
       let count: bigint;
       try {
-        count = await this.wait(options);
+        count = await this.#wait(signal);
       } catch (error) {
-        if (this.closed || options.signal?.aborted === true) return;
+        if (this.closed || signal?.aborted === true) return;
         throw error;
       }
       yield count;
@@ -139,6 +146,7 @@ export class SevDevice extends HostFile {
    * @throws {@link KvmError} with open's errno: `ENOENT` where there is no such processor.
    */
   static open(path = "/dev/sev"): SevDevice {
-    return new SevDevice(opened(native().openFile(path), "open", path), path);
+    const file = native().openFile(toPath("SevDevice.open()", path));
+    return new SevDevice(opened(file, "open", path), path);
   }
 }
