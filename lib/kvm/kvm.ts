@@ -17,12 +17,14 @@ import { KvmError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import { explainOpen } from "../explain/open.ts";
 import { native } from "../native.ts";
+import { toPath } from "../options.ts";
 import { traceOpen, tracePermission } from "../trace/sink.ts";
 import { type Capability, capabilityNumber } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./device-attr.ts";
 import { evidenceOf } from "./evidence.ts";
 import { KvmIoctls } from "./generated/kvm-ioctls.ts";
+import { vendorModule } from "./host.ts";
 import { getMsrs } from "./msrs.ts";
 import { type Origin, remembering } from "./origin.ts";
 import { Vm } from "./vm.ts";
@@ -47,9 +49,10 @@ export class Kvm extends KvmIoctls {
    * @throws {@link KvmError} with open's errno and what to do about it: `ENOENT` (no KVM in this
    *   kernel, or no hardware virtualisation), `EACCES` (not in the device's group), `EBUSY`
    *   (another hypervisor), `ENOTTY` (not a KVM device).
+   * @throws TypeError when the path is no string or contains a NUL character.
    */
   static open(path: string = defaultDevice()): Kvm {
-    const fd = native().open(path);
+    const fd = native().open(toPath("Kvm.open()", path));
     traceOpen(path, fd);
     if (typeof fd === "number") {
       throw new KvmError({
@@ -57,7 +60,7 @@ export class Kvm extends KvmIoctls {
         fd: path,
         errno: -fd,
         args: { path },
-        reason: explainOpen(path, -fd),
+        reason: explainOpen(path, -fd, vendorModule()),
       });
     }
     return new Kvm(fd, path);

@@ -26,7 +26,6 @@ test.each([0, 5, 4095])("errno %i is left unexplained", (errno) => {
 
 const refused: readonly (readonly [string, string, string])[] = [
   ["a path that does not exist", "/dev/no-such-kvm", "ENOENT"],
-  ["a path with a zero byte", "/dev/kvm\0", "ENOENT"],
   ["a device that is not KVM", "/dev/null", "ENOTTY"],
 ];
 
@@ -34,5 +33,25 @@ test.each(refused)("Kvm.open of %s says what the remedy is", (_, path, code) => 
   const open = (): Kvm => Kvm.open(path);
   expect(open).toThrow(KvmError);
   expect(open).toThrow(expect.objectContaining({ ioctl: "open", fd: path, code, args: { path } }));
-  expect(open).toThrow(/load the module|is not KVM/);
+  expect(open).toThrow(/name KVM's device, which is \/dev\/kvm|is not KVM/);
+});
+
+test.each([2, 6, 19])("errno %i of another path advises no module", (errno) => {
+  const reason = explainOpen("/etc/nope", errno);
+  expect(reason).toContain("name KVM's device, which is /dev/kvm");
+  expect(reason).not.toMatch(/modprobe|firmware/);
+});
+
+test.each([2, 6, 19])("errno %i with a loaded module does not advise to load it", (errno) => {
+  const reason = explainOpen("/dev/kvm", errno, "kvm_amd");
+  expect(reason).toContain("the module kvm_amd is loaded");
+  expect(reason).not.toMatch(/modprobe|firmware/);
+});
+
+test.each<[path: unknown, message: string]>([
+  ["/dev/kvm\0", 'Kvm.open(): path: "/dev/kvm\\u0000" contains a NUL character'],
+  [null, "Kvm.open(): path: expected a string, got null"],
+  [5, "Kvm.open(): path: expected a string, got 5"],
+])("Kvm.open of %j is a TypeError about the path", (path, message) => {
+  expect(() => Kvm.open(path as string)).toThrow(new TypeError(message));
 });
