@@ -1,6 +1,7 @@
 /** Guest memory as a file that need not be mapped (KVM_CREATE_GUEST_MEMFD): private memory's home. */
 import { KvmError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
+import { toBigInt } from "../options.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { Handle } from "./handle.ts";
 
@@ -25,8 +26,8 @@ export class GuestMemfd extends Handle {
    * @param offset - bytes; with `length` a whole number of pages.
    * @throws {@link KvmError} `EINVAL` (not page aligned, beyond the file), `ENOMEM`.
    */
-  allocate(offset: bigint, length: bigint): void {
-    this.#fallocate(FALLOC_FL_KEEP_SIZE, offset, length);
+  allocate(offset: bigint | number, length: bigint | number): void {
+    this.#fallocate("allocate()", FALLOC_FL_KEEP_SIZE, offset, length);
   }
 
   /**
@@ -35,8 +36,8 @@ export class GuestMemfd extends Handle {
    * @param offset - bytes; with `length` a whole number of pages.
    * @throws {@link KvmError} `EINVAL` (not page aligned, beyond the file).
    */
-  punchHole(offset: bigint, length: bigint): void {
-    this.#fallocate(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset, length);
+  punchHole(offset: bigint | number, length: bigint | number): void {
+    this.#fallocate("punchHole()", FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset, length);
   }
 
   /**
@@ -50,7 +51,9 @@ export class GuestMemfd extends Handle {
     throw new KvmError({ ioctl: "mmap", fd: this.label, errno: -mapping });
   }
 
-  #fallocate(mode: number, offset: bigint, length: bigint): void {
+  #fallocate(where: string, mode: number, start: bigint | number, bytes: bigint | number): void {
+    const offset = toBigInt(`${where}: offset`, start);
+    const length = toBigInt(`${where}: length`, bytes);
     const answer = this.fd.fallocate(mode, offset, length);
     if (answer < 0) {
       const args = { mode, offset, length };

@@ -1,10 +1,12 @@
 /** A virtual CPU: its CPUID table, its dirty ring, its state. Running it is vcpu-runs.ts, registers vcpu-registers.ts. */
 import { KVM_GET_CPUID2, KVM_SET_CPUID, KVM_SET_CPUID2 } from "../abi/generated/ioctls.ts";
 import { Cpuid, Cpuid2, type CpuidEntry, type CpuidEntry2, Run } from "../abi/generated/structs.ts";
-import { encode, read, type StructInput } from "../abi/struct.ts";
+import { encode, read } from "../abi/struct.ts";
+import type { StructWith } from "../abi/whole.ts";
 import { KvmError, StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
+import { refuseMissing, refuseUnknown } from "../options.ts";
 import type { VcpuState } from "../state/state.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import { DirtyRing } from "./dirty-pages.ts";
@@ -12,6 +14,9 @@ import { evidenceOfVcpu, type VcpuHistory } from "./evidence.ts";
 import { VcpuRuns } from "./vcpu-runs.ts";
 import { restoreVcpus, type SaveStateOptions, saveVcpus } from "./vcpu-state.ts";
 import type { Vm } from "./vm.ts";
+
+/** What an entry of a table cannot leave out. */
+const FUNCTION: readonly string[] = ["function"];
 
 /** What KVM_SET_CPUID2 may be told beyond the entries. */
 export interface SetCpuid2Options {
@@ -48,9 +53,13 @@ export class Vcpu extends VcpuRuns {
   setCpuid2(entries: Iterable<CpuidEntry2Input>, options: SetCpuid2Options = {}): void {
     const sent: CpuidEntry2Input[] = [];
     for (const entry of entries) sent.push(entry);
+    refuseUnknown("setCpuid2()", options, ["nent"]);
+    for (let i = 0; i < sent.length; i += 1) {
+      if (sent[i]?.function === undefined) refuseMissing(`setCpuid2(): [${i}]`, sent[i], FUNCTION);
+    }
     const nent = options.nent ?? sent.length;
     const args = { nent, entries: sent };
-    this.setStruct(KVM_SET_CPUID2, Cpuid2, args, { args, pastEnd: true });
+    this.setStruct(KVM_SET_CPUID2, Cpuid2, args, [], { args, pastEnd: true });
   }
 
   /**
@@ -60,9 +69,11 @@ export class Vcpu extends VcpuRuns {
    * @ioctl KVM_SET_CPUID (api.rst 4.20; vcpu)
    * @throws {@link KvmError} as {@link setCpuid2}.
    */
-  setCpuid(entries: Iterable<StructInput<CpuidEntry>>): void {
+  setCpuid(entries: Iterable<StructWith<CpuidEntry, "function">>): void {
     const list = Array.from(entries);
-    this.ioctl(KVM_SET_CPUID, encode(Cpuid, { entries: list }), { args: { nent: list.length } });
+    for (const [i, entry] of list.entries()) refuseMissing(`setCpuid(): [${i}]`, entry, FUNCTION);
+    const bytes = encode(Cpuid, { entries: list }, "setCpuid()");
+    this.ioctl(KVM_SET_CPUID, bytes, { args: { nent: list.length } });
   }
 
   /**
@@ -99,6 +110,7 @@ export class Vcpu extends VcpuRuns {
    *   `ERR_CLOSED` when the {@link Kvm} was closed before anything was saved.
    */
   saveState(options: SaveStateOptions = {}): VcpuState {
+    refuseUnknown("saveState()", options, ["msrs"]);
     const [state] = saveVcpus([this], this.vm.kvm.origin, options);
     if (state === undefined) throw new StateError("ERR_CLOSED", this.label);
     return state;

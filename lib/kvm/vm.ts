@@ -11,6 +11,7 @@ import { MsrFilter } from "../abi/generated/structs.ts";
 import { encode } from "../abi/struct.ts";
 import type { Evidence } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
+import { refuseMisfit, refuseUnknown, toBytes } from "../options.ts";
 import type { VmState } from "../state/state.ts";
 import {
   type Capability,
@@ -81,8 +82,8 @@ export class Vm extends VmDevices {
    * @throws {@link KvmError} `EINVAL` for an unknown capability, a wrong argument, or too late.
    */
   enableCap(input: EnableCapInput): number {
+    const { cap, args } = toRaw(input);
     const answer = enableCap(this, input);
-    const { cap, args = [] } = toRaw(input);
     if (typeof cap === "string") this.#enabled.set(cap, args);
     return answer;
   }
@@ -125,16 +126,19 @@ export class Vm extends VmDevices {
    *   DEFAULT_DENY without ranges; `EFAULT`: `nmsrs` reaches past the bitmap.
    */
   x86SetMsrFilter(filter: MsrFilterInput): void {
-    const ranges = (filter.ranges ?? []).map(({ flags, base, bitmap, nmsrs }) => ({
-      flags,
-      base,
-      nmsrs: nmsrs ?? 8 * bitmap.length,
-    }));
-    const flags = filter.flags ?? 0;
-    this.ioctl(KVM_X86_SET_MSR_FILTER, encode(MsrFilter, { flags, ranges }), {
-      args: { flags, ranges },
-      links: (filter.ranges ?? []).map(({ bitmap }) => wholeLongs(bitmap)),
+    const where = "x86SetMsrFilter()";
+    refuseUnknown(where, filter, ["flags", "ranges"], "member");
+    const { flags = 0, ranges: given = [] } = filter;
+    const links: Uint8Array[] = [];
+    const ranges = Array.from(given, (range, i) => {
+      refuseMisfit(`${where}: ranges[${i}]`, range, ["flags", "base", "bitmap"], ["nmsrs"]);
+      const { base, bitmap, nmsrs } = range;
+      const bytes = toBytes(`${where}: ranges[${i}].bitmap`, bitmap);
+      links.push(wholeLongs(bytes));
+      return { flags: range.flags, base, nmsrs: nmsrs ?? 8 * bytes.length };
     });
+    const argument = encode(MsrFilter, { flags, ranges }, where);
+    this.ioctl(KVM_X86_SET_MSR_FILTER, argument, { args: { flags, ranges }, links });
   }
 
   /**
@@ -156,6 +160,7 @@ export class Vm extends VmDevices {
    * @throws {@link StateError} as {@link Vcpu.saveState}.
    */
   saveState(vcpus: Iterable<Vcpu>, options: SaveStateOptions = {}): VmState {
+    refuseUnknown("saveState()", options, ["msrs"]);
     return saveVm(this, vcpus, this.kvm.origin, options);
   }
 
