@@ -81,7 +81,8 @@ function plain(rule: ExitRule, where: string): Plain {
   const named = SPACES.filter(({ name }) => given[name] !== undefined);
   const [only] = named;
   if (only === undefined) {
-    refuseUnknown(where, given, Array.from(new Set(SPACES.flatMap(({ members }) => members))));
+    const members = Array.from(new Set(SPACES.flatMap((one) => one.members)));
+    refuseUnknown(where, given, members, "member");
     throw new TypeError(`${where}: it has none of pio, mmio and msr`);
   }
   refuseUnknown(where, given, only.members, "member");

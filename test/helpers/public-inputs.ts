@@ -20,11 +20,13 @@ const HIDDEN = ts.ModifierFlags.Private | ts.ModifierFlags.Protected;
 
 /** Finds the inputs of the entries, such as `Vm.irqfd(input)` and `Vcpu.setMsrs(entries[])`. */
 export class PublicInputs {
+  readonly #entries: readonly string[];
   readonly #program: ts.Program;
   readonly #checker: ts.TypeChecker;
 
   /** Reads the sources of these entries, such as `index`, `guest/index`. */
-  constructor(readonly entries: readonly string[]) {
+  constructor(entries: readonly string[]) {
+    this.#entries = entries;
     const files = entries.map((name) => join(PROJECT, "lib", `${name}.ts`));
     this.#program = ts.createProgram(files, OPTIONS);
     this.#checker = this.#program.getTypeChecker();
@@ -33,7 +35,7 @@ export class PublicInputs {
   /** Lists them, sorted. */
   list(): readonly string[] {
     const found = new Set<string>();
-    for (const entry of this.entries) {
+    for (const entry of this.#entries) {
       const source = this.#program.getSourceFile(join(PROJECT, "lib", `${entry}.ts`));
       const module = source && this.#checker.getSymbolAtLocation(source);
       if (module === undefined) throw new Error(`no module ${entry}`);

@@ -51,10 +51,10 @@ describe("a rule is refused by its place and by what is wrong", () => {
   test.each<[string, unknown]>([
     ["it has none of pio, mmio and msr", { pio: undefined }],
     ["it has none of pio, mmio and msr", {}],
-    ['unknown option "port"; did you mean "pio"?', { port: 1 }],
+    ['unknown member "port"; known are pio, length, size, read, write, mmio, msr', { port: 1 }],
     ['unknown member "lenght"; did you mean "length"?', { pio: 1, lenght: 2 }],
     ['unknown member "size"; known are msr, length, read, write', { msr: 1, size: 8 }],
-    ['unknown member "mmio"; did you mean "pio"?', { pio: 1, mmio: 1n }],
+    ['unknown member "mmio"; known are pio, length, size, read, write', { pio: 1, mmio: 1n }],
     ["expected an object, got null", null],
     ['mmio: expected a bigint or an integer, got "0x80"', { mmio: "0x80" }],
   ])("%s", (message, rule) => {

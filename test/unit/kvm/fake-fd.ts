@@ -43,7 +43,7 @@ export function fakeHandles(): FakeHandles {
     close: () => ended(-4),
   };
   const file = fd as NativeFd;
-  const kvm = new Kvm(file, "/dev/kvm");
+  const kvm = Reflect.construct(Kvm, [file, "/dev/kvm"]) as Kvm;
   const vm = new Vm(file, kvm);
   return { kvm, vm, vcpu: new Vcpu(file, 0, vm), device: new Device(file, 5), requests };
 }
