@@ -4,7 +4,7 @@ import { basename, join, relative } from "node:path";
 import { describe, expect, test } from "vitest";
 
 const PROJECT = join(import.meta.dirname, "..", "..");
-const [MOST_LINES, MOST_NATIVE_LINES, MOST_SCRIPTS] = [400, 3400, 10];
+const [MOST_LINES, MOST_NATIVE_LINES, MOST_SCRIPTS] = [500, 3400, 10];
 const EMPTY_NAMES = /^(utils?|helpers?|common|types|interfaces|constants)\.[a-z]+$/;
 
 /** What no hand has written: generated code, facts, snapshots, recorded data. */
@@ -42,7 +42,7 @@ test("there are files to judge", () => {
   expect(ours.length).toBeGreaterThan(50);
 });
 
-test("no file has more than 400 lines", () => {
+test("no file has more than 500 lines", () => {
   const sizes = ours.map((file) => [file, lineCount(read(file))] as const);
   expect(sizes.filter(([, lines]) => lines > MOST_LINES)).toEqual([]);
 });
