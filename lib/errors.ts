@@ -1,5 +1,6 @@
 /** What goes wrong: the kernel's refusals and our own. Why it refused is explain/. */
 import { getSystemErrorName } from "node:util";
+import { describe, refuseMisfit } from "./options.ts";
 
 const EHWPOISON = 133;
 
@@ -50,6 +51,7 @@ export class KvmError extends Error {
 
   /** Makes the error for a refused call. */
   constructor(init: KvmErrorInit) {
+    refuseMisfit("new KvmError()", init, ["ioctl", "fd", "errno"], ["args", "reason"]);
     const code = errnoName(init.errno);
     super(
       `${init.ioctl} (${init.fd}): ${code}${init.reason === undefined ? "" : `: ${init.reason}`}`,
@@ -85,6 +87,10 @@ export class StateError extends Error {
 
   /** Makes the error; `detail` names the object. */
   constructor(code: StateErrorCode, detail: string) {
+    if (!Object.hasOwn(STATE_ERRORS, code)) {
+      const known = Object.keys(STATE_ERRORS).join(", ");
+      throw new TypeError(`new StateError(): use a code of ${known}; got ${describe(code)}`);
+    }
     super(`${detail}: ${STATE_ERRORS[code]}`);
     this.code = code;
   }

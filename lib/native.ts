@@ -149,10 +149,53 @@ function watchListeners({ keepBusHandler }: Native): void {
   process.on("removeListener", look);
 }
 
+const BUILD =
+  "it is built by `npm install` on Linux x86-64 with g++, make and python3; " +
+  "`npm rebuild node-kvm` builds it again";
+const NOT_OURS = "the file is a module, but not this addon";
+
+/** What the loader's own words mean, and what to do; the first row that matches counts. */
+const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
+  [
+    /NODE_MODULE_VERSION|did not self-register/,
+    `it was built for another version of Node or another ABI; ${BUILD}`,
+  ],
+  [
+    /undefined symbol: node_api|undefined symbol: napi_/,
+    "this version of Node lacks a Node-API function that the addon calls; use Node 20.19 or later",
+  ],
+  [/undefined symbol/, `a symbol is missing, so it was built against other libraries; ${BUILD}`],
+  [
+    /version `[^']*' not found/,
+    `it was built against a newer C or C++ library than this system has; ${BUILD} here`,
+  ],
+  [
+    /ELF|file too short|cannot read file data|not a dynamic|not this addon/,
+    `the file is no addon for this machine, or was cut short; ${BUILD}`,
+  ],
+  [/cannot open shared object file: Permission denied/, "no permission to read the file"],
+  [
+    /failed to map segment|cannot enable executable|Operation not permitted/,
+    "the system does not let the file be mapped as code (a noexec mount, or a limit of memory)",
+  ],
+  [/cannot open shared object file/, "a shared library that it needs is missing"],
+  [/cannot allocate memory/i, "there is not enough memory to map it"],
+];
+
+/** Says why the addon could not be loaded, from the loader's error, whose own words end the sentence. */
+export function loadFailure(cause: unknown): string {
+  const { code, message = String(cause) } = (cause ?? {}) as { code?: string; message?: string };
+  if (code === "MODULE_NOT_FOUND") return `it was not built, because no such file exists; ${BUILD}`;
+  const [first = ""] = message.split("\n");
+  const meaning = LOAD_FAILURES.find(([words]) => words.test(first))?.[1];
+  return meaning === undefined ? first : `${meaning} (${first})`;
+}
+
 /**
  * Loads the addon on first use; importing this package never does.
  *
- * @throws Error where the runtime is not Node.js; or when the addon was not built: the message says how to build it. The environment variable
+ * @throws Error where the runtime is not Node.js, or when the addon was not built or cannot be loaded: the
+ *   message says why and what to do. The environment variable
  *   `NODE_KVM_ADDON` names another build (a sanitizer build, say).
  */
 export function native(): Native {
@@ -162,20 +205,31 @@ export function native(): Native {
     const built = join(packageFolder(), "build/Release/node_kvm.node");
     const file = resolve(process.env["NODE_KVM_ADDON"] ?? built);
     try {
-      loaded = createRequire(import.meta.url)(file) as Native;
-      watchListeners(loaded);
+      const addon = createRequire(import.meta.url)(file) as Native;
+      if (typeof addon.mapAnonymous !== "function") throw new TypeError(NOT_OURS);
+      watchListeners(addon);
+      loaded = addon;
     } catch (cause) {
-      throw new Error(
-        `node-kvm's addon could not be loaded (${file}). It is built by \`npm install\` on Linux ` +
-          "x86-64 with g++, make and python3; `npm rebuild node-kvm` builds it again.",
-        { cause },
-      );
+      throw new Error(`node-kvm's addon could not be loaded (${file}): ${loadFailure(cause)}`, {
+        cause,
+      });
     }
   }
   return loaded;
 }
 
-/** Refuses `new` to programs without types, which have nothing of the addon's to give. */
-export function expectNative(given: object, made: { readonly name: string }, how: string): void {
-  if (typeof given !== "object") throw new TypeError(`new ${made.name}(): use ${how}`);
+/**
+ * Refuses `new` to programs, which have no object of the addon to give.
+ *
+ * @param method - one that the addon's object has, and no class of this package.
+ * @throws TypeError that says what to use instead.
+ */
+export function expectNative(
+  given: object,
+  method: keyof NativeFd | keyof NativeHostFile | keyof NativeMapping,
+  made: { readonly name: string },
+  how: string,
+): void {
+  const object = given as Readonly<Record<string, unknown>> | null | undefined;
+  if (typeof object?.[method] !== "function") throw new TypeError(`new ${made.name}(): use ${how}`);
 }

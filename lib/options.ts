@@ -41,12 +41,19 @@ export function nearestName(unknown: string, known: Iterable<string>): string | 
   return best;
 }
 
+/** Longer lists of known names are not shown. */
+const MOST_NAMES = 24;
+
 /** Formats the end of a message about an unknown name: the nearest known name, or all of them. */
-export function suggestion(unknown: string, known: Iterable<string>): string {
+export function suggestion(
+  unknown: string,
+  known: Iterable<string>,
+  most: number = MOST_NAMES,
+): string {
   const names = Array.from(known);
   const nearest = nearestName(unknown, names);
   if (nearest !== undefined) return `; did you mean "${nearest}"?`;
-  return names.length === 0 ? "" : `; known are ${names.join(", ")}`;
+  return names.length === 0 || names.length > most ? "" : `; known are ${names.join(", ")}`;
 }
 
 /** Quotes a name of the caller, shortened to what a message can hold. */
@@ -63,6 +70,65 @@ export function describe(value: unknown): string {
   if (typeof value === "function") return "a function";
   if (typeof value === "symbol") return "a symbol";
   return Array.isArray(value) ? "an array" : "an object";
+}
+
+/** What a 64-bit field, an address or a size may be given as: a bigint, or a number that is a safe integer. */
+export type WideInteger = bigint | number;
+
+/**
+ * Converts a 64-bit value of the caller into a bigint. This is the one rule for such values: bigints
+ * are returned, and a number is accepted where it is a safe integer, so nothing is lost.
+ *
+ * @param where - what the message begins with.
+ * @throws TypeError for anything but a bigint or a number.
+ * @throws RangeError for a number that is not a safe integer.
+ */
+export function toBigInt(where: string, value: unknown): bigint {
+  if (typeof value === "bigint") return value;
+  if (typeof value !== "number") {
+    throw new TypeError(`${where}: expected a bigint or an integer, got ${describe(value)}`);
+  }
+  if (Number.isSafeInteger(value)) return BigInt(value);
+  const why = Number.isInteger(value)
+    ? "is above 2^53 and may have lost bits; write it as a bigint"
+    : "is not an integer";
+  throw new RangeError(`${where}: ${value} ${why}`);
+}
+
+/**
+ * Converts an unsigned 64-bit value of the caller into a bigint, as {@link toBigInt} does.
+ *
+ * @throws RangeError also for a value below 0 or above 2^64 - 1.
+ */
+export function toU64(where: string, value: unknown): bigint {
+  const wide = toBigInt(where, value);
+  if (wide === BigInt.asUintN(64, wide)) return wide;
+  throw new RangeError(`${where}: ${wide} does not fit u64`);
+}
+
+/**
+ * Returns a path that a system call can be given.
+ *
+ * @throws TypeError for anything but a non-empty string without NUL characters.
+ */
+export function toPath(where: string, path: unknown): string {
+  if (typeof path !== "string") {
+    throw new TypeError(`${where}: path: expected a string, got ${describe(path)}`);
+  }
+  if (!path.includes("\0")) return path;
+  throw new TypeError(`${where}: path: ${quoted(path)} contains a NUL character`);
+}
+
+/**
+ * Returns the bytes behind an array of any element type; the array of bytes itself if it is one.
+ *
+ * @throws TypeError for anything but a typed array, a Buffer or a DataView.
+ */
+export function toBytes(where: string, data: unknown): Uint8Array {
+  if (data instanceof Uint8Array) return data;
+  if (ArrayBuffer.isView(data))
+    return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  throw new TypeError(`${where}: expected a Uint8Array or another view, got ${describe(data)}`);
 }
 
 /**
@@ -104,10 +170,22 @@ export function refuseMisfit(
   noun = "member",
 ): void {
   refuseUnknown(where, value, [...required, ...optional], noun);
+  refuseMissing(where, value, required, noun);
+}
+
+/** Refuses anything but an object that has all members of `required`. @throws TypeError that names all missing ones. */
+export function refuseMissing(
+  where: string,
+  value: unknown,
+  required: readonly string[],
+  noun = "member",
+): void {
+  if (typeof value !== "object" || value === null) {
+    throw new TypeError(`${where}: expected an object, got ${describe(value)}`);
+  }
   const members = value as Readonly<Record<string, unknown>>;
   const missing = required.filter((name) => members[name] === undefined);
   if (missing.length === 0) return;
-  throw new TypeError(
-    `${where}: missing ${noun}${missing.length === 1 ? "" : "s"} ${missing.join(", ")}`,
-  );
+  const plural = missing.length === 1 ? "" : "s";
+  throw new TypeError(`${where}: missing ${noun}${plural} ${missing.join(", ")}`);
 }

@@ -11,6 +11,7 @@ import { camelCase } from "./layouts.js";
  * @typedef {import("./shapes.js").Shape} Shape
  * @typedef {{ ioctl: string, fds?: string[], does: string, parameter?: string,
  *   parameterIs?: string, unwrap?: string, key?: string, returns?: string,
+ *   whole?: string, patch?: string, needs?: string[], each?: string[], rest?: string,
  *   throws?: Record<string, string> }} Method
  * @typedef {{ parameters: string, result: string, body: string, structs: string[],
  *   types: string[] }} Code
@@ -40,6 +41,9 @@ function lines(text, indent = "") {
   return all;
 }
 
+/** What the comment of each method says that replaces a state. */
+const WHOLE = "Every field is required, except padding: a field that is missing is a TypeError.";
+
 /** @param {Method} method @param {Shape} shape @param {keyof typeof classes} fd */
 function card(method, shape, fd) {
   const section = shape.section === null ? [] : [`api.rst ${shape.section}`];
@@ -54,6 +58,7 @@ function card(method, shape, fd) {
     : [];
   return [
     ...lines(method.does),
+    ...(method.whole && method.does !== "" && !method.does.includes("`patch`") ? lines(WHOLE) : []),
     "",
     ...parameter,
     ...(method.returns ? lines(`@returns ${method.returns}.`, "  ") : []),
@@ -65,8 +70,9 @@ function card(method, shape, fd) {
 /** A method that gives an integer, or nothing. @param {Method} method @returns {Code} */
 function integerCode({ ioctl, parameter, returns }) {
   const argument = parameter ? `, ${parameter}, { args: { ${parameter} } }` : "";
+  const type = parameter === "address" ? "bigint | number" : "number";
   return {
-    parameters: parameter ? `${parameter}: number` : "",
+    parameters: parameter ? `${parameter}: ${type}` : "",
     result: returns ? "number" : "void",
     body: `${returns ? "return " : ""}this.ioctl(${ioctl}${argument});`,
     structs: [],
@@ -79,11 +85,11 @@ function wordCode({ ioctl, parameter }, shape) {
   if (shape.size !== 8) throw new Error(`${ioctl}: no struct for ${shape.size} bytes`);
   const isGet = shape.direction === "out";
   return {
-    parameters: isGet ? "" : `${parameter}: bigint`,
+    parameters: isGet ? "" : `${parameter}: bigint | number`,
     result: isGet ? "bigint" : "void",
     body: isGet
       ? `return this.getU64(${ioctl});`
-      : `this.setU64(${ioctl}, ${parameter}, { ${parameter} });`,
+      : `this.setU64(${ioctl}, ${parameter}, "${parameter}");`,
     structs: [],
     types: [],
   };
@@ -111,18 +117,64 @@ function structCode(method, shape) {
   }
   const name = unwrap ?? key ?? "value";
   const type = (unwrap ?? key) ? fieldType(shape, name) : struct;
-  const isScalar = key !== undefined;
-  const input = isScalar ? type : `StructInput<${type}>`;
+  const { input, types } = inputOf(method, shape, type);
   const value = (unwrap ?? key) ? `{ ${name} }` : "value";
-  const call = shape.direction === "inout" ? "exchangeStruct" : "setStruct";
+  const call =
+    shape.direction === "inout" ? "exchangeStruct" : method.whole ? "setWhole" : "setStruct";
+  const needs = unwrap ? [] : (method.needs ?? []);
+  const list = needs.length > 0 ? `, [${needs.map((one) => `"${one}"`).join(", ")}]` : "";
   const answers = shape.direction === "inout" || returns !== undefined;
   const result = shape.direction === "inout" ? struct : "number";
+  const line = `this.${call}(${ioctl}, ${struct}, ${value}${list});`;
+  const broken = needs.map((one) => `      "${one}",\n`).join("");
+  // The formatter breaks a line above 100 columns, of which the class indents 4.
+  const send = line.length <= 96 ? line : line.replace(/\[.*\]/, `[\n${broken}    ]`);
+  const each = (method.each ?? []).map((one) => `"${one}"`).join(", ");
+  const check = method.each
+    ? `this.expectEach(${ioctl}, "${name}", ${name}, [${each}]);\n    `
+    : "";
   return {
     parameters: `${name}: ${input}`,
     result: answers ? result : "void",
-    body: `${answers ? "return " : ""}this.${call}(${ioctl}, ${struct}, ${value});`,
+    body: `${check}${answers ? "return " : ""}${send}`,
     structs: [struct],
-    types: isScalar ? [] : ["StructInput"],
+    types,
+  };
+}
+
+/**
+ * Says the type of what a method is given, and that it is decided what may be left out of it.
+ * @param {Method} method @param {Shape} shape @param {string} type
+ */
+function inputOf({ ioctl, unwrap, key, whole, needs, each, rest }, shape, type) {
+  const isScalar = key !== undefined;
+  if (isScalar) return { input: type, types: [] };
+  const said = [whole, needs, each].filter((one) => one !== undefined).length;
+  if (said !== 1) throw new Error(`${ioctl}: say whole, needs or each: what may be left out?`);
+  if ((needs ?? each) && rest === undefined) throw new Error(`${ioctl}: say why the rest may be 0`);
+  if (whole) return { input: `WholeStruct<${type}>`, types: ["WholeStruct"] };
+  if (each) {
+    const names = each.map((one) => `"${one}"`).join(" | ");
+    return { input: `readonly StructWith<${type}[number], ${names}>[]`, types: ["StructWith"] };
+  }
+  const fields = needs ?? [];
+  for (const name of fields) fieldType(shape, name);
+  if (unwrap || fields.length === 0)
+    return { input: `StructInput<${type}>`, types: ["StructInput"] };
+  const names = fields.map((one) => `"${one}"`).join(" | ");
+  return { input: `StructWith<${type}, ${names}>`, types: ["StructWith"] };
+}
+
+/** The method that changes a part of a state. @param {Method} method @param {Shape} shape @returns {Code} */
+function patchCode({ ioctl }, shape) {
+  const struct = shape.struct?.name ?? "";
+  const get = ioctl.replace("_SET_", "_GET_");
+  return {
+    parameters: `patch: StructInput<${struct}>`,
+    result: "void",
+    body: `this.updateStruct(${get}, ${ioctl}, ${struct}, patch);`,
+    structs: [struct],
+    types: ["StructInput"],
   };
 }
 
@@ -133,19 +185,41 @@ function codeOf(method, shape) {
   return structCode(method, shape);
 }
 
-/** @param {Method} method @param {Shape} shape @param {keyof typeof classes} fd */
-function printMethod(method, shape, fd) {
-  const { parameters, result, body } = codeOf(method, shape);
-  const comment = card(method, shape, fd).map((line) => `   * ${line}`.trimEnd());
+/** @param {string} name @param {Code} code @param {string[]} lines */
+function printOne(name, { parameters, result, body }, lines) {
+  const comment = lines.map((line) => `   * ${line}`.trimEnd());
   return [
     "  /**",
     ...comment,
     "   */",
-    `  ${methodName(method.ioctl)}(${parameters}): ${result} {`,
+    ...signature(name, parameters, result),
     `    ${body}`,
     "  }",
     "",
   ].join("\n");
+}
+
+/** Breaks a method's first line as the formatter does. @param {string} name @param {string} parameters @param {string} result */
+function signature(name, parameters, result) {
+  const line = `  ${name}(${parameters}): ${result} {`;
+  return line.length <= 100 ? [line] : [`  ${name}(`, `    ${parameters},`, `  ): ${result} {`];
+}
+
+/** @param {Method} method @param {Shape} shape @param {keyof typeof classes} fd */
+function printMethod(method, shape, fd) {
+  const name = methodName(method.ioctl);
+  const whole = printOne(name, codeOf(method, shape), card(method, shape, fd));
+  if (!method.patch) return whole;
+  const does = {
+    ...method,
+    does: `${method.patch} It reads the state, changes the fields that \`patch\` names, and writes it with ${method.ioctl}. Arrays are given as a whole.`,
+  };
+  const patch = printOne(
+    name.replace(/^set/, "update"),
+    patchCode(method, shape),
+    card(does, shape, fd),
+  );
+  return `${whole}\n${patch}`;
 }
 
 /** @param {Iterable<string>} names */
@@ -158,6 +232,10 @@ function importLines(names, from) {
     : `import {\n${names.map((name) => `  ${name},\n`).join("")}} from "${from}";\n`;
 }
 
+/** @param {string[]} names @param {string} file */
+const typeImport = (names, file) =>
+  names.length > 0 ? `import type { ${names.join(", ")} } from "../../abi/${file}.ts";\n` : "";
+
 /**
  * Makes one class, without its stamp.
  * @param {Shape[]} shapes @param {keyof typeof classes} fd
@@ -169,13 +247,31 @@ function printClass(shapes, fd) {
       .filter(() => shape.fds.includes(fd))
       .map((method) => ({ method, shape })),
   );
-  const codes = mine.map(({ method, shape }) => codeOf(method, shape));
+  const codes = mine.flatMap(({ method, shape }) => [
+    codeOf(method, shape),
+    ...(method.patch ? [patchCode(method, shape)] : []),
+  ]);
   const structs = sorted(codes.flatMap((code) => code.structs));
   const types = sorted(codes.flatMap((code) => code.types));
   return [
-    importLines(sorted(mine.map(({ shape }) => shape.name)), "../../abi/generated/ioctls.ts"),
+    importLines(
+      sorted(
+        mine.flatMap(({ method, shape }) => [
+          shape.name,
+          ...(method.patch ? [shape.name.replace("_SET_", "_GET_")] : []),
+        ]),
+      ),
+      "../../abi/generated/ioctls.ts",
+    ),
     importLines(structs, "../../abi/generated/structs.ts"),
-    types.length > 0 ? `import type { ${types.join(", ")} } from "../../abi/struct.ts";\n` : "",
+    typeImport(
+      types.filter((name) => name === "StructInput"),
+      "struct",
+    ),
+    typeImport(
+      types.filter((name) => name !== "StructInput"),
+      "whole",
+    ),
     'import { Handle } from "../handle.ts";\n\n',
     `/** Those ioctls of ${owners[fd]} whose argument is nothing, an integer or a plain struct. */\n`,
     `export abstract class ${classes[fd]} extends Handle {\n`,

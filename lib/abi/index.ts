@@ -18,3 +18,4 @@ export {
   type Tail,
   write,
 } from "./struct.ts";
+export type { StructWith, WholeStruct } from "./whole.ts";

@@ -50,8 +50,16 @@ export function u32(view: DataView, at: number, x: unknown): number {
 /** Puts a u64. */
 export function u64(view: DataView, at: number, x: unknown): number {
   // Not asUintN: what it gives has to be made a bigint again to be compared.
-  if (typeof x !== "bigint" || x < 0n || x > LAST_U64) return others(x);
+  if (typeof x !== "bigint" || x < 0n || x > LAST_U64) return u64Number(view, at, x);
   view.setBigUint64(at, x, true);
+  return 1;
+}
+
+/** Puts a u64 that is given as a number, if that is a safe integer. */
+function u64Number(view: DataView, at: number, x: unknown): number {
+  if (typeof x !== "number" || !Number.isSafeInteger(x) || x < 0) return others(x);
+  view.setUint32(at, x >>> 0, true);
+  view.setUint32(at + 4, Math.floor(x / 2 ** 32), true);
   return 1;
 }
 

@@ -31,11 +31,15 @@ export function borrow(layout: Layout, size: number = sizeOf(layout)): Scratch {
   return made;
 }
 
-/** Lends the bytes of a struct, which are those of `encode`. */
-export function borrowEncoded<T>(layout: Layout<T>, value: StructInput<T>): Scratch {
+/** Lends the bytes of a struct, which are those of `encode`; `where` begins its error messages. */
+export function borrowEncoded<T>(
+  layout: Layout<T>,
+  value: StructInput<T>,
+  where?: string,
+): Scratch {
   const scratch = borrow(layout, sizeOf(layout, tailLength(layout, value)));
   try {
-    fill(layout, value, scratch.bytes, scratch.view);
+    fill(layout, value, scratch.bytes, scratch.view, where);
   } catch (error) {
     scratch.isFree = true;
     throw error;

@@ -3,6 +3,7 @@
  * and flexible tails. What a layout is, is layout.ts; which there are, generated/structs.ts.
  */
 
+import { quoted, suggestion } from "../options.ts";
 import { isBytes } from "./bytes.ts";
 import { codecs } from "./generated/codecs.ts";
 import {
@@ -22,12 +23,17 @@ import {
 export type { ArrayType, Field, FieldType, Layout, Scalar, Tail } from "./layout.ts";
 export { offsetOf, sizeOf } from "./layout.ts";
 
-/** What `encode` and `write` take for a `T`: any part of it, to any depth. */
-export type StructInput<T> = T extends number | bigint | Uint8Array
-  ? T
-  : T extends readonly (infer E)[]
-    ? readonly StructInput<E>[]
-    : { readonly [K in keyof T]?: StructInput<T[K]> };
+/**
+ * What `encode` and `write` take for a `T`: any part of it, to any depth. A field of 64 bits takes a
+ * bigint, or a number that is a safe integer.
+ */
+export type StructInput<T> = T extends bigint
+  ? bigint | number
+  : T extends number | Uint8Array
+    ? T
+    : T extends readonly (infer E)[]
+      ? readonly StructInput<E>[]
+      : { readonly [K in keyof T]?: StructInput<T[K]> };
 
 type Members = Readonly<Record<string, unknown>>;
 
@@ -126,25 +132,30 @@ function show(value: unknown): string {
   return typeof value === "object" ? (value.constructor?.name ?? "object") : typeof value;
 }
 
-/** Checks an integer of so many bits, and returns it. */
+/** Checks an integer of so many bits, and returns it: of 64 bits a bigint, else a number. */
 function checkInteger(type: Scalar, width: number, value: unknown, path: string): never {
   const isWide = type.endsWith("64");
-  if (typeof value !== (isWide ? "bigint" : "number")) {
-    const isOther = typeof value === "bigint" || Number.isSafeInteger(value);
-    const hint = isOther ? `; write ${value}${isWide ? "n" : ""}` : "";
-    const wanted = `expected a ${isWide ? "bigint" : "number"} (${type})`;
+  if (typeof value !== "number" && !(isWide && typeof value === "bigint")) {
+    const hint = typeof value === "bigint" ? `; write ${value}` : "";
+    const wanted = `expected a ${isWide ? "bigint or a number" : "number"} (${type})`;
     throw new TypeError(`${path}: ${wanted}, got ${show(value)}${hint}`);
   }
-  if (typeof value === "number" && !Number.isInteger(value)) {
-    throw new RangeError(`${path}: ${value} is not an integer (${type})`);
+  if (typeof value === "number" && !Number.isSafeInteger(value)) {
+    const isInexact = Number.isInteger(value) && isWide;
+    const why = isInexact
+      ? "is above 2^53 and may have lost bits; write it as a bigint"
+      : "is not an integer";
+    if (isInexact || !Number.isInteger(value)) {
+      throw new RangeError(`${path}: ${value} ${why} (${type})`);
+    }
   }
-  const exact = BigInt(value as number | bigint);
+  const exact = BigInt(value);
   const wrapped = type.startsWith("s") ? BigInt.asIntN(width, exact) : BigInt.asUintN(width, exact);
   if (wrapped !== exact) {
     const bits = width === scalars[type].size * 8 ? type : `${width} bits of ${type}`;
     throw new RangeError(`${path}: ${value} does not fit ${bits}`);
   }
-  return value as never;
+  return (isWide ? exact : value) as never;
 }
 
 function writeType(type: FieldType, value: unknown, view: DataView, at: number, path: string) {
@@ -232,7 +243,10 @@ function writeStruct(layout: Layout, value: unknown, view: DataView, at: number,
   for (const [name, member] of Object.entries(members)) {
     const field = fieldOf(layout, name);
     if (!field && name !== layout.tail?.name) {
-      throw new TypeError(`${path} has no field "${name}"`);
+      const known = [...layout.fields, ...(layout.tail ? [layout.tail] : [])].map(
+        (one) => one.name,
+      );
+      throw new TypeError(`${path} has no field ${quoted(name)}${suggestion(name, known)}`);
     }
     if (member === undefined) continue;
     if (field) writeField(field, member, view, at, `${path}.${name}`);
@@ -274,6 +288,7 @@ export function readView<T>(layout: Layout<T>, view: DataView): T {
  * sets its count, unless the count is named too.
  *
  * @param offset where the struct begins, in bytes
+ * @param where what error messages begin with, such as the method that was called
  * @throws TypeError for a field that does not exist, or a value of the wrong type
  * @throws RangeError for a number or an array that does not fit, or too few bytes; fields named
  * before it are written then
@@ -283,21 +298,39 @@ export function write<T>(
   value: StructInput<T>,
   bytes: Uint8Array,
   offset = 0,
+  where?: string,
+): void {
+  writeAt(
+    layout,
+    value,
+    bytes,
+    offset,
+    where === undefined ? layout.name : `${where}: ${layout.name}`,
+  );
+}
+
+function writeAt(
+  layout: Layout,
+  value: unknown,
+  bytes: Uint8Array,
+  offset: number,
+  path: string,
 ): void {
   const size = sizeOf(layout, tailLength(layout, value));
-  writeStruct(layout, value, viewOf(layout, size, bytes, offset), 0, layout.name);
+  writeStruct(layout, value, viewOf(layout, size, bytes, offset), 0, path);
 }
 
 /**
  * Makes the bytes of a struct, and of its tail. Fields that `value` does not name are zero, as with
  * C's designated initialisers; otherwise as `write`.
  *
+ * @param where what error messages begin with, such as the method that was called: `"irqfd()"`
  * @throws TypeError for a field that does not exist, or a value of the wrong type
  * @throws RangeError for a number or an array that does not fit
  */
-export function encode<T>(layout: Layout<T>, value: StructInput<T>): Uint8Array {
+export function encode<T>(layout: Layout<T>, value: StructInput<T>, where?: string): Uint8Array {
   const bytes = new Uint8Array(sizeOf(layout, tailLength(layout, value)));
-  fill(layout, value, bytes, new DataView(bytes.buffer));
+  fill(layout, value, bytes, new DataView(bytes.buffer), where);
   return bytes;
 }
 
@@ -307,8 +340,9 @@ export function fill<T>(
   value: StructInput<T>,
   bytes: Uint8Array,
   view: DataView,
+  where?: string,
 ): void {
   // What the code does not take may be wrong, or only unusual: the layout tells.
   const isDone = codecs.get(layout)?.put(view, 0, value as object) === 1;
-  if (!isDone) write(layout, value, bytes.fill(0));
+  if (!isDone) write(layout, value, bytes.fill(0), 0, where);
 }

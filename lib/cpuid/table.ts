@@ -108,6 +108,9 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   readonly #bases = new Map<CpuidSpace, number | undefined>();
 
   private constructor(entries: readonly CpuidEntry2[]) {
+    if (!Array.isArray(entries)) {
+      throw new TypeError("new CpuidTable(): use CpuidTable.from() or CpuidTable.fromJSON()");
+    }
     this.#entries = Object.freeze(entries);
     Object.freeze(this);
   }

@@ -6,6 +6,10 @@ import { claim, only, open } from "./verdict.ts";
 const path = ({ sent }: Refusal): string => `${sent["path"]}`;
 const isKvm = (refusal: Refusal): boolean => path(refusal) === "/dev/kvm";
 
+/** The vendor module that is loaded, such as `kvm_amd`. */
+const vendor = ({ sent }: Refusal): unknown => sent["vendor"];
+const isLoaded = (refusal: Refusal): boolean => vendor(refusal) !== undefined;
+
 const MODULE = "load the module (modprobe kvm_amd or kvm_intel)";
 
 /** Whether the file's mode lets this process read and write it; `undefined` when that is not known. */
@@ -28,10 +32,17 @@ function groupOf(refusal: Refusal): boolean {
 /** The causes of open. */
 export const OPEN: Reasons = {
   ENOENT: {
-    "no module": (r) => open(isKvm(r) ? `/dev/kvm does not exist: ${MODULE}` : undefined),
+    "no module": (r) =>
+      open(isKvm(r) && !isLoaded(r) ? `/dev/kvm does not exist: ${MODULE}` : undefined),
+    "no device in this container": (r) =>
+      open(
+        isKvm(r) && isLoaded(r)
+          ? `/dev/kvm does not exist, though ${vendor(r)} is loaded: give the device to this container`
+          : undefined,
+      ),
     "no virtualisation": (r) =>
       open(
-        isKvm(r)
+        isKvm(r) && !isLoaded(r)
           ? "virtualisation is switched off in the firmware or, inside a virtual machine, nested virtualisation is"
           : undefined,
       ),
@@ -73,6 +84,6 @@ export const OPEN: Reasons = {
 
 // fs/char_dev.c:chrdev_open and drivers/char/misc.c:misc_open find no driver for the number
 function driverless(r: Refusal): ReturnType<typeof only> {
-  const what = isKvm(r) ? `: ${MODULE}` : "";
+  const what = isKvm(r) && !isLoaded(r) ? `: ${MODULE}` : "";
   return only("fs/char_dev.c:chrdev_open", `${path(r)} has no driver behind it${what}`);
 }

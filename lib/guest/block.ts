@@ -1,4 +1,5 @@
 /** A piece of code: instructions and labels, which become bytes. The instructions by name are system.ts and assemble.ts. */
+import { describe } from "../options.ts";
 import { type Bitness, type Code, type Instruction, iced, type X86 } from "./iced.ts";
 import { createInstruction, type LabelIds } from "./instruction.ts";
 import { type Operand, operandText } from "./operand.ts";
@@ -26,6 +27,10 @@ export class Block {
 
   /** Starts an empty piece of code of this width. */
   constructor(bitness: Bitness) {
+    if (bitness !== 16 && bitness !== 32 && bitness !== 64) {
+      const got = describe(bitness);
+      throw new TypeError(`new ${new.target.name}(): use a width of 16, 32 or 64 bits, not ${got}`);
+    }
     this.bitness = bitness;
   }
 

@@ -1,4 +1,6 @@
 /** The handlers of the 32 exception vectors, which report to the host or end an attempt. The tables that point at them are modes.ts. */
+
+import { refuseUnknown } from "../options.ts";
 import { Assembler } from "./assemble.ts";
 import { CODE_GPA, HANDLERS_GPA } from "./layout.ts";
 import { mem } from "./operand.ts";
@@ -55,6 +57,7 @@ function report(a: Assembler): void {
  * @param user to return to ring 3 by IRETQ; when absent the handlers stay in ring 0 and use RET
  */
 export function protectedHandlers(bits: 32 | 64, user?: UserSelectors): Uint8Array {
+  if (user) refuseUnknown("protectedHandlers()", user, ["cs", "ss", "rflags"], "member");
   const a = new Assembler(bits);
   const word = bits / 8;
   const [ax, cx, sp] =

@@ -31,8 +31,8 @@ export function createInstruction(
   bitness: Bitness,
 ): Instruction {
   const x86 = iced();
-  const form = x86.Code[code];
-  if (form === undefined) throw new Error(`no instruction form ${code}`);
+  const form = Object.hasOwn(x86.Code, code) ? x86.Code[code] : undefined;
+  if (typeof form !== "number") throw new Error(`no instruction form ${code}`);
   const first = operands[0];
   if (typeof first === "object" && first.kind === "label") {
     return x86.Instruction.createBranch(form, labels(first.name));

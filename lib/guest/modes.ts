@@ -1,5 +1,6 @@
 /** The four modes a guest program can start in: the special registers, the first registers, the tables in memory. The program is program.ts. */
-import type { Dtable, Segment, Sregs } from "../abi/generated/structs.ts";
+import { type Dtable, Regs, type Segment, type Sregs } from "../abi/generated/structs.ts";
+import { read, sizeOf } from "../abi/struct.ts";
 import { handlerAddresses, protectedHandlers, realHandlers, VECTORS } from "./faults.ts";
 import {
   CODE_GPA,
@@ -50,15 +51,13 @@ import {
  */
 export type ModeName = "real" | "protected" | "long" | "user";
 
-/** States the general registers a program starts with; the others are 0. */
-export interface StartRegs {
-  /** The first instruction; in real mode the IP in CS 0x1000. */
-  readonly rip: bigint;
-  /** The stack pointer; in real mode the SP in SS 0x7000. */
-  readonly rsp: bigint;
-  /** RFLAGS. */
-  readonly rflags: bigint;
-}
+/**
+ * States the general registers a program starts with, for KVM_SET_REGS: RIP, RSP and RFLAGS, and 0 for
+ * the others. In real mode RIP is the IP in CS 0x1000, and RSP the SP in SS 0x7000.
+ */
+export type StartRegs = Regs;
+
+const NO_REGS: Regs = read(Regs, new Uint8Array(sizeOf(Regs)));
 
 /** States bytes and the gpa they belong at. */
 export interface Piece {
@@ -177,6 +176,7 @@ function handlersOf(name: ModeName, assemble: () => Uint8Array): Piece {
 }
 
 const flatRegs: StartRegs = {
+  ...NO_REGS,
   rip: BigInt(CODE_GPA),
   rsp: BigInt(STACK_GPA),
   rflags: RFLAGS_FIXED,
@@ -189,7 +189,7 @@ export const modes: Readonly<Record<ModeName, Mode>> = {
   real: {
     name: "real",
     bitness: 16,
-    regs: { rip: 0n, rsp: 0xfff0n, rflags: RFLAGS_FIXED },
+    regs: { ...NO_REGS, rip: 0n, rsp: 0xfff0n, rflags: RFLAGS_FIXED },
     sregs: (base, options = {}) => ({
       ...withData(base, realSegment(0)),
       cs: realSegment(CODE_GPA >> 4, "code"),

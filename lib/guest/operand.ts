@@ -1,4 +1,5 @@
 /** The operands of an instruction: registers, memory, immediates, labels. Making instructions of them is assemble.ts. */
+import { describe, refuseUnknown, toBigInt } from "../options.ts";
 import type { X86 } from "./iced.ts";
 
 /** Names a register as iced-x86 does, in lower case: `"eax"`, `"r8"`, `"r8d"`, `"cr4"`, `"ds"`. */
@@ -44,12 +45,24 @@ export type Operand = Register | Memory | LabelOperand | number | bigint;
  * Makes a memory operand.
  *
  * @param size bits read or written: 8, 16, 32, 64
- * @param address an absolute linear address (below 4 GiB, and below 2 GiB in 64-bit code), or its parts
+ * @param address an absolute linear address (below 4 GiB, and below 2 GiB in 64-bit code), a register
+ *   that holds the address, or the address's parts
  */
-export function mem(size: Size, address: number | bigint | Address): Memory {
-  const parts = typeof address === "object" ? address : { displacement: address };
-  return { kind: "memory", size, ...parts };
+export function mem(size: Size, address: number | bigint | Register | Address): Memory {
+  if (!SIZES.includes(size)) {
+    throw new TypeError(`mem(): size: expected 8, 16, 32 or 64, got ${describe(size)}`);
+  }
+  if (typeof address === "string") return { kind: "memory", size, base: address };
+  if (typeof address !== "object") {
+    toBigInt("mem(): address", address);
+    return { kind: "memory", size, displacement: address };
+  }
+  refuseUnknown("mem()", address, PARTS, "part");
+  return { kind: "memory", size, ...address };
 }
+
+const SIZES: readonly unknown[] = [8, 16, 32, 64];
+const PARTS: readonly string[] = ["base", "index", "scale", "displacement", "segment"];
 
 /** Makes an operand of a label's name, for `Assembler.emit`. */
 export function at(name: string): LabelOperand {

@@ -1,4 +1,5 @@
 /** Page tables that map every address to itself. Putting them in memory and in CR3 is modes.ts. */
+import { refuseUnknown } from "../options.ts";
 
 /** Names the bit of a paging-structure entry that says it is present (Intel SDM Vol. 3A 5.5.4). */
 export const PAGE_PRESENT = 1n;
@@ -34,6 +35,7 @@ const PAGE = 0x1000;
  * @throws RangeError when gpa is not page aligned, or size is not between 1 byte and 512 GiB
  */
 export function identityMap(options: IdentityMapOptions): Uint8Array {
+  refuseUnknown("identityMap()", options, ["gpa", "size", "pageSize", "levels", "user"]);
   const { gpa, size, pageSize = 0x20_0000, levels = 4, user = false } = options;
   if (gpa % PAGE !== 0)
     throw new RangeError(`page tables at 0x${gpa.toString(16)} are not aligned`);

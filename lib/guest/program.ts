@@ -1,6 +1,7 @@
 /** Guest programs as a test author writes them, and what they become: an image and registers. The meaning of what they say is ucall.ts. */
 import { isBytes } from "../abi/bytes.ts";
 import type { Sregs } from "../abi/generated/structs.ts";
+import { describe, refuseUnknown } from "../options.ts";
 import { Assembler } from "./assemble.ts";
 import { GuestBuilder } from "./builder.ts";
 import { CODE_GPA, CODE_SIZE, MEMORY_SIZE, TABLE_GPA } from "./layout.ts";
@@ -22,7 +23,7 @@ export interface Program {
   readonly entry: bigint;
   /** How many bytes of guest memory it needs from gpa 0: 2 MiB. */
   readonly memorySize: number;
-  /** The registers it starts with; every other general register is 0. */
+  /** The general registers it starts with. */
   readonly regs: StartRegs;
   /**
    * Writes the program and its tables into guest memory; what lies between is left as it is.
@@ -61,6 +62,11 @@ export function guest(
   build: (g: GuestBuilder) => unknown,
   options: ModeOptions = {},
 ): Program {
+  if (!Object.hasOwn(modes, name)) {
+    const known = Object.keys(modes).join(", ");
+    throw new TypeError(`guest(): expected a mode (${known}), got ${describe(name)}`);
+  }
+  refuseUnknown("guest()", options, ["pageSize", "efer", "cr4"]);
   const mode = modes[name];
   const assembler = new Assembler(mode.bitness);
   const builder = new GuestBuilder(assembler);

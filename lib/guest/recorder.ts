@@ -23,6 +23,9 @@ export class Recorder {
 
   /** Starts a program in an assembler. */
   constructor(assembler: Assembler) {
+    if (typeof assembler?.emit !== "function") {
+      throw new TypeError(`new ${new.target.name}(): use guest(), or an Assembler`);
+    }
     this.a = assembler;
   }
 

@@ -3,6 +3,7 @@
  * bytes behind them are guest-memory.ts.
  */
 import { StateError } from "../errors.ts";
+import { toBigInt, toBytes } from "../options.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 
 /** A memory slot as the VM has it. */
@@ -43,6 +44,9 @@ export class AddressSpace {
 
   /** Makes the view of slots that are in the order of their addresses. @internal */
   constructor(id: number, slots: () => readonly MemorySlot[]) {
+    if (typeof slots !== "function") {
+      throw new TypeError("new AddressSpace(): use vm.memory or vm.addressSpace()");
+    }
     this.id = id;
     this.#slots = slots;
   }
@@ -53,7 +57,11 @@ export class AddressSpace {
   }
 
   /** Finds the slot that shows an address, and where in its memory; `undefined` when none does. */
-  at(gpa: bigint): MemoryPlace | undefined {
+  at(gpa: bigint | number): MemoryPlace | undefined {
+    return this.#at(toBigInt("at(): gpa", gpa));
+  }
+
+  #at(gpa: bigint): MemoryPlace | undefined {
     const slots = this.#slots();
     let [low, high] = [0, slots.length];
     while (low < high) {
@@ -71,8 +79,8 @@ export class AddressSpace {
    *
    * @throws RangeError that names the first address without memory.
    */
-  read(gpa: bigint, length: number): Uint8Array {
-    const pieces = this.#pieces(gpa, length);
+  read(gpa: bigint | number, length: number): Uint8Array {
+    const pieces = this.#pieces(toBigInt("read(): gpa", gpa), length);
     const copy = new Uint8Array(length);
     for (const { memory, offset, done, size } of pieces) {
       copy.set(memory.read(offset, size), done);
@@ -81,12 +89,14 @@ export class AddressSpace {
   }
 
   /**
-   * Copies `bytes` to a guest physical address, across slots that touch, read-only ones too.
+   * Copies `data` to a guest physical address, across slots that touch, read-only ones too. Of an
+   * array of wider elements it copies the bytes, as they are in memory.
    *
    * @throws RangeError that names the first address without memory; then nothing was written.
    */
-  write(gpa: bigint, bytes: Uint8Array): void {
-    const pieces = this.#pieces(gpa, bytes.length);
+  write(gpa: bigint | number, data: ArrayBufferView): void {
+    const bytes = toBytes("write()", data);
+    const pieces = this.#pieces(toBigInt("write(): gpa", gpa), bytes.length);
     if (pieces.some(({ memory }) => memory.closed)) {
       throw new StateError("ERR_CLOSED", "guest memory");
     }
@@ -102,11 +112,12 @@ export class AddressSpace {
    *
    * @throws RangeError that names the first address which is not in the first one's slot.
    */
-  window(gpa: bigint, length: number): Uint8Array {
-    const [piece, next] = this.#pieces(gpa, length);
+  window(gpa: bigint | number, length: number): Uint8Array {
+    const start = toBigInt("window(): gpa", gpa);
+    const [piece, next] = this.#pieces(start, length);
     if (next !== undefined) {
-      const address = hex(gpa + BigInt(next.done));
-      throw new RangeError(`${length} bytes at ${hex(gpa)}: another slot begins at ${address}`);
+      const address = hex(start + BigInt(next.done));
+      throw new RangeError(`${length} bytes at ${hex(start)}: another slot begins at ${address}`);
     }
     return piece?.memory.window(piece.offset, piece.size) ?? new Uint8Array(0);
   }
@@ -119,7 +130,7 @@ export class AddressSpace {
     const pieces: Piece[] = [];
     for (let done = 0; done < length; ) {
       const address = gpa + BigInt(done);
-      const place = this.at(address);
+      const place = this.#at(address);
       if (place === undefined) throw new RangeError(this.#nothingAt(address));
       const { slot, offset } = place;
       const left = slot.guestPhysAddr + slot.memorySize - address;

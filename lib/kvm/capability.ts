@@ -7,6 +7,15 @@ import {
 import { KVM_ENABLE_CAP } from "../abi/generated/ioctls.ts";
 import { EnableCap } from "../abi/generated/structs.ts";
 import { encode } from "../abi/struct.ts";
+import {
+  describe,
+  quoted,
+  refuseMisfit,
+  refuseMissing,
+  refuseUnknown,
+  suggestion,
+  toU64,
+} from "../options.ts";
 import type { Handle } from "./handle.ts";
 import type { LinkValue, OpenFile } from "./link.ts";
 
@@ -68,18 +77,31 @@ export interface RawCap {
   /** None are defined; 0 when left out. */
   readonly flags?: number;
   /** Up to four arguments, as api.rst section 6 (vCPU) or 7 (VM) gives them. */
-  readonly args?: readonly bigint[];
+  readonly args: readonly (bigint | number)[];
+}
+
+/** Switching on a capability that has no named argument and no file; its arguments are 0 when left out. */
+export interface PlainCap {
+  /** Which capability. */
+  readonly cap: Exclude<CapabilityName, keyof Arguments | keyof typeof FILES> | number;
+  /** None are defined; 0 when left out. */
+  readonly flags?: number;
+  /** As in {@link RawCap}. */
+  readonly args?: readonly (bigint | number)[];
 }
 
 /** An extension to switch on, with its arguments by name where they have one. */
-export type EnableCapInput = NamedCap | FileCap | RawCap;
+export type EnableCapInput = NamedCap | FileCap | RawCap | PlainCap;
 
 /** The number behind a capability's name; numbers pass. */
 export function capabilityNumber(capability: Capability): number {
   if (typeof capability === "number") return capability;
-  const number: number | undefined = KVM_CAPABILITIES[capability];
-  if (number === undefined) throw new TypeError(`unknown capability ${String(capability)}`);
-  return number;
+  if (typeof capability !== "string") {
+    throw new TypeError(`capability: expected a name or a number, got ${describe(capability)}`);
+  }
+  if (Object.hasOwn(KVM_CAPABILITIES, capability)) return KVM_CAPABILITIES[capability];
+  const end = suggestion(capability, Object.keys(KVM_CAPABILITIES), 0);
+  throw new TypeError(`unknown capability ${quoted(capability)}${end}`);
 }
 
 /**
@@ -89,26 +111,65 @@ export function capabilityNumber(capability: Capability): number {
 export function enableCap(handle: Handle, input: EnableCapInput): number {
   const raw = toRaw(input);
   const cap = capabilityNumber(raw.cap);
-  const bytes = encode(EnableCap, { cap, flags: raw.flags ?? 0, args: raw.args ?? [] });
+  const bytes = encode(EnableCap, { cap, flags: raw.flags, args: raw.args }, WHERE);
   const version = new Uint8Array(2);
-  const links = cap === KVM_CAP_HYPERV_ENLIGHTENED_VMCS ? [version] : linksOf(input);
-  handle.ioctl(KVM_ENABLE_CAP, bytes, { args: { ...raw }, links });
+  const links = cap === KVM_CAP_HYPERV_ENLIGHTENED_VMCS ? [version] : linksOf(raw);
+  handle.ioctl(KVM_ENABLE_CAP, bytes, {
+    args: { cap: raw.cap, flags: raw.flags, args: raw.args },
+    links,
+  });
   return new DataView(version.buffer).getUint16(0, true);
 }
 
-/** The struct's own fields, whichever way they were named. */
-export function toRaw(input: EnableCapInput): RawCap {
-  if ("args" in input || "file" in input) return input;
-  const names: readonly string[] = ARGUMENTS[input.cap as keyof Arguments] ?? [];
-  const values = input as unknown as Readonly<Record<string, number | bigint | undefined>>;
-  // A capability's own argument may be called `flags`; then it is not the struct's field.
-  if (!names.every((name) => values[name] !== undefined)) return input as RawCap;
-  return { cap: input.cap, args: names.map((name) => BigInt(values[name] ?? 0)) };
+/** What is sent, whichever way it was named. */
+export interface SentCap {
+  readonly cap: Capability;
+  readonly flags: number;
+  readonly args: readonly bigint[];
+  readonly file?: OpenFile;
 }
 
-function linksOf(input: EnableCapInput): readonly LinkValue[] {
-  if (!("file" in input)) return [];
+const WHERE = "enableCap()";
+const RAW: readonly string[] = ["cap", "flags", "args"];
+
+/** A row of a table for the name that a program gave; none for a name of `Object.prototype`. */
+function rowOf<T>(table: Readonly<Record<string, T>>, cap: unknown): T | undefined {
+  return typeof cap === "string" && Object.hasOwn(table, cap) ? table[cap] : undefined;
+}
+
+/**
+ * Reads the input once, and gives the struct's own fields.
+ *
+ * @throws TypeError for an unknown capability, and for members that are unknown or missing.
+ */
+export function toRaw(input: EnableCapInput): SentCap {
+  refuseMissing(WHERE, input, ["cap"]);
+  const members = { ...input } as Readonly<Record<string, unknown>>;
+  const cap = members["cap"] as Capability;
+  capabilityNumber(cap);
+  const names = rowOf<readonly string[]>(ARGUMENTS, cap);
+  const isFile = rowOf(FILES, cap) !== undefined;
+  // A capability's own argument may be called `flags`; with `args` it is the struct's field.
+  if (members["args"] === undefined && names !== undefined) {
+    refuseMisfit(`${WHERE}: ${cap}`, members, ["cap", ...names]);
+    const args = names.map((name) => toU64(`${WHERE}: ${name}`, members[name]));
+    return { cap, flags: 0, args };
+  }
+  if (members["args"] === undefined && isFile) {
+    refuseMisfit(`${WHERE}: ${cap}`, members, ["cap", "file"]);
+    return { cap, flags: 0, args: [], file: members["file"] as OpenFile };
+  }
+  refuseUnknown(WHERE, members, RAW, "member");
+  const { flags = 0, args = [] } = members as Partial<RawCap>;
+  if (!Array.isArray(args)) {
+    throw new TypeError(`${WHERE}: args: expected an array of bigints, got ${describe(args)}`);
+  }
+  return { cap, flags, args: args.map((arg, i) => toU64(`${WHERE}: args[${i}]`, arg)) };
+}
+
+function linksOf({ cap, file }: SentCap): readonly LinkValue[] {
+  if (file === undefined) return [];
   const links: LinkValue[] = [null, null, null, null];
-  links[FILES[input.cap]] = input.file;
+  links[rowOf(FILES, cap) ?? 0] = file;
   return links;
 }

@@ -62,6 +62,10 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
    * @throws RangeError when they are not aligned to 4 bytes, or have no room for two slots.
    */
   constructor(bytes: Uint8Array) {
+    if (!(bytes instanceof Uint8Array)) {
+      const use = "use a Uint8Array, vcpu.coalescedRing() or vcpu.setExitFilter()";
+      throw new TypeError(`new CoalescedRing(): ${use}`);
+    }
     this.capacity = Math.floor((bytes.length / 4 - ENTRIES) / ENTRY);
     if (this.capacity < 2) throw new RangeError(`no coalesced ring has ${bytes.length} bytes`);
     const words = ENTRIES + this.capacity * ENTRY;

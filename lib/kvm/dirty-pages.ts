@@ -6,6 +6,7 @@ import { KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET } from "../abi/generated/c
 import { DirtyGfn as Entry } from "../abi/generated/structs.ts";
 import { offsetOf, sizeOf } from "../abi/struct.ts";
 import { StateError } from "../errors.ts";
+import { toBigInt } from "../options.ts";
 
 const PAGE_BYTES = 4096n;
 
@@ -20,8 +21,12 @@ export function dirtyPages(bitmap: Uint8Array): Generator<number, void> {
 }
 
 /** Walks a dirty bitmap like {@link dirtyPages}: the guest physical addresses of the pages. */
-export function dirtyAddresses(bitmap: Uint8Array, guestPhysAddr: bigint): Generator<bigint, void> {
-  return addressesOf(dirtyPages(bitmap), guestPhysAddr);
+export function dirtyAddresses(
+  bitmap: Uint8Array,
+  guestPhysAddr: bigint | number,
+): Generator<bigint, void> {
+  const start = toBigInt("dirtyAddresses(): guestPhysAddr", guestPhysAddr);
+  return addressesOf(dirtyPages(bitmap), start);
 }
 
 function* addressesOf(pages: Iterable<number>, start: bigint): Generator<bigint, void> {
@@ -67,6 +72,9 @@ export class DirtyRing {
    * @throws RangeError when the buffer is not a whole number of entries of 16 bytes.
    */
   constructor(buffer: ArrayBuffer) {
+    if (!(buffer instanceof ArrayBuffer)) {
+      throw new TypeError("new DirtyRing(): use an ArrayBuffer, or vcpu.dirtyRing()");
+    }
     if (buffer.byteLength === 0 || buffer.byteLength % sizeOf(Entry) !== 0) {
       throw new RangeError(`${buffer.byteLength} bytes are no ring of entries of ${sizeOf(Entry)}`);
     }

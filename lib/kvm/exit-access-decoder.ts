@@ -2,6 +2,7 @@
 import { KVM_EXIT_IO_IN } from "../abi/generated/constants.ts";
 import { Run } from "../abi/generated/structs.ts";
 import { offsetOf } from "../abi/struct.ts";
+import { describe, toBigInt, toBytes } from "../options.ts";
 import type { IoInExit, IoOutExit, MmioReadExit, MmioWriteExit, UnknownExit } from "./exit.ts";
 import type { RdmsrExit, WrmsrExit } from "./exit-access.ts";
 import { checkU64, type ExitSource } from "./exit-source.ts";
@@ -32,15 +33,26 @@ export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit
   }
   bytes.fill(0, start, end); // else an unanswered read would show the guest the last exit's bytes
   const { turn } = source;
-  const reply = (values: readonly number[]): void => {
-    if (values.length !== count) {
-      throw new RangeError(`port ${port}: ${count} values are read, got ${values.length}`);
-    }
+  const reply = (given: number | readonly number[]): void => {
+    const values = listOf(given, count, port);
     checkElements(values, size, port);
     source.answer(turn);
     writeElements(view, start, size, values);
   };
   return { kind: "io", direction: "in", port, size, count, reply };
+}
+
+/** Makes a list of what a port is answered with: a number alone answers a single element. */
+function listOf(given: unknown, count: number, port: number): readonly number[] {
+  if (typeof given === "number" && count === 1) return [given];
+  const isList = Array.isArray(given) || ArrayBuffer.isView(given);
+  if (!isList) {
+    const wanted = count === 1 ? "a number, or an array of one" : `an array of ${count} numbers`;
+    throw new TypeError(`port ${port}: expected ${wanted}, got ${describe(given)}`);
+  }
+  const values = given as readonly number[];
+  if (values.length === count) return values;
+  throw new RangeError(`port ${port}: ${count} values are read, got ${values.length}`);
 }
 
 function readElements(view: DataView, start: number, size: number, count: number): number[] {
@@ -55,6 +67,9 @@ function readElements(view: DataView, start: number, size: number, count: number
 function checkElements(values: readonly number[], size: number, port: number): void {
   const largest = size === 4 ? 0xffff_ffff : (1 << (8 * size)) - 1;
   for (const value of values) {
+    if (typeof value !== "number") {
+      throw new TypeError(`port ${port}: expected numbers, got ${describe(value)}`);
+    }
     if (!Number.isInteger(value) || value < 0 || value > largest) {
       throw new RangeError(`port ${port}: ${value} does not fit ${8 * size} bits`);
     }
@@ -82,14 +97,26 @@ export function decodeMmio(source: ExitSource): MmioWriteExit | MmioReadExit {
   }
   bytes.fill(0, MMIO_DATA, MMIO_DATA + len);
   const { turn } = source;
-  const reply = (data: Uint8Array): void => {
-    if (data.length !== len) {
-      throw new RangeError(`mmio read: ${len} bytes are read, got ${data.length}`);
-    }
+  const reply = (given: ArrayBufferView | bigint | number): void => {
+    const data = bytesOf(given, len);
     source.answer(turn);
     bytes.set(data, MMIO_DATA);
   };
   return { kind: "mmio", isWrite: false, physAddr, len, reply };
+}
+
+/** Makes the bytes that an MMIO read is answered with: of an integer, in the order of x86. */
+function bytesOf(given: unknown, len: number): Uint8Array {
+  if (typeof given === "bigint" || typeof given === "number") {
+    const value = toBigInt("mmio read", given);
+    if (value !== BigInt.asUintN(8 * len, value)) {
+      throw new RangeError(`mmio read: ${value} does not fit ${len} bytes`);
+    }
+    return new Uint8Array(BigUint64Array.of(value).buffer, 0, len);
+  }
+  const data = toBytes("mmio read", given);
+  if (data.length === len) return data;
+  throw new RangeError(`mmio read: ${len} bytes are read, got ${data.length}`);
 }
 
 /** Decodes `KVM_EXIT_X86_RDMSR`. */
@@ -103,9 +130,9 @@ export function decodeRdmsr(source: ExitSource): RdmsrExit {
     reason: view.getUint32(MSR_REASON, true),
     index: view.getUint32(MSR_INDEX, true),
     reply: (data) => {
-      checkU64(data, "msr.data");
+      const value = checkU64(data, "msr.data");
       source.answer(turn);
-      view.setBigUint64(MSR_DATA, data, true);
+      view.setBigUint64(MSR_DATA, value, true);
     },
     fail: failMsr(source),
   };

@@ -25,12 +25,13 @@ export interface IoInExit {
   /** How many elements: above 1 for a string instruction (`rep insb`). */
   readonly count: number;
   /**
-   * Gives the guest what it reads, one number for each element; it reads zeros when nothing is given.
+   * Gives the guest what it reads, one number for each element; a number alone where `count` is 1. It
+   * reads zeros when nothing is given.
    *
    * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
    * @throws RangeError when there are not `count` values, or one does not fit `size` bytes.
    */
-  reply(values: readonly number[]): void;
+  reply(values: number | readonly number[]): void;
 }
 
 /** The guest wrote where no memory is: `KVM_EXIT_MMIO`. */
@@ -50,12 +51,13 @@ export interface MmioReadExit {
   /** How many bytes it reads: 1 to 8; a longer access comes in several exits. */
   readonly len: number;
   /**
-   * Gives the guest what it reads; it reads zeros when nothing is given.
+   * Gives the guest what it reads: `len` bytes, or an integer, whose low byte comes first. It reads
+   * zeros when nothing is given.
    *
    * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
-   * @throws RangeError when there are not `len` bytes.
+   * @throws RangeError when there are not `len` bytes, or the integer does not fit them.
    */
-  reply(data: Uint8Array): void;
+  reply(data: ArrayBufferView | bigint | number): void;
 }
 
 /** The guest reads an MSR that KVM_CAP_X86_USER_SPACE_MSR left to user space: `KVM_EXIT_X86_RDMSR`. */
@@ -70,7 +72,7 @@ export interface RdmsrExit {
    * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
    * @throws RangeError when the value does not fit 64 bits.
    */
-  reply(data: bigint): void;
+  reply(data: bigint | number): void;
   /**
    * Raises #GP in the guest instead.
    *

@@ -1,4 +1,5 @@
 /** Exits that need no JavaScript, as data: what a vCPU's runs answer, ignore or collect by themselves. native/exit_filter.cc does it. */
+import { describe, refuseMissing, refuseUnknown, toU64 } from "../options.ts";
 
 /** What a rule may say about the writes that it has. */
 type FilteredWrite = "ignore" | "collect";
@@ -6,13 +7,13 @@ type FilteredWrite = "ignore" | "collect";
 /** A rule for ports. */
 export interface PioRule {
   /** The first port. */
-  readonly pio: number;
+  readonly pio: bigint | number;
   /** How many ports; 1 when left out. */
-  readonly length?: number;
+  readonly length?: bigint | number;
   /** Only accesses of so many bytes: 1, 2 or 4. */
   readonly size?: number;
   /** What a read gives; without it reads are exits. String instructions read it again and again. */
-  readonly read?: number;
+  readonly read?: bigint | number;
   /** What becomes of writes; without it they are exits. */
   readonly write?: FilteredWrite;
 }
@@ -20,13 +21,13 @@ export interface PioRule {
 /** A rule for guest physical addresses without memory. */
 export interface MmioRule {
   /** The first address. */
-  readonly mmio: bigint;
+  readonly mmio: bigint | number;
   /** How many bytes; `size` or else 1 when left out. An access must lie in them as a whole. */
-  readonly length?: bigint;
+  readonly length?: bigint | number;
   /** Only accesses of so many bytes: 1 to 8. */
   readonly size?: number;
   /** What a read gives; without it reads are exits. */
-  readonly read?: bigint;
+  readonly read?: bigint | number;
   /** What becomes of writes; without it they are exits. */
   readonly write?: FilteredWrite;
 }
@@ -34,11 +35,11 @@ export interface MmioRule {
 /** A rule for MSRs whose accesses are exits: KVM_CAP_X86_USER_SPACE_MSR. */
 export interface MsrRule {
   /** The first MSR. */
-  readonly msr: number;
+  readonly msr: bigint | number;
   /** How many MSRs; 1 when left out. */
-  readonly length?: number;
+  readonly length?: bigint | number;
   /** What RDMSR gives; without it reads are exits. */
-  readonly read?: bigint;
+  readonly read?: bigint | number;
   /** That WRMSR does nothing; without it writes are exits. */
   readonly write?: "ignore";
 }
@@ -66,51 +67,65 @@ interface Plain {
 
 const U64 = 2n ** 64n;
 
+/** Where a rule may apply, by the member that says it, and the members that such a rule has. */
+const SPACES = [
+  { name: "pio", space: PIO, members: ["pio", "length", "size", "read", "write"] },
+  { name: "mmio", space: MMIO, members: ["mmio", "length", "size", "read", "write"] },
+  { name: "msr", space: MSR, members: ["msr", "length", "read", "write"] },
+] as const;
+
 /** Makes a rule's numbers alike. */
-function plain(rule: ExitRule, wrong: (what: string) => RangeError): Plain {
-  const u64 = (field: string, value: unknown): bigint => {
-    const isWhole = typeof value === "bigint" || Number.isInteger(value);
-    const number = isWhole ? BigInt(value as bigint) : -1n;
-    if (number < 0n || number >= U64) throw wrong(`${field}: ${String(value)}: not in 64 bits`);
-    return number;
+function plain(rule: ExitRule, where: string): Plain {
+  refuseMissing(where, rule, []);
+  const given = { ...rule } as Readonly<Record<string, unknown>>;
+  const named = SPACES.filter(({ name }) => given[name] !== undefined);
+  const [only] = named;
+  if (only === undefined) {
+    const members = Array.from(new Set(SPACES.flatMap((one) => one.members)));
+    refuseUnknown(where, given, members, "member");
+    throw new TypeError(`${where}: it has none of pio, mmio and msr`);
+  }
+  refuseUnknown(where, given, only.members, "member");
+  const u64 = (name: string, value: unknown): bigint => toU64(`${where}: ${name}`, value);
+  const { size = 0, write = "exit" } = given;
+  const isSize = typeof size === "number" && Number.isInteger(size) && size >= 0 && size <= 8;
+  if (!isSize) throw new RangeError(`${where}: size: ${describe(size)} is not 1 to 8`);
+  if (typeof write !== "string" || !Object.hasOwn(WRITES, write)) {
+    throw new RangeError(`${where}: write: ${describe(write)} is neither "ignore" nor "collect"`);
+  }
+  return {
+    space: only.space,
+    first: u64(only.name, given[only.name]),
+    length: u64("length", given["length"] ?? (size || 1)),
+    size,
+    read: given["read"] === undefined ? undefined : u64("read", given["read"]),
+    write: write as Plain["write"],
   };
-  const { write = "exit" } = rule;
-  const read = rule.read === undefined ? undefined : u64("read", rule.read);
-  if ("msr" in rule) {
-    const { msr, length = 1 } = rule;
-    const [first, many] = [u64("msr", msr), u64("length", length)];
-    return { space: MSR, first, length: many, size: 0, read, write };
-  }
-  const { size = 0, length = size || 1 } = rule;
-  const many = u64("length", length);
-  if ("pio" in rule) {
-    return { space: PIO, first: u64("pio", rule.pio), length: many, size, read, write };
-  }
-  if (!("mmio" in rule)) throw wrong("it has none of pio, mmio and msr");
-  return { space: MMIO, first: u64("mmio", rule.mmio), length: many, size, read, write };
 }
 
-function checked(rule: ExitRule, wrong: (what: string) => RangeError): Plain {
-  const one = plain(rule, wrong);
-  const { space, first, length, size, write } = one;
-  if (!(write in WRITES)) throw wrong(`write: "${write}" is neither "ignore" nor "collect"`);
+function checked(rule: ExitRule, where: string): Plain {
+  const one = plain(rule, where);
+  const { space, first, length, write } = one;
+  const wrong = (what: string): RangeError => new RangeError(`${where}: ${what}`);
   if (space === MSR && write === "collect") throw wrong("writes of MSRs are not collected");
   if (length < 1n) throw wrong(`length: ${length} is less than 1`);
   if (first + length > U64) throw wrong(`${first} and ${length} more: not in 64 bits`);
-  if (!Number.isInteger(size) || size < 0 || size > 8) throw wrong(`size: ${size} is not 1 to 8`);
   return one;
 }
 
 /**
  * Encodes rules for the native filter.
  *
- * @throws RangeError that names the rule and what is wrong with it.
+ * @throws TypeError or RangeError that names the rule and what is wrong with it.
  */
 export function encodeRules(rules: readonly ExitRule[]): Uint8Array {
-  const bytes = new Uint8Array(rules.length * BYTES);
+  if (!Array.isArray(rules)) {
+    throw new TypeError(`setExitFilter(): expected an array of rules, got ${describe(rules)}`);
+  }
+  const all = rules.map((rule, i) => checked(rule as ExitRule, `setExitFilter(): rule ${i}`));
+  const bytes = new Uint8Array(all.length * BYTES);
   const view = new DataView(bytes.buffer);
-  for (const [i, rule] of rules.entries()) {
-    const one = checked(rule, (what) => new RangeError(`exit filter: rule ${i}: ${what}`));
+  for (const [i, one] of all.entries()) {
     const at = i * BYTES;
     view.setBigUint64(at + FIRST, one.first, true);
     view.setBigUint64(at + LAST, one.first + one.length - 1n, true);

@@ -14,6 +14,7 @@ import {
   XenExit as XenExitStruct,
 } from "../abi/generated/structs.ts";
 import { offsetOf } from "../abi/struct.ts";
+import { refuseUnknown } from "../options.ts";
 import type {
   HypercallExit,
   HypervHcallExit,
@@ -61,23 +62,25 @@ const TDX_INFO = {
 const SNP_NPAGES = field("snpReqCerts.npages");
 const SNP_RET = field("snpReqCerts.ret");
 
-type Result = readonly [field: ResultField, value: bigint];
+type Result = readonly [field: ResultField, value: bigint | number];
 
 /** Checks all results, takes the answer, writes them. */
 function answer(source: ExitSource, turn: number, results: readonly Result[]): void {
-  for (const [{ name, least }, value] of results) checkU64(value, name, least);
+  const values = results.map(
+    ([{ name, offset, least }, value]) => [offset, checkU64(value, name, least)] as const,
+  );
   source.answer(turn);
-  for (const [{ offset }, value] of results) source.view.setBigUint64(offset, value, true);
+  for (const [offset, value] of values) source.view.setBigUint64(offset, value, true);
 }
 
 /** The `reply` of a call with one result. */
-function replyWith(source: ExitSource, result: ResultField): (value: bigint) => void {
+function replyWith(source: ExitSource, result: ResultField): (value: bigint | number) => void {
   const { turn } = source;
   return (value) => answer(source, turn, [[result, value]]);
 }
 
 /** The same for a result that KVM leaves as the last exit had it: the guest must not see that. */
-function replyOrZero(source: ExitSource, result: ResultField): (value: bigint) => void {
+function replyOrZero(source: ExitSource, result: ResultField): (value: bigint | number) => void {
   source.view.setBigUint64(result.offset, 0n, true);
   return replyWith(source, result);
 }
@@ -145,6 +148,7 @@ function replyWithInfo(source: ExitSource): (info: TdxTdvmcallInfo) => void {
   const { turn } = source;
   const names = Object.keys(TDX_INFO) as (keyof typeof TDX_INFO)[];
   return (info) => {
+    refuseUnknown("reply()", info, names, "member");
     const results = names.flatMap((name): readonly Result[] => {
       const value = info[name];
       return value === undefined ? [] : [[TDX_INFO[name], value]];
@@ -158,7 +162,7 @@ export function decodeSnpReqCerts(source: ExitSource): SnpReqCertsExit {
   const { gpa, npages } = source.read(ExitSnpReqCerts);
   source.view.setBigUint64(SNP_RET.offset, 0n, true);
   const { turn } = source;
-  const reply = (ret: bigint, needed: bigint = npages): void =>
+  const reply = (ret: bigint | number, needed: bigint | number = npages): void =>
     answer(source, turn, [
       [SNP_RET, ret],
       [SNP_NPAGES, needed],

@@ -16,7 +16,7 @@ export interface HypercallExit {
    * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
    * @throws RangeError when the result does not fit 64 bits.
    */
-  reply(ret: bigint): void;
+  reply(ret: bigint | number): void;
 }
 
 /** The guest wrote one of Hyper-V's MSRs for messages and events: `KVM_EXIT_HYPERV_SYNIC`. */
@@ -42,7 +42,7 @@ export interface HypervHcallExit {
    * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
    * @throws RangeError when the result does not fit 64 bits.
    */
-  reply(result: bigint): void;
+  reply(result: bigint | number): void;
 }
 
 /** The guest wrote one of Hyper-V's MSRs for its debugger: `KVM_EXIT_HYPERV_SYNDBG`. */
@@ -61,7 +61,7 @@ export interface HypervSyndbgExit {
    * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
    * @throws RangeError when the status does not fit 64 bits.
    */
-  reply(status: bigint): void;
+  reply(status: bigint | number): void;
 }
 
 /** One of Xen's hypercalls, enabled by KVM_XEN_HVM_CONFIG: `KVM_EXIT_XEN`. */
@@ -83,7 +83,7 @@ export interface XenExit {
    * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
    * @throws RangeError when the result does not fit 64 bits.
    */
-  reply(result: bigint): void;
+  reply(result: bigint | number): void;
 }
 
 /** What every `KVM_EXIT_TDX` says: a TDVMCALL that KVM leaves to user space. */
@@ -104,7 +104,7 @@ export interface TdxReply {
    * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
    * @throws RangeError when the status does not fit 64 bits.
    */
-  reply(ret: bigint): void;
+  reply(ret: bigint | number): void;
 }
 
 /** The TD wants the TD-Quote of the report at `gpa`, written to the same buffer. */
@@ -122,11 +122,11 @@ export interface TdxSetupEventNotifyExit extends TdxCall, TdxReply {
 
 /** What GetTdVmCallInfo is answered with; a field that is left out stays as KVM put it, which is 0. */
 export interface TdxTdvmcallInfo {
-  readonly ret?: bigint;
-  readonly r11?: bigint;
-  readonly r12?: bigint;
-  readonly r13?: bigint;
-  readonly r14?: bigint;
+  readonly ret?: bigint | number;
+  readonly r11?: bigint | number;
+  readonly r12?: bigint | number;
+  readonly r13?: bigint | number;
+  readonly r14?: bigint | number;
 }
 
 /** The TD asks which TDVMCALLs there are. */
@@ -165,5 +165,5 @@ export interface SnpReqCertsExit {
    * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
    * @throws RangeError when a value does not fit 64 bits; nothing is written then.
    */
-  reply(ret: bigint, npages?: bigint): void;
+  reply(ret: bigint | number, npages?: bigint | number): void;
 }

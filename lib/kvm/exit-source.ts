@@ -2,6 +2,7 @@
 import { Run } from "../abi/generated/structs.ts";
 import { type Layout, offsetOf, read } from "../abi/struct.ts";
 import { StateError } from "../errors.ts";
+import { toBigInt } from "../options.ts";
 import type { UnknownExit } from "./exit.ts";
 
 const EXIT_REASON = offsetOf(Run, "exitReason");
@@ -66,15 +67,12 @@ export class ExitSource {
 export const LONG_MIN: bigint = -(2n ** 63n);
 
 /**
- * Checks that a value fits a u64 of `kvm_run`, which takes a negative one in two's complement.
+ * Converts a value into one for a u64 of `kvm_run`, which takes a negative one in two's complement.
  *
  * @throws TypeError or RangeError, by the field's name.
  */
-export function checkU64(value: bigint, field: string, least = 0n): void {
-  if (typeof value !== "bigint") {
-    throw new TypeError(`${field}: expected a bigint (u64), got ${typeof value} ${String(value)}`);
-  }
-  if (value < least || value >= 2n ** 64n) {
-    throw new RangeError(`${field}: ${value} does not fit 64 bits`);
-  }
+export function checkU64(value: bigint | number, field: string, least = 0n): bigint {
+  const wide = toBigInt(`${field}`, value);
+  if (wide >= least && wide < 2n ** 64n) return wide;
+  throw new RangeError(`${field}: ${wide} does not fit 64 bits`);
 }

@@ -2,6 +2,7 @@
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../abi/generated/constants.ts";
 import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
+import { toBigInt } from "../options.ts";
 import { traceFallocate } from "../trace/sink.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { Handle } from "./handle.ts";
@@ -34,8 +35,8 @@ export class GuestMemfd extends Handle {
    * @param offset - bytes; with `length` a whole number of pages.
    * @throws {@link KvmError} `EINVAL` (not page aligned, beyond the file), `ENOMEM`.
    */
-  allocate(offset: bigint, length: bigint): void {
-    this.#fallocate(FALLOC_FL_KEEP_SIZE, offset, length);
+  allocate(offset: bigint | number, length: bigint | number): void {
+    this.#fallocate("allocate()", FALLOC_FL_KEEP_SIZE, offset, length);
   }
 
   /**
@@ -44,8 +45,8 @@ export class GuestMemfd extends Handle {
    * @param offset - bytes; with `length` a whole number of pages.
    * @throws {@link KvmError} `EINVAL` (not page aligned, beyond the file).
    */
-  punchHole(offset: bigint, length: bigint): void {
-    this.#fallocate(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset, length);
+  punchHole(offset: bigint | number, length: bigint | number): void {
+    this.#fallocate("punchHole()", FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset, length);
   }
 
   /**
@@ -70,7 +71,9 @@ export class GuestMemfd extends Handle {
     throw this.refusal("mmap", -mapping, { facts: { what: "guest_memfd" } });
   }
 
-  #fallocate(mode: number, offset: bigint, length: bigint): void {
+  #fallocate(where: string, mode: number, start: bigint | number, bytes: bigint | number): void {
+    const offset = toBigInt(`${where}: offset`, start);
+    const length = toBigInt(`${where}: length`, bytes);
     const answer = this.fd.fallocate(mode, offset, length);
     traceFallocate(this.traced, { mode, offset, length }, Math.min(0, answer));
     if (answer < 0) {

@@ -8,6 +8,7 @@ import {
   type NativeRefusal,
   native,
 } from "../native.ts";
+import { describe, refuseUnknown, toBytes, toPath } from "../options.ts";
 import { traceMap, traceUnmap } from "../trace/sink.ts";
 import { refused } from "./refused.ts";
 
@@ -65,6 +66,8 @@ export interface MapFileOptions extends GuestMemoryAdvice {
   readonly byteLength?: number;
 }
 
+const ADVICE_OPTIONS: readonly string[] = ["populate", "dump", "mergeable"];
+
 const mappings = new WeakMap<GuestMemory, NativeMapping>();
 
 /** The mapping behind a memory, for kvm/ alone; `null` when it is closed. */
@@ -97,7 +100,8 @@ export class GuestMemory {
   readonly #windows: (Uint8Array | undefined)[] = [];
 
   private constructor(mapping: NativeMapping, file?: NativeFd) {
-    expectNative(mapping, new.target, "GuestMemory.allocate(), GuestMemory.mapFile()");
+    const how = "GuestMemory.allocate(), GuestMemory.mapFile()";
+    expectNative(mapping, "hasLostPages", new.target, how);
     this.byteLength = mapping.byteLength();
     mappings.set(this, mapping);
     traceMap(this, file);
@@ -111,9 +115,20 @@ export class GuestMemory {
    *   many huge pages.
    */
   static allocate(byteLength: number, options: GuestMemoryOptions = {}): GuestMemory {
+    refuseUnknown("GuestMemory.allocate()", options, [
+      ...ADVICE_OPTIONS,
+      "hugePages",
+      "shared",
+      "reserve",
+    ]);
     const { hugePages, shared = false } = options;
+    if (hugePages !== undefined && !Object.hasOwn(PAGE_SHIFTS, hugePages)) {
+      const known = Object.keys(PAGE_SHIFTS).join('", "');
+      throw new TypeError(
+        `GuestMemory.allocate(): hugePages: expected "${known}", got ${describe(hugePages)}`,
+      );
+    }
     const shift = hugePages === undefined ? SMALL_PAGE_SHIFT : PAGE_SHIFTS[hugePages];
-    if (shift === undefined) throw new TypeError(`hugePages: there are no ${String(hugePages)}`);
     const isHuge = shift !== SMALL_PAGE_SHIFT;
     const { reserve = isHuge } = options;
     const answer = shared
@@ -135,8 +150,10 @@ export class GuestMemory {
    * @throws RangeError when `byteLength` reaches beyond the page in which the file ends.
    */
   static mapFile(path: string, options: MapFileOptions = {}): GuestMemory {
+    const where = "GuestMemory.mapFile()";
+    refuseUnknown(where, options, [...ADVICE_OPTIONS, "offset", "byteLength"]);
     const { offset = 0, byteLength } = options;
-    const mapping = native().mapFile(path, offset, byteLength);
+    const mapping = native().mapFile(toPath(where, path), offset, byteLength);
     const of = { fd: path, args: { path, ...options } };
     return GuestMemory.#adopt(expectMapping(mapping, of), of, options);
   }
@@ -204,11 +221,14 @@ export class GuestMemory {
   }
 
   /**
-   * Copies `bytes` to `offset` (an offset into this memory, not a guest address).
+   * Copies `data` to `offset` (an offset into this memory, not a guest address). Of an array of
+   * wider elements, such as a Uint16Array, it copies the bytes, as they are in memory.
    *
    * @throws RangeError outside the memory; then nothing was written.
+   * @throws TypeError for anything but a typed array, a Buffer or a DataView.
    */
-  write(offset: number, bytes: Uint8Array): void {
+  write(offset: number, data: ArrayBufferView): void {
+    const bytes = toBytes("write()", data);
     this.#check(offset, bytes.length);
     this.#walk(offset, bytes.length, (piece, done) =>
       piece.set(bytes.subarray(done, done + piece.length)),

@@ -1,11 +1,19 @@
 /** What every KVM handle has: one descriptor, the door to its ioctls, and an end. */
 import { isBytes, plainBytes } from "../abi/bytes.ts";
 import type { FdKind, Ioctl } from "../abi/ioctl.ts";
-import { borrow, borrowEncoded } from "../abi/scratch.ts";
-import { type Layout, readView, type StructInput } from "../abi/struct.ts";
+import { borrow, borrowEncoded, type Scratch } from "../abi/scratch.ts";
+import { encode, type Layout, readView, type StructInput, write } from "../abi/struct.ts";
+import {
+  refusePartial,
+  refuseShortArrays,
+  refuseWithout,
+  type StructWith,
+  type WholeStruct,
+} from "../abi/whole.ts";
 import { type KvmError, StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import { expectNative, type NativeFd } from "../native.ts";
+import { refuseMissing, refuseUnknown, toU64, type WideInteger } from "../options.ts";
 import "../trace/file.ts";
 import { toLine } from "../trace/line.ts";
 import type { ObjectKind } from "../trace/record.ts";
@@ -19,6 +27,7 @@ import {
   toNativeLinks,
   toTraceLinks,
 } from "./link.ts";
+import { methodOf } from "./method-name.ts";
 import { isExplained, type RefusedCall, refused } from "./refused.ts";
 
 const EINTR = 4;
@@ -29,6 +38,20 @@ const MOST_RETRIES = 1000;
  * an int, so that 4294967292 kHz reads as -EINTR (kvm_arch_vcpu_ioctl; nothing in it can be interrupted).
  */
 const NEVER_RETRIED: readonly string[] = ["KVM_RUN", "KVM_GET_TSC_KHZ"];
+
+/** What makes an object of each class, by its name; a subclass of a program's own has none. */
+const MAKERS: ReadonlyMap<string, string> = new Map([
+  ["Kvm", "Kvm.open()"],
+  ["Vm", "kvm.createVm()"],
+  ["Vcpu", "vm.createVcpu()"],
+  ["Device", "vm.createDevice()"],
+  ["GuestMemfd", "vm.createGuestMemfd()"],
+  ["Stats", "vm.getStatsFd() or vcpu.getStatsFd()"],
+]);
+
+function makersOf(made: { readonly name: string }): string {
+  return MAKERS.get(made.name) ?? "Kvm.open(), kvm.createVm(), vm.createVcpu(), vm.createDevice()";
+}
 
 /** What an ioctl may be given: an integer, or the bytes of its struct (changed in place). */
 export type IoctlArgument = number | bigint | Uint8Array;
@@ -61,7 +84,7 @@ export abstract class Handle implements OpenFile {
 
   /** Takes over a descriptor. */
   protected constructor(fd: NativeFd, label: string) {
-    expectNative(fd, new.target, "Kvm.open(), kvm.createVm(), vm.createVcpu(), vm.createDevice()");
+    expectNative(fd, "mapRun", new.target, makersOf(new.target));
     this.#fd = fd;
     this.label = label;
     this.traced = traced(fd, label);
@@ -115,12 +138,13 @@ export abstract class Handle implements OpenFile {
     given: IoctlArgument | undefined,
     context: CallContext = {},
   ): number | NativeFd {
+    refuseUnknownContext(context);
+    const { pastEnd = false, links: values } = context;
+    const links = values && toNativeLinks(ioctl, values);
     const { fd } = this;
     // Traces and explain/ see no subclass and no other realm's array.
     const argument = isBytes(given) ? plainBytes(given) : given;
-    const { pastEnd = false } = context;
-    const links = context.links && toNativeLinks(ioctl, context.links);
-    const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, context.links));
+    const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, values));
     let answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
     // A signal may end an ioctl that takes long, such as KVM_CREATE_VM.
     for (let retries = 0; answer === -EINTR && retries < MOST_RETRIES; retries += 1) {
@@ -153,14 +177,15 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Sends a struct. */
-  protected setStruct<T>(
+  /** Sends a struct, of which `needs` are the fields that cannot be left out. */
+  protected setStruct<T, K extends keyof T & string = never>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
-    value: StructInput<NoInfer<T>>,
+    value: StructWith<NoInfer<T>, NoInfer<K>>,
+    needs: readonly K[] = [],
     context: CallContext = { args: argsOf(value) },
   ): number {
-    const scratch = borrowEncoded(layout, value);
+    const scratch = borrowNeeding(ioctl, layout, value, needs);
     try {
       return this.ioctl(ioctl, scratch.bytes, context);
     } finally {
@@ -168,18 +193,69 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Sends a struct that comes back changed. */
-  protected exchangeStruct<T>(
+  /** Sends a struct that replaces a state as a whole. */
+  protected setWhole<T>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
-    value: StructInput<NoInfer<T>>,
+    value: WholeStruct<NoInfer<T>>,
+  ): number {
+    const where = methodOf(ioctl.name);
+    const scratch = borrowEncoded<T>(layout, value as StructInput<T>, where);
+    try {
+      refusePartial(where, layout, value as object, "; read the state first and change that");
+      return this.ioctl(ioctl, scratch.bytes, { args: argsOf(value) });
+    } finally {
+      scratch.isFree = true;
+    }
+  }
+
+  /** Changes some fields of a state: reads it, writes the fields that `patch` names, sends it. */
+  protected updateStruct<T>(
+    get: Ioctl<T>,
+    set: Ioctl<T>,
+    layout: Layout<T>,
+    patch: StructInput<NoInfer<T>>,
+  ): void {
+    const where = methodOf(set.name).replace(/^set/, "update");
+    // A patch that is wrong must be refused before anything is asked of the kernel.
+    encode(layout, patch, where);
+    refuseShortArrays(where, layout, patch as object);
+    const scratch = borrow(layout);
+    try {
+      this.ioctl(get, scratch.bytes);
+      write(layout, patch, scratch.bytes, 0, where);
+      this.ioctl(set, scratch.bytes, { args: argsOf(patch) });
+    } finally {
+      scratch.isFree = true;
+    }
+  }
+
+  /** Sends a struct that comes back changed. */
+  protected exchangeStruct<T, K extends keyof T & string = never>(
+    ioctl: Ioctl<T>,
+    layout: Layout<T>,
+    value: StructWith<NoInfer<T>, NoInfer<K>>,
+    needs: readonly K[] = [],
   ): T {
-    const scratch = borrowEncoded(layout, value);
+    const scratch = borrowNeeding(ioctl, layout, value, needs);
     try {
       this.ioctl(ioctl, scratch.bytes, { args: argsOf(value) });
       return readView(layout, scratch.view);
     } finally {
       scratch.isFree = true;
+    }
+  }
+
+  /** Refuses a list of structs of which one lacks some of the fields that it needs. */
+  protected expectEach(
+    ioctl: Ioctl,
+    name: string,
+    list: readonly object[],
+    needs: readonly string[],
+  ): void {
+    // What is no array is refused where it is encoded.
+    for (const [i, element] of (Array.isArray(list) ? list : []).entries()) {
+      refuseMissing(`${methodOf(ioctl.name)}: ${name}[${i}]`, element, needs);
     }
   }
 
@@ -191,8 +267,9 @@ export abstract class Handle implements OpenFile {
   }
 
   /** Sends eight bytes. */
-  protected setU64(ioctl: Ioctl, value: bigint, args: Readonly<Record<string, unknown>>): void {
-    this.ioctl(ioctl, new Uint8Array(BigUint64Array.of(value).buffer), { args });
+  protected setU64(ioctl: Ioctl, value: WideInteger, name: string): void {
+    const wide = toU64(`${methodOf(ioctl.name)}: ${name}`, value);
+    this.ioctl(ioctl, new Uint8Array(BigUint64Array.of(wide).buffer), { args: { [name]: wide } });
   }
 
   /** The error for a call that the kernel refused, with its reason if it can be found out. */
@@ -268,6 +345,34 @@ export abstract class Handle implements OpenFile {
 /** Whether a descriptor is of a kind that takes KVM's ioctls. */
 function isAsked(kind: ObjectKind): kind is FdKind {
   return kind === "sys" || kind === "vm" || kind === "vcpu" || kind === "dev";
+}
+
+const CONTEXT: readonly string[] = ["args", "explain", "pastEnd", "links"];
+
+/** Refuses unknown members of a context. Every ioctl passes here, so nothing is made unless one is. */
+function refuseUnknownContext(context: CallContext): void {
+  for (const name in context) {
+    if (CONTEXT.includes(name)) continue;
+    refuseUnknown("ioctl(): context", context, CONTEXT, "member");
+  }
+}
+
+/** Lends the bytes of a struct whose fields `needs` must be there. */
+function borrowNeeding<T>(
+  ioctl: Ioctl<T>,
+  layout: Layout<T>,
+  value: StructInput<NoInfer<T>>,
+  needs: readonly string[],
+): Scratch {
+  const where = methodOf(ioctl.name);
+  const scratch = borrowEncoded(layout, value, where);
+  try {
+    refuseWithout(where, layout, value as object, needs);
+  } catch (error) {
+    scratch.isFree = true;
+    throw error;
+  }
+  return scratch;
 }
 
 function argsOf(value: unknown): Readonly<Record<string, unknown>> {

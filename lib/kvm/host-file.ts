@@ -1,9 +1,10 @@
 /** Files that KVM is handed: eventfds and /dev/sev. What is done with them is irq methods and vm.ts. */
 import { StateError } from "../errors.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
+import { toPath, toU64 } from "../options.ts";
 import { traceClose, traceCounter, traced, traceEventFd, traceFile } from "../trace/sink.ts";
 import type { Traced } from "../trace/traced.ts";
-import type { AbortOptions } from "./abortable.ts";
+import { type AbortOptions, signalOf } from "./abortable.ts";
 import { forgetFile, type OpenFile, registerFile } from "./link.ts";
 import { refused } from "./refused.ts";
 import { Steps } from "./steps.ts";
@@ -19,7 +20,7 @@ abstract class HostFile implements OpenFile {
 
   /** Takes over a file. */
   protected constructor(file: NativeHostFile, label: string) {
-    expectNative(file, new.target, "EventFd.create(), SevDevice.open()");
+    expectNative(file, "readCounter", new.target, "EventFd.create(), SevDevice.open()");
     this.label = label;
     this.traced = traced(file, label);
     this.#file = file;
@@ -95,11 +96,12 @@ export class EventFd extends HostFile {
    *
    * @throws {@link KvmError} `EAGAIN` when the counter would pass 2^64 - 2; `EINVAL` for 2^64 - 1.
    */
-  write(value = 1n): void {
-    const answer = this.file.writeCounter(value);
-    traceCounter(this.traced, "write", value, Math.min(0, answer));
+  write(value: bigint | number = 1n): void {
+    const count = toU64("write()", value);
+    const answer = this.file.writeCounter(count);
+    traceCounter(this.traced, "write", count, Math.min(0, answer));
     if (answer < 0) {
-      throw refused({ call: "write", label: this.label, errno: -answer, args: { value } });
+      throw refused({ call: "write", label: this.label, errno: -answer, args: { value: count } });
     }
   }
 
@@ -114,12 +116,16 @@ export class EventFd extends HostFile {
    * @throws {@link StateError} `ERR_CLOSED`, as a rejection, when this is or becomes closed.
    */
   async wait(options: AbortOptions = {}): Promise<bigint> {
-    options.signal?.throwIfAborted();
+    return await this.#wait(signalOf("wait()", options));
+  }
+
+  async #wait(signal: AbortSignal | undefined): Promise<bigint> {
+    signal?.throwIfAborted();
     if (this.#line.empty) {
       const count = this.read();
       if (count > 0n) return count;
     }
-    return await this.#line.join(this.file, options);
+    return await this.#line.join(() => this.file, { signal });
   }
 
   /**
@@ -130,13 +136,15 @@ export class EventFd extends HostFile {
    * a wait that is under way.
    */
   signals(options: AbortOptions = {}): AsyncGenerator<bigint, void> {
+    const given = signalOf("signals()", options);
     const stopped = new AbortController();
-    const signals = [stopped.signal, options.signal].filter((signal) => signal !== undefined);
-    const signal = AbortSignal.any(signals);
+    const signal = AbortSignal.any(
+      given === undefined ? [stopped.signal] : [stopped.signal, given],
+    );
     return new Steps<bigint>({
       next: async () => {
         try {
-          return await this.wait({ signal });
+          return await this.#wait(signal);
         } catch (error) {
           if (this.closed || signal.aborted) return undefined;
           throw error;
@@ -161,7 +169,7 @@ export class SevDevice extends HostFile {
    * @throws {@link KvmError} with open's errno: `ENOENT` where there is no such processor.
    */
   static open(path = "/dev/sev"): SevDevice {
-    const answer = native().openFile(path);
+    const answer = native().openFile(toPath("SevDevice.open()", path));
     traceFile(path, answer);
     return new SevDevice(opened(answer, "open", path), path);
   }

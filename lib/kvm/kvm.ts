@@ -16,12 +16,14 @@ import { encode, read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import { native } from "../native.ts";
+import { refuseUnknown, toPath } from "../options.ts";
 import { traceOpen, tracePermission } from "../trace/sink.ts";
 import { type Capability, capabilityNumber } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./device-attr.ts";
 import { evidenceOf, forgetSupportedCpuid } from "./evidence.ts";
 import { KvmIoctls } from "./generated/kvm-ioctls.ts";
+import { vendorModule } from "./host.ts";
 import { getMsrs } from "./msrs.ts";
 import { type Origin, remembering } from "./origin.ts";
 import { refused } from "./refused.ts";
@@ -60,9 +62,11 @@ export class Kvm extends KvmIoctls {
    * @throws {@link KvmError} with open's errno and what to do about it: `ENOENT` (no KVM in this
    *   kernel, or no hardware virtualisation), `EACCES` (not in the device's group), `EBUSY`
    *   (another hypervisor), `ENOTTY` (not a KVM device).
+   * @throws TypeError when the path is no string or contains a NUL character.
    */
   static open(path: string = defaultDevice(), options: OpenOptions = {}): Kvm {
-    const fd = native().open(path);
+    refuseUnknown("Kvm.open()", options, ["explain"]);
+    const fd = native().open(toPath("Kvm.open()", path));
     traceOpen(path, fd);
     if (typeof fd === "number") {
       throw refused({
@@ -70,6 +74,7 @@ export class Kvm extends KvmIoctls {
         label: path,
         errno: -fd,
         args: { path },
+        facts: { vendor: vendorModule() },
         isExplained: options.explain,
       });
     }

@@ -6,8 +6,10 @@ import { isBytes, plainBytes } from "../abi/bytes.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { StateError } from "../errors.ts";
 import type { NativeFd, NativeHostFile, NativeLink } from "../native.ts";
+import { describe, refuseUnknown, toU64 } from "../options.ts";
 import { type TraceLink, traced } from "../trace/sink.ts";
 import { type GuestMemory, mappingOf } from "./guest-memory.ts";
+import { methodOf } from "./method-name.ts";
 
 /** An object of this package that owns an open file: a handle, an {@link EventFd}, a {@link SevDevice}. */
 export interface OpenFile {
@@ -83,22 +85,33 @@ const NONE: readonly never[] = [];
 function toTrace(field: string, value: LinkValue): TraceLink {
   if (value === null) return { field };
   if (isBytes(value)) return { field, bytes: plainBytes(value) };
-  if ("memory" in value) return { field, memory: value.memory, offset: value.offset ?? 0 };
-  if ("bytes" in value) return { field, bytes: plainBytes(value.bytes) };
+  if (isMemory(value)) return { field, memory: value.memory, offset: value.offset ?? 0 };
+  if (isCommand(value)) return { field, bytes: plainBytes(value.bytes) };
   return { field, fd: traced(fileOf(value), value.label) };
 }
 
+// A VM has a getter `memory` and a GuestMemory a getter `bytes`, which make them no links of that kind.
+const isMemory = (value: object): value is MemoryLink => Object.hasOwn(value, "memory");
+const isCommand = (value: object): value is CommandLink => Object.hasOwn(value, "bytes");
+
 function toNative(value: LinkValue, where: string, ioctl: Ioctl): NativeLink {
   if (value === null || isBytes(value)) return value;
-  if (typeof value === "object" && "memory" in value) {
+  const path = `${methodOf(ioctl.name)}: ${where}`;
+  if (typeof value === "object" && isMemory(value)) {
+    refuseUnknown(path, value, ["memory", "offset"], "member");
+    const { offset = 0 } = value;
+    const start = toU64(`${path}.offset`, offset);
     const memory = mappingOf(value.memory);
     if (memory === null) throw new StateError("ERR_CLOSED", "guest memory");
-    return { memory, offset: BigInt(value.offset ?? 0) };
+    return { memory, offset: start };
   }
-  if (typeof value === "object" && "bytes" in value) {
+  if (typeof value === "object" && isCommand(value)) {
+    refuseUnknown(path, value, ["bytes", "links"], "member");
     const links = (value.links ?? []).map((inner, i) => toNative(inner, `${where}[${i}]`, ioctl));
     return { bytes: value.bytes, links };
   }
   if (typeof value === "object" && "close" in value) return fileOf(value);
-  throw new TypeError(`${ioctl.name}: ${where}: expected bytes, guest memory or an open file`);
+  throw new TypeError(
+    `${ioctl.name}: ${where}: expected bytes, guest memory or an open file, got ${describe(value)}`,
+  );
 }

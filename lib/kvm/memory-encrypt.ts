@@ -2,6 +2,7 @@
 import { KVM_MEMORY_ENCRYPT_OP } from "../abi/generated/ioctls.ts";
 import { SevCmd } from "../abi/generated/structs.ts";
 import { encode, read } from "../abi/struct.ts";
+import { refuseMisfit } from "../options.ts";
 import type { Handle } from "./handle.ts";
 import type { SevDevice } from "./host-file.ts";
 import type { LinkValue } from "./link.ts";
@@ -16,7 +17,7 @@ export interface MemoryEncryptCommand {
    * The command's own struct, made with `encode(SevLaunchStart, ...)` and the like; what the kernel
    * answers is written into it. KVM_TDX_INIT_VCPU alone takes a value: the vCPU's first RCX.
    */
-  readonly data?: Uint8Array | bigint;
+  readonly data?: Uint8Array | bigint | number;
   /** What fills the addresses in `data`, in the order of its fields called `*uaddr`. */
   readonly links?: readonly LinkValue[];
   /** SEV: the secure processor. */
@@ -29,9 +30,11 @@ export interface MemoryEncryptCommand {
  * @returns the firmware's error word, 0 when all is well (`kvm_sev_cmd.error`).
  */
 export function memoryEncryptOp(handle: Handle, command: MemoryEncryptCommand): number {
+  const where = "memoryEncryptOp()";
+  refuseMisfit(where, command, ["id"], ["flags", "data", "links", "sev"]);
   const { id, flags = 0, data, links = [], sev } = command;
-  const isValue = typeof data === "bigint";
-  const bytes = encode(SevCmd, { id, pad0: flags, data: isValue ? data : 0n });
+  const isValue = typeof data === "bigint" || typeof data === "number";
+  const bytes = encode(SevCmd, { id, pad0: flags, data: isValue ? data : 0n }, where);
   const struct = data === undefined || isValue ? null : { bytes: data, links };
   handle.ioctl(KVM_MEMORY_ENCRYPT_OP, bytes, {
     args: { id, flags },

@@ -3,6 +3,8 @@
 import { type MsrEntry, Msrs } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
+import type { StructWith } from "../abi/whole.ts";
+import { refuseMisfit } from "../options.ts";
 import type { Handle } from "./handle.ts";
 
 const MSRS_PER_CALL = 255;
@@ -15,7 +17,7 @@ export function getMsrs(
 ): readonly MsrEntry[] {
   const got: MsrEntry[] = [];
   for (const batch of batches(Array.from(indices))) {
-    const bytes = encode(Msrs, { entries: batch.map((index) => ({ index })) });
+    const bytes = encode(Msrs, { entries: batch.map((index) => ({ index })) }, "getMsrs()");
     const count = handle.ioctl(ioctl, bytes, { args: { indices: batch } });
     got.push(...read(Msrs, bytes).entries.slice(0, count));
     if (count < batch.length) break;
@@ -27,16 +29,29 @@ export function getMsrs(
 export function setMsrs(
   handle: Handle,
   ioctl: Ioctl,
-  entries: Iterable<Pick<MsrEntry, "index" | "data">>,
+  entries: Iterable<StructWith<MsrEntry, "index" | "data">>,
 ): number {
+  const all = Array.from(entries);
+  for (const [i, entry] of all.entries()) {
+    if (!isFit(entry)) refuseMisfit(`setMsrs(): [${i}]`, entry, ["index", "data"], ["reserved"]);
+  }
   let taken = 0;
-  for (const batch of batches(Array.from(entries))) {
-    const bytes = encode(Msrs, { entries: batch.map(({ index, data }) => ({ index, data })) });
+  for (const batch of batches(all)) {
+    // Not `reserved`, which entries that were read may have.
+    const sent = batch.map(({ index, data }) => ({ index, data }));
+    const bytes = encode(Msrs, { entries: sent }, "setMsrs()");
     const count = handle.ioctl(ioctl, bytes, { args: { entries: batch } });
     taken += count;
     if (count < batch.length) break;
   }
   return taken;
+}
+
+function isFit(entry: StructWith<MsrEntry, "index" | "data"> | undefined): boolean {
+  for (const name in entry) {
+    if (name !== "index" && name !== "data" && name !== "reserved") return false;
+  }
+  return entry?.index !== undefined && entry.data !== undefined;
 }
 
 function batches<T>(all: readonly T[]): readonly (readonly T[])[] {

@@ -1,6 +1,7 @@
 /** KVM_RUN and its exit without an object for each: numbers, read from kvm_run in place. Exits as values are exit.ts. */
 import { Regs, Run, RunIo, RunMmio, SyncRegs } from "../abi/generated/structs.ts";
 import { encode, offsetOf, read, type StructInput, sizeOf } from "../abi/struct.ts";
+import { refusePartial, type WholeStruct } from "../abi/whole.ts";
 import type { ExitSource } from "./exit-source.ts";
 
 const EXIT_REASON = offsetOf(Run, "exitReason") / 4;
@@ -53,7 +54,10 @@ export class RunPage {
   ) as Record<keyof Regs, number>;
 
   /** Looks at a vCPU's kvm_run; {@link Vcpu.lowLevel} makes one. @internal */
-  constructor({ enter, source }: PageOfVcpu) {
+  constructor(page: PageOfVcpu) {
+    if (typeof page?.enter !== "function")
+      throw new TypeError("new RunPage(): use vcpu.lowLevel()");
+    const { enter, source } = page;
     const { buffer, byteLength } = source.bytes;
     this.#enter = enter;
     this.#source = source;
@@ -193,8 +197,20 @@ export class RunPage {
     return read(SyncRegs, this.#bytes, SYNC);
   }
 
-  /** Writes what KVM is to take over; what is left out becomes 0. */
-  setSyncRegs(value: StructInput<SyncRegs>): void {
-    this.#bytes.set(encode(SyncRegs, value), SYNC);
+  /**
+   * Writes what KVM is to take over. Of `regs`, `sregs` and `events`, those that are left out stay as
+   * they are, and those that are given have all their fields, as in `vcpu.setRegs()`.
+   *
+   * @throws TypeError that names the missing fields.
+   */
+  setSyncRegs(value: Partial<WholeStruct<SyncRegs>>): void {
+    const where = "setSyncRegs()";
+    const encoded = encode(SyncRegs, value as StructInput<SyncRegs>, where);
+    for (const { name, type, offset } of SyncRegs.fields) {
+      const part = (value as Readonly<Record<string, object | undefined>>)[name];
+      if (part === undefined || typeof type !== "object" || "of" in type) continue;
+      refusePartial(`${where}: ${name}`, type, part, "; read getSyncRegs() first and change that");
+      this.#bytes.set(encoded.subarray(offset, offset + type.size), SYNC + offset);
+    }
   }
 }

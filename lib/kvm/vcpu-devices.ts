@@ -7,7 +7,9 @@ import {
   KVM_XEN_VCPU_SET_ATTR,
 } from "../abi/generated/ioctls.ts";
 import { type CpuidEntry2, SignalMask, XenVcpuAttr } from "../abi/generated/structs.ts";
-import { encode, read, type StructInput } from "../abi/struct.ts";
+import { encode, read } from "../abi/struct.ts";
+import type { StructWith } from "../abi/whole.ts";
+import { refuseMissing } from "../options.ts";
 import { type EnableCapInput, enableCap } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr, setDeviceAttr } from "./device-attr.ts";
@@ -104,7 +106,7 @@ export abstract class VcpuDevices extends VcpuRegisters {
    * @throws {@link KvmError} `ENOENT`: there is no such attribute.
    */
   xenVcpuGetAttr(type: number): XenVcpuAttr {
-    const bytes = encode(XenVcpuAttr, { type });
+    const bytes = encode(XenVcpuAttr, { type }, "xenVcpuGetAttr()");
     this.ioctl(KVM_XEN_VCPU_GET_ATTR, bytes, { args: { type } });
     return read(XenVcpuAttr, bytes);
   }
@@ -117,8 +119,9 @@ export abstract class VcpuDevices extends VcpuRegisters {
    * @throws {@link KvmError} `ENOENT`: there is no such attribute; `EINVAL`: a value that it cannot
    *   have.
    */
-  xenVcpuSetAttr(attr: StructInput<XenVcpuAttr>, vcpuInfo?: MemoryLink): void {
-    this.ioctl(KVM_XEN_VCPU_SET_ATTR, encode(XenVcpuAttr, attr), {
+  xenVcpuSetAttr(attr: StructWith<XenVcpuAttr, "type">, vcpuInfo?: MemoryLink): void {
+    refuseMissing("xenVcpuSetAttr()", attr, ["type"]);
+    this.ioctl(KVM_XEN_VCPU_SET_ATTR, encode(XenVcpuAttr, attr, "xenVcpuSetAttr()"), {
       args: attr as Readonly<Record<string, unknown>>,
       links: [vcpuInfo ?? null],
     });

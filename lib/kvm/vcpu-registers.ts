@@ -13,8 +13,10 @@ import {
 } from "../abi/generated/ioctls.ts";
 import { type MsrEntry, NestedState, OneReg, RegList, Xsave } from "../abi/generated/structs.ts";
 import { encode, read, sizeOf } from "../abi/struct.ts";
+import type { StructWith } from "../abi/whole.ts";
 import { KvmError } from "../errors.ts";
 import { explainMsrs, type SentMsr } from "../explain/index.ts";
+import { toBigInt, toU64 } from "../options.ts";
 import { VcpuIoctls } from "./generated/vcpu-ioctls.ts";
 import { getMsrs, setMsrs } from "./msrs.ts";
 
@@ -38,7 +40,7 @@ export abstract class VcpuRegisters extends VcpuIoctls {
    * @returns how many were written: `entries[result]` is the refused one, if there is one.
    * @ioctl KVM_SET_MSRS (api.rst 4.19; vcpu)
    */
-  setMsrs(entries: Iterable<Pick<MsrEntry, "index" | "data">>): number {
+  setMsrs(entries: Iterable<StructWith<MsrEntry, "index" | "data">>): number {
     return setMsrs(this, KVM_SET_MSRS, entries);
   }
 
@@ -133,9 +135,11 @@ export abstract class VcpuRegisters extends VcpuIoctls {
    * @ioctl KVM_GET_ONE_REG (api.rst 4.69; vcpu; KVM_CAP_ONE_REG; Linux 7.2)
    * @throws {@link KvmError} `EINVAL`: the id has no such type or size, or no such register is here.
    */
-  getOneReg(id: bigint): bigint {
-    const bytes = new Uint8Array(registerBytes(id));
-    this.ioctl(KVM_GET_ONE_REG, encode(OneReg, { id }), { args: { id }, links: [bytes] });
+  getOneReg(id: bigint | number): bigint {
+    const number = toU64("getOneReg(): id", id);
+    const bytes = new Uint8Array(registerBytes(number));
+    const context = { args: { id: number }, links: [bytes] };
+    this.ioctl(KVM_GET_ONE_REG, encode(OneReg, { id: number }), context);
     return BigInt(`0x${Buffer.from(bytes).reverse().toString("hex")}`);
   }
 
@@ -147,15 +151,18 @@ export abstract class VcpuRegisters extends VcpuIoctls {
    *   it cannot have this value.
    * @throws RangeError when the value does not fit the register.
    */
-  setOneReg(id: bigint, value: bigint): void {
-    const size = registerBytes(id);
-    if (BigInt.asUintN(8 * size, value) !== value) {
-      throw new RangeError(`register 0x${id.toString(16)}: ${value} does not fit ${size} bytes`);
+  setOneReg(id: bigint | number, value: bigint | number): void {
+    const number = toU64("setOneReg(): id", id);
+    const wide = toBigInt("setOneReg(): value", value);
+    const size = registerBytes(number);
+    if (BigInt.asUintN(8 * size, wide) !== wide) {
+      const register = `register 0x${number.toString(16)}`;
+      throw new RangeError(`setOneReg(): ${register}: ${wide} does not fit ${size} bytes`);
     }
-    const hex = value.toString(16).padStart(2 * size, "0");
+    const hex = wide.toString(16).padStart(2 * size, "0");
     const bytes = Uint8Array.from(Buffer.from(hex, "hex").reverse());
-    const context = { args: { id, value }, links: [bytes] };
-    this.ioctl(KVM_SET_ONE_REG, encode(OneReg, { id }), context);
+    const context = { args: { id: number, value: wide }, links: [bytes] };
+    this.ioctl(KVM_SET_ONE_REG, encode(OneReg, { id: number }), context);
   }
 
   #grow(code: string, size: number, ask: (bytes: Uint8Array) => number): Uint8Array {

@@ -14,7 +14,7 @@ import {
   native,
 } from "../native.ts";
 import { isTold, publishExit, traceExit, traceRun } from "../trace/sink.ts";
-import { Abortable, type AbortOptions } from "./abortable.ts";
+import { Abortable, type AbortOptions, signalOf } from "./abortable.ts";
 import { CoalescedRing, coalescedRing } from "./coalesced-ring.ts";
 import type { Exit } from "./exit.ts";
 import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
@@ -151,11 +151,23 @@ export abstract class VcpuRuns extends VcpuDevices {
    * @throws {@link KvmError} as {@link runSync}, and pthread_create's; the promise is rejected with it.
    */
   run(options: AbortOptions = {}): Promise<Exit> {
+    return this.#begin(signalOf("run()", options));
+  }
+
+  #begin(signal: AbortSignal | undefined): Promise<Exit> {
+    const isAborted = signal?.aborted === true;
     this.#runnable();
-    if (options.signal?.aborted === true) return Promise.resolve({ kind: "intr" });
+    if (isAborted) return Promise.resolve({ kind: "intr" });
+    const ended = new Abortable<Exit>({ signal }, () => this.kick());
+    try {
+      // What stands for a signal may have called run() or close() itself.
+      this.#runnable();
+    } catch (error) {
+      ended.drop();
+      throw error;
+    }
     this.#exits.expire();
     const replies = traceRun(this.traced, this.#bytes);
-    const ended = new Abortable<Exit>(options, () => this.kick());
     this.#pending = { replies, isKicked: false, ended };
     this.#gate.enter(this.#gated);
     return ended.promise;
@@ -172,11 +184,12 @@ export abstract class VcpuRuns extends VcpuDevices {
    * @throws {@link KvmError} as {@link run}.
    */
   exits(options: AbortOptions = {}): AsyncGenerator<Exit, void> {
-    const isOver = (): boolean => this.closed || options.signal?.aborted === true;
+    const signal = signalOf("exits()", options);
+    const isOver = (): boolean => this.closed || signal?.aborted === true;
     return new Steps<Exit>({
       next: async (steps) => {
         if (isOver()) return undefined;
-        const exit = await this.run(options);
+        const exit = await this.#begin(signal);
         return exit.kind === "intr" && (steps.isOver || isOver()) ? undefined : exit;
       },
       stop: () => this.kick(),
@@ -222,13 +235,13 @@ export abstract class VcpuRuns extends VcpuDevices {
    * recordings do not have what the filter took.
    *
    * @returns the ring, of 2730 slots, the same for all filters of this vCPU.
-   * @throws RangeError that names the rule and what is wrong with it.
+   * @throws TypeError or RangeError that names the rule and what is wrong with it.
    * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
    * @throws {@link KvmError} mmap's, for the first filter.
    */
   setExitFilter(rules: readonly ExitRule[]): CoalescedRing {
-    this.#open();
     const encoded = encodeRules(rules);
+    this.#open();
     this.#filtered ??= this.#mapFiltered();
     this.#run.setFilter(encoded, this.#filtered);
     return new CoalescedRing(new Uint8Array(this.#filtered.window(0, FILTER_RING_BYTES)));

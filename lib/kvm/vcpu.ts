@@ -10,11 +10,12 @@ import {
   Run,
 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
-import { encode, read, type StructInput } from "../abi/struct.ts";
+import { encode, read } from "../abi/struct.ts";
+import type { StructWith } from "../abi/whole.ts";
 import { StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
-import { refuseUnknown } from "../options.ts";
+import { refuseMissing, refuseUnknown } from "../options.ts";
 import type { StateDifference } from "../state/error.ts";
 import type { VcpuState } from "../state/state.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
@@ -31,6 +32,9 @@ import {
   saveVcpus,
 } from "./vcpu-state.ts";
 import type { Vm } from "./vm.ts";
+
+/** What an entry of a table cannot leave out. */
+const FUNCTION: readonly string[] = ["function"];
 
 /** What KVM_SET_CPUID2 may be told beyond the entries. */
 export interface SetCpuid2Options {
@@ -71,10 +75,14 @@ export class Vcpu extends VcpuRuns {
   setCpuid2(entries: Iterable<CpuidEntry2Input>, options: SetCpuid2Options = {}): void {
     const sent: CpuidEntry2Input[] = [];
     for (const entry of entries) sent.push(entry);
+    refuseUnknown("setCpuid2()", options, ["nent", "explain"]);
+    for (let i = 0; i < sent.length; i += 1) {
+      if (sent[i]?.function === undefined) refuseMissing(`setCpuid2(): [${i}]`, sent[i], FUNCTION);
+    }
     const nent = options.nent ?? sent.length;
     const args = { nent, entries: sent };
     const { explain } = options;
-    this.setStruct(KVM_SET_CPUID2, Cpuid2, args, {
+    this.setStruct(KVM_SET_CPUID2, Cpuid2, args, [], {
       args,
       pastEnd: true,
       ...(explain === false ? { explain } : {}),
@@ -88,9 +96,11 @@ export class Vcpu extends VcpuRuns {
    * @ioctl KVM_SET_CPUID (api.rst 4.20; vcpu)
    * @throws {@link KvmError} as {@link setCpuid2}.
    */
-  setCpuid(entries: Iterable<StructInput<CpuidEntry>>): void {
+  setCpuid(entries: Iterable<StructWith<CpuidEntry, "function">>): void {
     const list = Array.from(entries);
-    this.ioctl(KVM_SET_CPUID, encode(Cpuid, { entries: list }), { args: { nent: list.length } });
+    for (const [i, entry] of list.entries()) refuseMissing(`setCpuid(): [${i}]`, entry, FUNCTION);
+    const bytes = encode(Cpuid, { entries: list }, "setCpuid()");
+    this.ioctl(KVM_SET_CPUID, bytes, { args: { nent: list.length } });
   }
 
   /**

@@ -26,12 +26,15 @@ import {
   XenHvmAttr,
   XenHvmConfig,
 } from "../abi/generated/structs.ts";
-import { encode, read, type StructInput } from "../abi/struct.ts";
+import { encode, read } from "../abi/struct.ts";
+import type { StructWith } from "../abi/whole.ts";
+import { refuseMisfit, refuseMissing, refuseUnknown, toU64 } from "../options.ts";
 import { Device } from "./device.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import type { EventFd } from "./host-file.ts";
-import type { LinkValue, MemoryLink } from "./link.ts";
+import type { MemoryLink } from "./link.ts";
 import { type MemoryEncryptCommand, memoryEncryptOp } from "./memory-encrypt.ts";
+import { methodOf } from "./method-name.ts";
 import { VmMemory } from "./vm-memory.ts";
 
 /** `struct kvm_irqfd`: an eventfd whose signal raises an interrupt. */
@@ -49,11 +52,11 @@ export interface IrqfdInput {
 export interface IoeventfdInput {
   readonly fd: EventFd;
   /** A guest physical address, or with `KVM_IOEVENTFD_FLAG_PIO` a port. */
-  readonly addr: bigint;
+  readonly addr: bigint | number;
   /** How many bytes the write has: 1, 2, 4, 8, or 0 for any. */
   readonly len: number;
   /** Only this value signals; sets `KVM_IOEVENTFD_FLAG_DATAMATCH`. */
-  readonly datamatch?: bigint;
+  readonly datamatch?: bigint | number;
   /** `KVM_IOEVENTFD_FLAG_PIO`, `_DEASSIGN`, `_VIRTIO_CCW_NOTIFY`; none when left out. */
   readonly flags?: number;
 }
@@ -61,7 +64,7 @@ export interface IoeventfdInput {
 /** A range of guest memory for SEV, whose pages stay where they are. */
 export interface EncRegionInput extends MemoryLink {
   /** Bytes. */
-  readonly size: bigint;
+  readonly size: bigint | number;
 }
 
 /** The part of a VM that is interrupts and devices. */
@@ -73,7 +76,8 @@ export abstract class VmDevices extends VmMemory {
    * @throws {@link KvmError} `ENXIO`: the VM has no interrupt controllers in the kernel.
    */
   irqLine(irq: number, level: 0 | 1): void {
-    this.ioctl(KVM_IRQ_LINE, encode(IrqLevel, { irq, level }), { args: { irq, level } });
+    const bytes = encode(IrqLevel, { irq, level }, "irqLine()");
+    this.ioctl(KVM_IRQ_LINE, bytes, { args: { irq, level } });
   }
 
   /**
@@ -95,9 +99,10 @@ export abstract class VmDevices extends VmMemory {
    *   there is not, or a GSI too large; `EBUSY`: the eventfd is connected already.
    */
   irqfd(input: IrqfdInput): void {
-    const { fd, gsi, resamplefd } = input;
-    const flags = (input.flags ?? 0) | (resamplefd === undefined ? 0 : KVM_IRQFD_FLAG_RESAMPLE);
-    this.ioctl(KVM_IRQFD, encode(Irqfd, { gsi, flags }), {
+    refuseMisfit("irqfd()", input, ["fd", "gsi"], ["flags", "resamplefd"]);
+    const { fd, gsi, flags: given = 0, resamplefd } = input;
+    const flags = given | (resamplefd === undefined ? 0 : KVM_IRQFD_FLAG_RESAMPLE);
+    this.ioctl(KVM_IRQFD, encode(Irqfd, { gsi, flags }, "irqfd()"), {
       args: { gsi, flags },
       links: [fd, resamplefd ?? null],
     });
@@ -111,10 +116,11 @@ export abstract class VmDevices extends VmMemory {
    *   there is not; `EEXIST`: the same is there already; `ENOENT`: there is none to take away.
    */
   ioeventfd(input: IoeventfdInput): void {
-    const { fd, addr, len, datamatch } = input;
+    refuseMisfit("ioeventfd()", input, ["fd", "addr", "len"], ["datamatch", "flags"]);
+    const { fd, addr, len, datamatch, flags = 0 } = input;
     const matches = datamatch === undefined ? 0 : KVM_IOEVENTFD_FLAG_DATAMATCH;
-    const args = { addr, len, datamatch: datamatch ?? 0n, flags: (input.flags ?? 0) | matches };
-    this.ioctl(KVM_IOEVENTFD, encode(Ioeventfd, args), { args, links: [fd] });
+    const args = { addr, len, datamatch: datamatch ?? 0n, flags: flags | matches };
+    this.ioctl(KVM_IOEVENTFD, encode(Ioeventfd, args, "ioeventfd()"), { args, links: [fd] });
   }
 
   /**
@@ -129,7 +135,7 @@ export abstract class VmDevices extends VmMemory {
   createDevice(type: number, flags: number & 1): undefined;
   createDevice(type: number, flags?: 0): Device;
   createDevice(type: number, flags = 0): Device | undefined {
-    const bytes = encode(CreateDevice, { type, flags });
+    const bytes = encode(CreateDevice, { type, flags }, "createDevice()");
     const answer = this.call(KVM_CREATE_DEVICE, bytes, { args: { type, flags } });
     return typeof answer === "number" ? undefined : new Device(answer, type);
   }
@@ -142,9 +148,12 @@ export abstract class VmDevices extends VmMemory {
    * @throws {@link KvmError} `EINVAL`: a flag that there is not, or a connection id above 0xffffff;
    *   `EEXIST`: it has one already; `ENOENT`: there is none to take away; `EBADF`: no file was given.
    */
-  hypervEventfd(input: Omit<StructInput<HypervEventfd>, "fd"> & { readonly fd?: EventFd }): void {
+  hypervEventfd(
+    input: Omit<StructWith<HypervEventfd, "connId">, "fd"> & { readonly fd?: EventFd },
+  ): void {
+    refuseMissing("hypervEventfd()", input, ["connId"]);
     const { fd, ...rest } = input;
-    this.ioctl(KVM_HYPERV_EVENTFD, encode(HypervEventfd, rest), {
+    this.ioctl(KVM_HYPERV_EVENTFD, encode(HypervEventfd, rest, "hypervEventfd()"), {
       args: rest,
       links: [fd ?? null],
     });
@@ -159,12 +168,15 @@ export abstract class VmDevices extends VmMemory {
    *   with `KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL`.
    */
   xenHvmConfig(
-    config: StructInput<XenHvmConfig>,
+    config: StructWith<XenHvmConfig, "msr">,
     blobs: { readonly blob32?: MemoryLink; readonly blob64?: MemoryLink } = {},
   ): void {
-    this.ioctl(KVM_XEN_HVM_CONFIG, encode(XenHvmConfig, config), {
+    refuseMissing("xenHvmConfig()", config, ["msr"]);
+    refuseUnknown("xenHvmConfig()", blobs, ["blob32", "blob64"], "member");
+    const { blob32 = null, blob64 = null } = blobs;
+    this.ioctl(KVM_XEN_HVM_CONFIG, encode(XenHvmConfig, config, "xenHvmConfig()"), {
       args: config as Readonly<Record<string, unknown>>,
-      links: [blobs.blob32 ?? null, blobs.blob64 ?? null],
+      links: [blob32, blob64],
     });
   }
 
@@ -176,7 +188,7 @@ export abstract class VmDevices extends VmMemory {
    * @throws {@link KvmError} `ENOENT`: there is no such attribute.
    */
   xenHvmGetAttr(type: number): XenHvmAttr {
-    const bytes = encode(XenHvmAttr, { type });
+    const bytes = encode(XenHvmAttr, { type }, "xenHvmGetAttr()");
     this.ioctl(KVM_XEN_HVM_GET_ATTR, bytes, { args: { type }, links: [] });
     return read(XenHvmAttr, bytes);
   }
@@ -190,13 +202,15 @@ export abstract class VmDevices extends VmMemory {
    *   have; `EBADF`: no eventfd was given; `EEXIST`: the port is assigned.
    */
   xenHvmSetAttr(
-    attr: StructInput<XenHvmAttr>,
+    attr: StructWith<XenHvmAttr, "type">,
     files: { readonly sharedInfo?: MemoryLink; readonly eventfd?: EventFd } = {},
   ): void {
-    const links: readonly LinkValue[] = [files.sharedInfo ?? null, files.eventfd ?? null];
-    this.ioctl(KVM_XEN_HVM_SET_ATTR, encode(XenHvmAttr, attr), {
+    refuseMissing("xenHvmSetAttr()", attr, ["type"]);
+    refuseUnknown("xenHvmSetAttr()", files, ["sharedInfo", "eventfd"], "member");
+    const { sharedInfo = null, eventfd = null } = files;
+    this.ioctl(KVM_XEN_HVM_SET_ATTR, encode(XenHvmAttr, attr, "xenHvmSetAttr()"), {
       args: attr as Readonly<Record<string, unknown>>,
-      links,
+      links: [sharedInfo, eventfd],
     });
   }
 
@@ -233,12 +247,15 @@ export abstract class VmDevices extends VmMemory {
   }
 
   #encRegion(ioctl: typeof KVM_MEMORY_ENCRYPT_REG_REGION, region: EncRegionInput): void {
-    const { size, memory, offset = 0 } = region;
+    const where = methodOf(ioctl.name);
+    refuseMisfit(where, region, ["memory", "size"], ["offset"]);
+    const { memory, offset = 0 } = region;
+    const size = toU64(`${where}: size`, region.size);
     const rest: GuestMemory["byteLength"] = memory.byteLength - offset;
     if (size > BigInt(Math.max(0, rest))) {
       throw new RangeError(`size ${size} at offset ${offset} is beyond the memory's end`);
     }
-    this.ioctl(ioctl, encode(EncRegion, { size }), {
+    this.ioctl(ioctl, encode(EncRegion, { size }, where), {
       args: { size, offset },
       links: [{ memory, offset }],
     });

@@ -13,9 +13,11 @@ import {
   UserspaceMemoryRegion2 as Region,
 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
-import { encode, type StructInput } from "../abi/struct.ts";
+import { encode } from "../abi/struct.ts";
+import type { StructWith } from "../abi/whole.ts";
 import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
+import { refuseMisfit, refuseMissing, toBigInt, toU64 } from "../options.ts";
 import { traceAnswer, traceCall } from "../trace/sink.ts";
 import { type AddressSpace, AddressSpaces } from "./address-space.ts";
 import { dirtyPages } from "./dirty-pages.ts";
@@ -23,8 +25,11 @@ import { VmIoctls } from "./generated/vm-ioctls.ts";
 import { GuestMemfd } from "./guest-memfd.ts";
 import { type GuestMemory, mappingOf } from "./guest-memory.ts";
 import { fileOf } from "./link.ts";
+import { methodOf } from "./method-name.ts";
 
 const PAGE = 4096n;
+const MEMBERS: readonly string[] = ["flags", "memorySize", "memory", "memoryOffset"];
+const MEMBERS2: readonly string[] = [...MEMBERS, "guestMemfd", "guestMemfdOffset"];
 
 /** `struct kvm_userspace_memory_region`, with memory where C has an address. */
 export interface UserspaceMemoryRegion {
@@ -33,9 +38,9 @@ export interface UserspaceMemoryRegion {
   /** `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`; none when left out. */
   readonly flags?: number;
   /** Where the guest sees it; a multiple of 4096. */
-  readonly guestPhysAddr: bigint;
+  readonly guestPhysAddr: bigint | number;
   /** Bytes, a multiple of 4096; all of the memory from `memoryOffset` on when left out, 0 deletes. */
-  readonly memorySize?: bigint;
+  readonly memorySize?: bigint | number;
   /** The host memory behind it; only a deletion can leave it out. */
   readonly memory?: GuestMemory;
   /** Where in `memory` the slot begins, in bytes; 0 when left out. */
@@ -47,7 +52,7 @@ export interface UserspaceMemoryRegion2 extends UserspaceMemoryRegion {
   /** With `KVM_MEM_GUEST_MEMFD` in `flags`: where the guest's private memory is. */
   readonly guestMemfd?: GuestMemfd;
   /** Where in `guestMemfd` the slot begins, in bytes; 0 when left out. */
-  readonly guestMemfdOffset?: bigint;
+  readonly guestMemfdOffset?: bigint | number;
 }
 
 /** Pages of a slot that a guest wrote to, and that are to be watched anew. */
@@ -55,7 +60,7 @@ export interface DirtyRange {
   /** As in {@link UserspaceMemoryRegion}. */
   readonly slot: number;
   /** The first page, counted from the slot's start; a multiple of 64. */
-  readonly firstPage: bigint;
+  readonly firstPage: bigint | number;
   /** How many; a multiple of 64, or to the slot's end. */
   readonly numPages: number;
   /** A bit a page from `firstPage` on. */
@@ -86,7 +91,7 @@ export abstract class VmMemory extends VmIoctls {
    * @throws RangeError when the slot would reach beyond its memory.
    */
   setUserMemoryRegion(region: UserspaceMemoryRegion): void {
-    this.#setRegion(KVM_SET_USER_MEMORY_REGION, region);
+    this.#setRegion(KVM_SET_USER_MEMORY_REGION, region, MEMBERS);
   }
 
   /**
@@ -99,9 +104,7 @@ export abstract class VmMemory extends VmIoctls {
    * @throws RangeError when the slot would reach beyond its memory.
    */
   setUserMemoryRegion2(region: UserspaceMemoryRegion2): void {
-    const { guestMemfd, guestMemfdOffset = 0n } = region;
-    const file = guestMemfd === undefined ? null : (fileOf(guestMemfd) as NativeFd);
-    this.#setRegion(KVM_SET_USER_MEMORY_REGION2, region, file, guestMemfdOffset);
+    this.#setRegion(KVM_SET_USER_MEMORY_REGION2, region, MEMBERS2, true);
   }
 
   /**
@@ -113,9 +116,11 @@ export abstract class VmMemory extends VmIoctls {
    * @throws {@link KvmError} `ENOENT`: there is no such slot, or it does not log; `EINVAL`: no slot
    *   can have this number; `ENXIO`: the VM has dirty rings instead.
    */
-  getDirtyLog(slot: number, pages: bigint = this.#pages(slot)): Uint8Array {
-    const bitmap = new Uint8Array(8 * Number((pages + 63n) / 64n));
-    this.ioctl(KVM_GET_DIRTY_LOG, encode(DirtyLog, { slot }), { args: { slot }, links: [bitmap] });
+  getDirtyLog(slot: number, pages: bigint | number = this.#pages(slot)): Uint8Array {
+    const where = "getDirtyLog()";
+    const bitmap = new Uint8Array(8 * Number((toU64(`${where}: pages`, pages) + 63n) / 64n));
+    const bytes = encode(DirtyLog, { slot }, where);
+    this.ioctl(KVM_GET_DIRTY_LOG, bytes, { args: { slot }, links: [bitmap] });
     return bitmap;
   }
 
@@ -137,9 +142,12 @@ export abstract class VmMemory extends VmIoctls {
    *   slot; `ENOENT`: there is no such slot, or it does not log; `ENXIO`: the VM has dirty rings.
    */
   clearDirtyLog(range: DirtyRange): void {
+    const where = "clearDirtyLog()";
+    refuseMisfit(where, range, ["slot", "firstPage", "numPages", "dirtyBitmap"]);
     const { slot, firstPage, numPages, dirtyBitmap } = range;
     const args = { slot, firstPage, numPages };
-    this.ioctl(KVM_CLEAR_DIRTY_LOG, encode(ClearDirtyLog, args), { args, links: [dirtyBitmap] });
+    const bytes = encode(ClearDirtyLog, args, where);
+    this.ioctl(KVM_CLEAR_DIRTY_LOG, bytes, { args, links: [dirtyBitmap] });
   }
 
   /**
@@ -152,39 +160,46 @@ export abstract class VmMemory extends VmIoctls {
    * @ioctl KVM_CREATE_GUEST_MEMFD (api.rst 4.142; vm; KVM_CAP_GUEST_MEMFD; Linux 6.12)
    * @throws {@link KvmError} `EINVAL`: the size is 0 or not page aligned, or this VM has no such flag.
    */
-  createGuestMemfd(options: StructInput<CreateGuestMemfd> & { readonly size: bigint }): GuestMemfd {
-    const bytes = encode(CreateGuestMemfd, options);
-    const fd = this.openFd(KVM_CREATE_GUEST_MEMFD, bytes, { args: { ...options } });
-    return new GuestMemfd(fd, options.size, BigInt(options.flags ?? 0n));
+  createGuestMemfd(options: StructWith<CreateGuestMemfd, "size">): GuestMemfd {
+    const where = "createGuestMemfd()";
+    refuseMissing(where, options, ["size"]);
+    const size = toU64(`${where}: size`, options.size);
+    const args = { ...options, size };
+    const bytes = encode(CreateGuestMemfd, args, where);
+    const fd = this.openFd(KVM_CREATE_GUEST_MEMFD, bytes, { args });
+    return new GuestMemfd(fd, size, toU64(`${where}: flags`, options.flags ?? 0n));
   }
 
   #setRegion(
     ioctl: Ioctl,
-    region: UserspaceMemoryRegion,
-    guestMemfd?: NativeFd | null,
-    guestMemfdOffset?: bigint,
+    region: UserspaceMemoryRegion2,
+    optional: readonly string[],
+    isPrivate = false,
   ): void {
-    const { slot, flags = 0, guestPhysAddr, memory, memoryOffset = 0 } = region;
+    const where = methodOf(ioctl.name);
+    refuseMisfit(where, region, ["slot", "guestPhysAddr"], optional);
+    const { slot, flags = 0, guestPhysAddr: gpa, memory, memorySize: size } = region;
+    const { guestMemfd, guestMemfdOffset: fileOffset = 0n, memoryOffset = 0 } = region;
+    const guestPhysAddr = toU64(`${where}: guestPhysAddr`, gpa);
+    const guestMemfdOffset = toU64(`${where}: guestMemfdOffset`, fileOffset);
+    const offset = toBigInt(`${where}: memoryOffset`, memoryOffset);
+    const rest = BigInt(memory?.byteLength ?? 0) - offset;
+    if (rest < 0n) {
+      const there = `${memory?.byteLength ?? 0} bytes`;
+      throw new RangeError(`${where}: memoryOffset ${memoryOffset} is beyond ${there}`);
+    }
+    const memorySize = size === undefined ? rest : toU64(`${where}: memorySize`, size);
+    // Both structs begin alike.
+    const bytes = encode(
+      Region,
+      { slot, flags, guestPhysAddr, memorySize, guestMemfdOffset },
+      where,
+    ).subarray(0, ioctl.size);
+    const file = guestMemfd === undefined ? null : (fileOf(guestMemfd) as NativeFd);
     const mapping = memory === undefined ? null : mappingOf(memory);
     if (memory !== undefined && mapping === null)
       throw new StateError("ERR_CLOSED", "guest memory");
-    const rest = (memory?.byteLength ?? 0) - memoryOffset;
-    if (rest < 0) {
-      throw new RangeError(
-        `memoryOffset ${memoryOffset} is beyond ${memory?.byteLength ?? 0} bytes`,
-      );
-    }
-    const memorySize = region.memorySize ?? BigInt(rest);
-    const offset = BigInt(memoryOffset);
     const { fd } = this;
-    // Both structs begin alike.
-    const bytes = encode(Region, {
-      slot,
-      flags,
-      guestPhysAddr,
-      memorySize,
-      guestMemfdOffset: guestMemfdOffset ?? 0n,
-    }).subarray(0, ioctl.size);
     const call = traceCall(this.traced, ioctl, bytes, [
       { field: "userspaceAddr", ...(memory && { memory, offset: memoryOffset }) },
     ]);
@@ -195,8 +210,8 @@ export abstract class VmMemory extends VmIoctls {
       memorySize,
       mapping,
       offset,
-      guestMemfd,
-      guestMemfdOffset,
+      isPrivate ? file : undefined,
+      isPrivate ? guestMemfdOffset : undefined,
     );
     traceAnswer(call, answer);
     if (answer < 0) {

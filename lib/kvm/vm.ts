@@ -17,6 +17,7 @@ import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
 import { type Evidence, IDENTITY_MAP } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
+import { refuseMisfit, refuseUnknown, toBytes } from "../options.ts";
 import type { StateFinding } from "../state/error.ts";
 import type { VmState } from "../state/state.ts";
 import { type Capability, capabilityNumber, type EnableCapInput, enableCap } from "./capability.ts";
@@ -136,16 +137,19 @@ export class Vm extends VmDevices {
    *   DEFAULT_DENY without ranges; `EFAULT`: `nmsrs` reaches past the bitmap.
    */
   x86SetMsrFilter(filter: MsrFilterInput): void {
-    const ranges = (filter.ranges ?? []).map(({ flags, base, bitmap, nmsrs }) => ({
-      flags,
-      base,
-      nmsrs: nmsrs ?? 8 * bitmap.length,
-    }));
-    const flags = filter.flags ?? 0;
-    this.ioctl(KVM_X86_SET_MSR_FILTER, encode(MsrFilter, { flags, ranges }), {
-      args: { flags, ranges },
-      links: (filter.ranges ?? []).map(({ bitmap }) => wholeLongs(bitmap)),
+    const where = "x86SetMsrFilter()";
+    refuseUnknown(where, filter, ["flags", "ranges"], "member");
+    const { flags = 0, ranges: given = [] } = filter;
+    const links: Uint8Array[] = [];
+    const ranges = Array.from(given, (range, i) => {
+      refuseMisfit(`${where}: ranges[${i}]`, range, ["flags", "base", "bitmap"], ["nmsrs"]);
+      const { base, bitmap, nmsrs } = range;
+      const bytes = toBytes(`${where}: ranges[${i}].bitmap`, bitmap);
+      links.push(wholeLongs(bytes));
+      return { flags: range.flags, base, nmsrs: nmsrs ?? 8 * bytes.length };
     });
+    const argument = encode(MsrFilter, { flags, ranges }, where);
+    this.ioctl(KVM_X86_SET_MSR_FILTER, argument, { args: { flags, ranges }, links });
   }
 
   /**
@@ -168,6 +172,7 @@ export class Vm extends VmDevices {
    * @throws TypeError when a vCPU is another VM's, or is given twice.
    */
   saveState(vcpus: Iterable<Vcpu>, options: SaveStateOptions = {}): VmState {
+    refuseUnknown("saveState()", options, ["msrs"]);
     return saveVm(this, vcpus, this.kvm.origin, options);
   }
 

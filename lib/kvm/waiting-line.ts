@@ -21,13 +21,18 @@ export class WaitingLine {
     return this.#waiters.length === 0;
   }
 
-  /** Joins the line. */
-  join(file: NativeHostFile, options: AbortOptions): Promise<bigint> {
-    this.#watch(file);
+  /** Joins the line. `file` is asked for last, because a signal may be an object that closes it. */
+  join(file: () => NativeHostFile, options: AbortOptions): Promise<bigint> {
     const waiter = new Abortable<bigint>(options, (reason) => {
       this.#leave(waiter);
       waiter.reject(reason);
     });
+    try {
+      this.#watch(file());
+    } catch (error) {
+      waiter.reject(error);
+      return waiter.promise;
+    }
     this.#waiters.push(waiter);
     return waiter.promise;
   }
@@ -39,7 +44,8 @@ export class WaitingLine {
   }
 
   #leave(waiter: Abortable<bigint>): void {
-    this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
+    const at = this.#waiters.indexOf(waiter);
+    if (at >= 0) this.#waiters.splice(at, 1);
     if (this.empty) this.#unwatch();
   }
 

@@ -2,10 +2,23 @@
 import { GuestMemory, type GuestMemoryOptions } from "../kvm/guest-memory.ts";
 import type { Vm } from "../kvm/vm.ts";
 import type { UserspaceMemoryRegion } from "../kvm/vm-memory.ts";
+import { refuseUnknown } from "../options.ts";
 
 const GIB = 2 ** 30;
 const HOLE_END = 4 * GIB;
 const PAGE_BYTES = 4096;
+
+const OPTIONS: readonly string[] = [
+  "holeStart",
+  "slot",
+  "flags",
+  "hugePages",
+  "shared",
+  "reserve",
+  "populate",
+  "dump",
+  "mergeable",
+];
 
 /** Where a PC's hole begins when nothing else is said. */
 const HOLE_START = 3 * GIB;
@@ -45,6 +58,7 @@ export interface MappedRamRegion extends RamRegion {
 
 /** Says where so much RAM is: from address 0 up to the hole, and the rest from 4 GiB on. */
 export function ramRegions(byteLength: number, layout: RamLayout = {}): readonly RamRegion[] {
+  refuseUnknown("ramRegions()", layout, ["holeStart"]);
   const { holeStart = HOLE_START } = layout;
   checkPages("byteLength", byteLength, 0, Number.MAX_SAFE_INTEGER);
   checkPages("holeStart", holeStart, 0, HOLE_END);
@@ -62,6 +76,8 @@ export class Ram {
 
   /** Takes over regions that a VM has; {@link mapRam} makes them. */
   constructor(regions: readonly MappedRamRegion[]) {
+    if (!Array.isArray(regions))
+      throw new TypeError("new Ram(): use mapRam(), or a list of regions");
     this.regions = regions;
   }
 
@@ -96,6 +112,7 @@ export function mapRam(
   byteLength: number,
   options: RamOptions = {},
 ): Ram {
+  refuseUnknown("mapRam()", options, OPTIONS);
   const { holeStart = HOLE_START, slot: first = 0, flags = 0, ...memoryOptions } = options;
   const undo: (() => void)[] = [];
   const set = (region: UserspaceMemoryRegion): void => vm.setUserMemoryRegion(region);

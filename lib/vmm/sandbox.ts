@@ -7,6 +7,7 @@ import { GuestMemory } from "../kvm/guest-memory.ts";
 import type { Kvm } from "../kvm/kvm.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
+import { refuseMisfit } from "../options.ts";
 
 /** What a sandbox is made from. */
 export interface SandboxOptions {
@@ -32,7 +33,11 @@ export class Sandbox {
 
   /** Makes the VM and loads the program; nothing runs yet. */
   constructor(kvm: Kvm, options: SandboxOptions) {
-    const { program } = options;
+    if (typeof kvm?.createVm !== "function") {
+      throw new TypeError("new Sandbox(): use a Kvm, from Kvm.open(), and options with a program");
+    }
+    refuseMisfit("new Sandbox()", options, ["program"], ["cpuid", "prepare"], "option");
+    const { program, cpuid, prepare } = options;
     const opened: { close(): void }[] = [];
     this.program = program;
     try {
@@ -41,10 +46,10 @@ export class Sandbox {
       this.vm = kvm.createVm();
       opened.unshift(this.vm);
       this.vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory: this.memory });
-      options.prepare?.(this.vm);
+      prepare?.(this.vm);
       this.vcpu = this.vm.createVcpu(0);
       opened.unshift(this.vcpu);
-      if (options.cpuid !== undefined) this.vcpu.setCpuid2(options.cpuid);
+      if (cpuid !== undefined) this.vcpu.setCpuid2(cpuid);
       program.load(this.memory.bytes);
       this.reset();
     } catch (error) {

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { MessageChannel, type MessagePort, Worker, type WorkerOptions } from "node:worker_threads";
 import { StateError } from "../errors.ts";
-import { Abortable, type AbortOptions } from "../kvm/abortable.ts";
+import { Abortable, type AbortOptions, signalOf } from "../kvm/abortable.ts";
 import type { Exit } from "../kvm/exit.ts";
 import { kickVcpu } from "../kvm/vcpu-runs.ts";
 import {
@@ -41,6 +41,9 @@ export class VcpuWorker {
   #isClosed: boolean = false;
 
   private constructor(worker: Worker, port: MessagePort, kicked: Int32Array, kickToken: bigint) {
+    if (typeof port?.postMessage !== "function") {
+      throw new TypeError("new VcpuWorker(): use VcpuWorker.start()");
+    }
     this.worker = worker;
     this.#port = port;
     this.#kicked = kicked;
@@ -106,9 +109,11 @@ export class VcpuWorker {
    * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
    */
   run(options: AbortOptions = {}): Promise<Exit> {
+    const signal = signalOf("run()", options);
+    const isAborted = signal?.aborted === true;
     if (this.#isClosed) throw new StateError("ERR_CLOSED", LABEL);
     if (this.#pending !== undefined) throw new StateError("ERR_RUNNING", LABEL);
-    if (options.signal?.aborted === true) return Promise.resolve({ kind: "intr" });
+    if (isAborted) return Promise.resolve({ kind: "intr" });
     // Run numbers are Int32, and never 0, with which nothing is kicked.
     const number = (this.#number % 0x7fff_ffff) + 1;
     const request: RunRequest = { number, answer: this.#answer };
@@ -118,7 +123,7 @@ export class VcpuWorker {
     this.#answer = undefined;
     this.worker.ref();
     this.#port.ref();
-    this.#pending = new Abortable(options, () => this.kick());
+    this.#pending = new Abortable({ signal }, () => this.kick());
     return this.#pending.promise;
   }
 

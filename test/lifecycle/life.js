@@ -76,7 +76,7 @@ function makeVcpu(s, id) {
   s.vcpu = s.vm.createVcpu(id);
   const sregs = s.vcpu.getSregs();
   s.vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, base: 0n, selector: 0 } });
-  s.vcpu.setRegs({ rip: 0n, rflags: 2n });
+  s.vcpu.updateRegs({ rip: 0n, rflags: 2n });
 }
 
 const stages = {

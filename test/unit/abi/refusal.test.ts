@@ -7,9 +7,17 @@ import { CpuidTable } from "../../../lib/cpuid/index.ts";
 
 /** Values that TypeScript would refuse, as JavaScript may send them. */
 const wrong: readonly (readonly [Layout, unknown, Error])[] = [
-  [structs.Regs, { raxx: 1n }, new TypeError('kvm_regs has no field "raxx"')],
-  [structs.Sregs, { cs: { bas: 1n } }, new TypeError('kvm_sregs.cs has no field "bas"')],
-  [structs.Regs, { toString: 1n }, new TypeError('kvm_regs has no field "toString"')],
+  [structs.Regs, { raxx: 1n }, new TypeError('kvm_regs has no field "raxx"; did you mean "rax"?')],
+  [
+    structs.Sregs,
+    { cs: { bas: 1n } },
+    new TypeError('kvm_sregs.cs has no field "bas"; did you mean "base"?'),
+  ],
+  [
+    structs.MpState,
+    { toString: 1n },
+    new TypeError('kvm_mp_state has no field "toString"; known are mpState'),
+  ],
   [
     structs.Regs,
     { rip: 2n ** 64n },
@@ -18,18 +26,17 @@ const wrong: readonly (readonly [Layout, unknown, Error])[] = [
   [structs.Regs, { rip: -1n }, new RangeError("kvm_regs.rip: -1 does not fit u64")],
   [
     structs.Regs,
-    { rip: 4096 },
-    new TypeError("kvm_regs.rip: expected a bigint (u64), got number 4096; write 4096n"),
+    { rip: 2 ** 60 },
+    new RangeError(
+      "kvm_regs.rip: 1152921504606847000 is above 2^53 and may have lost bits; write it as a bigint (u64)",
+    ),
   ],
-  [
-    structs.Regs,
-    { rip: 0.5 },
-    new TypeError("kvm_regs.rip: expected a bigint (u64), got number 0.5"),
-  ],
+  [structs.Regs, { rip: 0.5 }, new RangeError("kvm_regs.rip: 0.5 is not an integer (u64)")],
+  [structs.Regs, { rip: -1 }, new RangeError("kvm_regs.rip: -1 does not fit u64")],
   [
     structs.Sregs,
-    { cs: { base: 1 } },
-    new TypeError("kvm_sregs.cs.base: expected a bigint (u64), got number 1; write 1n"),
+    { cs: { base: "1" } },
+    new TypeError('kvm_sregs.cs.base: expected a bigint or a number (u64), got string "1"'),
   ],
   [
     structs.MpState,
@@ -69,8 +76,8 @@ const wrong: readonly (readonly [Layout, unknown, Error])[] = [
   ],
   [
     structs.Sregs,
-    { interruptBitmap: [0n, 1] },
-    new TypeError("kvm_sregs.interruptBitmap[1]: expected a bigint (u64), got number 1; write 1n"),
+    { interruptBitmap: [0n, true] },
+    new TypeError("kvm_sregs.interruptBitmap[1]: expected a bigint or a number (u64), got boolean"),
   ],
   [
     structs.Sregs,

@@ -26,13 +26,19 @@ test.each([
   expect(open(errno, "/etc/nope")).toBe(reason);
 });
 
+test.each([
+  ["ENOENT", /^either \/dev\/kvm does not exist, though kvm_amd is loaded: give the device/],
+  ["ENXIO", /^\/dev\/kvm has no driver behind it$/],
+])("%s with a loaded module does not advise to load it", (errno, reason) => {
+  expect(why(`open ${errno}`, { path: "/dev/kvm", vendor: "kvm_amd" })).toMatch(reason);
+});
+
 test("EIO is left unexplained", () => {
   expect(open("EIO")).toBeUndefined();
 });
 
 const refused: readonly (readonly [string, string, string])[] = [
   ["a path that does not exist", "/dev/no-such-kvm", "ENOENT"],
-  ["a path with a zero byte", "/dev/kvm\0", "ENOENT"],
   ["a device that is not KVM", "/dev/null", "ENOTTY"],
 ];
 
@@ -43,4 +49,12 @@ test.each(refused)("Kvm.open of %s says what the remedy is", (_, path, code) => 
     expect.objectContaining({ ioctl: "open", fd: path, code, args: { path } }),
   );
   expect(attempt).toThrow(/does not exist|is not KVM/);
+});
+
+test.each<[path: unknown, message: string]>([
+  ["/dev/kvm\0", 'Kvm.open(): path: "/dev/kvm\\u0000" contains a NUL character'],
+  [null, "Kvm.open(): path: expected a string, got null"],
+  [5, "Kvm.open(): path: expected a string, got 5"],
+])("Kvm.open of %j is a TypeError about the path", (path, message) => {
+  expect(() => Kvm.open(path as string)).toThrow(new TypeError(message));
 });

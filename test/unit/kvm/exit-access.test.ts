@@ -115,6 +115,35 @@ describe("a read of a port", () => {
   });
 });
 
+describe("a read of one element", () => {
+  const asked = (size: number, count = 1): { run: Uint8Array; exit: IoInExit } => {
+    const run = port({ direction: kvm.KVM_EXIT_IO_IN, size, port: 0x60, count }, [0, 0, 0, 0]);
+    return { run, exit: decoded(run) as IoInExit };
+  };
+
+  test("is answered with a number alone", () => {
+    const { run, exit } = asked(2);
+    exit.reply(0xabcd);
+    expect(Array.from(run.subarray(PORT_DATA, PORT_DATA + 2))).toEqual([0xcd, 0xab]);
+  });
+
+  test.each<[value: unknown, message: string]>([
+    ["5", 'port 96: expected a number, or an array of one, got "5"'],
+    [null, "port 96: expected a number, or an array of one, got null"],
+    [5n, "port 96: expected a number, or an array of one, got 5n"],
+    [{ length: 1 }, "port 96: expected a number, or an array of one, got an object"],
+    [["5"], 'port 96: expected numbers, got "5"'],
+  ])("refuses anything else (%#)", (value, message) => {
+    expect(() => asked(1).exit.reply(value as number)).toThrow(new TypeError(message));
+  });
+
+  test("a number does not answer two elements", () => {
+    expect(() => asked(1, 2).exit.reply(5)).toThrow(
+      new TypeError("port 96: expected an array of 2 numbers, got 5"),
+    );
+  });
+});
+
 describe("a kernel gone wrong", () => {
   test.each([
     ["no size", { size: 0 }],
@@ -172,6 +201,23 @@ describe("a read where no memory is", () => {
     expect(answer(run)).toEqual([1, 2, OLD, OLD, OLD, OLD, OLD, OLD]);
   });
 
+  test.each<[value: bigint | number | ArrayBufferView]>([
+    [0x0403_0201],
+    [0x0403_0201n],
+    [Uint16Array.of(0x0201, 0x0403)],
+    [new DataView(Uint8Array.of(1, 2, 3, 4).buffer)],
+  ])("of 4 bytes takes an integer, and any view (%#)", (value) => {
+    const { run, exit } = asked(4);
+    exit.reply(value);
+    expect(answer(run)).toEqual([1, 2, 3, 4, OLD, OLD, OLD, OLD]);
+  });
+
+  test.each([-1, 2 ** 32, 2n ** 32n])("of 4 bytes refuses the integer %d", (value) => {
+    expect(() => asked(4).exit.reply(value)).toThrow(
+      new RangeError(`mmio read: ${value} does not fit 4 bytes`),
+    );
+  });
+
   test.each([0, 3, 5])("of 4 bytes refuses %i bytes and may still be answered", (length) => {
     const { run, exit } = asked(4);
     const error = new RangeError(`mmio read: 4 bytes are read, got ${length}`);
@@ -224,10 +270,21 @@ describe("a read of an MSR", () => {
     expect(wordAt(run, "msr.data")).toBe(7n);
   });
 
-  test("refuses a number where a bigint belongs", () => {
+  test("takes a number that is a safe integer", () => {
+    const { run, exit } = asked();
+    exit.reply(5);
+    expect(wordAt(run, "msr.data")).toBe(5n);
+  });
+
+  test("refuses a number that may have lost bits, and a string", () => {
     const { exit } = asked();
-    expect(() => exit.reply(5 as unknown as bigint)).toThrow(
-      new TypeError("msr.data: expected a bigint (u64), got number 5"),
+    expect(() => exit.reply(2 ** 53)).toThrow(
+      new RangeError(
+        "msr.data: 9007199254740992 is above 2^53 and may have lost bits; write it as a bigint",
+      ),
+    );
+    expect(() => exit.reply("5" as unknown as bigint)).toThrow(
+      new TypeError('msr.data: expected a bigint or an integer, got "5"'),
     );
   });
 });

@@ -34,16 +34,47 @@ describe("a rule is refused by its place and by what is wrong", () => {
     ["size: 9 is not 1 to 8", { pio: 1, size: 9 }],
     ["size: 1.5 is not 1 to 8", { pio: 1, length: 2, size: 1.5 }],
     ["length: 0 is less than 1", { mmio: 1n, length: 0n }],
-    ["mmio: -1: not in 64 bits", { mmio: -1n }],
-    ["pio: undefined: not in 64 bits", { pio: undefined }],
+    ["mmio: -1 does not fit u64", { mmio: -1n }],
     ["18446744073709551615 and 2 more: not in 64 bits", { mmio: 2n ** 64n - 1n, length: 2n }],
-    ["read: 18446744073709551616: not in 64 bits", { msr: 1, read: 2n ** 64n }],
+    ["read: 18446744073709551616 does not fit u64", { msr: 1, read: 2n ** 64n }],
     ["writes of MSRs are not collected", { msr: 1, write: "collect" }],
     ['write: "drop" is neither "ignore" nor "collect"', { pio: 1, write: "drop" }],
-    ["it has none of pio, mmio and msr", { port: 1 }],
+    ['write: "constructor" is neither "ignore" nor "collect"', { pio: 1, write: "constructor" }],
+    ['write: "toString" is neither "ignore" nor "collect"', { mmio: 1, write: "toString" }],
+    ['write: null is neither "ignore" nor "collect"', { pio: 1, write: null }],
   ])("%s", (message, rule) => {
     expect(() => encodeRules([good, rule as ExitRule])).toThrow(
-      new RangeError(`exit filter: rule 1: ${message}`),
+      new RangeError(`setExitFilter(): rule 1: ${message}`),
     );
+  });
+
+  test.each<[string, unknown]>([
+    ["it has none of pio, mmio and msr", { pio: undefined }],
+    ["it has none of pio, mmio and msr", {}],
+    ['unknown member "port"; known are pio, length, size, read, write, mmio, msr', { port: 1 }],
+    ['unknown member "lenght"; did you mean "length"?', { pio: 1, lenght: 2 }],
+    ['unknown member "size"; known are msr, length, read, write', { msr: 1, size: 8 }],
+    ['unknown member "mmio"; known are pio, length, size, read, write', { pio: 1, mmio: 1n }],
+    ["expected an object, got null", null],
+    ['mmio: expected a bigint or an integer, got "0x80"', { mmio: "0x80" }],
+  ])("%s", (message, rule) => {
+    expect(() => encodeRules([good, rule as ExitRule])).toThrow(
+      new TypeError(`setExitFilter(): rule 1: ${message}`),
+    );
+  });
+
+  test("the rules are an array", () => {
+    expect(() => encodeRules(good as unknown as ExitRule[])).toThrow(
+      new TypeError("setExitFilter(): expected an array of rules, got an object"),
+    );
+  });
+
+  test("a bigint and a number are the same value", () => {
+    const wide = fields({ pio: 0x80n, length: 2n, read: 5n });
+    expect(wide).toEqual(fields({ pio: 0x80, length: 2, read: 5 }));
+    expect(fields({ mmio: 0x80, length: 2, read: 5 })).toEqual(
+      fields({ mmio: 0x80n, length: 2n, read: 5n }),
+    );
+    expect(fields({ msr: 1n, read: 5 })).toEqual(fields({ msr: 1, read: 5n }));
   });
 });

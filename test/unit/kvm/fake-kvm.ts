@@ -57,7 +57,7 @@ export class FakeHandle extends Handle {
 
   /** Makes a handle; several may share a list of calls. */
   constructor(label: string, habits: Habits = {}, called: string[] = []) {
-    super({} as NativeFd, label);
+    super({ mapRun: () => -1 } as unknown as NativeFd, label);
     this.#habits = habits;
     this.#expectedTsc = habits.expectsTsc;
     this.called = called;

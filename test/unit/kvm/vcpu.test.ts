@@ -10,9 +10,41 @@ describe("a vCPU", () => {
     expect(vcpu.getRegs()).toEqual(regs);
   });
 
-  test("has zero in the registers that were left out", ({ vcpu }) => {
-    vcpu.setRegs({ rbx: 5n, rflags: 2n });
-    expect(vcpu.getRegs()).toMatchObject({ rax: 0n, rbx: 5n, rip: 0n });
+  test("keeps the registers that a refused setRegs() left out", ({ vcpu }) => {
+    const before = vcpu.getRegs();
+    const partial = { rbx: 5n, rflags: 2n } as unknown as typeof before;
+    expect(() => vcpu.setRegs(partial)).toThrow("setRegs(): kvm_regs: missing members rax, rcx");
+    expect(vcpu.getRegs()).toEqual(before);
+  });
+
+  test("keeps the registers that updateRegs() does not name", ({ vcpu }) => {
+    vcpu.setRegs({ ...vcpu.getRegs(), rax: 7n, rip: 0x1234n });
+    vcpu.updateRegs({ rbx: 5n, rcx: 6 });
+    expect(vcpu.getRegs()).toMatchObject({ rax: 7n, rbx: 5n, rcx: 6n, rip: 0x1234n });
+  });
+
+  test("keeps the fields of a segment that updateSregs() does not name", ({ vcpu }) => {
+    const before = vcpu.getSregs();
+    vcpu.updateSregs({ cs: { base: 0x2_0000 }, cr2: 7n });
+    const cs = { ...before.cs, base: 0x2_0000n };
+    expect(vcpu.getSregs()).toEqual({ ...before, cs, cr2: 7n });
+  });
+
+  test("keeps the state around a patch in each update method", ({ vcpu }) => {
+    const before = [vcpu.getFpu(), vcpu.getDebugregs()] as const;
+    vcpu.updateFpu({ fcw: 0x37e });
+    vcpu.updateDebugregs({ dr7: 0x500 });
+    vcpu.updateVcpuEvents({ nmi: { masked: 1 } });
+    expect(vcpu.getFpu()).toEqual({ ...before[0], fcw: 0x37e });
+    expect(vcpu.getDebugregs()).toEqual({ ...before[1], dr7: 0x500n });
+    expect(vcpu.getVcpuEvents().nmi.masked).toBe(1);
+  });
+
+  test("keeps the state around a patch of sregs2", ({ kvm, vcpu, skip }) => {
+    skip(kvm.checkExtension("KVM_CAP_SREGS2") === 0, "this KVM has no KVM_CAP_SREGS2");
+    const before = vcpu.getSregs2();
+    vcpu.updateSregs2({ cr2: 9 });
+    expect(vcpu.getSregs2()).toEqual({ ...before, cr2: 9n });
   });
 
   test("keeps its special registers", ({ vcpu }) => {
@@ -44,17 +76,17 @@ describe("a vCPU", () => {
   test("keeps XCR0, and refuses one without x87", ({ kvm, vcpu, skip }) => {
     skip(kvm.checkExtension("KVM_CAP_XCRS") === 0, "this KVM has no KVM_CAP_XCRS");
     const [xcr] = vcpu.getXcrs().xcrs;
-    const withSse = { nrXcrs: 1, xcrs: [{ xcr: 0, value: 3n }] };
+    const withSse = { nrXcrs: 1, flags: 0, xcrs: [{ xcr: 0, value: 3n }] };
     expect(xcr).toMatchObject({ xcr: 0, value: 1n });
     vcpu.setXcrs(withSse);
     expect(vcpu.getXcrs().xcrs[0]).toMatchObject({ xcr: 0, value: 3n });
-    expect(refusal(() => vcpu.setXcrs({ nrXcrs: 1, xcrs: [{ xcr: 0, value: 2n }] }))).toMatchObject(
-      {
-        ioctl: "KVM_SET_XCRS",
-        code: "EINVAL",
-        fd: "vcpu 0",
-      },
-    );
+    expect(
+      refusal(() => vcpu.setXcrs({ nrXcrs: 1, flags: 0, xcrs: [{ xcr: 0, value: 2n }] })),
+    ).toMatchObject({
+      ioctl: "KVM_SET_XCRS",
+      code: "EINVAL",
+      fd: "vcpu 0",
+    });
   });
 
   test("keeps its pending events, and refuses flags that there are not", ({ vcpu }) => {

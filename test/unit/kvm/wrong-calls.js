@@ -62,9 +62,9 @@ const MISTAKES = {
   },
   "paging without protection": () => vcpu.setSregs({ ...sregs, cr0: 0x8000_0010n }),
   "long mode half way": () => vcpu.setSregs({ ...sregs, efer: 0x500n }),
-  "XCR0 without x87": () => vcpu.setXcrs({ nrXcrs: 1, xcrs: [{ xcr: 0, value: 6n }] }),
+  "XCR0 without x87": () => vcpu.setXcrs({ nrXcrs: 1, flags: 0, xcrs: [{ xcr: 0, value: 6n }] }),
   "XCR0 beyond leaf 0xD": () =>
-    vcpu.setXcrs({ nrXcrs: 1, xcrs: [{ xcr: 0, value: 1n | (1n << 62n) }] }),
+    vcpu.setXcrs({ nrXcrs: 1, flags: 0, xcrs: [{ xcr: 0, value: 1n | (1n << 62n) }] }),
   "irqchip after the vCPU": () => vm.createIrqchip(),
   "an interrupt line without controllers": () => vm.irqLine(4, 1),
   "a timer without controllers": () => vm.createPit2({}),
@@ -85,8 +85,8 @@ const MISTAKES = {
     vm.enableCap({ cap: "KVM_CAP_DIRTY_LOG_RING", bytes: 65536 }),
   "an unknown quirk": () => vm.enableCap({ cap: "KVM_CAP_DISABLE_QUIRKS2", quirks: 1n << 40n }),
   "an exception above 31": () =>
-    vcpu.setVcpuEvents({ exception: { injected: 1, nr: 32, hasErrorCode: 0 } }),
-  "DR6 above 32 bits": () => vcpu.setDebugregs({ dr6: 1n << 32n }),
+    vcpu.updateVcpuEvents({ exception: { injected: 1, nr: 32, hasErrorCode: 0 } }),
+  "DR6 above 32 bits": () => vcpu.updateDebugregs({ dr6: 1n << 32n }),
   "kvmclock's ioctl before kvmclock": () => vcpu.kvmclockCtrl(),
   "kvmclock's ioctl on the VM": () => vm.ioctl(abi.KVM_KVMCLOCK_CTRL),
   "an answer that comes too late": () => {

@@ -1,0 +1,219 @@
+/**
+ * Which fields a value leaves out: for methods that replace a whole struct, or that need some of its
+ * fields. Encoding is struct.ts.
+ */
+import { isDeepStrictEqual } from "node:util";
+import type { IoapicStateRedirtbl, IrqchipChip } from "./generated/structs.ts";
+import { type Field, type FieldType, type Layout, sizeOfType } from "./layout.ts";
+import { namesIn } from "./put.ts";
+import { encode, read, type StructInput } from "./struct.ts";
+
+type Members = Readonly<Record<string, unknown>>;
+
+/** The names of fields without meaning, which may always be left out. */
+type PaddingName = `pad${string}` | `reserved${string}` | "dummy";
+const PADDING = /^(pad|reserved|dummy)/;
+
+/** What a method takes that needs the fields `K` of a `T`; the others are 0 when left out. */
+export type StructWith<T, K extends keyof T> = StructInput<T> & {
+  readonly [N in K]: StructInput<T[N]>;
+};
+
+/** The structs whose members are different views of the same bytes. */
+type UnionStruct = IrqchipChip | IoapicStateRedirtbl;
+
+/** At least one member of a union. */
+type OneOf<T> = {
+  readonly [K in Exclude<keyof T, PaddingName>]: { readonly [N in K]: WholeStruct<T[K]> };
+}[Exclude<keyof T, PaddingName>];
+
+/** What a method takes that replaces all of a `T`: every field, to any depth, except padding. */
+export type WholeStruct<T> = T extends bigint
+  ? bigint | number
+  : T extends number | Uint8Array
+    ? T
+    : T extends readonly (infer E)[]
+      ? readonly WholeStruct<E>[]
+      : T extends UnionStruct
+        ? OneOf<T>
+        : {
+            readonly [K in keyof T as K extends PaddingName ? never : K]: WholeStruct<T[K]>;
+          } & { readonly [K in keyof T as K extends PaddingName ? K : never]?: StructInput<T[K]> };
+
+const flat = new WeakMap<Layout, boolean>();
+
+/** Whether all fields are single integers, none of which shares its bytes with another. */
+function isFlat(layout: Layout): boolean {
+  const known = flat.get(layout);
+  if (known !== undefined) return known;
+  const isSimple = layout.fields.every(({ type, bits }) => typeof type === "string" && !bits);
+  const sum = layout.fields.reduce((total, { type }) => total + sizeOfType(type), 0);
+  const isFound = isSimple && sum <= layout.size && layout.tail === undefined;
+  flat.set(layout, isFound);
+  return isFound;
+}
+
+/** The first bit of a field in its struct, and the first after it. */
+function bitsOf({ offset, type, bits }: Field): readonly [first: number, end: number] {
+  const first = 8 * offset + (bits?.[0] ?? 0);
+  return [first, first + (bits?.[1] ?? 8 * sizeOfType(type))];
+}
+
+function overlaps(a: Field, b: Field): boolean {
+  const [[first, end], [otherFirst, otherEnd]] = [bitsOf(a), bitsOf(b)];
+  return first < otherEnd && otherFirst < end;
+}
+
+/** Returns how many elements an array must have: `nrXcrs` says it for `xcrs`. */
+function countOf(value: Members, name: string): number | undefined {
+  const count = value[`nr${name[0]?.toUpperCase()}${name.slice(1)}`];
+  return typeof count === "number" ? count : undefined;
+}
+
+class Search {
+  readonly missing: string[] = [];
+  readonly #isPatch: boolean;
+
+  /** Begins; in a patch only arrays must be complete. */
+  constructor(isPatch: boolean) {
+    this.#isPatch = isPatch;
+  }
+
+  /** Searches a value that `encode` takes. */
+  struct(layout: Layout, value: Members, path: string): void {
+    if (isFlat(layout) && namesIn(value) === layout.fields.length && !hasUndefined(value)) return;
+    const named = layout.fields.filter(({ name }) => value[name] !== undefined);
+    for (const field of layout.fields) {
+      const { name, type } = field;
+      const member = value[name];
+      if (member !== undefined) {
+        this.#type(type, member, `${path}${name}`, countOf(value, name));
+      } else if (
+        !this.#isPatch &&
+        !PADDING.test(name) &&
+        !named.some((other) => overlaps(other, field))
+      ) {
+        this.missing.push(`${path}${name}`);
+      }
+    }
+  }
+
+  #type(type: FieldType, value: unknown, path: string, told?: number): void {
+    if (typeof type === "string") return;
+    if (!("of" in type)) {
+      this.struct(type, value as Members, `${path}.`);
+      return;
+    }
+    const elements = value as readonly unknown[];
+    const { of } = type;
+    const count = Math.min(told ?? type.count, type.count);
+    if (elements.length < count) this.missing.push(`${path}[${elements.length}] to [${count - 1}]`);
+    if (typeof of === "string") return;
+    for (let i = 0; i < elements.length; i += 1) this.#type(of, elements[i], `${path}[${i}]`);
+  }
+}
+
+const unions = new WeakMap<Layout, boolean>();
+
+/** Whether a struct, or one within, has members that share their bytes. */
+function hasUnion(layout: Layout): boolean {
+  const known = unions.get(layout);
+  if (known !== undefined) return known;
+  const isFound = layout.fields.some(
+    (field, i) =>
+      layout.fields.slice(0, i).some((other) => overlaps(other, field)) ||
+      structOf(field.type, hasUnion),
+  );
+  unions.set(layout, isFound);
+  return isFound;
+}
+
+function structOf(type: FieldType, visit: (layout: Layout) => boolean): boolean {
+  if (typeof type === "string") return false;
+  return "of" in type ? structOf(type.of, visit) : visit(type);
+}
+
+/** Refuses members of a union of which one does not survive the other. */
+function refuseConflicts(where: string, layout: Layout, value: Members, path: string): void {
+  if (!hasUnion(layout)) return;
+  const named = layout.fields.filter(({ name }) => value[name] !== undefined);
+  const written = read(layout, encode(layout, value)) as Members;
+  for (const field of named) {
+    const { name } = field;
+    refuseConflictsWithin(where, field.type, value[name], `${path}${name}`);
+    const rival = named.find((other) => other !== field && overlaps(other, field));
+    if (rival === undefined) continue;
+    const alone = read(layout, encode(layout, { [name]: value[name] })) as Members;
+    if (isDeepStrictEqual(alone[name], written[name])) continue;
+    throw new TypeError(
+      `${where}: ${layout.name}: ${path}${name} and ${path}${rival.name} have the same bytes ` +
+        "and differ; name only one of them",
+    );
+  }
+}
+
+function refuseConflictsWithin(where: string, type: FieldType, value: unknown, path: string): void {
+  if (typeof type === "string") return;
+  if (!("of" in type)) {
+    refuseConflicts(where, type, value as Members, `${path}.`);
+    return;
+  }
+  for (const [i, element] of (value as readonly unknown[]).entries()) {
+    refuseConflictsWithin(where, type.of, element, `${path}[${i}]`);
+  }
+}
+
+function hasUndefined(value: Members): boolean {
+  for (const name in value) if (value[name] === undefined) return true;
+  return false;
+}
+
+function complain(where: string, layout: Layout, missing: readonly string[], remedy: string): void {
+  if (missing.length === 0) return;
+  const shown =
+    missing.length > 8 ? [...missing.slice(0, 8), `${missing.length - 8} more`] : missing;
+  const noun = missing.length === 1 ? "member" : "members";
+  throw new TypeError(`${where}: ${layout.name}: missing ${noun} ${shown.join(", ")}${remedy}`);
+}
+
+/**
+ * Refuses a value that does not name every field of its struct, to any depth. Padding may be left
+ * out, and so may a member of a union if another one is named that has the same bytes. Arrays have
+ * all their elements.
+ *
+ * @param value one that `encode` takes
+ * @param remedy the end of the message: how to fill in the rest
+ * @throws TypeError that names the missing fields
+ * @throws TypeError that names two members of a union that differ: one of them would be lost
+ */
+export function refusePartial(where: string, layout: Layout, value: object, remedy = ""): void {
+  const search = new Search(false);
+  search.struct(layout, value as Members, "");
+  complain(where, layout, search.missing, remedy);
+  refuseConflicts(where, layout, value as Members, "");
+}
+
+/**
+ * Refuses a patch that names only a part of an array: the other elements would become 0.
+ *
+ * @throws TypeError that names the missing elements
+ */
+export function refuseShortArrays(where: string, layout: Layout, patch: object): void {
+  const search = new Search(true);
+  search.struct(layout, patch as Members, "");
+  complain(where, layout, search.missing, "");
+}
+
+/** Refuses a value without these fields. @throws TypeError that names them */
+export function refuseWithout(
+  where: string,
+  layout: Layout,
+  value: object,
+  needs: readonly string[],
+): void {
+  for (const name of needs) {
+    if ((value as Members)[name] !== undefined) continue;
+    const missing = needs.filter((other) => (value as Members)[other] === undefined);
+    complain(where, layout, missing, "");
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * Names that a caller gives are looked up among own members only: `in`, and an index by a string, also
+ * find `constructor` and `toString`. Every such place in lib/ is in a list here with its reason.
+ */
+import { readdirSync } from "node:fs";
+import { join, relative } from "node:path";
+import ts from "typescript";
+import { describe, expect, test } from "vitest";
+
+const PROJECT = join(import.meta.dirname, "..", "..");
+const LIB = join(PROJECT, "lib");
+
+const OPTIONS: ts.CompilerOptions = {
+  target: ts.ScriptTarget.ES2023,
+  lib: ["lib.es2023.d.ts", "lib.esnext.disposable.d.ts"],
+  module: ts.ModuleKind.NodeNext,
+  moduleResolution: ts.ModuleResolutionKind.NodeNext,
+  allowImportingTsExtensions: true,
+  noEmit: true,
+  skipLibCheck: true,
+  strict: true,
+  noUncheckedIndexedAccess: true,
+  types: ["node"],
+};
+
+const OURS = "the object is made by this package, never by a caller";
+const GUARDED = "the name was checked with Object.hasOwn before";
+const TABLE = "the name is one of this package's own: a union, a layout's field, an ioctl's name";
+
+/** Folders that get nothing which a program may name: their inputs are values of this package. */
+const OUTSIDE: readonly (readonly [folder: string, reason: string])[] = [
+  ["cli/", "commander checks the choices"],
+  ["explain/", "the names are those of ioctls, errnos and fields; a refusal is made by kvm/"],
+  ["lab/", "the values are the lab's own, and errors of Node's"],
+  ["report/", "the verdicts are this package's own"],
+  ["trace/", "the records are made by kvm/"],
+];
+
+/** Every place in the other folders: its file, its text, and why it is right. */
+const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason: string])[]>> = {
+  "abi/generated/codecs.ts": [[/^Symbol\.iterator in x$/, "an inherited iterator counts"]],
+  "abi/layout.ts": [
+    [/^"(of|type)" in (type|field|field\.type)$/, OURS],
+    [/^scalars\[type\]$/, TABLE],
+  ],
+  "abi/struct.ts": [
+    [/^"of" in type$/, OURS],
+    [/^Symbol\.iterator in value$/, "an inherited iterator counts"],
+    [/^scalars\[type\]$/, TABLE],
+    [/^(header|value|members\??\.?)\[[\w.]+\]$/, TABLE],
+  ],
+  "abi/whole.ts": [
+    [/^"of" in type$/, OURS],
+    [/^(value|alone|written|\(value as Members\))\[.*\]$/, TABLE],
+  ],
+  "cpuid/diff.ts": [[/^(pair\.\w+|x|y|WORDS)\[[\w.]+\]$/, TABLE]],
+  "cpuid/entry.ts": [[/^[ab]\[register\]$/, TABLE]],
+  "cpuid/field.ts": [[/^(CPUID_FIELDS|SIGNATURES)\[space\]$/, TABLE]],
+  "cpuid/print.ts": [[/^e\[register\]$/, TABLE]],
+  "cpuid/table.ts": [
+    [/^(found|old)\[(wanted\.)?register\]$/, TABLE],
+    [/^values\[name\]$/, "the name is a key of the object itself"],
+  ],
+  "errors.ts": [[/^STATE_ERRORS\[code\]$/, GUARDED]],
+  "guest/assemble.ts": [[/^x86\.Instruction\[`createRep\w+\$\{letter\}`\]$/, TABLE]],
+  "guest/builder.ts": [[/\[operation\]$/, TABLE]],
+  "guest/instruction.ts": [
+    [/^x86\.Code\[code\]$/, GUARDED],
+    [/^\(x86\.Instruction as .*\)\[method\]$/, "the method's name is made from operand kinds"],
+  ],
+  "guest/modes.ts": [[/^handlers\[name\]$/, TABLE]],
+  "guest/program.ts": [[/^modes\[name\]$/, GUARDED]],
+  "kvm/capability.ts": [
+    [/^(KVM_CAPABILITIES\[capability\]|table\[cap\])$/, GUARDED],
+    [/^members\[name\]$/, TABLE],
+  ],
+  "kvm/evidence.ts": [[/^\{ ok: "kernel", ENXIO: "none" \}\[/, "the name is an errno's, or ok"]],
+  "kvm/exit-filter.ts": [
+    [/^given\[(only\.)?name\]$/, TABLE],
+    [/^WRITES\[one\.write\]$/, GUARDED],
+  ],
+  "kvm/exit-hypercall-decoder.ts": [[/^(info|TDX_INFO)\[name\]$/, TABLE]],
+  "kvm/guest-memory.ts": [
+    [/^PAGE_SHIFTS\[hugePages\]$/, GUARDED],
+    [/^ADVICES\[name as AdviceName\]$/, TABLE],
+    [/^"errno" in answer$/, OURS],
+  ],
+  "kvm/link.ts": [[/^"close" in value$/, "a class's close() is what is asked for"]],
+  "kvm/run-page.ts": [
+    [/^"of" in type$/, OURS],
+    [/^\(value as .*\)\[name\]$/, TABLE],
+  ],
+  "kvm/state-part.ts": [[/^(part\.get\.capability|header)\[[\w.]+\]$/, TABLE]],
+  "native.ts": [[/^object\?\.\[method\]$/, TABLE]],
+  "options.ts": [[/^members\[name\]$/, "the name is one of those that the caller requires"]],
+  "state/binary.ts": [[/^values\[name\]$/, TABLE]],
+  "state/json-reader.ts": [
+    [/^"of" in type$/, OURS],
+    [/^(key in members|members\[name\])$/, TABLE],
+  ],
+  "state/json.ts": [
+    [/^"of" in type$/, OURS],
+    [/^(members|\(owner as Members\))\[name\]$/, TABLE],
+  ],
+  "state/parts.ts": [[/^SAVE_ORDER\[name\]$/, TABLE]],
+  "state/schema.ts": [[/^"of" in type$/, OURS]],
+  "worker/message.ts": [[/^STATE_ERRORS\[code\]$/, "the code is a StateError's"]],
+};
+
+/** The texts of the places of a file. */
+function places(checker: ts.TypeChecker, file: ts.SourceFile): readonly string[] {
+  const found: string[] = [];
+  const add = (node: ts.Node): void => {
+    found.push(node.getText().replaceAll(/\s+/g, " "));
+  };
+  const visit = (node: ts.Node): void => {
+    if (ts.isBinaryExpression(node) && node.operatorToken.kind === ts.SyntaxKind.InKeyword) {
+      if (!ts.isPrivateIdentifier(node.left)) add(node);
+    }
+    if (ts.isElementAccessExpression(node) && isByName(checker, node)) {
+      add(node);
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(file);
+  return found;
+}
+
+/** Whether an index may be any string: not a number, and not one literal. */
+function isByName(checker: ts.TypeChecker, node: ts.ElementAccessExpression): boolean {
+  if (ts.isStringLiteralLike(node.argumentExpression)) return false;
+  const type = checker.getTypeAtLocation(node.argumentExpression);
+  const parts = type.isUnion() ? type.types : [type];
+  return parts.some((part) => {
+    const constraint = checker.getBaseConstraintOfType(part) ?? part;
+    const all = constraint.isUnion() ? constraint.types : [constraint];
+    return all.some((one) => (one.flags & ts.TypeFlags.StringLike) !== 0);
+  });
+}
+
+const files = readdirSync(LIB, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile() && entry.name.endsWith(".ts"))
+  .map((entry) => join(entry.parentPath, entry.name));
+const program = ts.createProgram(files, OPTIONS);
+
+/** The places of each file of lib/ outside of {@link OUTSIDE}, by its name. */
+const found = files
+  .map((file) => [relative(LIB, file), program.getSourceFile(file)] as const)
+  .filter(([name]) => !OUTSIDE.some(([folder]) => name.startsWith(folder)))
+  .map(([name, source]) => {
+    if (source === undefined) throw new Error(`no source ${name}`);
+    return [name, places(program.getTypeChecker(), source)] as const;
+  });
+
+test("every lookup by a name is in the list", () => {
+  const isAllowed = (name: string, text: string): boolean =>
+    (Object.hasOwn(ALLOWED, name) ? (ALLOWED[name] ?? []) : []).some(([one]) => one.test(text));
+  expect(
+    found.flatMap(([name, texts]) =>
+      texts.filter((text) => !isAllowed(name, text)).map((text) => `lib/${name}: ${text}`),
+    ),
+  ).toEqual([]);
+});
+
+test("every row of the list is of a place", () => {
+  const rows = Object.entries(ALLOWED).flatMap(([name, list]) =>
+    list.map(([text]) => [name, text] as const),
+  );
+  const isThere = (name: string, text: RegExp): boolean =>
+    found.some(([other, texts]) => other === name && texts.some((one) => text.test(one)));
+  expect(rows.filter(([name, text]) => !isThere(name, text))).toEqual([]);
+});
+
+describe("a planted lookup is found", () => {
+  const planted = (text: string): readonly string[] => {
+    const host = ts.createCompilerHost(OPTIONS);
+    const source = ts.createSourceFile("/planted.ts", text, ts.ScriptTarget.ES2023, true);
+    const read = host.getSourceFile.bind(host);
+    host.getSourceFile = (name, ...rest) => (name === "/planted.ts" ? source : read(name, ...rest));
+    const made = ts.createProgram(["/planted.ts"], { ...OPTIONS, types: [] }, host);
+    return places(made.getTypeChecker(), source);
+  };
+
+  test.each([
+    ["const T = { a: 1 }; export const f = (s: string): boolean => s in T;", "s in T"],
+    ['export const f = (x: object): boolean => "pio" in x;', '"pio" in x'],
+    ["const T = { a: 1, b: 2 }; export const f = (s: 'a' | 'b'): number => T[s];", "T[s]"],
+    ["export const f = (x: Record<string, number>, s: string) => x[s];", "x[s]"],
+    ["export const f = <K extends string>(x: Record<K, number>, s: K): number => x[s];", "x[s]"],
+  ])("%s", (text, place) => {
+    expect(planted(text)).toEqual([place]);
+  });
+
+  test.each([
+    "export const f = (x: number[], i: number) => x[i];",
+    "export const f = (x: { a: number }): number => x['a'];",
+    "export const f = (x: Map<string, number>, s: string) => x.get(s);",
+    "export class A { #a = 1; static is(x: object): boolean { return #a in x; } }",
+  ])("and %s is no such place", (text) => {
+    expect(planted(text)).toEqual([]);
+  });
+});

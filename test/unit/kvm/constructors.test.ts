@@ -1,0 +1,56 @@
+/** `new` with what is not meant for it: each public class says in one TypeError what to use. Needs no KVM. */
+import { describe, expect, test } from "vitest";
+import * as cpuid from "../../../lib/cpuid/index.ts";
+import * as guest from "../../../lib/guest/index.ts";
+import * as main from "../../../lib/index.ts";
+import * as trace from "../../../lib/trace/index.ts";
+import * as worker from "../../../lib/worker/index.ts";
+import { fakeHandles } from "./fake-fd.ts";
+
+type Class = new (...args: readonly unknown[]) => object;
+
+const isClass = (value: unknown): value is Class =>
+  typeof value === "function" && /^class\b/.test(Function.prototype.toString.call(value));
+
+const classes = new Map(
+  [main, guest, worker, cpuid, trace].flatMap((entry) =>
+    Object.entries(entry).flatMap(([name, value]) =>
+      isClass(value) ? [[name, value] as const] : [],
+    ),
+  ),
+);
+
+/** Classes that programs make by `new`, from anything of the right type. */
+const FREE: readonly string[] = [
+  "RestoreError", // says what it is given, as any Error
+  "StateDocumentError",
+];
+
+const { kvm, vm } = fakeHandles();
+const wrong: readonly (readonly [string, readonly unknown[]])[] = [
+  ["nothing", []],
+  ["null", [null]],
+  ["undefined twice", [undefined, undefined]],
+  ["an empty object", [{}]],
+  ["a number", [5]],
+  ["a string", ["x"]],
+  ["an empty object and null", [{}, null]],
+  ["a Kvm", [kvm]],
+  ["a Vm and a number", [vm, 0, vm]],
+];
+
+const cases = [...classes]
+  .filter(([name]) => !FREE.includes(name))
+  .flatMap(([name, made]) => wrong.map(([what, args]) => [name, what, made, args] as const));
+
+test("the classes are found", () => {
+  expect(classes.size).toBeGreaterThan(20);
+  expect(FREE.filter((name) => !classes.has(name))).toEqual([]);
+});
+
+describe("new is refused with a sentence that says what to use", () => {
+  test.each(cases)("%s of %s", (name, _, made, args) => {
+    expect(() => new made(...args)).toThrow(TypeError);
+    expect(() => new made(...args)).toThrow(new RegExp(`^new ${name}\\(\\): `));
+  });
+});

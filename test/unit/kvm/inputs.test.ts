@@ -1,0 +1,251 @@
+/** What methods take: one rule for numbers and bigints, members by name, and options read once. Needs no KVM. */
+import { describe, expect, test } from "vitest";
+import { GuestMemory } from "../../../lib/kvm/guest-memory.ts";
+import { EventFd } from "../../../lib/kvm/host-file.ts";
+import { type FakeHandles, fakeHandles } from "./fake-fd.ts";
+
+const memory = GuestMemory.allocate(0x2000);
+
+type Call = (handles: FakeHandles) => unknown;
+
+describe("a wrong member is refused by the method that was called", () => {
+  test.each<[message: string, call: Call]>([
+    [
+      'enableCap(): KVM_CAP_X86_USER_SPACE_MSR: unknown member "msk"; did you mean "mask"?',
+      ({ vm }) => vm.enableCap({ cap: "KVM_CAP_X86_USER_SPACE_MSR", msk: 4 } as never),
+    ],
+    [
+      "enableCap(): KVM_CAP_X86_USER_SPACE_MSR: missing member mask",
+      ({ vm }) => vm.enableCap({ cap: "KVM_CAP_X86_USER_SPACE_MSR" } as never),
+    ],
+    [
+      "enableCap(): KVM_CAP_VM_COPY_ENC_CONTEXT_FROM: missing member file",
+      ({ vm }) => vm.enableCap({ cap: "KVM_CAP_VM_COPY_ENC_CONTEXT_FROM" } as never),
+    ],
+    [
+      'unknown capability "toString"',
+      ({ vm }) => vm.enableCap({ cap: "toString" as never, args: [] }),
+    ],
+    ['unknown capability "constructor"', ({ kvm }) => kvm.checkExtension("constructor" as never)],
+    [
+      'unknown capability "KVM_CAP_IRQCHIPS"; did you mean "KVM_CAP_IRQCHIP"?',
+      ({ kvm }) => kvm.checkExtension("KVM_CAP_IRQCHIPS" as never),
+    ],
+    [
+      "capability: expected a name or a number, got null",
+      ({ kvm }) => kvm.checkExtension(null as never),
+    ],
+    [
+      'setUserMemoryRegion(): unknown member "guestPhysAdr"; did you mean "guestPhysAddr"?',
+      ({ vm }) => vm.setUserMemoryRegion({ slot: 0, guestPhysAdr: 0n, memory } as never),
+    ],
+    [
+      "setUserMemoryRegion(): missing member guestPhysAddr",
+      ({ vm }) => vm.setUserMemoryRegion({ slot: 0, memory } as never),
+    ],
+    [
+      'setUserMemoryRegion(): unknown member "guestMemfd"; known are slot, guestPhysAddr, flags, memorySize, memory, memoryOffset',
+      ({ vm }) => vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, guestMemfd: 1 } as never),
+    ],
+    [
+      'setUserMemoryRegion(): guestPhysAddr: expected a bigint or an integer, got "0"',
+      ({ vm }) => vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: "0" as never, memory }),
+    ],
+    [
+      'setUserMemoryRegion(): kvm_userspace_memory_region2.slot: expected a number (u32), got string "0"',
+      ({ vm }) => vm.setUserMemoryRegion({ slot: "0" as never, guestPhysAddr: 0n, memory }),
+    ],
+    [
+      "setRegs(): kvm_regs: missing members rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, 9 more; read the state first and change that",
+      ({ vcpu }) => vcpu.setRegs({ rip: 1n } as never),
+    ],
+    [
+      "setSregs(): kvm_sregs.cr0: expected a bigint or a number (u64), got null",
+      ({ vcpu }) => vcpu.setSregs({ cr0: null } as never),
+    ],
+    [
+      "setMsrs(): [1]: missing member data",
+      ({ vcpu }) => vcpu.setMsrs([{ index: 1, data: 0n }, { index: 2 } as never]),
+    ],
+    [
+      "setCpuid2(): [0]: missing member function",
+      ({ vcpu }) => vcpu.setCpuid2([{ eax: 1 } as never]),
+    ],
+    [
+      "setGsiRouting(): entries[0]: missing members type, u",
+      ({ vm }) => vm.setGsiRouting([{ gsi: 5 } as never]),
+    ],
+    [
+      "updateDebugregs(): kvm_debugregs: missing member db[1] to [3]",
+      ({ vcpu }) => vcpu.updateDebugregs({ db: [1n] }),
+    ],
+    [
+      'signalMsi(): kvm_msi has no field "addresLo"; did you mean "addressLo"?',
+      ({ vm }) => vm.signalMsi({ addresLo: 1, data: 1 } as never),
+    ],
+  ])("%s", (message, call) => {
+    const handles = fakeHandles();
+    expect(() => call(handles)).toThrow(new TypeError(message));
+    expect(handles.requests).toEqual([]);
+  });
+});
+
+describe("a number stands for a bigint where it loses nothing", () => {
+  test("in slots and in what is looked up there", () => {
+    const { vm } = fakeHandles();
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0x1000, memorySize: 0x1000, memory });
+    expect(vm.memory.slots()).toMatchObject([{ guestPhysAddr: 0x1000n, memorySize: 0x1000n }]);
+    vm.memory.write(0x1004, Uint8Array.of(1, 2));
+    expect(vm.memory.read(0x1004n, 2)).toEqual(Uint8Array.of(1, 2));
+    expect(vm.memory.at(0x1004)).toMatchObject({ offset: 4 });
+    expect(vm.memory.window(0x1004, 2)).toEqual(Uint8Array.of(1, 2));
+  });
+
+  test.each<[name: string, call: (value: number, handles: FakeHandles) => unknown]>([
+    ["setIdentityMapAddr()", (value, { vm }) => vm.setIdentityMapAddr(value)],
+    ["x86SetupMce()", (value, { vcpu }) => vcpu.x86SetupMce(value)],
+    ["setMsrs()", (data, { vcpu }) => vcpu.setMsrs([{ index: 0x10, data }])],
+    ["enableCap()", (value, { vm }) => vm.enableCap({ cap: 5, args: [value] })],
+    [
+      "setUserMemoryRegion()",
+      (gpa, { vm }) => vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: gpa, memory }),
+    ],
+    ["updateRegs()", (rip, { vcpu }) => vcpu.updateRegs({ rip })],
+    ["setDeviceAttr()", (attr, { vcpu }) => vcpu.setDeviceAttr({ group: 0, attr })],
+    ["setClock()", (clock, { vm }) => vm.setClock({ clock })],
+  ])("and %s refuses one that may have lost bits", (name, call) => {
+    expect(() => call(4096, fakeHandles())).not.toThrow();
+    expect(() => call(2 ** 60, fakeHandles())).toThrow(/is above 2\^53 and may have lost bits/);
+    expect(() => call(2 ** 60, fakeHandles())).toThrow(name);
+    expect(() => call(0.5, fakeHandles())).toThrow("0.5 is not an integer");
+  });
+});
+
+describe("guest memory is written with the bytes of any view", () => {
+  const wide = Uint16Array.of(0x0201, 0x0403, 0x0605);
+
+  test.each<[name: string, view: ArrayBufferView]>([
+    ["Uint16Array", wide],
+    ["DataView", new DataView(wide.buffer)],
+    ["Buffer", Buffer.from([1, 2, 3, 4, 5, 6])],
+  ])("%s", (_, view) => {
+    const { vm } = fakeHandles();
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0, memory });
+    memory.write(0, new Uint8Array(32));
+    memory.write(2, view);
+    vm.memory.write(0x10n, view);
+    expect(memory.read(0, 9)).toEqual(Uint8Array.of(0, 0, 1, 2, 3, 4, 5, 6, 0));
+    expect(memory.read(16, 7)).toEqual(Uint8Array.of(1, 2, 3, 4, 5, 6, 0));
+  });
+
+  test("and the end of the view is inside the memory", () => {
+    expect(() => memory.write(0x2000 - 4, wide)).toThrow(RangeError);
+  });
+
+  test.each<[unknown]>([["abc"], [[1, 2]], [null], [5], [new ArrayBuffer(2)]])("not %j", (data) => {
+    expect(() => memory.write(0, data as never)).toThrow(
+      /^write\(\): expected a Uint8Array or another view, got/,
+    );
+  });
+});
+
+test("a VM is an open file, and not guest memory, though it has a member of that name", () => {
+  const { vm, kvm, requests } = fakeHandles();
+  const other = kvm;
+  vm.enableCap({ cap: "KVM_CAP_VM_COPY_ENC_CONTEXT_FROM", file: vm });
+  vm.enableCap({ cap: "KVM_CAP_VM_COPY_ENC_CONTEXT_FROM", file: other });
+  expect(requests).toHaveLength(2);
+});
+
+describe("options are read once, before the handle's own state", () => {
+  const INTR = { kind: "intr" };
+
+  test("a getter that closes the vCPU makes run() throw ERR_CLOSED", () => {
+    const { vcpu } = fakeHandles();
+    const options = {
+      get signal(): undefined {
+        vcpu.close();
+        return undefined;
+      },
+    };
+    expect(() => vcpu.run(options)).toThrow(expect.objectContaining({ code: "ERR_CLOSED" }));
+  });
+
+  test("a getter that runs the vCPU keeps its own run, and the outer one is refused", async () => {
+    const { vcpu } = fakeHandles();
+    const inner: Promise<unknown>[] = [];
+    const options = {
+      get signal(): undefined {
+        inner.push(vcpu.run());
+        return undefined;
+      },
+    };
+    expect(() => vcpu.run(options)).toThrow(expect.objectContaining({ code: "ERR_RUNNING" }));
+    expect(inner).toHaveLength(1);
+    vcpu.close();
+    expect(await inner[0]).toEqual(INTR);
+  });
+
+  test("a signal whose addEventListener() closes the vCPU is let go of", () => {
+    const { vcpu } = fakeHandles();
+    const listeners: string[] = [];
+    const signal = {
+      aborted: false,
+      addEventListener: () => {
+        listeners.push("add");
+        vcpu.close();
+      },
+      removeEventListener: () => listeners.push("remove"),
+    };
+    expect(() => vcpu.run({ signal: signal as never })).toThrow(
+      expect.objectContaining({ code: "ERR_CLOSED" }),
+    );
+    expect(listeners).toEqual(["add", "remove"]);
+    expect(vcpu.running).toBe(false);
+  });
+
+  test("a getter is called once by run() and by exits()", async () => {
+    const { vcpu } = fakeHandles();
+    let reads = 0;
+    const options = {
+      get signal(): AbortSignal {
+        reads += 1;
+        return AbortSignal.abort();
+      },
+    };
+    await vcpu.run(options);
+    expect(reads).toBe(1);
+    for await (const _ of vcpu.exits(options)) expect.unreachable();
+    expect(reads).toBe(2);
+  });
+
+  test("a getter that closes the eventfd ends wait()", async () => {
+    const event = EventFd.create();
+    const options = {
+      get signal(): undefined {
+        event.close();
+        return undefined;
+      },
+    };
+    await expect(event.wait(options)).rejects.toMatchObject({ code: "ERR_CLOSED" });
+  });
+
+  test("a signal whose addEventListener() closes the eventfd ends wait()", async () => {
+    const event = EventFd.create();
+    const signal = {
+      throwIfAborted: () => undefined,
+      addEventListener: () => event.close(),
+      removeEventListener: () => undefined,
+    };
+    await expect(event.wait({ signal: signal as never })).rejects.toMatchObject({
+      code: "ERR_CLOSED",
+    });
+  });
+
+  test("a signal that is none is a TypeError", () => {
+    const { vcpu } = fakeHandles();
+    expect(() => vcpu.run({ signal: {} as never })).toThrow(
+      new TypeError("run(): signal: expected an AbortSignal, got an object"),
+    );
+  });
+});
