@@ -52,12 +52,15 @@ const napi_type_tag& TagOf() {
   return tag;
 }
 
+// Where an exception is pending already, that one stays.
 inline Napi::Value ThrowTypeError(Napi::Env env, const std::string& message) {
+  if (env.IsExceptionPending()) return env.Undefined();
   Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
   return env.Undefined();
 }
 
 inline Napi::Value ThrowRangeError(Napi::Env env, const std::string& message) {
+  if (env.IsExceptionPending()) return env.Undefined();
   Napi::RangeError::New(env, message).ThrowAsJavaScriptException();
   return env.Undefined();
 }
@@ -72,7 +75,11 @@ template <class T>
 T* UnwrapChecked(const Napi::Value& value) {
   if (!value.IsObject()) return nullptr;
   const auto object = value.As<Napi::Object>();
-  return object.CheckTypeTag(&TagOf<T>()) ? T::Unwrap(object) : nullptr;
+  bool is_ours = false;
+  if (napi_check_object_type_tag(object.Env(), object, &TagOf<T>(), &is_ours) != napi_ok) {
+    return nullptr;
+  }
+  return is_ours ? T::Unwrap(object) : nullptr;
 }
 
 // A class whose constructor JavaScript can see but not use: only Create fills the state that the

@@ -23,7 +23,7 @@ const judged = [
 
 /** Wrappers of node-addon-api that leave an exception pending and an empty value behind when they fail. */
 const UNCHECKED_WRAPPERS =
-  /\.(?:Set|Get|Has|Delete)\("|\.(?:TypeTag|ToBoolean|ToNumber|ToString|ToObject|HasOwnProperty)\(/;
+  /\.(?:Set|Get|Has|Delete)\("|\.(?:TypeTag|CheckTypeTag|ToBoolean|ToNumber|ToString|ToObject|HasOwnProperty)\(/;
 
 /** Comments and strings as blanks of the same length, so that places stay. */
 const withoutComments = (source: string): string =>

@@ -171,7 +171,10 @@ for (const program of programs) {
   const { cold, warm } = await countCalls(program);
   for (const call of Object.keys(FAILING)) reached[call] += cold[call] ?? 0;
   const chosen = Object.keys(FAILING).filter((call) => isChosen(call) && !isEnough(call));
-  const first = chosen.filter((call) => isNew(call, (cold[call] ?? 0) - (warm[call] ?? 0)));
+  // A process for each case: Node-API's part of it was judged without a device, where that is fast.
+  const first = chosen
+    .filter((call) => request.judged === undefined || !isNodeApi(call))
+    .filter((call) => isNew(call, (cold[call] ?? 0) - (warm[call] ?? 0)));
   await runCases(
     program,
     chosen.flatMap((call) => casesOf(call, warm[call] ?? 0)),
