@@ -120,12 +120,11 @@ export function toPath(where: string, path: unknown): string {
 }
 
 /**
- * Returns the bytes behind an array of any element type; the array of bytes itself if it is one.
+ * Returns the bytes behind an array of any element type and of any realm: the same memory.
  *
  * @throws TypeError for anything but a typed array, a Buffer or a DataView.
  */
 export function toBytes(where: string, data: unknown): Uint8Array {
-  if (data instanceof Uint8Array) return data;
   if (ArrayBuffer.isView(data))
     return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   throw new TypeError(`${where}: expected a Uint8Array or another view, got ${describe(data)}`);

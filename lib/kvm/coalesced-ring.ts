@@ -2,6 +2,7 @@
  * Writes of a guest that were collected in a ring instead of leaving it for each. Which those are,
  * vm.registerCoalescedMmio says; the ring may also be another's that has the layout of KVM's.
  */
+import { isBytes } from "../abi/bytes.ts";
 import { KVM_COALESCED_MMIO_PAGE_OFFSET } from "../abi/generated/constants.ts";
 import { CoalescedMmio, CoalescedMmioRing } from "../abi/generated/structs.ts";
 import { offsetOf, read, sizeOf } from "../abi/struct.ts";
@@ -62,7 +63,7 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
    * @throws RangeError when they are not aligned to 4 bytes, or have no room for two slots.
    */
   constructor(bytes: Uint8Array) {
-    if (!(bytes instanceof Uint8Array)) {
+    if (!isBytes(bytes)) {
       const use = "use a Uint8Array, vcpu.coalescedRing() or vcpu.setExitFilter()";
       throw new TypeError(`new CoalescedRing(): ${use}`);
     }

@@ -2,6 +2,7 @@
  * Pages that a guest has written: read from KVM_GET_DIRTY_LOG's bitmap, or from a vCPU's dirty
  * ring. Asking KVM for them, and giving them back to it, is vm.ts.
  */
+import { types } from "node:util";
 import { KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET } from "../abi/generated/constants.ts";
 import { DirtyGfn as Entry } from "../abi/generated/structs.ts";
 import { offsetOf, sizeOf } from "../abi/struct.ts";
@@ -72,7 +73,7 @@ export class DirtyRing {
    * @throws RangeError when the buffer is not a whole number of entries of 16 bytes.
    */
   constructor(buffer: ArrayBuffer) {
-    if (!(buffer instanceof ArrayBuffer)) {
+    if (!types.isArrayBuffer(buffer)) {
       throw new TypeError("new DirtyRing(): use an ArrayBuffer, or vcpu.dirtyRing()");
     }
     if (buffer.byteLength === 0 || buffer.byteLength % sizeOf(Entry) !== 0) {

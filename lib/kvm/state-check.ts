@@ -31,7 +31,11 @@ export function vcpusOf<T extends CheckedVcpu>(
   const seen = new Set<unknown>();
   for (const [i, vcpu] of all.entries()) {
     const given: unknown = vcpu;
-    if (typeof given !== "object" || given === null || !("vm" in given && "id" in given)) {
+    if (
+      typeof given !== "object" ||
+      given === null ||
+      !(Object.hasOwn(given, "vm") && Object.hasOwn(given, "id"))
+    ) {
       throw new TypeError(`${where}: vcpus[${i}] is no vCPU`);
     }
     if (vcpu.vm !== vm) throw new TypeError(`${where}: ${vcpu.label} is of another VM`);

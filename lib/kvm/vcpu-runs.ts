@@ -13,6 +13,7 @@ import {
   type NativeRun,
   native,
 } from "../native.ts";
+import { refuseUnknown } from "../options.ts";
 import { isTold, publishExit, traceExit, traceRun } from "../trace/sink.ts";
 import { Abortable, type AbortOptions, signalOf } from "./abortable.ts";
 import { CoalescedRing, coalescedRing } from "./coalesced-ring.ts";
@@ -126,7 +127,9 @@ export abstract class VcpuRuns extends VcpuDevices {
    *   KVM says which access it was (`memory_fault`).
    * @throws {@link StateError} `ERR_CLOSED`, `ERR_RUNNING`, `ERR_PAUSED`.
    */
-  runSync({ throughSignals = false }: RunSyncOptions = {}): Exit {
+  runSync(options?: RunSyncOptions): Exit {
+    if (options !== undefined) refuseUnknown("runSync()", options, ["throughSignals"]);
+    const throughSignals = options?.throughSignals === true;
     for (;;) {
       this.#runnableHere();
       const exit = this.#enter();

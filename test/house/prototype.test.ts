@@ -53,6 +53,8 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^"of" in type$/, OURS],
     [/^(value|alone|written|\(value as Members\))\[.*\]$/, TABLE],
   ],
+  "cpuid/builder.ts": [[/^e\[register\]$/, TABLE]],
+  "cpuid/check.ts": [[/^(e|supported\[locate\(.*\)\]\?\.)\[register\]$/, TABLE]],
   "cpuid/diff.ts": [[/^(pair\.\w+|x|y|WORDS)\[[\w.]+\]$/, TABLE]],
   "cpuid/entry.ts": [[/^[ab]\[register\]$/, TABLE]],
   "cpuid/field.ts": [[/^(CPUID_FIELDS|SIGNATURES)\[space\]$/, TABLE]],
@@ -83,7 +85,6 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   "kvm/guest-memory.ts": [
     [/^PAGE_SHIFTS\[hugePages\]$/, GUARDED],
     [/^ADVICES\[name as AdviceName\]$/, TABLE],
-    [/^"errno" in answer$/, OURS],
   ],
   "kvm/link.ts": [[/^"close" in value$/, "a class's close() is what is asked for"]],
   "kvm/run-page.ts": [
@@ -91,8 +92,14 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^\(value as .*\)\[name\]$/, TABLE],
   ],
   "kvm/state-part.ts": [[/^(part\.get\.capability|header)\[[\w.]+\]$/, TABLE]],
+  "kvm/vm.ts": [[/^KVM_CAPABILITIES\[name\]$/, TABLE]],
   "native.ts": [[/^object\?\.\[method\]$/, TABLE]],
   "options.ts": [[/^members\[name\]$/, "the name is one of those that the caller requires"]],
+  "state/check.ts": [[/^(set\.)?capability\[\w+\]$/, TABLE]],
+  "state/read-back.ts": [
+    [/^"(before|after)" in change$/, OURS],
+    [/^inner\[[01]\]\[name\]$/, "the name is a key of one of the two objects"],
+  ],
   "state/binary.ts": [[/^values\[name\]$/, TABLE]],
   "state/json-reader.ts": [
     [/^"of" in type$/, OURS],

@@ -227,6 +227,11 @@ const PROVEN: readonly Proof[] = [
 // biome-ignore format: a rule is a line
 const OPEN: readonly (readonly [call: string, cause: string, ...given: Given])[] = [
   ["open ENOENT", "no module", { path: "/dev/kvm" }],
+  [
+    "open ENOENT",
+    "no device in this container",
+    { path: "/dev/kvm", vendor: "kvm_amd" },
+  ],
   ["open ENOENT", "no virtualisation", { path: "/dev/kvm" }],
   ["open ENOENT", "no file", { path: "/nope" }],
   ["open EACCES", "security module", { path: "/dev/kvm" }],

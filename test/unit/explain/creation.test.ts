@@ -35,7 +35,9 @@ describe("KVM_CREATE_VM", () => {
   });
 
   test("EMFILE is the process's limit", () => {
-    expect(why("KVM_CREATE_VM EMFILE", 0)).toBe("this process has no descriptor left (ulimit -n)");
+    expect(why("KVM_CREATE_VM EMFILE", 0)).toBe(
+      "this process has no descriptor left (RLIMIT_NOFILE, ulimit -n)",
+    );
   });
 });
 

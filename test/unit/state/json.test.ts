@@ -46,7 +46,9 @@ describe("a state", () => {
 
   test("with a value that cannot be is not written", () => {
     const vcpus = [{ id: 0, regs: { rip: 0.5 } }] as unknown as VmState["vcpus"];
-    expect(() => stateToJson({ ...FULL, vcpus })).toThrow("kvm_regs.rip: expected a bigint");
+    expect(() => stateToJson({ ...FULL, vcpus })).toThrow(
+      "kvm_regs.rip: 0.5 is not an integer (u64)",
+    );
   });
 });
 

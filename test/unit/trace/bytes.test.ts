@@ -9,13 +9,14 @@ import { type IoctlStep, type Recording, record, toNdjson } from "../../../lib/t
 /** A handle whose kernel writes 2 into every byte that it is given, also behind addresses. */
 class Answering extends Handle {
   constructor() {
-    const fd: Pick<NativeFd, "ioctl" | "close"> = {
+    const fd: Pick<NativeFd, "ioctl" | "close" | "mapRun"> = {
       ioctl: (_request, argument, _pastEnd, links) => {
         if (typeof argument === "object") argument.fill(2);
         for (const link of links ?? []) (link as Uint8Array).fill(2);
         return 0;
       },
       close: () => undefined,
+      mapRun: () => ({ call: "mmap", errno: 19 }),
     };
     super(fd as NativeFd, "vcpu 0");
   }
