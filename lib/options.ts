@@ -24,19 +24,28 @@ function distance(a: string, b: string): number {
 /** Names longer than this are not compared with others: no name in this package is as long. */
 const LONGEST_NAME = 64;
 
+/** How many letters of `a` are not in the words that it begins with as `b` does: `KVM_CAP_`, say. */
+function ownLetters(a: string, b: string): number {
+  let shared = 0;
+  while (shared < a.length && a[shared] === b[shared]) shared += 1;
+  return a.length - (a.lastIndexOf("_", shared - 1) + 1);
+}
+
 /**
  * Finds the name that `unknown` is probably a misspelling of.
  *
- * @returns undefined when more than a third of the letters differ from every known name.
+ * @returns undefined when more than a third of the letters differ from every known name. Words that both
+ *   begin with do not count.
  */
 export function nearestName(unknown: string, known: Iterable<string>): string | undefined {
   if (unknown.length > LONGEST_NAME) return undefined;
   const lower = unknown.toLowerCase();
   let best: string | undefined;
-  let least = Math.max(1, Math.floor(unknown.length / 3)) + 1;
+  let least = Number.POSITIVE_INFINITY;
   for (const name of known) {
     const edits = distance(lower, name.toLowerCase());
-    if (edits < least) [best, least] = [name, edits];
+    const most = Math.max(1, Math.floor(ownLetters(lower, name.toLowerCase()) / 3));
+    if (edits <= most && edits < least) [best, least] = [name, edits];
   }
   return best;
 }

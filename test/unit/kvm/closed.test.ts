@@ -1,6 +1,8 @@
 /** Claims about closed handles: every method says ERR_CLOSED, and closing disturbs no other handle. Needs KVM. */
 import { describe, expect } from "vitest";
 import { KVM_GET_REGS } from "../../../lib/abi/generated/ioctls.ts";
+import * as structs from "../../../lib/abi/generated/structs.ts";
+import { type Layout, read, sizeOf } from "../../../lib/abi/struct.ts";
 import { StateError } from "../../../lib/errors.ts";
 import { GuestMemory } from "../../../lib/kvm/guest-memory.ts";
 import { Handle } from "../../../lib/kvm/handle.ts";
@@ -37,6 +39,7 @@ function membersOf(prototype: object): readonly Member[] {
 
 /** Members that ask no kernel: they say what is known of the object, or end something. */
 const SILENT = ["id", "vm", "memory", "trace", "running", "kickToken", "addressSpace", "evidence"]
+  .concat(["above", "taken"])
   .concat(["explainMsrs", "kick", "pause", "resume", "close"])
   // These are made of others, whose refusal is theirs.
   .concat(["restoreState", "checkState", "dirtyPages", "exits"]);
@@ -46,7 +49,7 @@ const memory = GuestMemory.allocate(0x1000);
 const region = { slot: 0, guestPhysAddr: 0n, memory };
 
 /** Arguments for those that look at them before they need the handle; the others get none. */
-const ARGUMENTS: Readonly<Record<string, () => readonly unknown[]>> = {
+const ARGUMENTS: Record<string, () => readonly unknown[]> = {
   checkExtension: () => [1],
   clearDirtyLog: () => [{ slot: 0, firstPage: 0n, numPages: 64, dirtyBitmap: new Uint8Array(8) }],
   compareMsrs: () => [[{ index: 1, data: 1n }]],
@@ -85,9 +88,43 @@ const ARGUMENTS: Readonly<Record<string, () => readonly unknown[]>> = {
   translate: () => [0n],
   x86SetMsrFilter: () => [{}],
   x86SetupMce: () => [1n],
+  setExitFilter: () => [[]],
+  xenHvmConfig: () => [{ msr: 1 }],
+  xenHvmSetAttr: () => [{ type: 0 }],
+  xenVcpuSetAttr: () => [{ type: 0 }],
   xenHvmGetAttr: () => [0],
   xenVcpuGetAttr: () => [0],
 };
+/** Structs that are set whole, or need some of their fields. */
+const STRUCTS: Readonly<Record<string, Layout<unknown>>> = {
+  reinjectControl: structs.ReinjectControl,
+  xenHvmEvtchnSend: structs.IrqRoutingXenEvtchn,
+  registerCoalescedMmio: structs.CoalescedMmioZone,
+  unregisterCoalescedMmio: structs.CoalescedMmioZone,
+  signalMsi: structs.Msi,
+  setPmuEventFilter: structs.PmuEventFilter,
+  setMemoryAttributes: structs.MemoryAttributes,
+  setClock: structs.ClockData,
+  setPit2: structs.PitState2,
+  setPit: structs.PitState,
+  setIrqchip: structs.Irqchip,
+  setVapicAddr: structs.VapicAddr,
+  x86SetMce: structs.X86Mce,
+  setVcpuEvents: structs.VcpuEvents,
+  setGuestDebug: structs.GuestDebug,
+  setDebugregs: structs.Debugregs,
+  setRegs: structs.Regs,
+  setSregs: structs.Sregs,
+  setSregs2: structs.Sregs2,
+  setXcrs: structs.Xcrs,
+  setFpu: structs.Fpu,
+  tprAccessReporting: structs.TprAccessCtl,
+  preFaultMemory: structs.PreFaultMemory,
+};
+for (const [name, layout] of Object.entries(STRUCTS)) {
+  ARGUMENTS[name] = () => [read(layout, new Uint8Array(sizeOf(layout)))];
+}
+
 const argumentsOf = (name: string): readonly unknown[] => ARGUMENTS[name]?.() ?? [{}];
 
 const names = (handle: { readonly prototype: object }): readonly string[] =>

@@ -20,7 +20,7 @@ describe("/dev/kvm", () => {
   test("is not asked for a capability whose name is unknown", ({ kvm }) => {
     const wrong = "KVM_CAP_NO_SUCH" as "KVM_CAP_XCRS";
     expect(() => kvm.checkExtension(wrong)).toThrow(
-      new TypeError("unknown capability KVM_CAP_NO_SUCH"),
+      new TypeError('unknown capability "KVM_CAP_NO_SUCH"'),
     );
   });
 

@@ -12,7 +12,7 @@ export interface Said {
 
 /** By mistake: what names the cause. */
 export const CAUSES: Readonly<Record<string, RegExp>> = {
-  "open nothing": /ENOENT: \/nowhere\/kvm does not exist: load the module/,
+  "open nothing": /ENOENT: \/nowhere\/kvm does not exist$/,
   "open another device": /ENOTTY: \/dev\/null is not KVM/,
   "overlapping slots": /EEXIST: slot 1 overlaps slot 0 at 0x8000/,
   "a slot that is not page aligned": /guestPhysAddr 0x100800 is not a multiple of 4096/,
@@ -52,7 +52,8 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
   "an answer that comes too late": /this exit was answered before, or its vCPU has run on/,
   "an answer given twice": /this exit was answered before, or its vCPU has run on/,
   "a closed vCPU": /^vcpu 0: the handle was closed$/,
-  "an MSR that is not there": /entries\[1\] MSR 0xdeadbeef = 0x1: KVM does not know it/,
+  "an MSR that is not there":
+    /entries\[1\] MSR 0xdeadbeef = 0x1: either this KVM has no such MSR, or/,
 };
 
 /** The mistakes whose error does not name the cause, and those that nobody listed. */
