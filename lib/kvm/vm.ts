@@ -118,8 +118,8 @@ export class Vm extends VmDevices {
   }
 
   /**
-   * Ends the runs of this VM's vCPUs that are under way beside the event loop, with `{ kind: "intr" }`,
-   * and closes the descriptor. All of them are asked to end before any is waited for, so closing the VM
+   * Ends the runs of this VM's vCPUs that are under way beside the event loop, with `{ kind: "intr" }`, and
+   * closes the descriptor. All of them are asked to end before any is waited for, so closing the VM
    * before its vCPUs is the fast order while many guests run. The vCPUs stay open: the kernel keeps the
    * VM for them.
    */
