@@ -57,8 +57,8 @@ napi_value KickRun(napi_env env, napi_callback_info info) {
 
 napi_value History(napi_env env, napi_callback_info info) {
   const VcpuRun& run = ThreadOf(env, info).run();
-  return Integer(env, (run.has_run() ? 1 : 0) | (run.has_entered() ? 2 : 0) |
-                          (run.is_stray() ? 4 : 0));
+  return Integer(env,
+                 (run.has_run() ? 1 : 0) | (run.has_entered() ? 2 : 0) | (run.is_stray() ? 4 : 0));
 }
 
 napi_value SetFilter(napi_env env, napi_callback_info info) {
