@@ -78,7 +78,11 @@ export function describe(value: unknown): string {
   if (typeof value === "string") return quoted(value);
   if (typeof value === "function") return "a function";
   if (typeof value === "symbol") return "a symbol";
-  return Array.isArray(value) ? "an array" : "an object";
+  if (Array.isArray(value)) return "an array";
+  const tag: unknown = Reflect.get(value as object, Symbol.toStringTag);
+  return typeof tag === "string"
+    ? `an object of the class ${tag.slice(0, LONGEST_NAME)}`
+    : "an object";
 }
 
 /** What a 64-bit field, an address or a size may be given as: a bigint, or a number that is a safe integer. */
@@ -139,6 +143,21 @@ export function toBytes(where: string, data: unknown): Uint8Array {
   throw new TypeError(`${where}: expected a Uint8Array or another view, got ${describe(data)}`);
 }
 
+/** Whether a value is of a class of the language or the runtime: an array, a Map, an AbortSignal. */
+const isTagged = (value: object): boolean =>
+  Array.isArray(value) || typeof Reflect.get(value, Symbol.toStringTag) === "string";
+
+/**
+ * Returns the elements of an iterable.
+ *
+ * @throws TypeError for anything else, and for a string.
+ */
+export function toList<T>(where: string, elements: Iterable<T>): T[] {
+  const iterator: unknown = typeof elements === "object" && elements?.[Symbol.iterator];
+  if (typeof iterator === "function") return Array.from(elements);
+  throw new TypeError(`${where}: expected an array or another iterable, got ${describe(elements)}`);
+}
+
 /**
  * Refuses anything but an object whose own enumerable members are all `known`.
  *
@@ -153,7 +172,7 @@ export function refuseUnknown(
   known: readonly string[],
   noun = "option",
 ): void {
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+  if (typeof options !== "object" || options === null || isTagged(options)) {
     throw new TypeError(
       `${where}: expected an object with the ${noun}s ${known.join(", ")}, got ${describe(options)}`,
     );

@@ -302,6 +302,7 @@ Napi::Value Fd::MapDirtyRing(const Napi::CallbackInfo& info) {
 Napi::Value Fd::MapMemfd(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (state_->is_vcpu) return Number(env, -ENODEV);
+  if (state_->fd() < 0) return Number(env, -EBADF);
   if (!Mapping::TakeBusErrors(env)) return env.Undefined();
   struct stat status = {};
   if (fstat(state_->fd(), &status) != 0) return Number(env, -errno);

@@ -176,6 +176,13 @@ function complain(where: string, layout: Layout, missing: readonly string[], rem
   throw new TypeError(`${where}: ${layout.name}: missing ${noun} ${shown.join(", ")}${remedy}`);
 }
 
+/** Lists the fields that a struct's value leaves out, to any depth; padding may be left out. */
+export function missingFields(layout: Layout, value: object): readonly string[] {
+  const search = new Search(false);
+  search.struct(layout, value as Members, "");
+  return search.missing;
+}
+
 /**
  * Refuses a value that does not name every field of its struct, to any depth. Padding may be left
  * out, and so may a member of a union if another one is named that has the same bytes. Arrays have

@@ -178,7 +178,7 @@ export const CPUID_RULES: readonly CpuidRule[] = [
       const [field] = fieldsOf("native", e.function, e.index, register).filter(
         (f) => f.low === low,
       );
-      const words = `is ${formatValue(has, low, high)}, and the vCPU's APIC id ${formatValue(wanted, low, high)}`;
+      const words = `is ${formatValue(has, low, high)}, but the vCPU's APIC id is ${formatValue(wanted, low, high)}`;
       return [{ bits: { register, low, high, name: field?.name }, words }];
     },
   },

@@ -4,7 +4,7 @@ import { type MsrEntry, Msrs } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
 import type { StructWith } from "../abi/whole.ts";
-import { refuseMisfit } from "../options.ts";
+import { refuseMisfit, toList } from "../options.ts";
 import type { Handle } from "./handle.ts";
 
 const MSRS_PER_CALL = 255;
@@ -16,7 +16,7 @@ export function getMsrs(
   indices: Iterable<number>,
 ): readonly MsrEntry[] {
   const got: MsrEntry[] = [];
-  for (const batch of batches(Array.from(indices))) {
+  for (const batch of batches(toList("getMsrs()", indices))) {
     const bytes = encode(Msrs, { entries: batch.map((index) => ({ index })) }, "getMsrs()");
     const count = handle.ioctl(ioctl, bytes, { args: { indices: batch } });
     got.push(...read(Msrs, bytes).entries.slice(0, count));
@@ -31,7 +31,7 @@ export function setMsrs(
   ioctl: Ioctl,
   entries: Iterable<StructWith<MsrEntry, "index" | "data">>,
 ): number {
-  const all = Array.from(entries);
+  const all = toList("setMsrs()", entries);
   for (const [i, entry] of all.entries()) {
     if (!isFit(entry)) refuseMisfit(`setMsrs(): [${i}]`, entry, ["index", "data"], ["reserved"]);
   }

@@ -2,6 +2,7 @@
  * What a VM and its vCPUs are asked before a state is put into them, and whether the vCPUs are the VM's. The
  * rules are state/check.ts.
  */
+import { toList } from "../options.ts";
 import { findMisfits, type Target, type TargetVcpu } from "../state/check.ts";
 import type { StateFinding } from "../state/error.ts";
 import { partNamed, VM_PARTS } from "../state/parts.ts";
@@ -27,7 +28,7 @@ export function vcpusOf<T extends CheckedVcpu>(
   vm: object,
   vcpus: Iterable<T>,
 ): readonly T[] {
-  const all = Array.from(vcpus);
+  const all = toList(where, vcpus);
   const seen = new Set<unknown>();
   for (const [i, vcpu] of all.entries()) {
     const given: unknown = vcpu;

@@ -9,7 +9,7 @@ import {
 import { type CpuidEntry2, SignalMask, XenVcpuAttr } from "../abi/generated/structs.ts";
 import { encode, read } from "../abi/struct.ts";
 import type { StructWith } from "../abi/whole.ts";
-import { refuseMissing } from "../options.ts";
+import { refuseMissing, toList } from "../options.ts";
 import { type EnableCapInput, enableCap } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr, setDeviceAttr } from "./device-attr.ts";
@@ -53,7 +53,7 @@ export abstract class VcpuDevices extends VcpuRegisters {
       this.ioctl(KVM_SET_SIGNAL_MASK);
       return;
     }
-    const all = Array.from(signals);
+    const all = toList("setSignalMask()", signals);
     this.ioctl(KVM_SET_SIGNAL_MASK, encode(SignalMask, { sigset: sigsetOf(all) }), {
       args: { signals: all },
     });

@@ -5,7 +5,7 @@
 import { KVM_MP_STATE_SIPI_RECEIVED } from "../abi/generated/constants.ts";
 import { KVM_GET_CPUID2 } from "../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
-import { refuseUnknown } from "../options.ts";
+import { refuseUnknown, toList } from "../options.ts";
 import { refuseDifferences, refuseMisfits, type StateDifference } from "../state/error.ts";
 import { inOrder } from "../state/msrs.ts";
 import { type Part, VCPU_PARTS, VCPU_PARTS_TO_READ } from "../state/parts.ts";
@@ -51,7 +51,7 @@ export function saveVcpus(
   origin: Origin,
   options: SaveStateOptions,
 ): readonly VcpuState[] {
-  const msrs = options.msrs && Array.from(options.msrs);
+  const msrs = options.msrs && toList("saveState(): msrs", options.msrs);
   const all = vcpus.map((vcpu) => ({ vcpu, values: new Map<string, unknown>() }));
   for (const { vcpu } of all) vcpu.completeExit();
   for (const part of VCPU_PARTS_TO_READ) {

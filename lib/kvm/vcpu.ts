@@ -15,7 +15,7 @@ import type { StructWith } from "../abi/whole.ts";
 import { StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
-import { refuseMissing, refuseUnknown } from "../options.ts";
+import { refuseMissing, refuseUnknown, toList, toU64 } from "../options.ts";
 import type { StateDifference } from "../state/error.ts";
 import type { VcpuState } from "../state/state.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
@@ -73,8 +73,7 @@ export class Vcpu extends VcpuRuns {
    *   `E2BIG` above 256 entries; `EPERM` for AMX tiles without permission (arch_prctl).
    */
   setCpuid2(entries: Iterable<CpuidEntry2Input>, options: SetCpuid2Options = {}): void {
-    const sent: CpuidEntry2Input[] = [];
-    for (const entry of entries) sent.push(entry);
+    const sent = toList("setCpuid2()", entries);
     refuseUnknown("setCpuid2()", options, ["nent", "explain"]);
     for (let i = 0; i < sent.length; i += 1) {
       if (sent[i]?.function === undefined) refuseMissing(`setCpuid2(): [${i}]`, sent[i], FUNCTION);
@@ -97,7 +96,7 @@ export class Vcpu extends VcpuRuns {
    * @throws {@link KvmError} as {@link setCpuid2}.
    */
   setCpuid(entries: Iterable<StructWith<CpuidEntry, "function">>): void {
-    const list = Array.from(entries);
+    const list = toList("setCpuid()", entries);
     for (const [i, entry] of list.entries()) refuseMissing(`setCpuid(): [${i}]`, entry, FUNCTION);
     const bytes = encode(Cpuid, { entries: list }, "setCpuid()");
     this.ioctl(KVM_SET_CPUID, bytes, { args: { nent: list.length } });
@@ -167,10 +166,16 @@ export class Vcpu extends VcpuRuns {
    * @returns the differences; empty when every MSR has its value.
    * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
    */
-  compareMsrs(entries: Iterable<Pick<MsrEntry, "index" | "data">>): readonly StateDifference[] {
+  compareMsrs(
+    entries: Iterable<StructWith<MsrEntry, "index" | "data">>,
+  ): readonly StateDifference[] {
     return msrDifferences(
       this,
-      Array.from(entries, ({ index, data }) => ({ index, reserved: 0, data })),
+      toList("compareMsrs()", entries).map(({ index, data }, i) => ({
+        index,
+        reserved: 0,
+        data: toU64(`compareMsrs(): [${i}].data`, data),
+      })),
     );
   }
 

@@ -17,7 +17,7 @@ import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
 import { type Evidence, IDENTITY_MAP } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
-import { refuseMisfit, refuseUnknown, toBytes } from "../options.ts";
+import { refuseMisfit, refuseUnknown, toBytes, toList } from "../options.ts";
 import type { StateFinding } from "../state/error.ts";
 import type { VmState } from "../state/state.ts";
 import { type Capability, capabilityNumber, type EnableCapInput, enableCap } from "./capability.ts";
@@ -141,7 +141,7 @@ export class Vm extends VmDevices {
     refuseUnknown(where, filter, ["flags", "ranges"], "member");
     const { flags = 0, ranges: given = [] } = filter;
     const links: Uint8Array[] = [];
-    const ranges = Array.from(given, (range, i) => {
+    const ranges = toList(`${where}: ranges`, given).map((range, i) => {
       refuseMisfit(`${where}: ranges[${i}]`, range, ["flags", "base", "bitmap"], ["nmsrs"]);
       const { base, bitmap, nmsrs } = range;
       const bytes = toBytes(`${where}: ranges[${i}].bitmap`, bitmap);

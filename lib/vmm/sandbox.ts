@@ -72,7 +72,7 @@ export class Sandbox {
     if (ucall !== undefined) return ucall;
     const reason = explainExit(exit, this.vcpu);
     const said = reason === undefined ? "" : `: ${reason}`;
-    throw new Error(`the guest did not speak: ${describe(exit)}${said}`);
+    throw new Error(`the guest exited without a ucall: ${describe(exit)}${said}`);
   }
 
   /** What the guest said with this exit; `undefined` when it is another exit. */

@@ -1,6 +1,12 @@
 /** lib/options.ts: unknown and missing members of an object are refused by name. */
 import { expect, test } from "vitest";
-import { nearestName, refuseMisfit, refuseUnknown, describe as say } from "../../lib/options.ts";
+import {
+  nearestName,
+  refuseMisfit,
+  refuseUnknown,
+  describe as say,
+  toList,
+} from "../../lib/options.ts";
 
 const KNOWN = ["machineType", "id", "supported"];
 
@@ -16,6 +22,10 @@ test.each<[options: unknown, message: string]>([
   [{ zebra: undefined }, 'f(): unknown option "zebra"; known are machineType, id, supported'],
   [null, "f(): expected an object with the options machineType, id, supported, got null"],
   [5, "f(): expected an object with the options machineType, id, supported, got 5"],
+  [
+    new AbortController().signal,
+    "f(): expected an object with the options machineType, id, supported, got an object of the class AbortSignal",
+  ],
   [[], "f(): expected an object with the options machineType, id, supported, got an array"],
   [{ constructor: 1 }, 'f(): unknown option "constructor"; known are machineType, id, supported'],
 ])("%j is refused by name", (options, message) => {
@@ -35,6 +45,26 @@ test("missing members are all named", () => {
     new TypeError("f(): missing member b"),
   );
   expect(refuseMisfit("f()", { a: 1, b: 0 }, ["a", "b"])).toBeUndefined();
+});
+
+test.each<[elements: unknown, got: string]>([
+  [5, "5"],
+  [{ index: 1 }, "an object"],
+  ["rip", '"rip"'],
+  [null, "null"],
+])("%j is no list", (elements, got) => {
+  expect(() => toList("f()", elements as number[])).toThrow(
+    new TypeError(`f(): expected an array or another iterable, got ${got}`),
+  );
+});
+
+test("a list is any iterable", () => {
+  expect(toList("f()", new Set([1, 2]))).toEqual([1, 2]);
+});
+
+test("words that an unknown and a known name both begin with make them no nearer", () => {
+  expect(nearestName("KVM_CAP_NO_SUCH", ["KVM_CAP_IOMMU"])).toBeUndefined();
+  expect(nearestName("KVM_CAP_IRQCHIPS", ["KVM_CAP_IRQCHIP"])).toBe("KVM_CAP_IRQCHIP");
 });
 
 test("a far name is no suggestion", () => {

@@ -5,6 +5,7 @@ import {
   type CpuidEntry2,
   type MsrEntry,
   NestedState,
+  Regs,
   VcpuEvents,
   Xcrs,
 } from "../../../lib/abi/generated/structs.ts";
@@ -61,6 +62,8 @@ function xsave(bits: bigint, length = 4096): Uint8Array {
   return area;
 }
 
+const SANE_REGS = read(Regs, bytes(Regs.size));
+
 type Case = readonly [
   rule: string,
   about: string,
@@ -73,12 +76,30 @@ type Case = readonly [
 
 const CASES: readonly Case[] = [
   [
+    "shape",
+    "a register that is left out",
+    { regs: { ...SANE_REGS, rax: undefined } },
+    {},
+    "vcpus[0].regs",
+    "missing rax",
+    true,
+  ],
+  [
+    "shape",
+    "an unknown part",
+    { msr: [] },
+    {},
+    "vcpus[0].msr",
+    'a saved vcpu has no such part; did you mean "msrs"?',
+    true,
+  ],
+  [
     "vcpus",
     "other ids",
     {},
     { ids: [0, 2] },
     "vcpus",
-    "the state has vCPUs 0; given were 0, 2",
+    "the state has the vCPU ids 0; the ids that were given are 0, 2",
     true,
   ],
   [

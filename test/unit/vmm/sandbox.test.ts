@@ -60,7 +60,7 @@ test("the error code of a fault is told", ({ sandbox }) => {
 
 test("an exit that is not the guest speaking is an error that shows it", ({ sandbox }) => {
   const box = sandbox(guest("long", (g) => g.outb(0x80, 0x5a).done()));
-  expect(() => box.next()).toThrow(/^the guest did not speak: \{"kind":"io".*"port":128/);
+  expect(() => box.next()).toThrow(/^the guest exited without a ucall: \{"kind":"io".*"port":128/);
 });
 
 test("an exit that is not the guest speaking is no ucall", ({ sandbox }) => {
