@@ -153,8 +153,11 @@ const isTagged = (value: object): boolean =>
  * @throws TypeError for anything else, and for a string.
  */
 export function toList<T>(where: string, elements: Iterable<T>): T[] {
-  const iterator: unknown = typeof elements === "object" && elements?.[Symbol.iterator];
-  if (typeof iterator === "function") return Array.from(elements);
+  const given: unknown = elements;
+  const isObject = typeof given === "object" && given !== null;
+  if (isObject && typeof Reflect.get(given, Symbol.iterator) === "function") {
+    return Array.from(elements);
+  }
   throw new TypeError(`${where}: expected an array or another iterable, got ${describe(elements)}`);
 }
 

@@ -288,14 +288,16 @@ describe("a VM", () => {
   });
 
   test.each([
-    ["one too few", [0], "given were 0"],
-    ["one too many", [0, 1, 2], "given were 0, 1, 2"],
-    ["another", [0, 2], "given were 0, 2"],
-    ["none", [], "given were none"],
+    ["one too few", [0], "the ids that were given are 0"],
+    ["one too many", [0, 1, 2], "the ids that were given are 0, 1, 2"],
+    ["another", [0, 2], "the ids that were given are 0, 2"],
+    ["none", [], "the ids that were given are none"],
   ])("is not restored with %s of its vCPUs", (_, ids, given) => {
     const { called, vm } = machine();
     const vcpus = ids.map((id) => vcpuOf(vm, id, called));
-    expect(() => restoreVm(vm, FULL, vcpus, origin)).toThrow(`the state has vCPUs 1, 0; ${given}`);
+    expect(() => restoreVm(vm, FULL, vcpus, origin)).toThrow(
+      `the state has the vCPU ids 1, 0; ${given}`,
+    );
     expect(sets(called)).toEqual([]);
   });
 
