@@ -35,7 +35,8 @@ struct Descriptor {
   std::shared_ptr<UniqueFd> file = nullptr;  // null once closed
   std::shared_ptr<VmState> vm = nullptr;     // null for /dev/kvm itself
   bool is_vcpu = false;
-  Reported reported;
+  // NOLINTNEXTLINE(readability-redundant-member-init): else designated initialisers must name it
+  Reported reported = {};
 
   // -1 once closed.
   int fd() const { return file == nullptr ? -1 : file->get(); }
