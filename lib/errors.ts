@@ -10,7 +10,8 @@ export function errnoName(errno: number): string {
   if (errno === EHWPOISON) return "EHWPOISON";
   if (errno === 95) return "EOPNOTSUPP";
   // Above Linux's last, libuv has names of its own: 4095 is its EOF.
-  const name = errno > EHWPOISON ? "Unknown" : getSystemErrorName(-errno);
+  const isKnown = Number.isInteger(errno) && errno > 0 && errno < EHWPOISON;
+  const name = isKnown ? getSystemErrorName(-errno) : "Unknown";
   return name.startsWith("Unknown") ? `errno ${errno}` : name;
 }
 

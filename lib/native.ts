@@ -20,7 +20,7 @@ export interface NativeFd {
     argument?: number | bigint | Uint8Array,
     pastEnd?: boolean,
     links?: readonly NativeLink[],
-  ): number | NativeFd;
+  ): number | NativeFd | NativeRefusal;
   /** With the last two it is KVM_SET_USER_MEMORY_REGION2. */
   setUserMemoryRegion(
     slot: number,

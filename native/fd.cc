@@ -175,10 +175,12 @@ Napi::Value Fd::Adopt(Napi::Env env, uint32_t request, int fd) {
   Descriptor descriptor{.file = std::make_shared<UniqueFd>(fd),
                         .vm = state_->vm,
                         .is_vcpu = request == kKvmCreateVcpu};
-  if (!CloseOnExec(fd)) return Number(env, -errno);
+  if (!CloseOnExec(fd)) return ToValue(env, Refusal::Of("fcntl"));
   if (request == kKvmCreateVm) {
     const int64_t run_size = CallWithInteger(state_->fd(), kKvmGetVcpuMmapSize, 0);
-    if (run_size < 0) return Number(env, run_size);
+    if (run_size < 0) {
+      return ToValue(env, {"KVM_GET_VCPU_MMAP_SIZE", static_cast<int>(run_size)});
+    }
     descriptor.vm = std::make_shared<VmState>();
     descriptor.vm->run_size = static_cast<size_t>(run_size);
   }

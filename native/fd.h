@@ -31,7 +31,8 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   int fd() const { return state_->fd(); }
 
  private:
-  // ioctl(request, argument?, pastEnd?, links?): result, Fd, or -errno.
+  // ioctl(request, argument?, pastEnd?, links?): result, Fd, -errno, or { call, errno } of another
+  // call that an ioctl with a descriptor needs.
   Napi::Value Ioctl(const Napi::CallbackInfo& info);
   // setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping | null, offset): -errno or
   // 0. With two more, guestMemfd (Fd | null) and guestMemfdOffset, KVM_SET_USER_MEMORY_REGION2.

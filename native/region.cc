@@ -9,6 +9,9 @@ namespace {
 
 constexpr size_t kHugePageSize = size_t{2} << 20;
 
+// Each takes two mappings, of the 65,530 that the kernel gives a process (vm.max_map_count).
+constexpr size_t kMostRanges = 24'000;
+
 constexpr uintptr_t RoundUp(uintptr_t value, size_t multiple) {
   return (value + multiple - 1) & ~(multiple - 1);
 }
@@ -25,6 +28,11 @@ void UnmapOrEmpty(std::span<uint8_t> pages) {
 }
 
 std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
+  // Without a mapping left, malloc ends the process.
+  if (count_ >= kMostRanges) {
+    errno = ENOMEM;
+    return nullptr;
+  }
   const size_t size = RoundUp(length, backing.page_size);
   // KVM maps a huge page only where host and guest addresses agree in its lower bits.
   const size_t alignment = size < kHugePageSize ? kPageSize : kHugePageSize;
@@ -46,6 +54,7 @@ std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
 }
 
 Range::~Range() {
+  --count_;
   watch_.reset();  // first: these addresses may be another's as soon as they are given back
   UnmapOrEmpty(reserved_);
 }

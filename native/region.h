@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -36,7 +37,7 @@ struct Backing {
 // counts too far never reaches a neighbour.
 class Range {
  public:
-  // Null with errno set when the kernel refuses.
+  // Null with errno set when the kernel refuses, and with ENOMEM while too many ranges are left.
   static std::shared_ptr<Range> Map(size_t length, const Backing& backing);
 
   // `mapped` is `length` in whole pages; `reserved` is all that goes with it.
@@ -44,7 +45,9 @@ class Range {
       : reserved_(reserved),
         mapped_(mapped),
         length_(length),
-        watch_(std::make_unique<BusWatch>(mapped.data(), mapped.size(), page_size)) {}
+        watch_(std::make_unique<BusWatch>(mapped.data(), mapped.size(), page_size)) {
+    ++count_;
+  }
   Range(const Range&) = delete;
   Range& operator=(const Range&) = delete;
   ~Range();
@@ -55,6 +58,10 @@ class Range {
   bool HasLostPages() const { return watch_->HasLostPages(); }
 
  private:
+  // Of the process. A range whose memory is closed counts until its last buffer is finalized, for
+  // which Node waits for a turn of the event loop.
+  static inline std::atomic<size_t> count_ = 0;
+
   std::span<uint8_t> reserved_;
   std::span<uint8_t> mapped_;
   size_t length_;

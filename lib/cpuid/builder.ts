@@ -1,5 +1,5 @@
 /** The common start: one vCPU's table from what KVM supports, and what KVM will overwrite in it. Fields are table.ts's. */
-import { refuseUnknown } from "../options.ts";
+import { refuseUnknown, toList } from "../options.ts";
 import { apicIdBits, apicIdPlace, checkApicId } from "./apic-id.ts";
 import type { CpuidChange } from "./diff.ts";
 import type { CpuidEntryInput, CpuidRegister } from "./entry.ts";
@@ -26,7 +26,7 @@ export function fromSupported(
   refuseUnknown("fromSupported()", options, ["apicId"]);
   const { apicId = 0 } = options;
   checkApicId("apicId", apicId);
-  return CpuidTable.from(entries).map((e) => {
+  return CpuidTable.from(toList("fromSupported()", entries)).map((e) => {
     const place = apicIdPlace(e);
     if (place === undefined) return e;
     const { register, low, high } = place;

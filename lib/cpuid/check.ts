@@ -2,7 +2,7 @@
  * What is probably wrong with a CPUID table, although KVM accepts it in silence. Each rule is one row of
  * CPUID_RULES. What KVM refuses is lib/explain's subject; differences of two tables are diff.ts.
  */
-import { refuseUnknown } from "../options.ts";
+import { refuseUnknown, toList } from "../options.ts";
 import { apicIdBits, apicIdPlace, checkApicId } from "./apic-id.ts";
 import { runs } from "./diff.ts";
 import {
@@ -208,8 +208,9 @@ export function checkCpuid(
   refuseUnknown("checkCpuid()", options, OPTIONS);
   const { id } = options;
   if (id !== undefined) checkApicId("id", id);
-  const supported = options.supported && Array.from(options.supported, entry);
-  const entries = Array.from(table, entry);
+  const supported =
+    options.supported && toList("checkCpuid(): supported", options.supported).map(entry);
+  const entries = toList("checkCpuid()", table).map(entry);
   return entries.flatMap((one, position) =>
     CPUID_RULES.flatMap((rule) =>
       rule

@@ -1,5 +1,5 @@
 /** What differs between two tables, field by field, and a line of text for it. Whether it may differ is not judged here. */
-import { refuseMisfit } from "../options.ts";
+import { refuseMisfit, toList } from "../options.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
 import {
   baseOf,
@@ -201,7 +201,7 @@ export function diff(
   before: Iterable<CpuidEntry2>,
   after: Iterable<CpuidEntry2>,
 ): readonly CpuidChange[] {
-  const [a, b] = [[...before], [...after]];
+  const [a, b] = [toList("diff()", before), toList("diff()", after)];
   const exact = match(a, b, [...a.keys()], [...b.keys()], true);
   const loose = match(a, b, exact.left, exact.right, false);
   const pairs = [...exact.pairs, ...loose.pairs].sort((x, y) => x.from - y.from);

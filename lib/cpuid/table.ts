@@ -1,5 +1,5 @@
 /** The table a vCPU answers CPUID from: ordered, immutable, by entry and by field name. Making one for a vCPU is builder.ts. */
-import { refuseUnknown } from "../options.ts";
+import { refuseUnknown, toList } from "../options.ts";
 import {
   type CpuidEntry2,
   type CpuidEntryInput,
@@ -117,7 +117,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /** Makes a table of any entries, in their order. A number that isn't a u32 is a RangeError naming the register. */
   static from(entries: Iterable<CpuidEntryInput>): CpuidTable {
-    return new CpuidTable(Array.from(entries, entry));
+    return new CpuidTable(toList("CpuidTable.from()", entries).map(entry));
   }
 
   /** Makes a table of what {@link toJSON} gave; numbers may also be plain. Anything else is a TypeError. */
@@ -252,7 +252,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /** Compares as KVM does after KVM_RUN: same count, and position by position all but the padding. */
   equals(other: Iterable<CpuidEntry2>): boolean {
-    const others = [...other];
+    const others = toList("equals()", other);
     return (
       others.length === this.length &&
       others.every((e, i) => {

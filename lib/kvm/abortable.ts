@@ -8,6 +8,16 @@ export interface AbortOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Whether a value is an AbortSignal; one of another realm is no instance of this realm's class. */
+function isSignal(value: unknown): value is AbortSignal {
+  if (typeof value !== "object" || value === null) return false;
+  const methods = ["addEventListener", "removeEventListener", "throwIfAborted"];
+  return (
+    methods.every((name) => typeof Reflect.get(value, name) === "function") &&
+    typeof Reflect.get(value, "aborted") === "boolean"
+  );
+}
+
 /**
  * Reads the signal of some options, once: a getter may do anything, so it runs before the caller looks
  * at its own state.
@@ -17,9 +27,7 @@ export interface AbortOptions {
 export function signalOf(where: string, options: AbortOptions): AbortSignal | undefined {
   refuseUnknown(where, options, ["signal"]);
   const { signal } = options;
-  // A signal of another realm is no instance of this one's class.
-  const isSignal = signal === undefined || typeof signal?.addEventListener === "function";
-  if (isSignal) return signal;
+  if (signal === undefined || isSignal(signal)) return signal;
   throw new TypeError(`${where}: signal: expected an AbortSignal, got ${describe(signal)}`);
 }
 
@@ -29,6 +37,7 @@ export class Abortable<T> {
   #resolve: (value: T) => void = () => undefined;
   #reject: (reason: unknown) => void = () => undefined;
   readonly #forget: () => void;
+  #isOver: boolean = false;
 
   /** Begins; `abort` is called once at most, and not after the end. */
   constructor({ signal }: AbortOptions, abort: (reason: unknown) => void) {
@@ -38,7 +47,16 @@ export class Abortable<T> {
     });
     const aborted = (): void => abort(signal?.reason);
     signal?.addEventListener("abort", aborted, { once: true });
-    this.#forget = () => signal?.removeEventListener("abort", aborted);
+    this.#forget = () => {
+      this.#isOver = true;
+      signal?.removeEventListener("abort", aborted);
+    };
+    // A signal that was aborted meanwhile, by a subscriber of traces for example, sends no event any more.
+    if (signal?.aborted === true) {
+      queueMicrotask(() => {
+        if (!this.#isOver) aborted();
+      });
+    }
   }
 
   /** Forgets the signal, for work that was not begun after all. */

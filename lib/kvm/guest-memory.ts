@@ -72,7 +72,9 @@ const mappings = new WeakMap<GuestMemory, NativeMapping>();
 
 /** The mapping behind a memory, for kvm/ alone; `null` when it is closed. */
 export function mappingOf(memory: GuestMemory): NativeMapping | null {
-  return mappings.get(memory) ?? null;
+  const given: unknown = memory;
+  if (given instanceof GuestMemory) return mappings.get(given) ?? null;
+  throw new TypeError(`memory: expected a GuestMemory, got ${describe(given)}`);
 }
 
 /**

@@ -12,7 +12,7 @@ import {
 } from "../abi/whole.ts";
 import { type KvmError, StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
-import { expectNative, type NativeFd } from "../native.ts";
+import { expectNative, isRefusal, type NativeFd } from "../native.ts";
 import { refuseMissing, refuseUnknown, toU64, type WideInteger } from "../options.ts";
 import "../trace/file.ts";
 import { toLine } from "../trace/line.ts";
@@ -151,7 +151,9 @@ export abstract class Handle implements OpenFile {
       if (NEVER_RETRIED.includes(ioctl.name)) break;
       answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
     }
-    traceAnswer(call, answer);
+    // The descriptor that the ioctl made is closed by now.
+    traceAnswer(call, isRefusal(answer) ? -answer.errno : answer);
+    if (isRefusal(answer)) throw this.refusal(answer.call, answer.errno, context, argument);
     if (typeof answer === "number" && answer < 0) {
       throw this.refusal(ioctl.name, -answer, context, argument);
     }

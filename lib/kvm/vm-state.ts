@@ -6,6 +6,7 @@ import { refuseUnknown } from "../options.ts";
 import { refuseDifferences, refuseMisfits, type StateFinding } from "../state/error.ts";
 import { VM_PARTS, VM_PARTS_TO_READ } from "../state/parts.ts";
 import { differences } from "../state/read-back.ts";
+import { refuseNoState } from "../state/shapeless.ts";
 import { STATE_FORMAT, STATE_VERSION, type VmState } from "../state/state.ts";
 import type { Handle } from "./handle.ts";
 import { kernelRelease, vendorModule } from "./host.ts";
@@ -53,7 +54,9 @@ export function checkVmState(
   vcpus: Iterable<StatefulVcpu>,
   origin: Origin,
 ): readonly StateFinding[] {
-  return checkVm(vm, state, vcpusOf("vm.checkState()", vm, vcpus), origin);
+  const all = vcpusOf("vm.checkState()", vm, vcpus);
+  refuseNoState("vm.checkState()", state);
+  return checkVm(vm, state, all, origin);
 }
 
 /**
@@ -68,6 +71,7 @@ export function restoreVm(
 ): void {
   refuseUnknown("vm.restoreState()", options, RESTORE_OPTIONS);
   const all = vcpusOf("vm.restoreState()", vm, vcpus);
+  refuseNoState("vm.restoreState()", state);
   refuseMisfits(checkVm(vm, state, all, origin));
   const byId = new Map(all.map((vcpu) => [vcpu.id, vcpu]));
   const pairs = state.vcpus.flatMap((one): readonly VcpuPair[] => {

@@ -17,7 +17,7 @@ import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
 import { type Evidence, IDENTITY_MAP } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
-import { refuseMisfit, refuseUnknown, toBytes, toList } from "../options.ts";
+import { describe, refuseMisfit, refuseUnknown, toBytes, toList } from "../options.ts";
 import type { StateFinding } from "../state/error.ts";
 import type { VmState } from "../state/state.ts";
 import { type Capability, capabilityNumber, type EnableCapInput, enableCap } from "./capability.ts";
@@ -98,6 +98,10 @@ export class Vm extends VmDevices {
    * @throws {@link KvmError} `EEXIST` when the id was used before, `EINVAL` when it is too large.
    */
   createVcpu(id = 0): Vcpu {
+    const given: unknown = id;
+    if (typeof given !== "number") {
+      throw new TypeError(`createVcpu(): id: expected a number, got ${describe(given)}`);
+    }
     return new Vcpu(this.openFd(KVM_CREATE_VCPU, id, { args: { id } }), id, this);
   }
 

@@ -16,6 +16,7 @@ import { crc32 } from "node:zlib";
 import { Complaints, StateDocumentError, shownName } from "./error.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { fromBytes, joined, mostOf, type NumberShape, sizeInWords, toBytes } from "./shape.ts";
+import { refuseUnwritable } from "./shapeless.ts";
 import {
   contradictions,
   STATE_FORMAT,
@@ -38,6 +39,7 @@ const ID: NumberShape = { kind: "u32" };
  * @throws RangeError for a number or an array that does not fit
  */
 export function stateToBytes(state: VmState): Uint8Array {
+  refuseUnwritable("stateToBytes()", state);
   const { kernel, vendor } = state.source;
   const sections = [
     section("source.kernel", Buffer.from(kernel)),

@@ -5,13 +5,12 @@
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import { type CpuidEntry2, type MsrEntry, NestedState } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
-import { type Layout, read } from "../abi/struct.ts";
-import { missingFields } from "../abi/whole.ts";
+import { read } from "../abi/struct.ts";
 import { CpuidTable, checkCpuid } from "../cpuid/index.ts";
-import { suggestion } from "../options.ts";
 import type { StateFinding } from "./error.ts";
 import { unlistedMsrs } from "./msrs.ts";
-import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
+import { VCPU_PARTS, VM_PARTS } from "./parts.ts";
+import { findShapeless } from "./shapeless.ts";
 import type { VcpuState, VmState } from "./state.ts";
 
 /** A vCPU that a state is put into, as far as it is asked. */
@@ -67,43 +66,6 @@ interface Wrong {
   readonly prevents: boolean;
 }
 
-/** What a state has besides its parts. */
-const FRAME: Readonly<Record<"vm" | "vcpu", readonly string[]>> = {
-  vm: ["format", "version", "source", "vcpus"],
-  vcpu: ["id"],
-};
-
-/** Finds unknown parts, and fields of structs that a part leaves out. */
-function shapeless(owner: object, fd: "vm" | "vcpu", parts: readonly Part[]): readonly Wrong[] {
-  const names = [...FRAME[fd], ...parts.map(({ name }) => name)];
-  const unknown = Object.keys(owner).filter((name) => !names.includes(name));
-  return [
-    ...unknown.map((part) => ({
-      part,
-      message: `a saved ${fd} has no such part${suggestion(part, names, 0)}`,
-      prevents: true,
-    })),
-    ...parts.flatMap(({ name, shape }): readonly Wrong[] => {
-      const value: unknown = Reflect.get(owner, name);
-      if (value === undefined || shape.kind === "bytes" || shape.kind === "u32") return [];
-      const isList = shape.kind === "list";
-      const values: readonly unknown[] = isList ? (value as readonly unknown[]) : [value];
-      const layout: Layout = isList ? shape.element : shape.layout;
-      return values.flatMap((one, i): readonly Wrong[] => {
-        const place = isList ? `[${i}]` : "";
-        if (typeof one !== "object" || one === null) {
-          return [{ part: name, place, message: "expected an object", prevents: true }];
-        }
-        const missing = missingFields(layout, one);
-        if (missing.length === 0) return [];
-        const more = missing.length > 8 ? `, ${missing.length - 8} more` : "";
-        const message = `missing ${missing.slice(0, 8).join(", ")}${more}`;
-        return [{ part: name, place, message, prevents: true }];
-      });
-    }),
-  ];
-}
-
 /** Makes a rule about each vCPU's state with its vCPU, which is missing where no vCPU has the id. */
 function eachVcpu(
   find: (state: VcpuState, target: Target, vcpu: TargetVcpu | undefined) => readonly Wrong[],
@@ -153,18 +115,7 @@ export const STATE_RULES: readonly StateRule[] = [
   {
     name: "shape",
     why: "a field that is left out would be written as 0, and an unknown part not at all",
-    find: (checked) => [
-      ...shapeless(checked.state, "vm", VM_PARTS).map(
-        ({ part, place = "", message, prevents }) => ({
-          fd: "vm",
-          part,
-          path: `${part}${place}`,
-          message,
-          prevents,
-        }),
-      ),
-      ...eachVcpu((vcpu) => shapeless(vcpu, "vcpu", VCPU_PARTS))(checked),
-    ],
+    find: ({ state }) => findShapeless(state),
   },
   {
     name: "vcpus",

@@ -6,6 +6,7 @@ import { isBytes } from "../abi/bytes.ts";
 import type { FieldType } from "../abi/struct.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { fromBytes, type Shape, toBytes } from "./shape.ts";
+import { refuseUnwritable } from "./shapeless.ts";
 import type { VmState } from "./state.ts";
 
 type Members = Readonly<Record<string, unknown>>;
@@ -17,6 +18,7 @@ type Members = Readonly<Record<string, unknown>>;
  * @throws RangeError for a number or an array that does not fit
  */
 export function stateToJson(state: VmState): string {
+  refuseUnwritable("stateToJson()", state);
   const { format, version, source, vcpus } = state;
   const document = {
     format,

@@ -1,4 +1,5 @@
 /** A recording: every step from its start, and what guest memory held. Writing it as C is export-c.ts. */
+import { refuseUnknown } from "../options.ts";
 import { differences, Shadow } from "./look.ts";
 import type { About, MemoryRange, ObjectRef, Range, Step, Trace } from "./record.ts";
 import { isRecording, nextSeq, type Recorder, setRecorder, type TracedMemory } from "./sink.ts";
@@ -13,6 +14,11 @@ export interface Recording {
   /** Ends it at the end of a `using` block. */
   [Symbol.dispose](): void;
 }
+
+const ABOUT: readonly (keyof About)[] = [
+  ...(["number", "name", "sentence", "verdict", "reason"] as const),
+  ...(["kernel", "vendor", "cpu"] as const),
+];
 
 class Tape implements Recorder, Recording {
   readonly steps: Step[] = [];
@@ -56,6 +62,7 @@ class Tape implements Recorder, Recording {
   }
 
   stop(about: About = {}): Trace {
+    refuseUnknown("stop()", about, ABOUT);
     if (!this.#stopped) setRecorder(undefined);
     this.#stopped = true;
     this.#shadows.clear();

@@ -96,6 +96,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   "native.ts": [[/^object\?\.\[method\]$/, TABLE]],
   "options.ts": [[/^members\[name\]$/, "the name is one of those that the caller requires"]],
   "state/check.ts": [[/^(set\.)?capability\[\w+\]$/, TABLE]],
+  "state/shapeless.ts": [[/^FRAME\[fd\]$/, TABLE]],
   "state/read-back.ts": [
     [/^"(before|after)" in change$/, OURS],
     [/^inner\[[01]\]\[name\]$/, "the name is a key of one of the two objects"],

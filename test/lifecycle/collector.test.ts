@@ -69,3 +69,7 @@ describe("the reason of EMFILE counts the descriptors", () => {
     expect(await exhausted(name)).toMatchObject({ ioctl: call, code: "EMFILE", isCounted: true });
   });
 });
+
+test("closing memory without a turn of the event loop ends with ENOMEM, and not with the process", async () => {
+  expect(await runNode("closed-memory.js", "")).toEqual(CLEAN);
+});

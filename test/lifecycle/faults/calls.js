@@ -85,7 +85,6 @@ export const NODE_API_CALLS = {
   napi_get_uv_event_loop: napi,
   napi_get_value_string_utf8: napi,
   napi_has_own_property: napi,
-  napi_make_callback: napi,
   napi_new_instance: napi,
   napi_type_tag_object: napi,
   napi_unwrap: napi,
@@ -106,6 +105,9 @@ export const UNFAILING = {
   napi_adjust_external_memory: arguments_only,
   napi_async_destroy: arguments_only,
   napi_close_callback_scope: arguments_only,
+  napi_make_callback: never(
+    "it fails where no JavaScript can run any more, or when the function that it has called throws",
+  ),
   napi_close_escapable_handle_scope: arguments_only,
   napi_close_handle_scope: arguments_only,
   napi_create_bigint_uint64: arguments_only,

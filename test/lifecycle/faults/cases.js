@@ -55,7 +55,7 @@ async function live() {
   return errors;
 }
 
-const MAPS = { uv_poll_init: "epoll_ctl", uv_poll_start: "epoll_ctl", uv_async_init: "eventfd" };
+const MAPS = { uv_poll_init: "epoll_ctl", uv_poll_start: "epoll_ctl" };
 /** What an error may call the call that failed. */
 const titleOf = (call) => MAPS[call] ?? call.replace(/64$/, "").replace("raw ", "");
 

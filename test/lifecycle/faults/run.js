@@ -88,7 +88,8 @@ async function countCalls(program) {
 
 const isNodeApi = (call) => call.startsWith("napi_");
 const range = (count) => Array.from({ length: count }, (_, i) => i + 1);
-const mostOf = (call, count) => (isNodeApi(call) ? Math.min(count, MOST_NODE_API_CALLS) : count);
+const mostOf = (call, count) =>
+  Math.min(count, isNodeApi(call) ? MOST_NODE_API_CALLS : count, request.most ?? count);
 
 /** Each call that a life reaches, once; and every call from the first on, where that can be. */
 function casesOf(call, count) {

@@ -1,5 +1,6 @@
 /** What methods take: one rule for numbers and bigints, members by name, and options read once. Needs no KVM. */
-import { describe, expect, test } from "vitest";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { GuestMemory } from "../../../lib/kvm/guest-memory.ts";
 import { EventFd } from "../../../lib/kvm/host-file.ts";
 import { type FakeHandles, fakeHandles } from "./fake-fd.ts";
@@ -191,6 +192,7 @@ describe("options are read once, before the handle's own state", () => {
     const listeners: string[] = [];
     const signal = {
       aborted: false,
+      throwIfAborted: () => undefined,
       addEventListener: () => {
         listeners.push("add");
         vcpu.close();
@@ -233,6 +235,7 @@ describe("options are read once, before the handle's own state", () => {
   test("a signal whose addEventListener() closes the eventfd ends wait()", async () => {
     const event = EventFd.create();
     const signal = {
+      aborted: false,
       throwIfAborted: () => undefined,
       addEventListener: () => event.close(),
       removeEventListener: () => undefined,
@@ -240,6 +243,23 @@ describe("options are read once, before the handle's own state", () => {
     await expect(event.wait({ signal: signal as never })).rejects.toMatchObject({
       code: "ERR_CLOSED",
     });
+  });
+
+  test("a signal that is aborted while the counter is read ends wait()", async () => {
+    const event = EventFd.create();
+    const controller = new AbortController();
+    const abort = (): void => controller.abort();
+    subscribe("node-kvm:ioctl", abort);
+    onTestFinished(() => void unsubscribe("node-kvm:ioctl", abort));
+    await expect(event.wait({ signal: controller.signal })).rejects.toThrow("aborted");
+    event.close();
+  });
+
+  test("the signal itself in place of the options is a TypeError", () => {
+    const { vcpu } = fakeHandles();
+    expect(() => vcpu.run(new AbortController().signal as never)).toThrow(
+      "run(): expected an object with the options signal, got an object of the class AbortSignal",
+    );
   });
 
   test("a signal that is none is a TypeError", () => {

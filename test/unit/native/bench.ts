@@ -7,6 +7,7 @@ import {
   isRefusal,
   type NativeFd,
   type NativeMapping,
+  type NativeRefusal,
   type NativeRun,
   native,
 } from "../../../lib/native.ts";
@@ -39,8 +40,9 @@ export function said(answer: unknown): string {
 }
 
 /** The object that a call answered with. */
-export function opened<T extends object>(answer: T | number): T {
-  if (typeof answer === "number") throw new Error(`expected an object, got ${said(answer)}`);
+export function opened<T extends object>(answer: T | NativeRefusal | number): T {
+  if (typeof answer === "number" || isRefusal(answer))
+    throw new Error(`expected an object, got ${said(answer)}`);
   return answer;
 }
 

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Sregs2 } from "../../../lib/abi/generated/structs.ts";
+import { stateToBytes } from "../../../lib/state/binary.ts";
 import { StateDocumentError } from "../../../lib/state/error.ts";
 import { stateToJson } from "../../../lib/state/json.ts";
 import { stateFromJson } from "../../../lib/state/json-reader.ts";
@@ -38,14 +39,39 @@ describe("a state", () => {
     });
   });
 
-  test("is written whole: what a struct's value leaves out is zero", () => {
-    const vcpus = [{ id: 0, regs: { rip: 7n } }] as unknown as VmState["vcpus"];
-    const read = stateFromJson(stateToJson({ ...FULL, vcpus })).vcpus[0]?.regs;
-    expect(read).toMatchObject({ rip: 7n, rax: 0n, rflags: 0n });
+  test.each<[what: string, vcpus: unknown, message: RegExp]>([
+    [
+      "registers left out",
+      [{ id: 0, regs: { rip: 7n } }],
+      /^stateToJson\(\): vcpus\[0\]\.regs: missing rax, rbx, /,
+    ],
+    [
+      "an unknown part",
+      [{ id: 0, reggs: {} }],
+      /^stateToJson\(\): vcpus\[0\]\.reggs: .* did you mean "regs"\?$/,
+    ],
+    [
+      "an id that is text",
+      [{ id: "0" }],
+      /^stateToJson\(\): vcpus: expected vCPUs, each with an id$/,
+    ],
+    ["an id used twice", [{ id: 0 }, { id: 0 }], /^stateToJson\(\): vcpus: two have the same id$/],
+    ["no list of vCPUs", 5, /^stateToJson\(\): vcpus: expected vCPUs, each with an id$/],
+  ])("that a document cannot hold whole is not written: %s", (_, vcpus, message) => {
+    const state = { ...FULL, vcpus } as unknown as VmState;
+    expect(() => stateToJson(state)).toThrow(message);
+    expect(() => stateToBytes(state)).toThrow(
+      new RegExp(message.source.replace("stateToJson", "stateToBytes")),
+    );
+  });
+
+  test("of another format or version is not written", () => {
+    expect(() => stateToJson({} as VmState)).toThrow(/format: expected .*; version: expected /);
   });
 
   test("with a value that cannot be is not written", () => {
-    const vcpus = [{ id: 0, regs: { rip: 0.5 } }] as unknown as VmState["vcpus"];
+    const regs = { ...FULL.vcpus[0]?.regs, rip: 0.5 };
+    const vcpus = [{ id: 0, regs }] as unknown as VmState["vcpus"];
     expect(() => stateToJson({ ...FULL, vcpus })).toThrow(
       "kvm_regs.rip: 0.5 is not an integer (u64)",
     );
@@ -96,7 +122,8 @@ describe("a document", () => {
   });
 
   test("with both forms of the special registers is refused", () => {
-    const { flags, pdptrs, ...sregs } = FULL.vcpus[0]?.sregs2 ?? ({} as Sregs2);
+    const { flags, pdptrs, ...rest } = FULL.vcpus[0]?.sregs2 ?? ({} as Sregs2);
+    const sregs = { ...rest, interruptBitmap: [0n, 0n, 0n, 0n] };
     const vcpus = [{ id: 0, sregs2: FULL.vcpus[0]?.sregs2, sregs }] as unknown as VmState["vcpus"];
     const text = stateToJson({ ...FULL, vcpus });
     expect(complaintsOf(() => stateFromJson(text))).toEqual([

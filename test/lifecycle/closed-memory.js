@@ -1,0 +1,21 @@
+/** Closes memory again and again without a turn of the event loop: `node --expose-gc closed-memory.js`. Needs no KVM. */
+import assert from "node:assert/strict";
+import { GuestMemory } from "node-kvm";
+
+// Node finalizes the buffer of closed memory in a later turn, and until then its addresses stay mapped.
+assert.throws(
+  () => {
+    for (;;) {
+      const memory = GuestMemory.allocate(4096);
+      assert.equal(memory.bytes.length, 4096);
+      memory.close();
+    }
+  },
+  { name: "KvmError", ioctl: "mmap", code: "ENOMEM" },
+);
+
+for (let i = 0; i < 4; i += 1) {
+  globalThis.gc();
+  await new Promise((resolve) => setImmediate(resolve));
+}
+GuestMemory.allocate(4096).close();
