@@ -1,0 +1,105 @@
+/**
+ * Stryker's test runner for the unit tests of this project: it runs them in Stryker's own process, and evaluates
+ * tests and sources anew for each mutant. A worker of vitest for each mutant takes 20 times as long.
+ */
+import { bundle } from "./bundle.js";
+import { openSession } from "./session.js";
+
+/** What the instrumented code reads and writes; the object must stay the same. */
+globalThis.__stryker__ ??= {};
+const state = globalThis.__stryker__;
+
+class UnitTestRunner {
+  static inject = ["options"];
+  #files;
+  #session;
+  #evaluate;
+  /** How long each test took without a mutant: quick tests run first. */
+  #took = new Map();
+
+  constructor({ nodeKvmTests }) {
+    this.#files = nodeKvmTests;
+  }
+
+  capabilities() {
+    return { reloadEnvironment: true };
+  }
+
+  async init() {
+    this.#session = await openSession();
+    globalThis.nodeKvmSession = this.#session;
+    this.#evaluate = await bundle(this.#files, Object.keys(this.#session.api));
+  }
+
+  /**
+   * Runs every test, each on sources of its own, so that what is computed once and kept is covered by each test that
+   * needs it.
+   */
+  async dryRun() {
+    state.mutantCoverage = { static: {}, perTest: {} };
+    const tests = [];
+    const { length } = this.#session.register(this.#evaluate);
+    for (let i = 0; i < length; i += 1) {
+      const test = this.#session.register(this.#evaluate)[i];
+      const start = performance.now();
+      state.currentTestId = test.id;
+      const failure = await this.#failureOf(test);
+      state.currentTestId = undefined;
+      const timeSpentMs = performance.now() - start;
+      const result = { id: test.id, name: test.title, timeSpentMs };
+      const status = failure === undefined ? { status: 0 } : { status: 1, failureMessage: failure };
+      tests.push({ ...result, ...status });
+    }
+    return { status: "complete", tests, mutantCoverage: state.mutantCoverage };
+  }
+
+  /** Runs the tests that cover a mutant, or all, until one fails. */
+  async mutantRun({ activeMutant, testFilter, hitLimit, mutantActivation }) {
+    state.hitCount = hitLimit === undefined ? undefined : 0;
+    state.hitLimit = hitLimit;
+    state.activeMutant = mutantActivation === "static" ? activeMutant.id : undefined;
+    let result;
+    try {
+      const wanted = testFilter && new Set(testFilter);
+      const all = this.#session.register(this.#evaluate);
+      state.activeMutant = activeMutant.id;
+      const tests = wanted === undefined ? all : all.filter(({ id }) => wanted.has(id));
+      result = await this.#judge(tests);
+    } catch (error) {
+      // The mutant breaks the loading of the tests or of the sources.
+      result = { status: "killed", killedBy: [], failureMessage: String(error), nrOfTests: 0 };
+    }
+    state.activeMutant = undefined;
+    if (hitLimit === undefined || state.hitCount <= hitLimit) return result;
+    return { status: "timeout", reason: `more than ${hitLimit} hits` };
+  }
+
+  async #judge(tests) {
+    const cost = ({ id }) => this.#took.get(id) ?? 0;
+    const sorted = tests.toSorted((a, b) => cost(a) - cost(b));
+    let nrOfTests = 0;
+    for (const test of sorted) {
+      nrOfTests += 1;
+      const start = performance.now();
+      const failureMessage = await this.#failureOf(test);
+      this.#took.set(test.id, performance.now() - start);
+      if (failureMessage === undefined) continue;
+      return { status: "killed", killedBy: [test.id], failureMessage, nrOfTests };
+    }
+    return { status: "survived", nrOfTests };
+  }
+
+  async #failureOf(test) {
+    try {
+      await this.#session.run(test);
+      return undefined;
+    } catch (error) {
+      return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+    }
+  }
+}
+
+/** What Stryker asks a plugin for. */
+export const strykerPlugins = [
+  { kind: "TestRunner", name: "unit", injectableClass: UnitTestRunner },
+];
