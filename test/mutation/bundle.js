@@ -1,6 +1,7 @@
 /** The tests of one folder and all that they import as one script, which is compiled once and evaluated per mutant. */
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { Script } from "node:vm";
 import { rolldown } from "rolldown";
 
@@ -25,13 +26,20 @@ const virtual = (files, names) => ({
     if (!id.startsWith(FILE)) return undefined;
     return module(`globalThis.nodeKvmSession.file(${JSON.stringify(id.slice(FILE.length))});`);
   },
+  // Each module keeps its own place, which a bundle has only one of.
+  transform: (code, id) =>
+    code
+      .replaceAll("import.meta.filename", JSON.stringify(id))
+      .replaceAll("import.meta.dirname", JSON.stringify(dirname(id)))
+      .replaceAll("import.meta.url", JSON.stringify(pathToFileURL(id).href)),
 });
 
 /**
  * Bundles test files, which are relative to the working directory.
  *
  * @param names - what the stand-in for vitest exports.
- * @returns a function that evaluates all modules anew: nothing of an earlier evaluation is kept.
+ * @returns functions that evaluate all modules anew, so that nothing of an earlier evaluation is kept: one counts
+ * which mutants are reached, which takes longer than most tests, and one does not.
  */
 export async function bundle(files, names) {
   const build = await rolldown({
@@ -47,8 +55,12 @@ export async function bundle(files, names) {
   await build.close();
   if (output.length !== 1) throw new Error(`the bundle has ${output.length} parts, not 1`);
   const filename = join(process.cwd(), "bundle.cjs");
-  const text = `(function (require, exports, __filename) {${output[0].code}\n})`;
-  const script = new Script(text, { filename });
   const require = createRequire(filename);
-  return () => script.runInThisContext()(require, {}, filename);
+  const evaluator = (code) => {
+    const script = new Script(`(function (require, exports) {${code}\n})`, { filename });
+    return () => script.runInThisContext()(require, {});
+  };
+  const [{ code }] = output;
+  const uncounted = code.replaceAll(/function stryCov_\w+\(\) \{/g, "$& return;");
+  return { counted: evaluator(code), uncounted: evaluator(uncounted) };
 }

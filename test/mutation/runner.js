@@ -13,8 +13,8 @@ class UnitTestRunner {
   static inject = ["options"];
   #files;
   #session;
-  #evaluate;
-  /** How long each test took without a mutant: quick tests run first. */
+  #bundle;
+  /** The longest that each test took when it passed: quick tests run first. */
   #took = new Map();
 
   constructor({ nodeKvmTests }) {
@@ -28,7 +28,7 @@ class UnitTestRunner {
   async init() {
     this.#session = await openSession();
     globalThis.nodeKvmSession = this.#session;
-    this.#evaluate = await bundle(this.#files, Object.keys(this.#session.api));
+    this.#bundle = await bundle(this.#files, Object.keys(this.#session.api));
   }
 
   /**
@@ -38,9 +38,9 @@ class UnitTestRunner {
   async dryRun() {
     state.mutantCoverage = { static: {}, perTest: {} };
     const tests = [];
-    const { length } = this.#session.register(this.#evaluate);
+    const { length } = this.#session.register(this.#bundle.counted);
     for (let i = 0; i < length; i += 1) {
-      const test = this.#session.register(this.#evaluate)[i];
+      const test = this.#session.register(this.#bundle.counted)[i];
       const start = performance.now();
       state.currentTestId = test.id;
       const failure = await this.#failureOf(test);
@@ -61,7 +61,7 @@ class UnitTestRunner {
     let result;
     try {
       const wanted = testFilter && new Set(testFilter);
-      const all = this.#session.register(this.#evaluate);
+      const all = this.#session.register(this.#bundle.uncounted);
       state.activeMutant = activeMutant.id;
       const tests = wanted === undefined ? all : all.filter(({ id }) => wanted.has(id));
       result = await this.#judge(tests);
@@ -82,8 +82,10 @@ class UnitTestRunner {
       nrOfTests += 1;
       const start = performance.now();
       const failureMessage = await this.#failureOf(test);
-      this.#took.set(test.id, performance.now() - start);
-      if (failureMessage === undefined) continue;
+      if (failureMessage === undefined) {
+        this.#took.set(test.id, Math.max(cost(test), performance.now() - start));
+        continue;
+      }
       return { status: "killed", killedBy: [test.id], failureMessage, nrOfTests };
     }
     return { status: "survived", nrOfTests };

@@ -173,6 +173,15 @@ test("several features of one register are found by name, lowest first", () => {
   ]);
 });
 
+test.each([
+  [1, "0x1.0:ebx[31:24] local_apic_id: is 0, and the vCPU's APIC id 2"],
+  [6, "0xb.0:edx[31:0] x2apic_id: is 0x0, and the vCPU's APIC id 0x2"],
+  [9, "0x1f.0:edx[31:0] x2apic_id_1f: is 0x0, and the vCPU's APIC id 0x2"],
+] as const)("entry %i of zeros has the wrong APIC id: %s", (position, message) => {
+  const zeros = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+  expect(messages(GOOD.replace(position, zeros), { id: 2 })).toEqual([message]);
+});
+
 describe("what is no fault:", () => {
   test.each([
     ["a feature that KVM writes itself", GOOD.with({ osxsave: 1 })],
@@ -181,6 +190,7 @@ describe("what is no fault:", () => {
     ["another family, model or cache", GOOD.with({ base_model: 1, cache_level: 3 })],
     ["a longer XSAVE area", GOOD.with({ xsave_sz_xcr0: 0xa80 })],
     ["a leaf 0x8000001e of zeros, which the CPU lacks", GOOD.replace(12, { eax: 0, ebx: 0 })],
+    ["a leaf 0x80000026 of zeros, which the CPU lacks", GOOD.replace(13, { edx: 0 })],
     ["padding of zeros", GOOD.replace(2, { padding: [0, 0, 0] })],
     [
       "Hyper-V's leaves, which KVM_GET_SUPPORTED_CPUID never has",
@@ -225,6 +235,11 @@ test.each([
   expect(() => checkCpuid(GOOD, options as CheckCpuidOptions)).toThrow(
     `checkCpuid(): unknown option "${name}"`,
   );
+});
+
+test("the highest id of 32 bits is checked", () => {
+  const table = fromSupported(SUPPORTED, { apicId: 0xffff_ffff });
+  expect(messages(table, { id: 0xffff_ffff })).toEqual([]);
 });
 
 test.each([-1, 0.5, 2 ** 32])("the id %d is refused", (id) => {
