@@ -11,11 +11,12 @@ import { parseArgs } from "node:util";
 //   Each survivor follows, except those of test/mutation/equivalents.json, which no test can kill.
 //   The exit status is 1 if a score is below --least and not every survivor is listed there, or if the
 //   list has a mutant that is gone or that a test kills.
-// Needs the addon. Installs Stryker into build/mutation from the lock file beside test/mutation/package.json:
+// Needs the addon. Installs Stryker into build/mutation as test/mutation/stryker says:
 // 167 packages, half a minute, so that `npm install` need not. About three minutes on two idle CPUs.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = join(root, "build/mutation");
 const source = join(root, "test/mutation");
+const manifests = join(source, "stryker");
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { least: { type: "string", default: "80" } },
@@ -48,14 +49,14 @@ function install() {
   const same = (file) =>
     existsSync(join(folder, "node_modules", "@stryker-mutator")) &&
     existsSync(join(folder, file)) &&
-    readFileSync(join(folder, file), "utf8") === readFileSync(join(source, file), "utf8");
+    readFileSync(join(folder, file), "utf8") === readFileSync(join(manifests, file), "utf8");
   if (files.every(same)) return;
   mkdirSync(folder, { recursive: true });
-  for (const file of files) cpSync(join(source, file), join(folder, file));
+  for (const file of files) cpSync(join(manifests, file), join(folder, file));
   const quiet = ["--no-fund", "--no-audit", "--ignore-scripts", "--no-save"];
   run("npm", ["install", ...quiet], { cwd: folder });
   // npm may have written where it fetched from.
-  for (const file of files) cpSync(join(source, file), join(folder, file));
+  for (const file of files) cpSync(join(manifests, file), join(folder, file));
 }
 
 /** The test files of a folder, by the same name under test/unit. */
@@ -125,7 +126,9 @@ function mutantsOf({ files }) {
 const GONE = ["Survived", "NoCoverage"];
 const VALID = ["Killed", "Timeout", ...GONE];
 const equivalents = JSON.parse(readFileSync(join(source, "equivalents.json"), "utf8"));
-const listed = new Map(equivalents.flatMap(({ reason, mutants }) => mutants.map((m) => [m, reason])));
+const listed = new Map(
+  equivalents.flatMap(({ reason, mutants }) => mutants.map((m) => [m, reason])),
+);
 
 /** Prints what became of a folder's mutants; returns whether that is enough. */
 function judge(judged, chosen) {
