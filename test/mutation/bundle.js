@@ -61,6 +61,6 @@ export async function bundle(files, names) {
     return () => script.runInThisContext()(require, {});
   };
   const [{ code }] = output;
-  const uncounted = code.replaceAll(/function stryCov_\w+\(\) \{/g, "$& return;");
+  const uncounted = code.replaceAll(/function stryCov_[\w$]+\(\) \{/g, "$& return;");
   return { counted: evaluator(code), uncounted: evaluator(uncounted) };
 }
