@@ -87,7 +87,7 @@ function mutate(judged, chosen) {
     checkers: [],
     disableTypeChecks: false,
     concurrency: 1,
-    timeoutMS: 10_000,
+    timeoutMS: 30_000,
     timeoutFactor: 3,
     reporters: ["json", ...(process.stdout.isTTY ? ["progress"] : [])],
     jsonReporter: { fileName: report },
