@@ -310,6 +310,18 @@ test.each<[string, unknown]>([
   expect(() => CpuidTable.fromJSON(json)).toThrow(new TypeError(`cpuid table: ${text}`));
 });
 
+test("JSON has the padding if one of its words is not 0", () => {
+  const json = CpuidTable.from([{ function: 1, padding: [0, 5, 0] }, { function: 2 }]).toJSON();
+  expect(json.entries.map(({ padding }) => padding)).toEqual([[0, 5, 0], undefined]);
+});
+
+test("the constructor refuses to be called without entries, and names what makes a table", () => {
+  const Constructor = CpuidTable as unknown as new () => CpuidTable;
+  expect(() => new Constructor()).toThrow(
+    new TypeError("new CpuidTable(): use CpuidTable.from() or CpuidTable.fromJSON()"),
+  );
+});
+
 test("toString prints one line an entry", () => {
   expect(`${table}`.split("\n")).toHaveLength(table.length);
 });
