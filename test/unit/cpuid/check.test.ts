@@ -208,9 +208,9 @@ test("several features of one register are found by name, lowest first", () => {
 });
 
 test.each([
-  [1, "0x1.0:ebx[31:24] local_apic_id: is 0, and the vCPU's APIC id 2"],
-  [6, "0xb.0:edx[31:0] x2apic_id: is 0x0, and the vCPU's APIC id 0x2"],
-  [9, "0x1f.0:edx[31:0] x2apic_id_1f: is 0x0, and the vCPU's APIC id 0x2"],
+  [1, "0x1.0:ebx[31:24] local_apic_id: is 0, but the vCPU's APIC id is 2"],
+  [6, "0xb.0:edx[31:0] x2apic_id: is 0x0, but the vCPU's APIC id is 0x2"],
+  [9, "0x1f.0:edx[31:0] x2apic_id_1f: is 0x0, but the vCPU's APIC id is 0x2"],
 ] as const)("entry %i of zeros has the wrong APIC id: %s", (position, message) => {
   const zeros = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
   expect(messages(GOOD.replace(position, zeros), { id: 2 })).toEqual([message]);

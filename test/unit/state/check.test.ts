@@ -305,7 +305,9 @@ describe("a state with", () => {
 
   test("vcpus: no vCPU given is one finding", () => {
     expect(findMisfits({ vcpus: [{ id: 3 }, { id: 1 }] }, machine({ ids: [] }))).toEqual([
-      expect.objectContaining({ message: "the state has vCPUs 3, 1; given were none" }),
+      expect.objectContaining({
+        message: "the state has the vCPU ids 3, 1; the ids that were given are none",
+      }),
     ]);
   });
 
