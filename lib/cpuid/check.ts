@@ -82,8 +82,6 @@ interface CpuidRule {
   readonly check: (checked: Checked) => readonly Wrong[];
 }
 
-const SIGNATURE_ONLY = 0x40000000;
-
 /**
  * The registers in which a bit is a feature, so that a bit which KVM_GET_SUPPORTED_CPUID lacks is one that the
  * guest cannot use. Source: reverse_cpuid[] of arch/x86/kvm/reverse_cpuid.h (7.2), KVM's own leaf, and leaf
@@ -186,7 +184,7 @@ export const CPUID_RULES: readonly CpuidRule[] = [
     name: "unsupported",
     why: "the guest uses what the table has, and KVM or this CPU does not do it",
     check: (checked) =>
-      checked.supported === undefined || checked.entry.function === SIGNATURE_ONLY
+      checked.supported === undefined
         ? []
         : CPUID_REGISTERS.flatMap((register) => unsupportedIn(checked, register)),
   },

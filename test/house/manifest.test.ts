@@ -34,14 +34,19 @@ test("every entry has its types first", () => {
   );
 });
 
-test("the lock file does not say where a package was fetched", () => {
-  const { packages } = JSON.parse(read("package-lock.json")) as {
-    packages: Readonly<Record<string, { readonly resolved?: string; readonly integrity?: string }>>;
-  };
-  const names = Object.keys(packages).filter((name) => name !== "");
-  expect(names.filter((name) => packages[name]?.resolved !== undefined)).toEqual([]);
-  expect(names.filter((name) => packages[name]?.integrity === undefined)).toEqual([]);
-});
+test.each(["package-lock.json", "test/mutation/stryker/package-lock.json"])(
+  "%s does not say where a package was fetched",
+  (file) => {
+    const { packages } = JSON.parse(read(file)) as {
+      packages: Readonly<
+        Record<string, { readonly resolved?: string; readonly integrity?: string }>
+      >;
+    };
+    const names = Object.keys(packages).filter((name) => name !== "");
+    expect(names.filter((name) => packages[name]?.resolved !== undefined)).toEqual([]);
+    expect(names.filter((name) => packages[name]?.integrity === undefined)).toEqual([]);
+  },
+);
 
 /** What only this machine has, by pattern, and by asking the machine. */
 const MACHINE = [

@@ -76,6 +76,29 @@ test.each([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_time: 1 }])(
   },
 );
 
+/** Whether each change of one entry, beside KVM's signature, is KVM's. */
+const ownedIn = (fn: number, index: number, registers: object): readonly boolean[] => {
+  const signature = { function: 0x40000000, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d };
+  const before = CpuidTable.from([signature, { function: fn, index, flags: 1 }]);
+  return diff(before, before.replace(1, registers)).map((change) => isOwned(change));
+};
+
+test.each([
+  ["ecx", { ecx: 1 }],
+  ["edx", { edx: 1 }],
+])("KVM owns %s of leaf 0x12.1", (_, registers) => {
+  expect(ownedIn(0x12, 1, registers)).toEqual([true]);
+});
+
+test.each([
+  ["0x12.0:ecx, which is another sub-leaf", 0x12, 0, { ecx: 3 }],
+  ["0xd.2:ebx, which is another sub-leaf", 0xd, 2, { ebx: 0x240 }],
+  ["0x80000001.0:edx[9], whose low byte is leaf 1", 0x80000001, 0, { edx: 0x200 }],
+  ["0x40000001.0:ecx[27], which is leaf 1 of KVM", 0x40000001, 0, { ecx: 0x800_0000 }],
+])("KVM does not own %s", (_, fn, index, registers) => {
+  expect(ownedIn(fn, index, registers)).toEqual([false]);
+});
+
 test("KVM owns no entry, order or flags", () => {
   const changes = diff(
     supported,
@@ -99,6 +122,14 @@ test("leaf 1 is owned even where its entry has another index", () => {
 
 test("each owned item has a becomes and a condition", () => {
   expect(KVM_OWNED.filter((item) => item.becomes === "" || item.condition === "")).toEqual([]);
+});
+
+test("what KVM writes for Xen says when it does on each kernel", () => {
+  const [item] = KVM_OWNED.filter(({ space }) => space === "xen");
+  expect(item?.condition).toBe(
+    "a Xen signature whose limit reaches base + 3; written at entry to the guest on 6.12 and 6.14, " +
+      "only into the guest's CPUID result from 6.17",
+  );
 });
 
 test("each owned bit outside of SGX is a field of the database", () => {

@@ -141,6 +141,10 @@ test("every rule has a table that breaks it", () => {
   expect(CPUID_RULES.map(({ name }) => name).filter((name) => !broken.has(name))).toEqual([]);
 });
 
+test("every rule says why its finding is a fault", () => {
+  expect(CPUID_RULES.filter(({ why }) => why === "")).toEqual([]);
+});
+
 test("a finding has the rule, the place, the field and the position as values", () => {
   expect(checkCpuid(GOOD.with({ local_apic_id: 5 }), { id: 2 })).toEqual([
     {
@@ -165,12 +169,51 @@ test("all faults of a table are found, in the order of its entries", () => {
   ]);
 });
 
+/** Each register of which a bit is a feature, with the leaf relative to the base of KVM's leaves where it is one. */
+const FEATURES = [
+  ...["0x1.0:ecx", "0x1.0:edx", "0x6.0:eax"],
+  ...["0x7.0:ebx", "0x7.0:ecx", "0x7.0:edx", "0x7.1:eax", "0x7.1:ecx", "0x7.1:edx", "0x7.2:edx"],
+  ...["0xd.0:eax", "0xd.0:edx", "0xd.1:eax", "0x12.0:eax", "0x12.1:eax"],
+  ...["0x1e.1:eax", "0x24.0:ebx", "0x24.1:ecx"],
+  ...["0x80000001.0:ecx", "0x80000001.0:edx", "0x80000007.0:ebx", "0x80000007.0:edx"],
+  ...["0x80000008.0:ebx", "0x8000000a.0:edx", "0x8000001f.0:eax"],
+  ...["0x80000021.0:eax", "0x80000021.0:ecx", "0x80000022.0:eax", "0xc0000001.0:edx"],
+  "0x40000001.0:eax",
+] as const;
+
+test.each(FEATURES)("a bit of %s that no table of KVM has is unsupported", (place) => {
+  const [leaf = "", register = ""] = place.split(":");
+  const [fn = "", index = ""] = leaf.split(".");
+  const supported = CpuidTable.from([{ function: 0x4000_0000, ...KVM_SIGNATURE }]);
+  const one = { function: Number(fn), index: Number(index), flags: 1, [register]: 0xffff_ffff };
+  const found = checkCpuid(supported.append(one), { supported });
+  expect(new Set(found.map(({ rule }) => rule))).toEqual(new Set(["unsupported"]));
+  expect(new Set(found.map(({ where }) => where.replace(/\[.*/, "")))).toEqual(new Set([place]));
+});
+
+test("named and reserved bits of one register are found in order", () => {
+  expect(messages(GOOD.replace(1, { ecx: 0x3_0003 }))).toEqual([
+    "0x1.0:ecx[1] pclmulqdq: KVM does not support it",
+    "0x1.0:ecx[16] reserved: KVM does not support it",
+    "0x1.0:ecx[17] pcid: KVM does not support it",
+  ]);
+});
+
 test("several features of one register are found by name, lowest first", () => {
   expect(messages(GOOD.with({ bmi1: 1, avx2: 1, erms: 1, fsgsbase: 1 }))).toEqual([
     "0x7.0:ebx[0] fsgsbase: KVM does not support it",
     "0x7.0:ebx[3] bmi1: KVM does not support it",
     "0x7.0:ebx[9] erms: KVM does not support it",
   ]);
+});
+
+test.each([
+  [1, "0x1.0:ebx[31:24] local_apic_id: is 0, but the vCPU's APIC id is 2"],
+  [6, "0xb.0:edx[31:0] x2apic_id: is 0x0, but the vCPU's APIC id is 0x2"],
+  [9, "0x1f.0:edx[31:0] x2apic_id_1f: is 0x0, but the vCPU's APIC id is 0x2"],
+] as const)("entry %i of zeros has the wrong APIC id: %s", (position, message) => {
+  const zeros = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+  expect(messages(GOOD.replace(position, zeros), { id: 2 })).toEqual([message]);
 });
 
 describe("what is no fault:", () => {
@@ -181,6 +224,7 @@ describe("what is no fault:", () => {
     ["another family, model or cache", GOOD.with({ base_model: 1, cache_level: 3 })],
     ["a longer XSAVE area", GOOD.with({ xsave_sz_xcr0: 0xa80 })],
     ["a leaf 0x8000001e of zeros, which the CPU lacks", GOOD.replace(12, { eax: 0, ebx: 0 })],
+    ["a leaf 0x80000026 of zeros, which the CPU lacks", GOOD.replace(13, { edx: 0 })],
     ["padding of zeros", GOOD.replace(2, { padding: [0, 0, 0] })],
     [
       "Hyper-V's leaves, which KVM_GET_SUPPORTED_CPUID never has",
@@ -188,6 +232,7 @@ describe("what is no fault:", () => {
         .without(0x4000_0001)
         .append({ function: 0x4000_0001, eax: 0x3123_7648 }, { function: 0x4000_0003, eax: 1 }),
     ],
+    ["a name in the leaf of KVM's signature", GOOD.replace(10, { eax: 0x4000_0001 })],
     [
       "KVM's leaves at another base",
       GOOD.without(0x4000_0000)
@@ -196,6 +241,11 @@ describe("what is no fault:", () => {
     ],
   ])("%s", (_, table) => {
     expect(messages(table)).toEqual([]);
+  });
+
+  test("KVM's leaves, where the supported table has none", () => {
+    const supported = SUPPORTED.without(0x4000_0000).without(0x4000_0001);
+    expect(messages(GOOD, { supported })).toEqual([]);
   });
 
   test("an APIC id, where no id is given", () => {
@@ -227,6 +277,12 @@ test.each([
   );
 });
 
+test("the highest id of 32 bits is checked", () => {
+  const table = fromSupported(SUPPORTED, { apicId: 0xffff_ffff });
+  expect(messages(table, { id: 0xffff_ffff })).toEqual([]);
+});
+
 test.each([-1, 0.5, 2 ** 32])("the id %d is refused", (id) => {
-  expect(() => checkCpuid(GOOD, { id })).toThrow(RangeError);
+  const wrong = new RangeError(`id ${id} is not an unsigned 32-bit integer`);
+  expect(() => checkCpuid(GOOD, { id })).toThrow(wrong);
 });

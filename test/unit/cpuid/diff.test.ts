@@ -5,6 +5,7 @@ import {
   type CpuidEntryInput,
   CpuidTable,
   diff,
+  entry,
   formatChange,
   printDiff,
 } from "../../../lib/cpuid/index.ts";
@@ -134,6 +135,31 @@ test("a signature that only the second table has names the leaf", () => {
   );
 });
 
+test("a signature that only the first table has names the leaf", () => {
+  const plain = CpuidTable.from([{ function: 0x40000001, eax: 0 }]);
+  const hyperv = plain.replace(0, { eax: 0x31237648 });
+  expect(printDiff(diff(hyperv, plain))).toBe(
+    "0x40000001.0:eax[31:0] hv_interface_id: 0x31237648 -> 0x0",
+  );
+});
+
+test("bit 0 of a register without fields is one change", () => {
+  expect(printDiff(diff([entry({ function: 3 })], [entry({ function: 3, eax: 1 })]))).toBe(
+    "0x3.0:eax[0] reserved: 0 -> 1",
+  );
+});
+
+test("a count has no leaf", () => {
+  expect(diff(table, table.append({ function: 2 }))[0]).toStrictEqual({
+    kind: "count",
+    where: "table",
+    function: undefined,
+    index: undefined,
+    before: 5,
+    after: 6,
+  });
+});
+
 test("a removed entry is a removal and a count", () => {
   expect(lines(table.without(7))).toBe("table entries: 5 -> 4\n0x7.0 entry: present -> absent");
 });
@@ -181,6 +207,40 @@ test("a change in a duplicate has its number", () => {
 test("one entry that moved is one change of order", () => {
   const [first, ...rest] = [...table];
   expect(lines([...rest, first ?? { function: 0 }])).toBe("0x0.0 position: 0 -> 4");
+});
+
+/** The entries of the table in another order. */
+const reordered = (...order: readonly number[]): readonly CpuidEntryInput[] =>
+  order.flatMap((i) => table.at(i) ?? []);
+
+test.each([
+  ["the last entry at the front", [4, 0, 1, 2, 3], "0x7.0 position: 4 -> 0"],
+  ["a later entry in the middle", [0, 3, 1, 2, 4], "0x4.1 position: 3 -> 1"],
+  ["an entry behind the next", [1, 0, 2, 3, 4], "0x1.0 position: 1 -> 0"],
+  ["an entry between two that stay", [3, 0, 1, 2, 4], "0x4.1 position: 3 -> 0"],
+])("%s is one change of order", (_, order, line) => {
+  expect(lines(reordered(...order))).toBe(line);
+});
+
+test("of two entries that changed places, the first is said to stay", () => {
+  const two = table.filter(({ function: fn }) => fn < 2);
+  expect(printDiff(diff(two, CpuidTable.from([...two].reverse())))).toBe("0x1.0 position: 1 -> 0");
+});
+
+test("sub-leaves that changed places differ in order and not in index", () => {
+  expect(lines(reordered(0, 1, 3, 2, 4))).toBe("0x4.1 position: 3 -> 2");
+});
+
+test("an entry whose index changed stays where it is", () => {
+  expect(lines(table.replace(2, { index: 5 }))).toBe("0x4.0 index: 0 -> 5");
+});
+
+test("entries that are there many times are paired in their order", () => {
+  const many = Array.from({ length: 6 }, (_, eax) => entry({ function: 7, flags: 1, eax }));
+  expect(diff(many, many)).toEqual([]);
+  expect(printDiff(diff(many, many.with(4, entry({ function: 7, flags: 1, eax: 5 }))))).toBe(
+    "0x7.0#5:eax[31:0] leaf7_n_subleaves: 0x4 -> 0x5",
+  );
 });
 
 test("changed flags are told", () => {

@@ -37,6 +37,17 @@ test("a wrong function is refused without a leaf to name", () => {
   expect(() => entry({ function: -1 })).toThrow(wrong);
 });
 
+test("a wrong index is refused without a leaf to name", () => {
+  const wrong = new RangeError("cpuid entry: index -1 does not fit 32 bits");
+  expect(() => entry({ function: 7, index: -1 })).toThrow(wrong);
+});
+
+test("entries without padding, and with padding of zeros, share one array", () => {
+  const { padding } = entry({ function: 7 });
+  expect(entry({ function: 8, padding: [0, 0, 0] }).padding).toBe(padding);
+  expect(entry({ function: 8, padding: [0, 0, 1] }).padding).not.toBe(padding);
+});
+
 test("padding of two words is refused", () => {
   const wrong = new RangeError("cpuid entry 0x1.0: padding has 2 words, not 3");
   expect(() => entry({ function: 1, padding: [0, 0] })).toThrow(wrong);

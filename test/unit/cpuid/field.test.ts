@@ -94,6 +94,21 @@ test("a name that is like no other suggests nothing", () => {
   expect(() => field("constructor" as CpuidFieldName)).toThrow(wrong);
 });
 
+test.each([
+  ["q", "; did you mean eq?"],
+  ["max_std_lzzz", ""],
+  [
+    "_leaf",
+    "; did you mean max_std_leaf, max_hyp_leaf, max_ext_leaf, max_tra_leaf, max_cntr_leaf?",
+  ],
+])(
+  "of the names like %s, at most five are suggested that are two letters away or contain it",
+  (name, hint) => {
+    const wrong = new TypeError(`unknown CPUID field "${name}"${hint}`);
+    expect(() => field(name as CpuidFieldName)).toThrow(wrong);
+  },
+);
+
 test("every field is found under its own name", () => {
   expect(fields().filter((f) => field(f.name) !== f)).toEqual([]);
 });
@@ -102,6 +117,12 @@ test("a register's fields are listed for a member of the family only", () => {
   const names = (index: number): readonly string[] =>
     fieldsOf("native", 0x12, index, "edx").map((f) => f.name);
   expect([names(2), names(1)]).toEqual([["epc_sec_size_1"], []]);
+});
+
+test("a family has no fields behind its last member", () => {
+  const last = fieldsOf("native", 4, 31, "eax");
+  expect(last).not.toEqual([]);
+  expect([fieldsOf("native", 4, 32, "eax"), fieldsOf("native", 3, 0, "eax")]).toEqual([[], []]);
 });
 
 test("the index is ignored where the database has no sub-leaves", () => {

@@ -33,6 +33,21 @@ test("fields names features, wide fields and reserved bits", () => {
   );
 });
 
+test("reserved bits are printed as ranges and single bits, separated by spaces", () => {
+  const reserved = CpuidTable.from([{ function: 1, eax: 0xf000c000 }]);
+  expect(printTable(reserved, { format: "fields" }).split("\n")[1]).toMatch(
+    /, reserved \[15:14\] \[31:28\]$/,
+  );
+});
+
+test("a hypervisor's fields are printed by name, whatever the base", () => {
+  const kvm = CpuidTable.from([
+    { function: 0x40000100, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d },
+    { function: 0x40000101, eax: 0x80 },
+  ]);
+  expect(printTable(kvm, { format: "fields" })).toMatch(/ {2}eax 0x00000080 {2}kvm_pv_unhalt$/);
+});
+
 test("an empty table is empty text", () => {
   expect(printTable([])).toBe("");
 });

@@ -119,6 +119,13 @@ test("an index outside of a field's family is refused", () => {
   expect(() => table.get("cache_level", 32)).toThrow(wrong);
 });
 
+test.each([-1, 0.5])("index %d of a family is refused", (index) => {
+  const wrong = new RangeError(
+    `cpuid field cache_level: index ${index}, but it is in indexes 0 to 31 only`,
+  );
+  expect(() => table.get("cache_level", index)).toThrow(wrong);
+});
+
 test("an index that a field isn't in is refused", () => {
   const wrong = new RangeError("cpuid field avx2: index 1, but it is in index 0 only");
   expect(() => table.get("avx2", 1)).toThrow(wrong);
@@ -132,6 +139,12 @@ test("a field of leaf 0x23 is read in its own sub-leaf, though KVM does not inde
   const leaf = { function: 0x23, flags: 1 };
   const two = CpuidTable.from([{ ...leaf }, { ...leaf, index: 1, eax: 0xff }]);
   expect(two.get("gp_counters")).toBe(0xff);
+});
+
+test("a field of KVM's leaf 0x10 is read whatever the index of its entry, although leaf 0x10 of the CPU is indexed", () => {
+  const signed = { function: 0x40000000, ...SIGNED.kvm };
+  const odd = CpuidTable.from([signed, { function: 0x40000010, index: 3, flags: 1, eax: 2000 }]);
+  expect(odd.get("kvm_tsc_khz")).toBe(2000);
 });
 
 test("a Xen field is read in its own sub-leaf", () => {
@@ -202,7 +215,13 @@ test("withEntry replaces the first entry with the same function and index", () =
 });
 
 test("withEntry appends what is new", () => {
-  expect(table.withEntry({ function: 2 }).at(-1)?.function).toBe(2);
+  const longer = table.withEntry({ function: 2 });
+  expect([longer.length, longer.at(-1)?.function]).toEqual([table.length + 1, 2]);
+});
+
+test("withEntry replaces the entry at position 0", () => {
+  const changed = table.withEntry({ function: 0, eax: 3 });
+  expect([changed.length, changed.at(0)?.eax]).toEqual([table.length, 3]);
 });
 
 test("replace changes members of one entry", () => {
@@ -219,7 +238,9 @@ test("without leaves out a whole function", () => {
 });
 
 test("without leaves out one index", () => {
-  expect(table.without(4, 2).find(4, 0)?.eax).toBe(0x21);
+  const without = table.without(4, 2);
+  expect([without.length, without.find(4, 0)?.eax]).toEqual([table.length - 1, 0x21]);
+  expect(without.find(4, 2)).toBeUndefined();
 });
 
 test("append adds at the end", () => {
@@ -266,6 +287,11 @@ test("JSON has registers as hexadecimal text", () => {
   expect(table.toJSON().entries[4]).toEqual(one);
 });
 
+test("JSON may have plain numbers, and text in decimal or hexadecimal of any case", () => {
+  const json = { entries: [{ function: "0x1", eax: 7, ebx: "12", ecx: "0XfF" }] };
+  expect(CpuidTable.fromJSON(json).at(0)).toMatchObject({ eax: 7, ebx: 12, ecx: 255 });
+});
+
 test.each<[string, unknown]>([
   ["no array of entries", null],
   ["no array of entries", []],
@@ -273,9 +299,27 @@ test.each<[string, unknown]>([
   ["entry 0 is not an object", { entries: [3] }],
   ["entry 0 has no number as function", { entries: [{}] }],
   ["entry 1 has no number as eax", { entries: [{ function: 1 }, { function: 1, eax: "zz" }] }],
+  ...["", "1.5", "-1", " 1", "1 ", "1e3", "0b1", "0xg", null, true, [5]].map(
+    (eax): [string, unknown] => [
+      "entry 0 has no number as eax",
+      { entries: [{ function: 1, eax }] },
+    ],
+  ),
   ["entry 0 has no array as padding", { entries: [{ function: 1, padding: 3 }] }],
 ])("JSON is refused: %s", (text, json) => {
   expect(() => CpuidTable.fromJSON(json)).toThrow(new TypeError(`cpuid table: ${text}`));
+});
+
+test("JSON has the padding if one of its words is not 0", () => {
+  const json = CpuidTable.from([{ function: 1, padding: [0, 5, 0] }, { function: 2 }]).toJSON();
+  expect(json.entries.map(({ padding }) => padding)).toEqual([[0, 5, 0], undefined]);
+});
+
+test("the constructor refuses to be called without entries, and names what makes a table", () => {
+  const Constructor = CpuidTable as unknown as new () => CpuidTable;
+  expect(() => new Constructor()).toThrow(
+    new TypeError("new CpuidTable(): use CpuidTable.from() or CpuidTable.fromJSON()"),
+  );
 });
 
 test("toString prints one line an entry", () => {

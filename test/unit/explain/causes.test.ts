@@ -1,11 +1,15 @@
 /**
  * Claims about every rule: where its cause is the cause, and where the same errno has another cause. A rule of
- * which the table below says nothing is a failure. The sentences are the tests by subject.
+ * which the table below says nothing is a failure. What each rule says is sentences.json.
  */
 import { describe, expect, test } from "vitest";
 import { type Evidence, RULES, type VmEvidence } from "../../../lib/explain/index.ts";
 import type { Verdict } from "../../../lib/explain/verdict.ts";
 import { refusalOf, tableWith, vcpuWith, vcpuWithoutTable, vmWith } from "./refused.ts";
+import list from "./sentences.json" with { type: "json" };
+
+/** What each rule of the tables says, and the place in the kernel that it names. */
+const { sentences, sources } = list;
 
 /** What was sent, whom to ask, and what was handed over. */
 type Given = Parameters<typeof refusalOf> extends [string, ...infer Rest] ? Rest : never;
@@ -366,6 +370,34 @@ describe("a rule", () => {
       expect(verdict).toBeDefined();
     },
   );
+});
+
+/** The rules of `open` read this machine's modules; their sentences are in open.test.ts. */
+const isWritten = ([call]: readonly [string, ...unknown[]]): boolean => !call.startsWith("open ");
+const WRITTEN = [
+  ...PROVABLE.map(([call, cause, holds]) => [call, cause, holds] as const),
+  ...OPEN.map(([call, cause, ...given]) => [call, cause, given] as const),
+].filter(isWritten);
+
+describe("the cause of a rule", () => {
+  const written: Readonly<Record<string, string | undefined>> = sentences;
+  const named: Readonly<Record<string, string | undefined>> = sources;
+
+  test.each(WRITTEN)("of %s is a whole sentence: %s", (call, cause, given) => {
+    expect(judge(call, cause, given)?.text).toBe(written[`${call}: ${cause}`]);
+  });
+
+  test.each(WRITTEN)(
+    "of %s names the place in the kernel where it is the only one: %s",
+    (call, cause, given) => {
+      expect(judge(call, cause, given)?.source).toBe(named[`${call}: ${cause}`]);
+    },
+  );
+
+  test("is in the list of sentences once for each rule of the tables", () => {
+    const keys = WRITTEN.map(([call, cause]) => `${call}: ${cause}`);
+    expect(Object.keys(sentences)).toEqual(keys);
+  });
 });
 
 test("every rule is in the tables", () => {

@@ -144,9 +144,12 @@ export const SANE: VmState = {
 /** A PIC's registers. */
 export const PIC: PicState = FULL.picMaster as PicState;
 
+let fullText: string | undefined;
+
 /** The full state as what JSON.parse gives, with some values changed: `"vcpus.0.regs.rip"`. */
 export function changed(changes: Readonly<Record<string, unknown>>): unknown {
-  const document: unknown = JSON.parse(stateToJson(FULL));
+  fullText ??= stateToJson(FULL);
+  const document: unknown = JSON.parse(fullText);
   for (const [path, value] of Object.entries(changes)) {
     const names = path.split(".");
     const owner = names

@@ -28,15 +28,21 @@ interface Machine {
   readonly khz?: number;
   readonly ids?: readonly number[];
   readonly parts?: readonly string[];
+  readonly supported?: readonly CpuidEntry2[];
+  readonly listed?: readonly number[];
+  readonly features?: readonly MsrEntry[];
 }
 
 /** An AMD host with everything but TSC scaling and what is said. */
-function machine({ has = {}, lapic = true, khz = 2_000_000, ids = [0], parts }: Machine): Target {
+function machine(options: Machine): Target {
+  const { has = {}, lapic = true, khz = 2_000_000, ids = [0], parts } = options;
+  const { supported = [...SUPPORTED], listed = [0x10, 0x174] } = options;
+  const { features = [msr(0x10a, 5n)] } = options;
   return {
     checkExtension: (name) => has[name] ?? (name === "KVM_CAP_TSC_CONTROL" ? 0 : 1),
-    supportedCpuid: () => [...SUPPORTED],
-    msrIndexList: () => [0x10, 0x174],
-    featureMsrs: () => [{ index: 0x10a, reserved: 0, data: 5n }],
+    supportedCpuid: () => supported,
+    msrIndexList: () => listed,
+    featureMsrs: () => features,
     hasPart: parts && ((name) => parts.includes(name)),
     vcpus: ids.map((id) => ({ id, hasLapic: () => lapic, tscKhz: () => khz })),
   };
@@ -278,24 +284,126 @@ const CASES: readonly Case[] = [
 describe("a state with", () => {
   test.each(CASES)("%s: %s is one finding", (_, __, vcpu, target, path, message, prevents) => {
     const found = findMisfits({ vcpus: [{ id: 0, ...vcpu }] }, machine(target));
-    expect(found.map((one) => [one.path, one.message, one.prevents])).toEqual([
-      [path, message, prevents],
+    const [, part = "vcpus"] = /^vcpus\[0\]\.(\w+)/.exec(path) ?? [];
+    const fd = part === "vcpus" ? "vm" : "vcpu 0";
+    expect(found).toEqual([{ fd, part, path, message, prevents }]);
+  });
+
+  test("capability: a part of the VM that the kernel cannot write is one finding", () => {
+    const target = machine({ has: { KVM_CAP_PIT_STATE2: 0 } });
+    const pit2 = SANE.pit2;
+    expect(findMisfits({ ...(pit2 && { pit2 }), vcpus: [{ id: 0 }] }, target)).toEqual([
+      {
+        fd: "vm",
+        part: "pit2",
+        path: "pit2",
+        message: "this kernel has no KVM_SET_PIT2 (KVM_CAP_PIT_STATE2)",
+        prevents: true,
+      },
     ]);
   });
 
+  test("vcpus: no vCPU given is one finding", () => {
+    expect(findMisfits({ vcpus: [{ id: 3 }, { id: 1 }] }, machine({ ids: [] }))).toEqual([
+      expect.objectContaining({
+        message: "the state has the vCPU ids 3, 1; the ids that were given are none",
+      }),
+    ]);
+  });
+
+  test("a misfit of the second vCPU names its number and its place", () => {
+    const found = findMisfits(
+      { vcpus: [{ id: 7 }, { id: 5, mpState: 5 }] },
+      machine({ ids: [5, 7] }),
+    );
+    expect(found.map(({ fd, path }) => [fd, path])).toEqual([["vcpu 5", "vcpus[1].mpState"]]);
+  });
+
   test.each([
-    ["a controller that the VM lacks", { picMaster: PIC }, [], "picMaster", true],
-    ["no timer where the VM has one", {}, ["pit2"], "pit2", false],
-  ] as const)("devices: %s is one finding", (_, state, parts, path, prevents) => {
+    [
+      "a controller that the VM lacks",
+      { picMaster: PIC },
+      [],
+      "picMaster",
+      "the VM has none: it needs the interrupt controllers in the kernel: createIrqchip() before the vCPUs",
+      true,
+    ],
+    [
+      "no timer where the VM has one",
+      {},
+      ["pit2"],
+      "pit2",
+      "the VM has it and the state does not, so it stays as it is",
+      false,
+    ],
+  ] as const)("devices: %s is one finding", (_, state, parts, path, message, prevents) => {
     const found = findMisfits({ ...state, vcpus: [{ id: 0 }] }, machine({ parts }));
-    expect(found.map((one) => [one.fd, one.path, one.prevents])).toEqual([["vm", path, prevents]]);
+    expect(found).toEqual([{ fd: "vm", part: path, path, message, prevents }]);
   });
 });
 
 describe("what fits:", () => {
   test.each([
     ["a frequency within 250 ppm", { tscKhz: 1_999_500 }, {}],
+    ["a frequency of 250 ppm more", { tscKhz: 2_000_500 }, {}],
     ["another frequency on a host that scales", { tscKhz: 1 }, { has: { KVM_CAP_TSC_CONTROL: 1 } }],
+    [
+      "a table of 256 entries",
+      { cpuid: table(...Array.from({ length: 256 }, (_, i) => ({ function: 0x100 + i }))) },
+      {},
+    ],
+    [
+      "Hyper-V's leaves where KVM has them",
+      { cpuid: table({ function: 0x4000_0001, eax: 0x3123_7648 }) },
+      {},
+    ],
+    [
+      "another leaf of a hypervisor without signature",
+      { cpuid: table({ function: 0x4000_0001 }) },
+      { has: { KVM_CAP_HYPERV: 0, KVM_CAP_XEN_HVM: 0 } },
+    ],
+    [
+      "an area of the size that KVM has",
+      { xsave: xsave(7n, 11_008) },
+      { has: { KVM_CAP_XSAVE2: 11_008 } },
+    ],
+    ["an XSAVE area of x87 and SSE, which every host has", { xsave: xsave(3n) }, { supported: [] }],
+    ["XCR0 of x87 and SSE, which every host has", { xcrs: xcrs(3n) }, { supported: [] }],
+    [
+      "XCR0 with a bit above 31 that the host has",
+      { xcrs: xcrs(0x1_0000_0003n) },
+      { supported: table({ function: 0xd, flags: 1, edx: 1 }) },
+    ],
+    [
+      "a value of another register than XCR0",
+      { xcrs: { ...xcrs(0x207n), xcrs: [{ xcr: 1, reserved: 0, value: 0x207n }] } },
+      {},
+    ],
+    ["a value behind the number of registers", { xcrs: { ...xcrs(0x207n), nrXcrs: 0 } }, {}],
+    [
+      "an MSR of the saved banks of machine checks",
+      { msrs: [msr(0x179, 2n), msr(0x407, 5n)] },
+      { listed: [0x179] },
+    ],
+    [
+      "an MSR of Hyper-V that KVM does not list",
+      { msrs: [msr(0x4000_0090, 5n)], cpuid: table({ function: 0x4000_0001, eax: 0x3123_7648 }) },
+      {},
+    ],
+    [
+      "a bit of an MSR that is no feature",
+      { msrs: [msr(0x10b, 7n)] },
+      { listed: [0x10b], features: [msr(0x10b, 1n)] },
+    ],
+    ["a local APIC where one is in the kernel", { lapic: { regs: bytes(1024) } }, {}],
+    ["events whose capabilities the host has", { vcpuEvents: events(0x30) }, {}],
+    [
+      "events without flags",
+      { vcpuEvents: events(0) },
+      { has: { KVM_CAP_EXCEPTION_PAYLOAD: 0, KVM_CAP_X86_TRIPLE_FAULT_EVENT: 0 } },
+    ],
+    ["the last MP state of x86", { mpState: 4 }, {}],
+    ["a vCPU that is held in reset", { mpState: 9 }, {}],
     ["an unknown MSR that is 0", { msrs: [msr(0x2a, 0n)] }, {}],
     ["an MTRR, which KVM does not list", { msrs: [msr(0x2ff, 6n)] }, {}],
     ["a feature MSR with fewer bits", { msrs: [msr(0x10a, 4n)] }, {}],
@@ -315,6 +423,16 @@ describe("what fits:", () => {
   test("a VM without devices, of which the state has none", () => {
     expect(findMisfits({ vcpus: [] }, machine({ ids: [], parts: [] }))).toEqual([]);
   });
+});
+
+test("a frequency is not compared where the host's TSC is not stable", () => {
+  const target = machine({});
+  const vcpus = [{ id: 0, hasLapic: () => true, tscKhz: () => undefined }];
+  expect(findMisfits({ vcpus: [{ id: 0, tscKhz: 5 }] }, { ...target, vcpus })).toEqual([]);
+});
+
+test("every rule says why its finding is a misfit", () => {
+  expect(STATE_RULES.filter(({ why }) => why.length < 20)).toEqual([]);
 });
 
 test("every rule has a state that breaks it", () => {

@@ -7,7 +7,7 @@ import { StateDocumentError } from "../../../lib/state/error.ts";
 import { stateToJson } from "../../../lib/state/json.ts";
 import { stateFromJson } from "../../../lib/state/json-reader.ts";
 import type { VmState } from "../../../lib/state/state.ts";
-import { anyState, changed, complaintsOf, FULL } from "./any-state.ts";
+import { anyState, changed, complaintsOf, errorOf, FULL } from "./any-state.ts";
 
 describe("a state", () => {
   test("of any parts and values is read as it was written", () => {
@@ -150,4 +150,22 @@ describe("a document", () => {
   test.each(["", "{", "null", "[]", '"x"'])("that is %j is refused", (text) => {
     expect(() => stateFromJson(text)).toThrow(StateDocumentError);
   });
+});
+
+test.each([
+  ["msrs", 5, TypeError, "expected an array"],
+  ["xsave", 5, TypeError, "expected a Uint8Array"],
+  ["xsave", new Uint8Array(3), RangeError, "expected 4096 bytes or more, got 3"],
+  ["tscKhz", 0xffff_f001, RangeError, "expected at most 4294963200, got 4294963201"],
+] as const)("a state whose %s is %o is not written", (part, value, kind, message) => {
+  const vcpus = [{ id: 0, [part]: value }] as unknown as VmState["vcpus"];
+  const write = (): string => stateToJson({ ...FULL, vcpus });
+  expect(write).toThrow(kind);
+  expect(write).toThrow(message);
+});
+
+test("the error of a document has its own name and the parser's words", () => {
+  const error = errorOf(() => stateFromJson("{"));
+  expect(error.name).toBe("StateDocumentError");
+  expect(error.complaints).toEqual([expect.stringMatching(/^not JSON: \S/)]);
 });

@@ -1,7 +1,7 @@
 /** Claims about MSRs of a saved state: which there are beside KVM's list, and which wait. */
 import { describe, expect, test } from "vitest";
 import type { CpuidEntry2 } from "../../../lib/abi/generated/structs.ts";
-import { inOrder, unlistedMsrs } from "../../../lib/state/msrs.ts";
+import { COUNTING_MSRS, inOrder, unlistedMsrs } from "../../../lib/state/msrs.ts";
 
 const HYPERV = { function: 0x4000_0001, eax: 0x3123_7648 } as CpuidEntry2;
 
@@ -37,4 +37,9 @@ test("the TSC and its deadline have places of their own, the others keep their o
     tsc: entry(0x10),
     late: [entry(0x6e0)],
   });
+});
+
+test("every MSR that counts has a reason", () => {
+  expect(COUNTING_MSRS.length).toBeGreaterThan(30);
+  expect(COUNTING_MSRS.filter(({ why }) => why === "")).toEqual([]);
 });

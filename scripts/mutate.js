@@ -1,0 +1,169 @@
+/** Changes the sources in small ways, one at a time, and says which changes no unit test notices. */
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+// usage: node scripts/mutate.js [--least 80] [FOLDER or FILE of lib/explain, lib/state, lib/cpuid...]
+//   All three folders without an argument. For each: the mutants, how many a test killed, how many ended by
+//   their time, how many survived or are reached by no test, and the score, which is the killed part.
+//   Each survivor follows, except those of test/mutation/equivalents.json, which no test can kill.
+//   The exit status is 1 if a score is below --least and not every survivor is listed there, or if the
+//   list has a mutant that is gone or that a test kills.
+// Needs the addon. Installs Stryker into build/mutation, as test/mutation/stryker pins it: 166 packages, 64 MB and
+// 20 seconds, nearly as much as all that `npm install` fetches. Takes about 20 minutes of one CPU.
+const root = fileURLToPath(new URL("..", import.meta.url));
+const folder = join(root, "build/mutation");
+const source = join(root, "test/mutation");
+const manifests = join(source, "stryker");
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { least: { type: "string", default: "80" } },
+});
+
+/** The folders that are judged, each by the tests of its own folder. */
+const JUDGED = ["lib/cpuid", "lib/state", "lib/explain"];
+const targets = (positionals.length === 0 ? JUDGED : positionals).map((path) =>
+  path.replace(/\/$/, ""),
+);
+const folderOf = (target) => JUDGED.find((one) => target === one || target.startsWith(`${one}/`));
+const unknown = targets.filter((target) => folderOf(target) === undefined);
+if (unknown.length > 0) {
+  process.stderr.write(`mutate: ${unknown.join(", ")} is not in ${JUDGED.join(", ")}\n`);
+  process.exit(2);
+}
+
+function run(command, args, options = {}) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
+  if (error !== undefined) throw error;
+  if (status !== 0) {
+    process.stderr.write(`mutate: ${command} ${args.join(" ")} failed\n`);
+    process.exit(status ?? 1);
+  }
+}
+
+/** Installs what the lock file says, unless it is there. */
+function install() {
+  const files = ["package.json", "package-lock.json"];
+  const same = (file) =>
+    existsSync(join(folder, "node_modules", "@stryker-mutator")) &&
+    existsSync(join(folder, file)) &&
+    readFileSync(join(folder, file), "utf8") === readFileSync(join(manifests, file), "utf8");
+  if (files.every(same)) return;
+  mkdirSync(folder, { recursive: true });
+  for (const file of files) cpSync(join(manifests, file), join(folder, file));
+  const quiet = ["--no-fund", "--no-audit", "--ignore-scripts", "--no-save"];
+  run("npm", ["install", ...quiet], { cwd: folder });
+  // npm may have written where it fetched from.
+  for (const file of files) cpSync(join(manifests, file), join(folder, file));
+}
+
+/** The test files of a folder, by the same name under test/unit. */
+function testsOf(judged) {
+  const tests = judged.replace("lib/", "test/unit/");
+  return readdirSync(join(root, tests))
+    .filter((name) => name.endsWith(".test.ts"))
+    .map((name) => `${tests}/${name}`);
+}
+
+/** Runs Stryker over targets of one folder and returns its report. */
+function mutate(judged, chosen) {
+  const name = judged.replace("/", "-");
+  const report = join(folder, `${name}.json`);
+  const config = join(folder, `${name}.stryker.json`);
+  const options = {
+    testRunner: "unit",
+    plugins: [join(source, "runner.js")],
+    nodeKvmTests: testsOf(judged),
+    warnings: { unknownOptions: false },
+    mutate: [
+      ...chosen.map((target) => (target.endsWith(".ts") ? target : `${target}/**/*.ts`)),
+      "!lib/**/generated/**",
+    ],
+    ignorePatterns: ["/*", "!/lib", "!/test", "!/gen", "!/package.json", "!/tsconfig.json"],
+    tempDirName: `build/mutation/${name}-sandbox`,
+    coverageAnalysis: "perTest",
+    checkers: [],
+    disableTypeChecks: false,
+    concurrency: 1,
+    timeoutMS: 30_000,
+    timeoutFactor: 3,
+    reporters: ["json", ...(process.stdout.isTTY ? ["progress"] : [])],
+    jsonReporter: { fileName: report },
+    logLevel: "warn",
+  };
+  writeFileSync(config, JSON.stringify(options, undefined, 2));
+  const stryker = join(folder, "node_modules/@stryker-mutator/core/bin/stryker.js");
+  const env = { ...process.env, NODE_KVM_ADDON: join(root, "build/Release/node_kvm.node") };
+  run(process.execPath, [stryker, "run", config], { env });
+  return JSON.parse(readFileSync(report, "utf8"));
+}
+
+/** The text between two positions of a file. */
+function cut(lines, { start, end }) {
+  const chosen = lines.slice(start.line - 1, end.line);
+  const last = chosen.length - 1;
+  chosen[last] = chosen[last].slice(0, end.column - 1);
+  chosen[0] = chosen[0].slice(start.column - 1);
+  return chosen.join("\n");
+}
+
+const inline = (text) => text.replaceAll(/\s+/g, " ").trim();
+
+/** The mutants of a report, each with the text that names it whatever line it moves to. */
+function mutantsOf({ files }) {
+  return Object.entries(files).flatMap(([file, { source: text, mutants }]) => {
+    const lines = text.split("\n");
+    return mutants.map(({ location, replacement, status }) => {
+      const line = inline(lines[location.start.line - 1]);
+      const change = `${inline(cut(lines, location))} => ${inline(replacement)}`;
+      return { file, status, at: location.start, name: `${file} | ${line} | ${change}` };
+    });
+  });
+}
+
+const GONE = ["Survived", "NoCoverage"];
+const VALID = ["Killed", "Timeout", ...GONE];
+const equivalents = JSON.parse(readFileSync(join(source, "equivalents.json"), "utf8"));
+const listed = new Map(
+  equivalents.flatMap(({ reason, mutants }) => mutants.map((m) => [m, reason])),
+);
+
+/** Prints what became of a folder's mutants; returns whether that is enough. */
+function judge(judged, chosen) {
+  const mutants = mutantsOf(mutate(judged, chosen));
+  const count = (...states) => mutants.filter(({ status }) => states.includes(status)).length;
+  const survivors = mutants.filter(({ status }) => GONE.includes(status));
+  const unlisted = survivors.filter(({ name }) => !listed.has(name));
+  const score = (100 * count("Killed", "Timeout")) / count(...VALID);
+  const alive = new Set(survivors.map(({ name }) => name));
+  const covered = new Set(mutants.map(({ file }) => file));
+  const stale = [...listed.keys()].filter((name) => {
+    const [file] = name.split(" | ");
+    const isJudged = covered.has(file) || (chosen.includes(judged) && folderOf(file) === judged);
+    return isJudged && !alive.has(name);
+  });
+  const words = [
+    `${mutants.length} mutants`,
+    `${count("Killed")} killed`,
+    `${count("Timeout")} timeout`,
+    `${count("Survived")} survived`,
+    `${count("NoCoverage")} without coverage`,
+    `${survivors.length - unlisted.length} of these equivalent`,
+    `score ${score.toFixed(2)} %`,
+  ];
+  console.log(`${chosen.join(" ")}: ${words.join(", ")}`);
+  for (const { status, at, name } of unlisted) {
+    console.log(`  ${status} ${at.line}:${at.column} ${name}`);
+  }
+  for (const name of stale) console.log(`  listed as equivalent, and gone or killed: ${name}`);
+  return stale.length === 0 && (score >= Number(values.least) || unlisted.length === 0);
+}
+
+install();
+const verdicts = JUDGED.flatMap((judged) => {
+  const chosen = targets.filter((target) => folderOf(target) === judged);
+  return chosen.length === 0 ? [] : [judge(judged, chosen)];
+});
+process.exitCode = verdicts.every(Boolean) ? 0 : 1;

@@ -1,0 +1,47 @@
+/** The list of mutants that no test can kill: each names a line that is there, and has a reason. */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+
+const PROJECT = join(import.meta.dirname, "..", "..");
+
+interface Group {
+  readonly reason: string;
+  /** Each is `file | line | original => replacement`, with single spaces. */
+  readonly mutants: readonly string[];
+}
+
+const list = readFileSync(join(PROJECT, "test/mutation/equivalents.json"), "utf8");
+const groups = JSON.parse(list) as readonly Group[];
+const mutants = groups.flatMap((group) => group.mutants);
+
+/** The lines of a file with single spaces; none if there is no such file. */
+function linesOf(file: string): readonly string[] {
+  const path = join(PROJECT, file);
+  if (!existsSync(path)) return [];
+  return readFileSync(path, "utf8")
+    .split("\n")
+    .map((line) => line.replaceAll(/\s+/g, " ").trim());
+}
+
+function isThere(mutant: string): boolean {
+  const [file = "", line = ""] = mutant.split(" | ");
+  // The line itself may have the separator in it.
+  return linesOf(file).some(
+    (one) => one.startsWith(line) && mutant.startsWith(`${file} | ${one} | `),
+  );
+}
+
+test("every listed mutant names a line that is there", () => {
+  expect(mutants.filter((mutant) => !isThere(mutant))).toEqual([]);
+});
+
+test("a mutant whose line is gone is found", () => {
+  expect(isThere("lib/cpuid/diff.ts | const gone = 1; | 1 => 2")).toBe(false);
+  expect(isThere("lib/cpuid/gone.ts | const gone = 1; | 1 => 2")).toBe(false);
+});
+
+test("every group has a reason, and no mutant is listed twice", () => {
+  expect(groups.filter(({ reason }) => reason.length < 20)).toEqual([]);
+  expect(mutants.filter((mutant, i) => mutants.indexOf(mutant) !== i)).toEqual([]);
+});

@@ -1,0 +1,66 @@
+/** The tests of one folder and all that they import as one script, which is compiled once and evaluated per mutant. */
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { Script } from "node:vm";
+import { rolldown } from "rolldown";
+
+const ENTRY = "\0entry";
+const FILE = "\0file:";
+const VITEST = "\0vitest";
+
+/** Loads the modules that are no files: the entry, a mark before each test file, and vitest. */
+const virtual = (files, names) => ({
+  name: "virtual",
+  resolveId(id) {
+    if (id === "vitest") return VITEST;
+    return id.startsWith("\0") ? id : undefined;
+  },
+  load(id) {
+    const module = (code) => ({ code, moduleSideEffects: true });
+    if (id === ENTRY) {
+      const imports = files.flatMap((file) => [FILE + file, join(process.cwd(), file)]);
+      return module(imports.map((name) => `import ${JSON.stringify(name)};`).join("\n"));
+    }
+    if (id === VITEST) return module(`export const { ${names} } = globalThis.nodeKvmSession.api;`);
+    if (!id.startsWith(FILE)) return undefined;
+    return module(`globalThis.nodeKvmSession.file(${JSON.stringify(id.slice(FILE.length))});`);
+  },
+  // Each module keeps its own place, which a bundle has only one of.
+  transform: (code, id) =>
+    code
+      .replaceAll("import.meta.filename", JSON.stringify(id))
+      .replaceAll("import.meta.dirname", JSON.stringify(dirname(id)))
+      .replaceAll("import.meta.url", JSON.stringify(pathToFileURL(id).href)),
+});
+
+/**
+ * Bundles test files, which are relative to the working directory.
+ *
+ * @param names - what the stand-in for vitest exports.
+ * @returns functions that evaluate all modules anew, so that nothing of an earlier evaluation is kept: one counts
+ * which mutants are reached, which takes longer than most tests, and one does not.
+ */
+export async function bundle(files, names) {
+  const build = await rolldown({
+    input: ENTRY,
+    platform: "node",
+    external: (id) => !/^[./\0]/.test(id) && id !== "vitest",
+    plugins: [virtual(files, names)],
+    transform: { target: "es2023" },
+    // A mutant is unused code to a bundler that looks closely.
+    treeshake: false,
+  });
+  const { output } = await build.generate({ format: "cjs" });
+  await build.close();
+  if (output.length !== 1) throw new Error(`the bundle has ${output.length} parts, not 1`);
+  const filename = join(process.cwd(), "bundle.cjs");
+  const require = createRequire(filename);
+  const evaluator = (code) => {
+    const script = new Script(`(function (require, exports) {${code}\n})`, { filename });
+    return () => script.runInThisContext()(require, {});
+  };
+  const [{ code }] = output;
+  const uncounted = code.replaceAll(/function stryCov_[\w$]+\(\) \{/g, "$& return;");
+  return { counted: evaluator(code), uncounted: evaluator(uncounted) };
+}

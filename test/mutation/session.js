@@ -1,0 +1,104 @@
+/**
+ * The part of vitest's interface that unit tests use, kept in one process: tests are registered, and run
+ * as often as there are mutants. Bundling the tests is bundle.js; Stryker's interface is runner.js.
+ */
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+import { format } from "node:util";
+
+/** The matchers of vitest, without the rest of it. */
+async function makeExpect() {
+  const vitest = createRequire(import.meta.url).resolve("vitest/package.json");
+  const path = createRequire(vitest).resolve("@vitest/expect");
+  const matchers = await import(pathToFileURL(path).href);
+  const { chai, getState, setState } = matchers;
+  chai.use(matchers.JestExtend);
+  chai.use(matchers.JestChaiExpect);
+  chai.use(matchers.JestAsymmetricMatchers);
+  const expect = (value, message) => chai.expect(value, message);
+  Object.assign(expect, chai.expect, globalThis[matchers.ASYMMETRIC_MATCHERS_OBJECT]);
+  globalThis[matchers.GLOBAL_EXPECT] = expect;
+  setState({ assertionCalls: 0, ...getState(expect) }, expect);
+  return expect;
+}
+
+class Skipped extends Error {}
+
+/** The title of a row: `%s` and its like are filled from the row. */
+function titleOf(title, row) {
+  const count = title.replaceAll("%%", "").split("%").length - 1;
+  return format(title, ...[row].flat().slice(0, count));
+}
+
+/** Calls `each` with the title and the arguments of every row: as in vitest, rows are spread if all are arrays. */
+function eachRow(rows, title, each) {
+  const isSpread = rows.every(Array.isArray);
+  for (const row of rows) each(titleOf(title, row), isSpread ? row : [row]);
+}
+
+/** Makes the interface that the tests import, and a list of the tests that they register. */
+export async function openSession() {
+  const expect = await makeExpect();
+  let tests = [];
+  let scope = { name: "", before: [], after: [] };
+  let finishing = [];
+
+  function nested(name, body) {
+    const outer = scope;
+    scope = { name: `${outer.name}${name} > `, before: [...outer.before], after: [...outer.after] };
+    try {
+      body();
+    } finally {
+      scope = outer;
+    }
+  }
+  const describe = (name, body) => nested(name, body);
+  describe.each = (rows) => (title, body) =>
+    eachRow(rows, title, (name, values) => nested(name, () => body(...values)));
+  function test(title, body) {
+    const own = scope;
+    tests.push({ id: `${tests.length} ${own.name}${title}`, title, own, body });
+  }
+  test.each = (rows) => (title, body) =>
+    eachRow(rows, title, (name, values) => test(name, () => body(...values)));
+
+  const context = {
+    skip(condition = true) {
+      if (condition) throw new Skipped();
+    },
+  };
+
+  return {
+    api: {
+      expect,
+      describe,
+      test,
+      beforeEach: (hook) => scope.before.push(hook),
+      afterEach: (hook) => scope.after.push(hook),
+      onTestFinished: (hook) => finishing.push(hook),
+    },
+    /** Starts a file: its hooks are its own. The bundle calls it before each. */
+    file(name) {
+      scope = { name: `${name} > `, before: [], after: [] };
+    },
+    /** Evaluates the bundle anew and returns the tests that it registers. */
+    register(evaluate) {
+      tests = [];
+      evaluate();
+      return tests;
+    },
+    /** Runs one test with its hooks; throws what it throws. A skipped test passes. */
+    async run({ own, body }) {
+      finishing = [];
+      try {
+        for (const hook of own.before) await hook();
+        await body(context);
+      } catch (error) {
+        if (!(error instanceof Skipped)) throw error;
+      } finally {
+        for (const hook of finishing.reverse()) await hook();
+        for (const hook of own.after) await hook();
+      }
+    },
+  };
+}
