@@ -39,6 +39,15 @@ const MOST_RETRIES = 1000;
  */
 const NEVER_RETRIED: readonly string[] = ["KVM_RUN", "KVM_GET_TSC_KHZ"];
 
+/** What an error about missing fields ends with: how to change some fields only. */
+const READ_FIRST = "; read the state first and change that";
+const REMEDIES: ReadonlyMap<string, string> = new Map(
+  ["REGS", "SREGS", "SREGS2", "FPU", "DEBUGREGS", "VCPU_EVENTS"].map((name) => {
+    const update = methodOf(`KVM_SET_${name}`).replace(/^set/, "update");
+    return [`KVM_SET_${name}`, `; ${update} changes some fields only`];
+  }),
+);
+
 /** What makes an object of each class, by its name; a subclass of a program's own has none. */
 const MAKERS: ReadonlyMap<string, string> = new Map([
   ["Kvm", "Kvm.open()"],
@@ -204,7 +213,7 @@ export abstract class Handle implements OpenFile {
     const where = methodOf(ioctl.name);
     const scratch = borrowEncoded<T>(layout, value as StructInput<T>, where);
     try {
-      refusePartial(where, layout, value as object, "; read the state first and change that");
+      refusePartial(where, layout, value as object, REMEDIES.get(ioctl.name) ?? READ_FIRST);
       return this.ioctl(ioctl, scratch.bytes, { args: argsOf(value) });
     } finally {
       scratch.isFree = true;

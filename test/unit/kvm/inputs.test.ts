@@ -57,7 +57,7 @@ describe("a wrong member is refused by the method that was called", () => {
       ({ vm }) => vm.setUserMemoryRegion({ slot: "0" as never, guestPhysAddr: 0n, memory }),
     ],
     [
-      "setRegs(): kvm_regs: missing members rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, 9 more; read the state first and change that",
+      "setRegs(): kvm_regs: missing members rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, 9 more; updateRegs() changes some fields only",
       ({ vcpu }) => vcpu.setRegs({ rip: 1n } as never),
     ],
     [
