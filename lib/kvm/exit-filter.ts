@@ -66,6 +66,7 @@ interface Plain {
 }
 
 const U64 = 2n ** 64n;
+const PORTS = 0x1_0000n;
 
 /** Where a rule may apply, by the member that says it, and the members that such a rule has. */
 const SPACES = [
@@ -105,11 +106,16 @@ function plain(rule: ExitRule, where: string): Plain {
 
 function checked(rule: ExitRule, where: string): Plain {
   const one = plain(rule, where);
-  const { space, first, length, write } = one;
+  const { space, first, length, write, size, read } = one;
   const wrong = (what: string): RangeError => new RangeError(`${where}: ${what}`);
   if (space === MSR && write === "collect") throw wrong("writes of MSRs are not collected");
   if (length < 1n) throw wrong(`length: ${length} is less than 1`);
   if (first + length > U64) throw wrong(`${first} and ${length} more: not in 64 bits`);
+  if (space === PIO && first + length > PORTS) throw wrong(`pio: there are ${PORTS} ports`);
+  if (space === PIO && ![0, 1, 2, 4].includes(size)) throw wrong(`size: ${size} is not 1, 2 or 4`);
+  if (read !== undefined && size > 0 && read >> BigInt(8 * size) !== 0n) {
+    throw wrong(`read: ${read} does not fit ${8 * size} bits`);
+  }
   return one;
 }
 
