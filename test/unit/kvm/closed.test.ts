@@ -54,6 +54,10 @@ const ARGUMENTS: Record<string, () => readonly unknown[]> = {
   clearDirtyLog: () => [{ slot: 0, firstPage: 0n, numPages: 64, dirtyBitmap: new Uint8Array(8) }],
   compareMsrs: () => [[{ index: 1, data: 1n }]],
   createDevice: () => [0],
+  createVcpu: () => [1],
+  // Without an element for a VM, and without an option for a vCPU.
+  saveState: () => [{ [Symbol.iterator]: () => [].values() }],
+  setSignalMask: () => [[]],
   createGuestMemfd: () => [{ size: 0x1000n }],
   enableCap: () => [{ cap: 1 }],
   getCpuid2: () => [],
