@@ -109,8 +109,8 @@ void Delivery::DeliverAll() {
 
 void Delivery::OnEnvironmentEnds(napi_async_cleanup_hook_handle /*hook*/, void* data) {
   auto* delivery = static_cast<Delivery*>(data);
-  // All are asked before one is waited for: a thread that shares its CPU with guests that spin gets
-  // to its end after a slice of time for each of them.
+  // Every thread is asked to stop before one is joined: a thread that shares its CPU with spinning
+  // guests ends only after a time slice of each of them.
   for (VcpuThread* thread : delivery->threads_) thread->RequestStop();
   for (VcpuThread* thread : delivery->threads_) thread->Abandon();
   delivery->threads_.clear();

@@ -346,8 +346,7 @@ Napi::Value Fd::Close(const Napi::CallbackInfo& info) {
   for (const std::weak_ptr<VcpuThread>& weak : threads_) {
     if (auto thread = weak.lock()) threads.push_back(std::move(thread));
   }
-  // All are asked before one is waited for: a thread that shares its CPU with guests that spin gets
-  // to its end after a slice of time for each of them.
+  // Every thread is asked to stop before one is joined; see Delivery::OnEnvironmentEnds.
   for (const auto& thread : threads) thread->RequestStop();
   for (const auto& thread : threads) thread->Close();
   threads_.clear();

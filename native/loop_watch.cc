@@ -75,7 +75,7 @@ class Watcher {
     int timeout = -1;
     for (;;) {
       epoll_event event = {};
-      // Where it fails, which no cause is known for, the loops are looked at again and again.
+      // No cause of a failure is known. After one, the loops are polled.
       const bool has_failed = epoll_wait(epoll, &event, 1, timeout) < 0;
       if (has_failed) usleep(kAgainMs * 1000);
       timeout = Look() || has_failed ? kAgainMs : -1;

@@ -21,7 +21,7 @@ import { type Ask, known, type MemorySlot } from "./refusal.ts";
 import { linearRip, type ReadWord, translate } from "./translate.ts";
 import { hasBit, hex, range } from "./wording.ts";
 
-/** An exit, as far as it is looked at; kvm/exit.ts has all of them. */
+/** The fields of an exit that are read here; kvm/exit.ts declares the exits. */
 export type ExplainedExit =
   | { readonly kind: "shutdown" }
   | { readonly kind: "fail_entry"; readonly hardwareEntryFailureReason: bigint }

@@ -176,7 +176,6 @@ export class Vm extends VmDevices {
    * @throws TypeError when a vCPU is another VM's, or is given twice.
    */
   saveState(vcpus: Iterable<Vcpu>, options: SaveStateOptions = {}): VmState {
-    refuseUnknown("saveState()", options, ["msrs"]);
     return saveVm(this, vcpus, this.kvm.origin, options);
   }
 

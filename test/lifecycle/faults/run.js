@@ -21,7 +21,7 @@ const START_MS = 20_000;
 const MOST_NODE_API_CALLS = 3;
 /** and so many faults of all programs are tried. */
 const MOST_NODE_API_FAULTS = 24;
-/** Each of so many calls fails with every errno, those after them with one errno each, in turn. */
+/** The first 16 calls of a kind fail with every errno; each later call fails with one of them, in turn. */
 const MOST_WITH_ALL_ERRNOS = 16;
 
 const GOOD = new Set(["success", "error", "not reached"]);
