@@ -156,7 +156,10 @@ export function toList<T>(where: string, elements: Iterable<T>): T[] {
   const given: unknown = elements;
   const isObject = typeof given === "object" && given !== null;
   if (isObject && typeof Reflect.get(given, Symbol.iterator) === "function") {
-    return Array.from(elements);
+    // Array.from() takes twice as long for an iterable that is no array, such as a CPUID table.
+    const list: T[] = [];
+    for (const element of elements) list.push(element);
+    return list;
   }
   throw new TypeError(`${where}: expected an array or another iterable, got ${describe(elements)}`);
 }

@@ -51,6 +51,7 @@ class Reported {
   Reported& operator=(const Reported&) = delete;
   ~Reported() { Set(0); }
 
+  size_t bytes() const { return bytes_; }
   void Set(size_t bytes) {
     if (to_ == nullptr || bytes == bytes_) return;
     if (to_->Change(static_cast<int64_t>(bytes) - static_cast<int64_t>(bytes_))) bytes_ = bytes;

@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -95,12 +96,22 @@ class Region {
 
   // Tells V8's garbage collector how much memory this region takes.
   void Report(Reported reported) { reported_ = std::move(reported); }
-  void ReportAll() { reported_.Set(range_->mapped().size()); }
+  void ReportAll() {
+    const size_t size = range_->mapped().size();
+    reported_.Set(size - std::min(size, shown_));
+  }
+
+  // Takes off what an ArrayBuffer shows from now on: V8 counts an ArrayBuffer's bytes itself.
+  void Shown(size_t length) {
+    shown_ += length;
+    reported_.Set(reported_.bytes() - std::min(reported_.bytes(), length));
+  }
 
  private:
   std::shared_ptr<Range> range_;
   std::shared_ptr<UniqueFd> file_;
   Reported reported_;
+  size_t shown_ = 0;
 };
 
 }  // namespace node_kvm

@@ -85,6 +85,7 @@ Napi::Value Windows::Open(Napi::Env env, const std::shared_ptr<Region>& region, 
     std::erase_if(windows_, [](const auto& old) { return old.expired(); });
   }
   windows_.push_back(window);
+  region->Shown(length);
   return {env, buffer};
 }
 
