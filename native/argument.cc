@@ -70,7 +70,7 @@ uint64_t Argument::Address() {
 bool Argument::Copy(const Napi::Value& original, bool copies_back, Copied* made) {
   std::span<uint8_t> bytes;
   if (!ReadBytes(original, &bytes)) return Refuse("expected a Uint8Array (not shared)");
-  const GuardedCopy* copy = copies_.Copy(bytes);
+  const GuardedCopy* copy = copies_.Copy(bytes, &refusal_);
   if (copy == nullptr) return false;
   *made = {original, copy->bytes(), copies_back, {}};
   return true;

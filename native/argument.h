@@ -12,6 +12,7 @@
 
 #include "guarded.h"
 #include "ioctl.h"
+#include "refusal.h"
 #include "region.h"
 
 namespace node_kvm {
@@ -24,11 +25,12 @@ class Argument {
   Argument& operator=(const Argument&) = delete;
   ~Argument() { copies_.Release(mark_); }
 
-  // Makes the argument ready. False: `complaint` says what is wrong with it, or is empty and errno
-  // says that there is no memory. `of_vcpu` tells whose commands KVM_MEMORY_ENCRYPT_OP has.
+  // Makes the argument ready. False: `complaint` says what is wrong with it, or is empty and
+  // `refusal` says which system call failed. `of_vcpu` tells whose commands KVM_MEMORY_ENCRYPT_OP has.
   bool Fill(const IoctlShape& shape, const Napi::Value& bytes, const Napi::Value& links,
             bool of_vcpu);
   const std::string& complaint() const { return complaint_; }
+  const Refusal& refusal() const { return refusal_; }
 
   // What the kernel gets, now: valid until JavaScript runs again.
   uint64_t Address();
@@ -72,6 +74,7 @@ class Argument {
   uint64_t address_ = 0;
   bool of_vcpu_ = false;
   std::string complaint_;
+  Refusal refusal_;
   std::vector<Copied> copied_;
   std::vector<File> files_;
   std::vector<std::shared_ptr<Region>> mapped_;  // for the call itself

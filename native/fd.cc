@@ -131,7 +131,7 @@ Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape&
     Argument argument(env, env.GetInstanceData<Addon>()->copies);
     if (!argument.Fill(shape, info[1], info[3], state_->is_vcpu)) {
       if (env.IsExceptionPending()) return env.Undefined();
-      if (argument.complaint().empty()) return Number(env, -errno);
+      if (argument.complaint().empty()) return ToValue(env, argument.refusal());
       return ThrowTypeError(env, name + ": " + argument.complaint());
     }
     const uint64_t address = argument.Address();

@@ -17,14 +17,18 @@ void GuardedCopy::Unmap() {
   size_ = 0;
 }
 
-bool GuardedCopy::Fill(std::span<const uint8_t> bytes) {
+bool GuardedCopy::Fill(std::span<const uint8_t> bytes, Refusal* refusal) {
   if (base_ == nullptr || bytes.size() > capacity_) {
     const size_t rounded = (bytes.size() + kPageSize - 1) & ~(kPageSize - 1);
     const size_t capacity = std::max(rounded, kPageSize);
     void* base = mmap(nullptr, capacity + kPageSize, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (base == MAP_FAILED) return false;
+    if (base == MAP_FAILED) {
+      *refusal = Refusal::Of("mmap");
+      return false;
+    }
     if (mprotect(static_cast<uint8_t*>(base) + capacity, kPageSize, PROT_NONE) != 0) {
+      *refusal = Refusal::Of("mprotect");
       UnmapOrEmpty({static_cast<uint8_t*>(base), capacity + kPageSize});
       return false;
     }
@@ -45,10 +49,10 @@ void GuardedCopies::Release(size_t mark) {
   while (copies_.size() > std::max(used_, kMostKept)) copies_.pop_back();
 }
 
-GuardedCopy* GuardedCopies::Copy(std::span<const uint8_t> bytes) {
+GuardedCopy* GuardedCopies::Copy(std::span<const uint8_t> bytes, Refusal* refusal) {
   if (used_ == copies_.size()) copies_.emplace_back();
   GuardedCopy& copy = copies_[used_];
-  if (!copy.Fill(bytes)) return nullptr;
+  if (!copy.Fill(bytes, refusal)) return nullptr;
   used_ += 1;
   return &copy;
 }

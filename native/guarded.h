@@ -9,6 +9,8 @@
 #include <deque>
 #include <span>
 
+#include "refusal.h"
+
 namespace node_kvm {
 
 class GuardedCopy {
@@ -18,8 +20,8 @@ class GuardedCopy {
   GuardedCopy& operator=(const GuardedCopy&) = delete;
   ~GuardedCopy() { Unmap(); }
 
-  // False with errno set when no memory is to be had.
-  bool Fill(std::span<const uint8_t> bytes);
+  // False when no memory is to be had; `refusal` says which call failed.
+  bool Fill(std::span<const uint8_t> bytes, Refusal* refusal);
   std::span<uint8_t> bytes() const { return {end() - size_, size_}; }
   size_t capacity() const { return capacity_; }
   void Unmap();
@@ -42,8 +44,9 @@ class GuardedCopies {
   static constexpr size_t kMostKept = 32;
   static constexpr size_t kMostKeptBytes = size_t{64} << 10;
 
-  // Null with errno set when no memory is to be had. Valid until Release of an earlier mark.
-  GuardedCopy* Copy(std::span<const uint8_t> bytes);
+  // Null when no memory is to be had; `refusal` says which call failed. Valid until Release of an
+  // earlier mark.
+  GuardedCopy* Copy(std::span<const uint8_t> bytes, Refusal* refusal);
   size_t mark() const { return used_; }
   void Release(size_t mark);
 
