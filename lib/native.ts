@@ -35,7 +35,7 @@ export interface NativeFd {
   /** `done` gets the result of each run that was started; `probe` is given in a worker. */
   mapRun(done: (result: number) => void, probe?: () => void): NativeRun | NativeRefusal;
   mapDirtyRing(): ArrayBuffer | number;
-  mapMemfd(): NativeMapping | number;
+  mapMemfd(): NativeMapping | NativeRefusal | number;
   fallocate(mode: number, offset: bigint, length: bigint): number;
   read(position: bigint, length: number): Uint8Array | number;
   close(): void;

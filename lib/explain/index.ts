@@ -75,7 +75,7 @@ const REASONS: Readonly<Record<string, Reasons>> = {
   madvise: MADVISE,
   memfd_create: MEMFD_CREATE,
   fallocate: FALLOCATE,
-  read: READ,
+  pread: PREAD,
   write: WRITE,
   pthread_create: PTHREAD_CREATE,
   epoll_ctl: EPOLL_CTL,

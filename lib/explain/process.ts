@@ -112,8 +112,8 @@ export const FALLOCATE: Reasons = {
   ENOMEM: { memory: () => open("there is not enough memory (the cgroup's limit counts too)") },
 };
 
-/** The causes of a read from an eventfd, or of what KVM counts (a stats descriptor). */
-export const READ: Reasons = {
+/** The causes of a pread of what KVM counts (a stats descriptor). */
+export const PREAD: Reasons = {
   EIO: {
     "VM of another process": ({ evidence: { vm } }) =>
       claim(vm?.isForeign?.() === true, "this VM belongs to another process"),

@@ -91,7 +91,7 @@ const PROVEN: readonly Proof[] = [
   ["fallocate EINVAL", "no length", [{ offset: 0n, length: 0n }], [{ offset: HALF, length: 0x1000n }]],
   ["fallocate EINVAL", "negative", [{ offset: bit(63), length: 0x1000n }], [{ offset: 0n, length: 0n }]],
   ["fallocate EINVAL", "past the end", [{ offset: 0x1000n, length: 0x1000n, size: 0x1000n }], [{ offset: 0n, length: 0x1000n, size: 0x1000n }]],
-  ["read EIO", "VM of another process", [{}, vm({ isForeign: () => true })], [{}, vm({ isForeign: () => false })]],
+  ["pread EIO", "VM of another process", [{}, vm({ isForeign: () => true })], [{}, vm({ isForeign: () => false })]],
   ["write EINVAL", "highest value", [{ value: bit(64) - 1n }], [{ value: 1n }]],
   ["madvise EINVAL", "no transparent huge pages", [{ advice: "MADV_HUGEPAGE", sysfs: import.meta.dirname }], [{ advice: "MADV_MERGEABLE", sysfs: import.meta.dirname }]],
   ["madvise EINVAL", "no merging of pages", [{ advice: "MADV_MERGEABLE", sysfs: import.meta.dirname }], [{ advice: "MADV_HUGEPAGE", sysfs: import.meta.dirname }]],
