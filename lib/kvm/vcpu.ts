@@ -53,7 +53,7 @@ export class Vcpu extends VcpuRuns {
   readonly id: number;
   /** The VM that it was made for. */
   readonly vm: Vm;
-  /** The last table that KVM has taken, as bytes, and the ioctl that brought it. */
+  /** The last table that KVM has taken or given, as bytes, and the ioctl that brought it. */
   readonly #table: { ioctl: string; bytes: Uint8Array } = { ioctl: "", bytes: new Uint8Array() };
 
   /** Takes over a vCPU's descriptor; {@link Vm.createVcpu} does. @internal */
@@ -179,21 +179,23 @@ export class Vcpu extends VcpuRuns {
     );
   }
 
-  /** Keeps the table that KVM has taken: KVM_GET_CPUID2 would change what it explains. */
+  /**
+   * Keeps the table that KVM has taken, or that the program has read: a KVM_GET_CPUID2 of our own would change what
+   * it explains. What was read is the better one: kvm_pvm stores another table than it is given.
+   */
   protected override taken(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
-    if (ioctl.name !== "KVM_SET_CPUID2" && ioctl.name !== "KVM_SET_CPUID") return;
-    if (!isBytes(argument)) return;
+    if (!TABLES.includes(ioctl.name) || !isBytes(argument)) return;
     // A copy in place: a new array for each call costs half as much as encoding the table.
     if (this.#table.bytes.length === argument.length) this.#table.bytes.set(argument);
     else this.#table.bytes = copyOf(argument);
     this.#table.ioctl = ioctl.name;
   }
 
-  /** The entries of the last table that KVM has taken. */
-  #given(): readonly CpuidEntry2[] {
+  /** The entries of the last table that KVM has taken, or that the program has read. */
+  #known(): readonly CpuidEntry2[] {
     const { ioctl, bytes } = this.#table;
     if (ioctl === "") return [];
-    return ioctl === "KVM_SET_CPUID2" ? read(Cpuid2, bytes).entries : oldForm(bytes);
+    return ioctl === "KVM_SET_CPUID" ? oldForm(bytes) : read(Cpuid2, bytes).entries;
   }
 
   /** The VM that it was made for. */
@@ -205,12 +207,15 @@ export class Vcpu extends VcpuRuns {
   protected override evidence(): Evidence {
     const history = (): VcpuHistory => {
       const { run, ...rest } = this.history();
-      return { ...rest, run: read(Run, run), cpuid: this.#given() };
+      return { ...rest, run: read(Run, run), cpuid: this.#known() };
     };
     const above = this.vm.evidence();
     return { ...above, vcpu: evidenceOfVcpu(this, above.vm, history) };
   }
 }
+
+/** The ioctls that bring a vCPU's table. */
+const TABLES: readonly string[] = ["KVM_SET_CPUID2", "KVM_SET_CPUID", "KVM_GET_CPUID2"];
 
 /** The entries of KVM_SET_CPUID as KVM stores them. */
 function oldForm(bytes: Uint8Array): readonly CpuidEntry2[] {
