@@ -5,7 +5,7 @@ const config: ViteUserConfig = defineConfig({
   test: {
     reporters: ["default", "./test/helpers/closing-line.ts"],
     projects: [
-      { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
+      { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 60_000 } },
       {
         test: {
           name: "polluted",

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
 import { Cpuid2 } from "../../../lib/abi/generated/structs.ts";
 import type { FdKind, Ioctl } from "../../../lib/abi/ioctl.ts";
-import { encode } from "../../../lib/abi/struct.ts";
+import { encode, sizeOf } from "../../../lib/abi/struct.ts";
 import { KvmError } from "../../../lib/errors.ts";
 import { RULES } from "../../../lib/explain/index.ts";
 import { EVIDENCE_IOCTLS } from "../../../lib/kvm/evidence.ts";
@@ -203,7 +203,9 @@ test("the table of a refused KVM_SET_CPUID2 is compared with the one that the pr
   vcpu.setCpuid2([{ function: 7, flags: 1, ebx: 32 }]);
   // As kvm_pvm, the kernel has stored another table than it was given.
   const stored = { nent: 1, entries: [{ function: 7, flags: 1, ebx: 0 }] };
-  vcpu.ioctl(get as Ioctl, encode(Cpuid2, stored), { pastEnd: true });
+  const room = new Uint8Array(sizeOf(Cpuid2, 2));
+  room.set(encode(Cpuid2, stored));
+  vcpu.ioctl(get as Ioctl, room, { pastEnd: true });
   kernel.refuses = [(set as Ioctl).request, errnoOf("EINVAL")];
   expect(() => vcpu.setCpuid2([{ function: 7, flags: 1, ebx: 32 }])).toThrow(
     /avx2: ran with 0, got 1/,
