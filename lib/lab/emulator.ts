@@ -80,8 +80,19 @@ export const FIRST_FD = 3;
 
 const running = new Set<ChildProcess>();
 process.on("exit", () => {
-  for (const child of running) child.kill("SIGKILL");
+  for (const child of running) killGroup(child);
 });
+
+/** Ends the emulator and what it started: a program of the user's may be a script around one. */
+function killGroup(child: ChildProcess): void {
+  const isAlive = child.exitCode === null && child.signalCode === null;
+  if (child.pid === undefined || !isAlive) return;
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    child.kill("SIGKILL"); // it has no group of its own yet
+  }
+}
 
 /**
  * Runs an emulator until the machine is off, by itself or because it had to be killed.
@@ -106,9 +117,9 @@ export async function runEmulator(
   let why: "ended" | "silent" | "timeout" = "ended";
   const kill = (reason: "silent" | "timeout"): void => {
     why = reason;
-    child.kill("SIGKILL");
+    killGroup(child);
   };
-  const abort = (): void => void child.kill("SIGKILL");
+  const abort = (): void => killGroup(child);
   const limit = setTimeout(kill, options.timeout, "timeout");
   const quiet = setTimeout(kill, options.silence, "silent");
   options.signal?.addEventListener("abort", abort, { once: true });
@@ -126,7 +137,7 @@ export async function runEmulator(
       // What the other ports have said until now is still read.
       failure ??= { error };
       closed.add(port);
-      child.kill("SIGKILL");
+      killGroup(child);
     }
   };
   const finish = emulator.listen(child, hear);

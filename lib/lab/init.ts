@@ -102,11 +102,17 @@ export interface ControlLimits {
   readonly bytes: number;
   /** Bytes of one line; a path may have 4096. */
   readonly line: number;
+  readonly lines: number;
   readonly files: number;
 }
 
-/** What no guest of ours reaches: an emulated port carries some 500 kB/s. */
-const CONTROL_LIMITS: ControlLimits = { bytes: 256 * 2 ** 20, line: 8192, files: 65_536 };
+/** What no guest of ours reaches: an emulated port carries some 500 kB/s, and a beat comes each 5 s. */
+const CONTROL_LIMITS: ControlLimits = {
+  bytes: 256 * 2 ** 20,
+  line: 8192,
+  lines: 200_000,
+  files: 65_536,
+};
 
 /** A file of which bytes are to come. */
 interface Unfinished {
@@ -134,6 +140,7 @@ export class Control {
   readonly #said = new Set<string>();
   readonly #paths = new Set<string>();
   #heard = 0;
+  #lines = 0;
   #file: Unfinished | undefined;
 
   /**
@@ -176,6 +183,10 @@ export class Control {
       throw fault(`a line of more than ${this.#limits.line} bytes on ttyS3`);
     }
     if (end === -1) return { taken: bytes.length, word: undefined };
+    this.#lines += 1;
+    if (this.#lines > this.#limits.lines) {
+      throw fault(`more than ${this.#limits.lines} lines on ttyS3`);
+    }
     const line = decode(this.#line.bytes);
     this.#line.keepLast(0);
     return { taken: end + 1, word: this.#read(line) };
@@ -262,8 +273,9 @@ export class Control {
   /** What is a file cannot be a folder too. */
   #checkFolders(): void {
     // Sorted so, what is below a path follows it at once.
-    const sorted = Array.from(this.#paths, (path) => path.replaceAll("/", "\0")).sort();
-    const i = sorted.findIndex((path, next) => path.startsWith(`${sorted[next - 1]}\0`));
+    const sorted = Array.from(this.#paths, (path) => path.replaceAll("/", "\0"));
+    sorted.sort((a, b) => (a < b ? -1 : 1));
+    const i = sorted.findIndex((path, at) => path.startsWith(`${sorted[at - 1]}\0`));
     if (i === -1) return;
     const [file, below] = sorted.slice(i - 1, i + 1).map((path) => path.replaceAll("\0", "/"));
     throw fault(`file ${below}`, `though ${printable(file ?? "")} is a file`);
