@@ -112,5 +112,5 @@ function replace(fd: number, name: string, bytes: Uint8Array): void {
 
 function refuseLink(path: string): void {
   if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return;
-  throw new Error(`${basename(path)} is a link, which is not followed`);
+  throw new Error(`the link ${basename(path)} is not followed`);
 }

@@ -16,7 +16,7 @@ import { appendFile, appendInitramfs } from "./initramfs.ts";
 import { crashReport } from "./kernel-log.ts";
 import type { Kernel } from "./kernels.ts";
 import { moduleChain } from "./modules.ts";
-import { type PortListeners, Ports } from "./ports.ts";
+import { type PortListeners, Ports, portLimits } from "./ports.ts";
 import { boot } from "./qemu.ts";
 
 /** What emulates the machine: QEMU has SVM only; Bochs VMX, and SVM for AMD's models. */
@@ -51,6 +51,8 @@ export interface LabOptions extends Work, PortListeners {
   readonly cache?: LabCache;
   /** The archive of another root than the lab's own; its init must speak as init.ts's does. */
   readonly base?: string;
+  /** How many bytes the command may print on each output; 64 MiB, or 1 GiB where it is passed on. */
+  readonly mostOutput?: number;
   /** Hears that the emulator hung and the machine boots again: output comes from its beginning. */
   readonly onRetry?: () => void;
 }
@@ -61,7 +63,7 @@ export interface LabRun {
   readonly kernelLog: string;
   /** Its lines that report a WARN, BUG or Oops: a failure, whatever the command says. */
   readonly warnings: readonly string[];
-  /** What the command printed, 64 MiB at most; only the last 64 KiB where `onStdout` took it. */
+  /** What the command printed, as far as it may; only the last 64 KiB where `onStdout` took it. */
   readonly stdout: Buffer;
   /** As `stdout`. */
   readonly stderr: Buffer;
@@ -168,7 +170,7 @@ interface Place {
 }
 
 async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): Promise<Attempt> {
-  const ports = new Ports(options.wanted ?? [], options);
+  const ports = new Ports(options.wanted ?? [], options, portLimits(options.mostOutput));
   const defaults = DEFAULTS[bochs === undefined ? "qemu" : "bochs"];
   const machine = {
     vmlinuz: options.kernel.vmlinuz,

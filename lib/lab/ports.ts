@@ -25,7 +25,11 @@ export interface PortLimits {
   readonly tail: number;
 }
 
-const LIMITS: PortLimits = { kept: 64 * 2 ** 20, passed: 2 ** 30, tail: 64 * 2 ** 10 };
+/** Gives the limits of a boot whose command may print so many bytes; the usual number when left out. */
+export function portLimits(mostOutput?: number): PortLimits {
+  const tail = 64 * 2 ** 10;
+  return { kept: mostOutput ?? 64 * 2 ** 20, passed: mostOutput ?? 2 ** 30, tail };
+}
 
 /** One boot's ports. */
 export class Ports {
@@ -43,7 +47,7 @@ export class Ports {
   constructor(
     wanted: readonly string[],
     { onStdout, onStderr, onKernelLog }: PortListeners = {},
-    limits: PortLimits = LIMITS,
+    limits: PortLimits = portLimits(),
   ) {
     this.log = new KernelLog(onKernelLog, limits.log);
     this.#control = new Control(wanted, limits.control);

@@ -63,7 +63,7 @@ describe("no file is written", () => {
     mkdirSync(target);
     symlinkSync(join(root, "mine/x"), join(target, "a"));
     expect(write("/o", { "/o/a": "theirs", "/o/b": "2" })).toEqual([
-      `${join(target, "a")} cannot be written: a is a link, which is not followed`,
+      `${join(target, "a")} cannot be written: the link a is not followed`,
     ]);
     expect(mine()).toBe("mine");
     expect(readFileSync(join(target, "b"), "utf8")).toBe("2");
@@ -81,9 +81,9 @@ describe("no file is written", () => {
     symlinkSync(join(root, "mine"), join(target, "l"));
     symlinkSync("../../mine", join(target, "d/l"));
     expect(write("/o", { "/o/l/x": "theirs", "/o/d/l/x": "theirs", "/o/l/n/y": "" })).toEqual([
-      `${join(target, "l/x")} cannot be written: l is a link, which is not followed`,
-      `${join(target, "d/l/x")} cannot be written: l is a link, which is not followed`,
-      `${join(target, "l/n/y")} cannot be written: l is a link, which is not followed`,
+      `${join(target, "l/x")} cannot be written: the link l is not followed`,
+      `${join(target, "d/l/x")} cannot be written: the link l is not followed`,
+      `${join(target, "l/n/y")} cannot be written: the link l is not followed`,
     ]);
     expect(mine()).toBe("mine");
     expect(readdirSync(join(root, "mine"))).toEqual(["x"]);

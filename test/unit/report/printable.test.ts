@@ -108,6 +108,7 @@ const PRINTERS: readonly (readonly [string, (bad: (name: string) => string) => s
           rows: [
             {
               release: bad("6.12"),
+              version: "6.12",
               linux: bad("6.12"),
               suite: bad("trixie"),
               bytes: 1,
