@@ -10,6 +10,9 @@ import { PortBuffer } from "./port-buffer.ts";
 const TROUBLE =
   /^(?:\[[ \d.]+\] )?(?:(?:watchdog: |\S+: )?BUG: |WARNING: |kernel BUG at |Oops: |Internal error: |general protection fault|unchecked MSR access error|stack segment: |traps: PANIC: |PANIC: |double fault: |Kernel panic |(?:rcu: )?INFO: \S+ (?:self-)?detected |INFO: task .* blocked for more than |UBSAN: )/;
 
+/** A word of each of these: text without any need not be searched line by line, which takes longer. */
+const HINT = /BUG|WARNING|Oops|error|fault|stack segment|PANIC|panic|INFO|UBSAN/;
+
 /** How much a log may have; the log of a usual boot has 60 kB. */
 const MOST_BYTES = 16 * 2 ** 20;
 /** A line that is longer is given in parts; the kernel's own have 1 kB at most. */
@@ -40,14 +43,16 @@ export class KernelLog {
    */
   push(bytes: Uint8Array): void {
     const taken = this.#bytes.append(bytes);
-    const text = this.#decoder.write(Buffer.from(bytes.buffer, bytes.byteOffset, taken));
-    let from = 0;
-    for (let end = text.indexOf("\n"); end !== -1; end = text.indexOf("\n", from)) {
-      this.#add(this.#rest + text.slice(from, end));
+    const text = this.#decoder
+      .write(Buffer.from(bytes.buffer, bytes.byteOffset, taken))
+      .replaceAll("\r", "");
+    const end = text.lastIndexOf("\n");
+    if (end !== -1) {
+      this.#add(this.#rest + text.slice(0, end));
       this.#rest = "";
-      from = end + 1;
     }
-    this.#rest += text.slice(from);
+    // Only joined when its end is there, so that a long line is not copied for each piece of it.
+    this.#rest += text.slice(end + 1);
     if (this.#rest.length > LONGEST_LINE) this.end();
     if (taken === bytes.length) return;
     const sentence = `the guest wrote more than ${this.#bytes.length} bytes to the kernel's log on ttyS0`;
@@ -73,13 +78,18 @@ export class KernelLog {
     return [...this.#warnings, `${this.#unlisted} more lines like these are in the log`];
   }
 
-  #add(raw: string): void {
-    const line = raw.replaceAll("\r", "");
-    if (TROUBLE.test(line)) {
-      if (this.#warnings.length < MOST_WARNINGS) this.#warnings.push(line);
-      else this.#unlisted += 1;
+  #add(lines: string): void {
+    const hasHint = HINT.test(lines);
+    if (!hasHint && this.#onLine === undefined) return;
+    for (const line of lines.split("\n")) {
+      if (hasHint && TROUBLE.test(line)) this.#warn(line);
+      this.#onLine?.(line);
     }
-    this.#onLine?.(line);
+  }
+
+  #warn(line: string): void {
+    if (this.#warnings.length < MOST_WARNINGS) this.#warnings.push(line);
+    else this.#unlisted += 1;
   }
 }
 
