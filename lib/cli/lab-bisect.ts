@@ -3,6 +3,7 @@ import { BISECT_STATUS, bisect, type Judgement } from "../lab/bisect.ts";
 import { runCampaign } from "../lab/campaign.ts";
 import { listKernels } from "../lab/kernels.ts";
 import type { EmulatorName } from "../lab/machine.ts";
+import { printable } from "../report/printable.ts";
 import { cpuModels } from "./lab-emulator.ts";
 import { findKernel, interruptible } from "./lab-kernel.ts";
 
@@ -32,15 +33,15 @@ export async function labBisect(options: LabBisectOptions): Promise<number> {
     const [good, bad] = [await end(options.good), await end(options.bad)];
     const judge = async (release: string): Promise<Judgement> => {
       const judgement = await judgeOn(release, undefined, options, signal);
-      process.stderr.write(`${release}: ${judgement}\n`);
+      process.stderr.write(`${printable(release)}: ${judgement}\n`);
       return judgement;
     };
     const turn = await bisect(releases, good, bad, judge);
-    process.stdout.write(
+    const found =
       `${options.claim} holds on ${turn.good} and not on ${turn.bad}` +
-        `${turn.skipped.length === 0 ? "" : `; could not say: ${turn.skipped.join(", ")}`}` +
-        ` (${turn.asked} of ${releases.length} kernels asked)\n`,
-    );
+      `${turn.skipped.length === 0 ? "" : `; could not say: ${turn.skipped.join(", ")}`}` +
+      ` (${turn.asked} of ${releases.length} kernels asked)`;
+    process.stdout.write(`${printable(found)}\n`);
     return 0;
   });
 }
@@ -53,7 +54,7 @@ export async function labBisectStep(
 ): Promise<number> {
   return interruptible(async (signal) => {
     const judgement = await judgeOn(kernel, modules, options, signal);
-    process.stderr.write(`${options.claim}: ${judgement}\n`);
+    process.stderr.write(`${printable(options.claim)}: ${judgement}\n`);
     return BISECT_STATUS[judgement];
   });
 }
@@ -75,6 +76,9 @@ async function judgeOn(
     ...(bochs === undefined ? {} : { bochs }),
   });
   const result = column?.report?.results.find(({ id }) => id === claim);
-  if (result === undefined || result.verdict === "skip") return "skip";
+  // A run with a problem was cut short, or was not the claim's alone: it does not judge.
+  if (column?.problem !== undefined || result === undefined || result.verdict === "skip") {
+    return "skip";
+  }
   return result.verdict === "pass" ? "good" : "bad";
 }

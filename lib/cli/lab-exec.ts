@@ -1,9 +1,11 @@
 /** `node-kvm lab exec`: any command in a disposable machine, with its output and its exit status. */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { writeFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { LabError } from "../lab/error.ts";
 import { type EmulatorName, type LabResult, runInLab } from "../lab/machine.ts";
+import { printableLines } from "../report/printable.ts";
 import { findKernel, interruptible } from "./lab-kernel.ts";
+import { type Out, parseOut, writeOut } from "./lab-out.ts";
 
 /** What to run, where, with what. */
 export interface ExecOptions {
@@ -44,7 +46,7 @@ export const EXEC_STATUS = {
   noKvm: 123,
   /** The machine hung, or the time was up. */
   hung: 124,
-  /** There was no machine: something of the lab's is missing. */
+  /** There was no machine, or the guest wrote to its ports what it must not, or a file could not be written. */
   lab: 125,
   /** Ctrl-C. */
   interrupted: 130,
@@ -63,14 +65,14 @@ export async function labExec(options: ExecOptions): Promise<number> {
 
 async function execute(options: ExecOptions, signal: AbortSignal): Promise<number> {
   const { emulator, bochs, cpu, memory, smp, timeout } = options;
-  const out = (options.out ?? []).map((text) => split(text));
+  const out = (options.out ?? []).map((text) => parseOut(...split(text)));
   const result = await runInLab({
     kernel: await findKernel(options.kernel, options.modules, signal),
     command: options.command,
     files: Object.fromEntries(
       (options.files ?? []).map(split).map(([host, guest]) => [guest ?? resolve(host), host]),
     ),
-    wanted: out.map(([guest]) => guest),
+    wanted: out.map(({ guest }) => guest),
     signal,
     smp,
     ...(emulator === undefined ? {} : { emulator }),
@@ -95,22 +97,11 @@ function split(text: string): readonly [string, string?] {
 }
 
 /** Writes what came back; returns whether something wanted did not. */
-function save(result: LabResult, out: readonly (readonly [string, string?])[]): boolean {
+function save(result: LabResult, out: readonly Out[]): boolean {
   if (result.kind !== "exited") return false;
-  let failed = false;
-  for (const [guest, host] of out) {
-    const found = Array.from(result.files).filter(
-      ([path]) => path === guest || path.startsWith(`${guest.replace(/\/$/, "")}/`),
-    );
-    if (found.length === 0) say(`the guest has no ${guest}`);
-    failed ||= found.length === 0;
-    for (const [path, bytes] of found) {
-      const place = resolve((host ?? `.${guest}`) + path.slice(guest.length));
-      mkdirSync(dirname(place), { recursive: true });
-      writeFileSync(place, bytes);
-    }
-  }
-  return failed;
+  const problems = writeOut(result.files, out);
+  for (const problem of problems) say(problem);
+  return problems.length > 0;
 }
 
 /** Says what is not plain from the output; returns the exit status. */
@@ -134,6 +125,9 @@ function tell(result: LabResult): number {
           : `the machine hung, ${result.attempts} times; its log ends with:\n${lastLines(result.kernelLog)}`,
       );
       return EXEC_STATUS.hung;
+    case "refused":
+      say(`the machine was ended: ${result.why}`);
+      return EXEC_STATUS.lab;
     default:
       return result satisfies never;
   }
@@ -144,5 +138,5 @@ function lastLines(log: string): string {
 }
 
 function say(sentence: string): void {
-  process.stderr.write(`node-kvm: ${sentence}\n`);
+  process.stderr.write(`node-kvm: ${printableLines(sentence)}\n`);
 }

@@ -6,6 +6,7 @@ import {
   type KernelRow,
   surveyKernels,
 } from "../lab/kernels.ts";
+import { printable, printableJson } from "../report/printable.ts";
 import { type Paint, paint } from "../report/text.ts";
 import { interruptible } from "./lab-kernel.ts";
 
@@ -45,9 +46,9 @@ export function printKernels(list: KernelList, p: Paint): string {
   const suite = Math.max("suite".length, ...list.rows.map((row) => row.suite.length));
   const lines = list.rows.map((row) =>
     [
-      row.release.padEnd(width),
-      row.linux.padEnd(linux),
-      row.suite.padEnd(suite),
+      printable(row.release).padEnd(width),
+      printable(row.linux).padEnd(linux),
+      printable(row.suite).padEnd(suite),
       (row.bytes === 0 ? "" : megabytes(row.bytes)).padStart(8),
       state(row, p),
     ].join("  "),
@@ -68,7 +69,7 @@ function closing({ rows, asked, missing, trouble }: KernelList): readonly string
   if (asked !== undefined) lines.push(`the archive was asked ${asked.toISOString().slice(0, 16)}Z`);
   if (missing.length > 0) lines.push(`suites it did not give: ${missing.join("; ")}`);
   if (trouble !== undefined) lines.push(`it could not be asked now: ${trouble.message}`);
-  return lines;
+  return lines.map(printable);
 }
 
 function state(row: KernelRow, p: Paint): string {
@@ -78,12 +79,12 @@ function state(row: KernelRow, p: Paint): string {
 }
 
 function note({ why }: KernelRow): string {
-  return why === undefined ? "" : `: ${why}`;
+  return why === undefined ? "" : `: ${printable(why)}`;
 }
 
 function toJson({ rows, asked, missing, trouble }: KernelList): string {
   const document = { asked, missing, trouble: trouble?.message, kernels: rows };
-  return `${JSON.stringify(document, null, 2)}\n`;
+  return `${printableJson(document)}\n`;
 }
 
 /** What begins a line anew on a terminal, and is nothing elsewhere. */

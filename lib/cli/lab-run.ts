@@ -7,6 +7,7 @@ import { toHtml } from "../report/html.ts";
 import { matrixToJunit } from "../report/junit.ts";
 import { matrixToKtap } from "../report/ktap.ts";
 import { type Column, isGreenMatrix, type Matrix, toMatrix } from "../report/matrix.ts";
+import { printable, printableJson } from "../report/printable.ts";
 import { toTable } from "../report/table.ts";
 import { paint } from "../report/text.ts";
 import { cpuModels } from "./lab-emulator.ts";
@@ -74,7 +75,7 @@ function print(matrix: Matrix, { reporter, output }: LabRunOptions): string {
       return `${toTable(matrix, paint(colours && process.env["NO_COLOR"] === undefined))}\n`;
     }
     case "json":
-      return `${JSON.stringify(matrix, null, 2)}\n`;
+      return `${printableJson(matrix)}\n`;
     case "ktap":
       return matrixToKtap(matrix);
     case "junit":
@@ -93,12 +94,12 @@ class Progress {
   #drawn = 0;
 
   constructor(lanes: readonly Lane[]) {
-    for (const lane of lanes) this.#states.set(laneName(lane), "waits");
+    for (const lane of lanes) this.#states.set(printable(laneName(lane)), "waits");
   }
 
   tell(lane: Lane, step: Step): void {
-    const name = laneName(lane);
-    const state = describeStep(step);
+    const name = printable(laneName(lane));
+    const state = printable(describeStep(step));
     this.#states.set(name, state);
     if (this.#isLive) this.#draw();
     else if (step.kind === "ended") process.stderr.write(`${name}: ${state}\n`);

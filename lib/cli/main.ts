@@ -6,6 +6,7 @@ import { Command, Option } from "commander";
 import { KvmError } from "../errors.ts";
 import { LabError } from "../lab/error.ts";
 import { packageFolder } from "../package.ts";
+import { printableLines } from "../report/printable.ts";
 import { cpuidDiff, cpuidShow } from "./cpuid.ts";
 import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
@@ -41,7 +42,10 @@ program
     "write a C file for each claim that fails, which asks the kernel the same",
   )
   .option("--repro-all", "with --repro: for each claim, whatever came out")
-  .option("--require-kvm", "fail, instead of skipping, when there is no usable device")
+  .option(
+    "--require-kvm",
+    "when there is no usable device, fail at once instead of listing what was skipped",
+  )
   .action(async (pattern: string | undefined, options: SuiteFlags) => {
     process.exitCode = await runSuite({
       pattern,
@@ -100,6 +104,6 @@ try {
   if (!(error instanceof KvmError || error instanceof LabError || error instanceof SyntaxError)) {
     throw error;
   }
-  process.stderr.write(`node-kvm: ${error.message}\n`);
+  process.stderr.write(`node-kvm: ${printableLines(error.message)}\n`);
   process.exitCode = 1;
 }

@@ -9,7 +9,8 @@ import { packageFolder } from "../package.ts";
 import { toJunit } from "../report/junit.ts";
 import { toKtap } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
-import { isGreen, type Report, type Result } from "../report/result.ts";
+import { printable, printableJson, printableLines } from "../report/printable.ts";
+import { isGreen, judged, type Report, type Result } from "../report/result.ts";
 import { claimLine, paint, summary } from "../report/text.ts";
 import { HOW_TO_LAB, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 
@@ -36,7 +37,7 @@ export interface SuiteOptions {
 const DOCUMENTS = {
   ktap: toKtap,
   junit: toJunit,
-  json: (report: Report): string => `${JSON.stringify(report, null, 2)}\n`,
+  json: (report: Report): string => `${printableJson(report)}\n`,
 } as const;
 
 /** No claim is about time, and the clock of an emulated machine may run several times too fast. */
@@ -63,7 +64,7 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
   const live = options.reporter === "text";
   const run = await collect(options.pattern, reproEnvironment(options), (result) => {
     if (live) process.stdout.write(`${claimLine(result, p)}\n`);
-    if (options.progress) process.stderr.write(`${result.verdict} ${result.id}\n`);
+    if (options.progress) process.stderr.write(`${result.verdict} ${printable(result.id)}\n`);
   });
   const { report } = run;
   process.stdout.write(
@@ -72,12 +73,14 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
   if (options.repro !== undefined) {
     process.stderr.write(`node-kvm: ${run.reproducers} C files written to ${options.repro}\n`);
   }
-  for (const error of run.errors) process.stderr.write(`node-kvm: ${error}\n`);
-  if (report.results.length === 0) {
-    process.stderr.write(`node-kvm: no claim contains "${options.pattern ?? ""}"\n`);
-    return 1;
-  }
+  for (const error of run.errors) process.stderr.write(`node-kvm: ${printableLines(error)}\n`);
+  if (judged(report) === 0) process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
   return isGreen(report) && run.errors.length === 0 ? 0 : 1;
+}
+
+function whyNothing({ results }: Report, { pattern }: SuiteOptions): string {
+  if (results.length > 0) return `no claim was judged: all ${results.length} were skipped`;
+  return pattern === undefined ? "no claim was found" : `no claim contains "${printable(pattern)}"`;
 }
 
 function printInstead(
@@ -91,7 +94,7 @@ function printInstead(
       ? `${lines.join("\n")}\n\n${summary(report, p)}\n`
       : DOCUMENTS[reporter](report),
   );
-  for (const text of problems) process.stderr.write(`node-kvm: ${text}\n`);
+  for (const text of problems) process.stderr.write(`node-kvm: ${printable(text)}\n`);
   return isGreen(report) && problems.length === 0 ? 0 : 1;
 }
 

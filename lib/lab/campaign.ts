@@ -3,7 +3,8 @@
  * machine is machine.ts; putting columns side by side is report/matrix.ts.
  */
 import type { Column } from "../report/matrix.ts";
-import type { Report } from "../report/result.ts";
+import { MalformedReport, readReport } from "../report/received.ts";
+import { count, type Report } from "../report/result.ts";
 import { LabError } from "./error.ts";
 import { guestFolder } from "./guest.ts";
 import type { Kernel } from "./kernels.ts";
@@ -81,32 +82,83 @@ async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
         "--progress",
       ],
       ...(options.signal === undefined ? {} : { signal: options.signal }),
+      mostOutput: MOST_OUTPUT,
       onStderr: (bytes) => {
-        claims += bytes.toString("latin1").split("\n").length - 1;
-        options.onProgress?.(lane, { kind: "judged", claims });
+        const before = claims;
+        for (const byte of bytes) claims += Number(byte === NEWLINE);
+        if (claims > before) options.onProgress?.(lane, { kind: "judged", claims });
       },
     });
     return toColumn(laneName(lane), result);
   } catch (error) {
-    if (!(error instanceof LabError) || error.code === "ERR_LAB_INTERRUPTED") throw error;
-    return { name: laneName(lane), report: undefined, problem: error.message, warnings: [] };
+    if (error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED") throw error;
+    // Whatever it is, the other columns are worth having.
+    const problem = error instanceof LabError ? error.message : `the lab failed: ${String(error)}`;
+    return { name: laneName(lane), report: undefined, problem, warnings: [] };
   }
 }
+
+const NEWLINE = 10;
+
+/** A report has 30 kB; one with all its reasons as long as they may be is none of the suite's. */
+const MOST_OUTPUT = 16 * 2 ** 20;
 
 /** What a machine's end means for its column. */
 export function toColumn(name: string, result: LabResult): Column {
   const { warnings } = result;
   const retried = result.attempts > 1 ? "the emulator hung and was started again" : undefined;
+  const column = { name, warnings, ...(retried === undefined ? {} : { notice: retried }) };
   if (result.kind !== "exited") {
-    return { name, report: undefined, problem: describeEnd(result), warnings };
+    return { ...column, report: undefined, problem: describeEnd(result) };
   }
-  const report = parseReport(result.stdout);
-  if (report === undefined) {
-    const said = result.stderr.toString().trim().split("\n").slice(-3).join(" ");
-    const problem = `the suite did not report (status ${result.status}): ${said}`;
-    return { name, report, problem, warnings };
+  try {
+    const report = readReport(result.stdout.toString());
+    const problem = describeFailure(report, result);
+    return { ...column, report, ...(problem === undefined ? {} : { problem }) };
+  } catch (error) {
+    if (!(error instanceof MalformedReport)) throw error;
+    const why = `the suite did not report (status ${result.status}): ${error.message}`;
+    return { ...column, report: undefined, problem: why + lastWords(result) };
   }
-  return { name, report, warnings, ...(retried === undefined ? {} : { notice: retried }) };
+}
+
+/** Says what is wrong with a run whose claims do not say it: what was not judged cannot hold. */
+function describeFailure(report: Report, result: Exited): string | undefined {
+  const { pass, fail, skip, deviation } = count(report.results);
+  const judged = pass + fail + deviation;
+  if (judged === 0) {
+    const skipped = skip === 0 ? "" : `, ${skip} were skipped`;
+    return `no claim was judged${skipped} (status ${result.status})${lastWords(result)}`;
+  }
+  // One that fails for a claim has said all; one that could not load a file says so beside it.
+  if (fail > 0 && result.status === 1 && !hasTrouble(result)) return undefined;
+  if (fail === 0 && result.status === 0) return undefined;
+  const ended = `the suite ended with status ${result.status}`;
+  return `${ended} after ${judged} claims, of which ${fail} failed${lastWords(result)}`;
+}
+
+type Exited = Extract<LabResult, { readonly kind: "exited" }>;
+
+/** What the suite writes on stderr for each claim, as `--progress` asks. */
+const PROGRESS = /^(pass|fail|skip|deviation) /;
+/** How the command writes what is no claim's: a file that could not be loaded, say. */
+const TROUBLE = /^node-kvm: /;
+
+function stderrLines({ stderr }: Exited): readonly string[] {
+  return stderr
+    .toString()
+    .split("\n")
+    .filter((line) => line.trim() !== "" && !PROGRESS.test(line));
+}
+
+function hasTrouble(result: Exited): boolean {
+  return stderrLines(result).some((line) => TROUBLE.test(line));
+}
+
+/** The last lines of stderr, after a colon. */
+function lastWords(result: Exited): string {
+  const lines = stderrLines(result).slice(-3);
+  return lines.length === 0 ? "" : `; stderr ends with: ${lines.join(" | ")}`;
 }
 
 function describeEnd(result: Exclude<LabResult, { kind: "exited" }>): string {
@@ -119,17 +171,9 @@ function describeEnd(result: Exclude<LabResult, { kind: "exited" }>): string {
         : "the machine was not ready in time";
     case "no-kvm":
       return `no KVM: ${result.why}`;
+    case "refused":
+      return `the machine was ended: ${result.why}`;
     default:
       return result satisfies never;
-  }
-}
-
-function parseReport(stdout: Buffer): Report | undefined {
-  try {
-    const report: unknown = JSON.parse(stdout.toString());
-    return report as Report;
-  } catch {
-    // What is not a report is said by the caller, with what the command printed.
-    return undefined;
   }
 }

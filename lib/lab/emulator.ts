@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { delimiter, join } from "node:path";
 import { LabError } from "./error.ts";
+import { Tail } from "./port-buffer.ts";
 
 /** What is booted, and for how long. Times are milliseconds. */
 export interface BootOptions {
@@ -22,17 +23,29 @@ export interface BootOptions {
   /** Without a byte on any port. */
   readonly silence: number;
   readonly signal?: AbortSignal | undefined;
-  /** Takes what the guest wrote to a serial port: ttyS0 is 0. */
+  /** Takes what the guest wrote to a serial port: ttyS0 is 0. An error that it throws ends the machine. */
   readonly onPort: (port: number, bytes: Buffer) => void;
 }
 
 /** How a boot ended. */
-export interface BootEnd {
-  /** By itself; or it was killed, because it was silent or took too long. */
-  readonly why: "ended" | "silent" | "timeout";
+export type BootEnd = {
   /** How long it took. */
   readonly after: number;
-}
+} & (
+  | {
+      /** By itself; or it was killed, because it was silent or took too long. */
+      readonly why: "ended" | "silent" | "timeout";
+    }
+  | {
+      /** It was killed because `onPort` threw `ERR_LAB_GUEST`. */
+      readonly why: "refused";
+      /** The error's message. */
+      readonly reason: string;
+    }
+);
+
+/** How much of what the emulator itself prints is kept, for the reason why it did not start. */
+const KEPT_OUTPUT = 2 ** 16;
 
 /** How many serial ports a machine has: as many as every kernel looks for. */
 export const PORTS = [0, 1, 2, 3] as const;
@@ -67,14 +80,26 @@ export const FIRST_FD = 3;
 
 const running = new Set<ChildProcess>();
 process.on("exit", () => {
-  for (const child of running) child.kill("SIGKILL");
+  for (const child of running) killGroup(child);
 });
+
+/** Ends the emulator and what it started: a program of the user's may be a script around one. */
+function killGroup(child: ChildProcess): void {
+  const isAlive = child.exitCode === null && child.signalCode === null;
+  if (child.pid === undefined || !isAlive) return;
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    child.kill("SIGKILL"); // it has no group of its own yet
+  }
+}
 
 /**
  * Runs an emulator until the machine is off, by itself or because it had to be killed.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` when the emulator refuses its command line,
  *   `ERR_LAB_INTERRUPTED` when the signal came; no process is left then.
+ * @throws what `onPort` throws, unless it is `ERR_LAB_GUEST`.
  */
 export async function runEmulator(
   emulator: Emulator,
@@ -89,31 +114,44 @@ export async function runEmulator(
     detached: true,
   });
   running.add(child);
-  let why: BootEnd["why"] = "ended";
-  const kill = (reason: BootEnd["why"]): void => {
+  let why: "ended" | "silent" | "timeout" = "ended";
+  const kill = (reason: "silent" | "timeout"): void => {
     why = reason;
-    child.kill("SIGKILL");
+    killGroup(child);
   };
-  const abort = (): void => void child.kill("SIGKILL");
+  const abort = (): void => killGroup(child);
   const limit = setTimeout(kill, options.timeout, "timeout");
   const quiet = setTimeout(kill, options.silence, "silent");
   options.signal?.addEventListener("abort", abort, { once: true });
   let spoke = false;
+  let failure: { readonly error: unknown } | undefined;
+  const closed = new Set<number>();
   const hear: Hear = (port, bytes) => {
+    if (closed.has(port)) return;
     spoke = true;
     quiet.refresh();
-    options.onPort(port, bytes);
+    try {
+      options.onPort(port, bytes);
+    } catch (error) {
+      // Thrown into a stream's listener it would end the process, and with it all other machines.
+      // What the other ports have said until now is still read.
+      failure ??= { error };
+      closed.add(port);
+      killGroup(child);
+    }
   };
   const finish = emulator.listen(child, hear);
   try {
     const { status, output } = await end(child).finally(finish);
     throwIfInterrupted(options.signal);
+    const after = Math.round(performance.now() - started);
+    if (failure !== undefined) return { why: "refused", reason: guestFault(failure.error), after };
     const refusal = why === "ended" && !spoke ? emulator.refusal(status, output) : undefined;
     if (refusal !== undefined) {
       const sentence = `${emulator.name} did not start (status ${status}): ${refusal}`;
       throw new LabError("ERR_LAB_TOOL", sentence);
     }
-    return { why, after: Math.round(performance.now() - started) };
+    return { why, after };
   } finally {
     clearTimeout(limit);
     clearTimeout(quiet);
@@ -125,17 +163,21 @@ export async function runEmulator(
 async function end(
   child: ChildProcess,
 ): Promise<{ readonly status: number | null; readonly output: string }> {
-  let output = "";
+  const output = new Tail(KEPT_OUTPUT);
   for (const stream of [child.stdout, child.stderr]) {
-    stream?.on("data", (bytes: Buffer) => {
-      output += bytes.toString();
-    });
+    stream?.on("data", (bytes: Buffer) => output.append(bytes));
   }
   const status = await new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", resolve);
   });
-  return { status, output };
+  return { status, output: output.bytes.toString() };
+}
+
+/** Says what the guest did; throws any other error. */
+function guestFault(error: unknown): string {
+  if (error instanceof LabError && error.code === "ERR_LAB_GUEST") return error.message;
+  throw error;
 }
 
 function throwIfInterrupted(signal: AbortSignal | undefined): void {

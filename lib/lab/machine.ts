@@ -11,18 +11,19 @@ import { diskFull } from "./command.ts";
 import type { BootEnd } from "./emulator.ts";
 import { LabError } from "./error.ts";
 import { baseArchives, kernelEntries, type Work, workEntries } from "./guest.ts";
-import { Control, NO_PORTS, type Word } from "./init.ts";
+import { guestPath, NO_PORTS } from "./init.ts";
 import { appendFile, appendInitramfs } from "./initramfs.ts";
-import { crashReport, KernelLog } from "./kernel-log.ts";
+import { crashReport } from "./kernel-log.ts";
 import type { Kernel } from "./kernels.ts";
 import { moduleChain } from "./modules.ts";
+import { type PortListeners, Ports, portLimits } from "./ports.ts";
 import { boot } from "./qemu.ts";
 
 /** What emulates the machine: QEMU has SVM only; Bochs VMX, and SVM for AMD's models. */
 export type EmulatorName = "qemu" | "bochs";
 
 /** What is run where. Times are milliseconds. */
-export interface LabOptions extends Work {
+export interface LabOptions extends Work, PortListeners {
   readonly kernel: Kernel;
   /** QEMU when left out. */
   readonly emulator?: EmulatorName;
@@ -50,10 +51,8 @@ export interface LabOptions extends Work {
   readonly cache?: LabCache;
   /** The archive of another root than the lab's own; its init must speak as init.ts's does. */
   readonly base?: string;
-  readonly onStdout?: (bytes: Buffer) => void;
-  readonly onStderr?: (bytes: Buffer) => void;
-  /** Takes each whole line of the kernel's log. */
-  readonly onKernelLog?: (line: string) => void;
+  /** How many bytes the command may print on each output; 64 MiB, or 1 GiB where it is passed on. */
+  readonly mostOutput?: number;
   /** Hears that the emulator hung and the machine boots again: output comes from its beginning. */
   readonly onRetry?: () => void;
 }
@@ -64,7 +63,9 @@ export interface LabRun {
   readonly kernelLog: string;
   /** Its lines that report a WARN, BUG or Oops: a failure, whatever the command says. */
   readonly warnings: readonly string[];
+  /** What the command printed, as far as it may; only the last 64 KiB where `onStdout` took it. */
   readonly stdout: Buffer;
+  /** As `stdout`. */
   readonly stderr: Buffer;
   /** How many boots it took: 2 when the emulator hung at first. */
   readonly attempts: number;
@@ -92,6 +93,11 @@ export type LabResult = LabRun &
         /** It was killed: dead for too long (`silent`, twice), or not ready in time (`timeout`). */
         readonly kind: "hung";
         readonly why: "silent" | "timeout";
+      }
+    | {
+        /** It was killed, because of what the guest wrote to its serial ports: too much, or nonsense. */
+        readonly kind: "refused";
+        readonly why: string;
       }
     | {
         /** The kernel has no /dev/kvm on this CPU. */
@@ -123,6 +129,7 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   const cache = options.cache ?? LabCache.default();
   await using scratch = await cache.scratch();
   const initrd = join(scratch.path, "initrd");
+  const work = { ...options, wanted: (options.wanted ?? []).map(guestPath) };
   const base =
     options.base === undefined ? await baseArchives(cache, options.signal) : [options.base];
   const emulator = options.emulator ?? "qemu";
@@ -132,7 +139,7 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
     const file = await open(initrd, "w");
     try {
       for (const path of base) await appendFile(file, path);
-      await appendInitramfs(file, [...kernelEntries(modules), ...workEntries(options)]);
+      await appendInitramfs(file, [...kernelEntries(modules), ...workEntries(work)]);
     } finally {
       await file.close();
     }
@@ -140,7 +147,7 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   const bochs =
     emulator === "bochs" ? await findBochs(cache, options.bochs, options.signal) : undefined;
   const once = (folder: string): Promise<Attempt> =>
-    writing(scratch.path, () => attempt(options, { initrd, folder, bochs }));
+    writing(scratch.path, () => attempt(work, { initrd, folder, bochs }));
   const first = await once(join(scratch.path, "1"));
   if (first.end.why !== "silent") return judge(first, 1);
   options.onRetry?.();
@@ -150,10 +157,7 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
 /** What one boot has said. */
 interface Attempt {
   readonly end: BootEnd;
-  readonly log: KernelLog;
-  readonly stdout: Buffer;
-  readonly stderr: Buffer;
-  readonly words: readonly Word[];
+  readonly ports: Ports;
 }
 
 /** What a boot finds on this machine's disk. */
@@ -166,23 +170,7 @@ interface Place {
 }
 
 async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): Promise<Attempt> {
-  const log = new KernelLog(options.onKernelLog);
-  const control = new Control();
-  const stdout: Buffer[] = [];
-  const stderr: Buffer[] = [];
-  const words: Word[] = [];
-  const ports = [
-    (bytes: Buffer) => log.push(bytes),
-    (bytes: Buffer) => {
-      stdout.push(bytes);
-      options.onStdout?.(bytes);
-    },
-    (bytes: Buffer) => {
-      stderr.push(bytes);
-      options.onStderr?.(bytes);
-    },
-    (bytes: Buffer) => words.push(...control.push(bytes)),
-  ] as const;
+  const ports = new Ports(options.wanted ?? [], options, portLimits(options.mostOutput));
   const defaults = DEFAULTS[bochs === undefined ? "qemu" : "bochs"];
   const machine = {
     vmlinuz: options.kernel.vmlinuz,
@@ -193,19 +181,21 @@ async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): P
     timeout: options.timeout ?? defaults.timeout,
     silence: options.silence ?? defaults.silence,
     signal: options.signal,
-    onPort: (port: number, bytes: Buffer) => ports[port]?.(bytes),
+    onPort: (port: number, bytes: Buffer) => ports.hear(port, bytes),
   };
   await mkdir(folder);
   const end = await (bochs === undefined
     ? boot(machine)
     : bootBochs({ ...machine, parts: bochs, folder }));
-  log.end();
-  return { end, log, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr), words };
+  ports.log.end();
+  return { end, ports };
 }
 
-function judge({ end, log, stdout, stderr, words }: Attempt, attempts: number): LabResult {
-  const { text: kernelLog, warnings } = log;
+function judge({ end, ports }: Attempt, attempts: number): LabResult {
+  const { text: kernelLog, warnings } = ports.log;
+  const [stdout, stderr] = [ports.stdout.bytes, ports.stderr.bytes];
   const run: LabRun = { kernelLog, warnings, stdout, stderr, attempts, after: end.after };
+  if (end.why === "refused") return { ...run, kind: "refused", why: end.reason };
   if (end.why !== "ended") return { ...run, kind: "hung", why: end.why };
   if (kernelLog.includes(NO_PORTS) && warnings.length === 0) {
     const remedy = "build it with CONFIG_SERIAL_8250_NR_UARTS=4 or more";
@@ -215,21 +205,14 @@ function judge({ end, log, stdout, stderr, words }: Attempt, attempts: number): 
     );
   }
   const crash: LabResult = { ...run, kind: "crashed", oops: crashReport(kernelLog) };
-  if (words.at(-1)?.kind !== "end") return crash;
-  const missing = words.find((word) => word.kind === "no-kvm");
-  if (missing !== undefined)
-    return { ...run, kind: "no-kvm", why: whyNoKvm(missing.why, kernelLog) };
-  const status = words.find((word) => word.kind === "status");
+  if (!ports.isEnded) return crash;
+  if (ports.whyNoKvm !== undefined)
+    return { ...run, kind: "no-kvm", why: whyNoKvm(ports.whyNoKvm, kernelLog) };
+  const { status, files } = ports;
   if (status === undefined) return crash;
-  whole("stdout", stdout.length, status.stdout);
-  whole("stderr", stderr.length, status.stderr);
-  const files = words.filter((word) => word.kind === "file");
-  return {
-    ...run,
-    kind: "exited",
-    status: status.status,
-    files: new Map(files.map(({ path, bytes }) => [path, bytes])),
-  };
+  whole("stdout", ports.stdout.length, status.stdout);
+  whole("stderr", ports.stderr.length, status.stderr);
+  return { ...run, kind: "exited", status: status.status, files };
 }
 
 function whole(name: string, arrived: number, sent: number): void {

@@ -1,6 +1,7 @@
 /** A matrix as one self-contained page: works from file://, in light and dark, without a network. */
 import { differences, isGreenMatrix, type Matrix, type Row, troubles } from "./matrix.ts";
 import { PAGE_SCRIPT, PAGE_STYLE } from "./page.ts";
+import { printableLines } from "./printable.ts";
 import { count, type Result, type Verdict } from "./result.ts";
 
 type Mark = Verdict | "missing";
@@ -120,7 +121,7 @@ function changes(matrix: Matrix): string {
 }
 
 function escapeHtml(text: string): string {
-  return text
+  return printableLines(text)
     .replaceAll("&", "&amp;")
     .replaceAll("<", "&lt;")
     .replaceAll(">", "&gt;")

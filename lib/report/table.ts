@@ -1,5 +1,6 @@
 /** A matrix for a terminal: a line a claim, a mark a kernel; then what to know. */
 import { complaints, differences, type Matrix } from "./matrix.ts";
+import { printable } from "./printable.ts";
 import type { Result, Verdict } from "./result.ts";
 import type { Paint } from "./text.ts";
 
@@ -13,15 +14,19 @@ const MARKS: Readonly<Record<Verdict | "missing", string>> = {
 
 /** Prints the whole matrix. */
 export function toTable(matrix: Matrix, p: Paint): string {
-  const width = Math.max(5, ...matrix.columns.map(({ name }) => name.length)) + 2;
-  const label = Math.max(5, ...matrix.rows.map(({ id }) => id.length)) + 5;
-  const head =
-    "claim".padEnd(label) + matrix.columns.map(({ name }) => name.padEnd(width)).join("");
+  const names = matrix.columns.map(({ name }) => printable(name));
+  const width = widest(names) + 2;
+  const label = widest(matrix.rows.map(({ id }) => printable(id))) + 5;
+  const head = "claim".padEnd(label) + names.map((name) => name.padEnd(width)).join("");
   const rows = matrix.rows.map(({ id, number, cells }) => {
-    const name = `${String(number ?? "").padStart(3)} ${id}`.padEnd(label);
+    const name = `${String(number ?? "").padStart(3)} ${printable(id)}`.padEnd(label);
     return (name + cells.map((cell) => mark(cell, width, p)).join("")).trimEnd();
   });
   return [head, ...rows, "", ...notes(matrix, p), ...changes(matrix)].join("\n");
+}
+
+function widest(texts: readonly string[]): number {
+  return texts.reduce((width, text) => Math.max(width, text.length), 5);
 }
 
 function mark(cell: Result | undefined, width: number, p: Paint): string {
@@ -37,14 +42,15 @@ function notes(matrix: Matrix, p: Paint): readonly string[] {
     const wrong = complaints(matrix, position);
     const deviations = matrix.rows.flatMap(({ id, cells }) => {
       const cell = cells[position];
-      return cell?.verdict === "deviation" ? [`  ${p.yellow(id)}: ${cell.reason ?? ""}`] : [];
+      if (cell?.verdict !== "deviation") return [];
+      return [`  ${p.yellow(printable(id))}: ${printable(cell.reason ?? "")}`];
     });
     const state = wrong.length === 0 ? p.green("as expected") : p.red(`${wrong.length} unexpected`);
-    const known = notice === undefined ? [] : [`  ${notice}`];
+    const known = notice === undefined ? [] : [`  ${printable(notice)}`];
     return [
-      `${name} (${report?.vendor ?? "no report"}): ${state}`,
+      `${printable(name)} (${printable(report?.vendor ?? "no report")}): ${state}`,
       ...known,
-      ...wrong.map((text) => `  ${p.red(text)}`),
+      ...wrong.map((text) => `  ${p.red(printable(text))}`),
       ...deviations,
     ];
   });
@@ -56,8 +62,8 @@ function changes(matrix: Matrix): readonly string[] {
     const list = differences(matrix, i, i + 1);
     if (list.length === 0) return [];
     const lines = list.map(
-      ({ id, before, after }) => `  ${id}: ${MARKS[before]} -> ${MARKS[after]}`,
+      ({ id, before, after }) => `  ${printable(id)}: ${MARKS[before]} -> ${MARKS[after]}`,
     );
-    return ["", `${matrix.columns[i]?.name} -> ${name}:`, ...lines];
+    return ["", `${printable(matrix.columns[i]?.name ?? "")} -> ${printable(name)}:`, ...lines];
   });
 }

@@ -1,15 +1,20 @@
 /** Campaigns: lanes run side by side, and what becomes of a machine becomes a column. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { type Lane, runCampaign, type Step, toColumn } from "../../../lib/lab/campaign.ts";
 import { LabError } from "../../../lib/lab/error.ts";
 import type { LabOptions, LabResult, LabRun } from "../../../lib/lab/machine.ts";
+import { isGreenMatrix, toMatrix } from "../../../lib/report/matrix.ts";
+import { BOOTED, ScriptedEmulator } from "./scripted-emulator.ts";
 
 const lane = (name: string, cpu = "max"): Lane => ({
   kernel: { name, release: name, vmlinuz: "/nowhere/vmlinuz", modules: "/nowhere" },
   cpu,
 });
 
-const REPORT = { kernel: "6.1", vendor: "kvm_amd", results: [] };
+const RESULT = { id: "a", title: "A", number: 1, verdict: "pass", reason: undefined, duration: 1 };
+const REPORT = { kernel: "6.1", vendor: "kvm_amd", results: [RESULT] };
 const RAN: LabRun = {
   kernelLog: "",
   warnings: [],
@@ -85,6 +90,10 @@ test("an interruption ends the campaign", async () => {
   await expect(runCampaign({ lanes: [lane("6.1")], run })).rejects.toThrow("interrupted");
 });
 
+function reported(...results: readonly object[]): Buffer {
+  return Buffer.from(JSON.stringify({ ...REPORT, results }));
+}
+
 describe("a machine's end", () => {
   test("is its report", () => {
     expect(toColumn("x", EXITED)).toEqual({ name: "x", report: REPORT, warnings: [] });
@@ -100,11 +109,131 @@ describe("a machine's end", () => {
     ["the machine hung, twice", { ...RAN, kind: "hung", why: "silent" }],
     ["the machine was not ready in time", { ...RAN, kind: "hung", why: "timeout" }],
     ["no KVM: no svm", { ...RAN, kind: "no-kvm", why: "no svm" }],
+    ["the machine was ended: it flooded", { ...RAN, kind: "refused", why: "it flooded" }],
     [
-      "the suite did not report (status 7): it broke",
+      "the suite did not report (status 7): it is no JSON; stderr ends with: it broke",
       { ...EXITED, status: 7, stdout: Buffer.from("not json"), stderr: Buffer.from("it broke\n") },
+    ],
+    [
+      'the suite did not report (status 0): results[0].verdict is "bogus", not pass, fail, skip, deviation',
+      { ...EXITED, stdout: reported({ ...RESULT, verdict: "bogus" }) },
     ],
   ])("%s", (problem, result) => {
     expect(toColumn("x", result)).toEqual({ name: "x", report: undefined, problem, warnings: [] });
   });
 });
+
+describe("what was not judged does not hold:", () => {
+  const fail = { ...RESULT, id: "b", verdict: "fail", reason: "EPERM" };
+  const skip = { ...RESULT, id: "c", verdict: "skip", reason: "no AMX" };
+  const progress = "pass a\n";
+
+  test.each<[string, Partial<LabResult>, readonly object[], string]>([
+    [
+      "a pattern that no claim contains",
+      { status: 1, stderr: Buffer.from('node-kvm: no claim contains "nosuchclaim"\n') },
+      [],
+      'no claim was judged (status 1); stderr ends with: node-kvm: no claim contains "nosuchclaim"',
+    ],
+    ["no claim, with status 0", { status: 0 }, [], "no claim was judged (status 0)"],
+    ["skips alone", { status: 1 }, [skip], "no claim was judged, 1 were skipped (status 1)"],
+    ...[1, 2, 137, 139].map((status): [string, Partial<LabResult>, readonly object[], string] => [
+      `status ${status} after one pass`,
+      { status, stderr: Buffer.from(`${progress}one\ntwo\nthree\nfour\n`) },
+      [RESULT],
+      `the suite ended with status ${status} after 1 claims, of which 0 failed; stderr ends with: two | three | four`,
+    ]),
+    [
+      "a status beside a failed claim that is not that of a failed claim",
+      { status: 139 },
+      [RESULT, fail],
+      "the suite ended with status 139 after 2 claims, of which 1 failed",
+    ],
+    [
+      "status 0 beside a failed claim",
+      { status: 0 },
+      [fail],
+      "the suite ended with status 0 after 1 claims, of which 1 failed",
+    ],
+    [
+      "a file that did not load, beside a failed claim",
+      { status: 1, stderr: Buffer.from("fail b\nnode-kvm: cannot load x.test.ts\n") },
+      [RESULT, fail],
+      "the suite ended with status 1 after 2 claims, of which 1 failed; stderr ends with: node-kvm: cannot load x.test.ts",
+    ],
+  ])("%s", (_, more, results, problem) => {
+    const column = toColumn("x", { ...EXITED, ...more, stdout: reported(...results) } as LabResult);
+    expect(column).toMatchObject({ problem, report: { results } });
+    expect(isGreenMatrix(toMatrix([column]))).toBe(false);
+  });
+
+  test("a claim that fails says all", () => {
+    const result: LabResult = { ...EXITED, status: 1, stdout: reported(RESULT, fail) };
+    const column = toColumn("x", result);
+    expect(column.problem).toBeUndefined();
+    expect(isGreenMatrix(toMatrix([column]))).toBe(false);
+  });
+
+  test("a suite that judges and ends with 0 is green", () => {
+    expect(isGreenMatrix(toMatrix([toColumn("x", EXITED)]))).toBe(true);
+  });
+
+  test("no columns", () => {
+    expect(isGreenMatrix(toMatrix([]))).toBe(false);
+  });
+});
+
+test("whatever a run fails with is a problem of its column", async () => {
+  const run = async ({ kernel }: LabOptions): Promise<LabResult> => {
+    if (kernel.name === "odd") throw new TypeError("x is not a function");
+    return EXITED;
+  };
+  const columns = await runCampaign({ lanes: [lane("odd"), lane("6.1")], run });
+  expect(columns.map(({ problem }) => problem)).toEqual([
+    "the lab failed: TypeError: x is not a function",
+    undefined,
+  ]);
+});
+
+describe("of three kernels the first is hostile, and the others are right and complete:", () => {
+  const whole = [RESULT, { ...RESULT, id: "b", verdict: "fail", reason: "EPERM" }];
+  const honest = JSON.stringify({ ...REPORT, results: whole });
+  const stderr = "pass a\nfail b\n";
+
+  test.each([
+    ["floods its stdout", "cat /dev/zero >&4"],
+    ["floods its stderr", "yes >&5"],
+    ["floods the kernel's log", "yes >&3"],
+    ["names a path outside", "printf 'status 0 0 0\\nfile 1 /etc/x\\ny' >&6; exec sleep 1000"],
+    ["announces 10^14 bytes", "printf 'status 0 0 0\\nfile 100000000000000 /x\\n' >&6; sleep 1000"],
+    ["reports null", "printf null >&4; printf 'status 0 4 0\\nend\\n' >&6"],
+    ["reports a wrong verdict", `cat "$dir/bogus" >&4; printf 'status 0 %d 0\\nend\\n' $size >&6`],
+    ["panics", "echo '[ 1.0] Kernel panic - not syncing: x' >&3"],
+  ])("it %s", async (_, script) => {
+    const emulator = new ScriptedEmulator(
+      `dir=$(dirname "$0"); size=$(wc -c <"$dir/bogus")
+      ${BOOTED}
+      case "$*" in *"-kernel /k/hostile "*) ${script}; exit;; esac
+      cat "$dir/honest" >&4; cat "$dir/stderr" >&5
+      printf 'status 1 ${honest.length} ${stderr.length}\\nend\\n' >&6`,
+    );
+    writeFileSync(join(emulator.folder, "honest"), honest);
+    writeFileSync(join(emulator.folder, "stderr"), stderr);
+    writeFileSync(join(emulator.folder, "bogus"), reported({ ...RESULT, verdict: "__proto__" }));
+    const columns = await runCampaign({
+      lanes: ["hostile", "6.12", "7.2"].map((name) => ({
+        kernel: emulator.kernel(name),
+        cpu: "max",
+      })),
+      run: (options) => emulator.run(options),
+    });
+    expect(columns[0]?.problem).toMatch(/^(the machine was ended|the suite did not|the kernel cr)/);
+    expect(columns.slice(1)).toEqual(
+      ["6.12 max", "7.2 max"].map((name) => ({
+        name,
+        warnings: [],
+        report: { ...REPORT, results: whole },
+      })),
+    );
+  });
+}, 120_000);
