@@ -27,8 +27,12 @@ export async function labKernels(options: LabKernelsOptions = {}): Promise<numbe
     for (const [i, name] of (options.fetch ?? []).entries()) {
       // The archive is asked anew once, not for each name.
       const asking = i === 0 ? where : { ...where, update: false };
-      const kernel = await fetchKernel(name, { ...asking, refetch, onProgress: progressLine() });
-      process.stderr.write(`${CLEAR}${name}: ${kernel.release} is in the cache\n`);
+      const kernel = await fetchKernel(name, {
+        ...asking,
+        refetch,
+        onProgress: progressLine(),
+      }).finally(() => process.stderr.write(CLEAR));
+      process.stderr.write(`${name}: ${kernel.release} is in the cache\n`);
     }
     const isAsked = (options.fetch ?? []).length > 0;
     const list = await surveyKernels(isAsked ? { ...where, update: false } : where);
