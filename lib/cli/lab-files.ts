@@ -40,7 +40,10 @@ export function fileToFetch(text: string): PathPair {
   const path = guestPath("--out", text, guest);
   const place = resolve(host ?? `.${path}`);
   try {
-    accessSync(nearest(place), constants.W_OK);
+    const existing = nearest(place);
+    accessSync(existing, constants.W_OK);
+    // A folder can be listed; below anything else there is no place.
+    if (existing !== place) accessSync(`${existing}/.`, constants.X_OK);
   } catch (error) {
     throw new CommandError(`--out ${text}: ${place} cannot be written: ${reasonOf(error)}`);
   }

@@ -42,24 +42,39 @@ export async function labKernels(options: LabKernelsOptions = {}): Promise<numbe
   });
 }
 
-/** Prints the kernels as a table, then the totals and what to know about the list. */
+/**
+ * Prints the kernels as a table, then the totals and what to know about the list.
+ *
+ * Lines have at most 80 columns: the suffix that all releases share is left out, and why a kernel
+ * cannot be had is a note.
+ */
 export function printKernels(list: KernelList, p: Paint): string {
-  const width = Math.max("release".length, ...list.rows.map(({ release }) => release.length));
-  const linux = Math.max("Linux".length, ...list.rows.map((row) => row.linux.length));
-  const suite = Math.max("suite".length, ...list.rows.map((row) => row.suite.length));
-  const lines = list.rows.map((row) =>
-    [
-      row.release.padEnd(width),
-      row.linux.padEnd(linux),
-      row.suite.padEnd(suite),
-      (row.bytes === 0 ? "" : megabytes(row.bytes)).padStart(8),
-      state(row, p),
-    ].join("  "),
-  );
-  const names = ["release".padEnd(width), "Linux".padEnd(linux), "suite".padEnd(suite)];
-  const head = [...names, "download", "state"].join("  ");
-  return `${[p.dim(head), ...lines, "", ...closing(list)].join("\n")}\n`;
+  const notes = Array.from(new Set(list.rows.flatMap(({ why }) => why ?? [])));
+  const rows = list.rows.map((row) => [
+    row.release.replace(SUFFIX, ""),
+    row.linux,
+    row.suite,
+    row.bytes === 0 ? "" : megabytes(row.bytes),
+    state(row, p) + (row.why === undefined ? "" : ` [${notes.indexOf(row.why) + 1}]`),
+  ]);
+  const head = ["release", "Linux", "suite", "download", "state"];
+  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i]?.length ?? 0)));
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, i) => {
+        if (i === head.length - 1) return cell;
+        return i === DOWNLOAD ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0);
+      })
+      .join("  ");
+  const explained = notes.map((why, i) => `[${i + 1}] ${why}`);
+  return `${[p.dim(line(head)), ...rows.map(line), "", ...explained, ...closing(list)].join("\n")}\n`;
 }
+
+/** The column of numbers. */
+const DOWNLOAD = 3;
+
+/** What every release of the catalogue ends in, and a name may leave out. */
+const SUFFIX = "-cloud-amd64";
 
 function closing({ rows, asked, missing, trouble }: KernelList): readonly string[] {
   const cached = rows.filter((row) => row.cached);
@@ -69,6 +84,9 @@ function closing({ rows, asked, missing, trouble }: KernelList): readonly string
   const lines = [
     `${rows.length} kernels: ${cached.length} cached (${held}), ${available.length} available, ${gone} gone`,
   ];
+  if (rows.some(({ release }) => release.endsWith(SUFFIX))) {
+    lines.push(`${SUFFIX} is left out at the end of releases`);
+  }
   if (asked !== undefined) lines.push(`the archive was asked ${asked.toISOString().slice(0, 16)}Z`);
   if (missing.length > 0) lines.push(`suites it did not give: ${missing.join("; ")}`);
   if (trouble !== undefined) lines.push(`it could not be asked now: ${trouble.message}`);
@@ -76,13 +94,8 @@ function closing({ rows, asked, missing, trouble }: KernelList): readonly string
 }
 
 function state(row: KernelRow, p: Paint): string {
-  if (row.cached) return p.green(`cached (${megabytes(row.cachedBytes)})`) + note(row);
-  if (row.obtainable) return `available${note(row)}`;
-  return p.dim(`gone${note(row)}`);
-}
-
-function note({ why }: KernelRow): string {
-  return why === undefined ? "" : `: ${why}`;
+  if (row.cached) return p.green(`cached (${megabytes(row.cachedBytes)})`);
+  return row.obtainable ? "available" : p.dim("gone");
 }
 
 function toJson({ rows, asked, missing, trouble }: KernelList): string {

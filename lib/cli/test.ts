@@ -1,6 +1,6 @@
 /** `node-kvm test`: runs the suite that ships with this package on this host's KVM. */
-import { accessSync, constants, mkdirSync, readFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { accessSync, constants, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import type { TestCase, TestModule, Vitest } from "vitest/node";
 import { KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
@@ -101,11 +101,18 @@ async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promi
 /** Makes the folder that an option names, and checks that files can be written to it. */
 function makeFolder(option: string, name: string): void {
   try {
-    mkdirSync(name, { recursive: true });
+    makeEach(resolve(name));
     accessSync(name, constants.W_OK | constants.X_OK);
   } catch (error) {
     throw new CommandError(`${option}: ${name} cannot be written: ${reasonOf(error)}`);
   }
+}
+
+/** Makes a folder and those above it. Not mkdir's `recursive`, which never ends below /proc. */
+function makeEach(path: string): void {
+  if (existsSync(path)) return;
+  makeEach(dirname(path));
+  mkdirSync(path);
 }
 
 function printInstead(
