@@ -1,5 +1,6 @@
 /** The standard input of `lab exec`: what of it goes to the guest, which gets it as a whole at boot. */
 import { fstatSync } from "node:fs";
+import type { Readable } from "node:stream";
 import { CommandError } from "./failure.ts";
 
 /** How much a guest's standard input may hold, bytes. It is in the machine's memory twice at boot. */
@@ -16,6 +17,9 @@ export interface GuestStdin {
   readonly notice?: string;
 }
 
+/** What is read: `process.stdin`, or a stream in its place. */
+export type Stdin = Readable & { readonly isTTY?: boolean };
+
 /**
  * Reads standard input to its end when it is a file, a pipe or a socket.
  *
@@ -24,19 +28,23 @@ export interface GuestStdin {
  *
  * @throws {@link CommandError} when it has more than {@link MOST_STDIN} bytes.
  */
-export async function readGuestStdin(signal: AbortSignal): Promise<GuestStdin> {
-  if (process.stdin.isTTY) {
+export async function readGuestStdin(
+  signal: AbortSignal,
+  stdin: Stdin = process.stdin,
+  fd: number = 0,
+): Promise<GuestStdin> {
+  if (stdin.isTTY === true) {
     return { bytes: undefined, notice: "the command's standard input is empty, not the terminal" };
   }
-  if (!isStream()) return { bytes: undefined };
+  if (!isStream(fd)) return { bytes: undefined };
   const sentence = "node-kvm: reading standard input to its end; </dev/null passes none\n";
   const notice = setTimeout(() => process.stderr.write(sentence), NOTICE_MS);
   const chunks: Buffer[] = [];
   let length = 0;
-  const stop = (): void => void process.stdin.destroy();
+  const stop = (): void => void stdin.destroy();
   signal.addEventListener("abort", stop, { once: true });
   try {
-    for await (const chunk of process.stdin) {
+    for await (const chunk of stdin) {
       length += (chunk as Buffer).length;
       if (length > MOST_STDIN) {
         const most = `${MOST_STDIN / 2 ** 20} MiB`;
@@ -56,9 +64,9 @@ export async function readGuestStdin(signal: AbortSignal): Promise<GuestStdin> {
   return { bytes: length === 0 ? undefined : Buffer.concat(chunks) };
 }
 
-function isStream(): boolean {
+function isStream(fd: number): boolean {
   try {
-    const stat = fstatSync(0);
+    const stat = fstatSync(fd);
     return stat.isFile() || stat.isFIFO() || stat.isSocket();
   } catch {
     return false; // EBADF: the caller has closed it
