@@ -75,7 +75,7 @@ function runInLab() {
   const { status } = spawnSync(
     process.execPath,
     [main, "lab", "exec", ...options, "--", ...command],
-    { stdio: "inherit" },
+    { stdio: ["ignore", "inherit", "inherit"] },
   );
   return here === 0 ? (status ?? 1) : here;
 }

@@ -46,25 +46,35 @@ export function laneName({ kernel, cpu }: Lane): string {
   return `${kernel.name.replace(/-cloud-amd64$/, "")} ${cpu}`;
 }
 
-/** Runs all lanes; the columns come in the order of the lanes. */
+/**
+ * Runs all lanes; the columns come in the order of the lanes.
+ *
+ * When the signal comes, the lanes that had not ended get a column with that problem: the caller
+ * asks the signal whether the campaign is whole.
+ */
 export async function runCampaign(options: CampaignOptions): Promise<readonly Column[]> {
   const columns = new Array<Column>(options.lanes.length);
   const queue = options.lanes.entries();
   const worker = async (): Promise<void> => {
     for (const [position, lane] of queue) {
+      if (options.signal?.aborted === true) {
+        columns[position] = unjudged(laneName(lane), "interrupted before it was booted");
+        continue;
+      }
       options.onProgress?.(lane, { kind: "boots" });
       const column = await runLane(lane, options);
       columns[position] = column;
       options.onProgress?.(lane, { kind: "ended", column });
     }
   };
-  await Promise.all(Array.from({ length: options.parallel ?? 2 }, worker));
+  const workers = Math.min(options.parallel ?? 2, options.lanes.length);
+  await Promise.all(Array.from({ length: workers }, worker));
   return columns;
 }
 
 /** Runs the suite on one machine. What the lab itself cannot do is a problem of the column. */
 async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
-  let claims = 0;
+  const progress = new SuiteProgress();
   const pattern = options.pattern === undefined ? [] : [options.pattern];
   try {
     const result = await (options.run ?? runInLab)({
@@ -84,24 +94,57 @@ async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
       ...(options.signal === undefined ? {} : { signal: options.signal }),
       mostOutput: MOST_OUTPUT,
       onStderr: (bytes) => {
-        const before = claims;
-        for (const byte of bytes) claims += Number(byte === NEWLINE);
-        if (claims > before) options.onProgress?.(lane, { kind: "judged", claims });
+        progress.push(bytes);
+        options.onProgress?.(lane, { kind: "judged", claims: progress.claims });
       },
     });
     return toColumn(laneName(lane), result);
   } catch (error) {
-    if (error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED") throw error;
+    const isInterrupted = error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED";
+    if (isInterrupted) return unjudged(laneName(lane), progress.interrupted());
     // Whatever it is, the other columns are worth having.
     const problem = error instanceof LabError ? error.message : `the lab failed: ${String(error)}`;
-    return { name: laneName(lane), report: undefined, problem, warnings: [] };
+    return unjudged(laneName(lane), problem);
   }
 }
 
-const NEWLINE = 10;
-
 /** A report has 30 kB; one with all its reasons as long as they may be is none of the suite's. */
 const MOST_OUTPUT = 16 * 2 ** 20;
+
+function unjudged(name: string, problem: string): Column {
+  return { name, report: undefined, problem, warnings: [] };
+}
+
+/** Reads the lines of the suite's --progress, `fail ID`, as they come. */
+class SuiteProgress {
+  /** How many claims were judged. */
+  claims: number = 0;
+  readonly #failed: string[] = [];
+  #rest = "";
+
+  push(bytes: Buffer): void {
+    const lines = (this.#rest + bytes.toString("latin1")).split("\n");
+    this.#rest = (lines.pop() ?? "").slice(0, LONGEST_LINE);
+    this.claims += lines.length;
+    for (const line of lines) {
+      const id = /^fail ([\w-]{1,80})$/.exec(line)?.[1];
+      if (id !== undefined && this.#failed.length < MOST_NAMED) this.#failed.push(id);
+    }
+  }
+
+  /** What is known of a machine that was ended. */
+  interrupted(): string {
+    const failed = this.#failed.length === 0 ? "none failed" : `failed: ${this.#failed.join(", ")}`;
+    return this.claims === 0
+      ? "interrupted before a claim was judged"
+      : `interrupted after ${this.claims} claims; ${failed}`;
+  }
+}
+
+/** A longer line is none of the suite's. */
+const LONGEST_LINE = 200;
+/** How many failed claims an interrupted machine's column names. */
+const MOST_NAMED = 100;
 
 /** What a machine's end means for its column. */
 export function toColumn(name: string, result: LabResult): Column {

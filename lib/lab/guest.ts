@@ -3,8 +3,8 @@
  * modules, one command. How it is packed is initramfs.ts; what its first process does is init.ts.
  */
 import { createHash } from "node:crypto";
-import { realpathSync, statSync } from "node:fs";
-import { basename, join } from "node:path";
+import { readdirSync, readlinkSync, realpathSync, statSync } from "node:fs";
+import { basename, join, posix } from "node:path";
 import { findBusybox } from "./busybox.ts";
 import type { LabCache } from "./cache.ts";
 import { runOk } from "./command.ts";
@@ -123,7 +123,12 @@ export interface Work {
   readonly env?: Readonly<Record<string, string>>;
   /** Where it starts; the package's folder when left out. */
   readonly cwd?: string;
-  /** By their absolute path in the guest: bytes, or the path of a host file, which keeps its mode. */
+  /** What the command reads from its standard input; nothing when left out. */
+  readonly stdin?: Uint8Array;
+  /**
+   * By their absolute path in the guest: bytes, or the path of a host file, which keeps its mode, or
+   * of a host folder, with all in it.
+   */
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
   /** Paths in the guest that are wanted back afterwards: files, or folders with all in them. */
   readonly wanted?: readonly string[];
@@ -135,23 +140,39 @@ export function workEntries(work: Work): readonly InitramfsEntry[] {
   const words = ["env", ...env, ...work.command];
   const lines = [
     `cd ${quote(work.cwd ?? guestFolder())} || exit`,
-    `exec ${words.map(quote).join(" ")}`,
+    `exec ${words.map(quote).join(" ")}${work.stdin === undefined ? "" : ` <${LAB}/stdin`}`,
   ];
   return [
-    ...Object.entries(work.files ?? {}).map(([path, content]) => workFile(path, content)),
+    ...Object.entries(work.files ?? {}).flatMap(([path, content]) => workFiles(path, content)),
+    ...(work.stdin === undefined
+      ? []
+      : [{ kind: "file", path: `${LAB}/stdin`, content: work.stdin } as const]),
     text(`${LAB}/command`, `${lines.join("\n")}\n`),
     text(`${LAB}/wanted`, (work.wanted ?? []).map((path) => `${path}\n`).join("")),
   ];
 }
 
-function workFile(path: string, content: string | Uint8Array): InitramfsEntry {
-  if (typeof content !== "string") return { kind: "file", path, content, mode: 0o755 };
+function workFiles(path: string, content: string | Uint8Array): readonly InitramfsEntry[] {
+  if (typeof content !== "string") return [{ kind: "file", path, content, mode: 0o755 }];
   const stat = statSync(content, { throwIfNoEntry: false });
   if (stat?.isFile() === true) {
-    return { kind: "file", path, content: { from: content }, mode: stat.mode & 0o777 };
+    return [{ kind: "file", path, content: { from: content }, mode: stat.mode & 0o777 }];
   }
-  const sentence = `there is no file ${content}, which was to be ${path} in the guest`;
+  if (stat?.isDirectory() === true) return folderEntries(path, content, stat.mode & 0o777);
+  const what = stat === undefined ? "there is no file" : "neither a file nor a folder is";
+  const sentence = `${what} ${content}, which was to be ${path} in the guest`;
   throw new LabError("ERR_LAB_FILE", sentence);
+}
+
+/** Lists a host folder with all in it; links stay links. Sockets, pipes and devices are refused. */
+function folderEntries(path: string, folder: string, mode: number): readonly InitramfsEntry[] {
+  const below = readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const [from, to] = [join(folder, entry.name), posix.join(path, entry.name)];
+    return entry.isSymbolicLink()
+      ? [{ kind: "symlink", path: to, target: readlinkSync(from) } as const]
+      : workFiles(to, from);
+  });
+  return path === "/" ? below : [{ kind: "directory", path, mode }, ...below];
 }
 
 /** Writes a word so that a shell reads it as it is. */

@@ -84,10 +84,30 @@ test("what the lab cannot do is a problem of its column, and the others run", as
   expect(columns.map(({ problem }) => problem)).toEqual(["kvm-amd is missing", undefined]);
 });
 
-test("an interruption ends the campaign", async () => {
-  const run = (): Promise<LabResult> =>
-    Promise.reject(new LabError("ERR_LAB_INTERRUPTED", "interrupted"));
-  await expect(runCampaign({ lanes: [lane("6.1")], run })).rejects.toThrow("interrupted");
+test("an interruption keeps the columns that are known, and says what the others had", async () => {
+  const controller = new AbortController();
+  const run = async ({ kernel, onStderr, signal }: LabOptions): Promise<LabResult> => {
+    if (kernel.name === "done") return EXITED;
+    onStderr?.(Buffer.from("pass a\nfail silent-cr4\nfail \u001b[2J\npass"));
+    controller.abort();
+    expect(signal?.aborted).toBe(true);
+    throw new LabError("ERR_LAB_INTERRUPTED", "interrupted");
+  };
+  const lanes = [lane("done"), lane("under way"), lane("waits")];
+  const { signal } = controller;
+  const columns = await runCampaign({ lanes, parallel: 1, run, signal });
+  expect(columns.map(({ report }) => report)).toEqual([REPORT, undefined, undefined]);
+  expect(columns.map(({ problem }) => problem)).toEqual([
+    undefined,
+    "interrupted after 3 claims; failed: silent-cr4",
+    "interrupted before it was booted",
+  ]);
+});
+
+test("no more workers are made than there are machines", async () => {
+  const run = async (): Promise<LabResult> => EXITED;
+  const columns = await runCampaign({ lanes: [lane("6.1")], parallel: 2 ** 32, run });
+  expect(columns).toHaveLength(1);
 });
 
 function reported(...results: readonly object[]): Buffer {

@@ -1,6 +1,6 @@
 /** Claims about what a guest's root holds. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -55,6 +55,38 @@ describe("one run's part", () => {
       mode: 0o755,
     });
     expect(text(entries, "/q")).toBe("bytes");
+  });
+
+  test("brings a host folder with all in it: modes, links, empty folders", () => {
+    const host = join(folder, "tree");
+    mkdirSync(join(host, "sub/empty"), { recursive: true });
+    writeFileSync(join(host, "sub/run"), "x", { mode: 0o750 });
+    symlinkSync("sub/run", join(host, "link"));
+    const entries = workEntries({ command: ["true"], files: { "/x": host } });
+    const below = entries.filter(({ path }) => path === "/x" || path.startsWith("/x/"));
+    expect(below.toSorted((a, b) => a.path.localeCompare(b.path))).toMatchObject([
+      { kind: "directory", path: "/x" },
+      { kind: "symlink", path: "/x/link", target: "sub/run" },
+      { kind: "directory", path: "/x/sub" },
+      { kind: "directory", path: "/x/sub/empty" },
+      { kind: "file", path: "/x/sub/run", content: { from: join(host, "sub/run") }, mode: 0o750 },
+    ]);
+  });
+
+  test("names what is no file in a host folder", () => {
+    const host = join(folder, "odd");
+    mkdirSync(host);
+    execFileSync("mkfifo", [join(host, "pipe")]);
+    expect(() => workEntries({ command: ["true"], files: { "/x": host } })).toThrow(
+      `neither a file nor a folder is ${join(host, "pipe")}, which was to be /x/pipe in the guest`,
+    );
+  });
+
+  test("feeds the command its standard input", () => {
+    const entries = workEntries({ command: ["cat"], stdin: Buffer.from("input") });
+    expect(text(entries, "/lab/stdin")).toBe("input");
+    expect(text(entries, "/lab/command")).toMatch(/'cat' <\/lab\/stdin\n$/);
+    expect(text(workEntries({ command: ["cat"] }), "/lab/command")).toMatch(/'cat'\n$/);
   });
 
   test("names a host file that is not there", () => {
