@@ -1,6 +1,7 @@
 /** What every lab command needs: the kernel that a word means, and an end by Ctrl-C. */
 import { existsSync } from "node:fs";
 import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels.ts";
+import { printable } from "../report/printable.ts";
 
 /** Finds a kernel: a path is the user's own, anything else a name of the catalogue. */
 export function findKernel(
@@ -15,7 +16,7 @@ export function findKernel(
   return fetchKernel(word, {
     signal,
     onProgress: ({ package: name, bytes, total }) => {
-      const line = `${name}: ${Math.floor((100 * bytes) / Math.max(1, total))} %`;
+      const line = `${printable(name)}: ${Math.floor((100 * bytes) / Math.max(1, total))} %`;
       if (line !== shown && process.stderr.isTTY) process.stderr.write(`\r\u001b[2K  ${line}`);
       shown = line;
     },
