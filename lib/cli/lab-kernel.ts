@@ -1,6 +1,7 @@
 /** What every lab command needs: the kernel that a word means, and an end by Ctrl-C. */
 import { existsSync } from "node:fs";
 import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels.ts";
+import { printable } from "../report/printable.ts";
 import { CommandError } from "./failure.ts";
 
 /** Finds a kernel: a path is the user's own, anything else a name of the catalogue. */
@@ -23,11 +24,12 @@ export function findKernel(
     signal,
     onProgress: ({ package: name, bytes, total }) => {
       clearTimeout(notice);
-      const line = `${name}: ${Math.floor((100 * bytes) / Math.max(1, total))} %`;
+      const said = printable(name);
+      const line = `${said}: ${Math.floor((100 * bytes) / Math.max(1, total))} %`;
       if (process.stderr.isTTY && line !== shown) {
         process.stderr.write(`${CLEAR_LINE}  ${line}`);
       } else if (shown === "") {
-        process.stderr.write(`node-kvm: fetching ${name}, ${Math.ceil(total / 1e6)} MB\n`);
+        process.stderr.write(`node-kvm: fetching ${said}, ${Math.ceil(total / 1e6)} MB\n`);
       }
       shown = line;
     },

@@ -110,7 +110,9 @@ const CLEAR = process.stderr.isTTY ? "\r\u001b[2K" : "";
 function progressLine(): NonNullable<Parameters<typeof fetchKernel>[1]>["onProgress"] {
   if (!process.stderr.isTTY) return undefined;
   return ({ package: name, bytes, total }) => {
-    process.stderr.write(`${CLEAR}  ${name}: ${megabytes(bytes)} of ${megabytes(total)}`);
+    process.stderr.write(
+      `${CLEAR}  ${printable(name)}: ${megabytes(bytes)} of ${megabytes(total)}`,
+    );
   };
 }
 

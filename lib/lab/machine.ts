@@ -204,12 +204,13 @@ function judge({ end, ports }: Attempt, attempts: number): LabResult {
       `this kernel has fewer than four serial ports; ${remedy}`,
     );
   }
-  const crash: LabResult = { ...run, kind: "crashed", oops: crashReport(kernelLog) };
-  if (!ports.isEnded) return crash;
-  if (ports.whyNoKvm !== undefined)
-    return { ...run, kind: "no-kvm", why: whyNoKvm(ports.whyNoKvm, kernelLog) };
-  const { status, files } = ports;
-  if (status === undefined) return crash;
+  const { status, files, whyNoKvm } = ports;
+  if (ports.isEnded && whyNoKvm !== undefined) {
+    return { ...run, kind: "no-kvm", why: reasonWhyNoKvm(whyNoKvm, kernelLog) };
+  }
+  if (!ports.isEnded || status === undefined) {
+    return { ...run, kind: "crashed", oops: crashReport(kernelLog) };
+  }
   whole("stdout", ports.stdout.length, status.stdout);
   whole("stderr", ports.stderr.length, status.stderr);
   return { ...run, kind: "exited", status: status.status, files };
@@ -224,7 +225,7 @@ function whole(name: string, arrived: number, sent: number): void {
 }
 
 /** The kernel says why itself, if the module asked: `kvm_amd: SVM not supported by CPU 0`. */
-function whyNoKvm(insmod: string, log: string): string {
+function reasonWhyNoKvm(insmod: string, log: string): string {
   const said = log
     .split("\n")
     .findLast((line) => /\b(kvm(_amd|_intel)?|SVM|has_svm)\b.*: /.test(line));

@@ -105,7 +105,8 @@ describe("a malformed report is refused:", () => {
     expect(MALFORMED.length).toBeGreaterThanOrEqual(60);
   });
 
-  test.each(MALFORMED)("%.60j: %s", (sent, why) => {
+  const rows = MALFORMED.map(([sent, why]) => [sent.slice(0, 60), why, sent] as const);
+  test.each(rows)("%s is refused: %s", (_, why, sent) => {
     expect(() => readReport(sent)).toThrow(why);
     expect(() => readReport(sent)).toThrow(MalformedReport);
   });
@@ -133,6 +134,6 @@ test("whatever JSON is sent, it is a report or refused as malformed, and a repor
         return error instanceof MalformedReport;
       }
     }),
-    { numRuns: 2000 },
+    { numRuns: 1000 },
   );
-});
+}, 60_000);
