@@ -27,7 +27,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 async function read(from: string, more: { readonly isTTY?: boolean } = {}): Promise<GuestStdin> {
   const fd = openSync(from, "r");
   const stream = Object.assign(createReadStream(from, { fd }), more);
-  const closed = new Promise((resolve) => stream.once("close", resolve));
+  const closed = new Promise<void>((resolve) => stream.once("close", () => resolve()));
   try {
     return await readGuestStdin(new AbortController().signal, stream, fd);
   } finally {
