@@ -3,7 +3,7 @@
  * catalogue, or a path with its modules in NODE_KVM_LAB_MODULES); 6.1, the quickest, when not set.
  */
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -178,5 +178,31 @@ describe("a command in a disposable machine", () => {
       expect(await exit).toBe(status);
       await expect.poll(() => machinesOf(child.pid ?? 0), { timeout: 5000 }).toEqual([]);
     }
+  });
+
+  test("ends with its machine when the reader of its output is gone", async () => {
+    const args = [join(ROOT, "dist/cli/main.js"), "lab", "exec", "--kernel", KERNEL];
+    if (MODULES !== undefined) args.push("--modules", MODULES);
+    args.push("--", "sh", "-c", "while :; do echo more; sleep 1; done");
+    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+    const exit = new Promise((resolve) => child.once("exit", resolve));
+    await Promise.race([exit, new Promise((resolve) => child.stdout.once("data", resolve))]);
+    child.stdout.destroy();
+    expect(await exit).toBe(125);
+    expect(machinesOf(child.pid ?? 0)).toEqual([]);
+  });
+
+  test("reads its standard input, and takes a folder in", async () => {
+    mkdirSync(join(folder, "tree/sub"), { recursive: true });
+    writeFileSync(join(folder, "tree/sub/a"), "of the folder\n");
+    const result = await run(["sh", "-c", "cat; cat /data/sub/a"], {
+      stdin: Buffer.from("of the pipe\n"),
+      files: { "/data": join(folder, "tree") },
+    });
+    expect(result).toMatchObject({
+      kind: "exited",
+      status: 0,
+      stdout: Buffer.from("of the pipe\nof the folder\n"),
+    });
   });
 }, 120_000);

@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { command, MAIN } from "./command.ts";
+import { command, MAIN, type Ran } from "./command.ts";
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -181,9 +181,18 @@ const COMMANDS = [
   ["lab", "build-bochs"],
 ];
 
+/** A command's --help, asked once. */
+const helps = new Map<string, Ran>();
+function help(args: readonly string[]): Ran {
+  const name = args.join(" ");
+  const ran = helps.get(name) ?? command([...args, "--help"]);
+  helps.set(name, ran);
+  return ran;
+}
+
 describe("--help", () => {
   test.each(COMMANDS.map((args) => [args]))("of node-kvm %j fits 80 columns", (args) => {
-    const { stdout, stderr, status } = command([...args, "--help"]);
+    const { stdout, stderr, status } = help(args);
     expect(stdout.split("\n").filter((line) => line.length > 80)).toEqual([]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   });
@@ -193,7 +202,7 @@ describe("--help", () => {
   );
 
   test.each(leaves.map((args) => [args]))("of node-kvm %j lists its exit statuses", (args) => {
-    const { stdout } = command([...args, "--help"]);
+    const { stdout } = help(args);
     const list = stdout.slice(stdout.indexOf("Exit status:"));
     expect(list).toMatch(/^Exit status:\n/);
     expect(list).toMatch(/^ {2}(2 {2}|125).*usage error/m);
@@ -201,7 +210,7 @@ describe("--help", () => {
   });
 
   test("of lab exec has the statuses that are the lab's own, defaults, and where a script must lie", () => {
-    const { stdout } = command(["lab", "exec", "--help"]);
+    const { stdout } = help(["lab", "exec"]);
     const statuses = Array.from(stdout.matchAll(/^ {2}(\d{3}) {2}\S/gm), ([, status]) => status);
     expect(statuses).toEqual(["121", "122", "123", "124", "125", "130"]);
     const words = stdout.replaceAll(/\s+/g, " ");
