@@ -10,8 +10,8 @@ import { type ArchiveAddress, configuredArchive, mirrorArchive } from "./archive
 import { BUILT } from "./bochs-parts.ts";
 import type { LabCache } from "./cache.ts";
 import { runOk } from "./command.ts";
-import { onPath } from "./emulator.ts";
 import { LabError } from "./error.ts";
+import { onPath } from "./search-path.ts";
 
 /** How Bochs is built. */
 export interface BuildBochsOptions {

@@ -197,7 +197,7 @@ async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): P
   };
   await mkdir(folder);
   const end = await (bochs === undefined
-    ? boot(machine)
+    ? boot({ ...machine, folder })
     : bootBochs({ ...machine, parts: bochs, folder }));
   log.end();
   return { end, log, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr), words };
