@@ -75,6 +75,7 @@ describe.skipIf(!hasSetpriv)("an emulator (skipped where there is no setpriv)", 
       writeFileSync(join(folder, "run/disk"), "");
       const user = await said("id -u >&4; echo x >disk; echo x >new");
       const owner = (name: string): number => statSync(join(folder, name)).uid;
+      expect(+user).toBeGreaterThan(0);
       expect(["run", "run/disk", "run/new"].map(owner)).toEqual([+user, +user, +user]);
       expect(["private", "private/vmlinuz", "private/initrd"].map(owner)).toEqual([0, 0, 0]);
     },
