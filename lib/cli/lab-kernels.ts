@@ -67,7 +67,7 @@ function closing({ rows, asked, missing, trouble }: KernelList): readonly string
   ];
   if (asked !== undefined) lines.push(`the archive was asked ${asked.toISOString().slice(0, 16)}Z`);
   if (missing.length > 0) lines.push(`suites it did not give: ${missing.join("; ")}`);
-  if (trouble !== undefined) lines.push(`it could not be asked now: ${trouble.message}`);
+  if (trouble !== undefined) lines.push(trouble.message);
   return lines;
 }
 

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { realpathSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { findBusybox } from "./busybox.ts";
-import type { LabCache } from "./cache.ts";
+import { type LabCache, lastUse } from "./cache.ts";
 import { runOk } from "./command.ts";
 import { LabError } from "./error.ts";
 import { INIT, LAB } from "./init.ts";
@@ -65,17 +65,21 @@ async function archive(
   signal?: AbortSignal,
 ): Promise<string> {
   const name = `${part}-${fingerprint(entries)}`;
-  const found = await cache.find(KIND, name);
-  if (found !== undefined) return join(found.path, ARCHIVE);
+  const place = await cache.writable();
+  const isDamaged: LabCache[] = [];
+  for (const each of new Set([cache, place])) {
+    const found = await each.findIntact(KIND, name);
+    if (found === "damaged") isDamaged.push(each);
+    else if (found !== undefined) return join(found.path, ARCHIVE);
+  }
   const fill = async (folder: string): Promise<Readonly<Record<string, string>>> => {
     await writeInitramfs(join(folder, ARCHIVE), entries);
     return { node: process.version };
   };
-  const made = await cache.build(KIND, name, fill, { signal });
-  for (const other of await cache.names(KIND)) {
-    if (other === name || !other.startsWith(part)) continue;
-    const entry = await cache.find(KIND, other);
-    if (entry !== undefined && isOld(entry.path)) await cache.remove(KIND, other);
+  const made = await place.build(KIND, name, fill, { signal, replace: isDamaged.includes(place) });
+  for (const other of await place.names(KIND)) {
+    if (other === name || !other.startsWith(`${part}-`)) continue;
+    if (await isOld(join(place.root, KIND, other))) await place.remove(KIND, other);
   }
   return join(made.path, ARCHIVE);
 }
@@ -83,9 +87,10 @@ async function archive(
 const KIND = "guests";
 const ARCHIVE = "archive.cpio";
 
-/** Whether an archive is an hour old; a younger one may be another checkout's, in use right now. */
-function isOld(folder: string): boolean {
-  return Date.now() - statSync(folder).mtimeMs > 3_600_000;
+/** Whether an archive was not used for an hour; another one may be another checkout's. */
+async function isOld(folder: string): Promise<boolean> {
+  const used = await lastUse(folder);
+  return used !== undefined && Date.now() - used.getTime() > 3_600_000;
 }
 
 /** What an archive of these entries would hold, by size and time of the files. */
