@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { labBisect, labBisectStep } from "./lab-bisect.ts";
 import { labBuildBochs } from "./lab-build-bochs.ts";
+import { labCache } from "./lab-cache.ts";
 import { EMULATORS, type EmulatorFlags } from "./lab-emulator.ts";
 import { labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
@@ -22,6 +23,7 @@ export function addLab(program: Command): void {
   addExec(lab);
   addBisect(lab);
   addBuildBochs(lab);
+  addCache(lab);
 }
 
 /** Adds the options of commands that start machines. */
@@ -43,6 +45,23 @@ function addBuildBochs(lab: Command): void {
     .option("--mirror <url>", "the package archive; else apt's own")
     .action(async (options: Parameters<typeof labBuildBochs>[0]) => {
       process.exitCode = await labBuildBochs(options);
+    });
+}
+
+function addCache(lab: Command): void {
+  lab
+    .command("cache")
+    .description("show what the cache holds, and make room in it")
+    .option("--verify", "compare every file with its checksum")
+    .option("--prune <MB>", "remove the least recently used until all take so much", megabytes)
+    .option("--empty", "remove everything")
+    .option("--json", "as JSON")
+    .addHelpText(
+      "after",
+      "\nExit status: 0; 1 when an entry is damaged; 2 for usage and trouble; 130 when interrupted.",
+    )
+    .action(async (options: Parameters<typeof labCache>[0]) => {
+      process.exitCode = await labCache(options);
     });
 }
 
@@ -172,6 +191,11 @@ function list(text: string): readonly string[] {
 /** Splits at commas, but not before a feature: `max,-la57,EPYC-Milan` are two models. */
 function cpus(text: string): readonly string[] {
   return text.split(/,(?![-+])/).filter((model) => model !== "");
+}
+
+function megabytes(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError("not a number of MB");
+  return Number(text);
 }
 
 function count(text: string): number {

@@ -9,9 +9,7 @@
  * All folders are for their owner only.
  */
 import { randomUUID } from "node:crypto";
-import { constants } from "node:fs";
 import {
-  access,
   lstat,
   mkdir,
   readdir,
@@ -75,16 +73,19 @@ const verified = new Map<string, string>();
 export class LabCache {
   /** The folder, an absolute path. */
   readonly root: string;
+  readonly #temporary: string;
 
   /**
    * Names the folder; it is made when something is put there.
    *
    * @param root - a path; a relative one counts from the current directory of now.
+   * @param temporary - where what can be made again goes when the folder cannot be written.
    * @throws {@link LabError} `ERR_LAB_CACHE` when its path has a line break or another control
    *   character, which apt and Bochs cannot be told.
    */
-  constructor(root: string) {
+  constructor(root: string, temporary: string = tmpdir()) {
     this.root = resolve(root);
+    this.#temporary = temporary;
     if (!/\p{Cc}/u.test(this.root)) return;
     const sentence = `the cache's path ${JSON.stringify(this.root)} has a control character`;
     throw new LabError("ERR_LAB_CACHE", `${sentence}; name another with NODE_KVM_CACHE`);
@@ -121,7 +122,7 @@ export class LabCache {
     await this.#checkOwner();
     if (await isWritable(this.root)) return this;
     const user = process.geteuid?.() ?? 0;
-    const spare = new LabCache(join(tmpdir(), `node-kvm-${user}`));
+    const spare = new LabCache(join(this.#temporary, `node-kvm-${user}`));
     await spare.folder();
     const found = await lstat(spare.root);
     if (found.isDirectory() && found.uid === user && (found.mode & 0o077) === 0) return spare;
@@ -174,15 +175,20 @@ export class LabCache {
    *   not put there by the entry's builder.
    */
   async verify(entry: CacheEntry): Promise<void> {
+    await this.compare(entry);
+    const now = new Date();
+    await utimes(join(entry.path, MANIFEST), now, now).catch(() => undefined); // of a read-only cache
+  }
+
+  /** Does as {@link verify}, but does not count as a use. */
+  async compare(entry: CacheEntry): Promise<void> {
     const manifest = await readManifest(entry.path, join(entry.path, MANIFEST));
     if (manifest === undefined) {
       throw new LabError("ERR_LAB_DAMAGED", `${entry.path} is gone: it was removed while in use`);
     }
-    const stamp = await stampFiles(entry.path, manifest);
+    const stamp = await stampFiles(entry.path, manifest, MANIFEST);
     if (verified.get(entry.path) !== stamp) await checkFiles(entry.path, manifest, MANIFEST);
     verified.set(entry.path, stamp);
-    const now = new Date();
-    await utimes(join(entry.path, MANIFEST), now, now).catch(() => undefined); // of a read-only cache
   }
 
   /** Finds an entry that can be made again, and verifies it. */
@@ -376,9 +382,11 @@ export async function lastUse(folder: string): Promise<Date | undefined> {
 
 /** Whether entries can be made in a folder, which may have to be made itself. */
 async function isWritable(root: string): Promise<boolean> {
+  // access(2) would ask about the real user, and mkdir(2) is about the effective one.
+  const trial = join(root, "building", `${ownMark()}.${randomUUID()}`);
   try {
-    await mkdir(join(root, "building"), { recursive: true, mode: 0o700 });
-    for (const path of [root, join(root, "building")]) await access(path, constants.W_OK);
+    await mkdir(trial, { recursive: true, mode: 0o700 });
+    await rm(trial, { recursive: true });
     return true;
   } catch (error) {
     return !hasCode(error, ...DENIED);

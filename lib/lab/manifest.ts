@@ -84,13 +84,12 @@ export async function checkFiles(folder: string, manifest: Manifest, own: string
  *
  * A file cannot be written without a new time of its inode (ctime), which nobody can set back.
  */
-export async function stampFiles(folder: string, manifest: Manifest): Promise<string> {
+export async function stampFiles(folder: string, manifest: Manifest, own: string): Promise<string> {
   const stamps: unknown[] = [manifest];
   for (const name of await namesBelow(folder)) {
     const found = await lstat(join(folder, name), { bigint: true }).catch(() => undefined);
     // The time of the manifest is when the entry was used.
-    if (!(name in manifest.files)) stamps.push(name);
-    else stamps.push([name, found?.ino, found?.size, found?.ctimeNs].map(String));
+    if (name !== own) stamps.push([name, found?.ino, found?.size, found?.ctimeNs].map(String));
   }
   return JSON.stringify(stamps);
 }
