@@ -8,7 +8,8 @@ import { labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
 import { labRun, MATRIX_REPORTERS } from "./lab-run.ts";
 
-const KERNEL = "a kernel of the catalogue (6.12, 6.17.13), or the path of your own bzImage or tree";
+const KERNEL =
+  "a kernel of the catalogue (6.12, 6.17.13), or the path, with a /, of your own bzImage or tree";
 const OTHER = "bochs:ryzen is one of the other emulator's";
 
 /** Adds the lab's commands. */

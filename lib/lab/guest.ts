@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { realpathSync, statSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, join, posix } from "node:path";
 import { findBusybox } from "./busybox.ts";
 import { type LabCache, lastUse } from "./cache.ts";
 import { runOk } from "./command.ts";
@@ -139,19 +139,47 @@ export function workEntries(work: Work): readonly InitramfsEntry[] {
   const env = Object.entries(work.env ?? {}).map(([name, value]) => `${name}=${value}`);
   const words = ["env", ...env, ...work.command];
   const lines = [
-    `cd ${quote(work.cwd ?? guestFolder())} || exit`,
+    `cd ${quote(work.cwd === undefined ? guestFolder() : absolute(work.cwd))} || exit`,
     `exec ${words.map(quote).join(" ")}`,
   ];
   return [
-    ...Object.entries(work.files ?? {}).map(([path, content]) => workFile(path, content)),
+    ...Object.entries(work.files ?? {}).map(([path, content]) => workFile(plain(path), content)),
     text(`${LAB}/command`, `${lines.join("\n")}\n`),
-    text(`${LAB}/wanted`, (work.wanted ?? []).map((path) => `${path}\n`).join("")),
+    text(`${LAB}/wanted`, (work.wanted ?? []).map((path) => `${absolute(path)}\n`).join("")),
   ];
 }
+
+/** Refuses what is no absolute path of the guest, or does not fit on a line. */
+function absolute(path: string): string {
+  if (/\p{Cc}/u.test(path)) {
+    const sentence = `the guest path ${JSON.stringify(path)} has a control character`;
+    throw new LabError("ERR_LAB_FILE", sentence);
+  }
+  if (posix.isAbsolute(path)) return path;
+  throw new LabError(
+    "ERR_LAB_FILE",
+    `the guest path "${path}" is not absolute: it begins with no /`,
+  );
+}
+
+/** Refuses, too, what has `.`, `..` or a slash too many. */
+function plain(path: string): string {
+  const wanted = posix.normalize(absolute(path)).replace(/(?<=.)\/$/, "");
+  if (wanted === path && path !== "/") return path;
+  throw new LabError("ERR_LAB_FILE", `the guest path "${path}" is not plain: write "${wanted}"`);
+}
+
+/** Node reads no larger file at once. */
+const MOST_BYTES = 2 ** 31 - 1;
 
 function workFile(path: string, content: string | Uint8Array): InitramfsEntry {
   if (typeof content !== "string") return { kind: "file", path, content, mode: 0o755 };
   const stat = statSync(content, { throwIfNoEntry: false });
+  if (stat !== undefined && stat.size > MOST_BYTES) {
+    const sentence = `${content} has ${(stat.size / 1e9).toFixed(1)} GB`;
+    const limit = "a file for the guest is smaller than 2 GiB, and fits into the machine's memory";
+    throw new LabError("ERR_LAB_FILE", `${sentence}: ${limit}`);
+  }
   if (stat?.isFile() === true) {
     return { kind: "file", path, content: { from: content }, mode: stat.mode & 0o777 };
   }
