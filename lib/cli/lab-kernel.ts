@@ -34,14 +34,16 @@ function fetchNamed(word: string, signal: AbortSignal): Promise<Kernel> {
   });
 }
 
-/** Runs work that SIGINT and SIGTERM end in order: machines are killed, files removed. */
+const ENDING = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** Runs work that these signals end in order: machines are killed, files removed. */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const abort = (): void => controller.abort();
-  process.once("SIGINT", abort).once("SIGTERM", abort);
+  for (const signal of ENDING) process.once(signal, abort);
   try {
     return await work(controller.signal);
   } finally {
-    process.off("SIGINT", abort).off("SIGTERM", abort);
+    for (const signal of ENDING) process.off(signal, abort);
   }
 }

@@ -63,10 +63,12 @@ export async function surveyCache(
 /**
  * Removes entries until the others take at most so much, the least recently used first.
  *
- * A machine that has started needs its entries no more; one that is just starting may fail.
+ * What killed processes left goes, too. A machine that has started needs its entries no more; one that
+ * is just starting may fail.
  * @returns what was removed.
  */
 export async function pruneCache(cache: LabCache, most: number): Promise<readonly StoredEntry[]> {
+  await cache.sweep();
   const { entries, bytes } = await surveyCache(cache);
   const removed: StoredEntry[] = [];
   let left = bytes;
