@@ -1,18 +1,30 @@
 /** What every lab command needs: the kernel that a word means, and an end by Ctrl-C. */
 import { existsSync } from "node:fs";
+import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels.ts";
 import { printable } from "../report/printable.ts";
 import { CommandError } from "./failure.ts";
 
-/** Finds a kernel: a path is the user's own, anything else a name of the catalogue. */
-export function findKernel(
+/** Finds a kernel: what has a slash is the path of the user's own, anything else a name of the catalogue. */
+export async function findKernel(
   word: string,
   modules: string | undefined,
   signal: AbortSignal,
 ): Promise<Kernel> {
-  if (word.includes("/") || existsSync(word)) {
+  if (word.includes("/")) {
     return ownKernel({ vmlinuz: word, ...(modules === undefined ? {} : { modules }) });
   }
+  try {
+    return await fetchNamed(word, signal);
+  } catch (error) {
+    const isMeant = error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED";
+    if (!(isMeant && existsSync(word))) throw error;
+    const hint = `a kernel of your own is named with a slash: ./${word}`;
+    throw new LabError(error.code, `${error.message}; ${hint}`, error);
+  }
+}
+
+function fetchNamed(word: string, signal: AbortSignal): Promise<Kernel> {
   let shown = "";
   const sentence = `node-kvm: looking for kernel ${word} in the archive's list\n`;
   const notice = setTimeout(() => process.stderr.write(sentence), NOTICE_MS);

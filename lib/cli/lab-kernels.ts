@@ -90,7 +90,11 @@ function closing({ rows, asked, missing, trouble }: KernelList): readonly string
   }
   if (asked !== undefined) lines.push(`the archive was asked ${asked.toISOString().slice(0, 16)}Z`);
   if (missing.length > 0) lines.push(`suites it did not give: ${missing.join("; ")}`);
-  if (trouble !== undefined) lines.push(`it could not be asked now: ${trouble.message}`);
+  // What is wrong with an archive that answered is a sentence of its own.
+  const isAnswer = trouble?.code === "ERR_LAB_ARCHIVE";
+  if (trouble !== undefined) {
+    lines.push(isAnswer ? trouble.message : `it could not be asked now: ${trouble.message}`);
+  }
   return lines.map(printable);
 }
 

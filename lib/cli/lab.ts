@@ -6,6 +6,7 @@ import { commonStatuses, STATUS, type StatusRow, statusHelp } from "./exit-statu
 import { setTroubleStatus } from "./failure.ts";
 import { labBisect, labBisectStep } from "./lab-bisect.ts";
 import { labBuildBochs } from "./lab-build-bochs.ts";
+import { labCache } from "./lab-cache.ts";
 import { EMULATORS, type EmulatorFlags } from "./lab-emulator.ts";
 import { EXEC_STATUS, EXEC_STATUSES, labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
@@ -18,9 +19,11 @@ const RANGES = {
   memory: [256, 1_048_576],
   smp: [1, 255],
   timeout: [1, 2_147_483],
+  prune: [0, 999_999_999],
 } as const;
 
-const KERNEL = "a kernel of the catalogue (6.12, 6.17.13), or the path of your own bzImage or tree";
+const KERNEL =
+  "a kernel of the catalogue (6.12, 6.17.13), or the path, with a /, of your own bzImage or tree";
 const OTHER = "bochs:ryzen is one of the other emulator's";
 const CPU = `${DEFAULTS.qemu.cpu}, or ${DEFAULTS.bochs.cpu} in Bochs`;
 const TIMEOUT = `${DEFAULTS.qemu.timeout / 1000}, or ${DEFAULTS.bochs.timeout / 1000} in Bochs`;
@@ -38,6 +41,7 @@ export function addLab(program: Command): void {
   addExec(lab);
   addBisect(lab);
   addBuildBochs(lab);
+  addCache(lab);
 }
 
 /** Adds the options of commands that start machines. */
@@ -60,6 +64,24 @@ function addBuildBochs(lab: Command): void {
     .addHelpText("after", statusHelp(commonStatuses("Bochs is in the cache")))
     .action(async (options: Parameters<typeof labBuildBochs>[0]) => {
       process.exitCode = await labBuildBochs(options);
+    });
+}
+
+function addCache(lab: Command): void {
+  lab
+    .command("cache")
+    .description("show what the cache holds, and make room in it")
+    .option("--verify", "compare every file with its checksum")
+    .option(
+      "--prune <MB>",
+      "remove the least recently used until all take so much",
+      number("prune"),
+    )
+    .option("--empty", "remove everything")
+    .option("--json", "as JSON")
+    .addHelpText("after", statusHelp(commonStatuses("no entry is damaged", "an entry is damaged")))
+    .action(async (options: Parameters<typeof labCache>[0]) => {
+      process.exitCode = await labCache(options);
     });
 }
 

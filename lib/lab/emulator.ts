@@ -3,13 +3,20 @@
  * is left. How each emulator is called, and where its serial ports are, is qemu.ts and bochs.ts.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { accessSync, constants } from "node:fs";
-import { delimiter, join } from "node:path";
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { confine, handOver } from "./confinement.ts";
+import { Deadline } from "./deadline.ts";
 import { LabError } from "./error.ts";
 import { Tail } from "./port-buffer.ts";
 
-/** What is booted, and for how long. Times are milliseconds. */
+/** What is booted, and for how long. Times are milliseconds in which neither side is stopped. */
 export interface BootOptions {
+  /**
+   * A folder of the machine's own, in which the emulator runs. It then belongs to the emulator's
+   * user; without one, the emulator keeps this process's user.
+   */
+  readonly folder?: string | undefined;
   readonly vmlinuz: string;
   readonly initrd: string;
   /** A CPU model of the emulator's; QEMU's may have features taken away or added: `max,-la57`. */
@@ -66,8 +73,13 @@ export interface Emulator {
   /** Its name in an error: `QEMU`. */
   readonly name: string;
   readonly program: string;
-  readonly args: readonly string[];
-  /** How many descriptors from {@link FIRST_FD} on it has as sockets. */
+  /** Whether the program lies where only this process's user can reach it: it gets a descriptor. */
+  readonly isPrivate?: boolean;
+  /** The files that it opens for reading, which its user may not be able to reach. */
+  readonly files?: readonly string[];
+  /** Makes the arguments; `paths` are those by which it can open {@link files}. */
+  readonly args: (paths: readonly string[]) => readonly string[];
+  /** How many descriptors from {@link FIRST_FD} on it has as sockets. Those of files come after. */
   readonly sockets: number;
   /** Connects the ports; returns what is to be done once the process has ended. */
   readonly listen: (child: ChildProcess, hear: Hear) => () => void;
@@ -103,13 +115,27 @@ function killGroup(child: ChildProcess): void {
  */
 export async function runEmulator(
   emulator: Emulator,
-  options: Pick<BootOptions, "timeout" | "silence" | "signal" | "onPort">,
+  options: Pick<BootOptions, "folder" | "timeout" | "silence" | "signal" | "onPort">,
 ): Promise<BootEnd> {
   throwIfInterrupted(options.signal);
-  const [program, ...args] = [...leash(), emulator.program, ...emulator.args] as [string];
+  const { folder } = options;
+  const own = resolve(emulator.program);
+  const { prefix, user, env } = confine(emulator.isPrivate === true ? undefined : own, folder);
+  const files = [...(emulator.files ?? []), own].map((path) => resolve(path));
+  using handover = handOver(files, folder, user);
+  const paths = files.map((path, i) =>
+    handover.descriptors[i] === -1 ? path : `/proc/self/fd/${FIRST_FD + emulator.sockets + i}`,
+  );
+  const program = emulator.isPrivate === true ? (paths.at(-1) ?? own) : own;
+  const line = [...prefix, program, ...emulator.args(paths)] as [string, ...string[]];
   const started = performance.now();
-  const child = spawn(program, args, {
-    stdio: ["ignore", "pipe", "pipe", ...new Array<"pipe">(emulator.sockets).fill("pipe")],
+  const child = spawn(line[0], line.slice(1), {
+    stdio: [
+      ...["ignore", "pipe", "pipe", ...new Array(emulator.sockets).fill("pipe")],
+      ...handover.descriptors.map((file) => (file === -1 ? "ignore" : file)),
+    ],
+    cwd: folder,
+    env,
     // A Ctrl-C at the terminal is for us; we end the emulator when we are ready.
     detached: true,
   });
@@ -120,8 +146,9 @@ export async function runEmulator(
     killGroup(child);
   };
   const abort = (): void => killGroup(child);
-  const limit = setTimeout(kill, options.timeout, "timeout");
-  const quiet = setTimeout(kill, options.silence, "silent");
+  const isHalted = (): boolean => isStopped(child.pid);
+  const limit = new Deadline(options.timeout, () => kill("timeout"), isHalted);
+  const quiet = new Deadline(options.silence, () => kill("silent"), isHalted);
   options.signal?.addEventListener("abort", abort, { once: true });
   let spoke = false;
   let failure: { readonly error: unknown } | undefined;
@@ -129,7 +156,7 @@ export async function runEmulator(
   const hear: Hear = (port, bytes) => {
     if (closed.has(port)) return;
     spoke = true;
-    quiet.refresh();
+    quiet.restart();
     try {
       options.onPort(port, bytes);
     } catch (error) {
@@ -153,8 +180,8 @@ export async function runEmulator(
     }
     return { why, after };
   } finally {
-    clearTimeout(limit);
-    clearTimeout(quiet);
+    limit.stop();
+    quiet.stop();
     options.signal?.removeEventListener("abort", abort);
     running.delete(child);
   }
@@ -185,23 +212,12 @@ function throwIfInterrupted(signal: AbortSignal | undefined): void {
   throw new LabError("ERR_LAB_INTERRUPTED", "interrupted; the machine was ended", signal.reason);
 }
 
-/** The kernel ends the emulator together with us, however we end; of util-linux, which few lack. */
-function leash(): readonly string[] {
-  const setpriv = onPath("setpriv");
-  return setpriv === undefined ? [] : [setpriv, "--pdeathsig", "KILL"];
-}
-
-/** Finds a program as a shell would; `undefined` when this machine has none of the name. */
-export function onPath(program: string): string | undefined {
-  const folders = (process.env["PATH"] ?? "").split(delimiter).filter((folder) => folder !== "");
-  return folders.map((folder) => join(folder, program)).find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
+/** Whether a process is stopped by a signal: state T of proc(5), after the name in brackets. */
+function isStopped(pid: number | undefined): boolean {
   try {
-    accessSync(path, constants.X_OK);
-    return true;
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return stat[stat.lastIndexOf(")") + 2] === "T";
   } catch {
-    return false; // whatever the reason, it is not the one to run
+    return false; // it has ended
   }
 }

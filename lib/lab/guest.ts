@@ -6,10 +6,10 @@ import { createHash } from "node:crypto";
 import { readdirSync, readlinkSync, realpathSync, statSync } from "node:fs";
 import { basename, join, posix } from "node:path";
 import { findBusybox } from "./busybox.ts";
-import type { LabCache } from "./cache.ts";
+import { type LabCache, lastUse } from "./cache.ts";
 import { runOk } from "./command.ts";
 import { LabError } from "./error.ts";
-import { INIT, LAB } from "./init.ts";
+import { guestPath, INIT, LAB } from "./init.ts";
 import { type InitramfsEntry, writeInitramfs } from "./initramfs.ts";
 import { guestFolder, installationEntries } from "./installation.ts";
 
@@ -65,17 +65,21 @@ async function archive(
   signal?: AbortSignal,
 ): Promise<string> {
   const name = `${part}-${fingerprint(entries)}`;
-  const found = await cache.find(KIND, name);
-  if (found !== undefined) return join(found.path, ARCHIVE);
+  const place = await cache.writable();
+  const isDamaged: LabCache[] = [];
+  for (const each of new Set([cache, place])) {
+    const found = await each.findIntact(KIND, name);
+    if (found === "damaged") isDamaged.push(each);
+    else if (found !== undefined) return join(found.path, ARCHIVE);
+  }
   const fill = async (folder: string): Promise<Readonly<Record<string, string>>> => {
     await writeInitramfs(join(folder, ARCHIVE), entries);
     return { node: process.version };
   };
-  const made = await cache.build(KIND, name, fill, { signal });
-  for (const other of await cache.names(KIND)) {
-    if (other === name || !other.startsWith(part)) continue;
-    const entry = await cache.find(KIND, other);
-    if (entry !== undefined && isOld(entry.path)) await cache.remove(KIND, other);
+  const made = await place.build(KIND, name, fill, { signal, replace: isDamaged.includes(place) });
+  for (const other of await place.names(KIND)) {
+    if (other === name || !other.startsWith(`${part}-`)) continue;
+    if (await isOld(join(place.root, KIND, other))) await place.remove(KIND, other);
   }
   return join(made.path, ARCHIVE);
 }
@@ -83,9 +87,10 @@ async function archive(
 const KIND = "guests";
 const ARCHIVE = "archive.cpio";
 
-/** Whether an archive is an hour old; a younger one may be another checkout's, in use right now. */
-function isOld(folder: string): boolean {
-  return Date.now() - statSync(folder).mtimeMs > 3_600_000;
+/** Whether an archive was not used for an hour; another one may be another checkout's. */
+async function isOld(folder: string): Promise<boolean> {
+  const used = await lastUse(folder);
+  return used !== undefined && Date.now() - used.getTime() > 3_600_000;
 }
 
 /** What an archive of these entries would hold, by size and time of the files. */
@@ -139,22 +144,39 @@ export function workEntries(work: Work): readonly InitramfsEntry[] {
   const env = Object.entries(work.env ?? {}).map(([name, value]) => `${name}=${value}`);
   const words = ["env", ...env, ...work.command];
   const lines = [
-    `cd ${quote(work.cwd ?? guestFolder())} || exit`,
+    `cd ${quote(work.cwd === undefined ? guestFolder() : guestPath(work.cwd))} || exit`,
     `exec ${words.map(quote).join(" ")}${work.stdin === undefined ? "" : ` <${LAB}/stdin`}`,
   ];
   return [
-    ...Object.entries(work.files ?? {}).flatMap(([path, content]) => workFiles(path, content)),
+    ...Object.entries(work.files ?? {}).flatMap(([path, content]) =>
+      workFiles(plain(path), content),
+    ),
     ...(work.stdin === undefined
       ? []
       : [{ kind: "file", path: `${LAB}/stdin`, content: work.stdin } as const]),
     text(`${LAB}/command`, `${lines.join("\n")}\n`),
-    text(`${LAB}/wanted`, (work.wanted ?? []).map((path) => `${path}\n`).join("")),
+    text(`${LAB}/wanted`, (work.wanted ?? []).map((path) => `${guestPath(path)}\n`).join("")),
   ];
 }
+
+/** Refuses a path of the guest that is not written as the guest will write it. */
+function plain(path: string): string {
+  const wanted = guestPath(path);
+  if (wanted === path && path !== "/") return path;
+  throw new LabError("ERR_LAB_FILE", `the guest path "${path}" is not plain: write "${wanted}"`);
+}
+
+/** Node reads no larger file at once. */
+const MOST_BYTES = 2 ** 31 - 1;
 
 function workFiles(path: string, content: string | Uint8Array): readonly InitramfsEntry[] {
   if (typeof content !== "string") return [{ kind: "file", path, content, mode: 0o755 }];
   const stat = statSync(content, { throwIfNoEntry: false });
+  if (stat !== undefined && stat.size > MOST_BYTES) {
+    const sentence = `${content} has ${(stat.size / 1e9).toFixed(1)} GB`;
+    const limit = "a file for the guest is smaller than 2 GiB, and fits into the machine's memory";
+    throw new LabError("ERR_LAB_FILE", `${sentence}: ${limit}`);
+  }
   if (stat?.isFile() === true) {
     return [{ kind: "file", path, content: { from: content }, mode: stat.mode & 0o777 }];
   }

@@ -185,7 +185,7 @@ async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): P
   };
   await mkdir(folder);
   const end = await (bochs === undefined
-    ? boot(machine)
+    ? boot({ ...machine, folder })
     : bootBochs({ ...machine, parts: bochs, folder }));
   ports.log.end();
   return { end, ports };

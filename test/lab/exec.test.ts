@@ -3,7 +3,7 @@
  * catalogue, or a path with its modules in NODE_KVM_LAB_MODULES); 6.1, the quickest, when not set.
  */
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -75,16 +75,16 @@ function run(command: readonly string[], more: Partial<LabOptions> = {}): Promis
   return runInLab({ kernel, command, ...more });
 }
 
-/** The machines of a process: their command lines name its part of the cache. */
+/** The machines of a process: they run in its part of the cache. */
 function machinesOf(pid: number): readonly string[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
-    .filter((name) => commandLine(name).includes(`building/${pid}-`));
+    .filter((name) => folderOf(name).includes(`building/${pid}-`));
 }
 
-function commandLine(pid: string): string {
+function folderOf(pid: string): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, "latin1");
+    return readlinkSync(`/proc/${pid}/cwd`);
   } catch {
     return ""; // it ended meanwhile
   }

@@ -1,4 +1,7 @@
 /** Claims about a device that cannot be opened: each errno has a sentence that names it and a remedy. */
+import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { KvmError } from "../../../lib/errors.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
@@ -32,6 +35,27 @@ test.each([
 ])("%s with a loaded module does not advise to load it", (errno, reason) => {
   expect(why(`open ${errno}`, { path: "/dev/kvm", vendor: "kvm_amd" })).toMatch(reason);
 });
+
+test.skipIf(process.geteuid?.() !== 0).each([
+  [0o600, 0, "its mode is 0600, and its group (0) does not help: as root: chgrp kvm "],
+  [0o640, 1234, "its mode is 0640, and its group (1234) does not help: as root: chgrp kvm "],
+  [0o660, 1234, "add the user to the device's group (usermod -aG kvm USER"],
+])(
+  "EACCES of a device of root's with mode %i and group %i says what helps (skipped where the tests do not run as root)",
+  (mode, group, words) => {
+    const folder = mkdtempSync(join(tmpdir(), "device-"));
+    const path = join(folder, "kvm");
+    chmodSync(folder, 0o755);
+    writeFileSync(path, "");
+    chmodSync(path, mode);
+    chownSync(path, 0, group);
+    process.seteuid?.(65_534);
+    const reason = open("EACCES", path);
+    process.seteuid?.(0);
+    rmSync(folder, { recursive: true });
+    expect(reason).toContain(`no permission for ${path}: ${words}`);
+  },
+);
 
 test("EIO is left unexplained", () => {
   expect(open("EIO")).toBeUndefined();

@@ -1,6 +1,6 @@
 /** Claims about what a guest's root holds. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -92,6 +92,42 @@ describe("one run's part", () => {
   test("names a host file that is not there", () => {
     expect(() => workEntries({ command: ["/p"], files: { "/p": join(folder, "none") } })).toThrow(
       `there is no file ${join(folder, "none")}, which was to be /p in the guest`,
+    );
+  });
+
+  test.each(["x", "", "./x", "a\nb", "/a\nb", "/a\u001b[2J"])(
+    "refuses the guest path %j to bring, to want and to start in",
+    (path) => {
+      const refusal = expect.objectContaining({
+        code: "ERR_LAB_FILE",
+        message: expect.stringMatching(
+          /^the guest path ".*" (is not absolute|has a control character)/,
+        ),
+      });
+      expect(() => workEntries({ command: ["x"], files: { [path]: Buffer.from("") } })).toThrow(
+        refusal,
+      );
+      expect(() => workEntries({ command: ["x"], wanted: [path] })).toThrow(refusal);
+      expect(() => workEntries({ command: ["x"], cwd: path })).toThrow(refusal);
+    },
+  );
+
+  test.each([
+    ["/a/../b", "/b"],
+    ["/a//b", "/a/b"],
+    ["/a/", "/a"],
+  ])("says how to write the path of a file, %j", (path, wanted) => {
+    expect(() => workEntries({ command: ["x"], files: { [path]: Buffer.from("") } })).toThrow(
+      `the guest path "${path}" is not plain: write "${wanted}"`,
+    );
+  });
+
+  test("refuses a host file of 2 GiB", () => {
+    const path = join(folder, "large");
+    writeFileSync(path, "");
+    truncateSync(path, 2 ** 31);
+    expect(() => workEntries({ command: ["x"], files: { "/x": path } })).toThrow(
+      `${path} has 2.1 GB: a file for the guest is smaller than 2 GiB`,
     );
   });
 
