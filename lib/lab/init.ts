@@ -260,8 +260,8 @@ export class Control {
 
   #path(line: string, parts: readonly string[]): string {
     const path = parts.join(" ");
-    const why = whyNoPath(path) ?? (this.#isWanted(path) ? undefined : "which was not asked for");
-    if (why !== undefined) throw fault(line, why);
+    const why = whyNoPath(path) ?? (this.#isWanted(path) ? undefined : "was not asked for");
+    if (why !== undefined) throw fault(line, `which ${why}`);
     return path;
   }
 
@@ -308,9 +308,9 @@ function statusOf(
 
 /** Says why a path cannot be one that the guest's `find` printed below a normalised path. */
 function whyNoPath(path: string): string | undefined {
-  if (/\p{Cc}/u.test(path)) return "which has a control character";
-  if (!path.startsWith("/")) return "which is no absolute path";
-  if (posix.normalize(path) !== path || path.endsWith("/")) return "which is no normalised path";
+  if (/\p{Cc}/u.test(path)) return "has a control character";
+  if (!path.startsWith("/")) return "is not absolute";
+  if (posix.normalize(path) !== path || path.endsWith("/")) return "is not normalised";
   return undefined;
 }
 
@@ -328,7 +328,7 @@ export function guestPath(text: string): string {
   const path = posix.normalize(text).replace(/(?<=.)\/$/, "");
   const why = path === "/" ? undefined : whyNoPath(path);
   if (why === undefined) return path;
-  throw new LabError("ERR_LAB_FILE", `"${printable(text)}" is to be a path in the guest, ${why}`);
+  throw new LabError("ERR_LAB_FILE", `the guest path "${printable(text)}" ${why}`);
 }
 
 /** A line may be long; what it is can be seen at its beginning. */

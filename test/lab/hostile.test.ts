@@ -45,7 +45,7 @@ describe("a real guest is ended", () => {
     [
       "that names a path outside of what was asked for",
       "printf 'status 0 0 0\\nfile 6 /out/../../../../node-kvm-hostile\\nhostil' >/dev/ttyS3",
-      '"file 6 /out/../../../../node-kvm-hostile" on ttyS3, which is no normalised path',
+      '"file 6 /out/../../../../node-kvm-hostile" on ttyS3, which is not normalised',
     ],
     [
       "that sends a file and one below it",

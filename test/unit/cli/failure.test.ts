@@ -72,7 +72,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
     [
       ["lab", "exec", ...KERNEL, "--file", `${MAIN}:rel`, "--", "true"],
       125,
-      /main\.js:rel: the guest's path rel is not absolute$/,
+      /main\.js:rel: the guest path "rel" is not absolute$/,
     ],
     [
       ["lab", "exec", ...KERNEL, "--file", "/nowhere/x:/x", "--", "true"],
@@ -87,7 +87,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
     [
       ["lab", "exec", ...KERNEL, "--out", "rel", "--", "true"],
       125,
-      /^node-kvm: --out rel: the guest's path rel is not absolute$/,
+      /^node-kvm: --out rel: the guest path "rel" is not absolute$/,
     ],
     [
       ["lab", "exec", ...KERNEL, "--out", "/x:/dev/null/x", "--", "true"],

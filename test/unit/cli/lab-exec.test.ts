@@ -217,8 +217,14 @@ describe("lab run", () => {
   test("leaves what its file had when it fails", async () => {
     const output = join(folder, "report");
     writeFileSync(output, "before");
-    runInLab.mockRejectedValue(new Error("a bug"));
-    await expect(run({ output })).rejects.toThrow("a bug");
+    runInLab.mockImplementation(() => {
+      process.emit("SIGINT");
+      throw new Error("a bug");
+    });
+    vi.spyOn(process.stderr, "write").mockImplementation(() => {
+      throw new Error("another bug");
+    });
+    await expect(run({ output })).rejects.toThrow("another bug");
     expect(readFileSync(output, "utf8")).toBe("before");
     expect(readdirSync(folder).toSorted()).toEqual(["bzImage", "modules.builtin", "report"]);
   });

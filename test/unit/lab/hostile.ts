@@ -15,13 +15,13 @@ const OK = "status 0 0 0\n";
 const file = (path: string): string => `${OK}file 6 ${path}\nhostilend\nend\n`;
 
 const PATHS: readonly (readonly [title: string, path: string, why: string])[] = [
-  ["that leaves the target by ..", "/out/../../../../X", "which is no normalised path"],
-  ["that ends in ..", "/out/..", "which is no normalised path"],
-  ["with a dot", "/out/./a", "which is no normalised path"],
-  ["with two slashes", "/out//a", "which is no normalised path"],
-  ["with a slash at its end", "/out/a/", "which is no normalised path"],
-  ["that is relative", "out/a", "which is no absolute path"],
-  ["that is empty", "", "which is no absolute path"],
+  ["that leaves the target by ..", "/out/../../../../X", "which is not normalised"],
+  ["that ends in ..", "/out/..", "which is not normalised"],
+  ["with a dot", "/out/./a", "which is not normalised"],
+  ["with two slashes", "/out//a", "which is not normalised"],
+  ["with a slash at its end", "/out/a/", "which is not normalised"],
+  ["that is relative", "out/a", "which is not absolute"],
+  ["that is empty", "", "which is not absolute"],
   ["that was not asked for", "/etc/passwd", "which was not asked for"],
   ["that only begins like one that was asked for", "/outside/a", "which was not asked for"],
   ["with NUL", "/out/a\0b", "which has a control character"],

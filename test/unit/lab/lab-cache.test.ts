@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { CommandError } from "../../../lib/cli/failure.ts";
 import { labCache } from "../../../lib/cli/lab-cache.ts";
 import { LabCache } from "../../../lib/lab/cache.ts";
 import { pruneCache, surveyCache } from "../../../lib/lab/cache-usage.ts";
@@ -113,21 +114,20 @@ describe("lab cache", () => {
     expect(kept.filter((path) => !existsSync(path))).toEqual([]);
   });
 
-  test("ends with 2 for two wishes at once, and where the cache cannot be read", async () => {
-    expect(await labCache({ prune: 1, empty: true })).toBe(2);
+  test("refuses two wishes at once, and a cache that cannot be read", async () => {
+    await expect(labCache({ prune: 1, empty: true })).rejects.toThrow(CommandError);
     expect(await left()).toHaveLength(3);
     vi.stubEnv("NODE_KVM_CACHE", join(cache.root, "kernels/a/file"));
-    expect(await labCache()).toBe(2);
-    expect(stderr).toMatch(/cannot be read \(ENOTDIR\)/);
+    await expect(labCache()).rejects.toThrow(/cannot be read \(ENOTDIR\)/);
   });
 
-  test("ends with 130 when it is interrupted", async () => {
+  test("is interrupted while it waits for the lock", async () => {
     await using _lock = await cache.lock("archive");
     const ended = labCache({ empty: true });
     // It waits for the lock now: the lab's own handler is the only one.
     await vi.waitUntil(() => process.listenerCount("SIGINT") > 0);
     process.emit("SIGINT");
-    expect(await ended).toBe(130);
+    await expect(ended).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });
     expect(await left()).toHaveLength(3);
   });
 });

@@ -116,7 +116,5 @@ test("what the guest has not is said", () => {
 });
 
 test("a relative path in the guest is refused before anything boots", () => {
-  expect(() => parseOut("out", "x")).toThrow(
-    '"out" is to be a path in the guest, which is no absolute path',
-  );
+  expect(() => parseOut("out", "x")).toThrow('the guest path "out" is not absolute');
 });
