@@ -64,9 +64,10 @@ export const CREATE_VCPU: Reasons = {
     "id taken": (refusal) => {
       const id = sentInteger(refusal);
       const ids = known(refusal.evidence.vm?.vcpuIds);
+      if (id === undefined) return undefined;
       return claim(
-        id === undefined ? undefined : ids?.some((one) => BigInt(one) === id),
-        `vCPU ${id ?? ""} was made before; an id stays taken, even when its vCPU is closed`,
+        ids?.some((one) => BigInt(one) === id),
+        `vCPU ${id} was made before; an id stays taken, even when its vCPU is closed`,
       );
     },
     // arch/x86/kvm/lapic.c:kvm_alloc_apic_access_page: the first vCPU of a VM gets the page
