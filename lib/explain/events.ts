@@ -230,10 +230,10 @@ export const X86_SETUP_MCE: Reasons = {
       );
     },
     "unsupported bits": (refusal) => {
-      const cap = mcgCapOf(refusal);
+      const cap = mcgCapOf(refusal) ?? 0n;
       const supported = known(refusal.evidence.kvm?.mceCap);
-      const others = (cap ?? 0n) & ~(MCG_COUNT | MCG_EXT_COUNT);
-      if (cap === undefined || others === 0n) return undefined;
+      const others = cap & ~(MCG_COUNT | MCG_EXT_COUNT);
+      if (others === 0n) return undefined;
       if (supported === undefined) {
         return open(`mcgCap ${hex(cap)} has ${hex(others)}, which this KVM may not support`);
       }

@@ -1,7 +1,7 @@
 /** Claims about what any call can be refused for, about KVM_RUN, and about room for answers. */
 import { describe, expect, test } from "vitest";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
-import { Cpuid, Cpuid2 } from "../../../lib/abi/generated/structs.ts";
+import { Cpuid, Cpuid2, PmuEventFilter } from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
 import type { Evidence } from "../../../lib/explain/index.ts";
 import { explain } from "../../../lib/explain/index.ts";
@@ -110,6 +110,12 @@ describe("limits", () => {
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", bytes)).toBe(
       "nent is 3, but only 1 entries were sent",
     );
+    const filter = encode(PmuEventFilter, { action: 9, nevents: 3, events: [0n, 0n] });
+    expect(why("KVM_SET_PMU_EVENT_FILTER EFAULT", filter)).toBe(
+      "nevents is 3, but only 2 entries were sent",
+    );
+    expect(why("KVM_SET_PMU_EVENT_FILTER EFAULT", filter.subarray(0, 31))).toBeUndefined();
+    expect(why("KVM_GET_REGS EFAULT", new Uint8Array(144))).toBeUndefined();
     const whole = encode(Cpuid2, { entries: [{ function: 0 }] });
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", whole)).toBeUndefined();
   });

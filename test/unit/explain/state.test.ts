@@ -304,6 +304,7 @@ describe("time", () => {
   test.each([
     [1, 14, "flags 0x1: bit 0 may not be set; KVM_CAP_ADJUST_CLOCK allows 0xe"],
     [1, 1, "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0xe"],
+    [4, 2, "flags 0x4: bit 2 may not be set; KVM_CAP_ADJUST_CLOCK allows 0x2"],
     [14, 14, undefined],
   ])("KVM_SET_CLOCK with flags %i where %i", (flags, allowed, reason) => {
     const evidence = vmWith({ KVM_CAP_ADJUST_CLOCK: allowed });
