@@ -134,6 +134,7 @@ describe("the argument", () => {
       1 << 20,
       "either args[0] 4096 bytes is less than the entries that KVM keeps for itself (9216 bytes with PML), or another cause",
     ],
+    ["KVM_CAP_HALT_POLL", 2n ** 32n - 1n, 1, undefined],
     ["KVM_CAP_HALT_POLL", 2n ** 32n, 1, "args[0] 0x100000000 does not fit 32 bits (nanoseconds)"],
     [
       "KVM_CAP_SPLIT_IRQCHIP",
@@ -156,6 +157,23 @@ describe("the argument", () => {
       expect(why("KVM_ENABLE_CAP EINVAL vm", sent, vmWith(capabilities))).toBeUndefined();
     },
   );
+
+  test.each(["KVM_CAP_MAX_VCPU_ID", "KVM_CAP_DIRTY_LOG_RING"])(
+    "of %s is not held against a VM of which nothing is known",
+    (cap) => {
+      const sent = { cap, args: [65536n] };
+      for (const evidence of [{}, { vm: {} }, { vm: { enabled: () => new Map() } }]) {
+        expect(why("KVM_ENABLE_CAP EINVAL vm", sent, evidence) ?? "").not.toMatch(/set only once/);
+      }
+    },
+  );
+
+  test("is not known where the capability is all that was named", () => {
+    const sent = { cap: "KVM_CAP_HYPERV_SYNIC" };
+    expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBe(
+      "KVM_CAP_HYPERV_SYNIC is switched on for a vcpu, not for a vm",
+    );
+  });
 
   test("is not held against bits of which nothing is known", () => {
     const sent = { cap: "KVM_CAP_DISABLE_QUIRKS2", args: [0x1000n] };

@@ -244,6 +244,14 @@ describe("devices", () => {
   });
 });
 
+test("rings of either kind can be mapped", () => {
+  const enabled = new Map([["KVM_CAP_DIRTY_LOG_RING_ACQ_REL", [4096n]]] as const);
+  const mapped = (vm: Evidence["vm"] & object): string | undefined =>
+    why("mmap EINVAL", { what: "dirty ring", length: 4096 }, { vm });
+  expect(mapped({ enabled: () => enabled })).toBeUndefined();
+  expect(mapped({ enabled: () => new Map() })).toMatch(/^the VM has no dirty rings/);
+});
+
 describe("the process's own calls", () => {
   test.each([
     [
@@ -263,6 +271,16 @@ describe("the process's own calls", () => {
     ],
     ["mmap EINVAL", { length: 0 }, "length 0: guest memory has at least a page"],
     ["mmap EINVAL", { length: 4096 }, undefined],
+    ["mmap EINVAL", { length: 0n }, "length 0: guest memory has at least a page"],
+    ["fallocate EINVAL", { offset: 0n, length: 0x800n }, "length 2048 is not a multiple of 4096"],
+    [
+      "fallocate EINVAL",
+      { offset: 0n, length: 2n ** 63n },
+      "offset or length is negative for a file",
+    ],
+    ["fallocate EINVAL", { offset: 0x1000n, length: 0x1000n }, undefined],
+    ["fallocate EINVAL", {}, undefined],
+    ["fallocate EINVAL", { offset: 0x1000n, length: 0x1000n, size: 0x2000n }, undefined],
     [
       "mmap ENOMEM",
       { length: 4096 },
