@@ -307,6 +307,11 @@ describe("the capability", () => {
     expect(why("KVM_ENABLE_CAP EINVAL vm", { cap: 9999 }, vm)).toBeUndefined();
   });
 
+  test("of whose words nothing can be read has no reason", () => {
+    const sent = { cap: "KVM_CAP_HALT_POLL", args: 7 };
+    expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBeUndefined();
+  });
+
   test("with flags", () => {
     expect(why("KVM_ENABLE_CAP EINVAL vm", { cap: 213, flags: 1 })).toBe("flags 0x1 must be 0");
   });

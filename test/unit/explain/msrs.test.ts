@@ -150,6 +150,13 @@ describe("a KVM_SET_MSRS that stopped early", () => {
   });
 });
 
+test("a KVM_GET_MSRS that stopped early asks for no MSR again", () => {
+  const asked: number[] = [];
+  const evidence = vcpu({ msr: (index: number) => void asked.push(index) });
+  expect(explainMsrs([{ index: 0x174 }], 0, evidence)).toMatch(/no such MSR/);
+  expect(asked).toEqual([]);
+});
+
 test("a KVM_GET_MSRS that stopped early names the MSR", () => {
   expect(explainMsrs([{ index: 0x174 }, { index: 0xdead_beef }], 1, vcpu())).toBe(
     "entries[1] MSR 0xdeadbeef: either this KVM has no such MSR, or this vCPU's CPUID lacks the feature that it belongs to",

@@ -109,4 +109,5 @@ test("a question without an answer, that fails, or that cannot be asked is not k
 
 test("a feature's place is written with its first sub-leaf", () => {
   expect(placesOf(["la57", "lam"])).toBe("0x7.0:ecx[16] la57, 0x7.1:eax[26] lam");
+  expect(placesOf(["cache_type"])).toBe("0x4.0:eax[4:0] cache_type");
 });
