@@ -27,10 +27,11 @@ function isPermitted(refusal: Refusal): boolean | undefined {
 
 /** What gives the user permission. Nobody is made a member of root's group for a device. */
 function permit(refusal: Refusal): string {
-  const { mode = 0, gid = 0 } = known(() => statSync(path(refusal))) ?? {};
+  const { mode = 0o660, gid = -1 } = known(() => statSync(path(refusal))) ?? {};
   const hasGroup = (mode & 0o060) === 0o060 && gid !== 0;
-  if (hasGroup)
+  if (hasGroup) {
     return "add the user to the device's group (usermod -aG kvm USER, then log in again)";
+  }
   const shown = `0${(mode & 0o777).toString(8)}`;
   const remedy = `as root: chgrp kvm ${path(refusal)} && chmod 660 ${path(refusal)}`;
   return `its mode is ${shown}, and its group (${gid}) does not help: ${remedy}`;

@@ -149,7 +149,8 @@ test("no field of a guest's adds a line to the table or to a claim's that is not
     toTable(matrix(bad), plain)
       .split("\n")
       .filter((line) => !line.startsWith("  ")).length;
-  expect(lines(evil)).toBe(lines((name) => name));
+  // Of the same width, for a wide table has other parts.
+  expect(lines(evil)).toBe(lines((name) => printable(evil(name)).replaceAll("\\", "x")));
   const [first = "", ...more] = claimLine(result("fail", evil), plain).split("\n");
   expect(first).toMatch(/^ {2}FAIL /);
   expect(more.every((line) => line.startsWith(" ".repeat(17)))).toBe(true);
