@@ -1,5 +1,4 @@
 /** `node-kvm test`: runs the suite that ships with this package on this host's KVM. */
-import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { TestCase, TestModule } from "vitest/node";
 import { KvmError } from "../errors.ts";
@@ -11,6 +10,8 @@ import { toKtap } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
 import { isGreen, type Report, type Result } from "../report/result.ts";
 import { claimLine, paint, summary } from "../report/text.ts";
+import { needsOwnProcesses } from "../suite/isolation.ts";
+import { splitName } from "../suite/judge.ts";
 import { HOW_TO_LAB, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 
 /** How the suite can be reported: live text, or one document at the end. */
@@ -171,9 +172,7 @@ async function collect(
       setupFiles: ["test/helpers/setup.ts"],
       pool: "forks",
       fileParallelism: false,
-      // AMX permission belongs to a process, so where there is AMX each file needs one of its own.
-      // Elsewhere one process for all files halves the time, and more in an emulated machine.
-      isolate: /\bamx_tile\b/.test(readFileSync("/proc/cpuinfo", "utf8")),
+      isolate: needsOwnProcesses(),
       passWithNoTests: true,
       cache: false, // installed, the package may not be writable
       testTimeout: PATIENCE_MS,
@@ -208,11 +207,9 @@ function toResult(test: TestCase): Result | undefined {
   if (result.state === "pending" || (result.state === "skipped" && note === undefined)) {
     return undefined;
   }
-  const [id = "", ...sentence] = test.name.split(": ");
   const { claim, deviation } = test.meta() as { claim?: number; deviation?: string };
   return {
-    id,
-    title: sentence.join(": "),
+    ...splitName(test.name),
     number: claim,
     verdict: deviation === undefined ? VERDICTS[result.state] : "deviation",
     reason: deviation ?? note ?? result.errors?.map(({ message }) => message).join("\n"),

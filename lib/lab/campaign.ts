@@ -5,7 +5,7 @@
 import type { Column } from "../report/matrix.ts";
 import type { Report } from "../report/result.ts";
 import { LabError } from "./error.ts";
-import { guestFolder } from "./guest.ts";
+import { suiteProgram } from "./installation.ts";
 import type { Kernel } from "./kernels.ts";
 import { type EmulatorName, type LabOptions, type LabResult, runInLab } from "./machine.ts";
 
@@ -64,22 +64,15 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Co
 /** Runs the suite on one machine. What the lab itself cannot do is a problem of the column. */
 async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
   let claims = 0;
-  const pattern = options.pattern === undefined ? [] : [options.pattern];
+  const pattern = options.pattern === undefined ? [] : [`--pattern=${options.pattern}`];
   try {
     const result = await (options.run ?? runInLab)({
       kernel: lane.kernel,
       cpu: lane.cpu,
       ...(lane.emulator === undefined ? {} : { emulator: lane.emulator }),
       ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
-      command: [
-        "node",
-        `${guestFolder()}/dist/cli/main.js`,
-        "test",
-        ...pattern,
-        "--reporter",
-        "json",
-        "--progress",
-      ],
+      root: "suite",
+      command: ["node", suiteProgram(), ...pattern],
       ...(options.signal === undefined ? {} : { signal: options.signal }),
       onStderr: (bytes) => {
         claims += bytes.toString("latin1").split("\n").length - 1;

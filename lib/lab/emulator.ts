@@ -24,6 +24,8 @@ export interface BootOptions {
   readonly signal?: AbortSignal | undefined;
   /** Takes what the guest wrote to a serial port: ttyS0 is 0. */
   readonly onPort: (port: number, bytes: Buffer) => void;
+  /** Whether nothing more is wanted of the guest, asked after each {@link onPort}: then it is ended. */
+  readonly isOver?: (() => boolean) | undefined;
 }
 
 /** How a boot ended. */
@@ -78,7 +80,7 @@ process.on("exit", () => {
  */
 export async function runEmulator(
   emulator: Emulator,
-  options: Pick<BootOptions, "timeout" | "silence" | "signal" | "onPort">,
+  options: Pick<BootOptions, "timeout" | "silence" | "signal" | "onPort" | "isOver">,
 ): Promise<BootEnd> {
   throwIfInterrupted(options.signal);
   const [program, ...args] = [...leash(), emulator.program, ...emulator.args] as [string];
@@ -103,6 +105,7 @@ export async function runEmulator(
     spoke = true;
     quiet.refresh();
     options.onPort(port, bytes);
+    if (options.isOver?.() === true) child.kill("SIGKILL");
   };
   const finish = emulator.listen(child, hear);
   try {

@@ -17,6 +17,7 @@ import { crashReport, KernelLog } from "./kernel-log.ts";
 import type { Kernel } from "./kernels.ts";
 import { moduleChain } from "./modules.ts";
 import { boot } from "./qemu.ts";
+import { unpackVmlinux } from "./vmlinux.ts";
 
 /** What emulates the machine: QEMU has SVM only; Bochs VMX, and SVM for AMD's models. */
 export type EmulatorName = "qemu" | "bochs";
@@ -124,7 +125,9 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   await using scratch = await cache.scratch();
   const initrd = join(scratch.path, "initrd");
   const base =
-    options.base === undefined ? await baseArchives(cache, options.signal) : [options.base];
+    options.base === undefined
+      ? await baseArchives(cache, options.root, options.signal)
+      : [options.base];
   const emulator = options.emulator ?? "qemu";
   const vendor = vendorModuleOf(emulator, options.cpu ?? DEFAULTS[emulator].cpu);
   const modules = await moduleChain(options.kernel, vendor, scratch.path, options.signal);
@@ -139,12 +142,25 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   });
   const bochs =
     emulator === "bochs" ? await findBochs(cache, options.bochs, options.signal) : undefined;
+  const image = bochs === undefined ? await directImage(options, scratch.path) : undefined;
+  const vmlinuz = image ?? options.kernel.vmlinuz;
   const once = (folder: string): Promise<Attempt> =>
-    writing(scratch.path, () => attempt(options, { initrd, folder, bochs }));
+    writing(scratch.path, () => attempt(options, { vmlinuz, initrd, folder, bochs }));
   const first = await once(join(scratch.path, "1"));
   if (first.end.why !== "silent") return judge(first, 1);
   options.onRetry?.();
   return judge(await once(join(scratch.path, "2")), 2);
+}
+
+/** Names the unpacked kernel, which QEMU starts sooner; `undefined` when there is none to be had. */
+async function directImage(
+  { kernel, signal }: LabOptions,
+  scratch: string,
+): Promise<string | undefined> {
+  if (kernel.vmlinux !== undefined) return kernel.vmlinux;
+  const vmlinux = join(scratch, "vmlinux");
+  const isThere = await writing(scratch, () => unpackVmlinux(kernel.vmlinuz, vmlinux, signal));
+  return isThere ? vmlinux : undefined;
 }
 
 /** What one boot has said. */
@@ -158,6 +174,8 @@ interface Attempt {
 
 /** What a boot finds on this machine's disk. */
 interface Place {
+  /** The bzImage, or what is packed in it. */
+  readonly vmlinuz: string;
   readonly initrd: string;
   /** Where it may put files; it makes the folder. */
   readonly folder: string;
@@ -165,7 +183,8 @@ interface Place {
   readonly bochs: BochsParts | undefined;
 }
 
-async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): Promise<Attempt> {
+async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
+  const { vmlinuz, initrd, folder, bochs } = place;
   const log = new KernelLog(options.onKernelLog);
   const control = new Control();
   const stdout: Buffer[] = [];
@@ -185,7 +204,7 @@ async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): P
   ] as const;
   const defaults = DEFAULTS[bochs === undefined ? "qemu" : "bochs"];
   const machine = {
-    vmlinuz: options.kernel.vmlinuz,
+    vmlinuz,
     initrd,
     cpu: options.cpu ?? defaults.cpu,
     memory: options.memory ?? MEMORY,
@@ -197,7 +216,7 @@ async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): P
   };
   await mkdir(folder);
   const end = await (bochs === undefined
-    ? boot(machine)
+    ? boot({ ...machine, isOver: () => words.at(-1)?.kind === "end" })
     : bootBochs({ ...machine, parts: bochs, folder }));
   log.end();
   return { end, log, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr), words };
