@@ -1,23 +1,115 @@
 /**
- * How dist/ is made of lib/: a file for each entry of package.json, and what they share. As a file
- * for each module it took three times as long to load. Its types are made by tsc.
+ * How dist/ is made: of lib/, a file for each entry of package.json, and what they share (as a file for each module
+ * it took three times as long to load); and dist/suite/, the claims with all that they import as one program, which
+ * the lab runs without vitest. Types are made by tsc.
  */
-import { defineConfig, type RolldownOptions } from "rolldown";
+import { readdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { basename, join } from "node:path";
+import { defineConfig, type Plugin, type RolldownOptions } from "rolldown";
 import manifest from "./package.json" with { type: "json" };
 
-const entries = Object.values(manifest.exports).flatMap((entry) =>
-  typeof entry === "string" ? [] : [entry.default],
-);
-const names = [...entries, ...Object.values(manifest.bin)].map((file) =>
-  file.replace(/^(\.\/)?dist\//, "").replace(/\.js$/, ""),
-);
+const sourceOf = (file: string): string =>
+  file.replace(/^(\.\/)?dist\//, "lib/").replace(/\.js$/, ".ts");
 
-const config: RolldownOptions = defineConfig({
-  input: Object.fromEntries(names.map((name) => [name, `lib/${name}.ts`])),
+const exported = Object.entries(manifest.exports).flatMap(([name, entry]) =>
+  typeof entry === "string" ? [] : [[name, sourceOf(entry.default)] as const],
+);
+const sources = [...exported.map(([, file]) => file), ...Object.values(manifest.bin).map(sourceOf)];
+
+const library: RolldownOptions = {
+  input: Object.fromEntries(sources.map((file) => [file.replace(/^lib\/|\.ts$/g, ""), file])),
   external: ["commander", "vitest/node"],
   platform: "node",
   transform: { target: "es2023" },
   output: { dir: "dist", chunkFileNames: "shared/[name].js" },
+};
+
+const ENTRY = "\0entry";
+const FILE = "\0file:";
+const here = (path: string): string => join(import.meta.dirname, path);
+
+/** Loads what is no file: the program's entry, and a mark before each file of claims. */
+const claimsOf = (files: readonly string[]): Plugin => ({
+  name: "claims",
+  resolveId: (id) => (id === ENTRY || id.startsWith(FILE) ? id : undefined),
+  load(id) {
+    const module = (...lines: readonly string[]) => ({
+      code: lines.join("\n"),
+      moduleSideEffects: true,
+    });
+    if (id === ENTRY) {
+      const imports = ["test/helpers/setup.ts", ...files.flatMap((file) => [FILE + file, file])];
+      return module(
+        ...imports.map((path) => `import ${text(path.startsWith(FILE) ? path : here(path))};`),
+        `import { runBundle } from ${text(here("lib/suite/main.ts"))};`,
+        "process.exitCode = runBundle(process.argv.slice(2));",
+      );
+    }
+    if (!id.startsWith(FILE)) return undefined;
+    const registry = text(here("lib/suite/registry.ts"));
+    return module(
+      `import { beginFile } from ${registry};`,
+      `beginFile(${text(basename(id.slice(FILE.length)))});`,
+    );
+  },
 });
+
+function text(path: string): string {
+  return JSON.stringify(path);
+}
+
+/** Makes one program of files of claims. */
+const suite = (files: readonly string[]): RolldownOptions => ({
+  input: ENTRY,
+  plugins: [claimsOf(files)],
+  platform: "node",
+  transform: { target: "es2023" },
+  resolve: {
+    alias: {
+      vitest: here("lib/suite/vitest.ts"),
+      // The longer names first: an alias is also good for what lies below it.
+      ...Object.fromEntries(
+        exported
+          .map(([name, file]) => [join(manifest.name, name), here(file)] as const)
+          .toSorted(([a], [b]) => b.length - a.length),
+      ),
+    },
+  },
+  external: ["node-kvm/package.json"],
+  output: { file: "dist/suite/main.js", codeSplitting: false },
+});
+
+const DISPLAY = "\0display";
+
+/** Makes what prints a value in a failure's message: vitest's own. */
+function display(): RolldownOptions {
+  const vitest = createRequire(import.meta.url).resolve("vitest/package.json");
+  const chai = createRequire(createRequire(vitest).resolve("@vitest/expect")).resolve("chai");
+  return {
+    input: DISPLAY,
+    plugins: [
+      {
+        name: "display",
+        resolveId: (id) => (id === DISPLAY ? id : undefined),
+        load: (id) =>
+          id === DISPLAY
+            ? `import { util } from ${text(chai)};\nexport const show = util.objDisplay;`
+            : undefined,
+      },
+    ],
+    platform: "node",
+    transform: { target: "es2023" },
+    output: { file: "dist/suite/display.cjs", format: "cjs", codeSplitting: false },
+  };
+}
+
+const CLAIMS = "test/kvm";
+const files = readdirSync(CLAIMS, { recursive: true, encoding: "utf8" })
+  .filter((file) => file.endsWith(".test.ts"))
+  .map((file) => join(CLAIMS, file))
+  .sort();
+
+const config: RolldownOptions[] = defineConfig([library, suite(files), display()]);
 
 export default config;

@@ -30,5 +30,6 @@ if (isStale("node_modules/.package-lock.json", "package-lock.json")) {
   run("npm", "install", "--no-save", "--no-fund", "--no-audit");
 }
 if (isStale("build/Release/node_kvm.node", "native", "binding.gyp")) run("npm", "run", "install");
-if (isStale("dist/index.js", "lib", "tsconfig.json", "tsconfig.build.json", "rolldown.config.ts"))
-  run("npm", "run", "build");
+const configured = ["tsconfig.json", "tsconfig.build.json", "rolldown.config.ts"];
+const suite = ["test/kvm", "test/helpers", "test/expectations"];
+if (isStale("dist/suite/main.js", "lib", ...suite, ...configured)) run("npm", "run", "build");

@@ -1,5 +1,5 @@
 /** `node-kvm test`: runs the suite that ships with this package on this host's KVM. */
-import { accessSync, constants, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { TestCase, TestModule, Vitest } from "vitest/node";
 import { KvmError } from "../errors.ts";
@@ -13,6 +13,8 @@ import type { Column } from "../report/matrix.ts";
 import { printable, printableJson, printableLines } from "../report/printable.ts";
 import { isGreen, judged, type Report, type Result } from "../report/result.ts";
 import { claimLine, paint, summary } from "../report/text.ts";
+import { needsOwnProcesses } from "../suite/isolation.ts";
+import { splitName } from "../suite/judge.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 import { HOW_TO_LAB, type InsteadReport, judgeInLab } from "./lab-instead.ts";
@@ -235,9 +237,7 @@ async function collect(
       setupFiles: ["test/helpers/setup.ts"],
       pool: "forks",
       fileParallelism: false,
-      // AMX permission belongs to a process, so where there is AMX each file needs one of its own.
-      // Elsewhere one process for all files halves the time, and more in an emulated machine.
-      isolate: /\bamx_tile\b/.test(readFileSync("/proc/cpuinfo", "utf8")),
+      isolate: needsOwnProcesses(),
       passWithNoTests: true,
       cache: false, // installed, the package may not be writable
       testTimeout: PATIENCE_MS,
@@ -276,11 +276,9 @@ function toResult(test: TestCase): Result | undefined {
   if (result.state === "pending" || (result.state === "skipped" && note === undefined)) {
     return undefined;
   }
-  const [id = "", ...sentence] = test.name.split(": ");
   const { claim, deviation } = test.meta() as { claim?: number; deviation?: string };
   return {
-    id,
-    title: sentence.join(": "),
+    ...splitName(test.name),
     number: claim,
     verdict: deviation === undefined ? VERDICTS[result.state] : "deviation",
     reason: deviation ?? note ?? result.errors?.map(({ message }) => message).join("\n"),

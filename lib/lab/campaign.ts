@@ -6,7 +6,7 @@ import type { Column } from "../report/matrix.ts";
 import { MalformedReport, readReport } from "../report/received.ts";
 import { count, type Report } from "../report/result.ts";
 import { LabError } from "./error.ts";
-import { guestFolder } from "./guest.ts";
+import { suiteProgram } from "./installation.ts";
 import type { Kernel } from "./kernels.ts";
 import { type EmulatorName, type LabOptions, type LabResult, runInLab } from "./machine.ts";
 
@@ -75,22 +75,15 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Co
 /** Runs the suite on one machine. What the lab itself cannot do is a problem of the column. */
 async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
   const progress = new SuiteProgress();
-  const pattern = options.pattern === undefined ? [] : [options.pattern];
+  const pattern = options.pattern === undefined ? [] : [`--pattern=${options.pattern}`];
   try {
     const result = await (options.run ?? runInLab)({
       kernel: lane.kernel,
       cpu: lane.cpu,
       ...(lane.emulator === undefined ? {} : { emulator: lane.emulator }),
       ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
-      command: [
-        "node",
-        `${guestFolder()}/dist/cli/main.js`,
-        "test",
-        ...pattern,
-        "--reporter",
-        "json",
-        "--progress",
-      ],
+      root: "suite",
+      command: ["node", suiteProgram(), ...pattern],
       ...(options.signal === undefined ? {} : { signal: options.signal }),
       mostOutput: MOST_OUTPUT,
       onStderr: (bytes) => {

@@ -32,6 +32,8 @@ export interface BootOptions {
   readonly signal?: AbortSignal | undefined;
   /** Takes what the guest wrote to a serial port: ttyS0 is 0. An error that it throws ends the machine. */
   readonly onPort: (port: number, bytes: Buffer) => void;
+  /** Whether nothing more is wanted of the guest, asked after each {@link onPort}: then it is ended. */
+  readonly isOver?: (() => boolean) | undefined;
 }
 
 /** How a boot ended. */
@@ -115,7 +117,7 @@ function killGroup(child: ChildProcess): void {
  */
 export async function runEmulator(
   emulator: Emulator,
-  options: Pick<BootOptions, "folder" | "timeout" | "silence" | "signal" | "onPort">,
+  options: Pick<BootOptions, "folder" | "timeout" | "silence" | "signal" | "onPort" | "isOver">,
 ): Promise<BootEnd> {
   throwIfInterrupted(options.signal);
   const { folder } = options;
@@ -159,6 +161,7 @@ export async function runEmulator(
     quiet.restart();
     try {
       options.onPort(port, bytes);
+      if (options.isOver?.() === true) killGroup(child);
     } catch (error) {
       // Thrown into a stream's listener it would end the process, and with it all other machines.
       // What the other ports have said until now is still read.

@@ -10,9 +10,10 @@ import { type LabCache, lastUse } from "./cache.ts";
 import { runOk } from "./command.ts";
 import { LabError } from "./error.ts";
 import { guestPath, INIT, LAB } from "./init.ts";
-import { type InitramfsEntry, writeInitramfs } from "./initramfs.ts";
-import { guestFolder, installationEntries } from "./installation.ts";
+import { hostFile, type InitramfsEntry, writeInitramfs } from "./initramfs.ts";
+import { guestFolder, installationEntries, type Root } from "./installation.ts";
 
+export type { Root };
 export { guestFolder };
 
 /** Lists what does not depend on this package: busybox, Node, init. */
@@ -40,21 +41,22 @@ async function systemEntries(
 
 /**
  * Gives the archives that are the same for every kernel and command, to be unpacked in this order:
- * the system (105 MB, most of it Node) and the package with what it needs (30 MB). Each is made
- * once, and again when one of its files changes.
+ * the system (105 MB, most of it Node) and the package with what it needs (30 MB), or its suite alone (4 MB).
+ * Each is made once, and again when one of its files changes.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` when busybox, the addon or vitest is missing.
  */
 export async function baseArchives(
   cache: LabCache,
+  root: Root = "package",
   signal?: AbortSignal,
 ): Promise<readonly string[]> {
-  const files = installationEntries();
+  const files = installationEntries(root);
   const addons = files.flatMap(hostFile).filter((path) => path.endsWith(".node"));
   const system = await systemEntries([process.execPath, ...addons], cache, signal);
   return [
     await archive("system", system, cache, signal),
-    await archive("package", files, cache, signal),
+    await archive(root, files, cache, signal),
   ];
 }
 
@@ -126,6 +128,8 @@ export interface Work {
   /** The program and its arguments; the program is looked up in the guest. */
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** What of this package it needs; all of it when left out. */
+  readonly root?: Root;
   /** Where it starts; the package's folder when left out. */
   readonly cwd?: string;
   /** What the command reads from its standard input; nothing when left out. */
@@ -204,12 +208,6 @@ function quote(word: string): string {
 
 function text(path: string, content: string): InitramfsEntry {
   return { kind: "file", path, content: Buffer.from(content) };
-}
-
-function hostFile(entry: InitramfsEntry): readonly string[] {
-  return entry.kind === "file" && !(entry.content instanceof Uint8Array)
-    ? [entry.content.from]
-    : [];
 }
 
 /** Busybox, by the name of each of its programs. */

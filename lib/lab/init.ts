@@ -89,9 +89,10 @@ if [ -c /dev/kvm ]; then
 else
   echo no-kvm $(cat ${LAB}/insmod) >&6
 fi
+# stty waits until all is sent: powering off does not, and after its last word the machine may be ended.
+for port in 1 2; do stty -F /dev/ttyS$port raw; done
 echo end >&6
-# stty waits until all is sent: powering off does not.
-for port in 1 2 3; do stty -F /dev/ttyS$port raw; done
+stty -F /dev/ttyS3 raw
 exec 4>&- 5>&- 6>&-
 poweroff -f
 `;

@@ -28,6 +28,13 @@ export type InitramfsEntry =
       readonly mode?: number;
     };
 
+/** Names the host file that has an entry's bytes, if one has. */
+export function hostFile(entry: InitramfsEntry): readonly string[] {
+  return entry.kind === "file" && !(entry.content instanceof Uint8Array)
+    ? [entry.content.from]
+    : [];
+}
+
 /** The file types of `st_mode`, as cpio stores them. */
 const TYPE = { directory: 0o040000, file: 0o100000, symlink: 0o120000 } as const;
 const DEVICE = { character: 0o020000, block: 0o060000 } as const;

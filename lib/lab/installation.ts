@@ -13,7 +13,7 @@ import {
 import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
 import { packageFolder } from "../package.ts";
 import { LabError } from "./error.ts";
-import type { InitramfsEntry } from "./initramfs.ts";
+import { hostFile, type InitramfsEntry } from "./initramfs.ts";
 
 /**
  * Where packages lie in the guest. A checkout too is below node_modules there: vite compiles what is
@@ -23,15 +23,29 @@ const MODULES = "/usr/lib/node_modules";
 
 const PACKAGE = packageFolder();
 
-/** What of the package itself goes along: what runs, and the suite. */
-const SHIPPED = [
-  "package.json",
-  "dist",
-  "build/Release",
-  "test/kvm",
-  "test/helpers",
-  "test/expectations",
-];
+/** The sources of the suite. */
+const SUITE = ["test/kvm", "test/helpers", "test/expectations"];
+
+/** The suite as one program that needs no vitest. */
+const PROGRAM = "dist/suite/main.js";
+
+/**
+ * What of this package is in a guest's root: all of it, with what its command and its suite need; or the suite's
+ * program alone, which takes less of the guest's memory and boot.
+ */
+export type Root = "package" | "suite";
+
+/** What of the package itself goes along. */
+const SHIPPED: Readonly<Record<Root, readonly string[]>> = {
+  package: ["package.json", "dist", "build/Release", ...SUITE],
+  suite: ["package.json", dirname(PROGRAM), "build/Release"],
+};
+
+/** The packages that a root needs. */
+const NEEDED: Readonly<Record<Root, (name: string) => boolean>> = {
+  package: () => true,
+  suite: (name) => name === "iced-x86",
+};
 
 /**
  * Packages on the way to vitest that the suite never loads: vite wants the first two for style
@@ -63,23 +77,47 @@ function inGuest(path: string): string {
   return join(to, relative(from, path));
 }
 
+/** The suite's program in the guest. */
+export function suiteProgram(): string {
+  return inGuest(join(PACKAGE, PROGRAM));
+}
+
 /**
  * Lists the package and what it needs.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` when the addon or vitest is missing.
+ * @throws {@link LabError} `ERR_LAB_TOOL` when the addon, vitest or the suite's program is missing, or when the
+ *   program is older than a claim.
  */
-export function installationEntries(): readonly InitramfsEntry[] {
-  return [...packageEntries(), ...dependencyEntries()];
+export function installationEntries(root: Root): readonly InitramfsEntry[] {
+  if (root === "suite") {
+    const sources = SUITE.flatMap((name) => treeEntries(join(PACKAGE, name), [".ts"]));
+    checkProgram(join(PACKAGE, PROGRAM), sources.flatMap(hostFile));
+  }
+  return [...packageEntries(root), ...dependencyEntries(root)];
 }
 
-function packageEntries(): readonly InitramfsEntry[] {
+/**
+ * Checks that the suite's program is there and made of the claims as they are: a checkout may have newer ones.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL`
+ */
+export function checkProgram(program: string, sources: readonly string[]): void {
+  const made = lstatSync(program, { throwIfNoEntry: false })?.mtimeMs;
+  const remedy = "npm run build makes it in a checkout";
+  if (made === undefined) throw new LabError("ERR_LAB_TOOL", `${program} is missing; ${remedy}`);
+  const newer = sources.find((path) => lstatSync(path).mtimeMs > made);
+  if (newer === undefined) return;
+  throw new LabError("ERR_LAB_TOOL", `${program} is older than ${newer}; ${remedy}`);
+}
+
+function packageEntries(root: Root): readonly InitramfsEntry[] {
   if (!existsSync(join(PACKAGE, "build/Release/node_kvm.node"))) {
     throw new LabError(
       "ERR_LAB_TOOL",
       "node-kvm's addon is not built; `npm rebuild node-kvm` builds it",
     );
   }
-  return SHIPPED.flatMap((name) => treeEntries(join(PACKAGE, name), [...LOADED, ".ts"]));
+  return SHIPPED[root].flatMap((name) => treeEntries(join(PACKAGE, name), [...LOADED, ".ts"]));
 }
 
 /** Everything in a folder that Node can load, but for the packages inside and what gyp left. */
@@ -98,10 +136,10 @@ function treeEntries(path: string, extensions: readonly string[]): readonly Init
 }
 
 /** The packages that the command and the suite need, wherever the installer has put them. */
-function dependencyEntries(): readonly InitramfsEntry[] {
+function dependencyEntries(root: Root): readonly InitramfsEntry[] {
   const found = new Map<string, readonly InitramfsEntry[]>();
   const visit = (folder: string): void => {
-    for (const name of dependencies(folder)) {
+    for (const name of dependencies(folder).filter(NEEDED[root])) {
       const place = lookUp(name, folder);
       if (place === undefined || found.has(place)) continue;
       const real = realpathSync(place);
@@ -116,7 +154,7 @@ function dependencyEntries(): readonly InitramfsEntry[] {
     }
   };
   visit(PACKAGE);
-  if (lookUp("vitest", PACKAGE) === undefined) {
+  if (root === "package" && lookUp("vitest", PACKAGE) === undefined) {
     throw new LabError("ERR_LAB_TOOL", "the suite runs in vitest: npm install --save-dev vitest@4");
   }
   return Array.from(found.values()).flat();

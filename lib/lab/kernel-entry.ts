@@ -1,4 +1,5 @@
 /** A kernel's entry in the cache: what is taken out of its packages, and where it lies in there. */
+import { existsSync } from "node:fs";
 import { copyFile, mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { Archive } from "./archive.ts";
@@ -8,6 +9,7 @@ import { type CatalogueKernel, forgetCatalogue } from "./catalogue.ts";
 import { runOk } from "./command.ts";
 import { LabError } from "./error.ts";
 import { findModules, moduleClosure } from "./modules.ts";
+import { unpackVmlinux } from "./vmlinux.ts";
 
 /** A kernel that a machine can boot. */
 export interface Kernel {
@@ -17,6 +19,8 @@ export interface Kernel {
   readonly release: string;
   /** The path of its bzImage. */
   readonly vmlinuz: string;
+  /** The path of what is packed in the bzImage, if it is there already; see vmlinux.ts. */
+  readonly vmlinux?: string;
   /** A folder below which its modules are, as `.ko`, `.ko.xz`, `.ko.gz` or `.ko.zst`. */
   readonly modules: string;
 }
@@ -71,7 +75,9 @@ const MODULES = [
 
 /** Names the files of a kernel's entry. */
 export function kernelOf(entry: CacheEntry): Kernel {
+  const vmlinux = join(entry.path, "vmlinux");
   return {
+    ...(existsSync(vmlinux) ? { vmlinux } : {}),
     name: entry.name,
     release: entry.name,
     vmlinuz: join(entry.path, "vmlinuz"),
@@ -142,6 +148,7 @@ async function keep(
   );
   if (vmlinuz === undefined) throw incomplete(release, "vmlinuz");
   await copyFile(vmlinuz, join(into, "vmlinuz"));
+  await unpackVmlinux(vmlinuz, join(into, "vmlinux"), signal);
   const tree = await findModules(root);
   if (!tree.files.has("kvm")) throw incomplete(release, "module kvm");
   await mkdir(join(into, "modules"));

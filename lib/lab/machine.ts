@@ -18,6 +18,7 @@ import type { Kernel } from "./kernels.ts";
 import { moduleChain } from "./modules.ts";
 import { type PortListeners, Ports, portLimits } from "./ports.ts";
 import { boot } from "./qemu.ts";
+import { unpackVmlinux } from "./vmlinux.ts";
 
 /** What emulates the machine: QEMU has SVM only; Bochs VMX, and SVM for AMD's models. */
 export type EmulatorName = "qemu" | "bochs";
@@ -131,7 +132,9 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   const initrd = join(scratch.path, "initrd");
   const work = { ...options, wanted: (options.wanted ?? []).map(guestPath) };
   const base =
-    options.base === undefined ? await baseArchives(cache, options.signal) : [options.base];
+    options.base === undefined
+      ? await baseArchives(cache, options.root, options.signal)
+      : [options.base];
   const emulator = options.emulator ?? "qemu";
   const vendor = vendorModuleOf(emulator, options.cpu ?? DEFAULTS[emulator].cpu);
   const modules = await moduleChain(options.kernel, vendor, scratch.path, options.signal);
@@ -146,12 +149,25 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   });
   const bochs =
     emulator === "bochs" ? await findBochs(cache, options.bochs, options.signal) : undefined;
+  const image = bochs === undefined ? await directImage(options, scratch.path) : undefined;
+  const vmlinuz = image ?? options.kernel.vmlinuz;
   const once = (folder: string): Promise<Attempt> =>
-    writing(scratch.path, () => attempt(work, { initrd, folder, bochs }));
+    writing(scratch.path, () => attempt(work, { vmlinuz, initrd, folder, bochs }));
   const first = await once(join(scratch.path, "1"));
   if (first.end.why !== "silent") return judge(first, 1);
   options.onRetry?.();
   return judge(await once(join(scratch.path, "2")), 2);
+}
+
+/** Names the unpacked kernel, which QEMU starts sooner; `undefined` when there is none to be had. */
+async function directImage(
+  { kernel, signal }: LabOptions,
+  scratch: string,
+): Promise<string | undefined> {
+  if (kernel.vmlinux !== undefined) return kernel.vmlinux;
+  const vmlinux = join(scratch, "vmlinux");
+  const isThere = await writing(scratch, () => unpackVmlinux(kernel.vmlinuz, vmlinux, signal));
+  return isThere ? vmlinux : undefined;
 }
 
 /** What one boot has said. */
@@ -162,6 +178,8 @@ interface Attempt {
 
 /** What a boot finds on this machine's disk. */
 interface Place {
+  /** The bzImage, or what is packed in it. */
+  readonly vmlinuz: string;
   readonly initrd: string;
   /** Where it may put files; it makes the folder. */
   readonly folder: string;
@@ -169,11 +187,12 @@ interface Place {
   readonly bochs: BochsParts | undefined;
 }
 
-async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): Promise<Attempt> {
+async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
+  const { vmlinuz, initrd, folder, bochs } = place;
   const ports = new Ports(options.wanted ?? [], options, portLimits(options.mostOutput));
   const defaults = DEFAULTS[bochs === undefined ? "qemu" : "bochs"];
   const machine = {
-    vmlinuz: options.kernel.vmlinuz,
+    vmlinuz,
     initrd,
     cpu: options.cpu ?? defaults.cpu,
     memory: options.memory ?? MEMORY,
@@ -185,7 +204,7 @@ async function attempt(options: LabOptions, { initrd, folder, bochs }: Place): P
   };
   await mkdir(folder);
   const end = await (bochs === undefined
-    ? boot({ ...machine, folder })
+    ? boot({ ...machine, folder, isOver: () => ports.isEnded })
     : bootBochs({ ...machine, parts: bochs, folder }));
   ports.log.end();
   return { end, ports };

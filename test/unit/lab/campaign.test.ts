@@ -72,7 +72,17 @@ test("the pattern goes to the suite", async () => {
     return EXITED;
   };
   await runCampaign({ lanes: [lane("6.1")], run, pattern: "silent" });
-  expect(commands[0]?.slice(2, 4)).toEqual(["test", "silent"]);
+  expect(commands[0]?.slice(2)).toEqual(["--pattern=silent"]);
+});
+
+test("the suite runs in a root of its own, which has no vitest", async () => {
+  const roots: unknown[] = [];
+  const run = async ({ root }: LabOptions): Promise<LabResult> => {
+    roots.push(root);
+    return EXITED;
+  };
+  await runCampaign({ lanes: [lane("6.1")], run });
+  expect(roots).toEqual(["suite"]);
 });
 
 test("what the lab cannot do is a problem of its column, and the others run", async () => {

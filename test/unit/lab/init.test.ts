@@ -64,6 +64,15 @@ describe("a user's path in the guest", () => {
   });
 });
 
+test("init says its last word when all of the command's output is sent", () => {
+  const lines = INIT.split("\n");
+  const [sent, end] = [/^for port in 1 2; do stty/, /^echo end /].map((line) =>
+    lines.findIndex((text) => line.test(text)),
+  );
+  expect(sent).toBeGreaterThan(0);
+  expect(end).toBeGreaterThan(sent ?? 0);
+});
+
 test("init powers the machine off whatever happens before", () => {
   expect(INIT.trimEnd().split("\n").at(-1)).toBe("poweroff -f");
 });

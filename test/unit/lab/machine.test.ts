@@ -68,6 +68,24 @@ describe("a machine", () => {
     );
   });
 
+  test("is ended at its last word", async () => {
+    expect(await run(`${LOG}; printf 'status 0 0 0\\nend\\n' >&6; exec sleep 1000`)).toMatchObject({
+      kind: "exited",
+      attempts: 1,
+    });
+  });
+
+  test("starts the unpacked kernel, if there is one", async () => {
+    const say =
+      'for word; do case "$before" in -kernel) printf %s "$word" >&4;; esac; before=$word; done';
+    const script = `${LOG}; ${say}; printf 'status 0 %s 0\\nend\\n' $1 >&6`;
+    const kernel = { name: "6.12", release: "", vmlinuz: "/k", modules: join(folder, "modules") };
+    const started = async (more: Partial<LabOptions>, length: number): Promise<string> =>
+      (await run(script.replace("$1", String(length)), more)).stdout.toString();
+    expect(await started({ kernel }, 2)).toBe("/k");
+    expect(await started({ kernel: { ...kernel, vmlinux: "/unpacked" } }, 9)).toBe("/unpacked");
+  });
+
   test("collects what the kernel complains of, though the command is content", async () => {
     const warning = "[ 4.1] WARNING: CPU: 0 PID: 7 at arch/x86/kvm/x86.c:1 kvm_x+0x1/0x2";
     expect(

@@ -102,6 +102,14 @@ describe("a boot", () => {
     expect(ports[3]).toBe("up\nmore\n");
   });
 
+  test("is ended as soon as nothing more is wanted, and what came before is whole", async () => {
+    pretend("printf '%20000s' '' >&4; echo end >&6; exec sleep 1000");
+    const isOver = (): boolean => ports[3] === "end\n";
+    expect(await start({ isOver })).toMatchObject({ why: "ended" });
+    expect(ports[1]).toHaveLength(20_000);
+    expect(isAlive()).toBe(false);
+  });
+
   test("is ended by its signal", async () => {
     pretend("echo up >&6; exec sleep 1000");
     const controller = new AbortController();

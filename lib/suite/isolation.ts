@@ -1,0 +1,32 @@
+/** Where claims need a process for each of their files, and judging them so. */
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import type { Result } from "../report/result.ts";
+
+/**
+ * Whether each file of claims needs a process of its own: permission for AMX tile data belongs to a process. On
+ * a CPU without AMX one process for all takes half the time, and less in an emulated machine.
+ */
+export function needsOwnProcesses(): boolean {
+  return /\bamx_tile\b/.test(readFileSync("/proc/cpuinfo", "utf8"));
+}
+
+/**
+ * Judges one file's claims in a process of its own.
+ *
+ * @param args - the arguments of Node.js: this program, and which file.
+ * @throws Error when the process gives no results, with its status.
+ */
+export function judgeInProcess(args: readonly string[]): readonly Result[] {
+  const { status, signal, stdout, error } = spawnSync(process.execPath, args, {
+    stdio: ["ignore", "pipe", "inherit"],
+    maxBuffer: 2 ** 28,
+  });
+  if (error !== undefined) throw error;
+  try {
+    return (JSON.parse(stdout.toString()) as { readonly results: readonly Result[] }).results;
+  } catch (cause) {
+    const end = signal ?? `status ${status}`;
+    throw new Error(`the process of ${args.at(-1)} ended with ${end}, without results`, { cause });
+  }
+}

@@ -1,0 +1,44 @@
+/** The suite's own runner, which the lab uses in its guests, judges as vitest does: by real boots of one kernel. */
+import { describe, expect, test } from "vitest";
+import { findKernel } from "../../lib/cli/lab-kernel.ts";
+import { LabError } from "../../lib/lab/error.ts";
+import { suiteProgram } from "../../lib/lab/installation.ts";
+import type { Kernel } from "../../lib/lab/kernels.ts";
+import { type LabOptions, runInLab } from "../../lib/lab/machine.ts";
+import { findQemu } from "../../lib/lab/qemu.ts";
+import type { Report } from "../../lib/report/result.ts";
+
+const KERNEL = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1";
+const MODULES = process.env["NODE_KVM_LAB_MODULES"];
+
+async function kernelOrProblem(): Promise<Kernel | string> {
+  try {
+    findQemu();
+    return await findKernel(KERNEL, MODULES, new AbortController().signal);
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    return error.message;
+  }
+}
+const kernel = await kernelOrProblem();
+
+/** The report that a command prints in the lab, in the order of the claims' names and without times. */
+async function reportOf(options: Pick<LabOptions, "command" | "root">): Promise<Report> {
+  const result = await runInLab({ kernel: kernel as Kernel, ...options });
+  expect(result).toMatchObject({ kind: "exited", status: 0, warnings: [] });
+  const report = JSON.parse(result.stdout.toString()) as Report;
+  const results = report.results.map((each) => ({ ...each, duration: 0 }));
+  return { ...report, results: results.toSorted((a, b) => (a.id < b.id ? -1 : 1)) };
+}
+
+describe.skipIf(typeof kernel === "string")(`on ${KERNEL} (${String(kernel)})`, () => {
+  test("both runners give the same report", async () => {
+    const vitest = await reportOf({ command: ["node-kvm", "test", "--reporter", "json"] });
+    const bundle = ["node", suiteProgram()];
+    expect(vitest.results.length).toBeGreaterThan(70);
+    expect(await reportOf({ command: bundle, root: "suite" })).toEqual(vitest);
+    expect(await reportOf({ command: [...bundle, "--own-processes"], root: "suite" })).toEqual(
+      vitest,
+    );
+  }, 600_000);
+});

@@ -1,0 +1,121 @@
+/** The bundled claims' `expect` judges as vitest's does, and says the same. */
+import fc from "fast-check";
+import { describe, expect as real, test } from "vitest";
+import { isEqual } from "../../../lib/suite/equality.ts";
+import { expect as ours } from "../../../lib/suite/expect.ts";
+
+type Assertions = (value: unknown, note?: string) => Readonly<Record<string, unknown>>;
+
+/** What an assertion says when it fails; `undefined` when it holds. */
+function messageOf(assertion: () => void): string | undefined {
+  try {
+    assertion();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** The same assertion by either `expect`. */
+function both(name: string, args: readonly unknown[], note?: string): (string | undefined)[] {
+  const [actual, ...expected] = args;
+  return [real, ours].map((expect) => {
+    const assertions = (expect as unknown as Assertions)(actual, note);
+    return messageOf(() => (assertions[name] as (...more: unknown[]) => void)(...expected));
+  });
+}
+
+const ROWS: [name: string, ...values: unknown[]][] = [
+  ["toBe", 1, 2],
+  ["toBe", 0, -0],
+  ["toBe", 7n, 7],
+  ["toBe", "a", "b"],
+  ["toBe", undefined, null],
+  ["toBe", true, true],
+  ["toEqual", [0, 0, 0], [1, 2, 3]],
+  ["toEqual", { kind: "sync", values: [255n] }, { kind: "sync", values: [13n] }],
+  ["toEqual", { kind: "sync", values: [13n] }, { kind: "sync", values: [13n] }],
+  ["toEqual", Array(12).fill(0n), Array(12).fill(1n)],
+  ["toEqual", { function: 1, index: 2, flags: 3, eax: 4 }, { function: 1 }],
+  ["toEqual", { a: undefined }, {}],
+  ["toEqual", new Uint8Array(4), new Uint8Array(5)],
+  ["toEqual", new Uint8Array([1, 2]), new Uint8Array([1, 3])],
+  ["toEqual", new Uint8Array(2), [0, 0]],
+  ["toEqual", [{ a: "x".repeat(50) }], [{ a: "y".repeat(50) }]],
+  ["toEqual", new Error("a"), new Error("b")],
+  ["toEqual", new Error("a"), new Error("a")],
+  ["toHaveLength", [1, 2, 3], 4],
+  ["toHaveLength", [1, 2, 3], 3],
+  ["toHaveLength", "four", 0],
+];
+
+test.each(ROWS)("%s of %o and %o says what vitest says", (name, ...args) => {
+  const [vitest, bundled] = both(name, args);
+  real(bundled).toBe(vitest);
+});
+
+test("a note is put before the message", () => {
+  const [vitest, bundled] = both("toBe", [1, 2], "leaf 7");
+  real(bundled).toBe(vitest);
+  real(bundled).toMatch(/^leaf 7: expected 1 to be 2/);
+});
+
+test("an added matcher judges, and its message is the error's", () => {
+  const isOdd = (value: unknown) => ({
+    pass: Number(value) % 2 === 1,
+    message: () => `expected ${value} to be odd`,
+  });
+  real.extend({ toBeOdd: isOdd });
+  ours.extend({ toBeOdd: isOdd });
+  real(both("toBeOdd", [3])).toEqual([undefined, undefined]);
+  real(both("toBeOdd", [4])).toEqual(["expected 4 to be odd", "expected 4 to be odd"]);
+  const [vitest, bundled] = both("toBeOdd", [4], "leaf 7");
+  real(bundled).toBe(vitest);
+});
+
+test("a matcher that is missing is an error which names it", () => {
+  real(() => ours(1)["toBeCloseTo"]?.(1)).toThrow("the suite's runner has no matcher toBeCloseTo");
+});
+
+describe("equality", () => {
+  const leaf = fc.oneof(
+    fc.constantFrom(undefined, null, true, false, 0, -0, Number.NaN, "", "a"),
+    fc.integer({ min: 0, max: 3 }),
+    fc.bigInt({ min: 0n, max: 3n }),
+    fc.uint8Array({ maxLength: 3, max: 1 }),
+  );
+  const { value } = fc.letrec((tie) => ({
+    value: fc.oneof({ depthSize: "small" }, leaf, tie("list"), tie("record")),
+    list: fc.array(tie("value"), { maxLength: 3 }),
+    record: fc.dictionary(fc.constantFrom("a", "b", "length"), tie("value"), {
+      maxKeys: 2,
+      noNullPrototype: true,
+    }),
+  }));
+
+  test("is vitest's, for random values", () => {
+    fc.assert(
+      fc.property(value, value, (a, b) => {
+        real(isEqual(a, b)).toBe(messageOf(() => real(a).toEqual(b)) === undefined);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("of a value and its copy is vitest's", () => {
+    fc.assert(
+      fc.property(value, (a) => {
+        const copy = structuredClone(a);
+        real(isEqual(a, copy)).toBe(messageOf(() => real(a).toEqual(copy)) === undefined);
+      }),
+    );
+  });
+
+  test.each([
+    ["Map", new Map(), new Map([[1, 2]])],
+    ["Date", new Date(0), new Date(1)],
+    ["DataView", new DataView(new ArrayBuffer(1)), new DataView(new ArrayBuffer(2))],
+  ])("of a %s is an error, because its properties do not say what it holds", (kind, a, b) => {
+    real(() => isEqual(a, b)).toThrow(`the suite's runner cannot compare a ${kind}`);
+  });
+});
