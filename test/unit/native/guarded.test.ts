@@ -72,6 +72,7 @@ deviceTest("of nested calls 32 copies stay mapped", (bench) => {
     });
     bench.vm.ioctl(request, new Uint8Array(KVM_CLEAR_DIRTY_LOG.size), false, links);
   };
+  const before = guarded(size).length;
   nest(60);
-  expect(guarded(size).length).toBeLessThanOrEqual(32);
+  expect(guarded(size).length - before).toBeLessThanOrEqual(32);
 });
