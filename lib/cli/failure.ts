@@ -4,6 +4,7 @@ import { KvmError } from "../errors.ts";
 import { NotAnEnd } from "../lab/bisect.ts";
 import { LabError } from "../lab/error.ts";
 import { AddonError } from "../native.ts";
+import { printableLines } from "../report/printable.ts";
 import { STATUS } from "./exit-status.ts";
 
 /** An expected failure that the message explains: bad input, a missing program, a closed output. */
@@ -79,7 +80,7 @@ export function reportFailure(error: unknown, command: Command | undefined): num
   if (error instanceof UsageEnd) return error.status;
   process.stderr.write(
     isExpected(error)
-      ? `node-kvm: ${error.message}\n`
+      ? `node-kvm: ${printableLines(error.message)}\n`
       : `node-kvm: unexpected error, please report it:\n${stackOf(error)}\n`,
   );
   const isInterrupted = error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED";

@@ -42,6 +42,9 @@ export function fileToFetch(text: string): Out {
   const [guest = "", host] = parts("--out", text);
   const out = naming("--out", text, () => parseOut(guest, host));
   const place = resolve(host ?? `.${out.guest}`);
+  if (statSync(place, { throwIfNoEntry: false })?.isFIFO() === true) {
+    throw new CommandError(`--out ${text}: ${place} is a pipe, which could wait for its reader`);
+  }
   try {
     const existing = nearest(place);
     accessSync(existing, constants.W_OK);

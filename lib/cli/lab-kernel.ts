@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels.ts";
 import { printable } from "../report/printable.ts";
+import { STATUS } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
 
 /** Finds a kernel: what has a slash is the path of the user's own, anything else a name of the catalogue. */
@@ -51,6 +52,9 @@ function fetchNamed(word: string, signal: AbortSignal): Promise<Kernel> {
 /** How long finding a kernel may take before it is said, ms. */
 const NOTICE_MS = 500;
 
+/** How long a command may take to end in order after a signal, ms; another signal then ends it at once. */
+const PATIENCE_MS = 3000;
+
 /** Moves to the beginning of the terminal's line and erases it. */
 const CLEAR_LINE = "\r\u001b[2K";
 
@@ -63,12 +67,18 @@ const CLEAR_LINE = "\r\u001b[2K";
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const { signal } = controller;
-  const abort = (): void => controller.abort();
+  let first = 0;
+  // A second signal at once is the first one's: npm sends it on. A later one does not wait.
+  const abort = (): void => {
+    if (first !== 0 && performance.now() - first > PATIENCE_MS) process.exit(STATUS.interrupted);
+    first ||= performance.now();
+    controller.abort();
+  };
   const close = (error: NodeJS.ErrnoException): void => {
     const sentence = "standard output was closed by its reader, so the work was ended";
     if (error.code === "EPIPE") controller.abort(new CommandError(sentence));
   };
-  for (const name of INTERRUPTS) process.once(name, abort);
+  for (const name of INTERRUPTS) process.on(name, abort);
   process.stdout.on("error", close);
   try {
     const result = await work(signal);

@@ -79,7 +79,9 @@ function runAndReport(options: LabRunOptions, file: OutputFile | undefined): Pro
     const isSaved = saveReport(print(matrix, options), file);
     if (signal.aborted) return STATUS.interrupted;
     if (!isSaved) return STATUS.trouble;
-    return isGreenMatrix(matrix) ? STATUS.ok : STATUS.finding;
+    if (isGreenMatrix(matrix)) return STATUS.ok;
+    // Without a report nothing was found of any kernel.
+    return columns.some(({ report }) => report !== undefined) ? STATUS.finding : STATUS.trouble;
   });
 }
 

@@ -1,7 +1,7 @@
 /** The standard input of `lab exec`: what of it goes to the guest, which gets it as a whole at boot. */
 import { fstatSync } from "node:fs";
 import type { Readable } from "node:stream";
-import { CommandError } from "./failure.ts";
+import { CommandError, reasonOf } from "./failure.ts";
 
 /** How much a guest's standard input may hold, bytes. It is in the machine's memory twice at boot. */
 export const MOST_STDIN: number = 64 * 2 ** 20;
@@ -56,7 +56,9 @@ export async function readGuestStdin(
     }
   } catch (error) {
     // An interrupted read has no error of its own to report: the caller asks the signal.
-    if (!signal.aborted) throw error;
+    if (!signal.aborted) {
+      throw new CommandError(`standard input cannot be read: ${reasonOf(error)}`, { cause: error });
+    }
   } finally {
     clearTimeout(notice);
     signal.removeEventListener("abort", stop);

@@ -1,4 +1,5 @@
 /** A file that a command writes: opened before the work, written aside, renamed when it is whole. */
+import { randomBytes } from "node:crypto";
 import {
   accessSync,
   closeSync,
@@ -14,7 +15,7 @@ import {
   statSync,
   writeSync,
 } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { CommandError, reasonOf } from "./failure.ts";
 
 /**
@@ -54,7 +55,7 @@ export class OutputFile {
       if (found !== undefined && !(found.isFile() && isWritable(dirname(path)))) {
         return new OutputFile(option, path, undefined, openSync(path, constants.O_WRONLY));
       }
-      const aside = join(dirname(path), `.${basename(path)}.${process.pid}.part`);
+      const aside = join(dirname(path), `.node-kvm-${randomBytes(8).toString("hex")}.part`);
       const fd = openSync(aside, "wx", found?.mode ?? 0o666);
       // The file that is replaced keeps its permissions, whatever the umask.
       if (found !== undefined) fchmodSync(fd, found.mode);

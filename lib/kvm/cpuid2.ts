@@ -40,7 +40,8 @@ export function growCpuid2(handle: Handle, ioctl: Ioctl): readonly CpuidEntry2[]
  */
 export function getCpuid2(handle: Handle, ioctl: Ioctl, nent: number): readonly CpuidEntry2[] {
   if (!Number.isInteger(nent) || nent < 0) {
-    throw new RangeError(`getCpuid2(): nent: expected a count of entries, got ${describe(nent)}`);
+    const Kind = typeof nent === "number" ? RangeError : TypeError;
+    throw new Kind(`getCpuid2(): nent: expected a count of entries, got ${describe(nent)}`);
   }
   const ask = (fill: number): Uint8Array => {
     const bytes = blank(nent, fill);

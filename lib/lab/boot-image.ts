@@ -1,5 +1,5 @@
 /** The head of a bzImage (Documentation/arch/x86/boot.rst): whether it is one, and of which release. */
-import { open } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import { LabError } from "./error.ts";
 
 const HEADER = 0x202;
@@ -27,6 +27,10 @@ export async function bootImageRelease(path: string): Promise<string> {
 }
 
 async function readHead(path: string): Promise<Buffer> {
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isFIFO() === true) {
+    throw new LabError("ERR_LAB_NOT_A_KERNEL", `the kernel ${path} is a pipe; give a file`);
+  }
   const file = await open(path).catch((cause: unknown) => {
     throw new LabError("ERR_LAB_NOT_A_KERNEL", `the kernel ${path} cannot be read`, cause);
   });

@@ -1,5 +1,5 @@
 /** What the cache takes on the disk, and making room: least recently used first. How it works is cache.ts. */
-import { lstat, readdir, rm, stat } from "node:fs/promises";
+import { lstat, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type LabCache, lastUse } from "./cache.ts";
 import { LabError } from "./error.ts";
@@ -90,12 +90,22 @@ export async function emptyCache(
   cache: LabCache,
   signal?: AbortSignal,
 ): Promise<readonly StoredEntry[]> {
-  if ((await stat(cache.root).catch(() => undefined)) === undefined) return [];
+  // In a folder that the lab has not used yet, downloads/ is somebody else's.
+  if (!(await isUsed(cache.root))) return [];
   await using _lock = await cache.lock("archive", signal);
   const removed = await pruneCache(cache, -1);
   for (const name of OTHERS) await rm(join(cache.root, name), { recursive: true, force: true });
   return removed;
 }
+
+/** Whether the lab has put something into a folder before. */
+async function isUsed(root: string): Promise<boolean> {
+  const names = await readdir(root).catch(() => []);
+  return names.some((name) => MARKS.includes(name));
+}
+
+/** The folders that the lab makes in each cache. */
+const MARKS: readonly string[] = ["building", "guests", "kernels", "locks"];
 
 async function damageOf(
   cache: LabCache,

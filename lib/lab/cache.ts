@@ -62,7 +62,10 @@ export interface Scratch extends AsyncDisposable {
 
 /** The file of an entry that says what is in it. Its time is when the entry was last used. */
 export const MANIFEST = "manifest.json";
-const OWN_FOLDERS: readonly string[] = ["building", "locks"];
+/** What {@link LabCache.lock} is asked for: the archive's lists, a build of Bochs, the saving of a machine. */
+const LOCK = /^(archive|build-bochs|snapshots\.[\w.+~-]+)$/;
+/** The kinds of entries. Any other folder below the root is somebody else's. */
+const KINDS: readonly string[] = ["guests", "kernels", "snapshots", "tools"];
 /** What {@link LabCache.scratch} calls its folders: a mark of owner.ts and a UUID. */
 const SCRATCH = /^(\d+-\d+-\d+)\.[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
 
@@ -212,7 +215,7 @@ export class LabCache {
   /** Lists the kinds of entries that there are. */
   async kinds(): Promise<readonly string[]> {
     await this.#checkOwner();
-    return (await list(this.root)).filter((kind) => !OWN_FOLDERS.includes(kind)).toSorted();
+    return (await list(this.root)).filter((kind) => KINDS.includes(kind)).toSorted();
   }
 
   /** Says how large each entry is, and all together; a damaged one counts as nothing. */
@@ -294,7 +297,7 @@ export class LabCache {
         await rm(path, { recursive: true, force: true });
       }
     }
-    await removeFreeLocks(join(this.root, "locks"));
+    await removeFreeLocks(join(this.root, "locks"), (name) => LOCK.test(name));
   }
 
   async #scratchHere(): Promise<Scratch> {

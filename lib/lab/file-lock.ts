@@ -5,11 +5,15 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { constants } from "node:fs";
 import { type FileHandle, open, readdir, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { throwIfAborted } from "./command.ts";
 import { diesWithParent } from "./confinement.ts";
 import { LabError } from "./error.ts";
+
+/** A FIFO of this name is opened without its writer. */
+const OPEN = constants.O_RDONLY | constants.O_NONBLOCK;
 
 /** Waits until nobody else has the lock, takes it, and gives back what releases it. */
 export async function lockFile(path: string, signal?: AbortSignal): Promise<AsyncDisposable> {
@@ -20,11 +24,14 @@ export async function lockFile(path: string, signal?: AbortSignal): Promise<Asyn
   }
 }
 
-/** Removes the lock files of a folder that nobody has locked: their owners were killed. */
-export async function removeFreeLocks(folder: string): Promise<void> {
-  for (const name of await readdir(folder).catch(() => [])) {
+/** Removes the files of these locks that nobody has locked: their owners were killed. */
+export async function removeFreeLocks(
+  folder: string,
+  isLock: (name: string) => boolean,
+): Promise<void> {
+  for (const name of (await readdir(folder).catch(() => [])).filter(isLock)) {
     const path = join(folder, name);
-    const file = await open(path, "r").catch(() => undefined);
+    const file = await open(path, OPEN).catch(() => undefined);
     if (file === undefined) continue;
     const isEmpty = await file.stat().then((found) => found.isFile() && found.size === 0);
     if (!isEmpty) await file.close();

@@ -3,7 +3,7 @@
  * modules, one command. How it is packed is initramfs.ts; what its first process does is init.ts.
  */
 import { createHash } from "node:crypto";
-import { readdirSync, readlinkSync, realpathSync, statSync } from "node:fs";
+import { accessSync, constants, readdirSync, readlinkSync, realpathSync, statSync } from "node:fs";
 import { basename, join, posix } from "node:path";
 import { findBusybox } from "./busybox.ts";
 import { type LabCache, lastUse } from "./cache.ts";
@@ -182,6 +182,7 @@ function workFiles(path: string, content: string | Uint8Array): readonly Initram
     throw new LabError("ERR_LAB_FILE", `${sentence}: ${limit}`);
   }
   if (stat?.isFile() === true) {
+    reading(content, () => accessSync(content, constants.R_OK));
     return [{ kind: "file", path, content: { from: content }, mode: stat.mode & 0o777 }];
   }
   if (stat?.isDirectory() === true) return folderEntries(path, content, stat.mode & 0o777);
@@ -192,13 +193,25 @@ function workFiles(path: string, content: string | Uint8Array): readonly Initram
 
 /** Lists a host folder with all in it; links stay links. Sockets, pipes and devices are refused. */
 function folderEntries(path: string, folder: string, mode: number): readonly InitramfsEntry[] {
-  const below = readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-    const [from, to] = [join(folder, entry.name), posix.join(path, entry.name)];
-    return entry.isSymbolicLink()
-      ? [{ kind: "symlink", path: to, target: readlinkSync(from) } as const]
-      : workFiles(to, from);
-  });
+  const below = reading(folder, () => readdirSync(folder, { withFileTypes: true })).flatMap(
+    (entry) => {
+      const [from, to] = [join(folder, entry.name), posix.join(path, entry.name)];
+      return entry.isSymbolicLink()
+        ? [{ kind: "symlink", path: to, target: reading(from, () => readlinkSync(from)) } as const]
+        : workFiles(to, from);
+    },
+  );
   return path === "/" ? below : [{ kind: "directory", path, mode }, ...below];
+}
+
+/** Reads something of this host for the guest. @throws {@link LabError} `ERR_LAB_FILE` that names it */
+function reading<T>(path: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    throw new LabError("ERR_LAB_FILE", `${path} cannot be read (${code})`, error);
+  }
 }
 
 /** Writes a word so that a shell reads it as it is. */

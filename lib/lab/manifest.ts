@@ -138,9 +138,9 @@ function damaged(path: string, how: string, cause?: unknown): LabError {
 function isManifest(value: unknown): value is Manifest {
   if (typeof value !== "object" || value === null) return false;
   const { format, about, files } = value as Partial<Record<keyof Manifest, unknown>>;
-  return format === 1 && isRecord(about) && isRecord(files);
+  return format === 1 && isRecord(about) && isRecord(files) && Object.values(files).every(isRecord);
 }
 
-function isRecord(value: unknown): boolean {
+function isRecord(value: unknown): value is object {
   return typeof value === "object" && value !== null;
 }
