@@ -1,6 +1,6 @@
 /** `node-kvm lab bisect`: between which kernels a claim's verdict changes. */
 import { BISECT_STATUS, bisect, type Judgement } from "../lab/bisect.ts";
-import { runCampaign } from "../lab/campaign.ts";
+import { runCampaign, type Start } from "../lab/campaign.ts";
 import { listKernels } from "../lab/kernels.ts";
 import type { EmulatorName } from "../lab/machine.ts";
 import { cpuModels } from "./lab-emulator.ts";
@@ -17,6 +17,8 @@ export interface LabBisectOptions {
   readonly emulator: EmulatorName;
   /** The user's own Bochs. */
   readonly bochs?: string | undefined;
+  /** How QEMU's machines start. */
+  readonly start?: Start | undefined;
 }
 
 /** What judging one kernel takes. */
@@ -61,7 +63,7 @@ export async function labBisectStep(
 async function judgeOn(
   word: string,
   modules: string | undefined,
-  { claim, cpu, emulator, bochs }: Judge,
+  { claim, cpu, emulator, bochs, start }: Judge,
   signal: AbortSignal,
 ): Promise<Judgement> {
   const kernel = await findKernel(word, modules, signal);
@@ -73,6 +75,7 @@ async function judgeOn(
     pattern: `${claim}:`,
     signal,
     ...(bochs === undefined ? {} : { bochs }),
+    ...(start === undefined ? {} : { start }),
   });
   const result = column?.report?.results.find(({ id }) => id === claim);
   if (result === undefined || result.verdict === "skip") return "skip";

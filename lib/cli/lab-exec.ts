@@ -1,6 +1,7 @@
 /** `node-kvm lab exec`: any command in a disposable machine, with its output and its exit status. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
+import type { Start } from "../lab/campaign.ts";
 import { LabError } from "../lab/error.ts";
 import { type EmulatorName, type LabResult, runInLab } from "../lab/machine.ts";
 import { findKernel, interruptible } from "./lab-kernel.ts";
@@ -26,6 +27,8 @@ export interface ExecOptions {
   readonly files?: readonly string[] | undefined;
   /** Files or folders to bring back: `GUEST:HOST`, or `GUEST` alone, which is put at its path below here. */
   readonly out?: readonly string[] | undefined;
+  /** Whether a machine that was saved after its boot is restored, where that can be; it is when left out. */
+  readonly start?: Start | undefined;
   /** A host file to which the kernel's log is written, whatever happens. */
   readonly log?: string | undefined;
   readonly command: readonly string[];
@@ -73,6 +76,7 @@ async function execute(options: ExecOptions, signal: AbortSignal): Promise<numbe
     wanted: out.map(([guest]) => guest),
     signal,
     smp,
+    ...(options.start === "boot" ? {} : { restore: {} }),
     ...(emulator === undefined ? {} : { emulator }),
     ...(bochs === undefined ? {} : { bochs }),
     ...(cpu === undefined ? {} : { cpu }),
@@ -123,6 +127,7 @@ function tell(result: LabResult): number {
       return result.status === 0 && result.warnings.length > 0 ? EXEC_STATUS.warned : result.status;
     case "crashed":
       say(`the guest's kernel crashed:\n${result.oops}`);
+      if (result.restored) say("the machine was restored; --start boot boots it instead");
       return EXEC_STATUS.crashed;
     case "no-kvm":
       say(`this kernel has no /dev/kvm on this CPU: ${result.why}`);

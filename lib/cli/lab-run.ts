@@ -1,6 +1,6 @@
 /** `node-kvm lab run`: the suite on kernels x CPU models, and on the host, as one matrix. */
 import { writeFileSync } from "node:fs";
-import { type Lane, laneName, runCampaign, type Step } from "../lab/campaign.ts";
+import { type Lane, laneName, runCampaign, type Start, type Step } from "../lab/campaign.ts";
 import type { Kernel } from "../lab/kernels.ts";
 import type { EmulatorName } from "../lab/machine.ts";
 import { toHtml } from "../report/html.ts";
@@ -29,6 +29,8 @@ export interface LabRunOptions {
   readonly bochs: string | undefined;
   readonly pattern: string | undefined;
   readonly parallel: number;
+  /** How QEMU's machines start. */
+  readonly start: Start;
   /** Whether this host's own KVM is a column too. */
   readonly host: boolean;
   readonly reporter: (typeof MATRIX_REPORTERS)[number];
@@ -51,6 +53,7 @@ export async function labRun(options: LabRunOptions): Promise<number> {
       ...(await runCampaign({
         lanes,
         parallel: options.parallel,
+        start: options.start,
         signal,
         onProgress: (lane, step) => progress.tell(lane, step),
         ...(options.bochs === undefined ? {} : { bochs: options.bochs }),

@@ -1,5 +1,6 @@
 /** `node-kvm lab`: which commands the lab has, and their options. What each does is lab-*.ts. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { Start } from "../lab/campaign.ts";
 import { labBisect, labBisectStep } from "./lab-bisect.ts";
 import { labBuildBochs } from "./lab-build-bochs.ts";
 import { EMULATORS, type EmulatorFlags } from "./lab-emulator.ts";
@@ -22,6 +23,17 @@ export function addLab(program: Command): void {
   addExec(lab);
   addBisect(lab);
   addBuildBochs(lab);
+}
+
+const STARTS: readonly Start[] = ["saved", "boot", "warm"];
+
+/** Makes the option that says how QEMU's machines start; `lab exec` has no warm ones. */
+function startOption(...starts: readonly Start[]): Option {
+  const warm = starts.includes("warm")
+    ? "; warm: that has judged before, for quick loops only"
+    : "";
+  const how = `saved: from a machine that was saved after its boot; boot: always by a boot${warm}`;
+  return new Option("--start <how>", how).choices(starts).default("saved");
 }
 
 /** Adds the options of commands that start machines. */
@@ -64,6 +76,7 @@ interface RunFlags extends EmulatorFlags {
   readonly modules?: string;
   readonly cpu?: readonly string[];
   readonly parallel: number;
+  readonly start: Start;
   readonly host?: boolean;
   readonly reporter: (typeof MATRIX_REPORTERS)[number];
   readonly output?: string;
@@ -77,6 +90,7 @@ function addRun(lab: Command): void {
     .option("--modules <folder>", "the modules of your own kernel")
     .option("--cpu <models>", `CPU models; max,-la57 is one; ${OTHER}`, cpus)
     .option("--parallel <n>", "how many machines at a time", count, 2)
+    .addOption(startOption(...STARTS))
     .option("--host", "this host's own KVM as one more column")
     .addOption(
       new Option("--reporter <name>", "how to report").choices(MATRIX_REPORTERS).default("text"),
@@ -91,6 +105,7 @@ function addRun(lab: Command): void {
         bochs: flags.bochs,
         pattern,
         parallel: flags.parallel,
+        start: flags.start,
         host: flags.host === true,
         reporter: flags.reporter,
         output: flags.output,
@@ -108,6 +123,7 @@ interface ExecFlags extends EmulatorFlags {
   readonly file?: readonly string[];
   readonly out?: readonly string[];
   readonly log?: string;
+  readonly start: Start;
 }
 
 function addExec(lab: Command): void {
@@ -125,6 +141,7 @@ function addExec(lab: Command): void {
     .option("--file <host:guest...>", "files to bring along")
     .option("--out <guest:host...>", "files or folders to bring back")
     .option("--log <file>", "write the kernel's log to this file")
+    .addOption(startOption("saved", "boot"))
     .action(async (command: readonly string[], { file, ...flags }: ExecFlags) => {
       process.exitCode = await labExec({ ...flags, files: file, command });
     });
@@ -134,6 +151,7 @@ interface BisectFlags extends EmulatorFlags {
   readonly good?: string;
   readonly bad?: string;
   readonly cpu?: string;
+  readonly start: Start;
   readonly script?: boolean;
   readonly kernel?: string;
   readonly modules?: string;
@@ -146,6 +164,7 @@ function addBisect(lab: Command): void {
     .option("--good <name>", "a kernel on which it holds; older or newer than the bad one")
     .option("--bad <name>", "a kernel on which it does not")
     .option("--cpu <model>", "a CPU model of the emulator's")
+    .addOption(startOption(...STARTS))
     .option("--script", "judge one kernel, with the exit status that `git bisect run` wants")
     .option("--kernel <path>", "with --script: your own bzImage or built tree")
     .option("--modules <folder>", "with --script: its modules")

@@ -58,6 +58,8 @@ export interface Emulator {
   readonly args: readonly string[];
   /** How many descriptors from {@link FIRST_FD} on it has as sockets. */
   readonly sockets: number;
+  /** Open files that it gets as the descriptors after those. */
+  readonly files?: readonly number[];
   /** Connects the ports; returns what is to be done once the process has ended. */
   readonly listen: (child: ChildProcess, hear: Hear) => () => void;
   /** Says why it ended without a word of the guest, in its own words; `undefined` if it did well. */
@@ -86,7 +88,13 @@ export async function runEmulator(
   const [program, ...args] = [...leash(), emulator.program, ...emulator.args] as [string];
   const started = performance.now();
   const child = spawn(program, args, {
-    stdio: ["ignore", "pipe", "pipe", ...new Array<"pipe">(emulator.sockets).fill("pipe")],
+    stdio: [
+      "ignore",
+      "pipe",
+      "pipe",
+      ...new Array<"pipe">(emulator.sockets).fill("pipe"),
+      ...(emulator.files ?? []),
+    ],
     // A Ctrl-C at the terminal is for us; we end the emulator when we are ready.
     detached: true,
   });

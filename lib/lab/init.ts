@@ -8,6 +8,12 @@
 /** Where the guest keeps what the lab needs. */
 export const LAB = "/lab";
 
+/** In the guest while the machine waits for its work; whoever has read the work removes it. */
+export const HELD: string = `${LAB}/held`;
+
+/** The port on which the work comes: a line with its length in bytes, then these. */
+export const WORK_PORT = 3;
+
 /** What init says on ttyS3. */
 export type Word =
   /** The root is mounted. */
@@ -16,6 +22,8 @@ export type Word =
   | { readonly kind: "beat" }
   /** KVM could not be loaded. */
   | { readonly kind: "no-kvm"; readonly why: string }
+  /** The machine waits for its work: what it was booted for is prepared, and it may be saved. */
+  | { readonly kind: "ready" }
   /** The command runs now. */
   | { readonly kind: "run" }
   /** The command ended, and so many bytes were sent of what it printed. */
@@ -59,13 +67,24 @@ while read -r module; do
   insmod ${LAB}/modules/$module 2>>${LAB}/insmod || break
 done <${LAB}/modules/order
 if [ -c /dev/kvm ]; then
-  (while sleep 5 6>&- >&-; do echo beat; done >&6 4>&- 5>&-) &
+  # A machine that waits for its work must not speak: it is being saved.
+  (while sleep 5 6>&- >&-; do [ -e ${HELD} ] || echo beat; done >&6 4>&- 5>&-) &
   beat=$!
   mkfifo ${LAB}/stdout ${LAB}/stderr
   tee /dev/ttyS1 <${LAB}/stdout | wc -c >${LAB}/stdout.bytes &
   out=$!
   tee /dev/ttyS2 <${LAB}/stderr | wc -c >${LAB}/stderr.bytes &
   err=$!
+  if [ -e ${LAB}/wait ]; then
+    echo ready >&6
+    exec 7</dev/ttyS${WORK_PORT}
+    read -r bytes <&7
+    head -c $bytes <&7 | (cd / && cpio -idu)
+    exec 7<&-
+    rm ${HELD}
+    cat ${LAB}/seed >/dev/urandom
+    date -s @$(cat ${LAB}/time)
+  fi
   echo run >&6
   sh ${LAB}/command </dev/null >${LAB}/stdout 2>${LAB}/stderr 4>&- 5>&- 6>&-
   status=$?
@@ -115,6 +134,7 @@ export class Control {
     switch (kind) {
       case "up":
       case "beat":
+      case "ready":
       case "run":
       case "end":
         return { kind };

@@ -2,21 +2,39 @@
  * A disposable machine: any command under any kernel, with a KVM that works. It is booted for one
  * command, and what came of it is a value, a crash of the kernel included.
  */
+import { randomBytes } from "node:crypto";
 import { mkdir, open } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { bootBochs, isAmdModel } from "./bochs.ts";
 import { type BochsParts, findBochs } from "./bochs-parts.ts";
 import { LabCache } from "./cache.ts";
 import { diskFull } from "./command.ts";
 import type { BootEnd } from "./emulator.ts";
 import { LabError } from "./error.ts";
-import { baseArchives, kernelEntries, type Work, workEntries } from "./guest.ts";
-import { Control, NO_PORTS, type Word } from "./init.ts";
-import { appendFile, appendInitramfs } from "./initramfs.ts";
+import {
+  baseArchives,
+  heldEntries,
+  kernelEntries,
+  restoredEntries,
+  type Work,
+  workEntries,
+} from "./guest.ts";
+import { Control, NO_PORTS, WORK_PORT, type Word } from "./init.ts";
+import { appendFile, appendInitramfs, encodeInitramfs, type InitramfsEntry } from "./initramfs.ts";
 import { crashReport, KernelLog } from "./kernel-log.ts";
 import type { Kernel } from "./kernels.ts";
 import { moduleChain } from "./modules.ts";
-import { boot } from "./qemu.ts";
+import { boot, findQemu, type KeptMachine, qemuArguments, type RunningMachine } from "./qemu.ts";
+import {
+  findSnapshot,
+  restoreDevices,
+  type Saver,
+  SNAPSHOTS,
+  type Snapshot,
+  saveDevices,
+  saveSnapshot,
+  snapshotName,
+} from "./snapshot.ts";
 import { unpackVmlinux } from "./vmlinux.ts";
 
 /** What emulates the machine: QEMU has SVM only; Bochs VMX, and SVM for AMD's models. */
@@ -49,6 +67,8 @@ export interface LabOptions extends Work {
   /** Ends the machine; the promise is then rejected with `ERR_LAB_INTERRUPTED`. */
   readonly signal?: AbortSignal;
   readonly cache?: LabCache;
+  /** Restores a saved machine instead of booting, where that can be; see {@link Restore}. */
+  readonly restore?: Restore;
   /** The archive of another root than the lab's own; its init must speak as init.ts's does. */
   readonly base?: string;
   readonly onStdout?: (bytes: Buffer) => void;
@@ -57,6 +77,20 @@ export interface LabOptions extends Work {
   readonly onKernelLog?: (line: string) => void;
   /** Hears that the emulator hung and the machine boots again: output comes from its beginning. */
   readonly onRetry?: () => void;
+}
+
+/**
+ * How a machine is prepared, saved once, and restored for each run. QEMU's alone, with one CPU. Where there is no saved
+ * machine and none can be made, {@link LabOptions.command} runs after a boot.
+ */
+export interface Restore {
+  /**
+   * The command that is started before the machine is saved. It writes `ready` to {@link WORK_PORT} and reads its work
+   * from there. When left out init waits, and the work is the run's own: its files and its command.
+   */
+  readonly command?: readonly string[];
+  /** What that command is given to do; each restored machine gets it with another seed. */
+  readonly work?: (seed: string) => Uint8Array;
 }
 
 /** What every run leaves. */
@@ -71,6 +105,8 @@ export interface LabRun {
   readonly attempts: number;
   /** How long the last of them took, from QEMU's start to its end. */
   readonly after: number;
+  /** Whether the machine was restored; its log begins with what its kernel said before it was saved. */
+  readonly restored: boolean;
 }
 
 /** What came of a run. */
@@ -123,7 +159,6 @@ function vendorModuleOf(emulator: EmulatorName, cpu: string): "kvm_amd" | "kvm_i
 export async function runInLab(options: LabOptions): Promise<LabResult> {
   const cache = options.cache ?? LabCache.default();
   await using scratch = await cache.scratch();
-  const initrd = join(scratch.path, "initrd");
   const base =
     options.base === undefined
       ? await baseArchives(cache, options.root, options.signal)
@@ -131,32 +166,131 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   const emulator = options.emulator ?? "qemu";
   const vendor = vendorModuleOf(emulator, options.cpu ?? DEFAULTS[emulator].cpu);
   const modules = await moduleChain(options.kernel, vendor, scratch.path, options.signal);
-  await writing(scratch.path, async () => {
-    const file = await open(initrd, "w");
-    try {
-      for (const path of base) await appendFile(file, path);
-      await appendInitramfs(file, [...kernelEntries(modules), ...workEntries(options)]);
-    } finally {
-      await file.close();
-    }
-  });
+  const parts: Parts = { options, cache, scratch: scratch.path, base, modules };
+  const restored = await restoreMachine(parts);
+  if (restored !== undefined && restored.end.why !== "silent") return judge(restored, 1, true);
+  if (restored !== undefined) options.onRetry?.();
   const bochs =
     emulator === "bochs" ? await findBochs(cache, options.bochs, options.signal) : undefined;
-  const image = bochs === undefined ? await directImage(options, scratch.path) : undefined;
+  const image = bochs === undefined ? await directImage(parts) : undefined;
+  const initrd = await writeInitrd(parts, workEntries(options));
   const vmlinuz = image ?? options.kernel.vmlinuz;
   const once = (folder: string): Promise<Attempt> =>
     writing(scratch.path, () => attempt(options, { vmlinuz, initrd, folder, bochs }));
   const first = await once(join(scratch.path, "1"));
-  if (first.end.why !== "silent") return judge(first, 1);
+  const before = restored === undefined ? 0 : 1;
+  if (first.end.why !== "silent" || before > 0) return judge(first, before + 1, false);
   options.onRetry?.();
-  return judge(await once(join(scratch.path, "2")), 2);
+  return judge(await once(join(scratch.path, "2")), 2, false);
+}
+
+/** What a run's machines are made of. */
+interface Parts {
+  readonly options: LabOptions;
+  readonly cache: LabCache;
+  /** A folder of the run's own. */
+  readonly scratch: string;
+  readonly base: readonly string[];
+  /** The kernel's modules, unpacked, in the order of loading. */
+  readonly modules: readonly string[];
+}
+
+/** Writes the archives that a kernel unpacks; the last one is the machine's own. */
+async function writeInitrd(
+  { scratch, base, modules }: Parts,
+  own: readonly InitramfsEntry[],
+): Promise<string> {
+  const initrd = join(scratch, "initrd");
+  await writing(scratch, async () => {
+    const file = await open(initrd, "w");
+    try {
+      for (const path of base) await appendFile(file, path);
+      await appendInitramfs(file, [...kernelEntries(modules), ...own]);
+    } finally {
+      await file.close();
+    }
+  });
+  return initrd;
+}
+
+/**
+ * Runs the work in a restored machine, which is saved first if it is not in the cache.
+ *
+ * @returns `undefined` where that cannot be: the machine is then to be booted.
+ */
+async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
+  const { options, cache, scratch } = parts;
+  const { restore, smp = 1, emulator = "qemu" } = options;
+  if (restore === undefined || emulator !== "qemu" || smp !== 1) return undefined;
+  const work = await workOf(options, restore);
+  if (work.length > MOST_WORK) return undefined;
+  try {
+    const { name, snapshot } = await savedMachine(parts, restore);
+    try {
+      const kept = { snapshot, work };
+      const place = { vmlinuz: "", initrd: "", folder: join(scratch, "0"), bochs: undefined, kept };
+      return await writing(scratch, () => attempt(options, place));
+    } catch (error) {
+      if (isTrouble(error)) await cache.remove(SNAPSHOTS, name);
+      throw error;
+    }
+  } catch (error) {
+    if (!isTrouble(error)) throw error;
+    return undefined;
+  }
+}
+
+/** Whether a machine that could not be saved or restored may still be booted. */
+function isTrouble(error: unknown): boolean {
+  return error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED";
+}
+
+/** A guest reads 30 kB a second from a serial port, and its kernel keeps some 64 kB that are not read yet. */
+const MOST_WORK = 16_384;
+
+async function workOf(options: LabOptions, { work }: Restore): Promise<Uint8Array> {
+  const seed = randomBytes(32).toString("hex");
+  if (work !== undefined) return work(seed);
+  const pieces: Uint8Array[] = [];
+  for await (const piece of encodeInitramfs(restoredEntries(options, seed))) {
+    pieces.push(piece);
+    if (pieces.reduce((sum, { length }) => sum + length, 0) > MOST_WORK) break;
+  }
+  return Buffer.concat(pieces);
+}
+
+async function savedMachine(
+  parts: Parts,
+  { command }: Restore,
+): Promise<{ readonly name: string; readonly snapshot: Snapshot }> {
+  const { options, cache, scratch, base, modules } = parts;
+  const { kernel, cpu = DEFAULTS.qemu.cpu, memory = MEMORY, signal } = options;
+  const kept = { ram: "", onStart: () => Promise.resolve() };
+  const words = [
+    ...qemuArguments({ vmlinuz: "", initrd: "", cpu, memory, kept }),
+    ...base.map((path) => basename(dirname(path))),
+    ...(command ?? []),
+  ];
+  const own = options.base === undefined ? [] : [options.base];
+  const files = [kernel.vmlinuz, ...modules, ...own];
+  const name = await snapshotName({ kernel: kernel.name, files, words }, findQemu(), signal);
+  await using _lock = await cache.lock(`${SNAPSHOTS}.${name}`, signal);
+  const found = await findSnapshot(cache, name);
+  if (found !== undefined) return { name, snapshot: found };
+  const vmlinuz = (await directImage(parts)) ?? kernel.vmlinuz;
+  const initrd = await writeInitrd(parts, heldEntries(command));
+  const save: Saver = async ({ ram, state }) => {
+    const place = { vmlinuz, initrd, folder: join(scratch, "saved"), bochs: undefined };
+    const saved = await attempt(options, { ...place, kept: { ram, state } });
+    if (saved.isSaved) return Buffer.from(saved.log.text);
+    throw new LabError("ERR_LAB_TOOL", "the machine ended before it could be saved");
+  };
+  return { name, snapshot: await saveSnapshot(cache, name, memory, save, signal) };
 }
 
 /** Names the unpacked kernel, which QEMU starts sooner; `undefined` when there is none to be had. */
-async function directImage(
-  { kernel, signal }: LabOptions,
-  scratch: string,
-): Promise<string | undefined> {
+async function directImage({ options, scratch }: Parts): Promise<string | undefined> {
+  const { kernel, signal } = options;
   if (kernel.vmlinux !== undefined) return kernel.vmlinux;
   const vmlinux = join(scratch, "vmlinux");
   const isThere = await writing(scratch, () => unpackVmlinux(kernel.vmlinuz, vmlinux, signal));
@@ -170,6 +304,8 @@ interface Attempt {
   readonly stdout: Buffer;
   readonly stderr: Buffer;
   readonly words: readonly Word[];
+  /** Whether the machine was saved. */
+  readonly isSaved: boolean;
 }
 
 /** What a boot finds on this machine's disk. */
@@ -181,27 +317,57 @@ interface Place {
   readonly folder: string;
   /** Bochs's parts; without them it is QEMU that boots. */
   readonly bochs: BochsParts | undefined;
+  /** Where the machine is saved once it waits; or what it is restored from, and its work. */
+  readonly kept?:
+    | { readonly ram: string; readonly state: string }
+    | { readonly snapshot: Snapshot; readonly work: Uint8Array };
 }
 
 async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
-  const { vmlinuz, initrd, folder, bochs } = place;
-  const log = new KernelLog(options.onKernelLog);
+  const { vmlinuz, initrd, folder, bochs, kept } = place;
+  const isSaving = kept !== undefined && "state" in kept;
+  const log = new KernelLog(isSaving ? undefined : options.onKernelLog);
   const control = new Control();
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
   const words: Word[] = [];
+  let isSaved = false;
+  let isReady = (): void => undefined;
+  const ready = new Promise<void>((resolve) => {
+    isReady = resolve;
+  });
   const ports = [
     (bytes: Buffer) => log.push(bytes),
     (bytes: Buffer) => {
       stdout.push(bytes);
-      options.onStdout?.(bytes);
+      if (!isSaving) options.onStdout?.(bytes);
     },
     (bytes: Buffer) => {
       stderr.push(bytes);
-      options.onStderr?.(bytes);
+      if (!isSaving) options.onStderr?.(bytes);
     },
-    (bytes: Buffer) => words.push(...control.push(bytes)),
+    (bytes: Buffer) => {
+      words.push(...control.push(bytes));
+      if (words.some(({ kind }) => kind === "ready")) isReady();
+    },
   ] as const;
+  const onStart = async (machine: RunningMachine): Promise<void> => {
+    if (kept === undefined) return;
+    if ("snapshot" in kept) {
+      await restoreDevices(machine.monitor, machine.stateFd);
+      machine.send(WORK_PORT, Buffer.from(`${kept.work.length}\n`));
+      machine.send(WORK_PORT, kept.work);
+      return;
+    }
+    await ready;
+    await saveDevices(machine.monitor, kept.state);
+    // A restored machine does not print it again, but its init counts it.
+    if (stdout.length + stderr.length > 0) {
+      throw new LabError("ERR_LAB_TOOL", "the guest printed something before it waited");
+    }
+    isSaved = true;
+    machine.end();
+  };
   const defaults = DEFAULTS[bochs === undefined ? "qemu" : "bochs"];
   const machine = {
     vmlinuz,
@@ -213,18 +379,39 @@ async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
     silence: options.silence ?? defaults.silence,
     signal: options.signal,
     onPort: (port: number, bytes: Buffer) => ports[port]?.(bytes),
+    kept: kept === undefined ? undefined : keptFiles(kept, onStart),
   };
   await mkdir(folder);
+  if (kept !== undefined && "snapshot" in kept) log.push(kept.snapshot.log);
   const end = await (bochs === undefined
     ? boot({ ...machine, isOver: () => words.at(-1)?.kind === "end" })
     : bootBochs({ ...machine, parts: bochs, folder }));
   log.end();
-  return { end, log, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr), words };
+  const output = { stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr) };
+  return { end, log, ...output, words, isSaved };
 }
 
-function judge({ end, log, stdout, stderr, words }: Attempt, attempts: number): LabResult {
+function keptFiles(kept: NonNullable<Place["kept"]>, onStart: KeptMachine["onStart"]): KeptMachine {
+  return "snapshot" in kept
+    ? { ram: kept.snapshot.ram, state: kept.snapshot.state, onStart }
+    : { ram: kept.ram, onStart };
+}
+
+function judge(
+  { end, log, stdout, stderr, words }: Attempt,
+  attempts: number,
+  restored: boolean,
+): LabResult {
   const { text: kernelLog, warnings } = log;
-  const run: LabRun = { kernelLog, warnings, stdout, stderr, attempts, after: end.after };
+  const run: LabRun = {
+    kernelLog,
+    warnings,
+    stdout,
+    stderr,
+    attempts,
+    after: end.after,
+    restored,
+  };
   if (end.why !== "ended") return { ...run, kind: "hung", why: end.why };
   if (kernelLog.includes(NO_PORTS) && warnings.length === 0) {
     const remedy = "build it with CONFIG_SERIAL_8250_NR_UARTS=4 or more";

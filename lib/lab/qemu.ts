@@ -2,7 +2,8 @@
  * One boot of one kernel in QEMU, without hardware virtualisation: the command line and four serial
  * ports. What the guest says on the ports is for machine.ts to understand.
  */
-import type { Readable } from "node:stream";
+import { closeSync, openSync } from "node:fs";
+import type { Duplex } from "node:stream";
 import {
   type BootEnd,
   type BootOptions,
@@ -13,6 +14,7 @@ import {
   runEmulator,
 } from "./emulator.ts";
 import { LabError } from "./error.ts";
+import { Monitor } from "./qmp.ts";
 
 export type { BootEnd, BootOptions };
 
@@ -28,10 +30,41 @@ const IRQS = [4, 3, 5, 7] as const;
  */
 const APPEND = `console=ttyS0 ${KERNEL_ARGUMENTS} rcupdate.rcu_expedited=1`;
 
+/** A boot, and what a machine needs that is saved or restored. */
+export interface QemuOptions extends BootOptions {
+  /** Where the machine's memory and devices are kept; without it they end with the machine. */
+  readonly kept?: KeptMachine | undefined;
+}
+
+/** A machine whose memory is a file. */
+export interface KeptMachine {
+  /** The file, of the machine's size. A machine that boots writes it, one that is restored does not. */
+  readonly ram: string;
+  /** The file that has the devices: the machine is restored from it instead of booting. */
+  readonly state?: string;
+  /** Takes the machine once it is there; when it fails, the machine is ended and {@link boot} fails so, too. */
+  readonly onStart: (machine: RunningMachine) => Promise<void>;
+}
+
+/** What can be done with a machine beside listening to it. */
+export interface RunningMachine {
+  readonly monitor: Monitor;
+  /** The descriptor of the state file, for QEMU's commands. */
+  readonly stateFd: number;
+  /** Writes to one of the guest's serial ports. */
+  readonly send: (port: number, bytes: Uint8Array) => void;
+  /** Ends the machine. */
+  readonly end: () => void;
+}
+
+const MONITOR_FD = FIRST_FD + PORTS.length;
+const STATE_FD = MONITOR_FD + 1;
+
 /** Says QEMU's arguments; `-cx16` because QEMU 7.2 corrupts the flags in cmpxchg16b. */
 export function qemuArguments(
-  options: Pick<BootOptions, "vmlinuz" | "initrd" | "cpu" | "memory" | "smp">,
+  options: Pick<QemuOptions, "vmlinuz" | "initrd" | "cpu" | "memory" | "smp" | "kept">,
 ): readonly string[] {
+  const { kept } = options;
   return [
     ...["-accel", "tcg,thread=multi", "-cpu", `${options.cpu},-cx16`],
     ...["-m", String(options.memory), "-smp", String(options.smp ?? 1)],
@@ -40,37 +73,75 @@ export function qemuArguments(
       ...["-chardev", `socket,id=port${port},fd=${FIRST_FD + port}`],
       ...["-device", `isa-serial,chardev=port${port},index=${port},irq=${IRQS[port]}`],
     ]),
-    ...["-kernel", options.vmlinuz, "-initrd", options.initrd, "-append", APPEND],
+    ...(kept === undefined ? [] : keptArguments(kept, options.memory)),
+    ...(kept?.state === undefined
+      ? ["-kernel", options.vmlinuz, "-initrd", options.initrd, "-append", APPEND]
+      : ["-incoming", "defer"]),
+  ];
+}
+
+/** A restored machine's memory is a private mapping: machines share the file and none changes it. */
+function keptArguments({ ram, state }: KeptMachine, memory: number): readonly string[] {
+  const share = state === undefined ? "on" : "off";
+  const path = ram.replaceAll(",", ",,");
+  return [
+    "-object",
+    `memory-backend-file,id=ram,size=${memory}M,mem-path=${path},share=${share}`,
+    ...["-machine", "pc,memory-backend=ram"],
+    // Each start has another identity, so a kernel since 5.18 makes a restored random generator differ.
+    ...["-device", "vmgenid,guid=auto"],
+    ...["-chardev", `socket,id=monitor,fd=${MONITOR_FD}`, "-mon", "chardev=monitor,mode=control"],
   ];
 }
 
 /**
- * Boots a kernel and waits until the machine is off, by itself or because it had to be killed.
+ * Boots a kernel, or restores a machine, and waits until the machine is off, by itself or because it had to be killed.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` when QEMU is missing or refuses its command line,
+ * @throws {@link LabError} `ERR_LAB_TOOL` when QEMU is missing or refuses its command line or its state,
  *   `ERR_LAB_INTERRUPTED` when the signal came; no process is left then.
  */
-export function boot(options: BootOptions): Promise<BootEnd> {
-  return runEmulator(
-    {
-      name: "QEMU",
-      program: findQemu(),
-      args: qemuArguments(options),
-      sockets: PORTS.length,
-      listen: (child, hear) => {
-        for (const port of PORTS) {
-          const stream = child.stdio[FIRST_FD + port] as Readable;
-          // A machine that is ended may leave bytes unread; how it ended is known from the process.
-          stream.on("error", () => undefined);
-          stream.on("data", (bytes: Buffer) => hear(port, bytes));
-        }
-        return () => undefined;
+export async function boot(options: QemuOptions): Promise<BootEnd> {
+  const { kept } = options;
+  const state = kept?.state === undefined ? undefined : openSync(kept.state, "r");
+  let trouble: unknown;
+  try {
+    const end = await runEmulator(
+      {
+        name: "QEMU",
+        program: findQemu(),
+        args: qemuArguments(options),
+        sockets: PORTS.length + (kept === undefined ? 0 : 1),
+        files: state === undefined ? [] : [state],
+        listen: (child, hear) => {
+          for (const port of PORTS) {
+            const stream = child.stdio[FIRST_FD + port] as Duplex;
+            stream.on("data", (bytes: Buffer) => hear(port, bytes));
+            // A machine that is ended may leave bytes unread; how it ended is known from the process.
+            stream.on("error", () => undefined);
+          }
+          if (kept === undefined) return () => undefined;
+          const machine: RunningMachine = {
+            monitor: new Monitor(child.stdio[MONITOR_FD] as Duplex),
+            stateFd: STATE_FD,
+            send: (port, bytes) => void (child.stdio[FIRST_FD + port] as Duplex).write(bytes),
+            end: () => void child.kill("SIGKILL"),
+          };
+          kept.onStart(machine).catch((error: unknown) => {
+            trouble ??= error;
+            machine.end();
+          });
+          return () => undefined;
+        },
+        refusal: (status, output) =>
+          status === 0 ? undefined : output.trim().split("\n").slice(-3).join("; "),
       },
-      refusal: (status, output) =>
-        status === 0 ? undefined : output.trim().split("\n").slice(-3).join("; "),
-    },
-    options,
-  );
+      options,
+    );
+    if (trouble !== undefined) throw trouble;
+    return end;
+  } finally {
+    if (state !== undefined) closeSync(state);
+  }
 }
 
 const QEMU = "qemu-system-x86_64";
