@@ -79,11 +79,11 @@ if [ -c /dev/kvm ]; then
     echo ready >&6
     exec 7</dev/ttyS${WORK_PORT}
     read -r bytes <&7
-    head -c $bytes <&7 | (cd / && cpio -idu)
+    head -c $bytes <&7 | (cd / && cpio -idu 2>/dev/null)
     exec 7<&-
     rm ${HELD}
     cat ${LAB}/seed >/dev/urandom
-    date -s @$(cat ${LAB}/time)
+    date -s @$(cat ${LAB}/time) >/dev/null
   fi
   echo run >&6
   sh ${LAB}/command </dev/null >${LAB}/stdout 2>${LAB}/stderr 4>&- 5>&- 6>&-
