@@ -44,9 +44,14 @@ export class Monitor {
     for (const line of lines) if (line.trim() !== "") this.#take(line);
   }
 
-  /** Takes an answer; the greeting and events are none. */
+  /** Takes an answer; the greeting and events are none. What is no message ends the connection. */
   #take(line: string): void {
-    const message = JSON.parse(line) as { return?: unknown; error?: { desc?: string } };
+    const message = parse(line);
+    if (message === undefined) {
+      this.#stream.destroy();
+      this.#end();
+      return;
+    }
     if (message.return === undefined && message.error === undefined) return;
     const waiting = this.#waiting.shift();
     if (message.error === undefined) waiting?.resolve(message.return);
@@ -56,6 +61,20 @@ export class Monitor {
   #end(): void {
     this.#ended = true;
     for (const { command, reject } of this.#waiting.splice(0)) reject(gone(command));
+  }
+}
+
+interface Message {
+  readonly return?: unknown;
+  readonly error?: { readonly desc?: string };
+}
+
+function parse(line: string): Message | undefined {
+  try {
+    const message: unknown = JSON.parse(line);
+    return typeof message === "object" && message !== null ? message : undefined;
+  } catch {
+    return undefined; // the caller ends the connection
   }
 }
 

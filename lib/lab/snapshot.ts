@@ -4,6 +4,7 @@
  * to do, is machine.ts; QEMU's command line is qemu.ts.
  */
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { createWriteStream, statSync } from "node:fs";
 import { mkdtemp, open, readFile, rm } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
@@ -164,7 +165,10 @@ export async function saveDevices(monitor: Monitor, file: string): Promise<void>
       });
       server.once("error", reject);
     });
-    await new Promise<void>((resolve) => server.listen(path, resolve));
+    // It is waited for below, unless a command is refused before.
+    written.catch(() => undefined);
+    server.listen(path);
+    await once(server, "listening");
     await monitor.execute("migrate", { uri: `unix:${path}` });
     await Promise.all([written, completed(monitor)]);
   } finally {

@@ -42,6 +42,13 @@ test("a refusal is an error with QEMU's words", async () => {
   });
 });
 
+test.each(["no json", "null", "7"])("%s is no message, and the connection ends", async (line) => {
+  const { monitor, answer } = connected();
+  const asked = monitor.execute("query-migrate");
+  answer(`${line}\n`);
+  await expect(asked).rejects.toThrow("QEMU ended before it answered query-migrate");
+});
+
 test("QEMU's end is the answer to what was asked and to what is asked later", async () => {
   const { monitor, stream } = connected();
   const asked = monitor.execute("query-migrate");
