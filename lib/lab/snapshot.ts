@@ -190,9 +190,17 @@ async function completed(monitor: Monitor): Promise<void> {
   }
 }
 
-/** Loads the devices from a descriptor that QEMU has; the machine runs afterwards. */
+/**
+ * Loads the devices from a descriptor that QEMU has, and waits until the machine runs. What a port gets before that is
+ * lost, because the state that is loaded replaces it.
+ */
 export async function restoreDevices(monitor: Monitor, descriptor: number): Promise<void> {
   await monitor.execute("qmp_capabilities");
   await monitor.execute("migrate-set-capabilities", IGNORE_SHARED);
   await monitor.execute("migrate-incoming", { uri: `fd:${descriptor}` });
+  for (;;) {
+    const { status } = (await monitor.execute("query-status")) as { readonly status?: unknown };
+    if (status === "running") return;
+    await sleep(POLL_MS);
+  }
 }

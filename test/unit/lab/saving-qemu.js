@@ -20,6 +20,8 @@ const ram = find(/mem-path=([^,]*)/);
 const isRestored = args.includes("-incoming");
 note(isRestored ? "restores" : ram === undefined ? "boots" : "boots to be saved");
 
+let isRunning = false;
+
 /** @param {number} port @param {string} text */
 const say = (port, text) => writeSync(3 + port, text);
 
@@ -69,6 +71,10 @@ function perform(command, given, answer) {
     answer({ return: { status: fault === "fails" ? "failed" : "completed" } });
     return;
   }
+  if (command === "query-status") {
+    answer({ return: { status: isRunning ? "running" : "inmigrate" } });
+    return;
+  }
   answer({ return: {} });
   if (command === "migrate") {
     writeFileSync(ram ?? "", "memory", { flag: "r+" });
@@ -82,11 +88,16 @@ function perform(command, given, answer) {
   }
 }
 
+/** As in QEMU, what a port gets before the state is loaded is lost. */
 function receive() {
   say(3, "beat\n");
   if (fault === "hangs") return;
   let text = "";
+  setTimeout(() => {
+    isRunning = true;
+  }, 100);
   new Socket({ fd: 6 }).on("data", (bytes) => {
+    if (!isRunning) return;
     text += bytes.toString("latin1");
     const [length = ""] = text.split("\n", 1);
     const work = text.slice(length.length + 1);
