@@ -1,11 +1,14 @@
-/** Which tests there are. `npm test` runs all of them; the suite alone is `npm run test:kvm`. */
+/**
+ * Which tests there are. `npm test` runs those that end in three minutes on two CPUs: all but the
+ * projects lifecycle and lab, which are `npm run test:long`. The suite alone is `npm run test:kvm`.
+ */
 import { defineConfig, type ViteUserConfig } from "vitest/config";
 
 const config: ViteUserConfig = defineConfig({
   test: {
     reporters: ["default", "./test/helpers/closing-line.ts"],
     projects: [
-      { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
+      { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 60_000 } },
       {
         test: {
           name: "polluted",

@@ -35,7 +35,7 @@ export interface NativeFd {
   /** `done` gets the result of each run that was started; `probe` is given in a worker. */
   mapRun(done: (result: number) => void, probe?: () => void): NativeRun | NativeRefusal;
   mapDirtyRing(): ArrayBuffer | number;
-  mapMemfd(): NativeMapping | number;
+  mapMemfd(): NativeMapping | NativeRefusal | number;
   fallocate(mode: number, offset: bigint, length: bigint): number;
   read(position: bigint, length: number): Uint8Array | number;
   close(): void;
@@ -191,17 +191,22 @@ export function loadFailure(cause: unknown): string {
   return meaning === undefined ? first : `${meaning} (${first})`;
 }
 
+/** The addon cannot be loaded; the message says why and what to do. */
+export class AddonError extends Error {
+  override readonly name: string = "AddonError";
+}
+
 /**
  * Loads the addon on first use; importing this package never does.
  *
- * @throws Error where the runtime is not Node.js, or when the addon was not built or cannot be loaded: the
+ * @throws {@link AddonError} where the runtime is not Node.js, or when the addon was not built or cannot be loaded: the
  *   message says why and what to do. The environment variable
  *   `NODE_KVM_ADDON` names another build (a sanitizer build, say).
  */
 export function native(): Native {
   if (loaded === undefined) {
     const problem = runtimeProblem(process.versions);
-    if (problem !== undefined) throw new Error(problem);
+    if (problem !== undefined) throw new AddonError(problem);
     const built = join(packageFolder(), "build/Release/node_kvm.node");
     const file = resolve(process.env["NODE_KVM_ADDON"] ?? built);
     try {
@@ -210,9 +215,12 @@ export function native(): Native {
       watchListeners(addon);
       loaded = addon;
     } catch (cause) {
-      throw new Error(`node-kvm's addon could not be loaded (${file}): ${loadFailure(cause)}`, {
-        cause,
-      });
+      throw new AddonError(
+        `node-kvm's addon could not be loaded (${file}): ${loadFailure(cause)}`,
+        {
+          cause,
+        },
+      );
     }
   }
   return loaded;

@@ -120,6 +120,31 @@ export function toU64(where: string, value: unknown): bigint {
 }
 
 /**
+ * Returns an unsigned 32-bit value of the caller as a number.
+ *
+ * @throws TypeError for anything but an integer: a number, or a bigint.
+ * @throws RangeError for a value below 0 or above 2^32 - 1.
+ */
+export function toU32(where: string, value: unknown): number {
+  const wide = toBigInt(where, value);
+  if (wide === BigInt.asUintN(32, wide)) return Number(wide);
+  throw new RangeError(`${where}: ${wide} does not fit u32`);
+}
+
+/**
+ * Refuses members that are neither left out nor `true` or `false`.
+ *
+ * @throws TypeError `GuestMemory.allocate(): populate: expected true or false, got "yes"`
+ */
+export function refuseNonBooleans(where: string, options: object, names: readonly string[]): void {
+  for (const name of names) {
+    const value: unknown = Reflect.get(options, name);
+    if (value === undefined || typeof value === "boolean") continue;
+    throw new TypeError(`${where}: ${name}: expected true or false, got ${describe(value)}`);
+  }
+}
+
+/**
  * Returns a path that a system call can be given.
  *
  * @throws TypeError for anything but a non-empty string without NUL characters.

@@ -307,7 +307,7 @@ Napi::Value Fd::MapMemfd(const Napi::CallbackInfo& info) {
   if (state_->fd() < 0) return Number(env, -EBADF);
   if (!Mapping::TakeBusErrors(env)) return env.Undefined();
   struct stat status = {};
-  if (fstat(state_->fd(), &status) != 0) return Number(env, -errno);
+  if (fstat(state_->fd(), &status) != 0) return ToValue(env, Refusal::Of("fstat"));
   std::shared_ptr<Region> region =
       Region::OfDescriptor(state_->fd(), static_cast<size_t>(status.st_size));
   if (region == nullptr) return Number(env, -errno);

@@ -96,7 +96,8 @@ class Watcher {
       const int ready = poll(&loop, 1, 0);
       if (ready == 0) continue;
       is_any = true;
-      if (ready < 0) continue;  // no memory: the next look may know
+      // It may have been woken also where poll() has no memory for an answer: a worker in KVM_RUN
+      // then asks the environment itself.
       watched->wake.woken = true;
       // A signal that could not be sent is sent again with the next look.
       if (watched->wake.is_inside) static_cast<void>(SignalThread(watched->wake.tid));

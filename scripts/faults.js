@@ -7,12 +7,12 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 // usage: node scripts/faults.js [--lab KERNEL] [--only PART OF A PROGRAM'S NAME] [--calls NAME,NAME...]
-//          [--addon FILE] [--scale N] [--most N]
+//          [--addon FILE] [--scale N] [--most N] [--errors N]
 //   Prints a table: call, errno, how often it was reached and failed, and what became of it. Status 1 when a
 //   fault is not answered by success or an error that names the call, or when a call was never reached.
 //   Without /dev/kvm only the programs that need no device run here; `--lab` then runs those that need one in
 //   a kernel of the lab, where a program that takes `--scale` (10) times two seconds counts as hanging.
-//   `--most` makes only the first N calls of a kind fail in each program.
+//   `--most` makes only the first N calls of a kind fail in each program, `--errors` with its first N errnos.
 // Needs cc, and dist/ and build/ built. What fails how: test/lifecycle/faults/calls.js.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const PACKAGE = "/usr/lib/node_modules/node-kvm";
@@ -24,6 +24,7 @@ const { values } = parseArgs({
     addon: { type: "string", default: join(root, "build/Release/node_kvm.node") },
     scale: { type: "string" },
     most: { type: "string" },
+    errors: { type: "string" },
   },
 });
 
@@ -40,8 +41,9 @@ const folder = mkdtempSync(join(tmpdir(), "faults-"));
 const library = join(folder, "inject.node");
 const faults = join(root, "test/lifecycle/faults");
 const addon = resolve(values.addon);
-const most = values.most === undefined ? undefined : Number(values.most);
-const request = { only: values.only, calls: values.calls?.split(","), most };
+const count = (value) => (value === undefined ? undefined : Number(value));
+const [most, errors] = [values.most, values.errors].map(count);
+const request = { only: values.only, calls: values.calls?.split(","), most, errors };
 
 function runHere(device, report) {
   const scale = Number(values.scale ?? 1);
@@ -73,7 +75,7 @@ function runInLab() {
   const { status } = spawnSync(
     process.execPath,
     [main, "lab", "exec", ...options, "--", ...command],
-    { stdio: "inherit" },
+    { stdio: ["ignore", "inherit", "inherit"] },
   );
   return here === 0 ? (status ?? 1) : here;
 }

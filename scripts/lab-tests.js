@@ -47,7 +47,7 @@ try {
   const { status } = spawnSync(
     process.execPath,
     [main, "lab", "exec", ...machine, ...files, "--", "sh", "-c", command],
-    { stdio: "inherit" },
+    { stdio: ["ignore", "inherit", "inherit"] },
   );
   process.exitCode = status ?? 1;
 } finally {

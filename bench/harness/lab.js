@@ -30,7 +30,7 @@ export function runInLab({ kernel, cpu, folder, yardstick, json, args }) {
       ...[...MACHINE, ...files, "--out", `/tmp/bench.json:${json}`],
       ...["--", "sh", "-c", command],
     ],
-    { stdio: "inherit" },
+    { stdio: ["ignore", "inherit", "inherit"] },
   );
   return status ?? 1;
 }

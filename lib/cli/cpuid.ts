@@ -1,7 +1,11 @@
 /** `node-kvm cpuid`: showing a table, naming the differences of two. */
 import { readFileSync } from "node:fs";
 import { CpuidTable, diff, printDiff, printTable } from "../cpuid/index.ts";
+import { parseRawTable } from "../cpuid/parse.ts";
 import { Kvm } from "../kvm/kvm.ts";
+import { STATE_FORMAT, stateFromBytes, stateFromJson, type VmState } from "../state/index.ts";
+import { STATUS } from "./exit-status.ts";
+import { CommandError, reasonOf } from "./failure.ts";
 
 /** How a table is printed. */
 export type TableForm = "fields" | "raw" | "json";
@@ -13,6 +17,12 @@ const HOST_TABLES = {
 } as const;
 
 const NAMES = Object.keys(HOST_TABLES).join(", ");
+const FORMATS = "the output of cpuid show --json or --raw, or a saved state (JSON or bytes)";
+
+/** What a table can be read from; for --help. */
+export const TABLE_SOURCES: string =
+  `${NAMES} (of this host's KVM), a file, or - for standard input; a file holds ${FORMATS}, ` +
+  "of which FILE#ID is the vCPU with this id";
 
 /** Prints the table that `source` names. */
 export function cpuidShow(source: string, form: TableForm): void {
@@ -24,21 +34,73 @@ export function cpuidShow(source: string, form: TableForm): void {
 
 /** Prints in which fields two tables differ; returns 1 when they do. */
 export function cpuidDiff(before: string, after: string): number {
+  if (before === STDIN && after === STDIN) {
+    throw new CommandError("standard input holds one table: give - only once");
+  }
   const changes = diff(load(before), load(after));
   if (changes.length > 0) process.stdout.write(`${printDiff(changes).trimEnd()}\n`);
-  return changes.length === 0 ? 0 : 1;
+  return changes.length === 0 ? STATUS.ok : STATUS.finding;
 }
+
+const STDIN = "-";
 
 function load(source: string): CpuidTable {
   if (Object.hasOwn(HOST_TABLES, source)) {
     using kvm = Kvm.open();
     return CpuidTable.from(HOST_TABLES[source as keyof typeof HOST_TABLES](kvm));
   }
+  const { bytes, vcpu } = read(source);
   try {
-    const json: unknown = JSON.parse(readFileSync(source, "utf8"));
-    return CpuidTable.fromJSON(json);
+    return parse(bytes, vcpu);
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new SyntaxError(`${source} is neither ${NAMES} nor a JSON table: ${why}`, { cause });
+    // A saved state may have many complaints, each on a line of its own.
+    const why = reasonOf(cause).split("\n", 2).join("");
+    throw new CommandError(`${source} holds no CPUID table: ${why}; use ${FORMATS}`, { cause });
   }
+}
+
+/** Reads a file, `FILE#ID`, or standard input. */
+function read(source: string): { readonly bytes: Buffer; readonly vcpu: number | undefined } {
+  const [, file, id] = /^(.+)#(\d+)$/.exec(source) ?? [];
+  try {
+    return { bytes: readFileSync(source === STDIN ? 0 : source), vcpu: undefined };
+  } catch (cause) {
+    const isMissing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
+    if (file !== undefined && isMissing) {
+      return { bytes: read(file).bytes, vcpu: Number(id) };
+    }
+    const sentence = `${source} is not one of ${NAMES}, and cannot be read: ${reasonOf(cause)}`;
+    throw new CommandError(`${sentence}; a file holds ${FORMATS}`, { cause });
+  }
+}
+
+const STATE_MAGIC = "KVMSTATE";
+
+function parse(bytes: Buffer, vcpu: number | undefined): CpuidTable {
+  if (bytes.toString("latin1", 0, STATE_MAGIC.length) === STATE_MAGIC) {
+    return tableOf(stateFromBytes(bytes), vcpu);
+  }
+  const text = bytes.toString("utf8");
+  const json = text.trimStart().startsWith("{") ? asJson(text) : undefined;
+  if (json !== undefined && "format" in json && json.format === STATE_FORMAT) {
+    return tableOf(stateFromJson(text), vcpu);
+  }
+  if (vcpu !== undefined) throw new SyntaxError("#ID is for saved states");
+  return json === undefined ? parseRawTable(text) : CpuidTable.fromJSON(json);
+}
+
+function asJson(text: string): object {
+  const value: unknown = JSON.parse(text);
+  return value as object;
+}
+
+function tableOf({ vcpus }: VmState, wanted: number | undefined): CpuidTable {
+  const ids = vcpus.map(({ id }) => id).join(", ");
+  const found = wanted === undefined ? vcpus[0] : vcpus.find(({ id }) => id === wanted);
+  if (found === undefined) throw new RangeError(`the vCPUs of this state are: ${ids || "none"}`);
+  if (found.cpuid === undefined) throw new RangeError(`vCPU ${found.id} was saved without a table`);
+  if (wanted === undefined && vcpus.length > 1) {
+    process.stderr.write(`node-kvm: this is vCPU ${found.id} of ${ids}; FILE#ID names another\n`);
+  }
+  return CpuidTable.from(found.cpuid);
 }

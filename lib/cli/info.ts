@@ -3,6 +3,8 @@ import { KVM_CAPABILITIES } from "../abi/generated/constants.ts";
 import { KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { defaultDevice, Kvm } from "../kvm/kvm.ts";
+import { AddonError } from "../native.ts";
+import { STATUS } from "./exit-status.ts";
 
 interface Info {
   readonly kernel: string;
@@ -15,11 +17,11 @@ interface Info {
   readonly capabilities?: Readonly<Record<string, number>>;
 }
 
-/** Prints what is known; returns the exit status: 1 when KVM cannot be used. */
+/** Prints what is known; returns the exit status: 1 when KVM cannot be used, also for want of the addon. */
 export function info(json: boolean): number {
   const known = gather();
   process.stdout.write(json ? `${JSON.stringify(known, null, 2)}\n` : print(known));
-  return known.problem === undefined ? 0 : 1;
+  return known.problem === undefined ? STATUS.ok : STATUS.finding;
 }
 
 function gather(): Info {
@@ -36,7 +38,7 @@ function gather(): Info {
     }
     return { ...known, apiVersion: kvm.getApiVersion(), capabilities };
   } catch (error) {
-    if (!(error instanceof KvmError)) throw error;
+    if (!(error instanceof KvmError || error instanceof AddonError)) throw error;
     return { ...known, problem: error.message };
   }
 }

@@ -1,8 +1,12 @@
 /** `node-kvm lab bisect`: between which kernels a claim's verdict changes. */
 import { BISECT_STATUS, bisect, type Judgement } from "../lab/bisect.ts";
 import { runCampaign, type Start } from "../lab/campaign.ts";
+import { throwIfAborted } from "../lab/command.ts";
+import { LabError } from "../lab/error.ts";
 import { listKernels } from "../lab/kernels.ts";
 import type { EmulatorName } from "../lab/machine.ts";
+import { printable } from "../report/printable.ts";
+import { CommandError } from "./failure.ts";
 import { cpuModels } from "./lab-emulator.ts";
 import { findKernel, interruptible } from "./lab-kernel.ts";
 
@@ -34,15 +38,15 @@ export async function labBisect(options: LabBisectOptions): Promise<number> {
     const [good, bad] = [await end(options.good), await end(options.bad)];
     const judge = async (release: string): Promise<Judgement> => {
       const judgement = await judgeOn(release, undefined, options, signal);
-      process.stderr.write(`${release}: ${judgement}\n`);
+      process.stderr.write(`${printable(release)}: ${judgement}\n`);
       return judgement;
     };
     const turn = await bisect(releases, good, bad, judge);
-    process.stdout.write(
+    const found =
       `${options.claim} holds on ${turn.good} and not on ${turn.bad}` +
-        `${turn.skipped.length === 0 ? "" : `; could not say: ${turn.skipped.join(", ")}`}` +
-        ` (${turn.asked} of ${releases.length} kernels asked)\n`,
-    );
+      `${turn.skipped.length === 0 ? "" : `; could not say: ${turn.skipped.join(", ")}`}` +
+      ` (${turn.asked} of ${releases.length} kernels asked)`;
+    process.stdout.write(`${printable(found)}\n`);
     return 0;
   });
 }
@@ -54,10 +58,18 @@ export async function labBisectStep(
   options: Judge,
 ): Promise<number> {
   return interruptible(async (signal) => {
-    const judgement = await judgeOn(kernel, modules, options, signal);
-    process.stderr.write(`${options.claim}: ${judgement}\n`);
+    const judgement = await judgeOn(kernel, modules, options, signal).catch(withoutKernel);
+    process.stderr.write(`${printable(options.claim)}: ${judgement}\n`);
     return BISECT_STATUS[judgement];
   });
+}
+
+/** A commit that left no kernel, or not all of its modules, cannot be judged. */
+function withoutKernel(error: unknown): Judgement {
+  const { code } = error instanceof LabError ? error : { code: undefined };
+  if (code !== "ERR_LAB_NOT_A_KERNEL" && code !== "ERR_LAB_MODULE") throw error;
+  process.stderr.write(`node-kvm: ${(error as LabError).message}\n`);
+  return "skip";
 }
 
 async function judgeOn(
@@ -77,7 +89,14 @@ async function judgeOn(
     ...(bochs === undefined ? {} : { bochs }),
     ...(start === undefined ? {} : { start }),
   });
+  throwIfAborted(signal);
   const result = column?.report?.results.find(({ id }) => id === claim);
-  if (result === undefined || result.verdict === "skip") return "skip";
+  if (column?.report?.results.length === 0) {
+    throw new CommandError(`no claim has the name ${claim}; node-kvm test lists the names`);
+  }
+  // A run with a problem was cut short, or was not the claim's alone: it does not judge.
+  if (column?.problem !== undefined || result === undefined || result.verdict === "skip") {
+    return "skip";
+  }
   return result.verdict === "pass" ? "good" : "bad";
 }

@@ -1,10 +1,15 @@
 /** `node-kvm lab exec`: any command in a disposable machine, with its output and its exit status. */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
 import type { Start } from "../lab/campaign.ts";
-import { LabError } from "../lab/error.ts";
-import { type EmulatorName, type LabResult, runInLab } from "../lab/machine.ts";
+import { throwIfAborted } from "../lab/command.ts";
+import { DEFAULTS, type EmulatorName, type LabResult, runInLab } from "../lab/machine.ts";
+import { printableLines } from "../report/printable.ts";
+import { STATUS, type StatusRow } from "./exit-status.ts";
+import { CommandError } from "./failure.ts";
+import { fileToBring, fileToFetch, type PathPair } from "./lab-files.ts";
 import { findKernel, interruptible } from "./lab-kernel.ts";
+import { type Out, writeOut } from "./lab-out.ts";
+import { readGuestStdin } from "./lab-stdin.ts";
+import { OutputFile } from "./output-file.ts";
 
 /** What to run, where, with what. */
 export interface ExecOptions {
@@ -23,7 +28,7 @@ export interface ExecOptions {
   readonly smp?: number | undefined;
   /** Seconds, for boot and command together. */
   readonly timeout?: number | undefined;
-  /** Files to bring along: `HOST:GUEST`, or `HOST` alone, which is put at the same path. */
+  /** Files or folders to bring along: `HOST:GUEST`, or `HOST` alone, which is put at the same path. */
   readonly files?: readonly string[] | undefined;
   /** Files or folders to bring back: `GUEST:HOST`, or `GUEST` alone, which is put at its path below here. */
   readonly out?: readonly string[] | undefined;
@@ -47,74 +52,119 @@ export const EXEC_STATUS = {
   noKvm: 123,
   /** The machine hung, or the time was up. */
   hung: 124,
-  /** There was no machine: something of the lab's is missing. */
+  /** A usage error, or there was no machine, or the guest broke the rules of its ports, or a file could not be written. */
   lab: 125,
-  /** Ctrl-C. */
-  interrupted: 130,
 } as const;
+
+/** What --help says of them. */
+export const EXEC_STATUSES: readonly StatusRow[] = [
+  ["N", "the command's own exit status; 128 + the signal that killed it"],
+  [EXEC_STATUS.warned, "the command ended with 0, but the kernel reports a WARN or BUG"],
+  [EXEC_STATUS.crashed, "the guest's kernel crashed"],
+  [EXEC_STATUS.noKvm, "the kernel has no /dev/kvm on this CPU"],
+  [EXEC_STATUS.hung, "the machine hung, or the time was up"],
+  [EXEC_STATUS.lab, "usage error, or there was no machine; --out or --log failed"],
+  [STATUS.interrupted, "interrupted (Ctrl-C, SIGTERM, SIGHUP)"],
+];
 
 /** Runs the command, its output as it comes; returns the exit status. */
 export async function labExec(options: ExecOptions): Promise<number> {
+  const files = (options.files ?? []).map(fileToBring);
+  const out = (options.out ?? []).map(fileToFetch);
+  const log = options.log === undefined ? undefined : OutputFile.open("--log", options.log);
   try {
-    return await interruptible((signal) => execute(options, signal));
-  } catch (error) {
-    if (!(error instanceof LabError)) throw error;
-    say(error.message);
-    return error.code === "ERR_LAB_INTERRUPTED" ? EXEC_STATUS.interrupted : EXEC_STATUS.lab;
+    return await interruptible((signal) => execute(options, { files, out, log }, signal));
+  } finally {
+    log?.discard();
   }
 }
 
-async function execute(options: ExecOptions, signal: AbortSignal): Promise<number> {
-  const { emulator, bochs, cpu, memory, smp, timeout } = options;
-  const out = (options.out ?? []).map((text) => split(text));
-  const result = await runInLab({
-    kernel: await findKernel(options.kernel, options.modules, signal),
-    command: options.command,
-    files: Object.fromEntries(
-      (options.files ?? []).map(split).map(([host, guest]) => [guest ?? resolve(host), host]),
-    ),
-    wanted: out.map(([guest]) => guest),
-    signal,
-    smp,
-    ...(options.start === "boot" ? {} : { restore: {} }),
-    ...(emulator === undefined ? {} : { emulator }),
-    ...(bochs === undefined ? {} : { bochs }),
-    ...(cpu === undefined ? {} : { cpu }),
-    ...(memory === undefined ? {} : { memory }),
-    ...(timeout === undefined ? {} : { timeout: timeout * 1000 }),
-    onStdout: (bytes) => process.stdout.write(bytes),
-    onStderr: (bytes) => process.stderr.write(bytes),
-    onRetry: () => say("the emulator hung; the machine is booted once more"),
-  });
-  if (options.log !== undefined) writeFileSync(options.log, result.kernelLog);
-  const failed = save(result, out);
-  const status = tell(result);
-  return status === 0 && failed ? EXEC_STATUS.lab : status;
+/** What the options name on this host, checked. */
+interface Places {
+  readonly files: readonly PathPair[];
+  readonly out: readonly Out[];
+  readonly log: OutputFile | undefined;
 }
 
-/** Splits `FROM:TO`; a path that has a colon of its own cannot be said so. */
-function split(text: string): readonly [string, string?] {
-  const [from = "", to] = text.split(":", 2);
-  return to === undefined ? [from] : [from, to];
+async function execute(options: ExecOptions, places: Places, signal: AbortSignal): Promise<number> {
+  const { emulator = "qemu", bochs, memory, smp, timeout } = options;
+  const { files, out } = places;
+  const cpu = options.cpu ?? DEFAULTS[emulator].cpu;
+  const kernel = await findKernel(options.kernel, options.modules, signal);
+  const stdin = await readGuestStdin(signal);
+  throwIfAborted(signal);
+  const notice = stdin.notice === undefined ? "" : `; ${stdin.notice}`;
+  say(`booting ${kernel.name} in ${emulator}, CPU ${cpu}${notice}`);
+  const log = new LogFile(places.log);
+  let result: LabResult;
+  try {
+    result = await runInLab({
+      kernel,
+      command: options.command,
+      files: Object.fromEntries(files.map(({ host, guest }) => [guest, host])),
+      wanted: out.map(({ guest }) => guest),
+      signal,
+      smp,
+      ...(options.start === "saved" ? { restore: {} } : {}),
+      emulator,
+      cpu,
+      ...(stdin.bytes === undefined ? {} : { stdin: stdin.bytes }),
+      ...(bochs === undefined ? {} : { bochs }),
+      ...(memory === undefined ? {} : { memory }),
+      ...(timeout === undefined ? {} : { timeout: timeout * 1000 }),
+      onStdout: (bytes) => process.stdout.write(bytes),
+      onStderr: (bytes) => process.stderr.write(bytes),
+      onKernelLog: (line) => log.write(line),
+      onRetry: () => {
+        say("the emulator hung; the machine is booted once more");
+        log.write("node-kvm: the emulator hung; the log of the second boot follows");
+      },
+    });
+  } finally {
+    // Also of a machine that was interrupted: its log so far.
+    log.end();
+  }
+  if (log.hasFailed) say(`the kernel's log:\n${result.kernelLog.trimEnd()}`);
+  const failed = save(result, out);
+  const status = tell(result);
+  return status === 0 && (failed || log.hasFailed) ? EXEC_STATUS.lab : status;
+}
+
+/** The kernel's log as it comes; when it cannot be written, the run goes on and says so. */
+class LogFile {
+  hasFailed: boolean = false;
+  readonly #file: OutputFile | undefined;
+
+  constructor(file: OutputFile | undefined) {
+    this.#file = file;
+  }
+
+  write(line: string): void {
+    this.#try((file) => file.write(`${line}\n`));
+  }
+
+  end(): void {
+    this.#try((file) => file.commit());
+  }
+
+  #try(work: (file: OutputFile) => void): void {
+    if (this.#file === undefined || this.hasFailed) return;
+    try {
+      work(this.#file);
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      this.hasFailed = true;
+      say(error.message);
+    }
+  }
 }
 
 /** Writes what came back; returns whether something wanted did not. */
-function save(result: LabResult, out: readonly (readonly [string, string?])[]): boolean {
+function save(result: LabResult, out: readonly Out[]): boolean {
   if (result.kind !== "exited") return false;
-  let failed = false;
-  for (const [guest, host] of out) {
-    const found = Array.from(result.files).filter(
-      ([path]) => path === guest || path.startsWith(`${guest.replace(/\/$/, "")}/`),
-    );
-    if (found.length === 0) say(`the guest has no ${guest}`);
-    failed ||= found.length === 0;
-    for (const [path, bytes] of found) {
-      const place = resolve((host ?? `.${guest}`) + path.slice(guest.length));
-      mkdirSync(dirname(place), { recursive: true });
-      writeFileSync(place, bytes);
-    }
-  }
-  return failed;
+  const problems = writeOut(result.files, out);
+  for (const problem of problems) say(problem);
+  return problems.length > 0;
 }
 
 /** Says what is not plain from the output; returns the exit status. */
@@ -139,6 +189,9 @@ function tell(result: LabResult): number {
           : `the machine hung, ${result.attempts} times; its log ends with:\n${lastLines(result.kernelLog)}`,
       );
       return EXEC_STATUS.hung;
+    case "refused":
+      say(`the machine was ended: ${result.why}`);
+      return EXEC_STATUS.lab;
     default:
       return result satisfies never;
   }
@@ -149,5 +202,5 @@ function lastLines(log: string): string {
 }
 
 function say(sentence: string): void {
-  process.stderr.write(`node-kvm: ${sentence}\n`);
+  process.stderr.write(`node-kvm: ${printableLines(sentence)}\n`);
 }

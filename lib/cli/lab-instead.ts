@@ -1,5 +1,6 @@
 /** The suite in the lab where this host has no KVM: on the newest kernel that is at hand. */
 import { runCampaign } from "../lab/campaign.ts";
+import { throwIfAborted } from "../lab/command.ts";
 import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, listKernels } from "../lab/kernels.ts";
 import { findQemu } from "../lab/qemu.ts";
@@ -36,6 +37,7 @@ export async function judgeInLab(pattern: string | undefined): Promise<InsteadRe
       signal,
       ...(pattern === undefined ? {} : { pattern }),
     });
+    throwIfAborted(signal);
     const report = columns[0]?.report;
     if (report === undefined) {
       throw new LabError("ERR_LAB_TOOL", `the lab did not report: ${columns[0]?.problem ?? ""}`);

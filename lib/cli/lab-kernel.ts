@@ -1,35 +1,90 @@
 /** What every lab command needs: the kernel that a word means, and an end by Ctrl-C. */
 import { existsSync } from "node:fs";
+import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels.ts";
+import { printable } from "../report/printable.ts";
+import { CommandError } from "./failure.ts";
 
-/** Finds a kernel: a path is the user's own, anything else a name of the catalogue. */
-export function findKernel(
+/** Finds a kernel: what has a slash is the path of the user's own, anything else a name of the catalogue. */
+export async function findKernel(
   word: string,
   modules: string | undefined,
   signal: AbortSignal,
 ): Promise<Kernel> {
-  if (word.includes("/") || existsSync(word)) {
+  if (word.includes("/")) {
     return ownKernel({ vmlinuz: word, ...(modules === undefined ? {} : { modules }) });
   }
+  try {
+    return await fetchNamed(word, signal);
+  } catch (error) {
+    const isMeant = error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED";
+    if (!(isMeant && existsSync(word))) throw error;
+    const hint = `a kernel of your own is named with a slash: ./${word}`;
+    throw new LabError(error.code, `${error.message}; ${hint}`, error);
+  }
+}
+
+function fetchNamed(word: string, signal: AbortSignal): Promise<Kernel> {
   let shown = "";
+  const sentence = `node-kvm: looking for kernel ${word} in the archive's list\n`;
+  const notice = setTimeout(() => process.stderr.write(sentence), NOTICE_MS);
+  const clear = (): void => {
+    clearTimeout(notice);
+    if (shown !== "" && process.stderr.isTTY) process.stderr.write(CLEAR_LINE);
+  };
   return fetchKernel(word, {
     signal,
     onProgress: ({ package: name, bytes, total }) => {
-      const line = `${name}: ${Math.floor((100 * bytes) / Math.max(1, total))} %`;
-      if (line !== shown && process.stderr.isTTY) process.stderr.write(`\r\u001b[2K  ${line}`);
+      clearTimeout(notice);
+      const said = printable(name);
+      const line = `${said}: ${Math.floor((100 * bytes) / Math.max(1, total))} %`;
+      if (process.stderr.isTTY && line !== shown) {
+        process.stderr.write(`${CLEAR_LINE}  ${line}`);
+      } else if (shown === "") {
+        process.stderr.write(`node-kvm: fetching ${said}, ${Math.ceil(total / 1e6)} MB\n`);
+      }
       shown = line;
     },
-  });
+  }).finally(clear);
 }
 
-/** Runs work that SIGINT and SIGTERM end in order: machines are killed, files removed. */
+/** How long finding a kernel may take before it is said, ms. */
+const NOTICE_MS = 500;
+
+/** Moves to the beginning of the terminal's line and erases it. */
+const CLEAR_LINE = "\r\u001b[2K";
+
+/**
+ * Runs work that SIGINT, SIGTERM and SIGHUP end in order: machines are killed, files removed. So does
+ * the reader of standard output that has closed it.
+ *
+ * @throws {@link CommandError} when standard output was closed.
+ */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
+  const { signal } = controller;
   const abort = (): void => controller.abort();
-  process.once("SIGINT", abort).once("SIGTERM", abort);
+  const close = (error: NodeJS.ErrnoException): void => {
+    const sentence = "standard output was closed by its reader, so the work was ended";
+    if (error.code === "EPIPE") controller.abort(new CommandError(sentence));
+  };
+  for (const name of INTERRUPTS) process.once(name, abort);
+  process.stdout.on("error", close);
   try {
-    return await work(controller.signal);
+    const result = await work(signal);
+    throwIfClosed(signal);
+    return result;
+  } catch (error) {
+    throwIfClosed(signal);
+    throw error;
   } finally {
-    process.off("SIGINT", abort).off("SIGTERM", abort);
+    for (const name of INTERRUPTS) process.off(name, abort);
+    process.stdout.off("error", close);
   }
+}
+
+const INTERRUPTS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+function throwIfClosed({ reason }: AbortSignal): void {
+  if (reason instanceof CommandError) throw reason;
 }

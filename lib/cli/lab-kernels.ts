@@ -6,6 +6,7 @@ import {
   type KernelRow,
   surveyKernels,
 } from "../lab/kernels.ts";
+import { printable, printableJson } from "../report/printable.ts";
 import { type Paint, paint } from "../report/text.ts";
 import { interruptible } from "./lab-kernel.ts";
 
@@ -27,8 +28,12 @@ export async function labKernels(options: LabKernelsOptions = {}): Promise<numbe
     for (const [i, name] of (options.fetch ?? []).entries()) {
       // The archive is asked anew once, not for each name.
       const asking = i === 0 ? where : { ...where, update: false };
-      const kernel = await fetchKernel(name, { ...asking, refetch, onProgress: progressLine() });
-      process.stderr.write(`${CLEAR}${name}: ${kernel.release} is in the cache\n`);
+      const kernel = await fetchKernel(name, {
+        ...asking,
+        refetch,
+        onProgress: progressLine(),
+      }).finally(() => process.stderr.write(CLEAR));
+      process.stderr.write(`${name}: ${kernel.release} is in the cache\n`);
     }
     const isAsked = (options.fetch ?? []).length > 0;
     const list = await surveyKernels(isAsked ? { ...where, update: false } : where);
@@ -38,24 +43,39 @@ export async function labKernels(options: LabKernelsOptions = {}): Promise<numbe
   });
 }
 
-/** Prints the kernels as a table, then the totals and what to know about the list. */
+/**
+ * Prints the kernels as a table, then the totals and what to know about the list.
+ *
+ * Lines have at most 80 columns: the suffix that all releases share is left out, and why a kernel
+ * cannot be had is a note.
+ */
 export function printKernels(list: KernelList, p: Paint): string {
-  const width = Math.max("release".length, ...list.rows.map(({ release }) => release.length));
-  const linux = Math.max("Linux".length, ...list.rows.map((row) => row.linux.length));
-  const suite = Math.max("suite".length, ...list.rows.map((row) => row.suite.length));
-  const lines = list.rows.map((row) =>
-    [
-      row.release.padEnd(width),
-      row.linux.padEnd(linux),
-      row.suite.padEnd(suite),
-      (row.bytes === 0 ? "" : megabytes(row.bytes)).padStart(8),
-      state(row, p),
-    ].join("  "),
-  );
-  const names = ["release".padEnd(width), "Linux".padEnd(linux), "suite".padEnd(suite)];
-  const head = [...names, "download", "state"].join("  ");
-  return `${[p.dim(head), ...lines, "", ...closing(list)].join("\n")}\n`;
+  const notes = Array.from(new Set(list.rows.flatMap(({ why }) => why ?? [])));
+  const rows = list.rows.map((row) => [
+    printable(row.release.replace(SUFFIX, "")),
+    printable(row.linux),
+    printable(row.suite),
+    row.bytes === 0 ? "" : megabytes(row.bytes),
+    state(row, p) + (row.why === undefined ? "" : ` [${notes.indexOf(row.why) + 1}]`),
+  ]);
+  const head = ["release", "Linux", "suite", "download", "state"];
+  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i]?.length ?? 0)));
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, i) => {
+        if (i === head.length - 1) return cell;
+        return i === DOWNLOAD ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0);
+      })
+      .join("  ");
+  const explained = notes.map((why, i) => `[${i + 1}] ${printable(why)}`);
+  return `${[p.dim(line(head)), ...rows.map(line), "", ...explained, ...closing(list)].join("\n")}\n`;
 }
+
+/** The column of numbers. */
+const DOWNLOAD = 3;
+
+/** What every release of the catalogue ends in, and a name may leave out. */
+const SUFFIX = "-cloud-amd64";
 
 function closing({ rows, asked, missing, trouble }: KernelList): readonly string[] {
   const cached = rows.filter((row) => row.cached);
@@ -65,25 +85,27 @@ function closing({ rows, asked, missing, trouble }: KernelList): readonly string
   const lines = [
     `${rows.length} kernels: ${cached.length} cached (${held}), ${available.length} available, ${gone} gone`,
   ];
+  if (rows.some(({ release }) => release.endsWith(SUFFIX))) {
+    lines.push(`${SUFFIX} is left out at the end of releases`);
+  }
   if (asked !== undefined) lines.push(`the archive was asked ${asked.toISOString().slice(0, 16)}Z`);
   if (missing.length > 0) lines.push(`suites it did not give: ${missing.join("; ")}`);
-  if (trouble !== undefined) lines.push(`it could not be asked now: ${trouble.message}`);
-  return lines;
+  // What is wrong with an archive that answered is a sentence of its own.
+  const isAnswer = trouble?.code === "ERR_LAB_ARCHIVE";
+  if (trouble !== undefined) {
+    lines.push(isAnswer ? trouble.message : `it could not be asked now: ${trouble.message}`);
+  }
+  return lines.map(printable);
 }
 
 function state(row: KernelRow, p: Paint): string {
-  if (row.cached) return p.green(`cached (${megabytes(row.cachedBytes)})`) + note(row);
-  if (row.obtainable) return `available${note(row)}`;
-  return p.dim(`gone${note(row)}`);
-}
-
-function note({ why }: KernelRow): string {
-  return why === undefined ? "" : `: ${why}`;
+  if (row.cached) return p.green(`cached (${megabytes(row.cachedBytes)})`);
+  return row.obtainable ? "available" : p.dim("gone");
 }
 
 function toJson({ rows, asked, missing, trouble }: KernelList): string {
   const document = { asked, missing, trouble: trouble?.message, kernels: rows };
-  return `${JSON.stringify(document, null, 2)}\n`;
+  return `${printableJson(document)}\n`;
 }
 
 /** What begins a line anew on a terminal, and is nothing elsewhere. */
@@ -92,7 +114,9 @@ const CLEAR = process.stderr.isTTY ? "\r\u001b[2K" : "";
 function progressLine(): NonNullable<Parameters<typeof fetchKernel>[1]>["onProgress"] {
   if (!process.stderr.isTTY) return undefined;
   return ({ package: name, bytes, total }) => {
-    process.stderr.write(`${CLEAR}  ${name}: ${megabytes(bytes)} of ${megabytes(total)}`);
+    process.stderr.write(
+      `${CLEAR}  ${printable(name)}: ${megabytes(bytes)} of ${megabytes(total)}`,
+    );
   };
 }
 

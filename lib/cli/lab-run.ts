@@ -1,5 +1,4 @@
 /** `node-kvm lab run`: the suite on kernels x CPU models, and on the host, as one matrix. */
-import { writeFileSync } from "node:fs";
 import { type Lane, laneName, runCampaign, type Start, type Step } from "../lab/campaign.ts";
 import type { Kernel } from "../lab/kernels.ts";
 import type { EmulatorName } from "../lab/machine.ts";
@@ -7,10 +6,13 @@ import { toHtml } from "../report/html.ts";
 import { matrixToJunit } from "../report/junit.ts";
 import { matrixToKtap } from "../report/ktap.ts";
 import { type Column, isGreenMatrix, type Matrix, toMatrix } from "../report/matrix.ts";
+import { printable, printableJson } from "../report/printable.ts";
 import { toTable } from "../report/table.ts";
 import { paint } from "../report/text.ts";
+import { STATUS } from "./exit-status.ts";
 import { cpuModels } from "./lab-emulator.ts";
 import { findKernel, interruptible } from "./lab-kernel.ts";
+import { OutputFile, saveReport } from "./output-file.ts";
 import { judgeHost } from "./test.ts";
 
 /** How a matrix can be reported. */
@@ -38,8 +40,22 @@ export interface LabRunOptions {
   readonly output: string | undefined;
 }
 
-/** Runs the campaign and prints the matrix; returns the exit status: 0 when nothing unexpected was. */
+/**
+ * Runs the campaign and prints the matrix; returns the exit status: 0 when nothing unexpected was.
+ *
+ * The report of an interrupted campaign has what was known by then.
+ */
 export async function labRun(options: LabRunOptions): Promise<number> {
+  const { output } = options;
+  const file = output === undefined ? undefined : OutputFile.open("--output", output);
+  try {
+    return await runAndReport(options, file);
+  } finally {
+    file?.discard();
+  }
+}
+
+function runAndReport(options: LabRunOptions, file: OutputFile | undefined): Promise<number> {
   return interruptible(async (signal) => {
     const kernels: Kernel[] = [];
     for (const name of options.kernels) {
@@ -60,13 +76,13 @@ export async function labRun(options: LabRunOptions): Promise<number> {
         ...(options.pattern === undefined ? {} : { pattern: options.pattern }),
       })),
     ];
-    if (options.host) columns.push(await judgeHost(options.pattern));
+    if (options.host) columns.push(await judgeHost(options.pattern, signal));
     progress.end();
     const matrix = toMatrix(columns);
-    const text = print(matrix, options);
-    if (options.output === undefined) process.stdout.write(text);
-    else writeFileSync(options.output, text);
-    return isGreenMatrix(matrix) ? 0 : 1;
+    const isSaved = saveReport(print(matrix, options), file);
+    if (signal.aborted) return STATUS.interrupted;
+    if (!isSaved) return STATUS.trouble;
+    return isGreenMatrix(matrix) ? STATUS.ok : STATUS.finding;
   });
 }
 
@@ -77,7 +93,7 @@ function print(matrix: Matrix, { reporter, output }: LabRunOptions): string {
       return `${toTable(matrix, paint(colours && process.env["NO_COLOR"] === undefined))}\n`;
     }
     case "json":
-      return `${JSON.stringify(matrix, null, 2)}\n`;
+      return `${printableJson(matrix)}\n`;
     case "ktap":
       return matrixToKtap(matrix);
     case "junit":
@@ -96,12 +112,12 @@ class Progress {
   #drawn = 0;
 
   constructor(lanes: readonly Lane[]) {
-    for (const lane of lanes) this.#states.set(laneName(lane), "waits");
+    for (const lane of lanes) this.#states.set(printable(laneName(lane)), "waits");
   }
 
   tell(lane: Lane, step: Step): void {
-    const name = laneName(lane);
-    const state = describeStep(step);
+    const name = printable(laneName(lane));
+    const state = printable(describeStep(step));
     this.#states.set(name, state);
     if (this.#isLive) this.#draw();
     else if (step.kind === "ended") process.stderr.write(`${name}: ${state}\n`);

@@ -1,15 +1,34 @@
 /** `node-kvm lab`: which commands the lab has, and their options. What each does is lab-*.ts. */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import type { Start } from "../lab/campaign.ts";
+import { DEFAULT_START, type Start } from "../lab/campaign.ts";
+import { guestFolder } from "../lab/guest.ts";
+import { DEFAULTS } from "../lab/machine.ts";
+import { commonStatuses, STATUS, type StatusRow, statusHelp } from "./exit-status.ts";
+import { setTroubleStatus } from "./failure.ts";
 import { labBisect, labBisectStep } from "./lab-bisect.ts";
 import { labBuildBochs } from "./lab-build-bochs.ts";
+import { labCache } from "./lab-cache.ts";
 import { EMULATORS, type EmulatorFlags } from "./lab-emulator.ts";
-import { labExec } from "./lab-exec.ts";
+import { EXEC_STATUS, EXEC_STATUSES, labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
 import { labRun, MATRIX_REPORTERS } from "./lab-run.ts";
+import { MOST_STDIN } from "./lab-stdin.ts";
 
-const KERNEL = "a kernel of the catalogue (6.12, 6.17.13), or the path of your own bzImage or tree";
+/** The limits of numeric options; a timeout is milliseconds in a signed 32-bit number. */
+const RANGES = {
+  parallel: [1, 256],
+  memory: [256, 1_048_576],
+  smp: [1, 255],
+  timeout: [1, 2_147_483],
+  prune: [0, 999_999_999],
+} as const;
+
+const KERNEL =
+  "a kernel of the catalogue (6.12, 6.17.13), or the path, with a /, of your own bzImage or tree";
 const OTHER = "bochs:ryzen is one of the other emulator's";
+const CPU = `${DEFAULTS.qemu.cpu}, or ${DEFAULTS.bochs.cpu} in Bochs`;
+const TIMEOUT = `${DEFAULTS.qemu.timeout / 1000}, or ${DEFAULTS.bochs.timeout / 1000} in Bochs`;
+const RUN_FINDING = "a claim fails, a kernel complains, or a machine gave no report";
 
 /** Adds the lab's commands. */
 export function addLab(program: Command): void {
@@ -23,6 +42,7 @@ export function addLab(program: Command): void {
   addExec(lab);
   addBisect(lab);
   addBuildBochs(lab);
+  addCache(lab);
 }
 
 const STARTS: readonly Start[] = ["saved", "boot", "warm"];
@@ -33,7 +53,7 @@ function startOption(...starts: readonly Start[]): Option {
     ? "; warm: that has judged before, for quick loops only"
     : "";
   const how = `saved: from a machine that was saved after its boot; boot: always by a boot${warm}`;
-  return new Option("--start <how>", how).choices(starts).default("saved");
+  return new Option("--start <how>", how).choices(starts).default(DEFAULT_START);
 }
 
 /** Adds the options of commands that start machines. */
@@ -53,8 +73,27 @@ function addBuildBochs(lab: Command): void {
     .description("build Bochs into the cache, for kvm_intel without VMX; about two minutes")
     .option("--rebuild", "also when it is there")
     .option("--mirror <url>", "the package archive; else apt's own")
+    .addHelpText("after", statusHelp(commonStatuses("Bochs is in the cache")))
     .action(async (options: Parameters<typeof labBuildBochs>[0]) => {
       process.exitCode = await labBuildBochs(options);
+    });
+}
+
+function addCache(lab: Command): void {
+  lab
+    .command("cache")
+    .description("show what the cache holds, and make room in it")
+    .option("--verify", "compare every file with its checksum")
+    .option(
+      "--prune <MB>",
+      "remove the least recently used until all take so much",
+      number("prune"),
+    )
+    .option("--empty", "remove everything")
+    .option("--json", "as JSON")
+    .addHelpText("after", statusHelp(commonStatuses("no entry is damaged", "an entry is damaged")))
+    .action(async (options: Parameters<typeof labCache>[0]) => {
+      process.exitCode = await labCache(options);
     });
 }
 
@@ -66,6 +105,7 @@ function addKernels(lab: Command): void {
     .option("--refetch", "fetch again what is cached, or damaged")
     .option("--mirror <url>", "the package archive; else apt's own")
     .option("--json", "as JSON")
+    .addHelpText("after", statusHelp(commonStatuses("the kernels were fetched and listed")))
     .action(async (options: Parameters<typeof labKernels>[0]) => {
       process.exitCode = await labKernels(options);
     });
@@ -84,18 +124,27 @@ interface RunFlags extends EmulatorFlags {
 
 function addRun(lab: Command): void {
   addEmulator(lab.command("run"))
-    .description("run the suite on kernels x CPU models; exit status 0 when nothing unexpected was")
+    .description("run the suite on kernels x CPU models, and compare the verdicts")
     .argument("[pattern]", "only claims whose name or sentence contains this")
     .requiredOption("--kernel <names>", `${KERNEL}; comma separated`, list)
     .option("--modules <folder>", "the modules of your own kernel")
-    .option("--cpu <models>", `CPU models; max,-la57 is one; ${OTHER}`, cpus)
-    .option("--parallel <n>", "how many machines at a time", count, 2)
+    .option("--cpu <models>", `CPU models (default: ${CPU}); max,-la57 is one; ${OTHER}`, cpus)
+    .option(
+      "--parallel <n>",
+      `how many machines at a time, ${rangeOf("parallel")}`,
+      number("parallel"),
+      2,
+    )
     .addOption(startOption(...STARTS))
     .option("--host", "this host's own KVM as one more column")
     .addOption(
       new Option("--reporter <name>", "how to report").choices(MATRIX_REPORTERS).default("text"),
     )
-    .option("--output <file>", "where the report goes")
+    .option("--output <file>", "where the report goes (default: standard output)")
+    .addHelpText(
+      "after",
+      statusHelp(commonStatuses("no claim fails, and no kernel complains", RUN_FINDING)),
+    )
     .action(async (pattern: string | undefined, flags: RunFlags) => {
       process.exitCode = await labRun({
         kernels: flags.kernel,
@@ -127,25 +176,49 @@ interface ExecFlags extends EmulatorFlags {
 }
 
 function addExec(lab: Command): void {
-  addEmulator(lab.command("exec"))
+  const exec = addEmulator(lab.command("exec"))
     .description(
       "run a command in a disposable machine with a working KVM; its exit status is the command's",
     )
-    .argument("<command...>", "after --")
+    .argument("<command...>", "the program and its arguments, after --")
     .requiredOption("--kernel <name>", KERNEL)
     .option("--modules <folder>", "the modules of your own kernel")
-    .option("--cpu <model>", "a CPU model of the emulator's")
-    .option("--memory <MiB>", "the machine's memory", count)
-    .option("--smp <CPUs>", "how many CPUs QEMU's machine has", count)
-    .option("--timeout <seconds>", "for boot and command together", count)
-    .option("--file <host:guest...>", "files to bring along")
+    .option("--cpu <model>", `a CPU model of the emulator's (default: ${CPU})`)
+    .option(
+      "--memory <MiB>",
+      `the machine's memory, ${rangeOf("memory")} (default: 1024)`,
+      number("memory"),
+    )
+    .option(
+      "--smp <CPUs>",
+      `how many CPUs QEMU's machine has, ${rangeOf("smp")} (default: 1)`,
+      number("smp"),
+    )
+    .option(
+      "--timeout <seconds>",
+      `for boot and command together (default: ${TIMEOUT})`,
+      number("timeout"),
+    )
+    .option("--file <host:guest...>", "files or folders to bring along")
     .option("--out <guest:host...>", "files or folders to bring back")
     .option("--log <file>", "write the kernel's log to this file")
     .addOption(startOption("saved", "boot"))
+    .addHelpText("after", `${EXEC_NOTES}\n${statusHelp(EXEC_STATUSES)}`)
     .action(async (command: readonly string[], { file, ...flags }: ExecFlags) => {
       process.exitCode = await labExec({ ...flags, files: file, command });
     });
+  setTroubleStatus(exec, () => EXEC_STATUS.lab);
 }
+
+/** What a user of `lab exec` must know of the machine; at most 80 columns wide. */
+const EXEC_NOTES = `
+The command starts in ${guestFolder()}, which holds this package:
+a script that imports "node-kvm" must lie in that folder or below it:
+  node-kvm lab exec --kernel 6.12 \\
+    --file mine.mjs:${guestFolder()}/mine.mjs -- node mine.mjs
+A path without a colon is the same in the guest. Standard input is passed when
+it is a file or a pipe that ends (at most ${MOST_STDIN / 2 ** 20} MiB, read before the boot); that
+of a terminal is not passed, and the command reads an empty one.`;
 
 interface BisectFlags extends EmulatorFlags {
   readonly good?: string;
@@ -158,7 +231,7 @@ interface BisectFlags extends EmulatorFlags {
 }
 
 function addBisect(lab: Command): void {
-  addEmulator(lab.command("bisect"))
+  const bisect = addEmulator(lab.command("bisect"))
     .description("find the catalogue's kernels between which a claim's verdict changes")
     .argument("<claim>", "a claim's short name: silent-cr4")
     .option("--good <name>", "a kernel on which it holds; older or newer than the bad one")
@@ -168,6 +241,7 @@ function addBisect(lab: Command): void {
     .option("--script", "judge one kernel, with the exit status that `git bisect run` wants")
     .option("--kernel <path>", "with --script: your own bzImage or built tree")
     .option("--modules <folder>", "with --script: its modules")
+    .addHelpText("after", statusHelp(BISECT_STATUSES))
     .action(async (claim: string, flags: BisectFlags, command: Command) => {
       if (flags.script === true) {
         if (flags.kernel === undefined) command.error("error: --script needs --kernel");
@@ -180,7 +254,18 @@ function addBisect(lab: Command): void {
       const { good, bad } = flags;
       process.exitCode = await labBisect({ ...flags, claim, good, bad });
     });
+  setTroubleStatus(bisect, () =>
+    bisect.opts<BisectFlags>().script === true ? GIT_STOPS : STATUS.trouble,
+  );
 }
+
+/** `git bisect run` takes any status below 128 but 125 for a bad commit, and stops at this one. */
+const GIT_STOPS = 128;
+
+const BISECT_STATUSES: readonly StatusRow[] = [
+  ...commonStatuses("the two kernels were found"),
+  ["", `with --script: 0 holds, 1 does not, 125 cannot be judged; ${GIT_STOPS} trouble`],
+];
 
 function list(text: string): readonly string[] {
   const names = text.split(",").map((name) => name.trim());
@@ -193,8 +278,16 @@ function cpus(text: string): readonly string[] {
   return text.split(/,(?![-+])/).filter((model) => model !== "");
 }
 
-function count(text: string): number {
-  const number = Number(text);
-  if (!Number.isInteger(number) || number < 1) throw new InvalidArgumentError("not a count");
-  return number;
+/** Makes the reader of a whole number in an option's range. */
+function number(option: keyof typeof RANGES): (text: string) => number {
+  const [least, most] = RANGES[option];
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`Use a whole number from ${least} to ${most}`);
+  };
+}
+
+function rangeOf(option: keyof typeof RANGES): string {
+  return RANGES[option].join(" to ");
 }

@@ -3,10 +3,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, Option } from "commander";
-import { KvmError } from "../errors.ts";
-import { LabError } from "../lab/error.ts";
 import { packageFolder } from "../package.ts";
-import { cpuidDiff, cpuidShow } from "./cpuid.ts";
+import { cpuidDiff, cpuidShow, TABLE_SOURCES } from "./cpuid.ts";
+import { commonStatuses, statusHelp } from "./exit-status.ts";
+import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
 import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
 import { REPORTERS, runSuite } from "./test.ts";
@@ -16,13 +16,16 @@ const { version } = manifest as { version: string };
 
 const program = new Command("node-kvm")
   .description("Drive Linux KVM, and ask whether a kernel's KVM keeps its promises")
-  .version(version)
-  .showHelpAfterError();
+  .version(version);
 
 program
   .command("info")
   .description("say what KVM this host has: kernel, vendor module, every capability")
   .option("--json", "as JSON")
+  .addHelpText(
+    "after",
+    statusHelp(commonStatuses("KVM can be used", "it cannot; the output says why")),
+  )
   .action((options: { json?: boolean }) => {
     process.exitCode = info(options.json === true);
   });
@@ -42,6 +45,7 @@ program
   )
   .option("--repro-all", "with --repro: for each claim, whatever came out")
   .option("--require-kvm", "fail, instead of skipping, when there is no usable device")
+  .addHelpText("after", statusHelp(commonStatuses("no claim fails", "a claim fails")))
   .action(async (pattern: string | undefined, options: SuiteFlags) => {
     process.exitCode = await runSuite({
       pattern,
@@ -67,39 +71,49 @@ const cpuid = program.command("cpuid").description("CPUID tables: show one, comp
 cpuid
   .command("show")
   .description("print a table by field name")
-  .argument(
-    "[table]",
-    "supported, emulated, hyperv (of this host's KVM) or a JSON file",
-    "supported",
-  )
+  .argument("[table]", TABLE_SOURCES, "supported")
   .option("--raw", "entries in hexadecimal instead of fields")
-  .option("--json", "as JSON, for a later diff")
+  .option("--json", "as JSON")
+  .addHelpText("after", statusHelp(commonStatuses("the table was printed")))
   .action((table: string, options: { raw?: boolean; json?: boolean }) => {
     cpuidShow(table, options.json === true ? "json" : options.raw === true ? "raw" : "fields");
   });
 cpuid
   .command("diff")
-  .description("name the fields in which two tables differ; exit 1 when they do")
+  .description("name the fields in which two tables differ")
   .argument("<before>", "as in `cpuid show`")
   .argument("<after>", "as in `cpuid show`")
+  .addHelpText("after", statusHelp(commonStatuses("the tables are equal", "they differ")))
   .action((before: string, after: string) => {
     process.exitCode = cpuidDiff(before, after);
   });
 
 addLab(program);
+wordUsageErrors(program);
 
-// Whoever reads our output may stop reading (`node-kvm ... | head`); that is no error of ours.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
+let running: Command | undefined;
+program.hook("preAction", (_, command) => {
+  running = command;
 });
+
+/** Ends the process by an error that no command has caught. */
+function end(error: unknown): never {
+  process.exit(reportFailure(error, running));
+}
+
+// A reader may stop reading (`node-kvm info | head`). Commands that start machines end them then:
+// interruptible() of lab-kernel.ts.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") return;
+  end(new CommandError(`standard output cannot be written: ${reasonOf(error)}`));
+});
+process.stderr.on("error", () => {
+  // There is no place left to report it.
+});
+process.on("uncaughtException", end);
 
 try {
   await program.parseAsync();
 } catch (error) {
-  // A refusal of the kernel, or a file that is not a table, is an answer; anything else is a bug.
-  if (!(error instanceof KvmError || error instanceof LabError || error instanceof SyntaxError)) {
-    throw error;
-  }
-  process.stderr.write(`node-kvm: ${error.message}\n`);
-  process.exitCode = 1;
+  process.exitCode = reportFailure(error, running);
 }

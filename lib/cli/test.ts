@@ -1,18 +1,24 @@
 /** `node-kvm test`: runs the suite that ships with this package on this host's KVM. */
-import { resolve } from "node:path";
-import type { TestCase, TestModule } from "vitest/node";
+import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import type { TestCase, TestModule, Vitest } from "vitest/node";
 import { KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { Kvm } from "../kvm/kvm.ts";
+import { AddonError } from "../native.ts";
 import { packageFolder } from "../package.ts";
 import { toJunit } from "../report/junit.ts";
 import { toKtap } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
-import { isGreen, type Report, type Result } from "../report/result.ts";
+import { printable, printableJson, printableLines } from "../report/printable.ts";
+import { isGreen, judged, type Report, type Result } from "../report/result.ts";
 import { claimLine, paint, summary } from "../report/text.ts";
 import { needsOwnProcesses } from "../suite/isolation.ts";
 import { splitName } from "../suite/judge.ts";
+import { STATUS } from "./exit-status.ts";
+import { CommandError, reasonOf } from "./failure.ts";
 import { HOW_TO_LAB, type InsteadReport, judgeInLab } from "./lab-instead.ts";
+import { interruptible } from "./lab-kernel.ts";
 
 /** How the suite can be reported: live text, or one document at the end. */
 export const REPORTERS = ["text", "ktap", "junit", "json"] as const;
@@ -37,7 +43,7 @@ export interface SuiteOptions {
 const DOCUMENTS = {
   ktap: toKtap,
   junit: toJunit,
-  json: (report: Report): string => `${JSON.stringify(report, null, 2)}\n`,
+  json: (report: Report): string => `${printableJson(report)}\n`,
 } as const;
 
 /** No claim is about time, and the clock of an emulated machine may run several times too fast. */
@@ -45,12 +51,17 @@ const PATIENCE_MS = 300_000;
 
 const PACKAGE = packageFolder();
 
-/** Runs the suite; returns the exit status: 0 only when nothing unexpected happened. */
+/**
+ * Runs the suite; returns the exit status: 0 only when nothing unexpected happened.
+ *
+ * The report of an interrupted run has the claims that were judged by then.
+ */
 export async function runSuite(options: SuiteOptions): Promise<number> {
+  if (options.repro !== undefined) makeFolder("--repro", options.repro);
   const problem = deviceProblem();
   if (problem !== undefined) {
     process.stderr.write(`node-kvm: no claim can be judged here: ${problem}\n`);
-    if (options.requireKvm) return 1;
+    if (options.requireKvm) return STATUS.trouble;
     const instead = options.orLab ? await judgeInLab(options.pattern) : undefined;
     if (instead !== undefined) {
       if (options.repro !== undefined) {
@@ -60,12 +71,17 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
     }
     process.stderr.write(`node-kvm: ${HOW_TO_LAB}\n`);
   }
+  return interruptible((signal) => judgeAndReport(options, signal));
+}
+
+async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promise<number> {
   const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
   const live = options.reporter === "text";
-  const run = await collect(options.pattern, reproEnvironment(options), (result) => {
+  const onResult = (result: Result): void => {
     if (live) process.stdout.write(`${claimLine(result, p)}\n`);
-    if (options.progress) process.stderr.write(`${result.verdict} ${result.id}\n`);
-  });
+    if (options.progress) process.stderr.write(`${result.verdict} ${printable(result.id)}\n`);
+  };
+  const run = await collect(options.pattern, reproEnvironment(options), onResult, signal);
   const { report } = run;
   process.stdout.write(
     options.reporter === "text" ? `\n${summary(report, p)}\n` : DOCUMENTS[options.reporter](report),
@@ -73,12 +89,39 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
   if (options.repro !== undefined) {
     process.stderr.write(`node-kvm: ${run.reproducers} C files written to ${options.repro}\n`);
   }
-  for (const error of run.errors) process.stderr.write(`node-kvm: ${error}\n`);
-  if (report.results.length === 0) {
-    process.stderr.write(`node-kvm: no claim contains "${options.pattern ?? ""}"\n`);
-    return 1;
+  if (signal.aborted) {
+    process.stderr.write(`node-kvm: interrupted; ${report.results.length} claims were judged\n`);
+    return STATUS.interrupted;
   }
-  return isGreen(report) && run.errors.length === 0 ? 0 : 1;
+  for (const error of run.errors) process.stderr.write(`node-kvm: ${printableLines(error)}\n`);
+  if (judged(report) === 0) {
+    process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
+    return STATUS.trouble;
+  }
+  if (!isGreen(report)) return STATUS.finding;
+  return run.errors.length === 0 ? STATUS.ok : STATUS.trouble;
+}
+
+/** Makes the folder that an option names, and checks that files can be written to it. */
+function makeFolder(option: string, name: string): void {
+  try {
+    makeEach(resolve(name));
+    accessSync(name, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw new CommandError(`${option}: ${name} cannot be written: ${reasonOf(error)}`);
+  }
+}
+
+/** Makes a folder and those above it. Not mkdir's `recursive`, which never ends below /proc. */
+function makeEach(path: string): void {
+  if (existsSync(path)) return;
+  makeEach(dirname(path));
+  mkdirSync(path);
+}
+
+function whyNothing({ results }: Report, { pattern }: SuiteOptions): string {
+  if (results.length > 0) return `no claim was judged: all ${results.length} were skipped`;
+  return pattern === undefined ? "no claim was found" : `no claim contains "${printable(pattern)}"`;
 }
 
 function printInstead(
@@ -92,17 +135,28 @@ function printInstead(
       ? `${lines.join("\n")}\n\n${summary(report, p)}\n`
       : DOCUMENTS[reporter](report),
   );
-  for (const text of problems) process.stderr.write(`node-kvm: ${text}\n`);
-  return isGreen(report) && problems.length === 0 ? 0 : 1;
+  for (const text of problems) process.stderr.write(`node-kvm: ${printable(text)}\n`);
+  return isGreen(report) && problems.length === 0 ? STATUS.ok : STATUS.finding;
 }
 
-/** Judges this host's KVM as one column of a matrix. */
-export async function judgeHost(pattern: string | undefined): Promise<Column> {
-  const problem = deviceProblem();
-  if (problem !== undefined) return { name: "host", report: undefined, problem, warnings: [] };
-  const { report, errors } = await collect(pattern, {}, () => {});
-  const trouble = errors.length === 0 ? {} : { problem: errors.join("; ") };
-  return { name: "host", report, warnings: [], ...trouble };
+/** Judges this host's KVM as one column of a matrix; when the signal comes, as far as it got. */
+export async function judgeHost(pattern: string | undefined, signal: AbortSignal): Promise<Column> {
+  const column = { name: "host", report: undefined, warnings: [] };
+  if (signal.aborted) return { ...column, problem: "interrupted before a claim was judged" };
+  try {
+    const problem = deviceProblem();
+    if (problem !== undefined) return { ...column, problem };
+    const { report, errors } = await collect(pattern, {}, () => {}, signal);
+    if (signal.aborted) {
+      const problem = `interrupted after ${report.results.length} claims`;
+      return { ...column, report, problem };
+    }
+    return { ...column, report, ...(errors.length === 0 ? {} : { problem: errors.join("; ") }) };
+  } catch (error) {
+    // The lanes of a campaign are reported without the host's.
+    if (!(error instanceof AddonError || error instanceof CommandError)) throw error;
+    return { ...column, problem: error.message };
+  }
 }
 
 function deviceProblem(): string | undefined {
@@ -140,12 +194,23 @@ async function collect(
   pattern: string | undefined,
   env: Readonly<Record<string, string>>,
   onResult: (result: Result) => void,
+  signal: AbortSignal,
 ): Promise<Run> {
   const { startVitest } = await loadVitest();
   const results: Result[] = [];
   const errors: string[] = [];
   let reproducers = 0;
+  const listeners = new Set(INTERRUPTS.flatMap((name) => process.listeners(name)));
   const reporter = {
+    onInit(vitest: Vitest): void {
+      // vitest ends the process on these signals; here the run ends, and its verdicts are kept.
+      for (const name of INTERRUPTS) {
+        const added = process.listeners(name).filter((listener) => !listeners.has(listener));
+        for (const listener of added) process.off(name, listener);
+      }
+      const cancel = (): void => void vitest.cancelCurrentRun("keyboard-input");
+      signal.addEventListener("abort", cancel, { once: true });
+    },
     onTestCaseResult(test: TestCase): void {
       const result = toResult(test);
       if ("reproducer" in test.meta()) reproducers += 1;
@@ -190,11 +255,15 @@ async function collect(
   return { report, errors, reproducers };
 }
 
+/** The signals that vitest listens to. */
+const INTERRUPTS = ["SIGINT", "SIGTERM"] as const;
+
 async function loadVitest(): Promise<typeof import("vitest/node")> {
   try {
     return await import("vitest/node");
   } catch (cause) {
-    throw new Error("the suite runs in vitest: npm install --save-dev vitest@4", { cause });
+    const remedy = "the suite runs in it: npm install --save-dev vitest@4";
+    throw new CommandError(`vitest cannot be loaded; ${remedy} (${reasonOf(cause)})`, { cause });
   }
 }
 

@@ -1,5 +1,5 @@
 /** What differs between two tables, field by field, and a line of text for it. Whether it may differ is not judged here. */
-import { refuseMisfit, toList } from "../options.ts";
+import { refuseMisfit, refuseMissing, toList } from "../options.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
 import {
   baseOf,
@@ -287,6 +287,7 @@ function parts(change: CpuidChange): readonly [subject: string, before: string, 
  * that no field names are called reserved; values of 16 bits and wider are hexadecimal.
  */
 export function formatChange(change: CpuidChange, phrase?: CpuidPhrase): string {
+  refuseMissing("formatChange()", change, ["kind"]);
   const [subject, before, after] = parts(change);
   if (phrase) checkPhrase("formatChange()", phrase);
   if (!phrase) return `${subject}: ${before} -> ${after}`;

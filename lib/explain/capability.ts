@@ -117,7 +117,7 @@ const CARDS: Readonly<Partial<Record<CapabilityName, Card>>> = {
   KVM_CAP_EXIT_HYPERCALL: { fd: "vm", rules: [allowedBits] },
   KVM_CAP_EXIT_ON_EMULATION_FAILURE: { fd: "vm", rules: [bits(1)] },
   KVM_CAP_PMU_CAPABILITY: { fd: "vm", rules: [allowedBits, tooLate] },
-  KVM_CAP_MAX_VCPU_ID: { fd: "vm", rules: [explainMaxVcpuId, tooLate] },
+  KVM_CAP_MAX_VCPU_ID: { fd: "vm", rules: [explainMaxVcpuId] },
   KVM_CAP_X86_NOTIFY_VMEXIT: {
     fd: "vm",
     rules: [
@@ -207,6 +207,10 @@ export const ENABLE_CAP: Reasons = {
     "argument or order": asked((found) =>
       fault(firstOf(...(found.card?.rules ?? []).map((rule) => () => rule(found)))),
     ),
+    // arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap, bsp_vcpu_id; Linux 6.1 does not compare it
+    "boot vCPU left out": of(["KVM_CAP_MAX_VCPU_ID"], ({ first }) =>
+      open(`args[0] ${first}: KVM_SET_BOOT_CPU_ID has chosen a vCPU with a higher id`),
+    ),
     // virt/kvm/dirty_ring.c:kvm_dirty_ring_get_rsvd_entries: 64, and 512 where the CPU logs pages itself
     "entries that KVM keeps": of(RINGS, ({ first }) =>
       open(
@@ -276,7 +280,7 @@ function explainMaxVcpuId({ name, first, evidence }: Switch): string | undefined
   if (most !== undefined && first > BigInt(most)) {
     return `args[0] ${first}: this KVM's ids end before ${most}`;
   }
-  const [before] = known(evidence.vm?.enabled)?.get(name) ?? [];
+  const before = known(evidence.vm?.enabled)?.get(name)?.[0];
   if (before === undefined || before === first) return undefined;
   return `it was set to ${before} before, and is set only once`;
 }
@@ -285,7 +289,7 @@ function explainCycles({ first }: Switch): string | undefined {
   // The product with the largest count and divider (128) must fit 64 bits.
   return first * 0xffff_ffffn * 128n < 1n << 64n
     ? undefined
-    : `args[0] ${first} ns is too long: times 2^32 and 128 it must fit 64 bits`;
+    : `args[0] ${first} ns is too long: times 2^32 - 1 and 128 it must fit 64 bits`;
 }
 
 function explainManualProtect({ first }: Switch): string | undefined {

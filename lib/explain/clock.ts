@@ -19,7 +19,7 @@ export const SET_TSC_KHZ: Reasons = {
     "after the first vCPU": ({ evidence, fd }) => {
       const late = fd === "vm" ? afterVcpu(evidence) : undefined;
       const isProven = capability(evidence, "KVM_CAP_TSC_CONTROL") === 0 || undefined;
-      return claim(late !== undefined && isProven, late ?? "");
+      return late === undefined ? undefined : claim(isProven, late);
     },
     "too high for a VM": (refusal) => {
       const khz = sentInteger(refusal);

@@ -80,16 +80,15 @@ function blameBit(
   if (names === undefined) return { why: "reserved", isOnlyUntold: false };
   const [, ...features] = names;
   if (features.length === 0) return undefined;
-  const lacks = (from: CpuidTable | undefined): boolean =>
-    from !== undefined && !features.some((feature) => from.has(feature));
-  if (lacks(supported)) {
+  const lacks = (from: CpuidTable): boolean => !features.some((feature) => from.has(feature));
+  if (supported !== undefined && lacks(supported)) {
     return {
       why: `this KVM cannot give it to a guest (${placesOf(features)})`,
       isOnlyUntold: false,
     };
   }
-  if (!lacks(table)) return undefined;
-  const isOnlyUntold = table?.length === 0;
+  if (table === undefined || !lacks(table)) return undefined;
+  const isOnlyUntold = table.length === 0;
   const note = isOnlyUntold ? ": it has no table yet, KVM_SET_CPUID2 comes first" : "";
   return { why: `not in this vCPU's CPUID (${placesOf(features)})${note}`, isOnlyUntold };
 }
@@ -101,10 +100,8 @@ export function writeBlame(
   known: FeatureBits,
 ): string | undefined {
   if (blame.length === 0) return undefined;
-  const one = ({ bit, why }: BitBlame): string => {
-    const name = known[bit]?.[0];
-    return `${register} ${writeBits([bit], name === undefined ? {} : { [bit]: name })}: ${why}`;
-  };
+  const one = ({ bit, why }: BitBlame): string =>
+    `${register} ${writeBits([bit], { [bit]: known[bit]?.[0] })}: ${why}`;
   return blame.map(one).join("; ");
 }
 

@@ -3,7 +3,7 @@ import { Cpuid, Cpuid2 } from "../abi/generated/structs.ts";
 import { type CpuidEntryInput, CpuidTable } from "../cpuid/index.ts";
 import { known, type Reasons, type Refusal, sentCount, sentStruct } from "./refusal.ts";
 import { explainAddressWidth, explainChanges, explainPermission } from "./set-cpuid2.ts";
-import { claim, fault, only } from "./verdict.ts";
+import { fault, only } from "./verdict.ts";
 
 /** The entries as they were sent: named, or in the bytes. Those of the old form have index 0. */
 function entriesOf(refusal: Refusal): readonly CpuidEntryInput[] | undefined {
@@ -29,26 +29,30 @@ export const SET_CPUID: Reasons = {
   },
   EFAULT: {
     "count past the entries": (refusal) => {
-      const [nent, sent] = [nentOf(refusal), entriesOf(refusal)];
-      return claim(
-        nent !== undefined && sent !== undefined && nent > sent.length,
-        `nent is ${nent}, but only ${sent?.length} entries were sent`,
+      const sent = entriesOf(refusal);
+      const nent = sentCount(refusal, "nent") ?? 0;
+      return fault(
+        sent && nent > sent.length
+          ? `nent is ${nent}, but only ${sent.length} entries were sent`
+          : undefined,
       );
     },
   },
   EPERM: {
-    "AMX without permission": (refusal) =>
-      only(
+    "AMX without permission": (refusal) => {
+      const sent = entriesOf(refusal);
+      return only(
         "arch/x86/kernel/fpu/xstate.c:fpu_enable_guest_xfd_features",
-        explainPermission(CpuidTable.from(entriesOf(refusal) ?? [])),
-      ),
+        sent && explainPermission(CpuidTable.from(sent)),
+      );
+    },
   },
   EINVAL: {
     "address width": (refusal) => {
       // A vCPU whose guest was entered compares the table, and checks nothing else of it.
       const isFrozen = known(refusal.evidence.vcpu?.hasEntered) ?? false;
-      const sent = CpuidTable.from(entriesOf(refusal) ?? []);
-      return fault(isFrozen ? undefined : explainAddressWidth(sent));
+      const sent = entriesOf(refusal);
+      return fault(isFrozen || !sent ? undefined : explainAddressWidth(CpuidTable.from(sent)));
     },
     "table of a vCPU that has run": (refusal) => {
       const { vcpu } = refusal.evidence;

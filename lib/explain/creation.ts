@@ -52,8 +52,8 @@ function explainVmType(refusal: Refusal): string | undefined {
   if (type === undefined || mask === undefined) return undefined;
   // Before the capability (6.8), there was the default type alone.
   const types = BigInt(mask === 0 ? 1 : mask);
-  if (type < 64n && ((types >> type) & 1n) === 1n) return undefined;
-  const name = type < 64n ? VM_TYPES[Number(type)] : undefined;
+  if (((types >> type) & 1n) === 1n) return undefined;
+  const name = VM_TYPES[Number(type)];
   const said = name === undefined ? `${type}` : `${type} ${name}`;
   return `type ${said}: this KVM has only the types in the bits of ${hex(types)} (KVM_CAP_VM_TYPES)`;
 }
@@ -64,9 +64,10 @@ export const CREATE_VCPU: Reasons = {
     "id taken": (refusal) => {
       const id = sentInteger(refusal);
       const ids = known(refusal.evidence.vm?.vcpuIds);
+      if (id === undefined) return undefined;
       return claim(
-        id === undefined ? undefined : ids?.some((one) => BigInt(one) === id),
-        `vCPU ${id ?? ""} was made before; an id stays taken, even when its vCPU is closed`,
+        ids?.some((one) => BigInt(one) === id),
+        `vCPU ${id} was made before; an id stays taken, even when its vCPU is closed`,
       );
     },
     // arch/x86/kvm/lapic.c:kvm_alloc_apic_access_page: the first vCPU of a VM gets the page
@@ -95,20 +96,18 @@ function claimSlot(
   what: string,
 ): ReturnType<Rule> {
   const slots = known(evidence.vm?.slots);
-  const found = slots && address !== undefined ? slotAt(slots, address, bytes) : undefined;
-  const where = address === undefined ? "" : ` at ${hex(address)}`;
-  const which = found === undefined ? "a slot" : `slot ${found.slot}`;
-  return claim(
-    slots === undefined || address === undefined ? undefined : found !== undefined,
-    `${which} covers${where} the place of ${what}: delete or shorten it`,
-  );
+  const place = `the place of ${what}: delete or shorten it`;
+  if (address === undefined) return open(`a slot covers ${place}`);
+  if (slots === undefined) return open(`a slot covers at ${hex(address)} ${place}`);
+  const found = slotAt(slots, address, bytes);
+  return fault(found && `slot ${found.slot} covers at ${hex(address)} ${place}`);
 }
 
 function explainVcpuId(refusal: Refusal): string | undefined {
   const { evidence } = refusal;
   const id = sentInteger(refusal);
   if (id === undefined) return undefined;
-  const [limit] = known(evidence.vm?.enabled)?.get("KVM_CAP_MAX_VCPU_ID") ?? [];
+  const limit = known(evidence.vm?.enabled)?.get("KVM_CAP_MAX_VCPU_ID")?.[0];
   if (limit !== undefined && id >= limit) {
     return `id ${id}: KVM_CAP_MAX_VCPU_ID was set to ${limit}, so the ids end at ${limit - 1n}`;
   }
@@ -144,10 +143,10 @@ export const SET_BOOT_CPU_ID: Reasons = {
 export const SET_TSS_ADDR: Reasons = {
   EINVAL: {
     "above 4 GiB": (refusal) => {
-      const address = sentInteger(refusal);
+      const address = sentInteger(refusal) ?? 0n;
       return claim(
-        address !== undefined && address > LAST_TSS_ADDR,
-        `address ${hex(address ?? 0n)}: its three pages must lie below 4 GiB, so ${hex(LAST_TSS_ADDR)} is the last`,
+        address > LAST_TSS_ADDR,
+        `address ${hex(address)}: its three pages must lie below 4 GiB, so ${hex(LAST_TSS_ADDR)} is the last`,
       );
     },
   },
@@ -164,11 +163,11 @@ export const SET_TSS_ADDR: Reasons = {
       const address = sentInteger(refusal);
       const slots = known(refusal.evidence.vm?.slots);
       if (address === undefined) return undefined;
-      const taken = slots && slotAt(slots, address, TSS_BYTES);
-      return claim(
-        slots === undefined ? undefined : taken !== undefined,
-        `address ${hex(address)}: slot ${taken?.slot ?? "of the VM"} has one of its three pages`,
-      );
+      const text = (which: string): string =>
+        `address ${hex(address)}: ${which} has one of its three pages`;
+      if (slots === undefined) return open(text("a slot"));
+      const taken = slotAt(slots, address, TSS_BYTES);
+      return fault(taken && text(`slot ${taken.slot}`));
     },
     "pages of KVM's own": (refusal) => {
       const address = sentInteger(refusal);
@@ -188,14 +187,16 @@ export const SET_TSS_ADDR: Reasons = {
 /** The causes of KVM_SET_IDENTITY_MAP_ADDR. */
 export const SET_IDENTITY_MAP_ADDR: Reasons = { EINVAL: { "after the first vCPU": tooLate } };
 
+const LEAST_MMU_PAGES = 64n;
+
 /** The causes of KVM_SET_NR_MMU_PAGES. */
 export const SET_NR_MMU_PAGES: Reasons = {
   EINVAL: {
     "too few": (refusal) => {
-      const pages = sentInteger(refusal);
+      const pages = sentInteger(refusal) ?? LEAST_MMU_PAGES;
       return claim(
-        pages !== undefined && pages < 64n,
-        `${pages} pages, and KVM wants at least 64 (KVM_MIN_ALLOC_MMU_PAGES)`,
+        pages < LEAST_MMU_PAGES,
+        `${pages} pages, and KVM wants at least ${LEAST_MMU_PAGES} (KVM_MIN_ALLOC_MMU_PAGES)`,
       );
     },
   },

@@ -67,18 +67,13 @@ export const GET_DIRTY_LOG: Reasons = {
       if (found === undefined) return undefined;
       const pages = found.memorySize / PAGE;
       const needed = `slot ${slot} has ${pages} pages, so dirtyBitmap needs ${bitmapBytes(pages)} bytes`;
-      return bitmapFault(needed, bitmapBytes(pages), refusal.links);
+      return bitmapFault(needed, bitmapBytes(pages), refusal.links?.[0]);
     },
   },
 };
 
 /** Judges a bitmap by its length, where it is known. */
-function bitmapFault(
-  text: string,
-  needed: bigint,
-  links: readonly unknown[] = [],
-): ReturnType<Rule> {
-  const [bitmap] = links;
+function bitmapFault(text: string, needed: bigint, bitmap: unknown): ReturnType<Rule> {
   if (!isBytes(bitmap)) return open(text);
   return fault(BigInt(bitmap.length) < needed ? `${text}, and has ${bitmap.length}` : undefined);
 }
@@ -106,7 +101,7 @@ export const CLEAR_DIRTY_LOG: Reasons = {
       if (log === undefined) return undefined;
       const bytes = bitmapBytes(BigInt(log.numPages));
       const needed = `numPages ${log.numPages}: dirtyBitmap needs ${bytes} bytes`;
-      return log.numPages === 0 ? undefined : bitmapFault(needed, bytes, refusal.links);
+      return log.numPages === 0 ? undefined : bitmapFault(needed, bytes, refusal.links?.[0]);
     },
   },
 };

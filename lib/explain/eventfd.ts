@@ -43,8 +43,8 @@ const irqfdOf = (refusal: Refusal): { flags: number; isOff: boolean } => {
   return { flags, isOff: (flags & KVM_IRQFD_FLAG_DEASSIGN) !== 0 };
 };
 
-const placeOfEventfd = ({ evidence: { vm }, links = [] }: Refusal): IrqfdPlace | undefined =>
-  known(() => vm?.irqfdPlace?.(links[0]));
+const placeOfEventfd = ({ evidence: { vm }, links }: Refusal): IrqfdPlace | undefined =>
+  known(() => vm?.irqfdPlace?.(links?.[0]));
 
 /** The causes of KVM_IRQFD. */
 export const IRQFD: Reasons = {

@@ -136,10 +136,11 @@ export const SET_MP_STATE: Reasons = {
       return claim(isUnknown, `mpState ${state} is not one of x86's`);
     },
     "no LAPIC": (refusal) => {
-      const state = stateOf(refusal);
-      if (state === undefined || state === KVM_MP_STATE_RUNNABLE) return undefined;
+      const state = stateOf(refusal) ?? KVM_MP_STATE_RUNNABLE;
+      const name = MP_STATES[state];
+      if (name === undefined || state === KVM_MP_STATE_RUNNABLE) return undefined;
       const alone = withoutLapic(refusal.evidence);
-      return fault(alone && `mpState ${state} ${MP_STATES[state]}: ${alone}`);
+      return fault(alone && `mpState ${state} ${name}: ${alone}`);
     },
     // KVM_GET_VCPU_EVENTS would decide it, and would process pending NMIs and SMIs.
     "INIT and SIPI held back": (refusal) => {
@@ -229,10 +230,10 @@ export const X86_SETUP_MCE: Reasons = {
       );
     },
     "unsupported bits": (refusal) => {
-      const cap = mcgCapOf(refusal);
+      const cap = mcgCapOf(refusal) ?? 0n;
       const supported = known(refusal.evidence.kvm?.mceCap);
-      const others = (cap ?? 0n) & ~(MCG_COUNT | MCG_EXT_COUNT);
-      if (cap === undefined || others === 0n) return undefined;
+      const others = cap & ~(MCG_COUNT | MCG_EXT_COUNT);
+      if (others === 0n) return undefined;
       if (supported === undefined) {
         return open(`mcgCap ${hex(cap)} has ${hex(others)}, which this KVM may not support`);
       }

@@ -17,6 +17,7 @@ import {
   suberrorName,
   type Vendor,
 } from "./exit-names.ts";
+import { slotAt } from "./kernel-pages.ts";
 import { type Ask, known, type MemorySlot } from "./refusal.ts";
 import { linearRip, type ReadWord, translate } from "./translate.ts";
 import { hasBit, hex, range } from "./wording.ts";
@@ -180,14 +181,7 @@ function fetched(evidence: ExitEvidence) {
   if (sregs === undefined || regs === undefined || slots === undefined) return undefined;
   const word: ReadWord = (gpa) => known(read && (() => read(gpa)));
   const gpa = translate(linearRip(sregs, regs.rip), sregs, word);
-  return gpa === undefined ? undefined : { rip: regs.rip, gpa, slot: slotAt(slots, gpa) };
-}
-
-function slotAt(slots: readonly MemorySlot[], gpa: bigint): MemorySlot | undefined {
-  return slots.find(
-    ({ slot, guestPhysAddr, memorySize }) =>
-      slot >>> 16 === 0 && gpa >= guestPhysAddr && gpa < guestPhysAddr + memorySize,
-  );
+  return gpa === undefined ? undefined : { rip: regs.rip, gpa, slot: slotAt(slots, gpa, 1n) };
 }
 
 const nameOf = ({ slot, guestPhysAddr, memorySize }: MemorySlot): string =>
@@ -199,7 +193,7 @@ function explainMemoryFault(
 ): string | undefined {
   const slots = known(evidence.slots);
   if (slots === undefined) return undefined;
-  const slot = slotAt(slots, gpa);
+  const slot = slotAt(slots, gpa, 1n);
   const isPrivate = (flags & BigInt(KVM_MEMORY_EXIT_FLAG_PRIVATE)) !== 0n;
   const access = `the guest's ${isPrivate ? "private " : ""}access to ${hex(gpa)}`;
   if (slot === undefined) return `${access}: no slot is there`;
@@ -216,7 +210,7 @@ function explainMmio(
 ): string | undefined {
   const slots = known(evidence.slots);
   if (slots === undefined) return undefined;
-  const slot = slotAt(slots, physAddr);
+  const slot = slotAt(slots, physAddr, 1n);
   const access = `the guest ${isWrite ? "wrote to" : "read from"} ${hex(physAddr)}`;
   if (slot === undefined) return `${access}, where no slot is`;
   return isWrite && (slot.flags & Number(KVM_MEM_READONLY)) !== 0

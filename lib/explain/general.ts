@@ -93,15 +93,12 @@ export const MISSING: Rules = {
 /** A count that reaches past the entries that were sent: an unmapped page begins there. */
 function explainFault({ ioctl: name, argument }: Refusal): string | undefined {
   const { struct } = IOCTLS.find((ioctl) => ioctl.name === name) ?? {};
-  const count = struct?.fields.find((field) => field.name === struct.tail?.count);
-  if (!isBytes(argument) || struct?.tail === undefined || count === undefined) {
-    return undefined;
-  }
-  const view = new DataView(argument.buffer, argument.byteOffset, argument.byteLength);
-  const said = view.getUint32(count.offset, true);
-  const room = Math.floor(
-    (argument.byteLength - struct.tail.offset) / sizeOfType(struct.tail.element),
-  );
+  const tail = struct?.tail;
+  const count = struct?.fields.find((field) => field.name === tail?.count);
+  if (!isBytes(argument) || tail === undefined || count === undefined) return undefined;
+  if (argument.byteLength < tail.offset) return undefined;
+  const said = new DataView(argument.buffer, argument.byteOffset).getUint32(count.offset, true);
+  const room = Math.floor((argument.byteLength - tail.offset) / sizeOfType(tail.element));
   return said > room ? `${count.name} is ${said}, but only ${room} entries were sent` : undefined;
 }
 
@@ -121,7 +118,7 @@ function explainUnknown({ ioctl, fd }: Refusal): string | undefined {
 /** Judges a list with too little room, to which the kernel wrote how much it needs. */
 export const listRoom: Rule = ({ argument, sent }) => {
   const { nmsrs } = sent;
-  if (typeof nmsrs !== "number" || !isBytes(argument)) return undefined;
+  if (typeof nmsrs !== "number" || !isBytes(argument) || argument.byteLength < 4) return undefined;
   const needed = new DataView(argument.buffer, argument.byteOffset).getUint32(0, true);
   return claim(needed > nmsrs, `nmsrs ${nmsrs}: there are ${needed}`);
 };

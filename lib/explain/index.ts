@@ -45,7 +45,7 @@ import { MSRS } from "./msrs.ts";
 import { GET_NESTED_STATE, SET_NESTED_STATE } from "./nested.ts";
 import { OPEN } from "./open.ts";
 import { CREATE_GUEST_MEMFD, PRE_FAULT_MEMORY, SET_MEMORY_ATTRIBUTES } from "./private-memory.ts";
-import { ARCH_PRCTL, EPOLL_CTL, FALLOCATE, MMAP, PTHREAD_CREATE, READ, WRITE } from "./process.ts";
+import { ARCH_PRCTL, EPOLL_CTL, FALLOCATE, MMAP, PREAD, PTHREAD_CREATE, WRITE } from "./process.ts";
 import type { Reasons, Refusal, Rule, Rules } from "./refusal.ts";
 import { RUN, SET_SIGNAL_MASK } from "./run.ts";
 import { SET_SREGS, SET_SREGS2 } from "./sregs.ts";
@@ -75,7 +75,7 @@ const REASONS: Readonly<Record<string, Reasons>> = {
   madvise: MADVISE,
   memfd_create: MEMFD_CREATE,
   fallocate: FALLOCATE,
-  read: READ,
+  pread: PREAD,
   write: WRITE,
   pthread_create: PTHREAD_CREATE,
   epoll_ctl: EPOLL_CTL,

@@ -10,6 +10,7 @@ import {
   KVM_IRQCHIP_PIC_SLAVE,
   KVM_MSI_VALID_DEVID,
   KVM_NR_INTERRUPTS,
+  KVM_X2APIC_API_USE_32BIT_IDS,
 } from "../abi/generated/constants.ts";
 import {
   Interrupt,
@@ -129,6 +130,12 @@ export const GET_LAPIC: Reasons = { EINVAL: { "no LAPIC": noLapic } };
 const APIC_ID = 0x20;
 const APIC_BASE_EXTD = 10;
 
+/** Whether the VM's APIC ids are known to have 32 bits (KVM_X2APIC_API_USE_32BIT_IDS). */
+function has32BitIds(vm: Evidence["vm"]): boolean {
+  const [format = 0n] = known(vm?.enabled)?.get("KVM_CAP_X2APIC_API") ?? [];
+  return (format & BigInt(KVM_X2APIC_API_USE_32BIT_IDS)) !== 0n;
+}
+
 function apicIdOf({ argument }: Refusal): number | undefined {
   if (!isBytes(argument) || argument.length < APIC_ID + 4) return undefined;
   return new DataView(argument.buffer, argument.byteOffset).getUint32(APIC_ID, true);
@@ -141,8 +148,7 @@ export const SET_LAPIC: Reasons = {
     // arch/x86/kvm/lapic.c:kvm_apic_state_fixup
     "id of another vCPU": (refusal) => {
       const { vm, vcpu } = refusal.evidence;
-      const [format] = known(vm?.enabled)?.get("KVM_CAP_X2APIC_API") ?? [];
-      if (format === undefined || (format & 1n) === 0n || vcpu === undefined) return undefined;
+      if (!has32BitIds(vm) || vcpu === undefined) return undefined;
       const id = apicIdOf(refusal);
       if (id === vcpu.id) return undefined;
       const base = known(vcpu.sregs)?.apicBase;
@@ -209,8 +215,7 @@ export const SIGNAL_MSI: Reasons = {
 
 // arch/x86/kvm/irq.c:kvm_msi_route_invalid
 function explainAddressHi(name: string, value: number, { vm }: Evidence): string | undefined {
-  const [format] = known(vm?.enabled)?.get("KVM_CAP_X2APIC_API") ?? [];
-  if (format === undefined || (format & 1n) === 0n || (value & 0xff) === 0) return undefined;
+  if (!has32BitIds(vm) || (value & 0xff) === 0) return undefined;
   return `${name} ${hex(value)}: bits 0-7 are reserved with KVM_X2APIC_API_USE_32BIT_IDS`;
 }
 

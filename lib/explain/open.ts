@@ -25,8 +25,16 @@ function isPermitted(refusal: Refusal): boolean | undefined {
   return ((mode >> shift) & READ_WRITE) === READ_WRITE;
 }
 
-function groupOf(refusal: Refusal): boolean {
-  return ((known(() => statSync(path(refusal)).mode) ?? 0) & 0o060) === 0o060;
+/** What gives the user permission. Nobody is made a member of root's group for a device. */
+function permit(refusal: Refusal): string {
+  const { mode = 0o660, gid = -1 } = known(() => statSync(path(refusal))) ?? {};
+  const hasGroup = (mode & 0o060) === 0o060 && gid !== 0;
+  if (hasGroup) {
+    return "add the user to the device's group (usermod -aG kvm USER, then log in again)";
+  }
+  const shown = `0${(mode & 0o777).toString(8)}`;
+  const remedy = `as root: chgrp kvm ${path(refusal)} && chmod 660 ${path(refusal)}`;
+  return `its mode is ${shown}, and its group (${gid}) does not help: ${remedy}`;
 }
 
 /** The causes of open. */
@@ -54,11 +62,7 @@ export const OPEN: Reasons = {
       const isAllowed = isPermitted(r);
       return claim(
         isAllowed === undefined ? undefined : !isAllowed,
-        `no permission for ${path(r)}: ${
-          groupOf(r)
-            ? "add the user to the device's group (usermod -aG kvm USER, then log in again)"
-            : "its mode does not let this user read and write it"
-        }`,
+        `no permission for ${path(r)}: ${permit(r)}`,
       );
     },
     "security module": (r) =>

@@ -1,6 +1,6 @@
 /** Why system calls of the process itself failed: mmap, madvise, arch_prctl and the like. Opening a device is open.ts. */
 import { explainMap } from "./map-memory.ts";
-import type { Reasons, Refusal } from "./refusal.ts";
+import { known, type Reasons, type Refusal } from "./refusal.ts";
 import { claim, only, open } from "./verdict.ts";
 
 const component = ({ sent }: Refusal): string => `component ${sent["component"]}`;
@@ -58,7 +58,7 @@ export const MMAP: Reasons = {
     // virt/kvm/kvm_main.c:kvm_vcpu_mmap takes the ring's pages only where there is a ring
     "VM without rings": ({ sent, evidence: { vm } }) => {
       if (sent["what"] !== "dirty ring") return undefined;
-      const enabled = vm?.enabled?.();
+      const enabled = known(vm?.enabled);
       const text = "the VM has no dirty rings: KVM_CAP_DIRTY_LOG_RING must be enabled first";
       const has = (name: "KVM_CAP_DIRTY_LOG_RING" | "KVM_CAP_DIRTY_LOG_RING_ACQ_REL"): boolean =>
         enabled?.has(name) === true;
@@ -112,11 +112,11 @@ export const FALLOCATE: Reasons = {
   ENOMEM: { memory: () => open("there is not enough memory (the cgroup's limit counts too)") },
 };
 
-/** The causes of a read from an eventfd, or of what KVM counts (a stats descriptor). */
-export const READ: Reasons = {
+/** The causes of a pread of what KVM counts (a stats descriptor). */
+export const PREAD: Reasons = {
   EIO: {
     "VM of another process": ({ evidence: { vm } }) =>
-      claim(vm?.isForeign?.() === true, "this VM belongs to another process"),
+      claim(known(vm?.isForeign) === true, "this VM belongs to another process"),
   },
 };
 

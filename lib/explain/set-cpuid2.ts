@@ -15,7 +15,7 @@ const XTILE_DATA = 1 << 18;
  * Says what differs between the table that the vCPU has run with and the one that was sent.
  *
  * KVM compares the tables after it has written its own bits into both (kvm_cpuid_check_equal). The table
- * at hand is the one that was given, so a difference in those bits alone is not in it.
+ * at hand is the one that was given, or read last, so a difference in those bits alone may not be in it.
  */
 export function explainChanges(
   given: readonly CpuidEntryInput[],

@@ -1,7 +1,7 @@
 /** How a reason writes numbers, bits and ranges. What it says is the files by subject. */
 
-/** A register's bit with a name, by its number. */
-export type BitNames = Readonly<Record<number, string>>;
+/** The names of a register's bits, by their numbers; not every bit has one. */
+export type BitNames = Readonly<Record<number, string | undefined>>;
 
 /** Writes a number in hexadecimal: `0x1000`. */
 export function hex(value: number | bigint): string {

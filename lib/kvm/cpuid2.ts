@@ -4,6 +4,7 @@ import { Cpuid2, type CpuidEntry2 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
+import { describe } from "../options.ts";
 import type { Handle } from "./handle.ts";
 
 /** KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h: no vCPU has more. */
@@ -38,6 +39,9 @@ export function growCpuid2(handle: Handle, ioctl: Ioctl): readonly CpuidEntry2[]
  * that, the table is read twice into differently filled memory: what is equal was written.
  */
 export function getCpuid2(handle: Handle, ioctl: Ioctl, nent: number): readonly CpuidEntry2[] {
+  if (!Number.isInteger(nent) || nent < 0) {
+    throw new RangeError(`getCpuid2(): nent: expected a count of entries, got ${describe(nent)}`);
+  }
   const ask = (fill: number): Uint8Array => {
     const bytes = blank(nent, fill);
     handle.ioctl(ioctl, bytes, { args: { nent } });

@@ -1,7 +1,7 @@
 /** Guest memory as a file that need not be mapped (KVM_CREATE_GUEST_MEMFD): private memory's home. */
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../abi/generated/constants.ts";
 import { StateError } from "../errors.ts";
-import type { NativeFd } from "../native.ts";
+import { isRefusal, type NativeFd } from "../native.ts";
 import { toBigInt } from "../options.ts";
 import { traceFallocate } from "../trace/sink.ts";
 import { GuestMemory } from "./guest-memory.ts";
@@ -67,8 +67,10 @@ export class GuestMemfd extends Handle {
     const isShared = (this.flags & BigInt(GUEST_MEMFD_FLAG_INIT_SHARED)) !== 0n;
     if (isMappable && !isShared && !this.closed) throw new StateError("ERR_PRIVATE", this.label);
     const mapping = this.fd.mapMemfd();
-    if (typeof mapping !== "number") return GuestMemory.adopt(mapping, this.fd);
-    throw this.refusal("mmap", -mapping, { facts: { what: "guest_memfd" } });
+    const context = { facts: { what: "guest_memfd" } };
+    if (typeof mapping === "number") throw this.refusal("mmap", -mapping, context);
+    if (isRefusal(mapping)) throw this.refusal(mapping.call, mapping.errno, context);
+    return GuestMemory.adopt(mapping, this.fd);
   }
 
   #fallocate(where: string, mode: number, start: bigint | number, bytes: bigint | number): void {

@@ -8,7 +8,7 @@ import {
   type NativeRefusal,
   native,
 } from "../native.ts";
-import { describe, refuseUnknown, toBytes, toPath } from "../options.ts";
+import { describe, refuseNonBooleans, refuseUnknown, toBytes, toPath } from "../options.ts";
 import { traceMap, traceUnmap } from "../trace/sink.ts";
 import { refused } from "./refused.ts";
 
@@ -123,6 +123,7 @@ export class GuestMemory {
       "shared",
       "reserve",
     ]);
+    refuseNonBooleans("GuestMemory.allocate()", options, [...ADVICE_OPTIONS, "shared", "reserve"]);
     const { hugePages, shared = false } = options;
     if (hugePages !== undefined && !Object.hasOwn(PAGE_SHIFTS, hugePages)) {
       const known = Object.keys(PAGE_SHIFTS).join('", "');
@@ -154,6 +155,7 @@ export class GuestMemory {
   static mapFile(path: string, options: MapFileOptions = {}): GuestMemory {
     const where = "GuestMemory.mapFile()";
     refuseUnknown(where, options, [...ADVICE_OPTIONS, "offset", "byteLength"]);
+    refuseNonBooleans(where, options, ADVICE_OPTIONS);
     const { offset = 0, byteLength } = options;
     const mapping = native().mapFile(toPath(where, path), offset, byteLength);
     const of = { fd: path, args: { path, ...options } };
@@ -284,6 +286,13 @@ export class GuestMemory {
       length < 0 ||
       offset + length > this.byteLength
     ) {
+      for (const [name, value] of [
+        ["offset", offset],
+        ["length", length],
+      ] as const) {
+        if (typeof value === "number") continue;
+        throw new TypeError(`guest memory: ${name}: expected a number, got ${describe(value)}`);
+      }
       throw new RangeError(
         `${length} bytes at ${offset} are not inside guest memory of ${this.byteLength} bytes`,
       );

@@ -13,7 +13,13 @@ import {
 import { type KvmError, StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import { expectNative, isRefusal, type NativeFd } from "../native.ts";
-import { refuseMissing, refuseUnknown, toU64, type WideInteger } from "../options.ts";
+import {
+  refuseMissing,
+  refuseNonBooleans,
+  refuseUnknown,
+  toU64,
+  type WideInteger,
+} from "../options.ts";
 import "../trace/file.ts";
 import { toLine } from "../trace/line.ts";
 import type { ObjectKind } from "../trace/record.ts";
@@ -117,6 +123,7 @@ export abstract class Handle implements OpenFile {
 
   /** Sets it, for this handle and those below it that nothing was set for. */
   set explain(value: boolean) {
+    refuseNonBooleans(this.label, { explain: value }, ["explain"]);
     this.#explain = value;
   }
 
@@ -152,7 +159,7 @@ export abstract class Handle implements OpenFile {
     const links = values && toNativeLinks(ioctl, values);
     const { fd } = this;
     // Traces and explain/ see no subclass and no other realm's array.
-    const argument = isBytes(given) ? plainBytes(given) : given;
+    const argument = toArgument(ioctl, given);
     const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, values));
     let answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
     // A signal may end an ioctl that takes long, such as KVM_CREATE_VM.
@@ -384,6 +391,15 @@ function borrowNeeding<T>(
     throw error;
   }
   return scratch;
+}
+
+/** Makes the kernel's argument of the caller's: a number is an integer of 64 bits, as a bigint is. */
+function toArgument(
+  { name }: Ioctl,
+  given: IoctlArgument | undefined,
+): bigint | Uint8Array | undefined {
+  if (isBytes(given)) return plainBytes(given);
+  return given === undefined ? undefined : toU64(methodOf(name), given);
 }
 
 function argsOf(value: unknown): Readonly<Record<string, unknown>> {

@@ -1,7 +1,7 @@
 /** Files that KVM is handed: eventfds and /dev/sev. What is done with them is irq methods and vm.ts. */
 import { StateError } from "../errors.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
-import { toPath, toU64 } from "../options.ts";
+import { toPath, toU32, toU64 } from "../options.ts";
 import { traceClose, traceCounter, traced, traceEventFd, traceFile } from "../trace/sink.ts";
 import type { Traced } from "../trace/traced.ts";
 import { type AbortOptions, signalOf } from "./abortable.ts";
@@ -76,8 +76,9 @@ export class EventFd extends HostFile {
    * @throws {@link KvmError} with eventfd's errno, such as `EMFILE`.
    */
   static create(initval = 0): EventFd {
-    const answer = native().eventfd(initval, 0);
-    traceEventFd(initval, answer);
+    const first = toU32("EventFd.create(): initval", initval);
+    const answer = native().eventfd(first, 0);
+    traceEventFd(first, answer);
     return new EventFd(opened(answer, "eventfd", "eventfd"), "eventfd");
   }
 

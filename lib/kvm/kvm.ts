@@ -16,7 +16,7 @@ import { encode, read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import { native } from "../native.ts";
-import { refuseUnknown, toPath } from "../options.ts";
+import { refuseNonBooleans, refuseUnknown, toPath } from "../options.ts";
 import { traceOpen, tracePermission } from "../trace/sink.ts";
 import { type Capability, capabilityNumber } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
@@ -66,6 +66,7 @@ export class Kvm extends KvmIoctls {
    */
   static open(path: string = defaultDevice(), options: OpenOptions = {}): Kvm {
     refuseUnknown("Kvm.open()", options, ["explain"]);
+    refuseNonBooleans("Kvm.open()", options, ["explain"]);
     const fd = native().open(toPath("Kvm.open()", path));
     traceOpen(path, fd);
     if (typeof fd === "number") {

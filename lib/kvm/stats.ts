@@ -81,7 +81,7 @@ export class Stats extends Handle {
   #bytes(position: bigint, length: number): Uint8Array {
     const answer = this.fd.read(position, length);
     if (typeof answer === "number") {
-      throw this.refusal("read", -answer, { args: { position, length } });
+      throw this.refusal("pread", -answer, { args: { position, length } });
     }
     if (answer.length < length) {
       throw new RangeError(`${this.label}: ${answer.length} of ${length} bytes could be read`);

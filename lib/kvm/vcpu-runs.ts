@@ -13,7 +13,7 @@ import {
   type NativeRun,
   native,
 } from "../native.ts";
-import { refuseUnknown } from "../options.ts";
+import { refuseNonBooleans, refuseUnknown } from "../options.ts";
 import { isTold, publishExit, traceExit, traceRun } from "../trace/sink.ts";
 import { Abortable, type AbortOptions, signalOf } from "./abortable.ts";
 import { CoalescedRing, coalescedRing } from "./coalesced-ring.ts";
@@ -128,7 +128,10 @@ export abstract class VcpuRuns extends VcpuDevices {
    * @throws {@link StateError} `ERR_CLOSED`, `ERR_RUNNING`, `ERR_PAUSED`.
    */
   runSync(options?: RunSyncOptions): Exit {
-    if (options !== undefined) refuseUnknown("runSync()", options, ["throughSignals"]);
+    if (options !== undefined) {
+      refuseUnknown("runSync()", options, ["throughSignals"]);
+      refuseNonBooleans("runSync()", options, ["throughSignals"]);
+    }
     const throughSignals = options?.throughSignals === true;
     for (;;) {
       this.#runnableHere();

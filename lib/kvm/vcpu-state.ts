@@ -5,7 +5,7 @@
 import { KVM_MP_STATE_SIPI_RECEIVED } from "../abi/generated/constants.ts";
 import { KVM_GET_CPUID2 } from "../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
-import { refuseUnknown, toList } from "../options.ts";
+import { refuseNonBooleans, refuseUnknown, toList } from "../options.ts";
 import { refuseDifferences, refuseMisfits, type StateDifference } from "../state/error.ts";
 import { inOrder } from "../state/msrs.ts";
 import { type Part, VCPU_PARTS, VCPU_PARTS_TO_READ } from "../state/parts.ts";
@@ -176,6 +176,7 @@ export function restoreVcpus(
   options: RestoreStateOptions = {},
 ): void {
   refuseUnknown("vcpu.restoreState()", options, RESTORE_OPTIONS);
+  refuseNonBooleans("vcpu.restoreState()", options, RESTORE_OPTIONS);
   refuseMisfits(checkVcpus(pairs, origin));
   const refused = writeVcpus(pairs, origin);
   if (options.readBack ?? true) refuseDifferences(vcpuDifferences(pairs, origin, refused));

@@ -10,12 +10,12 @@ import {
   Run,
 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
-import { encode, read } from "../abi/struct.ts";
+import { encode, read, sizeOf } from "../abi/struct.ts";
 import type { StructWith } from "../abi/whole.ts";
 import { StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import type { NativeFd } from "../native.ts";
-import { refuseMissing, refuseUnknown, toList, toU64 } from "../options.ts";
+import { refuseMissing, refuseNonBooleans, refuseUnknown, toList, toU64 } from "../options.ts";
 import type { StateDifference } from "../state/error.ts";
 import type { VcpuState } from "../state/state.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
@@ -53,7 +53,7 @@ export class Vcpu extends VcpuRuns {
   readonly id: number;
   /** The VM that it was made for. */
   readonly vm: Vm;
-  /** The last table that KVM has taken, as bytes, and the ioctl that brought it. */
+  /** The last table that KVM has taken or given, as bytes, and the ioctl that brought it. */
   readonly #table: { ioctl: string; bytes: Uint8Array } = { ioctl: "", bytes: new Uint8Array() };
 
   /** Takes over a vCPU's descriptor; {@link Vm.createVcpu} does. @internal */
@@ -75,6 +75,7 @@ export class Vcpu extends VcpuRuns {
   setCpuid2(entries: Iterable<CpuidEntry2Input>, options: SetCpuid2Options = {}): void {
     const sent = toList("setCpuid2()", entries);
     refuseUnknown("setCpuid2()", options, ["nent", "explain"]);
+    refuseNonBooleans("setCpuid2()", options, ["explain"]);
     for (let i = 0; i < sent.length; i += 1) {
       if (sent[i]?.function === undefined) refuseMissing(`setCpuid2(): [${i}]`, sent[i], FUNCTION);
     }
@@ -179,21 +180,24 @@ export class Vcpu extends VcpuRuns {
     );
   }
 
-  /** Keeps the table that KVM has taken: KVM_GET_CPUID2 would change what it explains. */
+  /**
+   * Keeps the table that KVM has taken, or that the program has read: a KVM_GET_CPUID2 of our own would change what
+   * it explains. What was read is the better one: kvm_pvm stores another table than it is given.
+   */
   protected override taken(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
-    if (ioctl.name !== "KVM_SET_CPUID2" && ioctl.name !== "KVM_SET_CPUID") return;
-    if (!isBytes(argument)) return;
+    if (!TABLES.includes(ioctl.name) || !isBytes(argument)) return;
+    if (ioctl.name === "KVM_GET_CPUID2" && !hasCount(argument)) return;
     // A copy in place: a new array for each call costs half as much as encoding the table.
     if (this.#table.bytes.length === argument.length) this.#table.bytes.set(argument);
     else this.#table.bytes = copyOf(argument);
     this.#table.ioctl = ioctl.name;
   }
 
-  /** The entries of the last table that KVM has taken. */
-  #given(): readonly CpuidEntry2[] {
+  /** The entries of the last table that KVM has taken, or that the program has read. */
+  #known(): readonly CpuidEntry2[] {
     const { ioctl, bytes } = this.#table;
     if (ioctl === "") return [];
-    return ioctl === "KVM_SET_CPUID2" ? read(Cpuid2, bytes).entries : oldForm(bytes);
+    return ioctl === "KVM_SET_CPUID" ? oldForm(bytes) : read(Cpuid2, bytes).entries;
   }
 
   /** The VM that it was made for. */
@@ -205,11 +209,20 @@ export class Vcpu extends VcpuRuns {
   protected override evidence(): Evidence {
     const history = (): VcpuHistory => {
       const { run, ...rest } = this.history();
-      return { ...rest, run: read(Run, run), cpuid: this.#given() };
+      return { ...rest, run: read(Run, run), cpuid: this.#known() };
     };
     const above = this.vm.evidence();
     return { ...above, vcpu: evidenceOfVcpu(this, above.vm, history) };
   }
+}
+
+/** The ioctls that bring a vCPU's table. */
+const TABLES: readonly string[] = ["KVM_SET_CPUID2", "KVM_SET_CPUID", "KVM_GET_CPUID2"];
+
+/** Whether KVM has written the count of its entries, which Linux 6.1 does not: it is the room then. */
+function hasCount(bytes: Uint8Array): boolean {
+  const nent = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+  return sizeOf(Cpuid2, nent) < bytes.length;
 }
 
 /** The entries of KVM_SET_CPUID as KVM stores them. */

@@ -2,7 +2,7 @@
  * A VM's state as a value: its vCPUs, its interrupt controllers, its timer, its clock. A single part is
  * state-part.ts, vCPUs are vcpu-state.ts; guest memory is the caller's.
  */
-import { refuseUnknown } from "../options.ts";
+import { refuseNonBooleans, refuseUnknown } from "../options.ts";
 import { refuseDifferences, refuseMisfits, type StateFinding } from "../state/error.ts";
 import { VM_PARTS, VM_PARTS_TO_READ } from "../state/parts.ts";
 import { differences } from "../state/read-back.ts";
@@ -70,6 +70,7 @@ export function restoreVm(
   options: RestoreStateOptions = {},
 ): void {
   refuseUnknown("vm.restoreState()", options, RESTORE_OPTIONS);
+  refuseNonBooleans("vm.restoreState()", options, RESTORE_OPTIONS);
   const all = vcpusOf("vm.restoreState()", vm, vcpus);
   refuseNoState("vm.restoreState()", state);
   refuseMisfits(checkVm(vm, state, all, origin));

@@ -71,6 +71,15 @@ const KEPT_BYTES = 25_000_000;
 const STALL_MS = 180_000;
 const KERNEL_PACKAGES = /^linux-(image|binary|modules)-\d\S*-cloud-amd64$/;
 const NETWORK_OPTION = /^Acquire::(?!IndexTargets|Languages|GzipIndexes|PDiffs)\S+ ".*";$/;
+/** What lets apt take what nobody has signed, or lets gpgv and TLS check less: never copied. */
+const WEAKENING = /^Acquire::(?:\S+::)?(?:Allow|Verify-|Check-|Max-|Min-|gpgv|sqv)/i;
+
+/** How apt is made to use the lab's own configuration. */
+interface Setup {
+  readonly env: Readonly<Record<string, string>>;
+  /** Arguments that say where its folders are. */
+  readonly places: readonly string[];
+}
 
 /** An archive, and the private folders in which apt keeps what it knows about it. */
 export class Archive {
@@ -90,9 +99,11 @@ export class Archive {
    */
   async lists(signal?: AbortSignal): Promise<Lists> {
     await this.#cache.need(LISTS_BYTES, "the archive's list");
-    const env = await this.#configure(signal);
+    const setup = await this.#configure(signal);
+    const { env, places } = setup;
     const options = { env, signal, stallMs: STALL_MS };
-    const update = await run("apt-get", ["update", "-q", "-o", "APT::Status-Fd=3"], options);
+    const args = ["update", "-q", "-o", "APT::Status-Fd=3", ...places];
+    const update = await run("apt-get", args, options);
     if (isDiskFull(update.stderr)) throw diskFull("apt-get update");
     const failed = failures(update);
     if (update.status !== 0 && failed.size === 0) throw commandError(update);
@@ -107,7 +118,7 @@ export class Archive {
       [...failed].filter(([, why]) => why.includes("404")).map(([name]) => name),
     );
     return {
-      packages: await this.#packages(gone, env, signal),
+      packages: await this.#packages(gone, setup, signal),
       suites,
       missing: [...failed].map(([suite, why]) => `${suite}: ${why}`),
     };
@@ -126,10 +137,11 @@ export class Archive {
   ): Promise<readonly string[]> {
     const size = packages.reduce((sum, { bytes, unpacked }) => sum + bytes + unpacked, 0);
     await this.#cache.need(size + KEPT_BYTES, `unpacking ${packages[0]?.name ?? "nothing"}`);
-    const env = await this.#configure(signal);
+    const { env, places } = await this.#configure(signal);
     const total = packages.reduce((sum, { bytes }) => sum + bytes, 0);
     const names = packages.map(({ name, version }) => `${name}=${version}`);
-    const output = await run("apt-get", ["download", "-q", "-o", "APT::Status-Fd=3", ...names], {
+    const args = ["download", "-q", "-o", "APT::Status-Fd=3", ...places, ...names];
+    const output = await run("apt-get", args, {
       cwd: folder,
       env,
       signal,
@@ -154,13 +166,13 @@ export class Archive {
     const { name, version, suite, file } = wanted;
     const keyring = KEYRINGS.find((path) => existsSync(path)) ?? KEYRINGS[0];
     const sources = `deb-src [signed-by=${keyring}] ${this.#address.main} ${suite} main\n`;
-    const env = await this.#configure(signal, "apt-source", sources);
+    const { env, places } = await this.#configure(signal, "apt-source", sources);
     const options = { cwd: folder, env, signal, stallMs: STALL_MS };
-    const update = await run("apt-get", ["update", "-q"], options);
+    const update = await run("apt-get", ["update", "-q", ...places], options);
     const failed = failures(update);
     if (failed.size > 0) throw unreachable(this.#address.main, failed, update);
     if (update.status !== 0) throw commandError(update);
-    const args = ["source", "-q", "--download-only", `${name}=${version}`];
+    const args = ["source", "-q", "--download-only", ...places, `${name}=${version}`];
     const output = await run("apt-get", args, options);
     const path = join(folder, file);
     if (!existsSync(path)) {
@@ -177,15 +189,17 @@ export class Archive {
 
   async #packages(
     gone: ReadonlySet<string>,
-    env: Record<string, string>,
+    { env, places }: Setup,
     signal: AbortSignal | undefined,
   ): Promise<readonly Package[]> {
-    const all = String(await runOk("apt-cache", ["pkgnames", "linux-"], { env, signal }));
+    const ask = async (command: string, ...words: readonly string[]): Promise<string> =>
+      String(await runOk("apt-cache", [command, ...places, ...words], { env, signal }));
+    const all = await ask("pkgnames", "linux-");
     const names = all.split("\n").filter((name) => KERNEL_PACKAGES.test(name));
     if (names.length === 0) return [];
-    const madison = String(await runOk("apt-cache", ["madison", ...names], { env, signal }));
+    const madison = await ask("madison", ...names);
     const suites = suitesOf(madison, gone);
-    const show = String(await runOk("apt-cache", ["show", ...names], { env, signal }));
+    const show = await ask("show", ...names);
     return show.split("\n\n").flatMap((paragraph) => {
       const fields = new Map(
         paragraph.split("\n").map((line) => [line.split(":", 1)[0], line.replace(/^\S*:\s*/, "")]),
@@ -200,19 +214,19 @@ export class Archive {
     });
   }
 
-  /** Writes the private configuration; returns the environment that makes apt use it, and only it. */
+  /** Writes the private configuration; returns what makes apt use it, and only it. */
   async #configure(
     signal?: AbortSignal,
     folder = "apt",
     sources: string = this.#sources(),
-  ): Promise<Record<string, string>> {
+  ): Promise<Setup> {
     const apt = await this.#cache.folder(folder);
     const lists = await this.#cache.folder(folder, "lists");
     // How this machine reaches the network (proxies, certificates, timeouts) holds for us too; what
     // else is configured, hooks that run after an update for one, does not.
     const dump = String(await runOk("apt-config", ["dump", "Acquire"], { signal }));
     const configuration = [
-      ...dump.split("\n").filter((line) => NETWORK_OPTION.test(line)),
+      ...dump.split("\n").filter((line) => NETWORK_OPTION.test(line) && !WEAKENING.test(line)),
       'Acquire::Languages "none";',
       'Acquire::GzipIndexes "true";',
       'Acquire::PDiffs "false";',
@@ -225,17 +239,22 @@ export class Archive {
       'Dir::Etc::preferences "/dev/null";',
       'Dir::Etc::preferencesparts "/dev/null";',
       'Dir::Etc::sourceparts "/dev/null";',
-      `Dir::Etc::sourcelist "${join(apt, "sources.list")}";`,
-      `Dir::State "${apt}";`,
-      `Dir::State::lists "${lists}";`,
       'Dir::State::status "/dev/null";',
-      `Dir::Cache "${apt}";`,
       'Dir::Cache::pkgcache "";',
       'Dir::Cache::srcpkgcache "";',
     ];
     await this.#cache.write(join(folder, "apt.conf"), `${configuration.join("\n")}\n`);
     await this.#cache.write(join(folder, "sources.list"), sources);
-    return { APT_CONFIG: join(apt, "apt.conf") };
+    return {
+      env: { APT_CONFIG: join(apt, "apt.conf") },
+      // A path in apt's file of settings cannot have a quote; here it can.
+      places: [
+        ["Dir::Etc::sourcelist", join(apt, "sources.list")],
+        ["Dir::State", apt],
+        ["Dir::State::lists", lists],
+        ["Dir::Cache", apt],
+      ].flatMap(([option, path]) => ["-o", `${option}=${path}`]),
+    };
   }
 
   #sources(): string {
@@ -250,13 +269,19 @@ export class Archive {
   }
 }
 
-/** The suites whose lists apt could not fetch, with its reason. */
-function failures({ stdout }: Output): Map<string, string> {
+/** The suites whose lists apt could not fetch or does not trust, with the reason. */
+function failures({ stdout, stderr }: Output): Map<string, string> {
   const lines = String(stdout).split("\n");
   const failed = new Map<string, string>();
   for (const [i, line] of lines.entries()) {
     const [, suite] = /^Err:\d+ \S+ ([\w-]+)/.exec(line) ?? [];
     if (suite !== undefined) failed.set(suite, (lines[i + 1] ?? "").trim());
+  }
+  for (const [, suite = ""] of stderr.matchAll(
+    /^[EW]: The repository '\S+ ([\w-]+) \S+' is not signed\.?$/gm,
+  )) {
+    const why = failed.get(suite);
+    failed.set(suite, why === undefined ? "it is not signed" : `it is not signed: ${why}`);
   }
   return failed;
 }
@@ -276,7 +301,7 @@ function suitesOf(madison: string, gone: ReadonlySet<string>): Map<string, strin
 
 function unreachable(base: string, failed: Map<string, string>, output: Output): LabError {
   const why = [...new Set(failed.values())].slice(0, 2).join("; ");
-  if (/signatures|NO_PUBKEY/.test(why)) {
+  if (/signatures|NO_PUBKEY|not signed/.test(why)) {
     const remedy = "install Debian's keys (the package debian-archive-keyring)";
     const sentence = `the archive ${base} has no signature that can be checked: ${why}; ${remedy}`;
     return new LabError("ERR_LAB_ARCHIVE", sentence);

@@ -10,8 +10,8 @@ import { type ArchiveAddress, configuredArchive, mirrorArchive } from "./archive
 import { BUILT } from "./bochs-parts.ts";
 import type { LabCache } from "./cache.ts";
 import { runOk } from "./command.ts";
-import { onPath } from "./emulator.ts";
 import { LabError } from "./error.ts";
+import { onPath } from "./search-path.ts";
 
 /** How Bochs is built. */
 export interface BuildBochsOptions {
@@ -107,8 +107,8 @@ export async function buildBochs(
   options: BuildBochsOptions = {},
 ): Promise<string> {
   const { signal, onStep, rebuild } = options;
-  const found = rebuild === true ? undefined : await cache.find(BUILT.kind, BUILT.name);
-  if (found !== undefined) return join(found.path, BUILT.program);
+  const found = rebuild === true ? "damaged" : await cache.findIntact(BUILT.kind, BUILT.name);
+  if (found !== undefined && found !== "damaged") return join(found.path, BUILT.program);
   needTools();
   const source = options.source ?? SOURCE;
   await using _lock = await cache.lock("build-bochs", signal);
@@ -130,7 +130,10 @@ export async function buildBochs(
     await runOk("strip", ["-o", program, join(tree, "bochs")], { signal });
     return { source: source.file, sha256: source.sha256, fixes: String(FIXES.length) };
   };
-  const entry = await cache.build(BUILT.kind, BUILT.name, fill, { signal, replace: rebuild });
+  const entry = await cache.build(BUILT.kind, BUILT.name, fill, {
+    signal,
+    replace: found === "damaged",
+  });
   return join(entry.path, BUILT.program);
 }
 

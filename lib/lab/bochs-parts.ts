@@ -23,7 +23,8 @@ const VGA_BIOS = { package: "vgabios", path: "/usr/share/vgabios/vgabios.bin" } 
  * Finds the parts; BIOS images that this machine lacks are fetched into the cache.
  *
  * @param program - the user's own emulator; else `$NODE_KVM_BOCHS`, else the cache's.
- * @throws {@link LabError} `ERR_LAB_TOOL` when there is no emulator, or no BIOS can be had.
+ * @throws {@link LabError} `ERR_LAB_TOOL` when there is no emulator, or no BIOS can be had;
+ *   `ERR_LAB_DAMAGED` when the cache's emulator is not what was built.
  */
 export async function findBochs(
   cache: LabCache,
@@ -43,7 +44,11 @@ async function findProgram(cache: LabCache, named: string | undefined): Promise<
     if (existsSync(own)) return own;
     throw new LabError("ERR_LAB_TOOL", `there is no emulator ${own}`);
   }
-  const built = await cache.find(BUILT.kind, BUILT.name);
+  const built = await cache.findIntact(BUILT.kind, BUILT.name);
+  if (built === "damaged") {
+    const sentence = `Bochs in the cache ${cache.root} is damaged`;
+    throw new LabError("ERR_LAB_DAMAGED", `${sentence}; node-kvm lab build-bochs --rebuild`);
+  }
   if (built !== undefined) return join(built.path, BUILT.program);
   const remedy =
     "build it into the cache: node-kvm lab build-bochs (two minutes), or name yours with --bochs";

@@ -10,6 +10,7 @@ import type { BochsParts } from "./bochs-parts.ts";
 import {
   type BootEnd,
   type BootOptions,
+  FIRST_FD,
   type Hear,
   KERNEL_ARGUMENTS,
   PORTS,
@@ -19,7 +20,7 @@ import {
 /** What is booted, with what, and where its files go. */
 export interface BochsOptions extends BootOptions {
   readonly parts: BochsParts;
-  /** An empty folder. */
+  /** An empty folder of the machine's own. */
   readonly folder: string;
 }
 
@@ -38,29 +39,31 @@ export function isAmdModel(cpu: string): boolean {
 }
 
 /**
- * Says Bochs's configuration.
+ * Says Bochs's configuration. The files without a folder are in the one where Bochs runs.
  *
  * `ips` is how many instructions are a second of the guest's: that many with `sync=none` is fastest,
  * measured; idle time is skipped. Ports are files, of which each byte is written at once.
  */
 export function bochsConfiguration(
-  options: Pick<BochsOptions, "cpu" | "memory" | "parts" | "folder">,
+  options: Pick<BochsOptions, "cpu" | "memory"> & {
+    readonly parts: Pick<BochsParts, "bios" | "vgaBios">;
+  },
 ): string {
-  const { cpu, memory, parts, folder } = options;
+  const { cpu, memory, parts } = options;
   const lines = [
     "config_interface: textconfig",
     "display_library: nogui",
     `romimage: file="${parts.bios}"`,
     `vgaromimage: file="${parts.vgaBios}"`,
-    `optromimage1: file="${join(folder, "rom")}", address=0x${ROM_ADDRESS.toString(16)}`,
+    `optromimage1: file="rom", address=0x${ROM_ADDRESS.toString(16)}`,
     `megs: ${memory}`,
     `cpu: model=${cpu}, count=1, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=1`,
     "clock: sync=none",
     "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
-    `ata0-master: type=disk, path="${join(folder, "disk")}", mode=flat, cylinders=0`,
+    `ata0-master: type=disk, path="disk", mode=flat, cylinders=0`,
     "boot: disk",
-    ...PORTS.map((port) => `com${port + 1}: enabled=1, mode=file, dev="${portFile(folder, port)}"`),
-    `log: "${join(folder, "log")}"`,
+    ...PORTS.map((port) => `com${port + 1}: enabled=1, mode=file, dev="port${port}"`),
+    'log: "log"',
     "panic: action=fatal",
     ...["error", "info", "debug"].map((level) => `${level}: action=ignore`),
     "mouse: enabled=0",
@@ -78,13 +81,17 @@ export async function bootBochs(options: BochsOptions): Promise<BootEnd> {
   const { folder } = options;
   const rom = await writeDisk(join(folder, "disk"), { ...options, append: APPEND });
   await writeFile(join(folder, "rom"), rom);
-  const configuration = join(folder, "bochsrc");
-  await writeFile(configuration, bochsConfiguration(options));
+  // These are the paths of the descriptors that runEmulator makes of `files`.
+  const [bios, vgaBios] = [`/proc/self/fd/${FIRST_FD}`, `/proc/self/fd/${FIRST_FD + 1}`];
+  const configuration = bochsConfiguration({ ...options, parts: { bios, vgaBios } });
+  await writeFile(join(folder, "bochsrc"), configuration);
   return runEmulator(
     {
       name: "Bochs",
       program: options.parts.program,
-      args: ["-q", "-f", configuration],
+      isPrivate: true,
+      files: [options.parts.bios, options.parts.vgaBios],
+      args: () => ["-q", "-f", "bochsrc"],
       sockets: 0,
       listen: (_, hear) => follow(folder, hear),
       refusal: (_, output) => complaint(output),

@@ -3,7 +3,8 @@
  * machine is machine.ts; putting columns side by side is report/matrix.ts.
  */
 import { type Column, isGreenMatrix, toMatrix } from "../report/matrix.ts";
-import type { Report } from "../report/result.ts";
+import { MalformedReport, readReport } from "../report/received.ts";
+import { count, type Report } from "../report/result.ts";
 import { LabError } from "./error.ts";
 import { HELD, WORK_PORT } from "./init.ts";
 import { suiteProgram } from "./installation.ts";
@@ -38,9 +39,9 @@ export interface CampaignOptions {
   /** Hears of each step of a lane. */
   readonly onProgress?: (lane: Lane, step: Step) => void;
   /**
-   * How a machine of QEMU's starts. `saved`, when left out: restored from one that was saved before any VM was made
-   * there; what it finds wrong is judged once more after a boot. `boot`: always booted. `warm`: restored from one that
-   * has judged all claims before, which is quicker and not a judgement of record.
+   * How a machine of QEMU's starts; {@link DEFAULT_START} when left out. `boot`: always booted. `saved`: restored from
+   * one that was saved before any VM was made there; what it finds wrong is judged once more after a boot. `warm`:
+   * restored from one that has judged all claims before, which is quicker and not a judgement of record.
    */
   readonly start?: Start;
   /** What runs a machine; the lab's own when left out. */
@@ -49,6 +50,9 @@ export interface CampaignOptions {
 
 /** How a campaign's machines start. */
 export type Start = "saved" | "boot" | "warm";
+
+/** How machines start when nothing is said. */
+export const DEFAULT_START: Start = "boot";
 
 /** Where a lane is: a booting machine, claims judged so far, or its end. */
 export type Step =
@@ -61,34 +65,49 @@ export function laneName({ kernel, cpu }: Lane): string {
   return `${kernel.name.replace(/-cloud-amd64$/, "")} ${cpu}`;
 }
 
-/** Runs all lanes; the columns come in the order of the lanes. */
+/**
+ * Runs all lanes; the columns come in the order of the lanes.
+ *
+ * When the signal comes, the lanes that had not ended get a column with that problem: the caller
+ * asks the signal whether the campaign is whole.
+ */
 export async function runCampaign(options: CampaignOptions): Promise<readonly Column[]> {
   const columns = new Array<Column>(options.lanes.length);
   const queue = options.lanes.entries();
   const worker = async (): Promise<void> => {
     for (const [position, lane] of queue) {
+      if (options.signal?.aborted === true) {
+        columns[position] = unjudged(laneName(lane), "interrupted before it was booted");
+        continue;
+      }
       options.onProgress?.(lane, { kind: "boots" });
       const column = await runLane(lane, options);
       columns[position] = column;
       options.onProgress?.(lane, { kind: "ended", column });
     }
   };
-  await Promise.all(Array.from({ length: options.parallel ?? 2 }, worker));
+  const workers = Math.min(options.parallel ?? 2, options.lanes.length);
+  await Promise.all(Array.from({ length: workers }, worker));
   return columns;
 }
 
 /** Runs the suite on one machine. What the lab itself cannot do is a problem of the column. */
 async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
-  const { start = "saved" } = options;
+  const progress = new SuiteProgress();
+  const start = options.start ?? DEFAULT_START;
   try {
-    const [column, restored] = await judgeLane(lane, options, start);
+    const [column, restored] = await judgeLane(lane, options, start, progress);
     if (!restored) return column;
     if (isGreenMatrix(toMatrix([column]))) return start === "warm" ? noticed(column, WARM) : column;
-    const [again] = await judgeLane(lane, options, "boot");
+    progress.restart();
+    const [again] = await judgeLane(lane, options, "boot", progress);
     return noticed(again, JUDGED_AGAIN);
   } catch (error) {
-    if (!(error instanceof LabError) || error.code === "ERR_LAB_INTERRUPTED") throw error;
-    return { name: laneName(lane), report: undefined, problem: error.message, warnings: [] };
+    const isInterrupted = error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED";
+    if (isInterrupted) return unjudged(laneName(lane), progress.interrupted());
+    // Whatever it is, the other columns are worth having.
+    const problem = error instanceof LabError ? error.message : `the lab failed: ${String(error)}`;
+    return unjudged(laneName(lane), problem);
   }
 }
 
@@ -105,8 +124,8 @@ async function judgeLane(
   lane: Lane,
   options: CampaignOptions,
   start: Start,
+  progress: SuiteProgress,
 ): Promise<readonly [Column, boolean]> {
-  let claims = 0;
   const { pattern } = options;
   const program = ["node", suiteProgram()];
   const result = await (options.run ?? runInLab)({
@@ -119,9 +138,10 @@ async function judgeLane(
     ...(start === "boot" ? {} : { restore: heldSuite(program, start === "warm", pattern) }),
     ...(isStock(lane) ? { memory: STOCK_MEMORY } : {}),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
+    mostOutput: MOST_OUTPUT,
     onStderr: (bytes) => {
-      claims += bytes.toString("latin1").split("\n").length - 1;
-      options.onProgress?.(lane, { kind: "judged", claims });
+      progress.push(bytes);
+      options.onProgress?.(lane, { kind: "judged", claims: progress.claims });
     },
   });
   return [toColumn(laneName(lane), result), result.restored];
@@ -151,20 +171,107 @@ function heldSuite(
   };
 }
 
+/** A report has 30 kB; one with all its reasons as long as they may be is none of the suite's. */
+const MOST_OUTPUT = 16 * 2 ** 20;
+
+function unjudged(name: string, problem: string): Column {
+  return { name, report: undefined, problem, warnings: [] };
+}
+
+/** Reads the lines of the suite's --progress, `fail ID`, as they come. */
+class SuiteProgress {
+  /** How many claims were judged. */
+  claims: number = 0;
+  #failed: string[] = [];
+  #rest = "";
+
+  /** Forgets what another machine said. */
+  restart(): void {
+    this.claims = 0;
+    this.#failed = [];
+    this.#rest = "";
+  }
+
+  push(bytes: Buffer): void {
+    const lines = (this.#rest + bytes.toString("latin1")).split("\n");
+    this.#rest = (lines.pop() ?? "").slice(0, LONGEST_LINE);
+    this.claims += lines.length;
+    for (const line of lines) {
+      const id = /^fail ([\w-]{1,80})$/.exec(line)?.[1];
+      if (id !== undefined && this.#failed.length < MOST_NAMED) this.#failed.push(id);
+    }
+  }
+
+  /** What is known of a machine that was ended. */
+  interrupted(): string {
+    const failed = this.#failed.length === 0 ? "none failed" : `failed: ${this.#failed.join(", ")}`;
+    return this.claims === 0
+      ? "interrupted before a claim was judged"
+      : `interrupted after ${this.claims} claims; ${failed}`;
+  }
+}
+
+/** A longer line is none of the suite's. */
+const LONGEST_LINE = 200;
+/** How many failed claims an interrupted machine's column names. */
+const MOST_NAMED = 100;
+
 /** What a machine's end means for its column. */
 export function toColumn(name: string, result: LabResult): Column {
   const { warnings } = result;
   const retried = result.attempts > 1 ? "the emulator hung and was started again" : undefined;
+  const column = { name, warnings, ...(retried === undefined ? {} : { notice: retried }) };
   if (result.kind !== "exited") {
-    return { name, report: undefined, problem: describeEnd(result), warnings };
+    return { ...column, report: undefined, problem: describeEnd(result) };
   }
-  const report = parseReport(result.stdout);
-  if (report === undefined) {
-    const said = result.stderr.toString().trim().split("\n").slice(-3).join(" ");
-    const problem = `the suite did not report (status ${result.status}): ${said}`;
-    return { name, report, problem, warnings };
+  try {
+    const report = readReport(result.stdout.toString());
+    const problem = describeFailure(report, result);
+    return { ...column, report, ...(problem === undefined ? {} : { problem }) };
+  } catch (error) {
+    if (!(error instanceof MalformedReport)) throw error;
+    const why = `the suite did not report (status ${result.status}): ${error.message}`;
+    return { ...column, report: undefined, problem: why + lastWords(result) };
   }
-  return { name, report, warnings, ...(retried === undefined ? {} : { notice: retried }) };
+}
+
+/** Says what is wrong with a run whose claims do not say it: what was not judged cannot hold. */
+function describeFailure(report: Report, result: Exited): string | undefined {
+  const { pass, fail, skip, deviation } = count(report.results);
+  const judged = pass + fail + deviation;
+  if (judged === 0) {
+    const skipped = skip === 0 ? "" : `, ${skip} were skipped`;
+    return `no claim was judged${skipped} (status ${result.status})${lastWords(result)}`;
+  }
+  // One that fails for a claim has said all; one that could not load a file says so beside it.
+  if (fail > 0 && result.status === 1 && !hasTrouble(result)) return undefined;
+  if (fail === 0 && result.status === 0) return undefined;
+  const ended = `the suite ended with status ${result.status}`;
+  return `${ended} after ${judged} claims, of which ${fail} failed${lastWords(result)}`;
+}
+
+type Exited = Extract<LabResult, { readonly kind: "exited" }>;
+
+/** What the suite writes on stderr for each claim, as `--progress` asks. */
+const PROGRESS = /^(pass|fail|skip|deviation) /;
+/** How the command writes what is no claim's: a file that could not be loaded, say. */
+const TROUBLE = /^node-kvm: /;
+
+function stderrLines({ stderr }: Exited): readonly string[] {
+  return stderr
+    .toString()
+    .split("\n")
+    .filter((line) => line.trim() !== "" && !PROGRESS.test(line));
+}
+
+function hasTrouble(result: Exited): boolean {
+  return stderrLines(result).some((line) => TROUBLE.test(line));
+}
+
+/** The last lines of stderr, after a colon. */
+function lastWords(result: Exited): string {
+  const lines = stderrLines(result).slice(-3);
+  return lines.length === 0 ? "" : `; stderr ends with: ${lines.join(" | ")}`;
 }
 
 function describeEnd(result: Exclude<LabResult, { kind: "exited" }>): string {
@@ -177,17 +284,9 @@ function describeEnd(result: Exclude<LabResult, { kind: "exited" }>): string {
         : "the machine was not ready in time";
     case "no-kvm":
       return `no KVM: ${result.why}`;
+    case "refused":
+      return `the machine was ended: ${result.why}`;
     default:
       return result satisfies never;
-  }
-}
-
-function parseReport(stdout: Buffer): Report | undefined {
-  try {
-    const report: unknown = JSON.parse(stdout.toString());
-    return report as Report;
-  } catch {
-    // What is not a report is said by the caller, with what the command printed.
-    return undefined;
   }
 }

@@ -89,6 +89,16 @@ export async function makeCatalogue(
   return catalogue;
 }
 
+/** Says of an archive without kernels that it has none; `undefined` when it has some. */
+export function emptiness(catalogue: Catalogue | undefined): LabError | undefined {
+  if (catalogue === undefined || catalogue.kernels.length > 0) return undefined;
+  const { address, missing } = catalogue;
+  const sentence = `the archive ${address.main} lists no kernel (linux-image-...${FLAVOUR})`;
+  const lack = missing.length === 0 ? "" : `; suites it did not give: ${missing.join("; ")}`;
+  const remedy = "name another archive with --mirror";
+  return new LabError("ERR_LAB_ARCHIVE", `${sentence}${lack}; ${remedy}`);
+}
+
 /**
  * Puts packages together to kernels, sorted by version.
  *

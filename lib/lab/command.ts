@@ -2,7 +2,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Readable } from "node:stream";
+import { diesWithParent } from "./confinement.ts";
+import { Deadline } from "./deadline.ts";
 import { LabError } from "./error.ts";
+import { onPath } from "./search-path.ts";
 
 /** How a program is run. */
 export interface CommandOptions {
@@ -48,7 +51,8 @@ process.on("exit", () => {
 /**
  * Runs a program and waits for its end, whatever its exit status.
  *
- * The program leads a process group of its own, so that ending it ends its children too.
+ * The program leads a process group of its own, so that ending it ends its children too. The kernel
+ * ends it when this process dies without having done so.
  * @throws {@link LabError} `ERR_LAB_TOOL` when the machine lacks it or it stands still,
  * `ERR_LAB_INTERRUPTED` when the signal came; by then no process of it is left.
  */
@@ -59,7 +63,8 @@ export async function run(
 ): Promise<Output> {
   const { signal } = options;
   throwIfAborted(signal);
-  const child = spawn(program, args, {
+  const [first, ...rest] = commandLine(program, args);
+  const child = spawn(first, rest, {
     cwd: options.cwd,
     // Programs are asked in English: some say only in words what went wrong.
     env: { ...process.env, ...options.env, LC_ALL: "C" },
@@ -101,6 +106,13 @@ export async function run(
     signal?.removeEventListener("abort", end);
     if (pid !== undefined) running.delete(pid);
   }
+}
+
+/** A program that is not there is started all the same, so that the error names it. */
+function commandLine(program: string, args: readonly string[]): readonly [string, ...string[]] {
+  const path = program.includes("/") ? program : onPath(program);
+  const [first, ...rest] = path === undefined ? [] : diesWithParent();
+  return first === undefined ? [program, ...args] : [first, ...rest, path ?? program, ...args];
 }
 
 /** Runs a program that must succeed; returns what it printed. */
@@ -172,21 +184,21 @@ function stallError(program: string): LabError {
 class Stall {
   #isOver: boolean = false;
   #last = "";
-  readonly #timer: NodeJS.Timeout | undefined;
+  readonly #deadline: Deadline | undefined;
 
   constructor(milliseconds: number | undefined, end: () => void) {
     if (milliseconds === undefined) return;
-    this.#timer = setTimeout(() => {
+    this.#deadline = new Deadline(milliseconds, () => {
       this.#isOver = true;
       end();
-    }, milliseconds);
+    });
   }
 
   /** Notes what it wrote; the same status again is no progress. */
   saw(text: string): void {
     if (text !== "" && text === this.#last) return;
     this.#last = text;
-    if (!this.#isOver) this.#timer?.refresh();
+    this.#deadline?.restart();
   }
 
   /** Whether it stood still for too long. */
@@ -195,7 +207,7 @@ class Stall {
   }
 
   stop(): void {
-    clearTimeout(this.#timer);
+    this.#deadline?.stop();
   }
 }
 

@@ -10,6 +10,7 @@ const KIND = "tools";
 
 /**
  * Fetches a package as the machine's apt is set up, unless it is in the cache; returns its root.
+ * What is in the cache is compared with its checksums, and fetched again when it is damaged.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` naming the package, when it can't be had.
  */
@@ -18,8 +19,13 @@ export async function unpackedPackage(
   name: string,
   signal?: AbortSignal,
 ): Promise<string> {
-  const kept = await cache.find(KIND, name);
-  if (kept !== undefined) return kept.path;
+  const place = await cache.writable();
+  const isDamaged: LabCache[] = [];
+  for (const each of new Set([cache, place])) {
+    const kept = await each.findIntact(KIND, name);
+    if (kept === "damaged") isDamaged.push(each);
+    else if (kept !== undefined) return kept.path;
+  }
   const fill = async (folder: string): Promise<Record<string, string>> => {
     await runOk("apt-get", ["download", "-qq", name], { cwd: folder, signal });
     const file = readdirSync(folder).find((each) => each.endsWith(".deb")) ?? "";
@@ -28,7 +34,8 @@ export async function unpackedPackage(
     return { package: file };
   };
   try {
-    return (await cache.build(KIND, name, fill, { signal })).path;
+    const replace = isDamaged.includes(place);
+    return (await place.build(KIND, name, fill, { signal, replace })).path;
   } catch (error) {
     if (!(error instanceof LabError) || error.code !== "ERR_LAB_TOOL") throw error;
     const sentence = `the package ${name} cannot be fetched; install it: apt-get install ${name}`;

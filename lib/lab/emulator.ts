@@ -3,12 +3,20 @@
  * is left. How each emulator is called, and where its serial ports are, is qemu.ts and bochs.ts.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { accessSync, constants } from "node:fs";
-import { delimiter, join } from "node:path";
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { confine, handOver } from "./confinement.ts";
+import { Deadline } from "./deadline.ts";
 import { LabError } from "./error.ts";
+import { Tail } from "./port-buffer.ts";
 
-/** What is booted, and for how long. Times are milliseconds. */
+/** What is booted, and for how long. Times are milliseconds in which neither side is stopped. */
 export interface BootOptions {
+  /**
+   * A folder of the machine's own, in which the emulator runs. It then belongs to the emulator's
+   * user; without one, the emulator keeps this process's user.
+   */
+  readonly folder?: string | undefined;
   readonly vmlinuz: string;
   readonly initrd: string;
   /** A CPU model of the emulator's; QEMU's may have features taken away or added: `max,-la57`. */
@@ -22,19 +30,31 @@ export interface BootOptions {
   /** Without a byte on any port. */
   readonly silence: number;
   readonly signal?: AbortSignal | undefined;
-  /** Takes what the guest wrote to a serial port: ttyS0 is 0. */
+  /** Takes what the guest wrote to a serial port: ttyS0 is 0. An error that it throws ends the machine. */
   readonly onPort: (port: number, bytes: Buffer) => void;
   /** Whether nothing more is wanted of the guest, asked after each {@link onPort}: then it is ended. */
   readonly isOver?: (() => boolean) | undefined;
 }
 
 /** How a boot ended. */
-export interface BootEnd {
-  /** By itself; or it was killed, because it was silent or took too long. */
-  readonly why: "ended" | "silent" | "timeout";
+export type BootEnd = {
   /** How long it took. */
   readonly after: number;
-}
+} & (
+  | {
+      /** By itself; or it was killed, because it was silent or took too long. */
+      readonly why: "ended" | "silent" | "timeout";
+    }
+  | {
+      /** It was killed because `onPort` threw `ERR_LAB_GUEST`. */
+      readonly why: "refused";
+      /** The error's message. */
+      readonly reason: string;
+    }
+);
+
+/** How much of what the emulator itself prints is kept, for the reason why it did not start. */
+const KEPT_OUTPUT = 2 ** 16;
 
 /** How many serial ports a machine has: as many as every kernel looks for. */
 export const PORTS = [0, 1, 2, 3] as const;
@@ -55,11 +75,14 @@ export interface Emulator {
   /** Its name in an error: `QEMU`. */
   readonly name: string;
   readonly program: string;
-  readonly args: readonly string[];
-  /** How many descriptors from {@link FIRST_FD} on it has as sockets. */
+  /** Whether the program lies where only this process's user can reach it: it gets a descriptor. */
+  readonly isPrivate?: boolean;
+  /** The files that it opens for reading, which its user may not be able to reach. */
+  readonly files?: readonly string[];
+  /** Makes the arguments; `paths` are those by which it can open {@link files}. */
+  readonly args: (paths: readonly string[]) => readonly string[];
+  /** How many descriptors from {@link FIRST_FD} on it has as sockets. Those of files come after. */
   readonly sockets: number;
-  /** Open files that it gets as the descriptors after those. */
-  readonly files?: readonly number[];
   /** Connects the ports; returns what is to be done once the process has ended. */
   readonly listen: (child: ChildProcess, hear: Hear) => () => void;
   /** Says why it ended without a word of the guest, in its own words; `undefined` if it did well. */
@@ -71,63 +94,97 @@ export const FIRST_FD = 3;
 
 const running = new Set<ChildProcess>();
 process.on("exit", () => {
-  for (const child of running) child.kill("SIGKILL");
+  for (const child of running) killGroup(child);
 });
+
+/** Ends the emulator and what it started: a program of the user's may be a script around one. */
+function killGroup(child: ChildProcess): void {
+  const isAlive = child.exitCode === null && child.signalCode === null;
+  if (child.pid === undefined || !isAlive) return;
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    child.kill("SIGKILL"); // it has no group of its own yet
+  }
+}
 
 /**
  * Runs an emulator until the machine is off, by itself or because it had to be killed.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` when the emulator refuses its command line,
  *   `ERR_LAB_INTERRUPTED` when the signal came; no process is left then.
+ * @throws what `onPort` throws, unless it is `ERR_LAB_GUEST`.
  */
 export async function runEmulator(
   emulator: Emulator,
-  options: Pick<BootOptions, "timeout" | "silence" | "signal" | "onPort" | "isOver">,
+  options: Pick<BootOptions, "folder" | "timeout" | "silence" | "signal" | "onPort" | "isOver">,
 ): Promise<BootEnd> {
   throwIfInterrupted(options.signal);
-  const [program, ...args] = [...leash(), emulator.program, ...emulator.args] as [string];
+  const { folder } = options;
+  const own = resolve(emulator.program);
+  const { prefix, user, env } = confine(emulator.isPrivate === true ? undefined : own, folder);
+  const files = [...(emulator.files ?? []), own].map((path) => resolve(path));
+  using handover = handOver(files, folder, user);
+  const paths = files.map((path, i) =>
+    handover.descriptors[i] === -1 ? path : `/proc/self/fd/${FIRST_FD + emulator.sockets + i}`,
+  );
+  const program = emulator.isPrivate === true ? (paths.at(-1) ?? own) : own;
+  const line = [...prefix, program, ...emulator.args(paths)] as [string, ...string[]];
   const started = performance.now();
-  const child = spawn(program, args, {
+  const child = spawn(line[0], line.slice(1), {
     stdio: [
-      "ignore",
-      "pipe",
-      "pipe",
-      ...new Array<"pipe">(emulator.sockets).fill("pipe"),
-      ...(emulator.files ?? []),
+      ...["ignore", "pipe", "pipe", ...new Array(emulator.sockets).fill("pipe")],
+      ...handover.descriptors.map((file) => (file === -1 ? "ignore" : file)),
     ],
+    cwd: folder,
+    env,
     // A Ctrl-C at the terminal is for us; we end the emulator when we are ready.
     detached: true,
   });
   running.add(child);
-  let why: BootEnd["why"] = "ended";
-  const kill = (reason: BootEnd["why"]): void => {
+  let why: "ended" | "silent" | "timeout" = "ended";
+  const kill = (reason: "silent" | "timeout"): void => {
     why = reason;
-    child.kill("SIGKILL");
+    killGroup(child);
   };
-  const abort = (): void => void child.kill("SIGKILL");
-  const limit = setTimeout(kill, options.timeout, "timeout");
-  const quiet = setTimeout(kill, options.silence, "silent");
+  const abort = (): void => killGroup(child);
+  const isHalted = (): boolean => isStopped(child.pid);
+  const limit = new Deadline(options.timeout, () => kill("timeout"), isHalted);
+  const quiet = new Deadline(options.silence, () => kill("silent"), isHalted);
   options.signal?.addEventListener("abort", abort, { once: true });
   let spoke = false;
+  let failure: { readonly error: unknown } | undefined;
+  const closed = new Set<number>();
   const hear: Hear = (port, bytes) => {
+    if (closed.has(port)) return;
     spoke = true;
-    quiet.refresh();
-    options.onPort(port, bytes);
-    if (options.isOver?.() === true) child.kill("SIGKILL");
+    quiet.restart();
+    try {
+      options.onPort(port, bytes);
+      if (options.isOver?.() === true) killGroup(child);
+    } catch (error) {
+      // Thrown into a stream's listener it would end the process, and with it all other machines.
+      // What the other ports have said until now is still read.
+      failure ??= { error };
+      closed.add(port);
+      killGroup(child);
+    }
   };
   const finish = emulator.listen(child, hear);
   try {
     const { status, output } = await end(child).finally(finish);
     throwIfInterrupted(options.signal);
+    const after = Math.round(performance.now() - started);
+    if (failure !== undefined) return { why: "refused", reason: guestFault(failure.error), after };
     const refusal = why === "ended" && !spoke ? emulator.refusal(status, output) : undefined;
     if (refusal !== undefined) {
       const sentence = `${emulator.name} did not start (status ${status}): ${refusal}`;
       throw new LabError("ERR_LAB_TOOL", sentence);
     }
-    return { why, after: Math.round(performance.now() - started) };
+    return { why, after };
   } finally {
-    clearTimeout(limit);
-    clearTimeout(quiet);
+    limit.stop();
+    quiet.stop();
     options.signal?.removeEventListener("abort", abort);
     running.delete(child);
   }
@@ -136,17 +193,21 @@ export async function runEmulator(
 async function end(
   child: ChildProcess,
 ): Promise<{ readonly status: number | null; readonly output: string }> {
-  let output = "";
+  const output = new Tail(KEPT_OUTPUT);
   for (const stream of [child.stdout, child.stderr]) {
-    stream?.on("data", (bytes: Buffer) => {
-      output += bytes.toString();
-    });
+    stream?.on("data", (bytes: Buffer) => output.append(bytes));
   }
   const status = await new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", resolve);
   });
-  return { status, output };
+  return { status, output: output.bytes.toString() };
+}
+
+/** Says what the guest did; throws any other error. */
+function guestFault(error: unknown): string {
+  if (error instanceof LabError && error.code === "ERR_LAB_GUEST") return error.message;
+  throw error;
 }
 
 function throwIfInterrupted(signal: AbortSignal | undefined): void {
@@ -154,23 +215,12 @@ function throwIfInterrupted(signal: AbortSignal | undefined): void {
   throw new LabError("ERR_LAB_INTERRUPTED", "interrupted; the machine was ended", signal.reason);
 }
 
-/** The kernel ends the emulator together with us, however we end; of util-linux, which few lack. */
-function leash(): readonly string[] {
-  const setpriv = onPath("setpriv");
-  return setpriv === undefined ? [] : [setpriv, "--pdeathsig", "KILL"];
-}
-
-/** Finds a program as a shell would; `undefined` when this machine has none of the name. */
-export function onPath(program: string): string | undefined {
-  const folders = (process.env["PATH"] ?? "").split(delimiter).filter((folder) => folder !== "");
-  return folders.map((folder) => join(folder, program)).find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
+/** Whether a process is stopped by a signal: state T of proc(5), after the name in brackets. */
+function isStopped(pid: number | undefined): boolean {
   try {
-    accessSync(path, constants.X_OK);
-    return true;
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return stat[stat.lastIndexOf(")") + 2] === "T";
   } catch {
-    return false; // whatever the reason, it is not the one to run
+    return false; // it has ended
   }
 }

@@ -14,6 +14,7 @@ export const LAB_ERRORS = {
   ERR_LAB_NOT_A_KERNEL: "this is not a kernel that the lab can boot",
   ERR_LAB_MODULE: "a kernel module is missing or cannot be read",
   ERR_LAB_FILE: "a file for the guest cannot be read",
+  ERR_LAB_GUEST: "the guest broke the rules of its serial ports",
 } as const;
 
 /** A code of {@link LabError}. */

@@ -3,13 +3,13 @@
  * modules, one command. How it is packed is initramfs.ts; what its first process does is init.ts.
  */
 import { createHash } from "node:crypto";
-import { realpathSync, statSync } from "node:fs";
-import { basename, join } from "node:path";
+import { readdirSync, readlinkSync, realpathSync, statSync } from "node:fs";
+import { basename, join, posix } from "node:path";
 import { findBusybox } from "./busybox.ts";
-import type { LabCache } from "./cache.ts";
+import { type LabCache, lastUse } from "./cache.ts";
 import { runOk } from "./command.ts";
 import { LabError } from "./error.ts";
-import { HELD, INIT, LAB } from "./init.ts";
+import { guestPath, HELD, INIT, LAB } from "./init.ts";
 import { hostFile, type InitramfsEntry, writeInitramfs } from "./initramfs.ts";
 import { guestFolder, installationEntries, type Root } from "./installation.ts";
 
@@ -67,17 +67,21 @@ async function archive(
   signal?: AbortSignal,
 ): Promise<string> {
   const name = `${part}-${fingerprint(entries)}`;
-  const found = await cache.find(KIND, name);
-  if (found !== undefined) return join(found.path, ARCHIVE);
+  const place = await cache.writable();
+  const isDamaged: LabCache[] = [];
+  for (const each of new Set([cache, place])) {
+    const found = await each.findIntact(KIND, name);
+    if (found === "damaged") isDamaged.push(each);
+    else if (found !== undefined) return join(found.path, ARCHIVE);
+  }
   const fill = async (folder: string): Promise<Readonly<Record<string, string>>> => {
     await writeInitramfs(join(folder, ARCHIVE), entries);
     return { node: process.version };
   };
-  const made = await cache.build(KIND, name, fill, { signal });
-  for (const other of await cache.names(KIND)) {
-    if (other === name || !other.startsWith(part)) continue;
-    const entry = await cache.find(KIND, other);
-    if (entry !== undefined && isOld(entry.path)) await cache.remove(KIND, other);
+  const made = await place.build(KIND, name, fill, { signal, replace: isDamaged.includes(place) });
+  for (const other of await place.names(KIND)) {
+    if (other === name || !other.startsWith(`${part}-`)) continue;
+    if (await isOld(join(place.root, KIND, other))) await place.remove(KIND, other);
   }
   return join(made.path, ARCHIVE);
 }
@@ -85,9 +89,10 @@ async function archive(
 const KIND = "guests";
 const ARCHIVE = "archive.cpio";
 
-/** Whether an archive is an hour old; a younger one may be another checkout's, in use right now. */
-function isOld(folder: string): boolean {
-  return Date.now() - statSync(folder).mtimeMs > 3_600_000;
+/** Whether an archive was not used for an hour; another one may be another checkout's. */
+async function isOld(folder: string): Promise<boolean> {
+  const used = await lastUse(folder);
+  return used !== undefined && Date.now() - used.getTime() > 3_600_000;
 }
 
 /** What an archive of these entries would hold, by size and time of the files. */
@@ -127,7 +132,12 @@ export interface Work {
   readonly root?: Root;
   /** Where it starts; the package's folder when left out. */
   readonly cwd?: string;
-  /** By their absolute path in the guest: bytes, or the path of a host file, which keeps its mode. */
+  /** What the command reads from its standard input; nothing when left out. */
+  readonly stdin?: Uint8Array;
+  /**
+   * By their absolute path in the guest: bytes, or the path of a host file, which keeps its mode, or
+   * of a host folder, with all in it.
+   */
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
   /** Paths in the guest that are wanted back afterwards: files, or folders with all in them. */
   readonly wanted?: readonly string[];
@@ -152,24 +162,57 @@ export function workEntries(work: Work): readonly InitramfsEntry[] {
   const env = Object.entries(work.env ?? {}).map(([name, value]) => `${name}=${value}`);
   const words = ["env", ...env, ...work.command];
   const lines = [
-    `cd ${quote(work.cwd ?? guestFolder())} || exit`,
-    `exec ${words.map(quote).join(" ")}`,
+    `cd ${quote(work.cwd === undefined ? guestFolder() : guestPath(work.cwd))} || exit`,
+    `exec ${words.map(quote).join(" ")}${work.stdin === undefined ? "" : ` <${LAB}/stdin`}`,
   ];
   return [
-    ...Object.entries(work.files ?? {}).map(([path, content]) => workFile(path, content)),
+    ...Object.entries(work.files ?? {}).flatMap(([path, content]) =>
+      workFiles(plain(path), content),
+    ),
+    ...(work.stdin === undefined
+      ? []
+      : [{ kind: "file", path: `${LAB}/stdin`, content: work.stdin } as const]),
     text(`${LAB}/command`, `${lines.join("\n")}\n`),
-    text(`${LAB}/wanted`, (work.wanted ?? []).map((path) => `${path}\n`).join("")),
+    text(`${LAB}/wanted`, (work.wanted ?? []).map((path) => `${guestPath(path)}\n`).join("")),
   ];
 }
 
-function workFile(path: string, content: string | Uint8Array): InitramfsEntry {
-  if (typeof content !== "string") return { kind: "file", path, content, mode: 0o755 };
+/** Refuses a path of the guest that is not written as the guest will write it. */
+function plain(path: string): string {
+  const wanted = guestPath(path);
+  if (wanted === path && path !== "/") return path;
+  throw new LabError("ERR_LAB_FILE", `the guest path "${path}" is not plain: write "${wanted}"`);
+}
+
+/** Node reads no larger file at once. */
+const MOST_BYTES = 2 ** 31 - 1;
+
+function workFiles(path: string, content: string | Uint8Array): readonly InitramfsEntry[] {
+  if (typeof content !== "string") return [{ kind: "file", path, content, mode: 0o755 }];
   const stat = statSync(content, { throwIfNoEntry: false });
-  if (stat?.isFile() === true) {
-    return { kind: "file", path, content: { from: content }, mode: stat.mode & 0o777 };
+  if (stat !== undefined && stat.size > MOST_BYTES) {
+    const sentence = `${content} has ${(stat.size / 1e9).toFixed(1)} GB`;
+    const limit = "a file for the guest is smaller than 2 GiB, and fits into the machine's memory";
+    throw new LabError("ERR_LAB_FILE", `${sentence}: ${limit}`);
   }
-  const sentence = `there is no file ${content}, which was to be ${path} in the guest`;
+  if (stat?.isFile() === true) {
+    return [{ kind: "file", path, content: { from: content }, mode: stat.mode & 0o777 }];
+  }
+  if (stat?.isDirectory() === true) return folderEntries(path, content, stat.mode & 0o777);
+  const what = stat === undefined ? "there is no file" : "neither a file nor a folder is";
+  const sentence = `${what} ${content}, which was to be ${path} in the guest`;
   throw new LabError("ERR_LAB_FILE", sentence);
+}
+
+/** Lists a host folder with all in it; links stay links. Sockets, pipes and devices are refused. */
+function folderEntries(path: string, folder: string, mode: number): readonly InitramfsEntry[] {
+  const below = readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const [from, to] = [join(folder, entry.name), posix.join(path, entry.name)];
+    return entry.isSymbolicLink()
+      ? [{ kind: "symlink", path: to, target: readlinkSync(from) } as const]
+      : workFiles(to, from);
+  });
+  return path === "/" ? below : [{ kind: "directory", path, mode }, ...below];
 }
 
 /** Writes a word so that a shell reads it as it is. */

@@ -9,6 +9,7 @@ import { bootImageRelease } from "./boot-image.ts";
 import { LabCache } from "./cache.ts";
 import {
   type Catalogue,
+  emptiness,
   isFresh,
   makeCatalogue,
   namesRelease,
@@ -47,7 +48,10 @@ export interface KernelList {
   readonly asked: Date | undefined;
   /** The suites whose lists could not be fetched, each with the reason. */
   readonly missing: readonly string[];
-  /** Why the archive could not be asked now; the rows are then what is known from before. */
+  /**
+   * Why the archive could not be asked now, and the rows are what is known from before; or that it
+   * has no kernel at all.
+   */
   readonly trouble: LabError | undefined;
 }
 
@@ -62,7 +66,8 @@ export async function listKernels(options: KernelOptions = {}): Promise<readonly
  * @throws {@link LabError} when the archive cannot be asked, never was, and nothing is cached.
  */
 export async function surveyKernels(options: KernelOptions = {}): Promise<KernelList> {
-  const { cache, catalogue, trouble } = await look(options);
+  const { cache, catalogue, ...view } = await look(options);
+  const trouble = view.trouble ?? emptiness(catalogue);
   const rows = await rowsOf(cache, catalogue);
   if (rows.length === 0 && trouble !== undefined) throw trouble;
   const asked = catalogue === undefined ? undefined : new Date(catalogue.made);
@@ -82,7 +87,7 @@ export async function fetchKernel(name: string, options: FetchOptions = {}): Pro
   const known = options.refetch === true ? undefined : await cachedKernel(cache, name);
   if (known !== undefined) return known;
   const { catalogue, trouble } = await look(options);
-  const release = pick(name, await rowsOf(cache, catalogue), trouble);
+  const release = pick(name, await rowsOf(cache, catalogue), trouble ?? emptiness(catalogue));
   const kernel = catalogue?.kernels.find((each) => each.release === release);
   const cached = options.refetch === true ? undefined : await cachedKernel(cache, release);
   if (cached !== undefined) return cached;
@@ -175,9 +180,17 @@ async function look(options: KernelOptions): Promise<View> {
   }
 }
 
+/** The last one is a cache that cannot be written, which may hold the kernel all the same. */
+const CAN_WAIT: ReadonlySet<string> = new Set([
+  "ERR_LAB_NETWORK",
+  "ERR_LAB_ARCHIVE",
+  "ERR_LAB_TOOL",
+  "ERR_LAB_CACHE",
+]);
+
 /** Whether one can go on without asking the archive now. */
 function canWait({ code }: LabError): boolean {
-  return code === "ERR_LAB_NETWORK" || code === "ERR_LAB_ARCHIVE" || code === "ERR_LAB_TOOL";
+  return CAN_WAIT.has(code);
 }
 
 /** Finds the release that a name means; when it cannot, the archive's trouble is why. */

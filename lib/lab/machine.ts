@@ -19,14 +19,17 @@ import {
   type Work,
   workEntries,
 } from "./guest.ts";
-import { Control, NO_PORTS, WORK_PORT, type Word } from "./init.ts";
+import { guestPath, NO_PORTS, WORK_PORT } from "./init.ts";
 import { appendFile, appendInitramfs, encodeInitramfs, type InitramfsEntry } from "./initramfs.ts";
-import { crashReport, KernelLog } from "./kernel-log.ts";
+import { crashReport } from "./kernel-log.ts";
 import type { Kernel } from "./kernels.ts";
 import { moduleChain } from "./modules.ts";
-import { boot, findQemu, type KeptMachine, qemuArguments, type RunningMachine } from "./qemu.ts";
+import { type PortListeners, Ports, portLimits } from "./ports.ts";
+import { boot, findQemu, qemuArguments, type RunningMachine } from "./qemu.ts";
 import {
+  copyMemory,
   findSnapshot,
+  MachineToSave,
   restoreDevices,
   type Saver,
   SNAPSHOTS,
@@ -41,7 +44,7 @@ import { unpackVmlinux } from "./vmlinux.ts";
 export type EmulatorName = "qemu" | "bochs";
 
 /** What is run where. Times are milliseconds. */
-export interface LabOptions extends Work {
+export interface LabOptions extends Work, PortListeners {
   readonly kernel: Kernel;
   /** QEMU when left out. */
   readonly emulator?: EmulatorName;
@@ -71,10 +74,8 @@ export interface LabOptions extends Work {
   readonly restore?: Restore;
   /** The archive of another root than the lab's own; its init must speak as init.ts's does. */
   readonly base?: string;
-  readonly onStdout?: (bytes: Buffer) => void;
-  readonly onStderr?: (bytes: Buffer) => void;
-  /** Takes each whole line of the kernel's log. */
-  readonly onKernelLog?: (line: string) => void;
+  /** How many bytes the command may print on each output; 64 MiB, or 1 GiB where it is passed on. */
+  readonly mostOutput?: number;
   /** Hears that the emulator hung and the machine boots again: output comes from its beginning. */
   readonly onRetry?: () => void;
 }
@@ -99,7 +100,9 @@ export interface LabRun {
   readonly kernelLog: string;
   /** Its lines that report a WARN, BUG or Oops: a failure, whatever the command says. */
   readonly warnings: readonly string[];
+  /** What the command printed, as far as it may; only the last 64 KiB where `onStdout` took it. */
   readonly stdout: Buffer;
+  /** As `stdout`. */
   readonly stderr: Buffer;
   /** How many boots it took: 2 when the emulator hung at first. */
   readonly attempts: number;
@@ -131,6 +134,11 @@ export type LabResult = LabRun &
         readonly why: "silent" | "timeout";
       }
     | {
+        /** It was killed, because of what the guest wrote to its serial ports: too much, or nonsense. */
+        readonly kind: "refused";
+        readonly why: string;
+      }
+    | {
         /** The kernel has no /dev/kvm on this CPU. */
         readonly kind: "no-kvm";
         readonly why: string;
@@ -156,7 +164,8 @@ function vendorModuleOf(emulator: EmulatorName, cpu: string): "kvm_amd" | "kvm_i
  * @throws {@link LabError} when there is no machine: QEMU, busybox or a module is missing, the disk
  *   is full, the signal came.
  */
-export async function runInLab(options: LabOptions): Promise<LabResult> {
+export async function runInLab(given: LabOptions): Promise<LabResult> {
+  const options = { ...given, wanted: (given.wanted ?? []).map(guestPath) };
   const cache = options.cache ?? LabCache.default();
   await using scratch = await cache.scratch();
   const base =
@@ -172,8 +181,8 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   if (restored !== undefined) options.onRetry?.();
   const bochs =
     emulator === "bochs" ? await findBochs(cache, options.bochs, options.signal) : undefined;
-  const image = bochs === undefined ? await directImage(parts) : undefined;
   const initrd = await writeInitrd(parts, workEntries(options));
+  const image = bochs === undefined ? await directImage(parts) : undefined;
   const vmlinuz = image ?? options.kernel.vmlinuz;
   const once = (folder: string): Promise<Attempt> =>
     writing(scratch.path, () => attempt(options, { vmlinuz, initrd, folder, bochs }));
@@ -220,15 +229,18 @@ async function writeInitrd(
  */
 async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
   const { options, cache, scratch } = parts;
-  const { restore, smp = 1, emulator = "qemu" } = options;
+  const { restore, smp = 1, emulator = "qemu", signal } = options;
   if (restore === undefined || emulator !== "qemu" || smp !== 1) return undefined;
   const work = await workOf(options, restore);
   if (work.length > MOST_WORK) return undefined;
   try {
     const { name, snapshot } = await savedMachine(parts, restore);
+    const folder = join(scratch, "0");
+    await mkdir(folder, { mode: 0o700 });
+    await copyMemory(snapshot, folder, signal);
     try {
       const kept = { snapshot, work };
-      const place = { vmlinuz: "", initrd: "", folder: join(scratch, "0"), bochs: undefined, kept };
+      const place = { vmlinuz: "", initrd: "", folder, bochs: undefined, kept };
       return await writing(scratch, () => attempt(options, place));
     } catch (error) {
       if (isTrouble(error)) await cache.remove(SNAPSHOTS, name);
@@ -265,9 +277,8 @@ async function savedMachine(
 ): Promise<{ readonly name: string; readonly snapshot: Snapshot }> {
   const { options, cache, scratch, base, modules } = parts;
   const { kernel, cpu = DEFAULTS.qemu.cpu, memory = MEMORY, signal } = options;
-  const kept = { ram: "", onStart: () => Promise.resolve() };
   const words = [
-    ...qemuArguments({ vmlinuz: "", initrd: "", cpu, memory, kept }),
+    ...qemuArguments({ vmlinuz: "", initrd: "", cpu, memory, kept: {} }),
     ...base.map((path) => basename(dirname(path))),
     ...(command ?? []),
   ];
@@ -280,10 +291,14 @@ async function savedMachine(
   const vmlinuz = (await directImage(parts)) ?? kernel.vmlinuz;
   const initrd = await writeInitrd(parts, heldEntries(command));
   const save: Saver = async ({ ram, state }) => {
-    const place = { vmlinuz, initrd, folder: join(scratch, "saved"), bochs: undefined };
-    const saved = await attempt(options, { ...place, kept: { ram, state } });
-    if (saved.isSaved) return Buffer.from(saved.log.text);
-    throw new LabError("ERR_LAB_TOOL", "the machine ended before it could be saved");
+    const folder = join(scratch, "saved");
+    await using kept = await MachineToSave.prepare(folder, memory, state);
+    const saved = await attempt(options, { vmlinuz, initrd, folder, bochs: undefined, kept });
+    if (!saved.isSaved || saved.end.why !== "ended") {
+      throw new LabError("ERR_LAB_TOOL", "the machine ended before it could be saved");
+    }
+    await kept.copyMemory(ram, signal);
+    return Buffer.from(saved.ports.log.text);
   };
   return { name, snapshot: await saveSnapshot(cache, name, memory, save, signal) };
 }
@@ -300,10 +315,7 @@ async function directImage({ options, scratch }: Parts): Promise<string | undefi
 /** What one boot has said. */
 interface Attempt {
   readonly end: BootEnd;
-  readonly log: KernelLog;
-  readonly stdout: Buffer;
-  readonly stderr: Buffer;
-  readonly words: readonly Word[];
+  readonly ports: Ports;
   /** Whether the machine was saved. */
   readonly isSaved: boolean;
 }
@@ -318,51 +330,31 @@ interface Place {
   /** Bochs's parts; without them it is QEMU that boots. */
   readonly bochs: BochsParts | undefined;
   /** Where the machine is saved once it waits; or what it is restored from, and its work. */
-  readonly kept?:
-    | { readonly ram: string; readonly state: string }
-    | { readonly snapshot: Snapshot; readonly work: Uint8Array };
+  readonly kept?: MachineToSave | { readonly snapshot: Snapshot; readonly work: Uint8Array };
 }
 
 async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
   const { vmlinuz, initrd, folder, bochs, kept } = place;
-  const isSaving = kept !== undefined && "state" in kept;
-  const log = new KernelLog(isSaving ? undefined : options.onKernelLog);
-  const control = new Control();
-  const stdout: Buffer[] = [];
-  const stderr: Buffer[] = [];
-  const words: Word[] = [];
-  let isSaved = false;
+  const isSaving = kept instanceof MachineToSave;
+  const limits = portLimits(options.mostOutput);
+  const ports = new Ports(options.wanted ?? [], isSaving ? {} : options, limits);
   let isReady = (): void => undefined;
   const ready = new Promise<void>((resolve) => {
     isReady = resolve;
   });
-  const ports = [
-    (bytes: Buffer) => log.push(bytes),
-    (bytes: Buffer) => {
-      stdout.push(bytes);
-      if (!isSaving) options.onStdout?.(bytes);
-    },
-    (bytes: Buffer) => {
-      stderr.push(bytes);
-      if (!isSaving) options.onStderr?.(bytes);
-    },
-    (bytes: Buffer) => {
-      words.push(...control.push(bytes));
-      if (words.some(({ kind }) => kind === "ready")) isReady();
-    },
-  ] as const;
+  let isSaved = false;
   const onStart = async (machine: RunningMachine): Promise<void> => {
     if (kept === undefined) return;
-    if ("snapshot" in kept) {
+    if (!isSaving) {
       await restoreDevices(machine.monitor, machine.stateFd);
       machine.send(WORK_PORT, Buffer.from(`${kept.work.length}\n`));
       machine.send(WORK_PORT, kept.work);
       return;
     }
     await ready;
-    await saveDevices(machine.monitor, kept.state);
+    await saveDevices(machine.monitor, kept);
     // A restored machine does not print it again, but its init counts it.
-    if (stdout.length + stderr.length > 0) {
+    if (ports.stdout.length + ports.stderr.length > 0) {
       throw new LabError("ERR_LAB_TOOL", "the guest printed something before it waited");
     }
     isSaved = true;
@@ -378,40 +370,28 @@ async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
     timeout: options.timeout ?? defaults.timeout,
     silence: options.silence ?? defaults.silence,
     signal: options.signal,
-    onPort: (port: number, bytes: Buffer) => ports[port]?.(bytes),
-    kept: kept === undefined ? undefined : keptFiles(kept, onStart),
+    onPort: (port: number, bytes: Buffer) => {
+      ports.hear(port, bytes);
+      if (ports.isReady) isReady();
+    },
+    kept: kept === undefined ? undefined : { state: isSaving ? undefined : kept.snapshot.state },
+    onStart,
   };
-  await mkdir(folder);
-  if (kept !== undefined && "snapshot" in kept) log.push(kept.snapshot.log);
+  await mkdir(folder, { recursive: true });
+  if (kept !== undefined && !isSaving) ports.log.push(kept.snapshot.log);
   const end = await (bochs === undefined
-    ? boot({ ...machine, isOver: () => words.at(-1)?.kind === "end" })
+    ? boot({ ...machine, folder, isOver: () => ports.isEnded })
     : bootBochs({ ...machine, parts: bochs, folder }));
-  log.end();
-  const output = { stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr) };
-  return { end, log, ...output, words, isSaved };
+  ports.log.end();
+  return { end, ports, isSaved };
 }
 
-function keptFiles(kept: NonNullable<Place["kept"]>, onStart: KeptMachine["onStart"]): KeptMachine {
-  return "snapshot" in kept
-    ? { ram: kept.snapshot.ram, state: kept.snapshot.state, onStart }
-    : { ram: kept.ram, onStart };
-}
-
-function judge(
-  { end, log, stdout, stderr, words }: Attempt,
-  attempts: number,
-  restored: boolean,
-): LabResult {
-  const { text: kernelLog, warnings } = log;
-  const run: LabRun = {
-    kernelLog,
-    warnings,
-    stdout,
-    stderr,
-    attempts,
-    after: end.after,
-    restored,
-  };
+function judge({ end, ports }: Attempt, attempts: number, restored: boolean): LabResult {
+  const { text: kernelLog, warnings } = ports.log;
+  const [stdout, stderr] = [ports.stdout.bytes, ports.stderr.bytes];
+  const { after } = end;
+  const run: LabRun = { kernelLog, warnings, stdout, stderr, attempts, after, restored };
+  if (end.why === "refused") return { ...run, kind: "refused", why: end.reason };
   if (end.why !== "ended") return { ...run, kind: "hung", why: end.why };
   if (kernelLog.includes(NO_PORTS) && warnings.length === 0) {
     const remedy = "build it with CONFIG_SERIAL_8250_NR_UARTS=4 or more";
@@ -420,22 +400,16 @@ function judge(
       `this kernel has fewer than four serial ports; ${remedy}`,
     );
   }
-  const crash: LabResult = { ...run, kind: "crashed", oops: crashReport(kernelLog) };
-  if (words.at(-1)?.kind !== "end") return crash;
-  const missing = words.find((word) => word.kind === "no-kvm");
-  if (missing !== undefined)
-    return { ...run, kind: "no-kvm", why: whyNoKvm(missing.why, kernelLog) };
-  const status = words.find((word) => word.kind === "status");
-  if (status === undefined) return crash;
-  whole("stdout", stdout.length, status.stdout);
-  whole("stderr", stderr.length, status.stderr);
-  const files = words.filter((word) => word.kind === "file");
-  return {
-    ...run,
-    kind: "exited",
-    status: status.status,
-    files: new Map(files.map(({ path, bytes }) => [path, bytes])),
-  };
+  const { status, files, whyNoKvm } = ports;
+  if (ports.isEnded && whyNoKvm !== undefined) {
+    return { ...run, kind: "no-kvm", why: reasonWhyNoKvm(whyNoKvm, kernelLog) };
+  }
+  if (!ports.isEnded || status === undefined) {
+    return { ...run, kind: "crashed", oops: crashReport(kernelLog) };
+  }
+  whole("stdout", ports.stdout.length, status.stdout);
+  whole("stderr", ports.stderr.length, status.stderr);
+  return { ...run, kind: "exited", status: status.status, files };
 }
 
 function whole(name: string, arrived: number, sent: number): void {
@@ -447,7 +421,7 @@ function whole(name: string, arrived: number, sent: number): void {
 }
 
 /** The kernel says why itself, if the module asked: `kvm_amd: SVM not supported by CPU 0`. */
-function whyNoKvm(insmod: string, log: string): string {
+function reasonWhyNoKvm(insmod: string, log: string): string {
   const said = log
     .split("\n")
     .findLast((line) => /\b(kvm(_amd|_intel)?|SVM|has_svm)\b.*: /.test(line));

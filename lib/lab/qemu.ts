@@ -2,19 +2,18 @@
  * One boot of one kernel in QEMU, without hardware virtualisation: the command line and four serial
  * ports. What the guest says on the ports is for machine.ts to understand.
  */
-import { closeSync, openSync } from "node:fs";
 import type { Duplex } from "node:stream";
 import {
   type BootEnd,
   type BootOptions,
   FIRST_FD,
   KERNEL_ARGUMENTS,
-  onPath,
   PORTS,
   runEmulator,
 } from "./emulator.ts";
 import { LabError } from "./error.ts";
 import { Monitor } from "./qmp.ts";
+import { onPath } from "./search-path.ts";
 
 export type { BootEnd, BootOptions };
 
@@ -30,21 +29,31 @@ const IRQS = [4, 3, 5, 7] as const;
  */
 const APPEND = `console=ttyS0 ${KERNEL_ARGUMENTS} rcupdate.rcu_expedited=1`;
 
+/**
+ * QEMU's own filter of system calls: no new program, no change of user, no obsolete call. The
+ * machine is emulated by threads, which it may make.
+ */
+const SANDBOX = [
+  "-sandbox",
+  "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+];
+
 /** A boot, and what a machine needs that is saved or restored. */
 export interface QemuOptions extends BootOptions {
   /** Where the machine's memory and devices are kept; without it they end with the machine. */
   readonly kept?: KeptMachine | undefined;
+  /** Takes a kept machine once it is there; when it fails, the machine is ended and {@link boot} fails so, too. */
+  readonly onStart?: (machine: RunningMachine) => Promise<void>;
 }
 
-/** A machine whose memory is a file. */
+/** A machine whose memory is the file {@link MEMORY_FILE} of its folder, of the machine's size. */
 export interface KeptMachine {
-  /** The file, of the machine's size. A machine that boots writes it, one that is restored does not. */
-  readonly ram: string;
   /** The file that has the devices: the machine is restored from it instead of booting. */
-  readonly state?: string;
-  /** Takes the machine once it is there; when it fails, the machine is ended and {@link boot} fails so, too. */
-  readonly onStart: (machine: RunningMachine) => Promise<void>;
+  readonly state?: string | undefined;
 }
+
+/** The name of the file in a kept machine's folder that is its memory. */
+export const MEMORY_FILE = "ram";
 
 /** What can be done with a machine beside listening to it. */
 export interface RunningMachine {
@@ -58,6 +67,7 @@ export interface RunningMachine {
 }
 
 const MONITOR_FD = FIRST_FD + PORTS.length;
+/** The first of the files comes after the last socket. */
 const STATE_FD = MONITOR_FD + 1;
 
 /** Says QEMU's arguments; `-cx16` because QEMU 7.2 corrupts the flags in cmpxchg16b. */
@@ -80,13 +90,12 @@ export function qemuArguments(
   ];
 }
 
-/** A restored machine's memory is a private mapping: machines share the file and none changes it. */
-function keptArguments({ ram, state }: KeptMachine, memory: number): readonly string[] {
+/** A machine that is saved writes its memory to the file; one that is restored only begins with it. */
+function keptArguments({ state }: KeptMachine, memory: number): readonly string[] {
   const share = state === undefined ? "on" : "off";
-  const path = ram.replaceAll(",", ",,");
   return [
     "-object",
-    `memory-backend-file,id=ram,size=${memory}M,mem-path=${path},share=${share}`,
+    `memory-backend-file,id=ram,size=${memory}M,mem-path=${MEMORY_FILE},share=${share}`,
     ...["-machine", "pc,memory-backend=ram"],
     // Each start has another identity, so a kernel since 5.18 makes a restored random generator differ.
     ...["-device", "vmgenid,guid=auto"],
@@ -97,51 +106,68 @@ function keptArguments({ ram, state }: KeptMachine, memory: number): readonly st
 /**
  * Boots a kernel, or restores a machine, and waits until the machine is off, by itself or because it had to be killed.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` when QEMU is missing or refuses its command line or its state,
- *   `ERR_LAB_INTERRUPTED` when the signal came; no process is left then.
+ * @throws {@link LabError} `ERR_LAB_TOOL` when QEMU is missing or refuses its command line or its
+ *   state, `ERR_LAB_INTERRUPTED` when the signal came; no process is left then.
  */
 export async function boot(options: QemuOptions): Promise<BootEnd> {
-  const { kept } = options;
-  const state = kept?.state === undefined ? undefined : openSync(kept.state, "r");
-  let trouble: unknown;
+  const program = findQemu();
   try {
-    const end = await runEmulator(
-      {
-        name: "QEMU",
-        program: findQemu(),
-        args: qemuArguments(options),
-        sockets: PORTS.length + (kept === undefined ? 0 : 1),
-        files: state === undefined ? [] : [state],
-        listen: (child, hear) => {
-          for (const port of PORTS) {
-            const stream = child.stdio[FIRST_FD + port] as Duplex;
-            stream.on("data", (bytes: Buffer) => hear(port, bytes));
-            // A machine that is ended may leave bytes unread; how it ended is known from the process.
-            stream.on("error", () => undefined);
-          }
-          if (kept === undefined) return () => undefined;
-          const machine: RunningMachine = {
-            monitor: new Monitor(child.stdio[MONITOR_FD] as Duplex),
-            stateFd: STATE_FD,
-            send: (port, bytes) => void (child.stdio[FIRST_FD + port] as Duplex).write(bytes),
-            end: () => void child.kill("SIGKILL"),
-          };
-          kept.onStart(machine).catch((error: unknown) => {
-            trouble ??= error;
-            machine.end();
-          });
-          return () => undefined;
-        },
-        refusal: (status, output) =>
-          status === 0 ? undefined : output.trim().split("\n").slice(-3).join("; "),
-      },
-      options,
-    );
-    if (trouble !== undefined) throw trouble;
-    return end;
-  } finally {
-    if (state !== undefined) closeSync(state);
+    return await start(program, withoutSandbox.has(program) ? [] : SANDBOX, options);
+  } catch (error) {
+    // A QEMU that was built without seccomp says so before anything else.
+    if (!(error instanceof LabError && error.message.includes("-sandbox"))) throw error;
+    withoutSandbox.add(program);
+    return start(program, [], options);
   }
+}
+
+const withoutSandbox = new Set<string>();
+
+async function start(
+  program: string,
+  sandbox: readonly string[],
+  options: QemuOptions,
+): Promise<BootEnd> {
+  const { kept } = options;
+  const { state } = kept ?? {};
+  let trouble: { readonly error: unknown } | undefined;
+  const end = await runEmulator(
+    {
+      name: "QEMU",
+      program,
+      files: state === undefined ? [options.vmlinuz, options.initrd] : [state],
+      args: ([vmlinuz = options.vmlinuz, initrd = options.initrd]) => [
+        ...sandbox,
+        ...qemuArguments({ ...options, vmlinuz, initrd }),
+      ],
+      sockets: PORTS.length + (kept === undefined ? 0 : 1),
+      listen: (child, hear) => {
+        for (const port of PORTS) {
+          const stream = child.stdio[FIRST_FD + port] as Duplex;
+          // A machine that is ended may leave bytes unread; how it ended is known from the process.
+          stream.on("error", () => undefined);
+          stream.on("data", (bytes: Buffer) => hear(port, bytes));
+        }
+        if (kept === undefined) return () => undefined;
+        const machine: RunningMachine = {
+          monitor: new Monitor(child.stdio[MONITOR_FD] as Duplex),
+          stateFd: STATE_FD,
+          send: (port, bytes) => void (child.stdio[FIRST_FD + port] as Duplex).write(bytes),
+          end: () => void child.kill("SIGKILL"),
+        };
+        options.onStart?.(machine).catch((error: unknown) => {
+          trouble ??= { error };
+          machine.end();
+        });
+        return () => undefined;
+      },
+      refusal: (status, output) =>
+        status === 0 ? undefined : output.trim().split("\n").slice(-3).join("; "),
+    },
+    options,
+  );
+  if (trouble !== undefined) throw trouble.error;
+  return end;
 }
 
 const QEMU = "qemu-system-x86_64";

@@ -8,6 +8,9 @@ interface Waiting {
   readonly reject: (error: LabError) => void;
 }
 
+/** A longer line is none of QEMU's answers to what is asked here. */
+const LONGEST_LINE = 2 ** 20;
+
 /** The connection to one QEMU. Commands are answered in order. */
 export class Monitor {
   readonly #stream: Duplex;
@@ -41,6 +44,7 @@ export class Monitor {
   #push(text: string): void {
     const lines = (this.#rest + text).split("\n");
     this.#rest = lines.pop() ?? "";
+    if (this.#rest.length > LONGEST_LINE) this.#break();
     for (const line of lines) if (line.trim() !== "") this.#take(line);
   }
 
@@ -48,14 +52,19 @@ export class Monitor {
   #take(line: string): void {
     const message = parse(line);
     if (message === undefined) {
-      this.#stream.destroy();
-      this.#end();
+      this.#break();
       return;
     }
     if (message.return === undefined && message.error === undefined) return;
     const waiting = this.#waiting.shift();
     if (message.error === undefined) waiting?.resolve(message.return);
     else waiting?.reject(refused(waiting.command, message.error.desc ?? line));
+  }
+
+  #break(): void {
+    this.#rest = "";
+    this.#stream.destroy();
+    this.#end();
   }
 
   #end(): void {

@@ -1,6 +1,8 @@
 /** A matrix as one self-contained page: works from file://, in light and dark, without a network. */
+import { createHash } from "node:crypto";
 import { differences, isGreenMatrix, type Matrix, type Row, troubles } from "./matrix.ts";
 import { PAGE_SCRIPT, PAGE_STYLE } from "./page.ts";
+import { printableLines } from "./printable.ts";
 import { count, type Result, type Verdict } from "./result.ts";
 
 type Mark = Verdict | "missing";
@@ -13,6 +15,19 @@ const MARKS: Readonly<Record<Mark, { readonly sign: string; readonly word: strin
   missing: { sign: "?", word: "not judged" },
 };
 
+/** The page runs its own style and script, known by their hashes, and loads and sends nothing. */
+const POLICY = [
+  "default-src 'none'",
+  `style-src ${hashOf(PAGE_STYLE)}`,
+  `script-src ${hashOf(PAGE_SCRIPT)}`,
+  "base-uri 'none'",
+  "form-action 'none'",
+].join("; ");
+
+function hashOf(text: string): string {
+  return `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
+}
+
 /** Prints the page. `date` is shown as it is given. */
 export function toHtml(matrix: Matrix, date: string): string {
   const verdict = isGreenMatrix(matrix)
@@ -22,6 +37,7 @@ export function toHtml(matrix: Matrix, date: string): string {
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>KVM claims: ${matrix.columns.length} kernels</title>
 <style>${PAGE_STYLE}</style>
@@ -120,7 +136,7 @@ function changes(matrix: Matrix): string {
 }
 
 function escapeHtml(text: string): string {
-  return text
+  return printableLines(text)
     .replaceAll("&", "&amp;")
     .replaceAll("<", "&lt;")
     .replaceAll(">", "&gt;")

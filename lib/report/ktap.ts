@@ -1,5 +1,6 @@
 /** A report as KTAP version 1 (Documentation/dev-tools/ktap.rst), what kernel tools read. */
 import { complaints, type Matrix } from "./matrix.ts";
+import { printable, printableLines } from "./printable.ts";
 import type { Report, Result } from "./result.ts";
 
 /** Prints the whole report. A deviation is `ok` with a `# TODO`-free comment line that says why. */
@@ -24,7 +25,7 @@ export function matrixToKtap(matrix: Matrix): string {
 
 function reportLines(report: Report): readonly string[] {
   return [
-    `# Linux ${report.kernel}, ${report.vendor}`,
+    `# ${oneLine(`Linux ${report.kernel}, ${report.vendor}`)}`,
     `1..${report.results.length}`,
     ...report.results.flatMap((result, i) => testLines(result, i + 1)),
   ];
@@ -38,9 +39,15 @@ function testLines(result: Result, number: number): readonly string[] {
   const line = `${status} ${number} ${name}${directive}`;
   if (result.reason === undefined || result.verdict === "skip") return [line];
   const word = result.verdict === "deviation" ? "known deviation: " : "";
-  return [...(word + result.reason).split("\n").map((text) => `# ${text}`), line];
+  return [...commentLines(word + result.reason), line];
+}
+
+function commentLines(text: string): readonly string[] {
+  return printableLines(text)
+    .split("\n")
+    .map((line) => `# ${line}`);
 }
 
 function oneLine(text: string | undefined): string {
-  return (text ?? "").replaceAll(/\s+/g, " ");
+  return printable((text ?? "").replaceAll(/\s+/g, " "));
 }

@@ -1,5 +1,5 @@
 /** Many kernels' reports side by side: rows are claims, columns kernels. Drawing it is table, html. */
-import type { Report, Result, Verdict } from "./result.ts";
+import { judged, type Report, type Result, type Verdict } from "./result.ts";
 
 /** One kernel on one CPU model, and what became of it. */
 export interface Column {
@@ -7,7 +7,7 @@ export interface Column {
   readonly name: string;
   /** The report; `undefined` when the machine never got so far. */
   readonly report: Report | undefined;
-  /** Why there is no report: a crash, a hang, a kernel that could not be had. */
+  /** Why there is no report, or none to rely on: a crash, a hang, a suite that ended too early. */
   readonly problem?: string;
   /** What to know that is not wrong: a machine that had to be started again. */
   readonly notice?: string;
@@ -75,8 +75,10 @@ export function differences(matrix: Matrix, before: number, after: number): read
 export function troubles({ columns, rows }: Matrix, position: number): readonly string[] {
   const column = columns[position];
   const missing = rows.filter(({ cells }) => cells[position] === undefined).length;
+  const isEmpty = column?.report !== undefined && judged(column.report) === 0;
+  const empty = isEmpty ? ["no claim was judged"] : [];
   return [
-    ...(column?.problem === undefined ? [] : [column.problem]),
+    ...(column?.problem === undefined ? empty : [column.problem]),
     ...(missing > 0 && column?.report !== undefined ? [`${missing} claims were not judged`] : []),
     ...(column?.warnings ?? []).map((line) => `kernel log: ${line}`),
   ];
@@ -88,9 +90,9 @@ export function complaints(matrix: Matrix, position: number): readonly string[] 
   return [...troubles(matrix, position), ...failed.map(({ id }) => `${id} fails`)];
 }
 
-/** Whether nothing unexpected happened on any kernel. */
+/** Whether every kernel judged something, and nothing unexpected happened on any. */
 export function isGreenMatrix(matrix: Matrix): boolean {
-  return matrix.columns.every(
-    (column, position) => column.report !== undefined && complaints(matrix, position).length === 0,
-  );
+  const isGreen = (column: Column, position: number): boolean =>
+    column.report !== undefined && complaints(matrix, position).length === 0;
+  return matrix.columns.length > 0 && matrix.columns.every(isGreen);
 }

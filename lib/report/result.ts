@@ -40,7 +40,12 @@ export function count(results: readonly Result[]): Counts {
   return counts;
 }
 
-/** Whether nothing unexpected happened. */
+/** How many results are a verdict on the kernel: a skip is none. */
+export function judged(report: Report): number {
+  return report.results.length - count(report.results).skip;
+}
+
+/** Whether something was judged, and nothing unexpected happened. */
 export function isGreen(report: Report): boolean {
-  return count(report.results).fail === 0;
+  return judged(report) > 0 && count(report.results).fail === 0;
 }

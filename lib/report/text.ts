@@ -1,5 +1,6 @@
 /** A report for a person at a terminal: a line a claim as it is judged, then what to know. */
-import { count, type Report, type Result, type Verdict } from "./result.ts";
+import { printable, printableLines } from "./printable.ts";
+import { count, judged, type Report, type Result, type Verdict } from "./result.ts";
 
 /** How to mark text; without colours each function returns it as it is. */
 export interface Paint {
@@ -32,9 +33,12 @@ const MARKS: Readonly<Record<Verdict, (p: Paint) => string>> = {
 /** One claim's line, and below it why it failed or was skipped; {@link summary} has the deviations. */
 export function claimLine(result: Result, p: Paint): string {
   const number = result.number === undefined ? "   " : String(result.number).padStart(3);
-  const line = `${MARKS[result.verdict](p)} ${p.dim(number)} ${result.id}: ${result.title}`;
+  const claim = printable(`${result.id}: ${result.title}`);
+  const line = `${MARKS[result.verdict](p)} ${p.dim(number)} ${claim}`;
   if (result.reason === undefined || result.verdict === "deviation") return line;
-  const reason = result.reason.split("\n").map((text) => `                 ${text}`);
+  const reason = printableLines(result.reason)
+    .split("\n")
+    .map((text) => `                 ${text}`);
   return `${line}\n${(result.verdict === "fail" ? p.red : p.dim)(reason.join("\n"))}`;
 }
 
@@ -42,9 +46,9 @@ export function claimLine(result: Result, p: Paint): string {
 export function summary(report: Report, p: Paint): string {
   const counts = count(report.results);
   const deviations = report.results.filter(({ verdict }) => verdict === "deviation");
-  const judged = report.results.length - counts.skip;
+  const vendor = printable(report.vendor);
   const lines = [
-    `${judged} claims judged on Linux ${report.kernel}, ${report.vendor}: ` +
+    `${judged(report)} claims judged on Linux ${printable(report.kernel)}, ${vendor}: ` +
       [
         p.green(`${counts.pass} hold`),
         counts.fail > 0 ? p.red(`${counts.fail} FAIL`) : "0 fail",
@@ -53,8 +57,10 @@ export function summary(report: Report, p: Paint): string {
       ].join(", "),
   ];
   if (deviations.length > 0) {
-    lines.push("", `Known deviations of ${report.vendor}:`);
-    for (const { id, reason } of deviations) lines.push(`  ${p.yellow(id)}: ${reason ?? ""}`);
+    lines.push("", `Known deviations of ${vendor}:`);
+    for (const { id, reason } of deviations) {
+      lines.push(`  ${p.yellow(printable(id))}: ${printable(reason ?? "")}`);
+    }
   }
   return lines.join("\n");
 }

@@ -13,6 +13,7 @@
  * Numbers are little endian. A section is named by its path: `source.kernel`, `vcpus[0].sregs2`.
  */
 import { crc32 } from "node:zlib";
+import { toBytes as toView } from "../options.ts";
 import { Complaints, StateDocumentError, shownName } from "./error.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { fromBytes, joined, mostOf, type NumberShape, sizeInWords, toBytes } from "./shape.ts";
@@ -87,7 +88,7 @@ const checksumOf = (whole: Uint8Array): number =>
  *   section that this version does not know: the first 100 complaints and the number of all.
  */
 export function stateFromBytes(bytes: Uint8Array): VmState {
-  const sections = sectionsIn(checked(bytes));
+  const sections = sectionsIn(checked(toView("stateFromBytes()", bytes)));
   const source = sourceFrom(sections);
   const parts = partsFrom(VM_PARTS, sections, "");
   const vcpus: VcpuState[] = [];

@@ -1,4 +1,5 @@
 /** A recording as one C file that asks the kernel the same. Which parts it has is said in c/. */
+import { refuseMissing } from "../options.ts";
 import { CFile } from "./c/c-file.ts";
 import { addIoctl } from "./c/calls.ts";
 import { addFileStep } from "./c/files.ts";
@@ -39,6 +40,7 @@ const HEADERS = [
  * @throws Error when the recording uses a handle that was made before it began.
  */
 export function exportC(trace: Trace): string {
+  refuseMissing("exportC()", trace, ["steps", "about"]);
   const file = new CFile();
   const steps = new Steps(file);
   for (const [i, step] of trace.steps.entries()) steps.add(step, i + 1);

@@ -33,7 +33,7 @@ export const deviations: readonly Deviation[] = [
   {
     claim: "resend-original",
     on: "kvm_pvm",
-    shows: "EINVAL: the table changed after KVM_RUN",
+    shows: "KVM_SET_CPUID2 (vcpu 0): EINVAL",
     reason: `${OVERLAY}; what was sent is then not what is stored, and sending it again is refused`,
   },
   {

@@ -32,6 +32,11 @@ const generatedFiles = [
 const committed = (file: string): string => readFileSync(join(project, file), "utf8");
 const facts = JSON.parse(committed(factsFile)) as Facts;
 
+/** Numbers of the hardware's exits by the kernel's names; test/unit/explain/exit-names.test.ts holds ours against them. */
+interface ExitFacts {
+  readonly codes: Readonly<Record<"svm" | "vmx", Readonly<Record<string, number>>>>;
+}
+
 const { NODE_KVM_UAPI } = process.env;
 const headers = NODE_KVM_UAPI ?? join(project, "../shared/data/uapi-7.2");
 const has = (program: string): boolean => spawnSync(program, ["--version"]).status === 0;
@@ -132,6 +137,17 @@ describe("the kernel's headers", () => {
     const { status, errors } = compile([...assertions(), planted]);
     expect(status).toBe(1);
     expect(errors.match(/static assertion failed/g)).toHaveLength(1);
+  });
+
+  test.for([
+    ["svm", "asm/svm.h", /^#define\s+SVM_EXIT_(\w+)\s+(0x[0-9a-f]+|\d+)$/gm],
+    ["vmx", "asm/vmx.h", /^#define\s+EXIT_REASON_(\w+)\s+(0x[0-9a-f]+|\d+)$/gm],
+  ] as const)("the exits of %s are those of %s", ([key, header, pattern], context) => {
+    requireHeaders(context);
+    const { codes } = JSON.parse(committed("gen/facts/exit-codes.json")) as ExitFacts;
+    const defined = readFileSync(join(headers, header), "utf8").matchAll(pattern);
+    const found = Array.from(defined, ([, name, code]) => [name, Number(code)] as const);
+    expect(Object.entries(codes[key])).toEqual(found);
   });
 
   test("the facts are extracted from them again, the same", (context) => {

@@ -38,6 +38,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
     "guest",
     "explain",
     "report",
+    "state",
     "trace",
     "kvm",
     "vmm",

@@ -3,7 +3,7 @@
  * catalogue, or a path with its modules in NODE_KVM_LAB_MODULES); 6.1, the quickest, when not set.
  */
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -75,16 +75,16 @@ function run(command: readonly string[], more: Partial<LabOptions> = {}): Promis
   return runInLab({ kernel, command, ...more });
 }
 
-/** The machines of a process: their command lines name its part of the cache. */
+/** The machines of a process: they run in its part of the cache. */
 function machinesOf(pid: number): readonly string[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
-    .filter((name) => commandLine(name).includes(`building/${pid}-`));
+    .filter((name) => folderOf(name).includes(`building/${pid}-`));
 }
 
-function commandLine(pid: string): string {
+function folderOf(pid: string): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, "latin1");
+    return readlinkSync(`/proc/${pid}/cwd`);
   } catch {
     return ""; // it ended meanwhile
   }
@@ -178,5 +178,31 @@ describe("a command in a disposable machine", () => {
       expect(await exit).toBe(status);
       await expect.poll(() => machinesOf(child.pid ?? 0), { timeout: 5000 }).toEqual([]);
     }
+  });
+
+  test("ends with its machine when the reader of its output is gone", async () => {
+    const args = [join(ROOT, "dist/cli/main.js"), "lab", "exec", "--kernel", KERNEL];
+    if (MODULES !== undefined) args.push("--modules", MODULES);
+    args.push("--", "sh", "-c", "while :; do echo more; sleep 1; done");
+    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+    const exit = new Promise((resolve) => child.once("exit", resolve));
+    await Promise.race([exit, new Promise((resolve) => child.stdout.once("data", resolve))]);
+    child.stdout.destroy();
+    expect(await exit).toBe(125);
+    expect(machinesOf(child.pid ?? 0)).toEqual([]);
+  });
+
+  test("reads its standard input, and takes a folder in", async () => {
+    mkdirSync(join(folder, "tree/sub"), { recursive: true });
+    writeFileSync(join(folder, "tree/sub/a"), "of the folder\n");
+    const result = await run(["sh", "-c", "cat; cat /data/sub/a"], {
+      stdin: Buffer.from("of the pipe\n"),
+      files: { "/data": join(folder, "tree") },
+    });
+    expect(result).toMatchObject({
+      kind: "exited",
+      status: 0,
+      stdout: Buffer.from("of the pipe\nof the folder\n"),
+    });
   });
 }, 120_000);

@@ -24,8 +24,9 @@ beforeEach(({ skip }) => {
   if (run("cc", ["--version"]).status !== 0) skip("no C compiler");
 });
 
-test("no fault of any call hangs, crashes, leaks or misleads", () => {
-  const { status, stdout } = faults();
+/** All calls take four minutes: `node scripts/faults.js`. A loaded machine gets five times as long for each. */
+test("no fault of the first calls of each kind hangs, crashes, leaks or misleads", () => {
+  const { status, stdout } = faults("--most", "2", "--scale", "5");
   expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringMatching(/ 0 bad, /) });
 });
 

@@ -29,7 +29,8 @@ const EINTR = 4;
 
 /**
  * `device`: "none" runs what needs no device, "only" the rest. `calls`: only these. `report`: a file for what
- * was judged; `judged`: that of a run before, which is not done again and counts as reached.
+ * was judged; `judged`: that of a run before, which is not done again and counts as reached. `most`: how many
+ * calls of a kind fail; `errors`: with how many errnos each.
  */
 const folder = mkdtempSync(join(tmpdir(), "faults-"));
 process.on("exit", () => rmSync(folder, { recursive: true }));
@@ -93,7 +94,7 @@ const mostOf = (call, count) =>
 
 /** Each call that a life reaches, once; and every call from the first on, where that can be. */
 function casesOf(call, count) {
-  const { errors } = FAILING[call];
+  const errors = FAILING[call].errors.slice(0, request.errors);
   const single = range(mostOf(call, count)).flatMap((nth) =>
     errors
       .filter((_, i) => nth <= MOST_WITH_ALL_ERRNOS || nth % errors.length === i)

@@ -47,6 +47,10 @@ describe("the argument", () => {
       "args[0] 0xc: bit 2 and bit 3 (ENABLE and DISABLE_SUPPRESS_EOI_BROADCAST) exclude each other",
     ],
     ["KVM_CAP_X2APIC_API", 3n, 3, undefined],
+    ["KVM_CAP_X2APIC_API", 4n, 15, undefined],
+    ["KVM_CAP_X2APIC_API", 8n, 15, undefined],
+    ["KVM_CAP_X86_BUS_LOCK_EXIT", 1n, 0, undefined],
+    ["KVM_CAP_X86_BUS_LOCK_EXIT", 2n, 0, undefined],
     [
       "KVM_CAP_X86_DISABLE_EXITS",
       0x20n,
@@ -99,7 +103,7 @@ describe("the argument", () => {
       "KVM_CAP_X86_APIC_BUS_CYCLES_NS",
       2n ** 26n,
       1,
-      "args[0] 67108864 ns is too long: times 2^32 and 128 it must fit 64 bits",
+      "args[0] 67108864 ns is too long: times 2^32 - 1 and 128 it must fit 64 bits",
     ],
     ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 1000n, 1, undefined],
     [
@@ -115,6 +119,22 @@ describe("the argument", () => {
       "args[0] 0x5: bit 2 may not be set; KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 allows 0x3",
     ],
     ["KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2", 3n, 3, undefined],
+    ["KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2", 0n, 3, undefined],
+    ["KVM_CAP_SPLIT_IRQCHIP", 24n, 1, undefined],
+    ["KVM_CAP_SPLIT_IRQCHIP", 4096n, 1, undefined],
+    [
+      "KVM_CAP_MAX_VCPU_ID",
+      4096n,
+      4096,
+      "either args[0] 4096: KVM_SET_BOOT_CPU_ID has chosen a vCPU with a higher id, or another cause",
+    ],
+    [
+      "KVM_CAP_DIRTY_LOG_RING",
+      4096n,
+      1 << 20,
+      "either args[0] 4096 bytes is less than the entries that KVM keeps for itself (9216 bytes with PML), or another cause",
+    ],
+    ["KVM_CAP_HALT_POLL", 2n ** 32n - 1n, 1, undefined],
     ["KVM_CAP_HALT_POLL", 2n ** 32n, 1, "args[0] 0x100000000 does not fit 32 bits (nanoseconds)"],
     [
       "KVM_CAP_SPLIT_IRQCHIP",
@@ -130,6 +150,43 @@ describe("the argument", () => {
     expect(enable(cap, arg, value)).toBe(reason);
   });
 
+  test.each([{}, { KVM_CAP_IRQ_ROUTING: 0 }])(
+    "of a split irqchip is not held against routes of which nothing is known: %o",
+    (capabilities) => {
+      const sent = { cap: "KVM_CAP_SPLIT_IRQCHIP", args: [4097n] };
+      expect(why("KVM_ENABLE_CAP EINVAL vm", sent, vmWith(capabilities))).toBeUndefined();
+    },
+  );
+
+  test.each(["KVM_CAP_MAX_VCPU_ID", "KVM_CAP_DIRTY_LOG_RING"])(
+    "of %s is not held against a VM of which nothing is known",
+    (cap) => {
+      const sent = { cap, args: [65536n] };
+      for (const evidence of [{}, { vm: {} }, { vm: { enabled: () => new Map() } }]) {
+        expect(why("KVM_ENABLE_CAP EINVAL vm", sent, evidence) ?? "").not.toMatch(/set only once/);
+      }
+    },
+  );
+
+  test("is not known where the capability is all that was named", () => {
+    const sent = { cap: "KVM_CAP_HYPERV_SYNIC" };
+    expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBe(
+      "KVM_CAP_HYPERV_SYNIC is switched on for a vcpu, not for a vm",
+    );
+  });
+
+  test("is not held against bits of which nothing is known", () => {
+    const sent = { cap: "KVM_CAP_DISABLE_QUIRKS2", args: [0x1000n] };
+    expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBeUndefined();
+  });
+
+  test("that is more than a ring of the other kind can have", () => {
+    expect(enable("KVM_CAP_DIRTY_LOG_RING_ACQ_REL", 2n ** 21n, 1 << 20, {}, "E2BIG")).toBe(
+      "args[0] 2097152 bytes, and a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING_ACQ_REL)",
+    );
+    expect(enable("KVM_CAP_HALT_POLL", 1n, 1, {}, "E2BIG")).toBeUndefined();
+  });
+
   test("that is more than a ring can have", () => {
     expect(enable("KVM_CAP_DIRTY_LOG_RING", 2n ** 21n, 1 << 20, {}, "E2BIG")).toBe(
       "args[0] 2097152 bytes, and a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING)",
@@ -141,7 +198,6 @@ describe("the order", () => {
   test.each([
     ["KVM_CAP_X86_DISABLE_EXITS", 2n, 0xf],
     ["KVM_CAP_PMU_CAPABILITY", 1n, 1],
-    ["KVM_CAP_MAX_VCPU_ID", 8n, 4096],
     ["KVM_CAP_X86_NOTIFY_VMEXIT", 1n, 1],
     ["KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 0n, 1],
     ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 10n, 1],
@@ -155,9 +211,21 @@ describe("the order", () => {
     expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, set("KVM_CAP_MAX_VCPU_ID", 4n))).toBe(
       "it was set to 4 before, and is set only once",
     );
-    expect(
-      enable("KVM_CAP_DIRTY_LOG_RING", 8192n, 1 << 20, set("KVM_CAP_DIRTY_LOG_RING", 4096n)),
-    ).toBe("the rings' size was set to 4096 before, and is set only once");
+    const again = set("KVM_CAP_MAX_VCPU_ID", 4n);
+    const sent = { cap: "KVM_CAP_MAX_VCPU_ID", args: [8n] };
+    expect(why("KVM_ENABLE_CAP EINVAL vm", sent, { vm: again })).toMatch(/^it was set to 4 before/);
+    for (const kind of ["KVM_CAP_DIRTY_LOG_RING", "KVM_CAP_DIRTY_LOG_RING_ACQ_REL"] as const) {
+      expect(enable(kind, 8192n, 1 << 20, set(kind, 4096n))).toBe(
+        "the rings' size was set to 4096 before, and is set only once",
+      );
+    }
+  });
+
+  test("the limit of the ids may be set again, to the same, and after vCPUs", () => {
+    const reason =
+      /^either args\[0\] 8: KVM_SET_BOOT_CPU_ID has chosen a vCPU with a higher id, or/;
+    expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, set("KVM_CAP_MAX_VCPU_ID", 8n))).toMatch(reason);
+    expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, late)).toMatch(reason);
   });
 
   test("a split irqchip comes instead of another, and before the first vCPU", () => {
@@ -193,6 +261,9 @@ describe("the capability", () => {
   test("that belongs to the other kind of handle", () => {
     const cap = "KVM_CAP_HYPERV_SYNIC";
     expect(enable(cap, 0n, 1)).toBe("KVM_CAP_HYPERV_SYNIC is switched on for a vcpu, not for a vm");
+    expect(enable("KVM_CAP_HYPERV_ENFORCE_CPUID", 0n, 1)).toBe(
+      "KVM_CAP_HYPERV_ENFORCE_CPUID is switched on for a vcpu, not for a vm",
+    );
     expect(why("KVM_ENABLE_CAP EINVAL vcpu", { cap: "KVM_CAP_HALT_POLL" })).toBe(
       "KVM_CAP_HALT_POLL is switched on for a vm, not for a vcpu",
     );
@@ -202,6 +273,9 @@ describe("the capability", () => {
     const none = having("KVM_CAP_HYPERV_SYNIC2", 1, { irqchip: () => "none" });
     const sent = { cap: "KVM_CAP_HYPERV_SYNIC2", args: [0n] };
     expect(why("KVM_ENABLE_CAP EINVAL vcpu", sent, none)).toMatch(
+      /^the VM has no interrupt controllers/,
+    );
+    expect(why("KVM_ENABLE_CAP EINVAL vcpu", { cap: "KVM_CAP_HYPERV_SYNIC" }, none)).toMatch(
       /^the VM has no interrupt controllers/,
     );
     expect(why("KVM_ENABLE_CAP EINVAL vcpu", { ...sent, args: [1n] }, none)).toBe(
@@ -231,6 +305,11 @@ describe("the capability", () => {
     const bytes = encode(EnableCap, { cap: 213, args: [2n] });
     expect(why("KVM_ENABLE_CAP EINVAL vm", bytes, vm)).toMatch(/^args\[0\] 0x2: bit 1/);
     expect(why("KVM_ENABLE_CAP EINVAL vm", { cap: 9999 }, vm)).toBeUndefined();
+  });
+
+  test("of whose words nothing can be read has no reason", () => {
+    const sent = { cap: "KVM_CAP_HALT_POLL", args: 7 };
+    expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBeUndefined();
   });
 
   test("with flags", () => {

@@ -1,8 +1,11 @@
 /** Claims about VMs, vCPUs and devices that were not made, and about calls that came too late. */
 import { describe, expect, test } from "vitest";
+import type { Evidence } from "../../../lib/explain/index.ts";
 import { vmWith, why } from "./refused.ts";
 
-const kvm = (types: number) => ({ kvm: { check: () => types } });
+const kvm = (types: number): Evidence => ({
+  kvm: { check: (name) => (name === "KVM_CAP_VM_TYPES" ? types : undefined) },
+});
 const withVcpus = vmWith(
   { KVM_CAP_MAX_VCPU_ID: 4096, KVM_CAP_MAX_VCPUS: 2 },
   { vcpuIds: () => [3, 4] },
@@ -16,6 +19,27 @@ describe("KVM_CREATE_VM", () => {
       1,
       "type 1 KVM_X86_SW_PROTECTED_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
     ],
+    [
+      0,
+      2,
+      "type 0 KVM_X86_DEFAULT_VM: this KVM has only the types in the bits of 0x2 (KVM_CAP_VM_TYPES)",
+    ],
+    [
+      2,
+      1,
+      "type 2 KVM_X86_SEV_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+    ],
+    [
+      3,
+      1,
+      "type 3 KVM_X86_SEV_ES_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+    ],
+    [
+      4,
+      1,
+      "type 4 KVM_X86_SNP_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+    ],
+    [64, 1, "type 64: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)"],
     [77, 3, "type 77: this KVM has only the types in the bits of 0x3 (KVM_CAP_VM_TYPES)"],
     [
       5,
@@ -54,6 +78,32 @@ describe("KVM_CREATE_VCPU", () => {
     );
   });
 
+  test.each<[string, Evidence, string]>([
+    [
+      "slots that are not known",
+      vmWith({}, { identityMapAddr: () => 0x1000n }),
+      "either a slot covers at 0xfee00000 the place of the first vCPU's APIC page: delete or shorten it, or a slot covers at 0x1000 the place of the identity map that this CPU needs (it has no unrestricted guest): delete or shorten it",
+    ],
+    [
+      "an identity map that is not known",
+      vmWith({}, { slots: () => [] }),
+      "either a slot covers the place of the identity map that this CPU needs (it has no unrestricted guest): delete or shorten it, or another cause",
+    ],
+  ])("EEXIST with %s leaves the slots open", (_, evidence, reason) => {
+    const vm = { ...evidence.vm, vcpuIds: () => [] };
+    expect(why("KVM_CREATE_VCPU EEXIST", 0, { vm })).toBe(reason);
+  });
+
+  test.each([
+    ["ids of which nothing is known", vmWith({}, { vcpuIds: () => [3] })],
+    ["a limit of ids that is 0", vmWith({ KVM_CAP_MAX_VCPU_ID: 0 })],
+    ["vCPUs of which nothing is known", vmWith({ KVM_CAP_MAX_VCPUS: 0 })],
+    ["a limit of vCPUs that is 0", vmWith({ KVM_CAP_MAX_VCPUS: 0 }, { vcpuIds: () => [3] })],
+    ["vCPUs that cannot be counted", vmWith({ KVM_CAP_MAX_VCPUS: 2 })],
+  ])("EINVAL with %s has no reason", (_, evidence) => {
+    expect(why("KVM_CREATE_VCPU EINVAL", 5, evidence)).toBeUndefined();
+  });
+
   test("EINVAL names an id that is too large for the VM", () => {
     const enabled = new Map([["KVM_CAP_MAX_VCPU_ID", [8n]]] as const);
     const vm = vmWith({ KVM_CAP_MAX_VCPU_ID: 4096 }, { enabled: () => enabled });
@@ -86,6 +136,11 @@ describe("what must come before the first vCPU", () => {
     expect(why(call, sent, withVcpus)).toBe(LATE);
     expect(why(call, sent, empty)).toBeUndefined();
   });
+});
+
+test("KVM_SET_TSC_KHZ of a vCPU is never late", () => {
+  const vm = vmWith({ KVM_CAP_TSC_CONTROL: 0 }, { vcpuIds: () => [3] });
+  expect(why("KVM_SET_TSC_KHZ EINVAL vcpu", 1000, vm)).toMatch(/^1000 kHz is less than/);
 });
 
 test("KVM_SET_TSC_KHZ of a VM with vCPUs is late since Linux 6.17, where nothing else is refused", () => {
@@ -132,8 +187,29 @@ describe("the TSS of an Intel VM", () => {
     [0x9000, undefined],
   ])("at %i", (address, reason) => {
     expect(why("KVM_SET_TSS_ADDR EEXIST", address, vm)).toBe(reason);
-    expect(why("KVM_SET_TSS_ADDR EEXIST", address)).toMatch(
-      /^either the VM's TSS has an address.*, or/,
+    expect(why("KVM_SET_TSS_ADDR EEXIST", address)).toBe(
+      "either the VM's TSS has an address, which is set once, or " +
+        `address 0x${address.toString(16)}: a slot has one of its three pages`,
+    );
+  });
+
+  test.each([
+    [0xfedf_d000, undefined],
+    [0xfedf_e000, "0xfedfe000"],
+    [0xfee0_0000, "0xfee00000"],
+    [0xfee0_1000, undefined],
+    [0x1_d000, undefined],
+    [0x1_e000, "0x1e000"],
+    [0x2_0000, "0x20000"],
+    [0x2_1000, undefined],
+  ])("over pages of KVM's own, at %i", (address, place) => {
+    const own = vmWith(
+      {},
+      { slots: () => [], tssAddr: () => null, identityMapAddr: () => 0x2_0000n },
+    );
+    expect(why("KVM_SET_TSS_ADDR EEXIST", address, own)).toBe(
+      place &&
+        `either address ${place}: one of its three pages is KVM's own (the APIC's or the identity map's), or another cause`,
     );
   });
 
@@ -151,6 +227,7 @@ describe("devices", () => {
       "type 16: this kernel has no such device (its module may be missing)",
     );
     expect(why("KVM_CREATE_DEVICE EBUSY", { type: 4 })).toMatch(/can have one only/);
+    expect(why("KVM_CREATE_DEVICE EBUSY", { type: 5 })).toBeUndefined();
   });
 
   test.each(["sys", "vcpu", "dev"])("an attribute that there is not, of a %s", (kind) => {
@@ -163,7 +240,16 @@ describe("devices", () => {
     expect(why("KVM_GET_DEVICE_ATTR EPERM dev", { group: 1 })).toBe(
       "this device has no KVM_GET_DEVICE_ATTR at all",
     );
+    expect(why("KVM_GET_DEVICE_ATTR EPERM vcpu", { group: 1 })).toBeUndefined();
   });
+});
+
+test("rings of either kind can be mapped", () => {
+  const enabled = new Map([["KVM_CAP_DIRTY_LOG_RING_ACQ_REL", [4096n]]] as const);
+  const mapped = (vm: Evidence["vm"] & object): string | undefined =>
+    why("mmap EINVAL", { what: "dirty ring", length: 4096 }, { vm });
+  expect(mapped({ enabled: () => enabled })).toBeUndefined();
+  expect(mapped({ enabled: () => new Map() })).toMatch(/^the VM has no dirty rings/);
 });
 
 describe("the process's own calls", () => {
@@ -185,6 +271,16 @@ describe("the process's own calls", () => {
     ],
     ["mmap EINVAL", { length: 0 }, "length 0: guest memory has at least a page"],
     ["mmap EINVAL", { length: 4096 }, undefined],
+    ["mmap EINVAL", { length: 0n }, "length 0: guest memory has at least a page"],
+    ["fallocate EINVAL", { offset: 0n, length: 0x800n }, "length 2048 is not a multiple of 4096"],
+    [
+      "fallocate EINVAL",
+      { offset: 0n, length: 2n ** 63n },
+      "offset or length is negative for a file",
+    ],
+    ["fallocate EINVAL", { offset: 0x1000n, length: 0x1000n }, undefined],
+    ["fallocate EINVAL", {}, undefined],
+    ["fallocate EINVAL", { offset: 0x1000n, length: 0x1000n, size: 0x2000n }, undefined],
     [
       "mmap ENOMEM",
       { length: 4096 },

@@ -51,6 +51,47 @@ describe("an emulation failure", () => {
     );
   });
 
+  test.each<[string, ExitEvidence]>([
+    ["special registers", { regs: () => regsOf({}), slots: () => [] }],
+    ["registers", { sregs: () => sregsOf({}), slots: () => [] }],
+    ["slots", { sregs: () => sregsOf({}), regs: () => regsOf({}) }],
+    ["words of memory", evidence({ ...LONG, cs: { l: 1 } }, { rip: 0x1000n }, { slots: () => [] })],
+  ])("of a vCPU without %s has no place", (_, asked) => {
+    expect(explainExit(EMULATION, asked)).toBe(
+      "KVM_INTERNAL_ERROR_EMULATION: KVM could not emulate the instruction d8 07; the exit was 0x400",
+    );
+  });
+
+  test.each<[string, StructInput<Sregs>, bigint]>([
+    ["real mode adds the base of CS", { cs: { base: 0xf_0000n } }, 0xf_1005n],
+    ["real mode has 32 bits", { cs: { base: 0xffff_f000n } }, 0x5n],
+    [
+      "protected mode adds it, whatever CS.L says",
+      { cr0: PE, cs: { base: 0xf_0000n, l: 1 } },
+      0xf_1005n,
+    ],
+    ["compatibility mode adds it", { ...LONG, cr3: 0x10_0000n, cs: { base: 0x2000n } }, 0x3005n],
+    ["64-bit mode does not", { ...LONG, cr3: 0x10_0000n, cs: { base: 0x2000n, l: 1 } }, 0x1005n],
+  ])("in %s", (_, sregs, gpa) => {
+    // Every entry of every table maps its own address: the last level's are the pages.
+    const read = (at: bigint): bigint =>
+      at < 0x10_3000n
+        ? 0x10_1003n + ((at >> 12n) - 0x100n) * 0x1000n
+        : (((at & 0xfffn) >> 3n) << 12n) | 3n;
+    const asked = evidence(sregs, { rip: 0x1005n }, { slots: () => [], read });
+    expect(explainExit(EMULATION, asked)).toContain(`from 0x${gpa.toString(16)}, where no slot is`);
+  });
+
+  test.each([
+    [0xfffn, false],
+    [0x1000n, true],
+    [0x4fffn, true],
+    [0x5000n, false],
+  ])("at the edge of a slot, %i", (rip, isInside) => {
+    const text = explainExit(EMULATION, evidence({}, { rip }, { slots: () => [SLOT] })) ?? "";
+    expect(text.includes("where no slot is")).toBe(!isInside);
+  });
+
   test("of a kernel that tells nothing is no more than that", () => {
     const exit = { ...EMULATION, data: [], emulationFailure: undefined } as ExplainedExit;
     expect(explainExit(exit, {})).toBe(
@@ -66,6 +107,37 @@ describe("an emulation failure", () => {
 });
 
 test.each<[number, readonly bigint[], string]>([
+  [2, [], "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while an event was being delivered"],
+  [
+    2,
+    [0x8000_0202n],
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while NMI 2 was being delivered",
+  ],
+  [
+    2,
+    [0x8000_0480n],
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while software interrupt 128 was being delivered",
+  ],
+  [
+    2,
+    [0x8000_0107n],
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while event 7 was being delivered",
+  ],
+  [
+    2,
+    [0x8000_0603n],
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while event 3 was being delivered",
+  ],
+  [
+    3,
+    [0x8000_0020n],
+    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit (not told) came while interrupt 32 was being delivered",
+  ],
+  [
+    4,
+    [],
+    "KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: KVM does not expect the hardware's exit (not told)",
+  ],
   [
     2,
     [0x8000_0b0en],
@@ -101,6 +173,36 @@ describe("a shutdown", () => {
     );
   });
 
+  test("names an exception that was pending, and that has no error code", () => {
+    const events = (): VcpuEvents => eventsOf({ pending: 1, nr: 6 });
+    const asked = evidence({ ...LONG, ...IDT, cr2: 0xdead_b000n }, {}, { events });
+    expect(explainExit({ kind: "shutdown" }, asked)).toBe(
+      "a triple fault while exception 6 #UD was being delivered; the IDT is at 0x0 with limit " +
+        "0x0, which has no entry for vector 6",
+    );
+  });
+
+  test("of a vCPU that cannot be asked is no more than that", () => {
+    expect(explainExit({ kind: "shutdown" }, { vendor: "kvm_amd" })).toBe("a triple fault");
+    const events = (): VcpuEvents => eventsOf({ injected: 1, nr: 14 });
+    expect(explainExit({ kind: "shutdown" }, { events })).toBe(
+      "a triple fault while exception 14 #PF was being delivered",
+    );
+  });
+
+  test.each<[string, StructInput<Sregs>, number, boolean]>([
+    ["long mode", LONG, 143, true],
+    ["long mode", LONG, 142, false],
+    ["protected mode", { cr0: PE }, 71, true],
+    ["protected mode", { cr0: PE }, 70, false],
+    ["real mode", {}, 35, true],
+    ["real mode", {}, 34, false],
+  ])("in %s %#: the last byte of the IDT's entry counts", (_, sregs, limit, isInside) => {
+    const asked = evidence({ ...sregs, idt: { base: 0n, limit } });
+    const text = explainExit({ kind: "shutdown" }, asked) ?? "";
+    expect(!text.endsWith("which has no entry for vector 8")).toBe(isInside);
+  });
+
   test("of which KVM tells no exception names none", () => {
     const events = (): VcpuEvents => eventsOf({});
     const asked = evidence({ ...LONG, idt: { base: 0x5000n, limit: 0xfff } }, {}, { events });
@@ -122,6 +224,18 @@ describe("a shutdown", () => {
   test.each<[string, ExitEvidence]>([
     ["on Intel", { ...evidence(RESET, { rip: 0xfff0n }), vendor: "kvm_intel" }],
     ["with other registers", { ...evidence(RESET, { rip: 0x1000n }), vendor: "kvm_amd" }],
+    [
+      "in another code segment",
+      {
+        ...evidence({ ...RESET, cs: { selector: 8, base: 0xffff_0000n } }, { rip: 0xfff0n }),
+        vendor: "kvm_amd",
+      },
+    ],
+    [
+      "at another base",
+      { ...evidence({ ...RESET, cs: { selector: 0xf000 } }, { rip: 0xfff0n }), vendor: "kvm_amd" },
+    ],
+    ["without RIP", { sregs: () => sregsOf(RESET), vendor: "kvm_amd" }],
     ["of an unknown vendor", evidence(RESET, { rip: 0xfff0n })],
   ])("%s says nothing of a reset", (_, asked) => {
     expect(explainExit({ kind: "shutdown" }, asked)).toBe(
@@ -161,6 +275,22 @@ describe("a refused entry", () => {
     );
     expect(explainExit(refused(0xffff_ffffn), wrong)).toBe(
       "the CPU refused to enter the guest: 0xffffffff",
+    );
+  });
+
+  test.each<[string, ExitEvidence]>([
+    ["the registers", { sregs: () => sregsOf({ cr0: PG }) }],
+    ["the special registers", { regs: () => regsOf({}) }],
+  ])("of a vCPU that tells only %s is no more than that", (_, asked) => {
+    expect(explainExit(refused(0xffff_ffffn), { ...asked, vendor: "kvm_amd" })).toBe(
+      "the CPU refused to enter the guest: 0xffffffff VMEXIT_INVALID",
+    );
+  });
+
+  test("of a state that fails two checks names both", () => {
+    const wrong = evidence({ cr0: PG | (1n << 29n) }, { rflags: 2n }, { vendor: "kvm_amd" });
+    expect(explainExit(refused(0xffff_ffffn), wrong)).toMatch(
+      /fails a check: CR0\.PG is 1 and CR0\.PE is 0 \(.*\); CR0\.NW is 1 and CR0\.CD is 0 \(.*\)$/,
     );
   });
 
@@ -222,6 +352,94 @@ describe("each check of the state at entry", () => {
     expect(failed(vendor, sregs, rflags)).toEqual([expect.stringMatching(`^${escaped(text)} \\(`)]);
   });
 
+  const CODE = { type: 11, s: 1, present: 1 };
+
+  test.each<[string, Vendor, StructInput<Sregs>, bigint, readonly string[]]>([
+    ["CS.L and CS.D without LME", "kvm_amd", { efer: 0n, cs: { l: 1, db: 1 } }, 2n, []],
+    ["CS.L and CS.D without paging", "kvm_amd", { cr0: PE, cs: { l: 1, db: 1 } }, 2n, []],
+    ["CS.D alone", "kvm_amd", { cs: { ...CODE, db: 1 } }, 2n, []],
+    [
+      "CS.L and CS.D without PAE",
+      "kvm_amd",
+      { cr4: 0n, cs: { l: 1, db: 1 } },
+      2n,
+      ["EFER.LME and CR0.PG are 1 and CR4.PAE is 0 (AMD APM Vol. 2, 15.5.1)"],
+    ],
+    ["paging without PAE and LME", "kvm_amd", { efer: 0n, cr4: 0n }, 2n, []],
+    ["LME without paging", "kvm_amd", { cr0: PE, cr4: 0n }, 2n, []],
+    [
+      "paging without protection",
+      "kvm_intel",
+      { cr0: PG },
+      2n,
+      ['CR0.PG is 1 and CR0.PE is 0 (Intel SDM Vol. 3, "Checks on Guest Control Registers")'],
+    ],
+    [
+      "an RFLAGS of 0",
+      "kvm_intel",
+      {},
+      0n,
+      ['RFLAGS bit 1 is 0 (Intel SDM Vol. 3, "Checks on Guest RIP and RFLAGS")'],
+    ],
+    [
+      "a TR that is unusable",
+      "kvm_intel",
+      { tr: { type: 11, present: 1, unusable: 1 } },
+      2n,
+      [
+        'TR is no busy TSS (type 11, S 0, present 1) (Intel SDM Vol. 3, "Checks on Guest Segment Registers")',
+      ],
+    ],
+    [
+      "a TR of code or data",
+      "kvm_intel",
+      { tr: { type: 11, present: 1, s: 1 } },
+      2n,
+      [
+        'TR is no busy TSS (type 11, S 1, present 1) (Intel SDM Vol. 3, "Checks on Guest Segment Registers")',
+      ],
+    ],
+    [
+      "a TR that is not present",
+      "kvm_intel",
+      { tr: { type: 3 } },
+      2n,
+      [
+        'TR is no busy TSS (type 3, S 0, present 0) (Intel SDM Vol. 3, "Checks on Guest Segment Registers")',
+      ],
+    ],
+    [
+      "two segments",
+      "kvm_intel",
+      { ds: { present: 1 }, es: { s: 1 } },
+      2n,
+      [
+        'DS is usable with S 0, present 1, ES is usable with S 1, present 0 (Intel SDM Vol. 3, "Checks on Guest Segment Registers")',
+      ],
+    ],
+    [
+      "segments of virtual-8086 mode",
+      "kvm_intel",
+      { efer: 0n, cr0: PE, cs: { s: 0 }, ds: { s: 0 } },
+      0x2_0002n,
+      [],
+    ],
+    [
+      "a segment of 4 GiB",
+      "kvm_intel",
+      { ds: { s: 1, present: 1, limit: 0xffff_ffff, g: 1 } },
+      2n,
+      [],
+    ],
+  ])("judges %s: %s", (_, vendor, sregs, rflags, found) => {
+    expect(failed(vendor, sregs, rflags)).toEqual(found);
+  });
+
+  test("is not made where the hardware is not known", () => {
+    const state = { sregs: sregsOf({ cr0: PG }), rflags: 0n };
+    expect(failedChecks(state, undefined)).toEqual([]);
+  });
+
   test("is made by its vendor's hardware alone", () => {
     expect(failed("kvm_intel", { cr0: PG | PE | (1n << 29n) })).toEqual([]);
     expect(failed("kvm_amd", {}, 0n)).toEqual([]);
@@ -271,6 +489,15 @@ describe("an MMIO exit", () => {
     const slots = (): readonly (typeof SLOT)[] => (flags === undefined ? [] : [{ ...SLOT, flags }]);
     expect(explainExit(write, { slots })).toBe(text);
   });
+
+  test("that reads says so, and does not mind a read-only slot", () => {
+    const read = { ...write, isWrite: false };
+    expect(explainExit(read, { slots: () => [] })).toBe(
+      "the guest read from 0x2000, where no slot is",
+    );
+    expect(explainExit(read, { slots: () => [{ ...SLOT, flags: 2 }] })).toBeUndefined();
+    expect(explainExit(read, {})).toBeUndefined();
+  });
 });
 
 test.each<[Vendor | undefined, bigint, string]>([
@@ -313,5 +540,20 @@ describe("an address of long mode", () => {
     ["no table", 0x80_0000_0000n, undefined],
   ])("in a page of %s", (_, linear, gpa) => {
     expect(at(linear)).toBe(gpa);
+  });
+
+  test("is not looked up in the tables of another mode", () => {
+    expect(translate(0x1234n, sregsOf({ cr0: PG | PE, cr3: 0x1000n }), readWord)).toBeUndefined();
+  });
+
+  test("has no page so large as an entry of the root", () => {
+    const large = (): bigint => 0x2083n;
+    const levels: bigint[] = [];
+    const counted = (gpa: bigint): bigint => {
+      levels.push(gpa);
+      return large();
+    };
+    expect(translate(0n, sregsOf({ ...LONG, cr3: 0x1000n }), counted)).toBe(0n);
+    expect(levels).toEqual([0x1000n, 0x2000n]);
   });
 });

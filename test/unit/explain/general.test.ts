@@ -1,7 +1,7 @@
 /** Claims about what any call can be refused for, about KVM_RUN, and about room for answers. */
 import { describe, expect, test } from "vitest";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
-import { Cpuid, Cpuid2 } from "../../../lib/abi/generated/structs.ts";
+import { Cpuid, Cpuid2, PmuEventFilter } from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
 import type { Evidence } from "../../../lib/explain/index.ts";
 import { explain } from "../../../lib/explain/index.ts";
@@ -65,7 +65,33 @@ describe("an ioctl that is not there", () => {
     expect(why("KVM_SMI ENOTTY", {}, none)).toMatch(/^KVM_SMI needs KVM_CAP_X86_SMM/);
   });
 
+  test("of a device is no other's, and a device has no other's", () => {
+    expect(why("KVM_CREATE_VCPU ENOTTY dev")).toBe(
+      "KVM_CREATE_VCPU is an ioctl of a VM, not of a device",
+    );
+    expect(why("KVM_MADE_UP ENOTTY vm")).toBeUndefined();
+    expect(why("KVM_MADE_UP ENOTTY")).toBeUndefined();
+  });
+
+  test("came with one of the kernels that are known, or before them", () => {
+    const news = IOCTLS.flatMap(({ name, since }) =>
+      since.vm === undefined || since.vm === "6.1" ? [] : [[name, since.vm] as const],
+    );
+    const before: Readonly<Record<string, string>> = { "6.12": "6.1", "7.2": "6.12" };
+    const said = news.map(([name]) => why(`${name} ENOTTY vm`));
+    expect(said).toEqual(
+      news.map(
+        ([name, since]) =>
+          `this kernel has no ${name} for a VM: Linux ${since} has it, ${before[since]} has not`,
+      ),
+    );
+  });
+
   test("on a VM, by the capability, when nothing else is wrong", () => {
+    const mce = vmWith({ KVM_CAP_MCE: 0 });
+    expect(why("KVM_X86_SETUP_MCE EINVAL", { mcgCap: 1n }, mce)).toMatch(
+      /^either KVM_X86_SETUP_MCE needs KVM_CAP_MCE, which is not there .*, or another cause$/,
+    );
     const none = vmWith({ KVM_CAP_GUEST_MEMFD: 0 });
     expect(why("KVM_CREATE_GUEST_MEMFD EINVAL", { size: 0n }, none)).toBe("size is 0");
     expect(why("KVM_CREATE_GUEST_MEMFD ENOTTY", {}, none)).toMatch(
@@ -110,6 +136,12 @@ describe("limits", () => {
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", bytes)).toBe(
       "nent is 3, but only 1 entries were sent",
     );
+    const filter = encode(PmuEventFilter, { action: 9, nevents: 3, events: [0n, 0n] });
+    expect(why("KVM_SET_PMU_EVENT_FILTER EFAULT", filter)).toBe(
+      "nevents is 3, but only 2 entries were sent",
+    );
+    expect(why("KVM_SET_PMU_EVENT_FILTER EFAULT", filter.subarray(0, 31))).toBeUndefined();
+    expect(why("KVM_GET_REGS EFAULT", new Uint8Array(144))).toBeUndefined();
     const whole = encode(Cpuid2, { entries: [{ function: 0 }] });
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", whole)).toBeUndefined();
   });
@@ -126,6 +158,11 @@ describe("limits", () => {
       "nmsrs 1: there are 70",
     );
     expect(explain({ ...sent, argument: answered, sent: { nmsrs: 99 } })).toBeUndefined();
+    expect(explain({ ...sent, argument: answered, sent: { nmsrs: 70 } })).toBeUndefined();
+    expect(explain({ ...sent, argument: answered, sent: {} })).toBeUndefined();
+    expect(
+      explain({ ...sent, argument: answered.subarray(0, 3), sent: { nmsrs: 1 } }),
+    ).toBeUndefined();
   });
 
   test.each([
@@ -153,6 +190,14 @@ describe("KVM_RUN", () => {
       "an unknown set of registers",
       run({ kvmValidRegs: 8n }),
       "kvmValidRegs 0x8: bit 3 may not be set; KVM_CAP_SYNC_REGS allows 0x3",
+    ],
+    [
+      "every set, where this KVM has none",
+      run(
+        { kvmValidRegs: 7n },
+        { check: (name: string) => (name === "KVM_CAP_SYNC_REGS" ? 0 : 1) },
+      ),
+      "kvmValidRegs 0x7: bits 0 REGS, 1 SREGS, 2 EVENTS may not be set; KVM_CAP_SYNC_REGS allows 0x0",
     ],
     [
       "a set that this KVM has not",

@@ -73,6 +73,17 @@ describe("interrupt controllers", () => {
     );
     expect(why("KVM_SET_LAPIC EINVAL", regs(7), mode(0xfee0_0800n))).toBeUndefined();
     expect(why("KVM_SET_LAPIC EINVAL", regs(0), mode(0xfee0_0c00n))).toBeUndefined();
+    expect(why("KVM_SET_LAPIC EINVAL", regs(7).subarray(0, 0x24), mode(0xfee0_0c00n))).toMatch(
+      /not 7$/,
+    );
+    expect(why("KVM_SET_LAPIC EINVAL", regs(7).subarray(0, 0x23), mode(0xfee0_0c00n))).toMatch(
+      /^either in x2APIC mode .* at 0x20: 0, or another cause$/,
+    );
+    expect(why("KVM_SET_LAPIC EINVAL", regs(7))).toBeUndefined();
+    expect(why("KVM_SET_LAPIC EINVAL", regs(7), wide)).toBeUndefined();
+    const off = new Map([["KVM_CAP_X2APIC_API", [2n]]] as const);
+    const narrow = { ...mode(0xfee0_0c00n), vm: { enabled: () => off } };
+    expect(why("KVM_SET_LAPIC EINVAL", regs(7), narrow)).toBeUndefined();
   });
 });
 
@@ -105,6 +116,13 @@ describe("KVM_SIGNAL_MSI", () => {
       "addressHi 0x101: bits 0-7 are reserved with KVM_X2APIC_API_USE_32BIT_IDS",
     ],
     ["the same without wide destinations", "EINVAL", { addressHi: 0x101 }, kernel, undefined],
+    [
+      "the same with another flag of the format",
+      "EINVAL",
+      { addressHi: 0x101 },
+      irqchip("kernel", { enabled: () => new Map([["KVM_CAP_X2APIC_API", [2n]]] as const) }),
+      undefined,
+    ],
     ["nothing wrong", "EINVAL", { addressLo: 0xfee0_0000 }, wide, undefined],
     [
       "nobody there",
@@ -141,6 +159,26 @@ describe("KVM_SET_GSI_ROUTING", () => {
       "entries[1].flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0",
     ],
     [
+      "a pin that the second PIC has not",
+      [route({ u: { irqchip: { irqchip: 1, pin: 8 } } })],
+      "entries[0].u.irqchip.pin 8: the PIC_SLAVE has pins 0 to 7",
+    ],
+    [
+      "a pin that the IOAPIC has not",
+      [route({ u: { irqchip: { irqchip: 2, pin: 24 } } })],
+      "entries[0].u.irqchip.pin 24: the IOAPIC has pins 0 to 23",
+    ],
+    [
+      "one GSI to a message and a chip",
+      [route({ type: 2, u: { msi: {} } }), route({ u: { irqchip: { irqchip: 1, pin: 0 } } })],
+      "entries[1].gsi 1: entries[0] routes it already",
+    ],
+    [
+      "a type that has no chip",
+      [route({ type: 4, u: { hvSint: { vcpu: 0, sint: 99 } } })],
+      undefined,
+    ],
+    [
       "a pin that the chip has not",
       [route({ u: { irqchip: { irqchip: 0, pin: 8 } } })],
       "entries[0].u.irqchip.pin 8: the PIC_MASTER has pins 0 to 7",
@@ -168,6 +206,18 @@ describe("KVM_SET_GSI_ROUTING", () => {
     ["nothing wrong", [route({}), route({ gsi: 2, type: 2, flags: 1, u: { msi: {} } })], undefined],
   ])("with %s", (_, entries, reason) => {
     expect(set(entries)).toBe(reason);
+  });
+
+  test("with a message to a wide destination's reserved bits", () => {
+    const message = route({ type: 2, u: { msi: { addressHi: 0x101 } } });
+    expect(set([message], wide)).toBe(
+      "entries[0].u.msi.addressHi 0x101: bits 0-7 are reserved with KVM_X2APIC_API_USE_32BIT_IDS",
+    );
+    expect(set([message])).toBeUndefined();
+  });
+
+  test("is not held against limits of which nothing is known", () => {
+    expect(set([route({ gsi: 5000 })], { vm: { irqchip: () => "kernel" } })).toBeUndefined();
   });
 
   test("of a VM that has no controllers, or none to route to", () => {
@@ -206,6 +256,20 @@ describe("KVM_IRQFD", () => {
       "KVM_IRQFD_FLAG_RESAMPLE needs the IOAPIC in the kernel, and the irqchip is split",
     ],
     [
+      "flags that do not resample, without IOAPIC",
+      "EINVAL",
+      { gsi: 1 },
+      split,
+      "either a descriptor is not an eventfd's, or another cause",
+    ],
+    [
+      "a resampler to take off, without IOAPIC",
+      "EINVAL",
+      { flags: 3 },
+      split,
+      "either a descriptor is not an eventfd's, or another cause",
+    ],
+    [
       "a wrong file",
       "EINVAL",
       {},
@@ -241,8 +305,32 @@ describe("KVM_IRQFD", () => {
   });
 });
 
+test.each(["KVM_IRQFD", "KVM_IOEVENTFD"])("%s of which nothing is known has no reason", (ioctl) => {
+  expect(why(`${ioctl} EINVAL`)).toBeUndefined();
+  const bytes = new Uint8Array(ioctl === "KVM_IRQFD" ? 32 : 64);
+  expect(why(`${ioctl} EINVAL`, bytes)).toMatch(/^either a descriptor is not an eventfd's/);
+});
+
+test("an eventfd that cannot be asked for is of this VM, or of another", () => {
+  const text =
+    "either this eventfd raises an interrupt of this VM already: take it off, or use another, or this " +
+    "eventfd raises an interrupt of another VM, and since Linux 6.17 it can be of one VM only";
+  expect(why("KVM_IRQFD EBUSY")).toBe(text);
+  const asked: unknown[] = [];
+  const vm = vmWith({}, { irqfdPlace: (file) => void asked.push(file) });
+  const file = {};
+  expect(why("KVM_IRQFD EBUSY", {}, vm, [file])).toBe(text);
+  expect(asked.every((one) => one === file)).toBe(true);
+});
+
 describe("KVM_IOEVENTFD", () => {
   test.each([
+    [
+      "a wrap to 0",
+      "EINVAL",
+      { len: 8, addr: 2n ** 64n - 8n },
+      "addr 0xfffffffffffffff8 and len 8 reach past 2^64",
+    ],
     ["a length", "EINVAL", { len: 3 }, "len 3: KVM takes 0 (any), 1, 2, 4 and 8"],
     [
       "a wrap",

@@ -54,6 +54,21 @@ describe("huge pages", () => {
     expect(why("mmap EINVAL", sent(4))).toBeUndefined();
   });
 
+  test.each([
+    { pageSize: GIB, byteLength: GIB, sysfs: 5 },
+    { pageSize: "1 GiB", byteLength: GIB },
+    { byteLength: GIB },
+    { pageSize: GIB },
+  ])("are not counted for %o", (given) => {
+    expect(why("mmap ENOMEM", given)).toMatch(/^either there is not enough memory/);
+  });
+
+  test.each(["free_hugepages", "resv_hugepages"])("are not counted without %s", (file) => {
+    const given = sent(0);
+    rmSync(`${given["sysfs"]}/hugepages/hugepages-1048576kB/${file}`);
+    expect(why("mmap ENOMEM", given)).toMatch(/^either there is not enough memory/);
+  });
+
   test("are not to blame for EMFILE", () => {
     expect(why("memfd_create EMFILE", sent(4, { pageSize: 2 ** 21 }))).toMatch(/ulimit -n/);
   });
@@ -84,6 +99,8 @@ describe("advice", () => {
     ["5.14.0", undefined],
     ["6.1.0-rc1", undefined],
     ["4.19.2", "populating memory needs Linux 5.14"],
+    ["6", "either populating memory needs Linux 5.14, or another cause"],
+    ["6.x", "either populating memory needs Linux 5.14, or another cause"],
     ["made up", "either populating memory needs Linux 5.14, or another cause"],
   ])("MADV_POPULATE_WRITE on Linux %s: %s", (kernel, reason) => {
     expect(why("madvise EINVAL", { advice: "MADV_POPULATE_WRITE", kernel })).toBe(reason);
@@ -101,6 +118,14 @@ describe("a file", () => {
     ],
     ["mmap EINVAL", { path, offset: 2 ** 30 }, "the file has nothing at offset 1073741824"],
     ["mmap EINVAL", { path, offset: 0 }, undefined],
+    [
+      "mmap EINVAL",
+      { path: "/nowhere/at/all", offset: 4096 },
+      "either the file has nothing at offset 4096, or another cause",
+    ],
+    ["mmap EINVAL", { path: 5, offset: 4096 }, undefined],
+    ["mmap ENODEV", { path: 5 }, undefined],
+    ["mmap ENODEV", {}, undefined],
     ["mmap EINVAL", { path, offset: 2 ** 30, byteLength: 4096 }, undefined],
     ["mmap ENODEV", { path: "/dev/null" }, "only regular files can be guest memory"],
     ["mmap ENODEV", { path }, "either the file system cannot map its files, or another cause"],

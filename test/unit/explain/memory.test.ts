@@ -48,6 +48,61 @@ describe("a slot", () => {
     );
   });
 
+  test.each([
+    ["before", 0xfedf_e000n, undefined],
+    ["at the beginning of", 0xfedf_f000n, 0xfee0_0000n],
+    ["at the end of", 0xfee0_0000n, 0xfee0_0000n],
+    ["after", 0xfee0_1000n, undefined],
+    ["before", 0x50_e000n, undefined],
+    ["at", 0x51_0000n, 0x51_0000n],
+    ["after", 0x51_1000n, undefined],
+    ["before", 0x60_e000n, undefined],
+    ["at the end of", 0x61_2000n, 0x61_0000n],
+    ["after", 0x61_3000n, undefined],
+  ])("%s a page of KVM's own, %i", (_, guestPhysAddr, start) => {
+    const own = { identityMapAddr: () => 0x51_0000n, tssAddr: () => 0x61_0000n };
+    const asked = vmWith(LIMITS, { slots: () => slots, vcpuIds: () => [0], ...own });
+    const reason = why("KVM_SET_USER_MEMORY_REGION EEXIST", region({ guestPhysAddr }), asked);
+    expect(/itself at (0x[0-9a-f]+):/.exec(reason ?? "")?.[1]).toBe(
+      start && `0x${start.toString(16)}`,
+    );
+  });
+
+  test.each(["KVM_SET_USER_MEMORY_REGION EEXIST"])(
+    "of SMM's address space, or before the first vCPU, meets no page of KVM's own: %s",
+    (call) => {
+      const at = { guestPhysAddr: 0xfee0_0000n };
+      const asked = vmWith(LIMITS, { slots: () => slots, vcpuIds: () => [] });
+      expect(why(call, region(at), asked)).toBeUndefined();
+      const map = { identityMapAddr: () => 0xfee0_0000n };
+      expect(why(call, region(at), vmWith(LIMITS, { ...asked.vm, ...map }))).toBeUndefined();
+      expect(why(call, region({ ...at, slot: 0x1_0001 }), vm)).toBeUndefined();
+    },
+  );
+
+  test.each([
+    [{ guestPhysAddr: 0x3000n }, /^slot 1 overlaps slot 0 at 0x3000/],
+    [{ guestPhysAddr: 0x4000n }, undefined],
+    [{ guestPhysAddr: 0xff_e000n }, undefined],
+    [{ guestPhysAddr: 0xff_f000n }, /^slot 1 overlaps slot 3 at 0x1000000/],
+    [{ slot: 0, guestPhysAddr: 0x1000n }, undefined],
+    [{ slot: 0x1_0000, guestPhysAddr: 0x1_1000n }, undefined],
+    [{ guestPhysAddr: 0x1_1000n }, undefined],
+    [{ guestPhysAddr: 0n }, /^slot 1 overlaps slot 0 at 0x0/],
+  ])("overlaps another slot where both have a byte: %o", (more, reason) => {
+    const text = why("KVM_SET_USER_MEMORY_REGION EEXIST", region(more), vm) ?? "nothing";
+    expect(text).toMatch(reason ?? /^nothing$/);
+  });
+
+  test.each(["slot", "flags", "guestPhysAddr", "memorySize"])(
+    "of which the %s is no number has no reason",
+    (name) => {
+      for (const call of [SET, "KVM_SET_USER_MEMORY_REGION EEXIST"]) {
+        expect(why(call, { ...region({ flags: 0x80 }), [name]: "none" }, vm)).toBeUndefined();
+      }
+    },
+  );
+
   test("overlaps only within its address space", () => {
     const sent = region({ slot: 0x1_0005 });
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", sent, vm)).toMatch(
@@ -80,6 +135,17 @@ describe("a slot", () => {
       "too many pages",
       { memorySize: 2n ** 43n },
       "memorySize 0x80000000000 is 2147483648 pages, and a slot has at most 2147483647",
+    ],
+    [
+      "the last byte of all addresses",
+      { guestPhysAddr: 2n ** 64n - 0x2000n },
+      "guestPhysAddr 0xffffffffffffe000 and memorySize 0x2000 reach past 2^64",
+    ],
+    [
+      "as many pages as can be",
+      { memorySize: 2n ** 43n - 0x1000n },
+      "the slot ends at 0x8000000efff, and this KVM's guest physical addresses have 40 bits " +
+        "(0x80000008.0:eax[7:0] phys_addr_bits)",
     ],
     ["nothing to delete", { memorySize: 0n }, "memorySize 0 deletes, and there is no slot 1"],
     [
@@ -123,6 +189,29 @@ describe("a slot", () => {
     expect(why(SET, region({ flags: 2 }), without)).toBe(
       "KVM_MEM_READONLY: this VM has no KVM_CAP_READONLY_MEM",
     );
+  });
+
+  test("that is read-only cannot become writable", () => {
+    const asked = vmWith(LIMITS, {
+      slots: () => [{ slot: 1, flags: 2, guestPhysAddr: 0x10000n, memorySize: 0x2000n }],
+    });
+    expect(why(SET, region({}), asked)).toBe(
+      "slot 1 cannot become writable: delete it first (memorySize 0)",
+    );
+  });
+
+  test("that can be written needs no KVM_CAP_READONLY_MEM", () => {
+    const without = vmWith({ ...LIMITS, KVM_CAP_READONLY_MEM: 0 }, { slots: () => slots });
+    expect(why(SET, region({}), without)).toBeUndefined();
+  });
+
+  test("is not judged by limits that are not known", () => {
+    expect(why(SET, region({ slot: 0xffff }), vmWith({}))).toBeUndefined();
+  });
+
+  test("that goes away needs no part of a guest_memfd", () => {
+    const gone = region({ slot: 0, flags: 4, guestPhysAddr: 0n, memorySize: 0n });
+    expect(why(SET2, gone, GMEM)).toBeUndefined();
   });
 
   test("is in the one address space, where the capability is 0", () => {
@@ -205,6 +294,14 @@ describe("dirty logs", () => {
     ],
     ["KVM_GET_DIRTY_LOG EINVAL", { slot: 3 }, undefined],
     [
+      "KVM_GET_DIRTY_LOG EINVAL",
+      { slot: 0x2_0000 },
+      "slot 0x20000: there is no address space 2 (bits 16-31)",
+    ],
+    ["KVM_GET_DIRTY_LOG EINVAL", { slot: 0x1_0000 }, undefined],
+    ["KVM_GET_DIRTY_LOG EFAULT", { slot: 7 }, undefined],
+    ["KVM_CLEAR_DIRTY_LOG EFAULT", { slot: 3, firstPage: 0n, numPages: 0 }, undefined],
+    [
       "KVM_GET_DIRTY_LOG EFAULT",
       { slot: 3 },
       "either slot 3 has 65 pages, so dirtyBitmap needs 16 bytes, or another cause",
@@ -243,6 +340,17 @@ describe("dirty logs", () => {
     ],
   ])("%s of %o", (call, sent, reason) => {
     expect(why(call, sent, vm)).toBe(reason);
+  });
+
+  test("are not judged by slots or limits that are not known", () => {
+    expect(why("KVM_GET_DIRTY_LOG ENOENT", { slot: 7 })).toBeUndefined();
+    expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x9_ffff })).toBeUndefined();
+  });
+
+  test("are of the one address space, where the capability is 0", () => {
+    const one = vmWith({ KVM_CAP_MULTI_ADDRESS_SPACE: 0 });
+    expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x1_0000 }, one)).toMatch(/no address space 1/);
+    expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 9 }, one)).toBeUndefined();
   });
 
   test.each(["KVM_GET_DIRTY_LOG ENXIO", "KVM_CLEAR_DIRTY_LOG ENXIO"])("%s means rings", (call) => {
@@ -309,6 +417,8 @@ describe("private memory", () => {
     ],
     ["ENOENT", { gpa: 0x8000n, size: 0x1000n }, "gpa 0x8000: no memory slot is there"],
     ["ENOENT", { gpa: 0x3000n, size: 0x1000n }, undefined],
+    ["ENOENT", { gpa: 0x4000n, size: 0x1000n }, "gpa 0x4000: no memory slot is there"],
+    ["ENOENT", { gpa: 0x100_0000n, size: 0x1000n }, undefined],
   ])("KVM_PRE_FAULT_MEMORY %s of %o", (errno, sent, reason) => {
     const there = vmWith({ KVM_CAP_PRE_FAULT_MEMORY: 1 }, { slots: () => slots });
     expect(why(`KVM_PRE_FAULT_MEMORY ${errno}`, sent, there)).toBe(reason);

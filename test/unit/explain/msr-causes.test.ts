@@ -103,6 +103,27 @@ describe("a feature MSR", () => {
       /^it describes the CPU, and cannot change after KVM_RUN: it is 0x3$/,
     ],
     [0x480, 1n, { has: ["vmx"], feature: 1n }, /^was refused$/],
+    [0x491, bit(4), { has: ["vmx"], feature: 1n }, /^bit 4 not in this KVM/],
+    [0x491, 0n, { has: ["vmx"], feature: 1n }, /^was refused$/],
+    [0x492, 1n, { feature: 0n }, /^was refused$/],
+    [0x48b, bit(40), { has: ["vmx"], feature: 1n }, /^bit 40 not in this KVM/],
+    [0x48b, bit(1), { has: ["vmx"], feature: 1n }, /^bit 0 must be 1/],
+    [0x48c, bit(4), { has: ["vmx"], feature: 1n }, /^bit 4 not in this KVM/],
+    [0x48c, 0n, { has: ["vmx"], feature: 1n }, /^was refused$/],
+    [0x48d, 0n, { has: ["vmx"], feature: 1n }, /^bit 0 must be 1/],
+    [0x48e, 0n, { has: ["vmx"], feature: 1n }, /^bit 0 must be 1/],
+    [0x490, 0n, { has: ["vmx"], feature: 1n }, /^bit 0 must be 1/],
+    [0x488, 0n, { has: ["vmx"], feature: 1n }, /^bit 0 must be 1/],
+    [0x486, bit(40), { has: ["vmx"], feature: 0n }, /^was refused$/],
+    [0x48f, 1n, { has: [], supports: ["vmx"], feature: 4n }, /^vmx is not in this vCPU's CPUID/],
+    [0x482, 1n, { supports: ["vmx"], feature: 1n }, /^vmx is not in this vCPU's CPUID/],
+    [
+      0x10a,
+      1n,
+      { has: ["arch_capabilities"] },
+      /^either this KVM has no such feature MSR, or another cause$/,
+    ],
+    [0x174, 1n, { feature: 0n, current: 3n, hasEntered: true }, /^was refused$/],
     [0x48f, 4n, { has: ["vmx"], feature: 4n }, /^was refused$/],
   ] as const)("%i = %s in %o", (index, data, world, reason) => {
     expect(why(index, data, world).trim()).toMatch(reason);
@@ -128,6 +149,13 @@ describe("IA32_FEATURE_CONTROL", () => {
       "either bit 20 LMCE_ENABLED: KVM_X86_SETUP_MCE gave this vCPU no LMCE (bit 27 of mcgCap), or another cause",
     ],
     [5n, { has: ["vmx"] }, " was refused"],
+    [1n, {}, " was refused"],
+    [
+      bit(1) | bit(17),
+      { supports: ["smx", "sgx_lc"] },
+      "bit 1 VMX_ENABLED_INSIDE_SMX: smx is not in this vCPU's CPUID (0x1.0:ecx[6] smx); " +
+        "bit 17 SGX_LC_ENABLED: sgx_lc is not in this vCPU's CPUID (0x7.0:ecx[30] sgx_lc)",
+    ],
   ] as const)("= %i in %o", (data, world, reason) => {
     expect(why(0x3a, data, world)).toBe(reason);
   });
@@ -143,6 +171,67 @@ describe("a PMU MSR", () => {
   });
 });
 
+describe("the MSRs of a PMU", () => {
+  const RANGES = [
+    [0xc1, 0xc8],
+    [0x186, 0x18d],
+    [0x309, 0x30c],
+    [0x38d, 0x390],
+    [0x3f1, 0x3f2],
+    [0x4c1, 0x4c8],
+    [0x600, 0x600],
+  ] as const;
+
+  test.each(RANGES)("begin with 0x%i and end with %i", (first, last) => {
+    const reason = /^this KVM gives its guests no Intel PMU/;
+    expect([why(first, 1n), why(last, 1n)]).toEqual([
+      expect.stringMatching(reason),
+      expect.stringMatching(reason),
+    ]);
+    expect([why(first - 1, 1n), why(last + 1, 1n)]).toEqual([" was refused", " was refused"]);
+  });
+});
+
+test("a feature MSR that nobody can be asked for is not one that this KVM lacks", () => {
+  const { kvm: _, ...rest } = evidenceOf({ has: ["arch_capabilities"], current: 0n });
+  expect(explainMsrs([{ index: 0x10a, data: 1n }], 0, rest)).toMatch(/ = 0x1 was refused$/);
+});
+
+test("an MSR after a run that cannot be read is not said to have changed", () => {
+  const { vcpu, ...rest } = evidenceOf({ feature: 0n, hasEntered: true });
+  const world = { ...rest, vcpu: { id: 0, ...vcpu, msr: () => undefined } };
+  expect(explainMsrs([{ index: 0xc001_1029, data: 0n }], 0, world)).not.toMatch(/after KVM_RUN/);
+});
+
+test("a cause of an MSR does not throw when nobody can be asked", () => {
+  const indices = [
+    0x1b, 0x3a, 0x49, 0x10a, 0x200, 0x277, 0x2ff, 0x345, 0x38d, 0x480, 0x482, 0x487, 0x48f, 0xda0,
+    0xc000_0080, 0xc000_0082, 0xc000_0103, 0x4b56_4d02, 0x4b56_4d03, 0x4b56_4d06,
+  ];
+  const causes = Object.entries(MSR_CAUSES);
+  const bare = { table: undefined, supported: undefined, current: undefined, evidence: {} };
+  const proven = indices.flatMap((index) =>
+    [undefined, 0n, 1n, 9n].flatMap((data) => {
+      const access: MsrAccess = data === undefined ? { ...bare, index } : { ...bare, index, data };
+      return causes
+        .filter(([, judge]) => judge(access)?.is === "proven")
+        .map(([cause]) => `${cause} of 0x${index.toString(16)} = ${data}`);
+    }),
+  );
+  expect(proven).toEqual([
+    "value of 0x1b = 1",
+    "value of 0x1b = 9",
+    "bits of IA32_FEATURE_CONTROL of 0x3a = 9",
+    "write-only of 0x49 = undefined",
+    "value of 0x49 = 9",
+    "variable MTRR of 0x200 = 9",
+    "value of 0x277 = 9",
+    "value of 0x2ff = 9",
+    "value of 0xc0000080 = 9",
+    "reserved bits of a KVM MSR of 0x4b564d03 = 9",
+  ]);
+});
+
 describe("an MSR of KVM's own", () => {
   const NAMES = ["kvm_async_pf"] as const;
 
@@ -152,6 +241,12 @@ describe("an MSR of KVM's own", () => {
     [0x4b56_4d02, 0x1009n, {}, "address 0x1000: no memory slot is there"],
     [0x4b56_4d02, 0x1009n, { slots: [0x1000n] }, " was refused"],
     [0x4b56_4d02, 0x1001n, {}, " was refused"],
+    [0x4b56_4d02, 0n, { hasLapic: false }, " was refused"],
+    [0x4b56_4d06, 0x1ffn, {}, "bit 8 reserved"],
+    [0x4b56_4d06, 0xff00n, {}, "bits 8, 9, 10, 11, 12, 13, 14, 15 reserved"],
+    [0x4b56_4d06, 0x1_ff00n, {}, "bits 8 to 16 reserved"],
+    [0x4b56_4d03, 1n, { hasLapic: false }, " was refused"],
+    [0x4b56_4d04, 1n, { hasLapic: false, slots: [0n] }, " was refused"],
     [0x4b56_4d03, 0x3en, {}, "bits 1, 2, 3, 4, 5 reserved"],
     [0x4b56_4d04, 2n, {}, "bit 1 reserved"],
     [0x4b56_4d04, 0x1001n, {}, "address 0x1000: no memory slot is there"],
@@ -173,6 +268,11 @@ describe("an MSR of KVM's own", () => {
       /^either this vCPU's CPUID lacks .*kvm_poll_control, and KVM_CAP_ENFORCE_PV_FEATURE_CPUID is enabled, or another cause$/,
     );
     expect(why(0x4b56_4d02, 4n)).toMatch(/kvm_async_pf, .*kvm_async_pf_vmexit/);
+    expect(why(0x4b56_4d02, 8n)).toMatch(/kvm_async_pf, .*kvm_async_pf_int,/);
+    expect(why(0x4b56_4d03, 0n)).toMatch(/ kvm_steal_time, and/);
+    expect(why(0x4b56_4d04, 0n)).toMatch(/ kvm_pv_eoi, and/);
+    expect(why(0x4b56_4d06, 12n)).toMatch(/lacks 0x[^,]* kvm_async_pf_int, and/);
+    expect(why(0x4b56_4d08, 0n)).toMatch(/ kvm_migration_control, and/);
     expect(NAMES.every((name) => CpuidTable.from(signature()).has(name))).toBe(true);
   });
 });
@@ -214,6 +314,7 @@ test("TSC_AUX has a high half for an AMD guest, which KVM ignores", () => {
     explainMsrs([{ index: 0xc000_0103, data: bit(32) }], 0, vendor(ebx));
   expect(text(0x756e_6547)).toMatch(/: bits 32-63 are reserved$/);
   expect(text(0x6874_7541)).toMatch(/was refused$/);
+  expect(text(0x6f67_7948)).toMatch(/was refused$/);
 });
 
 test("no cause of an MSR is asserted of an access of which nothing is known", () => {

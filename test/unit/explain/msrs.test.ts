@@ -87,6 +87,53 @@ describe("a KVM_SET_MSRS that stopped early", () => {
     expect(write(index, data)).toMatch(/^entries\[0\] MSR 0x\w+( \w+)? = 0x\w+ was refused$/);
   });
 
+  test.each([
+    [0x1b, "IA32_APICBASE"],
+    [0x3a, "IA32_FEATURE_CONTROL"],
+    [0x49, "PRED_CMD"],
+    [0x10a, "IA32_ARCH_CAPABILITIES"],
+    [0x10b, "FLUSH_CMD"],
+    [0x277, "IA32_PAT"],
+    [0x2ff, "MTRRdefType"],
+    [0x345, "IA32_PERF_CAPABILITIES"],
+    [0x38d, "IA32_FIXED_CTR_CTRL"],
+    [0xda0, "IA32_XSS"],
+    [0xc000_0080, "EFER"],
+    [0xc000_0082, "LSTAR"],
+    [0xc000_0083, "CSTAR"],
+    [0xc000_0100, "FS_BASE"],
+    [0xc000_0101, "GS_BASE"],
+    [0xc000_0102, "KERNEL_GS_BASE"],
+    [0xc000_0103, "TSC_AUX"],
+    [0xc001_1029, "DE_CFG"],
+    [0x4b56_4d02, "MSR_KVM_ASYNC_PF_EN"],
+    [0x4b56_4d03, "MSR_KVM_STEAL_TIME"],
+    [0x4b56_4d04, "MSR_KVM_PV_EOI_EN"],
+    [0x4b56_4d05, "MSR_KVM_POLL_CONTROL"],
+    [0x4b56_4d06, "MSR_KVM_ASYNC_PF_INT"],
+    [0x4b56_4d08, "MSR_KVM_MIGRATION_CONTROL"],
+  ])("names MSR %i %s", (index, name) => {
+    expect(write(index, 0n, {})).toContain(`MSR 0x${index.toString(16)} ${name} = 0x0`);
+  });
+
+  test.each([0xc000_0082, 0xc000_0083, 0xc000_0100, 0xc000_0101, 0xc000_0102])(
+    "wants a canonical address in MSR %i, of 48 or with LA57 of 57 bits",
+    (index) => {
+      const with57 = vcpu({ cpuid: () => tableWith("la57") });
+      expect(write(index, bit(47))).toMatch(/: the address is not canonical$/);
+      expect(write(index, bit(47), with57)).toMatch(/: either the address is not canonical, or /);
+      expect(write(index, bit(57), with57)).toMatch(/: the address is not canonical$/);
+      expect(write(index, bit(47), {})).toMatch(
+        /: either the address is not canonical, or another cause$/,
+      );
+    },
+  );
+
+  test("a bit of XSS is not blamed where the KVM's leaf 0xd is not known", () => {
+    const bare = { ...vcpu(), kvm: { supportedCpuid: () => [] } };
+    expect(write(0xda0, 1n, bare)).toMatch(/ was refused$/);
+  });
+
   test("a feature MSR cannot change after KVM_RUN", () => {
     const ran = vcpu({ hasEntered: () => true });
     const reason = "it describes the CPU, and cannot change after KVM_RUN: it is 0x11";
@@ -101,6 +148,13 @@ describe("a KVM_SET_MSRS that stopped early", () => {
   test("with nobody to ask, it is only named", () => {
     expect(write(0xdead_beef, 1n, {})).toBe("entries[0] MSR 0xdeadbeef = 0x1 was refused");
   });
+});
+
+test("a KVM_GET_MSRS that stopped early asks for no MSR again", () => {
+  const asked: number[] = [];
+  const evidence = vcpu({ msr: (index: number) => void asked.push(index) });
+  expect(explainMsrs([{ index: 0x174 }], 0, evidence)).toMatch(/no such MSR/);
+  expect(asked).toEqual([]);
 });
 
 test("a KVM_GET_MSRS that stopped early names the MSR", () => {
@@ -148,6 +202,22 @@ describe("KVM_X86_SET_MSR_FILTER", () => {
       "ranges[0].nmsrs 12289: a range has at most 12288",
     ],
     ["the longest range", { ranges: [{ flags: 3, nmsrs: 12288 }] }, undefined],
+    [
+      "nothing but unused ranges",
+      { flags: 1, ranges: [{ flags: 1, nmsrs: 0 }] },
+      "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not take",
+    ],
+    [
+      "a range beside an unused one",
+      {
+        flags: 1,
+        ranges: [
+          { flags: 1, nmsrs: 0 },
+          { flags: 1, nmsrs: 8 },
+        ],
+      },
+      undefined,
+    ],
     ["an unused range", { ranges: [{ flags: 0, nmsrs: 0 }] }, undefined],
     ["no filter at all", {}, undefined],
   ])("with %s", (_, sent, reason) => {
@@ -178,6 +248,7 @@ describe("KVM_SET_PMU_EVENT_FILTER", () => {
     expect(why("KVM_SET_PMU_EVENT_FILTER E2BIG", { nevents: 301 })).toBe(
       "nevents 301: KVM takes at most 300",
     );
+    expect(why("KVM_SET_PMU_EVENT_FILTER E2BIG", { nevents: "999" })).toBeUndefined();
     const bytes = encode(PmuEventFilter, { events: new Array<bigint>(301).fill(0n) });
     expect(why("KVM_SET_PMU_EVENT_FILTER E2BIG", bytes)).toBe("nevents 301: KVM takes at most 300");
   });

@@ -1,8 +1,12 @@
 /** Claims about a device that cannot be opened: each errno has a sentence that names it and a remedy. */
-import { expect, test } from "vitest";
+import { chmodSync, chownSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { KvmError } from "../../../lib/errors.ts";
+import { RULES } from "../../../lib/explain/index.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
-import { why } from "./refused.ts";
+import { refusalOf, why } from "./refused.ts";
 
 const open = (errno: string, path = "/dev/kvm"): string | undefined =>
   why(`open ${errno}`, { path });
@@ -31,6 +35,123 @@ test.each([
   ["ENXIO", /^\/dev\/kvm has no driver behind it$/],
 ])("%s with a loaded module does not advise to load it", (errno, reason) => {
   expect(why(`open ${errno}`, { path: "/dev/kvm", vendor: "kvm_amd" })).toMatch(reason);
+});
+
+test.skipIf(process.geteuid?.() !== 0).each([
+  [0o600, 0, "its mode is 0600, and its group (0) does not help: as root: chgrp kvm "],
+  [0o640, 1234, "its mode is 0640, and its group (1234) does not help: as root: chgrp kvm "],
+  [0o660, 1234, "add the user to the device's group (usermod -aG kvm USER"],
+])(
+  "EACCES of a device of root's with mode %i and group %i says what helps (skipped where the tests do not run as root)",
+  (mode, group, words) => {
+    const folder = mkdtempSync(join(tmpdir(), "device-"));
+    const path = join(folder, "kvm");
+    chmodSync(folder, 0o755);
+    writeFileSync(path, "");
+    chmodSync(path, mode);
+    chownSync(path, 0, group);
+    process.seteuid?.(65_534);
+    const reason = open("EACCES", path);
+    process.seteuid?.(0);
+    rmSync(folder, { recursive: true });
+    expect(reason).toContain(`no permission for ${path}: ${words}`);
+  },
+);
+describe("EACCES", () => {
+  const SECURITY = "a security module (SELinux, AppArmor) forbids this process to open PATH";
+  const GROUP =
+    "no permission for PATH: add the user to the device's group (usermod -aG kvm USER, then log in again)";
+  const MODE =
+    "no permission for PATH: its mode is MODE, and its group (GID) does not help: as root: " +
+    "chgrp kvm PATH && chmod 660 PATH";
+  const OPEN = `either ${SECURITY}, or another cause`;
+
+  /** Makes a file of this mode, and this process another user: the owner, a member of the group, or neither. */
+  function file(mode: number, who: "owner" | "group" | "member" | "other" | "root"): string {
+    const directory = mkdtempSync(join(tmpdir(), "node-kvm-"));
+    const path = join(directory, "device");
+    writeFileSync(path, "");
+    // What root owns, nobody else can be the owner of.
+    if (process.geteuid?.() === 0) chownSync(path, 77, 78);
+    chmodSync(path, mode);
+    const { uid, gid } = statSync(path);
+    const { geteuid, getegid, getgroups } = process;
+    onTestFinished(() => {
+      Object.assign(process, { geteuid, getegid, getgroups });
+      rmSync(directory, { recursive: true });
+    });
+    Object.assign(process, {
+      geteuid: () => (who === "root" ? 0 : who === "owner" ? uid : uid + 1000),
+      getegid: () => (who === "group" ? gid : gid + 1000),
+      getgroups: () => (who === "member" ? [gid + 2000, gid] : [gid + 2000]),
+    });
+    return path;
+  }
+
+  test.each([
+    ["owner", 0o600, OPEN],
+    ["owner", 0o066, GROUP],
+    ["group", 0o060, OPEN],
+    ["member", 0o060, OPEN],
+    ["other", 0o006, OPEN],
+    ["root", 0o000, OPEN],
+    ["other", 0o660, GROUP],
+    ["other", 0o664, GROUP],
+    ["other", 0o662, GROUP],
+    ["other", 0o600, MODE],
+    ["other", 0o640, MODE],
+    ["group", 0o606, MODE],
+    ["member", 0o646, MODE],
+    ["member", 0o626, MODE],
+  ] as const)("of a %s, where the mode is %i", (who, mode, reason) => {
+    const path = file(mode, who);
+    expect(open("EACCES", path)).toBe(
+      reason
+        .replaceAll("PATH", path)
+        .replace("MODE", `0${mode.toString(8)}`)
+        .replace("GID", `${statSync(path).gid}`),
+    );
+  });
+
+  test("of a file that cannot be asked", () => {
+    expect(open("EACCES", "/nowhere/at/all")).toBe(
+      `either ${GROUP}, or ${SECURITY}`.replaceAll("PATH", "/nowhere/at/all"),
+    );
+  });
+});
+
+test("each errno has whole sentences", () => {
+  expect(open("ENOENT")).toBe(
+    "either /dev/kvm does not exist: load the module (modprobe kvm_amd or kvm_intel), or virtualisation " +
+      "is switched off in the firmware or, inside a virtual machine, nested virtualisation is",
+  );
+  expect(why("open ENOENT", { path: "/dev/kvm", vendor: "kvm_amd" })).toBe(
+    "either /dev/kvm does not exist, though kvm_amd is loaded: give the device to this container, or another cause",
+  );
+  expect(why("open ENOENT", { path: "/etc/nope", vendor: "kvm_amd" })).toBe(
+    "/etc/nope does not exist",
+  );
+});
+
+test.each([
+  ["ENOENT", "no file", "fs/namei.c:path_openat"],
+  ["ENXIO", "no driver", "fs/char_dev.c:chrdev_open"],
+  ["ENOTTY", "not KVM", "kvm_dev_ioctl has KVM_GET_API_VERSION in every kernel"],
+])("%s names the one place: %s", (errno, cause, source) => {
+  const rule = RULES.find((one) => one[0] === "open" && one[1] === errno && one[2] === cause)?.[3];
+  expect(rule?.(refusalOf(`open ${errno}`, { path: "/etc/nope" }))?.source).toBe(source);
+});
+
+test.each([
+  [{ path: "/etc/nope" }, "no device in this container"],
+  [{ path: "/etc/nope", vendor: "kvm_amd" }, "no device in this container"],
+  [{ path: "/dev/kvm" }, "no device in this container"],
+  [{ path: "/etc/nope" }, "no virtualisation"],
+  [{ path: "/dev/kvm", vendor: "kvm_amd" }, "no virtualisation"],
+  [{ path: "/etc/nope" }, "no module"],
+])("ENOENT of %o is not: %s", (sent, cause) => {
+  const rule = RULES.find((one) => one[0] === "open" && one[2] === cause)?.[3];
+  expect(rule?.(refusalOf("open ENOENT", sent))).toBeUndefined();
 });
 
 test("EIO is left unexplained", () => {

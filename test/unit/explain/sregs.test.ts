@@ -1,8 +1,8 @@
 /** Claims about a refused KVM_SET_SREGS: the register, the bit, and the feature that it needs. */
 import { describe, expect, test } from "vitest";
-import { Sregs } from "../../../lib/abi/generated/structs.ts";
+import { Sregs, Sregs2 } from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
-import { vcpuWith, vcpuWithoutTable, why } from "./refused.ts";
+import { tableWith, vcpuWith, vcpuWithoutTable, why } from "./refused.ts";
 
 const REFUSED = "KVM_SET_SREGS EINVAL";
 const bit = (n: number): bigint => 1n << BigInt(n);
@@ -18,6 +18,10 @@ const HOST = [
   "pku",
   "lm",
   "nx",
+  "smx",
+  "pks",
+  "uintr",
+  "fred",
 ] as const;
 const LONG = { cr0: bit(31) | bit(0), cr4: bit(5), efer: bit(8) | bit(10) };
 
@@ -31,6 +35,10 @@ describe("CR4", () => {
   test.each([
     [11, "UMIP", "umip"],
     [13, "VMXE", "vmx"],
+    [14, "SMXE", "smx"],
+    [24, "PKS", "pks"],
+    [25, "UINTR", "uintr"],
+    [32, "FRED", "fred"],
     [16, "FSGSBASE", "fsgsbase"],
     [17, "PCIDE", "pcid"],
     [18, "OSXSAVE", "xsave"],
@@ -132,6 +140,18 @@ describe("the mode", () => {
     expect(why(REFUSED, sregs, vcpuWith(HOST))).toBe(reason);
   });
 
+  test.each([
+    [0x8000_0007, 36],
+    [0x8000_0008, 40],
+    [0x8000_0009, 40],
+  ])("a table whose last leaf is %i has %i bits", (last, bits) => {
+    const cpuid = tableWith(...HOST).map((one) =>
+      one.function === 0x8000_0000 ? { ...one, eax: last } : one,
+    );
+    const evidence = { vcpu: { id: 0, cpuid: () => cpuid } };
+    expect(why(REFUSED, { ...LONG, cr3: bit(50) }, evidence)).toContain(`the ${bits} bits`);
+  });
+
   test("a table that does not tell its width means 36 bits", () => {
     const sregs = { ...LONG, cr3: bit(36) };
     expect(why(REFUSED, sregs, vcpuWithoutTable(HOST))).toContain("the 36 bits");
@@ -152,6 +172,8 @@ describe("the mode", () => {
 describe("EFER", () => {
   test.each([
     [12, "SVME", "svm"],
+    [8, "LME", "lm"],
+    [15, "TCE", "tce"],
     [11, "NX", "nx"],
     [14, "FFXSR", "fxsr_opt"],
     [21, "AUTOIBRS", "autoibrs"],
@@ -163,6 +185,13 @@ describe("EFER", () => {
       ),
     );
     expect(why(REFUSED, { efer: bit(n) }, vcpuWith([feature]))).toBeUndefined();
+  });
+
+  test("bit 10 LMA needs lm", () => {
+    const sregs = { ...LONG, cs: { l: 1 } };
+    expect(why(REFUSED, sregs, vcpuWith([], HOST))).toMatch(
+      /^either EFER bit 8 LME: .* lm\); EFER bit 10 LMA: .* lm\), or another cause$/,
+    );
   });
 
   test("reserved bits, and the one that few KVMs take", () => {
@@ -228,6 +257,11 @@ describe("KVM_SET_SREGS2", () => {
     expect(why(refused, { flags: 1n, ...LONG }, vcpuWith(HOST))).toMatch(
       /not those of PAE paging$/,
     );
+    for (const other of [{ cr0: bit(31) | bit(0) }, { cr4: bit(5) }]) {
+      expect(why(refused, { flags: 1n, ...other }, vcpuWith(HOST))).toMatch(
+        /not those of PAE paging$/,
+      );
+    }
     const pae = { flags: 1n, cr0: bit(31) | bit(0), cr4: bit(5) };
     expect(why(refused, pae, vcpuWith(HOST))).toBeUndefined();
   });
@@ -238,6 +272,8 @@ describe("KVM_SET_SREGS2", () => {
 });
 
 test("the bytes tell as much as the names do", () => {
+  const whole = encode(Sregs2, { apicBase: 1n });
+  expect(why("KVM_SET_SREGS2 EINVAL", whole, vcpuWith(HOST))).toMatch(/^apicBase 0x1: bit 0/);
   const bytes = encode(Sregs, { cr4: bit(12) });
   expect(why(REFUSED, bytes, vcpuWith([], HOST))).toMatch(/^CR4 bit 12 LA57: /);
 });

@@ -48,6 +48,23 @@ describe("KVM_SET_XCRS", () => {
     );
   });
 
+  test("of the last that there is room for", () => {
+    const xcrs = Array.from({ length: 16 }, (_, i) => ({ xcr: i === 15 ? 0 : 1, value: 0n }));
+    expect(why("KVM_SET_XCRS EINVAL", { nrXcrs: 16, xcrs })).toBe("XCR0 0x0: bit 0 x87 must be 1");
+    expect(why("KVM_SET_XCRS EINVAL", { nrXcrs: 15, xcrs })).toBeUndefined();
+  });
+
+  test.each([
+    [4n, 1, "bits 1 SSE, 2 AVX", 7n],
+    [0x1800n, 3, "bits 11 CET_U, 12 CET_S", 0x1803n],
+  ])("names components, case %#", (_, eax, names, value) => {
+    expect(set(value, components(eax))).toContain(`: ${names} not in this vCPU's CPUID`);
+  });
+
+  test("of half of AMX names the other half", () => {
+    expect(set(0x4_0007n)).toBe("XCR0 0x40007: AMX comes whole, not without bit 17 TILECFG");
+  });
+
   test("of more than there is room for, or with flags", () => {
     expect(set(1n, components(7), { nrXcrs: 17 })).toBe("nrXcrs 17: the struct has room for 16");
     expect(set(1n, components(7), { flags: 1 })).toMatch(/^flags 0x1: bit 0 may not be set/);
@@ -109,6 +126,24 @@ describe("KVM_SET_XSAVE", () => {
     expect(set(bytes)).toBe(reason);
   });
 
+  test("of just a header, in bytes of a larger buffer", () => {
+    const bytes = new Uint8Array(600);
+    bytes[8 + 521] = 1;
+    expect(set(bytes.subarray(8, 8 + 576))).toBe(
+      "xcomp_bv 0x100 must be 0: KVM takes the standard form only",
+    );
+    expect(set(bytes.subarray(8, 8 + 575))).toBeUndefined();
+  });
+
+  test("of an x87 that there is not, where nothing else is known", () => {
+    expect(why("KVM_SET_XSAVE EINVAL", area({ 512: 1n }), components(0))).toMatch(
+      /^xstate_bv 0x1: bit 0 x87 may not be set/,
+    );
+    expect(why("KVM_SET_XSAVE EINVAL", area({ 512: 0x20n }))).toBeUndefined();
+    const bare = { kvm: { supportedCpuid: () => [] } };
+    expect(why("KVM_SET_XSAVE EINVAL", area({ 512: 0x20n }), bare)).toBeUndefined();
+  });
+
   test("of words instead of bytes", () => {
     const region = Array.from({ length: 1024 }, (_, i) => (i === 130 ? 1 : 0));
     expect(why("KVM_SET_XSAVE EINVAL", { region }, components(7))).toMatch(
@@ -121,6 +156,11 @@ describe("KVM_SET_XSAVE", () => {
     expect(why("KVM_SET_XSAVE EFAULT", area({}), amx)).toBe(
       "4096 bytes, and the state takes 11008 (KVM_CAP_XSAVE2)",
     );
+    expect(why("KVM_GET_XSAVE2 EFAULT", area({}), amx)).toBe(
+      "4096 bytes, and the state takes 11008 (KVM_CAP_XSAVE2)",
+    );
+    expect(why("KVM_SET_XSAVE EFAULT", { region: [] }, amx)).toBeUndefined();
+    expect(why("KVM_SET_XSAVE EFAULT", area({}))).toBeUndefined();
     expect(why("KVM_GET_XSAVE EINVAL", area({}), amx)).toBe(
       "the state is up to 11008 bytes, and this call gives 4096: KVM_GET_XSAVE2 gives all",
     );
@@ -198,6 +238,10 @@ describe("KVM_SET_VCPU_EVENTS", () => {
       "either smi: the vCPU has received INIT (KVM_MP_STATE_INIT_RECEIVED), which SMM would hold back, or another cause",
     ],
     ["no SMM after INIT", { flags: 8 }, off, undefined],
+    ["SMM that is not looked at", { smi: { smm: 1 } }, vmWith({ KVM_CAP_X86_SMM: 0 }), undefined],
+    ["payloads of which nothing is known", { flags: 0x10 }, vmWith({}), undefined],
+    ["no exception at all", { flags: 0x10, exception: { nr: 40 } }, on, undefined],
+    ["the last exception", { exception: { injected: 1, nr: 31 } }, off, undefined],
   ])("with %s", (_, events, evidence, reason) => {
     expect(why("KVM_SET_VCPU_EVENTS EINVAL", events, evidence)).toBe(reason);
   });
@@ -215,6 +259,16 @@ describe("KVM_SET_MP_STATE", () => {
       "mpState 3 HALTED: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU",
     ],
     [0, alone, undefined],
+    [
+      1,
+      alone,
+      "mpState 1 UNINITIALIZED: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU",
+    ],
+    [
+      9,
+      alone,
+      "mpState 9 AP_RESET_HOLD: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU",
+    ],
     [
       4,
       whole,
@@ -273,10 +327,15 @@ describe("debugging and machine checks", () => {
   });
 
   test("machine check banks in bytes", () => {
-    const bytes = new Uint8Array(BigUint64Array.of(0n).buffer);
-    expect(why("KVM_X86_SETUP_MCE EINVAL", bytes, vmWith({ KVM_CAP_MCE: 32 }))).toMatch(
-      /asks for 0 banks/,
-    );
+    const asked = (cap: bigint, most = 32): string | undefined => {
+      const bytes = new Uint8Array(BigUint64Array.of(cap).buffer);
+      return why("KVM_X86_SETUP_MCE EINVAL", bytes, vmWith({ KVM_CAP_MCE: most }));
+    };
+    expect(asked(0n)).toMatch(/asks for 0 banks/);
+    expect(asked(33n)).toMatch(/^mcgCap 0x21 asks for 33 banks/);
+    expect(asked(33n, 0)).toMatch(/^either KVM_X86_SETUP_MCE needs KVM_CAP_MCE/);
+    expect(why("KVM_X86_SETUP_MCE EINVAL", { mcgCap: 33n })).toBeUndefined();
+    expect(why("KVM_X86_SETUP_MCE EINVAL", { mcgCap: 33 })).toBeUndefined();
   });
 });
 
@@ -304,6 +363,7 @@ describe("time", () => {
   test.each([
     [1, 14, "flags 0x1: bit 0 may not be set; KVM_CAP_ADJUST_CLOCK allows 0xe"],
     [1, 1, "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0xe"],
+    [4, 2, "flags 0x4: bit 2 may not be set; KVM_CAP_ADJUST_CLOCK allows 0x2"],
     [14, 14, undefined],
   ])("KVM_SET_CLOCK with flags %i where %i", (flags, allowed, reason) => {
     const evidence = vmWith({ KVM_CAP_ADJUST_CLOCK: allowed });
@@ -357,6 +417,33 @@ describe("nested state", () => {
       "size 128: GUEST_MODE comes with a VMCB, 4224 bytes in all",
     ],
     ["nothing wrong", { size: 128, format: 1, flags: 0x100 }, svm(0n), undefined],
+    ["a guest with its VMCB", { size: 4224, format: 1, flags: 1 }, svm(bit(12)), undefined],
+    ["no guest, and no VMCB", { size: 128, format: 1, flags: 0 }, svm(bit(12)), undefined],
+    ["a run of a guest", { size: 4224, format: 1, flags: 3 }, svm(bit(12)), undefined],
+    [
+      "SVM's format on VMX",
+      { size: 128, format: 1, flags: 0 },
+      { ...svm(0n), kvm: { supportedCpuid: () => tableWith("vmx") } },
+      "format 1: this KVM's is 0 (0 is VMX, 1 is SVM)",
+    ],
+    [
+      "VMX's own flags",
+      { size: 128, format: 0, flags: 8 },
+      { ...svm(0n), kvm: { supportedCpuid: () => tableWith("vmx") } },
+      undefined,
+    ],
+    [
+      "a format of which nothing is known",
+      { size: 128, format: 1, flags: 0 },
+      { ...svm(0n), kvm: { supportedCpuid: () => tableWith() } },
+      undefined,
+    ],
+    [
+      "an EFER that is not known",
+      { size: 128, format: 1, flags: 0 },
+      { kvm: { supportedCpuid: () => tableWith("svm") } },
+      undefined,
+    ],
     [
       "no nesting",
       { size: 128 },

@@ -1,7 +1,9 @@
 /** Claims about what a search for a reason asks the kernel: only what changes nothing, or nothing at all. */
 import { expect, test } from "vitest";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
+import { Cpuid2 } from "../../../lib/abi/generated/structs.ts";
 import type { FdKind, Ioctl } from "../../../lib/abi/ioctl.ts";
+import { encode, sizeOf } from "../../../lib/abi/struct.ts";
 import { KvmError } from "../../../lib/errors.ts";
 import { RULES } from "../../../lib/explain/index.ts";
 import { EVIDENCE_IOCTLS } from "../../../lib/kvm/evidence.ts";
@@ -191,6 +193,23 @@ test("the table of a refused KVM_SET_CPUID2 is compared with the one that KVM to
   refuse();
   expect(() => vcpu.setCpuid2([{ function: 7, ebx: 32 }])).toThrow(/avx2: ran with 0, got 1/);
   expect(kernel.asked).not.toContain("KVM_GET_CPUID2");
+});
+
+test("the table of a refused KVM_SET_CPUID2 is compared with the one that the program has read since", () => {
+  const { kernel, vcpu } = machine(0);
+  const [set, get] = ["KVM_SET_CPUID2", "KVM_GET_CPUID2"].map(
+    (wanted) => IOCTLS.find(({ name }) => name === wanted) as Ioctl,
+  );
+  vcpu.setCpuid2([{ function: 7, flags: 1, ebx: 32 }]);
+  // As kvm_pvm, the kernel has stored another table than it was given.
+  const stored = { nent: 1, entries: [{ function: 7, flags: 1, ebx: 0 }] };
+  const room = new Uint8Array(sizeOf(Cpuid2, 2));
+  room.set(encode(Cpuid2, stored));
+  vcpu.ioctl(get as Ioctl, room, { pastEnd: true });
+  kernel.refuses = [(set as Ioctl).request, errnoOf("EINVAL")];
+  expect(() => vcpu.setCpuid2([{ function: 7, flags: 1, ebx: 32 }])).toThrow(
+    /avx2: ran with 0, got 1/,
+  );
 });
 
 test("an eventfd that two VMs want is told apart from one that this VM has", () => {

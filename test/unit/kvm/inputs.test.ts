@@ -1,13 +1,75 @@
 /** What methods take: one rule for numbers and bigints, members by name, and options read once. Needs no KVM. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { formatChange } from "../../../lib/cpuid/diff.ts";
 import { GuestMemory } from "../../../lib/kvm/guest-memory.ts";
 import { EventFd } from "../../../lib/kvm/host-file.ts";
+import { Kvm } from "../../../lib/kvm/kvm.ts";
+import { stateFromBytes } from "../../../lib/state/binary.ts";
+import { exportC } from "../../../lib/trace/export-c.ts";
 import { type FakeHandles, fakeHandles } from "./fake-fd.ts";
 
 const memory = GuestMemory.allocate(0x2000);
 
 type Call = (handles: FakeHandles) => unknown;
+
+describe("a value of another type is refused by name", () => {
+  test.each<[message: string, call: Call]>([
+    [
+      'GuestMemory.allocate(): populate: expected true or false, got "yes"',
+      () => GuestMemory.allocate(4096, { populate: "yes" as never }),
+    ],
+    [
+      "GuestMemory.allocate(): shared: expected true or false, got 1",
+      () => GuestMemory.allocate(4096, { shared: 1 as never }),
+    ],
+    [
+      "GuestMemory.mapFile(): dump: expected true or false, got 0",
+      () => GuestMemory.mapFile("/dev/zero", { dump: 0 as never }),
+    ],
+    [
+      "Kvm.open(): explain: expected true or false, got 1",
+      () => Kvm.open("/nowhere", { explain: 1 as never }),
+    ],
+    [
+      'setCpuid2(): explain: expected true or false, got "no"',
+      ({ vcpu }) => vcpu.setCpuid2([], { explain: "no" as never }),
+    ],
+    [
+      "vcpu 0: explain: expected true or false, got null",
+      ({ vcpu }) => {
+        vcpu.explain = null as never;
+      },
+    ],
+    [
+      'runSync(): throughSignals: expected true or false, got "x"',
+      ({ vcpu }) => vcpu.runSync({ throughSignals: "x" as never }),
+    ],
+    ["getCpuid2(): nent: expected a count of entries, got -1", ({ vcpu }) => vcpu.getCpuid2(-1)],
+    [
+      'getCpuid2(): nent: expected a count of entries, got "3"',
+      ({ vcpu }) => vcpu.getCpuid2("3" as never),
+    ],
+    [
+      "createVm(): expected a bigint or an integer, got null",
+      ({ kvm }) => kvm.createVm(null as never),
+    ],
+    ["setTssAddr(): -1 does not fit u64", ({ vm }) => vm.setTssAddr(-1)],
+    ["EventFd.create(): initval: -1 does not fit u32", () => EventFd.create(-1)],
+    [
+      "guest memory: offset: expected a number, got 0n",
+      () => memory.write(0n as never, Uint8Array.of(1)),
+    ],
+    ["exportC(): missing members steps, about", () => exportC({} as never)],
+    ["formatChange(): missing member kind", () => formatChange({} as never)],
+    [
+      "stateFromBytes(): expected a Uint8Array or another view, got 5",
+      () => stateFromBytes(5 as never),
+    ],
+  ])("%s", (message, call) => {
+    expect(() => call(fakeHandles())).toThrow(message);
+  });
+});
 
 describe("a wrong member is refused by the method that was called", () => {
   test.each<[message: string, call: Call]>([

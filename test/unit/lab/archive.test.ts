@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { Archive, type Package } from "../../../lib/lab/archive.ts";
 import { configuredArchive, mirrorArchive } from "../../../lib/lab/archive-address.ts";
+import { LabCache } from "../../../lib/lab/cache.ts";
 import { FAULTS, FakeApt } from "./fake-apt.ts";
 import { temporaryFolder } from "./temporary.ts";
 
@@ -69,10 +70,50 @@ describe("the lists", () => {
     const configuration = readFileSync(path, "utf8");
     expect(configuration).toContain('Acquire::http::Proxy "http://proxy.test:3128";');
     expect(configuration).not.toContain("IndexTargets");
-    expect(configuration).toContain(`Dir::State "${join(apt.cache.root, "apt")}";`);
+    expect(apt.read("log")).toContain(` -o Dir::State=${join(apt.cache.root, "apt")} `);
     const sources = readFileSync(join(apt.cache.root, "apt", "sources.list"), "utf8");
     expect(sources).toMatch(/^deb \[.*signed-by=\S+ .*\] http:\/\/mirror\.test\/debian sid main$/m);
     expect(sources).toContain(" http://mirror.test/debian-security trixie-security main\n");
+  });
+
+  test("are asked without what lets apt trust an archive less", async () => {
+    const apt = new FakeApt();
+    const trusting = [
+      "Acquire::AllowInsecureRepositories",
+      "Acquire::AllowWeakRepositories",
+      "Acquire::AllowDowngradeToInsecureRepositories",
+      "Acquire::https::Verify-Peer",
+      "Acquire::https::mirror.test::Verify-Host",
+      "Acquire::Check-Valid-Until",
+      "Acquire::gpgv::Options",
+    ];
+    const kept = ["Acquire::https::CaInfo", "Acquire::http::Timeout"];
+    apt.answer("acquire", [...trusting, ...kept].map((name) => `${name} "x";\n`).join(""));
+    await new Archive(apt.cache, ADDRESS).lists();
+    const text = readFileSync(join(apt.cache.root, "apt", "apt.conf"), "utf8");
+    expect(text.match(/^Acquire::\S+(?= "x";$)/gm)).toEqual(kept);
+  });
+
+  test("say which suite is not signed", async () => {
+    const apt = new FakeApt();
+    apt.addKernel("6.12.1+deb13-cloud-amd64", "6.12.1-1", "trixie");
+    apt.answer(
+      "update.err",
+      "E: The repository 'http://mirror.test/debian bookworm Release' is not signed.\n",
+    );
+    apt.answer("update.status", "100");
+    const { suites, missing } = await new Archive(apt.cache, ADDRESS).lists();
+    expect(missing).toEqual(["bookworm: it is not signed"]);
+    expect(suites).not.toContain("bookworm");
+  });
+
+  test("are asked from a cache whose path has quotes and blanks", async () => {
+    const apt = new FakeApt();
+    const cache = new LabCache(join(temporaryFolder(), `it's "a cache"`));
+    await new Archive(cache, ADDRESS).lists();
+    const text = readFileSync(join(cache.root, "apt", "apt.conf"), "utf8");
+    expect(text).not.toContain("a cache");
+    expect(apt.read("log")).toContain(` -o Dir::Cache=${join(cache.root, "apt")}`);
   });
 
   test("are only read: nothing is ever installed", async () => {

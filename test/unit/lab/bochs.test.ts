@@ -37,10 +37,10 @@ function tinyKernel(): Buffer {
   return Buffer.concat([image, Buffer.from("protected mode")]);
 }
 
-/** Puts a program in Bochs's place; it finds its folder in the configuration. */
+/** Puts a program in Bochs's place; it runs in the machine's folder. */
 function start(script: string, more: Partial<BochsOptions> = {}): ReturnType<typeof bootBochs> {
   const program = join(folder, "bochs");
-  writeFileSync(program, `#!/bin/sh\necho $$ >${folder}/pid\ncd ${folder}/run\n${script}\n`);
+  writeFileSync(program, `#!/bin/sh\necho $$ >pid\n${script}\n`);
   chmodSync(program, 0o755);
   ports.splice(0, ports.length, "", "", "", "");
   return bootBochs({
@@ -62,7 +62,7 @@ const ports: string[] = [];
 
 function isAlive(): boolean {
   try {
-    process.kill(Number(readFileSync(join(folder, "pid"), "utf8")), 0);
+    process.kill(Number(readFileSync(join(folder, "run/pid"), "utf8")), 0);
     return true;
   } catch {
     return false; // ESRCH
@@ -99,6 +99,27 @@ describe("a boot in Bochs", () => {
     expect(isAlive()).toBe(false);
   });
 
+  test("reads the BIOS images of a folder that no other user can enter", async () => {
+    const [bios, vgaBios] = [join(folder, "bios"), join(folder, "vga")];
+    writeFileSync(bios, "its BIOS");
+    writeFileSync(vgaBios, "of VGA", { mode: 0o600 });
+    const images = "sed -n 's/.*romimage: file=\"\\(.*\\)\"/\\1/p' bochsrc";
+    await start(`cat $(${images} | grep -v 0xd0000) >port1; exit 1`, {
+      parts: { program: join(folder, "bochs"), bios, vgaBios },
+    });
+    expect(ports[1]).toBe("its BIOSof VGA");
+  });
+
+  test.skipIf(process.geteuid?.() !== 0)(
+    "by root runs as a user of its own, from a folder that this user cannot enter (skipped where the tests do not run as root)",
+    async () => {
+      await start("grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/self/status >port1; exit 1");
+      expect(ports[1]).toMatch(
+        /^Uid:\t(?!0\t)(\d+)\t.*\nCapEff:\t0+\nCapBnd:\t0+\nNoNewPrivs:\t1\n$/,
+      );
+    },
+  );
+
   test("that Bochs refuses fails in Bochs's words", async () => {
     const boot = start(
       "echo 'Bochs x86 Emulator'; echo \">>PANIC<< unknown cpu model 'nonsense'\"; exit 1",
@@ -111,11 +132,11 @@ describe("a boot in Bochs", () => {
 });
 
 test("the configuration names one CPU, four ports and the ROM that starts the kernel", () => {
-  const parts = { program: "/p", bios: "/b", vgaBios: "/v" };
-  const text = bochsConfiguration({ cpu: "ryzen", memory: 512, parts, folder: "/f" });
+  const parts = { bios: "/b", vgaBios: "/v" };
+  const text = bochsConfiguration({ cpu: "ryzen", memory: 512, parts });
   expect(text).toContain("cpu: model=ryzen, count=1,");
-  expect(text.match(/^com[1-4]: enabled=1, mode=file, dev="\/f\/port[0-3]"$/gm)).toHaveLength(4);
-  expect(text).toContain('optromimage1: file="/f/rom", address=0xd0000\n');
+  expect(text.match(/^com[1-4]: enabled=1, mode=file, dev="port[0-3]"$/gm)).toHaveLength(4);
+  expect(text).toContain('optromimage1: file="rom", address=0xd0000\n');
   expect(text).toContain("megs: 512\n");
 });
 

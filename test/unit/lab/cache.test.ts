@@ -1,19 +1,25 @@
 /** Claims about the lab's cache: an entry is there whole or not at all. */
 import { execFileSync, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import {
+  chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { userInfo } from "node:os";
+import { join, resolve } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { type CacheEntry, LabCache } from "../../../lib/lab/cache.ts";
+import { type CacheEntry, LabCache, lastUse } from "../../../lib/lab/cache.ts";
 import { isAbandoned, ownMark } from "../../../lib/lab/owner.ts";
 import { temporaryFolder } from "./temporary.ts";
 import { tinyDisk } from "./tiny-disk.ts";
@@ -39,6 +45,26 @@ const content = (entry: CacheEntry): string =>
 
 const left = (cache: LabCache): readonly string[] => readdirSync(join(cache.root, "building"));
 
+const isRoot = process.geteuid?.() === 0;
+
+/** Does something as a user whom file modes bind: root becomes nobody for it. */
+async function asUser<T>(work: () => Promise<T>): Promise<T> {
+  if (!isRoot) return work();
+  process.seteuid?.(65_534);
+  try {
+    return await work();
+  } finally {
+    process.seteuid?.(0);
+  }
+}
+
+/** Gives the error of a promise. */
+const swallow = (work: Promise<unknown>): Promise<unknown> =>
+  work.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+
 /** The mark of a process that has ended. */
 async function deadMark(): Promise<string> {
   const child = spawn("sleep", ["60"]);
@@ -55,9 +81,30 @@ describe("where the cache is", () => {
     [{ NODE_KVM_CACHE: "/a", XDG_CACHE_HOME: "/b", HOME: "/c" }, "/a"],
     [{ NODE_KVM_CACHE: "", XDG_CACHE_HOME: "/b", HOME: "/c" }, "/b/node-kvm"],
     [{ NODE_KVM_CACHE: "", XDG_CACHE_HOME: "", HOME: "/c" }, "/c/.cache/node-kvm"],
+    [{ NODE_KVM_CACHE: "", XDG_CACHE_HOME: "relative", HOME: "/c" }, "/c/.cache/node-kvm"],
+    [{ NODE_KVM_CACHE: "a/b", XDG_CACHE_HOME: "", HOME: "/c" }, resolve("a/b")],
+    [
+      { NODE_KVM_CACHE: "", XDG_CACHE_HOME: "", HOME: "" },
+      join(userInfo().homedir, ".cache", "node-kvm"),
+    ],
   ])("is, with %o, %s", (environment, root) => {
     for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
     expect(LabCache.default().root).toBe(root);
+  });
+
+  test.each(["/a\nb", "/a\u0007b"])("cannot be %j, which has a control character", (root) => {
+    expect(() => new LabCache(root)).toThrow(
+      expect.objectContaining({
+        code: "ERR_LAB_CACHE",
+        message: expect.stringContaining(JSON.stringify(root)),
+      }),
+    );
+  });
+
+  test("may have quotes in its path", async () => {
+    const cache = new LabCache(join(temporaryFolder(), `it's a "cache"`));
+    await cache.verify(await build(cache, "1"));
+    expect(await cache.names("kernels")).toEqual(["6.1"]);
   });
 });
 
@@ -109,6 +156,130 @@ describe("an entry", () => {
 
   test.each(["../up", ".hidden", "a/b", "", "-x"])("cannot be called %j", async (name) => {
     await expect(newCache().find("kernels", name)).rejects.toMatchObject({ code: "ERR_LAB_CACHE" });
+  });
+});
+
+describe("the folder", () => {
+  test("and all folders in it are for their owner only", async () => {
+    const cache = newCache();
+    await build(cache, "1");
+    await using scratch = await cache.scratch();
+    await cache.folder("downloads", "6.1");
+    const folders = ["", "kernels", "kernels/6.1", "building", "downloads", "downloads/6.1"];
+    const modes = [...folders.map((name) => join(cache.root, name)), scratch.path].map(
+      (path) => statSync(path).mode & 0o777,
+    );
+    expect(new Set(modes)).toEqual(new Set([0o700]));
+  });
+
+  test.skipIf(!isRoot)(
+    "of another user is refused by root (skipped where the tests do not run as root)",
+    async () => {
+      const cache = newCache();
+      const entry = await build(cache, "1");
+      chownSync(cache.root, 1234, 1234);
+      const refused = {
+        code: "ERR_LAB_CACHE",
+        message: expect.stringMatching(
+          /belongs to user 1234: root does not use it; .*NODE_KVM_CACHE/,
+        ),
+      };
+      await expect(cache.find("kernels", "6.1")).rejects.toMatchObject(refused);
+      await expect(cache.names("kernels")).rejects.toMatchObject(refused);
+      await expect(cache.scratch()).rejects.toMatchObject(refused);
+      await expect(build(cache, "2")).rejects.toMatchObject(refused);
+      chownSync(cache.root, 0, 0);
+      expect(content(entry)).toBe("1");
+    },
+  );
+
+  test.skipIf(!isRoot).each([0o777, 0o1777, 0o720])(
+    "with mode %i, which others can write, is refused by root (skipped where the tests do not run as root)",
+    async (mode) => {
+      const cache = newCache();
+      await build(cache, "1");
+      chmodSync(cache.root, mode);
+      await expect(cache.find("kernels", "6.1")).rejects.toMatchObject({
+        code: "ERR_LAB_CACHE",
+        message: expect.stringContaining(`chmod go-w ${cache.root}`),
+      });
+    },
+  );
+
+  test("that is a file is named", async () => {
+    const file = join(temporaryFolder(), "file");
+    writeFileSync(file, "");
+    await expect(new LabCache(file).names("kernels")).rejects.toMatchObject({
+      code: "ERR_LAB_CACHE",
+      message: expect.stringContaining("cannot be read (ENOTDIR)"),
+    });
+  });
+
+  test("that cannot be read is named", async () => {
+    const cache = newCache();
+    await build(cache, "1");
+    chmodSync(cache.root, 0);
+    const read = asUser(() =>
+      Promise.all([swallow(cache.names("kernels")), swallow(cache.find("kernels", "6.1"))]),
+    );
+    expect(await read).toEqual([
+      expect.objectContaining({ message: expect.stringContaining("cannot be read (EACCES)") }),
+      expect.objectContaining({ message: expect.stringContaining("cannot be read (EACCES)") }),
+    ]);
+    chmodSync(cache.root, 0o700);
+  });
+});
+
+describe("a cache that can only be read", () => {
+  /** Makes a cache that this test's user can read, and a folder for temporary files. */
+  async function readOnly(): Promise<LabCache> {
+    const folder = temporaryFolder();
+    mkdirSync(join(folder, "tmp"));
+    for (const path of [folder, join(folder, "tmp")]) chmodSync(path, 0o777);
+    const cache = new LabCache(join(folder, "cache"), join(folder, "tmp"));
+    await build(cache, "a kernel");
+    execFileSync("chmod", ["-R", "a=rX", cache.root]);
+    return cache;
+  }
+
+  const spareOf = ({ root }: LabCache): string =>
+    join(root, `../tmp/node-kvm-${process.geteuid?.()}`);
+
+  test("gives its entries, and scratch folders elsewhere", async () => {
+    const cache = await readOnly();
+    await asUser(async () => {
+      const entry = await cache.find("kernels", "6.1");
+      expect(entry?.bytes).toBe(8);
+      if (entry !== undefined) await cache.verify(entry);
+      await using scratch = await cache.scratch();
+      writeFileSync(join(scratch.path, "file"), "");
+      const { root } = await cache.writable();
+      expect(scratch.path.startsWith(`${root}/building/`)).toBe(true);
+      expect(root).toBe(spareOf(cache));
+      expect(statSync(root).mode & 0o777).toBe(0o700);
+    });
+  });
+
+  test("does not use a folder for temporary files that others can write", async () => {
+    const cache = await readOnly();
+    await asUser(async () => {
+      const spare = spareOf(cache);
+      mkdirSync(spare);
+      chmodSync(spare, 0o777);
+      await expect(cache.scratch()).rejects.toMatchObject({
+        code: "ERR_LAB_CACHE",
+        message: expect.stringContaining("is not yours alone"),
+      });
+    });
+  });
+
+  test("says that it cannot be written when a kernel is to be put there", async () => {
+    const cache = await readOnly();
+    const fill = (): Promise<Record<string, string>> => Promise.resolve({});
+    expect(await asUser(() => swallow(cache.build("kernels", "6.2", fill)))).toMatchObject({
+      code: "ERR_LAB_CACHE",
+      message: expect.stringMatching(/cannot be written \(EACCES\); .*NODE_KVM_CACHE/),
+    });
   });
 });
 
@@ -210,12 +381,73 @@ describe("a damaged entry", () => {
   });
 });
 
+describe("a file of an entry that changes after it was verified", () => {
+  test("is found by the same process", async () => {
+    const cache = newCache();
+    const entry = await build(cache, "12345");
+    await cache.verify(entry);
+    const path = join(entry.path, "modules", "kvm.ko");
+    const { atime, mtime } = statSync(path);
+    writeFileSync(path, "12346");
+    utimesSync(path, atime, mtime);
+    await expect(cache.verify(entry)).rejects.toMatchObject({ code: "ERR_LAB_DAMAGED" });
+  });
+
+  test("is found when it is a link that leads elsewhere", async () => {
+    const cache = newCache();
+    const fill = async (folder: string): Promise<Record<string, string>> => {
+      writeFileSync(join(folder, "real"), "1");
+      symlinkSync("real", join(folder, "link"));
+      return {};
+    };
+    const entry = await cache.build("tools", "t", fill);
+    await cache.verify(entry);
+    rmSync(join(entry.path, "link"));
+    symlinkSync("/etc/passwd", join(entry.path, "link"));
+    await expect(cache.verify(entry)).rejects.toThrow("link is damaged: it does not lead to real");
+  });
+
+  test("is found when it was not there before", async () => {
+    const cache = newCache();
+    const entry = await build(cache, "1");
+    await cache.verify(entry);
+    writeFileSync(join(entry.path, "modules", "more.ko"), "");
+    await expect(cache.verify(entry)).rejects.toThrow("more.ko is damaged: it was not put there");
+  });
+});
+
+test("an entry is used when it is verified", async () => {
+  const cache = newCache();
+  const entry = await build(cache, "1");
+  utimesSync(join(entry.path, "manifest.json"), 1000, 1000);
+  expect(await lastUse(entry.path)).toEqual(new Date(1_000_000));
+  await cache.verify(entry);
+  expect(Date.now() - Number(await lastUse(entry.path))).toBeLessThan(60_000);
+});
+
 describe("what a dead process left", () => {
   test("is removed by the next one that builds", async () => {
     const cache = newCache();
-    const remains = await cache.folder("building", `${await deadMark()}.x`);
+    const remains = await cache.folder("building", `${await deadMark()}.${randomUUID()}`);
     await build(cache, "1");
     expect(existsSync(remains)).toBe(false);
+  });
+
+  test("is told from what nobody of the lab has put there, however old", async () => {
+    const cache = newCache();
+    const names = ["my-thesis", `${await deadMark()}.x`, "1-1-1", "a.b", `x-1-1.${randomUUID()}`];
+    const paths = await Promise.all(names.map((name) => cache.folder("building", name)));
+    for (const path of paths) utimesSync(path, 1000, 1000);
+    await build(cache, "1");
+    expect(paths.filter((path) => !existsSync(path))).toEqual([]);
+  });
+
+  test("of locks is removed by the next one that builds", async () => {
+    const cache = newCache();
+    writeFileSync(join(await cache.folder("locks"), "archive"), "");
+    await using _lock = await cache.lock("held");
+    await build(cache, "1");
+    expect(readdirSync(join(cache.root, "locks"))).toEqual(["held"]);
   });
 
   test("is told from what a living process works on", async () => {
@@ -261,6 +493,34 @@ describe("a lock", () => {
       `${second} is done`,
     ]);
     expect(readdirSync(join(cache.root, "locks"))).toEqual([]);
+  });
+
+  test("that a dead process left is had by one at a time, of many that find it", async () => {
+    const cache = newCache();
+    const path = join(await cache.folder("locks"), "archive");
+    const mark = await deadMark();
+    let owners = 0;
+    let most = 0;
+    for (let round = 0; round < 5; round += 1) {
+      writeFileSync(path, mark);
+      await Promise.all(
+        Array.from({ length: 6 }, async () => {
+          await using _lock = await cache.lock("archive");
+          owners += 1;
+          most = Math.max(most, owners);
+          await new Promise((resolve) => setTimeout(resolve, 1));
+          owners -= 1;
+        }),
+      );
+    }
+    expect([most, owners]).toEqual([1, 0]);
+  });
+
+  test("is the kernel's: a file of its name holds nobody up, so no stale lock is ever broken", async () => {
+    const cache = newCache();
+    writeFileSync(join(await cache.folder("locks"), "archive"), ownMark());
+    await using lock = await cache.lock("archive", AbortSignal.timeout(20_000));
+    expect(lock).toBeDefined();
   });
 
   test("is waited for until the signal comes", async () => {

@@ -1,4 +1,6 @@
 /** Campaigns: lanes run side by side, and what becomes of a machine becomes a column. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
   type Lane,
@@ -9,14 +11,16 @@ import {
 } from "../../../lib/lab/campaign.ts";
 import { LabError } from "../../../lib/lab/error.ts";
 import type { LabOptions, LabResult, LabRun } from "../../../lib/lab/machine.ts";
-import type { Column } from "../../../lib/report/matrix.ts";
+import { type Column, isGreenMatrix, toMatrix } from "../../../lib/report/matrix.ts";
+import { BOOTED, ScriptedEmulator } from "./scripted-emulator.ts";
 
 const lane = (name: string, cpu = "max"): Lane => ({
   kernel: { name, release: name, vmlinuz: "/nowhere/vmlinuz", modules: "/nowhere" },
   cpu,
 });
 
-const REPORT = { kernel: "6.1", vendor: "kvm_amd", results: [] };
+const RESULT = { id: "a", title: "A", number: 1, verdict: "pass", reason: undefined, duration: 1 };
+const REPORT = { kernel: "6.1", vendor: "kvm_amd", results: [RESULT] };
 const RAN: LabRun = {
   kernelLog: "",
   warnings: [],
@@ -97,10 +101,24 @@ test("what the lab cannot do is a problem of its column, and the others run", as
   expect(columns.map(({ problem }) => problem)).toEqual(["kvm-amd is missing", undefined]);
 });
 
-test("an interruption ends the campaign", async () => {
-  const run = (): Promise<LabResult> =>
-    Promise.reject(new LabError("ERR_LAB_INTERRUPTED", "interrupted"));
-  await expect(runCampaign({ lanes: [lane("6.1")], run })).rejects.toThrow("interrupted");
+test("an interruption keeps the columns that are known, and says what the others had", async () => {
+  const controller = new AbortController();
+  const run = async ({ kernel, onStderr, signal }: LabOptions): Promise<LabResult> => {
+    if (kernel.name === "done") return EXITED;
+    onStderr?.(Buffer.from("pass a\nfail silent-cr4\nfail \u001b[2J\npass"));
+    controller.abort();
+    expect(signal?.aborted).toBe(true);
+    throw new LabError("ERR_LAB_INTERRUPTED", "interrupted");
+  };
+  const lanes = [lane("done"), lane("under way"), lane("waits")];
+  const { signal } = controller;
+  const columns = await runCampaign({ lanes, parallel: 1, run, signal });
+  expect(columns.map(({ report }) => report)).toEqual([REPORT, undefined, undefined]);
+  expect(columns.map(({ problem }) => problem)).toEqual([
+    undefined,
+    "interrupted after 3 claims; failed: silent-cr4",
+    "interrupted before it was booted",
+  ]);
 });
 
 const NOTICE = "judged after a boot, because a restored machine's verdict was red";
@@ -119,7 +137,7 @@ describe("a restored machine", () => {
   async function judged(
     restored: LabResult,
     booted: LabResult,
-    start?: Start,
+    start: Start = "saved",
   ): Promise<{ readonly column: Column | undefined; readonly starts: readonly string[] }> {
     const starts: string[] = [];
     const run = async ({ restore }: LabOptions): Promise<LabResult> => {
@@ -130,7 +148,7 @@ describe("a restored machine", () => {
     const [column] = await runCampaign({
       lanes: [lane("6.1")],
       run,
-      ...(start === undefined ? {} : { start }),
+      start,
     });
     return { column, starts };
   }
@@ -168,7 +186,14 @@ describe("a restored machine", () => {
     );
   });
 
-  test("is not wanted when machines are to boot", async () => {
+  test("is not wanted when nothing is said, or machines are to boot", async () => {
+    const works: unknown[] = [];
+    const run = async ({ restore }: LabOptions): Promise<LabResult> => {
+      works.push(restore);
+      return EXITED;
+    };
+    await runCampaign({ lanes: [lane("6.1")], run });
+    expect(works).toEqual([undefined]);
     const { column, starts } = await judged(result("pass"), result("fail"), "boot");
     expect(starts).toEqual(["boots"]);
     expect(column?.notice).toBeUndefined();
@@ -180,11 +205,21 @@ describe("a restored machine", () => {
       works.push(JSON.parse(String(restore?.work?.("c0ffee"))));
       return EXITED;
     };
-    await runCampaign({ lanes: [lane("6.1")], run, pattern: "größer" });
-    await runCampaign({ lanes: [lane("6.1")], run });
+    await runCampaign({ lanes: [lane("6.1")], run, start: "saved", pattern: "größer" });
+    await runCampaign({ lanes: [lane("6.1")], run, start: "saved" });
     expect(works).toEqual([{ pattern: "größer", seed: "c0ffee" }, { seed: "c0ffee" }]);
   });
 });
+
+test("no more workers are made than there are machines", async () => {
+  const run = async (): Promise<LabResult> => EXITED;
+  const columns = await runCampaign({ lanes: [lane("6.1")], parallel: 2 ** 32, run });
+  expect(columns).toHaveLength(1);
+});
+
+function reported(...results: readonly object[]): Buffer {
+  return Buffer.from(JSON.stringify({ ...REPORT, results }));
+}
 
 describe("a machine's end", () => {
   test("is its report", () => {
@@ -201,11 +236,131 @@ describe("a machine's end", () => {
     ["the machine hung, twice", { ...RAN, kind: "hung", why: "silent" }],
     ["the machine was not ready in time", { ...RAN, kind: "hung", why: "timeout" }],
     ["no KVM: no svm", { ...RAN, kind: "no-kvm", why: "no svm" }],
+    ["the machine was ended: it flooded", { ...RAN, kind: "refused", why: "it flooded" }],
     [
-      "the suite did not report (status 7): it broke",
+      "the suite did not report (status 7): it is no JSON; stderr ends with: it broke",
       { ...EXITED, status: 7, stdout: Buffer.from("not json"), stderr: Buffer.from("it broke\n") },
+    ],
+    [
+      'the suite did not report (status 0): results[0].verdict is "bogus", not pass, fail, skip, deviation',
+      { ...EXITED, stdout: reported({ ...RESULT, verdict: "bogus" }) },
     ],
   ])("%s", (problem, result) => {
     expect(toColumn("x", result)).toEqual({ name: "x", report: undefined, problem, warnings: [] });
   });
 });
+
+describe("what was not judged does not hold:", () => {
+  const fail = { ...RESULT, id: "b", verdict: "fail", reason: "EPERM" };
+  const skip = { ...RESULT, id: "c", verdict: "skip", reason: "no AMX" };
+  const progress = "pass a\n";
+
+  test.each<[string, Partial<LabResult>, readonly object[], string]>([
+    [
+      "a pattern that no claim contains",
+      { status: 1, stderr: Buffer.from('node-kvm: no claim contains "nosuchclaim"\n') },
+      [],
+      'no claim was judged (status 1); stderr ends with: node-kvm: no claim contains "nosuchclaim"',
+    ],
+    ["no claim, with status 0", { status: 0 }, [], "no claim was judged (status 0)"],
+    ["skips alone", { status: 1 }, [skip], "no claim was judged, 1 were skipped (status 1)"],
+    ...[1, 2, 137, 139].map((status): [string, Partial<LabResult>, readonly object[], string] => [
+      `status ${status} after one pass`,
+      { status, stderr: Buffer.from(`${progress}one\ntwo\nthree\nfour\n`) },
+      [RESULT],
+      `the suite ended with status ${status} after 1 claims, of which 0 failed; stderr ends with: two | three | four`,
+    ]),
+    [
+      "a status beside a failed claim that is not that of a failed claim",
+      { status: 139 },
+      [RESULT, fail],
+      "the suite ended with status 139 after 2 claims, of which 1 failed",
+    ],
+    [
+      "status 0 beside a failed claim",
+      { status: 0 },
+      [fail],
+      "the suite ended with status 0 after 1 claims, of which 1 failed",
+    ],
+    [
+      "a file that did not load, beside a failed claim",
+      { status: 1, stderr: Buffer.from("fail b\nnode-kvm: cannot load x.test.ts\n") },
+      [RESULT, fail],
+      "the suite ended with status 1 after 2 claims, of which 1 failed; stderr ends with: node-kvm: cannot load x.test.ts",
+    ],
+  ])("%s", (_, more, results, problem) => {
+    const column = toColumn("x", { ...EXITED, ...more, stdout: reported(...results) } as LabResult);
+    expect(column).toMatchObject({ problem, report: { results } });
+    expect(isGreenMatrix(toMatrix([column]))).toBe(false);
+  });
+
+  test("a claim that fails says all", () => {
+    const result: LabResult = { ...EXITED, status: 1, stdout: reported(RESULT, fail) };
+    const column = toColumn("x", result);
+    expect(column.problem).toBeUndefined();
+    expect(isGreenMatrix(toMatrix([column]))).toBe(false);
+  });
+
+  test("a suite that judges and ends with 0 is green", () => {
+    expect(isGreenMatrix(toMatrix([toColumn("x", EXITED)]))).toBe(true);
+  });
+
+  test("no columns", () => {
+    expect(isGreenMatrix(toMatrix([]))).toBe(false);
+  });
+});
+
+test("whatever a run fails with is a problem of its column", async () => {
+  const run = async ({ kernel }: LabOptions): Promise<LabResult> => {
+    if (kernel.name === "odd") throw new TypeError("x is not a function");
+    return EXITED;
+  };
+  const columns = await runCampaign({ lanes: [lane("odd"), lane("6.1")], run });
+  expect(columns.map(({ problem }) => problem)).toEqual([
+    "the lab failed: TypeError: x is not a function",
+    undefined,
+  ]);
+});
+
+describe("of three kernels the first is hostile, and the others are right and complete:", () => {
+  const whole = [RESULT, { ...RESULT, id: "b", verdict: "fail", reason: "EPERM" }];
+  const honest = JSON.stringify({ ...REPORT, results: whole });
+  const stderr = "pass a\nfail b\n";
+
+  test.each([
+    ["floods its stdout", "cat /dev/zero >&4"],
+    ["floods its stderr", "yes >&5"],
+    ["floods the kernel's log", "yes >&3"],
+    ["names a path outside", "printf 'status 0 0 0\\nfile 1 /etc/x\\ny' >&6; exec sleep 1000"],
+    ["announces 10^14 bytes", "printf 'status 0 0 0\\nfile 100000000000000 /x\\n' >&6; sleep 1000"],
+    ["reports null", "printf null >&4; printf 'status 0 4 0\\nend\\n' >&6"],
+    ["reports a wrong verdict", `cat "$dir/bogus" >&4; printf 'status 0 %d 0\\nend\\n' $size >&6`],
+    ["panics", "echo '[ 1.0] Kernel panic - not syncing: x' >&3"],
+  ])("it %s", async (_, script) => {
+    const emulator = new ScriptedEmulator(
+      `dir=$(dirname "$0"); size=$(wc -c <"$dir/bogus")
+      ${BOOTED}
+      case "$*" in *"-kernel /k/hostile "*) ${script}; exit;; esac
+      cat "$dir/honest" >&4; cat "$dir/stderr" >&5
+      printf 'status 1 ${honest.length} ${stderr.length}\\nend\\n' >&6`,
+    );
+    writeFileSync(join(emulator.folder, "honest"), honest);
+    writeFileSync(join(emulator.folder, "stderr"), stderr);
+    writeFileSync(join(emulator.folder, "bogus"), reported({ ...RESULT, verdict: "__proto__" }));
+    const columns = await runCampaign({
+      lanes: ["hostile", "6.12", "7.2"].map((name) => ({
+        kernel: emulator.kernel(name),
+        cpu: "max",
+      })),
+      run: (options) => emulator.run(options),
+    });
+    expect(columns[0]?.problem).toMatch(/^(the machine was ended|the suite did not|the kernel cr)/);
+    expect(columns.slice(1)).toEqual(
+      ["6.12 max", "7.2 max"].map((name) => ({
+        name,
+        warnings: [],
+        report: { ...REPORT, results: whole },
+      })),
+    );
+  });
+}, 120_000);

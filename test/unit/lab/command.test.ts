@@ -1,6 +1,11 @@
 /** Claims about running the system's programs: their end, and what is left of them. */
-import { expect, test } from "vitest";
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { afterEach, expect, test, vi } from "vitest";
 import { run, runOk } from "../../../lib/lab/command.ts";
+import { FakeApt } from "./fake-apt.ts";
+
+afterEach(() => vi.unstubAllEnvs());
 
 test("a program's output, words and exit status come back, whatever it is", async () => {
   const output = await run("sh", ["-c", "echo out; echo err >&2; exit 3"]);
@@ -49,3 +54,28 @@ test("a program is not begun once the signal came", async () => {
     code: "ERR_LAB_INTERRUPTED",
   });
 });
+
+test("apt-get ends with the command that runs it, also when that is killed", async () => {
+  const main = join(import.meta.dirname, "../../../dist/cli/main.js");
+  const apt = new FakeApt();
+  apt.addKernel(RELEASE, "6.12.1-1", "trixie");
+  apt.answer("fault", 'echo $$ > "$FAKE/pid"; exec sleep 1000');
+  const env = { ...process.env, NODE_KVM_CACHE: apt.cache.root };
+  const args = [main, "lab", "kernels", "--fetch", RELEASE];
+  const command = spawn(process.execPath, args, { env, stdio: "ignore" });
+  await expect.poll(() => apt.read("pid"), { timeout: 30_000 }).toMatch(/^\d+\n$/);
+  const pid = Number(apt.read("pid"));
+  expect(isThere(pid)).toBe(true);
+  command.kill("SIGKILL");
+  await expect.poll(() => isThere(pid), { timeout: 30_000 }).toBe(false);
+}, 60_000);
+
+const RELEASE = "6.12.1+deb13-cloud-amd64";
+
+function isThere(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false; // ESRCH
+  }
+}

@@ -29,7 +29,8 @@ export const FAULTS = {
 
 const SCRIPTS: Readonly<Record<string, string>> = {
   "apt-config": `echo 'Acquire::http::Proxy "http://proxy.test:3128";'
-echo 'Acquire::IndexTargets::deb::Packages::MetaKey "x";'`,
+echo 'Acquire::IndexTargets::deb::Packages::MetaKey "x";'
+cat "$FAKE/acquire"`,
   "apt-get": `case $1 in
 indextargets) cat "$FAKE/indextargets";;
 update) cat "$FAKE/update"; cat "$FAKE/update.err" >&2; exit $(cat "$FAKE/update.status");;
@@ -72,6 +73,7 @@ export class FakeApt {
     this.answer("indextargets", "http://mirror.test/debian/ trixie main\n");
     this.answer("update", "Get:1 http://mirror.test/debian trixie InRelease [1 kB]\n");
     this.answer("update.err", "");
+    this.answer("acquire", "");
     this.answer("update.status", "0");
     for (const kind of ["fault", "unpack-fault"]) this.answer(kind, "");
     this.#publish();

@@ -1,6 +1,6 @@
 /** Claims about what a guest's root holds. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -57,9 +57,77 @@ describe("one run's part", () => {
     expect(text(entries, "/q")).toBe("bytes");
   });
 
+  test("brings a host folder with all in it: modes, links, empty folders", () => {
+    const host = join(folder, "tree");
+    mkdirSync(join(host, "sub/empty"), { recursive: true });
+    writeFileSync(join(host, "sub/run"), "x", { mode: 0o750 });
+    symlinkSync("sub/run", join(host, "link"));
+    const entries = workEntries({ command: ["true"], files: { "/x": host } });
+    const below = entries.filter(({ path }) => path === "/x" || path.startsWith("/x/"));
+    expect(below.toSorted((a, b) => a.path.localeCompare(b.path))).toMatchObject([
+      { kind: "directory", path: "/x" },
+      { kind: "symlink", path: "/x/link", target: "sub/run" },
+      { kind: "directory", path: "/x/sub" },
+      { kind: "directory", path: "/x/sub/empty" },
+      { kind: "file", path: "/x/sub/run", content: { from: join(host, "sub/run") }, mode: 0o750 },
+    ]);
+  });
+
+  test("names what is no file in a host folder", () => {
+    const host = join(folder, "odd");
+    mkdirSync(host);
+    execFileSync("mkfifo", [join(host, "pipe")]);
+    expect(() => workEntries({ command: ["true"], files: { "/x": host } })).toThrow(
+      `neither a file nor a folder is ${join(host, "pipe")}, which was to be /x/pipe in the guest`,
+    );
+  });
+
+  test("feeds the command its standard input", () => {
+    const entries = workEntries({ command: ["cat"], stdin: Buffer.from("input") });
+    expect(text(entries, "/lab/stdin")).toBe("input");
+    expect(text(entries, "/lab/command")).toMatch(/'cat' <\/lab\/stdin\n$/);
+    expect(text(workEntries({ command: ["cat"] }), "/lab/command")).toMatch(/'cat'\n$/);
+  });
+
   test("names a host file that is not there", () => {
     expect(() => workEntries({ command: ["/p"], files: { "/p": join(folder, "none") } })).toThrow(
       `there is no file ${join(folder, "none")}, which was to be /p in the guest`,
+    );
+  });
+
+  test.each(["x", "", "./x", "a\nb", "/a\nb", "/a\u001b[2J"])(
+    "refuses the guest path %j to bring, to want and to start in",
+    (path) => {
+      const refusal = expect.objectContaining({
+        code: "ERR_LAB_FILE",
+        message: expect.stringMatching(
+          /^the guest path ".*" (is not absolute|has a control character)/,
+        ),
+      });
+      expect(() => workEntries({ command: ["x"], files: { [path]: Buffer.from("") } })).toThrow(
+        refusal,
+      );
+      expect(() => workEntries({ command: ["x"], wanted: [path] })).toThrow(refusal);
+      expect(() => workEntries({ command: ["x"], cwd: path })).toThrow(refusal);
+    },
+  );
+
+  test.each([
+    ["/a/../b", "/b"],
+    ["/a//b", "/a/b"],
+    ["/a/", "/a"],
+  ])("says how to write the path of a file, %j", (path, wanted) => {
+    expect(() => workEntries({ command: ["x"], files: { [path]: Buffer.from("") } })).toThrow(
+      `the guest path "${path}" is not plain: write "${wanted}"`,
+    );
+  });
+
+  test("refuses a host file of 2 GiB", () => {
+    const path = join(folder, "large");
+    writeFileSync(path, "");
+    truncateSync(path, 2 ** 31);
+    expect(() => workEntries({ command: ["x"], files: { "/x": path } })).toThrow(
+      `${path} has 2.1 GB: a file for the guest is smaller than 2 GiB`,
     );
   });
 

@@ -1,6 +1,6 @@
 /** Claims about what init says on ttyS3: it is understood however the line cuts it. */
 import { describe, expect, test } from "vitest";
-import { Control, INIT, type Word } from "../../../lib/lab/init.ts";
+import { Control, guestPath, INIT, type Word } from "../../../lib/lab/init.ts";
 
 const SPOKEN = Buffer.concat([
   Buffer.from("up\nready\nrun\nbeat\nstatus 3 120 0\nfile 7 /tmp/a b\n"),
@@ -34,7 +34,8 @@ describe("Control", () => {
   });
 
   test("says nothing of a file that was cut off", () => {
-    expect(new Control().push(Buffer.from("file 9 /tmp/a\nend\n"))).toEqual([]);
+    const words = new Control().push(Buffer.from("status 0 0 0\nfile 9 /tmp/a\nend\n"));
+    expect(words).toEqual([{ kind: "status", status: 0, stdout: 0, stderr: 0 }]);
   });
 
   test("keeps the reason why there is no KVM", () => {
@@ -44,6 +45,23 @@ describe("Control", () => {
 
   test("passes over a line that is no word", () => {
     expect(new Control().push(Buffer.from("garbage\nend\n"))).toEqual([{ kind: "end" }]);
+  });
+});
+
+describe("a user's path in the guest", () => {
+  test.each([
+    ["/out", "/out"],
+    ["/out/", "/out"],
+    ["/a//b/./c/..", "/a/b"],
+    ["/../x", "/x"],
+    ["/", "/"],
+    ["/with blank ", "/with blank "],
+  ])("%j is %j", (text, path) => {
+    expect(guestPath(text)).toBe(path);
+  });
+
+  test.each(["out", "./out", "", "../out", "/a\nb", "/a\0"])("%j is refused", (text) => {
+    expect(() => guestPath(text)).toThrow(expect.objectContaining({ code: "ERR_LAB_FILE" }));
   });
 });
 

@@ -51,6 +51,36 @@ describe("KernelLog", () => {
   });
 });
 
+describe("a log that is too much", () => {
+  test("of one line is told in parts, and read in one piece", () => {
+    const heard: string[] = [];
+    const log = new KernelLog((line) => heard.push(line));
+    for (let i = 0; i < 40_000; i++) log.push(Buffer.from("a"));
+    log.push(Buffer.from("\n"));
+    log.end();
+    expect(heard.map((line) => line.length)).toEqual([16_385, 16_385, 7230]);
+    expect(log.text).toBe(`${"a".repeat(40_000)}\n`);
+  });
+
+  test("has all before it, and fails in words", () => {
+    const log = new KernelLog(undefined, 10);
+    expect(() => log.push(Buffer.from("1 BUG: 7890123"))).toThrow(
+      expect.objectContaining({
+        code: "ERR_LAB_GUEST",
+        message: "the guest wrote more than 10 bytes to the kernel's log on ttyS0",
+      }),
+    );
+    expect(log.text).toBe("1 BUG: 789\n");
+  });
+
+  test("of warnings lists a thousand of them, and counts the others", () => {
+    const log = new KernelLog();
+    log.push(Buffer.from("BUG: x\n".repeat(1500)));
+    expect(log.warnings).toHaveLength(1001);
+    expect(log.warnings.at(-1)).toBe("500 more lines like these are in the log");
+  });
+});
+
 describe("crashReport", () => {
   test("begins with the first fault", () => {
     expect(crashReport("[ 0.1] fine\n[ 0.2] BUG: bad\n[ 0.3] Call Trace:\n")).toBe(

@@ -265,6 +265,18 @@ describe("listKernels", () => {
     expect(rows.map(({ cachedBytes }) => cachedBytes > 0)).toEqual([true, false, false]);
   });
 
+  test("says of an archive without a kernel that it has none", async () => {
+    const apt = new FakeApt();
+    const words = {
+      code: "ERR_LAB_ARCHIVE",
+      message: expect.stringMatching(
+        /^the archive http:\/\/mirror\.test\/debian lists no kernel .*--mirror$/,
+      ),
+    };
+    await expect(listKernels({ cache: apt.cache })).rejects.toMatchObject(words);
+    await expect(fetchKernel("6.12", { cache: apt.cache })).rejects.toMatchObject(words);
+  });
+
   test("keeps a cached kernel that the archive has no more", async () => {
     const apt = withKernels();
     await fetchKernel(OLD, { cache: apt.cache });

@@ -42,6 +42,7 @@ describe("a machine", () => {
   test("whose command ends gives its status, output and files", async () => {
     const result = await run(
       `${LOG}; echo run >&6; printf out >&4; printf errs >&5; printf 'status 42 3 4\\nfile 2 /a\\nhiend\\n' >&6`,
+      { wanted: ["/a"] },
     );
     expect(result).toMatchObject({
       kind: "exited",

@@ -85,6 +85,23 @@ describe("a boot", () => {
     expect(isAlive()).toBe(false);
   });
 
+  test("is not silent for the time in which this process was stopped", async () => {
+    pretend("echo up >&6; sleep 0.7; echo more >&6; sleep 0.1");
+    let isFirst = true;
+    const onPort = (): void => {
+      // To timers and sockets, a blocked event loop is what SIGSTOP and Ctrl-Z are.
+      if (isFirst) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500);
+      isFirst = false;
+    };
+    expect(await start({ silence: 600, timeout: 1200, onPort })).toMatchObject({ why: "ended" });
+  });
+
+  test("is not silent for the time in which the emulator was stopped", async () => {
+    pretend("echo up >&6; (sleep 1.5; kill -CONT $$) & kill -STOP $$; echo more >&6");
+    expect(await start({ silence: 500, timeout: 1000 })).toMatchObject({ why: "ended" });
+    expect(ports[3]).toBe("up\nmore\n");
+  });
+
   test("is ended as soon as nothing more is wanted, and what came before is whole", async () => {
     pretend("printf '%20000s' '' >&4; echo end >&6; exec sleep 1000");
     const isOver = (): boolean => ports[3] === "end\n";

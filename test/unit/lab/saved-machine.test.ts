@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
@@ -35,7 +36,11 @@ beforeEach(() => {
   writeFileSync(join(folder, "bin", "package.json"), '{"type":"module"}');
   chmodSync(qemu, 0o755);
   vi.stubEnv("PATH", `${join(folder, "bin")}:${process.env["PATH"]}`);
-  vi.stubEnv("FAKE_CALLS", join(folder, "calls"));
+  // The emulator has another user when the tests are root's.
+  chmodSync(folder, 0o755);
+  writeFileSync(join(folder, "bin", "fault"), "");
+  writeFileSync(join(folder, "bin", "calls"), "");
+  chmodSync(join(folder, "bin", "calls"), 0o666);
 });
 afterEach(() => {
   vi.unstubAllEnvs();
@@ -43,7 +48,7 @@ afterEach(() => {
 });
 
 function run(more: Partial<LabOptions> = {}, fault = ""): Promise<LabResult> {
-  vi.stubEnv("FAKE_FAULT", fault);
+  writeFileSync(join(folder, "bin", "fault"), fault);
   return runInLab({
     kernel: {
       name: "6.12",
@@ -62,9 +67,9 @@ function run(more: Partial<LabOptions> = {}, fault = ""): Promise<LabResult> {
 
 /** What the emulator was started for since the last call. */
 function calls(): readonly string[] {
-  const path = join(folder, "calls");
-  const lines = existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : [];
-  rmSync(path, { force: true });
+  const path = join(folder, "bin", "calls");
+  const lines = readFileSync(path, "utf8").trim().split("\n");
+  writeFileSync(path, "");
   return lines;
 }
 
@@ -107,6 +112,30 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(archive).toMatch(/lab\/time[\s\S]*\d{10}\n/);
   });
 
+  test("gets a copy of the memory: what it writes is not in the cache", async () => {
+    await run();
+    const [entry = ""] = entries();
+    const ram = join(folder, "cache", "snapshots", entry, "ram");
+    const before = readFileSync(ram);
+    expect(before.subarray(0, 6).toString()).toBe("memory");
+    expect(await run()).toMatchObject({ restored: true });
+    expect(readFileSync(ram).equals(before)).toBe(true);
+    expect(statSync(ram)).toMatchObject({ uid: process.geteuid?.(), mode: 0o100_600 });
+  });
+
+  test.skipIf(process.geteuid?.() !== 0)(
+    "has a user of its own, when the lab is root's, to whom its folder belongs",
+    async () => {
+      const owners = [await run({}, "owners"), await run({}, "owners")].map(({ stdout }) =>
+        stdout.toString().split(" ").map(Number),
+      );
+      for (const [user, owner] of owners) {
+        expect(user).toBeGreaterThan(0);
+        expect(owner).toBe(user);
+      }
+    },
+  );
+
   test("is booted where its work is more than a port takes", async () => {
     const files = { "/big": new Uint8Array(16_384) };
     expect(await run({ restore: {}, files })).toMatchObject({ kind: "exited", restored: false });
@@ -136,6 +165,8 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     ["fails to save", "fails"],
     ["prints something before it waits", "speaks"],
     ["ends before it waits", "crashes"],
+    ["writes devices without end", "floods"],
+    ["has more memory than it was given", "grows"],
   ])("is booted when it %s, and no entry is left", async (_, fault) => {
     expect(await run({}, fault)).toMatchObject({
       kind: "exited",

@@ -1,13 +1,15 @@
 #!/usr/bin/env node
 // Stands in for QEMU where machines are saved and restored: its ports are descriptors 3 to 6, its monitor 7, the state 8.
-// What goes wrong, and where calls are noted, is in the environment.
-import { appendFileSync, existsSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+// What goes wrong, and where calls are noted, is in files beside it: an emulator has no environment of its caller's.
+import { appendFileSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { connect, Socket } from "node:net";
+import { dirname, join } from "node:path";
 
 const args = process.argv.slice(2);
-const fault = process.env["FAKE_FAULT"] ?? "";
+const folder = dirname(process.argv[1] ?? "");
+const fault = readFileSync(join(folder, "fault"), "utf8");
 /** @param {string} call */
-const note = (call) => appendFileSync(process.env["FAKE_CALLS"] ?? "/dev/null", `${call}\n`);
+const note = (call) => appendFileSync(join(folder, "calls"), `${call}\n`);
 
 if (args[0] === "--version") {
   process.stdout.write("QEMU emulator version 7.2\n");
@@ -28,8 +30,9 @@ const say = (port, text) => writeSync(3 + port, text);
 /** @param {string} work */
 function finish(work) {
   say(0, "[ 9.9] restored\n");
-  say(1, work);
-  say(3, `status 0 ${work.length} 0\nend\n`);
+  const text = fault === "owners" ? `${process.getuid?.()} ${statSync(".").uid}` : work;
+  say(1, text);
+  say(3, `status 0 ${text.length} 0\nend\n`);
 }
 
 if (!isRestored) {
@@ -77,13 +80,22 @@ function perform(command, given, answer) {
   }
   answer({ return: {} });
   if (command === "migrate") {
-    writeFileSync(ram ?? "", "memory", { flag: "r+" });
-    connect(given.uri.replace("unix:", "")).end("devices");
+    writeFileSync(ram ?? "", fault === "grows" ? "memory".repeat(2 ** 20) : "memory", {
+      flag: "r+",
+    });
+    connect(given.uri.replace("unix:", "")).end(
+      fault === "floods" ? Buffer.alloc(2 ** 26 + 1) : "devices",
+    );
   }
   if (command === "migrate-incoming") {
     if (fault === "exits") process.exit(1);
     if (given.uri !== "fd:8" || readFileSync(8, "utf8") !== "devices") process.exit(3);
-    if (!existsSync(ram ?? "") || !args.join(" ").includes("share=off")) process.exit(4);
+    if (!args.join(" ").includes("share=off")) process.exit(4);
+    const memory = readFileSync(ram ?? "", "latin1");
+    if (memory.length !== Number(find(/,size=(\d+)M/)) * 2 ** 20 || !memory.startsWith("memory"))
+      process.exit(5);
+    // As QEMU opens it: for writing.
+    writeFileSync(ram ?? "", "broken", { flag: "r+" });
     receive();
   }
 }

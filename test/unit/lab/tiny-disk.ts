@@ -8,7 +8,7 @@ import { temporaryFolder } from "./temporary.ts";
 export function tinyDisk(kibibytes: number, skip: (reason: string) => never): string {
   const folder = temporaryFolder();
   try {
-    const options = ["-t", "tmpfs", "-o", `size=${kibibytes}k`, "tmpfs", folder];
+    const options = ["-t", "tmpfs", "-o", `size=${kibibytes}k,mode=700`, "tmpfs", folder];
     run("mount", options);
   } catch {
     return skip("mounting a small disk takes root");

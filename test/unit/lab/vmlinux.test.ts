@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { onPath } from "../../../lib/lab/emulator.ts";
+import { onPath } from "../../../lib/lab/search-path.ts";
 import { unpackVmlinux } from "../../../lib/lab/vmlinux.ts";
 import { temporaryFolder } from "./temporary.ts";
 

@@ -122,9 +122,11 @@ describe("the reason", () => {
     expect(only("fail", reason)?.attributes).toEqual({ message: reason });
   });
 
-  test("loses what XML 1.0 cannot write", () => {
+  test("has an escape for what XML 1.0 cannot write", () => {
     const reason = "\u0000a\u0008\u001b[31mb\u001f\ufffe\uffff\ud800c";
-    expect(only("fail", reason)?.attributes).toEqual({ message: "a[31mbc" });
+    expect(only("fail", reason)?.attributes).toEqual({
+      message: "\\x00a\\x08\\x1b[31mb\\x1f\\u{fffe}\\u{ffff}\\u{d800}c",
+    });
   });
 });
 

@@ -89,7 +89,7 @@ describe("printed", () => {
   test("as a table, each cell has a word and each deviation its reason", () => {
     const lines = toTable(matrix, plain).split("\n");
     expect(lines.slice(0, 4)).toEqual([
-      "claim      6.1    6.17   7.3    ",
+      "claim      6.1    6.17   7.3",
       "  1 first  ok     ok     ?",
       "  2 second ?      FAIL   ?",
       " 60 late   dev    ok     ?",
@@ -98,6 +98,21 @@ describe("printed", () => {
     expect(lines).toContain("6.17 (kvm_amd): 1 unexpected");
     const from = lines.indexOf("6.1 -> 6.17:");
     expect(lines.slice(from + 1, from + 3)).toEqual(["  second: ? -> FAIL", "  late: dev -> ok"]);
+  });
+
+  test("as a table of many kernels, no line has more than 80 columns", () => {
+    const names = Array.from({ length: 9 }, (_, i) => `6.12.${100 + i}+deb13 EPYC-Milan`);
+    const verdicts = { first: "deviation", "a-claim-of-a-long-name": "pass" } as const;
+    const wide = names.map((name) => column(name, verdicts));
+    const problem = `it ended\n${"the guest said much. ".repeat(9)}`;
+    const lines = toTable(toMatrix([...wide, { ...dead, problem }]), plain).split("\n");
+    expect(lines.filter((line) => line.length > 80)).toEqual([]);
+    expect(lines.slice(0, 2)).toEqual([
+      "[1] 6.12.100+deb13 EPYC-Milan",
+      "[2] 6.12.101+deb13 EPYC-Milan",
+    ]);
+    const heads = lines.filter((line) => line.startsWith("claim"));
+    expect(heads.join(" ").match(/\[\d+\]/g)).toHaveLength(10);
   });
 
   test("as KTAP, a kernel is a test and its claims are subtests", () => {

@@ -67,6 +67,23 @@ describe.skipIf(!existsSync(BROWSER))(`the page in a browser (skipped without ${
     rmSync(folder, { recursive: true });
   });
 
+  test("runs no script and takes no style but its own", async () => {
+    // What a hole in the escaping would let in.
+    const ran = await page.evaluate(`(async () => {
+      const script = document.createElement("script");
+      script.textContent = "window.injected = 1";
+      document.body.append(script);
+      const add = (html) => document.body.insertAdjacentHTML("beforeend", html);
+      add("<img src=x onerror='window.injected = 2'>");
+      add("<p id=styled style='color: rgb(255, 0, 0)'>x</p>");
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      const { color } = getComputedStyle(document.getElementById("styled"));
+      const own = document.getElementById("shown").textContent;
+      return { injected: "injected" in window, isRed: color === "rgb(255, 0, 0)", own };
+    })()`);
+    expect(ran).toEqual({ injected: false, isRed: false, own: "3 claims" });
+  });
+
   const visibleClaims = (): Promise<string[]> =>
     page.locator("tbody tr:visible th b").allTextContents();
 

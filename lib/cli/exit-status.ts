@@ -1,0 +1,33 @@
+/** The exit statuses of the commands, and how each --help lists them. `lab exec` adds lab-exec.ts's. */
+
+/** The exit statuses that mean the same for every command. */
+export const STATUS = {
+  /** The work was done, and nothing unexpected was found. */
+  ok: 0,
+  /** The work was done and found something: a failed claim, a difference, a host without KVM. */
+  finding: 1,
+  /** A usage error, or the work could not be done. */
+  trouble: 2,
+  /** SIGINT (Ctrl-C), SIGTERM or SIGHUP came. */
+  interrupted: 130,
+} as const;
+
+/** One line of the list in a --help: a status, and what it means. */
+export type StatusRow = readonly [status: number | string, meaning: string];
+
+/** The list for a command that has only the common statuses; `ok` and `finding` are its own words. */
+export function commonStatuses(ok: string, finding?: string): readonly StatusRow[] {
+  return [
+    [STATUS.ok, ok],
+    ...(finding === undefined ? [] : [[STATUS.finding, finding] as const]),
+    [STATUS.trouble, "usage error, or the work could not be done"],
+    [STATUS.interrupted, "interrupted (Ctrl-C, SIGTERM, SIGHUP)"],
+  ];
+}
+
+/** Formats the list as the end of a --help, at most 80 columns wide if the meanings have 70. */
+export function statusHelp(rows: readonly StatusRow[]): string {
+  const width = Math.max(...rows.map(([status]) => String(status).length));
+  const lines = rows.map(([status, meaning]) => `  ${String(status).padEnd(width)}  ${meaning}`);
+  return ["", "Exit status:", ...lines].join("\n");
+}

@@ -1,0 +1,109 @@
+/** How a command fails: which errors are expected, and the line and the exit status of each. */
+import type { Command } from "commander";
+import { KvmError } from "../errors.ts";
+import { NotAnEnd } from "../lab/bisect.ts";
+import { LabError } from "../lab/error.ts";
+import { AddonError } from "../native.ts";
+import { STATUS } from "./exit-status.ts";
+
+/** An expected failure that the message explains: bad input, a missing program, a closed output. */
+export class CommandError extends Error {
+  override readonly name: string = "CommandError";
+}
+
+/** Commander's end of a command that was not run: a usage error, or --help, with its exit status. */
+class UsageEnd extends Error {
+  override readonly name: string = "UsageEnd";
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`the command line was answered with status ${status}`);
+    this.status = status;
+  }
+}
+
+/**
+ * Gives the exit status of a command's usage errors and troubles, when it is not 2.
+ *
+ * `lab exec` returns the status of a command that may itself return 2, and `git bisect run` takes 2
+ * for a bad commit.
+ */
+const TROUBLE = new WeakMap<Command, () => number>();
+
+/** Sets a command's exit status for usage errors and troubles; asked when one happens. */
+export function setTroubleStatus(command: Command, status: () => number): void {
+  TROUBLE.set(command, status);
+}
+
+function troubleStatus(command: Command | undefined): number {
+  return (command && TROUBLE.get(command)?.()) ?? STATUS.trouble;
+}
+
+/**
+ * Makes a command and all below it end a usage error with one line, which names the command.
+ *
+ * Call it when all commands have been added.
+ */
+export function wordUsageErrors(command: Command): void {
+  const path = pathOf(command);
+  command.configureOutput({
+    outputError: (text, write) => {
+      const line = text
+        .replace(/^error: /, "")
+        .trim()
+        .replace(/\.$/, "");
+      write(`${path}: ${line.replaceAll(/\s*\n\s*/g, " ")}; see ${path} --help\n`);
+    },
+  });
+  command.exitOverride(({ exitCode, code }) => {
+    // Commander prints the help of a command that only has subcommands, and names no error.
+    if (code === "commander.help" && exitCode !== 0) command.error(`name a command: ${names()}`);
+    throw new UsageEnd(exitCode === 0 ? STATUS.ok : troubleStatus(command));
+  });
+  const names = (): string => command.commands.map((below) => below.name()).join(", ");
+  for (const below of command.commands) wordUsageErrors(below);
+}
+
+function pathOf(command: Command): string {
+  const above = command.parent === null ? "" : `${pathOf(command.parent)} `;
+  return `${above}${command.name()}`;
+}
+
+/**
+ * Says on standard error why a command failed; returns its exit status.
+ *
+ * An error that is not expected is a bug of this package: its stack is printed.
+ * @param command - the one whose action ran; `undefined` before that.
+ */
+export function reportFailure(error: unknown, command: Command | undefined): number {
+  if (error instanceof UsageEnd) return error.status;
+  process.stderr.write(
+    isExpected(error)
+      ? `node-kvm: ${error.message}\n`
+      : `node-kvm: unexpected error, please report it:\n${stackOf(error)}\n`,
+  );
+  const isInterrupted = error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED";
+  return isInterrupted ? STATUS.interrupted : troubleStatus(command);
+}
+
+function isExpected(error: unknown): error is Error {
+  return (
+    error instanceof CommandError ||
+    error instanceof KvmError ||
+    error instanceof LabError ||
+    error instanceof AddonError ||
+    error instanceof NotAnEnd
+  );
+}
+
+function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
+/** The reason of a failed call of `node:fs`, such as "EACCES: permission denied"; other errors' message. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  // Node appends the call and the path: `EACCES: permission denied, open '/x'`.
+  const { message } = error;
+  return "syscall" in error ? (message.split(", ", 1)[0] ?? message) : message;
+}

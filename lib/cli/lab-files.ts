@@ -1,0 +1,79 @@
+/** The words of `lab exec` for files that go to the guest and come back: `HOST:GUEST`, `GUEST:HOST`. */
+import { accessSync, constants, lstatSync, statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { LabError } from "../lab/error.ts";
+import { guestPath } from "../lab/init.ts";
+import { CommandError, reasonOf } from "./failure.ts";
+import { type Out, parseOut } from "./lab-out.ts";
+
+/** A path of this host and one of the guest. */
+export interface PathPair {
+  readonly host: string;
+  /** Absolute and normalised. */
+  readonly guest: string;
+}
+
+/**
+ * Reads `HOST:GUEST`, or `HOST` alone, which goes to the same path in the guest.
+ *
+ * @throws {@link CommandError} for a path of the guest that is not absolute, or a host path that cannot be read.
+ */
+export function fileToBring(text: string): PathPair {
+  const [host = "", guest] = parts("--file", text);
+  const pair = { host, guest: naming("--file", text, () => guestPath(guest ?? resolve(host))) };
+  try {
+    accessSync(host, constants.R_OK);
+  } catch (error) {
+    throw new CommandError(`--file ${text}: ${host} cannot be read: ${reasonOf(error)}`);
+  }
+  const stat = statSync(host);
+  if (!(stat.isFile() || stat.isDirectory())) {
+    throw new CommandError(`--file ${text}: ${host} is neither a file nor a folder`);
+  }
+  return pair;
+}
+
+/**
+ * Reads `GUEST:HOST`, or `GUEST` alone, which comes to the same path below the current folder.
+ *
+ * @throws {@link CommandError} for a path of the guest that is not absolute, or a host path that cannot be written.
+ */
+export function fileToFetch(text: string): Out {
+  const [guest = "", host] = parts("--out", text);
+  const out = naming("--out", text, () => parseOut(guest, host));
+  const place = resolve(host ?? `.${out.guest}`);
+  try {
+    const existing = nearest(place);
+    accessSync(existing, constants.W_OK);
+    // A folder can be listed; below anything else there is no place.
+    if (existing !== place) accessSync(`${existing}/.`, constants.X_OK);
+  } catch (error) {
+    throw new CommandError(`--out ${text}: ${place} cannot be written: ${reasonOf(error)}`);
+  }
+  return out;
+}
+
+function parts(option: string, text: string): readonly string[] {
+  const words = text.split(":");
+  if (words.length > 2 || words.includes("")) {
+    throw new CommandError(`${option} ${text}: give one path, or two with one colon between them`);
+  }
+  return words;
+}
+
+/** Runs what reads an option, and names the option when the path in it is none. */
+function naming<T>(option: string, text: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    throw new CommandError(`${option} ${text}: ${error.message}`);
+  }
+}
+
+/** The path itself, or the nearest folder above it that exists. */
+function nearest(path: string): string {
+  return lstatSync(path, { throwIfNoEntry: false }) === undefined && dirname(path) !== path
+    ? nearest(dirname(path))
+    : path;
+}

@@ -1,0 +1,74 @@
+/** The standard input of `lab exec`: what of it goes to the guest, which gets it as a whole at boot. */
+import { fstatSync } from "node:fs";
+import type { Readable } from "node:stream";
+import { CommandError } from "./failure.ts";
+
+/** How much a guest's standard input may hold, bytes. It is in the machine's memory twice at boot. */
+export const MOST_STDIN: number = 64 * 2 ** 20;
+
+/** How long reading waits for the first byte before it says what it waits for, ms. */
+const NOTICE_MS = 1000;
+
+/** What the guest's command reads. */
+export interface GuestStdin {
+  /** `undefined` is an empty standard input. */
+  readonly bytes: Uint8Array | undefined;
+  /** Why nothing is passed that could have been; for the user to read. */
+  readonly notice?: string;
+}
+
+/** What is read: `process.stdin`, or a stream in its place. */
+export type Stdin = Readable & { readonly isTTY?: boolean };
+
+/**
+ * Reads standard input to its end when it is a file, a pipe or a socket.
+ *
+ * A terminal is not passed, because the machine gets its input before it boots. A device such as
+ * `/dev/null`, and a closed descriptor, are empty.
+ *
+ * @throws {@link CommandError} when it has more than {@link MOST_STDIN} bytes.
+ */
+export async function readGuestStdin(
+  signal: AbortSignal,
+  stdin: Stdin = process.stdin,
+  fd: number = 0,
+): Promise<GuestStdin> {
+  if (stdin.isTTY === true) {
+    return { bytes: undefined, notice: "the command's standard input is empty, not the terminal" };
+  }
+  if (!isStream(fd)) return { bytes: undefined };
+  const sentence = "node-kvm: reading standard input to its end; </dev/null passes none\n";
+  const notice = setTimeout(() => process.stderr.write(sentence), NOTICE_MS);
+  const chunks: Buffer[] = [];
+  let length = 0;
+  const stop = (): void => void stdin.destroy();
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    for await (const chunk of stdin) {
+      length += (chunk as Buffer).length;
+      if (length > MOST_STDIN) {
+        const most = `${MOST_STDIN / 2 ** 20} MiB`;
+        throw new CommandError(
+          `standard input has more than ${most}; bring a file with --file, and --memory for it`,
+        );
+      }
+      chunks.push(chunk as Buffer);
+    }
+  } catch (error) {
+    // An interrupted read has no error of its own to report: the caller asks the signal.
+    if (!signal.aborted) throw error;
+  } finally {
+    clearTimeout(notice);
+    signal.removeEventListener("abort", stop);
+  }
+  return { bytes: length === 0 ? undefined : Buffer.concat(chunks) };
+}
+
+function isStream(fd: number): boolean {
+  try {
+    const stat = fstatSync(fd);
+    return stat.isFile() || stat.isFIFO() || stat.isSocket();
+  } catch {
+    return false; // EBADF: the caller has closed it
+  }
+}

@@ -1,0 +1,32 @@
+/** A table read back from its raw text. Printing it is print.ts; JSON is table.ts. */
+import { CPUID_REGISTERS, type CpuidEntryInput } from "./entry.ts";
+import { CpuidTable } from "./table.ts";
+
+const NUMBER = "(0x[0-9a-fA-F]{1,8})";
+
+/** `0x00000007 0x00: eax=0x00000002 ebx=… ecx=… edx=… flags=1` */
+const LINE = new RegExp(
+  `^${NUMBER} ${NUMBER}: ${CPUID_REGISTERS.map((name) => `${name}=${NUMBER}`).join(" ")} flags=(\\d+)$`,
+);
+
+/**
+ * Reads what `printTable(table, { format: "raw" })` wrote; padding, which that leaves out, is 0.
+ * Empty lines are skipped.
+ *
+ * @throws SyntaxError for a line of another form, and when there is no entry; it names the line.
+ */
+export function parseRawTable(text: string): CpuidTable {
+  const entries = text.split("\n").flatMap((line, i) => {
+    const words = line.trim();
+    return words === "" ? [] : [entryFrom(words, i + 1)];
+  });
+  if (entries.length === 0) throw new SyntaxError("there is no entry");
+  return CpuidTable.from(entries);
+}
+
+function entryFrom(line: string, number: number): CpuidEntryInput {
+  const [, ...words] = LINE.exec(line) ?? [];
+  if (words.length === 0) throw new SyntaxError(`line ${number} is no entry: ${line.slice(0, 60)}`);
+  const [fn = 0, index = 0, eax = 0, ebx = 0, ecx = 0, edx = 0, flags = 0] = words.map(Number);
+  return { function: fn, index, eax, ebx, ecx, edx, flags };
+}

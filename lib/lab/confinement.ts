@@ -1,0 +1,161 @@
+/**
+ * The privileges of a process that the lab starts: it dies with its parent, and an emulator has a
+ * user of its own, no capabilities, a bare environment and a folder for its files.
+ *
+ * The measures are options of setpriv (util-linux). Which of them a machine allows is found by
+ * trying them on a program that does nothing, once a process, from the strictest set down.
+ */
+import { spawnSync } from "node:child_process";
+import { randomInt } from "node:crypto";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  copyFileSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+} from "node:fs";
+import { basename, join, resolve } from "node:path";
+import { onPath } from "./search-path.ts";
+
+/** How an emulator is started. */
+export interface Confinement {
+  /** What stands in front of the program and its arguments. */
+  readonly prefix: readonly string[];
+  /** The user and group that it becomes; `undefined` if it keeps those of this process. */
+  readonly user: number | undefined;
+  /** Its whole environment. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+const DIES_WITH_PARENT = ["--pdeathsig", "KILL"];
+/** The kernel sends no signal for a parent that has died before: this asks who it is, then execs. */
+const UNLESS_ORPHANED = ["sh", "-c", 'test "$PPID" = "$0" && exec "$@"'];
+/** After an exec, a process of another user than root has no capability left, and gets none. */
+const NO_PRIVILEGES = ["--no-new-privs", "--inh-caps", "-all", "--ambient-caps", "-all"];
+/** Root would get all of its bounding set at the exec. Only who has CAP_SETPCAP may empty it. */
+const EMPTY_BOUNDING_SET = ["--bounding-set", "-all"];
+
+/** Users that systemd's documentation (UIDS-GIDS) names as unused: each machine gets one of them. */
+const UNUSED = { first: 0x7000_0000, count: 0x0fff_0000 } as const;
+/** A user namespace that does not map the others maps this one, as a rule. */
+const NOBODY = 65_534;
+
+/**
+ * Returns the strictest confinement that this machine allows.
+ *
+ * Only root can change its user; it keeps it if the other user cannot reach the program, as in a
+ * home folder.
+ * @param program - what is to be started, an absolute path; `undefined` when it gets a descriptor.
+ * @param folder - the emulator's own folder; without one it keeps this process's user.
+ */
+export function confine(program: string | undefined, folder: string | undefined): Confinement {
+  const env = { PATH: process.env["PATH"] ?? "", LC_ALL: "C" };
+  const setpriv = onPath("setpriv");
+  if (setpriv === undefined) return { prefix: [], user: undefined, env };
+  const allows = (options: readonly string[]): boolean => works(setpriv, options, program ?? "/");
+  const started = (options: readonly string[], user?: number): Confinement => ({
+    prefix: [setpriv, ...options, ...UNLESS_ORPHANED, String(process.pid)],
+    user,
+    env,
+  });
+  const strict = [...DIES_WITH_PARENT, ...NO_PRIVILEGES, ...EMPTY_BOUNDING_SET];
+  if (process.geteuid?.() === 0 && folder !== undefined) {
+    const own = UNUSED.first + randomInt(UNUSED.count);
+    for (const [example, user] of [
+      [UNUSED.first, own],
+      [NOBODY, NOBODY],
+    ] as const) {
+      if (allows([...strict, ...become(example)]))
+        return started([...strict, ...become(user)], user);
+    }
+  }
+  const sets = [strict, [...DIES_WITH_PARENT, ...NO_PRIVILEGES], DIES_WITH_PARENT];
+  const options = sets.find(allows);
+  return options === undefined ? { prefix: [], user: undefined, env } : started(options);
+}
+
+/** Returns what stands in front of a program that is to end when this process does, however it ends. */
+export function diesWithParent(): readonly string[] {
+  const setpriv = onPath("setpriv");
+  if (setpriv === undefined || !works(setpriv, DIES_WITH_PARENT, "/")) return [];
+  return [setpriv, ...DIES_WITH_PARENT, ...UNLESS_ORPHANED, String(process.pid)];
+}
+
+function become(user: number): readonly string[] {
+  return ["--clear-groups", "--regid", String(user), "--reuid", String(user)];
+}
+
+const tried = new Map<string, boolean>();
+
+/** Whether setpriv takes these options, and the program can be executed with them. */
+function works(setpriv: string, options: readonly string[], program: string): boolean {
+  const key = JSON.stringify([setpriv, options, program]);
+  const known = tried.get(key);
+  if (known !== undefined) return known;
+  const { status } = spawnSync(setpriv, [...options, "test", "-x", program], { stdio: "ignore" });
+  tried.set(key, status === 0);
+  return status === 0;
+}
+
+/** Files that are open for an emulator, which cannot reach their paths once it has another user. */
+export interface Handover extends Disposable {
+  /** By which it gets them, in their order; a file that cannot be opened is -1. */
+  readonly descriptors: readonly number[];
+}
+
+/**
+ * Opens files for an emulator that becomes `user`, and gives it its folder with all in it.
+ *
+ * The emulator opens a descriptor's path, /proc/self/fd/N, anew: the kernel then checks the file's
+ * own mode, but no folder above it. A file that is not readable for all is copied into the folder.
+ */
+export function handOver(
+  paths: readonly string[],
+  folder: string | undefined,
+  user: number | undefined,
+): Handover {
+  const descriptors: number[] = [];
+  for (const [i, path] of paths.entries()) {
+    const file = openIfPossible(path);
+    if (user === undefined || file === -1 || (fstatSync(file).mode & 0o004) !== 0) {
+      descriptors.push(file);
+    } else {
+      closeSync(file);
+      const copies = join(folder ?? "", "copies");
+      mkdirSync(copies, { recursive: true });
+      const copy = join(copies, `${i}-${basename(path)}`);
+      copyFileSync(path, copy);
+      descriptors.push(openSync(copy, "r"));
+    }
+  }
+  if (folder !== undefined && user !== undefined) giveAway(folder, user);
+  return {
+    descriptors,
+    [Symbol.dispose]: () => {
+      for (const file of descriptors) if (file !== -1) closeSync(file);
+    },
+  };
+}
+
+function openIfPossible(path: string): number {
+  try {
+    return openSync(resolve(path), "r");
+  } catch {
+    return -1; // the emulator says why, with the path
+  }
+}
+
+function giveAway(folder: string, user: number): void {
+  for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
+    const path = join(entry.parentPath, entry.name);
+    // A hard link of a file that also lies elsewhere, as in the cache, keeps its owner.
+    const isOnlyHere = entry.isFile() && lstatSync(path).nlink === 1;
+    if (entry.isDirectory() || isOnlyHere) chownSync(path, user, user);
+  }
+  chownSync(folder, user, user);
+  chmodSync(folder, 0o700);
+}

@@ -1,0 +1,79 @@
+/** Bytes that arrive in pieces, joined in one buffer: all of them up to a limit, or the last of them. */
+
+/** How much is reserved for the first piece. */
+const FIRST = 4096;
+
+/** Joins pieces. A piece of one byte costs one byte, so many small pieces cost no more than few large ones. */
+export class PortBuffer {
+  #buffer: Uint8Array = new Uint8Array(0);
+  #length = 0;
+  readonly #most: number;
+
+  /** Makes an empty buffer that holds at most `most` bytes. */
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** How many bytes it holds. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** How many more bytes it can hold. */
+  get room(): number {
+    return this.#most - this.#length;
+  }
+
+  /** The bytes that it holds: a view, which the next piece may change. */
+  get bytes(): Uint8Array {
+    return this.#buffer.subarray(0, this.#length);
+  }
+
+  /** Adds a piece, or as much of it as there is room for; returns how many bytes were taken. */
+  append(piece: Uint8Array): number {
+    const taken = Math.min(piece.length, this.room);
+    const needed = this.#length + taken;
+    if (needed > this.#buffer.length) {
+      // Doubled, so that each byte is copied once or twice however many pieces there are.
+      const size = Math.max(needed, FIRST, this.#buffer.length * 2);
+      const larger = new Uint8Array(Math.min(size, this.#most));
+      larger.set(this.bytes);
+      this.#buffer = larger;
+    }
+    this.#buffer.set(piece.subarray(0, taken), this.#length);
+    this.#length = needed;
+    return taken;
+  }
+
+  /** Forgets all but the last `count` bytes. */
+  keepLast(count: number): void {
+    const from = Math.max(0, this.#length - count);
+    this.#buffer.copyWithin(0, from, this.#length);
+    this.#length -= from;
+  }
+}
+
+/** The last `most` bytes of a stream, in twice as much memory. */
+export class Tail {
+  readonly #buffer: PortBuffer;
+  readonly #most: number;
+
+  /** Makes an empty one. */
+  constructor(most: number) {
+    this.#buffer = new PortBuffer(2 * most);
+    this.#most = most;
+  }
+
+  /** Takes a piece of the stream. */
+  append(piece: Uint8Array): void {
+    const last = piece.length > this.#most ? piece.subarray(-this.#most) : piece;
+    if (last.length > this.#buffer.room) this.#buffer.keepLast(this.#most);
+    this.#buffer.append(last);
+  }
+
+  /** The last bytes: a view. */
+  get bytes(): Buffer {
+    const { buffer, byteOffset, length } = this.#buffer.bytes;
+    return Buffer.from(buffer, byteOffset, length).subarray(-this.#most);
+  }
+}

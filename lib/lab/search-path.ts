@@ -1,0 +1,18 @@
+/** Finding a program of this machine in `PATH`, without starting it. Running one is command.ts. */
+import { accessSync, constants } from "node:fs";
+import { delimiter, join } from "node:path";
+
+/** Finds a program as a shell would; `undefined` if no folder of `PATH` has it. */
+export function onPath(program: string): string | undefined {
+  const folders = (process.env["PATH"] ?? "").split(delimiter).filter((folder) => folder !== "");
+  return folders.map((folder) => join(folder, program)).find(isExecutable);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false; // whatever the reason, it is not the one to run
+  }
+}

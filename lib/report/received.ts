@@ -1,0 +1,101 @@
+/** A report that came from elsewhere, such as a guest's output: read with its shape checked. */
+import { printable } from "./printable.ts";
+import type { Report, Result, Verdict } from "./result.ts";
+
+/** What is wrong with a report that was received. */
+export class MalformedReport extends Error {
+  override readonly name: string = "MalformedReport";
+}
+
+const VERDICTS: readonly Verdict[] = ["pass", "fail", "skip", "deviation"];
+
+/** How long a text may be, in UTF-16 units; the suite's own are a tenth of it. */
+const LONGEST = { name: 200, title: 2000, reason: 2 ** 20 } as const;
+const MOST_RESULTS = 10_000;
+
+/**
+ * Reads a report as the suite's JSON reporter writes it.
+ *
+ * @returns a copy with the known members alone.
+ * @throws {@link MalformedReport} with the first member that is not as it should be.
+ */
+export function readReport(text: string): Report {
+  const report = asObject(parse(text), "the report");
+  const { results } = report;
+  if (!Array.isArray(results)) throw malformed("results", results, "an array");
+  if (results.length > MOST_RESULTS) {
+    throw new MalformedReport(
+      `results has ${results.length} members; ${MOST_RESULTS} are the most`,
+    );
+  }
+  const read = results.map((result: unknown, i) => readResult(result, `results[${i}]`));
+  const ids = new Set<string>();
+  for (const { id } of read) {
+    if (ids.has(id)) throw new MalformedReport(`${shown(id)} has two results`);
+    ids.add(id);
+  }
+  return {
+    kernel: asText(report["kernel"], "kernel", LONGEST.name),
+    vendor: asText(report["vendor"], "vendor", LONGEST.name),
+    results: read,
+  };
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new MalformedReport("it is no JSON", { cause });
+  }
+}
+
+function readResult(value: unknown, at: string): Result {
+  const result = asObject(value, at);
+  const { id, title, number, verdict, reason, duration } = result;
+  const known = VERDICTS.find((one) => one === verdict);
+  if (known === undefined) throw malformed(`${at}.verdict`, verdict, VERDICTS.join(", "));
+  return {
+    id: asText(id, `${at}.id`, LONGEST.name),
+    title: asText(title, `${at}.title`, LONGEST.title),
+    number: number === undefined ? undefined : asNumber(number, `${at}.number`),
+    verdict: known,
+    reason: reason === undefined ? undefined : asText(reason, `${at}.reason`, LONGEST.reason),
+    duration: asNumber(duration, `${at}.duration`),
+  };
+}
+
+function asObject(value: unknown, at: string): Readonly<Record<string, unknown>> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw malformed(at, value, "an object");
+  }
+  // Own members alone: `__proto__` in JSON is one, and the prototype's are none.
+  return Object.assign(Object.create(null) as Record<string, unknown>, value);
+}
+
+function asText(value: unknown, at: string, longest: number): string {
+  if (typeof value !== "string" || value.length > longest) {
+    throw malformed(at, value, `a text of at most ${longest} characters`);
+  }
+  return value;
+}
+
+function asNumber(value: unknown, at: string): number {
+  // JSON can say 1e999, which is read as Infinity.
+  if (typeof value !== "number" || !Number.isFinite(value) || value < 0) {
+    throw malformed(at, value, "a number from 0 on");
+  }
+  return value;
+}
+
+function malformed(at: string, value: unknown, expected: string): MalformedReport {
+  return new MalformedReport(`${at} is ${shown(value)}, not ${expected}`);
+}
+
+/** Writes a value of the report in short. */
+function shown(value: unknown): string {
+  if (typeof value === "object" && value !== null)
+    return Array.isArray(value) ? "an array" : "an object";
+  if (typeof value !== "string") return String(value);
+  const start = value.length > 60 ? `${value.slice(0, 60)}…` : value;
+  return `"${printable(start)}"`;
+}

@@ -1,0 +1,96 @@
+/**
+ * Claims about a hostile guest, by real boots of 6.12: the command writes to the ports itself, beside
+ * the guest's init. What each word is answered is test/unit/lab/hostile.ts; here it is that the words
+ * come through, and that a suite that judges nothing is none that holds.
+ */
+import { existsSync } from "node:fs";
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { findKernel } from "../../lib/cli/lab-kernel.ts";
+import { runCampaign } from "../../lib/lab/campaign.ts";
+import { LabError } from "../../lib/lab/error.ts";
+import { guestFolder } from "../../lib/lab/guest.ts";
+import type { Kernel } from "../../lib/lab/kernels.ts";
+import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine.ts";
+import { findQemu } from "../../lib/lab/qemu.ts";
+import { isGreenMatrix, toMatrix } from "../../lib/report/matrix.ts";
+
+const KERNEL = "6.12";
+
+let kernel: Kernel;
+let problem: string | undefined;
+beforeAll(async () => {
+  try {
+    findQemu();
+    kernel = await findKernel(KERNEL, undefined, new AbortController().signal);
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    problem = error.message;
+  }
+}, 600_000);
+beforeEach(({ skip }) => {
+  if (problem !== undefined) skip(problem);
+});
+
+/** Runs shell commands as root of the guest; then it sleeps, so that only the host ends it. */
+function run(script: string): Promise<LabResult> {
+  return runInLab({ kernel, command: ["sh", "-c", `${script}\nsleep 1000`], wanted: ["/out"] });
+}
+
+describe("a real guest is ended", () => {
+  afterEach(() => {
+    expect(existsSync("/node-kvm-hostile")).toBe(false);
+  });
+
+  test.each([
+    [
+      "that names a path outside of what was asked for",
+      "printf 'status 0 0 0\\nfile 6 /out/../../../../node-kvm-hostile\\nhostil' >/dev/ttyS3",
+      '"file 6 /out/../../../../node-kvm-hostile" on ttyS3, which is not normalised',
+    ],
+    [
+      "that sends a file and one below it",
+      "printf 'status 0 0 0\\nfile 0 /out/a\\nfile 0 /out/a/b\\nend\\n' >/dev/ttyS3",
+      '"file /out/a/b" on ttyS3, though /out/a is a file',
+    ],
+    [
+      "that announces 10^14 bytes",
+      "printf 'status 0 0 0\\nfile 100000000000000 /out/a\\n' >/dev/ttyS3",
+      '"file 100000000000000 /out/a" on ttyS3, of which 268435456 bytes are the most',
+    ],
+    [
+      "that writes a line without an end",
+      "head -c 20000 /dev/zero | tr '\\0' a >/dev/ttyS3",
+      "a line of more than 8192 bytes on ttyS3",
+    ],
+    ["that floods the port of its init", "yes '' >/dev/ttyS3", "more than 200000 lines on ttyS3"],
+  ])("%s", async (_, script, why) => {
+    expect(await run(script)).toMatchObject({ kind: "refused", why: `the guest wrote ${why}` });
+  });
+});
+
+describe("a suite in a real guest", () => {
+  /** Judges one pattern, with a file of claims more. */
+  async function problemOf(pattern: string, more: LabOptions["files"] = {}): Promise<string> {
+    const columns = await runCampaign({
+      lanes: [{ kernel, cpu: "max" }],
+      pattern,
+      run: (options) => runInLab({ ...options, files: more }),
+    });
+    expect(isGreenMatrix(toMatrix(columns))).toBe(false);
+    return columns[0]?.problem ?? "";
+  }
+
+  test("does not hold when no claim has the name", async () => {
+    expect(await problemOf("nosuchclaim")).toBe(
+      'no claim was judged (status 1); stderr ends with: node-kvm: no claim contains "nosuchclaim"',
+    );
+  });
+
+  test("does not hold when one of its files cannot be loaded", async () => {
+    const broken = Buffer.from('throw new Error("this file is broken");\n');
+    const place = `${guestFolder()}/test/kvm/broken.test.ts`;
+    expect(await problemOf("resend-get", { [place]: broken })).toMatch(
+      /^the suite ended with status \d+ after 1 claims, of which 0 failed; .*this file is broken/,
+    );
+  });
+});

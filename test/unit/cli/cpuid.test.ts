@@ -1,0 +1,115 @@
+/** Claims about `node-kvm cpuid`: every form of a table that it reads, and what it says of others. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { CpuidTable, printTable } from "../../../lib/cpuid/index.ts";
+import { parseRawTable } from "../../../lib/cpuid/parse.ts";
+import {
+  STATE_FORMAT,
+  STATE_VERSION,
+  stateToBytes,
+  stateToJson,
+  type VmState,
+} from "../../../lib/state/index.ts";
+import { command } from "./command.ts";
+
+vi.setConfig({ testTimeout: 60_000 });
+
+const ENTRY = { function: 7, index: 1, flags: 1, eax: 0x8000_0010, ebx: 2, ecx: 3, edx: 4 };
+const table = CpuidTable.from([{ function: 0, eax: 7 }, ENTRY]);
+const other = table.withEntry({ ...ENTRY, ebx: 3 });
+const state: VmState = {
+  format: STATE_FORMAT,
+  version: STATE_VERSION,
+  source: { kernel: "6.12" },
+  vcpus: [
+    { id: 0, cpuid: [...table] },
+    { id: 5, cpuid: [...other] },
+  ],
+};
+const raw = `${printTable(table)}\n`;
+
+let folder = "";
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "cpuid-"));
+  const files = {
+    "table.json": JSON.stringify(table),
+    "table.raw": raw,
+    "state.json": stateToJson(state),
+    "state.bin": stateToBytes(state),
+    "other.raw": printTable(other),
+    "notes.txt": "hello\n",
+    "empty.txt": "",
+    "list.json": "[]",
+    "broken.json": '{"entries": [{"function": "x"}]}',
+  };
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe("cpuid show prints the table of", () => {
+  test.each(["table.json", "table.raw", "state.json", "state.bin", "state.json#0", "state.bin#0"])(
+    "%s",
+    (name) => {
+      expect(command(["cpuid", "show", "--raw", join(folder, name)])).toMatchObject({
+        status: 0,
+        stdout: raw,
+      });
+    },
+  );
+
+  test.each(["state.json#5", "state.bin#5"])("another vCPU of a saved state: %s", (name) => {
+    const ran = command(["cpuid", "show", "--raw", join(folder, name)]);
+    expect(ran).toMatchObject({ status: 0, stdout: `${printTable(other)}\n`, stderr: "" });
+  });
+
+  test("standard input, in any of its own forms", () => {
+    for (const form of ["--raw", "--json"]) {
+      const { stdout } = command(["cpuid", "show", form, join(folder, "table.json")]);
+      const again = command(["cpuid", "show", "--raw", "-"], { input: stdout });
+      expect(again).toEqual({ status: 0, stdout: raw, stderr: "" });
+    }
+  });
+});
+
+test("a saved state of several vCPUs says which one is shown", () => {
+  expect(command(["cpuid", "show", join(folder, "state.json")]).stderr).toBe(
+    "node-kvm: this is vCPU 0 of 0, 5; FILE#ID names another\n",
+  );
+});
+
+test.each([
+  ["notes.txt", "line 1 is no entry: hello"],
+  ["empty.txt", "there is no entry"],
+  ["list.json", "line 1 is no entry: []"],
+  ["broken.json", "cpuid table: entry 0 has no number as function"],
+  ["table.raw#1", "#ID is for saved states"],
+  ["state.json#1", "the vCPUs of this state are: 0, 5"],
+])("%s is refused with the reason and the forms that it reads", (name, reason) => {
+  const ran = command(["cpuid", "show", join(folder, name)]);
+  expect(ran.stderr).toBe(
+    `node-kvm: ${join(folder, name)} holds no CPUID table: ${reason}; use the output of ` +
+      "cpuid show --json or --raw, or a saved state (JSON or bytes)\n",
+  );
+  expect(ran).toMatchObject({ status: 2, stdout: "" });
+});
+
+test.each([
+  ["table.json", "state.bin#0", 0, /^$/],
+  ["table.raw", "other.raw", 1, /^0x7\.1:ebx/],
+])("cpuid diff of %s and %s has status %i", (before, after, status, stdout) => {
+  const ran = command(["cpuid", "diff", join(folder, before), join(folder, after)]);
+  expect(ran).toMatchObject({ status, stdout: expect.stringMatching(stdout), stderr: "" });
+});
+
+test("the raw text of a table has every number of it", () => {
+  expect(Array.from(parseRawTable(raw))).toEqual(Array.from(table));
+});
+
+test.each(["0x7 0x0: eax=0x1", raw.replace("flags=1", "flags=x"), raw.replace("0x00000007", "7")])(
+  "raw text that is not a table names the line: %j",
+  (text) => {
+    expect(() => parseRawTable(text)).toThrow(/^line \d is no entry: /);
+  },
+);

@@ -1,0 +1,233 @@
+/** Claims about `lab exec` and `lab run` around the machine, whose place a script takes. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { CommandError } from "../../../lib/cli/failure.ts";
+import { type ExecOptions, labExec } from "../../../lib/cli/lab-exec.ts";
+import { type LabRunOptions, labRun } from "../../../lib/cli/lab-run.ts";
+import type { GuestStdin } from "../../../lib/cli/lab-stdin.ts";
+import { LabError } from "../../../lib/lab/error.ts";
+import type * as machine from "../../../lib/lab/machine.ts";
+import type { LabOptions, LabResult } from "../../../lib/lab/machine.ts";
+
+const { runInLab } = vi.hoisted(() => ({
+  runInLab: vi.fn<(options: LabOptions) => Promise<LabResult>>(),
+}));
+vi.mock("../../../lib/lab/machine.ts", async (original) => ({
+  ...(await original<typeof machine>()),
+  runInLab,
+}));
+
+// The standard input of a test's process is a pipe that never ends.
+const { readGuestStdin } = vi.hoisted(() => ({
+  readGuestStdin: vi.fn<() => Promise<GuestStdin>>(async () => ({ bytes: undefined })),
+}));
+vi.mock("../../../lib/cli/lab-stdin.ts", () => ({ readGuestStdin }));
+
+const RAN = {
+  kernelLog: "[ 0.1] Linux version\n",
+  warnings: [],
+  stdout: Buffer.alloc(0),
+  stderr: Buffer.alloc(0),
+  attempts: 1,
+  after: 1,
+  restored: false,
+};
+const EXITED: LabResult = { ...RAN, kind: "exited", status: 0, files: new Map() };
+const REPORT = { kernel: "6.12", vendor: "kvm_amd", results: [] };
+
+let folder = "";
+let stdout = "";
+let stderr = "";
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "exec-"));
+  // A bzImage is known by four bytes (Documentation/arch/x86/boot.rst).
+  const image = Buffer.alloc(0x1000);
+  image.write("HdrS", 0x202, "latin1");
+  writeFileSync(join(folder, "bzImage"), image);
+  writeFileSync(join(folder, "modules.builtin"), "kernel/arch/x86/kvm/kvm.ko\n");
+  stdout = "";
+  stderr = "";
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    stdout += String(text);
+    return true;
+  });
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    stderr += String(text);
+    return true;
+  });
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  runInLab.mockReset();
+  rmSync(folder, { recursive: true });
+});
+
+function exec(more: Partial<ExecOptions> = {}): Promise<number> {
+  const kernel = join(folder, "bzImage");
+  return labExec({ kernel, modules: folder, command: ["true"], ...more });
+}
+
+function run(more: Partial<LabRunOptions> = {}): Promise<number> {
+  return labRun({
+    kernels: [join(folder, "bzImage")],
+    modules: folder,
+    cpus: ["max", "EPYC"],
+    start: "boot",
+    emulator: "qemu",
+    bochs: undefined,
+    pattern: undefined,
+    parallel: 1,
+    host: false,
+    reporter: "text",
+    output: undefined,
+    ...more,
+  });
+}
+
+/** A machine that runs until it is interrupted, as runInLab() ends then. */
+function untilInterrupted({ signal }: LabOptions): Promise<LabResult> {
+  return new Promise((_, reject) => {
+    signal?.addEventListener("abort", () =>
+      reject(new LabError("ERR_LAB_INTERRUPTED", "interrupted; the machine was ended")),
+    );
+  });
+}
+
+/** What Node tells a program whose standard output has no reader any more. */
+function closeStdout(): void {
+  process.stdout.emit("error", Object.assign(new Error("write EPIPE"), { code: "EPIPE" }));
+}
+
+describe("lab exec", () => {
+  test("says what boots before it boots", async () => {
+    runInLab.mockImplementation(async () => {
+      expect(stderr).toMatch(/^node-kvm: booting own:\S+ in qemu, CPU max\b.*\n$/);
+      return EXITED;
+    });
+    expect(await exec()).toBe(0);
+    expect(runInLab).toHaveBeenCalledTimes(1);
+  });
+
+  test("passes its standard input, and says when it passes none", async () => {
+    runInLab.mockResolvedValue(EXITED);
+    const bytes = Buffer.from("input");
+    readGuestStdin.mockResolvedValueOnce({ bytes });
+    await exec();
+    expect(runInLab.mock.calls[0]?.[0].stdin).toBe(bytes);
+    readGuestStdin.mockResolvedValueOnce({ bytes: undefined, notice: "it is empty" });
+    await exec();
+    expect(runInLab.mock.calls[1]?.[0].stdin).toBe(undefined);
+    expect(stderr).toMatch(/; it is empty\n$/);
+  });
+
+  test("brings a folder to where --file says", async () => {
+    runInLab.mockResolvedValue(EXITED);
+    await exec({ files: [`${folder}:/x/`, join(folder, "bzImage")] });
+    const image = join(folder, "bzImage");
+    expect(runInLab.mock.calls[0]?.[0].files).toEqual({ "/x": folder, [image]: image });
+  });
+
+  test("writes the kernel's log as it comes, both boots of a machine that hung", async () => {
+    const log = join(folder, "log");
+    runInLab.mockImplementation(async ({ onKernelLog, onRetry }) => {
+      onKernelLog?.("one");
+      onRetry?.();
+      onKernelLog?.("two");
+      return EXITED;
+    });
+    expect(await exec({ log })).toBe(0);
+    expect(readFileSync(log, "utf8")).toBe(
+      "one\nnode-kvm: the emulator hung; the log of the second boot follows\ntwo\n",
+    );
+  });
+
+  test("keeps the log of a machine that was interrupted", async () => {
+    const log = join(folder, "log");
+    runInLab.mockImplementation((options) => {
+      options.onKernelLog?.("one");
+      setImmediate(() => process.emit("SIGINT"));
+      return untilInterrupted(options);
+    });
+    await expect(exec({ log })).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });
+    expect(readFileSync(log, "utf8")).toBe("one\n");
+    expect(readdirSync(folder).toSorted()).toEqual(["bzImage", "log", "modules.builtin"]);
+  });
+
+  test("shows the log on standard error when its file cannot be written", async () => {
+    runInLab.mockImplementation(async ({ onKernelLog }) => {
+      onKernelLog?.("one");
+      return EXITED;
+    });
+    expect(await exec({ log: "/dev/full" })).toBe(125);
+    expect(stderr).toContain("--log: /dev/full cannot be written: ENOSPC");
+    expect(stderr).toContain("node-kvm: the kernel's log:\n[ 0.1] Linux version\n");
+  });
+
+  test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("is ended by %s", async (signal) => {
+    runInLab.mockImplementation((options) => {
+      setImmediate(() => process.emit(signal));
+      return untilInterrupted(options);
+    });
+    await expect(exec()).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });
+    expect(process.listenerCount(signal)).toBe(0);
+  });
+
+  test("ends the machine at once when standard output has no reader", async () => {
+    const ignore = (): void => {};
+    process.stdout.on("error", ignore);
+    runInLab.mockImplementation((options) => {
+      setImmediate(closeStdout);
+      return untilInterrupted(options);
+    });
+    await expect(exec()).rejects.toThrow(CommandError);
+    process.stdout.off("error", ignore);
+  });
+});
+
+describe("lab run", () => {
+  test("that is interrupted reports what is known, to its file, with status 130", async () => {
+    const output = join(folder, "report.json");
+    runInLab.mockImplementation(async (options) => {
+      if (options.cpu === "max") {
+        return { ...EXITED, stdout: Buffer.from(JSON.stringify(REPORT)) };
+      }
+      options.onStderr?.(Buffer.from("pass a\nfail silent-cr4\n"));
+      setImmediate(() => process.emit("SIGINT"));
+      return untilInterrupted(options);
+    });
+    expect(await run({ output, reporter: "json" })).toBe(130);
+    expect(JSON.parse(readFileSync(output, "utf8"))).toMatchObject({
+      columns: [{ report: REPORT }, { problem: "interrupted after 2 claims; failed: silent-cr4" }],
+    });
+  });
+
+  test("opens its file before a machine is booted", async () => {
+    await expect(run({ output: "/nowhere/r.html" })).rejects.toThrow(
+      "--output: /nowhere/r.html cannot be written: ENOENT: no such file or directory",
+    );
+    expect(runInLab).not.toHaveBeenCalled();
+  });
+
+  test("prints the report when its file cannot be written, with status 2", async () => {
+    runInLab.mockResolvedValue({ ...EXITED, stdout: Buffer.from(JSON.stringify(REPORT)) });
+    expect(await run({ output: "/dev/full", reporter: "json" })).toBe(2);
+    expect(JSON.parse(stdout)).toMatchObject({ columns: [{ report: REPORT }, { report: REPORT }] });
+  });
+
+  test("leaves what its file had when it fails", async () => {
+    const output = join(folder, "report");
+    writeFileSync(output, "before");
+    runInLab.mockImplementation(() => {
+      process.emit("SIGINT");
+      throw new Error("a bug");
+    });
+    vi.spyOn(process.stderr, "write").mockImplementation(() => {
+      throw new Error("another bug");
+    });
+    await expect(run({ output })).rejects.toThrow("another bug");
+    expect(readFileSync(output, "utf8")).toBe("before");
+    expect(readdirSync(folder).toSorted()).toEqual(["bzImage", "modules.builtin", "report"]);
+  });
+});

@@ -1,0 +1,79 @@
+/** Claims about the standard input of `lab exec`: what is read to its end, and what is not passed. */
+import { execFileSync } from "node:child_process";
+import {
+  closeSync,
+  createReadStream,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { type GuestStdin, MOST_STDIN, readGuestStdin } from "../../../lib/cli/lab-stdin.ts";
+
+let folder = "";
+let path = "";
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "stdin-"));
+  path = join(folder, "input");
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+/** Reads a path as if it were standard input. */
+async function read(from: string, more: { readonly isTTY?: boolean } = {}): Promise<GuestStdin> {
+  const fd = openSync(from, "r");
+  const stream = Object.assign(createReadStream(from, { fd }), more);
+  const closed = new Promise<void>((resolve) => stream.once("close", () => resolve()));
+  try {
+    return await readGuestStdin(new AbortController().signal, stream, fd);
+  } finally {
+    stream.destroy();
+    await closed;
+  }
+}
+
+test("a file is read as a whole", async () => {
+  const bytes = Buffer.from(Array.from({ length: 200_000 }, (_, i) => i));
+  writeFileSync(path, bytes);
+  const { bytes: found } = await read(path);
+  expect(Buffer.compare(found ?? Buffer.alloc(0), bytes)).toBe(0);
+});
+
+test("an empty file and a device pass nothing", async () => {
+  writeFileSync(path, "");
+  expect(await read(path)).toEqual({ bytes: undefined });
+  expect(await read("/dev/null")).toEqual({ bytes: undefined });
+  expect(await read("/dev/zero")).toEqual({ bytes: undefined });
+});
+
+test("a terminal is not read, and that is said", async () => {
+  const expected: GuestStdin = {
+    bytes: undefined,
+    notice: "the command's standard input is empty, not the terminal",
+  };
+  expect(await read("/dev/zero", { isTTY: true })).toEqual(expected);
+});
+
+test("more than the limit is refused, and names the other way", async () => {
+  writeFileSync(path, "");
+  truncateSync(path, MOST_STDIN + 1);
+  await expect(read(path)).rejects.toThrow(
+    "standard input has more than 64 MiB; bring a file with --file, and --memory for it",
+  );
+  truncateSync(path, MOST_STDIN);
+  expect((await read(path)).bytes).toHaveLength(MOST_STDIN);
+});
+
+test("waiting for a pipe that does not end is ended by the signal", async () => {
+  execFileSync("mkfifo", [path]);
+  const fd = openSync(path, "r+");
+  const controller = new AbortController();
+  const endless = new Readable({ read: () => controller.abort() });
+  expect(await readGuestStdin(controller.signal, endless, fd)).toEqual({ bytes: undefined });
+  expect(endless.destroyed).toBe(true);
+  closeSync(fd);
+});

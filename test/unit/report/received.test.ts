@@ -1,0 +1,139 @@
+/** Claims about a report that a guest sent: its shape is checked, and nothing else gets through. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { MalformedReport, readReport } from "../../../lib/report/received.ts";
+
+const RESULT = { id: "a", title: "A", number: 1, verdict: "pass", duration: 1.5 };
+const REPORT = { kernel: "6.12", vendor: "kvm_amd", results: [RESULT] };
+
+const text = (more: object): string => JSON.stringify({ ...REPORT, ...more });
+const one = (more: object): string => text({ results: [{ ...RESULT, ...more }] });
+const without = (member: string): string =>
+  JSON.stringify(REPORT, (name, value: unknown) => (name === member ? undefined : value));
+
+const TEXT = "not a text of at most";
+const NUMBER = "not a number from 0 on";
+const VERDICT = "not pass, fail, skip, deviation";
+
+const MALFORMED: readonly (readonly [sent: string, why: string])[] = [
+  ["", "it is no JSON"],
+  ["not json", "it is no JSON"],
+  [`${text({})}x`, "it is no JSON"],
+  [text({}).slice(0, -1), "it is no JSON"],
+  ["[".repeat(1_000_000), "it is no JSON"],
+  ["null", "the report is null, not an object"],
+  ["true", "the report is true, not an object"],
+  ["7", "the report is 7, not an object"],
+  ['"pass"', 'the report is "pass", not an object'],
+  ["[]", "the report is an array, not an object"],
+  [JSON.stringify([REPORT]), "the report is an array, not an object"],
+  ["{}", "results is undefined, not an array"],
+  ...["kernel", "vendor", "id", "title", "duration"].map(
+    (member) => [without(member), `${member} is undefined, not`] as const,
+  ),
+  [without("results"), "results is undefined, not an array"],
+  [without("verdict"), `results[0].verdict is undefined, ${VERDICT}`],
+  ...[null, {}, "x", 5, true].map((results) => [text({ results }), "not an array"] as const),
+  [text({ results: { length: 3 } }), "results is an object, not an array"],
+  ...[null, "pass", 5, [], [RESULT]].map(
+    (result) => [text({ results: [RESULT, result] }), "not an object"] as const,
+  ),
+  ...[null, 5, {}, [], true].map(
+    (kernel) => [text({ kernel }), `kernel is ${shape(kernel)}, ${TEXT}`] as const,
+  ),
+  ...[null, 5, {}].map((vendor) => [text({ vendor }), TEXT] as const),
+  [text({ kernel: "6".repeat(201) }), TEXT],
+  [text({ vendor: "k".repeat(1e6) }), TEXT],
+  ...[null, 5, {}, ["a"]].map((id) => [one({ id }), TEXT] as const),
+  ...[null, 5, {}].map((title) => [one({ title }), TEXT] as const),
+  ...[null, 5, {}, ["x"]].map((reason) => [one({ reason }), TEXT] as const),
+  [one({ id: "a".repeat(201) }), TEXT],
+  [one({ title: "a".repeat(2001) }), TEXT],
+  [one({ reason: "a".repeat(2 ** 20 + 1) }), TEXT],
+  ...["1", null, {}, -1].map(
+    (number) => [one({ number }), `number is ${shape(number)}, ${NUMBER}`] as const,
+  ),
+  ...["1", null, [], -1].map((duration) => [one({ duration }), NUMBER] as const),
+  [text({}).replace("1.5", "1e999"), `results[0].duration is Infinity, ${NUMBER}`],
+  ...[
+    null,
+    "bogus",
+    "__proto__",
+    "constructor",
+    "toString",
+    "PASS",
+    "pass ",
+    "",
+    0,
+    true,
+    ["pass"],
+    {},
+  ].map(
+    (verdict) => [one({ verdict }), `results[0].verdict is ${shape(verdict)}, ${VERDICT}`] as const,
+  ),
+  [text({ results: [RESULT, { ...RESULT, verdict: "fail" }] }), '"a" has two results'],
+  [
+    text({ results: Array.from({ length: 10_001 }, (_, i) => ({ ...RESULT, id: `${i}` })) }),
+    "results has 10001 members; 10000 are the most",
+  ],
+  ['{"__proto__": {"kernel": "x", "vendor": "y", "results": []}}', "results is undefined"],
+];
+
+function shape(value: unknown): string {
+  if (Array.isArray(value)) return "an array";
+  return typeof value === "object" && value !== null ? "an object" : JSON.stringify(value);
+}
+
+test("a report is read with its known members alone", () => {
+  const reason = "line\n\u001b[2J";
+  const sent = { ...REPORT, results: [{ ...RESULT, reason, more: 1 }], __proto__: null, extra: {} };
+  expect(readReport(JSON.stringify(sent))).toEqual({
+    ...REPORT,
+    results: [{ ...RESULT, reason }],
+  });
+});
+
+test("a claim without a number, and a report without claims, are well-formed", () => {
+  const { number, ...unnumbered } = RESULT;
+  expect(number).toBe(1);
+  expect(readReport(text({ results: [unnumbered] })).results[0]?.number).toBeUndefined();
+  expect(readReport(text({ results: [] })).results).toEqual([]);
+});
+
+describe("a malformed report is refused:", () => {
+  test("there are sixty or more", () => {
+    expect(MALFORMED.length).toBeGreaterThanOrEqual(60);
+  });
+
+  const rows = MALFORMED.map(([sent, why]) => [sent.slice(0, 60), why, sent] as const);
+  test.each(rows)("%s is refused: %s", (_, why, sent) => {
+    expect(() => readReport(sent)).toThrow(why);
+    expect(() => readReport(sent)).toThrow(MalformedReport);
+  });
+});
+
+test("whatever JSON is sent, it is a report or refused as malformed, and a report's verdicts are verdicts", () => {
+  const value = fc.oneof(fc.jsonValue(), fc.constantFrom("pass", "skip", "__proto__", null));
+  const members = ["id", "title", "number", "verdict", "reason", "duration", "__proto__"];
+  const result = fc
+    .dictionary(fc.constantFrom(...members), value)
+    .map((odd) => ({ ...RESULT, ...odd }));
+  const sent = fc.oneof(
+    fc.jsonValue(),
+    fc.record({ kernel: value, vendor: value, results: fc.array(fc.oneof(result, value)) }),
+    fc.record({ kernel: fc.string(), vendor: fc.string(), results: fc.array(result) }),
+  );
+  fc.assert(
+    fc.property(sent, (json) => {
+      try {
+        const { results } = readReport(JSON.stringify(json));
+        return results.every(({ verdict }) =>
+          ["pass", "fail", "skip", "deviation"].includes(verdict),
+        );
+      } catch (error) {
+        return error instanceof MalformedReport;
+      }
+    }),
+    { numRuns: 1000 },
+  );
+}, 60_000);
