@@ -241,7 +241,10 @@ async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
     try {
       const kept = { snapshot, work };
       const place = { vmlinuz: "", initrd: "", folder, bochs: undefined, kept };
-      return await writing(scratch, () => attempt(options, place));
+      const restored = await writing(scratch, () => attempt(options, place));
+      // It may hang again.
+      if (restored.end.why === "silent") await cache.remove(SNAPSHOTS, name);
+      return restored;
     } catch (error) {
       if (isTrouble(error)) await cache.remove(SNAPSHOTS, name);
       throw error;

@@ -166,7 +166,8 @@ async function start(
     },
     options,
   );
-  if (trouble !== undefined) throw trouble.error;
+  // A machine that was killed for another reason answers no more either.
+  if (trouble !== undefined && end.why === "ended") throw trouble.error;
   return end;
 }
 

@@ -49,6 +49,13 @@ test.each(["no json", "null", "7"])("%s is no message, and the connection ends",
   await expect(asked).rejects.toThrow("QEMU ended before it answered query-migrate");
 });
 
+test("a line without end is no message, and the connection ends", async () => {
+  const { monitor, answer } = connected();
+  const asked = monitor.execute("query-migrate");
+  for (let i = 0; i < 17; i += 1) answer("x".repeat(2 ** 16));
+  await expect(asked).rejects.toThrow("QEMU ended before it answered query-migrate");
+});
+
 test("QEMU's end is the answer to what was asked and to what is asked later", async () => {
   const { monitor, stream } = connected();
   const asked = monitor.execute("query-migrate");

@@ -112,6 +112,12 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(archive).toMatch(/lab\/time[\s\S]*\d{10}\n/);
   });
 
+  test("is saved where the path of its folder is longer than a socket's may be", async () => {
+    const cache = new LabCache(join(folder, "a".repeat(120)));
+    expect(await run({ cache })).toMatchObject({ restored: true });
+    expect(calls()).toEqual(["boots to be saved", "restores"]);
+  });
+
   test("gets a copy of the memory: what it writes is not in the cache", async () => {
     await run();
     const [entry = ""] = entries();
@@ -188,13 +194,13 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(await run()).toMatchObject({ restored: true });
   });
 
-  test("is booted when it hangs after it was restored", async () => {
+  test("is booted when it hangs after it was restored, and saved anew the next time", async () => {
     await run();
     calls();
     const onRetry = vi.fn();
     const result = await run({ silence: 1500, onRetry }, "hangs");
     expect(result).toMatchObject({ kind: "exited", restored: false, attempts: 2 });
-    expect(calls()).toEqual(["restores", "boots"]);
+    expect([calls(), entries()]).toEqual([["restores", "boots"], []]);
     expect(onRetry).toHaveBeenCalledTimes(1);
   });
 
