@@ -285,9 +285,10 @@ function explainRoute({ type, u }: IrqRoutingEntry, evidence: Evidence): string 
     return "type 1 (IRQCHIP): with KVM_CAP_SPLIT_IRQCHIP no PIC and no IOAPIC are in the kernel";
   }
   const { irqchip, pin } = u.irqchip;
-  const [name, pins] = PINS[irqchip] ?? [];
-  if (name === undefined || pins === undefined) {
+  const chip = PINS[irqchip];
+  if (chip === undefined) {
     return `u.irqchip.irqchip ${irqchip}: there are 0 (PIC_MASTER), 1 (PIC_SLAVE) and 2 (IOAPIC)`;
   }
+  const [name, pins] = chip;
   return pin < pins ? undefined : `u.irqchip.pin ${pin}: the ${name} has pins 0 to ${pins - 1}`;
 }

@@ -184,6 +184,8 @@ describe("a shutdown", () => {
 
   test("of a vCPU that cannot be asked is no more than that", () => {
     expect(explainExit({ kind: "shutdown" }, { vendor: "kvm_amd" })).toBe("a triple fault");
+    const regs = { regs: () => regsOf({ rip: 0xfff0n }), vendor: "kvm_amd" } as const;
+    expect(explainExit({ kind: "shutdown" }, regs)).toBe("a triple fault");
     const events = (): VcpuEvents => eventsOf({ injected: 1, nr: 14 });
     expect(explainExit({ kind: "shutdown" }, { events })).toBe(
       "a triple fault while exception 14 #PF was being delivered",

@@ -70,6 +70,12 @@ describe("an ioctl that is not there", () => {
       "KVM_CREATE_VCPU is an ioctl of a VM, not of a device",
     );
     expect(why("KVM_MADE_UP ENOTTY vm")).toBeUndefined();
+    expect(why("KVM_MADE_UP ENOMEM vcpu")).toMatch(/no memory/);
+    const nothing = { vm: { check: () => 0 } };
+    expect(why("KVM_MADE_UP EINVAL vm", {}, nothing)).toBeUndefined();
+    expect(why("KVM_GET_REGS EINVAL", {}, nothing)).toBeUndefined();
+    const call = { ioctl: "KVM_GET_REGS", errno: errnoOf("EFAULT"), sent: {}, evidence: nothing };
+    expect(explain(call)).toBeUndefined();
     expect(why("KVM_MADE_UP ENOTTY")).toBeUndefined();
   });
 
@@ -136,6 +142,10 @@ describe("limits", () => {
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", bytes)).toBe(
       "nent is 3, but only 1 entries were sent",
     );
+    const none = encode(Cpuid2, { nent: 3, entries: [] });
+    expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", none)).toBe(
+      "nent is 3, but only 0 entries were sent",
+    );
     const filter = encode(PmuEventFilter, { action: 9, nevents: 3, events: [0n, 0n] });
     expect(why("KVM_SET_PMU_EVENT_FILTER EFAULT", filter)).toBe(
       "nevents is 3, but only 2 entries were sent",
@@ -160,6 +170,10 @@ describe("limits", () => {
     expect(explain({ ...sent, argument: answered, sent: { nmsrs: 99 } })).toBeUndefined();
     expect(explain({ ...sent, argument: answered, sent: { nmsrs: 70 } })).toBeUndefined();
     expect(explain({ ...sent, argument: answered, sent: {} })).toBeUndefined();
+    expect(explain({ ...sent, argument: answered, sent: { nmsrs: "1" } })).toBeUndefined();
+    expect(explain({ ...sent, argument: answered.subarray(0, 4), sent: { nmsrs: 1 } })).toBe(
+      "nmsrs 1: there are 70",
+    );
     expect(
       explain({ ...sent, argument: answered.subarray(0, 3), sent: { nmsrs: 1 } }),
     ).toBeUndefined();

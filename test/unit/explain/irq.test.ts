@@ -79,6 +79,7 @@ describe("interrupt controllers", () => {
     expect(why("KVM_SET_LAPIC EINVAL", regs(7).subarray(0, 0x23), mode(0xfee0_0c00n))).toMatch(
       /^either in x2APIC mode .* at 0x20: 0, or another cause$/,
     );
+    expect(why("KVM_SET_LAPIC EINVAL", {}, mode(0xfee0_0800n))).toBeUndefined();
     expect(why("KVM_SET_LAPIC EINVAL", regs(7))).toBeUndefined();
     expect(why("KVM_SET_LAPIC EINVAL", regs(7), wide)).toBeUndefined();
     const off = new Map([["KVM_CAP_X2APIC_API", [2n]]] as const);
@@ -217,6 +218,7 @@ describe("KVM_SET_GSI_ROUTING", () => {
   });
 
   test("is not held against limits of which nothing is known", () => {
+    expect(set([route({})], {})).toBeUndefined();
     expect(set([route({ gsi: 5000 })], { vm: { irqchip: () => "kernel" } })).toBeUndefined();
   });
 

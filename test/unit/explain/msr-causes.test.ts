@@ -105,6 +105,14 @@ describe("a feature MSR", () => {
     [0x480, 1n, { has: ["vmx"], feature: 1n }, /^was refused$/],
     [0x491, bit(4), { has: ["vmx"], feature: 1n }, /^bit 4 not in this KVM/],
     [0x491, 0n, { has: ["vmx"], feature: 1n }, /^was refused$/],
+    [0x491, 0n, { has: [], supports: ["vmx"] }, /^vmx is not in this vCPU's CPUID/],
+    [0x48f, undefined, { has: ["vmx"], feature: 4n }, /^either this KVM has no such MSR/],
+    [
+      0x10a,
+      1n,
+      { supports: ["arch_capabilities"] },
+      /^either arch_capabilities is not in this vCPU's CPUID \([^)]*\), or another cause$/,
+    ],
     [0x492, 1n, { feature: 0n }, /^was refused$/],
     [0x48b, bit(40), { has: ["vmx"], feature: 1n }, /^bit 40 not in this KVM/],
     [0x48b, bit(1), { has: ["vmx"], feature: 1n }, /^bit 0 must be 1/],
@@ -190,6 +198,21 @@ describe("the MSRs of a PMU", () => {
     ]);
     expect([why(first - 1, 1n), why(last + 1, 1n)]).toEqual([" was refused", " was refused"]);
   });
+});
+
+test.each([
+  ["derived VMX MSR", 0x482],
+  ["fixed VMX MSR", 0x487],
+])("the rule of a %s is about a write, to a vCPU that is known to have VMX", (cause, index) => {
+  const judge = MSR_CAUSES[cause];
+  const access = { supported: undefined, current: undefined, evidence: {}, index };
+  const [vmx, none] = [["vmx"], []].map((names) =>
+    CpuidTable.from(tableWith(...(names as CpuidFieldName[]))),
+  );
+  expect(judge?.({ ...access, table: vmx, data: 1n })?.is).toBe("proven");
+  expect(judge?.({ ...access, table: vmx })).toBeUndefined();
+  expect(judge?.({ ...access, table: none, data: 1n })).toBeUndefined();
+  expect(judge?.({ ...access, table: undefined, data: 1n })).toBeUndefined();
 });
 
 test("a feature MSR that nobody can be asked for is not one that this KVM lacks", () => {
