@@ -94,7 +94,9 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
   const stdin = await readGuestStdin(signal);
   throwIfAborted(signal);
   const notice = stdin.notice === undefined ? "" : `; ${stdin.notice}`;
-  say(`booting ${kernel.name} in ${emulator}, CPU ${cpu}${notice}`);
+  say(
+    `${options.start === "saved" ? "starting" : "booting"} ${kernel.name} in ${emulator}, CPU ${cpu}${notice}`,
+  );
   const log = new LogFile(places.log);
   let result: LabResult;
   try {
@@ -115,9 +117,9 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
       onStdout: (bytes) => process.stdout.write(bytes),
       onStderr: (bytes) => process.stderr.write(bytes),
       onKernelLog: (line) => log.write(line),
-      onRetry: () => {
-        say("the emulator hung; the machine is booted once more");
-        log.write("node-kvm: the emulator hung; the log of the second boot follows");
+      onRetry: (why) => {
+        say(`${why}; the machine is booted once more`);
+        log.write(`node-kvm: ${why}; the log of the second boot follows`);
       },
     });
   } finally {

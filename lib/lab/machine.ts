@@ -76,8 +76,11 @@ export interface LabOptions extends Work, PortListeners {
   readonly base?: string;
   /** How many bytes the command may print on each output; 64 MiB, or 1 GiB where it is passed on. */
   readonly mostOutput?: number;
-  /** Hears that the emulator hung and the machine boots again: output comes from its beginning. */
-  readonly onRetry?: () => void;
+  /**
+   * Hears that the machine boots again, so that output and log come from their beginning, and why: the emulator hung,
+   * or a saved machine could not be restored.
+   */
+  readonly onRetry?: (why: string) => void;
 }
 
 /**
@@ -178,7 +181,7 @@ export async function runInLab(given: LabOptions): Promise<LabResult> {
   const parts: Parts = { options, cache, scratch: scratch.path, base, modules };
   const restored = await restoreMachine(parts);
   if (restored !== undefined && restored.end.why !== "silent") return judge(restored, 1, true);
-  if (restored !== undefined) options.onRetry?.();
+  if (restored !== undefined) options.onRetry?.(HUNG);
   const bochs =
     emulator === "bochs" ? await findBochs(cache, options.bochs, options.signal) : undefined;
   const initrd = await writeInitrd(parts, workEntries(options));
@@ -189,9 +192,11 @@ export async function runInLab(given: LabOptions): Promise<LabResult> {
   const first = await once(join(scratch.path, "1"));
   const before = restored === undefined ? 0 : 1;
   if (first.end.why !== "silent" || before > 0) return judge(first, before + 1, false);
-  options.onRetry?.();
+  options.onRetry?.(HUNG);
   return judge(await once(join(scratch.path, "2")), 2, false);
 }
+
+const HUNG = "the emulator hung";
 
 /** What a run's machines are made of. */
 interface Parts {
@@ -246,8 +251,10 @@ async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
       if (restored.end.why === "silent") await cache.remove(SNAPSHOTS, name);
       return restored;
     } catch (error) {
-      if (isTrouble(error)) await cache.remove(SNAPSHOTS, name);
-      throw error;
+      if (!isTrouble(error)) throw error;
+      options.onRetry?.(`the saved machine could not be restored: ${error.message}`);
+      await cache.remove(SNAPSHOTS, name);
+      return undefined;
     }
   } catch (error) {
     if (!isTrouble(error)) throw error;
@@ -256,7 +263,7 @@ async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
 }
 
 /** Whether a machine that could not be saved or restored may still be booted. */
-function isTrouble(error: unknown): boolean {
+function isTrouble(error: unknown): error is LabError {
   return error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED";
 }
 

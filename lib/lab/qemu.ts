@@ -162,7 +162,9 @@ async function start(
         return () => undefined;
       },
       refusal: (status, output) =>
-        status === 0 ? undefined : output.trim().split("\n").slice(-3).join("; "),
+        status === 0 || (status === null && trouble !== undefined)
+          ? undefined
+          : output.trim().split("\n").slice(-3).join("; "),
     },
     options,
   );

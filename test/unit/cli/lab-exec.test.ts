@@ -133,7 +133,7 @@ describe("lab exec", () => {
     const log = join(folder, "log");
     runInLab.mockImplementation(async ({ onKernelLog, onRetry }) => {
       onKernelLog?.("one");
-      onRetry?.();
+      onRetry?.("the emulator hung");
       onKernelLog?.("two");
       return EXITED;
     });

@@ -184,12 +184,18 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
   });
 
   test.each([
-    ["ends when it is restored", "exits"],
-    ["refuses its state", "refuses migrate-incoming"],
-  ])("is booted when it %s, and saved anew the next time", async (_, fault) => {
+    ["ends when it is restored", "exits", "QEMU did not start (status 1): "],
+    [
+      "refuses its state",
+      "refuses migrate-incoming",
+      "QEMU refused migrate-incoming: it is refused",
+    ],
+  ])("is booted when it %s, and saved anew the next time", async (_, fault, why) => {
     await run();
     calls();
-    expect(await run({}, fault)).toMatchObject({ kind: "exited", restored: false });
+    const onRetry = vi.fn();
+    expect(await run({ onRetry }, fault)).toMatchObject({ kind: "exited", restored: false });
+    expect(onRetry.mock.calls).toEqual([[`the saved machine could not be restored: ${why}`]]);
     expect([calls(), entries()]).toEqual([["restores", "boots"], []]);
     expect(await run()).toMatchObject({ restored: true });
   });
@@ -201,7 +207,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     const result = await run({ silence: 1500, onRetry }, "hangs");
     expect(result).toMatchObject({ kind: "exited", restored: false, attempts: 2 });
     expect([calls(), entries()]).toEqual([["restores", "boots"], []]);
-    expect(onRetry).toHaveBeenCalledTimes(1);
+    expect(onRetry.mock.calls).toEqual([["the emulator hung"]]);
   });
 
   test("is saved anew when a file of its entry was damaged", async () => {
