@@ -21,16 +21,19 @@ function maps(): readonly Mapped[] {
   });
 }
 
-/** Where writable mappings of so many bytes begin that one page without access follows. */
+/**
+ * Where a page without access follows a writable mapping of at least so many bytes: the end of a copy. Where it
+ * begins is not known, for the kernel joins it with a neighbour that has the same access.
+ */
 function guarded(size: number): readonly number[] {
   const all = maps();
   return all
     .filter(({ start, end, mode }, at) => {
       const next = all[at + 1];
       const isGuard = next?.start === end && next.mode === "---p" && next.end - next.start === PAGE;
-      return mode === "rw-p" && end - start === size && isGuard;
+      return mode === "rw-p" && end - start >= size && isGuard;
     })
-    .map(({ start }) => start);
+    .map(({ end }) => end);
 }
 
 /** Sends a dirty bitmap of so many bytes, which the kernel may refuse: the copy is made before. */
@@ -40,16 +43,18 @@ function send(bench: Bench, byteLength: number): void {
 }
 
 deviceTest("the copy of an argument of 64 MiB is unmapped after the call", (bench) => {
+  const before = guarded(64 * MIB);
   send(bench, 64 * MIB);
-  expect(guarded(64 * MIB)).toEqual([]);
+  expect(guarded(64 * MIB)).toEqual(before);
 });
 
 deviceTest("the copy of an argument of 15 pages stays mapped for the next call", (bench) => {
+  const before = guarded(15 * PAGE);
   send(bench, 15 * PAGE);
   const kept = guarded(15 * PAGE);
   send(bench, 15 * PAGE);
   send(bench, 3 * PAGE);
-  expect(kept).toHaveLength(1);
+  expect(kept).toHaveLength(before.length + 1);
   expect(guarded(15 * PAGE)).toEqual(kept);
 });
 
@@ -67,6 +72,7 @@ deviceTest("of nested calls 32 copies stay mapped", (bench) => {
     });
     bench.vm.ioctl(request, new Uint8Array(KVM_CLEAR_DIRTY_LOG.size), false, links);
   };
+  const before = guarded(size).length;
   nest(60);
-  expect(guarded(size).length).toBeLessThanOrEqual(32);
+  expect(guarded(size).length - before).toBeLessThanOrEqual(32);
 });
