@@ -47,13 +47,16 @@ export function addLab(program: Command): void {
 
 const STARTS: readonly Start[] = ["saved", "boot", "warm"];
 
-/** Makes the option that says how QEMU's machines start; `lab exec` has no warm ones. */
-function startOption(...starts: readonly Start[]): Option {
+/**
+ * Makes the option that says how QEMU's machines start; `lab exec` has no warm ones. Only `lab run` restores unless it
+ * is told otherwise: a bisection meets most kernels once.
+ */
+function startOption(usual: Start, ...starts: readonly Start[]): Option {
   const warm = starts.includes("warm")
     ? "; warm: that has judged before, for quick loops only"
     : "";
   const how = `saved: from a machine that was saved after its boot; boot: always by a boot${warm}`;
-  return new Option("--start <how>", how).choices(starts).default(DEFAULT_START);
+  return new Option("--start <how>", how).choices(starts).default(usual);
 }
 
 /** Adds the options of commands that start machines. */
@@ -135,7 +138,7 @@ function addRun(lab: Command): void {
       number("parallel"),
       2,
     )
-    .addOption(startOption(...STARTS))
+    .addOption(startOption("saved", ...STARTS))
     .option("--host", "this host's own KVM as one more column")
     .addOption(
       new Option("--reporter <name>", "how to report").choices(MATRIX_REPORTERS).default("text"),
@@ -202,7 +205,7 @@ function addExec(lab: Command): void {
     .option("--file <host:guest...>", "files or folders to bring along")
     .option("--out <guest:host...>", "files or folders to bring back")
     .option("--log <file>", "write the kernel's log to this file")
-    .addOption(startOption("saved", "boot"))
+    .addOption(startOption(DEFAULT_START, "saved", "boot"))
     .addHelpText("after", `${EXEC_NOTES}\n${statusHelp(EXEC_STATUSES)}`)
     .action(async (command: readonly string[], { file, ...flags }: ExecFlags) => {
       process.exitCode = await labExec({ ...flags, files: file, command });
@@ -237,7 +240,7 @@ function addBisect(lab: Command): void {
     .option("--good <name>", "a kernel on which it holds; older or newer than the bad one")
     .option("--bad <name>", "a kernel on which it does not")
     .option("--cpu <model>", "a CPU model of the emulator's")
-    .addOption(startOption(...STARTS))
+    .addOption(startOption(DEFAULT_START, ...STARTS))
     .option("--script", "judge one kernel, with the exit status that `git bisect run` wants")
     .option("--kernel <path>", "with --script: your own bzImage or built tree")
     .option("--modules <folder>", "with --script: its modules")
