@@ -26,7 +26,8 @@ class Argument {
   ~Argument() { copies_.Release(mark_); }
 
   // Makes the argument ready. False: `complaint` says what is wrong with it, or is empty and
-  // `refusal` says which system call failed. `of_vcpu` tells whose commands KVM_MEMORY_ENCRYPT_OP has.
+  // `refusal` says which system call failed. `of_vcpu` tells whose commands KVM_MEMORY_ENCRYPT_OP
+  // has.
   bool Fill(const IoctlShape& shape, const Napi::Value& bytes, const Napi::Value& links,
             bool of_vcpu);
   const std::string& complaint() const { return complaint_; }
