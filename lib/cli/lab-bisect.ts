@@ -1,6 +1,6 @@
 /** `node-kvm lab bisect`: between which kernels a claim's verdict changes. */
 import { BISECT_STATUS, bisect, type Judgement } from "../lab/bisect.ts";
-import { runCampaign } from "../lab/campaign.ts";
+import { runCampaign, type Start } from "../lab/campaign.ts";
 import { throwIfAborted } from "../lab/command.ts";
 import { LabError } from "../lab/error.ts";
 import { listKernels } from "../lab/kernels.ts";
@@ -21,6 +21,8 @@ export interface LabBisectOptions {
   readonly emulator: EmulatorName;
   /** The user's own Bochs. */
   readonly bochs?: string | undefined;
+  /** How QEMU's machines start. */
+  readonly start?: Start | undefined;
 }
 
 /** What judging one kernel takes. */
@@ -73,7 +75,7 @@ function withoutKernel(error: unknown): Judgement {
 async function judgeOn(
   word: string,
   modules: string | undefined,
-  { claim, cpu, emulator, bochs }: Judge,
+  { claim, cpu, emulator, bochs, start }: Judge,
   signal: AbortSignal,
 ): Promise<Judgement> {
   const kernel = await findKernel(word, modules, signal);
@@ -85,6 +87,7 @@ async function judgeOn(
     pattern: `${claim}:`,
     signal,
     ...(bochs === undefined ? {} : { bochs }),
+    ...(start === undefined ? {} : { start }),
   });
   throwIfAborted(signal);
   const result = column?.report?.results.find(({ id }) => id === claim);

@@ -1,4 +1,5 @@
 /** `node-kvm lab exec`: any command in a disposable machine, with its output and its exit status. */
+import type { Start } from "../lab/campaign.ts";
 import { throwIfAborted } from "../lab/command.ts";
 import { DEFAULTS, type EmulatorName, type LabResult, runInLab } from "../lab/machine.ts";
 import { printableLines } from "../report/printable.ts";
@@ -31,6 +32,8 @@ export interface ExecOptions {
   readonly files?: readonly string[] | undefined;
   /** Files or folders to bring back: `GUEST:HOST`, or `GUEST` alone, which is put at its path below here. */
   readonly out?: readonly string[] | undefined;
+  /** Whether a machine that was saved after its boot is restored, where that can be; it is when left out. */
+  readonly start?: Start | undefined;
   /** A host file to which the kernel's log is written, whatever happens. */
   readonly log?: string | undefined;
   readonly command: readonly string[];
@@ -91,7 +94,9 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
   const stdin = await readGuestStdin(signal);
   throwIfAborted(signal);
   const notice = stdin.notice === undefined ? "" : `; ${stdin.notice}`;
-  say(`booting ${kernel.name} in ${emulator}, CPU ${cpu}${notice}`);
+  say(
+    `${options.start === "saved" ? "starting" : "booting"} ${kernel.name} in ${emulator}, CPU ${cpu}${notice}`,
+  );
   const log = new LogFile(places.log);
   let result: LabResult;
   try {
@@ -102,6 +107,7 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
       wanted: out.map(({ guest }) => guest),
       signal,
       smp,
+      ...(options.start === "saved" ? { restore: {} } : {}),
       emulator,
       cpu,
       ...(stdin.bytes === undefined ? {} : { stdin: stdin.bytes }),
@@ -111,9 +117,9 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
       onStdout: (bytes) => process.stdout.write(bytes),
       onStderr: (bytes) => process.stderr.write(bytes),
       onKernelLog: (line) => log.write(line),
-      onRetry: () => {
-        say("the emulator hung; the machine is booted once more");
-        log.write("node-kvm: the emulator hung; the log of the second boot follows");
+      onRetry: (why) => {
+        say(`${why}; the machine is booted once more`);
+        log.write(`node-kvm: ${why}; the log of the second boot follows`);
       },
     });
   } finally {
@@ -173,6 +179,7 @@ function tell(result: LabResult): number {
       return result.status === 0 && result.warnings.length > 0 ? EXEC_STATUS.warned : result.status;
     case "crashed":
       say(`the guest's kernel crashed:\n${result.oops}`);
+      if (result.restored) say("the machine was restored; --start boot boots it instead");
       return EXEC_STATUS.crashed;
     case "no-kvm":
       say(`this kernel has no /dev/kvm on this CPU: ${result.why}`);

@@ -1,5 +1,5 @@
 /** `node-kvm lab run`: the suite on kernels x CPU models, and on the host, as one matrix. */
-import { type Lane, laneName, runCampaign, type Step } from "../lab/campaign.ts";
+import { type Lane, laneName, runCampaign, type Start, type Step } from "../lab/campaign.ts";
 import type { Kernel } from "../lab/kernels.ts";
 import type { EmulatorName } from "../lab/machine.ts";
 import { toHtml } from "../report/html.ts";
@@ -31,6 +31,8 @@ export interface LabRunOptions {
   readonly bochs: string | undefined;
   readonly pattern: string | undefined;
   readonly parallel: number;
+  /** How QEMU's machines start. */
+  readonly start: Start;
   /** Whether this host's own KVM is a column too. */
   readonly host: boolean;
   readonly reporter: (typeof MATRIX_REPORTERS)[number];
@@ -67,6 +69,7 @@ function runAndReport(options: LabRunOptions, file: OutputFile | undefined): Pro
       ...(await runCampaign({
         lanes,
         parallel: options.parallel,
+        start: options.start,
         signal,
         onProgress: (lane, step) => progress.tell(lane, step),
         ...(options.bochs === undefined ? {} : { bochs: options.bochs }),

@@ -1,5 +1,6 @@
 /** `node-kvm lab`: which commands the lab has, and their options. What each does is lab-*.ts. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { DEFAULT_START, type Start } from "../lab/campaign.ts";
 import { guestFolder } from "../lab/guest.ts";
 import { DEFAULTS } from "../lab/machine.ts";
 import { commonStatuses, STATUS, type StatusRow, statusHelp } from "./exit-status.ts";
@@ -42,6 +43,20 @@ export function addLab(program: Command): void {
   addBisect(lab);
   addBuildBochs(lab);
   addCache(lab);
+}
+
+const STARTS: readonly Start[] = ["saved", "boot", "warm"];
+
+/**
+ * Makes the option that says how QEMU's machines start; `lab exec` has no warm ones. Only `lab run` restores unless it
+ * is told otherwise: a bisection meets most kernels once.
+ */
+function startOption(usual: Start, ...starts: readonly Start[]): Option {
+  const warm = starts.includes("warm")
+    ? "; warm: that has judged before, for quick loops only"
+    : "";
+  const how = `saved: from a machine that was saved after its boot; boot: always by a boot${warm}`;
+  return new Option("--start <how>", how).choices(starts).default(usual);
 }
 
 /** Adds the options of commands that start machines. */
@@ -104,6 +119,7 @@ interface RunFlags extends EmulatorFlags {
   readonly modules?: string;
   readonly cpu?: readonly string[];
   readonly parallel: number;
+  readonly start: Start;
   readonly host?: boolean;
   readonly reporter: (typeof MATRIX_REPORTERS)[number];
   readonly output?: string;
@@ -122,6 +138,7 @@ function addRun(lab: Command): void {
       number("parallel"),
       2,
     )
+    .addOption(startOption("saved", ...STARTS))
     .option("--host", "this host's own KVM as one more column")
     .addOption(
       new Option("--reporter <name>", "how to report").choices(MATRIX_REPORTERS).default("text"),
@@ -140,6 +157,7 @@ function addRun(lab: Command): void {
         bochs: flags.bochs,
         pattern,
         parallel: flags.parallel,
+        start: flags.start,
         host: flags.host === true,
         reporter: flags.reporter,
         output: flags.output,
@@ -157,6 +175,7 @@ interface ExecFlags extends EmulatorFlags {
   readonly file?: readonly string[];
   readonly out?: readonly string[];
   readonly log?: string;
+  readonly start: Start;
 }
 
 function addExec(lab: Command): void {
@@ -186,6 +205,7 @@ function addExec(lab: Command): void {
     .option("--file <host:guest...>", "files or folders to bring along")
     .option("--out <guest:host...>", "files or folders to bring back")
     .option("--log <file>", "write the kernel's log to this file")
+    .addOption(startOption(DEFAULT_START, "saved", "boot"))
     .addHelpText("after", `${EXEC_NOTES}\n${statusHelp(EXEC_STATUSES)}`)
     .action(async (command: readonly string[], { file, ...flags }: ExecFlags) => {
       process.exitCode = await labExec({ ...flags, files: file, command });
@@ -207,6 +227,7 @@ interface BisectFlags extends EmulatorFlags {
   readonly good?: string;
   readonly bad?: string;
   readonly cpu?: string;
+  readonly start: Start;
   readonly script?: boolean;
   readonly kernel?: string;
   readonly modules?: string;
@@ -219,6 +240,7 @@ function addBisect(lab: Command): void {
     .option("--good <name>", "a kernel on which it holds; older or newer than the bad one")
     .option("--bad <name>", "a kernel on which it does not")
     .option("--cpu <model>", "a CPU model of the emulator's")
+    .addOption(startOption(DEFAULT_START, ...STARTS))
     .option("--script", "judge one kernel, with the exit status that `git bisect run` wants")
     .option("--kernel <path>", "with --script: your own bzImage or built tree")
     .option("--modules <folder>", "with --script: its modules")

@@ -2,13 +2,20 @@
  * The suite on many kernels and CPU models: some machines at a time, each result a column. One
  * machine is machine.ts; putting columns side by side is report/matrix.ts.
  */
-import type { Column } from "../report/matrix.ts";
+import { type Column, isGreenMatrix, toMatrix } from "../report/matrix.ts";
 import { MalformedReport, readReport } from "../report/received.ts";
 import { count, type Report } from "../report/result.ts";
 import { LabError } from "./error.ts";
+import { HELD, WORK_PORT } from "./init.ts";
 import { suiteProgram } from "./installation.ts";
 import type { Kernel } from "./kernels.ts";
-import { type EmulatorName, type LabOptions, type LabResult, runInLab } from "./machine.ts";
+import {
+  type EmulatorName,
+  type LabOptions,
+  type LabResult,
+  type Restore,
+  runInLab,
+} from "./machine.ts";
 
 /** One machine of a campaign. */
 export interface Lane {
@@ -31,9 +38,21 @@ export interface CampaignOptions {
   readonly signal?: AbortSignal;
   /** Hears of each step of a lane. */
   readonly onProgress?: (lane: Lane, step: Step) => void;
+  /**
+   * How a machine of QEMU's starts; {@link DEFAULT_START} when left out. `boot`: always booted. `saved`: restored from
+   * one that was saved before any VM was made there; what it finds wrong is judged once more after a boot. `warm`:
+   * restored from one that has judged all claims before, which is quicker and not a judgement of record.
+   */
+  readonly start?: Start;
   /** What runs a machine; the lab's own when left out. */
   readonly run?: (options: LabOptions) => Promise<LabResult>;
 }
+
+/** How a campaign's machines start. */
+export type Start = "saved" | "boot" | "warm";
+
+/** How machines start when nothing is said. */
+export const DEFAULT_START: Start = "boot";
 
 /** Where a lane is: a booting machine, claims judged so far, or its end. */
 export type Step =
@@ -75,23 +94,14 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Co
 /** Runs the suite on one machine. What the lab itself cannot do is a problem of the column. */
 async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
   const progress = new SuiteProgress();
-  const pattern = options.pattern === undefined ? [] : [`--pattern=${options.pattern}`];
+  const start = options.start ?? DEFAULT_START;
   try {
-    const result = await (options.run ?? runInLab)({
-      kernel: lane.kernel,
-      cpu: lane.cpu,
-      ...(lane.emulator === undefined ? {} : { emulator: lane.emulator }),
-      ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
-      root: "suite",
-      command: ["node", suiteProgram(), ...pattern],
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-      mostOutput: MOST_OUTPUT,
-      onStderr: (bytes) => {
-        progress.push(bytes);
-        options.onProgress?.(lane, { kind: "judged", claims: progress.claims });
-      },
-    });
-    return toColumn(laneName(lane), result);
+    const [column, restored] = await judgeLane(lane, options, start, progress);
+    if (!restored) return column;
+    if (isGreenMatrix(toMatrix([column]))) return start === "warm" ? noticed(column, WARM) : column;
+    progress.restart();
+    const [again] = await judgeLane(lane, options, "boot", progress);
+    return noticed(again, JUDGED_AGAIN);
   } catch (error) {
     const isInterrupted = error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED";
     if (isInterrupted) return unjudged(laneName(lane), progress.interrupted());
@@ -99,6 +109,66 @@ async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
     const problem = error instanceof LabError ? error.message : `the lab failed: ${String(error)}`;
     return unjudged(laneName(lane), problem);
   }
+}
+
+const WARM = "judged in a kernel that had VMs before: for quick loops, not for the record";
+const JUDGED_AGAIN = "judged after a boot, because a restored machine's verdict was red";
+
+function noticed(column: Column, notice: string): Column {
+  const before = column.notice === undefined ? "" : `${column.notice}; `;
+  return { ...column, notice: `${before}${notice}` };
+}
+
+/** Judges a kernel once; the second value is whether the machine was restored. */
+async function judgeLane(
+  lane: Lane,
+  options: CampaignOptions,
+  start: Start,
+  progress: SuiteProgress,
+): Promise<readonly [Column, boolean]> {
+  const { pattern } = options;
+  const program = ["node", suiteProgram()];
+  const result = await (options.run ?? runInLab)({
+    kernel: lane.kernel,
+    cpu: lane.cpu,
+    ...(lane.emulator === undefined ? {} : { emulator: lane.emulator }),
+    ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
+    root: "suite",
+    command: [...program, ...(pattern === undefined ? [] : [`--pattern=${pattern}`])],
+    ...(start === "boot" ? {} : { restore: heldSuite(program, start === "warm", pattern) }),
+    ...(isStock(lane) ? { memory: STOCK_MEMORY } : {}),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    mostOutput: MOST_OUTPUT,
+    onStderr: (bytes) => {
+      progress.push(bytes);
+      options.onProgress?.(lane, { kind: "judged", claims: progress.claims });
+    },
+  });
+  return [toColumn(laneName(lane), result), result.restored];
+}
+
+/**
+ * MiB that are enough for the suite on a kernel of the catalogue. A saved machine is compared with its checksum at each
+ * use, so a smaller one is there sooner. A kernel of the user's own may have a sanitizer, which takes more.
+ */
+const STOCK_MEMORY = 512;
+
+function isStock({ kernel, emulator = "qemu" }: Lane): boolean {
+  return emulator === "qemu" && !kernel.name.startsWith("own:");
+}
+
+/** The suite's program, which has loaded all claims, in a machine that is saved; what it judges comes later. */
+function heldSuite(
+  program: readonly string[],
+  isWarm: boolean,
+  pattern: string | undefined,
+): Restore {
+  const waits = ["--held", `/dev/ttyS${WORK_PORT}`, "--mark", HELD];
+  return {
+    command: [...program, ...waits, ...(isWarm ? ["--warm", "1"] : [])],
+    work: (seed) =>
+      Buffer.from(JSON.stringify({ ...(pattern === undefined ? {} : { pattern }), seed })),
+  };
 }
 
 /** A report has 30 kB; one with all its reasons as long as they may be is none of the suite's. */
@@ -112,8 +182,15 @@ function unjudged(name: string, problem: string): Column {
 class SuiteProgress {
   /** How many claims were judged. */
   claims: number = 0;
-  readonly #failed: string[] = [];
+  #failed: string[] = [];
   #rest = "";
+
+  /** Forgets what another machine said. */
+  restart(): void {
+    this.claims = 0;
+    this.#failed = [];
+    this.#rest = "";
+  }
 
   push(bytes: Buffer): void {
     const lines = (this.#rest + bytes.toString("latin1")).split("\n");

@@ -9,7 +9,7 @@ import { findBusybox } from "./busybox.ts";
 import { type LabCache, lastUse } from "./cache.ts";
 import { runOk } from "./command.ts";
 import { LabError } from "./error.ts";
-import { guestPath, INIT, LAB } from "./init.ts";
+import { guestPath, HELD, INIT, LAB } from "./init.ts";
 import { hostFile, type InitramfsEntry, writeInitramfs } from "./initramfs.ts";
 import { guestFolder, installationEntries, type Root } from "./installation.ts";
 
@@ -141,6 +141,20 @@ export interface Work {
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
   /** Paths in the guest that are wanted back afterwards: files, or folders with all in them. */
   readonly wanted?: readonly string[];
+}
+
+/** Lists what makes a machine wait: for its command's own work, or, when init itself waits, for a {@link Work}. */
+export function heldEntries(command: readonly string[] | undefined): readonly InitramfsEntry[] {
+  return [
+    text(HELD, ""),
+    ...(command === undefined ? [text(`${LAB}/wait`, "")] : workEntries({ command })),
+  ];
+}
+
+/** Lists what init wants to know when it has waited: the time, and what its random numbers are mixed with. */
+export function restoredEntries(work: Work, seed: string): readonly InitramfsEntry[] {
+  const now = Math.floor(Date.now() / 1000);
+  return [...workEntries(work), text(`${LAB}/seed`, seed), text(`${LAB}/time`, `${now}\n`)];
 }
 
 /** Lists one run's own part: its files and the command. */

@@ -12,6 +12,12 @@ import { PortBuffer } from "./port-buffer.ts";
 /** Where the guest keeps what the lab needs. */
 export const LAB = "/lab";
 
+/** In the guest while the machine waits for its work; whoever has read the work removes it. */
+export const HELD: string = `${LAB}/held`;
+
+/** The port on which the work comes: a line with its length in bytes, then these. */
+export const WORK_PORT = 3;
+
 /** What init says on ttyS3. */
 export type Word =
   /** The root is mounted. */
@@ -20,6 +26,8 @@ export type Word =
   | { readonly kind: "beat" }
   /** KVM could not be loaded. */
   | { readonly kind: "no-kvm"; readonly why: string }
+  /** The machine waits for its work: what it was booted for is prepared, and it may be saved. */
+  | { readonly kind: "ready" }
   /** The command runs now. */
   | { readonly kind: "run" }
   /** The command ended, and so many bytes were sent of what it printed. */
@@ -63,13 +71,24 @@ while read -r module; do
   insmod ${LAB}/modules/$module 2>>${LAB}/insmod || break
 done <${LAB}/modules/order
 if [ -c /dev/kvm ]; then
-  (while sleep 5 6>&- >&-; do echo beat; done >&6 4>&- 5>&-) &
+  # A machine that waits for its work must not speak: it is being saved.
+  (while sleep 5 6>&- >&-; do [ -e ${HELD} ] || echo beat; done >&6 4>&- 5>&-) &
   beat=$!
   mkfifo ${LAB}/stdout ${LAB}/stderr
   tee /dev/ttyS1 <${LAB}/stdout | wc -c >${LAB}/stdout.bytes &
   out=$!
   tee /dev/ttyS2 <${LAB}/stderr | wc -c >${LAB}/stderr.bytes &
   err=$!
+  if [ -e ${LAB}/wait ]; then
+    echo ready >&6
+    exec 7</dev/ttyS${WORK_PORT}
+    read -r bytes <&7
+    head -c $bytes <&7 | (cd / && cpio -idu 2>/dev/null)
+    exec 7<&-
+    rm ${HELD}
+    cat ${LAB}/seed >/dev/urandom
+    date -s @$(cat ${LAB}/time) >/dev/null
+  fi
   echo run >&6
   sh ${LAB}/command </dev/null >${LAB}/stdout 2>${LAB}/stderr 4>&- 5>&- 6>&-
   status=$?
@@ -128,7 +147,7 @@ interface Taken {
 }
 
 /** Words that are said once at most. */
-const ONCE: readonly string[] = ["up", "no-kvm", "run", "status", "end"];
+const ONCE: readonly string[] = ["up", "no-kvm", "ready", "run", "status", "end"];
 
 /**
  * Reads ttyS3 as it comes, and believes nothing: a root process of the guest can write there, too.
@@ -213,6 +232,7 @@ export class Control {
     switch (kind) {
       case "up":
       case "beat":
+      case "ready":
       case "run":
         return { kind };
       case "end":

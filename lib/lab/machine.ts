@@ -2,22 +2,42 @@
  * A disposable machine: any command under any kernel, with a KVM that works. It is booted for one
  * command, and what came of it is a value, a crash of the kernel included.
  */
+import { randomBytes } from "node:crypto";
 import { mkdir, open } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { bootBochs, isAmdModel } from "./bochs.ts";
 import { type BochsParts, findBochs } from "./bochs-parts.ts";
 import { LabCache } from "./cache.ts";
 import { diskFull } from "./command.ts";
 import type { BootEnd } from "./emulator.ts";
 import { LabError } from "./error.ts";
-import { baseArchives, kernelEntries, type Work, workEntries } from "./guest.ts";
-import { guestPath, NO_PORTS } from "./init.ts";
-import { appendFile, appendInitramfs } from "./initramfs.ts";
+import {
+  baseArchives,
+  heldEntries,
+  kernelEntries,
+  restoredEntries,
+  type Work,
+  workEntries,
+} from "./guest.ts";
+import { guestPath, NO_PORTS, WORK_PORT } from "./init.ts";
+import { appendFile, appendInitramfs, encodeInitramfs, type InitramfsEntry } from "./initramfs.ts";
 import { crashReport } from "./kernel-log.ts";
 import type { Kernel } from "./kernels.ts";
 import { moduleChain } from "./modules.ts";
 import { type PortListeners, Ports, portLimits } from "./ports.ts";
-import { boot } from "./qemu.ts";
+import { boot, findQemu, qemuArguments, type RunningMachine } from "./qemu.ts";
+import {
+  copyMemory,
+  findSnapshot,
+  MachineToSave,
+  restoreDevices,
+  type Saver,
+  SNAPSHOTS,
+  type Snapshot,
+  saveDevices,
+  saveSnapshot,
+  snapshotName,
+} from "./snapshot.ts";
 import { unpackVmlinux } from "./vmlinux.ts";
 
 /** What emulates the machine: QEMU has SVM only; Bochs VMX, and SVM for AMD's models. */
@@ -50,12 +70,31 @@ export interface LabOptions extends Work, PortListeners {
   /** Ends the machine; the promise is then rejected with `ERR_LAB_INTERRUPTED`. */
   readonly signal?: AbortSignal;
   readonly cache?: LabCache;
+  /** Restores a saved machine instead of booting, where that can be; see {@link Restore}. */
+  readonly restore?: Restore;
   /** The archive of another root than the lab's own; its init must speak as init.ts's does. */
   readonly base?: string;
   /** How many bytes the command may print on each output; 64 MiB, or 1 GiB where it is passed on. */
   readonly mostOutput?: number;
-  /** Hears that the emulator hung and the machine boots again: output comes from its beginning. */
-  readonly onRetry?: () => void;
+  /**
+   * Hears that the machine boots again, so that output and log come from their beginning, and why: the emulator hung,
+   * or a saved machine could not be restored.
+   */
+  readonly onRetry?: (why: string) => void;
+}
+
+/**
+ * How a machine is prepared, saved once, and restored for each run. QEMU's alone, with one CPU. Where there is no saved
+ * machine and none can be made, {@link LabOptions.command} runs after a boot.
+ */
+export interface Restore {
+  /**
+   * The command that is started before the machine is saved. It writes `ready` to {@link WORK_PORT} and reads its work
+   * from there. When left out init waits, and the work is the run's own: its files and its command.
+   */
+  readonly command?: readonly string[];
+  /** What that command is given to do; each restored machine gets it with another seed. */
+  readonly work?: (seed: string) => Uint8Array;
 }
 
 /** What every run leaves. */
@@ -72,6 +111,8 @@ export interface LabRun {
   readonly attempts: number;
   /** How long the last of them took, from QEMU's start to its end. */
   readonly after: number;
+  /** Whether the machine was restored; its log begins with what its kernel said before it was saved. */
+  readonly restored: boolean;
 }
 
 /** What came of a run. */
@@ -126,11 +167,10 @@ function vendorModuleOf(emulator: EmulatorName, cpu: string): "kvm_amd" | "kvm_i
  * @throws {@link LabError} when there is no machine: QEMU, busybox or a module is missing, the disk
  *   is full, the signal came.
  */
-export async function runInLab(options: LabOptions): Promise<LabResult> {
+export async function runInLab(given: LabOptions): Promise<LabResult> {
+  const options = { ...given, wanted: (given.wanted ?? []).map(guestPath) };
   const cache = options.cache ?? LabCache.default();
   await using scratch = await cache.scratch();
-  const initrd = join(scratch.path, "initrd");
-  const work = { ...options, wanted: (options.wanted ?? []).map(guestPath) };
   const base =
     options.base === undefined
       ? await baseArchives(cache, options.root, options.signal)
@@ -138,32 +178,144 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   const emulator = options.emulator ?? "qemu";
   const vendor = vendorModuleOf(emulator, options.cpu ?? DEFAULTS[emulator].cpu);
   const modules = await moduleChain(options.kernel, vendor, scratch.path, options.signal);
-  await writing(scratch.path, async () => {
+  const parts: Parts = { options, cache, scratch: scratch.path, base, modules };
+  const restored = await restoreMachine(parts);
+  if (restored !== undefined && restored.end.why !== "silent") return judge(restored, 1, true);
+  if (restored !== undefined) options.onRetry?.(HUNG);
+  const bochs =
+    emulator === "bochs" ? await findBochs(cache, options.bochs, options.signal) : undefined;
+  const initrd = await writeInitrd(parts, workEntries(options));
+  const image = bochs === undefined ? await directImage(parts) : undefined;
+  const vmlinuz = image ?? options.kernel.vmlinuz;
+  const once = (folder: string): Promise<Attempt> =>
+    writing(scratch.path, () => attempt(options, { vmlinuz, initrd, folder, bochs }));
+  const first = await once(join(scratch.path, "1"));
+  const before = restored === undefined ? 0 : 1;
+  if (first.end.why !== "silent" || before > 0) return judge(first, before + 1, false);
+  options.onRetry?.(HUNG);
+  return judge(await once(join(scratch.path, "2")), 2, false);
+}
+
+const HUNG = "the emulator hung";
+
+/** What a run's machines are made of. */
+interface Parts {
+  readonly options: LabOptions;
+  readonly cache: LabCache;
+  /** A folder of the run's own. */
+  readonly scratch: string;
+  readonly base: readonly string[];
+  /** The kernel's modules, unpacked, in the order of loading. */
+  readonly modules: readonly string[];
+}
+
+/** Writes the archives that a kernel unpacks; the last one is the machine's own. */
+async function writeInitrd(
+  { scratch, base, modules }: Parts,
+  own: readonly InitramfsEntry[],
+): Promise<string> {
+  const initrd = join(scratch, "initrd");
+  await writing(scratch, async () => {
     const file = await open(initrd, "w");
     try {
       for (const path of base) await appendFile(file, path);
-      await appendInitramfs(file, [...kernelEntries(modules), ...workEntries(work)]);
+      await appendInitramfs(file, [...kernelEntries(modules), ...own]);
     } finally {
       await file.close();
     }
   });
-  const bochs =
-    emulator === "bochs" ? await findBochs(cache, options.bochs, options.signal) : undefined;
-  const image = bochs === undefined ? await directImage(options, scratch.path) : undefined;
-  const vmlinuz = image ?? options.kernel.vmlinuz;
-  const once = (folder: string): Promise<Attempt> =>
-    writing(scratch.path, () => attempt(work, { vmlinuz, initrd, folder, bochs }));
-  const first = await once(join(scratch.path, "1"));
-  if (first.end.why !== "silent") return judge(first, 1);
-  options.onRetry?.();
-  return judge(await once(join(scratch.path, "2")), 2);
+  return initrd;
+}
+
+/**
+ * Runs the work in a restored machine, which is saved first if it is not in the cache.
+ *
+ * @returns `undefined` where that cannot be: the machine is then to be booted.
+ */
+async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
+  const { options, cache, scratch } = parts;
+  const { restore, smp = 1, emulator = "qemu", signal } = options;
+  if (restore === undefined || emulator !== "qemu" || smp !== 1) return undefined;
+  const work = await workOf(options, restore);
+  if (work.length > MOST_WORK) return undefined;
+  try {
+    const { name, snapshot } = await savedMachine(parts, restore);
+    const folder = join(scratch, "0");
+    await mkdir(folder, { mode: 0o700 });
+    await copyMemory(snapshot, folder, signal);
+    try {
+      const kept = { snapshot, work };
+      const place = { vmlinuz: "", initrd: "", folder, bochs: undefined, kept };
+      const restored = await writing(scratch, () => attempt(options, place));
+      // It may hang again.
+      if (restored.end.why === "silent") await cache.remove(SNAPSHOTS, name);
+      return restored;
+    } catch (error) {
+      if (!isTrouble(error)) throw error;
+      options.onRetry?.(`the saved machine could not be restored: ${error.message}`);
+      await cache.remove(SNAPSHOTS, name);
+      return undefined;
+    }
+  } catch (error) {
+    if (!isTrouble(error)) throw error;
+    return undefined;
+  }
+}
+
+/** Whether a machine that could not be saved or restored may still be booted. */
+function isTrouble(error: unknown): error is LabError {
+  return error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED";
+}
+
+/** A guest reads 30 kB a second from a serial port, and its kernel keeps some 64 kB that are not read yet. */
+const MOST_WORK = 16_384;
+
+async function workOf(options: LabOptions, { work }: Restore): Promise<Uint8Array> {
+  const seed = randomBytes(32).toString("hex");
+  if (work !== undefined) return work(seed);
+  const pieces: Uint8Array[] = [];
+  for await (const piece of encodeInitramfs(restoredEntries(options, seed))) {
+    pieces.push(piece);
+    if (pieces.reduce((sum, { length }) => sum + length, 0) > MOST_WORK) break;
+  }
+  return Buffer.concat(pieces);
+}
+
+async function savedMachine(
+  parts: Parts,
+  { command }: Restore,
+): Promise<{ readonly name: string; readonly snapshot: Snapshot }> {
+  const { options, cache, scratch, base, modules } = parts;
+  const { kernel, cpu = DEFAULTS.qemu.cpu, memory = MEMORY, signal } = options;
+  const words = [
+    ...qemuArguments({ vmlinuz: "", initrd: "", cpu, memory, kept: {} }),
+    ...base.map((path) => basename(dirname(path))),
+    ...(command ?? []),
+  ];
+  const own = options.base === undefined ? [] : [options.base];
+  const files = [kernel.vmlinuz, ...modules, ...own];
+  const name = await snapshotName({ kernel: kernel.name, files, words }, findQemu(), signal);
+  await using _lock = await cache.lock(`${SNAPSHOTS}.${name}`, signal);
+  const found = await findSnapshot(cache, name);
+  if (found !== undefined) return { name, snapshot: found };
+  const vmlinuz = (await directImage(parts)) ?? kernel.vmlinuz;
+  const initrd = await writeInitrd(parts, heldEntries(command));
+  const save: Saver = async ({ ram, state }) => {
+    const folder = join(scratch, "saved");
+    await using kept = await MachineToSave.prepare(folder, memory, state);
+    const saved = await attempt(options, { vmlinuz, initrd, folder, bochs: undefined, kept });
+    if (!saved.isSaved || saved.end.why !== "ended") {
+      throw new LabError("ERR_LAB_TOOL", "the machine ended before it could be saved");
+    }
+    await kept.copyMemory(ram, signal);
+    return Buffer.from(saved.ports.log.text);
+  };
+  return { name, snapshot: await saveSnapshot(cache, name, memory, save, signal) };
 }
 
 /** Names the unpacked kernel, which QEMU starts sooner; `undefined` when there is none to be had. */
-async function directImage(
-  { kernel, signal }: LabOptions,
-  scratch: string,
-): Promise<string | undefined> {
+async function directImage({ options, scratch }: Parts): Promise<string | undefined> {
+  const { kernel, signal } = options;
   if (kernel.vmlinux !== undefined) return kernel.vmlinux;
   const vmlinux = join(scratch, "vmlinux");
   const isThere = await writing(scratch, () => unpackVmlinux(kernel.vmlinuz, vmlinux, signal));
@@ -174,6 +326,8 @@ async function directImage(
 interface Attempt {
   readonly end: BootEnd;
   readonly ports: Ports;
+  /** Whether the machine was saved. */
+  readonly isSaved: boolean;
 }
 
 /** What a boot finds on this machine's disk. */
@@ -185,11 +339,37 @@ interface Place {
   readonly folder: string;
   /** Bochs's parts; without them it is QEMU that boots. */
   readonly bochs: BochsParts | undefined;
+  /** Where the machine is saved once it waits; or what it is restored from, and its work. */
+  readonly kept?: MachineToSave | { readonly snapshot: Snapshot; readonly work: Uint8Array };
 }
 
 async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
-  const { vmlinuz, initrd, folder, bochs } = place;
-  const ports = new Ports(options.wanted ?? [], options, portLimits(options.mostOutput));
+  const { vmlinuz, initrd, folder, bochs, kept } = place;
+  const isSaving = kept instanceof MachineToSave;
+  const limits = portLimits(options.mostOutput);
+  const ports = new Ports(options.wanted ?? [], isSaving ? {} : options, limits);
+  let isReady = (): void => undefined;
+  const ready = new Promise<void>((resolve) => {
+    isReady = resolve;
+  });
+  let isSaved = false;
+  const onStart = async (machine: RunningMachine): Promise<void> => {
+    if (kept === undefined) return;
+    if (!isSaving) {
+      await restoreDevices(machine.monitor, machine.stateFd);
+      machine.send(WORK_PORT, Buffer.from(`${kept.work.length}\n`));
+      machine.send(WORK_PORT, kept.work);
+      return;
+    }
+    await ready;
+    await saveDevices(machine.monitor, kept);
+    // A restored machine does not print it again, but its init counts it.
+    if (ports.stdout.length + ports.stderr.length > 0) {
+      throw new LabError("ERR_LAB_TOOL", "the guest printed something before it waited");
+    }
+    isSaved = true;
+    machine.end();
+  };
   const defaults = DEFAULTS[bochs === undefined ? "qemu" : "bochs"];
   const machine = {
     vmlinuz,
@@ -200,20 +380,27 @@ async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
     timeout: options.timeout ?? defaults.timeout,
     silence: options.silence ?? defaults.silence,
     signal: options.signal,
-    onPort: (port: number, bytes: Buffer) => ports.hear(port, bytes),
+    onPort: (port: number, bytes: Buffer) => {
+      ports.hear(port, bytes);
+      if (ports.isReady) isReady();
+    },
+    kept: kept === undefined ? undefined : { state: isSaving ? undefined : kept.snapshot.state },
+    onStart,
   };
-  await mkdir(folder);
+  await mkdir(folder, { recursive: true });
+  if (kept !== undefined && !isSaving) ports.log.push(kept.snapshot.log);
   const end = await (bochs === undefined
     ? boot({ ...machine, folder, isOver: () => ports.isEnded })
     : bootBochs({ ...machine, parts: bochs, folder }));
   ports.log.end();
-  return { end, ports };
+  return { end, ports, isSaved };
 }
 
-function judge({ end, ports }: Attempt, attempts: number): LabResult {
+function judge({ end, ports }: Attempt, attempts: number, restored: boolean): LabResult {
   const { text: kernelLog, warnings } = ports.log;
   const [stdout, stderr] = [ports.stdout.bytes, ports.stderr.bytes];
-  const run: LabRun = { kernelLog, warnings, stdout, stderr, attempts, after: end.after };
+  const { after } = end;
+  const run: LabRun = { kernelLog, warnings, stdout, stderr, attempts, after, restored };
   if (end.why === "refused") return { ...run, kind: "refused", why: end.reason };
   if (end.why !== "ended") return { ...run, kind: "hung", why: end.why };
   if (kernelLog.includes(NO_PORTS) && warnings.length === 0) {

@@ -40,6 +40,7 @@ export class Ports {
   readonly files: Map<string, Uint8Array> = new Map<string, Uint8Array>();
   #status: (Word & { readonly kind: "status" }) | undefined;
   #whyNoKvm: string | undefined;
+  #isReady = false;
   #isEnded = false;
   readonly #control: Control;
 
@@ -78,6 +79,11 @@ export class Ports {
     return this.#whyNoKvm;
   }
 
+  /** Whether the machine waits for its work. */
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
   /** Whether init said its last word. */
   get isEnded(): boolean {
     return this.#isEnded;
@@ -93,6 +99,9 @@ export class Ports {
         return;
       case "file":
         this.files.set(word.path, word.bytes);
+        return;
+      case "ready":
+        this.#isReady = true;
         return;
       case "end":
         this.#isEnded = true;

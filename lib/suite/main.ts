@@ -3,7 +3,7 @@
  * `node-kvm test --reporter json` prints. The lab runs it in its guests, where starting vitest takes 10 s. Each
  * verdict is a line on standard error as soon as it is known.
  */
-import { writeSync } from "node:fs";
+import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { KvmError } from "../errors.ts";
 import { Kvm, kernelRelease, vendorModule } from "../index.ts";
@@ -17,6 +17,12 @@ const OPTIONS = {
   pattern: { type: "string" },
   /** Only the claims of this file, in this process. */
   file: { type: "string" },
+  /** Waits on this port for its work: what it judges then. It has loaded all claims by that time. */
+  held: { type: "string" },
+  /** The file that is there while it waits; it is removed when the work has come. */
+  mark: { type: "string" },
+  /** Judges all claims so many times before it waits. */
+  warm: { type: "string" },
   /** Each file in a process of its own, also where no file needs one. */
   "own-processes": { type: "boolean" },
 } as const;
@@ -26,7 +32,8 @@ export function runBundle(args: readonly string[]): number {
   // A search for a reason must not change what the claims observe.
   process.env["NODE_KVM_EXPLAIN"] = "0";
   const { values } = parseArgs({ args: [...args], options: OPTIONS, strict: true });
-  const { pattern, file } = values;
+  const { file } = values;
+  const { pattern } = values.held === undefined ? values : waitForWork({ ...values });
   const own = file === undefined && (values["own-processes"] === true || needsOwnProcesses());
   const results = own ? judgeFiles(pattern) : judgeHere(pattern, file);
   const report: Report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
@@ -34,6 +41,56 @@ export function runBundle(args: readonly string[]): number {
   if (file !== undefined) return 0;
   if (results.length === 0) print(2, `node-kvm: no claim contains "${pattern ?? ""}"\n`);
   return results.length > 0 && isGreen(report) ? 0 : 1;
+}
+
+/** What a held runner is given to do. */
+interface HeldWork {
+  readonly pattern?: string;
+  /** Bytes in hexadecimal that no other run has. */
+  readonly seed: string;
+}
+
+/**
+ * Says that it is ready, on a port, and waits there for its work: a line with its length, then JSON. In between the
+ * machine is saved, and it goes on in each that is restored.
+ */
+function waitForWork(options: {
+  readonly held?: string;
+  readonly mark?: string;
+  readonly warm?: string;
+}): HeldWork {
+  for (let i = 0; i < Number(options.warm ?? 0); i += 1) {
+    using _held = holdVcpu();
+    judgeClaims(registeredClaims());
+  }
+  const port = openSync(options.held ?? "", "r+");
+  print(port, "ready\n");
+  const work = JSON.parse(readBytes(port, Number(readLine(port))).toString()) as HeldWork;
+  closeSync(port);
+  if (options.mark !== undefined) rmSync(options.mark);
+  writeFileSync("/dev/urandom", Buffer.from(work.seed, "hex"));
+  process.env["NODE_KVM_SEED"] = work.seed;
+  return work;
+}
+
+/** Reads a line of ASCII, without its end. */
+function readLine(port: number): string {
+  let line = "";
+  for (;;) {
+    const byte = readBytes(port, 1).toString("latin1");
+    if (byte === "\n") return line;
+    line += byte;
+  }
+}
+
+function readBytes(port: number, length: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  for (let at = 0; at < length; ) {
+    const read = readSync(port, bytes, at, length - at, null);
+    if (read === 0) throw new Error("the port ended before the work was whole");
+    at += read;
+  }
+  return bytes;
 }
 
 function judgeHere(pattern: string | undefined, file: string | undefined): readonly Result[] {

@@ -24,7 +24,7 @@ const kernel = await kernelOrProblem();
 
 /** The report that a command prints in the lab, in the order of the claims' names and without times. */
 async function reportOf(options: Pick<LabOptions, "command" | "root">): Promise<Report> {
-  const result = await runInLab({ kernel: kernel as Kernel, ...options });
+  const result = await runInLab({ kernel: kernel as Kernel, timeout: 900_000, ...options });
   expect(result).toMatchObject({ kind: "exited", status: 0, warnings: [] });
   const report = JSON.parse(result.stdout.toString()) as Report;
   const results = report.results.map((each) => ({ ...each, duration: 0 }));
@@ -40,5 +40,5 @@ describe.skipIf(typeof kernel === "string")(`on ${KERNEL} (${String(kernel)})`, 
     expect(await reportOf({ command: [...bundle, "--own-processes"], root: "suite" })).toEqual(
       vitest,
     );
-  }, 600_000);
+  }, 3_000_000);
 });

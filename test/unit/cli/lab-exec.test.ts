@@ -32,6 +32,7 @@ const RAN = {
   stderr: Buffer.alloc(0),
   attempts: 1,
   after: 1,
+  restored: false,
 };
 const EXITED: LabResult = { ...RAN, kind: "exited", status: 0, files: new Map() };
 const REPORT = { kernel: "6.12", vendor: "kvm_amd", results: [] };
@@ -73,6 +74,7 @@ function run(more: Partial<LabRunOptions> = {}): Promise<number> {
     kernels: [join(folder, "bzImage")],
     modules: folder,
     cpus: ["max", "EPYC"],
+    start: "boot",
     emulator: "qemu",
     bochs: undefined,
     pattern: undefined,
@@ -131,7 +133,7 @@ describe("lab exec", () => {
     const log = join(folder, "log");
     runInLab.mockImplementation(async ({ onKernelLog, onRetry }) => {
       onKernelLog?.("one");
-      onRetry?.();
+      onRetry?.("the emulator hung");
       onKernelLog?.("two");
       return EXITED;
     });

@@ -2,10 +2,16 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { type Lane, runCampaign, type Step, toColumn } from "../../../lib/lab/campaign.ts";
+import {
+  type Lane,
+  runCampaign,
+  type Start,
+  type Step,
+  toColumn,
+} from "../../../lib/lab/campaign.ts";
 import { LabError } from "../../../lib/lab/error.ts";
 import type { LabOptions, LabResult, LabRun } from "../../../lib/lab/machine.ts";
-import { isGreenMatrix, toMatrix } from "../../../lib/report/matrix.ts";
+import { type Column, isGreenMatrix, toMatrix } from "../../../lib/report/matrix.ts";
 import { BOOTED, ScriptedEmulator } from "./scripted-emulator.ts";
 
 const lane = (name: string, cpu = "max"): Lane => ({
@@ -22,6 +28,7 @@ const RAN: LabRun = {
   stderr: Buffer.alloc(0),
   attempts: 1,
   after: 1,
+  restored: false,
 };
 const EXITED: LabResult = { ...RAN, kind: "exited", status: 0, files: new Map() };
 
@@ -112,6 +119,96 @@ test("an interruption keeps the columns that are known, and says what the others
     "interrupted after 3 claims; failed: silent-cr4",
     "interrupted before it was booted",
   ]);
+});
+
+const NOTICE = "judged after a boot, because a restored machine's verdict was red";
+const result = (verdict: string): LabResult => ({
+  ...EXITED,
+  stdout: Buffer.from(
+    JSON.stringify({
+      ...REPORT,
+      results: [{ id: "a", title: "A", number: 1, verdict, duration: 1 }],
+    }),
+  ),
+});
+
+describe("a restored machine", () => {
+  /** Runs a campaign of one lane; a machine that may be restored ends so, and one that boots so. */
+  async function judged(
+    restored: LabResult,
+    booted: LabResult,
+    start: Start = "saved",
+  ): Promise<{ readonly column: Column | undefined; readonly starts: readonly string[] }> {
+    const starts: string[] = [];
+    const run = async ({ restore }: LabOptions): Promise<LabResult> => {
+      const words = restore?.command?.slice(2).join(" ");
+      starts.push(words ?? "boots");
+      return restore === undefined ? booted : { ...restored, restored: true };
+    };
+    const [column] = await runCampaign({
+      lanes: [lane("6.1")],
+      run,
+      start,
+    });
+    return { column, starts };
+  }
+  const waits = "--held /dev/ttyS3 --mark /lab/held";
+
+  test("is asked for, and its green report is the column", async () => {
+    const { column, starts } = await judged(result("pass"), result("fail"));
+    expect(starts).toEqual([waits]);
+    expect(column?.report?.results[0]?.verdict).toBe("pass");
+    expect(column?.notice).toBeUndefined();
+  });
+
+  test.each<[string, LabResult]>([
+    ["a failed claim", result("fail")],
+    ["a line in the kernel's log", { ...result("pass"), warnings: ["WARNING: x"] }],
+    ["no report", { ...RAN, kind: "crashed", oops: "Oops" }],
+  ])("that ends with %s is judged once more after a boot", async (_, red) => {
+    const { column, starts } = await judged(red, result("pass"));
+    expect(starts).toEqual([waits, "boots"]);
+    expect(column).toMatchObject({ notice: NOTICE, warnings: [] });
+    expect(column?.report?.results[0]?.verdict).toBe("pass");
+    expect(column?.problem).toBeUndefined();
+  });
+
+  test("and a boot that are both red are red", async () => {
+    const { column } = await judged(result("fail"), result("fail"));
+    expect(column?.report?.results[0]?.verdict).toBe("fail");
+  });
+
+  test("that was warmed says so", async () => {
+    const { column, starts } = await judged(result("pass"), result("fail"), "warm");
+    expect(starts).toEqual([`${waits} --warm 1`]);
+    expect(column?.notice).toBe(
+      "judged in a kernel that had VMs before: for quick loops, not for the record",
+    );
+  });
+
+  test("is not wanted when nothing is said, or machines are to boot", async () => {
+    const works: unknown[] = [];
+    const run = async ({ restore }: LabOptions): Promise<LabResult> => {
+      works.push(restore);
+      return EXITED;
+    };
+    await runCampaign({ lanes: [lane("6.1")], run });
+    expect(works).toEqual([undefined]);
+    const { column, starts } = await judged(result("pass"), result("fail"), "boot");
+    expect(starts).toEqual(["boots"]);
+    expect(column?.notice).toBeUndefined();
+  });
+
+  test("gets the pattern, in any script, and the seed as its work", async () => {
+    const works: unknown[] = [];
+    const run = async ({ restore }: LabOptions): Promise<LabResult> => {
+      works.push(JSON.parse(String(restore?.work?.("c0ffee"))));
+      return EXITED;
+    };
+    await runCampaign({ lanes: [lane("6.1")], run, start: "saved", pattern: "größer" });
+    await runCampaign({ lanes: [lane("6.1")], run, start: "saved" });
+    expect(works).toEqual([{ pattern: "größer", seed: "c0ffee" }, { seed: "c0ffee" }]);
+  });
 });
 
 test("no more workers are made than there are machines", async () => {

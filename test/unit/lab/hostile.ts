@@ -73,6 +73,7 @@ export const HOSTILE: readonly Hostile[] = [
     why: "though /out/a is a file",
   },
   { title: "two statuses", control: `${OK}status 1 0 0\n`, why: "for the second time" },
+  { title: "that it waits twice", control: "ready\nready\n", why: "for the second time" },
   { title: "the command's start twice", control: "run\n", why: "for the second time" },
   { title: "words after the last", control: `${OK}end\n${OK}`, why: "after its last word" },
   { title: "noise between files", control: `${OK}xfile 6 /out/a\n`, why: "which is no word" },

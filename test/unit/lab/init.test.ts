@@ -3,13 +3,14 @@ import { describe, expect, test } from "vitest";
 import { Control, guestPath, INIT, type Word } from "../../../lib/lab/init.ts";
 
 const SPOKEN = Buffer.concat([
-  Buffer.from("up\nrun\nbeat\nstatus 3 120 0\nfile 7 /tmp/a b\n"),
+  Buffer.from("up\nready\nrun\nbeat\nstatus 3 120 0\nfile 7 /tmp/a b\n"),
   Buffer.from("end\n\0\xff\n", "latin1"),
   Buffer.from("missing /tmp/none\nend\n"),
 ]);
 
 const WORDS: readonly Word[] = [
   { kind: "up" },
+  { kind: "ready" },
   { kind: "run" },
   { kind: "beat" },
   { kind: "status", status: 3, stdout: 120, stderr: 0 },

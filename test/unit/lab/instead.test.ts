@@ -37,7 +37,7 @@ const claim = (verdict: string): object => ({
 function ended(status: number, stderr: string, ...results: readonly object[]): LabResult {
   const report = { kernel: "6.12", vendor: "kvm_amd", results };
   return {
-    ...{ kind: "exited", status, files: new Map(), attempts: 1, after: 1 },
+    ...{ kind: "exited", status, files: new Map(), attempts: 1, after: 1, restored: false },
     ...{ kernelLog: "", warnings: [] },
     stdout: Buffer.from(JSON.stringify(report)),
     stderr: Buffer.from(stderr),

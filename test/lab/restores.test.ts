@@ -1,0 +1,94 @@
+/**
+ * Restored machines judge as one that was booted does, and their kernels have nothing to say about it. Two restores of
+ * one kernel; for more, NODE_KVM_RESTORES=34 NODE_KVM_LAB_KERNEL=6.1,6.12,7.2.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { findKernel } from "../../lib/cli/lab-kernel.ts";
+import { LabCache } from "../../lib/lab/cache.ts";
+import { runCampaign, type Start } from "../../lib/lab/campaign.ts";
+import { LabError } from "../../lib/lab/error.ts";
+import type { Kernel } from "../../lib/lab/kernels.ts";
+import { type LabResult, runInLab } from "../../lib/lab/machine.ts";
+import { findQemu } from "../../lib/lab/qemu.ts";
+import { SNAPSHOTS } from "../../lib/lab/snapshot.ts";
+
+const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "6.12").split(",");
+const MODULES = process.env["NODE_KVM_LAB_MODULES"];
+const RESTORES = Number(process.env["NODE_KVM_RESTORES"] ?? 2);
+
+/** Lines that are no finding. */
+const EXPECTED = [
+  // Said by a kernel since 5.18 that mixes its random numbers anew, as it should.
+  /random: crng reseeded due to virtual machine fork$/,
+  // Said by one that powers off before its machine is ended.
+  /Preparing to enter system sleep state S5$/,
+  /kvm: exiting hardware virtualization$/,
+  /reboot: Power down$/,
+  // Said in any machine, booted or restored, that had to wait for a busy host.
+  /hrtimer: interrupt took \d+ ns$/,
+];
+
+async function kernelOrProblem(name: string): Promise<readonly [string, Kernel | string]> {
+  try {
+    findQemu();
+    return [name, await findKernel(name, MODULES, new AbortController().signal)];
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    return [name, error.message];
+  }
+}
+const kernels = await Promise.all(NAMES.map(kernelOrProblem));
+
+interface Judged {
+  readonly verdicts: readonly string[];
+  readonly results: readonly LabResult[];
+}
+
+/** Judges a kernel once; `results` are of all machines that it took. */
+async function judge(kernel: Kernel, start: Start): Promise<Judged> {
+  const results: LabResult[] = [];
+  const [column] = await runCampaign({
+    lanes: [{ kernel, cpu: "max" }],
+    start,
+    run: async (options) => {
+      const result = await runInLab({ ...options, timeout: 900_000 });
+      results.push(result);
+      return result;
+    },
+  });
+  const verdicts = column?.report?.results.map(({ id, verdict }) => `${id}=${verdict}`) ?? [];
+  return { verdicts, results };
+}
+
+/** The log of each machine of a kernel's that is saved. */
+function savedLogs(kernel: Kernel): readonly string[] {
+  const folder = join(LabCache.default().root, SNAPSHOTS);
+  return readdirSync(folder)
+    .filter((name) => name.startsWith(kernel.name))
+    .map((name) => readFileSync(join(folder, name, "log"), "utf8"));
+}
+
+describe.each(kernels)("%s", (_, kernel) => {
+  test.skipIf(typeof kernel === "string")(
+    `restored ${RESTORES} times judges as booted, with a quiet kernel${typeof kernel === "string" ? ` (${kernel})` : ""}`,
+    async () => {
+      const stock = kernel as Kernel;
+      const booted = await judge(stock, "boot");
+      expect(booted.verdicts.length).toBeGreaterThan(70);
+      for (let i = 0; i < RESTORES; i += 1) {
+        const { verdicts, results } = await judge(stock, "saved");
+        expect(verdicts).toEqual(booted.verdicts);
+        expect(results).toMatchObject([{ kind: "exited", restored: true, attempts: 1 }]);
+        const log = results[0]?.kernelLog ?? "";
+        const saved = savedLogs(stock).find((text) => log.startsWith(text)) ?? "";
+        expect(saved).toContain("Linux version");
+        const said = log.slice(saved.length).trim().split("\n");
+        const found = said.filter((line) => line !== "" && !EXPECTED.some((it) => it.test(line)));
+        expect(found).toEqual([]);
+      }
+    },
+    3_600_000 * 3,
+  );
+});
