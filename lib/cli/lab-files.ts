@@ -42,11 +42,11 @@ export function fileToFetch(text: string): Out {
   const [guest = "", host] = parts("--out", text);
   const out = naming("--out", text, () => parseOut(guest, host));
   const place = resolve(host ?? `.${out.guest}`);
-  if (statSync(place, { throwIfNoEntry: false })?.isFIFO() === true) {
-    throw new CommandError(`--out ${text}: ${place} is a pipe, which could wait for its reader`);
-  }
   try {
     const existing = nearest(place);
+    if (existing === place && statSync(place, { throwIfNoEntry: false })?.isFIFO() === true) {
+      throw new Error("it is a pipe, which could wait for its reader");
+    }
     accessSync(existing, constants.W_OK);
     // A folder can be listed; below anything else there is no place.
     if (existing !== place) accessSync(`${existing}/.`, constants.X_OK);
