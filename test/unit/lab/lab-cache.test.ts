@@ -1,6 +1,6 @@
 /** Claims about showing the cache and making room in it. */
 import { existsSync, mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { CommandError } from "../../../lib/cli/failure.ts";
 import { labCache } from "../../../lib/cli/lab-cache.ts";
@@ -119,6 +119,21 @@ describe("lab cache", () => {
     expect(await left()).toHaveLength(3);
     vi.stubEnv("NODE_KVM_CACHE", join(cache.root, "kernels/a/file"));
     await expect(labCache()).rejects.toThrow(/cannot be read \(ENOTDIR\)/);
+  });
+
+  test("leaves what is not the lab's, in its own cache and in a folder that it has not used", async () => {
+    const manifest = JSON.stringify({ name: "an extension", manifest_version: 3 });
+    const strange = join(temporaryFolder(), "strange");
+    const own = [join(strange, "downloads/thesis.pdf"), join(strange, "projects/x/manifest.json")];
+    own.push(join(cache.root, "projects/x/manifest.json"), join(cache.root, "locks/door.lock"));
+    for (const path of own) {
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, path.endsWith(".json") ? manifest : "");
+    }
+    expect(await labCache({ empty: true })).toBe(0);
+    vi.stubEnv("NODE_KVM_CACHE", strange);
+    expect(await labCache({ empty: true })).toBe(0);
+    expect(own.filter((path) => !existsSync(path))).toEqual([]);
   });
 
   test("is interrupted while it waits for the lock", async () => {
