@@ -6,7 +6,7 @@ import { printable } from "../report/printable.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
 
-/** Finds a kernel: what has a slash is the path of the user's own, anything else a name of the catalogue. */
+/** Finds a kernel. A word with a slash is the path of the user's own kernel; any other word is a name of the catalogue. */
 export async function findKernel(
   word: string,
   modules: string | undefined,

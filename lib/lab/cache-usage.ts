@@ -91,21 +91,12 @@ export async function emptyCache(
   signal?: AbortSignal,
 ): Promise<readonly StoredEntry[]> {
   // In a folder that the lab has not used yet, downloads/ is somebody else's.
-  if (!(await isUsed(cache.root))) return [];
+  if (!(await cache.isUsed())) return [];
   await using _lock = await cache.lock("archive", signal);
   const removed = await pruneCache(cache, -1);
   for (const name of OTHERS) await rm(join(cache.root, name), { recursive: true, force: true });
   return removed;
 }
-
-/** Whether the lab has put something into a folder before. */
-async function isUsed(root: string): Promise<boolean> {
-  const names = await readdir(root).catch(() => []);
-  return names.some((name) => MARKS.includes(name));
-}
-
-/** The folders that the lab makes in each cache. */
-const MARKS: readonly string[] = ["building", "guests", "kernels", "locks"];
 
 async function damageOf(
   cache: LabCache,

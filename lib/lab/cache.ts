@@ -62,6 +62,8 @@ export interface Scratch extends AsyncDisposable {
 
 /** The file of an entry that says what is in it. Its time is when the entry was last used. */
 export const MANIFEST = "manifest.json";
+/** The folders of unfinished entries and of locks. */
+const OWN_FOLDERS: readonly string[] = ["building", "locks"];
 /** What {@link LabCache.lock} is asked for: the archive's lists, a build of Bochs, the saving of a machine. */
 const LOCK = /^(archive|build-bochs|snapshots\.[\w.+~-]+)$/;
 /** The kinds of entries. Any other folder below the root is somebody else's. */
@@ -216,6 +218,13 @@ export class LabCache {
   async kinds(): Promise<readonly string[]> {
     await this.#checkOwner();
     return (await list(this.root)).filter((kind) => KINDS.includes(kind)).toSorted();
+  }
+
+  /** Whether the lab has put something here before. */
+  async isUsed(): Promise<boolean> {
+    return (await list(this.root)).some(
+      (name) => OWN_FOLDERS.includes(name) || KINDS.includes(name),
+    );
   }
 
   /** Says how large each entry is, and all together; a damaged one counts as nothing. */

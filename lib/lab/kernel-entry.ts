@@ -19,7 +19,7 @@ export interface Kernel {
   readonly release: string;
   /** The path of its bzImage. */
   readonly vmlinuz: string;
-  /** The path of what is packed in the bzImage, if it is there already; see vmlinux.ts. */
+  /** The unpacked kernel (vmlinux.ts), where the cache's entry has one. */
   readonly vmlinux?: string;
   /** A folder below which its modules are, as `.ko`, `.ko.xz`, `.ko.gz` or `.ko.zst`. */
   readonly modules: string;

@@ -20,7 +20,7 @@ export const COMPRESSIONS: Readonly<Record<string, string>> = {
 };
 
 // elf.h: a module is a relocatable file for x86-64.
-const ELF64_LITTLE_ENDIAN = "\u007fELF\u0002\u0001";
+export const ELF64_LITTLE_ENDIAN: string = "\u007fELF\u0002\u0001";
 const E_SHOFF = 0x28;
 const E_SHENTSIZE = 0x3a;
 const SH_NAME = 0x00;

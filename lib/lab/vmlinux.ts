@@ -6,6 +6,7 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import * as zlib from "node:zlib";
 import { run } from "./command.ts";
 import { LabError } from "./error.ts";
+import { ELF64_LITTLE_ENDIAN } from "./module-file.ts";
 
 // Documentation/arch/x86/boot.rst
 const SETUP_SECTS = 0x1f1;
@@ -98,7 +99,6 @@ function orUndefined(unpacked: () => Buffer): Buffer | undefined {
 }
 
 // elf.h
-const ELF64_LITTLE_ENDIAN = "\u007fELF\u0002\u0001";
 const E_PHOFF = 0x20;
 const E_PHENTSIZE = 0x36;
 const E_PHNUM = 0x38;

@@ -8,11 +8,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { findKernel } from "../../lib/cli/lab-kernel.ts";
-import { LabError } from "../../lib/lab/error.ts";
 import type { Kernel } from "../../lib/lab/kernels.ts";
 import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine.ts";
-import { findQemu } from "../../lib/lab/qemu.ts";
+import { kernelOrProblem } from "./kernel-or-problem.ts";
 
 const KERNEL = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1";
 const MODULES = process.env["NODE_KVM_LAB_MODULES"];
@@ -59,13 +57,9 @@ afterAll(() => rmSync(folder, { recursive: true }));
 let kernel: Kernel;
 let problem: string | undefined;
 beforeAll(async () => {
-  try {
-    findQemu();
-    kernel = await findKernel(KERNEL, MODULES, new AbortController().signal);
-  } catch (error) {
-    if (!(error instanceof LabError)) throw error;
-    problem = error.message;
-  }
+  const found = await kernelOrProblem(KERNEL, MODULES);
+  if (typeof found === "string") problem = found;
+  else kernel = found;
 }, 600_000);
 beforeEach(({ skip }) => {
   if (problem !== undefined) skip(problem);

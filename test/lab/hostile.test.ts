@@ -5,27 +5,21 @@
  */
 import { existsSync } from "node:fs";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { runCampaign } from "../../lib/lab/campaign.ts";
-import { LabError } from "../../lib/lab/error.ts";
 import { guestFolder } from "../../lib/lab/guest.ts";
 import type { Kernel } from "../../lib/lab/kernels.ts";
 import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine.ts";
-import { findQemu } from "../../lib/lab/qemu.ts";
 import { isGreenMatrix, toMatrix } from "../../lib/report/matrix.ts";
+import { kernelOrProblem } from "./kernel-or-problem.ts";
 
 const KERNEL = "6.12";
 
 let kernel: Kernel;
 let problem: string | undefined;
 beforeAll(async () => {
-  try {
-    findQemu();
-    kernel = await findKernel(KERNEL, undefined, new AbortController().signal);
-  } catch (error) {
-    if (!(error instanceof LabError)) throw error;
-    problem = error.message;
-  }
+  const found = await kernelOrProblem(KERNEL);
+  if (typeof found === "string") problem = found;
+  else kernel = found;
 }, 600_000);
 beforeEach(({ skip }) => {
   if (problem !== undefined) skip(problem);
@@ -69,7 +63,7 @@ describe("a real guest is ended", () => {
 });
 
 describe("a suite in a real guest", () => {
-  /** Judges one pattern, with a file of claims more. */
+  /** Judges the claims that match a pattern, with one more claim file in the suite. */
   async function problemOf(pattern: string, more: LabOptions["files"] = {}): Promise<string> {
     const columns = await runCampaign({
       lanes: [{ kernel, cpu: "max" }],

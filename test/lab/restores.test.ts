@@ -5,14 +5,12 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { LabCache } from "../../lib/lab/cache.ts";
 import { runCampaign, type Start } from "../../lib/lab/campaign.ts";
-import { LabError } from "../../lib/lab/error.ts";
 import type { Kernel } from "../../lib/lab/kernels.ts";
 import { type LabResult, runInLab } from "../../lib/lab/machine.ts";
-import { findQemu } from "../../lib/lab/qemu.ts";
 import { SNAPSHOTS } from "../../lib/lab/snapshot.ts";
+import { kernelOrProblem } from "./kernel-or-problem.ts";
 
 const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "6.12").split(",");
 const MODULES = process.env["NODE_KVM_LAB_MODULES"];
@@ -30,16 +28,9 @@ const EXPECTED = [
   /hrtimer: interrupt took \d+ ns$/,
 ];
 
-async function kernelOrProblem(name: string): Promise<readonly [string, Kernel | string]> {
-  try {
-    findQemu();
-    return [name, await findKernel(name, MODULES, new AbortController().signal)];
-  } catch (error) {
-    if (!(error instanceof LabError)) throw error;
-    return [name, error.message];
-  }
-}
-const kernels = await Promise.all(NAMES.map(kernelOrProblem));
+const kernels = await Promise.all(
+  NAMES.map(async (name) => [name, await kernelOrProblem(name, MODULES)] as const),
+);
 
 interface Judged {
   readonly verdicts: readonly string[];

@@ -1,26 +1,15 @@
 /** The suite's own runner, which the lab uses in its guests, judges as vitest does: by real boots of one kernel. */
 import { describe, expect, test } from "vitest";
-import { findKernel } from "../../lib/cli/lab-kernel.ts";
-import { LabError } from "../../lib/lab/error.ts";
 import { suiteProgram } from "../../lib/lab/installation.ts";
 import type { Kernel } from "../../lib/lab/kernels.ts";
 import { type LabOptions, runInLab } from "../../lib/lab/machine.ts";
-import { findQemu } from "../../lib/lab/qemu.ts";
 import type { Report } from "../../lib/report/result.ts";
+import { kernelOrProblem } from "./kernel-or-problem.ts";
 
 const KERNEL = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1";
 const MODULES = process.env["NODE_KVM_LAB_MODULES"];
 
-async function kernelOrProblem(): Promise<Kernel | string> {
-  try {
-    findQemu();
-    return await findKernel(KERNEL, MODULES, new AbortController().signal);
-  } catch (error) {
-    if (!(error instanceof LabError)) throw error;
-    return error.message;
-  }
-}
-const kernel = await kernelOrProblem();
+const kernel = await kernelOrProblem(KERNEL, MODULES);
 
 /** The report that a command prints in the lab, in the order of the claims' names and without times. */
 async function reportOf(options: Pick<LabOptions, "command" | "root">): Promise<Report> {

@@ -1,0 +1,16 @@
+/** The kernel that a test boots, or why it is skipped. */
+import { findKernel } from "../../lib/cli/lab-kernel.ts";
+import { LabError } from "../../lib/lab/error.ts";
+import type { Kernel } from "../../lib/lab/kernels.ts";
+import { findQemu } from "../../lib/lab/qemu.ts";
+
+/** Finds QEMU and a kernel; returns the lab's message where one of them is missing. */
+export async function kernelOrProblem(name: string, modules?: string): Promise<Kernel | string> {
+  try {
+    findQemu();
+    return await findKernel(name, modules, new AbortController().signal);
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    return error.message;
+  }
+}
