@@ -7,6 +7,8 @@
 #include <cstring>
 #include <iterator>
 
+#include "thread.h"
+
 namespace node_kvm {
 
 namespace {
@@ -16,6 +18,15 @@ uint64_t ReadCount(const IoctlShape& shape, std::span<const uint8_t> argument) {
   memcpy(&count, argument.data() + shape.count_offset, shape.count_width);  // little endian: x86
   return count;
 }
+
+int64_t Call(int fd, uint32_t request, uint64_t argument) {
+  const int result = ioctl(fd, request, argument);
+  return result == -1 ? -errno : static_cast<int64_t>(static_cast<uint32_t>(result));
+}
+
+// Whether EINTR says that a signal came and nothing else is wrong. KVM_RUN is ended by a kick with
+// it, and KVM_GET_TSC_KHZ returns a frequency as an int, so that 4294967292 kHz reads as EINTR.
+bool MeansSignal(uint32_t request) { return request != kKvmRun && request != kKvmGetTscKhz; }
 
 }  // namespace
 
@@ -43,8 +54,11 @@ std::string CheckArgument(const IoctlShape& shape, std::span<const uint8_t> argu
 }
 
 [[gnu::hot]] int64_t CallWithInteger(int fd, uint32_t request, uint64_t argument) {
-  const int result = ioctl(fd, request, argument);
-  return result == -1 ? -errno : static_cast<int64_t>(static_cast<uint32_t>(result));
+  const int64_t answer = Call(fd, request, argument);
+  if (answer != -EINTR || !MeansSignal(request)) return answer;
+  // In a storm of signals each call would end so; this one cannot.
+  const BlockedSignals blocked;
+  return Call(fd, request, argument);
 }
 
 }  // namespace node_kvm

@@ -1,25 +1,28 @@
 #include "thread.h"
 
-#include <csignal>
-
 namespace node_kvm {
 
-int StartThread(void* (*main)(void*), void* argument, std::span<const int> unblocked,
-                pthread_t* thread) {
+BlockedSignals::BlockedSignals(std::span<const int> unblocked) {
   sigset_t blocked;
-  sigset_t before;
   sigfillset(&blocked);
   // A fault of the thread's own ends the process at once where its signal is blocked.
   for (const int signal : {SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP}) sigdelset(&blocked, signal);
   for (const int signal : unblocked) {
     if (signal != 0) sigdelset(&blocked, signal);
   }
-  int error = pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  if (error != 0) return -error;
-  error = pthread_create(thread, nullptr, main, argument);
-  // It fails for an unknown first argument alone, and that one was taken above.
-  static_cast<void>(pthread_sigmask(SIG_SETMASK, &before, nullptr));
-  return -error;
+  error_ = -pthread_sigmask(SIG_SETMASK, &blocked, &before_);
+}
+
+BlockedSignals::~BlockedSignals() {
+  // It fails for an unknown first argument alone, and that one was taken by the constructor.
+  if (error_ == 0) static_cast<void>(pthread_sigmask(SIG_SETMASK, &before_, nullptr));
+}
+
+int StartThread(void* (*main)(void*), void* argument, std::span<const int> unblocked,
+                pthread_t* thread) {
+  const BlockedSignals blocked(unblocked);
+  if (blocked.error() != 0) return blocked.error();
+  return -pthread_create(thread, nullptr, main, argument);
 }
 
 }  // namespace node_kvm

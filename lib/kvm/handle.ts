@@ -36,15 +36,6 @@ import {
 import { methodOf } from "./method-name.ts";
 import { isExplained, type RefusedCall, refused } from "./refused.ts";
 
-const EINTR = 4;
-/** How often a call that a signal has ended is issued again. */
-const MOST_RETRIES = 1000;
-/**
- * Ioctls for which EINTR is not a signal: KVM_RUN ends with it, and KVM_GET_TSC_KHZ returns a frequency as
- * an int, so that 4294967292 kHz reads as -EINTR (kvm_arch_vcpu_ioctl; nothing in it can be interrupted).
- */
-const NEVER_RETRIED: readonly string[] = ["KVM_RUN", "KVM_GET_TSC_KHZ"];
-
 /** What an error about missing fields ends with: how to change some fields only. */
 const READ_FIRST = "; read the state first and change that";
 const REMEDIES: ReadonlyMap<string, string> = new Map(
@@ -161,12 +152,7 @@ export abstract class Handle implements OpenFile {
     // Traces and explain/ see no subclass and no other realm's array.
     const argument = toArgument(ioctl, given);
     const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, values));
-    let answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
-    // A signal may end an ioctl that takes long, such as KVM_CREATE_VM.
-    for (let retries = 0; answer === -EINTR && retries < MOST_RETRIES; retries += 1) {
-      if (NEVER_RETRIED.includes(ioctl.name)) break;
-      answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
-    }
+    const answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
     // The descriptor that the ioctl made is closed by now.
     traceAnswer(call, isRefusal(answer) ? -answer.errno : answer);
     if (isRefusal(answer)) throw this.refusal(answer.call, answer.errno, context, argument);

@@ -254,6 +254,8 @@ type Exited = Extract<LabResult, { readonly kind: "exited" }>;
 
 /** What the suite writes on stderr for each claim, as `--progress` asks. */
 const PROGRESS = /^(pass|fail|skip|deviation) /;
+/** What Node writes below the message of an exception. */
+const STACK = /^\s+at |^Node\.js v/;
 /** How the command writes what is no claim's: a file that could not be loaded, say. */
 const TROUBLE = /^node-kvm: /;
 
@@ -261,7 +263,7 @@ function stderrLines({ stderr }: Exited): readonly string[] {
   return stderr
     .toString()
     .split("\n")
-    .filter((line) => line.trim() !== "" && !PROGRESS.test(line));
+    .filter((line) => line.trim() !== "" && !PROGRESS.test(line) && !STACK.test(line));
 }
 
 function hasTrouble(result: Exited): boolean {

@@ -80,10 +80,12 @@ describe("a suite in a real guest", () => {
     );
   });
 
-  test("does not hold when one of its files cannot be loaded", async () => {
-    const broken = Buffer.from('throw new Error("this file is broken");\n');
-    const place = `${guestFolder()}/test/kvm/broken.test.ts`;
-    expect(await problemOf("resend-get", { [place]: broken })).toMatch(
+  test("does not hold when its program ends with an exception after a claim", async () => {
+    const place = `${guestFolder()}/dist/suite/main.js`;
+    const result = { id: "resend-get", title: "a sentence", verdict: "pass", duration: 1 };
+    const report = { kernel: "6.12", vendor: "kvm_amd", results: [result] };
+    const program = `console.log('${JSON.stringify(report)}');\nthrow new Error("this file is broken");\n`;
+    expect(await problemOf("resend-get", { [place]: Buffer.from(program) })).toMatch(
       /^the suite ended with status \d+ after 1 claims, of which 0 failed; .*this file is broken/,
     );
   });

@@ -115,14 +115,17 @@ static int open_kvm(const char *path)
   },
   {
     name: "call",
-    text: `/* Issues an ioctl: zero or more, or -errno. A signal may end any but KVM_RUN for no reason. */
+    text: `/*
+ * Issues an ioctl: zero or more, or -errno. One that a signal ended is issued again; EINTR of KVM_RUN
+ * is an answer, and of KVM_GET_TSC_KHZ it is a frequency.
+ */
 static long call(int fd, unsigned long request, unsigned long argument)
 {
 	long result;
 
 	do
 		result = ioctl(fd, request, argument);
-	while (result < 0 && errno == EINTR && request != KVM_RUN);
+	while (result < 0 && errno == EINTR && request != KVM_RUN && request != KVM_GET_TSC_KHZ);
 	return result < 0 ? -errno : result;
 }`,
   },
