@@ -6,6 +6,7 @@ import { fetchKernel, type Kernel, listKernels } from "../lab/kernels.ts";
 import { findQemu } from "../lab/qemu.ts";
 import { toMatrix, troubles } from "../report/matrix.ts";
 import type { Report } from "../report/result.ts";
+import { claimsWith } from "./lab-claims.ts";
 import { interruptible } from "./lab-kernel.ts";
 
 /** How the suite went in the lab. */
@@ -34,6 +35,7 @@ export async function judgeInLab(pattern: string | undefined): Promise<InsteadRe
     );
     const columns = await runCampaign({
       lanes: [{ kernel, cpu: "max" }],
+      claims: claimsWith(pattern),
       signal,
       ...(pattern === undefined ? {} : { pattern }),
     });

@@ -10,6 +10,7 @@ import { printable, printableJson } from "../report/printable.ts";
 import { toTable } from "../report/table.ts";
 import { paint } from "../report/text.ts";
 import { STATUS } from "./exit-status.ts";
+import { claimsWith } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";
 import { findKernel, interruptible } from "./lab-kernel.ts";
 import { OutputFile, saveReport } from "./output-file.ts";
@@ -46,16 +47,21 @@ export interface LabRunOptions {
  * The report of an interrupted campaign has what was known by then.
  */
 export async function labRun(options: LabRunOptions): Promise<number> {
-  const { output } = options;
+  const { output, pattern } = options;
+  const claims = claimsWith(pattern);
   const file = output === undefined ? undefined : OutputFile.open("--output", output);
   try {
-    return await runAndReport(options, file);
+    return await runAndReport(options, claims, file);
   } finally {
     file?.discard();
   }
 }
 
-function runAndReport(options: LabRunOptions, file: OutputFile | undefined): Promise<number> {
+function runAndReport(
+  options: LabRunOptions,
+  claims: readonly string[],
+  file: OutputFile | undefined,
+): Promise<number> {
   return interruptible(async (signal) => {
     const kernels: Kernel[] = [];
     for (const name of options.kernels) {
@@ -68,6 +74,7 @@ function runAndReport(options: LabRunOptions, file: OutputFile | undefined): Pro
     const columns: Column[] = [
       ...(await runCampaign({
         lanes,
+        claims,
         parallel: options.parallel,
         start: options.start,
         signal,

@@ -3,8 +3,9 @@
  * machine is machine.ts; putting columns side by side is report/matrix.ts.
  */
 import { type Column, isGreenMatrix, toMatrix } from "../report/matrix.ts";
+import { printable } from "../report/printable.ts";
 import { MalformedReport, readReport } from "../report/received.ts";
-import { count, type Report } from "../report/result.ts";
+import { count, type Report, type Result, splitName } from "../report/result.ts";
 import { LabError } from "./error.ts";
 import { HELD, WORK_PORT } from "./init.ts";
 import { suiteProgram } from "./installation.ts";
@@ -29,8 +30,10 @@ export interface Lane {
 /** What is run on each machine. */
 export interface CampaignOptions {
   readonly lanes: readonly Lane[];
-  /** Only claims whose `id: sentence` contains this. */
+  /** Only claims whose `id: sentence` contains this, in either case. */
   readonly pattern?: string;
+  /** The names of all claims that the suite has; a report that lacks one of these, or has another, does not hold. */
+  readonly claims?: readonly string[];
   /** The user's own Bochs. */
   readonly bochs?: string;
   /** How many machines at a time; 2 when left out. */
@@ -144,7 +147,12 @@ async function judgeLane(
       options.onProgress?.(lane, { kind: "judged", claims: progress.claims });
     },
   });
-  return [toColumn(laneName(lane), result), result.restored];
+  return [toColumn(laneName(lane), result, chosenClaims(options)), result.restored];
+}
+
+/** The names of the claims that a report must have; `undefined` when the suite's are not known. */
+function chosenClaims({ claims, pattern = "" }: CampaignOptions): readonly string[] | undefined {
+  return claims?.filter((name) => name.toLowerCase().includes(pattern.toLowerCase()));
 }
 
 /**
@@ -216,8 +224,12 @@ const LONGEST_LINE = 200;
 /** How many failed claims an interrupted machine's column names. */
 const MOST_NAMED = 100;
 
-/** What a machine's end means for its column. */
-export function toColumn(name: string, result: LabResult): Column {
+/**
+ * What a machine's end means for its column.
+ *
+ * @param claims - the names of the claims that its report must have; not checked when left out.
+ */
+export function toColumn(name: string, result: LabResult, claims?: readonly string[]): Column {
   const { warnings } = result;
   const retried = result.attempts > 1 ? "the emulator hung and was started again" : undefined;
   const column = { name, warnings, ...(retried === undefined ? {} : { notice: retried }) };
@@ -226,7 +238,8 @@ export function toColumn(name: string, result: LabResult): Column {
   }
   try {
     const report = readReport(result.stdout.toString());
-    const problem = describeFailure(report, result);
+    refuseUnknownClaims(report, claims);
+    const problem = describeFailure(report, result) ?? describeMissing(report, claims);
     return { ...column, report, ...(problem === undefined ? {} : { problem }) };
   } catch (error) {
     if (!(error instanceof MalformedReport)) throw error;
@@ -248,6 +261,28 @@ function describeFailure(report: Report, result: Exited): string | undefined {
   if (fail === 0 && result.status === 0) return undefined;
   const ended = `the suite ended with status ${result.status}`;
   return `${ended} after ${judged} claims, of which ${fail} failed${lastWords(result)}`;
+}
+
+const nameOf = ({ id, title }: Result): string => `${id}: ${title}`;
+
+/** A claim that the suite does not have would be a row that every other machine lacks. */
+function refuseUnknownClaims({ results }: Report, claims: readonly string[] | undefined): void {
+  const unknown = results.find((result) => claims?.includes(nameOf(result)) === false);
+  if (unknown === undefined) return;
+  const name = printable(nameOf(unknown)).slice(0, LONGEST_LINE);
+  throw new MalformedReport(`the suite has no claim "${name}"`);
+}
+
+/** Names the claims that were to be judged and are not in the report. */
+function describeMissing(
+  { results }: Report,
+  claims: readonly string[] | undefined,
+): string | undefined {
+  const judged = new Set(results.map(nameOf));
+  const missing = claims?.filter((name) => !judged.has(name)).map((name) => splitName(name).id);
+  if (missing === undefined || missing.length === 0) return undefined;
+  const more = missing.length > 3 ? `, and ${missing.length - 3} more` : "";
+  return `the report lacks ${missing.slice(0, 3).join(", ")}${more}`;
 }
 
 type Exited = Extract<LabResult, { readonly kind: "exited" }>;

@@ -2,6 +2,7 @@
  * This package as it is installed, and the packages it needs, as they lie in the guest: as few files
  * as its command and its suite load. The rest of the root is guest.ts.
  */
+import { spawnSync } from "node:child_process";
 import {
   existsSync,
   lstatSync,
@@ -80,6 +81,24 @@ function inGuest(path: string): string {
 /** The suite's program in the guest. */
 export function suiteProgram(): string {
   return inGuest(join(PACKAGE, PROGRAM));
+}
+
+/**
+ * Lists the names of the suite's claims, `id: sentence`, as its program on this host has them.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` when the program does not list them.
+ */
+export function suiteClaims(): readonly string[] {
+  const { status, stdout, stderr, error } = spawnSync(
+    process.execPath,
+    [join(PACKAGE, PROGRAM), "--list"],
+    { encoding: "utf8", maxBuffer: 2 ** 24 },
+  );
+  if (error !== undefined || status !== 0) {
+    const why = error?.message ?? /^\w*Error: .*/m.exec(stderr)?.[0] ?? `status ${status}`;
+    throw new LabError("ERR_LAB_TOOL", `${PROGRAM} does not list its claims: ${why}`);
+  }
+  return JSON.parse(stdout) as readonly string[];
 }
 
 /**

@@ -21,6 +21,12 @@ export interface Result {
   readonly duration: number;
 }
 
+/** Splits the name of a claim's test, `id: sentence`. */
+export function splitName(name: string): Pick<Result, "id" | "title"> {
+  const [id = "", ...sentence] = name.split(": ");
+  return { id, title: sentence.join(": ") };
+}
+
 /** What was judged, and what came out. */
 export interface Report {
   /** The kernel's release: `6.12.95`. */

@@ -1,5 +1,5 @@
 /** Judging registered claims one after another, and what becomes of each. Which there are is registry.ts. */
-import type { Result } from "../report/result.ts";
+import { type Result, splitName } from "../report/result.ts";
 import type { RegisteredClaim } from "./registry.ts";
 
 /** Which claims are judged, and who is told. */
@@ -62,10 +62,4 @@ function failureOf(body: () => void): Error | undefined {
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error));
   }
-}
-
-/** Splits the name of a claim's test, `id: sentence`. */
-export function splitName(name: string): Pick<Result, "id" | "title"> {
-  const [id = "", ...sentence] = name.split(": ");
-  return { id, title: sentence.join(": ") };
 }

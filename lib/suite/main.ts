@@ -13,6 +13,8 @@ import { judgeClaims } from "./judge.ts";
 import { registeredClaims } from "./registry.ts";
 
 const OPTIONS = {
+  /** Prints the names of all claims, as a JSON array, and judges none. */
+  list: { type: "boolean" },
   /** Only claims whose `id: sentence` contains this. */
   pattern: { type: "string" },
   /** Only the claims of this file, in this process. */
@@ -32,6 +34,10 @@ export function runBundle(args: readonly string[]): number {
   // A search for a reason must not change what the claims observe.
   process.env["NODE_KVM_EXPLAIN"] = "0";
   const { values } = parseArgs({ args: [...args], options: OPTIONS, strict: true });
+  if (values.list === true) {
+    print(1, JSON.stringify(registeredClaims().map(({ name }) => name)));
+    return 0;
+  }
   const { file } = values;
   const { pattern } = values.held === undefined ? values : waitForWork({ ...values });
   const own = file === undefined && (values["own-processes"] === true || needsOwnProcesses());

@@ -305,6 +305,37 @@ describe("what was not judged does not hold:", () => {
     expect(isGreenMatrix(toMatrix([toColumn("x", EXITED)]))).toBe(true);
   });
 
+  test.each<[string, readonly string[], string]>([
+    ["a claim too few", ["a: A", "b: B"], "the report lacks b"],
+    [
+      "many claims too few",
+      ["a: A", ...Array.from("bcdef", (id) => `${id}: x`)],
+      "the report lacks b, c, d, and 2 more",
+    ],
+    ["a claim that the suite does not have", ["b: B"], 'the suite has no claim "a: A"'],
+    ["another sentence than the suite's", ["a: B"], 'the suite has no claim "a: A"'],
+  ])("%s", (_, claims, problem) => {
+    const column = toColumn("x", EXITED, claims);
+    expect(column.problem).toContain(problem);
+    expect(isGreenMatrix(toMatrix([column]))).toBe(false);
+  });
+
+  test("a claim that the suite does not have leaves the other columns as they are", async () => {
+    const run = async ({ kernel }: LabOptions): Promise<LabResult> =>
+      kernel.name === "odd" ? { ...EXITED, stdout: reported({ ...RESULT, id: "odd" }) } : EXITED;
+    const lanes = [lane("odd"), lane("6.1")];
+    const [odd, other] = await runCampaign({ lanes, claims: ["a: A"], run });
+    expect(odd).toMatchObject({ report: undefined });
+    expect(other).toEqual({ name: "6.1 max", report: REPORT, warnings: [] });
+  });
+
+  test("only the claims that the pattern chooses, in either case", async () => {
+    const claims = ["a: A", "b: B"];
+    const run = async (): Promise<LabResult> => EXITED;
+    const [column] = await runCampaign({ lanes: [lane("6.1")], claims, pattern: "A: a", run });
+    expect(column?.problem).toBeUndefined();
+  });
+
   test("no columns", () => {
     expect(isGreenMatrix(toMatrix([]))).toBe(false);
   });

@@ -18,6 +18,11 @@ vi.mock(import("../../../lib/lab/campaign.ts"), async (original) => {
   return { ...actual, runCampaign: (options) => actual.runCampaign({ ...options, run }) };
 });
 
+vi.mock(import("../../../lib/cli/lab-claims.ts"), () => ({
+  claimsWith: () => ["a: A"],
+  claimsWithId: () => ["a: A"],
+}));
+
 const OPTIONS: SuiteOptions = {
   pattern: undefined,
   reporter: "json",
