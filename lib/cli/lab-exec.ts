@@ -114,8 +114,8 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
       ...(bochs === undefined ? {} : { bochs }),
       ...(memory === undefined ? {} : { memory }),
       ...(timeout === undefined ? {} : { timeout: timeout * 1000 }),
-      onStdout: (bytes) => process.stdout.write(bytes),
-      onStderr: (bytes) => process.stderr.write(bytes),
+      onStdout: (bytes) => writeTo(process.stdout, bytes),
+      onStderr: (bytes) => writeTo(process.stderr, bytes),
       onKernelLog: (line) => log.write(line),
       onRetry: (why) => {
         say(`${why}; the machine is booted once more`);
@@ -130,6 +130,12 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
   const failed = save(result, out);
   const status = tell(result);
   return status === 0 && (failed || log.hasFailed) ? EXEC_STATUS.lab : status;
+}
+
+/** Writes to a stream; the promise is pending while its reader has too much to read. */
+function writeTo(stream: NodeJS.WriteStream, bytes: Buffer): Promise<void> | undefined {
+  if (stream.write(bytes)) return undefined;
+  return new Promise((resolve) => stream.once("drain", resolve));
 }
 
 /** The kernel's log as it comes; when it cannot be written, the run goes on and says so. */

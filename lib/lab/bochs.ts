@@ -108,20 +108,27 @@ function portFile(folder: string, port: number): string {
 function follow(folder: string, hear: Hear): () => void {
   const buffer = Buffer.alloc(2 ** 16);
   const files = new Map<number, number>();
-  const read = (): void => {
+  const paused = new Set<number>();
+  const read = (isEnded: boolean): void => {
     for (const port of PORTS) {
+      if (paused.has(port) && !isEnded) continue;
       const file = files.get(port) ?? openIfThere(portFile(folder, port));
       if (file === undefined) continue;
       files.set(port, file);
       for (let n = readSync(file, buffer); n > 0; n = readSync(file, buffer)) {
-        hear(port, Buffer.from(buffer.subarray(0, n)));
+        const pending = hear(port, Buffer.from(buffer.subarray(0, n)));
+        if (!(pending instanceof Promise) || isEnded) continue;
+        paused.add(port);
+        const resume = (): void => void paused.delete(port);
+        pending.then(resume, resume);
+        break;
       }
     }
   };
-  const timer = setInterval(read, POLL_MS);
+  const timer = setInterval(read, POLL_MS, false);
   return () => {
     clearInterval(timer);
-    read();
+    read(true);
     for (const file of files.values()) closeSync(file);
     files.clear();
   };

@@ -30,8 +30,11 @@ export interface BootOptions {
   /** Without a byte on any port. */
   readonly silence: number;
   readonly signal?: AbortSignal | undefined;
-  /** Takes what the guest wrote to a serial port: ttyS0 is 0. An error that it throws ends the machine. */
-  readonly onPort: (port: number, bytes: Buffer) => void;
+  /**
+   * Takes what the guest wrote to a serial port: ttyS0 is 0. An error that it throws ends the machine. When it
+   * returns a promise, that port is not read while it is pending.
+   */
+  readonly onPort: Hear;
   /** Whether nothing more is wanted of the guest, asked after each {@link onPort}: then it is ended. */
   readonly isOver?: (() => boolean) | undefined;
 }
@@ -67,8 +70,8 @@ export const PORTS = [0, 1, 2, 3] as const;
  */
 export const KERNEL_ARGUMENTS = "ignore_loglevel panic=-1 cryptomgr.notests 8250.nr_uarts=4";
 
-/** Takes what a port said. */
-export type Hear = (port: number, bytes: Buffer) => void;
+/** Takes what a port said. When it returns a promise, the port is not read while that is pending. */
+export type Hear = (port: number, bytes: Buffer) => unknown;
 
 /** One emulator, ready to start. */
 export interface Emulator {
@@ -156,18 +159,20 @@ export async function runEmulator(
   let failure: { readonly error: unknown } | undefined;
   const closed = new Set<number>();
   const hear: Hear = (port, bytes) => {
-    if (closed.has(port)) return;
+    if (closed.has(port)) return undefined;
     spoke = true;
     quiet.restart();
     try {
-      options.onPort(port, bytes);
+      const pending = options.onPort(port, bytes);
       if (options.isOver?.() === true) killGroup(child);
+      return pending;
     } catch (error) {
       // Thrown into a stream's listener it would end the process, and with it all other machines.
       // What the other ports have said until now is still read.
       failure ??= { error };
       closed.add(port);
       killGroup(child);
+      return undefined;
     }
   };
   const finish = emulator.listen(child, hear);

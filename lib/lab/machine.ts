@@ -381,8 +381,9 @@ async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
     silence: options.silence ?? defaults.silence,
     signal: options.signal,
     onPort: (port: number, bytes: Buffer) => {
-      ports.hear(port, bytes);
+      const pending = ports.hear(port, bytes);
       if (ports.isReady) isReady();
+      return pending;
     },
     kept: kept === undefined ? undefined : { state: isSaving ? undefined : kept.snapshot.state },
     onStart,

@@ -7,10 +7,13 @@ import { Control, type ControlLimits, type Word } from "./init.ts";
 import { KernelLog } from "./kernel-log.ts";
 import { PortBuffer, Tail } from "./port-buffer.ts";
 
+/** Takes bytes. When it returns a promise, no more of them are read while that is pending. */
+export type TakeBytes = (bytes: Buffer) => unknown;
+
 /** Who hears what the guest says. */
 export interface PortListeners {
-  readonly onStdout?: (bytes: Buffer) => void;
-  readonly onStderr?: (bytes: Buffer) => void;
+  readonly onStdout?: TakeBytes;
+  readonly onStderr?: TakeBytes;
   /** Takes each whole line of the kernel's log. */
   readonly onKernelLog?: (line: string) => void;
 }
@@ -59,14 +62,16 @@ export class Ports {
   /**
    * Takes what arrived on a port.
    *
+   * @returns what the listener returned.
    * @throws {@link LabError} `ERR_LAB_GUEST` when it is too much or malformed; what was understood
    *   before remains.
    */
-  hear(port: number, bytes: Buffer): void {
+  hear(port: number, bytes: Buffer): unknown {
+    if (port === 1) return this.stdout.push(bytes);
+    if (port === 2) return this.stderr.push(bytes);
     if (port === 0) this.log.push(bytes);
-    else if (port === 1) this.stdout.push(bytes);
-    else if (port === 2) this.stderr.push(bytes);
     else for (const word of this.#control.push(bytes)) this.#take(word);
+    return undefined;
   }
 
   /** How the command ended, if it did. */
@@ -122,10 +127,10 @@ class Output {
   #length = 0;
   readonly #name: string;
   readonly #most: number;
-  readonly #onBytes: ((bytes: Buffer) => void) | undefined;
+  readonly #onBytes: TakeBytes | undefined;
   readonly #kept: PortBuffer | Tail;
 
-  constructor(name: string, onBytes: ((bytes: Buffer) => void) | undefined, limits: PortLimits) {
+  constructor(name: string, onBytes: TakeBytes | undefined, limits: PortLimits) {
     this.#name = name;
     this.#onBytes = onBytes;
     this.#most = onBytes === undefined ? limits.kept : limits.passed;
@@ -143,12 +148,12 @@ class Output {
     return Buffer.from(buffer, byteOffset, length);
   }
 
-  push(bytes: Buffer): void {
+  push(bytes: Buffer): unknown {
     const taken = bytes.subarray(0, this.#most - this.#length);
     this.#length += taken.length;
     this.#kept.append(taken);
-    this.#onBytes?.(taken);
-    if (taken.length === bytes.length) return;
+    const pending = this.#onBytes?.(taken);
+    if (taken.length === bytes.length) return pending;
     const sentence = `the guest wrote more than ${this.#most} bytes to the command's ${this.#name}`;
     throw new LabError("ERR_LAB_GUEST", sentence);
   }

@@ -146,7 +146,16 @@ async function start(
           const stream = child.stdio[FIRST_FD + port] as Duplex;
           // A machine that is ended may leave bytes unread; how it ended is known from the process.
           stream.on("error", () => undefined);
-          stream.on("data", (bytes: Buffer) => hear(port, bytes));
+          const resume = (): void => void stream.resume();
+          stream.on("data", (bytes: Buffer) => {
+            const pending = hear(port, bytes);
+            const isAlive = child.exitCode === null && child.signalCode === null;
+            if (!(pending instanceof Promise) || !isAlive) return;
+            stream.pause();
+            pending.then(resume, resume);
+          });
+          // An ended machine leaves at most what its sockets hold.
+          child.once("exit", resume);
         }
         if (kept === undefined) return () => undefined;
         const machine: RunningMachine = {

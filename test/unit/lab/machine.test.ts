@@ -68,6 +68,29 @@ describe("a machine", () => {
     );
   });
 
+  test("is not read further while what it printed is not taken", async () => {
+    let [taken, pending, most] = [0, 0, 0];
+    await run(`${LOG}; head -c 4194304 /dev/zero >&4; printf 'status 0 4194304 0\\nend\\n' >&6`, {
+      onStdout: async ({ length }) => {
+        taken += length;
+        pending += 1;
+        most = Math.max(most, pending);
+        await new Promise(setImmediate);
+        pending -= 1;
+      },
+    });
+    expect([taken, most]).toEqual([4194304, 1]);
+  });
+
+  test("is ended while what it printed is not taken", async () => {
+    const never = new Promise(() => undefined);
+    const flood = `${LOG}; head -c 4194304 /dev/zero >&4; sleep 100`;
+    expect(await run(flood, { onStdout: () => never, timeout: 300 })).toMatchObject({
+      kind: "hung",
+      why: "timeout",
+    });
+  });
+
   test("is ended at its last word", async () => {
     expect(await run(`${LOG}; printf 'status 0 0 0\\nend\\n' >&6; exec sleep 1000`)).toMatchObject({
       kind: "exited",
