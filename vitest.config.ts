@@ -35,6 +35,8 @@ const config: ViteUserConfig = defineConfig({
           include: ["test/lifecycle/**/*.test.ts"],
           pool: "forks",
           fileParallelism: false,
+          // Alone: it measures what a process leaves behind.
+          sequence: { groupOrder: 1 },
           testTimeout: 300_000,
           hookTimeout: 300_000,
         },
@@ -43,7 +45,9 @@ const config: ViteUserConfig = defineConfig({
         test: {
           name: "lab",
           include: ["test/lab/**/*.test.ts"],
-          fileParallelism: false,
+          // An emulated machine with one CPU keeps one CPU of the host busy.
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
           testTimeout: 600_000,
           hookTimeout: 600_000,
         },
