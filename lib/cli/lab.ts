@@ -1,6 +1,6 @@
 /** `node-kvm lab`: which commands the lab has, and their options. What each does is lab-*.ts. */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { DEFAULT_START, type Start } from "../lab/campaign.ts";
+import { DEFAULT_START, defaultParallel, type Start } from "../lab/campaign.ts";
 import { guestFolder } from "../lab/guest.ts";
 import { DEFAULTS } from "../lab/machine.ts";
 import { commonStatuses, STATUS, type StatusRow, statusHelp } from "./exit-status.ts";
@@ -132,11 +132,10 @@ function addRun(lab: Command): void {
     .requiredOption("--kernel <names>", `${KERNEL}; comma separated`, list)
     .option("--modules <folder>", "the modules of your own kernel")
     .option("--cpu <models>", `CPU models (default: ${CPU}); max,-la57 is one; ${OTHER}`, cpus)
-    .option(
-      "--parallel <n>",
-      `how many machines at a time, ${rangeOf("parallel")}`,
-      number("parallel"),
-      2,
+    .addOption(
+      new Option("--parallel <n>", `how many machines at a time, ${rangeOf("parallel")}`)
+        .argParser(number("parallel"))
+        .default(defaultParallel(), "one more than CPUs, if the memory suffices"),
     )
     .addOption(startOption("saved", ...STARTS))
     .option("--host", "this host's own KVM as one more column")

@@ -22,7 +22,9 @@ const SECURITY_SUITE = /-security|\/updates$/;
 export async function configuredArchive(signal?: AbortSignal): Promise<ArchiveAddress> {
   // apt reads its own files, of whatever form; --no-release-info also tells of lists never fetched.
   const format = "$(REPO_URI) $(RELEASE) $(COMPONENT)";
-  const args = ["indextargets", "--no-release-info", "--format", format];
+  // Without the lists of packages, which it would otherwise parse for half a second.
+  const lists = "Dir::State::lists=/dev/null/none";
+  const args = ["indextargets", "-o", lists, "--no-release-info", "--format", format];
   const lines = String(await runOk("apt-get", args, { signal })).split("\n");
   const sources = lines
     .map((line) => line.split(" "))

@@ -2,6 +2,7 @@
  * The suite on many kernels and CPU models: some machines at a time, each result a column. One
  * machine is machine.ts; putting columns side by side is report/matrix.ts.
  */
+import { availableParallelism, totalmem } from "node:os";
 import { type Column, isGreenMatrix, toMatrix } from "../report/matrix.ts";
 import { printable } from "../report/printable.ts";
 import { MalformedReport, readReport } from "../report/received.ts";
@@ -14,6 +15,7 @@ import {
   type EmulatorName,
   type LabOptions,
   type LabResult,
+  MEMORY,
   type Restore,
   runInLab,
 } from "./machine.ts";
@@ -36,7 +38,7 @@ export interface CampaignOptions {
   readonly claims?: readonly string[];
   /** The user's own Bochs. */
   readonly bochs?: string;
-  /** How many machines at a time; 2 when left out. */
+  /** How many machines at a time; {@link defaultParallel} when left out. */
   readonly parallel?: number;
   readonly signal?: AbortSignal;
   /** Hears of each step of a lane. */
@@ -56,6 +58,15 @@ export type Start = "saved" | "boot" | "warm";
 
 /** How machines start when nothing is said. */
 export const DEFAULT_START: Start = "boot";
+
+/**
+ * How many machines run at a time when nothing is said: one more than this process may use CPUs, because a machine also
+ * waits; fewer where the host's memory has no room for them.
+ */
+export function defaultParallel(): number {
+  const room = Math.floor(totalmem() / (2 * MEMORY * 2 ** 20));
+  return Math.max(1, Math.min(availableParallelism() + 1, room));
+}
 
 /** Where a lane is: a booting machine, claims judged so far, or its end. */
 export type Step =
@@ -89,7 +100,7 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Co
       options.onProgress?.(lane, { kind: "ended", column });
     }
   };
-  const workers = Math.min(options.parallel ?? 2, options.lanes.length);
+  const workers = Math.min(options.parallel ?? defaultParallel(), options.lanes.length);
   await Promise.all(Array.from({ length: workers }, worker));
   return columns;
 }
@@ -130,15 +141,19 @@ async function judgeLane(
   progress: SuiteProgress,
 ): Promise<readonly [Column, boolean]> {
   const { pattern } = options;
-  const program = ["node", suiteProgram()];
   const result = await (options.run ?? runInLab)({
     kernel: lane.kernel,
     cpu: lane.cpu,
     ...(lane.emulator === undefined ? {} : { emulator: lane.emulator }),
     ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
     root: "suite",
-    command: [...program, ...(pattern === undefined ? [] : [`--pattern=${pattern}`])],
-    ...(start === "boot" ? {} : { restore: heldSuite(program, start === "warm", pattern) }),
+    command: [
+      "node",
+      NO_OPT,
+      suiteProgram(),
+      ...(pattern === undefined ? [] : [`--pattern=${pattern}`]),
+    ],
+    ...(start === "boot" ? {} : { restore: heldSuite(start === "warm", pattern) }),
     ...(isStock(lane) ? { memory: STOCK_MEMORY } : {}),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     mostOutput: MOST_OUTPUT,
@@ -165,12 +180,15 @@ function isStock({ kernel, emulator = "qemu" }: Lane): boolean {
   return emulator === "qemu" && !kernel.name.startsWith("own:");
 }
 
+/**
+ * Keeps V8's optimising compiler off: each claim runs once, and on the only CPU of an emulated machine the compiler
+ * takes more time than its code saves. `--no-lazy` compiles all functions at once, before the machine is saved.
+ */
+const NO_OPT = "--no-opt";
+
 /** The suite's program, which has loaded all claims, in a machine that is saved; what it judges comes later. */
-function heldSuite(
-  program: readonly string[],
-  isWarm: boolean,
-  pattern: string | undefined,
-): Restore {
+function heldSuite(isWarm: boolean, pattern: string | undefined): Restore {
+  const program = ["node", NO_OPT, "--no-lazy", suiteProgram()];
   const waits = ["--held", `/dev/ttyS${WORK_PORT}`, "--mark", HELD];
   return {
     command: [...program, ...waits, ...(isWarm ? ["--warm", "1"] : [])],

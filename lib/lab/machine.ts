@@ -148,7 +148,8 @@ export type LabResult = LabRun &
       }
   );
 
-const MEMORY = 1024;
+/** MiB of a machine when nothing is said. */
+export const MEMORY = 1024;
 
 /** What holds when nothing is said. Bochs is slower, and a second of its guest's may be many of ours. */
 export const DEFAULTS = {

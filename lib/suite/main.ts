@@ -6,6 +6,7 @@
 import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { KvmError } from "../errors.ts";
+import { guest } from "../guest/index.ts";
 import { Kvm, kernelRelease, vendorModule } from "../index.ts";
 import { isGreen, type Report, type Result } from "../report/result.ts";
 import { judgeInProcess, needsOwnProcesses } from "./isolation.ts";
@@ -65,6 +66,8 @@ function waitForWork(options: {
   readonly mark?: string;
   readonly warm?: string;
 }): HeldWork {
+  // The first program that is assembled loads the assembler, which takes an emulated CPU a second.
+  guest("long", (g) => g.sync(1).done());
   for (let i = 0; i < Number(options.warm ?? 0); i += 1) {
     using _held = holdVcpu();
     judgeClaims(registeredClaims());

@@ -79,7 +79,7 @@ test("the pattern goes to the suite", async () => {
     return EXITED;
   };
   await runCampaign({ lanes: [lane("6.1")], run, pattern: "silent" });
-  expect(commands[0]?.slice(2)).toEqual(["--pattern=silent"]);
+  expect(commands[0]?.slice(3)).toEqual(["--pattern=silent"]);
 });
 
 test("the suite runs in a root of its own, which has no vitest", async () => {
@@ -141,7 +141,7 @@ describe("a restored machine", () => {
   ): Promise<{ readonly column: Column | undefined; readonly starts: readonly string[] }> {
     const starts: string[] = [];
     const run = async ({ restore }: LabOptions): Promise<LabResult> => {
-      const words = restore?.command?.slice(2).join(" ");
+      const words = restore?.command?.slice(4).join(" ");
       starts.push(words ?? "boots");
       return restore === undefined ? booted : { ...restored, restored: true };
     };
