@@ -4,7 +4,7 @@ import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels.ts";
 import { printable } from "../report/printable.ts";
 import { STATUS } from "./exit-status.ts";
-import { CommandError } from "./failure.ts";
+import { CommandError, reasonOf } from "./failure.ts";
 
 /** Finds a kernel. A word with a slash is the path of the user's own kernel; any other word is a name of the catalogue. */
 export async function findKernel(
@@ -58,11 +58,19 @@ const PATIENCE_MS = 3000;
 /** Moves to the beginning of the terminal's line and erases it. */
 const CLEAR_LINE = "\r\u001b[2K";
 
+/** How many {@link interruptible} works are under way. */
+let works = 0;
+
+/** Tells whether a work is under way that ends in order when standard output cannot be written. */
+export function isInterruptible(): boolean {
+  return works > 0;
+}
+
 /**
  * Runs work that SIGINT, SIGTERM and SIGHUP end in order: machines are killed, files removed. So does
- * the reader of standard output that has closed it.
+ * standard output that cannot be written: its reader has closed it, or its disk is full.
  *
- * @throws {@link CommandError} when standard output was closed.
+ * @throws {@link CommandError} when standard output could not be written.
  */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
@@ -75,9 +83,13 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
     controller.abort();
   };
   const close = (error: NodeJS.ErrnoException): void => {
-    const sentence = "standard output was closed by its reader, so the work was ended";
-    if (error.code === "EPIPE") controller.abort(new CommandError(sentence));
+    const what =
+      error.code === "EPIPE"
+        ? "standard output was closed by its reader"
+        : `standard output cannot be written (${reasonOf(error)})`;
+    controller.abort(new CommandError(`${what}, so the work was ended`));
   };
+  works += 1;
   for (const name of INTERRUPTS) process.on(name, abort);
   process.stdout.on("error", close);
   try {
@@ -88,6 +100,7 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
     throwIfClosed(signal);
     throw error;
   } finally {
+    works -= 1;
     for (const name of INTERRUPTS) process.off(name, abort);
     process.stdout.off("error", close);
   }

@@ -9,6 +9,7 @@ import { commonStatuses, statusHelp } from "./exit-status.ts";
 import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
 import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
+import { isInterruptible } from "./lab-kernel.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
 const manifest: unknown = JSON.parse(readFileSync(join(packageFolder(), "package.json"), "utf8"));
@@ -104,7 +105,7 @@ function end(error: unknown): never {
 // A reader may stop reading (`node-kvm info | head`). Commands that start machines end them then:
 // interruptible() of lab-kernel.ts.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") return;
+  if (error.code === "EPIPE" || isInterruptible()) return;
   end(new CommandError(`standard output cannot be written: ${reasonOf(error)}`));
 });
 process.stderr.on("error", () => {

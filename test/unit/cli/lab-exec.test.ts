@@ -155,6 +155,22 @@ describe("lab exec", () => {
     expect(readdirSync(folder).toSorted()).toEqual(["bzImage", "log", "modules.builtin"]);
   });
 
+  test("keeps the log of a machine that was ended because standard output is full", async () => {
+    const log = join(folder, "log");
+    runInLab.mockImplementation((options) => {
+      options.onKernelLog?.("one");
+      setImmediate(() => {
+        const error = new Error("ENOSPC: no space left on device, write");
+        process.stdout.emit("error", Object.assign(error, { code: "ENOSPC", syscall: "write" }));
+      });
+      return untilInterrupted(options);
+    });
+    await expect(exec({ log })).rejects.toThrow(
+      "standard output cannot be written (ENOSPC: no space left on device), so the work was ended",
+    );
+    expect(readFileSync(log, "utf8")).toBe("one\n");
+  });
+
   test("shows the log on standard error when its file cannot be written", async () => {
     runInLab.mockImplementation(async ({ onKernelLog }) => {
       onKernelLog?.("one");
