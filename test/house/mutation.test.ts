@@ -1,5 +1,5 @@
 /** The list of mutants that no test can kill: each names a line that is there, and has a reason. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 
@@ -39,6 +39,50 @@ test("every listed mutant names a line that is there", () => {
 test("a mutant whose line is gone is found", () => {
   expect(isThere("lib/cpuid/diff.ts | const gone = 1; | 1 => 2")).toBe(false);
   expect(isThere("lib/cpuid/gone.ts | const gone = 1; | 1 => 2")).toBe(false);
+});
+
+interface Session {
+  readonly api: Readonly<Record<string, unknown>>;
+}
+
+/** What a test file uses of vitest: `test`, `test.each`. */
+function usedOf(text: string): readonly string[] {
+  const imported = /import \{([^}]*)\} from "vitest"/.exec(text)?.[1] ?? "";
+  const members = text.match(/(?<![./\w-])(test|describe|it|vi)\.\w+/g) ?? [];
+  return [...imported.split(",").map((name) => name.trim()), ...members].filter(
+    (name) => name !== "" && !name.startsWith("type "),
+  );
+}
+
+/** Tells whether the stand-in of the mutation run has a name. */
+function hasName({ api }: Session, name: string): boolean {
+  const [first = "", member] = name.split(".");
+  const found = api[first] as Readonly<Record<string, unknown>> | undefined;
+  return (member === undefined ? found : found?.[member]) !== undefined;
+}
+
+test("the mutation run's stand-in for vitest has all that its tests use", async () => {
+  const path = join(PROJECT, "test/mutation/session.js");
+  const { openSession } = (await import(path)) as { openSession: () => Promise<Session> };
+  const session = await openSession();
+  const folders = ["explain", "state", "cpuid"].map((name) => join(PROJECT, "test/unit", name));
+  const files = folders.flatMap((folder) =>
+    readdirSync(folder)
+      .filter((name) => name.endsWith(".ts"))
+      .map((name) => join(folder, name)),
+  );
+  const lacking = files.flatMap((file) =>
+    usedOf(readFileSync(file, "utf8"))
+      .filter((name) => !hasName(session, name))
+      .map((name) => `${name} of ${file}`),
+  );
+  expect(files.length).toBeGreaterThan(20);
+  expect(lacking).toEqual([]);
+  expect(usedOf('import { test } from "vitest";\ntest.skipIf(true)')).toEqual([
+    "test",
+    "test.skipIf",
+  ]);
+  expect(hasName(session, "test.skipIf")).toBe(false);
 });
 
 test("every group has a reason, and no mutant is listed twice", () => {

@@ -26,6 +26,7 @@ const EXPECTED = [
   /reboot: Power down$/,
   // Said in any machine, booted or restored, that had to wait for a busy host.
   /hrtimer: interrupt took \d+ ns$/,
+  /clocksource: (timekeeping watchdog on CPU\d+: \w+ wd-wd|wd-tsc-wd) read-back delay of \d+ns/,
 ];
 
 const kernels = await Promise.all(
@@ -33,6 +34,7 @@ const kernels = await Promise.all(
 );
 
 interface Judged {
+  readonly problem: string | undefined;
   readonly verdicts: readonly string[];
   readonly results: readonly LabResult[];
 }
@@ -50,7 +52,7 @@ async function judge(kernel: Kernel, start: Start): Promise<Judged> {
     },
   });
   const verdicts = column?.report?.results.map(({ id, verdict }) => `${id}=${verdict}`) ?? [];
-  return { verdicts, results };
+  return { problem: column?.problem, verdicts, results };
 }
 
 /** The log of each machine of a kernel's that is saved. */
@@ -67,9 +69,11 @@ describe.each(kernels)("%s", (_, kernel) => {
     async () => {
       const stock = kernel as Kernel;
       const booted = await judge(stock, "boot");
+      expect(booted.problem).toBeUndefined();
       expect(booted.verdicts.length).toBeGreaterThan(70);
       for (let i = 0; i < RESTORES; i += 1) {
-        const { verdicts, results } = await judge(stock, "saved");
+        const { problem, verdicts, results } = await judge(stock, "saved");
+        expect(problem).toBeUndefined();
         expect(verdicts).toEqual(booted.verdicts);
         expect(results).toMatchObject([{ kind: "exited", restored: true, attempts: 1 }]);
         const log = results[0]?.kernelLog ?? "";

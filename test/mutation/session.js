@@ -91,7 +91,7 @@ export async function openSession() {
     async run({ own, body }) {
       finishing = [];
       try {
-        for (const hook of own.before) await hook();
+        for (const hook of own.before) await hook(context);
         await body(context);
       } catch (error) {
         if (!(error instanceof Skipped)) throw error;

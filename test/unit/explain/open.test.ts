@@ -2,7 +2,7 @@
 import { chmodSync, chownSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { KvmError } from "../../../lib/errors.ts";
 import { RULES } from "../../../lib/explain/index.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
@@ -37,13 +37,16 @@ test.each([
   expect(why(`open ${errno}`, { path: "/dev/kvm", vendor: "kvm_amd" })).toMatch(reason);
 });
 
-test.skipIf(process.geteuid?.() !== 0).each([
-  [0o600, 0, "its mode is 0600, and its group (0) does not help: as root: chgrp kvm "],
-  [0o640, 1234, "its mode is 0640, and its group (1234) does not help: as root: chgrp kvm "],
-  [0o660, 1234, "add the user to the device's group (usermod -aG kvm USER"],
-])(
-  "EACCES of a device of root's with mode %i and group %i says what helps (skipped where the tests do not run as root)",
-  (mode, group, words) => {
+describe("EACCES of a device of root's", () => {
+  beforeEach(({ skip }) => {
+    skip(process.geteuid?.() !== 0, "only root can give a file to another group");
+  });
+
+  test.each([
+    [0o600, 0, "its mode is 0600, and its group (0) does not help: as root: chgrp kvm "],
+    [0o640, 1234, "its mode is 0640, and its group (1234) does not help: as root: chgrp kvm "],
+    [0o660, 1234, "add the user to the device's group (usermod -aG kvm USER"],
+  ])("with mode %i and group %i names the remedy", (mode, group, words) => {
     const folder = mkdtempSync(join(tmpdir(), "device-"));
     const path = join(folder, "kvm");
     chmodSync(folder, 0o755);
@@ -55,8 +58,9 @@ test.skipIf(process.geteuid?.() !== 0).each([
     process.seteuid?.(0);
     rmSync(folder, { recursive: true });
     expect(reason).toContain(`no permission for ${path}: ${words}`);
-  },
-);
+  });
+});
+
 describe("EACCES", () => {
   const SECURITY = "a security module (SELinux, AppArmor) forbids this process to open PATH";
   const GROUP =
