@@ -1,4 +1,5 @@
 // A vCPU's CPUID table is frozen once it has run: from nothing to KVM's refusal, and its reason.
+// Needs: CPU avx2
 import { CpuidTable, GuestMemory, Kvm } from "node-kvm";
 
 const kvm = Kvm.open();
@@ -15,3 +16,7 @@ try {
 } catch (error) {
   console.log(error.message);
 }
+
+// Prints:
+// { kind: 'hlt' }
+// KVM_SET_CPUID2 (vcpu 0): EINVAL: the table changed after KVM_RUN: 0x7.0:ebx[5] avx2: ran with 1, got 0

@@ -1,0 +1,211 @@
+/**
+ * The code of README.md, CONTRIBUTING.md, docs/, the docstrings of lib/ and examples/ compiles against the built
+ * types, and the blocks that are marked `run` run. A block ```js run is followed by ```text output where its output is
+ * the same on each host; what it needs is stated behind, as in an example: ```js run CPU avx2, cc
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import ts from "typescript";
+import { describe, expect, test } from "vitest";
+import { problemOf, ROOT, runText } from "../unit/examples/program.ts";
+import { type Block, blocksOfDocstrings, blocksOfMarkdown } from "./code-blocks.ts";
+
+/** Every language that a block may have; the first two are compiled. */
+const LANGUAGES = ["js", "ts", "console", "text", "c", "json", "sh"];
+
+/**
+ * Blocks that are parts of programs, each by its file and its first line, with the names that it uses and does not
+ * declare, and their types.
+ */
+const FRAGMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  "README.md: const ring = vcpu.setExitFilter([": { vcpu: 'import("node-kvm").Vcpu' },
+  "README.md: // machine.js": {
+    makeMachine:
+      '() => { vcpu: import("node-kvm").Vcpu, uart: { handle(exit: import("node-kvm").Exit): boolean } }',
+  },
+  'README.md: import { writeFileSync } from "node:fs";': { reproduceTheBug: "() => void" },
+  'lib/guest/program.ts: const program = guest("long", (g) => g.cpuid(0x1).sync().setCr4(CR4_OSXSAVE).cpuid(0x1).sync().done());':
+    {
+      guest: 'typeof import("node-kvm/guest").guest',
+      CR4_OSXSAVE: "bigint",
+    },
+};
+
+/** What JavaScript cannot state, by the compiler's number: the type of what it catches. */
+const NOT_IN_JAVASCRIPT = [18046];
+
+const OPTIONS: ts.CompilerOptions = {
+  target: ts.ScriptTarget.ES2023,
+  lib: ["lib.es2023.d.ts", "lib.esnext.disposable.d.ts"],
+  module: ts.ModuleKind.NodeNext,
+  moduleResolution: ts.ModuleResolutionKind.NodeNext,
+  types: ["node"],
+  strict: true,
+  exactOptionalPropertyTypes: true,
+  allowJs: true,
+  checkJs: true,
+  noEmit: true,
+  skipLibCheck: true,
+};
+
+const read = (file: string): string => readFileSync(join(ROOT, file), "utf8");
+
+function filesIn(folder: string, end: string): readonly string[] {
+  return readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith(end))
+    .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)))
+    .sort();
+}
+
+const isCompiled = ({ language }: Block): boolean => language === "js" || language === "ts";
+const isRun = ({ marks }: Block): boolean => /^run\b/.test(marks);
+const placeOf = ({ file, line }: Block): string => `${file}:${line}`;
+const keyOf = ({ file, code }: Block): string => `${file}: ${code.split("\n")[0]}`;
+
+/** Declares the names that a fragment uses, in lines of their own. */
+function preambleOf(block: Block): string {
+  const names = Object.entries(FRAGMENTS[keyOf(block)] ?? {}).map(([name, type]) =>
+    block.language === "ts"
+      ? `declare const ${name}: ${type};\n`
+      : `/** @type {${type}} */ const ${name} = /** @type {any} */ (undefined);\n`,
+  );
+  // A file without imports and exports would share its names with the others.
+  return `export {};\n${names.join("")}`;
+}
+
+/** Compiles blocks and files in one program; gives each error as `file:line: message`. */
+function errorsOf(blocks: readonly Block[], files: readonly string[] = []): readonly string[] {
+  const sources = new Map(
+    blocks.map((block, i) => {
+      const text = preambleOf(block) + block.code;
+      return [join(ROOT, `block-${i}.${block.language}`), { block, text }] as const;
+    }),
+  );
+  const host = ts.createCompilerHost(OPTIONS);
+  const { fileExists, readFile } = host;
+  host.fileExists = (name) => sources.has(name) || fileExists(name);
+  host.readFile = (name) => sources.get(name)?.text ?? readFile(name);
+  const roots = [...sources.keys(), ...files.map((file) => join(ROOT, file))];
+  const program = ts.createProgram(roots, OPTIONS, host);
+  return ts
+    .getPreEmitDiagnostics(program)
+    .filter(
+      ({ code, file }) => !(file?.fileName.endsWith(".js") && NOT_IN_JAVASCRIPT.includes(code)),
+    )
+    .map(({ file, start = 0, messageText }) => {
+      const text = ts.flattenDiagnosticMessageText(messageText, "\n");
+      if (file === undefined) return text;
+      const line = file.getLineAndCharacterOfPosition(start).line + 1;
+      const block = sources.get(file.fileName)?.block;
+      if (block === undefined) return `${relative(ROOT, file.fileName)}:${line}: ${text}`;
+      const before = preambleOf(block).split("\n").length - 1;
+      return `${block.file}:${block.line + line - 1 - before}: ${text}`;
+    });
+}
+
+const markdown = ["README.md", "CONTRIBUTING.md", ...filesIn("docs", ".md")];
+const blocks = [
+  ...markdown.flatMap((file) => blocksOfMarkdown(file, read(file))),
+  ...filesIn("lib", ".ts").flatMap((file) => blocksOfDocstrings(file, read(file))),
+];
+
+/** Each block that is run, with the block that shows its output. */
+const programs = blocks.flatMap((block, i) => {
+  const next = blocks[i + 1];
+  const isOutput = next?.file === block.file && next.marks === "output";
+  return isRun(block)
+    ? [{ place: placeOf(block), block, output: isOutput ? next.code : undefined }]
+    : [];
+});
+
+/** The block as Node runs it: `using` and types are not known to each version. */
+function javascriptOf({ code }: Block): string {
+  return ts.transpileModule(code, { compilerOptions: OPTIONS, fileName: "program.mts" }).outputText;
+}
+
+test("every code block and every example compiles against the built types", () => {
+  expect(errorsOf(blocks.filter(isCompiled), filesIn("examples", ".js"))).toEqual([]);
+});
+
+test("every code block states a language that is known here", () => {
+  const others = blocks.filter(({ language }) => !LANGUAGES.includes(language));
+  expect(others.map((block) => `${placeOf(block)} ${block.language}`)).toEqual([]);
+});
+
+test("every mark of a block is known, and every output has a program before it", () => {
+  const outputs = programs.filter(({ output }) => output !== undefined).length;
+  expect(blocks.filter(({ marks }) => marks === "output")).toHaveLength(outputs);
+  const unknown = blocks.filter(
+    (block) =>
+      block.marks !== "" && block.marks !== "output" && !(isRun(block) && isCompiled(block)),
+  );
+  expect(unknown.map(placeOf)).toEqual([]);
+});
+
+test("every fragment that is listed is there once, and uses each name that is declared for it", () => {
+  const stale = Object.entries(FRAGMENTS).flatMap(([key, names]) => {
+    const found = blocks.filter((block) => isCompiled(block) && keyOf(block) === key);
+    const unused = Object.keys(names).filter(
+      (name) => !found.every(({ code }) => new RegExp(`\\b${name}\\b`).test(code)),
+    );
+    return found.length === 1 && unused.length === 0 ? [] : [`${key} ${unused.join(", ")}`];
+  });
+  expect(stale).toEqual([]);
+});
+
+test("the README's first programs are run", () => {
+  const first = blocks.filter((block) => block.file === "README.md" && isCompiled(block));
+  expect(first.slice(0, 2).map(isRun)).toEqual([true, true]);
+});
+
+test.for(programs.map((program) => [program.place, program] as const))(
+  "%s runs, and prints what the next block shows",
+  ([, { block, output }], { skip }) => {
+    const needs = block.marks.replace(/^run ?/, "");
+    const problem = problemOf(needs === "" ? [] : needs.split(", "));
+    skip(problem !== undefined, problem);
+    const { stdout, ...ending } = runText(javascriptOf(block));
+    expect(ending).toEqual({ status: 0, stderr: "" });
+    // Without such a block any output will do.
+    expect(stdout).toBe(output ?? stdout);
+  },
+);
+
+describe("a planted fault", () => {
+  const block = (language: string, code: string): Block => ({
+    file: "a.md",
+    line: 10,
+    language,
+    marks: "",
+    code,
+  });
+
+  test("is found with its place, and a good block beside it is not", () => {
+    const errors = errorsOf([
+      block("js", 'import { Kvm } from "node-kvm";\n\nKvm.open().createVn();\n'),
+      block("ts", 'import { NoSuchName } from "node-kvm/trace";\n'),
+      block("ts", 'import { Kvm } from "node-kvm";\n\nusing kvm: Kvm = Kvm.open();\n'),
+      block("ts", "vcpu.run();\n"),
+      block("js", "try {\n  throw 1;\n} catch (error) {\n  console.log(error.message);\n}\n"),
+    ]);
+    expect(errors).toEqual([
+      expect.stringMatching(/^a\.md:12: Property 'createVn' does not exist/),
+      expect.stringMatching(/^a\.md:10: .*no exported member 'NoSuchName'/),
+      "a.md:10: Cannot find name 'vcpu'.",
+    ]);
+  });
+
+  test("in a docstring has the line of its file", () => {
+    const text =
+      "const a = 1;\n\n/**\n * Does it.\n *\n * ```ts run cc\n * f(\n *   1);\n * ```\n */\n";
+    expect(blocksOfDocstrings("a.ts", text)).toEqual([
+      { file: "a.ts", line: 7, language: "ts", marks: "run cc", code: "f(\n  1);\n" },
+    ]);
+  });
+
+  test("of a block without an end is named", () => {
+    expect(() => blocksOfMarkdown("a.md", "text\n\n```js\nf();\n")).toThrow(
+      "a.md:3: a block of code has no end",
+    );
+  });
+});

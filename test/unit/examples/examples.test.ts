@@ -1,0 +1,68 @@
+/** Each program of examples/ prints what the comment at its end states, and the lists of examples are complete. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { lacks, needsOf, printedBy, problemOf, ROOT, runFile } from "./program.ts";
+
+const FOLDER = join(ROOT, "examples");
+const LONGEST = 60;
+
+const names = readdirSync(FOLDER).sort();
+const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
+
+describe.each(names)("examples/%s", (name) => {
+  const text = read(`examples/${name}`);
+
+  test("prints what its comment states", ({ skip }) => {
+    const problem = problemOf(needsOf(text));
+    skip(problem !== undefined, problem);
+    const printed = printedBy(text);
+    expect(printed).toBeDefined();
+    expect(runFile(join(FOLDER, name))).toEqual({ status: 0, stdout: printed, stderr: "" });
+  });
+
+  test(`has fewer than ${LONGEST} lines`, () => {
+    expect(text.trimEnd().split("\n").length).toBeLessThan(LONGEST);
+  });
+
+  test("imports only the package and Node's modules", () => {
+    const imports = Array.from(text.matchAll(/ from "([^"]+)"/g), ([, module = ""]) => module);
+    expect(imports.filter((module) => !/^(node-kvm(\/[a-z]+)?|node:.+)$/.test(module))).toEqual([]);
+  });
+
+  test.each(["README.md", "docs/examples.md"])("is listed in %s", (list) => {
+    expect(read(list)).toContain(`examples/${name})`);
+  });
+});
+
+test.each(["README.md", "docs/examples.md"])("%s lists no example that is missing", (list) => {
+  const listed = Array.from(read(list).matchAll(/examples\/([\w-]+\.js)\)/g), ([, name]) => name);
+  expect(listed).toEqual(names);
+});
+
+test("the examples are part of the package", () => {
+  const { files } = JSON.parse(read("package.json")) as { readonly files: readonly string[] };
+  expect(files).toContain("examples");
+});
+
+describe("a program", () => {
+  test("states its needs in its second line and its output at its end", () => {
+    const text =
+      "// A title.\n// Needs: KVM_CAP_IRQFD, CPU avx2\nwork();\n\n// Prints:\n// 1\n//\n//   2\n";
+    expect(needsOf(text)).toEqual(["KVM_CAP_IRQFD", "CPU avx2"]);
+    expect(printedBy(text)).toBe("1\n\n  2\n");
+  });
+
+  test("without these comments needs nothing, and its output is unknown", () => {
+    expect(needsOf("// A title.\nwork();\n")).toEqual([]);
+    expect(printedBy("// A title.\nwork();\n")).toBeUndefined();
+  });
+
+  test("cannot need what the test does not know how to find", () => {
+    expect(() => lacks("luck")).toThrow("a program needs luck, which is no known need");
+  });
+
+  test("is skipped where the CPU lacks a feature", () => {
+    expect(lacks("CPU no_such_feature")).toBe(true);
+  });
+});

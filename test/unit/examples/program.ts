@@ -1,0 +1,88 @@
+/**
+ * A program of examples/ or of a code block: what its comments state that it needs and prints, what this host lacks
+ * of that, and what it prints in a process of its own.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type CapabilityName, KVM_CAPABILITIES } from "../../../lib/abi/generated/constants.ts";
+import { KvmError } from "../../../lib/errors.ts";
+import { Kvm } from "../../../lib/kvm/kvm.ts";
+
+/** The project's folder. */
+export const ROOT: string = fileURLToPath(new URL("../../..", import.meta.url));
+
+/** What a program left behind. */
+export interface Ending {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** The lines after `// Prints:` at a program's end, without their comment marks; `undefined` if there are none. */
+export function printedBy(program: string): string | undefined {
+  const lines = /\n\/\/ Prints:\n((?:\/\/.*\n)+)$/.exec(program)?.[1];
+  return lines?.replaceAll(/^\/\/ ?/gm, "");
+}
+
+/** The list after `// Needs:` in a program's second line. */
+export function needsOf(program: string): readonly string[] {
+  const list = /^\/\/.*\n\/\/ Needs: (.*)\n/.exec(program)?.[1];
+  return list === undefined ? [] : list.split(", ");
+}
+
+function lacksCapability(name: string): boolean {
+  using kvm = Kvm.open();
+  return kvm.checkExtension(name as CapabilityName) === 0;
+}
+
+function lacksFlag(name: string): boolean {
+  const flags = /^flags\s*:(.*)$/m.exec(readFileSync("/proc/cpuinfo", "latin1"))?.[1] ?? "";
+  return !flags.split(" ").includes(name);
+}
+
+const COMMANDS: readonly string[] = ["cc"];
+
+/** Tells whether this host lacks one item of a list of needs: `KVM_CAP_IRQFD`, `CPU avx2`, `cc`. */
+export function lacks(need: string): boolean {
+  if (Object.hasOwn(KVM_CAPABILITIES, need)) return lacksCapability(need);
+  const flag = /^CPU ([a-z0-9_]+)$/.exec(need)?.[1];
+  if (flag !== undefined) return lacksFlag(flag);
+  if (!COMMANDS.includes(need)) throw new Error(`a program needs ${need}, which is no known need`);
+  return spawnSync(need, ["--version"]).status !== 0;
+}
+
+/** Why a program with these needs cannot run here; `undefined` when it can. */
+export function problemOf(needs: readonly string[]): string | undefined {
+  try {
+    Kvm.open().close();
+  } catch (error) {
+    if (error instanceof KvmError) return `no KVM: ${error.message}`;
+    throw error;
+  }
+  const missing = needs.filter(lacks);
+  return missing.length === 0 ? undefined : `missing here: ${missing.join(", ")}`;
+}
+
+/** Runs a file in a process of its own; one that hangs ends by SIGKILL. */
+export function runFile(file: string): Ending {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [file], {
+    encoding: "utf8",
+    timeout: 50_000,
+    killSignal: "SIGKILL",
+  });
+  return { status, stdout, stderr };
+}
+
+/** Runs JavaScript from a file beside the project's files, so that `node-kvm` is this package. */
+export function runText(program: string): Ending {
+  const folder = mkdtempSync(join(ROOT, "build", "program-"));
+  try {
+    const file = join(folder, "program.mjs");
+    writeFileSync(file, program);
+    return runFile(file);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
