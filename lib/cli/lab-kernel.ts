@@ -66,6 +66,13 @@ export function isInterruptible(): boolean {
   return works > 0;
 }
 
+let isInterruptedNow = false;
+
+/** Tells whether a signal has ended an {@link interruptible} work. */
+export function isInterrupted(): boolean {
+  return isInterruptedNow;
+}
+
 /**
  * Runs work that SIGINT, SIGTERM and SIGHUP end in order: machines are killed, files removed. So does
  * standard output that cannot be written: its reader has closed it, or its disk is full.
@@ -80,6 +87,7 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
   const abort = (): void => {
     if (first !== 0 && performance.now() - first > PATIENCE_MS) process.exit(STATUS.interrupted);
     first ||= performance.now();
+    isInterruptedNow = true;
     controller.abort();
   };
   const close = (error: NodeJS.ErrnoException): void => {

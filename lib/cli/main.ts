@@ -5,11 +5,11 @@ import { join } from "node:path";
 import { Command, Option } from "commander";
 import { packageFolder } from "../package.ts";
 import { cpuidDiff, cpuidShow, TABLE_SOURCES } from "./cpuid.ts";
-import { commonStatuses, statusHelp } from "./exit-status.ts";
+import { commonStatuses, STATUS, statusHelp } from "./exit-status.ts";
 import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
 import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
-import { isInterruptible } from "./lab-kernel.ts";
+import { isInterrupted, isInterruptible } from "./lab-kernel.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
 const manifest: unknown = JSON.parse(readFileSync(join(packageFolder(), "package.json"), "utf8"));
@@ -111,10 +111,15 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 process.stderr.on("error", () => {
   // There is no place left to report it.
 });
-process.on("uncaughtException", end);
+process.on("uncaughtException", (error) => {
+  // Ctrl-C in a terminal ends vitest's worker too, which vitest throws from an event.
+  if (!isInterrupted()) end(error);
+});
 
 try {
   await program.parseAsync();
+  // What is interrupted does not wait for what still runs, such as vitest's own timeouts.
+  if (process.exitCode === STATUS.interrupted) process.stdout.write("", () => process.exit());
 } catch (error) {
   process.exitCode = reportFailure(error, running);
 }

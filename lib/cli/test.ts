@@ -1,6 +1,8 @@
 /** `node-kvm test`: runs the suite that ships with this package on this host's KVM. */
-import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
+import { once } from "node:events";
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { TestCase, TestModule, Vitest } from "vitest/node";
 import { KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
@@ -200,6 +202,7 @@ async function collect(
   const errors: string[] = [];
   let reproducers = 0;
   const listeners = new Set(INTERRUPTS.flatMap((name) => process.listeners(name)));
+  let cancel = (): void => undefined;
   const reporter = {
     onInit(vitest: Vitest): void {
       // vitest ends the process on these signals; here the run ends, and its verdicts are kept.
@@ -207,8 +210,12 @@ async function collect(
         const added = process.listeners(name).filter((listener) => !listeners.has(listener));
         for (const listener of added) process.off(name, listener);
       }
-      const cancel = (): void => void vitest.cancelCurrentRun("keyboard-input");
+      cancel = (): void => void vitest.cancelCurrentRun("keyboard-input");
       signal.addEventListener("abort", cancel, { once: true });
+    },
+    onTestRunStart(): void {
+      // A run that is cancelled before it starts is not cancelled.
+      if (signal.aborted) cancel();
     },
     onTestCaseResult(test: TestCase): void {
       const result = toResult(test);
@@ -224,7 +231,7 @@ async function collect(
       errors.push(...unhandled.map(({ message }) => message));
     },
   };
-  const vitest = await startVitest(
+  const run = startVitest(
     "test",
     [],
     {
@@ -248,10 +255,41 @@ async function collect(
     // Installed, the suite lies under node_modules, which is otherwise not compiled.
     { server: { watch: null }, ssr: { noExternal: [/test\/(kvm|helpers|expectations)\//] } },
   );
-  await vitest.close();
+  const ended = run
+    .then((vitest) => vitest.close())
+    .catch((error: unknown) => {
+      // Ctrl-C in a terminal ends the worker too, which vitest reports as an error.
+      if (!signal.aborted) throw error;
+    });
+  await Promise.race([ended, afterAbort(signal)]);
   process.exitCode = 0; // vitest sets it; the exit status is ours to say
   const report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
   return { report, errors, reproducers };
+}
+
+/** How long vitest may take to end after a signal, ms. It waits a minute for a worker that the signal has ended. */
+const END_MS = 5000;
+
+/** Resolves some time after the signal, when this process has no children any more. */
+async function afterAbort(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, "abort");
+  await sleep(END_MS, undefined, { ref: false });
+  for (const pid of children()) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It has ended in the meantime.
+    }
+  }
+}
+
+/** The processes that this one has started; none where the kernel does not tell (CONFIG_PROC_CHILDREN). */
+function children(): readonly number[] {
+  return readdirSync("/proc/self/task").flatMap((thread) => {
+    const path = `/proc/self/task/${thread}/children`;
+    if (!existsSync(path)) return [];
+    return readFileSync(path, "utf8").split(" ").filter(Boolean).map(Number);
+  });
 }
 
 /** The signals that vitest listens to. */

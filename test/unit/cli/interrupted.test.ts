@@ -1,6 +1,6 @@
 /** Claims about `node-kvm test` that is interrupted: it ends in order and reports what it judged. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { beforeEach, expect, test } from "vitest";
 import { MAIN } from "./command.ts";
 
@@ -15,6 +15,12 @@ function judged(child: ChildProcess, claims: number): Promise<void> {
       if (lines >= claims) resolve();
     });
   });
+}
+
+/** The processes that a process has started. */
+function childrenOf(pid: number): readonly number[] {
+  const path = `/proc/${pid}/task/${pid}/children`;
+  return existsSync(path) ? readFileSync(path, "utf8").split(" ").filter(Boolean).map(Number) : [];
 }
 
 beforeEach(({ skip }) => {
@@ -39,3 +45,18 @@ test.each(["SIGINT", "SIGTERM"] as const)(
   },
   60_000,
 );
+
+test("Ctrl-C ends the suite with status 130 also while vitest's worker starts", async () => {
+  const child = spawn(process.execPath, [MAIN, "test"], {
+    stdio: ["ignore", "pipe", "pipe"],
+    // A group of its own: a terminal sends Ctrl-C to all processes of the group.
+    detached: true,
+  });
+  const { pid = 0 } = child;
+  const closed = new Promise((resolve) => child.once("close", resolve));
+  await expect.poll(() => childrenOf(pid).length, { timeout: 30_000, interval: 1 }).toBe(1);
+  const [worker = 0] = childrenOf(pid);
+  process.kill(-pid, "SIGINT");
+  expect(await closed).toBe(130);
+  expect(existsSync(`/proc/${worker}`)).toBe(false);
+}, 60_000);
