@@ -65,3 +65,26 @@ describe("C", () => {
     expect(compilerErrors(planted)).toContain("-Werror=sign-compare");
   });
 });
+
+/** Parses a script without running it, with the shell that the guest has; "" when it is well-formed. */
+function shellErrors(text: string): string {
+  const result = spawnSync("busybox", ["sh", "-n"], { input: text, encoding: "utf8" });
+  if (result.error !== undefined) throw result.error;
+  return result.status === 0 ? "" : `status ${result.status}: ${result.stderr}`;
+}
+
+function requireBusybox({ skip }: TestContext): void {
+  skip(spawnSync("busybox", ["true"]).status !== 0, "there is no busybox");
+}
+
+describe("shell", () => {
+  test.for(named(".sh"))("busybox parses %s", (file, context) => {
+    requireBusybox(context);
+    expect(shellErrors(readFileSync(join(PROJECT, file), "utf8"))).toBe("");
+  });
+
+  test("a planted loop without its end is a syntax error", (context) => {
+    requireBusybox(context);
+    expect(shellErrors("while true; do\n")).toContain("syntax error");
+  });
+});
