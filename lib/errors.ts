@@ -1,14 +1,16 @@
 /** What goes wrong: the kernel's refusals and our own. Why it refused is explain/. */
+import { constants } from "node:os";
 import { getSystemErrorName } from "node:util";
 import { describe, refuseMisfit } from "./options.ts";
 
-const EHWPOISON = 133;
+/** The last errno of Linux; Node's own table does not have it. */
+export const EHWPOISON = 133;
 
 /** Says an errno by its C name: `22` is `"EINVAL"`. An unknown one is `"errno 4095"`. */
 export function errnoName(errno: number): string {
-  // libuv, which Node asks, has no EHWPOISON and calls 95 by its other name; KVM's documents don't.
+  // libuv, which Node asks, has no EHWPOISON and calls EOPNOTSUPP by its other name; KVM's documents don't.
   if (errno === EHWPOISON) return "EHWPOISON";
-  if (errno === 95) return "EOPNOTSUPP";
+  if (errno === constants.errno.EOPNOTSUPP) return "EOPNOTSUPP";
   // Above Linux's last, libuv has names of its own: 4095 is its EOF.
   const isKnown = Number.isInteger(errno) && errno > 0 && errno < EHWPOISON;
   const name = isKnown ? getSystemErrorName(-errno) : "Unknown";

@@ -1,4 +1,4 @@
-/** Runs clang-tidy and clang-format over native/, with .clang-tidy and .clang-format. */
+/** Runs clang-tidy over native/, and clang-format over native/ and every C file. */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -12,7 +12,12 @@ const fix = process.argv.includes("--fix");
 
 const sources = readdirSync(join(root, "native")).map((name) => join("native", name));
 const units = sources.filter((name) => name.endsWith(".cc"));
-const formatted = sources.filter((name) => /\.(cc|h)$/.test(name));
+const programs = ["lib", "test", "bench"].flatMap((folder) =>
+  readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".c"))
+    .map((name) => join(folder, name)),
+);
+const formatted = [...sources.filter((name) => /\.(cc|h)$/.test(name)), ...programs];
 
 function run(command, args, env = {}) {
   const options = { cwd: root, encoding: "utf8", env: { ...process.env, ...env } };

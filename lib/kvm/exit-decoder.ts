@@ -2,6 +2,7 @@
  * Decodes the exit that kvm_run holds, by its reason. What exits there are is exit.ts; those that
  * take an answer are decoded by exit-access-decoder.ts and exit-hypercall-decoder.ts.
  */
+import { constants } from "node:os";
 import * as kvm from "../abi/generated/constants.ts";
 import {
   Run,
@@ -18,6 +19,7 @@ import {
   RunTprAccess,
 } from "../abi/generated/structs.ts";
 import { offsetOf } from "../abi/struct.ts";
+import { EHWPOISON } from "../errors.ts";
 import type {
   DebugExit,
   EmulationFailure,
@@ -39,8 +41,7 @@ import type { ExitSource } from "./exit-source.ts";
 const CR8 = offsetOf(Run, "cr8");
 const MOST_WORDS = 16;
 const MOST_INSN_BYTES = 15;
-const EFAULT = 14;
-const EHWPOISON = 133;
+const { EFAULT } = constants.errno;
 
 type Decode = (source: ExitSource) => Exit;
 

@@ -1,4 +1,5 @@
 /** Files that KVM is handed: eventfds and /dev/sev. What is done with them is irq methods and vm.ts. */
+import { constants } from "node:os";
 import { StateError } from "../errors.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
 import { toPath, toU32, toU64 } from "../options.ts";
@@ -10,7 +11,7 @@ import { refused } from "./refused.ts";
 import { Steps } from "./steps.ts";
 import { WaitingLine } from "./waiting-line.ts";
 
-const EAGAIN = 11;
+const { EAGAIN } = constants.errno;
 
 abstract class HostFile implements OpenFile {
   readonly label: string;

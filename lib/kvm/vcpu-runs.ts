@@ -1,4 +1,5 @@
 /** A vCPU's runs: here and now, or beside the event loop; their kicks and their exits. What exits are is exit.ts. */
+import { constants } from "node:os";
 import { isMainThread } from "node:worker_threads";
 import { KVM_RUN } from "../abi/generated/ioctls.ts";
 import { Run } from "../abi/generated/structs.ts";
@@ -29,7 +30,7 @@ import { Steps } from "./steps.ts";
 import { VcpuDevices } from "./vcpu-devices.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
-const [EINTR, EBUSY] = [4, 16];
+const { EINTR, EBUSY } = constants.errno;
 /** Of {@link NativeRun.history}. */
 const STRAY = 4;
 /** The native thread has stopped for a pause; no errno of the kernel's. */

@@ -1,7 +1,7 @@
 /** A matrix as one self-contained page: works from file://, in light and dark, without a network. */
 import { createHash } from "node:crypto";
+import { PAGE_CSS, PAGE_JS } from "./generated/texts.ts";
 import { differences, isGreenMatrix, type Matrix, type Row, troubles } from "./matrix.ts";
-import { PAGE_SCRIPT, PAGE_STYLE } from "./page.ts";
 import { printableLines } from "./printable.ts";
 import { count, type Result, type Verdict } from "./result.ts";
 
@@ -15,11 +15,14 @@ const MARKS: Readonly<Record<Mark, { readonly sign: string; readonly word: strin
   missing: { sign: "?", word: "not judged" },
 };
 
+/** What stands between the tags; the hash of an element covers its line breaks. */
+const [STYLE, SCRIPT] = [`\n${PAGE_CSS}`, `\n${PAGE_JS}`];
+
 /** The page runs its own style and script, known by their hashes, and loads and sends nothing. */
 const POLICY = [
   "default-src 'none'",
-  `style-src ${hashOf(PAGE_STYLE)}`,
-  `script-src ${hashOf(PAGE_SCRIPT)}`,
+  `style-src ${hashOf(STYLE)}`,
+  `script-src ${hashOf(SCRIPT)}`,
   "base-uri 'none'",
   "form-action 'none'",
 ].join("; ");
@@ -40,7 +43,7 @@ export function toHtml(matrix: Matrix, date: string): string {
 <meta http-equiv="Content-Security-Policy" content="${POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>KVM claims: ${matrix.columns.length} kernels</title>
-<style>${PAGE_STYLE}</style>
+<style>${STYLE}</style>
 </head>
 <body>
 <header>
@@ -68,7 +71,7 @@ ${matrix.rows.map((row) => bodyRow(row, matrix)).join("\n")}
 </section>
 ${changes(matrix)}
 <dialog id="detail" aria-labelledby="detail-title"><h2 id="detail-title"></h2><p id="detail-claim"></p><p id="detail-verdict"></p><pre id="detail-reason"></pre><button type="button" id="detail-close">Close</button></dialog>
-<script>${PAGE_SCRIPT}</script>
+<script>${SCRIPT}</script>
 </body>
 </html>
 `;

@@ -9,7 +9,7 @@ const EMPTY_NAMES = /^(utils?|helpers?|common|types|interfaces|constants)\.[a-z]
 
 /** What no hand has written: generated code, facts, snapshots, recorded data. */
 const NOT_BY_HAND = /(^|\/)(generated|facts|fixtures|__snapshots__)\//;
-const CODE = /\.(ts|js|cc|h|py)$/;
+const CODE = /\.(ts|js|c|cc|h|py|css|sh)$/;
 
 function filesIn(folder: string): readonly string[] {
   const path = join(PROJECT, folder);

@@ -16,33 +16,6 @@ const KERNEL = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1";
 const MODULES = process.env["NODE_KVM_LAB_MODULES"];
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** A user's program: one vCPU in real mode adds up and says the sum to a port. */
-const PROGRAM = `
-#include <fcntl.h>
-#include <linux/kvm.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-int main(void) {
-  static const unsigned char code[] = {0xb0, 40, 0x04, 2, 0xe6, 0x10, 0xf4}; /* mov, add, out, hlt */
-  int kvm = open("/dev/kvm", O_RDWR), vm = ioctl(kvm, KVM_CREATE_VM, 0);
-  void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  memcpy(page, code, sizeof code);
-  struct kvm_userspace_memory_region region = {0, 0, 0x1000, 4096, (unsigned long)page};
-  if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region)) return 1;
-  int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
-  struct kvm_run *run = mmap(0, ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-  struct kvm_sregs sregs;
-  ioctl(vcpu, KVM_GET_SREGS, &sregs);
-  sregs.cs.base = sregs.cs.selector = 0;
-  ioctl(vcpu, KVM_SET_SREGS, &sregs);
-  struct kvm_regs regs = {.rip = 0x1000, .rflags = 2};
-  ioctl(vcpu, KVM_SET_REGS, &regs);
-  if (ioctl(vcpu, KVM_RUN, 0) || run->exit_reason != KVM_EXIT_IO) return 2;
-  return *((unsigned char *)run + run->io.data_offset);
-}
-`;
-
 const OPEN_KVM = `
   import { Kvm } from "node-kvm";
   const kvm = Kvm.open();
@@ -92,8 +65,8 @@ describe("a command in a disposable machine", () => {
   });
 
   test("may be a C program, compiled statically, and returns its status", async () => {
-    writeFileSync(join(folder, "program.c"), PROGRAM);
-    execFileSync("cc", ["-static", "-o", join(folder, "program"), join(folder, "program.c")]);
+    const source = join(import.meta.dirname, "one-vcpu.c");
+    execFileSync("cc", ["-static", "-o", join(folder, "program"), source]);
     expect(
       await run(["/user/program"], { files: { "/user/program": join(folder, "program") } }),
     ).toMatchObject({ kind: "exited", status: 42, warnings: [] });

@@ -1,48 +1,58 @@
-/** The C functions that an exported file is made with. A file gets those that it uses, no others. */
+/** The parts of prelude.c that an exported file uses. */
 
-import { CALL_PARTS } from "./prelude-calls.ts";
-import { CHECK_PARTS, type Part } from "./prelude-checks.ts";
+import { PRELUDE_C } from "../generated/texts.ts";
 
-const PARTS: readonly Part[] = [...CALL_PARTS, ...CHECK_PARTS];
+/** One function, variable, struct or macro of prelude.c. */
+interface Part {
+  /** Finds its use in a file's text. */
+  readonly use: RegExp;
+  readonly text: string;
+}
 
-/** What the text of a file must be told. */
+/** Values of a file that replace the FILL_ names of prelude.c. */
 export interface PreludeValues {
   readonly argumentBytes: number;
-  /** The last line when every answer was as recorded. */
+  /** The last line of output if every answer is as recorded. */
   readonly same: string;
-  /** The last line when `%d` were not. */
+  /** The last line of output if `%d` answers are not. */
   readonly other: string;
 }
 
-/** After so many seconds in one call, a guest has gone astray. */
-export const PATIENCE = 120;
+/** Seconds after which a call that has not returned ends the program. */
+const PATIENCE = 120;
 
-/** Names that are no functions. */
-const WORDS = ["ARGUMENT_BYTES", "differences", "about_host", "too_late"];
+const MARKER = /^\/\/ part: (.+?)(\(\))?\n/gm;
 
-function isUsed(name: string, text: string): boolean {
-  const isWord = WORDS.includes(name) || name.startsWith("struct ");
-  return new RegExp(isWord ? `\\b${name}\\b` : `\\b${name}\\(`).test(text);
+/** Splits prelude.c at its markers; the includes and definitions before the first one are left out. */
+function readParts(): readonly Part[] {
+  const markers = Array.from(PRELUDE_C.matchAll(MARKER));
+  return markers.map(({ 0: marker, 1: name = "", 2: call, index }, i) => {
+    const text = PRELUDE_C.slice(index + marker.length, markers[i + 1]?.index);
+    return {
+      use: new RegExp(call === undefined ? `\\b${name}\\b` : `\\b${name}\\(`),
+      text: text.replaceAll(/^\s*\/\/.*\n/gm, "").trimEnd(),
+    };
+  });
 }
 
-/** Gives the functions that `text` uses, and those that these use. */
+const CONDITIONAL = /^#ifdef USES_(\w+)\n([\s\S]*?)^#endif\n/gm;
+
+/** Returns the parts that `text` uses, and those that these use, in the order of prelude.c. */
 export function prelude(text: string, values: PreludeValues): string {
-  const needed: Part[] = [];
+  const needed: string[] = [];
   let all = text;
-  for (const part of PARTS.toReversed()) {
-    if (!isUsed(part.name, all)) continue;
-    const isHostTold = /\babout_host\b/.test(all);
-    const rule = isHostTold
-      ? '\tif (!why && about_host && !is_same_host())\n\t\twhy = "this is not the host that was recorded";\n'
-      : "";
+  for (const part of readParts().toReversed()) {
+    if (!part.use.test(all)) continue;
     const filled = part.text
-      .replaceAll("@HOST_RULE@", rule)
-      .replaceAll("@PATIENCE@", String(PATIENCE))
-      .replaceAll("@ARGUMENT_BYTES@", String(values.argumentBytes))
-      .replaceAll("@SAME@", () => values.same)
-      .replaceAll("@OTHER@", () => values.other);
-    needed.unshift({ name: part.name, text: filled });
+      .replaceAll(CONDITIONAL, (_, name: string, lines: string) =>
+        new RegExp(`\\b${name}\\b`).test(all) ? lines : "",
+      )
+      .replaceAll("FILL_PATIENCE", String(PATIENCE))
+      .replaceAll("FILL_ARGUMENT_BYTES", String(values.argumentBytes))
+      .replaceAll("FILL_SAME", () => `"${values.same}"`)
+      .replaceAll("FILL_OTHER", () => `"${values.other}\\n"`);
+    needed.unshift(filled);
     all += filled;
   }
-  return needed.map((part) => part.text).join("\n\n");
+  return needed.join("\n\n");
 }

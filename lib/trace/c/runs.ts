@@ -1,4 +1,6 @@
 /** KVM_RUN and guest memory of a trace as C: what is written before, and what is checked after. */
+import { constants } from "node:os";
+import { KVM_EXIT_IO, KVM_EXIT_MMIO } from "../../abi/generated/constants.ts";
 import { Run } from "../../abi/generated/structs.ts";
 import { offsetOf } from "../../abi/struct.ts";
 import { errnoName } from "../../errors.ts";
@@ -12,7 +14,7 @@ import { comment, number, result, text } from "./literal.ts";
 const UNION = offsetOf(Run, "hw");
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const MMIO_DATA = offsetOf(Run, "mmio.data");
-const [EINTR, KVM_EXIT_IO, KVM_EXIT_MMIO] = [4, 2, 6];
+const { EINTR } = constants.errno;
 
 /** So many words in a row that grow evenly are a loop. */
 const ROW = 4;

@@ -1,0 +1,90 @@
+/** The C, CSS, JavaScript and shell files of lib/: generated strings match them, compilers and shells accept them. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, type TestContext, test } from "vitest";
+
+const PROJECT = join(import.meta.dirname, "..", "..");
+const TEXTS = /\/generated\/texts\.ts$/;
+
+/** Files below lib/ of a folder, relative to it. */
+function filesIn(folder: string): readonly string[] {
+  return readdirSync(join(folder, "lib"), { recursive: true, encoding: "utf8" })
+    .map((file) => join("lib", file))
+    .sort();
+}
+
+const files = filesIn(PROJECT);
+const named = (ending: string): readonly string[] => files.filter((file) => file.endsWith(ending));
+
+describe("the generated strings", () => {
+  const out = mkdtempSync(join(tmpdir(), "embedded-"));
+  beforeAll(() => {
+    execFileSync(process.execPath, [join(PROJECT, "gen/embed.js"), "--out", out]);
+  });
+  afterAll(() => rmSync(out, { recursive: true }));
+
+  test("every room with embedded files has a module, and no other room", () => {
+    expect(filesIn(out).filter((file) => TEXTS.test(file))).toEqual(
+      files.filter((file) => TEXTS.test(file)),
+    );
+  });
+
+  test.each(files.filter((file) => TEXTS.test(file)))("%s is what its files make", (file) => {
+    expect(readFileSync(join(out, file), "utf8")).toBe(readFileSync(join(PROJECT, file), "utf8"));
+  });
+});
+
+/** Compiles without an object file. An exported file has only functions that it uses, prelude.c has all. */
+function compilerErrors(text: string): string {
+  const options = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"];
+  const result = spawnSync("cc", [...options, "-fsyntax-only", "-x", "c", "-"], {
+    input: text,
+    encoding: "utf8",
+  });
+  if (result.error !== undefined) throw result.error;
+  return result.stderr;
+}
+
+function requireCompiler({ skip }: TestContext): void {
+  skip(spawnSync("cc", ["--version"]).status !== 0, "there is no cc");
+  skip(!existsSync("/usr/include/linux/kvm.h"), "there is no linux/kvm.h");
+}
+
+describe("C", () => {
+  test.for(named(".c"))("%s compiles without a warning", (file, context) => {
+    requireCompiler(context);
+    expect(compilerErrors(readFileSync(join(PROJECT, file), "utf8"))).toBe("");
+  });
+
+  test("a planted sign comparison is a compiler error", (context) => {
+    requireCompiler(context);
+    const planted =
+      "int less(int a, unsigned int b);\nint less(int a, unsigned int b) { return a < b; }";
+    expect(compilerErrors(planted)).toContain("-Werror=sign-compare");
+  });
+});
+
+/** Parses a script without running it, with the shell that the guest has; "" when it is well-formed. */
+function shellErrors(text: string): string {
+  const result = spawnSync("busybox", ["sh", "-n"], { input: text, encoding: "utf8" });
+  if (result.error !== undefined) throw result.error;
+  return result.status === 0 ? "" : `status ${result.status}: ${result.stderr}`;
+}
+
+function requireBusybox({ skip }: TestContext): void {
+  skip(spawnSync("busybox", ["true"]).status !== 0, "there is no busybox");
+}
+
+describe("shell", () => {
+  test.for(named(".sh"))("busybox parses %s", (file, context) => {
+    requireBusybox(context);
+    expect(shellErrors(readFileSync(join(PROJECT, file), "utf8"))).toBe("");
+  });
+
+  test("a planted loop without its end is a syntax error", (context) => {
+    requireBusybox(context);
+    expect(shellErrors("while true; do\n")).toContain("syntax error");
+  });
+});
