@@ -8,7 +8,7 @@ import type { EmulatorName } from "../lab/machine.ts";
 import { printable } from "../report/printable.ts";
 import { claimsWithId } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";
-import { findKernel, interruptible } from "./lab-kernel.ts";
+import { findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
 
 /** Which claim, between which kernels. */
 export interface LabBisectOptions {
@@ -58,6 +58,7 @@ export async function labBisectStep(
   modules: string | undefined,
   options: Omit<Judge, "claims">,
 ): Promise<number> {
+  refuseUnusedModules([kernel], modules);
   const claims = claimsWithId(options.claim);
   return interruptible(async (signal) => {
     const judgement = await judgeOn(kernel, modules, { ...options, claims }, signal).catch(

@@ -29,8 +29,10 @@ export function labCache(options: LabCacheOptions = {}): Promise<number> {
 
 async function execute(options: LabCacheOptions, signal: AbortSignal): Promise<number> {
   const { prune, empty, verify } = options;
-  if (prune !== undefined && empty === true) {
-    throw new CommandError("--prune and --empty exclude each other");
+  const orders = Object.entries({ "--verify": verify, "--prune": prune, "--empty": empty });
+  const given = orders.filter(([, value]) => value !== undefined && value !== false);
+  if (given.length > 1) {
+    throw new CommandError(`${given.map(([name]) => name).join(" and ")} exclude each other`);
   }
   const cache = LabCache.default();
   if (prune !== undefined) report(await pruneCache(cache, prune * 1e6));

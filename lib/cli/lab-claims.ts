@@ -1,17 +1,32 @@
 /** Which claims the lab is asked to judge, found out before a machine is booted for them. */
 import { suiteClaims } from "../lab/installation.ts";
 import { splitName } from "../report/result.ts";
+import { STATUS } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
+
+/** Where a user finds the claims' names. */
+export const HOW_TO_LIST = "node-kvm test --list lists the claims";
+
+/** Prints the claims whose name contains the pattern, a line each; returns the exit status. */
+export function listClaims(pattern: string | undefined): number {
+  const claims = claimsWith(pattern).filter((name) => contains(name, pattern));
+  process.stdout.write(`${claims.join("\n")}\n`);
+  return STATUS.ok;
+}
+
+function contains(name: string, pattern: string = ""): boolean {
+  return name.toLowerCase().includes(pattern.toLowerCase());
+}
 
 /**
  * Lists the names of all claims of the suite.
  *
  * @throws {@link CommandError} when none contains the pattern.
  */
-export function claimsWith(pattern: string = ""): readonly string[] {
+export function claimsWith(pattern: string | undefined): readonly string[] {
   const claims = suiteClaims();
-  if (!claims.some((name) => name.toLowerCase().includes(pattern.toLowerCase()))) {
-    throw new CommandError(`no claim contains "${pattern}"; node-kvm test lists the claims`);
+  if (!claims.some((name) => contains(name, pattern))) {
+    throw new CommandError(`no claim contains "${pattern ?? ""}"; ${HOW_TO_LIST}`);
   }
   return claims;
 }
@@ -24,7 +39,7 @@ export function claimsWith(pattern: string = ""): readonly string[] {
 export function claimsWithId(id: string): readonly string[] {
   const claims = suiteClaims();
   if (!claims.some((name) => splitName(name).id === id)) {
-    throw new CommandError(`no claim has the name ${id}; node-kvm test lists the names`);
+    throw new CommandError(`no claim has the name ${id}; ${HOW_TO_LIST}`);
   }
   return claims;
 }

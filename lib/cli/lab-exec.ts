@@ -6,7 +6,7 @@ import { printableLines } from "../report/printable.ts";
 import { STATUS, type StatusRow } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
 import { fileToBring, fileToFetch, type PathPair } from "./lab-files.ts";
-import { findKernel, interruptible } from "./lab-kernel.ts";
+import { findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
 import { type Out, writeOut } from "./lab-out.ts";
 import { readGuestStdin } from "./lab-stdin.ts";
 import { OutputFile } from "./output-file.ts";
@@ -69,6 +69,7 @@ export const EXEC_STATUSES: readonly StatusRow[] = [
 
 /** Runs the command, its output as it comes; returns the exit status. */
 export async function labExec(options: ExecOptions): Promise<number> {
+  refuseUnusedModules([options.kernel], options.modules);
   const files = (options.files ?? []).map(fileToBring);
   const out = (options.out ?? []).map(fileToFetch);
   const log = options.log === undefined ? undefined : OutputFile.open("--log", options.log);

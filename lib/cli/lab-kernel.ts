@@ -6,13 +6,21 @@ import { printable } from "../report/printable.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 
+const isPath = (word: string): boolean => word.includes("/");
+
+/** Refuses a folder of modules that none of the kernels uses. */
+export function refuseUnusedModules(words: readonly string[], modules: string | undefined): void {
+  if (modules === undefined || words.some(isPath)) return;
+  throw new CommandError("--modules is for a kernel of your own, whose path has a slash");
+}
+
 /** Finds a kernel. A word with a slash is the path of the user's own kernel; any other word is a name of the catalogue. */
 export async function findKernel(
   word: string,
   modules: string | undefined,
   signal: AbortSignal,
 ): Promise<Kernel> {
-  if (word.includes("/")) {
+  if (isPath(word)) {
     return ownKernel({ vmlinuz: word, ...(modules === undefined ? {} : { modules }) });
   }
   try {

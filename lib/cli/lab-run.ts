@@ -8,11 +8,11 @@ import { matrixToKtap } from "../report/ktap.ts";
 import { type Column, isGreenMatrix, type Matrix, toMatrix } from "../report/matrix.ts";
 import { printable, printableJson } from "../report/printable.ts";
 import { toTable } from "../report/table.ts";
-import { paint } from "../report/text.ts";
+import { counted, paint } from "../report/text.ts";
 import { STATUS } from "./exit-status.ts";
 import { claimsWith } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";
-import { findKernel, interruptible } from "./lab-kernel.ts";
+import { findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
 import { OutputFile, saveReport } from "./output-file.ts";
 import { judgeHost } from "./test.ts";
 
@@ -48,6 +48,7 @@ export interface LabRunOptions {
  */
 export async function labRun(options: LabRunOptions): Promise<number> {
   const { output, pattern } = options;
+  refuseUnusedModules(options.kernels, options.modules);
   const claims = claimsWith(pattern);
   const file = output === undefined ? undefined : OutputFile.open("--output", output);
   try {
@@ -146,8 +147,11 @@ class Progress {
 
 function describeStep(step: Step): string {
   if (step.kind === "boots") return "boots";
-  if (step.kind === "judged") return `${step.claims} claims judged`;
+  if (step.kind === "judged") return `${counted(step.claims, "claim")} judged`;
   const { column } = step;
   const failed = column.report?.results.filter(({ verdict }) => verdict === "fail").length ?? 0;
-  return column.problem ?? `done: ${column.report?.results.length ?? 0} claims, ${failed} fail`;
+  return (
+    column.problem ??
+    `done: ${counted(column.report?.results.length ?? 0, "claim")}, ${failed} fail`
+  );
 }

@@ -28,7 +28,7 @@ const KERNEL =
 const OTHER = "bochs:ryzen is one of the other emulator's";
 const CPU = `${DEFAULTS.qemu.cpu}, or ${DEFAULTS.bochs.cpu} in Bochs`;
 const TIMEOUT = `${DEFAULTS.qemu.timeout / 1000}, or ${DEFAULTS.bochs.timeout / 1000} in Bochs`;
-const RUN_FINDING = "a claim fails, a kernel complains, or a machine gave no report";
+const RUN_FINDING = "a claim fails, a kernel complains, or not every machine reported";
 
 /** Adds the lab's commands. */
 export function addLab(program: Command): void {
@@ -109,7 +109,10 @@ function addKernels(lab: Command): void {
     .option("--mirror <url>", "the package archive; else apt's own")
     .option("--json", "as JSON")
     .addHelpText("after", statusHelp(commonStatuses("the kernels were fetched and listed")))
-    .action(async (options: Parameters<typeof labKernels>[0]) => {
+    .action(async (options: Parameters<typeof labKernels>[0], command: Command) => {
+      if (options?.refetch === true && options.fetch === undefined) {
+        command.error("error: --refetch needs --fetch");
+      }
       process.exitCode = await labKernels(options);
     });
 }

@@ -9,6 +9,7 @@ import { commonStatuses, STATUS, statusHelp } from "./exit-status.ts";
 import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
 import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
+import { listClaims } from "./lab-claims.ts";
 import { isInterrupted, isInterruptible } from "./lab-kernel.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
@@ -38,6 +39,7 @@ program
   .addOption(
     new Option("--reporter <name>", "how to report").choices(REPORTERS).default(REPORTERS[0]),
   )
+  .option("--list", "print the claims, a line each, and judge none")
   .option("--progress", "tell of each claim on standard error")
   .option("--or-lab", "where this host has no usable device, judge a cached kernel in the lab")
   .option(
@@ -48,6 +50,10 @@ program
   .option("--require-kvm", "fail, instead of skipping, when there is no usable device")
   .addHelpText("after", statusHelp(commonStatuses("no claim fails", "a claim fails")))
   .action(async (pattern: string | undefined, options: SuiteFlags) => {
+    if (options.list === true) {
+      process.exitCode = listClaims(pattern);
+      return;
+    }
     process.exitCode = await runSuite({
       pattern,
       reporter: options.reporter,
@@ -61,6 +67,7 @@ program
 
 interface SuiteFlags {
   readonly reporter: (typeof REPORTERS)[number];
+  readonly list?: boolean;
   readonly requireKvm?: boolean;
   readonly orLab?: boolean;
   readonly progress?: boolean;

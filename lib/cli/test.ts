@@ -14,10 +14,11 @@ import { toKtap } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
 import { printable, printableJson, printableLines } from "../report/printable.ts";
 import { isGreen, judged, type Report, type Result, splitName } from "../report/result.ts";
-import { claimLine, paint, summary } from "../report/text.ts";
+import { claimLine, counted, paint, summary } from "../report/text.ts";
 import { needsOwnProcesses } from "../suite/isolation.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
+import { HOW_TO_LIST } from "./lab-claims.ts";
 import { HOW_TO_LAB, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 import { interruptible } from "./lab-kernel.ts";
 
@@ -58,6 +59,9 @@ const PACKAGE = packageFolder();
  * The report of an interrupted run has the claims that were judged by then.
  */
 export async function runSuite(options: SuiteOptions): Promise<number> {
+  if (options.repro === undefined && options.reproAll) {
+    throw new CommandError("--repro-all needs --repro, which names the folder");
+  }
   if (options.repro !== undefined) makeFolder("--repro", options.repro);
   const problem = deviceProblem();
   if (problem !== undefined) {
@@ -84,14 +88,22 @@ async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promi
   };
   const run = await collect(options.pattern, reproEnvironment(options), onResult, signal);
   const { report } = run;
+  if (report.results.length === 0 && !signal.aborted && run.errors.length === 0) {
+    process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
+    return STATUS.trouble;
+  }
   process.stdout.write(
     options.reporter === "text" ? `\n${summary(report, p)}\n` : DOCUMENTS[options.reporter](report),
   );
   if (options.repro !== undefined) {
-    process.stderr.write(`node-kvm: ${run.reproducers} C files written to ${options.repro}\n`);
+    process.stderr.write(
+      `node-kvm: ${counted(run.reproducers, "C file")} written to ${options.repro}\n`,
+    );
   }
   if (signal.aborted) {
-    process.stderr.write(`node-kvm: interrupted; ${report.results.length} claims were judged\n`);
+    process.stderr.write(
+      `node-kvm: interrupted after ${counted(report.results.length, "claim")}\n`,
+    );
     return STATUS.interrupted;
   }
   for (const error of run.errors) process.stderr.write(`node-kvm: ${printableLines(error)}\n`);
@@ -122,7 +134,9 @@ function makeEach(path: string): void {
 
 function whyNothing({ results }: Report, { pattern }: SuiteOptions): string {
   if (results.length > 0) return `no claim was judged: all ${results.length} were skipped`;
-  return pattern === undefined ? "no claim was found" : `no claim contains "${printable(pattern)}"`;
+  return pattern === undefined
+    ? "no claim was found"
+    : `no claim contains "${printable(pattern)}"; ${HOW_TO_LIST}`;
 }
 
 function printInstead(

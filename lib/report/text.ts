@@ -42,13 +42,18 @@ export function claimLine(result: Result, p: Paint): string {
   return `${line}\n${(result.verdict === "fail" ? p.red : p.dim)(reason.join("\n"))}`;
 }
 
+/** Writes a number and what it counts: `1 claim`, `2 claims`. */
+export function counted(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
 /** The closing lines: what was judged, the deviations by name, the counts. */
 export function summary(report: Report, p: Paint): string {
   const counts = count(report.results);
   const deviations = report.results.filter(({ verdict }) => verdict === "deviation");
   const vendor = printable(report.vendor);
   const lines = [
-    `${judged(report)} claims judged on Linux ${printable(report.kernel)}, ${vendor}: ` +
+    `${counted(judged(report), "claim")} judged on Linux ${printable(report.kernel)}, ${vendor}: ` +
       [
         p.green(`${counts.pass} hold`),
         counts.fail > 0 ? p.red(`${counts.fail} FAIL`) : "0 fail",

@@ -44,6 +44,24 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
       /^node-kvm: --output: \/nowhere\/r\.html cannot be written: ENOENT: no such file or directory$/,
     ],
     [["lab", "run", ...KERNEL, "--parallel", "1000000000"], 2, /whole number from 1 to 256; see /],
+    [
+      ["lab", "run", "--kernel", "6.12", "--modules", "/tmp"],
+      2,
+      /--modules is for a kernel of your own/,
+    ],
+    [
+      ["lab", "exec", "--kernel", "6.12", "--modules", "/tmp", "--", "true"],
+      125,
+      /--modules is for a kernel/,
+    ],
+    [
+      ["lab", "run", ...KERNEL, "nosuch"],
+      2,
+      /no claim contains "nosuch"; node-kvm test --list lists/,
+    ],
+    [["lab", "kernels", "--refetch"], 2, /--refetch needs --fetch; see /],
+    [["lab", "cache", "--verify", "--empty"], 2, /--verify and --empty exclude each other/],
+    [["test", "--repro-all"], 2, /--repro-all needs --repro, which names the folder/],
     [["lab", "run", ...KERNEL, "--parallel", "0"], 2, /whole number from 1 to 256; see /],
     [["lab", "run", ...KERNEL, "--parallel", "1e1"], 2, /whole number from 1 to 256; see /],
     [

@@ -74,7 +74,7 @@ describe("the summary", () => {
 
   test("is one line when nothing deviates", () => {
     expect(summary(report(result()), plain)).toBe(
-      "1 claims judged on Linux 6.12.95, kvm_pvm: 1 hold, 0 fail, 0 deviate, 0 skipped",
+      "1 claim judged on Linux 6.12.95, kvm_pvm: 1 hold, 0 fail, 0 deviate, 0 skipped",
     );
   });
 
