@@ -108,8 +108,8 @@ export class DirtyRing {
     const words = this.#words;
     if (words.length === 0) throw new StateError("ERR_CLOSED", "dirty ring");
     const at = this.#next * WORDS;
-    // The flags are read first and written last: KVM fills an entry before it sets the flag, and may fill it again
-    // after the flag says that it was harvested.
+    // The flags are read first and written last: KVM sets the flag after it has filled an entry, and may fill it again
+    // after the flag is set to harvested.
     if ((Atomics.load(words, at + FLAGS) & KVM_DIRTY_GFN_F_DIRTY) === 0) return undefined;
     const entry = {
       slot: words[at + SLOT] ?? 0,

@@ -110,8 +110,8 @@ export class EventFd extends HostFile {
    * Waits for the next signal, and returns the counter and sets it to 0; returns at once if it is above zero. Several
    * waits are served in their order, each with the whole counter.
    *
-   * A wait keeps the process alive. It uses no thread: the event loop watches the file, so a signal is received after
-   * {@link Vcpu.runSync} has returned.
+   * A wait prevents the process from exiting. It uses no thread: the event loop watches the file, so a signal is
+   * received after {@link Vcpu.runSync} has returned.
    *
    * @throws the signal's reason, as a rejection, if it is or becomes aborted; the counter is unchanged.
    * @throws {@link StateError} `ERR_CLOSED`, as a rejection, if this is or becomes closed.
