@@ -69,12 +69,13 @@ export class KvmError extends Error {
 /** The codes of {@link StateError} and their meanings; `docs/errors.md` has the same text. */
 export const STATE_ERRORS = {
   ERR_CLOSED: "the handle was closed",
-  ERR_RUNNING: "the vCPU runs on a thread of its own; end that run first (abort it, or `kick()`)",
+  ERR_RUNNING:
+    "a run of this vCPU is in progress on its own thread; interrupt it first (abort it, or `kick()`)",
   ERR_PAUSED: "the VM is paused; `vm.resume()` first",
-  ERR_ANSWERED: "this exit was answered before, or its vCPU has run on",
-  ERR_UNANSWERED: "this exit came while another was completed, and nobody was there to answer it",
+  ERR_ANSWERED: "this exit was answered before, or its vCPU has run since",
+  ERR_UNANSWERED: "completing an exit caused this one, and no function was passed to answer it",
   ERR_PRIVATE:
-    "its pages belong to the guest alone: it was made without GUEST_MEMFD_FLAG_INIT_SHARED",
+    "its pages are private to the guest: it was created without GUEST_MEMFD_FLAG_INIT_SHARED",
 } as const;
 
 /** A code of {@link StateError}. */

@@ -49,8 +49,8 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
   "DR6 above 32 bits": /dr6 0x100000000: bits 32-63 are reserved/,
   "kvmclock's ioctl before kvmclock": /the guest has not switched kvmclock on/,
   "kvmclock's ioctl on the VM": /KVM_KVMCLOCK_CTRL is an ioctl of a vCPU, not of a VM/,
-  "an answer that comes too late": /this exit was answered before, or its vCPU has run on/,
-  "an answer given twice": /this exit was answered before, or its vCPU has run on/,
+  "an answer that comes too late": /this exit was answered before, or its vCPU has run since/,
+  "an answer given twice": /this exit was answered before, or its vCPU has run since/,
   "a closed vCPU": /^vcpu 0: the handle was closed$/,
   "an MSR that is not there":
     /entries\[1\] MSR 0xdeadbeef = 0x1: either this KVM has no such MSR, or/,
