@@ -106,7 +106,7 @@ async function kicked(vcpu, count, moment) {
   return (await ended).kind;
 }
 
-/** A run that nobody kicks, after one that was kicked in this moment. */
+/** A run without a kick, right after one that was kicked. */
 async function alone(vcpu, moment) {
   counters[vcpu.id * 16] = magnitude(12);
   const isSync = random() < 0.25;
@@ -133,7 +133,7 @@ async function race(vcpu) {
   const moment = choose(moments);
   const kind = await kicked(vcpu, magnitude(16), moment);
   done.racing[kind] += 1;
-  // It may stand behind its last count, with the exit to come: only that a run ends then tells nothing.
+  // It may be past its last count with the exit still to come, so the end of a run alone proves nothing.
   await alone(vcpu, moment);
 }
 

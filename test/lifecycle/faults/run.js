@@ -43,7 +43,7 @@ const programs = Object.keys({
 }).filter((name) => only === undefined || name.includes(only));
 const isChosen = (call) => calls === undefined || calls.includes(call);
 
-/** Runs cases.js and gives its lines. A process that says nothing for too long is killed. */
+/** Runs cases.js and returns its lines. A process that prints nothing for too long is killed. */
 function runChild(request, onLine) {
   const script = fileURLToPath(new URL("cases.js", import.meta.url));
   const argument = JSON.stringify({ library, addon, ...request });
