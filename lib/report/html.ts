@@ -15,7 +15,7 @@ const MARKS: Readonly<Record<Mark, { readonly sign: string; readonly word: strin
   missing: { sign: "?", word: "not judged" },
 };
 
-/** The page runs its own style and script, known by their hashes, and loads and sends nothing. */
+/** The page runs only its own style and script, identified by their hashes, and makes no requests. */
 const POLICY = [
   "default-src 'none'",
   `style-src ${hashOf(PAGE_STYLE)}`,
@@ -28,7 +28,7 @@ function hashOf(text: string): string {
   return `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
 }
 
-/** Prints the page. `date` is shown as it is given. */
+/** Formats the page. `date` is printed unchanged. */
 export function toHtml(matrix: Matrix, date: string): string {
   const verdict = isGreenMatrix(matrix)
     ? "Every kernel keeps its promises."
@@ -119,7 +119,7 @@ function bodyCell(cell: Result | undefined, row: Row, column: string): string {
   return `<td><button type="button" tabindex="-1" class="${mark}" aria-label="${escapeHtml(label)}" data-column="${escapeHtml(column)}" data-word="${word}" data-reason="${escapeHtml(cell?.reason ?? "")}">${sign}</button></td>`;
 }
 
-/** What changes from each kernel to the next. */
+/** The differences between each kernel and the next. */
 function changes(matrix: Matrix): string {
   const steps = matrix.columns.slice(1).map((column, i) => {
     const list = differences(matrix, i, i + 1).map(
