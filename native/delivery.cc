@@ -19,7 +19,7 @@ Refusal Delivery::Of(Napi::Env env, Delivery** delivery) {
   auto made = std::unique_ptr<Delivery>(new Delivery(env));
   if (!made->call_.Open(env, "node-kvm:run")) return {"napi_async_init", -ENOMEM};
   made->async_.data = made.get();
-  const int error = uv_async_init(loop, &made->async_, OnWake);  // libuv's are -errno
+  const int error = uv_async_init(loop, &made->async_, OnWake);  // libuv errors are -errno
   if (error != 0) return {"uv_async_init", error};
   uv_unref(reinterpret_cast<uv_handle_t*>(&made->async_));
   made->idle_.data = made.get();
@@ -58,7 +58,7 @@ void Delivery::LookUntil(uint64_t when) {
   is_looking_ = true;
 }
 
-// The caller delivers what was posted before; a later post wakes the loop.
+// The caller delivers the runs that were posted before; a later post wakes the loop.
 void Delivery::StopLooking() {
   static_cast<void>(uv_idle_stop(&idle_));  // it cannot fail
   const std::lock_guard lock(mutex_);

@@ -54,7 +54,7 @@ class Delivery {
   Napi::Env env_;
   LoopCall call_;
   uv_async_t async_ = {};
-  uv_idle_t idle_ = {};  // active while the loop looks
+  uv_idle_t idle_ = {};  // active while the loop polls
   int open_handles_ = 2;
   uint64_t look_until_ = 0;
   napi_async_cleanup_hook_handle hook_ = nullptr;

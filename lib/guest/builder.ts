@@ -56,7 +56,7 @@ export class GuestBuilder extends Recorder {
     const again = this.newLabel();
     const real = a.bitness === 16;
     const [si, di] = pointers[a.bitness];
-    // Real mode reaches the tables, which lie above 64 KiB, by FS and ES.
+    // Real mode accesses the tables above 64 KiB with FS and ES.
     if (real) this.#segment("fs", TABLE_GPA).#segment("es", RESULTS_GPA);
     const input = (n: number): Memory =>
       mem(32, { base: si, displacement: n, ...(real ? { segment: "fs" } : {}) });

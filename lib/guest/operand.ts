@@ -14,7 +14,7 @@ export interface Address {
   readonly base?: Register;
   /** The index register. */
   readonly index?: Register;
-  /** What the index is multiplied by; 1 when absent. */
+  /** The factor of the index; 1 if omitted. */
   readonly scale?: 1 | 2 | 4 | 8;
   /** The displacement in bytes; 0 when absent. */
   readonly displacement?: number | bigint;

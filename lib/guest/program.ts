@@ -26,10 +26,10 @@ export interface Program {
   /** The general registers it starts with. */
   readonly regs: StartRegs;
   /**
-   * Writes the program and its tables into guest memory; what lies between is left as it is.
+   * Writes the program and its tables into guest memory; the gaps between them are unchanged.
    *
    * @param memory guest memory from gpa 0, as an array or something to write to
-   * @throws RangeError when memory is an array smaller than `memorySize`
+   * @throws RangeError if memory is an array smaller than `memorySize`
    */
   load(memory: Uint8Array | WritableMemory): void;
   /** Lists everything that `load` writes. */

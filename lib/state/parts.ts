@@ -28,8 +28,8 @@ export interface PartRow<S extends Shape = Shape> {
   /** The errno of `get` if this VM, or this vCPU, was created without the part. */
   readonly absent?: "EINVAL" | "ENXIO" | "EIO";
   /**
-   * For bytes: the capability whose value is how many there may be, and the field of the struct that
-   * says how many there are; without a field it is always all of them.
+   * For bytes: the capability whose value is their maximal number, and the field of the struct with the actual number;
+   * without a field it is always the maximum.
    */
   readonly size?: { readonly capability: CapabilityName; readonly field?: "size" };
   /** The part is the `chip` of a `struct kvm_irqchip` with this `chip_id`. */

@@ -12,16 +12,16 @@ const ROOMS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "lib", "n
 /** The rooms that still have findings: remove a line when its room is rewritten. */
 const NOT_DONE = [
   "lib/cli",
+  "lib/explain",
   "lib/lab",
   "lib/report/page.ts",
-  "lib/trace/c",
+  "lib/trace",
   "test/expectations",
   "test/helpers",
   "test/house",
   "test/lab",
   "test/mutation",
   "test/unit/abi",
-  "test/unit/bench",
   "test/unit/cli",
   "test/unit/cpuid",
   "test/unit/errors.test.ts",
@@ -29,7 +29,6 @@ const NOT_DONE = [
   "test/unit/guest",
   "test/unit/lab",
   "test/unit/native",
-  "test/unit/options.test.ts",
   "test/unit/report",
   "test/unit/state",
   "test/unit/suite",
@@ -95,7 +94,7 @@ function plain(text: string): string {
     .split("\n")
     .map((line) => line.replace(/^\s*(\/\/|\*)\s?/, "").trim())
     .join(" ")
-    .replaceAll(/\{@link [^}]*\}|`[^`]*`/g, "CODE")
+    .replaceAll(/\{@link [^}]*\}|`[^`]*`|\b[\w/]+\.(ts|js|cc|h)\b/g, "CODE")
     .replaceAll(new RegExp(QUOTED.join("|"), "g"), "QUOTE")
     .trim();
 }
@@ -152,7 +151,7 @@ function proseOfScript(text: string): readonly Prose[] {
 
 /** Returns the comments of a C or C++ file; adjacent `//` lines are one comment. */
 function proseOfC(text: string): readonly Prose[] {
-  const comments = text.matchAll(/(?:^[ \t]*\/\/.*\n?)+|\/\/.*|\/\*.*?\*\//gms);
+  const comments = text.matchAll(/(?:^[ \t]*\/\/[^\n]*\n?)+|\/\/[^\n]*|\/\*.*?\*\//gms);
   return Array.from(comments, (match) => ({
     line: lineAt(text, match.index),
     text: plain(match[0].trim()),

@@ -9,7 +9,7 @@ export interface Counted {
   readonly said: readonly number[];
   /** The values that it wrote after the vCPU, which had run in the meantime, was restored again. */
   readonly again?: readonly number[];
-  /** The parts that there are, before; what differs when it is saved again at once, after. */
+  /** Before restoring: the parts of the state. After: the parts that differ in another save right after. */
   readonly parts?: readonly string[];
   readonly different?: readonly string[];
   /** The TSC that was saved, and when it was saved again. */

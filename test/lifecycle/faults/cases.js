@@ -50,7 +50,7 @@ async function live() {
   }
   await turn();
   await turn();
-  // Until its stack is read, V8 keeps for an error what was on the stack.
+  // V8 keeps references to the stack of an error until the stack is read.
   for (const error of errors) String(error?.stack);
   return errors;
 }

@@ -195,7 +195,7 @@ describe("an instruction that KVM could not emulate", () => {
     expect(failed(fields)).toBeUndefined();
   });
 
-  test("has no more than the 15 bytes that there are", () => {
+  test("has at most 15 bytes", () => {
     expect(failed({ ndata: 3, insnSize: 200 })).toEqual({ flags: 1n, insnBytes: insn });
   });
 });

@@ -69,7 +69,7 @@ describe("a shut gate", () => {
     expect(first.told).toEqual(["start", "stop", "start"]);
   });
 
-  test("does not let in who has left while it waited", () => {
+  test("does not start a run that has left while it waited", () => {
     void gate.shut();
     comeBack(first);
     gate.leave(first);

@@ -65,7 +65,7 @@ describe("restoring a vCPU", () => {
     expect(order).toHaveLength(22);
   });
 
-  test("writes only the parts that there are", () => {
+  test("writes only the parts of the state", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, { id: 0, mpState: 0 }]], origin);
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MP_STATE"]);
@@ -175,7 +175,7 @@ describe("saving a vCPU", () => {
     expect(vcpu.called).not.toContain("KVM_GET_XSAVE2");
   });
 
-  test("leaves out what there is no capability for, without asking", () => {
+  test("leaves out a part without its capability, and makes no ioctl for it", () => {
     const vcpu = new FakeVcpu();
     expect(save(vcpu, fakeOrigin({ KVM_CAP_NESTED_STATE: 0 }))).not.toHaveProperty("nestedState");
     expect(vcpu.called).not.toContain("KVM_GET_NESTED_STATE");
