@@ -1,4 +1,4 @@
-/** What goes wrong: the kernel's refusals and our own. Why it refused is explain/. */
+/** The error classes and their codes. The reasons for errors of the kernel are explain/. */
 import { constants } from "node:os";
 import { getSystemErrorName } from "node:util";
 import { describe, refuseMisfit } from "./options.ts";
@@ -6,53 +6,53 @@ import { describe, refuseMisfit } from "./options.ts";
 /** The last errno of Linux; Node's own table does not have it. */
 export const EHWPOISON = 133;
 
-/** Says an errno by its C name: `22` is `"EINVAL"`. An unknown one is `"errno 4095"`. */
+/** Returns the C name of an errno: `22` is `"EINVAL"`. An unknown one is `"errno 4095"`. */
 export function errnoName(errno: number): string {
-  // libuv, which Node asks, has no EHWPOISON and calls EOPNOTSUPP by its other name; KVM's documents don't.
+  // libuv, which Node uses, does not know EHWPOISON and has another name for EOPNOTSUPP than KVM's documents.
   if (errno === EHWPOISON) return "EHWPOISON";
   if (errno === constants.errno.EOPNOTSUPP) return "EOPNOTSUPP";
-  // Above Linux's last, libuv has names of its own: 4095 is its EOF.
+  // Above Linux's highest errno, libuv has its own names: 4095 is its EOF.
   const isKnown = Number.isInteger(errno) && errno > 0 && errno < EHWPOISON;
   const name = isKnown ? getSystemErrorName(-errno) : "Unknown";
   return name.startsWith("Unknown") ? `errno ${errno}` : name;
 }
 
-/** What {@link KvmError} is made from. */
+/** The members that a {@link KvmError} is created from. */
 export interface KvmErrorInit {
   /** The call: an ioctl's name, or `open`, `mmap`. */
   readonly ioctl: string;
-  /** The object it was for: `/dev/kvm`, `vm`, `vcpu 0`. */
+  /** The object of the call: `/dev/kvm`, `vm`, `vcpu 0`. */
   readonly fd: string;
   /** The kernel's errno, positive. */
   readonly errno: number;
-  /** What was sent, by KVM's own names. */
+  /** The arguments, under KVM's names. */
   readonly args?: Readonly<Record<string, unknown>>;
-  /** Why, in a sentence, when it is known. */
+  /** The cause in a sentence, if it is known. */
   readonly reason?: string | undefined;
 }
 
 /**
- * A call that the kernel refused.
+ * Reports a call that the kernel failed.
  *
- * The message names the call, the object and the errno, and the reason when it is known:
- * `KVM_SET_CPUID2 (vcpu 0): EINVAL: the table changed after KVM_RUN: 0x7.0:ebx[5] avx2: ran with 1, got 0`.
+ * The message has the call, the object, the errno and, if it is known, the reason: `KVM_SET_CPUID2 (vcpu 0): EINVAL:
+ * the table changed after KVM_RUN: 0x7.0:ebx[5] avx2: ran with 1, got 0`.
  */
 export class KvmError extends Error {
   override readonly name: string = "KvmError";
   /** The ioctl's name in C, such as `"KVM_SET_CPUID2"`; `"open"` and `"mmap"` for those calls. */
   readonly ioctl: string;
-  /** The object that was asked: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
+  /** The object of the call: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
   readonly fd: string;
   /** The kernel's errno, a positive number. */
   readonly errno: number;
   /** The errno's C name: `"EINVAL"`. */
   readonly code: string;
-  /** What was sent, under KVM's own names. */
+  /** The arguments, under KVM's names. */
   readonly args: Readonly<Record<string, unknown>>;
-  /** Why the kernel refused, in a sentence; `undefined` when we do not know. */
+  /** The cause of the failure in a sentence; `undefined` if it is not known. */
   readonly reason: string | undefined;
 
-  /** Makes the error for a refused call. */
+  /** Creates the error of a failed call. */
   constructor(init: KvmErrorInit) {
     refuseMisfit("new KvmError()", init, ["ioctl", "fd", "errno"], ["args", "reason"]);
     const code = errnoName(init.errno);
@@ -68,27 +68,28 @@ export class KvmError extends Error {
   }
 }
 
-/** Every code of {@link StateError}, with what it means; `docs/errors.md` lists the same. */
+/** The codes of {@link StateError} and their meanings; `docs/errors.md` has the same text. */
 export const STATE_ERRORS = {
   ERR_CLOSED: "the handle was closed",
-  ERR_RUNNING: "the vCPU runs on a thread of its own; end that run first (abort it, or `kick()`)",
+  ERR_RUNNING:
+    "a run of this vCPU is in progress on its own thread; interrupt it first (abort it, or `kick()`)",
   ERR_PAUSED: "the VM is paused; `vm.resume()` first",
-  ERR_ANSWERED: "this exit was answered before, or its vCPU has run on",
-  ERR_UNANSWERED: "this exit came while another was completed, and nobody was there to answer it",
+  ERR_ANSWERED: "this exit was answered before, or its vCPU has run since",
+  ERR_UNANSWERED: "completing an exit caused this one, and no function was passed to answer it",
   ERR_PRIVATE:
-    "its pages belong to the guest alone: it was made without GUEST_MEMFD_FLAG_INIT_SHARED",
+    "its pages are private to the guest: it was created without GUEST_MEMFD_FLAG_INIT_SHARED",
 } as const;
 
 /** A code of {@link StateError}. */
 export type StateErrorCode = keyof typeof STATE_ERRORS;
 
-/** The library was used wrongly; it is not the kernel that refuses. */
+/** Reports a wrong use of this package, which was detected without the kernel. */
 export class StateError extends Error {
   override readonly name: string = "StateError";
-  /** Which rule was broken; see {@link STATE_ERRORS}. */
+  /** The broken rule; see {@link STATE_ERRORS}. */
   readonly code: StateErrorCode;
 
-  /** Makes the error; `detail` names the object. */
+  /** Creates the error; `detail` names the object. */
   constructor(code: StateErrorCode, detail: string) {
     if (!Object.hasOwn(STATE_ERRORS, code)) {
       const known = Object.keys(STATE_ERRORS).join(", ");

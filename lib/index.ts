@@ -1,4 +1,6 @@
-/** The public face: the handles, exits and errors. Tables are `node-kvm/cpuid`, guest code `node-kvm/guest`. */
+/**
+ * The package's main entry: handles, exits and errors. CPUID tables are `node-kvm/cpuid`, guest code `node-kvm/guest`.
+ */
 export {
   type CheckCpuidOptions,
   type CpuidFieldName,

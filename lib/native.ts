@@ -1,9 +1,11 @@
-/** The one file that loads the addon, lazily, and says what it looks like. Meanings are kvm/. */
+/**
+ * Loads the addon on first use and declares its interface. Only this file does. The meaning of its functions is kvm/.
+ */
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { packageFolder } from "./package.ts";
 
-/** What fills an address or a descriptor of a struct; `null` is none. */
+/** The value of an address or a descriptor in a struct; `null` is none. */
 export type NativeLink =
   | null
   | Uint8Array
@@ -12,16 +14,16 @@ export type NativeLink =
   | NativeFd
   | NativeHostFile;
 
-/** An open KVM file descriptor. Every answer below zero is `-errno`. */
+/** An open KVM file descriptor. A result below zero is `-errno`. */
 export interface NativeFd {
-  /** `pastEnd` lets a count reach beyond the argument, into an unmapped page (EFAULT). */
+  /** `pastEnd` allows a count beyond the argument's end, where an unmapped page causes EFAULT. */
   ioctl(
     request: number,
     argument?: number | bigint | Uint8Array,
     pastEnd?: boolean,
     links?: readonly NativeLink[],
   ): number | NativeFd | NativeRefusal;
-  /** With the last two it is KVM_SET_USER_MEMORY_REGION2. */
+  /** With the last two arguments it is KVM_SET_USER_MEMORY_REGION2. */
   setUserMemoryRegion(
     slot: number,
     flags: number,
@@ -32,7 +34,7 @@ export interface NativeFd {
     guestMemfd?: NativeFd | null,
     guestMemfdOffset?: bigint,
   ): number;
-  /** `done` gets the result of each run that was started; `probe` is given in a worker. */
+  /** `done` is called with the result of each started run; `probe` is passed in a worker. */
   mapRun(done: (result: number) => void, probe?: () => void): NativeRun | NativeRefusal;
   mapDirtyRing(): ArrayBuffer | number;
   mapMemfd(): NativeMapping | NativeRefusal | number;
@@ -41,7 +43,7 @@ export interface NativeFd {
   close(): void;
 }
 
-/** A file that takes no ioctl from us: an eventfd, /dev/sev. */
+/** A file on which this package makes no ioctl: an eventfd, /dev/sev. */
 export interface NativeHostFile {
   readCounter(): bigint | number;
   writeCounter(value: bigint): number;
@@ -51,86 +53,90 @@ export interface NativeHostFile {
   close(): void;
 }
 
-/** A vCPU's `kvm_run` and its KVM_RUN, which is bound to that vCPU. */
+/** A vCPU's mapped `kvm_run`, and KVM_RUN bound to that vCPU. */
 export interface NativeRun {
   readonly bytes: ArrayBuffer;
-  /** What {@link Native.kickVcpu} takes. */
+  /** The argument of {@link Native.kickVcpu}. */
   readonly token: bigint;
-  /** On this thread; -EBUSY while it runs elsewhere. */
+  /** Runs on this thread; -EBUSY while the vCPU runs on another one. */
   run(this: void): number;
-  /** On the vCPU's own thread; 0 when it was started. */
+  /** Runs on the vCPU's own thread; 0 if it was started. */
   start(this: void): 0 | NativeRefusal;
   /**
-   * Ends the run that was started, if it is still under way; a pause gives -512. 0, or tgkill's -errno:
-   * then the run goes on, and is to be kicked again.
+   * Interrupts the started run if it is still in progress; a pause makes it return -512. Returns 0, or tgkill's -errno;
+   * in that case the run continues, and the caller must kick again.
    */
   kick(this: void, isPause?: boolean): number;
   /**
-   * 1: KVM_RUN was called; 2: the guest was entered by it; 4: the last -EINTR of {@link run} came from a
-   * signal that nobody sent to end the run.
+   * Bit 0 (1): KVM_RUN was called. Bit 1 (2): it entered the guest. Bit 2 (4): the last -EINTR of {@link run} was
+   * caused by a signal that is not a kick.
    */
   history(this: void): number;
-  /** Rules of exit-filter.ts; none takes the filter away. -EBUSY while it runs elsewhere. */
+  /**
+   * Sets the rules of exit-filter.ts; an empty array removes the filter. -EBUSY while the vCPU runs on another thread.
+   */
   setFilter(this: void, rules: Uint8Array, ring: NativeMapping): number;
 }
 
-/** Mapped memory of this process. Windows become empty when it is closed. */
+/** Mapped memory of this process. Its windows become empty when it is closed. */
 export interface NativeMapping {
   byteLength(): number;
-  /** madvise on all of it; only advices that change no content are taken. */
+  /** Calls madvise on all of it; accepts only advice that does not change the content. */
   advise(advice: number): number;
-  /** Whether zeros took the place of a page that could not be had (SIGBUS). */
+  /** Whether a page was lost (SIGBUS) and replaced by zeros. */
   hasLostPages(): boolean;
   window(offset: number, length: number): ArrayBuffer;
   close(): void;
 }
 
-/** Which of several calls the kernel refused; `errno` is positive. */
+/** The failed one of several calls; `errno` is positive. */
 export interface NativeRefusal {
   readonly call: string;
   readonly errno: number;
 }
 
-/** Whether native code answers that a call was refused. */
+/** Whether a result of native code reports a failed call. */
 export function isRefusal(answer: unknown): answer is NativeRefusal {
   return typeof answer === "object" && answer !== null && Object.hasOwn(answer, "errno");
 }
 
-/** The process's descriptors: how many may be open, and how many the addon has open. */
+/** The process's limit of open descriptors, and the number that the addon has open. */
 export interface NativeDescriptors {
   readonly limit: number;
   readonly own: number;
 }
 
-/** What `native/addon.cc` exports. */
+/** The exports of `native/addon.cc`. */
 export interface Native {
   open(path: string): NativeFd | number;
   eventfd(initval: number, flags: number): NativeHostFile | number;
   openFile(path: string): NativeHostFile | number;
-  /** Pages of `1 << pageShift` bytes: 12 when left out, 21 and 30 are huge. */
+  /** Maps pages of `1 << pageShift` bytes: 12 if omitted; 21 and 30 are huge pages. */
   mapAnonymous(length: number, pageShift?: number, reserve?: boolean): NativeMapping | number;
   mapMemfd(length: number, pageShift?: number, reserve?: boolean): NativeMapping | NativeRefusal;
-  /** A private copy-on-write mapping; to the end of the file without `length`. */
+  /** Creates a private copy-on-write mapping; without `length`, up to the end of the file. */
   mapFile(path: string, offset: number, length?: number): NativeMapping | NativeRefusal;
-  /** Takes SIGBUS back for lost pages, if another handler has it; 0, or sigaction's -errno. */
+  /**
+   * Installs the SIGBUS handler for lost pages again if another handler replaced it. Returns 0, or sigaction's -errno.
+   */
   keepBusHandler(): number;
   reqXcompGuestPerm(component: number): number;
-  /** Ends the run of a vCPU of any thread, or its next one; false when no open vCPU has this token. */
+  /** Interrupts the current or the next run of a vCPU of any thread. Returns false if no open vCPU has this token. */
   kickVcpu(token: bigint): boolean | NativeRefusal;
-  /** RLIMIT_NOFILE, and how many descriptors the addon has open in this process. */
+  /** Returns RLIMIT_NOFILE, and the number of descriptors that the addon has open in this process. */
   descriptors(): NativeDescriptors | number;
 }
 
 let loaded: Native | undefined;
 
-/** What the addon is built for; Node.js has it since 20.19. */
+/** The Node-API version that the addon is built for; Node.js has it since 20.19. */
 const NODE_API = 8;
 
-/** Says why the addon cannot run in this runtime; `undefined` where it can. */
+/** Returns the reason why the addon cannot run in this runtime; `undefined` if it can. */
 export function runtimeProblem(
   versions: Readonly<Record<string, string | undefined>>,
 ): string | undefined {
-  // Bun ends the process when an addon calls a function of libuv that it lacks.
+  // Bun aborts the process when an addon calls a function of libuv that Bun lacks.
   if (versions["bun"] !== undefined) {
     return `node-kvm needs Node.js: Bun ${versions["bun"]} has no libuv for addons`;
   }
@@ -139,7 +145,9 @@ export function runtimeProblem(
   return `node-kvm needs Node-API ${NODE_API}; this runtime has ${napi}`;
 }
 
-/** Node takes SIGBUS when a listener comes, and leaves it to the default when the last one goes. */
+/**
+ * Restores the SIGBUS handler: Node replaces it when a listener is added, and resets it when the last one is removed.
+ */
 function watchListeners({ keepBusHandler }: Native): void {
   const look = (event: string | symbol): void => {
     if (event !== "SIGBUS" || keepBusHandler() === 0) return;
@@ -154,7 +162,7 @@ const BUILD =
   "`npm rebuild node-kvm` builds it again";
 const NOT_OURS = "the file is a module, but not this addon";
 
-/** What the loader's own words mean, and what to do; the first row that matches counts. */
+/** The meanings of the loader's messages and their remedies. The first matching row applies. */
 const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
   [
     /NODE_MODULE_VERSION|did not self-register/,
@@ -182,7 +190,7 @@ const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
   [/cannot allocate memory/i, "there is not enough memory to map it"],
 ];
 
-/** Says why the addon could not be loaded, from the loader's error, whose own words end the sentence. */
+/** Returns the reason why the addon could not be loaded, followed by the loader's message. */
 export function loadFailure(cause: unknown): string {
   const { code, message = String(cause) } = (cause ?? {}) as { code?: string; message?: string };
   if (code === "MODULE_NOT_FOUND") return `it was not built, because no such file exists; ${BUILD}`;
@@ -191,17 +199,17 @@ export function loadFailure(cause: unknown): string {
   return meaning === undefined ? first : `${meaning} (${first})`;
 }
 
-/** The addon cannot be loaded; the message says why and what to do. */
+/** Reports that the addon cannot be loaded; the message has the cause and the remedy. */
 export class AddonError extends Error {
   override readonly name: string = "AddonError";
 }
 
 /**
- * Loads the addon on first use; importing this package never does.
+ * Loads the addon on first use; importing this package does not load it.
  *
- * @throws {@link AddonError} where the runtime is not Node.js, or when the addon was not built or cannot be loaded: the
- *   message says why and what to do. The environment variable
- *   `NODE_KVM_ADDON` names another build (a sanitizer build, say).
+ * @throws {@link AddonError} if the runtime is not Node.js, or if the addon was not built or cannot be loaded. The
+ *   message has the cause and the remedy. The environment variable `NODE_KVM_ADDON` selects another build, such as the
+ *   sanitizer build.
  */
 export function native(): Native {
   if (loaded === undefined) {
@@ -227,10 +235,10 @@ export function native(): Native {
 }
 
 /**
- * Refuses `new` to programs, which have no object of the addon to give.
+ * Rejects `new` by programs, which cannot have an object of the addon.
  *
- * @param method - one that the addon's object has, and no class of this package.
- * @throws TypeError that says what to use instead.
+ * @param method - a method that the addon's object has and no class of this package.
+ * @throws TypeError that names the method to use instead.
  */
 export function expectNative(
   given: object,

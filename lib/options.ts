@@ -1,9 +1,9 @@
 /**
- * Checks of the objects that a program passes: unknown members are refused by name. Structs of the
- * kernel have a layout and are checked by abi/struct.ts.
+ * Checks of the objects that callers pass: unknown members are rejected by name. Structs of the kernel have a layout
+ * and are checked by abi/struct.ts.
  */
 
-/** How many edits (a change, an insertion, a removal or a swap of neighbours) make `a` into `b`. */
+/** Returns the number of edits (a change, an insertion, a removal or a swap of neighbours) that turn `a` into `b`. */
 function distance(a: string, b: string): number {
   const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)];
   for (let i = 1; i <= a.length; i += 1) {
@@ -21,10 +21,10 @@ function distance(a: string, b: string): number {
   return rows.at(-1)?.at(-1) ?? 0;
 }
 
-/** Names longer than this are not compared with others: no name in this package is as long. */
+/** Longer names are not compared with others: no name in this package is as long. */
 const LONGEST_NAME = 64;
 
-/** How many letters of `a` are not in the words that it begins with as `b` does: `KVM_CAP_`, say. */
+/** Returns the number of letters of `a` that follow the words that it shares with `b` (for example, `KVM_CAP_`). */
 function ownLetters(a: string, b: string): number {
   let shared = 0;
   while (shared < a.length && a[shared] === b[shared]) shared += 1;
@@ -34,8 +34,8 @@ function ownLetters(a: string, b: string): number {
 /**
  * Finds the name that `unknown` is probably a misspelling of.
  *
- * @returns undefined when more than a third of the letters differ from every known name. Words that both
- *   begin with do not count.
+ * @returns undefined if more than a third of the letters differ from every known name. Leading words that both names
+ *   share do not count.
  */
 export function nearestName(unknown: string, known: Iterable<string>): string | undefined {
   if (unknown.length > LONGEST_NAME) return undefined;
@@ -50,10 +50,10 @@ export function nearestName(unknown: string, known: Iterable<string>): string | 
   return best;
 }
 
-/** Longer lists of known names are not shown. */
+/** Longer lists of known names are not printed. */
 const MOST_NAMES = 24;
 
-/** Formats the end of a message about an unknown name: the nearest known name, or all of them. */
+/** Formats the end of a message about an unknown name: the most similar known name, or all of them. */
 export function suggestion(
   unknown: string,
   known: Iterable<string>,
@@ -65,12 +65,12 @@ export function suggestion(
   return names.length === 0 || names.length > most ? "" : `; known are ${names.join(", ")}`;
 }
 
-/** Quotes a name of the caller, shortened to what a message can hold. */
+/** Quotes a name of the caller and shortens it to a length that fits a message. */
 export function quoted(name: string): string {
   return JSON.stringify(name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME)}…` : name);
 }
 
-/** Says what a value is, for the end of a message: `null`, `an array`, `5n`, `"rip"`. */
+/** Describes a value for the end of a message: `null`, `an array`, `5n`, `"rip"`. */
 export function describe(value: unknown): string {
   if (value === null || value === undefined || typeof value === "boolean") return String(value);
   if (typeof value === "number") return String(value);
@@ -85,14 +85,14 @@ export function describe(value: unknown): string {
     : "an object";
 }
 
-/** What a 64-bit field, an address or a size may be given as: a bigint, or a number that is a safe integer. */
+/** A 64-bit field, an address or a size: a bigint, or a number that is a safe integer. */
 export type WideInteger = bigint | number;
 
 /**
- * Converts a 64-bit value of the caller into a bigint. This is the one rule for such values: bigints
- * are returned, and a number is accepted where it is a safe integer, so nothing is lost.
+ * Converts a 64-bit value of the caller into a bigint. All such values follow this rule: a bigint is returned
+ * unchanged, and a number is accepted if it is a safe integer, so no bits are lost.
  *
- * @param where - what the message begins with.
+ * @param where - the start of the error's message.
  * @throws TypeError for anything but a bigint or a number.
  * @throws RangeError for a number that is not a safe integer.
  */
@@ -132,7 +132,7 @@ export function toU32(where: string, value: unknown): number {
 }
 
 /**
- * Refuses members that are neither left out nor `true` or `false`.
+ * Rejects members that are present but neither `true` nor `false`.
  *
  * @throws TypeError `GuestMemory.allocate(): populate: expected true or false, got "yes"`
  */
@@ -145,7 +145,7 @@ export function refuseNonBooleans(where: string, options: object, names: readonl
 }
 
 /**
- * Returns a path that a system call can be given.
+ * Returns a path that can be passed to a system call.
  *
  * @throws TypeError for anything but a non-empty string without NUL characters.
  */
@@ -158,7 +158,7 @@ export function toPath(where: string, path: unknown): string {
 }
 
 /**
- * Returns the bytes behind an array of any element type and of any realm: the same memory.
+ * Returns the bytes of an array with any element type and of any realm. The result shares its memory.
  *
  * @throws TypeError for anything but a typed array, a Buffer or a DataView.
  */
@@ -168,7 +168,7 @@ export function toBytes(where: string, data: unknown): Uint8Array {
   throw new TypeError(`${where}: expected a Uint8Array or another view, got ${describe(data)}`);
 }
 
-/** Whether a value is of a class of the language or the runtime: an array, a Map, an AbortSignal. */
+/** Whether a value is an instance of a built-in class: an array, a Map, an AbortSignal. */
 const isTagged = (value: object): boolean =>
   Array.isArray(value) || typeof Reflect.get(value, Symbol.toStringTag) === "string";
 
@@ -181,7 +181,7 @@ export function toList<T>(where: string, elements: Iterable<T>): T[] {
   const given: unknown = elements;
   const isObject = typeof given === "object" && given !== null;
   if (isObject && typeof Reflect.get(given, Symbol.iterator) === "function") {
-    // Array.from() takes twice as long for an iterable that is no array, such as a CPUID table.
+    // Array.from() takes twice as long for an iterable that is not an array, such as a CPUID table.
     const list: T[] = [];
     for (const element of elements) list.push(element);
     return list;
@@ -190,11 +190,11 @@ export function toList<T>(where: string, elements: Iterable<T>): T[] {
 }
 
 /**
- * Refuses anything but an object whose own enumerable members are all `known`.
+ * Rejects anything but an object whose own enumerable members are all `known`.
  *
- * @param where - what the message begins with: the method that was called, `"vm.createVcpu()"`.
- * @param known - the names of the members that there are.
- * @param noun - what the object's members are called in the message.
+ * @param where - the start of the message: the called method, `"vm.createVcpu()"`.
+ * @param known - the names of all members.
+ * @param noun - the name for a member in the message.
  * @throws TypeError `createVm(): unknown option "machinType"; did you mean "machineType"?`
  */
 export function refuseUnknown(
@@ -215,8 +215,8 @@ export function refuseUnknown(
 }
 
 /**
- * Refuses anything but an object that has all members of `required` and no other than these and
- * those of `optional`. A member whose value is `undefined` counts as missing.
+ * Rejects anything but an object that has all members of `required` and no others except those of `optional`. A member
+ * with the value `undefined` counts as missing.
  *
  * @throws TypeError that names the unknown member, or all missing ones.
  */
@@ -231,7 +231,7 @@ export function refuseMisfit(
   refuseMissing(where, value, required, noun);
 }
 
-/** Refuses anything but an object that has all members of `required`. @throws TypeError that names all missing ones. */
+/** Rejects anything but an object that has all members of `required`. @throws TypeError that names all missing ones. */
 export function refuseMissing(
   where: string,
   value: unknown,

@@ -1,4 +1,4 @@
-// What the addon exports, on one screen: the ways to get an object, a permission, a signal.
+// The exports of the addon: functions that create objects, permissions, signals.
 #include <napi.h>
 
 #include <memory>
@@ -15,7 +15,7 @@ namespace {
 
 using Define = Napi::Function(Napi::Env);
 
-// False: the class could not be made; an exception may be pending.
+// Returns false if the class could not be created; an exception may be pending.
 bool Keep(Napi::Env env, Define define, Napi::FunctionReference* kept) {
   const Napi::Function made = define(env);
   if (made.IsEmpty()) return false;

@@ -1,5 +1,5 @@
-// What one ioctl is given: its struct, and what the struct's addresses and descriptors stand for.
-// No address and no descriptor comes from JavaScript: they are filled in here, into copies.
+// The argument of one ioctl: its struct, and the values of the struct's addresses and descriptors.
+// JavaScript passes neither addresses nor descriptors: this code writes them into copies.
 #pragma once
 
 #include <napi.h>
@@ -25,29 +25,29 @@ class Argument {
   Argument& operator=(const Argument&) = delete;
   ~Argument() { copies_.Release(mark_); }
 
-  // Makes the argument ready. False: `complaint` says what is wrong with it, or is empty and
-  // `refusal` says which system call failed. `of_vcpu` tells whose commands KVM_MEMORY_ENCRYPT_OP
-  // has.
+  // Prepares the argument. On failure it returns false; then `complaint` describes the fault, or is
+  // empty and `refusal` names the failed system call. `of_vcpu` selects the commands of
+  // KVM_MEMORY_ENCRYPT_OP.
   bool Fill(const IoctlShape& shape, const Napi::Value& bytes, const Napi::Value& links,
             bool of_vcpu);
   const std::string& complaint() const { return complaint_; }
   const Refusal& refusal() const { return refusal_; }
 
-  // What the kernel gets, now: valid until JavaScript runs again.
+  // The argument for the kernel; valid until JavaScript runs again.
   uint64_t Address();
 
-  // The struct itself, as the kernel has it now.
+  // The struct with the kernel's result.
   std::span<uint8_t> bytes() { return copied_.back().copy; }
 
-  // Gives JavaScript the kernel's answer, without addresses and descriptors.
+  // Copies the kernel's result to JavaScript, without addresses and descriptors.
   void CopyBack();
 
-  // Guest memory that the kernel goes on using after a call that succeeded.
+  // Guest memory that the kernel uses after a successful call.
   const std::vector<std::shared_ptr<Region>>& held() const { return held_; }
 
  private:
-  // Reading links may run JavaScript (a getter), which may detach a buffer, close a file or issue
-  // another ioctl. So bytes are copied when they are looked at and looked at anew afterwards, and
+  // Reading links may run JavaScript (a getter), which may detach a buffer, close a file or make
+  // another ioctl. So bytes are copied when they are read and read again afterwards, and
   // descriptors are filled in last.
   struct Copied {
     Napi::Value original;

@@ -12,9 +12,9 @@
 
 namespace node_kvm {
 
-// Written under a lock, read by the signal handler without one. The range that a thread has just
-// touched does not change meanwhile: who can touch it keeps it. A range that does change is
-// therefore another, and the handler passes over it.
+// Written under a lock, and read by the signal handler without one. The range that a thread has
+// just accessed does not change at that time, because its user keeps it. A range that changes is
+// therefore another one, and the handler skips it.
 struct WatchedRange {
   std::atomic<uint32_t> version = 0;  // odd while it changes
   std::atomic<uintptr_t> start = 0;
@@ -25,11 +25,11 @@ struct WatchedRange {
 
 namespace {
 
-// A page is replaced alone up to so many times a range, then with all that follow it: the kernel
-// allows a process 65530 mappings, and each lone page makes two.
+// The number of pages per range that are replaced one by one; after that, all following pages are
+// replaced at once. The kernel allows a process 65530 mappings, and each single page needs two.
 constexpr uint32_t kLonePages = 1024;
 
-// Grows by whole chunks, which are used again but never freed: the handler may be reading them.
+// Grows by whole chunks, which are reused but never freed: the handler may be reading them.
 struct Chunk {
   WatchedRange ranges[64];
   std::atomic<Chunk*> next = nullptr;
@@ -37,10 +37,10 @@ struct Chunk {
 
 Chunk first_chunk;
 std::mutex writers;
-// Who had SIGBUS before; never freed, for the handler may be reading it.
+// The previous handler; never freed, because the handler may be reading it.
 std::atomic<const struct sigaction*> previous = nullptr;
-// Whether this thread is in the previous handler: that may call ours again (another copy of this
-// addon would). Initial-exec, so that the first use in a thread allocates nothing.
+// Whether this thread is in the previous handler, which may call this one again (another copy of
+// this addon would). Initial-exec, so that the first use in a thread allocates nothing.
 [[gnu::tls_model("initial-exec")]] thread_local bool is_passing_on = false;
 
 struct Found {
@@ -50,7 +50,7 @@ struct Found {
   size_t page_size = 0;
 };
 
-// Only loads: it runs inside the signal handler.
+// Only loads, because it runs inside the signal handler.
 Found Find(uintptr_t address) {
   for (Chunk* chunk = &first_chunk; chunk != nullptr; chunk = chunk->next) {
     for (WatchedRange& range : chunk->ranges) {
@@ -78,7 +78,7 @@ bool Replace(uintptr_t address) {
   return MapZeros(page, found.start + found.size - page);
 }
 
-// Not ours: as if we had never been here.
+// Passes a SIGBUS at another address to the previous handler.
 void PassOn(int signal, siginfo_t* info, void* context) {
   const struct sigaction* action = previous;
   const bool is_touch = info->si_code > 0 && info->si_code != BUS_MCEERR_AO;
@@ -97,15 +97,15 @@ void PassOn(int signal, siginfo_t* info, void* context) {
   if (!is_touch && action->sa_handler == SIG_IGN) return;
   struct sigaction by_default = {};
   by_default.sa_handler = SIG_DFL;
-  // Without the default action the same fault would come again for ever.
+  // Without the default action the same fault would repeat forever.
   if (sigaction(SIGBUS, &by_default, nullptr) != 0) abort();
-  // A touch happens again on return, and then ends the process with its own address in the core.
+  // The access repeats on return, and then kills the process with its own address in the core.
   if (!is_touch && raise(signal) != 0) abort();
 }
 
 void OnBusError(int signal, siginfo_t* info, void* context) {
   const int saved = errno;
-  // Above zero it comes from the kernel; kill() has no address.
+  // Above zero if it comes from the kernel; kill() has no address.
   const bool is_ours = info->si_code > 0 && Replace(reinterpret_cast<uintptr_t>(info->si_addr));
   if (!is_ours) PassOn(signal, info, context);
   errno = saved;

@@ -19,13 +19,13 @@ Refusal Delivery::Of(Napi::Env env, Delivery** delivery) {
   auto made = std::unique_ptr<Delivery>(new Delivery(env));
   if (!made->call_.Open(env, "node-kvm:run")) return {"napi_async_init", -ENOMEM};
   made->async_.data = made.get();
-  const int error = uv_async_init(loop, &made->async_, OnWake);  // libuv's are -errno
+  const int error = uv_async_init(loop, &made->async_, OnWake);  // libuv errors are -errno
   if (error != 0) return {"uv_async_init", error};
   uv_unref(reinterpret_cast<uv_handle_t*>(&made->async_));
   made->idle_.data = made.get();
   static_cast<void>(uv_idle_init(loop, &made->idle_));  // it cannot fail
   uv_unref(reinterpret_cast<uv_handle_t*>(&made->idle_));
-  // From here on its handles own it: OnClosed deletes it.
+  // From here its handles own it: OnClosed deletes it.
   Delivery* const owned = made.release();
   if (napi_add_async_cleanup_hook(env, OnEnvironmentEnds, owned, &owned->hook_) != napi_ok) {
     owned->CloseHandles();
@@ -53,12 +53,12 @@ void Delivery::Delivered() {
 void Delivery::LookUntil(uint64_t when) {
   look_until_ = std::max(look_until_, when);
   if (uv_is_active(reinterpret_cast<uv_handle_t*>(&idle_)) != 0) return;
-  static_cast<void>(uv_idle_start(&idle_, OnIdle));  // it fails without a callback
+  static_cast<void>(uv_idle_start(&idle_, OnIdle));  // fails only without a callback
   const std::lock_guard lock(mutex_);
   is_looking_ = true;
 }
 
-// What is posted before is delivered by who calls this; what comes after wakes the loop.
+// The caller delivers the runs that were posted before; a later post wakes the loop.
 void Delivery::StopLooking() {
   static_cast<void>(uv_idle_stop(&idle_));  // it cannot fail
   const std::lock_guard lock(mutex_);
@@ -72,12 +72,12 @@ void Delivery::Post(VcpuThread* thread) {
     done_.push_back(thread);
     is_to_wake = done_.size() == 1 && !is_looking_;
   }
-  // Not under the lock: the loop wakes up at once, on this CPU perhaps, and takes it. The handle is
-  // still there, for threads end before it is closed.
+  // Not under the lock: the loop wakes immediately, perhaps on this CPU, and takes the lock. The
+  // handle still exists, because threads end before it is closed.
   if (is_to_wake) Send();
 }
 
-// It fails for a handle of another kind.
+// Fails only for a handle of another kind.
 void Delivery::Send() { static_cast<void>(uv_async_send(&async_)); }
 
 void Delivery::OnWake(uv_async_t* async) { static_cast<Delivery*>(async->data)->DeliverAll(); }
@@ -90,8 +90,9 @@ void Delivery::OnIdle(uv_idle_t* idle) {
   delivery->DeliverAll();
 }
 
-// One at a time: JavaScript runs in each, and may close the next one's vCPU. What ends meanwhile is
-// for the loop's next turn, else vCPUs that exit all the time would have it for themselves.
+// Delivers one at a time: JavaScript runs in each, and may close the next one's vCPU. Runs that end
+// in the meantime are delivered in the loop's next turn; otherwise vCPUs that exit constantly would
+// block the loop.
 void Delivery::DeliverAll() {
   const Napi::HandleScope scope(env_);
   std::unique_lock lock(mutex_);
@@ -109,8 +110,8 @@ void Delivery::DeliverAll() {
 
 void Delivery::OnEnvironmentEnds(napi_async_cleanup_hook_handle /*hook*/, void* data) {
   auto* delivery = static_cast<Delivery*>(data);
-  // Every thread is asked to stop before one is joined: a thread that shares its CPU with spinning
-  // guests ends only after a time slice of each of them.
+  // Every thread is requested to stop before one is joined: a thread that shares its CPU with
+  // spinning guests ends only after a time slice of each of them.
   for (VcpuThread* thread : delivery->threads_) thread->RequestStop();
   for (VcpuThread* thread : delivery->threads_) thread->Abandon();
   delivery->threads_.clear();
@@ -119,7 +120,7 @@ void Delivery::OnEnvironmentEnds(napi_async_cleanup_hook_handle /*hook*/, void* 
   delivery->CloseHandles();
 }
 
-// The one that is closed last takes all with it: libuv closes in no order that it promises.
+// The handle that is closed last deletes the object: libuv does not define the order of closing.
 void Delivery::CloseHandles() {
   uv_close(reinterpret_cast<uv_handle_t*>(&idle_), OnClosed);
   uv_close(reinterpret_cast<uv_handle_t*>(&async_), OnClosed);
@@ -128,7 +129,7 @@ void Delivery::CloseHandles() {
 void Delivery::OnClosed(uv_handle_t* handle) {
   auto* delivery = static_cast<Delivery*>(handle->data);
   if (--delivery->open_handles_ > 0) return;
-  // It fails for a null hook: that of a delivery which was never told of the environment's end.
+  // Fails for a null hook: that of a delivery which got no cleanup hook.
   static_cast<void>(napi_remove_async_cleanup_hook(delivery->hook_));
   delete delivery;
 }

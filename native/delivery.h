@@ -1,5 +1,5 @@
-// Brings what vCPU threads have finished to the event loop of an environment. Where a thread comes
-// from is vcpu_thread.h.
+// Delivers finished runs of vCPU threads to the event loop of an environment. The threads are
+// vcpu_thread.h.
 #pragma once
 
 #include <napi.h>
@@ -19,23 +19,23 @@ class VcpuThread;
 
 class Delivery {
  public:
-  // One for each environment, made with its first run beside the event loop. It ends with the
-  // environment by itself, and stops all threads before.
+  // Returns the environment's object, created with its first run on a vCPU's thread. It is deleted
+  // with the environment, after it has stopped all threads.
   static Refusal Of(Napi::Env env, Delivery** delivery);
 
   const LoopCall& call() const { return call_; }
 
-  // From the environment's thread.
+  // Call from the environment's thread.
   void Add(VcpuThread* thread) { threads_.insert(thread); }
   void Remove(VcpuThread* thread);
-  // A run that was started keeps the process alive until it was delivered.
+  // A started run prevents the process from exiting until it was delivered.
   void Expect();
   void Delivered();
-  // Until then, by uv_hrtime(), the loop does not sleep, and looks itself. It serves all else
-  // meanwhile.
+  // Until this time, by uv_hrtime(), the loop polls for finished runs instead of sleeping. It
+  // handles other events in the meantime.
   void LookUntil(uint64_t when);
 
-  // From any thread; the environment's thread then calls its Deliver.
+  // Call from any thread; the environment's thread then calls its Deliver.
   void Post(VcpuThread* thread);
 
  private:
@@ -54,7 +54,7 @@ class Delivery {
   Napi::Env env_;
   LoopCall call_;
   uv_async_t async_ = {};
-  uv_idle_t idle_ = {};  // active while the loop looks
+  uv_idle_t idle_ = {};  // active while the loop polls
   int open_handles_ = 2;
   uint64_t look_until_ = 0;
   napi_async_cleanup_hook_handle hook_ = nullptr;

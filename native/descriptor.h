@@ -1,4 +1,5 @@
-// A KVM descriptor and what the descriptors of one VM share. JavaScript's hold on it is fd.h.
+// A KVM descriptor, and the state that the descriptors of one VM share. JavaScript's wrapper is
+// fd.h.
 #pragma once
 
 #include <cstddef>
@@ -13,22 +14,22 @@
 
 namespace node_kvm {
 
-// What a memory slot uses, for as long as the slot exists.
+// The resources of a memory slot, while the slot exists.
 struct Slot {
   std::shared_ptr<Region> region;         // null for a slot without host memory
   std::shared_ptr<UniqueFd> guest_memfd;  // null for a slot without one
 };
 
-// What the descriptors of one VM share. The kernel keeps a VM alive while any of them is open, and
-// a guest may touch its memory for as long, so the regions behind its slots live here: closing
-// guest memory early never unmaps what a guest can still reach. The same goes for a guest_memfd:
-// KVM takes its pages from the guest when its last descriptor is closed (kvm_gmem_release).
-// Nothing in here may own a VmState, in however many steps (region.h).
+// The state that the descriptors of one VM share. The kernel keeps a VM while any of them is open,
+// and a guest may access its memory until then, so this owns the regions behind its slots: closing
+// guest memory early never unmaps memory that a guest can access. The same applies to a
+// guest_memfd: KVM removes its pages from the guest when its last descriptor is closed
+// (kvm_gmem_release). No member may own a VmState, directly or indirectly (region.h).
 struct VmState {
   size_t run_size = 0;         // KVM_GET_VCPU_MMAP_SIZE
-  size_t dirty_ring_size = 0;  // as KVM_ENABLE_CAP was told
+  size_t dirty_ring_size = 0;  // set by KVM_ENABLE_CAP
   std::map<uint32_t, Slot> slots;
-  std::set<std::shared_ptr<Region>> held;  // what else the kernel has the address of
+  std::set<std::shared_ptr<Region>> held;  // other memory whose address the kernel has
 };
 
 struct Descriptor {

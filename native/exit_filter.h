@@ -1,4 +1,4 @@
-// Exits that need no JavaScript: ignored, answered with a constant, or collected in a ring. The
+// Exits that are ignored, answered with a constant, or collected in a ring, without JavaScript. The
 // rules are data from lib/kvm/exit-filter.ts.
 #pragma once
 
@@ -12,7 +12,7 @@
 
 namespace node_kvm {
 
-// As lib/kvm/exit-filter.ts writes it.
+// Encoded by lib/kvm/exit-filter.ts.
 struct FilterRule {
   // Both are fields of 32 bits.
   // NOLINTNEXTLINE(performance-enum-size)
@@ -22,7 +22,7 @@ struct FilterRule {
 
   uint64_t first;
   uint64_t last;
-  uint64_t value;  // what a read gives
+  uint64_t value;  // the value of a read
   uint32_t space;
   uint32_t write;
   uint32_t answers;  // whether reads are answered
@@ -30,15 +30,15 @@ struct FilterRule {
 };
 static_assert(sizeof(FilterRule) == 40);
 
-// One writer, who may be on another thread than the one reader: JavaScript. It has the layout of
-// KVM's struct kvm_coalesced_mmio_ring, with more places.
+// A ring with one writer and one reader, which is JavaScript; the writer may be on another thread.
+// It has the layout of KVM's struct kvm_coalesced_mmio_ring, with more entries.
 class WriteRing {
  public:
   static constexpr size_t kBytes = 16 * kPageSize;
 
   explicit WriteRing(std::shared_ptr<Region> region) : region_(std::move(region)) {}
 
-  // False, and nothing is put, without room for all of them.
+  // Returns false and writes nothing if there is no room for all of them.
   bool Put(uint64_t address, bool is_pio, std::span<const uint8_t> elements, uint32_t size);
 
  private:
@@ -47,13 +47,13 @@ class WriteRing {
 
 class ExitFilter {
  public:
-  // The bytes are whole rules.
+  // The bytes contain whole rules.
   static std::vector<FilterRule> Read(std::span<const uint8_t> bytes);
 
   ExitFilter(std::vector<FilterRule> rules, WriteRing ring)
       : rules_(std::move(rules)), ring_(std::move(ring)) {}
 
-  // Whether the exit that kvm_run holds is done with.
+  // Whether the filter has handled the exit in kvm_run.
   bool Handle(std::span<uint8_t> run);
 
  private:

@@ -1,6 +1,7 @@
-// Memory that this addon's objects keep outside of V8's heap, reported to V8's garbage collector,
-// which otherwise sees only the small JavaScript objects. What a mapping reports is mapping.cc; the
-// call to V8 is in wrap.h, because the code that runs vCPUs is compiled without Node too.
+// Reports memory that this addon's objects use outside of V8's heap to V8's garbage collector,
+// which otherwise counts only the small JavaScript objects. The amounts for mappings are in
+// mapping.cc; the call to V8 is in wrap.h, because the code that runs vCPUs is also compiled
+// without Node.
 #pragma once
 
 #include <cstddef>
@@ -11,20 +12,20 @@
 
 namespace node_kvm {
 
-// One per environment. Whatever reports to it keeps it, and may outlive the environment.
+// One per environment. Objects that report to it own it, and may outlive the environment.
 class ExternalMemory {
  public:
-  // An open descriptor counts as this many bytes. A VM and a vCPU take 100 to 200 KiB of kernel
-  // memory each. V8 starts a collection when external memory has grown by 64 MiB (Node 20 to 26),
-  // so at the latest after 256 descriptors were dropped; the usual limit is 1024.
+  // The size of an open descriptor. A VM and a vCPU use 100 to 200 KiB of kernel memory each. V8
+  // starts a collection when external memory has grown by 64 MiB (Node 20 to 26), so at the latest
+  // after 256 descriptors were dropped; the usual limit is 1024.
   static constexpr size_t kDescriptorBytes = size_t{256} << 10;
 
-  // Adds bytes, or takes them off; false when V8 did not take the change.
+  // Adds bytes, or subtracts them; false if V8 rejected the change.
   using Adjust = std::function<bool(int64_t bytes)>;
 
   explicit ExternalMemory(Adjust adjust) : adjust_(std::move(adjust)) {}
 
-  // False also after the end of the environment.
+  // Also false after the end of the environment.
   bool Change(int64_t bytes) { return adjust_ != nullptr && adjust_(bytes); }
   void EndEnvironment() { adjust_ = nullptr; }
 
@@ -32,7 +33,8 @@ class ExternalMemory {
   Adjust adjust_;
 };
 
-// What one object has reported; its end takes that back. Belongs to the environment's thread.
+// The amount that one object has reported; its destructor subtracts it. Use it on the environment's
+// thread.
 class Reported {
  public:
   Reported() = default;

@@ -25,8 +25,8 @@ Napi::Value Number(Napi::Env env, int64_t value) {
   return Napi::Number::New(env, static_cast<double>(value));
 }
 
-// Issues KVM_SET_SIGNAL_MASK with the kick's signals unblocked: a guest that no kick reaches would
-// run for ever. The caller's set, which follows its length, is as before afterwards.
+// Makes KVM_SET_SIGNAL_MASK with the kick's signals unblocked, because a guest that no kick can
+// interrupt would run forever. It restores the caller's set, which follows its length.
 int64_t SetSignalMask(int fd, std::span<uint8_t> mask) {
   const std::vector<uint8_t> before(mask.begin(), mask.end());
   for (const int signal : KickSignals()) {
@@ -42,7 +42,7 @@ int64_t SetSignalMask(int fd, std::span<uint8_t> mask) {
 
 // KVM opens VMs, vCPUs, devices and statistics with O_CLOEXEC, but a guest_memfd without it, and
 // KVM_CREATE_GUEST_MEMFD has no flag for it (__kvm_gmem_create). A child that another thread starts
-// between the two calls still inherits that one. False with errno set when it cannot be set.
+// between the two calls still inherits it. False with errno set on failure.
 bool CloseOnExec(int fd) {
   // NOLINTBEGIN(cppcoreguidelines-pro-type-vararg)
   const int flags = fcntl(fd, F_GETFD);
@@ -70,7 +70,7 @@ Napi::Value Fd::Open(const Napi::CallbackInfo& info) {
   if (path.find('\0') != std::string::npos) return Number(env, -ENOENT);
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));  // NOLINT(cppcoreguidelines-pro-type-vararg)
   if (fd.get() < 0) return Number(env, -errno);
-  // Other devices may understand the same request numbers in their own way.
+  // Other devices may use the same request numbers differently.
   const int64_t version = CallWithInteger(fd.get(), kKvmGetApiVersion, 0);
   if (version < 0) return Number(env, version);
   return CreateOf(env, {.file = std::make_shared<UniqueFd>(std::move(fd))});
@@ -119,7 +119,7 @@ Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape&
   const std::string complaint =
       CheckArgument(shape, bytes, info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value());
   if (!complaint.empty()) return ThrowRangeError(env, complaint);
-  // With KVM_CREATE_DEVICE_TEST nothing is made, and the caller's number must not become ours.
+  // KVM_CREATE_DEVICE_TEST creates nothing, and the caller's number must not be adopted.
   if (shape.result == Result::kFdInStruct) {
     memset(bytes.data() + shape.fd_offset, 0xff, sizeof(int));
   }
@@ -149,7 +149,8 @@ Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape&
   if (shape.result != Result::kFdInStruct || result < 0) {
     return Answer(env, shape.request, shape.result == Result::kFd, result);
   }
-  // The number must not reach JavaScript: it would outlive the object that owns it.
+  // The number must not be returned to JavaScript, because it would outlive the object that owns
+  // it.
   int fd = -1;
   memcpy(&fd, bytes.data() + shape.fd_offset, sizeof(fd));
   memset(bytes.data() + shape.fd_offset, 0xff, sizeof(fd));
@@ -244,7 +245,7 @@ Napi::Value Fd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
     if (memory_size == 0) {
       state_->vm->slots.erase(slot);
     } else {
-      // Without the flag KVM does not look at the descriptor.
+      // Without the flag, KVM does not read the descriptor.
       if ((flags & kKvmMemGuestMemfd) == 0) guest_memfd.reset();
       state_->vm->slots[slot] = {region, std::move(guest_memfd)};
     }
@@ -264,7 +265,7 @@ Napi::Value Fd::ReqXcompGuestPerm(const Napi::CallbackInfo& info) {
 
 Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  // A guest_memfd can be mapped too, but reading past its end would be a SIGBUS.
+  // A guest_memfd can be mapped too, but reading beyond its end would raise SIGBUS.
   if (!state_->is_vcpu || state_->vm == nullptr) return ToValue(env, {"mmap", -ENODEV});
   if (!Mapping::TakeBusErrors(env)) return env.Undefined();
   const std::shared_ptr<Region> region = Region::OfDescriptor(state_->fd(), state_->vm->run_size);
@@ -290,7 +291,7 @@ Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
 Napi::Value Fd::MapDirtyRing(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!state_->is_vcpu || state_->vm == nullptr) return Number(env, -ENODEV);
-  // Beyond the ring every page is a SIGBUS, so only its own size is mapped.
+  // Access beyond the ring raises SIGBUS, so only the ring's size is mapped.
   const size_t size = state_->vm->dirty_ring_size;
   if (size == 0) return Number(env, -EINVAL);
   if (!Mapping::TakeBusErrors(env)) return env.Undefined();
@@ -346,7 +347,7 @@ Napi::Value Fd::Close(const Napi::CallbackInfo& info) {
   for (const std::weak_ptr<VcpuThread>& weak : threads_) {
     if (auto thread = weak.lock()) threads.push_back(std::move(thread));
   }
-  // Every thread is asked to stop before one is joined; see Delivery::OnEnvironmentEnds.
+  // Every thread is requested to stop before one is joined; see Delivery::OnEnvironmentEnds.
   for (const auto& thread : threads) thread->RequestStop();
   for (const auto& thread : threads) thread->Close();
   threads_.clear();

@@ -1,5 +1,5 @@
-// One KVM file descriptor as JavaScript holds it: the door, memory slots, kvm_run, closing.
-// Which ioctl belongs to which kind of descriptor is the kernel's to say (ENOTTY).
+// The JavaScript object of one KVM file descriptor: ioctls, memory slots, kvm_run, closing. The
+// kernel decides which ioctl a descriptor accepts (ENOTTY).
 #pragma once
 
 #include <napi.h>
@@ -22,7 +22,7 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   static Napi::Value Open(const Napi::CallbackInfo& info);
 
   // reqXcompGuestPerm(component): arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM), 0 or -errno. It is here
-  // because the permission is for KVM's guests, though it belongs to the process.
+  // because the permission is for KVM's guests, although it applies to the process.
   static Napi::Value ReqXcompGuestPerm(const Napi::CallbackInfo& info);
 
   explicit Fd(const Napi::CallbackInfo& info) : Wrapped(info) {}
@@ -37,7 +37,7 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   // setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping | null, offset): -errno or
   // 0. With two more, guestMemfd (Fd | null) and guestMemfdOffset, KVM_SET_USER_MEMORY_REGION2.
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
-  // mapRun(done, probe?): what vcpu_object.h makes, or { call, errno }. `probe` in a worker.
+  // mapRun(done, probe?): the object of vcpu_object.h, or { call, errno }. `probe` in a worker.
   Napi::Value MapRun(const Napi::CallbackInfo& info);
   // mapDirtyRing(): ArrayBuffer, or -errno.
   Napi::Value MapDirtyRing(const Napi::CallbackInfo& info);
@@ -52,7 +52,7 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   Napi::Value CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape& shape);
   Napi::Value Answer(Napi::Env env, uint32_t request, bool returns_fd, int64_t result);
   void RememberCap(std::span<const uint8_t> argument);
-  // Owns a descriptor that an ioctl has made. Every such descriptor comes through here.
+  // Takes a descriptor that an ioctl has created. Every such descriptor passes here.
   Napi::Value Adopt(Napi::Env env, uint32_t request, int fd);
   static Napi::Value CreateOf(Napi::Env env, Descriptor descriptor);
 

@@ -1,7 +1,6 @@
-// Copies of what an ioctl is given, each ending exactly where an unmapped page begins. A kernel
-// that believes a count larger than the argument, or follows an address further than its buffer
-// goes, reads or writes into nothing and answers EFAULT; and no other thread can change a count
-// between our check and the kernel's own read.
+// Copies of ioctl arguments that end at an unmapped page. If a count exceeds the argument, or a
+// buffer is smaller than the kernel assumes, the kernel accesses the unmapped page and returns
+// EFAULT. No other thread can change a count between the check and the kernel's read.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +19,7 @@ class GuardedCopy {
   GuardedCopy& operator=(const GuardedCopy&) = delete;
   ~GuardedCopy() { Unmap(); }
 
-  // False when no memory is to be had; `refusal` says which call failed.
+  // False if no memory is available; `refusal` names the failed call.
   bool Fill(std::span<const uint8_t> bytes, Refusal* refusal);
   std::span<uint8_t> bytes() const { return {end() - size_, size_}; }
   size_t capacity() const { return capacity_; }
@@ -34,17 +33,18 @@ class GuardedCopy {
   size_t size_ = 0;
 };
 
-// The copies of the calls under way, used again by later ones. Calls nest: preparing one may run
-// JavaScript, which may issue another. That one's copies come after, and end before.
+// The copies of the current calls, which later calls reuse. Calls nest: preparing one may run
+// JavaScript, which may make another ioctl. The copies of the nested call are acquired later and
+// released earlier.
 class GuardedCopies {
  public:
-  // Between calls at most so many copies are kept, each of so many bytes at most; the others are
-  // unmapped. A whole CPUID table has 10 KiB, the dirty bitmap of a slot of 1 GiB 32 KiB, and an
-  // MSR filter 17 copies.
+  // The maximal number and size of copies that are kept between calls; others are unmapped. A whole
+  // CPUID table has 10 KiB, the dirty bitmap of a slot of 1 GiB 32 KiB, and an MSR filter has 17
+  // copies.
   static constexpr size_t kMostKept = 32;
   static constexpr size_t kMostKeptBytes = size_t{64} << 10;
 
-  // Null when no memory is to be had; `refusal` says which call failed. Valid until Release of an
+  // Null if no memory is available; `refusal` names the failed call. Valid until Release of an
   // earlier mark.
   GuardedCopy* Copy(std::span<const uint8_t> bytes, Refusal* refusal);
   size_t mark() const { return used_; }

@@ -1,4 +1,4 @@
-// A file that KVM is handed and that takes no ioctl from us: an eventfd, /dev/sev.
+// A file that is passed to KVM and has no KVM ioctls: an eventfd, /dev/sev.
 #pragma once
 
 #include <napi.h>
@@ -24,7 +24,8 @@ class HostFile : public Wrapped<HostFile, OpenHostFile> {
   // openFile(path): HostFile, or -errno.
   static Napi::Value Open(const Napi::CallbackInfo& info);
 
-  // descriptors(): { limit, own }: RLIMIT_NOFILE, and how many this addon has open in the process.
+  // descriptors(): { limit, own }: RLIMIT_NOFILE, and the number that this addon has open in the
+  // process.
   static Napi::Value Descriptors(const Napi::CallbackInfo& info);
 
   explicit HostFile(const Napi::CallbackInfo& info) : Wrapped(info) {}
@@ -43,7 +44,7 @@ class HostFile : public Wrapped<HostFile, OpenHostFile> {
   Napi::Value StopWatch(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
-  Watch watch_;  // ends before state_, which closes the descriptor
+  Watch watch_;  // declared after state_, so destroyed before it closes the descriptor
 };
 
 }  // namespace node_kvm

@@ -12,27 +12,27 @@ namespace node_kvm {
 
 namespace {
 
-// First a real-time signal, which no other code of the process uses. The kernel queues those, and
-// refuses one with EAGAIN when the queue is full: RLIMIT_SIGPENDING counts what is pending for all
+// First a real-time signal, which no other code of the process uses. The kernel queues these, and
+// fails with EAGAIN if the queue is full: RLIMIT_SIGPENDING counts the pending signals of all
 // processes of the user. A standard signal is delivered even then (__send_signal_locked in
-// kernel/signal.c), so one of those follows, for that case alone.
+// kernel/signal.c), so one of them is the fallback for that case.
 int kick_signals[2] = {};
 std::atomic<bool> is_installed = false;
 std::mutex installers;
 
-// Linux sends the first one to nobody, the others rarely; Node takes one of them only for a
+// Linux never sends the first one, and the others rarely; Node uses one of them only for a
 // listener.
 constexpr int kStandardSignals[] = {SIGSTKFLT, SIGVTALRM, SIGURG, SIGUSR2};
 
-// What the handler knows of its thread. Initial-exec, so that the first use allocates nothing.
+// The handler's state of its thread. Initial-exec, so that the first use allocates nothing.
 struct ThisThread {
   pid_t tid = 0;
-  Kick* kick = nullptr;  // whose KVM_RUN it is in
+  Kick* kick = nullptr;  // the kick of the vCPU whose KVM_RUN the thread is in
   volatile bool is_signalled = false;
 };
 [[gnu::tls_model("initial-exec")]] thread_local ThisThread this_thread;
 
-// The first KVM_RUN of a thread: the code that started it may have blocked the signals.
+// At the first KVM_RUN of a thread: the code that started the thread may have blocked the signals.
 int Prepare(ThisThread& me) {
   sigset_t set;
   sigemptyset(&set);
@@ -44,7 +44,7 @@ int Prepare(ThisThread& me) {
   return -error;
 }
 
-// False: another handler has this signal, or it cannot be had.
+// False: the signal has another handler, or sigaction failed.
 bool Install(int signal) {
   struct sigaction current = {};
   if (sigaction(signal, nullptr, &current) != 0 || (current.sa_flags & SA_SIGINFO) != 0 ||
@@ -53,7 +53,7 @@ bool Install(int signal) {
   }
   struct sigaction ours = {};
   ours.sa_handler = OnKick;
-  // KVM_RUN ends with EINTR all the same; any other call that the thread waits in goes on.
+  // KVM_RUN still ends with EINTR; any other call in which the thread waits is restarted.
   ours.sa_flags = SA_RESTART | SA_ONSTACK;
   sigemptyset(&ours.sa_mask);
   return sigaction(signal, &ours, nullptr) == 0;
@@ -64,7 +64,7 @@ bool Install(int signal) {
 void OnKick(int /*signal*/) {
   this_thread.is_signalled = true;
   Kick* kick = this_thread.kick;
-  if (kick == nullptr) return;  // the run has ended meanwhile
+  if (kick == nullptr) return;  // the run has ended
   const bool is_woken = kick->wake_ != nullptr && kick->wake_->woken;
   if (kick->reasons_ != 0 || is_woken) kick->Force();
 }
@@ -75,7 +75,7 @@ void Kick::Force() {
   *immediate_exit_ = 1;
 }
 
-// Either Enter sees the reason, or this thread sees the tid: both sides store before they load.
+// Either Enter reads the reason, or this thread reads the tid: both sides store before they load.
 int Kick::Request(uint32_t reasons) {
   reasons_.fetch_or(reasons);
   const pid_t tid = tid_;

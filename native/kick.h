@@ -1,4 +1,4 @@
-// A kick: the one way to end a KVM_RUN from another thread. It is a signal whose handler sets
+// A kick interrupts KVM_RUN from another thread. It is a signal whose handler sets
 // kvm_run.immediate_exit, so that a kick that arrives just before the ioctl is not lost (api.rst
 // 5).
 #pragma once
@@ -12,12 +12,11 @@
 
 namespace node_kvm {
 
-// Why a run is to end; several at once are one EINTR.
-// NOLINTNEXTLINE(performance-enum-size): they are bits of one 32-bit word
+// The reasons for a kick; several at once cause one EINTR.
 enum Reason : uint32_t {
   kAbort = 1,   // this run, and no other
-  kSticky = 2,  // this run or the next one: the kicker cannot know which one it reaches
-  kPause = 4,   // this run, which will go on
+  kSticky = 2,  // this run or the next one: the kicker cannot know which one is current
+  kPause = 4,   // this run, which is started again later
   kStop = 8,    // all runs
 };
 
@@ -29,10 +28,10 @@ struct Wake {
   pid_t tid = 0;
 };
 
-// The handler; async-signal-safe.
+// The signal handler; async-signal-safe.
 void OnKick(int signal);
 
-// One vCPU's; the thread that runs it calls Enter and Leave, any thread Request.
+// The kicks of one vCPU. The thread that runs it calls Enter and Leave, any thread calls Request.
 class Kick {
  public:
   explicit Kick(volatile uint8_t* immediate_exit) : immediate_exit_(immediate_exit) {}
@@ -40,19 +39,19 @@ class Kick {
   Kick& operator=(const Kick&) = delete;
   ~Kick() = default;
 
-  // Ends the run that is under way, or the next one at once: 0. Or tgkill's -errno: the run that is
-  // under way was not reached, and the reasons stay for its end or the next Request.
+  // Interrupts the current run, or the next one at once: 0, or tgkill's -errno. On an error the
+  // current run was not interrupted, and the reasons remain for its end or the next Request.
   int Request(uint32_t reasons);
-  // Takes back reasons that have not ended a run.
+  // Removes reasons that have not interrupted a run.
   void Withdraw(uint32_t reasons) { reasons_.fetch_and(~reasons); }
-  // Takes all reasons.
+  // Removes and returns all reasons.
   uint32_t Take() { return reasons_.exchange(0); }
 
-  // Around KVM_RUN. From Enter on, a request reaches this thread. Enter returns 0, or -errno when
-  // this thread cannot take the signal; it must not call KVM_RUN then.
+  // Call them around KVM_RUN. After Enter, a request interrupts this thread. Enter returns 0, or
+  // -errno if this thread cannot receive the signal; do not call KVM_RUN in this case.
   int Enter(Wake* wake);
   void Leave(Wake* wake);
-  // Whether a signal of ours came to this thread since the last call.
+  // Whether this thread has received a kick signal since the last call.
   static bool TakeSignal();
 
   bool is_immediate_exit() const { return *immediate_exit_ != 0; }
@@ -62,17 +61,17 @@ class Kick {
   void Force();
 
   volatile uint8_t* immediate_exit_;
-  volatile bool is_forced_ = false;  // we have set immediate_exit, not JavaScript
+  volatile bool is_forced_ = false;  // immediate_exit was set by this code, not by JavaScript
   Wake* wake_ = nullptr;
   std::atomic<uint32_t> reasons_ = 0;
   std::atomic<pid_t> tid_ = 0;  // the thread that is in KVM_RUN, or about to be
 };
 
-// Installs the handlers, once for the process: 0, or -errno (EBUSY: no real-time signal is free).
+// Installs the handlers once per process: 0, or -errno (EBUSY: no real-time signal is free).
 int InstallKick();
-// The signals that a kick may be; 0 where there is none (before InstallKick, both).
+// The signals of a kick; 0 if there is none (before InstallKick, both are 0).
 std::span<const int> KickSignals();
-// Sends one of them to a thread of this process: 0, also when that thread has ended, or -errno.
+// Sends one of them to a thread of this process: 0, also if that thread has ended, or -errno.
 int SignalThread(pid_t tid);
 
 }  // namespace node_kvm

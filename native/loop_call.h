@@ -1,5 +1,5 @@
-// Calls JavaScript from a callback of libuv, where no JavaScript is on the stack: promises that it
-// settles go on before the call returns, and an exception is reported as one that nobody caught.
+// Calls JavaScript from a libuv callback, with no JavaScript on the stack: microtasks run before
+// the call returns, and an exception is reported as uncaught.
 #pragma once
 
 #include <napi.h>
@@ -18,7 +18,7 @@ class LoopCall {
     if (context_ != nullptr) static_cast<void>(napi_async_destroy(env_, context_));
   }
 
-  // Makes the async context, without which not every runtime takes a call. False when it cannot.
+  // Creates the async context, which some runtimes require for a call. False on failure.
   bool Open(napi_env env, const char* name) {
     env_ = env;
     napi_value text = nullptr;
@@ -26,7 +26,7 @@ class LoopCall {
            napi_async_init(env, nullptr, text, &context_) == napi_ok;
   }
 
-  // Nothing of this object is used once JavaScript runs, which may end it.
+  // JavaScript may delete this object, so it is not used after JavaScript has run.
   void Call(napi_value function, std::span<const napi_value> arguments) const {
     const Napi::Env env = env_;
     napi_value result = nullptr;
@@ -35,11 +35,11 @@ class LoopCall {
                            arguments.data(), &result) == napi_ok) {
       return;
     }
-    // Without an exception the environment ends, and no JavaScript runs in it.
+    // Without an exception, the environment is shutting down and runs no JavaScript.
     if (!env.IsExceptionPending() || napi_get_and_clear_last_exception(env, &error) != napi_ok) {
       return;
     }
-    // It fails only when the environment ends.
+    // Fails only if the environment is shutting down.
     static_cast<void>(napi_fatal_exception(env, error));
   }
 

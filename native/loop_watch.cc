@@ -18,11 +18,11 @@ namespace node_kvm {
 
 namespace {
 
-// A second wake-up of a loop that has not seen the first may be no wake-up at all (uv_async_send
-// does nothing then), so such a loop is looked at again.
+// A second wake-up of a loop that has not handled the first may have no effect (uv_async_send does
+// nothing in that case), so such a loop is checked again.
 constexpr int kAgainMs = 100;
 
-// Never destroyed: its thread lives until the process is gone.
+// Never destroyed: its thread runs until the process exits.
 class Watcher {
  public:
   static Watcher& Get() {
@@ -46,7 +46,7 @@ class Watcher {
   void Remove(LoopWatch::Watched* watched) {
     const std::lock_guard lock(mutex_);
     std::erase(all_, watched);
-    // A descriptor that stays costs a wake-up for nothing, until the loop closes it.
+    // A descriptor that stays causes one useless wake-up, until the loop closes it.
     static_cast<void>(epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watched->loop_fd, nullptr));
   }
 
@@ -62,7 +62,7 @@ class Watcher {
       epoll_.Reset();
       return {"pthread_create", error};
     }
-    // It fails for a thread that was joined or detached before, and this one was not.
+    // Fails only for a thread that was joined or detached before, and this one was not.
     static_cast<void>(pthread_detach(thread));
     is_begun_ = true;
     return {};
@@ -87,7 +87,7 @@ class Watcher {
     return epoll_.get();
   }
 
-  // Whether a loop has still not seen that it was woken.
+  // Whether a loop has not yet handled its wake-up.
   bool Look() {
     const std::lock_guard lock(mutex_);
     bool is_any = false;
@@ -96,10 +96,10 @@ class Watcher {
       const int ready = poll(&loop, 1, 0);
       if (ready == 0) continue;
       is_any = true;
-      // It may have been woken also where poll() has no memory for an answer: a worker in KVM_RUN
-      // then asks the environment itself.
+      // It may have been woken even if poll() failed for lack of memory: a worker in KVM_RUN then
+      // checks its environment itself.
       watched->wake.woken = true;
-      // A signal that could not be sent is sent again with the next look.
+      // A signal that could not be sent is sent again at the next check.
       if (watched->wake.is_inside) static_cast<void>(SignalThread(watched->wake.tid));
     }
     return is_any;

@@ -1,6 +1,6 @@
-// Ends the KVM_RUN of a worker that is to end. worker.terminate() and process.exit() only wake its
-// event loop and then wait for it. So one thread of the process watches the loops of the workers
-// that run vCPUs, and kicks.
+// Interrupts the KVM_RUN of a worker that is terminated. worker.terminate() and process.exit() only
+// wake the worker's event loop and then wait for it. One thread of the process watches the loops of
+// the workers that run vCPUs, and kicks.
 #pragma once
 
 #include <napi.h>
@@ -17,13 +17,13 @@ class LoopWatch {
   LoopWatch& operator=(const LoopWatch&) = delete;
   ~LoopWatch();
 
-  // From the worker's own thread, once; the watch ends with this object. `probe` is a function of
-  // JavaScript that does nothing. After a refusal the worker is not watched.
+  // Call once from the worker's own thread; the watch ends with this object. `probe` is a
+  // JavaScript function that does nothing. After an error the worker is not watched.
   Refusal Start(Napi::Env env, const Napi::Function& probe);
 
   Wake* wake() { return &watched_.wake; }
 
-  // Whether JavaScript is not to run any more; asked by running some.
+  // Whether the environment can no longer run JavaScript; it calls `probe` to find out.
   bool IsEnvironmentEnding(Napi::Env env);
 
   struct Watched {

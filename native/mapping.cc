@@ -26,17 +26,17 @@ constexpr size_t kPageShifts[] = {kPageShift, 21, 30};
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
 #endif
 
-// None of these changes what the memory holds.
+// None of these changes the content of the memory.
 constexpr size_t kAdvices[] = {MADV_MERGEABLE, MADV_HUGEPAGE, MADV_DONTDUMP, MADV_POPULATE_WRITE};
 
-// Most of a mapping's pages are taken when they are first touched, and nobody tells us. Until they
-// are known to be taken, a mapping reports this much to V8 at most. V8 starts a collection when
-// external memory has grown by 64 MiB since the last one: so a program that opens and closes one
-// lazily populated VM after the other, of whatever size, causes no collection, and one that drops
-// them has at most four that are not collected yet.
+// Most pages of a mapping are allocated at the first access, without notice. Until they are known
+// to be allocated, a mapping reports at most this much to V8. V8 starts a collection when external
+// memory has grown by 64 MiB since the last one. A program that opens and closes one lazily
+// populated VM after another, of any size, therefore causes no collection, and one that drops them
+// has at most four that are not yet collected.
 constexpr size_t kMostUnknownBytes = size_t{16} << 20;
 
-// A JavaScript number that is a whole, non-negative size; false leaves `size` alone.
+// A JavaScript number that is an integer and not negative; on false, `size` is unchanged.
 bool ReadSize(const Napi::Value& value, size_t* size) {
   if (!value.IsNumber()) return false;
   const double number = value.As<Napi::Number>().DoubleValue();
@@ -49,17 +49,17 @@ bool IsOneOf(std::span<const size_t> all, size_t one) {
   return std::find(all.begin(), all.end(), one) != all.end();
 }
 
-// What mapAnonymous and mapMemfd are told.
+// The arguments of mapAnonymous and mapMemfd.
 struct Request {
   size_t length = 0;
   size_t page_shift = kPageShift;
   bool reserve = false;
 
-  // A reserved huge page is nobody else's, touched or not.
+  // A reserved huge page is allocated to this mapping, whether accessed or not.
   bool TakesPagesNow() const { return reserve && page_shift != kPageShift; }
 };
 
-// Empty, with a JavaScript error pending, when it makes no sense.
+// Empty, with a JavaScript error pending, for invalid arguments.
 std::optional<Request> ReadRequest(const Napi::CallbackInfo& info) {
   Request request;
   if (!ReadSize(info[0], &request.length)) {
@@ -82,7 +82,7 @@ Backing BackingOf(const Request& request, int flags) {
 
 Napi::Value Refused(Napi::Env env, const char* call) { return ToValue(env, Refusal::Of(call)); }
 
-// A file of huge pages is mapped in those: mmap rounds its length up to them. False with errno set.
+// A file of huge pages is mapped with them: mmap rounds its length up. False with errno set.
 bool ReadPageSize(int fd, size_t* page_size) {
   struct statfs about = {};
   if (fstatfs(fd, &about) != 0) return false;
@@ -141,7 +141,7 @@ Napi::Value Mapping::MapMemfd(const Napi::CallbackInfo& info) {
   if (fcntl(fd->get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     return Refused(env, "fcntl");
   }
-  // The descriptor stays open as long as the memory: /proc shows it to debuggers.
+  // The descriptor stays open while the memory exists: /proc shows it to debuggers.
   std::shared_ptr<Region> region = Region::Map(request->length, backing, std::move(fd));
   if (region == nullptr) return Refused(env, "mmap");
   return CreateOf(env, std::move(region), request->TakesPagesNow());
@@ -162,14 +162,13 @@ Napi::Value Mapping::MapFile(const Napi::CallbackInfo& info) {
     errno = ENOENT;
     return Refused(env, "open");
   }
-  // Without O_NONBLOCK a FIFO would wait for its writer.
-  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg)
+  // Without O_NONBLOCK, opening a FIFO would block until it has a writer.
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (fd.get() < 0) return Refused(env, "open");
   struct stat about = {};
   if (fstat(fd.get(), &about) != 0) return Refused(env, "fstat");
   if (!S_ISREG(about.st_mode)) {
-    errno = ENODEV;  // what mmap says of most of them; a device might do as it likes
+    errno = ENODEV;  // the errno of mmap for most of them; a device could return anything
     return Refused(env, "mmap");
   }
   Backing backing{.flags = MAP_PRIVATE | MAP_NORESERVE, .fd = fd.get(), .offset = offset};
@@ -243,7 +242,7 @@ Napi::Value Mapping::Window(const Napi::CallbackInfo& info) {
 
 Napi::Value Mapping::Close(const Napi::CallbackInfo& info) {
   windows_.DetachAll(info.Env());
-  state_.reset();  // a memory slot may still hold the region; then it is unmapped with the slot
+  state_.reset();  // a memory slot may still own the region; then it is unmapped with the slot
   return info.Env().Undefined();
 }
 

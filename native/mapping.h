@@ -1,5 +1,5 @@
-// Guest memory as JavaScript holds it: a length and windows onto it, never an address. What backs
-// it is chosen once, when it is made.
+// The JavaScript object of guest memory: a length and windows, but no address. The kind of backing
+// is fixed when it is created.
 #pragma once
 
 #include <napi.h>
@@ -20,14 +20,15 @@ class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
   static Napi::Value MapMemfd(const Napi::CallbackInfo& info);
   // mapFile(path, offset, length?): Mapping, or { call, errno }.
   static Napi::Value MapFile(const Napi::CallbackInfo& info);
-  // keepBusHandler(): takes SIGBUS back, if another handler has it: 0, or sigaction's -errno.
+  // keepBusHandler(): installs the SIGBUS handler if another handler has replaced it: 0, or
+  // sigaction's -errno.
   static Napi::Value KeepHandler(const Napi::CallbackInfo& info);
-  // Takes SIGBUS before memory is mapped that may lose pages. False, with a JavaScript error
-  // pending, when it cannot be had.
+  // Installs the SIGBUS handler before memory is mapped that may lose pages. Returns false, with a
+  // JavaScript error pending, on failure.
   static bool TakeBusErrors(Napi::Env env);
 
-  // A Mapping of the region, which V8's garbage collector then knows the size of. `has_pages` says
-  // whether it takes all its memory from the start.
+  // Creates a Mapping of the region, and reports its size to V8's garbage collector. `has_pages`:
+  // all pages are allocated from the start.
   static Napi::Value CreateOf(Napi::Env env, std::shared_ptr<Region> region,
                               bool has_pages = false);
 
@@ -41,7 +42,7 @@ class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
   Napi::Value ByteLength(const Napi::CallbackInfo& info);
   // advise(advice): 0, or -errno.
   Napi::Value Advise(const Napi::CallbackInfo& info);
-  // hasLostPages(): whether zeros took the place of a page.
+  // hasLostPages(): whether a page was replaced by zeros.
   Napi::Value HasLostPages(const Napi::CallbackInfo& info);
   Napi::Value Window(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);

@@ -1,6 +1,6 @@
-// How long a thread looks for what it waits for before it sleeps. To wake an idle CPU takes tens of
-// microseconds (of a virtual machine's, more); what is looked for is found at once. As KVM's own
-// halt polling, it learns from the waits before: a guest that runs for long is not looked for.
+// How long a thread spins before it sleeps. Waking an idle CPU takes tens of microseconds, and more
+// in a virtual machine; a spinning thread continues immediately. Like KVM's halt polling, it adapts
+// to earlier waits: it does not spin for a guest that runs for long.
 #pragma once
 
 #include <uv.h>
@@ -10,11 +10,11 @@
 
 namespace node_kvm {
 
-// One side of an exchange of two threads; used by its own thread only.
+// One side of an exchange between two threads; only its own thread uses it.
 class Patience {
  public:
-  // A wait begins. Returns until when to look, by uv_hrtime(); 0 is not at all. Threads that are
-  // not `apart`, on one CPU, would only keep each other from running.
+  // Starts a wait. Returns the time until which to spin, by uv_hrtime(); 0 means no spinning. If
+  // the threads are not `apart` but share a CPU, spinning would only delay the other thread.
   uint64_t Begin(bool is_apart) {
     began_ = uv_hrtime();
     is_looking_ = false;
@@ -27,7 +27,7 @@ class Patience {
     return began_ + kWindowNs;
   }
 
-  // It ends: what was waited for is there.
+  // Ends a wait, because its event has occurred.
   void End() {
     was_short_ = uv_hrtime() - began_ < kWindowNs;
     if (!is_looking_) return;
@@ -36,8 +36,8 @@ class Patience {
   }
 
  private:
-  // KVM's own halt_poll_ns. It must be longer than an exit and a wake-up together: else a wait that
-  // sleeps is by that too long to be looked for the next time, and it stays so.
+  // KVM's default halt_poll_ns. It must be longer than an exit plus a wake-up: otherwise a wait
+  // that sleeps always exceeds the limit, and spinning is never enabled again.
   static constexpr uint64_t kWindowNs = 200'000;
   static constexpr uint32_t kMostMisses = 6;
 

@@ -1,4 +1,4 @@
-// Which system call or Node-API call failed, and with which errno. Wording it is lib/kvm.
+// The failed system call or Node-API call, and its errno. Its message is in lib/kvm.
 #pragma once
 
 #include <napi.h>
@@ -13,12 +13,12 @@ struct Refusal {
 
   explicit operator bool() const { return error != 0; }
 
-  // `call` has just failed and set errno.
+  // Call it right after `call` has failed and set errno.
   static Refusal Of(const char* call) { return {call, -errno}; }
 };
 
-// Defines a property of the object itself. napi_set_property would call a setter that a program has
-// put on Object.prototype. False: an exception may be pending.
+// Defines an own property. napi_set_property would call a setter of Object.prototype. On failure it
+// returns false, and an exception may be pending.
 inline bool DefineOwn(napi_env env, napi_value object, const char* name, napi_value value) {
   const napi_property_descriptor property = {.utf8name = name,
                                              .name = nullptr,
@@ -31,7 +31,7 @@ inline bool DefineOwn(napi_env env, napi_value object, const char* name, napi_va
   return value != nullptr && napi_define_properties(env, object, 1, &property) == napi_ok;
 }
 
-// { call, errno }, with errno positive; empty when the environment takes no more.
+// { call, errno }, with a positive errno; empty if the environment can create no more objects.
 inline Napi::Value ToValue(Napi::Env env, const Refusal& refusal) {
   napi_value object = nullptr;
   napi_value call = nullptr;

@@ -21,14 +21,14 @@ constexpr uintptr_t RoundUp(uintptr_t value, size_t multiple) {
 void UnmapOrEmpty(std::span<uint8_t> pages) {
   const int saved = errno;
   if (munmap(pages.data(), pages.size()) != 0) {
-    // Nothing is left to try when this fails too.
+    // No other way remains if this fails too.
     static_cast<void>(madvise(pages.data(), pages.size(), MADV_DONTNEED));
   }
   errno = saved;
 }
 
 std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
-  // Without a mapping left, malloc ends the process.
+  // Without a free mapping, malloc aborts the process.
   if (count_ >= kMostRanges) {
     errno = ENOMEM;
     return nullptr;
@@ -55,7 +55,7 @@ std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
 
 Range::~Range() {
   --count_;
-  watch_.reset();  // first: these addresses may be another's as soon as they are given back
+  watch_.reset();  // first: the addresses may be reused as soon as they are unmapped
   UnmapOrEmpty(reserved_);
 }
 
@@ -72,7 +72,7 @@ std::shared_ptr<Region> Region::OfDescriptor(int fd, size_t length, uint64_t off
 
 Region::~Region() {
   if (range_.use_count() == 1) return;  // no window left: the range unmaps itself
-  // When this fails, the old pages stay until the range ends: late, but safe.
+  // If this fails, the old pages stay until the range ends: late, but safe.
   const std::span<uint8_t> mapped = range_->mapped();
   // NOLINTNEXTLINE(bugprone-unused-return-value)
   static_cast<void>(mmap(mapped.data(), mapped.size(), PROT_READ | PROT_WRITE,

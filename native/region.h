@@ -1,5 +1,5 @@
-// Memory that this process maps (guest memory, kvm_run): who owns it and when it is unmapped. What
-// JavaScript sees of it is window.h; pages that are lost under it are bus_error.h.
+// Memory that this process maps (guest memory, kvm_run): its owners, and when it is unmapped. The
+// views of JavaScript are window.h; lost pages are bus_error.h.
 #pragma once
 
 #include <sys/mman.h>
@@ -20,11 +20,13 @@ namespace node_kvm {
 
 inline constexpr size_t kPageSize = 4096;
 
-// Unmaps whole pages and leaves errno alone. Where the kernel refuses (munmap splits a mapping, and
-// vm.max_map_count is reached), the addresses stay mapped, but anonymous pages are given back.
+// Unmaps whole pages and preserves errno. If the kernel fails (munmap splits a mapping, and
+// vm.max_map_count is reached), the addresses stay mapped, but the memory of anonymous pages is
+// freed.
 void UnmapOrEmpty(std::span<uint8_t> pages);
 
-// What mmap is told beyond the length. With pages of another size the flags or the file say so too.
+// The arguments of mmap besides the length. For huge pages, the flags or the file select the page
+// size.
 struct Backing {
   int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   int fd = -1;
@@ -32,16 +34,16 @@ struct Backing {
   size_t page_size = kPageSize;
 };
 
-// Addresses, given back when no code can still use them: a job in libuv's pool (zlib, say) goes on
-// writing into an ArrayBuffer that was closed under it, and so may another thread that got the
-// memory from a worker which has ended. A page without access follows them, so that a kernel that
-// counts too far never reaches a neighbour.
+// A range of addresses, released when no code can use them any more: a job in libuv's pool (for
+// example, zlib) may still write into an ArrayBuffer that was closed, and so may another thread
+// that received the memory from a worker that has ended. A page without access follows the range,
+// so that the kernel cannot access memory behind it.
 class Range {
  public:
-  // Null with errno set when the kernel refuses, and with ENOMEM while too many ranges are left.
+  // Null with errno set if the kernel fails, and with ENOMEM if too many ranges exist.
   static std::shared_ptr<Range> Map(size_t length, const Backing& backing);
 
-  // `mapped` is `length` in whole pages; `reserved` is all that goes with it.
+  // `mapped` is `length` rounded up to whole pages; `reserved` includes the page without access.
   Range(std::span<uint8_t> reserved, std::span<uint8_t> mapped, size_t length, size_t page_size)
       : reserved_(reserved),
         mapped_(mapped),
@@ -59,8 +61,8 @@ class Range {
   bool HasLostPages() const { return watch_->HasLostPages(); }
 
  private:
-  // Of the process. A range whose memory is closed counts until its last buffer is finalized, for
-  // which Node waits for a turn of the event loop.
+  // The number of ranges in the process. A range whose memory is closed counts until its last
+  // buffer is finalized, which Node does in a later turn of the event loop.
   static inline std::atomic<size_t> count_ = 0;
 
   std::span<uint8_t> reserved_;
@@ -69,17 +71,16 @@ class Range {
   std::unique_ptr<BusWatch> watch_;
 };
 
-// What is mapped there. Its end gives the memory back at once, or a vCPU its kvm_run; the addresses
-// then hold empty pages for as long as the range lives.
-//
-// A VM owns the regions behind its slots (descriptor.h), so a region owns nothing that could own a
-// VM: the two would keep each other for ever. A mapped kvm_run, dirty ring or guest_memfd does keep
-// its VM alive in the kernel. That needs no slots: a guest is only entered through an open vCPU
-// descriptor, and that owns them.
+// The mapping in a range. Its destructor frees the memory, or a vCPU's kvm_run, immediately; the
+// addresses then have empty pages until the range is destroyed.
+// A VM owns the regions behind its slots (descriptor.h), so a region must not own anything that
+// owns a VM: that would be a reference cycle. A mapped kvm_run, dirty ring or guest_memfd does keep
+// its VM in the kernel. This needs no slots: only an open vCPU descriptor can enter a guest, and it
+// owns the slots.
 class Region {
  public:
-  // Null with errno set when the kernel refuses; the backing's descriptor stays the caller's.
-  // `file`, if any, stays open as long as the region lives.
+  // Null with errno set if the kernel fails; the caller keeps the backing's descriptor. `file`, if
+  // any, stays open until the region is destroyed.
   static std::shared_ptr<Region> Map(size_t length, const Backing& backing,
                                      std::shared_ptr<UniqueFd> file = nullptr);
   static std::shared_ptr<Region> OfDescriptor(int fd, size_t length, uint64_t offset = 0);
@@ -94,14 +95,14 @@ class Region {
   size_t size() const { return range_->size(); }
   const std::shared_ptr<Range>& range() const { return range_; }
 
-  // Tells V8's garbage collector how much memory this region takes.
+  // Reports the memory of this region to V8's garbage collector.
   void Report(Reported reported) { reported_ = std::move(reported); }
   void ReportAll() {
     const size_t size = range_->mapped().size();
     reported_.Set(size - std::min(size, shown_));
   }
 
-  // Takes off what an ArrayBuffer shows from now on: V8 counts an ArrayBuffer's bytes itself.
+  // Subtracts the bytes of a new ArrayBuffer, because V8 counts them itself.
   void Shown(size_t length) {
     shown_ += length;
     reported_.Set(reported_.bytes() - std::min(reported_.bytes(), length));

@@ -1,4 +1,4 @@
-// Threads in which no unexpected signal is delivered. What they do is their starter's.
+// Threads that block all unexpected signals.
 #pragma once
 
 #include <pthread.h>
@@ -8,8 +8,8 @@
 
 namespace node_kvm {
 
-// While it lives, all signals but the given ones (0 is none) and those of a fault of the thread's
-// own are blocked in the thread that made it.
+// While it exists, the thread that created it blocks all signals except the given ones (0 is none)
+// and the signals of its own faults.
 class BlockedSignals {
  public:
   explicit BlockedSignals(std::span<const int> unblocked = {});
@@ -17,7 +17,7 @@ class BlockedSignals {
   BlockedSignals& operator=(const BlockedSignals&) = delete;
   ~BlockedSignals();
 
-  // 0, or -errno when nothing could be blocked.
+  // 0, or -errno if no signal could be blocked.
   int error() const { return error_; }
 
  private:
@@ -25,8 +25,8 @@ class BlockedSignals {
   int error_;
 };
 
-// 0, or -errno. All signals but the given ones (0 is none) are blocked in the new thread, from its
-// first instruction on.
+// 0, or -errno. The new thread blocks all signals except the given ones (0 is none) from its first
+// instruction.
 int StartThread(void* (*main)(void*), void* argument, std::span<const int> unblocked,
                 pthread_t* thread);
 

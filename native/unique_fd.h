@@ -1,4 +1,4 @@
-// Owns one file descriptor. What the descriptor may be asked is ioctl.h.
+// Owns one file descriptor. The ioctls of the descriptor are ioctl.h.
 #pragma once
 
 #include <unistd.h>
@@ -26,16 +26,16 @@ class UniqueFd {
   UniqueFd& operator=(const UniqueFd&) = delete;
   ~UniqueFd() { Reset(); }
 
-  // -1 once closed: the kernel then answers EBADF, never another object's data.
+  // -1 after close, so that the kernel returns EBADF and never uses another object's file.
   int get() const { return fd_; }
   void Reset() {
     if (fd_ < 0) return;
     --open_;
-    // Linux gives the number back even when close() fails, and no caller could do anything else.
+    // Linux releases the number even if close() fails, and a caller could not handle the error.
     static_cast<void>(close(std::exchange(fd_, -1)));
   }
 
-  // How many are open in this process.
+  // The number of open ones in this process.
   static int open() { return open_; }
 
  private:

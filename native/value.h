@@ -1,4 +1,4 @@
-// JavaScript's integers and bytes, as C++ has them; false when the value is another.
+// Converts JavaScript's integers and bytes to C++; returns false for other values.
 #pragma once
 
 #include <napi.h>
@@ -21,8 +21,8 @@ inline bool ReadU64(const Napi::Value& value, uint64_t* out) {
   return lossless;
 }
 
-// A property of the object itself: undefined when it has none, whatever its prototypes have. False:
-// a getter or a proxy has thrown, and the exception is pending.
+// Reads an own property: undefined if the object has none, even if its prototype has one. Returns
+// false if a getter or a proxy has thrown, with the exception pending.
 inline bool GetOwn(const Napi::Object& object, const char* name, Napi::Value* out) {
   const Napi::Env env = object.Env();
   *out = env.Undefined();
@@ -39,8 +39,8 @@ inline bool GetOwn(const Napi::Object& object, const char* name, Napi::Value* ou
   return true;
 }
 
-// The bytes of a Uint8Array. Memory that another thread could change or free under the kernel's
-// hands (SharedArrayBuffer) is not taken.
+// The bytes of a Uint8Array. It rejects memory that another thread could change or free during the
+// call (SharedArrayBuffer).
 inline bool ReadBytes(const Napi::Value& value, std::span<uint8_t>* out) {
   if (!value.IsTypedArray()) return false;
   napi_typedarray_type type = napi_int8_array;

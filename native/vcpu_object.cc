@@ -14,15 +14,14 @@ namespace node_kvm {
 
 namespace {
 
-// What each of the functions holds: they outlive any object that JavaScript has.
+// The data of each function: functions can outlive all objects of JavaScript.
 using Bound = std::shared_ptr<VcpuThread>;
 
-// Bound by the function's own data: no property of `this` is looked up, which would cost a tenth of
-// an exit.
+// Bound by the function's data: a property lookup on `this` would cost a tenth of an exit.
 VcpuThread& ThreadOf(napi_env env, napi_callback_info info, size_t* count = nullptr,
                      napi_value* arguments = nullptr) {
   void* data = nullptr;
-  // Without its data a function of ours can do nothing; it fails only for a null argument.
+  // Without its data the function cannot work; fails only for a null argument.
   if (napi_get_cb_info(env, info, count, arguments, nullptr, &data) != napi_ok) {
     Napi::Error::Fatal("node-kvm", "napi_get_cb_info failed");
   }
@@ -34,8 +33,8 @@ napi_value Integer(napi_env env, int number) {
   return napi_create_int32(env, number, &value) == napi_ok ? value : nullptr;
 }
 
-// Hot, as all on the way to KVM_RUN is: such functions are put side by side, and an exit leaves the
-// caches cold.
+// Hot, like all code on the path to KVM_RUN: these functions are placed side by side, because an
+// exit leaves the caches cold.
 [[gnu::hot]] napi_value Run(napi_env env, napi_callback_info info) {
   const std::optional<int> result = ThreadOf(env, info).RunHere();
   return result.has_value() ? Integer(env, *result) : nullptr;
@@ -78,7 +77,7 @@ napi_value SetFilter(napi_env env, napi_callback_info info) {
   return Integer(env, 0);
 }
 
-// False: an exception may be pending.
+// Returns false on failure; an exception may be pending.
 bool Bind(Napi::Object object, const char* name, napi_callback callback, const Bound& bound) {
   const napi_env env = object.Env();
   auto data = std::make_unique<Bound>(bound);
@@ -91,7 +90,7 @@ bool Bind(Napi::Object object, const char* name, napi_callback callback, const B
           nullptr) != napi_ok) {
     return false;
   }
-  static_cast<void>(data.release());  // NOLINT(bugprone-unused-return-value): the finalizer has it
+  static_cast<void>(data.release());  // the finalizer owns it
   return DefineOwn(env, object, name, function);
 }
 

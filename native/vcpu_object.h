@@ -1,4 +1,4 @@
-// A vCPU's kvm_run and its runs as JavaScript has them: functions that are bound to their vCPU.
+// A vCPU's kvm_run and its runs in JavaScript: functions that are bound to their vCPU.
 #pragma once
 
 #include <napi.h>
@@ -15,7 +15,7 @@ namespace node_kvm {
 Napi::Value MakeVcpuObject(Napi::Env env, const std::shared_ptr<VcpuThread>& thread,
                            const Napi::Value& bytes);
 
-// kickVcpu(token): boolean, or { call, errno } when the signal could not be sent.
+// kickVcpu(token): boolean, or { call, errno } if the signal could not be sent.
 Napi::Value KickVcpu(const Napi::CallbackInfo& info);
 
 }  // namespace node_kvm

@@ -18,7 +18,7 @@ struct Tokens {
   std::map<uint64_t, VcpuRun*> runs;
 };
 
-// Never destroyed: a thread may still ask while the process exits.
+// Never destroyed: a thread may still use it while the process exits.
 Tokens& AllTokens() {
   static auto* tokens = new Tokens;
   return *tokens;
@@ -63,14 +63,14 @@ bool VcpuRun::KickByToken(uint64_t token, int* error) {
       const int answer = Interrupted(caller, wake);
       if (answer != 0) return answer;
     } else if (result == -EAGAIN && caller == Caller::kOwnThread) {
-      // A CPU that waits for its start was woken, and has none yet.
+      // A CPU that waits for its start was woken, and has no exit yet.
     } else if (result != 0 || !IsFiltered()) {
       return result;
     }
   }
 }
 
-// 0: it was nothing, run on.
+// 0: no reason to end, run again.
 int VcpuRun::Interrupted(Caller caller, Wake* wake) {
   is_stray_ = false;
   const bool is_ours = Kick::TakeSignal();
@@ -78,7 +78,7 @@ int VcpuRun::Interrupted(Caller caller, Wake* wake) {
   if (reasons == kPause) return kPaused;
   if (reasons != 0 || kick_.is_immediate_exit()) return -EINTR;
   if (wake != nullptr && wake->woken.exchange(false)) return kWoken;
-  // What is left of a kick that came too late is not for this run.
+  // The rest of a kick that came too late must not end this run.
   if (caller == Caller::kOwnThread || is_ours) return 0;
   is_stray_ = true;
   return -EINTR;

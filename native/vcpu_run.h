@@ -1,5 +1,5 @@
-// KVM_RUN of one vCPU, until a kick or an exit that JavaScript has to look at. It belongs to no
-// thread and no environment: who calls it, on which thread, is vcpu_thread.h.
+// KVM_RUN of one vCPU, until a kick or an exit that JavaScript must handle. It is bound to no
+// thread and no environment; vcpu_thread.h calls it.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +12,13 @@
 
 namespace node_kvm {
 
-// Beyond KVM_RUN's own answers; the kernel has no such errnos.
-inline constexpr int kPaused = -512;  // it was asked to pause, and nothing else
-inline constexpr int kWoken = -513;   // somebody has woken the worker's event loop
+// Results besides KVM_RUN's own; the kernel has no such errnos.
+inline constexpr int kPaused = -512;  // a pause was requested, and nothing else
+inline constexpr int kWoken = -513;   // another thread has woken the worker's event loop
 
 enum class Caller : uint8_t {
-  kJavaScript,  // a signal of any kind ends the run: its listener waits for the event loop
-  kOwnThread,   // only a kick does
+  kJavaScript,  // any signal ends the run, because its listener waits for the event loop
+  kOwnThread,   // only a kick ends the run
 };
 
 class VcpuRun {
@@ -28,25 +28,26 @@ class VcpuRun {
   VcpuRun& operator=(const VcpuRun&) = delete;
   ~VcpuRun() { Close(); }
 
-  // KVM_RUN's result, -errno, kPaused or kWoken.
+  // Returns KVM_RUN's result, -errno, kPaused or kWoken.
   int Run(Caller caller, Wake* wake);
   Kick& kick() { return kick_; }
 
-  // Not while it runs: whether KVM_RUN was called, and whether the guest surely was entered by it.
+  // Call it only between runs: whether KVM_RUN was called, and whether it certainly entered the
+  // guest.
   bool has_run() const { return has_run_; }
   bool has_entered() const { return has_entered_; }
-  // Not while it runs: whether a signal that nobody sent to end it has ended the last run.
+  // Call it only between runs: whether a signal that is not a kick has ended the last run.
   bool is_stray() const { return is_stray_; }
 
   // With the token, any environment of the process can kick.
   uint64_t token() const { return token_; }
-  // False when the vCPU of that token is closed. `error` is 0, or tgkill's -errno.
+  // Returns false if the vCPU of that token is closed. `error` is 0, or tgkill's -errno.
   static bool KickByToken(uint64_t token, int* error);
 
-  // Not while it runs. Null: every exit is JavaScript's.
+  // Call it only between runs. Null: JavaScript handles every exit.
   void SetFilter(std::unique_ptr<ExitFilter> filter) { filter_ = std::move(filter); }
 
-  // Gives kvm_run and the filter back; from now on every run is EBADF, and the token nobody's.
+  // Releases kvm_run and the filter; afterwards every run returns EBADF, and the token is invalid.
   void Close();
 
  private:

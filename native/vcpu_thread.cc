@@ -14,8 +14,8 @@ namespace node_kvm {
 
 namespace {
 
-// A stop that has not ended the thread is asked for again after this time: the signal queue was
-// full, or another handler has taken the signal's place.
+// The delay before a stop that has not ended the thread is sent again: the signal queue was full,
+// or another handler has replaced the signal's.
 constexpr int64_t kAskAgainNs = 10'000'000;
 constexpr int64_t kSecondNs = 1'000'000'000;
 
@@ -24,14 +24,14 @@ constexpr int64_t kSecondNs = 1'000'000'000;
 VcpuThread::VcpuThread(Napi::Env env, std::shared_ptr<Descriptor> descriptor,
                        std::shared_ptr<Region> region, LoopWatch* watch)
     : env_(env), run_(std::move(descriptor), std::move(region)), watch_(watch) {
-  // It fails for a value that is too large, or without support for semaphores.
+  // Fails for a value that is too large, or without support for semaphores.
   static_cast<void>(sem_init(&wanted_, 0, 0));
 }
 
 VcpuThread::~VcpuThread() {
   Stop();
   if (delivery_ != nullptr) delivery_->Remove(this);
-  static_cast<void>(sem_destroy(&wanted_));  // it fails for what is no semaphore
+  static_cast<void>(sem_destroy(&wanted_));  // fails only for an invalid semaphore
 }
 
 [[gnu::hot]] std::optional<int> VcpuThread::RunHere() {
@@ -81,34 +81,34 @@ void VcpuThread::Work() {
       thread_cpu_ = sched_getcpu();
       delivery_->Post(this);
     } else if (is_stopping_) {
-      // Not sooner: the end of a run that was started before the stop is still delivered.
+      // Not earlier: the end of a run that was started before the stop is still delivered.
       return;
     }
   }
 }
 
-// Until there is a run to do, or none any more.
+// Waits until there is a run to do, or the thread shall end.
 void VcpuThread::Await() {
   const auto is_called = [this] { return is_wanted_ || is_stopping_; };
   const uint64_t until = for_request_.Begin(loop_cpu_ != thread_cpu_);
   while (!is_called() && uv_hrtime() < until) __builtin_ia32_pause();
   while (!is_called()) {
-    // Either this thread sees the call, or the caller sees that it sleeps: both sides store before
-    // they load.
+    // Either this thread reads the request, or the requester reads that it sleeps: both sides store
+    // before they load.
     is_asleep_ = true;
-    // A signal ends it too; what it waits for is then looked for again.
+    // A signal interrupts it too; then the condition is checked again.
     if (!is_called()) static_cast<void>(sem_wait(&wanted_));
     is_asleep_ = false;
   }
   for_request_.End();
 }
 
-// It fails when the semaphore is at its highest value; the thread is awake then.
+// Fails if the semaphore is at its highest value; the thread is awake in this case.
 void VcpuThread::Post() { static_cast<void>(sem_post(&wanted_)); }
 
 void VcpuThread::RequestStop() {
   if (is_stopping_.exchange(true)) return;
-  // Stop asks again if no signal could be sent.
+  // Stop sends again if no signal could be sent.
   static_cast<void>(run_.kick().Request(kStop));
   Post();
 }
@@ -117,7 +117,7 @@ void VcpuThread::Stop() {
   RequestStop();
   while (has_thread_) {
     timespec until = {};
-    static_cast<void>(clock_gettime(CLOCK_REALTIME, &until));  // it fails for an unknown clock
+    static_cast<void>(clock_gettime(CLOCK_REALTIME, &until));  // fails only for an unknown clock
     until.tv_nsec += kAskAgainNs;
     until.tv_sec += until.tv_nsec / kSecondNs;
     until.tv_nsec %= kSecondNs;
@@ -140,14 +140,14 @@ void VcpuThread::Close() {
 void VcpuThread::Deliver() {
   is_running_ = false;
   for_end_.End();
-  // What came after its end is not for the next one.
+  // A kick that came after its end is not for the next run.
   run_.kick().Withdraw(kAbort | kPause);
   delivery_->Delivered();
   const Napi::Env env = env_;
   const Napi::Function done = done_.Value();
   done_.Unref();
   const napi_value result = Napi::Number::New(env, result_);
-  // From here on this object may be gone.
+  // From here this object may be deleted.
   delivery_->call().Call(done, {&result, 1});
 }
 

@@ -24,16 +24,17 @@ struct Watch::Poll {
 
 void Watch::Poll::OnReadable(uv_poll_t* handle, int status, int /*events*/) {
   const auto* poll = static_cast<Poll*>(handle->data);
-  // libuv stops at EPOLLERR. An eventfd has that at 2^64 - 1, which KVM's signals can reach; it
-  // can still be read. If libuv refuses to go on, `readable` runs once more and finds the counter.
+  // libuv stops polling at EPOLLERR. An eventfd has EPOLLERR at 2^64 - 1, which KVM's signals can
+  // reach; it is still readable. If libuv cannot continue, `readable` runs once more and reads the
+  // counter.
   if (status < 0) static_cast<void>(uv_poll_start(handle, UV_READABLE, OnReadable));
   const Napi::Env env = poll->env;
   const Napi::HandleScope scope(env);
   poll->call.Call(poll->watch->readable_.Value(), {});
 }
 
-// An environment that ends turns its loop until every such hook is removed, which OnClosed does: it
-// leaves no handle in the loop, and no memory is freed that the loop still has.
+// An environment that shuts down turns its loop until every such hook is removed, which OnClosed
+// does: this leaves no handle in the loop, and frees no memory that the loop still uses.
 void Watch::Poll::OnTeardown(napi_async_cleanup_hook_handle /*hook*/, void* data) {
   const auto* poll = static_cast<Poll*>(data);
   if (poll->watch != nullptr) poll->watch->Close();
@@ -41,7 +42,7 @@ void Watch::Poll::OnTeardown(napi_async_cleanup_hook_handle /*hook*/, void* data
 
 void Watch::Poll::OnClosed(uv_handle_t* handle) {
   const std::unique_ptr<Poll> poll(static_cast<Poll*>(handle->data));
-  // It fails only for a null argument.
+  // Fails only for a null argument.
   if (poll->hook != nullptr) static_cast<void>(napi_remove_async_cleanup_hook(poll->hook));
 }
 

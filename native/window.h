@@ -1,5 +1,5 @@
-// JavaScript's view of a region: ArrayBuffers over mapped memory, and their end. Who owns the
-// memory is region.h.
+// JavaScript's views of a region: ArrayBuffers over mapped memory, and detaching them. The owner of
+// the memory is region.h.
 #pragma once
 
 #include <napi.h>
@@ -13,7 +13,7 @@ namespace node_kvm {
 
 class Windows {
  public:
-  // Longer buffers are refused by some Node versions (Node 20: above 4 GiB).
+  // Some Node versions reject longer buffers (Node 20: above 4 GiB).
   static constexpr size_t kMaxLength = size_t{1} << 30;
 
   Windows() = default;
@@ -21,14 +21,14 @@ class Windows {
   Windows& operator=(const Windows&) = delete;
   ~Windows() = default;
 
-  // An ArrayBuffer over [offset, offset + length) of the region, which the caller has checked.
-  // An empty value, with a JavaScript error pending, when this runtime has no external buffers.
+  // An ArrayBuffer over [offset, offset + length) of the region, which the caller has checked. An
+  // empty value, with a JavaScript error pending, if this runtime has no external buffers.
   Napi::Value Open(Napi::Env env, const std::shared_ptr<Region>& region, size_t offset,
                    size_t length);
 
-  // Takes the memory away from JavaScript: every view becomes empty. A buffer that was moved
-  // elsewhere with ArrayBuffer.prototype.transfer() cannot be found again; it shows empty pages
-  // once the region is gone, never freed memory.
+  // Detaches the memory from JavaScript: every view becomes empty. A buffer that was transferred
+  // with ArrayBuffer.prototype.transfer() cannot be found; it shows empty pages after the region
+  // was destroyed, never freed memory.
   void DetachAll(Napi::Env env);
 
   struct Window;

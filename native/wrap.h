@@ -1,5 +1,5 @@
-// What node-addon-api leaves open: objects that only native code can make, and telling ours from
-// others'. napi_unwrap does not check what it unwraps, so every argument is checked by its tag.
+// Additions to node-addon-api: classes that only native code can construct, and type tags.
+// napi_unwrap does not check its object, so every argument is checked by its tag.
 #pragma once
 
 #include <napi.h>
@@ -18,7 +18,7 @@ namespace node_kvm {
 
 class Delivery;
 
-// Per environment (main thread or worker); nothing in this addon is static but the tags.
+// Per environment (main thread or worker); only the tags are static in this addon.
 struct Addon {
   explicit Addon(napi_env env)
       : external_memory(std::make_shared<ExternalMemory>([env](int64_t bytes) {
@@ -34,16 +34,16 @@ struct Addon {
   Napi::FunctionReference mapping_class;
   GuardedCopies copies;
   std::shared_ptr<ExternalMemory> external_memory;
-  Delivery* delivery = nullptr;           // once a vCPU ran on a thread of its own
-  std::unique_ptr<LoopWatch> loop_watch;  // in a worker, once it has a vCPU
+  Delivery* delivery = nullptr;           // set after a vCPU ran on its own thread
+  std::unique_ptr<LoopWatch> loop_watch;  // set in a worker after it has created a vCPU
 };
 
-// Random per load: an object made by another copy of this addon is not one of ours.
+// Random per load: an object of another copy of this addon has another tag.
 template <class T>
 const napi_type_tag& TagOf() {
   static const napi_type_tag tag = [] {
     napi_type_tag random = {};
-    // Early at boot, or without the system call: the address differs per load, too.
+    // Early at boot, or without the system call: the address also differs per load.
     if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
       random.lower = reinterpret_cast<uintptr_t>(&TagOf<T>);
     }
@@ -52,7 +52,7 @@ const napi_type_tag& TagOf() {
   return tag;
 }
 
-// Where an exception is pending already, that one stays.
+// Keeps an exception that is already pending.
 inline Napi::Value ThrowTypeError(Napi::Env env, const std::string& message) {
   if (env.IsExceptionPending()) return env.Undefined();
   Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
@@ -65,7 +65,7 @@ inline Napi::Value ThrowRangeError(Napi::Env env, const std::string& message) {
   return env.Undefined();
 }
 
-// For a Node-API call that failed: it may have left an exception or not.
+// For a failed Node-API call, which may have left an exception pending or not.
 inline Napi::Value ThrowUnlessPending(Napi::Env env, const std::string& message) {
   if (!env.IsExceptionPending()) Napi::Error::New(env, message).ThrowAsJavaScriptException();
   return env.Undefined();
@@ -82,7 +82,7 @@ T* UnwrapChecked(const Napi::Value& value) {
   return is_ours ? T::Unwrap(object) : nullptr;
 }
 
-// A class whose constructor JavaScript can see but not use: only Create fills the state that the
+// A class whose constructor JavaScript can see but not use: only Create sets the state that the
 // constructor takes.
 template <class T, class State>
 class Wrapped : public Napi::ObjectWrap<T> {
@@ -105,8 +105,8 @@ class Wrapped : public Napi::ObjectWrap<T> {
       return;
     }
     State* const state = std::exchange(pending_, nullptr);
-    // Not tied to its object, because worker.terminate() came meanwhile: nothing would ever end it,
-    // so the state stays with Create, which does.
+    // The object does not own the state, because worker.terminate() came first: its finalizer would
+    // never run, so Create deletes the state.
     if (this->IsEmpty()) return;
     if (napi_type_tag_object(info.Env(), info.This(), &TagOf<T>()) != napi_ok) {
       ThrowUnlessPending(info.Env(), "an object could not be tagged");

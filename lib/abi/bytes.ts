@@ -1,24 +1,24 @@
-/** Byte arrays as programs hand them in: Buffers, arrays of another realm. Structs in them are struct.ts. */
+/** Byte arrays of callers: Buffers, arrays of another realm. Reading structs from them is struct.ts. */
 import { types } from "node:util";
 
 /**
- * Whether a value is a Uint8Array, of any realm. `instanceof` says no to one that was made in another
- * context (`vm.runInNewContext`, a test runner's sandbox).
+ * Whether a value is a Uint8Array of any realm. `instanceof` returns false for one of another context
+ * (`vm.runInNewContext`, a test runner's sandbox).
  */
 export function isBytes(value: unknown): value is Uint8Array {
   return types.isUint8Array(value);
 }
 
 /**
- * The same memory as a Uint8Array of this realm and of no subclass. `Buffer.prototype.slice` makes a
- * view where `Uint8Array.prototype.slice` makes a copy, so code that copies must not get a Buffer.
+ * Returns the same memory as a Uint8Array of this realm and of no subclass. `Buffer.prototype.slice` returns a view
+ * where `Uint8Array.prototype.slice` returns a copy, so code that copies must not get a Buffer.
  */
 export function plainBytes(bytes: Uint8Array): Uint8Array {
   if (Object.getPrototypeOf(bytes) === Uint8Array.prototype) return bytes;
   return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** A copy of bytes, which shares no memory with them whatever their class is. */
+/** Copies bytes; the copy shares no memory with them, whatever their class is. */
 export function copyOf(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes);
 }

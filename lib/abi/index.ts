@@ -1,4 +1,4 @@
-/** The public face of `node-kvm/abi`: what the kernel's headers say, and structs as bytes. */
+/** The entry `node-kvm/abi`: constants, structs and ioctls of the kernel's headers, and structs as bytes. */
 export * from "./generated/constants.ts";
 export * from "./generated/ioctls.ts";
 export * from "./generated/structs.ts";

@@ -1,36 +1,36 @@
 /**
- * What an ioctl is: its number taken apart, and the shape of its argument. The list of KVM's is
- * generated/ioctls.ts; sending one is kvm/.
+ * The description of an ioctl: the fields of its number, and the shape of its argument. The list of KVM's ioctls is
+ * generated/ioctls.ts; making them is kvm/.
  */
 
 import type { CapabilityName } from "./generated/constants.ts";
 import { IOCTLS } from "./generated/ioctls.ts";
 import type { Layout } from "./layout.ts";
 
-/** A kind of fd that takes KVM's ioctls: /dev/kvm, a VM, a vCPU, or a KVM_CREATE_DEVICE device. */
+/** A kind of descriptor with KVM ioctls: /dev/kvm, a VM, a vCPU, or a KVM_CREATE_DEVICE device. */
 export type FdKind = "sys" | "vm" | "vcpu" | "dev";
 
 /**
- * What the argument is:
+ * The kind of the argument:
  *
  * - `none`: nothing
- * - `value`: an integer that the kernel never follows
+ * - `value`: an integer that the kernel does not use as an address
  * - `plain`: exactly `size` bytes
  * - `tailed`: a header of `size` bytes with a count, then that many entries
- * - `sized`: at least `size` bytes; how many is told elsewhere
- * - `pointing`: `size` bytes that hold an address, which the kernel follows
+ * - `sized`: at least `size` bytes; the size is defined elsewhere
+ * - `pointing`: `size` bytes that contain an address, which the kernel accesses
  */
 export type IoctlKind = "none" | "value" | "plain" | "tailed" | "sized" | "pointing";
 
-/** Which way bytes go: `in` is to the kernel, `out` is from it. */
+/** The direction of the bytes: `in` is to the kernel, `out` is from it. */
 export type Direction = "none" | "in" | "out" | "inout";
 
 /**
- * A field that holds an address or a descriptor. Neither is ever a JavaScript value: what is written
- * there is replaced by where the bytes, the guest memory or the file really is.
+ * A field with an address or a descriptor. Neither is a JavaScript value: the field's content is replaced by the
+ * address of the bytes or the guest memory, or by the file's descriptor.
  *
  * - `bytes`: the address of bytes
- * - `memory`: the address of guest memory, which the kernel goes on using
+ * - `memory`: the address of guest memory, which the kernel keeps using
  * - `fd`: a descriptor
  * - `command`: the address of the struct of a KVM_MEMORY_ENCRYPT_OP command, which has links too
  */
@@ -38,9 +38,9 @@ export interface Link {
   /** Its path in the struct: `dirtyBitmap`, `ranges[3].bitmap`. */
   readonly field: string;
   readonly kind: "bytes" | "memory" | "fd" | "command";
-  /** Where the bytes at the address go. */
+  /** The direction of the bytes at the address. */
   readonly direction: Direction;
-  /** On which values of other fields it is one, in C; always when left out. */
+  /** The condition on other fields under which it is one, in C; always if omitted. */
   readonly when?: string;
 }
 
@@ -51,31 +51,31 @@ export interface Ioctl<T = unknown> {
   readonly request: number;
   readonly fds: readonly FdKind[];
   readonly kind: IoctlKind;
-  /** What an answer of 0 or more is. */
+  /** The meaning of a result of 0 or more. */
   readonly result: "int" | "fd";
-  /** Where the argument's own bytes really go; the bits of eight requests tell it wrong. */
+  /** The actual direction of the argument's bytes; the bits of eight requests are wrong. */
   readonly direction: Direction;
-  /** Its fields that hold an address or a descriptor, in the order in which they are filled in. */
+  /** Its fields with an address or a descriptor, in the order in which they are filled in. */
   readonly links?: readonly Link[];
-  /** Whether it may be sent without its argument, which then means something of its own. */
+  /** Whether the argument may be omitted, which then has its own meaning. */
   readonly nullable?: boolean;
-  /** Bytes of the struct, or of the header before a tail. */
+  /** The size of the struct, or of the header before a tail, in bytes. */
   readonly size: number;
-  /** The argument's layout, unless it has none or is a single integer. */
+  /** The argument's layout; undefined without an argument or for a single integer. */
   readonly struct?: Layout<T>;
-  /** Where in the struct the kernel writes a new fd. */
+  /** The offset in the struct at which the kernel writes a new descriptor. */
   readonly fdOffset?: number;
-  /** The section of the kernel's api.rst, where it has one. */
+  /** The section of the kernel's api.rst, if there is one. */
   readonly section: string | null;
-  /** The capability to ask for, on each kind of fd; null where KVM always has it. */
+  /** The capability to check, for each kind of descriptor; null if KVM always has the ioctl. */
   readonly capability: Readonly<Partial<Record<FdKind, CapabilityName | null>>>;
-  /** The oldest of Linux 6.1, 6.12 and 7.2 that has it, on each kind of fd. */
+  /** The oldest of Linux 6.1, 6.12 and 7.2 that has it, for each kind of descriptor. */
   readonly since: Readonly<Partial<Record<FdKind, "6.1" | "6.12" | "7.2">>>;
 }
 
 /** The parts of an ioctl request, as `asm-generic/ioctl.h` packs them. */
 export interface RequestParts {
-  /** What the request's bits claim: `_IO`, `_IOW`, `_IOR`, `_IOWR`. */
+  /** The direction that the request's bits encode: `_IO`, `_IOW`, `_IOR`, `_IOWR`. */
   readonly direction: Direction;
   /** Bytes of the argument's type, 0 to 16383. */
   readonly size: number;
@@ -87,7 +87,7 @@ export interface RequestParts {
 const directions = ["none", "in", "out", "inout"] as const;
 
 /**
- * Takes an ioctl request apart.
+ * Decodes an ioctl request.
  *
  * @param request an unsigned 32-bit number, e.g. from a trace
  * @throws RangeError if it is not one
@@ -105,9 +105,9 @@ export function decodeRequest(request: number): RequestParts {
 }
 
 /**
- * Finds the ioctl of a request; given a kind of fd, only if that kind takes it.
+ * Finds the ioctl of a request, restricted to a kind of descriptor if one is given.
  *
- * @returns undefined for a request that x86's KVM does not have
+ * @returns undefined for a request that x86 KVM does not have
  */
 export function ioctlByRequest(request: number, fd?: FdKind): Ioctl | undefined {
   const found = IOCTLS.find((ioctl) => ioctl.request === request);

@@ -1,14 +1,14 @@
 /**
- * What a C struct looks like in memory: layouts, and the sizes and offsets that follow from them.
- * The layouts themselves are generated/structs.ts; reading and writing by them is struct.ts.
+ * Layouts of C structs in memory, and the sizes and offsets that follow from them. The layouts are
+ * generated/structs.ts; reading and writing with them is struct.ts.
  */
 
 declare const shape: unique symbol;
 
-/** A C integer: sign and width in bits. Those of 64 bits are bigints, the others numbers. */
+/** A C integer: sign and width in bits. Integers of 64 bits are bigints, the others numbers. */
 export type Scalar = "u8" | "u16" | "u32" | "u64" | "s8" | "s16" | "s32" | "s64";
 
-/** A C array: so many of one type. An array of `u8` (or `char`) is a `Uint8Array`. */
+/** A C array of one type. An array of `u8` (or `char`) is a `Uint8Array`. */
 export interface ArrayType {
   readonly of: FieldType;
   readonly count: number;
@@ -26,12 +26,12 @@ export interface Field {
   readonly bits?: readonly [shift: number, width: number];
 }
 
-/** A flexible array at the end of a struct: `count` names the field that says how many. */
+/** A flexible array at the end of a struct: `count` names the field with the number of elements. */
 export interface Tail {
   readonly name: string;
   readonly offset: number;
   readonly element: Scalar | Layout;
-  /** Undefined where another struct or a capability tells: then it is all the bytes there are. */
+  /** Undefined if another struct or a capability has the number; then the tail is all remaining bytes. */
   readonly count: string | undefined;
 }
 
@@ -42,7 +42,7 @@ export interface Layout<T = unknown> {
   readonly size: number;
   readonly fields: readonly Field[];
   readonly tail?: Tail;
-  /** Never there: it ties a layout to its value's type. */
+  /** Never present: it ties a layout to its value's type. */
   readonly [shape]?: T;
 }
 
@@ -89,13 +89,13 @@ export const scalars: Readonly<Record<Scalar, Access>> = {
   },
 };
 
-/** Gives the size of a type in bytes. */
+/** Returns the size of a type in bytes. */
 export function sizeOfType(type: FieldType): number {
   if (typeof type === "string") return scalars[type].size;
   return "of" in type ? type.count * sizeOfType(type.of) : type.size;
 }
 
-/** Writes a type as C would: `u64[4]`. */
+/** Formats a type as in C: `u64[4]`. */
 export function nameOfType(type: FieldType): string {
   if (typeof type === "string") return type;
   if (!("of" in type)) return type.name;
@@ -124,9 +124,9 @@ export function tailedField(layout: Layout): { field: Field; inner: Layout } | u
 }
 
 /**
- * Gives the bytes of a struct, with so many elements in its tail.
+ * Returns the size of a struct in bytes, with this many elements in its tail.
  *
- * @throws RangeError if a tail is asked of a struct that has none
+ * @throws RangeError if the struct has no tail and elements are requested
  */
 export function sizeOf(layout: Layout, tailLength = 0): number {
   const last = tailedField(layout);
@@ -140,8 +140,8 @@ export function sizeOf(layout: Layout, tailLength = 0): number {
 }
 
 /**
- * Gives the offset in bytes of a field, as C's `offsetof`: `"cs.base"`, `"entries[2].eax"`. That of
- * a bit field is the offset of the byte it begins in.
+ * Returns the offset of a field in bytes, like C's `offsetof`: `"cs.base"`, `"entries[2].eax"`. For a bit field it is
+ * the offset of the byte in which it starts.
  *
  * @throws TypeError if there is no such field
  */

@@ -1,4 +1,4 @@
-/** Ids of registers for KVM_GET_ONE_REG and KVM_SET_ONE_REG, as asm/kvm.h's macros make them. */
+/** Ids of registers for KVM_GET_ONE_REG and KVM_SET_ONE_REG, computed like asm/kvm.h's macros. */
 import {
   KVM_REG_SIZE_U64,
   KVM_REG_X86,
@@ -9,12 +9,12 @@ import {
 const id = (type: number, index: number): bigint =>
   KVM_REG_X86 | KVM_REG_SIZE_U64 | (BigInt(type) << 32n) | BigInt(index);
 
-/** Makes the id of an MSR. */
+/** Returns the id of an MSR. */
 export function KVM_X86_REG_MSR(index: number): bigint {
   return id(KVM_X86_REG_TYPE_MSR, index);
 }
 
-/** Makes the id of a register of KVM's own: `KVM_REG_GUEST_SSP`. */
+/** Returns the id of one of KVM's own registers: `KVM_REG_GUEST_SSP`. */
 export function KVM_X86_REG_KVM(index: number): bigint {
   return id(KVM_X86_REG_TYPE_KVM, index);
 }

@@ -1,23 +1,22 @@
 /**
- * Bytes for structs that nobody keeps: on their way to the kernel or back, used again by the next
- * call. What a program is given to keep is made anew, by struct.ts.
+ * Reusable bytes for structs on their way to the kernel or back. Bytes that a caller keeps are allocated by struct.ts.
  */
 import { type Layout, sizeOf } from "./layout.ts";
 import { fill, type StructInput, tailLength } from "./struct.ts";
 
-/** The bytes of one struct; who borrows them says when they are free again. */
+/** The bytes of one struct; the borrower sets `isFree` when it has finished. */
 export interface Scratch {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   isFree: boolean;
 }
 
-/** More is not kept. */
+/** The maximal size that is kept. */
 const MOST_BYTES = 16_384;
 
 const kept = new WeakMap<Layout, Scratch>();
 
-/** Lends zeros. What is lent already, to a caller further out, is not lent again. */
+/** Lends zeroed bytes. Bytes that an outer caller has borrowed are not lent again. */
 export function borrow(layout: Layout, size: number = sizeOf(layout)): Scratch {
   const found = kept.get(layout);
   if (found?.isFree && found.bytes.length === size) {
@@ -31,7 +30,7 @@ export function borrow(layout: Layout, size: number = sizeOf(layout)): Scratch {
   return made;
 }
 
-/** Lends the bytes of a struct, which are those of `encode`; `where` begins its error messages. */
+/** Lends the bytes of a struct, with the content that `encode` would produce; `where` begins its error messages. */
 export function borrowEncoded<T>(
   layout: Layout<T>,
   value: StructInput<T>,

@@ -1,6 +1,6 @@
 /**
- * Reads and writes C structs by their layouts: fields, nested structs, unions, bit fields, arrays
- * and flexible tails. What a layout is, is layout.ts; which there are, generated/structs.ts.
+ * Reads and writes C structs by their layouts: fields, nested structs, unions, bit fields, arrays and flexible tails.
+ * Layouts are layout.ts; the list of structs is generated/structs.ts.
  */
 
 import { quoted, suggestion } from "../options.ts";
@@ -24,8 +24,8 @@ export type { ArrayType, Field, FieldType, Layout, Scalar, Tail } from "./layout
 export { offsetOf, sizeOf } from "./layout.ts";
 
 /**
- * What `encode` and `write` take for a `T`: any part of it, to any depth. A field of 64 bits takes a
- * bigint, or a number that is a safe integer.
+ * The argument of `encode` and `write` for a `T`: any part of it, to any depth. A field of 64 bits takes a bigint, or a
+ * number that is a safe integer.
  */
 export type StructInput<T> = T extends bigint
   ? bigint | number
@@ -56,7 +56,7 @@ function readArray(of: FieldType, count: number, view: DataView, at: number): un
 
 type Bits = readonly [shift: number, width: number];
 
-/** The bytes of a bit field, and no others: a whole integer may reach past the struct's end. */
+/** The bytes of a bit field only, because a whole integer may exceed the struct. */
 const bytesOfBits = ([shift, width]: Bits): readonly [first: number, end: number] => [
   shift >> 3,
   (shift + width + 7) >> 3,
@@ -113,7 +113,7 @@ function readStruct(layout: Layout, view: DataView, at: number): unknown {
   return value;
 }
 
-/** Makes a view of what is left of `bytes`, if that is at least `size`. */
+/** Creates a view of the rest of `bytes`, if it has at least `size` bytes. */
 function viewOf(layout: Layout, size: number, bytes: Uint8Array, offset: number): DataView {
   const left = bytes.byteLength - offset;
   if (!Number.isInteger(offset) || offset < 0 || left < size) {
@@ -123,7 +123,7 @@ function viewOf(layout: Layout, size: number, bytes: Uint8Array, offset: number)
   return new DataView(bytes.buffer, bytes.byteOffset + offset, left);
 }
 
-/** Shows a wrong value in an error: its type, and it if it is short. */
+/** Describes a wrong value for an error: its type, and the value if it is short. */
 function show(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (typeof value === "bigint") return `bigint ${value}n`;
@@ -132,7 +132,7 @@ function show(value: unknown): string {
   return typeof value === "object" ? (value.constructor?.name ?? "object") : typeof value;
 }
 
-/** Checks an integer of so many bits, and returns it: of 64 bits a bigint, else a number. */
+/** Checks an integer of this many bits, and returns it: a bigint for 64 bits, else a number. */
 function checkInteger(type: Scalar, width: number, value: unknown, path: string): never {
   const isWide = type.endsWith("64");
   if (typeof value !== "number" && !(isWide && typeof value === "bigint")) {
@@ -178,7 +178,7 @@ function checkArray(of: FieldType, value: unknown, path: string): ArrayLike<unkn
   throw new TypeError(`${path}: expected ${wanted}, got ${show(value)}`);
 }
 
-/** Writes at most `count` elements, and returns how many. */
+/** Writes at most `count` elements, and returns the number. */
 function writeArray(
   of: FieldType,
   count: number,
@@ -225,13 +225,13 @@ function writeTail(
   const inner = `${path}.${tail.name}`;
   const length = writeArray(tail.element, room, value[tail.name], view, start, inner);
   const count = layout.fields.find(({ name }) => name === tail.count);
-  // A count that is given stands, right or wrong: a test must be able to lie to the kernel.
+  // A given count is used unchanged, because tests must be able to pass a wrong count to the kernel.
   if (!count || value[count.name] !== undefined) return;
   const isWide = count.type === "u64";
   writeField(count, isWide ? BigInt(length) : length, view, at, `${path}.${count.name}`);
 }
 
-/** Takes no array, map or table: what these hold are not their properties, and would be lost. */
+/** Rejects arrays, maps and tables: their content is not in properties, and would be lost. */
 function checkMembers(value: unknown, path: string): Members {
   const isObject = typeof value === "object" && value !== null;
   if (isObject && !(Symbol.iterator in value)) return value as Members;
@@ -254,7 +254,7 @@ function writeStruct(layout: Layout, value: unknown, view: DataView, at: number,
   }
 }
 
-/** Gives the length of the tail that a value has. @internal */
+/** Returns the length of the tail of a value. @internal */
 export function tailLength(layout: Layout, value: unknown): number {
   const members = typeof value === "object" ? (value as Members | null) : null;
   if (layout.tail) {
@@ -266,32 +266,29 @@ export function tailLength(layout: Layout, value: unknown): number {
 }
 
 /**
- * Reads a struct from bytes. The value shares nothing with them; of a union, every member is read.
+ * Reads a struct from bytes. The value shares no memory with them; of a union, every member is read.
  *
- * @param offset where the struct begins, in bytes
- * @returns one property a field; a tail has as many elements as its count says, or, without a
- * count, as there are bytes for
- * @throws RangeError if the bytes are too few, for the struct or for what its count says
+ * @param offset the struct's offset, in bytes
+ * @returns one property per field; a tail has as many elements as its count or, without a count, as many as fit
+ * @throws RangeError if there are too few bytes for the struct or for its count
  */
 export function read<T>(layout: Layout<T>, bytes: Uint8Array, offset = 0): T {
   return readView(layout, viewOf(layout, layout.size, bytes, offset));
 }
 
-/** Does what {@link read} does, from the start of a view. @internal */
+/** Same as {@link read}, from the start of a view. @internal */
 export function readView<T>(layout: Layout<T>, view: DataView): T {
   return readStruct(layout, view, 0) as T;
 }
 
 /**
- * Writes the fields that `value` names into bytes, and leaves the others as they are. Where members
- * of a union overlap, the last one named wins. Of an array, missing elements become zero. A tail
- * sets its count, unless the count is named too.
+ * Writes the fields of `value` into bytes, and leaves the others unchanged. If members of a union overlap, the last one
+ * wins. Missing elements of an array become zero. A tail sets its count, unless `value` has the count too.
  *
- * @param offset where the struct begins, in bytes
- * @param where what error messages begin with, such as the method that was called
+ * @param offset the struct's offset, in bytes
+ * @param where the start of error messages, such as the called method
  * @throws TypeError for a field that does not exist, or a value of the wrong type
- * @throws RangeError for a number or an array that does not fit, or too few bytes; fields named
- * before it are written then
+ * @throws RangeError for a number or an array that does not fit, or too few bytes; earlier fields are already written
  */
 export function write<T>(
   layout: Layout<T>,
@@ -321,10 +318,10 @@ function writeAt(
 }
 
 /**
- * Makes the bytes of a struct, and of its tail. Fields that `value` does not name are zero, as with
- * C's designated initialisers; otherwise as `write`.
+ * Encodes a struct and its tail. Fields that `value` does not have are zero, as with C's designated initialisers;
+ * otherwise as `write`.
  *
- * @param where what error messages begin with, such as the method that was called: `"irqfd()"`
+ * @param where the start of error messages, such as the called method: `"irqfd()"`
  * @throws TypeError for a field that does not exist, or a value of the wrong type
  * @throws RangeError for a number or an array that does not fit
  */
@@ -334,7 +331,7 @@ export function encode<T>(layout: Layout<T>, value: StructInput<T>, where?: stri
   return bytes;
 }
 
-/** Does what {@link encode} does, in as many zeros. @internal */
+/** Same as {@link encode}, into zeros of the right size. @internal */
 export function fill<T>(
   layout: Layout<T>,
   value: StructInput<T>,
@@ -342,7 +339,7 @@ export function fill<T>(
   view: DataView,
   where?: string,
 ): void {
-  // What the code does not take may be wrong, or only unusual: the layout tells.
+  // A value that the generated code rejects may be invalid or only unusual: the layout's interpreter decides.
   const isDone = codecs.get(layout)?.put(view, 0, value as object) === 1;
   if (!isDone) write(layout, value, bytes.fill(0), 0, where);
 }

@@ -1,6 +1,6 @@
 /**
- * Which fields a value leaves out: for methods that replace a whole struct, or that need some of its
- * fields. Encoding is struct.ts.
+ * The fields that a value leaves out, for methods that replace a whole struct or that require some fields. Encoding is
+ * struct.ts.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { IoapicStateRedirtbl, IrqchipChip } from "./generated/structs.ts";
@@ -10,11 +10,11 @@ import { encode, read, type StructInput } from "./struct.ts";
 
 type Members = Readonly<Record<string, unknown>>;
 
-/** The names of fields without meaning, which may always be left out. */
+/** The names of fields without meaning, which may be omitted. */
 type PaddingName = `pad${string}` | `reserved${string}` | "dummy";
 const PADDING = /^(pad|reserved|dummy)/;
 
-/** What a method takes that needs the fields `K` of a `T`; the others are 0 when left out. */
+/** The argument of a method that requires the fields `K` of a `T`; other fields are 0 if omitted. */
 export type StructWith<T, K extends keyof T> = StructInput<T> & {
   readonly [N in K]: StructInput<T[N]>;
 };
@@ -27,7 +27,7 @@ type OneOf<T> = {
   readonly [K in Exclude<keyof T, PaddingName>]: { readonly [N in K]: WholeStruct<T[K]> };
 }[Exclude<keyof T, PaddingName>];
 
-/** What a method takes that replaces all of a `T`: every field, to any depth, except padding. */
+/** The argument of a method that replaces a whole `T`: every field, to any depth, except padding. */
 export type WholeStruct<T> = T extends bigint
   ? bigint | number
   : T extends number | Uint8Array
@@ -53,7 +53,7 @@ function isFlat(layout: Layout): boolean {
   return isFound;
 }
 
-/** The first bit of a field in its struct, and the first after it. */
+/** The first bit of a field in its struct, and the first bit after it. */
 function bitsOf({ offset, type, bits }: Field): readonly [first: number, end: number] {
   const first = 8 * offset + (bits?.[0] ?? 0);
   return [first, first + (bits?.[1] ?? 8 * sizeOfType(type))];
@@ -64,7 +64,7 @@ function overlaps(a: Field, b: Field): boolean {
   return first < otherEnd && otherFirst < end;
 }
 
-/** Returns how many elements an array must have: `nrXcrs` says it for `xcrs`. */
+/** Returns the number of elements that an array must have: `nrXcrs` for `xcrs`. */
 function countOf(value: Members, name: string): number | undefined {
   const count = value[`nr${name[0]?.toUpperCase()}${name.slice(1)}`];
   return typeof count === "number" ? count : undefined;
@@ -74,12 +74,12 @@ class Search {
   readonly missing: string[] = [];
   readonly #isPatch: boolean;
 
-  /** Begins; in a patch only arrays must be complete. */
+  /** Starts a search; in a patch only arrays must be complete. */
   constructor(isPatch: boolean) {
     this.#isPatch = isPatch;
   }
 
-  /** Searches a value that `encode` takes. */
+  /** Searches a value that is valid for `encode`. */
   struct(layout: Layout, value: Members, path: string): void {
     if (isFlat(layout) && namesIn(value) === layout.fields.length && !hasUndefined(value)) return;
     const named = layout.fields.filter(({ name }) => value[name] !== undefined);
@@ -133,7 +133,7 @@ function structOf(type: FieldType, visit: (layout: Layout) => boolean): boolean 
   return "of" in type ? structOf(type.of, visit) : visit(type);
 }
 
-/** Refuses members of a union of which one does not survive the other. */
+/** Rejects members of a union if writing one destroys the other. */
 function refuseConflicts(where: string, layout: Layout, value: Members, path: string): void {
   if (!hasUnion(layout)) return;
   const named = layout.fields.filter(({ name }) => value[name] !== undefined);
@@ -184,11 +184,10 @@ export function missingFields(layout: Layout, value: object): readonly string[] 
 }
 
 /**
- * Refuses a value that does not name every field of its struct, to any depth. Padding may be left
- * out, and so may a member of a union if another one is named that has the same bytes. Arrays have
- * all their elements.
+ * Rejects a value that lacks a field of its struct, at any depth. Padding may be omitted, and so may a member of a
+ * union if another member with the same bytes is present. Arrays must have all their elements.
  *
- * @param value one that `encode` takes
+ * @param value valid for `encode`
  * @param remedy the end of the message: how to fill in the rest
  * @throws TypeError that names the missing fields
  * @throws TypeError that names two members of a union that differ: one of them would be lost
@@ -201,7 +200,7 @@ export function refusePartial(where: string, layout: Layout, value: object, reme
 }
 
 /**
- * Refuses a patch that names only a part of an array: the other elements would become 0.
+ * Rejects a patch with an incomplete array, because the other elements would become 0.
  *
  * @throws TypeError that names the missing elements
  */
@@ -211,7 +210,7 @@ export function refuseShortArrays(where: string, layout: Layout, patch: object):
   complain(where, layout, search.missing, "");
 }
 
-/** Refuses a value without these fields. @throws TypeError that names them */
+/** Rejects a value without these fields. @throws TypeError that names them */
 export function refuseWithout(
   where: string,
   layout: Layout,

@@ -1,4 +1,4 @@
-/** Where a CPUID table holds the vCPU's APIC id. Writing it is builder.ts, checking it is check.ts. */
+/** The places of the vCPU's APIC id in a CPUID table. Writing it is builder.ts, checking it is check.ts. */
 import type { CpuidEntry2, CpuidRegister } from "./entry.ts";
 import { readField } from "./field.ts";
 
@@ -32,7 +32,7 @@ export function apicIdPlace({
   return APIC_ID_PLACES.find((place) => place.function === fn);
 }
 
-/** Returns the bits of an APIC id that a place has room for. */
+/** Returns the bits of an APIC id that fit a place. */
 export function apicIdBits({ low, high }: ApicIdPlace, id: number): number {
   return readField(id, 0, high - low);
 }

@@ -1,4 +1,7 @@
-/** The common start: one vCPU's table from what KVM supports, and what KVM will overwrite in it. Fields are table.ts's. */
+/**
+ * Builds one vCPU's table from the entries that KVM supports, and lists the bits that KVM overwrites. Fields are
+ * table.ts.
+ */
 import { refuseUnknown, toList } from "../options.ts";
 import { apicIdBits, apicIdPlace, checkApicId } from "./apic-id.ts";
 import type { CpuidChange } from "./diff.ts";
@@ -6,18 +9,18 @@ import type { CpuidEntryInput, CpuidRegister } from "./entry.ts";
 import { type CpuidSpace, hasSubleaves, writeField } from "./field.ts";
 import { CpuidTable } from "./table.ts";
 
-/** Chooses what {@link fromSupported} puts in. */
+/** The options of {@link fromSupported}. */
 export interface FromSupportedOptions {
-  /** Holds the vCPU's APIC id, which is its KVM_CREATE_VCPU number; 0 by default. */
+  /** The vCPU's APIC id, which is its KVM_CREATE_VCPU number; 0 by default. */
   readonly apicId?: number;
 }
 
 /**
- * Makes one vCPU's table from the entries of KVM_GET_SUPPORTED_CPUID. Those hold the APIC id of the CPU the ioctl ran
- * on, so two calls may differ; this puts `apicId` in 0x1:ebx[31:24] (its low eight bits), in edx of every 0xb, 0x1f
- * and 0x80000026, and in eax of 0x8000001e, where they exist. Nothing else is touched: not the order, not the flags.
+ * Makes one vCPU's table from the entries of KVM_GET_SUPPORTED_CPUID. These have the APIC id of the CPU that made the
+ * ioctl, so two calls may differ. This sets `apicId` in 0x1:ebx[31:24] (its low eight bits), in edx of every 0xb, 0x1f
+ * and 0x80000026, and in eax of 0x8000001e, where they exist. Everything else is unchanged, including order and flags.
  *
- * @throws TypeError for an unknown option; RangeError for an `apicId` that is no u32.
+ * @throws TypeError for an unknown option; RangeError for an `apicId` that is not a u32.
  */
 export function fromSupported(
   entries: Iterable<CpuidEntryInput>,
@@ -34,23 +37,23 @@ export function fromSupported(
   });
 }
 
-/** Describes bits that KVM writes into a stored table itself, so that a vCPU's table may differ from the one sent. */
+/**
+ * Describes bits that KVM writes into a stored table itself, so that a vCPU's table may differ from the one that was
+ * set.
+ */
 export interface KvmOwned {
-  /** Holds the space that `function` is counted in. */
+  /** The space of `function`. */
   readonly space: CpuidSpace;
-  /** Holds the leaf, relative to the base of `space`. */
+  /** The leaf, relative to the base of `space`. */
   readonly function: number;
-  /** Holds the sub-leaf. */
+  /** The sub-leaf. */
   readonly index: number;
-  /** Holds the register. */
   readonly register: CpuidRegister;
-  /** Holds the lowest bit. */
   readonly low: number;
-  /** Holds the highest bit. */
   readonly high: number;
-  /** Says what KVM writes. */
+  /** The value that KVM writes. */
   readonly becomes: string;
-  /** Says when it does, and on which kernels. */
+  /** The condition, and the kernels. */
   readonly condition: string;
 }
 
@@ -60,8 +63,8 @@ const XEN_CONDITION =
   "only into the guest's CPUID result from 6.17";
 
 /**
- * Lists what KVM rewrites in a stored table, with the condition in words (arch/x86/kvm/cpuid.c, 6.1 to 7.2; observed).
- * Everything else is stored as sent. A suite that knows its VM filters this list by its conditions.
+ * Lists the bits that KVM rewrites in a stored table, with the condition (arch/x86/kvm/cpuid.c, 6.1 to 7.2; observed).
+ * All other bits are stored unchanged. A suite that knows its VM filters this list by its conditions.
  */
 export const KVM_OWNED: readonly KvmOwned[] = [
   {
@@ -187,8 +190,8 @@ export const KVM_OWNED: readonly KvmOwned[] = [
 ];
 
 /**
- * Tells whether a change is one KVM may make by itself: a field change whose bits all lie in one item of `owned`. Give
- * a filtered list to leave out what can't happen on a VM, as MWAIT without the quirk.
+ * Whether KVM may make a change by itself: a field change whose bits are all in one item of `owned`. Pass a filtered
+ * list to exclude changes that are impossible on a VM, such as MWAIT without the quirk.
  */
 export function isOwned(change: CpuidChange, owned: Iterable<KvmOwned> = KVM_OWNED): boolean {
   if (change.kind !== "field") return false;

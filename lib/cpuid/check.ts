@@ -1,6 +1,6 @@
 /**
- * What is probably wrong with a CPUID table, although KVM accepts it in silence. Each rule is one row of
- * CPUID_RULES. What KVM refuses is lib/explain's subject; differences of two tables are diff.ts.
+ * Finds probable faults of a CPUID table that KVM accepts. Each rule is one row of CPUID_RULES. Tables that KVM rejects
+ * are lib/explain; differences of two tables are diff.ts.
  */
 import { refuseUnknown, toList } from "../options.ts";
 import { apicIdBits, apicIdPlace, checkApicId } from "./apic-id.ts";
@@ -26,24 +26,24 @@ import {
   spaceOf,
 } from "./field.ts";
 
-/** What a table is checked against. */
+/** The values that a table is checked against. */
 export interface CheckCpuidOptions {
-  /** The vCPU's number, which is its APIC id after reset. Without it no APIC id is checked. */
+  /** The vCPU's number, which is its APIC id after reset. If omitted, no APIC id is checked. */
   readonly id?: number;
-  /** The answer of KVM_GET_SUPPORTED_CPUID. Without it no feature is checked. */
+  /** The entries of KVM_GET_SUPPORTED_CPUID. If omitted, no feature is checked. */
   readonly supported?: Iterable<CpuidEntryInput>;
 }
 
 /** The name of a rule. */
 export type CpuidRuleName = "apic-id" | "duplicate" | "index-flag" | "padding" | "unsupported";
 
-/** One thing that is wrong with a table. */
+/** One fault of a table. */
 export interface CpuidFinding {
   /** The rule that found it. */
   readonly rule: CpuidRuleName;
   /** The place: an entry as `0x7.0`, or bits as `0x7.0:ebx[5]`. */
   readonly where: string;
-  /** The field; undefined for a whole entry, and for bits that the database does not name. */
+  /** The field; undefined for a whole entry, and for bits that are not in the database. */
   readonly name: CpuidFieldName | undefined;
   /** The leaf, absolute. */
   readonly function: number;
@@ -51,11 +51,11 @@ export interface CpuidFinding {
   readonly index: number;
   /** The position of the entry in the table. */
   readonly position: number;
-  /** What is wrong, in a sentence that begins with the place. */
+  /** The fault, in a sentence that begins with the place. */
   readonly message: string;
 }
 
-/** What a rule is given: all entries, and one of them. */
+/** The arguments of a rule: all entries, and one of them. */
 interface Checked {
   readonly entries: readonly CpuidEntry2[];
   readonly entry: CpuidEntry2;
@@ -64,7 +64,7 @@ interface Checked {
   readonly supported: readonly CpuidEntry2[] | undefined;
 }
 
-/** What a rule says of an entry: the words behind the place, and the field if it is about one. */
+/** The result of a rule for an entry: the message after the place, and the field if it concerns one. */
 interface Wrong {
   readonly bits?: {
     readonly register: CpuidRegister;
@@ -77,15 +77,15 @@ interface Wrong {
 
 interface CpuidRule {
   readonly name: CpuidRuleName;
-  /** Why the table is wrong then, with the source. */
+  /** The reason why the table is wrong, with the source. */
   readonly why: string;
   readonly check: (checked: Checked) => readonly Wrong[];
 }
 
 /**
- * The registers in which a bit is a feature, so that a bit which KVM_GET_SUPPORTED_CPUID lacks is one that the
- * guest cannot use. Source: reverse_cpuid[] of arch/x86/kvm/reverse_cpuid.h (7.2), KVM's own leaf, and leaf
- * 0xD.0. All other registers hold numbers, topology or names.
+ * The registers in which a bit is a feature, so that the guest cannot use a bit which KVM_GET_SUPPORTED_CPUID lacks.
+ * Source: reverse_cpuid[] of arch/x86/kvm/reverse_cpuid.h (7.2), KVM's own leaf, and leaf 0xD.0. All other registers
+ * contain numbers, topology or names.
  */
 const FEATURE_REGISTERS: ReadonlySet<string> = new Set([
   ...["0x1.0:ecx", "0x1.0:edx", "0x6.0:eax"],
@@ -116,7 +116,7 @@ function unsupportedIn(
   const relative = e.function - base;
   const index = isIndexed(relative) ? e.index : 0;
   const key = `${space === "native" ? "" : `${space}:`}${formatLeaf(relative, index)}:${register}`;
-  // KVM_GET_SUPPORTED_CPUID has no leaves of other hypervisors: nothing is known of these.
+  // KVM_GET_SUPPORTED_CPUID has no leaves of other hypervisors, so they are not checked.
   if (!FEATURE_REGISTERS.has(key) || theirs === undefined) return [];
   const there = supported[locate(supported, theirs + relative, index)]?.[register] ?? 0;
   let left = (e[register] & ~there) >>> 0;
@@ -193,11 +193,11 @@ export const CPUID_RULES: readonly CpuidRule[] = [
 const OPTIONS = ["id", "supported"] as const;
 
 /**
- * Finds what is probably wrong with a table that KVM accepts in silence: entries that KVM never uses, sub-leaves
- * without their flag, padding that is not 0, an APIC id other than the vCPU's, features that KVM does not support.
+ * Finds probable faults of a table that KVM accepts: entries that KVM never uses, sub-leaves without their flag,
+ * padding that is not 0, an APIC id other than the vCPU's, features that KVM does not support.
  *
  * @returns the findings, in the order of the entries; empty if there are none.
- * @throws RangeError for an `id` or a number that is no u32; TypeError for an unknown option.
+ * @throws RangeError for an `id` or a number that is not a u32; TypeError for an unknown option.
  */
 export function checkCpuid(
   table: Iterable<CpuidEntryInput>,

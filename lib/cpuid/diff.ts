@@ -1,4 +1,4 @@
-/** What differs between two tables, field by field, and a line of text for it. Whether it may differ is not judged here. */
+/** Compares two tables field by field, and formats the differences. It does not judge whether they are allowed. */
 import { refuseMisfit, refuseMissing, toList } from "../options.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
 import {
@@ -12,64 +12,60 @@ import {
   spaceOf,
 } from "./field.ts";
 
-/** Reports a field, or a run of bits that no field names, whose value differs in an entry that both tables have. */
+/** Reports a field, or a run of unnamed bits, whose value differs in an entry that both tables have. */
 export interface CpuidFieldChange {
-  /** Tells the kinds of change apart. */
+  /** The kind of change. */
   readonly kind: "field";
-  /** Holds the field's name; undefined for bits that the database doesn't name. */
+  /** The field's name; undefined for bits that are not in the database. */
   readonly name: CpuidFieldName | undefined;
-  /** Holds the place, as `0x7.0:ebx[5]`; in a duplicate it has its number, as `0x7.0#2:ebx[5]`. */
+  /** The place, as `0x7.0:ebx[5]`; in a duplicate it has its number, as `0x7.0#2:ebx[5]`. */
   readonly where: string;
-  /** Holds the space the leaf is in. */
+  /** The space of the leaf. */
   readonly space: CpuidSpace;
-  /** Holds the leaf, absolute. */
+  /** The leaf, absolute. */
   readonly function: number;
-  /** Holds the sub-leaf. */
+  /** The sub-leaf. */
   readonly index: number;
-  /** Holds the register. */
   readonly register: CpuidRegister;
-  /** Holds the lowest bit. */
   readonly low: number;
-  /** Holds the highest bit. */
   readonly high: number;
-  /** Holds the value in the first table. */
+  /** The value in the first table. */
   readonly before: number;
-  /** Holds the value in the second table. */
+  /** The value in the second table. */
   readonly after: number;
 }
 
-/** Reports an entry that one table has and the other hasn't. */
+/** Reports an entry that only one table has. */
 export interface CpuidEntryChange {
-  /** Tells which table has it: "added" is the second. */
+  /** Which table has it: "added" is the second. */
   readonly kind: "added" | "removed";
-  /** Holds the leaf and index, as `0x7.0`; a duplicate has its number behind, as `0x7.0#2`. */
+  /** The leaf and index, as `0x7.0`; a duplicate has its number appended, as `0x7.0#2`. */
   readonly where: string;
-  /** Holds the leaf. */
+  /** The leaf. */
   readonly function: number;
-  /** Holds the sub-leaf. */
+  /** The sub-leaf. */
   readonly index: number;
-  /** Counts the entries before it in its table that have the same function and index. */
+  /** The number of earlier entries in its table with the same function and index. */
   readonly copy: number;
-  /** Holds the entry itself. */
   readonly entry: CpuidEntry2;
 }
 
 /**
- * Reports a number beside the registers: an entry's flags or index, an entry's position (only as many entries as must
- * move to turn one order into the other), or the count of entries, where function and index are undefined.
+ * Reports a number besides the registers: an entry's flags or index, an entry's position (only as many entries as must
+ * move to turn one order into the other), or the count of entries, for which function and index are undefined.
  */
 export interface CpuidShapeChange {
-  /** Tells which number. */
+  /** The kind of number. */
   readonly kind: "flags" | "index" | "order" | "count";
-  /** Holds the leaf and index in the first table, as `0x7.0` or, for a duplicate, `0x7.0#2`; or `table`. */
+  /** The leaf and index in the first table, as `0x7.0` or, for a duplicate, `0x7.0#2`; or `table`. */
   readonly where: string;
-  /** Holds the leaf. */
+  /** The leaf. */
   readonly function: number | undefined;
-  /** Holds the sub-leaf in the first table. */
+  /** The sub-leaf in the first table. */
   readonly index: number | undefined;
-  /** Holds the number in the first table. */
+  /** The number in the first table. */
   readonly before: number;
-  /** Holds the number in the second table. */
+  /** The number in the second table. */
   readonly after: number;
 }
 
@@ -83,7 +79,7 @@ interface Pair {
   readonly to: number;
 }
 
-/** Gives each entry a key: function, index, and how many equal ones came before it. */
+/** Returns a key for each entry: function, index, and the number of earlier equal ones. */
 function keyed(entries: readonly CpuidEntry2[], withIndex: boolean): Map<string, number> {
   const seen = new Map<string, number>();
   const keys = new Map<string, number>();
@@ -96,7 +92,7 @@ function keyed(entries: readonly CpuidEntry2[], withIndex: boolean): Map<string,
   return keys;
 }
 
-/** Counts for each entry how many before it have its function and index. */
+/** Counts for each entry the earlier ones with its function and index. */
 function copiesIn(entries: readonly CpuidEntry2[]): readonly number[] {
   const seen = new Map<string, number>();
   return entries.map((e) => {
@@ -112,7 +108,7 @@ function formatCopy({ function: fn, index }: CpuidEntry2, copy: number): string 
   return copy === 0 ? formatLeaf(fn, index) : `${formatLeaf(fn, index)}#${copy + 1}`;
 }
 
-/** Pairs what is left over by key; both lists hold positions and are cut down to what found no partner. */
+/** Pairs the remaining positions of both lists by key, and removes them from the lists. */
 function match(
   a: readonly CpuidEntry2[],
   b: readonly CpuidEntry2[],
@@ -194,8 +190,9 @@ function registerChanges(
 }
 
 /**
- * Compares two tables and names what differs; empty exactly if KVM would call them equal after KVM_RUN. Entries are
- * paired by function and index, duplicates in their order and named with their number (`0x7.0#2`); what is left of one function pairs as a change of index.
+ * Compares two tables and names the differences; empty exactly if KVM would treat them as equal after KVM_RUN. Entries
+ * are paired by function and index, duplicates in their order and named with their number (`0x7.0#2`); the remaining
+ * entries of one function are paired as a change of index.
  */
 export function diff(
   before: Iterable<CpuidEntry2>,
@@ -242,22 +239,22 @@ export function diff(
   return changes;
 }
 
-/** Holds the words around the two values of a change. */
+/** The phrases before the two values of a change. */
 export interface CpuidPhrase {
-  /** Holds what is said before the first value, as "ran with". */
+  /** The phrase before the first value, as "ran with". */
   readonly before: string;
-  /** Holds what is said before the second value, as "got". */
+  /** The phrase before the second value, as "got". */
   readonly after: string;
 }
 
-/** Refuses a phrase that has other members, or lacks one. */
+/** Rejects a phrase with unknown or missing members. */
 export function checkPhrase(where: string, phrase: CpuidPhrase): void {
   refuseMisfit(where, phrase, ["before", "after"]);
 }
 
 const WORDS = { flags: "flags", index: "index", order: "position", count: "entries" } as const;
 
-/** A duplicate is called one: KVM takes the first entry that matches, and never looks at the others. */
+/** Marks a duplicate: KVM takes the first entry that matches, and never uses the others. */
 const entryWords = ({ copy }: CpuidEntryChange): string =>
   copy === 0 ? "entry" : "duplicate entry";
 
@@ -283,8 +280,8 @@ function parts(change: CpuidChange): readonly [subject: string, before: string, 
 }
 
 /**
- * Formats a change as `0x7.0:ebx[5] avx2: 1 -> 0`, or with a phrase as `0x7.0:ebx[5] avx2: ran with 1, got 0`. Bits
- * that no field names are called reserved; values of 16 bits and wider are hexadecimal.
+ * Formats a change as `0x7.0:ebx[5] avx2: 1 -> 0`, or with a phrase as `0x7.0:ebx[5] avx2: ran with 1, got 0`. Unnamed
+ * bits are called reserved; values of 16 bits and wider are hexadecimal.
  */
 export function formatChange(change: CpuidChange, phrase?: CpuidPhrase): string {
   refuseMissing("formatChange()", change, ["kind"]);

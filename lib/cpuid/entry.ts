@@ -1,4 +1,6 @@
-/** One entry of a CPUID table, and KVM's rule for finding one. What its bits mean is field.ts; many of them are table.ts. */
+/**
+ * One entry of a CPUID table, and KVM's rule for finding one. The meaning of its bits is field.ts; tables are table.ts.
+ */
 
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../abi/generated/constants.ts";
 import type { CpuidEntry2 } from "../abi/generated/structs.ts";
@@ -7,13 +9,13 @@ import { refuseUnknown } from "../options.ts";
 
 export { type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
 
-/** Names one of the four registers that CPUID answers in. */
+/** The name of one of CPUID's four result registers. */
 export type CpuidRegister = "eax" | "ebx" | "ecx" | "edx";
 
 /** Lists the four registers in the order of `struct kvm_cpuid_entry2`. */
 export const CPUID_REGISTERS: readonly CpuidRegister[] = ["eax", "ebx", "ecx", "edx"];
 
-/** Describes an entry to make: only `function` is needed, all else is 0. */
+/** An entry to create: only `function` is required, all other members are 0 by default. */
 export type CpuidEntryInput = Pick<CpuidEntry2, "function"> & Partial<CpuidEntry2>;
 
 /** The cases of KVM 7.2's cpuid_function_is_indexed (arch/x86/kvm/cpuid.c). Leaf 0x23 is not one of them. */
@@ -21,7 +23,7 @@ const INDEXED: ReadonlySet<number> = new Set([
   0x4, 0x7, 0xb, 0xd, 0xf, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1d, 0x1e, 0x1f, 0x24, 0x8000001d,
 ]);
 
-/** Tells whether KVM treats the index of this function as significant (cpuid_function_is_indexed, 7.2). */
+/** Whether KVM treats the index of this function as significant (cpuid_function_is_indexed, 7.2). */
 export function isIndexed(fn: number): boolean {
   return INDEXED.has(fn);
 }
@@ -31,7 +33,7 @@ export function formatLeaf(fn: number, index = 0): string {
   return `0x${fn.toString(16)}.${index}`;
 }
 
-/** Says what is wrong with a would-be u32, or undefined. */
+/** Returns the fault of a u32, or undefined. */
 function complaint(value: unknown): string | undefined {
   if (!Number.isInteger(value)) return "is not an integer";
   const number = Number(value);
@@ -41,9 +43,9 @@ function complaint(value: unknown): string | undefined {
 const MEMBERS: readonly string[] = ["function", "index", "flags", ...CPUID_REGISTERS, "padding"];
 
 /**
- * Makes a frozen entry. Each number must be an unsigned 32-bit integer, else
- * `RangeError: cpuid entry 0x7.0: ebx 4294967296 does not fit 32 bits`. `flags` stay as given: nothing is added for
- * functions that {@link isIndexed} names. `padding`, if given, has three words. An unknown member is a TypeError.
+ * Creates a frozen entry. Each number must be an unsigned 32-bit integer, else `RangeError: cpuid entry 0x7.0: ebx
+ * 4294967296 does not fit 32 bits`. `flags` are unchanged: no flag is added for functions that {@link isIndexed} names.
+ * `padding`, if present, has three words. An unknown member is a TypeError.
  */
 export function entry(input: CpuidEntryInput): CpuidEntry2 {
   refuseUnknown("cpuid entry", input, MEMBERS, "member");
@@ -65,13 +67,13 @@ export function entry(input: CpuidEntryInput): CpuidEntry2 {
     const reason = complaint(value);
     if (reason) throw wrong(`padding ${value} ${reason}`);
   }
-  // A literal, and no spread: V8 gives each object that is spread and added to a shape of its own.
+  // A literal, not a spread: V8 gives each object that is spread and extended its own hidden class.
   return Object.freeze({ function: fn, index, flags, eax, ebx, ecx, edx, padding });
 }
 
 /**
- * Compares two entries as KVM does when a vCPU that has run is given a table again: function, index, flags and the
- * four registers count, padding does not (kvm_cpuid_check_equal).
+ * Compares two entries as KVM does when a vCPU that has run gets a table again: function, index, flags and the four
+ * registers are compared, padding is not (kvm_cpuid_check_equal).
  */
 export function sameEntry(a: CpuidEntry2, b: CpuidEntry2): boolean {
   return (
@@ -83,12 +85,12 @@ export function sameEntry(a: CpuidEntry2, b: CpuidEntry2): boolean {
 }
 
 /**
- * Finds the position of the entry that KVM's cpuid_entry2_find would take, or -1. The first match counts.
+ * Finds the position of the entry that KVM's cpuid_entry2_find would take, or -1. The first match is taken.
  *
  * With an index it is the lookup of a guest's CPUID and of kvm_find_cpuid_entry_index: an entry without
  * KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches any index, one with it matches its own. Without an index it is
  * kvm_find_cpuid_entry, which KVM uses for itself: index 0 of a function that {@link isIndexed} names; for any other
- * function the index is ignored even where the entry is flagged.
+ * function the index is ignored even if the entry is flagged.
  */
 export function locate(entries: readonly CpuidEntry2[], fn: number, index?: number): number {
   const wanted = index ?? (isIndexed(fn) ? 0 : undefined);

@@ -1,44 +1,45 @@
-/** Fields of CPUID by name: where each one is, and its bits in a register. Which entry holds it is table.ts's to find. */
+/**
+ * Fields of CPUID by name: their places, and reading and writing their bits in a register. Finding a field's entry is
+ * table.ts.
+ */
 import { quoted, suggestion } from "../options.ts";
 import { type CpuidEntry2, type CpuidRegister, formatLeaf, isIndexed, locate } from "./entry.ts";
 import { CPUID_FIELDS, type CpuidFieldName, type CpuidFieldRow } from "./generated/fields.ts";
 
 export type { CpuidFieldName };
 
-/** Names a space of leaf numbers: the CPU's own, or a hypervisor interface whose leaves are relative to its base. */
+/** A space of leaf numbers: the CPU's own, or a hypervisor interface whose leaves are relative to its base. */
 export type CpuidSpace = keyof typeof CPUID_FIELDS;
 
 /** Describes one field of the database. */
 export interface CpuidField {
-  /** Holds the database's name, with the leaf behind it where the plain name was taken by an earlier leaf. */
+  /** The database's name, with the leaf appended if an earlier leaf has the same name. */
   readonly name: CpuidFieldName;
-  /** Holds the leaf; relative to the interface's base unless `space` is "native". */
+  /** The leaf; relative to the interface's base unless `space` is "native". */
   readonly function: number;
-  /** Holds the sub-leaf, or the first and last one of a family whose members all have the field. */
+  /** The sub-leaf, or the first and last one of a family whose members all have the field. */
   readonly index: number | { readonly first: number; readonly last: number };
-  /** Holds the register. */
   readonly register: CpuidRegister;
-  /** Holds the lowest bit, 0 to 31. */
+  /** The lowest bit, 0 to 31. */
   readonly low: number;
-  /** Holds the highest bit, `low` to 31. */
+  /** The highest bit, `low` to 31. */
   readonly high: number;
-  /** Holds the database's description. */
+  /** The database's description. */
   readonly description: string;
-  /** Holds the space that `function` is counted in. */
+  /** The space of `function`. */
   readonly space: CpuidSpace;
 }
 
-/** Says where some bits are: one entry, one register, an inclusive bit range. */
+/** A place of bits: one entry, one register, an inclusive bit range. */
 export interface CpuidBits {
-  /** Holds the leaf, absolute. */
+  /** The leaf, absolute. */
   readonly function: number;
-  /** Holds the sub-leaf. */
+  /** The sub-leaf. */
   readonly index: number;
-  /** Holds the register. */
   readonly register: CpuidRegister;
-  /** Holds the lowest bit, 0 to 31. */
+  /** The lowest bit, 0 to 31. */
   readonly low: number;
-  /** Holds the highest bit, `low` to 31. */
+  /** The highest bit, `low` to 31. */
   readonly high: number;
 }
 
@@ -68,7 +69,7 @@ interface Registry {
   readonly all: readonly CpuidField[];
   readonly byName: ReadonlyMap<string, CpuidField>;
   readonly byRegister: ReadonlyMap<string, readonly CpuidField[]>;
-  /** Functions of which the database describes an index other than 0, as `space:function`. */
+  /** Functions for which the database has an index other than 0, as `space:function`. */
   readonly families: ReadonlySet<string>;
 }
 
@@ -80,7 +81,7 @@ function fromRow(space: CpuidSpace, row: CpuidFieldRow): CpuidField {
   return Object.freeze({ name, function: fn, index, register, low, high, description, space });
 }
 
-/** Builds the maps at first use, so that importing costs nothing. */
+/** Builds the maps at first use, to keep importing fast. */
 function open(): Registry {
   if (registry) return registry;
   const all: CpuidField[] = [];
@@ -133,8 +134,8 @@ function suggest(word: string): readonly string[] {
 }
 
 /**
- * Finds a field by name. An unknown name, possible only past the compiler, is
- * `TypeError: unknown CPUID field "avx3"; did you mean avx, avx2?`.
+ * Finds a field by name. An unknown name, which the compiler also rejects, is `TypeError: unknown CPUID field "avx3";
+ * did you mean avx, avx2?`.
  */
 export function field(name: CpuidFieldName): CpuidField {
   const found = open().byName.get(name);
@@ -144,7 +145,7 @@ export function field(name: CpuidFieldName): CpuidField {
   throw new TypeError(`unknown CPUID field "${name}"${hint}`);
 }
 
-/** Tells whether the index chooses between entries of this function: KVM says so, or the database has sub-leaves. */
+/** Whether the index selects between entries of this function, according to KVM or to the database's sub-leaves. */
 export function hasSubleaves(space: CpuidSpace, fn: number): boolean {
   return (space === "native" && isIndexed(fn)) || open().families.has(`${space}:${fn}`);
 }
@@ -163,7 +164,7 @@ export function fieldsOf(
   );
 }
 
-/** Lists the name spaces; where two claim one base, the earlier wins. */
+/** Lists the name spaces; if two have one base, the earlier is used. */
 export const CPUID_SPACES: readonly CpuidSpace[] = ["native", "kvm", "xen", "vmware", "hyperv"];
 
 const SIGNATURES = {
@@ -186,7 +187,7 @@ function signature(e: CpuidEntry2): string {
 /**
  * Finds the base of a space in a table: 0 for "native"; for kvm, xen and vmware the lowest of 0x40000000, 0x40000100,
  * ... 0x4000ff00 with their signature (KVM's for_each_possible_cpuid_base_hypervisor); for hyperv 0x40000000 if leaf
- * 0x40000001 says "Hv#1". Undefined if the interface isn't there.
+ * 0x40000001 has "Hv#1". Undefined if the interface is absent.
  */
 export function baseOf(entries: readonly CpuidEntry2[], space: CpuidSpace): number | undefined {
   if (space === "native") return 0;
@@ -204,7 +205,7 @@ export function baseOf(entries: readonly CpuidEntry2[], space: CpuidSpace): numb
   return undefined;
 }
 
-/** Tells which space a leaf of a table is in. A hypervisor leaf whose base nobody signed is "native". */
+/** Returns the space of a leaf of a table. A hypervisor leaf whose base has no signature is "native". */
 export function spaceOf(entries: readonly CpuidEntry2[], fn: number): CpuidSpace {
   const base = (fn & 0xffffff00) >>> 0;
   if (base < HYPERVISOR_FIRST || base > HYPERVISOR_LAST) return "native";

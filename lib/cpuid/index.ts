@@ -1,4 +1,4 @@
-/** The public face of `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
+/** The entry `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
 export {
   type FromSupportedOptions,
   fromSupported,

@@ -1,4 +1,4 @@
-/** A table read back from its raw text. Printing it is print.ts; JSON is table.ts. */
+/** Reads a table from its raw text. Printing it is print.ts; JSON is table.ts. */
 import { CPUID_REGISTERS, type CpuidEntryInput } from "./entry.ts";
 import { CpuidTable } from "./table.ts";
 
@@ -10,10 +10,10 @@ const LINE = new RegExp(
 );
 
 /**
- * Reads what `printTable(table, { format: "raw" })` wrote; padding, which that leaves out, is 0.
- * Empty lines are skipped.
+ * Reads the output of `printTable(table, { format: "raw" })`; padding, which it does not contain, is 0. Empty lines are
+ * skipped.
  *
- * @throws SyntaxError for a line of another form, and when there is no entry; it names the line.
+ * @throws SyntaxError for a line of another form, and if there is no entry; it names the line.
  */
 export function parseRawTable(text: string): CpuidTable {
   const entries = text.split("\n").flatMap((line, i) => {

@@ -1,12 +1,12 @@
-/** Tables and differences as text for people. Reading text back is not done here; JSON is table.ts. */
+/** Formats tables and differences as text. Reading text is parse.ts; JSON is table.ts. */
 import { refuseUnknown, describe as shown } from "../options.ts";
 import { type CpuidChange, type CpuidPhrase, checkPhrase, formatChange, runs } from "./diff.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
 import { baseOf, fieldsOf, formatValue, readField, spaceOf, writeField } from "./field.ts";
 
-/** Chooses how a table is printed. */
+/** The options of {@link printTable}. */
 export interface PrintOptions {
-  /** Holds "raw" for a line of hexadecimal an entry, the default, or "fields" for names and values. */
+  /** "raw" for a line of hexadecimal per entry, the default, or "fields" for names and values. */
   readonly format?: "raw" | "fields";
 }
 
@@ -14,7 +14,7 @@ function word(value: number, digits = 8): string {
   return `0x${value.toString(16).padStart(digits, "0")}`;
 }
 
-/** Prints entries as `cpuid -r` does, with the flags behind. */
+/** Formats entries as `cpuid -r` does, with the flags appended. */
 function printRaw(entries: readonly CpuidEntry2[]): string {
   const digits = entries.reduce((most, e) => Math.max(most, e.index.toString(16).length), 2);
   const line = (e: CpuidEntry2): string => {
@@ -24,7 +24,7 @@ function printRaw(entries: readonly CpuidEntry2[]): string {
   return entries.map(line).join("\n");
 }
 
-/** Says what is in one register: set features, then wide fields, then set bits that no field names. */
+/** Describes one register: set features, then wide fields, then set bits without a name. */
 function describe(
   entries: readonly CpuidEntry2[],
   e: CpuidEntry2,
@@ -62,8 +62,8 @@ function printFields(entries: readonly CpuidEntry2[]): string {
 }
 
 /**
- * Prints a table: "raw" is one aligned line an entry, the order kept; "fields" is each register that isn't 0 with its
- * features by name, its wide fields as `name = value` (hexadecimal from 16 bits on) and its set reserved bits.
+ * Formats a table: "raw" is one aligned line per entry, in order; "fields" is each register that is not 0 with its
+ * features by name, its wide fields as `name = value` (hexadecimal from 16 bits) and its set reserved bits.
  *
  * @throws TypeError for an unknown option or format.
  */
@@ -75,7 +75,7 @@ export function printTable(table: Iterable<CpuidEntry2>, options: PrintOptions =
   throw new TypeError(`printTable(): format is "raw" or "fields", not ${shown(format)}`);
 }
 
-/** Prints changes, one line each, as formatChange does. */
+/** Formats changes, one line each, as formatChange does. */
 export function printDiff(changes: Iterable<CpuidChange>, phrase?: CpuidPhrase): string {
   if (phrase) checkPhrase("printDiff()", phrase);
   return Array.from(changes, (change) => formatChange(change, phrase)).join("\n");

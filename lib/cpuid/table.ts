@@ -1,4 +1,7 @@
-/** The table a vCPU answers CPUID from: ordered, immutable, by entry and by field name. Making one for a vCPU is builder.ts. */
+/**
+ * A vCPU's CPUID table: ordered, immutable, with access by entry and by field name. Making one for a vCPU is
+ * builder.ts.
+ */
 import { refuseUnknown, toList } from "../options.ts";
 import {
   type CpuidEntry2,
@@ -24,33 +27,29 @@ import { printTable } from "./print.ts";
 /** Maps field names to values to set; the names are checked by the compiler. */
 export type CpuidFieldValues = { readonly [name in CpuidFieldName]?: number };
 
-/** Holds one entry as JSON: numbers as hexadecimal text, index and flags as numbers, padding only if it isn't zero. */
+/** One entry as JSON: numbers as hexadecimal text, index and flags as numbers, padding only if it is not zero. */
 export interface CpuidEntryJson {
-  /** Holds the leaf, as `0x7`. */
+  /** The leaf, as `0x7`. */
   readonly function: string;
-  /** Holds the sub-leaf. */
+  /** The sub-leaf. */
   readonly index: number;
-  /** Holds the flags. */
   readonly flags: number;
-  /** Holds EAX, as `0x2`. */
+  /** As `0x2`. */
   readonly eax: string;
-  /** Holds EBX. */
   readonly ebx: string;
-  /** Holds ECX. */
   readonly ecx: string;
-  /** Holds EDX. */
   readonly edx: string;
-  /** Holds the three padding words, if any isn't 0. */
+  /** The three padding words, if any is not 0. */
   readonly padding?: readonly number[];
 }
 
-/** Holds a table as JSON. */
+/** A table as JSON. */
 export interface CpuidTableJson {
-  /** Holds the entries in their order. */
+  /** The entries in their order. */
   readonly entries: readonly CpuidEntryJson[];
 }
 
-/** Where a field is in one table: its index, its absolute function, and the position of its entry or -1. */
+/** A field's place in one table: its index, its absolute function, and the position of its entry or -1. */
 interface Place {
   readonly function: number | undefined;
   readonly index: number;
@@ -61,7 +60,7 @@ function hex(value: number): string {
   return `0x${value.toString(16)}`;
 }
 
-/** Picks the index a field is asked at; a range without one means its first. */
+/** Selects the index at which a field is read; for a range without an index, its first. */
 function indexOf(wanted: CpuidField, index: number | undefined): number {
   const own = wanted.index;
   const { first, last } = typeof own === "number" ? { first: own, last: own } : own;
@@ -71,7 +70,7 @@ function indexOf(wanted: CpuidField, index: number | undefined): number {
   throw new RangeError(`cpuid field ${wanted.name}: index ${chosen}, but it is in ${range} only`);
 }
 
-/** Reads one JSON number, which may be text in hexadecimal; what isn't one becomes NaN for entry() to refuse. */
+/** Parses one JSON number, which may be text in hexadecimal; an invalid one becomes NaN, which entry() rejects. */
 function numberFrom(value: unknown): number {
   if (typeof value === "string" && /^(0x[0-9a-f]+|\d+)$/i.test(value)) return Number(value);
   return typeof value === "number" ? value : Number.NaN;
@@ -99,9 +98,8 @@ function entryFrom(value: unknown, i: number): CpuidEntry2 {
 }
 
 /**
- * Holds CPUID entries in the order, with the duplicates and with the flags they were sent with, and never changes:
- * each method that changes something returns a new table. It iterates as `CpuidEntry2`, so anything that takes
- * entries takes a table.
+ * An immutable list of CPUID entries with their order, duplicates and flags: each method that changes something returns
+ * a new table. It iterates over `CpuidEntry2`, so any function that takes entries takes a table.
  */
 export class CpuidTable implements Iterable<CpuidEntry2> {
   readonly #entries: readonly CpuidEntry2[];
@@ -115,12 +113,12 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     Object.freeze(this);
   }
 
-  /** Makes a table of any entries, in their order. A number that isn't a u32 is a RangeError naming the register. */
+  /** Makes a table of any entries, in their order. A number that is not a u32 is a RangeError naming the register. */
   static from(entries: Iterable<CpuidEntryInput>): CpuidTable {
     return new CpuidTable(toList("CpuidTable.from()", entries).map(entry));
   }
 
-  /** Makes a table of what {@link toJSON} gave; numbers may also be plain. Anything else is a TypeError. */
+  /** Makes a table from the result of {@link toJSON}; numbers may also be plain. Anything else is a TypeError. */
   static fromJSON(value: unknown): CpuidTable {
     const { entries } = isRecord(value) ? value : { entries: undefined };
     if (!Array.isArray(entries)) throw new TypeError("cpuid table: no array of entries");
@@ -128,7 +126,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return new CpuidTable(entries.map(entryFrom));
   }
 
-  /** Counts the entries. */
+  /** The number of entries. */
   get length(): number {
     return this.#entries.length;
   }
@@ -144,15 +142,15 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /**
-   * Finds an entry as KVM's cpuid_entry2_find does: the first that matches. With an index, as a guest's CPUID: an
-   * entry without SIGNIFICANT_INDEX matches any index, one with it only its own. Without, as KVM looks for itself:
-   * index 0 of a function KVM treats as indexed; for any other function the index is ignored.
+   * Finds an entry as KVM's cpuid_entry2_find does: the first match. With an index, as for a guest's CPUID: an entry
+   * without SIGNIFICANT_INDEX matches any index, one with it only its own. Without an index, as in KVM's own lookups:
+   * index 0 of a function that KVM treats as indexed; for any other function the index is ignored.
    */
   find(fn: number, index?: number): CpuidEntry2 | undefined {
     return this.#entries[locate(this.#entries, fn, index)];
   }
 
-  /** Returns the base of a space: 0 for "native", else where its signature is; undefined if it is absent. */
+  /** Returns the base of a space: 0 for "native", else the leaf with its signature; undefined if it is absent. */
   base(space: CpuidSpace): number | undefined {
     if (!this.#bases.has(space)) this.#bases.set(space, baseOf(this.#entries, space));
     return this.#bases.get(space);
@@ -169,7 +167,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /**
    * Reads a field as an unsigned number; undefined if its leaf, or its hypervisor, is absent. For a field of a family
-   * of sub-leaves, index chooses one and defaults to the first; an index outside of it is a RangeError.
+   * of sub-leaves, index selects one and defaults to the first; an index outside of it is a RangeError.
    */
   get(name: CpuidFieldName, index?: number): number | undefined {
     const wanted = field(name);
@@ -177,15 +175,15 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return found && readField(found[wanted.register], wanted.low, wanted.high);
   }
 
-  /** Tells whether a field is there and not 0. */
+  /** Whether a field is present and not 0. */
   has(name: CpuidFieldName, index?: number): boolean {
     return (this.get(name, index) ?? 0) !== 0;
   }
 
   /**
-   * Sets fields by name, each in the entry that {@link get} reads, and returns the new table. A value that isn't an
-   * integer or doesn't fit its field, and a field whose leaf is absent, are RangeErrors naming field and place.
-   * The index chooses the sub-leaf for fields that are in several.
+   * Sets fields by name, each in the entry that {@link get} reads, and returns the new table. A value that is not an
+   * integer or does not fit its field, and a field whose leaf is absent, are RangeErrors naming field and place. The
+   * index selects the sub-leaf for fields that are in several.
    */
   with(values: CpuidFieldValues, index?: number): CpuidTable {
     const entries = [...this.#entries];
@@ -230,7 +228,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return new CpuidTable(this.#entries.with(position, entry({ ...old, ...patch })));
   }
 
-  /** Leaves out every entry of a function, or those with that index; it is no error if there is none. */
+  /** Removes every entry of a function, or those with that index; removing none is not an error. */
   without(fn: number, index?: number): CpuidTable {
     return this.filter((e) => e.function !== fn || (index !== undefined && e.index !== index));
   }
@@ -240,7 +238,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return new CpuidTable([...this.#entries, ...entries.map(entry)]);
   }
 
-  /** Keeps the entries for which the function says true. */
+  /** Keeps the entries for which the function returns true. */
   filter(keep: (e: CpuidEntry2, position: number) => boolean): CpuidTable {
     return new CpuidTable(this.#entries.filter(keep));
   }
@@ -250,7 +248,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return CpuidTable.from(this.#entries.map(change));
   }
 
-  /** Compares as KVM does after KVM_RUN: same count, and position by position all but the padding. */
+  /** Compares as KVM does after KVM_RUN: the count, and all but the padding, position by position. */
   equals(other: Iterable<CpuidEntry2>): boolean {
     const others = toList("equals()", other);
     return (

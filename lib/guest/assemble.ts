@@ -1,4 +1,7 @@
-/** A small assembler: branches, moves, arithmetic and I/O by name. Encoding is block.ts; what a guest should do is builder.ts. */
+/**
+ * A small assembler: branches, moves, arithmetic and I/O by name. Encoding is block.ts; a guest's actions are
+ * builder.ts.
+ */
 import type { Code, X86 } from "./iced.ts";
 import {
   at,
@@ -16,7 +19,7 @@ export type Condition =
   | ("a" | "ae" | "b" | "be" | "e" | "g" | "ge" | "l")
   | ("le" | "ne" | "no" | "np" | "ns" | "o" | "p" | "s");
 
-// By bitness: the letter that ends a PUSH of a segment, and forms whose name has the width in it.
+// By bitness: the letter that ends a PUSH of a segment, and forms whose name contains the width.
 const forms = {
   16: { suffix: "w", call: "Call_rel16", loop: "Loop_rel8_16_CX" },
   32: { suffix: "d", call: "Call_rel32_32", loop: "Loop_rel8_32_ECX" },

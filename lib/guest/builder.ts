@@ -1,4 +1,7 @@
-/** What a guest can be told to do, in KVM's and Intel's words. Finishing a program is program.ts; single instructions are assemble.ts. */
+/**
+ * The actions of a guest, under KVM's and Intel's names. Finishing a program is program.ts; single instructions are
+ * assemble.ts.
+ */
 import type { Assembler } from "./assemble.ts";
 import { MAILBOX_GPA, RESULTS_GPA, TABLE_GPA, TABLE_SIZE } from "./layout.ts";
 import { type Memory, mem, type Register, type Size } from "./operand.ts";
@@ -9,9 +12,9 @@ const RESULT_SIZE = 16;
 const INPUT_SIZE = 8;
 
 /**
- * Adds actions to a guest program; each method returns the builder. What an action records is kept, in
- * order, until the next {@link GuestBuilder.sync} sends it. Every action may change RAX, RBX, RCX, RDX,
- * RSI, RDI, RBP, in real mode ES and FS, and the flags; in real mode DS must be 0. Made by `guest()`.
+ * Adds actions to a guest program; each method returns the builder. Recorded values are kept in order until the next
+ * {@link GuestBuilder.sync} sends them. Every action may change RAX, RBX, RCX, RDX, RSI, RDI, RBP, in real mode ES and
+ * FS, and the flags; in real mode DS must be 0. Created by `guest()`.
  */
 export class GuestBuilder extends Recorder {
   readonly #inputs: CpuidInput[] = [];
@@ -29,8 +32,8 @@ export class GuestBuilder extends Recorder {
   }
 
   /**
-   * Executes CPUID for each input in a loop and sends all results in one sync: four values an input, which
-   * `decodeCpuid` pairs again. What was recorded before stays for the next `sync()`.
+   * Executes CPUID for each input in a loop and sends all results in one sync: four values per input, which
+   * `decodeCpuid` pairs with the inputs. Values that were recorded before are kept for the next `sync()`.
    *
    * @throws RangeError with more than 4096 inputs, or 8192 in the whole program
    */
@@ -53,7 +56,7 @@ export class GuestBuilder extends Recorder {
     const again = this.newLabel();
     const real = a.bitness === 16;
     const [si, di] = pointers[a.bitness];
-    // Real mode reaches the tables, which lie above 64 KiB, by FS and ES.
+    // Real mode accesses the tables above 64 KiB with FS and ES.
     if (real) this.#segment("fs", TABLE_GPA).#segment("es", RESULTS_GPA);
     const input = (n: number): Memory =>
       mem(32, { base: si, displacement: n, ...(real ? { segment: "fs" } : {}) });
@@ -190,7 +193,7 @@ export class GuestBuilder extends Recorder {
   }
 
   /**
-   * Reads memory and records the value. Where no memory is, KVM exits with KVM_EXIT_MMIO.
+   * Reads memory and records the value. At an address without memory, KVM exits with KVM_EXIT_MMIO.
    *
    * @param gpa below 4 GiB, in real mode below 1 MiB
    * @param size bits: 8, 16, 32, or in 64-bit code 64
@@ -202,7 +205,7 @@ export class GuestBuilder extends Recorder {
   }
 
   /**
-   * Writes memory. Where no memory is, KVM exits with KVM_EXIT_MMIO.
+   * Writes memory. At an address without memory, KVM exits with KVM_EXIT_MMIO.
    *
    * @param gpa below 4 GiB, in real mode below 1 MiB
    * @param size bits: 8, 16, 32, or in 64-bit code 64
@@ -240,9 +243,7 @@ export class GuestBuilder extends Recorder {
     return this;
   }
 
-  /**
-   * Repeats inner actions for ever, or does nothing for ever. Inner actions that record must sync.
-   */
+  /** Repeats inner actions forever, or spins forever without any. Inner actions that record must sync. */
   loopForever(inner: (g: this) => unknown = () => this): this {
     const again = this.newLabel();
     this.a.label(again);
@@ -251,19 +252,19 @@ export class GuestBuilder extends Recorder {
     return this;
   }
 
-  /** Adds instructions of your own. Labels that begin with a dot are the builder's. */
+  /** Adds the caller's instructions. Labels that begin with a dot are reserved for the builder. */
   asm(add: (a: Assembler) => unknown): this {
     add(this.a);
     return this;
   }
 
-  /** Encodes the inputs of all `cpuidAll`, as they stand at their place in memory. */
+  /** Encodes the inputs of all `cpuidAll` as they are in memory. */
   table(): Uint8Array {
     const words = this.#inputs.flatMap((input) => [input.function, input.index]);
     return new Uint8Array(Uint32Array.from(words).buffer);
   }
 }
 
-// By bitness: the registers that point at what is read and written.
+// By bitness: the registers with the addresses of reads and writes.
 const pointers = { 16: ["si", "di"], 32: ["esi", "edi"], 64: ["rsi", "rdi"] } as const;
 const accumulators = { 8: "al", 16: "ax", 32: "eax", 64: "rax" } as const;

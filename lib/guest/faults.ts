@@ -6,16 +6,16 @@ import { CODE_GPA, HANDLERS_GPA } from "./layout.ts";
 import { mem } from "./operand.ts";
 import { ATTEMPT_STACK_GPA, FAULT_GPA, UCALL_FAULT, UCALL_PORT } from "./ucall.ts";
 
-/** States how many vectors have a handler: those reserved for exceptions. */
+/** The number of vectors with a handler: those reserved for exceptions. */
 export const VECTORS = 32;
 
-/** Lists the linear address of the handler of each vector. */
+/** The linear address of the handler of each vector. */
 export const handlerAddresses: readonly number[] = Array.from(
   { length: VECTORS },
   (_, vector) => HANDLERS_GPA + vector * 8,
 );
 
-/** States the selectors with which a handler returns to ring 3. */
+/** The selectors with which a handler returns to ring 3. */
 export interface UserSelectors {
   /** CS with RPL 3. */
   readonly cs: number;
@@ -36,7 +36,7 @@ const [VECTOR, ERROR_CODE, RIP, CR2] = [0, 8, 16, 24].map((i) => FAULT_GPA + i) 
   number,
 ];
 
-// Each entry calls the common part, so the return address tells the vector: 3 or 5 bytes, filled up to 8.
+// Each entry calls the common part, so the return address identifies the vector: 3 or 5 bytes, padded to 8.
 function entries(a: Assembler): void {
   const filler = Array.from({ length: a.bitness === 16 ? 5 : 3 }, () => 0x90);
   for (let vector = 0; vector < VECTORS; vector += 1) a.call("common").db(...filler);
@@ -45,7 +45,7 @@ function entries(a: Assembler): void {
 
 function report(a: Assembler): void {
   a.label("report").mov("dx", UCALL_PORT).mov("al", UCALL_FAULT);
-  // A host that runs on after a report gets it again, not a guest gone wild.
+  // A host that runs the guest again after a report gets the same report again.
   a.label("again").out(8, "dx").jmp("again");
 }
 

@@ -1,4 +1,4 @@
-/** Instructions made with iced-x86, and freed by whoever asked for them. What to make is block.ts and assemble.ts. */
+/** Creates instructions with iced-x86; the caller frees them. The list of instructions is block.ts and assemble.ts. */
 import {
   type Bitness,
   type Code,
@@ -20,9 +20,9 @@ import {
 export type LabelIds = (label: string) => bigint;
 
 /**
- * Makes one instruction. The caller frees it.
+ * Creates one instruction. The caller frees it.
  *
- * @throws Error when there is no such form, register, label, or an immediate does not fit
+ * @throws Error if the form, register or label does not exist, or an immediate does not fit
  */
 export function createInstruction(
   code: Code,

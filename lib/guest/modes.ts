@@ -40,7 +40,7 @@ import {
 } from "./segments.ts";
 
 /**
- * Names a mode: `real` (16 bits), `protected` (32 bits, flat, no paging), `long` (64 bits, 4-level paging,
+ * A mode: `real` (16 bits), `protected` (32 bits, flat, no paging), `long` (64 bits, 4-level paging,
  * CPL 0), `user` (as `long`, but CPL 3 with IOPL 3, so IN and OUT work; faults are handled at CPL 0).
  *
  * Observed with the vendor module kvm_pvm on Linux 6.18, whose CPL 0 is an instruction emulator: in all modes
@@ -52,14 +52,14 @@ import {
 export type ModeName = "real" | "protected" | "long" | "user";
 
 /**
- * States the general registers a program starts with, for KVM_SET_REGS: RIP, RSP and RFLAGS, and 0 for
+ * The initial general registers of a program, for KVM_SET_REGS: RIP, RSP and RFLAGS, and 0 for
  * the others. In real mode RIP is the IP in CS 0x1000, and RSP the SP in SS 0x7000.
  */
 export type StartRegs = Regs;
 
 const NO_REGS: Regs = read(Regs, new Uint8Array(sizeOf(Regs)));
 
-/** States bytes and the gpa they belong at. */
+/** Bytes and their gpa. */
 export interface Piece {
   /** The gpa of the first byte. */
   readonly gpa: number;
@@ -67,7 +67,7 @@ export interface Piece {
   readonly bytes: Uint8Array;
 }
 
-/** States how a mode may vary. */
+/** The options of a mode. */
 export interface ModeOptions {
   /** The size of the pages, 4 KiB (4 MiB are mapped) or 2 MiB (4 GiB are mapped); 2 MiB when absent. */
   readonly pageSize?: 0x1000 | 0x20_0000;
@@ -77,7 +77,7 @@ export interface ModeOptions {
   readonly cr4?: bigint;
 }
 
-/** States what a mode is: everything a vCPU and its memory need besides the program. */
+/** A mode: everything that a vCPU and its memory need besides the program. */
 export interface Mode {
   /** The mode's name. */
   readonly name: ModeName;
@@ -184,7 +184,7 @@ const flatRegs: StartRegs = {
 
 const user = { cs: USER_CODE, ss: USER_DATA, rflags: FLAGS_USER };
 
-/** Holds the four modes by name. */
+/** The four modes by name. */
 export const modes: Readonly<Record<ModeName, Mode>> = {
   real: {
     name: "real",

@@ -2,19 +2,19 @@
 import { describe, refuseUnknown, toBigInt } from "../options.ts";
 import type { X86 } from "./iced.ts";
 
-/** Names a register as iced-x86 does, in lower case: `"eax"`, `"r8"`, `"r8d"`, `"cr4"`, `"ds"`. */
+/** The name of a register in iced-x86, in lower case: `"eax"`, `"r8"`, `"r8d"`, `"cr4"`, `"ds"`. */
 export type Register = Lowercase<keyof X86["Register"]>;
 
-/** States a size in bits of a general operand. */
+/** The size of a general operand in bits. */
 export type Size = 8 | 16 | 32 | 64;
 
-/** States the parts of a memory operand: `segment:[base + index * scale + displacement]`. */
+/** The parts of a memory operand: `segment:[base + index * scale + displacement]`. */
 export interface Address {
   /** The base register. */
   readonly base?: Register;
   /** The index register. */
   readonly index?: Register;
-  /** What the index is multiplied by; 1 when absent. */
+  /** The factor of the index; 1 if omitted. */
   readonly scale?: 1 | 2 | 4 | 8;
   /** The displacement in bytes; 0 when absent. */
   readonly displacement?: number | bigint;
@@ -22,31 +22,30 @@ export interface Address {
   readonly segment?: Register;
 }
 
-/** Describes a memory operand; made by {@link mem}. */
+/** A memory operand; created by {@link mem}. */
 export interface Memory extends Address {
-  /** Tells it from the other operands. */
+  /** The operand's kind. */
   readonly kind: "memory";
-  /** The size in bits of what is read or written. */
+  /** The size of the access in bits. */
   readonly size: Size;
 }
 
-/** Describes the name of a place in the code as an operand; made by {@link at}. */
+/** A label as an operand; created by {@link at}. */
 export interface LabelOperand {
-  /** Tells it from the other operands. */
+  /** The operand's kind. */
   readonly kind: "label";
-  /** The label's name. */
   readonly name: string;
 }
 
-/** Is what an instruction may be given: a register's name, memory, an immediate, or a label. */
+/** An operand: a register's name, memory, an immediate, or a label. */
 export type Operand = Register | Memory | LabelOperand | number | bigint;
 
 /**
- * Makes a memory operand.
+ * Creates a memory operand.
  *
  * @param size bits read or written: 8, 16, 32, 64
- * @param address an absolute linear address (below 4 GiB, and below 2 GiB in 64-bit code), a register
- *   that holds the address, or the address's parts
+ * @param address an absolute linear address (below 4 GiB, and below 2 GiB in 64-bit code), a register that contains the
+ *   address, or the address's parts
  */
 export function mem(size: Size, address: number | bigint | Register | Address): Memory {
   if (!SIZES.includes(size)) {
@@ -64,12 +63,12 @@ export function mem(size: Size, address: number | bigint | Register | Address): 
 const SIZES: readonly unknown[] = [8, 16, 32, 64];
 const PARTS: readonly string[] = ["base", "index", "scale", "displacement", "segment"];
 
-/** Makes an operand of a label's name, for `Assembler.emit`. */
+/** Creates an operand of a label's name, for `Assembler.emit`. */
 export function at(name: string): LabelOperand {
   return { kind: "label", name };
 }
 
-/** Tells what an operand is, in the word that iced-x86's `create…` functions use for it. */
+/** Returns an operand's kind, as in the names of iced-x86's `create…` functions. */
 export function operandKind(operand: Operand): "Reg" | "Mem" | "Label" | "Imm" {
   if (typeof operand === "string") return "Reg";
   if (typeof operand === "object") return operand.kind === "memory" ? "Mem" : "Label";
@@ -111,9 +110,9 @@ const registerSizes: readonly (readonly [RegExp, Size])[] = [
 ];
 
 /**
- * Tells the size in bits of a general register.
+ * Returns the size in bits of a general register.
  *
- * @throws Error when it is not a general register
+ * @throws Error if it is not a general register
  */
 export function registerSize(register: Register): Size {
   const found = registerSizes.find(([pattern]) => pattern.test(register));
@@ -121,7 +120,7 @@ export function registerSize(register: Register): Size {
   return found[1];
 }
 
-/** Says of a register's name which kind of MOV it takes. */
+/** Returns the kind of MOV for a register's name. */
 export function registerClass(register: Register): "cr" | "dr" | "Sreg" | "general" {
   if (/^cr\d+$/.test(register)) return "cr";
   if (/^dr\d+$/.test(register)) return "dr";

@@ -1,16 +1,16 @@
 /** Page tables that map every address to itself. Putting them in memory and in CR3 is modes.ts. */
 import { refuseUnknown } from "../options.ts";
 
-/** Names the bit of a paging-structure entry that says it is present (Intel SDM Vol. 3A 5.5.4). */
+/** The bit of a paging-structure entry that marks it present (Intel SDM Vol. 3A 5.5.4). */
 export const PAGE_PRESENT = 1n;
-/** Names the bit that allows writes. */
+/** The bit that allows writes. */
 export const PAGE_WRITE: bigint = 1n << 1n;
-/** Names the bit that allows access at CPL 3. */
+/** The bit that allows access at CPL 3. */
 export const PAGE_USER: bigint = 1n << 2n;
-/** Names the bit that says an entry maps a large page and not a table. */
+/** The bit that marks an entry of a large page instead of a table. */
 export const PAGE_LARGE: bigint = 1n << 7n;
 
-/** States what {@link identityMap} shall map. */
+/** The range that {@link identityMap} maps. */
 export interface IdentityMapOptions {
   /** The gpa of the tables; the first of them is the root. A multiple of 4096. */
   readonly gpa: number;

@@ -1,4 +1,4 @@
-/** Guest programs as a test author writes them, and what they become: an image and registers. The meaning of what they say is ucall.ts. */
+/** Guest programs: building one, with its image and registers. The values that it sends are ucall.ts. */
 import { isBytes } from "../abi/bytes.ts";
 import type { Sregs } from "../abi/generated/structs.ts";
 import { describe, refuseUnknown } from "../options.ts";
@@ -7,13 +7,13 @@ import { GuestBuilder } from "./builder.ts";
 import { CODE_GPA, CODE_SIZE, MEMORY_SIZE, TABLE_GPA } from "./layout.ts";
 import { type ModeName, type ModeOptions, modes, type Piece, type StartRegs } from "./modes.ts";
 
-/** States what `Program.load` needs of guest memory that is not one array. */
+/** The interface that `Program.load` needs of guest memory that is not one array. */
 export interface WritableMemory {
   /** Copies bytes to a gpa. */
   write(gpa: number, bytes: Uint8Array): void;
 }
 
-/** States a finished program: code, the memory around it, and the registers it starts with. */
+/** A finished program: code, the memory around it, and the initial registers. */
 export interface Program {
   /** The mode it runs in. */
   readonly mode: ModeName;
@@ -26,10 +26,10 @@ export interface Program {
   /** The general registers it starts with. */
   readonly regs: StartRegs;
   /**
-   * Writes the program and its tables into guest memory; what lies between is left as it is.
+   * Writes the program and its tables into guest memory; the gaps between them are unchanged.
    *
    * @param memory guest memory from gpa 0, as an array or something to write to
-   * @throws RangeError when memory is an array smaller than `memorySize`
+   * @throws RangeError if memory is an array smaller than `memorySize`
    */
   load(memory: Uint8Array | WritableMemory): void;
   /** Lists everything that `load` writes. */
@@ -50,12 +50,12 @@ export interface Program {
  * const program = guest("long", (g) => g.cpuid(0x1).sync().setCr4(CR4_OSXSAVE).cpuid(0x1).sync().done());
  * ```
  *
- * A program that runs past its end stops by HLT. Give it `done()` to tell the host.
+ * A program that runs past its end stops with HLT. Use `done()` to notify the host.
  *
  * @param name the mode
- * @param build adds what the guest shall do
- * @throws Error when an instruction cannot be encoded
- * @throws RangeError when a value does not fit the mode, or the code is larger than 64 KiB
+ * @param build adds the guest's actions
+ * @throws Error if an instruction cannot be encoded
+ * @throws RangeError if a value does not fit the mode, or the code is larger than 64 KiB
  */
 export function guest(
   name: ModeName,

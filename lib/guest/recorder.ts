@@ -1,4 +1,7 @@
-/** What a guest records and sends: syncs, attempts, the end. What there is to record is builder.ts; how it is read is ucall.ts. */
+/**
+ * Records and sends values of a guest: syncs, attempts, the end. The recorded actions are builder.ts; decoding is
+ * ucall.ts.
+ */
 import type { Assembler } from "./assemble.ts";
 import { mem, type Register, registerSize } from "./operand.ts";
 import {
@@ -13,7 +16,7 @@ import {
   VALUES_MAX,
 } from "./ucall.ts";
 
-/** Adds to a guest program what records values and sends them; `GuestBuilder` adds the rest. */
+/** Adds recording and sending of values to a guest program; `GuestBuilder` adds the rest. */
 export class Recorder {
   /** The assembler of the program. */
   protected readonly a: Assembler;
@@ -30,10 +33,10 @@ export class Recorder {
   }
 
   /**
-   * Sends what was recorded since the last sync, then the values given, to the host.
+   * Sends the values that were recorded since the last sync, then the given values, to the host.
    *
    * @param values constants of up to 64 bits, to mark a place
-   * @throws RangeError when there are more than 480 values, or one does not fit in 64 bits
+   * @throws RangeError for more than 480 values, or one that does not fit in 64 bits
    */
   sync(...values: readonly (number | bigint)[]): this {
     if (this.#attempts > 0) throw new Error("the inner actions of an attempt cannot sync");
@@ -43,7 +46,7 @@ export class Recorder {
     return this.out(UCALL_SYNC);
   }
 
-  /** Tells the host that the program is over. A host that runs it on is told again. */
+  /** Notifies the host that the program has ended. If the host runs it again, it notifies again. */
   done(): this {
     const again = this.newLabel();
     this.a.mov("dx", UCALL_PORT).mov("al", UCALL_DONE).label(again).out(8, "dx").jmp(again);
@@ -94,18 +97,18 @@ export class Recorder {
     return this;
   }
 
-  /** Makes a label that is not taken. */
+  /** Creates an unused label. */
   protected newLabel(): string {
     this.#labels += 1;
     return `.${this.#labels}`;
   }
 
   /**
-   * Runs inner actions that may raise an exception, and records, after what they record, the vector that
-   * came or {@link NO_FAULT}. The exception ends the inner actions; what they had yet to record is 0.
-   * They must leave the stack as they found it, and must not sync.
+   * Runs inner actions that may raise an exception. After their values it records the vector of the exception, or
+   * {@link NO_FAULT}. An exception ends the inner actions; values that they have not yet recorded are 0. They must
+   * restore the stack pointer, and must not sync.
    *
-   * @throws Error when attempts are nested, or the inner actions sync
+   * @throws Error if attempts are nested, or the inner actions sync
    */
   attempt(inner: (g: this) => unknown): this {
     if (this.#attempts > 0) throw new Error("an attempt cannot hold another");
@@ -114,7 +117,7 @@ export class Recorder {
     const bits = a.bitness;
     const sp = ({ 16: "sp", 32: "esp", 64: "rsp" } as const)[bits];
 
-    // The call leaves on the stack where both the inner actions and the fault handler return to.
+    // The call leaves on the stack the address to which both the inner actions and the fault handler return.
     a.call(prepare).jmp(after).label(body);
     const first = this.#recorded;
     this.#attempts += 1;

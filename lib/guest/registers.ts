@@ -1,43 +1,43 @@
 /** Bits of control registers, EFER and RFLAGS that guest programs need. Which of them a mode sets is modes.ts. */
 
-/** Names CR0.PE, protection enable (Intel SDM Vol. 3A 2.5). */
+/** CR0.PE, protection enable (Intel SDM Vol. 3A 2.5). */
 export const CR0_PE: bigint = 1n << 0n;
-/** Names CR0.ET, extension type: always one. */
+/** CR0.ET, extension type: always one. */
 export const CR0_ET: bigint = 1n << 4n;
-/** Names CR0.NE, numeric error. */
+/** CR0.NE, numeric error. */
 export const CR0_NE: bigint = 1n << 5n;
-/** Names CR0.PG, paging. */
+/** CR0.PG, paging. */
 export const CR0_PG: bigint = 1n << 31n;
 
-/** Names CR4.TSD, time stamp disable: RDTSC only at CPL 0 (Intel SDM Vol. 3A 2.5). */
+/** CR4.TSD, time stamp disable: RDTSC only at CPL 0 (Intel SDM Vol. 3A 2.5). */
 export const CR4_TSD: bigint = 1n << 2n;
-/** Names CR4.PAE, physical address extension. */
+/** CR4.PAE, physical address extension. */
 export const CR4_PAE: bigint = 1n << 5n;
-/** Names CR4.OSFXSR, the OS saves SSE state. */
+/** CR4.OSFXSR, the OS saves SSE state. */
 export const CR4_OSFXSR: bigint = 1n << 9n;
-/** Names CR4.UMIP, no SGDT, SIDT, SLDT, SMSW, STR above CPL 0. */
+/** CR4.UMIP, no SGDT, SIDT, SLDT, SMSW, STR above CPL 0. */
 export const CR4_UMIP: bigint = 1n << 11n;
-/** Names CR4.LA57, 57-bit linear addresses. */
+/** CR4.LA57, 57-bit linear addresses. */
 export const CR4_LA57: bigint = 1n << 12n;
-/** Names CR4.FSGSBASE, RDFSBASE and its sisters. */
+/** CR4.FSGSBASE, RDFSBASE and its sisters. */
 export const CR4_FSGSBASE: bigint = 1n << 16n;
-/** Names CR4.OSXSAVE, XSETBV and the bit that CPUID 0x1:ecx[27] follows. */
+/** CR4.OSXSAVE, XSETBV and the bit that CPUID 0x1:ecx[27] follows. */
 export const CR4_OSXSAVE: bigint = 1n << 18n;
-/** Names CR4.SMEP, supervisor mode execution prevention. */
+/** CR4.SMEP, supervisor mode execution prevention. */
 export const CR4_SMEP: bigint = 1n << 20n;
-/** Names CR4.SMAP, supervisor mode access prevention. */
+/** CR4.SMAP, supervisor mode access prevention. */
 export const CR4_SMAP: bigint = 1n << 21n;
-/** Names CR4.PKE, protection keys: the bit that CPUID 0x7.0:ecx[4] follows. */
+/** CR4.PKE, protection keys: the bit that CPUID 0x7.0:ecx[4] follows. */
 export const CR4_PKE: bigint = 1n << 22n;
 
-/** Names EFER.LME, long mode enable (Intel SDM Vol. 3A 2.2.1). */
+/** EFER.LME, long mode enable (Intel SDM Vol. 3A 2.2.1). */
 export const EFER_LME: bigint = 1n << 8n;
-/** Names EFER.LMA, long mode active. */
+/** EFER.LMA, long mode active. */
 export const EFER_LMA: bigint = 1n << 10n;
-/** Names EFER.NX, no-execute enable. */
+/** EFER.NX, no-execute enable. */
 export const EFER_NX: bigint = 1n << 11n;
 
-/** Names the bit of RFLAGS that is always one (Intel SDM Vol. 1 3.4.3). */
+/** The bit of RFLAGS that is always one (Intel SDM Vol. 1 3.4.3). */
 export const RFLAGS_FIXED: bigint = 1n << 1n;
-/** Names RFLAGS.IOPL = 3: IN and OUT are allowed at CPL 3. */
+/** RFLAGS.IOPL = 3: IN and OUT are allowed at CPL 3. */
 export const RFLAGS_IOPL3: bigint = 3n << 12n;

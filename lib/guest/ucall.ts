@@ -1,44 +1,44 @@
-/** The guest's way to speak: what a value in the mailbox and a code at the port mean. Writing them is program.ts and faults.ts. */
+/** The protocol of a guest: values in the mailbox and codes at the port. Writing them is program.ts and faults.ts. */
 import { isBytes } from "../abi/bytes.ts";
 import { MAILBOX_GPA, RESULTS_GPA, TABLE_SIZE } from "./layout.ts";
 
-/** Names the I/O port a guest speaks through, unused by PC hardware. One byte is written: the code. */
+/** The I/O port of a guest's codes, unused by PC hardware. A ucall writes one byte: the code. */
 export const UCALL_PORT = 0x505;
 
-/** Names the code of "here are values from the mailbox". */
+/** The code for values in the mailbox. */
 export const UCALL_SYNC = 1;
-/** Names the code of "the program is over". */
+/** The code for the end of the program. */
 export const UCALL_DONE = 2;
-/** Names the code of "an exception came that no attempt expected". */
+/** The code for an exception outside an attempt. */
 export const UCALL_FAULT = 3;
-/** Names the code of "here are values from the results area", 32 bits each. */
+/** The code for values in the results area, 32 bits each. */
 export const UCALL_RESULTS = 4;
 
-/** Names the gpa of the number of values of a sync, a u32. */
+/** The gpa of the number of values of a sync, a u32. */
 export const SYNC_COUNT_GPA: number = MAILBOX_GPA;
-/** Names the gpa of the number of values in the results area, a u32. */
+/** The gpa of the number of values in the results area, a u32. */
 export const RESULTS_COUNT_GPA: number = MAILBOX_GPA + 0x08;
-/** Names the gpa of vector, error code, RIP and CR2 of the last exception, a u64 each. */
+/** The gpa of vector, error code, RIP and CR2 of the last exception, a u64 each. */
 export const FAULT_GPA: number = MAILBOX_GPA + 0x20;
-/** Names the gpa of the stack pointer a running attempt resumes with; 0 when there is none. */
+/** The gpa of the stack pointer with which a running attempt resumes; 0 if there is none. */
 export const ATTEMPT_STACK_GPA: number = MAILBOX_GPA + 0x40;
-/** Names the gpa of the values of a sync, a u64 each. */
+/** The gpa of the values of a sync, a u64 each. */
 export const VALUES_GPA: number = MAILBOX_GPA + 0x100;
-/** States how many values one sync can send. */
+/** The maximal number of values of one sync. */
 export const VALUES_MAX: number = (0x1000 - 0x100) / 8;
 
-/** Is what `attempt` records as the vector when there was no exception: no exception has vector 255. */
+/** The vector that `attempt` records without an exception: no exception has vector 255. */
 export const NO_FAULT = 0xffn;
 
-/** Is what a guest has said. */
+/** A decoded code of a guest. */
 export type Ucall =
   | { readonly kind: "sync"; readonly values: readonly bigint[] }
   | { readonly kind: "done" }
   | Fault;
 
-/** States an exception that no attempt expected. */
+/** An exception outside an attempt. */
 export interface Fault {
-  /** Tells it from the other ucalls. */
+  /** The kind of ucall. */
   readonly kind: "fault";
   /** The vector, 0 to 31: 6 is #UD, 13 is #GP, 14 is #PF (Intel SDM Vol. 3A 7.3.1). */
   readonly vector: number;
@@ -50,7 +50,7 @@ export interface Fault {
   readonly cr2: bigint;
 }
 
-/** States the part of an I/O exit that {@link isUcall} looks at. */
+/** The part of an I/O exit that {@link isUcall} needs. */
 export interface PortExit {
   /** The port. */
   readonly port: number;
@@ -58,23 +58,23 @@ export interface PortExit {
   readonly direction: "in" | "out";
 }
 
-/** Tells whether an I/O exit (KVM_EXIT_IO) is the guest speaking. */
+/** Whether an I/O exit (KVM_EXIT_IO) is a ucall. */
 export function isUcall(exit: PortExit): boolean {
   return exit.port === UCALL_PORT && exit.direction === "out";
 }
 
-/** States what {@link decodeUcall} needs of guest memory that is not one array. */
+/** The interface that {@link decodeUcall} needs of guest memory that is not one array. */
 export interface ReadableMemory {
   /** Copies bytes from a gpa. */
   read(gpa: number, length: number): Uint8Array;
 }
 
 /**
- * Decodes what a guest has said. The result is a copy; memory may change afterwards.
+ * Decodes a ucall. The result is a copy; memory may change afterwards.
  *
  * @param memory guest memory from gpa 0, as an array or something to read from
  * @param code the byte written to {@link UCALL_PORT}
- * @throws Error when the code is unknown or a count is impossible
+ * @throws Error if the code is unknown or a count is impossible
  */
 export function decodeUcall(memory: Uint8Array | ReadableMemory, code: number): Ucall {
   switch (code) {
@@ -114,7 +114,7 @@ function readCount(memory: Uint8Array | ReadableMemory, gpa: number, most: numbe
   return count;
 }
 
-/** States one input of CPUID, in the words of `struct kvm_cpuid_entry2`. */
+/** One input of CPUID, with the names of `struct kvm_cpuid_entry2`. */
 export interface CpuidInput {
   /** EAX, the leaf. */
   readonly function: number;
@@ -122,7 +122,7 @@ export interface CpuidInput {
   readonly index: number;
 }
 
-/** States one input of CPUID and what it returned, as unsigned 32-bit numbers. */
+/** One input of CPUID and its results, as unsigned 32-bit numbers. */
 export interface CpuidResult extends CpuidInput {
   /** EAX. */
   readonly eax: number;

@@ -1,14 +1,14 @@
-/** A promise that its owner settles, and that an AbortSignal asks to end. Who owns it does what the abort means. */
+/** A promise that its owner settles, and that an AbortSignal asks to end. The owner implements the abort. */
 
 import { describe, refuseUnknown } from "../options.ts";
 
-/** What ends a run or a wait before its time. */
+/** The option that aborts a run or a wait. */
 export interface AbortOptions {
-  /** Its abort ends it. */
+  /** Aborting this signal ends it. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Whether a value is an AbortSignal; one of another realm is no instance of this realm's class. */
+/** Whether a value is an AbortSignal; a signal of another realm is not an instance of this realm's class. */
 function isSignal(value: unknown): value is AbortSignal {
   if (typeof value !== "object" || value === null) return false;
   const methods = ["addEventListener", "removeEventListener", "throwIfAborted"];
@@ -19,10 +19,10 @@ function isSignal(value: unknown): value is AbortSignal {
 }
 
 /**
- * Reads the signal of some options, once: a getter may do anything, so it runs before the caller looks
- * at its own state.
+ * Reads the signal of some options, once. A getter may run any code, so this must happen before the caller reads its
+ * own state.
  *
- * @throws TypeError for an unknown option, and for a signal that is no AbortSignal.
+ * @throws TypeError for an unknown option, and for a signal that is not an AbortSignal.
  */
 export function signalOf(where: string, options: AbortOptions): AbortSignal | undefined {
   refuseUnknown(where, options, ["signal"]);
@@ -31,7 +31,7 @@ export function signalOf(where: string, options: AbortOptions): AbortSignal | un
   throw new TypeError(`${where}: signal: expected an AbortSignal, got ${describe(signal)}`);
 }
 
-/** Work that is under way; its signal is let go of when it is settled. */
+/** Work in progress. It stops listening to its signal when it settles. */
 export class Abortable<T> {
   readonly promise: Promise<T>;
   #resolve: (value: T) => void = () => undefined;
@@ -39,7 +39,7 @@ export class Abortable<T> {
   readonly #forget: () => void;
   #isOver: boolean = false;
 
-  /** Begins; `abort` is called once at most, and not after the end. */
+  /** Starts; `abort` is called at most once, and not after the end. */
   constructor({ signal }: AbortOptions, abort: (reason: unknown) => void) {
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -51,7 +51,7 @@ export class Abortable<T> {
       this.#isOver = true;
       signal?.removeEventListener("abort", aborted);
     };
-    // A signal that was aborted meanwhile, by a subscriber of traces for example, sends no event any more.
+    // A signal that was aborted in the meantime (for example, by a trace subscriber) sends no event.
     if (signal?.aborted === true) {
       queueMicrotask(() => {
         if (!this.#isOver) aborted();
@@ -59,18 +59,18 @@ export class Abortable<T> {
     }
   }
 
-  /** Forgets the signal, for work that was not begun after all. */
+  /** Stops listening to the signal, for work that was not started. */
   drop(): void {
     this.#forget();
   }
 
-  /** Ends it well. */
+  /** Resolves the promise. */
   resolve(value: T): void {
     this.#forget();
     this.#resolve(value);
   }
 
-  /** Ends it with an error. */
+  /** Rejects the promise. */
   reject(reason: unknown): void {
     this.#forget();
     this.#reject(reason);

@@ -1,48 +1,47 @@
 /**
- * What a VM's memory slots show at which guest physical address. Making slots is vm.ts; the host
- * bytes behind them are guest-memory.ts.
+ * The guest physical address space of a VM's memory slots. Creating slots is vm-memory.ts; the host memory is
+ * guest-memory.ts.
  */
 import { StateError } from "../errors.ts";
 import { toBigInt, toBytes } from "../options.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 
-/** A memory slot as the VM has it. */
+/** A memory slot of a VM. */
 export interface MemorySlot {
   /** Bits 0-15: the slot; bits 16-31: the address space (1 is SMM). */
   readonly slot: number;
   /** `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`. */
   readonly flags: number;
-  /** Where the guest sees it. */
+  /** The guest physical address. */
   readonly guestPhysAddr: bigint;
-  /** Bytes. */
+  /** In bytes. */
   readonly memorySize: bigint;
-  /** The host memory behind it. */
+  /** The host memory of the slot. */
   readonly memory: GuestMemory;
-  /** Where in `memory` the slot begins, in bytes. */
+  /** The slot's offset in `memory`, in bytes. */
   readonly memoryOffset: number;
 }
 
-/** A guest physical address in a slot's memory. */
+/** The slot and the offset of a guest physical address. */
 export interface MemoryPlace {
-  /** The slot that shows it. */
+  /** The slot that contains the address. */
   readonly slot: MemorySlot;
-  /** Where it is in the slot's `memory`, in bytes. */
+  /** The offset in the slot's `memory`, in bytes. */
   readonly offset: number;
 }
 
 /**
- * The guest physical memory of a VM, as the host reads and writes it; one of the VM's address
- * spaces.
+ * Reads and writes the guest physical memory of one of a VM's address spaces.
  *
- * It follows the VM's slots. `KVM_MEM_READONLY` binds the guest, not the host: writing here is how
- * a ROM gets its content. What the host writes here is in no dirty log.
+ * It follows changes of the VM's slots. `KVM_MEM_READONLY` restricts the guest, not the host, so the host can write a
+ * ROM here. Writes of the host are in no dirty log.
  */
 export class AddressSpace {
-  /** Its number: 0, or 1 for SMM. */
+  /** The number of the address space: 0, or 1 for SMM. */
   readonly id: number;
   readonly #slots: () => readonly MemorySlot[];
 
-  /** Makes the view of slots that are in the order of their addresses. @internal */
+  /** Wraps slots that are sorted by address. @internal */
   constructor(id: number, slots: () => readonly MemorySlot[]) {
     if (typeof slots !== "function") {
       throw new TypeError("new AddressSpace(): use vm.memory or vm.addressSpace()");
@@ -51,12 +50,12 @@ export class AddressSpace {
     this.#slots = slots;
   }
 
-  /** Lists the slots in the order of their addresses. */
+  /** Lists the slots, sorted by address. */
   slots(): readonly MemorySlot[] {
     return Array.from(this.#slots());
   }
 
-  /** Finds the slot that shows an address, and where in its memory; `undefined` when none does. */
+  /** Finds the slot that contains an address, and the offset in its memory; `undefined` if there is none. */
   at(gpa: bigint | number): MemoryPlace | undefined {
     return this.#at(toBigInt("at(): gpa", gpa));
   }
@@ -75,7 +74,7 @@ export class AddressSpace {
   }
 
   /**
-   * Copies `length` bytes from a guest physical address on, across slots that touch.
+   * Copies `length` bytes from a guest physical address, across adjacent slots.
    *
    * @throws RangeError that names the first address without memory.
    */
@@ -89,10 +88,10 @@ export class AddressSpace {
   }
 
   /**
-   * Copies `data` to a guest physical address, across slots that touch, read-only ones too. Of an
-   * array of wider elements it copies the bytes, as they are in memory.
+   * Copies `data` to a guest physical address, across adjacent slots, including read-only ones. For an array of wider
+   * elements it copies the array's bytes.
    *
-   * @throws RangeError that names the first address without memory; then nothing was written.
+   * @throws RangeError that names the first address without memory; nothing is written in this case.
    */
   write(gpa: bigint | number, data: ArrayBufferView): void {
     const bytes = toBytes("write()", data);
@@ -106,11 +105,10 @@ export class AddressSpace {
   }
 
   /**
-   * Shows `length` bytes (up to 1 GiB) at a guest physical address as a live array, like
-   * {@link GuestMemory.window}; they must be in one slot. It goes on showing that memory when the
-   * slot is moved or deleted.
+   * Returns `length` bytes (up to 1 GiB) at a guest physical address as a live array, like {@link GuestMemory.window};
+   * they must be in one slot. The array still shows the same memory after the slot was moved or deleted.
    *
-   * @throws RangeError that names the first address which is not in the first one's slot.
+   * @throws RangeError that names the first address outside the first address's slot.
    */
   window(gpa: bigint | number, length: number): Uint8Array {
     const start = toBigInt("window(): gpa", gpa);
@@ -122,7 +120,7 @@ export class AddressSpace {
     return piece?.memory.window(piece.offset, piece.size) ?? new Uint8Array(0);
   }
 
-  /** The parts of a stretch, a slot each. */
+  /** Splits a range into parts that are each in one slot. */
   #pieces(gpa: bigint, length: number): readonly Piece[] {
     if (!Number.isSafeInteger(length) || length < 0) {
       throw new RangeError(`${length} is no number of bytes`);
@@ -147,20 +145,20 @@ export class AddressSpace {
   }
 }
 
-/** A part of a stretch of guest physical memory that is in one slot. */
+/** The part of a range that is in one slot. */
 interface Piece {
   readonly memory: GuestMemory;
   readonly offset: number;
-  /** How much of the stretch comes before it. */
+  /** The offset of this part in the range. */
   readonly done: number;
   readonly size: number;
 }
 
-/** The slots of a VM, by address space; its {@link Vm} tells it what the kernel has accepted. */
+/** The slots of a VM, by address space; its {@link Vm} reports each change that the kernel has accepted. */
 export class AddressSpaces {
   readonly #slots = new Map<number, readonly MemorySlot[]>();
 
-  /** Enters a slot, or what has become of it: another place, other flags. */
+  /** Adds a slot, or changes its address or flags. */
   set(slot: MemorySlot): void {
     const others = this.#others(slot.slot);
     const after = others.findIndex((other) => other.guestPhysAddr > slot.guestPhysAddr);
@@ -168,12 +166,12 @@ export class AddressSpaces {
     this.#slots.set(spaceOf(slot.slot), others.toSpliced(at, 0, slot));
   }
 
-  /** Takes a slot away; one that there is not is none to take away. */
+  /** Removes a slot; removing an unknown slot is a no-op. */
   delete(slot: number): void {
     this.#slots.set(spaceOf(slot), this.#others(slot));
   }
 
-  /** The view of one address space. */
+  /** Returns one address space. */
   space(id: number): AddressSpace {
     return new AddressSpace(id, () => this.#slots.get(id) ?? []);
   }
@@ -183,7 +181,7 @@ export class AddressSpaces {
   }
 }
 
-/** The address space of a slot's number. */
+/** Returns the address space of a slot number. */
 const spaceOf = (slot: number): number => slot >>> 16;
 
 const hex = (address: bigint): string =>

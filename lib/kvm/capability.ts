@@ -1,4 +1,4 @@
-/** Capabilities by name or number, and switching them on. Which there are is abi/generated. */
+/** Capabilities by name or number, and enabling them. The list of capabilities is abi/generated. */
 import {
   type CapabilityName,
   KVM_CAP_HYPERV_ENLIGHTENED_VMCS,
@@ -19,10 +19,10 @@ import {
 import type { Handle } from "./handle.ts";
 import type { LinkValue, OpenFile } from "./link.ts";
 
-/** A capability by its C name, or by number when this package does not know it yet. */
+/** A capability by its C name, or by number if this package does not know it. */
 export type Capability = CapabilityName | number;
 
-/** What the arguments of capabilities are called (api.rst 6 and 7); the others have none. */
+/** The names of the arguments of capabilities (api.rst 6 and 7); the others have none. */
 const ARGUMENTS = {
   KVM_CAP_DIRTY_LOG_RING: ["bytes"],
   KVM_CAP_DIRTY_LOG_RING_ACQ_REL: ["bytes"],
@@ -48,7 +48,7 @@ const ARGUMENTS = {
   KVM_CAP_X86_USER_SPACE_MSR: ["mask"],
 } as const;
 
-/** What capabilities take whose argument is an open file, and where it stands in `ioctl.links`. */
+/** The capabilities whose argument is an open file, and the file's index in `ioctl.links`. */
 const FILES = {
   KVM_CAP_SGX_ATTRIBUTE: 1,
   KVM_CAP_VM_COPY_ENC_CONTEXT_FROM: 2,
@@ -57,43 +57,41 @@ const FILES = {
 
 type Arguments = typeof ARGUMENTS;
 
-/** Switching on a capability whose arguments have names, such as `mask`: numbers or bigints. */
+/** Enables a capability whose arguments have names, such as `mask`: numbers or bigints. */
 export type NamedCap = {
   [C in keyof Arguments]: { readonly cap: C } & {
     readonly [A in Arguments[C][number]]: number | bigint;
   };
 }[keyof Arguments];
 
-/** Switching on a capability that takes an open file: another VM, or `/dev/sgx_provision`. */
+/** Enables a capability that takes an open file: another VM, or `/dev/sgx_provision`. */
 export interface FileCap {
   readonly cap: keyof typeof FILES;
   readonly file: OpenFile;
 }
 
-/** Switching on any capability with arguments as they are: `struct kvm_enable_cap`. */
+/** Enables any capability with unnamed arguments: `struct kvm_enable_cap`. */
 export interface RawCap {
-  /** Which capability. */
   readonly cap: Capability;
-  /** None are defined; 0 when left out. */
+  /** No flags are defined; 0 if omitted. */
   readonly flags?: number;
-  /** Up to four arguments, as api.rst section 6 (vCPU) or 7 (VM) gives them. */
+  /** Up to four arguments, in the order of api.rst section 6 (vCPU) or 7 (VM). */
   readonly args: readonly (bigint | number)[];
 }
 
-/** Switching on a capability that has no named argument and no file; its arguments are 0 when left out. */
+/** Enables a capability without named arguments and without a file; omitted arguments are 0. */
 export interface PlainCap {
-  /** Which capability. */
   readonly cap: Exclude<CapabilityName, keyof Arguments | keyof typeof FILES> | number;
-  /** None are defined; 0 when left out. */
+  /** No flags are defined; 0 if omitted. */
   readonly flags?: number;
   /** As in {@link RawCap}. */
   readonly args?: readonly (bigint | number)[];
 }
 
-/** An extension to switch on, with its arguments by name where they have one. */
+/** A capability to enable, with its arguments by name if they have names. */
 export type EnableCapInput = NamedCap | FileCap | RawCap | PlainCap;
 
-/** The number behind a capability's name; numbers pass. */
+/** Returns the number of a capability's name; returns a number unchanged. */
 export function capabilityNumber(capability: Capability): number {
   if (typeof capability === "number") return capability;
   if (typeof capability !== "string") {
@@ -104,10 +102,7 @@ export function capabilityNumber(capability: Capability): number {
   throw new TypeError(`unknown capability ${quoted(capability)}${end}`);
 }
 
-/**
- * Switches on a capability of a VM or a vCPU; returns what KVM answers: 0, or the version of
- * Hyper-V's VMCS.
- */
+/** Enables a capability of a VM or a vCPU; returns KVM's result: 0, or the version of Hyper-V's VMCS. */
 export function enableCap(handle: Handle, input: EnableCapInput): number {
   const raw = toRaw(input);
   const cap = capabilityNumber(raw.cap);
@@ -121,7 +116,7 @@ export function enableCap(handle: Handle, input: EnableCapInput): number {
   return new DataView(version.buffer).getUint16(0, true);
 }
 
-/** What is sent, whichever way it was named. */
+/** The fields to pass, independent of the form of the input. */
 export interface SentCap {
   readonly cap: Capability;
   readonly flags: number;
@@ -132,15 +127,15 @@ export interface SentCap {
 const WHERE = "enableCap()";
 const RAW: readonly string[] = ["cap", "flags", "args"];
 
-/** A row of a table for the name that a program gave; none for a name of `Object.prototype`. */
+/** Returns the row of a table for a name; `undefined` for a name of `Object.prototype`. */
 function rowOf<T>(table: Readonly<Record<string, T>>, cap: unknown): T | undefined {
   return typeof cap === "string" && Object.hasOwn(table, cap) ? table[cap] : undefined;
 }
 
 /**
- * Reads the input once, and gives the struct's own fields.
+ * Reads the input once, and returns the struct's fields.
  *
- * @throws TypeError for an unknown capability, and for members that are unknown or missing.
+ * @throws TypeError for an unknown capability, and for unknown or missing members.
  */
 export function toRaw(input: EnableCapInput): SentCap {
   refuseMissing(WHERE, input, ["cap"]);
@@ -149,7 +144,7 @@ export function toRaw(input: EnableCapInput): SentCap {
   capabilityNumber(cap);
   const names = rowOf<readonly string[]>(ARGUMENTS, cap);
   const isFile = rowOf(FILES, cap) !== undefined;
-  // A capability's own argument may be called `flags`; with `args` it is the struct's field.
+  // A capability may have an argument named `flags`; with `args`, `flags` is the struct's field.
   if (members["args"] === undefined && names !== undefined) {
     refuseMisfit(`${WHERE}: ${cap}`, members, ["cap", ...names]);
     const args = names.map((name) => toU64(`${WHERE}: ${name}`, members[name]));

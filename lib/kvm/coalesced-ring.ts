@@ -1,13 +1,13 @@
 /**
- * Writes of a guest that were collected in a ring instead of leaving it for each. Which those are,
- * vm.registerCoalescedMmio says; the ring may also be another's that has the layout of KVM's.
+ * A ring with collected writes of a guest, which caused no exit each. vm.registerCoalescedMmio selects the writes.
+ * Rings of other owners with KVM's layout work too.
  */
 import { isBytes } from "../abi/bytes.ts";
 import { KVM_COALESCED_MMIO_PAGE_OFFSET } from "../abi/generated/constants.ts";
 import { CoalescedMmio, CoalescedMmioRing } from "../abi/generated/structs.ts";
 import { offsetOf, read, sizeOf } from "../abi/struct.ts";
 
-/** A write that was collected. */
+/** A collected write. */
 export interface CoalescedWrite {
   /** The guest physical address, or the port. */
   readonly physAddr: bigint;
@@ -18,8 +18,8 @@ export interface CoalescedWrite {
 }
 
 /**
- * Takes one write, as numbers: `low` and `high` are its bytes as two little-endian u32, of which those
- * beyond `len` (1 to 8) are 0. A guest physical address has 52 bits at most, so a number holds it.
+ * Processes one write as numbers: `low` and `high` are its bytes as two little-endian u32, in which bytes beyond `len`
+ * (1 to 8) are 0. A guest physical address has at most 52 bits, so it fits a number.
  */
 export type TakeWrite = (
   physAddr: number,
@@ -32,7 +32,7 @@ export type TakeWrite = (
 const PAGE = 4096;
 const START = KVM_COALESCED_MMIO_PAGE_OFFSET * PAGE;
 
-// All of the ring is read as words.
+// The whole ring is read as 32-bit words.
 const FIRST = offsetOf(CoalescedMmioRing, "first") / 4;
 const LAST = offsetOf(CoalescedMmioRing, "last") / 4;
 const ENTRIES = offsetOf(CoalescedMmioRing, "coalescedMmio") / 4;
@@ -42,25 +42,25 @@ const LEN = offsetOf(CoalescedMmio, "len") / 4;
 const PIO = offsetOf(CoalescedMmio, "pio") / 4;
 const DATA = offsetOf(CoalescedMmio, "data") / 4;
 
-/** What keeps the first bytes of a word, by their number. */
+/** Masks that keep the first bytes of a word, by their number. */
 const MASKS = Uint32Array.of(0, 0xff, 0xffff, 0xff_ffff, 0xffff_ffff);
 
 /**
- * A ring with the layout of `struct kvm_coalesced_mmio_ring`, which its owner fills and we empty; both
- * may be at work at once. When it is full, a guest's write is an exit again. It stays empty when the vCPU
- * whose mapping it lies in is closed.
+ * A ring with the layout of `struct kvm_coalesced_mmio_ring`. Its owner adds writes and this class removes them,
+ * possibly at the same time. If the ring is full, the next write of the guest causes an exit. After the vCPU of the
+ * mapping was closed, the ring stays empty.
  */
 export class CoalescedRing implements Iterable<CoalescedWrite> {
-  /** How many slots it has; one is always free. */
+  /** The number of slots; one slot is always free. */
   readonly capacity: number;
   readonly #words: Uint32Array;
-  /** How many slots were given back, modulo 2^32. */
+  /** The number of released slots, modulo 2^32. */
   #releases = 0;
 
   /**
-   * Reads a ring in these bytes; as many slots as fit are its.
+   * Wraps the ring in these bytes; its number of slots is as many as fit.
    *
-   * @throws RangeError when they are not aligned to 4 bytes, or have no room for two slots.
+   * @throws RangeError if the bytes are not aligned to 4 bytes, or have no room for two slots.
    */
   constructor(bytes: Uint8Array) {
     if (!isBytes(bytes)) {
@@ -74,10 +74,10 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
   }
 
   /**
-   * Hands the writes that are there to `take`, in their order, and makes no object for a write. A write
-   * is out of the ring before `take` has it: when that throws, this one is taken and the next is not.
+   * Calls `take` with each available write in order, without allocating an object per write. A write is removed before
+   * `take` is called: if `take` throws, this write is removed and the next one is not.
    *
-   * @returns how many it were; those that are added meanwhile stay for the next time.
+   * @returns the number of writes; writes that are added during the call remain for the next one.
    */
   drain(take: TakeWrite): number {
     const words = this.#words;
@@ -86,13 +86,13 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
     let first = Atomics.load(words, FIRST);
     let releases = this.#releases;
     for (let taken = 0; taken < pending; taken += 1) {
-      // `take` may have taken writes out itself, or closed the ring's vCPU.
+      // `take` may have removed writes itself, or closed the ring's vCPU.
       if (this.#releases !== releases || words.length === 0) return taken;
       const at = ENTRIES + first * ENTRY;
       const physAddr = (words[at + PHYS_ADDR + 1] ?? 0) * 2 ** 32 + (words[at + PHYS_ADDR] ?? 0);
       const len = Math.min(words[at + LEN] ?? 0, 8);
       const isPio = words[at + PIO] !== 0;
-      // KVM copies `len` bytes; those behind them are of an older write.
+      // KVM copies `len` bytes; the bytes after them belong to an older write.
       const low = ((words[at + DATA] ?? 0) & (MASKS[Math.min(len, 4)] ?? 0)) >>> 0;
       const high = ((words[at + DATA + 1] ?? 0) & (MASKS[Math.max(len - 4, 0)] ?? 0)) >>> 0;
       first = this.#release(first);
@@ -102,7 +102,7 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
     return pending;
   }
 
-  /** Takes the writes out one by one, in their order, those too that are added meanwhile. */
+  /** Removes and yields the writes in order, including writes that are added during the loop. */
   *writes(): Generator<CoalescedWrite, void> {
     while (this.#pending() > 0) {
       const first = Atomics.load(this.#words, FIRST);
@@ -114,25 +114,25 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
     }
   }
 
-  /** Takes the writes out one by one, as {@link writes}. */
+  /** Removes and yields the writes in order, as {@link writes} does. */
   [Symbol.iterator](): Generator<CoalescedWrite, void> {
     return this.writes();
   }
 
-  /** How many writes are there. */
+  /** The number of available writes. */
   #pending(): number {
     const words = this.#words;
-    // The buffer was taken away: its vCPU is closed.
+    // The buffer was detached: its vCPU is closed.
     if (words.length === 0) return 0;
     const first = Atomics.load(words, FIRST);
     const last = Atomics.load(words, LAST);
-    // `last` is its owner's and `first` ours, and neither is the guest's; a ring in which they are
-    // beyond its end has no entries that could be read.
+    // The owner writes `last` and this class `first`; the guest can write neither. If one of them is beyond the ring's
+    // end, the ring has no readable entries.
     if (first >= this.capacity || last >= this.capacity) return 0;
     return (last - first + this.capacity) % this.capacity;
   }
 
-  /** Gives a slot back, whose write must have been read; the next one is the first then. */
+  /** Releases the first slot, whose write must have been read; the next slot becomes the first. */
   #release(first: number): number {
     this.#releases = (this.#releases + 1) | 0;
     const next = first + 1 === this.capacity ? 0 : first + 1;
@@ -141,7 +141,7 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
   }
 }
 
-/** The ring that KVM fills, which follows a vCPU's kvm_run. All vCPUs of a VM share one. */
+/** Returns the ring that KVM fills, which follows a vCPU's kvm_run. All vCPUs of a VM share one. */
 export function coalescedRing(run: Uint8Array): CoalescedRing {
   return new CoalescedRing(run.subarray(START, START + PAGE));
 }

@@ -1,4 +1,4 @@
-/** `struct kvm_cpuid2` on its way in and out: counts, growing, and who wrote which entry. */
+/** Passes `struct kvm_cpuid2` to and from the kernel: counts, growing buffers, and which entries the kernel wrote. */
 
 import { Cpuid2, type CpuidEntry2 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
@@ -13,13 +13,13 @@ export const KVM_MAX_CPUID_ENTRIES = 256;
 const HEADER_BYTES = 8;
 const ENTRY_BYTES = 40;
 
-/** What a table's entry must have; the rest is zero when left out, as in C. */
+/** An entry of a table; omitted fields are zero, as in C. */
 export type CpuidEntry2Input = Pick<CpuidEntry2, "function"> & Partial<CpuidEntry2>;
 
-/** Asks for a table whose length only the kernel knows, with more room after each E2BIG. */
+/** Reads a table of unknown length, with a larger buffer after each E2BIG. */
 export function growCpuid2(handle: Handle, ioctl: Ioctl): readonly CpuidEntry2[] {
-  // KVM writes no count back on E2BIG, so the room is doubled. The table itself may be longer than
-  // KVM_MAX_CPUID_ENTRIES one day; the kernel then says E2BIG for ever, and this gives up.
+  // KVM returns no count with E2BIG, so the buffer is doubled. If a future table exceeds KVM_MAX_CPUID_ENTRIES, the
+  // kernel always returns E2BIG, and this gives up.
   for (let nent = 64; ; nent *= 2) {
     const bytes = blank(nent, 0);
     try {
@@ -35,8 +35,8 @@ export function growCpuid2(handle: Handle, ioctl: Ioctl): readonly CpuidEntry2[]
 /**
  * Reads a vCPU's whole table.
  *
- * Linux 6.1 leaves `nent` as it was sent instead of writing the count. Where the answer could be
- * that, the table is read twice into differently filled memory: what is equal was written.
+ * Linux 6.1 leaves `nent` unchanged instead of writing the count. If `nent` is unchanged, the table is read twice into
+ * buffers with different contents: equal entries were written by the kernel.
  */
 export function getCpuid2(handle: Handle, ioctl: Ioctl, nent: number): readonly CpuidEntry2[] {
   if (!Number.isInteger(nent) || nent < 0) {

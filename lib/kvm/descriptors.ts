@@ -1,4 +1,4 @@
-/** How many descriptors this process has, asked of the addon. The reason made of it is explain/process.ts. */
+/** The numbers of this process's descriptors, from the addon. The reason for EMFILE is explain/process.ts. */
 import type { DescriptorCounts } from "../explain/process.ts";
 import { native } from "../native.ts";
 

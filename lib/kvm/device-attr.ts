@@ -1,4 +1,4 @@
-/** `struct kvm_device_attr`, which /dev/kvm, vCPUs and devices have: groups of numbered attributes. */
+/** `struct kvm_device_attr`: numbered attributes in groups, of /dev/kvm, vCPUs and devices. */
 import {
   KVM_GET_DEVICE_ATTR,
   KVM_HAS_DEVICE_ATTR,
@@ -9,24 +9,23 @@ import { encode } from "../abi/struct.ts";
 import { refuseMisfit } from "../options.ts";
 import type { Handle } from "./handle.ts";
 
-/** Which attribute: a group and a number in it, as the device's document gives them. */
+/** An attribute: its group and its number in the group, from the device's document. */
 export interface Attribute {
   /** `KVM_X86_GRP_SYSTEM`, `KVM_VCPU_TSC_CTRL`, `KVM_DEV_VFIO_FILE` ... */
   readonly group: number;
-  /** The attribute in the group. */
   readonly attr: bigint | number;
-  /** None are defined; 0 when left out. */
+  /** No flags are defined; 0 if omitted. */
   readonly flags?: number;
 }
 
-/** Encodes an attribute, read once. */
+/** Reads and encodes an attribute. */
 function request(where: string, attribute: Attribute): { bytes: Uint8Array; args: object } {
   refuseMisfit(where, attribute, ["group", "attr"], ["flags"]);
   const args = { ...attribute };
   return { bytes: encode(DeviceAttr, args, where), args };
 }
 
-/** Reads an attribute of so many bytes. */
+/** Reads an attribute of `length` bytes. */
 export function getDeviceAttr(handle: Handle, attribute: Attribute, length: number): Uint8Array {
   const bytes = new Uint8Array(length);
   const { bytes: struct, args } = request("getDeviceAttr()", attribute);
@@ -34,13 +33,13 @@ export function getDeviceAttr(handle: Handle, attribute: Attribute, length: numb
   return bytes;
 }
 
-/** Writes an attribute; without bytes for those that are mere commands. */
+/** Writes an attribute; omit the bytes for attributes that are commands without data. */
 export function setDeviceAttr(handle: Handle, attribute: Attribute, bytes?: Uint8Array): void {
   const { bytes: struct, args } = request("setDeviceAttr()", attribute);
   handle.ioctl(KVM_SET_DEVICE_ATTR, struct, { args: { ...args }, links: [bytes ?? null] });
 }
 
-/** Asks whether there is an attribute: throws ENXIO when there is none. */
+/** Throws ENXIO if the attribute does not exist. */
 export function hasDeviceAttr(handle: Handle, attribute: Attribute): void {
   const { bytes: struct, args } = request("hasDeviceAttr()", attribute);
   handle.ioctl(KVM_HAS_DEVICE_ATTR, struct, { args: { ...args }, links: [null] });

@@ -1,14 +1,14 @@
-/** A device that the kernel emulates for a VM (KVM_CREATE_DEVICE); on x86 that is VFIO's. */
+/** A device that the kernel emulates for a VM (KVM_CREATE_DEVICE); x86 has only VFIO's. */
 import type { NativeFd } from "../native.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr, setDeviceAttr } from "./device-attr.ts";
 import { Handle } from "./handle.ts";
 
 /** A device of a VM. */
 export class Device extends Handle {
-  /** Which it is: a `KVM_DEV_TYPE_*`. */
+  /** The type: a `KVM_DEV_TYPE_*`. */
   readonly type: number;
 
-  /** Takes over a device's descriptor; `vm.createDevice` makes one. @internal */
+  /** Takes a device's descriptor; use `vm.createDevice`. @internal */
   constructor(fd: NativeFd, type: number) {
     super(fd, `device ${type}`);
     this.type = type;
@@ -18,7 +18,7 @@ export class Device extends Handle {
    * Reads an attribute of `length` bytes.
    *
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; device; KVM_CAP_DEVICE_CTRL)
-   * @throws {@link KvmError} `ENXIO`: there is no such attribute; `EPERM`: it cannot be read.
+   * @throws {@link KvmError} `ENXIO`: the attribute does not exist; `EPERM`: it cannot be read.
    */
   getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
     return getDeviceAttr(this, attribute, length);
@@ -28,17 +28,17 @@ export class Device extends Handle {
    * Writes an attribute.
    *
    * @ioctl KVM_SET_DEVICE_ATTR (api.rst 4.80; device; KVM_CAP_DEVICE_CTRL)
-   * @throws {@link KvmError} `ENXIO`: there is no such attribute; `EPERM`: it cannot be written.
+   * @throws {@link KvmError} `ENXIO`: the attribute does not exist; `EPERM`: it cannot be written.
    */
   setDeviceAttr(attribute: Attribute, bytes?: Uint8Array): void {
     setDeviceAttr(this, attribute, bytes);
   }
 
   /**
-   * Asks whether the device has an attribute; returns when it has.
+   * Checks that the device has an attribute, and throws if it does not.
    *
    * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; device; KVM_CAP_DEVICE_CTRL)
-   * @throws {@link KvmError} `ENXIO`: it has none such.
+   * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
   hasDeviceAttr(attribute: Attribute): void {
     hasDeviceAttr(this, attribute);

@@ -1,6 +1,6 @@
 /**
- * Pages that a guest has written: read from KVM_GET_DIRTY_LOG's bitmap, or from a vCPU's dirty
- * ring. Asking KVM for them, and giving them back to it, is vm.ts.
+ * The pages that a guest has written: from KVM_GET_DIRTY_LOG's bitmap, or from a vCPU's dirty ring. The ioctls for them
+ * are vm-memory.ts.
  */
 import { types } from "node:util";
 import { KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET } from "../abi/generated/constants.ts";
@@ -12,8 +12,8 @@ import { toBigInt } from "../options.ts";
 const PAGE_BYTES = 4096n;
 
 /**
- * Walks a dirty bitmap, of KVM_GET_DIRTY_LOG say: the numbers of the pages whose bits are set,
- * counted from the slot's first page, in order. The bitmap may change meanwhile; it was copied.
+ * Iterates over the page numbers of the set bits in a dirty bitmap, such as KVM_GET_DIRTY_LOG's, in ascending order.
+ * Page 0 is the slot's first page. The bitmap is copied, so it may change later.
  */
 export function dirtyPages(bitmap: Uint8Array): Generator<number, void> {
   const words = new Uint32Array(Math.ceil(bitmap.length / 4));
@@ -21,7 +21,7 @@ export function dirtyPages(bitmap: Uint8Array): Generator<number, void> {
   return bitsOf(words);
 }
 
-/** Walks a dirty bitmap like {@link dirtyPages}: the guest physical addresses of the pages. */
+/** Iterates over a dirty bitmap like {@link dirtyPages}, but yields guest physical addresses. */
 export function dirtyAddresses(
   bitmap: Uint8Array,
   guestPhysAddr: bigint | number,
@@ -35,7 +35,7 @@ function* addressesOf(pages: Iterable<number>, start: bigint): Generator<bigint,
 }
 
 function* bitsOf(words: Uint32Array): Generator<number, void> {
-  // By index, for most words are 0 and entries() would make an array for each.
+  // An index loop, because most words are 0 and entries() allocates an array for each.
   for (let at = 0; at < words.length; at += 1) {
     for (let rest = words[at] ?? 0; rest !== 0; rest &= rest - 1) {
       yield at * 32 + (31 - Math.clz32(rest & -rest));
@@ -47,7 +47,7 @@ function* bitsOf(words: Uint32Array): Generator<number, void> {
 export interface DirtyGfn {
   /** Bits 0-15: the slot; bits 16-31: the address space. */
   readonly slot: number;
-  /** The page, counted from the slot's first. */
+  /** The page number, relative to the slot's first page. */
   readonly offset: bigint;
 }
 
@@ -57,20 +57,20 @@ const SLOT = offsetOf(Entry, "slot") / 4;
 const OFFSET = offsetOf(Entry, "offset") / 4;
 
 /**
- * The dirty ring of a vCPU (KVM_CAP_DIRTY_LOG_RING): KVM enters the pages that the vCPU writes,
- * {@link harvest} takes them out.
+ * Reads the dirty ring of a vCPU (KVM_CAP_DIRTY_LOG_RING). KVM adds an entry for each page that the vCPU writes, and
+ * {@link harvest} removes it.
  *
- * A ring that fills up ends KVM_RUN with the exit `dirty_ring_full`. What was harvested takes room
- * until KVM_RESET_DIRTY_RINGS, which also makes KVM enter the next write to the same page.
+ * When the ring is full, KVM_RUN returns the exit `dirty_ring_full`. Harvested entries occupy the ring until
+ * KVM_RESET_DIRTY_RINGS, after which KVM also reports the next write to the same page.
  */
 export class DirtyRing {
   readonly #words: Uint32Array;
   #next = 0;
 
   /**
-   * Takes over a ring that nothing was taken out of yet.
+   * Wraps a ring from which nothing was harvested yet.
    *
-   * @throws RangeError when the buffer is not a whole number of entries of 16 bytes.
+   * @throws RangeError if the buffer's size is not a multiple of 16 bytes, the size of an entry.
    */
   constructor(buffer: ArrayBuffer) {
     if (!types.isArrayBuffer(buffer)) {
@@ -82,19 +82,19 @@ export class DirtyRing {
     this.#words = new Uint32Array(buffer);
   }
 
-  /** How many entries it has room for. */
+  /** The number of entries that the ring can have. */
   get size(): number {
     return this.#words.length / WORDS;
   }
 
   /**
-   * Takes out what there is, in the order in which KVM entered it, and marks each entry as
-   * harvested when it is given. A walk that is broken off goes on with the next harvest. It ends
-   * at the first entry that KVM has not filled; so, when the vCPU runs meanwhile on another
-   * thread, perhaps late, but after {@link size} entries unless the rings are reset.
+   * Iterates over the available entries in KVM's order, and marks each as harvested when it is yielded. If the loop is
+   * left early, the next harvest continues there. The iteration ends at the first entry that KVM has not filled. If the
+   * vCPU runs on another thread, it may continue with new entries, but ends after {@link size} entries unless the rings
+   * are reset.
    *
-   * @returns how many it took; KVM_RESET_DIRTY_RINGS should then be called if that is not 0.
-   * @throws {@link StateError} `ERR_CLOSED` when the vCPU was closed.
+   * @returns the number of harvested entries; if it is not 0, call KVM_RESET_DIRTY_RINGS.
+   * @throws {@link StateError} `ERR_CLOSED` if the vCPU was closed.
    */
   *harvest(): Generator<DirtyGfn, number> {
     for (let taken = 0; ; taken += 1) {
@@ -108,8 +108,8 @@ export class DirtyRing {
     const words = this.#words;
     if (words.length === 0) throw new StateError("ERR_CLOSED", "dirty ring");
     const at = this.#next * WORDS;
-    // The flags are read first and written last: KVM fills an entry, then says so, and may fill it
-    // again once they say that it was harvested.
+    // The flags are read first and written last: KVM sets the flag after it has filled an entry, and may fill it again
+    // after the flag is set to harvested.
     if ((Atomics.load(words, at + FLAGS) & KVM_DIRTY_GFN_F_DIRTY) === 0) return undefined;
     const entry = {
       slot: words[at + SLOT] ?? 0,

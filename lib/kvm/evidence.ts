@@ -1,11 +1,11 @@
-/** What handles can be asked after a refusal, as explain/ wants it. Judging the answers is explain/. */
+/** Gathers evidence from handles after a failed call, in the form that explain/ needs. Judging it is explain/. */
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import type { CpuidEntry2, Run, Sregs } from "../abi/generated/structs.ts";
 import { KvmError } from "../errors.ts";
 import type { IrqchipMode, KvmEvidence, VcpuEvidence, VmEvidence } from "../explain/index.ts";
 import { irqfdPlace } from "./irqfds.ts";
 
-/** What is asked of /dev/kvm. */
+/** The ioctls of /dev/kvm that provide evidence. */
 interface AskedKvm {
   checkExtension(capability: CapabilityName): number;
   getSupportedCpuid(): readonly CpuidEntry2[];
@@ -13,7 +13,7 @@ interface AskedKvm {
   x86GetMceCapSupported(): bigint;
 }
 
-/** What is asked of a VM. */
+/** The ioctls of a VM that provide evidence. */
 interface AskedVm {
   readonly closed: boolean;
   checkExtension(capability: CapabilityName): number;
@@ -21,42 +21,42 @@ interface AskedVm {
   getPit2(): unknown;
 }
 
-/** What the VM's handle remembers of its life: KVM cannot be asked, or not without changing something. */
+/** The history that a VM's handle keeps, because no ioctl returns it, or only one with side effects. */
 export interface VmHistory {
-  /** The process that made it. */
+  /** The process that created the VM. */
   readonly pid: number;
-  /** The ids of all vCPUs that were made. */
+  /** The ids of all vCPUs that were created. */
   readonly vcpuIds: readonly number[];
-  /** Which capabilities were switched on, with what. */
+  /** The enabled capabilities with their arguments. */
   readonly enabled: ReadonlyMap<CapabilityName, readonly bigint[]>;
-  /** What KVM_SET_TSS_ADDR was given. */
+  /** The argument of KVM_SET_TSS_ADDR. */
   readonly tssAddr: bigint | null;
-  /** Where the identity map is. */
+  /** The address of the identity map. */
   readonly identityMapAddr: bigint;
 }
 
-/** What is asked of a vCPU. */
+/** The ioctls of a vCPU that provide evidence. */
 interface AskedVcpu {
   readonly id: number;
   getSregs(): Sregs;
   getMsrs(indices: readonly number[]): readonly { readonly data: bigint }[];
 }
 
-/** What a vCPU's handle remembers of its life. */
+/** The history that a vCPU's handle keeps. */
 export interface VcpuHistory {
   readonly hasRun: boolean;
   readonly hasEntered: boolean;
-  /** The table that it was last given. */
+  /** The last table that was set. */
   readonly cpuid: readonly CpuidEntry2[];
   readonly run: Pick<Run, "cr8" | "kvmValidRegs" | "kvmDirtyRegs">;
 }
 
 /**
- * The ioctls that a search for a reason issues. None of them changes what the next call sees: the functions
- * of the kernel that answer them only copy. Each vCPU ioctl loads the vCPU, as the refused one did.
+ * The ioctls that are made to find a reason. None of them changes the result of the next call: their functions in the
+ * kernel only copy. Each vCPU ioctl loads the vCPU, as the failed one did.
  *
- * Not among them, because they do change something: KVM_GET_CPUID2 (it applies pending changes of KVM's own
- * bits, cpuid.c:kvm_update_cpuid_runtime, Linux 6.14), KVM_GET_MP_STATE (kvm_apic_accept_events),
+ * The following ioctls are not used, because they have side effects: KVM_GET_CPUID2 (it applies pending changes of
+ * KVM's own bits, cpuid.c:kvm_update_cpuid_runtime, Linux 6.14), KVM_GET_MP_STATE (kvm_apic_accept_events),
  * KVM_GET_VCPU_EVENTS (process_nmi, and the payload of a pending exception), KVM_GET_LAPIC (sync_pir_to_irr),
  * KVM_GET_NESTED_STATE (it copies the VMCS12 out of the CPU).
  */
@@ -74,7 +74,7 @@ export const EVIDENCE_IOCTLS: Readonly<Record<string, string>> = {
 const supported = new WeakMap<object, readonly CpuidEntry2[]>();
 let kvms: WeakRef<object>[] = [];
 
-/** Remembers the answer of KVM_GET_SUPPORTED_CPUID, which takes 13 ms in a virtual machine. */
+/** Caches the result of KVM_GET_SUPPORTED_CPUID, which takes 13 ms in a virtual machine. */
 function supportedCpuid(kvm: AskedKvm): readonly CpuidEntry2[] {
   const known = supported.get(kvm);
   if (known !== undefined) return known;
@@ -84,13 +84,13 @@ function supportedCpuid(kvm: AskedKvm): readonly CpuidEntry2[] {
   return table;
 }
 
-/** Forgets it, for all: a permission changes what KVM supports for guests of this process. */
+/** Clears all cached results, because a permission changes what KVM supports for guests of this process. */
 export function forgetSupportedCpuid(): void {
   for (const kvm of kvms) supported.delete(kvm.deref() ?? kvm);
   kvms = [];
 }
 
-/** Asks /dev/kvm. */
+/** Gathers evidence from /dev/kvm. */
 export function evidenceOf(kvm: AskedKvm): KvmEvidence {
   return {
     check: (capability) => kvm.checkExtension(capability),
@@ -100,7 +100,7 @@ export function evidenceOf(kvm: AskedKvm): KvmEvidence {
   };
 }
 
-/** Asks a VM. */
+/** Gathers evidence from a VM. */
 export function evidenceOfVm(
   vm: AskedVm,
   history: VmHistory,
@@ -126,7 +126,10 @@ function irqchipOf(vm: AskedVm, { enabled }: VmHistory): IrqchipMode | undefined
   return { ok: "kernel", ENXIO: "none" }[codeOf(() => vm.getIrqchip(0))] as IrqchipMode | undefined;
 }
 
-/** Asks a vCPU, when it does not run. Its LAPIC is in the kernel when the VM has any, as irqchips come first. */
+/**
+ * Gathers evidence from a vCPU that does not run. Its LAPIC is in the kernel if the VM has one, because the irqchip
+ * must be created before vCPUs.
+ */
 export function evidenceOfVcpu(
   vcpu: AskedVcpu,
   vm: VmEvidence | undefined,
@@ -147,7 +150,7 @@ export function evidenceOfVcpu(
   };
 }
 
-/** The errno of a call, or "ok". */
+/** Returns the errno of a call, or "ok". */
 function codeOf(call: () => unknown): string {
   try {
     call();

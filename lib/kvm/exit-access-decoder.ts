@@ -1,4 +1,7 @@
-/** Decodes accesses that user space carries out, and writes what the guest reads. Which there are is exit-access.ts. */
+/**
+ * Decodes accesses that user space carries out, and writes the values that the guest reads. The exits are
+ * exit-access.ts.
+ */
 import { KVM_EXIT_IO_IN } from "../abi/generated/constants.ts";
 import { Run } from "../abi/generated/structs.ts";
 import { offsetOf } from "../abi/struct.ts";
@@ -7,7 +10,7 @@ import type { IoInExit, IoOutExit, MmioReadExit, MmioWriteExit, UnknownExit } fr
 import type { RdmsrExit, WrmsrExit } from "./exit-access.ts";
 import { checkU64, type ExitSource } from "./exit-source.ts";
 
-// Ports and MMIO are what most exits are: they are read in place, with no object in between.
+// Most exits are ports and MMIO, so they are read in place, without an intermediate object.
 const at = (path: string): number => offsetOf(Run, path);
 const [DIRECTION, SIZE, PORT] = [at("io.direction"), at("io.size"), at("io.port")];
 const [COUNT, DATA_OFFSET] = [at("io.count"), at("io.dataOffset")];
@@ -16,12 +19,12 @@ const IS_WRITE = at("mmio.isWrite");
 const [MSR_ERROR, MSR_REASON] = [at("msr.error"), at("msr.reason")];
 const [MSR_INDEX, MSR_DATA] = [at("msr.index"), at("msr.data")];
 
-/** Decodes `KVM_EXIT_IO`; one that cannot be is shown as it came, and nothing else is touched. */
+/** Decodes `KVM_EXIT_IO`; returns an impossible one undecoded, and changes nothing. */
 export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit {
   const { bytes, view } = source;
   const size = view.getUint8(SIZE);
   const count = view.getUint32(COUNT, true);
-  // A u64 that no kernel makes this large; two halves cost no bigint.
+  // No kernel sets this u64 to such a large value; reading two halves allocates no bigint.
   const start = view.getUint32(DATA_OFFSET, true) + 2 ** 32 * view.getUint32(DATA_OFFSET + 4, true);
   const end = start + size * count;
   if ((size !== 1 && size !== 2 && size !== 4) || end > bytes.length) return source.unknown();
@@ -31,7 +34,7 @@ export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit
     const values = readElements(view, start, size, count);
     return { kind: "io", direction: "out", port, size, count, data, values };
   }
-  bytes.fill(0, start, end); // else an unanswered read would show the guest the last exit's bytes
+  bytes.fill(0, start, end); // otherwise the guest would read the previous exit's bytes if the read is not answered
   const { turn } = source;
   const reply = (given: number | readonly number[]): void => {
     const values = listOf(given, count, port);
@@ -42,7 +45,7 @@ export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit
   return { kind: "io", direction: "in", port, size, count, reply };
 }
 
-/** Makes a list of what a port is answered with: a number alone answers a single element. */
+/** Converts the answer of a port read to a list: a single number answers a single element. */
 function listOf(given: unknown, count: number, port: number): readonly number[] {
   if (typeof given === "number" && count === 1) return [given];
   const isList = Array.isArray(given) || ArrayBuffer.isView(given);
@@ -105,7 +108,7 @@ export function decodeMmio(source: ExitSource): MmioWriteExit | MmioReadExit {
   return { kind: "mmio", isWrite: false, physAddr, len, reply };
 }
 
-/** Makes the bytes that an MMIO read is answered with: of an integer, in the order of x86. */
+/** Converts the answer of an MMIO read to bytes: an integer in little-endian order. */
 function bytesOf(given: unknown, len: number): Uint8Array {
   if (typeof given === "bigint" || typeof given === "number") {
     const value = toBigInt("mmio read", given);
@@ -153,7 +156,7 @@ export function decodeWrmsr(source: ExitSource): WrmsrExit {
   };
 }
 
-/** KVM raises #GP for any error but 0. */
+/** Writes the error: KVM raises #GP for any value but 0. */
 function failMsr(source: ExitSource): () => void {
   const { turn, view } = source;
   return () => {

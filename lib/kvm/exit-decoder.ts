@@ -1,6 +1,6 @@
 /**
- * Decodes the exit that kvm_run holds, by its reason. What exits there are is exit.ts; those that
- * take an answer are decoded by exit-access-decoder.ts and exit-hypercall-decoder.ts.
+ * Decodes the exit in kvm_run by its reason. The exits are exit.ts; exits that take an answer are decoded by
+ * exit-access-decoder.ts and exit-hypercall-decoder.ts.
  */
 import { constants } from "node:os";
 import * as kvm from "../abi/generated/constants.ts";
@@ -46,8 +46,8 @@ const { EFAULT } = constants.errno;
 type Decode = (source: ExitSource) => Exit;
 
 /**
- * The exits of x86: the 27 that arch/x86/kvm and virt/kvm of Linux 7.2 make, and KVM_EXIT_NMI,
- * which only the headers have. All others are another architecture's, or a later kernel's.
+ * The exits of x86: the 27 that arch/x86/kvm and virt/kvm of Linux 7.2 return, and KVM_EXIT_NMI, which only the headers
+ * define. All others belong to another architecture or a later kernel.
  */
 const DECODERS: Readonly<Record<number, Decode>> = {
   [kvm.KVM_EXIT_UNKNOWN]: (s) => ({ kind: "hw", ...s.read(RunHw) }),
@@ -80,12 +80,12 @@ const DECODERS: Readonly<Record<number, Decode>> = {
   [kvm.KVM_EXIT_SNP_REQ_CERTS]: decodeSnpReqCerts,
 };
 
-/** Whether KVM_RUN's errno comes with an exit that explains it (api.rst 5, KVM_EXIT_MEMORY_FAULT). */
+/** Whether KVM_RUN's errno is accompanied by an exit that explains it (api.rst 5, KVM_EXIT_MEMORY_FAULT). */
 export function isExitBesideErrno(source: ExitSource, errno: number): boolean {
   return (errno === EFAULT || errno === EHWPOISON) && source.reason === kvm.KVM_EXIT_MEMORY_FAULT;
 }
 
-/** Decodes the current exit, into values that stay when `kvm_run` changes. */
+/** Decodes the current exit into values that do not change with `kvm_run`. */
 export function decodeExit(source: ExitSource): Exit {
   const decode = DECODERS[source.reason];
   return decode === undefined ? source.unknown() : decode(source);
@@ -117,7 +117,7 @@ function decodeInternalError(source: ExitSource): InternalErrorExit {
   };
 }
 
-/** `ndata` counts the words behind it: the flags are the first, the instruction the next two. */
+/** `ndata` counts the following words: the first has the flags, the next two the instruction. */
 function emulationFailure(source: ExitSource): EmulationFailure | undefined {
   const { ndata, flags, insnSize, insnBytes } = source.read(RunEmulationFailure);
   if (ndata < 1) return undefined;

@@ -1,20 +1,22 @@
-/** Exits that need no JavaScript, as data: what a vCPU's runs answer, ignore or collect by themselves. native/exit_filter.cc does it. */
+/**
+ * Rules for exits that a vCPU's runs answer, ignore or collect without JavaScript. native/exit_filter.cc applies them.
+ */
 import { describe, refuseMissing, refuseUnknown, toU64 } from "../options.ts";
 
-/** What a rule may say about the writes that it has. */
+/** The actions for writes. */
 type FilteredWrite = "ignore" | "collect";
 
 /** A rule for ports. */
 export interface PioRule {
   /** The first port. */
   readonly pio: bigint | number;
-  /** How many ports; 1 when left out. */
+  /** The number of ports; 1 if omitted. */
   readonly length?: bigint | number;
-  /** Only accesses of so many bytes: 1, 2 or 4. */
+  /** The size of matching accesses in bytes: 1, 2 or 4; any size if omitted. */
   readonly size?: number;
-  /** What a read gives; without it reads are exits. String instructions read it again and again. */
+  /** The value that the guest reads, for each element of a string instruction; if omitted, reads are exits. */
   readonly read?: bigint | number;
-  /** What becomes of writes; without it they are exits. */
+  /** The action for writes; if omitted, writes are exits. */
   readonly write?: FilteredWrite;
 }
 
@@ -22,13 +24,13 @@ export interface PioRule {
 export interface MmioRule {
   /** The first address. */
   readonly mmio: bigint | number;
-  /** How many bytes; `size` or else 1 when left out. An access must lie in them as a whole. */
+  /** The number of bytes; the default is `size`, or else 1. An access matches if all of it is in the range. */
   readonly length?: bigint | number;
-  /** Only accesses of so many bytes: 1 to 8. */
+  /** The size of matching accesses in bytes, 1 to 8; any size if omitted. */
   readonly size?: number;
-  /** What a read gives; without it reads are exits. */
+  /** The value that the guest reads; if omitted, reads are exits. */
   readonly read?: bigint | number;
-  /** What becomes of writes; without it they are exits. */
+  /** The action for writes; if omitted, writes are exits. */
   readonly write?: FilteredWrite;
 }
 
@@ -36,15 +38,15 @@ export interface MmioRule {
 export interface MsrRule {
   /** The first MSR. */
   readonly msr: bigint | number;
-  /** How many MSRs; 1 when left out. */
+  /** The number of MSRs; 1 if omitted. */
   readonly length?: bigint | number;
-  /** What RDMSR gives; without it reads are exits. */
+  /** The value that RDMSR returns; if omitted, reads are exits. */
   readonly read?: bigint | number;
-  /** That WRMSR does nothing; without it writes are exits. */
+  /** Ignores WRMSR; if omitted, writes are exits. */
   readonly write?: "ignore";
 }
 
-/** A rule of an exit filter. Of several that have an access, the first one counts. */
+/** A rule of an exit filter. If several rules match an access, the first applies. */
 export type ExitRule = PioRule | MmioRule | MsrRule;
 
 // struct FilterRule of native/exit_filter.h.
@@ -53,7 +55,7 @@ const [FIRST, LAST, VALUE, SPACE, WRITE, ANSWERS, SIZE] = [0, 8, 16, 24, 28, 32,
 const [PIO, MMIO, MSR] = [0, 1, 2];
 const WRITES = { exit: 0, ignore: 1, collect: 2 } as const;
 
-/** The ring that collected writes come in, in bytes: WriteRing of native/exit_filter.h. */
+/** The size of the ring for collected writes in bytes: WriteRing of native/exit_filter.h. */
 export const FILTER_RING_BYTES = 65_536;
 
 interface Plain {
@@ -68,14 +70,14 @@ interface Plain {
 const U64 = 2n ** 64n;
 const PORTS = 0x1_0000n;
 
-/** Where a rule may apply, by the member that says it, and the members that such a rule has. */
+/** The address spaces of rules: the member that selects one, and the members of its rules. */
 const SPACES = [
   { name: "pio", space: PIO, members: ["pio", "length", "size", "read", "write"] },
   { name: "mmio", space: MMIO, members: ["mmio", "length", "size", "read", "write"] },
   { name: "msr", space: MSR, members: ["msr", "length", "read", "write"] },
 ] as const;
 
-/** Makes a rule's numbers alike. */
+/** Checks a rule and converts its members to one form. */
 function plain(rule: ExitRule, where: string): Plain {
   refuseMissing(where, rule, []);
   const given = { ...rule } as Readonly<Record<string, unknown>>;
@@ -122,7 +124,7 @@ function checked(rule: ExitRule, where: string): Plain {
 /**
  * Encodes rules for the native filter.
  *
- * @throws TypeError or RangeError that names the rule and what is wrong with it.
+ * @throws TypeError or RangeError that names the rule and its fault.
  */
 export function encodeRules(rules: readonly ExitRule[]): Uint8Array {
   if (!Array.isArray(rules)) {

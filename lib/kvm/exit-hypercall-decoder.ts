@@ -1,4 +1,4 @@
-/** Decodes calls that the guest made to its host, and writes their results. Which there are is exit-hypercall.ts. */
+/** Decodes calls of the guest to its hypervisor, and writes their results. The exits are exit-hypercall.ts. */
 import {
   KVM_EXIT_HYPERV_HCALL,
   KVM_EXIT_HYPERV_SYNDBG,
@@ -31,12 +31,12 @@ import type {
 } from "./exit.ts";
 import { checkU64, type ExitSource, LONG_MIN } from "./exit-source.ts";
 
-// Numbers of Intel's Guest-Hypervisor Communication Interface; api.rst 5 names them, no UAPI header does.
+// From Intel's Guest-Hypervisor Communication Interface. api.rst 5 names these numbers; no UAPI header defines them.
 const TDVMCALL_GET_TD_VM_CALL_INFO = 0x10000n;
 const TDVMCALL_GET_QUOTE = 0x10002n;
 const TDVMCALL_SETUP_EVENT_NOTIFY_INTERRUPT = 0x10004n;
 
-/** Where KVM reads a result, what that is called, and the least that it can be. */
+/** A result that KVM reads: its offset in kvm_run, its name, and its smallest valid value. */
 interface ResultField {
   readonly offset: number;
   readonly name: string;
@@ -64,7 +64,7 @@ const SNP_RET = field("snpReqCerts.ret");
 
 type Result = readonly [field: ResultField, value: bigint | number];
 
-/** Checks all results, takes the answer, writes them. */
+/** Checks all results, takes the answer, and writes them. */
 function answer(source: ExitSource, turn: number, results: readonly Result[]): void {
   const values = results.map(
     ([{ name, offset, least }, value]) => [offset, checkU64(value, name, least)] as const,
@@ -73,13 +73,15 @@ function answer(source: ExitSource, turn: number, results: readonly Result[]): v
   for (const [offset, value] of values) source.view.setBigUint64(offset, value, true);
 }
 
-/** The `reply` of a call with one result. */
+/** Returns the `reply` of a call with one result. */
 function replyWith(source: ExitSource, result: ResultField): (value: bigint | number) => void {
   const { turn } = source;
   return (value) => answer(source, turn, [[result, value]]);
 }
 
-/** The same for a result that KVM leaves as the last exit had it: the guest must not see that. */
+/**
+ * Returns the same, and clears a field in which KVM leaves the previous exit's value, which the guest must not read.
+ */
 function replyOrZero(source: ExitSource, result: ResultField): (value: bigint | number) => void {
   source.view.setBigUint64(result.offset, 0n, true);
   return replyWith(source, result);
@@ -123,7 +125,7 @@ export function decodeXen(source: ExitSource): XenExit | UnknownExit {
   return { kind: "xen", type: "hcall", longmode, cpl, input, params, reply };
 }
 
-/** Decodes `KVM_EXIT_TDX`. Its results are not zeroed: KVM's own stand there, and 0 is success. */
+/** Decodes `KVM_EXIT_TDX`. It does not clear the results, because KVM has set its own, and 0 is success. */
 export function decodeTdx(
   source: ExitSource,
 ): TdxGetQuoteExit | TdxGetTdvmcallInfoExit | TdxSetupEventNotifyExit | TdxUnknownExit {

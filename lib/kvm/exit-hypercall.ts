@@ -1,25 +1,28 @@
-/** Exits for a call that the guest made to its host: KVM's, Hyper-V's, Xen's, TDX's, SEV-SNP's. Decoding them is exit-hypercall-decoder.ts. */
+/**
+ * Exits for calls of the guest to its hypervisor: KVM's, Hyper-V's, Xen's, TDX's, SEV-SNP's. Decoding is
+ * exit-hypercall-decoder.ts.
+ */
 
 /** One of KVM's hypercalls, enabled by KVM_CAP_EXIT_HYPERCALL: `KVM_EXIT_HYPERCALL`. */
 export interface HypercallExit {
   readonly kind: "hypercall";
-  /** A `KVM_HC_*`: so far KVM_HC_MAP_GPA_RANGE. */
+  /** A `KVM_HC_*`; Linux 7.2 has only KVM_HC_MAP_GPA_RANGE. */
   readonly nr: bigint;
-  /** Six words, of which KVM fills those that `nr` has; the others are left over. */
+  /** Six arguments. KVM sets only those that `nr` uses; the others keep values of earlier exits. */
   readonly args: readonly bigint[];
-  /** `KVM_EXIT_HYPERCALL_LONG_MODE`. Kernels that call it `longmode` leave the upper half as it was. */
+  /** `KVM_EXIT_HYPERCALL_LONG_MODE`. Kernels whose field is named `longmode` leave the upper half unchanged. */
   readonly flags: bigint;
   /**
-   * Gives the guest the call's result, for its RAX; 0, which is success, when nothing is given.
+   * Sets the call's result, which the guest reads from RAX. Without a reply it is 0, success.
    *
    * @param ret - an errno is negative: `-22n`.
-   * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
-   * @throws RangeError when the result does not fit 64 bits.
+   * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
+   * @throws RangeError if the result does not fit 64 bits.
    */
   reply(ret: bigint | number): void;
 }
 
-/** The guest wrote one of Hyper-V's MSRs for messages and events: `KVM_EXIT_HYPERV_SYNIC`. */
+/** The guest wrote a SynIC MSR of Hyper-V (messages and events): `KVM_EXIT_HYPERV_SYNIC`. */
 export interface HypervSynicExit {
   readonly kind: "hyperv";
   readonly type: "synic";
@@ -29,23 +32,23 @@ export interface HypervSynicExit {
   readonly msgPage: bigint;
 }
 
-/** One of Hyper-V's hypercalls that KVM leaves to user space: `KVM_EXIT_HYPERV_HCALL`. */
+/** The guest made a Hyper-V hypercall that KVM passes to user space: `KVM_EXIT_HYPERV_HCALL`. */
 export interface HypervHcallExit {
   readonly kind: "hyperv";
   readonly type: "hcall";
   readonly input: bigint;
-  /** Two words. */
+  /** Two arguments. */
   readonly params: readonly bigint[];
   /**
-   * Gives the guest the call's result value; 0, HV_STATUS_SUCCESS, when nothing is given.
+   * Sets the call's result value. Without a reply it is 0, HV_STATUS_SUCCESS.
    *
-   * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
-   * @throws RangeError when the result does not fit 64 bits.
+   * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
+   * @throws RangeError if the result does not fit 64 bits.
    */
   reply(result: bigint | number): void;
 }
 
-/** The guest wrote one of Hyper-V's MSRs for its debugger: `KVM_EXIT_HYPERV_SYNDBG`. */
+/** The guest wrote an MSR of Hyper-V's debugger: `KVM_EXIT_HYPERV_SYNDBG`. */
 export interface HypervSyndbgExit {
   readonly kind: "hyperv";
   readonly type: "syndbg";
@@ -55,59 +58,59 @@ export interface HypervSyndbgExit {
   readonly recvPage: bigint;
   readonly pendingPage: bigint;
   /**
-   * Gives HV_X64_MSR_SYNDBG_STATUS its value, which the guest reads next; 0 when nothing is given.
-   * KVM takes it only where `msr` is HV_X64_MSR_SYNDBG_CONTROL.
+   * Sets HV_X64_MSR_SYNDBG_STATUS, which the guest reads next. Without a reply it is 0. KVM uses the value only if
+   * `msr` is HV_X64_MSR_SYNDBG_CONTROL.
    *
-   * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
-   * @throws RangeError when the status does not fit 64 bits.
+   * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
+   * @throws RangeError if the status does not fit 64 bits.
    */
   reply(status: bigint | number): void;
 }
 
-/** One of Xen's hypercalls, enabled by KVM_XEN_HVM_CONFIG: `KVM_EXIT_XEN`. */
+/** The guest made a Xen hypercall, enabled by KVM_XEN_HVM_CONFIG: `KVM_EXIT_XEN`. */
 export interface XenExit {
   readonly kind: "xen";
   readonly type: "hcall";
-  /** 1 when the guest called from 64-bit code, else 0. */
+  /** 1 if the guest called from 64-bit code, else 0. */
   readonly longmode: number;
-  /** The privilege level it called from. */
+  /** The guest's privilege level at the call. */
   readonly cpl: number;
   /** The number of the hypercall. */
   readonly input: bigint;
-  /** Six words. */
+  /** Six arguments. */
   readonly params: readonly bigint[];
   /**
-   * Gives the guest the call's result, for its RAX; 0, which is success, when nothing is given.
+   * Sets the call's result, which the guest reads from RAX. Without a reply it is 0, success.
    *
    * @param result - an errno is negative: `-38n`.
-   * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
-   * @throws RangeError when the result does not fit 64 bits.
+   * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
+   * @throws RangeError if the result does not fit 64 bits.
    */
   reply(result: bigint | number): void;
 }
 
-/** What every `KVM_EXIT_TDX` says: a TDVMCALL that KVM leaves to user space. */
+/** The members of every `KVM_EXIT_TDX`: a TDVMCALL that KVM passes to user space. */
 export interface TdxCall {
   readonly kind: "tdx";
-  /** Zero so far. */
+  /** 0 in Linux 7.2. */
   readonly flags: bigint;
   /** The number of the TDVMCALL. */
   readonly nr: bigint;
 }
 
-/** What a TDVMCALL of one result is answered with. */
+/** The reply of a TDVMCALL with one result. */
 export interface TdxReply {
   /**
-   * Gives the guest the call's status: 0 is success, and what GHCI calls TDG.VP.VMCALL_* an error.
-   * KVM has put one there before, "unsupported" for most calls, which stays when nothing is given.
+   * Sets the call's status: 0 is success, and a TDG.VP.VMCALL_* of the GHCI is an error. Without a reply, KVM's own
+   * status remains, which is "unsupported" for most calls.
    *
-   * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
-   * @throws RangeError when the status does not fit 64 bits.
+   * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
+   * @throws RangeError if the status does not fit 64 bits.
    */
   reply(ret: bigint | number): void;
 }
 
-/** The TD wants the TD-Quote of the report at `gpa`, written to the same buffer. */
+/** The TD requests the TD-Quote of the report at `gpa`; write it to the same buffer. */
 export interface TdxGetQuoteExit extends TdxCall, TdxReply {
   readonly type: "get_quote";
   readonly gpa: bigint;
@@ -120,7 +123,7 @@ export interface TdxSetupEventNotifyExit extends TdxCall, TdxReply {
   readonly vector: bigint;
 }
 
-/** What GetTdVmCallInfo is answered with; a field that is left out stays as KVM put it, which is 0. */
+/** The reply of GetTdVmCallInfo. An omitted field keeps KVM's value, which is 0. */
 export interface TdxTdvmcallInfo {
   readonly ret?: bigint | number;
   readonly r11?: bigint | number;
@@ -129,41 +132,41 @@ export interface TdxTdvmcallInfo {
   readonly r14?: bigint | number;
 }
 
-/** The TD asks which TDVMCALLs there are. */
+/** The TD asks for the supported TDVMCALLs. */
 export interface TdxGetTdvmcallInfoExit extends TdxCall {
   readonly type: "get_tdvmcall_info";
   readonly leaf: bigint;
   /**
-   * Gives the guest status and registers; KVM's own stay when nothing is given.
+   * Sets the status and registers. Without a reply, KVM's own values remain.
    *
-   * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
-   * @throws RangeError when a value does not fit 64 bits; nothing is written then.
+   * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
+   * @throws RangeError if a value does not fit 64 bits; nothing is written in this case.
    */
   reply(info: TdxTdvmcallInfo): void;
 }
 
-/** A TDVMCALL that this package does not know; KVM has put valid results there (api.rst 5). */
+/** A TDVMCALL that this package does not know; KVM has set valid results (api.rst 5). */
 export interface TdxUnknownExit extends TdxCall, TdxReply {
   readonly type: "unknown";
   /** Five words. */
   readonly data: readonly bigint[];
 }
 
-/** An SEV-SNP guest wants certificates with its attestation report: `KVM_EXIT_SNP_REQ_CERTS`. */
+/** An SEV-SNP guest requests certificates with its attestation report: `KVM_EXIT_SNP_REQ_CERTS`. */
 export interface SnpReqCertsExit {
   readonly kind: "snp_req_certs";
-  /** Where in guest memory they are to be written. */
+  /** The guest physical address of the buffer for the certificates. */
   readonly gpa: bigint;
-  /** How many pages there are for them. */
+  /** The buffer's size in pages. */
   readonly npages: bigint;
   /**
-   * Says what became of it; when nothing is said, KVM takes it that the certificates are there.
+   * Sets the result. Without a reply, KVM assumes that the certificates were written.
    *
-   * @param ret - 0: they were written. A positive errno: ENOSPC (28), they need `npages` pages;
-   *   EAGAIN (11), the guest is to ask again; EIO (5). KVM_RUN refuses any other with `EINVAL`.
-   * @param npages - how many pages they need; what the guest said when left out.
-   * @throws {@link StateError} `ERR_ANSWERED` the second time, or once the vCPU has run on.
-   * @throws RangeError when a value does not fit 64 bits; nothing is written then.
+   * @param ret - 0: the certificates were written. A positive errno: ENOSPC (28), they need `npages` pages; EAGAIN
+   *   (11), the guest shall retry; EIO (5). With any other value, KVM_RUN fails with `EINVAL`.
+   * @param npages - the number of pages that the certificates need; the guest's value if omitted.
+   * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
+   * @throws RangeError if a value does not fit 64 bits; nothing is written in this case.
    */
   reply(ret: bigint | number, npages?: bigint | number): void;
 }

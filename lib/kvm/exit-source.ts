@@ -1,4 +1,7 @@
-/** One vCPU's kvm_run: what exits are read from, and whether one may still be answered. What they say is exit-decoder.ts. */
+/**
+ * The kvm_run of one vCPU: the source of exits, and whether the current exit can still be answered. Decoding is
+ * exit-decoder.ts.
+ */
 import { Run } from "../abi/generated/structs.ts";
 import { type Layout, offsetOf, read } from "../abi/struct.ts";
 import { StateError } from "../errors.ts";
@@ -9,15 +12,15 @@ const EXIT_REASON = offsetOf(Run, "exitReason");
 const UNION = offsetOf(Run, "hw");
 const UNION_BYTES = 256;
 
-/** The memory that a vCPU shares with KVM, and whose turn it is. One for each vCPU. */
+/** The memory that a vCPU shares with KVM, and the number of the current exit. One for each vCPU. */
 export class ExitSource {
-  /** All that is mapped: `kvm_run`, the page of port data, the rings. Empty once the vCPU is closed. */
+  /** The whole mapping: `kvm_run`, the page of port data, the rings. Empty after the vCPU was closed. */
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly #label: string;
   #turn = 0;
 
-  /** Takes the mapping of the vCPU of this name. */
+  /** Takes the mapping of the vCPU that `label` names. */
   constructor(bytes: Uint8Array, label: string) {
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -29,20 +32,20 @@ export class ExitSource {
     return this.view.getUint32(EXIT_REASON, true);
   }
 
-  /** What the current exit must show to {@link answer}. */
+  /** The number of the current exit, which {@link answer} requires. */
   get turn(): number {
     return this.#turn;
   }
 
-  /** Ends the time in which an exit can be answered: the vCPU runs on. */
+  /** Ends the time in which the exit can be answered, because the vCPU runs again. */
   expire(): void {
     this.#turn += 1;
   }
 
   /**
-   * Takes the one answer of an exit; what it wants to write is checked before.
+   * Takes the only answer of an exit. Check the answer's value before.
    *
-   * @throws {@link StateError} `ERR_ANSWERED` when its turn is over.
+   * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    */
   answer(turn: number): void {
     if (turn !== this.#turn || this.bytes.length === 0) {
@@ -56,20 +59,20 @@ export class ExitSource {
     return read(member, this.bytes, UNION);
   }
 
-  /** Shows the exit as it came. */
+  /** Returns the undecoded exit. */
   unknown(): UnknownExit {
     const bytes = this.bytes.slice(UNION, UNION + UNION_BYTES);
     return { kind: "unknown", reason: this.reason, bytes };
   }
 }
 
-/** The smallest that an answer can be where KVM's own is a `long`, such as a negative errno. */
+/** The smallest valid answer where KVM's field is a `long`, such as a negative errno. */
 export const LONG_MIN: bigint = -(2n ** 63n);
 
 /**
- * Converts a value into one for a u64 of `kvm_run`, which takes a negative one in two's complement.
+ * Converts a value for a u64 of `kvm_run`; a negative value becomes its two's complement.
  *
- * @throws TypeError or RangeError, by the field's name.
+ * @throws TypeError or RangeError that names the field.
  */
 export function checkU64(value: bigint | number, field: string, least = 0n): bigint {
   const wide = toBigInt(`${field}`, value);

@@ -1,4 +1,4 @@
-/** Why a vCPU came back, as values told apart by `kind`. Decoding them from kvm_run is exit-decoder.ts. */
+/** The exits of a vCPU as values, distinguished by `kind`. Decoding them from kvm_run is exit-decoder.ts. */
 import type {
   IoInExit,
   IoOutExit,
@@ -23,15 +23,15 @@ import type {
 export type * from "./exit-access.ts";
 export type * from "./exit-hypercall.ts";
 
-/** An exit that says all by its name. */
+/** An exit without further data. */
 export interface BareExit {
   /**
    * - `hlt`: the guest halted, without an in-kernel APIC.
    * - `shutdown`: a triple fault.
    * - `intr`: a signal or `immediate_exit`; the guest may not have run.
-   * - `irq_window_open`: an interrupt can be injected, as `request_interrupt_window` asked.
-   * - `nmi`: in the headers, but no x86 code of Linux 7.2 makes it.
-   * - `dirty_ring_full`: harvest the dirty ring, then run on.
+   * - `irq_window_open`: an interrupt can be injected, after `request_interrupt_window` was set.
+   * - `nmi`: in the headers, but no x86 code of Linux 7.2 returns it.
+   * - `dirty_ring_full`: harvest the dirty ring, then run again.
    * - `ap_reset_hold`: an SEV-ES guest's CPU waits for its start, without an in-kernel APIC.
    * - `x86_bus_lock`: the guest locked the bus (KVM_CAP_X86_BUS_LOCK_EXIT).
    */
@@ -47,40 +47,40 @@ export interface BareExit {
 }
 
 /**
- * The hardware left the guest for a reason that KVM does not know: `KVM_EXIT_UNKNOWN`, which is 0.
- * Its kind is the name of its part of `kvm_run`, since `unknown` is an exit that _we_ do not know.
+ * The hardware exited for a reason that KVM does not know: `KVM_EXIT_UNKNOWN`, which is 0. Its kind is the name of its
+ * member of `kvm_run`, because `unknown` is an exit that _this package_ does not know.
  */
 export interface HwExit {
   readonly kind: "hw";
-  /** The hardware's own number. KVM_EXIT_UNKNOWN without it leaves the last exit's bytes here. */
+  /** The hardware's exit reason. KVM_EXIT_UNKNOWN without one leaves the previous exit's bytes here. */
   readonly hardwareExitReason: bigint;
 }
 
-/** The CPU refused to enter the guest: `KVM_EXIT_FAIL_ENTRY`. */
+/** The CPU failed to enter the guest: `KVM_EXIT_FAIL_ENTRY`. */
 export interface FailEntryExit {
   readonly kind: "fail_entry";
   /** Intel: the VM-instruction error or exit reason; AMD: the VMCB exit code. */
   readonly hardwareEntryFailureReason: bigint;
-  /** The host CPU that refused. */
+  /** The host CPU on which the entry failed. */
   readonly cpu: number;
 }
 
 /** The instruction that KVM could not emulate: `kvm_run.emulation_failure`. */
 export interface EmulationFailure {
-  /** Which of these fields the kernel filled: `KVM_INTERNAL_ERROR_EMULATION_FLAG_*`. */
+  /** The valid fields: `KVM_INTERNAL_ERROR_EMULATION_FLAG_*`. */
   readonly flags: bigint;
-  /** The bytes that KVM had fetched, 1 to 15, from the instruction on; `undefined` without the flag. */
+  /** The bytes that KVM had fetched, 1 to 15, starting with the instruction; `undefined` without the flag. */
   readonly insnBytes: Uint8Array | undefined;
 }
 
-/** KVM gave up: `KVM_EXIT_INTERNAL_ERROR`. */
+/** KVM could not continue the guest: `KVM_EXIT_INTERNAL_ERROR`. */
 export interface InternalErrorExit {
   readonly kind: "internal_error";
   /** A `KVM_INTERNAL_ERROR_*`; KVM_INTERNAL_ERROR_EMULATION (1) comes with `emulationFailure`. */
   readonly suberror: number;
-  /** What more KVM said, `ndata` of at most 16 words. */
+  /** KVM's further data, `ndata` of at most 16 words. */
   readonly data: readonly bigint[];
-  /** `undefined` for every other suberror, and from a kernel that does not tell. */
+  /** `undefined` for every other suberror, and if the kernel does not provide it. */
   readonly emulationFailure: EmulationFailure | undefined;
 }
 
@@ -107,33 +107,33 @@ export interface SetTprExit {
   readonly cr8: bigint;
 }
 
-/** The guest accessed the task priority, as KVM_TPR_ACCESS_REPORTING asked: `KVM_EXIT_TPR_ACCESS`. */
+/** The guest accessed the task priority, with KVM_TPR_ACCESS_REPORTING enabled: `KVM_EXIT_TPR_ACCESS`. */
 export interface TprAccessExit {
   readonly kind: "tpr_access";
-  /** The instruction that did. */
+  /** The address of the instruction. */
   readonly rip: bigint;
   readonly isWrite: boolean;
 }
 
-/** The guest wants to be reset, shut down or has crashed: `KVM_EXIT_SYSTEM_EVENT`. */
+/** The guest requests a reset or a shutdown, or has crashed: `KVM_EXIT_SYSTEM_EVENT`. */
 export interface SystemEventExit {
   readonly kind: "system_event";
   /** A `KVM_SYSTEM_EVENT_*`. */
   readonly type: number;
-  /** What more KVM said, `ndata` of at most 16 words; of no meaning without KVM_CAP_SYSTEM_EVENT_DATA. */
+  /** KVM's further data, `ndata` of at most 16 words; undefined without KVM_CAP_SYSTEM_EVENT_DATA. */
   readonly data: readonly bigint[];
 }
 
-/** The end of a level interrupt in a split irqchip: `KVM_EXIT_IOAPIC_EOI`. */
+/** The guest acknowledged a level interrupt of a split irqchip: `KVM_EXIT_IOAPIC_EOI`. */
 export interface IoapicEoiExit {
   readonly kind: "ioapic_eoi";
   readonly vector: number;
 }
 
-/** The guest let no event window open for too long (KVM_CAP_X86_NOTIFY_VMEXIT): `KVM_EXIT_NOTIFY`. */
+/** The guest had no event window for too long (KVM_CAP_X86_NOTIFY_VMEXIT): `KVM_EXIT_NOTIFY`. */
 export interface NotifyExit {
   readonly kind: "notify";
-  /** `KVM_NOTIFY_CONTEXT_INVALID`: the guest cannot be run on. */
+  /** `KVM_NOTIFY_CONTEXT_INVALID`: the guest cannot be run again. */
   readonly flags: number;
 }
 
@@ -147,8 +147,8 @@ export interface MemoryFaultExit {
 }
 
 /**
- * An exit that this package does not know: one of a later kernel, of another architecture, or one
- * that cannot be (an I/O of 3 bytes).
+ * An exit that this package does not know: one of a later kernel, of another architecture, or an impossible one (an I/O
+ * of 3 bytes).
  */
 export interface UnknownExit {
   readonly kind: "unknown";
@@ -159,12 +159,11 @@ export interface UnknownExit {
 }
 
 /**
- * Why a vCPU came back, told apart by `kind`: the name after `KVM_EXIT_`, in lower case, but for
- * KVM_EXIT_UNKNOWN ({@link HwExit}). Where one kind has several forms, `direction`, `isWrite` or
- * `type` tell those apart.
+ * The exit of a vCPU. `kind` is the name after `KVM_EXIT_`, in lower case, except for KVM_EXIT_UNKNOWN ({@link
+ * HwExit}). If a kind has several forms, `direction`, `isWrite` or `type` distinguishes them.
  *
- * An exit with a `reply` waits for an answer until the vCPU runs on. It can be answered once; each
- * `reply` says what the guest sees when nothing is given.
+ * An exit with a `reply` waits for an answer until the vCPU runs again. It can be answered once; each `reply` documents
+ * the result for the guest without an answer.
  */
 export type Exit =
   | IoOutExit

@@ -1,4 +1,4 @@
-/** What an exit means, from the exit and its vCPU. Judging it is explain/exit.ts. */
+/** Explains an exit, from the exit and its vCPU. Judging the evidence is explain/exit.ts. */
 import { type ExplainedExit, explainExit as explain } from "../explain/exit.ts";
 import type { Exit } from "./exit.ts";
 import { vendorModule } from "./host.ts";
@@ -14,15 +14,15 @@ const EXPLAINED: readonly Exit["kind"][] = [
 ];
 
 /**
- * Says what an exit means that ends a guest: the name of KVM's suberror and of the hardware's exit code,
- * where the instruction was fetched from, which check a state fails, which exception was being
- * delivered, in which slot an address lies.
+ * Explains an exit that ends a guest: the name of KVM's suberror and of the hardware's exit code, the address from
+ * which the instruction was fetched, the failed check of a state, the exception that was being delivered, the slot of
+ * an address.
  *
- * Call it before the vCPU runs on. It asks the vCPU (KVM_GET_SREGS, KVM_GET_REGS and, after a shutdown,
- * KVM_GET_VCPU_EVENTS) and reads page tables in guest memory; no run does so by itself. Of these only
- * KVM_GET_VCPU_EVENTS changes anything: CR2 and DR6 take over a pending exception's payload.
+ * Call it before the vCPU runs again. It calls KVM_GET_SREGS, KVM_GET_REGS and, after a shutdown, KVM_GET_VCPU_EVENTS,
+ * and reads page tables in guest memory; a run never does this by itself. Of these calls, only KVM_GET_VCPU_EVENTS has
+ * a side effect: a pending exception's payload is written to CR2 or DR6.
  *
- * @returns one line; `undefined` when the exit says all there is, or the vCPU is closed or runs.
+ * @returns one line; `undefined` if the exit needs no explanation, or the vCPU is closed or runs.
  */
 export function explainExit(exit: Exit, vcpu: Vcpu): string | undefined {
   if (!EXPLAINED.includes(exit.kind)) return undefined;

@@ -1,4 +1,4 @@
-/** Guest memory as a file that need not be mapped (KVM_CREATE_GUEST_MEMFD): private memory's home. */
+/** Guest memory as a file (KVM_CREATE_GUEST_MEMFD), which need not be mapped. It can contain private memory. */
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../abi/generated/constants.ts";
 import { StateError } from "../errors.ts";
 import { isRefusal, type NativeFd } from "../native.ts";
@@ -12,17 +12,17 @@ const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
 /**
- * A guest_memfd of a VM. A slot that uses it keeps its file open, even when this handle is closed or
- * dropped: KVM takes the pages from the guest when the last descriptor of the file is closed
- * (`virt/kvm/guest_memfd.c`, kvm_gmem_release).
+ * A guest_memfd of a VM. A slot that uses it keeps its file open after this handle was closed or collected, because KVM
+ * removes the pages from the guest when the last descriptor of the file is closed (`virt/kvm/guest_memfd.c`,
+ * kvm_gmem_release).
  */
 export class GuestMemfd extends Handle {
-  /** Its size in bytes, which never changes. */
+  /** The size in bytes, which does not change. */
   readonly size: bigint;
-  /** `GUEST_MEMFD_FLAG_*`, as it was made with; they never change. */
+  /** `GUEST_MEMFD_FLAG_*`; they do not change. */
   readonly flags: bigint;
 
-  /** Takes over a descriptor; `vm.createGuestMemfd` makes one. @internal */
+  /** Takes a descriptor; use `vm.createGuestMemfd`. @internal */
   constructor(fd: NativeFd, size: bigint, flags: bigint) {
     super(fd, "guest_memfd");
     this.size = size;
@@ -30,9 +30,9 @@ export class GuestMemfd extends Handle {
   }
 
   /**
-   * Takes the pages of a range before a guest touches them.
+   * Allocates the pages of a range before a guest accesses them.
    *
-   * @param offset - bytes; with `length` a whole number of pages.
+   * @param offset - in bytes; `offset` and `length` are multiples of the page size.
    * @throws {@link KvmError} `EINVAL` (not page aligned, beyond the file), `ENOMEM`.
    */
   allocate(offset: bigint | number, length: bigint | number): void {
@@ -40,9 +40,9 @@ export class GuestMemfd extends Handle {
   }
 
   /**
-   * Gives the pages of a range back; a guest that touches them again finds zeros.
+   * Frees the pages of a range; a guest that accesses them again reads zeros.
    *
-   * @param offset - bytes; with `length` a whole number of pages.
+   * @param offset - in bytes; `offset` and `length` are multiples of the page size.
    * @throws {@link KvmError} `EINVAL` (not page aligned, beyond the file).
    */
   punchHole(offset: bigint | number, length: bigint | number): void {
@@ -50,16 +50,16 @@ export class GuestMemfd extends Handle {
   }
 
   /**
-   * Maps all of it, where it was made with `GUEST_MEMFD_FLAG_MMAP` and `GUEST_MEMFD_FLAG_INIT_SHARED`.
-   * All mappings show the same bytes, and the guest sees them too.
+   * Maps the whole file, which must have been created with `GUEST_MEMFD_FLAG_MMAP` and `GUEST_MEMFD_FLAG_INIT_SHARED`.
+   * All mappings and the guest share the same bytes.
    *
-   * With `GUEST_MEMFD_FLAG_MMAP` alone the kernel accepts mmap, but answers each access of the host to
-   * the pages, which are private to the guest, with SIGBUS (api.rst 4.142; `virt/kvm/guest_memfd.c`,
-   * kvm_gmem_fault_user_mapping). Such a mapping is refused here: in {@link GuestMemory} a page that
-   * cannot be accessed reads as zeros, which would be neither the guest's bytes nor another mapping's.
+   * With `GUEST_MEMFD_FLAG_MMAP` alone, the kernel allows mmap, but each access of the host to the pages, which are
+   * private to the guest, raises SIGBUS (api.rst 4.142; `virt/kvm/guest_memfd.c`, kvm_gmem_fault_user_mapping). This
+   * package rejects such a mapping, because a page of {@link GuestMemory} that cannot be accessed reads as zeros, which
+   * are not the guest's bytes.
    *
-   * @throws {@link KvmError} `ENODEV`: it was made without `GUEST_MEMFD_FLAG_MMAP`.
-   * @throws {@link StateError} `ERR_PRIVATE`: it was made with `GUEST_MEMFD_FLAG_MMAP`, but without
+   * @throws {@link KvmError} `ENODEV`: the file was created without `GUEST_MEMFD_FLAG_MMAP`.
+   * @throws {@link StateError} `ERR_PRIVATE`: the file was created with `GUEST_MEMFD_FLAG_MMAP`, but without
    *   `GUEST_MEMFD_FLAG_INIT_SHARED`.
    */
   map(): GuestMemory {

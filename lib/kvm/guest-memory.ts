@@ -1,4 +1,4 @@
-/** Host bytes that a VM uses as guest memory. Where they appear to the guest is address-space.ts. */
+/** Host memory that a VM uses as guest memory. Its guest physical addresses are address-space.ts. */
 import { StateError } from "../errors.ts";
 import {
   expectNative,
@@ -12,14 +12,14 @@ import { describe, refuseNonBooleans, refuseUnknown, toBytes, toPath } from "../
 import { traceMap, traceUnmap } from "../trace/sink.ts";
 import { refused } from "./refused.ts";
 
-/** The largest piece that one ArrayBuffer shows: Node 20 refuses buffers above 4 GiB. */
+/** The largest part that one ArrayBuffer covers: Node 20 rejects buffers above 4 GiB. */
 const WINDOW_BYTES = 2 ** 30;
 
-/** Sizes of pages as powers of two, by the name of the option. */
+/** The binary logarithms of page sizes, by the name of the option. */
 const PAGE_SHIFTS = { transparent: 12, "2M": 21, "1G": 30 } as const;
 const SMALL_PAGE_SHIFT = 12;
 
-/** What is said to madvise(2), from asm-generic/mman-common.h. */
+/** The advice of madvise(2), from asm-generic/mman-common.h. */
 const ADVICES = {
   MADV_MERGEABLE: 12,
   MADV_HUGEPAGE: 14,
@@ -28,41 +28,41 @@ const ADVICES = {
 } as const;
 type AdviceName = keyof typeof ADVICES;
 
-/** What any guest memory can be told. */
+/** The options of any guest memory. */
 export interface GuestMemoryAdvice {
-  /** Takes all pages now, and not when they are first touched. */
+  /** Allocates all pages immediately instead of at the first access. */
   readonly populate?: boolean;
-  /** Whether it is in a core dump of this process; it is when left out. */
+  /** Whether a core dump of this process contains it; the default is true. */
   readonly dump?: boolean;
-  /** Lets the kernel merge equal pages (KSM), also with other processes'; not of shared memory. */
+  /** Allows the kernel to merge equal pages (KSM), also with other processes' pages; not for shared memory. */
   readonly mergeable?: boolean;
 }
 
-/** What anonymous guest memory is made of. */
+/** The options of anonymous guest memory. */
 export interface GuestMemoryOptions extends GuestMemoryAdvice {
   /**
-   * `"transparent"` asks for huge pages where the kernel has some; `"2M"` and `"1G"` take only
-   * such, from those that the administrator set aside.
+   * `"transparent"` requests huge pages where available; `"2M"` and `"1G"` use only huge pages, from those that the
+   * administrator has reserved.
    */
   readonly hugePages?: "transparent" | "2M" | "1G";
   /**
-   * Makes it a memfd (sealed: its size is for ever). Another process of the same user can open
-   * that through `/proc`, and sees the same bytes.
+   * Creates a memfd (sealed, so its size is fixed). Another process of the same user can open it through `/proc` and
+   * map the same bytes.
    */
   readonly shared?: boolean;
   /**
-   * Whether the kernel is asked now if there is room for all of it; when left out, yes for `"2M"`
-   * and `"1G"`, else no. Without, a huge page that cannot be had when the host touches it becomes
-   * zeros in small pages ({@link GuestMemory.isDamaged}), and ends KVM_RUN when a guest does.
+   * Whether the kernel reserves all pages now; the default is true for `"2M"` and `"1G"`, else false. Without a
+   * reservation, if no huge page is available at an access of the host, small pages with zeros replace it ({@link
+   * GuestMemory.isDamaged}); an access of the guest ends KVM_RUN.
    */
   readonly reserve?: boolean;
 }
 
-/** Which part of a file, and how. */
+/** The part of a file to map, and how. */
 export interface MapFileOptions extends GuestMemoryAdvice {
-  /** Where in the file it begins, a multiple of 4096; 0 when left out. */
+  /** The offset in the file, a multiple of 4096; 0 if omitted. */
   readonly offset?: number;
-  /** Bytes; when left out, all from `offset` on, in whole pages, with zeros after the file's end. */
+  /** In bytes; the default is all from `offset`, rounded up to whole pages, with zeros after the file's end. */
   readonly byteLength?: number;
 }
 
@@ -70,7 +70,7 @@ const ADVICE_OPTIONS: readonly string[] = ["populate", "dump", "mergeable"];
 
 const mappings = new WeakMap<GuestMemory, NativeMapping>();
 
-/** The mapping behind a memory, for kvm/ alone; `null` when it is closed. */
+/** Returns the mapping of a memory, only for kvm/; `null` if it is closed. */
 export function mappingOf(memory: GuestMemory): NativeMapping | null {
   const given: unknown = memory;
   if (given instanceof GuestMemory) return mappings.get(given) ?? null;
@@ -80,24 +80,21 @@ export function mappingOf(memory: GuestMemory): NativeMapping | null {
 /**
  * Host memory for a VM: anonymous and zeroed, or a private copy of a file.
  *
- * A slot that uses the memory keeps it mapped: closing it early takes it from JavaScript, not from
- * a guest that may still run. Behind its end follows a page that nobody can access.
+ * A slot that uses the memory keeps it mapped: closing it early detaches it from JavaScript, but not from a guest that
+ * may still run. A page without access follows its end.
  *
- * Close it when it is no longer needed. The garbage collector unmaps memory that was dropped, but
- * late, and only between turns of the event loop: a synchronous loop that drops memories grows without
- * bound. V8 is told the size of memory that is populated or of reserved huge pages, and at most
- * 16 MiB for other memory, whose pages are taken when they are first touched.
+ * Close it when it is no longer needed. The garbage collector unmaps unreachable memory, but later, and only between
+ * turns of the event loop: a synchronous loop that closes nothing grows without bound. V8 knows the size of populated
+ * memory and of reserved huge pages, and at most 16 MiB of other memory, whose pages are allocated at the first access.
  *
- * A page that cannot be had when it is touched (its file was cut short meanwhile, the huge pages
- * ran out, the hardware lost it) reads as zeros from then on: see {@link isDamaged}. A guest that
- * touches one before the host did ends KVM_RUN with `EFAULT` or the exit `memory_fault`. For this
- * the process's SIGBUS handler is this package's; a SIGBUS that is sent, or about other memory,
- * does what it did without, and `process.on("SIGBUS")` still works. Only where the main thread sets
- * such listeners and the package is loaded in workers alone, its handler is gone until the next
- * memory is mapped.
+ * If a page is not available at an access (its file was truncated, no huge pages are free, the hardware lost it), it
+ * reads as zeros from then on: see {@link isDamaged}. If the guest accesses such a page before the host did, KVM_RUN
+ * returns `EFAULT` or the exit `memory_fault`. This package installs a SIGBUS handler for this. A SIGBUS that is sent,
+ * or that concerns other memory, has its usual effect, and `process.on("SIGBUS")` still works. If only the main thread
+ * sets such listeners and only workers load the package, the handler is missing until the next memory is mapped.
  */
 export class GuestMemory {
-  /** Its size in bytes. */
+  /** The size in bytes. */
   readonly byteLength: number;
   readonly #windows: (Uint8Array | undefined)[] = [];
 
@@ -110,11 +107,10 @@ export class GuestMemory {
   }
 
   /**
-   * Maps `byteLength` bytes of memory (mmap; KVM wants whole pages of 4096).
+   * Maps `byteLength` bytes of memory (mmap; KVM requires multiples of 4096).
    *
-   * @throws {@link KvmError} with the errno of `mmap`, `madvise`, or for shared memory
-   *   `memfd_create`, `ftruncate`: `EINVAL` for 0 bytes, `ENOMEM` when there is no room, or not as
-   *   many huge pages.
+   * @throws {@link KvmError} with the errno of `mmap`, `madvise`, or for shared memory `memfd_create`, `ftruncate`:
+   *   `EINVAL` for 0 bytes, `ENOMEM` without enough memory or huge pages.
    */
   static allocate(byteLength: number, options: GuestMemoryOptions = {}): GuestMemory {
     refuseUnknown("GuestMemory.allocate()", options, [
@@ -144,13 +140,13 @@ export class GuestMemory {
   }
 
   /**
-   * Maps a part of a file, for reading and writing: what is written, by the host or a guest, is
-   * kept in memory and never reaches the file (`MAP_PRIVATE`). Pages that were not written yet
-   * may show later changes of the file; {@link GuestMemoryAdvice.populate} copies them all.
+   * Maps a part of a file for reading and writing. Writes of the host or a guest are kept in memory and never change
+   * the file (`MAP_PRIVATE`). Pages that were not written yet may show later changes of the file; {@link
+   * GuestMemoryAdvice.populate} copies them all.
    *
-   * @throws {@link KvmError} with the errno of `open`, `fstat`, `mmap` or `madvise`: `ENODEV` when it is no
-   *   regular file, `EINVAL` when the offset is not a multiple of 4096.
-   * @throws RangeError when `byteLength` reaches beyond the page in which the file ends.
+   * @throws {@link KvmError} with the errno of `open`, `fstat`, `mmap` or `madvise`: `ENODEV` if it is not a regular
+   *   file, `EINVAL` if the offset is not a multiple of 4096.
+   * @throws RangeError if `byteLength` exceeds the page in which the file ends.
    */
   static mapFile(path: string, options: MapFileOptions = {}): GuestMemory {
     const where = "GuestMemory.mapFile()";
@@ -162,7 +158,7 @@ export class GuestMemory {
     return GuestMemory.#adopt(expectMapping(mapping, of), of, options);
   }
 
-  /** Takes over a mapping that a handle made. @internal */
+  /** Takes a mapping that a handle created. @internal */
   static adopt(mapping: NativeMapping, file: NativeFd): GuestMemory {
     return new GuestMemory(mapping, file);
   }
@@ -173,19 +169,18 @@ export class GuestMemory {
   }
 
   /**
-   * Whether the host has touched a page that could not be had, and zeros took its place. Which
-   * page is not known, nor whether a guest has met others.
+   * Whether a page was not available at an access of the host, and zeros replaced it. The page's address is not known.
+   * Pages that only a guest has accessed are not included.
    */
   get isDamaged(): boolean {
     return this.#mapping.hasLostPages();
   }
 
   /**
-   * Shows all of it as one live array: the guest sees what you write, and what the guest writes
-   * you read, without order or atomicity. It becomes empty when the memory is closed.
+   * Returns all of it as one live array: host and guest share the bytes, without ordering or atomicity. The array
+   * becomes empty when the memory is closed.
    *
-   * @throws RangeError above 1 GiB; {@link window} shows a part, and {@link read} and
-   *   {@link write} have no such limit.
+   * @throws RangeError above 1 GiB; {@link window} returns a part, and {@link read} and {@link write} have no limit.
    */
   get bytes(): Uint8Array {
     if (this.byteLength > WINDOW_BYTES) {
@@ -197,8 +192,7 @@ export class GuestMemory {
   }
 
   /**
-   * Shows a part of it, of up to 1 GiB, as a live array like {@link bytes}. Keep the array if you
-   * need it often.
+   * Returns a part of it, up to 1 GiB, as a live array like {@link bytes}. Keep the array if you need it often.
    *
    * @throws RangeError outside the memory, and above 1 GiB.
    */
@@ -214,7 +208,7 @@ export class GuestMemory {
   }
 
   /**
-   * Copies `length` bytes from `offset` on (an offset into this memory, not a guest address).
+   * Copies `length` bytes from `offset` (an offset into this memory, not a guest address).
    *
    * @throws RangeError outside the memory.
    */
@@ -225,10 +219,10 @@ export class GuestMemory {
   }
 
   /**
-   * Copies `data` to `offset` (an offset into this memory, not a guest address). Of an array of
-   * wider elements, such as a Uint16Array, it copies the bytes, as they are in memory.
+   * Copies `data` to `offset` (an offset into this memory, not a guest address). For an array of wider elements, such
+   * as a Uint16Array, it copies the array's bytes.
    *
-   * @throws RangeError outside the memory; then nothing was written.
+   * @throws RangeError outside the memory; nothing is written in this case.
    * @throws TypeError for anything but a typed array, a Buffer or a DataView.
    */
   write(offset: number, data: ArrayBufferView): void {
@@ -239,7 +233,7 @@ export class GuestMemory {
     );
   }
 
-  /** Takes the memory from JavaScript; unmaps it once no slot uses it. Twice does nothing. */
+  /** Detaches the memory from JavaScript, and unmaps it once no slot uses it. Closing twice is a no-op. */
   close(): void {
     if (!this.closed) traceUnmap(this);
     mappings.get(this)?.close();
@@ -252,7 +246,7 @@ export class GuestMemory {
     this.close();
   }
 
-  /** Tells a new mapping what the options say; populates it last, as all else then shall be. */
+  /** Applies the options to a new mapping; populates it last, so that the other options affect its pages. */
   static #adopt(
     mapping: NativeMapping,
     { fd, args }: Origin,
@@ -311,7 +305,7 @@ export class GuestMemory {
     }
   }
 
-  /** The window that shows the n-th GiB; a new one when somebody moved the old one's buffer away. */
+  /** Returns the window of the n-th GiB; creates a new one if the old window's buffer was transferred. */
   #piece(number: number): Uint8Array {
     const mapping = this.#mapping;
     const known = this.#windows[number];
@@ -324,7 +318,7 @@ export class GuestMemory {
   }
 }
 
-/** What a refused call was for. */
+/** The object and arguments of a failed call. */
 interface Origin {
   readonly fd: string;
   readonly args: Readonly<Record<string, unknown>>;

@@ -1,4 +1,4 @@
-/** What every KVM handle has: one descriptor, the door to its ioctls, and an end. */
+/** The base of every KVM handle: it owns one descriptor, makes its ioctls, and closes it. */
 import { isBytes, plainBytes } from "../abi/bytes.ts";
 import type { FdKind, Ioctl } from "../abi/ioctl.ts";
 import { borrow, borrowEncoded, type Scratch } from "../abi/scratch.ts";
@@ -36,7 +36,7 @@ import {
 import { methodOf } from "./method-name.ts";
 import { isExplained, type RefusedCall, refused } from "./refused.ts";
 
-/** What an error about missing fields ends with: how to change some fields only. */
+/** The end of an error about missing fields: the method that changes some fields only. */
 const READ_FIRST = "; read the state first and change that";
 const REMEDIES: ReadonlyMap<string, string> = new Map(
   ["REGS", "SREGS", "SREGS2", "FPU", "DEBUGREGS", "VCPU_EVENTS"].map((name) => {
@@ -45,7 +45,7 @@ const REMEDIES: ReadonlyMap<string, string> = new Map(
   }),
 );
 
-/** What makes an object of each class, by its name; a subclass of a program's own has none. */
+/** The methods that create an object of each class, by the class's name; a subclass of a program has none. */
 const MAKERS: ReadonlyMap<string, string> = new Map([
   ["Kvm", "Kvm.open()"],
   ["Vm", "kvm.createVm()"],
@@ -59,36 +59,36 @@ function makersOf(made: { readonly name: string }): string {
   return MAKERS.get(made.name) ?? "Kvm.open(), kvm.createVm(), vm.createVcpu(), vm.createDevice()";
 }
 
-/** What an ioctl may be given: an integer, or the bytes of its struct (changed in place). */
+/** The argument of an ioctl: an integer, or the bytes of its struct (changed in place). */
 export type IoctlArgument = number | bigint | Uint8Array;
 
-/** What a refused call is reported with. */
+/** The context of a call, for its error and its links. */
 export interface CallContext {
-  /** What was sent, for the error, under KVM's own names. */
+  /** The arguments for the error, under KVM's names. */
   readonly args?: Readonly<Record<string, unknown>>;
-  /** Says what the caller knows of the cause, where no better reason is found; false: no reason is looked for. */
+  /** The caller's explanation if explain/ finds no reason; false turns reasons off. */
   readonly explain?: false | ((errno: number) => string | undefined);
-  /** Lets a count reach past the argument's end, where an unmapped page begins. */
+  /** Allows a count beyond the argument's end, where an unmapped page begins. */
   readonly pastEnd?: boolean;
-  /** What fills the struct's addresses and descriptors, in the order of `ioctl.links`. */
+  /** The values of the struct's addresses and descriptors, in the order of `ioctl.links`. */
   readonly links?: readonly LinkValue[];
 }
 
 /**
  * An open KVM file descriptor.
  *
- * Each handle owns one descriptor and closes just that one. The kernel keeps a VM alive while its
- * VM, a vCPU or a device is still open, so any order of closing is safe.
+ * Each handle owns one descriptor and closes only that one. The kernel keeps a VM while its VM, a vCPU or a device
+ * descriptor is open, so any order of closing is safe.
  */
 export abstract class Handle implements OpenFile {
-  /** What this handle is called in errors: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
+  /** The handle's name in errors: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
   readonly label: string;
-  /** What traces call it. @internal */
+  /** The handle's identity in traces. @internal */
   protected readonly traced: Traced;
   #fd: NativeFd | undefined;
   #explain: boolean | undefined;
 
-  /** Takes over a descriptor. */
+  /** Takes a descriptor. */
   protected constructor(fd: NativeFd, label: string) {
     expectNative(fd, "mapRun", new.target, makersOf(new.target));
     this.#fd = fd;
@@ -103,34 +103,33 @@ export abstract class Handle implements OpenFile {
   }
 
   /**
-   * Whether refused calls of this handle get a reason: as long as nothing was set, what the handle above
-   * says (the VM of a vCPU, the KVM of a VM), and at last `$NODE_KVM_EXPLAIN`, which is 0 for no.
+   * Whether errors of this handle get a reason. The default is the value of the handle above (the VM of a vCPU, the KVM
+   * of a VM), and finally `$NODE_KVM_EXPLAIN`, where 0 means false.
    *
-   * A reason may cost ioctls; docs/errors.md lists them. None of them changes what later calls see.
+   * Finding a reason may make ioctls; docs/errors.md lists them. None of them changes the results of later calls.
    */
   get explain(): boolean {
     return this.#explain ?? this.above()?.explain ?? isExplained();
   }
 
-  /** Sets it, for this handle and those below it that nothing was set for. */
+  /** Sets it for this handle, and for handles below it that have no value of their own. */
   set explain(value: boolean) {
     refuseNonBooleans(this.label, { explain: value }, ["explain"]);
     this.#explain = value;
   }
 
-  /** The descriptor, while it is open. */
+  /** The descriptor; throws after {@link close}. */
   protected get fd(): NativeFd {
     if (this.#fd === undefined) throw new StateError("ERR_CLOSED", this.label);
     return this.#fd;
   }
 
   /**
-   * Issues one ioctl with an argument of your own making, through the checked door: the bytes must
-   * be as many as the struct has (and as its count says), their content is yours. The kernel's
-   * answer is written into them.
+   * Makes one ioctl with any argument of the right size: the size is checked (also against a count in the struct), the
+   * contents are not. The kernel's result is written into the same bytes.
    *
-   * What is written where a struct holds an address or a descriptor is replaced: `context.links`
-   * says by what. Memory slots cannot be set this way; `vm.setUserMemoryRegion` can.
+   * Where the struct has an address or a descriptor, `context.links` supplies it and replaces the bytes there. Memory
+   * slots cannot be set this way; use `vm.setUserMemoryRegion`.
    *
    * @returns the kernel's result, zero or more.
    * @throws {@link KvmError} with the kernel's errno.
@@ -139,7 +138,7 @@ export abstract class Handle implements OpenFile {
     return this.expectNumber(ioctl, this.call(ioctl, argument, context));
   }
 
-  /** Issues an ioctl whose result may be a descriptor or a number. */
+  /** Makes an ioctl whose result is a descriptor or a number. */
   protected call(
     ioctl: Ioctl,
     given: IoctlArgument | undefined,
@@ -149,11 +148,11 @@ export abstract class Handle implements OpenFile {
     const { pastEnd = false, links: values } = context;
     const links = values && toNativeLinks(ioctl, values);
     const { fd } = this;
-    // Traces and explain/ see no subclass and no other realm's array.
+    // Traces and explain/ get a plain array, not a subclass and not an array of another realm.
     const argument = toArgument(ioctl, given);
     const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, values));
     const answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
-    // The descriptor that the ioctl made is closed by now.
+    // The descriptor that the ioctl created is already closed.
     traceAnswer(call, isRefusal(answer) ? -answer.errno : answer);
     if (isRefusal(answer)) throw this.refusal(answer.call, answer.errno, context, argument);
     if (typeof answer === "number" && answer < 0) {
@@ -163,14 +162,14 @@ export abstract class Handle implements OpenFile {
     return answer;
   }
 
-  /** Issues an ioctl whose result is a new descriptor. */
+  /** Makes an ioctl whose result is a new descriptor. */
   protected openFd(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): NativeFd {
     const answer = this.call(ioctl, argument, context);
     if (typeof answer === "number") throw new TypeError(`${ioctl.name} returns no descriptor`);
     return answer;
   }
 
-  /** Asks for a struct. */
+  /** Reads a struct. */
   protected getStruct<T>(ioctl: Ioctl<T>, layout: Layout<T>): T {
     const scratch = borrow(layout);
     try {
@@ -181,7 +180,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Sends a struct, of which `needs` are the fields that cannot be left out. */
+  /** Passes a struct; `needs` are its required fields. */
   protected setStruct<T, K extends keyof T & string = never>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
@@ -197,7 +196,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Sends a struct that replaces a state as a whole. */
+  /** Passes a struct that replaces a whole state. */
   protected setWhole<T>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
@@ -213,7 +212,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Changes some fields of a state: reads it, writes the fields that `patch` names, sends it. */
+  /** Changes some fields of a state: reads the state, replaces the fields of `patch`, and writes it. */
   protected updateStruct<T>(
     get: Ioctl<T>,
     set: Ioctl<T>,
@@ -221,7 +220,7 @@ export abstract class Handle implements OpenFile {
     patch: StructInput<NoInfer<T>>,
   ): void {
     const where = methodOf(set.name).replace(/^set/, "update");
-    // A patch that is wrong must be refused before anything is asked of the kernel.
+    // An invalid patch must be rejected before the first ioctl.
     encode(layout, patch, where);
     refuseShortArrays(where, layout, patch as object);
     const scratch = borrow(layout);
@@ -234,7 +233,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Sends a struct that comes back changed. */
+  /** Passes a struct that the kernel changes, and returns it. */
   protected exchangeStruct<T, K extends keyof T & string = never>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
@@ -250,33 +249,33 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Refuses a list of structs of which one lacks some of the fields that it needs. */
+  /** Rejects a list of structs if one of them lacks a required field. */
   protected expectEach(
     ioctl: Ioctl,
     name: string,
     list: readonly object[],
     needs: readonly string[],
   ): void {
-    // What is no array is refused where it is encoded.
+    // The encoder rejects a value that is not an array.
     for (const [i, element] of (Array.isArray(list) ? list : []).entries()) {
       refuseMissing(`${methodOf(ioctl.name)}: ${name}[${i}]`, element, needs);
     }
   }
 
-  /** Asks for eight bytes. */
+  /** Reads eight bytes. */
   protected getU64(ioctl: Ioctl): bigint {
     const bytes = new BigUint64Array(1);
     this.ioctl(ioctl, new Uint8Array(bytes.buffer));
     return bytes[0] ?? 0n;
   }
 
-  /** Sends eight bytes. */
+  /** Passes eight bytes. */
   protected setU64(ioctl: Ioctl, value: WideInteger, name: string): void {
     const wide = toU64(`${methodOf(ioctl.name)}: ${name}`, value);
     this.ioctl(ioctl, new Uint8Array(BigUint64Array.of(wide).buffer), { args: { [name]: wide } });
   }
 
-  /** The error for a call that the kernel refused, with its reason if it can be found out. */
+  /** Creates the error of a failed call, with its reason if explain/ finds one. */
   protected refusal(
     call: string,
     errno: number,
@@ -296,36 +295,34 @@ export abstract class Handle implements OpenFile {
     });
   }
 
-  /** Whom to ask about a refusal: this object and those above it. */
+  /** Returns the evidence that this object and those above it can provide after an error. */
   protected evidence(): Evidence {
     return {};
   }
 
-  /** The handle that this one was made from, if it explains refusals as that one does. */
+  /** Returns the handle that this one was created from, if this one inherits its `explain`. */
   protected above(): Handle | undefined {
     return undefined;
   }
 
-  /** Notes what the kernel has taken, where a later refusal can only be explained by it. */
+  /** Records what the kernel has accepted, if a later error can only be explained with it. */
   protected taken(
     _ioctl: Ioctl,
     _argument: IoctlArgument | undefined,
     _context: CallContext,
   ): void {
-    // Most handles have nothing to note.
+    // Most handles record nothing.
   }
 
   /**
-   * Lists the last calls of the VM that this handle belongs to (its vCPUs and devices share it), or
-   * of /dev/kvm: a line each, as strace writes them. `console.log(vm.trace().join("\n"))`.
+   * Returns the last calls of the VM that this handle belongs to (shared with its vCPUs and devices), or of /dev/kvm,
+   * one line per call in strace's format: `console.log(vm.trace().join("\n"))`.
    */
   trace(): readonly string[] {
     return this.traced.ring.steps().map(toLine);
   }
 
-  /**
-   * Closes the descriptor. Views that it gave out become empty. Closing twice does nothing.
-   */
+  /** Closes the descriptor and empties the views of its mappings. Closing twice is a no-op. */
   close(): void {
     const fd = this.#fd;
     this.#fd = undefined;
@@ -346,14 +343,14 @@ export abstract class Handle implements OpenFile {
   }
 }
 
-/** Whether a descriptor is of a kind that takes KVM's ioctls. */
+/** Whether a descriptor is of a kind that has KVM ioctls. */
 function isAsked(kind: ObjectKind): kind is FdKind {
   return kind === "sys" || kind === "vm" || kind === "vcpu" || kind === "dev";
 }
 
 const CONTEXT: readonly string[] = ["args", "explain", "pastEnd", "links"];
 
-/** Refuses unknown members of a context. Every ioctl passes here, so nothing is made unless one is. */
+/** Rejects unknown members of a context. Every ioctl calls this, so it only allocates for an unknown member. */
 function refuseUnknownContext(context: CallContext): void {
   for (const name in context) {
     if (CONTEXT.includes(name)) continue;
@@ -361,7 +358,7 @@ function refuseUnknownContext(context: CallContext): void {
   }
 }
 
-/** Lends the bytes of a struct whose fields `needs` must be there. */
+/** Borrows a buffer with the encoded struct, after checking that the fields of `needs` are present. */
 function borrowNeeding<T>(
   ioctl: Ioctl<T>,
   layout: Layout<T>,
@@ -379,7 +376,7 @@ function borrowNeeding<T>(
   return scratch;
 }
 
-/** Makes the kernel's argument of the caller's: a number is an integer of 64 bits, as a bigint is. */
+/** Converts the caller's argument for the kernel: a number becomes an integer of 64 bits, like a bigint. */
 function toArgument(
   { name }: Ioctl,
   given: IoctlArgument | undefined,

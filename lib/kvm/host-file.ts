@@ -1,4 +1,4 @@
-/** Files that KVM is handed: eventfds and /dev/sev. What is done with them is irq methods and vm.ts. */
+/** Files that are passed to KVM: eventfds and /dev/sev. The calls that take them are vm-devices.ts and link.ts. */
 import { constants } from "node:os";
 import { StateError } from "../errors.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
@@ -15,11 +15,11 @@ const { EAGAIN } = constants.errno;
 
 abstract class HostFile implements OpenFile {
   readonly label: string;
-  /** What traces call it. @internal */
+  /** The file's identity in traces. @internal */
   protected readonly traced: Traced;
   #file: NativeHostFile | undefined;
 
-  /** Takes over a file. */
+  /** Takes a file. */
   protected constructor(file: NativeHostFile, label: string) {
     expectNative(file, "readCounter", new.target, "EventFd.create(), SevDevice.open()");
     this.label = label;
@@ -33,13 +33,13 @@ abstract class HostFile implements OpenFile {
     return this.#file === undefined;
   }
 
-  /** The file, while it is open. */
+  /** The file; throws after {@link close}. */
   protected get file(): NativeHostFile {
     if (this.#file === undefined) throw new StateError("ERR_CLOSED", this.label);
     return this.#file;
   }
 
-  /** Closes the file; KVM keeps its own hold on it. Closing twice does nothing. */
+  /** Closes the file; KVM keeps its own reference. Closing twice is a no-op. */
   close(): void {
     const file = this.#file;
     this.#file = undefined;
@@ -61,19 +61,19 @@ function opened(answer: NativeHostFile | number, call: string, fd: string): Nati
 }
 
 /**
- * A counter that KVM and this process signal each other with: eventfd(2), never blocking. With
- * `vm.irqfd` a write raises an interrupt, with `vm.ioeventfd` a guest's write adds to it.
+ * A counter for signals between KVM and this process: a non-blocking eventfd(2). With `vm.irqfd` a write raises an
+ * interrupt; with `vm.ioeventfd` a guest's write adds to the counter.
  *
- * KVM takes the signals of an eventfd that is connected with `vm.irqfd` (since Linux 5.11): who waits for
- * it is not woken.
+ * KVM consumes the signals of an eventfd that is connected with `vm.irqfd` (since Linux 5.11), so they do not end a
+ * {@link wait}.
  */
 export class EventFd extends HostFile {
   readonly #line = new WaitingLine("eventfd", () => this.read());
 
   /**
-   * Makes one.
+   * Creates an eventfd.
    *
-   * @param initval - the counter's first value, 32 bits.
+   * @param initval - the counter's initial value, 32 bits.
    * @throws {@link KvmError} with eventfd's errno, such as `EMFILE`.
    */
   static create(initval = 0): EventFd {
@@ -83,7 +83,7 @@ export class EventFd extends HostFile {
     return new EventFd(opened(answer, "eventfd", "eventfd"), "eventfd");
   }
 
-  /** Reads the counter and sets it to 0; `0n` when nothing was signalled since. */
+  /** Reads the counter and sets it to 0; returns `0n` if there was no signal since. */
   read(): bigint {
     const answer = this.file.readCounter();
     const isRead = typeof answer === "bigint";
@@ -94,9 +94,9 @@ export class EventFd extends HostFile {
   }
 
   /**
-   * Adds to the counter: signals whoever waits for it.
+   * Adds to the counter, which wakes waiters.
    *
-   * @throws {@link KvmError} `EAGAIN` when the counter would pass 2^64 - 2; `EINVAL` for 2^64 - 1.
+   * @throws {@link KvmError} `EAGAIN` if the counter would exceed 2^64 - 2; `EINVAL` for 2^64 - 1.
    */
   write(value: bigint | number = 1n): void {
     const count = toU64("write()", value);
@@ -108,14 +108,14 @@ export class EventFd extends HostFile {
   }
 
   /**
-   * Waits for the next signal and gives the counter, which it has set to 0: at once when it is above
-   * zero. Who waits first is served first, with all that the counter has by then.
+   * Waits for the next signal, and returns the counter and sets it to 0; returns at once if it is above zero. Several
+   * waits are served in their order, each with the whole counter.
    *
-   * A wait keeps the process alive. It needs no thread: the event loop watches the file, so the signal
-   * comes when {@link Vcpu.runSync} has returned.
+   * A wait prevents the process from exiting. It uses no thread: the event loop watches the file, so a signal is
+   * received after {@link Vcpu.runSync} has returned.
    *
-   * @throws the signal's reason, as a rejection, when it is or becomes aborted; the counter stays.
-   * @throws {@link StateError} `ERR_CLOSED`, as a rejection, when this is or becomes closed.
+   * @throws the signal's reason, as a rejection, if it is or becomes aborted; the counter is unchanged.
+   * @throws {@link StateError} `ERR_CLOSED`, as a rejection, if this is or becomes closed.
    */
   async wait(options: AbortOptions = {}): Promise<bigint> {
     return await this.#wait(signalOf("wait()", options));
@@ -131,11 +131,11 @@ export class EventFd extends HostFile {
   }
 
   /**
-   * Waits for one signal after the other, each as {@link wait} does: `for await (const n of
-   * event.signals())`. What comes between two turns of the loop is added up.
+   * Waits for one signal after another, each as {@link wait} does: `for await (const n of event.signals())`. Signals
+   * between two turns of the loop are added up.
    *
-   * Ends when the signal is aborted or this is closed, also before it began. `return()` and `throw()` end
-   * a wait that is under way.
+   * Ends when the signal is aborted or this is closed, even before the first turn. `return()` and `throw()` end a
+   * pending wait.
    */
   signals(options: AbortOptions = {}): AsyncGenerator<bigint, void> {
     const given = signalOf("signals()", options);
@@ -156,19 +156,19 @@ export class EventFd extends HostFile {
     });
   }
 
-  /** Closes the file, and ends who waits for it; KVM keeps its own hold on it. */
+  /** Closes the file and rejects all waits; KVM keeps its own reference. */
   override close(): void {
     super.close();
     this.#line.dismiss(new StateError("ERR_CLOSED", this.label));
   }
 }
 
-/** AMD's secure processor, which SEV's commands go through: an open `/dev/sev`. */
+/** AMD's secure processor, which runs SEV's commands: an open `/dev/sev`. */
 export class SevDevice extends HostFile {
   /**
-   * Opens it.
+   * Opens the device.
    *
-   * @throws {@link KvmError} with open's errno: `ENOENT` where there is no such processor.
+   * @throws {@link KvmError} with open's errno: `ENOENT` if there is no secure processor.
    */
   static open(path = "/dev/sev"): SevDevice {
     const answer = native().openFile(toPath("SevDevice.open()", path));

@@ -1,7 +1,7 @@
-/** Which VMs of this process each eventfd raises interrupts of (KVM_IRQFD), which KVM cannot be asked. */
+/** The VMs of this process that each eventfd is connected to (KVM_IRQFD), because no ioctl returns them. */
 import type { IrqfdPlace } from "../explain/index.ts";
 
-/** A VM, as far as this file needs it. */
+/** The part of a VM that this file needs. */
 interface Owner {
   readonly closed: boolean;
 }
@@ -10,14 +10,17 @@ const owners = new WeakMap<object, WeakRef<Owner>[]>();
 
 const isObject = (file: unknown): file is object => typeof file === "object" && file !== null;
 
-/** Notes that a VM has taken an eventfd, or with `isOff` given it back. */
+/** Registers that an eventfd was connected to a VM, or with `isOff` disconnected. */
 export function noteIrqfd(file: unknown, vm: Owner, isOff: boolean): void {
   if (!isObject(file)) return;
   const others = (owners.get(file) ?? []).filter((owner) => owner.deref() !== vm);
   owners.set(file, isOff ? others : [...others, new WeakRef(vm)]);
 }
 
-/** Says whose interrupt an eventfd raises; `undefined` when a VM that took it is closed, which KVM may still keep. */
+/**
+ * Returns the VM that an eventfd is connected to; `undefined` if that VM's handle is closed, because KVM may still keep
+ * the connection.
+ */
 export function irqfdPlace(file: unknown, vm: Owner): IrqfdPlace | undefined {
   const found = isObject(file) ? (owners.get(file) ?? []) : [];
   const vms = found.map((owner) => owner.deref());

@@ -1,4 +1,4 @@
-/** /dev/kvm itself: versions, capabilities, what this kernel can give a guest, and new VMs. */
+/** /dev/kvm: versions, capabilities, supported CPUID and MSRs, and the creation of VMs. */
 import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_VM,
@@ -30,20 +30,20 @@ import { refused } from "./refused.ts";
 import { readable } from "./vcpu-msrs.ts";
 import { Vm } from "./vm.ts";
 
-/** The device that {@link Kvm.open} opens: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */
+/** Returns the device that {@link Kvm.open} opens by default: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */
 export function defaultDevice(): string {
   return process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
 }
 
-/** How KVM is opened. */
+/** The options of {@link Kvm.open}. */
 export interface OpenOptions {
-  /** Whether refused calls get a reason; {@link Handle.explain}. */
+  /** Whether errors of the kernel get a reason; {@link Handle.explain}. */
   readonly explain?: boolean;
 }
 
 /** The KVM subsystem of this kernel: an open `/dev/kvm`. */
 export class Kvm extends KvmIoctls {
-  /** What saved states want to know of it, which never changes. @internal */
+  /** Constant results of this KVM that saved states need. @internal */
   readonly origin: Origin = remembering({
     checkExtension: (capability) => this.checkExtension(capability),
     msrIndexList: () => this.getMsrIndexList(),
@@ -57,12 +57,11 @@ export class Kvm extends KvmIoctls {
   /**
    * Opens KVM.
    *
-   * @param path - the device; `$NODE_KVM_DEVICE` or `/dev/kvm` when left out.
-   * @param options - `explain: false`: refused calls get no reason, here and on all that is made from it.
-   * @throws {@link KvmError} with open's errno and what to do about it: `ENOENT` (no KVM in this
-   *   kernel, or no hardware virtualisation), `EACCES` (not in the device's group), `EBUSY`
-   *   (another hypervisor), `ENOTTY` (not a KVM device).
-   * @throws TypeError when the path is no string or contains a NUL character.
+   * @param path - the device; the default is `$NODE_KVM_DEVICE` or `/dev/kvm`.
+   * @param options - `explain: false`: errors have no reason, for this handle and for all handles created from it.
+   * @throws {@link KvmError} with open's errno and a remedy: `ENOENT` (no KVM in this kernel, or no hardware
+   *   virtualisation), `EACCES` (not in the device's group), `EBUSY` (another hypervisor), `ENOTTY` (not a KVM device).
+   * @throws TypeError if the path is not a string or contains a NUL character.
    */
   static open(path: string = defaultDevice(), options: OpenOptions = {}): Kvm {
     refuseUnknown("Kvm.open()", options, ["explain"]);
@@ -85,13 +84,12 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Asks for permission to give guests an XSAVE component that the kernel hands out only on
-   * request: 18 is AMX tile data. It belongs to the process, and must come before its first vCPU;
-   * what was granted may be asked for again at any time.
+   * Requests permission for an XSAVE component that the kernel gives to guests only on request: 18 is AMX tile data.
+   * The permission applies to the process, and must be requested before its first vCPU is created. A granted permission
+   * may be requested again at any time.
    *
    * @source arch_prctl(2) `ARCH_REQ_XCOMP_GUEST_PERM`; api.rst 4.46; `xstate_request_perm`
-   * @throws {@link KvmError} `EBUSY` after the first vCPU, `EOPNOTSUPP` or `EINVAL` when there is
-   *   no such component.
+   * @throws {@link KvmError} `EBUSY` after the first vCPU, `EOPNOTSUPP` or `EINVAL` if the component does not exist.
    */
   static reqXcompGuestPerm(component: number): void {
     const answer = native().reqXcompGuestPerm(component);
@@ -103,7 +101,7 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Asks whether, or how much of, a capability there is; 0 means absent, and also unknown.
+   * Returns the value of a capability: 0 if it is absent or unknown, else 1 or a capability-specific number.
    *
    * @ioctl KVM_CHECK_EXTENSION (api.rst 4.4; /dev/kvm)
    */
@@ -112,20 +110,20 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Lists the CPUID entries that this kernel and this CPU can give a guest.
+   * Lists the CPUID entries that this kernel supports for guests on this CPU.
    *
-   * Values that depend on the CPU it runs on, such as the APIC id in leaf 1, are that CPU's; see
+   * Values that depend on the current CPU, such as the APIC id in leaf 1, are those of the CPU that made the call; see
    * `fromSupported` in `node-kvm/cpuid`.
    *
    * @ioctl KVM_GET_SUPPORTED_CPUID (api.rst 4.46; /dev/kvm; KVM_CAP_EXT_CPUID)
-   * @throws {@link KvmError} any errno but `E2BIG`, on which the table is grown and asked again.
+   * @throws {@link KvmError} with any errno except `E2BIG`, after which the call is repeated with a larger buffer.
    */
   getSupportedCpuid(): readonly CpuidEntry2[] {
     return growCpuid2(this, KVM_GET_SUPPORTED_CPUID);
   }
 
   /**
-   * Lists the CPUID features that KVM emulates, whether or not the CPU has them.
+   * Lists the CPUID features that KVM emulates, independent of the CPU.
    *
    * @ioctl KVM_GET_EMULATED_CPUID (api.rst 4.88; /dev/kvm; KVM_CAP_EXT_EMUL_CPUID)
    */
@@ -134,10 +132,10 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Lists the Hyper-V CPUID entries that KVM can give a guest.
+   * Lists the Hyper-V CPUID entries that KVM supports for guests.
    *
    * @ioctl KVM_GET_SUPPORTED_HV_CPUID (api.rst 4.118; /dev/kvm; KVM_CAP_SYS_HYPERV_CPUID)
-   * @throws {@link KvmError} `EINVAL` or `ENOTTY` where KVM has no Hyper-V.
+   * @throws {@link KvmError} `EINVAL` or `ENOTTY` if KVM has no Hyper-V support.
    */
   getSupportedHvCpuid(): readonly CpuidEntry2[] {
     return growCpuid2(this, KVM_GET_SUPPORTED_HV_CPUID);
@@ -162,8 +160,9 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Reads feature MSRs, as many as KVM knows before the first that it does not.
+   * Reads feature MSRs in order and stops at the first that KVM does not know.
    *
+   * @returns the entries that were read.
    * @ioctl KVM_GET_MSRS (api.rst 4.18; /dev/kvm; KVM_CAP_GET_MSR_FEATURES)
    */
   getMsrs(indices: Iterable<number>): readonly MsrEntry[] {
@@ -171,28 +170,28 @@ export class Kvm extends KvmIoctls {
   }
 
   /**
-   * Reads an attribute of this KVM: `KVM_X86_XCOMP_GUEST_SUPP`, the XSAVE components that guests may
-   * have, of the group `KVM_X86_GRP_SYSTEM` (0).
+   * Reads an attribute of this KVM. Example: `KVM_X86_XCOMP_GUEST_SUPP` of the group `KVM_X86_GRP_SYSTEM` (0), the
+   * XSAVE components that guests may have.
    *
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)
-   * @throws {@link KvmError} `ENXIO`: there is no such attribute.
+   * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
   getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
     return getDeviceAttr(this, attribute, length);
   }
 
   /**
-   * Asks whether this KVM has an attribute; returns when it has.
+   * Checks that this KVM has an attribute, and throws if it does not.
    *
    * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)
-   * @throws {@link KvmError} `ENXIO`: it has none such.
+   * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
   hasDeviceAttr(attribute: Attribute): void {
     hasDeviceAttr(this, attribute);
   }
 
   /**
-   * Makes a virtual machine without memory or vCPUs.
+   * Creates a virtual machine without memory and vCPUs.
    *
    * @param type - `KVM_X86_DEFAULT_VM` (0) or another `KVM_X86_*_VM`.
    * @ioctl KVM_CREATE_VM (api.rst 4.2; /dev/kvm)
@@ -201,7 +200,7 @@ export class Kvm extends KvmIoctls {
     return new Vm(this.openFd(KVM_CREATE_VM, type, { args: { type } }), this);
   }
 
-  /** What this KVM can be asked about a refusal. */
+  /** Returns the evidence that this KVM can provide after an error. */
   protected override evidence(): Evidence {
     return { kvm: evidenceOf(this) };
   }
@@ -214,7 +213,7 @@ export class Kvm extends KvmIoctls {
         return read(MsrList, bytes).indices;
       } catch (error) {
         const needed = new DataView(bytes.buffer).getUint32(0, true);
-        // The kernel writes back how many there are.
+        // The kernel writes the number of indices back.
         if (!(error instanceof KvmError && error.code === "E2BIG" && needed > nmsrs)) throw error;
         nmsrs = needed;
       }

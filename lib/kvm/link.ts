@@ -1,6 +1,6 @@
 /**
- * What stands behind a struct's addresses and descriptors: bytes, guest memory, open files. Turning
- * them into what the addon takes is here; filling them in is native/argument.cc.
+ * The values of a struct's addresses and descriptors: bytes, guest memory, open files. This file converts them for the
+ * addon; native/argument.cc writes them into the struct.
  */
 import { isBytes, plainBytes } from "../abi/bytes.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
@@ -13,44 +13,44 @@ import { methodOf } from "./method-name.ts";
 
 /** An object of this package that owns an open file: a handle, an {@link EventFd}, a {@link SevDevice}. */
 export interface OpenFile {
-  /** What it is called in errors. */
+  /** The file's name in errors. */
   readonly label: string;
   /** Closes the file. */
   close(): void;
 }
 
-/** Guest memory from an offset on. */
+/** Guest memory from an offset. */
 export interface MemoryLink {
   readonly memory: GuestMemory;
-  /** Bytes from the memory's start; 0 when left out. */
+  /** Bytes from the memory's start; 0 if omitted. */
   readonly offset?: number;
 }
 
-/** The struct of a KVM_MEMORY_ENCRYPT_OP command, and what its own addresses are. */
+/** The struct of a KVM_MEMORY_ENCRYPT_OP command, and the values of its own addresses. */
 export interface CommandLink {
   readonly bytes: Uint8Array;
   readonly links?: readonly LinkValue[];
 }
 
 /**
- * What fills one of `ioctl.links`: bytes (which the kernel may write), guest memory, an open file, a
- * command's struct; `null` is no address (0) or no file (-1).
+ * The value for one of `ioctl.links`: bytes (which the kernel may write), guest memory, an open file, or a command's
+ * struct; `null` is address 0 or descriptor -1.
  */
 export type LinkValue = null | Uint8Array | MemoryLink | OpenFile | CommandLink;
 
 const files = new WeakMap<object, NativeFd | NativeHostFile>();
 
-/** Notes which native file an object owns; for the classes of kvm/ alone. */
+/** Registers the native file of an object; only for the classes of kvm/. */
 export function registerFile(owner: OpenFile, file: NativeFd | NativeHostFile): void {
   files.set(owner, file);
 }
 
-/** Forgets a closed object's file. */
+/** Removes the native file of a closed object. */
 export function forgetFile(owner: OpenFile): void {
   files.delete(owner);
 }
 
-/** The native file behind an object. */
+/** Returns the native file of an object. */
 export function fileOf(owner: OpenFile): NativeFd | NativeHostFile {
   const file = files.get(owner);
   if (file === undefined) throw new StateError("ERR_CLOSED", owner.label);
@@ -58,10 +58,10 @@ export function fileOf(owner: OpenFile): NativeFd | NativeHostFile {
 }
 
 /**
- * Turns links into what the addon takes.
+ * Converts links for the addon.
  *
  * @throws StateError `ERR_CLOSED` for a closed file or closed memory.
- * @throws TypeError for anything that is no link, or is one too many.
+ * @throws TypeError for a value that is not a link, or too many links.
  */
 export function toNativeLinks(ioctl: Ioctl, values: readonly LinkValue[]): readonly NativeLink[] {
   const room = ioctl.links?.length ?? 0;
@@ -71,7 +71,7 @@ export function toNativeLinks(ioctl: Ioctl, values: readonly LinkValue[]): reado
   return values.map((value, i) => toNative(value, ioctl.links?.[i]?.field ?? "links", ioctl));
 }
 
-/** Turns links into what traces keep of them; a command's own links are not kept. */
+/** Converts links for traces; a command's own links are dropped. */
 export function toTraceLinks(
   ioctl: Ioctl,
   values: readonly LinkValue[] | undefined,
@@ -90,7 +90,7 @@ function toTrace(field: string, value: LinkValue): TraceLink {
   return { field, fd: traced(fileOf(value), value.label) };
 }
 
-// A VM has a getter `memory` and a GuestMemory a getter `bytes`, which make them no links of that kind.
+// A VM has a getter `memory` and a GuestMemory a getter `bytes`, but neither is a link of that kind.
 const isMemory = (value: object): value is MemoryLink => Object.hasOwn(value, "memory");
 const isCommand = (value: object): value is CommandLink => Object.hasOwn(value, "bytes");
 

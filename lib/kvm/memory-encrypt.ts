@@ -14,20 +14,20 @@ export interface MemoryEncryptCommand {
   /** TDX: the command's flags. */
   readonly flags?: number;
   /**
-   * The command's own struct, made with `encode(SevLaunchStart, ...)` and the like; what the kernel
-   * answers is written into it. KVM_TDX_INIT_VCPU alone takes a value: the vCPU's first RCX.
+   * The command's struct, encoded with `encode(SevLaunchStart, ...)` and similar calls; the kernel writes its results
+   * into it. Only KVM_TDX_INIT_VCPU takes a value: the vCPU's initial RCX.
    */
   readonly data?: Uint8Array | bigint | number;
-  /** What fills the addresses in `data`, in the order of its fields called `*uaddr`. */
+  /** The values of the addresses in `data`, in the order of its fields named `*uaddr`. */
   readonly links?: readonly LinkValue[];
-  /** SEV: the secure processor. */
+  /** SEV: the open `/dev/sev`. */
   readonly sev?: SevDevice;
 }
 
 /**
- * Sends a command.
+ * Runs a command.
  *
- * @returns the firmware's error word, 0 when all is well (`kvm_sev_cmd.error`).
+ * @returns the firmware's error code (`kvm_sev_cmd.error`), 0 on success.
  */
 export function memoryEncryptOp(handle: Handle, command: MemoryEncryptCommand): number {
   const where = "memoryEncryptOp()";

@@ -1,7 +1,7 @@
-/** The names of the methods that issue ioctls, for messages. */
+/** The names of the methods for ioctls, for messages. */
 const methods = new Map<string, string>();
 
-/** Names the method that issues an ioctl, for messages: KVM_SET_REGS is `setRegs()`. */
+/** Returns the name of an ioctl's method, for messages: KVM_SET_REGS is `setRegs()`. */
 export function methodOf(ioctl: string): string {
   const known = methods.get(ioctl);
   if (known !== undefined) return known;

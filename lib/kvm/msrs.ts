@@ -1,4 +1,4 @@
-/** Batches of MSRs: KVM takes at most 255 in one call (MAX_IO_MSRS, x86.c:msr_io). */
+/** Batches of MSRs: KVM accepts at most 255 in one call (MAX_IO_MSRS, x86.c:msr_io). */
 
 import { type MsrEntry, Msrs } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
@@ -9,7 +9,7 @@ import type { Handle } from "./handle.ts";
 
 const MSRS_PER_CALL = 255;
 
-/** Reads MSRs until KVM refuses one; the entries read so far are returned. */
+/** Reads MSRs until KVM rejects one; returns the entries that were read. */
 export function getMsrs(
   handle: Handle,
   ioctl: Ioctl,
@@ -25,7 +25,7 @@ export function getMsrs(
   return got;
 }
 
-/** Writes MSRs until KVM refuses one; returns how many it took. */
+/** Writes MSRs until KVM rejects one; returns the number that were written. */
 export function setMsrs(
   handle: Handle,
   ioctl: Ioctl,
@@ -37,7 +37,7 @@ export function setMsrs(
   }
   let taken = 0;
   for (const batch of batches(all)) {
-    // Not `reserved`, which entries that were read may have.
+    // Only index and data: entries that were read may have `reserved`.
     const sent = batch.map(({ index, data }) => ({ index, data }));
     const bytes = encode(Msrs, { entries: sent }, "setMsrs()");
     const count = handle.ioctl(ioctl, bytes, { args: { entries: batch } });

@@ -1,21 +1,21 @@
-/** What a VM and its vCPUs ask of the /dev/kvm that they came from, once. Asking it is kvm.ts. */
+/** Results of /dev/kvm that its VMs and vCPUs need, each read once. The calls are in kvm.ts. */
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 
-/** What is the same for every VM of one /dev/kvm. */
+/** The results that are the same for every VM of one /dev/kvm. */
 export interface Origin {
-  /** Answers KVM_CHECK_EXTENSION. */
+  /** Returns the result of KVM_CHECK_EXTENSION. */
   checkExtension(capability: CapabilityName): number;
-  /** Answers KVM_GET_MSR_INDEX_LIST. */
+  /** Returns the result of KVM_GET_MSR_INDEX_LIST. */
   msrIndexList(): readonly number[];
-  /** Answers KVM_GET_SUPPORTED_CPUID, which depends on what the process was permitted. */
+  /** Returns the result of KVM_GET_SUPPORTED_CPUID, which depends on the process's permissions. */
   supportedCpuid(): readonly CpuidEntry2[];
   /** Reads the MSRs of KVM_GET_MSR_FEATURE_INDEX_LIST. */
   featureMsrs(): readonly MsrEntry[];
 }
 
 /**
- * Makes an origin that asks when it is asked, and each question once whose answer never changes: all but
+ * Returns an origin that calls the kernel on demand, and caches each result that never changes: all except
  * KVM_GET_SUPPORTED_CPUID.
  */
 export function remembering(asked: Origin): Origin {

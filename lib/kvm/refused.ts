@@ -1,43 +1,43 @@
-/** The one place that makes a KvmError for a failed call: it gathers the evidence and asks explain/ why. */
+/** Creates the KvmError of every failed call: gathers the evidence and gets the reason from explain/. */
 import type { FdKind } from "../abi/ioctl.ts";
 import { KvmError } from "../errors.ts";
 import { type Evidence, explain } from "../explain/index.ts";
 import { descriptorCounts } from "./descriptors.ts";
 
-/** A call that failed, and what is known about it. */
+/** A failed call and the facts about it. */
 export interface RefusedCall {
   /** The ioctl's name in C, or the system call's name. */
   readonly call: string;
-  /** The object that was asked, as errors name it. */
+  /** The object of the call, as named in errors. */
   readonly label: string;
   /** The kernel's errno, positive. */
   readonly errno: number;
-  /** What kind of handle was asked; none for system calls. */
+  /** The kind of descriptor; none for system calls. */
   readonly kind?: FdKind | undefined;
-  /** What was sent, under KVM's names; it becomes {@link KvmError.args}. */
+  /** The arguments, under KVM's names; they become {@link KvmError.args}. */
   readonly args?: Readonly<Record<string, unknown>> | undefined;
-  /** What explain/ may know beyond the arguments, such as the size of the file. */
+  /** Facts for explain/ beyond the arguments, such as the size of the file. */
   readonly facts?: Readonly<Record<string, unknown>> | undefined;
   /** The integer, or the bytes of the struct. */
   readonly argument?: number | bigint | Uint8Array | undefined;
-  /** What fills the struct's addresses and descriptors. */
+  /** The values of the struct's addresses and descriptors. */
   readonly links?: readonly unknown[] | undefined;
-  /** Whom to ask; nobody when left out. */
+  /** Gathers the evidence; no ioctl is made if omitted. */
   readonly evidence?: (() => Evidence) | undefined;
-  /** What the caller knows of the cause, where explain/ finds none; false: no reason is looked for. */
+  /** The caller's explanation if explain/ finds no reason; false turns reasons off. */
   readonly explain?: false | ((errno: number) => string | undefined) | undefined;
-  /** Whether the handle explains its refused calls; {@link isExplained} when left out. */
+  /** Whether the handle explains its failed calls; {@link isExplained} if omitted. */
   readonly isExplained?: boolean | undefined;
 }
 
-/** Whether this process explains refused calls: unless `$NODE_KVM_EXPLAIN` is 0. */
+/** Whether this process explains failed calls: true unless `$NODE_KVM_EXPLAIN` is 0. */
 export function isExplained(): boolean {
   return process.env["NODE_KVM_EXPLAIN"] !== "0";
 }
 
 let isExplaining = false;
 
-/** Makes the error for a failed call, with its reason if that can be found out. */
+/** Creates the error of a failed call, with its reason if explain/ finds one. */
 export function refused(refusal: RefusedCall): KvmError {
   const { call, label, errno, args = {} } = refusal;
   return new KvmError({ ioctl: call, fd: label, errno, args, reason: reasonOf(refusal) });
@@ -45,7 +45,7 @@ export function refused(refusal: RefusedCall): KvmError {
 
 function reasonOf(refusal: RefusedCall): string | undefined {
   const { call, errno, kind, args = {}, facts, argument, links } = refusal;
-  // A question that looks for a reason may be refused too; that refusal needs no reason.
+  // An ioctl that gathers evidence may fail too. That error needs no reason.
   if (isExplaining || refusal.explain === false) return undefined;
   isExplaining = true;
   try {
@@ -61,7 +61,7 @@ function reasonOf(refusal: RefusedCall): string | undefined {
   }
 }
 
-/** Gathers the evidence; a handle that cannot give any does not hide the refusal. */
+/** Gathers the evidence. If that fails, the original error is still reported. */
 function gathered({ evidence }: RefusedCall): Evidence {
   try {
     return { ...evidence?.(), descriptors: descriptorCounts };

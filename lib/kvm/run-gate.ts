@@ -1,28 +1,28 @@
-/** Stops the vCPUs of one VM together, and lets them go on. How one stops is vcpu-runs.ts. */
+/** Stops and continues all vCPUs of one VM. Stopping one vCPU is vcpu-runs.ts. */
 
-/** A run that was asked for and has not ended. */
+/** A run that was requested and has not ended. */
 export interface GatedRun {
-  /** Lets it enter the guest. Its end, a stop too, is told to {@link RunGate.leave}. */
+  /** Enters the guest. The run calls {@link RunGate.leave} when it stops or ends. */
   start(): void;
-  /** Asks it to stop, and to be started again later. */
+  /** Requests the run to stop; it is started again later. */
   stop(): void;
-  /** Asks it to end. */
+  /** Requests the run to end. */
   end(): void;
 }
 
-/** What every run beside the event loop goes through. One for each VM. */
+/** Starts and stops the runs of one VM's vCPUs on their own threads. */
 export class RunGate {
   readonly #inside = new Set<GatedRun>();
   readonly #waiting = new Set<GatedRun>();
   #emptied: (() => void)[] = [];
   #isShut: boolean = false;
 
-  /** Whether runs wait. */
+  /** Whether new runs wait. */
   get isShut(): boolean {
     return this.#isShut;
   }
 
-  /** Starts a run, or lets it wait until the gate is open. */
+  /** Starts a run, or queues it until the gate is open. */
   enter(run: GatedRun): void {
     if (this.#isShut) {
       this.#waiting.add(run);
@@ -32,14 +32,14 @@ export class RunGate {
     run.start();
   }
 
-  /** Takes a run out that has stopped, or that waits no longer. */
+  /** Removes a run that has stopped, or that no longer waits. */
   leave(run: GatedRun): void {
     this.#waiting.delete(run);
     this.#inside.delete(run);
     if (this.#inside.size === 0) this.#tell();
   }
 
-  /** Shuts the gate. The promise is settled when all that were inside have left, or when it is open again. */
+  /** Closes the gate. The promise resolves when all started runs have left, or when the gate is opened again. */
   shut(): Promise<void> {
     this.#isShut = true;
     for (const run of this.#inside) run.stop();
@@ -47,12 +47,12 @@ export class RunGate {
     return new Promise((resolve) => this.#emptied.push(resolve));
   }
 
-  /** Asks all runs to end, those that wait too, and waits for none of them. */
+  /** Requests all runs to end, including queued ones, and waits for none of them. */
   end(): void {
     for (const run of [...this.#inside, ...this.#waiting]) run.end();
   }
 
-  /** Opens the gate, and starts those that wait. */
+  /** Opens the gate, and starts the queued runs. */
   open(): void {
     this.#isShut = false;
     this.#tell();

@@ -1,4 +1,7 @@
-/** KVM_RUN and its exit without an object for each: numbers, read from kvm_run in place. Exits as values are exit.ts. */
+/**
+ * KVM_RUN and its exit as numbers that are read from kvm_run in place, without an object per exit. Exits as values are
+ * exit.ts.
+ */
 import { Regs, Run, RunIo, RunMmio, SyncRegs } from "../abi/generated/structs.ts";
 import { encode, offsetOf, read, type StructInput, sizeOf } from "../abi/struct.ts";
 import { refusePartial, type WholeStruct } from "../abi/whole.ts";
@@ -22,17 +25,16 @@ const DATA = (MMIO + offsetOf(RunMmio, "data")) / 4;
 const LEN = (MMIO + offsetOf(RunMmio, "len")) / 4;
 const IS_WRITE = MMIO + offsetOf(RunMmio, "isWrite");
 
-/** What a vCPU gives its page. */
+/** The access to a vCPU that its page needs. */
 export interface PageOfVcpu {
-  /** KVM_RUN: its result or `-errno`. */
+  /** Calls KVM_RUN; returns its result or `-errno`. */
   readonly enter: () => number;
   readonly source: ExitSource;
 }
 
 /**
- * The low-level form of running, for loops in which an object for each exit is too much: nothing here
- * makes garbage but {@link getSyncRegs}, {@link setSyncRegs} and {@link regs}. A property means something
- * only after an exit of its kind; when the vCPU is closed all are 0.
+ * Runs a vCPU in loops that cannot afford an object per exit: only {@link getSyncRegs}, {@link setSyncRegs} and {@link
+ * regs} allocate. A property is valid only after an exit of its kind; after the vCPU was closed, all are 0.
  */
 export class RunPage {
   readonly #enter: () => number;
@@ -41,19 +43,19 @@ export class RunPage {
   readonly #halves: Uint16Array;
   readonly #words: Uint32Array;
   /**
-   * The general registers as KVM_SYNC_X86_REGS copies them, in the order of `struct kvm_regs`
-   * ({@link RunPage.REGS} has the places). A look at one makes a bigint; {@link regWords} does not.
+   * The general registers as copied with KVM_SYNC_X86_REGS, in the order of `struct kvm_regs` ({@link RunPage.REGS} has
+   * the indices). Reading one allocates a bigint; {@link regWords} does not allocate.
    */
   readonly regs: BigUint64Array;
-  /** The same as two words each, the low one first. */
+  /** The same registers as two 32-bit words each, the low word first. */
   readonly regWords: Uint32Array;
 
-  /** Where {@link regs} has which register. */
+  /** The index of each register in {@link regs}. */
   static readonly REGS: Readonly<Record<keyof Regs, number>> = Object.fromEntries(
     Regs.fields.map(({ name, offset }) => [name, offset / 8]),
   ) as Record<keyof Regs, number>;
 
-  /** Looks at a vCPU's kvm_run; {@link Vcpu.lowLevel} makes one. @internal */
+  /** Wraps a vCPU's kvm_run; use {@link Vcpu.lowLevel}. @internal */
   constructor(page: PageOfVcpu) {
     if (typeof page?.enter !== "function")
       throw new TypeError("new RunPage(): use vcpu.lowLevel()");
@@ -71,9 +73,9 @@ export class RunPage {
   /**
    * Runs the guest on this thread until it exits. An exit of `runSync()` cannot be answered afterwards.
    *
-   * @returns 0, or `-errno`: `-EINTR` (-4) after a signal, a kick or with `immediateExit`; `-EBUSY` (-16)
-   *   while it runs beside the event loop, or its VM is paused; `-EBADF` (-9) once it is closed. With
-   *   `-EFAULT` (-14) and `-EHWPOISON` (-133) {@link exitReason} may say KVM_EXIT_MEMORY_FAULT.
+   * @returns 0, or `-errno`: `-EINTR` (-4) after a signal, a kick or with `immediateExit`; `-EBUSY` (-16) while the
+   *   vCPU runs on its own thread, or its VM is paused; `-EBADF` (-9) after it was closed. With `-EFAULT` (-14) and
+   *   `-EHWPOISON` (-133), {@link exitReason} may be KVM_EXIT_MEMORY_FAULT.
    * @ioctl KVM_RUN (api.rst 4.10; vcpu)
    */
   enter(): number {
@@ -106,7 +108,7 @@ export class RunPage {
     return this.#words[COUNT] ?? 0;
   }
 
-  /** What the guest wrote, or is to read: the first element, `size` bytes. */
+  /** The first element, `size` bytes: the value that the guest wrote. */
   get ioValue(): number {
     const at = this.#words[DATA_OFFSET] ?? 0;
     switch (this.ioSize) {
@@ -134,7 +136,7 @@ export class RunPage {
     }
   }
 
-  /** `mmio.phys_addr`; a number holds it, for it has 52 bits at most. */
+  /** `mmio.phys_addr`, which has at most 52 bits and therefore fits a number. */
   get mmioPhysAddr(): number {
     return (this.#words[PHYS_ADDR + 1] ?? 0) * 2 ** 32 + (this.#words[PHYS_ADDR] ?? 0);
   }
@@ -149,7 +151,7 @@ export class RunPage {
     return this.#bytes[IS_WRITE] === 1;
   }
 
-  /** The first four bytes of `mmio.data`, little-endian; those beyond `len` mean nothing. */
+  /** The first four bytes of `mmio.data`, little-endian; bytes beyond `len` are undefined. */
   get mmioLow(): number {
     return this.#words[DATA] ?? 0;
   }
@@ -170,36 +172,36 @@ export class RunPage {
   }
 
   /**
-   * `kvm_valid_regs`: which registers KVM copies into kvm_run at each exit, of KVM_SYNC_X86_REGS (1),
-   * _SREGS (2) and _EVENTS (4). KVM_RUN is `EINVAL` with any other bit (KVM_CAP_SYNC_REGS).
+   * `kvm_valid_regs`: the registers that KVM copies into kvm_run at each exit: KVM_SYNC_X86_REGS (1), _SREGS (2) and
+   * _EVENTS (4). With any other bit, KVM_RUN fails with `EINVAL` (KVM_CAP_SYNC_REGS).
    */
   get kvmValidRegs(): number {
     return this.#words[VALID] ?? 0;
   }
 
-  /** Says which registers KVM is to copy. */
+  /** Sets the registers that KVM copies. */
   set kvmValidRegs(value: number) {
     this.#words[VALID] = value;
   }
 
-  /** `kvm_dirty_regs`: which of them KVM takes over from kvm_run at the next entry; it sets it to 0 then. */
+  /** `kvm_dirty_regs`: the registers that KVM loads from kvm_run at the next entry, which sets this to 0. */
   get kvmDirtyRegs(): number {
     return this.#words[DIRTY] ?? 0;
   }
 
-  /** Says which registers KVM is to take over. */
+  /** Sets the registers that KVM loads. */
   set kvmDirtyRegs(value: number) {
     this.#words[DIRTY] = value;
   }
 
-  /** Reads all that KVM copied, as values. */
+  /** Returns all registers that KVM copied, as values. */
   getSyncRegs(): SyncRegs {
     return read(SyncRegs, this.#bytes, SYNC);
   }
 
   /**
-   * Writes what KVM is to take over. Of `regs`, `sregs` and `events`, those that are left out stay as
-   * they are, and those that are given have all their fields, as in `vcpu.setRegs()`.
+   * Writes registers that KVM loads at the next entry. Omitted members of `regs`, `sregs` and `events` stay unchanged;
+   * a present member needs all its fields, as in `vcpu.setRegs()`.
    *
    * @throws TypeError that names the missing fields.
    */

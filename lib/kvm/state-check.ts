@@ -1,6 +1,6 @@
 /**
- * What a VM and its vCPUs are asked before a state is put into them, and whether the vCPUs are the VM's. The
- * rules are state/check.ts.
+ * Reads what the checks of a state need from a VM and its vCPUs, and checks that the vCPUs belong to the VM. The rules
+ * are state/check.ts.
  */
 import { toList } from "../options.ts";
 import { findMisfits, type Target, type TargetVcpu } from "../state/check.ts";
@@ -11,7 +11,7 @@ import type { Handle } from "./handle.ts";
 import type { Origin } from "./origin.ts";
 import { readPart } from "./state-part.ts";
 
-/** A vCPU, as far as it is checked. */
+/** The part of a vCPU that the checks need. */
 interface CheckedVcpu extends Handle {
   readonly id: number;
   readonly vm: object;
@@ -20,8 +20,8 @@ interface CheckedVcpu extends Handle {
 /**
  * Returns the vCPUs as an array.
  *
- * @param where - the method that was called, for the message.
- * @throws TypeError when one is no vCPU, is another VM's, or is given twice.
+ * @param where - the called method, for the message.
+ * @throws TypeError if a value is not a vCPU, belongs to another VM, or is listed twice.
  */
 export function vcpusOf<T extends CheckedVcpu>(
   where: string,
@@ -67,7 +67,7 @@ function targetOf(
   };
 }
 
-/** Finds in what the states of vCPUs do not fit them. */
+/** Finds incompatibilities between the states of vCPUs and the vCPUs. */
 export function checkVcpus(
   pairs: readonly (readonly [vcpu: CheckedVcpu, state: VcpuState])[],
   origin: Origin,
@@ -77,7 +77,7 @@ export function checkVcpus(
   return findMisfits({ vcpus: states }, targetOf(vcpus, origin, undefined));
 }
 
-/** Finds in what a state does not fit a VM and its vCPUs. */
+/** Finds incompatibilities between a state and a VM with its vCPUs. */
 export function checkVm(
   vm: Handle,
   state: VmState,

@@ -1,6 +1,6 @@
 /**
- * One part of a saved state on its way from and to the kernel, by its row in state/parts.ts. Which parts
- * there are, and in which order, is vcpu-state.ts and vm-state.ts.
+ * Reads and writes one part of a saved state, defined by its row in state/parts.ts. The list of parts and their order
+ * are vcpu-state.ts and vm-state.ts.
  */
 import { Irqchip } from "../abi/generated/structs.ts";
 import { encode, offsetOf, read, write } from "../abi/struct.ts";
@@ -13,9 +13,9 @@ import type { Origin } from "./origin.ts";
 const CHIP_OFFSET = offsetOf(Irqchip, "chip");
 
 /**
- * Reads a part; `undefined` where this kernel, this VM or this vCPU has none.
+ * Reads a part; `undefined` if this kernel, this VM or this vCPU does not have it.
  *
- * @throws {@link KvmError} with any errno by which KVM does not say that.
+ * @throws {@link KvmError} with an errno that does not mean this.
  */
 export function readPart(handle: Handle, part: Part, origin: Origin): unknown {
   const capability = part.get.capability[part.fd];
@@ -36,7 +36,7 @@ export function readPart(handle: Handle, part: Part, origin: Origin): unknown {
  * Writes a part.
  *
  * @throws RangeError for a number that KVM cannot return when the part is read back.
- * @throws {@link KvmError} with KVM's errno, and what it can mean for this part.
+ * @throws {@link KvmError} with KVM's errno, and what the part requires.
  */
 export function writePart(handle: Handle, part: Part, value: unknown, origin: Origin): void {
   const { name, set, needs } = part;
@@ -49,7 +49,7 @@ export function writePart(handle: Handle, part: Part, value: unknown, origin: Or
   handle.ioctl(set, argumentFor(part, toBytes(part.shape, value), origin), { explain });
 }
 
-/** How many bytes KVM may write, or read, where its struct does not say it. */
+/** The number of bytes that KVM may write or read, if the struct does not contain it. */
 function capacity({ size, get }: Part, origin: Origin): number {
   return Math.max(get.size, size === undefined ? 0 : origin.checkExtension(size.capability));
 }
@@ -82,7 +82,7 @@ function argumentFor(part: Part, bytes: Uint8Array, origin: Origin): Uint8Array 
   }
   if (sentAs !== undefined && set.struct !== undefined) write(set.struct, sentAs as never, bytes);
   if (size === undefined || size.field !== undefined) return bytes;
-  // KVM reads as many as this vCPU's area has, and that may be larger than the saved one.
+  // KVM reads the size of this vCPU's area, which may be larger than the saved one.
   const whole = new Uint8Array(Math.max(bytes.length, capacity(part, origin)));
   whole.set(bytes);
   return whole;

@@ -1,4 +1,4 @@
-/** A VM's or vCPU's statistics (KVM_GET_STATS_FD): what KVM counts, by name. */
+/** The statistics of a VM or vCPU (KVM_GET_STATS_FD), by name. */
 import { StatsDesc, StatsHeader } from "../abi/generated/structs.ts";
 import { read, sizeOf } from "../abi/struct.ts";
 import type { NativeFd } from "../native.ts";
@@ -7,48 +7,48 @@ import { Handle } from "./handle.ts";
 const KINDS = ["cumulative", "instant", "peak", "linear_hist", "log_hist"] as const;
 const UNITS = ["none", "bytes", "seconds", "cycles", "boolean"] as const;
 
-/** What one statistic is. */
+/** The description of one statistic. */
 export interface StatsDescriptor {
-  /** Its name in the kernel: `exits`, `remote_tlb_flush`. */
+  /** The kernel's name: `exits`, `remote_tlb_flush`. */
   readonly name: string;
-  /** How its values come about (`KVM_STATS_TYPE_*`); `unknown` is a later kernel's. */
+  /** The type of its values (`KVM_STATS_TYPE_*`); `unknown` is a later kernel's. */
   readonly kind: (typeof KINDS)[number] | "unknown";
-  /** What is counted (`KVM_STATS_UNIT_*`). */
+  /** The unit of its values (`KVM_STATS_UNIT_*`). */
   readonly unit: (typeof UNITS)[number] | "unknown";
-  /** A value is to be multiplied by `base ** exponent`. */
+  /** The factor of a value is `base ** exponent`. */
   readonly base: 2 | 10;
   readonly exponent: number;
-  /** How many values: more than one for a histogram. */
+  /** The number of values: more than one for a histogram. */
   readonly size: number;
-  /** Where its values begin, in bytes from the first. */
+  /** The offset of its values, in bytes from the first value. */
   readonly offset: number;
-  /** A linear histogram's buckets are so wide; else 0. */
+  /** The width of a linear histogram's buckets; else 0. */
   readonly bucketSize: number;
 }
 
-/** What a VM or a vCPU has counted so far. It can be read after its VM was closed. */
+/** Reads the statistics of a VM or a vCPU. They can be read after the VM was closed. */
 export class Stats extends Handle {
   #descriptors: readonly StatsDescriptor[] | undefined;
 
-  /** Takes over a statistics descriptor; `getStatsFd()` makes one. @internal */
+  /** Takes a statistics descriptor; use `getStatsFd()`. @internal */
   constructor(fd: NativeFd, label: string) {
     super(fd, label);
   }
 
-  /** Names whose they are: `kvm-1234` for a VM, `kvm-1234/vcpu-0` for a vCPU. */
+  /** The VM's or vCPU's name: `kvm-1234` for a VM, `kvm-1234/vcpu-0` for a vCPU. */
   get id(): string {
     const header = this.#header();
     return text(this.#bytes(BigInt(header.idOffset), header.nameSize));
   }
 
-  /** Lists the statistics; they do not change while the kernel runs. */
+  /** Lists the statistics; the list does not change while the kernel runs. */
   descriptors(): readonly StatsDescriptor[] {
     this.#descriptors ??= this.#describe();
     return this.#descriptors;
   }
 
   /**
-   * Reads all values, by name: one or, for a histogram, its buckets.
+   * Reads all values by name: one value or, for a histogram, the buckets.
    *
    * @throws {@link KvmError} with read's errno.
    */

@@ -1,40 +1,40 @@
-/** An async generator whose `return()` and `throw()` end what `next()` waits for. What a step is, its owner says. */
+/** An async generator whose `return()` and `throw()` interrupt a pending `next()`. Its owner defines the steps. */
 
-/** What is done step by step. */
+/** The steps of a generator. */
 export interface Stepping<T> {
-  /** Does the next step; `undefined` says that there is none any more. */
+  /** Does the next step; `undefined` ends the generator. */
   readonly next: (steps: { readonly isOver: boolean }) => Promise<T | undefined>;
-  /** Asks a step that is under way to end soon. Called once at most, and only while there is one. */
+  /** Requests the current step to end soon. Called at most once, and only during a step. */
   readonly stop: () => void;
 }
 
 /**
- * Steps that come one after the other, as `for await` takes them. An `async function*` would let `return()`
- * wait until the step that is under way ends by itself, which it may never do.
+ * Runs steps one after another for `for await`. In an `async function*`, `return()` would wait until the current step
+ * ends by itself, which may never happen.
  */
 export class Steps<T> implements AsyncGenerator<T, void> {
   readonly #stepping: Stepping<T>;
   #isOver: boolean = false;
   /** Whether a step is under way. */
   #isInside: boolean = false;
-  /** Steps that were asked for and have not ended. */
+  /** The number of requested steps that have not ended. */
   #pending = 0;
-  /** Settled when all that was asked for before is. */
+  /** Settles when all earlier requests have. */
   #before: Promise<unknown> = Promise.resolve();
 
-  /** Begins; nothing is done until the first {@link next}. */
+  /** Creates the generator; the first {@link next} starts the first step. */
   constructor(stepping: Stepping<T>) {
     this.#stepping = stepping;
   }
 
-  /** Whether no step follows. */
+  /** Whether the generator has ended. */
   get isOver(): boolean {
     return this.#isOver;
   }
 
-  /** Does the next step, after those that were asked for before. */
+  /** Does the next step, after all earlier requests. */
   next(): Promise<IteratorResult<T, void>> {
-    // The first begins at once: a kick that follows must find it.
+    // Starts the first step synchronously, so that a kick right after it finds the run.
     const done = this.#pending === 0 ? this.#step() : this.#before.then(() => this.#step());
     this.#pending += 1;
     done
@@ -46,24 +46,24 @@ export class Steps<T> implements AsyncGenerator<T, void> {
     return done;
   }
 
-  /** Ends the steps; a step that is under way is asked to end, and settled before this is. */
+  /** Ends the generator. Requests the current step to end, and waits for it. */
   async return(value?: unknown): Promise<IteratorResult<T, void>> {
     await this.#end();
     return { done: true, value: (await value) as undefined };
   }
 
-  /** Ends the steps as {@link return} does, and is rejected with the error. */
+  /** Ends the generator as {@link return} does, and rejects with the error. */
   async throw(error: unknown): Promise<IteratorResult<T, void>> {
     await this.#end();
     throw error;
   }
 
-  /** Gives itself. */
+  /** Returns itself. */
   [Symbol.asyncIterator](): this {
     return this;
   }
 
-  /** Ends the steps at the end of an `await using` block. */
+  /** Ends the generator at the end of an `await using` block. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#end();
   }

@@ -18,12 +18,12 @@ import { type MemoryEncryptCommand, memoryEncryptOp } from "./memory-encrypt.ts"
 import { Stats } from "./stats.ts";
 import { VcpuRegisters } from "./vcpu-registers.ts";
 
-/** The part of a vCPU that is neither its registers nor its running. */
+/** Adds a vCPU's capabilities, attributes, statistics, signals, Xen and TDX. */
 export abstract class VcpuDevices extends VcpuRegisters {
   /**
-   * Switches on a capability of this vCPU.
+   * Enables a capability of this vCPU.
    *
-   * @returns 0; with KVM_CAP_HYPERV_ENLIGHTENED_VMCS the version of Hyper-V's VMCS.
+   * @returns 0; with KVM_CAP_HYPERV_ENLIGHTENED_VMCS, the version of Hyper-V's VMCS.
    * @ioctl KVM_ENABLE_CAP (api.rst 4.37 and 6; vcpu; KVM_CAP_ENABLE_CAP)
    * @throws {@link KvmError} `EINVAL` for an unknown capability or a wrong argument.
    */
@@ -32,7 +32,7 @@ export abstract class VcpuDevices extends VcpuRegisters {
   }
 
   /**
-   * Lists the Hyper-V CPUID entries that KVM can give a guest, as this vCPU has them.
+   * Lists the Hyper-V CPUID entries that KVM supports for this vCPU.
    *
    * @ioctl KVM_GET_SUPPORTED_HV_CPUID (api.rst 4.118; vcpu; KVM_CAP_HYPERV_CPUID)
    */
@@ -41,12 +41,12 @@ export abstract class VcpuDevices extends VcpuRegisters {
   }
 
   /**
-   * Says which signals are blocked while this thread is in KVM_RUN; without any argument those that
-   * the thread itself blocks. The kick of {@link immediateExit} needs none.
+   * Sets the signals that are blocked while this thread is in KVM_RUN; without an argument, the thread's own mask
+   * applies. {@link immediateExit} works with any mask.
    *
-   * @param signals - their numbers, 1 to 64.
+   * @param signals - signal numbers, 1 to 64.
    * @ioctl KVM_SET_SIGNAL_MASK (api.rst 4.21; vcpu)
-   * @throws RangeError for a number that is no signal's.
+   * @throws RangeError for an invalid signal number.
    */
   setSignalMask(signals?: Iterable<number>): void {
     if (signals === undefined) {
@@ -60,7 +60,7 @@ export abstract class VcpuDevices extends VcpuRegisters {
   }
 
   /**
-   * Opens what KVM counts for this vCPU.
+   * Opens the statistics of this vCPU.
    *
    * @ioctl KVM_GET_STATS_FD (api.rst 4.133; vcpu; KVM_CAP_BINARY_STATS_FD)
    */
@@ -72,7 +72,7 @@ export abstract class VcpuDevices extends VcpuRegisters {
    * Reads an attribute of the vCPU, such as `KVM_VCPU_TSC_OFFSET` of the group `KVM_VCPU_TSC_CTRL`.
    *
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
-   * @throws {@link KvmError} `ENXIO`: there is no such attribute.
+   * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
   getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
     return getDeviceAttr(this, attribute, length);
@@ -82,28 +82,28 @@ export abstract class VcpuDevices extends VcpuRegisters {
    * Writes an attribute of the vCPU.
    *
    * @ioctl KVM_SET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
-   * @throws {@link KvmError} `ENXIO`: there is no such attribute.
+   * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
   setDeviceAttr(attribute: Attribute, bytes?: Uint8Array): void {
     setDeviceAttr(this, attribute, bytes);
   }
 
   /**
-   * Asks whether the vCPU has an attribute; returns when it has.
+   * Checks that the vCPU has an attribute, and throws if it does not.
    *
    * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
-   * @throws {@link KvmError} `ENXIO`: it has none such.
+   * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
   hasDeviceAttr(attribute: Attribute): void {
     hasDeviceAttr(this, attribute);
   }
 
   /**
-   * Reads an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`. An address in this
-   * process reads as 0.
+   * Reads an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`. An address in this process reads as
+   * 0.
    *
    * @ioctl KVM_XEN_VCPU_GET_ATTR (api.rst 4.129; vcpu; KVM_CAP_XEN_HVM)
-   * @throws {@link KvmError} `ENOENT`: there is no such attribute.
+   * @throws {@link KvmError} `ENOENT`: the attribute does not exist.
    */
   xenVcpuGetAttr(type: number): XenVcpuAttr {
     const bytes = encode(XenVcpuAttr, { type }, "xenVcpuGetAttr()");
@@ -114,10 +114,9 @@ export abstract class VcpuDevices extends VcpuRegisters {
   /**
    * Writes an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`.
    *
-   * @param vcpuInfo - with `_VCPU_INFO_HVA`: where its vcpu_info is.
+   * @param vcpuInfo - the memory of vcpu_info, for `_VCPU_INFO_HVA`.
    * @ioctl KVM_XEN_VCPU_SET_ATTR (api.rst 4.128; vcpu; KVM_CAP_XEN_HVM)
-   * @throws {@link KvmError} `ENOENT`: there is no such attribute; `EINVAL`: a value that it cannot
-   *   have.
+   * @throws {@link KvmError} `ENOENT`: the attribute does not exist; `EINVAL`: an invalid value.
    */
   xenVcpuSetAttr(attr: StructWith<XenVcpuAttr, "type">, vcpuInfo?: MemoryLink): void {
     refuseMissing("xenVcpuSetAttr()", attr, ["type"]);
@@ -128,19 +127,19 @@ export abstract class VcpuDevices extends VcpuRegisters {
   }
 
   /**
-   * Sends a command of Intel's TDX for this vCPU.
+   * Runs a TDX command for this vCPU.
    *
-   * @returns the module's error, its lower word; 0 when all is well.
+   * @returns the low 32 bits of the TDX module's error code; 0 on success.
    * @ioctl KVM_MEMORY_ENCRYPT_OP (api.rst 4.110; vcpu; Linux 7.2)
-   * @throws {@link KvmError} `ENOTTY`: this VM is of no such type; `EINVAL`: no such command, or too
-   *   early; `EIO`: the module refused.
+   * @throws {@link KvmError} `ENOTTY`: this VM is not of that type; `EINVAL`: the command does not exist, or is not
+   *   allowed in the current state; `EIO`: the TDX module returned an error.
    */
   memoryEncryptOp(command: MemoryEncryptCommand): number {
     return memoryEncryptOp(this, command);
   }
 }
 
-/** The bytes of a kernel sigset_t. */
+/** Encodes a kernel sigset_t. */
 function sigsetOf(signals: readonly number[]): Uint8Array {
   let set = 0n;
   for (const signal of signals) {

@@ -1,6 +1,6 @@
 /**
- * The MSRs of a saved vCPU: reading all that can be read, writing them back, and the TSC. In which order
- * they go is state/msrs.ts; batches are msrs.ts.
+ * The MSRs of a saved vCPU: reading all that are readable, writing them back, and the TSC. Their order is
+ * state/msrs.ts; batches are msrs.ts.
  */
 import { KVM_GET_MSRS, KVM_SET_MSRS } from "../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
@@ -14,7 +14,7 @@ import type { Origin } from "./origin.ts";
 
 const MSRS = partNamed("msrs");
 
-/** Lists the MSRs that a vCPU is saved with: KVM's list, and what KVM leaves out of it. */
+/** Lists the MSRs that are saved: KVM's list, and saved MSRs that it does not list. */
 export function msrsToSave(
   vcpu: Handle,
   origin: Origin,
@@ -24,19 +24,19 @@ export function msrsToSave(
   return Array.from(new Set([...origin.msrIndexList(), ...unlistedMsrs(mcgCap, cpuid)]));
 }
 
-/** Reads those of the MSRs that KVM lets be read, in their order. */
+/** Reads those of the MSRs that KVM can read, in their order. */
 export function readable(vcpu: Handle, indices: Iterable<number>): readonly MsrEntry[] {
   const got: MsrEntry[] = [];
   for (let rest = Array.from(indices); rest.length > 0; ) {
     const some = getMsrs(vcpu, KVM_GET_MSRS, rest);
     got.push(...some);
-    // KVM stops before the first that it refuses.
+    // KVM stops before the first that it rejects.
     rest = rest.slice(some.length + 1);
   }
   return got;
 }
 
-/** Writes MSRs in their order, and returns the indices of those that KVM refuses. */
+/** Writes MSRs in their order, and returns the indices of those that KVM rejects. */
 export function writeMsrs(vcpu: Handle, entries: readonly MsrEntry[]): readonly number[] {
   const refused: number[] = [];
   for (let rest = entries; rest.length > 0; ) {
@@ -49,7 +49,7 @@ export function writeMsrs(vcpu: Handle, entries: readonly MsrEntry[]): readonly 
   return refused;
 }
 
-/** Reads MSRs that were written, and names those that have another value; what counts is left out. */
+/** Reads MSRs that were written, and returns those with another value, except counters. */
 export function msrDifferences(
   vcpu: Handle,
   entries: readonly MsrEntry[],
@@ -64,17 +64,17 @@ export function readTsc(vcpu: Handle): MsrEntry | undefined {
   return readable(vcpu, [IA32_TSC])[0];
 }
 
-/** Bit 62: as far from any TSC as can be. */
+/** Bit 62: a value far from any TSC. */
 const FAR = 1n << 62n;
 const distance = (a: bigint, b: bigint): bigint => (a < b ? b - a : a - b);
 
 /**
- * Writes the TSC, and returns its index if KVM refuses it.
+ * Writes the TSC, and returns its index if KVM rejects it.
  *
- * KVM takes a value within a second of what another write led it to expect for an attempt to synchronise
- * vCPUs, and ignores it (x86.c:kvm_synchronize_tsc). That is right between the vCPUs of one VM. But before
- * Linux 6.7 the making of a vCPU counts as such a write, and later a first restoring does: then the TSC of
- * a young guest, or a second restoring, would change nothing. A value far away breaks the tie.
+ * If a value is within a second of the value that KVM expects after another write, KVM assumes an attempt to
+ * synchronise vCPUs, and ignores it (x86.c:kvm_synchronize_tsc). That is right between the vCPUs of one VM. But before
+ * Linux 6.7, creating a vCPU counts as such a write, and later the first restore does: KVM would ignore the TSC of a
+ * young guest, or the second restore. Writing a distant value first prevents this.
  */
 export function writeTsc(vcpu: Handle, entry: MsrEntry | undefined): readonly number[] {
   if (entry === undefined) return [];
@@ -87,8 +87,8 @@ export function writeTsc(vcpu: Handle, entry: MsrEntry | undefined): readonly nu
 }
 
 /**
- * Stops the timers behind MSRs that are restored late, so that none of the state before fires into the
- * restored local APIC. What KVM does not take here, it will refuse again later.
+ * Stops the timers behind MSRs that are restored late, so that no old timer fires into the restored local APIC. KVM
+ * rejects an MSR here only if it also rejects it later.
  */
 export function disarm(vcpu: Handle, late: readonly MsrEntry[]): void {
   setMsrs(

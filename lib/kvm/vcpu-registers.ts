@@ -1,4 +1,4 @@
-/** A vCPU's state that no fixed struct holds: MSRs, XSAVE, nested state, registers by id. The rest is generated. */
+/** A vCPU's state of variable size: MSRs, XSAVE, nested state, registers by id. State in fixed structs is generated. */
 import { KVM_REG_SIZE_MASK, KVM_REG_SIZE_SHIFT } from "../abi/generated/constants.ts";
 import {
   KVM_GET_MSRS,
@@ -20,14 +20,15 @@ import { toBigInt, toU64 } from "../options.ts";
 import { VcpuIoctls } from "./generated/vcpu-ioctls.ts";
 import { getMsrs, setMsrs } from "./msrs.ts";
 
-/** No state that KVM gives is as large; beyond it, growing has gone wrong. */
+/** The limit for growing a buffer; KVM returns no state of this size. */
 const MOST_BYTES = 1 << 20;
 
-/** The part of a vCPU that is registers of varying number and size. */
+/** Adds a vCPU's registers of variable number and size. */
 export abstract class VcpuRegisters extends VcpuIoctls {
   /**
-   * Reads MSRs, as many as KVM lets be read before the first that it does not.
+   * Reads MSRs in order and stops at the first that KVM cannot read.
    *
+   * @returns the entries that were read.
    * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
    */
   getMsrs(indices: Iterable<number>): readonly MsrEntry[] {
@@ -35,9 +36,9 @@ export abstract class VcpuRegisters extends VcpuIoctls {
   }
 
   /**
-   * Writes MSRs in order and stops at the first that KVM refuses.
+   * Writes MSRs in order and stops at the first that KVM rejects.
    *
-   * @returns how many were written: `entries[result]` is the refused one, if there is one.
+   * @returns the number of MSRs that were written: `entries[result]` is the rejected one, if any.
    * @ioctl KVM_SET_MSRS (api.rst 4.19; vcpu)
    */
   setMsrs(entries: Iterable<StructWith<MsrEntry, "index" | "data">>): number {
@@ -45,46 +46,44 @@ export abstract class VcpuRegisters extends VcpuIoctls {
   }
 
   /**
-   * Says at which MSR {@link setMsrs} or {@link getMsrs} stopped, and why as far as it can be found
-   * out; KVM tells only how many it took. `undefined` when that were all.
+   * Explains why {@link setMsrs} or {@link getMsrs} stopped at an MSR, because KVM returns only the number of processed
+   * entries. Returns `undefined` if KVM processed all.
    *
-   * @param sent - what was sent: with `data` it was to be written.
-   * @param taken - how many KVM took.
+   * @param sent - the entries that were passed; entries with `data` were to be written.
+   * @param taken - the number that KVM processed.
    */
   explainMsrs(sent: readonly SentMsr[], taken: number): string | undefined {
     return explainMsrs(sent, taken, this.evidence());
   }
 
   /**
-   * Reads the whole XSAVE area, in its standard format: 4096 bytes, or more with AMX.
+   * Reads the whole XSAVE area in its standard format: 4096 bytes, or more with AMX.
    *
    * @ioctl KVM_GET_XSAVE2 (api.rst 4.134; vcpu; KVM_CAP_XSAVE2)
    * @throws {@link KvmError} `EINVAL`: this vCPU's registers are hidden (SEV-ES, TDX).
    */
   getXsave2(): Uint8Array {
-    // KVM_CAP_XSAVE2 of the VM would tell, but the VM's handle may be closed by now; and a guest's
-    // area may grow (arch_prctl). The copy that KVM writes to ends at an unmapped page, so too
-    // little room is EFAULT.
+    // KVM_CAP_XSAVE2 of the VM has the size, but the VM's handle may be closed, and a guest's area can grow
+    // (arch_prctl). The copy that KVM writes to ends at an unmapped page, so a buffer that is too small causes EFAULT.
     return this.#grow("EFAULT", sizeOf(Xsave), (bytes) => this.ioctl(KVM_GET_XSAVE2, bytes));
   }
 
   /**
-   * Writes the XSAVE area, in its standard format: 4096 bytes, or as many as {@link getXsave2} gives.
+   * Writes the XSAVE area in its standard format: 4096 bytes, or as many as {@link getXsave2} returns.
    *
    * @ioctl KVM_SET_XSAVE (api.rst 4.43; vcpu; KVM_CAP_XSAVE)
-   * @throws {@link KvmError} `EINVAL`: a component or a bit of MXCSR that the CPU does not have;
-   *   `EFAULT`: fewer bytes than this VM's guests have.
+   * @throws {@link KvmError} `EINVAL`: a component or a bit of MXCSR that the CPU does not have; `EFAULT`: fewer bytes
+   *   than the XSAVE area of this VM's guests.
    */
   setXsave(bytes: Uint8Array): void {
     this.ioctl(KVM_SET_XSAVE, bytes, { args: { byteLength: bytes.length } });
   }
 
   /**
-   * Reads what the vCPU knows of guests that its own guest runs: a `struct kvm_nested_state`, whose
-   * size its `size` field tells.
+   * Reads the state of nested guests: a `struct kvm_nested_state`, whose `size` field has its size in bytes.
    *
    * @ioctl KVM_GET_NESTED_STATE (api.rst 4.114; vcpu; KVM_CAP_NESTED_STATE)
-   * @throws {@link KvmError} `EINVAL`: KVM cannot run nested guests here.
+   * @throws {@link KvmError} `EINVAL`: this KVM does not support nested guests.
    */
   getNestedState(): Uint8Array {
     const bytes = this.#grow("E2BIG", sizeOf(NestedState), (room) => {
@@ -95,11 +94,11 @@ export abstract class VcpuRegisters extends VcpuIoctls {
   }
 
   /**
-   * Writes what {@link getNestedState} read.
+   * Writes a state that {@link getNestedState} returned.
    *
    * @ioctl KVM_SET_NESTED_STATE (api.rst 4.115; vcpu; KVM_CAP_NESTED_STATE)
-   * @throws {@link KvmError} `EINVAL`: it does not fit this vCPU's state; `EFAULT`: its `size` field
-   *   reaches past its bytes.
+   * @throws {@link KvmError} `EINVAL`: the nested state is invalid for this vCPU's state; `EFAULT`: its `size` field
+   *   exceeds the number of bytes.
    */
   setNestedState(state: Uint8Array): void {
     this.ioctl(KVM_SET_NESTED_STATE, state, {
@@ -109,7 +108,7 @@ export abstract class VcpuRegisters extends VcpuIoctls {
   }
 
   /**
-   * Lists the registers that have an id: MSRs and KVM's own, such as the shadow stack pointer.
+   * Lists the registers that have an id: MSRs and KVM's own registers, such as the shadow stack pointer.
    *
    * @ioctl KVM_GET_REG_LIST (api.rst 4.84; vcpu; Linux 7.2)
    */
@@ -131,9 +130,9 @@ export abstract class VcpuRegisters extends VcpuIoctls {
   /**
    * Reads a register by its id.
    *
-   * @param id - `KVM_X86_REG_MSR(index)` and the like, as {@link getRegList} gives them.
+   * @param id - `KVM_X86_REG_MSR(index)` and others, as returned by {@link getRegList}.
    * @ioctl KVM_GET_ONE_REG (api.rst 4.69; vcpu; KVM_CAP_ONE_REG; Linux 7.2)
-   * @throws {@link KvmError} `EINVAL`: the id has no such type or size, or no such register is here.
+   * @throws {@link KvmError} `EINVAL`: the id has an unknown type or size, or this vCPU does not have the register.
    */
   getOneReg(id: bigint | number): bigint {
     const number = toU64("getOneReg(): id", id);
@@ -147,9 +146,9 @@ export abstract class VcpuRegisters extends VcpuIoctls {
    * Writes a register by its id.
    *
    * @ioctl KVM_SET_ONE_REG (api.rst 4.68; vcpu; KVM_CAP_ONE_REG; Linux 7.2)
-   * @throws {@link KvmError} `EINVAL`: the id has no such type or size, no such register is here, or
-   *   it cannot have this value.
-   * @throws RangeError when the value does not fit the register.
+   * @throws {@link KvmError} `EINVAL`: the id has an unknown type or size, this vCPU does not have the register, or the
+   *   value is invalid.
+   * @throws RangeError if the value does not fit the register.
    */
   setOneReg(id: bigint | number, value: bigint | number): void {
     const number = toU64("setOneReg(): id", id);
@@ -179,7 +178,7 @@ export abstract class VcpuRegisters extends VcpuIoctls {
   }
 }
 
-/** How many bytes a register has, as its id says: a power of two. */
+/** Returns a register's size in bytes, a power of two, from its id. */
 function registerBytes(id: bigint): number {
   return 1 << Number((id & KVM_REG_SIZE_MASK) >> BigInt(KVM_REG_SIZE_SHIFT));
 }

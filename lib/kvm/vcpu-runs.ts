@@ -1,4 +1,4 @@
-/** A vCPU's runs: here and now, or beside the event loop; their kicks and their exits. What exits are is exit.ts. */
+/** A vCPU's runs, on the calling thread or on its own thread, with kicks and exits. The exits are exit.ts. */
 import { constants } from "node:os";
 import { isMainThread } from "node:worker_threads";
 import { KVM_RUN } from "../abi/generated/ioctls.ts";
@@ -31,30 +31,30 @@ import { VcpuDevices } from "./vcpu-devices.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const { EINTR, EBUSY } = constants.errno;
-/** Of {@link NativeRun.history}. */
+/** The bits of {@link NativeRun.history}. */
 const STRAY = 4;
-/** The native thread has stopped for a pause; no errno of the kernel's. */
+/** The result of a run that a pause has stopped; not an errno of the kernel. */
 const PAUSED = -512;
-/** How long a kick that found the signal queue full waits before it is sent again. */
+/** The delay before a kick is sent again after it found the signal queue full. */
 const AGAIN_MS = 10;
-/** So often may a vCPU change between two threads before the program is warned. */
+/** The number of changes between two threads after which the program is warned. */
 const MOST_CHANGES = 16;
 
-/** How {@link VcpuRuns.runSync} runs. */
+/** The options of {@link VcpuRuns.runSync}. */
 export interface RunSyncOptions {
   /**
-   * Whether the guest runs on after a signal that nobody sent to end the run, such as a profiler's.
-   * {@link kickVcpu} and `immediateExit` end it all the same. JavaScript listeners of signals are called
-   * after the exit. False when left out.
+   * Whether to re-enter the guest after a signal that is not a kick, such as a profiler's. {@link kickVcpu} and
+   * `immediateExit` still interrupt the run. JavaScript listeners of signals are called after the exit. The default is
+   * false.
    */
   readonly throughSignals?: boolean;
 }
 
 /** A run that was started and has not ended. */
 interface Pending {
-  /** What was written into `kvm_run` before it; for traces. */
+  /** The answers that were written into `kvm_run` before the run, for traces. */
   readonly replies: ReturnType<typeof traceRun>;
-  /** Whether it is to end. A pause may have stopped it before. */
+  /** Whether the run shall end. A pause may have stopped it before. */
   isKicked: boolean;
   readonly ended: Abortable<Exit>;
 }
@@ -62,12 +62,12 @@ interface Pending {
 let isWarned: boolean = false;
 
 /**
- * Ends the run of a vCPU of this process, on whichever thread it is, or else its next one; it ends with
- * `{ kind: "intr" }`. `token` is its {@link VcpuRuns.kickToken}.
+ * Interrupts the current run of a vCPU of this process on any thread, or otherwise its next one; the run returns `{
+ * kind: "intr" }`. `token` is the vCPU's {@link VcpuRuns.kickToken}.
  *
- * @returns false when there is no such vCPU, or it was closed.
- * @throws {@link KvmError} tgkill's `EAGAIN`: the signal queue of this user is full (RLIMIT_SIGPENDING),
- *   and no standard signal is free. The run goes on; the next one ends at once.
+ * @returns false if no such vCPU exists, or it was closed.
+ * @throws {@link KvmError} tgkill's `EAGAIN`: the signal queue of this user is full (RLIMIT_SIGPENDING), and no
+ *   standard signal is unused. The current run continues; the next one ends at once.
  */
 export function kickVcpu(token: bigint): boolean {
   const answer = native().kickVcpu(token);
@@ -75,7 +75,7 @@ export function kickVcpu(token: bigint): boolean {
   throw refused({ call: answer.call, label: "vcpu", errno: answer.errno });
 }
 
-/** The part of a vCPU that runs it. */
+/** Adds a vCPU's runs. */
 export abstract class VcpuRuns extends VcpuDevices {
   readonly #run: NativeRun;
   readonly #bytes: Uint8Array;
@@ -83,15 +83,15 @@ export abstract class VcpuRuns extends VcpuDevices {
   readonly #exits: ExitSource;
   readonly #gate: RunGate;
   #pending: Pending | undefined;
-  /** Whether the thread of its own is in KVM_RUN, or about to be, or has not told us its end. */
+  /** Whether the vCPU's own thread is in KVM_RUN, is about to be, or has not reported the end of its run. */
   #isInside: boolean = false;
   #wasBeside: boolean = false;
   #changes = 0;
-  /** The step of the last run, until subscribers are told of it. */
+  /** The trace step of the last run, until subscribers are notified of it. */
   #untold: ReturnType<typeof traceExit>;
-  /** Where the exit filter collects. */
+  /** The ring for writes that the exit filter collects. */
   #filtered: NativeMapping | undefined;
-  /** Native code holds it weakly while nothing runs. */
+  /** Native code holds a weak reference to it while nothing runs. */
   readonly #done = (result: number): void => this.#settle(result);
   readonly #gated: GatedRun = {
     start: () => this.#start(),
@@ -99,11 +99,11 @@ export abstract class VcpuRuns extends VcpuDevices {
     end: () => this.kick(),
   };
 
-  /** Takes over a vCPU's descriptor and maps its kvm_run. */
+  /** Takes a vCPU's descriptor and maps its kvm_run. */
   protected constructor(fd: NativeFd, label: string, vm: { readonly gate: RunGate }) {
-    // `vm` may be nothing (a program's `new Vcpu()`): this says so, before its gate is looked for.
+    // `vm` may be undefined in a program's `new Vcpu()`: super() rejects that before the gate is used.
     super(fd, label);
-    // A worker that is in KVM_RUN is asked whether it is to end by calling the second one.
+    // A worker that is in KVM_RUN calls the second function to find out whether the environment ends.
     const run = fd.mapRun(this.#done, isMainThread ? undefined : () => undefined);
     if (isRefusal(run)) {
       fd.close();
@@ -117,15 +117,15 @@ export abstract class VcpuRuns extends VcpuDevices {
   }
 
   /**
-   * Runs the guest on this thread until it exits, which blocks the event loop for as long.
+   * Runs the guest on this thread until it exits. The event loop is blocked until then.
    *
-   * A signal to this thread, {@link immediateExit} or {@link kickToken}'s kick ends the run with
-   * `{ kind: "intr" }`. A signal does so that its listener can be called; Node's and V8's own (those of
-   * `--cpu-prof`, say) do it too. Who runs a guest for its answer sets `throughSignals`.
+   * A signal to this thread, {@link immediateExit} or a kick with {@link kickToken} makes it return `{ kind: "intr" }`.
+   * It returns after a signal so that the signal's listener can run; signals of Node and V8 (for example of
+   * `--cpu-prof`) have the same effect. Set `throughSignals` to re-enter the guest instead.
    *
    * @ioctl KVM_RUN (api.rst 4.10; vcpu)
-   * @throws {@link KvmError} with KVM_RUN's errno, `EINTR` excepted; `EFAULT` comes as an exit when
-   *   KVM says which access it was (`memory_fault`).
+   * @throws {@link KvmError} with KVM_RUN's errno, except `EINTR`. `EFAULT` is the exit `memory_fault` instead if KVM
+   *   reports the access.
    * @throws {@link StateError} `ERR_CLOSED`, `ERR_RUNNING`, `ERR_PAUSED`.
    */
   runSync(options?: RunSyncOptions): Exit {
@@ -143,16 +143,15 @@ export abstract class VcpuRuns extends VcpuDevices {
   }
 
   /**
-   * Runs the guest until it exits, on a thread of the vCPU's own, beside the event loop. Until the
-   * promise is settled every other call on this vCPU is refused, but {@link kick} and {@link close};
-   * an exit is answered before the next run. While the VM is paused ({@link Vm.pause}) the run stands
-   * still, and the vCPU can be looked at and changed.
+   * Runs the guest until it exits, on the vCPU's own thread, while the event loop continues. Until the promise settles,
+   * every other call on this vCPU except {@link kick} and {@link close} throws `ERR_RUNNING`. Answer an exit before the
+   * next run. While the VM is paused ({@link Vm.pause}), the run is stopped, and the vCPU can be read and changed.
    *
-   * While exits come within 200 microseconds and each thread has a CPU, both look for the other before they
-   * sleep, for as long at most: an idle CPU is slow to wake. The event loop serves all else meanwhile.
+   * Both threads spin before they sleep, for at most 200 microseconds, if exits come within that time and each thread
+   * has a CPU, because waking an idle CPU is slow. The event loop serves other events in the meantime.
    *
-   * @returns the exit; `{ kind: "intr" }` when the run was ended by `signal`, {@link kick},
-   *   {@link close} or {@link immediateExit}.
+   * @returns the exit; `{ kind: "intr" }` if the run was interrupted by `signal`, {@link kick}, {@link close} or {@link
+   *   immediateExit}.
    * @ioctl KVM_RUN (api.rst 4.10; vcpu)
    * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
    * @throws {@link KvmError} as {@link runSync}, and pthread_create's; the promise is rejected with it.
@@ -167,7 +166,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     if (isAborted) return Promise.resolve({ kind: "intr" });
     const ended = new Abortable<Exit>({ signal }, () => this.kick());
     try {
-      // What stands for a signal may have called run() or close() itself.
+      // An object that is passed as the signal may have called run() or close() itself.
       this.#runnable();
     } catch (error) {
       ended.drop();
@@ -181,12 +180,12 @@ export abstract class VcpuRuns extends VcpuDevices {
   }
 
   /**
-   * Runs the guest again and again, each time as {@link run} does: `for await (const exit of
-   * vcpu.exits())`. The guest goes on when the next exit is asked for, so an exit is answered in the
-   * loop's body. A kick comes as `{ kind: "intr" }`.
+   * Runs the guest repeatedly, each time as {@link run} does: `for await (const exit of vcpu.exits())`. The guest
+   * continues when the loop requests the next exit, so answer an exit in the loop's body. A kick yields `{ kind: "intr"
+   * }`.
    *
-   * Ends when `signal` is aborted or the vCPU is closed, also before it began. `return()` and `throw()`
-   * kick a run that is under way and settle with it; an exit that came first is still given.
+   * Ends when `signal` is aborted or the vCPU is closed, even before the first run. `return()` and `throw()` kick the
+   * current run and wait for it; an exit that occurs first is still yielded.
    *
    * @throws {@link KvmError} as {@link run}.
    */
@@ -203,12 +202,12 @@ export abstract class VcpuRuns extends VcpuDevices {
     });
   }
 
-  /** Whether a {@link run} is under way, or stands still in a pause. */
+  /** Whether a {@link run} is in progress, or is stopped by a pause. */
   get running(): boolean {
     return this.#pending !== undefined;
   }
 
-  /** Ends the {@link run} that is under way, with `{ kind: "intr" }`; the next one is not touched. */
+  /** Interrupts the current {@link run}, which returns `{ kind: "intr" }`. Later runs are not affected. */
   kick(): void {
     if (this.#pending === undefined) return;
     this.#pending.isKicked = true;
@@ -216,7 +215,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     else this.#settle(-EINTR);
   }
 
-  /** Sends the signal that ends a run, again and again while there is no room in the signal queue. */
+  /** Sends the signal that interrupts a run, and repeats it while the signal queue is full. */
   #signal(way: "kick" | "pause"): void {
     const pending = this.#pending;
     if (this.#run.kick(way === "pause") === 0) return;
@@ -226,23 +225,23 @@ export abstract class VcpuRuns extends VcpuDevices {
   }
 
   /**
-   * What another thread of this process (a worker) can end a run with: `kickVcpu(token)`. Whoever asks
-   * cannot know which run it is, so without one the next ends at once. A number without meaning.
+   * The token with which another thread of this process (a worker) can interrupt a run: `kickVcpu(token)`. Because that
+   * thread cannot know the current run, a kick between two runs interrupts the next one. The number is random.
    */
   get kickToken(): bigint {
     return this.#run.token;
   }
 
   /**
-   * Says which exits the runs of this vCPU, of any kind, take care of themselves, without leaving native
-   * code: port writes that nobody reads, say, or a serial port's output. The rules replace those from before.
+   * Sets rules for exits that all runs of this vCPU handle in native code: for example, port writes that can be
+   * ignored, or a serial port's output. The rules replace the previous ones.
    *
-   * Collected writes are drained from the ring in their order; a program that wants to know what was
-   * before another exit drains it first. When the ring is full, the next write is an exit. Traces and
-   * recordings do not have what the filter took.
+   * Collected writes are read from the ring in their order. To keep the order relative to other exits, drain the ring
+   * before handling an exit. If the ring is full, the next write is an exit. Traces and recordings do not contain the
+   * filtered accesses.
    *
-   * @returns the ring, of 2730 slots, the same for all filters of this vCPU.
-   * @throws TypeError or RangeError that names the rule and what is wrong with it.
+   * @returns the ring with 2730 slots, the same for all filters of this vCPU.
+   * @throws TypeError or RangeError that names the rule and its fault.
    * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
    * @throws {@link KvmError} mmap's, for the first filter.
    */
@@ -260,14 +259,12 @@ export abstract class VcpuRuns extends VcpuDevices {
     throw this.refusal("mmap", -ring, { facts: { what: "filter ring" } });
   }
 
-  /**
-   * Looks at the ring that `vm.registerCoalescedMmio()` made KVM fill. All vCPUs of a VM share one.
-   */
+  /** Returns the ring that KVM fills after `vm.registerCoalescedMmio()`. All vCPUs of a VM share one. */
   coalescedRing(): CoalescedRing {
     return coalescedRing(this.#open());
   }
 
-  /** Gives the form of running that makes no garbage; {@link runSync} and {@link run} go on beside it. */
+  /** Returns the low-level interface, which allocates no objects; {@link runSync} and {@link run} can still be used. */
   lowLevel(): RunPage {
     this.#open();
     const gate = this.#gate;
@@ -283,22 +280,21 @@ export abstract class VcpuRuns extends VcpuDevices {
   }
 
   /**
-   * Finishes the instruction whose exit is pending and stops before the next one, so that the
-   * registers are the guest's after it, and can be saved: what it reads is in them only then. The
-   * exit cannot be answered any more; unanswered, the guest sees what its `reply` says. Without a
-   * pending exit nothing happens. {@link immediateExit} stays as it is.
+   * Completes the instruction whose exit is pending and stops before the next one, so that the registers contain its
+   * result and can be saved. Without this, a value that the instruction reads is in no register. The exit cannot be
+   * answered any more; if it was not, the guest gets the default of its `reply`. Without a pending exit this is a
+   * no-op. {@link immediateExit} is unchanged.
    *
-   * One instruction may exit several times: it reads and writes (`add` to memory that is not
-   * there), reaches over a page, moves more than 8 bytes, is a string instruction that reads
-   * memory that is not there (up to 1024 elements in a row), or is single-stepped (a `debug` at its
-   * end). `answer` is called with each of these further exits, and completes them all. `rep ins`
-   * and `rep outs` are left at the end of a chunk, with RIP still at the instruction and RCX the
-   * rest: that is between two instructions, and can be saved.
+   * One instruction may exit several times: it reads and writes (`add` to an address without memory), crosses a page,
+   * moves more than 8 bytes, is a string instruction that reads addresses without memory (up to 1024 elements in a
+   * row), or is single-stepped (a `debug` at its end). `answer` is called with each of these further exits, and all are
+   * completed. `rep ins` and `rep outs` stop at the end of a chunk, with RIP still at the instruction and the remaining
+   * count in RCX; that is a point between two instructions, and can be saved.
    *
-   * @param answer - what does a further exit's work and replies to it.
+   * @param answer - handles a further exit and replies to it.
    * @ioctl KVM_RUN (api.rst 4.10 and 5, `immediate_exit`; vcpu; KVM_CAP_IMMEDIATE_EXIT)
-   * @throws {@link StateError} `ERR_UNANSWERED` when a further exit comes and there is no `answer`.
-   *   It is still pending then, as after {@link runSync}.
+   * @throws {@link StateError} `ERR_UNANSWERED` if a further exit occurs and `answer` is omitted. That exit is then
+   *   pending, as after {@link runSync}.
    * @throws {@link KvmError} as {@link runSync}.
    */
   completeExit(answer?: (exit: Exit) => void): void {
@@ -311,7 +307,7 @@ export abstract class VcpuRuns extends VcpuDevices {
   }
 
   /**
-   * Whether the next KVM_RUN returns at once, with `EINTR` and before the guest executes anything;
+   * Whether the next KVM_RUN returns at once with `EINTR`, before the guest executes an instruction:
    * `kvm_run.immediate_exit` (KVM_CAP_IMMEDIATE_EXIT).
    */
   get immediateExit(): boolean {
@@ -323,20 +319,20 @@ export abstract class VcpuRuns extends VcpuDevices {
     this.#open()[IMMEDIATE_EXIT] = value ? 1 : 0;
   }
 
-  /** Ends what runs, and closes the vCPU. A run's promise is settled, with `{ kind: "intr" }`. */
+  /** Interrupts the current run, whose promise resolves to `{ kind: "intr" }`, and closes the vCPU. */
   override close(): void {
     super.close();
     this.#filtered?.close();
     if (!this.#isInside) this.#settle(-EINTR);
   }
 
-  /** The descriptor, while it is open and the vCPU does not run elsewhere: the kernel would wait. */
+  /** The descriptor. Throws while the vCPU runs on its own thread, because the kernel would block. */
   protected override get fd(): NativeFd {
     this.#open();
     return super.fd;
   }
 
-  /** Issues KVM_RUN where a kick reaches it, also when it comes through {@link ioctl}. */
+  /** Makes KVM_RUN in a way that a kick can interrupt, also for calls through {@link ioctl}. */
   protected override call(
     ioctl: Ioctl,
     argument: IoctlArgument | undefined,
@@ -351,13 +347,13 @@ export abstract class VcpuRuns extends VcpuDevices {
     return answer;
   }
 
-  /** What kvm_run says, and whether the vCPU was run, and its guest surely entered. */
+  /** Returns kvm_run, whether the vCPU has run, and whether its guest was certainly entered. */
   protected history(): { run: Uint8Array; hasRun: boolean; hasEntered: boolean } {
     const bits = this.#run.history();
     return { run: this.#open(), hasRun: (bits & 1) !== 0, hasEntered: (bits & 2) !== 0 };
   }
 
-  /** Lets the pending run go, on the vCPU's own thread. */
+  /** Starts the pending run on the vCPU's own thread. */
   #start(): void {
     this.#count(true);
     const started = this.#run.start();
@@ -372,7 +368,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     pending?.ended.reject(this.refusal(ioctl, errno));
   }
 
-  /** Takes a run's end from the vCPU's thread; nothing is thrown from here. */
+  /** Handles the end of a run on the vCPU's thread; it never throws. */
   #settle(answer: number): void {
     this.#isInside = false;
     this.#gate.leave(this.#gated);
@@ -396,14 +392,14 @@ export abstract class VcpuRuns extends VcpuDevices {
     this.#tell();
   }
 
-  /** Publishes the last run, now that its exit is a value: a subscriber may close this, or run it. */
+  /** Publishes the last run after its exit was decoded, because a subscriber may close or run this vCPU. */
   #tell(): void {
     const step = this.#untold;
     this.#untold = undefined;
     publishExit(step);
   }
 
-  /** KVM finishes what is pending before it looks at immediate_exit; `EINTR` says all is finished. */
+  /** KVM completes a pending exit before it checks immediate_exit; `EINTR` means that nothing is pending. */
   #complete(): Exit | undefined {
     const before = this.immediateExit;
     this.immediateExit = true;
@@ -414,7 +410,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     }
   }
 
-  /** Runs the guest on this thread; `undefined` is `EINTR`. */
+  /** Runs the guest on this thread; `undefined` means `EINTR`. */
   #enter(): Exit | undefined {
     const answer = this.#issue();
     try {
@@ -434,7 +430,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     return answer;
   }
 
-  /** What KVM_RUN's answer says; `undefined` is `EINTR`. */
+  /** Decodes KVM_RUN's result; `undefined` means `EINTR`. */
   #exit(answer: number): Exit | undefined {
     if (answer === -EINTR) return undefined;
     if (answer < 0 && !isExitBesideErrno(this.#exits, -answer)) {
@@ -443,7 +439,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     return decodeExit(this.#exits);
   }
 
-  /** KVM waits for all CPUs (synchronize_rcu) when a vCPU comes from another thread. */
+  /** Counts changes of threads, because KVM waits for all CPUs (synchronize_rcu) when a vCPU changes its thread. */
   #count(isBeside: boolean): void {
     if (isBeside === this.#wasBeside) return;
     this.#wasBeside = isBeside;

@@ -1,6 +1,6 @@
 /**
- * The state of vCPUs as values: gathering it, and putting it back in the order of state/parts.ts. A single
- * part is state-part.ts, MSRs are vcpu-msrs.ts.
+ * The state of vCPUs as values: reading it, and writing it in the order of state/parts.ts. A single part is
+ * state-part.ts, MSRs are vcpu-msrs.ts.
  */
 import { KVM_MP_STATE_SIPI_RECEIVED } from "../abi/generated/constants.ts";
 import { KVM_GET_CPUID2 } from "../abi/generated/ioctls.ts";
@@ -26,26 +26,25 @@ import {
   writeTsc,
 } from "./vcpu-msrs.ts";
 
-/** What of a vCPU is saved. */
+/** The parts of a vCPU's state to save. */
 export interface SaveStateOptions {
   /**
-   * The MSRs to save, in the order in which they shall be restored. Left out: those of
-   * KVM_GET_MSR_INDEX_LIST, the MTRRs, the banks of machine checks, and Hyper-V's where the guest sees
-   * Hyper-V. Those that KVM does not let be read are skipped.
+   * The MSRs to save, in the order of restoring. The default is KVM_GET_MSR_INDEX_LIST, the MTRRs, the machine-check
+   * banks, and Hyper-V's MSRs if the guest has Hyper-V. MSRs that KVM cannot read are skipped.
    */
   readonly msrs?: Iterable<number>;
 }
 
-/** What is asked of a vCPU beyond its ioctls. */
+/** The part of a vCPU that this file needs. */
 export interface StatefulVcpu extends Handle {
   readonly id: number;
-  /** The VM that it was made for. */
+  /** The vCPU's VM. */
   readonly vm: object;
   completeExit(answer?: () => void): void;
   setCpuid2(entries: Iterable<CpuidEntry2>): void;
 }
 
-/** Reads the state of vCPUs: part by part, so that the same part of all is of nearly the same time. */
+/** Reads the state of vCPUs, each part from all vCPUs before the next, so that a part is of nearly the same time. */
 export function saveVcpus(
   vcpus: readonly StatefulVcpu[],
   origin: Origin,
@@ -60,7 +59,7 @@ export function saveVcpus(
       if (!isSaved) values.set(part.name, read(vcpu, part, origin, msrs));
     }
   }
-  // One right after the other: KVM takes TSCs that are a second apart for not synchronised.
+  // In direct succession, because KVM does not synchronise TSCs that are a second apart.
   const tscs = vcpus.map(readTsc);
   return all.map(({ vcpu, values }, i) => {
     const parts = VCPU_PARTS.filter(({ name }) => values.get(name) !== undefined);
@@ -86,28 +85,28 @@ function withTsc(state: VcpuState, tsc: MsrEntry | undefined): VcpuState {
   return msrs === undefined ? state : { ...state, msrs };
 }
 
-/** What restoring does beside writing. */
+/** The options for restoring. */
 export interface RestoreStateOptions {
   /**
-   * Whether every part is read again after all were written, and compared; true when left out. It costs about as
-   * much as saving the same parts.
+   * Whether to read and compare every part after all were written; the default is true. It costs about as much as
+   * saving the same parts.
    */
   readonly readBack?: boolean;
 }
 
-/** A vCPU, and the state that is put into it. */
+/** A vCPU, and the state to write into it. */
 export type VcpuPair = readonly [vcpu: StatefulVcpu, state: VcpuState];
 
-/** The MSRs that KVM refused to write into each vCPU. */
+/** The MSRs that KVM rejected for each vCPU. */
 type Refused = ReadonlyMap<StatefulVcpu, ReadonlySet<number>>;
 
-/** Writes the state of vCPUs, each part into all of them before the next one. */
+/** Writes the state of vCPUs, each part into all of them before the next part. */
 export function writeVcpus(pairs: readonly VcpuPair[], origin: Origin): Refused {
   const refused = new Map(pairs.map(([vcpu]) => [vcpu, new Set<number>()]));
   const note = (vcpu: StatefulVcpu, indices: readonly number[]): void => {
     for (const index of indices) refused.get(vcpu)?.add(index);
   };
-  // What still follows a pending exit would be done to the restored registers.
+  // Otherwise the completion of a pending exit would change the restored registers.
   for (const [vcpu] of pairs) vcpu.completeExit(() => {});
   for (const part of VCPU_PARTS) {
     for (const [vcpu, state] of pairs) note(vcpu, write(vcpu, part, state, origin));
@@ -118,7 +117,7 @@ export function writeVcpus(pairs: readonly VcpuPair[], origin: Origin): Refused 
   return refused;
 }
 
-/** Writes one part, and returns the MSRs among it that KVM refuses. */
+/** Writes one part, and returns its MSRs that KVM rejected. */
 function write(
   vcpu: StatefulVcpu,
   part: Part,
@@ -134,15 +133,15 @@ function write(
     disarm(vcpu, late);
     return writeMsrs(vcpu, early);
   } else if (part.set.kind !== "value" || readPart(vcpu, part, origin) !== value) {
-    // A setting that is right is not asked for: it could need a capability.
+    // A setting that is already right is not written, because writing it could need a capability.
     writePart(vcpu, part, value, origin);
   }
   return [];
 }
 
 /**
- * Reads every part that was written, in the order of saving, and names each value that is another. The reads have
- * the side effects of a save, and no other; a part whose reading would change the vCPU is left out.
+ * Reads every written part in the order of saving, and returns each value that differs. The reads have the side effects
+ * of a save, and no other; a part whose read would change the vCPU is left out.
  */
 export function vcpuDifferences(
   pairs: readonly VcpuPair[],
@@ -165,11 +164,13 @@ export function vcpuDifferences(
   );
 }
 
-/** KVM_GET_MP_STATE takes a pending SIPI (x86.c:kvm_arch_vcpu_ioctl_get_mpstate), which the guest has yet to see. */
+/**
+ * KVM_GET_MP_STATE consumes a pending SIPI (x86.c:kvm_arch_vcpu_ioctl_get_mpstate), which the guest must still receive.
+ */
 const isChangedByReading = (part: Part, wrote: unknown): boolean =>
   part.name === "mpState" && wrote === KVM_MP_STATE_SIPI_RECEIVED;
 
-/** Restores vCPUs: checks that the states fit, writes them, and reads them back. */
+/** Restores vCPUs: checks the states, writes them, and reads them back. */
 export function restoreVcpus(
   pairs: readonly VcpuPair[],
   origin: Origin,

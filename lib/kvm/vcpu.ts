@@ -33,30 +33,30 @@ import {
 } from "./vcpu-state.ts";
 import type { Vm } from "./vm.ts";
 
-/** What an entry of a table cannot leave out. */
+/** The required fields of a table's entry. */
 const FUNCTION: readonly string[] = ["function"];
 
-/** What KVM_SET_CPUID2 may be told beyond the entries. */
+/** The options of {@link Vcpu.setCpuid2}. */
 export interface SetCpuid2Options {
   /**
-   * The count to send, when it is to differ from the entries'. A count that reaches past them
-   * meets an unmapped page there, so that the kernel can only refuse (E2BIG, EFAULT).
+   * The count to pass instead of the number of entries. If it exceeds the entries, the kernel reads up to an unmapped
+   * page, and can only return E2BIG or EFAULT.
    */
   readonly nent?: number;
-  /** False: a refusal gets no reason. */
+  /** False: an error has no reason. */
   readonly explain?: false;
 }
 
 /** A virtual CPU of a {@link Vm}. */
 export class Vcpu extends VcpuRuns {
-  /** The number that KVM_CREATE_VCPU was given. */
+  /** The id that was passed to KVM_CREATE_VCPU. */
   readonly id: number;
-  /** The VM that it was made for. */
+  /** The VM that it belongs to. */
   readonly vm: Vm;
-  /** The last table that KVM has taken or given, as bytes, and the ioctl that brought it. */
+  /** The last table that KVM accepted or returned, as bytes, and the ioctl that passed it. */
   readonly #table: { ioctl: string; bytes: Uint8Array } = { ioctl: "", bytes: new Uint8Array() };
 
-  /** Takes over a vCPU's descriptor; {@link Vm.createVcpu} does. @internal */
+  /** Takes a vCPU's descriptor; use {@link Vm.createVcpu}. @internal */
   constructor(fd: NativeFd, id: number, vm: Vm) {
     super(fd, `vcpu ${id}`, vm);
     this.id = id;
@@ -64,13 +64,13 @@ export class Vcpu extends VcpuRuns {
   }
 
   /**
-   * Gives the vCPU its CPUID table. Before the first run any number of times; afterwards KVM
-   * compares, and takes the same table but no other.
+   * Sets the vCPU's CPUID table. Before the first run, any number of calls is allowed. Afterwards KVM compares the
+   * table, and accepts only an equal one.
    *
    * @ioctl KVM_SET_CPUID2 (api.rst 4.20; vcpu; KVM_CAP_EXT_CPUID)
-   * @throws {@link KvmError} `EINVAL` when the table differs after the first run (the reason names
-   *   the bits, by the table that was given last), or when 0x80000008.EAX[15:8] is not 0, 48 or 57;
-   *   `E2BIG` above 256 entries; `EPERM` for AMX tiles without permission (arch_prctl).
+   * @throws {@link KvmError} `EINVAL` if the table differs after the first run (the reason names the bits, compared
+   *   with the table that was set or read last), or if 0x80000008.EAX[15:8] is not 0, 48 or 57; `E2BIG` above 256
+   *   entries; `EPERM` for AMX tiles without permission (arch_prctl).
    */
   setCpuid2(entries: Iterable<CpuidEntry2Input>, options: SetCpuid2Options = {}): void {
     const sent = toList("setCpuid2()", entries);
@@ -90,8 +90,8 @@ export class Vcpu extends VcpuRuns {
   }
 
   /**
-   * Gives the vCPU its CPUID table in the old form, without indices: KVM stores every entry with
-   * index, flags and padding 0.
+   * Sets the vCPU's CPUID table in the old form, without indices: KVM stores every entry with index, flags and padding
+   * 0.
    *
    * @ioctl KVM_SET_CPUID (api.rst 4.20; vcpu)
    * @throws {@link KvmError} as {@link setCpuid2}.
@@ -104,21 +104,21 @@ export class Vcpu extends VcpuRuns {
   }
 
   /**
-   * Reads the vCPU's CPUID table, as KVM changed it.
+   * Reads the vCPU's CPUID table, including KVM's changes.
    *
-   * @param nent - room for how many entries; all of them when left out.
+   * @param nent - the number of entries in the buffer; the default is enough for all.
    * @ioctl KVM_GET_CPUID2 (vcpu; KVM_CAP_EXT_CPUID)
-   * @throws {@link KvmError} `E2BIG` when `nent` is too small.
+   * @throws {@link KvmError} `E2BIG` if `nent` is too small.
    */
   getCpuid2(nent: number = KVM_MAX_CPUID_ENTRIES): readonly CpuidEntry2[] {
     return getCpuid2(this, KVM_GET_CPUID2, nent);
   }
 
   /**
-   * Maps the ring in which KVM enters the pages that this vCPU writes, of the size that
-   * KVM_CAP_DIRTY_LOG_RING was told; `vm.resetDirtyRings()` takes back what was harvested.
+   * Maps the ring in which KVM records the pages that this vCPU writes. Its size was set with KVM_CAP_DIRTY_LOG_RING;
+   * `vm.resetDirtyRings()` releases harvested entries.
    *
-   * @throws {@link KvmError} `EINVAL` from mmap when the VM has no dirty rings.
+   * @throws {@link KvmError} `EINVAL` from mmap if the VM has no dirty rings.
    */
   dirtyRing(): DirtyRing {
     const buffer = this.fd.mapDirtyRing();
@@ -127,14 +127,14 @@ export class Vcpu extends VcpuRuns {
   }
 
   /**
-   * Reads the whole state of this vCPU, which must not run. {@link Vm.saveState} makes a document of it,
-   * together with that of the VM and of other vCPUs.
+   * Reads the whole state of this vCPU, which must not run. {@link Vm.saveState} combines it with the state of the VM
+   * and of other vCPUs.
    *
    * A pending exit is completed first ({@link completeExit}).
    *
-   * @throws {@link KvmError} with the errno of the ioctl that KVM refused.
-   * @throws {@link StateError} `ERR_UNANSWERED` when the pending exit is followed by another one;
-   *   `ERR_CLOSED` when the {@link Kvm} was closed before anything was saved.
+   * @throws {@link KvmError} with the errno of the failed ioctl.
+   * @throws {@link StateError} `ERR_UNANSWERED` if completing the pending exit causes another one; `ERR_CLOSED` if the
+   *   {@link Kvm} was closed before the first save.
    */
   saveState(options: SaveStateOptions = {}): VcpuState {
     refuseUnknown("vcpu.saveState()", options, SAVE_OPTIONS);
@@ -144,27 +144,27 @@ export class Vcpu extends VcpuRuns {
   }
 
   /**
-   * Puts a saved state into this vCPU: it goes on where the saved one stood. It may be fresh, or have
-   * run with the same CPUID table; an exit that is pending is dropped. It is checked first whether the state fits
-   * this vCPU, and in the end every part is read back ({@link Vm.checkState}, {@link Vm.restoreState}).
+   * Writes a saved state to this vCPU, which then continues where the saved one stopped. The vCPU may be new, or may
+   * have run with the same CPUID table; a pending exit is dropped. The state is checked first, and every part is read
+   * back at the end ({@link Vm.checkState}, {@link Vm.restoreState}).
    *
-   * @throws {@link KvmError} with the errno of the ioctl that KVM refused, and what it can mean; the parts before it
-   *   are restored.
-   * @throws {@link RestoreError} with `findings` when the state does not fit, and nothing was written; with
-   *   `differences` when all was written, and some of it reads other than it was saved.
+   * @throws {@link KvmError} with the errno of the failed ioctl, and what the part requires; the parts before it are
+   *   restored.
+   * @throws {@link RestoreError} with `findings` if the state does not fit and nothing was written; with `differences`
+   *   if all was written and some values read back differently.
    */
   restoreState(state: VcpuState, options: RestoreStateOptions = {}): void {
     restoreVcpus([[this, state]], this.vm.kvm.origin, options);
   }
 
   /**
-   * Reads MSRs that {@link setMsrs} was given, and names each that has another value: KVM takes some values and
-   * loses them. Counters may read another value and are left out (COUNTING_MSRS of lib/state/msrs.ts); of an MSR
-   * that is written several times the last value counts, and one that KVM does not let be read must be 0.
+   * Reads the MSRs of {@link setMsrs}'s entries, and returns those with another value, because KVM accepts some values
+   * without storing them. Counters are left out (COUNTING_MSRS of lib/state/msrs.ts). If an MSR is listed several
+   * times, its last value is compared; an MSR that KVM cannot read must be 0.
    *
-   * It costs one KVM_GET_MSRS for 255 MSRs, and one more for each that cannot be read.
+   * It makes one KVM_GET_MSRS per 255 MSRs, and one more for each that cannot be read.
    *
-   * @returns the differences; empty when every MSR has its value.
+   * @returns the differences; empty if every MSR has its value.
    * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
    */
   compareMsrs(
@@ -181,31 +181,32 @@ export class Vcpu extends VcpuRuns {
   }
 
   /**
-   * Keeps the table that KVM has taken, or that the program has read: a KVM_GET_CPUID2 of our own would change what
-   * it explains. What was read is the better one: kvm_pvm stores another table than it is given.
+   * Keeps the table that KVM accepted, or that the program has read, because an additional KVM_GET_CPUID2 would change
+   * the state that it explains. A table that was read takes precedence: kvm_pvm stores a different table than it is
+   * passed.
    */
   protected override taken(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
     if (!TABLES.includes(ioctl.name) || !isBytes(argument)) return;
     if (ioctl.name === "KVM_GET_CPUID2" && !hasCount(argument)) return;
-    // A copy in place: a new array for each call costs half as much as encoding the table.
+    // Copies in place, because a new array for each call costs half as much as encoding the table.
     if (this.#table.bytes.length === argument.length) this.#table.bytes.set(argument);
     else this.#table.bytes = copyOf(argument);
     this.#table.ioctl = ioctl.name;
   }
 
-  /** The entries of the last table that KVM has taken, or that the program has read. */
+  /** Returns the entries of the last table that KVM accepted, or that the program has read. */
   #known(): readonly CpuidEntry2[] {
     const { ioctl, bytes } = this.#table;
     if (ioctl === "") return [];
     return ioctl === "KVM_SET_CPUID" ? oldForm(bytes) : read(Cpuid2, bytes).entries;
   }
 
-  /** The VM that it was made for. */
+  /** The VM that it belongs to. */
   protected override above(): Handle {
     return this.vm;
   }
 
-  /** What this vCPU, its VM and its KVM can be asked about a refusal. */
+  /** Returns the evidence that this vCPU, its VM and its KVM can provide after an error. */
   protected override evidence(): Evidence {
     const history = (): VcpuHistory => {
       const { run, ...rest } = this.history();
@@ -216,16 +217,16 @@ export class Vcpu extends VcpuRuns {
   }
 }
 
-/** The ioctls that bring a vCPU's table. */
+/** The ioctls that pass a vCPU's table. */
 const TABLES: readonly string[] = ["KVM_SET_CPUID2", "KVM_SET_CPUID", "KVM_GET_CPUID2"];
 
-/** Whether KVM has written the count of its entries, which Linux 6.1 does not: it is the room then. */
+/** Whether KVM has written the number of entries. Linux 6.1 does not, and leaves the size of the buffer there. */
 function hasCount(bytes: Uint8Array): boolean {
   const nent = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   return sizeOf(Cpuid2, nent) < bytes.length;
 }
 
-/** The entries of KVM_SET_CPUID as KVM stores them. */
+/** Returns the entries of KVM_SET_CPUID as KVM stores them. */
 function oldForm(bytes: Uint8Array): readonly CpuidEntry2[] {
   const rest = { index: 0, flags: 0, padding: [0, 0, 0] };
   return read(Cpuid, bytes).entries.map((entry) => ({ ...entry, ...rest }));

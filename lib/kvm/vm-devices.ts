@@ -1,4 +1,4 @@
-/** What of a VM are interrupts and devices: lines, eventfds, Hyper-V, Xen, SEV. Slots are vm-memory.ts. */
+/** A VM's interrupts and devices: lines, eventfds, Hyper-V, Xen, SEV. Slots are vm-memory.ts. */
 import {
   KVM_IOEVENTFD_FLAG_DATAMATCH,
   KVM_IRQFD_FLAG_RESAMPLE,
@@ -40,11 +40,11 @@ import { VmMemory } from "./vm-memory.ts";
 /** `struct kvm_irqfd`: an eventfd whose signal raises an interrupt. */
 export interface IrqfdInput {
   readonly fd: EventFd;
-  /** The route's number (KVM_SET_GSI_ROUTING), at first the pin of PIC and IOAPIC. */
+  /** The GSI (KVM_SET_GSI_ROUTING); without routes, the pin of PIC and IOAPIC. */
   readonly gsi: number;
-  /** `KVM_IRQFD_FLAG_DEASSIGN`; `KVM_IRQFD_FLAG_RESAMPLE` is set when there is a `resamplefd`. */
+  /** `KVM_IRQFD_FLAG_DEASSIGN`; `KVM_IRQFD_FLAG_RESAMPLE` is set if `resamplefd` is present. */
   readonly flags?: number;
-  /** For level-triggered interrupts: KVM signals it when the guest has acknowledged one. */
+  /** For level-triggered interrupts: KVM signals it when the guest has acknowledged the interrupt. */
   readonly resamplefd?: EventFd;
 }
 
@@ -53,27 +53,27 @@ export interface IoeventfdInput {
   readonly fd: EventFd;
   /** A guest physical address, or with `KVM_IOEVENTFD_FLAG_PIO` a port. */
   readonly addr: bigint | number;
-  /** How many bytes the write has: 1, 2, 4, 8, or 0 for any. */
+  /** The size of the write in bytes: 1, 2, 4, 8, or 0 for any. */
   readonly len: number;
-  /** Only this value signals; sets `KVM_IOEVENTFD_FLAG_DATAMATCH`. */
+  /** Only this value signals; it sets `KVM_IOEVENTFD_FLAG_DATAMATCH`. */
   readonly datamatch?: bigint | number;
-  /** `KVM_IOEVENTFD_FLAG_PIO`, `_DEASSIGN`, `_VIRTIO_CCW_NOTIFY`; none when left out. */
+  /** `KVM_IOEVENTFD_FLAG_PIO`, `_DEASSIGN`, `_VIRTIO_CCW_NOTIFY`; none if omitted. */
   readonly flags?: number;
 }
 
-/** A range of guest memory for SEV, whose pages stay where they are. */
+/** A range of guest memory for SEV whose pages are pinned. */
 export interface EncRegionInput extends MemoryLink {
   /** Bytes. */
   readonly size: bigint | number;
 }
 
-/** The part of a VM that is interrupts and devices. */
+/** Adds a VM's interrupts and devices. */
 export abstract class VmDevices extends VmMemory {
   /**
    * Raises (1) or lowers (0) an interrupt line of the in-kernel controllers.
    *
    * @ioctl KVM_IRQ_LINE (api.rst 4.25; vm; KVM_CAP_IRQCHIP)
-   * @throws {@link KvmError} `ENXIO`: the VM has no interrupt controllers in the kernel.
+   * @throws {@link KvmError} `ENXIO`: the VM has no in-kernel interrupt controllers.
    */
   irqLine(irq: number, level: 0 | 1): void {
     const bytes = encode(IrqLevel, { irq, level }, "irqLine()");
@@ -81,22 +81,22 @@ export abstract class VmDevices extends VmMemory {
   }
 
   /**
-   * Raises or lowers an interrupt line, and tells what became of it.
+   * Raises or lowers an interrupt line, and returns the delivery status.
    *
-   * @returns above 0: delivered to so many; 0: coalesced with one before; -1: masked.
+   * @returns above 0: the number of destinations; 0: coalesced with a pending interrupt; -1: masked.
    * @ioctl KVM_IRQ_LINE_STATUS (vm; KVM_CAP_IRQ_INJECT_STATUS)
-   * @throws {@link KvmError} `ENXIO`: the VM has no interrupt controllers in the kernel.
+   * @throws {@link KvmError} `ENXIO`: the VM has no in-kernel interrupt controllers.
    */
   irqLineStatus(irq: number, level: 0 | 1): number {
     return this.exchangeStruct(KVM_IRQ_LINE_STATUS, IrqLevel, { irq, level }).status | 0;
   }
 
   /**
-   * Connects an eventfd to an interrupt, or disconnects it. KVM keeps its own hold on the file.
+   * Connects an eventfd to an interrupt, or disconnects it. KVM keeps its own reference to the file.
    *
    * @ioctl KVM_IRQFD (api.rst 4.75; vm; KVM_CAP_IRQFD)
-   * @throws {@link KvmError} `EINVAL`: there are no in-kernel interrupt controllers, a flag that
-   *   there is not, or a GSI too large; `EBUSY`: the eventfd is connected already.
+   * @throws {@link KvmError} `EINVAL`: the VM has no in-kernel interrupt controllers, a flag is undefined, or the GSI
+   *   is too large; `EBUSY`: the eventfd is connected already.
    */
   irqfd(input: IrqfdInput): void {
     refuseMisfit("irqfd()", input, ["fd", "gsi"], ["flags", "resamplefd"]);
@@ -109,11 +109,11 @@ export abstract class VmDevices extends VmMemory {
   }
 
   /**
-   * Lets a guest's write to an address or a port signal an eventfd instead of leaving the guest.
+   * Makes a guest's write to an address or a port signal an eventfd instead of causing an exit.
    *
    * @ioctl KVM_IOEVENTFD (api.rst 4.59; vm; KVM_CAP_IOEVENTFD)
-   * @throws {@link KvmError} `EINVAL`: `len` is not 0, 1, 2, 4 or 8, the range wraps, or a flag that
-   *   there is not; `EEXIST`: the same is there already; `ENOENT`: there is none to take away.
+   * @throws {@link KvmError} `EINVAL`: `len` is not 0, 1, 2, 4 or 8, the range wraps, or a flag is undefined; `EEXIST`:
+   *   the same ioeventfd is registered already; `ENOENT`: no such ioeventfd is registered, so none can be removed.
    */
   ioeventfd(input: IoeventfdInput): void {
     refuseMisfit("ioeventfd()", input, ["fd", "addr", "len"], ["datamatch", "flags"]);
@@ -124,13 +124,13 @@ export abstract class VmDevices extends VmMemory {
   }
 
   /**
-   * Makes a device that the kernel emulates, or with `KVM_CREATE_DEVICE_TEST` in `flags` only asks
-   * whether it could; then nothing is returned.
+   * Creates a device that the kernel emulates. With `KVM_CREATE_DEVICE_TEST` in `flags`, it only checks whether the
+   * kernel has the device, and returns undefined.
    *
    * @param type - a `KVM_DEV_TYPE_*`.
    * @ioctl KVM_CREATE_DEVICE (api.rst 4.79; vm; KVM_CAP_DEVICE_CTRL)
-   * @throws {@link KvmError} `ENODEV`: this kernel has no such device; `EBUSY`: the VM has a VFIO
-   *   device, and can have one only.
+   * @throws {@link KvmError} `ENODEV`: this kernel does not have this device type; `EBUSY`: the VM already has a VFIO
+   *   device, and only one is allowed.
    */
   createDevice(type: number, flags: number & 1): undefined;
   createDevice(type: number, flags?: 0): Device;
@@ -141,12 +141,12 @@ export abstract class VmDevices extends VmMemory {
   }
 
   /**
-   * Lets a Hyper-V guest's HvSignalEvent hypercall signal an eventfd.
+   * Connects an eventfd to a Hyper-V guest's HvSignalEvent hypercall.
    *
-   * @param input - `connId` and `flags` (`KVM_HYPERV_EVENTFD_DEASSIGN`) as in C; no `fd` to disconnect.
+   * @param input - `connId` and `flags` (`KVM_HYPERV_EVENTFD_DEASSIGN`) as in C; omit `fd` to disconnect.
    * @ioctl KVM_HYPERV_EVENTFD (api.rst 4.113; vm; KVM_CAP_HYPERV_EVENTFD)
-   * @throws {@link KvmError} `EINVAL`: a flag that there is not, or a connection id above 0xffffff;
-   *   `EEXIST`: it has one already; `ENOENT`: there is none to take away; `EBADF`: no file was given.
+   * @throws {@link KvmError} `EINVAL`: an undefined flag, or a connection id above 0xffffff; `EEXIST`: the connection
+   *   id already has an eventfd; `ENOENT`: it has no eventfd to remove; `EBADF`: the descriptor is not an eventfd.
    */
   hypervEventfd(
     input: Omit<StructWith<HypervEventfd, "connId">, "fd"> & { readonly fd?: EventFd },
@@ -160,12 +160,12 @@ export abstract class VmDevices extends VmMemory {
   }
 
   /**
-   * Sets up Xen emulation: the MSR, and the pages that a guest's write to it copies into the guest.
+   * Enables Xen emulation: sets the MSR, and the pages that KVM copies into the guest when it writes the MSR.
    *
    * @param blobs - the pages for 32-bit and for 64-bit guests.
    * @ioctl KVM_XEN_HVM_CONFIG (api.rst 4.28; vm; KVM_CAP_XEN_HVM)
-   * @throws {@link KvmError} `EINVAL`: a flag that KVM_CAP_XEN_HVM does not have, or pages together
-   *   with `KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL`.
+   * @throws {@link KvmError} `EINVAL`: a flag that KVM_CAP_XEN_HVM does not report, or pages together with
+   *   `KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL`.
    */
   xenHvmConfig(
     config: StructWith<XenHvmConfig, "msr">,
@@ -181,11 +181,10 @@ export abstract class VmDevices extends VmMemory {
   }
 
   /**
-   * Reads an attribute of the VM's Xen emulation: a `KVM_XEN_ATTR_TYPE_*`. An address in this
-   * process reads as 0.
+   * Reads an attribute of the VM's Xen emulation: a `KVM_XEN_ATTR_TYPE_*`. An address in this process reads as 0.
    *
    * @ioctl KVM_XEN_HVM_GET_ATTR (api.rst 4.127; vm; KVM_CAP_XEN_HVM)
-   * @throws {@link KvmError} `ENOENT`: there is no such attribute.
+   * @throws {@link KvmError} `ENOENT`: the attribute does not exist.
    */
   xenHvmGetAttr(type: number): XenHvmAttr {
     const bytes = encode(XenHvmAttr, { type }, "xenHvmGetAttr()");
@@ -196,10 +195,10 @@ export abstract class VmDevices extends VmMemory {
   /**
    * Writes an attribute of the VM's Xen emulation: a `KVM_XEN_ATTR_TYPE_*`.
    *
-   * @param files - `sharedInfo` with `_SHARED_INFO_HVA`, `eventfd` with an `_EVTCHN` that has one.
+   * @param files - `sharedInfo` for `_SHARED_INFO_HVA`, `eventfd` for an `_EVTCHN` that uses one.
    * @ioctl KVM_XEN_HVM_SET_ATTR (api.rst 4.126; vm; KVM_CAP_XEN_HVM)
-   * @throws {@link KvmError} `ENOENT`: there is no such attribute; `EINVAL`: a value that it cannot
-   *   have; `EBADF`: no eventfd was given; `EEXIST`: the port is assigned.
+   * @throws {@link KvmError} `ENOENT`: the attribute does not exist; `EINVAL`: an invalid value; `EBADF`: the
+   *   descriptor is not an eventfd; `EEXIST`: the port is already assigned.
    */
   xenHvmSetAttr(
     attr: StructWith<XenHvmAttr, "type">,
@@ -215,32 +214,33 @@ export abstract class VmDevices extends VmMemory {
   }
 
   /**
-   * Sends a command of AMD's SEV or of Intel's TDX for this VM.
+   * Runs a command of AMD's SEV or of Intel's TDX for this VM.
    *
-   * @returns the firmware's error word; 0 when all is well.
+   * @returns the firmware's error code; 0 on success.
    * @ioctl KVM_MEMORY_ENCRYPT_OP (api.rst 4.110; vm)
-   * @throws {@link KvmError} `ENOTTY`: this VM is of no such type; `EINVAL`: no such command, or too
-   *   early; `EIO`: the firmware refused; `EBADF`: no secure processor was given.
+   * @throws {@link KvmError} `ENOTTY`: this VM is not of that type; `EINVAL`: the command does not exist, or is not
+   *   allowed in the VM's current state; `EIO`: the firmware returned an error; `EBADF`: the descriptor is not
+   *   `/dev/sev`.
    */
   memoryEncryptOp(command: MemoryEncryptCommand): number {
     return memoryEncryptOp(this, command);
   }
 
   /**
-   * Keeps guest memory where it is, for SEV. The memory stays mapped as long as the VM lives.
+   * Pins guest memory for SEV. The memory stays mapped until the VM is destroyed.
    *
    * @ioctl KVM_MEMORY_ENCRYPT_REG_REGION (api.rst 4.111; vm)
-   * @throws {@link KvmError} `ENOTTY`: this VM is not SEV's; `EINVAL`: too large; `ENOMEM`.
+   * @throws {@link KvmError} `ENOTTY`: this is not an SEV VM; `EINVAL`: too large; `ENOMEM`.
    */
   memoryEncryptRegRegion(region: EncRegionInput): void {
     this.#encRegion(KVM_MEMORY_ENCRYPT_REG_REGION, region);
   }
 
   /**
-   * Takes back what {@link memoryEncryptRegRegion} did, for the same range.
+   * Unpins a range that {@link memoryEncryptRegRegion} has pinned.
    *
    * @ioctl KVM_MEMORY_ENCRYPT_UNREG_REGION (api.rst 4.112; vm)
-   * @throws {@link KvmError} `ENOTTY`: this VM is not SEV's; `EINVAL`: the range was not registered.
+   * @throws {@link KvmError} `ENOTTY`: this is not an SEV VM; `EINVAL`: the range was not registered.
    */
   memoryEncryptUnregRegion(region: EncRegionInput): void {
     this.#encRegion(KVM_MEMORY_ENCRYPT_UNREG_REGION, region);

@@ -1,4 +1,4 @@
-/** What of a VM is memory: slots, dirty logs, guest_memfd. The rest is vm-devices.ts and vm.ts. */
+/** A VM's memory: slots, dirty logs, guest_memfd. Interrupts are vm-devices.ts, the rest vm.ts. */
 import {
   KVM_CLEAR_DIRTY_LOG,
   KVM_CREATE_GUEST_MEMFD,
@@ -31,90 +31,89 @@ const PAGE = 4096n;
 const MEMBERS: readonly string[] = ["flags", "memorySize", "memory", "memoryOffset"];
 const MEMBERS2: readonly string[] = [...MEMBERS, "guestMemfd", "guestMemfdOffset"];
 
-/** `struct kvm_userspace_memory_region`, with memory where C has an address. */
+/** `struct kvm_userspace_memory_region`, with guest memory in place of the address. */
 export interface UserspaceMemoryRegion {
   /** Bits 0-15: the slot; bits 16-31: the address space (1 is SMM). */
   readonly slot: number;
-  /** `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`; none when left out. */
+  /** `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`; none if omitted. */
   readonly flags?: number;
-  /** Where the guest sees it; a multiple of 4096. */
+  /** The guest physical address; a multiple of 4096. */
   readonly guestPhysAddr: bigint | number;
-  /** Bytes, a multiple of 4096; all of the memory from `memoryOffset` on when left out, 0 deletes. */
+  /** In bytes, a multiple of 4096. The default is all of the memory from `memoryOffset`; 0 deletes the slot. */
   readonly memorySize?: bigint | number;
-  /** The host memory behind it; only a deletion can leave it out. */
+  /** The host memory of the slot; required except for a deletion. */
   readonly memory?: GuestMemory;
-  /** Where in `memory` the slot begins, in bytes; 0 when left out. */
+  /** The slot's offset in `memory`, in bytes; 0 if omitted. */
   readonly memoryOffset?: number;
 }
 
-/** `struct kvm_userspace_memory_region2`: the same, and a guest_memfd for what is private. */
+/** `struct kvm_userspace_memory_region2`: the same, plus a guest_memfd for private memory. */
 export interface UserspaceMemoryRegion2 extends UserspaceMemoryRegion {
-  /** With `KVM_MEM_GUEST_MEMFD` in `flags`: where the guest's private memory is. */
+  /** The guest's private memory, with `KVM_MEM_GUEST_MEMFD` in `flags`. */
   readonly guestMemfd?: GuestMemfd;
-  /** Where in `guestMemfd` the slot begins, in bytes; 0 when left out. */
+  /** The slot's offset in `guestMemfd`, in bytes; 0 if omitted. */
   readonly guestMemfdOffset?: bigint | number;
 }
 
-/** Pages of a slot that a guest wrote to, and that are to be watched anew. */
+/** Pages of a slot that a guest has written and that KVM shall track again. */
 export interface DirtyRange {
   /** As in {@link UserspaceMemoryRegion}. */
   readonly slot: number;
-  /** The first page, counted from the slot's start; a multiple of 64. */
+  /** The first page, relative to the slot's start; a multiple of 64. */
   readonly firstPage: bigint | number;
-  /** How many; a multiple of 64, or to the slot's end. */
+  /** The number of pages; a multiple of 64, or up to the slot's end. */
   readonly numPages: number;
-  /** A bit a page from `firstPage` on. */
+  /** One bit per page, from `firstPage`. */
   readonly dirtyBitmap: Uint8Array;
 }
 
-/** The part of a VM that is memory. */
+/** Adds a VM's memory. */
 export abstract class VmMemory extends VmIoctls {
   readonly #spaces = new AddressSpaces();
 
-  /** The guest physical memory, as the host reads and writes it: what the slots show. */
+  /** The guest physical memory for reading and writing by the host. */
   get memory(): AddressSpace {
     return this.addressSpace(0);
   }
 
-  /** One of the guest's address spaces: 0, or 1 for what it sees in SMM. */
+  /** Returns one of the guest's address spaces: 0, or 1 for SMM. */
   addressSpace(id: number): AddressSpace {
     return this.#spaces.space(id);
   }
 
   /**
-   * Makes, moves or deletes a memory slot. A slot keeps its host memory mapped for as long as a
-   * guest can reach it, even when the {@link GuestMemory} is closed.
+   * Creates, moves or deletes a memory slot. A slot keeps its host memory mapped while a guest can access it, even
+   * after the {@link GuestMemory} was closed.
    *
    * @ioctl KVM_SET_USER_MEMORY_REGION (api.rst 4.35; vm; KVM_CAP_USER_MEMORY)
-   * @throws {@link KvmError} `EINVAL` (not page aligned, too large, too many slots), `EEXIST`
-   *   (overlaps another slot).
-   * @throws RangeError when the slot would reach beyond its memory.
+   * @throws {@link KvmError} `EINVAL` (not page aligned, too large, too many slots), `EEXIST` (overlaps another slot).
+   * @throws RangeError if the slot would exceed its memory.
    */
   setUserMemoryRegion(region: UserspaceMemoryRegion): void {
     this.#setRegion(KVM_SET_USER_MEMORY_REGION, region, MEMBERS);
   }
 
   /**
-   * Makes, moves or deletes a memory slot that may have private memory in a guest_memfd.
+   * Creates, moves or deletes a memory slot that may have private memory in a guest_memfd.
    *
    * @ioctl KVM_SET_USER_MEMORY_REGION2 (api.rst 4.140; vm; KVM_CAP_USER_MEMORY2; Linux 6.12)
-   * @throws {@link KvmError} `EINVAL` (as {@link setUserMemoryRegion}; or a guest_memfd of another
-   *   VM, too small, or in a VM without private memory), `EEXIST` (overlaps another slot), `EBADF`
-   *   (no guest_memfd where the flags ask for one).
-   * @throws RangeError when the slot would reach beyond its memory.
+   * @throws {@link KvmError} `EINVAL` (as {@link setUserMemoryRegion}; or a guest_memfd of another VM, too small, or in
+   *   a VM without private memory), `EEXIST` (overlaps another slot), `EBADF` (the flags require a guest_memfd, and
+   *   none was given).
+   * @throws RangeError if the slot would exceed its memory.
    */
   setUserMemoryRegion2(region: UserspaceMemoryRegion2): void {
     this.#setRegion(KVM_SET_USER_MEMORY_REGION2, region, MEMBERS2, true);
   }
 
   /**
-   * Reads which pages of a slot the guest wrote to since the last time, a bit a page, and watches
-   * them anew (unless KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 leaves that to {@link clearDirtyLog}).
+   * Reads a bitmap of the pages of a slot that the guest has written since the last call, one bit per page, and tracks
+   * them again (unless KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 leaves that to {@link clearDirtyLog}).
    *
-   * @param pages - how many pages the slot has, if it was not set by this object.
+   * @param pages - the number of pages of the slot, if it was not set with this object.
    * @ioctl KVM_GET_DIRTY_LOG (api.rst 4.8; vm)
-   * @throws {@link KvmError} `ENOENT`: there is no such slot, or it does not log; `EINVAL`: no slot
-   *   can have this number; `ENXIO`: the VM has dirty rings instead.
+   * @throws {@link KvmError} `ENOENT`: the slot does not exist, or dirty logging is off for it; `EINVAL`: the slot
+   *   number is too large; `ENXIO`: the VM has dirty rings instead.
    */
   getDirtyLog(slot: number, pages: bigint | number = this.#pages(slot)): Uint8Array {
     const where = "getDirtyLog()";
@@ -125,8 +124,8 @@ export abstract class VmMemory extends VmIoctls {
   }
 
   /**
-   * Walks the pages of a slot that the guest wrote to since the last time: their numbers, counted
-   * from the slot's first, in order. The log is read when this is called.
+   * Iterates over the numbers of the pages of a slot that the guest has written since the last call, relative to the
+   * slot's first page and in ascending order. The log is read when this method is called.
    *
    * @throws {@link KvmError} as {@link getDirtyLog}.
    */
@@ -135,11 +134,11 @@ export abstract class VmMemory extends VmIoctls {
   }
 
   /**
-   * Watches pages anew that the guest wrote to.
+   * Tracks written pages again.
    *
    * @ioctl KVM_CLEAR_DIRTY_LOG (api.rst 4.117; vm; KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
-   * @throws {@link KvmError} `EINVAL`: a range that is not whole multiples of 64 pages, or beyond the
-   *   slot; `ENOENT`: there is no such slot, or it does not log; `ENXIO`: the VM has dirty rings.
+   * @throws {@link KvmError} `EINVAL`: the range is not a multiple of 64 pages, or beyond the slot; `ENOENT`: the slot
+   *   does not exist, or dirty logging is off for it; `ENXIO`: the VM has dirty rings.
    */
   clearDirtyLog(range: DirtyRange): void {
     const where = "clearDirtyLog()";
@@ -151,14 +150,14 @@ export abstract class VmMemory extends VmIoctls {
   }
 
   /**
-   * Makes a file of guest memory: private to the guest, or with `GUEST_MEMFD_FLAG_MMAP` and
-   * `GUEST_MEMFD_FLAG_INIT_SHARED` mapped by the host too ({@link GuestMemfd.map}). No child process
-   * inherits the file.
+   * Creates a file of guest memory: private to the guest or, with `GUEST_MEMFD_FLAG_MMAP` and
+   * `GUEST_MEMFD_FLAG_INIT_SHARED`, also mappable by the host ({@link GuestMemfd.map}). No child process inherits the
+   * file.
    *
-   * @param options - `size` in bytes, whole pages; `flags`: `GUEST_MEMFD_FLAG_*`, which
+   * @param options - `size` in bytes, a multiple of the page size; `flags`: `GUEST_MEMFD_FLAG_*`, which
    *   `KVM_CAP_GUEST_MEMFD_FLAGS` lists.
    * @ioctl KVM_CREATE_GUEST_MEMFD (api.rst 4.142; vm; KVM_CAP_GUEST_MEMFD; Linux 6.12)
-   * @throws {@link KvmError} `EINVAL`: the size is 0 or not page aligned, or this VM has no such flag.
+   * @throws {@link KvmError} `EINVAL`: the size is 0 or not page aligned, or this VM does not support a flag.
    */
   createGuestMemfd(options: StructWith<CreateGuestMemfd, "size">): GuestMemfd {
     const where = "createGuestMemfd()";
@@ -189,7 +188,7 @@ export abstract class VmMemory extends VmIoctls {
       throw new RangeError(`${where}: memoryOffset ${memoryOffset} is beyond ${there}`);
     }
     const memorySize = size === undefined ? rest : toU64(`${where}: memorySize`, size);
-    // Both structs begin alike.
+    // Both structs start with the same fields.
     const bytes = encode(
       Region,
       { slot, flags, guestPhysAddr, memorySize, guestMemfdOffset },

@@ -1,6 +1,6 @@
 /**
- * A VM's state as a value: its vCPUs, its interrupt controllers, its timer, its clock. A single part is
- * state-part.ts, vCPUs are vcpu-state.ts; guest memory is the caller's.
+ * A VM's state as a value: its vCPUs, interrupt controllers, timer and clock. A single part is state-part.ts, vCPUs are
+ * vcpu-state.ts. The caller saves guest memory.
  */
 import { refuseNonBooleans, refuseUnknown } from "../options.ts";
 import { refuseDifferences, refuseMisfits, type StateFinding } from "../state/error.ts";
@@ -25,7 +25,7 @@ import {
   writeVcpus,
 } from "./vcpu-state.ts";
 
-/** Reads the state of a VM and of its vCPUs, none of which runs. */
+/** Reads the state of a VM and of its vCPUs, none of which may run. */
 export function saveVm(
   vm: Handle,
   vcpus: Iterable<StatefulVcpu>,
@@ -47,7 +47,7 @@ export function saveVm(
   };
 }
 
-/** Finds in what a state does not fit a VM and its vCPUs; nothing is written. */
+/** Finds incompatibilities between a state and a VM with its vCPUs, without writing anything. */
 export function checkVmState(
   vm: Handle,
   state: VmState,
@@ -59,9 +59,7 @@ export function checkVmState(
   return checkVm(vm, state, all, origin);
 }
 
-/**
- * Restores a VM and its vCPUs, none of which runs: checks that the state fits, writes it, and reads it back.
- */
+/** Restores a VM and its vCPUs, none of which may run: checks the state, writes it, and reads it back. */
 export function restoreVm(
   vm: Handle,
   state: VmState,

@@ -32,21 +32,21 @@ import type { RestoreStateOptions, SaveStateOptions } from "./vcpu-state.ts";
 import { VmDevices } from "./vm-devices.ts";
 import { checkVmState, restoreVm, saveVm } from "./vm-state.ts";
 
-/** A range of MSRs, and which of them a guest may use: `struct kvm_msr_filter_range`. */
+/** A range of MSRs with a bitmap of allowed accesses: `struct kvm_msr_filter_range`. */
 export interface MsrFilterRange {
   /** `KVM_MSR_FILTER_READ`, `KVM_MSR_FILTER_WRITE`. */
   readonly flags: number;
   /** The first MSR. */
   readonly base: number;
-  /** A bit an MSR from `base` on: 1 allows. */
+  /** One bit per MSR from `base`: 1 allows the access. */
   readonly bitmap: Uint8Array;
-  /** How many MSRs; 8 a byte of the bitmap when left out. */
+  /** The number of MSRs; the default is 8 per byte of the bitmap. */
   readonly nmsrs?: number;
 }
 
-/** Which MSRs a guest may use. */
+/** The MSRs that a guest may access. */
 export interface MsrFilterInput {
-  /** `KVM_MSR_FILTER_DEFAULT_DENY`: what no range has is refused; else allowed. */
+  /** `KVM_MSR_FILTER_DEFAULT_DENY`: MSRs outside all ranges are denied; otherwise they are allowed. */
   readonly flags?: number;
   /** At most 16. */
   readonly ranges?: readonly MsrFilterRange[];
@@ -54,9 +54,9 @@ export interface MsrFilterInput {
 
 /** A virtual machine. */
 export class Vm extends VmDevices {
-  /** The KVM that made it. */
+  /** The KVM that created it. */
   readonly kvm: Kvm;
-  /** What its vCPUs pass to run beside the event loop. @internal */
+  /** Controls its vCPUs' runs on their own threads. @internal */
   readonly gate: RunGate = new RunGate();
   readonly #pid: number = process.pid;
   readonly #vcpuIds: number[] = [];
@@ -64,14 +64,14 @@ export class Vm extends VmDevices {
   #tssAddr: bigint | null = null;
   #identityMapAddr: bigint = IDENTITY_MAP;
 
-  /** Takes over a VM's descriptor; {@link Kvm.createVm} makes one. @internal */
+  /** Takes a VM's descriptor; use {@link Kvm.createVm}. @internal */
   constructor(fd: NativeFd, kvm: Kvm) {
     super(fd, "vm");
     this.kvm = kvm;
   }
 
   /**
-   * Asks whether, or how much of, a capability this VM has; 0 means absent, and also unknown.
+   * Returns the value of a capability of this VM: 0 if it is absent or unknown, else 1 or a capability-specific number.
    *
    * @ioctl KVM_CHECK_EXTENSION (api.rst 4.4; vm; KVM_CAP_CHECK_EXTENSION_VM)
    */
@@ -80,22 +80,22 @@ export class Vm extends VmDevices {
   }
 
   /**
-   * Switches on a capability of this VM.
+   * Enables a capability of this VM.
    *
    * @returns 0.
    * @ioctl KVM_ENABLE_CAP (api.rst 4.37 and 7; vm; KVM_CAP_ENABLE_CAP_VM)
-   * @throws {@link KvmError} `EINVAL` for an unknown capability, a wrong argument, or too late.
+   * @throws {@link KvmError} `EINVAL` for an unknown capability, a wrong argument, or a call that is too late.
    */
   enableCap(input: EnableCapInput): number {
     return enableCap(this, input);
   }
 
   /**
-   * Makes a vCPU, with an empty CPUID table and the state of a CPU after reset.
+   * Creates a vCPU with an empty CPUID table and the state of a CPU after reset.
    *
-   * @param id - its number, which is also its APIC id after reset; unique in the VM for ever.
+   * @param id - its id, which is also its APIC id after reset. An id cannot be used again in the same VM.
    * @ioctl KVM_CREATE_VCPU (api.rst 4.7; vm)
-   * @throws {@link KvmError} `EEXIST` when the id was used before, `EINVAL` when it is too large.
+   * @throws {@link KvmError} `EEXIST` if the id was used before, `EINVAL` if it is too large.
    */
   createVcpu(id = 0): Vcpu {
     const given: unknown = id;
@@ -106,26 +106,25 @@ export class Vm extends VmDevices {
   }
 
   /**
-   * Stops all vCPUs that run beside the event loop. Their runs stay pending, and those that are begun
-   * meanwhile wait; the vCPUs can be looked at, changed and saved. {@link Vcpu.runSync} is refused.
+   * Stops all vCPUs that run on their own threads. Their runs stay pending, and new runs wait. The vCPUs can be read,
+   * changed and saved. {@link Vcpu.runSync} throws `ERR_PAUSED`.
    *
-   * @returns a promise that is settled when none runs any more, or with {@link resume}. A run may end
-   *   with an exit just before; it is settled as ever.
+   * @returns a promise that resolves when no vCPU runs, or after {@link resume}. A run may still return an exit before
+   *   that; its promise then resolves as usual.
    */
   pause(): Promise<void> {
     return this.gate.shut();
   }
 
-  /** Lets the vCPUs go on that {@link pause} has stopped. */
+  /** Continues the vCPUs that {@link pause} has stopped. */
   resume(): void {
     this.gate.open();
   }
 
   /**
-   * Ends the runs of this VM's vCPUs that are under way beside the event loop, with `{ kind: "intr" }`, and
-   * closes the descriptor. All of them are asked to end before any is waited for, so closing the VM
-   * before its vCPUs is the fast order while many guests run. The vCPUs stay open: the kernel keeps the
-   * VM for them.
+   * Interrupts the {@link Vcpu.run} of each of this VM's vCPUs, which return `{ kind: "intr" }`, and closes the
+   * descriptor. It kicks all vCPUs before it waits for any, so closing the VM before its vCPUs is faster if many guests
+   * run. The vCPUs stay open, and the kernel keeps the VM for them.
    */
   override close(): void {
     if (!this.closed) this.gate.end();
@@ -133,12 +132,11 @@ export class Vm extends VmDevices {
   }
 
   /**
-   * Says which MSRs a guest may use; what it may not is `#GP`, or an exit with
-   * KVM_CAP_X86_USER_SPACE_MSR.
+   * Sets the MSRs that a guest may access. Other accesses raise #GP, or exit with KVM_CAP_X86_USER_SPACE_MSR.
    *
    * @ioctl KVM_X86_SET_MSR_FILTER (api.rst 4.97; vm; KVM_CAP_X86_MSR_FILTER)
-   * @throws {@link KvmError} `EINVAL`: a flag that there is not, too many MSRs in a range, or
-   *   DEFAULT_DENY without ranges; `EFAULT`: `nmsrs` reaches past the bitmap.
+   * @throws {@link KvmError} `EINVAL`: an undefined flag, too many MSRs in a range, or DEFAULT_DENY without ranges;
+   *   `EFAULT`: `nmsrs` exceeds the bitmap.
    */
   x86SetMsrFilter(filter: MsrFilterInput): void {
     const where = "x86SetMsrFilter()";
@@ -157,7 +155,7 @@ export class Vm extends VmDevices {
   }
 
   /**
-   * Opens what KVM counts for this VM.
+   * Opens the statistics of this VM.
    *
    * @ioctl KVM_GET_STATS_FD (api.rst 4.133; vm; KVM_CAP_BINARY_STATS_FD)
    */
@@ -166,53 +164,53 @@ export class Vm extends VmDevices {
   }
 
   /**
-   * Reads the state of the VM and of those of its vCPUs that are given, without its memory: a value that
-   * `stateToJson` and `stateToBytes` make a document of. No vCPU may run.
+   * Reads the state of the VM and of the given vCPUs, without memory. `stateToJson` and `stateToBytes` convert the
+   * result into a document. No vCPU may run.
    *
    * Pending exits are completed first ({@link Vcpu.completeExit}).
    *
-   * @throws {@link KvmError} with the errno of the ioctl that KVM refused.
+   * @throws {@link KvmError} with the errno of the failed ioctl.
    * @throws {@link StateError} as {@link Vcpu.saveState}.
-   * @throws TypeError when a vCPU is another VM's, or is given twice.
+   * @throws TypeError if a vCPU belongs to another VM, or is listed twice.
    */
   saveState(vcpus: Iterable<Vcpu>, options: SaveStateOptions = {}): VmState {
     return saveVm(this, vcpus, this.kvm.origin, options);
   }
 
   /**
-   * Puts a saved state into this VM and its vCPUs, which go on where the saved ones stood. The VM must
-   * have been made like the saved one: memory slots with their content, interrupt controllers, timer,
-   * capabilities, vCPUs of the same ids. These may be fresh, or have run with the same CPUID tables.
+   * Writes a saved state to this VM and its vCPUs, which then continue where the saved ones stopped. The VM must have
+   * been created like the saved one: memory slots with their content, interrupt controllers, timer, capabilities, vCPUs
+   * with the same ids. The vCPUs may be new, or may have run with the same CPUID tables.
    *
-   * Time goes on from where it stood, kvmclock as the TSC.
+   * Guest time continues from the saved value: kvmclock and the TSC.
    *
-   * First {@link checkState} is asked; if one of its findings prevents restoring, nothing is written. After all was
-   * written every part is read back, because KVM takes some values and loses them. What counts or is derived may
-   * differ (MAY_DIFFER of lib/state/read-back.ts). `{ readBack: false }` leaves that out.
+   * It first runs {@link checkState}; if a finding prevents restoring, nothing is written. At the end every part is
+   * read back, because KVM accepts some values without storing them. Counters and derived values may differ (MAY_DIFFER
+   * of lib/state/read-back.ts). `{ readBack: false }` skips the reads.
    *
-   * @throws {@link KvmError} with the errno of the ioctl that KVM refused, and what it can mean; the parts before it
-   *   are restored.
-   * @throws {@link RestoreError} with `findings` when the state does not fit, and nothing was written; with
-   *   `differences` when all was written, and some of it reads other than it was saved.
-   * @throws TypeError when a vCPU is another VM's, or is given twice.
+   * @throws {@link KvmError} with the errno of the failed ioctl, and what the part requires; the parts before it are
+   *   restored.
+   * @throws {@link RestoreError} with `findings` if the state does not fit and nothing was written; with `differences`
+   *   if all was written and some values read back differently.
+   * @throws TypeError if a vCPU belongs to another VM, or is listed twice.
    */
   restoreState(state: VmState, vcpus: Iterable<Vcpu>, options: RestoreStateOptions = {}): void {
     restoreVm(this, state, vcpus, this.kvm.origin, options);
   }
 
   /**
-   * Finds everything in which a saved state does not fit this VM and its vCPUs, without writing anything: ids,
-   * CPUID features, MSRs, XSAVE components, the TSC's frequency, nested state, devices, capabilities.
-   * What does not show before the guest's own CPUID table is set is not found; {@link restoreState} says it.
+   * Finds all incompatibilities between a saved state and this VM with its vCPUs, without writing anything: ids, CPUID
+   * features, MSRs, XSAVE components, the TSC's frequency, nested state, devices, capabilities. Incompatibilities that
+   * only show after the guest's CPUID table was set are not found; {@link restoreState} reports them.
    *
-   * @returns the findings; those that prevent restoring say so. Empty when nothing was found.
-   * @throws TypeError when a vCPU is another VM's, or is given twice.
+   * @returns the findings, each with whether it prevents restoring; empty if there are none.
+   * @throws TypeError if a vCPU belongs to another VM, or is listed twice.
    */
   checkState(state: VmState, vcpus: Iterable<Vcpu>): readonly StateFinding[] {
     return checkVmState(this, state, vcpus, this.kvm.origin);
   }
 
-  /** Notes what explains later refusals, whichever method the call came through. */
+  /** Records what explains later errors, for calls through any method. */
   protected override taken(
     ioctl: Ioctl,
     argument: IoctlArgument | undefined,
@@ -243,12 +241,12 @@ export class Vm extends VmDevices {
     }
   }
 
-  /** The KVM that made it. */
+  /** The KVM that created it. */
   protected override above(): Handle {
     return this.kvm;
   }
 
-  /** What this VM, and its KVM, can be asked about a refusal. @internal */
+  /** Returns the evidence that this VM and its KVM can provide after an error. @internal */
   override evidence(): Evidence {
     const history = {
       pid: this.#pid,
@@ -264,7 +262,7 @@ export class Vm extends VmDevices {
   }
 }
 
-/** The name of a capability that this package knows. */
+/** Returns the name of a capability that this package knows. */
 function nameOf(cap: number): CapabilityName | undefined {
   const names = Object.keys(KVM_CAPABILITIES) as CapabilityName[];
   return names.find((name) => KVM_CAPABILITIES[name] === cap);

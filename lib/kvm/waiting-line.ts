@@ -1,27 +1,27 @@
-/** Who waits for an eventfd, first come first served. Reading its counter, and closing it, is host-file.ts. */
+/** The waiters of an eventfd, served in their order. Reading its counter and closing it are host-file.ts. */
 import type { NativeHostFile } from "../native.ts";
 import { Abortable, type AbortOptions } from "./abortable.ts";
 import { refused } from "./refused.ts";
 
-/** Promises of an eventfd's signals. While there is one, the event loop watches the file and goes on. */
+/** The promises of an eventfd's signals. While there is a waiter, the event loop watches the file. */
 export class WaitingLine {
   readonly #label: string;
   readonly #take: () => bigint;
   readonly #waiters: Abortable<bigint>[] = [];
   #watched: NativeHostFile | undefined;
 
-  /** Makes an empty one; `take` gives the counter and sets it to 0. */
+  /** Creates an empty queue; `take` returns the counter and sets it to 0. */
   constructor(label: string, take: () => bigint) {
     this.#label = label;
     this.#take = take;
   }
 
-  /** Whether nobody waits. */
+  /** Whether the queue is empty. */
   get empty(): boolean {
     return this.#waiters.length === 0;
   }
 
-  /** Joins the line. `file` is asked for last, because a signal may be an object that closes it. */
+  /** Adds a waiter. `file` is called last, because reading the signal may run code that closes the file. */
   join(file: () => NativeHostFile, options: AbortOptions): Promise<bigint> {
     const waiter = new Abortable<bigint>(options, (reason) => {
       this.#leave(waiter);
@@ -37,7 +37,7 @@ export class WaitingLine {
     return waiter.promise;
   }
 
-  /** Sends all away with an error; the file may be closed already. */
+  /** Rejects all waiters with the error; the file may be closed already. */
   dismiss(reason: unknown): void {
     this.#unwatch();
     for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);
@@ -65,7 +65,7 @@ export class WaitingLine {
   #serve(): void {
     try {
       const count = this.#take();
-      // Somebody else has read it since the loop looked.
+      // Another reader has reset the counter since the loop found it above zero.
       if (count === 0n) return;
       this.#waiters.shift()?.resolve(count);
       if (this.empty) this.#unwatch();

@@ -15,10 +15,10 @@ const MARKS: Readonly<Record<Mark, { readonly sign: string; readonly word: strin
   missing: { sign: "?", word: "not judged" },
 };
 
-/** What stands between the tags; the hash of an element covers its line breaks. */
+/** The text between the tags; the hash of an element covers its line breaks. */
 const [STYLE, SCRIPT] = [`\n${PAGE_CSS}`, `\n${PAGE_JS}`];
 
-/** The page runs its own style and script, known by their hashes, and loads and sends nothing. */
+/** The page runs only its own style and script, identified by their hashes, and makes no requests. */
 const POLICY = [
   "default-src 'none'",
   `style-src ${hashOf(STYLE)}`,
@@ -31,7 +31,7 @@ function hashOf(text: string): string {
   return `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
 }
 
-/** Prints the page. `date` is shown as it is given. */
+/** Formats the page. `date` is printed unchanged. */
 export function toHtml(matrix: Matrix, date: string): string {
   const verdict = isGreenMatrix(matrix)
     ? "Every kernel keeps its promises."
@@ -122,7 +122,7 @@ function bodyCell(cell: Result | undefined, row: Row, column: string): string {
   return `<td><button type="button" tabindex="-1" class="${mark}" aria-label="${escapeHtml(label)}" data-column="${escapeHtml(column)}" data-word="${word}" data-reason="${escapeHtml(cell?.reason ?? "")}">${sign}</button></td>`;
 }
 
-/** What changes from each kernel to the next. */
+/** The differences between each kernel and the next. */
 function changes(matrix: Matrix): string {
   const steps = matrix.columns.slice(1).map((column, i) => {
     const list = differences(matrix, i, i + 1).map(

@@ -1,15 +1,15 @@
-/** A report as JUnit XML, what CI servers read. */
+/** A report as JUnit XML for CI servers. */
 import type { Column, Matrix } from "./matrix.ts";
 import { printable } from "./printable.ts";
 import { count, type Report, type Result } from "./result.ts";
 
-/** Prints the whole report. A deviation is a passed case with a property that says why. */
+/** Formats the whole report. A deviation is a passed case with a property for the reason. */
 export function toJunit(report: Report): string {
   const name = `node-kvm on Linux ${report.kernel}, ${report.vendor}`;
   return document([suite(name, report.results, [])]);
 }
 
-/** Prints a matrix: a suite a kernel. What went wrong beside the claims is a case of its own. */
+/** Formats a matrix: one suite per kernel. Other failures than claims are a case of their own. */
 export function matrixToJunit(matrix: Matrix): string {
   return document(
     matrix.columns.map((column) =>
@@ -18,7 +18,7 @@ export function matrixToJunit(matrix: Matrix): string {
   );
 }
 
-/** The failures that are no claim's: no report, lines in the kernel's log. */
+/** The failures that are not a claim's: no report, lines in the kernel's log. */
 function machine({ problem, warnings }: Column): readonly Result[] {
   const failures = [...(problem === undefined ? [] : [problem]), ...warnings];
   const title = "the machine reports, and its kernel log has no warning";
@@ -68,7 +68,7 @@ function testCase(result: Result): string {
 function escapeXml(text: string): string {
   return (
     text
-      // XML 1.0 has no way to write most control characters; white space is a reference below.
+      // XML 1.0 cannot represent most control characters; white space is a reference below.
       .replaceAll(/[^\t\n\r]+/g, printable)
       .replaceAll("&", "&amp;")
       .replaceAll("<", "&lt;")

@@ -1,14 +1,14 @@
-/** A report as KTAP version 1 (Documentation/dev-tools/ktap.rst), what kernel tools read. */
+/** A report as KTAP version 1 (Documentation/dev-tools/ktap.rst) for kernel tools. */
 import { complaints, type Matrix } from "./matrix.ts";
 import { printable, printableLines } from "./printable.ts";
 import type { Report, Result } from "./result.ts";
 
-/** Prints the whole report. A deviation is `ok` with a `# TODO`-free comment line that says why. */
+/** Formats the whole report. A deviation is `ok` with a comment line for the reason, without `# TODO`. */
 export function toKtap(report: Report): string {
   return `${["KTAP version 1", ...reportLines(report)].join("\n")}\n`;
 }
 
-/** Prints a matrix: a test a kernel, each with its claims as subtests. */
+/** Formats a matrix: one test per kernel, each with its claims as subtests. */
 export function matrixToKtap(matrix: Matrix): string {
   const lines = ["KTAP version 1", `1..${matrix.columns.length}`];
   for (const [i, { name, report }] of matrix.columns.entries()) {
@@ -33,7 +33,7 @@ function reportLines(report: Report): readonly string[] {
 
 function testLines(result: Result, number: number): readonly string[] {
   const status = result.verdict === "fail" ? "not ok" : "ok";
-  // `#` begins a directive and a newline ends the line, so a name must not hold them.
+  // `#` begins a directive and a newline ends the line, so a name must not contain them.
   const name = oneLine(`${result.id}: ${result.title}`).replaceAll("#", "");
   const directive = result.verdict === "skip" ? ` # SKIP ${oneLine(result.reason)}` : "";
   const line = `${status} ${number} ${name}${directive}`;

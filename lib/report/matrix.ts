@@ -1,21 +1,21 @@
-/** Many kernels' reports side by side: rows are claims, columns kernels. Drawing it is table, html. */
+/** The reports of several kernels side by side: rows are claims, columns are kernels. Printing it is table, html. */
 import { judged, type Report, type Result, type Verdict } from "./result.ts";
 
-/** One kernel on one CPU model, and what became of it. */
+/** One kernel on one CPU model, with its result. */
 export interface Column {
-  /** What it is called: `6.12.107 max`, `host`. */
+  /** The column's name: `6.12.107 max`, `host`. */
   readonly name: string;
-  /** The report; `undefined` when the machine never got so far. */
+  /** The report; `undefined` if the machine did not finish. */
   readonly report: Report | undefined;
-  /** Why there is no report, or none to rely on: a crash, a hang, a suite that ended too early. */
+  /** The reason why the report is missing or unreliable: a crash, a hang, a suite that ended too early. */
   readonly problem?: string;
-  /** What to know that is not wrong: a machine that had to be started again. */
+  /** A note that is not a failure: a machine that was restarted. */
   readonly notice?: string;
-  /** WARNING, BUG and Oops lines of its kernel log: a failure of their own. */
+  /** WARNING, BUG and Oops lines of its kernel log, which are failures. */
   readonly warnings: readonly string[];
 }
 
-/** One claim on every kernel. A cell is `undefined` where the claim was not reached. */
+/** One claim on every kernel. A cell is `undefined` if the claim was not reached. */
 export interface Row {
   readonly id: string;
   readonly title: string;
@@ -29,17 +29,17 @@ export interface Matrix {
   readonly rows: readonly Row[];
 }
 
-/** One claim that two kernels answer differently. */
+/** One claim with different verdicts on two kernels. */
 export interface Difference {
   readonly id: string;
   readonly title: string;
   readonly before: Verdict | "missing";
   readonly after: Verdict | "missing";
-  /** The reason of whichever is not a plain pass. */
+  /** The reason of the verdict that is not a plain pass. */
   readonly reason: string | undefined;
 }
 
-/** Puts columns side by side; rows are in the order of the catalogue, then of first appearance. */
+/** Combines columns; rows are in the order of the catalogue, then of first appearance. */
 export function toMatrix(columns: readonly Column[]): Matrix {
   const titles = new Map<string, Pick<Row, "title" | "number">>();
   for (const { report } of columns) {
@@ -61,7 +61,7 @@ export function toMatrix(columns: readonly Column[]): Matrix {
   return { columns, rows };
 }
 
-/** Lists the claims that columns `before` and `after` (positions) answer differently. */
+/** Lists the claims with different verdicts in columns `before` and `after` (positions). */
 export function differences(matrix: Matrix, before: number, after: number): readonly Difference[] {
   return matrix.rows.flatMap(({ id, title, cells }) => {
     const [a, b] = [cells[before], cells[after]];
@@ -71,7 +71,7 @@ export function differences(matrix: Matrix, before: number, after: number): read
   });
 }
 
-/** What is wrong with a column beside its claims, in words: no report, kernel warnings. */
+/** Describes the failures of a column besides its claims: no report, kernel warnings. */
 export function troubles({ columns, rows }: Matrix, position: number): readonly string[] {
   const column = columns[position];
   const missing = rows.filter(({ cells }) => cells[position] === undefined).length;
@@ -84,7 +84,7 @@ export function troubles({ columns, rows }: Matrix, position: number): readonly 
   ];
 }
 
-/** All that is wrong with a column, in words: its troubles, then each claim that fails. */
+/** Describes all failures of a column: its troubles, then each claim that fails. */
 export function complaints(matrix: Matrix, position: number): readonly string[] {
   const failed = matrix.rows.filter(({ cells }) => cells[position]?.verdict === "fail");
   return [...troubles(matrix, position), ...failed.map(({ id }) => `${id} fails`)];

@@ -1,6 +1,6 @@
 /**
- * Text from outside (a guest, a kernel, a package archive) made printable: without escape sequences,
- * line ends and invisible characters, by which it could forge lines or drive a terminal.
+ * Makes text from outside (a guest, a kernel, a package archive) printable: without escape sequences, line ends and
+ * invisible characters, with which it could forge lines or control a terminal.
  */
 
 /** Control, format, private and unassigned characters, lone surrogates, line and paragraph separators. */
@@ -8,7 +8,7 @@ const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]/gu;
 
 const SHORT: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
-/** Writes text on one line; what cannot be printed becomes `\n`, `\x1b`, `\u{202e}`. */
+/** Writes text on one line; unprintable characters become `\n`, `\x1b`, `\u{202e}`. */
 export function printable(text: string): string {
   return text.replaceAll(UNPRINTABLE, escaped);
 }
@@ -21,7 +21,7 @@ export function printableLines(text: string): string {
     .join("\n");
 }
 
-/** Writes a value as JSON of several lines; a reader gets each string as it was. */
+/** Writes a value as JSON of several lines; parsing it returns each string unchanged. */
 export function printableJson(value: unknown): string {
   const text = JSON.stringify(value, null, 2);
   return text.replaceAll(UNPRINTABLE, (found) => (found === "\n" ? found : units(found)));

@@ -1,23 +1,23 @@
-/** A report that came from elsewhere, such as a guest's output: read with its shape checked. */
+/** Reads a report from elsewhere, such as a guest's output, and checks its shape. */
 import { printable } from "./printable.ts";
 import type { Report, Result, Verdict } from "./result.ts";
 
-/** What is wrong with a report that was received. */
+/** Reports a fault of a received report. */
 export class MalformedReport extends Error {
   override readonly name: string = "MalformedReport";
 }
 
 const VERDICTS: readonly Verdict[] = ["pass", "fail", "skip", "deviation"];
 
-/** How long a text may be, in UTF-16 units; the suite's own are a tenth of it. */
+/** The maximal length of a text in UTF-16 units; the suite's own texts are a tenth of it. */
 const LONGEST = { name: 200, title: 2000, reason: 2 ** 20 } as const;
 const MOST_RESULTS = 10_000;
 
 /**
- * Reads a report as the suite's JSON reporter writes it.
+ * Reads a report of the suite's JSON reporter.
  *
- * @returns a copy with the known members alone.
- * @throws {@link MalformedReport} with the first member that is not as it should be.
+ * @returns a copy with only the known members.
+ * @throws {@link MalformedReport} with the first invalid member.
  */
 export function readReport(text: string): Report {
   const report = asObject(parse(text), "the report");
@@ -68,7 +68,7 @@ function asObject(value: unknown, at: string): Readonly<Record<string, unknown>>
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw malformed(at, value, "an object");
   }
-  // Own members alone: `__proto__` in JSON is one, and the prototype's are none.
+  // Own members only: `__proto__` in JSON is one, and members of the prototype are not.
   return Object.assign(Object.create(null) as Record<string, unknown>, value);
 }
 
@@ -80,7 +80,7 @@ function asText(value: unknown, at: string, longest: number): string {
 }
 
 function asNumber(value: unknown, at: string): number {
-  // JSON can say 1e999, which is read as Infinity.
+  // JSON can contain 1e999, which is read as Infinity.
   if (typeof value !== "number" || !Number.isFinite(value) || value < 0) {
     throw malformed(at, value, "a number from 0 on");
   }
@@ -91,7 +91,7 @@ function malformed(at: string, value: unknown, expected: string): MalformedRepor
   return new MalformedReport(`${at} is ${shown(value)}, not ${expected}`);
 }
 
-/** Writes a value of the report in short. */
+/** Formats a value of the report briefly. */
 function shown(value: unknown): string {
   if (typeof value === "object" && value !== null)
     return Array.isArray(value) ? "an array" : "an object";

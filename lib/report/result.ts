@@ -1,8 +1,8 @@
-/** The shape of a verdict: one claim, judged on one kernel. Printing it is text, ktap, junit, json. */
+/** A verdict: one claim, judged on one kernel. Printing it is text, ktap, junit, json. */
 
 /**
- * What became of a claim. A `deviation` is a claim that does not hold here, as is known and
- * explained in `test/expectations`; it counts as expected.
+ * The verdict of a claim. A `deviation` is a claim that fails in a way that is known and explained in
+ * `test/expectations`; it counts as expected.
  */
 export type Verdict = "pass" | "fail" | "skip" | "deviation";
 
@@ -15,9 +15,9 @@ export interface Result {
   /** Its number in the catalogue of checks. */
   readonly number: number | undefined;
   readonly verdict: Verdict;
-  /** Why it was skipped, deviates or failed. */
+  /** The reason for a skip, a deviation or a failure. */
   readonly reason: string | undefined;
-  /** Milliseconds. */
+  /** In milliseconds. */
   readonly duration: number;
 }
 
@@ -27,7 +27,7 @@ export function splitName(name: string): Pick<Result, "id" | "title"> {
   return { id, title: sentence.join(": ") };
 }
 
-/** What was judged, and what came out. */
+/** The kernel that was judged, and the results. */
 export interface Report {
   /** The kernel's release: `6.12.95`. */
   readonly kernel: string;
@@ -36,7 +36,7 @@ export interface Report {
   readonly results: readonly Result[];
 }
 
-/** How many results have each verdict. */
+/** The number of results with each verdict. */
 export type Counts = Readonly<Record<Verdict, number>>;
 
 /** Counts the results by verdict. */
@@ -46,7 +46,7 @@ export function count(results: readonly Result[]): Counts {
   return counts;
 }
 
-/** How many results are a verdict on the kernel: a skip is none. */
+/** The number of results that are a verdict on the kernel: a skip is not. */
 export function judged(report: Report): number {
   return report.results.length - count(report.results).skip;
 }

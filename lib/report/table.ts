@@ -1,4 +1,4 @@
-/** A matrix for a terminal: a line a claim, a mark a kernel; then what to know. */
+/** A matrix for a terminal: one line per claim, one mark per kernel; then the details. */
 import { complaints, differences, type Matrix } from "./matrix.ts";
 import { printable } from "./printable.ts";
 import type { Result, Verdict } from "./result.ts";
@@ -15,7 +15,7 @@ const MARKS: Readonly<Record<Verdict | "missing", string>> = {
 /** The width of a terminal that every table fits. */
 const COLUMNS = 80;
 
-/** Prints the whole matrix; wider than 80 columns, it is in parts, with numbers for the kernels' names. */
+/** Formats the whole matrix; if it is wider than 80 columns, it is split, with numbers for the kernels' names. */
 export function toTable(matrix: Matrix, p: Paint): string {
   const names = matrix.columns.map(({ name }) => printable(name));
   const positions = names.map((_, position) => position);
@@ -95,7 +95,7 @@ function wrap(text: string): string {
   return lines.join("\n");
 }
 
-/** What changes from each kernel to the next, where something does. */
+/** The differences between each kernel and the next, if any. */
 function changes(matrix: Matrix): readonly string[] {
   return matrix.columns.slice(1).flatMap(({ name }, i) => {
     const list = differences(matrix, i, i + 1);

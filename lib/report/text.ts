@@ -1,8 +1,8 @@
-/** A report for a person at a terminal: a line a claim as it is judged, then what to know. */
+/** A report for a person at a terminal: one line per claim when it is judged, then the details. */
 import { printable, printableLines } from "./printable.ts";
 import { count, judged, type Report, type Result, type Verdict } from "./result.ts";
 
-/** How to mark text; without colours each function returns it as it is. */
+/** Functions that colour text; without colours each returns it unchanged. */
 export interface Paint {
   readonly green: (text: string) => string;
   readonly red: (text: string) => string;
@@ -16,7 +16,7 @@ const wrap =
     `\u001b[${code}m${text}\u001b[0m`;
 const plain = (text: string): string => text;
 
-/** Gives the colours of a terminal, or none. */
+/** Returns the colours of a terminal, or none. */
 export function paint(colours: boolean): Paint {
   return colours
     ? { green: wrap(32), red: wrap(31), yellow: wrap(33), dim: wrap(2) }
@@ -30,7 +30,7 @@ const MARKS: Readonly<Record<Verdict, (p: Paint) => string>> = {
   deviation: (p) => p.yellow("  deviates"),
 };
 
-/** One claim's line, and below it why it failed or was skipped; {@link summary} has the deviations. */
+/** Formats one claim's line, and below it the reason of a failure or a skip; {@link summary} has the deviations. */
 export function claimLine(result: Result, p: Paint): string {
   const number = result.number === undefined ? "   " : String(result.number).padStart(3);
   const claim = printable(`${result.id}: ${result.title}`);
@@ -47,7 +47,7 @@ export function counted(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** The closing lines: what was judged, the deviations by name, the counts. */
+/** Formats the closing lines: the kernel, the deviations by name, the counts. */
 export function summary(report: Report, p: Paint): string {
   const counts = count(report.results);
   const deviations = report.results.filter(({ verdict }) => verdict === "deviation");

@@ -80,12 +80,12 @@ const checksumOf = (whole: Uint8Array): number =>
   crc32(whole.subarray(0, whole.length - CHECKSUM_BYTES));
 
 /**
- * Reads a state from the bytes that `stateToBytes` made.
+ * Reads a state from the bytes that `stateToBytes` returned.
  *
  * The time is linear in the number of bytes.
  *
- * @throws {@link StateDocumentError} when they are damaged, cut short, of another version, or hold a
- *   section that this version does not know: the first 100 complaints and the number of all.
+ * @throws {@link StateDocumentError} if they are damaged, truncated, of another version, or contain a section that this
+ *   version does not know: the first 100 complaints and the number of all.
  */
 export function stateFromBytes(bytes: Uint8Array): VmState {
   const sections = sectionsIn(checked(toView("stateFromBytes()", bytes)));
@@ -104,7 +104,7 @@ export function stateFromBytes(bytes: Uint8Array): VmState {
   throw new StateDocumentError(complaints.kept, complaints.count);
 }
 
-/** The bytes between header and checksum, when both are right. */
+/** Returns the bytes between header and checksum, if both are right. */
 function checked(bytes: Uint8Array): Uint8Array {
   if (bytes.length < MAGIC.length || !MAGIC.equals(bytes.subarray(0, MAGIC.length))) {
     throw new StateDocumentError(["not a saved state: it does not begin with KVMSTATE"]);
@@ -146,7 +146,7 @@ function sectionsIn(body: Uint8Array): Map<string, Uint8Array> {
   return sections;
 }
 
-/** Reads one section and takes it out; what is left in the end is unknown. */
+/** Reads one section and removes it; sections that remain at the end are unknown. */
 function take<T>(
   sections: Map<string, Uint8Array>,
   name: string,

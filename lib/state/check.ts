@@ -1,6 +1,6 @@
 /**
- * In what a saved state does not fit a machine, found from what the machine can be asked without writing
- * anything. Each rule is a row of STATE_RULES. What was written and lost is read-back.ts.
+ * Finds incompatibilities between a saved state and a machine, from what can be read without writing anything. Each
+ * rule is a row of STATE_RULES. Comparing after the write is read-back.ts.
  */
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import { type CpuidEntry2, type MsrEntry, NestedState } from "../abi/generated/structs.ts";
@@ -13,33 +13,33 @@ import { VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { findShapeless } from "./shapeless.ts";
 import type { VcpuState, VmState } from "./state.ts";
 
-/** A vCPU that a state is put into, as far as it is asked. */
+/** The part of a vCPU that the rules need. */
 export interface TargetVcpu {
   readonly id: number;
   /** Whether its local APIC is in the kernel. */
   hasLapic(): boolean;
-  /** The frequency of its TSC in kHz; undefined where the host's is not stable. */
+  /** The frequency of its TSC in kHz; undefined if the host's is not stable. */
   tscKhz(): number | undefined;
 }
 
-/** The machine that a state is put into, as far as it is asked. */
+/** The part of a machine that the rules need. */
 export interface Target {
-  /** Answers KVM_CHECK_EXTENSION. */
+  /** Returns the result of KVM_CHECK_EXTENSION. */
   checkExtension(capability: CapabilityName): number;
-  /** Answers KVM_GET_SUPPORTED_CPUID. */
+  /** Returns the result of KVM_GET_SUPPORTED_CPUID. */
   supportedCpuid(): readonly CpuidEntry2[];
-  /** Answers KVM_GET_MSR_INDEX_LIST. */
+  /** Returns the result of KVM_GET_MSR_INDEX_LIST. */
   msrIndexList(): readonly number[];
   /** Reads the feature MSRs of /dev/kvm. */
   featureMsrs(): readonly MsrEntry[];
-  /** Whether the VM has a part; undefined where no VM is restored, but vCPUs alone. */
+  /** Whether the VM has a part; undefined if only vCPUs are restored. */
   readonly hasPart: ((name: string) => boolean) | undefined;
   readonly vcpus: readonly TargetVcpu[];
 }
 
 type Parts = Omit<VmState, "format" | "version" | "source">;
 
-/** What a rule is given. */
+/** The arguments of a rule. */
 interface Checked {
   readonly state: Parts;
   readonly target: Target;
@@ -47,7 +47,7 @@ interface Checked {
 
 interface StateRule {
   readonly name: string;
-  /** Why the state does not fit then, with the source. */
+  /** The reason for the incompatibility, with the source. */
   readonly why: string;
   readonly find: (checked: Checked) => readonly StateFinding[];
 }
@@ -58,7 +58,7 @@ const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
 const idsOf = (all: readonly { id: number }[]): string =>
   all.map(({ id }) => id).join(", ") || "none";
 
-/** What is wrong with one vCPU's state: the part, the place in it, and the words. */
+/** An incompatibility of one vCPU's state: the part, the place in it, and the message. */
 interface Wrong {
   readonly part: string;
   readonly place?: string;
@@ -66,7 +66,7 @@ interface Wrong {
   readonly prevents: boolean;
 }
 
-/** Makes a rule about each vCPU's state with its vCPU, which is missing where no vCPU has the id. */
+/** Creates a rule for each vCPU's state and its vCPU, which is undefined if no vCPU has the id. */
 function eachVcpu(
   find: (state: VcpuState, target: Target, vcpu: TargetVcpu | undefined) => readonly Wrong[],
 ): StateRule["find"] {
@@ -91,26 +91,26 @@ function supportedXcr0(supported: readonly CpuidEntry2[]): bigint {
 }
 
 const XSTATE_BV = 512;
-/** x87 is always there (x86.c:__kvm_set_xcr); SSE is where FXSAVE is. */
+/** x87 is always present (x86.c:__kvm_set_xcr); SSE if the CPU has FXSAVE. */
 const X87_AND_SSE = 3n;
 
 /** KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h. */
 const MAX_CPUID_ENTRIES = 256;
 
 const [RUNNABLE, LAST_X86_MP_STATE, AP_RESET_HOLD] = [0, 4, 9] as const;
-/** KVM_STATE_NESTED_FORMAT_VMX and _SVM: the field of CPUID without which KVM takes no such state. */
+/** KVM_STATE_NESTED_FORMAT_VMX and _SVM, and the CPUID field without which KVM rejects such a state. */
 const NESTED_FORMATS = [
   { name: "VMX", field: "vmx" },
   { name: "SVM", field: "svm" },
 ] as const;
 
-/** A TSC this much off the host's, in parts per million, needs no scaling (tsc_tolerance_ppm of kvm.ko). */
+/** The difference from the host's TSC, in parts per million, that needs no scaling (tsc_tolerance_ppm of kvm.ko). */
 const TOLERANCE_PPM = 250;
 
 const VALID_PAYLOAD = 0x10;
 const VALID_TRIPLE_FAULT = 0x20;
 
-/** All rules, in the order of restoring; each has a state in test/unit/state/check.test.ts that breaks it. */
+/** All rules, in the order of restoring; test/unit/state/check.test.ts has a state that breaks each. */
 export const STATE_RULES: readonly StateRule[] = [
   {
     name: "shape",
@@ -132,7 +132,7 @@ export const STATE_RULES: readonly StateRule[] = [
     name: "capability",
     why: "this kernel has no ioctl that writes the part",
     find: ({ state, target }) => {
-      // A number is set only where it differs, and KVM_SET_TSC_KHZ takes it without its capability: rule tsc-khz.
+      // The frequency is set only if it differs, and KVM_SET_TSC_KHZ accepts it without its capability: rule tsc-khz.
       const has = ({ kind, capability }: Ioctl, fd: "vcpu" | "vm"): boolean => {
         const needed = capability[fd];
         return kind === "value" || needed == null || target.checkExtension(needed) !== 0;
@@ -216,7 +216,7 @@ export const STATE_RULES: readonly StateRule[] = [
       const isNear = Math.abs(tscKhz - own) * 1_000_000 <= own * TOLERANCE_PPM;
       if (isNear || target.checkExtension("KVM_CAP_TSC_CONTROL") !== 0) return [];
       const message = `${tscKhz} kHz, and this vCPU has ${own} kHz, which this host cannot scale (KVM_CAP_TSC_CONTROL)`;
-      // A higher frequency is taken, and the TSC is moved on at each entry (tsc_always_catchup).
+      // KVM accepts a higher frequency, and advances the TSC at each entry (tsc_always_catchup).
       return [{ part: "tscKhz", message, prevents: tscKhz < own }];
     }),
   },
@@ -375,10 +375,10 @@ export const STATE_RULES: readonly StateRule[] = [
   },
 ];
 
-/** MSRs whose bits are features that KVM offers or not (msr_based_features): ARCH_CAPABILITIES, PERF_CAPABILITIES. */
+/** MSRs whose bits are features of KVM (msr_based_features): ARCH_CAPABILITIES, PERF_CAPABILITIES. */
 const FEATURE_MSRS: readonly number[] = [0x10a, 0x345];
 
-/** Finds everything in which a state does not fit a machine. Nothing is written. */
+/** Finds all incompatibilities between a state and a machine, without writing anything. */
 export function findMisfits(state: Parts, target: Target): readonly StateFinding[] {
   return STATE_RULES.flatMap(({ find }) => find({ state, target }));
 }

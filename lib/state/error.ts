@@ -1,11 +1,11 @@
-/** What goes wrong with a saved state: a document that is none, and a VM that it does not fit. */
+/** The errors of saved states: an invalid document, and a VM that a state does not fit. */
 
-/** How many complaints an error keeps; the others are only counted. */
+/** The number of complaints that an error keeps; further ones are only counted. */
 const KEPT = 100;
-/** How many characters of a name from a document are shown. */
+/** The number of characters of a document's name that are printed. */
 const NAME_LENGTH = 60;
 
-/** Collects what is wrong with a document: the first complaints, and the number of all. */
+/** Collects the faults of a document: the first complaints, and the number of all. */
 export class Complaints {
   readonly #kept: string[] = [];
   #count = 0;
@@ -15,7 +15,7 @@ export class Complaints {
     return this.#kept;
   }
 
-  /** How many complaints were added. */
+  /** The number of all complaints. */
   get count(): number {
     return this.#count;
   }
@@ -27,25 +27,25 @@ export class Complaints {
   }
 }
 
-/** Shows a name that a document has: as it is if it is a short word, else quoted, escaped and cut short. */
+/** Formats a name of a document: unchanged if it is a short word, else quoted, escaped and shortened. */
 export function shownName(name: string): string {
   if (/^[\w.[\]-]{1,60}$/.test(name)) return name;
   const quoted = JSON.stringify(name.slice(0, NAME_LENGTH));
   return name.length > NAME_LENGTH ? `${quoted}…` : quoted;
 }
 
-/** A document that cannot be read: damaged, of another version, or with wrong values. */
+/** Reports a document that cannot be read: damaged, of another version, or with wrong values. */
 export class StateDocumentError extends Error {
   override readonly name: string = "StateDocumentError";
   /**
-   * What is wrong with it, each with its path: `vcpus[0].sregs2.cs.base: expected …`. At most 100 complaints;
-   * {@link count} is the number of all.
+   * The faults, each with its path: `vcpus[0].sregs2.cs.base: expected …`. At most 100; {@link count} is the number of
+   * all.
    */
   readonly complaints: readonly string[];
-  /** How many complaints there are. */
+  /** The number of faults. */
   readonly count: number;
 
-  /** Makes the error for at least one complaint; of more than 100 it keeps the first 100. */
+  /** Creates the error for at least one complaint; it keeps the first 100. */
   constructor(complaints: readonly string[], count: number = complaints.length) {
     const kept = complaints.slice(0, KEPT);
     const [first = "unknown", ...more] = kept;
@@ -57,7 +57,7 @@ export class StateDocumentError extends Error {
   }
 }
 
-/** One value that a machine does not have after it was written. */
+/** A value that differs after it was written. */
 export interface StateDifference {
   /** The object: `vm`, `vcpu 0`. */
   readonly fd: string;
@@ -67,13 +67,13 @@ export interface StateDifference {
   readonly path: string;
   /** The value that was written. */
   readonly wrote: unknown;
-  /** The value that the machine reads; undefined where it has no such thing. */
+  /** The value that was read back; undefined if the machine does not have the place. */
   readonly reads: unknown;
-  /** Whether KVM refused to write it; else KVM took the value and lost it. */
+  /** Whether KVM rejected the value; otherwise KVM accepted it without storing it. */
   readonly isRefused: boolean;
 }
 
-/** One thing in which a saved state does not fit a machine, found before anything is written. */
+/** An incompatibility between a saved state and a machine, found before anything is written. */
 export interface StateFinding {
   /** The object that it does not fit: `vm`, `vcpu 0`. */
   readonly fd: string;
@@ -81,11 +81,11 @@ export interface StateFinding {
   readonly part: string;
   /** The place in the state: `vcpus[0].mpState`. */
   readonly path: string;
-  /** What does not fit, and what the machine has. */
+  /** The incompatibility, and the machine's value. */
   readonly message: string;
   /**
-   * Whether restoring cannot succeed, so that `restoreState` writes nothing. Otherwise KVM may take the value, or
-   * the guest may do without it.
+   * Whether restoring cannot succeed, so that `restoreState` writes nothing. Otherwise KVM may accept the value, or the
+   * guest may work without it.
    */
   readonly prevents: boolean;
 }
@@ -102,7 +102,7 @@ function shownValue(value: unknown): string {
   return value < 0 ? String(value) : `0x${value.toString(16)}`;
 }
 
-/** Joins lines of a message: one stands behind its subject, several below it, at most 100. */
+/** Joins lines of a message: a single one follows its subject; several are below it, at most 100. */
 function listed(lines: readonly string[]): string {
   const [first = "unknown", ...more] = lines;
   if (more.length === 0) return first;
@@ -111,31 +111,31 @@ function listed(lines: readonly string[]): string {
   return shown.map((one) => `\n  ${one}`).join("");
 }
 
-/** What a {@link RestoreError} knows beside its message. */
+/** The members of a {@link RestoreError} besides its message. */
 export interface RestoreErrorDetails {
-  /** What does not fit; nothing was written then. */
+  /** The incompatibilities; nothing was written if there are any. */
   readonly findings?: readonly StateFinding[];
-  /** What reads other than it was written. */
+  /** The values that read back differently. */
   readonly differences?: readonly StateDifference[];
 }
 
 /**
- * A saved state does not fit the VM or the vCPUs that it is restored into, and KVM gives no errno that says so.
- * With `findings` nothing was written. With `differences` everything was written, and these values were lost:
- * close the VM, or go on without them.
+ * Reports that a saved state does not fit the VM or the vCPUs, where KVM returns no errno. With `findings`, nothing was
+ * written. With `differences`, everything was written, and these values were not stored: close the VM, or continue
+ * without them.
  */
 export class RestoreError extends Error {
   override readonly name: string = "RestoreError";
-  /** The object that the first finding or difference is about: `vm`, `vcpu 0`. */
+  /** The object of the first finding or difference: `vm`, `vcpu 0`. */
   readonly fd: string;
-  /** The part that the first finding or difference is about: `msrs`. */
+  /** The part of the first finding or difference: `msrs`. */
   readonly part: string;
-  /** Everything that does not fit, found before anything was written; also what does not prevent restoring. */
+  /** All incompatibilities that were found before writing, including those that do not prevent restoring. */
   readonly findings: readonly StateFinding[];
-  /** Every value that reads other than it was written. */
+  /** All values that read back differently. */
   readonly differences: readonly StateDifference[];
 
-  /** Makes the error; `reason` says what does not fit. */
+  /** Creates the error; `reason` describes the incompatibility. */
   constructor(fd: string, part: string, reason: string, details: RestoreErrorDetails = {}) {
     super(`restoring ${part} (${fd}): ${reason}`);
     this.fd = fd;

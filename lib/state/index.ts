@@ -1,4 +1,4 @@
-/** The public face of saved states: the document's types, and its way to text and bytes and back. */
+/** The public exports of saved states: the document's types, and its conversion to and from text and bytes. */
 export { stateFromBytes, stateToBytes } from "./binary.ts";
 export {
   RestoreError,

@@ -35,11 +35,11 @@ function parse(text: string): unknown {
   }
 }
 
-/** Turns what JSON gave into values, and collects what is wrong with it on the way. */
+/** Converts parsed JSON into values, and collects its faults. */
 class Reader {
   readonly complaints: Complaints = new Complaints();
 
-  /** Reads a whole document; one of another format or version is not looked into. */
+  /** Reads a whole document; the content of another format or version is not checked. */
   document(given: unknown): VmState | undefined {
     const members = this.#members(given, "");
     if (members === undefined) return undefined;
@@ -49,7 +49,7 @@ class Reader {
     const source = this.#source(members["source"]);
     const parts = this.#parts(VM_PARTS, members, "", ["format", "version", "source", "vcpus"]);
     const vcpus = this.#elements(members["vcpus"], "vcpus", (one, path) => this.#vcpu(one, path));
-    // Where there was a complaint it may lack anything, and nobody gets it.
+    // After a complaint, members may be missing, but then the result is not returned.
     const document: Members = { format, version, source, ...parts, vcpus };
     return document as unknown as VmState;
   }
@@ -139,7 +139,7 @@ class Reader {
   #bytes(given: unknown, path: string, least: number, most?: number): Uint8Array | undefined {
     const wanted = most === undefined ? `${least} bytes or more` : `${least} bytes`;
     const bytes = typeof given === "string" ? Buffer.from(given, "base64") : undefined;
-    // Buffer takes what is not base64 for the end, or for nothing: writing it again shows that.
+    // Buffer stops at or skips characters that are not base64; encoding the bytes again detects that.
     if (bytes === undefined || bytes.toString("base64") !== given) {
       return this.#expect(path, `${wanted} in base64`, given);
     }
@@ -165,12 +165,12 @@ class Reader {
 
   #members(given: unknown, path: string): Members | undefined {
     const isObject = typeof given === "object" && given !== null && !Array.isArray(given);
-    // Without a prototype a missing member is never one of Object.prototype's. JSON.parse made the object for us.
+    // Without a prototype, a missing member is never one of Object.prototype's. JSON.parse created this object.
     if (isObject) return Object.setPrototypeOf(given, null) as Members;
     return this.#expect(path === "" ? "the document" : path, "an object", given);
   }
 
-  /** `path` ends with the dot before a name, or is empty. */
+  /** `path` ends with a dot before a name, or is empty. */
   #refuseOthers(members: Members, path: string, known: readonly string[]): void {
     for (const name of Object.keys(members)) {
       if (!known.includes(name)) this.complaints.add(`${path}${shownName(name)}: unknown field`);
@@ -182,18 +182,18 @@ class Reader {
   }
 }
 
-/** The number of a hexadecimal text, if it is one. */
+/** Returns the number of a hexadecimal text, if it is one. */
 function exactOf(given: unknown): bigint | undefined {
   if (typeof given !== "string" || !/^-?0x[0-9a-f]{1,16}$/.test(given)) return undefined;
   return given.startsWith("-") ? -BigInt(given.slice(1)) : BigInt(given);
 }
 
-/** How many characters of a wrong text are shown. */
+/** The number of characters of a wrong text that are printed. */
 const SHOWN_LENGTH = 40;
 
 /**
- * Shows a wrong value in a few words; a missing one is "nothing". Of an array or an object only the kind is
- * shown: what it contains may be of any size and depth.
+ * Describes a wrong value briefly; a missing one is "nothing". Of an array or an object only the kind is printed,
+ * because its content may have any size and depth.
  */
 function shown(given: unknown): string {
   if (given === undefined) return "nothing";

@@ -34,7 +34,7 @@ function plainParts(parts: readonly Part[], owner: object): Members {
   return Object.fromEntries(
     parts.flatMap(({ name, shape }) => {
       const value = (owner as Members)[name];
-      // On the way through the kernel's bytes it is checked, and what is left out becomes zero.
+      // Converting through the kernel's bytes checks the value, and sets omitted fields to zero.
       return value === undefined
         ? []
         : [[name, plain(shape, fromBytes(shape, toBytes(shape, value)))]];

@@ -1,12 +1,12 @@
 /**
- * Which MSRs a saved vCPU has beside KVM's own list, and which of them must wait. Reading and writing
- * them is kvm/vcpu-msrs.ts.
+ * The MSRs that a saved vCPU has besides KVM's own list, and the MSRs that are restored late. Reading and writing them
+ * is kvm/vcpu-msrs.ts.
  */
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 
-/** The MSRs that are spoken of here, by the names of Intel's SDM, volume 4, and of the Hyper-V TLFS. */
+/** The MSRs of this file, by the names of Intel's SDM, volume 4, and of the Hyper-V TLFS. */
 export const IA32_TSC = 0x10;
-/** Says how many banks of machine checks there are, in its low byte, and what they can. */
+/** The low byte is the number of machine-check banks; other bits are their features. */
 export const IA32_MCG_CAP = 0x179;
 const IA32_TSC_DEADLINE = 0x6e0;
 const IA32_MTRR_PHYSBASE0 = 0x200;
@@ -30,10 +30,10 @@ const HYPERV_INTERFACE = 0x4000_0001;
 const HV1 = 0x3123_7648; // "Hv#1"
 
 /**
- * Lists MSRs that KVM keeps for a vCPU and KVM_GET_MSR_INDEX_LIST leaves out: MTRRs, the banks of
- * machine checks, and, for a guest that is shown Hyper-V, its synthetic interrupts and timers.
+ * Lists MSRs that KVM stores for a vCPU and KVM_GET_MSR_INDEX_LIST does not list: MTRRs, machine-check banks and, for a
+ * guest with Hyper-V, its synthetic interrupts and timers.
  *
- * @param mcgCap the value of IA32_MCG_CAP; 0 when it cannot be read
+ * @param mcgCap the value of IA32_MCG_CAP; 0 if it cannot be read
  */
 export function unlistedMsrs(mcgCap: bigint, cpuid: readonly CpuidEntry2[]): readonly number[] {
   const banks = Number(mcgCap & 0xffn);
@@ -56,7 +56,7 @@ export function unlistedMsrs(mcgCap: bigint, cpuid: readonly CpuidEntry2[]): rea
   ];
 }
 
-/** The MSRs that go back after the local APIC. */
+/** The MSRs that are restored after the local APIC. */
 export const LATE_MSRS: readonly { readonly index: number; readonly why: string }[] = [
   {
     index: IA32_TSC_DEADLINE,
@@ -65,8 +65,8 @@ export const LATE_MSRS: readonly { readonly index: number; readonly why: string 
 ];
 
 /**
- * MSRs that count, or that report what happened meanwhile, so that they read other than they were written. All
- * other MSRs must read as written.
+ * MSRs that count, or that report later events, so that they may read back differently. All other MSRs must read back
+ * unchanged.
  */
 export const COUNTING_MSRS: readonly { readonly index: number; readonly why: string }[] = [
   { index: IA32_TSC, why: "the TSC counts; writeTsc() of kvm/vcpu-msrs.ts looks after it" },
@@ -87,14 +87,14 @@ export const COUNTING_MSRS: readonly { readonly index: number; readonly why: str
 
 /** MSRs in the order of restoring. */
 export interface MsrsToWrite {
-  /** All that need no special place. */
+  /** All without a special place. */
   readonly early: readonly MsrEntry[];
-  /** The TSC, if it is among them: after IA32_TSC_ADJUST, by which old kernels move it. */
+  /** The TSC, if present: after IA32_TSC_ADJUST, with which old kernels change it. */
   readonly tsc: MsrEntry | undefined;
   readonly late: readonly MsrEntry[];
 }
 
-/** Sorts MSRs into the order in which they are restored; within it they keep their own. */
+/** Sorts MSRs into the order of restoring; the sort is stable. */
 export function inOrder(msrs: readonly MsrEntry[]): MsrsToWrite {
   const isLate = ({ index }: MsrEntry): boolean => LATE_MSRS.some((late) => late.index === index);
   return {

@@ -1,7 +1,7 @@
 /**
- * The parts of a saved machine, one row each: the shape of its value, the ioctls that read and write it,
- * and why it goes back at its place. The order of the rows is the order of restoring. Who walks them is
- * kvm/vcpu-state.ts and kvm/vm-state.ts; whether a part exists is asked by the capability of its ioctl.
+ * The parts of a saved machine, one row each: the shape of its value, the ioctls that read and write it, and the reason
+ * for its position. The order of the rows is the order of restoring. The rows are used by kvm/vcpu-state.ts and
+ * kvm/vm-state.ts; the capability of the ioctl determines whether a part exists.
  */
 import {
   type CapabilityName,
@@ -16,29 +16,29 @@ import type { Layout } from "../abi/struct.ts";
 import { MAX_IOCTL_RESULT, type Shape, type ShapeOf } from "./shape.ts";
 import type { IoapicRegisters, VcpuParts, VmParts } from "./state.ts";
 
-/** What is known of a part, but for its name. */
+/** The fields of a part, except for its name. */
 export interface PartRow<S extends Shape = Shape> {
   readonly shape: S;
   readonly get: Ioctl;
   readonly set: Ioctl;
-  /** The ioctl for kernels without the capability of `get`; the part is absent there without one. */
+  /** The ioctl for kernels without the capability of `get`; without one, the part is absent there. */
   readonly getBefore?: Ioctl;
-  /** The part that is the same in a newer form; this one is read where that is absent. */
+  /** The newer form of the same part; this one is read if that is absent. */
   readonly insteadOf?: "sregs2";
-  /** The errno with which `get` says that this VM, or this vCPU, was made without the part. */
+  /** The errno of `get` if this VM, or this vCPU, was created without the part. */
   readonly absent?: "EINVAL" | "ENXIO" | "EIO";
   /**
-   * For bytes: the capability whose value is how many there may be, and the field of the struct that
-   * says how many there are; without a field it is always all of them.
+   * For bytes: the capability whose value is their maximal number, and the field of the struct with the actual number;
+   * without a field it is always the maximum.
    */
   readonly size?: { readonly capability: CapabilityName; readonly field?: "size" };
   /** The part is the `chip` of a `struct kvm_irqchip` with this `chip_id`. */
   readonly chipId?: number;
-  /** Fields that go back as something else than was read. */
+  /** Fields that are restored with another value than was read. */
   readonly sentAs?: Readonly<Record<string, unknown>>;
-  /** Why it goes back at this place. */
+  /** The reason for its position in the order. */
   readonly why: string;
-  /** What a refusal can mean; the end of "the saved tscKhz …". */
+  /** The requirement that an error can mean; the end of "the saved tscKhz …". */
   readonly needs: string;
 }
 
@@ -195,7 +195,7 @@ const vmRows: Rows<VmParts> = {
     shape: struct(structs.ClockData),
     get: ioctls.KVM_GET_CLOCK,
     set: ioctls.KVM_SET_CLOCK,
-    // With KVM_CLOCK_REALTIME the clock would run on by the time that passed meanwhile, but the TSC not.
+    // With KVM_CLOCK_REALTIME the clock would advance by the time since the save, but the TSC would not.
     sentAs: { flags: 0 },
     why: "after the TSCs, which KVM may take as its base, and before the timer",
     needs: "is what every VM takes",
@@ -213,10 +213,10 @@ const vmRows: Rows<VmParts> = {
 const named = (fd: "vcpu" | "vm", rows: Readonly<Record<string, PartRow>>): readonly Part[] =>
   Object.entries(rows).map(([name, row]) => ({ name, fd, ...row }));
 
-/** The parts of a vCPU, in the order in which they are restored. */
+/** The parts of a vCPU, in the order of restoring. */
 export const VCPU_PARTS: readonly Part[] = named("vcpu", { ...vcpuRows });
 
-/** The parts of a VM, in the order in which they are restored, after its vCPUs. */
+/** The parts of a VM, in the order of restoring, after its vCPUs. */
 export const VM_PARTS: readonly Part[] = named("vm", { ...vmRows });
 
 /** Finds a part by its name. */
@@ -226,7 +226,7 @@ export function partNamed(wanted: keyof VcpuParts | keyof VmParts): Part {
   throw new TypeError(`no part of a state is named ${wanted}`);
 }
 
-/** Parts that are read first or last, with the reason; the others are read between, in any order. */
+/** Parts that are read first or last, with the reason; the others are read in between, in any order. */
 export const SAVE_ORDER: Readonly<Record<string, { place: "first" | "last"; why: string }>> = {
   mpState: {
     place: "first",
@@ -238,7 +238,7 @@ export const SAVE_ORDER: Readonly<Record<string, { place: "first" | "last"; why:
   },
 };
 
-/** The parts of a vCPU, in the order in which they are read. */
+/** The parts of a vCPU, in the order of reading. */
 export const VCPU_PARTS_TO_READ: readonly Part[] = [
   ...VCPU_PARTS.filter(({ name }) => SAVE_ORDER[name]?.place === "first"),
   ...VCPU_PARTS.filter(({ name }) => SAVE_ORDER[name] === undefined),
@@ -246,7 +246,7 @@ export const VCPU_PARTS_TO_READ: readonly Part[] = [
 ];
 
 /**
- * The parts of a VM, in the order in which they are read, before its vCPUs: the way that an interrupt
- * goes. One that moves on meanwhile is then seen at its next place, and not at none.
+ * The parts of a VM, in the order of reading, before its vCPUs: the path of an interrupt. An interrupt that moves
+ * during the save is then found at its next place, and not lost.
  */
 export const VM_PARTS_TO_READ: readonly Part[] = [...VM_PARTS].reverse();

@@ -1,6 +1,6 @@
 /**
- * Compares what was written into a machine with what it reads, part by part. KVM takes some values and loses
- * them; this names each. What may differ, because it counts or KVM derives it, is MAY_DIFFER.
+ * Compares the written values with the values that are read back, part by part. KVM accepts some values without storing
+ * them; this names each. MAY_DIFFER lists values that may differ, because they count or KVM derives them.
  */
 import { isBytes } from "../abi/bytes.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
@@ -14,34 +14,34 @@ import type { VcpuState } from "./state.ts";
 type Members = Readonly<Record<string, unknown>>;
 type Scalar = number | bigint;
 
-/** One place at which two values of a part differ. */
+/** A place at which two values of a part differ. */
 interface Place {
   /** The path inside the part: `cs.base`, `regs[0x390]`. */
   readonly path: string;
   readonly wrote: Scalar | undefined;
   readonly reads: Scalar | undefined;
-  /** The struct or array that holds the place, as it was written and as it reads. */
+  /** The struct or array that contains the place, as written and as read back. */
   readonly owner: readonly [wrote: Members, reads: Members];
-  /** The whole part as it was written. */
+  /** The whole part as written. */
   readonly whole: Members;
-  /** The TSC as it reads, if it was read. */
+  /** The TSC that was read back, if any. */
   readonly tsc: bigint | undefined;
 }
 
 interface Exception {
-  /** The parts that it is about. */
+  /** The parts that the row applies to. */
   readonly parts: readonly string[];
   /** Matches the path inside the part. */
   readonly path: RegExp;
-  /** Tells whether this difference is one of them; all are when left out. */
+  /** Whether the row applies to this difference; it applies to all if omitted. */
   readonly when?: (place: Place) => boolean;
-  /** Why the values may differ. */
+  /** The reason why the values may differ. */
   readonly why: string;
 }
 
 const big = (value: Scalar | undefined): bigint => BigInt(value ?? 0);
 
-/** Whether every bit that was written reads 1; others may have been added. */
+/** Whether every written bit reads 1; others may have been added. */
 const hasGained = ({ wrote, reads }: Place): boolean => (big(wrote) & ~big(reads)) === 0n;
 
 const isUnset =
@@ -49,15 +49,15 @@ const isUnset =
   ({ whole }: Place): boolean =>
     (Number(whole["flags"]) & flag) === 0;
 
-/** Bits of an entry of the I/O APIC: delivery status and remote IRR, which the interrupt itself moves. */
+/** Bits of an entry of the I/O APIC that the interrupt itself changes: delivery status and remote IRR. */
 const REDIRECTION_STATUS = (1n << 12n) | (1n << 14n);
 const MP_STATE_SIPI_RECEIVED = 4;
 /** HV_X64_MSR_STIMER0_CONFIG to HV_X64_MSR_STIMER3_COUNT. */
 const STIMERS = /^0x400000b[0-7]$/;
 
 /**
- * What may differ from what was written, with the reason; the rest must read as it was written. Of a CPUID table
- * it is KVM_OWNED of lib/cpuid.
+ * The values that may differ from the written ones, with the reason; all others must be equal. For a CPUID table the
+ * list is KVM_OWNED of lib/cpuid.
  */
 export const MAY_DIFFER: readonly Exception[] = [
   {
@@ -193,25 +193,25 @@ export const MAY_DIFFER: readonly Exception[] = [
   },
 ];
 
-/** Reserved fields: KVM ignores what is written, and reads as 0. */
+/** Reserved fields: KVM ignores the written value, and returns 0. */
 const RESERVED = /(^|\.)(pad|padding|reserved)\d*(\[|$)/;
 
-/** What one vCPU or VM was given, and reads. */
+/** The written and the read values of one vCPU or VM. */
 interface ReadBack {
   /** The object: `vm`, `vcpu 0`. */
   readonly fd: string;
   readonly part: Part;
-  /** The MSRs that KVM refused to write. */
+  /** The MSRs that KVM rejected. */
   readonly refused?: ReadonlySet<number>;
   /** The part's value in the state. */
   readonly wrote: unknown;
-  /** What the part reads afterwards. */
+  /** The value that was read back. */
   readonly reads: unknown;
-  /** The vCPU's state, for what the part needs of others. */
+  /** The vCPU's state, for parts that depend on others. */
   readonly state?: VcpuState;
 }
 
-/** Names each place at which a part reads other than it was written, except where it may. */
+/** Returns each place at which a part reads back differently, except where it may. */
 export function differences(back: ReadBack): readonly StateDifference[] {
   const { fd, part, wrote, reads } = back;
   const found = (path: string, a: unknown, b: unknown): StateDifference => ({
@@ -256,12 +256,12 @@ function placesOf({ part, wrote, reads, state }: ReadBack): readonly Place[] {
     return msrPlaces(wrote as readonly MsrEntry[], reads as readonly MsrEntry[]);
   if (part.name === "xsave") return xsavePlaces(wrote as Uint8Array, reads as Uint8Array, state);
   if (part.name === "nestedState") return nestedPlaces(wrote as Uint8Array, reads as Uint8Array);
-  // On the way through the kernel's bytes what is left out becomes zero.
+  // Converting through the kernel's bytes sets omitted fields to zero.
   const whole = fromBytes(part.shape, toBytes(part.shape, wrote));
   const xcrs = part.name === "xcrs" ? (whole as Members)["nrXcrs"] : undefined;
   const places = compare("", whole, reads, [{}, {}], Object(whole));
   if (xcrs === undefined) return places;
-  // KVM takes as many as nrXcrs says, and reports XCR0 always.
+  // KVM reads nrXcrs entries, and always returns XCR0.
   const written = new RegExp(
     `^xcrs\\[(${Array.from({ length: Math.min(Number(xcrs), 16) }, (_, i) => i).join("|") || "none"})\\]`,
   );
@@ -315,7 +315,7 @@ function words(
     }));
 }
 
-/** An MSR is written in order, so that the last value of one counts; a missing one is as good as 0. */
+/** MSRs are written in order, so the last value of one is compared; a missing one counts as 0. */
 function msrPlaces(wrote: readonly MsrEntry[], reads: readonly MsrEntry[]): readonly Place[] {
   const has = new Map(reads.map(({ index, data }) => [index, data]));
   const written = new Map(wrote.map(({ index, data }) => [index, data]));
@@ -340,7 +340,7 @@ const LEGACY: readonly (readonly [bit: number, first: number, end: number])[] = 
   [1, 160, 416],
 ];
 
-/** Compares the components that XSTATE_BV says were written; the others are in their initial state. */
+/** Compares the components that XSTATE_BV marks as written; the others are in their initial state. */
 function xsavePlaces(
   wrote: Uint8Array,
   reads: Uint8Array,
@@ -368,8 +368,8 @@ function xsavePlaces(
 }
 
 /**
- * Compares flags and format, and where the nested hypervisor's structs are. What follows, KVM makes anew from
- * the vCPU's registers; the size is that of what follows, and the deadline of VMX's timer counts.
+ * Compares flags and format, and the addresses of the nested hypervisor's structs. KVM derives the following data from
+ * the vCPU's registers; the size is that of this data, and the deadline of VMX's timer counts.
  */
 function nestedPlaces(wrote: Uint8Array, reads: Uint8Array): readonly Place[] {
   const [SIZE, DEADLINE] = [4, 32];

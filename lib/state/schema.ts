@@ -1,6 +1,6 @@
 /**
- * The JSON Schema of a saved state, made from the rows of parts.ts and the layouts of abi/. What it
- * describes is written by json.ts; json-reader.ts checks without it, and more.
+ * The JSON Schema of a saved state, generated from the rows of parts.ts and the layouts of abi/. json.ts writes such
+ * documents; json-reader.ts checks them without the schema, and checks more.
  */
 import type { FieldType, Layout, Scalar } from "../abi/struct.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
@@ -9,7 +9,7 @@ import { STATE_FORMAT, STATE_VERSION } from "./state.ts";
 
 type Schema = Readonly<Record<string, unknown>>;
 
-/** Gives the JSON Schema (2020-12) of what `stateToJson` writes. */
+/** Returns the JSON Schema (2020-12) of the documents of `stateToJson`. */
 export function stateSchema(): Schema {
   const structs = new Map<string, Schema>();
   const vcpu: Schema = {

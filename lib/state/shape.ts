@@ -1,7 +1,4 @@
-/**
- * The shapes of a part's value, and their way to the bytes of the kernel and back. As JSON they are
- * json.ts.
- */
+/** The shapes of a part's value, and their conversion to and from the kernel's bytes. Their JSON is json.ts. */
 import { copyOf, isBytes } from "../abi/bytes.ts";
 import { encode, type Layout, read } from "../abi/struct.ts";
 
@@ -11,23 +8,23 @@ export interface StructShape<T = unknown> {
   readonly layout: Layout<T>;
 }
 
-/** As many structs as there are. */
+/** A list of structs. */
 export interface ListShape<E = unknown> {
   readonly kind: "list";
   readonly element: Layout<E>;
 }
 
-/** Bytes whose meaning is the kernel's and the CPU's. */
+/** Bytes that only the kernel and the CPU interpret. */
 export interface BytesShape {
   readonly kind: "bytes";
-  /** How many there are at least. */
+  /** The minimal number of bytes. */
   readonly least: number;
 }
 
 /** An unsigned 32-bit number. */
 export interface NumberShape {
   readonly kind: "u32";
-  /** The largest value; 0xffffffff when left out. */
+  /** The largest value; 0xffffffff if omitted. */
   readonly most?: number;
 }
 
@@ -57,7 +54,7 @@ const U32: Layout<{ readonly value: number }> = {
 };
 
 /**
- * Writes a value as the kernel has it: structs one after the other, without a count.
+ * Encodes a value for the kernel: structs one after another, without a count.
  *
  * @throws TypeError for a value of the wrong type
  * @throws RangeError for a number, an array or bytes that do not fit
@@ -83,7 +80,7 @@ export function toBytes(shape: Shape, value: unknown): Uint8Array {
   }
 }
 
-/** Reads a value from the bytes that `toBytes` made; `undefined` when they cannot be of this shape. */
+/** Reads a value from bytes that `toBytes` returned; `undefined` if they cannot have this shape. */
 export function fromBytes(shape: Shape, bytes: Uint8Array): unknown {
   switch (shape.kind) {
     case "struct":
@@ -99,7 +96,7 @@ export function fromBytes(shape: Shape, bytes: Uint8Array): unknown {
   }
 }
 
-/** Says how many bytes a value of a shape has. */
+/** Returns the size of a value of a shape in bytes. */
 export function sizeInWords(shape: Shape): string {
   switch (shape.kind) {
     case "struct":

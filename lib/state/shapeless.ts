@@ -1,6 +1,6 @@
 /**
- * Parts of a saved state that cannot be written whole: unknown ones, and structs that lack fields. Whether a
- * part fits a machine is check.ts.
+ * Parts of a saved state that cannot be written as a whole: unknown ones, and structs that lack fields. Whether a part
+ * fits a machine is check.ts.
  */
 import type { Layout } from "../abi/struct.ts";
 import { missingFields } from "../abi/whole.ts";
@@ -15,7 +15,7 @@ interface Shapeless {
   readonly message: string;
 }
 
-/** What a state has besides its parts. */
+/** The members of a state besides its parts. */
 const FRAME: Readonly<Record<"vm" | "vcpu", readonly string[]>> = {
   vm: ["format", "version", "source", "vcpus"],
   vcpu: ["id"],
@@ -74,9 +74,9 @@ export function findShapeless(
 }
 
 /**
- * Refuses a state that a document cannot hold: it would be read back as another one, or not at all.
+ * Rejects a state that a document cannot represent: it would be read back differently, or not at all.
  *
- * @throws TypeError that names the first misfits.
+ * @throws TypeError that names the first faults.
  */
 export function refuseUnwritable(where: string, state: VmState): void {
   const { format, version, source, vcpus } = state as Partial<VmState>;
@@ -98,9 +98,9 @@ export function refuseUnwritable(where: string, state: VmState): void {
 }
 
 /**
- * Refuses anything but an object with a list of vCPUs, of this version where it names one.
+ * Rejects anything but an object with a list of vCPUs and, if it has a version, this version.
  *
- * @throws TypeError that says what it is.
+ * @throws TypeError that describes the fault.
  */
 export function refuseNoState(where: string, state: unknown): void {
   const isObject = typeof state === "object" && state !== null;
@@ -112,7 +112,7 @@ export function refuseNoState(where: string, state: unknown): void {
   throw new TypeError(`${where}: version: expected ${STATE_VERSION}, got ${describe(version)}`);
 }
 
-/** How many misfits an error names. */
+/** The number of faults that an error names. */
 const MOST = 8;
 
 const isU32 = (id: unknown): boolean => typeof id === "number" && id >>> 0 === id;

@@ -1,6 +1,6 @@
 /**
- * What a saved machine is: plain values of the kernel's own structs, one property a part. Which parts
- * there are, and in which order they go back, is parts.ts; as text or bytes they are json.ts and binary.ts.
+ * A saved machine: plain values of the kernel's own structs, one property per part. The list of parts and the order of
+ * restoring are parts.ts; documents of it are json.ts and binary.ts.
  */
 import {
   type ClockData,
@@ -20,13 +20,13 @@ import {
 import { read } from "../abi/struct.ts";
 import type { Complaints } from "./error.ts";
 
-/** Names the document's format, its first field. */
+/** The document's format, its first field. */
 export const STATE_FORMAT = "node-kvm-state";
 
-/** States the version of the format that this package writes, and the only one it reads. */
+/** The version of the format that this package writes, and the only one that it reads. */
 export const STATE_VERSION = 1;
 
-/** The parts of a vCPU. One is absent where the kernel or the VM has no such thing. */
+/** The parts of a vCPU. A part is absent if the kernel or the VM does not have it. */
 export interface VcpuParts {
   /** The CPUID table, as KVM_GET_CPUID2 returns it. */
   readonly cpuid?: readonly CpuidEntry2[];
@@ -47,7 +47,7 @@ export interface VcpuParts {
   readonly xcrs?: Xcrs;
   /** The XSAVE area, not compacted: x87, SSE, AVX, PKRU, AMX tiles. At least 4096 bytes. */
   readonly xsave?: Uint8Array;
-  /** Every MSR that KVM lets be read; TSC and TSC deadline among them. */
+  /** Every MSR that KVM can read, including TSC and TSC deadline. */
   readonly msrs?: readonly MsrEntry[];
   /** The local APIC, where it is in the kernel. */
   readonly lapic?: LapicState;
@@ -55,33 +55,32 @@ export interface VcpuParts {
   readonly vcpuEvents?: VcpuEvents;
   /** A `KVM_MP_STATE_*`: running, halted, waiting for an IPI. */
   readonly mpState?: number;
-  /** A `struct kvm_nested_state` of as many bytes as its `size` says. */
+  /** A `struct kvm_nested_state`, whose `size` field is its size in bytes. */
   readonly nestedState?: Uint8Array;
 }
 
-/** A vCPU that stands still. */
+/** A vCPU that is not running. */
 export interface VcpuState extends VcpuParts {
-  /** The number that KVM_CREATE_VCPU was given. */
+  /** The id that was passed to KVM_CREATE_VCPU. */
   readonly id: number;
 }
 
-/** `struct kvm_ioapic_state`, each entry of its redirection table as the 64 bits that it is. */
+/** `struct kvm_ioapic_state`, with each entry of its redirection table as 64 bits. */
 export interface IoapicRegisters {
-  /** Where the guest sees it. */
+  /** The guest physical address. */
   readonly baseAddress: bigint;
-  /** The register that is selected. */
+  /** The selected register. */
   readonly ioregsel: number;
-  /** Its id. */
   readonly id: number;
-  /** The lines that ask for an interrupt. */
+  /** The lines that request an interrupt. */
   readonly irr: number;
-  /** Nothing. */
+  /** Padding. */
   readonly pad: number;
-  /** The 24 entries. */
+  /** The 24 entries of the redirection table. */
   readonly redirtbl: readonly bigint[];
 }
 
-/** The parts of a VM beside its vCPUs. One is absent where the VM has no such thing. */
+/** The parts of a VM besides its vCPUs. A part is absent if the VM does not have it. */
 export interface VmParts {
   /** The first 8259A. */
   readonly picMaster?: PicState;
@@ -95,7 +94,7 @@ export interface VmParts {
   readonly pit2?: PitState2;
 }
 
-/** Where a state was saved; information, which restoring does not look at. */
+/** The host of the save; restoring ignores it. */
 export interface StateSource {
   /** The kernel's release. */
   readonly kernel: string;
@@ -104,25 +103,25 @@ export interface StateSource {
 }
 
 /**
- * A VM that stands still, without its memory: one document.
+ * A VM that is not running, without its memory: one document.
  *
- * Guest memory is saved beside it and put back before it. What a VM was made with is not in it either,
- * because KVM does not tell: memory slots, capabilities that were switched on, interrupt routes.
+ * Save guest memory separately and restore it first. The document does not contain the VM's settings, because KVM
+ * cannot return them: memory slots, enabled capabilities, interrupt routes.
  */
 export interface VmState extends VmParts {
   /** Always `"node-kvm-state"`. */
   readonly format: typeof STATE_FORMAT;
   /** The version of the format. */
   readonly version: typeof STATE_VERSION;
-  /** Where it was saved. */
+  /** The host of the save. */
   readonly source: StateSource;
-  /** Its vCPUs, in the order in which they were given. */
+  /** Its vCPUs, in the order in which they were passed. */
   readonly vcpus: readonly VcpuState[];
 }
 
 /**
- * Complains of what no part's shape shows: two vCPUs with one id, registers in two forms, a wrong size inside.
- * The time is linear in the number of vCPUs.
+ * Reports faults that no part's shape shows: two vCPUs with one id, registers in two forms, a wrong size inside. The
+ * time is linear in the number of vCPUs.
  */
 export function contradictions(state: Pick<VmState, "vcpus">, complaints: Complaints): void {
   const seen = new Map<number, number>();

@@ -1,10 +1,10 @@
 /** The equality of vitest's `toEqual`, for the values that claims compare; any other value is an error. */
 
 /**
- * Compares two values as `toEqual` does: recursively, where a property that is `undefined` counts as absent.
+ * Compares two values as `toEqual` does: recursively; a property that is `undefined` counts as absent.
  *
- * @throws TypeError for an object that is no array, view of bytes, error or plain object, because its
- *   properties do not say what it holds.
+ * @throws TypeError for an object that is not an array, view of bytes, error or plain object, because its properties do
+ *   not describe its content.
  */
 export function isEqual(a: unknown, b: unknown): boolean {
   if (Object.is(a, b)) return true;

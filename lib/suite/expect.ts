@@ -1,13 +1,13 @@
 /**
- * `expect` for bundled claims: the matchers of vitest that claims use, with vitest's own words. Loading vitest's
- * takes an emulated CPU seconds. What is equal is equality.ts.
+ * `expect` for bundled claims: the matchers of vitest that claims use, with vitest's messages. Loading vitest's own
+ * takes seconds on an emulated CPU. Equality is equality.ts.
  */
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { packageFolder } from "../package.ts";
 import { isEqual } from "./equality.ts";
 
-/** Judges a value; `message` says what was expected, and is asked for only if it is needed. */
+/** Judges a value; `message` describes the expectation, and is called only on a failure. */
 type Matcher = (
   actual: unknown,
   ...expected: readonly unknown[]
@@ -15,7 +15,7 @@ type Matcher = (
 
 let printer: ((value: unknown) => string) | undefined;
 
-/** Prints a value as vitest's messages do: deviations quote them. Loads the printer at its first use. */
+/** Formats a value like vitest's messages, because deviations quote them. It loads the printer at its first use. */
 function show(value: unknown): string {
   const file = join(packageFolder(), "dist", "suite", "display.cjs");
   printer ??= (createRequire(import.meta.url)(file) as { show: (value: unknown) => string }).show;
@@ -53,9 +53,9 @@ const matchers = new Map<string, Matcher>([
 type Expectation = Readonly<Record<string, (...expected: readonly unknown[]) => void>>;
 
 /**
- * Makes the assertions about a value; `note` is put before a failure's message.
+ * Creates the assertions about a value; `note` is put before a failure's message.
  *
- * An assertion throws an `Error` when it fails, and a `TypeError` when there is no matcher of its name.
+ * An assertion throws an `Error` if it fails, and a `TypeError` if there is no matcher of its name.
  */
 function assertions(actual: unknown, note?: string): Expectation {
   const assertion = (name: string) => {
@@ -78,7 +78,7 @@ export interface Expect {
   extend(more: Readonly<Record<string, Matcher>>): void;
 }
 
-/** Stands in for vitest's `expect`. */
+/** Replaces vitest's `expect`. */
 export const expect: Expect = Object.assign(assertions, {
   extend: (more: Readonly<Record<string, Matcher>>): void => {
     for (const [name, matcher] of Object.entries(more)) matchers.set(name, matcher);

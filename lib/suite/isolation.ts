@@ -1,21 +1,21 @@
-/** Where claims need a process for each of their files, and judging them so. */
+/** Whether claims need a process for each of their files, and judging them in one. */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import type { Result } from "../report/result.ts";
 
 /**
- * Whether each file of claims needs a process of its own: permission for AMX tile data belongs to a process. On
- * a CPU without AMX one process for all takes half the time, and less in an emulated machine.
+ * Whether each file of claims needs its own process, because AMX tile data permission applies to a process. On a CPU
+ * without AMX, one process for all takes half the time, and less in an emulated machine.
  */
 export function needsOwnProcesses(): boolean {
   return /\bamx_tile\b/.test(readFileSync("/proc/cpuinfo", "utf8"));
 }
 
 /**
- * Judges one file's claims in a process of its own.
+ * Judges one file's claims in its own process.
  *
- * @param args - the arguments of Node.js: this program, and which file.
- * @throws Error when the process gives no results, with its status.
+ * @param args - the arguments of Node.js: this program, and the file.
+ * @throws Error with the exit status if the process returns no results.
  */
 export function judgeInProcess(args: readonly string[]): readonly Result[] {
   const { status, signal, stdout, error } = spawnSync(process.execPath, args, {

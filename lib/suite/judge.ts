@@ -1,14 +1,14 @@
-/** Judging registered claims one after another, and what becomes of each. Which there are is registry.ts. */
+/** Judges registered claims one after another. The list of claims is registry.ts. */
 import { type Result, splitName } from "../report/result.ts";
 import type { RegisteredClaim } from "./registry.ts";
 
-/** Which claims are judged, and who is told. */
+/** The claims to judge, and the receiver of results. */
 export interface JudgeOptions {
-  /** Only claims whose `id: sentence` contains this, in either case; all when left out. */
+  /** Only claims whose `id: sentence` contains this, ignoring case; all if omitted. */
   readonly pattern?: string | undefined;
-  /** Only claims of these files; of all when left out. */
+  /** Only claims of these files; of all if omitted. */
   readonly files?: readonly string[] | undefined;
-  /** Takes each result as soon as there is one. */
+  /** Called with each result immediately. */
   readonly onResult?: ((result: Result) => void) | undefined;
 }
 

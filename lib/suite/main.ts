@@ -1,7 +1,7 @@
 /**
- * The command of a bundle of claims: it judges them without vitest and prints the report as JSON, which is what
- * `node-kvm test --reporter json` prints. The lab runs it in its guests, where starting vitest takes 10 s. Each
- * verdict is a line on standard error as soon as it is known.
+ * The command of a bundle of claims: it judges them without vitest and prints the same JSON report as `node-kvm test
+ * --reporter json`. The lab runs it in its guests, where starting vitest takes 10 s. It prints each verdict on standard
+ * error immediately.
  */
 import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -18,21 +18,21 @@ const OPTIONS = {
   list: { type: "boolean" },
   /** Only claims whose `id: sentence` contains this. */
   pattern: { type: "string" },
-  /** Only the claims of this file, in this process. */
+  /** Judges only the claims of this file, in this process. */
   file: { type: "string" },
-  /** Waits on this port for its work: what it judges then. It has loaded all claims by that time. */
+  /** Waits on this port for its work, after it has loaded all claims. */
   held: { type: "string" },
-  /** The file that is there while it waits; it is removed when the work has come. */
+  /** The file that exists while it waits; it is removed when the work arrives. */
   mark: { type: "string" },
-  /** Judges all claims so many times before it waits. */
+  /** Judges all claims this many times before it waits. */
   warm: { type: "string" },
-  /** Each file in a process of its own, also where no file needs one. */
+  /** Judges each file in its own process, even if no file needs one. */
   "own-processes": { type: "boolean" },
 } as const;
 
-/** Runs the claims of this bundle as the command line says; returns the exit status, 0 when no claim fails. */
+/** Runs the claims of this bundle with the command line's options; returns the exit status, 0 if no claim fails. */
 export function runBundle(args: readonly string[]): number {
-  // A search for a reason must not change what the claims observe.
+  // Finding a reason must not change what the claims observe.
   process.env["NODE_KVM_EXPLAIN"] = "0";
   const { values } = parseArgs({ args: [...args], options: OPTIONS, strict: true });
   if (values.list === true) {
@@ -50,23 +50,23 @@ export function runBundle(args: readonly string[]): number {
   return results.length > 0 && isGreen(report) ? 0 : 1;
 }
 
-/** What a held runner is given to do. */
+/** The work of a waiting runner. */
 interface HeldWork {
   readonly pattern?: string;
-  /** Bytes in hexadecimal that no other run has. */
+  /** Bytes in hexadecimal that are unique to the run. */
   readonly seed: string;
 }
 
 /**
- * Says that it is ready, on a port, and waits there for its work: a line with its length, then JSON. In between the
- * machine is saved, and it goes on in each that is restored.
+ * Writes `ready` to a port, and waits there for its work: a line with its length, then JSON. In between the machine is
+ * saved; each restored machine continues here.
  */
 function waitForWork(options: {
   readonly held?: string;
   readonly mark?: string;
   readonly warm?: string;
 }): HeldWork {
-  // The first program that is assembled loads the assembler, which takes an emulated CPU a second.
+  // The first assembled program loads the assembler, which takes a second on an emulated CPU.
   guest("long", (g) => g.sync(1).done());
   for (let i = 0; i < Number(options.warm ?? 0); i += 1) {
     using _held = holdVcpu();
@@ -126,8 +126,8 @@ function judgeFiles(pattern: string | undefined): readonly Result[] {
 }
 
 /**
- * Makes a vCPU that lives as long as the run. Without one, KVM patches the kernel's text whenever a claim's first
- * vCPU comes and its last one goes, and an emulator has to translate that text again: a tenth of the run.
+ * Creates a vCPU that exists during the whole run. Without one, KVM patches the kernel's text whenever a claim's first
+ * vCPU is created and its last one is closed, and an emulator must translate that text again: a tenth of the run.
  */
 function holdVcpu(): Disposable | undefined {
   const stack: Disposable[] = [];
@@ -149,7 +149,7 @@ function holdVcpu(): Disposable | undefined {
   }
 }
 
-/** Writes all of a text at once: the process may end right after. */
+/** Writes a whole text at once, because the process may exit right after. */
 function print(descriptor: number, text: string): void {
   const bytes = Buffer.from(text);
   for (let at = 0; at < bytes.length; ) at += writeSync(descriptor, bytes, at);

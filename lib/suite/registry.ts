@@ -1,11 +1,11 @@
 /**
- * The claims of a bundle, in the order of their files. A bundled claim file registers its claims here through
- * `test`, in place of vitest. Judging them is judge.ts; the bundle is made by rolldown.config.ts.
+ * The claims of a bundle, in the order of their files. A bundled claim file registers its claims here with `test`,
+ * which replaces vitest's. Judging them is judge.ts; rolldown.config.ts builds the bundle.
  */
 
-/** What a claim's function gets: the part of vitest's test context that claims use. */
+/** The argument of a claim's function: the part of vitest's test context that claims use. */
 export interface ClaimContext {
-  /** Holds the claim's notes, such as its known deviation. */
+  /** The claim's notes, such as its known deviation. */
   readonly task: { readonly meta: Record<string, unknown> };
   /** Ends the claim as skipped. */
   readonly skip: (reason: string) => never;
@@ -24,7 +24,7 @@ export interface RegisteredClaim {
 const claims: RegisteredClaim[] = [];
 let current = "";
 
-/** Starts a file: what is registered from now on belongs to it. */
+/** Starts a file: later claims belong to it. */
 export function beginFile(name: string): void {
   current = name;
 }
@@ -38,7 +38,7 @@ export function test(
   claims.push({ file: current, name, meta: options.meta ?? {}, body });
 }
 
-/** Lists the claims that were registered so far. */
+/** Lists the registered claims. */
 export function registeredClaims(): readonly RegisteredClaim[] {
   return claims;
 }

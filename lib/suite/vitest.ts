@@ -1,3 +1,3 @@
-/** What a bundled claim file imports from `vitest`: the build puts this module in vitest's place. */
+/** The module `vitest` of a bundled claim file: the build replaces vitest with this module. */
 export { expect } from "./expect.ts";
 export { test } from "./registry.ts";

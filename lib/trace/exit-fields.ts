@@ -1,13 +1,13 @@
-/** Which exits x86 has, by number, and which fields of `kvm_run` say what happened. */
+/** The exits of x86 by number, with the fields of `kvm_run` that describe each. */
 import * as constants from "../abi/generated/constants.ts";
 
-/** What an exit says. */
+/** The description of an exit. */
 export interface ExitFields {
   /** The C name of its reason. */
   readonly name: string;
-  /** Fields of kvm_run, by their C names, that are the same each time the guest does the same. */
+  /** Fields of kvm_run, by their C names, that are the same whenever the guest does the same. */
   readonly fields: readonly string[];
-  /** Fields that may differ from run to run, and why. */
+  /** Fields that may differ from run to run, and the reason. */
   readonly varying?: { readonly fields: readonly string[]; readonly why: string };
 }
 
@@ -82,7 +82,7 @@ export const EXIT_FIELDS: Readonly<Record<number, ExitFields>> = {
   },
 };
 
-/** The C name of an exit reason; its number when it has none on x86. */
+/** Returns the C name of an exit reason; its number if x86 does not have it. */
 export function exitName(reason: number): string {
   return EXIT_FIELDS[reason]?.name ?? `exit_reason ${reason}`;
 }

@@ -1,4 +1,4 @@
-/** A recording as one C file that asks the kernel the same. Which parts it has is said in c/. */
+/** Exports a recording as one C file that makes the same calls. The parts of the file are c/. */
 import { refuseMissing } from "../options.ts";
 import { CFile } from "./c/c-file.ts";
 import { addIoctl } from "./c/calls.ts";
@@ -29,15 +29,14 @@ const HEADERS = [
 ];
 
 /**
- * Writes a recording as one C file, which needs only a C compiler and Linux's headers (6.1 or later).
+ * Exports a recording as one C file, which needs only a C compiler and Linux's headers (6.1 or later).
  *
- * The program issues the same calls in the same order, with the same guest memory, and compares every
- * answer. It exits with 0 when all were as recorded, with 1 when one was not (each is named), with 2
- * where there is no KVM; its last line says what that means for the claim. Answers that need not be
- * the same (clocks, the APIC id of the CPU that was asked) are noted and not counted, and so is what
- * describes the host when it is not the one that was recorded.
+ * The program makes the same calls in the same order, with the same guest memory, and compares every result. It exits
+ * with 0 if all are as recorded, with 1 if one differs (each is printed), with 2 without KVM; its last line is the
+ * consequence for the claim. Differences in results that vary (clocks, the APIC id of the current CPU) are printed and
+ * not counted, and so are differences in results that describe the host, if the host is not the recorded one.
  *
- * @throws Error when the recording uses a handle that was made before it began.
+ * @throws Error if the recording uses a handle that was created before it began.
  */
 export function exportC(trace: Trace): string {
   refuseMissing("exportC()", trace, ["steps", "about"]);
@@ -73,10 +72,10 @@ export function exportC(trace: Trace): string {
   return `${parts.join("\n\n")}\n`;
 }
 
-/** Goes through the steps, and knows what one leaves for the next. */
+/** Processes the steps, and keeps the state that a step needs of earlier ones. */
 class Steps {
   readonly #file: CFile;
-  /** Which vCPUs have immediate_exit set. */
+  /** The vCPUs with immediate_exit set. */
   readonly #immediate = new Set<number>();
 
   constructor(file: CFile) {
@@ -158,9 +157,9 @@ function titleOf(about: About): string {
   return name === "" ? "a recording" : name;
 }
 
-/** The last line of a run: what its answers mean for the claim. */
+/** The last line of a run: the consequence of its results for the claim. */
 function verdictLines(about: About): { readonly same: string; readonly other: string } {
-  // It stands in printf's format: no "%", no trigraph.
+  // It is in printf's format: no "%", no trigraph.
   const title = titleOf(about).replaceAll(/[^\w .-]/g, "_");
   const count = "%d values are not as recorded";
   if (about.verdict === "fails") {

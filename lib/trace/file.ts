@@ -1,24 +1,24 @@
-/** The stream of all steps as a file: `NODE_KVM_TRACE=file.ndjson`. What a line holds is ndjson.ts. */
+/** Writes all steps to a file: `NODE_KVM_TRACE=file.ndjson`. The format of a line is ndjson.ts. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { toNdjson } from "./ndjson.ts";
 import type { Step } from "./record.ts";
 import { TRACE_CHANNEL } from "./sink.ts";
 
-/** How often a full pipe is tried again, and how long each try waits. */
+/** The number of retries on a full pipe, and the delay between them. */
 const [TRIES, WAIT_MS] = [100, 10];
 
 /**
- * Appends every step from now on to a file or a pipe, before the call returns to its caller.
+ * Appends every later step to a file or a pipe, before the call returns to its caller.
  *
- * When a line cannot be written (the disk is full, a pipe's reader has gone or has read nothing for a
- * second), the trace ends with a process warning `NODE_KVM_TRACE`, and the program goes on.
+ * If a line cannot be written (the disk is full, a pipe's reader has exited or has read nothing for a second), the
+ * trace ends with a process warning `NODE_KVM_TRACE`, and the program continues.
  *
- * @throws Error of open(2): `ENOENT`, `EACCES`, `ENXIO` for a pipe that nobody reads.
+ * @throws Error of open(2): `ENOENT`, `EACCES`, `ENXIO` for a pipe without a reader.
  */
 export function traceToFile(path: string): void {
   const { O_WRONLY, O_APPEND, O_CREAT, O_NONBLOCK } = constants;
-  // Without O_NONBLOCK the open of a pipe waits for a reader.
+  // Without O_NONBLOCK, opening a pipe blocks until it has a reader.
   const fd = openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0o666);
   const listen = (step: unknown): void => {
     try {

@@ -1,4 +1,4 @@
-/** The public face of `node-kvm/trace`: what was asked of the kernel, recorded, shown, and as C. */
+/** The entry `node-kvm/trace`: calls of the kernel as recordings, text, JSON and C. */
 export { exportC } from "./export-c.ts";
 export { traceToFile } from "./file.ts";
 export { toLine } from "./line.ts";

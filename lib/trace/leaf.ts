@@ -1,20 +1,20 @@
-/** The integers of a struct, one after the other, each with its C name. What a layout is, is abi/. */
+/** Lists the integers of a struct in order, each with its C name. Layouts are abi/. */
 import type { Field, FieldType, Layout, Scalar } from "../abi/layout.ts";
 import { scalars } from "../abi/layout.ts";
 
 /** An integer of a struct, or an array of integers. */
 export interface Leaf {
-  /** As C says it, from the struct: `cs.base`, `entries[2].eax`. */
+  /** The name in C, relative to the struct: `cs.base`, `entries[2].eax`. */
   readonly path: string;
   readonly offset: number;
   readonly type: Scalar;
-  /** How many there are; `undefined` for one that is no array. */
+  /** The number of elements; `undefined` if it is not an array. */
   readonly count: number | undefined;
   /** For a bit field: its lowest bit within `type`, and its width. */
   readonly bits: readonly [shift: number, width: number] | undefined;
 }
 
-/** C names that no rule makes of ours. */
+/** C names that no rule derives from this package's names. */
 const IRREGULAR: Readonly<Record<string, string>> = {
   blobAddr32: "blob_addr_32",
   blobAddr64: "blob_addr_64",
@@ -31,7 +31,7 @@ export function cName(name: string): string {
   return IRREGULAR[name] ?? name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
-/** What is left of a type when its dimensions are taken away, and how many there are of it. */
+/** Returns the element type of an array type, and the number of elements. */
 export function elementOf(type: FieldType): {
   element: Scalar | Layout;
   count: number | undefined;
@@ -82,7 +82,7 @@ export function leafValue(leaf: Leaf, view: DataView, base = 0, index = 0): bigi
   return (value >> BigInt(shift)) & ((1n << BigInt(width)) - 1n);
 }
 
-/** How many bytes a leaf takes, all of its array. */
+/** Returns the size of a leaf in bytes, with all elements of its array. */
 export function leafBytes(leaf: Leaf): number {
   return scalars[leaf.type].size * (leaf.count ?? 1);
 }

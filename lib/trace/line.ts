@@ -1,4 +1,4 @@
-/** A step as one line for people, as strace writes it. For programs it is ndjson.ts. */
+/** Formats a step as one line in strace's format. JSON is ndjson.ts. */
 import { KVM_CAPABILITIES, KVM_INTERNAL_ERRORS } from "../abi/generated/constants.ts";
 import { IOCTLS } from "../abi/generated/ioctls.ts";
 import { Run } from "../abi/generated/structs.ts";
@@ -8,10 +8,10 @@ import { EXIT_FIELDS, exitName } from "./exit-fields.ts";
 import { type Leaf, leafBytes, leafValue, leavesOf } from "./leaf.ts";
 import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 
-/** So many fields that are not zero are shown of a struct. */
+/** The maximal number of nonzero fields that are printed of a struct. */
 const MOST_FIELDS = 12;
 
-/** Where the union of kvm_run begins, which is what a run's `exit` holds. */
+/** The offset of kvm_run's union, which a run's `exit` contains. */
 const UNION = 32;
 
 const byRequest = new Map<number, readonly Ioctl[]>();
@@ -27,20 +27,20 @@ const suberrors = new Map(
 );
 
 /**
- * Finds an ioctl by its whole request and the kind of descriptor it was issued on; where that kind
- * has none, the one that was meant for another.
+ * Finds an ioctl by its whole request and the kind of its descriptor; if that kind does not have it, the ioctl of
+ * another kind.
  */
 export function ioctlOf(request: number, fd: ObjectRef): Ioctl | undefined {
   const all = byRequest.get(request) ?? [];
   return all.find(({ fds }) => fds.includes(fd.kind as FdKind)) ?? all[0];
 }
 
-/** The C name of a capability; its number when this package does not know it. */
+/** Returns the C name of a capability; its number if this package does not know it. */
 export function capabilityName(number: number): string {
   return capabilities.get(number) ?? String(number);
 }
 
-/** Writes a step as strace would: `KVM_SET_CPUID2(vcpu 0, nent=75) = -1 EINVAL`. */
+/** Formats a step as strace would: `KVM_SET_CPUID2(vcpu 0, nent=75) = -1 EINVAL`. */
 export function toLine(step: Step): string {
   switch (step.kind) {
     case "open":
@@ -100,7 +100,7 @@ function argumentText(step: IoctlStep, ioctl: Ioctl | undefined): readonly strin
     const isCapability = ioctl?.name === "KVM_CHECK_EXTENSION";
     return [isCapability ? capabilityName(Number(before)) : numberText(before)];
   }
-  // Of what the kernel only writes to, a count at most is worth a word.
+  // Of a struct that the kernel only writes, at most the count is printed.
   const shown = ioctl?.direction === "out" ? [] : fieldsText(ioctl, before);
   return shown.length === 0 ? [] : [shown.join(", ")];
 }
@@ -150,7 +150,7 @@ function numberText(value: bigint): string {
 
 function runLine(step: RunStep): string {
   const call = `KVM_RUN(${step.fd.label}) = ${resultText(step.result)}`;
-  // With an errno, kvm_run holds an old exit; KVM_EXIT_MEMORY_FAULT is the exception (api.rst 5).
+  // With an errno, kvm_run has an old exit; KVM_EXIT_MEMORY_FAULT is the exception (api.rst 5).
   if (step.result < 0 && exitName(step.exitReason) !== "KVM_EXIT_MEMORY_FAULT") return call;
   const names = EXIT_FIELDS[step.exitReason]?.fields ?? [];
   const leaves = leavesOf(Run).filter(({ path }) => names.includes(path));

@@ -1,10 +1,10 @@
-/** Finds what has changed in memory since it was looked at last. Whose change it was, recorder.ts knows. */
+/** Finds changes of memory since the last comparison. Their author is determined by recorder.ts. */
 import type { Range } from "./record.ts";
 
-/** Compared at once, and kept at once. */
+/** The size of a piece, which is compared and copied as a whole. */
 const PIECE = 0x4_0000;
 const PAGE = 4096;
-/** Memory of more bytes is not shown as one array. */
+/** Larger memory is not accessible as one array. */
 const LIVE = 2 ** 30;
 const ZEROS = new Uint8Array(PIECE);
 const WORD = 8;
@@ -13,10 +13,10 @@ const WORD = 8;
 const PRESENT = 1n;
 const ACCESSED_DIRTY = 0x60n;
 
-/** Changes that lie this near to each other are one. */
+/** Changes with a smaller gap are joined. */
 const GAP = 16;
 
-/** Memory to look at. */
+/** Memory to compare. */
 interface Readable {
   readonly byteLength: number;
   /** All of it, live; only up to {@link LIVE}. */
@@ -24,22 +24,22 @@ interface Readable {
   read(offset: number, length: number): Uint8Array;
 }
 
-/** A copy of memory that was all zeros at first; pieces of zeros take no room. */
+/** A copy of memory that was all zeros at first; pieces of zeros use no memory. */
 export class Shadow {
   readonly #memory: Readable;
   readonly #pieces = new Map<number, Uint8Array>();
 
-  /** Begins with zeros, whatever the memory holds: the first look tells all of it. */
+  /** Starts with zeros, whatever the memory contains: the first comparison returns all of it. */
   constructor(memory: Readable) {
     this.#memory = memory;
   }
 
   /**
-   * Lists what differs from the copy, in whole words of 8 bytes, and copies it. Takes time for each
-   * byte of the memory.
+   * Lists the differences from the copy, in whole words of 8 bytes, and updates the copy. The time is linear in the
+   * size of the memory.
    *
-   * @param whose - of a guest's changes, the accessed and dirty bits of page tables are left out: a
-   *   CPU may set them whenever it looks at an entry (Intel SDM Vol. 3A 5.8), so they vary.
+   * @param whose - of a guest's changes, the accessed and dirty bits of page tables are ignored, because a CPU may set
+   *   them whenever it reads an entry (Intel SDM Vol. 3A 5.8), so they vary.
    */
   look(whose: "guest" | "program"): readonly Range[] {
     const found: Range[] = [];
@@ -61,7 +61,7 @@ export class Shadow {
     return found;
   }
 
-  /** Without a copy where that can be: new memory for each look would take longer than the look. */
+  /** Avoids a copy if possible: allocating memory for each comparison would take longer than comparing. */
   #piece(start: number, length: number): Uint8Array {
     return this.#memory.byteLength <= LIVE
       ? this.#memory.bytes.subarray(start, start + length)
@@ -69,7 +69,7 @@ export class Shadow {
   }
 }
 
-/** The second array, with words as in the first where only accessed and dirty bits changed. */
+/** Returns the second array, with the first array's words where only accessed and dirty bits changed. */
 function withoutVisits(before: Uint8Array, now: Uint8Array): Uint8Array {
   const shown = now.slice();
   const [old, view] = [before, shown].map((a) => new DataView(a.buffer, a.byteOffset, a.length));
@@ -83,9 +83,9 @@ function withoutVisits(before: Uint8Array, now: Uint8Array): Uint8Array {
 }
 
 /**
- * Lists where two equally long arrays differ, with the bytes of the second.
+ * Lists the ranges in which two arrays of equal length differ, with the bytes of the second.
  *
- * @param unit - a range begins and ends at multiples of so many bytes, a power of two.
+ * @param unit - a range begins and ends at multiples of this many bytes, a power of two.
  */
 export function differences(before: Uint8Array, now: Uint8Array, unit = 1): readonly Range[] {
   const found: Range[] = [];

@@ -1,4 +1,4 @@
-/** A step as one line of JSON, for programs. For people it is line.ts. */
+/** Formats a step as one line of JSON. Text is line.ts. */
 import { isBytes } from "../abi/bytes.ts";
 import { read } from "../abi/struct.ts";
 import { errnoName } from "../errors.ts";
@@ -46,7 +46,7 @@ function errno(result: number): object {
   return result < 0 ? { errno: errnoName(-result) } : {};
 }
 
-/** The fields of a struct; nothing where its count says more than there is. */
+/** The fields of a struct; `undefined` if its count exceeds the bytes. */
 function fields(step: IoctlStep, key: string, bytes: bigint | Uint8Array | undefined): object {
   const layout = ioctlOf(step.request, step.fd)?.struct;
   if (layout === undefined || !isBytes(bytes)) return {};
@@ -64,7 +64,7 @@ function replace(_: string, value: unknown): unknown {
   return isObjectRef(value) ? { id: value.id, kind: value.kind, label: value.label } : value;
 }
 
-/** A descriptor has more to it than belongs into a line: its ring. */
+/** Removes a descriptor's ring, which does not belong in a line. */
 function isObjectRef(value: unknown): value is ObjectRef {
   return typeof value === "object" && value !== null && "ring" in value && "label" in value;
 }

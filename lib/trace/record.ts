@@ -1,32 +1,34 @@
-/** What one step of a trace is: a call of the kernel, a run, or what the program did to guest memory. */
+/** A step of a trace: a call of the kernel, a run, or a change of guest memory by the program. */
 import type { FdKind } from "../abi/ioctl.ts";
 
-/** What a traced descriptor is: a kind that takes KVM's ioctls, one that only a call returns, or a file that KVM is handed. */
+/**
+ * The kind of a traced descriptor: one with KVM ioctls, one that only a call returns, or a file that is passed to KVM.
+ */
 export type ObjectKind = FdKind | "stats" | "memfd" | "eventfd" | "file" | "other";
 
-/** A descriptor as the trace knows it. Its number in this process is not told: it means nothing. */
+/** A descriptor in a trace. It does not contain its number in this process, which is meaningless elsewhere. */
 export interface ObjectRef {
-  /** Unique in this thread, from 1 on, never used again. */
+  /** Unique in this thread, starting with 1, never reused. */
   readonly id: number;
   readonly kind: ObjectKind;
-  /** What errors call it: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
+  /** The name in errors: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
   readonly label: string;
 }
 
-/** Bytes that stand somewhere, of `kvm_run` or of guest memory. */
+/** Bytes at an offset of `kvm_run` or of guest memory. */
 export interface Range {
   readonly offset: number;
   readonly bytes: Uint8Array;
 }
 
-/** A range of one guest memory, which is named by the id of its {@link MapStep}. */
+/** A range of one guest memory, which is identified by the id of its {@link MapStep}. */
 export interface MemoryRange extends Range {
   readonly memory: number;
 }
 
 /**
- * What fills one address or descriptor of a struct. `field` is our name of it, such as
- * `"userspaceAddr"`; in the argument's bytes it is zero.
+ * The value of one address or descriptor of a struct. `field` is its name in this package, such as `"userspaceAddr"`;
+ * in the argument's bytes it is zero.
  */
 export type LinkRecord =
   | { readonly kind: "null"; readonly field: string }
@@ -34,7 +36,7 @@ export type LinkRecord =
       readonly kind: "bytes";
       readonly field: string;
       readonly before: Uint8Array;
-      /** As the kernel left them, when it changed them. */
+      /** The bytes after the call, if the kernel changed them. */
       readonly after: Uint8Array | undefined;
     }
   | {
@@ -63,16 +65,16 @@ export interface IoctlStep {
   /** The whole request, unsigned. */
   readonly request: number;
   readonly name: string;
-  /** The argument as it was sent: an integer, or a copy of the bytes. */
+  /** The argument before the call: an integer, or a copy of the bytes. */
   readonly before: bigint | Uint8Array | undefined;
-  /** How many bytes the argument had: a ring keeps fewer of them. */
+  /** The size of the argument in bytes; a ring keeps fewer of them. */
   readonly byteLength: number;
   readonly links: readonly LinkRecord[];
-  /** Zero or more, or `-errno`; 0 when it made an object. */
+  /** Zero or more, or `-errno`; 0 if it created an object. */
   readonly result: number;
-  /** The argument's bytes as the kernel left them, when it changed them. */
+  /** The argument's bytes after the call, if the kernel changed them. */
   readonly after: Uint8Array | undefined;
-  /** The object that the call made. */
+  /** The object that the call created. */
   readonly made: ObjectRef | undefined;
 }
 
@@ -81,20 +83,20 @@ export interface RunStep {
   readonly kind: "run";
   readonly seq: number;
   readonly fd: ObjectRef;
-  /** What was written into `kvm_run` since the run before: replies, immediate_exit. */
+  /** The writes to `kvm_run` since the previous run: replies, immediate_exit. */
   readonly replies: readonly Range[];
   /** Zero, or `-errno`. */
   readonly result: number;
   readonly exitReason: number;
-  /** What follows the exit reason: the union of `kvm_run`, or its first bytes. */
+  /** The bytes after the exit reason: the union of `kvm_run`, or its first bytes. */
   readonly exit: Uint8Array;
   /** For KVM_EXIT_IO: the bytes at its data_offset. */
   readonly io: Uint8Array | undefined;
-  /** What the guest changed in guest memory; only a recording looks. */
+  /** The guest's changes of guest memory; only in a recording. */
   readonly guest: readonly MemoryRange[];
 }
 
-/** An eventfd was made, with EFD_CLOEXEC and EFD_NONBLOCK. */
+/** An eventfd was created, with EFD_CLOEXEC and EFD_NONBLOCK. */
 export interface EventFdStep {
   readonly kind: "eventfd";
   readonly seq: number;
@@ -104,19 +106,19 @@ export interface EventFdStep {
   readonly made: ObjectRef | undefined;
 }
 
-/** The counter of an eventfd was read, or added to. */
+/** The counter of an eventfd was read, or increased. */
 export interface CounterStep {
   readonly kind: "counter";
   readonly seq: number;
   readonly fd: ObjectRef;
   readonly call: "read" | "write";
-  /** What was read or written; 0 for a read that was refused. */
+  /** The value that was read or written; 0 for a failed read. */
   readonly value: bigint;
-  /** 0, or `-errno`: `-EAGAIN` (-11) for a read when nothing was signalled. */
+  /** 0, or `-errno`: `-EAGAIN` (-11) for a read without a signal. */
   readonly result: number;
 }
 
-/** A file that KVM is handed was opened: /dev/sev. */
+/** A file that is passed to KVM was opened: /dev/sev. */
 export interface FileStep {
   readonly kind: "file";
   readonly seq: number;
@@ -145,11 +147,11 @@ export interface MapStep {
   readonly seq: number;
   readonly memory: number;
   readonly byteLength: number;
-  /** The guest_memfd; `undefined` for memory of no file. */
+  /** The guest_memfd; `undefined` for memory without a file. */
   readonly fd: ObjectRef | undefined;
 }
 
-/** The program changed guest memory, at some time before the next call. */
+/** The program changed guest memory at some time before the next call. */
 export interface WriteStep {
   readonly kind: "write";
   readonly seq: number;
@@ -172,7 +174,7 @@ export interface CloseStep {
   readonly fd: ObjectRef;
 }
 
-/** One step, told apart by `kind`. `seq` counts the steps of this thread. */
+/** One step; `kind` distinguishes them. `seq` counts the steps of this thread. */
 export type Step =
   | OpenStep
   | IoctlStep
@@ -186,22 +188,22 @@ export type Step =
   | PermissionStep
   | CloseStep;
 
-/** What a recording is about, for whoever reads it later. */
+/** The subject of a recording, for its later readers. */
 export interface About {
   /** The claim or test: its number if it has one, a short name, a sentence. */
   readonly number?: number | undefined;
   readonly name?: string | undefined;
   readonly sentence?: string | undefined;
-  /** What came out: whether it held, and what a failure said. */
+  /** The result: whether the claim held, and the message of a failure. */
   readonly verdict?: "holds" | "fails" | undefined;
   readonly reason?: string | undefined;
-  /** Where: the kernel's release, the vendor module, the CPU as /proc/cpuinfo names it. */
+  /** The host: the kernel's release, the vendor module, the CPU's name in /proc/cpuinfo. */
   readonly kernel?: string | undefined;
   readonly vendor?: string | undefined;
   readonly cpu?: string | undefined;
 }
 
-/** A recording that has ended: every step from its start on, with all bytes. */
+/** A recording that has ended: every step since its start, with all bytes. */
 export interface Trace {
   readonly about: About;
   readonly steps: readonly Step[];

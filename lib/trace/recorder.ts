@@ -1,15 +1,15 @@
-/** A recording: every step from its start, and what guest memory held. Writing it as C is export-c.ts. */
+/** A recording: every step since its start, and the content of guest memory. Exporting it as C is export-c.ts. */
 import { refuseUnknown } from "../options.ts";
 import { differences, Shadow } from "./look.ts";
 import type { About, MemoryRange, ObjectRef, Range, Step, Trace } from "./record.ts";
 import { isRecording, nextSeq, type Recorder, setRecorder, type TracedMemory } from "./sink.ts";
 import type { Traced } from "./traced.ts";
 
-/** A recording that is under way. */
+/** A recording in progress. */
 export interface Recording {
   /** The steps so far. */
   readonly steps: readonly Step[];
-  /** Ends it; a second time does nothing but to give the same steps. */
+  /** Ends it; another call returns the same steps. */
   stop(about?: About): Trace;
   /** Ends it at the end of a `using` block. */
   [Symbol.dispose](): void;
@@ -24,7 +24,7 @@ class Tape implements Recorder, Recording {
   readonly steps: Step[] = [];
   readonly #ids = new Map<TracedMemory, number>();
   readonly #shadows = new Map<TracedMemory, Shadow>();
-  /** Each vCPU's kvm_run as the kernel left it. */
+  /** Each vCPU's kvm_run after its last run. */
   readonly #runs = new Map<Traced, Uint8Array>();
   #stopped: boolean = false;
 
@@ -48,7 +48,7 @@ class Tape implements Recorder, Recording {
   }
 
   look(on: Traced): void {
-    // What /dev/kvm is asked has nothing to do with any guest.
+    // Calls on /dev/kvm concern no guest.
     if (on.kind !== "sys") this.#tellWrites();
   }
 
@@ -86,10 +86,10 @@ class Tape implements Recorder, Recording {
 }
 
 /**
- * Starts to record every call of this thread. What happened before is not in it, so start before
- * the device is opened. Guest memory is compared at each call, which takes time for each byte of it.
+ * Starts to record every call of this thread. Earlier calls are not included, so start before the device is opened.
+ * Guest memory is compared at each call, which takes time linear in its size.
  *
- * @throws Error while another recording is under way.
+ * @throws Error if another recording is in progress.
  */
 export function record(): Recording {
   if (isRecording()) throw new Error("a recording is under way in this thread");

@@ -1,40 +1,40 @@
 /**
- * The last calls of one VM, always kept, cheaply: what a call leaves is copied into arrays that are
- * made once. Showing it is line.ts; all calls with all bytes, recorder.ts.
+ * The last calls of one VM, always kept, at low cost: each call is copied into arrays that are allocated once.
+ * Formatting is line.ts; all calls with all bytes are recorder.ts.
  */
 import type { Ioctl } from "../abi/ioctl.ts";
 import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 
-/** How many bytes of an argument a ring keeps; KVM_SET_SREGS, the longest that lines show, has 312. */
+/** The number of an argument's bytes that a ring keeps; KVM_SET_SREGS, the longest that lines print, has 312. */
 export const RING_BYTES = 320;
 
-/** How many calls a ring keeps. */
+/** The number of calls that a ring keeps. */
 export const RING_LENGTH = 256;
 
-/** Where `kvm_run` has what, in 32-bit words. */
+/** The offsets of fields in `kvm_run`, in 32-bit words. */
 const [EXIT_REASON, UNION] = [2, 8];
-/** What of a run is kept: exit reason, 32 bytes of the union. */
+/** The data of a run that is kept: exit reason, 32 bytes of the union. */
 const UNION_WORDS = 8;
 const RUN_WORDS = 1 + UNION_WORDS;
 
-/** The numbers of an entry; a length of -1 says that there are no bytes. */
+/** The numbers of an entry; a length of -1 marks missing bytes. */
 const [SEQ, RESULT, LENGTH, BEFORE, AFTER, NUMBERS] = [0, 1, 2, 3, 4, 5];
-/** The result of a call that was not answered. */
+/** The result of a call that has not returned. */
 const PENDING = -1_000_000;
 
 const NONE: readonly never[] = [];
 
-/** The last so many steps; an old one goes as a new one comes. */
+/** The last steps; a new step replaces the oldest. */
 export class Ring {
   readonly #length: number;
-  /** A step, or whose call or run it was. */
+  /** A step, or the object of a call or run. */
   readonly #entries: (Step | ObjectRef)[] = [];
-  /** Which call it was, where it was one. */
+  /** The call, for an entry of a call. */
   readonly #ioctls: (Ioctl | undefined)[] = [];
   readonly #integers: (number | bigint | undefined)[] = [];
   readonly #made: (ObjectRef | undefined)[] = [];
   readonly #numbers: Float64Array;
-  /** Made by the first bytes, and the first run: many a ring has neither. */
+  /** Allocated at the first bytes, and the first run, because many rings have neither. */
   #bytes: Uint8Array | undefined;
   #runs: Int32Array | undefined;
   #next = 0;
@@ -52,7 +52,7 @@ export class Ring {
     this.#ioctls[place] = undefined;
   }
 
-  /** Keeps what is sent with an ioctl; returns its place, for {@link end}. */
+  /** Keeps the argument of an ioctl; returns its place, for {@link end}. */
   begin(fd: ObjectRef, ioctl: Ioctl, argument: number | bigint | Uint8Array | undefined): number {
     const place = this.#take();
     this.#entries[place] = fd;
@@ -73,7 +73,7 @@ export class Ring {
     return place;
   }
 
-  /** Keeps how the kernel answered. */
+  /** Keeps the kernel's result. */
   end(
     place: number,
     seq: number,
@@ -113,7 +113,7 @@ export class Ring {
     );
   }
 
-  /** The step at a place; `undefined` for a call that was not answered. */
+  /** The step at a place; `undefined` for a call that has not returned. */
   stepAt(place: number): Step | undefined {
     const entry = this.#entries[place];
     if (entry === undefined || "seq" in entry) return entry;

@@ -1,6 +1,6 @@
 /**
- * Where every call of kvm/ is told. With nobody listening a call costs one entry of a ring; a
- * recording (recorder.ts) and subscribers of the channel get complete steps.
+ * Receives every call of kvm/. Without a listener, a call adds one entry to a ring; a recording (recorder.ts) and
+ * subscribers of the channel get complete steps.
  */
 import { channel } from "node:diagnostics_channel";
 import { copyOf } from "../abi/bytes.ts";
@@ -14,27 +14,27 @@ export const TRACE_CHANNEL = "node-kvm:ioctl";
 
 const stream = channel(TRACE_CHANNEL);
 
-/** Guest memory as a recording looks at it. */
+/** The access to guest memory that a recording needs. */
 export interface TracedMemory {
   readonly byteLength: number;
   readonly bytes: Uint8Array;
   read(offset: number, length: number): Uint8Array;
 }
 
-/** What fills an address or a descriptor of a struct, in the order of the fields. */
+/** The values of a struct's addresses and descriptors, in the order of the fields. */
 export type TraceLink =
   | { readonly field: string; readonly bytes: Uint8Array }
   | { readonly field: string; readonly memory: TracedMemory; readonly offset: number }
   | { readonly field: string; readonly fd: Traced }
   | { readonly field: string };
 
-/** Who wants complete steps and watches memory: a recording. There is at most one. */
+/** A recording: it needs complete steps and compares memory. There is at most one. */
 export interface Recorder {
-  /** Something is about to be asked: what has the program changed? */
+  /** Called before a call, to find changes of memory by the program. */
   look(on: Traced): void;
   replies(vcpu: Traced, run: Uint8Array): readonly Range[];
   guest(vcpu: Traced, run: Uint8Array): readonly MemoryRange[];
-  /** The memory's id; `fd` is the file that it maps, where it is told for the first time. */
+  /** `memory` is the memory's id; `fd` is the file that it maps, when it is reported for the first time. */
   memory(memory: TracedMemory, fd?: ObjectRef): number;
   unmapped(memory: TracedMemory): void;
   take(step: Step): void;
@@ -44,7 +44,7 @@ let recorder: Recorder | undefined;
 let seq = 0;
 const known = new WeakMap<object, Traced>();
 
-/** Starts or ends telling a recorder. */
+/** Sets or removes the recorder. */
 export function setRecorder(wanted: Recorder | undefined): void {
   recorder = wanted;
 }
@@ -54,7 +54,7 @@ export function isRecording(): boolean {
   return recorder !== undefined;
 }
 
-/** Whether anybody wants complete steps. */
+/** Whether a listener needs complete steps. */
 export function isTold(): boolean {
   return recorder !== undefined || stream.hasSubscribers;
 }
@@ -65,7 +65,7 @@ export function nextSeq(): number {
   return seq;
 }
 
-/** Finds what a native descriptor is called in traces, and gives it its label. */
+/** Returns the trace object of a native descriptor, and sets its label. */
 export function traced(fd: object, label: string): Traced {
   const found = known.get(fd) ?? new Traced("other", label);
   found.label = label;
@@ -81,7 +81,7 @@ function publish(step: Step): void {
   tell(step);
 }
 
-/** Calls the subscribers; not for what one of them asks itself, which would have no end. */
+/** Calls the subscribers, except for calls that a subscriber makes, which would recurse without end. */
 function tell(step: Step): void {
   if (isPublishing || !stream.hasSubscribers) return;
   isPublishing = true;
@@ -92,7 +92,7 @@ function tell(step: Step): void {
   }
 }
 
-/** Tells that the device was opened: `answer` is the descriptor, or `-errno`. */
+/** Reports that the device was opened: `answer` is the descriptor, or `-errno`. */
 export function traceOpen(path: string, answer: object | number): void {
   const made = typeof answer === "number" ? undefined : new Traced("sys", path);
   if (made !== undefined && typeof answer === "object") known.set(answer, made);
@@ -102,20 +102,20 @@ export function traceOpen(path: string, answer: object | number): void {
   publish(step);
 }
 
-/** Tells that permission for an XSAVE component was asked. */
+/** Reports a request for permission of an XSAVE component. */
 export function tracePermission(component: number, result: number): void {
   publish({ kind: "permission", seq: nextSeq(), component, result });
 }
 
-/** Tells that memory for a guest was mapped; `file` is the native guest_memfd, where it is one. */
+/** Reports that memory for a guest was mapped; `file` is the native guest_memfd, if any. */
 export function traceMap(memory: TracedMemory, file?: object): void {
   recorder?.memory(memory, file && known.get(file));
 }
 
-/** Files that KVM is handed belong to no VM; only who listens hears of them. */
+/** Files that are passed to KVM belong to no VM, so only listeners get their steps. */
 const unkept = new Ring(1);
 
-/** Notes what was opened; `answer` is the native file, or `-errno`. */
+/** Registers an opened file; `answer` is the native file, or `-errno`. */
 function opened(kind: "eventfd" | "file", label: string, answer: object | number) {
   if (typeof answer === "number") return { result: answer, made: undefined };
   const made = new Traced(kind, label, unkept);
@@ -123,19 +123,19 @@ function opened(kind: "eventfd" | "file", label: string, answer: object | number
   return { result: 0, made };
 }
 
-/** Tells that an eventfd was made. */
+/** Reports that an eventfd was created. */
 export function traceEventFd(initval: number, answer: object | number): void {
   const { result, made } = opened("eventfd", "eventfd", answer);
   publish({ kind: "eventfd", seq: nextSeq(), initval, result, made });
 }
 
-/** Tells that a file was opened that KVM is to be handed. */
+/** Reports that a file for KVM was opened. */
 export function traceFile(path: string, answer: object | number): void {
   const { result, made } = opened("file", path, answer);
   publish({ kind: "file", seq: nextSeq(), path, result, made });
 }
 
-/** Tells that an eventfd's counter was read or added to. */
+/** Reports that an eventfd's counter was read or increased. */
 export function traceCounter(
   file: Traced,
   call: "read" | "write",
@@ -146,7 +146,7 @@ export function traceCounter(
   publish({ kind: "counter", seq: nextSeq(), fd: file, call, value, result });
 }
 
-/** Tells that pages of a guest_memfd were taken or given back. */
+/** Reports that pages of a guest_memfd were allocated or freed. */
 export function traceFallocate(
   file: Traced,
   call: { readonly mode: number; readonly offset: bigint; readonly length: bigint },
@@ -157,22 +157,22 @@ export function traceFallocate(
   publish(step);
 }
 
-/** Tells that memory is about to be taken from this program; a guest may still have it. */
+/** Reports that memory is about to be closed by this program; a guest may still use it. */
 export function traceUnmap(memory: TracedMemory): void {
   recorder?.unmapped(memory);
 }
 
-/** Tells that a descriptor is closed. */
+/** Reports that a descriptor is closed. */
 export function traceClose(fd: Traced): void {
   const step: Step = { kind: "close", seq: nextSeq(), fd };
   fd.ring.push(step);
   publish(step);
 }
 
-/** A call that was not answered yet. */
+/** A call that has not returned. */
 export type Call = LightCall | WholeCall;
 
-/** A call that only a ring keeps, at its place in it. */
+/** A call that is only kept in a ring, at its place in it. */
 interface LightCall {
   isWhole: false;
   fd: Traced;
@@ -181,7 +181,7 @@ interface LightCall {
   place: number;
 }
 
-/** A call that somebody listens to. */
+/** A call that a listener receives. */
 interface WholeCall {
   readonly isWhole: true;
   readonly fd: Traced;
@@ -189,16 +189,16 @@ interface WholeCall {
   readonly argument: number | bigint | Uint8Array | undefined;
   readonly before: bigint | Uint8Array | undefined;
   readonly links: readonly TraceLink[];
-  /** What the links' bytes were. */
+  /** The bytes of the links before the call. */
   readonly linked: readonly (Uint8Array | undefined)[];
 }
 
 const NONE: readonly never[] = [];
 
-/** Calls of one thread do not overlap, so one object is enough for those that a ring keeps. */
+/** Calls of one thread do not overlap, so one object suffices for the calls that a ring keeps. */
 let light: LightCall | undefined;
 
-/** Tells that an ioctl is about to be issued; {@link traceAnswer} must follow before the next. */
+/** Reports that an ioctl is about to be made; {@link traceAnswer} must follow before the next. */
 export function traceCall(
   fd: Traced,
   ioctl: Ioctl,
@@ -224,7 +224,7 @@ export function traceCall(
   return { isWhole: true, fd, ioctl, argument, before, links, linked };
 }
 
-/** Tells how the kernel answered: a number, or a new native descriptor. */
+/** Reports the kernel's result: a number, or a new native descriptor. */
 export function traceAnswer(call: Call, answer: number | object): void {
   const { fd, ioctl, argument } = call;
   let made: Traced | undefined;
@@ -235,7 +235,7 @@ export function traceAnswer(call: Call, answer: number | object): void {
   const result = typeof answer === "number" ? answer : 0;
   if (!call.isWhole) {
     fd.ring.end(call.place, nextSeq(), result, argument, made?.ref);
-    // A VM begins with its own making.
+    // A VM's ring begins with the call that created it.
     const step = made?.kind === "vm" ? fd.ring.stepAt(call.place) : undefined;
     if (step !== undefined) made?.ring.push(step);
     return;
@@ -277,21 +277,21 @@ function record(link: TraceLink, before: Uint8Array | undefined): LinkRecord {
   return "fd" in link ? { kind: "fd", field, fd: link.fd } : { kind: "null", field };
 }
 
-/** What was written into `kvm_run` since the last run; looked for only while recording. */
+/** Returns the writes to `kvm_run` since the last run; compared only while recording. */
 export function traceRun(vcpu: Traced, run: Uint8Array): readonly Range[] {
   if (recorder === undefined) return NONE;
   recorder.look(vcpu);
   return recorder.replies(vcpu, run);
 }
 
-/** Where `kvm_run` has the exit's union, and the fields of it that say where an I/O exit's data is. */
+/** The offset of the exit's union in `kvm_run`, and of the fields with the location of an I/O exit's data. */
 const [UNION, UNION_BYTES, KVM_EXIT_IO] = [8, 256, 2];
 
 /**
- * Keeps how a run ended, for the ring and the recording. `words` is the vCPU's kvm_run, whole.
+ * Keeps the end of a run for the ring and the recording. `words` is the vCPU's whole kvm_run.
  *
- * @returns the step, which is given to {@link publishExit} when the exit was read: a subscriber may
- *   close the vCPU. `undefined` when nobody wants it.
+ * @returns the step for {@link publishExit}, to be called after the exit was decoded, because a subscriber may close
+ *   the vCPU. `undefined` without subscribers.
  */
 export function traceExit(
   vcpu: Traced,
@@ -321,7 +321,7 @@ export function traceExit(
   return step;
 }
 
-/** Tells the channel's subscribers how a run ended. */
+/** Publishes the end of a run to the channel's subscribers. */
 export function publishExit(step: Step | undefined): void {
   if (step !== undefined) tell(step);
 }

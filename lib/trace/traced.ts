@@ -1,9 +1,9 @@
-/** A descriptor's identity in traces, and whose ring its calls go to. */
+/** A descriptor's identity in traces, and the ring of its calls. */
 import type { Ioctl } from "../abi/ioctl.ts";
 import type { ObjectKind, ObjectRef } from "./record.ts";
 import { Ring } from "./ring.ts";
 
-/** What a call that returns a descriptor makes. */
+/** The kinds of objects that calls with a new descriptor create. */
 const MADE: Readonly<Record<string, ObjectKind>> = {
   KVM_CREATE_VM: "vm",
   KVM_CREATE_VCPU: "vcpu",
@@ -14,11 +14,11 @@ const MADE: Readonly<Record<string, ObjectKind>> = {
 
 let last = 0;
 
-/** A descriptor as traces know it. */
+/** A descriptor in traces. */
 export class Traced implements ObjectRef {
-  /** What a step keeps of it: not the ring, else that of /dev/kvm would keep those of all its VMs. */
+  /** The part that steps keep: without the ring, because /dev/kvm's ring would otherwise keep those of all its VMs. */
   readonly ref: ObjectRef & { label: string };
-  /** The last calls: a VM shares them with all that was made from it. */
+  /** The last calls: a VM shares them with all objects that were created from it. */
   readonly ring: Ring;
 
   /** Gives a descriptor its id. */
@@ -43,12 +43,12 @@ export class Traced implements ObjectRef {
     return this.ref.label;
   }
 
-  /** Gives it another label, in the steps that were kept, too. */
+  /** Sets another label, also in steps that were kept. */
   set label(label: string) {
     this.ref.label = label;
   }
 
-  /** The object that a call on this one has made. */
+  /** Creates the object of a call on this one. */
   child(ioctl: Ioctl): Traced {
     const kind = MADE[ioctl.name] ?? "other";
     return new Traced(kind, kind, kind === "vm" ? new Ring() : this.ring);

@@ -1,10 +1,10 @@
-/** Answers that need not be the same when the same is asked again, each with its reason. */
+/** Results that may differ when a call is repeated, each with its reason. */
 import { Cpuid2, LapicState, Msrs, PitState, PitState2 } from "../abi/generated/structs.ts";
 import { offsetOf, sizeOf } from "../abi/struct.ts";
 
-/** Bits of an answer that may differ. */
+/** Bits of a result that may differ. */
 export interface Varying {
-  /** Where in the answer, in bytes. */
+  /** The offset in the result, in bytes. */
   readonly offset: number;
   /** The bits, of the (little endian) integer there. */
   readonly mask: bigint;
@@ -20,7 +20,7 @@ const at = (offset: number, why: string, mask = ALL): Varying => ({ offset, mask
 
 const APIC_ID = "the APIC id of the CPU that the call happened to run on";
 
-/** Of a CPUID leaf, the register and the bits that say on which CPU it was read. */
+/** Of a CPUID leaf, the register and the bits that identify the CPU on which it was read. */
 const OWN_CPU: Readonly<
   Record<number, readonly (readonly ["eax" | "ebx" | "ecx" | "edx", bigint])[]>
 > = {
@@ -47,7 +47,7 @@ function ownCpu(answer: Uint8Array): readonly Varying[] {
   });
 }
 
-/** MSRs that count or tell the time. */
+/** MSRs that count or contain a time. */
 const CLOCK_MSRS: Readonly<Record<number, string>> = {
   16: "the time-stamp counter",
   231: "counts cycles (MPERF)",
@@ -101,14 +101,14 @@ function pit(offset: (channel: number) => number): readonly Varying[] {
   return [0, 1, 2].map((channel) => at(offset(channel), "when the counter was loaded"));
 }
 
-/** Lists the bits of an ioctl's answer that may differ when it is asked again. */
+/** Lists the bits of an ioctl's result that may differ when it is repeated. */
 export function varyingOf(ioctl: string, answer: Uint8Array): readonly Varying[] {
   return ROWS[ioctl]?.(answer) ?? [];
 }
 
 /**
- * Ioctls whose answer describes the kernel and the CPU that was asked. Elsewhere the answer may be
- * another, and what the recording is about may hold all the same.
+ * Ioctls whose result describes the kernel and the CPU. On another host the result may differ, although the claim of
+ * the recording still holds.
  */
 const OF_THE_HOST = new Set([
   "KVM_CHECK_EXTENSION",
@@ -123,7 +123,7 @@ const OF_THE_HOST = new Set([
   "KVM_GET_STATS_FD",
 ]);
 
-/** Whether the answer is about the host and not about a guest; of MSRs, those of /dev/kvm. */
+/** Whether the result describes the host and not a guest; of MSRs, those of /dev/kvm. */
 export function isOfTheHost(ioctl: string, fdKind: string): boolean {
   return OF_THE_HOST.has(ioctl) || (ioctl === "KVM_GET_MSRS" && fdKind === "sys");
 }

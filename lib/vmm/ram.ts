@@ -1,4 +1,4 @@
-/** A VM's RAM around the hole below 4 GiB that devices use: how it is split, and mapping it. */
+/** A VM's RAM around the hole below 4 GiB for devices: splitting and mapping it. */
 import { GuestMemory, type GuestMemoryOptions } from "../kvm/guest-memory.ts";
 import type { Vm } from "../kvm/vm.ts";
 import type { UserspaceMemoryRegion } from "../kvm/vm-memory.ts";
@@ -20,31 +20,28 @@ const OPTIONS: readonly string[] = [
   "mergeable",
 ];
 
-/** Where a PC's hole begins when nothing else is said. */
+/** The default start of the hole, as on a PC. */
 const HOLE_START = 3 * GIB;
 
-/** Some of the RAM. */
+/** A part of the RAM. */
 export interface RamRegion {
-  /** Where the guest sees it. */
+  /** The guest physical address. */
   readonly guestPhysAddr: bigint;
-  /** Bytes. */
+  /** In bytes. */
   readonly byteLength: number;
 }
 
-/** Where devices are. */
+/** The location of the hole for devices. */
 export interface RamLayout {
-  /**
-   * The first guest physical address of the hole, which ends at 4 GiB: a multiple of 4096; 3 GiB
-   * when left out.
-   */
+  /** The first guest physical address of the hole, which ends at 4 GiB: a multiple of 4096; 3 GiB if omitted. */
   readonly holeStart?: number;
 }
 
-/** How RAM is mapped. */
+/** The options of {@link mapRam}. */
 export interface RamOptions extends RamLayout, GuestMemoryOptions {
-  /** The slot of the first region, with the address space in bits 16-31; 0 when left out. */
+  /** The slot of the first region, with the address space in bits 16-31; 0 if omitted. */
   readonly slot?: number;
-  /** The slots' flags, such as `KVM_MEM_LOG_DIRTY_PAGES`; none when left out. */
+  /** The slots' flags, such as `KVM_MEM_LOG_DIRTY_PAGES`; none if omitted. */
   readonly flags?: number;
 }
 
@@ -56,7 +53,7 @@ export interface MappedRamRegion extends RamRegion {
   readonly memory: GuestMemory;
 }
 
-/** Says where so much RAM is: from address 0 up to the hole, and the rest from 4 GiB on. */
+/** Splits RAM of this size into regions: from address 0 up to the hole, and the rest from 4 GiB. */
 export function ramRegions(byteLength: number, layout: RamLayout = {}): readonly RamRegion[] {
   refuseUnknown("ramRegions()", layout, ["holeStart"]);
   const { holeStart = HOLE_START } = layout;
@@ -74,22 +71,19 @@ export class Ram {
   /** Its regions, in the order of their addresses. */
   readonly regions: readonly MappedRamRegion[];
 
-  /** Takes over regions that a VM has; {@link mapRam} makes them. */
+  /** Takes regions that a VM has; use {@link mapRam}. */
   constructor(regions: readonly MappedRamRegion[]) {
     if (!Array.isArray(regions))
       throw new TypeError("new Ram(): use mapRam(), or a list of regions");
     this.regions = regions;
   }
 
-  /** All of it in bytes. */
+  /** The total size in bytes. */
   get byteLength(): number {
     return this.regions.reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
-  /**
-   * Closes its memories, the last first. Guests that run keep theirs, as
-   * {@link GuestMemory.close} says.
-   */
+  /** Closes its memories in reverse order. A running guest keeps its memory mapped, see {@link GuestMemory.close}. */
   close(): void {
     for (const { memory } of this.regions.toReversed()) memory.close();
   }
@@ -101,11 +95,10 @@ export class Ram {
 }
 
 /**
- * Gives a VM its RAM: a memory and a slot for each of {@link ramRegions}, from the slot in the
- * options on.
+ * Creates the RAM of a VM: a memory and a slot for each of {@link ramRegions}, starting with the slot of the options.
  *
- * @throws {@link KvmError} when the kernel refuses a memory or a slot; the VM then has no slot of
- *   them, and no memory is left open.
+ * @throws {@link KvmError} if the kernel fails a mapping or a slot; then the VM has none of these slots, and no memory
+ *   is left open.
  */
 export function mapRam(
   vm: Pick<Vm, "setUserMemoryRegion">,
@@ -128,7 +121,7 @@ export function mapRam(
     });
     return new Ram(regions);
   } catch (error) {
-    // Nobody else can: the caller gets none of it.
+    // The caller does not receive the memories, so close them here.
     for (const step of undo) step();
     throw error;
   }

@@ -1,4 +1,4 @@
-/** One vCPU, one memory, one program: for tests, examples and the CLI. Guest code is guest/. */
+/** Runs one program on one vCPU with one memory, for tests, examples and the CLI. Guest code is guest/. */
 import { decodeUcall, isUcall, type Program, type Ucall } from "../guest/index.ts";
 import type { CpuidEntry2Input } from "../kvm/cpuid2.ts";
 import type { Exit } from "../kvm/exit.ts";
@@ -9,21 +9,21 @@ import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
 import { refuseMisfit } from "../options.ts";
 
-/** What a sandbox is made from. */
+/** The options of {@link Sandbox}. */
 export interface SandboxOptions {
   /** The program; see `guest()` in `node-kvm/guest`. */
   readonly program: Program;
-  /** The vCPU's CPUID table; without one it stays empty. */
+  /** The vCPU's CPUID table; the table is empty if omitted. */
   readonly cpuid?: Iterable<CpuidEntry2Input>;
-  /** Done to the VM before its vCPU is made: capabilities, quirks, the irqchip. */
+  /** Called with the VM before its vCPU is created: for capabilities, quirks, the irqchip. */
   readonly prepare?: (vm: Vm) => void;
 }
 
 /**
  * A VM with one vCPU and a program in its memory, ready to run.
  *
- * What it does, in the order that works on every kernel: VM, memory, `prepare`, vCPU, CPUID,
- * special registers, registers.
+ * It makes the calls in an order that works on every kernel: VM, memory, `prepare`, vCPU, CPUID, special registers,
+ * registers.
  */
 export class Sandbox {
   readonly vm: Vm;
@@ -31,7 +31,7 @@ export class Sandbox {
   readonly memory: GuestMemory;
   readonly program: Program;
 
-  /** Makes the VM and loads the program; nothing runs yet. */
+  /** Creates the VM and loads the program, without running it. */
   constructor(kvm: Kvm, options: SandboxOptions) {
     if (typeof kvm?.createVm !== "function") {
       throw new TypeError("new Sandbox(): use a Kvm, from Kvm.open(), and options with a program");
@@ -53,19 +53,19 @@ export class Sandbox {
       program.load(this.memory.bytes);
       this.reset();
     } catch (error) {
-      // Nobody else can: whoever made this sandbox never gets it.
+      // The caller never receives this object, so close it here.
       for (const handle of opened) handle.close();
       throw error;
     }
   }
 
-  /** Puts the vCPU back to the program's first instruction; its CPUID table stays. */
+  /** Resets the vCPU to the program's first instruction; its CPUID table is unchanged. */
   reset(): void {
     this.vcpu.setSregs(this.program.sregs(this.vcpu.getSregs()));
     this.vcpu.setRegs(this.program.regs);
   }
 
-  /** Runs until the guest speaks. */
+  /** Runs until the guest's next ucall. */
   next(): Ucall {
     const exit = this.vcpu.runSync({ throughSignals: true });
     const ucall = this.ucall(exit);
@@ -75,13 +75,13 @@ export class Sandbox {
     throw new Error(`the guest exited without a ucall: ${describe(exit)}${said}`);
   }
 
-  /** What the guest said with this exit; `undefined` when it is another exit. */
+  /** Decodes the ucall of this exit; `undefined` for another exit. */
   ucall(exit: Exit): Ucall | undefined {
     if (exit.kind !== "io" || exit.direction !== "out" || !isUcall(exit)) return undefined;
     return decodeUcall(this.memory.bytes, exit.values[0] ?? 0);
   }
 
-  /** Runs until the guest is done; returns the values of each of its syncs. */
+  /** Runs until the program has ended; returns the values of each of its syncs. */
   syncs(): readonly (readonly bigint[])[] {
     const all: (readonly bigint[])[] = [];
     for (;;) {

@@ -1,3 +1,3 @@
-/** Public entry `node-kvm/worker`: vCPUs that live in worker threads, which handle their exits themselves. */
+/** The entry `node-kvm/worker`: vCPUs in worker threads that handle their exits themselves. */
 export { type ServedVcpu, serveVcpu } from "./serve-vcpu.ts";
 export { VcpuWorker, type VcpuWorkerOptions } from "./vcpu-worker.ts";

@@ -1,48 +1,50 @@
-/** What crosses between a vCPU's worker and the thread that owns it. Who sends what is vcpu-worker.ts and serve-vcpu.ts. */
+/**
+ * The messages between a vCPU's worker and the thread that owns it. They are sent by vcpu-worker.ts and serve-vcpu.ts.
+ */
 import type { MessagePort } from "node:worker_threads";
 import { KvmError, STATE_ERRORS, StateError } from "../errors.ts";
 import type { Exit } from "../kvm/exit.ts";
 
-/** What the worker is started with. */
+/** The worker's `workerData`. */
 export interface Start {
   readonly port: MessagePort;
-  /** One Int32: the number of the run that is to end. */
+  /** One Int32: the number of the run to interrupt. */
   readonly kicked: SharedArrayBuffer;
-  /** The program's own. */
+  /** The caller's data. */
   readonly data: unknown;
 }
 
-/** A method of an exit that was called on the other side. */
+/** A call of an exit's method in the other thread. */
 export interface Answer {
   readonly method: string;
   readonly args: readonly unknown[];
 }
 
-/** Asks the worker for a run. */
+/** Requests a run from the worker. */
 export interface RunRequest {
   readonly number: number;
-  /** What the exit before it is answered with. */
+  /** The answer of the previous exit. */
   readonly answer: Answer | undefined;
 }
 
-/** What the worker tells. */
+/** The worker's messages. */
 export type Report =
   | { readonly kind: "ready"; readonly kickToken: bigint }
   | { readonly kind: "exit"; readonly data: object; readonly methods: readonly string[] }
   | {
       readonly kind: "error";
       readonly error: ErrorData;
-      /** The exit's answer was refused: the guest has not run, and the exit can be answered again. */
+      /** The exit rejected the answer: the guest has not run, and the exit can be answered again. */
       readonly isUnanswered?: boolean;
     };
 
-/** An error as it crosses: classes of ours would arrive as plain Errors. */
+/** An error in a form that can be cloned: classes of this package would arrive as plain Errors. */
 export type ErrorData =
   | { readonly kind: "KvmError"; readonly init: ConstructorParameters<typeof KvmError>[0] }
   | { readonly kind: "StateError"; readonly code: StateError["code"]; readonly detail: string }
   | { readonly kind: "other"; readonly error: unknown };
 
-/** Takes an exit apart: its methods stay here and are called by name. */
+/** Converts an exit to data: its methods stay in this thread and are called by name. */
 export function toReport(exit: Exit): Report {
   const entries = Object.entries(exit);
   const isMethod = ([, value]: [string, unknown]): boolean => typeof value === "function";
@@ -51,7 +53,7 @@ export function toReport(exit: Exit): Report {
   return { kind: "exit", data, methods };
 }
 
-/** Puts an exit together, whose methods call `answer`. */
+/** Converts data to an exit whose methods call `answer`. */
 export function toExit(
   { data, methods }: Extract<Report, { kind: "exit" }>,
   answer: (answer: Answer) => void,
@@ -63,7 +65,7 @@ export function toExit(
   return { ...data, ...Object.fromEntries(entries) } as Exit;
 }
 
-/** Makes an error fit to cross. */
+/** Converts an error to data that can be cloned. */
 export function toErrorData(error: unknown): ErrorData {
   if (error instanceof KvmError) {
     const { ioctl, fd, errno, reason } = error;
@@ -84,7 +86,7 @@ export function toErrorData(error: unknown): ErrorData {
   }
 }
 
-/** Makes the error again that {@link toErrorData} has taken apart. */
+/** Creates the error from {@link toErrorData}'s data. */
 export function toError(data: ErrorData): unknown {
   switch (data.kind) {
     case "KvmError":

@@ -1,4 +1,7 @@
-/** The side of a vCPU's worker: runs it on this thread until an exit that nobody here handles. The other side is vcpu-worker.ts. */
+/**
+ * The worker's side: runs the vCPU on this thread until an exit that its handler does not handle. The owner's side is
+ * vcpu-worker.ts.
+ */
 import { type MessagePort, workerData } from "node:worker_threads";
 import type { Exit } from "../kvm/exit.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
@@ -11,25 +14,24 @@ import {
   toReport,
 } from "./message.ts";
 
-/** A vCPU, and what becomes of its exits in this thread. */
+/** A vCPU, and the handler of its exits in this thread. */
 export interface ServedVcpu {
-  /** Made in this thread; handles do not cross to another. */
+  /** Created in this thread; handles cannot be passed to another. */
   readonly vcpu: Pick<Vcpu, "runSync" | "kickToken" | "immediateExit">;
   /**
-   * Does an exit's work and answers it. Called for each but `intr`, between two KVM_RUNs, so it is
-   * synchronous.
+   * Handles and answers an exit. Called for each exit except `intr`, between two KVM_RUNs, so it must be synchronous.
    *
-   * @returns whether the guest is to run on; the exit crosses to the owner otherwise, to be answered there.
+   * @returns whether the guest continues; otherwise the exit is passed to the owner, which answers it.
    */
   handle?(exit: Exit): boolean;
 }
 
 /**
- * Serves a vCPU to the {@link VcpuWorker} that has started this thread. While the guest runs, nothing else
- * happens in this thread: messages and timers wait for the run's end.
+ * Serves a vCPU to the {@link VcpuWorker} that has started this thread. While the guest runs, the thread's messages and
+ * timers wait for the end of the run.
  *
- * @param make - makes the VM, from the data that {@link VcpuWorker.start} was given. What it throws, or
- *   rejects with, is what `start` is rejected with.
+ * @param make - creates the VM, from the data of {@link VcpuWorker.start}. If it throws or rejects, `start` rejects
+ *   with the same error.
  * @throws TypeError in a thread that no VcpuWorker has started.
  */
 export async function serveVcpu<T>(
@@ -51,7 +53,7 @@ export async function serveVcpu<T>(
   }
 }
 
-/** Tells the owner what came out. */
+/** Posts a result to the owner. */
 function tell(port: MessagePort, report: () => Report): void {
   try {
     port.postMessage(report());
@@ -60,12 +62,12 @@ function tell(port: MessagePort, report: () => Report): void {
   }
 }
 
-/** Tells the owner what went wrong; what {@link toErrorData} gives can always be cloned. */
+/** Posts an error to the owner; the data of {@link toErrorData} can always be cloned. */
 function tellError(port: MessagePort, error: unknown): void {
   port.postMessage({ kind: "error", error: toErrorData(error) } satisfies Report);
 }
 
-/** The runs that the owner asks for. */
+/** Handles the owner's requests for runs. */
 class Service {
   readonly #served: ServedVcpu;
   readonly #kicked: Int32Array;
@@ -76,7 +78,7 @@ class Service {
     this.#kicked = kicked;
   }
 
-  /** Answers the exit before, and runs until the next that the owner must see. */
+  /** Answers the previous exit, and runs until the next exit for the owner. */
   run({ number, answer }: RunRequest): Report {
     if (answer !== undefined) {
       try {
@@ -99,7 +101,7 @@ class Service {
     for (;;) {
       if (this.#isKicked(number)) return { kind: "intr" };
       const exit = vcpu.runSync();
-      // A kick that came too late for the run before is not for this one.
+      // A kick that came too late for the previous run must not end this one.
       const isOurs = exit.kind !== "intr" || vcpu.immediateExit || this.#isKicked(number);
       if (isOurs && (exit.kind === "intr" || this.#served.handle?.(exit) !== true)) return exit;
     }

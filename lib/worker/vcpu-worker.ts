@@ -1,4 +1,7 @@
-/** A vCPU that lives in a worker thread, which handles most of its exits itself; the owner's side. The other is serve-vcpu.ts. */
+/**
+ * The owner's side of a vCPU in a worker thread, which handles most of its exits itself. The worker's side is
+ * serve-vcpu.ts.
+ */
 import { once } from "node:events";
 import { MessageChannel, type MessagePort, Worker, type WorkerOptions } from "node:worker_threads";
 import { StateError } from "../errors.ts";
@@ -16,17 +19,17 @@ import {
 
 const LABEL = "vcpu worker";
 
-/** What a worker may be started with: Node's options, but the data is an argument of its own. */
+/** The options of the worker: Node's, without the data, which is an argument of its own. */
 export type VcpuWorkerOptions = Omit<WorkerOptions, "workerData">;
 
 /**
- * The fast shape: JavaScript runs in the thread that issues KVM_RUN, so an exit that the worker handles
- * crosses no thread. Only exits that nobody there handles come here, one for each {@link run}.
+ * Runs a vCPU in a worker. JavaScript runs in the thread that makes KVM_RUN, so an exit that the worker handles crosses
+ * no thread. {@link run} only returns exits that the worker's handler does not handle.
  *
- * The worker's file calls {@link serveVcpu}. A worker that does not run keeps no process alive.
+ * The worker's file calls {@link serveVcpu}. A worker that does not run does not prevent the process from exiting.
  */
 export class VcpuWorker {
-  /** The thread, for messages of the program's own. */
+  /** The thread, for other messages of the caller. */
   readonly worker: Worker;
   readonly #port: MessagePort;
   readonly #kicked: Int32Array;
@@ -34,9 +37,9 @@ export class VcpuWorker {
   #number = 0;
   #pending: Abortable<Exit> | undefined;
   #answer: Answer | undefined;
-  /** Which exit may be answered. */
+  /** The number of the exit that may be answered. */
   #turn = 0;
-  /** The turn of the last exit. */
+  /** The number of the last exit. */
   #exitTurn = 0;
   #isClosed: boolean = false;
 
@@ -56,12 +59,11 @@ export class VcpuWorker {
   }
 
   /**
-   * Starts a thread and waits until its vCPU is made.
+   * Starts a thread and waits until its vCPU was created.
    *
    * @param file - the worker's module.
-   * @param data - cloned, for the function that makes the VM.
-   * @throws what that function, or the thread, has thrown; a DataCloneError when `data` cannot be cloned;
-   *   as a rejection.
+   * @param data - cloned, for the function that creates the VM.
+   * @throws the error of that function or of the thread; a DataCloneError if `data` cannot be cloned; as a rejection.
    */
   static async start(
     file: string | URL,
@@ -99,13 +101,13 @@ export class VcpuWorker {
   }
 
   /**
-   * Runs the guest until an exit that the worker does not handle. That exit is answered here, before the
-   * next run, which takes the answer along. An answer that cannot cross (a function, say) is refused with
-   * a DataCloneError by the exit's own method. One that the exit refuses (too many values, say) rejects the
-   * next run: the guest has not run on then, and the exit can be answered again.
+   * Runs the guest until an exit that the worker does not handle. Answer that exit in this thread, before the next run,
+   * which passes the answer on. If an answer cannot be cloned (for example, a function), the exit's method throws a
+   * DataCloneError. If the exit rejects the answer (for example, too many values), the next run rejects: the guest has
+   * not run in this case, and the exit can be answered again.
    *
-   * @returns the exit; `{ kind: "intr" }` when the run was ended by `signal`, {@link kick} or {@link close}.
-   * @throws {@link KvmError} KVM_RUN's, or what the worker's handler has thrown; as a rejection.
+   * @returns the exit; `{ kind: "intr" }` if the run was interrupted by `signal`, {@link kick} or {@link close}.
+   * @throws {@link KvmError} KVM_RUN's, or the error of the worker's handler; as a rejection.
    * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
    */
   run(options: AbortOptions = {}): Promise<Exit> {
@@ -114,7 +116,7 @@ export class VcpuWorker {
     if (this.#isClosed) throw new StateError("ERR_CLOSED", LABEL);
     if (this.#pending !== undefined) throw new StateError("ERR_RUNNING", LABEL);
     if (isAborted) return Promise.resolve({ kind: "intr" });
-    // Run numbers are Int32, and never 0, with which nothing is kicked.
+    // Run numbers are Int32, and never 0, which interrupts no run.
     const number = (this.#number % 0x7fff_ffff) + 1;
     const request: RunRequest = { number, answer: this.#answer };
     this.#port.postMessage(request);
@@ -127,19 +129,19 @@ export class VcpuWorker {
     return this.#pending.promise;
   }
 
-  /** Whether a {@link run} is under way. */
+  /** Whether a {@link run} is in progress. */
   get running(): boolean {
     return this.#pending !== undefined;
   }
 
-  /** Ends the {@link run} that is under way, with `{ kind: "intr" }`; the next one is not touched. */
+  /** Interrupts the current {@link run}, which returns `{ kind: "intr" }`. Later runs are not affected. */
   kick(): void {
     if (this.#pending === undefined) return;
     Atomics.store(this.#kicked, 0, this.#number);
     kickVcpu(this.#kickToken);
   }
 
-  /** Ends the thread, with all that it has opened. A run that is under way ends with `{ kind: "intr" }`. */
+  /** Ends the thread and closes all that it has opened. A current run returns `{ kind: "intr" }`. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#settle()?.resolve({ kind: "intr" });
@@ -162,7 +164,7 @@ export class VcpuWorker {
     this.#exitTurn = turn;
     const answer = (called: Answer): void => {
       if (turn !== this.#turn) throw new StateError("ERR_ANSWERED", LABEL);
-      // A copy, as it crosses: what cannot cross is refused here, and what changes later is not seen.
+      // A copy, as for the transfer: values that cannot be cloned are rejected here, and later changes have no effect.
       this.#answer = structuredClone(called);
       this.#turn += 1;
     };
@@ -174,7 +176,7 @@ export class VcpuWorker {
     this.#settle()?.reject(error);
   }
 
-  /** Takes the run that is over; the caller settles it. */
+  /** Takes the finished run; the caller settles it. */
   #settle(): Abortable<Exit> | undefined {
     const pending = this.#pending;
     this.#pending = undefined;

@@ -1,6 +1,6 @@
 /**
- * AMX permission, asked for too late. The first vCPU of a process locks what it has; what it has been
- * granted before it may ask for again. So this needs a process that amx-permission.test.ts is not in.
+ * AMX permission, requested too late. The first vCPU of a process freezes its permissions; a permission that
+ * was granted before may be requested again. So this needs another process than amx-permission.test.ts.
  */
 import { Kvm } from "node-kvm";
 import { expect } from "vitest";

@@ -1,6 +1,6 @@
 /**
- * AMX permission, asked for in time. It belongs to the process, and vitest's forks give each file one
- * of its own; one that asks too late is amx-late.test.ts.
+ * AMX permission, requested in time. It applies to the process, and vitest's forks give each file its
+ * own process; a late request is amx-late.test.ts.
  */
 import { Kvm } from "node-kvm";
 import { expect } from "vitest";
@@ -12,7 +12,7 @@ const XTILE_MASK = (1 << 17) | (1 << XTILE_DATA);
 claim(
   22,
   "xtile-perm",
-  "with permission asked before the first vCPU, AMX tile data is taken",
+  "KVM_SET_CPUID2 takes AMX tile data if permission was requested before the first vCPU",
   (kit) => {
     kit.requireCpuFlag("amx_tile");
     const table = kit.supported;

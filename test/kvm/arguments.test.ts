@@ -9,7 +9,7 @@ import { tableOf } from "../helpers/kit.ts";
 const HEADER = 8;
 const ENTRY = 40;
 
-/** So many entries of leafs that nobody uses. */
+/** Returns a table with this many entries of unused leafs. */
 const entries = (count: number): CpuidTable =>
   CpuidTable.from(Array.from({ length: count }, (_, i) => ({ function: 0x5000_0000 + i })));
 
@@ -53,7 +53,7 @@ claim(10, "set-zero", "KVM_SET_CPUID2 of no entries empties the table", (kit) =>
 claim(
   13,
   "get-e2big",
-  "KVM_GET_CPUID2 with too little room says E2BIG and writes nothing",
+  "KVM_GET_CPUID2 with too small a buffer returns E2BIG and writes nothing",
   (kit) => {
     const { vcpu, stored } = kit.configured();
     for (let nent = 0; nent < stored.length; nent += 1) {
@@ -103,15 +103,25 @@ claim(16, "v1-normalises", "KVM_SET_CPUID stores index, flags and padding as 0",
   ]);
 });
 
-claim(32, "frozen-e2big", "a vCPU that has run still says E2BIG to 257 entries", (kit) => {
-  const { vcpu } = kit.ran();
-  expect(() => vcpu.setCpuid2(entries(257))).toFailWith("E2BIG");
-});
+claim(
+  32,
+  "frozen-e2big",
+  "KVM_SET_CPUID2 on a vCPU that has run still returns E2BIG for 257 entries",
+  (kit) => {
+    const { vcpu } = kit.ran();
+    expect(() => vcpu.setCpuid2(entries(257))).toFailWith("E2BIG");
+  },
+);
 
-claim(32, "frozen-efault", "a vCPU that has run still says EFAULT to unmapped entries", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  expect(() => vcpu.setCpuid2(stored, { nent: stored.length + 1 })).toFailWith("EFAULT");
-});
+claim(
+  32,
+  "frozen-efault",
+  "KVM_SET_CPUID2 on a vCPU that has run still returns EFAULT for unmapped entries",
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    expect(() => vcpu.setCpuid2(stored, { nent: stored.length + 1 })).toFailWith("EFAULT");
+  },
+);
 
 function plain(entry: CpuidEntry2): CpuidEntry2 {
   return { ...entry, padding: Array.from(entry.padding) };

@@ -157,15 +157,20 @@ for (const [name, fn, register, mask, needs] of OWNED) {
   );
 }
 
-claim(58, "unowned-mwait", "with its quirk on, MWAIT is the user's and may not change", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  expect(() => vcpu.setCpuid2(flipped(stored, 1, "ecx", 1 << 3))).toFailWith("EINVAL");
-});
+claim(
+  58,
+  "unowned-mwait",
+  "with its quirk on, the MWAIT bit belongs to the user and may not change",
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    expect(() => vcpu.setCpuid2(flipped(stored, 1, "ecx", 1 << 3))).toFailWith("EINVAL");
+  },
+);
 
 claim(
   58,
   "owned-mwait",
-  "with its quirk off, MWAIT is KVM's and may be sent as it likes",
+  "with its quirk off, the MWAIT bit belongs to KVM and may have any value",
   (kit) => {
     kit.requireCapability("KVM_CAP_DISABLE_QUIRKS2");
     const { vcpu, stored } = kit.ran({
@@ -185,7 +190,7 @@ const XSAVEC = 2;
 claim(
   59,
   "unowned-xsavec-size",
-  "without XSAVEC, the compacted size is the user's and may not change",
+  "without XSAVEC, the compacted size belongs to the user and may not change",
   (kit) => {
     const { vcpu, stored } = kit.ran({ table: withD1(kit.supported, 0) });
     const position = Array.from(stored).findIndex((e) => e.function === 0xd && e.index === 1);
@@ -196,7 +201,7 @@ claim(
 claim(
   59,
   "owned-xsavec-size",
-  "with XSAVEC, the compacted size is KVM's and may be sent as one likes",
+  "with XSAVEC, the compacted size belongs to KVM and may have any value",
   (kit) => {
     const { vcpu, stored } = kit.ran({ table: withD1(kit.supported, XSAVEC) });
     const position = Array.from(stored).findIndex((e) => e.function === 0xd && e.index === 1);
@@ -220,7 +225,7 @@ claim(65, "recover", "after several refused tables the right one is still accept
   expect(tableOf(vcpu)).toEqualTable(stored);
 });
 
-/** What KVM_SET_CPUID takes of a table. */
+/** The fields of a table that KVM_SET_CPUID passes. */
 const v1 = (table: CpuidTable) =>
   Array.from(table, ({ function: fn, eax, ebx, ecx, edx }) => ({
     function: fn,
@@ -268,7 +273,7 @@ claim(
 
 const READ_LEAFS = guest("protected", (g) => g.cpuid(0).cpuid(1).cpuid(7).sync().done());
 
-claim(68, "empty-run", "a vCPU that ran without a table takes none afterwards", (kit) => {
+claim(68, "empty-run", "a vCPU that ran without a table refuses every table afterwards", (kit) => {
   const { vcpu } = kit.ran({ table: CpuidTable.from([]), program: READ_LEAFS });
   expect(() => vcpu.setCpuid2([])).toBeAccepted();
   expect(() => vcpu.setCpuid2(kit.supported)).toFailWith("EINVAL");

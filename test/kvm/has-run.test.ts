@@ -1,4 +1,4 @@
-/** What counts as having run: whether the guest was entered, not what KVM_RUN returned. */
+/** When a vCPU counts as having run: after the guest was entered, whatever KVM_RUN returned. */
 import type { CpuidTable } from "node-kvm/cpuid";
 import { guest } from "node-kvm/guest";
 import { expect } from "vitest";
@@ -30,7 +30,7 @@ claim(82, "real-exit-hlt", "a vCPU that halted has run", (kit) => {
   expect(() => vcpu.setCpuid2(another(stored))).toFailWith("EINVAL");
 });
 
-claim(82, "real-exit-mmio", "a vCPU that wrote where no memory is has run", (kit) => {
+claim(82, "real-exit-mmio", "a vCPU that wrote to an address without memory has run", (kit) => {
   const program = guest("long", (g) => g.write(0xc000_0000, 0x5a, 8));
   const { vcpu, stored } = kit.configured({ program });
   expect(vcpu.runSync({ throughSignals: true }).kind).toBe("mmio");
@@ -40,7 +40,7 @@ claim(82, "real-exit-mmio", "a vCPU that wrote where no memory is has run", (kit
 claim(
   82,
   "real-exit-error",
-  "a vCPU whose first instruction is where no memory is has run",
+  "a vCPU whose first instruction is at an address without memory has run",
   (kit) => {
     const { vcpu, stored } = kit.configured();
     vcpu.setRegs({ ...vcpu.getRegs(), rip: 0xc000_0000n });

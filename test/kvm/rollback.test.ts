@@ -8,15 +8,20 @@ import { tableOf } from "../helpers/kit.ts";
 const CR4_FSGSBASE = 1n << 16n;
 const GP = 13n;
 
-claim(23, "rollback-table", "a refused table leaves the one before it, byte for byte", (kit) => {
-  const { vcpu, sent } = kit.configured();
-  const before = vcpu.getCpuid2();
-  const bad = sent.with({ virt_addr_bits: 49, stepping: 15 - (sent.get("stepping") ?? 0) });
-  expect(() => vcpu.setCpuid2(bad)).toFailWith("EINVAL");
-  expect(vcpu.getCpuid2()).toEqual(before);
-});
+claim(
+  23,
+  "rollback-table",
+  "a refused table leaves the previous one unchanged, byte for byte",
+  (kit) => {
+    const { vcpu, sent } = kit.configured();
+    const before = vcpu.getCpuid2();
+    const bad = sent.with({ virt_addr_bits: 49, stepping: 15 - (sent.get("stepping") ?? 0) });
+    expect(() => vcpu.setCpuid2(bad)).toFailWith("EINVAL");
+    expect(vcpu.getCpuid2()).toEqual(before);
+  },
+);
 
-claim(24, "rollback-first", "a refused first table leaves the vCPU without one", (kit) => {
+claim(24, "rollback-first", "a refused first table leaves the vCPU without a table", (kit) => {
   const vcpu = kit.fresh();
   expect(() => vcpu.setCpuid2(kit.supported.with({ virt_addr_bits: 49 }))).toFailWith("EINVAL");
   expect(tableOf(vcpu)).toHaveLength(0);

@@ -1,4 +1,4 @@
-/** The bits of a table that KVM owns: it sets them from the vCPU's state, whatever it was sent. */
+/** The bits of a table that KVM owns: it sets them from the vCPU's state, and ignores the values in the table. */
 
 import type { CpuidTable } from "node-kvm/cpuid";
 import { guest } from "node-kvm/guest";
@@ -107,7 +107,7 @@ claim(38, "apic-bit-msr", "the APIC bit follows APIC_BASE.EN through KVM_SET_MSR
 claim(
   47,
   "guest-equals-get",
-  "the guest's CPUID answers what KVM_GET_CPUID2 says, leaf by leaf",
+  "the guest's CPUID returns the same as KVM_GET_CPUID2, leaf by leaf",
   (kit) => {
     const leafs = Array.from(kit.configured().stored, ({ function: fn, index }) => ({
       function: fn,

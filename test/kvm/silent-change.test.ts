@@ -1,7 +1,7 @@
 /**
- * KVM changes the table of a running vCPU itself. The table that was sent must be accepted all the
- * same, and here nothing asks KVM for it in between: KVM_GET_CPUID2 or a guest's CPUID would write
- * the pending change down and hide what Linux 6.15 to 6.18 got wrong.
+ * KVM changes the table of a running vCPU itself. It must still accept the table that was set, and these
+ * claims do not read the table in between: KVM_GET_CPUID2 or a guest's CPUID would apply
+ * the pending change and hide the bug of Linux 6.15 to 6.18.
  */
 import { guest } from "node-kvm/guest";
 import { expect } from "vitest";
@@ -24,7 +24,7 @@ claim(
 claim(
   61,
   "silent-cr4-back",
-  "the same table is accepted after CR4.OSXSAVE went there and back",
+  "the same table is accepted after CR4.OSXSAVE was set and cleared again",
   (kit) => {
     kit.requireVcpuHas("xsave");
     const { vcpu, stored } = kit.ran();

@@ -1,4 +1,4 @@
-/** What KVM_SET_CPUID2 checks before the first run: the address width, and AMX permission. */
+/** The checks of KVM_SET_CPUID2 before the first run: the address width, and AMX permission. */
 import type { Vcpu } from "node-kvm";
 import type { CpuidTable } from "node-kvm/cpuid";
 import { expect } from "vitest";
@@ -50,7 +50,7 @@ claim(20, "vaddr-absent", "KVM_SET_CPUID2 takes a table without leaf 0x80000008"
   expect(() => vcpu.setCpuid2(sent.without(WIDTH_LEAF))).toBeAccepted();
 });
 
-claim(20, "vaddr-duplicate", "KVM_SET_CPUID2 looks at the first of two leafs 0x80000008", (kit) => {
+claim(20, "vaddr-duplicate", "KVM_SET_CPUID2 checks the first of two leafs 0x80000008", (kit) => {
   const { vcpu, sent } = kit.configured();
   const twice = sent.append({ function: WIDTH_LEAF, eax: 49 << 8 });
   expect(() => vcpu.setCpuid2(twice)).toBeAccepted();

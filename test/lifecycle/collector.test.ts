@@ -1,8 +1,8 @@
-/** The garbage collector knows what dropped handles hold: neither memory nor descriptors run out. */
+/** The garbage collector knows the resources of dropped handles: neither memory nor descriptors run out. */
 import { describe, expect, test } from "vitest";
 import { CLEAN, deviceProblem, runNode } from "./run-node.ts";
 
-/** Node with at most so many descriptors. */
+/** Runs Node with a limit of descriptors. */
 const limited = (descriptors: number): readonly string[] => [
   "sh",
   "-c",

@@ -1,15 +1,15 @@
-/** What the guests of counting.js must write, before they are saved and after; here and in the lab. */
+/** The values that the guests of counting.js must write before and after a save; on this host and in the lab. */
 
-/** What a process of counting.js prints of a guest. */
+/** The output of a process of counting.js for one guest. */
 export interface Counted {
   readonly guest: string;
   /** `bytes` or `json`, after restoring. */
   readonly form?: string;
-  /** What the guest wrote to its port. */
+  /** The values that the guest wrote to its port. */
   readonly said: readonly number[];
-  /** What it wrote when the vCPU, which had run meanwhile, was restored once more. */
+  /** The values that it wrote after the vCPU, which had run in the meantime, was restored again. */
   readonly again?: readonly number[];
-  /** The parts that there are, before; what differs when it is saved again at once, after. */
+  /** Before restoring: the parts of the state. After: the parts that differ in another save right after. */
   readonly parts?: readonly string[];
   readonly different?: readonly string[];
   /** The TSC that was saved, and when it was saved again. */
@@ -47,7 +47,7 @@ export const GUESTS: readonly (readonly [guest: string, about: string, values: V
   ["deadline", "whose local APIC waits for a TSC deadline", PLAIN],
 ];
 
-/** What moves while a guest stands still: clocks, the 8254's count, and Hyper-V's view of them. */
+/** The values that change while a guest is stopped: clocks, the 8254's count, and Hyper-V's copies of them. */
 export const MOVES: readonly string[] = [
   ...["clock", "pit2", "picMaster", "msr 0x10", "msr 0x40000010", "msr 0x40000020"],
 ];

@@ -162,7 +162,7 @@ function machine(name) {
   return { kvm, vm, memory, program, vcpu: vm.createVcpu(0) };
 }
 
-/** What the guest writes in so many rounds; what it asks is answered with the next number. */
+/** Returns the values that the guest writes in this many rounds; a read of the port gets the next number. */
 function rounds({ vcpu, memory, answer }, values) {
   const said = [];
   while (said.length < values) {

@@ -1,4 +1,4 @@
-/** Opens one thing after the other and closes none, until there is no descriptor left; prints the error. */
+/** Opens objects and closes none until no descriptor is left; prints the error. */
 import { EventFd, GuestMemory, Kvm } from "node-kvm";
 
 const kept = [];

@@ -1,8 +1,8 @@
 /**
- * Kicks at random moments around KVM_RUN's entry and the guest's own exit: `node kicks.js '{"kicks":1000000}'`
- * does a million on two vCPUs, and throws at the first that is lost, and at the first run that ends though nobody
- * kicked it. It prints what it did. `seed` begins the same moments again, `mode` is `real` or `user`, `every`
- * says how far it is after so many. A quick form of it is a test, kicks.test.ts.
+ * Kicks at random moments around KVM_RUN's entry and the guest's own exit: `node kicks.js '{"kicks":1000000}'` sends a
+ * million on two vCPUs, and throws when a kick is lost, or when a run ends without a kick. It prints statistics. `seed`
+ * repeats the same moments, `mode` is `real` or `user`, `every` prints progress after so many kicks. A quick form of it
+ * is a test, kicks.test.ts.
  */
 import { GuestMemory, Kvm } from "node-kvm";
 import { guest, mem } from "node-kvm/guest";
@@ -106,7 +106,7 @@ async function kicked(vcpu, count, moment) {
   return (await ended).kind;
 }
 
-/** A run that nobody kicks, after one that was kicked in this moment. */
+/** A run without a kick, right after one that was kicked. */
 async function alone(vcpu, moment) {
   counters[vcpu.id * 16] = magnitude(12);
   const isSync = random() < 0.25;
@@ -133,7 +133,7 @@ async function race(vcpu) {
   const moment = choose(moments);
   const kind = await kicked(vcpu, magnitude(16), moment);
   done.racing[kind] += 1;
-  // It may stand behind its last count, with the exit to come: only that a run ends then tells nothing.
+  // It may be past its last count with the exit still to come, so the end of a run alone proves nothing.
   await alone(vcpu, moment);
 }
 

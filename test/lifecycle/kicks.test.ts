@@ -4,7 +4,7 @@ import { CLEAN, deviceProblem, runNode } from "./run-node.ts";
 
 const KICKS = Number(process.env["KICKS"] ?? 10_000);
 
-/** What kicks.js did. */
+/** The result of kicks.js. */
 interface Kicked {
   readonly kicks: number;
   /** Runs of a guest that was about to exit itself, by what ended them. */

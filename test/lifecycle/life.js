@@ -48,7 +48,7 @@ const move = (buffer) =>
 
 const closed = { name: "StateError", code: "ERR_CLOSED" };
 
-/** What our descriptors' links say: anon_inode:kvm-vm, /dev/kvm. */
+/** The link targets of this package's descriptors: anon_inode:kvm-vm, /dev/kvm. */
 const kvmLinks = () =>
   readdirSync("/proc/self/fd").filter((fd) => {
     try {
@@ -226,7 +226,7 @@ function start(order) {
   return { worker, ended };
 }
 
-/** What follows "ready" cannot be told by a worker that is in it, such as KVM_RUN: it gets a moment. */
+/** A worker that blocks after "ready" (such as in KVM_RUN) cannot report it, so the test waits a moment. */
 const isReady = ({ worker }) =>
   new Promise((resolve) => {
     worker.on("message", (message) => message === "ready" && setTimeout(resolve, 100));

@@ -1,5 +1,5 @@
 /**
- * Mapped pages that cannot be had (SIGBUS) read as zeros; each is touched in a process of its own,
+ * Mapped pages that are not available (SIGBUS) read as zeros; each is accessed in its own process,
  * which must not end by it. And a SIGBUS that is not ours ends the process, as without us.
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -23,9 +23,9 @@ describe("a page that is lost can be touched", () => {
     "by read and write",
     "by what Buffer does natively",
     "by a job on another thread",
-    "by a system call, which says EFAULT",
+    "by a system call, which returns EFAULT",
     "in more places than the kernel has mappings for",
-    "and what was written elsewhere stays",
+    "and other written pages keep their content",
     "and closes",
     "where it was moved to",
     "of hundreds of mappings at once",
@@ -37,7 +37,7 @@ describe("a page that is lost can be touched", () => {
     expect(await run(way)).toEqual(CLEAN);
   });
 
-  test("while a VM has it, whose guest cannot go on until the host has touched it", async ({
+  test("while a VM has it, whose guest cannot continue until the host has accessed it", async ({
     skip,
   }) => {
     const problem = deviceProblem();

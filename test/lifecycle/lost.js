@@ -1,5 +1,5 @@
 /**
- * Touches pages that cannot be had, one way a process, with files in a directory that is there:
+ * Accesses unavailable pages, in one way per process, with files in an existing directory:
  * `node --expose-gc lost.js '["by index","/tmp/x"]'`. How each must end is lost-pages.test.ts.
  */
 import assert from "node:assert/strict";
@@ -118,7 +118,7 @@ const ways = {
     assert.equal(memory.isDamaged, true);
     assert.ok(bytes.some((byte) => byte !== 0));
   },
-  "by a system call, which says EFAULT": () => {
+  "by a system call, which returns EFAULT": () => {
     const { memory, bytes } = lost(3);
     const target = openSync(join(directory, "target"), "w+");
     assert.throws(() => writeSync(target, bytes), { code: "EFAULT" });
@@ -136,7 +136,7 @@ const ways = {
     const mappings = readFileSync("/proc/self/maps", "latin1").split("\n").length;
     assert.ok(mappings < 10_000, String(mappings));
   },
-  "and what was written elsewhere stays": () => {
+  "and other written pages keep their content": () => {
     const { memory, bytes, cut: cutNow } = cut(8, 4);
     bytes.fill(1);
     cutNow();
@@ -255,7 +255,7 @@ const ways = {
   },
 };
 
-/** What a run says that meets lost memory: an errno, or the exit that KVM has for it. */
+/** The result of a run that accesses lost memory: an errno, or KVM's exit for it. */
 function refusal(vcpu) {
   try {
     const { kind } = vcpu.runSync();

@@ -33,7 +33,7 @@ describe("closing in any order is safe, and the vCPU runs until it is closed its
   );
 });
 
-describe("collecting in any order closes what was dropped", () => {
+describe("collecting in any order closes the dropped objects", () => {
   test.each(permutations(HANDLES).map((order) => ({ order, name: order.join(", ") })))(
     "$name",
     async ({ order }) => {

@@ -1,4 +1,4 @@
-/** What an order of stages is, and those that most begin and end with. The stages themselves are life.js. */
+/** Orders of stages, and the stages that most orders begin and end with. The stages are life.js. */
 import { type Ending, runNode } from "./run-node.ts";
 
 /** How workers end. */

@@ -1,5 +1,5 @@
 /**
- * Every claim of the suite can fail. The suite is run against kernels that lie (test/helpers/lies),
+ * Every claim of the suite can fail. The suite is run with injected faults (test/helpers/lies.ts),
  * and each claim that is judged here must turn red for at least one of them: by its own assertion,
  * not because a refused call stopped it before.
  */
@@ -67,7 +67,7 @@ describe("the suite", () => {
     expect(red.get(lie)).not.toHaveLength(0);
   });
 
-  test("has no claim that stays green against every lie", () => {
+  test("has no claim that passes with every injected fault", () => {
     const seen = new Set(Array.from(red.values()).flat());
     expect(honest.filter((id) => !seen.has(id))).toEqual([]);
   });

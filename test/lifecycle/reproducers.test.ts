@@ -85,7 +85,7 @@ describe("the suite's C files", () => {
     expect(ending(join(place, "red"))).toEqual([1, "not ok 51 change-feature"]);
   });
 
-  test("do not reproduce what only a lie has made fail", async () => {
+  test("do not reproduce a failure that an injected fault has caused", async () => {
     const place = mkdtempSync(join(folder, "lie-"));
     judge(place, ["change-feature"], { NODE_KVM_LIE: "accepts-all" });
     await compileAll(place);

@@ -1,4 +1,4 @@
-/** Runs a script of this directory in a process of its own and says how that ended. */
+/** Runs a script of this directory in its own process and returns its exit status and output. */
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -12,7 +12,7 @@ export interface Ending {
   readonly stderr: string;
 }
 
-/** The end of a process that did what it was told. */
+/** The result of a process that succeeded. */
 export const CLEAN: Ending = { code: 0, signal: null, stdout: "", stderr: "" };
 
 /** Node with all its threads on one CPU: each runs until it waits, or for a slice of time. */

@@ -34,7 +34,7 @@ test("a process for each file gives the report of one process for all", () => {
   expect([one.stderr, many.stderr]).toEqual([lines, lines]);
 });
 
-test("a pattern without a claim is a failure that says so", () => {
+test("a pattern without a claim fails with that reason", () => {
   const { status, stderr, report } = run("--pattern=no such claim");
   expect(report.results).toEqual([]);
   expect([status, stderr]).toEqual([1, 'node-kvm: no claim contains "no such claim"\n']);

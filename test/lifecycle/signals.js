@@ -1,4 +1,4 @@
-// A guest that is run for its answers while signals come that nobody sent to end a run: a profiler's, a
+// A guest that runs while signals arrive that are not kicks: a profiler's, a
 // listener's. usage: node signals.js MILLISECONDS
 import { spawn } from "node:child_process";
 import { once } from "node:events";

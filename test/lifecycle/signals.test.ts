@@ -1,4 +1,4 @@
-/** Signals that nobody sent to end a run, while guests are run for their answers: no answer changes. */
+/** Signals that are not kicks do not change the results of guests. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -32,7 +32,7 @@ describe.each(GUESTS)("a guest (%s) %s", (guest, _, [before, after]) => {
     restored = await counted("restore", guest);
   });
 
-  test("goes on with the next number, from bytes and from JSON", () => {
+  test("continues with the next number, from bytes and from JSON", () => {
     expect(saved.map(({ said }) => said)).toEqual([before]);
     expect(restored.map(({ form, said }) => [form, said])).toEqual([
       ["bytes", after],
@@ -40,7 +40,7 @@ describe.each(GUESTS)("a guest (%s) %s", (guest, _, [before, after]) => {
     ]);
   });
 
-  test("goes on with the same number when its vCPU, which has run, is restored once more", () => {
+  test("continues with the same number when its vCPU, which has run, is restored again", () => {
     expect(restored.map(({ again }) => again)).toEqual([after, after]);
   });
 

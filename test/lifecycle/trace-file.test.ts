@@ -1,4 +1,4 @@
-/** Traces that cannot be written: the process they watch goes on and ends as it would without. Needs no KVM. */
+/** Traces that cannot be written: the traced process continues and ends as without a trace. Needs no KVM. */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -38,7 +38,7 @@ test.for<[string, string, string]>([
   expect(stderr).toContain(code);
 });
 
-test("a pipe that nobody reads ends the trace with one warning", () => {
+test("a pipe without a reader ends the trace with one warning", () => {
   const { stderr, ...ending } = traced(fifo("unread"));
   expect(ending).toEqual({ status: 0, signal: null, stdout: "done" });
   expect(stderr).toMatch(/NODE_KVM_TRACE.*ENXIO/);

@@ -29,7 +29,7 @@ const eventfds = () =>
     }
   }).length;
 
-/** Waits for something that nobody will signal; the rejection of a closed eventfd is expected. */
+/** Waits for an eventfd that is never signalled; the rejection of a closed eventfd is expected. */
 const waitInVain = (event) => {
   event.wait().catch((error) => assert.equal(error.code, CLOSED.code));
 };
@@ -54,9 +54,9 @@ async function signalItself(times) {
   event.close();
 }
 
-/** What a worker does, in a thread of its own. */
+/** The functions of a worker, in its own thread. */
 const works = {
-  "waits for ever": () => {
+  "waits forever": () => {
     for (let i = 0; i < 10; i += 1) waitInVain(EventFd.create());
     parentPort.postMessage("ready");
   },
@@ -94,11 +94,11 @@ const works = {
     process.once("exit", () => waitInVain(EventFd.create()));
   },
   "signals itself": () => signalItself(1000),
-  "signals itself for ever": async () => {
+  "signals itself forever": async () => {
     parentPort.postMessage("ready");
     await signalItself(Number.POSITIVE_INFINITY);
   },
-  "opens, waits and closes for ever": async () => {
+  "opens, waits and closes forever": async () => {
     parentPort.postMessage("ready");
     for (;;) {
       const events = Array.from({ length: 8 }, () => EventFd.create());
@@ -138,7 +138,7 @@ async function terminated(name, afterMs) {
 }
 
 const ways = {
-  "a wait keeps the process alive": async () => {
+  "a wait prevents the process from exiting": async () => {
     const event = EventFd.create();
     setTimeout(() => event.write(5n), 20).unref();
     assert.equal(await event.wait(), 5n);
@@ -169,7 +169,7 @@ const ways = {
     await collect();
     assert.equal(eventfds(), before);
   },
-  "eventfds are collected when nobody waits any more": async () => {
+  "eventfds are collected after their waits have ended": async () => {
     const before = eventfds();
     for (let i = 0; i < 100; i += 1) await used();
     await collect();
@@ -179,7 +179,7 @@ const ways = {
   "the process exits when it is signalled": () => works["exits when it is signalled"](),
   "the process waits when it ends": () => works["waits when it ends"](),
   "the process exits while workers wait": async () => {
-    await Promise.all([1, 2, 3].map(() => start("waits for ever").ready));
+    await Promise.all([1, 2, 3].map(() => start("waits forever").ready));
     process.exit(0);
   },
   "the process throws": () => works["throws while it waits"](),
@@ -202,12 +202,12 @@ const ways = {
     await Promise.all([...workers, signalItself(1000)]);
     assert.equal(eventfds(), before);
   },
-  "a worker is terminated while it waits": () => terminated("waits for ever", 0),
+  "a worker is terminated while it waits": () => terminated("waits forever", 0),
   "workers are terminated while they are signalled": async () => {
-    for (let ms = 0; ms < 12; ms += 1) await terminated("signals itself for ever", ms);
+    for (let ms = 0; ms < 12; ms += 1) await terminated("signals itself forever", ms);
   },
   "workers are terminated while they open, wait and close": async () => {
-    for (let ms = 0; ms < 12; ms += 1) await terminated("opens, waits and closes for ever", ms);
+    for (let ms = 0; ms < 12; ms += 1) await terminated("opens, waits and closes forever", ms);
   },
 };
 

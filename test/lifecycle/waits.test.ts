@@ -5,13 +5,13 @@ import { CLEAN, type Ending, runNode } from "./run-node.ts";
 const run = (way: string): Promise<Ending> => runNode("waits.js", JSON.stringify(way));
 
 test.each([
-  "a wait keeps the process alive",
+  "a wait prevents the process from exiting",
   "a wait that is over does not",
   "nor one that was aborted",
   "nor signals that were left",
   "nor a closed eventfd",
   "an eventfd that is waited for is not collected",
-  "eventfds are collected when nobody waits any more",
+  "eventfds are collected after their waits have ended",
   "the process exits",
   "the process exits when it is signalled",
   "the process waits when it ends",

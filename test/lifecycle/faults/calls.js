@@ -71,7 +71,7 @@ export const NODE_API_CALLS = {
   napi_call_function: napi,
   napi_check_object_type_tag: napi,
   napi_create_arraybuffer: napi,
-  // With a generic failure Node has called the finalizer, which cannot be had here.
+  // After a generic failure, Node has called the finalizer, which this file cannot do.
   napi_create_external_arraybuffer: fails("returned", napi_pending_exception),
   napi_create_function: napi,
   napi_create_object: napi,
@@ -120,7 +120,7 @@ export const UNFAILING = {
   napi_detach_arraybuffer: arguments_only,
   napi_escape_handle: arguments_only,
   napi_fatal_error: never("it ends the process"),
-  napi_fatal_exception: never("it is the report of an exception that nobody caught"),
+  napi_fatal_exception: never("it reports an uncaught exception"),
   napi_get_and_clear_last_exception: arguments_only,
   napi_get_array_length: arguments_only,
   napi_get_arraybuffer_info: arguments_only,
@@ -181,5 +181,5 @@ export const UNFAILING = {
   uv_unref: pure,
 };
 
-/** What is made to fail. */
+/** The calls that are made to fail. */
 export const FAILING = { ...SYSTEM_CALLS, ...LIBUV_CALLS, ...NODE_API_CALLS };

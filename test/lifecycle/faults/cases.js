@@ -22,7 +22,7 @@ const program = { ...HOST_PROGRAMS, ...DEVICE_PROGRAMS }[name];
 const say = (line) => writeSync(1, `${JSON.stringify(line)}\n`);
 const counted = (list) => Object.fromEntries(names.map((call, i) => [call, list[i]]));
 
-/** Errors that nobody caught, of a promise or a callback. */
+/** Uncaught errors of a promise or a callback. */
 let stray = [];
 process.on("unhandledRejection", (error) => stray.push(error));
 process.on("uncaughtException", (error) => stray.push(error));
@@ -50,13 +50,13 @@ async function live() {
   }
   await turn();
   await turn();
-  // Until its stack is read, V8 keeps for an error what was on the stack.
+  // V8 keeps references to the stack of an error until the stack is read.
   for (const error of errors) String(error?.stack);
   return errors;
 }
 
 const MAPS = { uv_poll_init: "epoll_ctl", uv_poll_start: "epoll_ctl" };
-/** What an error may call the call that failed. */
+/** The names that an error may use for the failed call. */
 const titleOf = (call) => MAPS[call] ?? call.replace(/64$/, "").replace("raw ", "");
 
 /** An error, its causes and its parts. */
@@ -67,7 +67,7 @@ function* chainOf(error, depth = 0) {
   for (const part of error.errors ?? []) yield* chainOf(part, depth + 1);
 }
 
-/** Whether an error says which call failed and how. Node-API's failures have a message and no errno. */
+/** Whether an error names the failed call and its errno. Node-API's failures have a message and no errno. */
 function isNamed(error, { call, error: number }) {
   if (call.startsWith("napi_")) return error instanceof Error && error.message !== "";
   const title = titleOf(call);
@@ -84,13 +84,13 @@ const text = (error) =>
 
 function judge(errors, one) {
   if (errors.length === 0) return { outcome: "success" };
-  // The first error is the cause; what is told after it follows from it.
+  // The first error is the cause; later errors follow from it.
   const named = errors.find((error) => isNamed(error, one));
   if (named !== undefined) return { outcome: "error", detail: text(named) };
   return { outcome: "misleading", detail: errors.map(text).join(" | ") };
 }
 
-/** What the process has open. The addon keeps one epoll for ever, which is none of a life's. */
+/** The open descriptors of the process. The addon keeps one epoll open, which belongs to no program. */
 const descriptors = () =>
   readdirSync("/proc/self/fd")
     .flatMap((fd) => {
@@ -104,7 +104,7 @@ const descriptors = () =>
     .filter((link) => !isCold || link !== "anon_inode:[eventpoll]")
     .sort();
 
-/** What is open beyond `before`; the collector may have to close it. */
+/** The descriptors that are open beyond `before`; the collector may have to close them. */
 async function leaked(before) {
   for (let i = 0; i < 6; i += 1) {
     const now = descriptors();

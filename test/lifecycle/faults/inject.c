@@ -34,7 +34,7 @@ int napi_throw_error(napi_env, const char*, const char*);
 
 enum { kMostCalls = 256, kThunkBytes = 24, kFirstRealTimeSignal = 32 };
 
-// How a call says that it failed.
+// How a call reports a failure.
 enum Form { kErrno = 0, kReturned = 1, kNegated = 2 };
 
 struct Call {
@@ -190,7 +190,7 @@ static napi_value Install(napi_env env, napi_callback_info info) {
   thunks = mmap(NULL, kMostCalls * kThunkBytes, PROT_READ | PROT_WRITE | PROT_EXEC,
                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (handle == NULL || thunks == MAP_FAILED || dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0) {
-    napi_throw_error(env, NULL, handle == NULL ? dlerror() : "the addon's map cannot be had");
+    napi_throw_error(env, NULL, handle == NULL ? dlerror() : "the addon's link map is not available");
     return NULL;
   }
   const Elf64_Rela* plt = NULL;

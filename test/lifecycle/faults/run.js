@@ -28,9 +28,9 @@ const GOOD = new Set(["success", "error", "not reached"]);
 const EINTR = 4;
 
 /**
- * `device`: "none" runs what needs no device, "only" the rest. `calls`: only these. `report`: a file for what
- * was judged; `judged`: that of a run before, which is not done again and counts as reached. `most`: how many
- * calls of a kind fail; `errors`: with how many errnos each.
+ * `device`: "none" runs the programs that need no device, "only" the others. `calls`: only these. `report`: a file for
+ * the results; `judged`: the report of an earlier run, whose cases are skipped and count as reached. `most`: the number
+ * of failing calls of a kind; `errors`: the number of errnos of each.
  */
 const folder = mkdtempSync(join(tmpdir(), "faults-"));
 process.on("exit", () => rmSync(folder, { recursive: true }));
@@ -43,7 +43,7 @@ const programs = Object.keys({
 }).filter((name) => only === undefined || name.includes(only));
 const isChosen = (call) => calls === undefined || calls.includes(call);
 
-/** Runs cases.js and gives its lines. A process that says nothing for too long is killed. */
+/** Runs cases.js and returns its lines. A process that prints nothing for too long is killed. */
 function runChild(request, onLine) {
   const script = fileURLToPath(new URL("cases.js", import.meta.url));
   const argument = JSON.stringify({ library, addon, ...request });

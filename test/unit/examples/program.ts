@@ -13,7 +13,7 @@ import { Kvm } from "../../../lib/kvm/kvm.ts";
 /** The project's folder. */
 export const ROOT: string = fileURLToPath(new URL("../../..", import.meta.url));
 
-/** What a program left behind. */
+/** The result of a program that has ended. */
 export interface Ending {
   readonly status: number | null;
   readonly stdout: string;
@@ -44,7 +44,7 @@ function lacksFlag(name: string): boolean {
 
 const COMMANDS: readonly string[] = ["cc"];
 
-/** Tells whether this host lacks one item of a list of needs: `KVM_CAP_IRQFD`, `CPU avx2`, `cc`. */
+/** Returns whether this host lacks one item of a list of needs: `KVM_CAP_IRQFD`, `CPU avx2`, `cc`. */
 export function lacks(need: string): boolean {
   if (Object.hasOwn(KVM_CAPABILITIES, need)) return lacksCapability(need);
   const flag = /^CPU ([a-z0-9_]+)$/.exec(need)?.[1];

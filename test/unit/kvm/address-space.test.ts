@@ -195,7 +195,7 @@ describe("slots", () => {
     expect(space.at(0x4321n)).toEqual({ slot: two, offset: 0x321 });
   });
 
-  test("whose memory is closed say so, and nothing is written", () => {
+  test("whose memory is closed throw an error, and nothing is written", () => {
     const [open, closed] = [slot(0, 0n), slot(1, 0x1000n)];
     const space = spaceWith(open, closed);
     closed.memory.close();
@@ -246,7 +246,7 @@ test("any write is read back as from one array, and what has no memory is a Rang
   );
 });
 
-/** What a call returns, or the class of the error it throws. */
+/** The result of a call, or the class of the error it throws. */
 function attempt(call: () => unknown): unknown {
   try {
     return call();

@@ -1,4 +1,4 @@
-/** Claims about closed handles: every method says ERR_CLOSED, and closing disturbs no other handle. Needs KVM. */
+/** Claims about closed handles: every method throws ERR_CLOSED, and closing affects no other handle. Needs KVM. */
 import { describe, expect } from "vitest";
 import { KVM_GET_REGS } from "../../../lib/abi/generated/ioctls.ts";
 import * as structs from "../../../lib/abi/generated/structs.ts";
@@ -15,7 +15,7 @@ import { test } from "./on-device.ts";
 /** A method or accessor of a class, as `name`; the setter of an accessor as `name =`. */
 type Member = readonly [name: string, call: (target: object, args: readonly unknown[]) => unknown];
 
-/** What a class has of its own, and from those above it, down to Handle. */
+/** The members of a class and of its base classes, up to Handle. */
 function membersOf(prototype: object): readonly Member[] {
   if (prototype === Handle.prototype) return [];
   const own = Object.entries(Object.getOwnPropertyDescriptors(prototype)).flatMap(
@@ -37,7 +37,7 @@ function membersOf(prototype: object): readonly Member[] {
   return [...own, ...membersOf(Object.getPrototypeOf(prototype) as object)];
 }
 
-/** Members that ask no kernel: they say what is known of the object, or end something. */
+/** Members that make no ioctl: they return state of the object, or end a run. */
 const SILENT = ["id", "vm", "memory", "trace", "running", "kickToken", "addressSpace", "evidence"]
   .concat(["above", "taken"])
   .concat(["explainMsrs", "kick", "pause", "resume", "close"])
@@ -48,7 +48,7 @@ const attribute = { group: 0, attr: 0n };
 const memory = GuestMemory.allocate(0x1000);
 const region = { slot: 0, guestPhysAddr: 0n, memory };
 
-/** Arguments for those that look at them before they need the handle; the others get none. */
+/** Arguments for methods that check them before they use the handle; the others get none. */
 const ARGUMENTS: Record<string, () => readonly unknown[]> = {
   checkExtension: () => [1],
   clearDirtyLog: () => [{ slot: 0, firstPage: 0n, numPages: 64, dirtyBitmap: new Uint8Array(8) }],
@@ -177,7 +177,7 @@ describe("a closed handle", () => {
     expect([kvm.closed, vm.closed, vcpu.closed]).toEqual([true, true, true]);
   });
 
-  test("leaves what was made from it at work", ({ kvm }) => {
+  test("leaves the handles that were created from it open", ({ kvm }) => {
     using vm = kvm.createVm();
     kvm.close();
     using vcpu = vm.createVcpu(0);

@@ -129,7 +129,7 @@ describe("what drain hands over", () => {
     expect(Array.from(owner.ring)[0]?.data).toEqual(Uint8Array.of(1, 0, 0, 0, 2, 0, 0, 0));
   });
 
-  test("goes on at the beginning behind the last slot", () => {
+  test("continues at the first slot after the last one", () => {
     const owner = new Owner(5, 3).addMany(4);
     expect(owner.indices).toEqual([3, 2]);
     expect(addresses(owner.drained())).toEqual([0x1000, 0x1001, 0x1002, 0x1003]);
@@ -151,7 +151,7 @@ describe("what drain hands over", () => {
     expect(firsts).toEqual([1, 2]);
   });
 
-  test("ends with what was there, though more is added meanwhile", () => {
+  test("ends with the writes that were there, although more are added in the meantime", () => {
     const owner = new Owner(4).addMany(2);
     const added: number[] = [];
     const count = owner.ring.drain((physAddr) => {
@@ -257,13 +257,13 @@ describe("iterating", () => {
     expect(writes).toEqual(expected);
   });
 
-  test("leaves in the ring what was not asked for", () => {
+  test("leaves the other writes in the ring", () => {
     const owner = new Owner(170).addMany(3);
     for (const { physAddr } of owner.ring.writes()) if (physAddr === 0x1001n) break;
     expect(addresses(owner.drained())).toEqual([0x1002]);
   });
 
-  test("goes on with what is added meanwhile", () => {
+  test("continues with writes that are added in the meantime", () => {
     const owner = new Owner(4).addMany(1);
     const writes = owner.ring.writes();
     expect(writes.next().value?.physAddr).toBe(0x1000n);

@@ -14,7 +14,7 @@ import { MAPPED } from "./kvm-run.ts";
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const [EINTR, EFAULT, EINVAL] = [4, 14, 22];
 
-/** What KVM_RUN does once: writes fields, and returns 0 or `-errno`. */
+/** One call of KVM_RUN: it writes fields, and returns 0 or `-errno`. */
 interface Step {
   readonly fields?: StructInput<Run>;
   readonly errno?: number;
@@ -113,7 +113,7 @@ describe("completeExit", () => {
     expect(seen).toEqual([false]);
   });
 
-  test("says so when a further exit comes and nobody answers it", () => {
+  test("throws ERR_UNANSWERED when a further exit comes and there is no function to answer it", () => {
     const { vcpu } = scripted(read, written, interrupted);
     vcpu.runSync();
     expect(() => vcpu.completeExit()).toThrow(new StateError("ERR_UNANSWERED", "vcpu 0: mmio"));

@@ -1,4 +1,4 @@
-/** `new` with what is not meant for it: each public class says in one TypeError what to use. Needs no KVM. */
+/** `new` with wrong arguments: each public class throws a TypeError that names the method to use. Needs no KVM. */
 import { describe, expect, test } from "vitest";
 import * as cpuid from "../../../lib/cpuid/index.ts";
 import * as guest from "../../../lib/guest/index.ts";
@@ -22,7 +22,7 @@ const classes = new Map(
 
 /** Classes that programs make by `new`, from anything of the right type. */
 const FREE: readonly string[] = [
-  "RestoreError", // says what it is given, as any Error
+  "RestoreError", // its message is its argument, as for any Error
   "StateDocumentError",
 ];
 
@@ -48,7 +48,7 @@ test("the classes are found", () => {
   expect(FREE.filter((name) => !classes.has(name))).toEqual([]);
 });
 
-describe("new is refused with a sentence that says what to use", () => {
+describe("new is rejected with a message that names the method to use", () => {
   test.each(cases)("%s of %s", (name, _, made, args) => {
     expect(() => new made(...args)).toThrow(TypeError);
     expect(() => new made(...args)).toThrow(new RegExp(`^new ${name}\\(\\): `));

@@ -1,4 +1,4 @@
-/** Claims about kvm_cpuid2: room grows while the kernel says E2BIG, and only what it wrote is read. */
+/** Claims about kvm_cpuid2: the buffer grows while the kernel returns E2BIG, and only written entries are read. */
 import { describe, expect, test } from "vitest";
 import { KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID } from "../../../lib/abi/generated/ioctls.ts";
 import { Cpuid2, type CpuidEntry2 } from "../../../lib/abi/generated/structs.ts";
@@ -17,7 +17,7 @@ const refuse = (ioctl: Ioctl, errno: number, context: CallContext = {}): never =
   });
 };
 
-/** A kernel with a table of so many entries; `count` says what it writes to nent on success. */
+/** A kernel with a table of this many entries; `count` is the value that it writes to nent on success. */
 class Kernel {
   readonly asked: number[] = [];
   readonly #table: readonly CpuidEntry2[];
@@ -80,7 +80,7 @@ describe("a table of unknown length", () => {
     expect(kernel.asked).toEqual(asked);
   });
 
-  test("is given up when the kernel says E2BIG for ever", () => {
+  test("is given up when the kernel always returns E2BIG", () => {
     const { handle, asked } = always(7);
     const error = caught(() => growCpuid2(handle, KVM_GET_SUPPORTED_CPUID));
     expect(error).toMatchObject({ code: "E2BIG", args: { nent: 8192 } });
@@ -108,11 +108,14 @@ describe("a table of unknown length", () => {
 });
 
 describe("a vCPU's table", () => {
-  test.each([0, 1, 57, 255])("of %i entries is read in one call where nent tells", (length) => {
-    const kernel = new Kernel(length);
-    expect(getCpuid2(kernel.handle, KVM_GET_CPUID2, 256)).toEqual(tableOf(length));
-    expect(kernel.asked).toEqual([256]);
-  });
+  test.each([0, 1, 57, 255])(
+    "of %i entries is read in one call if the kernel writes nent",
+    (length) => {
+      const kernel = new Kernel(length);
+      expect(getCpuid2(kernel.handle, KVM_GET_CPUID2, 256)).toEqual(tableOf(length));
+      expect(kernel.asked).toEqual([256]);
+    },
+  );
 
   test.each([0, 1, 57, 256])(
     "of %i entries is read in two calls where nent is as sent (6.1)",
@@ -129,7 +132,7 @@ describe("a vCPU's table", () => {
     expect(kernel.asked).toEqual([256, 256]);
   });
 
-  test("keeps an entry that looks like the memory it is read into", () => {
+  test("keeps an entry that equals the initial content of the buffer", () => {
     const like = [0x5a5a_5a5a, 0xa5a5_a5a5].map((n) => ({
       ...{ function: n, index: n, flags: n, eax: n, ebx: n, ecx: n, edx: n },
       padding: [n, n, n],
@@ -166,7 +169,7 @@ describe("what is sent", () => {
     ]);
   });
 
-  test("may have a count that is a lie", () => {
+  test("may have a wrong count", () => {
     const bytes = encode(Cpuid2, { nent: 0xffff_ffff, entries: [{ function: 1 }] });
     expect([bytes.length, new DataView(bytes.buffer).getUint32(0, true)]).toEqual([
       48, 0xffff_ffff,

@@ -24,7 +24,7 @@ describe("/dev/kvm", () => {
     );
   });
 
-  test("says how many bytes of a vCPU are mapped, whole pages", ({ kvm }) => {
+  test("returns the size of a vCPU's mapping, a multiple of the page size", ({ kvm }) => {
     const size = kvm.getVcpuMmapSize();
     expect([size > 0, size % 4096]).toEqual([true, 0]);
   });
@@ -56,7 +56,7 @@ describe("/dev/kvm", () => {
     expect(kvm.getMsrs([0xdead_beef, ...features])).toEqual([]);
   });
 
-  test("refuses a type of VM that there is not", ({ kvm }) => {
+  test("refuses an unknown type of VM", ({ kvm }) => {
     expect(refusal(() => kvm.createVm(0x7fff_ffff))).toMatchObject({
       ioctl: "KVM_CREATE_VM",
       code: "EINVAL",

@@ -82,7 +82,7 @@ describe("an eventfd", () => {
     expect(event.read()).toBe(1n);
   });
 
-  test("wakes who waits for it when a guest has written to a port", async ({ box }) => {
+  test("wakes its waiter when a guest has written to a port", async ({ box }) => {
     const { vm, vcpu } = box((g) => g.outb(0x80, 1).outb(0x80, 2).outb(0x81, 3).hlt());
     using event = EventFd.create();
     vm.ioeventfd({ fd: event, addr: 0x80n, len: 1, flags: KVM_IOEVENTFD_FLAG_PIO });
@@ -91,7 +91,7 @@ describe("an eventfd", () => {
     expect(await wait).toBe(2n);
   });
 
-  test("that a guest has filled up wakes who waits, and can be signalled again", async ({
+  test("that a guest has filled up wakes its waiter, and can be signalled again", async ({
     box,
   }) => {
     const { vm, vcpu } = box((g) =>
@@ -118,7 +118,7 @@ describe("an eventfd", () => {
     expect(event.read()).toBe(0n);
   });
 
-  test("wakes who waits for it when a guest has acknowledged its interrupt", async ({ kvm }) => {
+  test("wakes its waiter when a guest has acknowledged its interrupt", async ({ kvm }) => {
     using box = new Sandbox(kvm, { program: ACKNOWLEDGES, prepare: (vm) => vm.createIrqchip() });
     const { vm, vcpu } = box;
     const sregs = vcpu.getSregs();
@@ -161,7 +161,7 @@ describe("statistics", () => {
     expect(exits()).toBeGreaterThan(before);
   });
 
-  test("say whose they are, and what each is", ({ vm }) => {
+  test("have the id of their object, and describe each value", ({ vm }) => {
     using stats = vm.getStatsFd();
     expect(stats.id).toMatch(/^kvm-\d+$/);
     const names = stats.descriptors().map(({ name }) => name);
@@ -305,7 +305,7 @@ describe("a guest_memfd", () => {
     expect(vcpu.runSync()).toEqual({ kind: "hlt" });
   });
 
-  test("that may not be mapped says so", ({ vm, skip }) => {
+  test("that may not be mapped throws ERR_PRIVATE or ENODEV", ({ vm, skip }) => {
     skip(vm.checkExtension("KVM_CAP_GUEST_MEMFD") === 0, "no KVM_CAP_GUEST_MEMFD here");
     using file = vm.createGuestMemfd({ size: 0x1000n });
     expect(refusal(() => file.map()).code).toBe("ENODEV");

@@ -80,7 +80,7 @@ class Kvm {
     return true;
   }
 
-  /** KVM_RESET_DIRTY_RINGS: takes back what was harvested, in order; returns how many. */
+  /** KVM_RESET_DIRTY_RINGS: releases the harvested entries in order; returns their number. */
   reset(): number {
     const before = this.#reset;
     while (this.flags(this.#reset) === RESET) {
@@ -121,7 +121,7 @@ describe("a ring", () => {
     expect(Array.from(ring.harvest())).toEqual([]);
   });
 
-  test("that is full gives each entry once, though nobody resets it", () => {
+  test("that is full yields each entry once, even if it is not reset", () => {
     const kvm = new Kvm(4);
     for (const page of [0n, 1n, 2n, 3n]) kvm.push(0, page);
     const ring = new DirtyRing(kvm.buffer);
@@ -131,7 +131,7 @@ describe("a ring", () => {
     ]);
   });
 
-  test("goes on after its end where it begins", () => {
+  test("continues at its start after its end", () => {
     const kvm = new Kvm(4);
     const ring = new DirtyRing(kvm.buffer);
     const harvests = [
@@ -149,7 +149,7 @@ describe("a ring", () => {
     ]);
   });
 
-  test("that is left in the middle goes on there", () => {
+  test("that is left in the middle continues there", () => {
     const kvm = new Kvm(4);
     for (const page of [7n, 8n, 9n]) kvm.push(0, page);
     const ring = new DirtyRing(kvm.buffer);
@@ -158,7 +158,7 @@ describe("a ring", () => {
     expect(Array.from(ring.harvest())).toEqual([{ slot: 0, offset: 9n }]);
   });
 
-  test("says how many it gave", () => {
+  test("returns the number of entries that it yielded", () => {
     const kvm = new Kvm(4);
     kvm.push(0, 1n);
     kvm.push(0, 2n);
@@ -179,7 +179,7 @@ describe("a ring", () => {
     expect(seen).toEqual([1n, 2n]);
   });
 
-  test("whose vCPU was closed says so", () => {
+  test("whose vCPU was closed throws ERR_CLOSED", () => {
     const kvm = new Kvm(4);
     const ring = new DirtyRing(kvm.buffer);
     structuredClone(kvm.buffer, { transfer: [kvm.buffer] });

@@ -25,7 +25,7 @@ function collect(...promises: readonly Promise<bigint>[]): unknown[] {
   return came;
 }
 
-/** Lets the event loop look at its files a few times. */
+/** Lets the event loop poll its files a few times. */
 async function turns(): Promise<void> {
   for (let i = 0; i < 4; i += 1) await turn();
 }
@@ -71,7 +71,7 @@ describe("a wait", () => {
     expect(await wait).toBe(2n ** 64n - 2n);
   });
 
-  test("goes on when somebody else has read the counter since the loop looked", async () => {
+  test("continues when the counter was read after the loop has polled it", async () => {
     const [first, event] = [eventfd(), eventfd()];
     const taken = first.wait().then(() => event.read());
     const came = collect(event.wait());
@@ -287,7 +287,7 @@ describe("signals", () => {
     expect(counts).toEqual([3n, 1n, 2n, 3n]);
   });
 
-  test("that come while one is looked at are added up", async () => {
+  test("that come while one is handled are added up", async () => {
     const event = eventfd(1);
     const signals = event.signals();
     expect(await signals.next()).toEqual({ done: false, value: 1n });
@@ -305,7 +305,7 @@ describe("signals", () => {
     expect(await next).toEqual({ done: true, value: undefined });
   });
 
-  test("end when they are aborted while one is looked at", async () => {
+  test("end when they are aborted while one is handled", async () => {
     const event = eventfd(1);
     const { signal, abort } = aborting();
     const counts: bigint[] = [];
@@ -323,7 +323,7 @@ describe("signals", () => {
     expect(await next).toEqual({ done: true, value: undefined });
   });
 
-  test("end when the eventfd is closed while one is looked at, or was before", async () => {
+  test("end when the eventfd is closed while one is handled, or before", async () => {
     const event = eventfd(1);
     const counts: bigint[] = [];
     for await (const count of event.signals()) {

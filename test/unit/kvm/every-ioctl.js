@@ -62,7 +62,7 @@ function vfio() {
 }
 
 /**
- * A call for each row, by ioctl and fd: it must reach the kernel, whatever that says.
+ * A call for each row, by ioctl and fd: it must reach the kernel, whatever the result.
  * @type {Readonly<Record<string, () => unknown>>}
  */
 const CALLS = {
@@ -229,7 +229,7 @@ const CALLS = {
   "KVM_HAS_DEVICE_ATTR dev": () => vfio().hasDeviceAttr(NO_SUCH),
 };
 
-/** What the kernel was asked during a call, and said: by name and fd. @type {string[]} */
+/** The ioctls that were made during a call, by name and fd, with their results. @type {string[]} */
 let asked = [];
 channel("node-kvm:ioctl").subscribe((record) => {
   const { kind, name = "KVM_RUN", fd } = /** @type {any} */ (record);

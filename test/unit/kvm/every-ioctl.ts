@@ -14,7 +14,7 @@ export interface Row {
   readonly since: string;
 }
 
-/** What became of one row's call. */
+/** The result of one row's call. */
 export interface Answer {
   /** `KVM_GET_REGS vcpu`. */
   readonly row: string;
@@ -24,7 +24,7 @@ export interface Answer {
   readonly reached: boolean;
 }
 
-/** The one whose method says how it runs. */
+/** The ioctl whose method selects how it runs. */
 const OTHER_NAMES: Readonly<Record<string, string>> = { run: "runSync" };
 
 /** The method of an ioctl: `KVM_SET_CPUID2` is `setCpuid2`. */

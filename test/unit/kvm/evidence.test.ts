@@ -66,7 +66,7 @@ function machine(answer: number): Machine {
   return { kernel, sys, vm, vcpu: vm.createVcpu(0) };
 }
 
-/** Issues an ioctl that is refused, and gives what was asked after it. */
+/** Makes an ioctl that fails, and returns the ioctls that were made after it. */
 function askedAfter(
   { kernel }: Machine,
   handle: Handle,
@@ -144,7 +144,7 @@ test("a refused call asks nothing where the handle, the VM or the KVM explains n
   }
 });
 
-test("a refused call asks nothing where the call says so, and has no reason", () => {
+test("a failed call with explain: false makes no ioctl, and has no reason", () => {
   const { kernel, vcpu } = machine(1);
   const set = IOCTLS.find(({ name }) => name === "KVM_SET_CPUID2") as Ioctl;
   kernel.refuses = [set.request, errnoOf("E2BIG")];
@@ -212,7 +212,7 @@ test("the table of a refused KVM_SET_CPUID2 is compared with the one that the pr
   );
 });
 
-test("an eventfd that two VMs want is told apart from one that this VM has", () => {
+test("an eventfd of another VM is distinguished from one that this VM has", () => {
   const [a, b] = [machine(0), machine(0)];
   const irqfd = IOCTLS.find(({ name }) => name === "KVM_IRQFD") as Ioctl;
   using fd = EventFd.create();
@@ -225,7 +225,7 @@ test("an eventfd that two VMs want is told apart from one that this VM has", () 
   expect(() => b.vm.irqfd({ fd, gsi: 2 })).toThrow(/either another process or device/);
 });
 
-test("a slot over the APIC's page is told apart from an id that is taken", () => {
+test("a slot over the APIC's page is distinguished from an id that is used", () => {
   const { kernel, vm } = machine(0);
   const create = IOCTLS.find(({ name }) => name === "KVM_CREATE_VCPU") as Ioctl;
   kernel.refuses = [create.request, errnoOf("EEXIST")];

@@ -1,4 +1,4 @@
-/** Claims about exits for ports, memory that is not there, and MSRs: what they say, and what a reply writes. */
+/** Claims about exits for ports, addresses without memory, and MSRs: their fields, and the values that a reply writes. */
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../lib/abi/generated/constants.ts";
 import { Run } from "../../../lib/abi/generated/structs.ts";
@@ -75,7 +75,7 @@ describe("a read of a port", () => {
   const answer = (run: Uint8Array, length: number): readonly number[] =>
     Array.from(run.subarray(PORT_DATA, PORT_DATA + length));
 
-  test("tells what is asked", () => {
+  test("has the guest's request", () => {
     const { reply, ...rest } = asked(2, 3).exit;
     expect(rest).toEqual({ kind: "io", direction: "in", port: 0x60, size: 2, count: 3 });
     expect(reply).toBeTypeOf("function");
@@ -189,7 +189,7 @@ describe("a read where no memory is", () => {
   const answer = (run: Uint8Array): readonly number[] =>
     Array.from(run.subarray(MMIO_DATA, MMIO_DATA + 8));
 
-  test("tells what is asked and shows the guest zeros when it is not answered", () => {
+  test("has the guest's request, and the guest reads zeros when it is not answered", () => {
     const { run, exit } = asked(4);
     expect(exit).toMatchObject({ isWrite: false, physAddr: 0xd000_0000n, len: 4 });
     expect(answer(run)).toEqual([0, 0, 0, 0, OLD, OLD, OLD, OLD]);
@@ -239,7 +239,7 @@ describe("a read of an MSR", () => {
     return { run, exit: decoded(run) as RdmsrExit };
   };
 
-  test("tells what is asked, and nothing of the last exit", () => {
+  test("has the guest's request, and nothing of the previous exit", () => {
     const { reply, fail, ...rest } = asked().exit;
     expect(rest).toStrictEqual({ kind: "x86_rdmsr", reason: 2, index: 0xc000_0080 });
     expect([typeof reply, typeof fail]).toEqual(["function", "function"]);
@@ -295,7 +295,7 @@ describe("a write of an MSR", () => {
     return { run, exit: decoded(run) as WrmsrExit };
   };
 
-  test("tells what was written", () => {
+  test("has the written value", () => {
     const { reply, fail, ...rest } = asked().exit;
     const data = 2n ** 64n - 1n;
     expect(rest).toStrictEqual({ kind: "x86_wrmsr", reason: 2, index: 0x10, data });

@@ -1,4 +1,4 @@
-/** Claims about exits for calls of the guest: what they say, and where KVM finds the result. */
+/** Claims about exits for calls of the guest: their fields, and where KVM reads the result. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../lib/abi/generated/constants.ts";
@@ -15,7 +15,7 @@ const six = [1n, 2n, 3n, 4n, 5n, 6n];
 interface Call {
   readonly name: string;
   readonly fields: StructInput<Run>;
-  /** What the exit says, beside its `reply`. */
+  /** The exit's fields, besides its `reply`. */
   readonly says: Readonly<Record<string, unknown>>;
   /** Where the result goes, and what stands there when nothing is given. */
   readonly result: string;
@@ -142,7 +142,7 @@ const calls: readonly Call[] = [
   },
 ];
 
-/** What has the `reply` of one word. */
+/** The exits whose `reply` has one word. */
 type OneResult = Extract<Exit, { reply(word: bigint): void }>;
 
 function made({ fields }: Call): { run: Uint8Array; exit: OneResult } {
@@ -251,7 +251,7 @@ describe("tdx get_tdvmcall_info", () => {
     expect(seen(asked().run)).toEqual([0n, 11n, 12n, 13n, 14n]);
   });
 
-  test("shows the guest what was given, and KVM's own where nothing was", () => {
+  test("passes given values to the guest, and keeps KVM's own otherwise", () => {
     const { run, exit } = asked();
     exit.reply({ r11: 1n, r13: 3n });
     expect(seen(run)).toEqual([0n, 1n, 12n, 3n, 14n]);
@@ -284,7 +284,7 @@ describe("snp_req_certs", () => {
     wordAt(run, "snpReqCerts.npages"),
   ];
 
-  test("says how many pages are needed", () => {
+  test("passes the number of pages that are needed", () => {
     const { run, exit } = asked();
     exit.reply(28n, 5n);
     expect(seen(run)).toEqual([28n, 5n]);

@@ -41,7 +41,7 @@ const KINDS: Readonly<Record<Exit["kind"], kvm.ExitReasonName | undefined>> = {
   unknown: undefined,
 };
 
-/** What the kinds that have several forms, or checks, need to be whole. */
+/** The fields that kinds with several forms, or with checks, need to be complete. */
 const WHOLE: Readonly<Partial<Record<kvm.ExitReasonName, StructInput<Run>>>> = {
   KVM_EXIT_IO: { io: { size: 1, dataOffset: 4096n } },
   KVM_EXIT_HYPERV: { hyperv: { type: kvm.KVM_EXIT_HYPERV_SYNIC } },
@@ -176,7 +176,7 @@ describe("an instruction that KVM could not emulate", () => {
     return (exit as Extract<Exit, { kind: "internal_error" }>).emulationFailure;
   };
 
-  test("is told with its bytes", () => {
+  test("is decoded with its bytes", () => {
     expect(failed({ ndata: 8 })).toEqual({ flags: 1n, insnBytes: Uint8Array.of(0xf0, 0xf1, 0xf2) });
   });
 
@@ -184,18 +184,18 @@ describe("an instruction that KVM could not emulate", () => {
     ["the flag is not set", { ndata: 3, flags: 0n }, { flags: 0n, insnBytes: undefined }],
     ["only another flag is set", { ndata: 3, flags: 2n }, { flags: 2n, insnBytes: undefined }],
     ["ndata ends before them", { ndata: 2 }, { flags: 1n, insnBytes: undefined }],
-  ])("is told without its bytes when %s", (_, fields, told) => {
+  ])("is decoded without its bytes when %s", (_, fields, told) => {
     expect(failed(fields)).toStrictEqual(told);
   });
 
   test.each([
     ["ndata is 0", { ndata: 0 }],
     ["the suberror is another", { ndata: 3, suberror: 3 }],
-  ])("is not told when %s", (_, fields) => {
+  ])("is not decoded when %s", (_, fields) => {
     expect(failed(fields)).toBeUndefined();
   });
 
-  test("has no more than the 15 bytes that there are", () => {
+  test("has at most 15 bytes", () => {
     expect(failed({ ndata: 3, insnSize: 200 })).toEqual({ flags: 1n, insnBytes: insn });
   });
 });
@@ -253,7 +253,7 @@ describe("every exit", () => {
 });
 
 describe("a kernel gone wrong", () => {
-  test("gives no more than the 16 words that there are, whatever ndata says", () => {
+  test("has at most 16 words, whatever ndata is", () => {
     const [internal, systemEvent] = [{ ndata: 17 }, { ndata: 0xffff_ffff }];
     expect(decode({ exitReason: kvm.KVM_EXIT_INTERNAL_ERROR, internal })).toMatchObject({
       data: Array(16).fill(0n),

@@ -7,7 +7,7 @@ import { isPvm, test } from "./on-device.ts";
 const vendor = vendorModule();
 const THROUGH = { throughSignals: true } as const;
 
-test("a guest that fetches from nowhere is told where", ({ box, skip }) => {
+test("the address is named if a guest fetches from an address without memory", ({ box, skip }) => {
   skip(isPvm, "kvm_pvm has other page tables");
   const { vcpu } = box((g) => g.done());
   vcpu.setRegs({ ...vcpu.getRegs(), rip: 0xc000_0000n });
@@ -18,7 +18,7 @@ test("a guest that fetches from nowhere is told where", ({ box, skip }) => {
   );
 });
 
-test("Sandbox's error says the same", ({ box, skip }) => {
+test("Sandbox's error has the same text", ({ box, skip }) => {
   skip(isPvm, "kvm_pvm has other page tables");
   const sandbox = box((g) => g.done());
   sandbox.vcpu.setRegs({ ...sandbox.vcpu.getRegs(), rip: 0xc000_0000n });
@@ -26,7 +26,7 @@ test("Sandbox's error says the same", ({ box, skip }) => {
   expect(sandbox.vm.trace().join("\n")).toContain("internal.suberror=KVM_INTERNAL_ERROR_EMULATION");
 });
 
-test("an instruction that KVM does not emulate is told by its bytes", ({ box, skip }) => {
+test("an instruction that KVM does not emulate is reported with its bytes", ({ box, skip }) => {
   const { vcpu } = box((g) => g.asm((a) => a.mov("edi", 0xc000_0000).db(0xd8, 0x07)).done());
   const exit = vcpu.runSync(THROUGH);
   expect(exit.kind).toBe("internal_error");
@@ -72,7 +72,7 @@ test("an access where no slot is, and one to a read-only slot", ({ box }) => {
   expect(vm.memory.slots()).toHaveLength(1);
 });
 
-test("an exit that says all needs no words, and a closed vCPU none", ({ box }) => {
+test("an exit without details has no explanation, and neither has a closed vCPU", ({ box }) => {
   const { vcpu } = box((g) => g.hlt());
   expect(explainExit(vcpu.runSync(THROUGH), vcpu)).toBeUndefined();
   vcpu.close();

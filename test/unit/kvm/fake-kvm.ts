@@ -19,7 +19,7 @@ const HEADER = 8;
 /** How far a TSC runs on from one ioctl to the next, and how much is a second of it. */
 const [TICK, SECOND] = [1000n, 1_000_000_000n];
 
-/** What a fake does otherwise than to take and give everything. */
+/** The ways in which a fake differs from accepting and returning everything. */
 export interface Habits {
   /** The errno of an ioctl. */
   readonly refuses?: Readonly<Record<string, number>>;
@@ -45,7 +45,7 @@ function keyOf(name: string, bytes: Uint8Array): string {
 export class FakeHandle extends Handle {
   /** The ioctls that were called, by name. */
   readonly called: string[];
-  /** What each ioctl was last given. */
+  /** The last argument of each ioctl. */
   readonly given: Map<string, IoctlArgument | undefined> = new Map();
   /** The MSRs; the others are 0. */
   readonly msrs: Map<number, bigint> = new Map();
@@ -63,7 +63,7 @@ export class FakeHandle extends Handle {
     this.called = called;
   }
 
-  /** Takes an ioctl, and answers it from what was given before. */
+  /** Handles an ioctl, and answers it from earlier arguments. */
   override ioctl(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): number {
     const { name } = ioctl;
     this.called.push(name);
@@ -103,7 +103,7 @@ export class FakeHandle extends Handle {
     }
   }
 
-  /** Gives what was set before, except where the habits say that it is lost. */
+  /** Returns the value that was set, except for values that the habits drop. */
   #give(name: string, bytes: Uint8Array): number {
     if (!name.startsWith("KVM_GET_")) return 0;
     const kept = this.#kept.get(keyOf(name, bytes));
@@ -174,7 +174,7 @@ const ALL_CPUID: readonly CpuidEntry2[] = [
   { function: 0x8000_0001, index: 0, flags: 0, ...ALL, padding: [0, 0, 0] },
 ];
 
-/** A /dev/kvm that has every capability once, or as often as is said, and lists two MSRs. */
+/** A /dev/kvm that returns 1 or the given value for every capability, and lists two MSRs. */
 export function fakeOrigin(has: Partial<Record<CapabilityName, number>> = {}): Origin {
   return {
     checkExtension: (capability) => has[capability] ?? 1,

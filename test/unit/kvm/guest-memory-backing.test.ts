@@ -41,7 +41,7 @@ function directory(): string {
   return path;
 }
 
-/** A file whose bytes say in which page they are, counted from 1. */
+/** A file whose bytes are the number of their page, counted from 1. */
 function file(byteLength: number): string {
   const path = join(directory(), "file");
   writeFileSync(
@@ -177,7 +177,7 @@ describe("huge pages", () => {
     expect(error.reason).toMatch(/^33554432 huge pages of 2 MiB are needed and \d+ are free; /);
   });
 
-  test("of a size that there is not are a TypeError", () => {
+  test("of an unknown size are a TypeError", () => {
     const wrong = { hugePages: "4M" } as unknown as GuestMemoryOptions;
     expect(() => GuestMemory.allocate(PAGE, wrong)).toThrow(
       new TypeError(

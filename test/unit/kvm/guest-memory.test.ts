@@ -13,7 +13,7 @@ function allocate(byteLength: number): GuestMemory {
   return memory;
 }
 
-/** ArrayBuffer.prototype.transfer, which Node 20 has in new contexts when V8 is told so. */
+/** ArrayBuffer.prototype.transfer, which Node 20 has in new contexts with a V8 flag. */
 function move(buffer: ArrayBuffer): void {
   setFlagsFromString("--harmony-rab-gsab-transfer");
   const transfer: unknown = runInNewContext("ArrayBuffer.prototype.transfer");

@@ -4,7 +4,7 @@ import { expect, test, vi } from "vitest";
 import { kernelRelease, vendorModule } from "../../../lib/kvm/host.ts";
 import { defaultDevice } from "../../../lib/kvm/kvm.ts";
 
-test("the kernel's release is the one that /proc tells", () => {
+test("the kernel's release is the one of /proc", () => {
   expect(kernelRelease()).toBe(readFileSync("/proc/sys/kernel/osrelease", "utf8").trim());
 });
 

@@ -1,4 +1,4 @@
-/** What methods take: one rule for numbers and bigints, members by name, and options read once. Needs no KVM. */
+/** The arguments of methods: one rule for numbers and bigints, members by name, and options read once. Needs no KVM. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { formatChange } from "../../../lib/cpuid/diff.ts";

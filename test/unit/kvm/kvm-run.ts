@@ -1,4 +1,4 @@
-/** What tests of exits share: kvm_run as a kernel would fill it, and the exit it holds. */
+/** Shared by tests of exits: kvm_run as a kernel would fill it, and its exit. */
 import { Run } from "../../../lib/abi/generated/structs.ts";
 import { offsetOf, type StructInput, write } from "../../../lib/abi/struct.ts";
 import type { Exit } from "../../../lib/kvm/exit.ts";

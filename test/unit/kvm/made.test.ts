@@ -1,4 +1,4 @@
-/** What a program without types is told that makes handles with `new`. Needs no device. */
+/** The errors of a program without types that creates handles with `new`. Needs no device. */
 import { expect, test } from "vitest";
 import { Device, EventFd, GuestMemory, Kvm, SevDevice, Vcpu, Vm } from "../../../lib/index.ts";
 
@@ -10,7 +10,7 @@ test.each([
   [GuestMemory, "GuestMemory.allocate()"],
   [EventFd, "EventFd.create()"],
   [SevDevice, "SevDevice.open()"],
-])("new %o() is told what to use", (made, how) => {
+])("new %o() throws an error that names the method to use", (made, how) => {
   expect(() => Reflect.construct(made, [])).toThrow(TypeError);
   expect(() => Reflect.construct(made, [])).toThrow(`new ${made.name}(): use `);
   expect(() => Reflect.construct(made, [])).toThrow(how);

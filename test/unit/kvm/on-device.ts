@@ -1,4 +1,4 @@
-/** What tests on a real device share: handles of their own for each, and the refusal of a call. */
+/** Shared by tests on a real device: separate handles for each test, and the error of a call. */
 import { test as plain, type TestAPI } from "vitest";
 import { fromSupported } from "../../../lib/cpuid/index.ts";
 import { KvmError } from "../../../lib/errors.ts";
@@ -22,7 +22,7 @@ function open(): Kvm | string {
 /** Whether the software vendor module stands behind /dev/kvm, where a few things are known to differ. */
 export const isPvm: boolean = vendorModule() === "kvm_pvm";
 
-/** What a test may ask for; what it does not ask for is not opened. */
+/** The fixtures of a test; a fixture that a test does not use is not opened. */
 export interface Handles {
   kvm: Kvm;
   vm: Vm;

@@ -1,4 +1,4 @@
-/** Claims about reading back what was restored: which reads, in which order, and what a loss is reported as. No KVM. */
+/** Claims about reading back a restored state: the reads, their order, and how a loss is reported. No KVM. */
 import { describe, expect, test } from "vitest";
 import type { MsrEntry } from "../../../lib/abi/generated/structs.ts";
 import { restoreVcpus } from "../../../lib/kvm/vcpu-state.ts";
@@ -52,7 +52,7 @@ describe("reading back", () => {
     expect(vcpu.called).not.toContain("KVM_GET_MP_STATE");
   });
 
-  test("names what was lost in each of several vCPUs", () => {
+  test("names the lost values of each of several vCPUs", () => {
     const vcpus = [0, 1].map((id) => new FakeVcpu(id, { forgets: [0x48] }));
     expect(() =>
       restoreVcpus(

@@ -75,7 +75,7 @@ describe("exits()", () => {
       if (sent.length === 4) break;
       answer(exit, sent.length);
     }
-    // The register has what was answered once the guest has run on.
+    // The register has the answer after the guest has run again.
     expect(sent.slice(1)).toEqual([1, 2, 3]);
   });
 
@@ -103,12 +103,12 @@ describe("exits()", () => {
   });
 });
 
-/** Counts in RBX for ever. */
+/** Counts in RBX forever. */
 const counter = (g: GuestBuilder): unknown =>
   g.asm((a) => a.mov("ebx", 0).label("again").add("rbx", 1).jmp("again"));
 
 describe("a paused VM", () => {
-  test("stands still, can be looked at, and goes on", async ({ box }) => {
+  test("stops, can be read, and continues", async ({ box }) => {
     const { vm, vcpu } = box(counter);
     const ended = vcpu.run();
     for (let i = 0, last = -1n; i < 10; i += 1) {
@@ -164,7 +164,7 @@ describe("a paused VM", () => {
     expect(await ended).toEqual(INTR);
   });
 
-  test("is saved, and goes on in another VM", async ({ box }) => {
+  test("is saved, and continues in another VM", async ({ box }) => {
     const [first, second] = [box(counter), box(counter)];
     const ended = first.vcpu.run();
     await first.vm.pause();
@@ -191,7 +191,7 @@ describe("kickVcpu()", () => {
     expect(vcpu.runSync()).toMatchObject({ kind: "io" });
   });
 
-  test("knows nobody of another number, or who is closed", ({ box }) => {
+  test("returns false for an unknown token, or one of a closed vCPU", ({ box }) => {
     const { vcpu } = box((g) => g.loopForever());
     const { kickToken } = vcpu;
     expect(kickVcpu(kickToken ^ 1n)).toBe(false);

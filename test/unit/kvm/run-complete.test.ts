@@ -106,7 +106,7 @@ describe("an instruction that exits several times", () => {
     expect(vcpu.runSync().kind).toBe("hlt");
   });
 
-  test("says so when nobody answers the rest", ({ box }) => {
+  test("throws ERR_UNANSWERED without a function for the remaining exits", ({ box }) => {
     const { vcpu } = box((g) =>
       g.asm((a) => a.mov("edi", NOWHERE).add(mem(8, { base: "rdi" }), 2)).hlt(),
     );

@@ -1,4 +1,4 @@
-/** Claims about exits that a VM must ask for: MSRs, hypercalls, debugging. Needs KVM, and what each says. */
+/** Claims about exits that a VM must enable: MSRs, hypercalls, debugging. Needs KVM, and the capability of each. */
 import { describe, expect } from "vitest";
 import * as kvm from "../../../lib/abi/generated/constants.ts";
 import { KVM_SET_GUEST_DEBUG } from "../../../lib/abi/generated/ioctls.ts";
@@ -35,7 +35,7 @@ function handOverMsrs({ vm }: Sandbox): void {
 }
 
 describe("a read of an MSR that KVM does not know", () => {
-  test("shows the guest what was answered, and 0 when nothing was", ({ kvm: host, box, skip }) => {
+  test("passes the answer to the guest, and 0 without an answer", ({ kvm: host, box, skip }) => {
     needs(host, skip, "KVM_CAP_X86_USER_SPACE_MSR");
     const sandbox = box((g) =>
       g
@@ -65,7 +65,7 @@ describe("a write of an MSR that KVM does not know", () => {
   test.for([
     ["answered", (exit: WrmsrExit) => exit.reply()],
     ["not answered", () => undefined],
-  ] as const)("goes on when it is %s", ([, answer], { kvm: host, box, skip }) => {
+  ] as const)("continues when it is %s", ([, answer], { kvm: host, box, skip }) => {
     needs(host, skip, "KVM_CAP_X86_USER_SPACE_MSR");
     const sandbox = box((g) => g.wrmsr(NO_MSR, 0xfedc_ba98_7654_3210n).sync().done());
     handOverMsrs(sandbox);
@@ -84,7 +84,7 @@ describe("a write of an MSR that KVM does not know", () => {
   });
 });
 
-test("a value that KVM refuses for an MSR says so by its reason", ({ kvm: host, box, skip }) => {
+test("a value that KVM refuses for an MSR exits with that reason", ({ kvm: host, box, skip }) => {
   needs(host, skip, "KVM_CAP_X86_USER_SPACE_MSR");
   const APIC_BASE = 0x1b;
   const sandbox = box((g) =>
@@ -105,7 +105,7 @@ test("a value that KVM refuses for an MSR says so by its reason", ({ kvm: host, 
 describe("KVM_HC_MAP_GPA_RANGE", () => {
   const NR = kvm.KVM_HC_MAP_GPA_RANGE;
 
-  /** A guest that makes the hypercall for two pages and says what came back. */
+  /** A guest that makes the hypercall for two pages and writes the result to a port. */
   const made = (box: Handles["box"]): Sandbox => {
     const sandbox = box((g) => {
       g.asm((a) => a.mov("rax", NR).mov("rbx", 0x8_0000).mov("rcx", 2).mov("rdx", 0x10).vmmcall());
@@ -115,7 +115,7 @@ describe("KVM_HC_MAP_GPA_RANGE", () => {
     return sandbox;
   };
 
-  test("tells what the guest wants, and gives it the result", ({ kvm: host, box, skip }) => {
+  test("has the guest's request, and passes it the result", ({ kvm: host, box, skip }) => {
     needs(host, skip, "KVM_CAP_EXIT_HYPERCALL", 1 << NR);
     skip(isPvm, "kvm_pvm does not end a hypercall of ring 0");
     const sandbox = made(box);
@@ -135,7 +135,7 @@ describe("KVM_HC_MAP_GPA_RANGE", () => {
     expect(sandbox.next()).toEqual({ kind: "sync", values: [0n] });
   });
 
-  test("does not end under kvm_pvm, which says that it has it", async ({
+  test("does not end under kvm_pvm, although its capability is present", async ({
     kvm: host,
     box,
     skip,
@@ -162,11 +162,11 @@ test("guest debugging exits after a single step", ({ kvm: host, box, skip }) => 
   expect(exit.dr6 & BS).toBe(BS);
 });
 
-test("an instruction that KVM cannot emulate is told by its bytes", ({ box, skip }) => {
+test("an instruction that KVM cannot emulate is reported with its bytes", ({ box, skip }) => {
   const fadd = [0xd8, 0x07]; // of the memory at RDI
   const { vcpu } = box((g) => g.asm((a) => a.mov("edi", 0xc000_0000).db(...fadd)).done());
   const exit = vcpu.runSync() as InternalErrorExit;
   expect(exit).toMatchObject({ kind: "internal_error", suberror: 1 });
-  skip(exit.data.length === 0, "this kernel says nothing of it");
+  skip(exit.data.length === 0, "this kernel provides no data");
   expect(Array.from(exit.emulationFailure?.insnBytes?.subarray(0, 2) ?? [])).toEqual(fadd);
 });

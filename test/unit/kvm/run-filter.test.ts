@@ -11,7 +11,7 @@ import { test } from "./on-device.ts";
 
 const [PORT, LAST, HOLE, MSR] = [0x80, 0x99, 0xd000_0000, 0x4000_0200];
 
-/** Says where the guest stands when it first leaves: an exit of the port LAST, by its end. */
+/** Marks the end of a guest program: its last exit is for the port LAST. */
 function rax(box: Sandbox): bigint {
   expect(box.vcpu.runSync()).toMatchObject({ kind: "io", port: LAST });
   return box.vcpu.getRegs().rax;
@@ -38,7 +38,7 @@ describe("a read", () => {
     expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
   });
 
-  test("is an exit when the rule says nothing of reads", ({ box }) => {
+  test("is an exit when the rule has no read", ({ box }) => {
     const { vcpu } = box(reads);
     vcpu.setExitFilter([{ pio: PORT, length: 4, write: "ignore" }]);
     expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });

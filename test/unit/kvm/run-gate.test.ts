@@ -1,8 +1,8 @@
-/** The gate that all runs of a VM pass: who waits, who goes on, and when a pause is told. Needs no device. */
+/** The gate of a VM's runs: which runs wait, which continue, and when a pause resolves. Needs no device. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { type GatedRun, RunGate } from "../../../lib/kvm/run-gate.ts";
 
-/** A run that keeps what it was told. */
+/** A run that records the calls it receives. */
 class Told implements GatedRun {
   readonly told: string[] = [];
 
@@ -33,14 +33,14 @@ beforeEach(() => {
 const isSettled = (promise: Promise<void>): Promise<boolean> =>
   Promise.race([promise.then(() => true), Promise.resolve().then(() => false)]);
 
-/** What a run does that was stopped by a pause. */
+/** The actions of a run that a pause has stopped. */
 const comeBack = (run: GatedRun): void => {
   gate.leave(run);
   gate.enter(run);
 };
 
 describe("a shut gate", () => {
-  test("stops who is inside, and is told to be shut when the last has left", async () => {
+  test("stops the runs inside, and resolves when the last has left", async () => {
     const shut = gate.shut();
     comeBack(first);
     expect(await isSettled(shut)).toBe(false);
@@ -52,7 +52,7 @@ describe("a shut gate", () => {
     ]);
   });
 
-  test("lets nobody in before it is open", () => {
+  test("starts no run before it is open", () => {
     void gate.shut();
     const late = new Told();
     gate.enter(late);
@@ -69,7 +69,7 @@ describe("a shut gate", () => {
     expect(first.told).toEqual(["start", "stop", "start"]);
   });
 
-  test("does not let in who has left while it waited", () => {
+  test("does not start a run that has left while it waited", () => {
     void gate.shut();
     comeBack(first);
     gate.leave(first);
@@ -77,7 +77,7 @@ describe("a shut gate", () => {
     expect(first.told).toEqual(["start", "stop"]);
   });
 
-  test("that is opened before the last has left is told, and all are inside again", async () => {
+  test("that is opened before the last run has left resolves, and all runs are inside again", async () => {
     const shut = gate.shut();
     comeBack(first);
     gate.open();
@@ -89,7 +89,7 @@ describe("a shut gate", () => {
     ]);
   });
 
-  test("with nobody inside is shut at once", async () => {
+  test("without runs is shut at once", async () => {
     gate.leave(first);
     gate.leave(second);
     expect(await isSettled(gate.shut())).toBe(true);

@@ -49,7 +49,7 @@ const toHole = (g: GuestBuilder): unknown =>
     return a.mov("edi", HOLE).mov("eax", WIDE).label("again").mov(hole, "eax").jmp("again");
   });
 
-/** Repeats KVM_RUN and a look at each exit; says whether all were as expected. */
+/** Repeats KVM_RUN and checks each exit; returns whether all were as expected. */
 function entering(box: Sandbox, reason: number, look: (page: Page) => boolean): Loop {
   const page = box.vcpu.lowLevel();
   let unexpected = 0;

@@ -12,7 +12,7 @@ const MAPPED = 3 * 4096;
 const [EINTR, EAGAIN, PAUSED] = [-4, -11, -512];
 const INTR = { kind: "intr" };
 
-/** A vCPU, what its thread was told, and the end of what it does. */
+/** A vCPU, the calls that its thread received, and a function that ends its run. */
 function scripted(start: 0 | NativeRefusal = 0, kicks: readonly number[] = []) {
   const bytes = new Uint8Array(MAPPED);
   write(Run, { exitReason: KVM_EXIT_HLT }, bytes);
@@ -67,7 +67,7 @@ test("a run that has stopped for a pause that is over goes on", async () => {
   expect(await ended).toEqual({ kind: "hlt" });
 });
 
-test("an exit that comes in a pause is told, and the next run waits", async () => {
+test("an exit that comes in a pause is delivered, and the next run waits", async () => {
   const { vcpu, gate, told, end } = scripted();
   const first = vcpu.run();
   const paused = gate.shut();

@@ -1,4 +1,4 @@
-/** Claims about runs that somebody listens to, and runs that a signal of nobody's ends. Needs no KVM. */
+/** Claims about runs with trace subscribers, and runs that a signal other than a kick ends. Needs no KVM. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { afterEach, describe, expect, test } from "vitest";
 import * as kvm from "../../../lib/abi/generated/constants.ts";
@@ -68,7 +68,7 @@ describe.each(WAYS)("%s gives its exit when a subscriber", (_, run) => {
   });
 });
 
-test("a subscriber that throws is told to the process, not to who runs", () => {
+test("a subscriber's exception is reported to the process, not to the caller of the run", () => {
   const vcpu = scriptedVcpu([MMIO]);
   const told: unknown[] = [];
   const tick = process.nextTick;
@@ -97,7 +97,7 @@ test("lowLevel() answers when a subscriber closes the vCPU", () => {
   expect([page.enter(), page.exitReason]).toEqual([0, 0]);
 });
 
-describe("a signal that nobody sent to end the run", () => {
+describe("a signal that is not a kick", () => {
   test("ends runSync(), so that its listener is called", () => {
     expect(scriptedVcpu(["stray", HLT]).runSync()).toEqual({ kind: "intr" });
   });

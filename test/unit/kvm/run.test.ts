@@ -1,4 +1,4 @@
-/** Claims about running a guest: what it writes comes out, what it reads is what was answered. Needs KVM. */
+/** Claims about running a guest: exits have the values that it writes, and it reads the answers. Needs KVM. */
 import { describe, expect } from "vitest";
 import { KVM_RUN } from "../../../lib/abi/generated/ioctls.ts";
 import { StateError } from "../../../lib/errors.ts";
@@ -7,7 +7,7 @@ import type { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import { kickVcpu } from "../../../lib/kvm/vcpu-runs.ts";
 import { refusal, test } from "./on-device.ts";
 
-/** What a guest writes to ports until it halts: KVM may give a string in one exit or in several. */
+/** The values that a guest writes to ports until it halts: KVM may return a string in one exit or in several. */
 function written(vcpu: Vcpu): readonly number[] {
   const values: number[] = [];
   for (let exit = vcpu.runSync(); exit.kind === "io"; exit = vcpu.runSync()) {
@@ -89,7 +89,7 @@ describe("a run", () => {
     expect(sandbox.next()).toEqual({ kind: "sync", values: [0x0403_0201n, 0n] });
   });
 
-  test("gives what was written where no memory is", ({ box }) => {
+  test("has the value that was written to an address without memory", ({ box }) => {
     const { vcpu } = box((g) => g.write(0xc000_0008, 0x1234, 16).done());
     expect(vcpu.runSync()).toEqual({
       kind: "mmio",
@@ -99,7 +99,7 @@ describe("a run", () => {
     });
   });
 
-  test("takes no answer after the vCPU has run on, or was closed", ({ box }) => {
+  test("takes no answer after the vCPU has run again, or was closed", ({ box }) => {
     const { vcpu } = box((g) => g.inb(0x60).inb(0x61).done());
     const [first, second] = [vcpu.runSync(), vcpu.runSync()] as readonly IoInExit[];
     const late = new StateError("ERR_ANSWERED", "vcpu 0");
@@ -126,7 +126,9 @@ describe("a run", () => {
 });
 
 describe("KVM_RUN through ioctl()", () => {
-  test("is a run like any other: traced, counted, and the end of what was before", ({ box }) => {
+  test("is a run like any other: it is traced and counted, and ends the time for earlier answers", ({
+    box,
+  }) => {
     const { vcpu } = box((g) => g.inb(0x60).outb(0x77, 1).done());
     const read = vcpu.runSync() as IoInExit;
     expect(vcpu.ioctl(KVM_RUN)).toBe(0);

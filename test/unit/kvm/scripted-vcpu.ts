@@ -7,7 +7,7 @@ import type { Vm } from "../../../lib/kvm/vm.ts";
 import type { NativeFd, NativeRun } from "../../../lib/native.ts";
 import { MAPPED } from "./kvm-run.ts";
 
-/** What one KVM_RUN does: it fills these fields, or gives `-errno`; `stray` is a signal of nobody's. */
+/** One KVM_RUN: it fills these fields, or returns `-errno`; `stray` is a signal that is not a kick. */
 export type ScriptedRun = StructInput<Run> | number | "stray";
 
 const EINTR = 4;

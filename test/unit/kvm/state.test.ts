@@ -1,4 +1,4 @@
-/** Claims about saving and restoring: which ioctls, in which order, and what a refusal is told as. No KVM. */
+/** Claims about saving and restoring: the ioctls, their order, and how an error is reported. No KVM. */
 import { describe, expect, test } from "vitest";
 import type { ClockData, MsrEntry } from "../../../lib/abi/generated/structs.ts";
 import { readPart, writePart } from "../../../lib/kvm/state-part.ts";
@@ -65,7 +65,7 @@ describe("restoring a vCPU", () => {
     expect(order).toHaveLength(22);
   });
 
-  test("writes only the parts that there are", () => {
+  test("writes only the parts of the state", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, { id: 0, mpState: 0 }]], origin);
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MP_STATE"]);
@@ -86,7 +86,7 @@ describe("restoring a vCPU", () => {
     expect(sets(vcpu.called)).toEqual([]);
   });
 
-  test("says what a refusal can mean", () => {
+  test("explains an error", () => {
     const vcpu = new FakeVcpu(0, { refuses: { KVM_SET_LAPIC: EINVAL } });
     expect(() => restoreVcpus([[vcpu, withMsrs()]], origin)).toThrow(
       "KVM_SET_LAPIC (vcpu 0): EINVAL: the saved lapic needs the local APIC in the kernel: createIrqchip() before the vCPU",
@@ -175,7 +175,7 @@ describe("saving a vCPU", () => {
     expect(vcpu.called).not.toContain("KVM_GET_XSAVE2");
   });
 
-  test("leaves out what there is no capability for, without asking", () => {
+  test("leaves out a part without its capability, and makes no ioctl for it", () => {
     const vcpu = new FakeVcpu();
     expect(save(vcpu, fakeOrigin({ KVM_CAP_NESTED_STATE: 0 }))).not.toHaveProperty("nestedState");
     expect(vcpu.called).not.toContain("KVM_GET_NESTED_STATE");
@@ -212,7 +212,7 @@ describe("saving a vCPU", () => {
     );
   });
 
-  test("has as much of the nested state as KVM says", () => {
+  test("has as many bytes of the nested state as KVM reports", () => {
     expect(
       save(new FakeVcpu(), fakeOrigin({ KVM_CAP_NESTED_STATE: 4224 }))?.nestedState,
     ).toHaveLength(128);
@@ -343,7 +343,7 @@ describe("a VM", () => {
     expect(sets(called)).toEqual([]);
   });
 
-  test("reads its parts back, and names what was lost after all was written", () => {
+  test("reads its parts back, and names the lost values after all was written", () => {
     const { called, vm, vcpus } = machine({
       loses: { KVM_GET_PIT2: (bytes) => bytes.fill(0xff, 4, 5) },
     });

@@ -89,7 +89,7 @@ describe("a vCPU", () => {
     });
   });
 
-  test("keeps its pending events, and refuses flags that there are not", ({ vcpu }) => {
+  test("keeps its pending events, and refuses undefined flags", ({ vcpu }) => {
     const events = vcpu.getVcpuEvents();
     vcpu.setVcpuEvents({ ...events, nmi: { ...events.nmi, masked: 1 } });
     expect(vcpu.getVcpuEvents().nmi.masked).toBe(1);
@@ -138,7 +138,7 @@ describe("a vCPU", () => {
     });
   });
 
-  test("refuses a count that is a lie, and says how", ({ vcpu }) => {
+  test("refuses a wrong count, and names it", ({ vcpu }) => {
     const [tooMany, past] = [{ nent: 257 }, { nent: 2 }];
     const one = [{ function: 0 }];
     expect(refusal(() => vcpu.setCpuid2(one, tooMany))).toMatchObject({ code: "E2BIG" });

@@ -1,5 +1,5 @@
 /**
- * Makes the mistakes that people really make with KVM, and prints what each error says, as JSON: run on
+ * Makes common mistakes with KVM, and prints the message of each error, as JSON: run on
  * a host or in the lab. What must be in the texts is wrong-calls.ts.
  */
 import { CpuidTable, EventFd, fromSupported, GuestMemory, Kvm, Sandbox } from "node-kvm";
@@ -52,7 +52,7 @@ const MISTAKES = {
   "another table after a run": () => {
     const { vcpu: ran } = waiting();
     ran.runSync();
-    // What it has, and not what it was given: kvm_pvm changes that, and may drop entries.
+    // The stored table, not the one that was set: kvm_pvm changes it, and may drop entries.
     const has = CpuidTable.from(ran.getCpuid2());
     ran.setCpuid2(has.with({ stepping: 15 - (has.get("stepping") ?? 0) }));
   },
@@ -71,7 +71,7 @@ const MISTAKES = {
   "a LAPIC without controllers": () => vcpu.getLapic(),
   "halted without controllers": () => vcpu.setMpState(abi.KVM_MP_STATE_HALTED),
   "an interrupt from outside with controllers": () => chips.vcpu.interrupt(0x31),
-  "a dirty log that nobody keeps": () => vm.getDirtyLog(0),
+  "a dirty log of a slot without logging": () => vm.getDirtyLog(0),
   "an ioeventfd of three bytes": () => vm.ioeventfd({ fd: event, addr: 0xc000_0000n, len: 3 }),
   "the same ioeventfd twice": () => {
     vm.ioeventfd({ fd: event, addr: 0xc000_1000n, len: 4 });

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 /** The program's path on this host. */
 export const PROGRAM: string = fileURLToPath(new URL("wrong-calls.js", import.meta.url));
 
-/** What one mistake's error said. */
+/** The message of one mistake's error. */
 export interface Said {
   readonly name: string;
   readonly text: string;
@@ -24,7 +24,7 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
   "too many CPUID entries": /E2BIG: 300 entries, and KVM takes at most 256/,
   "another table after a run":
     /EINVAL: the table changed after KVM_RUN: 0x1\.0:eax\[3:0\] stepping/,
-  // The second where no guest can have it, whatever its table says: kvm_pvm.
+  // The second if no guest can have it, independent of its table: kvm_pvm.
   "LA57 without the feature":
     /CR4 bit 12 LA57: (not in this vCPU's CPUID|this KVM cannot give it to a guest) \(0x7\.0:ecx\[16\] la57\)/,
   "paging without protection": /CR0\.PG is 1, and CR0\.PE is 0/,
@@ -39,7 +39,8 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
     /this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them/,
   "halted without controllers": /mpState 3 HALTED: this vCPU has no LAPIC in the kernel/,
   "an interrupt from outside with controllers": /the VM's PICs are in the kernel: raise a line/,
-  "a dirty log that nobody keeps": /slot 0 does not log: its flags have no KVM_MEM_LOG_DIRTY_PAGES/,
+  "a dirty log of a slot without logging":
+    /slot 0 does not log: its flags have no KVM_MEM_LOG_DIRTY_PAGES/,
   "an ioeventfd of three bytes": /len 3: KVM takes 0 \(any\), 1, 2, 4 and 8/,
   "the same ioeventfd twice": /EEXIST: address 0xc0001000 has an eventfd already/,
   "the same irqfd twice": /EBUSY: this eventfd raises an interrupt of this VM already/,
@@ -49,14 +50,14 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
   "DR6 above 32 bits": /dr6 0x100000000: bits 32-63 are reserved/,
   "kvmclock's ioctl before kvmclock": /the guest has not switched kvmclock on/,
   "kvmclock's ioctl on the VM": /KVM_KVMCLOCK_CTRL is an ioctl of a vCPU, not of a VM/,
-  "an answer that comes too late": /this exit was answered before, or its vCPU has run on/,
-  "an answer given twice": /this exit was answered before, or its vCPU has run on/,
+  "an answer that comes too late": /this exit was answered before, or its vCPU has run since/,
+  "an answer given twice": /this exit was answered before, or its vCPU has run since/,
   "a closed vCPU": /^vcpu 0: the handle was closed$/,
   "an MSR that is not there":
     /entries\[1\] MSR 0xdeadbeef = 0x1: either this KVM has no such MSR, or/,
 };
 
-/** The mistakes whose error does not name the cause, and those that nobody listed. */
+/** The mistakes whose error does not name the cause, and unlisted ones. */
 export function unexplained(said: readonly Said[]): readonly Said[] {
   return said.filter(({ name, text }) => CAUSES[name]?.test(text) !== true);
 }

@@ -1,0 +1,217 @@
+/** The language of STYLE.md in documents, comments, docstrings and test titles, as far as a pattern can detect it. */
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join, relative } from "node:path";
+import ts from "typescript";
+import { describe, expect, test } from "vitest";
+
+const PROJECT = join(import.meta.dirname, "..", "..");
+
+/** The files and folders that the test reads. */
+const ROOMS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "lib", "native", "test"];
+
+/** The rooms that still have findings: remove a line when its room is rewritten. */
+const NOT_DONE = [
+  "lib/cli",
+  "lib/explain",
+  "lib/lab",
+  "lib/trace/c",
+  "test/expectations",
+  "test/helpers",
+  "test/house",
+  "test/lab",
+  "test/mutation",
+  "test/unit/abi",
+  "test/unit/cli",
+  "test/unit/cpuid",
+  "test/unit/errors.test.ts",
+  "test/unit/explain",
+  "test/unit/guest",
+  "test/unit/lab",
+  "test/unit/native",
+  "test/unit/report",
+  "test/unit/state",
+  "test/unit/suite",
+  "test/unit/trace",
+  "test/unit/vmm",
+  "test/unit/worker",
+];
+
+/** Sentences that documents quote from a room that is not done. */
+const QUOTED = ["a file is not what its checksum says"];
+
+/** Files without prose of this project. */
+const SKIPPED = /(^|\/)(generated|facts|fixtures|__snapshots__)\//;
+
+/** Metaphors, personification, inversions and Germanisms. */
+const BANNED: readonly RegExp[] = [
+  /\b(tells?|told|telling)\b/i,
+  /\b(says?|said|saying)\b/i,
+  /\b(hears?|heard|speaks?|spoken?|listens? to)\b/i,
+  /\blook(s|ed|ing)?\b(?! up| ahead)/i,
+  /\b(lies?|lied|lying|liars?)\b/i,
+  /\b(patien(ce|t)|graves?|leash|alive|honest)\b/i,
+  /\b(own|apt's|kernel's|loader's) words?\b/i,
+  /\b(that|which|as|what) there (is|are|was)\b/i,
+  /\bwho (asks?|waits?|wants?|runs?|made|has|opens?)\b/i,
+  /\b(nobody|somebody|no one)\b/i,
+  /\b(can|could|cannot|may) be had\b/i,
+  /\bfor to\b/i,
+  /\bfor ever\b/i,
+  /\bwhen that were\b/i,
+  /\bends? (it|them) well\b/i,
+  /\bwhat was\b/i,
+  /\b(goes|go|went) on (with|from|where|after|in)\b/i,
+  /\b(is|are) to be (asked|told|seen|had|given)\b/i,
+];
+
+/** Openings of a docstring that delay the subject, or that only repeat a name. */
+const BAD_OPENING = /^(Holds?|What|Who|Whom|Says?|Tells?)\b/;
+
+const isDone = (path: string): boolean =>
+  !NOT_DONE.some((room) => path === room || path.startsWith(`${room}/`));
+
+/** Lists the files of a room, as paths relative to the project. */
+function filesOf(room: string): readonly string[] {
+  const path = join(PROJECT, room);
+  if (statSync(path).isFile()) return [room];
+  return readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(PROJECT, join(entry.parentPath, entry.name)))
+    .filter((file) => /\.(md|ts|js|cc|h|c)$/.test(file) && !SKIPPED.test(file));
+}
+
+interface Prose {
+  readonly line: number;
+  readonly text: string;
+  readonly isDocstring: boolean;
+}
+
+/** Removes comment markers, code spans and links, and joins the lines. */
+function plain(text: string): string {
+  return text
+    .replace(/^\/\*\*?|\*\/$/g, "")
+    .split("\n")
+    .map((line) => line.replace(/^\s*(\/\/|\*)\s?/, "").trim())
+    .join(" ")
+    .replaceAll(/\{@link [^}]*\}|`[^`]*`|\b[\w/]+\.(ts|js|cc|h)\b/g, "CODE")
+    .replaceAll(new RegExp(QUOTED.join("|"), "g"), "QUOTE")
+    .trim();
+}
+
+const lineAt = (text: string, at: number): number => text.slice(0, at).split("\n").length;
+
+/** Splits a document into its lines, without blocks of code. */
+function proseOfDocument(text: string): readonly Prose[] {
+  const withoutCode = text.replaceAll(/```.*?```/gs, (block) => block.replaceAll(/[^\n]/g, ""));
+  return withoutCode
+    .split("\n")
+    .map((line, i) => ({ line: i + 1, text: plain(line), isDocstring: false }));
+}
+
+const TITLED = new Set(["test", "it", "describe", "claim"]);
+
+/** Returns the title of a call such as `test("…")`, `test.each(…)("…")` or `claim(1, "name", "…")`. */
+function titleOf(node: ts.Node): ts.Node | undefined {
+  if (!ts.isCallExpression(node)) return undefined;
+  let callee: ts.Expression = node.expression;
+  while (ts.isCallExpression(callee) || ts.isPropertyAccessExpression(callee)) {
+    callee = callee.expression;
+  }
+  if (!ts.isIdentifier(callee) || !TITLED.has(callee.text)) return undefined;
+  const title = node.arguments[callee.text === "claim" ? 2 : 0];
+  return title && (ts.isStringLiteralLike(title) || ts.isTemplateExpression(title))
+    ? title
+    : undefined;
+}
+
+/** Returns the comments and test titles of a TypeScript or JavaScript file. */
+function proseOfScript(text: string): readonly Prose[] {
+  const source = ts.createSourceFile("file.ts", text, ts.ScriptTarget.ES2023, true);
+  const found = new Map<number, Prose>();
+  const add = (start: number, end: number): void => {
+    const part = text.slice(start, end);
+    const isDocstring = part.startsWith("/**");
+    found.set(start, { line: lineAt(text, start), text: plain(part), isDocstring });
+  };
+  const visit = (node: ts.Node): void => {
+    for (const { pos, end } of ts.getLeadingCommentRanges(text, node.getFullStart()) ?? []) {
+      add(pos, end);
+    }
+    for (const { pos, end } of ts.getTrailingCommentRanges(text, node.getEnd()) ?? []) {
+      add(pos, end);
+    }
+    const title = titleOf(node);
+    if (title) add(title.getStart(), title.getEnd());
+    for (const child of node.getChildren(source)) visit(child);
+  };
+  visit(source);
+  return Array.from(found.values());
+}
+
+/** Returns the comments of a C or C++ file; adjacent `//` lines are one comment. */
+function proseOfC(text: string): readonly Prose[] {
+  const comments = text.matchAll(/(?:^[ \t]*\/\/[^\n]*\n?)+|\/\/[^\n]*|\/\*.*?\*\//gms);
+  return Array.from(comments, (match) => ({
+    line: lineAt(text, match.index),
+    text: plain(match[0].trim()),
+    isDocstring: false,
+  }));
+}
+
+function proseOf(file: string, text: string): readonly Prose[] {
+  if (file.endsWith(".md")) return proseOfDocument(text);
+  return /\.(cc|h|c)$/.test(file) ? proseOfC(text) : proseOfScript(text);
+}
+
+/** Returns each finding as `file:line: the matched words`. */
+function findings(file: string, text: string): readonly string[] {
+  return proseOf(file, text).flatMap(({ line, text: prose, isDocstring }) => {
+    const rules = isDocstring ? [...BANNED, BAD_OPENING] : BANNED;
+    return rules.flatMap((rule) => {
+      const words = rule.exec(prose)?.[0];
+      return words === undefined ? [] : [`${file}:${line}: ${words}`];
+    });
+  });
+}
+
+const files = ROOMS.flatMap(filesOf);
+const findingsIn = (list: readonly string[]): readonly string[] =>
+  list.flatMap((file) => findings(file, readFileSync(join(PROJECT, file), "utf8")));
+
+test("finished rooms have none of the banned words and patterns", () => {
+  const done = files.filter(isDone);
+  expect(done.length).toBeGreaterThan(150);
+  expect(findingsIn(done)).toEqual([]);
+});
+
+test.each(NOT_DONE)(
+  "%s still has findings, or else leaves the list of unfinished rooms",
+  (room) => {
+    expect(filesOf(room).some((file) => findingsIn([file]).length > 0)).toBe(true);
+  },
+);
+
+describe("a planted fault is found", () => {
+  test.each([
+    ["a.md", "KVM tells the count."],
+    ["a.ts", "// It says so.\n"],
+    ["a.ts", "/** Holds the lowest bit. */\nconst a = 1;\n"],
+    ["a.ts", "f(); // the flag that there is\n"],
+    ["a.ts", "const a = {\n  /** What was sent. */\n  b: 1,\n};\n"],
+    ["a.ts", 'test("a vCPU looks at memory", () => {});\n'],
+    ["a.ts", 'test.each([1])("a vCPU that is alive: %s", () => {});\n'],
+    ["a.ts", 'claim(1, "name", "KVM tells all", () => {});\n'],
+    ["a.cc", "// A page that\n// cannot be\n// had.\nint a;\n"],
+  ])("in %s: %j", (file, text) => {
+    expect(findings(file, text)).not.toEqual([]);
+  });
+
+  test.each([
+    ["a.md", "`says` is a name.\n\n```\nit tells\n```\n"],
+    ["a.ts", 'const a = "it says so"; // reads the count\n'],
+    ["a.ts", "/** Returns what {@link says} returned, looked up by name. */\nconst a = 1;\n"],
+    ["a.cc", 'const char* a = "it says so";  // reads the count\n'],
+  ])("and plain text is not: %s %j", (file, text) => {
+    expect(findings(file, text)).toEqual([]);
+  });
+});
