@@ -1,5 +1,6 @@
 /** Which claims the lab is asked to judge, found out before a machine is booted for them. */
 import { suiteClaims } from "../lab/installation.ts";
+import { quoted } from "../options.ts";
 import { splitName } from "../report/result.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
@@ -26,7 +27,7 @@ function contains(name: string, pattern: string = ""): boolean {
 export function claimsWith(pattern: string | undefined): readonly string[] {
   const claims = suiteClaims();
   if (!claims.some((name) => contains(name, pattern))) {
-    throw new CommandError(`no claim contains "${pattern ?? ""}"; ${HOW_TO_LIST}`);
+    throw new CommandError(`no claim contains ${quoted(pattern ?? "")}; ${HOW_TO_LIST}`);
   }
   return claims;
 }
@@ -39,7 +40,7 @@ export function claimsWith(pattern: string | undefined): readonly string[] {
 export function claimsWithId(id: string): readonly string[] {
   const claims = suiteClaims();
   if (!claims.some((name) => splitName(name).id === id)) {
-    throw new CommandError(`no claim has the name ${id}; ${HOW_TO_LIST}`);
+    throw new CommandError(`no claim has the name ${quoted(id)}; ${HOW_TO_LIST}`);
   }
   return claims;
 }

@@ -6,10 +6,11 @@ import { printableLines } from "../report/printable.ts";
 import { STATUS, type StatusRow } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
 import { fileToBring, fileToFetch, type PathPair } from "./lab-files.ts";
-import { findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
+import { cutShort, findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
 import { type Out, writeOut } from "./lab-out.ts";
 import { readGuestStdin } from "./lab-stdin.ts";
 import { OutputFile } from "./output-file.ts";
+import { OutputStream } from "./output-stream.ts";
 
 /** What to run, where, with what. */
 export interface ExecOptions {
@@ -99,6 +100,7 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
     `${options.start === "saved" ? "starting" : "booting"} ${kernel.name} in ${emulator}, CPU ${cpu}${notice}`,
   );
   const log = new LogFile(places.log);
+  const [stdout, stderr] = [new OutputStream(process.stdout), new OutputStream(process.stderr)];
   let result: LabResult;
   try {
     result = await runInLab({
@@ -115,8 +117,8 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
       ...(bochs === undefined ? {} : { bochs }),
       ...(memory === undefined ? {} : { memory }),
       ...(timeout === undefined ? {} : { timeout: timeout * 1000 }),
-      onStdout: (bytes) => writeTo(process.stdout, bytes),
-      onStderr: (bytes) => writeTo(process.stderr, bytes),
+      onStdout: (bytes) => stdout.write(bytes),
+      onStderr: (bytes) => stderr.write(bytes),
       onKernelLog: (line) => log.write(line),
       onRetry: (why) => {
         say(`${why}; the machine is booted once more`);
@@ -126,17 +128,13 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
   } finally {
     // Also of a machine that was interrupted: its log so far.
     log.end();
+    stdout.close();
+    stderr.close();
   }
   if (log.hasFailed) say(`the kernel's log:\n${result.kernelLog.trimEnd()}`);
   const failed = save(result, out);
   const status = tell(result);
   return status === 0 && (failed || log.hasFailed) ? EXEC_STATUS.lab : status;
-}
-
-/** Writes to a stream; the promise is pending while its reader has too much to read. */
-function writeTo(stream: NodeJS.WriteStream, bytes: Buffer): Promise<void> | undefined {
-  if (stream.write(bytes)) return undefined;
-  return new Promise((resolve) => stream.once("drain", resolve));
 }
 
 /** The kernel's log as it comes; when it cannot be written, the run goes on and says so. */
@@ -192,6 +190,7 @@ function tell(result: LabResult): number {
       say(`this kernel has no /dev/kvm on this CPU: ${result.why}`);
       return EXEC_STATUS.noKvm;
     case "hung":
+      cutShort();
       say(
         result.why === "timeout"
           ? `the time was up after ${(result.after / 1000).toFixed(0)} s; the machine was ended`

@@ -74,11 +74,16 @@ export function isInterruptible(): boolean {
   return works > 0;
 }
 
-let isInterruptedNow = false;
+let wasCutShort = false;
 
-/** Tells whether a signal has ended an {@link interruptible} work. */
-export function isInterrupted(): boolean {
-  return isInterruptedNow;
+/** Notes that a work was ended before its end, so that the process does not wait for what is left of it. */
+export function cutShort(): void {
+  wasCutShort = true;
+}
+
+/** Returns whether a work was ended before its end, by a signal or because its time was up. */
+export function isCutShort(): boolean {
+  return wasCutShort;
 }
 
 /**
@@ -95,7 +100,7 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
   const abort = (): void => {
     if (first !== 0 && performance.now() - first > PATIENCE_MS) process.exit(STATUS.interrupted);
     first ||= performance.now();
-    isInterruptedNow = true;
+    cutShort();
     controller.abort();
   };
   const close = (error: NodeJS.ErrnoException): void => {

@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { Command, Option } from "commander";
 import { packageFolder } from "../package.ts";
 import { cpuidDiff, cpuidShow, TABLE_SOURCES } from "./cpuid.ts";
-import { commonStatuses, STATUS, statusHelp } from "./exit-status.ts";
+import { commonStatuses, statusHelp } from "./exit-status.ts";
 import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
 import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
 import { listClaims } from "./lab-claims.ts";
-import { isInterrupted, isInterruptible } from "./lab-kernel.ts";
+import { isCutShort, isInterruptible } from "./lab-kernel.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
 const manifest: unknown = JSON.parse(readFileSync(join(packageFolder(), "package.json"), "utf8"));
@@ -104,6 +104,9 @@ program.hook("preAction", (_, command) => {
   running = command;
 });
 
+/** How long output may take to be written after a command was cut short, ms. */
+const FLUSH_MS = 1000;
+
 /** Ends the process by an error that no command has caught. */
 function end(error: unknown): never {
   process.exit(reportFailure(error, running));
@@ -120,13 +123,16 @@ process.stderr.on("error", () => {
 });
 process.on("uncaughtException", (error) => {
   // Ctrl-C in a terminal ends vitest's worker too, which vitest throws from an event.
-  if (!isInterrupted()) end(error);
+  if (!isCutShort()) end(error);
 });
 
 try {
   await program.parseAsync();
-  // What is interrupted does not wait for what still runs, such as vitest's own timeouts.
-  if (process.exitCode === STATUS.interrupted) process.stdout.write("", () => process.exit());
 } catch (error) {
   process.exitCode = reportFailure(error, running);
+}
+if (isCutShort()) {
+  // Neither a reader that has stopped reading nor vitest's own timeouts keep the process alive.
+  process.stdout.write("", () => process.exit());
+  setTimeout(() => process.exit(), FLUSH_MS);
 }

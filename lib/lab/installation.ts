@@ -89,16 +89,34 @@ export function suiteProgram(): string {
  * @throws {@link LabError} `ERR_LAB_TOOL` when the program does not list them.
  */
 export function suiteClaims(): readonly string[] {
+  checkSuiteProgram();
   const { status, stdout, stderr, error } = spawnSync(
     process.execPath,
     [join(PACKAGE, PROGRAM), "--list"],
-    { encoding: "utf8", maxBuffer: 2 ** 24 },
+    { encoding: "utf8", maxBuffer: 2 ** 24, env: { ...process.env, NODE_OPTIONS: "" } },
   );
-  if (error !== undefined || status !== 0) {
+  const claims = status === 0 ? parseClaims(stdout) : undefined;
+  if (claims === undefined) {
     const why = error?.message ?? /^\w*Error: .*/m.exec(stderr)?.[0] ?? `status ${status}`;
     throw new LabError("ERR_LAB_TOOL", `${PROGRAM} does not list its claims: ${why}`);
   }
-  return JSON.parse(stdout) as readonly string[];
+  return claims;
+}
+
+/** Reads a JSON array of names; `undefined` if the text is anything else. */
+function parseClaims(text: string): readonly string[] | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    const isNames = Array.isArray(value) && value.every((name) => typeof name === "string");
+    return isNames ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function checkSuiteProgram(): void {
+  const sources = SUITE.flatMap((name) => treeEntries(join(PACKAGE, name), [".ts"]));
+  checkProgram(join(PACKAGE, PROGRAM), sources.flatMap(hostFile));
 }
 
 /**
@@ -108,10 +126,7 @@ export function suiteClaims(): readonly string[] {
  *   program is older than a claim.
  */
 export function installationEntries(root: Root): readonly InitramfsEntry[] {
-  if (root === "suite") {
-    const sources = SUITE.flatMap((name) => treeEntries(join(PACKAGE, name), [".ts"]));
-    checkProgram(join(PACKAGE, PROGRAM), sources.flatMap(hostFile));
-  }
+  if (root === "suite") checkSuiteProgram();
   return [...packageEntries(root), ...dependencyEntries(root)];
 }
 

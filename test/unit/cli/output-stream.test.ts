@@ -1,0 +1,46 @@
+/** Tests of the streams to which a guest's output is passed. */
+import { Writable } from "node:stream";
+import { expect, test } from "vitest";
+import { OutputStream } from "../../../lib/cli/output-stream.ts";
+
+/** Returns a stream with a buffer of four bytes whose writes end when the test calls what `writes` holds. */
+function slowStream(): { readonly stream: Writable; readonly writes: ((error?: Error) => void)[] } {
+  const writes: ((error?: Error) => void)[] = [];
+  const stream = new Writable({
+    highWaterMark: 4,
+    autoDestroy: false,
+    write: (_chunk, _encoding, done) => void writes.push(done),
+  });
+  return { stream, writes };
+}
+
+const BYTES = Buffer.from("12345678");
+
+test("a write is pending until the reader has taken the bytes", async () => {
+  const { stream, writes } = slowStream();
+  const output = new OutputStream(stream);
+  const pending = output.write(BYTES);
+  expect(pending).toBeInstanceOf(Promise);
+  writes.shift()?.();
+  expect(await pending).toBeUndefined();
+});
+
+test("a stream that fails settles the pending write, and drops what follows", async () => {
+  const { stream, writes } = slowStream();
+  const output = new OutputStream(stream);
+  const pending = output.write(BYTES);
+  writes.shift()?.(new Error("EPIPE"));
+  expect(await pending).toBeUndefined();
+  expect(output.write(BYTES)).toBeUndefined();
+  expect(writes).toEqual([]);
+});
+
+test("many writes to a full stream add one listener of each event", () => {
+  const { stream } = slowStream();
+  const output = new OutputStream(stream);
+  const promises = Array.from({ length: 50 }, () => output.write(BYTES));
+  expect(new Set(promises).size).toBe(1);
+  expect(stream.listenerCount("drain")).toBe(1);
+  output.close();
+  expect(stream.listenerCount("error")).toBe(1);
+});
