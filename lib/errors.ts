@@ -1,5 +1,6 @@
 /** What goes wrong: the kernel's refusals and our own. Why it refused is explain/. */
 import { getSystemErrorName } from "node:util";
+import { inspectErrorAs } from "./inspect.ts";
 import { describe, refuseMisfit } from "./options.ts";
 
 const EHWPOISON = 133;
@@ -63,6 +64,10 @@ export class KvmError extends Error {
     this.code = code;
     this.args = init.args ?? {};
     this.reason = init.reason;
+  }
+
+  static {
+    inspectErrorAs(KvmError, ["reason"]);
   }
 }
 

@@ -1,5 +1,6 @@
 /** Host bytes that a VM uses as guest memory. Where they appear to the guest is address-space.ts. */
 import { StateError } from "../errors.ts";
+import { inspectAs } from "../inspect.ts";
 import {
   expectNative,
   isRefusal,
@@ -321,6 +322,10 @@ export class GuestMemory {
     const made = new Uint8Array(mapping.window(start, length));
     this.#windows[number] = made;
     return made;
+  }
+
+  static {
+    inspectAs(GuestMemory, (it) => ({ byteLength: it.byteLength, closed: it.closed }));
   }
 }
 

@@ -1,5 +1,6 @@
 /** Files that KVM is handed: eventfds and /dev/sev. What is done with them is irq methods and vm.ts. */
 import { StateError } from "../errors.ts";
+import { inspectAs } from "../inspect.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
 import { toPath, toU32, toU64 } from "../options.ts";
 import { traceClose, traceCounter, traced, traceEventFd, traceFile } from "../trace/sink.ts";
@@ -50,6 +51,10 @@ abstract class HostFile implements OpenFile {
   /** Closes the file at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  static {
+    inspectAs(HostFile, (it) => ({ label: it.label, closed: it.closed }));
   }
 }
 
@@ -159,6 +164,10 @@ export class EventFd extends HostFile {
   override close(): void {
     super.close();
     this.#line.dismiss(new StateError("ERR_CLOSED", this.label));
+  }
+
+  static {
+    inspectAs(EventFd, ({ closed }) => ({ closed }));
   }
 }
 

@@ -1,5 +1,7 @@
 /** What goes wrong with a saved state: a document that is none, and a VM that it does not fit. */
 
+import { inspectErrorAs } from "../inspect.ts";
+
 /** How many complaints an error keeps; the others are only counted. */
 const KEPT = 100;
 /** How many characters of a name from a document are shown. */
@@ -142,6 +144,10 @@ export class RestoreError extends Error {
     this.part = part;
     this.findings = details.findings ?? [];
     this.differences = details.differences ?? [];
+  }
+
+  static {
+    inspectErrorAs(RestoreError, []);
   }
 }
 
