@@ -149,8 +149,13 @@ const DECIMAL: ReadonlySet<string> = new Set(
     .concat(["reason", "size", "slot", "slots", "vcpus"]),
 );
 
+/** Whether a value is a Uint8Array of any realm, without `node:util`, which isBytes of abi/bytes.ts needs. */
+function isBytes(value: unknown): value is Uint8Array {
+  return ArrayBuffer.isView(value) && Reflect.get(value, Symbol.toStringTag) === "Uint8Array";
+}
+
 function isPlain(value: object): boolean {
-  if (Array.isArray(value) || value instanceof Uint8Array) return true;
+  if (Array.isArray(value) || isBytes(value)) return true;
   const prototype: unknown = Object.getPrototypeOf(value);
   // Object.prototype of any realm.
   return prototype === null || Object.getPrototypeOf(prototype) === null;
@@ -226,7 +231,7 @@ class Plain {
 
 /** Formats values whose shape has a form of its own: bytes, a CPUID entry, a segment. */
 function shortOf(value: object, options: InspectOptions): string | undefined {
-  if (value instanceof Uint8Array) return bytesOf(value);
+  if (isBytes(value)) return bytesOf(value);
   const numbers = new Map<string, number | bigint>();
   for (const [name, number] of membersOf(value)) {
     if (typeof number !== "number" && typeof number !== "bigint") return undefined;

@@ -1,5 +1,6 @@
 /** Claims about inspectable(): the kernel's plain values in hexadecimal, and the options of util.inspect. */
 import { inspect } from "node:util";
+import { runInNewContext } from "node:vm";
 import { describe, expect, test } from "vitest";
 import { Regs, Sregs } from "../../lib/abi/generated/structs.ts";
 import { encode, read, sizeOf } from "../../lib/abi/struct.ts";
@@ -32,6 +33,11 @@ describe("inspectable prints", () => {
       "{ base: 0x0, padding: [ 0, 1, 0 ] }",
     ],
     ["bytes as pairs", { data: Uint8Array.of(1, 0xab) }, "{ data: <01 ab> }"],
+    [
+      "bytes of another realm",
+      runInNewContext("({ data: Uint8Array.of(1, 0xab) })"),
+      "{ data: <01 ab> }",
+    ],
     [
       "the first 16 bytes of more",
       new Uint8Array(20),

@@ -110,6 +110,12 @@ describe("util.inspect prints", () => {
     expect(inspect({ list: [vm] }, { depth: 1 })).toBe("{ list: [ [Vm] ] }");
   });
 
+  test("as many levels of a handle as are left where it is nested", () => {
+    expect(inspect({ a: { b: vm.memory } })).toBe(
+      "{ a: { b: AddressSpace { id: 0, slots: [Array] } } }",
+    );
+  });
+
   test("colours of the options", () => {
     expect(inspect(memory, { colors: true })).toBe(
       "GuestMemory { byteLength: \u001b[33m0x200000\u001b[39m }",
