@@ -1,6 +1,7 @@
 /** The error classes and their codes. The reasons for errors of the kernel are explain/. */
 import { constants } from "node:os";
 import { getSystemErrorName } from "node:util";
+import { inspectErrorAs } from "./inspect.ts";
 import { describe, refuseMisfit } from "./options.ts";
 
 /** The last errno of Linux; Node's own table does not have it. */
@@ -65,6 +66,10 @@ export class KvmError extends Error {
     this.code = code;
     this.args = init.args ?? {};
     this.reason = init.reason;
+  }
+
+  static {
+    inspectErrorAs(KvmError, ["reason"]);
   }
 }
 

@@ -18,6 +18,7 @@ export {
   StateError,
   type StateErrorCode,
 } from "./errors.ts";
+export { inspectable } from "./inspect.ts";
 export type { AbortOptions } from "./kvm/abortable.ts";
 export { AddressSpace, type MemoryPlace, type MemorySlot } from "./kvm/address-space.ts";
 export type { Capability, EnableCapInput, FileCap, NamedCap, RawCap } from "./kvm/capability.ts";

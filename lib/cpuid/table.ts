@@ -2,10 +2,13 @@
  * A vCPU's CPUID table: ordered, immutable, with access by entry and by field name. Making one for a vCPU is
  * builder.ts.
  */
+import { inspectAs } from "../inspect.ts";
 import { refuseUnknown, toList } from "../options.ts";
 import {
+  CPUID_REGISTERS,
   type CpuidEntry2,
   type CpuidEntryInput,
+  type CpuidRegister,
   entry,
   formatLeaf,
   locate,
@@ -95,6 +98,30 @@ function entryFrom(value: unknown, i: number): CpuidEntry2 {
   }
   const input = { function: 0, ...Object.fromEntries(read) };
   return entry(padding ? { ...input, padding: padding.map(numberFrom) } : input);
+}
+
+/** Where a text is: the registers that hold it, in order. */
+type TextPlace = readonly (readonly [fn: number, registers: readonly CpuidRegister[]])[];
+
+/** The vendor's name (SDM volume 2, CPUID leaf 0). */
+const VENDOR: TextPlace = [[0, ["ebx", "edx", "ecx"]]];
+
+/** The processor's brand string (SDM volume 2, CPUID leaves 0x80000002 to 0x80000004). */
+const BRAND: TextPlace = [0x8000_0002, 0x8000_0003, 0x8000_0004].map((fn) => [fn, CPUID_REGISTERS]);
+
+/** Reads a text, without NUL characters and spaces at its ends; undefined if it is empty or a leaf is absent. */
+function textIn(entries: readonly CpuidEntry2[], place: TextPlace): string | undefined {
+  const codes: number[] = [];
+  for (const [fn, registers] of place) {
+    const found = entries[locate(entries, fn)];
+    if (found === undefined) return undefined;
+    for (const register of registers) {
+      const value = found[register];
+      codes.push(value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24);
+    }
+  }
+  const text = String.fromCharCode(...codes.filter((code) => code !== 0)).trim();
+  return text === "" ? undefined : text;
 }
 
 /**
@@ -275,5 +302,13 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   /** Returns the table as text, one line an entry. */
   toString(): string {
     return printTable(this);
+  }
+
+  static {
+    inspectAs(CpuidTable, (it) => ({
+      vendor: textIn(it.#entries, VENDOR),
+      brand: textIn(it.#entries, BRAND),
+      entries: it.#entries,
+    }));
   }
 }

@@ -3,6 +3,7 @@
  * guest-memory.ts.
  */
 import { StateError } from "../errors.ts";
+import { inspectAs } from "../inspect.ts";
 import { toBigInt, toBytes } from "../options.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 
@@ -142,6 +143,10 @@ export class AddressSpace {
   #nothingAt(address: bigint): string {
     const space = this.id === 0 ? "" : ` in address space ${this.id}`;
     return `no memory at guest physical address ${hex(address)}${space}`;
+  }
+
+  static {
+    inspectAs(AddressSpace, (it) => ({ id: it.id, slots: it.slots() }));
   }
 }
 

@@ -6,6 +6,7 @@ import { isBytes } from "../abi/bytes.ts";
 import { KVM_COALESCED_MMIO_PAGE_OFFSET } from "../abi/generated/constants.ts";
 import { CoalescedMmio, CoalescedMmioRing } from "../abi/generated/structs.ts";
 import { offsetOf, read, sizeOf } from "../abi/struct.ts";
+import { inspectAs } from "../inspect.ts";
 
 /** A collected write. */
 export interface CoalescedWrite {
@@ -138,6 +139,10 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
     const next = first + 1 === this.capacity ? 0 : first + 1;
     Atomics.store(this.#words, FIRST, next);
     return next;
+  }
+
+  static {
+    inspectAs(CoalescedRing, (it) => ({ capacity: it.capacity, pending: it.#pending() }));
   }
 }
 

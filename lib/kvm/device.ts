@@ -1,4 +1,5 @@
 /** A device that the kernel emulates for a VM (KVM_CREATE_DEVICE); x86 has only VFIO's. */
+import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr, setDeviceAttr } from "./device-attr.ts";
 import { Handle } from "./handle.ts";
@@ -42,5 +43,9 @@ export class Device extends Handle {
    */
   hasDeviceAttr(attribute: Attribute): void {
     hasDeviceAttr(this, attribute);
+  }
+
+  static {
+    inspectAs(Device, (it) => ({ type: it.type, closed: it.closed }));
   }
 }

@@ -7,6 +7,7 @@ import { KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET } from "../abi/generated/c
 import { DirtyGfn as Entry } from "../abi/generated/structs.ts";
 import { offsetOf, sizeOf } from "../abi/struct.ts";
 import { StateError } from "../errors.ts";
+import { inspectAs } from "../inspect.ts";
 import { toBigInt } from "../options.ts";
 
 const PAGE_BYTES = 4096n;
@@ -118,5 +119,9 @@ export class DirtyRing {
     Atomics.store(words, at + FLAGS, KVM_DIRTY_GFN_F_RESET);
     this.#next = (this.#next + 1) % this.size;
     return entry;
+  }
+
+  static {
+    inspectAs(DirtyRing, (it) => ({ size: it.size, closed: it.size === 0 }));
   }
 }

@@ -1,6 +1,7 @@
 /** Guest memory as a file (KVM_CREATE_GUEST_MEMFD), which need not be mapped. It can contain private memory. */
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../abi/generated/constants.ts";
 import { StateError } from "../errors.ts";
+import { inspectAs } from "../inspect.ts";
 import { isRefusal, type NativeFd } from "../native.ts";
 import { toBigInt } from "../options.ts";
 import { traceFallocate } from "../trace/sink.ts";
@@ -82,5 +83,13 @@ export class GuestMemfd extends Handle {
       const args = { mode, offset, length };
       throw this.refusal("fallocate", -answer, { args, facts: { size: this.size } });
     }
+  }
+
+  static {
+    inspectAs(GuestMemfd, (it) => ({
+      size: it.size,
+      flags: it.flags,
+      closed: it.closed,
+    }));
   }
 }

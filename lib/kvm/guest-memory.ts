@@ -1,5 +1,6 @@
 /** Host memory that a VM uses as guest memory. Its guest physical addresses are address-space.ts. */
 import { StateError } from "../errors.ts";
+import { inspectAs } from "../inspect.ts";
 import {
   expectNative,
   isRefusal,
@@ -315,6 +316,10 @@ export class GuestMemory {
     const made = new Uint8Array(mapping.window(start, length));
     this.#windows[number] = made;
     return made;
+  }
+
+  static {
+    inspectAs(GuestMemory, (it) => ({ byteLength: it.byteLength, closed: it.closed }));
   }
 }
 

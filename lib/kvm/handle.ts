@@ -12,6 +12,7 @@ import {
 } from "../abi/whole.ts";
 import { type KvmError, StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
+import { inspectAs } from "../inspect.ts";
 import { expectNative, isRefusal, type NativeFd } from "../native.ts";
 import {
   refuseMissing,
@@ -340,6 +341,10 @@ export abstract class Handle implements OpenFile {
     if (typeof answer === "number") return answer;
     answer.close();
     throw new TypeError(`${ioctl.name} opens a descriptor: use the method that returns its handle`);
+  }
+
+  static {
+    inspectAs(Handle, (it) => ({ label: it.label, closed: it.closed }));
   }
 }
 

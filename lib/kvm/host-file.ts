@@ -1,6 +1,7 @@
 /** Files that are passed to KVM: eventfds and /dev/sev. The calls that take them are vm-devices.ts and link.ts. */
 import { constants } from "node:os";
 import { StateError } from "../errors.ts";
+import { inspectAs } from "../inspect.ts";
 import { expectNative, type NativeHostFile, native } from "../native.ts";
 import { toPath, toU32, toU64 } from "../options.ts";
 import { traceClose, traceCounter, traced, traceEventFd, traceFile } from "../trace/sink.ts";
@@ -51,6 +52,10 @@ abstract class HostFile implements OpenFile {
   /** Closes the file at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  static {
+    inspectAs(HostFile, (it) => ({ label: it.label, closed: it.closed }));
   }
 }
 
@@ -160,6 +165,10 @@ export class EventFd extends HostFile {
   override close(): void {
     super.close();
     this.#line.dismiss(new StateError("ERR_CLOSED", this.label));
+  }
+
+  static {
+    inspectAs(EventFd, ({ closed }) => ({ closed }));
   }
 }
 

@@ -15,6 +15,7 @@ import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
+import { inspectAs } from "../inspect.ts";
 import { native } from "../native.ts";
 import { refuseNonBooleans, refuseUnknown, toPath } from "../options.ts";
 import { traceOpen, tracePermission } from "../trace/sink.ts";
@@ -218,5 +219,9 @@ export class Kvm extends KvmIoctls {
         nmsrs = needed;
       }
     }
+  }
+
+  static {
+    inspectAs(Kvm, (it) => ({ path: it.label, closed: it.closed }));
   }
 }

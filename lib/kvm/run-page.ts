@@ -5,6 +5,8 @@
 import { Regs, Run, RunIo, RunMmio, SyncRegs } from "../abi/generated/structs.ts";
 import { encode, offsetOf, read, type StructInput, sizeOf } from "../abi/struct.ts";
 import { refusePartial, type WholeStruct } from "../abi/whole.ts";
+import { inspectAs } from "../inspect.ts";
+import { exitName } from "../trace/exit-fields.ts";
 import type { ExitSource } from "./exit-source.ts";
 
 const EXIT_REASON = offsetOf(Run, "exitReason") / 4;
@@ -214,5 +216,9 @@ export class RunPage {
       refusePartial(`${where}: ${name}`, type, part, "; read getSyncRegs() first and change that");
       this.#bytes.set(encoded.subarray(offset, offset + type.size), SYNC + offset);
     }
+  }
+
+  static {
+    inspectAs(RunPage, (it) => ({ exitReason: exitName(it.exitReason) }));
   }
 }

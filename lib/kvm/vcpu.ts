@@ -14,6 +14,7 @@ import { encode, read, sizeOf } from "../abi/struct.ts";
 import type { StructWith } from "../abi/whole.ts";
 import { StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
+import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
 import { refuseMissing, refuseNonBooleans, refuseUnknown, toList, toU64 } from "../options.ts";
 import type { StateDifference } from "../state/error.ts";
@@ -214,6 +215,14 @@ export class Vcpu extends VcpuRuns {
     };
     const above = this.vm.evidence();
     return { ...above, vcpu: evidenceOfVcpu(this, above.vm, history) };
+  }
+
+  static {
+    inspectAs(Vcpu, (it) => ({
+      id: it.id,
+      running: it.running,
+      closed: it.closed,
+    }));
   }
 }
 

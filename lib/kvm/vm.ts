@@ -16,10 +16,12 @@ import { EnableCap, Irqfd, MsrFilter } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
 import { type Evidence, IDENTITY_MAP } from "../explain/index.ts";
+import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
 import { describe, refuseMisfit, refuseUnknown, toBytes, toList } from "../options.ts";
 import type { StateFinding } from "../state/error.ts";
 import type { VmState } from "../state/state.ts";
+import type { MemorySlot } from "./address-space.ts";
 import { type Capability, capabilityNumber, type EnableCapInput, enableCap } from "./capability.ts";
 import { evidenceOf, evidenceOfVm } from "./evidence.ts";
 import type { CallContext, Handle, IoctlArgument } from "./handle.ts";
@@ -257,8 +259,21 @@ export class Vm extends VmDevices {
     };
     return {
       kvm: evidenceOf(this.kvm),
-      vm: evidenceOfVm(this, history, () => [0, 1].flatMap((id) => this.addressSpace(id).slots())),
+      vm: evidenceOfVm(this, history, () => this.#slots()),
     };
+  }
+
+  /** The slots of both address spaces. */
+  #slots(): readonly MemorySlot[] {
+    return [0, 1].flatMap((id) => this.addressSpace(id).slots());
+  }
+
+  static {
+    inspectAs(Vm, (it) => ({
+      vcpus: it.#vcpuIds.length,
+      slots: it.#slots().length,
+      closed: it.closed,
+    }));
   }
 }
 

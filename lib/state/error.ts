@@ -1,5 +1,7 @@
 /** The errors of saved states: an invalid document, and a VM that a state does not fit. */
 
+import { inspectErrorAs } from "../inspect.ts";
+
 /** The number of complaints that an error keeps; further ones are only counted. */
 const KEPT = 100;
 /** The number of characters of a document's name that are printed. */
@@ -142,6 +144,10 @@ export class RestoreError extends Error {
     this.part = part;
     this.findings = details.findings ?? [];
     this.differences = details.differences ?? [];
+  }
+
+  static {
+    inspectErrorAs(RestoreError, []);
   }
 }
 

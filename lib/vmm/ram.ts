@@ -1,4 +1,5 @@
 /** A VM's RAM around the hole below 4 GiB for devices: splitting and mapping it. */
+import { inspectAs } from "../inspect.ts";
 import { GuestMemory, type GuestMemoryOptions } from "../kvm/guest-memory.ts";
 import type { Vm } from "../kvm/vm.ts";
 import type { UserspaceMemoryRegion } from "../kvm/vm-memory.ts";
@@ -91,6 +92,10 @@ export class Ram {
   /** Closes it at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  static {
+    inspectAs(Ram, (it) => ({ byteLength: it.byteLength, regions: it.regions }));
   }
 }
 

@@ -1,5 +1,6 @@
 /** Runs one program on one vCPU with one memory, for tests, examples and the CLI. Guest code is guest/. */
 import { decodeUcall, isUcall, type Program, type Ucall } from "../guest/index.ts";
+import { inspectAs } from "../inspect.ts";
 import type { CpuidEntry2Input } from "../kvm/cpuid2.ts";
 import type { Exit } from "../kvm/exit.ts";
 import { explainExit } from "../kvm/explain-exit.ts";
@@ -107,6 +108,15 @@ export class Sandbox {
   /** Closes everything at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  static {
+    inspectAs(Sandbox, (it) => ({
+      mode: it.program.mode,
+      vm: it.vm,
+      vcpu: it.vcpu,
+      memory: it.memory,
+    }));
   }
 }
 

@@ -5,6 +5,7 @@
 import { once } from "node:events";
 import { MessageChannel, type MessagePort, Worker, type WorkerOptions } from "node:worker_threads";
 import { StateError } from "../errors.ts";
+import { inspectAs } from "../inspect.ts";
 import { Abortable, type AbortOptions, signalOf } from "../kvm/abortable.ts";
 import type { Exit } from "../kvm/exit.ts";
 import { kickVcpu } from "../kvm/vcpu-runs.ts";
@@ -187,5 +188,12 @@ export class VcpuWorker {
   #rest(): void {
     this.worker.unref();
     this.#port.unref();
+  }
+
+  static {
+    inspectAs(VcpuWorker, (it) => ({
+      running: it.running,
+      closed: it.#isClosed,
+    }));
   }
 }

@@ -100,7 +100,8 @@ export function retell(
   const told: IoctlStep = {
     kind: "ioctl",
     seq: 0,
-    fd: handle["traced"],
+    // The declarations of the package leave internal members out.
+    fd: Reflect.get(handle, "traced") as IoctlStep["fd"],
     request: ioctl.request,
     name: ioctl.name,
     before: sent === undefined || sent instanceof Uint8Array ? sent : BigInt(sent),

@@ -7,11 +7,12 @@ import { describe, expect, test } from "vitest";
 const LIB = join(import.meta.dirname, "..", "..", "lib");
 
 /** The files that every layer may import. */
-const OPEN: readonly string[] = ["errors.ts", "options.ts"];
+const OPEN: readonly string[] = ["errors.ts", "inspect.ts", "options.ts"];
 
 /** What each layer may import besides itself and the open files. */
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
+  "inspect.ts": [],
   "options.ts": [],
   "native.ts": ["package.ts"],
   "package.ts": [],
