@@ -54,6 +54,15 @@ describe("a value of another type is refused by name", () => {
       "createVm(): expected a bigint or an integer, got null",
       ({ kvm }) => kvm.createVm(null as never),
     ],
+    [
+      "setUserMemoryRegion(): memoryOffset: -4096 does not fit u64",
+      ({ vm }) =>
+        vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0, memory, memoryOffset: -4096 }),
+    ],
+    [
+      "getDirtyLog(): slot: expected a bigint or an integer, got null",
+      ({ vm }) => vm.getDirtyLog(null as never),
+    ],
     ["setTssAddr(): -1 does not fit u64", ({ vm }) => vm.setTssAddr(-1)],
     ["EventFd.create(): initval: -1 does not fit u32", () => EventFd.create(-1)],
     [
@@ -115,7 +124,7 @@ describe("a wrong member is refused by the method that was called", () => {
       ({ vm }) => vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: "0" as never, memory }),
     ],
     [
-      'setUserMemoryRegion(): kvm_userspace_memory_region2.slot: expected a number (u32), got string "0"',
+      'setUserMemoryRegion(): slot: expected a bigint or an integer, got "0"',
       ({ vm }) => vm.setUserMemoryRegion({ slot: "0" as never, guestPhysAddr: 0n, memory }),
     ],
     [
@@ -162,6 +171,26 @@ describe("a number stands for a bigint where it loses nothing", () => {
     expect(vm.memory.read(0x1004n, 2)).toEqual(Uint8Array.of(1, 2));
     expect(vm.memory.at(0x1004)).toMatchObject({ offset: 4 });
     expect(vm.memory.window(0x1004, 2)).toEqual(Uint8Array.of(1, 2));
+  });
+
+  test("in the offset of a slot's memory, as a bigint too", () => {
+    const { vm } = fakeHandles();
+    memory.write(0x1004, Uint8Array.of(3, 4));
+    const offset = { memoryOffset: 0x1000n };
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0x1000, memory, ...offset });
+    expect(vm.memory.slots()).toMatchObject([{ memorySize: 0x1000n, memoryOffset: 0x1000 }]);
+    expect(vm.memory.read(0x1004, 2)).toEqual(Uint8Array.of(3, 4));
+    vm.memory.write(0x1004, Uint8Array.of(5, 6));
+    expect(memory.read(0x1004, 2)).toEqual(Uint8Array.of(5, 6));
+    expect(vm.memory.at(0x1004)).toMatchObject({ offset: 0x1004 });
+    expect(vm.memory.window(0x1004, 2)).toEqual(Uint8Array.of(5, 6));
+  });
+
+  test("in a slot's number", () => {
+    const { vm } = fakeHandles();
+    vm.setUserMemoryRegion({ slot: 2n as never, guestPhysAddr: 0, memory });
+    expect(vm.memory.slots()).toMatchObject([{ slot: 2 }]);
+    expect(vm.getDirtyLog(2n as never)).toHaveLength(8);
   });
 
   test.each<[name: string, call: (value: number, handles: FakeHandles) => unknown]>([
