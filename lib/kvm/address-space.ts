@@ -3,7 +3,7 @@
  * guest-memory.ts.
  */
 import { StateError } from "../errors.ts";
-import { toBigInt, toBytes } from "../options.ts";
+import { describe, toBigInt, toBytes } from "../options.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 
 /** A memory slot of a VM. */
@@ -123,7 +123,7 @@ export class AddressSpace {
   /** Splits a range into parts that are each in one slot. */
   #pieces(gpa: bigint, length: number): readonly Piece[] {
     if (!Number.isSafeInteger(length) || length < 0) {
-      throw new RangeError(`${length} is no number of bytes`);
+      throw new RangeError(`${describe(length)} is no number of bytes`);
     }
     const pieces: Piece[] = [];
     for (let done = 0; done < length; ) {

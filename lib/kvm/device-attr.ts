@@ -6,7 +6,7 @@ import {
 } from "../abi/generated/ioctls.ts";
 import { DeviceAttr } from "../abi/generated/structs.ts";
 import { encode } from "../abi/struct.ts";
-import { refuseMisfit } from "../options.ts";
+import { refuseMisfit, toU32 } from "../options.ts";
 import type { Handle } from "./handle.ts";
 
 /** An attribute: its group and its number in the group, from the device's document. */
@@ -27,8 +27,10 @@ function request(where: string, attribute: Attribute): { bytes: Uint8Array; args
 
 /** Reads an attribute of `length` bytes. */
 export function getDeviceAttr(handle: Handle, attribute: Attribute, length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  const { bytes: struct, args } = request("getDeviceAttr()", attribute);
+  const where = "getDeviceAttr()";
+  const size = toU32(`${where}: length`, length);
+  const { bytes: struct, args } = request(where, attribute);
+  const bytes = new Uint8Array(size);
   handle.ioctl(KVM_GET_DEVICE_ATTR, struct, { args: { ...args }, links: [bytes] });
   return bytes;
 }
