@@ -71,6 +71,7 @@ export abstract class VcpuDevices extends VcpuRegisters {
   /**
    * Reads an attribute of the vCPU, such as `KVM_VCPU_TSC_OFFSET` of the group `KVM_VCPU_TSC_CTRL`.
    *
+   * @param length - the attribute's size in bytes; from 65536, KVM_HAS_DEVICE_ATTR is called first.
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */

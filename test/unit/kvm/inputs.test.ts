@@ -1,6 +1,7 @@
 /** The arguments of methods: one rule for numbers and bigints, members by name, and options read once. Needs no KVM. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR } from "../../../lib/abi/generated/ioctls.ts";
 import { formatChange } from "../../../lib/cpuid/diff.ts";
 import { fromSupported } from "../../../lib/cpuid/index.ts";
 import { dirtyPages } from "../../../lib/kvm/dirty-pages.ts";
@@ -276,6 +277,16 @@ describe("a number stands for a bigint where it loses nothing", () => {
     expect(() => call(2 ** 60, fakeHandles())).toThrow(/is above 2\^53 and may have lost bits/);
     expect(() => call(2 ** 60, fakeHandles())).toThrow(name);
     expect(() => call(0.5, fakeHandles())).toThrow("0.5 is not an integer");
+  });
+});
+
+describe("a long attribute is not allocated for an object that does not exist", () => {
+  test("getDeviceAttr() asks first", () => {
+    const { vcpu, requests } = fakeHandles();
+    vcpu.getDeviceAttr({ group: 0, attr: 0 });
+    expect(requests).toEqual([KVM_GET_DEVICE_ATTR.request]);
+    vcpu.getDeviceAttr({ group: 0, attr: 0 }, 1 << 16);
+    expect(requests.slice(1)).toEqual([KVM_HAS_DEVICE_ATTR.request, KVM_GET_DEVICE_ATTR.request]);
   });
 });
 
