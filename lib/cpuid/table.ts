@@ -235,7 +235,8 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /** Changes members of the entry at a position; a position outside of the table is a RangeError. */
   replace(position: number, patch: Partial<CpuidEntryInput>): CpuidTable {
-    const old = toPosition("replace()", position) < 0 ? undefined : this.#entries[position];
+    toPosition("replace()", position);
+    const old = position < 0 ? undefined : this.#entries[position];
     if (!old) {
       throw new RangeError(`cpuid table: no entry at ${position}, there are ${this.length}`);
     }

@@ -76,7 +76,7 @@ export class Abortable<T> {
     try {
       this.#signal?.removeEventListener("abort", this.#listener);
     } catch {
-      // The work has ended, and a late event is ignored, so nobody waits for this.
+      // The work has ended and a late event is ignored, so the error has no other effect.
       process.emitWarning("an AbortSignal's removeEventListener() has thrown", {
         code: "NODE_KVM_SIGNAL",
       });

@@ -40,7 +40,7 @@ export interface RamLayout {
 /** The options of {@link mapRam}. */
 export interface RamOptions extends RamLayout, GuestMemoryOptions {
   /** The slot of the first region, with the address space in bits 16-31; 0 if omitted. */
-  readonly slot?: number;
+  readonly slot?: bigint | number;
   /** The slots' flags, such as `KVM_MEM_LOG_DIRTY_PAGES`; none if omitted. */
   readonly flags?: number;
 }

@@ -1,6 +1,6 @@
 /**
- * Whatever a program passes, an error is this package's own: it says which argument is wrong, where V8 would say
- * "Cannot read properties of null". Needs no KVM.
+ * Each public call is made with wrong arguments. Its error must be one of this package, which names the argument, and
+ * not one of V8, such as "Cannot read properties of null". Needs no KVM.
  */
 import { expect, test } from "vitest";
 import { KVM_NMI } from "../../../lib/abi/generated/ioctls.ts";
@@ -64,7 +64,7 @@ const ARGUMENTS: Readonly<Record<string, readonly unknown[]>> = {
   dirtyAddresses: [new Uint8Array(8)],
 };
 
-/** What is allowed, and why. */
+/** Calls that may fail with an error of V8, and the reason. */
 const ALLOWED: readonly (readonly [call: RegExp, reason: string])[] = [
   [/^new (?:State|Restore|StateDocument)Error/, "only this package makes them"],
   [/^Vcpu\.dirtyRing/, "it takes no arguments, and the fake descriptor has no ring"],
