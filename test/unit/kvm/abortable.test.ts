@@ -34,6 +34,15 @@ describe("a removeEventListener() that throws", () => {
     expect(vcpu.running).toBe(false);
   });
 
+  test("does not keep the promise of a run that waits for resume(), and kick() does not throw", async () => {
+    const { vm, vcpu } = fakeHandles();
+    await vm.pause();
+    const run = vcpu.run({ signal });
+    vcpu.kick();
+    await expect(run).resolves.toEqual(INTR);
+    expect(vcpu.running).toBe(false);
+  });
+
   test("does not keep the promise of an exits() step", async () => {
     const { vcpu } = fakeHandles();
     const exits = vcpu.exits({ signal });
