@@ -15,7 +15,7 @@ export function errnoName(errno: number): string {
   // Above Linux's highest errno, libuv has its own names: 4095 is its EOF.
   const isKnown = Number.isInteger(errno) && errno > 0 && errno < EHWPOISON;
   const name = isKnown ? getSystemErrorName(-errno) : "Unknown";
-  return name.startsWith("Unknown") ? `errno ${errno}` : name;
+  return name.startsWith("Unknown") ? `errno ${describe(errno)}` : name;
 }
 
 /** The members that a {@link KvmError} is created from. */

@@ -5,7 +5,7 @@
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../abi/generated/constants.ts";
 import type { CpuidEntry2 } from "../abi/generated/structs.ts";
 import { NO_PADDING } from "../abi/put.ts";
-import { refuseUnknown } from "../options.ts";
+import { describe, refuseMissing, refuseUnknown } from "../options.ts";
 
 export { type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
 
@@ -49,6 +49,7 @@ const MEMBERS: readonly string[] = ["function", "index", "flags", ...CPUID_REGIS
  */
 export function entry(input: CpuidEntryInput): CpuidEntry2 {
   refuseUnknown("cpuid entry", input, MEMBERS, "member");
+  refuseMissing("cpuid entry", input, ["function"]);
   const { function: fn, index = 0, flags = 0, eax = 0, ebx = 0, ecx = 0, edx = 0 } = input;
   const words = [...(input.padding ?? NO_PADDING)];
   const isNone = words.length === 3 && words.every((word) => word === 0);
@@ -60,12 +61,12 @@ export function entry(input: CpuidEntryInput): CpuidEntry2 {
   };
   for (const [name, value] of Object.entries(numbers)) {
     const reason = complaint(value);
-    if (reason) throw wrong(`${name} ${value} ${reason}`);
+    if (reason) throw wrong(`${name} ${describe(value)} ${reason}`);
   }
   if (padding.length !== 3) throw wrong(`padding has ${padding.length} words, not 3`);
   for (const value of padding) {
     const reason = complaint(value);
-    if (reason) throw wrong(`padding ${value} ${reason}`);
+    if (reason) throw wrong(`padding ${describe(value)} ${reason}`);
   }
   // A literal, not a spread: V8 gives each object that is spread and extended its own hidden class.
   return Object.freeze({ function: fn, index, flags, eax, ebx, ecx, edx, padding });

@@ -2,7 +2,7 @@
  * Fields of CPUID by name: their places, and reading and writing their bits in a register. Finding a field's entry is
  * table.ts.
  */
-import { quoted, suggestion } from "../options.ts";
+import { describe, suggestion } from "../options.ts";
 import { type CpuidEntry2, type CpuidRegister, formatLeaf, isIndexed, locate } from "./entry.ts";
 import { CPUID_FIELDS, type CpuidFieldName, type CpuidFieldRow } from "./generated/fields.ts";
 
@@ -140,6 +140,9 @@ function suggest(word: string): readonly string[] {
 export function field(name: CpuidFieldName): CpuidField {
   const found = open().byName.get(name);
   if (found) return found;
+  if (typeof name !== "string") {
+    throw new TypeError(`unknown CPUID field: expected a name, got ${describe(name)}`);
+  }
   const near = suggest(name);
   const hint = near.length > 0 ? `; did you mean ${near.join(", ")}?` : "";
   throw new TypeError(`unknown CPUID field "${name}"${hint}`);
@@ -192,7 +195,9 @@ function signature(e: CpuidEntry2): string {
 export function baseOf(entries: readonly CpuidEntry2[], space: CpuidSpace): number | undefined {
   if (space === "native") return 0;
   if (!CPUID_SPACES.includes(space)) {
-    throw new TypeError(`unknown CPUID space ${quoted(space)}${suggestion(space, CPUID_SPACES)}`);
+    throw new TypeError(
+      `unknown CPUID space ${describe(space)}${typeof space === "string" ? suggestion(space, CPUID_SPACES) : ""}`,
+    );
   }
   if (space === "hyperv") {
     const interfaceLeaf = entries[locate(entries, HYPERVISOR_FIRST + 1)];

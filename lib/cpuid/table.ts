@@ -3,7 +3,7 @@
  * builder.ts.
  */
 import { inspectAs } from "../inspect.ts";
-import { refuseUnknown, toList } from "../options.ts";
+import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import {
   CPUID_REGISTERS,
   type CpuidEntry2,
@@ -63,6 +63,17 @@ function hex(value: number): string {
   return `0x${value.toString(16)}`;
 }
 
+/** Returns a position in a table. @throws TypeError for anything but a number. */
+function toPosition(where: string, position: unknown): number {
+  if (typeof position === "number") return position;
+  throw new TypeError(`${where}: position: expected a number, got ${describe(position)}`);
+}
+
+function refuseNonFunction(where: string, given: unknown): void {
+  if (typeof given === "function") return;
+  throw new TypeError(`${where}: expected a function, got ${describe(given)}`);
+}
+
 /** Selects the index at which a field is read; for a range without an index, its first. */
 function indexOf(wanted: CpuidField, index: number | undefined): number {
   const own = wanted.index;
@@ -70,7 +81,9 @@ function indexOf(wanted: CpuidField, index: number | undefined): number {
   const chosen = index ?? first;
   if (Number.isInteger(chosen) && first <= chosen && chosen <= last) return chosen;
   const range = first === last ? `index ${first}` : `indexes ${first} to ${last}`;
-  throw new RangeError(`cpuid field ${wanted.name}: index ${chosen}, but it is in ${range} only`);
+  throw new RangeError(
+    `cpuid field ${wanted.name}: index ${describe(chosen)}, but it is in ${range} only`,
+  );
 }
 
 /** Parses one JSON number, which may be text in hexadecimal; an invalid one becomes NaN, which entry() rejects. */
@@ -165,7 +178,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /** Returns the entry at a position, from the end if negative; undefined if there is none. */
   at(position: number): CpuidEntry2 | undefined {
-    return this.#entries.at(position);
+    return this.#entries.at(toPosition("at()", position));
   }
 
   /**
@@ -213,6 +226,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
    * index selects the sub-leaf for fields that are in several.
    */
   with(values: CpuidFieldValues, index?: number): CpuidTable {
+    refuseMissing("with(): values", values, []);
     const entries = [...this.#entries];
     for (const name of Object.keys(values) as CpuidFieldName[]) {
       const wanted = field(name);
@@ -224,7 +238,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
       const bits = formatBits({ function: fn, index: at, register, low, high });
       const old = entries[position];
       if (!old) throw wrong(`the table has no entry ${formatLeaf(fn, at)} (${bits})`);
-      if (!Number.isInteger(value)) throw wrong(`${value} is not an integer (${bits})`);
+      if (!Number.isInteger(value)) throw wrong(`${describe(value)} is not an integer (${bits})`);
       const width = high - low + 1;
       if (value < 0 || value >= 2 ** width) {
         throw wrong(`${value} does not fit ${width} ${width === 1 ? "bit" : "bits"} (${bits})`);
@@ -248,6 +262,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /** Changes members of the entry at a position; a position outside of the table is a RangeError. */
   replace(position: number, patch: Partial<CpuidEntryInput>): CpuidTable {
+    toPosition("replace()", position);
     const old = position < 0 ? undefined : this.#entries[position];
     if (!old) {
       throw new RangeError(`cpuid table: no entry at ${position}, there are ${this.length}`);
@@ -267,17 +282,20 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   /** Keeps the entries for which the function returns true. */
   filter(keep: (e: CpuidEntry2, position: number) => boolean): CpuidTable {
+    refuseNonFunction("filter()", keep);
     return new CpuidTable(this.#entries.filter(keep));
   }
 
   /** Changes each entry; the order stays. */
   map(change: (e: CpuidEntry2, position: number) => CpuidEntryInput): CpuidTable {
+    refuseNonFunction("map()", change);
     return CpuidTable.from(this.#entries.map(change));
   }
 
   /** Compares as KVM does after KVM_RUN: the count, and all but the padding, position by position. */
   equals(other: Iterable<CpuidEntry2>): boolean {
     const others = toList("equals()", other);
+    for (const [i, e] of others.entries()) refuseMissing(`equals(): [${i}]`, e, ["function"]);
     return (
       others.length === this.length &&
       others.every((e, i) => {

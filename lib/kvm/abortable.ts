@@ -36,43 +36,77 @@ export class Abortable<T> {
   readonly promise: Promise<T>;
   #resolve: (value: T) => void = () => undefined;
   #reject: (reason: unknown) => void = () => undefined;
-  readonly #forget: () => void;
+  readonly #signal: AbortSignal | undefined;
+  readonly #abort: (reason: unknown) => void;
+  readonly #listener: () => void;
+  #isAborted: boolean = false;
   #isOver: boolean = false;
 
-  /** Starts; `abort` is called at most once, and not after the end. */
+  /**
+   * Starts; `abort` is called at most once, not before the constructor has returned, and not after the end.
+   *
+   * @throws the error of the signal's `addEventListener` or `aborted`.
+   */
   constructor({ signal }: AbortOptions, abort: (reason: unknown) => void) {
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    const aborted = (): void => abort(signal?.reason);
-    signal?.addEventListener("abort", aborted, { once: true });
-    this.#forget = () => {
-      this.#isOver = true;
-      signal?.removeEventListener("abort", aborted);
+    this.#signal = signal;
+    this.#abort = abort;
+    let isReady: boolean = false;
+    this.#listener = () => {
+      if (isReady) this.#aborted();
+      else queueMicrotask(() => this.#aborted());
     };
-    // A signal that was aborted in the meantime (for example, by a trace subscriber) sends no event.
-    if (signal?.aborted === true) {
-      queueMicrotask(() => {
-        if (!this.#isOver) aborted();
-      });
+    try {
+      signal?.addEventListener("abort", this.#listener, { once: true });
+      // A signal that was aborted in the meantime (for example, by a trace subscriber) sends no event.
+      if (signal?.aborted === true) this.#listener();
+    } catch (error) {
+      this.drop();
+      throw error;
     }
+    isReady = true;
   }
 
   /** Stops listening to the signal, for work that was not started. */
   drop(): void {
-    this.#forget();
+    this.#isOver = true;
+    try {
+      this.#signal?.removeEventListener("abort", this.#listener);
+    } catch {
+      // The work has ended and a late event is ignored, so the error has no other effect.
+      process.emitWarning("an AbortSignal's removeEventListener() has thrown", {
+        code: "NODE_KVM_SIGNAL",
+      });
+    }
   }
 
   /** Resolves the promise. */
   resolve(value: T): void {
-    this.#forget();
     this.#resolve(value);
+    this.drop();
   }
 
   /** Rejects the promise. */
   reject(reason: unknown): void {
-    this.#forget();
     this.#reject(reason);
+    this.drop();
+  }
+
+  #aborted(): void {
+    if (this.#isOver || this.#isAborted) return;
+    this.#isAborted = true;
+    this.#abort(reasonOf(this.#signal));
+  }
+}
+
+/** Reads a signal's reason; an error of its getter is the reason. */
+function reasonOf(signal: AbortSignal | undefined): unknown {
+  try {
+    return signal?.reason;
+  } catch (error) {
+    return error;
   }
 }

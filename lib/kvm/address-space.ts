@@ -4,7 +4,7 @@
  */
 import { StateError } from "../errors.ts";
 import { inspectAs } from "../inspect.ts";
-import { toBigInt, toBytes } from "../options.ts";
+import { describe, toBigInt, toBytes } from "../options.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 
 /** A memory slot of a VM. */
@@ -124,7 +124,7 @@ export class AddressSpace {
   /** Splits a range into parts that are each in one slot. */
   #pieces(gpa: bigint, length: number): readonly Piece[] {
     if (!Number.isSafeInteger(length) || length < 0) {
-      throw new RangeError(`${length} is no number of bytes`);
+      throw new RangeError(`${describe(length)} is no number of bytes`);
     }
     const pieces: Piece[] = [];
     for (let done = 0; done < length; ) {

@@ -6,7 +6,7 @@ import {
 } from "../abi/generated/ioctls.ts";
 import { DeviceAttr } from "../abi/generated/structs.ts";
 import { encode } from "../abi/struct.ts";
-import { refuseMisfit } from "../options.ts";
+import { refuseMisfit, toU32 } from "../options.ts";
 import type { Handle } from "./handle.ts";
 
 /** An attribute: its group and its number in the group, from the device's document. */
@@ -25,10 +25,16 @@ function request(where: string, attribute: Attribute): { bytes: Uint8Array; args
   return { bytes: encode(DeviceAttr, args, where), args };
 }
 
+/** From this length, KVM_HAS_DEVICE_ATTR is called before the bytes are allocated. */
+const MANY_BYTES = 1 << 16;
+
 /** Reads an attribute of `length` bytes. */
 export function getDeviceAttr(handle: Handle, attribute: Attribute, length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  const { bytes: struct, args } = request("getDeviceAttr()", attribute);
+  const where = "getDeviceAttr()";
+  const size = toU32(`${where}: length`, length);
+  const { bytes: struct, args } = request(where, attribute);
+  if (size >= MANY_BYTES) hasDeviceAttr(handle, attribute);
+  const bytes = new Uint8Array(size);
   handle.ioctl(KVM_GET_DEVICE_ATTR, struct, { args: { ...args }, links: [bytes] });
   return bytes;
 }

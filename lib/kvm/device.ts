@@ -18,6 +18,7 @@ export class Device extends Handle {
   /**
    * Reads an attribute of `length` bytes.
    *
+   * @param length - the attribute's size in bytes; from 65536, KVM_HAS_DEVICE_ATTR is called first.
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; device; KVM_CAP_DEVICE_CTRL)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist; `EPERM`: it cannot be read.
    */

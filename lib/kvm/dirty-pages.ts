@@ -8,7 +8,7 @@ import { DirtyGfn as Entry } from "../abi/generated/structs.ts";
 import { offsetOf, sizeOf } from "../abi/struct.ts";
 import { StateError } from "../errors.ts";
 import { inspectAs } from "../inspect.ts";
-import { toBigInt } from "../options.ts";
+import { toBigInt, toBytes } from "../options.ts";
 
 const PAGE_BYTES = 4096n;
 
@@ -17,9 +17,7 @@ const PAGE_BYTES = 4096n;
  * Page 0 is the slot's first page. The bitmap is copied, so it may change later.
  */
 export function dirtyPages(bitmap: Uint8Array): Generator<number, void> {
-  const words = new Uint32Array(Math.ceil(bitmap.length / 4));
-  new Uint8Array(words.buffer).set(bitmap);
-  return bitsOf(words);
+  return bitsOf(wordsOf("dirtyPages()", bitmap));
 }
 
 /** Iterates over a dirty bitmap like {@link dirtyPages}, but yields guest physical addresses. */
@@ -28,7 +26,14 @@ export function dirtyAddresses(
   guestPhysAddr: bigint | number,
 ): Generator<bigint, void> {
   const start = toBigInt("dirtyAddresses(): guestPhysAddr", guestPhysAddr);
-  return addressesOf(dirtyPages(bitmap), start);
+  return addressesOf(bitsOf(wordsOf("dirtyAddresses()", bitmap)), start);
+}
+
+function wordsOf(where: string, bitmap: Uint8Array): Uint32Array {
+  const bytes = toBytes(`${where}: bitmap`, bitmap);
+  const words = new Uint32Array(Math.ceil(bytes.length / 4));
+  new Uint8Array(words.buffer).set(bytes);
+  return words;
 }
 
 function* addressesOf(pages: Iterable<number>, start: bigint): Generator<bigint, void> {

@@ -1,5 +1,6 @@
 /** Explains an exit, from the exit and its vCPU. Judging the evidence is explain/exit.ts. */
 import { type ExplainedExit, explainExit as explain } from "../explain/exit.ts";
+import { refuseMissing } from "../options.ts";
 import type { Exit } from "./exit.ts";
 import { vendorModule } from "./host.ts";
 import type { Vcpu } from "./vcpu.ts";
@@ -25,6 +26,8 @@ const EXPLAINED: readonly Exit["kind"][] = [
  * @returns one line; `undefined` if the exit needs no explanation, or the vCPU is closed or runs.
  */
 export function explainExit(exit: Exit, vcpu: Vcpu): string | undefined {
+  refuseMissing("explainExit(): exit", exit, ["kind"]);
+  refuseMissing("explainExit(): vcpu", vcpu, ["vm"]);
   if (!EXPLAINED.includes(exit.kind)) return undefined;
   const { memory } = vcpu.vm;
   return explain(exit as ExplainedExit, {

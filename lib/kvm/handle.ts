@@ -15,6 +15,7 @@ import type { Evidence } from "../explain/index.ts";
 import { inspectAs } from "../inspect.ts";
 import { expectNative, isRefusal, type NativeFd } from "../native.ts";
 import {
+  describe,
   refuseMissing,
   refuseNonBooleans,
   refuseUnknown,
@@ -136,6 +137,10 @@ export abstract class Handle implements OpenFile {
    * @throws {@link KvmError} with the kernel's errno.
    */
   ioctl(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): number {
+    const given: Partial<Ioctl> | null | undefined = ioctl;
+    if (typeof given?.request !== "number" || typeof given.name !== "string") {
+      throw new TypeError(`ioctl(): expected an ioctl of node-kvm/abi, got ${describe(ioctl)}`);
+    }
     return this.expectNumber(ioctl, this.call(ioctl, argument, context));
   }
 
@@ -357,6 +362,10 @@ const CONTEXT: readonly string[] = ["args", "explain", "pastEnd", "links"];
 
 /** Rejects unknown members of a context. Every ioctl calls this, so it only allocates for an unknown member. */
 function refuseUnknownContext(context: CallContext): void {
+  const given: unknown = context;
+  if (typeof given !== "object" || given === null) {
+    refuseUnknown("ioctl(): context", given, CONTEXT, "member");
+  }
   for (const name in context) {
     if (CONTEXT.includes(name)) continue;
     refuseUnknown("ioctl(): context", context, CONTEXT, "member");

@@ -174,6 +174,7 @@ export class Kvm extends KvmIoctls {
    * Reads an attribute of this KVM. Example: `KVM_X86_XCOMP_GUEST_SUPP` of the group `KVM_X86_GRP_SYSTEM` (0), the
    * XSAVE components that guests may have.
    *
+   * @param length - the attribute's size in bytes; from 65536, KVM_HAS_DEVICE_ATTR is called first.
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */

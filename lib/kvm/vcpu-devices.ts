@@ -9,7 +9,7 @@ import {
 import { type CpuidEntry2, SignalMask, XenVcpuAttr } from "../abi/generated/structs.ts";
 import { encode, read } from "../abi/struct.ts";
 import type { StructWith } from "../abi/whole.ts";
-import { refuseMissing, toList } from "../options.ts";
+import { describe, refuseMissing, toList } from "../options.ts";
 import { type EnableCapInput, enableCap } from "./capability.ts";
 import { growCpuid2 } from "./cpuid2.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr, setDeviceAttr } from "./device-attr.ts";
@@ -71,6 +71,7 @@ export abstract class VcpuDevices extends VcpuRegisters {
   /**
    * Reads an attribute of the vCPU, such as `KVM_VCPU_TSC_OFFSET` of the group `KVM_VCPU_TSC_CTRL`.
    *
+   * @param length - the attribute's size in bytes; from 65536, KVM_HAS_DEVICE_ATTR is called first.
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
@@ -144,7 +145,7 @@ function sigsetOf(signals: readonly number[]): Uint8Array {
   let set = 0n;
   for (const signal of signals) {
     if (!(Number.isInteger(signal) && signal >= 1 && signal <= 64)) {
-      throw new RangeError(`there is no signal ${signal}`);
+      throw new RangeError(`there is no signal ${describe(signal)}`);
     }
     set |= 1n << BigInt(signal - 1);
   }

@@ -16,7 +16,7 @@ import { encode, read, sizeOf } from "../abi/struct.ts";
 import type { StructWith } from "../abi/whole.ts";
 import { KvmError } from "../errors.ts";
 import { explainMsrs, type SentMsr } from "../explain/index.ts";
-import { toBigInt, toU64 } from "../options.ts";
+import { refuseMissing, toBigInt, toBytes, toList, toU32, toU64 } from "../options.ts";
 import { VcpuIoctls } from "./generated/vcpu-ioctls.ts";
 import { getMsrs, setMsrs } from "./msrs.ts";
 
@@ -53,7 +53,10 @@ export abstract class VcpuRegisters extends VcpuIoctls {
    * @param taken - the number that KVM processed.
    */
   explainMsrs(sent: readonly SentMsr[], taken: number): string | undefined {
-    return explainMsrs(sent, taken, this.evidence());
+    const entries = toList("explainMsrs(): sent", sent);
+    const at = toU32("explainMsrs(): taken", taken);
+    if (at < entries.length) refuseMissing(`explainMsrs(): sent[${at}]`, entries[at], ["index"]);
+    return explainMsrs(entries, at, this.evidence());
   }
 
   /**
@@ -76,7 +79,8 @@ export abstract class VcpuRegisters extends VcpuIoctls {
    *   than the XSAVE area of this VM's guests.
    */
   setXsave(bytes: Uint8Array): void {
-    this.ioctl(KVM_SET_XSAVE, bytes, { args: { byteLength: bytes.length } });
+    const area = toBytes("setXsave()", bytes);
+    this.ioctl(KVM_SET_XSAVE, area, { args: { byteLength: area.length } });
   }
 
   /**
@@ -101,8 +105,9 @@ export abstract class VcpuRegisters extends VcpuIoctls {
    *   exceeds the number of bytes.
    */
   setNestedState(state: Uint8Array): void {
-    this.ioctl(KVM_SET_NESTED_STATE, state, {
-      args: { byteLength: state.length },
+    const bytes = toBytes("setNestedState()", state);
+    this.ioctl(KVM_SET_NESTED_STATE, bytes, {
+      args: { byteLength: bytes.length },
       pastEnd: true,
     });
   }

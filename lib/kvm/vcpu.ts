@@ -16,7 +16,14 @@ import { StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
-import { refuseMissing, refuseNonBooleans, refuseUnknown, toList, toU64 } from "../options.ts";
+import {
+  refuseMissing,
+  refuseNonBooleans,
+  refuseUnknown,
+  toList,
+  toU32,
+  toU64,
+} from "../options.ts";
 import type { StateDifference } from "../state/error.ts";
 import type { VcpuState } from "../state/state.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
@@ -155,6 +162,7 @@ export class Vcpu extends VcpuRuns {
    *   if all was written and some values read back differently.
    */
   restoreState(state: VcpuState, options: RestoreStateOptions = {}): void {
+    refuseMissing("vcpu.restoreState(): state", state, []);
     restoreVcpus([[this, state]], this.vm.kvm.origin, options);
   }
 
@@ -173,11 +181,16 @@ export class Vcpu extends VcpuRuns {
   ): readonly StateDifference[] {
     return msrDifferences(
       this,
-      toList("compareMsrs()", entries).map(({ index, data }, i) => ({
-        index,
-        reserved: 0,
-        data: toU64(`compareMsrs(): [${i}].data`, data),
-      })),
+      toList("compareMsrs()", entries).map((entry, i) => {
+        const where = `compareMsrs(): [${i}]`;
+        refuseMissing(where, entry, ["index", "data"]);
+        const { index, data } = entry;
+        return {
+          index: toU32(`${where}.index`, index),
+          reserved: 0,
+          data: toU64(`${where}.data`, data),
+        };
+      }),
     );
   }
 

@@ -17,7 +17,7 @@ import { encode } from "../abi/struct.ts";
 import type { StructWith } from "../abi/whole.ts";
 import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
-import { refuseMisfit, refuseMissing, toBigInt, toU64 } from "../options.ts";
+import { refuseMisfit, refuseMissing, toU32, toU64 } from "../options.ts";
 import { traceAnswer, traceCall } from "../trace/sink.ts";
 import { type AddressSpace, AddressSpaces } from "./address-space.ts";
 import { dirtyPages } from "./dirty-pages.ts";
@@ -44,7 +44,7 @@ export interface UserspaceMemoryRegion {
   /** The host memory of the slot; required except for a deletion. */
   readonly memory?: GuestMemory;
   /** The slot's offset in `memory`, in bytes; 0 if omitted. */
-  readonly memoryOffset?: number;
+  readonly memoryOffset?: bigint | number;
 }
 
 /** `struct kvm_userspace_memory_region2`: the same, plus a guest_memfd for private memory. */
@@ -115,11 +115,13 @@ export abstract class VmMemory extends VmIoctls {
    * @throws {@link KvmError} `ENOENT`: the slot does not exist, or dirty logging is off for it; `EINVAL`: the slot
    *   number is too large; `ENXIO`: the VM has dirty rings instead.
    */
-  getDirtyLog(slot: number, pages: bigint | number = this.#pages(slot)): Uint8Array {
+  getDirtyLog(slot: number, pages?: bigint | number): Uint8Array {
     const where = "getDirtyLog()";
-    const bitmap = new Uint8Array(8 * Number((toU64(`${where}: pages`, pages) + 63n) / 64n));
-    const bytes = encode(DirtyLog, { slot }, where);
-    this.ioctl(KVM_GET_DIRTY_LOG, bytes, { args: { slot }, links: [bitmap] });
+    const number = toU32(`${where}: slot`, slot);
+    const count = toU64(`${where}: pages`, pages === undefined ? this.#pages(number) : pages);
+    const bitmap = new Uint8Array(8 * Number((count + 63n) / 64n));
+    const bytes = encode(DirtyLog, { slot: number }, where);
+    this.ioctl(KVM_GET_DIRTY_LOG, bytes, { args: { slot: number }, links: [bitmap] });
     return bitmap;
   }
 
@@ -177,16 +179,21 @@ export abstract class VmMemory extends VmIoctls {
   ): void {
     const where = methodOf(ioctl.name);
     refuseMisfit(where, region, ["slot", "guestPhysAddr"], optional);
-    const { slot, flags = 0, guestPhysAddr: gpa, memory, memorySize: size } = region;
-    const { guestMemfd, guestMemfdOffset: fileOffset = 0n, memoryOffset = 0 } = region;
+    const { flags: bits = 0, guestPhysAddr: gpa, memory, memorySize: size } = region;
+    const { guestMemfd, guestMemfdOffset: fileOffset = 0n, memoryOffset: start = 0 } = region;
+    const slot = toU32(`${where}: slot`, region.slot);
+    const flags = toU32(`${where}: flags`, bits);
     const guestPhysAddr = toU64(`${where}: guestPhysAddr`, gpa);
     const guestMemfdOffset = toU64(`${where}: guestMemfdOffset`, fileOffset);
-    const offset = toBigInt(`${where}: memoryOffset`, memoryOffset);
+    const offset = toU64(`${where}: memoryOffset`, start);
+    const mapping = memory === undefined ? null : mappingOf(memory);
     const rest = BigInt(memory?.byteLength ?? 0) - offset;
     if (rest < 0n) {
       const there = `${memory?.byteLength ?? 0} bytes`;
-      throw new RangeError(`${where}: memoryOffset ${memoryOffset} is beyond ${there}`);
+      throw new RangeError(`${where}: memoryOffset ${offset} is beyond ${there}`);
     }
+    // No memory has 2^53 bytes: the number is exact.
+    const memoryOffset = Number(offset);
     const memorySize = size === undefined ? rest : toU64(`${where}: memorySize`, size);
     // Both structs start with the same fields.
     const bytes = encode(
@@ -195,7 +202,6 @@ export abstract class VmMemory extends VmIoctls {
       where,
     ).subarray(0, ioctl.size);
     const file = guestMemfd === undefined ? null : (fileOf(guestMemfd) as NativeFd);
-    const mapping = memory === undefined ? null : mappingOf(memory);
     if (memory !== undefined && mapping === null)
       throw new StateError("ERR_CLOSED", "guest memory");
     const { fd } = this;

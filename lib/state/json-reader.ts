@@ -2,7 +2,9 @@
  * Reads a saved state from JSON and checks everything in it, by the rows of parts.ts and the layouts of
  * abi/. Writing it is json.ts.
  */
+import { isBytes } from "../abi/bytes.ts";
 import type { FieldType, Layout, Scalar } from "../abi/struct.ts";
+import { describe } from "../options.ts";
 import { Complaints, StateDocumentError, shownName } from "./error.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { mostOf, type NumberShape, type Shape } from "./shape.ts";
@@ -19,6 +21,9 @@ type Members = Readonly<Record<string, unknown>>;
  *   type or size, an unknown or a missing field, another format or version.
  */
 export function stateFromJson(text: string): VmState {
+  if (typeof text !== "string" && !isBytes(text)) {
+    throw new TypeError(`stateFromJson(): expected a string, got ${describe(text)}`);
+  }
   const reader = new Reader();
   const state = reader.document(parse(text));
   const { complaints } = reader;

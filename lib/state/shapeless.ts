@@ -79,6 +79,10 @@ export function findShapeless(
  * @throws TypeError that names the first faults.
  */
 export function refuseUnwritable(where: string, state: VmState): void {
+  const given: unknown = state;
+  if (typeof given !== "object" || given === null) {
+    throw new TypeError(`${where}: expected a saved state, got ${describe(given)}`);
+  }
   const { format, version, source, vcpus } = state as Partial<VmState>;
   const ids = Array.isArray(vcpus) ? vcpus.map((vcpu: unknown) => idOf(vcpu)) : [];
   const frame: readonly (readonly [isRight: boolean, words: string])[] = [

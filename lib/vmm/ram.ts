@@ -3,7 +3,7 @@ import { inspectAs } from "../inspect.ts";
 import { GuestMemory, type GuestMemoryOptions } from "../kvm/guest-memory.ts";
 import type { Vm } from "../kvm/vm.ts";
 import type { UserspaceMemoryRegion } from "../kvm/vm-memory.ts";
-import { refuseUnknown } from "../options.ts";
+import { describe, refuseUnknown, toBigInt, toU32 } from "../options.ts";
 
 const GIB = 2 ** 30;
 const HOLE_END = 4 * GIB;
@@ -35,13 +35,13 @@ export interface RamRegion {
 /** The location of the hole for devices. */
 export interface RamLayout {
   /** The first guest physical address of the hole, which ends at 4 GiB: a multiple of 4096; 3 GiB if omitted. */
-  readonly holeStart?: number;
+  readonly holeStart?: bigint | number;
 }
 
 /** The options of {@link mapRam}. */
 export interface RamOptions extends RamLayout, GuestMemoryOptions {
   /** The slot of the first region, with the address space in bits 16-31; 0 if omitted. */
-  readonly slot?: number;
+  readonly slot?: bigint | number;
   /** The slots' flags, such as `KVM_MEM_LOG_DIRTY_PAGES`; none if omitted. */
   readonly flags?: number;
 }
@@ -55,15 +55,24 @@ export interface MappedRamRegion extends RamRegion {
 }
 
 /** Splits RAM of this size into regions: from address 0 up to the hole, and the rest from 4 GiB. */
-export function ramRegions(byteLength: number, layout: RamLayout = {}): readonly RamRegion[] {
+export function ramRegions(
+  byteLength: bigint | number,
+  layout: RamLayout = {},
+): readonly RamRegion[] {
   refuseUnknown("ramRegions()", layout, ["holeStart"]);
-  const { holeStart = HOLE_START } = layout;
-  checkPages("byteLength", byteLength, 0, Number.MAX_SAFE_INTEGER);
-  checkPages("holeStart", holeStart, 0, HOLE_END);
-  const low = Math.min(byteLength, holeStart);
+  return regionsOf("ramRegions()", byteLength, layout.holeStart);
+}
+
+function regionsOf(
+  where: string,
+  byteLength: bigint | number,
+  holeStart: bigint | number = HOLE_START,
+): readonly RamRegion[] {
+  const total = toPages(`${where}: byteLength`, byteLength, Number.MAX_SAFE_INTEGER);
+  const low = Math.min(total, toPages(`${where}: holeStart`, holeStart, HOLE_END));
   return [
     { guestPhysAddr: 0n, byteLength: low },
-    { guestPhysAddr: BigInt(HOLE_END), byteLength: byteLength - low },
+    { guestPhysAddr: BigInt(HOLE_END), byteLength: total - low },
   ].filter((region) => region.byteLength > 0);
 }
 
@@ -107,15 +116,19 @@ export class Ram {
  */
 export function mapRam(
   vm: Pick<Vm, "setUserMemoryRegion">,
-  byteLength: number,
+  byteLength: bigint | number,
   options: RamOptions = {},
 ): Ram {
   refuseUnknown("mapRam()", options, OPTIONS);
-  const { holeStart = HOLE_START, slot: first = 0, flags = 0, ...memoryOptions } = options;
+  const { holeStart, slot = 0, flags = 0, ...memoryOptions } = options;
+  const first = toU32("mapRam(): slot", slot);
+  if (typeof (vm as Partial<Vm> | null | undefined)?.setUserMemoryRegion !== "function") {
+    throw new TypeError(`mapRam(): vm: expected a Vm, got ${describe(vm)}`);
+  }
   const undo: (() => void)[] = [];
   const set = (region: UserspaceMemoryRegion): void => vm.setUserMemoryRegion(region);
   try {
-    const regions = ramRegions(byteLength, { holeStart }).map((region, at) => {
+    const regions = regionsOf("mapRam()", byteLength, holeStart).map((region, at) => {
       const { guestPhysAddr } = region;
       const slot = first + at;
       const memory = GuestMemory.allocate(region.byteLength, memoryOptions);
@@ -132,9 +145,10 @@ export function mapRam(
   }
 }
 
-function checkPages(name: string, bytes: number, least: number, most: number): void {
-  if (Number.isSafeInteger(bytes) && bytes % PAGE_BYTES === 0 && bytes >= least && bytes <= most) {
-    return;
-  }
-  throw new RangeError(`${name}: ${bytes} is not a multiple of 4096 from ${least} to ${most}`);
+/** Returns a size in bytes that is a whole number of pages. */
+function toPages(where: string, value: bigint | number, most: number): number {
+  const bytes = typeof value === "number" ? value : Number(toBigInt(where, value));
+  const isWhole = Number.isSafeInteger(bytes) && bytes % PAGE_BYTES === 0;
+  if (isWhole && bytes >= 0 && bytes <= most) return bytes;
+  throw new RangeError(`${where}: ${value} is not a multiple of 4096 from 0 to ${most}`);
 }

@@ -114,20 +114,27 @@ export class VcpuWorker {
   run(options: AbortOptions = {}): Promise<Exit> {
     const signal = signalOf("run()", options);
     const isAborted = signal?.aborted === true;
-    if (this.#isClosed) throw new StateError("ERR_CLOSED", LABEL);
-    if (this.#pending !== undefined) throw new StateError("ERR_RUNNING", LABEL);
+    this.#runnable();
     if (isAborted) return Promise.resolve({ kind: "intr" });
+    const ended = new Abortable<Exit>({ signal }, () => this.kick());
     // Run numbers are Int32, and never 0, which interrupts no run.
     const number = (this.#number % 0x7fff_ffff) + 1;
-    const request: RunRequest = { number, answer: this.#answer };
-    this.#port.postMessage(request);
+    try {
+      // An object that is passed as the signal may have called run() or close() itself.
+      this.#runnable();
+      const request: RunRequest = { number, answer: this.#answer };
+      this.#port.postMessage(request);
+    } catch (error) {
+      ended.drop();
+      throw error;
+    }
     this.#number = number;
     this.#turn += 1;
     this.#answer = undefined;
     this.worker.ref();
     this.#port.ref();
-    this.#pending = new Abortable({ signal }, () => this.kick());
-    return this.#pending.promise;
+    this.#pending = ended;
+    return ended.promise;
   }
 
   /** Whether a {@link run} is in progress. */
@@ -153,6 +160,11 @@ export class VcpuWorker {
   /** Ends the thread at the end of an `await using` block. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #runnable(): void {
+    if (this.#isClosed) throw new StateError("ERR_CLOSED", LABEL);
+    if (this.#pending !== undefined) throw new StateError("ERR_RUNNING", LABEL);
   }
 
   #take(report: Report): void {

@@ -1,12 +1,19 @@
 /** The arguments of methods: one rule for numbers and bigints, members by name, and options read once. Needs no KVM. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR } from "../../../lib/abi/generated/ioctls.ts";
 import { formatChange } from "../../../lib/cpuid/diff.ts";
+import { fromSupported } from "../../../lib/cpuid/index.ts";
+import { dirtyPages } from "../../../lib/kvm/dirty-pages.ts";
+import { explainExit } from "../../../lib/kvm/explain-exit.ts";
 import { GuestMemory } from "../../../lib/kvm/guest-memory.ts";
 import { EventFd } from "../../../lib/kvm/host-file.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
-import { stateFromBytes } from "../../../lib/state/binary.ts";
+import { stateFromBytes, stateToBytes } from "../../../lib/state/binary.ts";
+import { stateToJson } from "../../../lib/state/json.ts";
+import { stateFromJson } from "../../../lib/state/json-reader.ts";
 import { exportC } from "../../../lib/trace/export-c.ts";
+import { mapRam } from "../../../lib/vmm/ram.ts";
 import { type FakeHandles, fakeHandles } from "./fake-fd.ts";
 
 const memory = GuestMemory.allocate(0x2000);
@@ -54,6 +61,68 @@ describe("a value of another type is refused by name", () => {
       "createVm(): expected a bigint or an integer, got null",
       ({ kvm }) => kvm.createVm(null as never),
     ],
+    [
+      "setUserMemoryRegion(): memoryOffset: -4096 does not fit u64",
+      ({ vm }) =>
+        vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0, memory, memoryOffset: -4096 }),
+    ],
+    [
+      "getDirtyLog(): slot: expected a bigint or an integer, got null",
+      ({ vm }) => vm.getDirtyLog(null as never),
+    ],
+    ["mapRam(): slot: -1 does not fit u32", ({ vm }) => mapRam(vm, 4096, { slot: -1 })],
+    [
+      "mapRam(): holeStart: 5 is not a multiple of 4096 from 0 to 4294967296",
+      ({ vm }) => mapRam(vm, 4096, { holeStart: 5n }),
+    ],
+    ["mapRam(): vm: expected a Vm, got null", () => mapRam(null as never, 4096)],
+    [
+      "ioctl(): expected an ioctl of node-kvm/abi, got null",
+      ({ vcpu }) => vcpu.ioctl(null as never),
+    ],
+    [
+      "explainExit(): exit: expected an object, got null",
+      ({ vcpu }) => explainExit(null as never, vcpu),
+    ],
+    [
+      "explainExit(): vcpu: expected an object, got 5n",
+      () => explainExit({ kind: "hlt" }, 5n as never),
+    ],
+    ["stateToJson(): expected a saved state, got null", () => stateToJson(null as never)],
+    ["stateToBytes(): expected a saved state, got 5n", () => stateToBytes(5n as never)],
+    [
+      "stateFromJson(): expected a string, got a symbol",
+      () => stateFromJson(Symbol("json") as never),
+    ],
+    [
+      "dirtyPages(): bitmap: expected a Uint8Array or another view, got null",
+      () => dirtyPages(null as never),
+    ],
+    [
+      "setXsave(): expected a Uint8Array or another view, got null",
+      ({ vcpu }) => vcpu.setXsave(null as never),
+    ],
+    [
+      "setNestedState(): expected a Uint8Array or another view, got 5n",
+      ({ vcpu }) => vcpu.setNestedState(5n as never),
+    ],
+    [
+      "explainMsrs(): sent: expected an array or another iterable, got null",
+      ({ vcpu }) => vcpu.explainMsrs(null as never, 0),
+    ],
+    [
+      "compareMsrs(): [0]: expected an object, got null",
+      ({ vcpu }) => vcpu.compareMsrs([null as never]),
+    ],
+    [
+      "vcpu.restoreState(): state: expected an object, got null",
+      ({ vcpu }) => vcpu.restoreState(null as never),
+    ],
+    [
+      "getDeviceAttr(): length: expected a bigint or an integer, got a symbol",
+      ({ vcpu }) => vcpu.getDeviceAttr({ group: 0, attr: 0 }, Symbol("length") as never),
+    ],
+    ["cpuid entry: missing member function", () => fromSupported([{} as never])],
     ["setTssAddr(): -1 does not fit u64", ({ vm }) => vm.setTssAddr(-1)],
     ["EventFd.create(): initval: -1 does not fit u32", () => EventFd.create(-1)],
     [
@@ -115,7 +184,7 @@ describe("a wrong member is refused by the method that was called", () => {
       ({ vm }) => vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: "0" as never, memory }),
     ],
     [
-      'setUserMemoryRegion(): kvm_userspace_memory_region2.slot: expected a number (u32), got string "0"',
+      'setUserMemoryRegion(): slot: expected a bigint or an integer, got "0"',
       ({ vm }) => vm.setUserMemoryRegion({ slot: "0" as never, guestPhysAddr: 0n, memory }),
     ],
     [
@@ -164,6 +233,33 @@ describe("a number stands for a bigint where it loses nothing", () => {
     expect(vm.memory.window(0x1004, 2)).toEqual(Uint8Array.of(1, 2));
   });
 
+  test("in the offset of a slot's memory, as a bigint too", () => {
+    const { vm } = fakeHandles();
+    memory.write(0x1004, Uint8Array.of(3, 4));
+    const offset = { memoryOffset: 0x1000n };
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0x1000, memory, ...offset });
+    expect(vm.memory.slots()).toMatchObject([{ memorySize: 0x1000n, memoryOffset: 0x1000 }]);
+    expect(vm.memory.read(0x1004, 2)).toEqual(Uint8Array.of(3, 4));
+    vm.memory.write(0x1004, Uint8Array.of(5, 6));
+    expect(memory.read(0x1004, 2)).toEqual(Uint8Array.of(5, 6));
+    expect(vm.memory.at(0x1004)).toMatchObject({ offset: 0x1004 });
+    expect(vm.memory.window(0x1004, 2)).toEqual(Uint8Array.of(5, 6));
+  });
+
+  test("in the place and the slot of RAM", () => {
+    const { vm } = fakeHandles();
+    const bigints = { slot: 5n, holeStart: 4096n };
+    mapRam(vm, 8192n, bigints as never).close();
+    expect(vm.memory.slots().map(({ slot }) => slot)).toEqual([5, 6]);
+  });
+
+  test("in a slot's number", () => {
+    const { vm } = fakeHandles();
+    vm.setUserMemoryRegion({ slot: 2n as never, guestPhysAddr: 0, memory });
+    expect(vm.memory.slots()).toMatchObject([{ slot: 2 }]);
+    expect(vm.getDirtyLog(2n as never)).toHaveLength(8);
+  });
+
   test.each<[name: string, call: (value: number, handles: FakeHandles) => unknown]>([
     ["setIdentityMapAddr()", (value, { vm }) => vm.setIdentityMapAddr(value)],
     ["x86SetupMce()", (value, { vcpu }) => vcpu.x86SetupMce(value)],
@@ -181,6 +277,16 @@ describe("a number stands for a bigint where it loses nothing", () => {
     expect(() => call(2 ** 60, fakeHandles())).toThrow(/is above 2\^53 and may have lost bits/);
     expect(() => call(2 ** 60, fakeHandles())).toThrow(name);
     expect(() => call(0.5, fakeHandles())).toThrow("0.5 is not an integer");
+  });
+});
+
+describe("a long attribute is not allocated for an object that does not exist", () => {
+  test("getDeviceAttr() asks first", () => {
+    const { vcpu, requests } = fakeHandles();
+    vcpu.getDeviceAttr({ group: 0, attr: 0 });
+    expect(requests).toEqual([KVM_GET_DEVICE_ATTR.request]);
+    vcpu.getDeviceAttr({ group: 0, attr: 0 }, 1 << 16);
+    expect(requests.slice(1)).toEqual([KVM_HAS_DEVICE_ATTR.request, KVM_GET_DEVICE_ATTR.request]);
   });
 });
 

@@ -48,14 +48,16 @@ describe("RAM", () => {
   test.each([-4096, 100, 0.5, Number.NaN, 2 ** 53])("of %d bytes is a RangeError", (byteLength) => {
     expect(() => ramRegions(byteLength)).toThrow(
       new RangeError(
-        `byteLength: ${byteLength} is not a multiple of 4096 from 0 to 9007199254740991`,
+        `ramRegions(): byteLength: ${byteLength} is not a multiple of 4096 from 0 to 9007199254740991`,
       ),
     );
   });
 
   test.each([-4096, 100, 4 * GIB + 4096])("with a hole from %d on is a RangeError", (holeStart) => {
     expect(() => ramRegions(GIB, { holeStart })).toThrow(
-      new RangeError(`holeStart: ${holeStart} is not a multiple of 4096 from 0 to 4294967296`),
+      new RangeError(
+        `ramRegions(): holeStart: ${holeStart} is not a multiple of 4096 from 0 to 4294967296`,
+      ),
     );
   });
 });

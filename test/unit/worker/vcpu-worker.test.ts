@@ -49,6 +49,35 @@ async function readExit(worker: VcpuWorker): Promise<IoInExit> {
   return exit;
 }
 
+/** What a program may pass as a signal: its `addEventListener` runs code of the program. */
+const signalThat = (addEventListener: () => unknown): AbortSignal =>
+  ({
+    aborted: false,
+    addEventListener,
+    removeEventListener: () => undefined,
+    throwIfAborted: () => undefined,
+  }) as never;
+
+test("a signal whose addEventListener() throws starts no run, and the answer is kept", async () => {
+  const worker = await started("reads one");
+  const read = await readExit(worker);
+  read.reply([7]);
+  const signal = signalThat(() => {
+    throw new Error("no listener");
+  });
+  expect(() => worker.run({ signal })).toThrow("no listener");
+  expect(worker.running).toBe(false);
+  expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [7] });
+});
+
+test("a signal whose addEventListener() runs the worker keeps its own run", async () => {
+  const worker = await started("exits");
+  const inner: Promise<unknown>[] = [];
+  const signal = signalThat(() => inner.push(worker.run()));
+  expect(() => worker.run({ signal })).toThrow(stateError("ERR_RUNNING"));
+  expect(await inner[0]).toEqual({ kind: "hlt" });
+});
+
 test("an answer that cannot cross is refused, and the exit waits for another", async () => {
   const worker = await started("reads one");
   const read = await readExit(worker);
