@@ -190,7 +190,8 @@ static napi_value Install(napi_env env, napi_callback_info info) {
   thunks = mmap(NULL, kMostCalls * kThunkBytes, PROT_READ | PROT_WRITE | PROT_EXEC,
                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (handle == NULL || thunks == MAP_FAILED || dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0) {
-    napi_throw_error(env, NULL, handle == NULL ? dlerror() : "the addon's link map is not available");
+    napi_throw_error(env, NULL,
+                     handle == NULL ? dlerror() : "the addon's link map is not available");
     return NULL;
   }
   const Elf64_Rela* plt = NULL;
