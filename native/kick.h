@@ -13,6 +13,7 @@
 namespace node_kvm {
 
 // The reasons for a kick; several at once cause one EINTR.
+// NOLINTNEXTLINE(performance-enum-size): they are bits of one 32-bit word
 enum Reason : uint32_t {
   kAbort = 1,   // this run, and no other
   kSticky = 2,  // this run or the next one: the kicker cannot know which one is current

@@ -90,7 +90,7 @@ bool Bind(Napi::Object object, const char* name, napi_callback callback, const B
           nullptr) != napi_ok) {
     return false;
   }
-  static_cast<void>(data.release());  // the finalizer owns it
+  static_cast<void>(data.release());  // NOLINT(bugprone-unused-return-value): the finalizer owns it
   return DefineOwn(env, object, name, function);
 }
 
