@@ -4,20 +4,38 @@
  */
 import { defineConfig, type ViteUserConfig } from "vitest/config";
 
+/** A worker for each CPU; by default vitest leaves one CPU free, which is half of two. */
+const EVERY_CPU = { maxWorkers: "100%", sequence: { groupOrder: 0 } };
+
 const config: ViteUserConfig = defineConfig({
   test: {
     reporters: ["default", "./test/helpers/closing-line.ts"],
     projects: [
-      { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 60_000 } },
       {
         test: {
+          ...EVERY_CPU,
+          name: "unit",
+          include: ["test/unit/**/*.test.ts"],
+          testTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          ...EVERY_CPU,
           name: "polluted",
           include: ["test/unit/native/*.test.ts"],
           exclude: ["test/unit/native/kicks.test.ts"],
           setupFiles: ["test/helpers/pollution.ts"],
         },
       },
-      { test: { name: "house", include: ["test/house/**/*.test.ts"], testTimeout: 120_000 } },
+      {
+        test: {
+          ...EVERY_CPU,
+          name: "house",
+          include: ["test/house/**/*.test.ts"],
+          testTimeout: 120_000,
+        },
+      },
       {
         test: {
           name: "kvm",
@@ -27,6 +45,7 @@ const config: ViteUserConfig = defineConfig({
           setupFiles: ["test/helpers/setup.ts"],
           pool: "forks",
           fileParallelism: false,
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -36,7 +55,7 @@ const config: ViteUserConfig = defineConfig({
           pool: "forks",
           fileParallelism: false,
           // Alone: it measures what a process leaves behind.
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
           testTimeout: 300_000,
           hookTimeout: 300_000,
         },
@@ -47,7 +66,7 @@ const config: ViteUserConfig = defineConfig({
           include: ["test/lab/**/*.test.ts"],
           // An emulated machine with one CPU keeps one CPU of the host busy.
           maxWorkers: 2,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
           testTimeout: 600_000,
           hookTimeout: 600_000,
         },
