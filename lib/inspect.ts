@@ -110,7 +110,7 @@ export function inspectErrorAs<T extends Error>(
     try {
       const members = Object.entries(Object.getOwnPropertyDescriptors(error))
         .filter(([name, { value }]) => !omitted.includes(name) && !isEmpty(value))
-        .map(([name, descriptor]) => [name, lookingDescriptor(name, descriptor)] as const);
+        .map(([name, descriptor]) => [name, printedDescriptor(name, descriptor)] as const);
       const shown = Object.create(
         Object.getPrototypeOf(error) as object,
         Object.fromEntries(members),
@@ -137,7 +137,7 @@ function stackOf(error: Error): string {
 const isEmpty = (value: unknown): boolean =>
   typeof value === "object" && value !== null && isPlain(value) && Object.keys(value).length === 0;
 
-function lookingDescriptor(name: string, descriptor: PropertyDescriptor): PropertyDescriptor {
+function printedDescriptor(name: string, descriptor: PropertyDescriptor): PropertyDescriptor {
   if (descriptor.enumerable !== true || !Object.hasOwn(descriptor, "value")) return descriptor;
   return { ...descriptor, value: printedForm(name, descriptor.value, []) };
 }

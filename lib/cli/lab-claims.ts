@@ -1,22 +1,18 @@
-/** Which claims the lab is asked to judge, found out before a machine is booted for them. */
+/** The names of the claims that the lab is to judge, checked before a machine boots. */
 import { suiteClaims } from "../lab/installation.ts";
 import { quoted } from "../options.ts";
-import { splitName } from "../report/result.ts";
+import { containsPattern, splitName } from "../report/result.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
 
-/** Where a user finds the claims' names. */
+/** The end of a message about an unknown claim. */
 export const HOW_TO_LIST = "node-kvm test --list lists the claims";
 
 /** Prints the claims whose name contains the pattern, a line each; returns the exit status. */
 export function listClaims(pattern: string | undefined): number {
-  const claims = claimsWith(pattern).filter((name) => contains(name, pattern));
+  const claims = claimsWith(pattern).filter((name) => containsPattern(name, pattern));
   process.stdout.write(`${claims.join("\n")}\n`);
   return STATUS.ok;
-}
-
-function contains(name: string, pattern: string = ""): boolean {
-  return name.toLowerCase().includes(pattern.toLowerCase());
 }
 
 /**
@@ -26,7 +22,7 @@ function contains(name: string, pattern: string = ""): boolean {
  */
 export function claimsWith(pattern: string | undefined): readonly string[] {
   const claims = suiteClaims();
-  if (!claims.some((name) => contains(name, pattern))) {
+  if (!claims.some((name) => containsPattern(name, pattern))) {
     throw new CommandError(`no claim contains ${quoted(pattern ?? "")}; ${HOW_TO_LIST}`);
   }
   return claims;

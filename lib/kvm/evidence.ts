@@ -1,4 +1,4 @@
-/** Gathers evidence from handles after a failed call, in the form that explain/ needs. Judging it is explain/. */
+/** Gathers evidence from handles after a failed call, in the form that explain/ needs. The rules in explain/ judge it. */
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import type { CpuidEntry2, Run, Sregs } from "../abi/generated/structs.ts";
 import { KvmError } from "../errors.ts";

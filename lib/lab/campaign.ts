@@ -6,7 +6,7 @@ import { availableParallelism, totalmem } from "node:os";
 import { type Column, isGreenMatrix, toMatrix } from "../report/matrix.ts";
 import { printable } from "../report/printable.ts";
 import { MalformedReport, readReport } from "../report/received.ts";
-import { count, type Report, type Result, splitName } from "../report/result.ts";
+import { containsPattern, count, type Report, type Result, splitName } from "../report/result.ts";
 import { LabError } from "./error.ts";
 import { HELD, WORK_PORT } from "./init.ts";
 import { suiteProgram } from "./installation.ts";
@@ -166,8 +166,8 @@ async function judgeLane(
 }
 
 /** The names of the claims that a report must have; `undefined` when the suite's are not known. */
-function chosenClaims({ claims, pattern = "" }: CampaignOptions): readonly string[] | undefined {
-  return claims?.filter((name) => name.toLowerCase().includes(pattern.toLowerCase()));
+function chosenClaims({ claims, pattern }: CampaignOptions): readonly string[] | undefined {
+  return claims?.filter((name) => containsPattern(name, pattern));
 }
 
 /**

@@ -27,6 +27,11 @@ export function splitName(name: string): Pick<Result, "id" | "title"> {
   return { id, title: sentence.join(": ") };
 }
 
+/** Returns whether a claim's name contains a pattern, ignoring case; every name contains an omitted one. */
+export function containsPattern(name: string, pattern: string = ""): boolean {
+  return name.toLowerCase().includes(pattern.toLowerCase());
+}
+
 /** The kernel that was judged, and the results. */
 export interface Report {
   /** The kernel's release: `6.12.95`. */

@@ -1,5 +1,5 @@
 /** Judges registered claims one after another. The list of claims is registry.ts. */
-import { type Result, splitName } from "../report/result.ts";
+import { containsPattern, type Result, splitName } from "../report/result.ts";
 import type { RegisteredClaim } from "./registry.ts";
 
 /** The claims to judge, and the receiver of results. */
@@ -18,10 +18,9 @@ export function judgeClaims(
   options: JudgeOptions = {},
 ): readonly Result[] {
   const { files, onResult } = options;
-  const pattern = options.pattern?.toLowerCase() ?? "";
   return claims
     .filter(({ file }) => files?.includes(file) ?? true)
-    .filter(({ name }) => name.toLowerCase().includes(pattern))
+    .filter(({ name }) => containsPattern(name, options.pattern))
     .map((claim) => {
       const result = judgeClaim(claim);
       onResult?.(result);

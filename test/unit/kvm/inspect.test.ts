@@ -110,7 +110,7 @@ describe("util.inspect prints", () => {
     expect(inspect({ list: [vm] }, { depth: 1 })).toBe("{ list: [ [Vm] ] }");
   });
 
-  test("as many levels of a handle as are left where it is nested", () => {
+  test("a nested handle prints only the levels that depth leaves", () => {
     expect(inspect({ a: { b: vm.memory } })).toBe(
       "{ a: { b: AddressSpace { id: 0, slots: [Array] } } }",
     );
