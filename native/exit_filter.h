@@ -1,5 +1,5 @@
 // Exits that are ignored, answered with a constant, or collected in a ring, without JavaScript. The
-// rules are data from lib/kvm/exit-filter.ts.
+// rules are data from lib/kvm/run/exit-filter.ts.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 
 namespace node_kvm {
 
-// Encoded by lib/kvm/exit-filter.ts.
+// Encoded by lib/kvm/run/exit-filter.ts.
 struct FilterRule {
   // Both are fields of 32 bits.
   // NOLINTNEXTLINE(performance-enum-size)

@@ -1,10 +1,10 @@
 /** `node-kvm lab bisect`: between which kernels a claim's verdict changes. */
 import { BISECT_STATUS, bisect, type Judgement } from "../lab/bisect.ts";
 import { runCampaign, type Start } from "../lab/campaign.ts";
-import { throwIfAborted } from "../lab/command.ts";
 import { LabError } from "../lab/error.ts";
-import { listKernels } from "../lab/kernels.ts";
-import type { EmulatorName } from "../lab/machine.ts";
+import { listKernels } from "../lab/kernels/kernels.ts";
+import type { EmulatorName } from "../lab/machine/machine.ts";
+import { throwIfAborted } from "../lab/process/command.ts";
 import { printable } from "../report/printable.ts";
 import { claimsWithId } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";

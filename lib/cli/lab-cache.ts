@@ -1,12 +1,12 @@
 /** `node-kvm lab cache`: what the lab's cache holds, and making room in it. */
-import { LabCache } from "../lab/cache.ts";
+import { LabCache } from "../lab/cache/cache.ts";
 import {
   type CacheUsage,
   emptyCache,
   pruneCache,
   type StoredEntry,
   surveyCache,
-} from "../lab/cache-usage.ts";
+} from "../lab/cache/cache-usage.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
 import { interruptible } from "./lab-kernel.ts";

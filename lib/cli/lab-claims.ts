@@ -1,5 +1,5 @@
 /** The names of the claims that the lab is to judge, checked before a machine boots. */
-import { suiteClaims } from "../lab/installation.ts";
+import { suiteClaims } from "../lab/machine/installation.ts";
 import { quoted } from "../options.ts";
 import { containsPattern, splitName } from "../report/result.ts";
 import { STATUS } from "./exit-status.ts";

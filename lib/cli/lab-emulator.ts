@@ -1,5 +1,5 @@
 /** Which emulator, and which of its CPU models, a lab command means. */
-import { DEFAULTS, type EmulatorName } from "../lab/machine.ts";
+import { DEFAULTS, type EmulatorName } from "../lab/machine/machine.ts";
 
 /** The emulators' names. */
 export const EMULATORS: readonly EmulatorName[] = ["qemu", "bochs"];

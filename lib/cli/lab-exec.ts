@@ -1,7 +1,7 @@
 /** `node-kvm lab exec`: any command in a disposable machine, with its output and its exit status. */
 import type { Start } from "../lab/campaign.ts";
-import { throwIfAborted } from "../lab/command.ts";
-import { DEFAULTS, type EmulatorName, type LabResult, runInLab } from "../lab/machine.ts";
+import { DEFAULTS, type EmulatorName, type LabResult, runInLab } from "../lab/machine/machine.ts";
+import { throwIfAborted } from "../lab/process/command.ts";
 import { printableLines } from "../report/printable.ts";
 import { STATUS, type StatusRow } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";

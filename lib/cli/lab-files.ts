@@ -2,7 +2,7 @@
 import { accessSync, constants, lstatSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { LabError } from "../lab/error.ts";
-import { guestPath } from "../lab/init.ts";
+import { guestPath } from "../lab/machine/init.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 import { type Out, parseOut } from "./lab-out.ts";
 

@@ -1,9 +1,9 @@
 /** The suite in the lab where this host has no KVM: on the newest kernel that is at hand. */
 import { runCampaign } from "../lab/campaign.ts";
-import { throwIfAborted } from "../lab/command.ts";
 import { LabError } from "../lab/error.ts";
-import { fetchKernel, type Kernel, listKernels } from "../lab/kernels.ts";
-import { findQemu } from "../lab/qemu.ts";
+import { fetchKernel, type Kernel, listKernels } from "../lab/kernels/kernels.ts";
+import { findQemu } from "../lab/machine/qemu.ts";
+import { throwIfAborted } from "../lab/process/command.ts";
 import { toMatrix, troubles } from "../report/matrix.ts";
 import type { Report } from "../report/result.ts";
 import { claimsWith } from "./lab-claims.ts";

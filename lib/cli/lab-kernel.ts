@@ -1,7 +1,7 @@
 /** What every lab command needs: the kernel that a word means, and an end by Ctrl-C. */
 import { existsSync } from "node:fs";
 import { LabError } from "../lab/error.ts";
-import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels.ts";
+import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels/kernels.ts";
 import { printable } from "../report/printable.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";

@@ -5,7 +5,7 @@ import {
   type KernelOptions,
   type KernelRow,
   surveyKernels,
-} from "../lab/kernels.ts";
+} from "../lab/kernels/kernels.ts";
 import { printable, printableJson } from "../report/printable.ts";
 import { type Paint, paint } from "../report/text.ts";
 import { interruptible } from "./lab-kernel.ts";

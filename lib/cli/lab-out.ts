@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { guestPath, isBelow } from "../lab/init.ts";
+import { guestPath, isBelow } from "../lab/machine/init.ts";
 import { printable } from "../report/printable.ts";
 
 /** A file or folder of the guest that is wanted, and where it goes. */

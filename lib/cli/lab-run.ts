@@ -1,7 +1,7 @@
 /** `node-kvm lab run`: the suite on kernels x CPU models, and on the host, as one matrix. */
 import { type Lane, laneName, runCampaign, type Start, type Step } from "../lab/campaign.ts";
-import type { Kernel } from "../lab/kernels.ts";
-import type { EmulatorName } from "../lab/machine.ts";
+import type { Kernel } from "../lab/kernels/kernels.ts";
+import type { EmulatorName } from "../lab/machine/machine.ts";
 import { toHtml } from "../report/html.ts";
 import { matrixToJunit } from "../report/junit.ts";
 import { matrixToKtap } from "../report/ktap.ts";

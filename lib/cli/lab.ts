@@ -1,8 +1,8 @@
 /** `node-kvm lab`: which commands the lab has, and their options. What each does is lab-*.ts. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { DEFAULT_START, defaultParallel, type Start } from "../lab/campaign.ts";
-import { guestFolder } from "../lab/guest.ts";
-import { DEFAULTS } from "../lab/machine.ts";
+import { guestFolder } from "../lab/machine/guest.ts";
+import { DEFAULTS } from "../lab/machine/machine.ts";
 import { commonStatuses, STATUS, type StatusRow, statusHelp } from "./exit-status.ts";
 import { setTroubleStatus } from "./failure.ts";
 import { labBisect, labBisectStep } from "./lab-bisect.ts";

@@ -6,11 +6,11 @@ import { expectNative, type NativeHostFile, native } from "../native.ts";
 import { toPath, toU32, toU64 } from "../options.ts";
 import { traceClose, traceCounter, traced, traceEventFd, traceFile } from "../trace/sink.ts";
 import type { Traced } from "../trace/traced.ts";
-import { type AbortOptions, signalOf } from "./abortable.ts";
 import { forgetFile, type OpenFile, registerFile } from "./link.ts";
 import { refused } from "./refused.ts";
-import { Steps } from "./steps.ts";
-import { WaitingLine } from "./waiting-line.ts";
+import { type AbortOptions, signalOf } from "./run/abortable.ts";
+import { Steps } from "./run/steps.ts";
+import { WaitingLine } from "./run/waiting-line.ts";
 
 const { EAGAIN } = constants.errno;
 

@@ -28,7 +28,7 @@ import { vendorModule } from "./host.ts";
 import { getMsrs } from "./msrs.ts";
 import { type Origin, remembering } from "./origin.ts";
 import { refused } from "./refused.ts";
-import { readable } from "./vcpu-msrs.ts";
+import { readable } from "./state/vcpu-msrs.ts";
 import { Vm } from "./vm.ts";
 
 /** Returns the device that {@link Kvm.open} opens by default: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */

@@ -8,7 +8,7 @@ import { StateError } from "../errors.ts";
 import type { NativeFd, NativeHostFile, NativeLink } from "../native.ts";
 import { describe, refuseUnknown, toU64 } from "../options.ts";
 import { type TraceLink, traced } from "../trace/sink.ts";
-import { type GuestMemory, mappingOf } from "./guest-memory.ts";
+import { type GuestMemory, mappingOf } from "./memory/guest-memory.ts";
 import { methodOf } from "./method-name.ts";
 
 /** An object of this package that owns an open file: a handle, an {@link EventFd}, a {@link SevDevice}. */

@@ -16,17 +16,17 @@ import {
 } from "../native.ts";
 import { refuseNonBooleans, refuseUnknown } from "../options.ts";
 import { isTold, publishExit, traceExit, traceRun } from "../trace/sink.ts";
-import { Abortable, type AbortOptions, signalOf } from "./abortable.ts";
-import { CoalescedRing, coalescedRing } from "./coalesced-ring.ts";
-import type { Exit } from "./exit.ts";
-import { decodeExit, isExitBesideErrno } from "./exit-decoder.ts";
-import { type ExitRule, encodeRules, FILTER_RING_BYTES } from "./exit-filter.ts";
-import { ExitSource } from "./exit-source.ts";
+import type { Exit } from "./exits/exit.ts";
+import { decodeExit, isExitBesideErrno } from "./exits/exit-decoder.ts";
+import { ExitSource } from "./exits/exit-source.ts";
 import type { CallContext, IoctlArgument } from "./handle.ts";
 import { refused } from "./refused.ts";
-import type { GatedRun, RunGate } from "./run-gate.ts";
-import { RunPage } from "./run-page.ts";
-import { Steps } from "./steps.ts";
+import { Abortable, type AbortOptions, signalOf } from "./run/abortable.ts";
+import { CoalescedRing, coalescedRing } from "./run/coalesced-ring.ts";
+import { type ExitRule, encodeRules, FILTER_RING_BYTES } from "./run/exit-filter.ts";
+import type { GatedRun, RunGate } from "./run/run-gate.ts";
+import { RunPage } from "./run/run-page.ts";
+import { Steps } from "./run/steps.ts";
 import { VcpuDevices } from "./vcpu-devices.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");

@@ -27,18 +27,18 @@ import {
 import type { StateDifference } from "../state/error.ts";
 import type { VcpuState } from "../state/state.ts";
 import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
-import { DirtyRing } from "./dirty-pages.ts";
 import { evidenceOfVcpu, type VcpuHistory } from "./evidence.ts";
 import type { Handle, IoctlArgument } from "./handle.ts";
-import { msrDifferences } from "./vcpu-msrs.ts";
-import { VcpuRuns } from "./vcpu-runs.ts";
+import { DirtyRing } from "./memory/dirty-pages.ts";
+import { msrDifferences } from "./state/vcpu-msrs.ts";
 import {
   type RestoreStateOptions,
   restoreVcpus,
   SAVE_OPTIONS,
   type SaveStateOptions,
   saveVcpus,
-} from "./vcpu-state.ts";
+} from "./state/vcpu-state.ts";
+import { VcpuRuns } from "./vcpu-runs.ts";
 import type { Vm } from "./vm.ts";
 
 /** The required fields of a table's entry. */

@@ -19,12 +19,12 @@ import { StateError } from "../errors.ts";
 import type { NativeFd } from "../native.ts";
 import { refuseMisfit, refuseMissing, toU32, toU64 } from "../options.ts";
 import { traceAnswer, traceCall } from "../trace/sink.ts";
-import { type AddressSpace, AddressSpaces } from "./address-space.ts";
-import { dirtyPages } from "./dirty-pages.ts";
 import { VmIoctls } from "./generated/vm-ioctls.ts";
-import { GuestMemfd } from "./guest-memfd.ts";
-import { type GuestMemory, mappingOf } from "./guest-memory.ts";
 import { fileOf } from "./link.ts";
+import { type AddressSpace, AddressSpaces } from "./memory/address-space.ts";
+import { dirtyPages } from "./memory/dirty-pages.ts";
+import { GuestMemfd } from "./memory/guest-memfd.ts";
+import { type GuestMemory, mappingOf } from "./memory/guest-memory.ts";
 import { methodOf } from "./method-name.ts";
 
 const PAGE = 4096n;

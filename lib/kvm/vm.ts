@@ -21,18 +21,18 @@ import type { NativeFd } from "../native.ts";
 import { describe, refuseMisfit, refuseUnknown, toBytes, toList } from "../options.ts";
 import type { StateFinding } from "../state/error.ts";
 import type { VmState } from "../state/state.ts";
-import type { MemorySlot } from "./address-space.ts";
 import { type Capability, capabilityNumber, type EnableCapInput, enableCap } from "./capability.ts";
 import { evidenceOf, evidenceOfVm } from "./evidence.ts";
 import type { CallContext, Handle, IoctlArgument } from "./handle.ts";
 import { noteIrqfd } from "./irqfds.ts";
 import type { Kvm } from "./kvm.ts";
-import { RunGate } from "./run-gate.ts";
+import type { MemorySlot } from "./memory/address-space.ts";
+import { RunGate } from "./run/run-gate.ts";
+import type { RestoreStateOptions, SaveStateOptions } from "./state/vcpu-state.ts";
+import { checkVmState, restoreVm, saveVm } from "./state/vm-state.ts";
 import { Stats } from "./stats.ts";
 import { Vcpu } from "./vcpu.ts";
-import type { RestoreStateOptions, SaveStateOptions } from "./vcpu-state.ts";
 import { VmDevices } from "./vm-devices.ts";
-import { checkVmState, restoreVm, saveVm } from "./vm-state.ts";
 
 /** A range of MSRs with a bitmap of allowed accesses: `struct kvm_msr_filter_range`. */
 export interface MsrFilterRange {

@@ -8,9 +8,9 @@ import { printable } from "../report/printable.ts";
 import { MalformedReport, readReport } from "../report/received.ts";
 import { containsPattern, count, type Report, type Result, splitName } from "../report/result.ts";
 import { LabError } from "./error.ts";
-import { HELD, WORK_PORT } from "./init.ts";
-import { suiteProgram } from "./installation.ts";
-import type { Kernel } from "./kernels.ts";
+import type { Kernel } from "./kernels/kernels.ts";
+import { HELD, WORK_PORT } from "./machine/init.ts";
+import { suiteProgram } from "./machine/installation.ts";
 import {
   type EmulatorName,
   type LabOptions,
@@ -18,7 +18,7 @@ import {
   MEMORY,
   type Restore,
   runInLab,
-} from "./machine.ts";
+} from "./machine/machine.ts";
 
 /** One machine of a campaign. */
 export interface Lane {

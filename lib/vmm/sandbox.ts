@@ -2,10 +2,10 @@
 import { decodeUcall, isUcall, type Program, type Ucall } from "../guest/index.ts";
 import { inspectAs } from "../inspect.ts";
 import type { CpuidEntry2Input } from "../kvm/cpuid2.ts";
-import type { Exit } from "../kvm/exit.ts";
-import { explainExit } from "../kvm/explain-exit.ts";
-import { GuestMemory } from "../kvm/guest-memory.ts";
+import type { Exit } from "../kvm/exits/exit.ts";
+import { explainExit } from "../kvm/exits/explain-exit.ts";
 import type { Kvm } from "../kvm/kvm.ts";
+import { GuestMemory } from "../kvm/memory/guest-memory.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { Vm } from "../kvm/vm.ts";
 import { refuseMisfit } from "../options.ts";

@@ -3,7 +3,7 @@
  */
 import type { MessagePort } from "node:worker_threads";
 import { KvmError, STATE_ERRORS, StateError } from "../errors.ts";
-import type { Exit } from "../kvm/exit.ts";
+import type { Exit } from "../kvm/exits/exit.ts";
 
 /** The worker's `workerData`. */
 export interface Start {

@@ -3,7 +3,7 @@
  * vcpu-worker.ts.
  */
 import { type MessagePort, workerData } from "node:worker_threads";
-import type { Exit } from "../kvm/exit.ts";
+import type { Exit } from "../kvm/exits/exit.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import {
   type Answer,

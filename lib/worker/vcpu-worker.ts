@@ -6,8 +6,8 @@ import { once } from "node:events";
 import { MessageChannel, type MessagePort, Worker, type WorkerOptions } from "node:worker_threads";
 import { StateError } from "../errors.ts";
 import { inspectAs } from "../inspect.ts";
-import { Abortable, type AbortOptions, signalOf } from "../kvm/abortable.ts";
-import type { Exit } from "../kvm/exit.ts";
+import type { Exit } from "../kvm/exits/exit.ts";
+import { Abortable, type AbortOptions, signalOf } from "../kvm/run/abortable.ts";
 import { kickVcpu } from "../kvm/vcpu-runs.ts";
 import {
   type Answer,

@@ -77,21 +77,21 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^members\[name\]$/, TABLE],
   ],
   "kvm/evidence.ts": [[/^\{ ok: "kernel", ENXIO: "none" \}\[/, "the name is an errno's, or ok"]],
-  "kvm/exit-filter.ts": [
+  "kvm/run/exit-filter.ts": [
     [/^given\[(only\.)?name\]$/, TABLE],
     [/^WRITES\[one\.write\]$/, GUARDED],
   ],
-  "kvm/exit-hypercall-decoder.ts": [[/^(info|TDX_INFO)\[name\]$/, TABLE]],
-  "kvm/guest-memory.ts": [
+  "kvm/exits/exit-hypercall-decoder.ts": [[/^(info|TDX_INFO)\[name\]$/, TABLE]],
+  "kvm/memory/guest-memory.ts": [
     [/^PAGE_SHIFTS\[hugePages\]$/, GUARDED],
     [/^ADVICES\[name as AdviceName\]$/, TABLE],
   ],
   "kvm/link.ts": [[/^"close" in value$/, "a class's close() is what is asked for"]],
-  "kvm/run-page.ts": [
+  "kvm/run/run-page.ts": [
     [/^"of" in type$/, OURS],
     [/^\(value as .*\)\[name\]$/, TABLE],
   ],
-  "kvm/state-part.ts": [[/^(part\.get\.capability|header)\[[\w.]+\]$/, TABLE]],
+  "kvm/state/state-part.ts": [[/^(part\.get\.capability|header)\[[\w.]+\]$/, TABLE]],
   "kvm/vm.ts": [[/^KVM_CAPABILITIES\[name\]$/, TABLE]],
   "native.ts": [[/^object\?\.\[method\]$/, TABLE]],
   "options.ts": [[/^members\[name\]$/, "the name is one of those that the caller requires"]],

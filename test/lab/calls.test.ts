@@ -2,9 +2,9 @@
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { LabError } from "../../lib/lab/error.ts";
-import { guestFolder } from "../../lib/lab/guest.ts";
-import { runInLab } from "../../lib/lab/machine.ts";
-import { findQemu } from "../../lib/lab/qemu.ts";
+import { guestFolder } from "../../lib/lab/machine/guest.ts";
+import { runInLab } from "../../lib/lab/machine/machine.ts";
+import { findQemu } from "../../lib/lab/machine/qemu.ts";
 import {
   type Answer,
   PROGRAM as EVERY_IOCTL,

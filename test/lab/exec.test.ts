@@ -8,8 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { Kernel } from "../../lib/lab/kernels.ts";
-import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine.ts";
+import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
+import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine/machine.ts";
 import { kernelOrProblem } from "./kernel-or-problem.ts";
 
 const KERNEL = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1";

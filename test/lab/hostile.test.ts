@@ -6,9 +6,9 @@
 import { existsSync } from "node:fs";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { runCampaign } from "../../lib/lab/campaign.ts";
-import { guestFolder } from "../../lib/lab/guest.ts";
-import type { Kernel } from "../../lib/lab/kernels.ts";
-import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine.ts";
+import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
+import { guestFolder } from "../../lib/lab/machine/guest.ts";
+import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine/machine.ts";
 import { isGreenMatrix, toMatrix } from "../../lib/report/matrix.ts";
 import { kernelOrProblem } from "./kernel-or-problem.ts";
 

@@ -1,8 +1,8 @@
 /** The kernel that a test boots, or why it is skipped. */
 import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { LabError } from "../../lib/lab/error.ts";
-import type { Kernel } from "../../lib/lab/kernels.ts";
-import { findQemu } from "../../lib/lab/qemu.ts";
+import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
+import { findQemu } from "../../lib/lab/machine/qemu.ts";
 
 /** Finds QEMU and a kernel; returns the lab's message where one of them is missing. */
 export async function kernelOrProblem(name: string, modules?: string): Promise<Kernel | string> {

@@ -10,9 +10,9 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { LabError } from "../../lib/lab/error.ts";
-import { guestFolder } from "../../lib/lab/guest.ts";
-import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine.ts";
-import { findQemu } from "../../lib/lab/qemu.ts";
+import { guestFolder } from "../../lib/lab/machine/guest.ts";
+import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine/machine.ts";
+import { findQemu } from "../../lib/lab/machine/qemu.ts";
 import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.ts";
 
 const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "7.2").split(",");

@@ -9,9 +9,9 @@ import { basename, join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { LabError } from "../../lib/lab/error.ts";
-import type { Kernel } from "../../lib/lab/kernels.ts";
-import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine.ts";
-import { findQemu } from "../../lib/lab/qemu.ts";
+import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
+import { type LabOptions, type LabResult, runInLab } from "../../lib/lab/machine/machine.ts";
+import { findQemu } from "../../lib/lab/machine/qemu.ts";
 import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.ts";
 
 const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "6.12,7.2").split(",");

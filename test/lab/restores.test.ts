@@ -5,11 +5,11 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { LabCache } from "../../lib/lab/cache.ts";
+import { LabCache } from "../../lib/lab/cache/cache.ts";
 import { runCampaign, type Start } from "../../lib/lab/campaign.ts";
-import type { Kernel } from "../../lib/lab/kernels.ts";
-import { type LabResult, runInLab } from "../../lib/lab/machine.ts";
-import { SNAPSHOTS } from "../../lib/lab/snapshot.ts";
+import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
+import { type LabResult, runInLab } from "../../lib/lab/machine/machine.ts";
+import { SNAPSHOTS } from "../../lib/lab/machine/snapshot.ts";
 import { kernelOrProblem } from "./kernel-or-problem.ts";
 
 const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "6.12").split(",");

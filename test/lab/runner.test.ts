@@ -1,8 +1,8 @@
 /** The suite's own runner, which the lab uses in its guests, judges as vitest does: by real boots of one kernel. */
 import { describe, expect, test } from "vitest";
-import { suiteProgram } from "../../lib/lab/installation.ts";
-import type { Kernel } from "../../lib/lab/kernels.ts";
-import { type LabOptions, runInLab } from "../../lib/lab/machine.ts";
+import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
+import { suiteProgram } from "../../lib/lab/machine/installation.ts";
+import { type LabOptions, runInLab } from "../../lib/lab/machine/machine.ts";
 import type { Report } from "../../lib/report/result.ts";
 import { kernelOrProblem } from "./kernel-or-problem.ts";
 

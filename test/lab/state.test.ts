@@ -6,10 +6,10 @@ import { fileURLToPath } from "node:url";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { LabError } from "../../lib/lab/error.ts";
-import { guestFolder } from "../../lib/lab/guest.ts";
-import type { Kernel } from "../../lib/lab/kernels.ts";
-import { runInLab } from "../../lib/lab/machine.ts";
-import { findQemu } from "../../lib/lab/qemu.ts";
+import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
+import { guestFolder } from "../../lib/lab/machine/guest.ts";
+import { runInLab } from "../../lib/lab/machine/machine.ts";
+import { findQemu } from "../../lib/lab/machine/qemu.ts";
 import { type Counted, countedIn, GUESTS, LONG, MOVES } from "../lifecycle/counted.ts";
 
 const BEFORE = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1";

@@ -8,13 +8,13 @@ import { type ExecOptions, labExec } from "../../../lib/cli/lab-exec.ts";
 import { type LabRunOptions, labRun } from "../../../lib/cli/lab-run.ts";
 import type { GuestStdin } from "../../../lib/cli/lab-stdin.ts";
 import { LabError } from "../../../lib/lab/error.ts";
-import type * as machine from "../../../lib/lab/machine.ts";
-import type { LabOptions, LabResult } from "../../../lib/lab/machine.ts";
+import type * as machine from "../../../lib/lab/machine/machine.ts";
+import type { LabOptions, LabResult } from "../../../lib/lab/machine/machine.ts";
 
 const { runInLab } = vi.hoisted(() => ({
   runInLab: vi.fn<(options: LabOptions) => Promise<LabResult>>(),
 }));
-vi.mock("../../../lib/lab/machine.ts", async (original) => ({
+vi.mock("../../../lib/lab/machine/machine.ts", async (original) => ({
   ...(await original<typeof machine>()),
   runInLab,
 }));

@@ -1,7 +1,7 @@
 /** Signals whose own methods and getters fail: the promise still settles, and nothing is uncaught. Needs no KVM. */
 import { describe, expect, onTestFinished, test } from "vitest";
-import { Abortable } from "../../../lib/kvm/abortable.ts";
 import { EventFd } from "../../../lib/kvm/host-file.ts";
+import { Abortable } from "../../../lib/kvm/run/abortable.ts";
 import { fakeHandles } from "./fake-fd.ts";
 
 const INTR = { kind: "intr" };

@@ -7,8 +7,8 @@ import {
   type AddressSpace,
   AddressSpaces,
   type MemorySlot,
-} from "../../../lib/kvm/address-space.ts";
-import { GuestMemory } from "../../../lib/kvm/guest-memory.ts";
+} from "../../../lib/kvm/memory/address-space.ts";
+import { GuestMemory } from "../../../lib/kvm/memory/guest-memory.ts";
 
 const PAGE = 4096;
 const GIB = 2 ** 30;

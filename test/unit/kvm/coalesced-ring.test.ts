@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { CoalescedMmio } from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
-import { CoalescedRing, coalescedRing } from "../../../lib/kvm/coalesced-ring.ts";
+import { CoalescedRing, coalescedRing } from "../../../lib/kvm/run/coalesced-ring.ts";
 
 const PAGE = 4096;
 const KVM_COALESCED_MMIO_MAX = 170;

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { StateError } from "../../../lib/errors.ts";
-import { DirtyRing, dirtyAddresses, dirtyPages } from "../../../lib/kvm/dirty-pages.ts";
+import { DirtyRing, dirtyAddresses, dirtyPages } from "../../../lib/kvm/memory/dirty-pages.ts";
 
 const [DIRTY, RESET] = [1, 2];
 

@@ -9,7 +9,7 @@ import type {
   MmioReadExit,
   RdmsrExit,
   WrmsrExit,
-} from "../../../lib/kvm/exit.ts";
+} from "../../../lib/kvm/exits/exit.ts";
 import { decode, decoded, MAPPED, mapped, UNION, wordAt } from "./kvm-run.ts";
 
 const PORT_DATA = 4096;

@@ -4,9 +4,9 @@ import * as kvm from "../../../lib/abi/generated/constants.ts";
 import type { Run } from "../../../lib/abi/generated/structs.ts";
 import type { StructInput } from "../../../lib/abi/struct.ts";
 import { StateError } from "../../../lib/errors.ts";
-import type { Exit } from "../../../lib/kvm/exit.ts";
-import { decodeExit } from "../../../lib/kvm/exit-decoder.ts";
-import type { ExitSource } from "../../../lib/kvm/exit-source.ts";
+import type { Exit } from "../../../lib/kvm/exits/exit.ts";
+import { decodeExit } from "../../../lib/kvm/exits/exit-decoder.ts";
+import type { ExitSource } from "../../../lib/kvm/exits/exit-source.ts";
 import { changes, mapped, sourceOf } from "./kvm-run.ts";
 
 /** Any function that answers, and what it is to be called with. */

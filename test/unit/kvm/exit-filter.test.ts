@@ -1,6 +1,6 @@
 /** Rules of an exit filter as bytes, and those that are refused. What a filter does to exits is run-filter.test.ts. */
 import { describe, expect, test } from "vitest";
-import { type ExitRule, encodeRules } from "../../../lib/kvm/exit-filter.ts";
+import { type ExitRule, encodeRules } from "../../../lib/kvm/run/exit-filter.ts";
 
 /** A rule's bytes as numbers: first, last, value, space, write, answers, size. */
 function fields(rule: ExitRule): readonly (bigint | number)[] {

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import * as kvm from "../../../lib/abi/generated/constants.ts";
 import { Run } from "../../../lib/abi/generated/structs.ts";
 import { offsetOf, type StructInput } from "../../../lib/abi/struct.ts";
-import type { Exit, SnpReqCertsExit, TdxGetTdvmcallInfoExit } from "../../../lib/kvm/exit.ts";
+import type { Exit, SnpReqCertsExit, TdxGetTdvmcallInfoExit } from "../../../lib/kvm/exits/exit.ts";
 import { changes, decoded, mapped, wordAt } from "./kvm-run.ts";
 
 const OLD = 0xdead_beef_dead_beefn;

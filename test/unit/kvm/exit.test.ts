@@ -4,8 +4,8 @@ import { describe, expect, test } from "vitest";
 import * as kvm from "../../../lib/abi/generated/constants.ts";
 import type { Run } from "../../../lib/abi/generated/structs.ts";
 import type { StructInput } from "../../../lib/abi/struct.ts";
-import type { Exit } from "../../../lib/kvm/exit.ts";
-import { decodeExit, isExitBesideErrno } from "../../../lib/kvm/exit-decoder.ts";
+import type { Exit } from "../../../lib/kvm/exits/exit.ts";
+import { decodeExit, isExitBesideErrno } from "../../../lib/kvm/exits/exit-decoder.ts";
 import { changes, decode, decoded, mapped, sourceOf, UNION } from "./kvm-run.ts";
 
 /** The 27 reasons that x86 of Linux 7.2 gives, nmi, which only the headers have, and our own. */

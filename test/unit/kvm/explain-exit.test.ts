@@ -1,6 +1,6 @@
 /** Claims about what real exits mean: guests that fault three times, fetch from nowhere, cannot be entered. On a device. */
 import { describe, expect } from "vitest";
-import { explainExit } from "../../../lib/kvm/explain-exit.ts";
+import { explainExit } from "../../../lib/kvm/exits/explain-exit.ts";
 import { vendorModule } from "../../../lib/kvm/host.ts";
 import { isPvm, test } from "./on-device.ts";
 

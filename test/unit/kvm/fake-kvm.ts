@@ -12,7 +12,7 @@ import { encode, read } from "../../../lib/abi/struct.ts";
 import { KvmError } from "../../../lib/errors.ts";
 import { type CallContext, Handle, type IoctlArgument } from "../../../lib/kvm/handle.ts";
 import type { Origin } from "../../../lib/kvm/origin.ts";
-import type { StatefulVcpu } from "../../../lib/kvm/vcpu-state.ts";
+import type { StatefulVcpu } from "../../../lib/kvm/state/vcpu-state.ts";
 import type { NativeFd } from "../../../lib/native.ts";
 
 const HEADER = 8;

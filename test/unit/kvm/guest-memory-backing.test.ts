@@ -17,7 +17,7 @@ import {
   GuestMemory,
   type GuestMemoryOptions,
   type MapFileOptions,
-} from "../../../lib/kvm/guest-memory.ts";
+} from "../../../lib/kvm/memory/guest-memory.ts";
 import { refusal } from "./on-device.ts";
 
 const PAGE = 4096;

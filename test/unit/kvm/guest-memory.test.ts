@@ -3,7 +3,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { KvmError, StateError } from "../../../lib/errors.ts";
-import { GuestMemory } from "../../../lib/kvm/guest-memory.ts";
+import { GuestMemory } from "../../../lib/kvm/memory/guest-memory.ts";
 
 const GIB = 2 ** 30;
 

@@ -1,9 +1,9 @@
 /** Shared by tests of exits: kvm_run as a kernel would fill it, and its exit. */
 import { Run } from "../../../lib/abi/generated/structs.ts";
 import { offsetOf, type StructInput, write } from "../../../lib/abi/struct.ts";
-import type { Exit } from "../../../lib/kvm/exit.ts";
-import { decodeExit } from "../../../lib/kvm/exit-decoder.ts";
-import { ExitSource } from "../../../lib/kvm/exit-source.ts";
+import type { Exit } from "../../../lib/kvm/exits/exit.ts";
+import { decodeExit } from "../../../lib/kvm/exits/exit-decoder.ts";
+import { ExitSource } from "../../../lib/kvm/exits/exit-source.ts";
 
 /** As x86 maps it: kvm_run, the page of port data, the ring of coalesced MMIO. */
 export const MAPPED: number = 3 * 4096;

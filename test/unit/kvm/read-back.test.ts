@@ -1,7 +1,7 @@
 /** Claims about reading back a restored state: the reads, their order, and how a loss is reported. No KVM. */
 import { describe, expect, test } from "vitest";
 import type { MsrEntry } from "../../../lib/abi/generated/structs.ts";
-import { restoreVcpus } from "../../../lib/kvm/vcpu-state.ts";
+import { restoreVcpus } from "../../../lib/kvm/state/vcpu-state.ts";
 import type { VcpuState } from "../../../lib/state/state.ts";
 import { SANE } from "../state/any-state.ts";
 import { FakeVcpu, fakeOrigin } from "./fake-kvm.ts";

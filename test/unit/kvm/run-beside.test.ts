@@ -5,7 +5,7 @@ import { setTimeout } from "node:timers/promises";
 import { promisify } from "node:util";
 import { describe, expect, vi } from "vitest";
 import type { GuestBuilder } from "../../../lib/guest/index.ts";
-import type { Exit } from "../../../lib/kvm/exit.ts";
+import type { Exit } from "../../../lib/kvm/exits/exit.ts";
 import { kickVcpu } from "../../../lib/kvm/vcpu-runs.ts";
 import { test } from "./on-device.ts";
 

@@ -6,7 +6,7 @@ import { GuestDebug } from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
 import { StateError } from "../../../lib/errors.ts";
 import { mem } from "../../../lib/guest/index.ts";
-import type { Exit, IoInExit, MmioReadExit, RdmsrExit } from "../../../lib/kvm/exit.ts";
+import type { Exit, IoInExit, MmioReadExit, RdmsrExit } from "../../../lib/kvm/exits/exit.ts";
 import type { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import { test } from "./on-device.ts";
 

@@ -11,7 +11,7 @@ import type {
   InternalErrorExit,
   RdmsrExit,
   WrmsrExit,
-} from "../../../lib/kvm/exit.ts";
+} from "../../../lib/kvm/exits/exit.ts";
 import type { Kvm } from "../../../lib/kvm/kvm.ts";
 import type { Sandbox } from "../../../lib/vmm/sandbox.ts";
 import { type Handles, isPvm, test } from "./on-device.ts";

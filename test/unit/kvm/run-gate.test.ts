@@ -1,6 +1,6 @@
 /** The gate of a VM's runs: which runs wait, which continue, and when a pause resolves. Needs no device. */
 import { beforeEach, describe, expect, test } from "vitest";
-import { type GatedRun, RunGate } from "../../../lib/kvm/run-gate.ts";
+import { type GatedRun, RunGate } from "../../../lib/kvm/run/run-gate.ts";
 
 /** A run that records the calls it receives. */
 class Told implements GatedRun {

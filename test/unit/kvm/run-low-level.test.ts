@@ -8,8 +8,8 @@ import {
   KVM_SYNC_X86_REGS,
 } from "../../../lib/abi/generated/constants.ts";
 import { type GuestBuilder, mem } from "../../../lib/guest/index.ts";
-import type { IoInExit } from "../../../lib/kvm/exit-access.ts";
-import { RunPage } from "../../../lib/kvm/run-page.ts";
+import type { IoInExit } from "../../../lib/kvm/exits/exit-access.ts";
+import { RunPage } from "../../../lib/kvm/run/run-page.ts";
 import type { Sandbox } from "../../../lib/vmm/sandbox.ts";
 import { test } from "./on-device.ts";
 

@@ -3,7 +3,7 @@ import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { KVM_EXIT_HLT } from "../../../lib/abi/generated/constants.ts";
 import { Run } from "../../../lib/abi/generated/structs.ts";
 import { write } from "../../../lib/abi/struct.ts";
-import { RunGate } from "../../../lib/kvm/run-gate.ts";
+import { RunGate } from "../../../lib/kvm/run/run-gate.ts";
 import { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import type { Vm } from "../../../lib/kvm/vm.ts";
 import type { NativeFd, NativeRefusal } from "../../../lib/native.ts";

@@ -2,7 +2,7 @@
 import { describe, expect } from "vitest";
 import { KVM_RUN } from "../../../lib/abi/generated/ioctls.ts";
 import { StateError } from "../../../lib/errors.ts";
-import type { IoInExit, IoOutExit, MmioReadExit } from "../../../lib/kvm/exit.ts";
+import type { IoInExit, IoOutExit, MmioReadExit } from "../../../lib/kvm/exits/exit.ts";
 import type { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import { kickVcpu } from "../../../lib/kvm/vcpu-runs.ts";
 import { refusal, test } from "./on-device.ts";

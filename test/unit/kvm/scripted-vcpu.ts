@@ -1,7 +1,7 @@
 /** A vCPU without KVM: each KVM_RUN is a line of a script, which fills kvm_run. */
 import { Run } from "../../../lib/abi/generated/structs.ts";
 import { type StructInput, write } from "../../../lib/abi/struct.ts";
-import { RunGate } from "../../../lib/kvm/run-gate.ts";
+import { RunGate } from "../../../lib/kvm/run/run-gate.ts";
 import { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import type { Vm } from "../../../lib/kvm/vm.ts";
 import type { NativeFd, NativeRun } from "../../../lib/native.ts";

@@ -1,10 +1,10 @@
 /** Claims about saving and restoring: the ioctls, their order, and how an error is reported. No KVM. */
 import { describe, expect, test } from "vitest";
 import type { ClockData, MsrEntry } from "../../../lib/abi/generated/structs.ts";
-import { readPart, writePart } from "../../../lib/kvm/state-part.ts";
-import { writeTsc } from "../../../lib/kvm/vcpu-msrs.ts";
-import { restoreVcpus, saveVcpus } from "../../../lib/kvm/vcpu-state.ts";
-import { checkVmState, restoreVm, saveVm } from "../../../lib/kvm/vm-state.ts";
+import { readPart, writePart } from "../../../lib/kvm/state/state-part.ts";
+import { writeTsc } from "../../../lib/kvm/state/vcpu-msrs.ts";
+import { restoreVcpus, saveVcpus } from "../../../lib/kvm/state/vcpu-state.ts";
+import { checkVmState, restoreVm, saveVm } from "../../../lib/kvm/state/vm-state.ts";
 import { VCPU_PARTS, VM_PARTS } from "../../../lib/state/parts.ts";
 import type { VcpuState, VmState } from "../../../lib/state/state.ts";
 import { SANE as FULL } from "../state/any-state.ts";

@@ -1,7 +1,7 @@
 /** Claims about generators that can be ended while they wait: those of exits and of signals. Needs no KVM. */
 import { expect, test } from "vitest";
 import { EventFd } from "../../../lib/kvm/host-file.ts";
-import { Steps } from "../../../lib/kvm/steps.ts";
+import { Steps } from "../../../lib/kvm/run/steps.ts";
 
 /** Steps that wait until they are stopped, or given a value. */
 class Waiting {

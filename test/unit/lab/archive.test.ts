@@ -2,9 +2,9 @@
 import { existsSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { Archive, type Package } from "../../../lib/lab/archive.ts";
-import { configuredArchive, mirrorArchive } from "../../../lib/lab/archive-address.ts";
-import { LabCache } from "../../../lib/lab/cache.ts";
+import { Archive, type Package } from "../../../lib/lab/archive/archive.ts";
+import { configuredArchive, mirrorArchive } from "../../../lib/lab/archive/archive-address.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
 import { FAULTS, FakeApt } from "./fake-apt.ts";
 import { temporaryFolder } from "./temporary.ts";
 

@@ -3,11 +3,11 @@ import { createHash } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
-import { findBochs } from "../../../lib/lab/bochs-parts.ts";
-import { LabCache } from "../../../lib/lab/cache.ts";
-import { unpackedPackage } from "../../../lib/lab/debian-package.ts";
+import { unpackedPackage } from "../../../lib/lab/archive/debian-package.ts";
+import { findBochs } from "../../../lib/lab/bochs/bochs-parts.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
 import { LabError } from "../../../lib/lab/error.ts";
-import { baseArchives } from "../../../lib/lab/guest.ts";
+import { baseArchives } from "../../../lib/lab/machine/guest.ts";
 import { temporaryFolder } from "./temporary.ts";
 
 afterEach(() => vi.unstubAllEnvs());

@@ -11,8 +11,8 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { applyFix, buildBochs, FIXES } from "../../../lib/lab/bochs-build.ts";
-import { LabCache } from "../../../lib/lab/cache.ts";
+import { applyFix, buildBochs, FIXES } from "../../../lib/lab/bochs/bochs-build.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
 import { temporaryFolder } from "./temporary.ts";
 
 /** The places of the source that are changed, and no more of it. */

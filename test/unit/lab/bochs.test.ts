@@ -7,10 +7,10 @@ import {
   bochsConfiguration,
   bootBochs,
   isAmdModel,
-} from "../../../lib/lab/bochs.ts";
-import { ROM_ADDRESS, writeDisk } from "../../../lib/lab/bochs-disk.ts";
-import { findBochs } from "../../../lib/lab/bochs-parts.ts";
-import { LabCache } from "../../../lib/lab/cache.ts";
+} from "../../../lib/lab/bochs/bochs.ts";
+import { ROM_ADDRESS, writeDisk } from "../../../lib/lab/bochs/bochs-disk.ts";
+import { findBochs } from "../../../lib/lab/bochs/bochs-parts.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
 import { temporaryFolder } from "./temporary.ts";
 
 const SECTOR = 512;

@@ -1,7 +1,7 @@
 /** Claims about finding a busybox: one that needs a library is of no use in a guest. */
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { isStatic } from "../../../lib/lab/busybox.ts";
+import { isStatic } from "../../../lib/lab/machine/busybox.ts";
 
 /** The least of an ELF: a header and program headers of these types. */
 function elf(...types: readonly number[]): Buffer {

@@ -19,8 +19,8 @@ import {
 import { userInfo } from "node:os";
 import { join, resolve } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { type CacheEntry, LabCache, lastUse } from "../../../lib/lab/cache.ts";
-import { isAbandoned, ownMark } from "../../../lib/lab/owner.ts";
+import { type CacheEntry, LabCache, lastUse } from "../../../lib/lab/cache/cache.ts";
+import { isAbandoned, ownMark } from "../../../lib/lab/cache/owner.ts";
 import { temporaryFolder } from "./temporary.ts";
 import { tinyDisk } from "./tiny-disk.ts";
 

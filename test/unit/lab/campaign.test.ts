@@ -10,7 +10,7 @@ import {
   toColumn,
 } from "../../../lib/lab/campaign.ts";
 import { LabError } from "../../../lib/lab/error.ts";
-import type { LabOptions, LabResult, LabRun } from "../../../lib/lab/machine.ts";
+import type { LabOptions, LabResult, LabRun } from "../../../lib/lab/machine/machine.ts";
 import { type Column, isGreenMatrix, toMatrix } from "../../../lib/report/matrix.ts";
 import { BOOTED, ScriptedEmulator } from "./scripted-emulator.ts";
 

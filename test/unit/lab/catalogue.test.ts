@@ -1,8 +1,8 @@
 /** Claims about the catalogue: how packages make kernels, and which kernel a name means. */
 import { describe, expect, test } from "vitest";
-import type { Package } from "../../../lib/lab/archive.ts";
-import { kernelsOf, resolveKernel } from "../../../lib/lab/catalogue.ts";
-import { compareVersions, linuxVersion } from "../../../lib/lab/version.ts";
+import type { Package } from "../../../lib/lab/archive/archive.ts";
+import { kernelsOf, resolveKernel } from "../../../lib/lab/kernels/catalogue.ts";
+import { compareVersions, linuxVersion } from "../../../lib/lab/kernels/version.ts";
 
 const of = (name: string, version: string, bytes = 30_000_000): Package => ({
   name: `linux-${name}-cloud-amd64`,

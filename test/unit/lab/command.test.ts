@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
-import { run, runOk } from "../../../lib/lab/command.ts";
+import { run, runOk } from "../../../lib/lab/process/command.ts";
 import { FakeApt } from "./fake-apt.ts";
 
 afterEach(() => vi.unstubAllEnvs());

@@ -2,9 +2,9 @@
 import { chmodSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { diesWithParent } from "../../../lib/lab/confinement.ts";
-import { boot } from "../../../lib/lab/qemu.ts";
-import { onPath } from "../../../lib/lab/search-path.ts";
+import { boot } from "../../../lib/lab/machine/qemu.ts";
+import { diesWithParent } from "../../../lib/lab/process/confinement.ts";
+import { onPath } from "../../../lib/lab/process/search-path.ts";
 import { temporaryFolder } from "./temporary.ts";
 
 const isRoot = process.geteuid?.() === 0;

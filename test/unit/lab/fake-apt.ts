@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { vi } from "vitest";
-import { LabCache } from "../../../lib/lab/cache.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
 import { temporaryFolder } from "./temporary.ts";
 import { tinyImage, tinyModule } from "./tiny-module.ts";
 

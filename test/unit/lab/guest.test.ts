@@ -4,9 +4,9 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { kernelEntries, type Work, workEntries } from "../../../lib/lab/guest.ts";
-import type { InitramfsEntry } from "../../../lib/lab/initramfs.ts";
-import { guestFolder } from "../../../lib/lab/installation.ts";
+import { kernelEntries, type Work, workEntries } from "../../../lib/lab/machine/guest.ts";
+import type { InitramfsEntry } from "../../../lib/lab/machine/initramfs.ts";
+import { guestFolder } from "../../../lib/lab/machine/installation.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "guest-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -1,6 +1,6 @@
 /** Claims about what init says on ttyS3: it is understood however the line cuts it. */
 import { describe, expect, test } from "vitest";
-import { Control, guestPath, INIT, type Word } from "../../../lib/lab/init.ts";
+import { Control, guestPath, INIT, type Word } from "../../../lib/lab/machine/init.ts";
 
 const SPOKEN = Buffer.concat([
   Buffer.from("up\nready\nrun\nbeat\nstatus 3 120 0\nfile 7 /tmp/a b\n"),

@@ -8,7 +8,7 @@ import {
   encodeInitramfs,
   type InitramfsEntry,
   writeInitramfs,
-} from "../../../lib/lab/initramfs.ts";
+} from "../../../lib/lab/machine/initramfs.ts";
 
 const FIELDS = [
   ...["ino", "mode", "uid", "gid", "nlink", "mtime", "size", "devmajor", "devminor"],

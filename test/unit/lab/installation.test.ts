@@ -8,7 +8,7 @@ import {
   installationEntries,
   type Root,
   suiteProgram,
-} from "../../../lib/lab/installation.ts";
+} from "../../../lib/lab/machine/installation.ts";
 import { temporaryFolder } from "./temporary.ts";
 
 const paths = (root: Root): readonly string[] => installationEntries(root).map(({ path }) => path);

@@ -1,12 +1,12 @@
 /** Claims about `node-kvm test --or-lab` without a device: what the lab did not judge is no success. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { runSuite, type SuiteOptions } from "../../../lib/cli/test.ts";
-import type { LabResult } from "../../../lib/lab/machine.ts";
+import type { LabResult } from "../../../lib/lab/machine/machine.ts";
 import { ScriptedEmulator } from "./scripted-emulator.ts";
 
 const guest = vi.hoisted(() => ({ result: undefined as unknown }));
 
-vi.mock(import("../../../lib/lab/kernels.ts"), async (original) => ({
+vi.mock(import("../../../lib/lab/kernels/kernels.ts"), async (original) => ({
   ...(await original()),
   listKernels: async () => [{ release: "6.12", cached: true }] as never,
   fetchKernel: async () => ({ name: "6.12", release: "6.12", vmlinuz: "/k", modules: "/m" }),

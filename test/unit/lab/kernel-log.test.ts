@@ -1,6 +1,6 @@
 /** Claims about kernel logs: what in them is a fault of the kernel's, and what is a mere remark. */
 import { describe, expect, test } from "vitest";
-import { crashReport, KernelLog } from "../../../lib/lab/kernel-log.ts";
+import { crashReport, KernelLog } from "../../../lib/lab/machine/kernel-log.ts";
 
 function read(...pieces: readonly string[]): KernelLog {
   const log = new KernelLog();

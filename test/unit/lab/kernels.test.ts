@@ -2,8 +2,8 @@
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { LabCache } from "../../../lib/lab/cache.ts";
-import { fetchKernel, listKernels, surveyKernels } from "../../../lib/lab/kernels.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
+import { fetchKernel, listKernels, surveyKernels } from "../../../lib/lab/kernels/kernels.ts";
 import { FAULTS, FakeApt } from "./fake-apt.ts";
 import { temporaryFolder } from "./temporary.ts";
 import { tinyDisk } from "./tiny-disk.ts";

@@ -4,8 +4,8 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { CommandError } from "../../../lib/cli/failure.ts";
 import { labCache } from "../../../lib/cli/lab-cache.ts";
-import { LabCache } from "../../../lib/lab/cache.ts";
-import { pruneCache, surveyCache } from "../../../lib/lab/cache-usage.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
+import { pruneCache, surveyCache } from "../../../lib/lab/cache/cache-usage.ts";
 import { temporaryFolder } from "./temporary.ts";
 
 let cache = new LabCache("/nonexistent");

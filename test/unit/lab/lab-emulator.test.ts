@@ -3,8 +3,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { cpuModels } from "../../../lib/cli/lab-emulator.ts";
-import { LabCache } from "../../../lib/lab/cache.ts";
-import { type LabResult, runInLab } from "../../../lib/lab/machine.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
+import { type LabResult, runInLab } from "../../../lib/lab/machine/machine.ts";
 import { temporaryFolder } from "./temporary.ts";
 
 afterEach(() => {

@@ -2,7 +2,7 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { labKernels, printKernels } from "../../../lib/cli/lab-kernels.ts";
 import { LabError } from "../../../lib/lab/error.ts";
-import type { KernelRow } from "../../../lib/lab/kernels.ts";
+import type { KernelRow } from "../../../lib/lab/kernels/kernels.ts";
 import { paint } from "../../../lib/report/text.ts";
 import { FakeApt } from "./fake-apt.ts";
 

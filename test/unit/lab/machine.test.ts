@@ -3,8 +3,8 @@ import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { LabCache } from "../../../lib/lab/cache.ts";
-import { type LabOptions, type LabResult, runInLab } from "../../../lib/lab/machine.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
+import { type LabOptions, type LabResult, runInLab } from "../../../lib/lab/machine/machine.ts";
 
 let folder = "";
 beforeEach(() => {

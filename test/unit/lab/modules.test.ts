@@ -4,8 +4,13 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { parseModuleInfo } from "../../../lib/lab/module-file.ts";
-import { findModules, loadOrder, moduleChain, moduleClosure } from "../../../lib/lab/modules.ts";
+import { parseModuleInfo } from "../../../lib/lab/kernels/module-file.ts";
+import {
+  findModules,
+  loadOrder,
+  moduleChain,
+  moduleClosure,
+} from "../../../lib/lab/kernels/modules.ts";
 import { temporaryFolder } from "./temporary.ts";
 import { elf, tinyModule } from "./tiny-module.ts";
 

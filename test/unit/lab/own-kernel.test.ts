@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { ownKernel } from "../../../lib/lab/kernels.ts";
+import { ownKernel } from "../../../lib/lab/kernels/kernels.ts";
 import { temporaryFolder } from "./temporary.ts";
 import { tinyImage, tinyModule } from "./tiny-module.ts";
 

@@ -1,7 +1,7 @@
 /** Claims about bytes that arrive in pieces: they are joined, and never more than there is room for. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { PortBuffer, Tail } from "../../../lib/lab/port-buffer.ts";
+import { PortBuffer, Tail } from "../../../lib/lab/machine/port-buffer.ts";
 
 const pieces = fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 20 });
 const most = fc.integer({ min: 1, max: 100 });

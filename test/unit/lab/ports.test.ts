@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { expect, test, vi } from "vitest";
 import { writeOut } from "../../../lib/cli/lab-out.ts";
 import { LabError } from "../../../lib/lab/error.ts";
-import { type PortLimits, Ports } from "../../../lib/lab/ports.ts";
+import { type PortLimits, Ports } from "../../../lib/lab/machine/ports.ts";
 import { HOSTILE } from "./hostile.ts";
 import { temporaryFolder } from "./temporary.ts";
 

@@ -3,7 +3,7 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { type BootOptions, boot, findQemu, qemuArguments } from "../../../lib/lab/qemu.ts";
+import { type BootOptions, boot, findQemu, qemuArguments } from "../../../lib/lab/machine/qemu.ts";
 
 const USUAL = { vmlinuz: "/k/vmlinuz", initrd: "/k/initrd", cpu: "max", memory: 1024 };
 

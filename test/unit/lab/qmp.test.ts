@@ -1,7 +1,7 @@
 /** Claims about QEMU's monitor: answers belong to their commands, whatever comes between. */
 import { Duplex, PassThrough } from "node:stream";
 import { expect, test } from "vitest";
-import { Monitor } from "../../../lib/lab/qmp.ts";
+import { Monitor } from "../../../lib/lab/machine/qmp.ts";
 
 /** A monitor, what it sends, and how QEMU answers. */
 function connected(): {

@@ -15,10 +15,10 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { LabCache } from "../../../lib/lab/cache.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
 import { LabError } from "../../../lib/lab/error.ts";
-import { type LabOptions, type LabResult, runInLab } from "../../../lib/lab/machine.ts";
-import { type Ingredients, snapshotName } from "../../../lib/lab/snapshot.ts";
+import { type LabOptions, type LabResult, runInLab } from "../../../lib/lab/machine/machine.ts";
+import { type Ingredients, snapshotName } from "../../../lib/lab/machine/snapshot.ts";
 
 let folder = "";
 beforeEach(() => {

@@ -2,9 +2,9 @@
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { onTestFinished, vi } from "vitest";
-import { LabCache } from "../../../lib/lab/cache.ts";
-import type { Kernel } from "../../../lib/lab/kernels.ts";
-import { type LabOptions, type LabResult, runInLab } from "../../../lib/lab/machine.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
+import type { Kernel } from "../../../lib/lab/kernels/kernels.ts";
+import { type LabOptions, type LabResult, runInLab } from "../../../lib/lab/machine/machine.ts";
 import { temporaryFolder } from "./temporary.ts";
 
 /** The descriptors of ttyS0 to ttyS3 in the script. */

@@ -4,8 +4,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { onPath } from "../../../lib/lab/search-path.ts";
-import { unpackVmlinux } from "../../../lib/lab/vmlinux.ts";
+import { unpackVmlinux } from "../../../lib/lab/kernels/vmlinux.ts";
+import { onPath } from "../../../lib/lab/process/search-path.ts";
 import { temporaryFolder } from "./temporary.ts";
 
 afterEach(() => vi.unstubAllEnvs());

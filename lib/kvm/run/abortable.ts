@@ -1,0 +1,112 @@
+/** A promise that its owner settles, and that an AbortSignal asks to end. The owner implements the abort. */
+
+import { describe, refuseUnknown } from "../../options.ts";
+
+/** The option that aborts a run or a wait. */
+export interface AbortOptions {
+  /** Aborting this signal ends it. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Whether a value is an AbortSignal; a signal of another realm is not an instance of this realm's class. */
+function isSignal(value: unknown): value is AbortSignal {
+  if (typeof value !== "object" || value === null) return false;
+  const methods = ["addEventListener", "removeEventListener", "throwIfAborted"];
+  return (
+    methods.every((name) => typeof Reflect.get(value, name) === "function") &&
+    typeof Reflect.get(value, "aborted") === "boolean"
+  );
+}
+
+/**
+ * Reads the signal of some options, once. A getter may run any code, so this must happen before the caller reads its
+ * own state.
+ *
+ * @throws TypeError for an unknown option, and for a signal that is not an AbortSignal.
+ */
+export function signalOf(where: string, options: AbortOptions): AbortSignal | undefined {
+  refuseUnknown(where, options, ["signal"]);
+  const { signal } = options;
+  if (signal === undefined || isSignal(signal)) return signal;
+  throw new TypeError(`${where}: signal: expected an AbortSignal, got ${describe(signal)}`);
+}
+
+/** Work in progress. It stops listening to its signal when it settles. */
+export class Abortable<T> {
+  readonly promise: Promise<T>;
+  #resolve: (value: T) => void = () => undefined;
+  #reject: (reason: unknown) => void = () => undefined;
+  readonly #signal: AbortSignal | undefined;
+  readonly #abort: (reason: unknown) => void;
+  readonly #listener: () => void;
+  #isAborted: boolean = false;
+  #isOver: boolean = false;
+
+  /**
+   * Starts; `abort` is called at most once, not before the constructor has returned, and not after the end.
+   *
+   * @throws the error of the signal's `addEventListener` or `aborted`.
+   */
+  constructor({ signal }: AbortOptions, abort: (reason: unknown) => void) {
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.#signal = signal;
+    this.#abort = abort;
+    let isReady: boolean = false;
+    this.#listener = () => {
+      if (isReady) this.#aborted();
+      else queueMicrotask(() => this.#aborted());
+    };
+    try {
+      signal?.addEventListener("abort", this.#listener, { once: true });
+      // A signal that was aborted in the meantime (for example, by a trace subscriber) sends no event.
+      if (signal?.aborted === true) this.#listener();
+    } catch (error) {
+      this.drop();
+      throw error;
+    }
+    isReady = true;
+  }
+
+  /** Stops listening to the signal, for work that was not started. */
+  drop(): void {
+    this.#isOver = true;
+    try {
+      this.#signal?.removeEventListener("abort", this.#listener);
+    } catch {
+      // The work has ended and a late event is ignored, so the error has no other effect.
+      process.emitWarning("an AbortSignal's removeEventListener() has thrown", {
+        code: "NODE_KVM_SIGNAL",
+      });
+    }
+  }
+
+  /** Resolves the promise. */
+  resolve(value: T): void {
+    this.#resolve(value);
+    this.drop();
+  }
+
+  /** Rejects the promise. */
+  reject(reason: unknown): void {
+    this.#reject(reason);
+    this.drop();
+  }
+
+  #aborted(): void {
+    if (this.#isOver || this.#isAborted) return;
+    this.#isAborted = true;
+    this.#abort(reasonOf(this.#signal));
+  }
+}
+
+/** Reads a signal's reason; an error of its getter is the reason. */
+function reasonOf(signal: AbortSignal | undefined): unknown {
+  try {
+    return signal?.reason;
+  } catch (error) {
+    return error;
+  }
+}

@@ -1,0 +1,90 @@
+/**
+ * Reads what the checks of a state need from a VM and its vCPUs, and checks that the vCPUs belong to the VM. The rules
+ * are state/check.ts.
+ */
+import { toList } from "../../options.ts";
+import { findMisfits, type Target, type TargetVcpu } from "../../state/check.ts";
+import type { StateFinding } from "../../state/error.ts";
+import { partNamed, VM_PARTS } from "../../state/parts.ts";
+import type { VcpuState, VmState } from "../../state/state.ts";
+import type { Handle } from "../handle.ts";
+import type { Origin } from "../origin.ts";
+import { readPart } from "./state-part.ts";
+
+/** The part of a vCPU that the checks need. */
+interface CheckedVcpu extends Handle {
+  readonly id: number;
+  readonly vm: object;
+}
+
+/**
+ * Returns the vCPUs as an array.
+ *
+ * @param where - the called method, for the message.
+ * @throws TypeError if a value is not a vCPU, belongs to another VM, or is listed twice.
+ */
+export function vcpusOf<T extends CheckedVcpu>(
+  where: string,
+  vm: object,
+  vcpus: Iterable<T>,
+): readonly T[] {
+  const all = toList(where, vcpus);
+  const seen = new Set<unknown>();
+  for (const [i, vcpu] of all.entries()) {
+    const given: unknown = vcpu;
+    if (
+      typeof given !== "object" ||
+      given === null ||
+      !(Object.hasOwn(given, "vm") && Object.hasOwn(given, "id"))
+    ) {
+      throw new TypeError(`${where}: vcpus[${i}] is no vCPU`);
+    }
+    if (vcpu.vm !== vm) throw new TypeError(`${where}: ${vcpu.label} is of another VM`);
+    if (seen.has(vcpu)) throw new TypeError(`${where}: ${vcpu.label} is given twice`);
+    seen.add(vcpu);
+  }
+  return all;
+}
+
+function targetOf(
+  vcpus: readonly CheckedVcpu[],
+  origin: Origin,
+  hasPart: Target["hasPart"],
+): Target {
+  const [lapic, tscKhz] = [partNamed("lapic"), partNamed("tscKhz")];
+  const asked = (vcpu: CheckedVcpu): TargetVcpu => ({
+    id: vcpu.id,
+    hasLapic: () => readPart(vcpu, lapic, origin) !== undefined,
+    tscKhz: () => readPart(vcpu, tscKhz, origin) as number | undefined,
+  });
+  return {
+    checkExtension: (capability) => origin.checkExtension(capability),
+    supportedCpuid: () => origin.supportedCpuid(),
+    msrIndexList: () => origin.msrIndexList(),
+    featureMsrs: () => origin.featureMsrs(),
+    hasPart,
+    vcpus: vcpus.map(asked),
+  };
+}
+
+/** Finds incompatibilities between the states of vCPUs and the vCPUs. */
+export function checkVcpus(
+  pairs: readonly (readonly [vcpu: CheckedVcpu, state: VcpuState])[],
+  origin: Origin,
+): readonly StateFinding[] {
+  const vcpus = pairs.map(([vcpu]) => vcpu);
+  const states = pairs.map(([, state]) => state);
+  return findMisfits({ vcpus: states }, targetOf(vcpus, origin, undefined));
+}
+
+/** Finds incompatibilities between a state and a VM with its vCPUs. */
+export function checkVm(
+  vm: Handle,
+  state: VmState,
+  vcpus: readonly CheckedVcpu[],
+  origin: Origin,
+): readonly StateFinding[] {
+  const hasPart = (name: string): boolean =>
+    VM_PARTS.some((part) => part.name === name && readPart(vm, part, origin) !== undefined);
+  return findMisfits(state, targetOf(vcpus, origin, hasPart));
+}

@@ -1,0 +1,99 @@
+/**
+ * The MSRs of a saved vCPU: reading all that are readable, writing them back, and the TSC. Their order is
+ * state/msrs.ts; batches are msrs.ts.
+ */
+import { KVM_GET_MSRS, KVM_SET_MSRS } from "../../abi/generated/ioctls.ts";
+import type { CpuidEntry2, MsrEntry } from "../../abi/generated/structs.ts";
+import type { StateDifference } from "../../state/error.ts";
+import { IA32_MCG_CAP, IA32_TSC, unlistedMsrs } from "../../state/msrs.ts";
+import { partNamed } from "../../state/parts.ts";
+import { differences } from "../../state/read-back.ts";
+import type { Handle } from "../handle.ts";
+import { getMsrs, setMsrs } from "../msrs.ts";
+import type { Origin } from "../origin.ts";
+
+const MSRS = partNamed("msrs");
+
+/** Lists the MSRs that are saved: KVM's list, and saved MSRs that it does not list. */
+export function msrsToSave(
+  vcpu: Handle,
+  origin: Origin,
+  cpuid: readonly CpuidEntry2[],
+): readonly number[] {
+  const mcgCap = readable(vcpu, [IA32_MCG_CAP])[0]?.data ?? 0n;
+  return Array.from(new Set([...origin.msrIndexList(), ...unlistedMsrs(mcgCap, cpuid)]));
+}
+
+/** Reads those of the MSRs that KVM can read, in their order. */
+export function readable(vcpu: Handle, indices: Iterable<number>): readonly MsrEntry[] {
+  const got: MsrEntry[] = [];
+  for (let rest = Array.from(indices); rest.length > 0; ) {
+    const some = getMsrs(vcpu, KVM_GET_MSRS, rest);
+    got.push(...some);
+    // KVM stops before the first that it rejects.
+    rest = rest.slice(some.length + 1);
+  }
+  return got;
+}
+
+/** Writes MSRs in their order, and returns the indices of those that KVM rejects. */
+export function writeMsrs(vcpu: Handle, entries: readonly MsrEntry[]): readonly number[] {
+  const refused: number[] = [];
+  for (let rest = entries; rest.length > 0; ) {
+    const taken = setMsrs(vcpu, KVM_SET_MSRS, rest);
+    const entry = rest[taken];
+    if (entry === undefined) break;
+    refused.push(entry.index);
+    rest = rest.slice(taken + 1);
+  }
+  return refused;
+}
+
+/** Reads MSRs that were written, and returns those with another value, except counters. */
+export function msrDifferences(
+  vcpu: Handle,
+  entries: readonly MsrEntry[],
+  refused: ReadonlySet<number> = new Set(),
+): readonly StateDifference[] {
+  const reads = readable(vcpu, new Set(entries.map(({ index }) => index)));
+  return differences({ fd: vcpu.label, part: MSRS, wrote: entries, reads, refused });
+}
+
+/** Reads the TSC. */
+export function readTsc(vcpu: Handle): MsrEntry | undefined {
+  return readable(vcpu, [IA32_TSC])[0];
+}
+
+/** Bit 62: a value far from any TSC. */
+const FAR = 1n << 62n;
+const distance = (a: bigint, b: bigint): bigint => (a < b ? b - a : a - b);
+
+/**
+ * Writes the TSC, and returns its index if KVM rejects it.
+ *
+ * If a value is within a second of the value that KVM expects after another write, KVM assumes an attempt to
+ * synchronise vCPUs, and ignores it (x86.c:kvm_synchronize_tsc). That is right between the vCPUs of one VM. But before
+ * Linux 6.7, creating a vCPU counts as such a write, and later the first restore does: KVM would ignore the TSC of a
+ * young guest, or the second restore. Writing a distant value first prevents this.
+ */
+export function writeTsc(vcpu: Handle, entry: MsrEntry | undefined): readonly number[] {
+  if (entry === undefined) return [];
+  const before = readTsc(vcpu)?.data ?? entry.data;
+  const refused = writeMsrs(vcpu, [entry]);
+  const after = readTsc(vcpu)?.data ?? entry.data;
+  const isIgnored = distance(after, before) * 2n < distance(entry.data, before);
+  if (isIgnored) writeMsrs(vcpu, [{ ...entry, data: entry.data ^ FAR }, entry]);
+  return refused;
+}
+
+/**
+ * Stops the timers behind MSRs that are restored late, so that no old timer fires into the restored local APIC. KVM
+ * rejects an MSR here only if it also rejects it later.
+ */
+export function disarm(vcpu: Handle, late: readonly MsrEntry[]): void {
+  setMsrs(
+    vcpu,
+    KVM_SET_MSRS,
+    late.map((entry) => ({ ...entry, data: 0n })),
+  );
+}

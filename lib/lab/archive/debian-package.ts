@@ -1,0 +1,44 @@
+/** One of Debian's packages, unpacked in the cache: what a tool of the lab needs, never installed. */
+import { readdirSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { LabCache } from "../cache/cache.ts";
+import { LabError } from "../error.ts";
+import { runOk } from "../process/command.ts";
+
+const KIND = "tools";
+
+/**
+ * Fetches a package as the machine's apt is set up, unless it is in the cache; returns its root.
+ * What is in the cache is compared with its checksums, and fetched again when it is damaged.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` naming the package, when it can't be had.
+ */
+export async function unpackedPackage(
+  cache: LabCache,
+  name: string,
+  signal?: AbortSignal,
+): Promise<string> {
+  const place = await cache.writable();
+  const isDamaged: LabCache[] = [];
+  for (const each of new Set([cache, place])) {
+    const kept = await each.findIntact(KIND, name);
+    if (kept === "damaged") isDamaged.push(each);
+    else if (kept !== undefined) return kept.path;
+  }
+  const fill = async (folder: string): Promise<Record<string, string>> => {
+    await runOk("apt-get", ["download", "-qq", name], { cwd: folder, signal });
+    const file = readdirSync(folder).find((each) => each.endsWith(".deb")) ?? "";
+    await runOk("dpkg-deb", ["-x", file, "."], { cwd: folder, signal });
+    await rm(join(folder, file));
+    return { package: file };
+  };
+  try {
+    const replace = isDamaged.includes(place);
+    return (await place.build(KIND, name, fill, { signal, replace })).path;
+  } catch (error) {
+    if (!(error instanceof LabError) || error.code !== "ERR_LAB_TOOL") throw error;
+    const sentence = `the package ${name} cannot be fetched; install it: apt-get install ${name}`;
+    throw new LabError("ERR_LAB_TOOL", `${sentence} (${error.message})`, error);
+  }
+}

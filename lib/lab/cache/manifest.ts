@@ -1,0 +1,146 @@
+/** What a cache entry should hold: each file's size and checksum. Where entries lie is cache.ts. */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { lstat, open, readdir, readFile, readlink, stat } from "node:fs/promises";
+import { join, relative } from "node:path";
+import { LabError } from "../error.ts";
+
+/** The file of an entry that tells about the others. */
+export interface Manifest {
+  readonly format: 1;
+  /** What the builder wrote down. */
+  readonly about: Readonly<Record<string, string>>;
+  /** By path inside the entry. */
+  readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
+  /** Where each symbolic link leads, by path inside the entry; left out when there is none. */
+  readonly links?: Readonly<Record<string, string>>;
+}
+
+/** Reads every file below a folder, puts it to the disk, and writes down its size and checksum. */
+export async function makeManifest(folder: string, about: Manifest["about"]): Promise<Manifest> {
+  const files: Record<string, { bytes: number; sha256: string }> = {};
+  const links: Record<string, string> = {};
+  for (const name of await namesBelow(folder)) {
+    const path = join(folder, name);
+    const found = await lstat(path);
+    if (found.isSymbolicLink()) {
+      links[name] = await readlink(path);
+    } else if (found.isFile()) {
+      await fsync(path);
+      files[name] = { bytes: found.size, sha256: await sha256(path) };
+    }
+  }
+  return { format: 1, about, files, ...(Object.keys(links).length === 0 ? {} : { links }) };
+}
+
+/**
+ * Reads an entry's manifest; `undefined` when there is no such entry.
+ *
+ * @throws {@link LabError} `ERR_LAB_DAMAGED` when the entry is there and its manifest is not whole.
+ */
+export async function readManifest(folder: string, path: string): Promise<Manifest | undefined> {
+  try {
+    const manifest: unknown = JSON.parse(await readFile(path, "utf8"));
+    if (isManifest(manifest)) return manifest;
+  } catch (error) {
+    const isThere = await stat(folder).catch(whyUnreadable(folder));
+    if (isThere === undefined) return undefined;
+    throw damaged(path, "cannot be read", error);
+  }
+  throw damaged(path, "is not a manifest");
+}
+
+/**
+ * Compares the files of an entry with its manifest.
+ *
+ * @param own - the file that the manifest itself is, which it does not list.
+ * @throws {@link LabError} `ERR_LAB_DAMAGED`, naming the first that differs, is missing or is not
+ *   in the manifest.
+ */
+export async function checkFiles(folder: string, manifest: Manifest, own: string): Promise<void> {
+  const links = manifest.links ?? {};
+  for (const name of await namesBelow(folder)) {
+    const isKnown =
+      name === own || Object.hasOwn(manifest.files, name) || Object.hasOwn(links, name);
+    if (!isKnown) throw damaged(join(folder, name), "was not put there by the lab");
+  }
+  for (const [name, target] of Object.entries(links)) {
+    const path = join(folder, name);
+    const found = await readlink(path).catch(() => undefined);
+    if (found !== target) throw damaged(path, `does not lead to ${target}`);
+  }
+  for (const [name, { bytes, sha256: expected }] of Object.entries(manifest.files)) {
+    const path = join(folder, name);
+    const found = await lstat(path).catch(() => undefined);
+    if (found === undefined) throw damaged(path, "is missing");
+    if (!found.isFile()) throw damaged(path, "is not a file any more");
+    if (found.size !== bytes) throw damaged(path, `has ${found.size} bytes instead of ${bytes}`);
+    if ((await sha256(path)) !== expected) throw damaged(path, "has another checksum");
+  }
+}
+
+/**
+ * Says what a check would read, without reading it: manifest, names, inodes, sizes and times.
+ *
+ * A file cannot be written without a new time of its inode (ctime), which nobody can set back.
+ */
+export async function stampFiles(folder: string, manifest: Manifest, own: string): Promise<string> {
+  const stamps: unknown[] = [manifest];
+  for (const name of await namesBelow(folder)) {
+    const found = await lstat(join(folder, name), { bigint: true }).catch(() => undefined);
+    // The time of the manifest is when the entry was used.
+    if (name !== own) stamps.push([name, found?.ino, found?.size, found?.ctimeNs].map(String));
+  }
+  return JSON.stringify(stamps);
+}
+
+/** Computes a file's SHA-256, in hexadecimal. */
+export async function sha256(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 }))
+    hash.update(chunk as Buffer);
+  return hash.digest("hex");
+}
+
+/** Puts a file, or a folder's list of names, to the disk. */
+export async function fsync(path: string): Promise<void> {
+  const file = await open(path);
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** The paths inside a folder of all that is below it, but for folders; sorted. */
+async function namesBelow(folder: string): Promise<readonly string[]> {
+  const found = await readdir(folder, { withFileTypes: true, recursive: true });
+  return found
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+    .toSorted();
+}
+
+/** Passes over what is not there; says of anything else that it cannot be read. */
+function whyUnreadable(folder: string): (error: NodeJS.ErrnoException) => undefined {
+  return (error) => {
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
+    const remedy = "name a folder of yours with NODE_KVM_CACHE";
+    const sentence = `the cache entry ${folder} cannot be read (${error.code}); ${remedy}`;
+    throw new LabError("ERR_LAB_CACHE", sentence, error);
+  };
+}
+
+function damaged(path: string, how: string, cause?: unknown): LabError {
+  return new LabError("ERR_LAB_DAMAGED", `${path} is damaged: it ${how}`, cause);
+}
+
+function isManifest(value: unknown): value is Manifest {
+  if (typeof value !== "object" || value === null) return false;
+  const { format, about, files } = value as Partial<Record<keyof Manifest, unknown>>;
+  return format === 1 && isRecord(about) && isRecord(files) && Object.values(files).every(isRecord);
+}
+
+function isRecord(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
+}

@@ -1,0 +1,228 @@
+/**
+ * Having a kernel here: from the cache, from the archive, or the user's own.
+ * Which there are is catalogue.ts; getting one's files is kernel-entry.ts; booting one is machine.ts.
+ */
+import { access, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import {
+  type ArchiveAddress,
+  configuredArchive,
+  mirrorArchive,
+} from "../archive/archive-address.ts";
+import { LabCache } from "../cache/cache.ts";
+import { LabError } from "../error.ts";
+import { bootImageRelease } from "./boot-image.ts";
+import {
+  type Catalogue,
+  emptiness,
+  isFresh,
+  makeCatalogue,
+  namesRelease,
+  readCatalogue,
+  resolveKernel,
+} from "./catalogue.ts";
+import { buildKernel, type FetchProgress, KERNELS, type Kernel, kernelOf } from "./kernel-entry.ts";
+import { type KernelRow, rowsOf } from "./kernel-row.ts";
+import { findModules } from "./modules.ts";
+
+export type { Kernel, KernelRow };
+
+/** Where kernels come from. */
+export interface KernelOptions {
+  /** {@link LabCache.default} when left out. */
+  readonly cache?: LabCache | undefined;
+  /** The archive's address, `http://HOST/debian`; when left out, the one of this machine's apt. */
+  readonly mirror?: string | undefined;
+  /** Whether to ask the archive even if it was asked within a day. */
+  readonly update?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** How a kernel is fetched. */
+export interface FetchOptions extends KernelOptions {
+  readonly onProgress?: ((progress: FetchProgress) => void) | undefined;
+  /** Whether to fetch again what is cached, or damaged. */
+  readonly refetch?: boolean | undefined;
+}
+
+/** All kernels, sorted by version, and what to know about the list. */
+export interface KernelList {
+  readonly rows: readonly KernelRow[];
+  /** When the archive was asked; `undefined` when it never answered. */
+  readonly asked: Date | undefined;
+  /** The suites whose lists could not be fetched, each with the reason. */
+  readonly missing: readonly string[];
+  /**
+   * Why the archive could not be asked now, and the rows are what is known from before; or that it
+   * has no kernel at all.
+   */
+  readonly trouble: LabError | undefined;
+}
+
+/** Lists the kernels of the archive and of the cache; {@link surveyKernels} without its remarks. */
+export async function listKernels(options: KernelOptions = {}): Promise<readonly KernelRow[]> {
+  return (await surveyKernels(options)).rows;
+}
+
+/**
+ * Lists the kernels of the archive and of the cache, and says how far the list can be trusted.
+ *
+ * @throws {@link LabError} when the archive cannot be asked, never was, and nothing is cached.
+ */
+export async function surveyKernels(options: KernelOptions = {}): Promise<KernelList> {
+  const { cache, catalogue, ...view } = await look(options);
+  const trouble = view.trouble ?? emptiness(catalogue);
+  const rows = await rowsOf(cache, catalogue);
+  if (rows.length === 0 && trouble !== undefined) throw trouble;
+  const asked = catalogue === undefined ? undefined : new Date(catalogue.made);
+  return { rows, asked, missing: catalogue?.missing ?? [], trouble };
+}
+
+/**
+ * Gets a kernel of the catalogue, from the cache or the archive.
+ *
+ * `6.12` and `6.12.43` mean the newest kernel of that version that can be had; a release, with or
+ * without `-cloud-amd64`, means itself. A release that is cached needs no network.
+ *
+ * @throws {@link LabError} which says what is missing and what to do.
+ */
+export async function fetchKernel(name: string, options: FetchOptions = {}): Promise<Kernel> {
+  const cache = options.cache ?? LabCache.default();
+  const known = options.refetch === true ? undefined : await cachedKernel(cache, name);
+  if (known !== undefined) return known;
+  const { catalogue, trouble } = await look(options);
+  const release = pick(name, await rowsOf(cache, catalogue), trouble ?? emptiness(catalogue));
+  const kernel = catalogue?.kernels.find((each) => each.release === release);
+  const cached = options.refetch === true ? undefined : await cachedKernel(cache, release);
+  if (cached !== undefined) return cached;
+  if (catalogue === undefined || kernel === undefined || kernel.why !== undefined) {
+    if (trouble !== undefined) throw trouble;
+    const sentence = `${release} cannot be fetched again: ${kernel?.why ?? "the archive has it no more"}`;
+    throw new LabError("ERR_LAB_GONE", sentence);
+  }
+  return kernelOf(await buildKernel(cache, catalogue.address, kernel, options));
+}
+
+/**
+ * Takes a kernel of the user's own.
+ *
+ * @param options.vmlinuz a bzImage, or the folder of a built kernel tree.
+ * @param options.modules the folder of its modules; when left out, the tree's, or the bzImage's own.
+ * @param options.label what to call it, instead of its release.
+ * @throws {@link LabError} `ERR_LAB_NOT_A_KERNEL` or `ERR_LAB_MODULE`.
+ */
+export async function ownKernel(options: {
+  readonly vmlinuz: string;
+  readonly modules?: string | undefined;
+  readonly label?: string | undefined;
+}): Promise<Kernel> {
+  const { vmlinuz, beside } = await findImage(options.vmlinuz);
+  const release = await bootImageRelease(vmlinuz);
+  const modules = options.modules ?? beside;
+  const { files, builtin } = await findModules(modules);
+  if (files.size === 0 && builtin.size === 0) {
+    const sentence = `there is no module below ${modules}`;
+    const remedy =
+      "name the folder of this kernel's modules with --modules; if KVM is built in, one with its modules.builtin";
+    throw new LabError("ERR_LAB_MODULE", `${sentence}: ${remedy}`);
+  }
+  const label = options.label ?? (release === "" ? vmlinuz : release);
+  return { name: `own:${label}`, release, vmlinuz, modules };
+}
+
+/** Finds the bzImage that a path means, and the folder where its modules would be. */
+async function findImage(path: string): Promise<{ vmlinuz: string; beside: string }> {
+  const inTree = join("arch", "x86", "boot", "bzImage");
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined) throw new LabError("ERR_LAB_NOT_A_KERNEL", `there is no kernel ${path}`);
+  if (!found.isDirectory()) {
+    const isInTree = path.endsWith(`/${inTree}`);
+    return { vmlinuz: path, beside: isInTree ? path.slice(0, -inTree.length) : dirname(path) };
+  }
+  for (const image of [inTree, "bzImage", "vmlinuz"]) {
+    const vmlinuz = join(path, image);
+    if (
+      await access(vmlinuz).then(
+        () => true,
+        () => false,
+      )
+    )
+      return { vmlinuz, beside: path };
+  }
+  const sentence = `${path} holds no ${inTree}; build the tree (make bzImage modules), or give a bzImage`;
+  throw new LabError("ERR_LAB_NOT_A_KERNEL", sentence);
+}
+
+interface View {
+  readonly cache: LabCache;
+  readonly catalogue: Catalogue | undefined;
+  readonly trouble: LabError | undefined;
+}
+
+/** Gets the newest catalogue there can be: what was known before, when the archive cannot be asked. */
+async function look(options: KernelOptions): Promise<View> {
+  const cache = options.cache ?? LabCache.default();
+  const { signal } = options;
+  let address: ArchiveAddress | undefined;
+  try {
+    address =
+      options.mirror === undefined
+        ? await configuredArchive(signal)
+        : mirrorArchive(options.mirror);
+    const before = await readCatalogue(cache);
+    if (before !== undefined && options.update !== true && isFresh(before, address)) {
+      return { cache, catalogue: before, trouble: undefined };
+    }
+    await using _lock = await cache.lock("archive", signal);
+    return { cache, catalogue: await makeCatalogue(cache, address, signal), trouble: undefined };
+  } catch (error) {
+    if (!(error instanceof LabError && canWait(error))) throw error;
+    const catalogue = await readCatalogue(cache);
+    // Another archive's list would not help: its packages would be asked of this one.
+    const isSame = address === undefined || catalogue?.address.main === address.main;
+    return { cache, catalogue: isSame ? catalogue : undefined, trouble: error };
+  }
+}
+
+/** The last one is a cache that cannot be written, which may hold the kernel all the same. */
+const CAN_WAIT: ReadonlySet<string> = new Set([
+  "ERR_LAB_NETWORK",
+  "ERR_LAB_ARCHIVE",
+  "ERR_LAB_TOOL",
+  "ERR_LAB_CACHE",
+]);
+
+/** Whether one can go on without asking the archive now. */
+function canWait({ code }: LabError): boolean {
+  return CAN_WAIT.has(code);
+}
+
+/** Finds the release that a name means; when it cannot, the archive's trouble is why. */
+function pick(name: string, rows: readonly KernelRow[], trouble: LabError | undefined): string {
+  try {
+    return resolveKernel(name, rows).release;
+  } catch (error) {
+    throw trouble ?? error;
+  }
+}
+
+/** Finds a kernel in the cache by its release, and compares its files with their checksums. */
+async function cachedKernel(cache: LabCache, name: string): Promise<Kernel | undefined> {
+  const names = await cache.names(KERNELS);
+  const release = names.find((each) => namesRelease(name, each));
+  if (release === undefined) return undefined;
+  try {
+    return await verifiedKernel(cache, release);
+  } catch (error) {
+    if (!(error instanceof LabError && error.code === "ERR_LAB_DAMAGED")) throw error;
+    const remedy = `fetch it again: node-kvm lab kernels --fetch ${release} --refetch`;
+    throw new LabError(error.code, `${error.message}; ${remedy}`, error);
+  }
+}
+
+async function verifiedKernel(cache: LabCache, release: string): Promise<Kernel | undefined> {
+  const entry = await cache.find(KERNELS, release);
+  if (entry === undefined) return undefined;
+  await cache.verify(entry);
+  return kernelOf(entry);
+}

@@ -1,0 +1,263 @@
+/**
+ * The root a lab kernel boots into: busybox, Node, this package with its suite, the kernel's
+ * modules, one command. How it is packed is initramfs.ts; what its first process does is init.ts.
+ */
+import { createHash } from "node:crypto";
+import { accessSync, constants, readdirSync, readlinkSync, realpathSync, statSync } from "node:fs";
+import { basename, join, posix } from "node:path";
+import { type LabCache, lastUse } from "../cache/cache.ts";
+import { LabError } from "../error.ts";
+import { runOk } from "../process/command.ts";
+import { findBusybox } from "./busybox.ts";
+import { guestPath, HELD, INIT, LAB } from "./init.ts";
+import { hostFile, type InitramfsEntry, writeInitramfs } from "./initramfs.ts";
+import { guestFolder, installationEntries, type Root } from "./installation.ts";
+
+export type { Root };
+export { guestFolder };
+
+/** Lists what does not depend on this package: busybox, Node, init. */
+async function systemEntries(
+  programs: readonly string[],
+  cache: LabCache,
+  signal?: AbortSignal,
+): Promise<readonly InitramfsEntry[]> {
+  return [
+    { kind: "directory", path: "/proc" },
+    { kind: "directory", path: "/sys" },
+    { kind: "directory", path: "/dev" },
+    { kind: "directory", path: "/root", mode: 0o700 },
+    { kind: "directory", path: "/tmp", mode: 0o1777 },
+    { kind: "device", path: "/dev/console", type: "character", major: 5, minor: 1 },
+    { kind: "device", path: "/dev/null", type: "character", major: 1, minor: 3, mode: 0o666 },
+    ...(await busyboxEntries(await findBusybox(cache, signal))),
+    { kind: "file", path: "/usr/bin/node", content: { from: process.execPath }, mode: 0o755 },
+    ...(await libraryEntries(programs)),
+    { kind: "symlink", path: "/usr/bin/env", target: "/bin/busybox" },
+    { kind: "symlink", path: "/usr/bin/node-kvm", target: `${guestFolder()}/dist/cli/main.js` },
+    { kind: "file", path: "/init", content: Buffer.from(INIT), mode: 0o755 },
+  ];
+}
+
+/**
+ * Gives the archives that are the same for every kernel and command, to be unpacked in this order:
+ * the system (105 MB, most of it Node) and the package with what it needs (30 MB), or its suite alone (4 MB).
+ * Each is made once, and again when one of its files changes.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` when busybox, the addon or vitest is missing.
+ */
+export async function baseArchives(
+  cache: LabCache,
+  root: Root = "package",
+  signal?: AbortSignal,
+): Promise<readonly string[]> {
+  const files = installationEntries(root);
+  const addons = files.flatMap(hostFile).filter((path) => path.endsWith(".node"));
+  const system = await systemEntries([process.execPath, ...addons], cache, signal);
+  return [
+    await archive("system", system, cache, signal),
+    await archive(root, files, cache, signal),
+  ];
+}
+
+async function archive(
+  part: string,
+  entries: readonly InitramfsEntry[],
+  cache: LabCache,
+  signal?: AbortSignal,
+): Promise<string> {
+  const name = `${part}-${fingerprint(entries)}`;
+  const place = await cache.writable();
+  const isDamaged: LabCache[] = [];
+  for (const each of new Set([cache, place])) {
+    const found = await each.findIntact(KIND, name);
+    if (found === "damaged") isDamaged.push(each);
+    else if (found !== undefined) return join(found.path, ARCHIVE);
+  }
+  const fill = async (folder: string): Promise<Readonly<Record<string, string>>> => {
+    await writeInitramfs(join(folder, ARCHIVE), entries);
+    return { node: process.version };
+  };
+  const made = await place.build(KIND, name, fill, { signal, replace: isDamaged.includes(place) });
+  for (const other of await place.names(KIND)) {
+    if (other === name || !other.startsWith(`${part}-`)) continue;
+    if (await isOld(join(place.root, KIND, other))) await place.remove(KIND, other);
+  }
+  return join(made.path, ARCHIVE);
+}
+
+const KIND = "guests";
+const ARCHIVE = "archive.cpio";
+
+/** Whether an archive was not used for an hour; another one may be another checkout's. */
+async function isOld(folder: string): Promise<boolean> {
+  const used = await lastUse(folder);
+  return used !== undefined && Date.now() - used.getTime() > 3_600_000;
+}
+
+/** What an archive of these entries would hold, by size and time of the files. */
+function fingerprint(entries: readonly InitramfsEntry[]): string {
+  const hash = createHash("sha256");
+  for (const entry of entries) {
+    hash.update(JSON.stringify(entry));
+    for (const path of hostFile(entry)) {
+      const { size, mtimeMs } = statSync(path);
+      hash.update(`${size} ${mtimeMs}`);
+    }
+  }
+  return hash.digest("hex").slice(0, 16);
+}
+
+/** Lists a kernel's own part: its modules, in the order in which they are loaded. */
+export function kernelEntries(modules: readonly string[]): readonly InitramfsEntry[] {
+  const names = modules.map((path) => basename(path));
+  return [
+    text(`${LAB}/modules/order`, names.map((name) => `${name}\n`).join("")),
+    ...modules.map(
+      (from, i): InitramfsEntry => ({
+        kind: "file",
+        path: `${LAB}/modules/${names[i] ?? ""}`,
+        content: { from },
+      }),
+    ),
+  ];
+}
+
+/** What one run brings along and wants back. */
+export interface Work {
+  /** The program and its arguments; the program is looked up in the guest. */
+  readonly command: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** What of this package it needs; all of it when left out. */
+  readonly root?: Root;
+  /** Where it starts; the package's folder when left out. */
+  readonly cwd?: string;
+  /** What the command reads from its standard input; nothing when left out. */
+  readonly stdin?: Uint8Array;
+  /**
+   * By their absolute path in the guest: bytes, or the path of a host file, which keeps its mode, or
+   * of a host folder, with all in it.
+   */
+  readonly files?: Readonly<Record<string, string | Uint8Array>>;
+  /** Paths in the guest that are wanted back afterwards: files, or folders with all in them. */
+  readonly wanted?: readonly string[];
+}
+
+/** Lists what makes a machine wait: for its command's own work, or, when init itself waits, for a {@link Work}. */
+export function heldEntries(command: readonly string[] | undefined): readonly InitramfsEntry[] {
+  return [
+    text(HELD, ""),
+    ...(command === undefined ? [text(`${LAB}/wait`, "")] : workEntries({ command })),
+  ];
+}
+
+/** Lists what init wants to know when it has waited: the time, and what its random numbers are mixed with. */
+export function restoredEntries(work: Work, seed: string): readonly InitramfsEntry[] {
+  const now = Math.floor(Date.now() / 1000);
+  return [...workEntries(work), text(`${LAB}/seed`, seed), text(`${LAB}/time`, `${now}\n`)];
+}
+
+/** Lists one run's own part: its files and the command. */
+export function workEntries(work: Work): readonly InitramfsEntry[] {
+  const env = Object.entries(work.env ?? {}).map(([name, value]) => `${name}=${value}`);
+  const words = ["env", ...env, ...work.command];
+  const lines = [
+    `cd ${quote(work.cwd === undefined ? guestFolder() : guestPath(work.cwd))} || exit`,
+    `exec ${words.map(quote).join(" ")}${work.stdin === undefined ? "" : ` <${LAB}/stdin`}`,
+  ];
+  return [
+    ...Object.entries(work.files ?? {}).flatMap(([path, content]) =>
+      workFiles(plain(path), content),
+    ),
+    ...(work.stdin === undefined
+      ? []
+      : [{ kind: "file", path: `${LAB}/stdin`, content: work.stdin } as const]),
+    text(`${LAB}/command`, `${lines.join("\n")}\n`),
+    text(`${LAB}/wanted`, (work.wanted ?? []).map((path) => `${guestPath(path)}\n`).join("")),
+  ];
+}
+
+/** Refuses a path of the guest that is not written as the guest will write it. */
+function plain(path: string): string {
+  const wanted = guestPath(path);
+  if (wanted === path && path !== "/") return path;
+  throw new LabError("ERR_LAB_FILE", `the guest path "${path}" is not plain: write "${wanted}"`);
+}
+
+/** Node reads no larger file at once. */
+const MOST_BYTES = 2 ** 31 - 1;
+
+function workFiles(path: string, content: string | Uint8Array): readonly InitramfsEntry[] {
+  if (typeof content !== "string") return [{ kind: "file", path, content, mode: 0o755 }];
+  const stat = statSync(content, { throwIfNoEntry: false });
+  if (stat !== undefined && stat.size > MOST_BYTES) {
+    const sentence = `${content} has ${(stat.size / 1e9).toFixed(1)} GB`;
+    const limit = "a file for the guest is smaller than 2 GiB, and fits into the machine's memory";
+    throw new LabError("ERR_LAB_FILE", `${sentence}: ${limit}`);
+  }
+  if (stat?.isFile() === true) {
+    reading(content, () => accessSync(content, constants.R_OK));
+    return [{ kind: "file", path, content: { from: content }, mode: stat.mode & 0o777 }];
+  }
+  if (stat?.isDirectory() === true) return folderEntries(path, content, stat.mode & 0o777);
+  const what = stat === undefined ? "there is no file" : "neither a file nor a folder is";
+  const sentence = `${what} ${content}, which was to be ${path} in the guest`;
+  throw new LabError("ERR_LAB_FILE", sentence);
+}
+
+/** Lists a host folder with all in it; links stay links. Sockets, pipes and devices are refused. */
+function folderEntries(path: string, folder: string, mode: number): readonly InitramfsEntry[] {
+  const below = reading(folder, () => readdirSync(folder, { withFileTypes: true })).flatMap(
+    (entry) => {
+      const [from, to] = [join(folder, entry.name), posix.join(path, entry.name)];
+      return entry.isSymbolicLink()
+        ? [{ kind: "symlink", path: to, target: reading(from, () => readlinkSync(from)) } as const]
+        : workFiles(to, from);
+    },
+  );
+  return path === "/" ? below : [{ kind: "directory", path, mode }, ...below];
+}
+
+/** Reads something of this host for the guest. @throws {@link LabError} `ERR_LAB_FILE` that names it */
+function reading<T>(path: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    throw new LabError("ERR_LAB_FILE", `${path} cannot be read (${code})`, error);
+  }
+}
+
+/** Writes a word so that a shell reads it as it is. */
+function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+function text(path: string, content: string): InitramfsEntry {
+  return { kind: "file", path, content: Buffer.from(content) };
+}
+
+/** Busybox, by the name of each of its programs. */
+async function busyboxEntries(from: string): Promise<readonly InitramfsEntry[]> {
+  const applets = (await runOk(from, ["--list"])).toString().trim().split("\n");
+  return [
+    { kind: "file", path: "/bin/busybox", content: { from }, mode: 0o755 },
+    ...applets
+      .filter((name) => name !== "busybox")
+      .map(
+        (name): InitramfsEntry => ({ kind: "symlink", path: `/bin/${name}`, target: "busybox" }),
+      ),
+  ];
+}
+
+/** The shared libraries of programs, at the same paths as here. */
+async function libraryEntries(programs: readonly string[]): Promise<readonly InitramfsEntry[]> {
+  const output = (await runOk("ldd", programs)).toString();
+  const paths = output.matchAll(/(?:=> |^\s+)(\/\S+) \(0x/gm);
+  return Array.from(new Set(Array.from(paths, ([, path = ""]) => path)), (path) => ({
+    kind: "file",
+    path,
+    content: { from: realpathSync(path) },
+    mode: 0o755,
+  }));
+}

@@ -1,0 +1,224 @@
+/**
+ * This package as it is installed, and the packages it needs, as they lie in the guest: as few files
+ * as its command and its suite load. The rest of the root is guest.ts.
+ */
+import { spawnSync } from "node:child_process";
+import {
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+} from "node:fs";
+import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
+import { packageFolder } from "../../package.ts";
+import { LabError } from "../error.ts";
+import { hostFile, type InitramfsEntry } from "./initramfs.ts";
+
+/**
+ * Where packages lie in the guest. A checkout too is below node_modules there: vite compiles what is
+ * not, and for all that the suite loads of dist/ that took the emulated CPU 10 s.
+ */
+const MODULES = "/usr/lib/node_modules";
+
+const PACKAGE = packageFolder();
+
+/** The sources of the suite. */
+const SUITE = ["test/kvm", "test/helpers", "test/expectations"];
+
+/** The suite as one program that needs no vitest. */
+const PROGRAM = "dist/suite/main.js";
+
+/**
+ * What of this package is in a guest's root: all of it, with what its command and its suite need; or the suite's
+ * program alone, which takes less of the guest's memory and boot.
+ */
+export type Root = "package" | "suite";
+
+/** What of the package itself goes along. */
+const SHIPPED: Readonly<Record<Root, readonly string[]>> = {
+  package: ["package.json", "dist", "build/Release", ...SUITE],
+  suite: ["package.json", dirname(PROGRAM), "build/Release"],
+};
+
+/** The packages that a root needs. */
+const NEEDED: Readonly<Record<Root, (name: string) => boolean>> = {
+  package: () => true,
+  suite: (name) => name === "iced-x86",
+};
+
+/**
+ * Packages on the way to vitest that the suite never loads: vite wants the first two for style
+ * sheets, the others hold types, and node-addon-api is for building. They are a third of the files.
+ */
+const UNUSED = [
+  "lightningcss",
+  "postcss",
+  "@standard-schema/spec",
+  "@types/chai",
+  "node-addon-api",
+];
+
+/** What Node can load; all else of a package is for people and compilers. */
+const LOADED = [".js", ".mjs", ".cjs", ".json", ".node", ".wasm"];
+
+/** The package's folder in the guest, where commands start: `import("node-kvm")` works there. */
+export function guestFolder(): string {
+  return inGuest(PACKAGE);
+}
+
+function inGuest(path: string): string {
+  const parts = PACKAGE.split(sep);
+  const modules = parts.indexOf("node_modules");
+  const [from, to] =
+    modules === -1
+      ? [PACKAGE, `${MODULES}/node-kvm`]
+      : [parts.slice(0, modules + 1).join(sep), MODULES];
+  return join(to, relative(from, path));
+}
+
+/** The suite's program in the guest. */
+export function suiteProgram(): string {
+  return inGuest(join(PACKAGE, PROGRAM));
+}
+
+/**
+ * Lists the names of the suite's claims, `id: sentence`, as its program on this host has them.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` when the program does not list them.
+ */
+export function suiteClaims(): readonly string[] {
+  checkSuiteProgram();
+  const { status, stdout, stderr, error } = spawnSync(
+    process.execPath,
+    [join(PACKAGE, PROGRAM), "--list"],
+    { encoding: "utf8", maxBuffer: 2 ** 24, env: { ...process.env, NODE_OPTIONS: "" } },
+  );
+  const claims = status === 0 ? parseClaims(stdout) : undefined;
+  if (claims === undefined) {
+    const why = error?.message ?? /^\w*Error: .*/m.exec(stderr)?.[0] ?? `status ${status}`;
+    throw new LabError("ERR_LAB_TOOL", `${PROGRAM} does not list its claims: ${why}`);
+  }
+  return claims;
+}
+
+/** Reads a JSON array of names; `undefined` if the text is anything else. */
+function parseClaims(text: string): readonly string[] | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    const isNames = Array.isArray(value) && value.every((name) => typeof name === "string");
+    return isNames ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function checkSuiteProgram(): void {
+  const sources = SUITE.flatMap((name) => treeEntries(join(PACKAGE, name), [".ts"]));
+  checkProgram(join(PACKAGE, PROGRAM), sources.flatMap(hostFile));
+}
+
+/**
+ * Lists the package and what it needs.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` when the addon, vitest or the suite's program is missing, or when the
+ *   program is older than a claim.
+ */
+export function installationEntries(root: Root): readonly InitramfsEntry[] {
+  if (root === "suite") checkSuiteProgram();
+  return [...packageEntries(root), ...dependencyEntries(root)];
+}
+
+/**
+ * Checks that the suite's program is there and made of the claims as they are: a checkout may have newer ones.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL`
+ */
+export function checkProgram(program: string, sources: readonly string[]): void {
+  const made = lstatSync(program, { throwIfNoEntry: false })?.mtimeMs;
+  const remedy = "npm run build makes it in a checkout";
+  if (made === undefined) throw new LabError("ERR_LAB_TOOL", `${program} is missing; ${remedy}`);
+  const newer = sources.find((path) => lstatSync(path).mtimeMs > made);
+  if (newer === undefined) return;
+  throw new LabError("ERR_LAB_TOOL", `${program} is older than ${newer}; ${remedy}`);
+}
+
+function packageEntries(root: Root): readonly InitramfsEntry[] {
+  if (!existsSync(join(PACKAGE, "build/Release/node_kvm.node"))) {
+    throw new LabError(
+      "ERR_LAB_TOOL",
+      "node-kvm's addon is not built; `npm rebuild node-kvm` builds it",
+    );
+  }
+  return SHIPPED[root].flatMap((name) => treeEntries(join(PACKAGE, name), [...LOADED, ".ts"]));
+}
+
+/** Everything in a folder that Node can load, but for the packages inside and what gyp left. */
+function treeEntries(path: string, extensions: readonly string[]): readonly InitramfsEntry[] {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return [];
+  if (stat.isDirectory()) {
+    if (["node_modules", "obj.target", ".deps"].includes(basename(path))) return [];
+    return readdirSync(path).flatMap((name) => treeEntries(join(path, name), extensions));
+  }
+  const wanted = extensions.includes(extname(path)) && !/\.d\.[cm]?ts$/.test(path);
+  // The command is a script, to be run by its name.
+  return wanted
+    ? [{ kind: "file", path: inGuest(path), content: { from: path }, mode: 0o755 }]
+    : [];
+}
+
+/** The packages that the command and the suite need, wherever the installer has put them. */
+function dependencyEntries(root: Root): readonly InitramfsEntry[] {
+  const found = new Map<string, readonly InitramfsEntry[]>();
+  const visit = (folder: string): void => {
+    for (const name of dependencies(folder).filter(NEEDED[root])) {
+      const place = lookUp(name, folder);
+      if (place === undefined || found.has(place)) continue;
+      const real = realpathSync(place);
+      const link: InitramfsEntry = {
+        kind: "symlink",
+        path: inGuest(place),
+        target: readLink(place),
+      };
+      found.set(place, place === real ? treeEntries(place, LOADED) : [link]);
+      if (place !== real && !found.has(real)) found.set(real, treeEntries(real, LOADED));
+      visit(real);
+    }
+  };
+  visit(PACKAGE);
+  if (root === "package" && lookUp("vitest", PACKAGE) === undefined) {
+    throw new LabError("ERR_LAB_TOOL", "the suite runs in vitest: npm install --save-dev vitest@4");
+  }
+  return Array.from(found.values()).flat();
+}
+
+function readLink(path: string): string {
+  return lstatSync(path).isSymbolicLink() ? readlinkSync(path) : "";
+}
+
+interface Manifest {
+  readonly dependencies?: Readonly<Record<string, string>>;
+  readonly optionalDependencies?: Readonly<Record<string, string>>;
+}
+
+function dependencies(folder: string): readonly string[] {
+  const parsed: unknown = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  const manifest = parsed as Manifest;
+  const names = [
+    ...Object.keys(manifest.dependencies ?? {}),
+    ...Object.keys(manifest.optionalDependencies ?? {}),
+    ...(folder === PACKAGE ? ["vitest"] : []),
+  ];
+  return names.filter((name) => !UNUSED.includes(name));
+}
+
+/** Finds a package as Node does: in the node_modules of the folder or of one above it. */
+function lookUp(name: string, folder: string): string | undefined {
+  for (let at = resolve(folder); ; at = dirname(at)) {
+    const place = join(at, "node_modules", name);
+    if (basename(at) !== "node_modules" && existsSync(place)) return place;
+    if (at === dirname(at)) return undefined;
+  }
+}

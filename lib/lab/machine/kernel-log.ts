@@ -1,0 +1,101 @@
+/** A kernel's log as it comes over a serial line, and what in it is a sign of trouble. */
+import { StringDecoder } from "node:string_decoder";
+import { LabError } from "../error.ts";
+import { PortBuffer } from "./port-buffer.ts";
+
+/**
+ * What the kernel writes when it has found a fault of its own: WARN, BUG, Oops and their kin. A
+ * mere remark such as "RETBleed: WARNING: ..." about the CPU is none.
+ */
+const TROUBLE =
+  /^(?:\[[ \d.]+\] )?(?:(?:watchdog: |\S+: )?BUG: |WARNING: |kernel BUG at |Oops: |Internal error: |general protection fault|unchecked MSR access error|stack segment: |traps: PANIC: |PANIC: |double fault: |Kernel panic |(?:rcu: )?INFO: \S+ (?:self-)?detected |INFO: task .* blocked for more than |UBSAN: )/;
+
+/** A word of each of these: text without any need not be searched line by line, which takes longer. */
+const HINT = /BUG|WARNING|Oops|error|fault|stack segment|PANIC|panic|INFO|UBSAN/;
+
+/** How much a log may have; the log of a usual boot has 60 kB. */
+const MOST_BYTES = 16 * 2 ** 20;
+/** A line that is longer is given in parts; the kernel's own have 1 kB at most. */
+const LONGEST_LINE = 16 * 2 ** 10;
+/** How many lines of trouble are listed; the log has all of them. */
+const MOST_WARNINGS = 1000;
+
+/** Reads the log. Lines are without carriage returns. */
+export class KernelLog {
+  readonly #bytes: PortBuffer;
+  #warnings: string[] = [];
+  #unlisted = 0;
+  #rest = "";
+  readonly #decoder = new StringDecoder("utf8");
+  readonly #onLine: ((line: string) => void) | undefined;
+
+  /** Makes an empty log of `most` bytes; `onLine` hears each line when it is whole. */
+  constructor(onLine?: (line: string) => void, most: number = MOST_BYTES) {
+    this.#onLine = onLine;
+    this.#bytes = new PortBuffer(most);
+  }
+
+  /**
+   * Takes what arrived.
+   *
+   * @throws {@link LabError} `ERR_LAB_GUEST` when it is more than a log may have; the log then has
+   *   what came before.
+   */
+  push(bytes: Uint8Array): void {
+    const taken = this.#bytes.append(bytes);
+    const text = this.#decoder
+      .write(Buffer.from(bytes.buffer, bytes.byteOffset, taken))
+      .replaceAll("\r", "");
+    const end = text.lastIndexOf("\n");
+    if (end !== -1) {
+      this.#add(this.#rest + text.slice(0, end));
+      this.#rest = "";
+    }
+    // Only joined when its end is there, so that a long line is not copied for each piece of it.
+    this.#rest += text.slice(end + 1);
+    if (this.#rest.length > LONGEST_LINE) this.end();
+    if (taken === bytes.length) return;
+    const sentence = `the guest wrote more than ${this.#bytes.length} bytes to the kernel's log on ttyS0`;
+    throw new LabError("ERR_LAB_GUEST", sentence);
+  }
+
+  /** Takes the last line, which a crash may have cut off. */
+  end(): void {
+    if (this.#rest !== "") this.#add(this.#rest);
+    this.#rest = "";
+  }
+
+  /** The log so far. */
+  get text(): string {
+    const { buffer, byteOffset, length } = this.#bytes.bytes;
+    const text = Buffer.from(buffer, byteOffset, length).toString().replaceAll("\r", "");
+    return text === "" || text.endsWith("\n") ? text : `${text}\n`;
+  }
+
+  /** The lines that report a fault of the kernel's: the first thousand, and how many more there are. */
+  get warnings(): readonly string[] {
+    if (this.#unlisted === 0) return this.#warnings;
+    return [...this.#warnings, `${this.#unlisted} more lines like these are in the log`];
+  }
+
+  #add(lines: string): void {
+    const hasHint = HINT.test(lines);
+    if (!hasHint && this.#onLine === undefined) return;
+    for (const line of lines.split("\n")) {
+      if (hasHint && TROUBLE.test(line)) this.#warn(line);
+      this.#onLine?.(line);
+    }
+  }
+
+  #warn(line: string): void {
+    if (this.#warnings.length < MOST_WARNINGS) this.#warnings.push(line);
+    else this.#unlisted += 1;
+  }
+}
+
+/** Cuts a crash out of a log: from the first sign of trouble on; the last lines when there is none. */
+export function crashReport(log: string): string {
+  const lines = log.trimEnd().split("\n");
+  const first = lines.findIndex((line) => TROUBLE.test(line));
+  return lines.slice(first === -1 ? -20 : first).join("\n");
+}

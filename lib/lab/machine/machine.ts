@@ -1,0 +1,452 @@
+/**
+ * A disposable machine: any command under any kernel, with a KVM that works. It is booted for one
+ * command, and what came of it is a value, a crash of the kernel included.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdir, open } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { bootBochs, isAmdModel } from "../bochs/bochs.ts";
+import { type BochsParts, findBochs } from "../bochs/bochs-parts.ts";
+import { LabCache } from "../cache/cache.ts";
+import { LabError } from "../error.ts";
+import type { Kernel } from "../kernels/kernels.ts";
+import { moduleChain } from "../kernels/modules.ts";
+import { unpackVmlinux } from "../kernels/vmlinux.ts";
+import { diskFull } from "../process/command.ts";
+import type { BootEnd } from "./emulator.ts";
+import {
+  baseArchives,
+  heldEntries,
+  kernelEntries,
+  restoredEntries,
+  type Work,
+  workEntries,
+} from "./guest.ts";
+import { guestPath, NO_PORTS, WORK_PORT } from "./init.ts";
+import { appendFile, appendInitramfs, encodeInitramfs, type InitramfsEntry } from "./initramfs.ts";
+import { crashReport } from "./kernel-log.ts";
+import { type PortListeners, Ports, portLimits } from "./ports.ts";
+import { boot, findQemu, qemuArguments, type RunningMachine } from "./qemu.ts";
+import {
+  copyMemory,
+  findSnapshot,
+  MachineToSave,
+  restoreDevices,
+  type Saver,
+  SNAPSHOTS,
+  type Snapshot,
+  saveDevices,
+  saveSnapshot,
+  snapshotName,
+} from "./snapshot.ts";
+
+/** What emulates the machine: QEMU has SVM only; Bochs VMX, and SVM for AMD's models. */
+export type EmulatorName = "qemu" | "bochs";
+
+/** What is run where. Times are milliseconds. */
+export interface LabOptions extends Work, PortListeners {
+  readonly kernel: Kernel;
+  /** QEMU when left out. */
+  readonly emulator?: EmulatorName;
+  /** The user's own Bochs; else `$NODE_KVM_BOCHS`, else the one that was built into the cache. */
+  readonly bochs?: string;
+  /**
+   * A CPU model of the emulator's. QEMU: `max` when left out, `EPYC-Milan`, `max,-la57`; Bochs:
+   * `corei7_haswell_4770` when left out, `core2_penryn_t9600`, `ryzen`.
+   */
+  readonly cpu?: string;
+  /** The machine's memory, MiB; 1024 when left out. */
+  readonly memory?: number;
+  /**
+   * How many CPUs QEMU's machine has; 1 when left out, as Bochs's always has. With more, threads meet
+   * more often, but QEMU 7.2 has hung and has crashed a kernel that patches its own text, as it does
+   * when a first VM is made.
+   */
+  readonly smp?: number | undefined;
+  /** For boot and command together; five minutes when left out, 15 in Bochs. */
+  readonly timeout?: number;
+  /** How long the whole machine may be dead before it is booted once more; 60 s, or 5 min, when left out. */
+  readonly silence?: number;
+  /** Ends the machine; the promise is then rejected with `ERR_LAB_INTERRUPTED`. */
+  readonly signal?: AbortSignal;
+  readonly cache?: LabCache;
+  /** Restores a saved machine instead of booting, where that can be; see {@link Restore}. */
+  readonly restore?: Restore;
+  /** The archive of another root than the lab's own; its init must speak as init.ts's does. */
+  readonly base?: string;
+  /** How many bytes the command may print on each output; 64 MiB, or 1 GiB where it is passed on. */
+  readonly mostOutput?: number;
+  /**
+   * Hears that the machine boots again, so that output and log come from their beginning, and why: the emulator hung,
+   * or a saved machine could not be restored.
+   */
+  readonly onRetry?: (why: string) => void;
+}
+
+/**
+ * How a machine is prepared, saved once, and restored for each run. QEMU's alone, with one CPU. Where there is no saved
+ * machine and none can be made, {@link LabOptions.command} runs after a boot.
+ */
+export interface Restore {
+  /**
+   * The command that is started before the machine is saved. It writes `ready` to {@link WORK_PORT} and reads its work
+   * from there. When left out init waits, and the work is the run's own: its files and its command.
+   */
+  readonly command?: readonly string[];
+  /** What that command is given to do; each restored machine gets it with another seed. */
+  readonly work?: (seed: string) => Uint8Array;
+}
+
+/** What every run leaves. */
+export interface LabRun {
+  /** The kernel's log, whole. */
+  readonly kernelLog: string;
+  /** Its lines that report a WARN, BUG or Oops: a failure, whatever the command says. */
+  readonly warnings: readonly string[];
+  /** What the command printed, as far as it may; only the last 64 KiB where `onStdout` took it. */
+  readonly stdout: Buffer;
+  /** As `stdout`. */
+  readonly stderr: Buffer;
+  /** How many boots it took: 2 when the emulator hung at first. */
+  readonly attempts: number;
+  /** How long the last of them took, from QEMU's start to its end. */
+  readonly after: number;
+  /** Whether the machine was restored; its log begins with what its kernel said before it was saved. */
+  readonly restored: boolean;
+}
+
+/** What came of a run. */
+export type LabResult = LabRun &
+  (
+    | {
+        /** The command ended. */
+        readonly kind: "exited";
+        readonly status: number;
+        /** What was wanted and is there, by path. */
+        readonly files: ReadonlyMap<string, Uint8Array>;
+      }
+    | {
+        /** The machine ended before the command or init did: a panic, or a triple fault. */
+        readonly kind: "crashed";
+        /** The log from the first sign of trouble. */
+        readonly oops: string;
+      }
+    | {
+        /** It was killed: dead for too long (`silent`, twice), or not ready in time (`timeout`). */
+        readonly kind: "hung";
+        readonly why: "silent" | "timeout";
+      }
+    | {
+        /** It was killed, because of what the guest wrote to its serial ports: too much, or nonsense. */
+        readonly kind: "refused";
+        readonly why: string;
+      }
+    | {
+        /** The kernel has no /dev/kvm on this CPU. */
+        readonly kind: "no-kvm";
+        readonly why: string;
+      }
+  );
+
+/** MiB of a machine when nothing is said. */
+export const MEMORY = 1024;
+
+/** What holds when nothing is said. Bochs is slower, and a second of its guest's may be many of ours. */
+export const DEFAULTS = {
+  qemu: { cpu: "max", timeout: 300_000, silence: 60_000 },
+  bochs: { cpu: "corei7_haswell_4770", timeout: 900_000, silence: 300_000 },
+} as const;
+
+/** Which of KVM's two modules drives a CPU model of an emulator's. */
+function vendorModuleOf(emulator: EmulatorName, cpu: string): "kvm_amd" | "kvm_intel" {
+  return emulator === "qemu" || isAmdModel(cpu) ? "kvm_amd" : "kvm_intel";
+}
+
+/**
+ * Runs a command in a machine of its own.
+ *
+ * @throws {@link LabError} when there is no machine: QEMU, busybox or a module is missing, the disk
+ *   is full, the signal came.
+ */
+export async function runInLab(given: LabOptions): Promise<LabResult> {
+  const options = { ...given, wanted: (given.wanted ?? []).map(guestPath) };
+  const cache = options.cache ?? LabCache.default();
+  await using scratch = await cache.scratch();
+  const base =
+    options.base === undefined
+      ? await baseArchives(cache, options.root, options.signal)
+      : [options.base];
+  const emulator = options.emulator ?? "qemu";
+  const vendor = vendorModuleOf(emulator, options.cpu ?? DEFAULTS[emulator].cpu);
+  const modules = await moduleChain(options.kernel, vendor, scratch.path, options.signal);
+  const parts: Parts = { options, cache, scratch: scratch.path, base, modules };
+  const restored = await restoreMachine(parts);
+  if (restored !== undefined && restored.end.why !== "silent") return judge(restored, 1, true);
+  if (restored !== undefined) options.onRetry?.(HUNG);
+  const bochs =
+    emulator === "bochs" ? await findBochs(cache, options.bochs, options.signal) : undefined;
+  const initrd = await writeInitrd(parts, workEntries(options));
+  const image = bochs === undefined ? await directImage(parts) : undefined;
+  const vmlinuz = image ?? options.kernel.vmlinuz;
+  const once = (folder: string): Promise<Attempt> =>
+    writing(scratch.path, () => attempt(options, { vmlinuz, initrd, folder, bochs }));
+  const first = await once(join(scratch.path, "1"));
+  const before = restored === undefined ? 0 : 1;
+  if (first.end.why !== "silent" || before > 0) return judge(first, before + 1, false);
+  options.onRetry?.(HUNG);
+  return judge(await once(join(scratch.path, "2")), 2, false);
+}
+
+const HUNG = "the emulator hung";
+
+/** What a run's machines are made of. */
+interface Parts {
+  readonly options: LabOptions;
+  readonly cache: LabCache;
+  /** A folder of the run's own. */
+  readonly scratch: string;
+  readonly base: readonly string[];
+  /** The kernel's modules, unpacked, in the order of loading. */
+  readonly modules: readonly string[];
+}
+
+/** Writes the archives that a kernel unpacks; the last one is the machine's own. */
+async function writeInitrd(
+  { scratch, base, modules }: Parts,
+  own: readonly InitramfsEntry[],
+): Promise<string> {
+  const initrd = join(scratch, "initrd");
+  await writing(scratch, async () => {
+    const file = await open(initrd, "w");
+    try {
+      for (const path of base) await appendFile(file, path);
+      await appendInitramfs(file, [...kernelEntries(modules), ...own]);
+    } finally {
+      await file.close();
+    }
+  });
+  return initrd;
+}
+
+/**
+ * Runs the work in a restored machine, which is saved first if it is not in the cache.
+ *
+ * @returns `undefined` where that cannot be: the machine is then to be booted.
+ */
+async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
+  const { options, cache, scratch } = parts;
+  const { restore, smp = 1, emulator = "qemu", signal } = options;
+  if (restore === undefined || emulator !== "qemu" || smp !== 1) return undefined;
+  const work = await workOf(options, restore);
+  if (work.length > MOST_WORK) return undefined;
+  try {
+    const { name, snapshot } = await savedMachine(parts, restore);
+    const folder = join(scratch, "0");
+    await mkdir(folder, { mode: 0o700 });
+    await copyMemory(snapshot, folder, signal);
+    try {
+      const kept = { snapshot, work };
+      const place = { vmlinuz: "", initrd: "", folder, bochs: undefined, kept };
+      const restored = await writing(scratch, () => attempt(options, place));
+      // It may hang again.
+      if (restored.end.why === "silent") await cache.remove(SNAPSHOTS, name);
+      return restored;
+    } catch (error) {
+      if (!isTrouble(error)) throw error;
+      options.onRetry?.(`the saved machine could not be restored: ${error.message}`);
+      await cache.remove(SNAPSHOTS, name);
+      return undefined;
+    }
+  } catch (error) {
+    if (!isTrouble(error)) throw error;
+    return undefined;
+  }
+}
+
+/** Whether a machine that could not be saved or restored may still be booted. */
+function isTrouble(error: unknown): error is LabError {
+  return error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED";
+}
+
+/** A guest reads 30 kB a second from a serial port, and its kernel keeps some 64 kB that are not read yet. */
+const MOST_WORK = 16_384;
+
+async function workOf(options: LabOptions, { work }: Restore): Promise<Uint8Array> {
+  const seed = randomBytes(32).toString("hex");
+  if (work !== undefined) return work(seed);
+  const pieces: Uint8Array[] = [];
+  for await (const piece of encodeInitramfs(restoredEntries(options, seed))) {
+    pieces.push(piece);
+    if (pieces.reduce((sum, { length }) => sum + length, 0) > MOST_WORK) break;
+  }
+  return Buffer.concat(pieces);
+}
+
+async function savedMachine(
+  parts: Parts,
+  { command }: Restore,
+): Promise<{ readonly name: string; readonly snapshot: Snapshot }> {
+  const { options, cache, scratch, base, modules } = parts;
+  const { kernel, cpu = DEFAULTS.qemu.cpu, memory = MEMORY, signal } = options;
+  const words = [
+    ...qemuArguments({ vmlinuz: "", initrd: "", cpu, memory, kept: {} }),
+    ...base.map((path) => basename(dirname(path))),
+    ...(command ?? []),
+  ];
+  const own = options.base === undefined ? [] : [options.base];
+  const files = [kernel.vmlinuz, ...modules, ...own];
+  const name = await snapshotName({ kernel: kernel.name, files, words }, findQemu(), signal);
+  await using _lock = await cache.lock(`${SNAPSHOTS}.${name}`, signal);
+  const found = await findSnapshot(cache, name);
+  if (found !== undefined) return { name, snapshot: found };
+  const vmlinuz = (await directImage(parts)) ?? kernel.vmlinuz;
+  const initrd = await writeInitrd(parts, heldEntries(command));
+  const save: Saver = async ({ ram, state }) => {
+    const folder = join(scratch, "saved");
+    await using kept = await MachineToSave.prepare(folder, memory, state);
+    const saved = await attempt(options, { vmlinuz, initrd, folder, bochs: undefined, kept });
+    if (!saved.isSaved || saved.end.why !== "ended") {
+      throw new LabError("ERR_LAB_TOOL", "the machine ended before it could be saved");
+    }
+    await kept.copyMemory(ram, signal);
+    return Buffer.from(saved.ports.log.text);
+  };
+  return { name, snapshot: await saveSnapshot(cache, name, memory, save, signal) };
+}
+
+/** Names the unpacked kernel, which QEMU starts sooner; `undefined` when there is none to be had. */
+async function directImage({ options, scratch }: Parts): Promise<string | undefined> {
+  const { kernel, signal } = options;
+  if (kernel.vmlinux !== undefined) return kernel.vmlinux;
+  const vmlinux = join(scratch, "vmlinux");
+  const isThere = await writing(scratch, () => unpackVmlinux(kernel.vmlinuz, vmlinux, signal));
+  return isThere ? vmlinux : undefined;
+}
+
+/** What one boot has said. */
+interface Attempt {
+  readonly end: BootEnd;
+  readonly ports: Ports;
+  /** Whether the machine was saved. */
+  readonly isSaved: boolean;
+}
+
+/** What a boot finds on this machine's disk. */
+interface Place {
+  /** The bzImage, or what is packed in it. */
+  readonly vmlinuz: string;
+  readonly initrd: string;
+  /** Where it may put files; it makes the folder. */
+  readonly folder: string;
+  /** Bochs's parts; without them it is QEMU that boots. */
+  readonly bochs: BochsParts | undefined;
+  /** Where the machine is saved once it waits; or what it is restored from, and its work. */
+  readonly kept?: MachineToSave | { readonly snapshot: Snapshot; readonly work: Uint8Array };
+}
+
+async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
+  const { vmlinuz, initrd, folder, bochs, kept } = place;
+  const isSaving = kept instanceof MachineToSave;
+  const limits = portLimits(options.mostOutput);
+  const ports = new Ports(options.wanted ?? [], isSaving ? {} : options, limits);
+  let isReady = (): void => undefined;
+  const ready = new Promise<void>((resolve) => {
+    isReady = resolve;
+  });
+  let isSaved = false;
+  const onStart = async (machine: RunningMachine): Promise<void> => {
+    if (kept === undefined) return;
+    if (!isSaving) {
+      await restoreDevices(machine.monitor, machine.stateFd);
+      machine.send(WORK_PORT, Buffer.from(`${kept.work.length}\n`));
+      machine.send(WORK_PORT, kept.work);
+      return;
+    }
+    await ready;
+    await saveDevices(machine.monitor, kept);
+    // A restored machine does not print it again, but its init counts it.
+    if (ports.stdout.length + ports.stderr.length > 0) {
+      throw new LabError("ERR_LAB_TOOL", "the guest printed something before it waited");
+    }
+    isSaved = true;
+    machine.end();
+  };
+  const defaults = DEFAULTS[bochs === undefined ? "qemu" : "bochs"];
+  const machine = {
+    vmlinuz,
+    initrd,
+    cpu: options.cpu ?? defaults.cpu,
+    memory: options.memory ?? MEMORY,
+    smp: options.smp,
+    timeout: options.timeout ?? defaults.timeout,
+    silence: options.silence ?? defaults.silence,
+    signal: options.signal,
+    onPort: (port: number, bytes: Buffer) => {
+      const pending = ports.hear(port, bytes);
+      if (ports.isReady) isReady();
+      return pending;
+    },
+    kept: kept === undefined ? undefined : { state: isSaving ? undefined : kept.snapshot.state },
+    onStart,
+  };
+  await mkdir(folder, { recursive: true });
+  if (kept !== undefined && !isSaving) ports.log.push(kept.snapshot.log);
+  const end = await (bochs === undefined
+    ? boot({ ...machine, folder, isOver: () => ports.isEnded })
+    : bootBochs({ ...machine, parts: bochs, folder }));
+  ports.log.end();
+  return { end, ports, isSaved };
+}
+
+function judge({ end, ports }: Attempt, attempts: number, restored: boolean): LabResult {
+  const { text: kernelLog, warnings } = ports.log;
+  const [stdout, stderr] = [ports.stdout.bytes, ports.stderr.bytes];
+  const { after } = end;
+  const run: LabRun = { kernelLog, warnings, stdout, stderr, attempts, after, restored };
+  if (end.why === "refused") return { ...run, kind: "refused", why: end.reason };
+  if (end.why !== "ended") return { ...run, kind: "hung", why: end.why };
+  if (kernelLog.includes(NO_PORTS) && warnings.length === 0) {
+    const remedy = "build it with CONFIG_SERIAL_8250_NR_UARTS=4 or more";
+    throw new LabError(
+      "ERR_LAB_NOT_A_KERNEL",
+      `this kernel has fewer than four serial ports; ${remedy}`,
+    );
+  }
+  const { status, files, whyNoKvm } = ports;
+  if (ports.isEnded && whyNoKvm !== undefined) {
+    return { ...run, kind: "no-kvm", why: reasonWhyNoKvm(whyNoKvm, kernelLog) };
+  }
+  if (!ports.isEnded || status === undefined) {
+    return { ...run, kind: "crashed", oops: crashReport(kernelLog) };
+  }
+  whole("stdout", ports.stdout.length, status.stdout);
+  whole("stderr", ports.stderr.length, status.stderr);
+  return { ...run, kind: "exited", status: status.status, files };
+}
+
+function whole(name: string, arrived: number, sent: number): void {
+  if (arrived === sent) return;
+  throw new LabError(
+    "ERR_LAB_DAMAGED",
+    `the guest sent ${sent} bytes of ${name}, ${arrived} arrived`,
+  );
+}
+
+/** The kernel says why itself, if the module asked: `kvm_amd: SVM not supported by CPU 0`. */
+function reasonWhyNoKvm(insmod: string, log: string): string {
+  const said = log
+    .split("\n")
+    .findLast((line) => /\b(kvm(_amd|_intel)?|SVM|has_svm)\b.*: /.test(line));
+  const why = [insmod, said?.replace(/^\[[ \d.]+\] /, "")].filter((text) => (text ?? "") !== "");
+  return why.length === 0 ? "the kernel made no /dev/kvm" : why.join("; ");
+}
+
+async function writing<T>(folder: string, write: () => Promise<T>): Promise<T> {
+  try {
+    return await write();
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code !== "ENOSPC" && code !== "EDQUOT") throw error;
+    throw diskFull(`the machine's memory image in ${folder}`, error);
+  }
+}

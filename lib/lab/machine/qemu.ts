@@ -1,0 +1,195 @@
+/**
+ * One boot of one kernel in QEMU, without hardware virtualisation: the command line and four serial
+ * ports. What the guest says on the ports is for machine.ts to understand.
+ */
+import type { Duplex } from "node:stream";
+import { LabError } from "../error.ts";
+import { onPath } from "../process/search-path.ts";
+import {
+  type BootEnd,
+  type BootOptions,
+  FIRST_FD,
+  KERNEL_ARGUMENTS,
+  PORTS,
+  runEmulator,
+} from "./emulator.ts";
+import { Monitor } from "./qmp.ts";
+
+export type { BootEnd, BootOptions };
+
+/**
+ * An interrupt line for each. A PC's third and fourth port share those of the first two; QEMU tells
+ * the kernel by ACPI that these don't. With one each, no port waits for another.
+ */
+const IRQS = [4, 3, 5, 7] as const;
+
+/**
+ * The whole log on a 16550 costs no measurable time in TCG: 25 kB at some 500 kB/s. Closing a VM waits for RCU, which
+ * takes several ticks of the clock unless it is told to hurry.
+ */
+const APPEND = `console=ttyS0 ${KERNEL_ARGUMENTS} rcupdate.rcu_expedited=1`;
+
+/**
+ * QEMU's own filter of system calls: no new program, no change of user, no obsolete call. The
+ * machine is emulated by threads, which it may make.
+ */
+const SANDBOX = [
+  "-sandbox",
+  "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+];
+
+/** A boot, and what a machine needs that is saved or restored. */
+export interface QemuOptions extends BootOptions {
+  /** Where the machine's memory and devices are kept; without it they end with the machine. */
+  readonly kept?: KeptMachine | undefined;
+  /** Takes a kept machine once it is there; when it fails, the machine is ended and {@link boot} fails so, too. */
+  readonly onStart?: (machine: RunningMachine) => Promise<void>;
+}
+
+/** A machine whose memory is the file {@link MEMORY_FILE} of its folder, of the machine's size. */
+export interface KeptMachine {
+  /** The file that has the devices: the machine is restored from it instead of booting. */
+  readonly state?: string | undefined;
+}
+
+/** The name of the file in a kept machine's folder that is its memory. */
+export const MEMORY_FILE = "ram";
+
+/** What can be done with a machine beside listening to it. */
+export interface RunningMachine {
+  readonly monitor: Monitor;
+  /** The descriptor of the state file, for QEMU's commands. */
+  readonly stateFd: number;
+  /** Writes to one of the guest's serial ports. */
+  readonly send: (port: number, bytes: Uint8Array) => void;
+  /** Ends the machine. */
+  readonly end: () => void;
+}
+
+const MONITOR_FD = FIRST_FD + PORTS.length;
+/** The first of the files comes after the last socket. */
+const STATE_FD = MONITOR_FD + 1;
+
+/** Says QEMU's arguments; `-cx16` because QEMU 7.2 corrupts the flags in cmpxchg16b. */
+export function qemuArguments(
+  options: Pick<QemuOptions, "vmlinuz" | "initrd" | "cpu" | "memory" | "smp" | "kept">,
+): readonly string[] {
+  const { kept } = options;
+  return [
+    ...["-accel", "tcg,thread=multi", "-cpu", `${options.cpu},-cx16`],
+    ...["-m", String(options.memory), "-smp", String(options.smp ?? 1)],
+    ...["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
+    ...PORTS.flatMap((port) => [
+      ...["-chardev", `socket,id=port${port},fd=${FIRST_FD + port}`],
+      ...["-device", `isa-serial,chardev=port${port},index=${port},irq=${IRQS[port]}`],
+    ]),
+    ...(kept === undefined ? [] : keptArguments(kept, options.memory)),
+    ...(kept?.state === undefined
+      ? ["-kernel", options.vmlinuz, "-initrd", options.initrd, "-append", APPEND]
+      : ["-incoming", "defer"]),
+  ];
+}
+
+/** A machine that is saved writes its memory to the file; one that is restored only begins with it. */
+function keptArguments({ state }: KeptMachine, memory: number): readonly string[] {
+  const share = state === undefined ? "on" : "off";
+  return [
+    "-object",
+    `memory-backend-file,id=ram,size=${memory}M,mem-path=${MEMORY_FILE},share=${share}`,
+    ...["-machine", "pc,memory-backend=ram"],
+    // Each start has another identity, so a kernel since 5.18 makes a restored random generator differ.
+    ...["-device", "vmgenid,guid=auto"],
+    ...["-chardev", `socket,id=monitor,fd=${MONITOR_FD}`, "-mon", "chardev=monitor,mode=control"],
+  ];
+}
+
+/**
+ * Boots a kernel, or restores a machine, and waits until the machine is off, by itself or because it had to be killed.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` when QEMU is missing or refuses its command line or its
+ *   state, `ERR_LAB_INTERRUPTED` when the signal came; no process is left then.
+ */
+export async function boot(options: QemuOptions): Promise<BootEnd> {
+  const program = findQemu();
+  try {
+    return await start(program, withoutSandbox.has(program) ? [] : SANDBOX, options);
+  } catch (error) {
+    // A QEMU that was built without seccomp says so before anything else.
+    if (!(error instanceof LabError && error.message.includes("-sandbox"))) throw error;
+    withoutSandbox.add(program);
+    return start(program, [], options);
+  }
+}
+
+const withoutSandbox = new Set<string>();
+
+async function start(
+  program: string,
+  sandbox: readonly string[],
+  options: QemuOptions,
+): Promise<BootEnd> {
+  const { kept } = options;
+  const { state } = kept ?? {};
+  let trouble: { readonly error: unknown } | undefined;
+  const end = await runEmulator(
+    {
+      name: "QEMU",
+      program,
+      files: state === undefined ? [options.vmlinuz, options.initrd] : [state],
+      args: ([vmlinuz = options.vmlinuz, initrd = options.initrd]) => [
+        ...sandbox,
+        ...qemuArguments({ ...options, vmlinuz, initrd }),
+      ],
+      sockets: PORTS.length + (kept === undefined ? 0 : 1),
+      listen: (child, hear) => {
+        for (const port of PORTS) {
+          const stream = child.stdio[FIRST_FD + port] as Duplex;
+          // A machine that is ended may leave bytes unread; how it ended is known from the process.
+          stream.on("error", () => undefined);
+          const resume = (): void => void stream.resume();
+          stream.on("data", (bytes: Buffer) => {
+            const pending = hear(port, bytes);
+            const isAlive = child.exitCode === null && child.signalCode === null;
+            if (!(pending instanceof Promise) || !isAlive) return;
+            stream.pause();
+            pending.then(resume, resume);
+          });
+          // An ended machine leaves at most what its sockets hold.
+          child.once("exit", resume);
+        }
+        if (kept === undefined) return () => undefined;
+        const machine: RunningMachine = {
+          monitor: new Monitor(child.stdio[MONITOR_FD] as Duplex),
+          stateFd: STATE_FD,
+          send: (port, bytes) => void (child.stdio[FIRST_FD + port] as Duplex).write(bytes),
+          end: () => void child.kill("SIGKILL"),
+        };
+        options.onStart?.(machine).catch((error: unknown) => {
+          trouble ??= { error };
+          machine.end();
+        });
+        return () => undefined;
+      },
+      refusal: (status, output) =>
+        status === 0 || (status === null && trouble !== undefined)
+          ? undefined
+          : output.trim().split("\n").slice(-3).join("; "),
+    },
+    options,
+  );
+  // A machine that was killed for another reason answers no more either.
+  if (trouble !== undefined && end.why === "ended") throw trouble.error;
+  return end;
+}
+
+const QEMU = "qemu-system-x86_64";
+
+/** Finds QEMU. @throws {@link LabError} `ERR_LAB_TOOL` with the package to install. */
+export function findQemu(): string {
+  const found = onPath(QEMU);
+  if (found !== undefined) return found;
+  throw new LabError(
+    "ERR_LAB_TOOL",
+    `${QEMU} is not on this machine; install it: apt-get install --no-install-recommends qemu-system-x86`,
+  );
+}

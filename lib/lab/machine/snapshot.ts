@@ -1,0 +1,303 @@
+/**
+ * Saved machines: the memory and the devices of one that is booted and waits for its work, as an entry of the cache.
+ * A machine that is restored from one runs after a twentieth of a second. Which machine is saved, and what it is given
+ * to do, is machine.ts; QEMU's command line is qemu.ts.
+ */
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { createWriteStream, statSync } from "node:fs";
+import { type FileHandle, mkdir, open, readFile } from "node:fs/promises";
+import { createServer, type Server, type Socket } from "node:net";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { CacheEntry, LabCache } from "../cache/cache.ts";
+import { sha256 } from "../cache/manifest.ts";
+import { LabError } from "../error.ts";
+import { runOk } from "../process/command.ts";
+import { MEMORY_FILE } from "./qemu.ts";
+import type { Monitor } from "./qmp.ts";
+
+/** The files of a saved machine. */
+export interface Snapshot {
+  /** Its memory, as large as the machine's; most of it may be a hole. A restored machine gets a copy. */
+  readonly ram: string;
+  /** Its devices. */
+  readonly state: string;
+  /** What its kernel had logged. */
+  readonly log: Buffer;
+}
+
+/** The cache's kind of entry for saved machines. */
+export const SNAPSHOTS = "snapshots";
+
+const RAM = "ram";
+const STATE = "state";
+const LOG = "log";
+
+/** How large the devices may be; QEMU's have 100 kB. */
+const MOST_STATE = 64 * 2 ** 20;
+
+/** What a saved machine was made of. One that is of anything else is another entry. */
+export interface Ingredients {
+  /** The kernel's name, for the entry's name. */
+  readonly kernel: string;
+  /** Files whose content counts: the kernel and its modules. */
+  readonly files: readonly string[];
+  /** All else: QEMU's arguments, the root's archives, what is done before the machine waits. */
+  readonly words: readonly string[];
+}
+
+/**
+ * Names the entry of a machine: its kernel, and a hash of all that a saved machine depends on. That is what it is
+ * made of, QEMU's version, and this boot of this host: the guest has measured the frequency of the host's TSC.
+ */
+export async function snapshotName(
+  { kernel, files, words }: Ingredients,
+  qemu: string,
+  signal?: AbortSignal,
+): Promise<string> {
+  const hash = createHash("sha256");
+  for (const file of files) hash.update(`${await sha256(file)}\n`);
+  const version = (await runOk(qemu, ["--version"], { signal })).toString();
+  const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
+  const host = [version, boot, cpus()[0]?.model ?? "", process.version];
+  hash.update(JSON.stringify([...words, ...host]));
+  return `${plain(kernel)}-${hash.digest("hex").slice(0, 16)}`;
+}
+
+/** Makes a kernel's name a part of an entry's. */
+function plain(kernel: string): string {
+  return kernel.replaceAll(/[^\w.+~-]/g, "_").slice(-80);
+}
+
+/**
+ * Finds a saved machine and compares its files with their checksums.
+ *
+ * @returns `undefined` when there is none, or when it was damaged: then it is removed.
+ */
+export async function findSnapshot(cache: LabCache, name: string): Promise<Snapshot | undefined> {
+  try {
+    const entry = await cache.find(SNAPSHOTS, name);
+    if (entry === undefined) return undefined;
+    await cache.verify(entry);
+    return await snapshotOf(entry);
+  } catch (error) {
+    if (!(error instanceof LabError && error.code === "ERR_LAB_DAMAGED")) throw error;
+    await cache.remove(SNAPSHOTS, name);
+    return undefined;
+  }
+}
+
+async function snapshotOf({ path }: CacheEntry): Promise<Snapshot> {
+  const log = await readFile(join(path, LOG));
+  return { ram: join(path, RAM), state: join(path, STATE), log };
+}
+
+/** What boots a machine, saves it into these files when it waits, and gives its kernel's log. */
+export type Saver = (files: { readonly ram: string; readonly state: string }) => Promise<Buffer>;
+
+/**
+ * Saves a machine into the cache, and removes those of the same kernel that were saved more than a day ago.
+ *
+ * @param memory the machine's memory in MiB.
+ * @throws {@link LabError} `ERR_LAB_DISK_FULL` when the disk has no room for twice the memory, before anything is
+ *   begun: QEMU dies of a full disk by a signal.
+ */
+export async function saveSnapshot(
+  cache: LabCache,
+  name: string,
+  memory: number,
+  save: Saver,
+  signal?: AbortSignal,
+): Promise<Snapshot> {
+  const bytes = memory * 2 ** 20;
+  await cache.need(2 * bytes + MOST_STATE, "a saved machine");
+  const fill = async (folder: string): Promise<Readonly<Record<string, string>>> => {
+    const [ram, state] = [join(folder, RAM), join(folder, STATE)];
+    const log = await save({ ram, state });
+    const kept = await open(join(folder, LOG), "wx", 0o600);
+    await kept.writeFile(log).finally(() => kept.close());
+    return { memory: `${memory} MiB` };
+  };
+  const entry = await cache.build(SNAPSHOTS, name, fill, { signal });
+  await removeOlder(cache, name);
+  return snapshotOf(entry);
+}
+
+/** Removes the kernel's other saved machines that are older than a day: of builds that are gone, mostly. */
+async function removeOlder(cache: LabCache, name: string): Promise<void> {
+  const kernel = name.slice(0, name.lastIndexOf("-") + 1);
+  for (const other of await cache.names(SNAPSHOTS)) {
+    if (other === name || other.slice(0, other.lastIndexOf("-") + 1) !== kernel) continue;
+    const found = statSync(join(cache.root, SNAPSHOTS, other), { throwIfNoEntry: false });
+    if (found !== undefined && Date.now() - found.mtimeMs > DAY_MS) {
+      await cache.remove(SNAPSHOTS, other);
+    }
+  }
+}
+
+const DAY_MS = 86_400_000;
+
+/** How long a machine is left alone before it is saved, so that nothing is under way on its ports. */
+const QUIET_MS = 200;
+const POLL_MS = 10;
+/** The memory is in its own file already: it is not written to the stream too. */
+const IGNORE_SHARED = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
+
+/** Copies a file; its holes stay holes where the system's cp keeps them. */
+async function copy(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
+  await runOk("cp", [from, to], { signal });
+}
+
+/**
+ * Puts a saved machine's memory into the folder of one that is to be restored. It is a copy, because QEMU opens its
+ * memory for writing, and what runs as QEMU must not be able to change the cache.
+ */
+export async function copyMemory(
+  { ram }: Snapshot,
+  folder: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  await copy(ram, join(folder, MEMORY_FILE), signal);
+}
+
+/** The socket of a machine's folder on which QEMU writes the devices. */
+const SOCKET = "state";
+
+/**
+ * What is open for a machine that is to be saved. The machine's folder belongs to the emulator's user while it runs, so
+ * all that is made there is made before, and nothing is opened there by its name afterwards.
+ */
+export class MachineToSave implements AsyncDisposable {
+  readonly #memory: FileHandle;
+  readonly #bytes: number;
+  readonly #server: Server;
+  readonly #folder: FileHandle;
+  /** Fulfilled when the devices are written. */
+  readonly written: Promise<void>;
+
+  private constructor(
+    folder: FileHandle,
+    memory: FileHandle,
+    bytes: number,
+    server: Server,
+    state: string,
+  ) {
+    this.#folder = folder;
+    this.#memory = memory;
+    this.#bytes = bytes;
+    this.#server = server;
+    this.written = received(server, state);
+    // It is waited for in saveDevices, unless a command is refused before.
+    this.written.catch(() => undefined);
+  }
+
+  /**
+   * Makes a machine's folder, its memory, and the socket on which its devices come.
+   *
+   * @param memory - MiB.
+   * @param state - the file that the devices are written to.
+   */
+  static async prepare(path: string, memory: number, state: string): Promise<MachineToSave> {
+    await mkdir(path, { mode: 0o700 });
+    const bytes = memory * 2 ** 20;
+    const folder = await open(path, "r");
+    const server = createServer();
+    let file: FileHandle | undefined;
+    try {
+      file = await open(join(path, MEMORY_FILE), "wx+", 0o600);
+      await file.truncate(bytes);
+      // Through its descriptor, the folder's path is never longer than a socket's may be.
+      server.listen({ path: `/proc/self/fd/${folder.fd}/${SOCKET}`, writableAll: true });
+      await once(server, "listening");
+      return new MachineToSave(folder, file, bytes, server, state);
+    } catch (error) {
+      server.close();
+      await file?.close();
+      await folder.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Copies the memory of the machine, which has ended, into the cache. A process of its user that is left may still
+   * write to the original, but not to the copy.
+   */
+  async copyMemory(to: string, signal?: AbortSignal): Promise<void> {
+    const { size } = await this.#memory.stat();
+    if (size !== this.#bytes) {
+      const sentence = `the machine's memory has ${size} bytes instead of ${this.#bytes}`;
+      throw new LabError("ERR_LAB_TOOL", sentence);
+    }
+    await copy(`/proc/${process.pid}/fd/${this.#memory.fd}`, to, signal);
+  }
+
+  /** Closes the socket and the files. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.close();
+    await this.#memory.close();
+    await this.#folder.close();
+  }
+}
+
+/** Writes to a file what comes on the first connection. */
+function received(server: Server, file: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.once("connection", (socket: Socket) => {
+      server.on("connection", (other: Socket) => other.destroy());
+      const target = createWriteStream(file, { flags: "wx", mode: 0o600 });
+      pipeline(socket, limited, target).then(resolve, reject);
+    });
+  });
+}
+
+async function* limited(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let length = 0;
+  for await (const piece of source) {
+    length += piece.length;
+    if (length > MOST_STATE) {
+      throw new LabError("ERR_LAB_TOOL", `QEMU wrote more than ${MOST_STATE} bytes of devices`);
+    }
+    yield piece;
+  }
+}
+
+/** Saves the devices of a running machine. It must not be stopped: a restored one would be, too. */
+export async function saveDevices(monitor: Monitor, { written }: MachineToSave): Promise<void> {
+  await sleep(QUIET_MS);
+  await monitor.execute("qmp_capabilities");
+  await monitor.execute("migrate-set-capabilities", IGNORE_SHARED);
+  await monitor.execute("migrate", { uri: `unix:${SOCKET}` });
+  await Promise.all([written, completed(monitor)]);
+}
+
+async function completed(monitor: Monitor): Promise<void> {
+  for (;;) {
+    const answer = (await monitor.execute("query-migrate")) as Readonly<Record<string, unknown>>;
+    const { status } = answer;
+    if (status === "completed") return;
+    if (status === "failed" || status === "cancelled") {
+      const why = answer["error-desc"] ?? status;
+      throw new LabError("ERR_LAB_TOOL", `QEMU could not save the machine: ${why}`);
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+/**
+ * Loads the devices from a descriptor that QEMU has, and waits until the machine runs. What a port gets before that is
+ * lost, because the state that is loaded replaces it.
+ */
+export async function restoreDevices(monitor: Monitor, descriptor: number): Promise<void> {
+  await monitor.execute("qmp_capabilities");
+  await monitor.execute("migrate-set-capabilities", IGNORE_SHARED);
+  await monitor.execute("migrate-incoming", { uri: `fd:${descriptor}` });
+  for (;;) {
+    const { status } = (await monitor.execute("query-status")) as { readonly status?: unknown };
+    if (status === "running") return;
+    await sleep(POLL_MS);
+  }
+}

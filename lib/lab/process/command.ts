@@ -1,0 +1,230 @@
+/** Running one of the system's programs to its end. What its output means is the caller's to say. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import type { Readable } from "node:stream";
+import { LabError } from "../error.ts";
+import { diesWithParent } from "./confinement.ts";
+import { Deadline } from "./deadline.ts";
+import { onPath } from "./search-path.ts";
+
+/** How a program is run. */
+export interface CommandOptions {
+  readonly cwd?: string | undefined;
+  /** Beside the environment of this process. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
+  /** Ends the program and all it started. */
+  readonly signal?: AbortSignal | undefined;
+  /** Takes each line that the program writes to descriptor 3. */
+  readonly onStatus?: ((line: string) => void) | undefined;
+  /** How long it may write nothing new, on descriptor 1 or 3, before it is ended. */
+  readonly stallMs?: number | undefined;
+}
+
+/** What a program that ended leaves. */
+export interface Output {
+  readonly program: string;
+  /** Its exit status; 128 and more when a signal ended it. */
+  readonly status: number;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+/** How long a program may take to end after SIGTERM, before SIGKILL. */
+const GRACE_MS = 2000;
+
+/** Which Debian package brings a program, for those who lack it. */
+const PACKAGES: Readonly<Record<string, string>> = {
+  "apt-cache": "apt",
+  "apt-config": "apt",
+  "apt-get": "apt",
+  "dpkg-deb": "dpkg",
+  gzip: "gzip",
+  xz: "xz-utils",
+  zstd: "zstd",
+};
+
+const running = new Set<number>();
+process.on("exit", () => {
+  for (const pid of running) killGroup(pid, "SIGKILL");
+});
+
+/**
+ * Runs a program and waits for its end, whatever its exit status.
+ *
+ * The program leads a process group of its own, so that ending it ends its children too. The kernel
+ * ends it when this process dies without having done so.
+ * @throws {@link LabError} `ERR_LAB_TOOL` when the machine lacks it or it stands still,
+ * `ERR_LAB_INTERRUPTED` when the signal came; by then no process of it is left.
+ */
+export async function run(
+  program: string,
+  args: readonly string[],
+  options: CommandOptions = {},
+): Promise<Output> {
+  const { signal } = options;
+  throwIfAborted(signal);
+  const [first, ...rest] = commandLine(program, args);
+  const child = spawn(first, rest, {
+    cwd: options.cwd,
+    // Programs are asked in English: some say only in words what went wrong.
+    env: { ...process.env, ...options.env, LC_ALL: "C" },
+    stdio: ["ignore", "pipe", "pipe", "pipe"],
+    detached: true,
+  });
+  const { pid } = child;
+  let patience: NodeJS.Timeout | undefined;
+  const end = (): void => {
+    if (pid === undefined) return;
+    killGroup(pid, "SIGTERM");
+    patience = setTimeout(() => killGroup(pid, "SIGKILL"), GRACE_MS);
+  };
+  const stall = new Stall(options.stallMs, end);
+  if (pid !== undefined) running.add(pid);
+  signal?.addEventListener("abort", end, { once: true });
+  try {
+    const closed = new Promise<number>((resolve) => {
+      child.once("close", (exit, by) => resolve(exit ?? (by === "SIGKILL" ? 137 : 143)));
+    });
+    await once(child, "spawn");
+    const [stdout, stderr, code] = await Promise.all([
+      collect(child.stdout, () => stall.saw("")),
+      collect(child.stderr),
+      closed,
+      eachLine(child.stdio[3] as Readable, (line) => {
+        stall.saw(line);
+        options.onStatus?.(line);
+      }),
+    ]);
+    throwIfAborted(signal);
+    if (stall.isOver()) throw stallError(program);
+    return { program, status: code, stdout, stderr: stderr.toString() };
+  } catch (error) {
+    throw startError(program, error);
+  } finally {
+    stall.stop();
+    clearTimeout(patience);
+    signal?.removeEventListener("abort", end);
+    if (pid !== undefined) running.delete(pid);
+  }
+}
+
+/** A program that is not there is started all the same, so that the error names it. */
+function commandLine(program: string, args: readonly string[]): readonly [string, ...string[]] {
+  const path = program.includes("/") ? program : onPath(program);
+  const [first, ...rest] = path === undefined ? [] : diesWithParent();
+  return first === undefined ? [program, ...args] : [first, ...rest, path ?? program, ...args];
+}
+
+/** Runs a program that must succeed; returns what it printed. */
+export async function runOk(
+  program: string,
+  args: readonly string[],
+  options: CommandOptions = {},
+): Promise<Buffer> {
+  const output = await run(program, args, options);
+  if (output.status !== 0) throw commandError(output);
+  return output.stdout;
+}
+
+/** Says why a program failed: a full disk by its own code, all else in the program's words. */
+export function commandError({ program, status, stderr }: Output): LabError {
+  if (isDiskFull(stderr)) return diskFull(program);
+  const words = stderr.trim().split("\n").slice(-3).join("; ");
+  return new LabError("ERR_LAB_TOOL", `${program} failed with status ${status}: ${words}`);
+}
+
+/** Whether a program's words say that the disk is full. */
+export function isDiskFull(stderr: string): boolean {
+  return /No space left on device|Disk quota exceeded|enough free space/.test(stderr);
+}
+
+/** Makes the error of a full disk; `who` could not write. */
+export function diskFull(who: string, cause?: unknown): LabError {
+  const remedy =
+    "make room, or name a folder on another disk with NODE_KVM_CACHE; nothing half-written is left";
+  return new LabError(
+    "ERR_LAB_DISK_FULL",
+    `the disk is full: ${who} could not write; ${remedy}`,
+    cause,
+  );
+}
+
+/** Throws `ERR_LAB_INTERRUPTED` once the signal has come. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted !== true) return;
+  const sentence = "interrupted; what was downloaded is kept, and the next call goes on from there";
+  throw new LabError("ERR_LAB_INTERRUPTED", sentence, signal.reason);
+}
+
+function killGroup(pid: number, by: NodeJS.Signals): void {
+  try {
+    process.kill(-pid, by);
+  } catch (error) {
+    // ESRCH: the group ended by itself in the meantime.
+    if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
+  }
+}
+
+function startError(program: string, error: unknown): unknown {
+  if (!(error instanceof Error && "syscall" in error && "code" in error)) return error;
+  if (!String(error.syscall).startsWith("spawn")) return error;
+  const from = PACKAGES[program];
+  const remedy = from === undefined ? "install it" : `install it (Debian's package ${from})`;
+  const what = error.code === "ENOENT" ? "is not on this machine" : `cannot be run (${error.code})`;
+  return new LabError("ERR_LAB_TOOL", `${program} ${what}; ${remedy}`, error);
+}
+
+function stallError(program: string): LabError {
+  const sentence = `${program} stood still and was ended`;
+  const remedy = "look whether the disk is full and the network answers, then try again";
+  return new LabError("ERR_LAB_TOOL", `${sentence}; ${remedy}`);
+}
+
+/** Watches whether a program goes on: apt, for one, never ends once the disk is full. */
+class Stall {
+  #isOver: boolean = false;
+  #last = "";
+  readonly #deadline: Deadline | undefined;
+
+  constructor(milliseconds: number | undefined, end: () => void) {
+    if (milliseconds === undefined) return;
+    this.#deadline = new Deadline(milliseconds, () => {
+      this.#isOver = true;
+      end();
+    });
+  }
+
+  /** Notes what it wrote; the same status again is no progress. */
+  saw(text: string): void {
+    if (text !== "" && text === this.#last) return;
+    this.#last = text;
+    this.#deadline?.restart();
+  }
+
+  /** Whether it stood still for too long. */
+  isOver(): boolean {
+    return this.#isOver;
+  }
+
+  stop(): void {
+    this.#deadline?.stop();
+  }
+}
+
+async function collect(stream: Readable | null, onChunk?: () => void): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream ?? []) {
+    chunks.push(chunk as Buffer);
+    onChunk?.();
+  }
+  return Buffer.concat(chunks);
+}
+
+async function eachLine(stream: Readable, take: (line: string) => void): Promise<void> {
+  let rest = "";
+  for await (const chunk of stream) {
+    const lines = (rest + String(chunk)).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) take(line);
+  }
+}
