@@ -1,6 +1,6 @@
 /** A vCPU in a worker: what crosses to its owner, and how runs end. The vCPU is scripted; a real one is run-worker.test.ts. */
 import { expect, onTestFinished, test } from "vitest";
-import type { IoInExit } from "../../../lib/kvm/exits/exit.ts";
+import type { IoInExit } from "../../../lib/kvm/exits/access.ts";
 import { serveVcpu, VcpuWorker } from "../../../lib/worker/index.ts";
 
 const FILE = new URL("scripted.js", import.meta.url);
