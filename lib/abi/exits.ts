@@ -1,5 +1,5 @@
 /** The exits of x86: their kinds, and the fields of `kvm_run` that describe each. Decoding them is kvm/exits/. */
-import { type ExitReasonName, KVM_EXIT_REASONS } from "./generated/constants.ts";
+import { KVM_EXIT_REASONS } from "./generated/constants.ts";
 import { Run } from "./generated/structs.ts";
 import { offsetOf } from "./struct.ts";
 
@@ -200,7 +200,7 @@ export const EXITS = {
     fields: ["snp_req_certs.gpa", "snp_req_certs.npages"],
     others: { fields: ["snp_req_certs.ret"], why: "user space sets it" },
   },
-} as const satisfies Readonly<Partial<Record<ExitReasonName, ExitRow>>>;
+} as const;
 
 /** The name of an exit of x86. */
 export type X86ExitName = keyof typeof EXITS;

@@ -3,7 +3,7 @@ import { expect } from "vitest";
 import { VcpuWorker } from "../../../../lib/worker/index.ts";
 import { test } from "../on-device.ts";
 
-const FILE = new URL("../../../worker/machine.js", import.meta.url);
+const FILE = new URL("../../worker/machine.js", import.meta.url);
 
 test("a guest runs to the exits of its owner, is answered, kicked, and ended", async ({ kvm }) => {
   expect(kvm.closed).toBe(false);
