@@ -23,10 +23,10 @@ import { type Capability, capabilityNumber } from "./calls/capability.ts";
 import { growCpuid2 } from "./calls/cpuid2.ts";
 import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./calls/device-attr.ts";
 import { getMsrs } from "./calls/msrs.ts";
-import { evidenceOf, forgetSupportedCpuid } from "./evidence.ts";
+import { clearSupportedCpuid, evidenceOf } from "./evidence.ts";
 import { KvmIoctls } from "./generated/kvm-ioctls.ts";
 import { vendorModule } from "./host.ts";
-import { type Origin, remembering } from "./origin.ts";
+import { cachedOrigin, type Origin } from "./origin.ts";
 import { refused } from "./refused.ts";
 import { readable } from "./state/vcpu-msrs.ts";
 import { Vm } from "./vm.ts";
@@ -45,7 +45,7 @@ export interface OpenOptions {
 /** The KVM subsystem of this kernel: an open `/dev/kvm`. */
 export class Kvm extends KvmIoctls {
   /** Constant results of this KVM that saved states need. @internal */
-  readonly origin: Origin = remembering({
+  readonly origin: Origin = cachedOrigin({
     checkExtension: (capability) => this.checkExtension(capability),
     msrIndexList: () => this.getMsrIndexList(),
     supportedCpuid: () => this.getSupportedCpuid(),
@@ -98,7 +98,7 @@ export class Kvm extends KvmIoctls {
     if (answer < 0) {
       throw refused({ call: "arch_prctl", label: "process", errno: -answer, args: { component } });
     }
-    forgetSupportedCpuid();
+    clearSupportedCpuid();
   }
 
   /**

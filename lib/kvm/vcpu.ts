@@ -606,12 +606,12 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /** Keeps the CPUID table, which explains later errors. */
-  protected override taken(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
+  protected override accepted(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
     this.#cpuid.record(ioctl, argument);
   }
 
   /** The VM that it belongs to. */
-  protected override above(): Handle {
+  protected override parent(): Handle {
     return this.vm;
   }
 

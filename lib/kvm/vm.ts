@@ -453,7 +453,7 @@ export class Vm extends VmIoctls {
   }
 
   /** Records what explains later errors, for calls through any method. */
-  protected override taken(
+  protected override accepted(
     ioctl: Ioctl,
     argument: IoctlArgument | undefined,
     { links }: CallContext,
@@ -463,7 +463,7 @@ export class Vm extends VmIoctls {
   }
 
   /** The KVM that created it. */
-  protected override above(): Handle {
+  protected override parent(): Handle {
     return this.kvm;
   }
 

@@ -43,15 +43,15 @@ export function getCpuid2(handle: IoctlTarget, ioctl: Ioctl, nent: number): read
     const Kind = typeof nent === "number" ? RangeError : TypeError;
     throw new Kind(`getCpuid2(): nent: expected a count of entries, got ${describe(nent)}`);
   }
-  const ask = (fill: number): Uint8Array => {
+  const readInto = (fill: number): Uint8Array => {
     const bytes = blank(nent, fill);
     handle.ioctl(ioctl, bytes, { args: { nent } });
     return bytes;
   };
-  const first = ask(0x5a);
+  const first = readInto(0x5a);
   const entries = read(Cpuid2, first).entries;
   if (entries.length < nent || nent === 0) return entries;
-  const second = ask(0xa5);
+  const second = readInto(0xa5);
   const isWritten = (_: unknown, i: number): boolean =>
     first
       .subarray(HEADER_BYTES + i * ENTRY_BYTES, HEADER_BYTES + (i + 1) * ENTRY_BYTES)
