@@ -33,7 +33,7 @@ const compared = (
   reads: unknown,
   state: VcpuState = { id: 0 },
 ): readonly StateDifference[] =>
-  differences({ fd: "vcpu 0", part: partNamed(name), wrote, reads, state });
+  differences({ object: "vcpu 0", part: partNamed(name), wrote, reads, state });
 
 /** Writes and reads a part of zeros with some members changed: `"cs.base"`, `"regs[0x20]"` is a word of bytes. */
 function withMembers(name: Name, changes: Changes): unknown {
@@ -109,7 +109,7 @@ test.each(LOST)(
   "%s: what was written as %o and reads %o is named",
   (name, a, b, path, wrote, reads) => {
     const found = compared(name, withMembers(name, a), withMembers(name, b));
-    expect(found).toEqual([{ fd: "vcpu 0", part: name, path, wrote, reads, isRefused: false }]);
+    expect(found).toEqual([{ object: "vcpu 0", part: name, path, wrote, reads, isRefused: false }]);
   },
 );
 
@@ -277,8 +277,8 @@ describe("nested state", () => {
 });
 
 describe("the error", () => {
-  const one = (fd: string, path: string, isRefused = false): StateDifference => ({
-    ...{ fd, part: "msrs", path, wrote: 7n, reads: undefined, isRefused },
+  const one = (object: string, path: string, isRefused = false): StateDifference => ({
+    ...{ object, part: "msrs", path, wrote: 7n, reads: undefined, isRefused },
   });
 
   test("is none without a difference", () => {
