@@ -14,7 +14,6 @@ const NOT_DONE = [
   "lib/cli",
   "lib/explain",
   "lib/lab",
-  "lib/trace/c",
   "test/expectations",
   "test/helpers",
   "test/house",

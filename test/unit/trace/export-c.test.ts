@@ -177,7 +177,7 @@ describe("an exported file", () => {
     run(0);
     const text = exportC(recording.stop());
     const [replied, halted] = ["/* mmio.data */", "KVM_EXIT_HLT"].map((what) => text.indexOf(what));
-    expect(replied).toBeGreaterThan(text.indexOf("a signal ended KVM_RUN"));
+    expect(replied).toBeGreaterThan(text.indexOf("a signal interrupted KVM_RUN"));
     expect(halted).toBeGreaterThan(replied ?? 0);
     compile({ "a.c": text });
   });
@@ -188,7 +188,7 @@ describe("an exported file", () => {
     ask(kvm, ioctls.KVM_CHECK_EXTENSION, 1, 0);
     const trace = recording.stop();
     expect(() => exportC(trace)).toThrow(
-      "/dev/kvm was made before the recording began: a C file cannot make it",
+      "/dev/kvm was created before the recording started, so a C file cannot create it",
     );
   });
 });

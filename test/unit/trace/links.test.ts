@@ -220,7 +220,7 @@ test("an eventfd that is older than the recording cannot be made, and the error 
   ask(vm, ioctls.KVM_IRQFD, IRQFD(0), 0, undefined, [fd("fd", event)]);
   const trace = recording.stop();
   expect(() => exportC(trace)).toThrow(
-    "eventfd was made before the recording began: a C file cannot make it",
+    "eventfd was created before the recording started, so a C file cannot create it",
   );
 });
 

@@ -1,8 +1,8 @@
 /** Claims about looking at memory: what is found to differ is all that differs. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { differences, Shadow } from "../../../lib/trace/look.ts";
 import type { Range } from "../../../lib/trace/record.ts";
+import { differences, Shadow } from "../../../lib/trace/shadow.ts";
 
 class Memory {
   readonly bytes: Uint8Array;
@@ -61,11 +61,11 @@ describe("a shadow", () => {
     const shadow = new Shadow(memory);
     memory.bytes.set([1, 2], 0x1000);
     memory.bytes[599_999] = 3;
-    const first = shadow.look("program");
+    const first = shadow.changes("program");
     expect(Buffer.compare(applied(new Uint8Array(600_000), first), memory.bytes)).toBe(0);
-    expect(shadow.look("program")).toEqual([]);
+    expect(shadow.changes("program")).toEqual([]);
     memory.bytes[0x1001] = 0;
-    expect(shadow.look("program")).toEqual([
+    expect(shadow.changes("program")).toEqual([
       { offset: 0x1000, bytes: Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0) },
     ]);
   });
@@ -74,12 +74,12 @@ describe("a shadow", () => {
     const memory = new Memory(4096);
     const shadow = new Shadow(memory);
     memory.bytes.set([0x83, 0x90], 0x10);
-    shadow.look("program");
+    shadow.changes("program");
     memory.bytes[0x10] = 0xe3;
-    expect(shadow.look("guest")).toEqual([]);
+    expect(shadow.changes("guest")).toEqual([]);
     memory.bytes[0x10] = 0x83;
-    expect(shadow.look("program")).toHaveLength(1);
+    expect(shadow.changes("program")).toHaveLength(1);
     memory.bytes[0x10] = 0xa1;
-    expect(shadow.look("guest")).toHaveLength(1);
+    expect(shadow.changes("guest")).toHaveLength(1);
   });
 });
