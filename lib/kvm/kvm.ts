@@ -12,7 +12,7 @@ import {
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 import { MsrList } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
-import { encode, read } from "../abi/struct.ts";
+import { encode, offsetOf, read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import { inspectAs } from "../inspect.ts";
@@ -30,6 +30,8 @@ import { cachedOrigin, type Origin } from "./origin.ts";
 import { refused } from "./refused.ts";
 import { readable } from "./state/vcpu-msrs.ts";
 import { Vm } from "./vm.ts";
+
+const NMSRS = offsetOf(MsrList, "nmsrs");
 
 /** Returns the device that {@link Kvm.open} opens by default: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */
 export function defaultDevice(): string {
@@ -214,7 +216,7 @@ export class Kvm extends KvmIoctls {
         this.ioctl(ioctl, bytes, { args: { nmsrs } });
         return read(MsrList, bytes).indices;
       } catch (error) {
-        const needed = new DataView(bytes.buffer).getUint32(0, true);
+        const needed = new DataView(bytes.buffer).getUint32(NMSRS, true);
         // The kernel writes the number of indices back.
         if (!(error instanceof KvmError && error.code === "E2BIG" && needed > nmsrs)) throw error;
         nmsrs = needed;

@@ -2,7 +2,7 @@
 
 import { Cpuid2, type CpuidEntry2 } from "../../abi/generated/structs.ts";
 import type { Ioctl } from "../../abi/ioctl.ts";
-import { read } from "../../abi/struct.ts";
+import { offsetOf, read, sizeOf } from "../../abi/struct.ts";
 import { KvmError } from "../../errors.ts";
 import { describe } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
@@ -10,8 +10,9 @@ import type { IoctlTarget } from "../handle.ts";
 /** KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h: no vCPU has more. */
 export const KVM_MAX_CPUID_ENTRIES = 256;
 
-const HEADER_BYTES = 8;
-const ENTRY_BYTES = 40;
+const NENT = offsetOf(Cpuid2, "nent");
+const HEADER_BYTES = sizeOf(Cpuid2, 0);
+const ENTRY_BYTES = sizeOf(Cpuid2, 1) - HEADER_BYTES;
 
 /** An entry of a table; omitted fields are zero, as in C. */
 export type CpuidEntry2Input = Pick<CpuidEntry2, "function"> & Partial<CpuidEntry2>;
@@ -61,6 +62,6 @@ export function getCpuid2(handle: IoctlTarget, ioctl: Ioctl, nent: number): read
 
 function blank(nent: number, fill: number): Uint8Array {
   const bytes = new Uint8Array(HEADER_BYTES + nent * ENTRY_BYTES).fill(fill, HEADER_BYTES);
-  new DataView(bytes.buffer).setUint32(0, nent, true);
+  new DataView(bytes.buffer).setUint32(NENT, nent, true);
   return bytes;
 }
