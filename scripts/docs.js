@@ -12,7 +12,6 @@ import { embedIcons } from "./site/icons.js";
 import { ioctlPage } from "./site/ioctl-page.js";
 import { linkSections } from "./site/ioctl-tag.js";
 import { linkAcrossEntries, nameModules, titleDocuments } from "./site/names.js";
-import { SiteRouter } from "./site/router.js";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 const { values } = parseArgs({ options: { out: { type: "string", default: "site" } } });
@@ -93,7 +92,6 @@ const application = await Application.bootstrap({
     "@ioctl",
     "@source",
   ],
-  router: "site",
   searchInComments: true,
   searchInDocuments: true,
   navigation: { includeCategories: false, includeGroups: false, includeFolders: false },
@@ -117,7 +115,6 @@ const application = await Application.bootstrap({
     "TypeAlias",
   ],
 });
-application.renderer.defineRouter("site", SiteRouter);
 nameModules(application, entries);
 titleDocuments(application);
 linkAcrossEntries(application);
