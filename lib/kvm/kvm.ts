@@ -44,7 +44,22 @@ export interface OpenOptions {
   readonly explain?: boolean;
 }
 
-/** The KVM subsystem of this kernel: an open `/dev/kvm`. */
+/**
+ * The KVM subsystem of this kernel: an open `/dev/kvm`.
+ *
+ * @example
+ * ```ts run
+ * import { Kvm } from "node-kvm";
+ *
+ * using kvm = Kvm.open();
+ * using vm = kvm.createVm();
+ * console.log(kvm.getApiVersion(), vm.checkExtension("KVM_CAP_USER_MEMORY"));
+ * ```
+ *
+ * ```text output
+ * 12 1
+ * ```
+ */
 export class Kvm extends KvmIoctls {
   /** Constant results of this KVM that saved states need. @internal */
   readonly origin: Origin = cachedOrigin({

@@ -25,6 +25,20 @@ export interface SandboxOptions {
  *
  * It makes the calls in an order that works on every kernel: VM, memory, `prepare`, vCPU, CPUID, special registers,
  * registers.
+ *
+ * @example
+ * ```ts run
+ * import { Kvm, Sandbox } from "node-kvm";
+ * import { guest } from "node-kvm/guest";
+ *
+ * using kvm = Kvm.open();
+ * using box = new Sandbox(kvm, { program: guest("real", (g) => g.rdtsc().sync().done()) });
+ * console.log(box.syncs().length);
+ * ```
+ *
+ * ```text output
+ * 1
+ * ```
  */
 export class Sandbox {
   readonly vm: Vm;
