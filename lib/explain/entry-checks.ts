@@ -1,7 +1,8 @@
 /** Checks of the guest's state that a CPU makes when it enters a guest, as data. Who asks is exit.ts. */
 import type { Segment, Sregs } from "../abi/generated/structs.ts";
+import { hasBit } from "../oracle/bits.ts";
 import type { Vendor } from "./exit-names.ts";
-import { hasBit, hex } from "./wording.ts";
+import { hex } from "./wording.ts";
 
 /** The state that is checked. */
 export interface EntryState {

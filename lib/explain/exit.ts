@@ -8,6 +8,7 @@ import {
   KVM_MEMORY_EXIT_FLAG_PRIVATE,
 } from "../abi/generated/constants.ts";
 import type { Regs, Sregs, VcpuEvents } from "../abi/generated/structs.ts";
+import { hasBit } from "../oracle/bits.ts";
 import { failedChecks } from "./entry-checks.ts";
 import {
   entryFailureName,
@@ -20,7 +21,7 @@ import {
 import { slotAt } from "./kernel-pages.ts";
 import { type Ask, known, type MemorySlot } from "./refusal.ts";
 import { linearRip, type ReadWord, translate } from "./translate.ts";
-import { hasBit, hex, range } from "./wording.ts";
+import { hex, range } from "./wording.ts";
 
 /** The fields of an exit that are read here; kvm/exit.ts declares the exits. */
 export type ExplainedExit =

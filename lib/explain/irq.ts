@@ -19,6 +19,7 @@ import {
   type IrqRoutingEntry,
   Msi,
 } from "../abi/generated/structs.ts";
+import { hasBit } from "../oracle/bits.ts";
 import { tooLate } from "./creation.ts";
 import {
   capability,
@@ -30,7 +31,7 @@ import {
   sentStruct,
 } from "./refusal.ts";
 import { claim, fault, only } from "./verdict.ts";
-import { firstOf, hasBit, hex, unknownBits } from "./wording.ts";
+import { firstOf, hex, unknownBits } from "./wording.ts";
 
 /** How many pins each chip has. */
 const PINS: Readonly<Record<number, readonly [name: string, pins: number]>> = {

@@ -4,7 +4,8 @@ import {
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
 } from "../abi/generated/constants.ts";
-import { physicalBits, placesOf, supportedTable } from "./cpuid-rules.ts";
+import { physicalBits } from "../oracle/index.ts";
+import { placesOf } from "./findings.ts";
 import { APIC_PAGE, IDENTITY_BYTES, TSS_BYTES } from "./kernel-pages.ts";
 import {
   capability,
@@ -14,6 +15,7 @@ import {
   type Refusal,
   type Rule,
 } from "./refusal.ts";
+import { supportedTable } from "./tables.ts";
 import { fault, only, open } from "./verdict.ts";
 import { hex, range, unknownBits } from "./wording.ts";
 

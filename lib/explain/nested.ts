@@ -10,7 +10,7 @@ import {
   KVM_STATE_NESTED_SVM_VMCB_SIZE,
 } from "../abi/generated/constants.ts";
 import { NestedState } from "../abi/generated/structs.ts";
-import { supportedTable } from "./cpuid-rules.ts";
+import { hasBit } from "../oracle/bits.ts";
 import {
   capability,
   type Evidence,
@@ -19,8 +19,9 @@ import {
   type Rule,
   sentStruct,
 } from "./refusal.ts";
+import { supportedTable } from "./tables.ts";
 import { fault, only } from "./verdict.ts";
-import { firstOf, hasBit, hex, unknownBits } from "./wording.ts";
+import { firstOf, hex, unknownBits } from "./wording.ts";
 
 const HEADER_BYTES = 128;
 const FLAGS =

@@ -5,6 +5,7 @@ import {
   KVM_SYNC_X86_SREGS,
 } from "../abi/generated/constants.ts";
 import { SignalMask } from "../abi/generated/structs.ts";
+import type { BitNames } from "../oracle/bits.ts";
 import {
   capability,
   type Evidence,
@@ -15,7 +16,7 @@ import {
   type VcpuEvidence,
 } from "./refusal.ts";
 import { claim, fault, only, open } from "./verdict.ts";
-import { type BitNames, hex, unknownBits } from "./wording.ts";
+import { hex, unknownBits } from "./wording.ts";
 
 const SYNC_NAMES: BitNames = Object.fromEntries(
   [

@@ -1,6 +1,6 @@
 /** Where an address of the guest leads. KVM_TRANSLATE is not asked: its walk sets accessed bits. */
 import type { Sregs } from "../abi/generated/structs.ts";
-import { hasBit } from "./wording.ts";
+import { hasBit } from "../oracle/bits.ts";
 
 /** Eight bytes at a guest physical address; `undefined` where no slot is. */
 export type ReadWord = (this: void, gpa: bigint) => bigint | undefined;

@@ -57,9 +57,9 @@ describe("the argument", () => {
       0xf,
       "args[0] 0x20: bit 5 may not be set; KVM_CAP_X86_DISABLE_EXITS allows 0xf",
     ],
-    ["KVM_CAP_X86_USER_SPACE_MSR", 8n, 1, "args[0] 0x8: bit 3 may not be set; Linux 7.2 knows 0x7"],
+    ["KVM_CAP_X86_USER_SPACE_MSR", 8n, 1, "args[0] 0x8: bit 3 may not be set; Linux 7.2 has 0x7"],
     ["KVM_CAP_X86_USER_SPACE_MSR", 7n, 1, undefined],
-    ["KVM_CAP_X86_BUS_LOCK_EXIT", 4n, 0, "args[0] 0x4: bit 2 may not be set; Linux 7.2 knows 0x3"],
+    ["KVM_CAP_X86_BUS_LOCK_EXIT", 4n, 0, "args[0] 0x4: bit 2 may not be set; Linux 7.2 has 0x3"],
     [
       "KVM_CAP_X86_BUS_LOCK_EXIT",
       3n,
@@ -76,7 +76,7 @@ describe("the argument", () => {
       "KVM_CAP_EXIT_ON_EMULATION_FAILURE",
       2n,
       1,
-      "args[0] 0x2: bit 1 may not be set; Linux 7.2 knows 0x1",
+      "args[0] 0x2: bit 1 may not be set; Linux 7.2 has 0x1",
     ],
     [
       "KVM_CAP_PMU_CAPABILITY",
@@ -89,7 +89,7 @@ describe("the argument", () => {
       "KVM_CAP_X86_NOTIFY_VMEXIT",
       0x8_0000_0004n,
       1,
-      "args[0] bits 0-31 0x4: bit 2 may not be set; Linux 7.2 knows 0x3",
+      "args[0] bits 0-31 0x4: bit 2 may not be set; Linux 7.2 has 0x3",
     ],
     [
       "KVM_CAP_X86_NOTIFY_VMEXIT",

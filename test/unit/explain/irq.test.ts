@@ -107,7 +107,7 @@ describe("KVM_SIGNAL_MSI", () => {
       "EINVAL",
       { flags: 2 },
       kernel,
-      "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x1",
+      "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x1",
     ],
     [
       "a wide destination's reserved bits",
@@ -157,7 +157,7 @@ describe("KVM_SET_GSI_ROUTING", () => {
     [
       "flags",
       [route({}), route({ gsi: 2, flags: 1 })],
-      "entries[1].flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0",
+      "entries[1].flags 0x1: bit 0 may not be set; Linux 7.2 has 0x0",
     ],
     [
       "a pin that the second PIC has not",
@@ -235,7 +235,7 @@ describe("KVM_SET_GSI_ROUTING", () => {
       "nr 2: KVM takes at most 1 routes (KVM_CAP_IRQ_ROUTING)",
     );
     expect(set([], kernel, { flags: 1 })).toBe(
-      "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0",
+      "flags 0x1: bit 0 may not be set; Linux 7.2 has 0x0",
     );
   });
 });
@@ -247,7 +247,7 @@ describe("KVM_IRQFD", () => {
       "EINVAL",
       { flags: 4 },
       kernel,
-      "flags 0x4: bit 2 may not be set; Linux 7.2 knows 0x3",
+      "flags 0x4: bit 2 may not be set; Linux 7.2 has 0x3",
     ],
     ["no controllers", "EINVAL", {}, none, NONE],
     [
@@ -344,7 +344,7 @@ describe("KVM_IOEVENTFD", () => {
       "unknown flags",
       "EINVAL",
       { flags: 0x80 },
-      "flags 0x80: bit 7 may not be set; Linux 7.2 knows 0x1f",
+      "flags 0x80: bit 7 may not be set; Linux 7.2 has 0x1f",
     ],
     [
       "any length and a value",

@@ -111,7 +111,7 @@ describe("a slot", () => {
   });
 
   test.each([
-    ["unknown flags", { flags: 0x80 }, "flags 0x80: bit 7 may not be set; Linux 7.2 knows 0x3"],
+    ["unknown flags", { flags: 0x80 }, "flags 0x80: bit 7 may not be set; Linux 7.2 has 0x3"],
     ["a guest_memfd", { flags: 4 }, "KVM_MEM_GUEST_MEMFD is for KVM_SET_USER_MEMORY_REGION2"],
     ["half a page", { memorySize: 0x1800n }, "memorySize 0x1800 is not a multiple of 4096"],
     [
@@ -384,7 +384,7 @@ describe("private memory", () => {
   });
 
   test.each([
-    ["flags", { flags: 1n }, "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0"],
+    ["flags", { flags: 1n }, "flags 0x1: bit 0 may not be set; Linux 7.2 has 0x0"],
     [
       "an unknown attribute",
       { size: 0x1000n, attributes: 1n },
@@ -413,7 +413,7 @@ describe("private memory", () => {
     [
       "EINVAL",
       { gpa: 0n, size: 0x1000n, flags: 2n },
-      "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x0",
+      "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x0",
     ],
     ["ENOENT", { gpa: 0x8000n, size: 0x1000n }, "gpa 0x8000: no memory slot is there"],
     ["ENOENT", { gpa: 0x3000n, size: 0x1000n }, undefined],

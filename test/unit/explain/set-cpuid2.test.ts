@@ -46,7 +46,7 @@ describe("other errnos than EINVAL", () => {
   test("EPERM names the bit of AMX and the permission", () => {
     const tiles = { function: 0xd, flags: INDEXED, eax: 0x6_0007 };
     expect(reason("EPERM", [tiles])).toBe(
-      "0xd.0:eax[18] asks for AMX tile data, which this process has no permission to give a guest " +
+      "0xd.0:eax[18] requests AMX tile data, which this process has no permission to give a guest " +
         "(arch_prctl ARCH_REQ_XCOMP_GUEST_PERM)",
     );
   });

@@ -109,7 +109,7 @@ describe("CR0", () => {
   test.each([
     ["PG without PE", bit(31), "CR0.PG is 1, and CR0.PE is 0"],
     ["NW without CD", bit(29), "CR0.NW is 1, and CR0.CD is 0"],
-    ["bits above 31", bit(32) | bit(40), "CR0 bits 32, 40: reserved"],
+    ["bits above 31", bit(32) | bit(40), "CR0 0x10100000000: bits 32, 40 are reserved"],
   ])("%s", (_, cr0, reason) => {
     expect(why(REFUSED, { cr0 }, vcpuWith(HOST))).toBe(reason);
   });
@@ -205,7 +205,7 @@ describe("EFER", () => {
 
   test("Linux 6.1 does not look at it, so it takes no blame of others", () => {
     const sregs = { efer: bit(12), apicBase: 0xfee0_0001n };
-    expect(why(REFUSED, sregs, vcpuWith([], HOST))).toBe("apicBase 0xfee00001: bit 0 reserved");
+    expect(why(REFUSED, sregs, vcpuWith([], HOST))).toBe("apicBase 0xfee00001: bit 0 is reserved");
   });
 
   test("SCE needs nothing", () => {
@@ -217,7 +217,7 @@ describe("the APIC base", () => {
   const base = 0xfee0_0000n;
 
   test.each([
-    ["reserved bits", base | 0x801n, "apicBase 0xfee00801: bit 0 reserved"],
+    ["reserved bits", base | 0x801n, "apicBase 0xfee00801: bit 0 is reserved"],
     [
       "x2APIC without EN",
       base | bit(10),
@@ -226,7 +226,7 @@ describe("the APIC base", () => {
     [
       "x2APIC without the feature",
       base | bit(10) | bit(11),
-      "apicBase 0xfee00c00: bit 10 EXTD: x2apic is not in this vCPU's CPUID (0x1.0:ecx[21])",
+      "apicBase 0xfee00c00: bit 10 EXTD: x2apic is not in this vCPU's CPUID (0x1.0:ecx[21] x2apic)",
     ],
     [
       "a wide address",
@@ -249,7 +249,7 @@ describe("KVM_SET_SREGS2", () => {
 
   test("flags that there are not", () => {
     expect(why(refused, { flags: 2n }, vcpuWith(HOST))).toBe(
-      "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x1",
+      "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x1",
     );
   });
 

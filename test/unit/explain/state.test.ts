@@ -25,9 +25,9 @@ describe("KVM_SET_XCRS", () => {
   test.each([
     [0n, "XCR0 0x0: bit 0 x87 must be 1"],
     [5n, "XCR0 0x5: bit 2 AVX needs bit 1 SSE"],
-    [0x23n, "XCR0 0x23: AVX-512 comes whole, not without bits 6 ZMM_Hi256, 7 Hi16_ZMM"],
+    [0x23n, "XCR0 0x23: AVX-512 is incomplete without bits 6 ZMM_Hi256, 7 Hi16_ZMM"],
     [0xe3n, "XCR0 0xe3: bits 5 to 7 (AVX-512) need bit 2 AVX"],
-    [0x20007n, "XCR0 0x20007: AMX comes whole, not without bit 18 TILEDATA"],
+    [0x20007n, "XCR0 0x20007: AMX is incomplete without bit 18 TILEDATA"],
     [
       0x207n,
       "XCR0 0x207: bit 9 PKRU not in this vCPU's CPUID, which has 0x600e7 in 0xd.0:eax and edx",
@@ -39,7 +39,7 @@ describe("KVM_SET_XCRS", () => {
   });
 
   test("of MPX's halves", () => {
-    expect(set(0xfn, components(0x1f))).toBe("XCR0 0xf: MPX comes whole, not without bit 4 BNDCSR");
+    expect(set(0xfn, components(0x1f))).toBe("XCR0 0xf: MPX is incomplete without bit 4 BNDCSR");
   });
 
   test("of a vCPU without a table", () => {
@@ -62,7 +62,7 @@ describe("KVM_SET_XCRS", () => {
   });
 
   test("of half of AMX names the other half", () => {
-    expect(set(0x4_0007n)).toBe("XCR0 0x40007: AMX comes whole, not without bit 17 TILECFG");
+    expect(set(0x4_0007n)).toBe("XCR0 0x40007: AMX is incomplete without bit 17 TILECFG");
   });
 
   test("of more than there is room for, or with flags", () => {
@@ -162,7 +162,7 @@ describe("KVM_SET_XSAVE", () => {
     expect(why("KVM_SET_XSAVE EFAULT", { region: [] }, amx)).toBeUndefined();
     expect(why("KVM_SET_XSAVE EFAULT", area({}))).toBeUndefined();
     expect(why("KVM_GET_XSAVE EINVAL", area({}), amx)).toBe(
-      "the state is up to 11008 bytes, and this call gives 4096: KVM_GET_XSAVE2 gives all",
+      "the state is up to 11008 bytes, and this call returns 4096: KVM_GET_XSAVE2 returns all",
     );
     expect(why("KVM_GET_XSAVE EINVAL", area({}), vmWith({ KVM_CAP_XSAVE2: 4096 }))).toBeUndefined();
   });
@@ -182,12 +182,7 @@ describe("KVM_SET_VCPU_EVENTS", () => {
   );
 
   test.each([
-    [
-      "unknown flags",
-      { flags: 0x40 },
-      off,
-      "flags 0x40: bit 6 may not be set; Linux 7.2 knows 0x3f",
-    ],
+    ["unknown flags", { flags: 0x40 }, off, "flags 0x40: bit 6 may not be set; Linux 7.2 has 0x3f"],
     [
       "payloads that are off",
       { flags: 0x10 },
@@ -292,7 +287,7 @@ describe("debugging and machine checks", () => {
     [
       "KVM_SET_DEBUGREGS EINVAL",
       { flags: 1n },
-      "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0",
+      "flags 0x1: bit 0 may not be set; Linux 7.2 has 0x0",
     ],
     ["KVM_SET_DEBUGREGS EINVAL", { dr6: 0xffff_0ff0n, dr7: 0x400n }, undefined],
     [
@@ -303,7 +298,7 @@ describe("debugging and machine checks", () => {
     [
       "KVM_TPR_ACCESS_REPORTING EINVAL",
       { flags: 1 },
-      "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0",
+      "flags 0x1: bit 0 may not be set; Linux 7.2 has 0x0",
     ],
     [
       "KVM_X86_SETUP_MCE EINVAL",
@@ -362,7 +357,7 @@ describe("time", () => {
 
   test.each([
     [1, 14, "flags 0x1: bit 0 may not be set; KVM_CAP_ADJUST_CLOCK allows 0xe"],
-    [1, 1, "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0xe"],
+    [1, 1, "flags 0x1: bit 0 may not be set; Linux 7.2 has 0xe"],
     [4, 2, "flags 0x4: bit 2 may not be set; KVM_CAP_ADJUST_CLOCK allows 0x2"],
     [14, 14, undefined],
   ])("KVM_SET_CLOCK with flags %i where %i", (flags, allowed, reason) => {
@@ -384,7 +379,7 @@ describe("nested state", () => {
       "unknown flags",
       { size: 128, flags: 0x10 },
       svm(0n),
-      "flags 0x10: bit 4 may not be set; Linux 7.2 knows 0x10f",
+      "flags 0x10: bit 4 may not be set; Linux 7.2 has 0x10f",
     ],
     [
       "a run without a guest",

@@ -1,7 +1,7 @@
 /** Claims about what rules share: asking, what was sent, verdicts, and the sentence that several causes make. */
 import { describe, expect, test } from "vitest";
 import { MpState } from "../../../lib/abi/generated/structs.ts";
-import { placesOf } from "../../../lib/explain/cpuid-rules.ts";
+import { placesOf } from "../../../lib/explain/findings.ts";
 import { known, sentCount, sentInteger, sentStruct } from "../../../lib/explain/refusal.ts";
 import {
   claim,
