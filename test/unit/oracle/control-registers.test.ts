@@ -146,10 +146,10 @@ describe("bits with features", () => {
   });
 
   const cr4 = (n: number, tables: Tables) => judge({ cr4: bit(n) }, tables);
-  const finding = (cause: string, name: string | undefined = "LA57", features = ["la57"]) => ({
+  const finding = (cause: string) => ({
     kind: "feature-bits",
     register: "CR4",
-    bits: [{ bit: name === undefined ? 15 : 12, name, cause, features }],
+    bits: [{ bit: 12, name: "LA57", cause, features: ["la57"] }],
   });
 
   test.each([
@@ -173,9 +173,9 @@ describe("bits with features", () => {
   });
 
   test("reserved bits are refused on every vCPU", () => {
-    expect(cr4(15, {})).toEqual([
-      ["CR4", { is: "refused", finding: finding("reserved", undefined, []) }],
-    ]);
+    const bits = [{ bit: 15, name: undefined, cause: "reserved", features: [] }];
+    const reserved = { kind: "feature-bits", register: "CR4", bits };
+    expect(cr4(15, {})).toEqual([["CR4", { is: "refused", finding: reserved }]]);
   });
 
   test("unknown tables exclude no bit", () => {
