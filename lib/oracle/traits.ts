@@ -8,7 +8,6 @@ export type Trait =
   | "kvm_pvm"
   | "compares-incoming"
   | "without-xsave2"
-  | "looks-up-by-index"
   | "leaves-ospke"
   | "leaves-osxsave";
 
@@ -45,14 +44,6 @@ export const TRAITS: Readonly<Record<Trait, TraitFacts>> = {
       "AMX tile data like any other unknown bit",
     where: "Linux 5.10 to 5.16",
     source: "KVM_CAP_XSAVE2 is 0",
-  },
-  "looks-up-by-index": {
-    behaviour:
-      "until Linux 6.0 KVM compares the index of every leaf in a look-up, so it does not find leaf " +
-      "0x80000008 with index 7",
-    where:
-      "Linux 5.10 to 6.0; all of these that the suite ran on also have the trait without-xsave2",
-    source: "arch/x86/kvm/cpuid.c:cpuid_entry2_find",
   },
   "leaves-ospke": {
     behaviour:

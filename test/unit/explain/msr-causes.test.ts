@@ -1,4 +1,4 @@
-/** Claims about feature MSRs, the PMU's and KVM's own: which bit, which feature, and who lacks it. */
+/** Claims about feature MSRs, the PMU's and KVM's own: which bit, which feature, and which of KVM and the vCPU lacks it. */
 import { describe, expect, test } from "vitest";
 import { type CpuidEntry2, type CpuidFieldName, CpuidTable } from "../../../lib/cpuid/index.ts";
 import { type Evidence, explainMsrs } from "../../../lib/explain/index.ts";
@@ -58,7 +58,7 @@ function evidenceOf(world: World): Evidence {
   };
 }
 
-/** What is said after the entry's name, of a write or with no `data` of a read. */
+/** Returns the reason after the entry's name, of a write or, without `data`, of a read. */
 function why(index: number, data: bigint | undefined, world: World = {}): string {
   const msr = data === undefined ? { index } : { index, data };
   const text = explainMsrs([msr], 0, evidenceOf({ current: 0n, ...world })) ?? "";
@@ -199,12 +199,12 @@ describe("the MSRs of a PMU", () => {
   });
 });
 
-test("a feature MSR that nobody can be asked for is not one that this KVM lacks", () => {
+test("without an answer about feature MSRs, none is named as missing", () => {
   const { kvm: _, ...rest } = evidenceOf({ has: ["arch_capabilities"], current: 0n });
   expect(explainMsrs([{ index: 0x10a, data: 1n }], 0, rest)).toMatch(/ = 0x1 was refused$/);
 });
 
-test("an MSR after a run that cannot be read is not said to have changed", () => {
+test("an MSR that cannot be read is not named as changed after a run", () => {
   const { vcpu, ...rest } = evidenceOf({ feature: 0n, hasEntered: true });
   const world = { ...rest, vcpu: { id: 0, ...vcpu, msr: () => undefined } };
   expect(explainMsrs([{ index: 0xc001_1029, data: 0n }], 0, world)).not.toMatch(/after KVM_RUN/);
@@ -272,7 +272,7 @@ function signature(): readonly CpuidEntry2[] {
 }
 
 describe("an MSR that cannot be read", () => {
-  test("is not to blame for it when nobody can read it", () => {
+  test("is not the cause for MSRs that can only be written", () => {
     expect(why(0x49, 1n)).toBe(
       "either the host's CPU has no IBPB (or for bit 7 no SBPB), or another cause",
     );

@@ -145,7 +145,7 @@ describe("a KVM_SET_MSRS that stopped early", () => {
     expect(write(0x10a, 1n)).toMatch(/this KVM cannot give arch_capabilities/);
   });
 
-  test("with nobody to ask, it is only named", () => {
+  test("without evidence, it is only named", () => {
     expect(write(0xdead_beef, 1n, {})).toBe("entries[0] MSR 0xdeadbeef = 0x1 was refused");
   });
 });
@@ -179,7 +179,7 @@ describe("KVM_X86_SET_MSR_FILTER", () => {
     [
       "no ranges to allow",
       { flags: 1 },
-      "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not take",
+      "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not accept",
     ],
     [
       "a range for nothing",
@@ -205,7 +205,7 @@ describe("KVM_X86_SET_MSR_FILTER", () => {
     [
       "nothing but unused ranges",
       { flags: 1, ranges: [{ flags: 1, nmsrs: 0 }] },
-      "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not take",
+      "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not accept",
     ],
     [
       "a range beside an unused one",

@@ -48,7 +48,7 @@ describe("KVM_SET_XCRS", () => {
     );
   });
 
-  test("of the last that there is room for", () => {
+  test("of the last register for which the struct has room", () => {
     const xcrs = Array.from({ length: 16 }, (_, i) => ({ xcr: i === 15 ? 0 : 1, value: 0n }));
     expect(why("KVM_SET_XCRS EINVAL", { nrXcrs: 16, xcrs })).toBe("XCR0 0x0: bit 0 x87 must be 1");
     expect(why("KVM_SET_XCRS EINVAL", { nrXcrs: 15, xcrs })).toBeUndefined();
@@ -135,7 +135,7 @@ describe("KVM_SET_XSAVE", () => {
     expect(set(bytes.subarray(8, 8 + 575))).toBeUndefined();
   });
 
-  test("of an x87 that there is not, where nothing else is known", () => {
+  test("of x87 on a KVM without components", () => {
     expect(why("KVM_SET_XSAVE EINVAL", area({ 512: 1n }), components(0))).toMatch(
       /^xstate_bv 0x1: bit 0 x87 may not be set/,
     );
@@ -187,14 +187,14 @@ describe("KVM_SET_VCPU_EVENTS", () => {
       "payloads that are off",
       { flags: 0x10 },
       off,
-      "flags 0x10 has 0x10, which needs KVM_CAP_EXCEPTION_PAYLOAD switched on for the VM",
+      "flags 0x10 has 0x10, which requires KVM_CAP_EXCEPTION_PAYLOAD to be enabled on the VM",
     ],
     ["payloads that are on", { flags: 0x10 }, on, undefined],
     [
       "triple faults that are off",
       { flags: 0x21 },
       off,
-      "flags 0x21 has 0x20, which needs KVM_CAP_X86_TRIPLE_FAULT_EVENT switched on for the VM",
+      "flags 0x21 has 0x20, which requires KVM_CAP_X86_TRIPLE_FAULT_EVENT to be enabled on the VM",
     ],
     [
       "an exception 32",
@@ -206,7 +206,7 @@ describe("KVM_SET_VCPU_EVENTS", () => {
       "the NMI as an exception",
       { exception: { injected: 1, nr: 2 } },
       off,
-      "exception.nr 2 is the NMI, which is no exception: it goes into nmi.injected or nmi.pending",
+      "exception.nr 2 is the NMI, which is not an exception: use nmi.injected or nmi.pending",
     ],
     [
       "a pending exception that is not looked at",
@@ -311,7 +311,7 @@ describe("debugging and machine checks", () => {
       "either mcgCap 0x2000001 has 0x2000000, which this KVM may not support, or another cause",
     ],
     ["KVM_X86_SETUP_MCE EINVAL", { mcgCap: 0xff_0020n }, undefined],
-    ["KVM_X86_SET_MCE EINVAL", { status: 1n }, "status 0x1 has not bit 63 VAL"],
+    ["KVM_X86_SET_MCE EINVAL", { status: 1n }, "status 0x1 lacks bit 63 VAL"],
     [
       "KVM_X86_SET_MCE EINVAL",
       { status: bit(63), bank: 40 },
@@ -337,7 +337,7 @@ describe("debugging and machine checks", () => {
 describe("time", () => {
   test("kvmclock is the guest's to switch on", () => {
     expect(why("KVM_KVMCLOCK_CTRL EINVAL")).toBe(
-      "the guest has not switched kvmclock on: it does so by bit 0 of MSR 0x4b564d01 (or 0x12)",
+      "the guest has not enabled kvmclock, which it does by bit 0 of MSR 0x4b564d01 (or 0x12)",
     );
   });
 
@@ -345,7 +345,7 @@ describe("time", () => {
     [
       "vcpu",
       0,
-      "1000 kHz is less than the host's TSC has, and this host cannot scale it (KVM_CAP_TSC_CONTROL is 0)",
+      "1000 kHz is less than the frequency of the host's TSC, and this host cannot scale it (KVM_CAP_TSC_CONTROL is 0)",
     ],
     ["vcpu", 1, "1000 kHz is out of reach of this host's TSC scaling"],
     ["vm", 1, "1000 kHz is more than this host can scale its TSC to"],

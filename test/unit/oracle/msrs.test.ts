@@ -310,7 +310,7 @@ describe("a feature MSR", () => {
     );
   });
 
-  test("that KVM lacks because of its feature is not said to be unknown", () => {
+  test("that KVM lacks because of its feature is not unknown", () => {
     const rules = judge(MSRS.MSR_IA32_PERF_CAPABILITIES, 1n, {
       table: tableWith(),
       featureValue: "none",

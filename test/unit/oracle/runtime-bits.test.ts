@@ -69,7 +69,7 @@ test("KVM owns no entry, order or flags", () => {
   expect(changes.filter((c) => isOwned(c))).toEqual([]);
 });
 
-test("a filtered list leaves out what cannot happen", () => {
+test("a filtered list excludes impossible changes", () => {
   const [change] = diff(supported, supported.with({ monitor: 0, pni: 0, osxsave: 1 })).slice(1);
   const withoutOsxsave = KVM_OWNED.filter((item) => item.becomes !== "CR4.OSXSAVE");
   expect(change && isOwned(change, withoutOsxsave)).toBe(false);
@@ -80,11 +80,11 @@ test("leaf 1 is owned even where its entry has another index", () => {
   expect(diff(odd, odd.with({ osxsave: 1 })).map((c) => isOwned(c))).toEqual([true]);
 });
 
-test("each owned item has a becomes and a condition", () => {
+test("each row has its value and its condition", () => {
   expect(KVM_OWNED.filter((item) => item.becomes === "" || item.condition === "")).toEqual([]);
 });
 
-test("what KVM writes for Xen says when it does on each kernel", () => {
+test("the bits for Xen have the condition of each kernel", () => {
   const [item] = KVM_OWNED.filter(({ space }) => space === "xen");
   expect(item?.condition).toBe(
     "a Xen signature whose limit reaches base + 3; written at entry to the guest on 6.12 and 6.14, " +

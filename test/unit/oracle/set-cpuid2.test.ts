@@ -122,5 +122,5 @@ test("a table that is read needs room for all entries", () => {
     ["too little room", { is: "refused", finding }],
   ]);
   expect(broken(GET_CPUID_RULES, { nent: undefined })).toEqual([]);
-  expect(GET_CPUID_RULES["too little room"]?.isOnlySource).toBe(true);
+  expect(Object.values(GET_CPUID_RULES).map((rule) => rule.isOnlySource)).toEqual([true]);
 });

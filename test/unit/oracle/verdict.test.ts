@@ -62,6 +62,14 @@ test("every trait has its facts", () => {
     ({ behaviour, where, source }) => behaviour === "" || where === "" || source === "",
   );
   expect(empty).toEqual([]);
+  expect(Object.keys(TRAITS)).toEqual([
+    "kvm_pvm",
+    "compares-incoming",
+    "without-xsave2",
+    "leaves-ospke",
+    "leaves-osxsave",
+  ]);
+  expect(Object.values(TRAITS).filter(({ behaviour }) => behaviour.length < 120)).toEqual([]);
 });
 
 test("the bits that a KVM may leave unchanged name the trait", () => {
