@@ -1,4 +1,4 @@
-/** What KVM accepts in KVM_SET_SREGS and KVM_SET_SREGS2: control registers, EFER and the APIC base. */
+/** The rules of KVM_SET_SREGS and KVM_SET_SREGS2: control registers, EFER and the APIC base. */
 import { KVM_SREGS2_FLAGS_PDPTRS_VALID } from "../abi/generated/constants.ts";
 import type { Sregs, Sregs2 } from "../abi/generated/structs.ts";
 import type { CpuidTable } from "../cpuid/index.ts";

@@ -1,4 +1,4 @@
-/** What KVM accepts in MSRs that describe features: feature MSRs, VMX's and the PMU's. */
+/** The rules for MSRs that describe features: feature MSRs, VMX's and the PMU's. */
 import { MSRS } from "../abi/msrs.ts";
 import type { CpuidFieldName, CpuidTable } from "../cpuid/index.ts";
 import { bitsOf, hasBit, type ReservedBits, reservedBits } from "./bits.ts";

@@ -1,4 +1,4 @@
-/** What KVM accepts in KVM_SET_MSRS and KVM_GET_MSRS: the values of architectural MSRs, and whether an MSR exists. */
+/** The rules of KVM_SET_MSRS and KVM_GET_MSRS: the values of architectural MSRs, and whether an MSR exists. */
 import { MSRS } from "../abi/msrs.ts";
 import type { CpuidTable } from "../cpuid/index.ts";
 import { type ForbiddenBits, forbiddenBits } from "./bits.ts";

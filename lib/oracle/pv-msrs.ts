@@ -1,4 +1,4 @@
-/** What KVM accepts in its own MSRs, 0x4b564d02 to 0x4b564d08: their bits, the LAPIC, and the memory behind them. */
+/** The rules for KVM's own MSRs, 0x4b564d02 to 0x4b564d08: their bits, the LAPIC, and the memory behind them. */
 import {
   MSR_KVM_ASYNC_PF_EN,
   MSR_KVM_ASYNC_PF_INT,

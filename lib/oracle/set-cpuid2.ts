@@ -1,4 +1,4 @@
-/** What KVM_SET_CPUID2 accepts, before and after the first entry to the guest. The bits that KVM sets are runtime-bits.ts. */
+/** The rules of KVM_SET_CPUID2, before and after the first entry to the guest. The bits that KVM sets are runtime-bits.ts. */
 import { KVM_MAX_CPUID_ENTRIES } from "../abi/limits.ts";
 import { type CpuidChange, type CpuidEntryInput, CpuidTable, diff } from "../cpuid/index.ts";
 import { isOwned } from "./runtime-bits.ts";

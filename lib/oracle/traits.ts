@@ -13,7 +13,7 @@ export type Trait =
 
 /** A difference between KVMs. */
 export interface TraitFacts {
-  /** What such a KVM does, as the reason of a difference. */
+  /** The behaviour of such a KVM, as the reason of a difference. */
   readonly behaviour: string;
   /** The kernels and hosts that have the trait. */
   readonly where: string;

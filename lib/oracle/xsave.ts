@@ -1,4 +1,4 @@
-/** What KVM accepts of extended state: XCR0 against leaf 0xD, and the header and MXCSR of an XSAVE area. */
+/** The rules for extended state: XCR0 against leaf 0xD, and the header and MXCSR of an XSAVE area. */
 import { KVM_MAX_XCRS } from "../abi/generated/constants.ts";
 import type { Xcrs } from "../abi/generated/structs.ts";
 import type { CpuidTable } from "../cpuid/index.ts";

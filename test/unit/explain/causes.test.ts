@@ -9,8 +9,8 @@ import { refusalOf, tableWith, vcpuWith, vcpuWithoutTable, vmWith } from "./refu
 import list from "./sentences.json" with { type: "json" };
 
 /**
- * What each rule of the tables says, and the place in the kernel that it names; what it says where nothing was
- * sent and nobody can be asked; and the rules that say the same then.
+ * The sentence of each rule of the tables and the place in the kernel that it names; its sentence without arguments and
+ * evidence; and the rules whose sentence is then the same.
  */
 const { sentences, sources, unsent, always } = list;
 
