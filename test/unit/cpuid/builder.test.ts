@@ -16,7 +16,7 @@ const supported = CpuidTable.from([
   { function: 0x80000026, edx: 5 },
 ]);
 
-test("the APIC id is 0 unless told", () => {
+test("the APIC id is 0 by default", () => {
   expect(fromSupported(supported).get("local_apic_id")).toBe(0);
 });
 
@@ -33,7 +33,7 @@ test("the APIC id is set in each leaf that has it", () => {
   expect(ids).toEqual([300 & 0xff, 300, 300, 300, 300, 300]);
 });
 
-test("nothing but the APIC id is touched", () => {
+test("only the APIC id is changed", () => {
   const changed = diff(supported, fromSupported(supported, { apicId: 9 })).map((c) => c.where);
   expect(changed).toEqual([
     "0x1.0:ebx[31:24]",

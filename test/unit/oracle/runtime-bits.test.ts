@@ -36,7 +36,7 @@ test.each([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_time: 1 }])(
   },
 );
 
-/** Whether each change of one entry, beside KVM's signature, is KVM's. */
+/** Returns whether each change of one entry, in a table with KVM's signature, is of a bit that KVM owns. */
 const ownedIn = (fn: number, index: number, registers: object): readonly boolean[] => {
   const signature = { function: 0x40000000, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d };
   const before = CpuidTable.from([signature, { function: fn, index, flags: 1 }]);
@@ -69,7 +69,7 @@ test("KVM owns no entry, order or flags", () => {
   expect(changes.filter((c) => isOwned(c))).toEqual([]);
 });
 
-test("a filtered list excludes impossible changes", () => {
+test("a filtered list does not have the bits whose condition is false", () => {
   const [change] = diff(supported, supported.with({ monitor: 0, pni: 0, osxsave: 1 })).slice(1);
   const withoutOsxsave = KVM_OWNED.filter((item) => item.becomes !== "CR4.OSXSAVE");
   expect(change && isOwned(change, withoutOsxsave)).toBe(false);
@@ -80,11 +80,11 @@ test("leaf 1 is owned even where its entry has another index", () => {
   expect(diff(odd, odd.with({ osxsave: 1 })).map((c) => isOwned(c))).toEqual([true]);
 });
 
-test("each row has its value and its condition", () => {
+test("each owned item has the members `becomes` and `condition`", () => {
   expect(KVM_OWNED.filter((item) => item.becomes === "" || item.condition === "")).toEqual([]);
 });
 
-test("the bits for Xen have the condition of each kernel", () => {
+test("the condition of the Xen bits names the kernels", () => {
   const [item] = KVM_OWNED.filter(({ space }) => space === "xen");
   expect(item?.condition).toBe(
     "a Xen signature whose limit reaches base + 3; written at entry to the guest on 6.12 and 6.14, " +
@@ -92,7 +92,7 @@ test("the bits for Xen have the condition of each kernel", () => {
   );
 });
 
-test("each owned bit outside of SGX is a field of the database", () => {
+test("each owned bit, except SGX's, is a field of the database", () => {
   const unknown = KVM_OWNED.filter((item) => item.function !== 0x12).filter(
     (item) =>
       !fields().some(
