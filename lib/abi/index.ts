@@ -3,6 +3,8 @@ export * from "./generated/constants.ts";
 export * from "./generated/ioctls.ts";
 export * from "./generated/structs.ts";
 export * from "./ioctl.ts";
+export * from "./limits.ts";
+export { MSRS, msrName } from "./msrs.ts";
 export * from "./register-id.ts";
 export {
   type ArrayType,

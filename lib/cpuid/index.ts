@@ -1,11 +1,5 @@
 /** The entry `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
-export {
-  type FromSupportedOptions,
-  fromSupported,
-  isOwned,
-  KVM_OWNED,
-  type KvmOwned,
-} from "./builder.ts";
+export { type FromSupportedOptions, fromSupported } from "./builder.ts";
 export {
   type CheckCpuidOptions,
   type CpuidFinding,

@@ -8,6 +8,7 @@ import {
   PitState,
   PitState2,
 } from "../abi/generated/structs.ts";
+import { MSRS } from "../abi/msrs.ts";
 import { offsetOf, sizeOf } from "../abi/struct.ts";
 
 /** Bits of a result that may differ. */
@@ -57,15 +58,15 @@ function ownCpu(answer: Uint8Array): readonly Varying[] {
 
 /** MSRs that count or contain a time. */
 const CLOCK_MSRS: Readonly<Record<number, string>> = {
-  16: "the time-stamp counter",
-  231: "counts cycles (MPERF)",
-  232: "counts cycles (APERF)",
-  1760: "the TSC deadline",
-  3221225732: "the ratio of the time-stamp counter, which each boot measures",
-  1073741840: "counts the time that the vCPU ran (HV_X64_MSR_VP_RUNTIME)",
-  1073741856: "the time (HV_X64_MSR_TIME_REF_COUNT)",
-  1073741858: "a frequency that each boot measures",
-  1073741859: "a frequency that each boot measures",
+  [MSRS.MSR_IA32_TSC]: "the time-stamp counter",
+  [MSRS.MSR_IA32_MPERF]: "counts cycles",
+  [MSRS.MSR_IA32_APERF]: "counts cycles",
+  [MSRS.MSR_IA32_TSC_DEADLINE]: "the TSC deadline",
+  [MSRS.MSR_AMD64_TSC_RATIO]: "the ratio of the time-stamp counter, which each boot measures",
+  [MSRS.HV_X64_MSR_VP_RUNTIME]: "counts the time that the vCPU ran (HV_X64_MSR_VP_RUNTIME)",
+  [MSRS.HV_X64_MSR_TIME_REF_COUNT]: "the time (HV_X64_MSR_TIME_REF_COUNT)",
+  [MSRS.HV_X64_MSR_TSC_FREQUENCY]: "a frequency that each boot measures",
+  [MSRS.HV_X64_MSR_APIC_FREQUENCY]: "a frequency that each boot measures",
 };
 
 const MSR_ENTRIES = offsetOf(Msrs, "entries");

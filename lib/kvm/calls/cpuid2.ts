@@ -2,13 +2,13 @@
 
 import { Cpuid2, type CpuidEntry2 } from "../../abi/generated/structs.ts";
 import type { Ioctl } from "../../abi/ioctl.ts";
+import { KVM_MAX_CPUID_ENTRIES } from "../../abi/limits.ts";
 import { offsetOf, read, sizeOf } from "../../abi/struct.ts";
 import { KvmError } from "../../errors.ts";
 import { describe } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
-/** KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h: no vCPU has more. */
-export const KVM_MAX_CPUID_ENTRIES = 256;
+export { KVM_MAX_CPUID_ENTRIES };
 
 const NENT = offsetOf(Cpuid2, "nent");
 const HEADER_BYTES = sizeOf(Cpuid2, 0);

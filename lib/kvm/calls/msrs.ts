@@ -1,13 +1,14 @@
-/** Batches of MSRs: KVM accepts at most 255 in one call (MAX_IO_MSRS, x86.c:msr_io). */
+/** Batches of MSRs: KVM accepts fewer than MAX_IO_MSRS in one call. */
 
 import { type MsrEntry, Msrs } from "../../abi/generated/structs.ts";
 import type { Ioctl } from "../../abi/ioctl.ts";
+import { MAX_IO_MSRS } from "../../abi/limits.ts";
 import { encode, read } from "../../abi/struct.ts";
 import type { StructWith } from "../../abi/whole.ts";
 import { refuseMisfit, toList } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
-const MSRS_PER_CALL = 255;
+const MSRS_PER_CALL = MAX_IO_MSRS - 1;
 
 /** Reads MSRs until KVM rejects one; returns the entries that were read. */
 export function getMsrs(
