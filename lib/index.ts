@@ -1,17 +1,9 @@
 /**
- * The package's main entry: handles, exits and errors. CPUID tables are `node-kvm/cpuid`, guest code `node-kvm/guest`.
+ * The entry `node-kvm`: handles, guest memory, exits and errors, and the CPUID table that most programs need. The other
+ * entries are the rooms: `/abi`, `/cpuid`, `/guest`, `/lab`, `/machine`, `/report`, `/state`, `/trace`, `/worker`.
  */
+export { CpuidTable, fromSupported } from "./cpuid/index.ts";
 export {
-  type CheckCpuidOptions,
-  type CpuidFieldName,
-  type CpuidFinding,
-  type CpuidRuleName,
-  CpuidTable,
-  checkCpuid,
-  fromSupported,
-} from "./cpuid/index.ts";
-export {
-  errnoName,
   KvmError,
   type KvmErrorInput,
   STATE_ERRORS,
@@ -20,13 +12,47 @@ export {
 } from "./errors.ts";
 export { inspectable } from "./inspect.ts";
 export type { Capability, EnableCapInput, FileCap, NamedCap, RawCap } from "./kvm/capability.ts";
-export { type CpuidEntry2Input, KVM_MAX_CPUID_ENTRIES } from "./kvm/cpuid2.ts";
 export { Device } from "./kvm/device.ts";
 export type { Attribute } from "./kvm/device-attr.ts";
-export type * from "./kvm/exits/exit.ts";
+export type {
+  BareExit,
+  DebugExit,
+  EmulationFailure,
+  ExceptionExit,
+  Exit,
+  FailEntryExit,
+  HwExit,
+  HypercallExit,
+  HypervHcallExit,
+  HypervSyndbgExit,
+  HypervSynicExit,
+  InternalErrorExit,
+  IoapicEoiExit,
+  IoInExit,
+  IoOutExit,
+  MemoryFaultExit,
+  MmioReadExit,
+  MmioWriteExit,
+  NotifyExit,
+  RdmsrExit,
+  SetTprExit,
+  SnpReqCertsExit,
+  SystemEventExit,
+  TdxCall,
+  TdxGetQuoteExit,
+  TdxGetTdvmcallInfoExit,
+  TdxReply,
+  TdxSetupEventNotifyExit,
+  TdxTdvmcallInfo,
+  TdxUnknownExit,
+  TprAccessExit,
+  UnknownExit,
+  WrmsrExit,
+  XenExit,
+} from "./kvm/exits/exit.ts";
 export { explainExit } from "./kvm/exits/explain-exit.ts";
 export { type CallContext, Handle, type IoctlArgument } from "./kvm/handle.ts";
-export { kernelRelease, type VendorModule, vendorModule } from "./kvm/host.ts";
+export { type VendorModule, vendorModule } from "./kvm/host.ts";
 export { EventFd, SevDevice } from "./kvm/host-file.ts";
 export { defaultDevice, Kvm, type OpenOptions } from "./kvm/kvm.ts";
 export type { CommandLink, LinkValue, MemoryLink, OpenFile } from "./kvm/link.ts";
@@ -55,14 +81,3 @@ export type {
   UserspaceMemoryRegion,
   UserspaceMemoryRegion2,
 } from "./kvm/vm-memory.ts";
-export * from "./state/index.ts";
-export {
-  type MappedRamRegion,
-  mapRam,
-  Ram,
-  type RamLayout,
-  type RamOptions,
-  type RamRegion,
-  ramRegions,
-} from "./vmm/ram.ts";
-export { Sandbox, type SandboxOptions } from "./vmm/sandbox.ts";

@@ -5,7 +5,7 @@
 import { refuseUnknown, toList } from "../options.ts";
 import { apicIdBits, apicIdPlace, checkApicId } from "./apic-id.ts";
 import type { CpuidChange } from "./diff.ts";
-import type { CpuidEntryInput, CpuidRegister } from "./entry.ts";
+import type { CpuidEntry2Input, CpuidRegister } from "./entry.ts";
 import { type CpuidSpace, hasSubleaves, writeField } from "./field.ts";
 import { CpuidTable } from "./table.ts";
 
@@ -23,7 +23,7 @@ export interface FromSupportedOptions {
  * @throws TypeError for an unknown option; RangeError for an `apicId` that is not a u32.
  */
 export function fromSupported(
-  entries: Iterable<CpuidEntryInput>,
+  entries: Iterable<CpuidEntry2Input>,
   options: FromSupportedOptions = {},
 ): CpuidTable {
   refuseUnknown("fromSupported()", options, ["apicId"]);

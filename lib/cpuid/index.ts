@@ -24,7 +24,7 @@ export {
 export {
   CPUID_REGISTERS,
   type CpuidEntry2,
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   type CpuidRegister,
   entry,
   formatLeaf,

@@ -7,7 +7,7 @@ import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import {
   CPUID_REGISTERS,
   type CpuidEntry2,
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   type CpuidRegister,
   entry,
   formatLeaf,
@@ -154,7 +154,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Makes a table of any entries, in their order. A number that is not a u32 is a RangeError naming the register. */
-  static from(entries: Iterable<CpuidEntryInput>): CpuidTable {
+  static from(entries: Iterable<CpuidEntry2Input>): CpuidTable {
     return new CpuidTable(toList("CpuidTable.from()", entries).map(entry));
   }
 
@@ -252,7 +252,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Replaces the first entry with the same function and index, or appends. */
-  withEntry(input: CpuidEntryInput): CpuidTable {
+  withEntry(input: CpuidEntry2Input): CpuidTable {
     const made = entry(input);
     const i = this.#entries.findIndex(
       (e) => e.function === made.function && e.index === made.index,
@@ -261,7 +261,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Changes members of the entry at a position; a position outside of the table is a RangeError. */
-  replace(position: number, patch: Partial<CpuidEntryInput>): CpuidTable {
+  replace(position: number, patch: Partial<CpuidEntry2Input>): CpuidTable {
     toPosition("replace()", position);
     const old = position < 0 ? undefined : this.#entries[position];
     if (!old) {
@@ -276,7 +276,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Adds entries at the end. */
-  append(...entries: readonly CpuidEntryInput[]): CpuidTable {
+  append(...entries: readonly CpuidEntry2Input[]): CpuidTable {
     return new CpuidTable([...this.#entries, ...entries.map(entry)]);
   }
 
@@ -287,7 +287,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Changes each entry; the order stays. */
-  map(change: (e: CpuidEntry2, position: number) => CpuidEntryInput): CpuidTable {
+  map(change: (e: CpuidEntry2, position: number) => CpuidEntry2Input): CpuidTable {
     refuseNonFunction("map()", change);
     return CpuidTable.from(this.#entries.map(change));
   }

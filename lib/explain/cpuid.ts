@@ -1,14 +1,14 @@
 /** Why CPUID tables were refused or had no room; which bits differ is set-cpuid2.ts. */
 import { Cpuid, Cpuid2 } from "../abi/generated/structs.ts";
-import { type CpuidEntryInput, CpuidTable } from "../cpuid/index.ts";
+import { type CpuidEntry2Input, CpuidTable } from "../cpuid/index.ts";
 import { known, type Reasons, type Refusal, sentCount, sentStruct } from "./refusal.ts";
 import { explainAddressWidth, explainChanges, explainPermission } from "./set-cpuid2.ts";
 import { fault, only } from "./verdict.ts";
 
 /** The entries as they were sent: named, or in the bytes. Those of the old form have index 0. */
-function entriesOf(refusal: Refusal): readonly CpuidEntryInput[] | undefined {
+function entriesOf(refusal: Refusal): readonly CpuidEntry2Input[] | undefined {
   const { entries } = refusal.sent;
-  if (Array.isArray(entries)) return entries as readonly CpuidEntryInput[];
+  if (Array.isArray(entries)) return entries as readonly CpuidEntry2Input[];
   if (refusal.ioctl === "KVM_SET_CPUID2") return sentStruct(refusal, Cpuid2)?.entries;
   const old = sentStruct(refusal, Cpuid)?.entries;
   return old?.map(({ function: fn, eax, ebx, ecx, edx }) => ({ function: fn, eax, ebx, ecx, edx }));

@@ -1,7 +1,7 @@
 /** Why KVM_SET_CPUID2 was refused, told from the table sent and the table stored. */
 import {
   type CpuidChange,
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   CpuidTable,
   diff,
   formatChange,
@@ -18,8 +18,8 @@ const XTILE_DATA = 1 << 18;
  * at hand is the one that was given, or read last, so a difference in those bits alone may not be in it.
  */
 export function explainChanges(
-  given: readonly CpuidEntryInput[],
-  sent: readonly CpuidEntryInput[],
+  given: readonly CpuidEntry2Input[],
+  sent: readonly CpuidEntry2Input[],
 ): string {
   const changes = diff(CpuidTable.from(given), CpuidTable.from(sent));
   const culprits = changes.filter((change) => !isOwned(change));

@@ -1,5 +1,6 @@
 /** Passes `struct kvm_cpuid2` to and from the kernel: counts, growing buffers, and which entries the kernel wrote. */
 
+import { KVM_MAX_CPUID_ENTRIES } from "../abi/cpuid2.ts";
 import { Cpuid2, type CpuidEntry2 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { read } from "../abi/struct.ts";
@@ -7,14 +8,8 @@ import { KvmError } from "../errors.ts";
 import { describe } from "../options.ts";
 import type { Handle } from "./handle.ts";
 
-/** KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h: no vCPU has more. */
-export const KVM_MAX_CPUID_ENTRIES = 256;
-
 const HEADER_BYTES = 8;
 const ENTRY_BYTES = 40;
-
-/** An entry of a table; omitted fields are zero, as in C. */
-export type CpuidEntry2Input = Pick<CpuidEntry2, "function"> & Partial<CpuidEntry2>;
 
 /** Reads a table of unknown length, with a larger buffer after each E2BIG. */
 export function growCpuid2(handle: Handle, ioctl: Ioctl): readonly CpuidEntry2[] {

@@ -1,5 +1,6 @@
 /** A virtual CPU: its CPUID table, its dirty ring, its state. Running it is vcpu-runs.ts, registers vcpu-registers.ts. */
 import { copyOf, isBytes } from "../abi/bytes.ts";
+import { type CpuidEntry2Input, KVM_MAX_CPUID_ENTRIES } from "../abi/cpuid2.ts";
 import { KVM_GET_CPUID2, KVM_SET_CPUID, KVM_SET_CPUID2 } from "../abi/generated/ioctls.ts";
 import {
   Cpuid,
@@ -26,7 +27,7 @@ import {
 } from "../options.ts";
 import type { StateDifference } from "../state/error.ts";
 import type { VcpuState } from "../state/state.ts";
-import { type CpuidEntry2Input, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
+import { getCpuid2 } from "./cpuid2.ts";
 import { evidenceOfVcpu, type VcpuHistory } from "./evidence.ts";
 import type { Handle, IoctlArgument } from "./handle.ts";
 import { DirtyRing } from "./memory/dirty-pages.ts";

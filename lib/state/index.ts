@@ -1,4 +1,4 @@
-/** The public exports of saved states: the document's types, and its conversion to and from text and bytes. */
+/** The entry `node-kvm/state`: saved states as documents, their errors, and the findings of a check. Works on any OS. */
 export { stateFromBytes, stateToBytes } from "./binary.ts";
 export {
   RestoreError,

@@ -2,8 +2,9 @@
  * What stands behind /dev/kvm, told by what it does. Version numbers lie: stable kernels and
  * distributions carry later fixes. Which claims a trait breaks is deviations.ts.
  */
-import { fromSupported, type Kvm, KvmError, Sandbox, vendorModule } from "node-kvm";
+import { fromSupported, type Kvm, KvmError, vendorModule } from "node-kvm";
 import { guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 
 /** Bits of CR4 that a CPU feature allows; what is not there stays refused. */
 const CR4_OSXSAVE = 1n << 18n;

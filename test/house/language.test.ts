@@ -31,7 +31,7 @@ const NOT_DONE = [
   "test/unit/state",
   "test/unit/suite",
   "test/unit/trace",
-  "test/unit/vmm",
+  "test/unit/machine",
   "test/unit/worker",
 ];
 

@@ -2,6 +2,7 @@
  * The state of vCPUs as values: reading it, and writing it in the order of state/parts.ts. A single part is
  * state-part.ts, MSRs are vcpu-msrs.ts.
  */
+import { KVM_MAX_CPUID_ENTRIES } from "../../abi/cpuid2.ts";
 import { KVM_MP_STATE_SIPI_RECEIVED } from "../../abi/generated/constants.ts";
 import { KVM_GET_CPUID2 } from "../../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../../abi/generated/structs.ts";
@@ -11,7 +12,7 @@ import { inOrder } from "../../state/msrs.ts";
 import { type Part, VCPU_PARTS, VCPU_PARTS_TO_READ } from "../../state/parts.ts";
 import { differences } from "../../state/read-back.ts";
 import type { VcpuState } from "../../state/state.ts";
-import { getCpuid2, KVM_MAX_CPUID_ENTRIES } from "../cpuid2.ts";
+import { getCpuid2 } from "../cpuid2.ts";
 import type { Handle } from "../handle.ts";
 import type { Origin } from "../origin.ts";
 import { checkVcpus } from "./state-check.ts";

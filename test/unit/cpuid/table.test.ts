@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   type CpuidField,
   type CpuidFieldValues,
   CpuidTable,
@@ -21,7 +21,7 @@ const table = CpuidTable.from([
   { function: 0x80000008, eax: 0x3027 },
 ]);
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
-const input: fc.Arbitrary<CpuidEntryInput> = fc.record({
+const input: fc.Arbitrary<CpuidEntry2Input> = fc.record({
   function: fc.oneof(fc.constantFrom(0, 1, 4, 7, 0xd, 0x40000000, 0x80000008), u32),
   index: fc.integer({ min: 0, max: 3 }),
   flags: fc.integer({ min: 0, max: 7 }),

@@ -1,7 +1,7 @@
 /** Claims about misspelled names: each function of lib/cpuid that takes an object refuses them. */
 import { expect, test } from "vitest";
 import {
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   type CpuidFieldValues,
   type CpuidSpace,
   CpuidTable,
@@ -16,7 +16,7 @@ import {
 
 const table = CpuidTable.from([{ function: 0, eax: 7 }, { function: 1 }]);
 const changes = diff(table, table.replace(0, { eax: 6 }));
-const typo = (name: string): CpuidEntryInput => ({ function: 1, [name]: 1 });
+const typo = (name: string): CpuidEntry2Input => ({ function: 1, [name]: 1 });
 const phrase = { before: "was", after: "is", aftr: "is" };
 const json = table.toJSON();
 

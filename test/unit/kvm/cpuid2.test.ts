@@ -1,11 +1,12 @@
 /** Claims about kvm_cpuid2: the buffer grows while the kernel returns E2BIG, and only written entries are read. */
 import { describe, expect, test } from "vitest";
+import { KVM_MAX_CPUID_ENTRIES } from "../../../lib/abi/cpuid2.ts";
 import { KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID } from "../../../lib/abi/generated/ioctls.ts";
 import { Cpuid2, type CpuidEntry2 } from "../../../lib/abi/generated/structs.ts";
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
 import { encode, write } from "../../../lib/abi/struct.ts";
 import { KvmError } from "../../../lib/errors.ts";
-import { getCpuid2, growCpuid2, KVM_MAX_CPUID_ENTRIES } from "../../../lib/kvm/cpuid2.ts";
+import { getCpuid2, growCpuid2 } from "../../../lib/kvm/cpuid2.ts";
 import type { CallContext, Handle, IoctlArgument } from "../../../lib/kvm/handle.ts";
 
 const refuse = (ioctl: Ioctl, errno: number, context: CallContext = {}): never => {

@@ -13,7 +13,7 @@ import type {
   WrmsrExit,
 } from "../../../lib/kvm/exits/exit.ts";
 import type { Kvm } from "../../../lib/kvm/kvm.ts";
-import type { Sandbox } from "../../../lib/vmm/sandbox.ts";
+import type { Sandbox } from "../../../lib/machine/sandbox.ts";
 import { type Handles, isPvm, test } from "./on-device.ts";
 
 type Skip = (condition: boolean, note?: string) => void;
