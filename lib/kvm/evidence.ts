@@ -3,6 +3,7 @@ import type { CapabilityName } from "../abi/generated/constants.ts";
 import type { CpuidEntry2, Run, Sregs } from "../abi/generated/structs.ts";
 import { KvmError } from "../errors.ts";
 import type { IrqchipMode, KvmEvidence, VcpuEvidence, VmEvidence } from "../explain/index.ts";
+import type { VmHistory } from "./history.ts";
 import { irqfdPlace } from "./irqfds.ts";
 
 /** The ioctls of /dev/kvm that provide evidence. */
@@ -19,20 +20,6 @@ interface AskedVm {
   checkExtension(capability: CapabilityName): number;
   getIrqchip(chipId: number): unknown;
   getPit2(): unknown;
-}
-
-/** The history that a VM's handle keeps, because no ioctl returns it, or only one with side effects. */
-export interface VmHistory {
-  /** The process that created the VM. */
-  readonly pid: number;
-  /** The ids of all vCPUs that were created. */
-  readonly vcpuIds: readonly number[];
-  /** The enabled capabilities with their arguments. */
-  readonly enabled: ReadonlyMap<CapabilityName, readonly bigint[]>;
-  /** The argument of KVM_SET_TSS_ADDR. */
-  readonly tssAddr: bigint | null;
-  /** The address of the identity map. */
-  readonly identityMapAddr: bigint;
 }
 
 /** The ioctls of a vCPU that provide evidence. */

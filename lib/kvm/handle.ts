@@ -353,6 +353,9 @@ export abstract class Handle implements OpenFile {
   }
 }
 
+/** The part of a handle that makes ioctls: the parameter of the functions in `calls/`. */
+export type IoctlTarget = Pick<Handle, "ioctl">;
+
 /** Whether a descriptor is of a kind that has KVM ioctls. */
 function isAsked(kind: ObjectKind): kind is FdKind {
   return kind === "sys" || kind === "vm" || kind === "vcpu" || kind === "dev";

@@ -1,4 +1,4 @@
-/** Files that are passed to KVM: eventfds and /dev/sev. The calls that take them are vm-devices.ts and link.ts. */
+/** Files that are passed to KVM: eventfds and /dev/sev. The calls that take them are calls/eventfds.ts. */
 import { constants } from "node:os";
 import { StateError } from "../errors.ts";
 import { inspectAs } from "../inspect.ts";

@@ -3,7 +3,7 @@ import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
 import { decodeUcall, isUcall, type Program, type Ucall } from "../guest/index.ts";
 import { inspectAs } from "../inspect.ts";
 import type { Exit } from "../kvm/exits/exit.ts";
-import { explainExit } from "../kvm/exits/explain-exit.ts";
+import { explainExit } from "../kvm/exits/explain.ts";
 import type { Kvm } from "../kvm/kvm.ts";
 import { GuestMemory } from "../kvm/memory/guest-memory.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";

@@ -72,7 +72,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   ],
   "guest/modes.ts": [[/^handlers\[name\]$/, TABLE]],
   "guest/program.ts": [[/^modes\[name\]$/, GUARDED]],
-  "kvm/capability.ts": [
+  "kvm/calls/capability.ts": [
     [/^(KVM_CAPABILITIES\[capability\]|table\[cap\])$/, GUARDED],
     [/^members\[name\]$/, TABLE],
   ],

@@ -12,7 +12,7 @@ import { inOrder } from "../../state/msrs.ts";
 import { type Part, VCPU_PARTS, VCPU_PARTS_TO_READ } from "../../state/parts.ts";
 import { differences } from "../../state/read-back.ts";
 import type { VcpuState } from "../../state/state.ts";
-import { getCpuid2 } from "../cpuid2.ts";
+import { getCpuid2 } from "../calls/cpuid2.ts";
 import type { Handle } from "../handle.ts";
 import type { Origin } from "../origin.ts";
 import { checkVcpus } from "./state-check.ts";
