@@ -120,7 +120,7 @@ export abstract class Handle implements OpenFile {
     this.#explain = value;
   }
 
-  /** The descriptor; throws after {@link close}. */
+  /** The descriptor; throws after {@link close}. @internal */
   protected get fd(): NativeFd {
     if (this.#fd === undefined) throw new StateError("ERR_CLOSED", this.label);
     return this.#fd;
@@ -144,7 +144,7 @@ export abstract class Handle implements OpenFile {
     return this.expectNumber(ioctl, this.call(ioctl, argument, context));
   }
 
-  /** Makes an ioctl whose result is a descriptor or a number. */
+  /** Makes an ioctl whose result is a descriptor or a number. @internal */
   protected call(
     ioctl: Ioctl,
     given: IoctlArgument | undefined,
@@ -168,14 +168,14 @@ export abstract class Handle implements OpenFile {
     return answer;
   }
 
-  /** Makes an ioctl whose result is a new descriptor. */
+  /** Makes an ioctl whose result is a new descriptor. @internal */
   protected openFd(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): NativeFd {
     const answer = this.call(ioctl, argument, context);
     if (typeof answer === "number") throw new TypeError(`${ioctl.name} returns no descriptor`);
     return answer;
   }
 
-  /** Reads a struct. */
+  /** Reads a struct. @internal */
   protected getStruct<T>(ioctl: Ioctl<T>, layout: Layout<T>): T {
     const scratch = borrow(layout);
     try {
@@ -186,7 +186,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Passes a struct; `needs` are its required fields. */
+  /** Passes a struct; `needs` are its required fields. @internal */
   protected setStruct<T, K extends keyof T & string = never>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
@@ -202,7 +202,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Passes a struct that replaces a whole state. */
+  /** Passes a struct that replaces a whole state. @internal */
   protected setWhole<T>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
@@ -218,7 +218,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Changes some fields of a state: reads the state, replaces the fields of `patch`, and writes it. */
+  /** Changes some fields of a state: reads the state, replaces the fields of `patch`, and writes it. @internal */
   protected updateStruct<T>(
     get: Ioctl<T>,
     set: Ioctl<T>,
@@ -239,7 +239,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Passes a struct that the kernel changes, and returns it. */
+  /** Passes a struct that the kernel changes, and returns it. @internal */
   protected exchangeStruct<T, K extends keyof T & string = never>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
@@ -255,7 +255,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Rejects a list of structs if one of them lacks a required field. */
+  /** Rejects a list of structs if one of them lacks a required field. @internal */
   protected expectEach(
     ioctl: Ioctl,
     name: string,
@@ -268,20 +268,20 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Reads eight bytes. */
+  /** Reads eight bytes. @internal */
   protected getU64(ioctl: Ioctl): bigint {
     const bytes = new BigUint64Array(1);
     this.ioctl(ioctl, new Uint8Array(bytes.buffer));
     return bytes[0] ?? 0n;
   }
 
-  /** Passes eight bytes. */
+  /** Passes eight bytes. @internal */
   protected setU64(ioctl: Ioctl, value: WideInteger, name: string): void {
     const wide = toU64(`${methodOf(ioctl.name)}: ${name}`, value);
     this.ioctl(ioctl, new Uint8Array(BigUint64Array.of(wide).buffer), { args: { [name]: wide } });
   }
 
-  /** Creates the error of a failed call, with its reason if explain/ finds one. */
+  /** Creates the error of a failed call, with its reason if explain/ finds one. @internal */
   protected refusal(
     call: string,
     errno: number,
@@ -301,17 +301,17 @@ export abstract class Handle implements OpenFile {
     });
   }
 
-  /** Returns the evidence that this object and those above it can provide after an error. */
+  /** Returns the evidence that this object and those above it can provide after an error. @internal */
   protected evidence(): Evidence {
     return {};
   }
 
-  /** Returns the handle that this one was created from, if this one inherits its `explain`. */
+  /** Returns the handle that this one was created from, if this one inherits its `explain`. @internal */
   protected above(): Handle | undefined {
     return undefined;
   }
 
-  /** Records what the kernel has accepted, if a later error can only be explained with it. */
+  /** Records what the kernel has accepted, if a later error can only be explained with it. @internal */
   protected taken(
     _ioctl: Ioctl,
     _argument: IoctlArgument | undefined,

@@ -202,7 +202,7 @@ export class Kvm extends KvmIoctls {
     return new Vm(this.openFd(KVM_CREATE_VM, type, { args: { type } }), this);
   }
 
-  /** Returns the evidence that this KVM can provide after an error. */
+  /** Returns the evidence that this KVM can provide after an error. @internal */
   protected override evidence(): Evidence {
     return { kvm: evidenceOf(this) };
   }

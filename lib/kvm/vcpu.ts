@@ -582,13 +582,13 @@ export class Vcpu extends VcpuIoctls {
     this.#runner.close();
   }
 
-  /** The descriptor. Throws while the vCPU runs on its own thread, because the kernel would block. */
+  /** The descriptor. Throws while the vCPU runs on its own thread, because the kernel would block. @internal */
   protected override get fd(): NativeFd {
     this.#runner.expectOpen();
     return super.fd;
   }
 
-  /** Makes KVM_RUN in a way that a kick can interrupt, also for calls through {@link ioctl}. */
+  /** Makes KVM_RUN in a way that a kick can interrupt, also for calls through {@link ioctl}. @internal */
   protected override call(
     ioctl: Ioctl,
     argument: IoctlArgument | undefined,
@@ -601,17 +601,17 @@ export class Vcpu extends VcpuIoctls {
     return answer;
   }
 
-  /** Keeps the CPUID table, which explains later errors. */
+  /** Keeps the CPUID table, which explains later errors. @internal */
   protected override taken(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
     this.#cpuid.record(ioctl, argument);
   }
 
-  /** The VM that it belongs to. */
+  /** The VM that it belongs to. @internal */
   protected override above(): Handle {
     return this.vm;
   }
 
-  /** Returns the evidence that this vCPU, its VM and its KVM can provide after an error. */
+  /** Returns the evidence that this vCPU, its VM and its KVM can provide after an error. @internal */
   protected override evidence(): Evidence {
     const history = (): VcpuHistory => {
       const { run, ...rest } = this.#runner.history();

@@ -452,7 +452,7 @@ export class Vm extends VmIoctls {
     super.close();
   }
 
-  /** Records what explains later errors, for calls through any method. */
+  /** Records what explains later errors, for calls through any method. @internal */
   protected override taken(
     ioctl: Ioctl,
     argument: IoctlArgument | undefined,
@@ -462,7 +462,7 @@ export class Vm extends VmIoctls {
     if (ioctl.name === "KVM_IRQFD") recordIrqfd(this, links?.[0], argument);
   }
 
-  /** The KVM that created it. */
+  /** The KVM that created it. @internal */
   protected override above(): Handle {
     return this.kvm;
   }
