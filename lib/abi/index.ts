@@ -29,4 +29,4 @@ export {
   type Tail,
   write,
 } from "./struct.ts";
-export type { StructWith, WholeStruct } from "./whole.ts";
+export type { StructInputWith, WholeStructInput } from "./whole.ts";

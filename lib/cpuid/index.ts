@@ -48,7 +48,7 @@ export {
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidEntryJson,
-  type CpuidFieldValues,
+  type CpuidFieldValuesInput,
   CpuidTable,
   type CpuidTableJson,
 } from "./table.ts";

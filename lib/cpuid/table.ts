@@ -28,7 +28,7 @@ import {
 import { printTable } from "./print.ts";
 
 /** Maps field names to values to set; the names are checked by the compiler. */
-export type CpuidFieldValues = { readonly [name in CpuidFieldName]?: number };
+export type CpuidFieldValuesInput = { readonly [name in CpuidFieldName]?: number };
 
 /** One entry as JSON: numbers as hexadecimal text, index and flags as numbers, padding only if it is not zero. */
 export interface CpuidEntryJson {
@@ -225,7 +225,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
    * integer or does not fit its field, and a field whose leaf is absent, are RangeErrors naming field and place. The
    * index selects the sub-leaf for fields that are in several.
    */
-  with(values: CpuidFieldValues, index?: number): CpuidTable {
+  with(values: CpuidFieldValuesInput, index?: number): CpuidTable {
     refuseMissing("with(): values", values, []);
     const entries = [...this.#entries];
     for (const name of Object.keys(values) as CpuidFieldName[]) {

@@ -6,10 +6,10 @@ export {
   handlerAddresses,
   protectedHandlers,
   realHandlers,
-  type UserSelectors,
+  type UserSelectorsInput,
   VECTORS,
 } from "./faults.ts";
-export type { Bitness, Code, X86 } from "./iced.ts";
+export type { Bitness, Code, Instruction, X86 } from "./iced.ts";
 export {
   CODE_GPA,
   CODE_SIZE,

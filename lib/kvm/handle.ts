@@ -7,8 +7,8 @@ import {
   refusePartial,
   refuseShortArrays,
   refuseWithout,
-  type StructWith,
-  type WholeStruct,
+  type StructInputWith,
+  type WholeStructInput,
 } from "../abi/whole.ts";
 import { type KvmError, StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
@@ -29,7 +29,7 @@ import { traceAnswer, traceCall, traceClose, traced } from "../trace/sink.ts";
 import type { Traced } from "../trace/traced.ts";
 import {
   forgetFile,
-  type LinkValue,
+  type LinkInput,
   type OpenFile,
   registerFile,
   toNativeLinks,
@@ -65,7 +65,7 @@ function makersOf(made: { readonly name: string }): string {
 export type IoctlArgument = number | bigint | Uint8Array;
 
 /** The context of a call, for its error and its links. */
-export interface CallContext {
+export interface IoctlOptions {
   /** The arguments for the error, under KVM's names. */
   readonly args?: Readonly<Record<string, unknown>>;
   /** The caller's explanation if explain/ finds no reason; false turns reasons off. */
@@ -73,7 +73,7 @@ export interface CallContext {
   /** Allows a count beyond the argument's end, where an unmapped page begins. */
   readonly pastEnd?: boolean;
   /** The values of the struct's addresses and descriptors, in the order of `ioctl.links`. */
-  readonly links?: readonly LinkValue[];
+  readonly links?: readonly LinkInput[];
 }
 
 /**
@@ -136,7 +136,7 @@ export abstract class Handle implements OpenFile {
    * @returns the kernel's result, zero or more.
    * @throws {@link KvmError} with the kernel's errno.
    */
-  ioctl(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): number {
+  ioctl(ioctl: Ioctl, argument?: IoctlArgument, context: IoctlOptions = {}): number {
     const given: Partial<Ioctl> | null | undefined = ioctl;
     if (typeof given?.request !== "number" || typeof given.name !== "string") {
       throw new TypeError(`ioctl(): expected an ioctl of node-kvm/abi, got ${describe(ioctl)}`);
@@ -148,7 +148,7 @@ export abstract class Handle implements OpenFile {
   protected call(
     ioctl: Ioctl,
     given: IoctlArgument | undefined,
-    context: CallContext = {},
+    context: IoctlOptions = {},
   ): number | NativeFd {
     refuseUnknownContext(context);
     const { pastEnd = false, links: values } = context;
@@ -169,7 +169,7 @@ export abstract class Handle implements OpenFile {
   }
 
   /** Makes an ioctl whose result is a new descriptor. @internal */
-  protected openFd(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): NativeFd {
+  protected openFd(ioctl: Ioctl, argument?: IoctlArgument, context: IoctlOptions = {}): NativeFd {
     const answer = this.call(ioctl, argument, context);
     if (typeof answer === "number") throw new TypeError(`${ioctl.name} returns no descriptor`);
     return answer;
@@ -190,9 +190,9 @@ export abstract class Handle implements OpenFile {
   protected setStruct<T, K extends keyof T & string = never>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
-    value: StructWith<NoInfer<T>, NoInfer<K>>,
+    value: StructInputWith<NoInfer<T>, NoInfer<K>>,
     needs: readonly K[] = [],
-    context: CallContext = { args: argsOf(value) },
+    context: IoctlOptions = { args: argsOf(value) },
   ): number {
     const scratch = borrowNeeding(ioctl, layout, value, needs);
     try {
@@ -206,7 +206,7 @@ export abstract class Handle implements OpenFile {
   protected setWhole<T>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
-    value: WholeStruct<NoInfer<T>>,
+    value: WholeStructInput<NoInfer<T>>,
   ): number {
     const where = methodOf(ioctl.name);
     const scratch = borrowEncoded<T>(layout, value as StructInput<T>, where);
@@ -243,7 +243,7 @@ export abstract class Handle implements OpenFile {
   protected exchangeStruct<T, K extends keyof T & string = never>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
-    value: StructWith<NoInfer<T>, NoInfer<K>>,
+    value: StructInputWith<NoInfer<T>, NoInfer<K>>,
     needs: readonly K[] = [],
   ): T {
     const scratch = borrowNeeding(ioctl, layout, value, needs);
@@ -285,7 +285,7 @@ export abstract class Handle implements OpenFile {
   protected refusal(
     call: string,
     errno: number,
-    context: CallContext & Pick<RefusedCall, "facts"> = {},
+    context: IoctlOptions & Pick<RefusedCall, "facts"> = {},
     argument?: IoctlArgument,
   ): KvmError {
     const { kind } = this.traced;
@@ -315,7 +315,7 @@ export abstract class Handle implements OpenFile {
   protected taken(
     _ioctl: Ioctl,
     _argument: IoctlArgument | undefined,
-    _context: CallContext,
+    _context: IoctlOptions,
   ): void {
     // Most handles record nothing.
   }
@@ -364,7 +364,7 @@ function isAsked(kind: ObjectKind): kind is FdKind {
 const CONTEXT: readonly string[] = ["args", "explain", "pastEnd", "links"];
 
 /** Rejects unknown members of a context. Every ioctl calls this, so it only allocates for an unknown member. */
-function refuseUnknownContext(context: CallContext): void {
+function refuseUnknownContext(context: IoctlOptions): void {
   const given: unknown = context;
   if (typeof given !== "object" || given === null) {
     refuseUnknown("ioctl(): context", given, CONTEXT, "member");

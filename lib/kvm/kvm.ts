@@ -21,7 +21,7 @@ import { refuseNonBooleans, refuseUnknown, toPath } from "../options.ts";
 import { traceOpen, tracePermission } from "../trace/sink.ts";
 import { type Capability, capabilityNumber } from "./calls/capability.ts";
 import { growCpuid2 } from "./calls/cpuid2.ts";
-import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./calls/device-attr.ts";
+import { type DeviceAttrInput, getDeviceAttr, hasDeviceAttr } from "./calls/device-attr.ts";
 import { getMsrs } from "./calls/msrs.ts";
 import { evidenceOf, forgetSupportedCpuid } from "./evidence.ts";
 import { KvmIoctls } from "./generated/kvm-ioctls.ts";
@@ -178,7 +178,7 @@ export class Kvm extends KvmIoctls {
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
+  getDeviceAttr(attribute: DeviceAttrInput, length = 8): Uint8Array {
     return getDeviceAttr(this, attribute, length);
   }
 
@@ -188,7 +188,7 @@ export class Kvm extends KvmIoctls {
    * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  hasDeviceAttr(attribute: Attribute): void {
+  hasDeviceAttr(attribute: DeviceAttrInput): void {
     hasDeviceAttr(this, attribute);
   }
 

@@ -21,9 +21,9 @@ import {
 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { encode, read } from "../abi/struct.ts";
-import type { StructWith } from "../abi/whole.ts";
+import type { StructInputWith } from "../abi/whole.ts";
 import { StateError } from "../errors.ts";
-import { type Evidence, explainMsrs, type SentMsr } from "../explain/index.ts";
+import { type Evidence, explainMsrs } from "../explain/index.ts";
 import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
 import {
@@ -39,12 +39,12 @@ import type { VcpuState } from "../state/state.ts";
 import { type EnableCapInput, enableCap } from "./calls/capability.ts";
 import { getCpuid2, growCpuid2 } from "./calls/cpuid2.ts";
 import {
-  type Attribute,
+  type DeviceAttrInput,
   getDeviceAttr,
   hasDeviceAttr,
   setDeviceAttr,
 } from "./calls/device-attr.ts";
-import { type MemoryEncryptCommand, memoryEncryptOp } from "./calls/memory-encrypt.ts";
+import { type MemoryEncryptOpInput, memoryEncryptOp } from "./calls/memory-encrypt.ts";
 import { getMsrs, setMsrs } from "./calls/msrs.ts";
 import { getOneReg, getRegList, setOneReg } from "./calls/one-reg.ts";
 import { setSignalMask } from "./calls/signal-mask.ts";
@@ -53,13 +53,13 @@ import { xenVcpuGetAttr, xenVcpuSetAttr } from "./calls/xen.ts";
 import { evidenceOfVcpu, type VcpuHistory } from "./evidence.ts";
 import type { Exit } from "./exits/exit.ts";
 import { VcpuIoctls } from "./generated/vcpu-ioctls.ts";
-import type { CallContext, Handle, IoctlArgument } from "./handle.ts";
+import type { Handle, IoctlArgument, IoctlOptions } from "./handle.ts";
 import { CpuidHistory } from "./history.ts";
-import type { MemoryLink } from "./link.ts";
+import type { MemoryLinkInput } from "./link.ts";
 import { DirtyRing } from "./memory/dirty-pages.ts";
 import type { AbortOptions } from "./run/abortable.ts";
 import type { CoalescedRing } from "./run/coalesced-ring.ts";
-import type { ExitRule } from "./run/exit-filter.ts";
+import type { ExitRuleInput } from "./run/exit-filter.ts";
 import type { RunPage } from "./run/run-page.ts";
 import { Runner, type RunSyncOptions } from "./run/runner.ts";
 import { msrDifferences } from "./state/vcpu-msrs.ts";
@@ -225,7 +225,7 @@ export class Vcpu extends VcpuIoctls {
    * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
    * @throws {@link KvmError} mmap's, for the first filter.
    */
-  setExitFilter(rules: readonly ExitRule[]): CoalescedRing {
+  setExitFilter(rules: readonly ExitRuleInput[]): CoalescedRing {
     return this.#runner.setExitFilter(rules);
   }
 
@@ -272,7 +272,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_SET_CPUID (api.rst 4.20; vcpu)
    * @throws {@link KvmError} as {@link setCpuid2}.
    */
-  setCpuid(entries: Iterable<StructWith<CpuidEntry, "function">>): void {
+  setCpuid(entries: Iterable<StructInputWith<CpuidEntry, "function">>): void {
     const list = toList("setCpuid()", entries);
     for (const [i, entry] of list.entries()) refuseMissing(`setCpuid(): [${i}]`, entry, FUNCTION);
     const bytes = encode(Cpuid, { entries: list }, "setCpuid()");
@@ -306,7 +306,7 @@ export class Vcpu extends VcpuIoctls {
    * @returns the number of MSRs that were written: `entries[result]` is the rejected one, if any.
    * @ioctl KVM_SET_MSRS (api.rst 4.19; vcpu)
    */
-  setMsrs(entries: Iterable<StructWith<MsrEntry, "index" | "data">>): number {
+  setMsrs(entries: Iterable<StructInputWith<MsrEntry, "index" | "data">>): number {
     return setMsrs(this, KVM_SET_MSRS, entries);
   }
 
@@ -317,7 +317,10 @@ export class Vcpu extends VcpuIoctls {
    * @param sent - the entries that were passed; entries with `data` were to be written.
    * @param taken - the number that KVM processed.
    */
-  explainMsrs(sent: readonly SentMsr[], taken: number): string | undefined {
+  explainMsrs(
+    sent: readonly { readonly index: number; readonly data?: bigint }[],
+    taken: number,
+  ): string | undefined {
     const entries = toList("explainMsrs(): sent", sent);
     const at = toU32("explainMsrs(): taken", taken);
     if (at < entries.length) refuseMissing(`explainMsrs(): sent[${at}]`, entries[at], ["index"]);
@@ -335,7 +338,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
    */
   compareMsrs(
-    entries: Iterable<StructWith<MsrEntry, "index" | "data">>,
+    entries: Iterable<StructInputWith<MsrEntry, "index" | "data">>,
   ): readonly StateDifference[] {
     return msrDifferences(
       this,
@@ -474,7 +477,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
+  getDeviceAttr(attribute: DeviceAttrInput, length = 8): Uint8Array {
     return getDeviceAttr(this, attribute, length);
   }
 
@@ -484,7 +487,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_SET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  setDeviceAttr(attribute: Attribute, bytes?: Uint8Array): void {
+  setDeviceAttr(attribute: DeviceAttrInput, bytes?: Uint8Array): void {
     setDeviceAttr(this, attribute, bytes);
   }
 
@@ -494,7 +497,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  hasDeviceAttr(attribute: Attribute): void {
+  hasDeviceAttr(attribute: DeviceAttrInput): void {
     hasDeviceAttr(this, attribute);
   }
 
@@ -516,7 +519,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_XEN_VCPU_SET_ATTR (api.rst 4.128; vcpu; KVM_CAP_XEN_HVM)
    * @throws {@link KvmError} `ENOENT`: the attribute does not exist; `EINVAL`: an invalid value.
    */
-  xenVcpuSetAttr(attr: StructWith<XenVcpuAttr, "type">, vcpuInfo?: MemoryLink): void {
+  xenVcpuSetAttr(attr: StructInputWith<XenVcpuAttr, "type">, vcpuInfo?: MemoryLinkInput): void {
     xenVcpuSetAttr(this, attr, vcpuInfo);
   }
 
@@ -528,7 +531,7 @@ export class Vcpu extends VcpuIoctls {
    * @throws {@link KvmError} `ENOTTY`: this VM is not of that type; `EINVAL`: the command does not exist, or is not
    *   allowed in the current state; `EIO`: the TDX module returned an error.
    */
-  memoryEncryptOp(command: MemoryEncryptCommand): number {
+  memoryEncryptOp(command: MemoryEncryptOpInput): number {
     return memoryEncryptOp(this, command);
   }
 
@@ -592,7 +595,7 @@ export class Vcpu extends VcpuIoctls {
   protected override call(
     ioctl: Ioctl,
     argument: IoctlArgument | undefined,
-    context: CallContext = {},
+    context: IoctlOptions = {},
   ): number | NativeFd {
     const isRun = ioctl.request === KVM_RUN.request && !argument;
     if (!isRun) return super.call(ioctl, argument, context);

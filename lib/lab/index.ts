@@ -3,9 +3,9 @@ export {
   type CampaignOptions,
   defaultParallel,
   type Lane,
+  type LaneStart,
+  type LaneStep,
   runCampaign,
-  type Start,
-  type Step,
 } from "./campaign.ts";
 export { LAB_ERRORS, LabError, type LabErrorCode } from "./error.ts";
 export type { FetchProgress } from "./kernels/kernel-entry.ts";

@@ -3,7 +3,7 @@ export {
   type MappedRamRegion,
   mapRam,
   Ram,
-  type RamLayout,
+  type RamLayoutOptions,
   type RamOptions,
   type RamRegion,
   ramRegions,

@@ -2,7 +2,7 @@
 export { stateFromBytes, stateToBytes } from "./binary.ts";
 export {
   RestoreError,
-  type RestoreErrorDetails,
+  type RestoreErrorOptions,
   type StateDifference,
   StateDocumentError,
   type StateFinding,

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import {
   type CpuidEntry2Input,
-  type CpuidFieldValues,
+  type CpuidFieldValuesInput,
   type CpuidSpace,
   CpuidTable,
   checkCpuid,
@@ -73,7 +73,7 @@ test.each([
   ["map()", () => table.map((e) => ({ ...e, ...typo("ebxx") })), 'did you mean "ebx"?'],
   [
     "with()",
-    () => table.with({ max_std_laef: 1 } as CpuidFieldValues),
+    () => table.with({ max_std_laef: 1 } as CpuidFieldValuesInput),
     'unknown CPUID field "max_std_laef"; did you mean max_std_leaf?',
   ],
   [

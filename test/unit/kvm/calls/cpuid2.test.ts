@@ -7,9 +7,9 @@ import type { Ioctl } from "../../../../lib/abi/ioctl.ts";
 import { encode, write } from "../../../../lib/abi/struct.ts";
 import { KvmError } from "../../../../lib/errors.ts";
 import { getCpuid2, growCpuid2 } from "../../../../lib/kvm/calls/cpuid2.ts";
-import type { CallContext, Handle, IoctlArgument } from "../../../../lib/kvm/handle.ts";
+import type { Handle, IoctlArgument, IoctlOptions } from "../../../../lib/kvm/handle.ts";
 
-const refuse = (ioctl: Ioctl, errno: number, context: CallContext = {}): never => {
+const refuse = (ioctl: Ioctl, errno: number, context: IoctlOptions = {}): never => {
   throw new KvmError({
     call: ioctl.name,
     object: "fake",
@@ -33,7 +33,7 @@ class Kernel {
     return { ioctl: this.#ioctl.bind(this) } as unknown as Handle;
   }
 
-  #ioctl(ioctl: Ioctl, argument?: IoctlArgument, context?: CallContext): number {
+  #ioctl(ioctl: Ioctl, argument?: IoctlArgument, context?: IoctlOptions): number {
     const bytes = argument as Uint8Array;
     const nent = new DataView(bytes.buffer).getUint32(0, true);
     this.asked.push(nent);
@@ -52,7 +52,7 @@ function tableOf(length: number): readonly CpuidEntry2[] {
 /** A kernel that answers every call with one errno. */
 function always(errno: number): { handle: Handle; asked: number[] } {
   const asked: number[] = [];
-  const ioctl = (request: Ioctl, argument: Uint8Array, context: CallContext): never => {
+  const ioctl = (request: Ioctl, argument: Uint8Array, context: IoctlOptions): never => {
     asked.push(new DataView(argument.buffer).getUint32(0, true));
     return refuse(request, errno, context);
   };
