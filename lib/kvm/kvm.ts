@@ -31,9 +31,11 @@ import { refused } from "./refused.ts";
 import { readable } from "./state/vcpu-msrs.ts";
 import { Vm } from "./vm.ts";
 
+const VARIABLE = "NODE_KVM_DEVICE";
+
 /** Returns the device that {@link Kvm.open} opens by default: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */
 export function defaultDevice(): string {
-  return process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
+  return process.env[VARIABLE] ?? "/dev/kvm";
 }
 
 /** The options of {@link Kvm.open}. */
@@ -75,7 +77,10 @@ export class Kvm extends KvmIoctls {
         label: path,
         errno: -fd,
         args: { path },
-        facts: { vendor: vendorModule() },
+        facts: {
+          vendor: vendorModule(),
+          variable: process.env[VARIABLE] === path ? VARIABLE : undefined,
+        },
         isExplained: options.explain,
       });
     }

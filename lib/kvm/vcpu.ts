@@ -118,6 +118,8 @@ export class Vcpu extends VcpuIoctls {
    * It returns after a signal so that the signal's listener can run; signals of Node and V8 (for example of
    * `--cpu-prof`) have the same effect. Set `throughSignals` to re-enter the guest instead.
    *
+   * It also works after {@link Vm.close}, because the kernel keeps the VM while one of its vCPUs is open.
+   *
    * @ioctl KVM_RUN (api.rst 4.10; vcpu)
    * @throws {@link KvmError} with KVM_RUN's errno, except `EINTR`. `EFAULT` is the exit `memory_fault` instead if KVM
    *   reports the access.

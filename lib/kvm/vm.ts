@@ -445,7 +445,8 @@ export class Vm extends VmIoctls {
   /**
    * Interrupts the {@link Vcpu.run} of each of this VM's vCPUs, which return `{ kind: "intr" }`, and closes the
    * descriptor. It kicks all vCPUs before it waits for any, so closing the VM before its vCPUs is faster if many guests
-   * run. The vCPUs stay open, and the kernel keeps the VM for them.
+   * run. The vCPUs stay open, and the kernel keeps the VM with its memory while one of them is open: {@link
+   * Vcpu.runSync} still works. Close the vCPUs to free the VM.
    */
   override close(): void {
     if (!this.closed) this.gate.end();

@@ -2,7 +2,7 @@
 import { chmodSync, chownSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { KvmError } from "../../../lib/errors.ts";
 import { RULES } from "../../../lib/explain/index.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
@@ -174,6 +174,18 @@ test.each(refused)("Kvm.open of %s says what the remedy is", (_, path, code) => 
     expect.objectContaining({ call: "open", object: path, code, args: { path } }),
   );
   expect(attempt).toThrow(/does not exist|is not KVM/);
+});
+
+test("Kvm.open names NODE_KVM_DEVICE if the path is from there", () => {
+  vi.stubEnv("NODE_KVM_DEVICE", "/dev/no-such-kvm");
+  onTestFinished(() => {
+    vi.unstubAllEnvs();
+  });
+  const because = (reason: string): unknown => expect.objectContaining({ code: "ENOENT", reason });
+  expect(() => Kvm.open()).toThrow(
+    because("NODE_KVM_DEVICE names /dev/no-such-kvm, which does not exist"),
+  );
+  expect(() => Kvm.open("/dev/other-kvm")).toThrow(because("/dev/other-kvm does not exist"));
 });
 
 test.each<[path: unknown, message: string]>([
