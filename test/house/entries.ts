@@ -94,7 +94,7 @@ export class Surface {
       ts.forEachChild(node, visit);
     };
     for (const { symbol } of this.exported) for (const node of ours(symbol)) visit(node);
-    return Array.from(found).toSorted();
+    return Array.from(found).sort((a, b) => (a < b ? -1 : 1));
   }
 
   #resolved(symbol: ts.Symbol): ts.Symbol {
