@@ -31,11 +31,9 @@ import { refused } from "./refused.ts";
 import { readable } from "./state/vcpu-msrs.ts";
 import { Vm } from "./vm.ts";
 
-const VARIABLE = "NODE_KVM_DEVICE";
-
 /** Returns the device that {@link Kvm.open} opens by default: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */
 export function defaultDevice(): string {
-  return process.env[VARIABLE] ?? "/dev/kvm";
+  return process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
 }
 
 /** The options of {@link Kvm.open}. */
@@ -79,7 +77,7 @@ export class Kvm extends KvmIoctls {
         args: { path },
         facts: {
           vendor: vendorModule(),
-          variable: process.env[VARIABLE] === path ? VARIABLE : undefined,
+          variable: process.env["NODE_KVM_DEVICE"] === path ? "NODE_KVM_DEVICE" : undefined,
         },
         isExplained: options.explain,
       });
