@@ -2,7 +2,7 @@
 import { chmodSync, chownSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { KvmError } from "../../../lib/errors.ts";
 import { RULES } from "../../../lib/explain/index.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
@@ -177,10 +177,11 @@ test.each(refused)("Kvm.open of %s says what the remedy is", (_, path, code) => 
 });
 
 test("Kvm.open names NODE_KVM_DEVICE if the path is from there", () => {
-  vi.stubEnv("NODE_KVM_DEVICE", "/dev/no-such-kvm");
+  const { env } = process;
   onTestFinished(() => {
-    vi.unstubAllEnvs();
+    process.env = env;
   });
+  process.env = { ...env, NODE_KVM_DEVICE: "/dev/no-such-kvm" };
   const because = (reason: string): unknown => expect.objectContaining({ code: "ENOENT", reason });
   expect(() => Kvm.open()).toThrow(
     because("NODE_KVM_DEVICE names /dev/no-such-kvm, which does not exist"),
