@@ -7,7 +7,7 @@ import type { VmHistory } from "./history.ts";
 import { irqfdPlace } from "./irqfds.ts";
 
 /** The ioctls of /dev/kvm that provide evidence. */
-interface AskedKvm {
+interface KvmSource {
   checkExtension(capability: CapabilityName): number;
   getSupportedCpuid(): readonly CpuidEntry2[];
   getMsrs(indices: readonly number[]): readonly { readonly data: bigint }[];
@@ -15,7 +15,7 @@ interface AskedKvm {
 }
 
 /** The ioctls of a VM that provide evidence. */
-interface AskedVm {
+interface VmSource {
   readonly closed: boolean;
   checkExtension(capability: CapabilityName): number;
   getIrqchip(chipId: number): unknown;
@@ -23,7 +23,7 @@ interface AskedVm {
 }
 
 /** The ioctls of a vCPU that provide evidence. */
-interface AskedVcpu {
+interface VcpuSource {
   readonly id: number;
   getSregs(): Sregs;
   getMsrs(indices: readonly number[]): readonly { readonly data: bigint }[];
@@ -62,7 +62,7 @@ const supported = new WeakMap<object, readonly CpuidEntry2[]>();
 let kvms: WeakRef<object>[] = [];
 
 /** Caches the result of KVM_GET_SUPPORTED_CPUID, which takes 13 ms in a virtual machine. */
-function supportedCpuid(kvm: AskedKvm): readonly CpuidEntry2[] {
+function supportedCpuid(kvm: KvmSource): readonly CpuidEntry2[] {
   const known = supported.get(kvm);
   if (known !== undefined) return known;
   const table = kvm.getSupportedCpuid();
@@ -72,13 +72,13 @@ function supportedCpuid(kvm: AskedKvm): readonly CpuidEntry2[] {
 }
 
 /** Clears all cached results, because a permission changes what KVM supports for guests of this process. */
-export function forgetSupportedCpuid(): void {
+export function clearSupportedCpuid(): void {
   for (const kvm of kvms) supported.delete(kvm.deref() ?? kvm);
   kvms = [];
 }
 
 /** Gathers evidence from /dev/kvm. */
-export function evidenceOf(kvm: AskedKvm): KvmEvidence {
+export function evidenceOf(kvm: KvmSource): KvmEvidence {
   return {
     check: (capability) => kvm.checkExtension(capability),
     supportedCpuid: () => supportedCpuid(kvm),
@@ -89,7 +89,7 @@ export function evidenceOf(kvm: AskedKvm): KvmEvidence {
 
 /** Gathers evidence from a VM. */
 export function evidenceOfVm(
-  vm: AskedVm,
+  vm: VmSource,
   history: VmHistory,
   slots: NonNullable<VmEvidence["slots"]>,
 ): VmEvidence {
@@ -108,7 +108,7 @@ export function evidenceOfVm(
   };
 }
 
-function irqchipOf(vm: AskedVm, { enabled }: VmHistory): IrqchipMode | undefined {
+function irqchipOf(vm: VmSource, { enabled }: VmHistory): IrqchipMode | undefined {
   if (enabled.has("KVM_CAP_SPLIT_IRQCHIP")) return "split";
   return { ok: "kernel", ENXIO: "none" }[codeOf(() => vm.getIrqchip(0))] as IrqchipMode | undefined;
 }
@@ -118,7 +118,7 @@ function irqchipOf(vm: AskedVm, { enabled }: VmHistory): IrqchipMode | undefined
  * must be created before vCPUs.
  */
 export function evidenceOfVcpu(
-  vcpu: AskedVcpu,
+  vcpu: VcpuSource,
   vm: VmEvidence | undefined,
   history: () => VcpuHistory,
 ): VcpuEvidence {

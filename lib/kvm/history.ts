@@ -1,4 +1,4 @@
-/** What handles record of accepted calls, because a later error needs it and no ioctl returns it without side effects. */
+/** Accepted calls that handles record for later errors, because no ioctl returns them without side effects. */
 import { copyOf, isBytes } from "../abi/bytes.ts";
 import { type CapabilityName, KVM_CAPABILITIES } from "../abi/generated/constants.ts";
 import { Cpuid, Cpuid2, type CpuidEntry2, EnableCap } from "../abi/generated/structs.ts";

@@ -607,12 +607,12 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /** Keeps the CPUID table, which explains later errors. @internal */
-  protected override taken(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
+  protected override accepted(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
     this.#cpuid.record(ioctl, argument);
   }
 
   /** The VM that it belongs to. @internal */
-  protected override above(): Handle {
+  protected override parent(): Handle {
     return this.vm;
   }
 

@@ -454,7 +454,7 @@ export class Vm extends VmIoctls {
   }
 
   /** Records what explains later errors, for calls through any method. @internal */
-  protected override taken(
+  protected override accepted(
     ioctl: Ioctl,
     argument: IoctlArgument | undefined,
     { links }: IoctlOptions,
@@ -464,7 +464,7 @@ export class Vm extends VmIoctls {
   }
 
   /** The KVM that created it. @internal */
-  protected override above(): Handle {
+  protected override parent(): Handle {
     return this.kvm;
   }
 

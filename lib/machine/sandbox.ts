@@ -72,8 +72,8 @@ export class Sandbox {
     const ucall = this.ucall(exit);
     if (ucall !== undefined) return ucall;
     const reason = explainExit(exit, this.vcpu);
-    const said = reason === undefined ? "" : `: ${reason}`;
-    throw new Error(`the guest exited without a ucall: ${describe(exit)}${said}`);
+    const suffix = reason === undefined ? "" : `: ${reason}`;
+    throw new Error(`the guest exited without a ucall: ${describe(exit)}${suffix}`);
   }
 
   /** Decodes the ucall of this exit; `undefined` for another exit. */

@@ -3,13 +3,14 @@
 import { KVM_MAX_CPUID_ENTRIES } from "../../abi/cpuid2.ts";
 import { Cpuid2, type CpuidEntry2 } from "../../abi/generated/structs.ts";
 import type { Ioctl } from "../../abi/ioctl.ts";
-import { read } from "../../abi/struct.ts";
+import { offsetOf, read, sizeOf } from "../../abi/struct.ts";
 import { KvmError } from "../../errors.ts";
 import { describe } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
-const HEADER_BYTES = 8;
-const ENTRY_BYTES = 40;
+const NENT = offsetOf(Cpuid2, "nent");
+const HEADER_BYTES = sizeOf(Cpuid2, 0);
+const ENTRY_BYTES = sizeOf(Cpuid2, 1) - HEADER_BYTES;
 
 /** Reads a table of unknown length, with a larger buffer after each E2BIG. */
 export function growCpuid2(handle: IoctlTarget, ioctl: Ioctl): readonly CpuidEntry2[] {
@@ -38,15 +39,15 @@ export function getCpuid2(handle: IoctlTarget, ioctl: Ioctl, nent: number): read
     const Kind = typeof nent === "number" ? RangeError : TypeError;
     throw new Kind(`getCpuid2(): nent: expected a count of entries, got ${describe(nent)}`);
   }
-  const ask = (fill: number): Uint8Array => {
+  const readInto = (fill: number): Uint8Array => {
     const bytes = blank(nent, fill);
     handle.ioctl(ioctl, bytes, { args: { nent } });
     return bytes;
   };
-  const first = ask(0x5a);
+  const first = readInto(0x5a);
   const entries = read(Cpuid2, first).entries;
   if (entries.length < nent || nent === 0) return entries;
-  const second = ask(0xa5);
+  const second = readInto(0xa5);
   const isWritten = (_: unknown, i: number): boolean =>
     first
       .subarray(HEADER_BYTES + i * ENTRY_BYTES, HEADER_BYTES + (i + 1) * ENTRY_BYTES)
@@ -56,6 +57,6 @@ export function getCpuid2(handle: IoctlTarget, ioctl: Ioctl, nent: number): read
 
 function blank(nent: number, fill: number): Uint8Array {
   const bytes = new Uint8Array(HEADER_BYTES + nent * ENTRY_BYTES).fill(fill, HEADER_BYTES);
-  new DataView(bytes.buffer).setUint32(0, nent, true);
+  new DataView(bytes.buffer).setUint32(NENT, nent, true);
   return bytes;
 }

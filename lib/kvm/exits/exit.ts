@@ -150,6 +150,6 @@ export function decodeExit(source: ExitSource): Exit {
 }
 
 /** Whether KVM_RUN's errno is accompanied by an exit that explains it (api.rst 5, KVM_EXIT_MEMORY_FAULT). */
-export function isExitBesideErrno(source: ExitSource, errno: number): boolean {
+export function isExitWithErrno(source: ExitSource, errno: number): boolean {
   return (errno === EFAULT || errno === EHWPOISON) && source.reason === KVM_EXIT_MEMORY_FAULT;
 }

@@ -15,7 +15,7 @@ import {
 import { refuseNonBooleans, refuseUnknown } from "../../options.ts";
 import { hasListener, publishExit, traceExit, traceRun } from "../../trace/sink.ts";
 import type { Traced } from "../../trace/traced.ts";
-import { decodeExit, type Exit, isExitBesideErrno } from "../exits/exit.ts";
+import { decodeExit, type Exit, isExitWithErrno } from "../exits/exit.ts";
 import { ExitSource } from "../exits/source.ts";
 import { refused } from "../refused.ts";
 import { Abortable, type AbortOptions, signalOf } from "./abortable.ts";
@@ -85,7 +85,7 @@ export class Runner {
   #pending: Pending | undefined;
   /** Whether the vCPU's own thread is in KVM_RUN, is about to be, or has not reported the end of its run. */
   #isInside: boolean = false;
-  #wasBeside: boolean = false;
+  #wasOnOwnThread: boolean = false;
   #changes = 0;
   /** The trace step of the last run, until it is published. */
   #unpublished: ReturnType<typeof traceExit>;
@@ -364,16 +364,16 @@ export class Runner {
   /** Decodes KVM_RUN's result; `undefined` means `EINTR`. */
   #exit(answer: number): Exit | undefined {
     if (answer === -EINTR) return undefined;
-    if (answer < 0 && !isExitBesideErrno(this.#exits, -answer)) {
+    if (answer < 0 && !isExitWithErrno(this.#exits, -answer)) {
       throw this.#owner.refusal("KVM_RUN", -answer);
     }
     return decodeExit(this.#exits);
   }
 
   /** Counts changes of threads, because KVM waits for all CPUs (synchronize_rcu) when a vCPU changes its thread. */
-  #count(isBeside: boolean): void {
-    if (isBeside === this.#wasBeside) return;
-    this.#wasBeside = isBeside;
+  #count(isOnOwnThread: boolean): void {
+    if (isOnOwnThread === this.#wasOnOwnThread) return;
+    this.#wasOnOwnThread = isOnOwnThread;
     this.#changes += 1;
     if (this.#changes < MOST_CHANGES || isWarned) return;
     isWarned = true;

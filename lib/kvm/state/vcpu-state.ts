@@ -104,17 +104,17 @@ type Refused = ReadonlyMap<StatefulVcpu, ReadonlySet<number>>;
 /** Writes the state of vCPUs, each part into all of them before the next part. */
 export function writeVcpus(pairs: readonly VcpuPair[], origin: Origin): Refused {
   const refused = new Map(pairs.map(([vcpu]) => [vcpu, new Set<number>()]));
-  const note = (vcpu: StatefulVcpu, indices: readonly number[]): void => {
+  const addRefused = (vcpu: StatefulVcpu, indices: readonly number[]): void => {
     for (const index of indices) refused.get(vcpu)?.add(index);
   };
   // Otherwise the completion of a pending exit would change the restored registers.
   for (const [vcpu] of pairs) vcpu.completeExit(() => {});
   for (const part of VCPU_PARTS) {
-    for (const [vcpu, state] of pairs) note(vcpu, write(vcpu, part, state, origin));
+    for (const [vcpu, state] of pairs) addRefused(vcpu, write(vcpu, part, state, origin));
     if (part.name !== "msrs") continue;
-    for (const [vcpu, { msrs = [] }] of pairs) note(vcpu, writeTsc(vcpu, inOrder(msrs).tsc));
+    for (const [vcpu, { msrs = [] }] of pairs) addRefused(vcpu, writeTsc(vcpu, inOrder(msrs).tsc));
   }
-  for (const [vcpu, { msrs = [] }] of pairs) note(vcpu, writeMsrs(vcpu, inOrder(msrs).late));
+  for (const [vcpu, { msrs = [] }] of pairs) addRefused(vcpu, writeMsrs(vcpu, inOrder(msrs).late));
   return refused;
 }
 

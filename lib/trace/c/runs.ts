@@ -5,7 +5,7 @@ import { KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MMIO } from "../../abi/generated
 import { Run, RunIo, RunMmio } from "../../abi/generated/structs.ts";
 import { offsetOf, read } from "../../abi/struct.ts";
 import { errnoName } from "../../errors.ts";
-import { type Leaf, leafValue, leavesOf } from "../leaf.ts";
+import { type Leaf, leafBytes, leafValue, leavesOf } from "../leaf.ts";
 import type { MemoryRange, Range, RunStep, WriteStep } from "../record.ts";
 import type { CFile } from "./c-file.ts";
 import { hasRunField } from "./headers.ts";
@@ -186,7 +186,8 @@ function fieldLines(
     const path = leaf.count === undefined ? leaf.path : `${leaf.path}[${i}]`;
     const value = number(leafValue(leaf, view, -EXIT_UNION_OFFSET, i));
     if (hasRunField(path)) return `EXIT(${at}, ${run}, ${path}, ${value});`;
-    return `EXIT_AT(${at}, ${run}, "${path}", ${leaf.offset}, 8, ${value});`;
+    const size = leafBytes(leaf) / (leaf.count ?? 1);
+    return `EXIT_AT(${at}, ${run}, "${path}", ${leaf.offset + i * size}, ${size}, ${value});`;
   });
 }
 

@@ -5,7 +5,7 @@ import * as kvm from "../../../../lib/abi/generated/constants.ts";
 import type { Run } from "../../../../lib/abi/generated/structs.ts";
 import type { StructInput } from "../../../../lib/abi/struct.ts";
 import type { Exit } from "../../../../lib/kvm/exits/exit.ts";
-import { decodeExit, isExitBesideErrno } from "../../../../lib/kvm/exits/exit.ts";
+import { decodeExit, isExitWithErrno } from "../../../../lib/kvm/exits/exit.ts";
 import { changes, decode, decoded, mapped, sourceOf, UNION } from "../kvm-run.ts";
 
 /** The 27 reasons that x86 of Linux 7.2 gives, nmi, which only the headers have, and our own. */
@@ -280,11 +280,11 @@ describe("an errno that comes with an exit", () => {
   const fault = sourceOf(mapped({ exitReason: kvm.KVM_EXIT_MEMORY_FAULT }));
 
   test.each([14, 133])("is %i beside memory_fault", (errno) => {
-    expect(isExitBesideErrno(fault, errno)).toBe(true);
+    expect(isExitWithErrno(fault, errno)).toBe(true);
   });
 
   test("is no other errno, and no other exit", () => {
     const io = sourceOf(mapped({ exitReason: kvm.KVM_EXIT_IO }));
-    expect([isExitBesideErrno(fault, 22), isExitBesideErrno(io, 14)]).toEqual([false, false]);
+    expect([isExitWithErrno(fault, 22), isExitWithErrno(io, 14)]).toEqual([false, false]);
   });
 });

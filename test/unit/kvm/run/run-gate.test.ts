@@ -4,18 +4,18 @@ import { type GatedRun, RunGate } from "../../../../lib/kvm/run/run-gate.ts";
 
 /** A run that records the calls it receives. */
 class Told implements GatedRun {
-  readonly told: string[] = [];
+  readonly calls: string[] = [];
 
   start(): void {
-    this.told.push("start");
+    this.calls.push("start");
   }
 
   stop(): void {
-    this.told.push("stop");
+    this.calls.push("stop");
   }
 
   end(): void {
-    this.told.push("end");
+    this.calls.push("end");
   }
 }
 
@@ -46,7 +46,7 @@ describe("a shut gate", () => {
     expect(await isSettled(shut)).toBe(false);
     comeBack(second);
     expect(await isSettled(shut)).toBe(true);
-    expect([first.told, second.told]).toEqual([
+    expect([first.calls, second.calls]).toEqual([
       ["start", "stop"],
       ["start", "stop"],
     ]);
@@ -56,9 +56,9 @@ describe("a shut gate", () => {
     void gate.shut();
     const late = new Told();
     gate.enter(late);
-    expect(late.told).toEqual([]);
+    expect(late.calls).toEqual([]);
     gate.open();
-    expect(late.told).toEqual(["start"]);
+    expect(late.calls).toEqual(["start"]);
   });
 
   test("that is opened twice lets everybody in once", () => {
@@ -66,7 +66,7 @@ describe("a shut gate", () => {
     comeBack(first);
     gate.open();
     gate.open();
-    expect(first.told).toEqual(["start", "stop", "start"]);
+    expect(first.calls).toEqual(["start", "stop", "start"]);
   });
 
   test("does not start a run that has left while it waited", () => {
@@ -74,7 +74,7 @@ describe("a shut gate", () => {
     comeBack(first);
     gate.leave(first);
     gate.open();
-    expect(first.told).toEqual(["start", "stop"]);
+    expect(first.calls).toEqual(["start", "stop"]);
   });
 
   test("that is opened before the last run has left resolves, and all runs are inside again", async () => {
@@ -83,7 +83,7 @@ describe("a shut gate", () => {
     gate.open();
     expect(await isSettled(shut)).toBe(true);
     comeBack(second);
-    expect([first.told, second.told]).toEqual([
+    expect([first.calls, second.calls]).toEqual([
       ["start", "stop", "start"],
       ["start", "stop", "start"],
     ]);
@@ -101,7 +101,7 @@ describe("a gate whose VM is closed", () => {
     void gate.shut();
     comeBack(second);
     gate.end();
-    expect([first.told, second.told]).toEqual([
+    expect([first.calls, second.calls]).toEqual([
       ["start", "stop", "end"],
       ["start", "stop", "end"],
     ]);

@@ -16,7 +16,7 @@ const INTR = { kind: "intr" };
 function scripted(start: 0 | NativeRefusal = 0, kicks: readonly number[] = []) {
   const bytes = new Uint8Array(MAPPED);
   write(Run, { exitReason: KVM_EXIT_HLT }, bytes);
-  const told: string[] = [];
+  const calls: string[] = [];
   const gate = new RunGate();
   let done: (result: number) => void = () => undefined;
   const fd: Partial<NativeFd> = {
@@ -27,55 +27,55 @@ function scripted(start: 0 | NativeRefusal = 0, kicks: readonly number[] = []) {
         token: 0n,
         run: () => EINTR,
         start: () => {
-          told.push("start");
+          calls.push("start");
           return start;
         },
         kick: (isPause) => {
-          const kicked = told.push(isPause === true ? "pause" : "kick");
+          const kicked = calls.push(isPause === true ? "pause" : "kick");
           return kicks[kicked - 2] ?? 0;
         },
         history: () => 0,
         setFilter: () => 0,
       };
     },
-    close: () => void told.push("close"),
+    close: () => void calls.push("close"),
   };
   const vcpu = new Vcpu(fd as NativeFd, 0, { gate } as Vm);
-  return { vcpu, gate, told, end: (result: number) => done(result) };
+  return { vcpu, gate, calls, end: (result: number) => done(result) };
 }
 
-test("a kick of a run that has stopped for a pause, untold yet, ends it", async () => {
-  const { vcpu, gate, told, end } = scripted();
+test("a kick ends a run that a pause has stopped and that has not reported this", async () => {
+  const { vcpu, gate, calls, end } = scripted();
   const ended = vcpu.run();
   const paused = gate.shut();
   vcpu.kick();
   end(PAUSED);
   await paused;
   expect(await ended).toEqual(INTR);
-  expect(told).toEqual(["start", "pause", "kick"]);
+  expect(calls).toEqual(["start", "pause", "kick"]);
 });
 
 test("a run that has stopped for a pause that is over goes on", async () => {
-  const { vcpu, gate, told, end } = scripted();
+  const { vcpu, gate, calls, end } = scripted();
   const ended = vcpu.run();
   const paused = gate.shut();
   gate.open();
   await paused;
   end(PAUSED);
-  expect(told).toEqual(["start", "pause", "start"]);
+  expect(calls).toEqual(["start", "pause", "start"]);
   end(0);
   expect(await ended).toEqual({ kind: "hlt" });
 });
 
 test("an exit that comes in a pause is delivered, and the next run waits", async () => {
-  const { vcpu, gate, told, end } = scripted();
+  const { vcpu, gate, calls, end } = scripted();
   const first = vcpu.run();
   const paused = gate.shut();
   end(0);
   await paused;
   expect(await first).toEqual({ kind: "hlt" });
   const second = vcpu.run();
-  expect(told).toEqual(["start", "pause"]);
+  expect(calls).toEqual(["start", "pause"]);
   gate.open();
   end(0);
   expect(await second).toEqual({ kind: "hlt" });
@@ -83,18 +83,18 @@ test("an exit that comes in a pause is delivered, and the next run waits", async
 
 describe("a run that stands still in a pause", () => {
   test("is closed with its vCPU, and not started again", async () => {
-    const { vcpu, gate, told, end } = scripted();
+    const { vcpu, gate, calls, end } = scripted();
     const ended = vcpu.run();
     void gate.shut();
     end(PAUSED);
     vcpu.close();
     expect(await ended).toEqual(INTR);
     gate.open();
-    expect(told).toEqual(["start", "pause", "close"]);
+    expect(calls).toEqual(["start", "pause", "close"]);
   });
 
   test("is aborted, and not started again", async () => {
-    const { vcpu, gate, told, end } = scripted();
+    const { vcpu, gate, calls, end } = scripted();
     const controller = new AbortController();
     const ended = vcpu.run({ signal: controller.signal });
     void gate.shut();
@@ -102,7 +102,7 @@ describe("a run that stands still in a pause", () => {
     controller.abort();
     expect(await ended).toEqual(INTR);
     gate.open();
-    expect(told).toEqual(["start", "pause"]);
+    expect(calls).toEqual(["start", "pause"]);
   });
 });
 
@@ -145,10 +145,10 @@ test.each([
   ["kick", (vcpu: Vcpu) => vcpu.kick()],
   ["pause", (_: Vcpu, gate: RunGate) => void gate.shut()],
 ] as const)("a %s whose signal finds no room in the queue is sent again", async (way, request) => {
-  const { vcpu, gate, told, end } = scripted(0, [EAGAIN, EAGAIN]);
+  const { vcpu, gate, calls, end } = scripted(0, [EAGAIN, EAGAIN]);
   const ended = vcpu.run();
   request(vcpu, gate);
-  await vi.waitFor(() => expect(told).toEqual(["start", way, way, way]));
+  await vi.waitFor(() => expect(calls).toEqual(["start", way, way, way]));
   vcpu.kick();
   end(EINTR);
   expect(await ended).toEqual(INTR);
@@ -157,27 +157,27 @@ test.each([
 test("a kick that is to be sent again is not sent to the next run", async () => {
   vi.useFakeTimers();
   onTestFinished(() => void vi.useRealTimers());
-  const { vcpu, told, end } = scripted(0, [EAGAIN]);
+  const { vcpu, calls, end } = scripted(0, [EAGAIN]);
   const first = vcpu.run();
   vcpu.kick();
   end(0);
   await first;
   const second = vcpu.run();
   vi.runAllTimers();
-  expect(told).toEqual(["start", "kick", "start"]);
+  expect(calls).toEqual(["start", "kick", "start"]);
   end(0);
   expect(await second).toEqual({ kind: "hlt" });
 });
 
 test("a signal of a run that is over ends no other", async () => {
-  const { vcpu, told, end } = scripted();
+  const { vcpu, calls, end } = scripted();
   const controller = new AbortController();
   const first = vcpu.run({ signal: controller.signal });
   end(0);
   await first;
   const second = vcpu.run();
   controller.abort();
-  expect(told).toEqual(["start", "start"]);
+  expect(calls).toEqual(["start", "start"]);
   end(0);
   expect(await second).toEqual({ kind: "hlt" });
 });

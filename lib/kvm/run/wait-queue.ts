@@ -4,7 +4,7 @@ import { refused } from "../refused.ts";
 import { Abortable, type AbortOptions } from "./abortable.ts";
 
 /** The promises of an eventfd's signals. While there is a waiter, the event loop watches the file. */
-export class WaitingLine {
+export class WaitQueue {
   readonly #label: string;
   readonly #take: () => bigint;
   readonly #waiters: Abortable<bigint>[] = [];
@@ -22,7 +22,7 @@ export class WaitingLine {
   }
 
   /** Adds a waiter. `file` is called last, because reading the signal may run code that closes the file. */
-  join(file: () => NativeHostFile, options: AbortOptions): Promise<bigint> {
+  add(file: () => NativeHostFile, options: AbortOptions): Promise<bigint> {
     const waiter = new Abortable<bigint>(options, (reason) => {
       this.#leave(waiter);
       waiter.reject(reason);
@@ -38,7 +38,7 @@ export class WaitingLine {
   }
 
   /** Rejects all waiters with the error; the file may be closed already. */
-  dismiss(reason: unknown): void {
+  rejectAll(reason: unknown): void {
     this.#unwatch();
     for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);
   }
@@ -70,7 +70,7 @@ export class WaitingLine {
       this.#waiters.shift()?.resolve(count);
       if (this.empty) this.#unwatch();
     } catch (error) {
-      this.dismiss(error);
+      this.rejectAll(error);
     }
   }
 }
