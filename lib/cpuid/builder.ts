@@ -1,7 +1,7 @@
 /** Builds one vCPU's table from the entries that KVM supports. Fields are table.ts; the bits that KVM overwrites are lib/oracle. */
 import { refuseUnknown, toList } from "../options.ts";
 import { apicIdBits, apicIdPlace, checkApicId } from "./apic-id.ts";
-import type { CpuidEntryInput } from "./entry.ts";
+import type { CpuidEntry2Input } from "./entry.ts";
 import { writeField } from "./field.ts";
 import { CpuidTable } from "./table.ts";
 
@@ -19,7 +19,7 @@ export interface FromSupportedOptions {
  * @throws TypeError for an unknown option; RangeError for an `apicId` that is not a u32.
  */
 export function fromSupported(
-  entries: Iterable<CpuidEntryInput>,
+  entries: Iterable<CpuidEntry2Input>,
   options: FromSupportedOptions = {},
 ): CpuidTable {
   refuseUnknown("fromSupported()", options, ["apicId"]);

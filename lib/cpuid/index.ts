@@ -18,7 +18,7 @@ export {
 export {
   CPUID_REGISTERS,
   type CpuidEntry2,
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   type CpuidRegister,
   entry,
   formatLeaf,
@@ -42,7 +42,7 @@ export {
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidEntryJson,
-  type CpuidFieldValues,
+  type CpuidFieldValuesInput,
   CpuidTable,
   type CpuidTableJson,
 } from "./table.ts";

@@ -7,7 +7,7 @@ import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import {
   CPUID_REGISTERS,
   type CpuidEntry2,
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   type CpuidRegister,
   entry,
   formatLeaf,
@@ -28,7 +28,7 @@ import {
 import { printTable } from "./print.ts";
 
 /** Maps field names to values to set; the names are checked by the compiler. */
-export type CpuidFieldValues = { readonly [name in CpuidFieldName]?: number };
+export type CpuidFieldValuesInput = { readonly [name in CpuidFieldName]?: number };
 
 /** One entry as JSON: numbers as hexadecimal text, index and flags as numbers, padding only if it is not zero. */
 export interface CpuidEntryJson {
@@ -166,7 +166,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Makes a table of any entries, in their order. A number that is not a u32 is a RangeError naming the register. */
-  static from(entries: Iterable<CpuidEntryInput>): CpuidTable {
+  static from(entries: Iterable<CpuidEntry2Input>): CpuidTable {
     return new CpuidTable(toList("CpuidTable.from()", entries).map(entry));
   }
 
@@ -237,7 +237,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
    * integer or does not fit its field, and a field whose leaf is absent, are RangeErrors naming field and place. The
    * index selects the sub-leaf for fields that are in several.
    */
-  with(values: CpuidFieldValues, index?: number): CpuidTable {
+  with(values: CpuidFieldValuesInput, index?: number): CpuidTable {
     refuseMissing("with(): values", values, []);
     const entries = [...this.#entries];
     for (const name of Object.keys(values) as CpuidFieldName[]) {
@@ -264,7 +264,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Replaces the first entry with the same function and index, or appends. */
-  withEntry(input: CpuidEntryInput): CpuidTable {
+  withEntry(input: CpuidEntry2Input): CpuidTable {
     const made = entry(input);
     const i = this.#entries.findIndex(
       (e) => e.function === made.function && e.index === made.index,
@@ -273,7 +273,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Changes members of the entry at a position; a position outside of the table is a RangeError. */
-  replace(position: number, patch: Partial<CpuidEntryInput>): CpuidTable {
+  replace(position: number, patch: Partial<CpuidEntry2Input>): CpuidTable {
     toPosition("replace()", position);
     const old = position < 0 ? undefined : this.#entries[position];
     if (!old) {
@@ -288,7 +288,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Adds entries at the end. */
-  append(...entries: readonly CpuidEntryInput[]): CpuidTable {
+  append(...entries: readonly CpuidEntry2Input[]): CpuidTable {
     return new CpuidTable([...this.#entries, ...entries.map(entry)]);
   }
 
@@ -299,7 +299,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Changes each entry; the order stays. */
-  map(change: (e: CpuidEntry2, position: number) => CpuidEntryInput): CpuidTable {
+  map(change: (e: CpuidEntry2, position: number) => CpuidEntry2Input): CpuidTable {
     refuseNonFunction("map()", change);
     return CpuidTable.from(this.#entries.map(change));
   }

@@ -53,7 +53,7 @@ import { decide, write } from "./verdict.ts";
 import { GET_XSAVE, GET_XSAVE2, SET_XCRS, SET_XSAVE } from "./xsave.ts";
 
 export { IDENTITY_MAP } from "./kernel-pages.ts";
-export { explainMsrs, type SentMsr } from "./msrs.ts";
+export { explainMsrs } from "./msrs.ts";
 export type {
   Evidence,
   IrqchipMode,

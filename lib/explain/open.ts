@@ -10,6 +10,12 @@ const isKvm = (refusal: Refusal): boolean => path(refusal) === "/dev/kvm";
 const vendor = ({ sent }: Refusal): unknown => sent["vendor"];
 const isLoaded = (refusal: Refusal): boolean => vendor(refusal) !== undefined;
 
+/** The path, and the environment variable that it is from, if any. */
+function named(refusal: Refusal): string {
+  const { variable } = refusal.sent;
+  return variable === undefined ? path(refusal) : `${variable} names ${path(refusal)}, which`;
+}
+
 const MODULE = "load the module (modprobe kvm_amd or kvm_intel)";
 
 /** Whether the file's mode allows this process to read and write it; undefined if that is not known. */
@@ -55,7 +61,7 @@ export const OPEN: Reasons = {
           : undefined,
       ),
     "no file": (r) =>
-      isKvm(r) ? undefined : only("fs/namei.c:path_openat", `${path(r)} does not exist`),
+      isKvm(r) ? undefined : only("fs/namei.c:path_openat", `${named(r)} does not exist`),
   },
   EACCES: {
     "no member of the group": (r) => {

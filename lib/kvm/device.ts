@@ -2,7 +2,7 @@
 import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
 import {
-  type Attribute,
+  type DeviceAttrInput,
   getDeviceAttr,
   hasDeviceAttr,
   setDeviceAttr,
@@ -27,7 +27,7 @@ export class Device extends Handle {
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; device; KVM_CAP_DEVICE_CTRL)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist; `EPERM`: it cannot be read.
    */
-  getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
+  getDeviceAttr(attribute: DeviceAttrInput, length = 8): Uint8Array {
     return getDeviceAttr(this, attribute, length);
   }
 
@@ -37,7 +37,7 @@ export class Device extends Handle {
    * @ioctl KVM_SET_DEVICE_ATTR (api.rst 4.80; device; KVM_CAP_DEVICE_CTRL)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist; `EPERM`: it cannot be written.
    */
-  setDeviceAttr(attribute: Attribute, bytes?: Uint8Array): void {
+  setDeviceAttr(attribute: DeviceAttrInput, bytes?: Uint8Array): void {
     setDeviceAttr(this, attribute, bytes);
   }
 
@@ -47,7 +47,7 @@ export class Device extends Handle {
    * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; device; KVM_CAP_DEVICE_CTRL)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  hasDeviceAttr(attribute: Attribute): void {
+  hasDeviceAttr(attribute: DeviceAttrInput): void {
     hasDeviceAttr(this, attribute);
   }
 

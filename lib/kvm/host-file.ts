@@ -34,7 +34,7 @@ abstract class HostFile implements OpenFile {
     return this.#file === undefined;
   }
 
-  /** The file; throws after {@link close}. */
+  /** The file; throws after {@link close}. @internal */
   protected get file(): NativeHostFile {
     if (this.#file === undefined) throw new StateError("ERR_CLOSED", this.label);
     return this.#file;

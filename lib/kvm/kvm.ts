@@ -21,7 +21,7 @@ import { refuseNonBooleans, refuseUnknown, toPath } from "../options.ts";
 import { traceOpen, tracePermission } from "../trace/sink.ts";
 import { type Capability, capabilityNumber } from "./calls/capability.ts";
 import { growCpuid2 } from "./calls/cpuid2.ts";
-import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./calls/device-attr.ts";
+import { type DeviceAttrInput, getDeviceAttr, hasDeviceAttr } from "./calls/device-attr.ts";
 import { getMsrs } from "./calls/msrs.ts";
 import { clearSupportedCpuid, evidenceOf } from "./evidence.ts";
 import { KvmIoctls } from "./generated/kvm-ioctls.ts";
@@ -92,7 +92,10 @@ export class Kvm extends KvmIoctls {
         label: path,
         errno: -fd,
         args: { path },
-        facts: { vendor: vendorModule() },
+        facts: {
+          vendor: vendorModule(),
+          variable: process.env["NODE_KVM_DEVICE"] === path ? "NODE_KVM_DEVICE" : undefined,
+        },
         isExplained: options.explain,
       });
     }
@@ -195,7 +198,7 @@ export class Kvm extends KvmIoctls {
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
+  getDeviceAttr(attribute: DeviceAttrInput, length = 8): Uint8Array {
     return getDeviceAttr(this, attribute, length);
   }
 
@@ -205,7 +208,7 @@ export class Kvm extends KvmIoctls {
    * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  hasDeviceAttr(attribute: Attribute): void {
+  hasDeviceAttr(attribute: DeviceAttrInput): void {
     hasDeviceAttr(this, attribute);
   }
 
@@ -219,7 +222,7 @@ export class Kvm extends KvmIoctls {
     return new Vm(this.openFd(KVM_CREATE_VM, type, { args: { type } }), this);
   }
 
-  /** Returns the evidence that this KVM can provide after an error. */
+  /** Returns the evidence that this KVM can provide after an error. @internal */
   protected override evidence(): Evidence {
     return { kvm: evidenceOf(this) };
   }

@@ -1,4 +1,5 @@
 /** A virtual CPU. Its parts are calls/, run/ and state/; its other ioctls are generated/vcpu-ioctls.ts. */
+import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
 import {
   KVM_GET_CPUID2,
   KVM_GET_MSRS,
@@ -19,10 +20,11 @@ import {
   type XenVcpuAttr,
 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
+import { KVM_MAX_CPUID_ENTRIES } from "../abi/limits.ts";
 import { encode, read } from "../abi/struct.ts";
-import type { StructWith } from "../abi/whole.ts";
+import type { StructInputWith } from "../abi/whole.ts";
 import { StateError } from "../errors.ts";
-import { type Evidence, explainMsrs, type SentMsr } from "../explain/index.ts";
+import { type Evidence, explainMsrs } from "../explain/index.ts";
 import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
 import {
@@ -36,19 +38,14 @@ import {
 import type { StateDifference } from "../state/error.ts";
 import type { VcpuState } from "../state/state.ts";
 import { type EnableCapInput, enableCap } from "./calls/capability.ts";
+import { getCpuid2, growCpuid2 } from "./calls/cpuid2.ts";
 import {
-  type CpuidEntry2Input,
-  getCpuid2,
-  growCpuid2,
-  KVM_MAX_CPUID_ENTRIES,
-} from "./calls/cpuid2.ts";
-import {
-  type Attribute,
+  type DeviceAttrInput,
   getDeviceAttr,
   hasDeviceAttr,
   setDeviceAttr,
 } from "./calls/device-attr.ts";
-import { type MemoryEncryptCommand, memoryEncryptOp } from "./calls/memory-encrypt.ts";
+import { type MemoryEncryptOpInput, memoryEncryptOp } from "./calls/memory-encrypt.ts";
 import { getMsrs, setMsrs } from "./calls/msrs.ts";
 import { getOneReg, getRegList, setOneReg } from "./calls/one-reg.ts";
 import { setSignalMask } from "./calls/signal-mask.ts";
@@ -57,13 +54,13 @@ import { xenVcpuGetAttr, xenVcpuSetAttr } from "./calls/xen.ts";
 import { evidenceOfVcpu, type VcpuHistory } from "./evidence.ts";
 import type { Exit } from "./exits/exit.ts";
 import { VcpuIoctls } from "./generated/vcpu-ioctls.ts";
-import type { CallContext, Handle, IoctlArgument } from "./handle.ts";
+import type { Handle, IoctlArgument, IoctlOptions } from "./handle.ts";
 import { CpuidHistory } from "./history.ts";
-import type { MemoryLink } from "./link.ts";
+import type { MemoryLinkInput } from "./link.ts";
 import { DirtyRing } from "./memory/dirty-pages.ts";
 import type { AbortOptions } from "./run/abortable.ts";
 import type { CoalescedRing } from "./run/coalesced-ring.ts";
-import type { ExitRule } from "./run/exit-filter.ts";
+import type { ExitRuleInput } from "./run/exit-filter.ts";
 import type { RunPage } from "./run/run-page.ts";
 import { Runner, type RunSyncOptions } from "./run/runner.ts";
 import { msrDifferences } from "./state/vcpu-msrs.ts";
@@ -121,6 +118,8 @@ export class Vcpu extends VcpuIoctls {
    * A signal to this thread, {@link immediateExit} or a kick with {@link kickToken} makes it return `{ kind: "intr" }`.
    * It returns after a signal so that the signal's listener can run; signals of Node and V8 (for example of
    * `--cpu-prof`) have the same effect. Set `throughSignals` to re-enter the guest instead.
+   *
+   * It also works after {@link Vm.close}, because the kernel keeps the VM while one of its vCPUs is open.
    *
    * @ioctl KVM_RUN (api.rst 4.10; vcpu)
    * @throws {@link KvmError} with KVM_RUN's errno, except `EINTR`. `EFAULT` is the exit `memory_fault` instead if KVM
@@ -229,7 +228,7 @@ export class Vcpu extends VcpuIoctls {
    * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
    * @throws {@link KvmError} mmap's, for the first filter.
    */
-  setExitFilter(rules: readonly ExitRule[]): CoalescedRing {
+  setExitFilter(rules: readonly ExitRuleInput[]): CoalescedRing {
     return this.#runner.setExitFilter(rules);
   }
 
@@ -276,7 +275,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_SET_CPUID (api.rst 4.20; vcpu)
    * @throws {@link KvmError} as {@link setCpuid2}.
    */
-  setCpuid(entries: Iterable<StructWith<CpuidEntry, "function">>): void {
+  setCpuid(entries: Iterable<StructInputWith<CpuidEntry, "function">>): void {
     const list = toList("setCpuid()", entries);
     for (const [i, entry] of list.entries()) refuseMissing(`setCpuid(): [${i}]`, entry, FUNCTION);
     const bytes = encode(Cpuid, { entries: list }, "setCpuid()");
@@ -310,7 +309,7 @@ export class Vcpu extends VcpuIoctls {
    * @returns the number of MSRs that were written: `entries[result]` is the rejected one, if any.
    * @ioctl KVM_SET_MSRS (api.rst 4.19; vcpu)
    */
-  setMsrs(entries: Iterable<StructWith<MsrEntry, "index" | "data">>): number {
+  setMsrs(entries: Iterable<StructInputWith<MsrEntry, "index" | "data">>): number {
     return setMsrs(this, KVM_SET_MSRS, entries);
   }
 
@@ -321,7 +320,10 @@ export class Vcpu extends VcpuIoctls {
    * @param sent - the entries that were passed; entries with `data` were to be written.
    * @param taken - the number that KVM processed.
    */
-  explainMsrs(sent: readonly SentMsr[], taken: number): string | undefined {
+  explainMsrs(
+    sent: readonly { readonly index: number; readonly data?: bigint }[],
+    taken: number,
+  ): string | undefined {
     const entries = toList("explainMsrs(): sent", sent);
     const at = toU32("explainMsrs(): taken", taken);
     if (at < entries.length) refuseMissing(`explainMsrs(): sent[${at}]`, entries[at], ["index"]);
@@ -339,7 +341,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
    */
   compareMsrs(
-    entries: Iterable<StructWith<MsrEntry, "index" | "data">>,
+    entries: Iterable<StructInputWith<MsrEntry, "index" | "data">>,
   ): readonly StateDifference[] {
     return msrDifferences(
       this,
@@ -478,7 +480,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
+  getDeviceAttr(attribute: DeviceAttrInput, length = 8): Uint8Array {
     return getDeviceAttr(this, attribute, length);
   }
 
@@ -488,7 +490,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_SET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  setDeviceAttr(attribute: Attribute, bytes?: Uint8Array): void {
+  setDeviceAttr(attribute: DeviceAttrInput, bytes?: Uint8Array): void {
     setDeviceAttr(this, attribute, bytes);
   }
 
@@ -498,7 +500,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  hasDeviceAttr(attribute: Attribute): void {
+  hasDeviceAttr(attribute: DeviceAttrInput): void {
     hasDeviceAttr(this, attribute);
   }
 
@@ -520,7 +522,7 @@ export class Vcpu extends VcpuIoctls {
    * @ioctl KVM_XEN_VCPU_SET_ATTR (api.rst 4.128; vcpu; KVM_CAP_XEN_HVM)
    * @throws {@link KvmError} `ENOENT`: the attribute does not exist; `EINVAL`: an invalid value.
    */
-  xenVcpuSetAttr(attr: StructWith<XenVcpuAttr, "type">, vcpuInfo?: MemoryLink): void {
+  xenVcpuSetAttr(attr: StructInputWith<XenVcpuAttr, "type">, vcpuInfo?: MemoryLinkInput): void {
     xenVcpuSetAttr(this, attr, vcpuInfo);
   }
 
@@ -532,7 +534,7 @@ export class Vcpu extends VcpuIoctls {
    * @throws {@link KvmError} `ENOTTY`: this VM is not of that type; `EINVAL`: the command does not exist, or is not
    *   allowed in the current state; `EIO`: the TDX module returned an error.
    */
-  memoryEncryptOp(command: MemoryEncryptCommand): number {
+  memoryEncryptOp(command: MemoryEncryptOpInput): number {
     return memoryEncryptOp(this, command);
   }
 
@@ -586,17 +588,17 @@ export class Vcpu extends VcpuIoctls {
     this.#runner.close();
   }
 
-  /** The descriptor. Throws while the vCPU runs on its own thread, because the kernel would block. */
+  /** The descriptor. Throws while the vCPU runs on its own thread, because the kernel would block. @internal */
   protected override get fd(): NativeFd {
     this.#runner.expectOpen();
     return super.fd;
   }
 
-  /** Makes KVM_RUN in a way that a kick can interrupt, also for calls through {@link ioctl}. */
+  /** Makes KVM_RUN in a way that a kick can interrupt, also for calls through {@link ioctl}. @internal */
   protected override call(
     ioctl: Ioctl,
     argument: IoctlArgument | undefined,
-    context: CallContext = {},
+    context: IoctlOptions = {},
   ): number | NativeFd {
     const isRun = ioctl.request === KVM_RUN.request && !argument;
     if (!isRun) return super.call(ioctl, argument, context);
@@ -605,17 +607,17 @@ export class Vcpu extends VcpuIoctls {
     return answer;
   }
 
-  /** Keeps the CPUID table, which explains later errors. */
+  /** Keeps the CPUID table, which explains later errors. @internal */
   protected override accepted(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
     this.#cpuid.record(ioctl, argument);
   }
 
-  /** The VM that it belongs to. */
+  /** The VM that it belongs to. @internal */
   protected override parent(): Handle {
     return this.vm;
   }
 
-  /** Returns the evidence that this vCPU, its VM and its KVM can provide after an error. */
+  /** Returns the evidence that this vCPU, its VM and its KVM can provide after an error. @internal */
   protected override evidence(): Evidence {
     const history = (): VcpuHistory => {
       const { run, ...rest } = this.#runner.history();

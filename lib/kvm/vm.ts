@@ -19,7 +19,7 @@ import {
 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { encode } from "../abi/struct.ts";
-import type { StructWith } from "../abi/whole.ts";
+import type { StructInputWith } from "../abi/whole.ts";
 import type { Evidence } from "../explain/index.ts";
 import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
@@ -42,14 +42,14 @@ import {
 } from "./calls/eventfds.ts";
 import {
   type EncRegionInput,
-  type MemoryEncryptCommand,
+  type MemoryEncryptOpInput,
   memoryEncryptOp,
   setEncRegion,
 } from "./calls/memory-encrypt.ts";
 import { type MsrFilterInput, setMsrFilter } from "./calls/msr-filter.ts";
 import {
-  type XenBlobs,
-  type XenHvmFiles,
+  type XenBlobsInput,
+  type XenHvmFilesInput,
   xenHvmConfig,
   xenHvmGetAttr,
   xenHvmSetAttr,
@@ -57,18 +57,18 @@ import {
 import { Device } from "./device.ts";
 import { evidenceOf, evidenceOfVm } from "./evidence.ts";
 import { VmIoctls } from "./generated/vm-ioctls.ts";
-import type { CallContext, Handle, IoctlArgument } from "./handle.ts";
+import type { Handle, IoctlArgument, IoctlOptions } from "./handle.ts";
 import { VmHistory } from "./history.ts";
 import { recordIrqfd } from "./irqfds.ts";
 import type { Kvm } from "./kvm.ts";
 import type { AddressSpace } from "./memory/address-space.ts";
-import { clearDirtyLog, type DirtyRange, getDirtyLog } from "./memory/dirty-log.ts";
+import { type ClearDirtyLogInput, clearDirtyLog, getDirtyLog } from "./memory/dirty-log.ts";
 import { dirtyPages } from "./memory/dirty-pages.ts";
 import { GuestMemfd } from "./memory/guest-memfd.ts";
 import {
   MemorySlots,
-  type UserspaceMemoryRegion,
-  type UserspaceMemoryRegion2,
+  type UserspaceMemoryRegion2Input,
+  type UserspaceMemoryRegionInput,
 } from "./memory/memory-slots.ts";
 import { RunGate } from "./run/run-gate.ts";
 import type { RestoreStateOptions, SaveStateOptions } from "./state/vcpu-state.ts";
@@ -164,7 +164,7 @@ export class Vm extends VmIoctls {
    * @throws {@link KvmError} `EINVAL` (not page aligned, too large, too many slots), `EEXIST` (overlaps another slot).
    * @throws RangeError if the slot would exceed its memory.
    */
-  setUserMemoryRegion(region: UserspaceMemoryRegion): void {
+  setUserMemoryRegion(region: UserspaceMemoryRegionInput): void {
     this.#slots.setRegion(region);
   }
 
@@ -177,7 +177,7 @@ export class Vm extends VmIoctls {
    *   none was given).
    * @throws RangeError if the slot would exceed its memory.
    */
-  setUserMemoryRegion2(region: UserspaceMemoryRegion2): void {
+  setUserMemoryRegion2(region: UserspaceMemoryRegion2Input): void {
     this.#slots.setRegion2(region);
   }
 
@@ -211,7 +211,7 @@ export class Vm extends VmIoctls {
    * @throws {@link KvmError} `EINVAL`: the range is not a multiple of 64 pages, or beyond the slot; `ENOENT`: the slot
    *   does not exist, or dirty logging is off for it; `ENXIO`: the VM has dirty rings.
    */
-  clearDirtyLog(range: DirtyRange): void {
+  clearDirtyLog(range: ClearDirtyLogInput): void {
     clearDirtyLog(this, range);
   }
 
@@ -225,7 +225,7 @@ export class Vm extends VmIoctls {
    * @ioctl KVM_CREATE_GUEST_MEMFD (api.rst 4.142; vm; KVM_CAP_GUEST_MEMFD; Linux 6.12)
    * @throws {@link KvmError} `EINVAL`: the size is 0 or not page aligned, or this VM does not support a flag.
    */
-  createGuestMemfd(options: StructWith<CreateGuestMemfd, "size">): GuestMemfd {
+  createGuestMemfd(options: StructInputWith<CreateGuestMemfd, "size">): GuestMemfd {
     const where = "createGuestMemfd()";
     refuseMissing(where, options, ["size"]);
     const size = toU64(`${where}: size`, options.size);
@@ -316,7 +316,7 @@ export class Vm extends VmIoctls {
    * @throws {@link KvmError} `EINVAL`: a flag that KVM_CAP_XEN_HVM does not report, or pages together with
    *   `KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL`.
    */
-  xenHvmConfig(config: StructWith<XenHvmConfig, "msr">, blobs: XenBlobs = {}): void {
+  xenHvmConfig(config: StructInputWith<XenHvmConfig, "msr">, blobs: XenBlobsInput = {}): void {
     xenHvmConfig(this, config, blobs);
   }
 
@@ -338,7 +338,7 @@ export class Vm extends VmIoctls {
    * @throws {@link KvmError} `ENOENT`: the attribute does not exist; `EINVAL`: an invalid value; `EBADF`: the
    *   descriptor is not an eventfd; `EEXIST`: the port is already assigned.
    */
-  xenHvmSetAttr(attr: StructWith<XenHvmAttr, "type">, files: XenHvmFiles = {}): void {
+  xenHvmSetAttr(attr: StructInputWith<XenHvmAttr, "type">, files: XenHvmFilesInput = {}): void {
     xenHvmSetAttr(this, attr, files);
   }
 
@@ -351,7 +351,7 @@ export class Vm extends VmIoctls {
    *   allowed in the VM's current state; `EIO`: the firmware returned an error; `EBADF`: the descriptor is not
    *   `/dev/sev`.
    */
-  memoryEncryptOp(command: MemoryEncryptCommand): number {
+  memoryEncryptOp(command: MemoryEncryptOpInput): number {
     return memoryEncryptOp(this, command);
   }
 
@@ -445,24 +445,25 @@ export class Vm extends VmIoctls {
   /**
    * Interrupts the {@link Vcpu.run} of each of this VM's vCPUs, which return `{ kind: "intr" }`, and closes the
    * descriptor. It kicks all vCPUs before it waits for any, so closing the VM before its vCPUs is faster if many guests
-   * run. The vCPUs stay open, and the kernel keeps the VM for them.
+   * run. The vCPUs stay open, and the kernel keeps the VM with its memory while one of them is open: {@link
+   * Vcpu.runSync} still works. Close the vCPUs to free the VM.
    */
   override close(): void {
     if (!this.closed) this.gate.end();
     super.close();
   }
 
-  /** Records what explains later errors, for calls through any method. */
+  /** Records what explains later errors, for calls through any method. @internal */
   protected override accepted(
     ioctl: Ioctl,
     argument: IoctlArgument | undefined,
-    { links }: CallContext,
+    { links }: IoctlOptions,
   ): void {
     this.#history.record(ioctl, argument);
     if (ioctl.name === "KVM_IRQFD") recordIrqfd(this, links?.[0], argument);
   }
 
-  /** The KVM that created it. */
+  /** The KVM that created it. @internal */
   protected override parent(): Handle {
     return this.kvm;
   }

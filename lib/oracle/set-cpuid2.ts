@@ -1,6 +1,6 @@
 /** The rules of KVM_SET_CPUID2, before and after the first entry to the guest. The bits that KVM sets are runtime-bits.ts. */
 import { KVM_MAX_CPUID_ENTRIES } from "../abi/limits.ts";
-import { type CpuidChange, type CpuidEntryInput, CpuidTable, diff } from "../cpuid/index.ts";
+import { type CpuidChange, type CpuidEntry2Input, CpuidTable, diff } from "../cpuid/index.ts";
 import { isOwned } from "./runtime-bits.ts";
 import { type Rules, refused } from "./verdict.ts";
 
@@ -17,13 +17,13 @@ export const XTILE_DATA = 18;
 export interface SetCpuidAsked {
   /** The count before the entries. */
   readonly nent: number | undefined;
-  readonly entries: readonly CpuidEntryInput[] | undefined;
+  readonly entries: readonly CpuidEntry2Input[] | undefined;
   /** Whether the guest was entered, after which KVM compares the table and makes no other check. */
   readonly hasEntered: boolean | undefined;
   /** Whether KVM_RUN was called. */
   readonly hasRun: boolean | undefined;
   /** The table that the vCPU has: the one it was given, or read last, so without KVM's later changes. */
-  readonly given: readonly CpuidEntryInput[] | undefined;
+  readonly given: readonly CpuidEntry2Input[] | undefined;
 }
 
 /** A finding about a CPUID table. */
@@ -44,14 +44,14 @@ export type SetCpuidFinding =
       readonly culprits: readonly CpuidChange[];
     };
 
-function judgeWidth(entries: readonly CpuidEntryInput[]): SetCpuidFinding | undefined {
+function judgeWidth(entries: readonly CpuidEntry2Input[]): SetCpuidFinding | undefined {
   const width = ((CpuidTable.from(entries).find(WIDTH_LEAF)?.eax ?? 0) >>> 8) & 0xff;
   return VIRTUAL_ADDRESS_WIDTHS.includes(width)
     ? undefined
     : { kind: "virtual-address-width", width, allowed: VIRTUAL_ADDRESS_WIDTHS };
 }
 
-function judgePermission(entries: readonly CpuidEntryInput[]): SetCpuidFinding | undefined {
+function judgePermission(entries: readonly CpuidEntry2Input[]): SetCpuidFinding | undefined {
   const components = CpuidTable.from(entries).find(0xd, 0)?.eax ?? 0;
   return (components & (1 << XTILE_DATA)) === 0
     ? undefined
@@ -59,8 +59,8 @@ function judgePermission(entries: readonly CpuidEntryInput[]): SetCpuidFinding |
 }
 
 function judgeChanges(
-  given: readonly CpuidEntryInput[],
-  entries: readonly CpuidEntryInput[],
+  given: readonly CpuidEntry2Input[],
+  entries: readonly CpuidEntry2Input[],
 ): SetCpuidFinding {
   const changes = diff(CpuidTable.from(given), CpuidTable.from(entries));
   const culprits = changes.filter((change) => !isOwned(change));

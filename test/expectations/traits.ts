@@ -1,6 +1,7 @@
 /** Probes of a KVM's traits. Their facts are `TRAITS` of node-kvm/oracle; the claims that a trait breaks are deviations.ts. */
-import { fromSupported, type Kvm, KvmError, Sandbox, vendorModule } from "node-kvm";
+import { fromSupported, type Kvm, KvmError, vendorModule } from "node-kvm";
 import { guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 import { KVM_OWNED, type Trait } from "node-kvm/oracle";
 
 /** Bits of CR4 that require a feature; a CPU without it refuses the bit. */

@@ -17,7 +17,7 @@ import {
   toU64,
 } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
-import type { LinkValue, OpenFile } from "../link.ts";
+import type { LinkInput, OpenFile } from "../link.ts";
 
 /** A capability by its C name, or by number if this package does not know it. */
 export type Capability = CapabilityName | number;
@@ -58,20 +58,20 @@ const FILES = {
 type Arguments = typeof ARGUMENTS;
 
 /** Enables a capability whose arguments have names, such as `mask`: numbers or bigints. */
-export type NamedCap = {
+export type NamedCapInput = {
   [C in keyof Arguments]: { readonly cap: C } & {
     readonly [A in Arguments[C][number]]: number | bigint;
   };
 }[keyof Arguments];
 
 /** Enables a capability that takes an open file: another VM, or `/dev/sgx_provision`. */
-export interface FileCap {
+export interface FileCapInput {
   readonly cap: keyof typeof FILES;
   readonly file: OpenFile;
 }
 
 /** Enables any capability with unnamed arguments: `struct kvm_enable_cap`. */
-export interface RawCap {
+export interface RawCapInput {
   readonly cap: Capability;
   /** No flags are defined; 0 if omitted. */
   readonly flags?: number;
@@ -80,16 +80,16 @@ export interface RawCap {
 }
 
 /** Enables a capability without named arguments and without a file; omitted arguments are 0. */
-export interface PlainCap {
+export interface PlainCapInput {
   readonly cap: Exclude<CapabilityName, keyof Arguments | keyof typeof FILES> | number;
   /** No flags are defined; 0 if omitted. */
   readonly flags?: number;
-  /** As in {@link RawCap}. */
+  /** As in {@link RawCapInput}. */
   readonly args?: readonly (bigint | number)[];
 }
 
 /** A capability to enable, with its arguments by name if they have names. */
-export type EnableCapInput = NamedCap | FileCap | RawCap | PlainCap;
+export type EnableCapInput = NamedCapInput | FileCapInput | RawCapInput | PlainCapInput;
 
 /** Returns the number of a capability's name; returns a number unchanged. */
 export function capabilityNumber(capability: Capability): number {
@@ -155,16 +155,16 @@ export function toRaw(input: EnableCapInput): SentCap {
     return { cap, flags: 0, args: [], file: members["file"] as OpenFile };
   }
   refuseUnknown(WHERE, members, RAW, "member");
-  const { flags = 0, args = [] } = members as Partial<RawCap>;
+  const { flags = 0, args = [] } = members as Partial<RawCapInput>;
   if (!Array.isArray(args)) {
     throw new TypeError(`${WHERE}: args: expected an array of bigints, got ${describe(args)}`);
   }
   return { cap, flags, args: args.map((arg, i) => toU64(`${WHERE}: args[${i}]`, arg)) };
 }
 
-function linksOf({ cap, file }: SentCap): readonly LinkValue[] {
+function linksOf({ cap, file }: SentCap): readonly LinkInput[] {
   if (file === undefined) return [];
-  const links: LinkValue[] = [null, null, null, null];
+  const links: LinkInput[] = [null, null, null, null];
   links[rowOf(FILES, cap) ?? 0] = file;
   return links;
 }

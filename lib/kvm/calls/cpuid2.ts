@@ -8,14 +8,9 @@ import { KvmError } from "../../errors.ts";
 import { describe } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
-export { KVM_MAX_CPUID_ENTRIES };
-
 const NENT = offsetOf(Cpuid2, "nent");
 const HEADER_BYTES = sizeOf(Cpuid2, 0);
 const ENTRY_BYTES = sizeOf(Cpuid2, 1) - HEADER_BYTES;
-
-/** An entry of a table; omitted fields are zero, as in C. */
-export type CpuidEntry2Input = Pick<CpuidEntry2, "function"> & Partial<CpuidEntry2>;
 
 /** Reads a table of unknown length, with a larger buffer after each E2BIG. */
 export function growCpuid2(handle: IoctlTarget, ioctl: Ioctl): readonly CpuidEntry2[] {

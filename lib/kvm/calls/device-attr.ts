@@ -10,7 +10,7 @@ import { refuseMisfit, toU32 } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
 /** An attribute: its group and its number in the group, from the device's document. */
-export interface Attribute {
+export interface DeviceAttrInput {
   /** `KVM_X86_GRP_SYSTEM`, `KVM_VCPU_TSC_CTRL`, `KVM_DEV_VFIO_FILE` ... */
   readonly group: number;
   readonly attr: bigint | number;
@@ -19,7 +19,7 @@ export interface Attribute {
 }
 
 /** Reads and encodes an attribute. */
-function request(where: string, attribute: Attribute): { bytes: Uint8Array; args: object } {
+function request(where: string, attribute: DeviceAttrInput): { bytes: Uint8Array; args: object } {
   refuseMisfit(where, attribute, ["group", "attr"], ["flags"]);
   const args = { ...attribute };
   return { bytes: encode(DeviceAttr, args, where), args };
@@ -31,7 +31,7 @@ const MANY_BYTES = 1 << 16;
 /** Reads an attribute of `length` bytes. */
 export function getDeviceAttr(
   handle: IoctlTarget,
-  attribute: Attribute,
+  attribute: DeviceAttrInput,
   length: number,
 ): Uint8Array {
   const where = "getDeviceAttr()";
@@ -44,13 +44,17 @@ export function getDeviceAttr(
 }
 
 /** Writes an attribute; omit the bytes for attributes that are commands without data. */
-export function setDeviceAttr(handle: IoctlTarget, attribute: Attribute, bytes?: Uint8Array): void {
+export function setDeviceAttr(
+  handle: IoctlTarget,
+  attribute: DeviceAttrInput,
+  bytes?: Uint8Array,
+): void {
   const { bytes: struct, args } = request("setDeviceAttr()", attribute);
   handle.ioctl(KVM_SET_DEVICE_ATTR, struct, { args: { ...args }, links: [bytes ?? null] });
 }
 
 /** Throws ENXIO if the attribute does not exist. */
-export function hasDeviceAttr(handle: IoctlTarget, attribute: Attribute): void {
+export function hasDeviceAttr(handle: IoctlTarget, attribute: DeviceAttrInput): void {
   const { bytes: struct, args } = request("hasDeviceAttr()", attribute);
   handle.ioctl(KVM_HAS_DEVICE_ATTR, struct, { args: { ...args }, links: [null] });
 }

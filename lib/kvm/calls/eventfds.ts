@@ -6,7 +6,7 @@ import {
 import { KVM_HYPERV_EVENTFD, KVM_IOEVENTFD, KVM_IRQFD } from "../../abi/generated/ioctls.ts";
 import { HypervEventfd, Ioeventfd, Irqfd } from "../../abi/generated/structs.ts";
 import { encode } from "../../abi/struct.ts";
-import type { StructWith } from "../../abi/whole.ts";
+import type { StructInputWith } from "../../abi/whole.ts";
 import { refuseMisfit, refuseMissing } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 import type { EventFd } from "../host-file.ts";
@@ -36,7 +36,7 @@ export interface IoeventfdInput {
 }
 
 /** `struct kvm_hyperv_eventfd`: an eventfd for a Hyper-V connection id. */
-export type HypervEventfdInput = Omit<StructWith<HypervEventfd, "connId">, "fd"> & {
+export type HypervEventfdInput = Omit<StructInputWith<HypervEventfd, "connId">, "fd"> & {
   readonly fd?: EventFd;
 };
 

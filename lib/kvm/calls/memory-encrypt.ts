@@ -8,11 +8,11 @@ import { encode, read } from "../../abi/struct.ts";
 import { refuseMisfit, toU64 } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 import type { SevDevice } from "../host-file.ts";
-import type { LinkValue, MemoryLink } from "../link.ts";
+import type { LinkInput, MemoryLinkInput } from "../link.ts";
 import { methodOf } from "../method-name.ts";
 
 /** A command for the hardware that encrypts a guest. */
-export interface MemoryEncryptCommand {
+export interface MemoryEncryptOpInput {
   /** A `KVM_SEV_*` or `KVM_TDX_*`. */
   readonly id: number;
   /** TDX: the command's flags. */
@@ -23,7 +23,7 @@ export interface MemoryEncryptCommand {
    */
   readonly data?: Uint8Array | bigint | number;
   /** The values of the addresses in `data`, in the order of its fields named `*uaddr`. */
-  readonly links?: readonly LinkValue[];
+  readonly links?: readonly LinkInput[];
   /** SEV: the open `/dev/sev`. */
   readonly sev?: SevDevice;
 }
@@ -33,7 +33,7 @@ export interface MemoryEncryptCommand {
  *
  * @returns the firmware's error code (`kvm_sev_cmd.error`), 0 on success.
  */
-export function memoryEncryptOp(handle: IoctlTarget, command: MemoryEncryptCommand): number {
+export function memoryEncryptOp(handle: IoctlTarget, command: MemoryEncryptOpInput): number {
   const where = "memoryEncryptOp()";
   refuseMisfit(where, command, ["id"], ["flags", "data", "links", "sev"]);
   const { id, flags = 0, data, links = [], sev } = command;
@@ -48,7 +48,7 @@ export function memoryEncryptOp(handle: IoctlTarget, command: MemoryEncryptComma
 }
 
 /** A range of guest memory for SEV whose pages are pinned. */
-export interface EncRegionInput extends MemoryLink {
+export interface EncRegionInput extends MemoryLinkInput {
   /** Bytes. */
   readonly size: bigint | number;
 }

@@ -6,7 +6,7 @@ import { refuseMisfit, refuseUnknown, toBytes, toList } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
 /** A range of MSRs with a bitmap of allowed accesses: `struct kvm_msr_filter_range`. */
-export interface MsrFilterRange {
+export interface MsrFilterRangeInput {
   /** `KVM_MSR_FILTER_READ`, `KVM_MSR_FILTER_WRITE`. */
   readonly flags: number;
   /** The first MSR. */
@@ -22,7 +22,7 @@ export interface MsrFilterInput {
   /** `KVM_MSR_FILTER_DEFAULT_DENY`: MSRs outside all ranges are denied; otherwise they are allowed. */
   readonly flags?: number;
   /** At most 16. */
-  readonly ranges?: readonly MsrFilterRange[];
+  readonly ranges?: readonly MsrFilterRangeInput[];
 }
 
 /** Sets the filter of a VM. */

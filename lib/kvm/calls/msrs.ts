@@ -4,7 +4,7 @@ import { type MsrEntry, Msrs } from "../../abi/generated/structs.ts";
 import type { Ioctl } from "../../abi/ioctl.ts";
 import { MAX_IO_MSRS } from "../../abi/limits.ts";
 import { encode, read } from "../../abi/struct.ts";
-import type { StructWith } from "../../abi/whole.ts";
+import type { StructInputWith } from "../../abi/whole.ts";
 import { refuseMisfit, toList } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
@@ -30,7 +30,7 @@ export function getMsrs(
 export function setMsrs(
   handle: IoctlTarget,
   ioctl: Ioctl,
-  entries: Iterable<StructWith<MsrEntry, "index" | "data">>,
+  entries: Iterable<StructInputWith<MsrEntry, "index" | "data">>,
 ): number {
   const all = toList("setMsrs()", entries);
   for (const [i, entry] of all.entries()) {
@@ -48,7 +48,7 @@ export function setMsrs(
   return taken;
 }
 
-function isFit(entry: StructWith<MsrEntry, "index" | "data"> | undefined): boolean {
+function isFit(entry: StructInputWith<MsrEntry, "index" | "data"> | undefined): boolean {
   for (const name in entry) {
     if (name !== "index" && name !== "data" && name !== "reserved") return false;
   }

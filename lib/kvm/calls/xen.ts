@@ -8,29 +8,29 @@ import {
 } from "../../abi/generated/ioctls.ts";
 import { XenHvmAttr, XenHvmConfig, XenVcpuAttr } from "../../abi/generated/structs.ts";
 import { encode, read } from "../../abi/struct.ts";
-import type { StructWith } from "../../abi/whole.ts";
+import type { StructInputWith } from "../../abi/whole.ts";
 import { refuseMissing, refuseUnknown } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 import type { EventFd } from "../host-file.ts";
-import type { MemoryLink } from "../link.ts";
+import type { MemoryLinkInput } from "../link.ts";
 
 /** The pages that KVM copies into a guest, for 32-bit and for 64-bit guests. */
-export interface XenBlobs {
-  readonly blob32?: MemoryLink;
-  readonly blob64?: MemoryLink;
+export interface XenBlobsInput {
+  readonly blob32?: MemoryLinkInput;
+  readonly blob64?: MemoryLinkInput;
 }
 
 /** The memory and the eventfd of a VM's attribute. */
-export interface XenHvmFiles {
-  readonly sharedInfo?: MemoryLink;
+export interface XenHvmFilesInput {
+  readonly sharedInfo?: MemoryLinkInput;
   readonly eventfd?: EventFd;
 }
 
 /** Enables Xen emulation. */
 export function xenHvmConfig(
   handle: IoctlTarget,
-  config: StructWith<XenHvmConfig, "msr">,
-  blobs: XenBlobs,
+  config: StructInputWith<XenHvmConfig, "msr">,
+  blobs: XenBlobsInput,
 ): void {
   refuseMissing("xenHvmConfig()", config, ["msr"]);
   refuseUnknown("xenHvmConfig()", blobs, ["blob32", "blob64"], "member");
@@ -51,8 +51,8 @@ export function xenHvmGetAttr(handle: IoctlTarget, type: number): XenHvmAttr {
 /** Writes an attribute of a VM. */
 export function xenHvmSetAttr(
   handle: IoctlTarget,
-  attr: StructWith<XenHvmAttr, "type">,
-  files: XenHvmFiles,
+  attr: StructInputWith<XenHvmAttr, "type">,
+  files: XenHvmFilesInput,
 ): void {
   refuseMissing("xenHvmSetAttr()", attr, ["type"]);
   refuseUnknown("xenHvmSetAttr()", files, ["sharedInfo", "eventfd"], "member");
@@ -73,8 +73,8 @@ export function xenVcpuGetAttr(handle: IoctlTarget, type: number): XenVcpuAttr {
 /** Writes an attribute of a vCPU. */
 export function xenVcpuSetAttr(
   handle: IoctlTarget,
-  attr: StructWith<XenVcpuAttr, "type">,
-  vcpuInfo: MemoryLink | undefined,
+  attr: StructInputWith<XenVcpuAttr, "type">,
+  vcpuInfo: MemoryLinkInput | undefined,
 ): void {
   refuseMissing("xenVcpuSetAttr()", attr, ["type"]);
   handle.ioctl(KVM_XEN_VCPU_SET_ATTR, encode(XenVcpuAttr, attr, "xenVcpuSetAttr()"), {

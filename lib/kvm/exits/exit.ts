@@ -56,7 +56,7 @@ import {
   type TdxGetTdvmcallInfoExit,
   type TdxSetupEventNotifyExit,
   type TdxUnknownExit,
-  type XenExit,
+  type XenHcallExit,
 } from "./hypercall.ts";
 import type { ExitSource, UnknownExit } from "./source.ts";
 
@@ -90,7 +90,7 @@ export type Exit =
   | HypervSynicExit
   | HypervHcallExit
   | HypervSyndbgExit
-  | XenExit
+  | XenHcallExit
   | TdxGetQuoteExit
   | TdxGetTdvmcallInfoExit
   | TdxSetupEventNotifyExit

@@ -82,7 +82,7 @@ export interface HypervSyndbgExit {
 }
 
 /** The guest made a Xen hypercall, enabled by KVM_XEN_HVM_CONFIG: `KVM_EXIT_XEN`. */
-export interface XenExit {
+export interface XenHcallExit {
   readonly kind: "xen";
   readonly type: "hcall";
   /** 1 if the guest called from 64-bit code, else 0. */
@@ -138,7 +138,7 @@ export interface TdxSetupEventNotifyExit extends TdxCall, TdxReply {
 }
 
 /** The reply of GetTdVmCallInfo. An omitted field keeps KVM's value, which is 0. */
-export interface TdxTdvmcallInfo {
+export interface TdxTdvmcallInfoInput {
   readonly ret?: bigint | number;
   readonly r11?: bigint | number;
   readonly r12?: bigint | number;
@@ -156,7 +156,7 @@ export interface TdxGetTdvmcallInfoExit extends TdxCall {
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    * @throws RangeError if a value does not fit 64 bits; nothing is written in this case.
    */
-  reply(info: TdxTdvmcallInfo): void;
+  reply(info: TdxTdvmcallInfoInput): void;
 }
 
 /** A TDVMCALL that this package does not know; KVM has set valid results (api.rst 5). */
@@ -271,7 +271,7 @@ export function decodeHyperv(
 }
 
 /** Decodes `KVM_EXIT_XEN`. */
-export function decodeXen(source: ExitSource): XenExit | UnknownExit {
+export function decodeXen(source: ExitSource): XenHcallExit | UnknownExit {
   const { type, u } = source.read(XenExitStruct);
   if (type !== KVM_EXIT_XEN_HCALL) return source.unknown();
   const { longmode, cpl, input, params } = u.hcall;
@@ -300,7 +300,7 @@ export function decodeTdx(
   return { ...call, type: "unknown", data: unknown.data, reply };
 }
 
-function replyWithInfo(source: ExitSource): (info: TdxTdvmcallInfo) => void {
+function replyWithInfo(source: ExitSource): (info: TdxTdvmcallInfoInput) => void {
   const { turn } = source;
   const names = Object.keys(TDX_INFO) as (keyof typeof TDX_INFO)[];
   return (info) => {

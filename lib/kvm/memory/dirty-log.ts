@@ -6,8 +6,8 @@ import { refuseMisfit, toU32, toU64 } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
 /** Pages of a slot that a guest has written and that KVM shall track again. */
-export interface DirtyRange {
-  /** As in {@link UserspaceMemoryRegion}. */
+export interface ClearDirtyLogInput {
+  /** As in {@link UserspaceMemoryRegionInput}. */
   readonly slot: number;
   /** The first page, relative to the slot's start; a multiple of 64. */
   readonly firstPage: bigint | number;
@@ -34,7 +34,7 @@ export function getDirtyLog(
 }
 
 /** Tracks the pages of a range again. */
-export function clearDirtyLog(handle: IoctlTarget, range: DirtyRange): void {
+export function clearDirtyLog(handle: IoctlTarget, range: ClearDirtyLogInput): void {
   const where = "clearDirtyLog()";
   refuseMisfit(where, range, ["slot", "firstPage", "numPages", "dirtyBitmap"]);
   const { slot, firstPage, numPages, dirtyBitmap } = range;

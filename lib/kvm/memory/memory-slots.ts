@@ -11,7 +11,7 @@ import type { NativeFd } from "../../native.ts";
 import { refuseMisfit, toU32, toU64 } from "../../options.ts";
 import { traceAnswer, traceCall } from "../../trace/sink.ts";
 import type { Traced } from "../../trace/traced.ts";
-import type { CallContext } from "../handle.ts";
+import type { IoctlOptions } from "../handle.ts";
 import { fileOf } from "../link.ts";
 import { methodOf } from "../method-name.ts";
 import { type AddressSpace, AddressSpaces, type MemorySlot } from "./address-space.ts";
@@ -23,7 +23,7 @@ const MEMBERS: readonly string[] = ["flags", "memorySize", "memory", "memoryOffs
 const MEMBERS2: readonly string[] = [...MEMBERS, "guestMemfd", "guestMemfdOffset"];
 
 /** `struct kvm_userspace_memory_region`, with guest memory in place of the address. */
-export interface UserspaceMemoryRegion {
+export interface UserspaceMemoryRegionInput {
   /** Bits 0-15: the slot; bits 16-31: the address space (1 is SMM). */
   readonly slot: number;
   /** `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`; none if omitted. */
@@ -39,7 +39,7 @@ export interface UserspaceMemoryRegion {
 }
 
 /** `struct kvm_userspace_memory_region2`: the same, plus a guest_memfd for private memory. */
-export interface UserspaceMemoryRegion2 extends UserspaceMemoryRegion {
+export interface UserspaceMemoryRegion2Input extends UserspaceMemoryRegionInput {
   /** The guest's private memory, with `KVM_MEM_GUEST_MEMFD` in `flags`. */
   readonly guestMemfd?: GuestMemfd;
   /** The slot's offset in `guestMemfd`, in bytes; 0 if omitted. */
@@ -53,7 +53,7 @@ export interface SlotOwner {
   /** Returns the VM's descriptor; throws if it is closed. */
   readonly fd: () => NativeFd;
   /** Creates the error of a failed call. */
-  readonly refusal: (call: string, errno: number, context: CallContext) => KvmError;
+  readonly refusal: (call: string, errno: number, context: IoctlOptions) => KvmError;
 }
 
 /** The slots of one VM. */
@@ -85,18 +85,18 @@ export class MemorySlots {
   }
 
   /** Creates, moves or deletes a slot. */
-  setRegion(region: UserspaceMemoryRegion): void {
+  setRegion(region: UserspaceMemoryRegionInput): void {
     this.#set(KVM_SET_USER_MEMORY_REGION, region, MEMBERS, false);
   }
 
   /** Creates, moves or deletes a slot that may have private memory. */
-  setRegion2(region: UserspaceMemoryRegion2): void {
+  setRegion2(region: UserspaceMemoryRegion2Input): void {
     this.#set(KVM_SET_USER_MEMORY_REGION2, region, MEMBERS2, true);
   }
 
   #set(
     ioctl: Ioctl,
-    region: UserspaceMemoryRegion2,
+    region: UserspaceMemoryRegion2Input,
     optional: readonly string[],
     isPrivate: boolean,
   ): void {

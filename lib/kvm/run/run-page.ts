@@ -5,7 +5,7 @@
 import { exitName } from "../../abi/exits.ts";
 import { Regs, Run, RunIo, RunMmio, SyncRegs } from "../../abi/generated/structs.ts";
 import { encode, offsetOf, read, type StructInput, sizeOf } from "../../abi/struct.ts";
-import { refusePartial, type WholeStruct } from "../../abi/whole.ts";
+import { refusePartial, type WholeStructInput } from "../../abi/whole.ts";
 import { inspectAs } from "../../inspect.ts";
 import type { ExitSource } from "../exits/source.ts";
 
@@ -207,7 +207,7 @@ export class RunPage {
    *
    * @throws TypeError that names the missing fields.
    */
-  setSyncRegs(value: Partial<WholeStruct<SyncRegs>>): void {
+  setSyncRegs(value: Partial<WholeStructInput<SyncRegs>>): void {
     const where = "setSyncRegs()";
     const encoded = encode(SyncRegs, value as StructInput<SyncRegs>, where);
     for (const { name, type, offset } of SyncRegs.fields) {

@@ -20,7 +20,7 @@ import { ExitSource } from "../exits/source.ts";
 import { refused } from "../refused.ts";
 import { Abortable, type AbortOptions, signalOf } from "./abortable.ts";
 import { CoalescedRing, coalescedRing } from "./coalesced-ring.ts";
-import { type ExitRule, encodeRules, FILTER_RING_BYTES } from "./exit-filter.ts";
+import { type ExitRuleInput, encodeRules, FILTER_RING_BYTES } from "./exit-filter.ts";
 import type { GatedRun, RunGate } from "./run-gate.ts";
 import { RunPage } from "./run-page.ts";
 import { Steps } from "./steps.ts";
@@ -196,7 +196,7 @@ export class Runner {
   }
 
   /** Sets the rules of the exit filter, and returns the ring of collected writes. */
-  setExitFilter(rules: readonly ExitRule[]): CoalescedRing {
+  setExitFilter(rules: readonly ExitRuleInput[]): CoalescedRing {
     const encoded = encodeRules(rules);
     this.#open();
     this.#filtered ??= this.#mapFiltered();

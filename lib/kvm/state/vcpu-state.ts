@@ -2,16 +2,18 @@
  * The state of vCPUs as values: reading it, and writing it in the order of state/parts.ts. A single part is
  * state-part.ts, MSRs are vcpu-msrs.ts.
  */
+
 import { KVM_MP_STATE_SIPI_RECEIVED } from "../../abi/generated/constants.ts";
 import { KVM_GET_CPUID2 } from "../../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../../abi/generated/structs.ts";
+import { KVM_MAX_CPUID_ENTRIES } from "../../abi/limits.ts";
 import { refuseNonBooleans, refuseUnknown, toList } from "../../options.ts";
 import { refuseDifferences, refuseMisfits, type StateDifference } from "../../state/error.ts";
 import { inOrder } from "../../state/msrs.ts";
 import { type Part, VCPU_PARTS, VCPU_PARTS_TO_READ } from "../../state/parts.ts";
 import { differences } from "../../state/read-back.ts";
 import type { VcpuState } from "../../state/state.ts";
-import { getCpuid2, KVM_MAX_CPUID_ENTRIES } from "../calls/cpuid2.ts";
+import { getCpuid2 } from "../calls/cpuid2.ts";
 import type { Handle } from "../handle.ts";
 import type { Origin } from "../origin.ts";
 import { checkVcpus } from "./state-check.ts";

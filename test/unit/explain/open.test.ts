@@ -176,6 +176,19 @@ test.each(refused)("Kvm.open of %s fails with a remedy", (_, path, code) => {
   expect(attempt).toThrow(/does not exist|is not KVM/);
 });
 
+test("Kvm.open names NODE_KVM_DEVICE if the path is from there", () => {
+  const { env } = process;
+  onTestFinished(() => {
+    process.env = env;
+  });
+  process.env = { ...env, NODE_KVM_DEVICE: "/dev/no-such-kvm" };
+  const because = (reason: string): unknown => expect.objectContaining({ code: "ENOENT", reason });
+  expect(() => Kvm.open()).toThrow(
+    because("NODE_KVM_DEVICE names /dev/no-such-kvm, which does not exist"),
+  );
+  expect(() => Kvm.open("/dev/other-kvm")).toThrow(because("/dev/other-kvm does not exist"));
+});
+
 test.each<[path: unknown, message: string]>([
   ["/dev/kvm\0", 'Kvm.open(): path: "/dev/kvm\\u0000" contains a NUL character'],
   [null, "Kvm.open(): path: expected a string, got null"],

@@ -1,16 +1,16 @@
 /** Claims about a refused KVM_SET_CPUID2: the reason names the count, the permission or the bits. */
 import { describe, expect, test } from "vitest";
-import { type CpuidEntry2, type CpuidEntryInput, CpuidTable } from "../../../lib/cpuid/index.ts";
+import { type CpuidEntry2, type CpuidEntry2Input, CpuidTable } from "../../../lib/cpuid/index.ts";
 import { why } from "./refused.ts";
 
 const INDEXED = 1;
 
 /** The evidence of the vCPU: its table, and whether the guest was entered. */
-type Life = { readonly given: readonly CpuidEntryInput[]; readonly hasEntered: boolean };
+type Life = { readonly given: readonly CpuidEntry2Input[]; readonly hasEntered: boolean };
 
 function reason(
   errno: string,
-  sent: readonly CpuidEntryInput[],
+  sent: readonly CpuidEntry2Input[],
   life?: Life,
   nent = sent.length,
 ): string | undefined {
@@ -23,7 +23,7 @@ function reason(
   return why(`KVM_SET_CPUID2 ${errno}`, { nent, entries: sent }, vcpu && { vcpu });
 }
 
-const ranWith = (given: readonly CpuidEntryInput[]): Life => ({ given, hasEntered: true });
+const ranWith = (given: readonly CpuidEntry2Input[]): Life => ({ given, hasEntered: true });
 
 test("EINVAL after a run that may not have entered the guest names a bad width first", () => {
   const bad = [{ function: 0x8000_0008, eax: 49 << 8 }];
@@ -65,7 +65,7 @@ describe("other errnos than EINVAL", () => {
 });
 
 describe("EINVAL before the first run", () => {
-  const width = (bits: number): CpuidEntryInput => ({
+  const width = (bits: number): CpuidEntry2Input => ({
     function: 0x8000_0008,
     eax: (bits << 8) | 0x27,
   });

@@ -9,11 +9,11 @@ import { EventFd } from "../../../lib/kvm/host-file.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
 import { dirtyPages } from "../../../lib/kvm/memory/dirty-pages.ts";
 import { GuestMemory } from "../../../lib/kvm/memory/guest-memory.ts";
+import { mapRam } from "../../../lib/machine/ram.ts";
 import { stateFromBytes, stateToBytes } from "../../../lib/state/binary.ts";
 import { stateToJson } from "../../../lib/state/json.ts";
 import { stateFromJson } from "../../../lib/state/json-reader.ts";
 import { exportC } from "../../../lib/trace/export-c.ts";
-import { mapRam } from "../../../lib/vmm/ram.ts";
 import { type FakeHandles, fakeHandles } from "./fake-fd.ts";
 
 const memory = GuestMemory.allocate(0x2000);

@@ -1,6 +1,6 @@
 /** Claims about what KVM_SET_CPUID2 accepts, before and after the first entry to the guest. */
 import { describe, expect, test } from "vitest";
-import type { CpuidEntryInput } from "../../../lib/cpuid/index.ts";
+import type { CpuidEntry2Input } from "../../../lib/cpuid/index.ts";
 import {
   GET_CPUID_RULES,
   SET_CPUID_RULES,
@@ -18,7 +18,10 @@ const ask = (more: Partial<SetCpuidAsked>): SetCpuidAsked => ({
   ...more,
 });
 
-const width = (bits: number): CpuidEntryInput => ({ function: 0x8000_0008, eax: (bits << 8) | 39 });
+const width = (bits: number): CpuidEntry2Input => ({
+  function: 0x8000_0008,
+  eax: (bits << 8) | 39,
+});
 const judge = (errno: keyof typeof SET_CPUID_RULES, more: Partial<SetCpuidAsked>) =>
   broken(SET_CPUID_RULES[errno], ask(more));
 

@@ -3,12 +3,13 @@ import { describe, expect, test } from "vitest";
 import { KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID } from "../../../../lib/abi/generated/ioctls.ts";
 import { Cpuid2, type CpuidEntry2 } from "../../../../lib/abi/generated/structs.ts";
 import type { Ioctl } from "../../../../lib/abi/ioctl.ts";
+import { KVM_MAX_CPUID_ENTRIES } from "../../../../lib/abi/limits.ts";
 import { encode, write } from "../../../../lib/abi/struct.ts";
 import { KvmError } from "../../../../lib/errors.ts";
-import { getCpuid2, growCpuid2, KVM_MAX_CPUID_ENTRIES } from "../../../../lib/kvm/calls/cpuid2.ts";
-import type { CallContext, Handle, IoctlArgument } from "../../../../lib/kvm/handle.ts";
+import { getCpuid2, growCpuid2 } from "../../../../lib/kvm/calls/cpuid2.ts";
+import type { Handle, IoctlArgument, IoctlOptions } from "../../../../lib/kvm/handle.ts";
 
-const refuse = (ioctl: Ioctl, errno: number, context: CallContext = {}): never => {
+const refuse = (ioctl: Ioctl, errno: number, context: IoctlOptions = {}): never => {
   throw new KvmError({
     call: ioctl.name,
     object: "fake",
@@ -32,7 +33,7 @@ class Kernel {
     return { ioctl: this.#ioctl.bind(this) } as unknown as Handle;
   }
 
-  #ioctl(ioctl: Ioctl, argument?: IoctlArgument, context?: CallContext): number {
+  #ioctl(ioctl: Ioctl, argument?: IoctlArgument, context?: IoctlOptions): number {
     const bytes = argument as Uint8Array;
     const nent = new DataView(bytes.buffer).getUint32(0, true);
     this.asked.push(nent);
@@ -51,7 +52,7 @@ function tableOf(length: number): readonly CpuidEntry2[] {
 /** A kernel that answers every call with one errno. */
 function always(errno: number): { handle: Handle; asked: number[] } {
   const asked: number[] = [];
-  const ioctl = (request: Ioctl, argument: Uint8Array, context: CallContext): never => {
+  const ioctl = (request: Ioctl, argument: Uint8Array, context: IoctlOptions): never => {
     asked.push(new DataView(argument.buffer).getUint32(0, true));
     return refuse(request, errno, context);
   };

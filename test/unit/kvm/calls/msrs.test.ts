@@ -6,12 +6,12 @@ import { type MsrEntry, Msrs } from "../../../../lib/abi/generated/structs.ts";
 import type { Ioctl } from "../../../../lib/abi/ioctl.ts";
 import { read, write } from "../../../../lib/abi/struct.ts";
 import { getMsrs, setMsrs } from "../../../../lib/kvm/calls/msrs.ts";
-import type { CallContext, Handle, IoctlArgument } from "../../../../lib/kvm/handle.ts";
+import type { Handle, IoctlArgument, IoctlOptions } from "../../../../lib/kvm/handle.ts";
 
 /** A kernel that refuses one index and has `index * 3` in every other MSR. */
 class Kernel {
   readonly calls: (readonly MsrEntry[])[] = [];
-  readonly contexts: (CallContext | undefined)[] = [];
+  readonly contexts: (IoctlOptions | undefined)[] = [];
   readonly #refused: number | undefined;
 
   constructor(refused?: number) {
@@ -22,7 +22,7 @@ class Kernel {
     return { ioctl: this.#ioctl.bind(this) } as unknown as Handle;
   }
 
-  #ioctl(_ioctl: Ioctl, argument?: IoctlArgument, context?: CallContext): number {
+  #ioctl(_ioctl: Ioctl, argument?: IoctlArgument, context?: IoctlOptions): number {
     const bytes = argument as Uint8Array;
     const { entries } = read(Msrs, bytes);
     this.calls.push(entries);

@@ -6,7 +6,7 @@ import {
   KVM_MSR_FILTER_WRITE,
 } from "../../../../lib/abi/generated/constants.ts";
 import { type GuestBuilder, mem } from "../../../../lib/guest/index.ts";
-import type { Sandbox } from "../../../../lib/vmm/sandbox.ts";
+import type { Sandbox } from "../../../../lib/machine/sandbox.ts";
 import { test } from "../on-device.ts";
 
 const [PORT, LAST, HOLE, MSR] = [0x80, 0x99, 0xd000_0000, 0x4000_0200];

@@ -1,9 +1,9 @@
 /** Rules of an exit filter as bytes, and those that are refused. What a filter does to exits is run-filter.test.ts. */
 import { describe, expect, test } from "vitest";
-import { type ExitRule, encodeRules } from "../../../../lib/kvm/run/exit-filter.ts";
+import { type ExitRuleInput, encodeRules } from "../../../../lib/kvm/run/exit-filter.ts";
 
 /** A rule's bytes as numbers: first, last, value, space, write, answers, size. */
-function fields(rule: ExitRule): readonly (bigint | number)[] {
+function fields(rule: ExitRuleInput): readonly (bigint | number)[] {
   const view = new DataView(encodeRules([rule]).buffer);
   const [u64, u32] = [
     (at: number) => view.getBigUint64(at, true),
@@ -13,7 +13,7 @@ function fields(rule: ExitRule): readonly (bigint | number)[] {
 }
 
 describe("a rule covers", () => {
-  test.each<[string, ExitRule, readonly (bigint | number)[]]>([
+  test.each<[string, ExitRuleInput, readonly (bigint | number)[]]>([
     ["one port", { pio: 0x80, write: "collect" }, [0x80n, 0x80n, 0n, 0, 2, 0, 0]],
     ["ports", { pio: 0x3f8, length: 8, read: 0x60 }, [0x3f8n, 0x3ffn, 0x60n, 0, 0, 1, 0]],
     ["an access that is as wide", { pio: 0x80, size: 4, read: 0 }, [0x80n, 0x83n, 0n, 0, 0, 1, 4]],
@@ -29,7 +29,7 @@ describe("a rule covers", () => {
 });
 
 describe("a rule is refused by its place and by what is wrong", () => {
-  const good: ExitRule = { pio: 0x80, write: "ignore" };
+  const good: ExitRuleInput = { pio: 0x80, write: "ignore" };
   test.each<[string, unknown]>([
     ["size: 9 is not 1 to 8", { pio: 1, size: 9 }],
     ["size: 1.5 is not 1 to 8", { pio: 1, length: 2, size: 1.5 }],
@@ -46,7 +46,7 @@ describe("a rule is refused by its place and by what is wrong", () => {
     ['write: "toString" is neither "ignore" nor "collect"', { mmio: 1, write: "toString" }],
     ['write: null is neither "ignore" nor "collect"', { pio: 1, write: null }],
   ])("%s", (message, rule) => {
-    expect(() => encodeRules([good, rule as ExitRule])).toThrow(
+    expect(() => encodeRules([good, rule as ExitRuleInput])).toThrow(
       new RangeError(`setExitFilter(): rule 1: ${message}`),
     );
   });
@@ -61,13 +61,13 @@ describe("a rule is refused by its place and by what is wrong", () => {
     ["expected an object, got null", null],
     ['mmio: expected a bigint or an integer, got "0x80"', { mmio: "0x80" }],
   ])("%s", (message, rule) => {
-    expect(() => encodeRules([good, rule as ExitRule])).toThrow(
+    expect(() => encodeRules([good, rule as ExitRuleInput])).toThrow(
       new TypeError(`setExitFilter(): rule 1: ${message}`),
     );
   });
 
   test("the rules are an array", () => {
-    expect(() => encodeRules(good as unknown as ExitRule[])).toThrow(
+    expect(() => encodeRules(good as unknown as ExitRuleInput[])).toThrow(
       new TypeError("setExitFilter(): expected an array of rules, got an object"),
     );
   });

@@ -10,7 +10,7 @@ import {
 import { type GuestBuilder, mem } from "../../../../lib/guest/index.ts";
 import type { IoInExit } from "../../../../lib/kvm/exits/access.ts";
 import { RunPage } from "../../../../lib/kvm/run/run-page.ts";
-import type { Sandbox } from "../../../../lib/vmm/sandbox.ts";
+import type { Sandbox } from "../../../../lib/machine/sandbox.ts";
 import { test } from "../on-device.ts";
 
 setFlagsFromString("--expose-gc");

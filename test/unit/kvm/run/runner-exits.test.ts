@@ -9,7 +9,7 @@ import type { RdmsrExit, WrmsrExit } from "../../../../lib/kvm/exits/access.ts";
 import type { DebugExit, InternalErrorExit } from "../../../../lib/kvm/exits/event.ts";
 import type { HypercallExit } from "../../../../lib/kvm/exits/hypercall.ts";
 import type { Kvm } from "../../../../lib/kvm/kvm.ts";
-import type { Sandbox } from "../../../../lib/vmm/sandbox.ts";
+import type { Sandbox } from "../../../../lib/machine/sandbox.ts";
 import { type Handles, isPvm, test } from "../on-device.ts";
 
 type Skip = (condition: boolean, note?: string) => void;

@@ -1,7 +1,7 @@
 /** A VM's RAM around the hole below 4 GiB for devices: splitting and mapping it. */
 import { inspectAs } from "../inspect.ts";
 import { GuestMemory, type GuestMemoryOptions } from "../kvm/memory/guest-memory.ts";
-import type { UserspaceMemoryRegion } from "../kvm/memory/memory-slots.ts";
+import type { UserspaceMemoryRegionInput } from "../kvm/memory/memory-slots.ts";
 import type { Vm } from "../kvm/vm.ts";
 import { describe, refuseUnknown, toBigInt, toU32 } from "../options.ts";
 
@@ -33,13 +33,13 @@ export interface RamRegion {
 }
 
 /** The location of the hole for devices. */
-export interface RamLayout {
+export interface RamLayoutOptions {
   /** The first guest physical address of the hole, which ends at 4 GiB: a multiple of 4096; 3 GiB if omitted. */
   readonly holeStart?: bigint | number;
 }
 
 /** The options of {@link mapRam}. */
-export interface RamOptions extends RamLayout, GuestMemoryOptions {
+export interface RamOptions extends RamLayoutOptions, GuestMemoryOptions {
   /** The slot of the first region, with the address space in bits 16-31; 0 if omitted. */
   readonly slot?: bigint | number;
   /** The slots' flags, such as `KVM_MEM_LOG_DIRTY_PAGES`; none if omitted. */
@@ -57,7 +57,7 @@ export interface MappedRamRegion extends RamRegion {
 /** Splits RAM of this size into regions: from address 0 up to the hole, and the rest from 4 GiB. */
 export function ramRegions(
   byteLength: bigint | number,
-  layout: RamLayout = {},
+  layout: RamLayoutOptions = {},
 ): readonly RamRegion[] {
   refuseUnknown("ramRegions()", layout, ["holeStart"]);
   return regionsOf("ramRegions()", byteLength, layout.holeStart);
@@ -126,7 +126,7 @@ export function mapRam(
     throw new TypeError(`mapRam(): vm: expected a Vm, got ${describe(vm)}`);
   }
   const undo: (() => void)[] = [];
-  const set = (region: UserspaceMemoryRegion): void => vm.setUserMemoryRegion(region);
+  const set = (region: UserspaceMemoryRegionInput): void => vm.setUserMemoryRegion(region);
   try {
     const regions = regionsOf("mapRam()", byteLength, holeStart).map((region, at) => {
       const { guestPhysAddr } = region;

@@ -1,7 +1,7 @@
 /** Runs one program on one vCPU with one memory, for tests, examples and the CLI. Guest code is guest/. */
+import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
 import { decodeUcall, isUcall, type Program, type Ucall } from "../guest/index.ts";
 import { inspectAs } from "../inspect.ts";
-import type { CpuidEntry2Input } from "../kvm/calls/cpuid2.ts";
 import type { Exit } from "../kvm/exits/exit.ts";
 import { explainExit } from "../kvm/exits/explain.ts";
 import type { Kvm } from "../kvm/kvm.ts";

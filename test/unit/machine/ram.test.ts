@@ -3,8 +3,8 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { KVM_MEM_LOG_DIRTY_PAGES } from "../../../lib/abi/generated/constants.ts";
 import { KvmError } from "../../../lib/errors.ts";
 import type { GuestMemory } from "../../../lib/kvm/memory/guest-memory.ts";
-import type { UserspaceMemoryRegion } from "../../../lib/kvm/memory/memory-slots.ts";
-import { mapRam, type Ram, type RamOptions, ramRegions } from "../../../lib/vmm/ram.ts";
+import type { UserspaceMemoryRegionInput } from "../../../lib/kvm/memory/memory-slots.ts";
+import { mapRam, type Ram, type RamOptions, ramRegions } from "../../../lib/machine/ram.ts";
 import { test as onDevice } from "../kvm/on-device.ts";
 
 const GIB = 2 ** 30;
@@ -64,7 +64,7 @@ describe("RAM", () => {
 
 /** Replaces a VM: records its calls, and may refuse one slot. */
 class Told {
-  readonly regions: UserspaceMemoryRegion[] = [];
+  readonly regions: UserspaceMemoryRegionInput[] = [];
   /** The memories that were closed when a slot was deleted. */
   readonly closedBefore: boolean[] = [];
   readonly #refused: number | undefined;
@@ -77,7 +77,7 @@ class Told {
     return this.regions.flatMap(({ memory }) => memory ?? []);
   }
 
-  setUserMemoryRegion(region: UserspaceMemoryRegion): void {
+  setUserMemoryRegion(region: UserspaceMemoryRegionInput): void {
     if (region.memorySize === 0n) {
       this.closedBefore.push(...this.regions.map(({ memory }) => memory?.closed ?? false));
     }

@@ -4,7 +4,7 @@ import { describe, expect } from "vitest";
 import { fromSupported } from "../../../lib/cpuid/index.ts";
 import { KvmError } from "../../../lib/errors.ts";
 import { guest, type ModeName, type Program } from "../../../lib/guest/index.ts";
-import { Sandbox, type SandboxOptions } from "../../../lib/vmm/sandbox.ts";
+import { Sandbox, type SandboxOptions } from "../../../lib/machine/sandbox.ts";
 import { test as onDevice } from "../kvm/on-device.ts";
 
 type Make = (program: Program, more?: Omit<SandboxOptions, "program">) => Sandbox;
