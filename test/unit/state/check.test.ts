@@ -1,4 +1,4 @@
-/** Claims about the check of a state before it is restored: each rule finds its misfit, and nothing else. */
+/** Tests of the check of a state before it is restored: each rule finds its incompatibility, and nothing else. */
 import { describe, expect, test } from "vitest";
 import type { CapabilityName } from "../../../lib/abi/generated/constants.ts";
 import {
@@ -33,7 +33,7 @@ interface Machine {
   readonly features?: readonly MsrEntry[];
 }
 
-/** An AMD host with everything but TSC scaling and what is said. */
+/** An AMD host with everything except TSC scaling and the given capabilities. */
 function machine(options: Machine): Target {
   const { has = {}, lapic = true, khz = 2_000_000, ids = [0], parts } = options;
   const { supported = [...SUPPORTED], listed = [0x10, 0x174] } = options;
@@ -303,7 +303,7 @@ describe("a state with", () => {
     ]);
   });
 
-  test("vcpus: no vCPU given is one finding", () => {
+  test("vcpus: a call without vCPUs is one finding", () => {
     expect(findMisfits({ vcpus: [{ id: 3 }, { id: 1 }] }, machine({ ids: [] }))).toEqual([
       expect.objectContaining({
         message: "the state has the vCPU ids 3, 1; the ids that were given are none",
@@ -311,7 +311,7 @@ describe("a state with", () => {
     ]);
   });
 
-  test("a misfit of the second vCPU names its number and its place", () => {
+  test("a finding about the second vCPU has its number and place", () => {
     const found = findMisfits(
       { vcpus: [{ id: 7 }, { id: 5, mpState: 5 }] },
       machine({ ids: [5, 7] }),
@@ -342,7 +342,7 @@ describe("a state with", () => {
   });
 });
 
-describe("what fits:", () => {
+describe("these states fit:", () => {
   test.each([
     ["a frequency within 250 ppm", { tscKhz: 1_999_500 }, {}],
     ["a frequency of 250 ppm more", { tscKhz: 2_000_500 }, {}],
@@ -420,18 +420,18 @@ describe("what fits:", () => {
     expect(findMisfits({ vcpus: [{ id: 1 }, { id: 0 }] }, machine({ ids: [0, 1] }))).toEqual([]);
   });
 
-  test("a VM without devices, of which the state has none", () => {
+  test("a VM without devices, for a state without devices", () => {
     expect(findMisfits({ vcpus: [] }, machine({ ids: [], parts: [] }))).toEqual([]);
   });
 });
 
-test("a frequency is not compared where the host's TSC is not stable", () => {
+test("a frequency is not compared if the host's TSC is not stable", () => {
   const target = machine({});
   const vcpus = [{ id: 0, hasLapic: () => true, tscKhz: () => undefined }];
   expect(findMisfits({ vcpus: [{ id: 0, tscKhz: 5 }] }, { ...target, vcpus })).toEqual([]);
 });
 
-test("every rule says why its finding is a misfit", () => {
+test("every rule has a sentence about its incompatibility", () => {
   expect(STATE_RULES.filter(({ why }) => why.length < 20)).toEqual([]);
 });
 
@@ -440,7 +440,7 @@ test("every rule has a state that breaks it", () => {
   expect(STATE_RULES.map(({ name }) => name).filter((name) => !broken.has(name))).toEqual([]);
 });
 
-test("all misfits are found at once, and the error names them all", () => {
+test("all incompatibilities are found at once, and the error names all", () => {
   const vcpu = { id: 0, tscKhz: 1, mpState: 5, xcrs: xcrs(0x207n), nestedState: nested(0) };
   const found = findMisfits({ vcpus: [vcpu] }, machine({ ids: [1] }));
   expect(found.map(({ path }) => path)).toEqual([
@@ -461,18 +461,18 @@ describe("findings that do not prevent restoring", () => {
     prevents,
   });
 
-  test("refuse nothing by themselves", () => {
+  test("do not cause an error", () => {
     expect(() => refuseMisfits([finding(false)])).not.toThrow();
   });
 
-  test("are in the error of one that does", () => {
+  test("are in the error about one that prevents it", () => {
     expect(() => refuseMisfits([finding(false), finding(true)])).toThrow(
       expect.objectContaining({ findings: [finding(false), finding(true)], part: "msrs" }),
     );
   });
 });
 
-test("the message of 1,000 findings is bounded", () => {
+test("the message about 1,000 findings is bounded", () => {
   const many = Array.from({ length: 1_000 }, (_, i) => ({ id: i, mpState: 5 }));
   const found = findMisfits({ ...SANE, vcpus: many }, machine({ ids: many.map(({ id }) => id) }));
   expect(found).toHaveLength(1_000);

@@ -1,10 +1,10 @@
-/** A worker whose vCPU is a script: it needs no KVM. What it must come to is vcpu-worker.test.ts. */
+/** A worker whose vCPU is scripted and needs no KVM. The expectations are in vcpu-worker.test.ts. */
 import { KvmError, StateError } from "node-kvm";
 import { serveVcpu } from "node-kvm/worker";
 
 const answers = [];
 
-/** What the vCPU's runs do, by name. */
+/** The scripts of the vCPU's runs, by name. */
 const scripts = {
   exits: [
     () => ({ kind: "io", direction: "out", port: 1 }),
