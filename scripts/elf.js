@@ -20,13 +20,7 @@ const NODE = /^(napi|node_api|uv)_/;
 /** The rules of each C library: which libraries a file may need, and which versions of symbols. */
 const LIBRARIES = {
   glibc: {
-    needed: [
-      "libc.so.6",
-      "libpthread.so.0",
-      "libm.so.6",
-      "libdl.so.2",
-      "ld-linux-x86-64.so.2",
-    ],
+    needed: ["libc.so.6", "libpthread.so.0", "libm.so.6", "libdl.so.2", "ld-linux-x86-64.so.2"],
     isAllowedVersion: (version) => {
       const [, major, minor] = /^GLIBC_(\d+)\.(\d+)(\.\d+)?$/.exec(version)?.map(Number) ?? [];
       return major < GLIBC[0] || (major === GLIBC[0] && minor <= GLIBC[1]);
@@ -38,7 +32,11 @@ const LIBRARIES = {
 
 function readelf(option, file) {
   const env = { ...process.env, LC_ALL: "C" };
-  return execFileSync("readelf", ["--wide", option, file], { encoding: "utf8", env, stdio: "pipe" });
+  return execFileSync("readelf", ["--wide", option, file], {
+    encoding: "utf8",
+    env,
+    stdio: "pipe",
+  });
 }
 
 /** Returns the rows of readelf's table of dynamic symbols that match. */
@@ -125,6 +123,9 @@ function main(args) {
   return present.length === 0 || findings.length > 0 ? 1 : 0;
 }
 
-if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+if (
+  process.argv[1] !== undefined &&
+  realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)
+) {
   process.exitCode = main(process.argv.slice(2));
 }

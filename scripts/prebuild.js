@@ -48,7 +48,14 @@ const TOOLS = [
 const SYSROOTS = {
   "linux-x64": {
     packages: {
-      bullseye: ["libc6", "libc6-dev", "linux-libc-dev", "libgcc-10-dev", "libgcc-s1", "libstdc++-10-dev"],
+      bullseye: [
+        "libc6",
+        "libc6-dev",
+        "linux-libc-dev",
+        "libgcc-10-dev",
+        "libgcc-s1",
+        "libstdc++-10-dev",
+      ],
     },
     compile: (folder) => [`--sysroot=${folder}`, `--gcc-install-dir=${folder}/${GCC}/10`],
     link: () => ({ before: ["-static-libstdc++", "-static-libgcc"], after: [] }),
@@ -89,7 +96,9 @@ const SYSROOTS = {
       after: [
         "-fPIC",
         join(root, "native/prebuild/musl.cc"),
-        ...[`${folder}/usr/lib/llvm-19/lib`, `${folder}/lib/x86_64-linux-musl`].map((path) => `-L${path}`),
+        ...[`${folder}/usr/lib/llvm-19/lib`, `${folder}/lib/x86_64-linux-musl`].map(
+          (path) => `-L${path}`,
+        ),
         "-Wl,-Bstatic",
         "-lc++",
         "-lc++abi",
@@ -139,7 +148,9 @@ function configuredMirror() {
   const lines = output("apt-get", [...args, "--format", format]).split("\n");
   const addresses = lines
     .map((line) => line.split(" "))
-    .filter(([, suite]) => /^(bullseye|bookworm|trixie|forky|sid|(old)*stable|testing)$/.test(suite))
+    .filter(([, suite]) =>
+      /^(bullseye|bookworm|trixie|forky|sid|(old)*stable|testing)$/.test(suite),
+    )
     .map(([address]) => address.replace(/\/+$/, ""));
   const found = addresses.find((address) => address.endsWith("/debian")) ?? addresses[0];
   if (found !== undefined) return found;
@@ -272,7 +283,9 @@ function main() {
   });
   const unknown = positionals.filter((name) => !Object.hasOwn(TARGETS, name));
   if (unknown.length > 0) {
-    throw new Problem(`unknown target ${unknown.join(", ")}; known: ${Object.keys(TARGETS).join(", ")}`);
+    throw new Problem(
+      `unknown target ${unknown.join(", ")}; known: ${Object.keys(TARGETS).join(", ")}`,
+    );
   }
   checkTools();
   const mirror = values.mirror?.replace(/\/+$/, "") ?? configuredMirror();
