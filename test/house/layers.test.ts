@@ -26,7 +26,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   lab: ["report", "guest", "package.ts"],
   kvm: ["native.ts", "abi", "explain", "state", "trace"],
   vmm: ["kvm", "guest"],
-  worker: ["kvm"],
+  worker: ["kvm", "abi"],
   suite: ["index.ts", "package.ts", "guest", "report"],
   // The two at the top: the public entry, and the command.
   "index.ts": ["cpuid", "kvm", "state", "vmm"],

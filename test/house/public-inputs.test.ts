@@ -177,7 +177,7 @@ const ROWS: Readonly<Record<string, readonly [input: object, call: Call]>> = {
   "protectedHandlers(user)": [{ cs: 1, ss: 1, rflags: 2n }, (x) => protectedHandlers(64, x)],
   "mapRam(options)": [{}, (x) => mapRam(vm, 4096, x)],
   "mem(address)": [{ base: "rax" }, (x) => mem(32, x)],
-  "new KvmError(init)": [{ ioctl: "x", fd: "vm", errno: 1 }, (x) => new KvmError(x)],
+  "new KvmError(init)": [{ call: "x", object: "vm", errno: 1 }, (x) => new KvmError(x)],
   "new Sandbox(options)": [{ program }, (x) => new Sandbox(kvm, x)],
   "ramRegions(layout)": [{}, (x) => ramRegions(4096, x)],
 };

@@ -36,8 +36,8 @@ describe("errnoName", () => {
 describe("KvmError", () => {
   test("names call, object, errno and reason", () => {
     const error = new KvmError({
-      ioctl: "KVM_SET_CPUID2",
-      fd: "vcpu 0",
+      call: "KVM_SET_CPUID2",
+      object: "vcpu 0",
       errno: 22,
       args: { nent: 3 },
       reason: "the table changed after KVM_RUN: 0x7.0:ebx[5] avx2: ran with 1, got 0",
@@ -48,8 +48,8 @@ describe("KvmError", () => {
     );
     expect(error).toMatchObject({
       name: "KvmError",
-      ioctl: "KVM_SET_CPUID2",
-      fd: "vcpu 0",
+      call: "KVM_SET_CPUID2",
+      object: "vcpu 0",
       errno: 22,
       code: "EINVAL",
       args: { nent: 3 },
@@ -58,13 +58,13 @@ describe("KvmError", () => {
   });
 
   test("has a message that ends with the errno if the reason is not known", () => {
-    const error = new KvmError({ ioctl: "KVM_RUN", fd: "vcpu 1", errno: 14 });
+    const error = new KvmError({ call: "KVM_RUN", object: "vcpu 1", errno: 14 });
     expect(error.message).toBe("KVM_RUN (vcpu 1): EFAULT");
     expect([error.reason, error.args]).toEqual([undefined, {}]);
   });
 
   test("is an Error that prints its name", () => {
-    const error = new KvmError({ ioctl: "open", fd: "/dev/kvm", errno: 2 });
+    const error = new KvmError({ call: "open", object: "/dev/kvm", errno: 2 });
     expect(error).toBeInstanceOf(Error);
     expect(String(error)).toBe("KvmError: open (/dev/kvm): ENOENT");
   });

@@ -285,8 +285,8 @@ describe("a state with", () => {
   test.each(CASES)("%s: %s is one finding", (_, __, vcpu, target, path, message, prevents) => {
     const found = findMisfits({ vcpus: [{ id: 0, ...vcpu }] }, machine(target));
     const [, part = "vcpus"] = /^vcpus\[0\]\.(\w+)/.exec(path) ?? [];
-    const fd = part === "vcpus" ? "vm" : "vcpu 0";
-    expect(found).toEqual([{ fd, part, path, message, prevents }]);
+    const object = part === "vcpus" ? "vm" : "vcpu 0";
+    expect(found).toEqual([{ object, part, path, message, prevents }]);
   });
 
   test("capability: a part of the VM that the kernel cannot write is one finding", () => {
@@ -294,7 +294,7 @@ describe("a state with", () => {
     const pit2 = SANE.pit2;
     expect(findMisfits({ ...(pit2 && { pit2 }), vcpus: [{ id: 0 }] }, target)).toEqual([
       {
-        fd: "vm",
+        object: "vm",
         part: "pit2",
         path: "pit2",
         message: "this kernel has no KVM_SET_PIT2 (KVM_CAP_PIT_STATE2)",
@@ -316,7 +316,9 @@ describe("a state with", () => {
       { vcpus: [{ id: 7 }, { id: 5, mpState: 5 }] },
       machine({ ids: [5, 7] }),
     );
-    expect(found.map(({ fd, path }) => [fd, path])).toEqual([["vcpu 5", "vcpus[1].mpState"]]);
+    expect(found.map(({ object, path }) => [object, path])).toEqual([
+      ["vcpu 5", "vcpus[1].mpState"],
+    ]);
   });
 
   test.each([
@@ -338,7 +340,7 @@ describe("a state with", () => {
     ],
   ] as const)("devices: %s is one finding", (_, state, parts, path, message, prevents) => {
     const found = findMisfits({ ...state, vcpus: [{ id: 0 }] }, machine({ parts }));
-    expect(found).toEqual([{ fd: "vm", part: path, path, message, prevents }]);
+    expect(found).toEqual([{ object: "vm", part: path, path, message, prevents }]);
   });
 });
 
@@ -457,7 +459,7 @@ test("all incompatibilities are found at once, and the error names all", () => {
 
 describe("findings that do not prevent restoring", () => {
   const finding = (prevents: boolean): StateFinding => ({
-    ...{ fd: "vcpu 0", part: "msrs", path: "vcpus[0].msrs[0x2a]", message: "5" },
+    ...{ object: "vcpu 0", part: "msrs", path: "vcpus[0].msrs[0x2a]", message: "5" },
     prevents,
   });
 

@@ -33,7 +33,7 @@ const compared = (
   reads: unknown,
   state: VcpuState = { id: 0 },
 ): readonly StateDifference[] =>
-  differences({ fd: "vcpu 0", part: partNamed(name), wrote, reads, state });
+  differences({ object: "vcpu 0", part: partNamed(name), wrote, reads, state });
 
 /**
  * Writes and reads a part of zeros with some members changed, such as `"cs.base"`; `"regs[0x20]"` is a word of
@@ -112,7 +112,7 @@ test.each(LOST)(
   "%s: writing %o and reading %o is a difference",
   (name, a, b, path, wrote, reads) => {
     const found = compared(name, withMembers(name, a), withMembers(name, b));
-    expect(found).toEqual([{ fd: "vcpu 0", part: name, path, wrote, reads, isRefused: false }]);
+    expect(found).toEqual([{ object: "vcpu 0", part: name, path, wrote, reads, isRefused: false }]);
   },
 );
 
@@ -283,8 +283,8 @@ describe("nested state", () => {
 });
 
 describe("the error", () => {
-  const one = (fd: string, path: string, isRefused = false): StateDifference => ({
-    ...{ fd, part: "msrs", path, wrote: 7n, reads: undefined, isRefused },
+  const one = (object: string, path: string, isRefused = false): StateDifference => ({
+    ...{ object, part: "msrs", path, wrote: 7n, reads: undefined, isRefused },
   });
 
   test("does not occur without a difference", () => {

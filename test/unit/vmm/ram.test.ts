@@ -83,7 +83,7 @@ class Told {
     }
     this.regions.push(region);
     if (region.slot !== this.#refused) return;
-    throw new KvmError({ ioctl: "KVM_SET_USER_MEMORY_REGION", fd: "vm", errno: 17 });
+    throw new KvmError({ call: "KVM_SET_USER_MEMORY_REGION", object: "vm", errno: 17 });
   }
 }
 

@@ -35,7 +35,9 @@ const scripts = {
   ],
   refused: [
     () => {
-      throw new KvmError({ ioctl: "KVM_RUN", fd: "vcpu 0", errno: 5, reason: "the VM is dead" });
+      const args = { id: 7n, list: [1], bytes: new Uint8Array(2), event: new Event("x"), on() {} };
+      const call = { call: "KVM_RUN", object: "vcpu 0", errno: 5, args };
+      throw new KvmError({ ...call, reason: "the VM is dead" });
     },
     () => {
       throw new StateError("ERR_CLOSED", "vcpu 0");

@@ -118,10 +118,18 @@ test("start() rejects worker data that cannot be cloned", async () => {
   });
 });
 
+test("an error's arguments arrive, except those that cannot be cloned", async () => {
+  const worker = await started("refused");
+  const error: unknown = await worker.run().catch((thrown: unknown) => thrown);
+  expect(error).toHaveProperty("args", { id: 7n, list: [1], bytes: new Uint8Array(2) });
+});
+
 test("errors keep their class, and the worker continues", async () => {
   const worker = await started("refused");
   await expect(worker.run()).rejects.toMatchObject({
     name: "KvmError",
+    call: "KVM_RUN",
+    object: "vcpu 0",
     errno: 5,
     message: "KVM_RUN (vcpu 0): EIO: the VM is dead",
   });
