@@ -8,7 +8,7 @@ import manifest from "../../package.json" with { type: "json" };
 
 const PROJECT = join(import.meta.dirname, "..", "..");
 
-/** What a browser has and the language does not. */
+/** The globals of a browser that are not part of the language. */
 const BROWSER = { atob, btoa, TextDecoder, TextEncoder };
 
 async function bundled(room: string): Promise<string> {
@@ -51,7 +51,7 @@ describe("a browser", () => {
     expect(await evaluated(room, expression)).toEqual(value);
   });
 
-  test("is told that the assembler needs Node.js", async () => {
+  test("reports that the assembler needs Node.js", async () => {
     const program = `try { new room.Assembler(64).hlt().assemble(); } catch (error) { error.message }`;
     expect(await evaluated("guest", program)).toBe("the assembler needs Node.js");
   });

@@ -71,7 +71,7 @@ function install(place: string, path: string, ...names: readonly string[]): stri
   return `npm install ${names.join(" ")}: ${/npm error .*/.exec(output)?.[0] ?? output}`;
 }
 
-/** What says that a package cannot be fetched here, and not that ours does not fit. */
+/** The errors of npm when a package cannot be fetched, unlike those of a package that does not fit. */
 const UNREACHABLE =
   /E404|ENOTFOUND|ETIMEDOUT|ECONNREFUSED|EAI_AGAIN|ENETUNREACH|ETARGET|ENOTCACHED/;
 
@@ -192,7 +192,7 @@ describe.each(["typescript@6", "typescript@7"])("a fresh project with %s", (type
     }
   });
 
-  test("without @types/node is told what node-kvm/worker needs", ({ skip }) => {
+  test("without @types/node has an error that names the types of node-kvm/worker", ({ skip }) => {
     const place = join(folder, `${typescript}-without-types-node`);
     skip(!existsSync(join(place, "tsconfig.json")), `${typescript} cannot be fetched`);
     writePrograms(place, withNode);

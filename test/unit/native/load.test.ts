@@ -123,7 +123,7 @@ describe("an installed package", () => {
     expect(printed(join(place, "dist"), {})).toBe(join(place, PREBUILT));
   });
 
-  test("prefers what was built in it", () => {
+  test("loads the file in build/ before the prebuilt one", () => {
     const place = installed("built", { [BUILT]: addon, [PREBUILT]: "" });
     expect(printed(join(place, "dist"), {})).toBe(join(place, BUILT));
   });
@@ -140,7 +140,7 @@ describe("an installed package", () => {
     expect(printed(join(place, "dist"), { NODE_KVM_ADDON: ADDON })).toBe(ADDON);
   });
 
-  test("without an addon says where it was expected", () => {
+  test("without an addon names the places", () => {
     const place = installed("without", { [MUSL]: addon });
     expect(printed(join(place, "dist"), {})).toBe(
       `node-kvm's addon could not be loaded (${place}): neither ${BUILT} nor ${PREBUILT} exists ` +
@@ -152,7 +152,7 @@ describe("an installed package", () => {
     ["darwin", "arm64"],
     ["win32", "x64"],
     ["linux", "arm64"],
-  ])("on %s %s loads no file and says what it needs", (platform, arch) => {
+  ])("on %s %s loads no file and names the needed system", (platform, arch) => {
     const fake = `
       Object.defineProperty(process, "platform", { value: ${JSON.stringify(platform)} });
       Object.defineProperty(process, "arch", { value: ${JSON.stringify(arch)} });
