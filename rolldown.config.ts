@@ -22,7 +22,13 @@ const library: RolldownOptions = {
   external: ["commander", "vitest/node"],
   platform: "node",
   transform: { target: "es2023" },
-  output: { dir: "dist", chunkFileNames: "shared/[name].js" },
+  // Maps without the sources: lib/ is in the package.
+  output: {
+    dir: "dist",
+    chunkFileNames: "shared/[name].js",
+    sourcemap: true,
+    sourcemapExcludeSources: true,
+  },
 };
 
 const ENTRY = "\0entry";

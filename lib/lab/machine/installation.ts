@@ -12,7 +12,7 @@ import {
   realpathSync,
 } from "node:fs";
 import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
-import { packageFolder } from "../../package.ts";
+import { addonPlace, addonPlaces, packageFolder } from "../../package.ts";
 import { LabError } from "../error.ts";
 import { hostFile, type InitramfsEntry } from "./initramfs.ts";
 
@@ -36,10 +36,10 @@ const PROGRAM = "dist/suite/main.js";
  */
 export type Root = "package" | "suite";
 
-/** What of the package itself goes along. */
+/** What of the package itself goes along, besides the addon. */
 const SHIPPED: Readonly<Record<Root, readonly string[]>> = {
-  package: ["package.json", "dist", "build/Release", ...SUITE],
-  suite: ["package.json", dirname(PROGRAM), "build/Release"],
+  package: ["package.json", "dist", ...SUITE],
+  suite: ["package.json", dirname(PROGRAM)],
 };
 
 /** The packages that a root needs. */
@@ -145,21 +145,22 @@ export function checkProgram(program: string, sources: readonly string[]): void 
 }
 
 function packageEntries(root: Root): readonly InitramfsEntry[] {
-  if (!existsSync(join(PACKAGE, "build/Release/node_kvm.node"))) {
-    throw new LabError(
-      "ERR_LAB_TOOL",
-      "node-kvm's addon is not built; `npm rebuild node-kvm` builds it",
-    );
+  const addon = addonPlace();
+  if (addon === undefined) {
+    const places = addonPlaces().join(" nor ");
+    throw new LabError("ERR_LAB_TOOL", `neither ${places} exists: node-kvm has no addon here`);
   }
-  return SHIPPED[root].flatMap((name) => treeEntries(join(PACKAGE, name), [...LOADED, ".ts"]));
+  return [...SHIPPED[root], addon].flatMap((name) =>
+    treeEntries(join(PACKAGE, name), [...LOADED, ".ts"]),
+  );
 }
 
-/** Everything in a folder that Node can load, but for the packages inside and what gyp left. */
+/** Lists the files of a folder that Node can load, without the packages inside. */
 function treeEntries(path: string, extensions: readonly string[]): readonly InitramfsEntry[] {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return [];
   if (stat.isDirectory()) {
-    if (["node_modules", "obj.target", ".deps"].includes(basename(path))) return [];
+    if (basename(path) === "node_modules") return [];
     return readdirSync(path).flatMap((name) => treeEntries(join(path, name), extensions));
   }
   const wanted = extensions.includes(extname(path)) && !/\.d\.[cm]?ts$/.test(path);
