@@ -1,9 +1,9 @@
 /** Runs one program on one vCPU with one memory, for tests, examples and the CLI. Guest code is guest/. */
 import { decodeUcall, isUcall, type Program, type Ucall } from "../guest/index.ts";
 import { inspectAs } from "../inspect.ts";
-import type { CpuidEntry2Input } from "../kvm/cpuid2.ts";
+import type { CpuidEntry2Input } from "../kvm/calls/cpuid2.ts";
 import type { Exit } from "../kvm/exits/exit.ts";
-import { explainExit } from "../kvm/exits/explain-exit.ts";
+import { explainExit } from "../kvm/exits/explain.ts";
 import type { Kvm } from "../kvm/kvm.ts";
 import { GuestMemory } from "../kvm/memory/guest-memory.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
@@ -86,8 +86,8 @@ export class Sandbox {
     const ucall = this.ucall(exit);
     if (ucall !== undefined) return ucall;
     const reason = explainExit(exit, this.vcpu);
-    const said = reason === undefined ? "" : `: ${reason}`;
-    throw new Error(`the guest exited without a ucall: ${describe(exit)}${said}`);
+    const suffix = reason === undefined ? "" : `: ${reason}`;
+    throw new Error(`the guest exited without a ucall: ${describe(exit)}${suffix}`);
   }
 
   /** Decodes the ucall of this exit; `undefined` for another exit. */
