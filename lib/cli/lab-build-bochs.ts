@@ -1,5 +1,5 @@
 /** `node-kvm lab build-bochs`: the emulator for kvm_intel, built into the cache. */
-import { buildBochs } from "../lab/bochs/bochs-build.ts";
+import { buildBochs } from "../lab/bochs/build.ts";
 import { LabCache } from "../lab/cache/cache.ts";
 import { interruptible } from "./lab-kernel.ts";
 

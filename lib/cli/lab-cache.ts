@@ -6,7 +6,7 @@ import {
   pruneCache,
   type StoredEntry,
   surveyCache,
-} from "../lab/cache/cache-usage.ts";
+} from "../lab/cache/usage.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
 import { interruptible } from "./lab-kernel.ts";

@@ -1,6 +1,6 @@
 /**
  * Claims about a hostile guest, by real boots of 6.12: the command writes to the ports itself, beside
- * the guest's init. What each word is answered is test/unit/lab/hostile.ts; here it is that the words
+ * the guest's init. What each word is answered is test/unit/lab/machine/hostile.ts; here it is that the words
  * come through, and that a suite that judges nothing is none that holds.
  */
 import { existsSync } from "node:fs";

@@ -9,7 +9,7 @@ import type { LabCache } from "../cache/cache.ts";
 import { sha256 } from "../cache/manifest.ts";
 import { LabError } from "../error.ts";
 import { commandError, diskFull, isDiskFull, type Output, run, runOk } from "../process/command.ts";
-import type { ArchiveAddress } from "./archive-address.ts";
+import type { ArchiveAddress } from "./address.ts";
 
 /** A package of the archive. */
 export interface Package {

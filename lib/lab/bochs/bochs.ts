@@ -14,8 +14,8 @@ import {
   PORTS,
   runEmulator,
 } from "../machine/emulator.ts";
-import { ROM_ADDRESS, writeDisk } from "./bochs-disk.ts";
-import type { BochsParts } from "./bochs-parts.ts";
+import { ROM_ADDRESS, writeDisk } from "./disk.ts";
+import type { BochsParts } from "./parts.ts";
 
 /** What is booted, with what, and where its files go. */
 export interface BochsOptions extends BootOptions {

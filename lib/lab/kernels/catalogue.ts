@@ -4,8 +4,8 @@
  */
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import type { ArchiveAddress } from "../archive/address.ts";
 import { Archive, type Package } from "../archive/archive.ts";
-import type { ArchiveAddress } from "../archive/archive-address.ts";
 import type { LabCache } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
 import { compareVersions, linuxVersion } from "./version.ts";

@@ -4,14 +4,10 @@
  */
 import { access, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import {
-  type ArchiveAddress,
-  configuredArchive,
-  mirrorArchive,
-} from "../archive/archive-address.ts";
+import { type ArchiveAddress, configuredArchive, mirrorArchive } from "../archive/address.ts";
 import { LabCache } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
-import { bootImageRelease } from "./boot-image.ts";
+import { bootImageRelease } from "./bzimage.ts";
 import {
   type Catalogue,
   emptiness,
@@ -21,8 +17,15 @@ import {
   readCatalogue,
   resolveKernel,
 } from "./catalogue.ts";
-import { buildKernel, type FetchProgress, KERNELS, type Kernel, kernelOf } from "./kernel-entry.ts";
-import { type KernelRow, rowsOf } from "./kernel-row.ts";
+import {
+  buildKernel,
+  type FetchProgress,
+  KERNELS,
+  type Kernel,
+  type KernelRow,
+  kernelOf,
+  rowsOf,
+} from "./kernel-entry.ts";
 import { findModules } from "./modules.ts";
 
 export type { Kernel, KernelRow };

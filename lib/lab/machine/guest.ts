@@ -3,12 +3,21 @@
  * modules, one command. How it is packed is initramfs.ts; what its first process does is init.ts.
  */
 import { createHash } from "node:crypto";
-import { accessSync, constants, readdirSync, readlinkSync, realpathSync, statSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+} from "node:fs";
 import { basename, join, posix } from "node:path";
+import { unpackedPackage } from "../archive/debian-package.ts";
 import { type LabCache, lastUse } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
 import { runOk } from "../process/command.ts";
-import { findBusybox } from "./busybox.ts";
 import { guestPath, HELD, INIT, LAB } from "./init.ts";
 import { hostFile, type InitramfsEntry, writeInitramfs } from "./initramfs.ts";
 import { guestFolder, installationEntries, type Root } from "./installation.ts";
@@ -261,3 +270,34 @@ async function libraryEntries(programs: readonly string[]): Promise<readonly Ini
     mode: 0o755,
   }));
 }
+
+const BUSYBOX_PLACES = ["/bin/busybox", "/usr/bin/busybox"];
+const BUSYBOX_PACKAGE = "busybox-static";
+
+/**
+ * Finds a static busybox, or fetches one as the machine's apt is set up; nothing is installed.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` when it can't be had either way.
+ */
+async function findBusybox(cache: LabCache, signal?: AbortSignal): Promise<string> {
+  const own = BUSYBOX_PLACES.find((path) => existsSync(path) && isStatic(readFileSync(path)));
+  if (own !== undefined) return own;
+  const root = await unpackedPackage(cache, BUSYBOX_PACKAGE, signal);
+  const fetched = BUSYBOX_PLACES.map((path) => join(root, path)).find((path) => existsSync(path));
+  if (fetched !== undefined) return fetched;
+  throw new LabError("ERR_LAB_TOOL", `the package ${BUSYBOX_PACKAGE} holds no busybox: ${root}`);
+}
+
+/** Whether an ELF program asks for no interpreter: none of its program headers is PT_INTERP. */
+export function isStatic(elf: Buffer): boolean {
+  const [offset, size, count] = [
+    Number(elf.readBigUInt64LE(32)),
+    elf.readUInt16LE(54),
+    elf.readUInt16LE(56),
+  ];
+  return Array.from({ length: count }, (_, i) => elf.readUInt32LE(offset + i * size)).every(
+    (type) => type !== PT_INTERP,
+  );
+}
+
+const PT_INTERP = 3;

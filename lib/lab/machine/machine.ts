@@ -6,12 +6,12 @@ import { randomBytes } from "node:crypto";
 import { mkdir, open } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { bootBochs, isAmdModel } from "../bochs/bochs.ts";
-import { type BochsParts, findBochs } from "../bochs/bochs-parts.ts";
+import { type BochsParts, findBochs } from "../bochs/parts.ts";
 import { LabCache } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
+import { unpackVmlinux } from "../kernels/bzimage.ts";
 import type { Kernel } from "../kernels/kernels.ts";
 import { moduleChain } from "../kernels/modules.ts";
-import { unpackVmlinux } from "../kernels/vmlinux.ts";
 import { diskFull } from "../process/command.ts";
 import type { BootEnd } from "./emulator.ts";
 import {

@@ -12,7 +12,7 @@ import {
 import { LabError } from "../../../lib/lab/error.ts";
 import type { LabOptions, LabResult, LabRun } from "../../../lib/lab/machine/machine.ts";
 import { type Column, isGreenMatrix, toMatrix } from "../../../lib/report/matrix.ts";
-import { BOOTED, ScriptedEmulator } from "./scripted-emulator.ts";
+import { BOOTED, ScriptedEmulator } from "./machine/scripted-emulator.ts";
 
 const lane = (name: string, cpu = "max"): Lane => ({
   kernel: { name, release: name, vmlinuz: "/nowhere/vmlinuz", modules: "/nowhere" },

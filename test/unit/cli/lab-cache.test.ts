@@ -1,0 +1,148 @@
+/** Claims about showing the cache and making room in it. */
+import { existsSync, mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { CommandError } from "../../../lib/cli/failure.ts";
+import { labCache } from "../../../lib/cli/lab-cache.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
+import { pruneCache, surveyCache } from "../../../lib/lab/cache/usage.ts";
+import { temporaryFolder } from "../lab/temporary.ts";
+
+let cache = new LabCache("/nonexistent");
+let stdout = "";
+let stderr = "";
+beforeEach(async () => {
+  cache = new LabCache(join(temporaryFolder(), "cache"));
+  vi.stubEnv("NODE_KVM_CACHE", cache.root);
+  stdout = "";
+  stderr = "";
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    stdout += String(text);
+    return true;
+  });
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    stderr += String(text);
+    return true;
+  });
+  // Used in the order b, a, c.
+  await put("kernels", "a", 2000);
+  await put("tools", "b", 1000);
+  await put("guests", "c", 3000);
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  vi.unstubAllEnvs();
+});
+
+/** Builds an entry of one MB that was used so many seconds after 1970. */
+async function put(kind: string, name: string, used: number): Promise<void> {
+  const fill = async (folder: string): Promise<Record<string, string>> => {
+    writeFileSync(join(folder, "file"), Buffer.alloc(1_000_000, name));
+    return {};
+  };
+  const { path } = await cache.build(kind, name, fill);
+  utimesSync(join(path, "manifest.json"), used, used);
+}
+
+const left = async (): Promise<readonly string[]> =>
+  (await surveyCache(cache)).entries.map(({ kind, name }) => `${kind}/${name}`);
+
+describe("lab cache", () => {
+  test("lists each entry with its size and its last use, the least recently used first", async () => {
+    expect(await labCache()).toBe(0);
+    const rows = stdout.split("\n");
+    expect(rows.map((row) => row.split(/ {2,}/)[0])).toEqual([
+      "entry",
+      "tools/b",
+      "kernels/a",
+      "guests/c",
+      "",
+      expect.stringMatching(
+        /^3 entries: 3\.\d MB; the archive's lists and unfinished downloads: 0\.0 MB$/,
+      ),
+      `in ${cache.root}`,
+      "",
+    ]);
+    expect(rows[1]).toMatch(/ {3}1\.0 MB {2}1970-01-01T00:16Z$/);
+  });
+
+  test("says of a cache that is not there that it is empty", async () => {
+    rmSync(cache.root, { recursive: true });
+    expect(await labCache()).toBe(0);
+    expect(stdout).toContain("0 entries: 0.0 MB");
+    expect(existsSync(cache.root)).toBe(false);
+  });
+
+  test("ends with 1 when an entry is damaged, and names the file", async () => {
+    const path = join(cache.root, "kernels/a/file");
+    writeFileSync(path, Buffer.alloc(1_000_000, "x"));
+    expect(await labCache()).toBe(0);
+    expect(await labCache({ verify: true })).toBe(1);
+    expect(stdout).toContain(`${path} is damaged: it has another checksum`);
+  });
+
+  test("removes the least recently used until all take so much", async () => {
+    expect(await labCache({ prune: 2 })).toBe(0);
+    expect(await left()).toEqual(["guests/c"]);
+    expect(stderr).toMatch(/^removed tools\/b \(1\.0 MB\)\nremoved kernels\/a \(1\.0 MB\)\n$/);
+  });
+
+  test("removes nothing when all is small enough", async () => {
+    expect(await pruneCache(cache, 1e9)).toEqual([]);
+    expect(await left()).toHaveLength(3);
+  });
+
+  test("counts what was verified as used, and what was only looked at not", async () => {
+    const entry = await cache.find("tools", "b");
+    await labCache({ verify: true });
+    expect((await left())[0]).toBe("tools/b");
+    if (entry === undefined) throw new Error("tools/b is gone");
+    await cache.verify(entry);
+    expect((await left())[2]).toBe("tools/b");
+  });
+
+  test("empties the cache of all that is the lab's, and of nothing else", async () => {
+    for (const name of ["apt/lists", "downloads/6.1", "kernels/my-notes", "my-thesis/part"]) {
+      mkdirSync(join(cache.root, name), { recursive: true });
+    }
+    writeFileSync(join(cache.root, "catalogue.json"), "{}");
+    expect(await labCache({ empty: true })).toBe(0);
+    expect(await left()).toEqual([]);
+    const gone = ["apt", "downloads", "catalogue.json"].map((name) => join(cache.root, name));
+    expect(gone.filter((path) => existsSync(path))).toEqual([]);
+    const kept = ["kernels/my-notes", "my-thesis/part"].map((name) => join(cache.root, name));
+    expect(kept.filter((path) => !existsSync(path))).toEqual([]);
+  });
+
+  test("refuses two wishes at once, and a cache that cannot be read", async () => {
+    await expect(labCache({ prune: 1, empty: true })).rejects.toThrow(CommandError);
+    expect(await left()).toHaveLength(3);
+    vi.stubEnv("NODE_KVM_CACHE", join(cache.root, "kernels/a/file"));
+    await expect(labCache()).rejects.toThrow(/cannot be read \(ENOTDIR\)/);
+  });
+
+  test("leaves what is not the lab's, in its own cache and in a folder that it has not used", async () => {
+    const manifest = JSON.stringify({ name: "an extension", manifest_version: 3 });
+    const strange = join(temporaryFolder(), "strange");
+    const own = [join(strange, "downloads/thesis.pdf"), join(strange, "projects/x/manifest.json")];
+    own.push(join(cache.root, "projects/x/manifest.json"), join(cache.root, "locks/door.lock"));
+    for (const path of own) {
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, path.endsWith(".json") ? manifest : "");
+    }
+    expect(await labCache({ empty: true })).toBe(0);
+    vi.stubEnv("NODE_KVM_CACHE", strange);
+    expect(await labCache({ empty: true })).toBe(0);
+    expect(own.filter((path) => !existsSync(path))).toEqual([]);
+  });
+
+  test("is interrupted while it waits for the lock", async () => {
+    await using _lock = await cache.lock("archive");
+    const ended = labCache({ empty: true });
+    // It waits for the lock now: the lab's own handler is the only one.
+    await vi.waitUntil(() => process.listenerCount("SIGINT") > 0);
+    process.emit("SIGINT");
+    await expect(ended).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });
+    expect(await left()).toHaveLength(3);
+  });
+});

@@ -1,0 +1,79 @@
+/** Claims about what init says on ttyS3: it is understood however the line cuts it. */
+import { describe, expect, test } from "vitest";
+import { Control, guestPath, INIT, type Word } from "../../../../lib/lab/machine/init.ts";
+
+const SPOKEN = Buffer.concat([
+  Buffer.from("up\nready\nrun\nbeat\nstatus 3 120 0\nfile 7 /tmp/a b\n"),
+  Buffer.from("end\n\0\xff\n", "latin1"),
+  Buffer.from("missing /tmp/none\nend\n"),
+]);
+
+const WORDS: readonly Word[] = [
+  { kind: "up" },
+  { kind: "ready" },
+  { kind: "run" },
+  { kind: "beat" },
+  { kind: "status", status: 3, stdout: 120, stderr: 0 },
+  {
+    kind: "file",
+    path: "/tmp/a b",
+    bytes: Uint8Array.from(Buffer.from("end\n\0\xff\n", "latin1")),
+  },
+  { kind: "missing", path: "/tmp/none" },
+  { kind: "end" },
+];
+
+describe("Control", () => {
+  test("understands what arrives at once", () => {
+    expect(new Control().push(SPOKEN)).toEqual(WORDS);
+  });
+
+  test("understands what arrives byte by byte", () => {
+    const control = new Control();
+    expect(Array.from(SPOKEN, (byte) => control.push(Uint8Array.of(byte))).flat()).toEqual(WORDS);
+  });
+
+  test("says nothing of a file that was cut off", () => {
+    const words = new Control().push(Buffer.from("status 0 0 0\nfile 9 /tmp/a\nend\n"));
+    expect(words).toEqual([{ kind: "status", status: 0, stdout: 0, stderr: 0 }]);
+  });
+
+  test("keeps the reason why there is no KVM", () => {
+    const words = new Control().push(Buffer.from("no-kvm insmod: can't insert 'kvm-amd.ko'\n"));
+    expect(words).toEqual([{ kind: "no-kvm", why: "insmod: can't insert 'kvm-amd.ko'" }]);
+  });
+
+  test("passes over a line that is no word", () => {
+    expect(new Control().push(Buffer.from("garbage\nend\n"))).toEqual([{ kind: "end" }]);
+  });
+});
+
+describe("a user's path in the guest", () => {
+  test.each([
+    ["/out", "/out"],
+    ["/out/", "/out"],
+    ["/a//b/./c/..", "/a/b"],
+    ["/../x", "/x"],
+    ["/", "/"],
+    ["/with blank ", "/with blank "],
+  ])("%j is %j", (text, path) => {
+    expect(guestPath(text)).toBe(path);
+  });
+
+  test.each(["out", "./out", "", "../out", "/a\nb", "/a\0"])("%j is refused", (text) => {
+    expect(() => guestPath(text)).toThrow(expect.objectContaining({ code: "ERR_LAB_FILE" }));
+  });
+});
+
+test("init says its last word when all of the command's output is sent", () => {
+  const lines = INIT.split("\n");
+  const [sent, end] = [/^for port in 1 2; do stty/, /^echo end /].map((line) =>
+    lines.findIndex((text) => line.test(text)),
+  );
+  expect(sent).toBeGreaterThan(0);
+  expect(end).toBeGreaterThan(sent ?? 0);
+});
+
+test("init powers the machine off whatever happens before", () => {
+  expect(INIT.trimEnd().split("\n").at(-1)).toBe("poweroff -f");
+});
