@@ -3,9 +3,11 @@ import { readFileSync } from "node:fs";
 import { CpuidTable, diff, printDiff, printTable } from "../cpuid/index.ts";
 import { parseRawTable } from "../cpuid/parse.ts";
 import { Kvm } from "../kvm/kvm.ts";
+import { wrap } from "../report/lines.ts";
 import { STATE_FORMAT, stateFromBytes, stateFromJson, type VmState } from "../state/index.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
+import { lineWidth } from "./terminal.ts";
 
 /** How a table is printed. */
 export type TableForm = "fields" | "raw" | "json";
@@ -29,7 +31,18 @@ export function cpuidShow(source: string, form: TableForm): void {
   const table = load(source);
   const text =
     form === "json" ? JSON.stringify(table, null, 2) : printTable(table, { format: form });
-  process.stdout.write(`${text.trimEnd()}\n`);
+  // A register's continuation lines start below its fields.
+  const fitting = form === "fields" ? wrapLines(text, " ".repeat(18)) : text;
+  process.stdout.write(`${fitting.trimEnd()}\n`);
+}
+
+/** Wraps the lines of a text to the terminal's width. */
+function wrapLines(text: string, rest: string): string {
+  const width = lineWidth(process.stdout);
+  return text
+    .split("\n")
+    .flatMap((line) => wrap(line, width, { rest }))
+    .join("\n");
 }
 
 /** Prints in which fields two tables differ; returns 1 when they do. */
@@ -38,7 +51,8 @@ export function cpuidDiff(before: string, after: string): number {
     throw new CommandError("standard input holds one table: give - only once");
   }
   const changes = diff(load(before), load(after));
-  if (changes.length > 0) process.stdout.write(`${printDiff(changes).trimEnd()}\n`);
+  if (changes.length > 0)
+    process.stdout.write(`${wrapLines(printDiff(changes), "    ").trimEnd()}\n`);
   return changes.length === 0 ? STATUS.ok : STATUS.finding;
 }
 

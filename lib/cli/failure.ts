@@ -40,6 +40,13 @@ function troubleStatus(command: Command | undefined): number {
   return (command && TROUBLE.get(command)?.()) ?? STATUS.trouble;
 }
 
+const HINTS = new WeakMap<Command, (line: string) => string | undefined>();
+
+/** Sets what is appended to a command's usage errors; `hint` gets commander's message. */
+export function setUsageHint(command: Command, hint: (line: string) => string | undefined): void {
+  HINTS.set(command, hint);
+}
+
 /**
  * Makes a command and all below it end a usage error with one line, which names the command.
  *
@@ -53,7 +60,9 @@ export function wordUsageErrors(command: Command): void {
         .replace(/^error: /, "")
         .trim()
         .replace(/\.$/, "");
-      write(`${path}: ${line.replaceAll(/\s*\n\s*/g, " ")}; see ${path} --help\n`);
+      const hint = HINTS.get(command)?.(line);
+      const sentence = `${path}: ${line.replaceAll(/\s*\n\s*/g, " ")}`;
+      write(`${sentence}${hint === undefined ? "" : `; ${hint}`}; see ${path} --help\n`);
     },
   });
   command.exitOverride(({ exitCode, code }) => {

@@ -8,9 +8,20 @@ import { CommandError } from "./failure.ts";
 /** The end of a message about an unknown claim. */
 export const HOW_TO_LIST = "node-kvm test --list lists the claims";
 
+/** Describes the argument that selects claims, for --help. */
+export const PATTERN = "only claims whose name contains this (see below)";
+
+/** Explains names, patterns and numbers, for the end of --help; at most 80 columns wide. */
+export const PATTERN_NOTES = `
+A claim is named "short-name: sentence". A pattern selects the claims whose name
+contains it as it is, in upper or lower case: "cpuid" selects many, "set-257:"
+one. The number before a name gives its place in reports, which are sorted by
+subject; it is no part of the name.
+`;
+
 /** Prints the claims whose name contains the pattern, a line each; returns the exit status. */
-export function listClaims(pattern: string | undefined): number {
-  const claims = claimsWith(pattern).filter((name) => containsPattern(name, pattern));
+export async function listClaims(pattern: string | undefined): Promise<number> {
+  const claims = (await claimsWith(pattern)).filter((name) => containsPattern(name, pattern));
   process.stdout.write(`${claims.join("\n")}\n`);
   return STATUS.ok;
 }
@@ -20,8 +31,11 @@ export function listClaims(pattern: string | undefined): number {
  *
  * @throws {@link CommandError} when none contains the pattern.
  */
-export function claimsWith(pattern: string | undefined): readonly string[] {
-  const claims = suiteClaims();
+export async function claimsWith(
+  pattern: string | undefined,
+  signal?: AbortSignal,
+): Promise<readonly string[]> {
+  const claims = await suiteClaims(signal);
   if (!claims.some((name) => containsPattern(name, pattern))) {
     throw new CommandError(`no claim contains ${quoted(pattern ?? "")}; ${HOW_TO_LIST}`);
   }
@@ -33,8 +47,8 @@ export function claimsWith(pattern: string | undefined): readonly string[] {
  *
  * @throws {@link CommandError} when none has the short name.
  */
-export function claimsWithId(id: string): readonly string[] {
-  const claims = suiteClaims();
+export async function claimsWithId(id: string, signal?: AbortSignal): Promise<readonly string[]> {
+  const claims = await suiteClaims(signal);
   if (!claims.some((name) => splitName(name).id === id)) {
     throw new CommandError(`no claim has the name ${quoted(id)}; ${HOW_TO_LIST}`);
   }

@@ -2,7 +2,7 @@
 import type { Start } from "../lab/campaign.ts";
 import { DEFAULTS, type EmulatorName, type LabResult, runInLab } from "../lab/machine/machine.ts";
 import { throwIfAborted } from "../lab/process/command.ts";
-import { printableLines } from "../report/printable.ts";
+import { printable, printableLines } from "../report/printable.ts";
 import { STATUS, type StatusRow } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
 import { fileToBring, fileToFetch, type PathPair } from "./lab-files.ts";
@@ -95,9 +95,9 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
   const kernel = await findKernel(options.kernel, options.modules, signal);
   const stdin = await readGuestStdin(signal);
   throwIfAborted(signal);
-  const notice = stdin.notice === undefined ? "" : `; ${stdin.notice}`;
+  if (stdin.notice !== undefined) say(stdin.notice);
   say(
-    `${options.start === "saved" ? "starting" : "booting"} ${kernel.name} in ${emulator}, CPU ${cpu}${notice}`,
+    `${options.start === "saved" ? "starting" : "booting"} ${kernel.name} in ${emulator}, CPU ${cpu}`,
   );
   const log = new LogFile(places.log);
   const [stdout, stderr] = [new OutputStream(process.stdout), new OutputStream(process.stderr)];
@@ -147,7 +147,8 @@ class LogFile {
   }
 
   write(line: string): void {
-    this.#try((file) => file.write(`${line}\n`));
+    // The file may be a terminal, or be printed to one: the guest must not control it.
+    this.#try((file) => file.write(`${printableLog(line)}\n`));
   }
 
   end(): void {
@@ -203,6 +204,11 @@ function tell(result: LabResult): number {
     default:
       return result satisfies never;
   }
+}
+
+/** Escapes the control characters of a line, except tabs, which kernels write. */
+function printableLog(line: string): string {
+  return line.replace(/\r$/, "").split("\t").map(printable).join("\t");
 }
 
 function lastLines(log: string): string {

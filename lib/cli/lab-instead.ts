@@ -35,7 +35,7 @@ export async function judgeInLab(pattern: string | undefined): Promise<InsteadRe
     );
     const columns = await runCampaign({
       lanes: [{ kernel, cpu: "max" }],
-      claims: claimsWith(pattern),
+      claims: await claimsWith(pattern, signal),
       signal,
       ...(pattern === undefined ? {} : { pattern }),
     });

@@ -4,10 +4,11 @@ import { DEFAULT_START, defaultParallel, type Start } from "../lab/campaign.ts";
 import { guestFolder } from "../lab/machine/guest.ts";
 import { DEFAULTS } from "../lab/machine/machine.ts";
 import { commonStatuses, STATUS, type StatusRow, statusHelp } from "./exit-status.ts";
-import { setTroubleStatus } from "./failure.ts";
+import { setTroubleStatus, setUsageHint } from "./failure.ts";
 import { labBisect, labBisectStep } from "./lab-bisect.ts";
 import { labBuildBochs } from "./lab-build-bochs.ts";
 import { labCache } from "./lab-cache.ts";
+import { PATTERN, PATTERN_NOTES } from "./lab-claims.ts";
 import { EMULATORS, type EmulatorFlags } from "./lab-emulator.ts";
 import { EXEC_STATUS, EXEC_STATUSES, labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
@@ -131,7 +132,7 @@ interface RunFlags extends EmulatorFlags {
 function addRun(lab: Command): void {
   addEmulator(lab.command("run"))
     .description("run the suite on kernels x CPU models, and compare the verdicts")
-    .argument("[pattern]", "only claims whose name or sentence contains this")
+    .argument("[pattern]", PATTERN)
     .requiredOption("--kernel <names>", `${KERNEL}; comma separated`, list)
     .option("--modules <folder>", "the modules of your own kernel")
     .option("--cpu <models>", `CPU models (default: ${CPU}); max,-la57 is one; ${OTHER}`, cpus)
@@ -148,7 +149,8 @@ function addRun(lab: Command): void {
     .option("--output <file>", "where the report goes (default: standard output)")
     .addHelpText(
       "after",
-      statusHelp(commonStatuses("no claim fails, and no kernel complains", RUN_FINDING)),
+      PATTERN_NOTES +
+        statusHelp(commonStatuses("no claim fails, and no kernel complains", RUN_FINDING)),
     )
     .action(async (pattern: string | undefined, flags: RunFlags) => {
       process.exitCode = await labRun({
@@ -206,13 +208,18 @@ function addExec(lab: Command): void {
     )
     .option("--file <host:guest...>", "files or folders to bring along")
     .option("--out <guest:host...>", "files or folders to bring back")
-    .option("--log <file>", "write the kernel's log to this file")
+    .option("--log <file>", "write the kernel's log to this file, control characters escaped")
     .addOption(startOption(DEFAULT_START, "saved", "boot"))
     .addHelpText("after", `${EXEC_NOTES}\n${statusHelp(EXEC_STATUSES)}`)
     .action(async (command: readonly string[], { file, ...flags }: ExecFlags) => {
       process.exitCode = await labExec({ ...flags, files: file, command });
     });
   setTroubleStatus(exec, () => EXEC_STATUS.lab);
+  setUsageHint(exec, (line) =>
+    /^(unknown option|missing required argument)/.test(line)
+      ? "the command with its options comes after --, as in: lab exec --kernel 6.12 -- ls -l /"
+      : undefined,
+  );
 }
 
 /** What a user of `lab exec` must know of the machine; at most 80 columns wide. */

@@ -2,14 +2,15 @@
 /** The command `node-kvm`: which commands there are. What each does is its own file. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Command, Option } from "commander";
+import { Argument, Command, Option } from "commander";
 import { packageFolder } from "../package.ts";
+import { completion, SHELLS, type Shell } from "./completion.ts";
 import { cpuidDiff, cpuidShow, TABLE_SOURCES } from "./cpuid.ts";
 import { commonStatuses, statusHelp } from "./exit-status.ts";
 import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
 import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
-import { listClaims } from "./lab-claims.ts";
+import { listClaims, PATTERN, PATTERN_NOTES } from "./lab-claims.ts";
 import { isCutShort, isInterruptible } from "./lab-kernel.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
@@ -35,7 +36,7 @@ program
 program
   .command("test")
   .description("run the regression suite on this host's KVM")
-  .argument("[pattern]", "only claims whose name or sentence contains this")
+  .argument("[pattern]", PATTERN)
   .addOption(
     new Option("--reporter <name>", "how to report").choices(REPORTERS).default(REPORTERS[0]),
   )
@@ -48,10 +49,13 @@ program
   )
   .option("--repro-all", "with --repro: for each claim, whatever came out")
   .option("--require-kvm", "fail, instead of skipping, when there is no usable device")
-  .addHelpText("after", statusHelp(commonStatuses("no claim fails", "a claim fails")))
+  .addHelpText(
+    "after",
+    PATTERN_NOTES + statusHelp(commonStatuses("no claim fails", "a claim fails")),
+  )
   .action(async (pattern: string | undefined, options: SuiteFlags) => {
     if (options.list === true) {
-      process.exitCode = listClaims(pattern);
+      process.exitCode = await listClaims(pattern);
       return;
     }
     process.exitCode = await runSuite({
@@ -97,6 +101,16 @@ cpuid
   });
 
 addLab(program);
+
+program
+  .command("completion")
+  .description("print a script that completes commands and options in a shell")
+  .addArgument(new Argument("<shell>", "the shell").choices(SHELLS))
+  .addHelpText("after", statusHelp(commonStatuses("the script was printed")))
+  .action((shell: Shell) => {
+    process.stdout.write(completion(program, shell));
+  });
+
 wordUsageErrors(program);
 
 let running: Command | undefined;

@@ -14,13 +14,15 @@ import { toKtap } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
 import { printable, printableJson, printableLines } from "../report/printable.ts";
 import { isGreen, judged, type Report, type Result, splitName } from "../report/result.ts";
-import { claimLine, counted, paint, summary } from "../report/text.ts";
+import { claimLine, counted, summary } from "../report/text.ts";
 import { needsOwnProcesses } from "../suite/isolation.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 import { HOW_TO_LIST } from "./lab-claims.ts";
 import { HOW_TO_LAB, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 import { interruptible } from "./lab-kernel.ts";
+import { lineWidth, paintFor } from "./terminal.ts";
+import { TestProgress } from "./test-progress.ts";
 
 /** How the suite can be reported: live text, or one document at the end. */
 export const REPORTERS = ["text", "ktap", "junit", "json"] as const;
@@ -53,6 +55,9 @@ const PATIENCE_MS = 300_000;
 
 const PACKAGE = packageFolder();
 
+/** The command that judges a claim on this host again, and writes its calls as C. */
+const REPEAT = ["node-kvm", "test", "--repro", "."];
+
 /**
  * Runs the suite; returns the exit status: 0 only when nothing unexpected happened.
  *
@@ -80,20 +85,31 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
 }
 
 async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promise<number> {
-  const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
+  const p = paintFor(process.stdout);
+  const width = lineWidth(process.stdout);
   const live = options.reporter === "text";
-  const onResult = (result: Result): void => {
-    if (live) process.stdout.write(`${claimLine(result, p)}\n`);
+  const print = (result: Result): void => {
+    if (live) process.stdout.write(`${claimLine(result, p, { width, command: REPEAT })}\n`);
     if (options.progress) process.stderr.write(`${result.verdict} ${printable(result.id)}\n`);
   };
-  const run = await collect(options.pattern, reproEnvironment(options), onResult, signal);
+  const progress = new TestProgress();
+  const onResult = (result: Result): void => progress.ended(result, () => print(result));
+  const run = await collect(
+    options.pattern,
+    reproEnvironment(options),
+    onResult,
+    signal,
+    progress,
+  ).finally(() => progress.end());
   const { report } = run;
   if (report.results.length === 0 && !signal.aborted && run.errors.length === 0) {
     process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
     return STATUS.trouble;
   }
   process.stdout.write(
-    options.reporter === "text" ? `\n${summary(report, p)}\n` : DOCUMENTS[options.reporter](report),
+    options.reporter === "text"
+      ? `\n${summary(report, p, { width })}\n`
+      : DOCUMENTS[options.reporter](report),
   );
   if (options.repro !== undefined) {
     process.stderr.write(
@@ -143,11 +159,12 @@ function printInstead(
   { report, problems }: InsteadReport,
   reporter: SuiteOptions["reporter"],
 ): number {
-  const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
-  const lines = report.results.map((result) => claimLine(result, p));
+  const p = paintFor(process.stdout);
+  const width = lineWidth(process.stdout);
+  const lines = report.results.map((result) => claimLine(result, p, { width }));
   process.stdout.write(
     reporter === "text"
-      ? `${lines.join("\n")}\n\n${summary(report, p)}\n`
+      ? `${lines.join("\n")}\n\n${summary(report, p, { width })}\n`
       : DOCUMENTS[reporter](report),
   );
   for (const text of problems) process.stderr.write(`node-kvm: ${printable(text)}\n`);
@@ -210,6 +227,7 @@ async function collect(
   env: Readonly<Record<string, string>>,
   onResult: (result: Result) => void,
   signal: AbortSignal,
+  progress?: TestProgress,
 ): Promise<Run> {
   const { startVitest } = await loadVitest();
   const results: Result[] = [];
@@ -227,9 +245,13 @@ async function collect(
       cancel = (): void => void vitest.cancelCurrentRun("keyboard-input");
       signal.addEventListener("abort", cancel, { once: true });
     },
-    onTestRunStart(): void {
+    onTestRunStart(files: readonly unknown[]): void {
+      progress?.begin(files.length);
       // A run that is cancelled before it starts is not cancelled.
       if (signal.aborted) cancel();
+    },
+    onTestCaseReady(test: TestCase): void {
+      progress?.started(test.name);
     },
     onTestCaseResult(test: TestCase): void {
       const result = toResult(test);
@@ -239,6 +261,7 @@ async function collect(
       onResult(result);
     },
     onTestModuleEnd(module: TestModule): void {
+      progress?.fileEnded();
       errors.push(...module.errors().map(({ message }) => message));
     },
     onTestRunEnd(_: unknown, unhandled: readonly { readonly message: string }[]): void {

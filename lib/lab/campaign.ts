@@ -8,6 +8,7 @@ import { printable } from "../report/printable.ts";
 import { MalformedReport, readReport } from "../report/received.ts";
 import { containsPattern, count, type Report, type Result, splitName } from "../report/result.ts";
 import { LabError } from "./error.ts";
+import { shortRelease } from "./kernels/catalogue.ts";
 import type { Kernel } from "./kernels/kernels.ts";
 import { HELD, WORK_PORT } from "./machine/init.ts";
 import { suiteProgram } from "./machine/installation.ts";
@@ -15,6 +16,7 @@ import {
   type EmulatorName,
   type LabOptions,
   type LabResult,
+  type MachineStart,
   MEMORY,
   type Restore,
   runInLab,
@@ -68,15 +70,16 @@ export function defaultParallel(): number {
   return Math.max(1, Math.min(availableParallelism() + 1, room));
 }
 
-/** Where a lane is: a booting machine, claims judged so far, or its end. */
+/** The state of a lane: its files are prepared, its machine starts, claims are judged, or it has ended. */
 export type Step =
-  | { readonly kind: "boots" }
+  | { readonly kind: "prepares" }
+  | { readonly kind: "starts"; readonly how: MachineStart }
   | { readonly kind: "judged"; readonly claims: number }
   | { readonly kind: "ended"; readonly column: Column };
 
 /** What a column is called. */
 export function laneName({ kernel, cpu }: Lane): string {
-  return `${kernel.name.replace(/-cloud-amd64$/, "")} ${cpu}`;
+  return `${shortRelease(kernel.name)} ${cpu}`;
 }
 
 /**
@@ -94,7 +97,7 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Co
         columns[position] = unjudged(laneName(lane), "interrupted before it was booted");
         continue;
       }
-      options.onProgress?.(lane, { kind: "boots" });
+      options.onProgress?.(lane, { kind: "prepares" });
       const column = await runLane(lane, options);
       columns[position] = column;
       options.onProgress?.(lane, { kind: "ended", column });
@@ -157,6 +160,7 @@ async function judgeLane(
     ...(isStock(lane) ? { memory: STOCK_MEMORY } : {}),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     mostOutput: MOST_OUTPUT,
+    onStart: (how) => options.onProgress?.(lane, { kind: "starts", how }),
     onStderr: (bytes) => {
       progress.push(bytes);
       options.onProgress?.(lane, { kind: "judged", claims: progress.claims });

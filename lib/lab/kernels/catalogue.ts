@@ -48,7 +48,12 @@ export interface Named {
 const FILE = "catalogue.json";
 const DAY_MS = 86_400_000;
 /** How every release of the catalogue ends; names may leave it out. */
-const FLAVOUR = "-cloud-amd64";
+export const FLAVOUR = "-cloud-amd64";
+/** Returns a release as lists show it and as a name may be written: without the ending that all have. */
+export function shortRelease(release: string): string {
+  return release.endsWith(FLAVOUR) ? release.slice(0, -FLAVOUR.length) : release;
+}
+
 /** A kernel's own package is megabytes; one that only depends on others, two kilobytes. */
 const METAPACKAGE_BYTES = 100_000;
 

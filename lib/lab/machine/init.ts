@@ -274,7 +274,7 @@ function statusOf(
 
 /** Says why a path cannot be one that the guest's `find` printed below a normalised path. */
 function whyNoPath(path: string): string | undefined {
-  if (/\p{Cc}/u.test(path)) return "has a control character";
+  if (/[^\P{Cc}\t]/u.test(path)) return "has a control character other than a tab";
   if (!path.startsWith("/")) return "is not absolute";
   if (posix.normalize(path) !== path || path.endsWith("/")) return "is not normalised";
   return undefined;

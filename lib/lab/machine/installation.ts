@@ -2,7 +2,6 @@
  * This package as it is installed, and the packages it needs, as they lie in the guest: as few files
  * as its command and its suite load. The rest of the root is guest.ts.
  */
-import { spawnSync } from "node:child_process";
 import {
   existsSync,
   lstatSync,
@@ -14,6 +13,7 @@ import {
 import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
 import { packageFolder } from "../../package.ts";
 import { LabError } from "../error.ts";
+import { run } from "../process/command.ts";
 import { hostFile, type InitramfsEntry } from "./initramfs.ts";
 
 /**
@@ -84,20 +84,20 @@ export function suiteProgram(): string {
 }
 
 /**
- * Lists the names of the suite's claims, `id: sentence`, as its program on this host has them.
+ * Lists the names of the suite's claims, `id: sentence`, which its program prints on this host.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` when the program does not list them.
+ * @throws {@link LabError} `ERR_LAB_TOOL` if the program fails.
  */
-export function suiteClaims(): readonly string[] {
+export async function suiteClaims(signal?: AbortSignal): Promise<readonly string[]> {
   checkSuiteProgram();
-  const { status, stdout, stderr, error } = spawnSync(
+  const { status, stdout, stderr } = await run(
     process.execPath,
     [join(PACKAGE, PROGRAM), "--list"],
-    { encoding: "utf8", maxBuffer: 2 ** 24, env: { ...process.env, NODE_OPTIONS: "" } },
+    { env: { NODE_OPTIONS: "" }, signal },
   );
-  const claims = status === 0 ? parseClaims(stdout) : undefined;
+  const claims = status === 0 ? parseClaims(String(stdout)) : undefined;
   if (claims === undefined) {
-    const why = error?.message ?? /^\w*Error: .*/m.exec(stderr)?.[0] ?? `status ${status}`;
+    const why = /^\w*Error: .*/m.exec(stderr)?.[0] ?? `status ${status}`;
     throw new LabError("ERR_LAB_TOOL", `${PROGRAM} does not list its claims: ${why}`);
   }
   return claims;

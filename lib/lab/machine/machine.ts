@@ -81,7 +81,12 @@ export interface LabOptions extends Work, PortListeners {
    * or a saved machine could not be restored.
    */
   readonly onRetry?: (why: string) => void;
+  /** Is called before the machine is started, also for the machine that is booted only to be saved. */
+  readonly onStart?: (how: MachineStart) => void;
 }
+
+/** How a machine starts: booted for its work, booted to be saved, or restored. */
+export type MachineStart = "boot" | "save" | "restore";
 
 /**
  * How a machine is prepared, saved once, and restored for each run. QEMU's alone, with one CPU. Where there is no saved
@@ -188,8 +193,10 @@ export async function runInLab(given: LabOptions): Promise<LabResult> {
   const initrd = await writeInitrd(parts, workEntries(options));
   const image = bochs === undefined ? await directImage(parts) : undefined;
   const vmlinuz = image ?? options.kernel.vmlinuz;
-  const once = (folder: string): Promise<Attempt> =>
-    writing(scratch.path, () => attempt(options, { vmlinuz, initrd, folder, bochs }));
+  const once = (folder: string): Promise<Attempt> => {
+    options.onStart?.("boot");
+    return writing(scratch.path, () => attempt(options, { vmlinuz, initrd, folder, bochs }));
+  };
   const first = await once(join(scratch.path, "1"));
   const before = restored === undefined ? 0 : 1;
   if (first.end.why !== "silent" || before > 0) return judge(first, before + 1, false);
@@ -247,6 +254,7 @@ async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
     try {
       const kept = { snapshot, work };
       const place = { vmlinuz: "", initrd: "", folder, bochs: undefined, kept };
+      options.onStart?.("restore");
       const restored = await writing(scratch, () => attempt(options, place));
       // It may hang again.
       if (restored.end.why === "silent") await cache.remove(SNAPSHOTS, name);
@@ -304,6 +312,7 @@ async function savedMachine(
   const save: Saver = async ({ ram, state }) => {
     const folder = join(scratch, "saved");
     await using kept = await MachineToSave.prepare(folder, memory, state);
+    options.onStart?.("save");
     const saved = await attempt(options, { vmlinuz, initrd, folder, bochs: undefined, kept });
     if (!saved.isSaved || saved.end.why !== "ended") {
       throw new LabError("ERR_LAB_TOOL", "the machine ended before it could be saved");

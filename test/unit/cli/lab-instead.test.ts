@@ -19,8 +19,8 @@ vi.mock(import("../../../lib/lab/campaign.ts"), async (original) => {
 });
 
 vi.mock(import("../../../lib/cli/lab-claims.ts"), () => ({
-  claimsWith: () => ["a: A"],
-  claimsWithId: () => ["a: A"],
+  claimsWith: async () => ["a: A"],
+  claimsWithId: async () => ["a: A"],
 }));
 
 const OPTIONS: SuiteOptions = {
