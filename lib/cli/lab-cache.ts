@@ -94,7 +94,7 @@ export function printUsage(
       ...(name.length > label ? [name, " ".repeat(label) + rest] : [name.padEnd(label) + rest]),
       ...(damage === undefined
         ? []
-        : wrap(`damaged: ${printable(damage)}`, width, { first: "  ", rest: "    " })),
+        : wrap(printable(damage), width, { first: "  ", rest: "    " })),
     ];
   });
   const head = ["entry".padEnd(label), "size".padStart(9), "last used"].join("  ");

@@ -71,6 +71,7 @@ async function runAndReport(
   // Both at once. A pattern without a claim is reported first, and ends the search for kernels.
   const refusal = new AbortController();
   const finding = findLanes(options, progress, AbortSignal.any([signal, refusal.signal]));
+  finding.catch(() => undefined); // reported below, unless the pattern is
   const claims = await claimsWith(options.pattern, signal).catch(async (error: unknown) => {
     refusal.abort();
     await finding.catch(() => undefined);

@@ -70,6 +70,8 @@ export const CLEAR_LINE = "\r\u001b[2K";
 export class LiveBlock {
   readonly #stream: TextStream;
   #drawn: readonly string[] = [];
+  /** The width of the terminal when they were drawn. */
+  #width = 0;
 
   /** Draws nothing yet. */
   constructor(stream: TextStream) {
@@ -87,6 +89,9 @@ export class LiveBlock {
     const width = this.#columns;
     // Some terminals wrap when the last column is written, others when the column behind it is.
     const drawn = lines.slice(-this.rows).map((line) => cut(line, width - 1));
+    const isSame = drawn.every((line, i) => line === this.#drawn[i]);
+    if (isSame && drawn.length === this.#drawn.length && width === this.#width) return;
+    this.#width = width;
     this.#stream.write(this.#erasing() + drawn.map((line) => `${line}\n`).join(""));
     this.#drawn = drawn;
   }

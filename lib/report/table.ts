@@ -58,7 +58,7 @@ export function toTable(matrix: Matrix, p: Paint, width: number = DEFAULT_WIDTH)
   const omitted =
     same === 0
       ? []
-      : [`${counted(same, "claim")} with the same result on all kernels that reported`, ""];
+      : [...wrap(`${counted(same, "claim")} with ${SAME}`, width, { rest: "  " }), ""];
   return [
     ...names.flatMap((name, i) => wrap(`${numbers[i]} ${name}`, width, { rest: "    " })),
     "",
@@ -67,6 +67,8 @@ export function toTable(matrix: Matrix, p: Paint, width: number = DEFAULT_WIDTH)
     ...end,
   ].join("\n");
 }
+
+const SAME = "the same result on all kernels that reported";
 
 /** Whether a row has two verdicts in these columns, or one that is not expected. */
 function isNotable({ cells }: Row, columns: readonly number[]): boolean {

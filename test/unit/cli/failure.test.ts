@@ -74,6 +74,26 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
       128,
       /^node-kvm lab bisect: --script needs --kernel; see /,
     ],
+    [
+      ["lab", "bisect", "set-257", "--script", ...KERNEL],
+      128,
+      /^node-kvm: --kernel: there is no \/nowhere\/bzImage$/,
+    ],
+    [
+      ["lab", "bisect", "set-257", "--script", "--kernel", "/tmp", "--modules", "/nowhere/m"],
+      128,
+      /^node-kvm: --modules: there is no \/nowhere\/m$/,
+    ],
+    [
+      ["lab", "exec", "--kernel", "6.12", "ls", "-l"],
+      125,
+      /unknown option '-l'; the command with its options comes after --, as in: lab exec --kernel 6\.12 -- ls -l \/; see /,
+    ],
+    [
+      ["completion", "csh"],
+      2,
+      /^node-kvm completion: .*'csh' is invalid for argument 'shell'\. Allowed choices are bash, zsh, fish; see /,
+    ],
     [["lab", "exec"], 125, /^node-kvm lab exec: required option '--kernel <name>' not specified; /],
     [["lab", "exec", ...KERNEL], 125, /^node-kvm lab exec: missing required argument 'command'; /],
     [["lab", "exec", ...KERNEL, "--", "true"], 125, /^node-kvm: there is no kernel \/nowhere/],

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, rmSync, utimesSync, writeFileSync } from "node:f
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { CommandError } from "../../../lib/cli/failure.ts";
-import { labCache } from "../../../lib/cli/lab-cache.ts";
+import { labCache, printUsage } from "../../../lib/cli/lab-cache.ts";
 import { LabCache } from "../../../lib/lab/cache/cache.ts";
 import { pruneCache, surveyCache } from "../../../lib/lab/cache/usage.ts";
 import { temporaryFolder } from "../lab/temporary.ts";
@@ -84,8 +84,38 @@ describe("lab cache", () => {
   test("removes the least recently used until all take so much", async () => {
     expect(await labCache({ prune: 2 })).toBe(0);
     expect(await left()).toEqual(["guests/c"]);
-    expect(stderr).toMatch(/^removed tools\/b \(1\.0 MB\)\nremoved kernels\/a \(1\.0 MB\)\n$/);
+    expect(stderr).toMatch(/^removed tools\/b \(1\.0 MB\)\nremoved kernels\/a \(1\.0 MB\)\n/);
   });
+
+  test("names what follows when the last kernel or saved machine is removed", async () => {
+    await put("snapshots", "d", 100);
+    expect(await labCache({ prune: 2 })).toBe(0);
+    expect(stderr.split("\n").slice(-3)).toEqual([
+      "no saved machine is left: the next lab run boots and saves each kernel again",
+      "no kernel is left: the next use of one downloads it again",
+      "",
+    ]);
+  });
+
+  test("does not mention saved machines while some are left", async () => {
+    await put("snapshots", "d", 100);
+    await put("snapshots", "e", 5000);
+    expect(await labCache({ prune: 4 })).toBe(0);
+    expect(stderr).toContain("removed snapshots/d");
+    expect(stderr).not.toContain("is left");
+  });
+
+  test.each([40, 80, 200])(
+    "fits %i columns, with a long name on a line of its own",
+    async (width) => {
+      await put("snapshots", `own_${"x".repeat(60)}-0123456789abcdef`, 100);
+      writeFileSync(join(cache.root, "kernels/a/file"), Buffer.alloc(1_000_000, "x"));
+      const lines = printUsage({ ...(await surveyCache(cache)), root: "/c" }, width).split("\n");
+      const isName = (line: string): boolean => line.startsWith("snapshots/");
+      expect(lines.filter((line) => line.length > width && !isName(line))).toEqual([]);
+      expect(lines.join("\n")).toContain("0.0 MB");
+    },
+  );
 
   test("removes nothing when all is small enough", async () => {
     expect(await pruneCache(cache, 1e9)).toEqual([]);

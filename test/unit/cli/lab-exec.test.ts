@@ -119,7 +119,7 @@ describe("lab exec", () => {
     readGuestStdin.mockResolvedValueOnce({ bytes: undefined, notice: "it is empty" });
     await exec();
     expect(runInLab.mock.calls[1]?.[0].stdin).toBe(undefined);
-    expect(stderr).toMatch(/; it is empty\n$/);
+    expect(stderr).toMatch(/^node-kvm: it is empty$/m);
   });
 
   test("brings a folder to where --file says", async () => {
@@ -141,6 +141,29 @@ describe("lab exec", () => {
     expect(readFileSync(log, "utf8")).toBe(
       "one\nnode-kvm: the emulator hung; the log of the second boot follows\ntwo\n",
     );
+  });
+
+  test("escapes control characters in the log, which may be printed to a terminal", async () => {
+    const log = join(folder, "log");
+    runInLab.mockImplementation(async ({ onKernelLog }) => {
+      onKernelLog?.("a\tb\u001b]0;title\u0007\u009b2J\r");
+      return EXITED;
+    });
+    expect(await exec({ log })).toBe(0);
+    expect(readFileSync(log, "utf8")).toBe("a\tb\\x1b]0;title\\x07\\x9b2J\n");
+  });
+
+  test("writes no line of more than 80 columns before the boot", async () => {
+    runInLab.mockResolvedValue(EXITED);
+    readGuestStdin.mockResolvedValueOnce({
+      bytes: undefined,
+      notice: "the command's standard input is empty, not the terminal",
+    });
+    await exec();
+    expect(stderr.split("\n").filter((line) => line.length > 80 && !line.includes(folder))).toEqual(
+      [],
+    );
+    expect(stderr.split("\n")).toHaveLength(3);
   });
 
   test("keeps the log of a machine that was interrupted", async () => {
@@ -217,6 +240,30 @@ describe("lab run", () => {
     expect(JSON.parse(readFileSync(output, "utf8"))).toMatchObject({
       columns: [{ report: REPORT }, { problem: "interrupted after 2 claims; failed: silent-cr4" }],
     });
+  });
+
+  test("runs a machine that is named twice once", async () => {
+    runInLab.mockResolvedValue({ ...EXITED, stdout: Buffer.from(JSON.stringify(REPORT)) });
+    const kernel = join(folder, "bzImage");
+    await run({ kernels: [kernel, kernel], cpus: ["max", "max", "EPYC"] });
+    expect(runInLab.mock.calls.map(([{ cpu }]) => cpu)).toEqual(["max", "EPYC"]);
+    expect(stderr).toContain(" max was named before, and runs once\n");
+  });
+
+  test("prints a command that repeats a failure on the same kernel and CPU", async () => {
+    const failed = { id: "set-257", title: "x", verdict: "fail", duration: 1 };
+    const report = { ...REPORT, results: [failed] };
+    runInLab.mockResolvedValue({
+      ...EXITED,
+      status: 1,
+      stdout: Buffer.from(JSON.stringify(report)),
+    });
+    await run({ cpus: ["bochs:ryzen"] });
+    const text = stdout.replaceAll(/ \\\n +/g, " ");
+    const kernel = join(folder, "bzImage");
+    expect(text).toContain(
+      `\n    node-kvm lab run --kernel ${kernel} --modules ${folder} --cpu bochs:ryzen --start boot`,
+    );
   });
 
   test("opens its file before a machine is booted", async () => {

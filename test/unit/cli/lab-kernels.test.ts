@@ -67,6 +67,7 @@ test("the table says what is cached, available and gone, then the totals", () =>
     "",
     "[1] no modules in any suite",
     "3 kernels: 1 cached (20.1 MB), 1 available, 1 gone",
+    "gone: 7.0.4+c",
     "the archive was asked 2026-11-23T07:46Z",
     "suites it did not give: bullseye: 404  Not Found",
     "it could not be asked now: no network",
@@ -93,6 +94,16 @@ test("the longest names and reasons of the archive fit 80 columns", () => {
   const lines = printKernels(list, paint(false)).split("\n");
   expect(lines.filter((line) => line.length > 80)).toEqual([]);
   expect(lines).toContain("-cloud-amd64 is left out at the end of releases");
+});
+
+test.each([40, 80, 200])("the kernels that are gone are named in lines of %i columns", (width) => {
+  const releases = Array.from({ length: 20 }, (_, i) => `6.${i}.1+deb13`);
+  const rows = releases.map((release) => row(`${release}-cloud-amd64`, {}));
+  const list = { rows, asked: undefined, missing: [], trouble: undefined };
+  const text = printKernels(list, paint(false), width);
+  const below = text.slice(text.indexOf("20 kernels"));
+  expect(below.split("\n").filter((line) => line.length > width)).toEqual([]);
+  expect(below.replaceAll("\n  ", " ")).toContain(`gone: ${releases.join(", ")}\n`);
 });
 
 test("the command fetches what is named, then lists it as cached", async () => {

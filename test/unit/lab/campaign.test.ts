@@ -68,7 +68,7 @@ test("each lane tells when it boots, how many claims were judged, and its end", 
     claims = step.kind === "judged" ? step.claims : claims;
   };
   await runCampaign({ lanes: [lane("6.1")], run, onProgress });
-  expect(steps).toEqual(["boots", "judged", "judged", "ended"]);
+  expect(steps).toEqual(["prepares", "judged", "judged", "ended"]);
   expect(claims).toBe(3);
 });
 
