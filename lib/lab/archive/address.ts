@@ -1,13 +1,13 @@
-/** Where Debian's package archive is: as this machine's apt has it, or as the user says. */
+/** The address of Debian's package archive: from this machine's apt configuration, or from the user. */
 
 import { LabError } from "../error.ts";
 import { runOk } from "../process/command.ts";
 
-/** Where an archive is. */
+/** The address of an archive. */
 export interface ArchiveAddress {
-  /** The URI below which `dists/` and `pool/` lie. */
+  /** The URI above `dists/` and `pool/`. */
   readonly main: string;
-  /** The same of the security archive; `undefined` when there is none. */
+  /** The same URI of the security archive; `undefined` if there is none. */
   readonly security: string | undefined;
 }
 
@@ -16,14 +16,14 @@ const DEBIAN_SUITE =
 const SECURITY_SUITE = /-security|\/updates$/;
 
 /**
- * Finds the Debian archive that this machine's apt is set up for.
+ * Finds the Debian archive in this machine's apt configuration.
  *
- * @throws {@link LabError} `ERR_LAB_ARCHIVE` when its configuration names none.
+ * @throws {@link LabError} `ERR_LAB_ARCHIVE` if the configuration names none.
  */
 export async function configuredArchive(signal?: AbortSignal): Promise<ArchiveAddress> {
-  // apt reads its own files, of whatever form; --no-release-info also tells of lists never fetched.
+  // apt parses its own configuration, in every format; --no-release-info also lists sources that were never fetched.
   const format = "$(REPO_URI) $(RELEASE) $(COMPONENT)";
-  // Without the lists of packages, which it would otherwise parse for half a second.
+  // The lists of packages are left out, because apt would parse them for half a second.
   const lists = "Dir::State::lists=/dev/null/none";
   const args = ["indextargets", "-o", lists, "--no-release-info", "--format", format];
   const lines = String(await runOk("apt-get", args, { signal })).split("\n");
@@ -33,7 +33,7 @@ export async function configuredArchive(signal?: AbortSignal): Promise<ArchiveAd
     .map(([uri = "", suite = ""]) => ({ uri: uri.replace(/\/+$/, ""), suite }));
   const security = sources.find(({ suite }) => SECURITY_SUITE.test(suite))?.uri;
   const archives = sources.filter(({ suite }) => !SECURITY_SUITE.test(suite));
-  // Others than Debian use its suites' names too, but hardly its path.
+  // Other distributions also use these suite names, but rarely this path.
   const main = (archives.find(({ uri }) => uri.endsWith("/debian")) ?? archives[0])?.uri;
   if (main === undefined) {
     const remedy = "name one with --mirror, as in http://HOST/debian";
@@ -43,7 +43,7 @@ export async function configuredArchive(signal?: AbortSignal): Promise<ArchiveAd
   return { main, security: security ?? securityOf(main) };
 }
 
-/** Takes a mirror's address, as users give it: `http://HOST/debian`. */
+/** Checks and splits a mirror's address: `http://HOST/debian`. */
 export function mirrorArchive(mirror: string): ArchiveAddress {
   if (!/^[a-z+]+:\/\S+$/.test(mirror)) {
     const sentence = `"${mirror}" is not a mirror's address, such as http://HOST/debian`;

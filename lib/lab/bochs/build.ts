@@ -1,6 +1,6 @@
 /**
- * Building Bochs into the cache, from Debian's source package. Nothing of Bochs is part of this
- * package; what is, is how four of its lines must be changed for KVM to work in it.
+ * Builds Bochs into the cache from Debian's source package. This package contains nothing of Bochs except the four
+ * changed lines that KVM needs.
  */
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
@@ -15,18 +15,18 @@ import { BUILT } from "./parts.ts";
 
 /** How Bochs is built. */
 export interface BuildBochsOptions {
-  /** The package archive, `http://HOST/debian`; when left out, the one of this machine's apt. */
+  /** The package archive, `http://HOST/debian`; by default that of this machine's apt. */
   readonly mirror?: string | undefined;
-  /** Whether to build again what is there. */
+  /** Whether to rebuild an existing Bochs. */
   readonly rebuild?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Hears what is being done. */
+  /** Is called with a description of each step. */
   readonly onStep?: ((step: string) => void) | undefined;
-  /** Where the source comes from; Debian's when left out. */
+  /** The source; Debian's by default. */
   readonly source?: typeof SOURCE | undefined;
 }
 
-/** The source: Debian's own name of it, and its checksum. */
+/** The name of the source package in Debian, and its checksum. */
 const SOURCE = {
   name: "bochs",
   version: "3.0+dfsg-1",
@@ -64,7 +64,7 @@ export const FIXES: readonly SourceFix[] = [
   },
   {
     file: "cpu/flag_ctrl_pro.cc",
-    // Within the branch of a guest whose interrupts SVM masks for itself.
+    // This is in the branch for a guest whose interrupts SVM masks for itself.
     find: /(?<=in_svm_guest && SVM_V_INTR_MASKING\) \{\n(?:(?! {2}\}).*\n){0,8}) {5}mask_event\(BX_EVENT_SVM_VIRQ_PENDING\);$/m,
     put: "     if (SVM_HOST_IF) unmask_event(BX_EVENT_PENDING_INTR | BX_EVENT_PENDING_LAPIC_INTR);\n$&",
     why: IF_ZERO,
@@ -82,12 +82,12 @@ const CONFIGURE = [
   ...["--enable-avx", "--enable-evex", "--enable-cet", "--enable-protection-keys"],
   ...["--enable-memtype", "--enable-pci", "--enable-all-optimizations"],
   ...["--enable-repeat-speedups", "--enable-fast-function-calls", "--enable-handlers-chaining"],
-  // One CPU and no debugger: twice as fast. No display: it needs no terminal.
+  // One CPU and no debugger are twice as fast. Without a display, no terminal is needed.
   ...["--disable-docbook", "--disable-plugins", "--with-nogui"],
   ...["CXXFLAGS=-O3 -fomit-frame-pointer", "CFLAGS=-O3"],
 ];
 
-/** What a build needs, and the package of each. */
+/** The programs and headers that a build needs, and the package of each. */
 const TOOLS = {
   "g++": "g++",
   make: "make",
@@ -97,10 +97,10 @@ const TOOLS = {
 } as const;
 
 /**
- * Builds Bochs, unless it is there; returns the program's path. Takes about two minutes.
+ * Builds Bochs, unless the cache has it; returns the program's path. Takes about two minutes.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` naming the package that is missing, or `ERR_LAB_DAMAGED`
- *   when the source is not the one that the fixes are for.
+ * @throws {@link LabError} `ERR_LAB_TOOL` with the name of a missing package; `ERR_LAB_DAMAGED` if the source is
+ *   not the one that the fixes are for.
  */
 export async function buildBochs(
   cache: LabCache,
@@ -137,7 +137,7 @@ export async function buildBochs(
   return join(entry.path, BUILT.program);
 }
 
-/** Makes every change in the files of a source tree. */
+/** Applies every change to the files of a source tree. */
 export async function fixTree(tree: string): Promise<void> {
   for (const fix of FIXES) {
     const path = join(tree, fix.file);
@@ -146,9 +146,9 @@ export async function fixTree(tree: string): Promise<void> {
 }
 
 /**
- * Makes one change in a file's text.
+ * Applies one change to a file's text.
  *
- * @throws {@link LabError} `ERR_LAB_DAMAGED` when there is not exactly one place for it.
+ * @throws {@link LabError} `ERR_LAB_DAMAGED` unless exactly one place matches.
  */
 export function applyFix(text: string, fix: SourceFix): string {
   const places = Array.from(text.matchAll(new RegExp(fix.find, `${fix.find.flags}g`)));

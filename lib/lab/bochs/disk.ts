@@ -1,18 +1,17 @@
 /**
- * Getting a kernel into Bochs, which has no `-kernel`: a disk that holds what a boot loader would
- * have read from files, and an option ROM that copies it into memory and starts it.
+ * The disk with which Bochs, which has no `-kernel`, starts a kernel: it contains the data that a boot loader would
+ * read from files, and an option ROM copies it into memory and starts the kernel.
  *
- * The PC's BIOS calls an option ROM before it looks for anything to boot, so there is no partition,
- * no file system and no boot loader, and no package that makes them. From the start of Bochs to the
- * first line of the kernel it takes 2.5 s, with 140 MB to read, which then need not be compressed.
- * The kernel's side is Documentation/arch/x86/boot.rst.
+ * The PC's BIOS calls an option ROM before it searches for a boot device, so no partition, file system or boot loader
+ * is needed. The kernel's first line appears 2.5 s after the start of Bochs, with 140 MB to read, which therefore
+ * need not be compressed. The kernel's side is described in Documentation/arch/x86/boot.rst.
  */
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { Assembler, mem } from "../../guest/index.ts";
 import { LabError } from "../error.ts";
 import { appendFile } from "../machine/initramfs.ts";
 
-/** What is to be started. */
+/** The kernel that is started. */
 export interface DiskOptions {
   readonly vmlinuz: string;
   readonly initrd: string;
@@ -22,21 +21,21 @@ export interface DiskOptions {
   readonly memory: number;
 }
 
-/** Where the option ROM is, and how it sees itself. */
+/** The address of the option ROM, physical and as its code uses it. */
 export const ROM_ADDRESS = 0xd0000;
 const ROM_BYTES = 2048;
 
 const SECTOR = 512;
 /** Bochs counts whole cylinders: 16 heads of 63 sectors. */
 const CYLINDER = 16 * 63 * SECTOR;
-/** What one command of the disk reads at most: 65536 sectors, less so that each ends at a MiB. */
+/** The most that one command of the disk reads: 65536 sectors, reduced so that each read ends at a MiB. */
 const MOST_SECTORS = 63 * 1024;
 
-/** Where the parts go: the places of boot.rst. */
+/** The addresses of the parts, from boot.rst. */
 const SETUP = 0x90000;
 const HEAP_END = 0xe000;
 const PROTECTED = 0x100000;
-/** At the end of memory the BIOS keeps its ACPI tables. */
+/** The BIOS keeps its ACPI tables at the end of memory. */
 const TABLES = 2 ** 20;
 
 /** A run of sectors that the ROM copies into memory. */
@@ -78,7 +77,7 @@ export async function writeDisk(path: string, options: DiskOptions): Promise<Uin
   }
 }
 
-/** Fills in what a boot loader tells the kernel, in the part of it that runs in real mode. */
+/** Fills in the boot loader's fields in the kernel's real-mode part. */
 function prepare(
   image: Buffer,
   initrdBytes: number,
@@ -86,14 +85,14 @@ function prepare(
 ): { readonly setup: Buffer; readonly initrd: number } {
   const setup = Buffer.from(image.subarray(0, ((image[0x1f1] || 4) + 1) * SECTOR));
   const initrd = Math.floor((memory * 2 ** 20 - TABLES - initrdBytes) / 4096) * 4096;
-  // Where it unpacks itself, and how much room it takes there.
+  // The address where it unpacks itself, and the space that it needs there.
   const kernelEnd = Number(setup.readBigUInt64LE(0x258)) + setup.readUInt32LE(0x260);
   if (initrd < Math.max(kernelEnd, PROTECTED + image.length)) {
     const least = Math.ceil((kernelEnd + initrdBytes + TABLES) / 2 ** 20);
     const sentence = `${memory} MiB are too little for this kernel and its files: it needs ${least}`;
     throw new LabError("ERR_LAB_NOT_A_KERNEL", sentence);
   }
-  setup.writeUInt8(0xff, 0x210); // type_of_loader: one without a number
+  setup.writeUInt8(0xff, 0x210); // type_of_loader: undefined
   setup.writeUInt8(setup.readUInt8(0x211) | 0x80, 0x211); // loadflags: there is a heap
   setup.writeUInt16LE(HEAP_END - 0x200, 0x224); // heap_end_ptr
   setup.writeUInt32LE(initrd, 0x218);
@@ -110,7 +109,7 @@ function split(address: number, lba: number, sectors: number): readonly Piece[] 
   }));
 }
 
-/** Makes the file's length a multiple; returns it. */
+/** Pads the file to a multiple; returns its length. */
 async function pad(file: FileHandle, multiple: number): Promise<number> {
   const { size } = await file.stat();
   const length = Math.ceil(size / multiple) * multiple;
@@ -122,10 +121,10 @@ async function pad(file: FileHandle, multiple: number): Promise<number> {
 const DISK = { data: 0x1f0, count: 0x1f2, device: 0x1f6, command: 0x1f7 } as const;
 const READ_EXT = 0x24;
 
-/** The places of a row in the ROM's table; a row without sectors ends it. */
+/** The offsets in a row of the ROM's table; a row without sectors ends the table. */
 const ROW = { address: 0, sectors: 4, lba: 8, bytes: 12 } as const;
 
-/** Encodes the option ROM: its head, its code, a table of pieces, and a checksum. */
+/** Encodes the option ROM: its header, its code, a table of pieces, and a checksum. */
 function encodeRom(pieces: readonly Piece[]): Uint8Array {
   const table = 0x100;
   const rom = Buffer.alloc(ROM_BYTES);
@@ -146,14 +145,14 @@ function encodeRom(pieces: readonly Piece[]): Uint8Array {
   return rom;
 }
 
-/** Writes the ROM's code: the disk's pieces to their places, then the kernel's own real mode. */
+/** Writes the ROM's code: it copies the disk's pieces to their addresses, then jumps to the kernel's real-mode code. */
 function loader(gdtr: number, table: number): Assembler {
   const g = new Assembler(16);
   const row = (size: 8 | 16 | 32, displacement: number) => mem(size, { base: "si", displacement });
   g.emit("Cli").emit("Cld");
   g.in(8, 0x92).or("al", 2).out(8, 0x92); // A20
   g.mov("ax", "cs").mov("ds", "ax");
-  // A look into protected mode gives ES a limit of 4 GiB, which it keeps.
+  // Entering protected mode gives ES a limit of 4 GiB, which remains in real mode.
   g.lgdt(mem(16, { displacement: gdtr }));
   g.mov("eax", "cr0").or("al", 1).mov("cr0", "eax");
   g.mov("bx", 8).mov("es", "bx");

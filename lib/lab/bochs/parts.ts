@@ -1,4 +1,4 @@
-/** What a boot in Bochs needs beside the kernel: the emulator and the PC's two BIOS images. */
+/** The files that a boot in Bochs needs besides the kernel: the emulator and the PC's two BIOS images. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { unpackedPackage } from "../archive/debian-package.ts";
@@ -12,19 +12,19 @@ export interface BochsParts {
   readonly vgaBios: string;
 }
 
-/** Where `buildBochs` puts its result. */
+/** The cache entry of `buildBochs`. */
 export const BUILT = { kind: "tools", name: "bochs-3.0-fixed", program: "bochs" } as const;
 
-/** The packages of the BIOS images, and where the images lie in them. */
+/** The packages of the BIOS images, and their paths in them. */
 const BIOS = { package: "bochsbios", path: "/usr/share/bochs/BIOS-bochs-latest" } as const;
 const VGA_BIOS = { package: "vgabios", path: "/usr/share/vgabios/vgabios.bin" } as const;
 
 /**
- * Finds the parts; BIOS images that this machine lacks are fetched into the cache.
+ * Finds the parts; BIOS images that are not installed are downloaded into the cache.
  *
- * @param program - the user's own emulator; else `$NODE_KVM_BOCHS`, else the cache's.
- * @throws {@link LabError} `ERR_LAB_TOOL` when there is no emulator, or no BIOS can be had;
- *   `ERR_LAB_DAMAGED` when the cache's emulator is not what was built.
+ * @param program - the user's own emulator; by default `$NODE_KVM_BOCHS`, else the one in the cache.
+ * @throws {@link LabError} `ERR_LAB_TOOL` if the emulator or a BIOS is missing; `ERR_LAB_DAMAGED` if the cache's
+ *   emulator was changed.
  */
 export async function findBochs(
   cache: LabCache,

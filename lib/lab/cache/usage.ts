@@ -1,40 +1,42 @@
-/** What the cache takes on the disk, and making room: least recently used first. How it works is cache.ts. */
+/**
+ * The disk space of the cache, and the removal of entries, least recently used first. cache.ts implements the cache.
+ */
 import { lstat, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { LabError } from "../error.ts";
 import { type LabCache, lastUse } from "./cache.ts";
 
-/** An entry as it lies on the disk. */
+/** An entry on the disk. */
 export interface StoredEntry {
-  /** What it is one of: `kernels`, `guests`, `tools`. */
+  /** Its kind: `kernels`, `guests`, `tools`. */
   readonly kind: string;
   readonly name: string;
-  /** What its files take on the disk. */
+  /** The disk space of its files. */
   readonly bytes: number;
   readonly used: Date;
-  /** What is wrong with it. */
+  /** The damage that was found. */
   readonly damage: string | undefined;
 }
 
-/** All that the cache holds. */
+/** The content of the cache. */
 export interface CacheUsage {
   readonly root: string;
-  /** The least recently used first. */
+  /** Sorted by last use, oldest first. */
   readonly entries: readonly StoredEntry[];
-  /** What the entries take together. */
+  /** The disk space of all entries. */
   readonly bytes: number;
-  /** What the archive's lists and unfinished downloads take. */
+  /** The disk space of the archive's lists and of unfinished downloads. */
   readonly otherBytes: number;
 }
 
-/** The folders and files beside the entries that the archive's lists and downloads are in. */
+/** The files and folders of the archive's lists and downloads. */
 const OTHERS = ["apt", "apt-source", "downloads", "catalogue.json"] as const;
 
 /**
- * Lists the entries, also damaged ones.
+ * Lists the entries, including damaged ones.
  *
  * @param options.verify - whether to compare every file with its checksum.
- * @throws {@link LabError} `ERR_LAB_CACHE` when the cache cannot be read.
+ * @throws {@link LabError} `ERR_LAB_CACHE` if the cache cannot be read.
  */
 export async function surveyCache(
   cache: LabCache,
@@ -44,7 +46,7 @@ export async function surveyCache(
   for (const kind of await cache.kinds()) {
     for (const name of await cache.names(kind)) {
       const path = join(cache.root, kind, name);
-      // Only what has a manifest is an entry; what else lies there is somebody's own.
+      // A folder without a manifest is not an entry of the lab.
       const used = await lastUse(path);
       if (used === undefined) continue;
       const damage = await damageOf(cache, kind, name, options.verify === true);
@@ -61,11 +63,12 @@ export async function surveyCache(
 }
 
 /**
- * Removes entries until the others take at most so much, the least recently used first.
+ * Removes entries, the least recently used first, until the rest takes at most `most` bytes.
  *
- * What killed processes left goes, too. A machine that has started needs its entries no more; one that
- * is just starting may fail.
- * @returns what was removed.
+ * It also removes the temporary files of killed processes. A running machine no longer needs its entries; one that is
+ * starting may fail.
+ *
+ * @returns the removed entries.
  */
 export async function pruneCache(cache: LabCache, most: number): Promise<readonly StoredEntry[]> {
   await cache.sweep();
@@ -82,15 +85,15 @@ export async function pruneCache(cache: LabCache, most: number): Promise<readonl
 }
 
 /**
- * Removes all entries, the archive's lists and unfinished downloads; waits for a download to end.
+ * Removes all entries, the archive's lists and unfinished downloads; waits for a running download.
  *
- * @returns what was removed of entries.
+ * @returns the removed entries.
  */
 export async function emptyCache(
   cache: LabCache,
   signal?: AbortSignal,
 ): Promise<readonly StoredEntry[]> {
-  // In a folder that the lab has not used yet, downloads/ is somebody else's.
+  // In a folder that the lab has not used yet, downloads/ does not belong to the lab.
   if (!(await cache.isUsed())) return [];
   await using _lock = await cache.lock("archive", signal);
   const removed = await pruneCache(cache, -1);
@@ -104,7 +107,7 @@ async function damageOf(
   name: string,
   verify: boolean,
 ): Promise<string | undefined> {
-  // Looking at an entry is no use of it.
+  // find() does not mark the entry as used.
   try {
     const entry = await cache.find(kind, name);
     if (verify && entry !== undefined) await cache.compare(entry);
@@ -115,7 +118,7 @@ async function damageOf(
   }
 }
 
-/** What a file, or a folder with all in it, takes on the disk; files can have holes. */
+/** Returns the disk space of a file or a folder with its content; files can have holes. */
 async function diskUsage(path: string): Promise<number> {
   const found = await lstat(path).catch(() => undefined);
   if (found === undefined) return 0;

@@ -1,6 +1,8 @@
 /**
- * The uncompressed kernel inside a bzImage. QEMU starts it by its PVH entry, which saves the emulated CPU the second
- * that unpacking takes there. Without it the bzImage is booted, so nothing here is an error.
+ * A bzImage (Documentation/arch/x86/boot.rst): its release, and the uncompressed kernel in it.
+ *
+ * QEMU starts an uncompressed kernel by its PVH entry, which saves the second that the emulated CPU needs for
+ * unpacking. Without it, the bzImage is booted, so a failure to unpack is not an error.
  */
 import { open, readFile, rm, stat, writeFile } from "node:fs/promises";
 import * as zlib from "node:zlib";
@@ -19,13 +21,13 @@ const SETUP = 0x200;
 const HEAD_BYTES = 0x10000;
 const PAYLOAD_OFFSET = 0x248;
 const PAYLOAD_LENGTH = 0x24c;
-/** The first protocol that has the payload's place. */
+/** The first protocol version with the fields of the payload. */
 const WITH_PAYLOAD = 0x0208;
 const SECTOR = 512;
-/** The payload ends with the size of what is packed in it, for every format. */
+/** Every payload ends with the size of its unpacked content. */
 const SIZE_BYTES = 4;
 
-/** How a payload may be packed: how it begins, and the program that unpacks it. */
+/** The formats of payloads: their first bytes, and the program that unpacks them. */
 const FORMATS = [
   { magic: Buffer.of(0x1f, 0x8b), program: "gzip" },
   { magic: Buffer.of(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00), program: "xz" },
@@ -34,9 +36,9 @@ const FORMATS = [
 ] as const;
 
 /**
- * Reads the release, what `uname -r` says, from a bzImage; `""` when it does not tell.
+ * Reads the release (`uname -r`) from a bzImage; returns `""` if it has none.
  *
- * @throws {@link LabError} `ERR_LAB_NOT_A_KERNEL` when the file is something else.
+ * @throws {@link LabError} `ERR_LAB_NOT_A_KERNEL` if the file is something else.
  */
 export async function bootImageRelease(path: string): Promise<string> {
   const head = await readHead(path);
@@ -73,9 +75,9 @@ async function readHead(path: string): Promise<Buffer> {
 /**
  * Unpacks a bzImage into a file.
  *
- * @returns whether there is one that QEMU can start now. There is none when the image is of another kind, the
- *   program that unpacks it is missing or fails, or the kernel has no PVH entry (`CONFIG_PVH`).
- * @throws {@link LabError} `ERR_LAB_INTERRUPTED`, or the system's error when the file cannot be written.
+ * @returns whether QEMU can start the file. It cannot if the image has another format, if the program that unpacks
+ *   it is missing or fails, or if the kernel has no PVH entry (`CONFIG_PVH`).
+ * @throws {@link LabError} `ERR_LAB_INTERRUPTED`, or the system's error if the file cannot be written.
  */
 export async function unpackVmlinux(
   bzImage: string,
@@ -92,7 +94,7 @@ export async function unpackVmlinux(
   return true;
 }
 
-/** Finds the packed kernel; `undefined` when the file is no bzImage that says where it is. */
+/** Finds the packed kernel; `undefined` if the file is not a bzImage with the fields of the payload. */
 function payloadOf(image: Buffer): Buffer | undefined {
   if (image.length < PAYLOAD_LENGTH + 4) return undefined;
   if (image.toString("latin1", HEADER, HEADER + 4) !== "HdrS") return undefined;
@@ -111,7 +113,7 @@ async function unpack(
 ): Promise<Buffer | undefined> {
   const format = FORMATS.find(({ magic }) => payload.subarray(0, magic.length).equals(magic));
   if (format === undefined) return undefined;
-  // gzip's own end is the size; behind the others it would be taken for garbage.
+  // In gzip, the size is part of the format; the other programs would reject it as garbage.
   const packed = format.program === "gzip" ? payload : payload.subarray(0, -SIZE_BYTES);
   if (format.program === "gzip") return orUndefined(() => zlib.gunzipSync(packed));
   // Node.js has zstd since 22.15.
@@ -136,7 +138,7 @@ function orUndefined(unpacked: () => Buffer): Buffer | undefined {
   try {
     return unpacked();
   } catch {
-    return undefined; // a damaged payload: the kernel itself says so when it boots
+    return undefined; // a damaged payload; the boot of the kernel reports it
   }
 }
 
@@ -148,10 +150,10 @@ const PT_NOTE = 4;
 const P_OFFSET = 0x08;
 const P_FILESZ = 0x20;
 const NOTE_HEADER = 12;
-/** xen/interface/elfnote.h: the note that says where a PVH guest starts. */
+/** The note with the entry point of a PVH guest (xen/interface/elfnote.h). */
 const XEN_ELFNOTE_PHYS32_ENTRY = 18;
 
-/** Whether an ELF file has the note without which QEMU does not start it. */
+/** Whether an ELF file has the note that QEMU requires. */
 function hasPvhEntry(elf: Buffer): boolean {
   if (elf.toString("latin1", 0, ELF64_LITTLE_ENDIAN.length) !== ELF64_LITTLE_ENDIAN) return false;
   try {
@@ -166,7 +168,7 @@ function hasPvhEntry(elf: Buffer): boolean {
         return hasPvhNote(elf.subarray(start, end));
       });
   } catch {
-    return false; // the only thing that throws is a read behind the end
+    return false; // only a read beyond the end throws
   }
 }
 

@@ -1,7 +1,4 @@
-/**
- * A kernel's modules: finding them below a folder, what each needs, and their order of loading.
- * Reading one module's file is module-file.ts.
- */
+/** A kernel's modules: their files below a folder, their dependencies, and the order of loading. */
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { LabError } from "../error.ts";
@@ -9,22 +6,22 @@ import { commandError, run, throwIfAborted } from "../process/command.ts";
 
 /** The part of a kernel that this file needs. */
 export interface ModuleOwner {
-  /** What the modules must be built for; `""` when it is not known. */
+  /** The release that the modules must be built for; `""` if it is unknown. */
   readonly release: string;
-  /** The folder below which its modules lie. */
+  /** The folder that contains its modules, at any depth. */
   readonly modules: string;
 }
 
-/** Where the modules below a folder are. */
+/** The modules below a folder. */
 export interface ModuleTree {
   readonly folder: string;
   /** Files by module name, with `_` for `-`. */
   readonly files: ReadonlyMap<string, string>;
-  /** The names of what is built into the kernel instead, as far as the folder tells. */
+  /** The names of modules that are built into the kernel, from `modules.builtin`. */
   readonly builtin: ReadonlySet<string>;
 }
 
-/** How a module may be packed, by the end of its file's name, and what unpacks it. */
+/** The compression programs by the ending of a module's file name. */
 const COMPRESSIONS: Readonly<Record<string, string>> = {
   ".gz": "gzip",
   ".xz": "xz",
@@ -44,10 +41,10 @@ const MODULE_FILE = new RegExp(
 );
 
 /**
- * Writes a vendor's KVM module, and the modules it needs, as plain `.ko` files into a folder.
+ * Writes a vendor's KVM module and its dependencies as plain `.ko` files into a folder.
  *
- * @returns the files in the order of loading. What is built into the kernel is left out.
- * @throws {@link LabError} `ERR_LAB_MODULE` when one is missing, broken, or of another kernel.
+ * @returns the files in the order of loading, without modules that are built into the kernel.
+ * @throws {@link LabError} `ERR_LAB_MODULE` if a module is missing, broken, or of another kernel.
  */
 export function moduleChain(
   kernel: ModuleOwner,
@@ -58,7 +55,7 @@ export function moduleChain(
   return loadOrder(kernel, [module], into, signal);
 }
 
-/** Does for any modules what {@link moduleChain} does for KVM's. */
+/** Does the same as {@link moduleChain} for any modules. */
 export async function loadOrder(
   kernel: ModuleOwner,
   modules: Iterable<string>,
@@ -89,13 +86,13 @@ export async function loadOrder(
   return order;
 }
 
-/** Finds every module below a folder, and what `modules.builtin` says. */
+/** Finds every module below a folder, and the names in `modules.builtin`. */
 export async function findModules(folder: string): Promise<ModuleTree> {
   const files = new Map<string, string>();
   const builtin = new Set<string>();
   for (const path of await walk(folder)) {
     const [, name] = MODULE_FILE.exec(basename(path)) ?? [];
-    // A module in updates/ goes before the kernel's own, as depmod has it.
+    // A module in updates/ takes precedence over the kernel's own, as in depmod.
     if (name !== undefined && !(files.has(moduleName(name)) && !path.includes("/updates/"))) {
       files.set(moduleName(name), path);
     }
@@ -107,7 +104,7 @@ export async function findModules(folder: string): Promise<ModuleTree> {
   return { folder, files, builtin };
 }
 
-/** Names the files of those of these modules that are there, and of all that they need. */
+/** Returns the files of these modules, if they exist, and of their dependencies. */
 export async function moduleClosure(
   tree: ModuleTree,
   names: Iterable<string>,
@@ -115,7 +112,7 @@ export async function moduleClosure(
 ): Promise<readonly string[]> {
   const wanted = new Set(names);
   const paths: string[] = [];
-  // A set's iteration goes on over what is added meanwhile.
+  // The iteration includes names that are added meanwhile.
   for (const name of wanted) {
     const path = tree.files.get(name);
     if (path === undefined) continue;
@@ -137,7 +134,7 @@ function moduleName(name: string): string {
   return name.replaceAll("-", "_");
 }
 
-/** All files below a folder, in order of their names, not following links to folders. */
+/** Lists all files below a folder, sorted by name, without following links to folders. */
 async function walk(folder: string): Promise<readonly string[]> {
   const found = await readdir(folder, { withFileTypes: true }).catch((cause: unknown) => {
     throw new LabError("ERR_LAB_MODULE", `the modules' folder ${folder} cannot be read`, cause);
@@ -151,7 +148,7 @@ async function walk(folder: string): Promise<readonly string[]> {
   return paths;
 }
 
-/** What a module says about itself. */
+/** The fields of `.modinfo` that the lab uses. */
 export interface ModuleInfo {
   /** The release of the kernel it was built for. */
   readonly release: string;
@@ -159,7 +156,7 @@ export interface ModuleInfo {
   readonly depends: readonly string[];
 }
 
-/** Reads a module's file, unpacked. */
+/** Reads and unpacks a module's file. */
 async function readModule(path: string, signal?: AbortSignal): Promise<Buffer> {
   const program = COMPRESSIONS[extname(path)];
   if (program === undefined) return readFile(path);
@@ -169,10 +166,10 @@ async function readModule(path: string, signal?: AbortSignal): Promise<Buffer> {
 }
 
 /**
- * Reads what a module needs and was built for.
+ * Reads a module's dependencies and the release that it was built for.
  *
  * @param path for the error's text only.
- * @throws {@link LabError} `ERR_LAB_MODULE` when these bytes are no x86-64 module.
+ * @throws {@link LabError} `ERR_LAB_MODULE` if these bytes are not an x86-64 module.
  */
 export function parseModuleInfo(content: Buffer, path: string): ModuleInfo {
   const fields = new Map<string, string>();
@@ -200,7 +197,7 @@ function modinfo(content: Buffer, path: string): Buffer {
       if (name.toString("latin1", 0, 9) === ".modinfo\0") return bytesOf(content, section(i));
     }
   } catch (cause) {
-    // The only thing that throws above is a read behind the end.
+    // Only a read beyond the end throws above.
     throw broken(path, "it is cut short", cause);
   }
   throw broken(path, "it has no .modinfo");
