@@ -1,4 +1,4 @@
-/** `node-kvm cpuid`: showing a table, naming the differences of two. */
+/** `node-kvm cpuid`: prints a table, or the differences of two. */
 import { readFileSync } from "node:fs";
 import { CpuidTable, diff, printDiff, printTable } from "../cpuid/index.ts";
 import { parseRawTable } from "../cpuid/parse.ts";
@@ -9,7 +9,7 @@ import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 import { lineWidth } from "./terminal.ts";
 
-/** How a table is printed. */
+/** The form in which a table is printed. */
 export type TableForm = "fields" | "raw" | "json";
 
 const HOST_TABLES = {
@@ -21,7 +21,7 @@ const HOST_TABLES = {
 const NAMES = Object.keys(HOST_TABLES).join(", ");
 const FORMATS = "the output of cpuid show --json or --raw, or a saved state (JSON or bytes)";
 
-/** What a table can be read from; for --help. */
+/** The sources of a table, for --help. */
 export const TABLE_SOURCES: string =
   `${NAMES} (of this host's KVM), a file, or - for standard input; a file holds ${FORMATS}, ` +
   "of which FILE#ID is the vCPU with this id";
@@ -45,7 +45,7 @@ function wrapLines(text: string, rest: string): string {
     .join("\n");
 }
 
-/** Prints in which fields two tables differ; returns 1 when they do. */
+/** Prints the fields in which two tables differ; returns 1 if they do. */
 export function cpuidDiff(before: string, after: string): number {
   if (before === STDIN && after === STDIN) {
     throw new CommandError("standard input holds one table: give - only once");
@@ -67,7 +67,7 @@ function load(source: string): CpuidTable {
   try {
     return parse(bytes, vcpu);
   } catch (cause) {
-    // A saved state may have many complaints, each on a line of its own.
+    // A saved state may have many faults, one per line.
     const why = reasonOf(cause).split("\n", 2).join("");
     throw new CommandError(`${source} holds no CPUID table: ${why}; use ${FORMATS}`, { cause });
   }

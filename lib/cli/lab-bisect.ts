@@ -1,4 +1,4 @@
-/** `node-kvm lab bisect`: between which kernels a claim's verdict changes. */
+/** `node-kvm lab bisect`: finds the kernels between which a claim's verdict changes. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { BISECT_STATUS, bisect, type Judgement } from "../lab/bisect.ts";
@@ -17,22 +17,22 @@ import { findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts"
 import { LabProgress } from "./lab-progress.ts";
 import { lineWidth } from "./terminal.ts";
 
-/** Which claim, between which kernels. */
+/** The claim and the kernels. */
 export interface LabBisectOptions {
   /** The claim's short name. */
   readonly claim: string;
   readonly good: string;
   readonly bad: string;
-  /** A CPU model of the emulator's; its own default when left out. */
+  /** A CPU model of the emulator; by default the emulator's default. */
   readonly cpu?: string | undefined;
   readonly emulator: EmulatorName;
   /** The user's own Bochs. */
   readonly bochs?: string | undefined;
-  /** How QEMU's machines start. */
+  /** The start of QEMU's machines. */
   readonly start?: Start | undefined;
 }
 
-/** What judging one kernel takes. */
+/** The options for judging one kernel. */
 type Judge = Omit<LabBisectOptions, "good" | "bad"> & { readonly claims: readonly string[] };
 
 /** Finds the change in the catalogue and prints it; returns the exit status. */
@@ -70,7 +70,7 @@ function mostJudged(releases: readonly string[], good: string, bad: string): num
   return 2 + Math.max(0, Math.ceil(Math.log2(between + 1)));
 }
 
-/** Judges one kernel of the user's own and returns the status that `git bisect run` wants. */
+/** Judges one kernel of the user's own; returns the status that `git bisect run` expects. */
 export async function labBisectStep(
   kernel: string,
   modules: string | undefined,
@@ -135,7 +135,7 @@ async function judgeOn(
   });
   throwIfAborted(signal);
   const result = column?.report?.results.find(({ id }) => id === claim);
-  // A run with a problem was cut short, or was not the claim's alone: it does not judge.
+  // A run with a problem was interrupted, or had other failures than the claim's, so it is no judgement.
   if (column?.problem !== undefined || result === undefined || result.verdict === "skip") {
     return "skip";
   }

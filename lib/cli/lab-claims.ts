@@ -1,4 +1,4 @@
-/** The names of the claims that the lab is to judge, checked before a machine boots. */
+/** The names of the claims that the lab judges, which are checked before a machine boots. */
 import { suiteClaims } from "../lab/machine/installation.ts";
 import { quoted } from "../options.ts";
 import { containsPattern, splitName } from "../report/result.ts";
@@ -19,7 +19,7 @@ one. The number before a name gives its place in reports, which are sorted by
 subject; it is no part of the name.
 `;
 
-/** Prints the claims whose name contains the pattern, a line each; returns the exit status. */
+/** Prints the claims whose name contains the pattern, one per line; returns the exit status. */
 export async function listClaims(pattern: string | undefined): Promise<number> {
   const claims = (await claimsWith(pattern)).filter((name) => containsPattern(name, pattern));
   process.stdout.write(`${claims.join("\n")}\n`);
@@ -29,7 +29,7 @@ export async function listClaims(pattern: string | undefined): Promise<number> {
 /**
  * Lists the names of all claims of the suite.
  *
- * @throws {@link CommandError} when none contains the pattern.
+ * @throws {@link CommandError} if none contains the pattern.
  */
 export async function claimsWith(
   pattern: string | undefined,
@@ -45,7 +45,7 @@ export async function claimsWith(
 /**
  * Lists the names of all claims of the suite.
  *
- * @throws {@link CommandError} when none has the short name.
+ * @throws {@link CommandError} if none has the short name.
  */
 export async function claimsWithId(id: string, signal?: AbortSignal): Promise<readonly string[]> {
   const claims = await suiteClaims(signal);

@@ -1,4 +1,4 @@
-/** What every lab command needs: the kernel that a word means, and an end by Ctrl-C. */
+/** Parts of every lab command: the kernel that a word means, and the end by a signal. */
 import { existsSync } from "node:fs";
 import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels/kernels.ts";
@@ -11,7 +11,7 @@ import { CLEAR_LINE, canRedraw, tableWidth } from "./terminal.ts";
 /** Whether the argument of `--kernel` is the path of a kernel of the user's own, not a name of the catalogue. */
 export const isPath = (word: string): boolean => word.includes("/");
 
-/** Refuses a folder of modules that none of the kernels uses. */
+/** Rejects a folder of modules that none of the kernels uses. */
 export function refuseUnusedModules(words: readonly string[], modules: string | undefined): void {
   if (modules === undefined || words.some(isPath)) return;
   throw new CommandError("--modules is for a kernel of your own, whose path has a slash");
@@ -96,40 +96,40 @@ function fetchNamed(word: string, signal: AbortSignal, notices: KernelNotices): 
 /** The time after which the search for a kernel is reported, ms. */
 const NOTICE_MS = 500;
 
-/** How long a command may take to end in order after a signal, ms; another signal then ends it at once. */
+/** The time that a command has to end in order after a signal, ms; a later signal ends it at once. */
 const PATIENCE_MS = 3000;
 
-/** How many {@link interruptible} works are under way. */
+/** The number of {@link interruptible} calls that are running. */
 let works = 0;
 
-/** Tells whether a work is under way that ends in order when standard output cannot be written. */
+/** Returns whether work is running that ends in order if standard output cannot be written. */
 export function isInterruptible(): boolean {
   return works > 0;
 }
 
 let wasCutShort = false;
 
-/** Notes that a work was ended before its end, so that the process does not wait for what is left of it. */
+/** Notes that work was ended early, so that the process does not wait for its remains. */
 export function cutShort(): void {
   wasCutShort = true;
 }
 
-/** Returns whether a work was ended before its end, by a signal or because its time was up. */
+/** Returns whether work was ended early, by a signal or by its time limit. */
 export function isCutShort(): boolean {
   return wasCutShort;
 }
 
 /**
- * Runs work that SIGINT, SIGTERM and SIGHUP end in order: machines are killed, files removed. So does
- * standard output that cannot be written: its reader has closed it, or its disk is full.
+ * Runs work that SIGINT, SIGTERM and SIGHUP end in order: machines are killed, files removed. The same happens if
+ * standard output cannot be written: its reader has closed it, or its disk is full.
  *
- * @throws {@link CommandError} when standard output could not be written.
+ * @throws {@link CommandError} if standard output could not be written.
  */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const { signal } = controller;
   let first = 0;
-  // A second signal at once is the first one's: npm sends it on. A later one does not wait.
+  // A second signal at once is a copy of the first one, which npm forwards. A later one ends the process.
   const abort = (): void => {
     if (first !== 0 && performance.now() - first > PATIENCE_MS) process.exit(STATUS.interrupted);
     first ||= performance.now();

@@ -1,4 +1,4 @@
-/** `node-kvm lab kernels`: which kernels there are, what is cached, what can be had, how large. */
+/** `node-kvm lab kernels`: lists the available and the cached kernels, with their sizes. */
 
 import { FLAVOUR, shortRelease } from "../lab/kernels/catalogue.ts";
 import {
@@ -14,23 +14,23 @@ import type { Paint } from "../report/text.ts";
 import { interruptible } from "./lab-kernel.ts";
 import { CLEAR_LINE, canRedraw, paintFor, tableWidth } from "./terminal.ts";
 
-/** What to list, and what to fetch first. */
+/** The kernels to fetch first, and the form of the list. */
 export interface LabKernelsOptions {
   readonly mirror?: string | undefined;
-  /** Names of kernels to put into the cache. */
+  /** The names of kernels to download into the cache. */
   readonly fetch?: readonly string[] | undefined;
-  /** Whether to fetch those again that are cached, and to ask the archive anew. */
+  /** Whether to replace cached kernels and to query the archive again. */
   readonly refetch?: boolean | undefined;
   readonly json?: boolean | undefined;
 }
 
-/** Fetches the kernels that are named, then prints the table; returns the exit status. */
+/** Downloads the named kernels, then prints the table; returns the exit status. */
 export async function labKernels(options: LabKernelsOptions = {}): Promise<number> {
   return interruptible(async (signal) => {
     const { refetch } = options;
     const where: KernelOptions = { mirror: options.mirror, signal, update: refetch };
     for (const [i, name] of (options.fetch ?? []).entries()) {
-      // The archive is asked anew once, not for each name.
+      // The archive is queried again once, not for each name.
       const asking = i === 0 ? where : { ...where, update: false };
       const kernel = await fetchKernel(name, {
         ...asking,

@@ -1,4 +1,4 @@
-/** `node-kvm lab run`: the suite on kernels x CPU models, and on the host, as one matrix. */
+/** `node-kvm lab run`: runs the suite on kernels x CPU models, and on the host, and prints one matrix. */
 import { type Lane, runCampaign, type Start } from "../lab/campaign.ts";
 import { shortRelease } from "../lab/kernels/catalogue.ts";
 import type { EmulatorName } from "../lab/machine/machine.ts";
@@ -19,28 +19,28 @@ import { OutputFile, saveReport } from "./output-file.ts";
 import { paintFor, tableWidth } from "./terminal.ts";
 import { judgeHost } from "./test.ts";
 
-/** How a matrix can be reported. */
+/** The formats of a matrix. */
 export const MATRIX_REPORTERS = ["text", "json", "ktap", "junit", "html"] as const;
 
-/** What to run where, and how to tell. */
+/** The kernels, CPU models and claims, and the report. */
 export interface LabRunOptions {
   /** Names of the catalogue, or paths of the user's own kernels. */
   readonly kernels: readonly string[];
   /** The module folder of the user's own kernel. */
   readonly modules: string | undefined;
-  /** CPU models; `bochs:` or `qemu:` before one says whose it is. Without any, the emulator's own. */
+  /** CPU models; the prefix `bochs:` or `qemu:` names the emulator. By default the emulator's default model. */
   readonly cpus: readonly string[];
   readonly emulator: EmulatorName;
   /** The user's own Bochs. */
   readonly bochs: string | undefined;
   readonly pattern: string | undefined;
   readonly parallel: number;
-  /** How QEMU's machines start. */
+  /** The start of QEMU's machines. */
   readonly start: Start;
-  /** Whether this host's own KVM is a column too. */
+  /** Whether this host's KVM is a column too. */
   readonly host: boolean;
   readonly reporter: (typeof MATRIX_REPORTERS)[number];
-  /** Where the report goes; standard output when left out. */
+  /** The file of the report; by default standard output. */
   readonly output: string | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** `node-kvm lab`: which commands the lab has, and their options. What each does is lab-*.ts. */
+/** `node-kvm lab`: the commands of the lab, and their options. lab-*.ts implement them. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { DEFAULT_START, defaultParallel, type Start } from "../lab/campaign.ts";
 import { guestFolder } from "../lab/machine/guest.ts";
@@ -49,8 +49,8 @@ export function addLab(program: Command): void {
 const STARTS: readonly Start[] = ["saved", "boot", "warm"];
 
 /**
- * Makes the option that says how QEMU's machines start; `lab exec` has no warm ones. Only `lab run` restores unless it
- * is told otherwise: a bisection meets most kernels once.
+ * Makes the option for the start of QEMU's machines; `lab exec` has no warm ones. Only `lab run` restores by default,
+ * because a bisection uses most kernels once.
  */
 function startOption(usual: Start, ...starts: readonly Start[]): Option {
   const warm = starts.includes("warm")
@@ -222,7 +222,7 @@ function addExec(lab: Command): void {
   );
 }
 
-/** What a user of `lab exec` must know of the machine; at most 80 columns wide. */
+/** Notes on the machine of `lab exec`; at most 80 columns wide. */
 const EXEC_NOTES = `
 The command starts in ${guestFolder()}, which holds this package:
 a script that imports "node-kvm" must lie in that folder or below it:
@@ -286,12 +286,12 @@ function list(text: string): readonly string[] {
   return names;
 }
 
-/** Splits at commas, but not before a feature: `max,-la57,EPYC-Milan` are two models. */
+/** Splits at commas, except before a feature: `max,-la57,EPYC-Milan` are two models. */
 function cpus(text: string): readonly string[] {
   return text.split(/,(?![-+])/).filter((model) => model !== "");
 }
 
-/** Makes the reader of a whole number in an option's range. */
+/** Makes the parser of a whole number in an option's range. */
 function number(option: keyof typeof RANGES): (text: string) => number {
   const [least, most] = RANGES[option];
   return (text) => {

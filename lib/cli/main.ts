@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command `node-kvm`: which commands there are. What each does is its own file. */
+/** The command `node-kvm`: its commands and their options. Each has its own file. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Argument, Command, Option } from "commander";
@@ -118,22 +118,22 @@ program.hook("preAction", (_, command) => {
   running = command;
 });
 
-/** How long output may take to be written after a command was cut short, ms. */
+/** The time that output has to be written after a command was ended early, ms. */
 const FLUSH_MS = 1000;
 
-/** Ends the process by an error that no command has caught. */
+/** Ends the process after an error that no command has caught. */
 function end(error: unknown): never {
   process.exit(reportFailure(error, running));
 }
 
-// A reader may stop reading (`node-kvm info | head`). Commands that start machines end them then:
-// interruptible() of lab-kernel.ts.
+// A reader may stop reading (`node-kvm info | head`). Commands with machines then end them: interruptible() of
+// lab-kernel.ts.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE" || isInterruptible()) return;
   end(new CommandError(`standard output cannot be written: ${reasonOf(error)}`));
 });
 process.stderr.on("error", () => {
-  // There is no place left to report it.
+  // It cannot be reported anywhere.
 });
 process.on("uncaughtException", (error) => {
   // Ctrl-C in a terminal ends vitest's worker too, which vitest throws from an event.
@@ -146,7 +146,7 @@ try {
   process.exitCode = reportFailure(error, running);
 }
 if (isCutShort()) {
-  // Neither a reader that has stopped reading nor vitest's own timeouts keep the process alive.
+  // The process does not wait for a reader that has stopped reading, nor for vitest's timeouts.
   process.stdout.write("", () => process.exit());
   setTimeout(() => process.exit(), FLUSH_MS);
 }

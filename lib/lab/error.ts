@@ -1,6 +1,6 @@
-/** What goes wrong in the lab: each has a code, and a sentence that names it and says what to do. */
+/** The errors of the lab: each has a code, and a message with the cause and the remedy. */
 
-/** Every code of {@link LabError}, with what it means. */
+/** The codes of {@link LabError}, with their meanings. */
 export const LAB_ERRORS = {
   ERR_LAB_NETWORK: "the package archive cannot be reached",
   ERR_LAB_ARCHIVE: "the package archive cannot be used",
@@ -20,13 +20,13 @@ export const LAB_ERRORS = {
 /** A code of {@link LabError}. */
 export type LabErrorCode = keyof typeof LAB_ERRORS;
 
-/** Something the lab needs is missing, broken or full; the message says what and what to do. */
+/** Reports that something that the lab needs is missing, broken or full; the message has the cause and the remedy. */
 export class LabError extends Error {
   override readonly name: string = "LabError";
-  /** What kind of trouble; see {@link LAB_ERRORS}. */
+  /** The kind of the error; see {@link LAB_ERRORS}. */
   readonly code: LabErrorCode;
 
-  /** Makes the error; `sentence` names the thing and says what to do about it. */
+  /** Makes the error; `sentence` is the message, with the remedy. */
   constructor(code: LabErrorCode, sentence: string, cause?: unknown) {
     super(sentence, cause === undefined ? undefined : { cause });
     this.code = code;

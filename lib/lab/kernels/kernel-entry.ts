@@ -1,4 +1,4 @@
-/** A kernel's entry in the cache: what is taken out of its packages, and where it lies in there. */
+/** A kernel's entry in the cache: it is downloaded and built, and listed in rows with the kernels of the catalogue. */
 import { existsSync } from "node:fs";
 import { copyFile, mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -14,25 +14,25 @@ import { compareVersions, linuxVersion } from "./version.ts";
 
 /** A kernel that a machine can boot. */
 export interface Kernel {
-  /** Its release, `6.12.107+deb13-cloud-amd64`; of a user's own, `own:` and its release or label. */
+  /** Its release, `6.12.107+deb13-cloud-amd64`; for a user's own kernel, `own:` and its release or label. */
   readonly name: string;
-  /** What `uname -r` says; `""` when it is not known. */
+  /** Its release, as in `uname -r`; `""` if it is unknown. */
   readonly release: string;
   /** The path of its bzImage. */
   readonly vmlinuz: string;
-  /** The unpacked kernel (vmlinux.ts), where the cache's entry has one. */
+  /** The unpacked kernel (bzimage.ts), if the entry has one. */
   readonly vmlinux?: string;
-  /** A folder below which its modules are, as `.ko`, `.ko.xz`, `.ko.gz` or `.ko.zst`. */
+  /** The folder that contains its modules, at any depth, as `.ko`, `.ko.xz`, `.ko.gz` or `.ko.zst`. */
   readonly modules: string;
 }
 
-/** How far a download is. */
+/** The progress of a download. */
 export interface FetchProgress {
   /** The kernel's release. */
   readonly kernel: string;
   /** The package that is being downloaded. */
   readonly package: string;
-  /** How much of all its packages is here. */
+  /** The bytes of all its packages that were downloaded. */
   readonly bytes: number;
   readonly total: number;
 }
@@ -47,7 +47,7 @@ export interface EntryOptions {
 /** The cache's kind of entry for kernels. */
 export const KERNELS = "kernels";
 
-/** What a lab may want of a kernel: KVM, and ways to share files. Those that it needs come along. */
+/** The modules that are kept: KVM, and ways to share files. Their dependencies are added. */
 const MODULES = [
   "ccp",
   "irqbypass",
@@ -74,7 +74,7 @@ const MODULES = [
   "vmw_vsock_virtio_transport",
 ] as const;
 
-/** Names the files of a kernel's entry. */
+/** Returns the kernel of an entry. */
 export function kernelOf(entry: CacheEntry): Kernel {
   const vmlinux = join(entry.path, "vmlinux");
   return {
@@ -87,9 +87,9 @@ export function kernelOf(entry: CacheEntry): Kernel {
 }
 
 /**
- * Downloads a kernel's packages and puts what the lab needs of them into the cache.
+ * Downloads a kernel's packages and stores the needed files in the cache.
  *
- * When another process does the same, waits for it and takes what it made.
+ * If another process is doing the same, waits for it and returns its entry.
  */
 export async function buildKernel(
   cache: LabCache,
@@ -114,7 +114,7 @@ export async function buildKernel(
       release,
       async (into) => {
         await using scratch = await cache.scratch();
-        // A folder below, for dpkg-deb gives it the date of the package's root.
+        // A subfolder, because dpkg-deb sets its date to that of the package's root.
         const root = join(scratch.path, "root");
         for (const file of files) await runOk("dpkg-deb", ["-x", file, root], { signal });
         await keep(root, release, into, signal);
@@ -126,14 +126,14 @@ export async function buildKernel(
     return entry;
   } catch (error) {
     if (!(error instanceof LabError)) throw error;
-    // A part of a download is kept to go on from, but not on a disk that it fills.
+    // A partial download is kept to resume it, unless it has filled the disk.
     if (error.code === "ERR_LAB_DISK_FULL") await rm(folder, { recursive: true, force: true });
     if (error.code === "ERR_LAB_GONE") await forgetCatalogue(cache);
     throw error;
   }
 }
 
-/** Copies vmlinuz and the modules out of unpacked packages. */
+/** Copies vmlinuz and the modules from unpacked packages. */
 async function keep(
   root: string,
   release: string,
@@ -166,32 +166,32 @@ function incomplete(release: string, what: string): LabError {
   return new LabError("ERR_LAB_NOT_A_KERNEL", `${sentence}: the lab cannot use this kernel`);
 }
 
-/** A kernel that is, was or could be had. */
+/** A kernel of the catalogue or of the cache. */
 export interface KernelRow {
   readonly release: string;
   /** The package's version: `6.12.43-1~bpo12+1`. */
   readonly version: string;
   /** The Linux version: `6.12.43`. */
   readonly linux: string;
-  /** The suite that has it; `""` when only the cache does. */
+  /** The suite that has it; `""` if only the cache has it. */
   readonly suite: string;
-  /** What is downloaded for it; 0 when the archive cannot give it. */
+  /** The bytes to download; 0 if the archive does not have it. */
   readonly bytes: number;
   readonly cached: boolean;
   readonly cachedBytes: number;
-  /** Whether the archive has all of it, or the cache does. */
+  /** Whether the archive has all its packages, or the cache has it. */
   readonly obtainable: boolean;
-  /** Why it cannot be had, or what is wrong with its copy in the cache. */
+  /** The reason why it is not available, or the damage of its copy in the cache. */
   readonly why: string | undefined;
 }
 
-/** Puts catalogue and cache together, sorted by version. */
+/** Lists the kernels of the catalogue and of the cache, sorted by version. */
 export async function rowsOf(
   cache: LabCache,
   catalogue: Catalogue | undefined,
 ): Promise<readonly KernelRow[]> {
   const kernels = catalogue?.kernels ?? [];
-  // Without a catalogue nothing is known of what the archive has.
+  // Without a catalogue, the content of the archive is unknown.
   const unlisted = catalogue === undefined ? undefined : "the archive has it no more";
   const names = await cache.names(KERNELS);
   const listed = new Set(kernels.map(({ release }) => release));
