@@ -10,8 +10,8 @@ import type { CallContext, Handle, IoctlArgument } from "../../../lib/kvm/handle
 
 const refuse = (ioctl: Ioctl, errno: number, context: CallContext = {}): never => {
   throw new KvmError({
-    ioctl: ioctl.name,
-    fd: "fake",
+    call: ioctl.name,
+    object: "fake",
     errno,
     ...(context.args === undefined ? {} : { args: context.args }),
   });
@@ -154,7 +154,7 @@ describe("a vCPU's table", () => {
   test("longer than the room is refused, and not asked for again", () => {
     const kernel = new Kernel(3);
     const error = caught(() => getCpuid2(kernel.handle, KVM_GET_CPUID2, 2));
-    expect(error).toMatchObject({ ioctl: "KVM_GET_CPUID2", code: "E2BIG", args: { nent: 2 } });
+    expect(error).toMatchObject({ call: "KVM_GET_CPUID2", code: "E2BIG", args: { nent: 2 } });
     expect(kernel.asked).toEqual([2]);
   });
 });
