@@ -17,7 +17,7 @@ import { CommandError } from "./failure.ts";
 import { interruptible } from "./lab-kernel.ts";
 import { lineWidth } from "./terminal.ts";
 
-/** What to do with the cache. */
+/** The options of `lab cache`. */
 export interface LabCacheOptions {
   /** Whether to compare every file with its checksum. */
   readonly verify?: boolean | undefined;

@@ -13,7 +13,7 @@ interface Running {
   readonly since: number;
 }
 
-/** What is to be done. */
+/** The amount of work. */
 export interface LabWork {
   /** How many machines; at most so many, if `isMost`. */
   readonly machines: number;

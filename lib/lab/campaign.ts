@@ -32,7 +32,7 @@ export interface Lane {
   readonly emulator?: EmulatorName;
 }
 
-/** What is run on each machine. */
+/** The options of a campaign. */
 export interface CampaignOptions {
   readonly lanes: readonly Lane[];
   /** Only claims whose `id: sentence` contains this, ignoring case. */

@@ -1,4 +1,4 @@
-/** Completion in shells: each script is run by its shell, where this host has it. */
+/** Completion in shells: each script is run by its shell, if this host has it. */
 import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,10 @@ import { command } from "./command.ts";
 
 vi.setConfig({ testTimeout: 60_000 });
 
-/** How each shell is made to complete a line; `$1` is the script, the other arguments are the words of the line. */
+/**
+ * The commands with which each shell completes a line; `$1` is the script, the other arguments are the words of the
+ * line.
+ */
 const SHELLS = {
   bash: `script=$1; shift; source "$script"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _node_kvm
     printf '%s\\n' "\${COMPREPLY[@]}"`,
@@ -62,7 +65,7 @@ describe.each(Object.keys(SHELLS) as readonly Shell[])("%s completes", (shell) =
     expect(complete(shell, words, context).toSorted()).toEqual(expected.toSorted());
   });
 
-  test("no option of its own behind --, where the guest's command is", (context) => {
+  test("no option of node-kvm after --, where the guest's command is", (context) => {
     const words = ["node-kvm", "lab", "exec", "--kernel", "6.12", "--", "--"];
     expect(complete(shell, words, context)).toEqual([]);
   });

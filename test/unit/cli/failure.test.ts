@@ -1,4 +1,4 @@
-/** Claims about how commands fail: the exit status, and one line on standard error without a stack. */
+/** Tests of failing commands: the exit status, and one line on standard error without a stack. */
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -159,7 +159,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
   });
 
   test("test without vitest", () => {
-    // This package as it is installed beside its dependencies, of which vitest is none.
+    // This package installed beside its dependencies, without vitest.
     const root = resolve(MAIN, "../../..");
     const installed = join(folder, "node_modules/node-kvm");
     mkdirSync(installed, { recursive: true });
@@ -183,7 +183,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
   });
 });
 
-test("info without the addon says why and what to do, and its status is 1", () => {
+test("info without the addon prints the reason and the remedy, and its status is 1", () => {
   const ran = command(["info"], { env: NO_ADDON });
   expect(ran.stdout).toMatch(/^problem {8}node-kvm's addon could not be loaded .*npm rebuild/m);
   expect(ran).toMatchObject({ status: 1, stderr: "" });
@@ -195,7 +195,7 @@ test("info --json without the addon is JSON", () => {
 });
 
 test.each([[[]], [["lab"]], [["cpuid"]]])(
-  "node-kvm %j prints its help, then one line that asks for a command, with status 2",
+  "node-kvm %j prints its help, then one line that requests a command, with status 2",
   (args) => {
     const ran = command(args);
     expect(ran.stderr).toMatch(/^Usage: node-kvm/);
@@ -219,7 +219,7 @@ const COMMANDS = [
   ["lab", "build-bochs"],
 ];
 
-/** A command's --help, asked once. */
+/** Returns a command's --help, which is run once. */
 const helps = new Map<string, Ran>();
 function help(args: readonly string[]): Ran {
   const name = args.join(" ");
@@ -247,7 +247,7 @@ describe("--help", () => {
     expect(list).toMatch(/^ {2}130 {2}interrupted/m);
   });
 
-  test("of lab exec has the statuses that are the lab's own, defaults, and where a script must lie", () => {
+  test("of lab exec has the lab's own statuses, the defaults, and the folder for scripts", () => {
     const { stdout } = help(["lab", "exec"]);
     const statuses = Array.from(stdout.matchAll(/^ {2}(\d{3}) {2}\S/gm), ([, status]) => status);
     expect(statuses).toEqual(["121", "122", "123", "124", "125", "130"]);

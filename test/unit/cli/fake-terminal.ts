@@ -41,7 +41,7 @@ export class FakeTerminal implements TextStream {
     this.#listeners.delete(listener);
   }
 
-  /** How many listeners for the size there are. */
+  /** The number of listeners for the size. */
   get listeners(): number {
     return this.#listeners.size;
   }
@@ -105,7 +105,7 @@ export class FakeTerminal implements TextStream {
   }
 }
 
-/** A stream that is no terminal. */
+/** A stream that is not a terminal. */
 export class FakePipe implements TextStream {
   readonly isTTY: boolean = false;
   written: string = "";

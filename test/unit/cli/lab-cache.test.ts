@@ -1,4 +1,4 @@
-/** Claims about showing the cache and making room in it. */
+/** Tests of `lab cache`: listing and removing entries. */
 import { existsSync, mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -24,7 +24,7 @@ beforeEach(async () => {
     stderr += String(text);
     return true;
   });
-  // Used in the order b, a, c.
+  // They are used in the order b, a, c.
   await put("kernels", "a", 2000);
   await put("tools", "b", 1000);
   await put("guests", "c", 3000);
@@ -34,7 +34,7 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-/** Builds an entry of one MB that was used so many seconds after 1970. */
+/** Builds an entry of one MB with a last use in seconds after 1970. */
 async function put(kind: string, name: string, used: number): Promise<void> {
   const fill = async (folder: string): Promise<Record<string, string>> => {
     writeFileSync(join(folder, "file"), Buffer.alloc(1_000_000, name));
@@ -66,14 +66,14 @@ describe("lab cache", () => {
     expect(rows[1]).toMatch(/ {3}1\.0 MB {2}1970-01-01T00:16Z$/);
   });
 
-  test("says of a cache that is not there that it is empty", async () => {
+  test("reports a missing cache as empty", async () => {
     rmSync(cache.root, { recursive: true });
     expect(await labCache()).toBe(0);
     expect(stdout).toContain("0 entries: 0.0 MB");
     expect(existsSync(cache.root)).toBe(false);
   });
 
-  test("ends with 1 when an entry is damaged, and names the file", async () => {
+  test("ends with 1 if an entry is damaged, and names the file", async () => {
     const path = join(cache.root, "kernels/a/file");
     writeFileSync(path, Buffer.alloc(1_000_000, "x"));
     expect(await labCache()).toBe(0);
@@ -81,13 +81,13 @@ describe("lab cache", () => {
     expect(stdout).toContain(`${path} is damaged: it has another checksum`);
   });
 
-  test("removes the least recently used until all take so much", async () => {
+  test("removes the least recently used entries until the rest is small enough", async () => {
     expect(await labCache({ prune: 2 })).toBe(0);
     expect(await left()).toEqual(["guests/c"]);
     expect(stderr).toMatch(/^removed tools\/b \(1\.0 MB\)\nremoved kernels\/a \(1\.0 MB\)\n/);
   });
 
-  test("names what follows when the last kernel or saved machine is removed", async () => {
+  test("reports the consequence of removing the last kernel or saved machine", async () => {
     await put("snapshots", "d", 100);
     expect(await labCache({ prune: 2 })).toBe(0);
     expect(stderr.split("\n").slice(-3)).toEqual([
@@ -117,12 +117,12 @@ describe("lab cache", () => {
     },
   );
 
-  test("removes nothing when all is small enough", async () => {
+  test("removes nothing if the entries are small enough", async () => {
     expect(await pruneCache(cache, 1e9)).toEqual([]);
     expect(await left()).toHaveLength(3);
   });
 
-  test("counts what was verified as used, and what was only looked at not", async () => {
+  test("marks verified entries as used, but not listed ones", async () => {
     const entry = await cache.find("tools", "b");
     await labCache({ verify: true });
     expect((await left())[0]).toBe("tools/b");
@@ -131,7 +131,7 @@ describe("lab cache", () => {
     expect((await left())[2]).toBe("tools/b");
   });
 
-  test("empties the cache of all that is the lab's, and of nothing else", async () => {
+  test("removes everything of the lab from the cache, and nothing else", async () => {
     for (const name of ["apt/lists", "downloads/6.1", "kernels/my-notes", "my-thesis/part"]) {
       mkdirSync(join(cache.root, name), { recursive: true });
     }
@@ -144,14 +144,14 @@ describe("lab cache", () => {
     expect(kept.filter((path) => !existsSync(path))).toEqual([]);
   });
 
-  test("refuses two wishes at once, and a cache that cannot be read", async () => {
+  test("rejects two orders at once, and a cache that cannot be read", async () => {
     await expect(labCache({ prune: 1, empty: true })).rejects.toThrow(CommandError);
     expect(await left()).toHaveLength(3);
     vi.stubEnv("NODE_KVM_CACHE", join(cache.root, "kernels/a/file"));
     await expect(labCache()).rejects.toThrow(/cannot be read \(ENOTDIR\)/);
   });
 
-  test("leaves what is not the lab's, in its own cache and in a folder that it has not used", async () => {
+  test("keeps foreign files, in its own cache and in a folder that it has not used", async () => {
     const manifest = JSON.stringify({ name: "an extension", manifest_version: 3 });
     const strange = join(temporaryFolder(), "strange");
     const own = [join(strange, "downloads/thesis.pdf"), join(strange, "projects/x/manifest.json")];
@@ -169,7 +169,7 @@ describe("lab cache", () => {
   test("is interrupted while it waits for the lock", async () => {
     await using _lock = await cache.lock("archive");
     const ended = labCache({ empty: true });
-    // It waits for the lock now: the lab's own handler is the only one.
+    // It now waits for the lock: the lab's own handler is the only one.
     await vi.waitUntil(() => process.listenerCount("SIGINT") > 0);
     process.emit("SIGINT");
     await expect(ended).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });

@@ -1,4 +1,4 @@
-/** Claims about which emulator a word means, and which of KVM's modules is loaded for it. */
+/** Tests of the emulator that a word means, and of the KVM module that is loaded for it. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -12,20 +12,20 @@ afterEach(() => {
 });
 
 describe("a CPU model", () => {
-  test("is the named emulator's, unless it says whose it is", () => {
+  test("belongs to the named emulator, unless it has a prefix", () => {
     expect(cpuModels(["max,-la57", "bochs:ryzen"], "qemu")).toEqual([
       { emulator: "qemu", cpu: "max,-la57" },
       { emulator: "bochs", cpu: "ryzen" },
     ]);
   });
 
-  test("that is left out is the emulator's own", () => {
+  test("is the emulator's default if it is omitted", () => {
     expect(cpuModels([], "qemu")).toEqual([{ emulator: "qemu", cpu: "max" }]);
     expect(cpuModels([], "bochs")).toEqual([{ emulator: "bochs", cpu: "corei7_haswell_4770" }]);
   });
 });
 
-/** Asks for a machine with a kernel that has one of KVM's two modules built in, and no Bochs. */
+/** Requests a machine with a kernel that has one of KVM's two modules built in, and without Bochs. */
 function run(builtin: "kvm-amd" | "kvm-intel", cpu?: string): Promise<LabResult> {
   vi.stubEnv("NODE_KVM_BOCHS", "/nowhere/bochs");
   const folder = temporaryFolder();
@@ -48,7 +48,7 @@ describe("a machine in Bochs", () => {
     await expect(run("kvm-intel")).rejects.toThrow("there is no emulator /nowhere/bochs");
   });
 
-  test("with a CPU of AMD's loads kvm_amd", async () => {
+  test("with an AMD CPU model loads kvm_amd", async () => {
     await expect(run("kvm-intel", "ryzen")).rejects.toThrow("there is no module kvm_amd");
     await expect(run("kvm-amd", "ryzen")).rejects.toThrow("there is no emulator /nowhere/bochs");
   });

@@ -1,4 +1,4 @@
-/** Claims about `node-kvm test --or-lab` without a device: what the lab did not judge is no success. */
+/** Tests of `node-kvm test --or-lab` without a device: claims that the lab did not judge are not a success. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { runSuite, type SuiteOptions } from "../../../lib/cli/test.ts";
 import type { LabResult } from "../../../lib/lab/machine/machine.ts";
@@ -38,7 +38,7 @@ const claim = (verdict: string): object => ({
   verdict,
 });
 
-/** What a guest leaves whose suite printed these results. */
+/** Returns the result of a guest whose suite printed these results. */
 function ended(status: number, stderr: string, ...results: readonly object[]): LabResult {
   const report = { kernel: "6.12", vendor: "kvm_amd", results };
   return {
@@ -78,13 +78,13 @@ test.each<[string, LabResult, string]>([
     ended(137, "pass a\nKilled\n", claim("pass")),
     "the suite ended with status 137 after 1 claims, of which 0 failed; stderr ends with: Killed",
   ],
-])("a suite in the lab that judges %s fails, and says why", async (_, result, why) => {
+])("a suite in the lab that judges %s fails with a reason", async (_, result, why) => {
   guest.result = result;
   expect(await runSuite(OPTIONS)).toBeGreaterThan(0);
   expect(said).toContain(`node-kvm: ${why}\n`);
 });
 
-test("a suite in the lab that judges and ends well is a success", async () => {
+test("a suite in the lab that judges and ends with status 0 is a success", async () => {
   guest.result = ended(0, "pass a\n", claim("pass"));
   expect(await runSuite(OPTIONS)).toBe(0);
 });

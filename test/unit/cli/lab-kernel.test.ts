@@ -1,4 +1,4 @@
-/** Claims about the word that names a kernel: a path has a slash, all else is the catalogue's. */
+/** Tests of the word that names a kernel: a path has a slash, other words are names of the catalogue. */
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -31,15 +31,18 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-test("a folder of the name of a kernel is not taken for the kernel", async () => {
+test("a folder with the name of a kernel is not used as the kernel", async () => {
   expect((await find("6.12")).name).toBe(RELEASE);
 });
 
-test.each(["./6.12", `${join(".", "6.12")}/`])("the path %s is the user's own", async (word) => {
-  expect((await find(word)).name).toBe("own:6.12.0-own");
-});
+test.each(["./6.12", `${join(".", "6.12")}/`])(
+  "the path %s is the user's own kernel",
+  async (word) => {
+    expect((await find(word)).name).toBe("own:6.12.0-own");
+  },
+);
 
-test("a name that no kernel has, and a file does, says how to write a path", async () => {
+test("the error of an unknown name that is also a file explains how to write a path", async () => {
   await expect(find("bzImage")).rejects.toMatchObject({
     code: "ERR_LAB_UNKNOWN_KERNEL",
     message: expect.stringMatching(/^no kernel is called "bzImage"; .*with a slash: \.\/bzImage$/),

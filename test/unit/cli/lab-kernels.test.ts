@@ -1,4 +1,4 @@
-/** Claims about `node-kvm lab kernels`: the table, the totals, JSON, and fetching on the way. */
+/** Tests of `node-kvm lab kernels`: the table, the totals, JSON, and downloads. */
 import { afterEach, expect, test, vi } from "vitest";
 import { labKernels, printKernels } from "../../../lib/cli/lab-kernels.ts";
 import { LabError } from "../../../lib/lab/error.ts";
@@ -6,7 +6,7 @@ import type { KernelRow } from "../../../lib/lab/kernels/kernels.ts";
 import { paint } from "../../../lib/report/text.ts";
 import { FakeApt } from "../lab/archive/fake-apt.ts";
 
-// Each starts a dozen processes, which other work on the machine may slow down.
+// Each test starts a dozen processes, which other load may slow down.
 vi.setConfig({ testTimeout: 60_000 });
 
 afterEach(() => {
@@ -27,7 +27,7 @@ const row = (release: string, rest: Partial<KernelRow>): KernelRow => ({
   ...rest,
 });
 
-/** A fake machine with one kernel, and what the command prints there. */
+/** A fake machine with one kernel, and the output of the command there. */
 function machine(): { readonly out: () => string; readonly err: () => string } {
   const apt = new FakeApt();
   apt.addKernel("6.12.9+deb13-cloud-amd64", "6.12.9-1", "trixie");
@@ -43,7 +43,7 @@ function machine(): { readonly out: () => string; readonly err: () => string } {
   return { out: texts[0] ?? String, err: texts[1] ?? String };
 }
 
-test("the table says what is cached, available and gone, then the totals", () => {
+test("the table shows the cached, available and gone kernels, then the totals", () => {
   const list = {
     rows: [
       row("6.1.9+a", {
@@ -106,7 +106,7 @@ test.each([40, 80, 200])("the kernels that are gone are named in lines of %i col
   expect(below.replaceAll("\n  ", " ")).toContain(`gone: ${releases.join(", ")}\n`);
 });
 
-test("the command fetches what is named, then lists it as cached", async () => {
+test("the command downloads the named kernel, then lists it as cached", async () => {
   const { out, err } = machine();
   expect(await labKernels({ fetch: ["6.12"] })).toBe(0);
   expect(err()).toBe("6.12: 6.12.9+deb13-cloud-amd64 is in the cache\n");
@@ -124,7 +124,7 @@ test("the command prints JSON with every row", async () => {
   });
 });
 
-test("the command fails with the error of a name that means nothing", async () => {
+test("the command fails with the error of an unknown name", async () => {
   machine();
   await expect(labKernels({ fetch: ["9.9"] })).rejects.toMatchObject({
     code: "ERR_LAB_UNKNOWN_KERNEL",

@@ -1,4 +1,4 @@
-/** Claims about the files that `lab exec` brings back: they go where the user said, and nowhere else. */
+/** Tests of the files that `lab exec` copies back: they are written to the user's paths, and nowhere else. */
 import {
   existsSync,
   linkSync,
@@ -30,28 +30,28 @@ const write = (guest: string, paths: Readonly<Record<string, string>>): readonly
   writeOut(files(paths), [parseOut(guest, target)]);
 const mine = (): string => readFileSync(join(root, "mine/x"), "utf8");
 
-describe("what the guest was asked for", () => {
-  test("is a folder with all in it", () => {
+describe("a requested path", () => {
+  test("is a folder with its content", () => {
     expect(write("/o/", { "/o/a": "1", "/o/d/e/b": "2", "/other": "3" })).toEqual([]);
     expect(readFileSync(join(target, "a"), "utf8")).toBe("1");
     expect(readFileSync(join(target, "d/e/b"), "utf8")).toBe("2");
     expect(readdirSync(target).sort()).toEqual(["a", "d"]);
   });
 
-  test("is a file, at the place that the user named, through a link of the user's", () => {
+  test("is a file at the user's path, through a link of the user", () => {
     symlinkSync(join(root, "mine/x"), target);
     expect(write("/o/a", { "/o/a": "1" })).toEqual([]);
     expect(mine()).toBe("1");
   });
 
-  test("goes below the current folder without a place of its own", () => {
+  test("is written below the current folder by default", () => {
     vi.spyOn(process, "cwd").mockReturnValue(root);
     const problems = writeOut(files({ "/none": "" }), [parseOut("/o")]);
     expect(problems).toEqual(["the guest has no /o"]);
     vi.restoreAllMocks();
   });
 
-  test("replaces what an earlier run left", () => {
+  test("replaces the files of an earlier run", () => {
     write("/o", { "/o/a": "long and old" });
     expect(write("/o", { "/o/a": "new" })).toEqual([]);
     expect(readFileSync(join(target, "a"), "utf8")).toBe("new");
@@ -69,7 +69,7 @@ describe("no file is written", () => {
     expect(readFileSync(join(target, "b"), "utf8")).toBe("2");
   });
 
-  test("through a link that leads nowhere", () => {
+  test("through a dangling link", () => {
     mkdirSync(target);
     symlinkSync(join(root, "mine/new"), join(target, "a"));
     expect(write("/o", { "/o/a": "theirs" })).toHaveLength(1);
@@ -89,7 +89,7 @@ describe("no file is written", () => {
     expect(readdirSync(join(root, "mine"))).toEqual(["x"]);
   });
 
-  test("into a file that has another name elsewhere", () => {
+  test("into a file that has another hard link", () => {
     mkdirSync(target);
     linkSync(join(root, "mine/x"), join(target, "a"));
     expect(write("/o", { "/o/a": "theirs" })).toEqual([]);
@@ -100,7 +100,7 @@ describe("no file is written", () => {
   test.each([
     ["in a folder's place", { "/o/d": "" }, "EISDIR: illegal operation on a directory"],
     ["below a file", { "/o/f/x": "" }, "ENOTDIR: not a directory"],
-  ])("%s, and the error says so without the path of a descriptor", (_, paths, why) => {
+  ])("%s, and the error does not have the path of a descriptor", (_, paths, why) => {
     mkdirSync(join(target, "d"), { recursive: true });
     writeFileSync(join(target, "f"), "");
     const [problem, ...more] = write("/o", paths);
@@ -111,10 +111,10 @@ describe("no file is written", () => {
   });
 });
 
-test("what the guest has not is said", () => {
+test("a file that the guest lacks is reported", () => {
   expect(write("/o", {})).toEqual(["the guest has no /o"]);
 });
 
-test("a relative path in the guest is refused before anything boots", () => {
+test("a relative path in the guest is rejected before anything boots", () => {
   expect(() => parseOut("out", "x")).toThrow('the guest path "out" is not absolute');
 });

@@ -1,4 +1,4 @@
-/** Matrices: claims by kernels, their differences, what is wrong with each, in every form. */
+/** Tests of matrices: claims by kernels, differences, failures of each kernel, in every format. */
 import { describe, expect, test } from "vitest";
 import { toHtml } from "../../../lib/report/html.ts";
 import { matrixToJunit } from "../../../lib/report/junit.ts";
@@ -14,7 +14,7 @@ import type { Verdict } from "../../../lib/report/result.ts";
 import { toTable } from "../../../lib/report/table.ts";
 import { paint } from "../../../lib/report/text.ts";
 
-/** A column whose claims have these verdicts, in this order. */
+/** Returns a column whose claims have these verdicts, in this order. */
 function column(
   name: string,
   verdicts: Readonly<Record<string, Verdict>>,
@@ -77,7 +77,7 @@ test("failures, claims not judged, no report and kernel warnings are complaints;
   ]);
 });
 
-test("a matrix is green when every kernel reports and nothing is wrong", () => {
+test("a matrix is green if every kernel reports and nothing failed", () => {
   expect(isGreenMatrix(toMatrix([old]))).toBe(true);
   expect(isGreenMatrix(toMatrix([old, old]))).toBe(true);
   for (const bad of [broken, dead, column("x", { first: "pass" }, { warnings: ["BUG"] })]) {
@@ -201,7 +201,7 @@ describe("printed", () => {
     expect(xml).toContain('<failure message="it panicked"/>');
   });
 
-  test("as a page, nothing that was reported is taken for markup", () => {
+  test("as a page, no reported text is interpreted as markup", () => {
     const page = toHtml(matrix, "<today>");
     expect(page).toContain("claims &lt;first&gt;");
     expect(page).toContain("&lt;today&gt;");

@@ -1,4 +1,4 @@
-/** Claims about the text for a terminal: a line a claim, reasons below it, deviations at the end. */
+/** Tests of the text for a terminal: one line per claim, reasons below it, deviations at the end. */
 import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import type { Report, Result } from "../../../lib/report/result.ts";
@@ -113,7 +113,7 @@ describe("the summary", () => {
     );
   });
 
-  test("is one line when nothing deviates", () => {
+  test("is one line if nothing deviates", () => {
     expect(summary(report(result()), plain)).toBe(
       "1 claim judged on Linux 6.12.95, kvm_pvm: 1 hold, 0 fail, 0 deviate, 0 skipped",
     );

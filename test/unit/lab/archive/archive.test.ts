@@ -1,4 +1,4 @@
-/** Claims about asking the package archive through apt, without a network and without an apt. */
+/** Tests of queries to the package archive through apt, without a network and with a fake apt. */
 import { existsSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -8,7 +8,7 @@ import { LabCache } from "../../../../lib/lab/cache/cache.ts";
 import { temporaryFolder } from "../temporary.ts";
 import { FAULTS, FakeApt } from "./fake-apt.ts";
 
-// Some start a dozen processes, which other work on the machine may slow down.
+// Some tests start a dozen processes, which other load may slow down.
 vi.setConfig({ testTimeout: 60_000 });
 afterEach(() => vi.unstubAllEnvs());
 
@@ -38,13 +38,13 @@ describe("the archive's address", () => {
       "http://m.test/debian-security",
     ],
     ["http://m.test/mirror-of-it/ sid main", "http://m.test/mirror-of-it", undefined],
-  ])("is, where apt has %j, %s", async (targets, main, security) => {
+  ])("with apt's configuration %j is %s", async (targets, main, security) => {
     new FakeApt().answer("indextargets", `${targets}\n`);
     expect(await configuredArchive()).toEqual({ main, security });
   });
 
   test.each(["", "http://u.test/ubuntu/ noble main\n", "http://m.test/debian/ bookworm contrib\n"])(
-    "is asked of the user where apt has only %j",
+    "must be given by the user if apt has only %j",
     async (targets) => {
       new FakeApt().answer("indextargets", targets);
       await expect(configuredArchive()).rejects.toMatchObject({
@@ -54,7 +54,7 @@ describe("the archive's address", () => {
     },
   );
 
-  test.each(["mirror.test", "", "http://a b/debian"])("is not %j", (mirror) => {
+  test.each(["mirror.test", "", "http://a b/debian"])("cannot be %j", (mirror) => {
     expect(() => mirrorArchive(mirror)).toThrow(
       expect.objectContaining({ code: "ERR_LAB_ARCHIVE" }),
     );
@@ -62,7 +62,7 @@ describe("the archive's address", () => {
 });
 
 describe("the lists", () => {
-  test("are asked with a configuration of our own, which keeps the machine's way to the network", async () => {
+  test("are queried with the lab's configuration, which keeps the machine's network options", async () => {
     const apt = new FakeApt();
     await new Archive(apt.cache, ADDRESS).lists();
     const path = join(apt.cache.root, "apt", "apt.conf");
@@ -76,7 +76,7 @@ describe("the lists", () => {
     expect(sources).toContain(" http://mirror.test/debian-security trixie-security main\n");
   });
 
-  test("are asked without what lets apt trust an archive less", async () => {
+  test("are queried without options that weaken apt's checks", async () => {
     const apt = new FakeApt();
     const trusting = [
       "Acquire::AllowInsecureRepositories",
@@ -94,7 +94,7 @@ describe("the lists", () => {
     expect(text.match(/^Acquire::\S+(?= "x";$)/gm)).toEqual(kept);
   });
 
-  test("say which suite is not signed", async () => {
+  test("report a suite that is not signed", async () => {
     const apt = new FakeApt();
     apt.addKernel("6.12.1+deb13-cloud-amd64", "6.12.1-1", "trixie");
     apt.answer(
@@ -107,7 +107,7 @@ describe("the lists", () => {
     expect(suites).not.toContain("bookworm");
   });
 
-  test("are asked from a cache whose path has quotes and blanks", async () => {
+  test("are queried from a cache whose path has quotes and blanks", async () => {
     const apt = new FakeApt();
     const cache = new LabCache(join(temporaryFolder(), `it's "a cache"`));
     await new Archive(cache, ADDRESS).lists();
@@ -116,7 +116,7 @@ describe("the lists", () => {
     expect(apt.read("log")).toContain(` -o Dir::Cache=${join(cache.root, "apt")}`);
   });
 
-  test("are only read: nothing is ever installed", async () => {
+  test("are only read: nothing is installed", async () => {
     const apt = new FakeApt();
     apt.addKernel("6.12.1+deb13-cloud-amd64", "6.12.1-1", "trixie");
     await new Archive(apt.cache, ADDRESS).lists();
@@ -154,7 +154,7 @@ describe("the lists", () => {
     expect(missing).toEqual([]);
   });
 
-  test("lack a suite that is gone, and what apt still remembers of it", async () => {
+  test("lack a removed suite, and its packages that apt still knows", async () => {
     const apt = new FakeApt();
     apt.addKernel("5.10.0-46-cloud-amd64", "5.10.1-1", "bullseye");
     apt.addKernel("6.12.1+deb13-cloud-amd64", "6.12.1-1", "trixie");
@@ -166,7 +166,7 @@ describe("the lists", () => {
     expect(missing).toEqual(["bullseye: 404  Not Found"]);
   });
 
-  test("keep what is known of a suite that only did not answer", async () => {
+  test("keep the packages of a suite that did not answer", async () => {
     const apt = new FakeApt();
     apt.addKernel("6.12.1+deb13-cloud-amd64", "6.12.1-1", "trixie");
     apt.answer("update", "Err:4 http://mirror.test/debian trixie InRelease\n  Connection reset\n");
@@ -175,7 +175,7 @@ describe("the lists", () => {
     expect(missing).toEqual(["trixie: Connection reset"]);
   });
 
-  test("say of security suites, when their archive is not known, just that", async () => {
+  test("report for security suites only that their archive is unknown", async () => {
     const apt = new FakeApt();
     const archive = new Archive(apt.cache, mirrorArchive("http://mirror.test/other"));
     expect((await archive.lists()).missing).toContain(
@@ -200,7 +200,7 @@ describe("the lists", () => {
     });
   });
 
-  test("that apt cannot ask at all are an error in apt's words", async () => {
+  test("that apt cannot query at all are an error with apt's message", async () => {
     const apt = new FakeApt();
     apt.answer("update", "");
     apt.answer("update.err", "E: The list of sources could not be read.\n");
@@ -211,7 +211,7 @@ describe("the lists", () => {
     });
   });
 
-  test("on a full disk are an error that says so", async () => {
+  test("on a full disk are an error with this reason", async () => {
     const apt = new FakeApt();
     apt.answer("update.err", "E: Write error - write (28: No space left on device)\n");
     await expect(new Archive(apt.cache, ADDRESS).lists()).rejects.toMatchObject({
@@ -223,10 +223,10 @@ describe("the lists", () => {
     ["apt-get", "apt"],
     ["apt-config", "apt"],
     ["apt-cache", "apt"],
-  ])("need %s, and say where it comes from", async (program, from) => {
+  ])("need %s, and the error names its package", async (program, from) => {
     const apt = new FakeApt();
     const bin = temporaryFolder();
-    // A PATH with all but one of them, and what their scripts use.
+    // A PATH with all but one of them, and the programs that their scripts use.
     const others = ["apt-get", "apt-config", "apt-cache"].filter((name) => name !== program);
     for (const name of others) symlinkSync(join(apt.folder, "bin", name), join(bin, name));
     symlinkSync("/bin/cat", join(bin, "cat"));
@@ -239,7 +239,7 @@ describe("the lists", () => {
 });
 
 describe("a download", () => {
-  /** What a download of one kernel package gives, with its folder. */
+  /** The result of a download of one kernel package, with its folder. */
   async function download(apt: FakeApt, signal?: AbortSignal) {
     const folder = await apt.cache.folder("downloads", "x");
     const archive = new Archive(apt.cache, ADDRESS);
@@ -259,7 +259,7 @@ describe("a download", () => {
     return apt;
   }
 
-  test("gives the packages' files, and tells how far it is", async () => {
+  test("returns the packages' files, and reports its progress", async () => {
     const { files, folder, told, packages } = await download(withKernel(undefined));
     const bytes = packages[0]?.bytes ?? 0;
     expect(await files).toEqual([join(folder, `${IMAGE}_6.12.1-1_amd64.deb`)]);
@@ -277,7 +277,7 @@ describe("a download", () => {
     ["full", "ERR_LAB_DISK_FULL", "NODE_KVM_CACHE"],
     ["short", "ERR_LAB_DAMAGED", "fetch it again"],
     ["nothing", "ERR_LAB_TOOL", "left no file"],
-  ] as const)("that goes wrong (%s) is %s", async (fault, code, message) => {
+  ] as const)("that fails (%s) is %s", async (fault, code, message) => {
     const { files } = await download(withKernel(fault));
     await expect(files).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
   });
@@ -305,7 +305,7 @@ describe("a download", () => {
   );
 });
 
-/** Whether there is such a process; one that only waits to be reaped does not count. */
+/** Whether a process exists; one that only waits to be reaped does not count. */
 function isRunning(pid: string): boolean {
   const path = `/proc/${pid}/stat`;
   return existsSync(path) && !/\) Z /.test(readFileSync(path, "latin1"));

@@ -1,6 +1,6 @@
 /**
- * A machine's apt that is none: shell scripts on the PATH, which answer from files of the test's.
- * Packages are tar files; `dpkg-deb -x` unpacks them.
+ * A fake apt: shell scripts on the PATH, which print files of the test. Packages are tar files; `dpkg-deb -x` unpacks
+ * them.
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -11,7 +11,7 @@ import { LabCache } from "../../../../lib/lab/cache/cache.ts";
 import { tinyImage, tinyModule } from "../kernels/tiny-module.ts";
 import { temporaryFolder } from "../temporary.ts";
 
-/** How `apt-get download` goes wrong: what it does instead, in the shell's words. */
+/** Failures of `apt-get download`, as shell commands that replace it. */
 export const FAULTS = {
   offline: `echo "E: Failed to fetch http://mirror.test/x.deb  Could not resolve 'mirror.test'" >&2; exit 100`,
   gone: `echo "E: Failed to fetch http://mirror.test/x.deb  404  Not Found" >&2; exit 100`,
@@ -20,10 +20,10 @@ export const FAULTS = {
   full: `echo "E: Write error - write (28: No space left on device)" >&2; exit 100`,
   short: `for p in "$@"; do case $p in linux-*=*) printf short > "\${p%%=*}_1_amd64.deb";; esac; done; exit 0`,
   nothing: "exit 0",
-  /** Writes the beginning of a file, tells its children's numbers, and waits to be killed. */
+  /** Writes the beginning of a file, writes its children's pids, and waits to be killed. */
   wait: `sleep 1000 & echo $$ $! > "$FAKE/pids"; wait`,
   hang: `printf part > half_1_amd64.deb; sleep 1000 & echo $$ $! > "$FAKE/pids"; wait`,
-  /** The same, and does not end when asked to. */
+  /** The same, and it ignores SIGTERM. */
   deaf: `trap "" TERM; sleep 1000 & echo $$ $! > "$FAKE/pids"; wait; wait`,
 } as const;
 
@@ -50,14 +50,14 @@ esac`,
   "dpkg-deb": `. "$FAKE/unpack-fault"; mkdir -p "$3" && tar -xf "$2" -C "$3"`,
 };
 
-/** A fake apt, and the cache that a test uses it with. */
+/** A fake apt and its cache. */
 export class FakeApt {
-  /** The folder of its answers. */
+  /** The folder of its output. */
   readonly folder: string = temporaryFolder();
   readonly cache: LabCache = new LabCache(join(temporaryFolder(), "cache"));
   readonly #names: string[] = [];
 
-  /** Puts it first on the PATH until the test is done. */
+  /** Puts it first on the PATH until the end of the test. */
   constructor() {
     const bin = join(this.folder, "bin");
     mkdirSync(join(this.folder, "pool"));
@@ -79,12 +79,12 @@ export class FakeApt {
     this.#publish();
   }
 
-  /** Sets what a script prints, or does. */
+  /** Sets the output or the action of a script. */
   answer(name: string, text: string): void {
     writeFileSync(join(this.folder, name), text);
   }
 
-  /** Reads a file that the scripts wrote; empty when they did not. */
+  /** Reads a file that the scripts wrote; empty if they wrote none. */
   read(name: string): string {
     const path = join(this.folder, name);
     return existsSync(path) ? readFileSync(path, "utf8") : "";
@@ -116,7 +116,7 @@ export class FakeApt {
     this.#publish();
   }
 
-  /** Adds a kernel as one package, as they were up to 6.18. */
+  /** Adds a kernel as one package, as in kernels up to 6.18. */
   addKernel(release: string, version: string, suite: string): void {
     const modules = `lib/modules/${release}/kernel`;
     this.add(`linux-image-${release}`, version, suite, {
@@ -130,7 +130,7 @@ export class FakeApt {
     });
   }
 
-  /** Forgets all packages. */
+  /** Removes all packages. */
   clear(): void {
     this.#names.length = 0;
     this.#publish();

@@ -1,4 +1,4 @@
-/** Claims about one boot in Bochs: what it is told, how its ports are read, and that it always ends. */
+/** Tests of one boot in Bochs: its configuration, its ports, and its end. */
 import { chmodSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -28,7 +28,7 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-/** The least of a bzImage: two sectors of real mode, and a body. */
+/** A minimal bzImage: two sectors of real mode, and a body. */
 function tinyKernel(): Buffer {
   const image = Buffer.alloc(2 * SECTOR);
   image.writeUInt8(1, 0x1f1);
@@ -37,7 +37,7 @@ function tinyKernel(): Buffer {
   return Buffer.concat([image, Buffer.from("protected mode")]);
 }
 
-/** Puts a program in Bochs's place; it runs in the machine's folder. */
+/** Replaces Bochs by a program, which runs in the machine's folder. */
 function start(script: string, more: Partial<BochsOptions> = {}): ReturnType<typeof bootBochs> {
   const program = join(folder, "bochs");
   writeFileSync(program, `#!/bin/sh\necho $$ >pid\n${script}\n`);
@@ -70,7 +70,7 @@ function isAlive(): boolean {
 }
 
 describe("a boot in Bochs", () => {
-  test("hands over what each port says, also what came last", async () => {
+  test("passes on the output of each port, including the last bytes", async () => {
     const end = await start(
       "printf log >port0; printf out >port1; printf err >port2; sleep 0.3; printf end >port3; printf more >>port0; exit 1",
     );
@@ -78,7 +78,7 @@ describe("a boot in Bochs", () => {
     expect(ports).toEqual(["logmore", "out", "err", "end"]);
   });
 
-  test("tells a port's words while it runs", async () => {
+  test("passes on a port's output while it runs", async () => {
     const controller = new AbortController();
     const boot = start("printf up >port3; exec sleep 1000", {
       signal: controller.signal,
@@ -88,18 +88,18 @@ describe("a boot in Bochs", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("that says nothing is ended", async () => {
+  test("that is silent is killed", async () => {
     expect(await start("exec sleep 1000", { silence: 300 })).toMatchObject({ why: "silent" });
     expect(isAlive()).toBe(false);
   });
 
-  test("that goes on speaking has a limit", async () => {
+  test("that keeps printing has a time limit", async () => {
     const script = "while :; do echo beat >>port3; sleep 0.1; done";
     expect(await start(script, { timeout: 600 })).toMatchObject({ why: "timeout" });
     expect(isAlive()).toBe(false);
   });
 
-  test("reads the BIOS images of a folder that no other user can enter", async () => {
+  test("reads the BIOS images from a folder that no other user can enter", async () => {
     const [bios, vgaBios] = [join(folder, "bios"), join(folder, "vga")];
     writeFileSync(bios, "its BIOS");
     writeFileSync(vgaBios, "of VGA", { mode: 0o600 });
@@ -111,7 +111,7 @@ describe("a boot in Bochs", () => {
   });
 
   test.skipIf(process.geteuid?.() !== 0)(
-    "by root runs as a user of its own, from a folder that this user cannot enter (skipped where the tests do not run as root)",
+    "by root runs as its own user, from a folder that this user cannot enter (skipped where the tests do not run as root)",
     async () => {
       await start("grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/self/status >port1; exit 1");
       expect(ports[1]).toMatch(
@@ -120,7 +120,7 @@ describe("a boot in Bochs", () => {
     },
   );
 
-  test("that Bochs refuses fails in Bochs's words", async () => {
+  test("that Bochs rejects fails with Bochs's message", async () => {
     const boot = start(
       "echo 'Bochs x86 Emulator'; echo \">>PANIC<< unknown cpu model 'nonsense'\"; exit 1",
     );
@@ -140,12 +140,12 @@ test("the configuration names one CPU, four ports and the ROM that starts the ke
   expect(text).toContain("megs: 512\n");
 });
 
-test("AMD's models are known by their names", () => {
+test("AMD's models are recognised by their names", () => {
   const models = ["ryzen", "trinity_apu", "zambezi", "core2_penryn_t9600", "corei7_skylake_x"];
   expect(models.filter(isAmdModel)).toEqual(["ryzen", "trinity_apu", "zambezi"]);
 });
 
-/** The rows of the ROM's table: where sectors go. */
+/** Returns the rows of the ROM's table: the destinations of sectors. */
 function rowsOf(rom: Uint8Array): readonly (readonly [number, number, number])[] {
   const view = new DataView(rom.buffer, rom.byteOffset, rom.byteLength);
   const rows = Array.from({ length: 20 }, (_, i) => 0x100 + i * 12);
@@ -167,7 +167,7 @@ describe("the disk", () => {
       memory,
     });
 
-  test("holds setup, command line, kernel and initrd, each at a sector of its own", async () => {
+  test("contains setup, command line, kernel and initrd, each at its own sector", async () => {
     const rom = await write();
     const disk = readFileSync(join(folder, "disk"));
     const initrd = 63 * 2 ** 20 - 4096;
@@ -192,21 +192,21 @@ describe("the disk", () => {
     expect(readFileSync(join(folder, "disk")).length % (16 * 63 * SECTOR)).toBe(0);
   });
 
-  test("is read in parts that one command can ask for", async () => {
+  test("is read in parts that one command can read", async () => {
     truncateSync(join(folder, "initrd"), 70 * 2 ** 20);
     const rows = rowsOf(await write(256)).slice(3);
     expect(rows.map(([, sectors]) => sectors)).toEqual([64512, 64512, 14336]);
     expect(rows.map(([, , lba]) => lba)).toEqual([4, 64516, 129028]);
   });
 
-  test("comes with a ROM that a BIOS takes: signature, length, and bytes that add up to nothing", async () => {
+  test("has a ROM that a BIOS accepts: signature, length, and a checksum of zero", async () => {
     const rom = await write();
     expect(Array.from(rom.subarray(0, 3))).toEqual([0x55, 0xaa, rom.length / SECTOR]);
     expect(rom.reduce((sum, byte) => sum + byte, 0) % 256).toBe(0);
     expect(ROM_ADDRESS % 2048).toBe(0);
   });
 
-  test("says how much memory it takes when there is too little", async () => {
+  test("reports the memory that it needs if there is too little", async () => {
     await expect(write(18)).rejects.toThrow(
       "18 MiB are too little for this kernel and its files: it needs 20",
     );
@@ -214,7 +214,7 @@ describe("the disk", () => {
 });
 
 describe("the parts", () => {
-  test("without an emulator, the error says how to build one", async () => {
+  test("the error without an emulator explains how to build one", async () => {
     vi.stubEnv("NODE_KVM_BOCHS", "");
     await expect(findBochs(new LabCache(join(folder, "cache")))).rejects.toMatchObject({
       code: "ERR_LAB_TOOL",
@@ -222,7 +222,7 @@ describe("the parts", () => {
     });
   });
 
-  test("a named emulator that is not there is named in the error", async () => {
+  test("the error of a missing emulator has its path", async () => {
     const path = join(folder, "nothing");
     await expect(findBochs(new LabCache(join(folder, "cache")), path)).rejects.toThrow(path);
   });

@@ -1,4 +1,4 @@
-/** Claims about building Bochs: the fixes match exactly, and nothing else than the known source is built. */
+/** Tests of building Bochs: the fixes match exactly, and only the known source is built. */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -15,7 +15,7 @@ import { applyFix, buildBochs, FIXES } from "../../../../lib/lab/bochs/build.ts"
 import { LabCache } from "../../../../lib/lab/cache/cache.ts";
 import { temporaryFolder } from "../temporary.ts";
 
-/** The places of the source that are changed, and no more of it. */
+/** The lines of the source that are changed, and only those. */
 const SOURCE: Readonly<Record<string, string>> = {
   "cpu/vmx.cc": [
     "  BX_CPU_THIS_PTR in_vmx_guest = true;",
@@ -64,11 +64,11 @@ describe("the fixes", () => {
     expect(Object.fromEntries(fixed)).toEqual(FIXED);
   });
 
-  test.each(FIXES)("refuse a $file without the place", (fix) => {
+  test.each(FIXES)("reject a $file without the line", (fix) => {
     expect(() => applyFix("int main;\n", fix)).toThrow(`${fix.file} has 0 places, not one,`);
   });
 
-  test.each(FIXES)("refuse a $file with the place twice", (fix) => {
+  test.each(FIXES)("reject a $file with the line twice", (fix) => {
     const text = SOURCE[fix.file] ?? "";
     expect(() => applyFix(text + text, fix)).toThrow(`${fix.file} has 2 places, not one,`);
   });
@@ -97,7 +97,7 @@ function script(name: string, text: string): void {
   chmodSync(path, 0o755);
 }
 
-/** Makes an archive that has this source; returns what to ask it for. */
+/** Makes an archive with this source; returns the options for it. */
 function publish(
   files: Readonly<Record<string, string>>,
 ): NonNullable<NonNullable<Parameters<typeof buildBochs>[1]>["source"]> {
@@ -108,7 +108,7 @@ function publish(
   }
   const tarball = join(folder, "bochs_3.0+dfsg.orig.tar.xz");
   execFileSync("tar", ["-cJf", tarball, "-C", folder, "tree"]);
-  // The archive has the .dsc no more, so apt fails, but it has fetched the rest.
+  // The archive has no .dsc any more, so apt fails, but it has downloaded the rest.
   script(
     "apt-get",
     `case $1 in source) cp "${tarball}" .; echo "E: Failed to fetch x.dsc  404" >&2; exit 100;; esac`,
@@ -125,7 +125,7 @@ function publish(
 const mirror = "http://mirror.test/debian";
 
 describe("a build", () => {
-  test("puts the fixed program into the cache, and nothing else", async () => {
+  test("stores only the fixed program in the cache", async () => {
     const path = await buildBochs(cache, { mirror, source: publish(SOURCE) });
     const all = ["cpu/flag_ctrl_pro.cc", "cpu/svm.cc", "cpu/vmx.cc"].map((name) => FIXED[name]);
     expect(readFileSync(path, "utf8")).toBe(all.join(""));
@@ -133,7 +133,7 @@ describe("a build", () => {
     expect(readdirSync(join(cache.root, "building"))).toEqual([]);
   });
 
-  test("asks for the source only, from the archive's address", async () => {
+  test("requests only the source, from the archive's address", async () => {
     await buildBochs(cache, { mirror, source: publish(SOURCE) });
     const lines = readFileSync(join(cache.root, "apt-source/sources.list"), "utf8");
     expect(lines).toMatch(
@@ -141,13 +141,13 @@ describe("a build", () => {
     );
   });
 
-  test("that is there is not made again", async () => {
+  test("that exists is not repeated", async () => {
     const path = await buildBochs(cache, { mirror, source: publish(SOURCE) });
     script("apt-get", "exit 1");
     expect(await buildBochs(cache, { mirror })).toBe(path);
   });
 
-  test("of another source than the known one is refused", async () => {
+  test("of an unknown source is rejected", async () => {
     publish(SOURCE);
     await expect(buildBochs(cache, { mirror })).rejects.toMatchObject({
       code: "ERR_LAB_DAMAGED",
@@ -156,13 +156,13 @@ describe("a build", () => {
     expect(existsSync(join(cache.root, "tools"))).toBe(false);
   });
 
-  test("of a source that a fix does not match is refused", async () => {
+  test("of a source that a fix does not match is rejected", async () => {
     const source = publish({ ...SOURCE, "cpu/svm.cc": "" });
     await expect(buildBochs(cache, { mirror, source })).rejects.toThrow("cpu/svm.cc has 0 places");
     expect(readdirSync(join(cache.root, "building"))).toEqual([]);
   });
 
-  test("whose source is gone says so", async () => {
+  test("whose source was removed fails with this reason", async () => {
     script(
       "apt-get",
       'case $1 in source) echo "E: Unable to find a source package: 404" >&2; exit 100;; esac',
@@ -170,7 +170,7 @@ describe("a build", () => {
     await expect(buildBochs(cache, { mirror })).rejects.toMatchObject({ code: "ERR_LAB_GONE" });
   });
 
-  test("that the compiler fails gives the compiler's words", async () => {
+  test("that fails in the compiler has the compiler's message", async () => {
     script("make", "echo 'cpu.cc:1: error: no' >&2; exit 2");
     const source = publish(SOURCE);
     await expect(buildBochs(cache, { mirror, source })).rejects.toThrow("cpu.cc:1: error: no");

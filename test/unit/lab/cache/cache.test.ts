@@ -1,4 +1,4 @@
-/** Claims about the lab's cache: an entry is there whole or not at all. */
+/** Tests of the lab's cache: an entry exists completely or not at all. */
 import { execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -24,13 +24,13 @@ import { isAbandoned, ownMark } from "../../../../lib/lab/cache/owner.ts";
 import { temporaryFolder } from "../temporary.ts";
 import { tinyDisk } from "./tiny-disk.ts";
 
-// Some start a dozen processes, which other work on the machine may slow down.
+// Some tests start a dozen processes, which other load may slow down.
 vi.setConfig({ testTimeout: 60_000 });
 afterEach(() => vi.unstubAllEnvs());
 
 const newCache = (): LabCache => new LabCache(join(temporaryFolder(), "cache"));
 
-/** Builds an entry with one file in a folder of its own. */
+/** Builds an entry with one file in its own folder. */
 function build(cache: LabCache, content: string, replace = false): Promise<CacheEntry> {
   const fill = async (folder: string): Promise<Record<string, string>> => {
     mkdirSync(join(folder, "modules"));
@@ -47,7 +47,7 @@ const left = (cache: LabCache): readonly string[] => readdirSync(join(cache.root
 
 const isRoot = process.geteuid?.() === 0;
 
-/** Does something as a user whom file modes bind: root becomes nobody for it. */
+/** Runs a function as a user who is subject to file modes: root changes to the user `nobody` for it. */
 async function asUser<T>(work: () => Promise<T>): Promise<T> {
   if (!isRoot) return work();
   process.seteuid?.(65_534);
@@ -58,7 +58,7 @@ async function asUser<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Gives the error of a promise. */
+/** Returns the error of a promise. */
 const swallow = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => undefined,
@@ -76,7 +76,7 @@ async function deadMark(): Promise<string> {
   return `${child.pid}-${stat.split(" ")[21]}-${space}`;
 }
 
-describe("where the cache is", () => {
+describe("the path of the cache", () => {
   test.each([
     [{ NODE_KVM_CACHE: "/a", XDG_CACHE_HOME: "/b", HOME: "/c" }, "/a"],
     [{ NODE_KVM_CACHE: "", XDG_CACHE_HOME: "/b", HOME: "/c" }, "/b/node-kvm"],
@@ -87,7 +87,7 @@ describe("where the cache is", () => {
       { NODE_KVM_CACHE: "", XDG_CACHE_HOME: "", HOME: "" },
       join(userInfo().homedir, ".cache", "node-kvm"),
     ],
-  ])("is, with %o, %s", (environment, root) => {
+  ])("is with %o %s", (environment, root) => {
     for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
     expect(LabCache.default().root).toBe(root);
   });
@@ -109,7 +109,7 @@ describe("where the cache is", () => {
 });
 
 describe("an entry", () => {
-  test("is found with its size and what its builder wrote down", async () => {
+  test("is found with its size and the properties from its builder", async () => {
     const cache = newCache();
     const built = await build(cache, "12345");
     const path = join(cache.root, "kernels", "6.1");
@@ -125,7 +125,7 @@ describe("an entry", () => {
     expect(await newCache().find("kernels", "6.1")).toBeUndefined();
   });
 
-  test("is gone after it was removed", async () => {
+  test("is not found after its removal", async () => {
     const cache = newCache();
     await build(cache, "1");
     await cache.remove("kernels", "6.1");
@@ -133,21 +133,21 @@ describe("an entry", () => {
     expect(left(cache)).toEqual([]);
   });
 
-  test("that is there stays when it is built again", async () => {
+  test("that exists is kept when it is built again", async () => {
     const cache = newCache();
     await build(cache, "first");
     expect(content(await build(cache, "second"))).toBe("first");
     expect(left(cache)).toEqual([]);
   });
 
-  test("is replaced when its builder says so", async () => {
+  test("is replaced on request", async () => {
     const cache = newCache();
     await build(cache, "first");
     expect(content(await build(cache, "second", true))).toBe("second");
     expect(left(cache)).toEqual([]);
   });
 
-  test("is whole when two build it at once", async () => {
+  test("is complete when two processes build it at once", async () => {
     const cache = newCache();
     const both = await Promise.all([build(cache, "same"), build(cache, "same")]);
     expect(both.map(content)).toEqual(["same", "same"]);
@@ -160,7 +160,7 @@ describe("an entry", () => {
 });
 
 describe("the folder", () => {
-  test("and all folders in it are for their owner only", async () => {
+  test("and all folders in it are accessible to their owner only", async () => {
     const cache = newCache();
     await build(cache, "1");
     await using scratch = await cache.scratch();
@@ -173,7 +173,7 @@ describe("the folder", () => {
   });
 
   test.skipIf(!isRoot)(
-    "of another user is refused by root (skipped where the tests do not run as root)",
+    "of another user is rejected by root (skipped where the tests do not run as root)",
     async () => {
       const cache = newCache();
       const entry = await build(cache, "1");
@@ -194,7 +194,7 @@ describe("the folder", () => {
   );
 
   test.skipIf(!isRoot).each([0o777, 0o1777, 0o720])(
-    "with mode %i, which others can write, is refused by root (skipped where the tests do not run as root)",
+    "with mode %i, which others can write, is rejected by root (skipped where the tests do not run as root)",
     async (mode) => {
       const cache = newCache();
       await build(cache, "1");
@@ -230,7 +230,7 @@ describe("the folder", () => {
   });
 });
 
-describe("a cache that can only be read", () => {
+describe("a read-only cache", () => {
   /** Makes a cache that this test's user can read, and a folder for temporary files. */
   async function readOnly(): Promise<LabCache> {
     const folder = temporaryFolder();
@@ -245,7 +245,7 @@ describe("a cache that can only be read", () => {
   const spareOf = ({ root }: LabCache): string =>
     join(root, `../tmp/node-kvm-${process.geteuid?.()}`);
 
-  test("gives its entries, and scratch folders elsewhere", async () => {
+  test("returns its entries, and scratch folders elsewhere", async () => {
     const cache = await readOnly();
     await asUser(async () => {
       const entry = await cache.find("kernels", "6.1");
@@ -273,7 +273,7 @@ describe("a cache that can only be read", () => {
     });
   });
 
-  test("says that it cannot be written when a kernel is to be put there", async () => {
+  test("is an error when a kernel is to be stored", async () => {
     const cache = await readOnly();
     const fill = (): Promise<Record<string, string>> => Promise.resolve({});
     expect(await asUser(() => swallow(cache.build("kernels", "6.2", fill)))).toMatchObject({
@@ -284,7 +284,7 @@ describe("a cache that can only be read", () => {
 });
 
 describe("a build that fails", () => {
-  test("leaves nothing, and says why it failed", async () => {
+  test("leaves nothing, and fails with the reason", async () => {
     const cache = newCache();
     const fill = async (folder: string): Promise<Record<string, string>> => {
       writeFileSync(join(folder, "half"), "written");
@@ -294,7 +294,7 @@ describe("a build that fails", () => {
     expect([await cache.find("kernels", "6.1"), left(cache)]).toEqual([undefined, []]);
   });
 
-  test("leaves the entry that was there", async () => {
+  test("keeps the old entry", async () => {
     const cache = newCache();
     await build(cache, "old");
     const fill = (): Promise<Record<string, string>> => Promise.reject(new Error("no"));
@@ -302,7 +302,7 @@ describe("a build that fails", () => {
     expect(await cache.find("kernels", "6.1").then((entry) => entry && content(entry))).toBe("old");
   });
 
-  test("leaves nothing when it is interrupted", async () => {
+  test("leaves nothing if it is interrupted", async () => {
     const cache = newCache();
     const controller = new AbortController();
     const fill = async (folder: string): Promise<Record<string, string>> => {
@@ -315,7 +315,7 @@ describe("a build that fails", () => {
     expect([await cache.names("kernels"), left(cache)]).toEqual([[], []]);
   });
 
-  test("leaves nothing on a full disk, and says what to do", async ({ skip }) => {
+  test("leaves nothing on a full disk, and the error has the remedy", async ({ skip }) => {
     const cache = new LabCache(tinyDisk(64, skip));
     await expect(build(cache, "x".repeat(100_000))).rejects.toMatchObject({
       code: "ERR_LAB_DISK_FULL",
@@ -339,7 +339,7 @@ describe("a damaged entry", () => {
     ["is missing", (path: string) => rmSync(path)],
     ["has 2 bytes instead of 5", (path: string) => truncateSync(path, 2)],
     ["has another checksum", (path: string) => writeFileSync(path, "12346")],
-  ])("is named with its file that %s", async (how, damage) => {
+  ])("is reported with its file that %s", async (how, damage) => {
     const cache = newCache();
     const entry = await build(cache, "12345");
     const path = join(entry.path, "modules", "kvm.ko");
@@ -355,7 +355,7 @@ describe("a damaged entry", () => {
     ["of another kind", "[]"],
     ["of another format", '{"format": 2, "about": {}, "files": {}}'],
     ["empty", ""],
-  ])("is named when its manifest is %s", async (_, text) => {
+  ])("is reported if its manifest is %s", async (_, text) => {
     const cache = newCache();
     const { path } = await build(cache, "1");
     writeFileSync(join(path, "manifest.json"), text);
@@ -382,7 +382,7 @@ describe("a damaged entry", () => {
 });
 
 describe("a file of an entry that changes after it was verified", () => {
-  test("is found by the same process", async () => {
+  test("is detected by the same process", async () => {
     const cache = newCache();
     const entry = await build(cache, "12345");
     await cache.verify(entry);
@@ -393,7 +393,7 @@ describe("a file of an entry that changes after it was verified", () => {
     await expect(cache.verify(entry)).rejects.toMatchObject({ code: "ERR_LAB_DAMAGED" });
   });
 
-  test("is found when it is a link that leads elsewhere", async () => {
+  test("is detected if it is a link to another file", async () => {
     const cache = newCache();
     const fill = async (folder: string): Promise<Record<string, string>> => {
       writeFileSync(join(folder, "real"), "1");
@@ -407,7 +407,7 @@ describe("a file of an entry that changes after it was verified", () => {
     await expect(cache.verify(entry)).rejects.toThrow("link is damaged: it does not lead to real");
   });
 
-  test("is found when it was not there before", async () => {
+  test("is detected if it is new", async () => {
     const cache = newCache();
     const entry = await build(cache, "1");
     await cache.verify(entry);
@@ -416,7 +416,7 @@ describe("a file of an entry that changes after it was verified", () => {
   });
 });
 
-test("an entry is used when it is verified", async () => {
+test("verifying an entry marks it as used", async () => {
   const cache = newCache();
   const entry = await build(cache, "1");
   utimesSync(join(entry.path, "manifest.json"), 1000, 1000);
@@ -425,15 +425,15 @@ test("an entry is used when it is verified", async () => {
   expect(Date.now() - Number(await lastUse(entry.path))).toBeLessThan(60_000);
 });
 
-describe("what a dead process left", () => {
-  test("is removed by the next one that builds", async () => {
+describe("the temporary files of a dead process", () => {
+  test("are removed by the next process that builds", async () => {
     const cache = newCache();
     const remains = await cache.folder("building", `${await deadMark()}.${randomUUID()}`);
     await build(cache, "1");
     expect(existsSync(remains)).toBe(false);
   });
 
-  test("is told from what nobody of the lab has put there, however old", async () => {
+  test("are distinguished from foreign files, however old", async () => {
     const cache = newCache();
     const names = ["my-thesis", `${await deadMark()}.x`, "1-1-1", "a.b", `x-1-1.${randomUUID()}`];
     const paths = await Promise.all(names.map((name) => cache.folder("building", name)));
@@ -442,7 +442,7 @@ describe("what a dead process left", () => {
     expect(paths.filter((path) => !existsSync(path))).toEqual([]);
   });
 
-  test("of locks is removed by the next one that builds", async () => {
+  test("of locks are removed by the next process that builds", async () => {
     const cache = newCache();
     writeFileSync(join(await cache.folder("locks"), "archive"), "");
     await using _lock = await cache.lock("held");
@@ -450,21 +450,21 @@ describe("what a dead process left", () => {
     expect(readdirSync(join(cache.root, "locks"))).toEqual(["held"]);
   });
 
-  test("is told from what a living process works on", async () => {
+  test("are distinguished from those of a running process", async () => {
     const cache = newCache();
     await using scratch = await cache.scratch();
     await build(cache, "1");
     expect(existsSync(scratch.path)).toBe(true);
   });
 
-  test("is no lock for the living", async () => {
+  test("are not a lock for running processes", async () => {
     const cache = newCache();
     writeFileSync(join(await cache.folder("locks"), "archive"), await deadMark());
     await using lock = await cache.lock("archive");
     expect(lock).toBeDefined();
   });
 
-  test("in another namespace is left alone for an hour", async () => {
+  test("in another namespace are kept for an hour", async () => {
     const path = join(temporaryFolder(), "file");
     writeFileSync(path, "");
     expect(await isAbandoned(path, "1-1-1")).toBe(false);
@@ -475,7 +475,7 @@ describe("what a dead process left", () => {
 });
 
 describe("a lock", () => {
-  test("is had by one at a time", async () => {
+  test("is held by one process at a time", async () => {
     const cache = newCache();
     const order: string[] = [];
     const hold = async (name: string): Promise<void> => {
@@ -495,7 +495,7 @@ describe("a lock", () => {
     expect(readdirSync(join(cache.root, "locks"))).toEqual([]);
   });
 
-  test("that a dead process left is had by one at a time, of many that find it", async () => {
+  test("that a dead process left is held by one of many processes at a time", async () => {
     const cache = newCache();
     const path = join(await cache.folder("locks"), "archive");
     const mark = await deadMark();
@@ -516,14 +516,14 @@ describe("a lock", () => {
     expect([most, owners]).toEqual([1, 0]);
   });
 
-  test("is the kernel's: a file of its name holds nobody up, so no stale lock is ever broken", async () => {
+  test("belongs to the kernel: a file with its name blocks no process, so no stale lock is broken", async () => {
     const cache = newCache();
     writeFileSync(join(await cache.folder("locks"), "archive"), ownMark());
     await using lock = await cache.lock("archive", AbortSignal.timeout(20_000));
     expect(lock).toBeDefined();
   });
 
-  test("is waited for until the signal comes", async () => {
+  test("is awaited until the signal", async () => {
     const cache = newCache();
     await using _lock = await cache.lock("archive");
     const controller = new AbortController();
@@ -534,7 +534,7 @@ describe("a lock", () => {
   });
 });
 
-test("a small file of the root is written whole, for its owner only", async () => {
+test("a small file of the root is written atomically, for its owner only", async () => {
   const cache = newCache();
   await cache.write("catalogue.json", "one");
   await cache.write("catalogue.json", "two");

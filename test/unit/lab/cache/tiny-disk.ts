@@ -1,10 +1,10 @@
-/** A disk that is soon full: a tmpfs of a test's own. Mounting one takes root. */
+/** A small disk: a tmpfs for one test. Mounting it requires root. */
 import { execFileSync } from "node:child_process";
 import { rmdirSync } from "node:fs";
 import { onTestFinished } from "vitest";
 import { temporaryFolder } from "../temporary.ts";
 
-/** Mounts a disk of so many KiB; skips the test where that is not allowed. */
+/** Mounts a disk of this size in KiB; skips the test if that is not permitted. */
 export function tinyDisk(kibibytes: number, skip: (reason: string) => never): string {
   const folder = temporaryFolder();
   try {

@@ -1,4 +1,4 @@
-/** Claims about the kernel inside a bzImage: it is unpacked where that helps, and nothing fails where it cannot be. */
+/** Tests of the kernel in a bzImage: it is unpacked if possible, and otherwise nothing fails. */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { temporaryFolder } from "../temporary.ts";
 
 afterEach(() => vi.unstubAllEnvs());
 
-/** A 64-bit ELF file with one program header, of notes: each a name and a type. */
+/** Makes a 64-bit ELF file with one program header, of notes: each a name and a type. */
 function tinyElf(...notes: readonly (readonly [name: string, type: number])[]): Buffer {
   const bytes = notes.map(([name, type]) => {
     const note = Buffer.alloc(12 + ((name.length + 4) & ~3) + 4);
@@ -28,13 +28,13 @@ function tinyElf(...notes: readonly (readonly [name: string, type: number])[]): 
   header.writeUInt32LE(4, 64);
   header.writeBigUInt64LE(BigInt(header.length), 64 + 0x08);
   header.writeBigUInt64LE(BigInt(Buffer.concat(bytes).length), 64 + 0x20);
-  // As behind a real kernel, something else follows.
+  // As after a real kernel, other bytes follow.
   return Buffer.concat([header, ...bytes, Buffer.from("relocations")]);
 }
 
 const PVH = tinyElf(["GNU", 18], ["Xen", 6], ["Xen", 18]);
 
-/** A bzImage with this payload, whose end says the size of what it holds. */
+/** Makes a bzImage with this payload, which ends with the size of its content. */
 function imageOf(payload: Buffer, more: { size?: number; version?: number } = {}): Buffer {
   const size = Buffer.alloc(4);
   size.writeUInt32LE(more.size ?? PVH.length);
@@ -67,7 +67,7 @@ const NOTHING: Unpacked = { isThere: false, bytes: undefined };
 
 test("a kernel packed by gzip is unpacked without a program", async () => {
   vi.stubEnv("PATH", temporaryFolder());
-  // gzip's own end is the size.
+  // The size is part of gzip's format.
   expect(await unpack(imageOf(gzipSync(PVH), { size: 0 }))).toEqual({ isThere: true, bytes: PVH });
 });
 
@@ -92,7 +92,7 @@ describe.each(PROGRAMS)("a kernel packed by %s", (program, args) => {
   });
 });
 
-test("without the program that unpacks it there is none", async () => {
+test("without the program that unpacks it, there is none", async () => {
   vi.stubEnv("PATH", temporaryFolder());
   expect(await unpack(imageOf(Buffer.from("02214c1800", "hex")))).toEqual(NOTHING);
 });
@@ -114,7 +114,7 @@ test.each([
   expect(await unpack(image)).toEqual(NOTHING);
 });
 
-test("a file that cannot be read holds no kernel", async () => {
+test("a file that cannot be read contains no kernel", async () => {
   const folder = temporaryFolder();
   mkdirSync(join(folder, "folder"));
   expect(await unpackVmlinux(join(folder, "none"), join(folder, "x"))).toBe(false);

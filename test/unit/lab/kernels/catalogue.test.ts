@@ -1,4 +1,4 @@
-/** Claims about the catalogue: how packages make kernels, and which kernel a name means. */
+/** Tests of the catalogue: combining packages to kernels, and the kernel that a name means. */
 import { describe, expect, test } from "vitest";
 import type { Package } from "../../../../lib/lab/archive/archive.ts";
 import { kernelsOf, resolveKernel } from "../../../../lib/lab/kernels/catalogue.ts";
@@ -16,7 +16,7 @@ const of = (name: string, version: string, bytes = 30_000_000): Package => ({
 const META = 2000;
 
 describe("kernelsOf", () => {
-  test("makes a kernel of one package that has all", () => {
+  test("makes a kernel of one complete package", () => {
     const image = of("image-6.1.0-56", "6.1.192-2");
     expect(kernelsOf([image])).toEqual([
       {
@@ -36,7 +36,7 @@ describe("kernelsOf", () => {
     expect(others).toEqual([]);
   });
 
-  test("keeps a kernel without modules, and says so", () => {
+  test("keeps a kernel without modules, with the reason", () => {
     expect(kernelsOf([of("image-7.0.4", "7.0.4-1", META), of("binary-7.0.4", "7.0.4-1")])).toEqual([
       expect.objectContaining({
         release: "7.0.4-cloud-amd64",
@@ -46,18 +46,18 @@ describe("kernelsOf", () => {
     ]);
   });
 
-  test("does not put modules of another version to a kernel", () => {
+  test("does not combine a kernel with modules of another version", () => {
     const packages = [of("binary-7.3", "7.3~rc7-1"), of("modules-7.3", "7.3~rc6-1")];
     expect(kernelsOf(packages)).toEqual([
       expect.objectContaining({ packages: [], why: expect.stringContaining("7.3~rc6-1") }),
     ]);
   });
 
-  test("takes a package that only depends on a kernel for no kernel", () => {
+  test("ignores a package that only depends on a kernel", () => {
     expect(kernelsOf([of("image-6.12", "6.12.117-1", META)])).toEqual([]);
   });
 
-  test("takes the newest version of a release", () => {
+  test("uses the newest version of a release", () => {
     const packages = [of("image-6.1.0-47", "6.1.170-3"), of("image-6.1.0-47", "6.1.170-10")];
     expect(kernelsOf(packages).map(({ version }) => version)).toEqual(["6.1.170-10"]);
   });
@@ -108,7 +108,7 @@ describe("resolveKernel", () => {
     ["7.4", "7.4-cloud-amd64"],
     ["7.3-cloud-amd64", "7.3-cloud-amd64"],
     ["7.3-rc7", "7.3-cloud-amd64"],
-  ])("takes %s for %s", (name, release) => {
+  ])("resolves %s to %s", (name, release) => {
     expect(resolveKernel(name, KERNELS).release).toBe(release);
   });
 
@@ -119,7 +119,7 @@ describe("resolveKernel", () => {
     ["6", '"6" could be any of 6.1, 6.12, 6.19'],
     ["six", "there are 5.10, 6.1, 6.12, 6.19, 7.2, 7.3, 7.4"],
     ["", "there are 5.10"],
-  ])("does not know %j: %s", (name, hint) => {
+  ])("rejects the unknown name %j: %s", (name, hint) => {
     expect(() => resolveKernel(name, KERNELS)).toThrow(
       expect.objectContaining({
         code: "ERR_LAB_UNKNOWN_KERNEL",
@@ -128,7 +128,7 @@ describe("resolveKernel", () => {
     );
   });
 
-  test.each(["6.19", "6.19.6", "6.19.6+deb13"])("says why %s cannot be had", (name) => {
+  test.each(["6.19", "6.19.6", "6.19.6+deb13"])("reports why %s is not available", (name) => {
     expect(() => resolveKernel(name, KERNELS)).toThrow(
       expect.objectContaining({
         code: "ERR_LAB_GONE",
@@ -153,12 +153,12 @@ describe("compareVersions", () => {
     ["9.0", "1:1.0"],
     ["1.0-1", "1.0-1.1"],
     ["1.0", "1.0-1"],
-  ])("puts %s before %s, as dpkg does", (older, newer) => {
+  ])("orders %s before %s, as dpkg does", (older, newer) => {
     expect(compareVersions(older, newer)).toBeLessThan(0);
     expect(compareVersions(newer, older)).toBeGreaterThan(0);
   });
 
-  test.each(["6.12.43-1~bpo12+1", "7.3~rc7", ""])("finds %j as new as itself", (version) => {
+  test.each(["6.12.43-1~bpo12+1", "7.3~rc7", ""])("orders %j equal to itself", (version) => {
     expect(compareVersions(version, version)).toBe(0);
   });
 });

@@ -1,4 +1,4 @@
-/** Claims about having a kernel: from the cache or the archive. The user's own is own-kernel.test.ts. */
+/** Tests of kernels from the cache or the archive. own-kernel.test.ts tests the user's own. */
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -9,7 +9,7 @@ import { tinyDisk } from "../cache/tiny-disk.ts";
 import { temporaryFolder } from "../temporary.ts";
 import { tinyImage, tinyModule } from "./tiny-module.ts";
 
-// Some start a dozen processes, which other work on the machine may slow down.
+// Some tests start a dozen processes, which other load may slow down.
 vi.setConfig({ testTimeout: 60_000 });
 afterEach(() => vi.unstubAllEnvs());
 
@@ -29,14 +29,14 @@ const asked = (apt: FakeApt, command: string): number =>
     .split("\n")
     .filter((line) => line.startsWith(command)).length;
 
-/** What lies about in a cache beside entries. */
+/** The files of a cache that are not entries. */
 const leftovers = async (cache: LabCache): Promise<readonly string[]> =>
   (await Promise.all(["building", "locks"].map((name) => cache.folder(name)))).flatMap((path) =>
     readdirSync(path),
   );
 
 describe("fetchKernel", () => {
-  test("gets the newest kernel of a version, and of its modules those that are needed", async () => {
+  test("returns the newest kernel of a version, with only the needed modules", async () => {
     const { cache } = withKernels();
     const kernel = await fetchKernel("6.12", { cache });
     const path = join(cache.root, "kernels", NEW);
@@ -56,7 +56,7 @@ describe("fetchKernel", () => {
     expect(await leftovers(cache)).toEqual([]);
   });
 
-  test("gets a kernel whose vmlinuz and modules are two packages", async () => {
+  test("returns a kernel whose vmlinuz and modules are two packages", async () => {
     const apt = new FakeApt();
     const release = "7.2.6+deb13-cloud-amd64";
     apt.add(`linux-binary-${release}`, "7.2.6-1", "trixie-backports", {
@@ -69,7 +69,7 @@ describe("fetchKernel", () => {
     expect([existsSync(kernel.vmlinuz), readdirSync(kernel.modules)]).toEqual([true, ["kvm.ko"]]);
   });
 
-  test("tells how far it is", async () => {
+  test("reports its progress", async () => {
     const { cache } = withKernels();
     const told: unknown[] = [];
     await fetchKernel("6.12", { cache, onProgress: (progress) => told.push(progress) });
@@ -82,7 +82,7 @@ describe("fetchKernel", () => {
     ]);
   });
 
-  test("takes a series for its newest kernel, though a cached one is called like the series", async () => {
+  test("resolves a series to its newest kernel, even if a cached one has the name of the series", async () => {
     const apt = new FakeApt();
     apt.addKernel("7.3-cloud-amd64", "7.3~rc7-1~exp1", "experimental");
     apt.addKernel("7.3.4+deb13-cloud-amd64", "7.3.4-1", "trixie-backports");
@@ -98,7 +98,7 @@ describe("fetchKernel", () => {
     expect(await fetchKernel(NEW, { cache: apt.cache })).toEqual(first);
   });
 
-  test("takes of a version the newest that is cached, when the archive cannot be reached", async () => {
+  test("returns the newest cached kernel of a version if the archive cannot be reached", async () => {
     const apt = withKernels();
     const first = await fetchKernel(OLD, { cache: apt.cache });
     rmSync(join(apt.cache.root, "catalogue.json"));
@@ -106,7 +106,7 @@ describe("fetchKernel", () => {
     expect(await fetchKernel("6.12", { cache: apt.cache })).toEqual(first);
   });
 
-  test("fails with the network when it needs it", async () => {
+  test("fails with the network's error if it needs the network", async () => {
     const apt = withKernels();
     apt.failUpdate("Could not resolve 'mirror.test'");
     await expect(fetchKernel("6.12", { cache: apt.cache })).rejects.toMatchObject({
@@ -116,7 +116,7 @@ describe("fetchKernel", () => {
     expect(await leftovers(apt.cache)).toEqual([]);
   });
 
-  test("downloads once for two that want the same", async () => {
+  test("downloads once for two callers of the same kernel", async () => {
     const apt = withKernels();
     const both = [1, 2].map(() => fetchKernel("6.12", { cache: apt.cache }));
     const [first, second] = await Promise.all(both);
@@ -124,7 +124,7 @@ describe("fetchKernel", () => {
     expect(asked(apt, "apt-get download")).toBe(1);
   });
 
-  test("fetches again what is cached when told to", async () => {
+  test("downloads a cached kernel again on request", async () => {
     const apt = withKernels();
     const { vmlinuz } = await fetchKernel("6.12", { cache: apt.cache });
     writeFileSync(vmlinuz, "damaged");
@@ -147,7 +147,7 @@ describe("fetchKernel", () => {
     },
   );
 
-  test("does not drop a cached kernel that cannot be fetched again", async () => {
+  test("keeps a cached kernel that cannot be downloaded again", async () => {
     const apt = withKernels();
     const first = await fetchKernel("6.12", { cache: apt.cache });
     apt.answer("fault", FAULTS.offline);
@@ -157,7 +157,7 @@ describe("fetchKernel", () => {
     expect(await fetchKernel(NEW, { cache: apt.cache })).toEqual(first);
   });
 
-  test("cannot fetch again what the archive has no more", async () => {
+  test("cannot download again a kernel that the archive has removed", async () => {
     const apt = withKernels();
     await fetchKernel(NEW, { cache: apt.cache });
     apt.clear();
@@ -168,7 +168,7 @@ describe("fetchKernel", () => {
     });
   });
 
-  test("asks the archive anew after a package turned out to be gone", async () => {
+  test("queries the archive again after a package was missing", async () => {
     const apt = withKernels();
     apt.answer("fault", FAULTS.gone);
     const { cache } = apt;
@@ -179,7 +179,7 @@ describe("fetchKernel", () => {
     expect((await fetchKernel("6.12", { cache })).release).toBe(OLD);
   });
 
-  test("keeps what was downloaded when it is interrupted, and nothing half-made", async () => {
+  test("keeps the downloaded part if it is interrupted, and no incomplete entry", async () => {
     const apt = withKernels();
     apt.answer("fault", FAULTS.hang);
     const controller = new AbortController();
@@ -193,7 +193,7 @@ describe("fetchKernel", () => {
     expect(await leftovers(apt.cache)).toEqual([]);
   });
 
-  test("leaves nothing when it is interrupted while unpacking", async () => {
+  test("leaves nothing if it is interrupted while unpacking", async () => {
     const apt = withKernels();
     apt.answer("unpack-fault", `mkdir -p "$3"; echo half > "$3/half"; ${FAULTS.wait}`);
     const controller = new AbortController();
@@ -206,7 +206,7 @@ describe("fetchKernel", () => {
     expect(await leftovers(apt.cache)).toEqual([]);
   });
 
-  test("begins nothing on a disk that is too small", async ({ skip }) => {
+  test("starts nothing on a disk that is too small", async ({ skip }) => {
     const apt = withKernels();
     const cache = new LabCache(tinyDisk(400, skip));
     await expect(fetchKernel("6.12", { cache })).rejects.toMatchObject({
@@ -235,7 +235,7 @@ describe("fetchKernel", () => {
   test.each([
     ["vmlinuz", { "lib/modules/x/kvm.ko": tinyModule("", "x") }],
     ["module kvm", { [`boot/vmlinuz-${NEW}`]: tinyImage(NEW) }],
-  ])("refuses a package without %s", async (what, files) => {
+  ])("rejects a package without %s", async (what, files) => {
     const apt = new FakeApt();
     apt.add(`linux-image-${NEW}`, "6.12.9-1", "trixie", {
       ...files,
@@ -250,7 +250,7 @@ describe("fetchKernel", () => {
 });
 
 describe("listKernels", () => {
-  test("says of each kernel what is cached and what can be had", async () => {
+  test("reports for each kernel whether it is cached and available", async () => {
     const apt = withKernels();
     apt.add("linux-binary-7.0.4+deb13-cloud-amd64", "7.0.4-1", "trixie-backports", 13_000_000);
     await fetchKernel(OLD, { cache: apt.cache });
@@ -265,7 +265,7 @@ describe("listKernels", () => {
     expect(rows.map(({ cachedBytes }) => cachedBytes > 0)).toEqual([true, false, false]);
   });
 
-  test("says of an archive without a kernel that it has none", async () => {
+  test("reports an archive without a kernel", async () => {
     const apt = new FakeApt();
     const words = {
       code: "ERR_LAB_ARCHIVE",
@@ -277,7 +277,7 @@ describe("listKernels", () => {
     await expect(fetchKernel("6.12", { cache: apt.cache })).rejects.toMatchObject(words);
   });
 
-  test("keeps a cached kernel that the archive has no more", async () => {
+  test("keeps a cached kernel that the archive has removed", async () => {
     const apt = withKernels();
     await fetchKernel(OLD, { cache: apt.cache });
     apt.clear();
@@ -305,7 +305,7 @@ describe("listKernels", () => {
     });
   });
 
-  test("asks the archive once a day", async () => {
+  test("queries the archive once a day", async () => {
     const apt = withKernels();
     await listKernels({ cache: apt.cache });
     await listKernels({ cache: apt.cache });
@@ -320,14 +320,14 @@ describe("listKernels", () => {
   test.each([
     ["it is told to", { update: true }],
     ["it is another one", { mirror: "http://other.test/debian" }],
-  ])("asks the archive again when %s", async (_, options) => {
+  ])("queries the archive again if %s", async (_, options) => {
     const apt = withKernels();
     await listKernels({ cache: apt.cache });
     await listKernels({ cache: apt.cache, ...options });
     expect(asked(apt, "apt-get update")).toBe(2);
   });
 
-  test("says what is known from before when the archive cannot be asked now", async () => {
+  test("lists the stored catalogue if the archive cannot be queried now", async () => {
     const apt = withKernels();
     const before = await listKernels({ cache: apt.cache });
     apt.failUpdate("Could not resolve 'mirror.test'");
@@ -339,13 +339,13 @@ describe("listKernels", () => {
     ["no network", (apt: FakeApt) => apt.failUpdate("Connection refused"), "ERR_LAB_NETWORK"],
     ["no apt", () => vi.stubEnv("PATH", temporaryFolder()), "ERR_LAB_TOOL"],
     ["no Debian", (apt: FakeApt) => apt.answer("indextargets", ""), "ERR_LAB_ARCHIVE"],
-  ])("has nothing to say with %s and an empty cache", async (_, prepare, code) => {
+  ])("fails with %s and an empty cache", async (_, prepare, code) => {
     const apt = withKernels();
     prepare(apt);
     await expect(listKernels({ cache: apt.cache })).rejects.toMatchObject({ code });
   });
 
-  test("does not trust a broken catalogue", async () => {
+  test("ignores a broken catalogue", async () => {
     const apt = withKernels();
     const rows = await listKernels({ cache: apt.cache });
     writeFileSync(join(apt.cache.root, "catalogue.json"), '{"format": 1, "ker');

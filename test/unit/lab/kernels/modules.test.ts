@@ -1,4 +1,4 @@
-/** Claims about a kernel's modules: what they say of themselves, what they need, in which order. */
+/** Tests of a kernel's modules: their fields, their dependencies, and their order. */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -23,7 +23,7 @@ const KVM: Readonly<Record<string, string>> = {
   "kernel/drivers/crypto/ccp/ccp.ko": "",
 };
 
-/** Puts modules, by path and what they need, into a folder of the test's. */
+/** Writes modules, by path and dependencies, into a folder of the test. */
 function tree(modules: Readonly<Record<string, string>>): string {
   const folder = temporaryFolder();
   for (const [path, depends] of Object.entries(modules)) {
@@ -40,12 +40,12 @@ function put(folder: string, path: string, content: Buffer | string): void {
 const names = (paths: readonly string[]): readonly string[] => paths.map((path) => basename(path));
 
 describe("parseModuleInfo", () => {
-  test("reads what a module needs and was built for", () => {
+  test("reads a module's dependencies and its release", () => {
     const info = parseModuleInfo(tinyModule("kvm,kvm-helper", RELEASE), "x.ko");
     expect(info).toEqual({ release: RELEASE, depends: ["kvm", "kvm_helper"] });
   });
 
-  test("reads a module that needs nothing", () => {
+  test("reads a module without dependencies", () => {
     expect(parseModuleInfo(tinyModule("", RELEASE), "x.ko").depends).toEqual([]);
   });
 
@@ -64,7 +64,7 @@ describe("parseModuleInfo", () => {
     );
   });
 
-  test("does not take a section's name for .modinfo when only its beginning is", () => {
+  test("does not confuse .modinfo with a section whose name starts with it", () => {
     expect(() => parseModuleInfo(elf(".modinfo.old", "depends=kvm\0"), "x.ko")).toThrow(
       "it has no .modinfo",
     );
@@ -75,7 +75,7 @@ describe("moduleChain", () => {
   test.each([
     ["kvm_amd", ["irqbypass.ko", "kvm.ko", "ccp.ko", "kvm-amd.ko"]],
     ["kvm_intel", ["irqbypass.ko", "kvm.ko", "kvm-intel.ko"]],
-  ] as const)("puts what %s needs before it", async (module, order) => {
+  ] as const)("puts the dependencies of %s before it", async (module, order) => {
     const into = join(temporaryFolder(), "made");
     const chain = await moduleChain({ release: RELEASE, modules: tree(KVM) }, module, into);
     expect(names(chain)).toEqual(order);
@@ -95,7 +95,7 @@ describe("moduleChain", () => {
     expect(readFileSync(join(into, "kvm-intel.ko"))).toEqual(plain);
   });
 
-  test("leaves out what modules.builtin has", async () => {
+  test("omits the modules in modules.builtin", async () => {
     const modules = tree({ "kvm-intel.ko": "kvm" });
     put(modules, "modules.builtin", "kernel/arch/x86/kvm/kvm.ko\nkernel/virt/lib/irqbypass.ko\n");
     const kernel = { release: RELEASE, modules };
@@ -104,7 +104,7 @@ describe("moduleChain", () => {
     ]);
   });
 
-  test("names a module that is missing, and where it was looked for", async () => {
+  test("names a missing module and the searched folder", async () => {
     const modules = tree({ "kvm-amd.ko": "kvm" });
     const chain = moduleChain({ release: RELEASE, modules }, "kvm_amd", temporaryFolder());
     await expect(chain).rejects.toMatchObject({
@@ -113,7 +113,7 @@ describe("moduleChain", () => {
     });
   });
 
-  test("refuses the modules of another build", async () => {
+  test("rejects the modules of another build", async () => {
     const kernel = { release: "6.12.2-test", modules: tree(KVM) };
     await expect(moduleChain(kernel, "kvm_intel", temporaryFolder())).rejects.toMatchObject({
       code: "ERR_LAB_MODULE",
@@ -121,7 +121,7 @@ describe("moduleChain", () => {
     });
   });
 
-  test("asks no release of the modules of a kernel that does not tell its own", async () => {
+  test("accepts modules of any release for a kernel without a release", async () => {
     const kernel = { release: "", modules: tree(KVM) };
     expect(await moduleChain(kernel, "kvm_intel", temporaryFolder())).toHaveLength(3);
   });
@@ -137,7 +137,7 @@ describe("moduleChain", () => {
     });
   });
 
-  test("names a folder that is not there", async () => {
+  test("names a missing folder", async () => {
     const kernel = { release: "", modules: "/nowhere/at/all" };
     await expect(moduleChain(kernel, "kvm_amd", temporaryFolder())).rejects.toMatchObject({
       code: "ERR_LAB_MODULE",
@@ -145,7 +145,7 @@ describe("moduleChain", () => {
     });
   });
 
-  test("ends when it is interrupted", async () => {
+  test("ends if it is interrupted", async () => {
     const kernel = { release: RELEASE, modules: tree(KVM) };
     const chain = moduleChain(kernel, "kvm_amd", temporaryFolder(), AbortSignal.abort());
     await expect(chain).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });
@@ -165,25 +165,25 @@ describe("loadOrder", () => {
     ]);
   });
 
-  test("ends on modules that need each other", async () => {
+  test("ends with modules that depend on each other", async () => {
     const kernel = { release: RELEASE, modules: tree({ "a.ko": "b", "b.ko": "a" }) };
     expect(names(await loadOrder(kernel, ["a"], temporaryFolder()))).toEqual(["b.ko", "a.ko"]);
   });
 });
 
 describe("findModules", () => {
-  test("takes a module of updates/ before the kernel's own", async () => {
+  test("prefers a module of updates/ to the kernel's own", async () => {
     const folder = tree({ "kernel/kvm.ko": "", "updates/dkms/kvm.ko": "" });
     expect((await findModules(folder)).files.get("kvm")).toBe(join(folder, "updates/dkms/kvm.ko"));
   });
 
-  test("takes no other file for a module", async () => {
+  test("ignores other files", async () => {
     const folder = tree({ "kvm.ko.debug": "", "kvm.kos": "", "x.ko": "" });
     expect([...(await findModules(folder)).files.keys()]).toEqual(["x"]);
   });
 });
 
-test("a closure has the modules that are there and all they need", async () => {
+test("a closure has the existing modules and all their dependencies", async () => {
   const found = await findModules(tree(KVM));
   const paths = await moduleClosure(found, ["kvm_intel", "9p"]);
   expect(names(paths)).toEqual(["kvm-intel.ko", "kvm.ko", "irqbypass.ko"]);

@@ -1,4 +1,4 @@
-/** Claims about a kernel of the user's own: an image and its modules, or a built tree. */
+/** Tests of a user's own kernel: an image and its modules, or a built tree. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -9,7 +9,7 @@ import { tinyImage, tinyModule } from "./tiny-module.ts";
 describe("ownKernel", () => {
   const RELEASE = "6.17.13+own";
 
-  /** Puts files into a folder of the test's. */
+  /** Writes files into a folder of the test. */
   function put(files: Readonly<Record<string, Buffer | string>>): string {
     const folder = temporaryFolder();
     for (const [name, content] of Object.entries(files)) {
@@ -19,7 +19,7 @@ describe("ownKernel", () => {
     return folder;
   }
 
-  test("takes a bzImage and a folder of modules", async () => {
+  test("accepts a bzImage and a folder of modules", async () => {
     const vmlinuz = join(put({ vmlinuz: tinyImage(RELEASE) }), "vmlinuz");
     const modules = put({ "deep/kvm.ko": tinyModule("", RELEASE) });
     const name = `own:${RELEASE}`;
@@ -38,7 +38,7 @@ describe("ownKernel", () => {
   });
 
   test.each(["", "arch/x86/boot/bzImage"])(
-    "takes a built tree, by its path and %j",
+    "accepts a built tree, by its path and %j",
     async (inside) => {
       const image = "arch/x86/boot/bzImage";
       const tree = put({ [image]: tinyImage(RELEASE), "arch/x86/kvm/kvm.ko": "" });
@@ -47,18 +47,18 @@ describe("ownKernel", () => {
     },
   );
 
-  test("takes a kernel that has all built in", async () => {
+  test("accepts a kernel without loadable modules", async () => {
     const builtin = "kernel/arch/x86/kvm/kvm.ko\n";
     const folder = put({ vmlinuz: tinyImage(RELEASE), "modules.builtin": builtin });
     expect(await ownKernel({ vmlinuz: folder })).toMatchObject({ release: RELEASE });
   });
 
-  test("is called as its user says", async () => {
+  test("has the user's label as its name", async () => {
     const vmlinuz = put({ vmlinuz: tinyImage(RELEASE), "kvm.ko": "" });
     expect(await ownKernel({ vmlinuz, label: "patched" })).toMatchObject({ name: "own:patched" });
   });
 
-  test("is called by its path when it does not tell its release", async () => {
+  test("has its path as its name if it has no release", async () => {
     const folder = put({ vmlinuz: tinyImage(""), "kvm.ko": "" });
     const name = `own:${join(folder, "vmlinuz")}`;
     expect(await ownKernel({ vmlinuz: folder })).toMatchObject({ name, release: "" });
@@ -69,7 +69,7 @@ describe("ownKernel", () => {
     ["is an ELF file", "vmlinux", "is no bzImage but an ELF file"],
     ["is empty", "empty", "is no bzImage but something else"],
     ["is a folder without one", "folder", "holds no arch/x86/boot/bzImage"],
-  ])("refuses a path that %s", async (_, name, message) => {
+  ])("rejects a path that %s", async (_, name, message) => {
     const folder = put({ vmlinux: tinyModule("", ""), empty: "", "folder/README": "" });
     await expect(ownKernel({ vmlinuz: join(folder, name) })).rejects.toMatchObject({
       code: "ERR_LAB_NOT_A_KERNEL",
@@ -77,7 +77,7 @@ describe("ownKernel", () => {
     });
   });
 
-  test("asks for the modules when there are none", async () => {
+  test("requests the modules if there are none", async () => {
     const vmlinuz = put({ vmlinuz: tinyImage(RELEASE) });
     await expect(ownKernel({ vmlinuz })).rejects.toMatchObject({
       code: "ERR_LAB_MODULE",

@@ -1,6 +1,6 @@
 /** The smallest file that parses as a kernel module: an ELF header, `.modinfo`, the section names. */
 
-/** Makes a module that says what it needs and what kernel it is for. */
+/** Makes a module with these dependencies, for a release. */
 export function tinyModule(depends: string, release: string): Buffer {
   return elf(
     ".modinfo",
@@ -36,7 +36,7 @@ function section(name: number, offset: number, size: number): Buffer {
   return header;
 }
 
-/** Makes what passes for a bzImage of this release; `""` leaves the release out. */
+/** Makes a file with the header of a bzImage of this release; `""` omits the release. */
 export function tinyImage(release: string): Buffer {
   const image = Buffer.alloc(0x400);
   image.write("HdrS", 0x202, "latin1");

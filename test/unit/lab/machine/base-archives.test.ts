@@ -1,4 +1,4 @@
-/** Claims about what is used again from the cache: a damaged copy is never used. */
+/** Tests of reproducible entries of the cache: a damaged copy is never used. */
 import { createHash } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -36,7 +36,7 @@ test("a guest's archive that was changed is made again", async ({ skip }) => {
   expect(paths.map(hashOf)).toEqual(before);
 }, 120_000);
 
-test("a tool that was changed is fetched again", async () => {
+test("a tool that was changed is downloaded again", async () => {
   const cache = newCache();
   const bin = temporaryFolder();
   for (const [name, script] of [

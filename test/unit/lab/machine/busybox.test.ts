@@ -1,9 +1,9 @@
-/** Claims about finding a busybox: one that needs a library is of no use in a guest. */
+/** Tests of finding a busybox: one that needs a library cannot run in a guest. */
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { isStatic } from "../../../../lib/lab/machine/guest.ts";
 
-/** The least of an ELF: a header and program headers of these types. */
+/** A minimal ELF file: a header and program headers of these types. */
 function elf(...types: readonly number[]): Buffer {
   const bytes = Buffer.alloc(64 + types.length * 56);
   bytes.writeBigUInt64LE(64n, 32);
@@ -13,7 +13,7 @@ function elf(...types: readonly number[]): Buffer {
   return bytes;
 }
 
-test("a program of loadable segments alone is static", () => {
+test("a program with only loadable segments is static", () => {
   expect(isStatic(elf(1, 1, 2, 7))).toBe(true);
 });
 

@@ -1,4 +1,4 @@
-/** Claims about what a guest's root holds. */
+/** Tests of the content of a guest's root. */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,14 +16,14 @@ function text(entries: readonly InitramfsEntry[], path: string): string {
   return String((entry as { content?: Uint8Array } | undefined)?.content);
 }
 
-/** Runs the script that the guest would run. */
+/** Runs the guest's script on this host. */
 function command(work: Work): string {
   const script = text(workEntries({ cwd: folder, ...work }), "/lab/command");
   return execFileSync("sh", ["-c", script], { encoding: "utf8" });
 }
 
 describe("one run's part", () => {
-  test("keeps every word of the command as it is", () => {
+  test("keeps every word of the command unchanged", () => {
     const words = ["a b", "it's", "$HOME", "`x`", "*", "", "back\\slash", "new\nline", "=", "-n"];
     expect(command({ command: ["printf", "%s|", ...words] })).toBe(`${words.join("|")}|`);
   });
@@ -41,7 +41,7 @@ describe("one run's part", () => {
     expect(guestFolder()).toMatch(/\/node_modules\/node-kvm$/);
   });
 
-  test("brings host files with their modes, and bytes", () => {
+  test("copies host files with their modes, and bytes", () => {
     const host = join(folder, "program");
     writeFileSync(host, "x", { mode: 0o755 });
     const entries = workEntries({
@@ -57,7 +57,7 @@ describe("one run's part", () => {
     expect(text(entries, "/q")).toBe("bytes");
   });
 
-  test("brings a host folder with all in it: modes, links, empty folders", () => {
+  test("copies a host folder with its content: modes, links, empty folders", () => {
     const host = join(folder, "tree");
     mkdirSync(join(host, "sub/empty"), { recursive: true });
     writeFileSync(join(host, "sub/run"), "x", { mode: 0o750 });
@@ -73,7 +73,7 @@ describe("one run's part", () => {
     ]);
   });
 
-  test("names what is no file in a host folder", () => {
+  test("names an entry of a host folder that is not a file", () => {
     const host = join(folder, "odd");
     mkdirSync(host);
     execFileSync("mkfifo", [join(host, "pipe")]);
@@ -82,21 +82,21 @@ describe("one run's part", () => {
     );
   });
 
-  test("feeds the command its standard input", () => {
+  test("passes the command its standard input", () => {
     const entries = workEntries({ command: ["cat"], stdin: Buffer.from("input") });
     expect(text(entries, "/lab/stdin")).toBe("input");
     expect(text(entries, "/lab/command")).toMatch(/'cat' <\/lab\/stdin\n$/);
     expect(text(workEntries({ command: ["cat"] }), "/lab/command")).toMatch(/'cat'\n$/);
   });
 
-  test("names a host file that is not there", () => {
+  test("names a missing host file", () => {
     expect(() => workEntries({ command: ["/p"], files: { "/p": join(folder, "none") } })).toThrow(
       `there is no file ${join(folder, "none")}, which was to be /p in the guest`,
     );
   });
 
   test.each(["x", "", "./x", "a\nb", "/a\nb", "/a\u001b[2J"])(
-    "refuses the guest path %j to bring, to want and to start in",
+    "rejects the guest path %j as a file, a request and a working directory",
     (path) => {
       const refusal = expect.objectContaining({
         code: "ERR_LAB_FILE",
@@ -116,13 +116,13 @@ describe("one run's part", () => {
     ["/a/../b", "/b"],
     ["/a//b", "/a/b"],
     ["/a/", "/a"],
-  ])("says how to write the path of a file, %j", (path, wanted) => {
+  ])("reports the normalised form of the path %j", (path, wanted) => {
     expect(() => workEntries({ command: ["x"], files: { [path]: Buffer.from("") } })).toThrow(
       `the guest path "${path}" is not plain: write "${wanted}"`,
     );
   });
 
-  test("refuses a host file of 2 GiB", () => {
+  test("rejects a host file of 2 GiB", () => {
     const path = join(folder, "large");
     writeFileSync(path, "");
     truncateSync(path, 2 ** 31);
@@ -131,14 +131,14 @@ describe("one run's part", () => {
     );
   });
 
-  test("lists what is wanted back, a line each", () => {
+  test("lists the requested paths, one per line", () => {
     expect(text(workEntries({ command: ["x"], wanted: ["/a", "/b c"] }), "/lab/wanted")).toBe(
       "/a\n/b c\n",
     );
   });
 });
 
-test("a kernel's part says in which order its modules are loaded", () => {
+test("a kernel's part has the order in which its modules are loaded", () => {
   const entries = kernelEntries(["/m/irqbypass.ko", "/m/kvm.ko", "/m/kvm-amd.ko"]);
   expect(text(entries, "/lab/modules/order")).toBe("irqbypass.ko\nkvm.ko\nkvm-amd.ko\n");
   expect(entries).toContainEqual({

@@ -1,21 +1,21 @@
-/** Claims about a hostile guest: whatever it says, its machine ends, in words, with bounded memory. */
+/** Tests of a hostile guest: its machine always ends, with a reason and bounded memory. */
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { HOSTILE } from "./hostile.ts";
 import { BOOTED, FD, ScriptedEmulator } from "./scripted-emulator.ts";
 
-/** A busy host is no failure. */
+/** A busy host is not a failure. */
 vi.setConfig({ testTimeout: 120_000 });
 
-/** More than any port may have. */
+/** More than the limit of any port. */
 const FLOOD_MB = 1100;
 
 /** A guest that floods a port, and never ends. */
 const flood = (port: number, what = "/dev/zero"): string =>
   `${BOOTED}; head -c ${FLOOD_MB}000000 ${what} >&${FD[port]}; exec sleep 1000`;
 
-/** How much memory the work needs at most at a time, beyond what there was before. Bytes. */
+/** Returns the peak of the memory that the work needs, in addition to the memory before. Bytes. */
 async function growth(work: (sample: () => void) => Promise<unknown>): Promise<number> {
   const before = process.memoryUsage().rss;
   let most = before;
@@ -28,7 +28,7 @@ async function growth(work: (sample: () => void) => Promise<unknown>): Promise<n
   return most - before;
 }
 
-describe("a guest is ended that says", () => {
+describe("a guest is killed that writes", () => {
   test.each(HOSTILE)("$title", async ({ control, why }) => {
     const emulator = new ScriptedEmulator(
       `${BOOTED}; cat "$(dirname "$0")/control" >&6; exec sleep 1000`,
@@ -45,7 +45,7 @@ describe("a guest is ended that says", () => {
   });
 });
 
-describe("a guest that floods a port is ended with what it said until then, in bounded memory:", () => {
+describe("a guest that floods a port is killed, its earlier output is kept, and the memory is bounded:", () => {
   test.each([
     [0, "more than 16777216 bytes to the kernel's log on ttyS0", 400],
     [1, "more than 67108864 bytes to the command's stdout on ttyS1", 400],
@@ -79,7 +79,7 @@ describe("a guest that floods a port is ended with what it said until then, in b
   });
 });
 
-test("what is passed on is not kept: half a gigabyte of output takes constant memory", async () => {
+test("output that is passed on is not kept: half a gigabyte takes constant memory", async () => {
   const bytes = 500e6;
   const emulator = new ScriptedEmulator(
     `${BOOTED}; head -c ${bytes} /dev/zero >&4; printf 'status 0 ${bytes} 0\\nend\\n' >&6`,
@@ -98,7 +98,7 @@ test("what is passed on is not kept: half a gigabyte of output takes constant me
   expect(most).toBeLessThan(150e6);
 });
 
-test("an emulator that itself prints 600 MB is no exception, and its last words are the reason", async () => {
+test("an emulator that prints 600 MB itself fails with its last lines", async () => {
   const emulator = new ScriptedEmulator(
     "head -c 600000000 /dev/zero >&2; echo 'qemu: no such CPU' >&2; exit 1",
   );
@@ -117,7 +117,7 @@ test("a listener that throws ends the machine, and the run fails with its error"
   expect(readdirSync(join(emulator.folder, "cache/building"))).toEqual([]);
 });
 
-test("a log line without an end comes in parts, and costs no more than others", async () => {
+test("a log line without an end is split, and costs no more than other lines", async () => {
   const emulator = new ScriptedEmulator(
     `${BOOTED}; head -c 10000000 /dev/zero | tr '\\0' a >&3; printf 'status 0 0 0\\nend\\n' >&6`,
   );

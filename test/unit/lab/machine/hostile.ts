@@ -1,11 +1,11 @@
-/** What a hostile guest says on its ports, and what the lab answers: the guest's words as a table. */
+/** The output of hostile guests on their ports, and the lab's reaction, as a table. */
 
-/** A guest that was asked for /out, and boots and runs the command as any other before this. */
+/** A guest with the request for /out, which boots and runs the command like any other before this. */
 export interface Hostile {
   readonly title: string;
-  /** What it writes to ttyS3. */
+  /** The bytes on ttyS3. */
   readonly control: string;
-  /** What the reason why the machine is ended contains. */
+  /** A part of the reason why the machine is killed. */
   readonly why: string;
 }
 
@@ -33,7 +33,7 @@ const LENGTHS = ["100000000000000", "99999999999999999999", "-1", "1e3", "0x10",
 
 const STATUSES = ["", " 0", " 0 0", " 0 0 0 0", " 256 0 0", " -1 0 0", " x 0 0", " 0 1e3 0"];
 
-/** Each is to be answered by ending the machine, which itself runs on for ever. */
+/** The lab must kill the machine after each of these; the machine itself never ends. */
 export const HOSTILE: readonly Hostile[] = [
   ...PATHS.map(([title, path, why]) => ({ title: `a path ${title}`, control: file(path), why })),
   ...LENGTHS.map((length) => ({

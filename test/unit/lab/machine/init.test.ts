@@ -1,4 +1,4 @@
-/** Claims about what init says on ttyS3: it is understood however the line cuts it. */
+/** Tests of init's messages on ttyS3: they are parsed however they are split. */
 import { describe, expect, test } from "vitest";
 import { Control, guestPath, INIT, type Word } from "../../../../lib/lab/machine/init.ts";
 
@@ -24,26 +24,26 @@ const WORDS: readonly Word[] = [
 ];
 
 describe("Control", () => {
-  test("understands what arrives at once", () => {
+  test("parses messages that arrive at once", () => {
     expect(new Control().push(SPOKEN)).toEqual(WORDS);
   });
 
-  test("understands what arrives byte by byte", () => {
+  test("parses messages that arrive byte by byte", () => {
     const control = new Control();
     expect(Array.from(SPOKEN, (byte) => control.push(Uint8Array.of(byte))).flat()).toEqual(WORDS);
   });
 
-  test("says nothing of a file that was cut off", () => {
+  test("returns nothing for a truncated file", () => {
     const words = new Control().push(Buffer.from("status 0 0 0\nfile 9 /tmp/a\nend\n"));
     expect(words).toEqual([{ kind: "status", status: 0, stdout: 0, stderr: 0 }]);
   });
 
-  test("keeps the reason why there is no KVM", () => {
+  test("returns the reason why there is no KVM", () => {
     const words = new Control().push(Buffer.from("no-kvm insmod: can't insert 'kvm-amd.ko'\n"));
     expect(words).toEqual([{ kind: "no-kvm", why: "insmod: can't insert 'kvm-amd.ko'" }]);
   });
 
-  test("passes over a line that is no word", () => {
+  test("ignores a line that is not a message", () => {
     expect(new Control().push(Buffer.from("garbage\nend\n"))).toEqual([{ kind: "end" }]);
   });
 });
@@ -56,16 +56,16 @@ describe("a user's path in the guest", () => {
     ["/../x", "/x"],
     ["/", "/"],
     ["/with blank ", "/with blank "],
-  ])("%j is %j", (text, path) => {
+  ])("%j is normalised to %j", (text, path) => {
     expect(guestPath(text)).toBe(path);
   });
 
-  test.each(["out", "./out", "", "../out", "/a\nb", "/a\0"])("%j is refused", (text) => {
+  test.each(["out", "./out", "", "../out", "/a\nb", "/a\0"])("%j is rejected", (text) => {
     expect(() => guestPath(text)).toThrow(expect.objectContaining({ code: "ERR_LAB_FILE" }));
   });
 });
 
-test("init says its last word when all of the command's output is sent", () => {
+test("init sends its last message after all output of the command", () => {
   const lines = INIT.split("\n");
   const [sent, end] = [/^for port in 1 2; do stty/, /^echo end /].map((line) =>
     lines.findIndex((text) => line.test(text)),
@@ -74,6 +74,6 @@ test("init says its last word when all of the command's output is sent", () => {
   expect(end).toBeGreaterThan(sent ?? 0);
 });
 
-test("init powers the machine off whatever happens before", () => {
+test("init always powers the machine off", () => {
   expect(INIT.trimEnd().split("\n").at(-1)).toBe("poweroff -f");
 });

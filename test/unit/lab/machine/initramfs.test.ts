@@ -1,4 +1,4 @@
-/** Claims about initramfs archives: their bytes are what a kernel unpacks. */
+/** Tests of initramfs archives: a kernel can unpack them. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -86,7 +86,7 @@ test("a file, a folder, a symlink and a device have their types, modes and bodie
   ]);
 });
 
-test("parents come before what is in them, once", async () => {
+test("parents come once, before their content", async () => {
   const members = read(
     await encode([
       { kind: "file", path: "/a/b/c", content: new Uint8Array() },
@@ -96,7 +96,7 @@ test("parents come before what is in them, once", async () => {
   expect(members.map(({ name }) => name)).toEqual(["a", "a/b", "a/b/c", "a/b/d"]);
 });
 
-test("no two entries are links of one file", async () => {
+test("no two entries have the same inode", async () => {
   const members = read(
     await encode([
       { kind: "file", path: "/a", content: Buffer.from("1") },
@@ -107,7 +107,7 @@ test("no two entries are links of one file", async () => {
   expect(new Set(members.map(({ fields }) => fields["ino"])).size).toBe(2);
 });
 
-test("any bytes under any name come back, and archives may follow one another", async () => {
+test("any bytes under any name are preserved, and archives may follow one another", async () => {
   const name = fc.stringMatching(/^[a-zà-ü0-9 _.-]{1,20}$/).filter((text) => !/^\.\.?$/.test(text));
   const files = fc.uniqueArray(fc.tuple(name, fc.uint8Array({ maxLength: 40 })), {
     selector: ([path]) => path,
@@ -137,7 +137,7 @@ test("a host file's bytes are read when it is packed", async () => {
 });
 
 test.each(["relative", "/up/../there", "/double//slash", "/."])(
-  "%s is no path of an entry",
+  "%s is rejected as the path of an entry",
   async (path) => {
     await expect(encode([{ kind: "directory", path }])).rejects.toThrow(
       "not an absolute, plain path",

@@ -1,4 +1,4 @@
-/** Claims about what of this package goes to a guest. */
+/** Tests of the files of this package that are copied to a guest. */
 import { utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -13,7 +13,7 @@ import { temporaryFolder } from "../temporary.ts";
 
 const paths = (root: Root): readonly string[] => installationEntries(root).map(({ path }) => path);
 
-test("the suite's root has its program, the addon and the assembler, and nothing of vitest", () => {
+test("the suite's root has its program, the addon and the assembler, but not vitest", () => {
   const found = paths("suite");
   const modules = found.map((path) => /node_modules\/(?!node-kvm\/)([^/]+)/.exec(path)?.[1]);
   expect(new Set(modules)).toEqual(new Set([undefined, "iced-x86"]));

@@ -1,4 +1,4 @@
-/** Claims about kernel logs: what in them is a fault of the kernel's, and what is a mere remark. */
+/** Tests of kernel logs: the lines that report a fault of the kernel, and mere remarks. */
 import { describe, expect, test } from "vitest";
 import { crashReport, KernelLog } from "../../../../lib/lab/machine/kernel-log.ts";
 
@@ -10,13 +10,13 @@ function read(...pieces: readonly string[]): KernelLog {
 }
 
 describe("KernelLog", () => {
-  test("has whole lines without carriage returns, however they arrive", () => {
+  test("has complete lines without carriage returns, however they arrive", () => {
     expect(read("[    0.1] Linux ver", "sion 6.12\r\n[    0.2] cut").text).toBe(
       "[    0.1] Linux version 6.12\n[    0.2] cut\n",
     );
   });
 
-  test("tells each line when it is whole", () => {
+  test("passes on each complete line", () => {
     const heard: string[] = [];
     const log = new KernelLog((line) => heard.push(line));
     log.push(Buffer.from("a\r\nb"));
@@ -36,7 +36,7 @@ describe("KernelLog", () => {
     "[    4.183211] INFO: task node:77 blocked for more than 120 seconds.",
     "[    4.183211] Kernel panic - not syncing: sysrq triggered crash",
     "[    4.183211] unchecked MSR access error: RDMSR from 0x123 at rIP: 0xffffffff81000000",
-  ])("takes for a fault: %s", (line) => {
+  ])("recognises a fault: %s", (line) => {
     expect(read(`[    0.1] Linux\r\n${line}\r\n`).warnings).toEqual([line]);
   });
 
@@ -46,13 +46,13 @@ describe("KernelLog", () => {
     "[    0.071234] rcu: Hierarchical RCU implementation.",
     "[    0.071234] x86/mm: Checked W+X mappings: passed, no W+X pages found.",
     "[    0.071234] PCI: Using configuration type 1 for base access; BIOS bug",
-  ])("takes for a remark: %s", (line) => {
+  ])("recognises a remark: %s", (line) => {
     expect(read(`${line}\r\n`).warnings).toEqual([]);
   });
 });
 
-describe("a log that is too much", () => {
-  test("of one line is told in parts, and read in one piece", () => {
+describe("a long log", () => {
+  test("of one line is passed on in parts, and kept in one piece", () => {
     const heard: string[] = [];
     const log = new KernelLog((line) => heard.push(line));
     for (let i = 0; i < 40_000; i++) log.push(Buffer.from("a"));
@@ -62,7 +62,7 @@ describe("a log that is too much", () => {
     expect(log.text).toBe(`${"a".repeat(40_000)}\n`);
   });
 
-  test("has all before it, and fails in words", () => {
+  test("has the bytes before the limit, and fails with a reason", () => {
     const log = new KernelLog(undefined, 10);
     expect(() => log.push(Buffer.from("1 BUG: 7890123"))).toThrow(
       expect.objectContaining({
@@ -73,7 +73,7 @@ describe("a log that is too much", () => {
     expect(log.text).toBe("1 BUG: 789\n");
   });
 
-  test("of warnings lists a thousand of them, and counts the others", () => {
+  test("with many warnings lists a thousand of them, and counts the others", () => {
     const log = new KernelLog();
     log.push(Buffer.from("BUG: x\n".repeat(1500)));
     expect(log.warnings).toHaveLength(1001);
@@ -82,7 +82,7 @@ describe("a log that is too much", () => {
 });
 
 describe("crashReport", () => {
-  test("begins with the first fault", () => {
+  test("starts with the first fault", () => {
     expect(crashReport("[ 0.1] fine\n[ 0.2] BUG: bad\n[ 0.3] Call Trace:\n")).toBe(
       "[ 0.2] BUG: bad\n[ 0.3] Call Trace:",
     );

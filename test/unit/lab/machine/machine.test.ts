@@ -1,4 +1,4 @@
-/** Claims about a disposable machine: what its ports said decides what came of it. */
+/** Tests of a disposable machine: the output on its ports decides its result. */
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -39,7 +39,7 @@ function run(script: string, more: Partial<LabOptions> = {}): Promise<LabResult>
 const LOG = "printf '[ 0.1] Linux version 6.12\\r\\n' >&3; echo up >&6";
 
 describe("a machine", () => {
-  test("whose command ends gives its status, output and files", async () => {
+  test("whose command ends returns its status, output and files", async () => {
     const result = await run(
       `${LOG}; echo run >&6; printf out >&4; printf errs >&5; printf 'status 42 3 4\\nfile 2 /a\\nhiend\\n' >&6`,
       { wanted: ["/a"] },
@@ -56,7 +56,7 @@ describe("a machine", () => {
     });
   });
 
-  test("tells output and log as they come", async () => {
+  test("passes on output and log as they arrive", async () => {
     const heard: string[] = [];
     await run(`${LOG}; printf out >&4; printf err >&5; printf 'status 0 3 3\\nend\\n' >&6`, {
       onStdout: (bytes) => heard.push(`stdout ${bytes}`),
@@ -68,13 +68,13 @@ describe("a machine", () => {
     );
   });
 
-  test("is not read further while what it printed is not taken", async () => {
+  test("is not read further while its output is pending", async () => {
     let [taken, pending, most] = [0, 0, 0];
     await run(`${LOG}; head -c 4194304 /dev/zero >&4; printf 'status 0 4194304 0\\nend\\n' >&6`, {
       onStdout: async ({ length }) => {
         taken += length;
         pending += 1;
-        // What the sockets still hold when the machine has ended is read without a pause.
+        // The remaining content of the sockets is read without a pause after the machine has ended.
         most = taken < 2_097_152 ? Math.max(most, pending) : most;
         await new Promise(setImmediate);
         pending -= 1;
@@ -83,7 +83,7 @@ describe("a machine", () => {
     expect([taken, most]).toEqual([4194304, 1]);
   });
 
-  test("is ended while what it printed is not taken", async () => {
+  test("is killed while its output is pending", async () => {
     const never = new Promise(() => undefined);
     const flood = `${LOG}; head -c 4194304 /dev/zero >&4; sleep 100`;
     expect(await run(flood, { onStdout: () => never, timeout: 300 })).toMatchObject({
@@ -92,7 +92,7 @@ describe("a machine", () => {
     });
   });
 
-  test("is ended at its last word", async () => {
+  test("is killed after its last message", async () => {
     expect(await run(`${LOG}; printf 'status 0 0 0\\nend\\n' >&6; exec sleep 1000`)).toMatchObject({
       kind: "exited",
       attempts: 1,
@@ -110,7 +110,7 @@ describe("a machine", () => {
     expect(await started({ kernel: { ...kernel, vmlinux: "/unpacked" } }, 9)).toBe("/unpacked");
   });
 
-  test("collects what the kernel complains of, though the command is content", async () => {
+  test("collects the kernel's warnings, even if the command succeeds", async () => {
     const warning = "[ 4.1] WARNING: CPU: 0 PID: 7 at arch/x86/kvm/x86.c:1 kvm_x+0x1/0x2";
     expect(
       await run(`${LOG}; echo '${warning}' >&3; printf 'status 0 0 0\\nend\\n' >&6`),
@@ -128,13 +128,13 @@ describe("a machine", () => {
     });
   });
 
-  test("that ends without its last word has crashed, whatever the status of QEMU", async () => {
+  test("that ends without its last message has crashed, whatever the status of QEMU", async () => {
     expect(await run(`${LOG}; printf 'status 0 0 0\\n' >&6; exit 0`)).toMatchObject({
       kind: "crashed",
     });
   });
 
-  test("that falls silent is booted once more", async () => {
+  test("that becomes silent is booted once more", async () => {
     const onRetry = vi.fn();
     const mark = join(folder, "second");
     const result = await run(
@@ -145,7 +145,7 @@ describe("a machine", () => {
     expect(onRetry).toHaveBeenCalledTimes(1);
   });
 
-  test("that falls silent twice has hung", async () => {
+  test("that becomes silent twice has hung", async () => {
     expect(await run(`${LOG}; exec sleep 1000`, { silence: 300 })).toMatchObject({
       kind: "hung",
       why: "silent",
@@ -154,7 +154,7 @@ describe("a machine", () => {
     });
   });
 
-  test("whose time is up is not booted again", async () => {
+  test("that exceeds the time limit is not booted again", async () => {
     expect(await run(`${LOG}; exec sleep 1000`, { timeout: 300 })).toMatchObject({
       kind: "hung",
       why: "timeout",
@@ -162,7 +162,7 @@ describe("a machine", () => {
     });
   });
 
-  test("without KVM says why, in the kernel's words", async () => {
+  test("without KVM has the reason from the kernel's log", async () => {
     expect(
       await run(
         `${LOG}; echo '[ 2.1] kvm_amd: SVM not supported by CPU 0, not amd or hygon' >&3; printf 'no-kvm insmod: no\\nend\\n' >&6`,
@@ -173,19 +173,19 @@ describe("a machine", () => {
     });
   });
 
-  test("with too few serial ports is not one for the lab", async () => {
+  test("with too few serial ports is an error", async () => {
     await expect(run("echo 'node-kvm lab: this kernel has no ttyS3' >&3")).rejects.toMatchObject({
       code: "ERR_LAB_NOT_A_KERNEL",
     });
   });
 
-  test("does not pass off output that got lost", async () => {
+  test("is an error if output was lost", async () => {
     await expect(run(`${LOG}; printf ou >&4; printf 'status 0 3 0\\nend\\n' >&6`)).rejects.toThrow(
       "the guest sent 3 bytes of stdout, 2 arrived",
     );
   });
 
-  test("leaves nothing behind, also when it was interrupted", async () => {
+  test("leaves nothing behind, even if it was interrupted", async () => {
     const controller = new AbortController();
     const interrupted = run(`${LOG}; exec sleep 1000`, {
       signal: controller.signal,

@@ -1,4 +1,4 @@
-/** Claims about bytes that arrive in pieces: they are joined, and never more than there is room for. */
+/** Tests of bytes that arrive in pieces: they are joined, up to a limit. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { PortBuffer, Tail } from "../../../../lib/lab/machine/port-buffer.ts";
@@ -6,7 +6,7 @@ import { PortBuffer, Tail } from "../../../../lib/lab/machine/port-buffer.ts";
 const pieces = fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 20 });
 const most = fc.integer({ min: 1, max: 100 });
 
-test("a buffer has the first bytes, and says how many of a piece it took", () => {
+test("a buffer has the first bytes, and returns the number of accepted bytes of a piece", () => {
   fc.assert(
     fc.property(pieces, most, (some, limit) => {
       const buffer = new PortBuffer(limit);

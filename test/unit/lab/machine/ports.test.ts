@@ -1,4 +1,4 @@
-/** Claims about the four ports as a parser: no stream does more than end the machine. */
+/** Tests of the parser of the four ports: no input does more than end the machine. */
 import { lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -11,7 +11,7 @@ import { HOSTILE } from "./hostile.ts";
 
 vi.setConfig({ testTimeout: 300_000 });
 
-/** Small ones, so that random streams reach them. */
+/** Small limits, so that random streams reach them. */
 const LIMITS: PortLimits = {
   log: 600,
   control: { bytes: 900, line: 80, lines: 30, files: 5 },
@@ -21,7 +21,7 @@ const LIMITS: PortLimits = {
 };
 
 const RUNS = 100_000;
-/** How many bytes of memory all of them together may leave. */
+/** The memory that all of them together may retain, bytes. */
 const MOST_LEFT = 100e6;
 
 const path = fc.oneof(
@@ -44,7 +44,7 @@ const words = fc
   .array(word, { maxLength: 12 })
   .map((lines) => Buffer.from(lines.map((line) => `${line}\n`).join("")));
 const noise = fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes));
-/** A whole conversation that gives files back, so that some are written. */
+/** A complete conversation that returns files, so that some are written. */
 const files = fc
   .array(fc.tuple(path, noise), { maxLength: 3 })
   .map((some) =>
@@ -65,7 +65,7 @@ const piece = fc.oneof(
 );
 const cut = fc.integer({ min: 1, max: 64 });
 
-/** A target with a link to a folder and a link to a file in it, and what they lead to beside it. */
+/** A target with a link to a folder and a link to a file in it, and the targets of the links beside it. */
 function target(): { readonly folder: string; readonly outside: string } {
   const root = temporaryFolder();
   const [folder, outside] = [join(root, "target"), join(root, "outside")];
@@ -77,7 +77,7 @@ function target(): { readonly folder: string; readonly outside: string } {
   return { folder, outside };
 }
 
-/** Tells the ports all pieces, each cut into parts; returns the error that ended it, if any. */
+/** Passes all pieces to the ports, each split; returns the error that ended it, if any. */
 function tell(ports: Ports, pieces: readonly (readonly [number, Buffer])[], size: number): unknown {
   try {
     for (const [port, bytes] of pieces) {
@@ -104,7 +104,7 @@ test(`${RUNS} random conversations: no error but the guest's, bounded memory, no
       seen.whole += Number(ports.isEnded);
       seen.files += sizes.length;
       writeOut(ports.files, [{ guest: "/out", host: folder }]);
-      // One boolean: a matcher each would take most of the time.
+      // One boolean is compared, because a matcher for each would take most of the time.
       return (
         (error === undefined || (error instanceof LabError && error.code === "ERR_LAB_GUEST")) &&
         ports.log.text.length <= 601 &&
@@ -119,7 +119,7 @@ test(`${RUNS} random conversations: no error but the guest's, bounded memory, no
   expect(readdirSync(outside)).toEqual(["file"]);
   expect(readdirSync(join(folder, ".."))).toEqual(["outside", "target"]);
   expect(lstatSync(join(folder, "link")).isSymbolicLink()).toBe(true);
-  // All three happened often, or the streams would show nothing.
+  // All three must have happened often, or the streams would prove nothing.
   expect(Object.values(seen).every((times) => times > RUNS / 100)).toBe(true);
   const after = process.memoryUsage();
   expect(after.heapUsed + after.arrayBuffers).toBeLessThan(
@@ -127,19 +127,22 @@ test(`${RUNS} random conversations: no error but the guest's, bounded memory, no
   );
 });
 
-test.each(HOSTILE)("however it is cut, the guest is refused: $title", ({ control, why }) => {
-  // Few bytes at a time take too long for the longest.
-  for (const size of control.length > 1e5 ? [1000, 4096] : [1, 3, control.length]) {
-    const ports = new Ports(["/out"]);
-    expect(
-      tell(
-        ports,
-        [
-          [3, Buffer.from("up\nrun\n")],
-          [3, Buffer.from(control)],
-        ],
-        size,
-      ),
-    ).toMatchObject({ code: "ERR_LAB_GUEST", message: expect.stringContaining(why) });
-  }
-});
+test.each(HOSTILE)(
+  "the guest is rejected, however its output is split: $title",
+  ({ control, why }) => {
+    // Small pieces take too long for the longest.
+    for (const size of control.length > 1e5 ? [1000, 4096] : [1, 3, control.length]) {
+      const ports = new Ports(["/out"]);
+      expect(
+        tell(
+          ports,
+          [
+            [3, Buffer.from("up\nrun\n")],
+            [3, Buffer.from(control)],
+          ],
+          size,
+        ),
+      ).toMatchObject({ code: "ERR_LAB_GUEST", message: expect.stringContaining(why) });
+    }
+  },
+);

@@ -1,4 +1,4 @@
-/** Claims about one boot: how QEMU is called, and that it never outlives its purpose. */
+/** Tests of one boot: QEMU's command line, and its end. */
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,7 +22,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-/** Puts a program in QEMU's place; its serial ports are descriptors 3 to 6. */
+/** Replaces QEMU by a program; its serial ports are descriptors 3 to 6. */
 function pretend(script: string): void {
   const path = join(folder, "qemu-system-x86_64");
   writeFileSync(path, `#!/bin/sh\necho $$ >${join(folder, "pid")}\n${script}\n`);
@@ -50,40 +50,40 @@ function start(more: Partial<BootOptions> = {}): ReturnType<typeof boot> {
 describe("the command line", () => {
   const line = qemuArguments({ ...USUAL, cpu: "EPYC-Milan,-npt" }).join(" ");
 
-  test("never has cmpxchg16b, which QEMU 7.2 gets wrong", () => {
+  test("never has cmpxchg16b, which QEMU 7.2 emulates wrongly", () => {
     expect(line).toContain("-cpu EPYC-Milan,-npt,-cx16 ");
   });
 
-  test("has as many CPUs as it is told, and else one", () => {
+  test("has the requested number of CPUs, by default one", () => {
     expect(line).toContain("-smp 1 ");
     expect(qemuArguments({ ...USUAL, smp: 2 }).join(" ")).toContain("-smp 2 ");
   });
 
-  test("asks for no hardware virtualisation and no reboot", () => {
+  test("requests no hardware virtualisation and no reboot", () => {
     expect(line).toContain("-accel tcg,thread=multi ");
     expect(line).toContain("-no-reboot ");
   });
 
-  test("gives each of four serial ports an interrupt of its own", () => {
+  test("gives each of four serial ports its own interrupt", () => {
     const irqs = Array.from(line.matchAll(/index=\d,irq=(\d)/g), ([, irq]) => irq);
     expect(new Set(irqs).size).toBe(4);
   });
 });
 
 describe("a boot", () => {
-  test("hands over what each port says and ends with the machine", async () => {
+  test("passes on the output of each port and ends with the machine", async () => {
     pretend("echo log >&3; echo out >&4; echo err >&5; echo end >&6");
     expect(await start()).toMatchObject({ why: "ended" });
     expect(ports).toEqual(["log\n", "out\n", "err\n", "end\n"]);
   });
 
-  test("that says nothing is ended", async () => {
+  test("that is silent is killed", async () => {
     pretend("exec sleep 1000");
     expect(await start({ silence: 300 })).toMatchObject({ why: "silent" });
     expect(isAlive()).toBe(false);
   });
 
-  test("that goes on speaking is not silent, but has a limit", async () => {
+  test("that keeps printing is not silent, but has a time limit", async () => {
     pretend("while :; do echo beat >&6; sleep 0.1; done");
     expect(await start({ silence: 5000, timeout: 600 })).toMatchObject({ why: "timeout" });
     expect(ports[3]).toMatch(/^(beat\n){2,}$/);
@@ -94,7 +94,7 @@ describe("a boot", () => {
     pretend("echo up >&6; sleep 0.7; echo more >&6; sleep 0.1");
     let isFirst = true;
     const onPort = (): void => {
-      // To timers and sockets, a blocked event loop is what SIGSTOP and Ctrl-Z are.
+      // For timers and sockets, a blocked event loop has the effect of SIGSTOP and Ctrl-Z.
       if (isFirst) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500);
       isFirst = false;
     };
@@ -107,7 +107,7 @@ describe("a boot", () => {
     expect(ports[3]).toBe("up\nmore\n");
   });
 
-  test("is ended as soon as nothing more is wanted, and what came before is whole", async () => {
+  test("is killed as soon as it is over, and the earlier output is complete", async () => {
     pretend("printf '%20000s' '' >&4; echo end >&6; exec sleep 1000");
     const isOver = (): boolean => ports[3] === "end\n";
     expect(await start({ isOver })).toMatchObject({ why: "ended" });
@@ -115,7 +115,7 @@ describe("a boot", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("is ended by its signal", async () => {
+  test("is killed after its signal", async () => {
     pretend("echo up >&6; exec sleep 1000");
     const controller = new AbortController();
     const onPort = (): void => controller.abort();
@@ -125,7 +125,7 @@ describe("a boot", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("whose signal has come before does not start", async () => {
+  test("whose signal was raised before does not start", async () => {
     pretend("");
     await expect(start({ signal: AbortSignal.abort() })).rejects.toMatchObject({
       code: "ERR_LAB_INTERRUPTED",
@@ -133,7 +133,7 @@ describe("a boot", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("that QEMU refuses fails in QEMU's words", async () => {
+  test("that QEMU rejects fails with QEMU's message", async () => {
     pretend("echo \"qemu-system-x86_64: unable to find CPU model 'nonsense'\" >&2; exit 1");
     await expect(start({ cpu: "nonsense" })).rejects.toMatchObject({
       code: "ERR_LAB_TOOL",
@@ -142,7 +142,7 @@ describe("a boot", () => {
   });
 });
 
-test("without QEMU the error names the package", () => {
+test("the error without QEMU names the package", () => {
   vi.stubEnv("PATH", folder);
   expect(findQemu).toThrow("apt-get install --no-install-recommends qemu-system-x86");
 });

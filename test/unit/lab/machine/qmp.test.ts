@@ -1,9 +1,9 @@
-/** Claims about QEMU's monitor: answers belong to their commands, whatever comes between. */
+/** Tests of QEMU's monitor: answers belong to their commands, whatever comes between. */
 import { Duplex, PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { Monitor } from "../../../../lib/lab/machine/qmp.ts";
 
-/** A monitor, what it sends, and how QEMU answers. */
+/** A monitor, the commands that it sends, and QEMU's answers. */
 function connected(): {
   monitor: Monitor;
   sent: () => string;
@@ -16,7 +16,7 @@ function connected(): {
   return { monitor: new Monitor(stream), sent, answer: (text) => void from.write(text), stream };
 }
 
-test("answers come in the order of the commands, between a greeting, events and cut lines", async () => {
+test("answers are in the order of the commands, between a greeting, events and split lines", async () => {
   const { monitor, answer } = connected();
   const answers = [monitor.execute("a"), monitor.execute("b", { x: 1 })];
   answer('{"QMP": {}}\r\n{"event": "STOP"}\n{"return"');
@@ -32,7 +32,7 @@ test("a command is a line of JSON", async () => {
   expect(sent()).toBe('{"execute":"migrate","arguments":{"uri":"unix:/x"}}\n');
 });
 
-test("a refusal is an error with QEMU's words", async () => {
+test("a rejection is an error with QEMU's message", async () => {
   const { monitor, answer } = connected();
   const asked = monitor.execute("migrate");
   answer('{"error": {"class": "GenericError", "desc": "no such thing"}}\n');
@@ -42,21 +42,24 @@ test("a refusal is an error with QEMU's words", async () => {
   });
 });
 
-test.each(["no json", "null", "7"])("%s is no message, and the connection ends", async (line) => {
-  const { monitor, answer } = connected();
-  const asked = monitor.execute("query-migrate");
-  answer(`${line}\n`);
-  await expect(asked).rejects.toThrow("QEMU ended before it answered query-migrate");
-});
+test.each(["no json", "null", "7"])(
+  "%s is not a message, and the connection ends",
+  async (line) => {
+    const { monitor, answer } = connected();
+    const asked = monitor.execute("query-migrate");
+    answer(`${line}\n`);
+    await expect(asked).rejects.toThrow("QEMU ended before it answered query-migrate");
+  },
+);
 
-test("a line without end is no message, and the connection ends", async () => {
+test("a line without an end is not a message, and the connection ends", async () => {
   const { monitor, answer } = connected();
   const asked = monitor.execute("query-migrate");
   for (let i = 0; i < 17; i += 1) answer("x".repeat(2 ** 16));
   await expect(asked).rejects.toThrow("QEMU ended before it answered query-migrate");
 });
 
-test("QEMU's end is the answer to what was asked and to what is asked later", async () => {
+test("QEMU's end rejects pending and later commands", async () => {
   const { monitor, stream } = connected();
   const asked = monitor.execute("query-migrate");
   stream.destroy(new Error("ECONNRESET"));

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-// Stands in for QEMU where machines are saved and restored: its ports are descriptors 3 to 6, its monitor 7, the state 8.
-// What goes wrong, and where calls are noted, is in files beside it: an emulator has no environment of its caller's.
+// Replaces QEMU in tests of saved and restored machines: its ports are descriptors 3 to 6, its monitor 7, the state
+// 8. Faults and the log of calls are in files beside it, because an emulator does not inherit its caller's
+// environment.
 import { appendFileSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { connect, Socket } from "node:net";
 import { dirname, join } from "node:path";
@@ -100,7 +101,7 @@ function perform(command, given, answer) {
   }
 }
 
-/** As in QEMU, what a port gets before the state is loaded is lost. */
+/** As in QEMU, bytes that a port gets before the state is loaded are lost. */
 function receive() {
   say(3, "beat\n");
   if (fault === "hangs") return;

@@ -1,4 +1,4 @@
-/** A machine whose emulator is a shell script, so that a test says what the guest writes to its ports. */
+/** A machine whose emulator is a shell script, so that a test defines the guest's output on its ports. */
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { onTestFinished, vi } from "vitest";
@@ -10,10 +10,10 @@ import { temporaryFolder } from "../temporary.ts";
 /** The descriptors of ttyS0 to ttyS3 in the script. */
 export const FD = [3, 4, 5, 6] as const;
 
-/** What a guest says that boots, and whose command runs. */
+/** The output of a guest that boots and runs its command. */
 export const BOOTED = "printf '[ 0.1] Linux version 6.12\\r\\n' >&3; printf 'up\\nrun\\n' >&6";
 
-/** A place in PATH for a script in QEMU's place; it lives as long as the test. */
+/** A folder in PATH for a script in place of QEMU, until the end of the test. */
 export class ScriptedEmulator {
   readonly folder: string = temporaryFolder();
 
@@ -31,7 +31,7 @@ export class ScriptedEmulator {
     onTestFinished(() => void vi.unstubAllEnvs());
   }
 
-  /** A kernel that the script knows by `-kernel /k/NAME` among its arguments. */
+  /** A kernel that the script recognises by `-kernel /k/NAME` among its arguments. */
   kernel(name = "6.12"): Kernel {
     return { name, release: name, vmlinuz: `/k/${name}`, modules: join(this.folder, "modules") };
   }

@@ -1,4 +1,4 @@
-/** Claims about machines that are saved and restored: by a scripted emulator, saving-qemu.js. */
+/** Tests of machines that are saved and restored, with a scripted emulator, saving-qemu.js. */
 import {
   chmodSync,
   copyFileSync,
@@ -36,7 +36,7 @@ beforeEach(() => {
   writeFileSync(join(folder, "bin", "package.json"), '{"type":"module"}');
   chmodSync(qemu, 0o755);
   vi.stubEnv("PATH", `${join(folder, "bin")}:${process.env["PATH"]}`);
-  // The emulator has another user when the tests are root's.
+  // The emulator has another user if the tests run as root.
   chmodSync(folder, 0o755);
   writeFileSync(join(folder, "bin", "fault"), "");
   writeFileSync(join(folder, "bin", "calls"), "");
@@ -65,7 +65,7 @@ function run(more: Partial<LabOptions> = {}, fault = ""): Promise<LabResult> {
   });
 }
 
-/** What the emulator was started for since the last call. */
+/** Returns the starts of the emulator since the last call. */
 function calls(): readonly string[] {
   const path = join(folder, "bin", "calls");
   const lines = readFileSync(path, "utf8").trim().split("\n");
@@ -91,20 +91,20 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(readdirSync(join(folder, "cache", "building"))).toEqual([]);
   });
 
-  test("has in front of its log what the kernel said before it was saved, and tells it once", async () => {
+  test("has the kernel's log before it was saved at the start of its log, and passes it on once", async () => {
     const onKernelLog = vi.fn();
     const { kernelLog } = await run({ onKernelLog });
     expect(kernelLog).toBe("[ 0.1] Linux version 6.12\n[ 9.9] restored\n");
     expect(onKernelLog.mock.calls.flat()).toEqual(["[ 0.1] Linux version 6.12", "[ 9.9] restored"]);
   });
 
-  test("gets its work with a seed that no other has", async () => {
+  test("gets its work with a seed of its own", async () => {
     const outputs = [await run(), await run()].map(({ stdout }) => stdout.toString());
     expect(outputs).toEqual(outputs.map(() => expect.stringMatching(/^work [0-9a-f]{64}$/)));
     expect(new Set(outputs).size).toBe(2);
   });
 
-  test("gets as its work, when init waits, the run's own archive with a seed and the time", async () => {
+  test("gets, if init waits, the run's archive with a seed and the time as its work", async () => {
     const { stdout } = await run({ restore: {}, command: ["say", "it"] });
     const archive = stdout.toString();
     expect(archive).toContain("exec 'env' 'say' 'it'");
@@ -112,13 +112,13 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(archive).toMatch(/lab\/time[\s\S]*\d{10}\n/);
   });
 
-  test("is saved where the path of its folder is longer than a socket's may be", async () => {
+  test("is saved even if the path of its folder is too long for a socket", async () => {
     const cache = new LabCache(join(folder, "a".repeat(120)));
     expect(await run({ cache })).toMatchObject({ restored: true });
     expect(calls()).toEqual(["boots to be saved", "restores"]);
   });
 
-  test("gets a copy of the memory: what it writes is not in the cache", async () => {
+  test("gets a copy of the memory: its writes are not in the cache", async () => {
     await run();
     const [entry = ""] = entries();
     const ram = join(folder, "cache", "snapshots", entry, "ram");
@@ -130,7 +130,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
   });
 
   test.skipIf(process.geteuid?.() !== 0)(
-    "has a user of its own, when the lab is root's, to whom its folder belongs",
+    "has its own user, who owns its folder, if the lab runs as root",
     async () => {
       const owners = [await run({}, "owners"), await run({}, "owners")].map(({ stdout }) =>
         stdout.toString().split(" ").map(Number),
@@ -142,18 +142,18 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     },
   );
 
-  test("is booted where its work is more than a port takes", async () => {
+  test("is booted if its work is too long for a port", async () => {
     const files = { "/big": new Uint8Array(16_384) };
     expect(await run({ restore: {}, files })).toMatchObject({ kind: "exited", restored: false });
     expect(calls()).toEqual(["boots"]);
   });
 
-  test("is booted when it has more than one CPU", async () => {
+  test("is booted if it has more than one CPU", async () => {
     expect(await run({ smp: 2 })).toMatchObject({ kind: "exited", restored: false });
     expect([calls(), entries()]).toEqual([["boots"], []]);
   });
 
-  test("is booted when the disk has no room for its memory, and nothing is begun", async () => {
+  test("is booted if the disk has no room for its memory, and nothing is started", async () => {
     const need = vi
       .spyOn(LabCache.prototype, "need")
       .mockRejectedValue(new LabError("ERR_LAB_DISK_FULL", "no room"));
@@ -173,7 +173,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     ["ends before it waits", "crashes"],
     ["writes devices without end", "floods"],
     ["has more memory than it was given", "grows"],
-  ])("is booted when it %s, and no entry is left", async (_, fault) => {
+  ])("is booted if it %s, and no entry is left", async (_, fault) => {
     expect(await run({}, fault)).toMatchObject({
       kind: "exited",
       restored: false,
@@ -190,7 +190,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
       "refuses migrate-incoming",
       "QEMU refused migrate-incoming: it is refused",
     ],
-  ])("is booted when it %s, and saved anew the next time", async (_, fault, why) => {
+  ])("is booted if it %s, and saved again the next time", async (_, fault, why) => {
     await run();
     calls();
     const onRetry = vi.fn();
@@ -200,7 +200,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(await run()).toMatchObject({ restored: true });
   });
 
-  test("is booted when it hangs after it was restored, and saved anew the next time", async () => {
+  test("is booted if it hangs after it was restored, and saved again the next time", async () => {
     await run();
     calls();
     const onRetry = vi.fn();
@@ -210,7 +210,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(onRetry.mock.calls).toEqual([["the emulator hung"]]);
   });
 
-  test("is saved anew when a file of its entry was damaged", async () => {
+  test("is saved again if a file of its entry was damaged", async () => {
     await run();
     calls();
     const [entry = ""] = entries();
@@ -227,7 +227,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(calls().toSorted()).toEqual(["boots to be saved", "restores", "restores"]);
   });
 
-  test("is another for another memory, CPU, root, kernel or preparation", async () => {
+  test("is another one for another memory, CPU, root, kernel or preparation", async () => {
     await run();
     await run({ memory: 3 });
     await run({ cpu: "EPYC" });
@@ -238,7 +238,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(entries()).toHaveLength(6);
   });
 
-  test("takes the place of one of its kernel that is older than a day, and of no other", async () => {
+  test("replaces one of its kernel that is older than a day, and no other", async () => {
     const path = (name: string): string => join(folder, "cache", "snapshots", name);
     for (const name of ["6.12-old", "6.12-young", "6.12.1-old"]) {
       mkdirSync(path(name), { recursive: true });
@@ -260,12 +260,12 @@ describe("the name of a saved machine", { timeout: 60_000 }, () => {
     return snapshotName({ ...usual, ...more }, "qemu-system-x86_64");
   };
 
-  test("is that of its kernel, as a file's name, and a hash", async () => {
+  test("is its kernel's name, as a file name, and a hash", async () => {
     expect(await named()).toMatch(/^own__a_b-[0-9a-f]{16}$/);
     expect(await named()).toBe(await named());
   });
 
-  test("follows the content of files, the words, QEMU's version, and Node's", async () => {
+  test("depends on the content of files, the words, QEMU's version, and Node's", async () => {
     const names = [await named(), await named({ words: ["-m", "3"] })];
     writeFileSync(join(folder, "vmlinuz"), "another kernel");
     names.push(await named());

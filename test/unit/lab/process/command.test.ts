@@ -1,4 +1,4 @@
-/** Claims about running the system's programs: their end, and what is left of them. */
+/** Tests of running the system's programs: their end, and their remaining processes. */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
@@ -7,7 +7,7 @@ import { FakeApt } from "../archive/fake-apt.ts";
 
 afterEach(() => vi.unstubAllEnvs());
 
-test("a program's output, words and exit status come back, whatever it is", async () => {
+test("a program's output, messages and exit status are returned, whatever the status", async () => {
   const output = await run("sh", ["-c", "echo out; echo err >&2; exit 3"]);
   expect(output).toEqual({
     program: "sh",
@@ -17,14 +17,14 @@ test("a program's output, words and exit status come back, whatever it is", asyn
   });
 });
 
-test("a program that must succeed and does not is an error in its last words", async () => {
+test("the failure of a program that must succeed is an error with its last lines", async () => {
   await expect(runOk("sh", ["-c", "echo why >&2; exit 3"])).rejects.toMatchObject({
     code: "ERR_LAB_TOOL",
     message: "sh failed with status 3: why",
   });
 });
 
-test("a program tells its status by whole lines", async () => {
+test("a program's status arrives in complete lines", async () => {
   const lines: string[] = [];
   const onStatus = (line: string): void => {
     lines.push(line);
@@ -33,7 +33,7 @@ test("a program tells its status by whole lines", async () => {
   expect(lines).toEqual(["a", "bc"]);
 });
 
-test("a program that repeats itself for ever is ended", async () => {
+test("a program that repeats its status forever is killed", async () => {
   const script = "while :; do echo same >&3; sleep 0.01; done";
   await expect(run("sh", ["-c", script], { stallMs: 300 })).rejects.toMatchObject({
     code: "ERR_LAB_TOOL",
@@ -41,21 +41,21 @@ test("a program that repeats itself for ever is ended", async () => {
   });
 });
 
-test("a program that this machine lacks is named", async () => {
+test("a missing program is named", async () => {
   await expect(run("no-such-program", [])).rejects.toMatchObject({
     code: "ERR_LAB_TOOL",
     message: "no-such-program is not on this machine; install it",
   });
 });
 
-test("a program is not begun once the signal came", async () => {
+test("a program is not started after the signal", async () => {
   const signal = AbortSignal.abort();
   await expect(run("no-such-program", [], { signal })).rejects.toMatchObject({
     code: "ERR_LAB_INTERRUPTED",
   });
 });
 
-test("apt-get ends with the command that runs it, also when that is killed", async () => {
+test("apt-get ends with the command that runs it, even if that is killed", async () => {
   const main = join(import.meta.dirname, "../../../../dist/cli/main.js");
   const apt = new FakeApt();
   apt.addKernel(RELEASE, "6.12.1-1", "trixie");

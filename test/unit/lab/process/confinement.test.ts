@@ -1,4 +1,4 @@
-/** Claims about the privileges of an emulator, by a script in QEMU's place that says which it has. */
+/** Tests of the privileges of an emulator, with a script in place of QEMU that prints them. */
 import { chmodSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -13,7 +13,7 @@ const hasSetpriv = onPath("setpriv") !== undefined;
 let folder = "";
 beforeEach(() => {
   folder = temporaryFolder();
-  // Everyone can reach the program, as where QEMU is installed; nobody else the kernel.
+  // Everyone can access the program, as with an installed QEMU; only this user can access the kernel.
   chmodSync(folder, 0o755);
   for (const name of ["bin", "run", "private"]) mkdirSync(join(folder, name));
   chmodSync(join(folder, "private"), 0o700);
@@ -24,7 +24,7 @@ beforeEach(() => {
 });
 afterEach(() => vi.unstubAllEnvs());
 
-/** Runs a script in QEMU's place; returns what it wrote to descriptor 4. */
+/** Runs a script in place of QEMU; returns its output on descriptor 4. */
 async function said(script: string): Promise<string> {
   const program = join(folder, "bin/qemu-system-x86_64");
   writeFileSync(program, `#!/bin/sh\n${script}\n`);
@@ -46,19 +46,19 @@ async function said(script: string): Promise<string> {
 }
 
 const STATUS = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs):' /proc/self/status >&4";
-/** Sets `$kernel` and `$initrd` to what the command line names. */
+/** Sets `$kernel` and `$initrd` to the paths in the command line. */
 const FILES =
   "while [ $# -gt 0 ]; do case $1 in -kernel) kernel=$2;; -initrd) initrd=$2;; esac; shift; done";
 
 describe.skipIf(!hasSetpriv)("an emulator (skipped where there is no setpriv)", () => {
-  test("has no capability and can get no privilege", async () => {
+  test("has no capabilities and cannot gain privileges", async () => {
     const status = await said(STATUS);
     expect(status).toMatch(/^CapInh:\t0+\nCapPrm:\t0+\nCapEff:\t0+\n/m);
     expect(status).toMatch(/^CapAmb:\t0+\nNoNewPrivs:\t1\n/m);
   });
 
   test.skipIf(!isRoot)(
-    "of root's has a user of its own, which differs from machine to machine (skipped where the tests do not run as root)",
+    "of root has its own user, which differs from machine to machine (skipped where the tests do not run as root)",
     async () => {
       const [first, second] = [await said(STATUS), await said(STATUS)];
       const user = /^Uid:\t(\d+)\t\1\t\1\t\1\nGid:\t\1\t\1\t\1\t\1\nGroups:\t\1? ?\n/;
@@ -70,7 +70,7 @@ describe.skipIf(!hasSetpriv)("an emulator (skipped where there is no setpriv)", 
   );
 
   test.skipIf(!isRoot)(
-    "of root's owns the machine's folder, and not the kernel (skipped where the tests do not run as root)",
+    "of root owns the machine's folder, but not the kernel (skipped where the tests do not run as root)",
     async () => {
       writeFileSync(join(folder, "run/disk"), "");
       const user = await said("id -u >&4; echo x >disk; echo x >new");
@@ -82,7 +82,7 @@ describe.skipIf(!hasSetpriv)("an emulator (skipped where there is no setpriv)", 
   );
 
   test.skipIf(!isRoot)(
-    "of root's that only root can reach keeps its user, without capabilities (skipped where the tests do not run as root)",
+    "of root that only root can access keeps its user, without capabilities (skipped where the tests do not run as root)",
     async () => {
       chmodSync(folder, 0o700);
       const status = await said(STATUS);
@@ -91,10 +91,10 @@ describe.skipIf(!hasSetpriv)("an emulator (skipped where there is no setpriv)", 
     },
   );
 
-  test("ends when its parent has ended before it starts", async () => {
+  test("ends if its parent has ended before it starts", async () => {
     const [program = "", ...args] = diesWithParent();
     const { spawnSync } = await import("node:child_process");
-    // The shell is the parent here, and not the process that the arguments name.
+    // The shell is the parent here, not the process in the arguments.
     const { status, stdout } = spawnSync("sh", [
       "-c",
       '"$@"; exit $?',
@@ -108,25 +108,25 @@ describe.skipIf(!hasSetpriv)("an emulator (skipped where there is no setpriv)", 
   });
 });
 
-test("an emulator gets none of the caller's environment but PATH", async () => {
+test("an emulator gets only PATH of the caller's environment", async () => {
   const names = await said("env | cut -d= -f1 | sort >&4");
   expect(
     names.split("\n").filter((name) => !["", "PWD", "_", "OLDPWD", "SHLVL"].includes(name)),
   ).toEqual(["LC_ALL", "PATH"]);
 });
 
-test("an emulator reads a kernel and an initrd that its user cannot reach", async () => {
+test("an emulator reads a kernel and an initrd that its user cannot access", async () => {
   expect(await said(`${FILES}; cat "$kernel" "$initrd" >&4`)).toBe("the kernelthe initrd");
 });
 
 describe("QEMU's filter of system calls", () => {
-  test("is on: no new program, no other user", async () => {
+  test("is enabled: no exec, no change of user", async () => {
     expect(await said('echo "$*" >&4')).toContain(
       "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny ",
     );
   });
 
-  test("is left out for a QEMU that was built without it", async () => {
+  test("is omitted for a QEMU that was built without it", async () => {
     const script =
       'case "$*" in *-sandbox*) echo "qemu: -sandbox on: -sandbox support is not enabled in this QEMU binary" >&2; exit 1;; esac; echo runs >&4';
     expect(await said(script)).toBe("runs\n");
