@@ -23,7 +23,7 @@ const FORMATS = "the output of cpuid show --json or --raw, or a saved state (JSO
 
 /** The sources of a table, for --help. */
 export const TABLE_SOURCES: string =
-  `${NAMES} (of this host's KVM), a file, or - for standard input; a file holds ${FORMATS}, ` +
+  `${NAMES} (of this host's KVM), a file, or - for standard input; a file contains ${FORMATS}, ` +
   "of which FILE#ID is the vCPU with this id";
 
 /** Prints the table that `source` names. */
@@ -48,7 +48,7 @@ function wrapLines(text: string, rest: string): string {
 /** Prints the fields in which two tables differ; returns 1 if they do. */
 export function cpuidDiff(before: string, after: string): number {
   if (before === STDIN && after === STDIN) {
-    throw new CommandError("standard input holds one table: give - only once");
+    throw new CommandError("standard input contains one table: give - only once");
   }
   const changes = diff(load(before), load(after));
   if (changes.length > 0)
@@ -69,7 +69,7 @@ function load(source: string): CpuidTable {
   } catch (cause) {
     // A saved state may have many faults, one per line.
     const why = reasonOf(cause).split("\n", 2).join("");
-    throw new CommandError(`${source} holds no CPUID table: ${why}; use ${FORMATS}`, { cause });
+    throw new CommandError(`${source} contains no CPUID table: ${why}; use ${FORMATS}`, { cause });
   }
 }
 
@@ -84,7 +84,7 @@ function read(source: string): { readonly bytes: Buffer; readonly vcpu: number |
       return { bytes: read(file).bytes, vcpu: Number(id) };
     }
     const sentence = `${source} is not one of ${NAMES}, and cannot be read: ${reasonOf(cause)}`;
-    throw new CommandError(`${sentence}; a file holds ${FORMATS}`, { cause });
+    throw new CommandError(`${sentence}; a file contains ${FORMATS}`, { cause });
   }
 }
 

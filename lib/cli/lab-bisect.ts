@@ -55,8 +55,8 @@ export async function labBisect(options: LabBisectOptions): Promise<number> {
     progress.end();
     const found =
       `${options.claim} holds on ${turn.good} and not on ${turn.bad}` +
-      `${turn.skipped.length === 0 ? "" : `; could not say: ${turn.skipped.join(", ")}`}` +
-      ` (${turn.asked} of ${releases.length} kernels asked)`;
+      `${turn.skipped.length === 0 ? "" : `; not judged: ${turn.skipped.join(", ")}`}` +
+      ` (${turn.asked} of ${releases.length} kernels judged)`;
     process.stdout.write(
       `${wrap(printable(found), lineWidth(process.stdout), { rest: "  " }).join("\n")}\n`,
     );

@@ -93,14 +93,15 @@ function closing({ rows, asked, missing, trouble }: KernelList): readonly string
     lines.push(`gone: ${gone.map(({ release }) => shortRelease(release)).join(", ")}`);
   }
   if (rows.some(({ release }) => release !== shortRelease(release))) {
-    lines.push(`${FLAVOUR} is left out at the end of releases`);
+    lines.push(`${FLAVOUR} is omitted at the end of releases`);
   }
-  if (asked !== undefined) lines.push(`the archive was asked ${asked.toISOString().slice(0, 16)}Z`);
-  if (missing.length > 0) lines.push(`suites it did not give: ${missing.join("; ")}`);
+  if (asked !== undefined)
+    lines.push(`the archive was queried ${asked.toISOString().slice(0, 16)}Z`);
+  if (missing.length > 0) lines.push(`missing suites: ${missing.join("; ")}`);
   // A problem of an archive that has answered needs no introduction.
   const isAnswer = trouble?.code === "ERR_LAB_ARCHIVE";
   if (trouble !== undefined) {
-    lines.push(isAnswer ? trouble.message : `it could not be asked now: ${trouble.message}`);
+    lines.push(isAnswer ? trouble.message : `it could not be queried now: ${trouble.message}`);
   }
   return lines;
 }

@@ -49,7 +49,7 @@ export async function readGuestStdin(
       if (length > MOST_STDIN) {
         const most = `${MOST_STDIN / 2 ** 20} MiB`;
         throw new CommandError(
-          `standard input has more than ${most}; bring a file with --file, and --memory for it`,
+          `standard input has more than ${most}; copy a file with --file, with enough --memory`,
         );
       }
       chunks.push(chunk as Buffer);

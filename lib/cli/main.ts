@@ -18,16 +18,16 @@ const manifest: unknown = JSON.parse(readFileSync(join(packageFolder(), "package
 const { version } = manifest as { version: string };
 
 const program = new Command("node-kvm")
-  .description("Drive Linux KVM, and ask whether a kernel's KVM keeps its promises")
+  .description("Use Linux KVM, and test whether a kernel's KVM behaves as documented")
   .version(version);
 
 program
   .command("info")
-  .description("say what KVM this host has: kernel, vendor module, every capability")
+  .description("print this host's KVM: kernel, vendor module, every capability")
   .option("--json", "as JSON")
   .addHelpText(
     "after",
-    statusHelp(commonStatuses("KVM can be used", "it cannot; the output says why")),
+    statusHelp(commonStatuses("KVM can be used", "it cannot; the output has the reason")),
   )
   .action((options: { json?: boolean }) => {
     process.exitCode = info(options.json === true);
@@ -40,15 +40,12 @@ program
   .addOption(
     new Option("--reporter <name>", "how to report").choices(REPORTERS).default(REPORTERS[0]),
   )
-  .option("--list", "print the claims, a line each, and judge none")
-  .option("--progress", "tell of each claim on standard error")
-  .option("--or-lab", "where this host has no usable device, judge a cached kernel in the lab")
-  .option(
-    "--repro <dir>",
-    "write a C file for each claim that fails, which asks the kernel the same",
-  )
-  .option("--repro-all", "with --repro: for each claim, whatever came out")
-  .option("--require-kvm", "fail, instead of skipping, when there is no usable device")
+  .option("--list", "print the claims, one per line, and judge none")
+  .option("--progress", "print a line for each claim on standard error")
+  .option("--or-lab", "if this host has no usable device, judge a cached kernel in the lab")
+  .option("--repro <dir>", "write a C file for each failed claim, which makes the same calls")
+  .option("--repro-all", "with --repro: for every claim")
+  .option("--require-kvm", "fail, instead of skipping, if there is no usable device")
   .addHelpText(
     "after",
     PATTERN_NOTES + statusHelp(commonStatuses("no claim fails", "a claim fails")),
@@ -92,7 +89,7 @@ cpuid
   });
 cpuid
   .command("diff")
-  .description("name the fields in which two tables differ")
+  .description("print the fields in which two tables differ")
   .argument("<before>", "as in `cpuid show`")
   .argument("<after>", "as in `cpuid show`")
   .addHelpText("after", statusHelp(commonStatuses("the tables are equal", "they differ")))

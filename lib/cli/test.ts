@@ -75,7 +75,7 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
     const instead = options.orLab ? await judgeInLab(options.pattern) : undefined;
     if (instead !== undefined) {
       if (options.repro !== undefined) {
-        process.stderr.write("node-kvm: C files are written of this host's KVM only\n");
+        process.stderr.write("node-kvm: C files are only written for this host's KVM\n");
       }
       return printInstead(instead, options.reporter);
     }

@@ -128,8 +128,8 @@ async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
   }
 }
 
-const WARM = "judged in a kernel that had VMs before: for quick loops, not for the record";
-const JUDGED_AGAIN = "judged after a boot, because a restored machine's verdict was red";
+const WARM = "judged in a kernel that had VMs before: not a valid judgement";
+const JUDGED_AGAIN = "judged after a boot, because the restored machine failed";
 
 function noticed(column: Column, notice: string): Column {
   const before = column.notice === undefined ? "" : `${column.notice}; `;

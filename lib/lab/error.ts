@@ -7,14 +7,14 @@ export const LAB_ERRORS = {
   ERR_LAB_TOOL: "a program of the system is missing or failed",
   ERR_LAB_UNKNOWN_KERNEL: "no kernel has this name",
   ERR_LAB_GONE: "the archive no longer has all packages of this kernel",
-  ERR_LAB_DAMAGED: "a file is not what its checksum says",
+  ERR_LAB_DAMAGED: "the checksum of a file does not match",
   ERR_LAB_CACHE: "the cache folder cannot be used",
   ERR_LAB_DISK_FULL: "the disk is full",
   ERR_LAB_INTERRUPTED: "the work was interrupted",
   ERR_LAB_NOT_A_KERNEL: "this is not a kernel that the lab can boot",
   ERR_LAB_MODULE: "a kernel module is missing or cannot be read",
   ERR_LAB_FILE: "a file for the guest cannot be read",
-  ERR_LAB_GUEST: "the guest broke the rules of its serial ports",
+  ERR_LAB_GUEST: "the guest violated the protocol of its ports",
 } as const;
 
 /** A code of {@link LabError}. */

@@ -109,7 +109,7 @@ export class Archive {
     const failed = failures(update);
     if (update.status !== 0 && failed.size === 0) throw commandError(update);
     if (this.#address.security === undefined) {
-      const why = "where the security archive is, is not known";
+      const why = "the address of the security archive is unknown";
       for (const suite of SUITES.filter(isSecurity)) failed.set(suite, why);
     }
     const suites = SUITES.filter((suite) => !failed.has(suite));
@@ -185,8 +185,8 @@ export class Archive {
     }
     if ((await sha256(path)) === wanted.sha256) return path;
     await rm(path);
-    const what = `${file} is not the file it should be (sha256 ${wanted.sha256})`;
-    throw new LabError("ERR_LAB_DAMAGED", `${what}; it was thrown away: fetch it again`);
+    const what = `${file} is not the expected file (sha256 ${wanted.sha256})`;
+    throw new LabError("ERR_LAB_DAMAGED", `${what}; it was removed: fetch it again`);
   }
 
   async #packages(
@@ -329,14 +329,17 @@ async function downloadError(
   const words = errors.map((line) => line.slice(2).trim()).join("; ");
   if (/Hash Sum mismatch|unexpected size/.test(stderr)) {
     await rm(folder, { recursive: true, force: true });
-    const remedy = "it was thrown away; fetch it again, or from another archive with --mirror";
+    const remedy = "it was removed; fetch it again, or from another archive with --mirror";
     return new LabError("ERR_LAB_DAMAGED", `${what}: the package is damaged: ${words}; ${remedy}`);
   }
   if (/Unable to locate package|was not found|no longer|404/.test(stderr)) {
-    const remedy = "`node-kvm lab kernels` shows what it has now";
-    return new LabError("ERR_LAB_GONE", `${what}: the archive has it no more: ${words}; ${remedy}`);
+    const remedy = "`node-kvm lab kernels` lists the kernels that it has now";
+    return new LabError(
+      "ERR_LAB_GONE",
+      `${what}: the archive no longer has it: ${words}; ${remedy}`,
+    );
   }
-  const kept = "what was downloaded is kept, and the next call goes on from there";
+  const kept = "the downloaded part is kept, and the next call resumes it";
   const remedy = "check the network and apt's proxy settings";
   return new LabError("ERR_LAB_NETWORK", `${what} cannot be fetched: ${words}; ${remedy}; ${kept}`);
 }
@@ -350,7 +353,7 @@ async function checkedFile(wanted: Package, folder: string): Promise<string> {
   if ((await sha256(path)) === wanted.sha256) return path;
   await rm(path);
   const what = `${basename(path)} is not the package that the archive's list names`;
-  throw new LabError("ERR_LAB_DAMAGED", `${what}; it was thrown away: fetch it again`);
+  throw new LabError("ERR_LAB_DAMAGED", `${what}; it was removed: fetch it again`);
 }
 
 function isSecurity(suite: string): boolean {

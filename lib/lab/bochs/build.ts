@@ -46,7 +46,7 @@ export interface SourceFix {
 
 const IF_ZERO =
   "a guest that runs with EFLAGS.IF clear is never left for an external interrupt: " +
-  "the mask of interrupts is worked out before the CPU counts as being in the guest";
+  "the interrupt mask is computed before the CPU is in guest mode";
 
 /** All changes; the order does not matter. */
 export const FIXES: readonly SourceFix[] = [

@@ -63,6 +63,6 @@ async function findImage(
   if (existsSync(image.path)) return image.path;
   const path = join(await unpackedPackage(cache, image.package, signal), image.path);
   if (existsSync(path)) return path;
-  const sentence = `the package ${image.package} of this machine's archive holds no ${image.path}`;
+  const sentence = `the package ${image.package} of this machine's archive contains no ${image.path}`;
   throw new LabError("ERR_LAB_TOOL", sentence);
 }

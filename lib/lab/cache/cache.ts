@@ -130,8 +130,8 @@ export class LabCache {
     await spare.folder();
     const found = await lstat(spare.root);
     if (found.isDirectory() && found.uid === user && (found.mode & 0o077) === 0) return spare;
-    const sentence = `${spare.root}, which is used as ${this.root} cannot be written, is not yours alone`;
-    throw new LabError("ERR_LAB_CACHE", `${sentence}; name a folder of yours with NODE_KVM_CACHE`);
+    const sentence = `${this.root} cannot be written, and other users can access ${spare.root}, which would replace it`;
+    throw new LabError("ERR_LAB_CACHE", `${sentence}; name another folder with NODE_KVM_CACHE`);
   }
 
   /**
@@ -326,7 +326,10 @@ export class LabCache {
     const [who, remedy] =
       found.uid === 0
         ? ["can be written by others", `chmod go-w ${this.root}`]
-        : [`belongs to user ${found.uid}`, "name a folder of root's with NODE_KVM_CACHE"];
+        : [
+            `belongs to user ${found.uid}`,
+            "name a folder that belongs to root with NODE_KVM_CACHE",
+          ];
     const sentence = `the cache ${this.root} ${who}: root does not use it`;
     throw new LabError("ERR_LAB_CACHE", `${sentence}; ${remedy}`);
   }
@@ -347,7 +350,7 @@ function writeError(root: string, error: unknown): unknown {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   if (code === "ENOSPC" || code === "EDQUOT") return diskFull(`the cache ${root}`, error);
   if (!DENIED.includes(String(code))) return error;
-  const remedy = "name a folder of yours with NODE_KVM_CACHE";
+  const remedy = "name another folder with NODE_KVM_CACHE";
   return new LabError("ERR_LAB_CACHE", `${root} cannot be written (${code}); ${remedy}`, error);
 }
 
@@ -373,7 +376,7 @@ async function list(folder: string): Promise<readonly string[]> {
     if (hasCode(error, "ENOENT")) return [];
     if (!hasCode(error, ...DENIED)) throw error;
     const why = (error as NodeJS.ErrnoException).code;
-    const remedy = "name a folder of yours with NODE_KVM_CACHE";
+    const remedy = "name another folder with NODE_KVM_CACHE";
     throw new LabError("ERR_LAB_CACHE", `${folder} cannot be read (${why}); ${remedy}`, error);
   }
 }

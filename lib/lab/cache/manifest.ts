@@ -62,7 +62,7 @@ export async function checkFiles(folder: string, manifest: Manifest, own: string
   for (const name of await namesBelow(folder)) {
     const isKnown =
       name === own || Object.hasOwn(manifest.files, name) || Object.hasOwn(links, name);
-    if (!isKnown) throw damaged(join(folder, name), "was not put there by the lab");
+    if (!isKnown) throw damaged(join(folder, name), "was not written by the lab");
   }
   for (const [name, target] of Object.entries(links)) {
     const path = join(folder, name);
@@ -125,7 +125,7 @@ async function namesBelow(folder: string): Promise<readonly string[]> {
 function whyUnreadable(folder: string): (error: NodeJS.ErrnoException) => undefined {
   return (error) => {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
-    const remedy = "name a folder of yours with NODE_KVM_CACHE";
+    const remedy = "name another folder with NODE_KVM_CACHE";
     const sentence = `the cache entry ${folder} cannot be read (${error.code}); ${remedy}`;
     throw new LabError("ERR_LAB_CACHE", sentence, error);
   };

@@ -45,7 +45,7 @@ export async function bootImageRelease(path: string): Promise<string> {
   if (head.toString("latin1", HEADER, HEADER + 4) !== "HdrS") {
     const what = head.toString("latin1", 1, 4) === "ELF" ? "an ELF file" : "something else";
     const remedy = "give the bzImage (arch/x86/boot/bzImage of a built tree, or /boot/vmlinuz-*)";
-    throw new LabError("ERR_LAB_NOT_A_KERNEL", `${path} is no bzImage but ${what}; ${remedy}`);
+    throw new LabError("ERR_LAB_NOT_A_KERNEL", `${path} is not a bzImage but ${what}; ${remedy}`);
   }
   const offset = head.readUInt16LE(KERNEL_VERSION);
   if (offset === 0) return "";

@@ -99,7 +99,7 @@ export function emptiness(catalogue: Catalogue | undefined): LabError | undefine
   if (catalogue === undefined || catalogue.kernels.length > 0) return undefined;
   const { address, missing } = catalogue;
   const sentence = `the archive ${address.main} lists no kernel (linux-image-...${FLAVOUR})`;
-  const lack = missing.length === 0 ? "" : `; suites it did not give: ${missing.join("; ")}`;
+  const lack = missing.length === 0 ? "" : `; missing suites: ${missing.join("; ")}`;
   const remedy = "name another archive with --mirror";
   return new LabError("ERR_LAB_ARCHIVE", `${sentence}${lack}; ${remedy}`);
 }
@@ -170,8 +170,9 @@ export function resolveKernel<T extends Named>(name: string, kernels: readonly T
   const [newest] = found;
   if (newest === undefined) throw unknownKernel(name, kernels);
   const near = nearest(newest.version, kernels).join(" and ");
-  const sentence = `${newest.release} cannot be had: ${newest.why ?? "the archive has it no more"}`;
-  const remedy = near === "" ? "`node-kvm lab kernels` shows what can" : `the nearest are ${near}`;
+  const sentence = `${newest.release} is not available: ${newest.why ?? "the archive no longer has it"}`;
+  const remedy =
+    near === "" ? "`node-kvm lab kernels` lists the available kernels" : `the nearest are ${near}`;
   throw new LabError("ERR_LAB_GONE", `${sentence}; ${remedy}`);
 }
 
@@ -190,7 +191,7 @@ function isOf(linux: string, name: string): boolean {
 }
 
 function unknownKernel(name: string, kernels: readonly Named[]): LabError {
-  const shows = "`node-kvm lab kernels` shows all";
+  const shows = "`node-kvm lab kernels` lists all";
   const series = [...new Set(kernels.map(({ version }) => seriesOf(version)))];
   const meant = series.filter((each) => each.startsWith(`${name}.`));
   if (meant.length > 0) {
@@ -199,8 +200,13 @@ function unknownKernel(name: string, kernels: readonly Named[]): LabError {
   }
   const near = /^\d/.test(name) ? nearest(name, kernels) : [];
   const hint =
-    near.length > 0 ? `near it are ${near.join(" and ")}` : `there are ${series.join(", ")}`;
-  return new LabError("ERR_LAB_UNKNOWN_KERNEL", `no kernel is called "${name}"; ${hint}; ${shows}`);
+    near.length > 0
+      ? `the nearest are ${near.join(" and ")}`
+      : `the series are ${series.join(", ")}`;
+  return new LabError(
+    "ERR_LAB_UNKNOWN_KERNEL",
+    `no kernel has the name "${name}"; ${hint}; ${shows}`,
+  );
 }
 
 function seriesOf(version: string): string {

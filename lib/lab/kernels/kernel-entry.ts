@@ -162,7 +162,7 @@ async function keep(
 }
 
 function incomplete(release: string, what: string): LabError {
-  const sentence = `the packages of ${release} hold no ${what}`;
+  const sentence = `the packages of ${release} contain no ${what}`;
   return new LabError("ERR_LAB_NOT_A_KERNEL", `${sentence}: the lab cannot use this kernel`);
 }
 
@@ -192,7 +192,7 @@ export async function rowsOf(
 ): Promise<readonly KernelRow[]> {
   const kernels = catalogue?.kernels ?? [];
   // Without a catalogue, the content of the archive is unknown.
-  const unlisted = catalogue === undefined ? undefined : "the archive has it no more";
+  const unlisted = catalogue === undefined ? undefined : "the archive no longer has it";
   const names = await cache.names(KERNELS);
   const listed = new Set(kernels.map(({ release }) => release));
   const rows = await Promise.all([

@@ -98,7 +98,7 @@ export async function fetchKernel(name: string, options: FetchOptions = {}): Pro
   if (cached !== undefined) return cached;
   if (catalogue === undefined || kernel === undefined || kernel.why !== undefined) {
     if (trouble !== undefined) throw trouble;
-    const sentence = `${release} cannot be fetched again: ${kernel?.why ?? "the archive has it no more"}`;
+    const sentence = `${release} cannot be fetched again: ${kernel?.why ?? "the archive no longer has it"}`;
     throw new LabError("ERR_LAB_GONE", sentence);
   }
   return kernelOf(await buildKernel(cache, catalogue.address, kernel, options));
@@ -150,7 +150,7 @@ async function findImage(path: string): Promise<{ vmlinuz: string; beside: strin
     )
       return { vmlinuz, beside: path };
   }
-  const sentence = `${path} holds no ${inTree}; build the tree (make bzImage modules), or give a bzImage`;
+  const sentence = `${path} contains no ${inTree}; build the tree (make bzImage modules), or give a bzImage`;
   throw new LabError("ERR_LAB_NOT_A_KERNEL", sentence);
 }
 

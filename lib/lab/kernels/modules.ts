@@ -126,7 +126,7 @@ export async function moduleClosure(
 function moduleFile({ folder, files }: ModuleTree, name: string): string {
   const path = files.get(name);
   if (path !== undefined) return path;
-  const hint = "nor does a modules.builtin there say that the kernel has it built in";
+  const hint = "and no modules.builtin there lists it";
   throw new LabError("ERR_LAB_MODULE", `there is no module ${name} below ${folder}, ${hint}`);
 }
 

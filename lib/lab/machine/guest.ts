@@ -192,7 +192,10 @@ export function workEntries(work: Work): readonly InitramfsEntry[] {
 function plain(path: string): string {
   const wanted = guestPath(path);
   if (wanted === path && path !== "/") return path;
-  throw new LabError("ERR_LAB_FILE", `the guest path "${path}" is not plain: write "${wanted}"`);
+  throw new LabError(
+    "ERR_LAB_FILE",
+    `the guest path "${path}" is not normalised: write "${wanted}"`,
+  );
 }
 
 /** The largest file that Node reads at once. */
@@ -211,8 +214,8 @@ function workFiles(path: string, content: string | Uint8Array): readonly Initram
     return [{ kind: "file", path, content: { from: content }, mode: stat.mode & 0o777 }];
   }
   if (stat?.isDirectory() === true) return folderEntries(path, content, stat.mode & 0o777);
-  const what = stat === undefined ? "there is no file" : "neither a file nor a folder is";
-  const sentence = `${what} ${content}, which was to be ${path} in the guest`;
+  const what = stat === undefined ? "does not exist" : "is neither a file nor a folder";
+  const sentence = `${content}, the file for ${path} in the guest, ${what}`;
   throw new LabError("ERR_LAB_FILE", sentence);
 }
 

@@ -203,12 +203,12 @@ export class Control {
   }
 
   #whyNotNow(kind: string): string | undefined {
-    if (this.#said.has("end")) return "after its last word";
+    if (this.#said.has("end")) return "after its last message";
     if (ONCE.includes(kind) && this.#said.has(kind)) return "for the second time";
     const hasStatus = this.#said.has("status");
     if ((kind === "file" || kind === "missing") && !hasStatus) return "before the command's status";
     // After the status, an unknown message is an error, because a lost byte could belong to a file.
-    if (hasStatus && !KINDS.includes(kind)) return "which is no word";
+    if (hasStatus && !KINDS.includes(kind)) return "which is not a message";
     return undefined;
   }
 
@@ -269,7 +269,7 @@ function statusOf(
   const [status, stdout, stderr] = parts.map(countOf);
   const isWhole = parts.length === 3 && status !== undefined && status < 256;
   if (!isWhole || stdout === undefined || stderr === undefined) {
-    throw fault(line, "which is no exit status and two numbers of bytes");
+    throw fault(line, "which is not an exit status and two numbers of bytes");
   }
   return { status, stdout, stderr };
 }

@@ -145,7 +145,7 @@ export function isDiskFull(stderr: string): boolean {
 /** Makes the error of a full disk; `who` names the writer. */
 export function diskFull(who: string, cause?: unknown): LabError {
   const remedy =
-    "make room, or name a folder on another disk with NODE_KVM_CACHE; nothing half-written is left";
+    "make room, or name a folder on another disk with NODE_KVM_CACHE; no partial file is left";
   return new LabError(
     "ERR_LAB_DISK_FULL",
     `the disk is full: ${who} could not write; ${remedy}`,
@@ -156,7 +156,7 @@ export function diskFull(who: string, cause?: unknown): LabError {
 /** Throws `ERR_LAB_INTERRUPTED` if the signal was raised. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted !== true) return;
-  const sentence = "interrupted; what was downloaded is kept, and the next call goes on from there";
+  const sentence = "interrupted; the downloaded part is kept, and the next call resumes it";
   throw new LabError("ERR_LAB_INTERRUPTED", sentence, signal.reason);
 }
 
@@ -179,8 +179,8 @@ function startError(program: string, error: unknown): unknown {
 }
 
 function stallError(program: string): LabError {
-  const sentence = `${program} stood still and was ended`;
-  const remedy = "look whether the disk is full and the network answers, then try again";
+  const sentence = `${program} made no progress and was killed`;
+  const remedy = "check the disk space and the network, then try again";
   return new LabError("ERR_LAB_TOOL", `${sentence}; ${remedy}`);
 }
 

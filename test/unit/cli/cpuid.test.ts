@@ -89,7 +89,7 @@ test.each([
 ])("%s is refused with the reason and the forms that it reads", (name, reason) => {
   const ran = command(["cpuid", "show", join(folder, name)]);
   expect(ran.stderr).toBe(
-    `node-kvm: ${join(folder, name)} holds no CPUID table: ${reason}; use the output of ` +
+    `node-kvm: ${join(folder, name)} contains no CPUID table: ${reason}; use the output of ` +
       "cpuid show --json or --raw, or a saved state (JSON or bytes)\n",
   );
   expect(ran).toMatchObject({ status: 2, stdout: "" });

@@ -35,7 +35,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
       /^node-kvm: --repro: \/dev\/null\/c cannot be written: /,
     ],
     [["cpuid", "diff", "supported", "nosuch"], 2, /^node-kvm: nosuch .* cannot be read: ENOENT/],
-    [["cpuid", "diff", "-", "-"], 2, /^node-kvm: standard input holds one table/],
+    [["cpuid", "diff", "-", "-"], 2, /^node-kvm: standard input contains one table/],
     [["lab", "run"], 2, /^node-kvm lab run: required option '--kernel <names>' not specified; /],
     [["lab", "run", ...KERNEL], 2, /^node-kvm: there is no kernel \/nowhere\/bzImage$/],
     [
@@ -256,7 +256,7 @@ describe("--help", () => {
       "default: max, or corei7_haswell_4770 in Bochs",
       "default: 1024",
       "default: 300, or 900 in Bochs",
-      'a script that imports "node-kvm" must lie in that folder or below it',
+      'a script that imports "node-kvm" must be in that folder or below it',
       "/usr/lib/node_modules/node-kvm/mine.mjs -- node mine.mjs",
       "at most 64 MiB",
     ]) {

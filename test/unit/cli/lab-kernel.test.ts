@@ -45,6 +45,8 @@ test.each(["./6.12", `${join(".", "6.12")}/`])(
 test("the error of an unknown name that is also a file explains how to write a path", async () => {
   await expect(find("bzImage")).rejects.toMatchObject({
     code: "ERR_LAB_UNKNOWN_KERNEL",
-    message: expect.stringMatching(/^no kernel is called "bzImage"; .*with a slash: \.\/bzImage$/),
+    message: expect.stringMatching(
+      /^no kernel has the name "bzImage"; .*with a slash: \.\/bzImage$/,
+    ),
   });
 });

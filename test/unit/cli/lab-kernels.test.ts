@@ -68,9 +68,9 @@ test("the table shows the cached, available and gone kernels, then the totals", 
     "[1] no modules in any suite",
     "3 kernels: 1 cached (20.1 MB), 1 available, 1 gone",
     "gone: 7.0.4+c",
-    "the archive was asked 2026-11-23T07:46Z",
-    "suites it did not give: bullseye: 404  Not Found",
-    "it could not be asked now: no network",
+    "the archive was queried 2026-11-23T07:46Z",
+    "missing suites: bullseye: 404  Not Found",
+    "it could not be queried now: no network",
     "",
   ]);
 });
@@ -93,7 +93,7 @@ test("the longest names and reasons of the archive fit 80 columns", () => {
   const list = { rows, asked: new Date("2026-11-23"), missing: [], trouble: undefined };
   const lines = printKernels(list, paint(false)).split("\n");
   expect(lines.filter((line) => line.length > 80)).toEqual([]);
-  expect(lines).toContain("-cloud-amd64 is left out at the end of releases");
+  expect(lines).toContain("-cloud-amd64 is omitted at the end of releases");
 });
 
 test.each([40, 80, 200])("the kernels that are gone are named in lines of %i columns", (width) => {

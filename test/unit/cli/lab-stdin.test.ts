@@ -62,7 +62,7 @@ test("the error of an input above the limit names the alternative", async () => 
   writeFileSync(path, "");
   truncateSync(path, MOST_STDIN + 1);
   await expect(read(path)).rejects.toThrow(
-    "standard input has more than 64 MiB; bring a file with --file, and --memory for it",
+    "standard input has more than 64 MiB; copy a file with --file, with enough --memory",
   );
   truncateSync(path, MOST_STDIN);
   expect((await read(path)).bytes).toHaveLength(MOST_STDIN);

@@ -121,7 +121,7 @@ test("an interruption keeps the finished columns, and reports the progress of th
   ]);
 });
 
-const NOTICE = "judged after a boot, because a restored machine's verdict was red";
+const NOTICE = "judged after a boot, because the restored machine failed";
 const result = (verdict: string): LabResult => ({
   ...EXITED,
   stdout: Buffer.from(
@@ -184,9 +184,7 @@ describe("a restored machine", () => {
   test("that was warmed has a notice", async () => {
     const { column, starts } = await judged(result("pass"), result("fail"), "warm");
     expect(starts).toEqual([`${waits} --warm 1`]);
-    expect(column?.notice).toBe(
-      "judged in a kernel that had VMs before: for quick loops, not for the record",
-    );
+    expect(column?.notice).toBe("judged in a kernel that had VMs before: not a valid judgement");
   });
 
   test("is not requested by default, or if machines are to boot", async () => {

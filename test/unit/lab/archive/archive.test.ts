@@ -179,7 +179,7 @@ describe("the lists", () => {
     const apt = new FakeApt();
     const archive = new Archive(apt.cache, mirrorArchive("http://mirror.test/other"));
     expect((await archive.lists()).missing).toContain(
-      "trixie-security: where the security archive is, is not known",
+      "trixie-security: the address of the security archive is unknown",
     );
   });
 

@@ -164,7 +164,7 @@ describe("fetchKernel", () => {
     const again = { cache: apt.cache, refetch: true, update: true };
     await expect(fetchKernel(NEW, again)).rejects.toMatchObject({
       code: "ERR_LAB_GONE",
-      message: `${NEW} cannot be fetched again: the archive has it no more`,
+      message: `${NEW} cannot be fetched again: the archive no longer has it`,
     });
   });
 
@@ -243,7 +243,7 @@ describe("fetchKernel", () => {
     });
     await expect(fetchKernel("6.12", { cache: apt.cache })).rejects.toMatchObject({
       code: "ERR_LAB_NOT_A_KERNEL",
-      message: expect.stringContaining(`the packages of ${NEW} hold no ${what}`),
+      message: expect.stringContaining(`the packages of ${NEW} contain no ${what}`),
     });
     expect(await apt.cache.names("kernels")).toEqual([]);
   });
@@ -288,7 +288,7 @@ describe("listKernels", () => {
         suite: "",
         cached: true,
         obtainable: true,
-        why: "the archive has it no more",
+        why: "the archive no longer has it",
       }),
     ]);
   });

@@ -66,8 +66,8 @@ describe("ownKernel", () => {
 
   test.each([
     ["is not there", "missing", "there is no kernel"],
-    ["is an ELF file", "vmlinux", "is no bzImage but an ELF file"],
-    ["is empty", "empty", "is no bzImage but something else"],
+    ["is an ELF file", "vmlinux", "is not a bzImage but an ELF file"],
+    ["is empty", "empty", "is not a bzImage but something else"],
     ["is a folder without one", "folder", "holds no arch/x86/boot/bzImage"],
   ])("rejects a path that %s", async (_, name, message) => {
     const folder = put({ vmlinux: tinyModule("", ""), empty: "", "folder/README": "" });

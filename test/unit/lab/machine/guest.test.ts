@@ -78,7 +78,7 @@ describe("one run's part", () => {
     mkdirSync(host);
     execFileSync("mkfifo", [join(host, "pipe")]);
     expect(() => workEntries({ command: ["true"], files: { "/x": host } })).toThrow(
-      `neither a file nor a folder is ${join(host, "pipe")}, which was to be /x/pipe in the guest`,
+      `${join(host, "pipe")}, the file for /x/pipe in the guest, is neither a file nor a folder`,
     );
   });
 
@@ -91,7 +91,7 @@ describe("one run's part", () => {
 
   test("names a missing host file", () => {
     expect(() => workEntries({ command: ["/p"], files: { "/p": join(folder, "none") } })).toThrow(
-      `there is no file ${join(folder, "none")}, which was to be /p in the guest`,
+      `${join(folder, "none")}, the file for /p in the guest, does not exist`,
     );
   });
 
@@ -118,7 +118,7 @@ describe("one run's part", () => {
     ["/a/", "/a"],
   ])("reports the normalised form of the path %j", (path, wanted) => {
     expect(() => workEntries({ command: ["x"], files: { [path]: Buffer.from("") } })).toThrow(
-      `the guest path "${path}" is not plain: write "${wanted}"`,
+      `the guest path "${path}" is not normalised: write "${wanted}"`,
     );
   });
 

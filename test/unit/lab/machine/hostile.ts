@@ -44,7 +44,7 @@ export const HOSTILE: readonly Hostile[] = [
   ...STATUSES.map((status) => ({
     title: `a status of ${JSON.stringify(status)}`,
     control: `status${status}\n`,
-    why: "which is no exit status and two numbers of bytes",
+    why: "which is not an exit status and two numbers of bytes",
   })),
   {
     title: "a file before the status",
@@ -74,8 +74,8 @@ export const HOSTILE: readonly Hostile[] = [
   { title: "two statuses", control: `${OK}status 1 0 0\n`, why: "for the second time" },
   { title: "that it waits twice", control: "ready\nready\n", why: "for the second time" },
   { title: "the command's start twice", control: "run\n", why: "for the second time" },
-  { title: "words after the last", control: `${OK}end\n${OK}`, why: "after its last word" },
-  { title: "noise between files", control: `${OK}xfile 6 /out/a\n`, why: "which is no word" },
+  { title: "words after the last", control: `${OK}end\n${OK}`, why: "after its last message" },
+  { title: "noise between files", control: `${OK}xfile 6 /out/a\n`, why: "which is not a message" },
   {
     title: "a line that is too long",
     control: `missing ${"a".repeat(9000)}\n`,

@@ -37,7 +37,7 @@ test("a program that repeats its status forever is killed", async () => {
   const script = "while :; do echo same >&3; sleep 0.01; done";
   await expect(run("sh", ["-c", script], { stallMs: 300 })).rejects.toMatchObject({
     code: "ERR_LAB_TOOL",
-    message: expect.stringContaining("sh stood still and was ended"),
+    message: expect.stringContaining("sh made no progress and was killed"),
   });
 });
 
