@@ -38,6 +38,17 @@ describe("Control", () => {
     expect(words).toEqual([{ kind: "status", status: 0, stdout: 0, stderr: 0 }]);
   });
 
+  test("returns a file and a missing file with a tab in their names", () => {
+    const words = new Control(["/out"]).push(
+      Buffer.from("status 0 0 0\nfile 1 /out/a\tb\nxmissing /out/\t\nend\n"),
+    );
+    expect(words.slice(1)).toMatchObject([
+      { kind: "file", path: "/out/a\tb" },
+      { kind: "missing", path: "/out/\t" },
+      { kind: "end" },
+    ]);
+  });
+
   test("returns the reason why there is no KVM", () => {
     const words = new Control().push(Buffer.from("no-kvm insmod: can't insert 'kvm-amd.ko'\n"));
     expect(words).toEqual([{ kind: "no-kvm", why: "insmod: can't insert 'kvm-amd.ko'" }]);
@@ -56,13 +67,17 @@ describe("a user's path in the guest", () => {
     ["/../x", "/x"],
     ["/", "/"],
     ["/with blank ", "/with blank "],
+    ["/with\ttab", "/with\ttab"],
   ])("%j is normalised to %j", (text, path) => {
     expect(guestPath(text)).toBe(path);
   });
 
-  test.each(["out", "./out", "", "../out", "/a\nb", "/a\0"])("%j is rejected", (text) => {
-    expect(() => guestPath(text)).toThrow(expect.objectContaining({ code: "ERR_LAB_FILE" }));
-  });
+  test.each(["out", "./out", "", "../out", "/a\nb", "/a\0", "/a\u001b"])(
+    "%j is rejected",
+    (text) => {
+      expect(() => guestPath(text)).toThrow(expect.objectContaining({ code: "ERR_LAB_FILE" }));
+    },
+  );
 });
 
 test("init sends its last message after all output of the command", () => {

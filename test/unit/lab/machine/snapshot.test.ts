@@ -91,6 +91,15 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(readdirSync(join(folder, "cache", "building"))).toEqual([]);
   });
 
+  test("reports how it starts: to be saved, restored, and booted where it cannot be saved", async () => {
+    const starts: string[] = [];
+    const onStart = (how: string): void => void starts.push(how);
+    await run({ onStart });
+    await run({ onStart });
+    await run({ onStart, smp: 2 });
+    expect(starts).toEqual(["save", "restore", "restore", "boot"]);
+  });
+
   test("has the kernel's log before it was saved at the start of its log, and passes it on once", async () => {
     const onKernelLog = vi.fn();
     const { kernelLog } = await run({ onKernelLog });
