@@ -291,7 +291,7 @@ async function findBusybox(cache: LabCache, signal?: AbortSignal): Promise<strin
   const root = await unpackedPackage(cache, BUSYBOX_PACKAGE, signal);
   const fetched = BUSYBOX_PLACES.map((path) => join(root, path)).find((path) => existsSync(path));
   if (fetched !== undefined) return fetched;
-  throw new LabError("ERR_LAB_TOOL", `the package ${BUSYBOX_PACKAGE} holds no busybox: ${root}`);
+  throw new LabError("ERR_LAB_TOOL", `the package ${BUSYBOX_PACKAGE} contains no busybox: ${root}`);
 }
 
 /** Whether an ELF program has no interpreter: none of its program headers is PT_INTERP. */

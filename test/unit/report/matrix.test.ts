@@ -153,6 +153,18 @@ describe("printed", () => {
     });
   });
 
+  test("as a table of 40 columns, a long name is cut", () => {
+    const id = "a-claim-whose-name-is-longer-than-a-line";
+    const two = (["pass", "skip"] as const).map((verdict) =>
+      column("6.12.100+deb13", { [id]: verdict }),
+    );
+    const [row = ""] = toTable(toMatrix(two), plain, 40)
+      .split("\n")
+      .filter((line) => /ok +-/.test(line));
+    expect(row).toMatch(/^ {4}a-claim-whose-n\S*… +ok +-$/);
+    expect(row.length).toBeLessThanOrEqual(40);
+  });
+
   test("as a table, a kernel that did not report has a command for all claims", () => {
     const command = ["node-kvm", "lab", "run", "--kernel", "7.3"];
     const lines = toTable(toMatrix([{ ...dead, command }]), plain).split("\n");

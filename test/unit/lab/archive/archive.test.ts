@@ -270,7 +270,7 @@ describe("a download", () => {
   });
 
   test.each([
-    ["offline", "ERR_LAB_NETWORK", "goes on from there"],
+    ["offline", "ERR_LAB_NETWORK", "the next call resumes it"],
     ["gone", "ERR_LAB_GONE", "404"],
     ["unlisted", "ERR_LAB_GONE", "was not found"],
     ["mismatch", "ERR_LAB_DAMAGED", "Hash Sum mismatch"],

@@ -151,7 +151,7 @@ describe("a build", () => {
     publish(SOURCE);
     await expect(buildBochs(cache, { mirror })).rejects.toMatchObject({
       code: "ERR_LAB_DAMAGED",
-      message: expect.stringContaining("bochs_3.0+dfsg.orig.tar.xz is not the file it should be"),
+      message: expect.stringContaining("bochs_3.0+dfsg.orig.tar.xz is not the expected file"),
     });
     expect(existsSync(join(cache.root, "tools"))).toBe(false);
   });

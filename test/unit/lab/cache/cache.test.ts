@@ -268,7 +268,7 @@ describe("a read-only cache", () => {
       chmodSync(spare, 0o777);
       await expect(cache.scratch()).rejects.toMatchObject({
         code: "ERR_LAB_CACHE",
-        message: expect.stringContaining("is not yours alone"),
+        message: expect.stringContaining("other users can access"),
       });
     });
   });
@@ -412,7 +412,7 @@ describe("a file of an entry that changes after it was verified", () => {
     const entry = await build(cache, "1");
     await cache.verify(entry);
     writeFileSync(join(entry.path, "modules", "more.ko"), "");
-    await expect(cache.verify(entry)).rejects.toThrow("more.ko is damaged: it was not put there");
+    await expect(cache.verify(entry)).rejects.toThrow("more.ko is damaged: it was not written");
   });
 });
 

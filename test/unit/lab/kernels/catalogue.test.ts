@@ -117,8 +117,8 @@ describe("resolveKernel", () => {
     ["4.19", "the nearest are 5.10.0-46-cloud-amd64"],
     ["9.0", "the nearest are 7.4-cloud-amd64"],
     ["6", '"6" could be any of 6.1, 6.12, 6.19'],
-    ["six", "there are 5.10, 6.1, 6.12, 6.19, 7.2, 7.3, 7.4"],
-    ["", "there are 5.10"],
+    ["six", "the series are 5.10, 6.1, 6.12, 6.19, 7.2, 7.3, 7.4"],
+    ["", "the series are 5.10"],
   ])("rejects the unknown name %j: %s", (name, hint) => {
     expect(() => resolveKernel(name, KERNELS)).toThrow(
       expect.objectContaining({

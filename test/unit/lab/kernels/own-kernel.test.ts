@@ -68,7 +68,7 @@ describe("ownKernel", () => {
     ["is not there", "missing", "there is no kernel"],
     ["is an ELF file", "vmlinux", "is not a bzImage but an ELF file"],
     ["is empty", "empty", "is not a bzImage but something else"],
-    ["is a folder without one", "folder", "holds no arch/x86/boot/bzImage"],
+    ["is a folder without one", "folder", "contains no arch/x86/boot/bzImage"],
   ])("rejects a path that %s", async (_, name, message) => {
     const folder = put({ vmlinux: tinyModule("", ""), empty: "", "folder/README": "" });
     await expect(ownKernel({ vmlinuz: join(folder, name) })).rejects.toMatchObject({
