@@ -233,8 +233,8 @@ a script that imports "node-kvm" must be in that folder or below it:
     --file mine.mjs:${guestFolder()}/mine.mjs -- node mine.mjs
 A --file path without a colon is the same in the guest; an --out path without
 one is written to the same path below the current folder. Standard input is
-passed if it is a file or a pipe that ends (at most ${MOST_STDIN / 2 ** 20} MiB, read before the boot);
-a terminal is not passed: the command then reads an empty one.`;
+passed if it is a file or a pipe that ends (at most ${MOST_STDIN / 2 ** 20} MiB, read before
+the boot); a terminal is not passed: the command then reads an empty one.`;
 
 interface BisectFlags extends EmulatorFlags {
   readonly good?: string;

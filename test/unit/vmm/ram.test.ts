@@ -3,7 +3,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { KVM_MEM_LOG_DIRTY_PAGES } from "../../../lib/abi/generated/constants.ts";
 import { KvmError } from "../../../lib/errors.ts";
 import type { GuestMemory } from "../../../lib/kvm/memory/guest-memory.ts";
-import type { UserspaceMemoryRegion } from "../../../lib/kvm/vm-memory.ts";
+import type { UserspaceMemoryRegion } from "../../../lib/kvm/memory/memory-slots.ts";
 import { mapRam, type Ram, type RamOptions, ramRegions } from "../../../lib/vmm/ram.ts";
 import { test as onDevice } from "../kvm/on-device.ts";
 
