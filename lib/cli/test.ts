@@ -1,4 +1,4 @@
-/** `node-kvm test`: runs the suite that ships with this package on this host's KVM. */
+/** `node-kvm test`: runs the suite of this package on this host's KVM. */
 import { once } from "node:events";
 import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
@@ -14,31 +14,33 @@ import { toKtap } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
 import { printable, printableJson, printableLines } from "../report/printable.ts";
 import { isGreen, judged, type Report, type Result, splitName } from "../report/result.ts";
-import { claimLine, counted, paint, summary } from "../report/text.ts";
+import { claimLine, counted, summary } from "../report/text.ts";
 import { needsOwnProcesses } from "../suite/isolation.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 import { HOW_TO_LIST } from "./lab-claims.ts";
 import { adviceWithoutKvm, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 import { interruptible } from "./lab-kernel.ts";
+import { lineWidth, paintFor } from "./terminal.ts";
+import { TestProgress } from "./test-progress.ts";
 
-/** How the suite can be reported: live text, or one document at the end. */
+/** The formats of a report: live text, or one document at the end. */
 export const REPORTERS = ["text", "ktap", "junit", "json"] as const;
 
-/** What to run and how to tell. */
+/** The claims and the report. */
 export interface SuiteOptions {
-  /** Only claims whose `id: sentence` contains this; all when left out. */
+  /** Only claims whose `id: sentence` contains this; by default all. */
   readonly pattern: string | undefined;
   readonly reporter: (typeof REPORTERS)[number];
   /** Whether a host without usable KVM is a failure. */
   readonly requireKvm: boolean;
-  /** Whether to judge a kernel of the lab instead, where this host has no usable KVM. */
+  /** Whether to judge a kernel of the lab on a host without usable KVM. */
   readonly orLab: boolean;
-  /** Whether to tell of each claim on standard error, a line each, whatever the reporter. */
+  /** Whether to print a line for each claim on standard error, with any reporter. */
   readonly progress: boolean;
-  /** The folder for C files of claims that fail; none are written when left out. */
+  /** The folder for C files of failed claims; by default none are written. */
   readonly repro: string | undefined;
-  /** Whether claims that hold get a C file too. */
+  /** Whether claims that hold also get a C file. */
   readonly reproAll: boolean;
 }
 
@@ -48,15 +50,18 @@ const DOCUMENTS = {
   json: (report: Report): string => `${printableJson(report)}\n`,
 } as const;
 
-/** No claim is about time, and the clock of an emulated machine may run several times too fast. */
+/** No claim measures time, and the clock of an emulated machine may run several times too fast. */
 const PATIENCE_MS = 300_000;
 
 const PACKAGE = packageFolder();
 
+/** The command that judges a claim on this host again, and writes its calls as C. */
+const REPEAT = ["node-kvm", "test", "--repro", "."];
+
 /**
- * Runs the suite; returns the exit status: 0 only when nothing unexpected happened.
+ * Runs the suite; returns the exit status: 0 only if nothing unexpected happened.
  *
- * The report of an interrupted run has the claims that were judged by then.
+ * The report of an interrupted run has the claims that were judged before.
  */
 export async function runSuite(options: SuiteOptions): Promise<number> {
   if (options.repro === undefined && options.reproAll) {
@@ -70,7 +75,7 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
     const instead = options.orLab ? await judgeInLab(options.pattern) : undefined;
     if (instead !== undefined) {
       if (options.repro !== undefined) {
-        process.stderr.write("node-kvm: C files are written of this host's KVM only\n");
+        process.stderr.write("node-kvm: C files are only written for this host's KVM\n");
       }
       return printInstead(instead, options.reporter);
     }
@@ -80,20 +85,31 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
 }
 
 async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promise<number> {
-  const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
+  const p = paintFor(process.stdout);
+  const width = lineWidth(process.stdout);
   const live = options.reporter === "text";
-  const onResult = (result: Result): void => {
-    if (live) process.stdout.write(`${claimLine(result, p)}\n`);
+  const print = (result: Result): void => {
+    if (live) process.stdout.write(`${claimLine(result, p, { width, command: REPEAT })}\n`);
     if (options.progress) process.stderr.write(`${result.verdict} ${printable(result.id)}\n`);
   };
-  const run = await collect(options.pattern, reproEnvironment(options), onResult, signal);
+  const progress = new TestProgress();
+  const onResult = (result: Result): void => progress.ended(result, () => print(result));
+  const run = await collect(
+    options.pattern,
+    reproEnvironment(options),
+    onResult,
+    signal,
+    progress,
+  ).finally(() => progress.end());
   const { report } = run;
   if (report.results.length === 0 && !signal.aborted && run.errors.length === 0) {
     process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
     return STATUS.trouble;
   }
   process.stdout.write(
-    options.reporter === "text" ? `\n${summary(report, p)}\n` : DOCUMENTS[options.reporter](report),
+    options.reporter === "text"
+      ? `\n${summary(report, p, { width })}\n`
+      : DOCUMENTS[options.reporter](report),
   );
   if (options.repro !== undefined) {
     process.stderr.write(
@@ -115,7 +131,7 @@ async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promi
   return run.errors.length === 0 ? STATUS.ok : STATUS.trouble;
 }
 
-/** Makes the folder that an option names, and checks that files can be written to it. */
+/** Creates the folder that an option names, and checks that it is writable. */
 function makeFolder(option: string, name: string): void {
   try {
     makeEach(resolve(name));
@@ -125,7 +141,7 @@ function makeFolder(option: string, name: string): void {
   }
 }
 
-/** Makes a folder and those above it. Not mkdir's `recursive`, which never ends below /proc. */
+/** Creates a folder and its parents. mkdir's `recursive` is not used, because it never returns below /proc. */
 function makeEach(path: string): void {
   if (existsSync(path)) return;
   makeEach(dirname(path));
@@ -143,18 +159,19 @@ function printInstead(
   { report, problems }: InsteadReport,
   reporter: SuiteOptions["reporter"],
 ): number {
-  const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
-  const lines = report.results.map((result) => claimLine(result, p));
+  const p = paintFor(process.stdout);
+  const width = lineWidth(process.stdout);
+  const lines = report.results.map((result) => claimLine(result, p, { width }));
   process.stdout.write(
     reporter === "text"
-      ? `${lines.join("\n")}\n\n${summary(report, p)}\n`
+      ? `${lines.join("\n")}\n\n${summary(report, p, { width })}\n`
       : DOCUMENTS[reporter](report),
   );
   for (const text of problems) process.stderr.write(`node-kvm: ${printable(text)}\n`);
   return isGreen(report) && problems.length === 0 ? STATUS.ok : STATUS.finding;
 }
 
-/** Judges this host's KVM as one column of a matrix; when the signal comes, as far as it got. */
+/** Judges this host's KVM as one column of a matrix; after the signal, with the results so far. */
 export async function judgeHost(pattern: string | undefined, signal: AbortSignal): Promise<Column> {
   const column = { name: "host", report: undefined, warnings: [] };
   if (signal.aborted) return { ...column, problem: "interrupted before a claim was judged" };
@@ -168,7 +185,7 @@ export async function judgeHost(pattern: string | undefined, signal: AbortSignal
     }
     return { ...column, report, ...(errors.length === 0 ? {} : { problem: errors.join("; ") }) };
   } catch (error) {
-    // The lanes of a campaign are reported without the host's.
+    // The lanes of a campaign are reported even if the host's column fails.
     if (!(error instanceof AddonError || error instanceof CommandError)) throw error;
     return { ...column, problem: error.message };
   }
@@ -186,16 +203,16 @@ function deviceProblem(): string | undefined {
 
 interface Run {
   readonly report: Report;
-  /** What went wrong outside of any claim: a file that could not be loaded, say. */
+  /** Errors outside of claims, such as a file that could not be loaded. */
   readonly errors: readonly string[];
-  /** How many claims left a C file. */
+  /** The number of C files that were written. */
   readonly reproducers: number;
 }
 
-/** A search for a reason must not change what the claims observe. */
+/** A search for a reason must not change the results of claims. */
 const WITHOUT_REASONS = { NODE_KVM_EXPLAIN: "0" };
 
-/** What the claims' process is told about reasons, and about C files; see test/helpers/reproducer.ts. */
+/** Returns the variables of the claims' process for reasons and C files; see test/helpers/reproducer.ts. */
 function reproEnvironment({ repro, reproAll }: SuiteOptions): Readonly<Record<string, string>> {
   if (repro === undefined) return WITHOUT_REASONS;
   return {
@@ -210,6 +227,7 @@ async function collect(
   env: Readonly<Record<string, string>>,
   onResult: (result: Result) => void,
   signal: AbortSignal,
+  progress?: TestProgress,
 ): Promise<Run> {
   const { startVitest } = await loadVitest();
   const results: Result[] = [];
@@ -219,7 +237,7 @@ async function collect(
   let cancel = (): void => undefined;
   const reporter = {
     onInit(vitest: Vitest): void {
-      // vitest ends the process on these signals; here the run ends, and its verdicts are kept.
+      // vitest ends the process on these signals; here only the run ends, and its results are kept.
       for (const name of INTERRUPTS) {
         const added = process.listeners(name).filter((listener) => !listeners.has(listener));
         for (const listener of added) process.off(name, listener);
@@ -227,9 +245,13 @@ async function collect(
       cancel = (): void => void vitest.cancelCurrentRun("keyboard-input");
       signal.addEventListener("abort", cancel, { once: true });
     },
-    onTestRunStart(): void {
-      // A run that is cancelled before it starts is not cancelled.
+    onTestRunStart(files: readonly unknown[]): void {
+      progress?.begin(files.length);
+      // vitest ignores a cancellation before the start.
       if (signal.aborted) cancel();
+    },
+    onTestCaseReady(test: TestCase): void {
+      progress?.started(test.name);
     },
     onTestCaseResult(test: TestCase): void {
       const result = toResult(test);
@@ -239,6 +261,7 @@ async function collect(
       onResult(result);
     },
     onTestModuleEnd(module: TestModule): void {
+      progress?.fileEnded();
       errors.push(...module.errors().map(({ message }) => message));
     },
     onTestRunEnd(_: unknown, unhandled: readonly { readonly message: string }[]): void {
@@ -266,25 +289,25 @@ async function collect(
       env,
       ...(pattern === undefined ? {} : { testNamePattern: escapePattern(pattern) }),
     },
-    // Installed, the suite lies under node_modules, which is otherwise not compiled.
+    // In an installed package, the suite is below node_modules, which is not compiled by default.
     { server: { watch: null }, ssr: { noExternal: [/test\/(kvm|helpers|expectations)\//] } },
   );
   const ended = run
     .then((vitest) => vitest.close())
     .catch((error: unknown) => {
-      // Ctrl-C in a terminal ends the worker too, which vitest reports as an error.
+      // Ctrl-C in a terminal also ends the worker, which vitest reports as an error.
       if (!signal.aborted) throw error;
     });
   await Promise.race([ended, afterAbort(signal)]);
-  process.exitCode = 0; // vitest sets it; the exit status is ours to say
+  process.exitCode = 0; // vitest sets it; this command decides the exit status
   const report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
   return { report, errors, reproducers };
 }
 
-/** How long vitest may take to end after a signal, ms. It waits a minute for a worker that the signal has ended. */
+/** The time that vitest has to end after a signal, ms. It waits a minute for a worker that the signal has ended. */
 const END_MS = 5000;
 
-/** Resolves some time after the signal, when this process has no children any more. */
+/** Resolves some time after the signal, after killing the children of this process. */
 async function afterAbort(signal: AbortSignal): Promise<void> {
   if (!signal.aborted) await once(signal, "abort");
   await sleep(END_MS, undefined, { ref: false });
@@ -292,12 +315,12 @@ async function afterAbort(signal: AbortSignal): Promise<void> {
     try {
       process.kill(pid, "SIGKILL");
     } catch {
-      // It has ended in the meantime.
+      // It has ended meanwhile.
     }
   }
 }
 
-/** The processes that this one has started; none where the kernel does not tell (CONFIG_PROC_CHILDREN). */
+/** Returns the children of this process; none if the kernel does not list them (CONFIG_PROC_CHILDREN). */
 function children(): readonly number[] {
   return readdirSync("/proc/self/task").flatMap((thread) => {
     const path = `/proc/self/task/${thread}/children`;
@@ -306,7 +329,7 @@ function children(): readonly number[] {
   });
 }
 
-/** The signals that vitest listens to. */
+/** The signals that vitest handles. */
 const INTERRUPTS = ["SIGINT", "SIGTERM"] as const;
 
 async function loadVitest(): Promise<typeof import("vitest/node")> {
@@ -323,7 +346,7 @@ const VERDICTS = { passed: "pass", failed: "fail", skipped: "skip" } as const;
 function toResult(test: TestCase): Result | undefined {
   const result = test.result();
   const note = result.state === "skipped" ? result.note : undefined;
-  // Without a note it was not skipped but left out by the pattern.
+  // Without a note, it was not skipped but excluded by the pattern.
   if (result.state === "pending" || (result.state === "skipped" && note === undefined)) {
     return undefined;
   }
