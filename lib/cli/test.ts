@@ -195,7 +195,7 @@ interface Run {
 /** A search for a reason must not change what the claims observe. */
 const WITHOUT_REASONS = { NODE_KVM_EXPLAIN: "0" };
 
-/** What the claims' process is told about reasons, and about C files; see test/helpers/reproducer.ts. */
+/** What the claims' process is told about reasons, and about C files; see suite/reproducer.ts. */
 function reproEnvironment({ repro, reproAll }: SuiteOptions): Readonly<Record<string, string>> {
   if (repro === undefined) return WITHOUT_REASONS;
   return {
@@ -254,7 +254,7 @@ async function collect(
       watch: false,
       include: ["test/kvm/**/*.test.ts"],
       exclude: [],
-      setupFiles: ["test/helpers/setup.ts"],
+      setupFiles: ["test/kvm/setup.ts"],
       pool: "forks",
       fileParallelism: false,
       isolate: needsOwnProcesses(),
@@ -267,7 +267,7 @@ async function collect(
       ...(pattern === undefined ? {} : { testNamePattern: escapePattern(pattern) }),
     },
     // Installed, the suite lies under node_modules, which is otherwise not compiled.
-    { server: { watch: null }, ssr: { noExternal: [/test\/(kvm|helpers|expectations)\//] } },
+    { server: { watch: null }, ssr: { noExternal: [/test\/kvm\//] } },
   );
   const ended = run
     .then((vitest) => vitest.close())

@@ -25,7 +25,7 @@ const MODULES = "/usr/lib/node_modules";
 const PACKAGE = packageFolder();
 
 /** The sources of the suite. */
-const SUITE = ["test/kvm", "test/helpers", "test/expectations"];
+const SUITE = ["test/kvm"];
 
 /** The suite as one program that needs no vitest. */
 const PROGRAM = "dist/suite/main.js";

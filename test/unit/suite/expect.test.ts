@@ -1,4 +1,4 @@
-/** The bundled claims' `expect` judges as vitest's does, and says the same. */
+/** `expect` without vitest gives the verdicts and the messages of vitest's. */
 import fc from "fast-check";
 import { describe, expect as real, test } from "vitest";
 import { isEqual } from "../../../lib/suite/equality.ts";
@@ -49,12 +49,12 @@ const ROWS: [name: string, ...values: unknown[]][] = [
   ["toHaveLength", "four", 0],
 ];
 
-test.each(ROWS)("%s of %o and %o says what vitest says", (name, ...args) => {
+test.each(ROWS)("%s of %o and %o gives the message of vitest", (name, ...args) => {
   const [vitest, bundled] = both(name, args);
   real(bundled).toBe(vitest);
 });
 
-test("a note is put before the message", () => {
+test("a note precedes the message", () => {
   const [vitest, bundled] = both("toBe", [1, 2], "leaf 7");
   real(bundled).toBe(vitest);
   real(bundled).toMatch(/^leaf 7: expected 1 to be 2/);
@@ -73,10 +73,41 @@ test("an added matcher judges, and its message is the error's", () => {
   real(bundled).toBe(vitest);
 });
 
-test("a matcher that is missing is an error which names it", () => {
-  real(() => (ours(1)["toBeCloseTo"] as (value: number) => void)(1)).toThrow(
-    "the suite's runner has no matcher toBeCloseTo",
-  );
+describe("what this package does not implement is vitest's own", () => {
+  test.each([
+    ["toBeCloseTo", 1, 2],
+    ["toMatchObject", { a: 1, b: 2 }, { a: 2 }],
+    ["toThrow", () => undefined],
+    ["toContain", [1, 2], 3],
+    ["toEqual", new Map([[1, 2]]), new Map([[1, 3]])],
+    ["toEqual", { a: 1 }, { a: real.any(String) }],
+    ["toEqual", { a: 1 }, { a: real.any(Number) }],
+    ["toStrictEqual", { a: undefined }, {}],
+  ])("%s of %o", (name, ...args) => {
+    const [vitest, bundled] = both(name, args, "leaf 7");
+    real(bundled).toBe(vitest);
+  });
+
+  test("not, rejects and resolves", async () => {
+    const expect = ours as unknown as typeof real;
+    expect(1).not.toBe(2);
+    real(() => expect(1).not.toBe(1)).toThrow("expected 1 not to be 1");
+    await expect(Promise.resolve(3)).resolves.toBe(3);
+    await real(expect(Promise.reject(new Error("no"))).rejects.toThrow("yes")).rejects.toThrow();
+  });
+
+  test("an added matcher after not", () => {
+    ours.extend({ toBeSeven: (value) => ({ pass: value === 7, message: () => "no 7, or one" }) });
+    const expect = ours as unknown as (value: unknown) => { not: { toBeSeven: () => void } };
+    expect(8).not.toBeSeven();
+    real(() => expect(7).not.toBeSeven()).toThrow("no 7, or one");
+  });
+
+  test("expect.any and expect.objectContaining", () => {
+    const expect = ours as unknown as typeof real;
+    expect({ a: 1, b: "x" }).toEqual({ a: expect.any(Number), b: expect.stringMatching(/x/) });
+    real(() => expect({ a: 1 }).toEqual({ a: expect.any(String) })).toThrow("deeply equal");
+  });
 });
 
 describe("equality", () => {
@@ -117,7 +148,7 @@ describe("equality", () => {
     ["Map", new Map(), new Map([[1, 2]])],
     ["Date", new Date(0), new Date(1)],
     ["DataView", new DataView(new ArrayBuffer(1)), new DataView(new ArrayBuffer(2))],
-  ])("of a %s is an error, because its properties do not say what it holds", (kind, a, b) => {
+  ])("of a %s is an error, because its properties do not describe its content", (kind, a, b) => {
     real(() => isEqual(a, b)).toThrow(`the suite's runner cannot compare a ${kind}`);
   });
 });

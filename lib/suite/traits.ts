@@ -1,11 +1,12 @@
 /**
- * What stands behind /dev/kvm, told by what it does. Version numbers lie: stable kernels and
- * distributions carry later fixes. Which claims a trait breaks is deviations.ts.
+ * Traits of the KVM behind /dev/kvm, determined by its behaviour. Version numbers do not determine them, because stable
+ * kernels and distributions backport fixes. deviations.ts states which claims a trait breaks.
  */
-import { fromSupported, type Kvm, KvmError, Sandbox, vendorModule } from "node-kvm";
-import { guest } from "node-kvm/guest";
 
-/** Bits of CR4 that a CPU feature allows; what is not there stays refused. */
+import { guest } from "../guest/index.ts";
+import { fromSupported, type Kvm, KvmError, Sandbox, vendorModule } from "../index.ts";
+
+/** Bits of CR4 that KVM accepts only if the vCPU's CPUID table has a feature. */
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_VMXE = 1n << 13n;
 /** In ECX of leaf 1. */
@@ -13,38 +14,39 @@ const OSXSAVE = 1 << 27;
 /** In ECX of leaf 7. */
 const OSPKE = 1 << 4;
 
-/** The name of a trait. */
-export type Trait =
+/** The name of a known trait. */
+export type TraitName =
   | "kvm_pvm"
   | "compares-incoming"
   | "without-xsave2"
   | "leaves-ospke"
   | "leaves-osxsave";
 
-/** How each trait is seen. */
-const PROBES: Readonly<Record<Trait, (kvm: Kvm) => boolean>> = {
+/** A trait of KVM: the name of a known one, or a function that determines from the device whether KVM has it. */
+export type Trait = TraitName | ((kvm: Kvm) => boolean);
+
+const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   /** The software vendor module: guest ring 3 runs natively, on the host's own CPUID. */
   kvm_pvm: () => vendorModule() === "kvm_pvm",
   /**
-   * Linux 5.16 to 6.13: the table is frozen by the first run, but KVM_SET_CPUID2 does not yet put
-   * the new array in the old one's place before it compares (that came with the series that also
-   * made a vCPU without a table refuse CR4.OSXSAVE).
+   * Linux 5.16 to 6.13: the first run freezes the table, but KVM_SET_CPUID2 compares the new array without storing it
+   * first. The series that changed this also made a vCPU without a table reject CR4.OSXSAVE.
    */
   "compares-incoming": (kvm) =>
     vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm) && isFrozenByRun(kvm),
-  /** Before Linux 5.17: guests get no dynamic XSAVE components, such as AMX's. Seen: 5.10. */
+  /** Before Linux 5.17: guests have no dynamic XSAVE components such as AMX's. Observed on 5.10. */
   "without-xsave2": (kvm) => kvm.checkExtension("KVM_CAP_XSAVE2") === 0,
-  /** A CPU without protection keys: KVM then has no reason to set OSPKE, and stores what was sent. */
+  /** A CPU without protection keys: KVM then does not set OSPKE, and stores the sent bit. */
   "leaves-ospke": (kvm) => leaves(kvm, 7, OSPKE),
-  /** The same without XSAVE, and OSXSAVE. */
+  /** A CPU without XSAVE: KVM then does not set OSXSAVE, and stores the sent bit. */
   "leaves-osxsave": (kvm) => leaves(kvm, 1, OSXSAVE),
 };
 
 const seen = new Map<Trait, boolean>();
 
-/** Whether this host's KVM has a trait; looked at once a process. */
+/** Returns whether this host's KVM has a trait. Each trait is determined once per process. */
 export function hasTrait(kvm: Kvm, trait: Trait): boolean {
-  const known = seen.get(trait) ?? PROBES[trait](kvm);
+  const known = seen.get(trait) ?? (typeof trait === "string" ? PROBES[trait] : trait)(kvm);
   seen.set(trait, known);
   return known;
 }
@@ -65,7 +67,7 @@ function isFrozenByRun(kvm: Kvm): boolean {
   return !accepts(() => box.vcpu.setCpuid2(cpuid.append({ function: 0x5000_0000 })));
 }
 
-/** Whether a bit of ECX that KVM owns elsewhere is stored as it was sent, set or clear. */
+/** Returns whether KVM stores a bit of ECX as it was sent, both set and clear. */
 function leaves(kvm: Kvm, leaf: number, bit: number): boolean {
   const table = fromSupported(kvm.getSupportedCpuid());
   return [0, bit].every((wanted) => {
