@@ -6,14 +6,17 @@ import { listKernels } from "../lab/kernels/kernels.ts";
 import type { EmulatorName } from "../lab/machine/machine.ts";
 import { throwIfAborted } from "../lab/process/command.ts";
 import { printable } from "../report/printable.ts";
-import { claimsWithId } from "./lab-claims.ts";
+import { claimsWithId, loadOwnClaims } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";
 import { findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
+import { refuseWarm } from "./own-claims.ts";
 
 /** Which claim, between which kernels. */
 export interface LabBisectOptions {
   /** The claim's short name. */
   readonly claim: string;
+  /** Files and folders of claims, which are used instead of the suite's. */
+  readonly paths: readonly string[];
   readonly good: string;
   readonly bad: string;
   /** A CPU model of the emulator's; its own default when left out. */
@@ -26,19 +29,27 @@ export interface LabBisectOptions {
 }
 
 /** What judging one kernel takes. */
-type Judge = Omit<LabBisectOptions, "good" | "bad"> & { readonly claims: readonly string[] };
+type Judge = Omit<LabBisectOptions, "good" | "bad" | "paths"> & {
+  /** The names of all claims of the program, or of the suite. */
+  readonly claims: readonly string[];
+  /** The program of the user's own claims; the suite's claims if omitted. */
+  readonly program: string | undefined;
+};
 
 /** Finds the change in the catalogue and prints it; returns the exit status. */
 export async function labBisect(options: LabBisectOptions): Promise<number> {
-  const claims = claimsWithId(options.claim);
-  return interruptible(async (signal) => {
+  using own = await loadOwnClaims(options.paths);
+  refuseWarm(own, options.start);
+  const claims = claimsWithId(options.claim, own);
+  const program = own?.program;
+  return await interruptible(async (signal) => {
     const rows = await listKernels({ signal });
     const releases = rows.filter(({ obtainable }) => obtainable).map(({ release }) => release);
     const end = async (word: string): Promise<string> =>
       (await findKernel(word, undefined, signal)).release;
     const [good, bad] = [await end(options.good), await end(options.bad)];
     const judge = async (release: string): Promise<Judgement> => {
-      const judgement = await judgeOn(release, undefined, { ...options, claims }, signal);
+      const judgement = await judgeOn(release, undefined, { ...options, claims, program }, signal);
       process.stderr.write(`${printable(release)}: ${judgement}\n`);
       return judgement;
     };
@@ -56,14 +67,18 @@ export async function labBisect(options: LabBisectOptions): Promise<number> {
 export async function labBisectStep(
   kernel: string,
   modules: string | undefined,
-  options: Omit<Judge, "claims">,
+  options: Omit<LabBisectOptions, "good" | "bad">,
 ): Promise<number> {
   refuseUnusedModules([kernel], modules);
-  const claims = claimsWithId(options.claim);
-  return interruptible(async (signal) => {
-    const judgement = await judgeOn(kernel, modules, { ...options, claims }, signal).catch(
-      withoutKernel,
-    );
+  using own = await loadOwnClaims(options.paths);
+  refuseWarm(own, options.start);
+  const judge: Judge = {
+    ...options,
+    claims: claimsWithId(options.claim, own),
+    program: own?.program,
+  };
+  return await interruptible(async (signal) => {
+    const judgement = await judgeOn(kernel, modules, judge, signal).catch(withoutKernel);
     process.stderr.write(`${printable(options.claim)}: ${judgement}\n`);
     return BISECT_STATUS[judgement];
   });
@@ -80,7 +95,7 @@ function withoutKernel(error: unknown): Judgement {
 async function judgeOn(
   word: string,
   modules: string | undefined,
-  { claim, claims, cpu, emulator, bochs, start }: Judge,
+  { claim, claims, program, cpu, emulator, bochs, start }: Judge,
   signal: AbortSignal,
 ): Promise<Judgement> {
   const kernel = await findKernel(word, modules, signal);
@@ -90,6 +105,7 @@ async function judgeOn(
       ...model,
     })),
     claims,
+    ...(program === undefined ? {} : { program }),
     pattern: `${claim}:`,
     signal,
     ...(bochs === undefined ? {} : { bochs }),

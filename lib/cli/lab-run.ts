@@ -10,10 +10,11 @@ import { printable, printableJson } from "../report/printable.ts";
 import { toTable } from "../report/table.ts";
 import { counted, paint } from "../report/text.ts";
 import { STATUS } from "./exit-status.ts";
-import { claimsWith } from "./lab-claims.ts";
+import { claimsWith, loadOwnClaims } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";
 import { findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
 import { OutputFile, saveReport } from "./output-file.ts";
+import { type OwnClaims, refuseWarm } from "./own-claims.ts";
 import { judgeHost } from "./test.ts";
 
 /** How a matrix can be reported. */
@@ -21,6 +22,8 @@ export const MATRIX_REPORTERS = ["text", "json", "ktap", "junit", "html"] as con
 
 /** What to run where, and how to tell. */
 export interface LabRunOptions {
+  /** Files and folders of claims, which are judged instead of the suite's. */
+  readonly paths: readonly string[];
   /** Names of the catalogue, or paths of the user's own kernels. */
   readonly kernels: readonly string[];
   /** The module folder of the user's own kernel. */
@@ -49,10 +52,12 @@ export interface LabRunOptions {
 export async function labRun(options: LabRunOptions): Promise<number> {
   const { output, pattern } = options;
   refuseUnusedModules(options.kernels, options.modules);
-  const claims = claimsWith(pattern);
+  using own = await loadOwnClaims(options.paths);
+  refuseWarm(own, options.start);
+  const claims = claimsWith(pattern, own);
   const file = output === undefined ? undefined : OutputFile.open("--output", output);
   try {
-    return await runAndReport(options, claims, file);
+    return await runAndReport(options, { claims, own }, file);
   } finally {
     file?.discard();
   }
@@ -60,7 +65,7 @@ export async function labRun(options: LabRunOptions): Promise<number> {
 
 function runAndReport(
   options: LabRunOptions,
-  claims: readonly string[],
+  { claims, own }: { readonly claims: readonly string[]; readonly own: OwnClaims | undefined },
   file: OutputFile | undefined,
 ): Promise<number> {
   return interruptible(async (signal) => {
@@ -76,6 +81,7 @@ function runAndReport(
       ...(await runCampaign({
         lanes,
         claims,
+        ...(own === undefined ? {} : { program: own.program }),
         parallel: options.parallel,
         start: options.start,
         signal,
@@ -84,7 +90,7 @@ function runAndReport(
         ...(options.pattern === undefined ? {} : { pattern: options.pattern }),
       })),
     ];
-    if (options.host) columns.push(await judgeHost(options.pattern, signal));
+    if (options.host) columns.push(await judgeHost(options.pattern, own, signal));
     progress.end();
     const matrix = toMatrix(columns);
     const isSaved = saveReport(print(matrix, options), file);

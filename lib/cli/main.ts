@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, Option } from "commander";
 import { packageFolder } from "../package.ts";
+import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
 import { cpuidDiff, cpuidShow, TABLE_SOURCES } from "./cpuid.ts";
 import { commonStatuses, statusHelp } from "./exit-status.ts";
 import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
@@ -34,8 +35,8 @@ program
 
 program
   .command("test")
-  .description("run the regression suite on this host's KVM")
-  .argument("[pattern]", "only claims whose name or sentence contains this")
+  .description("run the regression suite, or your own claims, on this host's KVM")
+  .argument("[words...]", CLAIM_WORDS)
   .addOption(
     new Option("--reporter <name>", "how to report").choices(REPORTERS).default(REPORTERS[0]),
   )
@@ -49,13 +50,15 @@ program
   .option("--repro-all", "with --repro: for each claim, whatever came out")
   .option("--require-kvm", "fail, instead of skipping, when there is no usable device")
   .addHelpText("after", statusHelp(commonStatuses("no claim fails", "a claim fails")))
-  .action(async (pattern: string | undefined, options: SuiteFlags) => {
+  .action(async (words: readonly string[], options: SuiteFlags) => {
+    const { pattern, paths } = splitWords(words);
     if (options.list === true) {
-      process.exitCode = listClaims(pattern);
+      process.exitCode = await listClaims(pattern, paths);
       return;
     }
     process.exitCode = await runSuite({
       pattern,
+      paths,
       reporter: options.reporter,
       requireKvm: options.requireKvm === true,
       orLab: options.orLab === true,

@@ -1,7 +1,15 @@
-/** `node-kvm test`: runs the suite that ships with this package on this host's KVM. */
+/** `node-kvm test`: runs the suite of this package, or the user's own claims, on this host's KVM. */
 import { once } from "node:events";
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+} from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestCase, TestModule, Vitest } from "vitest/node";
 import { KvmError } from "../errors.ts";
@@ -18,15 +26,18 @@ import { claimLine, counted, paint, summary } from "../report/text.ts";
 import { needsOwnProcesses } from "../suite/isolation.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
-import { HOW_TO_LIST } from "./lab-claims.ts";
+import { claimsWith, howToList, loadOwnClaims } from "./lab-claims.ts";
 import { HOW_TO_LAB, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 import { interruptible } from "./lab-kernel.ts";
+import type { OwnClaims } from "./own-claims.ts";
 
 /** How the suite can be reported: live text, or one document at the end. */
 export const REPORTERS = ["text", "ktap", "junit", "json"] as const;
 
 /** What to run and how to tell. */
 export interface SuiteOptions {
+  /** Files and folders of claims, which are judged instead of the suite's. */
+  readonly paths: readonly string[];
   /** Only claims whose `id: sentence` contains this; all when left out. */
   readonly pattern: string | undefined;
   readonly reporter: (typeof REPORTERS)[number];
@@ -63,11 +74,13 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
     throw new CommandError("--repro-all needs --repro, which names the folder");
   }
   if (options.repro !== undefined) makeFolder("--repro", options.repro);
+  using own = await loadOwnClaims(options.paths);
+  if (own !== undefined) claimsWith(options.pattern, own);
   const problem = deviceProblem();
   if (problem !== undefined) {
     process.stderr.write(`node-kvm: no claim can be judged here: ${problem}\n`);
     if (options.requireKvm) return STATUS.trouble;
-    const instead = options.orLab ? await judgeInLab(options.pattern) : undefined;
+    const instead = options.orLab ? await judgeInLab(options.pattern, own) : undefined;
     if (instead !== undefined) {
       if (options.repro !== undefined) {
         process.stderr.write("node-kvm: C files are written of this host's KVM only\n");
@@ -76,17 +89,25 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
     }
     process.stderr.write(`node-kvm: ${HOW_TO_LAB}\n`);
   }
-  return interruptible((signal) => judgeAndReport(options, signal));
+  return await interruptible((signal) => judgeAndReport(options, own, signal));
 }
 
-async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promise<number> {
+async function judgeAndReport(
+  options: SuiteOptions,
+  own: OwnClaims | undefined,
+  signal: AbortSignal,
+): Promise<number> {
   const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
   const live = options.reporter === "text";
   const onResult = (result: Result): void => {
     if (live) process.stdout.write(`${claimLine(result, p)}\n`);
     if (options.progress) process.stderr.write(`${result.verdict} ${printable(result.id)}\n`);
   };
-  const run = await collect(options.pattern, reproEnvironment(options), onResult, signal);
+  const environment = reproEnvironment(options);
+  const run =
+    own === undefined
+      ? await collect(options.pattern, environment, onResult, signal)
+      : await collectOwn(own, options, onResult, signal);
   const { report } = run;
   if (report.results.length === 0 && !signal.aborted && run.errors.length === 0) {
     process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
@@ -108,7 +129,9 @@ async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promi
   }
   for (const error of run.errors) process.stderr.write(`node-kvm: ${printableLines(error)}\n`);
   if (judged(report) === 0) {
-    process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
+    if (run.errors.length === 0) {
+      process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
+    }
     return STATUS.trouble;
   }
   if (!isGreen(report)) return STATUS.finding;
@@ -136,7 +159,7 @@ function whyNothing({ results }: Report, { pattern }: SuiteOptions): string {
   if (results.length > 0) return `no claim was judged: all ${results.length} were skipped`;
   return pattern === undefined
     ? "no claim was found"
-    : `no claim contains "${printable(pattern)}"; ${HOW_TO_LIST}`;
+    : `no claim contains "${printable(pattern)}"; ${howToList()}`;
 }
 
 function printInstead(
@@ -155,13 +178,20 @@ function printInstead(
 }
 
 /** Judges this host's KVM as one column of a matrix; when the signal comes, as far as it got. */
-export async function judgeHost(pattern: string | undefined, signal: AbortSignal): Promise<Column> {
+export async function judgeHost(
+  pattern: string | undefined,
+  own: OwnClaims | undefined,
+  signal: AbortSignal,
+): Promise<Column> {
   const column = { name: "host", report: undefined, warnings: [] };
   if (signal.aborted) return { ...column, problem: "interrupted before a claim was judged" };
   try {
     const problem = deviceProblem();
     if (problem !== undefined) return { ...column, problem };
-    const { report, errors } = await collect(pattern, {}, () => {}, signal);
+    const { report, errors } =
+      own === undefined
+        ? await collect(pattern, {}, () => {}, signal)
+        : await collectOwn(own, { pattern }, () => {}, signal);
     if (signal.aborted) {
       const problem = `interrupted after ${report.results.length} claims`;
       return { ...column, report, problem };
@@ -196,13 +226,48 @@ interface Run {
 const WITHOUT_REASONS = { NODE_KVM_EXPLAIN: "0" };
 
 /** What the claims' process is told about reasons, and about C files; see suite/reproducer.ts. */
-function reproEnvironment({ repro, reproAll }: SuiteOptions): Readonly<Record<string, string>> {
+function reproEnvironment({
+  repro,
+  reproAll,
+}: Pick<SuiteOptions, "repro" | "reproAll">): Readonly<Record<string, string>> {
   if (repro === undefined) return WITHOUT_REASONS;
   return {
     ...WITHOUT_REASONS,
     NODE_KVM_REPRO: resolve(repro),
     ...(reproAll ? { NODE_KVM_REPRO_ALL: "1" } : {}),
   };
+}
+
+/** Judges the user's own claims, in a process of their own. */
+async function collectOwn(
+  own: OwnClaims,
+  options: Pick<SuiteOptions, "pattern"> & Partial<Pick<SuiteOptions, "repro" | "reproAll">>,
+  onResult: (result: Result) => void,
+  signal: AbortSignal,
+): Promise<Run> {
+  const { pattern, repro, reproAll = false } = options;
+  const results: Result[] = [];
+  const started = Date.now();
+  const environment = reproEnvironment({ repro, reproAll });
+  const error = await own.judge(
+    pattern,
+    environment,
+    (result) => {
+      results.push(result);
+      onResult(result);
+    },
+    signal,
+  );
+  const report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
+  const reproducers = repro === undefined ? 0 : countFiles(repro, started);
+  return { report, errors: error === undefined ? [] : [error], reproducers };
+}
+
+/** Counts the C files of a folder that were written since a time, ms. */
+function countFiles(folder: string, since: number): number {
+  const files = readdirSync(folder).filter((name) => name.endsWith(".c"));
+  // The clock of a file system may be some milliseconds behind.
+  return files.filter((name) => statSync(join(folder, name)).mtimeMs >= since - 100).length;
 }
 
 async function collect(

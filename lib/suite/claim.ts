@@ -101,28 +101,26 @@ function refuseWrong(id: unknown, sentence: unknown, options: unknown, check: un
   }
 }
 
-async function outcome(check: ClaimCheck): Promise<unknown> {
+async function outcome(check: ClaimCheck): Promise<Error | undefined> {
   const kit = new Kit();
   try {
     await check(kit);
     return undefined;
   } catch (failure) {
-    // A thrown `undefined` is a failure, too.
-    return failure === undefined ? new Error("the claim threw undefined") : failure;
+    return failure instanceof Error ? failure : new Error(String(failure));
   } finally {
     kit.close();
   }
 }
 
-function assertDeviates(id: string, expected: Deviation, failure: unknown): void {
+function assertDeviates(id: string, expected: Deviation, failure: Error | undefined): void {
   if (failure === undefined) {
     throw new Error(
       `${id} holds here (${vendorModule()}, Linux ${kernelRelease()}): the known deviation ` +
         `does not apply any more; remove it (${expected.reason})`,
     );
   }
-  const message = failure instanceof Error ? failure.message : String(failure);
-  if (!message.includes(expected.shows)) throw failure;
+  if (!failure.message.includes(expected.shows)) throw failure;
 }
 
 let problem: string | undefined;

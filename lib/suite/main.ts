@@ -10,7 +10,7 @@ import { KvmError } from "../errors.ts";
 import { guest } from "../guest/index.ts";
 import { Kvm, kernelRelease, vendorModule } from "../index.ts";
 import { isGreen, type Report, type Result } from "../report/result.ts";
-import { judgeInProcess, needsOwnProcesses } from "./isolation.ts";
+import { judgeInProcess, needsOwnProcesses, ProcessEnded } from "./isolation.ts";
 import { judgeClaims } from "./judge.ts";
 import { LoadError, loadProgram } from "./program.ts";
 import { registeredClaims } from "./registry.ts";
@@ -42,7 +42,7 @@ const TROUBLE = 2;
 
 /**
  * Runs the claims with the command line's options; returns the exit status: 0 if no claim fails, 1 if one fails or none
- * was judged, 2 if the program cannot be loaded.
+ * was judged, 2 if the program cannot be loaded or if a file's process ends without results.
  */
 export async function runBundle(args: readonly string[]): Promise<number> {
   // Finding a reason must not change what the claims observe.
@@ -51,7 +51,7 @@ export async function runBundle(args: readonly string[]): Promise<number> {
   try {
     return await run(values);
   } catch (error) {
-    if (!(error instanceof LoadError)) throw error;
+    if (!(error instanceof LoadError || error instanceof ProcessEnded)) throw error;
     print(2, `node-kvm: ${error.message}\n`);
     return TROUBLE;
   }

@@ -50,8 +50,8 @@ export function register(
   }
   const other = claims.find(({ name }) => name.startsWith(`${id}: `));
   if (other !== undefined) {
-    const where = other.file === current ? current : `${other.file} and ${current}`;
-    throw new Error(`two claims have the name ${quoted(id)} (${where})`);
+    const where = other.file === current ? "" : `, the first one in ${other.file}`;
+    throw new Error(`two claims have the name ${quoted(id)}${where}`);
   }
   claims.push({ file: current, name: `${id}: ${sentence}`, ...options, body });
 }

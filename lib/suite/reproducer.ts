@@ -16,7 +16,7 @@ export interface Judged {
   readonly id: string;
   readonly sentence: string;
   /** The thrown error; `undefined` if the claim holds. */
-  readonly failure: unknown;
+  readonly failure: Error | undefined;
   /** The reason of a known failure on this host. */
   readonly expected: string | undefined;
 }
@@ -64,15 +64,14 @@ function write(folder: string, recording: Recording, judged: Judged): string | u
   return path;
 }
 
-function reason(failure: unknown, expected: string | undefined): string {
+function reason(failure: Error | undefined, expected: string | undefined): string {
   const fault = process.env["NODE_KVM_FAULT"];
   const note =
     fault === undefined
       ? ""
       : `A fault was injected (${fault}): the expected values contain its results.\n`;
   if (failure === undefined) return note;
-  const message = failure instanceof Error ? failure.message : String(failure);
-  return `${note}${message}${expected === undefined ? "" : `\nKnown: ${expected}`}`;
+  return `${note}${failure.message}${expected === undefined ? "" : `\nKnown: ${expected}`}`;
 }
 
 /** Returns the number of recorded steps; faults.ts replaces a later step if it changes a call. */
