@@ -21,7 +21,7 @@ declare module "vitest" {
   }
 }
 
-/** What a claim may have besides its name, its sentence and its check. */
+/** The options of a claim. */
 export interface ClaimOptions {
   /** The number of the check in a catalogue; several claims may share one. It is printed with the result. */
   readonly number?: number;
@@ -44,6 +44,8 @@ const ID = /^[\w-]{1,80}$/;
  * deviation applies to this host, the claim must fail with the deviation's message; if it holds, that is a failure.
  *
  * ```ts
+ * import { claim, expect } from "node-kvm/test";
+ *
  * claim("resend", "a vCPU that has run accepts the table that KVM_GET_CPUID2 returns", (kit) => {
  *   const { vcpu } = kit.ran();
  *   expect(() => vcpu.setCpuid2(vcpu.getCpuid2())).toBeAccepted();

@@ -61,64 +61,66 @@ function makeStale(entry: DataView): void {
   if (leaf === 0xd && index === 0) flip(entry, EBX, 0x100);
 }
 
-const FAULTS_BY_NAME: Readonly<Record<string, Fault>> = {
-  // Accepts every CPUID table, as Linux 5.10 does after KVM_RUN, all special registers, and every permission.
-  "accepts-all": (_handle, call) => (ioctl, argument) => {
-    try {
-      return call(ioctl, argument);
-    } catch (error) {
-      const isIgnored = CPUID_IOCTLS.includes(ioctl.name) || ioctl.name === "KVM_SET_SREGS";
-      if (isIgnored && error instanceof KvmError) return 0;
-      throw error;
-    }
-  },
-  // Accepts one table per vCPU and rejects every further one, even the same.
-  "refuses-second": (handle, call) => (ioctl, argument) =>
-    ioctl.name.startsWith("KVM_SET_CPUID") && timesBefore(handle, "KVM_SET_CPUID") > 0
-      ? refuse(ioctl, handle.label, 22)
-      : call(ioctl, argument),
-  // Rejects every table.
-  "refuses-first": (handle, call) => (ioctl, argument) =>
-    ioctl.name.startsWith("KVM_SET_CPUID")
-      ? refuse(ioctl, handle.label, 22)
-      : call(ioctl, argument),
-  // Accepts the special registers only once.
-  "refuses-sregs": (handle, call) => (ioctl, argument) =>
-    ioctl.name === "KVM_SET_SREGS" && timesBefore(handle, ioctl.name) > 0
-      ? refuse(ioctl, handle.label, 22)
-      : call(ioctl, argument),
-  // Returns one wrong bit from KVM_GET_CPUID2, another one at each call, and E2BIG if there is no table.
-  forgets: (handle, call) => (ioctl, argument) => {
-    const result = call(ioctl, argument);
-    if (ioctl.name !== "KVM_GET_CPUID2" || !(argument instanceof Uint8Array)) return result;
-    const [first] = entriesOf(argument);
-    if (first === undefined) return refuse(ioctl, handle.label, 7);
-    flip(first, EAX, 1 << timesBefore(handle, "forgets"));
-    return result;
-  },
-  // Does not update the bits that KVM maintains.
-  "goes-stale": (_handle, call) => (ioctl, argument) => {
-    const result = call(ioctl, argument);
-    if (ioctl.name === "KVM_GET_CPUID2" && argument instanceof Uint8Array) {
-      for (const entry of entriesOf(argument)) makeStale(entry);
-    }
-    return result;
-  },
-  // Fails with another errno.
-  "names-wrong-errno": (handle, call) => (ioctl, argument) => {
-    try {
-      return call(ioctl, argument);
-    } catch (error) {
-      if (error instanceof KvmError) return refuse(ioctl, handle.label, 5);
-      throw error;
-    }
-  },
-  // Returns other CPUID values to the guest than KVM stores; see below.
-  "misleads-guests": (_handle, call) => call,
-};
+const FAULTS_BY_NAME: ReadonlyMap<string, Fault> = new Map(
+  Object.entries<Fault>({
+    // Accepts every CPUID table, as Linux 5.10 does after KVM_RUN, all special registers, and every permission.
+    "accepts-all": (_handle, call) => (ioctl, argument) => {
+      try {
+        return call(ioctl, argument);
+      } catch (error) {
+        const isIgnored = CPUID_IOCTLS.includes(ioctl.name) || ioctl.name === "KVM_SET_SREGS";
+        if (isIgnored && error instanceof KvmError) return 0;
+        throw error;
+      }
+    },
+    // Accepts one table per vCPU and rejects every further one, even the same.
+    "refuses-second": (handle, call) => (ioctl, argument) =>
+      ioctl.name.startsWith("KVM_SET_CPUID") && timesBefore(handle, "KVM_SET_CPUID") > 0
+        ? refuse(ioctl, handle.label, 22)
+        : call(ioctl, argument),
+    // Rejects every table.
+    "refuses-first": (handle, call) => (ioctl, argument) =>
+      ioctl.name.startsWith("KVM_SET_CPUID")
+        ? refuse(ioctl, handle.label, 22)
+        : call(ioctl, argument),
+    // Accepts the special registers only once.
+    "refuses-sregs": (handle, call) => (ioctl, argument) =>
+      ioctl.name === "KVM_SET_SREGS" && timesBefore(handle, ioctl.name) > 0
+        ? refuse(ioctl, handle.label, 22)
+        : call(ioctl, argument),
+    // Returns one wrong bit from KVM_GET_CPUID2, another one at each call, and E2BIG if there is no table.
+    forgets: (handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (ioctl.name !== "KVM_GET_CPUID2" || !(argument instanceof Uint8Array)) return result;
+      const [first] = entriesOf(argument);
+      if (first === undefined) return refuse(ioctl, handle.label, 7);
+      flip(first, EAX, 1 << timesBefore(handle, "forgets"));
+      return result;
+    },
+    // Does not update the bits that KVM maintains.
+    "goes-stale": (_handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (ioctl.name === "KVM_GET_CPUID2" && argument instanceof Uint8Array) {
+        for (const entry of entriesOf(argument)) makeStale(entry);
+      }
+      return result;
+    },
+    // Fails with another errno.
+    "names-wrong-errno": (handle, call) => (ioctl, argument) => {
+      try {
+        return call(ioctl, argument);
+      } catch (error) {
+        if (error instanceof KvmError) return refuse(ioctl, handle.label, 5);
+        throw error;
+      }
+    },
+    // Returns other CPUID values to the guest than KVM stores; see below.
+    "misleads-guests": (_handle, call) => call,
+  }),
+);
 
 /** The names of the faults that {@link injectFault} knows. */
-export const FAULTS: readonly string[] = Object.keys(FAULTS_BY_NAME);
+export const FAULTS: readonly string[] = Array.from(FAULTS_BY_NAME.keys());
 
 /** Marks the class whose calls have a fault, because files that share a process must not inject it twice. */
 const INJECTED: unique symbol = Symbol.for("node-kvm.fault");
@@ -132,13 +134,13 @@ const INJECTED: unique symbol = Symbol.for("node-kvm.fault");
  * @throws TypeError for an unknown name.
  */
 export function injectFault(fault: string | Fault): void {
-  const change = typeof fault === "string" ? FAULTS_BY_NAME[fault] : fault;
+  const change = typeof fault === "string" ? FAULTS_BY_NAME.get(fault) : fault;
   if (change === undefined) {
     throw new TypeError(
       `injectFault(): unknown fault ${quoted(String(fault))}${suggestion(String(fault), FAULTS)}`,
     );
   }
-  if (INJECTED in Handle.prototype) return;
+  if (Object.hasOwn(Handle.prototype, INJECTED)) return;
   Object.defineProperty(Handle.prototype, INJECTED, { value: true });
   const real = Handle.prototype.ioctl;
   Handle.prototype.ioctl = function changedIoctl(this: Handle, ioctl, argument, context) {

@@ -1,5 +1,5 @@
 /**
- * What judges claims: vitest in a worker of vitest, the registry and `expect.ts` everywhere else. The choice is made at
+ * The framework of claims: vitest in a worker of vitest, the registry and `expect.ts` everywhere else. The choice is made at
  * the first import, so that one file of claims runs in vitest, on this host, and in the lab's guests without vitest.
  */
 import type { ExpectStatic } from "vitest";
@@ -7,7 +7,7 @@ import { expect as standalone } from "./expect.ts";
 import { type RegisteredClaim, register } from "./registry.ts";
 
 /** vitest defines this name in its workers; its environment variables are inherited by other processes. */
-const vitest = "__vitest_worker__" in globalThis ? await import("vitest") : undefined;
+const vitest = Object.hasOwn(globalThis, "__vitest_worker__") ? await import("vitest") : undefined;
 
 /** The `expect` of vitest; outside of vitest, assertions with the same names and messages. */
 export const expect: ExpectStatic = vitest?.expect ?? (standalone as unknown as ExpectStatic);

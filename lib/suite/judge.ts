@@ -69,7 +69,7 @@ async function failureOf(
   try {
     const pending = body();
     if (pending === undefined) return undefined;
-    // The timer also keeps the process alive, in which a promise that never settles is no work.
+    // Without the timer, the process would end if nothing else is pending.
     const late = new Promise<never>((_, reject) => {
       const sentence = `the claim did not end within ${timeout} ms`;
       timer = setTimeout(() => reject(new Error(sentence)), timeout);

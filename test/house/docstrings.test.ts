@@ -4,9 +4,14 @@ import ts from "typescript";
 import { describe, expect, test } from "vitest";
 
 const PROJECT = join(import.meta.dirname, "..", "..");
-const ENTRIES = ["index", "abi/index", "cpuid/index", "guest/index", "trace/index"].map((name) =>
-  join(PROJECT, "lib", `${name}.ts`),
-);
+const ENTRIES = [
+  "index",
+  "abi/index",
+  "cpuid/index",
+  "guest/index",
+  "suite/index",
+  "trace/index",
+].map((name) => join(PROJECT, "lib", `${name}.ts`));
 
 const OPTIONS: ts.CompilerOptions = {
   target: ts.ScriptTarget.ES2023,
