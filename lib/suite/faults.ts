@@ -2,6 +2,7 @@
  * Injected faults: changed calls between the handles and the kernel. A claim is seen to fail if it fails with a fault
  * (`NODE_KVM_FAULT=name`); test/lifecycle/red.test.ts requires that of every claim of the suite.
  */
+import { types } from "node:util";
 import type { Ioctl } from "../abi/index.ts";
 import { Handle, type IoctlArgument, Kvm, KvmError, Sandbox } from "../index.ts";
 import { quoted, suggestion } from "../options.ts";
@@ -91,7 +92,7 @@ const FAULTS_BY_NAME: ReadonlyMap<string, Fault> = new Map(
     // Returns one wrong bit from KVM_GET_CPUID2, another one at each call, and E2BIG if there is no table.
     forgets: (handle, call) => (ioctl, argument) => {
       const result = call(ioctl, argument);
-      if (ioctl.name !== "KVM_GET_CPUID2" || !(argument instanceof Uint8Array)) return result;
+      if (ioctl.name !== "KVM_GET_CPUID2" || !types.isUint8Array(argument)) return result;
       const [first] = entriesOf(argument);
       if (first === undefined) return refuse(ioctl, handle.label, 7);
       flip(first, EAX, 1 << timesBefore(handle, "forgets"));
@@ -100,7 +101,7 @@ const FAULTS_BY_NAME: ReadonlyMap<string, Fault> = new Map(
     // Does not update the bits that KVM maintains.
     "goes-stale": (_handle, call) => (ioctl, argument) => {
       const result = call(ioctl, argument);
-      if (ioctl.name === "KVM_GET_CPUID2" && argument instanceof Uint8Array) {
+      if (ioctl.name === "KVM_GET_CPUID2" && types.isUint8Array(argument)) {
         for (const entry of entriesOf(argument)) makeStale(entry);
       }
       return result;
@@ -144,7 +145,7 @@ export function injectFault(fault: string | Fault): void {
   Object.defineProperty(Handle.prototype, INJECTED, { value: true });
   const real = Handle.prototype.ioctl;
   Handle.prototype.ioctl = function changedIoctl(this: Handle, ioctl, argument, context) {
-    const sent = argument instanceof Uint8Array ? new Uint8Array(argument) : argument;
+    const sent = types.isUint8Array(argument) ? new Uint8Array(argument) : argument;
     const from = stepCount();
     try {
       const result = change(this, (i, a) => real.call(this, i, a, context))(ioctl, argument);

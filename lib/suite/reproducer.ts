@@ -5,6 +5,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
+import { types } from "node:util";
 import type { Ioctl } from "../abi/index.ts";
 import { type Handle, type IoctlArgument, kernelRelease, vendorModule } from "../index.ts";
 import { exportC, type IoctlStep, type Recording, record, type Step } from "../trace/index.ts";
@@ -105,8 +106,8 @@ export function replaceResult(
     fd: Reflect.get(handle, "traced") as IoctlStep["fd"],
     request: ioctl.request,
     name: ioctl.name,
-    before: sent === undefined || sent instanceof Uint8Array ? sent : BigInt(sent),
-    byteLength: sent instanceof Uint8Array ? sent.length : 0,
+    before: sent === undefined || types.isUint8Array(sent) ? sent : BigInt(sent),
+    byteLength: types.isUint8Array(sent) ? sent.length : 0,
     links: [],
     result,
     after: changed(sent, argument),
@@ -121,8 +122,8 @@ function changed(
   sent: IoctlArgument | undefined,
   argument: IoctlArgument | undefined,
 ): Uint8Array | undefined {
-  if (!(sent instanceof Uint8Array && argument instanceof Uint8Array)) return undefined;
-  return Buffer.compare(sent, argument) === 0 ? undefined : argument.slice();
+  if (!(types.isUint8Array(sent) && types.isUint8Array(argument))) return undefined;
+  return Buffer.compare(sent, argument) === 0 ? undefined : new Uint8Array(argument);
 }
 
 /** Replaces the result of the last request for a permission: it was granted. */
