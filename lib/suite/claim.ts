@@ -64,7 +64,7 @@ export function claim(
   sentence: string,
   ...rest: readonly [ClaimCheck] | readonly [ClaimOptions, ClaimCheck]
 ): void {
-  const [options, check] = rest.length === 1 ? [{}, rest[0]] : rest;
+  const [options, check] = rest.length === 2 ? rest : [{}, rest[0]];
   refuseWrong(id, sentence, options, check);
   const { number, deviations = [], timeout } = options;
   const meta = number === undefined ? {} : { claim: number };

@@ -167,7 +167,7 @@ describe("the list of a good file", () => {
       'import type { Missing } from "a-package-of-types";',
       'console.log("loads", same === expect);',
       "await setTimeout(1);",
-      'claim("sync", `KVM has leaf ${data.leaf}`, { number: 7 }, () => {});',
+      'claim("sync", "KVM has leaf " + data.leaf, { number: 7 }, () => {});',
       'claim("async", "KVM waits", async () => await setTimeout(1));',
     );
   });
@@ -178,9 +178,7 @@ describe("the list of a good file", () => {
   });
 
   test("is selected by a pattern, and an unknown pattern is an error", () => {
-    expect(run("test", "--list", "good.claims.ts", "waits").stdout).toBe(
-      "sync: KVM has leaf 7\nasync: KVM waits\n".split("\n")[1] + "\n",
-    );
+    expect(run("test", "--list", "good.claims.ts", "waits").stdout).toBe("async: KVM waits\n");
     expect(run("test", "good.claims.ts", "none")).toEqual({
       status: 2,
       stdout: "",

@@ -46,7 +46,7 @@ test.skipIf(problem !== undefined)("a kit of one's own throws Unmet", () => {
 
 type Loose = (...args: readonly unknown[]) => void;
 
-test.each([
+const WRONG: readonly (readonly [args: readonly unknown[], message: string])[] = [
   [["a b", "KVM", () => undefined], "claim(): id must be a short name"],
   [[7, "KVM", () => undefined], "claim(): id must be a short name"],
   [["a", "", () => undefined], 'claim("a"): sentence must be one line'],
@@ -58,7 +58,9 @@ test.each([
   [["a", "KVM", 7, () => undefined], 'claim("a"): expected an object'],
   [["a", "KVM", "check"], 'claim("a"): check must be a function'],
   [["a", "KVM"], 'claim("a"): check must be a function'],
-])("claim(...%j) is a TypeError", (args, message) => {
+];
+
+test.each(WRONG)("claim(...%j) is a TypeError", (args, message) => {
   expect(() => (claim as unknown as Loose)(...args)).toThrow(message);
 });
 
