@@ -140,6 +140,18 @@ function textIn(entries: readonly CpuidEntry2[], place: TextPlace): string | und
 /**
  * An immutable list of CPUID entries with their order, duplicates and flags: each method that changes something returns
  * a new table. It iterates over `CpuidEntry2`, so any function that takes entries takes a table.
+ *
+ * @example
+ * ```ts run
+ * import { CpuidTable } from "node-kvm/cpuid";
+ *
+ * const table = CpuidTable.from([{ function: 0x7, ebx: 0x20 }]);
+ * console.log(table.has("avx2"), table.with({ avx2: 0 }).has("avx2"));
+ * ```
+ *
+ * ```text output
+ * true false
+ * ```
  */
 export class CpuidTable implements Iterable<CpuidEntry2> {
   readonly #entries: readonly CpuidEntry2[];

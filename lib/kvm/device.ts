@@ -1,7 +1,12 @@
 /** A device that the kernel emulates for a VM (KVM_CREATE_DEVICE); x86 has only VFIO's. */
 import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
-import { type Attribute, getDeviceAttr, hasDeviceAttr, setDeviceAttr } from "./device-attr.ts";
+import {
+  type Attribute,
+  getDeviceAttr,
+  hasDeviceAttr,
+  setDeviceAttr,
+} from "./calls/device-attr.ts";
 import { Handle } from "./handle.ts";
 
 /** A device of a VM. */

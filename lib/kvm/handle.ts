@@ -28,12 +28,12 @@ import type { ObjectKind } from "../trace/record.ts";
 import { traceAnswer, traceCall, traceClose, traced } from "../trace/sink.ts";
 import type { Traced } from "../trace/traced.ts";
 import {
-  forgetFile,
   type LinkValue,
   type OpenFile,
   registerFile,
   toNativeLinks,
   toTraceLinks,
+  unregisterFile,
 } from "./link.ts";
 import { methodOf } from "./method-name.ts";
 import { isExplained, type RefusedCall, refused } from "./refused.ts";
@@ -111,7 +111,7 @@ export abstract class Handle implements OpenFile {
    * Finding a reason may make ioctls; docs/errors.md lists them. None of them changes the results of later calls.
    */
   get explain(): boolean {
-    return this.#explain ?? this.above()?.explain ?? isExplained();
+    return this.#explain ?? this.parent()?.explain ?? isExplained();
   }
 
   /** Sets it for this handle, and for handles below it that have no value of their own. */
@@ -164,7 +164,7 @@ export abstract class Handle implements OpenFile {
     if (typeof answer === "number" && answer < 0) {
       throw this.refusal(ioctl.name, -answer, context, argument);
     }
-    this.taken(ioctl, argument, context);
+    this.accepted(ioctl, argument, context);
     return answer;
   }
 
@@ -295,7 +295,7 @@ export abstract class Handle implements OpenFile {
       label: this.label,
       errno,
       argument,
-      kind: isAsked(kind) ? kind : undefined,
+      kind: hasIoctls(kind) ? kind : undefined,
       evidence: () => this.evidence(),
       isExplained: this.explain,
     });
@@ -307,12 +307,12 @@ export abstract class Handle implements OpenFile {
   }
 
   /** Returns the handle that this one was created from, if this one inherits its `explain`. */
-  protected above(): Handle | undefined {
+  protected parent(): Handle | undefined {
     return undefined;
   }
 
   /** Records what the kernel has accepted, if a later error can only be explained with it. */
-  protected taken(
+  protected accepted(
     _ioctl: Ioctl,
     _argument: IoctlArgument | undefined,
     _context: CallContext,
@@ -332,7 +332,7 @@ export abstract class Handle implements OpenFile {
   close(): void {
     const fd = this.#fd;
     this.#fd = undefined;
-    forgetFile(this);
+    unregisterFile(this);
     if (fd !== undefined) traceClose(this.traced);
     fd?.close();
   }
@@ -353,8 +353,11 @@ export abstract class Handle implements OpenFile {
   }
 }
 
+/** The part of a handle that makes ioctls: the parameter of the functions in `calls/`. */
+export type IoctlTarget = Pick<Handle, "ioctl">;
+
 /** Whether a descriptor is of a kind that has KVM ioctls. */
-function isAsked(kind: ObjectKind): kind is FdKind {
+function hasIoctls(kind: ObjectKind): kind is FdKind {
   return kind === "sys" || kind === "vm" || kind === "vcpu" || kind === "dev";
 }
 

@@ -46,7 +46,7 @@ export function registerFile(owner: OpenFile, file: NativeFd | NativeHostFile): 
 }
 
 /** Removes the native file of a closed object. */
-export function forgetFile(owner: OpenFile): void {
+export function unregisterFile(owner: OpenFile): void {
   files.delete(owner);
 }
 

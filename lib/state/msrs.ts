@@ -1,6 +1,6 @@
 /**
  * The MSRs that a saved vCPU has besides KVM's own list, and the MSRs that are restored late. Reading and writing them
- * is kvm/vcpu-msrs.ts.
+ * is kvm/state/vcpu-msrs.ts.
  */
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 

@@ -17,8 +17,8 @@ export type IoctlCall = (ioctl: Ioctl, argument?: IoctlArgument) => number;
  */
 export type Fault = (handle: Handle, call: IoctlCall) => IoctlCall;
 
-const refuse = (ioctl: Ioctl, fd: string, errno: number): never => {
-  throw new KvmError({ ioctl: ioctl.name, fd, errno, reason: "(an injected fault)" });
+const refuse = (ioctl: Ioctl, object: string, errno: number): never => {
+  throw new KvmError({ call: ioctl.name, object, errno, reason: "(an injected fault)" });
 };
 
 /** The number of earlier calls with a name, per handle. */

@@ -1,5 +1,13 @@
 /** Results that may differ when a call is repeated, each with its reason. */
-import { Cpuid2, LapicState, Msrs, PitState, PitState2 } from "../abi/generated/structs.ts";
+import {
+  ClockData,
+  Cpuid2,
+  CreateDevice,
+  LapicState,
+  Msrs,
+  PitState,
+  PitState2,
+} from "../abi/generated/structs.ts";
 import { offsetOf, sizeOf } from "../abi/struct.ts";
 
 /** Bits of a result that may differ. */
@@ -85,16 +93,18 @@ const ROWS: Readonly<Record<string, Row>> = {
   KVM_GET_SUPPORTED_CPUID: ownCpu,
   KVM_GET_MSRS: clockMsrs,
   KVM_GET_CLOCK: () => [
-    at(0, "the guest's clock"),
-    at(16, "the time of day"),
-    at(24, "the host's time-stamp counter"),
+    at(offsetOf(ClockData, "clock"), "the guest's clock"),
+    at(offsetOf(ClockData, "realtime"), "the time of day"),
+    at(offsetOf(ClockData, "hostTsc"), "the host's time-stamp counter"),
   ],
   KVM_GET_LAPIC: () => [
     at(offsetOf(LapicState, "regs") + APIC_TMCCT, "the APIC timer counts", ALL_32),
   ],
   KVM_GET_PIT: () => pit((i) => offsetOf(PitState, `channels[${i}].countLoadTime`)),
   KVM_GET_PIT2: () => pit((i) => offsetOf(PitState2, `channels[${i}].countLoadTime`)),
-  KVM_CREATE_DEVICE: () => [at(4, "the number of the new descriptor", ALL_32)],
+  KVM_CREATE_DEVICE: () => [
+    at(offsetOf(CreateDevice, "fd"), "the number of the new descriptor", ALL_32),
+  ],
 };
 
 function pit(offset: (channel: number) => number): readonly Varying[] {

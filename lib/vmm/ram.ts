@@ -1,8 +1,8 @@
 /** A VM's RAM around the hole below 4 GiB for devices: splitting and mapping it. */
 import { inspectAs } from "../inspect.ts";
 import { GuestMemory, type GuestMemoryOptions } from "../kvm/memory/guest-memory.ts";
+import type { UserspaceMemoryRegion } from "../kvm/memory/memory-slots.ts";
 import type { Vm } from "../kvm/vm.ts";
-import type { UserspaceMemoryRegion } from "../kvm/vm-memory.ts";
 import { describe, refuseUnknown, toBigInt, toU32 } from "../options.ts";
 
 const GIB = 2 ** 30;

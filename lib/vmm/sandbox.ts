@@ -1,9 +1,9 @@
 /** Runs one program on one vCPU with one memory, for tests, examples and the CLI. Guest code is guest/. */
 import { decodeUcall, isUcall, type Program, type Ucall } from "../guest/index.ts";
 import { inspectAs } from "../inspect.ts";
-import type { CpuidEntry2Input } from "../kvm/cpuid2.ts";
+import type { CpuidEntry2Input } from "../kvm/calls/cpuid2.ts";
 import type { Exit } from "../kvm/exits/exit.ts";
-import { explainExit } from "../kvm/exits/explain-exit.ts";
+import { explainExit } from "../kvm/exits/explain.ts";
 import type { Kvm } from "../kvm/kvm.ts";
 import { GuestMemory } from "../kvm/memory/guest-memory.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
@@ -25,6 +25,20 @@ export interface SandboxOptions {
  *
  * It makes the calls in an order that works on every kernel: VM, memory, `prepare`, vCPU, CPUID, special registers,
  * registers.
+ *
+ * @example
+ * ```ts run
+ * import { Kvm, Sandbox } from "node-kvm";
+ * import { guest } from "node-kvm/guest";
+ *
+ * using kvm = Kvm.open();
+ * using box = new Sandbox(kvm, { program: guest("real", (g) => g.rdtsc().sync().done()) });
+ * console.log(box.syncs().length);
+ * ```
+ *
+ * ```text output
+ * 1
+ * ```
  */
 export class Sandbox {
   readonly vm: Vm;
@@ -72,8 +86,8 @@ export class Sandbox {
     const ucall = this.ucall(exit);
     if (ucall !== undefined) return ucall;
     const reason = explainExit(exit, this.vcpu);
-    const said = reason === undefined ? "" : `: ${reason}`;
-    throw new Error(`the guest exited without a ucall: ${describe(exit)}${said}`);
+    const suffix = reason === undefined ? "" : `: ${reason}`;
+    throw new Error(`the guest exited without a ucall: ${describe(exit)}${suffix}`);
   }
 
   /** Decodes the ucall of this exit; `undefined` for another exit. */

@@ -15,8 +15,8 @@ import { type Block, blocksOfDocstrings, blocksOfMarkdown } from "./code-blocks.
 const LANGUAGES = ["js", "ts", "console", "text", "c", "json", "sh"];
 
 /**
- * Blocks that are parts of programs, each by its file and its first line, with the names that it uses and does not
- * declare, and their types.
+ * Blocks that are parts of programs: file, first line, and the undeclared names that the block uses, with their
+ * types.
  */
 const FRAGMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "README.md: const ring = vcpu.setExitFilter([": { vcpu: 'import("node-kvm").Vcpu' },
@@ -25,14 +25,9 @@ const FRAGMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
       '() => { vcpu: import("node-kvm").Vcpu, uart: { handle(exit: import("node-kvm").Exit): boolean } }',
   },
   'README.md: import { writeFileSync } from "node:fs";': { reproduceTheBug: "() => void" },
-  'lib/guest/program.ts: const program = guest("long", (g) => g.cpuid(0x1).sync().setCr4(CR4_OSXSAVE).cpuid(0x1).sync().done());':
-    {
-      guest: 'typeof import("node-kvm/guest").guest',
-      CR4_OSXSAVE: "bigint",
-    },
 };
 
-/** What JavaScript cannot state, by the compiler's number: the type of what it catches. */
+/** Compiler errors that JavaScript cannot avoid: the type of a caught value. */
 const NOT_IN_JAVASCRIPT = [18046];
 
 const OPTIONS: ts.CompilerOptions = {
@@ -110,7 +105,7 @@ const blocks = [
   ...filesIn("lib", ".ts").flatMap((file) => blocksOfDocstrings(file, read(file))),
 ];
 
-/** Each block that is run, with the block that shows its output. */
+/** Lists the blocks that are run, each with the block of its output. */
 const programs = blocks.flatMap((block, i) => {
   const next = blocks[i + 1];
   const isOutput = next?.file === block.file && next.marks === "output";
@@ -133,7 +128,7 @@ test("every code block states a language that is known here", () => {
   expect(others.map((block) => `${placeOf(block)} ${block.language}`)).toEqual([]);
 });
 
-test("every mark of a block is known, and every output has a program before it", () => {
+test("every mark of a block is known, and every output follows a program", () => {
   const outputs = programs.filter(({ output }) => output !== undefined).length;
   expect(blocks.filter(({ marks }) => marks === "output")).toHaveLength(outputs);
   const unknown = blocks.filter(
@@ -143,7 +138,7 @@ test("every mark of a block is known, and every output has a program before it",
   expect(unknown.map(placeOf)).toEqual([]);
 });
 
-test("every fragment that is listed is there once, and uses each name that is declared for it", () => {
+test("every listed fragment exists once, and uses each name that is declared for it", () => {
   const stale = Object.entries(FRAGMENTS).flatMap(([key, names]) => {
     const found = blocks.filter((block) => isCompiled(block) && keyOf(block) === key);
     const unused = Object.keys(names).filter(
@@ -152,6 +147,14 @@ test("every fragment that is listed is there once, and uses each name that is de
     return found.length === 1 && unused.length === 0 ? [] : [`${key} ${unused.join(", ")}`];
   });
   expect(stale).toEqual([]);
+});
+
+test("each guide and each example of a docstring has a program that is run", () => {
+  const guides = filesIn("docs/guides", ".md");
+  const run = new Set(blocks.filter(isRun).map(({ file }) => file));
+  expect(guides.filter((file) => !run.has(file))).toEqual([]);
+  const examples = filesIn("lib", ".ts").filter((file) => / \* @example\n/.test(read(file)));
+  expect(examples.filter((file) => !run.has(file))).toEqual([]);
 });
 
 test("the README's first programs are run", () => {
@@ -207,7 +210,7 @@ describe("a planted fault", () => {
     ]);
   });
 
-  test("of a block without an end is named", () => {
+  test("of a block without an end is reported", () => {
     expect(() => blocksOfMarkdown("a.md", "text\n\n```js\nf();\n")).toThrow(
       "a.md:3: a block of code has no end",
     );

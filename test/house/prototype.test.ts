@@ -1,6 +1,6 @@
 /**
- * Names that a caller gives are looked up among own members only: `in`, and an index by a string, also
- * find `constructor` and `toString`. Every such place in lib/ is in a list here with its reason.
+ * Tests that a caller's names are looked up among own members only, because `in` and an index by a string also find
+ * `constructor` and `toString`. Every such place in lib/ is listed here with its reason.
  */
 import { readdirSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -27,7 +27,7 @@ const OURS = "the object is made by this package, never by a caller";
 const GUARDED = "the name was checked with Object.hasOwn before";
 const TABLE = "the name is one of this package's own: a union, a layout's field, an ioctl's name";
 
-/** Folders that get nothing which a program may name: their inputs are values of this package. */
+/** Folders without names from programs: their inputs are values of this package. */
 const OUTSIDE: readonly (readonly [folder: string, reason: string])[] = [
   ["cli/", "commander checks the choices"],
   ["explain/", "the names are those of ioctls, errnos and fields; a refusal is made by kvm/"],
@@ -36,9 +36,10 @@ const OUTSIDE: readonly (readonly [folder: string, reason: string])[] = [
   ["trace/", "the records are made by kvm/"],
 ];
 
-/** Every place in the other folders: its file, its text, and why it is right. */
+/** Every place in the other folders: its file, its text, and why it is correct. */
 const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason: string])[]>> = {
   "abi/generated/codecs.ts": [[/^Symbol\.iterator in x$/, "an inherited iterator counts"]],
+  "abi/exits.ts": [[/^(KVM_EXIT_REASONS|EXITS)\[name\]$/, TABLE]],
   "abi/layout.ts": [
     [/^"(of|type)" in (type|field|field\.type)$/, OURS],
     [/^scalars\[type\]$/, TABLE],
@@ -72,7 +73,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   ],
   "guest/modes.ts": [[/^handlers\[name\]$/, TABLE]],
   "guest/program.ts": [[/^modes\[name\]$/, GUARDED]],
-  "kvm/capability.ts": [
+  "kvm/calls/capability.ts": [
     [/^(KVM_CAPABILITIES\[capability\]|table\[cap\])$/, GUARDED],
     [/^members\[name\]$/, TABLE],
   ],
@@ -81,7 +82,8 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^given\[(only\.)?name\]$/, TABLE],
     [/^WRITES\[one\.write\]$/, GUARDED],
   ],
-  "kvm/exits/exit-hypercall-decoder.ts": [[/^(info|TDX_INFO)\[name\]$/, TABLE]],
+  "kvm/exits/exit.ts": [[/^(KVM_EXIT_REASONS|DECODERS)\[name\]$/, TABLE]],
+  "kvm/exits/hypercall.ts": [[/^(info|TDX_INFO)\[name\]$/, TABLE]],
   "kvm/memory/guest-memory.ts": [
     [/^PAGE_SHIFTS\[hugePages\]$/, GUARDED],
     [/^ADVICES\[name as AdviceName\]$/, TABLE],
@@ -92,7 +94,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^\(value as .*\)\[name\]$/, TABLE],
   ],
   "kvm/state/state-part.ts": [[/^(part\.get\.capability|header)\[[\w.]+\]$/, TABLE]],
-  "kvm/vm.ts": [[/^KVM_CAPABILITIES\[name\]$/, TABLE]],
+  "kvm/history.ts": [[/^KVM_CAPABILITIES\[name\]$/, TABLE]],
   "native.ts": [[/^object\?\.\[method\]$/, TABLE]],
   "options.ts": [[/^members\[name\]$/, "the name is one of those that the caller requires"]],
   "state/check.ts": [[/^(set\.)?capability\[\w+\]$/, TABLE]],
@@ -120,7 +122,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   "worker/message.ts": [[/^STATE_ERRORS\[code\]$/, "the code is a StateError's"]],
 };
 
-/** The texts of the places of a file. */
+/** Returns the texts of the places in a file. */
 function places(checker: ts.TypeChecker, file: ts.SourceFile): readonly string[] {
   const found: string[] = [];
   const add = (node: ts.Node): void => {
@@ -139,7 +141,7 @@ function places(checker: ts.TypeChecker, file: ts.SourceFile): readonly string[]
   return found;
 }
 
-/** Whether an index may be any string: not a number, and not one literal. */
+/** Whether an index may be any string, and not only a number or one literal. */
 function isByName(checker: ts.TypeChecker, node: ts.ElementAccessExpression): boolean {
   if (ts.isStringLiteralLike(node.argumentExpression)) return false;
   const type = checker.getTypeAtLocation(node.argumentExpression);
@@ -156,7 +158,7 @@ const files = readdirSync(LIB, { recursive: true, withFileTypes: true })
   .map((entry) => join(entry.parentPath, entry.name));
 const program = ts.createProgram(files, OPTIONS);
 
-/** The places of each file of lib/ outside of {@link OUTSIDE}, by its name. */
+/** The places in each file of lib/, by its name, except the folders of {@link OUTSIDE}. */
 const found = files
   .map((file) => [relative(LIB, file), program.getSourceFile(file)] as const)
   .filter(([name]) => !OUTSIDE.some(([folder]) => name.startsWith(folder)))
@@ -175,7 +177,7 @@ test("every lookup by a name is in the list", () => {
   ).toEqual([]);
 });
 
-test("every row of the list is of a place", () => {
+test("every row of the list has a place", () => {
   const rows = Object.entries(ALLOWED).flatMap(([name, list]) =>
     list.map(([text]) => [name, text] as const),
   );
@@ -209,7 +211,7 @@ describe("a planted lookup is found", () => {
     "export const f = (x: { a: number }): number => x['a'];",
     "export const f = (x: Map<string, number>, s: string) => x.get(s);",
     "export class A { #a = 1; static is(x: object): boolean { return #a in x; } }",
-  ])("and %s is no such place", (text) => {
+  ])("and %s is not such a place", (text) => {
     expect(planted(text)).toEqual([]);
   });
 });

@@ -1,6 +1,6 @@
 /**
  * The pages that a guest has written: from KVM_GET_DIRTY_LOG's bitmap, or from a vCPU's dirty ring. The ioctls for them
- * are vm-memory.ts.
+ * are dirty-log.ts and vm.ts.
  */
 import { types } from "node:util";
 import { KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET } from "../../abi/generated/constants.ts";

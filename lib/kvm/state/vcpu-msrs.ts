@@ -1,6 +1,6 @@
 /**
  * The MSRs of a saved vCPU: reading all that are readable, writing them back, and the TSC. Their order is
- * state/msrs.ts; batches are msrs.ts.
+ * state/msrs.ts; batches are calls/msrs.ts.
  */
 import { KVM_GET_MSRS, KVM_SET_MSRS } from "../../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../../abi/generated/structs.ts";
@@ -8,8 +8,8 @@ import type { StateDifference } from "../../state/error.ts";
 import { IA32_MCG_CAP, IA32_TSC, unlistedMsrs } from "../../state/msrs.ts";
 import { partNamed } from "../../state/parts.ts";
 import { differences } from "../../state/read-back.ts";
+import { getMsrs, setMsrs } from "../calls/msrs.ts";
 import type { Handle } from "../handle.ts";
-import { getMsrs, setMsrs } from "../msrs.ts";
 import type { Origin } from "../origin.ts";
 
 const MSRS = partNamed("msrs");
@@ -56,7 +56,7 @@ export function msrDifferences(
   refused: ReadonlySet<number> = new Set(),
 ): readonly StateDifference[] {
   const reads = readable(vcpu, new Set(entries.map(({ index }) => index)));
-  return differences({ fd: vcpu.label, part: MSRS, wrote: entries, reads, refused });
+  return differences({ object: vcpu.label, part: MSRS, wrote: entries, reads, refused });
 }
 
 /** Reads the TSC. */

@@ -11,7 +11,7 @@ import { inOrder } from "../../state/msrs.ts";
 import { type Part, VCPU_PARTS, VCPU_PARTS_TO_READ } from "../../state/parts.ts";
 import { differences } from "../../state/read-back.ts";
 import type { VcpuState } from "../../state/state.ts";
-import { getCpuid2, KVM_MAX_CPUID_ENTRIES } from "../cpuid2.ts";
+import { getCpuid2, KVM_MAX_CPUID_ENTRIES } from "../calls/cpuid2.ts";
 import type { Handle } from "../handle.ts";
 import type { Origin } from "../origin.ts";
 import { checkVcpus } from "./state-check.ts";
@@ -103,17 +103,17 @@ type Refused = ReadonlyMap<StatefulVcpu, ReadonlySet<number>>;
 /** Writes the state of vCPUs, each part into all of them before the next part. */
 export function writeVcpus(pairs: readonly VcpuPair[], origin: Origin): Refused {
   const refused = new Map(pairs.map(([vcpu]) => [vcpu, new Set<number>()]));
-  const note = (vcpu: StatefulVcpu, indices: readonly number[]): void => {
+  const addRefused = (vcpu: StatefulVcpu, indices: readonly number[]): void => {
     for (const index of indices) refused.get(vcpu)?.add(index);
   };
   // Otherwise the completion of a pending exit would change the restored registers.
   for (const [vcpu] of pairs) vcpu.completeExit(() => {});
   for (const part of VCPU_PARTS) {
-    for (const [vcpu, state] of pairs) note(vcpu, write(vcpu, part, state, origin));
+    for (const [vcpu, state] of pairs) addRefused(vcpu, write(vcpu, part, state, origin));
     if (part.name !== "msrs") continue;
-    for (const [vcpu, { msrs = [] }] of pairs) note(vcpu, writeTsc(vcpu, inOrder(msrs).tsc));
+    for (const [vcpu, { msrs = [] }] of pairs) addRefused(vcpu, writeTsc(vcpu, inOrder(msrs).tsc));
   }
-  for (const [vcpu, { msrs = [] }] of pairs) note(vcpu, writeMsrs(vcpu, inOrder(msrs).late));
+  for (const [vcpu, { msrs = [] }] of pairs) addRefused(vcpu, writeMsrs(vcpu, inOrder(msrs).late));
   return refused;
 }
 
@@ -159,7 +159,7 @@ export function vcpuDifferences(
         part.name === "cpuid"
           ? getCpuid2(vcpu, KVM_GET_CPUID2, KVM_MAX_CPUID_ENTRIES)
           : readPart(vcpu, part, origin);
-      return differences({ fd: vcpu.label, part, wrote, reads, state });
+      return differences({ object: vcpu.label, part, wrote, reads, state });
     }),
   );
 }

@@ -1,4 +1,4 @@
-/** Generated code and a layout agree: on any value, on what is left out, on what is odd and on what is wrong. */
+/** Compares generated code with its layout, for arbitrary, partial, unusual and wrong values. */
 
 import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
@@ -8,18 +8,18 @@ import { Cpuid2, CpuidEntry2, Msrs, Regs, Sregs } from "../../../lib/abi/generat
 import { encode, type Layout, read } from "../../../lib/abi/struct.ts";
 import { type Members, structValue } from "./values.ts";
 
-/** The same struct without code of its own; those within it keep theirs in reading. */
+/** The same struct without generated code; its nested structs keep theirs for reading. */
 const copied = (layout: Layout): Layout => ({ ...layout });
 
 const byName = [...codecs.keys()].map((layout) => [layout.name, layout] as const);
 
-/** A value with some of its members left out. */
+/** A value without some of its members. */
 const partOf = (layout: Layout): fc.Arbitrary<Members> =>
   structValue(layout).chain((value) =>
     fc.subarray(Object.entries(value)).map((some) => Object.fromEntries(some)),
   );
 
-/** What encode says: bytes, or an error. */
+/** The result of encode(): bytes, or an error. */
 function outcome(layout: Layout, value: object): unknown {
   try {
     return encode(layout, value);
@@ -31,7 +31,7 @@ function outcome(layout: Layout, value: object): unknown {
 describe.each(byName)("%s", (_, layout) => {
   const codec = codecs.get(layout);
 
-  test("is written as its layout says", () => {
+  test("is written as by its layout", () => {
     fc.assert(
       fc.property(fc.oneof(structValue(layout), partOf(layout)), (value) =>
         isDeepStrictEqual(encode(layout, value), encode(copied(layout), value)),
@@ -40,7 +40,7 @@ describe.each(byName)("%s", (_, layout) => {
     );
   });
 
-  test("is written by the code, whole or in part", () => {
+  test("is written by the generated code, whole or in part", () => {
     fc.assert(
       fc.property(fc.oneof(structValue(layout), partOf(layout)), (value) => {
         const view = new DataView(new ArrayBuffer(encode(layout, value).length));
@@ -50,7 +50,7 @@ describe.each(byName)("%s", (_, layout) => {
     );
   });
 
-  test("is read as its layout says", () => {
+  test("is read as by its layout", () => {
     fc.assert(
       fc.property(structValue(layout), (value) => {
         const bytes = encode(layout, value);
@@ -61,7 +61,7 @@ describe.each(byName)("%s", (_, layout) => {
   });
 
   test.each(layout.fields.map(({ name }) => [name] as const))(
-    "refuses a wrong %s alike",
+    "rejects a wrong %s with the same error",
     (name) => {
       const wrong = [null, "1", 0.5, -1, 2 ** 32, -1n, 2n ** 64n, Number.NaN, [], {}, new Map()];
       const bad = wrong.map((one) => ({ [name]: one }));
@@ -78,7 +78,7 @@ class Registers {
   }
 }
 
-describe("what is unusual is taken, or refused, as by the layout", () => {
+describe("an unusual value is accepted or rejected as by the layout", () => {
   test.each<readonly [string, Layout, object]>([
     ["no prototype", Regs, Object.assign(Object.create(null), { rip: 5n })],
     ["inherited members", Regs, Object.create({ rip: 5n })],

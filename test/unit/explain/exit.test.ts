@@ -1,4 +1,4 @@
-/** Claims about what exits mean, for evidence that is constructed. On a kernel: test/unit/kvm/explain-exit.test.ts. */
+/** Claims about what exits mean, for evidence that is constructed. On a kernel: test/unit/kvm/exits/explain.test.ts. */
 import { describe, expect, test } from "vitest";
 import { Regs, Sregs, VcpuEvents } from "../../../lib/abi/generated/structs.ts";
 import { encode, read, type StructInput } from "../../../lib/abi/struct.ts";

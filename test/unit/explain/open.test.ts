@@ -171,7 +171,7 @@ test.each(refused)("Kvm.open of %s says what the remedy is", (_, path, code) => 
   const attempt = (): Kvm => Kvm.open(path);
   expect(attempt).toThrow(KvmError);
   expect(attempt).toThrow(
-    expect.objectContaining({ ioctl: "open", fd: path, code, args: { path } }),
+    expect.objectContaining({ call: "open", object: path, code, args: { path } }),
   );
   expect(attempt).toThrow(/does not exist|is not KVM/);
 });

@@ -4,7 +4,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR } from "../../../lib/abi/generated/ioctls.ts";
 import { formatChange } from "../../../lib/cpuid/diff.ts";
 import { fromSupported } from "../../../lib/cpuid/index.ts";
-import { explainExit } from "../../../lib/kvm/exits/explain-exit.ts";
+import { explainExit } from "../../../lib/kvm/exits/explain.ts";
 import { EventFd } from "../../../lib/kvm/host-file.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
 import { dirtyPages } from "../../../lib/kvm/memory/dirty-pages.ts";

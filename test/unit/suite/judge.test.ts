@@ -17,7 +17,7 @@ const CLAIMS: readonly RegisteredClaim[] = [
     task.meta["deviation"] = "as is known";
   }),
   claim("throws: KVM", () => {
-    // biome-ignore lint/style/useThrowOnlyError: a claim's own code may throw anything
+    // biome-ignore lint/style/useThrowOnlyError: a claim's code may throw any value
     throw "a text";
   }),
 ];

@@ -1,0 +1,51 @@
+// How long a thread spins before it sleeps. Waking an idle CPU takes tens of microseconds, and more
+// in a virtual machine; a spinning thread continues immediately. Like KVM's halt polling, it adapts
+// to earlier waits: it does not spin for a guest that runs for long.
+#pragma once
+
+#include <uv.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace node_kvm {
+
+// One side of an exchange between two threads; only its own thread uses it.
+class SpinWait {
+ public:
+  // Starts a wait. Returns the time until which to spin, by uv_hrtime(); 0 means no spinning. If
+  // the threads are not `apart` but share a CPU, spinning would only delay the other thread.
+  uint64_t Begin(bool is_apart) {
+    began_ = uv_hrtime();
+    is_spinning_ = false;
+    if (!is_apart || !was_short_) return 0;
+    if (skips_ > 0) {
+      --skips_;
+      return 0;
+    }
+    is_spinning_ = true;
+    return began_ + kWindowNs;
+  }
+
+  // Ends a wait, because its event has occurred.
+  void End() {
+    was_short_ = uv_hrtime() - began_ < kWindowNs;
+    if (!is_spinning_) return;
+    misses_ = was_short_ ? 0 : std::min(misses_ + 1, kMostMisses);
+    skips_ = (1U << misses_) - 1;
+  }
+
+ private:
+  // KVM's default halt_poll_ns. It must be longer than an exit plus a wake-up: otherwise a wait
+  // that sleeps always exceeds the limit, and spinning is never enabled again.
+  static constexpr uint64_t kWindowNs = 200'000;
+  static constexpr uint32_t kMostMisses = 6;
+
+  uint64_t began_ = 0;
+  bool is_spinning_ = false;
+  bool was_short_ = false;
+  uint32_t misses_ = 0;  // in a row
+  uint32_t skips_ = 0;   // so many waits sleep at once
+};
+
+}  // namespace node_kvm
