@@ -33,5 +33,4 @@ if (isStale("build/Release/node_kvm.node", "native", "binding.gyp")) {
   run("npm", "run", "build:native");
 }
 const configured = ["tsconfig.json", "tsconfig.build.json", "rolldown.config.ts"];
-const suite = ["test/kvm", "test/helpers", "test/expectations"];
-if (isStale("dist/suite/main.js", "lib", ...suite, ...configured)) run("npm", "run", "build");
+if (isStale("dist/suite/main.js", "lib", "test/kvm", ...configured)) run("npm", "run", "build");

@@ -11,16 +11,19 @@ import { wrap } from "../report/lines.ts";
 import { printable } from "../report/printable.ts";
 import { patternOf } from "../report/text.ts";
 import { CommandError } from "./failure.ts";
-import { claimsWithId } from "./lab-claims.ts";
+import { claimsWithId, loadOwnClaims } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";
 import { findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
 import { LabProgress } from "./lab-progress.ts";
+import { refuseWarm } from "./own-claims.ts";
 import { lineWidth } from "./terminal.ts";
 
 /** The claim and the kernels. */
 export interface LabBisectOptions {
   /** The claim's short name. */
   readonly claim: string;
+  /** Files and folders of claims, which are used instead of the suite's. */
+  readonly paths: readonly string[];
   readonly good: string;
   readonly bad: string;
   /** A CPU model of the emulator; by default the emulator's default. */
@@ -33,13 +36,21 @@ export interface LabBisectOptions {
 }
 
 /** The options for judging one kernel. */
-type Judge = Omit<LabBisectOptions, "good" | "bad"> & { readonly claims: readonly string[] };
+type Judge = Omit<LabBisectOptions, "good" | "bad" | "paths"> & {
+  /** The names of all claims of the program, or of the suite. */
+  readonly claims: readonly string[];
+  /** The program of the user's own claims; the suite's claims if omitted. */
+  readonly program: string | undefined;
+};
 
 /** Finds the change in the catalogue and prints it; returns the exit status. */
 export async function labBisect(options: LabBisectOptions): Promise<number> {
+  using own = await loadOwnClaims(options.paths);
+  refuseWarm(own, options.start);
+  const program = own?.program;
   const progress = new LabProgress();
-  return interruptible(async (signal) => {
-    const claims = await claimsWithId(options.claim, signal);
+  return await interruptible(async (signal) => {
+    const claims = await claimsWithId(options.claim, own, signal);
     const rows = await listKernels({ signal });
     const releases = rows.filter(({ obtainable }) => obtainable).map(({ release }) => release);
     const end = async (word: string): Promise<string> =>
@@ -47,7 +58,8 @@ export async function labBisect(options: LabBisectOptions): Promise<number> {
     const [good, bad] = [await end(options.good), await end(options.bad)];
     progress.begin({ machines: mostJudged(releases, good, bad), isMost: true, claims: 1 });
     const judge = async (release: string): Promise<Judgement> => {
-      const judgement = await judgeOn(release, undefined, { ...options, claims }, signal, progress);
+      const judge: Judge = { ...options, claims, program };
+      const judgement = await judgeOn(release, undefined, judge, signal, progress);
       progress.event(`${release}: ${judgement}`);
       return judgement;
     };
@@ -74,16 +86,18 @@ function mostJudged(releases: readonly string[], good: string, bad: string): num
 export async function labBisectStep(
   kernel: string,
   modules: string | undefined,
-  options: Omit<Judge, "claims">,
+  options: Omit<LabBisectOptions, "good" | "bad">,
 ): Promise<number> {
   refuseUnusedModules([kernel], modules);
   refuseMissingPath("--kernel", kernel);
   if (modules !== undefined) refuseMissingPath("--modules", modules);
-  return interruptible(async (signal) => {
-    const claims = await claimsWithId(options.claim, signal);
-    const judgement = await judgeOn(kernel, modules, { ...options, claims }, signal).catch(
-      withoutKernel,
-    );
+  using own = await loadOwnClaims(options.paths);
+  refuseWarm(own, options.start);
+  const program = own?.program;
+  return await interruptible(async (signal) => {
+    const claims = await claimsWithId(options.claim, own, signal);
+    const judge: Judge = { ...options, claims, program };
+    const judgement = await judgeOn(kernel, modules, judge, signal).catch(withoutKernel);
     process.stderr.write(`${printable(options.claim)}: ${judgement}\n`);
     return BISECT_STATUS[judgement];
   });
@@ -114,7 +128,7 @@ function withoutKernel(error: unknown): Judgement {
 async function judgeOn(
   word: string,
   modules: string | undefined,
-  { claim, claims, cpu, emulator, bochs, start }: Judge,
+  { claim, claims, program, cpu, emulator, bochs, start }: Judge,
   signal: AbortSignal,
   progress?: LabProgress,
 ): Promise<Judgement> {
@@ -125,6 +139,7 @@ async function judgeOn(
       ...model,
     })),
     claims,
+    ...(program === undefined ? {} : { program }),
     pattern: patternOf(claim),
     signal,
     ...(progress === undefined

@@ -8,6 +8,7 @@ import { toMatrix, troubles } from "../report/matrix.ts";
 import type { Report } from "../report/result.ts";
 import { claimsWith } from "./lab-claims.ts";
 import { interruptible } from "./lab-kernel.ts";
+import type { OwnClaims } from "./own-claims.ts";
 
 /** The result of the suite in the lab. */
 export interface InsteadReport {
@@ -33,16 +34,20 @@ export function adviceWithoutKvm(): string {
  *
  * @returns `undefined` if they are not.
  */
-export async function judgeInLab(pattern: string | undefined): Promise<InsteadReport | undefined> {
+export async function judgeInLab(
+  pattern: string | undefined,
+  own: OwnClaims | undefined,
+): Promise<InsteadReport | undefined> {
   return interruptible(async (signal) => {
     const kernel = await kernelAtHand(signal);
     if (kernel === undefined) return undefined;
     process.stderr.write(
-      `node-kvm: the suite runs in the lab instead: Linux ${kernel.release} in an emulated machine\n`,
+      `node-kvm: the claims are judged in the lab instead: Linux ${kernel.release} in an emulated machine\n`,
     );
     const columns = await runCampaign({
       lanes: [{ kernel, cpu: "max" }],
-      claims: await claimsWith(pattern, signal),
+      claims: await claimsWith(pattern, own, signal),
+      ...(own === undefined ? {} : { program: own.program }),
       signal,
       ...(pattern === undefined ? {} : { pattern }),
     });

@@ -11,11 +11,12 @@ import { containsPattern } from "../report/result.ts";
 import { toTable } from "../report/table.ts";
 import { paint } from "../report/text.ts";
 import { STATUS } from "./exit-status.ts";
-import { claimsWith } from "./lab-claims.ts";
+import { claimsWith, loadOwnClaims } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";
 import { findKernel, interruptible, isPath, refuseUnusedModules } from "./lab-kernel.ts";
 import { LabProgress } from "./lab-progress.ts";
 import { OutputFile, saveReport } from "./output-file.ts";
+import { type OwnClaims, refuseWarm } from "./own-claims.ts";
 import { paintFor, tableWidth } from "./terminal.ts";
 import { judgeHost } from "./test.ts";
 
@@ -24,6 +25,8 @@ export const MATRIX_REPORTERS = ["text", "json", "ktap", "junit", "html"] as con
 
 /** The kernels, CPU models and claims, and the report. */
 export interface LabRunOptions {
+  /** Files and folders of claims, which are judged instead of the suite's. */
+  readonly paths: readonly string[];
   /** Names of the catalogue, or paths of the user's own kernels. */
   readonly kernels: readonly string[];
   /** The module folder of the user's own kernel. */
@@ -52,10 +55,12 @@ export interface LabRunOptions {
 export async function labRun(options: LabRunOptions): Promise<number> {
   const { output } = options;
   refuseUnusedModules(options.kernels, options.modules);
+  using own = await loadOwnClaims(options.paths);
+  refuseWarm(own, options.start);
   const file = output === undefined ? undefined : OutputFile.open("--output", output);
   const progress = new LabProgress();
   try {
-    return await interruptible((signal) => runAndReport(options, file, progress, signal));
+    return await interruptible((signal) => runAndReport(options, own, file, progress, signal));
   } finally {
     progress.end();
     file?.discard();
@@ -64,6 +69,7 @@ export async function labRun(options: LabRunOptions): Promise<number> {
 
 async function runAndReport(
   options: LabRunOptions,
+  own: OwnClaims | undefined,
   file: OutputFile | undefined,
   progress: LabProgress,
   signal: AbortSignal,
@@ -72,7 +78,7 @@ async function runAndReport(
   const refusal = new AbortController();
   const finding = findLanes(options, progress, AbortSignal.any([signal, refusal.signal]));
   finding.catch(() => undefined); // reported below, unless the pattern is
-  const claims = await claimsWith(options.pattern, signal).catch(async (error: unknown) => {
+  const claims = await claimsWith(options.pattern, own, signal).catch(async (error: unknown) => {
     refusal.abort();
     await finding.catch(() => undefined);
     throw error;
@@ -84,6 +90,7 @@ async function runAndReport(
   const ran = await runCampaign({
     lanes: lanes.map(({ lane }) => lane),
     claims,
+    ...(own === undefined ? {} : { program: own.program }),
     parallel: options.parallel,
     start: options.start,
     signal,
@@ -97,9 +104,9 @@ async function runAndReport(
   }));
   if (options.host) {
     progress.started("host", "judges");
-    const column = await judgeHost(options.pattern, signal);
+    const column = await judgeHost(options.pattern, own, signal);
     progress.ended("host", column);
-    columns.push({ ...column, command: ["node-kvm", "test"] });
+    columns.push({ ...column, command: ["node-kvm", "test", ...options.paths] });
   }
   progress.end();
   const matrix = toMatrix(columns);
@@ -147,7 +154,7 @@ function commandFor(named: NamedLane | undefined, options: LabRunOptions): reado
   const { modules, bochs } = options;
   const cpu = lane.emulator === "bochs" ? `bochs:${lane.cpu}` : lane.cpu;
   return [
-    ...["node-kvm", "lab", "run", "--kernel", word],
+    ...["node-kvm", "lab", "run", ...options.paths, "--kernel", word],
     ...(modules !== undefined && isPath(word) ? ["--modules", modules] : []),
     ...["--cpu", cpu],
     ...(bochs !== undefined && lane.emulator === "bochs" ? ["--bochs", bochs] : []),

@@ -3,12 +3,13 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { DEFAULT_START, defaultParallel, type LaneStart } from "../lab/campaign.ts";
 import { guestFolder } from "../lab/machine/guest.ts";
 import { DEFAULTS } from "../lab/machine/machine.ts";
+import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
 import { commonStatuses, STATUS, type StatusRow, statusHelp } from "./exit-status.ts";
 import { setTroubleStatus, setUsageHint } from "./failure.ts";
 import { labBisect, labBisectStep } from "./lab-bisect.ts";
 import { labBuildBochs } from "./lab-build-bochs.ts";
 import { labCache } from "./lab-cache.ts";
-import { PATTERN, PATTERN_NOTES } from "./lab-claims.ts";
+import { PATTERN_NOTES } from "./lab-claims.ts";
 import { EMULATORS, type EmulatorFlags } from "./lab-emulator.ts";
 import { EXEC_STATUS, EXEC_STATUSES, labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
@@ -134,8 +135,8 @@ interface RunFlags extends EmulatorFlags {
 
 function addRun(lab: Command): void {
   addEmulator(lab.command("run"))
-    .description("run the suite on kernels x CPU models, and compare the verdicts")
-    .argument("[pattern]", PATTERN)
+    .description("run the suite, or your own claims, on kernels x CPU models; compare the verdicts")
+    .argument("[words...]", CLAIM_WORDS)
     .requiredOption("--kernel <names>", `${KERNEL}; comma separated`, list)
     .option("--modules <folder>", "the modules of your own kernel")
     .option("--cpu <models>", `CPU models (default: ${CPU}); max,-la57 is one; ${OTHER}`, cpus)
@@ -155,8 +156,10 @@ function addRun(lab: Command): void {
       PATTERN_NOTES +
         statusHelp(commonStatuses("no claim fails, and no kernel logs a warning", RUN_FINDING)),
     )
-    .action(async (pattern: string | undefined, flags: RunFlags) => {
+    .action(async (words: readonly string[], flags: RunFlags) => {
+      const { pattern, paths } = splitWords(words);
       process.exitCode = await labRun({
+        paths,
         kernels: flags.kernel,
         modules: flags.modules,
         cpus: flags.cpu ?? [],
@@ -239,6 +242,7 @@ the boot); a terminal is not passed: the command then reads an empty one.`;
 interface BisectFlags extends EmulatorFlags {
   readonly good?: string;
   readonly bad?: string;
+  readonly file?: readonly string[];
   readonly cpu?: string;
   readonly start: LaneStart;
   readonly script?: boolean;
@@ -250,6 +254,7 @@ function addBisect(lab: Command): void {
   const bisect = addEmulator(lab.command("bisect"))
     .description("find the catalogue's kernels between which a claim's verdict changes")
     .argument("<claim>", "a claim's short name: silent-cr4")
+    .option("--file <paths...>", "files or folders of your own claims, instead of the suite's")
     .option("--good <name>", "a kernel on which it holds; older or newer than the bad one")
     .option("--bad <name>", "a kernel on which it does not")
     .option("--cpu <model>", "a CPU model of the emulator's")
@@ -261,14 +266,15 @@ function addBisect(lab: Command): void {
     .action(async (claim: string, flags: BisectFlags, command: Command) => {
       if (flags.script === true) {
         if (flags.kernel === undefined) command.error("error: --script needs --kernel");
-        process.exitCode = await labBisectStep(flags.kernel, flags.modules, { ...flags, claim });
+        const options = { ...flags, claim, paths: flags.file ?? [] };
+        process.exitCode = await labBisectStep(flags.kernel, flags.modules, options);
         return;
       }
       if (flags.good === undefined || flags.bad === undefined) {
         command.error("error: needs --good and --bad, or --script");
       }
       const { good, bad } = flags;
-      process.exitCode = await labBisect({ ...flags, claim, good, bad });
+      process.exitCode = await labBisect({ ...flags, claim, good, bad, paths: flags.file ?? [] });
     });
   setTroubleStatus(bisect, () =>
     bisect.opts<BisectFlags>().script === true ? GIT_STOPS : STATUS.trouble,

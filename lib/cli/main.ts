@@ -4,13 +4,14 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Argument, Command, Option } from "commander";
 import { packageFolder } from "../package.ts";
+import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
 import { completion, SHELLS, type Shell } from "./completion.ts";
 import { cpuidDiff, cpuidShow, TABLE_SOURCES } from "./cpuid.ts";
 import { commonStatuses, statusHelp } from "./exit-status.ts";
 import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
 import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
-import { listClaims, PATTERN, PATTERN_NOTES } from "./lab-claims.ts";
+import { listClaims, PATTERN_NOTES } from "./lab-claims.ts";
 import { isCutShort, isInterruptible } from "./lab-kernel.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
@@ -35,8 +36,8 @@ program
 
 program
   .command("test")
-  .description("run the regression suite on this host's KVM")
-  .argument("[pattern]", PATTERN)
+  .description("run the regression suite, or your own claims, on this host's KVM")
+  .argument("[words...]", CLAIM_WORDS)
   .addOption(
     new Option("--reporter <name>", "how to report").choices(REPORTERS).default(REPORTERS[0]),
   )
@@ -50,13 +51,15 @@ program
     "after",
     PATTERN_NOTES + statusHelp(commonStatuses("no claim fails", "a claim fails")),
   )
-  .action(async (pattern: string | undefined, options: SuiteFlags) => {
+  .action(async (words: readonly string[], options: SuiteFlags) => {
+    const { pattern, paths } = splitWords(words);
     if (options.list === true) {
-      process.exitCode = await listClaims(pattern);
+      process.exitCode = await listClaims(pattern, paths);
       return;
     }
     process.exitCode = await runSuite({
       pattern,
+      paths,
       reporter: options.reporter,
       requireKvm: options.requireKvm === true,
       orLab: options.orLab === true,

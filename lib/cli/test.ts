@@ -1,7 +1,15 @@
-/** `node-kvm test`: runs the suite of this package on this host's KVM. */
+/** `node-kvm test`: runs the suite of this package, or the user's own claims, on this host's KVM. */
 import { once } from "node:events";
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+} from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestCase, TestModule, Vitest } from "vitest/node";
 import { KvmError } from "../errors.ts";
@@ -18,9 +26,10 @@ import { claimLine, counted, summary } from "../report/text.ts";
 import { needsOwnProcesses } from "../suite/isolation.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
-import { HOW_TO_LIST } from "./lab-claims.ts";
+import { claimsWith, howToList, loadOwnClaims } from "./lab-claims.ts";
 import { adviceWithoutKvm, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 import { interruptible } from "./lab-kernel.ts";
+import type { OwnClaims } from "./own-claims.ts";
 import { lineWidth, paintFor } from "./terminal.ts";
 import { TestProgress } from "./test-progress.ts";
 
@@ -29,6 +38,8 @@ export const REPORTERS = ["text", "ktap", "junit", "json"] as const;
 
 /** The claims and the report. */
 export interface SuiteOptions {
+  /** Files and folders of claims, which are judged instead of the suite's. */
+  readonly paths: readonly string[];
   /** Only claims whose `id: sentence` contains this; by default all. */
   readonly pattern: string | undefined;
   readonly reporter: (typeof REPORTERS)[number];
@@ -68,11 +79,13 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
     throw new CommandError("--repro-all needs --repro, which names the folder");
   }
   if (options.repro !== undefined) makeFolder("--repro", options.repro);
+  using own = await loadOwnClaims(options.paths);
+  if (own !== undefined) await claimsWith(options.pattern, own);
   const problem = deviceProblem();
   if (problem !== undefined) {
     process.stderr.write(`node-kvm: no claim can be judged here: ${problem}\n`);
     if (options.requireKvm) return STATUS.trouble;
-    const instead = options.orLab ? await judgeInLab(options.pattern) : undefined;
+    const instead = options.orLab ? await judgeInLab(options.pattern, own) : undefined;
     if (instead !== undefined) {
       if (options.repro !== undefined) {
         process.stderr.write("node-kvm: C files are only written for this host's KVM\n");
@@ -81,10 +94,14 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
     }
     process.stderr.write(`node-kvm: ${printable(adviceWithoutKvm())}\n`);
   }
-  return interruptible((signal) => judgeAndReport(options, signal));
+  return await interruptible((signal) => judgeAndReport(options, own, signal));
 }
 
-async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promise<number> {
+async function judgeAndReport(
+  options: SuiteOptions,
+  own: OwnClaims | undefined,
+  signal: AbortSignal,
+): Promise<number> {
   const p = paintFor(process.stdout);
   const width = lineWidth(process.stdout);
   const live = options.reporter === "text";
@@ -94,13 +111,12 @@ async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promi
   };
   const progress = new TestProgress();
   const onResult = (result: Result): void => progress.ended(result, () => print(result));
-  const run = await collect(
-    options.pattern,
-    reproEnvironment(options),
-    onResult,
-    signal,
-    progress,
-  ).finally(() => progress.end());
+  const environment = reproEnvironment(options);
+  const running =
+    own === undefined
+      ? collect(options.pattern, environment, onResult, signal, progress)
+      : collectOwn(own, options, onResult, signal);
+  const run = await running.finally(() => progress.end());
   const { report } = run;
   if (report.results.length === 0 && !signal.aborted && run.errors.length === 0) {
     process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
@@ -124,7 +140,9 @@ async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promi
   }
   for (const error of run.errors) process.stderr.write(`node-kvm: ${printableLines(error)}\n`);
   if (judged(report) === 0) {
-    process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
+    if (run.errors.length === 0) {
+      process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
+    }
     return STATUS.trouble;
   }
   if (!isGreen(report)) return STATUS.finding;
@@ -152,7 +170,7 @@ function whyNothing({ results }: Report, { pattern }: SuiteOptions): string {
   if (results.length > 0) return `no claim was judged: all ${results.length} were skipped`;
   return pattern === undefined
     ? "no claim was found"
-    : `no claim contains "${printable(pattern)}"; ${HOW_TO_LIST}`;
+    : `no claim contains "${printable(pattern)}"; ${howToList()}`;
 }
 
 function printInstead(
@@ -172,13 +190,20 @@ function printInstead(
 }
 
 /** Judges this host's KVM as one column of a matrix; after the signal, with the results so far. */
-export async function judgeHost(pattern: string | undefined, signal: AbortSignal): Promise<Column> {
+export async function judgeHost(
+  pattern: string | undefined,
+  own: OwnClaims | undefined,
+  signal: AbortSignal,
+): Promise<Column> {
   const column = { name: "host", report: undefined, warnings: [] };
   if (signal.aborted) return { ...column, problem: "interrupted before a claim was judged" };
   try {
     const problem = deviceProblem();
     if (problem !== undefined) return { ...column, problem };
-    const { report, errors } = await collect(pattern, {}, () => {}, signal);
+    const { report, errors } =
+      own === undefined
+        ? await collect(pattern, {}, () => {}, signal)
+        : await collectOwn(own, { pattern }, () => {}, signal);
     if (signal.aborted) {
       const problem = `interrupted after ${report.results.length} claims`;
       return { ...column, report, problem };
@@ -212,14 +237,49 @@ interface Run {
 /** A search for a reason must not change the results of claims. */
 const WITHOUT_REASONS = { NODE_KVM_EXPLAIN: "0" };
 
-/** Returns the variables of the claims' process for reasons and C files; see test/helpers/reproducer.ts. */
-function reproEnvironment({ repro, reproAll }: SuiteOptions): Readonly<Record<string, string>> {
+/** Returns the variables of the claims' process for reasons and C files; see suite/reproducer.ts. */
+function reproEnvironment({
+  repro,
+  reproAll,
+}: Pick<SuiteOptions, "repro" | "reproAll">): Readonly<Record<string, string>> {
   if (repro === undefined) return WITHOUT_REASONS;
   return {
     ...WITHOUT_REASONS,
     NODE_KVM_REPRO: resolve(repro),
     ...(reproAll ? { NODE_KVM_REPRO_ALL: "1" } : {}),
   };
+}
+
+/** Judges the user's own claims, in a process of their own. */
+async function collectOwn(
+  own: OwnClaims,
+  options: Pick<SuiteOptions, "pattern"> & Partial<Pick<SuiteOptions, "repro" | "reproAll">>,
+  onResult: (result: Result) => void,
+  signal: AbortSignal,
+): Promise<Run> {
+  const { pattern, repro, reproAll = false } = options;
+  const results: Result[] = [];
+  const started = Date.now();
+  const environment = reproEnvironment({ repro, reproAll });
+  const error = await own.judge(
+    pattern,
+    environment,
+    (result) => {
+      results.push(result);
+      onResult(result);
+    },
+    signal,
+  );
+  const report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
+  const reproducers = repro === undefined ? 0 : countFiles(repro, started);
+  return { report, errors: error === undefined ? [] : [error], reproducers };
+}
+
+/** Counts the C files of a folder that were written since a time, ms. */
+function countFiles(folder: string, since: number): number {
+  const files = readdirSync(folder).filter((name) => name.endsWith(".c"));
+  // The clock of a file system may be some milliseconds behind.
+  return files.filter((name) => statSync(join(folder, name)).mtimeMs >= since - 100).length;
 }
 
 async function collect(
@@ -277,7 +337,7 @@ async function collect(
       watch: false,
       include: ["test/kvm/**/*.test.ts"],
       exclude: [],
-      setupFiles: ["test/helpers/setup.ts"],
+      setupFiles: ["test/kvm/setup.ts"],
       pool: "forks",
       fileParallelism: false,
       isolate: needsOwnProcesses(),
@@ -290,7 +350,7 @@ async function collect(
       ...(pattern === undefined ? {} : { testNamePattern: escapePattern(pattern) }),
     },
     // In an installed package, the suite is below node_modules, which is not compiled by default.
-    { server: { watch: null }, ssr: { noExternal: [/test\/(kvm|helpers|expectations)\//] } },
+    { server: { watch: null }, ssr: { noExternal: [/test\/kvm\//] } },
   );
   const ended = run
     .then((vitest) => vitest.close())

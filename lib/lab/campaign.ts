@@ -12,7 +12,7 @@ import { LabError } from "./error.ts";
 import { shortRelease } from "./kernels/catalogue.ts";
 import type { Kernel } from "./kernels/kernels.ts";
 import { HELD, WORK_PORT } from "./machine/init.ts";
-import { suiteProgram } from "./machine/installation.ts";
+import { CLAIMS, claimsRunner, suiteProgram } from "./machine/installation.ts";
 import {
   type EmulatorName,
   type LabOptions,
@@ -37,7 +37,12 @@ export interface CampaignOptions {
   readonly lanes: readonly Lane[];
   /** Only claims whose `id: sentence` contains this, ignoring case. */
   readonly pattern?: string;
-  /** The names of all claims of the suite; a report with an unknown claim, or without a selected one, is invalid. */
+  /**
+   * The user's own claims as a program, the text of a JSON document of suite/program.ts. The suite's claims are judged
+   * if it is omitted.
+   */
+  readonly program?: string;
+  /** The names of all claims to judge; a report with an unknown claim, or without a selected one, is invalid. */
   readonly claims?: readonly string[];
   /** The user's own Bochs. */
   readonly bochs?: string;
@@ -143,20 +148,21 @@ async function judgeLane(
   start: LaneStart,
   progress: SuiteProgress,
 ): Promise<readonly [Column, boolean]> {
-  const { pattern } = options;
+  const { pattern, program } = options;
   const result = await (options.run ?? runInLab)({
     kernel: lane.kernel,
     cpu: lane.cpu,
     ...(lane.emulator === undefined ? {} : { emulator: lane.emulator }),
     ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
-    root: "suite",
+    root: program === undefined ? "suite" : "claims",
     command: [
       "node",
       NO_OPT,
-      suiteProgram(),
+      ...(program === undefined ? [suiteProgram()] : [claimsRunner(), `--program=${PROGRAM}`]),
       ...(pattern === undefined ? [] : [`--pattern=${pattern}`]),
     ],
-    ...(start === "boot" ? {} : { restore: heldSuite(start === "warm", pattern) }),
+    ...(program === undefined ? {} : { files: { [PROGRAM]: Buffer.from(program) } }),
+    ...(start === "boot" ? {} : { restore: heldRunner(start === "warm", options) }),
     ...(isStock(lane) ? { memory: STOCK_MEMORY } : {}),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     mostOutput: MOST_OUTPUT,
@@ -190,17 +196,22 @@ function isStock({ kernel, emulator = "qemu" }: Lane): boolean {
  */
 const NO_OPT = "--no-opt";
 
+/** The user's own program in a guest. */
+const PROGRAM = `${CLAIMS}/program.json`;
+
 /**
- * Returns the settings for a saved machine in which the suite's program has loaded all claims; the selection comes
- * later.
+ * A program in a machine that is saved: the suite's, which has loaded all claims, or the runner of the user's own. Each
+ * run then passes the pattern and the user's claims, so that a saved machine cannot contain old ones.
  */
-function heldSuite(isWarm: boolean, pattern: string | undefined): Restore {
-  const program = ["node", NO_OPT, "--no-lazy", suiteProgram()];
+function heldRunner(isWarm: boolean, { pattern, program }: CampaignOptions): Restore {
+  const runner = program === undefined ? [suiteProgram()] : [claimsRunner(), `--folder=${CLAIMS}`];
   const waits = ["--held", `/dev/ttyS${WORK_PORT}`, "--mark", HELD];
   return {
-    command: [...program, ...waits, ...(isWarm ? ["--warm", "1"] : [])],
-    work: (seed) =>
-      Buffer.from(JSON.stringify({ ...(pattern === undefined ? {} : { pattern }), seed })),
+    command: [
+      ...["node", NO_OPT, "--no-lazy", ...runner, ...waits],
+      ...(isWarm ? ["--warm", "1"] : []),
+    ],
+    work: (seed) => Buffer.from(JSON.stringify({ pattern, program, seed })),
   };
 }
 

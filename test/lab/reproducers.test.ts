@@ -19,10 +19,10 @@ const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "6.12,7.2").split(",")
 /** An emulated machine may run several times slower than usual. */
 const PATIENCE_MS = 900_000;
 
-/** The suite, and one claim that fails by an injected fault, which the kernel does not have. */
+/** The suite, and one claim that fails because of an injected fault. */
 const RECORD = `
   node-kvm test --repro /c/honest --repro-all --reporter json
-  NODE_KVM_LIE=accepts-all node-kvm test change-feature --repro /c/lie >/dev/null 2>&1
+  NODE_KVM_FAULT=accepts-all node-kvm test change-feature --repro /c/fault >/dev/null 2>&1
   true`;
 
 /** Every program, its exit status and its last line. */
@@ -53,16 +53,14 @@ async function exited(options: LabOptions): Promise<LabResult & { kind: "exited"
   return result;
 }
 
-/**
- * Records under a kernel; the C files are put into a folder, with the fault's name before that of the injected fault.
- */
+/** Records under a kernel; the C files are put into a folder, those of the fault with a prefix. */
 async function recordUnder(kernel: Kernel, place: string): Promise<readonly Result[]> {
   const options = { kernel, command: ["sh", "-c", RECORD], wanted: ["/c"] };
   const { files, stdout } = await exited(options);
   mkdirSync(place);
   for (const [path, bytes] of files) {
-    const isLie = path.startsWith("/c/lie/");
-    writeFileSync(join(place, `${isLie ? "lie-" : ""}${basename(path)}`), bytes);
+    const isFaulty = path.startsWith("/c/fault/");
+    writeFileSync(join(place, `${isFaulty ? "fault-" : ""}${basename(path)}`), bytes);
   }
   const report: unknown = JSON.parse(stdout.toString());
   return (report as { results: readonly Result[] }).results;
@@ -127,7 +125,7 @@ describe.each(KERNELS)("under Linux %s", (name) => {
     expect(results.length).toBeGreaterThan(50);
     const wanted = results.map(({ number, id }) => [`${number}-${id}.c`, ""] as const);
     expect(new Map(said)).toEqual(
-      new Map([...wanted, ["red.c", ""], ["lie-51-change-feature.c", ""]]),
+      new Map([...wanted, ["red.c", ""], ["fault-51-change-feature.c", ""]]),
     );
   });
 
@@ -152,8 +150,8 @@ describe.each(KERNELS)("under Linux %s", (name) => {
     });
   });
 
-  test("the file of a claim that failed by an injected fault does not reproduce it", () => {
-    expect(endings.get("lie-51-change-feature")).toMatchObject({
+  test("the C file of a claim that failed because of an injected fault does not reproduce it", () => {
+    expect(endings.get("fault-51-change-feature")).toMatchObject({
       status: 1,
       lastLine: expect.stringMatching(/^ok 51 change-feature # SKIP undecided/),
     });

@@ -25,27 +25,38 @@ const MODULES = "/usr/lib/node_modules";
 const PACKAGE = packageFolder();
 
 /** The sources of the suite. */
-const SUITE = ["test/kvm", "test/helpers", "test/expectations"];
+const SUITE = ["test/kvm"];
 
 /** The suite as one program that needs no vitest. */
 const PROGRAM = "dist/suite/main.js";
 
+/** The program that judges the user's own claims. */
+const RUNNER = "dist/suite/run.js";
+
+/** The folder of the user's own claims in the guest. */
+export const CLAIMS = "/claims";
+
 /**
- * The part of this package in a guest's root: all of it with the dependencies of its command and its suite, or only
- * the suite's program, which needs less memory and boots faster.
+ * The part of this package in a guest's root: all of it with the dependencies of its command and its suite; only the
+ * suite's program, which needs less memory and boots faster; or all that the user's own claims may import.
  */
-export type Root = "package" | "suite";
+export type Root = "package" | "suite" | "claims";
+
+/** What the suite's program loads for some messages and assertions. */
+const PARTS = ["dist/suite/display.cjs", "dist/suite/vitest-expect.cjs"];
 
 /** The files of the package itself. */
 const SHIPPED: Readonly<Record<Root, readonly string[]>> = {
   package: ["package.json", "dist", ...SUITE],
-  suite: ["package.json", dirname(PROGRAM)],
+  suite: ["package.json", PROGRAM, ...PARTS],
+  claims: ["package.json", "dist"],
 };
 
 /** The packages that a root needs. */
 const NEEDED: Readonly<Record<Root, (name: string) => boolean>> = {
   package: () => true,
   suite: (name) => name === "iced-x86",
+  claims: (name) => name === "iced-x86",
 };
 
 /**
@@ -81,6 +92,11 @@ function inGuest(path: string): string {
 /** Returns the path of the suite's program in the guest. */
 export function suiteProgram(): string {
   return inGuest(join(PACKAGE, PROGRAM));
+}
+
+/** The program in the guest that judges the user's own claims. */
+export function claimsRunner(): string {
+  return inGuest(join(PACKAGE, RUNNER));
 }
 
 /**
@@ -127,8 +143,18 @@ function checkSuiteProgram(): void {
  */
 export function installationEntries(root: Root): readonly InitramfsEntry[] {
   if (root === "suite") checkSuiteProgram();
-  return [...packageEntries(root), ...dependencyEntries(root)];
+  return [
+    ...packageEntries(root),
+    ...dependencyEntries(root),
+    ...(root === "claims" ? CLAIMS_ENTRIES : []),
+  ];
 }
+
+/** The folder of the user's own claims, in which they find this package. */
+const CLAIMS_ENTRIES: readonly InitramfsEntry[] = [
+  { kind: "directory", path: CLAIMS },
+  { kind: "symlink", path: `${CLAIMS}/node_modules/node-kvm`, target: guestFolder() },
+];
 
 /**
  * Checks that the suite's program exists and is not older than the sources of the claims.

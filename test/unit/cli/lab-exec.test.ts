@@ -71,6 +71,7 @@ function exec(more: Partial<ExecOptions> = {}): Promise<number> {
 
 function run(more: Partial<LabRunOptions> = {}): Promise<number> {
   return labRun({
+    paths: [],
     kernels: [join(folder, "bzImage")],
     modules: folder,
     cpus: ["max", "EPYC"],

@@ -21,9 +21,12 @@ vi.mock(import("../../../lib/lab/campaign.ts"), async (original) => {
 vi.mock(import("../../../lib/cli/lab-claims.ts"), () => ({
   claimsWith: async () => ["a: A"],
   claimsWithId: async () => ["a: A"],
+  howToList: () => "",
+  loadOwnClaims: () => Promise.resolve(undefined),
 }));
 
 const OPTIONS: SuiteOptions = {
+  paths: [],
   pattern: undefined,
   reporter: "json",
   requireKvm: false,

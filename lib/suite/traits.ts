@@ -1,15 +1,23 @@
-/** Probes of a KVM's traits. Their facts are `TRAITS` of node-kvm/oracle; the claims that a trait breaks are deviations.ts. */
-import { fromSupported, type Kvm, KvmError, vendorModule } from "node-kvm";
-import { guest } from "node-kvm/guest";
-import { Sandbox } from "node-kvm/machine";
-import { KVM_OWNED, type Trait } from "node-kvm/oracle";
+/**
+ * Probes of a KVM's traits: its behaviour, and never its version, because stable kernels and distributions backport
+ * fixes. The facts are `TRAITS` of node-kvm/oracle; deviations.ts states which claims a trait breaks.
+ */
+import { guest } from "../guest/index.ts";
+import { fromSupported, type Kvm, KvmError, vendorModule } from "../index.ts";
+import { Sandbox } from "../machine/index.ts";
+import { KVM_OWNED, type Trait as TraitName } from "../oracle/index.ts";
 
 /** Bits of CR4 that require a feature; a CPU without it refuses the bit. */
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_VMXE = 1n << 13n;
 
+export type { TraitName };
+
+/** A trait of KVM: the name of a known one, or a function that determines from the device whether KVM has it. */
+export type Trait = TraitName | ((kvm: Kvm) => boolean);
+
 /** The probe of each trait. */
-const PROBES: Readonly<Record<Trait, (kvm: Kvm) => boolean>> = {
+const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   kvm_pvm: () => vendorModule() === "kvm_pvm",
   // The series that ended the trait also made a vCPU without a table refuse CR4.OSXSAVE.
   "compares-incoming": (kvm) =>
@@ -21,9 +29,9 @@ const PROBES: Readonly<Record<Trait, (kvm: Kvm) => boolean>> = {
 
 const seen = new Map<Trait, boolean>();
 
-/** Whether this host's KVM has a trait; probed once per process. */
+/** Returns whether this host's KVM has a trait. Each trait is probed once per process. */
 export function hasTrait(kvm: Kvm, trait: Trait): boolean {
-  const known = seen.get(trait) ?? PROBES[trait](kvm);
+  const known = seen.get(trait) ?? (typeof trait === "string" ? PROBES[trait] : trait)(kvm);
   seen.set(trait, known);
   return known;
 }
@@ -44,8 +52,8 @@ function isFrozenByRun(kvm: Kvm): boolean {
   return !accepts(() => box.vcpu.setCpuid2(cpuid.append({ function: 0x5000_0000 })));
 }
 
-/** Whether the bit that a KVM without the trait sets itself is stored as it was sent, both set and clear. */
-function leaves(kvm: Kvm, trait: Trait): boolean {
+/** Returns whether the bit that a KVM without the trait sets itself is stored as it was sent, both set and clear. */
+function leaves(kvm: Kvm, trait: TraitName): boolean {
   const row = KVM_OWNED.find(({ unless }) => unless === trait);
   if (row === undefined) return false;
   const { function: leaf, register } = row;

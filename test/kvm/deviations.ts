@@ -1,27 +1,16 @@
 /**
- * The claims that some KVMs are known to break, and why. A row applies if KVM has its trait (traits.ts), whatever the
- * version; it fails when the claim holds again.
+ * Where KVM breaks a claim of the suite for a known reason. A row is chosen by a trait of the KVM behind /dev/kvm,
+ * never by a version number. It fails when the claim holds again.
  */
-import { TRAITS, type Trait } from "node-kvm/oracle";
-
-/** One claim that does not hold on a KVM with a trait. */
-export interface Deviation {
-  /** The claim's short name. */
-  readonly claim: string;
-  /** The trait of the KVMs that break the claim. */
-  readonly on: Trait;
-  /** A part of the expected failure, so that another failure does not match the row. */
-  readonly shows: string;
-  /** The cause. */
-  readonly reason: string;
-}
+import { TRAITS } from "node-kvm/oracle";
+import type { ClaimDeviation } from "node-kvm/test";
 
 const NO_PKU = TRAITS["leaves-ospke"].behaviour;
 const NO_XSAVE = TRAITS["leaves-osxsave"].behaviour;
 const OVERLAY = TRAITS.kvm_pvm.behaviour;
 
-/** Every known deviation. */
-export const deviations: readonly Deviation[] = [
+/** All known deviations of the suite. */
+export const deviations: readonly ClaimDeviation[] = [
   {
     claim: "resend-original",
     on: "kvm_pvm",

@@ -1,35 +1,36 @@
 /**
- * Claims as C files: with NODE_KVM_REPRO=folder each failing claim leaves one there, with
- * NODE_KVM_REPRO_ALL=1 also each that holds. What is in them is `node-kvm/trace`.
+ * C files of claims: with `NODE_KVM_REPRO=folder` each failed claim writes one there, and with `NODE_KVM_REPRO_ALL=1`
+ * each claim that was judged. Their contents come from `node-kvm/trace`.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, release } from "node:os";
 import { join } from "node:path";
-import { type Handle, type IoctlArgument, vendorModule } from "node-kvm";
-import type { Ioctl } from "node-kvm/abi";
-import { exportC, type IoctlStep, type Recording, record, type Step } from "node-kvm/trace";
+import { types } from "node:util";
+import type { Ioctl } from "../abi/index.ts";
+import { type Handle, type IoctlArgument, vendorModule } from "../index.ts";
+import { exportC, type IoctlStep, type Recording, record, type Step } from "../trace/index.ts";
 import { Unmet } from "./kit.ts";
 
 /** A claim that was judged. */
 export interface Judged {
-  readonly number: number;
+  readonly number: number | undefined;
   readonly id: string;
   readonly sentence: string;
-  /** What it threw; `undefined` when it held. */
-  readonly failure: unknown;
-  /** Why it is known to fail here. */
+  /** The thrown error; `undefined` if the claim holds. */
+  readonly failure: Error | undefined;
+  /** The reason of a known failure on this host. */
   readonly expected: string | undefined;
 }
 
 /** The recording of one claim. */
 export interface ClaimRecording {
-  /** Ends it; writes the file, if one is wanted, and returns its path. */
+  /** Ends the recording; writes the C file, if one is required, and returns its path. */
   end(judged: Judged): string | undefined;
 }
 
 let current: Recording | undefined;
 
-/** Begins to record a claim, if files are wanted. */
+/** Starts the recording of a claim, if C files are required. */
 export function recordClaim(): ClaimRecording {
   const folder = process.env["NODE_KVM_REPRO"];
   if (folder === undefined || folder === "") return { end: () => undefined };
@@ -56,35 +57,36 @@ function write(folder: string, recording: Recording, judged: Judged): string | u
     cpu: cpus()[0]?.model,
   });
   const isWanted = failure !== undefined || process.env["NODE_KVM_REPRO_ALL"] === "1";
-  // A claim that was skipped has no verdict that a kernel could be asked for.
+  // A skipped claim has no verdict that another kernel could confirm.
   if (!isWanted || failure instanceof Unmet) return undefined;
   mkdirSync(folder, { recursive: true });
-  const path = join(folder, `${number}-${id}.c`);
+  const path = join(folder, `${number === undefined ? "" : `${number}-`}${id}.c`);
   writeFileSync(path, exportC(trace));
   return path;
 }
 
-function reason(failure: unknown, expected: string | undefined): string {
-  const lie = process.env["NODE_KVM_LIE"];
-  const told =
-    lie === undefined ? "" : `The claim was told a lie (${lie}): it is in the answers.\n`;
-  if (failure === undefined) return told;
-  const message = failure instanceof Error ? failure.message : String(failure);
-  return `${told}${message}${expected === undefined ? "" : `\nKnown: ${expected}`}`;
+function reason(failure: Error | undefined, expected: string | undefined): string {
+  const fault = process.env["NODE_KVM_FAULT"];
+  const note =
+    fault === undefined
+      ? ""
+      : `A fault was injected (${fault}): the expected values contain its results.\n`;
+  if (failure === undefined) return note;
+  return `${note}${failure.message}${expected === undefined ? "" : `\nKnown: ${expected}`}`;
 }
 
-/** Where a call's answer is looked for later, when a liar (lies.ts) has changed it. */
+/** Returns the number of recorded steps; faults.ts replaces a later step if it changes a call. */
 export function stepCount(): number {
   return current?.steps.length ?? 0;
 }
 
 /**
- * Puts into the recording what the claim was answered, in place of what the kernel said. A recording
- * holds what the claim has seen, so that its file shows whether the kernel says so: with a lie, not.
+ * Replaces the kernel's result in the recording by the one that the claim received. The C file then contains the
+ * results of the claim, and reports that the kernel returns others.
  *
- * @param from - how many steps there were before the call.
+ * @param from - the number of steps before the call.
  */
-export function retell(
+export function replaceResult(
   from: number,
   handle: Handle,
   ioctl: Ioctl,
@@ -97,43 +99,43 @@ export function retell(
   const place = steps.findIndex(
     (step, i) => i >= from && step.kind === "ioctl" && step.request === ioctl.request,
   );
-  const told: IoctlStep = {
+  const changedStep: IoctlStep = {
     kind: "ioctl",
     seq: 0,
-    // The declarations of the package leave internal members out.
+    // A protected member.
     fd: Reflect.get(handle, "traced") as IoctlStep["fd"],
     request: ioctl.request,
     name: ioctl.name,
-    before: sent === undefined || sent instanceof Uint8Array ? sent : BigInt(sent),
-    byteLength: sent instanceof Uint8Array ? sent.length : 0,
+    before: sent === undefined || types.isUint8Array(sent) ? sent : BigInt(sent),
+    byteLength: types.isUint8Array(sent) ? sent.length : 0,
     links: [],
     result,
     after: changed(sent, argument),
     made: undefined,
   };
-  const honest = steps[place];
-  if (honest?.kind === "ioctl") steps[place] = { ...honest, result, after: told.after };
-  else steps.push(told);
+  const real = steps[place];
+  if (real?.kind === "ioctl") steps[place] = { ...real, result, after: changedStep.after };
+  else steps.push(changedStep);
 }
 
 function changed(
   sent: IoctlArgument | undefined,
   argument: IoctlArgument | undefined,
 ): Uint8Array | undefined {
-  if (!(sent instanceof Uint8Array && argument instanceof Uint8Array)) return undefined;
-  return Buffer.compare(sent, argument) === 0 ? undefined : argument.slice();
+  if (!(types.isUint8Array(sent) && types.isUint8Array(argument))) return undefined;
+  return Buffer.compare(sent, argument) === 0 ? undefined : new Uint8Array(argument);
 }
 
-/** The same for the process's last permission: it was given. */
-export function retellPermission(): void {
+/** Replaces the result of the last request for a permission: it was granted. */
+export function replacePermission(): void {
   const steps = (current?.steps ?? []) as Step[];
   const place = steps.findLastIndex((step) => step.kind === "permission");
-  const asked = steps[place];
-  if (asked?.kind === "permission") steps[place] = { ...asked, result: 0 };
+  const request = steps[place];
+  if (request?.kind === "permission") steps[place] = { ...request, result: 0 };
 }
 
-/** The same for what the guest has seen: every value that it wrote in the last run is another. */
-export function retellGuest(): void {
+/** Inverts all bytes that the guest wrote to its memory in the last run. */
+export function replaceGuestValues(): void {
   const steps = (current?.steps ?? []) as Step[];
   const place = steps.findLastIndex((step) => step.kind === "run");
   const run = steps[place];
