@@ -15,7 +15,7 @@ export const CLAIM_WORDS: string =
   "a pattern: only claims whose name or sentence contains it; and files or folders of your own " +
   "claims, which replace the suite's: a path has a slash or ends in .ts, .mts, .js or .mjs";
 
-/** What a file of claims may end in. */
+/** The end of the name of a file of claims. */
 const EXTENSION = /(?<!\.d)\.(ts|mts|js|mjs)$/;
 
 /** The files of a folder that contain claims. */

@@ -28,14 +28,24 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   kvm: ["native.ts", "abi", "explain", "state", "trace"],
   machine: ["kvm", "guest", "abi"],
   worker: ["kvm", "abi"],
-  suite: ["index.ts", "package.ts", "abi", "cpuid", "guest", "report", "trace"],
+  suite: [
+    "index.ts",
+    "package.ts",
+    "abi",
+    "cpuid",
+    "guest",
+    "machine",
+    "oracle",
+    "report",
+    "trace",
+  ],
   // The two at the top: the public entry, and the command.
   "index.ts": ["cpuid", "kvm"],
   cli: ["native.ts", "package.ts", "abi", "cpuid", "report", "state", "kvm", "lab", "suite"],
 };
 
 /** The rooms of which lib/suite may import only the public entry, as a user's claims do. */
-const PUBLIC: readonly string[] = ["abi", "cpuid", "guest", "trace"];
+const PUBLIC: readonly string[] = ["abi", "cpuid", "guest", "machine", "oracle", "trace"];
 
 /** The files that may import a package. */
 const PACKAGES: Readonly<Record<string, (file: string) => boolean>> = {

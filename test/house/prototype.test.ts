@@ -118,7 +118,10 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^vitests\(\)\[String\(name\)\]$/, "the name of an assertion, which vitest's prototype has"],
     [/^name in target$/, "a member of a function, which inherits call and apply"],
   ],
-  "suite/traits.ts": [[/^PROBES\[trait\]$/, TABLE]],
+  "suite/traits.ts": [
+    [/^PROBES\[trait\]$/, TABLE],
+    [/^(entry|stored)\[register\]$/, TABLE],
+  ],
   "worker/message.ts": [[/^STATE_ERRORS\[code\]$/, "the code is a StateError's"]],
 };
 

@@ -42,7 +42,7 @@ export const CLAIMS = "/claims";
  */
 export type Root = "package" | "suite" | "claims";
 
-/** What the suite's program loads for some messages and assertions. */
+/** The parts of the suite's program that some messages and assertions need. */
 const PARTS = ["dist/suite/display.cjs", "dist/suite/vitest-expect.cjs"];
 
 /** The files of the package itself. */
