@@ -155,7 +155,9 @@ test("an entry exports every type that a public signature names", () => {
 
 describe.each(Array.from(ENTRIES.keys()))("the entry %s", (entry) => {
   const declaration = ENTRIES.get(entry) ?? "";
-  const source = read(relative(PROJECT, declaration).replace("dist", "lib").replace(".d.ts", ".ts"));
+  const source = read(
+    relative(PROJECT, declaration).replace("dist", "lib").replace(".d.ts", ".ts"),
+  );
   const name = join("node-kvm", entry);
 
   test("is one file whose docstring has its name", () => {
