@@ -3,12 +3,12 @@
  * chosen by a trait (traits.ts), never by a version number. It is a failure when the claim holds again.
  */
 import { Kvm } from "../index.ts";
-import { hasTrait, type Trait } from "./traits.ts";
+import { hasTrait, type KvmTrait } from "./traits.ts";
 
 /** How a claim fails where KVM has a trait. */
 export interface Deviation {
   /** The trait of this host's KVM: the name of a known one, or a function that determines it. */
-  readonly on: Trait;
+  readonly on: KvmTrait;
   /** A part of the expected failure's message. A failure with another message is not expected. */
   readonly shows: string;
   /** The cause, in words. */

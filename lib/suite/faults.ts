@@ -16,7 +16,7 @@ export type IoctlCall = (ioctl: Ioctl, argument?: IoctlArgument) => number;
  * A fault: receives a handle and its real ioctl, and returns the ioctl that the claims get. It may change the argument's
  * bytes after the call, return another result, or throw another {@link KvmError}.
  */
-export type Fault = (handle: Handle, call: IoctlCall) => IoctlCall;
+export type InjectedFault = (handle: Handle, call: IoctlCall) => IoctlCall;
 
 const refuse = (ioctl: Ioctl, object: string, errno: number): never => {
   throw new KvmError({ call: ioctl.name, object, errno, reason: "(an injected fault)" });
@@ -63,8 +63,8 @@ function makeStale(entry: DataView): void {
   if (leaf === 0xd && index === 0) flip(entry, EBX, 0x100);
 }
 
-const FAULTS_BY_NAME: ReadonlyMap<string, Fault> = new Map(
-  Object.entries<Fault>({
+const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
+  Object.entries<InjectedFault>({
     // Accepts every CPUID table, as Linux 5.10 does after KVM_RUN, all special registers, and every permission.
     "accepts-all": (_handle, call) => (ioctl, argument) => {
       try {
@@ -135,7 +135,7 @@ const INJECTED: unique symbol = Symbol.for("node-kvm.fault");
  * @param fault - one of {@link FAULTS}, or a function.
  * @throws TypeError for an unknown name.
  */
-export function injectFault(fault: string | Fault): void {
+export function injectFault(fault: string | InjectedFault): void {
   const change = typeof fault === "string" ? FAULTS_BY_NAME.get(fault) : fault;
   if (change === undefined) {
     throw new TypeError(

@@ -3,7 +3,7 @@ import { deviceProblem } from "./claim.ts";
 import { Kit } from "./kit.ts";
 
 /** The part of vitest's test context that the fixture uses. */
-interface Skippable {
+export interface Skippable {
   readonly skip: (reason?: string) => never;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Claims about KVM: `claim()`, its kit, matchers, known deviations and injected faults. A file of claims runs in vitest,
+ * The entry `node-kvm/test`: claims about KVM with `claim()`, its kit, matchers, known deviations and injected faults. A file of claims runs in vitest,
  * with `node-kvm test FILE` on this host, and with `node-kvm lab run FILE` in the lab's guests.
  *
  * Importing this module adds the matchers to vitest's `expect`, and injects the fault that `NODE_KVM_FAULT` names.
@@ -10,8 +10,8 @@ import { matchers } from "./matchers.ts";
 
 export { type ClaimCheck, type ClaimOptions, claim } from "./claim.ts";
 export { type ClaimDeviation, type Deviation, registerDeviations } from "./deviations.ts";
-export { FAULTS, type Fault, type IoctlCall, injectFault } from "./faults.ts";
-export { fixtures, type KitFixtures } from "./fixtures.ts";
+export { FAULTS, type InjectedFault, type IoctlCall, injectFault } from "./faults.ts";
+export { fixtures, type KitFixtures, type Skippable } from "./fixtures.ts";
 export {
   type Configured,
   Kit,
@@ -22,7 +22,7 @@ export {
   Unmet,
 } from "./kit.ts";
 export { type ClaimMatchers, type MatcherResult, matchers } from "./matchers.ts";
-export type { Trait, TraitName } from "./traits.ts";
+export type { KvmTrait, TraitName } from "./traits.ts";
 export { expect };
 
 expect.extend(matchers);

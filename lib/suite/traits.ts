@@ -14,7 +14,7 @@ const CR4_VMXE = 1n << 13n;
 export type { TraitName };
 
 /** A trait of KVM: the name of a known one, or a function that determines from the device whether KVM has it. */
-export type Trait = TraitName | ((kvm: Kvm) => boolean);
+export type KvmTrait = TraitName | ((kvm: Kvm) => boolean);
 
 /** The probe of each trait. */
 const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
@@ -27,10 +27,10 @@ const PROBES: Readonly<Record<TraitName, (kvm: Kvm) => boolean>> = {
   "leaves-osxsave": (kvm) => leaves(kvm, "leaves-osxsave"),
 };
 
-const seen = new Map<Trait, boolean>();
+const seen = new Map<KvmTrait, boolean>();
 
 /** Returns whether this host's KVM has a trait. Each trait is probed once per process. */
-export function hasTrait(kvm: Kvm, trait: Trait): boolean {
+export function hasTrait(kvm: Kvm, trait: KvmTrait): boolean {
   const known = seen.get(trait) ?? (typeof trait === "string" ? PROBES[trait] : trait)(kvm);
   seen.set(trait, known);
   return known;
