@@ -31,12 +31,12 @@ describe.each(names)("examples/%s", (name) => {
     expect(imports.filter((module) => !/^(node-kvm(\/[a-z]+)?|node:.+)$/.test(module))).toEqual([]);
   });
 
-  test.each(["README.md", "docs/examples.md"])("is listed in %s", (list) => {
+  test.each(["docs/examples.md"])("is listed in %s", (list) => {
     expect(read(list)).toContain(`examples/${name})`);
   });
 });
 
-test.each(["README.md", "docs/examples.md"])("%s lists no example that is missing", (list) => {
+test.each(["docs/examples.md"])("%s lists no example that is missing", (list) => {
   const listed = Array.from(read(list).matchAll(/examples\/([\w-]+\.js)\)/g), ([, name]) => name);
   expect(listed).toEqual(names);
 });
