@@ -39,8 +39,8 @@ const constants = Array.from(
 
 /** Types that are a part of one other type, whose page shows them. */
 const PARTS = [
-  ...["Arguments", "PlainCap", "FilteredWrite", "SentMsr"],
-  ...["VENDOR_MODULES", "CPUID_FIELDS", "Schema"],
+  "Arguments",
+  ...["VENDOR_MODULES", "CPUID_FIELDS"],
   ...["UnionStruct", "OneOf", "PaddingName"],
 ];
 

@@ -52,7 +52,7 @@ export interface CampaignOptions {
   /** Is called for each step of a lane. */
   readonly onProgress?: (lane: Lane, step: LaneStep) => void;
   /**
-   * How a QEMU machine starts; by default {@link DEFAULT_START}. `boot`: always booted. `saved`: restored from one
+   * How a QEMU machine starts; by default `boot`. `boot`: always booted. `saved`: restored from one
    * that was saved before any VM was created in it; a failure there is judged again after a boot. `warm`: restored
    * from one that has judged all claims before, which is faster but not a valid judgement.
    */

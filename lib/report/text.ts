@@ -6,9 +6,13 @@ import { count, judged, type Report, type Result, type Verdict } from "./result.
 
 /** Functions that colour text; without colours each returns it unchanged. */
 export interface Paint {
+  /** Colours a success. */
   readonly green: (text: string) => string;
+  /** Colours a failure. */
   readonly red: (text: string) => string;
+  /** Colours a known deviation. */
   readonly yellow: (text: string) => string;
+  /** Makes details less prominent. */
   readonly dim: (text: string) => string;
 }
 

@@ -4,6 +4,7 @@ import { Kit } from "./kit.ts";
 
 /** The part of vitest's test context that the fixture uses. */
 export interface Skippable {
+  /** Ends the test as skipped. */
   readonly skip: (reason?: string) => never;
 }
 
@@ -28,6 +29,7 @@ export interface KitFixtures {
  * ```
  */
 export const fixtures: {
+  /** Creates the test's kit, and closes it after the test. */
   readonly kit: (context: Skippable, use: (kit: Kit) => Promise<void>) => Promise<void>;
 } = {
   // vitest reads the names of the used fixtures in the pattern of the first parameter.

@@ -13,6 +13,7 @@ export { type ClaimDeviation, type Deviation, registerDeviations } from "./devia
 export { FAULTS, type InjectedFault, type IoctlCall, injectFault } from "./faults.ts";
 export { fixtures, type KitFixtures, type Skippable } from "./fixtures.ts";
 export {
+  type Closable,
   type Configured,
   Kit,
   ONE_WRITE,

@@ -33,9 +33,15 @@ export interface Setup {
 /** A guest in long mode that writes to a port: the shortest program after which a vCPU has run. */
 export const ONE_WRITE: Program = guest("long", (g) => g.done());
 
+/** An object with a resource, such as a handle. */
+export interface Closable {
+  /** Releases the resource. */
+  close(): void;
+}
+
 /** The tools of one claim. */
 export class Kit {
-  readonly #open: { close(): void }[] = [];
+  readonly #open: Closable[] = [];
   readonly #unmet: (reason: string) => never;
   /** The device. */
   readonly kvm: Kvm;
@@ -55,7 +61,7 @@ export class Kit {
   }
 
   /** Adds a handle to those that are closed at the end of the claim, and returns it. */
-  keep<T extends { close(): void }>(handle: T): T {
+  keep<T extends Closable>(handle: T): T {
     this.#open.push(handle);
     return handle;
   }

@@ -26,8 +26,11 @@ export interface MatcherResult {
 
 /** The argument of `expect.extend`, for an `expect` other than the one that `node-kvm/test` extends. */
 export const matchers: {
+  /** See {@link ClaimMatchers.toBeAccepted}. */
   readonly toBeAccepted: (call: () => unknown) => MatcherResult;
+  /** See {@link ClaimMatchers.toFailWith}. */
   readonly toFailWith: (call: () => unknown, code: string) => MatcherResult;
+  /** See {@link ClaimMatchers.toEqualTable}. */
   readonly toEqualTable: (
     actual: Iterable<CpuidEntry2>,
     expected: Iterable<CpuidEntry2>,

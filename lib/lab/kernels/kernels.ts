@@ -44,6 +44,7 @@ export interface KernelOptions {
 
 /** How a kernel is fetched. */
 export interface FetchOptions extends KernelOptions {
+  /** Called for each file and each part of a download. */
   readonly onProgress?: ((progress: FetchProgress) => void) | undefined;
   /** Whether to replace a cached or damaged kernel. */
   readonly refetch?: boolean | undefined;
@@ -60,7 +61,7 @@ export interface KernelList {
   readonly trouble: LabError | undefined;
 }
 
-/** Lists the kernels of the archive and of the cache, as {@link surveyKernels}, without the state of the list. */
+/** Lists the kernels of the archive and of the cache, sorted by version. */
 export async function listKernels(options: KernelOptions = {}): Promise<readonly KernelRow[]> {
   return (await surveyKernels(options)).rows;
 }
