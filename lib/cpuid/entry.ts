@@ -4,7 +4,6 @@
 
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../abi/generated/constants.ts";
 import type { CpuidEntry2 } from "../abi/generated/structs.ts";
-import { NO_PADDING } from "../abi/put.ts";
 import { describe, refuseMissing, refuseUnknown } from "../options.ts";
 
 export { type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
@@ -39,6 +38,9 @@ function complaint(value: unknown): string | undefined {
   const number = Number(value);
   return number < 0 || number > 0xffffffff ? "does not fit 32 bits" : undefined;
 }
+
+/** The padding of most entries. */
+const NO_PADDING: readonly number[] = Object.freeze([0, 0, 0]);
 
 const MEMBERS: readonly string[] = ["function", "index", "flags", ...CPUID_REGISTERS, "padding"];
 

@@ -23,7 +23,6 @@ interface Facts {
 const project = join(import.meta.dirname, "..", "..");
 const factsFile = "gen/facts/kvm-abi.json";
 const generatedFiles = [
-  "lib/abi/generated/codecs.ts",
   "lib/abi/generated/constants.ts",
   "lib/abi/generated/ioctls.ts",
   "lib/abi/generated/structs.ts",
