@@ -2,9 +2,10 @@
 
 import { Cpuid2, type CpuidEntry2 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
-import { read } from "../abi/struct.ts";
+import { encode, read } from "../abi/struct.ts";
+import { isUnchanging } from "../abi/unchanging.ts";
 import { KvmError } from "../errors.ts";
-import { describe } from "../options.ts";
+import { describe, toList } from "../options.ts";
 import type { Handle } from "./handle.ts";
 
 /** KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h: no vCPU has more. */
@@ -15,6 +16,35 @@ const ENTRY_BYTES = 40;
 
 /** An entry of a table; omitted fields are zero, as in C. */
 export type CpuidEntry2Input = Pick<CpuidEntry2, "function"> & Partial<CpuidEntry2>;
+
+/** A table as it is passed to the kernel. */
+export interface EncodedCpuid2 {
+  readonly entries: readonly CpuidEntry2Input[];
+  /** A whole `struct kvm_cpuid2`. */
+  readonly bytes: Uint8Array;
+}
+
+const encoded = new WeakMap<object, EncodedCpuid2>();
+
+/**
+ * Returns the bytes of a table that never changes, such as a CpuidTable. They are encoded at the first call and kept:
+ * setting the same table again, on any vCPU, only copies them.
+ *
+ * @returns undefined for any other iterable, which may have changed since the last call
+ */
+export function encodedOnce(
+  table: Iterable<CpuidEntry2Input>,
+  where: string,
+): EncodedCpuid2 | undefined {
+  if (!isUnchanging(table)) return undefined;
+  let found = encoded.get(table);
+  if (found === undefined) {
+    const entries = Object.freeze(toList(where, table));
+    found = { entries, bytes: encode(Cpuid2, { entries }, where) };
+    encoded.set(table, found);
+  }
+  return found;
+}
 
 /** Reads a table of unknown length, with a larger buffer after each E2BIG. */
 export function growCpuid2(handle: Handle, ioctl: Ioctl): readonly CpuidEntry2[] {

@@ -1,6 +1,5 @@
 /** A vCPU's runs, on the calling thread or on its own thread, with kicks and exits. The exits are exit.ts. */
 import { constants } from "node:os";
-import { isMainThread } from "node:worker_threads";
 import { KVM_RUN } from "../abi/generated/ioctls.ts";
 import { Run } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
@@ -20,6 +19,7 @@ import type { Exit } from "./exits/exit.ts";
 import { decodeExit, isExitBesideErrno } from "./exits/exit-decoder.ts";
 import { ExitSource } from "./exits/exit-source.ts";
 import type { CallContext, IoctlArgument } from "./handle.ts";
+import { isMainThread } from "./host.ts";
 import { refused } from "./refused.ts";
 import { Abortable, type AbortOptions, signalOf } from "./run/abortable.ts";
 import { CoalescedRing, coalescedRing } from "./run/coalesced-ring.ts";
@@ -104,7 +104,7 @@ export abstract class VcpuRuns extends VcpuDevices {
     // `vm` may be undefined in a program's `new Vcpu()`: super() rejects that before the gate is used.
     super(fd, label);
     // A worker that is in KVM_RUN calls the second function to find out whether the environment ends.
-    const run = fd.mapRun(this.#done, isMainThread ? undefined : () => undefined);
+    const run = fd.mapRun(this.#done, isMainThread() ? undefined : () => undefined);
     if (isRefusal(run)) {
       fd.close();
       throw refused({ call: run.call, label, errno: run.errno, facts: { what: "kvm_run" } });
