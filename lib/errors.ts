@@ -19,11 +19,11 @@ export function errnoName(errno: number): string {
 }
 
 /** The members that a {@link KvmError} is created from. */
-export interface KvmErrorInit {
-  /** The call: an ioctl's name, or `open`, `mmap`. */
-  readonly ioctl: string;
+export interface KvmErrorInput {
+  /** The call's name in C: an ioctl's (`KVM_SET_CPUID2`) or a system call's (`open`, `mmap`, `tgkill`). */
+  readonly call: string;
   /** The object of the call: `/dev/kvm`, `vm`, `vcpu 0`. */
-  readonly fd: string;
+  readonly object: string;
   /** The kernel's errno, positive. */
   readonly errno: number;
   /** The arguments, under KVM's names. */
@@ -40,10 +40,10 @@ export interface KvmErrorInit {
  */
 export class KvmError extends Error {
   override readonly name: string = "KvmError";
-  /** The ioctl's name in C, such as `"KVM_SET_CPUID2"`; `"open"` and `"mmap"` for those calls. */
-  readonly ioctl: string;
+  /** The call's name in C: an ioctl's (`"KVM_SET_CPUID2"`) or a system call's (`"open"`, `"mmap"`, `"tgkill"`). */
+  readonly call: string;
   /** The object of the call: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
-  readonly fd: string;
+  readonly object: string;
   /** The kernel's errno, a positive number. */
   readonly errno: number;
   /** The errno's C name: `"EINVAL"`. */
@@ -54,14 +54,14 @@ export class KvmError extends Error {
   readonly reason: string | undefined;
 
   /** Creates the error of a failed call. */
-  constructor(init: KvmErrorInit) {
-    refuseMisfit("new KvmError()", init, ["ioctl", "fd", "errno"], ["args", "reason"]);
+  constructor(init: KvmErrorInput) {
+    refuseMisfit("new KvmError()", init, ["call", "object", "errno"], ["args", "reason"]);
     const code = errnoName(init.errno);
     super(
-      `${init.ioctl} (${init.fd}): ${code}${init.reason === undefined ? "" : `: ${init.reason}`}`,
+      `${init.call} (${init.object}): ${code}${init.reason === undefined ? "" : `: ${init.reason}`}`,
     );
-    this.ioctl = init.ioctl;
-    this.fd = init.fd;
+    this.call = init.call;
+    this.object = init.object;
     this.errno = init.errno;
     this.code = code;
     this.args = init.args ?? {};

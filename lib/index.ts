@@ -13,7 +13,7 @@ export {
 export {
   errnoName,
   KvmError,
-  type KvmErrorInit,
+  type KvmErrorInput,
   STATE_ERRORS,
   StateError,
   type StateErrorCode,

@@ -50,19 +50,19 @@ void Delivery::Delivered() {
   if (--expected_ == 0) uv_unref(reinterpret_cast<uv_handle_t*>(&async_));
 }
 
-void Delivery::LookUntil(uint64_t when) {
-  look_until_ = std::max(look_until_, when);
+void Delivery::PollUntil(uint64_t when) {
+  poll_until_ = std::max(poll_until_, when);
   if (uv_is_active(reinterpret_cast<uv_handle_t*>(&idle_)) != 0) return;
   static_cast<void>(uv_idle_start(&idle_, OnIdle));  // fails only without a callback
   const std::lock_guard lock(mutex_);
-  is_looking_ = true;
+  is_polling_ = true;
 }
 
 // The caller delivers the runs that were posted before; a later post wakes the loop.
-void Delivery::StopLooking() {
+void Delivery::StopPolling() {
   static_cast<void>(uv_idle_stop(&idle_));  // it cannot fail
   const std::lock_guard lock(mutex_);
-  is_looking_ = false;
+  is_polling_ = false;
 }
 
 void Delivery::Post(VcpuThread* thread) {
@@ -70,7 +70,7 @@ void Delivery::Post(VcpuThread* thread) {
   {
     const std::lock_guard lock(mutex_);
     done_.push_back(thread);
-    is_to_wake = done_.size() == 1 && !is_looking_;
+    is_to_wake = done_.size() == 1 && !is_polling_;
   }
   // Not under the lock: the loop wakes immediately, perhaps on this CPU, and takes the lock. The
   // handle still exists, because threads end before it is closed.
@@ -85,8 +85,8 @@ void Delivery::OnWake(uv_async_t* async) { static_cast<Delivery*>(async->data)->
 void Delivery::OnIdle(uv_idle_t* idle) {
   auto* delivery = static_cast<Delivery*>(idle->data);
   delivery->DeliverAll();
-  if (delivery->expected_ > 0 && uv_hrtime() < delivery->look_until_) return;
-  delivery->StopLooking();
+  if (delivery->expected_ > 0 && uv_hrtime() < delivery->poll_until_) return;
+  delivery->StopPolling();
   delivery->DeliverAll();
 }
 
@@ -103,7 +103,7 @@ void Delivery::DeliverAll() {
     thread->Deliver();
     lock.lock();
   }
-  const bool is_to_wake = !done_.empty() && !is_looking_;
+  const bool is_to_wake = !done_.empty() && !is_polling_;
   lock.unlock();
   if (is_to_wake) Send();
 }

@@ -33,7 +33,7 @@ class Delivery {
   void Delivered();
   // Until this time, by uv_hrtime(), the loop polls for finished runs instead of sleeping. It
   // handles other events in the meantime.
-  void LookUntil(uint64_t when);
+  void PollUntil(uint64_t when);
 
   // Call from any thread; the environment's thread then calls its Deliver.
   void Post(VcpuThread* thread);
@@ -47,7 +47,7 @@ class Delivery {
   static void OnEnvironmentEnds(napi_async_cleanup_hook_handle hook, void* data);
 
   void Send();
-  void StopLooking();
+  void StopPolling();
   void CloseHandles();
   void DeliverAll();
 
@@ -56,13 +56,13 @@ class Delivery {
   uv_async_t async_ = {};
   uv_idle_t idle_ = {};  // active while the loop polls
   int open_handles_ = 2;
-  uint64_t look_until_ = 0;
+  uint64_t poll_until_ = 0;
   napi_async_cleanup_hook_handle hook_ = nullptr;
   size_t expected_ = 0;
   std::set<VcpuThread*> threads_;
   std::mutex mutex_;
   std::vector<VcpuThread*> done_;
-  bool is_looking_ = false;
+  bool is_polling_ = false;
 };
 
 }  // namespace node_kvm

@@ -78,7 +78,7 @@ class Watcher {
       // No cause of a failure is known. After one, the loops are polled.
       const bool has_failed = epoll_wait(epoll, &event, 1, timeout) < 0;
       if (has_failed) usleep(kAgainMs * 1000);
-      timeout = Look() || has_failed ? kAgainMs : -1;
+      timeout = CheckLoops() || has_failed ? kAgainMs : -1;
     }
   }
 
@@ -87,8 +87,8 @@ class Watcher {
     return epoll_.get();
   }
 
-  // Whether a loop has not yet handled its wake-up.
-  bool Look() {
+  // Returns whether a loop has not yet handled its wake-up.
+  bool CheckLoops() {
     const std::lock_guard lock(mutex_);
     bool is_any = false;
     for (LoopWatch::Watched* watched : all_) {

@@ -64,7 +64,7 @@ Refusal VcpuThread::Start() {
   is_wanted_ = true;
   if (is_asleep_) Post();
   const uint64_t until = for_end_.Begin(loop_cpu_ != thread_cpu_);
-  if (until != 0) delivery_->LookUntil(until);
+  if (until != 0) delivery_->PollUntil(until);
   return {};
 }
 

@@ -10,8 +10,8 @@
 #include <memory>
 #include <optional>
 
-#include "patience.h"
 #include "refusal.h"
+#include "spin_wait.h"
 #include "vcpu_run.h"
 
 namespace node_kvm {
@@ -65,8 +65,8 @@ class VcpuThread {
   Napi::FunctionReference done_;
   bool has_thread_ = false;
   pthread_t thread_ = {};
-  Patience for_end_;      // of the environment's thread, which waits for the end of a run
-  Patience for_request_;  // of the vCPU's thread, which waits for the next run
+  SpinWait for_end_;      // of the environment's thread, which waits for the end of a run
+  SpinWait for_request_;  // of the vCPU's thread, which waits for the next run
   // The CPUs on which they ran last.
   std::atomic<int> loop_cpu_ = -1;
   std::atomic<int> thread_cpu_ = -1;

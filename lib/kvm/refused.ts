@@ -40,7 +40,7 @@ let isExplaining = false;
 /** Creates the error of a failed call, with its reason if explain/ finds one. */
 export function refused(refusal: RefusedCall): KvmError {
   const { call, label, errno, args = {} } = refusal;
-  return new KvmError({ ioctl: call, fd: label, errno, args, reason: reasonOf(refusal) });
+  return new KvmError({ call, object: label, errno, args, reason: reasonOf(refusal) });
 }
 
 function reasonOf(refusal: RefusedCall): string | undefined {

@@ -26,12 +26,7 @@ import {
 } from "../options.ts";
 import type { StateDifference } from "../state/error.ts";
 import type { VcpuState } from "../state/state.ts";
-import {
-  type CpuidEntry2Input,
-  encodedOnce,
-  getCpuid2,
-  KVM_MAX_CPUID_ENTRIES,
-} from "./cpuid2.ts";
+import { type CpuidEntry2Input, encodedOnce, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
 import { evidenceOfVcpu, type VcpuHistory } from "./evidence.ts";
 import type { Handle, IoctlArgument } from "./handle.ts";
 import { DirtyRing } from "./memory/dirty-pages.ts";

@@ -74,7 +74,7 @@ function eachVcpu(
     const byId = new Map(target.vcpus.map((vcpu) => [vcpu.id, vcpu]));
     return state.vcpus.flatMap((one, i) =>
       find(one, target, byId.get(one.id)).map(({ part, place = "", message, prevents }) => ({
-        fd: `vcpu ${one.id}`,
+        object: `vcpu ${one.id}`,
         part,
         path: `vcpus[${i}].${part}${place}`,
         message,
@@ -125,7 +125,7 @@ export const STATE_RULES: readonly StateRule[] = [
         String(all.map(({ id }) => id).sort((a, b) => a - b));
       if (ids(state.vcpus) === ids(target.vcpus)) return [];
       const message = `the state has the vCPU ids ${idsOf(state.vcpus)}; the ids that were given are ${idsOf(target.vcpus)}`;
-      return [{ fd: "vm", part: "vcpus", path: "vcpus", message, prevents: true }];
+      return [{ object: "vm", part: "vcpus", path: "vcpus", message, prevents: true }];
     },
   },
   {
@@ -137,11 +137,11 @@ export const STATE_RULES: readonly StateRule[] = [
         const needed = capability[fd];
         return kind === "value" || needed == null || target.checkExtension(needed) !== 0;
       };
-      const missing = (fd: string, path: string, owner: object, parts: typeof VM_PARTS) =>
+      const missing = (object: string, path: string, owner: object, parts: typeof VM_PARTS) =>
         parts
           .filter(({ name, fd: kind, set }) => isThere(owner, name) && !has(set, kind))
           .map(({ name, fd: kind, set }) => ({
-            fd,
+            object,
             part: name,
             path: `${path}${name}`,
             message: `this kernel has no ${set.name} (${set.capability[kind]})`,
@@ -369,7 +369,7 @@ export const STATE_RULES: readonly StateRule[] = [
         const message = isSaved
           ? `the VM has none: it ${needs}`
           : "the VM has it and the state does not, so it stays as it is";
-        return [{ fd: "vm", part: name, path: name, message, prevents: isSaved }];
+        return [{ object: "vm", part: name, path: name, message, prevents: isSaved }];
       });
     },
   },

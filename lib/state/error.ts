@@ -62,7 +62,7 @@ export class StateDocumentError extends Error {
 /** A value that differs after it was written. */
 export interface StateDifference {
   /** The object: `vm`, `vcpu 0`. */
-  readonly fd: string;
+  readonly object: string;
   /** The part: `msrs`. */
   readonly part: string;
   /** The place, beginning with the part: `msrs[0x48]`, `sregs2.cr8`, `lapic.regs[0x320]`. */
@@ -78,7 +78,7 @@ export interface StateDifference {
 /** An incompatibility between a saved state and a machine, found before anything is written. */
 export interface StateFinding {
   /** The object that it does not fit: `vm`, `vcpu 0`. */
-  readonly fd: string;
+  readonly object: string;
   /** The part that does not fit: `mpState`; `vcpus` for their ids and number. */
   readonly part: string;
   /** The place in the state: `vcpus[0].mpState`. */
@@ -129,7 +129,7 @@ export interface RestoreErrorDetails {
 export class RestoreError extends Error {
   override readonly name: string = "RestoreError";
   /** The object of the first finding or difference: `vm`, `vcpu 0`. */
-  readonly fd: string;
+  readonly object: string;
   /** The part of the first finding or difference: `msrs`. */
   readonly part: string;
   /** All incompatibilities that were found before writing, including those that do not prevent restoring. */
@@ -138,9 +138,9 @@ export class RestoreError extends Error {
   readonly differences: readonly StateDifference[];
 
   /** Creates the error; `reason` describes the incompatibility. */
-  constructor(fd: string, part: string, reason: string, details: RestoreErrorDetails = {}) {
-    super(`restoring ${part} (${fd}): ${reason}`);
-    this.fd = fd;
+  constructor(object: string, part: string, reason: string, details: RestoreErrorDetails = {}) {
+    super(`restoring ${part} (${object}): ${reason}`);
+    this.object = object;
     this.part = part;
     this.findings = details.findings ?? [];
     this.differences = details.differences ?? [];
@@ -157,15 +157,15 @@ export function refuseMisfits(findings: readonly StateFinding[]): void {
   if (first === undefined) return;
   const line = ({ path, message }: StateFinding): string => `${path}: ${message}`;
   const reason = findings.length === 1 ? first.message : listed(findings.map(line));
-  throw new RestoreError(first.fd, first.part, reason, { findings });
+  throw new RestoreError(first.object, first.part, reason, { findings });
 }
 
 /** Throws a {@link RestoreError} if there are differences. */
 export function refuseDifferences(differences: readonly StateDifference[]): void {
   const [first] = differences;
   if (first === undefined) return;
-  const isOneObject = differences.every(({ fd }) => fd === first.fd);
+  const isOneObject = differences.every(({ object }) => object === first.object);
   const line = (one: StateDifference): string =>
-    isOneObject ? formatDifference(one) : `${one.fd}: ${formatDifference(one)}`;
-  throw new RestoreError(first.fd, first.part, listed(differences.map(line)), { differences });
+    isOneObject ? formatDifference(one) : `${one.object}: ${formatDifference(one)}`;
+  throw new RestoreError(first.object, first.part, listed(differences.map(line)), { differences });
 }

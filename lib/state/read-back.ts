@@ -199,7 +199,7 @@ const RESERVED = /(^|\.)(pad|padding|reserved)\d*(\[|$)/;
 /** The written and the read values of one vCPU or VM. */
 interface ReadBack {
   /** The object: `vm`, `vcpu 0`. */
-  readonly fd: string;
+  readonly object: string;
   readonly part: Part;
   /** The MSRs that KVM rejected. */
   readonly refused?: ReadonlySet<number>;
@@ -213,9 +213,9 @@ interface ReadBack {
 
 /** Returns each place at which a part reads back differently, except where it may. */
 export function differences(back: ReadBack): readonly StateDifference[] {
-  const { fd, part, wrote, reads } = back;
+  const { object, part, wrote, reads } = back;
   const found = (path: string, a: unknown, b: unknown): StateDifference => ({
-    fd,
+    object,
     part: part.name,
     path: path.startsWith("[") || path === "" ? `${part.name}${path}` : `${part.name}.${path}`,
     wrote: a,

@@ -56,8 +56,8 @@ function shapeless(owner: object, fd: "vm" | "vcpu", parts: readonly Part[]): re
 export function findShapeless(
   state: Omit<VmState, "format" | "version" | "source">,
 ): readonly StateFinding[] {
-  const finding = (fd: string, owner: string, one: Shapeless): StateFinding => ({
-    fd,
+  const finding = (object: string, owner: string, one: Shapeless): StateFinding => ({
+    object,
     part: one.part,
     path: `${owner}${one.part}${one.place ?? ""}`,
     message: one.message,

@@ -1,7 +1,7 @@
 /** A recording: every step since its start, and the content of guest memory. Exporting it as C is export-c.ts. */
 import { refuseUnknown } from "../options.ts";
-import { differences, Shadow } from "./look.ts";
 import type { About, MemoryRange, ObjectRef, Range, Step, Trace } from "./record.ts";
+import { differences, Shadow } from "./shadow.ts";
 import { isRecording, nextSeq, type Recorder, setRecorder, type TracedMemory } from "./sink.ts";
 import type { Traced } from "./traced.ts";
 
@@ -43,13 +43,13 @@ class Tape implements Recorder, Recording {
   }
 
   unmapped(memory: TracedMemory): void {
-    this.#tellWrites();
+    this.#recordWrites();
     this.#shadows.delete(memory);
   }
 
-  look(on: Traced): void {
+  recordChanges(on: Traced): void {
     // Calls on /dev/kvm concern no guest.
-    if (on.kind !== "sys") this.#tellWrites();
+    if (on.kind !== "sys") this.#recordWrites();
   }
 
   replies(vcpu: Traced, run: Uint8Array): readonly Range[] {
@@ -73,14 +73,14 @@ class Tape implements Recorder, Recording {
     this.stop();
   }
 
-  #tellWrites(): void {
+  #recordWrites(): void {
     const ranges = this.#changes("program");
     if (ranges.length > 0) this.take({ kind: "write", seq: nextSeq(), ranges });
   }
 
   #changes(whose: "guest" | "program"): readonly MemoryRange[] {
     return Array.from(this.#shadows).flatMap(([memory, shadow]) =>
-      shadow.look(whose).map((range) => ({ memory: this.#ids.get(memory) ?? 0, ...range })),
+      shadow.changes(whose).map((range) => ({ memory: this.#ids.get(memory) ?? 0, ...range })),
     );
   }
 }

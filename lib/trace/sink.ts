@@ -31,7 +31,7 @@ export type TraceLink =
 /** A recording: it needs complete steps and compares memory. There is at most one. */
 export interface Recorder {
   /** Called before a call, to find changes of memory by the program. */
-  look(on: Traced): void;
+  recordChanges(on: Traced): void;
   replies(vcpu: Traced, run: Uint8Array): readonly Range[];
   guest(vcpu: Traced, run: Uint8Array): readonly MemoryRange[];
   /** `memory` is the memory's id; `fd` is the file that it maps, when it is reported for the first time. */
@@ -217,7 +217,7 @@ export function traceCall(
     light.place = place;
     return light;
   }
-  recorder?.look(fd);
+  recorder?.recordChanges(fd);
   const isInteger = typeof argument === "number" || typeof argument === "bigint";
   const before = isInteger ? BigInt(argument) : argument && copyOf(argument);
   const linked = links.map((link) => ("bytes" in link ? copyOf(link.bytes) : undefined));
@@ -280,7 +280,7 @@ function record(link: TraceLink, before: Uint8Array | undefined): LinkRecord {
 /** Returns the writes to `kvm_run` since the last run; compared only while recording. */
 export function traceRun(vcpu: Traced, run: Uint8Array): readonly Range[] {
   if (recorder === undefined) return NONE;
-  recorder.look(vcpu);
+  recorder.recordChanges(vcpu);
   return recorder.replies(vcpu, run);
 }
 

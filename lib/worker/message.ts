@@ -2,6 +2,7 @@
  * The messages between a vCPU's worker and the thread that owns it. They are sent by vcpu-worker.ts and serve-vcpu.ts.
  */
 import type { MessagePort } from "node:worker_threads";
+import { isBytes } from "../abi/bytes.ts";
 import { KvmError, STATE_ERRORS, StateError } from "../errors.ts";
 import type { Exit } from "../kvm/exits/exit.ts";
 
@@ -68,8 +69,8 @@ export function toExit(
 /** Converts an error to data that can be cloned. */
 export function toErrorData(error: unknown): ErrorData {
   if (error instanceof KvmError) {
-    const { ioctl, fd, errno, reason } = error;
-    return { kind: "KvmError", init: { ioctl, fd, errno, reason } };
+    const { call, object, errno, args, reason } = error;
+    return { kind: "KvmError", init: { call, object, errno, args: cloneableArgs(args), reason } };
   }
   if (error instanceof StateError) {
     const { code, message } = error;
@@ -84,6 +85,27 @@ export function toErrorData(error: unknown): ErrorData {
   } catch {
     return { kind: "other", error: new Error(String(error)) };
   }
+}
+
+/** Returns the arguments that arrive unchanged: a handle or a function cannot be cloned and is omitted. */
+function cloneableArgs(args: KvmError["args"]): KvmError["args"] {
+  return Object.fromEntries(
+    Object.entries(args).flatMap(([name, value]) => {
+      if (isInstance(value)) return [];
+      try {
+        return [[name, structuredClone(value)]];
+      } catch {
+        return [];
+      }
+    }),
+  );
+}
+
+/** Whether the value has a class of its own, which cloning would lose without an error. */
+function isInstance(value: unknown): boolean {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype !== null && prototype !== Object.prototype && !isBytes(value);
 }
 
 /** Creates the error from {@link toErrorData}'s data. */

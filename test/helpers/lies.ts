@@ -10,8 +10,8 @@ import { retell, retellGuest, retellPermission, stepCount } from "./reproducer.t
 type Door = (ioctl: Ioctl, argument?: IoctlArgument) => number;
 type Liar = (handle: Handle, honest: Door) => Door;
 
-const refuse = (ioctl: Ioctl, fd: string, errno: number): never => {
-  throw new KvmError({ ioctl: ioctl.name, fd, errno, reason: "(a lie)" });
+const refuse = (ioctl: Ioctl, object: string, errno: number): never => {
+  throw new KvmError({ call: ioctl.name, object, errno, reason: "(a lie)" });
 };
 
 /** Which request on which handle, so many times before. */

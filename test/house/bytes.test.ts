@@ -1,11 +1,11 @@
-/** Byte arrays come from programs as Buffers and from other realms: which code of lib/ must not forget it. */
+/** Tests that lib/ accepts byte arrays as Buffers and from other realms. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { describe, expect, test } from "vitest";
 
 const LIB = join(import.meta.dirname, "..", "..", "lib");
 
-/** Rooms in which every array was made by this package, or has gone through `kvm/handle.ts`. */
+/** Rooms in which every array was created by this package, or was converted by `kvm/handle.ts`. */
 const INNER = ["lab", "explain", "abi/bytes.ts"];
 
 const RULES: readonly { readonly pattern: RegExp; readonly why: string }[] = [
@@ -25,14 +25,14 @@ const sources = readdirSync(LIB, { recursive: true, withFileTypes: true })
   .filter((file) => !INNER.some((inner) => file === inner || file.startsWith(`${inner}/`)))
   .sort();
 
-test("no file tells bytes by instanceof", () => {
+test("no file recognises bytes by instanceof", () => {
   const found = sources.flatMap((file) =>
     findings(readFileSync(join(LIB, file), "utf8")).map((why) => `lib/${file} ${why}`),
   );
   expect(found).toEqual([]);
 });
 
-test("the trace copies bytes with copyOf: slice() of a Buffer is a view", () => {
+test("the trace copies bytes with copyOf, because slice() of a Buffer is a view", () => {
   const text = readFileSync(join(LIB, "trace/sink.ts"), "utf8");
   expect(text.match(/(?:argument|link\.bytes)\??\.slice\(/g)).toBeNull();
 });

@@ -1,4 +1,4 @@
-/** The suite's claims: unique names in one style, the catalogue's numbers, and what may deviate. */
+/** Tests of the suite's claims: unique names in one style, the catalogue's numbers, and deviations. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import ts from "typescript";
@@ -8,7 +8,7 @@ import { deviations } from "../expectations/deviations.ts";
 const SUITE = join(import.meta.dirname, "..", "kvm");
 const KEBAB = /^[a-z0-9]+(-[a-z0-9]+)*$/;
 
-/** The catalogue's checks that the suite has by now, as `first last`; grown as claims are written. */
+/** The checks of the catalogue that the suite has, as `first last`. */
 const REQUIRED: readonly (readonly [number, number])[] = [
   [9, 10],
   [13, 16],
@@ -26,12 +26,12 @@ const REQUIRED: readonly (readonly [number, number])[] = [
 
 interface Claim {
   readonly number: number;
-  /** A place that a loop fills is `*`. */
+  /** `*` is a part that a loop fills. */
   readonly id: string;
   readonly where: string;
 }
 
-/** Any text, for what a loop puts into an id. */
+/** Matches any text that a loop puts into an id. */
 function idOf(node: ts.Expression | undefined): string {
   if (node === undefined) return "";
   if (ts.isStringLiteralLike(node)) return node.text;
@@ -61,7 +61,7 @@ const literally = (text: string): string => text.replaceAll(/[^\w-]/g, "\\$&");
 const covers = (pattern: string, id: string): boolean =>
   new RegExp(`^${pattern.split("*").map(literally).join("[a-z0-9-]+")}$`).test(id);
 
-/** Ids that two claims have, or that a loop's claim could have too. */
+/** Lists the ids of two claims, and those that a loop's claim could also have. */
 function repeated(all: readonly Claim[]): readonly string[] {
   return all.flatMap((a, i) =>
     all
@@ -94,14 +94,14 @@ test("every required check of the catalogue has a claim", () => {
 });
 
 test.each(deviations.map((deviation) => [deviation.claim, deviation] as const))(
-  "the deviation of %s is of a claim that exists, and says what it shows and why",
+  "the deviation of %s belongs to an existing claim, and has its message and its reason",
   (claim, { shows, reason }) => {
     expect(claims.filter(({ id }) => covers(id, claim))).toHaveLength(1);
     expect([shows.length > 0, reason.length > 0]).toEqual([true, true]);
   },
 );
 
-test("no deviation is told twice", () => {
+test("no deviation is listed twice", () => {
   const told = deviations.map(({ claim, on }) => `${claim} ${on}`);
   expect(told.filter((one, i) => told.indexOf(one) !== i)).toEqual([]);
 });
@@ -114,7 +114,7 @@ describe("a planted fault is caught", () => {
       .join(""),
   );
 
-  test("two claims of one name, and one of a loop's", () => {
+  test("two claims of one name, one of which is in a loop", () => {
     expect(planted.map(({ id }) => id)).toEqual(["a", "a", "a-*", "a-b"]);
     expect(repeated(planted)).toHaveLength(3);
   });

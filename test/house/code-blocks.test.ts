@@ -14,8 +14,8 @@ import { type Block, blocksOfDocstrings, blocksOfMarkdown } from "./code-blocks.
 const LANGUAGES = ["js", "ts", "console", "text", "c", "json", "sh"];
 
 /**
- * Blocks that are parts of programs, each by its file and its first line, with the names that it uses and does not
- * declare, and their types.
+ * Blocks that are parts of programs: file, first line, and the undeclared names that the block uses, with their
+ * types.
  */
 const FRAGMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "README.md: const ring = vcpu.setExitFilter([": { vcpu: 'import("node-kvm").Vcpu' },
@@ -31,7 +31,7 @@ const FRAGMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     },
 };
 
-/** What JavaScript cannot state, by the compiler's number: the type of what it catches. */
+/** Compiler errors that JavaScript cannot avoid: the type of a caught value. */
 const NOT_IN_JAVASCRIPT = [18046];
 
 const OPTIONS: ts.CompilerOptions = {
@@ -109,7 +109,7 @@ const blocks = [
   ...filesIn("lib", ".ts").flatMap((file) => blocksOfDocstrings(file, read(file))),
 ];
 
-/** Each block that is run, with the block that shows its output. */
+/** Lists the blocks that are run, each with the block of its output. */
 const programs = blocks.flatMap((block, i) => {
   const next = blocks[i + 1];
   const isOutput = next?.file === block.file && next.marks === "output";
@@ -132,7 +132,7 @@ test("every code block states a language that is known here", () => {
   expect(others.map((block) => `${placeOf(block)} ${block.language}`)).toEqual([]);
 });
 
-test("every mark of a block is known, and every output has a program before it", () => {
+test("every mark of a block is known, and every output follows a program", () => {
   const outputs = programs.filter(({ output }) => output !== undefined).length;
   expect(blocks.filter(({ marks }) => marks === "output")).toHaveLength(outputs);
   const unknown = blocks.filter(
@@ -142,7 +142,7 @@ test("every mark of a block is known, and every output has a program before it",
   expect(unknown.map(placeOf)).toEqual([]);
 });
 
-test("every fragment that is listed is there once, and uses each name that is declared for it", () => {
+test("every listed fragment exists once, and uses each name that is declared for it", () => {
   const stale = Object.entries(FRAGMENTS).flatMap(([key, names]) => {
     const found = blocks.filter((block) => isCompiled(block) && keyOf(block) === key);
     const unused = Object.keys(names).filter(
@@ -203,7 +203,7 @@ describe("a planted fault", () => {
     ]);
   });
 
-  test("of a block without an end is named", () => {
+  test("of a block without an end is reported", () => {
     expect(() => blocksOfMarkdown("a.md", "text\n\n```js\nf();\n")).toThrow(
       "a.md:3: a block of code has no end",
     );

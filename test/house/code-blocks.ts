@@ -1,4 +1,6 @@
-/** Code blocks of Markdown and of docstrings, with their place. What is compiled and run of them is code-blocks.test.ts. */
+/**
+ * Finds code blocks of Markdown and of docstrings, with their places. code-blocks.test.ts compiles and runs them.
+ */
 
 /** A fenced block of code. */
 export interface Block {

@@ -1,8 +1,8 @@
 /**
- * The README's table of coverage is made here: from kvm-ioctls.tsv, which says who wraps what, from
- * the methods that the classes really have, and from the exits that are really decoded.
+ * Generates and checks the README's table of coverage: from kvm-ioctls.tsv, which lists the ioctls of other projects,
+ * from the methods of the classes, and from the decoded exits.
  *
- * `npx vitest run --project house test/house/coverage.test.ts -u` writes it.
+ * `npx vitest run --project house test/house/coverage.test.ts -u` writes the table.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -26,7 +26,7 @@ const PROJECT = join(import.meta.dirname, "..", "..");
 const README = join(PROJECT, "README.md");
 const CLASSES = { sys: Kvm, vm: Vm, vcpu: Vcpu, dev: Device };
 
-/** How many exits of x86 the others give, read in their sources in November 2026. */
+/** The number of x86 exits of the other projects, by their sources in November 2026. */
 const OTHERS_EXITS: Readonly<Record<string, string>> = {
   "kvm-ioctls": "14, and 6 by name alone",
   hype: "1",
@@ -37,10 +37,10 @@ const OTHERS_EXITS: Readonly<Record<string, string>> = {
   "qemu10.0.13": "23",
 };
 
-/** An exit that no VM of x86 makes, though its header has it. */
+/** An exit that no x86 VM causes, although the x86 header has it. */
 const NEVER_MADE = ["nmi"];
 
-/** What an exit of several forms needs to be one of them. */
+/** The fields that select a form of an exit with several forms. */
 const FORMS: Readonly<Partial<Record<ExitReasonName, StructInput<Run>>>> = {
   KVM_EXIT_IO: { io: { size: 1, dataOffset: 4096n } },
   KVM_EXIT_HYPERV: { hyperv: { type: KVM_EXIT_HYPERV_SYNIC } },
@@ -57,7 +57,7 @@ const decoded = new Set(
     .filter((kind) => kind !== "unknown" && !NEVER_MADE.includes(kind)),
 );
 
-/** The columns of kvm-ioctls.tsv that say who wraps a row, each with its sum. */
+/** The columns of kvm-ioctls.tsv for other projects, each with its sum. */
 function others(): readonly (readonly [string, number])[] {
   const file = join(PROJECT, "gen/facts/kvm-ioctls.tsv");
   const [header = "", ...lines] = readFileSync(file, "utf8").trimEnd().split("\n");

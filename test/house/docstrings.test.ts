@@ -1,4 +1,4 @@
-/** Every public symbol, and every public method of a public class, says what it is or does. */
+/** Tests that every public symbol and every public method of a public class has a doc comment. */
 import { join, relative } from "node:path";
 import ts from "typescript";
 import { describe, expect, test } from "vitest";
@@ -35,7 +35,7 @@ class Judge {
     this.#checker = program.getTypeChecker();
   }
 
-  /** What an entry exports without a doc comment, as `file: name`. */
+  /** Lists the exports of an entry without a doc comment, as `file: name`. */
   undocumented(entry: string): readonly string[] {
     return this.exports(entry).flatMap((symbol) => [
       ...(this.#isSilent(symbol) ? [this.#place(symbol)] : []),
@@ -43,7 +43,7 @@ class Judge {
     ]);
   }
 
-  /** What an entry exports, but for generated code, which says where it comes from once. */
+  /** Lists the exports of an entry, except generated code. */
   exports(entry: string): readonly ts.Symbol[] {
     const source = this.#program.getSourceFile(entry);
     const module = source && this.#checker.getSymbolAtLocation(source);
@@ -89,7 +89,7 @@ class Judge {
 const judge = new Judge(ts.createProgram(ENTRIES, OPTIONS));
 
 test.each(ENTRIES.map((entry) => [relative(PROJECT, entry), entry] as const))(
-  "all that %s exports has a doc comment",
+  "all exports of %s have doc comments",
   (_, entry) => {
     expect(judge.exports(entry).length).toBeGreaterThan(5);
     expect(Array.from(new Set(judge.undocumented(entry)))).toEqual([]);
@@ -111,7 +111,7 @@ describe("a planted fault is caught", () => {
     "}",
   ].join("\n");
 
-  test("in a symbol and in methods, but not in what is private", () => {
+  test("in a symbol and in methods, but not in private members", () => {
     const host = ts.createCompilerHost(OPTIONS);
     const honest = host.getSourceFile.bind(host);
     host.getSourceFile = (name, ...rest) =>

@@ -1,4 +1,7 @@
-/** The C, CSS, JavaScript and shell files of lib/: generated strings match them, compilers and shells accept them. */
+/**
+ * Tests of the C, CSS, JavaScript and shell files of lib/: the generated strings match them, and compilers and
+ * shells accept them.
+ */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, type TestContext, test } from "v
 const PROJECT = join(import.meta.dirname, "..", "..");
 const TEXTS = /\/generated\/texts\.ts$/;
 
-/** Files below lib/ of a folder, relative to it. */
+/** Lists the files of a folder, relative to it. */
 function filesIn(folder: string): readonly string[] {
   return readdirSync(join(folder, "lib"), { recursive: true, encoding: "utf8" })
     .map((file) => join("lib", file))
@@ -31,12 +34,15 @@ describe("the generated strings", () => {
     );
   });
 
-  test.each(files.filter((file) => TEXTS.test(file)))("%s is what its files make", (file) => {
+  test.each(files.filter((file) => TEXTS.test(file)))("%s is up to date with its files", (file) => {
     expect(readFileSync(join(out, file), "utf8")).toBe(readFileSync(join(PROJECT, file), "utf8"));
   });
 });
 
-/** Compiles without an object file. An exported file has only functions that it uses, prelude.c has all. */
+/**
+ * Compiles without an object file. Unused functions are allowed, because prelude.c has functions for all exported
+ * files.
+ */
 function compilerErrors(text: string): string {
   const options = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"];
   const result = spawnSync("cc", [...options, "-fsyntax-only", "-x", "c", "-"], {
@@ -66,7 +72,7 @@ describe("C", () => {
   });
 });
 
-/** Parses a script without running it, with the shell that the guest has; "" when it is well-formed. */
+/** Parses a script with the guest's shell, without running it; returns "" if it is well-formed. */
 function shellErrors(text: string): string {
   const result = spawnSync("busybox", ["sh", "-n"], { input: text, encoding: "utf8" });
   if (result.error !== undefined) throw result.error;

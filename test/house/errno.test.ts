@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 const LIB = join(import.meta.dirname, "..", "..", "lib");
 const NAMES = Object.keys(constants.errno).join("|");
 
-/** A name of an errno that is given a number, and an errno that is compared with one other than 0. */
+/** Finds an errno's name that is assigned a number, and an errno that is compared with a number other than 0. */
 const WRITTEN = new RegExp(`\\b(${NAMES})\\b[^;=>\\n]*=\\s*\\[?\\s*-?\\d|\\berrno [!=]== -?[1-9]`);
 
 const written = (text: string): readonly string[] =>

@@ -1,4 +1,4 @@
-/** docs/errors.md and the code say the same: every StateError code, and every errno of a docstring. */
+/** Tests that docs/errors.md agrees with the code: every StateError code, and every errno of a docstring. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -12,7 +12,7 @@ const doc = readFileSync(join(PROJECT, "docs", "errors.md"), "utf8");
 
 const unique = (all: Iterable<string>): readonly string[] => Array.from(new Set(all));
 
-/** The cells of every row of the tables. */
+/** Returns the cells of every row of the tables. */
 const rows = doc
   .split("\n")
   .filter((line) => line.startsWith("| `"))
@@ -21,7 +21,7 @@ const rows = doc
 const errnosIn = (text: string): readonly string[] =>
   Array.from(text.matchAll(/`(E[A-Z0-9]+)`/g), ([, name = ""]) => name);
 
-/** `KVM_X EINVAL` for each errno that a docstring gives to its ioctl. */
+/** Returns `KVM_X EINVAL` for each errno of each ioctl in the docstrings. */
 function promised(source: string): readonly string[] {
   return source.split("/**").flatMap((chunk) => {
     const [card = ""] = chunk.split("*/");
@@ -38,7 +38,7 @@ const listed = rows.flatMap(([, call = "", errnos = ""]) =>
   errnosIn(errnos).map((errno) => `${call.replaceAll("`", "")} ${errno}`),
 );
 
-/** Every code that is not the kernel's, with its meaning. */
+/** All codes of this package, with their meanings. */
 const OWN_ERRORS: Readonly<Record<string, string>> = { ...STATE_ERRORS, ...LAB_ERRORS };
 
 describe("docs/errors.md", () => {
@@ -52,30 +52,30 @@ describe("docs/errors.md", () => {
     expect(new Set(named)).toEqual(new Set(Object.keys(OWN_ERRORS)));
   });
 
-  test("says of each code what the code says of itself", () => {
+  test("has each code's meaning as in the code", () => {
     const meanings = Object.values(OWN_ERRORS).map((meaning) => meaning.replace("the handle ", ""));
     expect(meanings.filter((meaning) => !doc.includes(meaning))).toEqual([]);
   });
 
-  test("gives a remedy for each code", () => {
+  test("has a remedy for each code", () => {
     const codes = rows.filter(([, code = ""]) => code.startsWith("`ERR_"));
     expect(codes.filter(([, , , remedy = ""]) => remedy.length < 10)).toEqual([]);
   });
 
-  test("lists every errno that a docstring gives to its ioctl", () => {
+  test("lists every errno of an ioctl's docstring", () => {
     const all = unique(sources.flatMap(promised));
     expect(all.length).toBeGreaterThan(10);
     expect(all.filter((one) => !listed.includes(one))).toEqual([]);
   });
 
-  test("lists every errno of a call that explain/ has a rule for", () => {
-    const ruled = everyRule().filter(([call]) => call !== "any call").map(
-      ([call, errno]) => `${call} ${errno}`,
-    );
+  test("lists every errno that has a rule in explain/", () => {
+    const ruled = everyRule()
+      .filter(([call]) => call !== "any call")
+      .map(([call, errno]) => `${call} ${errno}`);
     expect(unique(ruled).filter((one) => !listed.includes(one))).toEqual([]);
   });
 
-  test("names no ioctl that the handles do not have", () => {
+  test("names only ioctls of the handles", () => {
     const wrapped = new Set(
       sources.flatMap((text) => Array.from(text.matchAll(/@ioctl (KVM_\w+)/g), ([, name]) => name)),
     );

@@ -1,4 +1,7 @@
-/** How reasons are made: no rule asserts without evidence, one place makes errors, and no question has a side effect. */
+/**
+ * Tests of reasons: no rule asserts without evidence, one place creates errors, and gathering evidence has no side
+ * effects.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -12,12 +15,12 @@ const sources = readdirSync(LIB, { recursive: true, withFileTypes: true })
   .map((entry) => join(entry.parentPath, entry.name))
   .map((file) => [relative(LIB, file), readFileSync(file, "utf8")] as const);
 
-/** A refused call of which nothing is known: no argument, and nobody to ask. */
+/** A refused call without an argument and without evidence. */
 function bare(ioctl: string, fd: Refusal["fd"]): Refusal {
   return { ioctl, fd, errno: 22, sent: {}, evidence: {} };
 }
 
-/** Whether a rule states its cause as a fact though it knows nothing, and names no place of the kernel. */
+/** Whether a rule states its cause as a fact without evidence, and without a place in the kernel. */
 function asserts(ioctl: string, rule: Rule): boolean {
   return (["sys", "vm", "vcpu", "dev", undefined] as const).some((fd) => {
     const verdict = rule(bare(ioctl, fd));
@@ -26,9 +29,12 @@ function asserts(ioctl: string, rule: Rule): boolean {
 }
 
 describe("a rule of explain/", () => {
-  test.each(everyRule())("%s %s: %s asserts nothing without evidence", (call, _errno, _cause, rule) => {
-    expect(asserts(call, rule)).toBe(false);
-  });
+  test.each(everyRule())(
+    "%s %s: %s asserts nothing without evidence",
+    (call, _errno, _cause, rule) => {
+      expect(asserts(call, rule)).toBe(false);
+    },
+  );
 
   test("that asserts without evidence is caught", () => {
     expect(asserts("KVM_RUN", () => fault("it is so"))).toBe(true);
@@ -39,7 +45,7 @@ describe("a rule of explain/", () => {
     expect(asserts("KVM_RUN", () => only("x86.c:there", "it is so"))).toBe(false);
   });
 
-  test("takes its ground from the evidence, and never from a literal", () => {
+  test("takes its evidence from the call, never from a literal", () => {
     const literal = /\bclaim\(\s*true\b|\bfault\(\s*["']/;
     const found = sources.filter(
       ([file, text]) => file.startsWith("explain/") && literal.test(text),
@@ -49,10 +55,10 @@ describe("a rule of explain/", () => {
 });
 
 describe("a KvmError", () => {
-  /** Where one is made: for a failed call, and for one that another thread has sent. */
+  /** The places that create one: for a failed call, and for one that another thread has sent. */
   const MAKERS = ["kvm/refused.ts", "worker/message.ts"];
 
-  test("is made in one place", () => {
+  test("is created in one place", () => {
     const makers = sources.filter(([, text]) => /(?<!")\bnew KvmError\(/.test(text));
     expect(makers.map(([file]) => file).sort()).toEqual(MAKERS);
   });

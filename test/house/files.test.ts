@@ -1,4 +1,4 @@
-/** First lines and names of files: each says what it contains. */
+/** Tests that the first line of each file states its content, and that file names have a meaning. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join, relative } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -7,7 +7,7 @@ const PROJECT = join(import.meta.dirname, "..", "..");
 const MOST_SCRIPTS = 10;
 const EMPTY_NAMES = /^(utils?|helpers?|common|types|interfaces|constants)\.[a-z]+$/;
 
-/** What no hand has written: generated code, facts, snapshots, recorded data. */
+/** Files that were not written by hand: generated code, facts, snapshots, recorded data. */
 const NOT_BY_HAND = /(^|\/)(generated|facts|fixtures|__snapshots__)\//;
 const CODE = /\.(ts|js|c|cc|h|py|css|sh)$/;
 
@@ -37,16 +37,16 @@ function saysWhatItIs(text: string): boolean {
 
 const ours = handWritten("lib", "test", "gen", "native", "scripts", "examples", "bench");
 
-test("there are files to judge", () => {
+test("there are files to test", () => {
   expect(ours.length).toBeGreaterThan(50);
 });
 
-test("every file says what it is in its first line", () => {
+test("the first line of every file describes it", () => {
   const silent = handWritten("lib", "test", "gen").filter((file) => !saysWhatItIs(read(file)));
   expect(silent).toEqual([]);
 });
 
-test("no file is called after nothing", () => {
+test("no file has a name without meaning", () => {
   expect(ours.filter((file) => EMPTY_NAMES.test(basename(file)))).toEqual([]);
 });
 
@@ -62,19 +62,19 @@ describe("a first line", () => {
     "// What it is.\n",
     "#!/usr/bin/env node\n/** What it is. */\n",
     '"""What it is."""\n',
-  ])("that says what a file is: %j", (text) => {
+  ])("that describes a file: %j", (text) => {
     expect(saysWhatItIs(text)).toBe(true);
   });
 
   test.each(["", "\n/** Late. */\n", "import x;\n/** Late. */\n", "/** */\n", "/**\n */\n"])(
-    "that does not: %j",
+    "that does not describe a file: %j",
     (text) => {
       expect(saysWhatItIs(text)).toBe(false);
     },
   );
 });
 
-test("empty names are caught, and good ones are not", () => {
+test("names without meaning are found, and good ones are not", () => {
   expect(
     ["utils.ts", "helper.js", "types.ts"].filter((name) => EMPTY_NAMES.test(name)),
   ).toHaveLength(3);

@@ -1,4 +1,7 @@
-/** The generated ABI is what its facts make, and its facts are what a compiler says of the headers. */
+/**
+ * Tests of the generated ABI: it is up to date with its facts, and these agree with a compiler and the kernel's
+ * headers.
+ */
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -31,7 +34,10 @@ const generatedFiles = [
 const committed = (file: string): string => readFileSync(join(project, file), "utf8");
 const facts = JSON.parse(committed(factsFile)) as Facts;
 
-/** Numbers of the hardware's exits by the kernel's names; test/unit/explain/exit-names.test.ts holds ours against them. */
+/**
+ * Numbers of the hardware's exits by the kernel's names; test/unit/explain/exit-names.test.ts compares ours with
+ * them.
+ */
 interface ExitFacts {
   readonly codes: Readonly<Record<"svm" | "vmx", Readonly<Record<string, number>>>>;
 }
@@ -44,12 +50,12 @@ const missing = [
   ...["gcc", "gdb"].filter((program) => !has(program)),
 ];
 
-/** Skips a test on a machine that cannot ask a compiler. */
+/** Skips a test on a machine without a compiler. */
 function requireHeaders({ skip }: TestContext): void {
   skip(missing.length > 0, `missing here: ${missing.join(", ")}`);
 }
 
-/** Pairs a C path with ours, for every field that has an offset: bit fields have none in C. */
+/** Pairs C paths with ours, for every field that has an offset; bit fields have none in C. */
 function paths(
   fields: readonly CField[],
   c = "",
@@ -68,7 +74,9 @@ function paths(
     });
 }
 
-/** Bytes after kvm_nested_state's header: ours is one tail, C's a union of two flexible arrays. */
+/**
+ * The bytes after kvm_nested_state's header are one tail in our layout, and a union of two flexible arrays in C.
+ */
 const isOnlyInC = (path: string): boolean => /^data\.(vmx|svm)$/.test(path);
 
 function structAssertions(layout: Layout): readonly string[] {
@@ -116,7 +124,7 @@ describe("the generated ABI", () => {
   });
   afterAll(() => rmSync(out, { recursive: true }));
 
-  test.each(generatedFiles)("%s is what the facts make", (file) => {
+  test.each(generatedFiles)("%s is up to date with the facts", (file) => {
     expect(readFileSync(join(out, file), "utf8")).toBe(committed(file));
   });
 });
@@ -149,7 +157,7 @@ describe("the kernel's headers", () => {
     expect(Object.entries(codes[key])).toEqual(found);
   });
 
-  test("the facts are extracted from them again, the same", (context) => {
+  test("extracting the facts again gives the same facts", (context) => {
     requireHeaders(context);
     const out = mkdtempSync(join(tmpdir(), "extracted-"));
     context.onTestFinished(() => rmSync(out, { recursive: true }));

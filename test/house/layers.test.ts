@@ -1,4 +1,4 @@
-/** The layers: which folder of lib/ may import which, and who may use a package. */
+/** Tests of the layers: which room of lib/ may import which, and which files may import a package. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, posix, relative } from "node:path";
 import ts from "typescript";
@@ -9,7 +9,7 @@ const LIB = join(import.meta.dirname, "..", "..", "lib");
 /** The files that every layer may import. */
 const OPEN: readonly string[] = ["errors.ts", "inspect.ts", "options.ts"];
 
-/** What each layer may import besides itself and the open files. */
+/** The permitted imports of each layer, besides itself and the open files. */
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
   "inspect.ts": [],
@@ -26,14 +26,14 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   lab: ["report", "guest", "package.ts"],
   kvm: ["native.ts", "abi", "explain", "state", "trace"],
   vmm: ["kvm", "guest"],
-  worker: ["kvm"],
+  worker: ["kvm", "abi"],
   suite: ["index.ts", "package.ts", "guest", "report"],
-  // The two at the top: the public face, and the command.
+  // The two at the top: the public entry, and the command.
   "index.ts": ["cpuid", "kvm", "state", "vmm"],
   cli: ["native.ts", "package.ts", "abi", "cpuid", "report", "state", "kvm", "lab", "suite"],
 };
 
-/** Who may import which package: the assembler has one door, the command has its tools. */
+/** The files that may import a package. */
 const PACKAGES: Readonly<Record<string, (file: string) => boolean>> = {
   "iced-x86": (file) => file === "guest/iced.ts",
   commander: (file) => file.startsWith("cli/"),
@@ -42,7 +42,7 @@ const PACKAGES: Readonly<Record<string, (file: string) => boolean>> = {
 
 const room = (file: string): string => file.split("/")[0] ?? "";
 
-/** The package of a specifier: `vitest/node` is vitest's, `@a/b/c` is @a/b's. */
+/** Returns the package of a specifier: `vitest/node` belongs to vitest, `@a/b/c` to @a/b. */
 const packageOf = (specifier: string): string =>
   specifier
     .split("/")
@@ -61,7 +61,7 @@ function judge(file: string, specifier: string): string | undefined {
   return allowed ? undefined : `lib/${file} may not import lib/${target}`;
 }
 
-/** What a file imports that its layer forbids; types count, and so do import() and export from. */
+/** Lists the imports that a file's layer forbids, including types, import() and export from. */
 function violations(file: string, text: string): readonly string[] {
   const { importedFiles } = ts.preProcessFile(text, true, true);
   return importedFiles.flatMap(({ fileName }) => judge(file, fileName) ?? []);
@@ -72,7 +72,7 @@ const sources = readdirSync(LIB, { recursive: true, withFileTypes: true })
   .map((entry) => relative(LIB, join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
   .sort();
 
-test.each(sources)("lib/%s keeps to its layer", (file) => {
+test.each(sources)("lib/%s imports only what its layer may", (file) => {
   expect(Object.keys(LAYERS)).toContain(room(file));
   expect(violations(file, readFileSync(join(LIB, file), "utf8"))).toEqual([]);
 });
@@ -101,12 +101,12 @@ describe("a planted fault is caught", () => {
     ],
     ["cpuid/fine.ts", 'import { entry } from "./entry.ts";\nimport { join } from "node:path";'],
     ["guest/iced.ts", 'import type { Code } from "iced-x86";'],
-  ])("and lib/%s is let through: %s", (file, text) => {
+  ])("and lib/%s is allowed: %s", (file, text) => {
     expect(violations(file, text)).toEqual([]);
   });
 });
 
-/** The rooms that a room's files import, without itself and the open files. */
+/** Lists the rooms that a room's files import, without itself and the open files. */
 function importedRooms(name: string): readonly string[] {
   const rooms = sources
     .filter((file) => room(file) === name)
@@ -124,7 +124,7 @@ test.each(Object.entries(LAYERS))("lib/%s uses every permission of its layer", (
   expect(importedRooms(name).toSorted()).toEqual(allowed.toSorted());
 });
 
-test("every room of the table is there", () => {
+test("every room of the table exists", () => {
   expect(
     Object.keys(LAYERS).filter((name) => !sources.some((file) => room(file) === name)),
   ).toEqual([]);

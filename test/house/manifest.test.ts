@@ -1,4 +1,4 @@
-/** The package: its entries exist, and no file tells where it was made or fetched. */
+/** Tests of the package: its entries exist, and no file names the place where it was made or fetched. */
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
@@ -23,7 +23,7 @@ const entries = [...Object.values(manifest.exports), ...Object.values(manifest.b
   (target) => (typeof target === "string" ? [target] : Object.values(target)),
 );
 
-test.each(entries)("what package.json calls %s has a source", (file) => {
+test.each(entries)("the entry %s of package.json has a source", (file) => {
   expect(existsSync(join(PROJECT, sourceOf(file)))).toBe(true);
 });
 
@@ -35,7 +35,7 @@ test("every entry has its types first", () => {
 });
 
 test.each(["package-lock.json", "test/mutation/stryker/package-lock.json"])(
-  "%s does not say where a package was fetched",
+  "%s does not contain a registry's address",
   (file) => {
     const { packages } = JSON.parse(read(file)) as {
       packages: Readonly<
@@ -48,14 +48,14 @@ test.each(["package-lock.json", "test/mutation/stryker/package-lock.json"])(
   },
 );
 
-/** What only this machine has, by pattern, and by asking the machine. */
+/** Patterns for names of this machine, and its actual names. */
 const MACHINE = [
   /(?<![\w.~])\/(?:home|Users|workspace|workspaces)\/[\w.-]+/,
   /\b[A-Z]:\\Users\\/,
   /_authToken|\/\/[^\s/"'`]*(?:registry|artifactory|nexus|verdaccio)[^\s/"'`]*\//i,
   /^registry\s*=\s*https?:/m,
 ];
-/** Folders that every machine has, and that files may speak of. */
+/** Folders that every machine has, which files may name. */
 const EVERYWHERE = ["/", "/tmp", "/var/tmp"];
 const here = [PROJECT, dirname(PROJECT), homedir()].filter((path) => !EVERYWHERE.includes(path));
 const HERE = here.map((path) => new RegExp(`(?<![\\w.~-])${path.replaceAll(".", "\\.")}/`));
@@ -64,7 +64,7 @@ function tells(text: string): readonly string[] {
   return [...MACHINE, ...HERE].flatMap((pattern) => pattern.exec(text)?.[0] ?? []);
 }
 
-/** The files that are, or are about to be, in the repository. */
+/** The files that are in the repository, or are not ignored. */
 function tracked({ skip }: TestContext): readonly string[] {
   const args = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
   const { status, stdout } = spawnSync("git", args, { cwd: PROJECT, encoding: "utf8" });
@@ -74,7 +74,7 @@ function tracked({ skip }: TestContext): readonly string[] {
   return stdout.split("\0").filter(isThere);
 }
 
-test("no file tells of a registry or of a path on the machine it was made on", (context) => {
+test("no file names a registry, or a path of the machine where it was written", (context) => {
   const own = join("test", "house", "manifest.test.ts");
   const files = tracked(context).filter((file) => file !== own);
   const telling = files.map((file) => [file, tells(read(file))] as const);
@@ -100,7 +100,7 @@ describe("a planted fault is caught", () => {
     "/sys/module/kvm_amd",
     "./home/page",
     "https://docs.kernel.org/virt/kvm/",
-  ])("and %s is let through", (text) => {
+  ])("and %s is allowed", (text) => {
     expect(tells(text)).toEqual([]);
   });
 });

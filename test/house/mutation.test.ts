@@ -1,4 +1,4 @@
-/** The list of mutants that no test can kill: each names a line that is there, and has a reason. */
+/** Tests of the list of equivalent mutants: each names an existing line, and has a reason. */
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -27,22 +27,22 @@ function linesOf(file: string): readonly string[] {
 
 function isThere(mutant: string): boolean {
   const [file = "", line = ""] = mutant.split(" | ");
-  // The line itself may have the separator in it.
+  // The line itself may contain the separator.
   return linesOf(file).some(
     (one) => one.startsWith(line) && mutant.startsWith(`${file} | ${one} | `),
   );
 }
 
-test("every listed mutant names a line that is there", () => {
+test("every listed mutant names an existing line", () => {
   expect(mutants.filter((mutant) => !isThere(mutant))).toEqual([]);
 });
 
-test("a mutant whose line is gone is found", () => {
+test("a mutant whose line does not exist is found", () => {
   expect(isThere("lib/cpuid/diff.ts | const gone = 1; | 1 => 2")).toBe(false);
   expect(isThere("lib/cpuid/gone.ts | const gone = 1; | 1 => 2")).toBe(false);
 });
 
-/** What a test file uses of vitest: `test`, `test.each`. */
+/** Lists the names that a test file uses from vitest: `test`, `test.each`. */
 function usedOf(text: string): readonly string[] {
   const imported = /import \{([^}]*)\} from "vitest"/.exec(text)?.[1] ?? "";
   const members = text.match(/(?<![./\w-])(test|describe|it|vi)\.\w+/g) ?? [];
@@ -51,7 +51,9 @@ function usedOf(text: string): readonly string[] {
   );
 }
 
-/** The names that the mutation run's stand-in for vitest has. It sets vitest's globals, so it gets a process. */
+/**
+ * The names of the mutation run's replacement for vitest. It sets vitest's globals, so it needs its own process.
+ */
 function standInNames(): readonly string[] {
   const program = `
     const { openSession } = await import(${JSON.stringify(join(PROJECT, "test/mutation/session.js"))});
@@ -62,7 +64,7 @@ function standInNames(): readonly string[] {
   return JSON.parse(execFileSync(process.execPath, args, { encoding: "utf8" })) as string[];
 }
 
-test("the mutation run's stand-in for vitest has all that its tests use", () => {
+test("the mutation run's replacement for vitest has every name that its tests use", () => {
   const names = standInNames();
   const folders = ["explain", "state", "cpuid"].map((name) => join(PROJECT, "test/unit", name));
   const files = folders.flatMap((folder) =>

@@ -1,4 +1,7 @@
-/** Every system call, libuv call and Node-API call of native/ has its result used, and its faults in a table. */
+/**
+ * Tests that native/ uses the result of every system call, libuv call and Node-API call, and that the table of
+ * faults lists each.
+ */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,26 +13,26 @@ const NATIVE = join(PROJECT, "native");
 const ADDON = join(PROJECT, "build", "Release", "node_kvm.node");
 
 const CANNOT_FAIL = /^it (cannot fail|ends the process)$/;
-/** Calls whose result says something, by their names in the sources. */
+/** Calls with a meaningful result, by their names in the sources. */
 const judged = [
   ...Object.keys(FAILING),
   ...Object.entries(UNFAILING).flatMap(([call, { reason }]) =>
     CANNOT_FAIL.test(reason) ? [] : [call],
   ),
-  // Called under other names than their imports.
+  // Functions whose names differ from their imports.
   ...["dup", "mlock", "mremap", "pipe2", "prctl", "pthread_join", "pwrite", "sched_setaffinity"],
   ...["sem_timedwait", "sem_trywait", "sigprocmask"],
 ].map((call) => call.replace(/64$/, "").replace("raw mmap", "mmap"));
 
-/** Wrappers of node-addon-api that leave an exception pending and an empty value behind when they fail. */
+/** Wrappers of node-addon-api whose failure is a pending exception and an empty value. */
 const UNCHECKED_WRAPPERS =
   /\.(?:Set|Get|Has|Delete)\("|\.(?:TypeTag|CheckTypeTag|ToBoolean|ToNumber|ToString|ToObject|HasOwnProperty)\(/;
 
-/** Comments and strings as blanks of the same length, so that places stay. */
+/** Replaces comments and strings by blanks of the same length, so that offsets stay valid. */
 const withoutComments = (source: string): string =>
   source.replaceAll(/\/\/[^\n]*|"(?:[^"\\\n]|\\.)*"/g, (found) => " ".repeat(found.length));
 
-/** Lines of comment just before an offset, or on the rest of its line. */
+/** Returns the comment directly before an offset, or in the rest of its line. */
 function hasReason(source: string, offset: number): boolean {
   const lineStart = source.lastIndexOf("\n", offset) + 1;
   const lineEnd = source.indexOf("\n", offset);
@@ -39,7 +42,7 @@ function hasReason(source: string, offset: number): boolean {
   );
 }
 
-/** Calls whose result nothing takes, and casts to void that give no reason. */
+/** Lists calls whose result is unused, and casts to void without a reason. */
 function ignored(source: string): readonly string[] {
   const code = withoutComments(source);
   const found: string[] = [];
@@ -52,7 +55,7 @@ function ignored(source: string): readonly string[] {
   return found;
 }
 
-/** Whether a statement follows: `if (…)`, `while (…)` or `for (…)` ends here, and no call or cast does. */
+/** Whether a statement follows, because `if (…)`, `while (…)` or `for (…)` ends here, and not a call or a cast. */
 function endsCondition(before: string): boolean {
   if (!before.endsWith(")")) return false;
   let depth = 0;
@@ -68,12 +71,12 @@ const sources = readdirSync(NATIVE)
   .filter((file) => /\.(cc|h)$/.test(file))
   .map((file) => [file, readFileSync(join(NATIVE, file), "utf8")] as const);
 
-test.each(sources)("%s uses the result of each call, or says why not", (_, source) => {
+test.each(sources)("%s uses the result of each call, or has a reason why not", (_, source) => {
   expect(ignored(source)).toEqual([]);
 });
 
 test.each(sources)(
-  "%s calls no wrapper of node-addon-api whose failure it cannot see",
+  "%s calls no wrapper of node-addon-api whose failure it cannot detect",
   (_, source) => {
     const lines = source.split("\n").filter((line) => UNCHECKED_WRAPPERS.test(line));
     expect(lines).toEqual([]);
@@ -106,7 +109,7 @@ describe("the scan", () => {
     expect(ignored(source)).toEqual([]);
   });
 
-  test("a wrapper that is not seen to fail is found", () => {
+  test("a wrapper with an undetected failure is found", () => {
     const wrong = [
       'object.Set("a", 1)',
       'object.Get("a")',
@@ -120,7 +123,7 @@ describe("the scan", () => {
 const nm = spawnSync("nm", ["--version"]);
 const isJudgeable = nm.status === 0 && existsSync(ADDON);
 
-/** What the addon imports but the C++ runtime's and the compiler's own. */
+/** Lists the addon's imports, except those of the C++ runtime and the compiler. */
 function imported(): readonly string[] {
   const output = execFileSync("nm", ["--dynamic", "--undefined-only", ADDON], { encoding: "utf8" });
   return output
@@ -150,6 +153,6 @@ test.skipIf(!isJudgeable)(
   },
 );
 
-test("no function is both made to fail and said never to", () => {
+test("no function is both made to fail and listed as never failing", () => {
   expect(Object.keys(FAILING).filter((name) => name in UNFAILING)).toEqual([]);
 });

@@ -1,6 +1,6 @@
 /**
- * Names that a caller gives are looked up among own members only: `in`, and an index by a string, also
- * find `constructor` and `toString`. Every such place in lib/ is in a list here with its reason.
+ * Tests that a caller's names are looked up among own members only, because `in` and an index by a string also find
+ * `constructor` and `toString`. Every such place in lib/ is listed here with its reason.
  */
 import { readdirSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -27,7 +27,7 @@ const OURS = "the object is made by this package, never by a caller";
 const GUARDED = "the name was checked with Object.hasOwn before";
 const TABLE = "the name is one of this package's own: a union, a layout's field, an ioctl's name";
 
-/** Folders that get nothing which a program may name: their inputs are values of this package. */
+/** Folders without names from programs: their inputs are values of this package. */
 const OUTSIDE: readonly (readonly [folder: string, reason: string])[] = [
   ["cli/", "commander checks the choices"],
   ["explain/", "the names are those of ioctls, errnos and fields; a refusal is made by kvm/"],
@@ -36,7 +36,7 @@ const OUTSIDE: readonly (readonly [folder: string, reason: string])[] = [
   ["trace/", "the records are made by kvm/"],
 ];
 
-/** Every place in the other folders: its file, its text, and why it is right. */
+/** Every place in the other folders: its file, its text, and why it is correct. */
 const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason: string])[]>> = {
   "abi/codec.ts": [
     [/^"of" in type$/, OURS],
@@ -115,7 +115,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   "worker/message.ts": [[/^STATE_ERRORS\[code\]$/, "the code is a StateError's"]],
 };
 
-/** The texts of the places of a file. */
+/** Returns the texts of the places in a file. */
 function places(checker: ts.TypeChecker, file: ts.SourceFile): readonly string[] {
   const found: string[] = [];
   const add = (node: ts.Node): void => {
@@ -134,7 +134,7 @@ function places(checker: ts.TypeChecker, file: ts.SourceFile): readonly string[]
   return found;
 }
 
-/** Whether an index may be any string: not a number, and not one literal. */
+/** Whether an index may be any string, and not only a number or one literal. */
 function isByName(checker: ts.TypeChecker, node: ts.ElementAccessExpression): boolean {
   if (ts.isStringLiteralLike(node.argumentExpression)) return false;
   const type = checker.getTypeAtLocation(node.argumentExpression);
@@ -151,7 +151,7 @@ const files = readdirSync(LIB, { recursive: true, withFileTypes: true })
   .map((entry) => join(entry.parentPath, entry.name));
 const program = ts.createProgram(files, OPTIONS);
 
-/** The places of each file of lib/ outside of {@link OUTSIDE}, by its name. */
+/** The places in each file of lib/, by its name, except the folders of {@link OUTSIDE}. */
 const found = files
   .map((file) => [relative(LIB, file), program.getSourceFile(file)] as const)
   .filter(([name]) => !OUTSIDE.some(([folder]) => name.startsWith(folder)))
@@ -170,7 +170,7 @@ test("every lookup by a name is in the list", () => {
   ).toEqual([]);
 });
 
-test("every row of the list is of a place", () => {
+test("every row of the list has a place", () => {
   const rows = Object.entries(ALLOWED).flatMap(([name, list]) =>
     list.map(([text]) => [name, text] as const),
   );
@@ -204,7 +204,7 @@ describe("a planted lookup is found", () => {
     "export const f = (x: { a: number }): number => x['a'];",
     "export const f = (x: Map<string, number>, s: string) => x.get(s);",
     "export class A { #a = 1; static is(x: object): boolean { return #a in x; } }",
-  ])("and %s is no such place", (text) => {
+  ])("and %s is not such a place", (text) => {
     expect(planted(text)).toEqual([]);
   });
 });

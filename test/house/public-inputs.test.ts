@@ -1,7 +1,6 @@
 /**
- * Every public method that takes an object of named members refuses an unknown member by name, before
- * anything reaches the kernel. The methods are found in the types of lib/: a new one without a row
- * here fails.
+ * Tests that every public method with an object argument rejects an unknown member by name, before it calls the
+ * kernel. The methods are found in the types of lib/; one without a row here is a failure.
  */
 import { describe, expect, test } from "vitest";
 import { KVM_EXIT_TDX } from "../../lib/abi/generated/constants.ts";
@@ -21,7 +20,7 @@ import { decode } from "../unit/kvm/kvm-run.ts";
 
 const found = new PublicInputs(["index", "guest/index", "worker/index"]).list();
 
-/** What no row needs: inputs that are no objects of a program's own making. */
+/** Inputs without a row, because programs do not create these objects. */
 const EXEMPT: readonly (readonly [inputs: RegExp, reason: string])[] = [
   [/\.ioctl\(ioctl\)$/, "an Ioctl is one of the list of node-kvm/abi"],
   [
@@ -64,7 +63,7 @@ const memory = GuestMemory.allocate(4096);
 const program = guest("long", (g) => g.done());
 const bitmap = new Uint8Array(8);
 
-/** For each input: something that is right but for one member, and the call. */
+/** For each input: a valid object, to which one member is added, and the call. */
 const ROWS: Readonly<Record<string, readonly [input: object, call: Call]>> = {
   "Device.getDeviceAttr(attribute)": [{ group: 0, attr: 0n }, (x) => device.getDeviceAttr(x)],
   "Device.hasDeviceAttr(attribute)": [{ group: 0, attr: 0n }, (x) => device.hasDeviceAttr(x)],
@@ -178,7 +177,7 @@ const ROWS: Readonly<Record<string, readonly [input: object, call: Call]>> = {
   "protectedHandlers(user)": [{ cs: 1, ss: 1, rflags: 2n }, (x) => protectedHandlers(64, x)],
   "mapRam(options)": [{}, (x) => mapRam(vm, 4096, x)],
   "mem(address)": [{ base: "rax" }, (x) => mem(32, x)],
-  "new KvmError(init)": [{ ioctl: "x", fd: "vm", errno: 1 }, (x) => new KvmError(x)],
+  "new KvmError(init)": [{ call: "x", object: "vm", errno: 1 }, (x) => new KvmError(x)],
   "new Sandbox(options)": [{ program }, (x) => new Sandbox(kvm, x)],
   "ramRegions(layout)": [{}, (x) => ramRegions(4096, x)],
 };
@@ -196,7 +195,7 @@ function tdxInfo(): { reply(info: object): void } {
 
 const isExempt = (input: string): boolean => EXEMPT.some(([inputs]) => inputs.test(input));
 
-/** The message with which a call is refused, at once or as a rejection. */
+/** Returns the error message of a call, thrown or as a rejection. */
 async function refusalOf(call: Call, input: Bad): Promise<string> {
   try {
     await call(input as never);
@@ -210,7 +209,7 @@ test("every input of the public methods has a row", () => {
   expect(found.filter((input) => !(isExempt(input) || Object.hasOwn(ROWS, input)))).toEqual([]);
 });
 
-test("every row and every exemption is of an input", () => {
+test("every row and every exemption belongs to an input", () => {
   expect(Object.keys(ROWS).filter((input) => !found.includes(input))).toEqual([]);
   expect(EXEMPT.filter(([inputs]) => !found.some((input) => inputs.test(input)))).toEqual([]);
 });

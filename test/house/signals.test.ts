@@ -1,4 +1,7 @@
-/** Who runs a guest for its answer runs through signals: a profiler's would else be taken for an exit. */
+/**
+ * Tests that code which runs a guest for its result uses throughSignals, because a profiler's signal is an exit
+ * otherwise.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { expect, test } from "vitest";
@@ -6,7 +9,7 @@ import { expect, test } from "vitest";
 const PROJECT = join(import.meta.dirname, "..", "..");
 const FOLDERS = ["lib", "test/kvm", "test/helpers", "bench"];
 
-/** Where `intr` is looked at, or wanted: with the reason. */
+/** The places that handle or expect `intr`, each with its reason. */
 const LOOKED_AT: Readonly<Record<string, string>> = {
   "lib/worker/serve-vcpu.ts": "runs on when the kick was not for its run",
   "test/kvm/has-run.test.ts": "one claim sets immediate_exit, and wants intr",
@@ -26,7 +29,7 @@ const files = FOLDERS.flatMap((folder) =>
     .map((entry) => relative(PROJECT, join(entry.parentPath, entry.name))),
 );
 
-test("no guest is run for its answer without throughSignals", () => {
+test("no guest is run for its result without throughSignals", () => {
   const calls = files.map((file) => callsIn(readFileSync(join(PROJECT, file), "utf8")));
   const found = files.filter((_, i) => calls[i] !== 0);
   expect(new Set(found)).toEqual(new Set(Object.keys(LOOKED_AT)));

@@ -11,7 +11,7 @@ assert.throws(
       memory.close();
     }
   },
-  { name: "KvmError", ioctl: "mmap", code: "ENOMEM" },
+  { name: "KvmError", call: "mmap", code: "ENOMEM" },
 );
 
 for (let i = 0; i < 4; i += 1) {

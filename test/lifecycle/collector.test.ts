@@ -57,7 +57,7 @@ describe("the reason of EMFILE counts the descriptors", () => {
     ["memfd", "memfd_create"],
     ["file", "open"],
   ])("%s", async (name, call) => {
-    expect(await exhausted(name)).toMatchObject({ ioctl: call, code: "EMFILE", isCounted: true });
+    expect(await exhausted(name)).toMatchObject({ call, code: "EMFILE", isCounted: true });
   });
 
   test.for([
@@ -66,7 +66,7 @@ describe("the reason of EMFILE counts the descriptors", () => {
   ] as const)("%s", async ([name, call], { skip }) => {
     const problem = deviceProblem();
     if (problem !== undefined) skip(problem);
-    expect(await exhausted(name)).toMatchObject({ ioctl: call, code: "EMFILE", isCounted: true });
+    expect(await exhausted(name)).toMatchObject({ call, code: "EMFILE", isCounted: true });
   });
 });
 

@@ -19,6 +19,6 @@ try {
   for (;;) lives[name](kvm);
 } catch (error) {
   const own = kept.length + (kvm === undefined ? 0 : 1);
-  const { ioctl, code, reason } = error;
-  process.stdout.write(JSON.stringify({ ioctl, code, reason, own }));
+  const { call, code, reason } = error;
+  process.stdout.write(JSON.stringify({ call, code, reason, own }));
 }

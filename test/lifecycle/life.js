@@ -93,7 +93,7 @@ const stages = {
     closeSync(taken.pop());
     assert.throws(() => makeVcpu(s, 0), {
       name: "KvmError",
-      ioctl: "epoll_create1",
+      call: "epoll_create1",
       code: "EMFILE",
     });
     for (const fd of taken) closeSync(fd);

@@ -9,7 +9,7 @@ const ENTRY = "\0entry";
 const FILE = "\0file:";
 const VITEST = "\0vitest";
 
-/** Loads the modules that are no files: the entry, a mark before each test file, and vitest. */
+/** Loads the modules that are not files: the entry, a mark before each test file, and vitest. */
 const virtual = (files, names) => ({
   name: "virtual",
   resolveId(id) {
@@ -26,7 +26,7 @@ const virtual = (files, names) => ({
     if (!id.startsWith(FILE)) return undefined;
     return module(`globalThis.nodeKvmSession.file(${JSON.stringify(id.slice(FILE.length))});`);
   },
-  // Each module keeps its own place, which a bundle has only one of.
+  // Each module keeps its own import.meta, because a bundle has only one.
   transform: (code, id) =>
     code
       .replaceAll("import.meta.filename", JSON.stringify(id))
@@ -48,7 +48,7 @@ export async function bundle(files, names) {
     external: (id) => !/^[./\0]/.test(id) && id !== "vitest",
     plugins: [virtual(files, names)],
     transform: { target: "es2023" },
-    // A mutant is unused code to a bundler that looks closely.
+    // A bundler that removes unused code would remove mutants.
     treeshake: false,
   });
   const { output } = await build.generate({ format: "cjs" });

@@ -6,13 +6,13 @@ import { createRequire } from "node:module";
 import { bundle } from "./bundle.js";
 import { openSession } from "./session.js";
 
-/** What the instrumented code reads and writes; the object must stay the same. */
+/** The object that the instrumented code reads and writes; it must not be replaced. */
 globalThis.__stryker__ ??= {};
 const state = globalThis.__stryker__;
 
 const SLOW_MS = 250;
 
-/** The time that this process has had of a CPU: a test is not slow because the machine is busy. */
+/** The CPU time of this process, because a busy machine must not make a test slow. */
 const cpuMs = () => process.cpuUsage().user / 1000;
 
 class UnitTestRunner {
@@ -20,7 +20,7 @@ class UnitTestRunner {
   #files;
   #session;
   #bundle;
-  /** The longest that each test took when it passed: quick tests run first. */
+  /** The longest time of each passed test; quick tests run first. */
   #took = new Map();
 
   constructor({ nodeKvmTests }) {
@@ -32,8 +32,8 @@ class UnitTestRunner {
   }
 
   async init() {
-    // A property that fails is not made smaller, and one that says no number is tried with 25 values and not 100:
-    // most mutants fail with the first.
+    // Failing properties are not shrunk, and the default number of values is 25 instead of 100, because most
+    // mutants fail with the first.
     createRequire(import.meta.url)("fast-check").configureGlobal({
       endOnFailure: true,
       numRuns: 25,
@@ -44,8 +44,8 @@ class UnitTestRunner {
   }
 
   /**
-   * Runs every test, each on sources of its own, so that what is computed once and kept is covered by each test that
-   * needs it.
+   * Runs every test, each with newly evaluated sources, so that values which are computed once are covered by each
+   * test that needs them.
    */
   async dryRun() {
     state.mutantCoverage = { static: {}, perTest: {} };
@@ -76,8 +76,8 @@ class UnitTestRunner {
       const wanted = testFilter && new Set(testFilter);
       const all = this.#session.register(this.#bundle.uncounted);
       state.activeMutant = activeMutant.id;
-      // A static mutant, of what is evaluated on loading, is judged by all tests but the slow ones: these take most of
-      // the time, and try many values on the same tables as the quick ones.
+      // A static mutant is in code that runs when it is loaded. All tests except the slow ones judge it,
+      // because slow tests take most of the time, and use the same tables as the quick ones.
       const tests = all.filter(({ id }) => wanted?.has(id) ?? this.#cost(id) < SLOW_MS);
       result = await this.#judge(tests);
     } catch (error) {
@@ -119,7 +119,7 @@ class UnitTestRunner {
   }
 }
 
-/** What Stryker asks a plugin for. */
+/** The interface of a Stryker plugin. */
 export const strykerPlugins = [
   { kind: "TestRunner", name: "unit", injectableClass: UnitTestRunner },
 ];

@@ -1,4 +1,4 @@
-/** Claims about errors: their messages, their codes, and the C names of errnos. */
+/** Tests of errors: their messages, codes, and the C names of errnos. */
 import { describe, expect, test } from "vitest";
 import {
   errnoName,
@@ -21,12 +21,12 @@ describe("errnoName", () => {
     [38, "ENOSYS"],
     [95, "EOPNOTSUPP"],
     [133, "EHWPOISON"],
-  ])("says %i as %s", (errno, name) => {
+  ])("returns the name of %i: %s", (errno, name) => {
     expect(errnoName(errno)).toBe(name);
   });
 
   test.each([41, 134, 524, 3008, 4094, 4095])(
-    "says %i, which has no name here, as a number",
+    "returns the number of %i, which has no name",
     (errno) => {
       expect(errnoName(errno)).toBe(`errno ${errno}`);
     },
@@ -36,8 +36,8 @@ describe("errnoName", () => {
 describe("KvmError", () => {
   test("names call, object, errno and reason", () => {
     const error = new KvmError({
-      ioctl: "KVM_SET_CPUID2",
-      fd: "vcpu 0",
+      call: "KVM_SET_CPUID2",
+      object: "vcpu 0",
       errno: 22,
       args: { nent: 3 },
       reason: "the table changed after KVM_RUN: 0x7.0:ebx[5] avx2: ran with 1, got 0",
@@ -48,8 +48,8 @@ describe("KvmError", () => {
     );
     expect(error).toMatchObject({
       name: "KvmError",
-      ioctl: "KVM_SET_CPUID2",
-      fd: "vcpu 0",
+      call: "KVM_SET_CPUID2",
+      object: "vcpu 0",
       errno: 22,
       code: "EINVAL",
       args: { nent: 3 },
@@ -57,14 +57,14 @@ describe("KvmError", () => {
     });
   });
 
-  test("ends with the errno when the reason is not known", () => {
-    const error = new KvmError({ ioctl: "KVM_RUN", fd: "vcpu 1", errno: 14 });
+  test("has a message that ends with the errno if the reason is not known", () => {
+    const error = new KvmError({ call: "KVM_RUN", object: "vcpu 1", errno: 14 });
     expect(error.message).toBe("KVM_RUN (vcpu 1): EFAULT");
     expect([error.reason, error.args]).toEqual([undefined, {}]);
   });
 
   test("is an Error that prints its name", () => {
-    const error = new KvmError({ ioctl: "open", fd: "/dev/kvm", errno: 2 });
+    const error = new KvmError({ call: "open", object: "/dev/kvm", errno: 2 });
     expect(error).toBeInstanceOf(Error);
     expect(String(error)).toBe("KvmError: open (/dev/kvm): ENOENT");
   });
@@ -73,14 +73,14 @@ describe("KvmError", () => {
 describe("StateError", () => {
   const codes = Object.keys(STATE_ERRORS) as StateErrorCode[];
 
-  test.each(codes)("%s names the object and says what its list says", (code) => {
+  test.each(codes)("%s has a message with the object and the text of STATE_ERRORS", (code) => {
     const error = new StateError(code, "vm");
     expect(error.message).toBe(`vm: ${STATE_ERRORS[code]}`);
     expect(error).toMatchObject({ name: "StateError", code });
     expect(error).not.toBeInstanceOf(KvmError);
   });
 
-  test.each(codes)("%s looks as Node's own codes do", (code) => {
+  test.each(codes)("%s has the form of Node's codes", (code) => {
     expect(code).toMatch(/^ERR_[A-Z_]+$/);
   });
 });

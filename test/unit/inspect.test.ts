@@ -1,4 +1,4 @@
-/** Claims about inspectable(): the kernel's plain values in hexadecimal, and the options of util.inspect. */
+/** Tests of inspectable(): plain values of the kernel in hexadecimal, and the options of util.inspect. */
 import { inspect } from "node:util";
 import { runInNewContext } from "node:vm";
 import { describe, expect, test } from "vitest";
@@ -67,7 +67,7 @@ describe("inspectable prints", () => {
     expect(shown(value)).toBe(text);
   });
 
-  test("registers, all of them", () => {
+  test("all registers", () => {
     const regs = read(Regs, encode(Regs, { rip: 0xfff0n, rflags: 2n }));
     expect(shown(regs, { breakLength: Number.POSITIVE_INFINITY, compact: 20 })).toBe(
       "{ rax: 0x0, rbx: 0x0, rcx: 0x0, rdx: 0x0, rsi: 0x0, rdi: 0x0, rsp: 0x0, rbp: 0x0, r8: 0x0, r9: 0x0, " +
@@ -75,7 +75,7 @@ describe("inspectable prints", () => {
     );
   });
 
-  test("a segment as a line, and the padding of descriptor tables not at all", () => {
+  test("a segment as one line, and descriptor tables without padding", () => {
     const cs = { base: 0xffff_0000n, selector: 0xf000, limit: 0xffff, type: 11, s: 1, present: 1 };
     const text = shown(read(Sregs, encode(Sregs, { cs, gdt: { base: 0x1000n, limit: 0x27 } })));
     expect(text.split("\n").slice(0, 2)).toEqual([
@@ -102,7 +102,7 @@ describe("inspectable respects", () => {
     expect(shown({ a: nested.a }, { depth: null })).toBe("{ a: { b: { c: { d: 0x10 } } } }");
   });
 
-  test("the depth that is left where it is nested", () => {
+  test("the remaining depth of a nested value", () => {
     const value = { outer: inspectable({ a: { b: 16n } }) };
     expect(inspect(value, { depth: 1 })).toBe("{ outer: { a: [Object] } }");
   });
@@ -123,13 +123,13 @@ describe("inspectable respects", () => {
 });
 
 describe("inspectable does not throw for", () => {
-  test("a circle", () => {
+  test("a circular reference", () => {
     const value: Record<string, unknown> = { n: 16n };
     value["self"] = value;
     expect(shown(value, { depth: null })).toBe("{ n: 0x10, self: [Circular] }");
   });
 
-  test("an accessor, which it does not call", () => {
+  test("an accessor, and does not call it", () => {
     const value = {
       get secret(): never {
         throw new Error("called");
@@ -162,7 +162,7 @@ describe("inspectable does not throw for", () => {
   });
 });
 
-test("inspectable leaves the value as it is", () => {
+test("inspectable does not change the value", () => {
   const regs = read(Regs, new Uint8Array(sizeOf(Regs)));
   const before = structuredClone(regs);
   shown(regs);

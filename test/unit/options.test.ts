@@ -1,4 +1,4 @@
-/** lib/options.ts: unknown and missing members of an object are refused by name. */
+/** Tests of lib/options.ts: unknown and missing members of an object are rejected by name. */
 import { expect, test } from "vitest";
 import {
   nearestName,
@@ -10,7 +10,7 @@ import {
 
 const KNOWN = ["machineType", "id", "supported"];
 
-test("known members are accepted, also with undefined", () => {
+test("known members are accepted, also if they are undefined", () => {
   expect(refuseUnknown("f()", { id: 1, supported: undefined }, KNOWN)).toBeUndefined();
   expect(refuseUnknown("f()", {}, KNOWN)).toBeUndefined();
 });
@@ -32,12 +32,12 @@ test.each<[options: unknown, message: string]>([
   expect(() => refuseUnknown("f()", options, KNOWN)).toThrow(new TypeError(message));
 });
 
-test("a name of a million letters makes a short message", () => {
+test("the message about a name of a million letters is short", () => {
   const message = /^f\(\): unknown option "x{64}…"; known are id$/;
   expect(() => refuseUnknown("f()", { ["x".repeat(1_000_000)]: 1 }, ["id"])).toThrow(message);
 });
 
-test("missing members are all named", () => {
+test("all missing members are named", () => {
   expect(() => refuseMisfit("f()", { c: 1 }, ["a", "b"], ["c"])).toThrow(
     new TypeError("f(): missing members a, b"),
   );
@@ -52,22 +52,22 @@ test.each<[elements: unknown, got: string]>([
   [{ index: 1 }, "an object"],
   ["rip", '"rip"'],
   [null, "null"],
-])("%j is no list", (elements, got) => {
+])("%j is not a list", (elements, got) => {
   expect(() => toList("f()", elements as number[])).toThrow(
     new TypeError(`f(): expected an array or another iterable, got ${got}`),
   );
 });
 
-test("a list is any iterable", () => {
+test("any iterable is a list", () => {
   expect(toList("f()", new Set([1, 2]))).toEqual([1, 2]);
 });
 
-test("words that an unknown and a known name both begin with make them no nearer", () => {
+test("a common prefix does not make two names more similar", () => {
   expect(nearestName("KVM_CAP_NO_SUCH", ["KVM_CAP_IOMMU"])).toBeUndefined();
   expect(nearestName("KVM_CAP_IRQCHIPS", ["KVM_CAP_IRQCHIP"])).toBe("KVM_CAP_IRQCHIP");
 });
 
-test("a far name is no suggestion", () => {
+test("a dissimilar name is not suggested", () => {
   expect(nearestName("guestPhysAdr", ["guestPhysAddr", "slot"])).toBe("guestPhysAddr");
   expect(nearestName("userspaceAddr", ["slot", "flags"])).toBeUndefined();
 });
@@ -79,6 +79,6 @@ test.each<[value: unknown, text: string]>([
   [() => 0, "a function"],
   [Symbol("x"), "a symbol"],
   [{}, "an object"],
-])("%s is described in a message", (value, text) => {
+])("a message describes %s", (value, text) => {
   expect(say(value)).toBe(text);
 });

@@ -56,7 +56,7 @@ export function msrDifferences(
   refused: ReadonlySet<number> = new Set(),
 ): readonly StateDifference[] {
   const reads = readable(vcpu, new Set(entries.map(({ index }) => index)));
-  return differences({ fd: vcpu.label, part: MSRS, wrote: entries, reads, refused });
+  return differences({ object: vcpu.label, part: MSRS, wrote: entries, reads, refused });
 }
 
 /** Reads the TSC. */

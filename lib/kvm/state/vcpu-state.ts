@@ -159,7 +159,7 @@ export function vcpuDifferences(
         part.name === "cpuid"
           ? getCpuid2(vcpu, KVM_GET_CPUID2, KVM_MAX_CPUID_ENTRIES)
           : readPart(vcpu, part, origin);
-      return differences({ fd: vcpu.label, part, wrote, reads, state });
+      return differences({ object: vcpu.label, part, wrote, reads, state });
     }),
   );
 }

@@ -83,7 +83,7 @@ export function restoreVm(
   if (!(options.readBack ?? true)) return;
   const back = VM_PARTS_TO_READ.filter((part) => written.includes(part)).flatMap((part) =>
     differences({
-      fd: vm.label,
+      object: vm.label,
       part,
       wrote: Reflect.get(state, part.name),
       reads: readPart(vm, part, origin),

@@ -1,4 +1,4 @@
-/** A C file while it is written: its lines, and what they need defined before them. */
+/** Collects the lines of a C file, and the definitions that they need. */
 import { type Layout, type Scalar, scalars } from "../../abi/layout.ts";
 import { cName, type Leaf, leafBytes, leavesOf, leavesOfElement } from "../leaf.ts";
 import type { ObjectRef } from "../record.ts";
@@ -8,13 +8,13 @@ import { Tables } from "./tables.ts";
 
 const indent = (line: string): string => (line === "" ? "" : `\t${line}`);
 
-/** One file's growing parts. */
+/** The parts of one file, which grow with each step. */
 export class CFile {
   readonly tables: Tables = new Tables();
   readonly definitions: Definitions = new Definitions();
-  /** What main does. */
+  /** The statements of main. */
   readonly lines: string[] = [];
-  /** The longest argument so far. */
+  /** The size of the longest argument, in bytes. */
   argumentBytes = 8;
   readonly #declared: string[] = [];
   readonly #names = new Map<number, string>();
@@ -30,12 +30,12 @@ export class CFile {
     this.lines.push(...lines.map(indent));
   }
 
-  /** Adds a block with declarations of its own. */
+  /** Adds a block, which may have its own declarations. */
   block(about: string, lines: readonly string[]): void {
     this.add("", `/* ${comment(about)} */`, "{", ...lines.map(indent), "}");
   }
 
-  /** Names a descriptor that a step made on another; the variable is declared at main's top. */
+  /** Names a descriptor that a step created from another one; its variable is declared at the start of main. */
   make(made: ObjectRef, on?: ObjectRef): string {
     const name = this.#nameFor(made, on);
     this.#names.set(made.id, name);
@@ -44,14 +44,16 @@ export class CFile {
     return name;
   }
 
-  /** The variable of a descriptor. */
+  /** Returns the variable of a descriptor; throws if the recording does not create it. */
   name(fd: ObjectRef): string {
     const name = this.#names.get(fd.id);
     if (name !== undefined) return name;
-    throw new Error(`${fd.label} was made before the recording began: a C file cannot make it`);
+    throw new Error(
+      `${fd.label} was created before the recording started, so a C file cannot create it`,
+    );
   }
 
-  /** Takes a descriptor from those that are open. */
+  /** Closes a descriptor; it is no longer among the open ones. */
   close(fd: ObjectRef): readonly string[] {
     const name = this.#open.get(fd.id);
     this.#open.delete(fd.id);
@@ -61,7 +63,7 @@ export class CFile {
     return [...unmap, `close(${name});`];
   }
 
-  /** Closes what the recording left open, the last first, and then takes guest memory away. */
+  /** Closes the descriptors that the recording left open, in reverse order, and then unmaps guest memory. */
   closeAll(): readonly string[] {
     const closed = Array.from(this.#open.keys())
       .reverse()
@@ -69,7 +71,7 @@ export class CFile {
     return [...closed, ...this.#unmaps];
   }
 
-  /** Names a memory. It stays until the end: a slot may use it longer than the program did. */
+  /** Names a memory. It stays mapped until the end, because a slot may use it longer than the program did. */
   makeMemory(id: number, byteLength: number): string {
     const name = `memory${id}`;
     this.#memories.set(id, name);
@@ -78,13 +80,13 @@ export class CFile {
     return name;
   }
 
-  /** The variable of a memory, and an offset into it. */
+  /** Returns the expression for an offset into a memory. */
   memory(id: number, offset: number): string {
     const name = this.#memories.get(id) ?? `memory${id}`;
     return offset === 0 ? name : `${name} + 0x${offset.toString(16)}`;
   }
 
-  /** The pointer to a vCPU's kvm_run; `isNew` says that it is to be mapped now. */
+  /** Returns the pointer to a vCPU's kvm_run; `isNew` is true if the file must map it now. */
   run(vcpu: ObjectRef): { readonly name: string; readonly isNew: boolean } {
     const known = this.#runs.get(vcpu.id);
     if (known !== undefined) return { name: known, isNew: false };
@@ -94,30 +96,30 @@ export class CFile {
     return { name, isNew: true };
   }
 
-  /** The device that is open, for what is asked of it in between. */
+  /** Returns the variable of the open device, for ioctls that a helper function makes on it. */
   device(): string {
     const names = Array.from(this.#open.values());
     return names.find((name) => name.startsWith("kvm")) ?? "kvm";
   }
 
-  /** Counts an argument's bytes in. */
+  /** Makes the argument buffer large enough for so many bytes. */
   needRoom(bytes: number): void {
     this.argumentBytes = Math.max(this.argumentBytes, bytes);
   }
 
-  /** The name of the description of a struct, which is written once. */
+  /** Returns the name of the description of a struct, which is defined at its first use. */
   shape(layout: Layout): string {
     const name = `shape_${layout.name}`;
     if (!this.#shapes.has(name)) this.#shapes.set(name, this.#shapeLines(layout, name));
     return name;
   }
 
-  /** The definitions of all descriptions. */
+  /** Returns the definitions of all descriptions. */
   shapes(): readonly string[] {
     return Array.from(this.#shapes.values()).flat();
   }
 
-  /** The declarations at main's top. */
+  /** Returns the declarations at the start of main. */
   declared(): readonly string[] {
     return this.#declared;
   }
@@ -145,13 +147,13 @@ export class CFile {
     }
   }
 
-  /** "vcpu 0" is vcpu0; a label that says no id has a number of its own. */
+  /** Returns the name of a vCPU: "vcpu 0" is vcpu0; a label without an id gets a new number. */
   #vcpu(label: string): string {
     const id = /^vcpu (\d+)$/.exec(label)?.[1];
     return id === undefined ? this.#numbered("vcpu_", "vcpu") : `vcpu${id}`;
   }
 
-  /** The first of a kind has no number. */
+  /** Numbers the names of a kind; the first has no number. */
   #numbered(base: string, kind: string): string {
     const count = (this.#counts.get(kind) ?? 0) + 1;
     this.#counts.set(kind, count);
@@ -195,7 +197,7 @@ function elementLines(element: Scalar | Layout): readonly string[] {
   return fieldLines(element.name, leavesOfElement(element));
 }
 
-/** The fields of a struct; of overlapping ones, those that say something new. */
+/** Lists the fields of a struct; of overlapping ones, those with bytes that no earlier field has. */
 function fieldLines(struct: string, leaves: readonly Leaf[]): readonly string[] {
   const covered = new Set<number>();
   return leaves.flatMap((leaf) => {

@@ -1,4 +1,4 @@
-/** An ioctl of a trace as C: its argument, the call, and what is checked of the answer. */
+/** Exports an ioctl of a trace as C: its argument, the call, and the checks of its result. */
 import type { Ioctl } from "../../abi/ioctl.ts";
 import { type Layout, scalars, sizeOfType, type Tail } from "../../abi/layout.ts";
 import { cName, leavesOf } from "../leaf.ts";
@@ -9,13 +9,13 @@ import type { CFile } from "./c-file.ts";
 import { hasField, hasStruct, isPointer } from "./headers.ts";
 import { comment, declaration, initialiser, members, number, result, text } from "./literal.ts";
 
-/** One call on its way into the file. */
+/** One call that is being exported. */
 interface Call {
   readonly file: CFile;
   readonly step: IoctlStep;
   readonly number: number;
   readonly ioctl: Ioctl | undefined;
-  /** The request as C names it. */
+  /** The name of the request in C. */
   readonly request: string;
 }
 
@@ -39,7 +39,7 @@ function integer({ file, ioctl }: Call, value: bigint | undefined): string {
     : number(value);
 }
 
-/** The call itself, its result checked, or kept where it is a descriptor. */
+/** Returns the statement of the call, which checks the result, or keeps it if it is a descriptor. */
 function send({ file, step, number: at, ioctl, request }: Call, argument: string): string {
   const fd = file.name(step.fd);
   if (step.made === undefined) {
@@ -51,7 +51,7 @@ function send({ file, step, number: at, ioctl, request }: Call, argument: string
   return `${target}CREATE(${at}, ${fd}, ${request}, ${argument});`;
 }
 
-/** An answer that tells of the host may differ on another. */
+/** Marks the checks of a result that describes the host, because it may differ on another host. */
 function around({ step, ioctl }: Call, lines: readonly string[]): readonly string[] {
   if (ioctl === undefined || step.result < 0 || !isOfTheHost(ioctl.name, step.fd.kind))
     return lines;
@@ -70,7 +70,7 @@ function bytesCall(call: Call, before: Uint8Array): readonly string[] {
   return plainCall(call, before);
 }
 
-/** The answer to check: what the kernel wrote, or, where it may have written, what it left. */
+/** Returns the bytes to check: those that the kernel wrote, or the unchanged ones if it could have written. */
 function wanted({ step, ioctl }: Call, before: Uint8Array): Uint8Array | undefined {
   if (step.after !== undefined) return step.after;
   return ioctl?.direction === "out" || ioctl?.direction === "inout" ? before : undefined;
@@ -85,7 +85,7 @@ function structCall(call: Call, layout: Layout, before: Uint8Array): readonly st
   const variable = variableOf(layout);
   const sent = declaration(`struct ${layout.name} ${variable}`, layout, before);
   const answer = wanted(call, before);
-  // An address is not the recorded one, which is none; what is sent is what must come back.
+  // The recording has no addresses, so the address that is sent must be returned unchanged.
   const linked = step.links.filter(({ kind }) => kind !== "null").map(({ field }) => cPath(field));
   const wantHead = `${linked.length === 0 ? "static const " : ""}struct ${layout.name} want`;
   const want = answer === undefined ? [] : declaration(wantHead, layout, answer);
@@ -105,7 +105,7 @@ function structCall(call: Call, layout: Layout, before: Uint8Array): readonly st
   return lines;
 }
 
-/** In struct kvm_enable_cap the capability is said by name. */
+/** Replaces the number of a capability by its name, in a struct kvm_enable_cap. */
 function namedCapability(file: CFile, layout: Layout, line: string): string {
   if (layout.name !== "kvm_enable_cap") return line;
   return line.replace(
@@ -137,11 +137,11 @@ function tailedCall(
     ...around(call, [send(call, variable)]),
     ...otherRest,
     ...(answer === undefined ? [] : check(call, layout, answer, variable, "want")),
-    ...(step.links.length === 0 ? [] : ["/* its addresses are not told */"]),
+    ...(step.links.length === 0 ? [] : ["/* its addresses are not recorded */"]),
   ];
 }
 
-/** A pointer to a struct with a tail, and the lines that fill it in. */
+/** Returns the declaration of a pointer to a struct with a tail, and the lines that fill the struct. */
 function fillStruct(
   file: CFile,
   layout: Layout,
@@ -165,13 +165,13 @@ function fillStruct(
   return [`struct ${layout.name} *${variable} = ${place}(${room});`, ...header, ...lines];
 }
 
-/** A count is decimal, but for the absurd ones. */
+/** Writes a count in decimal, if it is not absurdly large. */
 function countText(tail: Tail, name: string, value: string): string {
   const isCount = tail.count !== undefined && cName(tail.count) === name;
   return isCount && Number(value) < 10_000 ? String(Number(value)) : value;
 }
 
-/** The byte that fills the end, and how many bytes stand before that, in whole elements. */
+/** Returns the byte that fills the end, and the number of bytes before it, in whole elements. */
 function trailing(
   bytes: Uint8Array,
   size: number,
@@ -242,7 +242,7 @@ function variableOf(layout: Layout): string {
   return /^\d/.test(short) ? layout.name : short;
 }
 
-/** A field's path as C says it: `ranges[0].bitmap`. */
+/** Converts a field's path to C names: `ranges[0].bitmap`. */
 const cPath = (field: string): string => field.split(".").map(cName).join(".");
 
 /** Whether every header has a field, by its path. */
@@ -251,7 +251,7 @@ function hasPath(layout: Layout, path: string): boolean {
   return names.every((name, i) => hasField([layout.name, ...names.slice(0, i)].join("."), name));
 }
 
-/** Where a field is, by its path, which may end with an index. */
+/** Returns the offset of a field by its path, which may end with an index. */
 function offsetOfPath(layout: Layout, path: string): number | undefined {
   const [, array = path, index = "0"] = /^(.*)\[(\d+)\]$/.exec(path) ?? [];
   const leaf = leavesOf(layout).find((candidate) => [path, array].includes(candidate.path));
@@ -302,12 +302,12 @@ function linkContent(file: CFile, link: LinkRecord, index: number): readonly str
   return [`memcpy(link${index}, ${name}, sizeof(${name}));`];
 }
 
-/** The same into bytes, where the header has no such struct. */
+/** Fills an address or a descriptor into bytes, if the header does not have the struct. */
 function linkBytes(call: Call, link: LinkRecord, index: number): readonly string[] {
   if (link.kind === "null") return [];
   const layout = call.ioctl?.struct;
   const offset = layout && offsetOfPath(layout, cPath(link.field));
-  if (offset === undefined) return [`/* ${comment(link.field)} is not told */`];
+  if (offset === undefined) return [`/* ${comment(link.field)} is not recorded */`];
   const type = link.kind === "fd" ? "int" : "unsigned long";
   const cast = link.kind === "fd" ? "" : "(unsigned long)";
   const value = `${cast}${target(call.file, link, index)}`;
@@ -317,7 +317,7 @@ function linkBytes(call: Call, link: LinkRecord, index: number): readonly string
   ];
 }
 
-/** What the kernel wrote at an address. */
+/** Returns the checks of the bytes that the kernel wrote at an address. */
 function linkChecks({ file, step, number: at, request }: Call): readonly string[] {
   return step.links.flatMap((link, i) => {
     if (link.kind !== "bytes") return [];

@@ -1,9 +1,9 @@
-/** Files that KVM is handed, as C: eventfds and their counters, devices, pages of a guest_memfd. */
+/** Exports steps of files that are passed to KVM: eventfds and their counters, devices, pages of a guest_memfd. */
 import type { CounterStep, EventFdStep, FallocateStep, FileStep } from "../record.ts";
 import type { CFile } from "./c-file.ts";
 import { comment, exactText, number, result, text } from "./literal.ts";
 
-/** Adds a step that is no ioctl to the file. */
+/** Adds a step that is not an ioctl to the file. */
 export function addFileStep(
   file: CFile,
   step: EventFdStep | CounterStep | FileStep | FallocateStep,
@@ -12,7 +12,7 @@ export function addFileStep(
   switch (step.kind) {
     case "eventfd": {
       const made = step.made && file.make(step.made);
-      // Without it: a limit of that process, which another need not have.
+      // It failed because of a limit of the recorded process, which another process may not have.
       if (made === undefined) file.add(`/* ${at}: eventfd: ${result(step.result)} */`);
       else file.add(`${made} = make_eventfd(${at}, ${number(step.initval)});`);
       break;

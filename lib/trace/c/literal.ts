@@ -1,17 +1,17 @@
-/** Numbers, structs and bytes as C writes them. Where they are used, calls.ts and tables.ts decide. */
+/** Writes numbers, structs and bytes in C. Their users are calls.ts and tables.ts. */
 import type { Field, FieldType, Layout, Scalar } from "../../abi/layout.ts";
 import { scalars, sizeOfType } from "../../abi/layout.ts";
 import { errnoName } from "../../errors.ts";
 import { cName } from "../leaf.ts";
 import { hasField, hasStruct, isPointer } from "./headers.ts";
 
-/** A line of a declaration is not longer. */
+/** The maximal length of a line of a declaration. */
 const LINE = 90;
 
-/** Runs of so many zeros are left out of an array. */
+/** The number of zeros in a row that are left out of an array. */
 const SKIPPED = 16;
 
-/** Writes an integer as C does; small ones in decimal. */
+/** Writes an integer; small ones in decimal. */
 export function number(value: bigint | number): string {
   const exact = BigInt(value);
   if (exact >= 0n) return exact < 10n ? String(exact) : `0x${exact.toString(16)}`;
@@ -25,7 +25,7 @@ export function result(value: number): string {
   return name.startsWith("errno") ? String(value) : `-${name}`;
 }
 
-/** Writes text as a C string, with "?" for what is no printable ASCII. No two "?" make a trigraph. */
+/** Writes text as a C string, with "?" for each character that is not printable ASCII, and without trigraphs. */
 export function text(value: string): string {
   return escaped(value.replaceAll(/[^\x20-\x7e]/g, "?"));
 }
@@ -42,8 +42,8 @@ function escaped(value: string): string {
 }
 
 /**
- * Text for one line of a comment, which it can neither end nor begin: no newline, no backslash at the end
- * of the line, no trigraph.
+ * Makes text safe for one line of a comment: it cannot end or begin a comment, and has no newline, no backslash
+ * at the end of the line and no trigraph.
  */
 export function comment(value: string): string {
   return value
@@ -56,7 +56,7 @@ export function comment(value: string): string {
 
 const byteText = (byte: number): string => `0x${byte.toString(16).padStart(2, "0")}`;
 
-/** Writes bytes for an array's braces, sixteen a line, without long runs of zeros. */
+/** Writes bytes as elements of an array, sixteen in a line, without long runs of zeros. */
 export function bytesLines(bytes: Uint8Array, perLine = 16): readonly string[] {
   const lines: string[] = [];
   let isNext = true;
@@ -73,7 +73,7 @@ export function bytesLines(bytes: Uint8Array, perLine = 16): readonly string[] {
   return lines;
 }
 
-/** The members of a struct that overlap, together; the others alone. Bit fields share bytes in peace. */
+/** Groups the members of a struct that overlap. Bit fields that share bytes do not overlap. */
 function overlapping(fields: readonly Field[]): readonly (readonly Field[])[] {
   const groups: Field[][] = [];
   let end = -1;
@@ -87,17 +87,17 @@ function overlapping(fields: readonly Field[]): readonly (readonly Field[])[] {
   return groups;
 }
 
-/** A member of a struct that is not zero, by its C name, and its value as C writes it. */
+/** A member of a struct that is not zero: its C name, and its value in C. */
 export interface Member {
   readonly name: string;
   readonly value: string;
 }
 
 /**
- * Lists the members that are not zero; of a union, the smallest that holds all there is.
+ * Lists the members that are not zero; of a union, the smallest member that contains all bytes that are not zero.
  *
- * @returns `undefined` when no members make these bytes with every header: holes, or fields and
- *   structs that an old one lacks.
+ * @returns `undefined` if no members produce these bytes with all headers, because of holes, or of fields and
+ *   structs that an old header lacks.
  */
 export function members(
   layout: Layout,
@@ -116,7 +116,7 @@ export function members(
 /**
  * Writes a struct as an initialiser, `{ .rip = 0x1000, .rflags = 2 }`, on one line.
  *
- * @returns `undefined` when there is none; see {@link members}.
+ * @returns `undefined` if {@link members} does.
  */
 export function initialiser(layout: Layout, bytes: Uint8Array, base = 0): string | undefined {
   const found = members(layout, bytes, base);
@@ -125,7 +125,7 @@ export function initialiser(layout: Layout, bytes: Uint8Array, base = 0): string
   return parts.length === 0 ? "{ 0 }" : `{ ${parts.join(", ")} }`;
 }
 
-/** One member; nothing when it is zero, or none can hold what there is. */
+/** Returns one member; none if it is zero, or if no member contains all bytes that are not zero. */
 function member(
   layout: Layout,
   group: readonly Field[],
@@ -170,7 +170,7 @@ function typeValue(type: FieldType, bytes: Uint8Array, at: number): string | und
   return list(type.of, type.count, bytes, at);
 }
 
-/** An array; elements that are zero are left out, which the next index then says. */
+/** Writes an array; elements that are zero are left out, and the next one has an index. */
 function list(of: FieldType, count: number, bytes: Uint8Array, at: number): string | undefined {
   const size = sizeOfType(of);
   const parts: string[] = [];
@@ -186,13 +186,13 @@ function list(of: FieldType, count: number, bytes: Uint8Array, at: number): stri
   return `{ ${parts.join(", ")} }`;
 }
 
-/** Reads an integer of C's. */
+/** Reads an integer of C. */
 export function scalar(type: Scalar, bytes: Uint8Array, at: number): bigint {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return BigInt(scalars[type].get(view, at));
 }
 
-/** Declares a variable with its initialiser: on one line if it fits, else a line for each member. */
+/** Declares a variable with its initialiser, on one line if it fits, or with a line for each member. */
 export function declaration(
   head: string,
   layout: Layout,
@@ -206,7 +206,7 @@ export function declaration(
   return [`${head} = {`, ...rows(parts).map((row) => `\t${row}`), "};"];
 }
 
-/** Puts short parts together on lines. */
+/** Joins short parts to lines. */
 function rows(parts: readonly string[]): readonly string[] {
   const lines: string[] = [];
   for (const part of parts) {

@@ -19,7 +19,7 @@ export interface PreludeValues {
 }
 
 /** Seconds after which a call that has not returned ends the program. */
-const PATIENCE = 120;
+const TIMEOUT_S = 120;
 
 const MARKER = /^\/\/ part: (.+?)(\(\))?\n/gm;
 
@@ -47,7 +47,7 @@ export function prelude(text: string, values: PreludeValues): string {
       .replaceAll(CONDITIONAL, (_, name: string, lines: string) =>
         new RegExp(`\\b${name}\\b`).test(all) ? lines : "",
       )
-      .replaceAll("FILL_PATIENCE", String(PATIENCE))
+      .replaceAll("FILL_TIMEOUT", String(TIMEOUT_S))
       .replaceAll("FILL_ARGUMENT_BYTES", String(values.argumentBytes))
       .replaceAll("FILL_SAME", () => `"${values.same}"`)
       .replaceAll("FILL_OTHER", () => `"${values.other}\\n"`);

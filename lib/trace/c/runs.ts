@@ -1,4 +1,4 @@
-/** KVM_RUN and guest memory of a trace as C: what is written before, and what is checked after. */
+/** Exports KVM_RUN and guest memory of a trace as C: the writes before a run, and the checks after it. */
 import { constants } from "node:os";
 import { KVM_EXIT_IO, KVM_EXIT_MMIO } from "../../abi/generated/constants.ts";
 import { Run } from "../../abi/generated/structs.ts";
@@ -16,13 +16,13 @@ const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const MMIO_DATA = offsetOf(Run, "mmio.data");
 const { EINTR } = constants.errno;
 
-/** So many words in a row that grow evenly are a loop. */
+/** The number of evenly growing words in a row that become a loop. */
 const ROW = 4;
 const WORD = 8;
 
-/** Adds what the program wrote to guest memory. */
+/** Adds the program's writes to guest memory. */
 export function addWrites(file: CFile, step: WriteStep, at: number): void {
-  file.add("", `/* ${at}: what the program put into guest memory */`);
+  file.add("", `/* ${at}: the program writes to guest memory */`);
   for (const range of step.ranges) file.add(...writeLines(file, range));
 }
 
@@ -43,7 +43,7 @@ function writeLines(file: CFile, range: MemoryRange): readonly string[] {
   });
 }
 
-/** Words that grow evenly. */
+/** Words of 64 bits that grow evenly. */
 interface Row {
   readonly count: number;
   readonly first: bigint;
@@ -82,7 +82,7 @@ function rowAt(view: DataView, at: number): Row | undefined {
   const [first, second] = [word(0), word(1)];
   if (first === undefined || second === undefined) return undefined;
   const step = BigInt.asUintN(64, second - first);
-  // Larger steps are chance: code that happens to look so.
+  // Larger steps are a coincidence, for example in code.
   if (step >> 32n !== 0n) return undefined;
   let count = 2;
   let last = second;
@@ -114,13 +114,13 @@ export function addRun(file: CFile, step: RunStep, at: number): void {
   for (const range of step.guest) file.add(memoryCheck(file, range, at));
 }
 
-/** Adds a run that a signal ended: no program can repeat it, but the next run needs its replies. */
+/** Adds a run that a signal interrupted: no program can repeat it, but the next run needs its replies. */
 export function addSignalled(file: CFile, step: RunStep, at: number): void {
-  file.add("", `/* ${comment(`${at}: a signal ended KVM_RUN (${step.fd.label})`)} */`);
+  file.add("", `/* ${comment(`${at}: a signal interrupted KVM_RUN (${step.fd.label})`)} */`);
   if (step.replies.length > 0) addReplies(file, step, at);
 }
 
-/** Adds what was written into kvm_run before a run; returns the variable of kvm_run. */
+/** Adds the writes to kvm_run before a run; returns the variable of kvm_run. */
 function addReplies(file: CFile, step: RunStep, at: number): string {
   const { name, isNew } = file.run(step.fd);
   const vcpu = file.name(step.fd);
@@ -129,7 +129,7 @@ function addReplies(file: CFile, step: RunStep, at: number): string {
   return name;
 }
 
-/** With an errno, kvm_run holds an old exit, unless it says which access failed. */
+/** With an errno, kvm_run contains an old exit, except for an exit that describes the failed access. */
 function isFailure(step: RunStep): boolean {
   return step.result < 0 && exitName(step.exitReason) !== "KVM_EXIT_MEMORY_FAULT";
 }
@@ -139,7 +139,7 @@ function exitText(step: RunStep): string {
   return exitName(step.exitReason).replace(/^KVM_EXIT_/, "");
 }
 
-/** The constant of an exit; one that this package does not know is a number. */
+/** Returns the constant of an exit, or a number if this package does not know it. */
 function exitC(reason: number): string {
   return EXIT_FIELDS[reason]?.name ?? String(reason);
 }
@@ -189,7 +189,7 @@ function fieldLines(
   });
 }
 
-/** What the guest wrote to a port, or where no memory is. */
+/** Returns the checks of the data that the guest wrote to a port, or to an address without memory. */
 function dataLines(file: CFile, step: RunStep, at: number, run: string): readonly string[] {
   const view = new DataView(step.exit.buffer, step.exit.byteOffset, step.exit.byteLength);
   if (step.exitReason === KVM_EXIT_IO && view.getUint8(0) === 1 && step.io !== undefined) {
@@ -221,12 +221,12 @@ function memoryCheck(file: CFile, range: MemoryRange, at: number): string {
   return `check_bytes(${at}, ${what}, ${place}, ${name}, sizeof(${name}));`;
 }
 
-/** Whether a run was ended by a signal, which no program can repeat. */
+/** Whether a signal interrupted a run, which no program can repeat. */
 export function isSignalled(step: RunStep, isImmediate: boolean): boolean {
   return step.result === -EINTR && !isImmediate;
 }
 
-/** Whether immediate_exit is set after these replies, if it was (not) before. */
+/** Whether immediate_exit is set after these replies; `before` is its earlier value. */
 export function immediateExit(step: RunStep, before: boolean): boolean {
   let is = before;
   for (const { offset, bytes } of step.replies) {

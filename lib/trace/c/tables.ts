@@ -1,13 +1,13 @@
 /**
- * The arrays of a C file. One that was written before is used again: a table that differs from an
- * earlier one in few places is a copy of it, and the differences are said one by one.
+ * The arrays of a C file. An equal array is defined once. A table that differs from an earlier one in few places is
+ * a copy of it, followed by an assignment for each difference.
  */
 import type { Layout, Scalar, Tail } from "../../abi/layout.ts";
 import { sizeOfType } from "../../abi/layout.ts";
 import { cName, type Leaf, leafValue, leavesOfElement } from "../leaf.ts";
 import { bytesLines, initialiser, number, scalar } from "./literal.ts";
 
-/** Up to so many elements are assigned one by one. */
+/** The maximal number of elements that are assigned one by one. */
 const FEW = 3;
 
 interface Table {
@@ -22,12 +22,12 @@ export class Tables {
   readonly #bytes = new Map<string, string>();
   readonly #definitions: string[] = [];
 
-  /** All definitions, in the order in which they were first needed. */
+  /** Returns all definitions, in the order of their first use. */
   lines(): readonly string[] {
     return this.#definitions;
   }
 
-  /** The name of an array of these bytes; `wanted` when they are new. */
+  /** Returns the name of an array of these bytes: `wanted` if they are new and the name is unused. */
   bytes(bytes: Uint8Array, wanted: string): string {
     const key = Buffer.from(bytes).toString("latin1");
     const known = this.#bytes.get(key);
@@ -40,9 +40,9 @@ export class Tables {
   }
 
   /**
-   * Fills the tail of a struct: `place` is a pointer to it, whose tail is zeros or `fill`.
+   * Fills the tail of a struct; `place` is a pointer to it, whose tail is zeros or `fill`.
    *
-   * @returns `undefined` when no initialiser makes these bytes.
+   * @returns `undefined` if no initialiser produces these bytes.
    */
   fill(place: string, tail: Tail, bytes: Uint8Array): readonly string[] | undefined {
     const size = sizeOfType(tail.element);
@@ -74,7 +74,7 @@ export class Tables {
     return lines;
   }
 
-  /** The earlier table that differs least, if it differs little. */
+  /** Returns the earlier table with the fewest differences, if they are few. */
   #nearest(element: Scalar | Layout, bytes: Uint8Array): Table | undefined {
     const size = sizeOfType(element);
     const count = bytes.length / size;
@@ -152,7 +152,7 @@ function elementValue(
     : initialiser(element, bytes, at);
 }
 
-/** The positions at which the second array's elements are not the first's. */
+/** Lists the positions at which two arrays differ. */
 function differingElements(before: Uint8Array, now: Uint8Array, size: number): readonly number[] {
   return Array.from({ length: now.length / size }, (_, i) => i).filter(
     (i) =>
@@ -163,7 +163,7 @@ function differingElements(before: Uint8Array, now: Uint8Array, size: number): r
   );
 }
 
-/** One element's changes field by field, `ebx = 0x1; // was 0x0`; nothing when they are many. */
+/** Lists one element's changes field by field, `ebx = 0x1; // was 0x0`; undefined if there are many. */
 function changedFields(
   base: Table,
   bytes: Uint8Array,

@@ -19,7 +19,7 @@ export const PRELUDE_C: string = `#include <errno.h>
 #define RECORDED_KERNEL "6.1.0"
 #define RECORDED_CPU "the recorded CPU"
 #define FILL_ARGUMENT_BYTES 8
-#define FILL_PATIENCE 120
+#define FILL_TIMEOUT 120
 #define FILL_SAME "ok a claim # every value is as recorded"
 #define FILL_OTHER "not ok a claim # %d values are not as recorded\\n"
 #define USES_about_host
@@ -29,7 +29,7 @@ export const PRELUDE_C: string = `#include <errno.h>
 #define ARGUMENT_BYTES FILL_ARGUMENT_BYTES
 
 // part: differences
-/* How many answers were not as recorded. */
+/* The number of answers that differ from the recording. */
 static int differences;
 
 // part: is_same_host()
@@ -58,11 +58,11 @@ static int is_same_host(void)
 }
 
 // part: about_host
-/* Set while an answer is looked at that tells of the host: it may be another elsewhere. */
+/* Set while a result that describes the host is checked: it may differ on another host. */
 static int about_host;
 
 // part: differ()
-/* Says that an answer is not as recorded; with a reason, that it need not be. */
+/* Prints a difference from the recording; with a reason, the difference is allowed and not counted. */
 static void __attribute__((format(printf, 3, 4))) differ(int step, const char *why, const char *format, ...)
 {
 	va_list arguments;
@@ -82,7 +82,7 @@ static void __attribute__((format(printf, 3, 4))) differ(int step, const char *w
 }
 
 // part: finish()
-/* Ends with the verdict on the last line. */
+/* Prints the verdict as the last line, and returns the exit status. */
 static int finish(void)
 {
 	if (differences == 0) {
@@ -94,7 +94,7 @@ static int finish(void)
 }
 
 // part: give_up()
-/* Without this, nothing that follows can be asked. */
+/* Ends the program, because the following calls need this one. */
 static void give_up(int step, const char *what, int error)
 {
 	differ(step, NULL, "%s: %s", what, strerror(error));
@@ -102,10 +102,10 @@ static void give_up(int step, const char *what, int error)
 }
 
 // part: too_late
-/* A guest that does not come back, because it does something else than it did. */
+/* The watchdog: a call does not return, for example because the guest diverged from the recording. */
 static void too_late(int signal)
 {
-	static const char text[] = "not as recorded: a call has not returned for FILL_PATIENCE seconds\\n";
+	static const char text[] = "not as recorded: a call has not returned for FILL_TIMEOUT seconds\\n";
 
 	(void)signal;
 	if (write(1, text, sizeof(text) - 1) < 0)
@@ -114,7 +114,7 @@ static void too_late(int signal)
 }
 
 // part: open_kvm()
-/* Opens KVM; without it there is nothing to say: exit status 2. */
+/* Opens KVM. Without KVM the exit status is 2. */
 static int open_kvm(const char *path)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -132,8 +132,8 @@ static int open_kvm(const char *path)
 
 // part: call()
 /*
- * Issues an ioctl: zero or more, or -errno. One that a signal ended is issued again; EINTR of KVM_RUN
- * is an answer, and of KVM_GET_TSC_KHZ it is a frequency.
+ * Makes an ioctl; returns its result, or -errno. If a signal interrupts it, it is made again, except
+ * KVM_RUN, whose EINTR is a result, and KVM_GET_TSC_KHZ, whose -EINTR may be a frequency.
  */
 static long call(int fd, unsigned long request, unsigned long argument)
 {
@@ -146,7 +146,7 @@ static long call(int fd, unsigned long request, unsigned long argument)
 }
 
 // part: errno_name()
-/* An errno as the manual names it. */
+/* Returns the name of an errno. */
 static const char *errno_name(long number)
 {
 	static const struct {
@@ -173,7 +173,7 @@ static const char *errno_name(long number)
 }
 
 // part: check_result()
-/* Compares what a call returned. */
+/* Compares the result of a call. */
 static void check_result(int step, const char *what, long result, long recorded)
 {
 	char got[24];
@@ -185,12 +185,12 @@ static void check_result(int step, const char *what, long result, long recorded)
 }
 
 // part: CALL()
-/* One ioctl, whose result must be as recorded. */
+/* Makes an ioctl and compares its result. */
 #define CALL(step, fd, request, argument, recorded) \\
 	check_result(step, #request " (" #fd ")", call(fd, request, (unsigned long)(argument)), recorded)
 
 // part: create()
-/* An ioctl that returns a descriptor, without which nothing goes on. */
+/* Makes an ioctl that returns a descriptor, which the following calls need. */
 static int create(int step, const char *what, int fd, unsigned long request, unsigned long argument)
 {
 	long result = call(fd, request, argument);
@@ -205,7 +205,7 @@ static int create(int step, const char *what, int fd, unsigned long request, uns
 	create(step, #request " (" #fd ")", fd, request, (unsigned long)(argument))
 
 // part: map_memory()
-/* Memory for a guest, zeros. */
+/* Maps zeroed memory for a guest. */
 static unsigned char *map_memory(int step, size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
@@ -217,7 +217,7 @@ static unsigned char *map_memory(int step, size_t size)
 }
 
 // part: map_file()
-/* A file as memory for a guest. */
+/* Maps a file as memory for a guest. */
 static unsigned char *map_file(int step, int fd, size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -228,7 +228,7 @@ static unsigned char *map_file(int step, int fd, size_t size)
 }
 
 // part: open_file()
-/* A device that KVM is handed. */
+/* Opens a device that is passed to KVM. */
 static int open_file(int step, const char *path)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -249,7 +249,7 @@ static int make_eventfd(int step, unsigned int count)
 }
 
 // part: read_counter()
-/* Reads an eventfd's counter; KVM may signal it a moment after what has caused it. */
+/* Reads an eventfd's counter. It waits up to a second, because KVM may signal the eventfd late. */
 static void read_counter(int step, const char *name, int fd, unsigned long long recorded, long result)
 {
 	struct pollfd ready = { fd, POLLIN, 0 };
@@ -272,7 +272,7 @@ static void write_counter(int step, const char *name, int fd, unsigned long long
 }
 
 // part: words()
-/* Numbers of 64 bits, each by as much above the one before: page tables. */
+/* Writes numbers of 64 bits that grow by \`step\`, such as page tables. */
 static void words(unsigned char *at, size_t count, __u64 first, __u64 step)
 {
 	size_t i;
@@ -283,8 +283,8 @@ static void words(unsigned char *at, size_t count, __u64 first, __u64 step)
 
 // part: argument()
 /*
- * A place for an argument, which ends where an unmapped page begins: a count that says more than
- * there is must find out. The first bytes are zeros, the rest is filled.
+ * Returns a buffer for an argument, which ends at an unmapped page, so that a count beyond its end causes
+ * EFAULT. The first \`header\` bytes are zeros, the others are \`fill\`.
  */
 static void *argument(size_t header, size_t rest, int fill)
 {
@@ -305,7 +305,7 @@ static void *argument(size_t header, size_t rest, int fill)
 }
 
 // part: recorded()
-/* A place for the answer that was recorded. */
+/* Returns a buffer for the recorded result. */
 static void *recorded(size_t header, size_t rest, int fill)
 {
 	static unsigned char place[ARGUMENT_BYTES] __attribute__((aligned(8)));
@@ -316,7 +316,7 @@ static void *recorded(size_t header, size_t rest, int fill)
 }
 
 // part: struct field
-/* An integer of a struct, or so many. */
+/* An integer of a struct, or an array of \`count\` integers. */
 struct field {
 	const char *name;
 	unsigned int offset, size, count;
@@ -327,7 +327,7 @@ struct field {
 	{ #member, offsetof(struct type, member), size, sizeof(((struct type *)0)->member) / (size) }
 
 // part: struct shape
-/* A struct: its fields, and those of each element behind it. */
+/* A struct: its fields, and those of each element of its tail. */
 struct shape {
 	size_t size;
 	const struct field *fields;
@@ -339,7 +339,7 @@ struct shape {
 };
 
 // part: struct varying
-/* Bits of an answer that need not be as recorded. */
+/* Bits of a result that may differ from the recording. */
 struct varying {
 	size_t offset;
 	unsigned long long mask;
@@ -347,7 +347,7 @@ struct varying {
 };
 
 // part: load()
-/* An integer of so many bytes. */
+/* Reads an integer of \`size\` bytes. */
 static unsigned long long load(const void *from, size_t size)
 {
 	unsigned long long value = 0;
@@ -386,7 +386,7 @@ static void check_fields(int step, const char *what, const char *prefix, const s
 }
 
 // part: check_answer()
-/* Compares what a call wrote. */
+/* Compares the struct that a call wrote. */
 static void check_answer(int step, const char *what, const struct shape *shape, size_t bytes,
 			 const void *got, const void *want, const struct varying *varying,
 			 size_t varyings)
@@ -405,7 +405,7 @@ static void check_answer(int step, const char *what, const struct shape *shape, 
 }
 
 // part: check_bytes()
-/* Compares bytes that have no better name; says where the first differs. */
+/* Compares bytes, and prints the first difference. */
 static void check_bytes(int step, const char *what, const unsigned char *got,
 			const unsigned char *want, size_t size)
 {
@@ -420,7 +420,7 @@ static void check_bytes(int step, const char *what, const unsigned char *got,
 }
 
 // part: map_run()
-/* A vCPU's kvm_run, and what lies behind it. */
+/* Maps a vCPU's kvm_run and the pages after it. */
 static struct kvm_run *map_run(int step, int kvm, int vcpu, size_t *size)
 {
 	void *run;
@@ -433,13 +433,13 @@ static struct kvm_run *map_run(int step, int kvm, int vcpu, size_t *size)
 }
 
 // part: check_run()
-/* Runs a vCPU; whether it came back with the recorded exit. */
+/* Runs a vCPU; returns whether it returned with the recorded exit. */
 static int check_run(int step, const char *what, int vcpu, struct kvm_run *run, long recorded,
 		     __u32 reason, const char *reason_name)
 {
 	long result;
 
-	alarm(FILL_PATIENCE);
+	alarm(FILL_TIMEOUT);
 	do
 		result = call(vcpu, KVM_RUN, 0);
 	while (result == -EINTR && !run->immediate_exit);
@@ -475,7 +475,7 @@ static void check_value(int step, const char *why, const char *name, unsigned lo
 	check_value(step, why, #field, (run)->field, recorded)
 
 // part: EXIT_AT()
-/* The same by its place, for a field that not every header has. */
+/* Compares a field of kvm_run by its offset, because old headers do not have it. */
 #define EXIT_AT(step, run, name, offset, size, recorded) \\
 	check_value(step, NULL, name, load((unsigned char *)(run) + (offset), size), recorded)
 `;

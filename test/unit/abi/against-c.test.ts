@@ -1,6 +1,6 @@
 /**
- * C and we agree on every field of every struct: a program made from the kernel's headers reads what
- * we write and writes what we read. The program is c-program.ts; without C, roundtrip.test.ts.
+ * Compares every field of every struct with C: a program compiled with the kernel's headers reads our bytes, and we
+ * read its bytes. The program is c-program.ts; tests without C are roundtrip.test.ts.
  */
 
 import { mkdtempSync, rmSync } from "node:fs";
@@ -26,7 +26,7 @@ import { cStructs, inC, pathsOf, structFacts } from "./c-structs.ts";
 import { MADE_BITS_IN_C, MadeBits, madeBitsInC } from "./made-bits.ts";
 import { bytesOf, covering, type Members, only, structValue } from "./values.ts";
 
-/** Values are always the same ones: a failure comes again. Another seed makes others. */
+/** The values depend only on the seed, so a failure can be repeated. */
 const SEED = 20_261_123;
 const RANDOM = 5;
 
@@ -34,13 +34,13 @@ const layouts: readonly Layout[] = [...Object.values<Layout>(structs), MadeBits]
 const byName = layouts.map((layout) => [layout.name, layout] as const);
 const known = new Map([...cStructs(structFacts()), ...madeBitsInC]);
 
-/** One side's view of a value, in C's terms. */
+/** A value's fields as one side reads them, under C's names. */
 interface View {
-  /** The bytes after it was written. */
+  /** The bytes after the value was written. */
   readonly written: string;
-  /** What it names: as it is, and as C finds it in our bytes. */
+  /** The fields that the value names: as given, and as C reads them in our bytes. */
   readonly given: unknown;
-  /** All there is to read in our bytes: of a union, every member. */
+  /** All fields in our bytes; of a union, every member. */
   readonly read: unknown;
 }
 interface Views {
@@ -51,18 +51,20 @@ interface Views {
 let program: CProgram | undefined;
 let views: ReadonlyMap<string, readonly Views[]> = new Map();
 
-/** A value for every field that C has, and some more. */
+/** Values that name every field that C has, and some more. */
 const valuesOf = (layout: Layout): readonly Members[] => [
   ...covering(layout, pathsOf(known, layout.name), SEED),
   ...fc.sample(structValue(layout), { seed: SEED, numRuns: RANDOM }),
 ];
 
-/** Bytes for a value to be written over: none set, and any. */
+/** The bytes before a value is written: zeros, and arbitrary ones. */
 function starts(length: number): readonly Uint8Array[] {
   return [new Uint8Array(length), ...fc.sample(bytesOf(length), { seed: SEED, numRuns: 1 })];
 }
 
-/** Reads all there is in C's terms; an error is a view too, and does not stop the others. */
+/**
+ * Reads all fields under C's names; an error is returned as a view, so that the other structs are still compared.
+ */
 function readAll(layout: Layout, bytes: Uint8Array): unknown {
   try {
     return inC(known, layout.name, read(layout as Layout<Members>, bytes));
@@ -71,7 +73,7 @@ function readAll(layout: Layout, bytes: Uint8Array): unknown {
   }
 }
 
-/** Has C look at values of these structs, all in one run. */
+/** Reads and writes values of these structs with C, in one run of the program. */
 function compare(compiled: CProgram, some: readonly Layout[]): ReadonlyMap<string, Views[]> {
   const questions = some.flatMap((layout) =>
     valuesOf(layout).flatMap((value) =>
@@ -95,7 +97,7 @@ function compare(compiled: CProgram, some: readonly Layout[]): ReadonlyMap<strin
   return found;
 }
 
-/** The integers in a view, each with the way to it. */
+/** Lists the integers in a view, each with its path. */
 function leaves(value: unknown, path: string): readonly (readonly [string, string])[] {
   if (typeof value !== "object" || value === null || value instanceof Error) {
     return [[path, String(value)]];
@@ -105,7 +107,7 @@ function leaves(value: unknown, path: string): readonly (readonly [string, strin
   );
 }
 
-/** What differs, a line an integer, of the first value of which anything does. */
+/** Lists the differences of the first value that has any, one line per integer. */
 function differences(pairs: readonly Views[]): readonly string[] {
   const first = pairs.filter(({ ours, c }) => !isDeepStrictEqual(ours, c)).slice(0, 1);
   return first.flatMap(({ ours, c }) => {
@@ -116,7 +118,7 @@ function differences(pairs: readonly Views[]): readonly string[] {
   });
 }
 
-/** Gives the program, or skips a test on a machine that cannot compile it. */
+/** Returns the program, or skips a test if it cannot be compiled here. */
 function requireC({ skip }: TestContext): CProgram {
   skip(missing.length > 0, `missing here: ${missing.join(", ")}`);
   if (!program) throw new Error("the program has not been compiled");
@@ -132,7 +134,7 @@ describe(`C, with seed ${SEED}`, () => {
   }, 120_000);
   afterAll(() => rmSync(directory, { recursive: true }));
 
-  test.for(byName)("writes and reads %s as we do", ([name], context) => {
+  test.for(byName)("writes and reads %s as this package does", ([name], context) => {
     requireC(context);
     const pairs = views.get(name) ?? [];
     expect(pairs.length).toBeGreaterThan(RANDOM);
@@ -142,7 +144,7 @@ describe(`C, with seed ${SEED}`, () => {
   describe("catches a planted fault", () => {
     afterEach(() => vi.restoreAllMocks());
 
-    /** A copy of a layout, some of its fields changed. */
+    /** A copy of a layout with some fields changed. */
     const changed = (
       layout: Layout,
       changes: Readonly<Record<string, Partial<Field>>>,
@@ -152,7 +154,7 @@ describe(`C, with seed ${SEED}`, () => {
     });
     const { Cpuid2, IoapicStateRedirtblFields, IrqLevel, Segment, Sregs, Xcr, Xcrs } = structs;
 
-    /** Where a layout differs from C. */
+    /** Returns the fields in which a layout differs from C. */
     const judge = (layout: Layout, compiled: CProgram): string =>
       differences(compare(compiled, [layout]).get(layout.name) ?? []).join("\n");
 
@@ -196,7 +198,7 @@ describe(`C, with seed ${SEED}`, () => {
       const { u32 } = scalars;
       vi.spyOn(u32, "get").mockImplementation((view, at) => view.getUint32(at));
       vi.spyOn(u32, "set").mockImplementation((view, at, value) => view.setUint32(at, value));
-      // A copy: Segment itself is read and written by generated code.
+      // A copy, because generated code reads and writes Segment itself.
       expect(judge({ ...Segment }, compiled)).toMatch(
         /^written: .*\ngiven\.limit: .*\nread\.limit: .*$/,
       );

@@ -1,6 +1,6 @@
 /**
- * A C program that knows every struct by the kernel's headers and nothing of our layouts: it reads
- * the fields of given bytes, and makes bytes of given fields. Names and types are c-structs.ts.
+ * A C program that has every struct from the kernel's headers, independent of our layouts: it reads the fields of
+ * given bytes, and writes given fields to bytes. Names and types are c-structs.ts.
  */
 
 import { execFileSync, spawnSync } from "node:child_process";
@@ -15,7 +15,7 @@ const { NODE_KVM_UAPI } = process.env;
 const headers = NODE_KVM_UAPI ?? join(import.meta.dirname, "../../../../shared/data/uapi-7.2");
 const has = (program: string): boolean => spawnSync(program, ["--version"]).status === 0;
 
-/** What this machine lacks for compiling and running the program. */
+/** Returns what this machine lacks to compile and run the program; undefined if nothing. */
 export const missing: readonly string[] = [
   ...(existsSync(headers) ? [] : ["Linux 7.2 UAPI headers (NODE_KVM_UAPI names them)"]),
   ...(has("gcc") ? [] : ["gcc"]),
@@ -76,7 +76,7 @@ int main(void) {
 /** The names of a struct's type and functions in the program. */
 const idOf = (name: string): string => name.replaceAll(".", "__");
 
-/** C for one integer as a JSON string. */
+/** Returns C code that prints one integer as a JSON string. */
 function readInteger(type: string, at: string): string {
   if (type === "pointer") return `printf("\\"%llu\\"", (unsigned long long)(uintptr_t)${at});`;
   if (type === "char") return `printf("\\"%u\\"", (unsigned char)${at});`;
@@ -91,7 +91,7 @@ const writeInteger = (type: string, at: string): string =>
 const lengthOf = (length: number | undefined, at: string): string =>
   length === 0 ? `FLEXIBLE(${at})` : `${length}`;
 
-/** C that reads a field, or its elements. */
+/** Returns C code that reads a field, or its elements. */
 function readField(field: CField, at: string, dims: readonly number[]): string {
   const { inner, type } = field;
   if (dims.length > 0) {
@@ -103,7 +103,7 @@ function readField(field: CField, at: string, dims: readonly number[]): string {
   return inner === undefined ? readInteger(type, at) : `read_${idOf(inner)}(&${at});`;
 }
 
-/** C that writes a field, or its elements. */
+/** Returns C code that writes a field, or its elements. */
 function writeField(field: CField, at: string, dims: readonly number[]): string {
   const { inner, type } = field;
   if (dims.length > 0) {
@@ -147,7 +147,9 @@ function programOf(structs: Structs, declarations: string): string {
   ].join("\n");
 }
 
-/** The numbers that write_… asks for: before a field whether it is given, before elements how many. */
+/**
+ * The numbers that the functions write_… read: whether a field is given, and the number of elements, before them.
+ */
 function numbersOf(structs: Structs, name: string, given: Members): readonly string[] {
   return structOf(structs, name).fields.flatMap(({ name: field, inner }) => {
     const flat = (value: unknown): readonly string[] => {
@@ -158,7 +160,7 @@ function numbersOf(structs: Structs, name: string, given: Members): readonly str
   });
 }
 
-/** A struct's name, a value of it, and the bytes before and after we wrote it. */
+/** A struct's name, a value of it, and the bytes before and after this package has written it. */
 export interface Question {
   readonly name: string;
   readonly value: Members;
@@ -166,13 +168,13 @@ export interface Question {
   readonly after: Uint8Array;
 }
 
-/** What C says: every field of our bytes, and the bytes after C wrote the value, in hexadecimal. */
+/** The program's answer: every field of our bytes, and the bytes after C has written the value, in hexadecimal. */
 export interface Answer {
   readonly fields: Members;
   readonly bytes: string;
 }
 
-/** The program, compiled in a directory of the caller's. */
+/** Compiles the program in a directory of the caller. */
 export class CProgram {
   readonly #path: string;
   readonly #structs: Structs;
@@ -186,7 +188,7 @@ export class CProgram {
     });
   }
 
-  /** Asks everything in one run. */
+  /** Answers all questions in one run. */
   ask(questions: readonly Question[]): readonly Answer[] {
     const names = [...this.#structs.keys()];
     const input = questions.flatMap(({ name, value, before, after }) => {

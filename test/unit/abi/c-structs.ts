@@ -1,27 +1,27 @@
 /**
- * The structs under their C names, from the facts that the headers gave: their fields, the ways to
- * them, and a value of ours in C's terms. The program that uses these names is c-program.ts.
+ * The structs under their C names, from the facts that were extracted from the headers: their fields, the paths of
+ * these, and our values under C's names. The program that uses these names is c-program.ts.
  */
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Members, Path } from "./values.ts";
 
-/** A field as C declares it: its element's type, and its dimensions; 0 for a flexible one. */
+/** A field as C declares it: the type of its elements, and its dimensions; 0 for a flexible array. */
 export interface CField {
   readonly name: string;
   readonly type: string;
   readonly dims: readonly number[];
-  /** The struct that its elements are, by the name it has here. */
+  /** The struct of its elements, by its name in this file. */
   readonly inner: string | undefined;
-  /** An expression for it in the struct at `p`. */
+  /** Its expression in the struct at `p`. */
   readonly at: string;
 }
 
-/** A struct or union; one without a name of its own is called by the way to it. */
+/** A struct or union; an unnamed one is named by its path. */
 export interface CStruct {
   readonly name: string;
-  /** How C names its type. */
+  /** Its type in C. */
   readonly type: string;
   readonly fields: readonly CField[];
 }
@@ -37,11 +37,11 @@ type StructFacts = Readonly<Record<string, { readonly fields: readonly FieldFact
 
 const FACTS = join(import.meta.dirname, "../../../gen/facts/kvm-abi.json");
 
-/** Turns C's name of a field into ours. */
+/** Converts a field's C name to ours. */
 const ours = (name: string): string =>
   name.replace(/_+([a-z0-9])/g, (_, next: string) => next.toUpperCase());
 
-/** Makes the structs of these facts, the inline ones among them. */
+/** Creates the structs of these facts, including the inline ones. */
 export function cStructs(facts: StructFacts): ReadonlyMap<string, CStruct> {
   const found = new Map<string, CStruct>();
   const add = (name: string, type: string, fields: readonly FieldFact[]): void => {
@@ -50,7 +50,7 @@ export function cStructs(facts: StructFacts): ReadonlyMap<string, CStruct> {
   const fieldOf = (owner: string, type: string, field: FieldFact): CField => {
     const { name, dims = [], size, fields } = field;
     const at = `p->${name}`;
-    // A union of flexible arrays and nothing else: bytes, to us.
+    // A union that has only flexible arrays is an array of bytes in our layouts.
     if (size === 0) {
       const bytes = `((unsigned char *)&${at})`;
       return { name, type: "u8", dims: [0], inner: undefined, at: bytes };
@@ -78,14 +78,14 @@ export function structFacts(): StructFacts {
   return structs;
 }
 
-/** Finds a struct by a layout's name. */
+/** Returns the struct with a layout's name. */
 export function structOf(structs: ReadonlyMap<string, CStruct>, name: string): CStruct {
   const struct = structs.get(name);
   if (!struct) throw new Error(`the facts have no ${name}`);
   return struct;
 }
 
-/** Gives the ways to a struct's integers, by our names. */
+/** Lists the paths of a struct's integers, under our names. */
 export function pathsOf(structs: ReadonlyMap<string, CStruct>, name: string): readonly Path[] {
   return structOf(structs, name).fields.flatMap((field) => {
     const ways = field.inner === undefined ? [[]] : pathsOf(structs, field.inner);
@@ -98,7 +98,7 @@ const deep = (value: unknown, one: (element: unknown) => unknown): unknown =>
     ? Array.from(value, (element) => deep(element, one))
     : one(value);
 
-/** Puts what a value of ours names in C's terms: C's names, and integers in decimal. */
+/** Converts one of our values to C's names, with integers in decimal. */
 export function inC(
   structs: ReadonlyMap<string, CStruct>,
   name: string,

@@ -1,4 +1,4 @@
-/** Every ioctl that x86 dispatches is in the list, with its number, its fds and a fitting kind. */
+/** Tests of the list of ioctls: every ioctl that x86 dispatches, with its number, its descriptors and its kind. */
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
@@ -29,7 +29,7 @@ const exceptions = (
 
 const named = IOCTLS.map((ioctl) => [ioctl.name, ioctl] as const);
 
-/** Names that an address may have; a bit map in the struct itself may too. */
+/** Names of fields that may be addresses; a bitmap in the struct may have such a name, too. */
 const looksLikeAddress = /addr|hva|bitmap/i;
 
 function innerLayouts(type: FieldType): readonly Layout[] {
@@ -70,24 +70,24 @@ describe.each(rows)("%s on %s", (name, fd, request, size) => {
     });
   });
 
-  test("names a capability that exists, or none", () => {
+  test("names an existing capability, or none", () => {
     const capabilities = [null, ...Object.keys(KVM_CAPABILITIES)];
     expect(capabilities).toContain(ioctlByRequest(Number(request))?.capability[fd]);
   });
 });
 
 describe("the kinds", () => {
-  test("a request alone does not tell: REINJECT_CONTROL is _IO and takes 32 bytes", () => {
+  test("the request does not determine the kind: REINJECT_CONTROL is _IO and takes 32 bytes", () => {
     const { request, kind, size } = ioctls.KVM_REINJECT_CONTROL;
     expect([decodeRequest(request).size, kind, size]).toEqual([0, "plain", 32]);
   });
 
-  test("tailed are those with a count", () => {
+  test("the tailed ioctls are those with a count", () => {
     const counted = IOCTLS.filter(({ struct }) => struct?.tail?.count !== undefined);
     expect(namesOf("tailed")).toEqual(counted.map(({ name }) => name));
   });
 
-  test("sized are those that another number sizes", () => {
+  test("the sized ioctls are those whose size depends on another number", () => {
     expect(new Set(namesOf("sized"))).toEqual(
       new Set(["KVM_GET_NESTED_STATE", "KVM_GET_XSAVE2", "KVM_SET_NESTED_STATE", "KVM_SET_XSAVE"]),
     );
@@ -114,14 +114,14 @@ describe("the kinds", () => {
   );
 
   test.each(suspects)(
-    "%s, with what looks like an address, is pointing or says why not",
+    "%s, which has a field named like an address, is pointing or has a reason why not",
     (name, ioctl) => {
       const isJudged = exceptions[name]?.kind === ioctl.kind && exceptions[name].reason !== "";
       expect(ioctl.kind === "pointing" || isJudged).toBe(true);
     },
   );
 
-  test("pointing are these and no others", () => {
+  test("the pointing ioctls are exactly these", () => {
     expect([...namesOf("pointing")].sort((a, b) => a.localeCompare(b))).toEqual([
       "KVM_CLEAR_DIRTY_LOG",
       "KVM_ENABLE_CAP",
@@ -145,12 +145,12 @@ describe("the kinds", () => {
     ]);
   });
 
-  test("where the request's direction lies, a reason is given", () => {
+  test("each request with a wrong direction has a reason", () => {
     const lies = IOCTLS.filter((i) => decodeRequest(i.request).direction !== i.direction);
     expect(lies.map(({ name }) => name).filter((name) => !exceptions[name]?.reason)).toEqual([]);
   });
 
-  test("four answer with a new fd, one writes it", () => {
+  test("four ioctls return a new descriptor, and one writes it", () => {
     const answering = IOCTLS.filter(({ result }) => result === "fd").map(({ name }) => name);
     expect(new Set(answering)).toEqual(
       new Set(["KVM_CREATE_VM", "KVM_CREATE_VCPU", "KVM_GET_STATS_FD", "KVM_CREATE_GUEST_MEMFD"]),
@@ -159,7 +159,7 @@ describe("the kinds", () => {
   });
 });
 
-describe("taking a request apart", () => {
+describe("decoding a request", () => {
   test("KVM_SET_CPUID2", () => {
     expect(decodeRequest(0x4008ae90)).toEqual({
       direction: "in",
@@ -178,7 +178,7 @@ describe("taking a request apart", () => {
     expect(() => decodeRequest(request)).toThrow(RangeError);
   });
 
-  test("a request is not found on another fd, nor one that KVM does not have", () => {
+  test("a request is not found on another descriptor, nor one that KVM does not have", () => {
     const request = 0x4008ae90;
     expect(ioctlByRequest(request, "vm")).toBeUndefined();
     expect(ioctlByRequest(0x1234)).toBeUndefined();
@@ -186,17 +186,17 @@ describe("taking a request apart", () => {
 });
 
 describe("the lists of constants", () => {
-  test("capabilities are all of them, by number", () => {
+  test("the list of capabilities has all of them, by number", () => {
     const numbers = Object.values(KVM_CAPABILITIES);
     expect(numbers.length).toBe(244);
     expect(numbers).toEqual(numbers.toSorted((a, b) => a - b));
   });
 
-  test("exit reasons have no gap", () => {
+  test("the list of exit reasons has no gap", () => {
     expect(Object.values(KVM_EXIT_REASONS)).toEqual(Array.from({ length: 44 }, (_, i) => i));
   });
 
-  test("internal errors are the suberrors", () => {
+  test("the list of internal errors has the suberrors", () => {
     expect(Object.values(KVM_INTERNAL_ERRORS)).toEqual([1, 2, 3, 4]);
   });
 });

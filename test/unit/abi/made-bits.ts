@@ -1,12 +1,12 @@
 /**
- * A struct of bit fields as no KVM header has them yet: signed, wide, across bytes. Its layout is
- * what gen/layout.py would say of it, whose rule is the byte that a field begins in.
+ * A struct of bit fields that no KVM header has yet: signed, wide, and across bytes. Its layout is that of
+ * gen/layout.py, by whose rule a field's offset is the byte of its first bit.
  */
 
 import type { Layout } from "../../../lib/abi/struct.ts";
 import { type CStruct, cStructs } from "./c-structs.ts";
 
-/** What C is told. */
+/** Its declaration in C. */
 export const MADE_BITS_IN_C = `
 struct made_bits {
   __u32 low : 3, high : 29;
@@ -21,7 +21,7 @@ struct made_bits {
 _Static_assert(sizeof(struct made_bits) == 32, "");
 `;
 
-/** What we say. */
+/** Its layout. */
 export const MadeBits: Layout = {
   name: "made_bits",
   size: 32,

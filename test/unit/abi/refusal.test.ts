@@ -1,11 +1,11 @@
-/** What does not fit a struct is refused, and the error names the place and what to write. */
+/** Tests of rejected values: the error names the place and the expected value. */
 
 import { describe, expect, test } from "vitest";
 import * as structs from "../../../lib/abi/generated/structs.ts";
 import { encode, type Layout, read, sizeOf, write } from "../../../lib/abi/struct.ts";
 import { CpuidTable } from "../../../lib/cpuid/index.ts";
 
-/** Values that TypeScript would refuse, as JavaScript may send them. */
+/** Values that TypeScript would reject, and JavaScript may pass. */
 const wrong: readonly (readonly [Layout, unknown, Error])[] = [
   [structs.Regs, { raxx: 1n }, new TypeError('kvm_regs has no field "raxx"; did you mean "rax"?')],
   [
@@ -120,7 +120,7 @@ const wrong: readonly (readonly [Layout, unknown, Error])[] = [
   ],
 ];
 
-describe("what is refused", () => {
+describe("a rejected value", () => {
   test.each(wrong.map(([layout, value, error]) => [error.message, layout, value, error] as const))(
     "%s",
     (_, layout, value, error) => {
@@ -130,13 +130,13 @@ describe("what is refused", () => {
     },
   );
 
-  test("bytes too few for the struct", () => {
+  test("too few bytes for the struct", () => {
     const error = new RangeError("kvm_regs: takes 144 bytes at offset 8, got 144 bytes");
     expect(() => read(structs.Regs, new Uint8Array(144), 8)).toThrow(error);
     expect(() => write(structs.Regs, {}, new Uint8Array(144), 8)).toThrow(error);
   });
 
-  test("a count of more entries than there are bytes for", () => {
+  test("a count that needs more bytes than given", () => {
     const bytes = new Uint8Array(sizeOf(structs.Cpuid2, 2));
     write(structs.Cpuid2, { nent: 300 }, bytes);
     expect(() => read(structs.Cpuid2, bytes)).toThrow(

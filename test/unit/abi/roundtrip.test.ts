@@ -1,6 +1,6 @@
 /**
- * What is written is read, for any value of every struct, and every field that C has is among them.
- * Whether C reads the same in those bytes is against-c.test.ts; single cases are struct.test.ts.
+ * Properties of every struct: any value reads as it was written, and every field that C has occurs. The comparison
+ * with C is against-c.test.ts; single cases are struct.test.ts.
  */
 
 import { isDeepStrictEqual } from "node:util";
@@ -26,7 +26,7 @@ const roundTrip = (layout: Layout) =>
     return before && isDeepStrictEqual(only(read(layout, bytes, offset), value), value);
   });
 
-/** The fields of a struct that C has and that no value of ours writes and reads back. */
+/** Lists the fields of a C struct that none of our values writes and reads back. */
 function unreached(layout: Layout): readonly string[] {
   const wanted = pathsOf(inC, layout.name);
   const back = covering(layout, wanted, SEED)
@@ -37,7 +37,7 @@ function unreached(layout: Layout): readonly string[] {
   return wanted.map((path) => path.join(".")).filter((path) => !seen.has(path));
 }
 
-/** The bits, by number, that `write` changes of zeros or of ones. */
+/** Lists the bits that `write` changes in zeros or in ones, by number. */
 function touched(layout: Layout, value: Members): readonly number[] {
   const { length } = encode(layout, value);
   const [zeros, ones] = [new Uint8Array(length), new Uint8Array(length).fill(0xff)];
@@ -49,7 +49,7 @@ function touched(layout: Layout, value: Members): readonly number[] {
   });
 }
 
-/** How many bits the integers of a value have. */
+/** Returns the number of bits of a value's integers. */
 function widthOf(type: FieldType, value: unknown): number {
   if (typeof type === "string") return 8 * sizeOfType(type);
   if ("of" in type) {
@@ -67,7 +67,7 @@ function widthOf(type: FieldType, value: unknown): number {
     .reduce((sum, width) => sum + width, 0);
 }
 
-/** Reads noise as a struct, its counts set to zero so that no tail is claimed. */
+/** Reads random bytes as a struct, with counts of zero, so that it has no tail. */
 function readCountless(layout: Layout, noise: Uint8Array): object {
   clearCounts(layout, noise, 0);
   return read(layout as Layout<object>, noise);
@@ -83,7 +83,7 @@ function clearCounts(layout: Layout, bytes: Uint8Array, at: number): void {
 }
 
 describe.each(byName)("%s", (_, layout) => {
-  test("what is written is read, wherever it stands", () => {
+  test("a written value is read at any offset", () => {
     fc.assert(roundTrip(layout), { numRuns: 25 });
   });
 
@@ -91,7 +91,7 @@ describe.each(byName)("%s", (_, layout) => {
     expect(unreached(layout)).toEqual([]);
   });
 
-  test("the bits that are named change, and no others", () => {
+  test("only the bits of the named fields change", () => {
     fc.assert(
       fc.property(structValue(layout), (value) => {
         expect(touched(layout, value)).toHaveLength(widthOf(layout, value));
@@ -100,7 +100,7 @@ describe.each(byName)("%s", (_, layout) => {
     );
   });
 
-  test("a field alone changes nothing before where offsetOf says", () => {
+  test("a single field changes nothing before its offset", () => {
     const fields = layout.fields.map((field) =>
       fieldValue(field).map((value) => [field, value] as const),
     );
@@ -114,7 +114,7 @@ describe.each(byName)("%s", (_, layout) => {
     );
   });
 
-  test("bytes that are read are written back the same", () => {
+  test("bytes that were read are written unchanged", () => {
     fc.assert(
       fc.property(bytesOf(layout.size), (noise) => {
         const value = readCountless(layout, noise);
@@ -126,17 +126,17 @@ describe.each(byName)("%s", (_, layout) => {
     );
   });
 
-  test("nothing given is all zero", () => {
+  test("an empty value is all zeros", () => {
     expect(encode(layout, {})).toEqual(new Uint8Array(layout.size));
   });
 });
 
-test("there are fields to judge", () => {
+test("there are fields to test", () => {
   const counts = generated.map(({ name }) => pathsOf(inC, name).length);
   expect(counts.reduce((sum, count) => sum + count, 0)).toBeGreaterThan(1500);
 });
 
-describe("a count that is left out is its tail's length", () => {
+describe("an omitted count is its tail's length", () => {
   test.each(byName.filter(([, { tail }]) => tail?.count !== undefined))("%s", (_, layout) => {
     fc.assert(
       fc.property(structValue(layout), (value) => {
@@ -151,8 +151,8 @@ describe("a count that is left out is its tail's length", () => {
 describe("a planted fault is caught", () => {
   afterEach(() => vi.restoreAllMocks());
 
-  test("the other byte order, in writing only", () => {
-    // Copies: the struct itself is read and written by generated code.
+  test("the other byte order, only in writing", () => {
+    // Copies, because generated code reads and writes the struct itself.
     const big = (view: DataView, at: number, value: number) => view.setUint16(at, value);
     vi.spyOn(scalars.u16, "set").mockImplementation(big as typeof scalars.u16.set);
     expect(fc.check(roundTrip({ ...structs.Segment })).failed).toBe(true);

@@ -1,11 +1,11 @@
-/** Bytes that are lent: zeros, to one at a time, and given back after a mistake. */
+/** Tests of borrowed bytes: they are zeros, have one borrower at a time, and are free after an error. */
 
 import { expect, test } from "vitest";
 import { Cpuid2, Regs } from "../../../lib/abi/generated/structs.ts";
 import { borrow, borrowEncoded } from "../../../lib/abi/scratch.ts";
 import { encode } from "../../../lib/abi/struct.ts";
 
-test("what was given back is lent again, as zeros", () => {
+test("freed bytes are lent again, as zeros", () => {
   const first = borrow({ ...Regs });
   const layout = { ...Regs };
   const second = borrow(layout);
@@ -16,7 +16,7 @@ test("what was given back is lent again, as zeros", () => {
   expect(third.bytes).toEqual(first.bytes);
 });
 
-test("what is lent is not lent to a second", () => {
+test("lent bytes are not lent to a second borrower", () => {
   const layout = { ...Regs };
   const outer = borrow(layout);
   const inner = borrow(layout);
@@ -25,21 +25,21 @@ test("what is lent is not lent to a second", () => {
   expect(borrow(layout).bytes).not.toBe(outer.bytes);
 });
 
-test("what is lent again is not lent to a second", () => {
+test("bytes that are lent again are not lent to a second borrower", () => {
   const layout = { ...Regs };
   borrow(layout).isFree = true;
   const outer = borrow(layout);
   expect(borrow(layout).bytes).not.toBe(outer.bytes);
 });
 
-test("a value that is refused leaves nothing lent", () => {
+test("a rejected value leaves no bytes lent", () => {
   const layout = { ...Regs };
   const { bytes } = Object.assign(borrow(layout), { isFree: true });
   expect(() => borrowEncoded(layout, { rip: -1n })).toThrow(RangeError);
   expect(borrow(layout).bytes).toBe(bytes);
 });
 
-test("the bytes are as many as the tail needs, whatever was lent before", () => {
+test("the number of bytes is that of the tail, independent of earlier loans", () => {
   for (const count of [3, 2, 2, 3]) {
     const value = { entries: Array.from({ length: count }, () => ({ function: count })) };
     const scratch = borrowEncoded(Cpuid2, value);

@@ -1,30 +1,30 @@
 /**
- * What encode, write, read and offsetOf do, case by case. Any value of any struct is
- * roundtrip.test.ts, what C says of it against-c.test.ts, and what is refused refusal.test.ts.
+ * Single cases of encode, write, read and offsetOf. Arbitrary values are roundtrip.test.ts, the comparison with C
+ * is against-c.test.ts, and rejected values are refusal.test.ts.
  */
 
 import { describe, expect, test } from "vitest";
 import * as structs from "../../../lib/abi/generated/structs.ts";
 import { encode, offsetOf, read, sizeOf, write } from "../../../lib/abi/struct.ts";
 
-describe("what encode fills in", () => {
-  test("fields that are not named are zero", () => {
+describe("encode()", () => {
+  test("omitted fields are zero", () => {
     const regs = read(structs.Regs, encode(structs.Regs, { rip: 0x1000n }));
     expect(regs).toMatchObject({ rip: 0x1000n, rax: 0n, rflags: 0n });
   });
 
-  test("a count follows from its tail", () => {
+  test("an omitted count is the length of its tail", () => {
     const bytes = encode(structs.Cpuid2, { entries: [{ function: 1 }, { function: 7 }] });
     expect(bytes.length).toBe(sizeOf(structs.Cpuid2, 2));
     expect(read(structs.Cpuid2, bytes).nent).toBe(2);
   });
 
-  test("a count of 64 bits does too", () => {
+  test("so is a count of 64 bits", () => {
     const bytes = encode(structs.RegList, { reg: [1n, 2n, 3n] });
     expect(read(structs.RegList, bytes)).toEqual({ n: 3n, reg: [1n, 2n, 3n] });
   });
 
-  test("a count that is given stands, before its tail or after", () => {
+  test("a given count is used, before or after its tail", () => {
     const before = encode(structs.Msrs, { nmsrs: 0, entries: [{ index: 0x10 }] });
     const after = encode(structs.Msrs, { entries: [{ index: 0x10 }], nmsrs: 0 });
     expect([before[0], after[0], before.length]).toEqual([0, 0, sizeOf(structs.Msrs, 1)]);
@@ -35,13 +35,13 @@ describe("what encode fills in", () => {
     expect(bytes).toEqual(new Uint8Array([8, 0, 0, 0, ...new Array<number>(8).fill(0xff)]));
   });
 
-  test("a tail without a count takes the bytes there are", () => {
+  test("a tail without a count reads all remaining bytes", () => {
     const bytes = encode(structs.Xsave, { extra: [1, 2] });
     expect(bytes.length).toBe(4096 + 8);
     expect(read(structs.Xsave, bytes).extra).toEqual([1, 2]);
   });
 
-  test("the tail of a nested struct is the struct's own", () => {
+  test("the tail of a nested struct belongs to that struct", () => {
     const bytes = encode(structs.TdxInitVm, { cpuid: { entries: [{ function: 0x24 }] } });
     expect(bytes.length).toBe(sizeOf(structs.TdxInitVm, 1));
     expect(read(structs.TdxInitVm, bytes).cpuid).toMatchObject({ nent: 1 });
@@ -60,19 +60,19 @@ describe("what encode fills in", () => {
     expect(read(structs.Sregs, bytes).interruptBitmap).toEqual([1n, 0n, 0n, 0n]);
   });
 
-  test("write leaves the fields it is not given", () => {
+  test("write() does not change omitted fields", () => {
     const bytes = new Uint8Array(structs.Run.size).fill(0xff);
     write(structs.Run, { immediateExit: 0 }, bytes);
     expect(bytes.filter((byte) => byte === 0).length).toBe(1);
   });
 
-  test("bit fields share their byte", () => {
+  test("bit fields share a byte", () => {
     const fields = { deliveryMode: 5, polarity: 1, mask: 1 };
     const bytes = encode(structs.IoapicStateRedirtbl, { fields });
     expect(read(structs.IoapicStateRedirtbl, bytes).bits).toBe(0x1_2500n);
   });
 
-  test("what is read does not change with the bytes", () => {
+  test("a value that was read does not change with the bytes", () => {
     const bytes = Buffer.alloc(structs.LapicState.size);
     const { regs } = read(structs.LapicState, bytes);
     bytes.fill(0xff);
@@ -80,7 +80,7 @@ describe("what encode fills in", () => {
   });
 });
 
-describe("where things are", () => {
+describe("offsets", () => {
   test.each([
     ["cs.base", 0],
     ["ds.base", 24],
@@ -89,7 +89,7 @@ describe("where things are", () => {
     expect(offsetOf(structs.Sregs, path)).toBe(offset);
   });
 
-  test("an entry of a tail is at its multiple", () => {
+  test("an entry of a tail is at a multiple of its size", () => {
     expect(offsetOf(structs.Cpuid2, "entries[2].eax")).toBe(8 + 2 * 40 + 12);
   });
 
@@ -97,7 +97,7 @@ describe("where things are", () => {
     expect(() => offsetOf(structs.Regs, path)).toThrow(TypeError);
   });
 
-  test("a struct without a tail has no size with one", () => {
+  test("sizeOf() rejects a tail length for a struct without a tail", () => {
     expect(() => sizeOf(structs.Regs, 1)).toThrow(new RangeError("kvm_regs has no tail"));
   });
 });

@@ -1,6 +1,6 @@
 /**
- * Any value of a struct, made from its layout, and which of its fields a value names. What must be
- * true of it is said by the tests; what C makes of it, by c-program.ts.
+ * Arbitrary values of structs, made from their layouts, and the fields that a value names. The properties are in
+ * the tests.
  */
 
 import fc from "fast-check";
@@ -13,10 +13,10 @@ import {
 } from "../../../lib/abi/layout.ts";
 import type { Scalar } from "../../../lib/abi/struct.ts";
 
-/** A struct's value, as far as it is given. */
+/** A partial value of a struct. */
 export type Members = Readonly<Record<string, unknown>>;
 
-/** The way to a field by names: `redirtbl`, `fields`, `mask`. Elements of an array are not told apart. */
+/** The path of a field: `redirtbl`, `fields`, `mask`. All elements of an array have the same path. */
 export type Path = readonly string[];
 
 const integers: Readonly<Record<Exclude<Scalar, "u64" | "s64">, readonly [number, number]>> = {
@@ -35,7 +35,7 @@ function scalarOf(type: Scalar): fc.Arbitrary<number | bigint> {
   return fc.integer({ min, max });
 }
 
-/** A bit field's values: those its width allows. */
+/** The values of a bit field, as far as its width allows. */
 function bitsOf(type: Scalar, width: number): fc.Arbitrary<number | bigint> {
   const span = 2n ** BigInt(width);
   const min = type.startsWith("s") ? -span / 2n : 0n;
@@ -43,10 +43,12 @@ function bitsOf(type: Scalar, width: number): fc.Arbitrary<number | bigint> {
   return type.endsWith("64") ? any : any.map(Number);
 }
 
-/** Larger arrays follow from one number: thousands of arbitrary ones are slow, above all to shrink. */
+/**
+ * Larger arrays are derived from one number, because thousands of arbitrary ones are slow, especially to shrink.
+ */
 const SMALL = 64;
 
-/** Makes any bytes, so many. */
+/** Creates arbitrary bytes of this number. */
 export function bytesOf(length: number): fc.Arbitrary<Uint8Array> {
   if (length <= SMALL) return fc.uint8Array({ minLength: length, maxLength: length });
   return fc.nat().map((start) => {
@@ -58,7 +60,7 @@ export function bytesOf(length: number): fc.Arbitrary<Uint8Array> {
   });
 }
 
-/** Makes any array of a size that C fixes. */
+/** Creates an arbitrary array of a fixed size. */
 function arrayOf(of: FieldType, count: number, path: Path): fc.Arbitrary<unknown> {
   if (of === "u8") return bytesOf(count);
   if (typeof of !== "string") return listOf(of, count, count, path);
@@ -79,18 +81,18 @@ function anyOf(type: FieldType, path: Path): fc.Arbitrary<unknown> {
   return "of" in type ? arrayOf(type.of, type.count, path) : structValue(type, path);
 }
 
-/** Makes any value of a field; within it, the field that `path` leads to is named. */
+/** Creates an arbitrary value of a field, which names the field at `path`. */
 export function fieldValue({ type, bits }: Field, path: Path = []): fc.Arbitrary<unknown> {
   return bits && typeof type === "string" ? bitsOf(type, bits[1]) : anyOf(type, path);
 }
 
-/** The bits of a field within its struct: the first, and the first after it. */
+/** Returns the bits of a field within its struct: the first, and the first one after it. */
 function extent({ offset, type, bits }: Field): readonly [number, number] {
   const [shift, width] = bits ?? [0, 8 * sizeOfType(type)];
   return [8 * offset + shift, 8 * offset + shift + width];
 }
 
-/** Puts fields that overlap together: those of a union, flattened into its struct or not. */
+/** Groups fields that overlap: those of a union, flattened into its struct or not. */
 function overlapping(fields: readonly Field[]): readonly (readonly Field[])[] {
   const groups: Field[][] = [];
   let reached = 0;
@@ -104,7 +106,7 @@ function overlapping(fields: readonly Field[]): readonly (readonly Field[])[] {
   return groups;
 }
 
-/** Names one of the members that overlap: the one on the path if one is, else any. */
+/** Chooses one of the overlapping members: the one on the path, or else any. */
 function memberOf(group: readonly Field[], [name, ...rest]: Path) {
   const wanted = group.filter((field) => field.name === name);
   const choice = (wanted.length > 0 ? wanted : group).map((field) =>
@@ -113,7 +115,7 @@ function memberOf(group: readonly Field[], [name, ...rest]: Path) {
   return fc.oneof(...choice);
 }
 
-/** Writes the count that belongs to a tail beside it. */
+/** Adds the count of a tail. */
 function counted({ tail, fields }: Layout, members: Members): Members {
   const count = fields.find(({ name }) => name === tail?.count);
   if (!tail || !count) return members;
@@ -122,8 +124,8 @@ function counted({ tail, fields }: Layout, members: Members): Members {
 }
 
 /**
- * Makes any value of a struct: every field, but of members that overlap only one, for writing
- * another over it would change it. The field that `path` leads to is among them.
+ * Creates an arbitrary value of a struct with every field. Of overlapping members it has only one, because another
+ * one would overwrite it. The field at `path` is included.
  */
 export function structValue(layout: Layout, path: Path = []): fc.Arbitrary<Members> {
   const { tail, fields } = layout;
@@ -154,7 +156,7 @@ function namedIn(type: FieldType, value: unknown): readonly Path[] {
   return inner ? named(inner, value as Members) : [[]];
 }
 
-/** Gives the ways to the integers that a value names; one that is in several elements, each time. */
+/** Lists the paths of the integers that a value names, one for each element of an array. */
 export function named({ fields, tail }: Layout, members: Members): readonly Path[] {
   const all = [...fields, ...(tail ? [{ name: tail.name, type: tail.element }] : [])];
   return all
@@ -162,7 +164,7 @@ export function named({ fields, tail }: Layout, members: Members): readonly Path
     .flatMap(({ name, type }) => namedIn(type, members[name]).map((rest) => [name, ...rest]));
 }
 
-/** Makes values of a struct, always the same, so many that every path is named by one of them. */
+/** Creates values of a struct, always the same ones, and enough of them to name every path. */
 export function covering(layout: Layout, paths: readonly Path[], seed: number): readonly Members[] {
   const values: Members[] = [];
   const seen = new Set<string>();
@@ -175,7 +177,7 @@ export function covering(layout: Layout, paths: readonly Path[], seed: number): 
   return values;
 }
 
-/** Gives of a value that was read what `members` names. */
+/** Returns the part of a read value that `members` names. */
 export function only(value: unknown, members: unknown): unknown {
   if (isList(members) && isList(value)) {
     return value instanceof Uint8Array

@@ -1,4 +1,4 @@
-/** What counts as all of a struct: for methods that replace a state. */
+/** Tests of the check for whole structs, for methods that replace a state. */
 import { describe, expect, test } from "vitest";
 import * as structs from "../../../lib/abi/generated/structs.ts";
 import { type Layout, read, sizeOf } from "../../../lib/abi/struct.ts";
@@ -22,7 +22,7 @@ const whole: readonly Layout[] = [
 ];
 
 test.each(whole.map((layout) => [layout.name, layout] as const))(
-  "%s as it was read is whole",
+  "%s as it was read is complete",
   (_, layout) => {
     expect(check(layout, zero(layout) as object)()).toBeUndefined();
   },
@@ -49,18 +49,18 @@ describe("a missing field is named", () => {
       { chipId: 0, chip: { dummy: new Uint8Array(3) } },
       "member chip.dummy[3] to [511]",
     ],
-  ])("of a value (%#)", (layout, value, missing) => {
+  ])("in a value (%#)", (layout, value, missing) => {
     expect(check(layout, value)).toThrow(new TypeError(`f(): ${layout.name}: missing ${missing}`));
   });
 
-  test("all of them when there are none", () => {
+  test("all fields, for an empty value", () => {
     expect(check(structs.Regs, {})).toThrow(
       "f(): kvm_regs: missing members rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, 10 more",
     );
   });
 });
 
-describe("what may be left out", () => {
+describe("these may be omitted", () => {
   test("padding", () => {
     const { padding, ...xcrs } = zero(structs.Xcrs);
     const { pad, ...irqchip } = zero(structs.Irqchip);
@@ -69,19 +69,19 @@ describe("what may be left out", () => {
     expect(check(structs.Irqchip, irqchip)()).toBeUndefined();
   });
 
-  test("elements beyond a count that says how many there are", () => {
+  test("elements after the number in a count", () => {
     const value = { nrXcrs: 1, flags: 0, xcrs: [{ xcr: 0, value: 1n }] };
     expect(check(structs.Xcrs, value)()).toBeUndefined();
   });
 
-  test("a member of a union when another one is named", () => {
+  test("a member of a union, if another one is named", () => {
     const pic = zero(structs.PicState);
     expect(check(structs.Irqchip, { chipId: 0, chip: { pic } })()).toBeUndefined();
   });
 });
 
-describe("members of a union that differ are refused, for one of them would be lost", () => {
-  test("a PIC in an answer that has an IOAPIC too", () => {
+describe("different members of a union are rejected, because one of them would be lost", () => {
+  test("a PIC in a struct that has an IOAPIC too", () => {
     const chip = zero(structs.IrqchipChip);
     const value = { chipId: 0, chip: { ...chip, pic: { ...chip.pic, imr: 5 } } };
     expect(check(structs.Irqchip, value)).toThrow(

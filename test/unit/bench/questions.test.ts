@@ -1,4 +1,4 @@
-/** The benchmarks as data, and their arithmetic. Nothing is timed here; the measuring itself is `npm run bench`. */
+/** Tests of the benchmarks' definitions and arithmetic. Nothing is timed; `npm run bench` measures. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -46,16 +46,13 @@ const questions = await Promise.all(
   }),
 );
 
-test.each(questions)(
-  "%s asks one question, by its own name",
-  (file, { name, asks, values }, rows) => {
-    expect([`${name}.js`, asks.endsWith("?")]).toEqual([file, true]);
-    expect(rows.length > 0).not.toBe(values !== undefined);
-  },
-);
+test.each(questions)("%s has one question, with its name", (file, { name, asks, values }, rows) => {
+  expect([`${name}.js`, asks.endsWith("?")]).toEqual([file, true]);
+  expect(rows.length > 0).not.toBe(values !== undefined);
+});
 
 test.each(questions)(
-  "%s: no two rows have one name, and what one is held against is there",
+  "%s: the rows have different names, and each row that one is compared with exists",
   (_, __, rows) => {
     const names = rows.map(({ what }) => what);
     expect(new Set(names).size).toBe(names.length);
@@ -71,7 +68,7 @@ test.each(questions)("%s: each row is measured in C or in JavaScript", (_, __, r
 const yardstick = readFileSync(join(BENCH, "yardstick.c"), "utf8");
 const known = Array.from(yardstick.matchAll(/\{"([a-z0-9-]+)", NULL, do_/g), ([, name]) => name);
 
-test("what C is asked for, it knows", () => {
+test("the C program has every operation that a question uses", () => {
   const asked = questions.flatMap(([, , rows]) => rows.flatMap(({ command }) => command ?? []));
   expect(asked.length).toBeGreaterThan(10);
   expect(asked.filter((command) => !known.includes(command))).toEqual([]);
@@ -113,6 +110,6 @@ test("nanoseconds on an emulated CPU are not judged, ratios are", () => {
   expect(judged).toEqual(["not judged: emulated", "not judged: emulated", "NOT reached"]);
 });
 
-test("without a base there is nothing to judge", () => {
+test("a row without a base has no verdict", () => {
   expect(verdict(ratio(1), { median: 1 }, undefined, false)).toMatch(/^not judged/);
 });

@@ -24,7 +24,7 @@ test.each<[error: Error, status: number, line: string]>([
   [new LabError("ERR_LAB_TOOL", "no QEMU"), 2, "no QEMU"],
   [new LabError("ERR_LAB_INTERRUPTED", "interrupted"), 130, "interrupted"],
   [
-    new KvmError({ ioctl: "open", fd: "/dev/kvm", errno: 2, reason: "no device" }),
+    new KvmError({ call: "open", object: "/dev/kvm", errno: 2, reason: "no device" }),
     2,
     "open (/dev/kvm): ENOENT: no device",
   ],

@@ -1,4 +1,4 @@
-/** Claims about the common start and about what KVM owns. */
+/** Tests of fromSupported() and of the bits that KVM owns. */
 import { expect, test } from "vitest";
 import {
   CpuidTable,
@@ -23,7 +23,7 @@ const supported = CpuidTable.from([
   { function: 0x80000026, edx: 5 },
 ]);
 
-test("the APIC id is 0 unless told", () => {
+test("the APIC id is 0 by default", () => {
   expect(fromSupported(supported).get("local_apic_id")).toBe(0);
 });
 
@@ -40,7 +40,7 @@ test("the APIC id is set in each leaf that has it", () => {
   expect(ids).toEqual([300 & 0xff, 300, 300, 300, 300, 300]);
 });
 
-test("nothing but the APIC id is touched", () => {
+test("only the APIC id is changed", () => {
   const changed = diff(supported, fromSupported(supported, { apicId: 9 })).map((c) => c.where);
   expect(changed).toEqual([
     "0x1.0:ebx[31:24]",
@@ -76,7 +76,7 @@ test.each([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_time: 1 }])(
   },
 );
 
-/** Whether each change of one entry, beside KVM's signature, is KVM's. */
+/** Returns whether each change of one entry, in a table with KVM's signature, is of a bit that KVM owns. */
 const ownedIn = (fn: number, index: number, registers: object): readonly boolean[] => {
   const signature = { function: 0x40000000, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d };
   const before = CpuidTable.from([signature, { function: fn, index, flags: 1 }]);
@@ -109,7 +109,7 @@ test("KVM owns no entry, order or flags", () => {
   expect(changes.filter((c) => isOwned(c))).toEqual([]);
 });
 
-test("a filtered list leaves out what cannot happen", () => {
+test("a filtered list does not have the bits whose condition is false", () => {
   const [change] = diff(supported, supported.with({ monitor: 0, pni: 0, osxsave: 1 })).slice(1);
   const withoutOsxsave = KVM_OWNED.filter((item) => item.becomes !== "CR4.OSXSAVE");
   expect(change && isOwned(change, withoutOsxsave)).toBe(false);
@@ -120,11 +120,11 @@ test("leaf 1 is owned even where its entry has another index", () => {
   expect(diff(odd, odd.with({ osxsave: 1 })).map((c) => isOwned(c))).toEqual([true]);
 });
 
-test("each owned item has a becomes and a condition", () => {
+test("each owned item has the members `becomes` and `condition`", () => {
   expect(KVM_OWNED.filter((item) => item.becomes === "" || item.condition === "")).toEqual([]);
 });
 
-test("what KVM writes for Xen says when it does on each kernel", () => {
+test("the condition of the Xen bits names the kernels", () => {
   const [item] = KVM_OWNED.filter(({ space }) => space === "xen");
   expect(item?.condition).toBe(
     "a Xen signature whose limit reaches base + 3; written at entry to the guest on 6.12 and 6.14, " +
@@ -132,7 +132,7 @@ test("what KVM writes for Xen says when it does on each kernel", () => {
   );
 });
 
-test("each owned bit outside of SGX is a field of the database", () => {
+test("each owned bit, except SGX's, is a field of the database", () => {
   const unknown = KVM_OWNED.filter((item) => item.function !== 0x12).filter(
     (item) =>
       !fields().some(

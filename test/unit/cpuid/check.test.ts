@@ -1,4 +1,4 @@
-/** Claims about the check of tables: each rule finds its fault and nothing else, and a good table has no finding. */
+/** Tests of checkCpuid(): each rule finds its fault and nothing else, and a valid table has no finding. */
 import { describe, expect, test } from "vitest";
 import { CPUID_RULES } from "../../../lib/cpuid/check.ts";
 import {
@@ -12,7 +12,7 @@ import {
 
 const KVM_SIGNATURE = { ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d };
 
-/** A small answer of KVM_GET_SUPPORTED_CPUID. */
+/** A small result of KVM_GET_SUPPORTED_CPUID. */
 const SUPPORTED = CpuidTable.from([
   { function: 0, eax: 0x1f },
   { function: 1, eax: 0x906ea, ebx: 0x0510_0800, ecx: 1, edx: 0x201 },
@@ -125,13 +125,13 @@ const BROKEN: readonly Broken[] = [
 ];
 
 describe("a table with", () => {
-  test.each(BROKEN)("breaks the rule %s and no other: %s", (rule, _, table, message) => {
+  test.each(BROKEN)("breaks only the rule %s: %s", (rule, _, table, message) => {
     expect(checkCpuid(table, AGAINST).map((one) => [one.rule, one.message])).toEqual([
       [rule, message],
     ]);
   });
 
-  test("no fault has no finding", () => {
+  test("no fault has no findings", () => {
     expect(checkCpuid(GOOD, AGAINST)).toEqual([]);
   });
 });
@@ -141,11 +141,11 @@ test("every rule has a table that breaks it", () => {
   expect(CPUID_RULES.map(({ name }) => name).filter((name) => !broken.has(name))).toEqual([]);
 });
 
-test("every rule says why its finding is a fault", () => {
+test("every rule has a sentence about its fault", () => {
   expect(CPUID_RULES.filter(({ why }) => why === "")).toEqual([]);
 });
 
-test("a finding has the rule, the place, the field and the position as values", () => {
+test("a finding has its rule, place, field and position as members", () => {
   expect(checkCpuid(GOOD.with({ local_apic_id: 5 }), { id: 2 })).toEqual([
     {
       rule: "apic-id",
@@ -169,7 +169,7 @@ test("all faults of a table are found, in the order of its entries", () => {
   ]);
 });
 
-/** Each register of which a bit is a feature, with the leaf relative to the base of KVM's leaves where it is one. */
+/** Each register with feature bits; a leaf of KVM is relative to the base of KVM's leaves. */
 const FEATURES = [
   ...["0x1.0:ecx", "0x1.0:edx", "0x6.0:eax"],
   ...["0x7.0:ebx", "0x7.0:ecx", "0x7.0:edx", "0x7.1:eax", "0x7.1:ecx", "0x7.1:edx", "0x7.2:edx"],
@@ -181,7 +181,7 @@ const FEATURES = [
   "0x40000001.0:eax",
 ] as const;
 
-test.each(FEATURES)("a bit of %s that no table of KVM has is unsupported", (place) => {
+test.each(FEATURES)("a bit of %s that KVM does not support is a finding", (place) => {
   const [leaf = "", register = ""] = place.split(":");
   const [fn = "", index = ""] = leaf.split(".");
   const supported = CpuidTable.from([{ function: 0x4000_0000, ...KVM_SIGNATURE }]);
@@ -216,7 +216,7 @@ test.each([
   expect(messages(GOOD.replace(position, zeros), { id: 2 })).toEqual([message]);
 });
 
-describe("what is no fault:", () => {
+describe("these are not faults:", () => {
   test.each([
     ["a feature that KVM writes itself", GOOD.with({ osxsave: 1 })],
     ["a TSC deadline timer, which old tables never report", GOOD.with({ tsc_deadline_timer: 1 })],
@@ -243,26 +243,26 @@ describe("what is no fault:", () => {
     expect(messages(table)).toEqual([]);
   });
 
-  test("KVM's leaves, where the supported table has none", () => {
+  test("KVM's leaves, if the supported table has none", () => {
     const supported = SUPPORTED.without(0x4000_0000).without(0x4000_0001);
     expect(messages(GOOD, { supported })).toEqual([]);
   });
 
-  test("an APIC id, where no id is given", () => {
+  test("an APIC id, if no id is given", () => {
     expect(messages(GOOD.with({ local_apic_id: 5 }), { supported: SUPPORTED })).toEqual([]);
   });
 
-  test("a feature, where no supported table is given", () => {
+  test("a feature, if no supported table is given", () => {
     expect(messages(GOOD.with({ bmi1: 1 }), { id: 2 })).toEqual([]);
   });
 
-  test("an id above 255 whose low eight bits leaf 1 has", () => {
+  test("an id above 255, if leaf 1 has its low eight bits", () => {
     const table = fromSupported(SUPPORTED, { apicId: 300 });
     expect(messages(table, { id: 300 })).toEqual([]);
   });
 });
 
-test("plain entries are checked as a table is", () => {
+test("plain entries are checked like a table", () => {
   expect(messages([{ function: 1 }, { function: 1 }], {})).toEqual([
     "0x1.0: entry 0 (0x1.0) matches first, so KVM never uses entry 1",
   ]);

@@ -1,4 +1,4 @@
-/** Claims about the differences of two tables and their text. */
+/** Tests of diff() and of its text. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
@@ -26,7 +26,7 @@ const entries = fc.array(
   { maxLength: 6 },
 );
 
-test("no difference is said exactly if the tables are equal", () => {
+test("diff() is empty if and only if the tables are equal", () => {
   fc.assert(
     fc.property(entries, entries, (x, y) => {
       const [a, b] = [CpuidTable.from(x), CpuidTable.from(y)];
@@ -44,7 +44,7 @@ test("a table does not differ from itself", () => {
   );
 });
 
-test("distinct entries in another order differ in order only, and never more than all but one", () => {
+test("distinct entries in another order differ only in order, and at least one keeps its place", () => {
   const distinct = fc.uniqueArray(fc.integer({ min: 0, max: 20 }), { minLength: 1 });
   const shuffled = distinct.chain((all) =>
     fc.tuple(fc.constant(all), fc.shuffledSubarray(all, { minLength: all.length })),
@@ -82,7 +82,7 @@ test("a changed feature is printed with its place and values", () => {
   expect(lines(table.with({ avx2: 0 }))).toBe("0x7.0:ebx[5] avx2: 1 -> 0");
 });
 
-test("a phrase says it in the reader's words", () => {
+test("printDiff() uses the given names of the two tables", () => {
   const said = diff(table, table.with({ avx2: 0 })).map((change) =>
     formatChange(change, { before: "ran with", after: "got" }),
   );
@@ -127,7 +127,7 @@ test("a hypervisor's field is named by its signature", () => {
   );
 });
 
-test("a signature that only the second table has names the leaf", () => {
+test("a leaf is named by a signature that only the second table has", () => {
   const plain = CpuidTable.from([{ function: 0x40000001, eax: 0 }]);
   const hyperv = plain.replace(0, { eax: 0x31237648 });
   expect(printDiff(diff(plain, hyperv))).toBe(
@@ -135,7 +135,7 @@ test("a signature that only the second table has names the leaf", () => {
   );
 });
 
-test("a signature that only the first table has names the leaf", () => {
+test("a leaf is named by a signature that only the first table has", () => {
   const plain = CpuidTable.from([{ function: 0x40000001, eax: 0 }]);
   const hyperv = plain.replace(0, { eax: 0x31237648 });
   expect(printDiff(diff(hyperv, plain))).toBe(
@@ -149,7 +149,7 @@ test("bit 0 of a register without fields is one change", () => {
   );
 });
 
-test("a count has no leaf", () => {
+test("a change of the count has no leaf", () => {
   expect(diff(table, table.append({ function: 2 }))[0]).toStrictEqual({
     kind: "count",
     where: "table",
@@ -174,7 +174,7 @@ test("a second duplicate is an added entry", () => {
   expect(diff(table, table.append({ function: 1 })).map((c) => c.kind)).toEqual(["count", "added"]);
 });
 
-test("an added duplicate is named as one, with its number", () => {
+test("an added duplicate is called a duplicate, with its number", () => {
   const twice = table.append({ function: 7, flags: 1, eax: 1 });
   expect(lines(twice)).toBe("table entries: 5 -> 6\n0x7.0#2 duplicate entry: absent -> present");
   expect(lines(twice.append({ function: 7, flags: 1 }))).toContain(
@@ -183,14 +183,14 @@ test("an added duplicate is named as one, with its number", () => {
   expect(diff(table, twice)[1]).toMatchObject({ where: "0x7.0#2", index: 0, copy: 1 });
 });
 
-test("a removed duplicate is named as one", () => {
+test("a removed duplicate is called a duplicate", () => {
   const twice = table.append({ function: 7, flags: 1 });
   expect(printDiff(diff(twice, table))).toBe(
     "table entries: 6 -> 5\n0x7.0#2 duplicate entry: present -> absent",
   );
 });
 
-test("an entry that is there once is no duplicate", () => {
+test("an entry that occurs once is not a duplicate", () => {
   expect(diff(table, table.append({ function: 7, index: 1, flags: 1 }))[1]).toMatchObject({
     where: "0x7.1",
     copy: 0,
@@ -222,7 +222,7 @@ test.each([
   expect(lines(reordered(...order))).toBe(line);
 });
 
-test("of two entries that changed places, the first is said to stay", () => {
+test("of two entries that changed places, only the second one has moved", () => {
   const two = table.filter(({ function: fn }) => fn < 2);
   expect(printDiff(diff(two, CpuidTable.from([...two].reverse())))).toBe("0x1.0 position: 1 -> 0");
 });
@@ -235,7 +235,7 @@ test("an entry whose index changed stays where it is", () => {
   expect(lines(table.replace(2, { index: 5 }))).toBe("0x4.0 index: 0 -> 5");
 });
 
-test("entries that are there many times are paired in their order", () => {
+test("entries that occur several times are compared in their order", () => {
   const many = Array.from({ length: 6 }, (_, eax) => entry({ function: 7, flags: 1, eax }));
   expect(diff(many, many)).toEqual([]);
   expect(printDiff(diff(many, many.with(4, entry({ function: 7, flags: 1, eax: 5 }))))).toBe(
@@ -243,10 +243,10 @@ test("entries that are there many times are paired in their order", () => {
   );
 });
 
-test("changed flags are told", () => {
+test("changed flags are reported", () => {
   expect(lines(table.replace(4, { flags: 0 }))).toBe("0x7.0 flags: 1 -> 0");
 });
 
-test("a changed index is told as such", () => {
+test("a changed index is reported as a changed index", () => {
   expect(lines(table.replace(4, { index: 3 }))).toBe("0x7.0 index: 0 -> 3");
 });

@@ -1,4 +1,4 @@
-/** Claims about one entry and KVM's lookup. Tables are table.test.ts. */
+/** Tests of single entries and of KVM's lookup. Tables are table.test.ts. */
 import { expect, test } from "vitest";
 import { entry, formatLeaf, isIndexed, locate, sameEntry } from "../../../lib/cpuid/entry.ts";
 
@@ -11,7 +11,7 @@ test("an entry is frozen", () => {
   expect(Object.isFrozen(entry({ function: 7 }))).toBe(true);
 });
 
-test("an entry's padding is frozen and not the caller's array", () => {
+test("an entry's padding is a frozen copy of the caller's array", () => {
   const padding = [1, 2, 3];
   expect(Object.isFrozen(entry({ function: 7, padding }).padding)).toBe(true);
   expect(Object.isFrozen(padding)).toBe(false);
@@ -53,7 +53,7 @@ test("padding of two words is refused", () => {
   expect(() => entry({ function: 1, padding: [0, 0] })).toThrow(wrong);
 });
 
-test("padding that is no u32 is refused", () => {
+test("padding that is not a u32 is refused", () => {
   const wrong = new RangeError("cpuid entry 0x1.0: padding -1 does not fit 32 bits");
   expect(() => entry({ function: 1, padding: [0, -1, 0] })).toThrow(wrong);
 });

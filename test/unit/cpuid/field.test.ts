@@ -1,4 +1,4 @@
-/** Claims about fields: their names, their bits, their spaces. */
+/** Tests of fields: their names, bits and spaces. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { entry } from "../../../lib/cpuid/entry.ts";
@@ -25,7 +25,7 @@ const words = (text: string): { ebx: number; ecx: number; edx: number } => {
 };
 const kvm = words("KVMKVMKVM\0\0\0");
 
-test("what is written is read back, cut to its width", () => {
+test("a written value is read back, truncated to the field's width", () => {
   fc.assert(
     fc.property(u32, u32, bits, (word, value, { low, high }) => {
       const kept = Number(BigInt.asUintN(high - low + 1, BigInt(value)));
@@ -73,7 +73,7 @@ test("the first native leaf keeps the plain name", () => {
   expect([field("fsrs").function, field("apic").function]).toEqual([7, 1]);
 });
 
-test("a later leaf has itself behind the name", () => {
+test("a field of a later leaf has the leaf in its name", () => {
   expect(field("fsrs_80000021").function).toBe(0x80000021);
 });
 
@@ -89,7 +89,7 @@ test("an unknown name that is part of others suggests those", () => {
   expect(() => field("addr_bits" as CpuidFieldName)).toThrow(wrong);
 });
 
-test("a name that is like no other suggests nothing", () => {
+test("a name that is unlike all others suggests nothing", () => {
   const wrong = new TypeError('unknown CPUID field "constructor"');
   expect(() => field("constructor" as CpuidFieldName)).toThrow(wrong);
 });
@@ -102,7 +102,7 @@ test.each([
     "; did you mean max_std_leaf, max_hyp_leaf, max_ext_leaf, max_tra_leaf, max_cntr_leaf?",
   ],
 ])(
-  "of the names like %s, at most five are suggested that are two letters away or contain it",
+  "for %s, at most five names are suggested, which contain it or differ in two letters",
   (name, hint) => {
     const wrong = new TypeError(`unknown CPUID field "${name}"${hint}`);
     expect(() => field(name as CpuidFieldName)).toThrow(wrong);
@@ -119,7 +119,7 @@ test("a register's fields are listed for a member of the family only", () => {
   expect([names(2), names(1)]).toEqual([["epc_sec_size_1"], []]);
 });
 
-test("a family has no fields behind its last member", () => {
+test("a family has no fields after its last member", () => {
   const last = fieldsOf("native", 4, 31, "eax");
   expect(last).not.toEqual([]);
   expect([fieldsOf("native", 4, 32, "eax"), fieldsOf("native", 3, 0, "eax")]).toEqual([[], []]);
@@ -138,7 +138,7 @@ test("the last possible base is 0x4000ff00", () => {
   expect(baseOf([entry({ function: 0x4000ff00, ...kvm })], "kvm")).toBe(0x4000ff00);
 });
 
-test.each([0x40010000, 0x40000080, 0x3fffff00])("%i is no base", (fn) => {
+test.each([0x40010000, 0x40000080, 0x3fffff00])("%i is not a base", (fn) => {
   expect(baseOf([entry({ function: fn, ...kvm })], "kvm")).toBeUndefined();
 });
 

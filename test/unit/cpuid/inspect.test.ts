@@ -1,4 +1,4 @@
-/** Claims about what util.inspect prints of a CPUID table. */
+/** Tests of util.inspect's output of a CPUID table. */
 import { inspect } from "node:util";
 import { expect, test } from "vitest";
 import { CpuidTable, entry } from "../../../lib/cpuid/index.ts";
@@ -39,7 +39,7 @@ test("a table without the leaves of vendor and brand shows only its entries", ()
   expect(text).toBe(`CpuidTable {\n  entries: [\n    ${ENTRIES[1]}\n  ]\n}`);
 });
 
-test("a vendor of characters that a terminal acts on is escaped", () => {
+test("control characters in a vendor are escaped", () => {
   const text = inspect(CpuidTable.from([{ function: 0, ebx: word("\u001b[2J") }]));
   expect(text).toContain("vendor: '\\x1B[2J'");
 });

@@ -1,4 +1,4 @@
-/** Claims about a table as text. */
+/** Tests of a table's text forms. */
 import { expect, test } from "vitest";
 import { CpuidTable, printDiff, printTable } from "../../../lib/cpuid/index.ts";
 
@@ -7,7 +7,7 @@ const table = CpuidTable.from([
   { function: 7, index: 0, flags: 1, ebx: 0x28 },
 ]);
 
-test("raw is a line of hexadecimal an entry", () => {
+test("the raw form has one line of hexadecimal per entry", () => {
   expect(printTable(table)).toBe(
     [
       "0x00000001 0x00: eax=0x000906ea ebx=0x00000000 ecx=0x00010003 edx=0x00000000 flags=0",
@@ -16,12 +16,12 @@ test("raw is a line of hexadecimal an entry", () => {
   );
 });
 
-test("raw stays aligned with a wide index", () => {
+test("the raw form is aligned also with a wide index", () => {
   const wide = printTable(table.append({ function: 7, index: 0x1234 })).split("\n");
   expect(new Set(wide.map((line) => line.length)).size).toBe(1);
 });
 
-test("fields names features, wide fields and reserved bits", () => {
+test("the fields form names features, wide fields and reserved bits", () => {
   expect(printTable(table, { format: "fields" })).toBe(
     [
       "0x1.0 flags=0",
@@ -40,7 +40,7 @@ test("reserved bits are printed as ranges and single bits, separated by spaces",
   );
 });
 
-test("a hypervisor's fields are printed by name, whatever the base", () => {
+test("a hypervisor's fields are printed by name at any base", () => {
   const kvm = CpuidTable.from([
     { function: 0x40000100, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d },
     { function: 0x40000101, eax: 0x80 },
@@ -52,6 +52,6 @@ test("an empty table is empty text", () => {
   expect(printTable([])).toBe("");
 });
 
-test("no change is empty text", () => {
+test("an empty list of changes is empty text", () => {
   expect(printDiff([])).toBe("");
 });

@@ -1,4 +1,4 @@
-/** Claims about a table: looking up, setting, keeping order, JSON. */
+/** Tests of tables: lookup, setting, order, JSON. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
@@ -52,10 +52,10 @@ const home = (f: CpuidField, noise: number): CpuidTable => {
     { function: 0x40000300, ebx: 0x61774d56, ecx: 0x4d566572, edx: 0x65726177 },
   ]);
 };
-/** Fields that aren't part of what makes a hypervisor's base a base. */
+/** The fields that do not determine a hypervisor's base. */
 const settable = fields().filter((f) => f.space === "native" || f.function > 1);
 
-test("every field reads back what was set, and no other bit moves", () => {
+test("every field reads back its value, and no other bit changes", () => {
   fc.assert(
     fc.property(fc.constantFrom(...settable), u32, u32, (f, noise, raw) => {
       const value = Number(BigInt.asUintN(f.high - f.low + 1, BigInt(raw)));
@@ -83,8 +83,8 @@ test("a field is read by name", () => {
   expect(table.get("avx2")).toBe(1);
 });
 
-test("a misspelled name is an error for the compiler and at run time", () => {
-  // @ts-expect-error: the claim is that this does not compile
+test("a misspelled name is an error at compile time and at run time", () => {
+  // @ts-expect-error: the test is that this does not compile
   expect(() => table.get("avx3")).toThrow(/did you mean/);
 });
 
@@ -100,11 +100,11 @@ test("a field of a hypervisor is read at its base", () => {
   expect([table.base("kvm"), table.get("kvm_pv_unhalt")]).toEqual([0x40000100, 1]);
 });
 
-test("a table has a feature if it is there and not 0", () => {
+test("a table has a feature if its field exists and is not 0", () => {
   expect([table.has("avx2"), table.has("bmi1"), table.has("xsaves")]).toEqual([true, false, false]);
 });
 
-test("a field of a family is read at its first index unless told", () => {
+test("a field of a family is read at its first index by default", () => {
   expect([table.get("cache_level"), table.get("cache_level", 2)]).toEqual([1, 2]);
 });
 
@@ -126,22 +126,22 @@ test.each([-1, 0.5])("index %d of a family is refused", (index) => {
   expect(() => table.get("cache_level", index)).toThrow(wrong);
 });
 
-test("an index that a field isn't in is refused", () => {
+test("an index that a field does not have is refused", () => {
   const wrong = new RangeError("cpuid field avx2: index 1, but it is in index 0 only");
   expect(() => table.get("avx2", 1)).toThrow(wrong);
 });
 
-test("a field of leaf 1 is read although its entry is flagged with another index", () => {
+test("a field of leaf 1 is read even if its entry is flagged with another index", () => {
   expect(CpuidTable.from([{ function: 1, index: 5, flags: 1, ecx: 1 }]).get("pni")).toBe(1);
 });
 
-test("a field of leaf 0x23 is read in its own sub-leaf, though KVM does not index it", () => {
+test("a field of leaf 0x23 is read in its own sub-leaf, although KVM does not index the leaf", () => {
   const leaf = { function: 0x23, flags: 1 };
   const two = CpuidTable.from([{ ...leaf }, { ...leaf, index: 1, eax: 0xff }]);
   expect(two.get("gp_counters")).toBe(0xff);
 });
 
-test("a field of KVM's leaf 0x10 is read whatever the index of its entry, although leaf 0x10 of the CPU is indexed", () => {
+test("a field of KVM's leaf 0x10 is read at any index of its entry, although the CPU's leaf 0x10 is indexed", () => {
   const signed = { function: 0x40000000, ...SIGNED.kvm };
   const odd = CpuidTable.from([signed, { function: 0x40000010, index: 3, flags: 1, eax: 2000 }]);
   expect(odd.get("kvm_tsc_khz")).toBe(2000);
@@ -154,7 +154,7 @@ test("a Xen field is read in its own sub-leaf", () => {
   expect(xen.get("xen_host_tsc_khz")).toBe(3000);
 });
 
-test("the first duplicate is the one that is read and set", () => {
+test("the first duplicate is read and set", () => {
   const twice = CpuidTable.from([
     { function: 7, eax: 1 },
     { function: 7, eax: 2 },
@@ -162,13 +162,13 @@ test("the first duplicate is the one that is read and set", () => {
   expect([...twice].map((e) => e.ebx)).toEqual([0x20, 0]);
 });
 
-test("setting fields returns a new table and leaves the old one", () => {
+test("setting fields returns a new table and does not change the old one", () => {
   const without = table.with({ avx2: 0, phys_addr_bits: 46 });
   expect([without.get("avx2"), without.get("phys_addr_bits")]).toEqual([0, 46]);
   expect([table.get("avx2"), table.get("phys_addr_bits")]).toEqual([1, 39]);
 });
 
-test("a field of a family is set at the index asked for", () => {
+test("a field of a family is set at the given index", () => {
   const changed = table.with({ cache_level: 3 }, 2);
   expect([changed.get("cache_level", 0), changed.get("cache_level", 2)]).toEqual([1, 3]);
 });
@@ -185,7 +185,7 @@ test.each<[string, CpuidFieldValues]>([
   expect(() => table.with(values)).toThrow(new RangeError(`cpuid field ${text}`));
 });
 
-test("order, duplicates and odd flags are kept as sent", () => {
+test("order, duplicates and unusual flags are unchanged", () => {
   const sent = [{ function: 7, flags: 6 }, { function: 1 }, { function: 7, flags: 6 }];
   expect([...CpuidTable.from(sent)]).toMatchObject(sent);
 });
@@ -194,7 +194,7 @@ test("a table is frozen", () => {
   expect(Object.isFrozen(table)).toBe(true);
 });
 
-test("a table does not follow the array it was made of", () => {
+test("a table does not change with the array that it was created from", () => {
   const array = [{ function: 1 }];
   const made = CpuidTable.from(array);
   array.push({ function: 2 });
@@ -205,7 +205,7 @@ test("at counts from the end if negative", () => {
   expect([table.at(-1)?.function, table.at(99)]).toEqual([0x80000008, undefined]);
 });
 
-test("find takes the guest's view with an index", () => {
+test("find() with an index returns the entry that a guest gets", () => {
   expect([table.find(4, 2)?.eax, table.find(4, 1)]).toEqual([0x43, undefined]);
 });
 
@@ -214,7 +214,7 @@ test("withEntry replaces the first entry with the same function and index", () =
   expect([changed.length, changed.at(3)?.eax]).toEqual([table.length, 9]);
 });
 
-test("withEntry appends what is new", () => {
+test("withEntry appends a new entry", () => {
   const longer = table.withEntry({ function: 2 });
   expect([longer.length, longer.at(-1)?.function]).toEqual([table.length + 1, 2]);
 });
@@ -233,11 +233,11 @@ test.each([-1, 8, 0.5])("replace refuses position %d", (position) => {
   expect(() => table.replace(position, {})).toThrow(wrong);
 });
 
-test("without leaves out a whole function", () => {
+test("without() removes all entries of a function", () => {
   expect(table.without(4).length).toBe(table.length - 2);
 });
 
-test("without leaves out one index", () => {
+test("without() removes one index of a function", () => {
   const without = table.without(4, 2);
   expect([without.length, without.find(4, 0)?.eax]).toEqual([table.length - 1, 0x21]);
   expect(without.find(4, 2)).toBeUndefined();
@@ -260,7 +260,7 @@ test("a shorter table is not equal", () => {
   expect(table.equals(table.without(0))).toBe(false);
 });
 
-test("padding does not make tables unequal", () => {
+test("equality ignores padding", () => {
   expect(table.replace(0, { padding: [1, 2, 3] }).equals(table)).toBe(true);
 });
 
@@ -287,7 +287,7 @@ test("JSON has registers as hexadecimal text", () => {
   expect(table.toJSON().entries[4]).toEqual(one);
 });
 
-test("JSON may have plain numbers, and text in decimal or hexadecimal of any case", () => {
+test("JSON may have numbers, and text in decimal or hexadecimal with upper or lower case", () => {
   const json = { entries: [{ function: "0x1", eax: 7, ebx: "12", ecx: "0XfF" }] };
   expect(CpuidTable.fromJSON(json).at(0)).toMatchObject({ eax: 7, ebx: 12, ecx: 255 });
 });
@@ -315,13 +315,13 @@ test("JSON has the padding if one of its words is not 0", () => {
   expect(json.entries.map(({ padding }) => padding)).toEqual([[0, 5, 0], undefined]);
 });
 
-test("the constructor refuses to be called without entries, and names what makes a table", () => {
+test("the constructor rejects a call without entries, and names the functions that create a table", () => {
   const Constructor = CpuidTable as unknown as new () => CpuidTable;
   expect(() => new Constructor()).toThrow(
     new TypeError("new CpuidTable(): use CpuidTable.from() or CpuidTable.fromJSON()"),
   );
 });
 
-test("toString prints one line an entry", () => {
+test("toString prints one line per entry", () => {
   expect(`${table}`.split("\n")).toHaveLength(table.length);
 });

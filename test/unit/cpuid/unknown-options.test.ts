@@ -1,4 +1,4 @@
-/** Claims about misspelled names: each function of lib/cpuid that takes an object refuses them. */
+/** Tests of misspelled names: each function of lib/cpuid that takes an object rejects them. */
 import { expect, test } from "vitest";
 import {
   type CpuidEntryInput,
@@ -103,7 +103,7 @@ test.each([null, 5, "raw", []])("%j as options is refused", (options) => {
   expect(() => checkCpuid(table, options as object)).toThrow("expected an object");
 });
 
-test("an option that is undefined is as one that is left out", () => {
+test("an undefined option is the same as an omitted one", () => {
   const options = { apicId: undefined } as object;
   expect(fromSupported(table, options).equals(fromSupported(table))).toBe(true);
 });

@@ -343,7 +343,9 @@ const ruleOf = (call: string, cause: string) => {
   const [name, errno] = call.startsWith("any call")
     ? ["any call", call.slice("any call ".length)]
     : call.split(" ");
-  const found = everyRule().find((rule) => rule[0] === name && rule[1] === errno && rule[2] === cause);
+  const found = everyRule().find(
+    (rule) => rule[0] === name && rule[1] === errno && rule[2] === cause,
+  );
   if (found === undefined) throw new Error(`no rule ${call}: ${cause}`);
   return found[3];
 };

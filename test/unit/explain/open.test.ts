@@ -142,7 +142,9 @@ test.each([
   ["ENXIO", "no driver", "fs/char_dev.c:chrdev_open"],
   ["ENOTTY", "not KVM", "kvm_dev_ioctl has KVM_GET_API_VERSION in every kernel"],
 ])("%s names the one place: %s", (errno, cause, source) => {
-  const rule = everyRule().find((one) => one[0] === "open" && one[1] === errno && one[2] === cause)?.[3];
+  const rule = everyRule().find(
+    (one) => one[0] === "open" && one[1] === errno && one[2] === cause,
+  )?.[3];
   expect(rule?.(refusalOf(`open ${errno}`, { path: "/etc/nope" }))?.source).toBe(source);
 });
 
@@ -171,7 +173,7 @@ test.each(refused)("Kvm.open of %s says what the remedy is", (_, path, code) => 
   const attempt = (): Kvm => Kvm.open(path);
   expect(attempt).toThrow(KvmError);
   expect(attempt).toThrow(
-    expect.objectContaining({ ioctl: "open", fd: path, code, args: { path } }),
+    expect.objectContaining({ call: "open", object: path, code, args: { path } }),
   );
   expect(attempt).toThrow(/does not exist|is not KVM/);
 });

@@ -5,9 +5,9 @@ import type { FdKind } from "../../../lib/abi/ioctl.ts";
 import { type CpuidEntry2, type CpuidFieldName, CpuidTable } from "../../../lib/cpuid/index.ts";
 import {
   type Evidence,
+  everyRule,
   explain,
   type Refusal,
-  everyRule,
   type VmEvidence,
 } from "../../../lib/explain/index.ts";
 

@@ -1,4 +1,4 @@
-/** The assembler: what it encodes, read back by a disassembler, and what it refuses. */
+/** Tests of the assembler: its encodings, which a disassembler reads back, and its errors. */
 import { describe, expect, test } from "vitest";
 import { Assembler, at, mem } from "../../../lib/guest/index.ts";
 import { listing } from "./listing.ts";
@@ -10,7 +10,7 @@ function shown(bitness: 16 | 32 | 64, write: (a: Assembler) => unknown, rip = 0n
 }
 
 describe("Assembler", () => {
-  test("writes a literal real mode program", () => {
+  test("assembles a program for real mode", () => {
     const code = new Assembler(16).mov("al", 0x2a).out(8, 0x10).hlt().assemble(0n);
     expect([...code]).toEqual([0xb0, 0x2a, 0xe6, 0x10, 0xf4]);
   });
@@ -49,7 +49,8 @@ describe("Assembler", () => {
     `);
   });
 
-  // By bytes: iced-x86 1.21.0 shows a 64-bit immediate cut to 32 bits when these are at most 9.
+  // Compares bytes, because iced-x86 1.21.0 prints a 64-bit immediate truncated to 32 bits if these are at most
+  // 9.
   test("moves a 64-bit immediate whose low half is zero", () => {
     const code = new Assembler(64).mov("rax", 0x1_0000_0000n).assemble(0n);
     expect([...code]).toEqual([0x48, 0xb8, 0, 0, 0, 0, 1, 0, 0, 0]);
@@ -68,14 +69,17 @@ describe("Assembler", () => {
     `);
   });
 
-  test.each([16, 32, 64] as const)("writes the %i-bit form of what has a width", (bitness) => {
-    const text = shown(bitness, (a) =>
-      a.pushf().popf().iret().ret().retf().push(5).push(0x1234).monitor().lgdt(mem(32, 8)),
-    );
-    expect(text).toMatchSnapshot();
-  });
+  test.each([16, 32, 64] as const)(
+    "writes the %i-bit form of instructions that have a width",
+    (bitness) => {
+      const text = shown(bitness, (a) =>
+        a.pushf().popf().iret().ret().retf().push(5).push(0x1234).monitor().lgdt(mem(32, 8)),
+      );
+      expect(text).toMatchSnapshot();
+    },
+  );
 
-  test("writes the instructions of the system", () => {
+  test("writes system instructions", () => {
     const text = shown(64, (a) =>
       a
         .cpuid()
@@ -187,7 +191,7 @@ describe("Assembler", () => {
     `);
   });
 
-  test("emits any form by its name", () => {
+  test("emits any instruction form by its name", () => {
     const text = shown(64, (a) =>
       a
         .label("l")

@@ -1,4 +1,4 @@
-/** The four CPU modes: special registers and the memory around a program. */
+/** Tests of the four CPU modes: special registers, and the memory around a program. */
 import { describe, expect, test } from "vitest";
 import type { Sregs } from "../../../lib/abi/index.ts";
 import {
@@ -34,13 +34,13 @@ describe("sregs", () => {
     expect(modes[name].sregs(reset)).toMatchObject({ cr0, cr4, efer });
   });
 
-  test.each(names)("of %s keep what is the host's, and the input", (name) => {
+  test.each(names)("of %s keep the host's values, and do not change the input", (name) => {
     const before = structuredClone(reset);
     expect(modes[name].sregs(reset)).toMatchObject({ apicBase: 0xfee0_0900n, cr8: 5n });
     expect(reset).toEqual(before);
   });
 
-  test.each(names)("of %s take more bits of CR4 and EFER when asked", (name) => {
+  test.each(names)("of %s have additional bits of CR4 and EFER on request", (name) => {
     const { cr4, efer } = modes[name].sregs(reset, { cr4: CR4_OSXSAVE, efer: EFER_NX });
     expect([cr4 & CR4_OSXSAVE, efer & EFER_NX]).toEqual([CR4_OSXSAVE, EFER_NX]);
   });
@@ -59,7 +59,7 @@ describe("pieces", () => {
     expect(ends.every((end, i) => end <= (starts[i] ?? 0))).toBe(true);
   });
 
-  test("the tables are as long as the registers say", () => {
+  test("the tables have the lengths in the registers", () => {
     const { gdt, idt, tr } = modes.long.sregs(reset);
     const sizes = modes.long.pieces().map((piece) => [piece.gpa, piece.bytes.length - 1]);
     const told = [gdt, idt, tr].map((table) => [Number(table.base), table.limit]);
@@ -74,7 +74,7 @@ describe("handlers", () => {
     ["protected", 32, protectedHandlers(32)],
     ["long", 64, protectedHandlers(64)],
     ["user", 64, protectedHandlers(64, user)],
-  ] as const)("of %s: 32 calls, 8 bytes apart, and the common part", (_, bitness, code) => {
+  ] as const)("of %s are 32 calls, 8 bytes apart, and their common part", (_, bitness, code) => {
     const lines = listing(bitness, code, BigInt(handlerAddresses[0] ?? 0)).split("\n");
     const calls = lines.filter((line) => line.startsWith("call"));
     expect(new Set(calls).size).toBe(1);

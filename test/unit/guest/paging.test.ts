@@ -1,4 +1,4 @@
-/** Page tables, walked by a reference walker. */
+/** Tests of page tables, with a reference page walk. */
 import { describe, expect, test } from "vitest";
 import {
   type IdentityMapOptions,
@@ -9,7 +9,7 @@ import {
   PAGE_WRITE,
 } from "../../../lib/guest/index.ts";
 
-// A walker after Intel SDM Vol. 3A 5.5.4, which knows nothing of how the tables were built.
+// A page walk by Intel SDM Vol. 3A 5.5.4, independent of the code that builds the tables.
 function walk(
   options: IdentityMapOptions,
   address: bigint,
@@ -52,7 +52,7 @@ describe("identityMap", () => {
     expect(walk(options, 0xffff_8000_0000_0000n)).toBe("not present");
   });
 
-  test("allows CPL 3 when asked", () => {
+  test("allows CPL 3 on request", () => {
     const options = { gpa: 0x8000, size: 2 ** 32, user: true };
     expect(walk(options, 0x1_2345n)).toEqual({ gpa: 0x1_2345n, flags: PAGE_WRITE | PAGE_USER });
   });
@@ -61,7 +61,7 @@ describe("identityMap", () => {
     expect(identityMap({ gpa: 0, size: 2 ** 32 }).length).toBe(6 * 4096);
   });
 
-  test("refuses unaligned tables and impossible sizes", () => {
+  test("refuses unaligned tables and invalid sizes", () => {
     expect(() => identityMap({ gpa: 0x8001, size: 1 })).toThrow(RangeError);
     expect(() => identityMap({ gpa: 0x8000, size: 0 })).toThrow("cannot map 0 bytes");
     expect(() => identityMap({ gpa: 0x8000, size: 2 ** 40 })).toThrow(RangeError);

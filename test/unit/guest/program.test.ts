@@ -1,4 +1,4 @@
-/** Guest programs as a whole: image, code and limits. */
+/** Tests of whole guest programs: image, code and limits. */
 import { describe, expect, test } from "vitest";
 import {
   CR4_OSXSAVE,
@@ -20,7 +20,7 @@ function shown(name: ModeName, build: (g: GuestBuilder) => unknown): string {
 }
 
 describe("guest", () => {
-  test("writes the program of STYLE's example", () => {
+  test("assembles an example program", () => {
     const text = shown("long", (g) => g.cpuid(0x1).sync().setCr4(CR4_OSXSAVE).done());
     expect(text).toMatchInlineSnapshot(`
       "mov eax,1
@@ -77,7 +77,7 @@ describe("guest", () => {
     expect(text).toMatchSnapshot();
   });
 
-  test("is put into memory: code at its entry, inputs of cpuidAll in their table", () => {
+  test("is loaded into memory: the code at its entry, the inputs of cpuidAll in their table", () => {
     const memory = new Uint8Array(MEMORY_SIZE);
     const inputs = [{ function: 0x8000_0001, index: 2 }];
     const program = guest("real", (g) => g.cpuidAll(inputs).cpuidAll([{ function: 7, index: 1 }]));
@@ -88,7 +88,7 @@ describe("guest", () => {
     expect(memory[RESULTS_GPA]).toBe(0);
   });
 
-  test("is put the same into memory that is not an array", () => {
+  test("is loaded in the same way into memory that is not an array", () => {
     const [array, other] = [new Uint8Array(MEMORY_SIZE), new Uint8Array(MEMORY_SIZE)];
     const program = guest("long", (g) => g.sync().done());
     program.load(array);

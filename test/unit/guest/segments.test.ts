@@ -1,4 +1,4 @@
-/** Descriptors, GDT, IDT and TSS, bit by bit. */
+/** Tests of descriptors, GDT, IDT and TSS, bit by bit. */
 import { describe, expect, test } from "vitest";
 import type { Segment } from "../../../lib/abi/index.ts";
 import {
@@ -29,7 +29,7 @@ describe("encodeDescriptor", () => {
 });
 
 describe("tables", () => {
-  test("a GDT holds each descriptor at its selector, with RPL ignored", () => {
+  test("a GDT has each descriptor at its selector, without the RPL", () => {
     const gdt = new BigUint64Array(
       encodeGdt([dataSegment(0x1b, 3), codeSegment(8, 64)], true).buffer,
     );
@@ -47,7 +47,7 @@ describe("tables", () => {
     expect([...encodeIdt([0x1234_5678], 8, 32)]).toEqual(gate.slice(0, 8));
   });
 
-  test("an IVT entry is offset and segment", () => {
+  test("an IVT entry has an offset and a segment", () => {
     expect([...encodeIvt([0x5008], 0x1000)]).toEqual([0x08, 0x50, 0x00, 0x10]);
   });
 

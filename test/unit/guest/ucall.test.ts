@@ -1,4 +1,4 @@
-/** What a guest says, decoded from its mailbox. */
+/** Tests of decoding ucalls from a guest's mailbox. */
 import { describe, expect, test } from "vitest";
 import {
   decodeCpuid,
@@ -70,7 +70,7 @@ describe("decodeUcall", () => {
   });
 });
 
-test("only a write to the port is a ucall", () => {
+test("only a write to the ucall port is a ucall", () => {
   expect(isUcall({ port: UCALL_PORT, direction: "out" })).toBe(true);
   expect(isUcall({ port: UCALL_PORT, direction: "in" })).toBe(false);
   expect(isUcall({ port: 0x3f8, direction: "out" })).toBe(false);

@@ -132,7 +132,7 @@ describe("completeExit", () => {
   test("throws any other errno, and leaves immediateExit as it was", () => {
     const { vcpu } = scripted({ errno: EINVAL });
     expect(() => vcpu.completeExit()).toThrow(
-      new KvmError({ ioctl: "KVM_RUN", fd: "vcpu 0", errno: EINVAL }),
+      new KvmError({ call: "KVM_RUN", object: "vcpu 0", errno: EINVAL }),
     );
     expect(vcpu.immediateExit).toBe(false);
   });

@@ -4,14 +4,20 @@ import { KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID } from "../../../lib/abi/genera
 import { Cpuid2, type CpuidEntry2 } from "../../../lib/abi/generated/structs.ts";
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
 import { encode, write } from "../../../lib/abi/struct.ts";
+import { CpuidTable } from "../../../lib/cpuid/table.ts";
 import { KvmError } from "../../../lib/errors.ts";
-import { getCpuid2, growCpuid2, KVM_MAX_CPUID_ENTRIES } from "../../../lib/kvm/cpuid2.ts";
+import {
+  encodedOnce,
+  getCpuid2,
+  growCpuid2,
+  KVM_MAX_CPUID_ENTRIES,
+} from "../../../lib/kvm/cpuid2.ts";
 import type { CallContext, Handle, IoctlArgument } from "../../../lib/kvm/handle.ts";
 
 const refuse = (ioctl: Ioctl, errno: number, context: CallContext = {}): never => {
   throw new KvmError({
-    ioctl: ioctl.name,
-    fd: "fake",
+    call: ioctl.name,
+    object: "fake",
     errno,
     ...(context.args === undefined ? {} : { args: context.args }),
   });
@@ -154,7 +160,7 @@ describe("a vCPU's table", () => {
   test("longer than the room is refused, and not asked for again", () => {
     const kernel = new Kernel(3);
     const error = caught(() => getCpuid2(kernel.handle, KVM_GET_CPUID2, 2));
-    expect(error).toMatchObject({ ioctl: "KVM_GET_CPUID2", code: "E2BIG", args: { nent: 2 } });
+    expect(error).toMatchObject({ call: "KVM_GET_CPUID2", code: "E2BIG", args: { nent: 2 } });
     expect(kernel.asked).toEqual([2]);
   });
 });
@@ -174,5 +180,36 @@ describe("what is sent", () => {
     expect([bytes.length, new DataView(bytes.buffer).getUint32(0, true)]).toEqual([
       48, 0xffff_ffff,
     ]);
+  });
+});
+
+describe("the bytes of a table that is sent", () => {
+  const table = CpuidTable.from([
+    { function: 7, ebx: 0xffff_ffff },
+    { function: 0xd, index: 1 },
+  ]);
+
+  test("are encoded once for a CpuidTable", () => {
+    const first = encodedOnce(table, "setCpuid2()");
+    expect(first?.bytes).toEqual(encode(Cpuid2, { entries: [...table] }));
+    expect(first?.entries).toEqual([...table]);
+    expect(encodedOnce(table, "setCpuid2()")).toBe(first);
+  });
+
+  test("are not shared by two tables with equal entries", () => {
+    const other = encodedOnce(CpuidTable.from(table), "setCpuid2()");
+    expect(other?.bytes).not.toBe(encodedOnce(table, "setCpuid2()")?.bytes);
+  });
+
+  test("are not kept for an array, nor for a subclass, which may give other entries later", () => {
+    class Changing extends (CpuidTable as unknown as new (
+      entries: readonly object[],
+    ) => CpuidTable) {
+      override *[Symbol.iterator](): ArrayIterator<CpuidEntry2> {
+        yield* tableOf(1);
+      }
+    }
+    expect(encodedOnce([...table], "setCpuid2()")).toBeUndefined();
+    expect(encodedOnce(new Changing([]), "setCpuid2()")).toBeUndefined();
   });
 });

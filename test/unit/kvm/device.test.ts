@@ -58,9 +58,9 @@ describe("/dev/kvm", () => {
 
   test("refuses an unknown type of VM", ({ kvm }) => {
     expect(refusal(() => kvm.createVm(0x7fff_ffff))).toMatchObject({
-      ioctl: "KVM_CREATE_VM",
+      call: "KVM_CREATE_VM",
       code: "EINVAL",
-      fd: kvm.label,
+      object: kvm.label,
       args: { type: 0x7fff_ffff },
     });
   });
@@ -72,8 +72,8 @@ describe("/dev/kvm", () => {
 
   test("gives no permission for an XSAVE component that is not dynamic", () => {
     expect(refusal(() => Kvm.reqXcompGuestPerm(2))).toMatchObject({
-      ioctl: "arch_prctl",
-      fd: "process",
+      call: "arch_prctl",
+      object: "process",
       args: { component: 2 },
     });
   });
@@ -88,9 +88,9 @@ describe("a VM", () => {
   test("switches on a capability and refuses an unknown one", ({ vm }) => {
     vm.enableCap({ cap: "KVM_CAP_EXCEPTION_PAYLOAD", args: [1n] });
     expect(refusal(() => vm.enableCap({ cap: 0x7fff_ffff }))).toMatchObject({
-      ioctl: "KVM_ENABLE_CAP",
+      call: "KVM_ENABLE_CAP",
       code: "EINVAL",
-      fd: "vm",
+      object: "vm",
       args: { cap: 0x7fff_ffff },
     });
   });
@@ -98,9 +98,9 @@ describe("a VM", () => {
   test("makes a vCPU once for each id", ({ vm }) => {
     vm.createVcpu(1).close();
     expect(refusal(() => vm.createVcpu(1))).toMatchObject({
-      ioctl: "KVM_CREATE_VCPU",
+      call: "KVM_CREATE_VCPU",
       code: "EEXIST",
-      fd: "vm",
+      object: "vm",
       args: { id: 1 },
     });
     expect(refusal(() => vm.createVcpu(0xffff_ffff)).code).toBe("EINVAL");
@@ -109,9 +109,9 @@ describe("a VM", () => {
   test("makes its interrupt controllers once", ({ vm }) => {
     vm.createIrqchip();
     expect(refusal(() => vm.createIrqchip())).toMatchObject({
-      ioctl: "KVM_CREATE_IRQCHIP",
+      call: "KVM_CREATE_IRQCHIP",
       code: "EEXIST",
-      fd: "vm",
+      object: "vm",
     });
   });
 
@@ -122,7 +122,7 @@ describe("a VM", () => {
 
   test("raises and lowers an interrupt line, if it has controllers", ({ vm }) => {
     expect(refusal(() => vm.irqLine(4, 1))).toMatchObject({
-      ioctl: "KVM_IRQ_LINE",
+      call: "KVM_IRQ_LINE",
       code: "ENXIO",
       args: { irq: 4, level: 1 },
     });
@@ -139,7 +139,7 @@ describe("a VM", () => {
   test("takes no identity map after a vCPU", ({ vm, vcpu }) => {
     expect(vcpu.id).toBe(0);
     expect(refusal(() => vm.setIdentityMapAddr(0xfffb_c000n))).toMatchObject({
-      ioctl: "KVM_SET_IDENTITY_MAP_ADDR",
+      call: "KVM_SET_IDENTITY_MAP_ADDR",
       code: "EINVAL",
       args: { address: 0xfffb_c000n },
     });
@@ -157,9 +157,9 @@ describe("a memory slot", () => {
     vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory });
     const overlap = { slot: 1, guestPhysAddr: 0x3000n, memory };
     expect(refusal(() => vm.setUserMemoryRegion(overlap))).toMatchObject({
-      ioctl: "KVM_SET_USER_MEMORY_REGION",
+      call: "KVM_SET_USER_MEMORY_REGION",
       code: "EEXIST",
-      fd: "vm",
+      object: "vm",
       args: { slot: 1, flags: 0, guestPhysAddr: 0x3000n, memorySize: 0x4000n, memoryOffset: 0 },
     });
   });
@@ -171,7 +171,7 @@ describe("a memory slot", () => {
   ] as const)("refuses an %s that is not whole pages", ([, wrong], { vm, memory }) => {
     const region = { slot: 0, guestPhysAddr: 0n, memory, ...wrong };
     expect(refusal(() => vm.setUserMemoryRegion(region))).toMatchObject({
-      ioctl: "KVM_SET_USER_MEMORY_REGION",
+      call: "KVM_SET_USER_MEMORY_REGION",
       code: "EINVAL",
     });
   });

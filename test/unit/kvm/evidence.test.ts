@@ -91,7 +91,9 @@ const argumentsOf = (ioctl: Ioctl): readonly (bigint | Uint8Array)[] => {
 function askedByAll(from: Machine): Set<string> {
   const asked = new Set<string>();
   const errnos = (name: string): readonly string[] =>
-    everyRule().filter(([call]) => call === name || call === "any call").map(([, errno]) => errno);
+    everyRule()
+      .filter(([call]) => call === name || call === "any call")
+      .map(([, errno]) => errno);
   for (const ioctl of IOCTLS.filter(({ name }) => name !== "KVM_RUN")) {
     for (const kind of ["sys", "vm", "vcpu"] as const) {
       for (const errno of new Set(errnos(ioctl.name))) {

@@ -71,8 +71,8 @@ export class FakeHandle extends Handle {
     const errno = this.#habits.refuses?.[name];
     if (errno !== undefined) {
       throw new KvmError({
-        ioctl: name,
-        fd: this.label,
+        call: name,
+        object: this.label,
         errno,
         reason: context.explain ? context.explain(errno) : undefined,
       });

@@ -173,7 +173,7 @@ describe("huge pages", () => {
   test("that are more than there can be are refused with how many are free", () => {
     const tooMany = 2 ** 46;
     const error = refusal(() => GuestMemory.allocate(tooMany, { hugePages: "2M" }));
-    expect([error.ioctl, error.code]).toEqual(["mmap", "ENOMEM"]);
+    expect([error.call, error.code]).toEqual(["mmap", "ENOMEM"]);
     expect(error.reason).toMatch(/^33554432 huge pages of 2 MiB are needed and \d+ are free; /);
   });
 
@@ -240,7 +240,7 @@ describe("a mapped file", () => {
   ])("from %s is refused with mmap's errno, and why", (_, options, reason) => {
     const path = file(2 * PAGE);
     expect(() => GuestMemory.mapFile(path, options)).toThrow(
-      new KvmError({ ioctl: "mmap", fd: path, errno: 22, args: { path, ...options }, reason }),
+      new KvmError({ call: "mmap", object: path, errno: 22, args: { path, ...options }, reason }),
     );
   });
 

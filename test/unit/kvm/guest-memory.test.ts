@@ -30,8 +30,8 @@ describe("allocating", () => {
   test("nothing is refused with mmap's errno", () => {
     expect(() => GuestMemory.allocate(0)).toThrow(
       new KvmError({
-        ioctl: "mmap",
-        fd: "guest memory",
+        call: "mmap",
+        object: "guest memory",
         errno: 22,
         args: { byteLength: 0 },
         reason: "length 0: guest memory has at least a page",

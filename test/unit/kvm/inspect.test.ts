@@ -163,14 +163,14 @@ describe("util.inspect", () => {
 });
 
 describe("an error is printed", () => {
-  const init = { ioctl: "KVM_SET_REGS", fd: "vcpu 0", errno: 22 };
+  const init = { call: "KVM_SET_REGS", object: "vcpu 0", errno: 22 };
 
   test("with its arguments in hexadecimal, and without the reason that its message has", () => {
     const error = new KvmError({ ...init, args: { rip: 0xfff0n, nent: 16 }, reason: "too large" });
     const text = inspect(error);
     expect(text.startsWith(`${error.stack} {\n`)).toBe(true);
     expect(text.slice(error.stack?.length)).toBe(
-      " {\n  ioctl: 'KVM_SET_REGS',\n  fd: 'vcpu 0',\n  errno: 22,\n  code: 'EINVAL',\n" +
+      " {\n  call: 'KVM_SET_REGS',\n  object: 'vcpu 0',\n  errno: 22,\n  code: 'EINVAL',\n" +
         "  args: { rip: 0xfff0, nent: 16 }\n}",
     );
   });
@@ -194,7 +194,7 @@ describe("an error is printed", () => {
   });
 
   test("with the values that a restored state lost", () => {
-    const one = { fd: "vcpu 0", part: "msrs", path: "msrs[0x48]", wrote: 16n, reads: 0n };
+    const one = { object: "vcpu 0", part: "msrs", path: "msrs[0x48]", wrote: 16n, reads: 0n };
     const error = new RestoreError("vcpu 0", "msrs", "lost", {
       differences: [{ ...one, isRefused: false }],
     });

@@ -63,7 +63,7 @@ describe("restoring", () => {
     const error = refused(() => vm.restoreState(changed(vm.saveState([vcpu]), { msrs }), [vcpu]));
     expect(error.differences).toEqual([
       {
-        ...{ fd: "vcpu 0", part: "msrs", path: "msrs[0x4b564d07]" },
+        ...{ object: "vcpu 0", part: "msrs", path: "msrs[0x4b564d07]" },
         ...{ wrote: 1n, reads: 0n, isRefused: false },
       },
     ]);

@@ -136,7 +136,7 @@ test("a pause of several waits for the last", async () => {
 
 test("a thread that cannot be made rejects the run, and the vCPU is free", async () => {
   const { vcpu } = scripted({ call: "pthread_create", errno: -EAGAIN });
-  await expect(vcpu.run()).rejects.toMatchObject({ ioctl: "pthread_create", code: "EAGAIN" });
+  await expect(vcpu.run()).rejects.toMatchObject({ call: "pthread_create", code: "EAGAIN" });
   expect(vcpu.running).toBe(false);
   expect(vcpu.runSync()).toEqual(INTR);
 });

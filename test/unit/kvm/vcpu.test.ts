@@ -57,9 +57,9 @@ describe("a vCPU", () => {
   test("refuses special registers that cannot be", ({ vcpu }) => {
     const sregs = { ...vcpu.getSregs(), cr4: 1n << 63n };
     expect(refusal(() => vcpu.setSregs(sregs))).toMatchObject({
-      ioctl: "KVM_SET_SREGS",
+      call: "KVM_SET_SREGS",
       code: "EINVAL",
-      fd: "vcpu 0",
+      object: "vcpu 0",
       args: { cr4: 1n << 63n },
     });
   });
@@ -83,9 +83,9 @@ describe("a vCPU", () => {
     expect(
       refusal(() => vcpu.setXcrs({ nrXcrs: 1, flags: 0, xcrs: [{ xcr: 0, value: 2n }] })),
     ).toMatchObject({
-      ioctl: "KVM_SET_XCRS",
+      call: "KVM_SET_XCRS",
       code: "EINVAL",
-      fd: "vcpu 0",
+      object: "vcpu 0",
     });
   });
 
@@ -94,7 +94,7 @@ describe("a vCPU", () => {
     vcpu.setVcpuEvents({ ...events, nmi: { ...events.nmi, masked: 1 } });
     expect(vcpu.getVcpuEvents().nmi.masked).toBe(1);
     expect(refusal(() => vcpu.setVcpuEvents({ ...events, flags: 0x8000_0000 }))).toMatchObject({
-      ioctl: "KVM_SET_VCPU_EVENTS",
+      call: "KVM_SET_VCPU_EVENTS",
       code: "EINVAL",
       args: { flags: 0x8000_0000 },
     });
@@ -110,7 +110,7 @@ describe("a vCPU", () => {
   test("without a local APIC is runnable and nothing else", ({ vcpu }) => {
     expect(vcpu.getMpState()).toBe(abi.KVM_MP_STATE_RUNNABLE);
     expect(refusal(() => vcpu.setMpState(abi.KVM_MP_STATE_SIPI_RECEIVED))).toMatchObject({
-      ioctl: "KVM_SET_MP_STATE",
+      call: "KVM_SET_MP_STATE",
       code: "EINVAL",
       args: { mpState: 4 },
     });
@@ -119,9 +119,9 @@ describe("a vCPU", () => {
   test("switches on a capability and refuses an unknown one", ({ vcpu }) => {
     vcpu.enableCap({ cap: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID", args: [1n] });
     expect(refusal(() => vcpu.enableCap({ cap: 0x7fff_ffff }))).toMatchObject({
-      ioctl: "KVM_ENABLE_CAP",
+      call: "KVM_ENABLE_CAP",
       code: "EINVAL",
-      fd: "vcpu 0",
+      object: "vcpu 0",
     });
   });
 
@@ -130,9 +130,9 @@ describe("a vCPU", () => {
     expect(vcpu.getCpuid2()).toMatchObject([{ function: 0x5000_0000, eax: 1 }]);
     const wide = [{ function: 0x8000_0008, eax: 49 << 8 }];
     expect(refusal(() => vcpu.setCpuid2(wide))).toMatchObject({
-      ioctl: "KVM_SET_CPUID2",
+      call: "KVM_SET_CPUID2",
       code: "EINVAL",
-      fd: "vcpu 0",
+      object: "vcpu 0",
       args: { nent: 1 },
       reason: "0x80000008.0:eax[15:8] virt_addr_bits: 49, and KVM takes only 0, 48 or 57",
     });
@@ -154,7 +154,7 @@ describe("a vCPU", () => {
     expect(vcpu.getCpuid2()).toMatchObject([{ function: 0x5000_0000, index: 0, eax: 1 }]);
     const many = Array.from({ length: 257 }, (_, i) => ({ function: 0x5000_0000 + i }));
     expect(refusal(() => vcpu.setCpuid(many))).toMatchObject({
-      ioctl: "KVM_SET_CPUID",
+      call: "KVM_SET_CPUID",
       code: "E2BIG",
       args: { nent: 257 },
     });

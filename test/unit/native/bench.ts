@@ -1,4 +1,4 @@
-/** What tests of the raw addon work with: descriptors that are closed afterwards, and calls without types. */
+/** Tools for tests of the addon: descriptors that are closed afterwards, and untyped calls. */
 import { test } from "vitest";
 import { KVM_CREATE_VCPU, KVM_CREATE_VM } from "../../../lib/abi/generated/ioctls.ts";
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
@@ -12,15 +12,15 @@ import {
   native,
 } from "../../../lib/native.ts";
 
-/** The device of these tests. */
+/** The device that these tests open. */
 export const DEVICE: string = process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
 
-/** A call as plain JavaScript would make it, with any receiver and any arguments. */
+/** Makes an untyped call with any receiver and any arguments. */
 export function call(target: unknown, method: string, ...args: readonly unknown[]): unknown {
   return borrow(target, method, target, ...args);
 }
 
-/** `owner`'s method, called on another receiver. */
+/** Calls `owner`'s method on another receiver. */
 export function borrow(
   owner: unknown,
   method: string,
@@ -32,21 +32,21 @@ export function borrow(
   return Reflect.apply(found, receiver, args);
 }
 
-/** An answer as it reads in C: `-EINVAL`, or the number, or `fd`. */
+/** Formats a result: `-EINVAL`, a number, or `fd`. */
 export function said(answer: unknown): string {
   if (isRefusal(answer)) return `-${errnoName(answer.errno)}`;
   if (typeof answer !== "number") return "fd";
   return answer < 0 ? `-${errnoName(-answer)}` : String(answer);
 }
 
-/** The object that a call answered with. */
+/** Returns the object that a call returned; throws if it returned an error. */
 export function opened<T extends object>(answer: T | NativeRefusal | number): T {
   if (typeof answer === "number" || isRefusal(answer))
     throw new Error(`expected an object, got ${said(answer)}`);
   return answer;
 }
 
-/** Bytes of 32-bit words, as most structs begin. */
+/** Returns the bytes of 32-bit words. */
 export const asBytes = (...words: readonly number[]): Uint8Array =>
   new Uint8Array(Uint32Array.from(words).buffer);
 
@@ -57,13 +57,13 @@ export class Bench {
   readonly vm: NativeFd = this.create(this.kvm, KVM_CREATE_VM, 0);
   readonly vcpu: NativeFd = this.create(this.vm, KVM_CREATE_VCPU, 0);
 
-  /** Closes something with the test. */
+  /** Closes an object at the end of the test. */
   keep<T extends { close(): void }>(handle: T): T {
     this.#open.push(handle);
     return handle;
   }
 
-  /** Issues an ioctl that makes a descriptor. */
+  /** Makes an ioctl that returns a descriptor. */
   create(fd: NativeFd, ioctl: Ioctl, argument: number | Uint8Array): NativeFd {
     return this.keep(opened(fd.ioctl(ioctl.request, argument)));
   }
@@ -80,13 +80,13 @@ export class Bench {
     return run;
   }
 
-  /** Closes everything, the first first: any order is safe. */
+  /** Closes everything in the order of creation, which is as safe as any other. */
   close(): void {
     for (const handle of this.#open) handle.close();
   }
 }
 
-/** A test that needs the device; skipped, with the reason, where it cannot be opened. */
+/** Defines a test that needs the device; it is skipped, with the reason, if the device cannot be opened. */
 export function deviceTest(
   claim: string,
   judge: (bench: Bench, skip: (reason: string) => never) => void,

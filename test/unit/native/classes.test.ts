@@ -1,4 +1,6 @@
-/** The addon's two classes: no JavaScript makes an object of them, or calls a method on another. */
+/**
+ * Tests of the addon's classes: JavaScript cannot create objects of them, or call their methods on other objects.
+ */
 import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -24,12 +26,12 @@ test("a call without new is refused", () => {
   expect(() => Reflect.apply(classOf(newMapping()), undefined, [])).toThrow(TypeError);
 });
 
-test("a subclass cannot be made either", () => {
+test("a subclass cannot be instantiated either", () => {
   class Sub extends classOf(newMapping()) {}
   expect(() => new Sub()).toThrow(new TypeError("Illegal constructor"));
 });
 
-test("Reflect.construct makes no object, whichever the new target", () => {
+test("Reflect.construct creates no object, with any new target", () => {
   const Mapping = classOf(newMapping());
   const targets = [Mapping, Object, class {}, new Proxy(Mapping, {})];
   for (const target of targets) {
@@ -37,7 +39,7 @@ test("Reflect.construct makes no object, whichever the new target", () => {
   }
 });
 
-test("a failed construction leaves the class as it was", () => {
+test("a failed construction does not change the class", () => {
   const Mapping = classOf(newMapping());
   expect(() => new Mapping()).toThrow("Illegal constructor");
   expect(newMapping()).toBeInstanceOf(Mapping);
@@ -58,7 +60,7 @@ test("a method is refused on an object that only has the prototype", () => {
   }
 });
 
-test("a method is refused on anything that is no object of its class", () => {
+test("a method is refused on anything that is not an object of its class", () => {
   const mapping = newMapping();
   for (const receiver of [undefined, null, 1, 1n, "x", Symbol(), {}, [], globalThis]) {
     expect(() => borrow(mapping, "window", receiver, 0, 1)).toThrow("Illegal invocation");

@@ -1,4 +1,4 @@
-/** Descriptors: how one is opened, what a closed one says, and that its number stays inside. */
+/** Tests of descriptors: opening, closed ones, and that JavaScript never gets their numbers. */
 import { existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,10 +16,10 @@ import { native } from "../../../lib/native.ts";
 import { asBytes, call, DEVICE, deviceTest, opened, said } from "./bench.ts";
 
 const openFds = (): readonly string[] => readdirSync("/proc/self/fd");
-/** Slots have a function of their own. */
+/** Memory slots have their own function. */
 const sendable = IOCTLS.filter(({ name }) => !name.startsWith("KVM_SET_USER_MEMORY_REGION"));
 
-test("a path that is no string is refused", () => {
+test("a path that is not a string is refused", () => {
   for (const path of [
     undefined,
     null,
@@ -34,7 +34,7 @@ test("a path that is no string is refused", () => {
   }
 });
 
-test("a path with NUL is no other path", () => {
+test("a path with NUL is refused, and its beginning is not opened", () => {
   expect(said(native().open("/dev/kvm\0"))).toBe("-ENOENT");
   expect(said(native().open("/dev/null\0.kvm"))).toBe("-ENOENT");
 });
@@ -52,7 +52,7 @@ test("a file that is not KVM is ENOTTY, and leaves no descriptor", () => {
   expect(answers).toEqual(["-ENOTTY", "-ENOTTY", "-ENOTTY", "-ENOTTY"]);
 });
 
-test("open's errno comes back", () => {
+test("open's errno is returned", () => {
   expect(said(native().open(""))).toBe("-ENOENT");
   expect(said(native().open("/nowhere/kvm"))).toBe("-ENOENT");
   expect(said(native().open("/dev/null/kvm"))).toBe("-ENOTDIR");
@@ -60,7 +60,7 @@ test("open's errno comes back", () => {
   expect(said(native().open("x".repeat(5000)))).toBe("-ENAMETOOLONG");
 });
 
-test("a component that is no 32-bit number is refused", () => {
+test("a component that is not a 32-bit number is refused", () => {
   for (const component of [undefined, null, -1, 0.5, 2 ** 32, 18n, "18", {}]) {
     expect(() => call(native(), "reqXcompGuestPerm", component)).toThrow(
       new TypeError("component: expected a 32-bit number"),
@@ -68,7 +68,7 @@ test("a component that is no 32-bit number is refused", () => {
   }
 });
 
-test("a component that no CPU has is refused by the kernel", () => {
+test("the kernel refuses a component that no CPU has", () => {
   expect(said(native().reqXcompGuestPerm(63))).toMatch(/^-E(INVAL|OPNOTSUPP|PERM|NOSYS)$/);
 });
 
@@ -125,7 +125,7 @@ deviceTest("a statistics descriptor can be made and closed", (bench, skip) => {
   opened(stats).close();
 });
 
-/** A struct kvm_create_device with a number where the kernel is to write one. */
+/** A struct kvm_create_device with a number in the field that the kernel writes. */
 const device = (fd: number, flags: number): Uint8Array => asBytes(KVM_DEV_TYPE_VFIO, fd, flags);
 const fdField = (bytes: Uint8Array): number => new DataView(bytes.buffer).getInt32(4, true);
 

@@ -1,4 +1,4 @@
-/** Copies of ioctl arguments: small ones are used again, large ones are unmapped after the call. */
+/** Tests of the copies of ioctl arguments: small ones are reused, large ones are unmapped after the call. */
 import { readFileSync } from "node:fs";
 import { expect } from "vitest";
 import { KVM_CLEAR_DIRTY_LOG } from "../../../lib/abi/generated/ioctls.ts";
@@ -22,8 +22,8 @@ function maps(): readonly Mapped[] {
 }
 
 /**
- * Where a page without access follows a writable mapping of at least so many bytes: the end of a copy. Where it
- * begins is not known, for the kernel joins it with a neighbour that has the same access.
+ * Finds an inaccessible page after a writable mapping of at least so many bytes: the end of a copy. Its start is
+ * unknown, because the kernel joins it with a neighbour of the same access.
  */
 function guarded(size: number): readonly number[] {
   const all = maps();
@@ -36,7 +36,7 @@ function guarded(size: number): readonly number[] {
     .map(({ end }) => end);
 }
 
-/** Sends a dirty bitmap of so many bytes, which the kernel may refuse: the copy is made before. */
+/** Passes a dirty bitmap of so many bytes, which the kernel may refuse; the copy is made before. */
 function send(bench: Bench, byteLength: number): void {
   const struct = new Uint8Array(KVM_CLEAR_DIRTY_LOG.size);
   bench.vm.ioctl(KVM_CLEAR_DIRTY_LOG.request, struct, false, [new Uint8Array(byteLength)]);

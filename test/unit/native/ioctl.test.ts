@@ -1,4 +1,4 @@
-/** The generic door: which request may carry which argument. What KVM then says is test/kvm. */
+/** Tests of the generic ioctl: which request accepts which argument. KVM's results are test/kvm. */
 import { expect } from "vitest";
 import {
   IOCTLS,
@@ -22,7 +22,7 @@ import { asBytes, call, deviceTest, said } from "./bench.ts";
 const ofKind = (...kinds: readonly IoctlKind[]): readonly Ioctl[] =>
   IOCTLS.filter(({ kind }) => kinds.includes(kind));
 
-/** A header that says `count`, with room for `room` entries of a CPUID table. */
+/** Returns a CPUID table with `count` in its header, and with space for `room` entries. */
 const table = (count: number, room: number): Uint8Array => {
   const bytes = new Uint8Array(8 + 40 * room);
   bytes.set(asBytes(count));
@@ -38,7 +38,7 @@ deviceTest("a request that is no 32-bit number is refused", ({ kvm }) => {
 });
 
 deviceTest("a request that KVM does not have is refused", ({ kvm }) => {
-  // TCGETS, FIONREAD, BLKROSET, and KVM's numbers in other sizes.
+  // TCGETS, FIONREAD, BLKROSET, and KVM's request numbers with other sizes.
   for (const request of [0, 0x5401, 0x541b, 0x125d, 0xaeff, 0x4091ae82, 0xffff_ffff]) {
     expect(() => call(kvm, "ioctl", request)).toThrow("request: not a KVM ioctl of Linux 7.2");
   }
@@ -161,7 +161,7 @@ deviceTest("past the end the kernel meets an unmapped page: EFAULT", ({ kvm, vcp
   expect(said(vcpu.ioctl(KVM_SET_CPUID2.request, table(1, 0), true))).toBe("-EFAULT");
   expect(said(vcpu.ioctl(KVM_SET_CPUID2.request, table(256, 255), true))).toBe("-EFAULT");
   expect(said(vcpu.ioctl(KVM_SET_MSRS.request, asBytes(1, 0), true))).toBe("-EFAULT");
-  // And for answers: every kernel has more than one entry, and more than no MSR.
+  // The same for results: every kernel has more than one entry, and more than zero MSRs.
   expect(said(kvm.ioctl(KVM_GET_SUPPORTED_CPUID.request, table(255, 1), true))).toBe("-EFAULT");
   expect(said(kvm.ioctl(KVM_GET_MSR_INDEX_LIST.request, asBytes(0xffff), true))).toBe("-EFAULT");
 });

@@ -1,7 +1,7 @@
-// Kicks against a KVM_RUN of our own, so that ThreadSanitizer sees kick.cc, vcpu_run.cc and
-// thread.cc at work on any host: `kicks 1000000`. It prints what went wrong, or how much it did.
-// With `full` after the number, the signal queue of this process has no room. Real KVM_RUN, and
-// what is above it, is test/lifecycle/kicks.js; kicks.test.ts builds this.
+// Kicks a simulated KVM_RUN, so that ThreadSanitizer checks kick.cc, vcpu_run.cc and thread.cc on
+// any host: `kicks 1000000`. It prints the errors, or the number of kicks. With `full` after the
+// number, the signal queue of this process is full. The same with the real KVM_RUN is
+// test/lifecycle/kicks.js. kicks.test.ts builds this program.
 #include <poll.h>
 #include <semaphore.h>
 #include <sys/resource.h>
@@ -27,7 +27,7 @@ namespace {
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
-// A kick that is lost lets the guest run for so long.
+// After a lost kick the guest runs for this time.
 constexpr nanoseconds kForever = std::chrono::seconds(20);
 
 [[noreturn]] void Fail(const char* what, int result) {
@@ -41,7 +41,7 @@ void Wait(sem_t* semaphore) {
   }
 }
 
-// From 1 ns to 2^bits ns: each order of magnitude as often.
+// From 1 ns to 2^bits ns; each order of magnitude is equally likely.
 class Moments {
  public:
   explicit Moments(uint32_t seed) : bits_(seed) {}
@@ -85,7 +85,7 @@ struct Vcpu {
   std::atomic<bool> is_stopping = false;
 };
 
-// What VcpuThread::Work does.
+// Does the same as VcpuThread::Work.
 void* Work(void* argument) {
   auto* vcpu = static_cast<Vcpu*>(argument);
   entered = &vcpu->guest;
@@ -114,7 +114,7 @@ int RunFor(Vcpu* vcpu, nanoseconds time, Moments* kick) {
   return vcpu->result;
 }
 
-// One vCPU with a thread of its own, and who kicks it.
+// One vCPU with its own thread, and the threads that kick it.
 void KickOne(int kicks, uint32_t seed) {
   Moments moments(seed);
   Vcpu vcpu;
@@ -166,7 +166,8 @@ void WakeOne(int wakes, uint32_t seed) {
 
 }  // namespace
 
-// KVM_RUN: looks at immediate_exit once, where no signal comes between that and the guest.
+// Simulates KVM_RUN: it reads immediate_exit once, and no signal arrives between that and the
+// guest.
 int64_t node_kvm::CallWithInteger(int /*fd*/, uint32_t /*request*/, uint64_t /*argument*/) {
   sigset_t all;
   sigset_t before;

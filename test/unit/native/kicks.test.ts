@@ -1,4 +1,4 @@
-/** Kicks and wake-ups by threads that race each other, under sanitizers; no device is needed. See kicks.cc. */
+/** Tests of racing kicks and wake-ups under sanitizers, without a device. The program is kicks.cc. */
 import { execFile, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,10 +15,10 @@ const native = fileURLToPath(new URL("../../../native", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "kicks-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** A sanitizer that was loaded before this process is not for a compiler, nor for another sanitizer. */
+/** Removes a preloaded sanitizer from the environment, because a compiler and other sanitizers fail with it. */
 const { LD_PRELOAD: _, ...env } = process.env;
 
-/** Why no program with this sanitizer can be made or run here; `undefined` when it can. */
+/** Returns why a program with this sanitizer cannot be built or run here; `undefined` if it can. */
 function problemWith(sanitizer: string): string | undefined {
   const source = join(folder, "nothing.cc");
   const program = join(folder, "nothing");
@@ -35,7 +35,7 @@ describe.each(["thread", "address,undefined"])("with -fsanitize=%s", (sanitizer)
   const problem = problemWith(sanitizer);
   const program = join(folder, sanitizer);
 
-  test("no kick and no wake-up is lost, and none ends another run", async ({ skip }) => {
+  test("no kick and no wake-up is lost, and none interrupts another run", async ({ skip }) => {
     if (problem !== undefined) skip(problem);
     const ours = [join(import.meta.dirname, "kicks.cc")];
     const sources = [...ours, ...SOURCES.map((name) => join(native, `${name}.cc`))];

@@ -1,4 +1,4 @@
-/** An addon that cannot be loaded: the sentence says which of the causes it is. */
+/** Tests of an addon that cannot be loaded: the message names the cause. */
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -13,7 +13,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const ADDON = createRequire(import.meta.url).resolve("../../../build/Release/node_kvm.node");
 
-/** The message and the cause's code, from a process in which the addon is this file. */
+/** Returns the message and the cause's code, from a process that loads this file as the addon. */
 function failure(file: string): string {
   const native = pathToFileURL(join(import.meta.dirname, "../../../dist/index.js"));
   const program = `
@@ -43,7 +43,7 @@ describe("an addon that", () => {
     ["is empty", ""],
     ["is text", "this is no library\n".repeat(100)],
     ["was cut short", readFileSync(ADDON).subarray(0, 200)],
-  ])("%s is no addon for this machine", (name, bytes) => {
+  ])("%s is not an addon for this machine", (name, bytes) => {
     const message = failure(written(`${name.replaceAll(" ", "-")}.node`, bytes));
     expect(message).toMatch(/the file is no addon for this machine, or was cut short/);
     expect(message).not.toContain("not built");
@@ -87,7 +87,7 @@ test.each<[words: string, meaning: string]>([
     "the system does not let the file be mapped as code",
   ],
   ["x: wrong ELF class: ELFCLASS32", "the file is no addon for this machine"],
-])("the loader's words %j are explained and quoted", (words, meaning) => {
+])("the loader's message %j is explained and quoted", (words, meaning) => {
   const text = loadFailure(
     Object.assign(new Error(`${words}\nmore`), { code: "ERR_DLOPEN_FAILED" }),
   );
@@ -95,6 +95,6 @@ test.each<[words: string, meaning: string]>([
   expect(text.endsWith(`(${words})`)).toBe(true);
 });
 
-test("other words of the loader are passed on as they are", () => {
+test("other messages of the loader are passed on unchanged", () => {
   expect(loadFailure(new Error("out of luck"))).toBe("out of luck");
 });

@@ -1,4 +1,4 @@
-/** Mapped memory and slots: sizes, windows and their end. What a guest sees there is test/kvm. */
+/** Tests of mapped memory and slots: sizes, windows, and closing. */
 import { randomFill } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { promisify } from "node:util";
@@ -13,7 +13,7 @@ const GIB = 2 ** 30;
 
 const NO_SIZES = [undefined, null, "4096", 4096n, -1, 0.5, NaN, Infinity, 2 ** 53, {}, [4096]];
 
-test("a length that is no size is refused", () => {
+test("a length that is not a size is refused", () => {
   for (const length of NO_SIZES) {
     expect(() => call(native(), "mapAnonymous", length)).toThrow("length: expected a size");
     expect(() => call(native(), "mapMemfd", length)).toThrow("length: expected a size");
@@ -33,7 +33,7 @@ test("pages of a size that x86 does not have are refused", () => {
   }
 });
 
-test("a file's path and offset have their types", () => {
+test("a file's path and offset must have their types", () => {
   for (const path of [undefined, null, 3, {}, Buffer.from("/dev/null"), Symbol()]) {
     expect(() => call(native(), "mapFile", path, 0)).toThrow("path: expected a string");
   }
@@ -44,13 +44,13 @@ test("a file's path and offset have their types", () => {
   }
 });
 
-test("a refusal names the call", () => {
+test("an error names the call", () => {
   expect(native().mapFile("/nowhere", 0)).toEqual({ call: "open", errno: 2 });
   expect(native().mapFile("/", 0)).toEqual({ call: "mmap", errno: 19 });
   expect(native().mapMemfd(0)).toEqual({ call: "mmap", errno: 22 });
 });
 
-test("only advice that changes no content is taken", () => {
+test("only advice that does not change content is accepted", () => {
   const mapping = map(PAGE);
   const [MADV_DONTNEED, MADV_REMOVE, MADV_FREE, MADV_HWPOISON] = [4, 9, 8, 100];
   const wrong = [MADV_DONTNEED, MADV_REMOVE, MADV_FREE, MADV_HWPOISON, -1, 14.5, 14n, undefined];
@@ -61,14 +61,14 @@ test("only advice that changes no content is taken", () => {
   expect(() => mapping.advise(14)).toThrow("advise: the mapping is closed");
 });
 
-test("a closed mapping has no size and has lost nothing", () => {
+test("a closed mapping has size 0 and no lost pages", () => {
   const mapping = map(PAGE);
   expect([mapping.byteLength(), mapping.hasLostPages()]).toEqual([PAGE, false]);
   mapping.close();
   expect([mapping.byteLength(), mapping.hasLostPages()]).toEqual([0, false]);
 });
 
-/** Every mapping of this process: its addresses, what may be done there, what it is called. */
+/** Lists the mappings of this process: addresses, permissions, name. */
 const maps = (): readonly (readonly [number, number, string, string])[] =>
   readFileSync("/proc/self/maps", "latin1")
     .trimEnd()
@@ -85,8 +85,8 @@ test.each([
   ["a page", PAGE],
   ["a part of a page", 100],
   ["2 MiB and a page", 2 ** 21 + PAGE],
-])("behind a mapping of %s is a page that nobody can access", (_, length) => {
-  // Of several, for what is behind the first may be a thread's own such page.
+])("after a mapping of %s is an inaccessible page", (_, length) => {
+  // Several mappings, because the page after the first may be the guard page of a thread.
   const mappings = [1, 2, 3].map(() => opened(native().mapMemfd(length) as NativeMapping));
   const all = maps();
   const behind = all.flatMap(([, end, , name], at) =>
@@ -98,7 +98,7 @@ test.each([
   );
 });
 
-test("closing gives all addresses back, the page behind them too", () => {
+test("closing unmaps all addresses, including the page after them", () => {
   const mapping = opened(native().mapMemfd(3 * PAGE) as NativeMapping);
   const [start = 0] = maps().find(([, , , name]) => name.startsWith("/memfd:node-kvm")) ?? [];
   mapping.close();
@@ -113,12 +113,12 @@ test("memory of 2 MiB and more begins where a huge page can", () => {
   mapping.close();
 });
 
-test("mmap refuses no bytes, and more than there can be", () => {
+test("mmap refuses 0 bytes, and more than the address space", () => {
   expect(said(native().mapAnonymous(0))).toBe("-EINVAL");
   expect(said(native().mapAnonymous(2 ** 53 - 1))).toBe("-ENOMEM");
 });
 
-test("memory is zero, and keeps what is written", () => {
+test("memory is zero, and keeps written bytes", () => {
   const mapping = map(3 * PAGE);
   const bytes = new Uint8Array(mapping.window(0, 3 * PAGE));
   expect(bytes.every((byte) => byte === 0)).toBe(true);
@@ -144,7 +144,7 @@ test("a window is inside its memory and not empty", () => {
   mapping.close();
 });
 
-test("an offset or a length that is no size is refused", () => {
+test("an offset or a length that is not a size is refused", () => {
   const mapping = map(PAGE);
   for (const wrong of [undefined, null, "1", 1n, -1, 0.5, NaN, Infinity, 2 ** 53, {}]) {
     expect(() => call(mapping, "window", wrong, 1)).toThrow("expected an offset and a length");
@@ -153,7 +153,7 @@ test("an offset or a length that is no size is refused", () => {
   mapping.close();
 });
 
-test("a window shows at most 1 GiB, for Node 20 has no buffers above 4 GiB", () => {
+test("a window has at most 1 GiB, because Node 20 has no buffers above 4 GiB", () => {
   const mapping = map(5 * GIB);
   expect(() => mapping.window(0, 4 * GIB + PAGE)).toThrow(RangeError);
   expect(() => mapping.window(0, GIB + 1)).toThrow(RangeError);
@@ -171,14 +171,14 @@ test("closing empties every window", () => {
   expect(view[0]).toBeUndefined();
 });
 
-test("a closed mapping gives no window, and closes again", () => {
+test("a closed mapping has no window, and can be closed again", () => {
   const mapping = map(PAGE);
   mapping.close();
   mapping.close();
   expect(() => mapping.window(0, 1)).toThrow("window: the mapping is closed");
 });
 
-test("closing gives the memory back at once, though a view of it is still held", () => {
+test("closing frees the memory immediately, even if a view of it is referenced", () => {
   const mapping = map(GIB / 8);
   const view = new Uint8Array(mapping.window(0, GIB / 8)).fill(1);
   const before = process.memoryUsage.rss();
@@ -187,7 +187,7 @@ test("closing gives the memory back at once, though a view of it is still held",
   expect(view).toHaveLength(0);
 });
 
-test("a job that is still writing when the memory is closed hits nothing", async () => {
+test("a job that writes while the memory is closed does not crash", async () => {
   const mapping = map(GIB / 8);
   const job = promisify(randomFill)(new Uint8Array(mapping.window(0, GIB / 8)));
   mapping.close();

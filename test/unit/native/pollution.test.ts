@@ -1,4 +1,4 @@
-/** Names that programs put on Object.prototype: the addon neither calls their setters nor reads them. */
+/** Tests with a polluted Object.prototype: the addon neither calls its setters nor reads its members. */
 import { createRequire } from "node:module";
 import { expect, test } from "vitest";
 import { polluted, propertyNames } from "../../helpers/pollution.ts";
@@ -6,26 +6,26 @@ import { deviceTest } from "./bench.ts";
 
 const ADDON = process.env["NODE_KVM_ADDON"] ?? "../../../build/Release/node_kvm.node";
 
-test("the names come from the sources: exports, methods, links, refusals and what a vCPU has", () => {
+test("the names are found in the sources: exports, methods, links, refusals and members of a vCPU", () => {
   const some = ["open", "window", "ioctl", "memory", "offset", "links", "call", "errno"];
   const ofRun = ["bytes", "token", "run", "start", "kick", "history", "setFilter"];
   expect(propertyNames()).toEqual(expect.arrayContaining([...some, ...ofRun]));
 });
 
-test("a polluted prototype throws, so an inherited property that is used is seen", () => {
+test("a polluted prototype throws, so that the use of an inherited property is detected", () => {
   expect(() => polluted(() => Reflect.get({}, "errno"))).toThrow("Object.prototype was used");
   expect(() => polluted(() => Reflect.set({}, "bytes", 1))).toThrow("Object.prototype was used");
   expect("errno" in {}).toBe(false);
 });
 
-test("the addon's exports are properties of their own", () => {
+test("the addon's exports are own properties", () => {
   const module = { exports: {} };
   const file = createRequire(import.meta.url).resolve(ADDON);
   polluted(() => process.dlopen(module, file));
   expect(Object.keys(module.exports)).toContain("mapAnonymous");
 });
 
-test("a refusal's members are properties of its own", () => {
+test("a refusal's members are own properties", () => {
   const module = { exports: {} as { mapMemfd(length: number): unknown } };
   const file = createRequire(import.meta.url).resolve(ADDON);
   process.dlopen(module, file);

@@ -1,4 +1,4 @@
-/** Runtimes in which the addon cannot work: the error says so before the addon is loaded. */
+/** Tests of runtimes in which the addon cannot work: the error occurs before the addon is loaded. */
 import { expect, test } from "vitest";
 import { isRefusal, runtimeProblem } from "../../../lib/native.ts";
 
@@ -6,22 +6,22 @@ test("this Node can load it", () => {
   expect(runtimeProblem(process.versions)).toBeUndefined();
 });
 
-test("Bun cannot, because it has no libuv for addons", () => {
+test("Bun cannot load it, because it has no libuv for addons", () => {
   const versions = { ...process.versions, bun: "1.3.1" };
   expect(runtimeProblem(versions)).toBe(
     "node-kvm needs Node.js: Bun 1.3.1 has no libuv for addons",
   );
 });
 
-test("a runtime with an older Node-API cannot", () => {
+test("a runtime with an older Node-API cannot load it", () => {
   expect(runtimeProblem({ napi: "7" })).toBe("node-kvm needs Node-API 8; this runtime has 7");
 });
 
-test("a runtime that does not say its Node-API may try", () => {
+test("a runtime that does not state its Node-API version may load it", () => {
   expect(runtimeProblem({ deno: "2.5.0" })).toBeUndefined();
 });
 
-test("a refusal is told by its own errno, not by an inherited one", () => {
+test("a refusal is recognised by its own errno, not by an inherited one", () => {
   expect(isRefusal({ call: "mmap", errno: 22 })).toBe(true);
   expect(isRefusal(Object.create({ errno: 22 }))).toBe(false);
   for (const other of [null, undefined, 0, -22, "errno", {}]) expect(isRefusal(other)).toBe(false);

@@ -1,4 +1,4 @@
-/** The addon's watch of an eventfd: when it calls, what it refuses, and that closing ends it. Needs no KVM. */
+/** Tests of the addon's watch of an eventfd: its calls, its errors, and closing. They need no KVM. */
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { type NativeHostFile, native } from "../../../lib/native.ts";
@@ -10,7 +10,7 @@ function eventfd(initval = 0): NativeHostFile {
   return file;
 }
 
-/** Lets the event loop look at its files a few times. */
+/** Waits for a few turns of the event loop, in which it polls its files. */
 async function turns(): Promise<void> {
   for (let i = 0; i < 4; i += 1) await turn();
 }
@@ -36,7 +36,7 @@ test("a watch never calls before it returns", () => {
   expect(readable).not.toHaveBeenCalled();
 });
 
-test("a watch that has ended calls no more, and can begin again with another function", async () => {
+test("a stopped watch does not call, and can be started again with another function", async () => {
   const file = eventfd(1);
   const [first, second] = [vi.fn(), vi.fn()];
   file.watch(first);
@@ -47,7 +47,7 @@ test("a watch that has ended calls no more, and can begin again with another fun
   expect(first).not.toHaveBeenCalled();
 });
 
-test("a watch ends with its file", async () => {
+test("closing the file ends its watch", async () => {
   const file = eventfd(1);
   const readable = vi.fn();
   file.watch(readable);
@@ -56,7 +56,7 @@ test("a watch ends with its file", async () => {
   expect(readable).not.toHaveBeenCalled();
 });
 
-test("a watch ends by its own call, when that ends or closes it", async () => {
+test("a watch can be stopped or closed in its own callback", async () => {
   const [ended, closed] = [eventfd(1), eventfd(1)];
   const [end, close] = [vi.fn(() => ended.unwatch()), vi.fn(() => closed.close())];
   ended.watch(end);
@@ -66,7 +66,7 @@ test("a watch ends by its own call, when that ends or closes it", async () => {
   expect([end.mock.calls.length, close.mock.calls.length]).toEqual([1, 1]);
 });
 
-test("a closed file's descriptor can be watched by the next that has it", async () => {
+test("a new file with a closed file's descriptor number can be watched", async () => {
   for (let i = 0; i < 100; i += 1) {
     const file = opened(native().eventfd(1, 0));
     const called = new Promise((resolve) => expect(file.watch(() => resolve(i))).toBe(0));
@@ -75,7 +75,7 @@ test("a closed file's descriptor can be watched by the next that has it", async 
   }
 });
 
-test("ending what is no watch does nothing", () => {
+test("stopping a file without a watch is a no-op", () => {
   const file = eventfd();
   file.unwatch();
   file.watch(vi.fn());
@@ -88,7 +88,7 @@ test("ending what is no watch does nothing", () => {
 });
 
 describe("a watch is refused", () => {
-  test("while there is one", () => {
+  test("while another watch exists", () => {
     const file = eventfd();
     expect(file.watch(vi.fn())).toBe(0);
     expect(said(file.watch(vi.fn()))).toBe("-EBUSY");
@@ -100,7 +100,7 @@ describe("a watch is refused", () => {
     expect(said(file.watch(vi.fn()))).toBe("-EBADF");
   });
 
-  test("on any file but an eventfd", () => {
+  test("on a file that is not an eventfd", () => {
     const file = opened(native().openFile("/dev/null"));
     onTestFinished(() => file.close());
     expect(said(file.watch(vi.fn()))).toBe("-EINVAL");

@@ -1,4 +1,4 @@
-/** Any saved state, for properties, and one that is always the same: by the rows of the table of parts. */
+/** Arbitrary saved states for properties, and a fixed one, made from the table of parts. */
 import fc from "fast-check";
 import {
   type ClockData,
@@ -22,7 +22,7 @@ function anyInteger(type: Scalar): fc.Arbitrary<unknown> {
     : fc.integer({ min: Number(min), max: Number(max) });
 }
 
-/** Large arrays differ in a few elements only: thousands of arbitrary ones are slow. */
+/** Large arrays differ only in a few elements, because thousands of arbitrary ones are slow. */
 function anyValue(type: FieldType): fc.Arbitrary<unknown> {
   if (typeof type === "string") return anyInteger(type);
   if (!("of" in type)) return anyStruct(type);
@@ -58,7 +58,7 @@ function anyOf(shape: Shape): fc.Arbitrary<unknown> {
   }
 }
 
-/** The kernel's struct says its size, and there is one form of the special registers. */
+/** Sets the size field of the kernel's struct, and keeps only one form of the special registers. */
 function consistent(vcpu: Record<string, unknown>): Record<string, unknown> {
   const { sregs, nestedState, ...others } = vcpu;
   const bytes = nestedState as Uint8Array | undefined;
@@ -85,7 +85,7 @@ const anyVcpus = fc
     fc.tuple(...ids.map((id) => anyParts(VCPU_PARTS).map((one) => ({ id, ...consistent(one) })))),
   );
 
-/** Any state: any of the parts, with any values. */
+/** An arbitrary state, with any of the parts and any values. */
 export const anyState: fc.Arbitrary<VmState> = fc
   .record({
     source: fc.record(
@@ -100,7 +100,7 @@ export const anyState: fc.Arbitrary<VmState> = fc
     return state as unknown as VmState;
   });
 
-/** A value whose every byte is another than its neighbours'. */
+/** A value in which each byte differs from its neighbours. */
 function distinct(shape: Shape): unknown {
   const bytes = (length: number) => Uint8Array.from({ length }, (_, i) => (i * 7 + 1) & 0xff);
   switch (shape.kind) {
@@ -120,7 +120,7 @@ function distinct(shape: Shape): unknown {
 const distinctParts = (parts: readonly Part[]): Record<string, unknown> =>
   Object.fromEntries(parts.map(({ name, shape }) => [name, distinct(shape)]));
 
-/** A state with every part but `sregs`, and two vCPUs. */
+/** A state with two vCPUs and every part except `sregs`. */
 export const FULL = {
   format: "node-kvm-state",
   version: 1,
@@ -129,7 +129,7 @@ export const FULL = {
   vcpus: [1, 0].map((id) => ({ id, ...consistent(distinctParts(VCPU_PARTS)) }) as VcpuState),
 } as VmState;
 
-/** The full state with what a machine can have: an MP state, a format of nested state, one XCR. */
+/** The full state with values that a machine can have: an MP state, a format of nested state, one XCR. */
 export const SANE: VmState = {
   ...FULL,
   clock: { ...FULL.clock, clock: 7n } as ClockData,
@@ -141,12 +141,12 @@ export const SANE: VmState = {
   })),
 };
 
-/** A PIC's registers. */
+/** The registers of a PIC. */
 export const PIC: PicState = FULL.picMaster as PicState;
 
 let fullText: string | undefined;
 
-/** The full state as what JSON.parse gives, with some values changed: `"vcpus.0.regs.rip"`. */
+/** The full state as a result of JSON.parse, with some values changed: `"vcpus.0.regs.rip"`. */
 export function changed(changes: Readonly<Record<string, unknown>>): unknown {
   fullText ??= stateToJson(FULL);
   const document: unknown = JSON.parse(fullText);
@@ -157,11 +157,11 @@ export function changed(changes: Readonly<Record<string, unknown>>): unknown {
       .reduce<object>((at, name) => Reflect.get(at, name), Object(document));
     Reflect.set(owner, names.at(-1) ?? "", value);
   }
-  // What is undefined is left out of the text.
+  // Undefined members are not in the text.
   return JSON.parse(JSON.stringify(document));
 }
 
-/** Returns the error with which a document is refused. */
+/** Returns the error of reading a document. */
 export function errorOf(reads: () => unknown): StateDocumentError {
   try {
     reads();
@@ -171,7 +171,7 @@ export function errorOf(reads: () => unknown): StateDocumentError {
   throw new Error("it was read");
 }
 
-/** Returns what is wrong with a refused document. */
+/** Returns the complaints about a document. */
 export function complaintsOf(reads: () => unknown): readonly string[] {
   return errorOf(reads).complaints;
 }

@@ -1,4 +1,4 @@
-/** Claims about saved states as bytes: nothing is lost, and no damage goes unseen. */
+/** Tests of saved states as bytes: nothing is lost, and all damage is detected. */
 
 import { crc32 } from "node:zlib";
 import fc from "fast-check";
@@ -9,13 +9,13 @@ import { anyState, complaintsOf, FULL } from "./any-state.ts";
 
 let bytesOfFull: Uint8Array | undefined;
 
-/** The full state as bytes, made by the first test that needs them. */
+/** The full state as bytes, created by the first test that needs them. */
 function whole(): Uint8Array {
   bytesOfFull ??= stateToBytes(FULL);
   return bytesOfFull;
 }
 
-/** The bytes with other content between header and checksum, and a length and checksum that fit. */
+/** The bytes with other content between header and checksum, and with the matching length and checksum. */
 function resealed(content: Uint8Array): Uint8Array {
   const bytes = new Uint8Array([...whole().slice(0, 16), ...content, 0, 0, 0, 0]);
   const view = new DataView(bytes.buffer);
@@ -31,7 +31,7 @@ function section(name: string, content: readonly number[]): readonly number[] {
 const KERNEL = section("source.kernel", [0x36]);
 
 describe("a state", () => {
-  test("of any parts and values is read as it was written", () => {
+  test("of any parts and values is read unchanged", () => {
     fc.assert(
       fc.property(anyState, (state) => {
         expect(stateFromBytes(stateToBytes(state))).toEqual(state);
@@ -40,32 +40,32 @@ describe("a state", () => {
     );
   });
 
-  test("with all parts is read as it was written, also from a Buffer", () => {
+  test("with all parts is read unchanged, also from a Buffer", () => {
     expect(stateFromBytes(whole())).toEqual(FULL);
     expect(stateFromBytes(Buffer.from(whole()))).toEqual(FULL);
   });
 
-  test("shares no bytes with what it was read from", () => {
+  test("shares no bytes with its source", () => {
     const bytes = Buffer.from(whole());
     const read = stateFromBytes(bytes);
     bytes.fill(0);
     expect(read).toEqual(FULL);
   });
 
-  test("has the kernel's own bytes in it", () => {
+  test("contains the kernel's bytes unchanged", () => {
     const { regs = Buffer.of() } = FULL.vcpus[0]?.lapic ?? {};
     expect(Buffer.from(whole()).indexOf(Buffer.from(regs))).toBeGreaterThan(0);
   });
 });
 
 describe("bytes", () => {
-  test("that are cut short anywhere are refused", () => {
+  test("that are truncated at any place are refused", () => {
     for (let length = 0; length < whole().length; length += length < 200 ? 1 : 97) {
       expect(() => stateFromBytes(whole().subarray(0, length))).toThrow(StateDocumentError);
     }
   });
 
-  test("of which any bit is another are refused", () => {
+  test("with any bit changed are refused", () => {
     fc.assert(
       fc.property(fc.nat(whole().length * 8 - 1), (bit) => {
         const bytes = whole().slice();
@@ -75,7 +75,7 @@ describe("bytes", () => {
     );
   });
 
-  test("that end early or go on are refused for their length", () => {
+  test("that are too short or too long are refused for their length", () => {
     const { length } = whole();
     expect(complaintsOf(() => stateFromBytes(whole().subarray(0, 100)))).toEqual([
       `cut short: 100 bytes of ${length}`,

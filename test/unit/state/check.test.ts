@@ -1,4 +1,4 @@
-/** Claims about the check of a state before it is restored: each rule finds its misfit, and nothing else. */
+/** Tests of the check of a state before it is restored: each rule finds its incompatibility, and nothing else. */
 import { describe, expect, test } from "vitest";
 import type { CapabilityName } from "../../../lib/abi/generated/constants.ts";
 import {
@@ -33,7 +33,7 @@ interface Machine {
   readonly features?: readonly MsrEntry[];
 }
 
-/** An AMD host with everything but TSC scaling and what is said. */
+/** An AMD host with everything except TSC scaling and the given capabilities. */
 function machine(options: Machine): Target {
   const { has = {}, lapic = true, khz = 2_000_000, ids = [0], parts } = options;
   const { supported = [...SUPPORTED], listed = [0x10, 0x174] } = options;
@@ -285,8 +285,8 @@ describe("a state with", () => {
   test.each(CASES)("%s: %s is one finding", (_, __, vcpu, target, path, message, prevents) => {
     const found = findMisfits({ vcpus: [{ id: 0, ...vcpu }] }, machine(target));
     const [, part = "vcpus"] = /^vcpus\[0\]\.(\w+)/.exec(path) ?? [];
-    const fd = part === "vcpus" ? "vm" : "vcpu 0";
-    expect(found).toEqual([{ fd, part, path, message, prevents }]);
+    const object = part === "vcpus" ? "vm" : "vcpu 0";
+    expect(found).toEqual([{ object, part, path, message, prevents }]);
   });
 
   test("capability: a part of the VM that the kernel cannot write is one finding", () => {
@@ -294,7 +294,7 @@ describe("a state with", () => {
     const pit2 = SANE.pit2;
     expect(findMisfits({ ...(pit2 && { pit2 }), vcpus: [{ id: 0 }] }, target)).toEqual([
       {
-        fd: "vm",
+        object: "vm",
         part: "pit2",
         path: "pit2",
         message: "this kernel has no KVM_SET_PIT2 (KVM_CAP_PIT_STATE2)",
@@ -303,7 +303,7 @@ describe("a state with", () => {
     ]);
   });
 
-  test("vcpus: no vCPU given is one finding", () => {
+  test("vcpus: a call without vCPUs is one finding", () => {
     expect(findMisfits({ vcpus: [{ id: 3 }, { id: 1 }] }, machine({ ids: [] }))).toEqual([
       expect.objectContaining({
         message: "the state has the vCPU ids 3, 1; the ids that were given are none",
@@ -311,12 +311,14 @@ describe("a state with", () => {
     ]);
   });
 
-  test("a misfit of the second vCPU names its number and its place", () => {
+  test("a finding about the second vCPU has its number and place", () => {
     const found = findMisfits(
       { vcpus: [{ id: 7 }, { id: 5, mpState: 5 }] },
       machine({ ids: [5, 7] }),
     );
-    expect(found.map(({ fd, path }) => [fd, path])).toEqual([["vcpu 5", "vcpus[1].mpState"]]);
+    expect(found.map(({ object, path }) => [object, path])).toEqual([
+      ["vcpu 5", "vcpus[1].mpState"],
+    ]);
   });
 
   test.each([
@@ -338,11 +340,11 @@ describe("a state with", () => {
     ],
   ] as const)("devices: %s is one finding", (_, state, parts, path, message, prevents) => {
     const found = findMisfits({ ...state, vcpus: [{ id: 0 }] }, machine({ parts }));
-    expect(found).toEqual([{ fd: "vm", part: path, path, message, prevents }]);
+    expect(found).toEqual([{ object: "vm", part: path, path, message, prevents }]);
   });
 });
 
-describe("what fits:", () => {
+describe("these states fit:", () => {
   test.each([
     ["a frequency within 250 ppm", { tscKhz: 1_999_500 }, {}],
     ["a frequency of 250 ppm more", { tscKhz: 2_000_500 }, {}],
@@ -420,18 +422,18 @@ describe("what fits:", () => {
     expect(findMisfits({ vcpus: [{ id: 1 }, { id: 0 }] }, machine({ ids: [0, 1] }))).toEqual([]);
   });
 
-  test("a VM without devices, of which the state has none", () => {
+  test("a VM without devices, for a state without devices", () => {
     expect(findMisfits({ vcpus: [] }, machine({ ids: [], parts: [] }))).toEqual([]);
   });
 });
 
-test("a frequency is not compared where the host's TSC is not stable", () => {
+test("a frequency is not compared if the host's TSC is not stable", () => {
   const target = machine({});
   const vcpus = [{ id: 0, hasLapic: () => true, tscKhz: () => undefined }];
   expect(findMisfits({ vcpus: [{ id: 0, tscKhz: 5 }] }, { ...target, vcpus })).toEqual([]);
 });
 
-test("every rule says why its finding is a misfit", () => {
+test("every rule has a sentence about its incompatibility", () => {
   expect(STATE_RULES.filter(({ why }) => why.length < 20)).toEqual([]);
 });
 
@@ -440,7 +442,7 @@ test("every rule has a state that breaks it", () => {
   expect(STATE_RULES.map(({ name }) => name).filter((name) => !broken.has(name))).toEqual([]);
 });
 
-test("all misfits are found at once, and the error names them all", () => {
+test("all incompatibilities are found at once, and the error names all", () => {
   const vcpu = { id: 0, tscKhz: 1, mpState: 5, xcrs: xcrs(0x207n), nestedState: nested(0) };
   const found = findMisfits({ vcpus: [vcpu] }, machine({ ids: [1] }));
   expect(found.map(({ path }) => path)).toEqual([
@@ -457,22 +459,22 @@ test("all misfits are found at once, and the error names them all", () => {
 
 describe("findings that do not prevent restoring", () => {
   const finding = (prevents: boolean): StateFinding => ({
-    ...{ fd: "vcpu 0", part: "msrs", path: "vcpus[0].msrs[0x2a]", message: "5" },
+    ...{ object: "vcpu 0", part: "msrs", path: "vcpus[0].msrs[0x2a]", message: "5" },
     prevents,
   });
 
-  test("refuse nothing by themselves", () => {
+  test("do not cause an error", () => {
     expect(() => refuseMisfits([finding(false)])).not.toThrow();
   });
 
-  test("are in the error of one that does", () => {
+  test("are in the error about one that prevents it", () => {
     expect(() => refuseMisfits([finding(false), finding(true)])).toThrow(
       expect.objectContaining({ findings: [finding(false), finding(true)], part: "msrs" }),
     );
   });
 });
 
-test("the message of 1,000 findings is bounded", () => {
+test("the message about 1,000 findings is bounded", () => {
   const many = Array.from({ length: 1_000 }, (_, i) => ({ id: i, mpState: 5 }));
   const found = findMisfits({ ...SANE, vcpus: many }, machine({ ids: many.map(({ id }) => id) }));
   expect(found).toHaveLength(1_000);

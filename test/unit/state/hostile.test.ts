@@ -1,4 +1,4 @@
-/** Claims about hostile documents: the error is a StateDocumentError of bounded size, and the work is linear. */
+/** Tests of hostile documents: the error is a StateDocumentError of bounded size, and the work is linear. */
 import { crc32 } from "node:zlib";
 import { afterEach, describe, expect, test } from "vitest";
 import { stateFromBytes, stateToBytes } from "../../../lib/state/binary.ts";
@@ -7,7 +7,7 @@ import { stateFromJson } from "../../../lib/state/json-reader.ts";
 import { contradictions, type VcpuState, type VmState } from "../../../lib/state/state.ts";
 import { changed, errorOf, FULL } from "./any-state.ts";
 
-/** More than any message needs: 100 complaints with their paths. */
+/** An upper limit for messages with 100 complaints and their paths. */
 const BOUND = 20_000;
 
 const withMember = (name: string, text: string): string =>
@@ -93,7 +93,7 @@ describe("a JSON document", () => {
     expect(error.message.length).toBeLessThan(BOUND);
   });
 
-  test("with 101 complaints says that there is one more", () => {
+  test('with 101 complaints ends with "and 1 more"', () => {
     const error = errorOf(() => stateFromJson(withMember("vcpus", `[${many(101, () => "0")}]`)));
     expect(error.message).toMatch(/vcpus\[99\][^\n]*\n {2}and 1 more$/);
   });
@@ -144,7 +144,7 @@ function readsOfIds(count: number): number {
   return reads;
 }
 
-test("each vCPU's id is read once to find duplicates, however many there are", () => {
+test("each vCPU's id is read once to find duplicates, for any number of vCPUs", () => {
   expect([readsOfIds(10), readsOfIds(3_000)]).toEqual([10, 3_000]);
 });
 
@@ -176,18 +176,18 @@ describe("a document of bytes", () => {
   test.each([
     ["with a long name", "n".repeat(60_000), `"${"n".repeat(60)}"…: unknown section`],
     ["with a name of control characters", "\n\x1b[2J", String.raw`"\n\u001b[2J": unknown section`],
-  ])("and a section %s is refused by a short name", (_, name, complaint) => {
+  ])("with a section %s is refused, with a short name", (_, name, complaint) => {
     const error = errorOf(() => stateFromBytes(sealed([KERNEL, section(name, Buffer.of())])));
     expect(error.complaints).toEqual([complaint]);
   });
 
-  test("with a section twice, whose name is long, is refused by a short name", () => {
+  test("with a section twice, whose name is long, is refused with a short name", () => {
     const twice = section("n".repeat(60_000), Buffer.of());
     const error = errorOf(() => stateFromBytes(sealed([KERNEL, twice, twice])));
     expect(error.complaints).toEqual([`"${"n".repeat(60)}"…: twice`]);
   });
 
-  test("with many vCPUs of one id is refused for each, in bounded words", () => {
+  test("with many vCPUs of one id is refused with a complaint for each, in a bounded message", () => {
     const id = Buffer.of(7, 0, 0, 0);
     const vcpus = Array.from({ length: 5_000 }, (_, i) => section(`vcpus[${i}].id`, id));
     const error = errorOf(() => stateFromBytes(sealed([KERNEL, ...vcpus])));
@@ -199,7 +199,7 @@ describe("a document of bytes", () => {
   });
 });
 
-test("a state of 2,000 vCPUs is read from both forms as it was written", () => {
+test("a state of 2,000 vCPUs is read unchanged from both forms", () => {
   const vcpus = Array.from({ length: 2_000 }, (_, id) => ({ id, mpState: id & 3 }));
   const state: VmState = { ...FULL, vcpus };
   expect(stateFromBytes(stateToBytes(state)).vcpus).toEqual(vcpus);

@@ -1,4 +1,4 @@
-/** Claims about saved states as JSON: nothing is lost, and everything that is wrong is named. */
+/** Tests of saved states as JSON: nothing is lost, and every fault is named. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Sregs2 } from "../../../lib/abi/generated/structs.ts";
@@ -10,7 +10,7 @@ import type { VmState } from "../../../lib/state/state.ts";
 import { anyState, changed, complaintsOf, errorOf, FULL } from "./any-state.ts";
 
 describe("a state", () => {
-  test("of any parts and values is read as it was written", () => {
+  test("of any parts and values is read unchanged", () => {
     fc.assert(
       fc.property(anyState, (state) => {
         expect(stateFromJson(stateToJson(state))).toEqual(state);
@@ -19,13 +19,13 @@ describe("a state", () => {
     );
   });
 
-  test("with all parts is read as it was written, and written as it was read", () => {
+  test("with all parts is read and written unchanged", () => {
     const text = stateToJson(FULL);
     expect(stateFromJson(text)).toEqual(FULL);
     expect(stateToJson(stateFromJson(text))).toBe(text);
   });
 
-  test("holds no address of the buffer it was read from", () => {
+  test("contains no address of its source buffer", () => {
     const { xsave } = stateFromJson(stateToJson(FULL)).vcpus[0] ?? {};
     expect(xsave?.buffer.byteLength).toBe(xsave?.length);
   });
@@ -57,7 +57,7 @@ describe("a state", () => {
     ],
     ["an id used twice", [{ id: 0 }, { id: 0 }], /^stateToJson\(\): vcpus: two have the same id$/],
     ["no list of vCPUs", 5, /^stateToJson\(\): vcpus: expected vCPUs, each with an id$/],
-  ])("that a document cannot hold whole is not written: %s", (_, vcpus, message) => {
+  ])("that a document cannot represent is not written: %s", (_, vcpus, message) => {
     const state = { ...FULL, vcpus } as unknown as VmState;
     expect(() => stateToJson(state)).toThrow(message);
     expect(() => stateToBytes(state)).toThrow(
@@ -69,7 +69,7 @@ describe("a state", () => {
     expect(() => stateToJson({} as VmState)).toThrow(/format: expected .*; version: expected /);
   });
 
-  test("with a value that cannot be is not written", () => {
+  test("with an impossible value is not written", () => {
     const regs = { ...FULL.vcpus[0]?.regs, rip: 0.5 };
     const vcpus = [{ id: 0, regs }] as unknown as VmState["vcpus"];
     expect(() => stateToJson({ ...FULL, vcpus })).toThrow(
@@ -131,7 +131,7 @@ describe("a document", () => {
     ]);
   });
 
-  test("with several things wrong is complained of for each", () => {
+  test("with several faults has a complaint about each", () => {
     const changes = { "vcpus.0.regs.rip": 1, "vcpus.0.regs.rax": "1", picMaster: "", more: 1 };
     const complaints = refused(changes);
     expect(complaints.map((one) => one.split(":")[0])).toEqual([
@@ -143,7 +143,7 @@ describe("a document", () => {
     expect(() => stateFromJson(JSON.stringify(changed(changes)))).toThrow(complaints.join("\n  "));
   });
 
-  test.each(["version", "format"])("of another %s is not looked into", (name) => {
+  test.each(["version", "format"])("of another %s is not read further", (name) => {
     expect(refused({ [name]: 7, vcpus: 7, more: 1 })).toHaveLength(1);
   });
 
@@ -164,7 +164,7 @@ test.each([
   expect(write).toThrow(message);
 });
 
-test("the error of a document has its own name and the parser's words", () => {
+test("the error of a document has its own name and the parser's message", () => {
   const error = errorOf(() => stateFromJson("{"));
   expect(error.name).toBe("StateDocumentError");
   expect(error.complaints).toEqual([expect.stringMatching(/^not JSON: \S/)]);

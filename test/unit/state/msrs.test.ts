@@ -1,12 +1,12 @@
-/** Claims about MSRs of a saved state: which there are beside KVM's list, and which wait. */
+/** Tests of the MSRs of a saved state: those that KVM's list does not have, and those that are written late. */
 import { describe, expect, test } from "vitest";
 import type { CpuidEntry2 } from "../../../lib/abi/generated/structs.ts";
 import { COUNTING_MSRS, inOrder, unlistedMsrs } from "../../../lib/state/msrs.ts";
 
 const HYPERV = { function: 0x4000_0001, eax: 0x3123_7648 } as CpuidEntry2;
 
-describe("MSRs that KVM leaves out of its list", () => {
-  test("are the MTRRs, of which there are 8 pairs, 11 fixed and one of type", () => {
+describe("MSRs that are not in KVM's list", () => {
+  test("are the MTRRs: 8 pairs, 11 fixed ones and one of the default type", () => {
     const msrs = unlistedMsrs(0n, []);
     expect(msrs).toHaveLength(16 + 11 + 1);
     expect(msrs).toEqual(
@@ -14,14 +14,14 @@ describe("MSRs that KVM leaves out of its list", () => {
     );
   });
 
-  test("are four for each bank of machine checks, and five with corrected errors' interrupts", () => {
+  test("are four for each bank of machine checks, and five with interrupts for corrected errors", () => {
     expect(unlistedMsrs(2n, []).slice(28)).toEqual([
       0x400, 0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407,
     ]);
     expect(unlistedMsrs(0x402n, []).slice(36)).toEqual([0x280, 0x281]);
   });
 
-  test("are Hyper-V's for a guest that sees Hyper-V, each timer's count before its config", () => {
+  test("are Hyper-V's if the guest has Hyper-V's leaves, with each timer's count before its config", () => {
     const msrs = unlistedMsrs(0n, [HYPERV]).slice(28);
     expect(msrs.slice(0, 3)).toEqual([0x4000_0082, 0x4000_0083, 0x4000_0090]);
     expect(msrs.slice(-4)).toEqual([0x4000_00b5, 0x4000_00b4, 0x4000_00b7, 0x4000_00b6]);
@@ -29,7 +29,7 @@ describe("MSRs that KVM leaves out of its list", () => {
   });
 });
 
-test("the TSC and its deadline have places of their own, the others keep their order", () => {
+test("the TSC and its deadline are moved, and the others keep their order", () => {
   const entry = (index: number) => ({ index, reserved: 0, data: 1n });
   const order = inOrder([0x174, 0x6e0, 0x10, 0x3b].map(entry));
   expect(order).toEqual({
@@ -39,7 +39,7 @@ test("the TSC and its deadline have places of their own, the others keep their o
   });
 });
 
-test("every MSR that counts has a reason", () => {
+test("every counting MSR has a reason", () => {
   expect(COUNTING_MSRS.length).toBeGreaterThan(30);
   expect(COUNTING_MSRS.filter(({ why }) => why === "")).toEqual([]);
 });

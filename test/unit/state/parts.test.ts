@@ -1,4 +1,4 @@
-/** Claims about the table of parts: the orders that KVM demands, and what the codecs rely on. */
+/** Tests of the table of parts: the orders that KVM requires, and the properties that the codecs require. */
 import { describe, expect, test } from "vitest";
 import type { FieldType, Layout } from "../../../lib/abi/struct.ts";
 import {
@@ -42,7 +42,7 @@ describe("restoring puts", () => {
 });
 
 describe("saving reads", () => {
-  test("mpState first and vcpuEvents last, and the others once each", () => {
+  test("mpState first, vcpuEvents last, and each of the others once", () => {
     const order = names(VCPU_PARTS_TO_READ);
     expect([order[0], order.at(-1)]).toEqual(["mpState", "vcpuEvents"]);
     expect(new Set(order)).toEqual(new Set(names(VCPU_PARTS)));
@@ -50,20 +50,20 @@ describe("saving reads", () => {
     expect(names(VCPU_PARTS)).toEqual(expect.arrayContaining(Object.keys(SAVE_ORDER)));
   });
 
-  test("the timer before the controllers, in the way of an interrupt", () => {
+  test("the timer before the interrupt controllers", () => {
     expect(names(VM_PARTS_TO_READ)).toEqual([...names(VM_PARTS)].reverse());
     expect(VM_PARTS_TO_READ[0]?.name).toBe("pit2");
   });
 });
 
 describe("every part", () => {
-  test("is there once, and says why it has its place and what it needs", () => {
+  test("occurs once, and has reasons for its place and its needs", () => {
     expect(new Set(names(all)).size).toBe(all.length);
     expect(all.filter(({ why, needs }) => why.length < 20 || needs.length < 10)).toEqual([]);
   });
 
   test.each(all.map((part) => [part.name, part] as const))(
-    "%s has ioctls of its own descriptor",
+    "%s has ioctls of its descriptor",
     (_, part) => {
       expect([part.get.fds, part.set.fds]).toEqual([
         expect.arrayContaining([part.fd]),
@@ -73,20 +73,20 @@ describe("every part", () => {
   );
 
   test.each(all.map((part) => [part.name, part] as const))(
-    "%s has a shape of the size that its ioctls take",
+    "%s has a shape of the size of its ioctls",
     (_, { shape, chipId, get, set }) => {
       const size = shape.kind === "struct" && chipId === undefined ? shape.layout.size : get.size;
       expect([get.size, set.size || size]).toEqual([size, size]);
     },
   );
 
-  test("whose value is the result of an ioctl has no value that reads as an errno", () => {
+  test("whose value is the result of an ioctl has no value that equals an errno", () => {
     const results = all.filter(({ get }) => get.kind === "none");
     expect(names(results)).toEqual(["tscKhz"]);
     expect(results.map(({ shape }) => shape)).toEqual([{ kind: "u32", most: 0xffff_f000 }]);
   });
 
-  test("is of integers, arrays and structs alone: no unions, no bit fields, no tails", () => {
+  test("consists of integers, arrays and structs, without unions, bit fields and tails", () => {
     const layouts = all.flatMap(({ shape }) => {
       if (shape.kind === "struct") return [shape.layout];
       return shape.kind === "list" ? [shape.element] : [];
@@ -96,7 +96,7 @@ describe("every part", () => {
   });
 });
 
-/** What the codecs have no form for. */
+/** Lists the fields for which the codecs have no form. */
 function oddities(layout: Layout): readonly string[] {
   const { name, fields, tail } = layout;
   const overlapping = fields.filter(({ offset, type }, i) => {

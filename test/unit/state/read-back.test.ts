@@ -1,4 +1,4 @@
-/** Claims about reading back: every value that is lost is named, and what may differ is not. */
+/** Tests of reading back: every lost value is named, except those that may differ. */
 import { describe, expect, test } from "vitest";
 import type { CpuidEntry2, MsrEntry } from "../../../lib/abi/generated/structs.ts";
 import { CpuidTable } from "../../../lib/cpuid/index.ts";
@@ -33,9 +33,12 @@ const compared = (
   reads: unknown,
   state: VcpuState = { id: 0 },
 ): readonly StateDifference[] =>
-  differences({ fd: "vcpu 0", part: partNamed(name), wrote, reads, state });
+  differences({ object: "vcpu 0", part: partNamed(name), wrote, reads, state });
 
-/** Writes and reads a part of zeros with some members changed: `"cs.base"`, `"regs[0x20]"` is a word of bytes. */
+/**
+ * Writes and reads a part of zeros with some members changed, such as `"cs.base"`; `"regs[0x20]"` is a word of
+ * bytes.
+ */
 function withMembers(name: Name, changes: Changes): unknown {
   const { shape, get } = partNamed(name);
   const size = shape.kind === "struct" ? shape.layout.size : get.size;
@@ -57,18 +60,18 @@ function withMembers(name: Name, changes: Changes): unknown {
 describe.each(NAMES)("the part %s", (name) => {
   const value = partValue(partNamed(name));
 
-  test("that reads as it was written has no difference", () => {
+  test("that reads its written value has no difference", () => {
     expect(compared(name, value, structuredClone(value))).toEqual([]);
   });
 
-  test("that is not there afterwards is named", () => {
+  test("that does not exist afterwards is named", () => {
     expect(compared(name, value, undefined).map(({ path, reads }) => [path, reads])).toEqual([
       [name, undefined],
     ]);
   });
 });
 
-/** What a part was given, what it reads, and the difference. */
+/** The written value of a part, the value that it reads, and the difference. */
 const LOST: readonly (readonly [Name, Changes, Changes, string, unknown, unknown])[] = [
   ["regs", { rip: 7n }, {}, "regs.rip", 7n, 0n],
   ["sregs2", { "cs.base": 5n }, {}, "sregs2.cs.base", 5n, 0n],
@@ -106,14 +109,14 @@ const LOST: readonly (readonly [Name, Changes, Changes, string, unknown, unknown
 ];
 
 test.each(LOST)(
-  "%s: what was written as %o and reads %o is named",
+  "%s: writing %o and reading %o is a difference",
   (name, a, b, path, wrote, reads) => {
     const found = compared(name, withMembers(name, a), withMembers(name, b));
-    expect(found).toEqual([{ fd: "vcpu 0", part: name, path, wrote, reads, isRefused: false }]);
+    expect(found).toEqual([{ object: "vcpu 0", part: name, path, wrote, reads, isRefused: false }]);
   },
 );
 
-/** Differences that may be, each for a row of MAY_DIFFER. */
+/** Allowed differences, one for each row of MAY_DIFFER. */
 const FINE: readonly (readonly [Name, Changes, Changes])[] = [
   ["sregs2", { "ldt.unusable": 1, "ldt.type": 2 }, { "ldt.unusable": 1 }],
   ["sregs", { "gs.unusable": 1, "gs.limit": 2 }, { "gs.unusable": 1 }],
@@ -143,11 +146,11 @@ const FINE: readonly (readonly [Name, Changes, Changes])[] = [
   ["regs", {}, {}],
 ];
 
-test.each(FINE)("%s: what was written as %o may read %o", (name, a, b) => {
+test.each(FINE)("%s: writing %o and reading %o is allowed", (name, a, b) => {
   expect(compared(name, withMembers(name, a), withMembers(name, b))).toEqual([]);
 });
 
-test("every row of what may differ has an example, and a reason", () => {
+test("every row of MAY_DIFFER has an example and a reason", () => {
   const covered = (parts: readonly string[]): boolean =>
     parts.includes("msrs") || parts.some((name) => FINE.some(([one]) => one === name));
   expect(MAY_DIFFER.filter(({ parts, why }) => !covered(parts) || why.length < 15)).toEqual([]);
@@ -159,11 +162,14 @@ describe("an MSR", () => {
   const lost = (wrote: readonly MsrEntry[], reads: readonly MsrEntry[]) =>
     compared("msrs", wrote, reads).map((one) => [one.path, one.wrote, one.reads]);
 
-  test.each([0x48, 0x122, 0x1d9, 0x4b56_4d07])("%i that is taken and reads 0 is named", (index) => {
-    expect(lost([msr(index, 1n)], [msr(index, 0n)])).toEqual([
-      [`msrs[0x${index.toString(16)}]`, 1n, 0n],
-    ]);
-  });
+  test.each([0x48, 0x122, 0x1d9, 0x4b56_4d07])(
+    "%i that is accepted and reads 0 is named",
+    (index) => {
+      expect(lost([msr(index, 1n)], [msr(index, 0n)])).toEqual([
+        [`msrs[0x${index.toString(16)}]`, 1n, 0n],
+      ]);
+    },
+  );
 
   test("that cannot be read is named, unless 0 was written", () => {
     expect(lost([msr(0x49, 1n), msr(0x4a, 0n)], [])).toEqual([["msrs[0x49]", 1n, undefined]]);
@@ -178,7 +184,7 @@ describe("an MSR", () => {
     expect(lost([msr(index, 1n)], [msr(index, 2n)])).toEqual([]);
   });
 
-  test("of the TSC deadline may read 0 only when the deadline has passed", () => {
+  test("of the TSC deadline may read 0 only if the deadline has passed", () => {
     const tsc = [msr(0x10, 100n), msr(0x6e0, 0n)];
     expect(lost([msr(0x6e0, 100n)], tsc)).toEqual([]);
     expect(lost([msr(0x6e0, 101n)], tsc)).toEqual([["msrs[0x6e0]", 101n, 0n]]);
@@ -188,7 +194,7 @@ describe("an MSR", () => {
     ]);
   });
 
-  test("of a synthetic timer that is disabled must read as written", () => {
+  test("of a disabled synthetic timer must read its written value", () => {
     expect(lost([msr(0x4000_00b0, 3n)], [msr(0x4000_00b0, 2n)])).toEqual([]);
     expect(lost([msr(0x4000_00b0, 0n)], [msr(0x4000_00b0, 1n)])).toEqual([
       ["msrs[0x400000b0]", 0n, 1n],
@@ -201,11 +207,11 @@ describe("a CPUID table", () => {
   const lost = (reads: Iterable<CpuidEntry2>) =>
     compared("cpuid", [...table], [...reads]).map((one) => [one.path, one.wrote, one.reads]);
 
-  test("with a feature that is lost is named by field", () => {
+  test("with a lost feature is named by field", () => {
     expect(lost(table.with({ avx2: 0 }))).toEqual([["cpuid 0x7.0:ebx[5] avx2", 1, 0]]);
   });
 
-  test("with an entry that is lost is named", () => {
+  test("with a lost entry is named", () => {
     expect(lost(table.without(7))).toEqual([
       ["cpuid table entries", 2, 1],
       ["cpuid 0x7.0 entry", "present", "absent"],
@@ -236,7 +242,7 @@ describe("an XSAVE area", () => {
     ["XMM15", 412],
     ["the first half of YMM0", 576],
     ["the last of AVX", 828],
-  ])("of which %s is lost is named", (_, at) => {
+  ])("with a lost %s is named", (_, at) => {
     expect(lost(area(7n, { [at]: 5 }), area(7n))).toEqual([`xsave[0x${at.toString(16)}]`]);
   });
 
@@ -252,7 +258,7 @@ describe("an XSAVE area", () => {
     expect(lost(area(3n, { 576: 5 }), area(3n))).toEqual([]);
   });
 
-  test("that loses a component is named, one that gains one is not", () => {
+  test("that loses a component is named, and one that gains one is not", () => {
     expect(lost(area(7n), area(3n))).toEqual(["xsave.xstate_bv"]);
     expect(lost(area(3n), area(7n))).toEqual([]);
   });
@@ -277,21 +283,21 @@ describe("nested state", () => {
 });
 
 describe("the error", () => {
-  const one = (fd: string, path: string, isRefused = false): StateDifference => ({
-    ...{ fd, part: "msrs", path, wrote: 7n, reads: undefined, isRefused },
+  const one = (object: string, path: string, isRefused = false): StateDifference => ({
+    ...{ object, part: "msrs", path, wrote: 7n, reads: undefined, isRefused },
   });
 
-  test("is none without a difference", () => {
+  test("does not occur without a difference", () => {
     expect(() => refuseDifferences([])).not.toThrow();
   });
 
-  test("of one difference says path, what was written and what it reads", () => {
+  test("of one difference has its path, the written value and the read value", () => {
     expect(() => refuseDifferences([one("vcpu 0", "msrs[0x48]")])).toThrow(
       "restoring msrs (vcpu 0): msrs[0x48]: wrote 0x7, reads nothing",
     );
   });
 
-  test("of several vCPUs names each, and has them as values", () => {
+  test("of several vCPUs names each, and has them as members", () => {
     const all = [one("vcpu 0", "msrs[0x48]"), one("vcpu 1", "msrs[0x49]", true)];
     expect(() => refuseDifferences(all)).toThrow(
       "\n  vcpu 0: msrs[0x48]: wrote 0x7, reads nothing\n  vcpu 1: msrs[0x49]: KVM refused 0x7",
@@ -306,7 +312,7 @@ describe("the error", () => {
   });
 });
 
-test("what was left out of a struct was written as zero", () => {
+test("members that a struct does not have were written as zero", () => {
   const { regs } = SANE.vcpus[0] ?? {};
   const reads = fromBytes(partNamed("regs").shape, toBytes(partNamed("regs").shape, regs));
   expect(compared("regs", { rip: 1n }, reads).length).toBeGreaterThan(15);

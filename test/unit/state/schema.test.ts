@@ -1,4 +1,4 @@
-/** Claims about the JSON Schema: what is written fits it, and what is refused mostly does not. */
+/** Tests of the JSON Schema: written documents match it, and most rejected ones do not. */
 import { describe, expect, test } from "vitest";
 import { VCPU_PARTS, VM_PARTS } from "../../../lib/state/parts.ts";
 import { stateSchema } from "../../../lib/state/schema.ts";
@@ -54,7 +54,7 @@ function typeOf(given: unknown): string {
 }
 
 describe("the schema", () => {
-  test("is a schema of 2020-12 whose references all lead somewhere", () => {
+  test("is a schema of 2020-12 with valid references", () => {
     expect(schema["$schema"]).toBe("https://json-schema.org/draft/2020-12/schema");
     const references = JSON.stringify(schema).matchAll(/"#\/\$defs\/([^"]+)"/g);
     const missing = Array.from(references, ([, name = ""]) => name).filter(
@@ -63,7 +63,7 @@ describe("the schema", () => {
     expect(missing).toEqual([]);
   });
 
-  test("has every part of the table, and what it must have beside", () => {
+  test("has every part of the table and its other required members", () => {
     const properties = Object.keys(schema["properties"] as object);
     const vcpu = Object.keys(definitions["vcpu"]?.["properties"] as object);
     expect(properties).toEqual([

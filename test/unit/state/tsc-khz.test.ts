@@ -1,4 +1,4 @@
-/** Claims about a saved TSC frequency: a document has only those that KVM_GET_TSC_KHZ can return. */
+/** Tests of a saved TSC frequency: a document has only frequencies that KVM_GET_TSC_KHZ can return. */
 import { crc32 } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { stateFromBytes, stateToBytes } from "../../../lib/state/binary.ts";
@@ -19,9 +19,9 @@ function bytesWith(tscKhz: number): Uint8Array {
 
 const jsonWith = (tscKhz: number): string => JSON.stringify(changed({ "vcpus.0.tscKhz": tscKhz }));
 
-/** Edges: of a signed int, of MAX_ERRNO (-4095), and of 32 bits. */
+/** Limits of a signed int, of MAX_ERRNO (-4095), and of 32 bits. */
 describe.each([0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_f000])("%i kHz", (tscKhz) => {
-  test("is read from JSON and from bytes as it was written", () => {
+  test("is read unchanged from JSON and from bytes", () => {
     expect(stateFromJson(jsonWith(tscKhz)).vcpus[0]?.tscKhz).toBe(tscKhz);
     const state = stateWith(tscKhz);
     expect(stateFromJson(stateToJson(state))).toEqual(state);

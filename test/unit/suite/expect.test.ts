@@ -1,4 +1,4 @@
-/** The bundled claims' `expect` judges as vitest's does, and says the same. */
+/** Tests of the bundled claims' `expect`: it has the verdicts and messages of vitest's. */
 import fc from "fast-check";
 import { describe, expect as real, test } from "vitest";
 import { isEqual } from "../../../lib/suite/equality.ts";
@@ -6,7 +6,7 @@ import { expect as ours } from "../../../lib/suite/expect.ts";
 
 type Assertions = (value: unknown, note?: string) => Readonly<Record<string, unknown>>;
 
-/** What an assertion says when it fails; `undefined` when it holds. */
+/** Returns the message of a failed assertion; `undefined` if it holds. */
 function messageOf(assertion: () => void): string | undefined {
   try {
     assertion();
@@ -16,7 +16,7 @@ function messageOf(assertion: () => void): string | undefined {
   }
 }
 
-/** The same assertion by either `expect`. */
+/** Makes the same assertion with each `expect`. */
 function both(name: string, args: readonly unknown[], note?: string): (string | undefined)[] {
   const [actual, ...expected] = args;
   return [real, ours].map((expect) => {
@@ -49,7 +49,7 @@ const ROWS: [name: string, ...values: unknown[]][] = [
   ["toHaveLength", "four", 0],
 ];
 
-test.each(ROWS)("%s of %o and %o says what vitest says", (name, ...args) => {
+test.each(ROWS)("%s of %o and %o has vitest's verdict and message", (name, ...args) => {
   const [vitest, bundled] = both(name, args);
   real(bundled).toBe(vitest);
 });
@@ -60,7 +60,7 @@ test("a note is put before the message", () => {
   real(bundled).toMatch(/^leaf 7: expected 1 to be 2/);
 });
 
-test("an added matcher judges, and its message is the error's", () => {
+test("an added matcher is used, and the error has its message", () => {
   const isOdd = (value: unknown) => ({
     pass: Number(value) % 2 === 1,
     message: () => `expected ${value} to be odd`,
@@ -73,7 +73,7 @@ test("an added matcher judges, and its message is the error's", () => {
   real(bundled).toBe(vitest);
 });
 
-test("a matcher that is missing is an error which names it", () => {
+test("a missing matcher is an error that names it", () => {
   real(() => (ours(1)["toBeCloseTo"] as (value: number) => void)(1)).toThrow(
     "the suite's runner has no matcher toBeCloseTo",
   );
@@ -95,7 +95,7 @@ describe("equality", () => {
     }),
   }));
 
-  test("is vitest's, for random values", () => {
+  test("is the same as vitest's for random values", () => {
     fc.assert(
       fc.property(value, value, (a, b) => {
         real(isEqual(a, b)).toBe(messageOf(() => real(a).toEqual(b)) === undefined);
@@ -104,7 +104,7 @@ describe("equality", () => {
     );
   });
 
-  test("of a value and its copy is vitest's", () => {
+  test("of a value and its copy is the same as vitest's", () => {
     fc.assert(
       fc.property(value, (a) => {
         const copy = structuredClone(a);
@@ -117,7 +117,7 @@ describe("equality", () => {
     ["Map", new Map(), new Map([[1, 2]])],
     ["Date", new Date(0), new Date(1)],
     ["DataView", new DataView(new ArrayBuffer(1)), new DataView(new ArrayBuffer(2))],
-  ])("of a %s is an error, because its properties do not say what it holds", (kind, a, b) => {
+  ])("of a %s is an error, because its properties do not describe its content", (kind, a, b) => {
     real(() => isEqual(a, b)).toThrow(`the suite's runner cannot compare a ${kind}`);
   });
 });

@@ -1,4 +1,4 @@
-/** What becomes of bundled claims: their verdicts, reasons and order. */
+/** Tests of judging bundled claims: verdicts, reasons and order. */
 import { expect, test } from "vitest";
 import { judgeClaims } from "../../../lib/suite/judge.ts";
 import type { RegisteredClaim } from "../../../lib/suite/registry.ts";
@@ -17,7 +17,7 @@ const CLAIMS: readonly RegisteredClaim[] = [
     task.meta["deviation"] = "as is known";
   }),
   claim("throws: KVM", () => {
-    // biome-ignore lint/style/useThrowOnlyError: a claim's own code may throw anything
+    // biome-ignore lint/style/useThrowOnlyError: a claim's code may throw any value
     throw "a text";
   }),
 ];
@@ -39,7 +39,7 @@ test("each claim has its verdict, reason, number and title", () => {
   ]);
 });
 
-test("a deviation that one judgement noted is not there in the next", () => {
+test("the deviation of one judgement is not in the next one", () => {
   const notes = [{ deviation: "as is known" }, {}];
   const changing = claim("changes: KVM", ({ task }) => {
     Object.assign(task.meta, notes.shift());
@@ -48,7 +48,7 @@ test("a deviation that one judgement noted is not there in the next", () => {
   expect(judgeClaims([changing])[0]?.verdict).toBe("pass");
 });
 
-test("a pattern selects by the name or the sentence, in either case", () => {
+test("a pattern selects by the name or the sentence, ignoring case", () => {
   const ids = (pattern: string): readonly string[] =>
     judgeClaims(CLAIMS, { pattern }).map(({ id }) => id);
   expect(ids("KEEPS")).toEqual(["holds", "breaks"]);
@@ -60,7 +60,7 @@ test("files select their claims", () => {
   expect(judgeClaims(CLAIMS, { files: ["b.test.ts"] }).map(({ id }) => id)).toEqual(["skips"]);
 });
 
-test("each result is told before the next claim is judged", () => {
+test("each result is reported before the next claim is judged", () => {
   const order: string[] = [];
   const first = claim("one: KVM", () => void order.push("judges one"));
   const second = claim("two: KVM", () => void order.push("judges two"));

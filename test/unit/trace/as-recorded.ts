@@ -1,4 +1,4 @@
-/** Calls for traces without a kernel: each is told to the sink as lib/kvm does, with an answer of our own. */
+/** Calls for traces without a kernel: each is passed to the sink as by lib/kvm, with a given result. */
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
 import { encode, type Layout, type StructInput } from "../../../lib/abi/struct.ts";
 import {
@@ -10,14 +10,14 @@ import {
 } from "../../../lib/trace/sink.ts";
 import type { Traced } from "../../../lib/trace/traced.ts";
 
-/** Opens a device that is none. */
+/** Opens a fake device. */
 export function open(path = "/dev/kvm"): Traced {
   const fd = {};
   traceOpen(path, fd);
   return traced(fd, path);
 }
 
-/** A call that makes an object. */
+/** Records a call that creates an object. */
 export function make(
   on: Traced,
   ioctl: Ioctl,
@@ -29,7 +29,7 @@ export function make(
   return traced(fd, label);
 }
 
-/** A call that the kernel answers with a number, and by changing the argument. */
+/** Records a call that returns a number and changes its argument. */
 export function ask(
   on: Traced,
   ioctl: Ioctl,
@@ -43,7 +43,7 @@ export function ask(
   traceAnswer(call, result);
 }
 
-/** What the kernel writes into an argument. */
+/** The bytes that the kernel writes into an argument. */
 export function writing<T>(
   layout: Layout<T>,
   value: StructInput<T>,

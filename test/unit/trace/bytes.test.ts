@@ -1,4 +1,7 @@
-/** Claims about arguments that are no plain Uint8Array: Buffers, arrays of another realm. A trace keeps what was sent. */
+/**
+ * Tests of arguments that are not plain Uint8Arrays: Buffers, and arrays of another realm. A trace keeps the passed
+ * bytes.
+ */
 import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test } from "vitest";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
@@ -6,7 +9,9 @@ import { Handle } from "../../../lib/kvm/handle.ts";
 import type { NativeFd } from "../../../lib/native.ts";
 import { type IoctlStep, type Recording, record, toNdjson } from "../../../lib/trace/index.ts";
 
-/** A handle whose kernel writes 2 into every byte that it is given, also behind addresses. */
+/**
+ * A handle whose kernel writes 2 into every byte of its argument, and of the memory that its addresses point to.
+ */
 class Answering extends Handle {
   constructor() {
     const fd: Pick<NativeFd, "ioctl" | "close" | "mapRun"> = {
@@ -39,7 +44,7 @@ const ONES = (length: number): Uint8Array => new Uint8Array(length).fill(1);
 const TWOS = (length: number): Uint8Array => new Uint8Array(length).fill(2);
 
 describe.each(KINDS)("%s", (_, make) => {
-  test("is recorded as it was sent and as it came back, and not as it is later", () => {
+  test("is recorded as it was before and after the call, and not with later changes", () => {
     recording = record();
     const argument = make(144);
     using handle = new Answering();
@@ -51,7 +56,7 @@ describe.each(KINDS)("%s", (_, make) => {
     expect(toNdjson(step)).toContain(`"before":"${"01".repeat(144)}"`);
   });
 
-  test("behind an address is recorded in the same way", () => {
+  test("at an address is recorded in the same way", () => {
     recording = record();
     const bytes = make(8);
     using handle = new Answering();

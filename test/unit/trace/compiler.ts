@@ -1,14 +1,14 @@
-/** The C compiler of this host, for tests that compile what is exported; why there is none, if so. */
+/** The C compiler of this host, for tests that compile exported files. */
 import { execFile, execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 
-/** Every warning is an error, as an exported file promises. */
+/** An exported file compiles without warnings, so each warning is an error. */
 export const STRICT: readonly string[] = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"];
 
-/** Why no C can be compiled here. */
+/** Returns why C cannot be compiled here. */
 export const problem: string | undefined = findProblem();
 
 function findProblem(): string | undefined {
@@ -16,7 +16,7 @@ function findProblem(): string | undefined {
   return existsSync("/usr/include/linux/kvm.h") ? undefined : "there is no linux/kvm.h";
 }
 
-/** Compiles C texts into a program, in a folder that lives as long as the test. */
+/** Compiles C texts to a program in a folder that is removed after the test. */
 export function compile(
   files: Readonly<Record<string, string>>,
   options: readonly string[] = [],
@@ -32,7 +32,7 @@ export function compile(
   return program;
 }
 
-/** Runs a program; what it says and how it ends. */
+/** Runs a program; returns its output and exit status. */
 export function run(
   program: string,
   env: Readonly<Record<string, string>> = {},
@@ -45,7 +45,7 @@ export function run(
   return { status, lines: stdout.trimEnd().split("\n") };
 }
 
-/** Compiles every C file of a folder, two at a time; what each one's compiler said, by name. */
+/** Compiles every C file of a folder, two at a time; returns the compiler's output by file name. */
 export async function compileAll(
   folder: string,
   options: readonly string[] = [],

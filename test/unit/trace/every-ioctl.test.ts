@@ -1,4 +1,4 @@
-/** Claims about the C of ioctls that no claim of the suite uses: all of them, with arguments that look random. */
+/** Tests of the C of all ioctls, including those that no claim uses, with pseudorandom arguments. */
 import { afterEach, expect, test } from "vitest";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
@@ -12,7 +12,7 @@ import { compile, problem } from "./compiler.ts";
 const memory = { byteLength: 4096, bytes: new Uint8Array(4096), read: () => new Uint8Array(4096) };
 const bytes = Uint8Array.of(1, 2, 3);
 
-/** Where the structs hold addresses; what stands there. */
+/** The addresses in the structs, and the bytes at each. */
 const LINKS: Readonly<Record<string, TraceLink>> = {
   KVM_GET_DIRTY_LOG: { field: "dirtyBitmap", bytes },
   KVM_CLEAR_DIRTY_LOG: { field: "dirtyBitmap", bytes },
@@ -33,7 +33,7 @@ function random(length: number, seed: number): Uint8Array {
   });
 }
 
-/** One call, with an argument of its kind that the kernel changes wholly. */
+/** Records one call with an argument of its kind, all bytes of which the kernel changes. */
 function call(on: Traced, ioctl: Ioctl, seed: number): void {
   const { struct, kind } = ioctl;
   if (kind === "none" || kind === "value") {
@@ -43,7 +43,7 @@ function call(on: Traced, ioctl: Ioctl, seed: number): void {
   const size = struct?.tail === undefined ? ioctl.size : sizeOf(struct, 5);
   const link = LINKS[ioctl.name];
   const argument = random(size, seed);
-  // In the place of an address, a recording has zeros.
+  // A recording has zeros in place of an address.
   if (link !== undefined) argument.fill(0);
   const change = (now: Uint8Array): void => now.set(random(size, seed + 1));
   ask(on, ioctl, argument, 0, ioctl.direction === "in" ? undefined : change, link ? [link] : []);

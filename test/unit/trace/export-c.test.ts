@@ -1,6 +1,6 @@
 /**
- * Claims about an exported C file: it compiles without a warning, and says what is not as recorded.
- * The kernel here is a few lines of C that answer as an environment variable tells them to.
+ * Tests of an exported C file: it compiles without a warning, and prints each difference from the recording. The
+ * kernel is replaced by a few lines of C, whose results an environment variable selects.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -20,7 +20,7 @@ import { traceExit, traceMap, traceRun } from "../../../lib/trace/sink.ts";
 import { ask, make, open, writing } from "./as-recorded.ts";
 import { compile, problem, run } from "./compiler.ts";
 
-/** Answers as recorded below, but for what FAKE names. */
+/** Returns the results that are recorded below, except those that FAKE names. */
 const FAKE_KERNEL = readFileSync(join(import.meta.dirname, "fake-kernel.c"), "utf8");
 const WRAP = ["ioctl", "open", "close", "mmap"].map((name) => `-Wl,--wrap=${name}`);
 
@@ -43,7 +43,7 @@ let recording: Recording | undefined;
 beforeEach(({ skip }) => skip(problem !== undefined, problem));
 afterEach(() => recording?.stop());
 
-/** Records what the fake kernel answers. */
+/** Records the results of the fake kernel. */
 function recorded(about: About): string {
   recording = record();
   const kvm = open();
@@ -80,7 +80,7 @@ function recorded(about: About): string {
 }
 
 describe("an exported file", () => {
-  test("ends with 0 and the verdict when every value is as recorded", () => {
+  test("exits with 0 and prints the verdict if every value is as recorded", () => {
     const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
     expect(run(program)).toEqual({
       status: 0,
@@ -96,7 +96,7 @@ describe("an exported file", () => {
     ["data", "13: mmio.data: byte 0x0 is 0x5b, recorded 0x5a", 1],
     ["guest", "13: guest memory at 0x2008: byte 0x0 is 0x08, recorded 0x07", 1],
     ["no-vcpu", "6: KVM_CREATE_VCPU (vm): File exists", 1],
-  ])("names what differs: %s", (fake, line, count) => {
+  ])("names the difference: %s", (fake, line, count) => {
     const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
     expect(run(program, { FAKE: fake })).toEqual({
       status: 1,
@@ -116,7 +116,7 @@ describe("an exported file", () => {
       "capability",
       "2: KVM_CHECK_EXTENSION (kvm) is 0, recorded 4096 (this is not the host that was recorded)",
     ],
-  ])("notes what may vary, and does not count it: %s", (fake, line) => {
+  ])("prints a difference that may vary, and does not count it: %s", (fake, line) => {
     const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
     expect(run(program, { FAKE: fake })).toMatchObject({
       status: 0,
@@ -124,7 +124,7 @@ describe("an exported file", () => {
     });
   });
 
-  test("of a claim that failed says whether it fails here too", () => {
+  test("of a failed claim states whether it also fails here", () => {
     const about: About = { ...ABOUT, verdict: "fails", reason: "expected this */ but that" };
     const program = compile({ "a.c": recorded(about), "fake.c": FAKE_KERNEL }, WRAP);
     expect([run(program), run(program, { FAKE: "accepts" }).lines.at(-1)]).toEqual([
@@ -136,7 +136,7 @@ describe("an exported file", () => {
     ]);
   });
 
-  test("ends with 2 where there is no KVM", () => {
+  test("exits with 2 without KVM", () => {
     const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
     expect(run(program, { FAKE: "no-kvm" })).toEqual({
       status: 2,
@@ -144,7 +144,7 @@ describe("an exported file", () => {
     });
   });
 
-  test("compiles when nothing was done with what was opened and mapped", () => {
+  test("compiles if the opened and mapped objects are not used", () => {
     recording = record();
     make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     traceMap(new Memory());
@@ -156,13 +156,13 @@ describe("an exported file", () => {
     });
   });
 
-  test("says a table that differs little as a difference", () => {
+  test("writes a table that differs little from another one as its differences", () => {
     const text = recorded(ABOUT);
     expect(text.match(/struct kvm_cpuid_entry2 \w+\[20\] = \{/g)).toHaveLength(1);
     expect(text).toContain("cpuid2->entries[0].eax = 0xd; /* cpuid_entry2_1 has 0 */");
   });
 
-  test("has the reply to an exit whose next run a signal ended", () => {
+  test("has the reply to an exit if a signal interrupted the next run", () => {
     recording = record();
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
@@ -177,23 +177,23 @@ describe("an exported file", () => {
     run(0);
     const text = exportC(recording.stop());
     const [replied, halted] = ["/* mmio.data */", "KVM_EXIT_HLT"].map((what) => text.indexOf(what));
-    expect(replied).toBeGreaterThan(text.indexOf("a signal ended KVM_RUN"));
+    expect(replied).toBeGreaterThan(text.indexOf("a signal interrupted KVM_RUN"));
     expect(halted).toBeGreaterThan(replied ?? 0);
     compile({ "a.c": text });
   });
 
-  test("cannot be made of a handle that is older than the recording", () => {
+  test("cannot be created if the recording uses an older handle", () => {
     const kvm = open();
     recording = record();
     ask(kvm, ioctls.KVM_CHECK_EXTENSION, 1, 0);
     const trace = recording.stop();
     expect(() => exportC(trace)).toThrow(
-      "/dev/kvm was made before the recording began: a C file cannot make it",
+      "/dev/kvm was created before the recording started, so a C file cannot create it",
     );
   });
 });
 
-test("the compiler's headers are those of this system", ({ skip }) => {
+test("the headers are those of this system", ({ skip }) => {
   skip(!existsSync("/usr/include/linux/kvm.h"), "there is no linux/kvm.h");
   expect(problem).toBeUndefined();
 });

@@ -1,4 +1,4 @@
-/** Claims about an exported C file whose names, labels and paths look like C: they stay text. */
+/** Tests of an exported C file with names, labels and paths with C syntax: they remain text. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
 import { exportC, type Recording, record, type Trace } from "../../../lib/trace/index.ts";
@@ -26,7 +26,7 @@ const HOSTILE: readonly string[] = [
   "*/*/*//**/",
 ];
 
-/** A recording that says a text wherever a text can be said. */
+/** A recording with one text in all places for text. */
 function saying(text: string): Trace {
   recording = record();
   const kvm = open(text);
@@ -45,7 +45,7 @@ function saying(text: string): Trace {
 }
 
 describe.each(HOSTILE)("%j", (text) => {
-  test("compiles without a warning, and the device is the one that was opened", () => {
+  test("compiles without a warning, and opens the recorded device", () => {
     const program = compile({ "a.c": exportC(saying(text)) });
     expect(run(program)).toEqual({
       status: 2,

@@ -1,4 +1,4 @@
-/** Claims about structs as C: a compiler makes of the initialiser the bytes that it was made from. */
+/** Tests of structs as C: a compiler converts the initialiser back to the same bytes. */
 import { expect, test } from "vitest";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
 import { Msrs, Regs, Sregs } from "../../../lib/abi/generated/structs.ts";
@@ -8,14 +8,14 @@ import { initialiser, number } from "../../../lib/trace/c/literal.ts";
 import { leafBytes, leavesOf } from "../../../lib/trace/leaf.ts";
 import { compile, problem, run } from "./compiler.ts";
 
-/** Bytes that look random and are the same each time; holes between fields are zero. */
+/** Pseudorandom bytes, always the same; holes between fields are zero. */
 function bytesFor(layout: Layout, seed: number): Uint8Array {
   const bytes = new Uint8Array(layout.size);
   let state = seed;
   for (const leaf of leavesOf(layout)) {
     for (let i = 0; i < leafBytes(leaf); i += 1) {
       state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
-      // Bit fields have neighbours, and not every bit of theirs has a name.
+      // Some bits beside bit fields have no name.
       bytes[leaf.offset + i] = leaf.bits === undefined ? (state >> 16) & 0xff : 0;
     }
   }
@@ -28,7 +28,7 @@ const layouts = Array.from(
   ).values(),
 );
 
-test("of every ioctl's struct that all headers have, the initialiser makes the same bytes", ({
+test("the initialiser of every ioctl's struct that all headers have compiles to the same bytes", ({
   skip,
 }) => {
   skip(problem !== undefined, problem);
@@ -55,12 +55,12 @@ test("of every ioctl's struct that all headers have, the initialiser makes the s
   ].join("\n");
   const { lines } = run(compile({ "structs.c": `${text}\n` }));
   expect(lines.filter((line) => line.endsWith("differs"))).toEqual([]);
-  // Those without an initialiser are few, and each for a reason that headers.ts gives.
+  // Few structs have no initialiser; headers.ts has the reasons.
   const silent = layouts.map(({ name }) => name).filter((name) => !lines.includes(name));
   expect(silent.filter(hasStruct)).toEqual(["kvm_irqchip", "kvm_sev_cmd"]);
 });
 
-test("an initialiser names what is not zero, and nothing else", () => {
+test("an initialiser names only members that are not zero", () => {
   expect(initialiser(Regs, encode(Regs, { rip: 0x1000n, rflags: 2n }))).toBe(
     "{ .rip = 0x1000, .rflags = 2 }",
   );
@@ -71,7 +71,7 @@ test("an initialiser names what is not zero, and nothing else", () => {
 });
 
 test("bytes in a hole have no initialiser", () => {
-  // struct kvm_msrs is a count and padding: nothing is in between, so a header that is longer lies.
+  // struct kvm_msrs is a count and padding without a gap, so a longer header would be wrong.
   const layout: Layout = { ...Msrs, fields: Msrs.fields.slice(0, 1) };
   expect(initialiser(layout, Uint8Array.of(1, 0, 0, 0, 1, 0, 0, 0))).toBeUndefined();
 });

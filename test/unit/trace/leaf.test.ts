@@ -1,4 +1,4 @@
-/** Claims about C names: they are the headers' own, for every field of every struct. */
+/** Tests of C names: they equal the headers' names, for every field of every struct. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -16,12 +16,12 @@ const { structs } = JSON.parse(readFileSync(FACTS, "utf8")) as {
 
 const namesOf = (fields: readonly CField[]): readonly string[] =>
   fields.flatMap(({ name, fields: inner = [] }) => [name, ...namesOf(inner)]);
-/** As gen/abi makes our names of C's. */
+/** Converts a C name to ours, as gen/abi does. */
 const ours = (name: string): string =>
   name.replace(/_+([a-z0-9])/g, (_, next: string) => next.toUpperCase());
 
 describe("a C name", () => {
-  test("is made of ours again, for each field of the headers", () => {
+  test("is restored from ours, for each field of the headers", () => {
     const names = Object.values(structs).flatMap(({ fields }) => namesOf(fields));
     expect(names.length).toBeGreaterThan(500);
     expect(names.filter((name) => cName(ours(name)) !== name)).toEqual([]);
@@ -36,7 +36,7 @@ describe("leaves", () => {
     expect(leavesOf(Run).find(({ path }) => path === "io.port")).toMatchObject({ offset: 34 });
   });
 
-  test("are read as what they are", () => {
+  test("are read with their types", () => {
     const bytes = new DataView(new ArrayBuffer(144));
     bytes.setBigUint64(8, 0xffff_ffff_ffff_fff0n, true);
     const rbx = leavesOf(Regs).find(({ path }) => path === "rbx");

@@ -1,4 +1,4 @@
-/** Claims about a step as a line, for people and for programs. */
+/** Tests of a step as a line of text and as a line of JSON. */
 import { describe, expect, test } from "vitest";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
 import { Cpuid2, EnableCap, Regs } from "../../../lib/abi/generated/structs.ts";
@@ -11,7 +11,7 @@ import { ask, make, open, writing } from "./as-recorded.ts";
 
 const ENTRIES = [{ function: 1, eax: 2 }];
 
-/** The calls of one small VM; what they say stays in its ring. */
+/** The calls of one small VM, which its ring keeps. */
 function calls(): readonly Step[] {
   const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
   const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
@@ -27,7 +27,7 @@ function calls(): readonly Step[] {
     writing(Regs, { rip: 0x1002n, rflags: 2n }),
   );
   ask(vm, ioctls.KVM_CREATE_IRQCHIP, undefined, -17);
-  // A vCPU's request on the VM.
+  // A request of a vCPU, made on the VM.
   ask(vm, ioctls.KVM_GET_REGS, new Uint8Array(144), -25);
   const run = new Int32Array(1024);
   run.set([5], 2);
@@ -41,7 +41,7 @@ function calls(): readonly Step[] {
 }
 
 describe("a line", () => {
-  test("is what strace would say, by full request and kind of descriptor", () => {
+  test("has the format of strace, by request and kind of descriptor", () => {
     expect(calls().map(toLine)).toEqual([
       "KVM_CREATE_VM(/dev/kvm, 0) = vm",
       "KVM_CREATE_VCPU(vm, 0) = vcpu 0",
@@ -81,7 +81,7 @@ describe("a line of JSON", () => {
     expect(parsed[10]).toMatchObject({ kind: "run", exit_reason: "KVM_EXIT_IO" });
   });
 
-  test("is one line, and tells of no ring", () => {
+  test("is one line, and does not contain the ring", () => {
     for (const step of calls()) expect(toNdjson(step)).not.toMatch(/\n|"ring"/);
   });
 });

@@ -1,4 +1,6 @@
-/** Claims about the C of what stands behind addresses and descriptors: one of each kind. On a kernel: test/lab/links.test.ts. */
+/**
+ * Tests of the C for addresses and descriptors, one of each kind. The same on a kernel is test/lab/links.test.ts.
+ */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import * as kvm from "../../../lib/abi/generated/constants.ts";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
@@ -51,7 +53,7 @@ function memory() {
 
 const fd = (field: string, file: Traced): TraceLink => ({ field, fd: file });
 
-/** What each kind of link does to a VM, and the lines of C that must come of it. */
+/** The calls for each kind of link, and the expected lines of C. */
 const KINDS: readonly [string, (vm: Traced) => void, readonly string[]][] = [
   [
     "an irqfd",
@@ -202,7 +204,7 @@ describe.each(KINDS)("%s", (_, act, lines) => {
   });
 });
 
-test("a guest_memfd's mapping is of that file", () => {
+test("a guest_memfd's mapping is a mapping of that file", () => {
   const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
   const memfd = {};
   traceAnswer(traceCall(vm, ioctls.KVM_CREATE_GUEST_MEMFD, new Uint8Array(64)), memfd);
@@ -212,7 +214,7 @@ test("a guest_memfd's mapping is of that file", () => {
   expect(exportC(trace)).toContain("memory1 = map_file(4, vm_memfd, 4096);");
 });
 
-test("an eventfd that is older than the recording cannot be made, and the error says which", () => {
+test("an eventfd that is older than the recording is an error that names it", () => {
   recording?.stop();
   const event = eventFd();
   recording = record();
@@ -220,11 +222,11 @@ test("an eventfd that is older than the recording cannot be made, and the error 
   ask(vm, ioctls.KVM_IRQFD, IRQFD(0), 0, undefined, [fd("fd", event)]);
   const trace = recording.stop();
   expect(() => exportC(trace)).toThrow(
-    "eventfd was made before the recording began: a C file cannot make it",
+    "eventfd was created before the recording started, so a C file cannot create it",
   );
 });
 
-test("the lines of files are as strace writes them", () => {
+test("the lines of files have the format of strace", () => {
   const event = eventFd(2);
   traceCounter(event, "write", 3n, 0);
   traceCounter(event, "read", 5n, 0);

@@ -1,4 +1,4 @@
-/** Claims about rings: the last calls are kept, the oldest first, whatever was before. */
+/** Tests of rings: they keep the last calls, the oldest first. */
 import { describe, expect, test } from "vitest";
 import { KVM_GET_REGS, KVM_SET_REGS } from "../../../lib/abi/generated/ioctls.ts";
 import type { Step } from "../../../lib/trace/record.ts";
@@ -8,7 +8,7 @@ const vcpu = { id: 7, kind: "vcpu", label: "vcpu 0" } as const;
 const close = (seq: number): Step => ({ kind: "close", seq, fd: vcpu });
 const numbers = (ring: Ring): readonly number[] => ring.steps().map(({ seq }) => seq);
 
-/** A kvm_run that holds a write of one byte to port 0x505. */
+/** A kvm_run with a write of one byte to port 0x505. */
 function ioExit(): Int32Array {
   const words = new Int32Array(1024);
   const view = new DataView(words.buffer);
@@ -25,7 +25,7 @@ describe("a ring", () => {
     expect(new Ring().steps()).toEqual([]);
   });
 
-  test("keeps what it has room for, in order", () => {
+  test("keeps as many calls as it has space for, in order", () => {
     const ring = new Ring(4);
     for (const seq of [1, 2, 3]) ring.push(close(seq));
     expect(numbers(ring)).toEqual([1, 2, 3]);
@@ -52,7 +52,7 @@ describe("a ring", () => {
     ]);
   });
 
-  test("does not tell of a call that was never answered", () => {
+  test("does not show a call without a result", () => {
     const ring = new Ring(3);
     ring.begin(vcpu, KVM_GET_REGS, new Uint8Array(144));
     const place = ring.begin(vcpu, KVM_SET_REGS, new Uint8Array(144).fill(1));
@@ -74,7 +74,7 @@ describe("a ring", () => {
     ]);
   });
 
-  test("forgets a run when a call takes its place", () => {
+  test("drops a run when a call replaces it", () => {
     const ring = new Ring(1);
     ring.pushRun(vcpu, 1, 0, ioExit());
     ring.push(close(2));

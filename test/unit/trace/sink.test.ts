@@ -1,4 +1,4 @@
-/** Claims about who is told of a call: the VM's ring always, a recording and the channel when they listen. */
+/** Tests of the receivers of a call: always the VM's ring, and a recording or the channel if there are any. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { afterEach, describe, expect, test } from "vitest";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
@@ -41,7 +41,7 @@ describe("a VM's ring", () => {
     expect(names(kvm.ring.steps())).toEqual(["open", "KVM_CREATE_VM", "KVM_CREATE_VM"]);
   });
 
-  test("keeps copies, and of long arguments their beginning", () => {
+  test("keeps copies, and only the beginning of long arguments", () => {
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     const argument = new Uint8Array(8 + 200 * 16).fill(1);
     ask(vm, ioctls.KVM_GET_MSRS, argument, 0, (bytes) => bytes.fill(2));
@@ -54,7 +54,7 @@ describe("a VM's ring", () => {
 });
 
 describe("the channel", () => {
-  test("publishes whole steps while somebody listens", () => {
+  test("publishes complete steps while it has a subscriber", () => {
     const heard: unknown[] = [];
     const listen = (step: unknown): void => {
       heard.push(step);
@@ -71,7 +71,7 @@ describe("the channel", () => {
 });
 
 describe("a recording", () => {
-  test("has what comes after its start, up to its end", () => {
+  test("has the calls between its start and its end", () => {
     const kvm = open();
     recording = record();
     const vm = make(kvm, ioctls.KVM_CREATE_VM, 0, "vm");
@@ -89,7 +89,7 @@ describe("a recording", () => {
     }).not.toThrow();
   });
 
-  test("tells what the program and the guest wrote to memory, each at its time", () => {
+  test("has the writes of the program and of the guest to memory, in their order", () => {
     recording = record();
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     const memory = new Memory();

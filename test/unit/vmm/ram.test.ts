@@ -1,4 +1,4 @@
-/** Claims about RAM: where it is split, what a VM is told, and what is left when that fails. */
+/** Tests of RAM: where it is split, the calls on the VM, and the cleanup after a failure. */
 import { describe, expect, onTestFinished, test } from "vitest";
 import { KVM_MEM_LOG_DIRTY_PAGES } from "../../../lib/abi/generated/constants.ts";
 import { KvmError } from "../../../lib/errors.ts";
@@ -62,10 +62,10 @@ describe("RAM", () => {
   });
 });
 
-/** Stands in for a VM: writes down what it is told, and may refuse one slot. */
+/** Replaces a VM: records its calls, and may refuse one slot. */
 class Told {
   readonly regions: UserspaceMemoryRegion[] = [];
-  /** Which memories were closed when a slot was deleted. */
+  /** The memories that were closed when a slot was deleted. */
   readonly closedBefore: boolean[] = [];
   readonly #refused: number | undefined;
 
@@ -83,7 +83,7 @@ class Told {
     }
     this.regions.push(region);
     if (region.slot !== this.#refused) return;
-    throw new KvmError({ ioctl: "KVM_SET_USER_MEMORY_REGION", fd: "vm", errno: 17 });
+    throw new KvmError({ call: "KVM_SET_USER_MEMORY_REGION", object: "vm", errno: 17 });
   }
 }
 
@@ -94,7 +94,7 @@ function map(vm: Told, byteLength: number, options?: RamOptions): Ram {
 }
 
 describe("mapping RAM", () => {
-  test("makes a memory and a slot for each region", () => {
+  test("creates a memory and a slot for each region", () => {
     const vm = new Told();
     const ram = map(vm, 5 * GIB);
     expect(ram.byteLength).toBe(5 * GIB);
@@ -105,7 +105,7 @@ describe("mapping RAM", () => {
     ]);
   });
 
-  test("takes the first slot, the flags, the hole and the memory's options", () => {
+  test("uses the given first slot, flags, hole and memory options", () => {
     const [slot, flags, holeStart] = [0x1_0004, KVM_MEM_LOG_DIRTY_PAGES, 4096];
     const vm = new Told();
     const ram = map(vm, 8192, { slot, flags, holeStart, shared: true });
@@ -134,13 +134,13 @@ describe("mapping RAM", () => {
     expect(vm.memories.map(({ closed }) => closed)).toEqual([true, true]);
   });
 
-  test("that fails goes back in reverse: a slot is deleted before its memory is closed", () => {
+  test("that fails is undone in reverse order: a slot is deleted before its memory is closed", () => {
     const vm = new Told(1);
     expect(() => mapRam(vm, 5 * GIB)).toThrow(KvmError);
     expect(vm.closedBefore).toEqual([false, true]);
   });
 
-  test("that fails at a memory leaves none, and no slot", () => {
+  test("that fails at a memory leaves no memory and no slot", () => {
     const vm = new Told();
     expect(() => mapRam(vm, 2 ** 52)).toThrow("mmap (guest memory): ENOMEM");
     expect(vm.regions.at(-1)).toEqual({ slot: 0, guestPhysAddr: 0n, memorySize: 0n });

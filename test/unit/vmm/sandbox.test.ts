@@ -1,4 +1,4 @@
-/** Claims about the sandbox: what its guest says, how its guest fails, and how it ends. Needs KVM. */
+/** Tests of the sandbox on KVM: its guest's ucalls and faults, and how it is closed. */
 import { readdirSync } from "node:fs";
 import { describe, expect } from "vitest";
 import { fromSupported } from "../../../lib/cpuid/index.ts";
@@ -9,7 +9,7 @@ import { test as onDevice } from "../kvm/on-device.ts";
 
 type Make = (program: Program, more?: Omit<SandboxOptions, "program">) => Sandbox;
 
-/** Makes sandboxes with the host's table, closed after the test. */
+/** Creates sandboxes with the host's table, which are closed after the test. */
 const test = onDevice.extend<{ sandbox: Make }>({
   sandbox: async ({ kvm }, use) => {
     const made: Sandbox[] = [];
@@ -26,7 +26,7 @@ const test = onDevice.extend<{ sandbox: Make }>({
 const MODES: readonly ModeName[] = ["real", "protected", "long", "user"];
 
 describe.each(MODES)("in %s mode", (mode) => {
-  test("a guest speaks, and says when it is done", ({ sandbox }) => {
+  test("a guest makes ucalls, the last of which is `done`", ({ sandbox }) => {
     const box = sandbox(
       guest(mode, (g) =>
         g
@@ -39,13 +39,13 @@ describe.each(MODES)("in %s mode", (mode) => {
     expect(box.syncs()).toEqual([[1n, 2n ** 64n - 1n], [], [3n]]);
   });
 
-  test("a fault that nobody expected is an error that names vector and place", ({ sandbox }) => {
-    // Not UD2: where KVM emulates real mode, it gives up at an instruction that there is not.
+  test("an unexpected fault is an error that names its vector and place", ({ sandbox }) => {
+    // Not UD2, because KVM's emulator fails at an undefined instruction in real mode.
     const box = sandbox(guest(mode, (g) => g.asm((a) => a.xor("cx", "cx").emit("Div_rm8", "cl"))));
     expect(() => box.syncs()).toThrow(/^exception 0 in the guest at 0x1000[23], error code 0$/);
   });
 
-  test("a guest that has ended starts again after a reset", ({ sandbox }) => {
+  test("a finished guest starts again after a reset", ({ sandbox }) => {
     const box = sandbox(guest(mode, (g) => g.sync(7).done()));
     const first = box.syncs();
     box.reset();
@@ -53,23 +53,23 @@ describe.each(MODES)("in %s mode", (mode) => {
   });
 });
 
-test("the error code of a fault is told", ({ sandbox }) => {
+test("a fault has its error code", ({ sandbox }) => {
   const beyond = guest("long", (g) => g.asm((a) => a.mov("eax", 0xfff8).mov("fs", "ax")).done());
   expect(sandbox(beyond).next()).toMatchObject({ kind: "fault", vector: 13, errorCode: 0xfff8 });
 });
 
-test("an exit that is not the guest speaking is an error that shows it", ({ sandbox }) => {
+test("next() throws an error that shows an exit which is not a ucall", ({ sandbox }) => {
   const box = sandbox(guest("long", (g) => g.outb(0x80, 0x5a).done()));
   expect(() => box.next()).toThrow(/^the guest exited without a ucall: \{"kind":"io".*"port":128/);
 });
 
-test("an exit that is not the guest speaking is no ucall", ({ sandbox }) => {
+test("ucall() returns undefined for an exit that is not a ucall", ({ sandbox }) => {
   const box = sandbox(guest("long", (g) => g.outb(0x80, 0x5a).hlt()));
   expect(box.ucall(box.vcpu.runSync())).toBeUndefined();
   expect(box.ucall(box.vcpu.runSync())).toBeUndefined();
 });
 
-test("a guest that speaks is the same through next and through ucall", ({ sandbox }) => {
+test("next() and ucall() return the same ucalls", ({ sandbox }) => {
   const box = sandbox(guest("long", (g) => g.sync(5).sync(5).done()));
   expect(box.ucall(box.vcpu.runSync())).toEqual(box.next());
 });
@@ -85,13 +85,13 @@ test("a reset keeps the table and the memory", ({ sandbox }) => {
   expect(box.vcpu.getCpuid2()).toEqual(table);
 });
 
-test("without a table the vCPU's stays empty", ({ kvm }) => {
+test("without a table the vCPU's table is empty", ({ kvm }) => {
   using box = new Sandbox(kvm, { program: guest("real", (g) => g.sync(1).done()) });
   expect(box.vcpu.getCpuid2()).toEqual([]);
   expect(box.syncs()).toEqual([[1n]]);
 });
 
-test("prepare sees the VM before its vCPU is made", ({ sandbox }) => {
+test("prepare() is called with the VM before its vCPU is created", ({ sandbox }) => {
   const box = sandbox(
     guest("real", (g) => g.done()),
     { prepare: (vm) => vm.createIrqchip() },
@@ -100,7 +100,7 @@ test("prepare sees the VM before its vCPU is made", ({ sandbox }) => {
 });
 
 describe("closing", () => {
-  test("closes vCPU, VM and memory, and twice does nothing", ({ sandbox }) => {
+  test("closes vCPU, VM and memory; closing twice is a no-op", ({ sandbox }) => {
     const box = sandbox(guest("real", (g) => g.done()));
     box.close();
     expect(() => box.close()).not.toThrow();
@@ -115,7 +115,7 @@ describe("closing", () => {
     expect(kept.vm.closed).toBe(true);
   });
 
-  test("a sandbox whose table is refused leaves nothing open", ({ kvm }) => {
+  test("a sandbox whose table is refused leaves no open descriptor", ({ kvm }) => {
     const program = guest("real", (g) => g.done());
     const cpuid = [{ function: 0x8000_0008, eax: 49 << 8 }];
     const before = readdirSync("/proc/self/fd").length;

@@ -1,10 +1,10 @@
-/** A worker whose vCPU is a script: it needs no KVM. What it must come to is vcpu-worker.test.ts. */
+/** A worker whose vCPU is scripted and needs no KVM. The expectations are in vcpu-worker.test.ts. */
 import { KvmError, StateError } from "node-kvm";
 import { serveVcpu } from "node-kvm/worker";
 
 const answers = [];
 
-/** What the vCPU's runs do, by name. */
+/** The scripts of the vCPU's runs, by name. */
 const scripts = {
   exits: [
     () => ({ kind: "io", direction: "out", port: 1 }),
@@ -35,7 +35,9 @@ const scripts = {
   ],
   refused: [
     () => {
-      throw new KvmError({ ioctl: "KVM_RUN", fd: "vcpu 0", errno: 5, reason: "the VM is dead" });
+      const args = { id: 7n, list: [1], bytes: new Uint8Array(2), event: new Event("x"), on() {} };
+      const call = { call: "KVM_RUN", object: "vcpu 0", errno: 5, args };
+      throw new KvmError({ ...call, reason: "the VM is dead" });
     },
     () => {
       throw new StateError("ERR_CLOSED", "vcpu 0");

@@ -1,4 +1,7 @@
-/** A vCPU in a worker: what crosses to its owner, and how runs end. The vCPU is scripted; a real one is run-worker.test.ts. */
+/**
+ * Tests of a vCPU in a worker: messages to its owner, and the ends of runs. The vCPU is scripted; a real one is
+ * run-worker.test.ts.
+ */
 import { expect, onTestFinished, test } from "vitest";
 import type { IoInExit } from "../../../lib/kvm/exits/exit.ts";
 import { serveVcpu, VcpuWorker } from "../../../lib/worker/index.ts";
@@ -13,13 +16,13 @@ async function started(script: string): Promise<VcpuWorker> {
 
 const stateError = (code: string) => expect.objectContaining({ name: "StateError", code });
 
-test("exits that the worker handles do not cross", async () => {
+test("exits that the worker handles are not sent to the owner", async () => {
   const worker = await started("exits");
   expect(await worker.run()).toEqual({ kind: "hlt" });
   expect(worker.running).toBe(false);
 });
 
-test("an exit is answered by its owner, with the next run", async () => {
+test("the owner's reply to an exit is sent with the next run", async () => {
   const worker = await started("reads");
   const read = await worker.run();
   if (read.kind !== "io" || read.direction !== "in") throw new Error(`exit: ${read.kind}`);
@@ -30,7 +33,7 @@ test("an exit is answered by its owner, with the next run", async () => {
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 2, bytes: [1, 2, "failed"] });
 });
 
-test("an exit is answered once, and not late", async () => {
+test("an exit can be answered once, and not after the next run", async () => {
   const worker = await started("reads");
   const read = await worker.run();
   if (read.kind !== "io" || read.direction !== "in") throw new Error(`exit: ${read.kind}`);
@@ -38,7 +41,7 @@ test("an exit is answered once, and not late", async () => {
   expect(() => read.reply([2])).toThrow(stateError("ERR_ANSWERED"));
   const rdmsr = await worker.run();
   if (rdmsr.kind !== "x86_rdmsr") throw new Error(`exit: ${rdmsr.kind}`);
-  // The first exit's answer is not this one's.
+  // The answer to the first exit does not answer this one.
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [1] });
   expect(() => rdmsr.fail()).toThrow(stateError("ERR_ANSWERED"));
 });
@@ -49,7 +52,7 @@ async function readExit(worker: VcpuWorker): Promise<IoInExit> {
   return exit;
 }
 
-/** What a program may pass as a signal: its `addEventListener` runs code of the program. */
+/** A signal of the program, whose `addEventListener` runs code of the program. */
 const signalThat = (addEventListener: () => unknown): AbortSignal =>
   ({
     aborted: false,
@@ -78,7 +81,7 @@ test("a signal whose addEventListener() runs the worker keeps its own run", asyn
   expect(await inner[0]).toEqual({ kind: "hlt" });
 });
 
-test("an answer that cannot cross is refused, and the exit waits for another", async () => {
+test("a reply that cannot be cloned is rejected, and the exit can still be answered", async () => {
   const worker = await started("reads one");
   const read = await readExit(worker);
   const uncloneable = [() => 1] as unknown as number[];
@@ -90,7 +93,7 @@ test("an answer that cannot cross is refused, and the exit waits for another", a
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [7] });
 });
 
-test("an answer that the exit refuses rejects the run, and the guest does not go on", async () => {
+test("a reply that the exit rejects also rejects the run, and the guest does not continue", async () => {
   const worker = await started("reads one");
   const read = await readExit(worker);
   read.reply([1, 2]);
@@ -100,7 +103,7 @@ test("an answer that the exit refuses rejects the run, and the guest does not go
   expect(() => read.reply([7])).toThrow(stateError("ERR_ANSWERED"));
 });
 
-test("an answer crosses as it was when it was given", async () => {
+test("a reply is sent with its content at the time of the call", async () => {
   const worker = await started("reads one");
   const read = await readExit(worker);
   const values = [7];
@@ -109,16 +112,24 @@ test("an answer crosses as it was when it was given", async () => {
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [7] });
 });
 
-test("data that cannot cross is told by start()", async () => {
+test("start() rejects worker data that cannot be cloned", async () => {
   await expect(VcpuWorker.start(FILE, () => undefined)).rejects.toMatchObject({
     name: "DataCloneError",
   });
 });
 
-test("errors cross as what they are, and the worker lives on", async () => {
+test("an error's arguments arrive, except those that cannot be cloned", async () => {
+  const worker = await started("refused");
+  const error: unknown = await worker.run().catch((thrown: unknown) => thrown);
+  expect(error).toHaveProperty("args", { id: 7n, list: [1], bytes: new Uint8Array(2) });
+});
+
+test("errors keep their class, and the worker continues", async () => {
   const worker = await started("refused");
   await expect(worker.run()).rejects.toMatchObject({
     name: "KvmError",
+    call: "KVM_RUN",
+    object: "vcpu 0",
     errno: 5,
     message: "KVM_RUN (vcpu 0): EIO: the VM is dead",
   });
@@ -131,12 +142,12 @@ test("errors cross as what they are, and the worker lives on", async () => {
   expect(await worker.run()).toEqual({ kind: "hlt" });
 });
 
-test("an interruption that nobody asked for is not the owner's", async () => {
+test("an unrequested interruption is not reported to the owner", async () => {
   const worker = await started("interrupted");
   expect(await worker.run()).toEqual({ kind: "hlt" });
 });
 
-test("a kick ends this run, and not the next", async () => {
+test("a kick interrupts this run and not the next one", async () => {
   const worker = await started("spins");
   for (let i = 0; i < 100; i += 1) {
     const ended = worker.run();
@@ -147,13 +158,13 @@ test("a kick ends this run, and not the next", async () => {
   }
 });
 
-test("an abort ends a run, before it begins too", async () => {
+test("an abort ends a run, also before it starts", async () => {
   const worker = await started("spins");
   expect(await worker.run({ signal: AbortSignal.timeout(5) })).toEqual({ kind: "intr" });
   expect(await worker.run({ signal: AbortSignal.abort() })).toEqual({ kind: "intr" });
 });
 
-test("while it runs, another run is refused", async () => {
+test("a second run is rejected during a run", async () => {
   const worker = await started("spins");
   const ended = worker.run();
   expect(() => worker.run()).toThrow(stateError("ERR_RUNNING"));
@@ -170,13 +181,13 @@ test("closing ends a run, and the thread", async () => {
   await worker.close();
 });
 
-test("a thread that ends takes its run along", async () => {
+test("the end of the thread ends its run", async () => {
   const worker = await started("ends its thread");
   await expect(worker.run()).rejects.toThrow("vcpu worker: its thread has ended (3)");
   expect(() => worker.run()).toThrow(stateError("ERR_CLOSED"));
 });
 
-test("what goes wrong in the making is told by start()", async () => {
+test("start() rejects with the error of creating the vCPU", async () => {
   await expect(VcpuWorker.start(FILE, { throws: "no such guest" })).rejects.toThrow(
     new RangeError("no such guest"),
   );
@@ -189,7 +200,7 @@ test("what goes wrong in the making is told by start()", async () => {
   );
 });
 
-test("a thread that was started by another serves nobody", async () => {
+test("serveVcpu() throws in a thread that VcpuWorker did not start", async () => {
   await expect(serveVcpu(() => Promise.reject())).rejects.toThrow(
     "serveVcpu: this thread was not started by VcpuWorker.start()",
   );

@@ -11,26 +11,26 @@
 namespace node_kvm {
 
 // One side of an exchange between two threads; only its own thread uses it.
-class Patience {
+class SpinWait {
  public:
   // Starts a wait. Returns the time until which to spin, by uv_hrtime(); 0 means no spinning. If
   // the threads are not `apart` but share a CPU, spinning would only delay the other thread.
   uint64_t Begin(bool is_apart) {
     began_ = uv_hrtime();
-    is_looking_ = false;
+    is_spinning_ = false;
     if (!is_apart || !was_short_) return 0;
     if (skips_ > 0) {
       --skips_;
       return 0;
     }
-    is_looking_ = true;
+    is_spinning_ = true;
     return began_ + kWindowNs;
   }
 
   // Ends a wait, because its event has occurred.
   void End() {
     was_short_ = uv_hrtime() - began_ < kWindowNs;
-    if (!is_looking_) return;
+    if (!is_spinning_) return;
     misses_ = was_short_ ? 0 : std::min(misses_ + 1, kMostMisses);
     skips_ = (1U << misses_) - 1;
   }
@@ -42,7 +42,7 @@ class Patience {
   static constexpr uint32_t kMostMisses = 6;
 
   uint64_t began_ = 0;
-  bool is_looking_ = false;
+  bool is_spinning_ = false;
   bool was_short_ = false;
   uint32_t misses_ = 0;  // in a row
   uint32_t skips_ = 0;   // so many waits sleep at once

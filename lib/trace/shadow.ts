@@ -41,7 +41,7 @@ export class Shadow {
    * @param whose - of a guest's changes, the accessed and dirty bits of page tables are ignored, because a CPU may set
    *   them whenever it reads an entry (Intel SDM Vol. 3A 5.8), so they vary.
    */
-  look(whose: "guest" | "program"): readonly Range[] {
+  changes(whose: "guest" | "program"): readonly Range[] {
     const found: Range[] = [];
     for (let start = 0; start < this.#memory.byteLength; start += PIECE) {
       const length = Math.min(PIECE, this.#memory.byteLength - start);

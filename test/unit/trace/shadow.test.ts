@@ -1,8 +1,8 @@
-/** Claims about looking at memory: what is found to differ is all that differs. */
+/** Tests of comparing memory: exactly the differences are found. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { differences, Shadow } from "../../../lib/trace/look.ts";
 import type { Range } from "../../../lib/trace/record.ts";
+import { differences, Shadow } from "../../../lib/trace/shadow.ts";
 
 class Memory {
   readonly bytes: Uint8Array;
@@ -30,7 +30,7 @@ describe("differences", () => {
     expect(differences(Uint8Array.of(1, 2), Uint8Array.of(1, 2))).toEqual([]);
   });
 
-  test.each([1, 8])("make the first array the second, in units of %i", (unit) => {
+  test.each([1, 8])("turn the first array into the second, in units of %i", (unit) => {
     fc.assert(
       fc.property(fc.array(change), fc.array(change), (first, second) => {
         const [before, now] = [new Uint8Array(200), new Uint8Array(200)];
@@ -45,7 +45,7 @@ describe("differences", () => {
     );
   });
 
-  test("that lie far apart are two, and near ones are one", () => {
+  test("that are far apart are two ranges, and near ones are one", () => {
     const now = new Uint8Array(100);
     for (const at of [0, 10, 60]) now[at] = 1;
     expect(differences(new Uint8Array(100), now)).toEqual([
@@ -56,30 +56,30 @@ describe("differences", () => {
 });
 
 describe("a shadow", () => {
-  test("tells everything that is not zero at first, and then only what is new", () => {
+  test("returns everything that is not zero first, and then only changes", () => {
     const memory = new Memory(600_000);
     const shadow = new Shadow(memory);
     memory.bytes.set([1, 2], 0x1000);
     memory.bytes[599_999] = 3;
-    const first = shadow.look("program");
+    const first = shadow.changes("program");
     expect(Buffer.compare(applied(new Uint8Array(600_000), first), memory.bytes)).toBe(0);
-    expect(shadow.look("program")).toEqual([]);
+    expect(shadow.changes("program")).toEqual([]);
     memory.bytes[0x1001] = 0;
-    expect(shadow.look("program")).toEqual([
+    expect(shadow.changes("program")).toEqual([
       { offset: 0x1000, bytes: Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0) },
     ]);
   });
 
-  test("does not take a visited page table for the guest's writing, but the program's it tells", () => {
+  test("ignores accessed and dirty bits that a guest's run has set, and returns those that the program has written", () => {
     const memory = new Memory(4096);
     const shadow = new Shadow(memory);
     memory.bytes.set([0x83, 0x90], 0x10);
-    shadow.look("program");
+    shadow.changes("program");
     memory.bytes[0x10] = 0xe3;
-    expect(shadow.look("guest")).toEqual([]);
+    expect(shadow.changes("guest")).toEqual([]);
     memory.bytes[0x10] = 0x83;
-    expect(shadow.look("program")).toHaveLength(1);
+    expect(shadow.changes("program")).toHaveLength(1);
     memory.bytes[0x10] = 0xa1;
-    expect(shadow.look("guest")).toHaveLength(1);
+    expect(shadow.changes("guest")).toHaveLength(1);
   });
 });
