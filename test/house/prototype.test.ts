@@ -42,7 +42,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^"of" in type$/, OURS],
     [/^Symbol\.iterator in value$/, "an inherited iterator counts"],
     [/^scalars\[type\]$/, TABLE],
-    [/^(header|value)\[(tail\.count|name|counter\.name)\]$/, TABLE],
+    [/^(header|value)\[(tail\.count|tail\.name|name|counter\.name)\]$/, TABLE],
   ],
   "abi/layout.ts": [
     [/^"(of|type)" in (type|field|field\.type)$/, OURS],
