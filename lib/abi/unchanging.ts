@@ -1,6 +1,6 @@
 /**
  * Lists of structs that never change, so that their bytes can be encoded once and kept. The class that makes such a
- * list registers it: no other code can tell that a list is immutable to any depth.
+ * list registers it: no other code can determine that a list is immutable to any depth.
  */
 
 const lists = new WeakSet<object>();
