@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import * as structs from "../../../lib/abi/generated/structs.ts";
 import { Cpuid2, CpuidEntry2, Msrs, Regs, Sregs } from "../../../lib/abi/generated/structs.ts";
-import { encode, type Layout, read, tailLength } from "../../../lib/abi/struct.ts";
+import { encode, type Layout, read, tailLength, write } from "../../../lib/abi/struct.ts";
 import { interpretedEncode, interpretedRead } from "./interpreter.ts";
 import { MadeBits } from "./made-bits.ts";
 import { type Members, structValue } from "./values.ts";
@@ -55,6 +55,16 @@ describe.each(byName)("%s", (_, layout) => {
       { numRuns: layout.size > 512 ? 5 : 20 },
     );
   });
+});
+
+test("a bit field leaves the other bits of its bytes", () => {
+  fc.assert(
+    fc.property(partOf(MadeBits), (value) => {
+      const bytes = new Uint8Array(MadeBits.size).fill(0xff);
+      write(MadeBits, value, bytes);
+      return isDeepStrictEqual(bytes, interpretedEncode(MadeBits, value, 0, 0xff));
+    }),
+  );
 });
 
 describe.each(frequent)("%s", (_, layout) => {

@@ -131,9 +131,14 @@ export function interpretedRead(layout: Layout, bytes: Uint8Array): Members {
   return { ...value, [tail.name]: readList(tail.element, place, count) };
 }
 
-/** Encodes a struct with this many elements in its tail. */
-export function interpretedEncode(layout: Layout, value: unknown, tailLength: number): Uint8Array {
-  const bytes = new Uint8Array(sizeOf(layout, tailLength));
+/** Encodes a struct with this many elements in its tail, into bytes of this value. */
+export function interpretedEncode(
+  layout: Layout,
+  value: unknown,
+  tailLength: number,
+  fill = 0,
+): Uint8Array {
+  const bytes = new Uint8Array(sizeOf(layout, tailLength)).fill(fill);
   writeStruct(layout, value, bytes);
   return bytes;
 }
