@@ -49,7 +49,11 @@ const library: RolldownOptions = {
         { name: "cpuid", test: /lib\/cpuid\//, priority: 4 },
         { name: "guest", test: /lib\/guest\//, priority: 3 },
         { name: "trace", test: /lib\/trace\//, minShareCount: 2, priority: 2 },
-        { name: "kvm", test: /lib\/(kvm|vmm|state|explain|native\.ts|package\.ts)/, priority: 1 },
+        {
+          name: "kvm",
+          test: /lib\/(kvm|machine|oracle|state|explain|native\.ts|package\.ts)/,
+          priority: 1,
+        },
       ],
     },
   },

@@ -1,6 +1,6 @@
 /**
  * Which tests there are. `npm test` runs those that end in three minutes on two CPUs: all but the
- * projects lifecycle and lab, which are `npm run test:long`. The suite alone is `npm run test:kvm`.
+ * projects lifecycle, lab and site, which are `npm run test:long`. The suite alone is `npm run test:kvm`.
  */
 import { defineConfig, type ViteUserConfig } from "vitest/config";
 
@@ -69,6 +69,15 @@ const config: ViteUserConfig = defineConfig({
           sequence: { groupOrder: 3 },
           testTimeout: 600_000,
           hookTimeout: 600_000,
+        },
+      },
+      {
+        test: {
+          name: "site",
+          include: ["test/site/**/*.test.ts"],
+          sequence: { groupOrder: 4 },
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
     ],

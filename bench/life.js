@@ -1,6 +1,6 @@
 // What a VM's whole life costs: made, run to its first exit, closed. Reported only: it waits on RCU.
 import { setImmediate } from "node:timers/promises";
-import { Sandbox } from "node-kvm";
+import { Sandbox } from "node-kvm/machine";
 
 function live(stage) {
   const { program } = stage;

@@ -1,6 +1,6 @@
 // What a thousand VMs that live at the same time take: memory, descriptors, time.
 import { readdirSync, readFileSync } from "node:fs";
-import { Sandbox } from "node-kvm";
+import { Sandbox } from "node-kvm/machine";
 import { time } from "./harness/table.js";
 
 const VMS = 1000;

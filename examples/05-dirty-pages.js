@@ -1,7 +1,8 @@
 // The pages that a guest writes, from KVM's dirty log, and what is in them.
-import { fromSupported, Kvm, Sandbox } from "node-kvm";
+import { fromSupported, Kvm } from "node-kvm";
 import { KVM_MEM_LOG_DIRTY_PAGES } from "node-kvm/abi";
 import { guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 
 /** Writes to three pages, reports, and writes to a fourth. */
 const program = guest("long", (g) =>

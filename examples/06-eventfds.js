@@ -1,8 +1,9 @@
 // A device without exits: a guest's write signals an ioeventfd, and the host answers by an irqfd's interrupt.
 // Needs: KVM_CAP_IRQCHIP, KVM_CAP_IOEVENTFD, KVM_CAP_IRQFD
-import { EventFd, Kvm, Sandbox } from "node-kvm";
+import { EventFd, Kvm } from "node-kvm";
 import { KVM_IOEVENTFD_FLAG_PIO } from "node-kvm/abi";
 import { guest, mem } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 
 const [DOORBELL, REPORT, IRQ, VECTOR] = [0x510, 0x80, 5, 0x20];
 const [PIC, PIC_DATA, END_OF_INTERRUPT] = [0x20, 0x21, 0x20];

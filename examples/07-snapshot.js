@@ -4,8 +4,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { fromSupported, Kvm, Sandbox, stateFromJson, stateToJson } from "node-kvm";
+import { fromSupported, Kvm } from "node-kvm";
 import { guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
+import { stateFromJson, stateToJson } from "node-kvm/state";
 
 const PORT = 0x80;
 const program = guest("long", (g) =>

@@ -1,8 +1,9 @@
 // An MSR that the host answers: KVM's filter denies it, and the access becomes an exit instead of #GP.
 // Needs: KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER
-import { fromSupported, Kvm, Sandbox } from "node-kvm";
+import { fromSupported, Kvm } from "node-kvm";
 import * as abi from "node-kvm/abi";
 import { guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 
 const [EMULATED, REFUSED] = [0xc000_0103, 0xc000_0102]; // IA32_TSC_AUX, IA32_KERNEL_GS_BASE
 const program = guest("long", (g) =>

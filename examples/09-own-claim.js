@@ -1,9 +1,10 @@
 // Your own claims about KVM: each is a sentence and a check, which throws when the claim does not hold.
 // Needs: CPU xsave
 import assert from "node:assert/strict";
-import { fromSupported, Kvm, KvmError, Sandbox } from "node-kvm";
+import { fromSupported, Kvm, KvmError } from "node-kvm";
 import { CpuidTable } from "node-kvm/cpuid";
 import { CR4_OSXSAVE, guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 
 const kvm = Kvm.open();
 const supported = CpuidTable.from(fromSupported(kvm.getSupportedCpuid()));

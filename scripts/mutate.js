@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-// usage: node scripts/mutate.js [--least 80] [FOLDER or FILE of lib/explain, lib/state, lib/cpuid...]
-//   All three folders without an argument. For each: the mutants, how many a test killed, how many ended by
+// usage: node scripts/mutate.js [--least 80] [FOLDER or FILE of lib/explain, lib/state, lib/oracle, lib/cpuid...]
+//   All four folders without an argument. For each: the mutants, how many a test killed, how many ended by
 //   their time, how many survived or are reached by no test, and the score, which is the killed part.
 //   Each survivor follows, except those of test/mutation/equivalents.json, which no test can kill.
 //   The exit status is 1 if a score is below --least and not every survivor is listed there, or if the
@@ -23,7 +23,7 @@ const { values, positionals } = parseArgs({
 });
 
 /** The folders that are judged, each by the tests of its own folder. */
-const JUDGED = ["lib/cpuid", "lib/state", "lib/explain"];
+const JUDGED = ["lib/cpuid", "lib/oracle", "lib/state", "lib/explain"];
 const targets = (positionals.length === 0 ? JUDGED : positionals).map((path) =>
   path.replace(/\/$/, ""),
 );

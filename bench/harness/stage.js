@@ -1,5 +1,6 @@
 // What a question's rows are measured on: a VM of its own for each, on either side.
-import { CpuidTable, fromSupported, Kvm, Sandbox } from "node-kvm";
+import { CpuidTable, fromSupported, Kvm } from "node-kvm";
+import { Sandbox } from "node-kvm/machine";
 import { program } from "./guests.js";
 import { timed } from "./rounds.js";
 import { Yardstick } from "./yardstick.js";

@@ -46,8 +46,8 @@ export class Yardstick {
   /**
    * Tells what a VM is made of: the very bytes that the sandbox gives KVM.
    *
-   * @param {import("node-kvm").Sandbox} sandbox made, and not yet run
-   * @param {Iterable<import("node-kvm").CpuidEntry2Input>} cpuid its table
+   * @param {import("node-kvm/machine").Sandbox} sandbox made, and not yet run
+   * @param {Iterable<import("node-kvm/abi").CpuidEntry2Input>} cpuid its table
    */
   async describe({ program, vcpu }, cpuid) {
     await this.ask(`memory ${program.memorySize}`);

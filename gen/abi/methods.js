@@ -152,17 +152,20 @@ function inputOf({ ioctl, unwrap, key, whole, needs, each, rest }, shape, type) 
   const said = [whole, needs, each].filter((one) => one !== undefined).length;
   if (said !== 1) throw new Error(`${ioctl}: say whole, needs or each: what may be left out?`);
   if ((needs ?? each) && rest === undefined) throw new Error(`${ioctl}: say why the rest may be 0`);
-  if (whole) return { input: `WholeStruct<${type}>`, types: ["WholeStruct"] };
+  if (whole) return { input: `WholeStructInput<${type}>`, types: ["WholeStructInput"] };
   if (each) {
     const names = each.map((one) => `"${one}"`).join(" | ");
-    return { input: `readonly StructWith<${type}[number], ${names}>[]`, types: ["StructWith"] };
+    return {
+      input: `readonly StructInputWith<${type}[number], ${names}>[]`,
+      types: ["StructInputWith"],
+    };
   }
   const fields = needs ?? [];
   for (const name of fields) fieldType(shape, name);
   if (unwrap || fields.length === 0)
     return { input: `StructInput<${type}>`, types: ["StructInput"] };
   const names = fields.map((one) => `"${one}"`).join(" | ");
-  return { input: `StructWith<${type}, ${names}>`, types: ["StructWith"] };
+  return { input: `StructInputWith<${type}, ${names}>`, types: ["StructInputWith"] };
 }
 
 /** The method that changes a part of a state. @param {Method} method @param {Shape} shape @returns {Code} */

@@ -14,7 +14,7 @@ type PaddingName = `pad${string}` | `reserved${string}` | "dummy";
 const PADDING = /^(pad|reserved|dummy)/;
 
 /** The argument of a method that requires the fields `K` of a `T`; other fields are 0 if omitted. */
-export type StructWith<T, K extends keyof T> = StructInput<T> & {
+export type StructInputWith<T, K extends keyof T> = StructInput<T> & {
   readonly [N in K]: StructInput<T[N]>;
 };
 
@@ -23,20 +23,20 @@ type UnionStruct = IrqchipChip | IoapicStateRedirtbl;
 
 /** At least one member of a union. */
 type OneOf<T> = {
-  readonly [K in Exclude<keyof T, PaddingName>]: { readonly [N in K]: WholeStruct<T[K]> };
+  readonly [K in Exclude<keyof T, PaddingName>]: { readonly [N in K]: WholeStructInput<T[K]> };
 }[Exclude<keyof T, PaddingName>];
 
 /** The argument of a method that replaces a whole `T`: every field, to any depth, except padding. */
-export type WholeStruct<T> = T extends bigint
+export type WholeStructInput<T> = T extends bigint
   ? bigint | number
   : T extends number | Uint8Array
     ? T
     : T extends readonly (infer E)[]
-      ? readonly WholeStruct<E>[]
+      ? readonly WholeStructInput<E>[]
       : T extends UnionStruct
         ? OneOf<T>
         : {
-            readonly [K in keyof T as K extends PaddingName ? never : K]: WholeStruct<T[K]>;
+            readonly [K in keyof T as K extends PaddingName ? never : K]: WholeStructInput<T[K]>;
           } & { readonly [K in keyof T as K extends PaddingName ? K : never]?: StructInput<T[K]> };
 
 const flat = new WeakMap<Layout, boolean>();

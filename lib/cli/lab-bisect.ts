@@ -1,6 +1,6 @@
 /** `node-kvm lab bisect`: between which kernels a claim's verdict changes. */
 import { BISECT_STATUS, bisect, type Judgement } from "../lab/bisect.ts";
-import { runCampaign, type Start } from "../lab/campaign.ts";
+import { type LaneStart, runCampaign } from "../lab/campaign.ts";
 import { LabError } from "../lab/error.ts";
 import { listKernels } from "../lab/kernels/kernels.ts";
 import type { EmulatorName } from "../lab/machine/machine.ts";
@@ -22,7 +22,7 @@ export interface LabBisectOptions {
   /** The user's own Bochs. */
   readonly bochs?: string | undefined;
   /** How QEMU's machines start. */
-  readonly start?: Start | undefined;
+  readonly start?: LaneStart | undefined;
 }
 
 /** What judging one kernel takes. */

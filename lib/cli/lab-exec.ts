@@ -1,5 +1,5 @@
 /** `node-kvm lab exec`: any command in a disposable machine, with its output and its exit status. */
-import type { Start } from "../lab/campaign.ts";
+import type { LaneStart } from "../lab/campaign.ts";
 import { DEFAULTS, type EmulatorName, type LabResult, runInLab } from "../lab/machine/machine.ts";
 import { throwIfAborted } from "../lab/process/command.ts";
 import { printableLines } from "../report/printable.ts";
@@ -34,7 +34,7 @@ export interface ExecOptions {
   /** Files or folders to bring back: `GUEST:HOST`, or `GUEST` alone, which is put at its path below here. */
   readonly out?: readonly string[] | undefined;
   /** Whether a machine that was saved after its boot is restored, where that can be; it is when left out. */
-  readonly start?: Start | undefined;
+  readonly start?: LaneStart | undefined;
   /** A host file to which the kernel's log is written, whatever happens. */
   readonly log?: string | undefined;
   readonly command: readonly string[];

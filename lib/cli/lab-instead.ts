@@ -17,9 +17,16 @@ export interface InsteadReport {
 }
 
 /** Says what must be there for the lab, for who has no KVM and no lab either. */
-export const HOW_TO_LAB: string =
+const HOW_TO_LAB: string =
   "the lab judges stock kernels in an emulated machine, on any x86-64 Linux: " +
   "apt-get install --no-install-recommends qemu-system-x86, then node-kvm lab run --kernel 6.12";
+
+/** Returns the advice for a host without KVM: the lab, or the variable that names another device. */
+export function adviceWithoutKvm(): string {
+  const device = process.env["NODE_KVM_DEVICE"];
+  if (device === undefined) return HOW_TO_LAB;
+  return `NODE_KVM_DEVICE is ${device}: unset it to use /dev/kvm, or set it to the path of a KVM device`;
+}
 
 /**
  * Runs the suite in the lab, if QEMU and a cached kernel are at hand; says so on standard error.

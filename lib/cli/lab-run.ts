@@ -1,5 +1,11 @@
 /** `node-kvm lab run`: the suite on kernels x CPU models, and on the host, as one matrix. */
-import { type Lane, laneName, runCampaign, type Start, type Step } from "../lab/campaign.ts";
+import {
+  type Lane,
+  type LaneStart,
+  type LaneStep,
+  laneName,
+  runCampaign,
+} from "../lab/campaign.ts";
 import type { Kernel } from "../lab/kernels/kernels.ts";
 import type { EmulatorName } from "../lab/machine/machine.ts";
 import { toHtml } from "../report/html.ts";
@@ -33,7 +39,7 @@ export interface LabRunOptions {
   readonly pattern: string | undefined;
   readonly parallel: number;
   /** How QEMU's machines start. */
-  readonly start: Start;
+  readonly start: LaneStart;
   /** Whether this host's own KVM is a column too. */
   readonly host: boolean;
   readonly reporter: (typeof MATRIX_REPORTERS)[number];
@@ -125,7 +131,7 @@ class Progress {
     for (const lane of lanes) this.#states.set(printable(laneName(lane)), "waits");
   }
 
-  tell(lane: Lane, step: Step): void {
+  tell(lane: Lane, step: LaneStep): void {
     const name = printable(laneName(lane));
     const state = printable(describeStep(step));
     this.#states.set(name, state);
@@ -145,7 +151,7 @@ class Progress {
   }
 }
 
-function describeStep(step: Step): string {
+function describeStep(step: LaneStep): string {
   if (step.kind === "boots") return "boots";
   if (step.kind === "judged") return `${counted(step.claims, "claim")} judged`;
   const { column } = step;

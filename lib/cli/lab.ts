@@ -1,6 +1,6 @@
 /** `node-kvm lab`: which commands the lab has, and their options. What each does is lab-*.ts. */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { DEFAULT_START, defaultParallel, type Start } from "../lab/campaign.ts";
+import { DEFAULT_START, defaultParallel, type LaneStart } from "../lab/campaign.ts";
 import { guestFolder } from "../lab/machine/guest.ts";
 import { DEFAULTS } from "../lab/machine/machine.ts";
 import { commonStatuses, STATUS, type StatusRow, statusHelp } from "./exit-status.ts";
@@ -45,13 +45,13 @@ export function addLab(program: Command): void {
   addCache(lab);
 }
 
-const STARTS: readonly Start[] = ["saved", "boot", "warm"];
+const STARTS: readonly LaneStart[] = ["saved", "boot", "warm"];
 
 /**
  * Makes the option that says how QEMU's machines start; `lab exec` has no warm ones. Only `lab run` restores unless it
  * is told otherwise: a bisection meets most kernels once.
  */
-function startOption(usual: Start, ...starts: readonly Start[]): Option {
+function startOption(usual: LaneStart, ...starts: readonly LaneStart[]): Option {
   const warm = starts.includes("warm")
     ? "; warm: that has judged before, for quick loops only"
     : "";
@@ -122,7 +122,7 @@ interface RunFlags extends EmulatorFlags {
   readonly modules?: string;
   readonly cpu?: readonly string[];
   readonly parallel: number;
-  readonly start: Start;
+  readonly start: LaneStart;
   readonly host?: boolean;
   readonly reporter: (typeof MATRIX_REPORTERS)[number];
   readonly output?: string;
@@ -177,7 +177,7 @@ interface ExecFlags extends EmulatorFlags {
   readonly file?: readonly string[];
   readonly out?: readonly string[];
   readonly log?: string;
-  readonly start: Start;
+  readonly start: LaneStart;
 }
 
 function addExec(lab: Command): void {
@@ -230,7 +230,7 @@ interface BisectFlags extends EmulatorFlags {
   readonly good?: string;
   readonly bad?: string;
   readonly cpu?: string;
-  readonly start: Start;
+  readonly start: LaneStart;
   readonly script?: boolean;
   readonly kernel?: string;
   readonly modules?: string;

@@ -19,7 +19,7 @@ import { needsOwnProcesses } from "../suite/isolation.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 import { HOW_TO_LIST } from "./lab-claims.ts";
-import { HOW_TO_LAB, type InsteadReport, judgeInLab } from "./lab-instead.ts";
+import { adviceWithoutKvm, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 import { interruptible } from "./lab-kernel.ts";
 
 /** How the suite can be reported: live text, or one document at the end. */
@@ -74,7 +74,7 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
       }
       return printInstead(instead, options.reporter);
     }
-    process.stderr.write(`node-kvm: ${HOW_TO_LAB}\n`);
+    process.stderr.write(`node-kvm: ${printable(adviceWithoutKvm())}\n`);
   }
   return interruptible((signal) => judgeAndReport(options, signal));
 }

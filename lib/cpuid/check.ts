@@ -8,7 +8,7 @@ import { runs } from "./diff.ts";
 import {
   CPUID_REGISTERS,
   type CpuidEntry2,
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   type CpuidRegister,
   entry,
   formatLeaf,
@@ -31,7 +31,7 @@ export interface CheckCpuidOptions {
   /** The vCPU's number, which is its APIC id after reset. If omitted, no APIC id is checked. */
   readonly id?: number;
   /** The entries of KVM_GET_SUPPORTED_CPUID. If omitted, no feature is checked. */
-  readonly supported?: Iterable<CpuidEntryInput>;
+  readonly supported?: Iterable<CpuidEntry2Input>;
 }
 
 /** The name of a rule. */
@@ -200,7 +200,7 @@ const OPTIONS = ["id", "supported"] as const;
  * @throws RangeError for an `id` or a number that is not a u32; TypeError for an unknown option.
  */
 export function checkCpuid(
-  table: Iterable<CpuidEntryInput>,
+  table: Iterable<CpuidEntry2Input>,
   options: CheckCpuidOptions = {},
 ): readonly CpuidFinding[] {
   refuseUnknown("checkCpuid()", options, OPTIONS);

@@ -2,20 +2,18 @@
  * One entry of a CPUID table, and KVM's rule for finding one. The meaning of its bits is field.ts; tables are table.ts.
  */
 
+import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../abi/generated/constants.ts";
 import type { CpuidEntry2 } from "../abi/generated/structs.ts";
 import { describe, refuseMissing, refuseUnknown } from "../options.ts";
 
-export { type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
+export { type CpuidEntry2, type CpuidEntry2Input, KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
 
 /** The name of one of CPUID's four result registers. */
 export type CpuidRegister = "eax" | "ebx" | "ecx" | "edx";
 
 /** Lists the four registers in the order of `struct kvm_cpuid_entry2`. */
 export const CPUID_REGISTERS: readonly CpuidRegister[] = ["eax", "ebx", "ecx", "edx"];
-
-/** An entry to create: only `function` is required, all other members are 0 by default. */
-export type CpuidEntryInput = Pick<CpuidEntry2, "function"> & Partial<CpuidEntry2>;
 
 /** The cases of KVM 7.2's cpuid_function_is_indexed (arch/x86/kvm/cpuid.c). Leaf 0x23 is not one of them. */
 const INDEXED: ReadonlySet<number> = new Set([
@@ -49,7 +47,7 @@ const MEMBERS: readonly string[] = ["function", "index", "flags", ...CPUID_REGIS
  * 4294967296 does not fit 32 bits`. `flags` are unchanged: no flag is added for functions that {@link isIndexed} names.
  * `padding`, if present, has three words. An unknown member is a TypeError.
  */
-export function entry(input: CpuidEntryInput): CpuidEntry2 {
+export function entry(input: CpuidEntry2Input): CpuidEntry2 {
   refuseUnknown("cpuid entry", input, MEMBERS, "member");
   refuseMissing("cpuid entry", input, ["function"]);
   const { function: fn, index = 0, flags = 0, eax = 0, ebx = 0, ecx = 0, edx = 0 } = input;

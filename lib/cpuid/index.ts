@@ -1,11 +1,5 @@
 /** The entry `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
-export {
-  type FromSupportedOptions,
-  fromSupported,
-  isOwned,
-  KVM_OWNED,
-  type KvmOwned,
-} from "./builder.ts";
+export { type FromSupportedOptions, fromSupported } from "./builder.ts";
 export {
   type CheckCpuidOptions,
   type CpuidFinding,
@@ -24,7 +18,7 @@ export {
 export {
   CPUID_REGISTERS,
   type CpuidEntry2,
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   type CpuidRegister,
   entry,
   formatLeaf,
@@ -48,7 +42,7 @@ export {
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidEntryJson,
-  type CpuidFieldValues,
+  type CpuidFieldValuesInput,
   CpuidTable,
   type CpuidTableJson,
 } from "./table.ts";

@@ -1,5 +1,5 @@
 /** Reads a table from its raw text. Printing it is print.ts; JSON is table.ts. */
-import { CPUID_REGISTERS, type CpuidEntryInput } from "./entry.ts";
+import { CPUID_REGISTERS, type CpuidEntry2Input } from "./entry.ts";
 import { CpuidTable } from "./table.ts";
 
 const NUMBER = "(0x[0-9a-fA-F]{1,8})";
@@ -24,7 +24,7 @@ export function parseRawTable(text: string): CpuidTable {
   return CpuidTable.from(entries);
 }
 
-function entryFrom(line: string, number: number): CpuidEntryInput {
+function entryFrom(line: string, number: number): CpuidEntry2Input {
   const [, ...words] = LINE.exec(line) ?? [];
   if (words.length === 0) throw new SyntaxError(`line ${number} is no entry: ${line.slice(0, 60)}`);
   const [fn = 0, index = 0, eax = 0, ebx = 0, ecx = 0, edx = 0, flags = 0] = words.map(Number);

@@ -8,7 +8,7 @@ import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import {
   CPUID_REGISTERS,
   type CpuidEntry2,
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   type CpuidRegister,
   entry,
   formatLeaf,
@@ -29,7 +29,7 @@ import {
 import { printTable } from "./print.ts";
 
 /** Maps field names to values to set; the names are checked by the compiler. */
-export type CpuidFieldValues = { readonly [name in CpuidFieldName]?: number };
+export type CpuidFieldValuesInput = { readonly [name in CpuidFieldName]?: number };
 
 /** One entry as JSON: numbers as hexadecimal text, index and flags as numbers, padding only if it is not zero. */
 export interface CpuidEntryJson {
@@ -141,6 +141,18 @@ function textIn(entries: readonly CpuidEntry2[], place: TextPlace): string | und
 /**
  * An immutable list of CPUID entries with their order, duplicates and flags: each method that changes something returns
  * a new table. It iterates over `CpuidEntry2`, so any function that takes entries takes a table.
+ *
+ * @example
+ * ```ts run
+ * import { CpuidTable } from "node-kvm/cpuid";
+ *
+ * const table = CpuidTable.from([{ function: 0x7, ebx: 0x20 }]);
+ * console.log(table.has("avx2"), table.with({ avx2: 0 }).has("avx2"));
+ * ```
+ *
+ * ```text output
+ * true false
+ * ```
  */
 export class CpuidTable implements Iterable<CpuidEntry2> {
   readonly #entries: readonly CpuidEntry2[];
@@ -157,7 +169,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Makes a table of any entries, in their order. A number that is not a u32 is a RangeError naming the register. */
-  static from(entries: Iterable<CpuidEntryInput>): CpuidTable {
+  static from(entries: Iterable<CpuidEntry2Input>): CpuidTable {
     return new CpuidTable(toList("CpuidTable.from()", entries).map(entry));
   }
 
@@ -228,7 +240,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
    * integer or does not fit its field, and a field whose leaf is absent, are RangeErrors naming field and place. The
    * index selects the sub-leaf for fields that are in several.
    */
-  with(values: CpuidFieldValues, index?: number): CpuidTable {
+  with(values: CpuidFieldValuesInput, index?: number): CpuidTable {
     refuseMissing("with(): values", values, []);
     const entries = [...this.#entries];
     for (const name of Object.keys(values) as CpuidFieldName[]) {
@@ -255,7 +267,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Replaces the first entry with the same function and index, or appends. */
-  withEntry(input: CpuidEntryInput): CpuidTable {
+  withEntry(input: CpuidEntry2Input): CpuidTable {
     const made = entry(input);
     const i = this.#entries.findIndex(
       (e) => e.function === made.function && e.index === made.index,
@@ -264,7 +276,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Changes members of the entry at a position; a position outside of the table is a RangeError. */
-  replace(position: number, patch: Partial<CpuidEntryInput>): CpuidTable {
+  replace(position: number, patch: Partial<CpuidEntry2Input>): CpuidTable {
     toPosition("replace()", position);
     const old = position < 0 ? undefined : this.#entries[position];
     if (!old) {
@@ -279,7 +291,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Adds entries at the end. */
-  append(...entries: readonly CpuidEntryInput[]): CpuidTable {
+  append(...entries: readonly CpuidEntry2Input[]): CpuidTable {
     return new CpuidTable([...this.#entries, ...entries.map(entry)]);
   }
 
@@ -290,7 +302,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   }
 
   /** Changes each entry; the order stays. */
-  map(change: (e: CpuidEntry2, position: number) => CpuidEntryInput): CpuidTable {
+  map(change: (e: CpuidEntry2, position: number) => CpuidEntry2Input): CpuidTable {
     refuseNonFunction("map()", change);
     return CpuidTable.from(this.#entries.map(change));
   }

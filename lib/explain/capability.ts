@@ -1,4 +1,4 @@
-/** Why KVM_ENABLE_CAP was refused: what each capability takes, and until when. */
+/** Why KVM_ENABLE_CAP was refused: the arguments of each capability, and the calls that it must precede. */
 import {
   type CapabilityName,
   KVM_BUS_LOCK_DETECTION_EXIT,
@@ -26,7 +26,7 @@ import {
 import { claim, fault, type Judge, only, open } from "./verdict.ts";
 import { firstOf, hex, unknownBits } from "./wording.ts";
 
-/** The words that were sent with a capability, and whom to ask about it. */
+/** The capability and first argument of a KVM_ENABLE_CAP, with the evidence. */
 interface Switch {
   readonly name: CapabilityName;
   readonly first: bigint;
@@ -36,19 +36,19 @@ interface Switch {
 
 type Rule = (asked: Switch) => string | undefined;
 
-/** What a capability takes. */
+/** The rules of a capability. */
 interface Card {
-  /** The kinds of handle that switch it on. */
+  /** The kind of the handle that enables it. */
   readonly fd: FdKind;
-  /** What EINVAL can mean, in the order in which KVM looks. */
+  /** The causes of EINVAL, in the order in which KVM checks them. */
   readonly rules?: readonly Rule[];
-  /** Whether KVM knows it even where KVM_CHECK_EXTENSION says 0. */
+  /** Whether KVM accepts it even if KVM_CHECK_EXTENSION returns 0. */
   readonly isKnownAtZero?: true;
 }
 
 const tooLate: Rule = ({ evidence }) => afterVcpu(evidence);
 
-/** `args[0]` may have the bits that KVM_CHECK_EXTENSION answers. */
+/** `args[0]` may have the bits that KVM_CHECK_EXTENSION returns. */
 const allowedBits: Rule = ({ name, first, evidence }) => {
   const allowed = capability(evidence, name);
   return allowed === undefined
@@ -78,7 +78,7 @@ const VM: Card = { fd: "vm" };
 const VCPU: Card = { fd: "vcpu" };
 const DIRTY_RING: Card = { fd: "vm", rules: [explainRing, tooLate] };
 
-/** Every capability that x86 can switch on, from Linux 6.1 to 7.2. */
+/** Every capability that can be enabled on x86, from Linux 6.1 to 7.2. */
 const CARDS: Readonly<Partial<Record<CapabilityName, Card>>> = {
   KVM_CAP_DISABLE_QUIRKS: VM,
   KVM_CAP_DISABLE_QUIRKS2: { fd: "vm", rules: [allowedBits] },
@@ -129,7 +129,7 @@ const CARDS: Readonly<Partial<Record<CapabilityName, Card>>> = {
         ),
       ({ first }) =>
         (first & BigInt(KVM_X86_NOTIFY_VMEXIT_ENABLED)) === 0n
-          ? "args[0] has not bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, and it cannot be switched off"
+          ? "args[0] lacks bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, and the capability cannot be disabled"
           : undefined,
       tooLate,
     ],
@@ -157,7 +157,7 @@ const CARDS: Readonly<Partial<Record<CapabilityName, Card>>> = {
   KVM_CAP_ENFORCE_PV_FEATURE_CPUID: VCPU,
 };
 
-/** Judges the capability and the words that were sent, if both are known. */
+/** Judges the capability and its arguments, if both are known. */
 const asked =
   (judge: (asked: Switch & { readonly card: Card | undefined }) => ReturnType<Judge<Refusal>>) =>
   (refusal: Refusal): ReturnType<Judge<Refusal>> => {
@@ -186,16 +186,16 @@ export const ENABLE_CAP: Reasons = {
       const { flags = 0 } = sentStruct(refusal, EnableCap) ?? {};
       return claim(flags !== 0, `flags ${hex(flags)} must be 0`);
     },
-    "only told of": asked(({ name, card }) =>
+    "only for KVM_CHECK_EXTENSION": asked(({ name, card }) =>
       claim(
         card === undefined,
-        `${name} is none that x86 switches on: KVM_CHECK_EXTENSION tells of it, and that is all`,
+        `${name} cannot be enabled on x86: it is only for KVM_CHECK_EXTENSION`,
       ),
     ),
     "other kind of handle": asked(({ name, card, fd }) =>
       claim(
         card !== undefined && card.fd !== fd,
-        `${name} is switched on for a ${card?.fd}, not for a ${fd}`,
+        `${name} is enabled on a ${card?.fd}, not on a ${fd}`,
       ),
     ),
     "missing capability": asked(({ name, card, evidence }) =>
@@ -215,7 +215,7 @@ export const ENABLE_CAP: Reasons = {
     "entries that KVM keeps": of(RINGS, ({ first }) =>
       open(
         (first & 0xffff_ffffn) < RESERVED_RING_BYTES
-          ? `args[0] ${first} bytes is less than the entries that KVM keeps for itself (${RESERVED_RING_BYTES} bytes with PML)`
+          ? `args[0] ${first} bytes is less than the entries that KVM reserves for itself (${RESERVED_RING_BYTES} bytes with PML)`
           : undefined,
       ),
     ),
@@ -269,7 +269,7 @@ function nameOf(refusal: Refusal): CapabilityName | undefined {
 }
 
 function explainPins({ first, evidence }: Switch): string | undefined {
-  // MAX_NR_RESERVED_IOAPIC_PINS is KVM_MAX_IRQ_ROUTES, which this capability answers.
+  // MAX_NR_RESERVED_IOAPIC_PINS is KVM_MAX_IRQ_ROUTES, which this capability returns.
   const most = capability(evidence, "KVM_CAP_IRQ_ROUTING");
   if (most === undefined || most === 0 || first <= BigInt(most)) return undefined;
   return `args[0] ${first} IOAPIC pins, and KVM reserves at most ${most} routes`;
@@ -282,7 +282,7 @@ function explainMaxVcpuId({ name, first, evidence }: Switch): string | undefined
   }
   const before = known(evidence.vm?.enabled)?.get(name)?.[0];
   if (before === undefined || before === first) return undefined;
-  return `it was set to ${before} before, and is set only once`;
+  return `it was set to ${before} before, and can be set only once`;
 }
 
 function explainCycles({ first }: Switch): string | undefined {
@@ -308,5 +308,5 @@ function explainRing({ first, evidence }: Switch): string | undefined {
   const enabled = known(evidence.vm?.enabled);
   const before =
     enabled?.get("KVM_CAP_DIRTY_LOG_RING") ?? enabled?.get("KVM_CAP_DIRTY_LOG_RING_ACQ_REL");
-  return before && `the rings' size was set to ${before[0]} before, and is set only once`;
+  return before && `the rings' size was set to ${before[0]} before, and can be set only once`;
 }

@@ -12,10 +12,10 @@ import { capability, type Reasons, type Refusal, sentInteger, sentStruct } from 
 import { claim, fault, only } from "./verdict.ts";
 import { hex, unknownBits } from "./wording.ts";
 
-/** The reasons of KVM_SET_TSC_KHZ, on a VM and on a vCPU. */
+/** The causes of KVM_SET_TSC_KHZ, on a VM and on a vCPU. */
 export const SET_TSC_KHZ: Reasons = {
   EINVAL: {
-    // Since Linux 6.17; before, the frequency is the only cause. Without scaling, it is none.
+    // Since Linux 6.17. Before, the frequency is the only cause, and on a host without scaling it is no cause.
     "after the first vCPU": ({ evidence, fd }) => {
       const late = fd === "vm" ? afterVcpu(evidence) : undefined;
       const isProven = capability(evidence, "KVM_CAP_TSC_CONTROL") === 0 || undefined;
@@ -33,7 +33,7 @@ export const SET_TSC_KHZ: Reasons = {
       const scales = capability(refusal.evidence, "KVM_CAP_TSC_CONTROL");
       return claim(
         refusal.fd === "vcpu" && khz !== undefined && scales === 0,
-        `${khz} kHz is less than the host's TSC has, and this host cannot scale it (KVM_CAP_TSC_CONTROL is 0)`,
+        `${khz} kHz is less than the frequency of the host's TSC, and this host cannot scale it (KVM_CAP_TSC_CONTROL is 0)`,
       );
     },
     "out of reach": (refusal) => {
@@ -47,13 +47,13 @@ export const SET_TSC_KHZ: Reasons = {
   },
 };
 
-/** The reasons of KVM_KVMCLOCK_CTRL. */
+/** The causes of KVM_KVMCLOCK_CTRL. */
 export const KVMCLOCK_CTRL: Reasons = {
   EINVAL: {
     "no kvmclock": () =>
       only(
         "arch/x86/kvm/x86.c:kvm_set_guest_paused",
-        "the guest has not switched kvmclock on: it does so by bit 0 of MSR " +
+        "the guest has not enabled kvmclock, which it does by bit 0 of MSR " +
           `${hex(MSR_KVM_SYSTEM_TIME_NEW)} (or ${hex(MSR_KVM_SYSTEM_TIME)})`,
       ),
   },
@@ -61,7 +61,7 @@ export const KVMCLOCK_CTRL: Reasons = {
 
 const CLOCK_FLAGS = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 
-/** The reasons of KVM_SET_CLOCK. */
+/** The causes of KVM_SET_CLOCK. */
 export const SET_CLOCK: Reasons = {
   EINVAL: { flags: (refusal) => fault(explainClockFlags(refusal)) },
 };
@@ -70,7 +70,7 @@ function explainClockFlags(refusal: Refusal): string | undefined {
   const clock = sentStruct(refusal, ClockData);
   const allowed = capability(refusal.evidence, "KVM_CAP_ADJUST_CLOCK");
   if (clock === undefined) return undefined;
-  // The capability answered 1 before it answered the flags (5.16).
+  // Before Linux 5.16, the capability returned 1 instead of the flags.
   return allowed === undefined || allowed < 2
     ? unknownBits("flags", clock.flags, CLOCK_FLAGS)
     : unknownBits("flags", clock.flags, allowed, "KVM_CAP_ADJUST_CLOCK allows");

@@ -1,4 +1,4 @@
-/** Why a VM, a vCPU or a device was not made, or a VM would not take what must come before its vCPUs. */
+/** Why a VM, a vCPU or a device was not created, or a VM rejected a call that must come before its vCPUs. */
 import {
   KVM_DEV_TYPE_VFIO,
   KVM_X86_DEFAULT_VM,
@@ -32,7 +32,7 @@ const VM_TYPES: Readonly<Record<number, string>> = {
   [KVM_X86_TDX_VM]: "KVM_X86_TDX_VM",
 };
 
-/** The highest address whose three pages lie below 4 GiB. */
+/** The highest address whose three pages are below 4 GiB. */
 const LAST_TSS_ADDR = 0xffff_d000n;
 
 /** The causes of KVM_CREATE_VM. */
@@ -50,12 +50,12 @@ function explainVmType(refusal: Refusal): string | undefined {
   const type = sentInteger(refusal);
   const mask = capability(refusal.evidence, "KVM_CAP_VM_TYPES");
   if (type === undefined || mask === undefined) return undefined;
-  // Before the capability (6.8), there was the default type alone.
+  // Before the capability (6.8), only the default type exists.
   const types = BigInt(mask === 0 ? 1 : mask);
   if (((types >> type) & 1n) === 1n) return undefined;
   const name = VM_TYPES[Number(type)];
-  const said = name === undefined ? `${type}` : `${type} ${name}`;
-  return `type ${said}: this KVM has only the types in the bits of ${hex(types)} (KVM_CAP_VM_TYPES)`;
+  const written = name === undefined ? `${type}` : `${type} ${name}`;
+  return `type ${written}: this KVM has only the types in the bits of ${hex(types)} (KVM_CAP_VM_TYPES)`;
 }
 
 /** The causes of KVM_CREATE_VCPU. */
@@ -67,7 +67,7 @@ export const CREATE_VCPU: Reasons = {
       if (id === undefined) return undefined;
       return claim(
         ids?.some((one) => BigInt(one) === id),
-        `vCPU ${id} was made before; an id stays taken, even when its vCPU is closed`,
+        `vCPU ${id} was created before; its id stays in use after the vCPU is closed`,
       );
     },
     // arch/x86/kvm/lapic.c:kvm_alloc_apic_access_page: the first vCPU of a VM gets the page
@@ -88,7 +88,7 @@ export const CREATE_VCPU: Reasons = {
   },
 };
 
-/** Claims that a slot is where KVM_CREATE_VCPU puts a page of KVM's own. */
+/** Proves the cause if a slot overlaps the place of a page that KVM_CREATE_VCPU adds. */
 function claimSlot(
   evidence: Evidence,
   address: bigint | undefined,
@@ -123,14 +123,14 @@ function explainVcpuCount({ evidence }: Refusal): string | undefined {
   return `the VM has ${made} vCPUs, and this KVM takes ${most} (KVM_CAP_MAX_VCPUS)`;
 }
 
-/** Says that a call must come before the first vCPU, where there is one; `undefined` where not. */
+/** Writes that a call must come before the first vCPU; undefined if the VM has no vCPU. */
 export function afterVcpu(evidence: Evidence): string | undefined {
   const ids = known(evidence.vm?.vcpuIds);
   if (ids === undefined || ids.length === 0) return undefined;
-  return `too late: it must come before the first vCPU, and vCPU ${ids[0]} was made already`;
+  return `too late: it must come before the first vCPU, and vCPU ${ids[0]} exists`;
 }
 
-/** Judges that a call came after the first vCPU. */
+/** Judges whether a call came after the first vCPU. */
 export const tooLate: Rule = ({ evidence }) => fault(afterVcpu(evidence));
 
 /** The causes of KVM_SET_BOOT_CPU_ID. */
@@ -146,11 +146,11 @@ export const SET_TSS_ADDR: Reasons = {
       const address = sentInteger(refusal) ?? 0n;
       return claim(
         address > LAST_TSS_ADDR,
-        `address ${hex(address)}: its three pages must lie below 4 GiB, so ${hex(LAST_TSS_ADDR)} is the last`,
+        `address ${hex(address)}: its three pages must be below 4 GiB, so ${hex(LAST_TSS_ADDR)} is the last`,
       );
     },
   },
-  // On Intel the three pages are a slot of KVM's own, which is made once (__x86_set_memory_region).
+  // On Intel the three pages are an internal slot of KVM, which is created once (__x86_set_memory_region).
   EEXIST: {
     "set before": ({ evidence: { vm } }) => {
       const before = known(vm?.tssAddr);
@@ -196,7 +196,7 @@ export const SET_NR_MMU_PAGES: Reasons = {
       const pages = sentInteger(refusal) ?? LEAST_MMU_PAGES;
       return claim(
         pages < LEAST_MMU_PAGES,
-        `${pages} pages, and KVM wants at least ${LEAST_MMU_PAGES} (KVM_MIN_ALLOC_MMU_PAGES)`,
+        `${pages} pages, and KVM requires at least ${LEAST_MMU_PAGES} (KVM_MIN_ALLOC_MMU_PAGES)`,
       );
     },
   },
@@ -231,7 +231,7 @@ export const DEVICE_ATTR: Reasons = {
       const device = sentStruct(refusal, DeviceAttr);
       return only(
         "kvm_vfio_has_attr, kvm_arch_tsc_has_attr, kvm_x86_dev_has_attr",
-        device && `there is no attribute ${device.attr} of group ${device.group} here`,
+        device && `this device has no attribute ${device.attr} in group ${device.group}`,
       );
     },
   },

@@ -19,14 +19,14 @@ const PAGE = 4096n;
 const ringOnly: Rule = () =>
   only(
     "virt/kvm/dirty_ring.c:kvm_use_dirty_bitmap",
-    "the VM counts dirty pages in rings (KVM_CAP_DIRTY_LOG_RING), and has no bitmaps",
+    "the VM logs dirty pages in rings (KVM_CAP_DIRTY_LOG_RING), and has no bitmaps",
   );
 
 function withoutLog(slot: number | undefined, { vm }: Evidence): string | undefined {
   const slots = known(vm?.slots);
   if (slot === undefined || slots === undefined) return undefined;
   const found = slots.find((one) => one.slot === slot);
-  if (found === undefined) return `there is no slot ${hex(slot)}`;
+  if (found === undefined) return `slot ${hex(slot)} does not exist`;
   return (found.flags & KVM_MEM_LOG_DIRTY_PAGES) === 0
     ? `slot ${slot} does not log: its flags have no KVM_MEM_LOG_DIRTY_PAGES`
     : undefined;
@@ -39,11 +39,11 @@ function explainSlot(slot: number, evidence: Evidence): string | undefined {
     return `slot ${slot & 0xffff}: this VM has slots 0 to ${most - 1} (KVM_CAP_NR_MEMSLOTS)`;
   }
   return spaces !== undefined && slot >>> 16 >= Math.max(1, spaces)
-    ? `slot ${hex(slot)}: there is no address space ${slot >>> 16} (bits 16-31)`
+    ? `slot ${hex(slot)}: address space ${slot >>> 16} (bits 16-31) does not exist`
     : undefined;
 }
 
-/** A bitmap is written in words of 64 pages, however few the slot has. */
+/** A bitmap consists of words of 64 pages; the last word may have more bits than the slot has pages. */
 const bitmapBytes = (pages: bigint): bigint =>
   ((pages + PAGES_PER_WORD - 1n) / PAGES_PER_WORD) * (PAGES_PER_WORD / 8n);
 
@@ -72,7 +72,7 @@ export const GET_DIRTY_LOG: Reasons = {
   },
 };
 
-/** Judges a bitmap by its length, where it is known. */
+/** Judges a bitmap by its length; without a known length, the cause stays open. */
 function bitmapFault(text: string, needed: bigint, bitmap: unknown): ReturnType<Rule> {
   if (!isBytes(bitmap)) return open(text);
   return fault(BigInt(bitmap.length) < needed ? `${text}, and has ${bitmap.length}` : undefined);
@@ -124,7 +124,7 @@ export const RESET_DIRTY_RINGS: Reasons = {
     "no rings": () =>
       only(
         "virt/kvm/kvm_main.c:kvm_vm_ioctl_reset_dirty_pages",
-        "the VM has no dirty rings: KVM_CAP_DIRTY_LOG_RING must be switched on first",
+        "the VM has no dirty rings: KVM_CAP_DIRTY_LOG_RING must be enabled first",
       ),
   },
 };

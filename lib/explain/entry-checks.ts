@@ -1,7 +1,8 @@
-/** Checks of the guest's state that a CPU makes when it enters a guest, as data. Who asks is exit.ts. */
+/** Checks of the guest's state that a CPU makes when it enters a guest, as data. Their results are used by exit.ts. */
 import type { Segment, Sregs } from "../abi/generated/structs.ts";
+import { hasBit } from "../oracle/bits.ts";
 import type { Vendor } from "./exit-names.ts";
-import { hasBit, hex } from "./wording.ts";
+import { hex } from "./wording.ts";
 
 /** The state that is checked. */
 export interface EntryState {
@@ -10,9 +11,9 @@ export interface EntryState {
 }
 
 interface Check {
-  /** On which hardware it is made, and where that is written. */
+  /** The hardware that makes the check, each with the section of its manual. */
   readonly source: Partial<Readonly<Record<Vendor, string>>>;
-  /** What is wrong, or nothing. */
+  /** Writes the fault of a state; undefined if it passes. */
   readonly fault: (state: EntryState) => string | undefined;
 }
 
@@ -25,7 +26,7 @@ const when = (isWrong: boolean, text: string): string | undefined => (isWrong ? 
 
 const SEGMENTS = ["cs", "ss", "ds", "es", "fs", "gs"] as const;
 
-/** A complaint about each usable segment register of which it holds. Virtual-8086 mode has rules of its own. */
+/** Writes the fault of each usable segment register that has it; none in virtual-8086 mode, which has other rules. */
 function ofSegments(
   { sregs, rflags }: EntryState,
   isWrong: (segment: Segment) => boolean,
@@ -84,7 +85,7 @@ const CHECKS: readonly Check[] = [
     fault: ({ sregs: { tr } }) =>
       when(
         tr.unusable === 1 || tr.s === 1 || tr.present === 0 || ![3, 11].includes(tr.type),
-        `TR is no busy TSS (type ${tr.type}, S ${tr.s}, present ${tr.present})`,
+        `TR is not a busy TSS (type ${tr.type}, S ${tr.s}, present ${tr.present})`,
       ),
   },
   {
@@ -107,7 +108,7 @@ const CHECKS: readonly Check[] = [
   },
 ];
 
-/** The checks that a state fails on the hardware of a vendor, each with its source. */
+/** Lists the checks that a state fails on the hardware of a vendor, each with its source. */
 export function failedChecks(state: EntryState, vendor: Vendor | undefined): readonly string[] {
   if (vendor === undefined) return [];
   return CHECKS.flatMap(({ source, fault }) => {

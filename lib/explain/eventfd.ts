@@ -1,4 +1,4 @@
-/** Why an eventfd or a coalesced zone was not tied to a VM: KVM_IRQFD, KVM_IOEVENTFD and their like. */
+/** Why KVM_IRQFD, KVM_IOEVENTFD or a call for a coalesced zone was refused. */
 import {
   KVM_IOEVENTFD_FLAG_DATAMATCH,
   KVM_IOEVENTFD_FLAG_DEASSIGN,
@@ -25,9 +25,9 @@ const LENGTHS: readonly number[] = [0, 1, 2, 4, 8];
 /** NR_IOBUS_DEVS in include/linux/kvm_host.h. */
 const BUS_DEVICES = 1000;
 
-/** Leaves open whether a descriptor is an eventfd's, which cannot be asked. */
+/** Leaves open whether a descriptor is an eventfd, because no call answers it. */
 const noEventfd: Rule = (refusal) =>
-  open(isSent(refusal) ? "a descriptor is not an eventfd's" : undefined);
+  open(isSent(refusal) ? "a descriptor is not an eventfd" : undefined);
 
 const isSent = ({ argument, sent }: Refusal): boolean =>
   argument !== undefined || Object.keys(sent).length > 0;
@@ -68,20 +68,20 @@ export const IRQFD: Reasons = {
       const place = placeOfEventfd(refusal);
       return claim(
         place && place === "here",
-        "this eventfd raises an interrupt of this VM already: take it off, or use another",
+        "this eventfd already raises an interrupt of this VM: remove it, or use another",
       );
     },
     "irqfd of another VM": (refusal) => {
       const place = placeOfEventfd(refusal);
       return claim(
         place && place === "elsewhere",
-        "this eventfd raises an interrupt of another VM, and since Linux 6.17 it can be of one VM only",
+        "this eventfd raises an interrupt of another VM, and since Linux 6.17 it can belong to one VM only",
       );
     },
     "another user": (refusal) =>
       open(
         placeOfEventfd(refusal) === "nowhere"
-          ? "another process or device has this eventfd for itself"
+          ? "another process or device uses this eventfd exclusively"
           : undefined,
       ),
   },
@@ -89,7 +89,7 @@ export const IRQFD: Reasons = {
 
 const ioeventfdOf = (refusal: Refusal): Ioeventfd | undefined => {
   const sent = sentStruct(refusal, Ioeventfd);
-  // Taking one off is checked for its descriptor alone (kvm_deassign_ioeventfd).
+  // To remove one, KVM checks only the descriptor (kvm_deassign_ioeventfd).
   return sent && (sent.flags & KVM_IOEVENTFD_FLAG_DEASSIGN) === 0 ? sent : undefined;
 };
 
@@ -113,7 +113,7 @@ export const IOEVENTFD: Reasons = {
       const { flags = 0, len = 1 } = ioeventfdOf(refusal) ?? {};
       return claim(
         len === 0 && (flags & KVM_IOEVENTFD_FLAG_DATAMATCH) !== 0,
-        "len 0 takes any length, which KVM_IOEVENTFD_FLAG_DATAMATCH cannot",
+        "len 0 matches any length, but KVM_IOEVENTFD_FLAG_DATAMATCH requires one",
       );
     },
     "no eventfd": noEventfd,
@@ -126,10 +126,10 @@ export const IOEVENTFD: Reasons = {
       ),
   },
   ENOENT: {
-    "not tied": (refusal) =>
+    "not registered": (refusal) =>
       only(
         "virt/kvm/eventfd.c:kvm_deassign_ioeventfd_idx",
-        `no such eventfd is at ${placeOf(refusal)}: flags, len, datamatch and the eventfd must be those it was tied with`,
+        `no such eventfd is at ${placeOf(refusal)}: flags, len, datamatch and the eventfd must be those of its registration`,
       ),
   },
   ENOSPC: { "full bus": busFull },

@@ -103,7 +103,7 @@ function notEnabled(
   if ((flags & flag) === 0 || enabled === undefined) return undefined;
   const [value = 0n] = enabled.get(name) ?? [];
   return value === 0n
-    ? `flags ${hex(flags)} has ${hex(flag)}, which needs ${name} switched on for the VM`
+    ? `flags ${hex(flags)} has ${hex(flag)}, which requires ${name} to be enabled on the VM`
     : undefined;
 }
 
@@ -114,7 +114,7 @@ function explainException({ flags, exception }: VcpuEvents): string | undefined 
     return `exception.nr ${exception.nr}: exceptions are 0 to ${LAST_EXCEPTION}`;
   }
   return exception.nr === NMI_VECTOR
-    ? "exception.nr 2 is the NMI, which is no exception: it goes into nmi.injected or nmi.pending"
+    ? "exception.nr 2 is the NMI, which is not an exception: use nmi.injected or nmi.pending"
     : undefined;
 }
 
@@ -237,8 +237,8 @@ export const X86_SETUP_MCE: Reasons = {
       if (supported === undefined) {
         return open(`mcgCap ${hex(cap)} has ${hex(others)}, which this KVM may not support`);
       }
-      const says = "KVM_X86_GET_MCE_CAP_SUPPORTED says";
-      return fault(unknownBits("mcgCap", others, supported, says));
+      const allowedBy = "KVM_X86_GET_MCE_CAP_SUPPORTED returns";
+      return fault(unknownBits("mcgCap", others, supported, allowedBy));
     },
   },
 };
@@ -250,7 +250,7 @@ export const X86_SET_MCE: Reasons = {
       const status = sentStruct(refusal, X86Mce)?.status;
       return claim(
         status !== undefined && status >> 63n === 0n,
-        `status ${hex(status ?? 0n)} has not bit 63 VAL`,
+        `status ${hex(status ?? 0n)} lacks bit 63 VAL`,
       );
     },
     "no such bank": (refusal) => {

@@ -1,8 +1,8 @@
-/** Names of numbers in exits: the hardware's exit codes, KVM's suberrors, exceptions. What they mean here is exit.ts. */
+/** Names of numbers in exits: the hardware's exit codes, KVM's suberrors, exceptions. Their meaning in an exit is exit.ts. */
 import { KVM_INTERNAL_ERRORS } from "../abi/generated/constants.ts";
 import { hex } from "./wording.ts";
 
-/** Who wrote the numbers: the vendor module behind /dev/kvm. */
+/** The origin of the numbers: the vendor module of /dev/kvm. */
 export type Vendor = "kvm_intel" | "kvm_amd" | "kvm_pvm";
 
 /** AMD's VMEXIT codes (AMD64 Architecture Programmer's Manual Vol. 2, Appendix C), without control registers. */
@@ -59,7 +59,7 @@ const SVM: Readonly<Record<number, string>> = {
   1026: "AVIC_NOACCEL",
 };
 
-/** Where AMD's codes of exceptions begin; the vector is added. */
+/** The first of AMD's codes of exceptions; the vector is added. */
 const [SVM_EXCEPTION, SVM_LAST_EXCEPTION] = [0x40, 0x5f];
 
 /** Intel's basic exit reasons (Intel SDM Vol. 3, Appendix C). */
@@ -143,13 +143,13 @@ const EXCEPTIONS: Readonly<Record<number, string>> = {
   21: "#CP",
 };
 
-/** An exception by its vector and mnemonic: `14 #PF`. */
+/** Writes an exception as its vector and mnemonic: `14 #PF`. */
 export function exceptionName(vector: number): string {
   const name = EXCEPTIONS[vector];
   return name === undefined ? `${vector}` : `${vector} ${name}`;
 }
 
-/** What KVM calls a suberror of KVM_EXIT_INTERNAL_ERROR; its number when it has no name. */
+/** Returns the name of a suberror of KVM_EXIT_INTERNAL_ERROR; its number if it has no name. */
 export function suberrorName(suberror: number): string {
   const found = Object.entries(KVM_INTERNAL_ERRORS).find(([, value]) => value === suberror);
   return found?.[0] ?? `suberror ${suberror}`;
@@ -157,7 +157,7 @@ export function suberrorName(suberror: number): string {
 
 const FAILED_ENTRY = 0x8000_0000n;
 
-/** An exit code of the hardware with its name, where the vendor is known: `0x400 NPF (nested page fault)`. */
+/** Writes an exit code of the hardware, with its name if the vendor is known: `0x400 NPF (nested page fault)`. */
 export function exitCodeName(code: bigint, vendor: Vendor | undefined): string {
   if (vendor === "kvm_amd") return named(code, svmName(code));
   if (vendor === "kvm_intel") return named(code, VMX[Number(code & 0xffffn)]);
@@ -178,13 +178,13 @@ function isInvalid(code: bigint): boolean {
   return code === 0xffff_ffffn || code === 0xffff_ffff_ffff_ffffn;
 }
 
-/** What KVM_EXIT_FAIL_ENTRY's reason says: Intel's is an exit reason with bit 31, or a VM-instruction error. */
+/** Names the reason of KVM_EXIT_FAIL_ENTRY; Intel's is an exit reason with bit 31, or a VM-instruction error. */
 export function entryFailureName(reason: bigint, vendor: Vendor | undefined): string {
   if (vendor !== "kvm_intel" || (reason & FAILED_ENTRY) !== 0n) return exitCodeName(reason, vendor);
   return named(reason, VMX_INSTRUCTION_ERRORS[Number(reason)]);
 }
 
-/** Whether the reason says that the guest's state was refused, not the host's or the controls. */
+/** Whether the reason is that the guest's state was refused, not the host's or the controls. */
 export function isStateRefused(reason: bigint, vendor: Vendor | undefined): boolean {
   if (vendor === "kvm_amd") return isInvalid(reason);
   return vendor === "kvm_intel" && reason === (FAILED_ENTRY | 33n);

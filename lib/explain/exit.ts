@@ -1,4 +1,4 @@
-/** What an exit means that ends a guest, from the exit and from what its vCPU is asked. Names are exit-names.ts. */
+/** Explains exits that end a guest, from the exit and evidence of its vCPU. Names are exit-names.ts. */
 import {
   KVM_INTERNAL_ERROR_DELIVERY_EV,
   KVM_INTERNAL_ERROR_EMULATION,
@@ -8,6 +8,7 @@ import {
   KVM_MEMORY_EXIT_FLAG_PRIVATE,
 } from "../abi/generated/constants.ts";
 import type { Regs, Sregs, VcpuEvents } from "../abi/generated/structs.ts";
+import { hasBit } from "../oracle/bits.ts";
 import { failedChecks } from "./entry-checks.ts";
 import {
   entryFailureName,
@@ -20,9 +21,9 @@ import {
 import { slotAt } from "./kernel-pages.ts";
 import { type Ask, known, type MemorySlot } from "./refusal.ts";
 import { linearRip, type ReadWord, translate } from "./translate.ts";
-import { hasBit, hex, range } from "./wording.ts";
+import { hex, range } from "./wording.ts";
 
-/** The fields of an exit that are read here; kvm/exit.ts declares the exits. */
+/** The fields of an exit that are read here; kvm/exits declares the exits. */
 export type ExplainedExit =
   | { readonly kind: "shutdown" }
   | { readonly kind: "fail_entry"; readonly hardwareEntryFailureReason: bigint }
@@ -38,19 +39,19 @@ export type ExplainedExit =
   | { readonly kind: "memory_fault"; readonly flags: bigint; readonly gpa: bigint }
   | { readonly kind: "mmio"; readonly isWrite: boolean; readonly physAddr: bigint };
 
-/** What the vCPU of the exit can be asked; each answer is taken only when it matters. */
+/** Evidence of the vCPU of an exit; each question is asked only if its answer matters. */
 export interface ExitEvidence {
-  /** Whose numbers the hardware's are. */
+  /** The vendor whose exit codes the numbers are. */
   readonly vendor?: Vendor | undefined;
   readonly sregs?: Ask<Sregs>;
   readonly regs?: Ask<Regs>;
-  /** KVM_GET_VCPU_EVENTS, which lets a pending exception's payload go to CR2 and DR6. */
+  /** KVM_GET_VCPU_EVENTS, which writes a pending exception's payload to CR2 and DR6. */
   readonly events?: Ask<VcpuEvents>;
   readonly slots?: Ask<readonly MemorySlot[]>;
   readonly read?: ReadWord;
 }
 
-/** Says what an exit means; `undefined` when the exit says all there is. */
+/** Explains an exit; undefined if the exit itself has all that is known. */
 export function explainExit(exit: ExplainedExit, evidence: ExitEvidence): string | undefined {
   switch (exit.kind) {
     case "shutdown":
@@ -82,7 +83,7 @@ function explainShutdown(evidence: ExitEvidence): string {
   if (evidence.vendor === "kvm_amd" && isReset) {
     return (
       "a triple fault; the registers are those of a reset (RIP 0xfff0, CS 0xf000), because kvm_amd " +
-      "resets the vCPU at a shutdown: they do not say what the guest did"
+      "resets the vCPU at a shutdown: they do not show what the guest did"
     );
   }
   const told = known(evidence.events)?.exception;
@@ -132,15 +133,15 @@ function explainInternalError(exit: InternalError, evidence: ExitEvidence): stri
     case KVM_INTERNAL_ERROR_SIMUL_EX:
       return `${name}: an exception came while ${event(exit.data[0])} was being delivered`;
     case KVM_INTERNAL_ERROR_DELIVERY_EV:
-      return `${name}: the exit ${code(1) ?? "(not told)"} came while ${event(exit.data[0])} was being delivered`;
+      return `${name}: the exit ${code(1) ?? "(unknown)"} came while ${event(exit.data[0])} was being delivered`;
     case KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON:
-      return `${name}: KVM does not expect the hardware's exit ${code(0) ?? "(not told)"}`;
+      return `${name}: KVM does not expect the hardware's exit ${code(0) ?? "(unknown)"}`;
     default:
       return name;
   }
 }
 
-/** Of IDT-vectoring information and EXITINTINFO, which have one form: the event, by vector and type. */
+/** Writes the event of IDT-vectoring information or EXITINTINFO, which have the same form, by vector and type. */
 function event(info: bigint | undefined): string {
   if (info === undefined) return "an event";
   const types = ["interrupt", "", "NMI", "exception", "software interrupt"];
@@ -162,9 +163,9 @@ function emulation({ data, emulationFailure }: InternalError, evidence: ExitEvid
     const at = place === undefined ? "" : ` at RIP ${hex(place.rip)}`;
     parts.push(`KVM could not emulate ${which}${at}`);
   }
-  // The hardware's exit follows the flags, and the instruction's size and bytes where they are told.
-  const told = emulationFailure === undefined ? undefined : data[hasInsn(emulationFailure) ? 3 : 1];
-  if (told !== undefined) parts.push(`the exit was ${exitCodeName(told, evidence.vendor)}`);
+  // The hardware's exit follows the flags, and the instruction's size and bytes if the data has them.
+  const code = emulationFailure === undefined ? undefined : data[hasInsn(emulationFailure) ? 3 : 1];
+  if (code !== undefined) parts.push(`the exit was ${exitCodeName(code, evidence.vendor)}`);
   return parts.join("; ");
 }
 
@@ -173,7 +174,7 @@ const hasInsn = ({ flags }: { readonly flags: bigint }): boolean => hasBit(flags
 const hexBytes = (bytes: Uint8Array): string =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
 
-/** Where the instruction at RIP lies. */
+/** Finds the slot and the address of the instruction at RIP. */
 function fetched(evidence: ExitEvidence) {
   const [sregs, regs] = [known(evidence.sregs), known(evidence.regs)];
   const slots = known(evidence.slots);
@@ -201,7 +202,7 @@ function explainMemoryFault(
   const where = `${nameOf(slot)}, page at offset ${hex(page - (page % 4096n))}`;
   return isPrivate
     ? `${access}: ${where}: either the page is shared, or its slot has no guest_memfd that can give it`
-    : `${access}: ${where}: either the page is private, or the host page behind it cannot be had`;
+    : `${access}: ${where}: either the page is private, or the host page behind it is not available`;
 }
 
 function explainMmio(

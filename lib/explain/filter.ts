@@ -29,7 +29,7 @@ const MASKED_ENTRY =
   BigInt(KVM_PMU_MASKED_ENTRY_UMASK_MATCH) |
   KVM_PMU_MASKED_ENTRY_EXCLUDE;
 
-/** The reasons of KVM_X86_SET_MSR_FILTER. */
+/** The causes of KVM_X86_SET_MSR_FILTER. */
 export const X86_SET_MSR_FILTER: Reasons = {
   EINVAL: {
     flags: (refusal) =>
@@ -38,7 +38,7 @@ export const X86_SET_MSR_FILTER: Reasons = {
       const { flags = 0, ranges = [] } = filterOf(refusal) ?? {};
       return claim(
         (flags & KVM_MSR_FILTER_DEFAULT_DENY) !== 0 && ranges.every(({ nmsrs }) => nmsrs === 0),
-        "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not take",
+        "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not accept",
       );
     },
     range: (refusal) => {
@@ -65,7 +65,7 @@ function explainRange({ flags, nmsrs }: MsrFilterRange): string | undefined {
     : undefined;
 }
 
-/** The reasons of KVM_SET_PMU_EVENT_FILTER. */
+/** The causes of KVM_SET_PMU_EVENT_FILTER. */
 export const SET_PMU_EVENT_FILTER: Reasons = {
   EINVAL: {
     action: (refusal) => {

@@ -1,4 +1,4 @@
-/** What an errno means for any call: a dead VM, an ioctl that is missing, a count, a limit. */
+/** The causes of an errno that any call can have: a dead VM, a missing ioctl, a count, a limit. */
 import { isBytes } from "../abi/bytes.ts";
 import { IOCTLS } from "../abi/generated/ioctls.ts";
 import type { FdKind } from "../abi/ioctl.ts";
@@ -25,7 +25,7 @@ export const GENERAL: Reasons = {
     "dead VM": ({ evidence: { vm } }) =>
       fault(
         known(vm?.isDead) === true
-          ? "VM is dead: the kernel killed it, and its log (dmesg) may say why"
+          ? "VM is dead: the kernel killed it, and its log (dmesg) may contain the cause"
           : undefined,
       ),
   },
@@ -33,15 +33,13 @@ export const GENERAL: Reasons = {
     [MISSING_CAPABILITY]: (refusal) => fault(absent(refusal)),
     "unknown ioctl": (refusal) => fault(explainUnknown(refusal)),
   },
-  // A VM answers an ioctl that it has with EINVAL for many causes, even where the capability is 0.
+  // For an ioctl that it has, a VM returns EINVAL for many causes, even if the capability is 0.
   EINVAL: { [MISSING_CAPABILITY]: (refusal) => open(absent(refusal)) },
   EFAULT: { "count past the entries": (refusal) => fault(explainFault(refusal)) },
   EBADF: {
     "bad descriptor in the struct": ({ links = [] }) =>
       open(
-        links.length > 0
-          ? "a file that was handed over is not of the kind that KVM wants"
-          : undefined,
+        links.length > 0 ? "an argument is a file of another kind than KVM requires" : undefined,
       ),
   },
   EMFILE: {
@@ -70,7 +68,7 @@ function absent({ ioctl: name, fd, evidence }: Refusal): string | undefined {
   if (needed === undefined || needed === null || capability(evidence, needed) !== 0) {
     return undefined;
   }
-  return `${name} needs ${needed}, which is not there (KVM_CHECK_EXTENSION says 0)`;
+  return `${name} needs ${needed}, which is missing (KVM_CHECK_EXTENSION returns 0)`;
 }
 
 /** The causes that come before all others: this kind of handle never has the ioctl, or this kernel lacks it. */
@@ -81,7 +79,7 @@ export const MISSING: Rules = {
     const right = ioctl.fds.map((kind) => FD_NAMES[kind]).join(" or ");
     return fault(`${name} is an ioctl of ${right}, not of ${FD_NAMES[fd]}`);
   },
-  // A vCPU and /dev/kvm answer an unknown ioctl with EINVAL, like any wrong argument.
+  // A vCPU and /dev/kvm return EINVAL for an unknown ioctl, as for any wrong argument.
   "missing on a vCPU or /dev/kvm": (refusal) => {
     const { ioctl: name, fd } = refusal;
     const since = IOCTLS.find((one) => one.name === name)?.since;
@@ -90,7 +88,7 @@ export const MISSING: Rules = {
   },
 };
 
-/** A count that reaches past the entries that were sent: an unmapped page begins there. */
+/** Finds a count that exceeds the sent entries: after them is an unmapped page. */
 function explainFault({ ioctl: name, argument }: Refusal): string | undefined {
   const { struct } = IOCTLS.find((ioctl) => ioctl.name === name) ?? {};
   const tail = struct?.tail;
@@ -102,20 +100,20 @@ function explainFault({ ioctl: name, argument }: Refusal): string | undefined {
   return said > room ? `${count.name} is ${said}, but only ${room} entries were sent` : undefined;
 }
 
-/** What the oldest kernels with an ioctl come after. */
+/** The kernel before the first that has an ioctl. */
 const BEFORE: Readonly<Record<string, string>> = { "6.12": "6.1", "7.2": "6.12" };
 
-/** A VM answers with ENOTTY to what it does not know, and in general to nothing else. */
+/** A VM returns ENOTTY for an unknown ioctl, and in general for nothing else. */
 function explainUnknown({ ioctl, fd }: Refusal): string | undefined {
   if (fd !== "vm") return undefined;
   const since = IOCTLS.find(({ name }) => name === ioctl)?.since[fd];
   if (since === undefined) return undefined;
   const before = BEFORE[since];
-  const when = before === undefined ? "" : `: Linux ${since} has it, ${before} has not`;
+  const when = before === undefined ? "" : `: Linux ${since} has it, ${before} does not`;
   return `this kernel has no ${ioctl} for ${FD_NAMES[fd]}${when}`;
 }
 
-/** Judges a list with too little room, to which the kernel wrote how much it needs. */
+/** Judges a list with too little room; the kernel wrote the needed count to it. */
 export const listRoom: Rule = ({ argument, sent }) => {
   const { nmsrs } = sent;
   if (typeof nmsrs !== "number" || !isBytes(argument) || argument.byteLength < 4) return undefined;
@@ -123,7 +121,7 @@ export const listRoom: Rule = ({ argument, sent }) => {
   return claim(needed > nmsrs, `nmsrs ${nmsrs}: there are ${needed}`);
 };
 
-/** KVM answers ENOTTY without SEV and TDX, and for a VM that was not initialised as one of theirs. */
+/** KVM returns ENOTTY without SEV and TDX, and for a VM that was not initialised as one of theirs. */
 export const ENCRYPTION: Reasons = {
   ENOTTY: {
     "KVM without encryption": () => open("this KVM has no memory encryption (SEV, TDX)"),

@@ -1,4 +1,4 @@
-/** The public face of explain/: why the kernel refused a call, told from what was sent and what KVM says of itself. */
+/** The functions of explain/ for other rooms: the reason of a refused call, from its arguments and the evidence. */
 import { errnoName } from "../errors.ts";
 import { ENABLE_CAP } from "./capability.ts";
 import { KVMCLOCK_CTRL, SET_CLOCK, SET_TSC_KHZ } from "./clock.ts";
@@ -53,7 +53,7 @@ import { decide, write } from "./verdict.ts";
 import { GET_XSAVE, GET_XSAVE2, SET_XCRS, SET_XSAVE } from "./xsave.ts";
 
 export { IDENTITY_MAP } from "./kernel-pages.ts";
-export { explainMsrs, type SentMsr } from "./msrs.ts";
+export { explainMsrs } from "./msrs.ts";
 export type {
   Evidence,
   IrqchipMode,
@@ -170,16 +170,16 @@ export function everyRule(): readonly NamedRule[] {
 }
 
 /**
- * Says why the kernel refused a call, in a sentence that names the argument.
+ * Explains why the kernel refused a call, in a sentence that names the argument.
  *
  * A cause that the evidence proves is stated as a fact. Causes that stay open are worded "either … or …".
- * It never throws: a reason that cannot be found out is `undefined`, as is one that nobody knows.
- * The evidence is asked only for what the errno makes interesting; each question may cost a call.
+ * It never throws: without a known reason, it returns undefined.
+ * It asks only the questions that the errno requires, because each may cost a call.
  */
 export function explain(refusal: Refusal): string | undefined {
   try {
     const errno = errnoName(refusal.errno);
-    // The causes of any call are looked at where the call's own say nothing.
+    // The causes of any call are judged if none of the call's own causes applies.
     for (const rules of [
       MISSING,
       rulesOf(REASONS[refusal.ioctl], errno),
@@ -190,7 +190,7 @@ export function explain(refusal: Refusal): string | undefined {
     }
     return undefined;
   } catch {
-    return undefined; // the refusal is the news, not that its reason cannot be found out
+    return undefined; // the error is then reported without a reason
   }
 }
 

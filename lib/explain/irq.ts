@@ -19,6 +19,7 @@ import {
   type IrqRoutingEntry,
   Msi,
 } from "../abi/generated/structs.ts";
+import { hasBit } from "../oracle/bits.ts";
 import { tooLate } from "./creation.ts";
 import {
   capability,
@@ -30,9 +31,9 @@ import {
   sentStruct,
 } from "./refusal.ts";
 import { claim, fault, only } from "./verdict.ts";
-import { firstOf, hasBit, hex, unknownBits } from "./wording.ts";
+import { firstOf, hex, unknownBits } from "./wording.ts";
 
-/** How many pins each chip has. */
+/** The number of pins of each chip. */
 const PINS: Readonly<Record<number, readonly [name: string, pins: number]>> = {
   [KVM_IRQCHIP_PIC_MASTER]: ["PIC_MASTER", 8],
   [KVM_IRQCHIP_PIC_SLAVE]: ["PIC_SLAVE", 8],
@@ -48,19 +49,19 @@ const ROUTE_TYPES: readonly number[] = [
 
 const MAKE_IRQCHIP = "KVM_CREATE_IRQCHIP makes them, before the first vCPU";
 
-/** Says that no interrupt controller is in the kernel; `undefined` when one is, or it is not known. */
+/** Writes that no interrupt controller is in the kernel; undefined if one is, or if it is not known. */
 export function withoutIrqchip({ vm }: Evidence): string | undefined {
   if (known(vm?.irqchip) !== "none") return undefined;
   return `the VM has no interrupt controllers in the kernel: ${MAKE_IRQCHIP}`;
 }
 
-/** Says that PICs and IOAPIC are not in the kernel; `undefined` when they are, or it is not known. */
+/** Writes that PICs and IOAPIC are not in the kernel; undefined if they are, or if it is not known. */
 function withoutPic(evidence: Evidence): string | undefined {
   if (known(evidence.vm?.irqchip) !== "split") return withoutIrqchip(evidence);
-  return "with KVM_CAP_SPLIT_IRQCHIP only the LAPICs are in the kernel, no PIC and no IOAPIC";
+  return "with KVM_CAP_SPLIT_IRQCHIP only the LAPICs are in the kernel, without PIC and IOAPIC";
 }
 
-/** Says that the vCPU's LAPIC is not in the kernel; `undefined` when it is, or it is not known. */
+/** Writes that the vCPU's LAPIC is not in the kernel; undefined if it is, or if it is not known. */
 export function withoutLapic({ vcpu }: Evidence): string | undefined {
   if (known(vcpu?.hasLapic) !== false) return undefined;
   return `this vCPU has no LAPIC in the kernel: ${MAKE_IRQCHIP}`;
@@ -79,7 +80,7 @@ export const CREATE_IRQCHIP: Reasons = {
           ? "the VM has a split irqchip (KVM_CAP_SPLIT_IRQCHIP)"
           : undefined,
       ),
-    "made before": () =>
+    "created before": () =>
       only("arch/x86/kvm/x86.c:kvm_arch_vm_ioctl, irqchip_in_kernel", "the VM has an irqchip"),
   },
   EINVAL: { "after the first vCPU": tooLate },
@@ -88,7 +89,7 @@ export const CREATE_IRQCHIP: Reasons = {
 /** The causes of KVM_CREATE_PIT and KVM_CREATE_PIT2. */
 export const CREATE_PIT: Reasons = {
   EEXIST: {
-    "made before": () =>
+    "created before": () =>
       only("arch/x86/kvm/x86.c:kvm_arch_vm_ioctl, arch.vpit", "the VM has a PIT"),
   },
   ENOENT: { "no PIC": noPic },
@@ -126,7 +127,7 @@ export const IRQ_LINE: Reasons = { ENXIO: { "no irqchip": noIrqchip } };
 /** The causes of KVM_GET_LAPIC. */
 export const GET_LAPIC: Reasons = { EINVAL: { "no LAPIC": noLapic } };
 
-/** Where the APIC id is among the registers that KVM_SET_LAPIC writes. */
+/** The offset of the APIC id in the registers of KVM_SET_LAPIC. */
 const APIC_ID = 0x20;
 const APIC_BASE_EXTD = 10;
 
@@ -184,7 +185,7 @@ export const INTERRUPT: Reasons = {
     "one is pending": () =>
       only(
         "arch/x86/kvm/x86.c:kvm_vcpu_ioctl_interrupt",
-        "an interrupt of KVM_INTERRUPT is pending, and the vCPU has not taken it yet",
+        "an interrupt of KVM_INTERRUPT is pending, and the vCPU has not accepted it yet",
       ),
   },
 };
@@ -200,7 +201,7 @@ export const SIGNAL_MSI: Reasons = {
       return fault(explainAddressHi("addressHi", addressHi, refusal.evidence));
     },
   },
-  // KVM_SIGNAL_MSI answers -1 when no LAPIC took the message, and -1 is EPERM.
+  // KVM_SIGNAL_MSI returns -1 if no LAPIC accepted the message, and -1 is EPERM.
   EPERM: {
     "no such LAPIC": (refusal) => {
       const msi = sentStruct(refusal, Msi);
@@ -245,7 +246,7 @@ function explainEntries(
   most: number | undefined,
   evidence: Evidence,
 ): string | undefined {
-  // All GSIs are looked at before the first entry's rest is.
+  // KVM checks all GSIs before the other fields of the first entry.
   const far = most === undefined ? -1 : entries.findIndex(({ gsi }) => gsi >= most);
   if (far >= 0) return `entries[${far}].gsi ${entries[far]?.gsi}: GSIs end at ${(most ?? 0) - 1}`;
   for (const [i, entry] of entries.entries()) {

@@ -1,4 +1,4 @@
-/** Why guest memory could not be mapped: huge pages, advices, files. Mapping it is kvm/guest-memory.ts. */
+/** Why guest memory could not be mapped: huge pages, advice, files. Mapping it is kvm/memory. */
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { release } from "node:os";
 import { known, type Reasons, type Refusal, type Rule } from "./refusal.ts";
@@ -7,7 +7,7 @@ import { claim, fault, open } from "./verdict.ts";
 const MM = "/sys/kernel/mm";
 const PAGE = 4096;
 
-/** Where a pool of huge pages is told of, as far as sysfs is mounted; another directory in tests. */
+/** Returns the sysfs directory of a pool of huge pages; tests use another directory than /sys. */
 function poolOf({ sent }: Refusal): { pool: string; name: string; size: number } | undefined {
   const { pageSize, sysfs = MM } = sent;
   if (typeof pageSize !== "number" || typeof sysfs !== "string") return undefined;
@@ -19,7 +19,7 @@ function poolOf({ sent }: Refusal): { pool: string; name: string; size: number }
 const noPool: Rule = (refusal) => {
   const found = poolOf(refusal);
   if (found === undefined) return undefined;
-  // Without sysfs (a container), nothing is known of the kernel's pools.
+  // Without sysfs (a container), the kernel's pools are not known.
   const isMounted = existsSync(`${refusal.sent["sysfs"] ?? MM}`);
   return claim(isMounted ? !existsSync(found.pool) : undefined, `this kernel has no ${found.name}`);
 };
@@ -122,7 +122,7 @@ export const MADVISE: Reasons = {
       open("the file ends before the memory does"),
     ),
     "page that cannot be read": advice("MADV_POPULATE_WRITE", () =>
-      open("a page cannot be had, such as one of an exhausted pool of huge pages"),
+      open("a page is not available, such as one of an exhausted pool of huge pages"),
     ),
   },
 };

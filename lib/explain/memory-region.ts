@@ -4,7 +4,8 @@ import {
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
 } from "../abi/generated/constants.ts";
-import { physicalBits, placesOf, supportedTable } from "./cpuid-rules.ts";
+import { physicalBits } from "../oracle/index.ts";
+import { placesOf } from "./findings.ts";
 import { APIC_PAGE, IDENTITY_BYTES, TSS_BYTES } from "./kernel-pages.ts";
 import {
   capability,
@@ -14,10 +15,11 @@ import {
   type Refusal,
   type Rule,
 } from "./refusal.ts";
+import { supportedTable } from "./tables.ts";
 import { fault, only, open } from "./verdict.ts";
 import { hex, range, unknownBits } from "./wording.ts";
 
-/** A region as it was sent; what is not known of it is left out. */
+/** The known fields of the region that was sent. */
 interface Region {
   readonly slot: number;
   readonly flags: number;
@@ -30,7 +32,7 @@ interface Region {
 const PAGE = 4096n;
 /** KVM_MEM_MAX_NR_PAGES in include/linux/kvm_host.h. */
 const MOST_PAGES = (1n << 31n) - 1n;
-/** More than these no x86 CPU has. */
+/** The most that an x86 CPU has. */
 const WIDEST_GPA = 52;
 const V1_FLAGS = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY;
 const V2_FLAGS = V1_FLAGS | KVM_MEM_GUEST_MEMFD;
@@ -51,23 +53,23 @@ export const SET_USER_MEMORY_REGION: Reasons = {
     "another slot": region((sent, { evidence: { vm } }) =>
       fault(explainOverlap(sent, known(vm?.slots) ?? [])),
     ),
-    // KVM_CREATE_VCPU puts the page there, where the CPU virtualises the APIC.
+    // KVM_CREATE_VCPU puts the page there if the CPU virtualises the APIC.
     "the APIC's page": region((sent, { evidence: { vm } }) =>
       kernelPages(
         sent,
         APIC_PAGE,
         0x1000n,
-        "of the APIC, made with the first vCPU",
+        "of the APIC, added with the first vCPU",
         known(vm?.vcpuIds)?.length !== 0,
       ),
     ),
-    // KVM_CREATE_VCPU makes the page on a CPU without unrestricted guest.
+    // KVM_CREATE_VCPU adds the page on a CPU without unrestricted guest.
     "the identity map": region((sent, { evidence: { vm } }) =>
       kernelPages(
         sent,
         known(vm?.identityMapAddr),
         IDENTITY_BYTES,
-        "of the identity map, made with the first vCPU",
+        "of the identity map, added with the first vCPU",
         known(vm?.vcpuIds)?.length !== 0,
       ),
     ),
@@ -102,7 +104,7 @@ export const SET_USER_MEMORY_REGION2: Reasons = {
   ...SET_USER_MEMORY_REGION,
   EBADF: {
     "no guest_memfd": () =>
-      only("virt/kvm/guest_memfd.c:kvm_gmem_bind", "guestMemfd is no open descriptor"),
+      only("virt/kvm/guest_memfd.c:kvm_gmem_bind", "guestMemfd is not an open descriptor"),
   },
 };
 
@@ -112,7 +114,7 @@ function guestMemfd(text: string): Rule {
   );
 }
 
-/** Leaves open that a slot reaches pages that KVM keeps for itself; whether they exist depends on the CPU. */
+/** Leaves open whether a slot overlaps KVM's own pages, because they exist only on some CPUs. */
 function kernelPages(
   { slot, guestPhysAddr, memorySize }: Region,
   start: bigint | undefined,
@@ -145,7 +147,7 @@ function integer(value: unknown): bigint {
   return typeof value === "number" || typeof value === "bigint" ? BigInt(value) : 0n;
 }
 
-/** Names a slot as people write it, and its address space where that is not 0. */
+/** Names a slot, with its address space if that is not 0. */
 function nameOf(slot: number): string {
   const space = slot >>> 16;
   return space === 0 ? `slot ${slot}` : `slot ${slot & 0xffff} of address space ${space}`;
@@ -228,7 +230,9 @@ function explainChange(region: Region, { evidence }: Refusal): string | undefine
   const old = slots.find(({ slot }) => slot === region.slot);
   const name = nameOf(region.slot);
   if (old === undefined) {
-    return region.memorySize === 0n ? `memorySize 0 deletes, and there is no ${name}` : undefined;
+    return region.memorySize === 0n
+      ? `memorySize 0 deletes, but ${name} does not exist`
+      : undefined;
   }
   if (region.memorySize === 0n) return undefined;
   const rule = "delete it first (memorySize 0)";

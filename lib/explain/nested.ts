@@ -10,7 +10,7 @@ import {
   KVM_STATE_NESTED_SVM_VMCB_SIZE,
 } from "../abi/generated/constants.ts";
 import { NestedState } from "../abi/generated/structs.ts";
-import { supportedTable } from "./cpuid-rules.ts";
+import { hasBit } from "../oracle/bits.ts";
 import {
   capability,
   type Evidence,
@@ -19,8 +19,9 @@ import {
   type Rule,
   sentStruct,
 } from "./refusal.ts";
+import { supportedTable } from "./tables.ts";
 import { fault, only } from "./verdict.ts";
-import { firstOf, hasBit, hex, unknownBits } from "./wording.ts";
+import { firstOf, hex, unknownBits } from "./wording.ts";
 
 const HEADER_BYTES = 128;
 const FLAGS =
@@ -33,7 +34,7 @@ const SVM_FLAGS =
   KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_RUN_PENDING | KVM_STATE_NESTED_GIF_SET;
 const EFER_SVME = 12;
 
-/** Says that the host does not do nested virtualisation; `undefined` when it does, or it is not known. */
+/** Writes that the host has no nested virtualisation; undefined if it has, or if it is not known. */
 function withoutNesting(evidence: Evidence): string | undefined {
   return capability(evidence, "KVM_CAP_NESTED_STATE") === 0
     ? "this KVM has no nested virtualisation (KVM_CAP_NESTED_STATE is 0)"
@@ -83,7 +84,7 @@ export const SET_NESTED_STATE: Reasons = {
   },
 };
 
-/** Which format this KVM has, told from the feature that it can give a guest. */
+/** Returns the format of this KVM, from the feature that it supports for guests; undefined if unknown. */
 function formatOf(evidence: Evidence): number | undefined {
   const table = supportedTable(evidence);
   if (table?.has("svm")) return KVM_STATE_NESTED_FORMAT_SVM;

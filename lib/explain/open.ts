@@ -10,9 +10,15 @@ const isKvm = (refusal: Refusal): boolean => path(refusal) === "/dev/kvm";
 const vendor = ({ sent }: Refusal): unknown => sent["vendor"];
 const isLoaded = (refusal: Refusal): boolean => vendor(refusal) !== undefined;
 
+/** The path, and the environment variable that it is from, if any. */
+function named(refusal: Refusal): string {
+  const { variable } = refusal.sent;
+  return variable === undefined ? path(refusal) : `${variable} names ${path(refusal)}, which`;
+}
+
 const MODULE = "load the module (modprobe kvm_amd or kvm_intel)";
 
-/** Whether the file's mode lets this process read and write it; `undefined` when that is not known. */
+/** Whether the file's mode allows this process to read and write it; undefined if that is not known. */
 function isPermitted(refusal: Refusal): boolean | undefined {
   const { mode, uid, gid } = known(() => statSync(path(refusal))) ?? {};
   const self = process.geteuid?.();
@@ -25,7 +31,7 @@ function isPermitted(refusal: Refusal): boolean | undefined {
   return ((mode >> shift) & READ_WRITE) === READ_WRITE;
 }
 
-/** What gives the user permission. Nobody is made a member of root's group for a device. */
+/** Writes the command that gives the user permission: no membership of root's group for a device. */
 function permit(refusal: Refusal): string {
   const { mode = 0o660, gid = -1 } = known(() => statSync(path(refusal))) ?? {};
   const hasGroup = (mode & 0o060) === 0o060 && gid !== 0;
@@ -55,7 +61,7 @@ export const OPEN: Reasons = {
           : undefined,
       ),
     "no file": (r) =>
-      isKvm(r) ? undefined : only("fs/namei.c:path_openat", `${path(r)} does not exist`),
+      isKvm(r) ? undefined : only("fs/namei.c:path_openat", `${named(r)} does not exist`),
   },
   EACCES: {
     "no member of the group": (r) => {

@@ -1,4 +1,4 @@
-/** Why guest_memfds, memory attributes and faults ahead of time were refused. */
+/** Why guest_memfds, memory attributes and prefaulting were refused. */
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP } from "../abi/generated/constants.ts";
 import { CreateGuestMemfd, MemoryAttributes, PreFaultMemory } from "../abi/generated/structs.ts";
 import {
@@ -14,7 +14,7 @@ import { hex, unknownBits } from "./wording.ts";
 
 const PAGE = 4096n;
 
-/** Complains about numbers that are not whole pages. */
+/** Finds a number that is not a multiple of the page size. */
 function unaligned(values: Readonly<Record<string, bigint>>): string | undefined {
   const [name, value] = Object.entries(values).find(([, size]) => size % PAGE !== 0n) ?? [];
   return value === undefined ? undefined : `${name} ${hex(value)} is not a multiple of ${PAGE}`;
@@ -64,8 +64,8 @@ export const SET_MEMORY_ATTRIBUTES: Reasons = {
       const { attributes = 0n } = attributesOf(refusal) ?? {};
       const allowed = capability(refusal.evidence, "KVM_CAP_MEMORY_ATTRIBUTES");
       if (allowed === undefined) return undefined;
-      const says = "KVM_CAP_MEMORY_ATTRIBUTES allows";
-      return fault(unknownBits("attributes", attributes, allowed, says));
+      const allowedBy = "KVM_CAP_MEMORY_ATTRIBUTES allows";
+      return fault(unknownBits("attributes", attributes, allowed, allowedBy));
     },
     range: (refusal) => {
       const sent = attributesOf(refusal);

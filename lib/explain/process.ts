@@ -1,4 +1,4 @@
-/** Why system calls of the process itself failed: mmap, madvise, arch_prctl and the like. Opening a device is open.ts. */
+/** Why system calls without a KVM descriptor failed: arch_prctl, mmap, write and others. Opening a device is open.ts. */
 import { explainMap } from "./map-memory.ts";
 import { known, type Reasons, type Refusal } from "./refusal.ts";
 import { claim, only, open } from "./verdict.ts";
@@ -26,7 +26,7 @@ export const ARCH_PRCTL: Reasons = {
   },
 };
 
-/** How many descriptors this process may have open, and how many this package has open in it. */
+/** The limit of descriptors of this process, and the number that this package has open. */
 export interface DescriptorCounts {
   /** RLIMIT_NOFILE's soft limit. */
   readonly limit: number;
@@ -35,7 +35,7 @@ export interface DescriptorCounts {
 }
 
 /**
- * Explains `EMFILE`, which Linux answers only when each descriptor number below RLIMIT_NOFILE is in use
+ * Explains `EMFILE`, which Linux returns only if each descriptor number below RLIMIT_NOFILE is in use
  * (fs/file.c, alloc_fd).
  */
 export function explainNoDescriptor({ limit, own }: DescriptorCounts): string {
@@ -55,7 +55,7 @@ export const MMAP: Reasons = {
   EINVAL: {
     "no bytes": ({ sent: { length, byteLength = length } }) =>
       claim(byteLength === 0 || byteLength === 0n, "length 0: guest memory has at least a page"),
-    // virt/kvm/kvm_main.c:kvm_vcpu_mmap takes the ring's pages only where there is a ring
+    // virt/kvm/kvm_main.c:kvm_vcpu_mmap maps the ring's pages only if the vCPU has a ring
     "VM without rings": ({ sent, evidence: { vm } }) => {
       if (sent["what"] !== "dirty ring") return undefined;
       const enabled = known(vm?.enabled);
@@ -75,7 +75,7 @@ export const MMAP: Reasons = {
       what === "guest_memfd"
         ? only(
             "virt/kvm/guest_memfd.c:kvm_gmem_mmap",
-            "the guest_memfd was made without GUEST_MEMFD_FLAG_MMAP",
+            "the guest_memfd was created without GUEST_MEMFD_FLAG_MMAP",
           )
         : undefined,
     ...explainMap["ENODEV"],
@@ -112,7 +112,7 @@ export const FALLOCATE: Reasons = {
   ENOMEM: { memory: () => open("there is not enough memory (the cgroup's limit counts too)") },
 };
 
-/** The causes of a pread of what KVM counts (a stats descriptor). */
+/** The causes of a pread of a stats descriptor. */
 export const PREAD: Reasons = {
   EIO: {
     "VM of another process": ({ evidence: { vm } }) =>
@@ -124,7 +124,10 @@ export const PREAD: Reasons = {
 export const WRITE: Reasons = {
   EAGAIN: {
     "full counter": () =>
-      only("fs/eventfd.c:eventfd_write", "the counter would pass 2^64 - 2, and nobody has read it"),
+      only(
+        "fs/eventfd.c:eventfd_write",
+        "the counter would exceed 2^64 - 2, because it was not read",
+      ),
   },
   EINVAL: {
     "highest value": ({ sent: { value } }) =>
@@ -139,12 +142,12 @@ export const PTHREAD_CREATE: Reasons = {
       open("the user or the cgroup has too many threads (ulimit -u, pids.max)"),
     "limit of the system": () =>
       open("the system has too many threads (kernel.threads-max, kernel.pid_max)"),
-    memory: () => open("there is no memory or address space for its stack (ulimit -v)"),
+    memory: () => open("no memory or address space is left for its stack (ulimit -v)"),
   },
-  ENOMEM: { memory: () => open("there is no memory or address space for its stack (ulimit -v)") },
+  ENOMEM: { memory: () => open("no memory or address space is left for its stack (ulimit -v)") },
 };
 
-/** The causes of epoll_ctl, which watches an eventfd. */
+/** The causes of epoll_ctl on an eventfd. */
 export const EPOLL_CTL: Reasons = {
   ENOSPC: {
     watches: () =>

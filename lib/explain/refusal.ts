@@ -1,4 +1,4 @@
-/** What is known about a refused call: what was sent, and what KVM answers when asked. Judging it is the files by subject. */
+/** A refused call: its arguments, and the questions that can be asked after it. The causes are the files by subject. */
 import { isBytes } from "../abi/bytes.ts";
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import type { CpuidEntry2, Run, Sregs } from "../abi/generated/structs.ts";
@@ -7,92 +7,92 @@ import { encode, type Layout, read, type StructInput } from "../abi/struct.ts";
 import type { DescriptorCounts } from "./process.ts";
 import type { Causes, Judge } from "./verdict.ts";
 
-/** A question about the world after the refusal. `undefined` and a throw both mean: not known. */
+/** A question that is asked after the refusal. Undefined or a throw means that the answer is not known. */
 export type Ask<T> = (this: void) => T | undefined;
 
-/** Asks what KVM_CHECK_EXTENSION says of a capability. */
+/** Returns the result of KVM_CHECK_EXTENSION for a capability. */
 export type AskCapability = (this: void, capability: CapabilityName) => number | undefined;
 
-/** A memory slot that is there. */
+/** An existing memory slot. */
 export interface MemorySlot {
   /** Bits 0-15: the slot; bits 16-31: the address space. */
   readonly slot: number;
   /** `KVM_MEM_*`. */
   readonly flags: number;
-  /** Where the guest sees it. */
+  /** The guest physical address. */
   readonly guestPhysAddr: bigint;
-  /** Bytes. */
+  /** The size in bytes. */
   readonly memorySize: bigint;
 }
 
 /** Which interrupt controllers of a VM are in the kernel: all, only the LAPICs, or none. */
 export type IrqchipMode = "kernel" | "split" | "none";
 
-/** What /dev/kvm can be asked. */
+/** The questions for /dev/kvm. */
 export interface KvmEvidence {
   /** KVM_CHECK_EXTENSION on /dev/kvm. */
   readonly check?: AskCapability;
   /** KVM_GET_SUPPORTED_CPUID. */
   readonly supportedCpuid?: Ask<readonly CpuidEntry2[]>;
-  /** KVM_GET_MSRS of one feature MSR; unknown when KVM has no such feature MSR. */
+  /** KVM_GET_MSRS of one feature MSR; undefined if KVM has no such feature MSR. */
   readonly featureMsr?: (this: void, index: number) => bigint | undefined;
   /** KVM_X86_GET_MCE_CAP_SUPPORTED. */
   readonly mceCap?: Ask<bigint>;
 }
 
-/** Which VMs of this process an eventfd raises an interrupt of. */
+/** The VM whose interrupt an eventfd raises: this one, another of this process, or none. */
 export type IrqfdPlace = "here" | "elsewhere" | "nowhere";
 
-/** What a VM, and the handles that made its parts, can be asked. */
+/** The questions for a VM and the handles of its parts. */
 export interface VmEvidence {
-  /** Whether another process than this one made the VM. */
+  /** Whether another process created the VM. */
   readonly isForeign?: Ask<boolean>;
-  /** Whether even KVM_CHECK_EXTENSION is answered with EIO. */
+  /** Whether even KVM_CHECK_EXTENSION fails with EIO. */
   readonly isDead?: Ask<boolean>;
   /** KVM_CHECK_EXTENSION on the VM. */
   readonly check?: AskCapability;
-  /** All memory slots that there are. */
+  /** All memory slots. */
   readonly slots?: Ask<readonly MemorySlot[]>;
-  /** The ids of all vCPUs that were ever made, closed ones too: KVM forgets none. */
+  /** The ids of all vCPUs ever created, including closed ones, because KVM keeps their ids. */
   readonly vcpuIds?: Ask<readonly number[]>;
   /** Which interrupt controllers are in the kernel. */
   readonly irqchip?: Ask<IrqchipMode>;
   /** Whether the PIT is in the kernel. */
   readonly hasPit?: Ask<boolean>;
-  /** The capabilities that were switched on, each with the arguments of the last time. */
+  /** The enabled capabilities, each with its latest arguments. */
   readonly enabled?: Ask<ReadonlyMap<CapabilityName, readonly bigint[]>>;
-  /** What KVM_SET_TSS_ADDR was given; `null` before the first call. */
+  /** The argument of KVM_SET_TSS_ADDR; `null` before the first call. */
   readonly tssAddr?: Ask<bigint | null>;
-  /** Where the page of the identity map is: what KVM_SET_IDENTITY_MAP_ADDR was given, or KVM's own choice. */
+  /** The address of the identity map: the argument of KVM_SET_IDENTITY_MAP_ADDR, or KVM's default. */
   readonly identityMapAddr?: Ask<bigint>;
-  /** Which VMs an eventfd is an irqfd of; asked with the file itself. */
+  /** Finds the VM of which a file is an irqfd. */
   readonly irqfdPlace?: (this: void, file: unknown) => IrqfdPlace | undefined;
 }
 
 /**
- * What a vCPU can be asked. While it runs elsewhere, an ioctl on it waits for the end of the run:
- * whoever gathers evidence leaves those questions out then.
+ * The questions for a vCPU. While it runs on another thread, an ioctl on it blocks until the end of the run; the
+ * evidence then lacks the questions that need one.
  */
 export interface VcpuEvidence {
   /** Its number. */
   readonly id: number;
   /** Whether KVM_RUN was ever called. */
   readonly hasRun?: Ask<boolean>;
-  /** Whether the guest surely was entered. */
+  /** Whether the guest was certainly entered. */
   readonly hasEntered?: Ask<boolean>;
-  /** The table that the vCPU was last given; empty before the first. KVM's own changes are not in it. */
+  /** The last accepted table, without KVM's own changes; empty before the first. */
   readonly cpuid?: Ask<readonly CpuidEntry2[]>;
   /** KVM_GET_SREGS. */
   readonly sregs?: Ask<Sregs>;
   /** Whether the LAPIC is in the kernel. */
   readonly hasLapic?: Ask<boolean>;
-  /** KVM_GET_MSRS of one MSR; unknown when KVM refuses to read it. */
+  /** KVM_GET_MSRS of one MSR; undefined if KVM refuses to read it. */
   readonly msr?: (this: void, index: number) => bigint | undefined;
-  /** What KVM_RUN reads of `kvm_run`. */
+  /** The fields of `kvm_run` that KVM_RUN reads. */
   readonly run?: Ask<Pick<Run, "cr8" | "kvmValidRegs" | "kvmDirtyRegs">>;
 }
 
-/** Whom one can ask about a refusal. A handle gives what is above it too: a vCPU its VM and /dev/kvm. */
+/** The questions about a refusal. A handle also provides those of its parents: a vCPU its VM and /dev/kvm. */
 export interface Evidence {
   /** The KVM that the handle comes from. */
   readonly kvm?: KvmEvidence;
@@ -108,17 +108,17 @@ export interface Evidence {
 export interface Refusal {
   /** The ioctl's name in C; the system call's name for other calls. */
   readonly ioctl: string;
-  /** The kind of the handle that was asked; none for calls that are no ioctls. */
+  /** The kind of the handle; undefined for calls that are not ioctls. */
   readonly fd?: FdKind | undefined;
   /** The kernel's errno, positive. */
   readonly errno: number;
-  /** The argument itself: the integer, or the bytes of the struct, as they were sent. */
+  /** The argument as it was sent: the integer, or the bytes of the struct. */
   readonly argument?: number | bigint | Uint8Array | undefined;
-  /** What was sent, under KVM's names; what KvmError.args shows. */
+  /** The arguments under KVM's names, as in KvmError.args. */
   readonly sent: Readonly<Record<string, unknown>>;
   /** The files and memory that fill the struct's descriptors and addresses. */
   readonly links?: readonly unknown[] | undefined;
-  /** Whom to ask. */
+  /** The questions that can be asked. */
   readonly evidence: Evidence;
 }
 
@@ -131,22 +131,22 @@ export type Rule = Judge<Refusal>;
 /** The causes of one call, by the errno's name. */
 export type Reasons = Readonly<Record<string, Rules>>;
 
-/** Asks, and takes every failure for not knowing. */
+/** Asks a question; a failure means that the answer is not known. */
 export function known<T>(ask: Ask<T> | undefined): T | undefined {
   try {
     return ask?.();
   } catch {
-    return undefined; // the refusal is the news, not that its reason cannot be asked for
+    return undefined; // the error is then reported without this evidence
   }
 }
 
-/** Asks for a capability: of the VM where there is one, else of /dev/kvm. */
+/** Asks for a capability of the VM, or of /dev/kvm if there is no VM. */
 export function capability(evidence: Evidence, name: CapabilityName): number | undefined {
   const check = evidence.vm?.check ?? evidence.kvm?.check;
   return known(check && (() => check(name)));
 }
 
-/** The integer that an ioctl without a struct was sent. */
+/** Returns the integer argument of an ioctl without a struct. */
 export function sentInteger(refusal: Refusal): bigint | undefined {
   const { argument } = refusal;
   return typeof argument === "bigint" || typeof argument === "number"
@@ -154,7 +154,7 @@ export function sentInteger(refusal: Refusal): bigint | undefined {
     : undefined;
 }
 
-/** The count before a list, a u32 that the struct begins with: as it was named, or in the bytes. */
+/** Returns the count before a list, a u32 at the start of the struct, from its name or from the bytes. */
 export function sentCount({ argument, sent }: Refusal, name: string): number | undefined {
   const named = sent[name];
   if (typeof named === "number") return named;
@@ -163,16 +163,16 @@ export function sentCount({ argument, sent }: Refusal, name: string): number | u
 }
 
 /**
- * The struct that was sent, whole: from its bytes, or from what was named of it, the rest zero.
+ * Returns the whole struct that was sent, from its bytes or from the named fields, with other fields 0.
  *
- * Names that the struct has not, and what stands for an address or a descriptor, are left out:
- * their fields read as zero, and no reason may rest on them.
+ * Names that are not fields, and values that stand for an address or a descriptor, are ignored: their fields are 0, and
+ * no reason may depend on them.
  */
 export function sentStruct<T>(refusal: Refusal, layout: Layout<T>): T | undefined {
   try {
     const { argument, sent } = refusal;
     if (isBytes(argument)) return read(layout, argument);
-    // Of a struct of which nothing was named, nothing is known: its fields are not zero.
+    // Without a named field, the struct is not known: its fields are not 0.
     return Object.keys(sent).length === 0 ? undefined : read(layout, encodeNamed(layout, sent));
   } catch {
     return undefined;

@@ -1,10 +1,11 @@
-/** Why KVM_RUN did not run, and KVM_SET_SIGNAL_MASK was refused. What an exit says is kvm/exit.ts. */
+/** Why KVM_RUN and KVM_SET_SIGNAL_MASK were refused. Exits are exit.ts. */
 import {
   KVM_SYNC_X86_EVENTS,
   KVM_SYNC_X86_REGS,
   KVM_SYNC_X86_SREGS,
 } from "../abi/generated/constants.ts";
 import { SignalMask } from "../abi/generated/structs.ts";
+import type { BitNames } from "../oracle/bits.ts";
 import {
   capability,
   type Evidence,
@@ -15,7 +16,7 @@ import {
   type VcpuEvidence,
 } from "./refusal.ts";
 import { claim, fault, only, open } from "./verdict.ts";
-import { type BitNames, hex, unknownBits } from "./wording.ts";
+import { hex, unknownBits } from "./wording.ts";
 
 const SYNC_NAMES: BitNames = Object.fromEntries(
   [
@@ -27,7 +28,7 @@ const SYNC_NAMES: BitNames = Object.fromEntries(
 
 type Run = NonNullable<ReturnType<NonNullable<VcpuEvidence["run"]>>>;
 
-/** Judges what KVM_RUN reads of `kvm_run`, if it is known. */
+/** Judges the fields of `kvm_run` that KVM_RUN reads, if they are known. */
 const run =
   (judge: (run: Run, evidence: Evidence) => ReturnType<Rule>): Rule =>
   ({ evidence }) => {
@@ -47,7 +48,7 @@ export const RUN: Reasons = {
   EINVAL: {
     "valid registers": syncFields("kvmValidRegs"),
     "dirty registers": syncFields("kvmDirtyRegs"),
-    // What was refused stays dirty; what was taken does not (kvm_run_sync_regs_from_user).
+    // KVM clears the dirty bits of accepted registers; those of refused ones stay (kvm_run_sync_regs_from_user).
     "special registers": run(({ kvmDirtyRegs }) =>
       claim(
         (kvmDirtyRegs & BigInt(KVM_SYNC_X86_SREGS)) !== 0n,
@@ -76,7 +77,7 @@ export const RUN: Reasons = {
   },
   EFAULT: {
     "no host page": () =>
-      open("there is no host page behind memory that the guest used: the slot's memory is gone"),
+      open("memory that the guest used has no host page: the slot's memory was unmapped"),
     "read-only host page": () => open("the guest wrote to memory whose host page is read-only"),
   },
   EHWPOISON: {

@@ -1,8 +1,8 @@
-/** Where an address of the guest leads. KVM_TRANSLATE is not asked: its walk sets accessed bits. */
+/** Translates addresses of the guest. It does not use KVM_TRANSLATE, whose walk sets accessed bits. */
 import type { Sregs } from "../abi/generated/structs.ts";
-import { hasBit } from "./wording.ts";
+import { hasBit } from "../oracle/bits.ts";
 
-/** Eight bytes at a guest physical address; `undefined` where no slot is. */
+/** Reads eight bytes at a guest physical address; undefined outside of all slots. */
 export type ReadWord = (this: void, gpa: bigint) => bigint | undefined;
 
 const [PG, LA57, LMA] = [31, 12, 10];
@@ -10,9 +10,9 @@ const [PRESENT, LARGE] = [0, 7];
 const TABLE = 0x000f_ffff_ffff_f000n;
 
 /**
- * The guest physical address of a linear one, without paging or with long mode's tables.
+ * Translates a linear address, without paging or with long mode's tables.
  *
- * @returns `undefined` when a table maps nothing, cannot be read, or is of another mode.
+ * @returns the guest physical address; undefined if a table does not map it, cannot be read, or is of another mode.
  */
 export function translate(linear: bigint, sregs: Sregs, read: ReadWord): bigint | undefined {
   if (!hasBit(sregs.cr0, PG)) return linear & 0xffff_ffffn;
@@ -31,7 +31,7 @@ export function translate(linear: bigint, sregs: Sregs, read: ReadWord): bigint 
   return undefined;
 }
 
-/** The linear address of an instruction: long mode does without the base of CS. */
+/** Returns the linear address of an instruction; long mode ignores the base of CS. */
 export function linearRip({ cs, efer }: Sregs, rip: bigint): bigint {
   return hasBit(efer, LMA) && cs.l === 1 ? rip : (cs.base + rip) & 0xffff_ffffn;
 }

@@ -1,16 +1,16 @@
-/** Verdicts: what the evidence says of one cause, and how several of them become a sentence. The causes are the files by subject. */
+/** Verdicts on causes, and the sentence of several verdicts. The causes are the files by subject. */
 
-/** What the evidence says of a cause that it does not exclude. */
+/** A cause that the evidence does not exclude. */
 export interface Verdict {
   /** Whether the evidence proves the cause, or only leaves it open. */
   readonly is: "proven" | "possible";
-  /** The cause, in words without a full stop. */
+  /** The cause, as a sentence without a full stop. */
   readonly text: string;
-  /** The kernel function, where the errno itself is the proof because no other place returns it. */
+  /** The kernel function, if the errno itself proves the cause because no other place returns it. */
   readonly source?: string;
 }
 
-/** Judges one cause. `undefined`: the evidence excludes it, or there is nothing to judge it by. */
+/** Judges one cause; undefined if the evidence excludes it, or if there is no evidence. */
 export type Judge<T> = (asked: T) => Verdict | undefined;
 
 /** The causes of one errno by a short name, in the order in which the kernel checks them. */
@@ -25,17 +25,17 @@ export function claim(ground: boolean | undefined, text: string): Verdict | unde
   return { is: ground === true ? "proven" : "possible", text };
 }
 
-/** Makes a verdict on an argument: a sentence proves that it is at fault, and `undefined` that it is not. */
+/** Makes a verdict on an argument: a sentence is its proven fault, and undefined means that it has none. */
 export function fault(text: string | undefined): Verdict | undefined {
   return text === undefined ? undefined : { is: "proven", text };
 }
 
-/** Leaves a cause open that the argument suggests, and that no evidence can decide. */
+/** Leaves open a cause that the argument suggests and that no evidence can decide. */
 export function open(text: string | undefined): Verdict | undefined {
   return text === undefined ? undefined : { is: "possible", text };
 }
 
-/** Makes the verdict on an errno that one place of the kernel returns, for one cause. */
+/** Makes a proven verdict for an errno that only one place of the kernel returns, for one cause. */
 export function only(source: string, text: string | undefined): Verdict | undefined {
   return text === undefined ? undefined : { is: "proven", text, source };
 }

@@ -1,24 +1,9 @@
-/** How a reason writes numbers, bits and ranges. What it says is the files by subject. */
-
-/** The names of a register's bits, by their numbers; not every bit has one. */
-export type BitNames = Readonly<Record<number, string | undefined>>;
+/** Writes numbers, bits and ranges of reasons. The reasons are the files by subject. */
+import { type BitNames, bitsOf } from "../oracle/bits.ts";
 
 /** Writes a number in hexadecimal: `0x1000`. */
 export function hex(value: number | bigint): string {
   return `0x${value.toString(16)}`;
-}
-
-/** Lists the bits that are set, lowest first. */
-export function bitsOf(value: number | bigint): readonly number[] {
-  const wide = BigInt(value);
-  return Array.from({ length: 64 }, (_, bit) => bit).filter(
-    (bit) => ((wide >> BigInt(bit)) & 1n) === 1n,
-  );
-}
-
-/** Tells whether a bit is set. */
-export function hasBit(value: bigint, bit: number): boolean {
-  return ((value >> BigInt(bit)) & 1n) === 1n;
 }
 
 /** Writes bits with their names: `bit 12 LA57`, `bits 0, 40`. */
@@ -34,25 +19,41 @@ export function range(start: bigint, size: bigint): string {
 }
 
 /**
- * Complains about bits that may not be set: `flags 0x80: bit 7 may not be set; Linux 7.2 knows 0x3`.
+ * Writes bits that may not be set: `flags 0x80: bit 7 may not be set; Linux 7.2 has 0x3`.
+ *
+ * @param value - the argument and its value, if the sentence does not follow them.
+ * @param allowed - the allowed bits, after the reason why they are allowed.
+ */
+export function writeForbidden(
+  value: string | undefined,
+  bits: readonly number[],
+  allowed: string,
+  names: BitNames = {},
+): string {
+  const place = value === undefined ? "" : `${value}: `;
+  return `${place}${writeBits(bits, names)} may not be set; ${allowed}`;
+}
+
+/**
+ * Writes the bits of an argument that may not be set; undefined if there are none.
  *
  * @param allowed - the bits that may be set.
- * @param says - who says so.
- * @returns `undefined` when there are none.
+ * @param allowedBy - subject and verb of the sentence that names the allowed bits.
+ * @param names - the names of bits.
  */
 export function unknownBits(
   name: string,
   value: number | bigint,
   allowed: number | bigint,
-  says = "Linux 7.2 knows",
+  allowedBy = "Linux 7.2 has",
   names: BitNames = {},
 ): string | undefined {
   const extra = bitsOf(BigInt(value) & ~BigInt(allowed));
   if (extra.length === 0) return undefined;
-  return `${name} ${hex(value)}: ${writeBits(extra, names)} may not be set; ${says} ${hex(allowed)}`;
+  return writeForbidden(`${name} ${hex(value)}`, extra, `${allowedBy} ${hex(allowed)}`, names);
 }
 
-/** Takes the first reason that there is; later ones are not even looked for. */
+/** Returns the first reason that is found; later ones are not computed. */
 export function firstOf(...reasons: readonly (() => string | undefined)[]): string | undefined {
   for (const reason of reasons) {
     const text = reason();

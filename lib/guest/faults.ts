@@ -16,7 +16,7 @@ export const handlerAddresses: readonly number[] = Array.from(
 );
 
 /** The selectors with which a handler returns to ring 3. */
-export interface UserSelectors {
+export interface UserSelectorsInput {
   /** CS with RPL 3. */
   readonly cs: number;
   /** SS with RPL 3. */
@@ -56,7 +56,7 @@ function report(a: Assembler): void {
  *
  * @param user to return to ring 3 by IRETQ; when absent the handlers stay in ring 0 and use RET
  */
-export function protectedHandlers(bits: 32 | 64, user?: UserSelectors): Uint8Array {
+export function protectedHandlers(bits: 32 | 64, user?: UserSelectorsInput): Uint8Array {
   if (user) refuseUnknown("protectedHandlers()", user, ["cs", "ss", "rflags"], "member");
   const a = new Assembler(bits);
   const word = bits / 8;

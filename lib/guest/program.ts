@@ -46,16 +46,25 @@ export interface Program {
 /**
  * Builds a guest program.
  *
- * ```ts
- * const program = guest("long", (g) => g.cpuid(0x1).sync().setCr4(CR4_OSXSAVE).cpuid(0x1).sync().done());
- * ```
- *
  * A program that runs past its end stops with HLT. Use `done()` to notify the host.
  *
  * @param name the mode
  * @param build adds the guest's actions
  * @throws Error if an instruction cannot be encoded
  * @throws RangeError if a value does not fit the mode, or the code is larger than 64 KiB
+ * @example
+ * ```ts run
+ * import { CR4_OSXSAVE, guest } from "node-kvm/guest";
+ *
+ * const program = guest("long", (g) =>
+ *   g.cpuid(0x1).sync().setCr4(CR4_OSXSAVE).cpuid(0x1).sync().done(),
+ * );
+ * console.log(program.mode, program.entry);
+ * ```
+ *
+ * ```text output
+ * long 65536n
+ * ```
  */
 export function guest(
   name: ModeName,

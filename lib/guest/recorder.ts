@@ -18,7 +18,7 @@ import {
 
 /** Adds recording and sending of values to a guest program; `GuestBuilder` adds the rest. */
 export class Recorder {
-  /** The assembler of the program. */
+  /** The assembler of the program. @internal */
   protected readonly a: Assembler;
   #recorded = 0;
   #labels = 0;
@@ -76,7 +76,7 @@ export class Recorder {
     this.a.mov(mem(32, slot), low).mov(mem(32, slot + 4), high);
   }
 
-  /** Records EDX:EAX as one value. */
+  /** Records EDX:EAX as one value. @internal */
   protected recordPair(): this {
     const slot = this.#slot();
     this.a.mov(mem(32, slot), "eax").mov(mem(32, slot + 4), "edx");
@@ -91,13 +91,13 @@ export class Recorder {
     return VALUES_GPA + (this.#recorded - 1) * 8;
   }
 
-  /** Writes a ucall code to the port. */
+  /** Writes a ucall code to the port. @internal */
   protected out(code: number): this {
     this.a.mov("dx", UCALL_PORT).mov("al", code).out(8, "dx");
     return this;
   }
 
-  /** Creates an unused label. */
+  /** Creates an unused label. @internal */
   protected newLabel(): string {
     this.#labels += 1;
     return `.${this.#labels}`;

@@ -1,7 +1,12 @@
 /** A device that the kernel emulates for a VM (KVM_CREATE_DEVICE); x86 has only VFIO's. */
 import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
-import { type Attribute, getDeviceAttr, hasDeviceAttr, setDeviceAttr } from "./device-attr.ts";
+import {
+  type DeviceAttrInput,
+  getDeviceAttr,
+  hasDeviceAttr,
+  setDeviceAttr,
+} from "./calls/device-attr.ts";
 import { Handle } from "./handle.ts";
 
 /** A device of a VM. */
@@ -22,7 +27,7 @@ export class Device extends Handle {
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; device; KVM_CAP_DEVICE_CTRL)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist; `EPERM`: it cannot be read.
    */
-  getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
+  getDeviceAttr(attribute: DeviceAttrInput, length = 8): Uint8Array {
     return getDeviceAttr(this, attribute, length);
   }
 
@@ -32,7 +37,7 @@ export class Device extends Handle {
    * @ioctl KVM_SET_DEVICE_ATTR (api.rst 4.80; device; KVM_CAP_DEVICE_CTRL)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist; `EPERM`: it cannot be written.
    */
-  setDeviceAttr(attribute: Attribute, bytes?: Uint8Array): void {
+  setDeviceAttr(attribute: DeviceAttrInput, bytes?: Uint8Array): void {
     setDeviceAttr(this, attribute, bytes);
   }
 
@@ -42,7 +47,7 @@ export class Device extends Handle {
    * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; device; KVM_CAP_DEVICE_CTRL)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  hasDeviceAttr(attribute: Attribute): void {
+  hasDeviceAttr(attribute: DeviceAttrInput): void {
     hasDeviceAttr(this, attribute);
   }
 

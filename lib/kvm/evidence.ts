@@ -3,10 +3,11 @@ import type { CapabilityName } from "../abi/generated/constants.ts";
 import type { CpuidEntry2, Run, Sregs } from "../abi/generated/structs.ts";
 import { KvmError } from "../errors.ts";
 import type { IrqchipMode, KvmEvidence, VcpuEvidence, VmEvidence } from "../explain/index.ts";
+import type { VmHistory } from "./history.ts";
 import { irqfdPlace } from "./irqfds.ts";
 
 /** The ioctls of /dev/kvm that provide evidence. */
-interface AskedKvm {
+interface KvmSource {
   checkExtension(capability: CapabilityName): number;
   getSupportedCpuid(): readonly CpuidEntry2[];
   getMsrs(indices: readonly number[]): readonly { readonly data: bigint }[];
@@ -14,29 +15,15 @@ interface AskedKvm {
 }
 
 /** The ioctls of a VM that provide evidence. */
-interface AskedVm {
+interface VmSource {
   readonly closed: boolean;
   checkExtension(capability: CapabilityName): number;
   getIrqchip(chipId: number): unknown;
   getPit2(): unknown;
 }
 
-/** The history that a VM's handle keeps, because no ioctl returns it, or only one with side effects. */
-export interface VmHistory {
-  /** The process that created the VM. */
-  readonly pid: number;
-  /** The ids of all vCPUs that were created. */
-  readonly vcpuIds: readonly number[];
-  /** The enabled capabilities with their arguments. */
-  readonly enabled: ReadonlyMap<CapabilityName, readonly bigint[]>;
-  /** The argument of KVM_SET_TSS_ADDR. */
-  readonly tssAddr: bigint | null;
-  /** The address of the identity map. */
-  readonly identityMapAddr: bigint;
-}
-
 /** The ioctls of a vCPU that provide evidence. */
-interface AskedVcpu {
+interface VcpuSource {
   readonly id: number;
   getSregs(): Sregs;
   getMsrs(indices: readonly number[]): readonly { readonly data: bigint }[];
@@ -75,7 +62,7 @@ const supported = new WeakMap<object, readonly CpuidEntry2[]>();
 let kvms: WeakRef<object>[] = [];
 
 /** Caches the result of KVM_GET_SUPPORTED_CPUID, which takes 13 ms in a virtual machine. */
-function supportedCpuid(kvm: AskedKvm): readonly CpuidEntry2[] {
+function supportedCpuid(kvm: KvmSource): readonly CpuidEntry2[] {
   const known = supported.get(kvm);
   if (known !== undefined) return known;
   const table = kvm.getSupportedCpuid();
@@ -85,13 +72,13 @@ function supportedCpuid(kvm: AskedKvm): readonly CpuidEntry2[] {
 }
 
 /** Clears all cached results, because a permission changes what KVM supports for guests of this process. */
-export function forgetSupportedCpuid(): void {
+export function clearSupportedCpuid(): void {
   for (const kvm of kvms) supported.delete(kvm.deref() ?? kvm);
   kvms = [];
 }
 
 /** Gathers evidence from /dev/kvm. */
-export function evidenceOf(kvm: AskedKvm): KvmEvidence {
+export function evidenceOf(kvm: KvmSource): KvmEvidence {
   return {
     check: (capability) => kvm.checkExtension(capability),
     supportedCpuid: () => supportedCpuid(kvm),
@@ -102,7 +89,7 @@ export function evidenceOf(kvm: AskedKvm): KvmEvidence {
 
 /** Gathers evidence from a VM. */
 export function evidenceOfVm(
-  vm: AskedVm,
+  vm: VmSource,
   history: VmHistory,
   slots: NonNullable<VmEvidence["slots"]>,
 ): VmEvidence {
@@ -121,7 +108,7 @@ export function evidenceOfVm(
   };
 }
 
-function irqchipOf(vm: AskedVm, { enabled }: VmHistory): IrqchipMode | undefined {
+function irqchipOf(vm: VmSource, { enabled }: VmHistory): IrqchipMode | undefined {
   if (enabled.has("KVM_CAP_SPLIT_IRQCHIP")) return "split";
   return { ok: "kernel", ENXIO: "none" }[codeOf(() => vm.getIrqchip(0))] as IrqchipMode | undefined;
 }
@@ -131,7 +118,7 @@ function irqchipOf(vm: AskedVm, { enabled }: VmHistory): IrqchipMode | undefined
  * must be created before vCPUs.
  */
 export function evidenceOfVcpu(
-  vcpu: AskedVcpu,
+  vcpu: VcpuSource,
   vm: VmEvidence | undefined,
   history: () => VcpuHistory,
 ): VcpuEvidence {

@@ -7,8 +7,8 @@ import {
   refusePartial,
   refuseShortArrays,
   refuseWithout,
-  type StructWith,
-  type WholeStruct,
+  type StructInputWith,
+  type WholeStructInput,
 } from "../abi/whole.ts";
 import { type KvmError, StateError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
@@ -28,12 +28,12 @@ import type { ObjectKind } from "../trace/record.ts";
 import { traceAnswer, traceCall, traceClose, traced } from "../trace/sink.ts";
 import type { Traced } from "../trace/traced.ts";
 import {
-  forgetFile,
-  type LinkValue,
+  type LinkInput,
   type OpenFile,
   registerFile,
   toNativeLinks,
   toTraceLinks,
+  unregisterFile,
 } from "./link.ts";
 import { methodOf } from "./method-name.ts";
 import { isExplained, type RefusedCall, refused } from "./refused.ts";
@@ -65,7 +65,7 @@ function makersOf(made: { readonly name: string }): string {
 export type IoctlArgument = number | bigint | Uint8Array;
 
 /** The context of a call, for its error and its links. */
-export interface CallContext {
+export interface IoctlOptions {
   /** The arguments for the error, under KVM's names. */
   readonly args?: Readonly<Record<string, unknown>>;
   /** The caller's explanation if explain/ finds no reason; false turns reasons off. */
@@ -73,7 +73,7 @@ export interface CallContext {
   /** Allows a count beyond the argument's end, where an unmapped page begins. */
   readonly pastEnd?: boolean;
   /** The values of the struct's addresses and descriptors, in the order of `ioctl.links`. */
-  readonly links?: readonly LinkValue[];
+  readonly links?: readonly LinkInput[];
 }
 
 /**
@@ -111,7 +111,7 @@ export abstract class Handle implements OpenFile {
    * Finding a reason may make ioctls; docs/errors.md lists them. None of them changes the results of later calls.
    */
   get explain(): boolean {
-    return this.#explain ?? this.above()?.explain ?? isExplained();
+    return this.#explain ?? this.parent()?.explain ?? isExplained();
   }
 
   /** Sets it for this handle, and for handles below it that have no value of their own. */
@@ -120,7 +120,7 @@ export abstract class Handle implements OpenFile {
     this.#explain = value;
   }
 
-  /** The descriptor; throws after {@link close}. */
+  /** The descriptor; throws after {@link close}. @internal */
   protected get fd(): NativeFd {
     if (this.#fd === undefined) throw new StateError("ERR_CLOSED", this.label);
     return this.#fd;
@@ -136,7 +136,7 @@ export abstract class Handle implements OpenFile {
    * @returns the kernel's result, zero or more.
    * @throws {@link KvmError} with the kernel's errno.
    */
-  ioctl(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): number {
+  ioctl(ioctl: Ioctl, argument?: IoctlArgument, context: IoctlOptions = {}): number {
     const given: Partial<Ioctl> | null | undefined = ioctl;
     if (typeof given?.request !== "number" || typeof given.name !== "string") {
       throw new TypeError(`ioctl(): expected an ioctl of node-kvm/abi, got ${describe(ioctl)}`);
@@ -144,11 +144,11 @@ export abstract class Handle implements OpenFile {
     return this.expectNumber(ioctl, this.call(ioctl, argument, context));
   }
 
-  /** Makes an ioctl whose result is a descriptor or a number. */
+  /** Makes an ioctl whose result is a descriptor or a number. @internal */
   protected call(
     ioctl: Ioctl,
     given: IoctlArgument | undefined,
-    context: CallContext = {},
+    context: IoctlOptions = {},
   ): number | NativeFd {
     refuseUnknownContext(context);
     const { pastEnd = false, links: values } = context;
@@ -164,18 +164,18 @@ export abstract class Handle implements OpenFile {
     if (typeof answer === "number" && answer < 0) {
       throw this.refusal(ioctl.name, -answer, context, argument);
     }
-    this.taken(ioctl, argument, context);
+    this.accepted(ioctl, argument, context);
     return answer;
   }
 
-  /** Makes an ioctl whose result is a new descriptor. */
-  protected openFd(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): NativeFd {
+  /** Makes an ioctl whose result is a new descriptor. @internal */
+  protected openFd(ioctl: Ioctl, argument?: IoctlArgument, context: IoctlOptions = {}): NativeFd {
     const answer = this.call(ioctl, argument, context);
     if (typeof answer === "number") throw new TypeError(`${ioctl.name} returns no descriptor`);
     return answer;
   }
 
-  /** Reads a struct. */
+  /** Reads a struct. @internal */
   protected getStruct<T>(ioctl: Ioctl<T>, layout: Layout<T>): T {
     const scratch = borrow(layout);
     try {
@@ -186,13 +186,13 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Passes a struct; `needs` are its required fields. */
+  /** Passes a struct; `needs` are its required fields. @internal */
   protected setStruct<T, K extends keyof T & string = never>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
-    value: StructWith<NoInfer<T>, NoInfer<K>>,
+    value: StructInputWith<NoInfer<T>, NoInfer<K>>,
     needs: readonly K[] = [],
-    context: CallContext = { args: argsOf(value) },
+    context: IoctlOptions = { args: argsOf(value) },
   ): number {
     const scratch = borrowNeeding(ioctl, layout, value, needs);
     try {
@@ -202,11 +202,11 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Passes a struct that replaces a whole state. */
+  /** Passes a struct that replaces a whole state. @internal */
   protected setWhole<T>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
-    value: WholeStruct<NoInfer<T>>,
+    value: WholeStructInput<NoInfer<T>>,
   ): number {
     const where = methodOf(ioctl.name);
     const scratch = borrowEncoded<T>(layout, value as StructInput<T>, where);
@@ -218,7 +218,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Changes some fields of a state: reads the state, replaces the fields of `patch`, and writes it. */
+  /** Changes some fields of a state: reads the state, replaces the fields of `patch`, and writes it. @internal */
   protected updateStruct<T>(
     get: Ioctl<T>,
     set: Ioctl<T>,
@@ -239,11 +239,11 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Passes a struct that the kernel changes, and returns it. */
+  /** Passes a struct that the kernel changes, and returns it. @internal */
   protected exchangeStruct<T, K extends keyof T & string = never>(
     ioctl: Ioctl<T>,
     layout: Layout<T>,
-    value: StructWith<NoInfer<T>, NoInfer<K>>,
+    value: StructInputWith<NoInfer<T>, NoInfer<K>>,
     needs: readonly K[] = [],
   ): T {
     const scratch = borrowNeeding(ioctl, layout, value, needs);
@@ -255,7 +255,7 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Rejects a list of structs if one of them lacks a required field. */
+  /** Rejects a list of structs if one of them lacks a required field. @internal */
   protected expectEach(
     ioctl: Ioctl,
     name: string,
@@ -268,24 +268,24 @@ export abstract class Handle implements OpenFile {
     }
   }
 
-  /** Reads eight bytes. */
+  /** Reads eight bytes. @internal */
   protected getU64(ioctl: Ioctl): bigint {
     const bytes = new BigUint64Array(1);
     this.ioctl(ioctl, new Uint8Array(bytes.buffer));
     return bytes[0] ?? 0n;
   }
 
-  /** Passes eight bytes. */
+  /** Passes eight bytes. @internal */
   protected setU64(ioctl: Ioctl, value: WideInteger, name: string): void {
     const wide = toU64(`${methodOf(ioctl.name)}: ${name}`, value);
     this.ioctl(ioctl, new Uint8Array(BigUint64Array.of(wide).buffer), { args: { [name]: wide } });
   }
 
-  /** Creates the error of a failed call, with its reason if explain/ finds one. */
+  /** Creates the error of a failed call, with its reason if explain/ finds one. @internal */
   protected refusal(
     call: string,
     errno: number,
-    context: CallContext & Pick<RefusedCall, "facts"> = {},
+    context: IoctlOptions & Pick<RefusedCall, "facts"> = {},
     argument?: IoctlArgument,
   ): KvmError {
     const { kind } = this.traced;
@@ -295,27 +295,27 @@ export abstract class Handle implements OpenFile {
       label: this.label,
       errno,
       argument,
-      kind: isAsked(kind) ? kind : undefined,
+      kind: hasIoctls(kind) ? kind : undefined,
       evidence: () => this.evidence(),
       isExplained: this.explain,
     });
   }
 
-  /** Returns the evidence that this object and those above it can provide after an error. */
+  /** Returns the evidence that this object and those above it can provide after an error. @internal */
   protected evidence(): Evidence {
     return {};
   }
 
-  /** Returns the handle that this one was created from, if this one inherits its `explain`. */
-  protected above(): Handle | undefined {
+  /** Returns the handle that this one was created from, if this one inherits its `explain`. @internal */
+  protected parent(): Handle | undefined {
     return undefined;
   }
 
-  /** Records what the kernel has accepted, if a later error can only be explained with it. */
-  protected taken(
+  /** Records what the kernel has accepted, if a later error can only be explained with it. @internal */
+  protected accepted(
     _ioctl: Ioctl,
     _argument: IoctlArgument | undefined,
-    _context: CallContext,
+    _context: IoctlOptions,
   ): void {
     // Most handles record nothing.
   }
@@ -332,7 +332,7 @@ export abstract class Handle implements OpenFile {
   close(): void {
     const fd = this.#fd;
     this.#fd = undefined;
-    forgetFile(this);
+    unregisterFile(this);
     if (fd !== undefined) traceClose(this.traced);
     fd?.close();
   }
@@ -353,15 +353,18 @@ export abstract class Handle implements OpenFile {
   }
 }
 
+/** The part of a handle that makes ioctls: the parameter of the functions in `calls/`. */
+export type IoctlTarget = Pick<Handle, "ioctl">;
+
 /** Whether a descriptor is of a kind that has KVM ioctls. */
-function isAsked(kind: ObjectKind): kind is FdKind {
+function hasIoctls(kind: ObjectKind): kind is FdKind {
   return kind === "sys" || kind === "vm" || kind === "vcpu" || kind === "dev";
 }
 
 const CONTEXT: readonly string[] = ["args", "explain", "pastEnd", "links"];
 
 /** Rejects unknown members of a context. Every ioctl calls this, so it only allocates for an unknown member. */
-function refuseUnknownContext(context: CallContext): void {
+function refuseUnknownContext(context: IoctlOptions): void {
   const given: unknown = context;
   if (typeof given !== "object" || given === null) {
     refuseUnknown("ioctl(): context", given, CONTEXT, "member");

@@ -1,4 +1,4 @@
-/** Files that are passed to KVM: eventfds and /dev/sev. The calls that take them are vm-devices.ts and link.ts. */
+/** Files that are passed to KVM: eventfds and /dev/sev. The calls that take them are calls/eventfds.ts. */
 import { constants } from "node:os";
 import { StateError } from "../errors.ts";
 import { inspectAs } from "../inspect.ts";
@@ -6,11 +6,11 @@ import { expectNative, type NativeHostFile, native } from "../native.ts";
 import { toPath, toU32, toU64 } from "../options.ts";
 import { traceClose, traceCounter, traced, traceEventFd, traceFile } from "../trace/sink.ts";
 import type { Traced } from "../trace/traced.ts";
-import { forgetFile, type OpenFile, registerFile } from "./link.ts";
+import { type OpenFile, registerFile, unregisterFile } from "./link.ts";
 import { refused } from "./refused.ts";
 import { type AbortOptions, signalOf } from "./run/abortable.ts";
 import { Steps } from "./run/steps.ts";
-import { WaitingLine } from "./run/waiting-line.ts";
+import { WaitQueue } from "./run/wait-queue.ts";
 
 const { EAGAIN } = constants.errno;
 
@@ -34,7 +34,7 @@ abstract class HostFile implements OpenFile {
     return this.#file === undefined;
   }
 
-  /** The file; throws after {@link close}. */
+  /** The file; throws after {@link close}. @internal */
   protected get file(): NativeHostFile {
     if (this.#file === undefined) throw new StateError("ERR_CLOSED", this.label);
     return this.#file;
@@ -44,7 +44,7 @@ abstract class HostFile implements OpenFile {
   close(): void {
     const file = this.#file;
     this.#file = undefined;
-    forgetFile(this);
+    unregisterFile(this);
     if (file !== undefined) traceClose(this.traced);
     file?.close();
   }
@@ -73,7 +73,7 @@ function opened(answer: NativeHostFile | number, call: string, fd: string): Nati
  * {@link wait}.
  */
 export class EventFd extends HostFile {
-  readonly #line = new WaitingLine("eventfd", () => this.read());
+  readonly #waits = new WaitQueue("eventfd", () => this.read());
 
   /**
    * Creates an eventfd.
@@ -128,11 +128,11 @@ export class EventFd extends HostFile {
 
   async #wait(signal: AbortSignal | undefined): Promise<bigint> {
     signal?.throwIfAborted();
-    if (this.#line.empty) {
+    if (this.#waits.empty) {
       const count = this.read();
       if (count > 0n) return count;
     }
-    return await this.#line.join(() => this.file, { signal });
+    return await this.#waits.add(() => this.file, { signal });
   }
 
   /**
@@ -164,7 +164,7 @@ export class EventFd extends HostFile {
   /** Closes the file and rejects all waits; KVM keeps its own reference. */
   override close(): void {
     super.close();
-    this.#line.dismiss(new StateError("ERR_CLOSED", this.label));
+    this.#waits.rejectAll(new StateError("ERR_CLOSED", this.label));
   }
 
   static {

@@ -1,4 +1,8 @@
 /** The VMs of this process that each eventfd is connected to (KVM_IRQFD), because no ioctl returns them. */
+import { isBytes } from "../abi/bytes.ts";
+import { KVM_IRQFD_FLAG_DEASSIGN } from "../abi/generated/constants.ts";
+import { Irqfd } from "../abi/generated/structs.ts";
+import { read } from "../abi/struct.ts";
 import type { IrqfdPlace } from "../explain/index.ts";
 
 /** The part of a VM that this file needs. */
@@ -10,9 +14,10 @@ const owners = new WeakMap<object, WeakRef<Owner>[]>();
 
 const isObject = (file: unknown): file is object => typeof file === "object" && file !== null;
 
-/** Registers that an eventfd was connected to a VM, or with `isOff` disconnected. */
-export function noteIrqfd(file: unknown, vm: Owner, isOff: boolean): void {
-  if (!isObject(file)) return;
+/** Records an accepted KVM_IRQFD of a VM: `argument` is its `struct kvm_irqfd`. */
+export function recordIrqfd(vm: Owner, file: unknown, argument: unknown): void {
+  if (!isObject(file) || !isBytes(argument)) return;
+  const isOff = (read(Irqfd, argument).flags & KVM_IRQFD_FLAG_DEASSIGN) !== 0;
   const others = (owners.get(file) ?? []).filter((owner) => owner.deref() !== vm);
   owners.set(file, isOff ? others : [...others, new WeakRef(vm)]);
 }

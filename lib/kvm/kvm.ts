@@ -12,24 +12,26 @@ import {
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 import { MsrList } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
-import { encode, read } from "../abi/struct.ts";
+import { encode, offsetOf, read } from "../abi/struct.ts";
 import { KvmError } from "../errors.ts";
 import type { Evidence } from "../explain/index.ts";
 import { inspectAs } from "../inspect.ts";
 import { native } from "../native.ts";
 import { refuseNonBooleans, refuseUnknown, toPath } from "../options.ts";
 import { traceOpen, tracePermission } from "../trace/sink.ts";
-import { type Capability, capabilityNumber } from "./capability.ts";
-import { growCpuid2 } from "./cpuid2.ts";
-import { type Attribute, getDeviceAttr, hasDeviceAttr } from "./device-attr.ts";
-import { evidenceOf, forgetSupportedCpuid } from "./evidence.ts";
+import { type Capability, capabilityNumber } from "./calls/capability.ts";
+import { growCpuid2 } from "./calls/cpuid2.ts";
+import { type DeviceAttrInput, getDeviceAttr, hasDeviceAttr } from "./calls/device-attr.ts";
+import { getMsrs } from "./calls/msrs.ts";
+import { clearSupportedCpuid, evidenceOf } from "./evidence.ts";
 import { KvmIoctls } from "./generated/kvm-ioctls.ts";
 import { vendorModule } from "./host.ts";
-import { getMsrs } from "./msrs.ts";
-import { type Origin, remembering } from "./origin.ts";
+import { cachedOrigin, type Origin } from "./origin.ts";
 import { refused } from "./refused.ts";
 import { readable } from "./state/vcpu-msrs.ts";
 import { Vm } from "./vm.ts";
+
+const NMSRS = offsetOf(MsrList, "nmsrs");
 
 /** Returns the device that {@link Kvm.open} opens by default: `$NODE_KVM_DEVICE`, or `/dev/kvm`. */
 export function defaultDevice(): string {
@@ -42,10 +44,25 @@ export interface OpenOptions {
   readonly explain?: boolean;
 }
 
-/** The KVM subsystem of this kernel: an open `/dev/kvm`. */
+/**
+ * The KVM subsystem of this kernel: an open `/dev/kvm`.
+ *
+ * @example
+ * ```ts run
+ * import { Kvm } from "node-kvm";
+ *
+ * using kvm = Kvm.open();
+ * using vm = kvm.createVm();
+ * console.log(kvm.getApiVersion(), vm.checkExtension("KVM_CAP_USER_MEMORY"));
+ * ```
+ *
+ * ```text output
+ * 12 1
+ * ```
+ */
 export class Kvm extends KvmIoctls {
   /** Constant results of this KVM that saved states need. @internal */
-  readonly origin: Origin = remembering({
+  readonly origin: Origin = cachedOrigin({
     checkExtension: (capability) => this.checkExtension(capability),
     msrIndexList: () => this.getMsrIndexList(),
     supportedCpuid: () => this.getSupportedCpuid(),
@@ -75,7 +92,10 @@ export class Kvm extends KvmIoctls {
         label: path,
         errno: -fd,
         args: { path },
-        facts: { vendor: vendorModule() },
+        facts: {
+          vendor: vendorModule(),
+          variable: process.env["NODE_KVM_DEVICE"] === path ? "NODE_KVM_DEVICE" : undefined,
+        },
         isExplained: options.explain,
       });
     }
@@ -98,7 +118,7 @@ export class Kvm extends KvmIoctls {
     if (answer < 0) {
       throw refused({ call: "arch_prctl", label: "process", errno: -answer, args: { component } });
     }
-    forgetSupportedCpuid();
+    clearSupportedCpuid();
   }
 
   /**
@@ -178,7 +198,7 @@ export class Kvm extends KvmIoctls {
    * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  getDeviceAttr(attribute: Attribute, length = 8): Uint8Array {
+  getDeviceAttr(attribute: DeviceAttrInput, length = 8): Uint8Array {
     return getDeviceAttr(this, attribute, length);
   }
 
@@ -188,7 +208,7 @@ export class Kvm extends KvmIoctls {
    * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; /dev/kvm; KVM_CAP_SYS_ATTRIBUTES)
    * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
    */
-  hasDeviceAttr(attribute: Attribute): void {
+  hasDeviceAttr(attribute: DeviceAttrInput): void {
     hasDeviceAttr(this, attribute);
   }
 
@@ -202,7 +222,7 @@ export class Kvm extends KvmIoctls {
     return new Vm(this.openFd(KVM_CREATE_VM, type, { args: { type } }), this);
   }
 
-  /** Returns the evidence that this KVM can provide after an error. */
+  /** Returns the evidence that this KVM can provide after an error. @internal */
   protected override evidence(): Evidence {
     return { kvm: evidenceOf(this) };
   }
@@ -214,7 +234,7 @@ export class Kvm extends KvmIoctls {
         this.ioctl(ioctl, bytes, { args: { nmsrs } });
         return read(MsrList, bytes).indices;
       } catch (error) {
-        const needed = new DataView(bytes.buffer).getUint32(0, true);
+        const needed = new DataView(bytes.buffer).getUint32(NMSRS, true);
         // The kernel writes the number of indices back.
         if (!(error instanceof KvmError && error.code === "E2BIG" && needed > nmsrs)) throw error;
         nmsrs = needed;

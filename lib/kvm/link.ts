@@ -20,23 +20,23 @@ export interface OpenFile {
 }
 
 /** Guest memory from an offset. */
-export interface MemoryLink {
+export interface MemoryLinkInput {
   readonly memory: GuestMemory;
   /** Bytes from the memory's start; 0 if omitted. */
   readonly offset?: number;
 }
 
 /** The struct of a KVM_MEMORY_ENCRYPT_OP command, and the values of its own addresses. */
-export interface CommandLink {
+export interface CommandLinkInput {
   readonly bytes: Uint8Array;
-  readonly links?: readonly LinkValue[];
+  readonly links?: readonly LinkInput[];
 }
 
 /**
  * The value for one of `ioctl.links`: bytes (which the kernel may write), guest memory, an open file, or a command's
  * struct; `null` is address 0 or descriptor -1.
  */
-export type LinkValue = null | Uint8Array | MemoryLink | OpenFile | CommandLink;
+export type LinkInput = null | Uint8Array | MemoryLinkInput | OpenFile | CommandLinkInput;
 
 const files = new WeakMap<object, NativeFd | NativeHostFile>();
 
@@ -46,7 +46,7 @@ export function registerFile(owner: OpenFile, file: NativeFd | NativeHostFile): 
 }
 
 /** Removes the native file of a closed object. */
-export function forgetFile(owner: OpenFile): void {
+export function unregisterFile(owner: OpenFile): void {
   files.delete(owner);
 }
 
@@ -63,7 +63,7 @@ export function fileOf(owner: OpenFile): NativeFd | NativeHostFile {
  * @throws StateError `ERR_CLOSED` for a closed file or closed memory.
  * @throws TypeError for a value that is not a link, or too many links.
  */
-export function toNativeLinks(ioctl: Ioctl, values: readonly LinkValue[]): readonly NativeLink[] {
+export function toNativeLinks(ioctl: Ioctl, values: readonly LinkInput[]): readonly NativeLink[] {
   const room = ioctl.links?.length ?? 0;
   if (values.length > room) {
     throw new TypeError(`${ioctl.name} has ${room} links, got ${values.length}`);
@@ -74,7 +74,7 @@ export function toNativeLinks(ioctl: Ioctl, values: readonly LinkValue[]): reado
 /** Converts links for traces; a command's own links are dropped. */
 export function toTraceLinks(
   ioctl: Ioctl,
-  values: readonly LinkValue[] | undefined,
+  values: readonly LinkInput[] | undefined,
 ): readonly TraceLink[] {
   if (ioctl.links === undefined) return NONE;
   return ioctl.links.map(({ field }, i) => toTrace(field, values?.[i] ?? null));
@@ -82,7 +82,7 @@ export function toTraceLinks(
 
 const NONE: readonly never[] = [];
 
-function toTrace(field: string, value: LinkValue): TraceLink {
+function toTrace(field: string, value: LinkInput): TraceLink {
   if (value === null) return { field };
   if (isBytes(value)) return { field, bytes: plainBytes(value) };
   if (isMemory(value)) return { field, memory: value.memory, offset: value.offset ?? 0 };
@@ -91,10 +91,10 @@ function toTrace(field: string, value: LinkValue): TraceLink {
 }
 
 // A VM has a getter `memory` and a GuestMemory a getter `bytes`, but neither is a link of that kind.
-const isMemory = (value: object): value is MemoryLink => Object.hasOwn(value, "memory");
-const isCommand = (value: object): value is CommandLink => Object.hasOwn(value, "bytes");
+const isMemory = (value: object): value is MemoryLinkInput => Object.hasOwn(value, "memory");
+const isCommand = (value: object): value is CommandLinkInput => Object.hasOwn(value, "bytes");
 
-function toNative(value: LinkValue, where: string, ioctl: Ioctl): NativeLink {
+function toNative(value: LinkInput, where: string, ioctl: Ioctl): NativeLink {
   if (value === null || isBytes(value)) return value;
   const path = `${methodOf(ioctl.name)}: ${where}`;
   if (typeof value === "object" && isMemory(value)) {

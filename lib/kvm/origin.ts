@@ -18,23 +18,23 @@ export interface Origin {
  * Returns an origin that calls the kernel on demand, and caches each result that never changes: all except
  * KVM_GET_SUPPORTED_CPUID.
  */
-export function remembering(asked: Origin): Origin {
+export function cachedOrigin(source: Origin): Origin {
   const capabilities = new Map<CapabilityName, number>();
   let list: readonly number[] | undefined;
   let features: readonly MsrEntry[] | undefined;
   return {
     checkExtension(capability) {
-      const known = capabilities.get(capability) ?? asked.checkExtension(capability);
+      const known = capabilities.get(capability) ?? source.checkExtension(capability);
       capabilities.set(capability, known);
       return known;
     },
     msrIndexList() {
-      list ??= asked.msrIndexList();
+      list ??= source.msrIndexList();
       return list;
     },
-    supportedCpuid: () => asked.supportedCpuid(),
+    supportedCpuid: () => source.supportedCpuid(),
     featureMsrs() {
-      features ??= asked.featureMsrs();
+      features ??= source.featureMsrs();
       return features;
     },
   };

@@ -1,6 +1,15 @@
-/** A virtual CPU: its CPUID table, its dirty ring, its state. Running it is vcpu-runs.ts, registers vcpu-registers.ts. */
-import { copyOf, isBytes } from "../abi/bytes.ts";
-import { KVM_GET_CPUID2, KVM_SET_CPUID, KVM_SET_CPUID2 } from "../abi/generated/ioctls.ts";
+/** A virtual CPU. Its parts are calls/, run/ and state/; its other ioctls are generated/vcpu-ioctls.ts. */
+import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
+import {
+  KVM_GET_CPUID2,
+  KVM_GET_MSRS,
+  KVM_GET_STATS_FD,
+  KVM_GET_SUPPORTED_HV_CPUID,
+  KVM_RUN,
+  KVM_SET_CPUID,
+  KVM_SET_CPUID2,
+  KVM_SET_MSRS,
+} from "../abi/generated/ioctls.ts";
 import {
   Cpuid,
   Cpuid2,
@@ -8,12 +17,14 @@ import {
   type CpuidEntry2,
   type MsrEntry,
   Run,
+  type XenVcpuAttr,
 } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
-import { encode, read, sizeOf } from "../abi/struct.ts";
-import type { StructWith } from "../abi/whole.ts";
+import { KVM_MAX_CPUID_ENTRIES } from "../abi/limits.ts";
+import { encode, read } from "../abi/struct.ts";
+import type { StructInputWith } from "../abi/whole.ts";
 import { StateError } from "../errors.ts";
-import type { Evidence } from "../explain/index.ts";
+import { type Evidence, explainMsrs } from "../explain/index.ts";
 import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
 import {
@@ -26,10 +37,32 @@ import {
 } from "../options.ts";
 import type { StateDifference } from "../state/error.ts";
 import type { VcpuState } from "../state/state.ts";
-import { type CpuidEntry2Input, encodedOnce, getCpuid2, KVM_MAX_CPUID_ENTRIES } from "./cpuid2.ts";
+import { type EnableCapInput, enableCap } from "./calls/capability.ts";
+import { encodedOnce, getCpuid2, growCpuid2 } from "./calls/cpuid2.ts";
+import {
+  type DeviceAttrInput,
+  getDeviceAttr,
+  hasDeviceAttr,
+  setDeviceAttr,
+} from "./calls/device-attr.ts";
+import { type MemoryEncryptOpInput, memoryEncryptOp } from "./calls/memory-encrypt.ts";
+import { getMsrs, setMsrs } from "./calls/msrs.ts";
+import { getOneReg, getRegList, setOneReg } from "./calls/one-reg.ts";
+import { setSignalMask } from "./calls/signal-mask.ts";
+import { getNestedState, getXsave2, setNestedState, setXsave } from "./calls/state-areas.ts";
+import { xenVcpuGetAttr, xenVcpuSetAttr } from "./calls/xen.ts";
 import { evidenceOfVcpu, type VcpuHistory } from "./evidence.ts";
-import type { Handle, IoctlArgument } from "./handle.ts";
+import type { Exit } from "./exits/exit.ts";
+import { VcpuIoctls } from "./generated/vcpu-ioctls.ts";
+import type { Handle, IoctlArgument, IoctlOptions } from "./handle.ts";
+import { CpuidHistory } from "./history.ts";
+import type { MemoryLinkInput } from "./link.ts";
 import { DirtyRing } from "./memory/dirty-pages.ts";
+import type { AbortOptions } from "./run/abortable.ts";
+import type { CoalescedRing } from "./run/coalesced-ring.ts";
+import type { ExitRuleInput } from "./run/exit-filter.ts";
+import type { RunPage } from "./run/run-page.ts";
+import { Runner, type RunSyncOptions } from "./run/runner.ts";
 import { msrDifferences } from "./state/vcpu-msrs.ts";
 import {
   type RestoreStateOptions,
@@ -38,7 +71,7 @@ import {
   type SaveStateOptions,
   saveVcpus,
 } from "./state/vcpu-state.ts";
-import { VcpuRuns } from "./vcpu-runs.ts";
+import { Stats } from "./stats.ts";
 import type { Vm } from "./vm.ts";
 
 /** The required fields of a table's entry. */
@@ -56,19 +89,157 @@ export interface SetCpuid2Options {
 }
 
 /** A virtual CPU of a {@link Vm}. */
-export class Vcpu extends VcpuRuns {
+export class Vcpu extends VcpuIoctls {
   /** The id that was passed to KVM_CREATE_VCPU. */
   readonly id: number;
   /** The VM that it belongs to. */
   readonly vm: Vm;
-  /** The last table that KVM accepted or returned, as bytes, and the ioctl that passed it. */
-  readonly #table: { ioctl: string; bytes: Uint8Array } = { ioctl: "", bytes: new Uint8Array() };
+  readonly #runner: Runner;
+  readonly #cpuid = new CpuidHistory();
 
   /** Takes a vCPU's descriptor; use {@link Vm.createVcpu}. @internal */
   constructor(fd: NativeFd, id: number, vm: Vm) {
-    super(fd, `vcpu ${id}`, vm);
+    // `vm` may be undefined in a program's `new Vcpu()`: super() rejects that before the gate is used.
+    super(fd, `vcpu ${id}`);
     this.id = id;
     this.vm = vm;
+    this.#runner = new Runner(fd, {
+      label: this.label,
+      traced: this.traced,
+      gate: vm.gate,
+      isClosed: () => this.closed,
+      refusal: (call, errno, facts) => this.refusal(call, errno, { facts }),
+    });
+  }
+
+  /**
+   * Runs the guest on this thread until it exits. The event loop is blocked until then.
+   *
+   * A signal to this thread, {@link immediateExit} or a kick with {@link kickToken} makes it return `{ kind: "intr" }`.
+   * It returns after a signal so that the signal's listener can run; signals of Node and V8 (for example of
+   * `--cpu-prof`) have the same effect. Set `throughSignals` to re-enter the guest instead.
+   *
+   * It also works after {@link Vm.close}, because the kernel keeps the VM while one of its vCPUs is open.
+   *
+   * @ioctl KVM_RUN (api.rst 4.10; vcpu)
+   * @throws {@link KvmError} with KVM_RUN's errno, except `EINTR`. `EFAULT` is the exit `memory_fault` instead if KVM
+   *   reports the access.
+   * @throws {@link StateError} `ERR_CLOSED`, `ERR_RUNNING`, `ERR_PAUSED`.
+   */
+  runSync(options?: RunSyncOptions): Exit {
+    return this.#runner.runSync(options);
+  }
+
+  /**
+   * Runs the guest until it exits, on the vCPU's own thread, while the event loop continues. Until the promise settles,
+   * every other call on this vCPU except {@link kick} and {@link close} throws `ERR_RUNNING`. Answer an exit before the
+   * next run. While the VM is paused ({@link Vm.pause}), the run is stopped, and the vCPU can be read and changed.
+   *
+   * Both threads spin before they sleep, for at most 200 microseconds, if exits come within that time and each thread
+   * has a CPU, because waking an idle CPU is slow. The event loop serves other events in the meantime.
+   *
+   * @returns the exit; `{ kind: "intr" }` if the run was interrupted by `signal`, {@link kick}, {@link close} or {@link
+   *   immediateExit}.
+   * @ioctl KVM_RUN (api.rst 4.10; vcpu)
+   * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
+   * @throws {@link KvmError} as {@link runSync}, and pthread_create's; the promise is rejected with it.
+   */
+  run(options: AbortOptions = {}): Promise<Exit> {
+    return this.#runner.run(options);
+  }
+
+  /**
+   * Runs the guest repeatedly, each time as {@link run} does: `for await (const exit of vcpu.exits())`. The guest
+   * continues when the loop requests the next exit, so answer an exit in the loop's body. A kick yields `{ kind: "intr"
+   * }`.
+   *
+   * Ends when `signal` is aborted or the vCPU is closed, even before the first run. `return()` and `throw()` kick the
+   * current run and wait for it; an exit that occurs first is still yielded.
+   *
+   * @throws {@link KvmError} as {@link run}.
+   */
+  exits(options: AbortOptions = {}): AsyncGenerator<Exit, void> {
+    return this.#runner.exits(options);
+  }
+
+  /** Whether a {@link run} is in progress, or is stopped by a pause. */
+  get running(): boolean {
+    return this.#runner.running;
+  }
+
+  /** Interrupts the current {@link run}, which returns `{ kind: "intr" }`. Later runs are not affected. */
+  kick(): void {
+    this.#runner.kick();
+  }
+
+  /**
+   * The token with which another thread of this process (a worker) can interrupt a run: `kickVcpu(token)`. Because that
+   * thread cannot know the current run, a kick between two runs interrupts the next one. The number is random.
+   */
+  get kickToken(): bigint {
+    return this.#runner.kickToken;
+  }
+
+  /**
+   * Completes the instruction whose exit is pending and stops before the next one, so that the registers contain its
+   * result and can be saved. Without this, a value that the instruction reads is in no register. The exit cannot be
+   * answered any more; if it was not, the guest gets the default of its `reply`. Without a pending exit this is a
+   * no-op. {@link immediateExit} is unchanged.
+   *
+   * One instruction may exit several times: it reads and writes (`add` to an address without memory), crosses a page,
+   * moves more than 8 bytes, is a string instruction that reads addresses without memory (up to 1024 elements in a
+   * row), or is single-stepped (a `debug` at its end). `answer` is called with each of these further exits, and all are
+   * completed. `rep ins` and `rep outs` stop at the end of a chunk, with RIP still at the instruction and the remaining
+   * count in RCX; that is a point between two instructions, and can be saved.
+   *
+   * @param answer - handles a further exit and replies to it.
+   * @ioctl KVM_RUN (api.rst 4.10 and 5, `immediate_exit`; vcpu; KVM_CAP_IMMEDIATE_EXIT)
+   * @throws {@link StateError} `ERR_UNANSWERED` if a further exit occurs and `answer` is omitted. That exit is then
+   *   pending, as after {@link runSync}.
+   * @throws {@link KvmError} as {@link runSync}.
+   */
+  completeExit(answer?: (exit: Exit) => void): void {
+    this.#runner.completeExit(answer);
+  }
+
+  /**
+   * Whether the next KVM_RUN returns at once with `EINTR`, before the guest executes an instruction:
+   * `kvm_run.immediate_exit` (KVM_CAP_IMMEDIATE_EXIT).
+   */
+  get immediateExit(): boolean {
+    return this.#runner.immediateExit;
+  }
+
+  /** Sets `kvm_run.immediate_exit`. */
+  set immediateExit(value: boolean) {
+    this.#runner.immediateExit = value;
+  }
+
+  /**
+   * Sets rules for exits that all runs of this vCPU handle in native code: for example, port writes that can be
+   * ignored, or a serial port's output. The rules replace the previous ones.
+   *
+   * Collected writes are read from the ring in their order. To keep the order relative to other exits, drain the ring
+   * before handling an exit. If the ring is full, the next write is an exit. Traces and recordings do not contain the
+   * filtered accesses.
+   *
+   * @returns the ring with 2730 slots, the same for all filters of this vCPU.
+   * @throws TypeError or RangeError that names the rule and its fault.
+   * @throws {@link StateError} `ERR_RUNNING`, `ERR_CLOSED`.
+   * @throws {@link KvmError} mmap's, for the first filter.
+   */
+  setExitFilter(rules: readonly ExitRuleInput[]): CoalescedRing {
+    return this.#runner.setExitFilter(rules);
+  }
+
+  /** Returns the ring that KVM fills after `vm.registerCoalescedMmio()`. All vCPUs of a VM share one. */
+  coalescedRing(): CoalescedRing {
+    return this.#runner.coalescedRing();
+  }
+
+  /** Returns the low-level interface, which allocates no objects; {@link runSync} and {@link run} can still be used. */
+  lowLevel(): RunPage {
+    return this.#runner.lowLevel();
   }
 
   /**
@@ -106,7 +277,7 @@ export class Vcpu extends VcpuRuns {
    * @ioctl KVM_SET_CPUID (api.rst 4.20; vcpu)
    * @throws {@link KvmError} as {@link setCpuid2}.
    */
-  setCpuid(entries: Iterable<StructWith<CpuidEntry, "function">>): void {
+  setCpuid(entries: Iterable<StructInputWith<CpuidEntry, "function">>): void {
     const list = toList("setCpuid()", entries);
     for (const [i, entry] of list.entries()) refuseMissing(`setCpuid(): [${i}]`, entry, FUNCTION);
     const bytes = encode(Cpuid, { entries: list }, "setCpuid()");
@@ -122,6 +293,251 @@ export class Vcpu extends VcpuRuns {
    */
   getCpuid2(nent: number = KVM_MAX_CPUID_ENTRIES): readonly CpuidEntry2[] {
     return getCpuid2(this, KVM_GET_CPUID2, nent);
+  }
+
+  /**
+   * Reads MSRs in order and stops at the first that KVM cannot read.
+   *
+   * @returns the entries that were read.
+   * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
+   */
+  getMsrs(indices: Iterable<number>): readonly MsrEntry[] {
+    return getMsrs(this, KVM_GET_MSRS, indices);
+  }
+
+  /**
+   * Writes MSRs in order and stops at the first that KVM rejects.
+   *
+   * @returns the number of MSRs that were written: `entries[result]` is the rejected one, if any.
+   * @ioctl KVM_SET_MSRS (api.rst 4.19; vcpu)
+   */
+  setMsrs(entries: Iterable<StructInputWith<MsrEntry, "index" | "data">>): number {
+    return setMsrs(this, KVM_SET_MSRS, entries);
+  }
+
+  /**
+   * Explains why {@link setMsrs} or {@link getMsrs} stopped at an MSR, because KVM returns only the number of processed
+   * entries. Returns `undefined` if KVM processed all.
+   *
+   * @param sent - the entries that were passed; entries with `data` were to be written.
+   * @param taken - the number that KVM processed.
+   */
+  explainMsrs(
+    sent: readonly { readonly index: number; readonly data?: bigint }[],
+    taken: number,
+  ): string | undefined {
+    const entries = toList("explainMsrs(): sent", sent);
+    const at = toU32("explainMsrs(): taken", taken);
+    if (at < entries.length) refuseMissing(`explainMsrs(): sent[${at}]`, entries[at], ["index"]);
+    return explainMsrs(entries, at, this.evidence());
+  }
+
+  /**
+   * Reads the MSRs of {@link setMsrs}'s entries, and returns those with another value, because KVM accepts some values
+   * without storing them. Counters are left out (COUNTING_MSRS of lib/state/msrs.ts). If an MSR is listed several
+   * times, its last value is compared; an MSR that KVM cannot read must be 0.
+   *
+   * It makes one KVM_GET_MSRS per 255 MSRs, and one more for each that cannot be read.
+   *
+   * @returns the differences; empty if every MSR has its value.
+   * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
+   */
+  compareMsrs(
+    entries: Iterable<StructInputWith<MsrEntry, "index" | "data">>,
+  ): readonly StateDifference[] {
+    return msrDifferences(
+      this,
+      toList("compareMsrs()", entries).map((entry, i) => {
+        const where = `compareMsrs(): [${i}]`;
+        refuseMissing(where, entry, ["index", "data"]);
+        const { index, data } = entry;
+        return {
+          index: toU32(`${where}.index`, index),
+          reserved: 0,
+          data: toU64(`${where}.data`, data),
+        };
+      }),
+    );
+  }
+
+  /**
+   * Reads the whole XSAVE area in its standard format: 4096 bytes, or more with AMX.
+   *
+   * @ioctl KVM_GET_XSAVE2 (api.rst 4.134; vcpu; KVM_CAP_XSAVE2)
+   * @throws {@link KvmError} `EINVAL`: this vCPU's registers are hidden (SEV-ES, TDX).
+   */
+  getXsave2(): Uint8Array {
+    return getXsave2(this);
+  }
+
+  /**
+   * Writes the XSAVE area in its standard format: 4096 bytes, or as many as {@link getXsave2} returns.
+   *
+   * @ioctl KVM_SET_XSAVE (api.rst 4.43; vcpu; KVM_CAP_XSAVE)
+   * @throws {@link KvmError} `EINVAL`: a component or a bit of MXCSR that the CPU does not have; `EFAULT`: fewer bytes
+   *   than the XSAVE area of this VM's guests.
+   */
+  setXsave(bytes: Uint8Array): void {
+    setXsave(this, bytes);
+  }
+
+  /**
+   * Reads the state of nested guests: a `struct kvm_nested_state`, whose `size` field has its size in bytes.
+   *
+   * @ioctl KVM_GET_NESTED_STATE (api.rst 4.114; vcpu; KVM_CAP_NESTED_STATE)
+   * @throws {@link KvmError} `EINVAL`: this KVM does not support nested guests.
+   */
+  getNestedState(): Uint8Array {
+    return getNestedState(this);
+  }
+
+  /**
+   * Writes a state that {@link getNestedState} returned.
+   *
+   * @ioctl KVM_SET_NESTED_STATE (api.rst 4.115; vcpu; KVM_CAP_NESTED_STATE)
+   * @throws {@link KvmError} `EINVAL`: the nested state is invalid for this vCPU's state; `EFAULT`: its `size` field
+   *   exceeds the number of bytes.
+   */
+  setNestedState(state: Uint8Array): void {
+    setNestedState(this, state);
+  }
+
+  /**
+   * Lists the registers that have an id: MSRs and KVM's own registers, such as the shadow stack pointer.
+   *
+   * @ioctl KVM_GET_REG_LIST (api.rst 4.84; vcpu; Linux 7.2)
+   */
+  getRegList(): readonly bigint[] {
+    return getRegList(this);
+  }
+
+  /**
+   * Reads a register by its id.
+   *
+   * @param id - `KVM_X86_REG_MSR(index)` and others, as returned by {@link getRegList}.
+   * @ioctl KVM_GET_ONE_REG (api.rst 4.69; vcpu; KVM_CAP_ONE_REG; Linux 7.2)
+   * @throws {@link KvmError} `EINVAL`: the id has an unknown type or size, or this vCPU does not have the register.
+   */
+  getOneReg(id: bigint | number): bigint {
+    return getOneReg(this, id);
+  }
+
+  /**
+   * Writes a register by its id.
+   *
+   * @ioctl KVM_SET_ONE_REG (api.rst 4.68; vcpu; KVM_CAP_ONE_REG; Linux 7.2)
+   * @throws {@link KvmError} `EINVAL`: the id has an unknown type or size, this vCPU does not have the register, or the
+   *   value is invalid.
+   * @throws RangeError if the value does not fit the register.
+   */
+  setOneReg(id: bigint | number, value: bigint | number): void {
+    setOneReg(this, id, value);
+  }
+
+  /**
+   * Enables a capability of this vCPU.
+   *
+   * @returns 0; with KVM_CAP_HYPERV_ENLIGHTENED_VMCS, the version of Hyper-V's VMCS.
+   * @ioctl KVM_ENABLE_CAP (api.rst 4.37 and 6; vcpu; KVM_CAP_ENABLE_CAP)
+   * @throws {@link KvmError} `EINVAL` for an unknown capability or a wrong argument.
+   */
+  enableCap(input: EnableCapInput): number {
+    return enableCap(this, input);
+  }
+
+  /**
+   * Lists the Hyper-V CPUID entries that KVM supports for this vCPU.
+   *
+   * @ioctl KVM_GET_SUPPORTED_HV_CPUID (api.rst 4.118; vcpu; KVM_CAP_HYPERV_CPUID)
+   */
+  getSupportedHvCpuid(): readonly CpuidEntry2[] {
+    return growCpuid2(this, KVM_GET_SUPPORTED_HV_CPUID);
+  }
+
+  /**
+   * Sets the signals that are blocked while this thread is in KVM_RUN; without an argument, the thread's own mask
+   * applies. {@link immediateExit} works with any mask.
+   *
+   * @param signals - signal numbers, 1 to 64.
+   * @ioctl KVM_SET_SIGNAL_MASK (api.rst 4.21; vcpu)
+   * @throws RangeError for an invalid signal number.
+   */
+  setSignalMask(signals?: Iterable<number>): void {
+    setSignalMask(this, signals);
+  }
+
+  /**
+   * Opens the statistics of this vCPU.
+   *
+   * @ioctl KVM_GET_STATS_FD (api.rst 4.133; vcpu; KVM_CAP_BINARY_STATS_FD)
+   */
+  getStatsFd(): Stats {
+    return new Stats(this.openFd(KVM_GET_STATS_FD), `${this.label} stats`);
+  }
+
+  /**
+   * Reads an attribute of the vCPU, such as `KVM_VCPU_TSC_OFFSET` of the group `KVM_VCPU_TSC_CTRL`.
+   *
+   * @param length - the attribute's size in bytes; from 65536, KVM_HAS_DEVICE_ATTR is called first.
+   * @ioctl KVM_GET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
+   * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
+   */
+  getDeviceAttr(attribute: DeviceAttrInput, length = 8): Uint8Array {
+    return getDeviceAttr(this, attribute, length);
+  }
+
+  /**
+   * Writes an attribute of the vCPU.
+   *
+   * @ioctl KVM_SET_DEVICE_ATTR (api.rst 4.80; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
+   * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
+   */
+  setDeviceAttr(attribute: DeviceAttrInput, bytes?: Uint8Array): void {
+    setDeviceAttr(this, attribute, bytes);
+  }
+
+  /**
+   * Checks that the vCPU has an attribute, and throws if it does not.
+   *
+   * @ioctl KVM_HAS_DEVICE_ATTR (api.rst 4.81; vcpu; KVM_CAP_VCPU_ATTRIBUTES)
+   * @throws {@link KvmError} `ENXIO`: the attribute does not exist.
+   */
+  hasDeviceAttr(attribute: DeviceAttrInput): void {
+    hasDeviceAttr(this, attribute);
+  }
+
+  /**
+   * Reads an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`. An address in this process reads as
+   * 0.
+   *
+   * @ioctl KVM_XEN_VCPU_GET_ATTR (api.rst 4.129; vcpu; KVM_CAP_XEN_HVM)
+   * @throws {@link KvmError} `ENOENT`: the attribute does not exist.
+   */
+  xenVcpuGetAttr(type: number): XenVcpuAttr {
+    return xenVcpuGetAttr(this, type);
+  }
+
+  /**
+   * Writes an attribute of the vCPU's Xen emulation: a `KVM_XEN_VCPU_ATTR_TYPE_*`.
+   *
+   * @param vcpuInfo - the memory of vcpu_info, for `_VCPU_INFO_HVA`.
+   * @ioctl KVM_XEN_VCPU_SET_ATTR (api.rst 4.128; vcpu; KVM_CAP_XEN_HVM)
+   * @throws {@link KvmError} `ENOENT`: the attribute does not exist; `EINVAL`: an invalid value.
+   */
+  xenVcpuSetAttr(attr: StructInputWith<XenVcpuAttr, "type">, vcpuInfo?: MemoryLinkInput): void {
+    xenVcpuSetAttr(this, attr, vcpuInfo);
+  }
+
+  /**
+   * Runs a TDX command for this vCPU.
+   *
+   * @returns the low 32 bits of the TDX module's error code; 0 on success.
+   * @ioctl KVM_MEMORY_ENCRYPT_OP (api.rst 4.110; vcpu; Linux 7.2)
+   * @throws {@link KvmError} `ENOTTY`: this VM is not of that type; `EINVAL`: the command does not exist, or is not
+   *   allowed in the current state; `EIO`: the TDX module returned an error.
+   */
+  memoryEncryptOp(command: MemoryEncryptOpInput): number {
+    return memoryEncryptOp(this, command);
   }
 
   /**
@@ -168,65 +584,46 @@ export class Vcpu extends VcpuRuns {
     restoreVcpus([[this, state]], this.vm.kvm.origin, options);
   }
 
-  /**
-   * Reads the MSRs of {@link setMsrs}'s entries, and returns those with another value, because KVM accepts some values
-   * without storing them. Counters are left out (COUNTING_MSRS of lib/state/msrs.ts). If an MSR is listed several
-   * times, its last value is compared; an MSR that KVM cannot read must be 0.
-   *
-   * It makes one KVM_GET_MSRS per 255 MSRs, and one more for each that cannot be read.
-   *
-   * @returns the differences; empty if every MSR has its value.
-   * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
-   */
-  compareMsrs(
-    entries: Iterable<StructWith<MsrEntry, "index" | "data">>,
-  ): readonly StateDifference[] {
-    return msrDifferences(
-      this,
-      toList("compareMsrs()", entries).map((entry, i) => {
-        const where = `compareMsrs(): [${i}]`;
-        refuseMissing(where, entry, ["index", "data"]);
-        const { index, data } = entry;
-        return {
-          index: toU32(`${where}.index`, index),
-          reserved: 0,
-          data: toU64(`${where}.data`, data),
-        };
-      }),
-    );
+  /** Interrupts the current run, whose promise resolves to `{ kind: "intr" }`, and closes the vCPU. */
+  override close(): void {
+    super.close();
+    this.#runner.close();
   }
 
-  /**
-   * Keeps the table that KVM accepted, or that the program has read, because an additional KVM_GET_CPUID2 would change
-   * the state that it explains. A table that was read takes precedence: kvm_pvm stores a different table than it is
-   * passed.
-   */
-  protected override taken(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
-    if (!TABLES.includes(ioctl.name) || !isBytes(argument)) return;
-    if (ioctl.name === "KVM_GET_CPUID2" && !hasCount(argument)) return;
-    // Copies in place, because a new array for each call costs half as much as encoding the table.
-    if (this.#table.bytes.length === argument.length) this.#table.bytes.set(argument);
-    else this.#table.bytes = copyOf(argument);
-    this.#table.ioctl = ioctl.name;
+  /** The descriptor. Throws while the vCPU runs on its own thread, because the kernel would block. @internal */
+  protected override get fd(): NativeFd {
+    this.#runner.expectOpen();
+    return super.fd;
   }
 
-  /** Returns the entries of the last table that KVM accepted, or that the program has read. */
-  #known(): readonly CpuidEntry2[] {
-    const { ioctl, bytes } = this.#table;
-    if (ioctl === "") return [];
-    return ioctl === "KVM_SET_CPUID" ? oldForm(bytes) : read(Cpuid2, bytes).entries;
+  /** Makes KVM_RUN in a way that a kick can interrupt, also for calls through {@link ioctl}. @internal */
+  protected override call(
+    ioctl: Ioctl,
+    argument: IoctlArgument | undefined,
+    context: IoctlOptions = {},
+  ): number | NativeFd {
+    const isRun = ioctl.request === KVM_RUN.request && !argument;
+    if (!isRun) return super.call(ioctl, argument, context);
+    const answer = this.#runner.runOnce();
+    if (answer < 0) throw this.refusal(ioctl.name, -answer, context);
+    return answer;
   }
 
-  /** The VM that it belongs to. */
-  protected override above(): Handle {
+  /** Keeps the CPUID table, which explains later errors. @internal */
+  protected override accepted(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
+    this.#cpuid.record(ioctl, argument);
+  }
+
+  /** The VM that it belongs to. @internal */
+  protected override parent(): Handle {
     return this.vm;
   }
 
-  /** Returns the evidence that this vCPU, its VM and its KVM can provide after an error. */
+  /** Returns the evidence that this vCPU, its VM and its KVM can provide after an error. @internal */
   protected override evidence(): Evidence {
     const history = (): VcpuHistory => {
-      const { run, ...rest } = this.history();
-      return { ...rest, run: read(Run, run), cpuid: this.#known() };
+      const { run, ...rest } = this.#runner.history();
+      return { ...rest, run: read(Run, run), cpuid: this.#cpuid.entries() };
     };
     const above = this.vm.evidence();
     return { ...above, vcpu: evidenceOfVcpu(this, above.vm, history) };
@@ -239,19 +636,4 @@ export class Vcpu extends VcpuRuns {
       closed: it.closed,
     }));
   }
-}
-
-/** The ioctls that pass a vCPU's table. */
-const TABLES: readonly string[] = ["KVM_SET_CPUID2", "KVM_SET_CPUID", "KVM_GET_CPUID2"];
-
-/** Whether KVM has written the number of entries. Linux 6.1 does not, and leaves the size of the buffer there. */
-function hasCount(bytes: Uint8Array): boolean {
-  const nent = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
-  return sizeOf(Cpuid2, nent) < bytes.length;
-}
-
-/** Returns the entries of KVM_SET_CPUID as KVM stores them. */
-function oldForm(bytes: Uint8Array): readonly CpuidEntry2[] {
-  const rest = { index: 0, flags: 0, padding: [0, 0, 0] };
-  return read(Cpuid, bytes).entries.map((entry) => ({ ...entry, ...rest }));
 }

@@ -1,70 +1,93 @@
-/** A virtual machine: its vCPUs, capabilities and filters. Slots are vm-memory.ts, interrupts vm-devices.ts. */
-
-import { isBytes } from "../abi/bytes.ts";
-import {
-  type CapabilityName,
-  KVM_CAPABILITIES,
-  KVM_IRQFD_FLAG_DEASSIGN,
-} from "../abi/generated/constants.ts";
+/** A virtual machine. Its parts are calls/, memory/ and state/; its other ioctls are generated/vm-ioctls.ts. */
 import {
   KVM_CHECK_EXTENSION,
+  KVM_CREATE_DEVICE,
+  KVM_CREATE_GUEST_MEMFD,
   KVM_CREATE_VCPU,
   KVM_GET_STATS_FD,
-  KVM_X86_SET_MSR_FILTER,
+  KVM_IRQ_LINE,
+  KVM_IRQ_LINE_STATUS,
+  KVM_MEMORY_ENCRYPT_REG_REGION,
+  KVM_MEMORY_ENCRYPT_UNREG_REGION,
 } from "../abi/generated/ioctls.ts";
-import { EnableCap, Irqfd, MsrFilter } from "../abi/generated/structs.ts";
+import {
+  CreateDevice,
+  CreateGuestMemfd,
+  IrqLevel,
+  type XenHvmAttr,
+  type XenHvmConfig,
+} from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
-import { encode, read } from "../abi/struct.ts";
-import { type Evidence, IDENTITY_MAP } from "../explain/index.ts";
+import { encode } from "../abi/struct.ts";
+import type { StructInputWith } from "../abi/whole.ts";
+import type { Evidence } from "../explain/index.ts";
 import { inspectAs } from "../inspect.ts";
 import type { NativeFd } from "../native.ts";
-import { describe, refuseMisfit, refuseUnknown, toBytes, toList } from "../options.ts";
+import { describe, refuseMissing, toU64 } from "../options.ts";
 import type { StateFinding } from "../state/error.ts";
 import type { VmState } from "../state/state.ts";
-import { type Capability, capabilityNumber, type EnableCapInput, enableCap } from "./capability.ts";
+import {
+  type Capability,
+  capabilityNumber,
+  type EnableCapInput,
+  enableCap,
+} from "./calls/capability.ts";
+import {
+  type HypervEventfdInput,
+  hypervEventfd,
+  type IoeventfdInput,
+  type IrqfdInput,
+  ioeventfd,
+  irqfd,
+} from "./calls/eventfds.ts";
+import {
+  type EncRegionInput,
+  type MemoryEncryptOpInput,
+  memoryEncryptOp,
+  setEncRegion,
+} from "./calls/memory-encrypt.ts";
+import { type MsrFilterInput, setMsrFilter } from "./calls/msr-filter.ts";
+import {
+  type XenBlobsInput,
+  type XenHvmFilesInput,
+  xenHvmConfig,
+  xenHvmGetAttr,
+  xenHvmSetAttr,
+} from "./calls/xen.ts";
+import { Device } from "./device.ts";
 import { evidenceOf, evidenceOfVm } from "./evidence.ts";
-import type { CallContext, Handle, IoctlArgument } from "./handle.ts";
-import { noteIrqfd } from "./irqfds.ts";
+import { VmIoctls } from "./generated/vm-ioctls.ts";
+import type { Handle, IoctlArgument, IoctlOptions } from "./handle.ts";
+import { VmHistory } from "./history.ts";
+import { recordIrqfd } from "./irqfds.ts";
 import type { Kvm } from "./kvm.ts";
-import type { MemorySlot } from "./memory/address-space.ts";
+import type { AddressSpace } from "./memory/address-space.ts";
+import { type ClearDirtyLogInput, clearDirtyLog, getDirtyLog } from "./memory/dirty-log.ts";
+import { dirtyPages } from "./memory/dirty-pages.ts";
+import { GuestMemfd } from "./memory/guest-memfd.ts";
+import {
+  MemorySlots,
+  type UserspaceMemoryRegion2Input,
+  type UserspaceMemoryRegionInput,
+} from "./memory/memory-slots.ts";
 import { RunGate } from "./run/run-gate.ts";
 import type { RestoreStateOptions, SaveStateOptions } from "./state/vcpu-state.ts";
 import { checkVmState, restoreVm, saveVm } from "./state/vm-state.ts";
 import { Stats } from "./stats.ts";
 import { Vcpu } from "./vcpu.ts";
-import { VmDevices } from "./vm-devices.ts";
-
-/** A range of MSRs with a bitmap of allowed accesses: `struct kvm_msr_filter_range`. */
-export interface MsrFilterRange {
-  /** `KVM_MSR_FILTER_READ`, `KVM_MSR_FILTER_WRITE`. */
-  readonly flags: number;
-  /** The first MSR. */
-  readonly base: number;
-  /** One bit per MSR from `base`: 1 allows the access. */
-  readonly bitmap: Uint8Array;
-  /** The number of MSRs; the default is 8 per byte of the bitmap. */
-  readonly nmsrs?: number;
-}
-
-/** The MSRs that a guest may access. */
-export interface MsrFilterInput {
-  /** `KVM_MSR_FILTER_DEFAULT_DENY`: MSRs outside all ranges are denied; otherwise they are allowed. */
-  readonly flags?: number;
-  /** At most 16. */
-  readonly ranges?: readonly MsrFilterRange[];
-}
 
 /** A virtual machine. */
-export class Vm extends VmDevices {
+export class Vm extends VmIoctls {
   /** The KVM that created it. */
   readonly kvm: Kvm;
   /** Controls its vCPUs' runs on their own threads. @internal */
   readonly gate: RunGate = new RunGate();
-  readonly #pid: number = process.pid;
-  readonly #vcpuIds: number[] = [];
-  readonly #enabled = new Map<CapabilityName, readonly bigint[]>();
-  #tssAddr: bigint | null = null;
-  #identityMapAddr: bigint = IDENTITY_MAP;
+  readonly #history = new VmHistory();
+  readonly #slots = new MemorySlots({
+    traced: this.traced,
+    fd: () => this.fd,
+    refusal: (call, errno, context) => this.refusal(call, errno, context),
+  });
 
   /** Takes a VM's descriptor; use {@link Kvm.createVm}. @internal */
   constructor(fd: NativeFd, kvm: Kvm) {
@@ -123,14 +146,233 @@ export class Vm extends VmDevices {
     this.gate.open();
   }
 
+  /** The guest physical memory for reading and writing by the host. */
+  get memory(): AddressSpace {
+    return this.addressSpace(0);
+  }
+
+  /** Returns one of the guest's address spaces: 0, or 1 for SMM. */
+  addressSpace(id: number): AddressSpace {
+    return this.#slots.space(id);
+  }
+
   /**
-   * Interrupts the {@link Vcpu.run} of each of this VM's vCPUs, which return `{ kind: "intr" }`, and closes the
-   * descriptor. It kicks all vCPUs before it waits for any, so closing the VM before its vCPUs is faster if many guests
-   * run. The vCPUs stay open, and the kernel keeps the VM for them.
+   * Creates, moves or deletes a memory slot. A slot keeps its host memory mapped while a guest can access it, even
+   * after the {@link GuestMemory} was closed.
+   *
+   * @ioctl KVM_SET_USER_MEMORY_REGION (api.rst 4.35; vm; KVM_CAP_USER_MEMORY)
+   * @throws {@link KvmError} `EINVAL` (not page aligned, too large, too many slots), `EEXIST` (overlaps another slot).
+   * @throws RangeError if the slot would exceed its memory.
    */
-  override close(): void {
-    if (!this.closed) this.gate.end();
-    super.close();
+  setUserMemoryRegion(region: UserspaceMemoryRegionInput): void {
+    this.#slots.setRegion(region);
+  }
+
+  /**
+   * Creates, moves or deletes a memory slot that may have private memory in a guest_memfd.
+   *
+   * @ioctl KVM_SET_USER_MEMORY_REGION2 (api.rst 4.140; vm; KVM_CAP_USER_MEMORY2; Linux 6.12)
+   * @throws {@link KvmError} `EINVAL` (as {@link setUserMemoryRegion}; or a guest_memfd of another VM, too small, or in
+   *   a VM without private memory), `EEXIST` (overlaps another slot), `EBADF` (the flags require a guest_memfd, and
+   *   none was given).
+   * @throws RangeError if the slot would exceed its memory.
+   */
+  setUserMemoryRegion2(region: UserspaceMemoryRegion2Input): void {
+    this.#slots.setRegion2(region);
+  }
+
+  /**
+   * Reads a bitmap of the pages of a slot that the guest has written since the last call, one bit per page, and tracks
+   * them again (unless KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 leaves that to {@link clearDirtyLog}).
+   *
+   * @param pages - the number of pages of the slot, if it was not set with this object.
+   * @ioctl KVM_GET_DIRTY_LOG (api.rst 4.8; vm)
+   * @throws {@link KvmError} `ENOENT`: the slot does not exist, or dirty logging is off for it; `EINVAL`: the slot
+   *   number is too large; `ENXIO`: the VM has dirty rings instead.
+   */
+  getDirtyLog(slot: number, pages?: bigint | number): Uint8Array {
+    return getDirtyLog(this, slot, pages, (number) => this.#slots.pagesOf(number));
+  }
+
+  /**
+   * Iterates over the numbers of the pages of a slot that the guest has written since the last call, relative to the
+   * slot's first page and in ascending order. The log is read when this method is called.
+   *
+   * @throws {@link KvmError} as {@link getDirtyLog}.
+   */
+  dirtyPages(slot: number): Generator<number, void> {
+    return dirtyPages(this.getDirtyLog(slot));
+  }
+
+  /**
+   * Tracks written pages again.
+   *
+   * @ioctl KVM_CLEAR_DIRTY_LOG (api.rst 4.117; vm; KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
+   * @throws {@link KvmError} `EINVAL`: the range is not a multiple of 64 pages, or beyond the slot; `ENOENT`: the slot
+   *   does not exist, or dirty logging is off for it; `ENXIO`: the VM has dirty rings.
+   */
+  clearDirtyLog(range: ClearDirtyLogInput): void {
+    clearDirtyLog(this, range);
+  }
+
+  /**
+   * Creates a file of guest memory: private to the guest or, with `GUEST_MEMFD_FLAG_MMAP` and
+   * `GUEST_MEMFD_FLAG_INIT_SHARED`, also mappable by the host ({@link GuestMemfd.map}). No child process inherits the
+   * file.
+   *
+   * @param options - `size` in bytes, a multiple of the page size; `flags`: `GUEST_MEMFD_FLAG_*`, which
+   *   `KVM_CAP_GUEST_MEMFD_FLAGS` lists.
+   * @ioctl KVM_CREATE_GUEST_MEMFD (api.rst 4.142; vm; KVM_CAP_GUEST_MEMFD; Linux 6.12)
+   * @throws {@link KvmError} `EINVAL`: the size is 0 or not page aligned, or this VM does not support a flag.
+   */
+  createGuestMemfd(options: StructInputWith<CreateGuestMemfd, "size">): GuestMemfd {
+    const where = "createGuestMemfd()";
+    refuseMissing(where, options, ["size"]);
+    const size = toU64(`${where}: size`, options.size);
+    const args = { ...options, size };
+    const bytes = encode(CreateGuestMemfd, args, where);
+    const fd = this.openFd(KVM_CREATE_GUEST_MEMFD, bytes, { args });
+    return new GuestMemfd(fd, size, toU64(`${where}: flags`, options.flags ?? 0n));
+  }
+
+  /**
+   * Raises (1) or lowers (0) an interrupt line of the in-kernel controllers.
+   *
+   * @ioctl KVM_IRQ_LINE (api.rst 4.25; vm; KVM_CAP_IRQCHIP)
+   * @throws {@link KvmError} `ENXIO`: the VM has no in-kernel interrupt controllers.
+   */
+  irqLine(irq: number, level: 0 | 1): void {
+    const bytes = encode(IrqLevel, { irq, level }, "irqLine()");
+    this.ioctl(KVM_IRQ_LINE, bytes, { args: { irq, level } });
+  }
+
+  /**
+   * Raises or lowers an interrupt line, and returns the delivery status.
+   *
+   * @returns above 0: the number of destinations; 0: coalesced with a pending interrupt; -1: masked.
+   * @ioctl KVM_IRQ_LINE_STATUS (vm; KVM_CAP_IRQ_INJECT_STATUS)
+   * @throws {@link KvmError} `ENXIO`: the VM has no in-kernel interrupt controllers.
+   */
+  irqLineStatus(irq: number, level: 0 | 1): number {
+    return this.exchangeStruct(KVM_IRQ_LINE_STATUS, IrqLevel, { irq, level }).status | 0;
+  }
+
+  /**
+   * Connects an eventfd to an interrupt, or disconnects it. KVM keeps its own reference to the file.
+   *
+   * @ioctl KVM_IRQFD (api.rst 4.75; vm; KVM_CAP_IRQFD)
+   * @throws {@link KvmError} `EINVAL`: the VM has no in-kernel interrupt controllers, a flag is undefined, or the GSI
+   *   is too large; `EBUSY`: the eventfd is connected already.
+   */
+  irqfd(input: IrqfdInput): void {
+    irqfd(this, input);
+  }
+
+  /**
+   * Makes a guest's write to an address or a port signal an eventfd instead of causing an exit.
+   *
+   * @ioctl KVM_IOEVENTFD (api.rst 4.59; vm; KVM_CAP_IOEVENTFD)
+   * @throws {@link KvmError} `EINVAL`: `len` is not 0, 1, 2, 4 or 8, the range wraps, or a flag is undefined; `EEXIST`:
+   *   the same ioeventfd is registered already; `ENOENT`: no such ioeventfd is registered, so none can be removed.
+   */
+  ioeventfd(input: IoeventfdInput): void {
+    ioeventfd(this, input);
+  }
+
+  /**
+   * Creates a device that the kernel emulates. With `KVM_CREATE_DEVICE_TEST` in `flags`, it only checks whether the
+   * kernel has the device, and returns undefined.
+   *
+   * @param type - a `KVM_DEV_TYPE_*`.
+   * @ioctl KVM_CREATE_DEVICE (api.rst 4.79; vm; KVM_CAP_DEVICE_CTRL)
+   * @throws {@link KvmError} `ENODEV`: this kernel does not have this device type; `EBUSY`: the VM already has a VFIO
+   *   device, and only one is allowed.
+   */
+  createDevice(type: number, flags: number & 1): undefined;
+  createDevice(type: number, flags?: 0): Device;
+  createDevice(type: number, flags = 0): Device | undefined {
+    const bytes = encode(CreateDevice, { type, flags }, "createDevice()");
+    const answer = this.call(KVM_CREATE_DEVICE, bytes, { args: { type, flags } });
+    return typeof answer === "number" ? undefined : new Device(answer, type);
+  }
+
+  /**
+   * Connects an eventfd to a Hyper-V guest's HvSignalEvent hypercall.
+   *
+   * @param input - `connId` and `flags` (`KVM_HYPERV_EVENTFD_DEASSIGN`) as in C; omit `fd` to disconnect.
+   * @ioctl KVM_HYPERV_EVENTFD (api.rst 4.113; vm; KVM_CAP_HYPERV_EVENTFD)
+   * @throws {@link KvmError} `EINVAL`: an undefined flag, or a connection id above 0xffffff; `EEXIST`: the connection
+   *   id already has an eventfd; `ENOENT`: it has no eventfd to remove; `EBADF`: the descriptor is not an eventfd.
+   */
+  hypervEventfd(input: HypervEventfdInput): void {
+    hypervEventfd(this, input);
+  }
+
+  /**
+   * Enables Xen emulation: sets the MSR, and the pages that KVM copies into the guest when it writes the MSR.
+   *
+   * @param blobs - the pages for 32-bit and for 64-bit guests.
+   * @ioctl KVM_XEN_HVM_CONFIG (api.rst 4.28; vm; KVM_CAP_XEN_HVM)
+   * @throws {@link KvmError} `EINVAL`: a flag that KVM_CAP_XEN_HVM does not report, or pages together with
+   *   `KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL`.
+   */
+  xenHvmConfig(config: StructInputWith<XenHvmConfig, "msr">, blobs: XenBlobsInput = {}): void {
+    xenHvmConfig(this, config, blobs);
+  }
+
+  /**
+   * Reads an attribute of the VM's Xen emulation: a `KVM_XEN_ATTR_TYPE_*`. An address in this process reads as 0.
+   *
+   * @ioctl KVM_XEN_HVM_GET_ATTR (api.rst 4.127; vm; KVM_CAP_XEN_HVM)
+   * @throws {@link KvmError} `ENOENT`: the attribute does not exist.
+   */
+  xenHvmGetAttr(type: number): XenHvmAttr {
+    return xenHvmGetAttr(this, type);
+  }
+
+  /**
+   * Writes an attribute of the VM's Xen emulation: a `KVM_XEN_ATTR_TYPE_*`.
+   *
+   * @param files - `sharedInfo` for `_SHARED_INFO_HVA`, `eventfd` for an `_EVTCHN` that uses one.
+   * @ioctl KVM_XEN_HVM_SET_ATTR (api.rst 4.126; vm; KVM_CAP_XEN_HVM)
+   * @throws {@link KvmError} `ENOENT`: the attribute does not exist; `EINVAL`: an invalid value; `EBADF`: the
+   *   descriptor is not an eventfd; `EEXIST`: the port is already assigned.
+   */
+  xenHvmSetAttr(attr: StructInputWith<XenHvmAttr, "type">, files: XenHvmFilesInput = {}): void {
+    xenHvmSetAttr(this, attr, files);
+  }
+
+  /**
+   * Runs a command of AMD's SEV or of Intel's TDX for this VM.
+   *
+   * @returns the firmware's error code; 0 on success.
+   * @ioctl KVM_MEMORY_ENCRYPT_OP (api.rst 4.110; vm)
+   * @throws {@link KvmError} `ENOTTY`: this VM is not of that type; `EINVAL`: the command does not exist, or is not
+   *   allowed in the VM's current state; `EIO`: the firmware returned an error; `EBADF`: the descriptor is not
+   *   `/dev/sev`.
+   */
+  memoryEncryptOp(command: MemoryEncryptOpInput): number {
+    return memoryEncryptOp(this, command);
+  }
+
+  /**
+   * Pins guest memory for SEV. The memory stays mapped until the VM is destroyed.
+   *
+   * @ioctl KVM_MEMORY_ENCRYPT_REG_REGION (api.rst 4.111; vm)
+   * @throws {@link KvmError} `ENOTTY`: this is not an SEV VM; `EINVAL`: too large; `ENOMEM`.
+   */
+  memoryEncryptRegRegion(region: EncRegionInput): void {
+    setEncRegion(this, KVM_MEMORY_ENCRYPT_REG_REGION, region);
+  }
+
+  /**
+   * Unpins a range that {@link memoryEncryptRegRegion} has pinned.
+   *
+   * @ioctl KVM_MEMORY_ENCRYPT_UNREG_REGION (api.rst 4.112; vm)
+   * @throws {@link KvmError} `ENOTTY`: this is not an SEV VM; `EINVAL`: the range was not registered.
+   */
+  memoryEncryptUnregRegion(region: EncRegionInput): void {
+    setEncRegion(this, KVM_MEMORY_ENCRYPT_UNREG_REGION, region);
   }
 
   /**
@@ -141,19 +383,7 @@ export class Vm extends VmDevices {
    *   `EFAULT`: `nmsrs` exceeds the bitmap.
    */
   x86SetMsrFilter(filter: MsrFilterInput): void {
-    const where = "x86SetMsrFilter()";
-    refuseUnknown(where, filter, ["flags", "ranges"], "member");
-    const { flags = 0, ranges: given = [] } = filter;
-    const links: Uint8Array[] = [];
-    const ranges = toList(`${where}: ranges`, given).map((range, i) => {
-      refuseMisfit(`${where}: ranges[${i}]`, range, ["flags", "base", "bitmap"], ["nmsrs"]);
-      const { base, bitmap, nmsrs } = range;
-      const bytes = toBytes(`${where}: ranges[${i}].bitmap`, bitmap);
-      links.push(wholeLongs(bytes));
-      return { flags: range.flags, base, nmsrs: nmsrs ?? 8 * bytes.length };
-    });
-    const argument = encode(MsrFilter, { flags, ranges }, where);
-    this.ioctl(KVM_X86_SET_MSR_FILTER, argument, { args: { flags, ranges }, links });
+    setMsrFilter(this, filter);
   }
 
   /**
@@ -212,80 +442,45 @@ export class Vm extends VmDevices {
     return checkVmState(this, state, vcpus, this.kvm.origin);
   }
 
-  /** Records what explains later errors, for calls through any method. */
-  protected override taken(
-    ioctl: Ioctl,
-    argument: IoctlArgument | undefined,
-    { links }: CallContext,
-  ): void {
-    const bytes = isBytes(argument) ? argument : new Uint8Array();
-    switch (ioctl.name) {
-      case "KVM_CREATE_VCPU":
-        this.#vcpuIds.push(Number(argument));
-        return;
-      case "KVM_ENABLE_CAP": {
-        const { cap, args } = read(EnableCap, bytes);
-        const name = nameOf(cap);
-        if (name !== undefined) this.#enabled.set(name, args);
-        return;
-      }
-      case "KVM_SET_TSS_ADDR":
-        this.#tssAddr = BigInt(Number(argument));
-        return;
-      case "KVM_SET_IDENTITY_MAP_ADDR":
-        this.#identityMapAddr =
-          new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true) || IDENTITY_MAP;
-        return;
-      case "KVM_IRQFD":
-        noteIrqfd(links?.[0], this, (read(Irqfd, bytes).flags & KVM_IRQFD_FLAG_DEASSIGN) !== 0);
-        return;
-      default:
-    }
+  /**
+   * Interrupts the {@link Vcpu.run} of each of this VM's vCPUs, which return `{ kind: "intr" }`, and closes the
+   * descriptor. It kicks all vCPUs before it waits for any, so closing the VM before its vCPUs is faster if many guests
+   * run. The vCPUs stay open, and the kernel keeps the VM with its memory while one of them is open: {@link
+   * Vcpu.runSync} still works. Close the vCPUs to free the VM.
+   */
+  override close(): void {
+    if (!this.closed) this.gate.end();
+    super.close();
   }
 
-  /** The KVM that created it. */
-  protected override above(): Handle {
+  /** Records what explains later errors, for calls through any method. @internal */
+  protected override accepted(
+    ioctl: Ioctl,
+    argument: IoctlArgument | undefined,
+    { links }: IoctlOptions,
+  ): void {
+    this.#history.record(ioctl, argument);
+    if (ioctl.name === "KVM_IRQFD") recordIrqfd(this, links?.[0], argument);
+  }
+
+  /** The KVM that created it. @internal */
+  protected override parent(): Handle {
     return this.kvm;
   }
 
   /** Returns the evidence that this VM and its KVM can provide after an error. @internal */
   override evidence(): Evidence {
-    const history = {
-      pid: this.#pid,
-      vcpuIds: this.#vcpuIds,
-      enabled: this.#enabled,
-      tssAddr: this.#tssAddr,
-      identityMapAddr: this.#identityMapAddr,
-    };
     return {
       kvm: evidenceOf(this.kvm),
-      vm: evidenceOfVm(this, history, () => this.#slots()),
+      vm: evidenceOfVm(this, this.#history, () => this.#slots.all()),
     };
-  }
-
-  /** The slots of both address spaces. */
-  #slots(): readonly MemorySlot[] {
-    return [0, 1].flatMap((id) => this.addressSpace(id).slots());
   }
 
   static {
     inspectAs(Vm, (it) => ({
-      vcpus: it.#vcpuIds.length,
-      slots: it.#slots().length,
+      vcpus: it.#history.vcpuIds.length,
+      slots: it.#slots.all().length,
       closed: it.closed,
     }));
   }
-}
-
-/** Returns the name of a capability that this package knows. */
-function nameOf(cap: number): CapabilityName | undefined {
-  const names = Object.keys(KVM_CAPABILITIES) as CapabilityName[];
-  return names.find((name) => KVM_CAPABILITIES[name] === cap);
-}
-
-/** KVM reads bitmaps in longs (BITS_TO_LONGS in kvm_add_msr_filter). */
-function wholeLongs(bitmap: Uint8Array): Uint8Array {
-  const padded = new Uint8Array(Math.ceil(bitmap.length / 8) * 8);
-  padded.set(bitmap);
-  return padded;
 }

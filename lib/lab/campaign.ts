@@ -42,22 +42,22 @@ export interface CampaignOptions {
   readonly parallel?: number;
   readonly signal?: AbortSignal;
   /** Hears of each step of a lane. */
-  readonly onProgress?: (lane: Lane, step: Step) => void;
+  readonly onProgress?: (lane: Lane, step: LaneStep) => void;
   /**
    * How a machine of QEMU's starts; {@link DEFAULT_START} when left out. `boot`: always booted. `saved`: restored from
    * one that was saved before any VM was made there; what it finds wrong is judged once more after a boot. `warm`:
    * restored from one that has judged all claims before, which is quicker and not a judgement of record.
    */
-  readonly start?: Start;
-  /** What runs a machine; the lab's own when left out. */
+  readonly start?: LaneStart;
+  /** The function that runs a machine; the default is the lab's. @internal */
   readonly run?: (options: LabOptions) => Promise<LabResult>;
 }
 
 /** How a campaign's machines start. */
-export type Start = "saved" | "boot" | "warm";
+export type LaneStart = "saved" | "boot" | "warm";
 
 /** How machines start when nothing is said. */
-export const DEFAULT_START: Start = "boot";
+export const DEFAULT_START: LaneStart = "boot";
 
 /**
  * How many machines run at a time when nothing is said: one more than this process may use CPUs, because a machine also
@@ -69,7 +69,7 @@ export function defaultParallel(): number {
 }
 
 /** Where a lane is: a booting machine, claims judged so far, or its end. */
-export type Step =
+export type LaneStep =
   | { readonly kind: "boots" }
   | { readonly kind: "judged"; readonly claims: number }
   | { readonly kind: "ended"; readonly column: Column };
@@ -137,7 +137,7 @@ function noticed(column: Column, notice: string): Column {
 async function judgeLane(
   lane: Lane,
   options: CampaignOptions,
-  start: Start,
+  start: LaneStart,
   progress: SuiteProgress,
 ): Promise<readonly [Column, boolean]> {
   const { pattern } = options;

@@ -5,6 +5,7 @@
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import { type CpuidEntry2, type MsrEntry, NestedState } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
+import { KVM_MAX_CPUID_ENTRIES } from "../abi/limits.ts";
 import { read } from "../abi/struct.ts";
 import { CpuidTable, checkCpuid } from "../cpuid/index.ts";
 import type { StateFinding } from "./error.ts";
@@ -94,9 +95,6 @@ const XSTATE_BV = 512;
 /** x87 is always present (x86.c:__kvm_set_xcr); SSE if the CPU has FXSAVE. */
 const X87_AND_SSE = 3n;
 
-/** KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h. */
-const MAX_CPUID_ENTRIES = 256;
-
 const [RUNNABLE, LAST_X86_MP_STATE, AP_RESET_HOLD] = [0, 4, 9] as const;
 /** KVM_STATE_NESTED_FORMAT_VMX and _SVM, and the CPUID field without which KVM rejects such a state. */
 const NESTED_FORMATS = [
@@ -159,12 +157,12 @@ export const STATE_RULES: readonly StateRule[] = [
     name: "cpuid-count",
     why: "KVM_SET_CPUID2 answers E2BIG",
     find: eachVcpu(({ cpuid = [] }) =>
-      cpuid.length <= MAX_CPUID_ENTRIES
+      cpuid.length <= KVM_MAX_CPUID_ENTRIES
         ? []
         : [
             {
               part: "cpuid",
-              message: `${cpuid.length} entries, and KVM takes ${MAX_CPUID_ENTRIES}`,
+              message: `${cpuid.length} entries, and KVM takes ${KVM_MAX_CPUID_ENTRIES}`,
               prevents: true,
             },
           ],

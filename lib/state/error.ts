@@ -114,7 +114,7 @@ function listed(lines: readonly string[]): string {
 }
 
 /** The members of a {@link RestoreError} besides its message. */
-export interface RestoreErrorDetails {
+export interface RestoreErrorOptions {
   /** The incompatibilities; nothing was written if there are any. */
   readonly findings?: readonly StateFinding[];
   /** The values that read back differently. */
@@ -138,7 +138,7 @@ export class RestoreError extends Error {
   readonly differences: readonly StateDifference[];
 
   /** Creates the error; `reason` describes the incompatibility. */
-  constructor(object: string, part: string, reason: string, details: RestoreErrorDetails = {}) {
+  constructor(object: string, part: string, reason: string, details: RestoreErrorOptions = {}) {
     super(`restoring ${part} (${object}): ${reason}`);
     this.object = object;
     this.part = part;

@@ -1,8 +1,8 @@
-/** The public exports of saved states: the document's types, and its conversion to and from text and bytes. */
+/** The entry `node-kvm/state`: saved states as documents, their errors, and the findings of a check. Works on any OS. */
 export { stateFromBytes, stateToBytes } from "./binary.ts";
 export {
   RestoreError,
-  type RestoreErrorDetails,
+  type RestoreErrorOptions,
   type StateDifference,
   StateDocumentError,
   type StateFinding,

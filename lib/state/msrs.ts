@@ -1,23 +1,9 @@
 /**
  * The MSRs that a saved vCPU has besides KVM's own list, and the MSRs that are restored late. Reading and writing them
- * is kvm/vcpu-msrs.ts.
+ * is kvm/state/vcpu-msrs.ts.
  */
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
-
-/** The MSRs of this file, by the names of Intel's SDM, volume 4, and of the Hyper-V TLFS. */
-export const IA32_TSC = 0x10;
-/** The low byte is the number of machine-check banks; other bits are their features. */
-export const IA32_MCG_CAP = 0x179;
-const IA32_TSC_DEADLINE = 0x6e0;
-const IA32_MTRR_PHYSBASE0 = 0x200;
-const IA32_MTRR_FIX: readonly number[] = [0x250, 0x258, 0x259, ...range(0x268, 8)];
-const IA32_MC0_CTL2 = 0x280;
-const IA32_MTRR_DEF_TYPE = 0x2ff;
-const IA32_MC0_CTL = 0x400;
-const HV_X64_MSR_SIEFP = 0x4000_0082;
-const HV_X64_MSR_SIMP = 0x4000_0083;
-const HV_X64_MSR_SINT0 = 0x4000_0090;
-const HV_X64_MSR_STIMER0_CONFIG = 0x4000_00b0;
+import { MSRS } from "../abi/msrs.ts";
 
 /** KVM_NR_VAR_MTRR in arch/x86/kvm/mtrr.c: pairs of base and mask. */
 const VARIABLE_MTRRS = 8;
@@ -33,24 +19,28 @@ const HV1 = 0x3123_7648; // "Hv#1"
  * Lists MSRs that KVM stores for a vCPU and KVM_GET_MSR_INDEX_LIST does not list: MTRRs, machine-check banks and, for a
  * guest with Hyper-V, its synthetic interrupts and timers.
  *
- * @param mcgCap the value of IA32_MCG_CAP; 0 if it cannot be read
+ * @param mcgCap the value of MSR_IA32_MCG_CAP, whose low byte is the number of banks; 0 if it cannot be read
  */
 export function unlistedMsrs(mcgCap: bigint, cpuid: readonly CpuidEntry2[]): readonly number[] {
   const banks = Number(mcgCap & 0xffn);
   const isHyperv = cpuid.some(({ function: f, eax }) => f === HYPERV_INTERFACE && eax === HV1);
   return [
-    ...range(IA32_MTRR_PHYSBASE0, VARIABLE_MTRRS * 2),
-    ...IA32_MTRR_FIX,
-    IA32_MTRR_DEF_TYPE,
-    ...range(IA32_MC0_CTL, banks * MSRS_PER_BANK),
-    ...((mcgCap & MCG_CMCI) === 0n ? [] : range(IA32_MC0_CTL2, banks)),
+    ...range(MSRS.MTRRphysBase0_MSR, VARIABLE_MTRRS * 2),
+    MSRS.MSR_MTRRfix64K_00000,
+    ...range(MSRS.MSR_MTRRfix16K_80000, 2),
+    ...range(MSRS.MSR_MTRRfix4K_C0000, 8),
+    MSRS.MSR_MTRRdefType,
+    ...range(MSRS.MSR_IA32_MC0_CTL, banks * MSRS_PER_BANK),
+    ...((mcgCap & MCG_CMCI) === 0n ? [] : range(MSRS.MSR_IA32_MC0_CTL2, banks)),
     ...(isHyperv
       ? [
-          HV_X64_MSR_SIEFP,
-          HV_X64_MSR_SIMP,
-          ...range(HV_X64_MSR_SINT0, 16),
+          MSRS.HV_X64_MSR_SIEFP,
+          MSRS.HV_X64_MSR_SIMP,
+          ...range(MSRS.HV_X64_MSR_SINT0, 16),
           // Count before config, for each timer: writing the config starts it.
-          ...range(0, 4).flatMap((i) => [1, 0].map((n) => HV_X64_MSR_STIMER0_CONFIG + i * 2 + n)),
+          ...range(0, 4).flatMap((i) =>
+            [1, 0].map((n) => MSRS.HV_X64_MSR_STIMER0_CONFIG + i * 2 + n),
+          ),
         ]
       : []),
   ];
@@ -59,7 +49,7 @@ export function unlistedMsrs(mcgCap: bigint, cpuid: readonly CpuidEntry2[]): rea
 /** The MSRs that are restored after the local APIC. */
 export const LATE_MSRS: readonly { readonly index: number; readonly why: string }[] = [
   {
-    index: IA32_TSC_DEADLINE,
+    index: MSRS.MSR_IA32_TSC_DEADLINE,
     why: "KVM takes it only from a local APIC whose timer is in that mode, and arms the timer by the TSC",
   },
 ];
@@ -69,17 +59,27 @@ export const LATE_MSRS: readonly { readonly index: number; readonly why: string 
  * unchanged.
  */
 export const COUNTING_MSRS: readonly { readonly index: number; readonly why: string }[] = [
-  { index: IA32_TSC, why: "the TSC counts; writeTsc() of kvm/vcpu-msrs.ts looks after it" },
-  { index: 0xe7, why: "IA32_MPERF counts" },
-  { index: 0xe8, why: "IA32_APERF counts" },
-  { index: 0x839, why: "the x2APIC timer's current count" },
-  { index: 0x4000_0010, why: "HV_X64_MSR_VP_RUNTIME counts" },
-  { index: 0x4000_0020, why: "HV_X64_MSR_TIME_REF_COUNT counts" },
-  ...[...range(0xc1, 8), ...range(0x309, 4), ...range(0x4c1, 8)].map((index) => ({
+  {
+    index: MSRS.MSR_IA32_TSC,
+    why: "the TSC counts; writeTsc() of kvm/vcpu-msrs.ts looks after it",
+  },
+  { index: MSRS.MSR_IA32_MPERF, why: "it counts cycles" },
+  { index: MSRS.MSR_IA32_APERF, why: "it counts cycles" },
+  { index: MSRS.APIC_BASE_MSR + 0x39, why: "the x2APIC timer's current count (APIC_TMCCT)" },
+  { index: MSRS.HV_X64_MSR_VP_RUNTIME, why: "HV_X64_MSR_VP_RUNTIME counts" },
+  { index: MSRS.HV_X64_MSR_TIME_REF_COUNT, why: "HV_X64_MSR_TIME_REF_COUNT counts" },
+  ...[
+    ...range(MSRS.MSR_IA32_PERFCTR0, 8),
+    ...range(MSRS.MSR_CORE_PERF_FIXED_CTR0, 4),
+    ...range(MSRS.MSR_IA32_PMC0, 8),
+  ].map((index) => ({
     index,
     why: "an Intel performance counter, of which KVM keeps as many bits as it has (pmu.h:pmc_bitmask)",
   })),
-  ...[...range(0xc001_0004, 4), ...range(0, 6).map((i) => 0xc001_0201 + 2 * i)].map((index) => ({
+  ...[
+    ...range(MSRS.MSR_K7_PERFCTR0, 4),
+    ...range(0, 6).map((i) => MSRS.MSR_F15H_PERF_CTR0 + 2 * i),
+  ].map((index) => ({
     index,
     why: "an AMD performance counter, of which KVM keeps as many bits as it has (pmu.h:pmc_bitmask)",
   })),
@@ -98,8 +98,8 @@ export interface MsrsToWrite {
 export function inOrder(msrs: readonly MsrEntry[]): MsrsToWrite {
   const isLate = ({ index }: MsrEntry): boolean => LATE_MSRS.some((late) => late.index === index);
   return {
-    early: msrs.filter((entry) => !isLate(entry) && entry.index !== IA32_TSC),
-    tsc: msrs.find(({ index }) => index === IA32_TSC),
+    early: msrs.filter((entry) => !isLate(entry) && entry.index !== MSRS.MSR_IA32_TSC),
+    tsc: msrs.find(({ index }) => index === MSRS.MSR_IA32_TSC),
     late: msrs.filter(isLate),
   };
 }

@@ -4,7 +4,8 @@
  */
 import { isBytes } from "../abi/bytes.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
-import { diff, formatChange, isOwned } from "../cpuid/index.ts";
+import { diff, formatChange } from "../cpuid/index.ts";
+import { isOwned } from "../oracle/index.ts";
 import type { StateDifference } from "./error.ts";
 import { COUNTING_MSRS } from "./msrs.ts";
 import type { Part } from "./parts.ts";
@@ -57,7 +58,7 @@ const STIMERS = /^0x400000b[0-7]$/;
 
 /**
  * The values that may differ from the written ones, with the reason; all others must be equal. For a CPUID table the
- * list is KVM_OWNED of lib/cpuid.
+ * list is KVM_OWNED of lib/oracle.
  */
 export const MAY_DIFFER: readonly Exception[] = [
   {

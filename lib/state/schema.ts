@@ -10,7 +10,7 @@ import { STATE_FORMAT, STATE_VERSION } from "./state.ts";
 type Schema = Readonly<Record<string, unknown>>;
 
 /** Returns the JSON Schema (2020-12) of the documents of `stateToJson`. */
-export function stateSchema(): Schema {
+export function stateSchema(): Readonly<Record<string, unknown>> {
   const structs = new Map<string, Schema>();
   const vcpu: Schema = {
     ...object({ id: integer("u32"), ...parts(VCPU_PARTS, structs) }, ["id"]),

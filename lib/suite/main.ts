@@ -4,10 +4,11 @@
  * error immediately.
  */
 import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { release } from "node:os";
 import { parseArgs } from "node:util";
 import { KvmError } from "../errors.ts";
 import { guest } from "../guest/index.ts";
-import { Kvm, kernelRelease, vendorModule } from "../index.ts";
+import { Kvm, vendorModule } from "../index.ts";
 import { isGreen, type Report, type Result } from "../report/result.ts";
 import { judgeInProcess, needsOwnProcesses } from "./isolation.ts";
 import { judgeClaims } from "./judge.ts";
@@ -43,7 +44,7 @@ export function runBundle(args: readonly string[]): number {
   const { pattern } = values.held === undefined ? values : waitForWork({ ...values });
   const own = file === undefined && (values["own-processes"] === true || needsOwnProcesses());
   const results = own ? judgeFiles(pattern) : judgeHere(pattern, file);
-  const report: Report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
+  const report: Report = { kernel: release(), vendor: vendorModule() ?? "none", results };
   print(1, `${JSON.stringify(report, null, 2)}\n`);
   if (file !== undefined) return 0;
   if (results.length === 0) print(2, `node-kvm: no claim contains "${pattern ?? ""}"\n`);

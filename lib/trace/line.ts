@@ -1,18 +1,15 @@
 /** Formats a step as one line in strace's format. JSON is ndjson.ts. */
+import { EXIT_UNION_OFFSET, exitName, exitRow } from "../abi/exits.ts";
 import { KVM_CAPABILITIES, KVM_INTERNAL_ERRORS } from "../abi/generated/constants.ts";
 import { IOCTLS } from "../abi/generated/ioctls.ts";
 import { Run } from "../abi/generated/structs.ts";
 import type { FdKind, Ioctl } from "../abi/ioctl.ts";
 import { errnoName } from "../errors.ts";
-import { EXIT_FIELDS, exitName } from "./exit-fields.ts";
 import { type Leaf, leafBytes, leafValue, leavesOf } from "./leaf.ts";
 import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 
 /** The maximal number of nonzero fields that are printed of a struct. */
 const MOST_FIELDS = 12;
-
-/** The offset of kvm_run's union, which a run's `exit` contains. */
-const UNION = 32;
 
 /** Returns the C name of a number. Tables are searched, because a Map of each would slow the import of the package. */
 function nameOf(table: Readonly<Record<string, number>>, number: number): string | undefined {
@@ -145,9 +142,13 @@ function runLine(step: RunStep): string {
   const call = `KVM_RUN(${step.fd.label}) = ${resultText(step.result)}`;
   // With an errno, kvm_run has an old exit; KVM_EXIT_MEMORY_FAULT is the exception (api.rst 5).
   if (step.result < 0 && exitName(step.exitReason) !== "KVM_EXIT_MEMORY_FAULT") return call;
-  const names = EXIT_FIELDS[step.exitReason]?.fields ?? [];
+  const names = exitRow(step.exitReason)?.fields ?? [];
   const leaves = leavesOf(Run).filter(({ path }) => names.includes(path));
-  return [call, exitName(step.exitReason), leavesText(leaves, step.exit, UNION).join(", ")]
+  return [
+    call,
+    exitName(step.exitReason),
+    leavesText(leaves, step.exit, EXIT_UNION_OFFSET).join(", "),
+  ]
     .join(" ")
     .trimEnd();
 }

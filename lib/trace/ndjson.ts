@@ -1,8 +1,8 @@
 /** Formats a step as one line of JSON. Text is line.ts. */
 import { isBytes } from "../abi/bytes.ts";
+import { exitName } from "../abi/exits.ts";
 import { read } from "../abi/struct.ts";
 import { errnoName } from "../errors.ts";
-import { exitName } from "./exit-fields.ts";
 import { ioctlOf, toLine } from "./line.ts";
 import type { IoctlStep, ObjectRef, Step } from "./record.ts";
 

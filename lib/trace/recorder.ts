@@ -90,6 +90,22 @@ class Tape implements Recorder, Recording {
  * Guest memory is compared at each call, which takes time linear in its size.
  *
  * @throws Error if another recording is in progress.
+ * @example
+ * ```ts run
+ * import { Kvm } from "node-kvm";
+ * import { exportC, record } from "node-kvm/trace";
+ *
+ * const recording = record();
+ * const kvm = Kvm.open();
+ * kvm.createVm().close();
+ * kvm.close();
+ * const program = exportC(recording.stop({ name: "create" }));
+ * console.log(program.includes("KVM_CREATE_VM"));
+ * ```
+ *
+ * ```text output
+ * true
+ * ```
  */
 export function record(): Recording {
   if (isRecording()) throw new Error("a recording is under way in this thread");

@@ -2,6 +2,7 @@
  * The last calls of one VM, always kept, at low cost: each call is copied into arrays that are allocated once.
  * Formatting is line.ts; all calls with all bytes are recorder.ts.
  */
+import { EXIT_REASON_OFFSET, EXIT_UNION_OFFSET } from "../abi/exits.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 
@@ -12,7 +13,8 @@ export const RING_BYTES = 320;
 export const RING_LENGTH = 256;
 
 /** The offsets of fields in `kvm_run`, in 32-bit words. */
-const [EXIT_REASON, UNION] = [2, 8];
+const EXIT_REASON = EXIT_REASON_OFFSET / 4;
+const UNION = EXIT_UNION_OFFSET / 4;
 /** The data of a run that is kept: exit reason, 32 bytes of the union. */
 const UNION_WORDS = 8;
 const RUN_WORDS = 1 + UNION_WORDS;

@@ -4,7 +4,11 @@
  */
 import { channel } from "node:diagnostics_channel";
 import { copyOf } from "../abi/bytes.ts";
+import { EXIT_REASON_OFFSET, EXIT_UNION_BYTES, EXIT_UNION_OFFSET } from "../abi/exits.ts";
+import { KVM_EXIT_IO } from "../abi/generated/constants.ts";
+import { RunIo } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
+import { read } from "../abi/struct.ts";
 import type { IoctlStep, LinkRecord, MemoryRange, ObjectRef, Range, Step } from "./record.ts";
 import { Ring } from "./ring.ts";
 import { Traced } from "./traced.ts";
@@ -55,7 +59,7 @@ export function isRecording(): boolean {
 }
 
 /** Whether a listener needs complete steps. */
-export function isTold(): boolean {
+export function hasListener(): boolean {
   return recorder !== undefined || stream.hasSubscribers;
 }
 
@@ -142,7 +146,7 @@ export function traceCounter(
   value: bigint,
   result: number,
 ): void {
-  if (!isTold()) return;
+  if (!hasListener()) return;
   publish({ kind: "counter", seq: nextSeq(), fd: file, call, value, result });
 }
 
@@ -205,7 +209,7 @@ export function traceCall(
   argument: number | bigint | Uint8Array | undefined,
   links: readonly TraceLink[] = NONE,
 ): Call {
-  if (!isTold()) {
+  if (!hasListener()) {
     const place = fd.ring.begin(fd, ioctl, argument);
     if (light === undefined) {
       light = { isWhole: false, fd, ioctl, argument, place };
@@ -284,8 +288,9 @@ export function traceRun(vcpu: Traced, run: Uint8Array): readonly Range[] {
   return recorder.replies(vcpu, run);
 }
 
-/** The offset of the exit's union in `kvm_run`, and of the fields with the location of an I/O exit's data. */
-const [UNION, UNION_BYTES, KVM_EXIT_IO] = [8, 256, 2];
+/** The index of `exit_reason` in `kvm_run` as 32-bit words. */
+const EXIT_REASON = EXIT_REASON_OFFSET / 4;
+const EXIT_UNION_END = EXIT_UNION_OFFSET + EXIT_UNION_BYTES;
 
 /**
  * Keeps the end of a run for the ring and the recording. `words` is the vCPU's whole kvm_run.
@@ -299,12 +304,12 @@ export function traceExit(
   result: number,
   replies: readonly Range[],
 ): Step | undefined {
-  if (!isTold()) {
+  if (!hasListener()) {
     vcpu.ring.pushRun(vcpu, nextSeq(), result, words);
     return undefined;
   }
   const run = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
-  const exitReason = words[2] ?? 0;
+  const exitReason = words[EXIT_REASON] ?? 0;
   const step: Step = {
     kind: "run",
     seq: nextSeq(),
@@ -312,7 +317,7 @@ export function traceExit(
     replies,
     result,
     exitReason,
-    exit: run.slice(4 * UNION, 4 * UNION + UNION_BYTES),
+    exit: run.slice(EXIT_UNION_OFFSET, EXIT_UNION_END),
     io: exitReason === KVM_EXIT_IO ? ioData(run) : undefined,
     guest: recorder?.guest(vcpu, run) ?? NONE,
   };
@@ -328,7 +333,7 @@ export function publishExit(step: Step | undefined): void {
 
 /** The data of an I/O exit: `size` bytes `count` times at `data_offset`. */
 function ioData(run: Uint8Array): Uint8Array {
-  const view = new DataView(run.buffer, run.byteOffset + 4 * UNION, 16);
-  const start = Number(view.getBigUint64(8, true));
-  return run.slice(start, start + view.getUint8(1) * view.getUint32(4, true));
+  const { size, count, dataOffset } = read(RunIo, run, EXIT_UNION_OFFSET);
+  const start = Number(dataOffset);
+  return run.slice(start, start + size * count);
 }

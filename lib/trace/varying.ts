@@ -1,5 +1,14 @@
 /** Results that may differ when a call is repeated, each with its reason. */
-import { Cpuid2, LapicState, Msrs, PitState, PitState2 } from "../abi/generated/structs.ts";
+import {
+  ClockData,
+  Cpuid2,
+  CreateDevice,
+  LapicState,
+  Msrs,
+  PitState,
+  PitState2,
+} from "../abi/generated/structs.ts";
+import { MSRS } from "../abi/msrs.ts";
 import { offsetOf, sizeOf } from "../abi/struct.ts";
 
 /** Bits of a result that may differ. */
@@ -49,15 +58,15 @@ function ownCpu(answer: Uint8Array): readonly Varying[] {
 
 /** MSRs that count or contain a time. */
 const CLOCK_MSRS: Readonly<Record<number, string>> = {
-  16: "the time-stamp counter",
-  231: "counts cycles (MPERF)",
-  232: "counts cycles (APERF)",
-  1760: "the TSC deadline",
-  3221225732: "the ratio of the time-stamp counter, which each boot measures",
-  1073741840: "counts the time that the vCPU ran (HV_X64_MSR_VP_RUNTIME)",
-  1073741856: "the time (HV_X64_MSR_TIME_REF_COUNT)",
-  1073741858: "a frequency that each boot measures",
-  1073741859: "a frequency that each boot measures",
+  [MSRS.MSR_IA32_TSC]: "the time-stamp counter",
+  [MSRS.MSR_IA32_MPERF]: "counts cycles",
+  [MSRS.MSR_IA32_APERF]: "counts cycles",
+  [MSRS.MSR_IA32_TSC_DEADLINE]: "the TSC deadline",
+  [MSRS.MSR_AMD64_TSC_RATIO]: "the ratio of the time-stamp counter, which each boot measures",
+  [MSRS.HV_X64_MSR_VP_RUNTIME]: "counts the time that the vCPU ran (HV_X64_MSR_VP_RUNTIME)",
+  [MSRS.HV_X64_MSR_TIME_REF_COUNT]: "the time (HV_X64_MSR_TIME_REF_COUNT)",
+  [MSRS.HV_X64_MSR_TSC_FREQUENCY]: "a frequency that each boot measures",
+  [MSRS.HV_X64_MSR_APIC_FREQUENCY]: "a frequency that each boot measures",
 };
 
 const MSR_ENTRIES = offsetOf(Msrs, "entries");
@@ -85,16 +94,18 @@ const ROWS: Readonly<Record<string, Row>> = {
   KVM_GET_SUPPORTED_CPUID: ownCpu,
   KVM_GET_MSRS: clockMsrs,
   KVM_GET_CLOCK: () => [
-    at(0, "the guest's clock"),
-    at(16, "the time of day"),
-    at(24, "the host's time-stamp counter"),
+    at(offsetOf(ClockData, "clock"), "the guest's clock"),
+    at(offsetOf(ClockData, "realtime"), "the time of day"),
+    at(offsetOf(ClockData, "hostTsc"), "the host's time-stamp counter"),
   ],
   KVM_GET_LAPIC: () => [
     at(offsetOf(LapicState, "regs") + APIC_TMCCT, "the APIC timer counts", ALL_32),
   ],
   KVM_GET_PIT: () => pit((i) => offsetOf(PitState, `channels[${i}].countLoadTime`)),
   KVM_GET_PIT2: () => pit((i) => offsetOf(PitState2, `channels[${i}].countLoadTime`)),
-  KVM_CREATE_DEVICE: () => [at(4, "the number of the new descriptor", ALL_32)],
+  KVM_CREATE_DEVICE: () => [
+    at(offsetOf(CreateDevice, "fd"), "the number of the new descriptor", ALL_32),
+  ],
 };
 
 function pit(offset: (channel: number) => number): readonly Varying[] {

@@ -45,25 +45,25 @@ export async function serveVcpu<T>(
   try {
     const served = await make(start.data as T);
     const service = new Service(served, new Int32Array(kicked));
-    port.on("message", (request: RunRequest) => tell(port, () => service.run(request)));
-    port.on("messageerror", (error) => tellError(port, error));
-    tell(port, () => ({ kind: "ready", kickToken: served.vcpu.kickToken }));
+    port.on("message", (request: RunRequest) => post(port, () => service.run(request)));
+    port.on("messageerror", (error) => postError(port, error));
+    post(port, () => ({ kind: "ready", kickToken: served.vcpu.kickToken }));
   } catch (error) {
-    tellError(port, error);
+    postError(port, error);
   }
 }
 
 /** Posts a result to the owner. */
-function tell(port: MessagePort, report: () => Report): void {
+function post(port: MessagePort, report: () => Report): void {
   try {
     port.postMessage(report());
   } catch (error) {
-    tellError(port, error);
+    postError(port, error);
   }
 }
 
 /** Posts an error to the owner; the data of {@link toErrorData} can always be cloned. */
-function tellError(port: MessagePort, error: unknown): void {
+function postError(port: MessagePort, error: unknown): void {
   port.postMessage({ kind: "error", error: toErrorData(error) } satisfies Report);
 }
 

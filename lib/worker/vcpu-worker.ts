@@ -8,7 +8,7 @@ import { StateError } from "../errors.ts";
 import { inspectAs } from "../inspect.ts";
 import type { Exit } from "../kvm/exits/exit.ts";
 import { Abortable, type AbortOptions, signalOf } from "../kvm/run/abortable.ts";
-import { kickVcpu } from "../kvm/vcpu-runs.ts";
+import { kickVcpu } from "../kvm/run/kick.ts";
 import {
   type Answer,
   type Report,

@@ -1,48 +1,27 @@
-/**
- * What stands behind /dev/kvm, told by what it does. Version numbers lie: stable kernels and
- * distributions carry later fixes. Which claims a trait breaks is deviations.ts.
- */
-import { fromSupported, type Kvm, KvmError, Sandbox, vendorModule } from "node-kvm";
+/** Probes of a KVM's traits. Their facts are `TRAITS` of node-kvm/oracle; the claims that a trait breaks are deviations.ts. */
+import { fromSupported, type Kvm, KvmError, vendorModule } from "node-kvm";
 import { guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
+import { KVM_OWNED, type Trait } from "node-kvm/oracle";
 
-/** Bits of CR4 that a CPU feature allows; what is not there stays refused. */
+/** Bits of CR4 that require a feature; a CPU without it refuses the bit. */
 const CR4_OSXSAVE = 1n << 18n;
 const CR4_VMXE = 1n << 13n;
-/** In ECX of leaf 1. */
-const OSXSAVE = 1 << 27;
-/** In ECX of leaf 7. */
-const OSPKE = 1 << 4;
 
-/** The name of a trait. */
-export type Trait =
-  | "kvm_pvm"
-  | "compares-incoming"
-  | "without-xsave2"
-  | "leaves-ospke"
-  | "leaves-osxsave";
-
-/** How each trait is seen. */
+/** The probe of each trait. */
 const PROBES: Readonly<Record<Trait, (kvm: Kvm) => boolean>> = {
-  /** The software vendor module: guest ring 3 runs natively, on the host's own CPUID. */
   kvm_pvm: () => vendorModule() === "kvm_pvm",
-  /**
-   * Linux 5.16 to 6.13: the table is frozen by the first run, but KVM_SET_CPUID2 does not yet put
-   * the new array in the old one's place before it compares (that came with the series that also
-   * made a vCPU without a table refuse CR4.OSXSAVE).
-   */
+  // The series that ended the trait also made a vCPU without a table refuse CR4.OSXSAVE.
   "compares-incoming": (kvm) =>
     vendorModule() !== "kvm_pvm" && takesCr4WithoutTable(kvm) && isFrozenByRun(kvm),
-  /** Before Linux 5.17: guests get no dynamic XSAVE components, such as AMX's. Seen: 5.10. */
   "without-xsave2": (kvm) => kvm.checkExtension("KVM_CAP_XSAVE2") === 0,
-  /** A CPU without protection keys: KVM then has no reason to set OSPKE, and stores what was sent. */
-  "leaves-ospke": (kvm) => leaves(kvm, 7, OSPKE),
-  /** The same without XSAVE, and OSXSAVE. */
-  "leaves-osxsave": (kvm) => leaves(kvm, 1, OSXSAVE),
+  "leaves-ospke": (kvm) => leaves(kvm, "leaves-ospke"),
+  "leaves-osxsave": (kvm) => leaves(kvm, "leaves-osxsave"),
 };
 
 const seen = new Map<Trait, boolean>();
 
-/** Whether this host's KVM has a trait; looked at once a process. */
+/** Whether this host's KVM has a trait; probed once per process. */
 export function hasTrait(kvm: Kvm, trait: Trait): boolean {
   const known = seen.get(trait) ?? PROBES[trait](kvm);
   seen.set(trait, known);
@@ -65,20 +44,25 @@ function isFrozenByRun(kvm: Kvm): boolean {
   return !accepts(() => box.vcpu.setCpuid2(cpuid.append({ function: 0x5000_0000 })));
 }
 
-/** Whether a bit of ECX that KVM owns elsewhere is stored as it was sent, set or clear. */
-function leaves(kvm: Kvm, leaf: number, bit: number): boolean {
+/** Whether the bit that a KVM without the trait sets itself is stored as it was sent, both set and clear. */
+function leaves(kvm: Kvm, trait: Trait): boolean {
+  const row = KVM_OWNED.find(({ unless }) => unless === trait);
+  if (row === undefined) return false;
+  const { function: leaf, register } = row;
+  const bit = (1 << row.low) >>> 0;
   const table = fromSupported(kvm.getSupportedCpuid());
   return [0, bit].every((wanted) => {
     using vm = kvm.createVm();
     using vcpu = vm.createVcpu(0);
-    const change = (ecx: number): number => ((ecx & ~bit) | wanted) >>> 0;
     vcpu.setCpuid2(
       table.map((entry) =>
-        entry.function === leaf ? { ...entry, ecx: change(entry.ecx) } : entry,
+        entry.function === leaf
+          ? { ...entry, [register]: ((entry[register] & ~bit) | wanted) >>> 0 }
+          : entry,
       ),
     );
     const stored = vcpu.getCpuid2().find((entry) => entry.function === leaf);
-    return stored !== undefined && (stored.ecx & bit) === wanted;
+    return stored !== undefined && (stored[register] & bit) >>> 0 === wanted;
   });
 }
 

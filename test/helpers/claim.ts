@@ -3,7 +3,8 @@
  * a kernel is known not to keep it is ../expectations.
  */
 import { existsSync } from "node:fs";
-import { defaultDevice, Kvm, KvmError, kernelRelease, vendorModule } from "node-kvm";
+import { release } from "node:os";
+import { defaultDevice, Kvm, KvmError, vendorModule } from "node-kvm";
 import { test } from "vitest";
 import { type Deviation, deviations } from "../expectations/deviations.ts";
 import { hasTrait } from "../expectations/traits.ts";
@@ -76,7 +77,7 @@ function applies(deviation: Deviation, id: string): boolean {
 function assertDeviates(expected: Deviation, failure: unknown): void {
   if (failure === undefined) {
     throw new Error(
-      `${expected.claim} holds here (${vendorModule()}, Linux ${kernelRelease()}): the known deviation ` +
+      `${expected.claim} holds here (${vendorModule()}, Linux ${release()}): the known deviation ` +
         `is no longer true; remove it from test/expectations (${expected.reason})`,
     );
   }

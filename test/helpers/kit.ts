@@ -1,16 +1,9 @@
 /** What a claim is judged with: VMs, vCPUs in the usual states, requirements. All closed at its end. */
 import { readFileSync } from "node:fs";
-import {
-  type Capability,
-  type CpuidFieldName,
-  CpuidTable,
-  fromSupported,
-  Kvm,
-  Sandbox,
-  type Vcpu,
-  type Vm,
-} from "node-kvm";
+import { type Capability, CpuidTable, fromSupported, Kvm, type Vcpu, type Vm } from "node-kvm";
+import type { CpuidFieldName } from "node-kvm/cpuid";
 import { guest, type Program } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 
 /** A requirement of a claim that this host does not meet: the claim is skipped with the message. */
 export class Unmet extends Error {}

@@ -3,8 +3,9 @@
  * liars, and the claims that the lie breaks must turn red: that is how each claim has been seen to
  * be able to fail (test/lifecycle/red.test.ts counts them). Without it, nothing here does anything.
  */
-import { Handle, type IoctlArgument, Kvm, KvmError, Sandbox } from "node-kvm";
+import { Handle, type IoctlArgument, Kvm, KvmError } from "node-kvm";
 import type { Ioctl } from "node-kvm/abi";
+import { Sandbox } from "node-kvm/machine";
 import { retell, retellGuest, retellPermission, stepCount } from "./reproducer.ts";
 
 type Door = (ioctl: Ioctl, argument?: IoctlArgument) => number;

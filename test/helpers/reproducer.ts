@@ -3,9 +3,9 @@
  * NODE_KVM_REPRO_ALL=1 also each that holds. What is in them is `node-kvm/trace`.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
-import { cpus } from "node:os";
+import { cpus, release } from "node:os";
 import { join } from "node:path";
-import { type Handle, type IoctlArgument, kernelRelease, vendorModule } from "node-kvm";
+import { type Handle, type IoctlArgument, vendorModule } from "node-kvm";
 import type { Ioctl } from "node-kvm/abi";
 import { exportC, type IoctlStep, type Recording, record, type Step } from "node-kvm/trace";
 import { Unmet } from "./kit.ts";
@@ -51,7 +51,7 @@ function write(folder: string, recording: Recording, judged: Judged): string | u
     sentence,
     verdict: failure === undefined ? "holds" : "fails",
     reason: reason(failure, expected),
-    kernel: kernelRelease(),
+    kernel: release(),
     vendor: vendorModule(),
     cpu: cpus()[0]?.model,
   });

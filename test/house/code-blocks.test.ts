@@ -24,11 +24,6 @@ const FRAGMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
       '() => { vcpu: import("node-kvm").Vcpu, uart: { handle(exit: import("node-kvm").Exit): boolean } }',
   },
   'README.md: import { writeFileSync } from "node:fs";': { reproduceTheBug: "() => void" },
-  'lib/guest/program.ts: const program = guest("long", (g) => g.cpuid(0x1).sync().setCr4(CR4_OSXSAVE).cpuid(0x1).sync().done());':
-    {
-      guest: 'typeof import("node-kvm/guest").guest',
-      CR4_OSXSAVE: "bigint",
-    },
 };
 
 /** Compiler errors that JavaScript cannot avoid: the type of a caught value. */
@@ -151,6 +146,14 @@ test("every listed fragment exists once, and uses each name that is declared for
     return found.length === 1 && unused.length === 0 ? [] : [`${key} ${unused.join(", ")}`];
   });
   expect(stale).toEqual([]);
+});
+
+test("each guide and each example of a docstring has a program that is run", () => {
+  const guides = filesIn("docs/guides", ".md");
+  const run = new Set(blocks.filter(isRun).map(({ file }) => file));
+  expect(guides.filter((file) => !run.has(file))).toEqual([]);
+  const examples = filesIn("lib", ".ts").filter((file) => / \* @example\n/.test(read(file)));
+  expect(examples.filter((file) => !run.has(file))).toEqual([]);
 });
 
 test("the README's first programs are run", () => {

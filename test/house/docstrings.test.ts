@@ -2,10 +2,13 @@
 import { join, relative } from "node:path";
 import ts from "typescript";
 import { describe, expect, test } from "vitest";
+import manifest from "../../package.json" with { type: "json" };
 
 const PROJECT = join(import.meta.dirname, "..", "..");
-const ENTRIES = ["index", "abi/index", "cpuid/index", "guest/index", "trace/index"].map((name) =>
-  join(PROJECT, "lib", `${name}.ts`),
+const ENTRIES = Object.values(manifest.exports).flatMap((entry) =>
+  typeof entry === "string"
+    ? []
+    : [join(PROJECT, entry.default.replace("dist", "lib").replace(/\.js$/, ".ts"))],
 );
 
 const OPTIONS: ts.CompilerOptions = {
@@ -91,7 +94,7 @@ const judge = new Judge(ts.createProgram(ENTRIES, OPTIONS));
 test.each(ENTRIES.map((entry) => [relative(PROJECT, entry), entry] as const))(
   "all exports of %s have doc comments",
   (_, entry) => {
-    expect(judge.exports(entry).length).toBeGreaterThan(5);
+    expect(judge.exports(entry).length).toBeGreaterThan(2);
     expect(Array.from(new Set(judge.undocumented(entry)))).toEqual([]);
   },
 );

@@ -19,17 +19,18 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   abi: [],
   cpuid: ["abi"],
   guest: ["abi"],
-  explain: ["cpuid", "abi"],
-  state: ["cpuid", "abi"],
+  oracle: ["cpuid", "abi"],
+  explain: ["oracle", "cpuid", "abi"],
+  state: ["oracle", "cpuid", "abi"],
   report: [],
   trace: ["abi"],
   lab: ["report", "guest", "package.ts"],
   kvm: ["native.ts", "abi", "explain", "state", "trace"],
-  vmm: ["kvm", "guest"],
+  machine: ["kvm", "guest", "abi"],
   worker: ["kvm", "abi"],
   suite: ["index.ts", "package.ts", "guest", "report"],
   // The two at the top: the public entry, and the command.
-  "index.ts": ["cpuid", "kvm", "state", "vmm"],
+  "index.ts": ["cpuid", "kvm"],
   cli: ["native.ts", "package.ts", "abi", "cpuid", "report", "state", "kvm", "lab", "suite"],
 };
 
@@ -80,11 +81,13 @@ test.each(sources)("lib/%s imports only what its layer may", (file) => {
 describe("a planted fault is caught", () => {
   test.each([
     ["cpuid/planted.ts", 'import { native } from "../native.ts";'],
-    ["vmm/planted.ts", 'import type { NativeFd } from "../native.ts";'],
+    ["machine/planted.ts", 'import type { NativeFd } from "../native.ts";'],
     ["kvm/planted.ts", 'import { CpuidTable } from "../cpuid/index.ts";'],
     ["abi/generated/planted.ts", 'export * from "../../kvm/kvm.ts";'],
     ["report/planted.ts", 'const abi = await import("../abi/index.ts");'],
     ["explain/planted.ts", 'import { Kvm } from "../kvm/kvm.ts";'],
+    ["oracle/planted.ts", 'import { known } from "../explain/refusal.ts";'],
+    ["cpuid/planted.ts", 'import { KVM_OWNED } from "../oracle/index.ts";'],
     ["kvm/planted.ts", 'import { Kvm } from "../index.ts";'],
     ["errors.ts", 'import { explainOpen } from "./explain/open.ts";'],
     ["guest/planted.ts", 'import * as iced from "iced-x86";'],

@@ -44,6 +44,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^scalars\[type\]$/, TABLE],
     [/^(header|value)\[(tail\.count|tail\.name|name|counter\.name)\]$/, TABLE],
   ],
+  "abi/exits.ts": [[/^(KVM_EXIT_REASONS|EXITS)\[name\]$/, TABLE]],
   "abi/layout.ts": [
     [/^"(of|type)" in (type|field|field\.type)$/, OURS],
     [/^scalars\[type\]$/, TABLE],
@@ -72,7 +73,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   ],
   "guest/modes.ts": [[/^handlers\[name\]$/, TABLE]],
   "guest/program.ts": [[/^modes\[name\]$/, GUARDED]],
-  "kvm/capability.ts": [
+  "kvm/calls/capability.ts": [
     [/^(KVM_CAPABILITIES\[capability\]|table\[cap\])$/, GUARDED],
     [/^members\[name\]$/, TABLE],
   ],
@@ -81,7 +82,8 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^given\[(only\.)?name\]$/, TABLE],
     [/^WRITES\[one\.write\]$/, GUARDED],
   ],
-  "kvm/exits/exit-hypercall-decoder.ts": [[/^(info|TDX_INFO)\[name\]$/, TABLE]],
+  "kvm/exits/exit.ts": [[/^(KVM_EXIT_REASONS|DECODERS)\[name\]$/, TABLE]],
+  "kvm/exits/hypercall.ts": [[/^(info|TDX_INFO)\[name\]$/, TABLE]],
   "kvm/memory/guest-memory.ts": [
     [/^PAGE_SHIFTS\[hugePages\]$/, GUARDED],
     [/^ADVICES\[name as AdviceName\]$/, TABLE],
@@ -92,7 +94,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^\(value as .*\)\[name\]$/, TABLE],
   ],
   "kvm/state/state-part.ts": [[/^(part\.get\.capability|header)\[[\w.]+\]$/, TABLE]],
-  "kvm/vm.ts": [[/^KVM_CAPABILITIES\[name\]$/, TABLE]],
+  "kvm/history.ts": [[/^KVM_CAPABILITIES\[name\]$/, TABLE]],
   "native.ts": [[/^object\?\.\[method\]$/, TABLE]],
   "options.ts": [[/^members\[name\]$/, "the name is one of those that the caller requires"]],
   "state/check.ts": [[/^(set\.)?capability\[\w+\]$/, TABLE]],

@@ -11,14 +11,20 @@ import { guest, identityMap, mem, protectedHandlers } from "../../lib/guest/inde
 import { EventFd } from "../../lib/kvm/host-file.ts";
 import { Kvm } from "../../lib/kvm/kvm.ts";
 import { GuestMemory } from "../../lib/kvm/memory/guest-memory.ts";
-import { mapRam, ramRegions } from "../../lib/vmm/ram.ts";
-import { Sandbox } from "../../lib/vmm/sandbox.ts";
+import { mapRam, ramRegions } from "../../lib/machine/ram.ts";
+import { Sandbox } from "../../lib/machine/sandbox.ts";
 import { VcpuWorker } from "../../lib/worker/vcpu-worker.ts";
 import { PublicInputs } from "../helpers/public-inputs.ts";
 import { fakeHandles } from "../unit/kvm/fake-fd.ts";
 import { decode } from "../unit/kvm/kvm-run.ts";
 
-const found = new PublicInputs(["index", "guest/index", "worker/index"]).list();
+const found = new PublicInputs([
+  "index",
+  "guest/index",
+  "machine/index",
+  "state/index",
+  "worker/index",
+]).list();
 
 /** Inputs without a row, because programs do not create these objects. */
 const EXEMPT: readonly (readonly [inputs: RegExp, reason: string])[] = [

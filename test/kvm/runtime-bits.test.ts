@@ -1,19 +1,25 @@
 /** The bits of a table that KVM owns: it sets them from the vCPU's state, and ignores the values in the table. */
 
+import { MSRS } from "node-kvm/abi";
 import type { CpuidTable } from "node-kvm/cpuid";
 import { guest } from "node-kvm/guest";
+import { KVM_OWNED } from "node-kvm/oracle";
 import { expect } from "vitest";
 import { claim } from "../helpers/claim.ts";
 import { tableOf } from "../helpers/kit.ts";
 import { CR4_OSXSAVE, toggleCr4 } from "../helpers/state.ts";
 
-const APIC_BASE_MSR = 0x1b;
 const APIC_BASE_ENABLE = 1n << 11n;
 
-/** All eight ways to set three bits that KVM owns and every table has. */
+/** The single bits that KVM sets in every table: OSXSAVE, APIC and OSPKE. */
+const OWNED_BITS = KVM_OWNED.flatMap(({ when, low, high, field }) =>
+  when === "leaf" && low === high && field !== undefined ? [field] : [],
+);
+
+/** Returns the table with each combination of values of these bits. */
 function ownedBits(table: CpuidTable): readonly CpuidTable[] {
-  return Array.from({ length: 8 }, (_, i) =>
-    table.with({ osxsave: i & 1, apic: (i >> 1) & 1, ospke: i >> 2 }),
+  return Array.from({ length: 2 ** OWNED_BITS.length }, (_, i) =>
+    table.with(Object.fromEntries(OWNED_BITS.map((name, n) => [name, (i >> n) & 1]))),
   );
 }
 
@@ -98,7 +104,7 @@ claim(38, "apic-bit-msr", "the APIC bit follows APIC_BASE.EN through KVM_SET_MSR
   const { vcpu } = kit.configured();
   const base = vcpu.getSregs().apicBase;
   const seen = [base & ~APIC_BASE_ENABLE, base].map((data) => {
-    expect(vcpu.setMsrs([{ index: APIC_BASE_MSR, data }])).toBe(1);
+    expect(vcpu.setMsrs([{ index: MSRS.MSR_IA32_APICBASE, data }])).toBe(1);
     return tableOf(vcpu).get("apic");
   });
   expect(seen).toEqual([0, 1]);

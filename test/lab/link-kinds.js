@@ -1,6 +1,7 @@
 // Records one case of each kind of link on this kernel and writes it as C. usage: node link-kinds.js FOLDER
 import { mkdirSync, writeFileSync } from "node:fs";
-import { EventFd, GuestMemory, Kvm, KvmError, kernelRelease, SevDevice } from "node-kvm";
+import { release } from "node:os";
+import { EventFd, GuestMemory, Kvm, KvmError, SevDevice } from "node-kvm";
 import { exportC, record } from "node-kvm/trace";
 
 const [, , folder] = process.argv;
@@ -121,7 +122,7 @@ for (const [name, act] of Object.entries(KINDS)) {
   } finally {
     kvm.close();
   }
-  const text = exportC(recording.stop({ name, kernel: kernelRelease() }));
+  const text = exportC(recording.stop({ name, kernel: release() }));
   writeFileSync(`${folder}/${name}.c`, text);
   written.push(name);
 }

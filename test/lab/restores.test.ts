@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { LabCache } from "../../lib/lab/cache/cache.ts";
-import { runCampaign, type Start } from "../../lib/lab/campaign.ts";
+import { type LaneStart, runCampaign } from "../../lib/lab/campaign.ts";
 import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
 import { type LabResult, runInLab } from "../../lib/lab/machine/machine.ts";
 import { SNAPSHOTS } from "../../lib/lab/machine/snapshot.ts";
@@ -40,7 +40,7 @@ interface Judged {
 }
 
 /** Judges a kernel once; `results` are of all machines that it took. */
-async function judge(kernel: Kernel, start: Start): Promise<Judged> {
+async function judge(kernel: Kernel, start: LaneStart): Promise<Judged> {
   const results: LabResult[] = [];
   const [column] = await runCampaign({
     lanes: [{ kernel, cpu: "max" }],

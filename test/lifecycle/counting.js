@@ -7,17 +7,10 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { inspect } from "node:util";
 import { gunzipSync, gzipSync } from "node:zlib";
-import {
-  fromSupported,
-  GuestMemory,
-  Kvm,
-  stateFromBytes,
-  stateFromJson,
-  stateToBytes,
-  stateToJson,
-} from "node-kvm";
+import { fromSupported, GuestMemory, Kvm } from "node-kvm";
 import * as abi from "node-kvm/abi";
 import { decodeUcall, guest, IDT_GPA, isUcall, mem } from "node-kvm/guest";
+import { stateFromBytes, stateFromJson, stateToBytes, stateToJson } from "node-kvm/state";
 
 const PORT = 0x80;
 const QUESTION = 0x60;

@@ -19,8 +19,9 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
-import { fromSupported, GuestMemory, Kvm, KvmError, Sandbox } from "node-kvm";
+import { fromSupported, GuestMemory, Kvm, KvmError } from "node-kvm";
 import { guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 
 const PAGE = 4096;
 const MIB = 2 ** 20;

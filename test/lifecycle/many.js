@@ -1,7 +1,8 @@
 /** Many lives in one process, counted: `node --expose-gc many.js '["vm closed",2000]'` prints samples. */
 import { readdirSync, readFileSync } from "node:fs";
-import { GuestMemory, Kvm, Sandbox } from "node-kvm";
+import { GuestMemory, Kvm } from "node-kvm";
 import { guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 
 const EVERY = 100;
 const PROGRAM = guest("long", (g) => g.done());

@@ -2,8 +2,9 @@
 // listener's. usage: node signals.js MILLISECONDS
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { fromSupported, Kvm, Sandbox } from "node-kvm";
+import { fromSupported, Kvm } from "node-kvm";
 import { guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 
 const [, , milliseconds] = process.argv;
 let heard = 0;

@@ -1,162 +1,64 @@
-/** The exits of a vCPU as values, distinguished by `kind`. Decoding them from kvm_run is exit-decoder.ts. */
-import type {
-  IoInExit,
-  IoOutExit,
-  MmioReadExit,
-  MmioWriteExit,
-  RdmsrExit,
-  WrmsrExit,
-} from "./exit-access.ts";
-import type {
-  HypercallExit,
-  HypervHcallExit,
-  HypervSyndbgExit,
-  HypervSynicExit,
-  SnpReqCertsExit,
-  TdxGetQuoteExit,
-  TdxGetTdvmcallInfoExit,
-  TdxSetupEventNotifyExit,
-  TdxUnknownExit,
-  XenExit,
-} from "./exit-hypercall.ts";
-
-export type * from "./exit-access.ts";
-export type * from "./exit-hypercall.ts";
-
-/** An exit without further data. */
-export interface BareExit {
-  /**
-   * - `hlt`: the guest halted, without an in-kernel APIC.
-   * - `shutdown`: a triple fault.
-   * - `intr`: a signal or `immediate_exit`; the guest may not have run.
-   * - `irq_window_open`: an interrupt can be injected, after `request_interrupt_window` was set.
-   * - `nmi`: in the headers, but no x86 code of Linux 7.2 returns it.
-   * - `dirty_ring_full`: harvest the dirty ring, then run again.
-   * - `ap_reset_hold`: an SEV-ES guest's CPU waits for its start, without an in-kernel APIC.
-   * - `x86_bus_lock`: the guest locked the bus (KVM_CAP_X86_BUS_LOCK_EXIT).
-   */
-  readonly kind:
-    | "hlt"
-    | "shutdown"
-    | "intr"
-    | "irq_window_open"
-    | "nmi"
-    | "dirty_ring_full"
-    | "ap_reset_hold"
-    | "x86_bus_lock";
-}
-
-/**
- * The hardware exited for a reason that KVM does not know: `KVM_EXIT_UNKNOWN`, which is 0. Its kind is the name of its
- * member of `kvm_run`, because `unknown` is an exit that _this package_ does not know.
- */
-export interface HwExit {
-  readonly kind: "hw";
-  /** The hardware's exit reason. KVM_EXIT_UNKNOWN without one leaves the previous exit's bytes here. */
-  readonly hardwareExitReason: bigint;
-}
-
-/** The CPU failed to enter the guest: `KVM_EXIT_FAIL_ENTRY`. */
-export interface FailEntryExit {
-  readonly kind: "fail_entry";
-  /** Intel: the VM-instruction error or exit reason; AMD: the VMCB exit code. */
-  readonly hardwareEntryFailureReason: bigint;
-  /** The host CPU on which the entry failed. */
-  readonly cpu: number;
-}
-
-/** The instruction that KVM could not emulate: `kvm_run.emulation_failure`. */
-export interface EmulationFailure {
-  /** The valid fields: `KVM_INTERNAL_ERROR_EMULATION_FLAG_*`. */
-  readonly flags: bigint;
-  /** The bytes that KVM had fetched, 1 to 15, starting with the instruction; `undefined` without the flag. */
-  readonly insnBytes: Uint8Array | undefined;
-}
-
-/** KVM could not continue the guest: `KVM_EXIT_INTERNAL_ERROR`. */
-export interface InternalErrorExit {
-  readonly kind: "internal_error";
-  /** A `KVM_INTERNAL_ERROR_*`; KVM_INTERNAL_ERROR_EMULATION (1) comes with `emulationFailure`. */
-  readonly suberror: number;
-  /** KVM's further data, `ndata` of at most 16 words. */
-  readonly data: readonly bigint[];
-  /** `undefined` for every other suberror, and if the kernel does not provide it. */
-  readonly emulationFailure: EmulationFailure | undefined;
-}
-
-/** An exception that KVM does not handle: `KVM_EXIT_EXCEPTION`. */
-export interface ExceptionExit {
-  readonly kind: "exception";
-  readonly exception: number;
-  readonly errorCode: number;
-}
-
-/** A breakpoint or single step of KVM_SET_GUEST_DEBUG: `KVM_EXIT_DEBUG`. */
-export interface DebugExit {
-  readonly kind: "debug";
-  readonly exception: number;
-  readonly pc: bigint;
-  readonly dr6: bigint;
-  readonly dr7: bigint;
-}
-
-/** The guest lowered its task priority, without an in-kernel APIC: `KVM_EXIT_SET_TPR`. */
-export interface SetTprExit {
-  readonly kind: "set_tpr";
-  /** The new priority, `kvm_run.cr8`. */
-  readonly cr8: bigint;
-}
-
-/** The guest accessed the task priority, with KVM_TPR_ACCESS_REPORTING enabled: `KVM_EXIT_TPR_ACCESS`. */
-export interface TprAccessExit {
-  readonly kind: "tpr_access";
-  /** The address of the instruction. */
-  readonly rip: bigint;
-  readonly isWrite: boolean;
-}
-
-/** The guest requests a reset or a shutdown, or has crashed: `KVM_EXIT_SYSTEM_EVENT`. */
-export interface SystemEventExit {
-  readonly kind: "system_event";
-  /** A `KVM_SYSTEM_EVENT_*`. */
-  readonly type: number;
-  /** KVM's further data, `ndata` of at most 16 words; undefined without KVM_CAP_SYSTEM_EVENT_DATA. */
-  readonly data: readonly bigint[];
-}
-
-/** The guest acknowledged a level interrupt of a split irqchip: `KVM_EXIT_IOAPIC_EOI`. */
-export interface IoapicEoiExit {
-  readonly kind: "ioapic_eoi";
-  readonly vector: number;
-}
-
-/** The guest had no event window for too long (KVM_CAP_X86_NOTIFY_VMEXIT): `KVM_EXIT_NOTIFY`. */
-export interface NotifyExit {
-  readonly kind: "notify";
-  /** `KVM_NOTIFY_CONTEXT_INVALID`: the guest cannot be run again. */
-  readonly flags: number;
-}
-
-/** A guest memory access that KVM could not resolve: `KVM_EXIT_MEMORY_FAULT`. */
-export interface MemoryFaultExit {
-  readonly kind: "memory_fault";
-  /** `KVM_MEMORY_EXIT_FLAG_PRIVATE`. */
-  readonly flags: bigint;
-  readonly gpa: bigint;
-  readonly size: bigint;
-}
-
-/**
- * An exit that this package does not know: one of a later kernel, of another architecture, or an impossible one (an I/O
- * of 3 bytes).
- */
-export interface UnknownExit {
-  readonly kind: "unknown";
-  /** `kvm_run.exit_reason`. */
-  readonly reason: number;
-  /** The exit's union in `kvm_run`, 256 bytes. */
-  readonly bytes: Uint8Array;
-}
+/** The exits of a vCPU as values, distinguished by `kind`, and decoding them from kvm_run. Each file here is a family. */
+import { constants } from "node:os";
+import type { EXITS, X86ExitName } from "../../abi/exits.ts";
+import { KVM_EXIT_MEMORY_FAULT, KVM_EXIT_REASONS } from "../../abi/generated/constants.ts";
+import { EHWPOISON } from "../../errors.ts";
+import {
+  decodeIo,
+  decodeMmio,
+  decodeRdmsr,
+  decodeWrmsr,
+  type IoInExit,
+  type IoOutExit,
+  type MmioReadExit,
+  type MmioWriteExit,
+  type RdmsrExit,
+  type WrmsrExit,
+} from "./access.ts";
+import {
+  type BareExit,
+  bare,
+  type DebugExit,
+  decodeDebug,
+  decodeException,
+  decodeFailEntry,
+  decodeHw,
+  decodeInternalError,
+  decodeIoapicEoi,
+  decodeMemoryFault,
+  decodeNotify,
+  decodeSetTpr,
+  decodeSystemEvent,
+  decodeTprAccess,
+  type ExceptionExit,
+  type FailEntryExit,
+  type HwExit,
+  type InternalErrorExit,
+  type IoapicEoiExit,
+  type MemoryFaultExit,
+  type NotifyExit,
+  type SetTprExit,
+  type SystemEventExit,
+  type TprAccessExit,
+} from "./event.ts";
+import {
+  decodeHypercall,
+  decodeHyperv,
+  decodeSnpReqCerts,
+  decodeTdx,
+  decodeXen,
+  type HypercallExit,
+  type HypervHcallExit,
+  type HypervSyndbgExit,
+  type HypervSynicExit,
+  type SnpReqCertsExit,
+  type TdxGetQuoteExit,
+  type TdxGetTdvmcallInfoExit,
+  type TdxSetupEventNotifyExit,
+  type TdxUnknownExit,
+  type XenHcallExit,
+} from "./hypercall.ts";
+import type { ExitSource, UnknownExit } from "./source.ts";
 
 /**
  * The exit of a vCPU. `kind` is the name after `KVM_EXIT_`, in lower case, except for KVM_EXIT_UNKNOWN ({@link
@@ -188,10 +90,66 @@ export type Exit =
   | HypervSynicExit
   | HypervHcallExit
   | HypervSyndbgExit
-  | XenExit
+  | XenHcallExit
   | TdxGetQuoteExit
   | TdxGetTdvmcallInfoExit
   | TdxSetupEventNotifyExit
   | TdxUnknownExit
   | SnpReqCertsExit
   | UnknownExit;
+
+const { EFAULT } = constants.errno;
+
+/** An exit of a kind of the table, or one that KVM cannot have made, undecoded. */
+type ExitOf<Kind> = (Exit & { readonly kind: Kind }) | UnknownExit;
+
+/** The decoder of each exit in the table. */
+const DECODERS: {
+  readonly [Name in X86ExitName]: (source: ExitSource) => ExitOf<(typeof EXITS)[Name]["kind"]>;
+} = {
+  KVM_EXIT_UNKNOWN: decodeHw,
+  KVM_EXIT_EXCEPTION: decodeException,
+  KVM_EXIT_IO: decodeIo,
+  KVM_EXIT_HYPERCALL: decodeHypercall,
+  KVM_EXIT_DEBUG: decodeDebug,
+  KVM_EXIT_HLT: bare("hlt"),
+  KVM_EXIT_MMIO: decodeMmio,
+  KVM_EXIT_IRQ_WINDOW_OPEN: bare("irq_window_open"),
+  KVM_EXIT_SHUTDOWN: bare("shutdown"),
+  KVM_EXIT_FAIL_ENTRY: decodeFailEntry,
+  KVM_EXIT_INTR: bare("intr"),
+  KVM_EXIT_SET_TPR: decodeSetTpr,
+  KVM_EXIT_TPR_ACCESS: decodeTprAccess,
+  KVM_EXIT_NMI: bare("nmi"),
+  KVM_EXIT_INTERNAL_ERROR: decodeInternalError,
+  KVM_EXIT_SYSTEM_EVENT: decodeSystemEvent,
+  KVM_EXIT_IOAPIC_EOI: decodeIoapicEoi,
+  KVM_EXIT_HYPERV: decodeHyperv,
+  KVM_EXIT_X86_RDMSR: decodeRdmsr,
+  KVM_EXIT_X86_WRMSR: decodeWrmsr,
+  KVM_EXIT_DIRTY_RING_FULL: bare("dirty_ring_full"),
+  KVM_EXIT_AP_RESET_HOLD: bare("ap_reset_hold"),
+  KVM_EXIT_X86_BUS_LOCK: bare("x86_bus_lock"),
+  KVM_EXIT_XEN: decodeXen,
+  KVM_EXIT_NOTIFY: decodeNotify,
+  KVM_EXIT_MEMORY_FAULT: decodeMemoryFault,
+  KVM_EXIT_TDX: decodeTdx,
+  KVM_EXIT_SNP_REQ_CERTS: decodeSnpReqCerts,
+};
+
+/** The same by `exit_reason`: this is read at each exit. */
+const byReason: ((source: ExitSource) => Exit)[] = [];
+for (const name of Object.keys(DECODERS) as X86ExitName[]) {
+  byReason[KVM_EXIT_REASONS[name]] = DECODERS[name];
+}
+
+/** Decodes the current exit into values that do not change with `kvm_run`. */
+export function decodeExit(source: ExitSource): Exit {
+  const decode = byReason[source.reason];
+  return decode === undefined ? source.unknown() : decode(source);
+}
+
+/** Whether KVM_RUN's errno is accompanied by an exit that explains it (api.rst 5, KVM_EXIT_MEMORY_FAULT). */
+export function isExitWithErrno(source: ExitSource, errno: number): boolean {
+  return (errno === EFAULT || errno === EHWPOISON) && source.reason === KVM_EXIT_MEMORY_FAULT;
+}

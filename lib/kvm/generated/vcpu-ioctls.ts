@@ -55,7 +55,7 @@ import {
   Xsave,
 } from "../../abi/generated/structs.ts";
 import type { StructInput } from "../../abi/struct.ts";
-import type { StructWith, WholeStruct } from "../../abi/whole.ts";
+import type { StructInputWith, WholeStructInput } from "../../abi/whole.ts";
 import { Handle } from "../handle.ts";
 
 /** Those ioctls of a vCPU whose argument is nothing, an integer or a plain struct. */
@@ -140,7 +140,7 @@ export abstract class VcpuIoctls extends Handle {
    * @ioctl KVM_SET_VAPIC_ADDR (vcpu; KVM_CAP_VAPIC)
    * @throws {@link KvmError} `EINVAL`: the local APIC is not in the kernel.
    */
-  setVapicAddr(value: StructWith<VapicAddr, "vapicAddr">): void {
+  setVapicAddr(value: StructInputWith<VapicAddr, "vapicAddr">): void {
     this.setStruct(KVM_SET_VAPIC_ADDR, VapicAddr, value, ["vapicAddr"]);
   }
 
@@ -161,7 +161,7 @@ export abstract class VcpuIoctls extends Handle {
    * @ioctl KVM_X86_SET_MCE (api.rst 4.106; vcpu; KVM_CAP_MCE)
    * @throws {@link KvmError} `EINVAL`: the bank does not exist, or the status has no valid bit.
    */
-  x86SetMce(value: StructWith<X86Mce, "bank" | "status">): void {
+  x86SetMce(value: StructInputWith<X86Mce, "bank" | "status">): void {
     this.setStruct(KVM_X86_SET_MCE, X86Mce, value, ["bank", "status"]);
   }
 
@@ -172,7 +172,7 @@ export abstract class VcpuIoctls extends Handle {
    * @ioctl KVM_SET_VCPU_EVENTS (api.rst 4.32; vcpu; KVM_CAP_VCPU_EVENTS)
    * @throws {@link KvmError} `EINVAL`: an undefined flag, or an event that cannot be pending.
    */
-  setVcpuEvents(value: WholeStruct<VcpuEvents>): void {
+  setVcpuEvents(value: WholeStructInput<VcpuEvents>): void {
     this.setWhole(KVM_SET_VCPU_EVENTS, VcpuEvents, value);
   }
 
@@ -196,7 +196,7 @@ export abstract class VcpuIoctls extends Handle {
    * @throws {@link KvmError} `EBUSY`: an exception waits to be delivered; `EINVAL`: this vCPU's
    *   registers are hidden (SEV-ES, TDX).
    */
-  setGuestDebug(value: StructWith<GuestDebug, "control">): void {
+  setGuestDebug(value: StructInputWith<GuestDebug, "control">): void {
     this.setStruct(KVM_SET_GUEST_DEBUG, GuestDebug, value, ["control"]);
   }
 
@@ -207,7 +207,7 @@ export abstract class VcpuIoctls extends Handle {
    * @ioctl KVM_SET_DEBUGREGS (api.rst 4.34; vcpu; KVM_CAP_DEBUGREGS)
    * @throws {@link KvmError} `EINVAL`: `flags` is not 0, or DR6 or DR7 has a bit above 31.
    */
-  setDebugregs(value: WholeStruct<Debugregs>): void {
+  setDebugregs(value: WholeStructInput<Debugregs>): void {
     this.setWhole(KVM_SET_DEBUGREGS, Debugregs, value);
   }
 
@@ -228,7 +228,7 @@ export abstract class VcpuIoctls extends Handle {
    *
    * @ioctl KVM_SET_REGS (api.rst 4.12; vcpu)
    */
-  setRegs(value: WholeStruct<Regs>): void {
+  setRegs(value: WholeStructInput<Regs>): void {
     this.setWhole(KVM_SET_REGS, Regs, value);
   }
 
@@ -250,7 +250,7 @@ export abstract class VcpuIoctls extends Handle {
    * @throws {@link KvmError} `EINVAL`: CR0, CR4, EFER or the APIC base is invalid, or needs a
    *   CPUID bit that this vCPU does not have.
    */
-  setSregs(value: WholeStruct<Sregs>): void {
+  setSregs(value: WholeStructInput<Sregs>): void {
     this.setWhole(KVM_SET_SREGS, Sregs, value);
   }
 
@@ -275,7 +275,7 @@ export abstract class VcpuIoctls extends Handle {
    * @throws {@link KvmError} `EINVAL`: CR0, CR4, EFER or the APIC base is invalid, or needs a
    *   CPUID bit that this vCPU does not have; or page-directory pointers without PAE paging.
    */
-  setSregs2(value: WholeStruct<Sregs2>): void {
+  setSregs2(value: WholeStructInput<Sregs2>): void {
     this.setWhole(KVM_SET_SREGS2, Sregs2, value);
   }
 
@@ -299,7 +299,7 @@ export abstract class VcpuIoctls extends Handle {
    * @throws {@link KvmError} `EINVAL`: XCR0 has a bit that leaf 0xD of the table does not have,
    *   or lacks x87.
    */
-  setXcrs(value: WholeStruct<Xcrs>): void {
+  setXcrs(value: WholeStructInput<Xcrs>): void {
     this.setWhole(KVM_SET_XCRS, Xcrs, value);
   }
 
@@ -310,7 +310,7 @@ export abstract class VcpuIoctls extends Handle {
    * @ioctl KVM_SET_FPU (api.rst 4.23; vcpu)
    * @throws {@link KvmError} `EINVAL`: this vCPU's registers are hidden (SEV-ES, TDX).
    */
-  setFpu(value: WholeStruct<Fpu>): void {
+  setFpu(value: WholeStructInput<Fpu>): void {
     this.setWhole(KVM_SET_FPU, Fpu, value);
   }
 
@@ -333,7 +333,7 @@ export abstract class VcpuIoctls extends Handle {
    * @throws {@link KvmError} `EINVAL`: the vCPU has no local APIC in the kernel, or the id
    *   register is not the vCPU's id.
    */
-  setLapic(regs: WholeStruct<LapicState["regs"]>): void {
+  setLapic(regs: WholeStructInput<LapicState["regs"]>): void {
     this.setWhole(KVM_SET_LAPIC, LapicState, { regs });
   }
 
@@ -446,7 +446,7 @@ export abstract class VcpuIoctls extends Handle {
    * @returns the same fields; `enabled` is the current value.
    * @ioctl KVM_TPR_ACCESS_REPORTING (vcpu; KVM_CAP_VAPIC)
    */
-  tprAccessReporting(value: StructWith<TprAccessCtl, "enabled">): TprAccessCtl {
+  tprAccessReporting(value: StructInputWith<TprAccessCtl, "enabled">): TprAccessCtl {
     return this.exchangeStruct(KVM_TPR_ACCESS_REPORTING, TprAccessCtl, value, ["enabled"]);
   }
 
@@ -459,7 +459,7 @@ export abstract class VcpuIoctls extends Handle {
    *   covers the range; `EOPNOTSUPP`: KVM uses shadow paging for the guest, not EPT or NPT;
    *   `EFAULT`: the host memory of the range is not mapped.
    */
-  preFaultMemory(value: StructWith<PreFaultMemory, "gpa" | "size">): PreFaultMemory {
+  preFaultMemory(value: StructInputWith<PreFaultMemory, "gpa" | "size">): PreFaultMemory {
     return this.exchangeStruct(KVM_PRE_FAULT_MEMORY, PreFaultMemory, value, ["gpa", "size"]);
   }
 }

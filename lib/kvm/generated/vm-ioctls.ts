@@ -44,7 +44,7 @@ import {
   ReinjectControl,
 } from "../../abi/generated/structs.ts";
 import type { StructInput } from "../../abi/struct.ts";
-import type { StructWith, WholeStruct } from "../../abi/whole.ts";
+import type { StructInputWith, WholeStructInput } from "../../abi/whole.ts";
 import { Handle } from "../handle.ts";
 
 /** Those ioctls of a VM whose argument is nothing, an integer or a plain struct. */
@@ -100,7 +100,7 @@ export abstract class VmIoctls extends Handle {
    * @ioctl KVM_REINJECT_CONTROL (api.rst 4.99; vm; KVM_CAP_REINJECT_CONTROL)
    * @throws {@link KvmError} `ENXIO`: the VM has no in-kernel timer.
    */
-  reinjectControl(value: StructWith<ReinjectControl, "pitReinject">): void {
+  reinjectControl(value: StructInputWith<ReinjectControl, "pitReinject">): void {
     this.setStruct(KVM_REINJECT_CONTROL, ReinjectControl, value, ["pitReinject"]);
   }
 
@@ -167,7 +167,7 @@ export abstract class VmIoctls extends Handle {
    *   entries, a flag, a type or a pin that x86 does not have.
    */
   setGsiRouting(
-    entries: readonly StructWith<IrqRouting["entries"][number], "gsi" | "type" | "u">[],
+    entries: readonly StructInputWith<IrqRouting["entries"][number], "gsi" | "type" | "u">[],
   ): void {
     this.expectEach(KVM_SET_GSI_ROUTING, "entries", entries, ["gsi", "type", "u"]);
     this.setStruct(KVM_SET_GSI_ROUTING, IrqRouting, { entries });
@@ -180,7 +180,9 @@ export abstract class VmIoctls extends Handle {
    * @throws {@link KvmError} `EINVAL`: the event is not a 2-level event, or the VM's Xen
    *   emulation has no event channels; `ENOTCONN`: no shared info page is set.
    */
-  xenHvmEvtchnSend(value: StructWith<IrqRoutingXenEvtchn, "port" | "vcpu" | "priority">): void {
+  xenHvmEvtchnSend(
+    value: StructInputWith<IrqRoutingXenEvtchn, "port" | "vcpu" | "priority">,
+  ): void {
     this.setStruct(KVM_XEN_HVM_EVTCHN_SEND, IrqRoutingXenEvtchn, value, [
       "port",
       "vcpu",
@@ -196,7 +198,7 @@ export abstract class VmIoctls extends Handle {
    * @throws {@link KvmError} `EINVAL`: `pio` is neither 0 nor 1; `ENOSPC`: there are too many
    *   ranges.
    */
-  registerCoalescedMmio(value: StructWith<CoalescedMmioZone, "addr" | "size">): void {
+  registerCoalescedMmio(value: StructInputWith<CoalescedMmioZone, "addr" | "size">): void {
     this.setStruct(KVM_REGISTER_COALESCED_MMIO, CoalescedMmioZone, value, ["addr", "size"]);
   }
 
@@ -206,7 +208,7 @@ export abstract class VmIoctls extends Handle {
    * @ioctl KVM_UNREGISTER_COALESCED_MMIO (api.rst 4.116; vm; KVM_CAP_COALESCED_MMIO)
    * @throws {@link KvmError} `EINVAL`: `pio` is neither 0 nor 1.
    */
-  unregisterCoalescedMmio(value: StructWith<CoalescedMmioZone, "addr" | "size">): void {
+  unregisterCoalescedMmio(value: StructInputWith<CoalescedMmioZone, "addr" | "size">): void {
     this.setStruct(KVM_UNREGISTER_COALESCED_MMIO, CoalescedMmioZone, value, ["addr", "size"]);
   }
 
@@ -218,7 +220,7 @@ export abstract class VmIoctls extends Handle {
    * @throws {@link KvmError} `EINVAL`: the VM has no in-kernel interrupt controllers, or the
    *   address is not a LAPIC's; `ENXIO`: the VM has no in-kernel interrupt controllers.
    */
-  signalMsi(value: StructWith<Msi, "addressLo" | "data">): number {
+  signalMsi(value: StructInputWith<Msi, "addressLo" | "data">): number {
     return this.setStruct(KVM_SIGNAL_MSI, Msi, value, ["addressLo", "data"]);
   }
 
@@ -229,7 +231,7 @@ export abstract class VmIoctls extends Handle {
    * @throws {@link KvmError} `EINVAL`: an undefined action or flag; `E2BIG`: more than 300
    *   events.
    */
-  setPmuEventFilter(value: StructWith<PmuEventFilter, "action">): void {
+  setPmuEventFilter(value: StructInputWith<PmuEventFilter, "action">): void {
     this.setStruct(KVM_SET_PMU_EVENT_FILTER, PmuEventFilter, value, ["action"]);
   }
 
@@ -241,7 +243,7 @@ export abstract class VmIoctls extends Handle {
    *   is not one of KVM_CAP_MEMORY_ATTRIBUTES.
    */
   setMemoryAttributes(
-    value: StructWith<MemoryAttributes, "address" | "size" | "attributes">,
+    value: StructInputWith<MemoryAttributes, "address" | "size" | "attributes">,
   ): void {
     this.setStruct(KVM_SET_MEMORY_ATTRIBUTES, MemoryAttributes, value, [
       "address",
@@ -256,7 +258,7 @@ export abstract class VmIoctls extends Handle {
    * @ioctl KVM_SET_CLOCK (api.rst 4.30; vm; KVM_CAP_ADJUST_CLOCK)
    * @throws {@link KvmError} `EINVAL`: an undefined flag.
    */
-  setClock(value: StructWith<ClockData, "clock">): void {
+  setClock(value: StructInputWith<ClockData, "clock">): void {
     this.setStruct(KVM_SET_CLOCK, ClockData, value, ["clock"]);
   }
 
@@ -278,7 +280,7 @@ export abstract class VmIoctls extends Handle {
    * @ioctl KVM_SET_PIT2 (api.rst 4.73; vm; KVM_CAP_PIT_STATE2)
    * @throws {@link KvmError} `ENXIO`: the VM has no in-kernel timer.
    */
-  setPit2(value: WholeStruct<PitState2>): void {
+  setPit2(value: WholeStructInput<PitState2>): void {
     this.setWhole(KVM_SET_PIT2, PitState2, value);
   }
 
@@ -298,7 +300,7 @@ export abstract class VmIoctls extends Handle {
    * @ioctl KVM_SET_PIT (vm; KVM_CAP_PIT)
    * @throws {@link KvmError} `ENXIO`: the VM has no in-kernel timer.
    */
-  setPit(value: WholeStruct<PitState>): void {
+  setPit(value: WholeStructInput<PitState>): void {
     this.setWhole(KVM_SET_PIT, PitState, value);
   }
 
@@ -320,7 +322,7 @@ export abstract class VmIoctls extends Handle {
    * @throws {@link KvmError} `ENXIO`: the VM has no in-kernel interrupt controllers, or a split
    *   one; `EINVAL`: the chip does not exist.
    */
-  setIrqchip(value: WholeStruct<Irqchip>): void {
+  setIrqchip(value: WholeStructInput<Irqchip>): void {
     this.setWhole(KVM_SET_IRQCHIP, Irqchip, value);
   }
 

@@ -1,5 +1,5 @@
 /**
- * The guest physical address space of a VM's memory slots. Creating slots is vm-memory.ts; the host memory is
+ * The guest physical address space of a VM's memory slots. Setting slots is memory-slots.ts; the host memory is
  * guest-memory.ts.
  */
 import { StateError } from "../../errors.ts";

@@ -1,6 +1,6 @@
 /**
  * The pages that a guest has written: from KVM_GET_DIRTY_LOG's bitmap, or from a vCPU's dirty ring. The ioctls for them
- * are vm-memory.ts.
+ * are dirty-log.ts and vm.ts.
  */
 import { types } from "node:util";
 import { KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET } from "../../abi/generated/constants.ts";
@@ -50,7 +50,7 @@ function* bitsOf(words: Uint32Array): Generator<number, void> {
 }
 
 /** A page that a guest has written: `struct kvm_dirty_gfn`. */
-export interface DirtyGfn {
+export interface DirtyPage {
   /** Bits 0-15: the slot; bits 16-31: the address space. */
   readonly slot: number;
   /** The page number, relative to the slot's first page. */
@@ -102,7 +102,7 @@ export class DirtyRing {
    * @returns the number of harvested entries; if it is not 0, call KVM_RESET_DIRTY_RINGS.
    * @throws {@link StateError} `ERR_CLOSED` if the vCPU was closed.
    */
-  *harvest(): Generator<DirtyGfn, number> {
+  *harvest(): Generator<DirtyPage, number> {
     for (let taken = 0; ; taken += 1) {
       const entry = this.#take();
       if (entry === undefined) return taken;
@@ -110,7 +110,7 @@ export class DirtyRing {
     }
   }
 
-  #take(): DirtyGfn | undefined {
+  #take(): DirtyPage | undefined {
     const words = this.#words;
     if (words.length === 0) throw new StateError("ERR_CLOSED", "dirty ring");
     const at = this.#next * WORDS;

@@ -3,11 +3,8 @@
  */
 import { describe, refuseMissing, refuseUnknown, toU64 } from "../../options.ts";
 
-/** The actions for writes. */
-type FilteredWrite = "ignore" | "collect";
-
 /** A rule for ports. */
-export interface PioRule {
+export interface PioRuleInput {
   /** The first port. */
   readonly pio: bigint | number;
   /** The number of ports; 1 if omitted. */
@@ -17,11 +14,11 @@ export interface PioRule {
   /** The value that the guest reads, for each element of a string instruction; if omitted, reads are exits. */
   readonly read?: bigint | number;
   /** The action for writes; if omitted, writes are exits. */
-  readonly write?: FilteredWrite;
+  readonly write?: "ignore" | "collect";
 }
 
 /** A rule for guest physical addresses without memory. */
-export interface MmioRule {
+export interface MmioRuleInput {
   /** The first address. */
   readonly mmio: bigint | number;
   /** The number of bytes; the default is `size`, or else 1. An access matches if all of it is in the range. */
@@ -31,11 +28,11 @@ export interface MmioRule {
   /** The value that the guest reads; if omitted, reads are exits. */
   readonly read?: bigint | number;
   /** The action for writes; if omitted, writes are exits. */
-  readonly write?: FilteredWrite;
+  readonly write?: "ignore" | "collect";
 }
 
 /** A rule for MSRs whose accesses are exits: KVM_CAP_X86_USER_SPACE_MSR. */
-export interface MsrRule {
+export interface MsrRuleInput {
   /** The first MSR. */
   readonly msr: bigint | number;
   /** The number of MSRs; 1 if omitted. */
@@ -47,7 +44,7 @@ export interface MsrRule {
 }
 
 /** A rule of an exit filter. If several rules match an access, the first applies. */
-export type ExitRule = PioRule | MmioRule | MsrRule;
+export type ExitRuleInput = PioRuleInput | MmioRuleInput | MsrRuleInput;
 
 // struct FilterRule of native/exit_filter.h.
 const BYTES = 40;
@@ -78,7 +75,7 @@ const SPACES = [
 ] as const;
 
 /** Checks a rule and converts its members to one form. */
-function plain(rule: ExitRule, where: string): Plain {
+function plain(rule: ExitRuleInput, where: string): Plain {
   refuseMissing(where, rule, []);
   const given = { ...rule } as Readonly<Record<string, unknown>>;
   const named = SPACES.filter(({ name }) => given[name] !== undefined);
@@ -106,7 +103,7 @@ function plain(rule: ExitRule, where: string): Plain {
   };
 }
 
-function checked(rule: ExitRule, where: string): Plain {
+function checked(rule: ExitRuleInput, where: string): Plain {
   const one = plain(rule, where);
   const { space, first, length, write, size, read } = one;
   const wrong = (what: string): RangeError => new RangeError(`${where}: ${what}`);
@@ -126,11 +123,11 @@ function checked(rule: ExitRule, where: string): Plain {
  *
  * @throws TypeError or RangeError that names the rule and its fault.
  */
-export function encodeRules(rules: readonly ExitRule[]): Uint8Array {
+export function encodeRules(rules: readonly ExitRuleInput[]): Uint8Array {
   if (!Array.isArray(rules)) {
     throw new TypeError(`setExitFilter(): expected an array of rules, got ${describe(rules)}`);
   }
-  const all = rules.map((rule, i) => checked(rule as ExitRule, `setExitFilter(): rule ${i}`));
+  const all = rules.map((rule, i) => checked(rule as ExitRuleInput, `setExitFilter(): rule ${i}`));
   const bytes = new Uint8Array(all.length * BYTES);
   const view = new DataView(bytes.buffer);
   for (const [i, one] of all.entries()) {

@@ -1,4 +1,4 @@
-/** Stops and continues all vCPUs of one VM. Stopping one vCPU is vcpu-runs.ts. */
+/** Stops and continues all vCPUs of one VM. Stopping one vCPU is runner.ts. */
 
 /** A run that was requested and has not ended. */
 export interface GatedRun {
@@ -36,7 +36,7 @@ export class RunGate {
   leave(run: GatedRun): void {
     this.#waiting.delete(run);
     this.#inside.delete(run);
-    if (this.#inside.size === 0) this.#tell();
+    if (this.#inside.size === 0) this.#release();
   }
 
   /** Closes the gate. The promise resolves when all started runs have left, or when the gate is opened again. */
@@ -55,13 +55,13 @@ export class RunGate {
   /** Opens the gate, and starts the queued runs. */
   open(): void {
     this.#isShut = false;
-    this.#tell();
+    this.#release();
     const waiting = [...this.#waiting];
     this.#waiting.clear();
     for (const run of waiting) this.enter(run);
   }
 
-  #tell(): void {
+  #release(): void {
     for (const resolve of this.#emptied.splice(0)) resolve();
   }
 }

@@ -2,12 +2,12 @@
  * KVM_RUN and its exit as numbers that are read from kvm_run in place, without an object per exit. Exits as values are
  * exit.ts.
  */
+import { exitName } from "../../abi/exits.ts";
 import { Regs, Run, RunIo, RunMmio, SyncRegs } from "../../abi/generated/structs.ts";
 import { encode, offsetOf, read, type StructInput, sizeOf } from "../../abi/struct.ts";
-import { refusePartial, type WholeStruct } from "../../abi/whole.ts";
+import { refusePartial, type WholeStructInput } from "../../abi/whole.ts";
 import { inspectAs } from "../../inspect.ts";
-import { exitName } from "../../trace/exit-fields.ts";
-import type { ExitSource } from "../exits/exit-source.ts";
+import type { ExitSource } from "../exits/source.ts";
 
 const EXIT_REASON = offsetOf(Run, "exitReason") / 4;
 const VALID = offsetOf(Run, "kvmValidRegs") / 4;
@@ -207,7 +207,7 @@ export class RunPage {
    *
    * @throws TypeError that names the missing fields.
    */
-  setSyncRegs(value: Partial<WholeStruct<SyncRegs>>): void {
+  setSyncRegs(value: Partial<WholeStructInput<SyncRegs>>): void {
     const where = "setSyncRegs()";
     const encoded = encode(SyncRegs, value as StructInput<SyncRegs>, where);
     for (const { name, type, offset } of SyncRegs.fields) {

@@ -52,7 +52,7 @@ function targetOf(
   hasPart: Target["hasPart"],
 ): Target {
   const [lapic, tscKhz] = [partNamed("lapic"), partNamed("tscKhz")];
-  const asked = (vcpu: CheckedVcpu): TargetVcpu => ({
+  const toTarget = (vcpu: CheckedVcpu): TargetVcpu => ({
     id: vcpu.id,
     hasLapic: () => readPart(vcpu, lapic, origin) !== undefined,
     tscKhz: () => readPart(vcpu, tscKhz, origin) as number | undefined,
@@ -63,7 +63,7 @@ function targetOf(
     msrIndexList: () => origin.msrIndexList(),
     featureMsrs: () => origin.featureMsrs(),
     hasPart,
-    vcpus: vcpus.map(asked),
+    vcpus: vcpus.map(toTarget),
   };
 }
 

@@ -1,18 +1,19 @@
 /**
  * The MSRs of a saved vCPU: reading all that are readable, writing them back, and the TSC. Their order is
- * state/msrs.ts; batches are msrs.ts.
+ * state/msrs.ts; batches are calls/msrs.ts.
  */
 import { KVM_GET_MSRS, KVM_SET_MSRS } from "../../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../../abi/generated/structs.ts";
+import { MSRS } from "../../abi/msrs.ts";
 import type { StateDifference } from "../../state/error.ts";
-import { IA32_MCG_CAP, IA32_TSC, unlistedMsrs } from "../../state/msrs.ts";
+import { unlistedMsrs } from "../../state/msrs.ts";
 import { partNamed } from "../../state/parts.ts";
 import { differences } from "../../state/read-back.ts";
+import { getMsrs, setMsrs } from "../calls/msrs.ts";
 import type { Handle } from "../handle.ts";
-import { getMsrs, setMsrs } from "../msrs.ts";
 import type { Origin } from "../origin.ts";
 
-const MSRS = partNamed("msrs");
+const PART = partNamed("msrs");
 
 /** Lists the MSRs that are saved: KVM's list, and saved MSRs that it does not list. */
 export function msrsToSave(
@@ -20,7 +21,7 @@ export function msrsToSave(
   origin: Origin,
   cpuid: readonly CpuidEntry2[],
 ): readonly number[] {
-  const mcgCap = readable(vcpu, [IA32_MCG_CAP])[0]?.data ?? 0n;
+  const mcgCap = readable(vcpu, [MSRS.MSR_IA32_MCG_CAP])[0]?.data ?? 0n;
   return Array.from(new Set([...origin.msrIndexList(), ...unlistedMsrs(mcgCap, cpuid)]));
 }
 
@@ -56,12 +57,12 @@ export function msrDifferences(
   refused: ReadonlySet<number> = new Set(),
 ): readonly StateDifference[] {
   const reads = readable(vcpu, new Set(entries.map(({ index }) => index)));
-  return differences({ object: vcpu.label, part: MSRS, wrote: entries, reads, refused });
+  return differences({ object: vcpu.label, part: PART, wrote: entries, reads, refused });
 }
 
 /** Reads the TSC. */
 export function readTsc(vcpu: Handle): MsrEntry | undefined {
-  return readable(vcpu, [IA32_TSC])[0];
+  return readable(vcpu, [MSRS.MSR_IA32_TSC])[0];
 }
 
 /** Bit 62: a value far from any TSC. */

@@ -2,16 +2,18 @@
  * The state of vCPUs as values: reading it, and writing it in the order of state/parts.ts. A single part is
  * state-part.ts, MSRs are vcpu-msrs.ts.
  */
+
 import { KVM_MP_STATE_SIPI_RECEIVED } from "../../abi/generated/constants.ts";
 import { KVM_GET_CPUID2 } from "../../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../../abi/generated/structs.ts";
+import { KVM_MAX_CPUID_ENTRIES } from "../../abi/limits.ts";
 import { refuseNonBooleans, refuseUnknown, toList } from "../../options.ts";
 import { refuseDifferences, refuseMisfits, type StateDifference } from "../../state/error.ts";
 import { inOrder } from "../../state/msrs.ts";
 import { type Part, VCPU_PARTS, VCPU_PARTS_TO_READ } from "../../state/parts.ts";
 import { differences } from "../../state/read-back.ts";
 import type { VcpuState } from "../../state/state.ts";
-import { getCpuid2, KVM_MAX_CPUID_ENTRIES } from "../cpuid2.ts";
+import { getCpuid2 } from "../calls/cpuid2.ts";
 import type { Handle } from "../handle.ts";
 import type { Origin } from "../origin.ts";
 import { checkVcpus } from "./state-check.ts";
@@ -103,17 +105,17 @@ type Refused = ReadonlyMap<StatefulVcpu, ReadonlySet<number>>;
 /** Writes the state of vCPUs, each part into all of them before the next part. */
 export function writeVcpus(pairs: readonly VcpuPair[], origin: Origin): Refused {
   const refused = new Map(pairs.map(([vcpu]) => [vcpu, new Set<number>()]));
-  const note = (vcpu: StatefulVcpu, indices: readonly number[]): void => {
+  const addRefused = (vcpu: StatefulVcpu, indices: readonly number[]): void => {
     for (const index of indices) refused.get(vcpu)?.add(index);
   };
   // Otherwise the completion of a pending exit would change the restored registers.
   for (const [vcpu] of pairs) vcpu.completeExit(() => {});
   for (const part of VCPU_PARTS) {
-    for (const [vcpu, state] of pairs) note(vcpu, write(vcpu, part, state, origin));
+    for (const [vcpu, state] of pairs) addRefused(vcpu, write(vcpu, part, state, origin));
     if (part.name !== "msrs") continue;
-    for (const [vcpu, { msrs = [] }] of pairs) note(vcpu, writeTsc(vcpu, inOrder(msrs).tsc));
+    for (const [vcpu, { msrs = [] }] of pairs) addRefused(vcpu, writeTsc(vcpu, inOrder(msrs).tsc));
   }
-  for (const [vcpu, { msrs = [] }] of pairs) note(vcpu, writeMsrs(vcpu, inOrder(msrs).late));
+  for (const [vcpu, { msrs = [] }] of pairs) addRefused(vcpu, writeMsrs(vcpu, inOrder(msrs).late));
   return refused;
 }
 

@@ -29,7 +29,7 @@ export type { Kernel, KernelRow };
 
 /** Where kernels come from. */
 export interface KernelOptions {
-  /** {@link LabCache.default} when left out. */
+  /** The cache; the default one if omitted. @internal */
   readonly cache?: LabCache | undefined;
   /** The archive's address, `http://HOST/debian`; when left out, the one of this machine's apt. */
   readonly mirror?: string | undefined;

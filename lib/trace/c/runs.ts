@@ -1,19 +1,20 @@
 /** Exports KVM_RUN and guest memory of a trace as C: the writes before a run, and the checks after it. */
 import { constants } from "node:os";
-import { KVM_EXIT_IO, KVM_EXIT_MMIO } from "../../abi/generated/constants.ts";
-import { Run } from "../../abi/generated/structs.ts";
-import { offsetOf } from "../../abi/struct.ts";
+import { EXIT_UNION_OFFSET, exitName, exitRow } from "../../abi/exits.ts";
+import { KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MMIO } from "../../abi/generated/constants.ts";
+import { Run, RunIo, RunMmio } from "../../abi/generated/structs.ts";
+import { offsetOf, read } from "../../abi/struct.ts";
 import { errnoName } from "../../errors.ts";
-import { EXIT_FIELDS, exitName } from "../exit-fields.ts";
-import { type Leaf, leafValue, leavesOf } from "../leaf.ts";
+import { type Leaf, leafBytes, leafValue, leavesOf } from "../leaf.ts";
 import type { MemoryRange, Range, RunStep, WriteStep } from "../record.ts";
 import type { CFile } from "./c-file.ts";
 import { hasRunField } from "./headers.ts";
 import { comment, number, result, text } from "./literal.ts";
 
-const UNION = offsetOf(Run, "hw");
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const MMIO_DATA = offsetOf(Run, "mmio.data");
+/** The offset of the data of I/O exits: `kvm_run` has a page of its own. */
+const IO_PAGE = 4096;
 const { EINTR } = constants.errno;
 
 /** The number of evenly growing words in a row that become a loop. */
@@ -141,7 +142,7 @@ function exitText(step: RunStep): string {
 
 /** Returns the constant of an exit, or a number if this package does not know it. */
 function exitC(reason: number): string {
-  return EXIT_FIELDS[reason]?.name ?? String(reason);
+  return exitRow(reason)?.name ?? String(reason);
 }
 
 function replyLines(file: CFile, run: string, reply: Range): readonly string[] {
@@ -152,13 +153,13 @@ function replyLines(file: CFile, run: string, reply: Range): readonly string[] {
   const name = file.tables.bytes(bytes, "reply");
   const field = leavesOf(Run).find((leaf) => leaf.offset === offset)?.path;
   const isData = offset >= MMIO_DATA && offset < MMIO_DATA + WORD;
-  const what = isData ? "mmio.data" : offset >= 4096 ? "the data of the I/O exit" : field;
+  const what = isData ? "mmio.data" : offset >= IO_PAGE ? "the data of the I/O exit" : field;
   const said = what === undefined ? "" : ` /* ${what} */`;
   return [`memcpy((unsigned char *)${run} + ${number(offset)}, ${name}, sizeof(${name}));${said}`];
 }
 
 function exitLines(file: CFile, step: RunStep, at: number, run: string): readonly string[] {
-  const known = EXIT_FIELDS[step.exitReason];
+  const known = exitRow(step.exitReason);
   if (known === undefined) return [];
   const view = new DataView(step.exit.buffer, step.exit.byteOffset, step.exit.byteLength);
   const leaf = (path: string): Leaf | undefined =>
@@ -167,7 +168,7 @@ function exitLines(file: CFile, step: RunStep, at: number, run: string): readonl
   for (const path of known.varying?.fields ?? []) {
     const found = leaf(path);
     if (found === undefined || found.count !== undefined || !hasRunField(path)) continue;
-    const value = number(leafValue(found, view, -UNION));
+    const value = number(leafValue(found, view, -EXIT_UNION_OFFSET));
     const why = text(known.varying?.why ?? "");
     lines.push(`EXIT_VARIES(${at}, ${run}, ${path}, ${value}, ${why});`);
   }
@@ -183,20 +184,23 @@ function fieldLines(
   if (leaf === undefined) return [];
   return Array.from({ length: leaf.count ?? 1 }, (_, i) => {
     const path = leaf.count === undefined ? leaf.path : `${leaf.path}[${i}]`;
-    const value = number(leafValue(leaf, view, -UNION, i));
+    const value = number(leafValue(leaf, view, -EXIT_UNION_OFFSET, i));
     if (hasRunField(path)) return `EXIT(${at}, ${run}, ${path}, ${value});`;
-    return `EXIT_AT(${at}, ${run}, "${path}", ${leaf.offset}, 8, ${value});`;
+    const size = leafBytes(leaf) / (leaf.count ?? 1);
+    return `EXIT_AT(${at}, ${run}, "${path}", ${leaf.offset + i * size}, ${size}, ${value});`;
   });
 }
 
 /** Returns the checks of the data that the guest wrote to a port, or to an address without memory. */
 function dataLines(file: CFile, step: RunStep, at: number, run: string): readonly string[] {
-  const view = new DataView(step.exit.buffer, step.exit.byteOffset, step.exit.byteLength);
-  if (step.exitReason === KVM_EXIT_IO && view.getUint8(0) === 1 && step.io !== undefined) {
+  if (step.exitReason === KVM_EXIT_IO && step.io !== undefined) {
+    if (read(RunIo, step.exit).direction !== KVM_EXIT_IO_OUT) return [];
     return [checkBytes(file, at, "the data", `${run} + ${run}->io.data_offset`, step.io, run)];
   }
-  if (step.exitReason !== KVM_EXIT_MMIO || view.getUint8(20) === 0) return [];
-  const data = step.exit.slice(8, 8 + Math.min(8, view.getUint32(16, true)));
+  if (step.exitReason !== KVM_EXIT_MMIO) return [];
+  const mmio = read(RunMmio, step.exit);
+  if (mmio.isWrite === 0) return [];
+  const data = mmio.data.slice(0, mmio.len);
   const name = file.tables.bytes(data, `mmio_${at}`);
   return [`check_bytes(${at}, "mmio.data", ${run}->mmio.data, ${name}, sizeof(${name}));`];
 }

@@ -1,13 +1,6 @@
-/** Tests of fromSupported() and of the bits that KVM owns. */
+/** Claims about the table of one vCPU, made from the supported entries. */
 import { expect, test } from "vitest";
-import {
-  CpuidTable,
-  diff,
-  fields,
-  fromSupported,
-  isOwned,
-  KVM_OWNED,
-} from "../../../lib/cpuid/index.ts";
+import { CpuidTable, diff, fromSupported } from "../../../lib/cpuid/index.ts";
 
 const supported = CpuidTable.from([
   { function: 1, ebx: 0x05100800, ecx: 1 },
@@ -55,95 +48,4 @@ test("only the APIC id is changed", () => {
 test.each([-1, 0.5, 2 ** 32])("apicId %d is refused", (apicId) => {
   const wrong = new RangeError(`apicId ${apicId} is not an unsigned 32-bit integer`);
   expect(() => fromSupported(supported, { apicId })).toThrow(wrong);
-});
-
-test.each([
-  { osxsave: 1 },
-  { apic: 1 },
-  { monitor: 1 },
-  { ospke: 1 },
-  { xsave_sz_xcr0: 0x240 },
-  { xsave_sz_xcr0_xss: 0x240 },
-  { kvm_pv_unhalt: 0 },
-])("KVM owns %o", (values) => {
-  expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([true]);
-});
-
-test.each([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_time: 1 }])(
-  "KVM does not own %o",
-  (values) => {
-    expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([false]);
-  },
-);
-
-/** Returns whether each change of one entry, in a table with KVM's signature, is of a bit that KVM owns. */
-const ownedIn = (fn: number, index: number, registers: object): readonly boolean[] => {
-  const signature = { function: 0x40000000, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d };
-  const before = CpuidTable.from([signature, { function: fn, index, flags: 1 }]);
-  return diff(before, before.replace(1, registers)).map((change) => isOwned(change));
-};
-
-test.each([
-  ["ecx", { ecx: 1 }],
-  ["edx", { edx: 1 }],
-])("KVM owns %s of leaf 0x12.1", (_, registers) => {
-  expect(ownedIn(0x12, 1, registers)).toEqual([true]);
-});
-
-test.each([
-  ["0x12.0:ecx, which is another sub-leaf", 0x12, 0, { ecx: 3 }],
-  ["0xd.2:ebx, which is another sub-leaf", 0xd, 2, { ebx: 0x240 }],
-  ["0x80000001.0:edx[9], whose low byte is leaf 1", 0x80000001, 0, { edx: 0x200 }],
-  ["0x40000001.0:ecx[27], which is leaf 1 of KVM", 0x40000001, 0, { ecx: 0x800_0000 }],
-])("KVM does not own %s", (_, fn, index, registers) => {
-  expect(ownedIn(fn, index, registers)).toEqual([false]);
-});
-
-test("KVM owns no entry, order or flags", () => {
-  const changes = diff(
-    supported,
-    CpuidTable.from([...supported].reverse())
-      .without(1)
-      .append({ function: 2 }),
-  );
-  expect(changes.filter((c) => isOwned(c))).toEqual([]);
-});
-
-test("a filtered list does not have the bits whose condition is false", () => {
-  const [change] = diff(supported, supported.with({ monitor: 0, pni: 0, osxsave: 1 })).slice(1);
-  const withoutOsxsave = KVM_OWNED.filter((item) => item.becomes !== "CR4.OSXSAVE");
-  expect(change && isOwned(change, withoutOsxsave)).toBe(false);
-});
-
-test("leaf 1 is owned even where its entry has another index", () => {
-  const odd = CpuidTable.from([{ function: 1, index: 5, flags: 1 }]);
-  expect(diff(odd, odd.with({ osxsave: 1 })).map((c) => isOwned(c))).toEqual([true]);
-});
-
-test("each owned item has the members `becomes` and `condition`", () => {
-  expect(KVM_OWNED.filter((item) => item.becomes === "" || item.condition === "")).toEqual([]);
-});
-
-test("the condition of the Xen bits names the kernels", () => {
-  const [item] = KVM_OWNED.filter(({ space }) => space === "xen");
-  expect(item?.condition).toBe(
-    "a Xen signature whose limit reaches base + 3; written at entry to the guest on 6.12 and 6.14, " +
-      "only into the guest's CPUID result from 6.17",
-  );
-});
-
-test("each owned bit, except SGX's, is a field of the database", () => {
-  const unknown = KVM_OWNED.filter((item) => item.function !== 0x12).filter(
-    (item) =>
-      !fields().some(
-        (f) =>
-          f.space === item.space &&
-          f.function === item.function &&
-          f.index === item.index &&
-          f.register === item.register &&
-          f.low === item.low &&
-          f.high === item.high,
-      ),
-  );
-  expect(unknown).toEqual([]);
 });

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { CPUID_RULES } from "../../../lib/cpuid/check.ts";
 import {
   type CheckCpuidOptions,
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   type CpuidRuleName,
   CpuidTable,
   checkCpuid,
@@ -32,7 +32,7 @@ const SUPPORTED = CpuidTable.from([
 const GOOD = fromSupported(SUPPORTED, { apicId: 2 });
 const AGAINST: CheckCpuidOptions = { id: 2, supported: SUPPORTED };
 
-const messages = (table: Iterable<CpuidEntryInput>, options = AGAINST): readonly string[] =>
+const messages = (table: Iterable<CpuidEntry2Input>, options = AGAINST): readonly string[] =>
   checkCpuid(table, options).map(({ message }) => message);
 
 type Broken = readonly [CpuidRuleName, string, CpuidTable, string];

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   CpuidTable,
   diff,
   entry,
@@ -17,7 +17,7 @@ const table = CpuidTable.from([
   { function: 4, index: 1, flags: 1 },
   { function: 7, flags: 1, ebx: 0x20 },
 ]);
-const lines = (other: Iterable<CpuidEntryInput>): string =>
+const lines = (other: Iterable<CpuidEntry2Input>): string =>
   printDiff(diff(table, CpuidTable.from(other)));
 
 const small = fc.integer({ min: 0, max: 2 });
@@ -210,7 +210,7 @@ test("one entry that moved is one change of order", () => {
 });
 
 /** The entries of the table in another order. */
-const reordered = (...order: readonly number[]): readonly CpuidEntryInput[] =>
+const reordered = (...order: readonly number[]): readonly CpuidEntry2Input[] =>
   order.flatMap((i) => table.at(i) ?? []);
 
 test.each([

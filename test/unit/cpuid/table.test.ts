@@ -2,9 +2,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
-  type CpuidEntryInput,
+  type CpuidEntry2Input,
   type CpuidField,
-  type CpuidFieldValues,
+  type CpuidFieldValuesInput,
   CpuidTable,
   fields,
 } from "../../../lib/cpuid/index.ts";
@@ -21,7 +21,7 @@ const table = CpuidTable.from([
   { function: 0x80000008, eax: 0x3027 },
 ]);
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
-const input: fc.Arbitrary<CpuidEntryInput> = fc.record({
+const input: fc.Arbitrary<CpuidEntry2Input> = fc.record({
   function: fc.oneof(fc.constantFrom(0, 1, 4, 7, 0xd, 0x40000000, 0x80000008), u32),
   index: fc.integer({ min: 0, max: 3 }),
   flags: fc.integer({ min: 0, max: 7 }),
@@ -173,7 +173,7 @@ test("a field of a family is set at the given index", () => {
   expect([changed.get("cache_level", 0), changed.get("cache_level", 2)]).toEqual([1, 3]);
 });
 
-test.each<[string, CpuidFieldValues]>([
+test.each<[string, CpuidFieldValuesInput]>([
   ["phys_addr_bits: 256 does not fit 8 bits (0x80000008.0:eax[7:0])", { phys_addr_bits: 256 }],
   ["avx2: 2 does not fit 1 bit (0x7.0:ebx[5])", { avx2: 2 }],
   ["avx2: -1 does not fit 1 bit (0x7.0:ebx[5])", { avx2: -1 }],

@@ -1,8 +1,8 @@
 /** Tests of misspelled names: each function of lib/cpuid that takes an object rejects them. */
 import { expect, test } from "vitest";
 import {
-  type CpuidEntryInput,
-  type CpuidFieldValues,
+  type CpuidEntry2Input,
+  type CpuidFieldValuesInput,
   type CpuidSpace,
   CpuidTable,
   checkCpuid,
@@ -16,7 +16,7 @@ import {
 
 const table = CpuidTable.from([{ function: 0, eax: 7 }, { function: 1 }]);
 const changes = diff(table, table.replace(0, { eax: 6 }));
-const typo = (name: string): CpuidEntryInput => ({ function: 1, [name]: 1 });
+const typo = (name: string): CpuidEntry2Input => ({ function: 1, [name]: 1 });
 const phrase = { before: "was", after: "is", aftr: "is" };
 const json = table.toJSON();
 
@@ -73,7 +73,7 @@ test.each([
   ["map()", () => table.map((e) => ({ ...e, ...typo("ebxx") })), 'did you mean "ebx"?'],
   [
     "with()",
-    () => table.with({ max_std_laef: 1 } as CpuidFieldValues),
+    () => table.with({ max_std_laef: 1 } as CpuidFieldValuesInput),
     'unknown CPUID field "max_std_laef"; did you mean max_std_leaf?',
   ],
   [

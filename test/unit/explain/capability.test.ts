@@ -19,7 +19,7 @@ const enable = (
 ): string | undefined =>
   why(`KVM_ENABLE_CAP ${errno} vm`, { cap, args: [arg] }, having(cap, value, more));
 
-const LATE = "too late: it must come before the first vCPU, and vCPU 0 was made already";
+const LATE = "too late: it must come before the first vCPU, and vCPU 0 exists";
 const late: VmEvidence = { vcpuIds: () => [0] };
 const set = (cap: CapabilityName, value: bigint): VmEvidence => ({
   enabled: () => new Map([[cap, [value]]]),
@@ -57,9 +57,9 @@ describe("the argument", () => {
       0xf,
       "args[0] 0x20: bit 5 may not be set; KVM_CAP_X86_DISABLE_EXITS allows 0xf",
     ],
-    ["KVM_CAP_X86_USER_SPACE_MSR", 8n, 1, "args[0] 0x8: bit 3 may not be set; Linux 7.2 knows 0x7"],
+    ["KVM_CAP_X86_USER_SPACE_MSR", 8n, 1, "args[0] 0x8: bit 3 may not be set; Linux 7.2 has 0x7"],
     ["KVM_CAP_X86_USER_SPACE_MSR", 7n, 1, undefined],
-    ["KVM_CAP_X86_BUS_LOCK_EXIT", 4n, 0, "args[0] 0x4: bit 2 may not be set; Linux 7.2 knows 0x3"],
+    ["KVM_CAP_X86_BUS_LOCK_EXIT", 4n, 0, "args[0] 0x4: bit 2 may not be set; Linux 7.2 has 0x3"],
     [
       "KVM_CAP_X86_BUS_LOCK_EXIT",
       3n,
@@ -76,7 +76,7 @@ describe("the argument", () => {
       "KVM_CAP_EXIT_ON_EMULATION_FAILURE",
       2n,
       1,
-      "args[0] 0x2: bit 1 may not be set; Linux 7.2 knows 0x1",
+      "args[0] 0x2: bit 1 may not be set; Linux 7.2 has 0x1",
     ],
     [
       "KVM_CAP_PMU_CAPABILITY",
@@ -89,13 +89,13 @@ describe("the argument", () => {
       "KVM_CAP_X86_NOTIFY_VMEXIT",
       0x8_0000_0004n,
       1,
-      "args[0] bits 0-31 0x4: bit 2 may not be set; Linux 7.2 knows 0x3",
+      "args[0] bits 0-31 0x4: bit 2 may not be set; Linux 7.2 has 0x3",
     ],
     [
       "KVM_CAP_X86_NOTIFY_VMEXIT",
       2n,
       1,
-      "args[0] has not bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, and it cannot be switched off",
+      "args[0] lacks bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, and the capability cannot be disabled",
     ],
     ["KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 1n, 1, "args[0] 0x1 must be 0"],
     ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 0n, 1, "args[0] must not be 0"],
@@ -132,7 +132,7 @@ describe("the argument", () => {
       "KVM_CAP_DIRTY_LOG_RING",
       4096n,
       1 << 20,
-      "either args[0] 4096 bytes is less than the entries that KVM keeps for itself (9216 bytes with PML), or another cause",
+      "either args[0] 4096 bytes is less than the entries that KVM reserves for itself (9216 bytes with PML), or another cause",
     ],
     ["KVM_CAP_HALT_POLL", 2n ** 32n - 1n, 1, undefined],
     ["KVM_CAP_HALT_POLL", 2n ** 32n, 1, "args[0] 0x100000000 does not fit 32 bits (nanoseconds)"],
@@ -171,7 +171,7 @@ describe("the argument", () => {
   test("is not known where the capability is all that was named", () => {
     const sent = { cap: "KVM_CAP_HYPERV_SYNIC" };
     expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBe(
-      "KVM_CAP_HYPERV_SYNIC is switched on for a vcpu, not for a vm",
+      "KVM_CAP_HYPERV_SYNIC is enabled on a vcpu, not on a vm",
     );
   });
 
@@ -209,14 +209,14 @@ describe("the order", () => {
 
   test("what is set only once", () => {
     expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, set("KVM_CAP_MAX_VCPU_ID", 4n))).toBe(
-      "it was set to 4 before, and is set only once",
+      "it was set to 4 before, and can be set only once",
     );
     const again = set("KVM_CAP_MAX_VCPU_ID", 4n);
     const sent = { cap: "KVM_CAP_MAX_VCPU_ID", args: [8n] };
     expect(why("KVM_ENABLE_CAP EINVAL vm", sent, { vm: again })).toMatch(/^it was set to 4 before/);
     for (const kind of ["KVM_CAP_DIRTY_LOG_RING", "KVM_CAP_DIRTY_LOG_RING_ACQ_REL"] as const) {
       expect(enable(kind, 8192n, 1 << 20, set(kind, 4096n))).toBe(
-        "the rings' size was set to 4096 before, and is set only once",
+        "the rings' size was set to 4096 before, and can be set only once",
       );
     }
   });
@@ -252,20 +252,20 @@ describe("the capability", () => {
     expect(enable("KVM_CAP_EXCEPTION_PAYLOAD", 1n, 1)).toBeUndefined();
   });
 
-  test("that is only told of", () => {
+  test("that is only for KVM_CHECK_EXTENSION", () => {
     expect(enable("KVM_CAP_NR_MEMSLOTS", 1n, 509)).toBe(
-      "KVM_CAP_NR_MEMSLOTS is none that x86 switches on: KVM_CHECK_EXTENSION tells of it, and that is all",
+      "KVM_CAP_NR_MEMSLOTS cannot be enabled on x86: it is only for KVM_CHECK_EXTENSION",
     );
   });
 
   test("that belongs to the other kind of handle", () => {
     const cap = "KVM_CAP_HYPERV_SYNIC";
-    expect(enable(cap, 0n, 1)).toBe("KVM_CAP_HYPERV_SYNIC is switched on for a vcpu, not for a vm");
+    expect(enable(cap, 0n, 1)).toBe("KVM_CAP_HYPERV_SYNIC is enabled on a vcpu, not on a vm");
     expect(enable("KVM_CAP_HYPERV_ENFORCE_CPUID", 0n, 1)).toBe(
-      "KVM_CAP_HYPERV_ENFORCE_CPUID is switched on for a vcpu, not for a vm",
+      "KVM_CAP_HYPERV_ENFORCE_CPUID is enabled on a vcpu, not on a vm",
     );
     expect(why("KVM_ENABLE_CAP EINVAL vcpu", { cap: "KVM_CAP_HALT_POLL" })).toBe(
-      "KVM_CAP_HALT_POLL is switched on for a vm, not for a vcpu",
+      "KVM_CAP_HALT_POLL is enabled on a vm, not on a vcpu",
     );
   });
 

@@ -1,6 +1,6 @@
 /**
- * Claims about every rule: where its cause is the cause, and where the same errno has another cause. A rule of
- * which the table below says nothing is a failure. What each rule says is sentences.json.
+ * Claims about every rule: an argument with its cause, and one for which the same errno has another cause. A rule
+ * that is not in the table below is a failure. The sentences of the rules are sentences.json.
  */
 import { describe, expect, test } from "vitest";
 import { type Evidence, everyRule, type VmEvidence } from "../../../lib/explain/index.ts";
@@ -9,12 +9,12 @@ import { refusalOf, tableWith, vcpuWith, vcpuWithoutTable, vmWith } from "./refu
 import list from "./sentences.json" with { type: "json" };
 
 /**
- * What each rule of the tables says, and the place in the kernel that it names; what it says where nothing was
- * sent and nobody can be asked; and the rules that say the same then.
+ * The sentence of each rule of the tables and the place in the kernel that it names; its sentence without arguments and
+ * evidence; and the rules whose sentence is then the same.
  */
 const { sentences, sources, unsent, always } = list;
 
-/** What was sent, whom to ask, and what was handed over. */
+/** The arguments, the evidence, and the files or memory of a call. */
 type Given = Parameters<typeof refusalOf> extends [string, ...infer Rest] ? Rest : never;
 type Sent = NonNullable<Given[0]>;
 
@@ -113,7 +113,7 @@ const PROVEN: readonly Proof[] = [
   ["KVM_SET_TSS_ADDR EEXIST", "slot in the way", [0x8000, vm(slotAt(0x8000n))], [0x8000, vm(slotAt(0x10000n))]],
   ["KVM_SET_NR_MMU_PAGES EINVAL", "too few", [63], [64]],
   ["KVM_ENABLE_CAP EINVAL vm", "flags", [{ cap: 213, flags: 1 }], [{ cap: 213, flags: 0 }]],
-  ["KVM_ENABLE_CAP EINVAL vm", "only told of", [cap("KVM_CAP_NR_MEMSLOTS", 1n)], [cap("KVM_CAP_HALT_POLL", 1n)]],
+  ["KVM_ENABLE_CAP EINVAL vm", "only for KVM_CHECK_EXTENSION", [cap("KVM_CAP_NR_MEMSLOTS", 1n)], [cap("KVM_CAP_HALT_POLL", 1n)]],
   ["KVM_ENABLE_CAP EINVAL vm", "other kind of handle", [cap("KVM_CAP_HYPERV_SYNIC", 0n)], [cap("KVM_CAP_NR_MEMSLOTS", 0n)]],
   ["KVM_ENABLE_CAP EINVAL vm", "missing capability", [cap("KVM_CAP_HALT_POLL", 0n), vmWith({ KVM_CAP_HALT_POLL: 0 })], [cap("KVM_CAP_NR_MEMSLOTS", 0n)]],
   ["KVM_ENABLE_CAP EINVAL vm", "argument or order", [cap("KVM_CAP_HALT_POLL", bit(32))], [cap("KVM_CAP_NR_MEMSLOTS", 1n)]],
@@ -292,13 +292,13 @@ const OPEN: readonly (readonly [call: string, cause: string, ...given: Given])[]
   ["KVM_PRE_FAULT_MEMORY EOPNOTSUPP", "protected VM"],
   ["KVM_GET_DIRTY_LOG ENXIO", "rings instead"],
   ["KVM_RESET_DIRTY_RINGS EINVAL", "no rings"],
-  ["KVM_CREATE_IRQCHIP EEXIST", "made before"],
-  ["KVM_CREATE_PIT2 EEXIST", "made before"],
+  ["KVM_CREATE_IRQCHIP EEXIST", "created before"],
+  ["KVM_CREATE_PIT2 EEXIST", "created before"],
   ["KVM_SIGNAL_MSI EPERM", "no such LAPIC", { addressLo: 0 }],
   ["KVM_IRQFD EINVAL", "no eventfd", { gsi: 1 }],
   ["KVM_IRQFD EBUSY", "another user", {}, vm({ irqfdPlace: () => "nowhere" })],
   ["KVM_IOEVENTFD EEXIST", "same writes"],
-  ["KVM_IOEVENTFD ENOENT", "not tied"],
+  ["KVM_IOEVENTFD ENOENT", "not registered"],
   ["KVM_IOEVENTFD ENOSPC", "full bus"],
   ["KVM_MEMORY_ENCRYPT_OP ENOTTY vm", "KVM without encryption"],
   ["KVM_MEMORY_ENCRYPT_OP ENOTTY vm", "VM without encryption"],
@@ -409,7 +409,7 @@ describe("the cause of a rule", () => {
 const isWhole = ([call]: readonly [string, ...unknown[]]): boolean =>
   !call.startsWith("open ") && !call.startsWith("arch_prctl ");
 
-/** Whom to ask, where each question is answered like this. */
+/** Evidence in which each question has this answer. */
 const answering = (ask: () => never): Evidence => ({
   kvm: { check: ask, supportedCpuid: ask, featureMsr: ask, mceCap: ask },
   vm: {
@@ -450,7 +450,7 @@ describe("a rule that knows little", () => {
   ].flatMap(([call, cause, given]) => given.map((one) => [call, cause, one] as const));
   const ASKED = PROVABLE.filter(([, , [, evidence = NONE]]) => evidence !== NONE);
 
-  test.each(ROWS)("of %s says the same when no question is answered: %s", (call, cause, given) => {
+  test.each(ROWS)("of %s has the same sentence without answers: %s", (call, cause, given) => {
     const [sent, , links] = given;
     const said = judge(call, cause, [sent, NONE, links]);
     expect(judge(call, cause, [sent, silent, links])).toEqual(said);
@@ -463,7 +463,7 @@ describe("a rule that knows little", () => {
   });
 
   test.each(ROWS.filter(isWhole))(
-    "of %s says nothing of what was not sent: %s",
+    "of %s has no sentence about an argument that is not known: %s",
     (call, cause, [, ...more]) => {
       const nothing = [{}, new Uint8Array(0), new Uint8Array(5).fill(255)];
       const said = nothing.map((sent) => judge(call, cause, [sent, ...more])?.text ?? "");

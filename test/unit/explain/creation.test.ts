@@ -68,7 +68,7 @@ describe("KVM_CREATE_VM", () => {
 describe("KVM_CREATE_VCPU", () => {
   test("EEXIST names the id", () => {
     expect(why("KVM_CREATE_VCPU EEXIST", 3, withVcpus)).toBe(
-      "vCPU 3 was made before; an id stays taken, even when its vCPU is closed",
+      "vCPU 3 was created before; its id stays in use after the vCPU is closed",
     );
   });
 
@@ -126,7 +126,7 @@ describe("KVM_CREATE_VCPU", () => {
 });
 
 describe("what must come before the first vCPU", () => {
-  const LATE = "too late: it must come before the first vCPU, and vCPU 3 was made already";
+  const LATE = "too late: it must come before the first vCPU, and vCPU 3 exists";
 
   test.each([
     ["KVM_SET_IDENTITY_MAP_ADDR EINVAL", {}],
@@ -157,13 +157,13 @@ describe("addresses and numbers of a VM", () => {
     [
       "KVM_SET_TSS_ADDR EINVAL",
       0xffff_e000,
-      "address 0xffffe000: its three pages must lie below 4 GiB, so 0xffffd000 is the last",
+      "address 0xffffe000: its three pages must be below 4 GiB, so 0xffffd000 is the last",
     ],
     ["KVM_SET_TSS_ADDR EINVAL", 0xffff_d000, undefined],
     [
       "KVM_SET_NR_MMU_PAGES EINVAL",
       63,
-      "63 pages, and KVM wants at least 64 (KVM_MIN_ALLOC_MMU_PAGES)",
+      "63 pages, and KVM requires at least 64 (KVM_MIN_ALLOC_MMU_PAGES)",
     ],
     ["KVM_SET_NR_MMU_PAGES EINVAL", 64, undefined],
     [
@@ -222,7 +222,7 @@ describe("the TSS of an Intel VM", () => {
 });
 
 describe("devices", () => {
-  test("a type that there is not", () => {
+  test("an unknown type is refused", () => {
     expect(why("KVM_CREATE_DEVICE ENODEV", { type: 16 })).toBe(
       "type 16: this kernel has no such device (its module may be missing)",
     );
@@ -230,9 +230,9 @@ describe("devices", () => {
     expect(why("KVM_CREATE_DEVICE EBUSY", { type: 5 })).toBeUndefined();
   });
 
-  test.each(["sys", "vcpu", "dev"])("an attribute that there is not, of a %s", (kind) => {
+  test.each(["sys", "vcpu", "dev"])("an unknown attribute of a %s is refused", (kind) => {
     expect(why(`KVM_HAS_DEVICE_ATTR ENXIO ${kind}`, { group: 1, attr: 7n })).toBe(
-      "there is no attribute 7 of group 1 here",
+      "this device has no attribute 7 in group 1",
     );
   });
 

@@ -66,7 +66,7 @@ describe("an exit code", () => {
     expect(plain(nameOf(code, vendor) ?? "")).toBe(plain(IN_WORDS[name] ?? name));
   });
 
-  test("is a number alone where the list above says so, or the header has none", () => {
+  test("is only a number for the codes of the list above, and for codes without a name in the header", () => {
     const named = (vendor: Vendor): readonly number[] =>
       Array.from({ length: 0x500 }, (_, code) => code).filter(
         (code) => nameOf(code, vendor) !== undefined,
@@ -88,7 +88,7 @@ describe("an exit code", () => {
 describe("an exception", () => {
   const vectors = Object.entries(abi.constants).filter(([name]) => /^[A-Z]{2}_VECTOR$/.test(name));
   const names = new Map(vectors.map(([name, vector]) => [Number(vector), `#${name.slice(0, 2)}`]));
-  /** The NMI is no constant of the header; #HV, #VC and #SX are of encrypted guests, which no reason speaks of. */
+  /** The NMI is no constant of the header; #HV, #VC and #SX are of encrypted guests, which no reason names. */
   const nameOfVector = (vector: number): string => {
     const name = vector === 2 ? "NMI" : vector > 21 ? undefined : names.get(vector);
     return name === undefined ? `${vector}` : `${vector} ${name}`;

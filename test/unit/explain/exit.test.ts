@@ -1,4 +1,4 @@
-/** Claims about what exits mean, for evidence that is constructed. On a kernel: test/unit/kvm/explain-exit.test.ts. */
+/** Claims about what exits mean, for evidence that is constructed. On a kernel: test/unit/kvm/exits/explain.test.ts. */
 import { describe, expect, test } from "vitest";
 import { Regs, Sregs, VcpuEvents } from "../../../lib/abi/generated/structs.ts";
 import { encode, read, type StructInput } from "../../../lib/abi/struct.ts";
@@ -18,7 +18,7 @@ const PAE = 1n << 5n;
 const LONG = { cr0: PG | PE, cr4: PAE, efer: 0x500n } as const;
 const SLOT = { slot: 3, flags: 0, guestPhysAddr: 0x1000n, memorySize: 0x4000n };
 
-/** What the vCPU answers. */
+/** Makes the evidence of a vCPU. */
 function evidence(
   sregs: StructInput<Sregs>,
   regs: StructInput<Regs> = {},
@@ -35,7 +35,7 @@ const EMULATION: ExplainedExit = {
 };
 
 describe("an emulation failure", () => {
-  test("whose instruction lies where no slot is names the address", () => {
+  test("whose instruction is outside of all slots names the address", () => {
     const asked = evidence({ cr0: PE }, { rip: 0xb_0000n }, { slots: () => [SLOT] });
     expect(explainExit(EMULATION, { ...asked, vendor: "kvm_amd" })).toBe(
       "KVM_INTERNAL_ERROR_EMULATION: the guest fetched its instruction from 0xb0000, where no slot " +
@@ -43,7 +43,7 @@ describe("an emulation failure", () => {
     );
   });
 
-  test("whose instruction lies in a slot names its bytes", () => {
+  test("whose instruction is in a slot names its bytes", () => {
     const asked = evidence({ cr0: PE }, { rip: 0x1005n }, { slots: () => [SLOT] });
     expect(explainExit(EMULATION, asked)).toBe(
       "KVM_INTERNAL_ERROR_EMULATION: KVM could not emulate the instruction d8 07 at RIP 0x1005; the " +
@@ -92,7 +92,7 @@ describe("an emulation failure", () => {
     expect(text.includes("where no slot is")).toBe(!isInside);
   });
 
-  test("of a kernel that tells nothing is no more than that", () => {
+  test("of a kernel without details has only the suberror", () => {
     const exit = { ...EMULATION, data: [], emulationFailure: undefined } as ExplainedExit;
     expect(explainExit(exit, {})).toBe(
       "KVM_INTERNAL_ERROR_EMULATION: KVM could not emulate an instruction",
@@ -131,12 +131,12 @@ test.each<[number, readonly bigint[], string]>([
   [
     3,
     [0x8000_0020n],
-    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit (not told) came while interrupt 32 was being delivered",
+    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit (unknown) came while interrupt 32 was being delivered",
   ],
   [
     4,
     [],
-    "KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: KVM does not expect the hardware's exit (not told)",
+    "KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: KVM does not expect the hardware's exit (unknown)",
   ],
   [
     2,
@@ -155,7 +155,7 @@ test.each<[number, readonly bigint[], string]>([
     "KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: KVM does not expect the hardware's exit 0x4c",
   ],
   [99, [], "suberror 99"],
-])("suberror %i is named, with what it tells", (suberror, data, text) => {
+])("suberror %i is named, with its data", (suberror, data, text) => {
   const exit = { kind: "internal_error", suberror, data, emulationFailure: undefined } as const;
   expect(explainExit(exit, { vendor: "kvm_intel" })).toBe(text);
 });
@@ -205,7 +205,7 @@ describe("a shutdown", () => {
     expect(!text.endsWith("which has no entry for vector 8")).toBe(isInside);
   });
 
-  test("of which KVM tells no exception names none", () => {
+  test("for which KVM has no exception names none", () => {
     const events = (): VcpuEvents => eventsOf({});
     const asked = evidence({ ...LONG, idt: { base: 0x5000n, limit: 0xfff } }, {}, { events });
     expect(explainExit({ kind: "shutdown" }, asked)).toBe(
@@ -215,11 +215,11 @@ describe("a shutdown", () => {
 
   const RESET = { cs: { selector: 0xf000, base: 0xffff_0000n }, ...IDT };
 
-  test("on AMD says that the registers are those of a reset", () => {
+  test("on AMD names the registers as those of a reset", () => {
     const asked = evidence(RESET, { rip: 0xfff0n });
     expect(explainExit({ kind: "shutdown" }, { ...asked, vendor: "kvm_amd" })).toBe(
       "a triple fault; the registers are those of a reset (RIP 0xfff0, CS 0xf000), because kvm_amd " +
-        "resets the vCPU at a shutdown: they do not say what the guest did",
+        "resets the vCPU at a shutdown: they do not show what the guest did",
     );
   });
 
@@ -239,7 +239,7 @@ describe("a shutdown", () => {
     ],
     ["without RIP", { sregs: () => sregsOf(RESET), vendor: "kvm_amd" }],
     ["of an unknown vendor", evidence(RESET, { rip: 0xfff0n })],
-  ])("%s says nothing of a reset", (_, asked) => {
+  ])("%s is not explained by a reset", (_, asked) => {
     expect(explainExit({ kind: "shutdown" }, asked)).toBe(
       "a triple fault; the IDT is at 0x0 with limit 0x0, which has no entry for vector 8",
     );
@@ -283,7 +283,7 @@ describe("a refused entry", () => {
   test.each<[string, ExitEvidence]>([
     ["the registers", { sregs: () => sregsOf({ cr0: PG }) }],
     ["the special registers", { regs: () => regsOf({}) }],
-  ])("of a vCPU that tells only %s is no more than that", (_, asked) => {
+  ])("of a vCPU with only %s known has only the code", (_, asked) => {
     expect(explainExit(refused(0xffff_ffffn), { ...asked, vendor: "kvm_amd" })).toBe(
       "the CPU refused to enter the guest: 0xffffffff VMEXIT_INVALID",
     );
@@ -296,7 +296,7 @@ describe("a refused entry", () => {
     );
   });
 
-  test("of a state that passes says so", () => {
+  test("of a state that passes the checks has that as its reason", () => {
     const fine = evidence({ cr0: PE }, { rflags: 2n }, { vendor: "kvm_amd" });
     expect(explainExit(refused(0xffff_ffffn), fine)).toMatch(
       /VMEXIT_INVALID; the registers pass the checks that this package knows$/,
@@ -335,7 +335,7 @@ describe("each check of the state at entry", () => {
       "kvm_intel",
       { tr: { type: 9, present: 1 } },
       2n,
-      "TR is no busy TSS (type 9, S 0, present 1)",
+      "TR is not a busy TSS (type 9, S 0, present 1)",
     ],
     ["kvm_intel", { ds: { s: 1 } }, 2n, "DS is usable with S 1, present 0"],
     [
@@ -389,7 +389,7 @@ describe("each check of the state at entry", () => {
       { tr: { type: 11, present: 1, unusable: 1 } },
       2n,
       [
-        'TR is no busy TSS (type 11, S 0, present 1) (Intel SDM Vol. 3, "Checks on Guest Segment Registers")',
+        'TR is not a busy TSS (type 11, S 0, present 1) (Intel SDM Vol. 3, "Checks on Guest Segment Registers")',
       ],
     ],
     [
@@ -398,7 +398,7 @@ describe("each check of the state at entry", () => {
       { tr: { type: 11, present: 1, s: 1 } },
       2n,
       [
-        'TR is no busy TSS (type 11, S 1, present 1) (Intel SDM Vol. 3, "Checks on Guest Segment Registers")',
+        'TR is not a busy TSS (type 11, S 1, present 1) (Intel SDM Vol. 3, "Checks on Guest Segment Registers")',
       ],
     ],
     [
@@ -407,7 +407,7 @@ describe("each check of the state at entry", () => {
       { tr: { type: 3 } },
       2n,
       [
-        'TR is no busy TSS (type 3, S 0, present 0) (Intel SDM Vol. 3, "Checks on Guest Segment Registers")',
+        'TR is not a busy TSS (type 3, S 0, present 0) (Intel SDM Vol. 3, "Checks on Guest Segment Registers")',
       ],
     ],
     [
@@ -458,20 +458,20 @@ describe("a memory fault", () => {
   test("names slot and page, and what both causes are", () => {
     expect(explainExit(fault(0x2345n), { slots })).toBe(
       "the guest's access to 0x2345: slot 3 (0x1000-0x4fff), page at offset 0x1000: either the page " +
-        "is private, or the host page behind it cannot be had",
+        "is private, or the host page behind it is not available",
     );
     expect(explainExit(fault(0x2345n, 8n), { slots })).toMatch(
       /^the guest's private access .* either the page is shared, or its slot has no guest_memfd/,
     );
   });
 
-  test("where no slot is says that", () => {
+  test("outside of all slots is named so", () => {
     expect(explainExit(fault(0x9000n), { slots })).toBe(
       "the guest's access to 0x9000: no slot is there",
     );
   });
 
-  test("of a closed VM says nothing", () => {
+  test("of a closed VM is not explained", () => {
     expect(explainExit(fault(0x9000n), {})).toBeUndefined();
   });
 });
@@ -492,7 +492,7 @@ describe("an MMIO exit", () => {
     expect(explainExit(write, { slots })).toBe(text);
   });
 
-  test("that reads says so, and does not mind a read-only slot", () => {
+  test("that reads is named as a read, also in a read-only slot", () => {
     const read = { ...write, isWrite: false };
     expect(explainExit(read, { slots: () => [] })).toBe(
       "the guest read from 0x2000, where no slot is",

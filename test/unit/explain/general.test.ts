@@ -19,7 +19,7 @@ describe("EIO", () => {
     "KVM_SET_DEVICE_ATTR EIO dev",
   ])("%s of a dead VM", (call) => {
     expect(why(call, {}, vm(false, true))).toBe(
-      "VM is dead: the kernel killed it, and its log (dmesg) may say why",
+      "VM is dead: the kernel killed it, and its log (dmesg) may contain the cause",
     );
   });
 
@@ -49,7 +49,7 @@ describe("an ioctl that is not there", () => {
   test.each([
     [
       "KVM_SET_MEMORY_ATTRIBUTES ENOTTY",
-      "this kernel has no KVM_SET_MEMORY_ATTRIBUTES for a VM: Linux 6.12 has it, 6.1 has not",
+      "this kernel has no KVM_SET_MEMORY_ATTRIBUTES for a VM: Linux 6.12 has it, 6.1 does not",
     ],
     ["KVM_HYPERV_EVENTFD ENOTTY", "this kernel has no KVM_HYPERV_EVENTFD for a VM"],
     ["KVM_SMI ENOTTY", undefined],
@@ -60,7 +60,7 @@ describe("an ioctl that is not there", () => {
   test("on a vCPU, by the capability, whatever was sent", () => {
     const none = vmWith({ KVM_CAP_PRE_FAULT_MEMORY: 0, KVM_CAP_X86_SMM: 0 });
     expect(why("KVM_PRE_FAULT_MEMORY EINVAL", { gpa: 1n }, none)).toBe(
-      "KVM_PRE_FAULT_MEMORY needs KVM_CAP_PRE_FAULT_MEMORY, which is not there (KVM_CHECK_EXTENSION says 0)",
+      "KVM_PRE_FAULT_MEMORY needs KVM_CAP_PRE_FAULT_MEMORY, which is missing (KVM_CHECK_EXTENSION returns 0)",
     );
     expect(why("KVM_SMI ENOTTY", {}, none)).toMatch(/^KVM_SMI needs KVM_CAP_X86_SMM/);
   });
@@ -88,7 +88,7 @@ describe("an ioctl that is not there", () => {
     expect(said).toEqual(
       news.map(
         ([name, since]) =>
-          `this kernel has no ${name} for a VM: Linux ${since} has it, ${before[since]} has not`,
+          `this kernel has no ${name} for a VM: Linux ${since} has it, ${before[since]} does not`,
       ),
     );
   });
@@ -96,7 +96,7 @@ describe("an ioctl that is not there", () => {
   test("on a VM, by the capability, when nothing else is wrong", () => {
     const mce = vmWith({ KVM_CAP_MCE: 0 });
     expect(why("KVM_X86_SETUP_MCE EINVAL", { mcgCap: 1n }, mce)).toMatch(
-      /^either KVM_X86_SETUP_MCE needs KVM_CAP_MCE, which is not there .*, or another cause$/,
+      /^either KVM_X86_SETUP_MCE needs KVM_CAP_MCE, which is missing .*, or another cause$/,
     );
     const none = vmWith({ KVM_CAP_GUEST_MEMFD: 0 });
     expect(why("KVM_CREATE_GUEST_MEMFD EINVAL", { size: 0n }, none)).toBe("size is 0");
@@ -125,7 +125,7 @@ describe("limits", () => {
     expect(why(`KVM_CREATE_VCPU ${errno}`, 0)).toBe(reason);
   });
 
-  test("EMFILE tells how many descriptors there are, and what to do if some are node-kvm's", () => {
+  test("EMFILE has the number of descriptors, and a remedy if some are node-kvm's", () => {
     const counted = (own: number): Evidence => ({ descriptors: () => ({ limit: 1024, own }) });
     const all =
       "all 1024 descriptors that this process may have (RLIMIT_NOFILE, ulimit -n) are in use";
@@ -156,7 +156,7 @@ describe("limits", () => {
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", whole)).toBeUndefined();
   });
 
-  test("a list without room says how much there is", () => {
+  test("a list without room has the needed count as its reason", () => {
     const answered = new Uint8Array(Uint32Array.of(70, 0).buffer);
     const sent = {
       ioctl: "KVM_GET_MSR_INDEX_LIST",
@@ -214,7 +214,7 @@ describe("KVM_RUN", () => {
       "kvmValidRegs 0x7: bits 0 REGS, 1 SREGS, 2 EVENTS may not be set; KVM_CAP_SYNC_REGS allows 0x0",
     ],
     [
-      "a set that this KVM has not",
+      "a set that this KVM does not",
       run({ kvmDirtyRegs: 4n }),
       "kvmDirtyRegs 0x4: bit 2 EVENTS may not be set; KVM_CAP_SYNC_REGS allows 0x3",
     ],
@@ -251,7 +251,7 @@ describe("KVM_RUN", () => {
 
   test("EFAULT and EHWPOISON are about the host's pages", () => {
     expect(why("KVM_RUN EFAULT")).toMatch(
-      /^either there is no host page behind memory .*, or the guest wrote/,
+      /^either memory that the guest used has no host page: .*, or the guest wrote/,
     );
     expect(why("KVM_RUN EHWPOISON")).toMatch(/broken/);
   });
@@ -352,7 +352,7 @@ describe("no question is asked in vain, and none does harm", () => {
     expect(said.filter((reason) => reason === "")).toEqual([]);
   });
 
-  test("a call that nobody knows has the general reasons", () => {
+  test("an unknown call has the general reasons", () => {
     expect(why("KVM_MADE_UP ENOMEM")).toMatch(/no memory/);
     expect(why("KVM_MADE_UP EINVAL")).toBeUndefined();
     expect(why("mmap ENOSPC")).toBeUndefined();

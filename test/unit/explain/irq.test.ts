@@ -10,7 +10,8 @@ const [none, split, kernel] = [irqchip("none"), irqchip("split"), irqchip("kerne
 const wide = irqchip("kernel", { enabled: () => FORMAT });
 const NONE =
   "the VM has no interrupt controllers in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU";
-const SPLIT = "with KVM_CAP_SPLIT_IRQCHIP only the LAPICs are in the kernel, no PIC and no IOAPIC";
+const SPLIT =
+  "with KVM_CAP_SPLIT_IRQCHIP only the LAPICs are in the kernel, without PIC and IOAPIC";
 const NO_LAPIC =
   "this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU";
 const lapic = (hasLapic: boolean): Evidence => ({ vcpu: { id: 0, hasLapic: () => hasLapic } });
@@ -47,7 +48,7 @@ describe("interrupt controllers", () => {
     },
   );
 
-  test("a chip that there is not", () => {
+  test("an unknown chip is named with the known ones", () => {
     expect(why("KVM_SET_IRQCHIP EINVAL", { chipId: 3 }, kernel)).toBe(
       "chipId 3: there are 0 (PIC_MASTER), 1 (PIC_SLAVE) and 2 (IOAPIC)",
     );
@@ -93,7 +94,11 @@ describe("KVM_INTERRUPT", () => {
     ["EINVAL", 256, "irq 256: it is a vector, 0 to 255"],
     ["EINVAL", 255, undefined],
     ["ENXIO", 32, "the VM's PICs are in the kernel: raise a line with KVM_IRQ_LINE instead"],
-    ["EEXIST", 32, "an interrupt of KVM_INTERRUPT is pending, and the vCPU has not taken it yet"],
+    [
+      "EEXIST",
+      32,
+      "an interrupt of KVM_INTERRUPT is pending, and the vCPU has not accepted it yet",
+    ],
   ])("%s of %i", (errno, irq, reason) => {
     expect(why(`KVM_INTERRUPT ${errno}`, { irq })).toBe(reason);
   });
@@ -107,7 +112,7 @@ describe("KVM_SIGNAL_MSI", () => {
       "EINVAL",
       { flags: 2 },
       kernel,
-      "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x1",
+      "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x1",
     ],
     [
       "a wide destination's reserved bits",
@@ -157,15 +162,15 @@ describe("KVM_SET_GSI_ROUTING", () => {
     [
       "flags",
       [route({}), route({ gsi: 2, flags: 1 })],
-      "entries[1].flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0",
+      "entries[1].flags 0x1: bit 0 may not be set; Linux 7.2 has 0x0",
     ],
     [
-      "a pin that the second PIC has not",
+      "a pin that the second PIC does not",
       [route({ u: { irqchip: { irqchip: 1, pin: 8 } } })],
       "entries[0].u.irqchip.pin 8: the PIC_SLAVE has pins 0 to 7",
     ],
     [
-      "a pin that the IOAPIC has not",
+      "a pin that the IOAPIC does not",
       [route({ u: { irqchip: { irqchip: 2, pin: 24 } } })],
       "entries[0].u.irqchip.pin 24: the IOAPIC has pins 0 to 23",
     ],
@@ -180,12 +185,12 @@ describe("KVM_SET_GSI_ROUTING", () => {
       undefined,
     ],
     [
-      "a pin that the chip has not",
+      "a pin that the chip does not",
       [route({ u: { irqchip: { irqchip: 0, pin: 8 } } })],
       "entries[0].u.irqchip.pin 8: the PIC_MASTER has pins 0 to 7",
     ],
     [
-      "a chip that there is not",
+      "an unknown chip is named with the known ones",
       [route({ u: { irqchip: { irqchip: 3, pin: 0 } } })],
       "entries[0].u.irqchip.irqchip 3: there are 0 (PIC_MASTER), 1 (PIC_SLAVE) and 2 (IOAPIC)",
     ],
@@ -235,7 +240,7 @@ describe("KVM_SET_GSI_ROUTING", () => {
       "nr 2: KVM takes at most 1 routes (KVM_CAP_IRQ_ROUTING)",
     );
     expect(set([], kernel, { flags: 1 })).toBe(
-      "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0",
+      "flags 0x1: bit 0 may not be set; Linux 7.2 has 0x0",
     );
   });
 });
@@ -247,7 +252,7 @@ describe("KVM_IRQFD", () => {
       "EINVAL",
       { flags: 4 },
       kernel,
-      "flags 0x4: bit 2 may not be set; Linux 7.2 knows 0x3",
+      "flags 0x4: bit 2 may not be set; Linux 7.2 has 0x3",
     ],
     ["no controllers", "EINVAL", {}, none, NONE],
     [
@@ -262,46 +267,43 @@ describe("KVM_IRQFD", () => {
       "EINVAL",
       { gsi: 1 },
       split,
-      "either a descriptor is not an eventfd's, or another cause",
+      "either a descriptor is not an eventfd, or another cause",
     ],
     [
       "a resampler to take off, without IOAPIC",
       "EINVAL",
       { flags: 3 },
       split,
-      "either a descriptor is not an eventfd's, or another cause",
+      "either a descriptor is not an eventfd, or another cause",
     ],
     [
       "a wrong file",
       "EINVAL",
       {},
       kernel,
-      "either a descriptor is not an eventfd's, or another cause",
+      "either a descriptor is not an eventfd, or another cause",
     ],
     [
       "a wrong file to take off",
       "EINVAL",
       { flags: 1 },
       none,
-      "either a descriptor is not an eventfd's, or another cause",
+      "either a descriptor is not an eventfd, or another cause",
     ],
-    [
-      "an unknown VM",
-      "EINVAL",
-      {},
-      {},
-      "either a descriptor is not an eventfd's, or another cause",
-    ],
+    ["an unknown VM", "EINVAL", {}, {}, "either a descriptor is not an eventfd, or another cause"],
     ["a closed file", "EBADF", {}, kernel, undefined],
   ])("with %s", (_, errno, sent, evidence, reason) => {
     expect(why(`KVM_IRQFD ${errno}`, { gsi: 1, ...sent }, evidence)).toBe(reason);
   });
 
   test.each([
-    ["here", /^this eventfd raises an interrupt of this VM already/],
+    ["here", /^this eventfd already raises an interrupt of this VM/],
     ["elsewhere", /^this eventfd raises an interrupt of another VM, and since Linux 6.17/],
-    ["nowhere", /^either another process or device has this eventfd for itself, or another cause$/],
-    [undefined, /^either this eventfd .* of this VM already.*, or this eventfd .* of another VM/],
+    [
+      "nowhere",
+      /^either another process or device uses this eventfd exclusively, or another cause$/,
+    ],
+    [undefined, /^either this eventfd already .* of this VM.*, or this eventfd .* of another VM/],
   ] as const)("EBUSY of an eventfd that is taken %s", (place, reason) => {
     expect(why("KVM_IRQFD EBUSY", {}, vmWith({}, { irqfdPlace: () => place }))).toMatch(reason);
   });
@@ -310,13 +312,13 @@ describe("KVM_IRQFD", () => {
 test.each(["KVM_IRQFD", "KVM_IOEVENTFD"])("%s of which nothing is known has no reason", (ioctl) => {
   expect(why(`${ioctl} EINVAL`)).toBeUndefined();
   const bytes = new Uint8Array(ioctl === "KVM_IRQFD" ? 32 : 64);
-  expect(why(`${ioctl} EINVAL`, bytes)).toMatch(/^either a descriptor is not an eventfd's/);
+  expect(why(`${ioctl} EINVAL`, bytes)).toMatch(/^either a descriptor is not an eventfd/);
 });
 
 test("an eventfd that cannot be asked for is of this VM, or of another", () => {
   const text =
-    "either this eventfd raises an interrupt of this VM already: take it off, or use another, or this " +
-    "eventfd raises an interrupt of another VM, and since Linux 6.17 it can be of one VM only";
+    "either this eventfd already raises an interrupt of this VM: remove it, or use another, or this " +
+    "eventfd raises an interrupt of another VM, and since Linux 6.17 it can belong to one VM only";
   expect(why("KVM_IRQFD EBUSY")).toBe(text);
   const asked: unknown[] = [];
   const vm = vmWith({}, { irqfdPlace: (file) => void asked.push(file) });
@@ -344,31 +346,31 @@ describe("KVM_IOEVENTFD", () => {
       "unknown flags",
       "EINVAL",
       { flags: 0x80 },
-      "flags 0x80: bit 7 may not be set; Linux 7.2 knows 0x1f",
+      "flags 0x80: bit 7 may not be set; Linux 7.2 has 0x1f",
     ],
     [
       "any length and a value",
       "EINVAL",
       { flags: 1 },
-      "len 0 takes any length, which KVM_IOEVENTFD_FLAG_DATAMATCH cannot",
+      "len 0 matches any length, but KVM_IOEVENTFD_FLAG_DATAMATCH requires one",
     ],
     [
       "a wrong file",
       "EINVAL",
       { len: 4 },
-      "either a descriptor is not an eventfd's, or another cause",
+      "either a descriptor is not an eventfd, or another cause",
     ],
     [
       "a wrong file, for any length",
       "EINVAL",
       { len: 0 },
-      "either a descriptor is not an eventfd's, or another cause",
+      "either a descriptor is not an eventfd, or another cause",
     ],
     [
       "a wrong file to take off",
       "EINVAL",
       { len: 3, flags: 4 },
-      "either a descriptor is not an eventfd's, or another cause",
+      "either a descriptor is not an eventfd, or another cause",
     ],
     [
       "the same again",
@@ -380,7 +382,7 @@ describe("KVM_IOEVENTFD", () => {
       "nothing there",
       "ENOENT",
       { addr: 0x1000n, flags: 4 },
-      "no such eventfd is at address 0x1000: flags, len, datamatch and the eventfd must be those it was tied with",
+      "no such eventfd is at address 0x1000: flags, len, datamatch and the eventfd must be those of its registration",
     ],
     ["a full bus", "ENOSPC", {}, "the bus has 1000 devices, and KVM takes no more"],
   ])("with %s", (_, errno, sent, reason) => {

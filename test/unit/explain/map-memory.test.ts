@@ -1,4 +1,4 @@
-/** Claims about why guest memory could not be mapped, told from constructed facts. */
+/** Claims about why guest memory could not be mapped, from constructed facts. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -32,7 +32,7 @@ const vm = {
 const GMEM = vmWith({ ...LIMITS, KVM_CAP_GUEST_MEMFD: 1 }, { slots: () => slots });
 
 describe("a slot", () => {
-  test("that overlaps is told which other one, and where", () => {
+  test("that overlaps another is refused with the other slot and the address", () => {
     const at = (guestPhysAddr: bigint): string | undefined =>
       why("KVM_SET_USER_MEMORY_REGION EEXIST", region({ guestPhysAddr }), vm);
     expect(at(0x1000n)).toBe("slot 1 overlaps slot 0 at 0x1000: 0x1000-0x2fff against 0x0-0x3fff");
@@ -111,7 +111,7 @@ describe("a slot", () => {
   });
 
   test.each([
-    ["unknown flags", { flags: 0x80 }, "flags 0x80: bit 7 may not be set; Linux 7.2 knows 0x3"],
+    ["unknown flags", { flags: 0x80 }, "flags 0x80: bit 7 may not be set; Linux 7.2 has 0x3"],
     ["a guest_memfd", { flags: 4 }, "KVM_MEM_GUEST_MEMFD is for KVM_SET_USER_MEMORY_REGION2"],
     ["half a page", { memorySize: 0x1800n }, "memorySize 0x1800 is not a multiple of 4096"],
     [
@@ -147,7 +147,7 @@ describe("a slot", () => {
       "the slot ends at 0x8000000efff, and this KVM's guest physical addresses have 40 bits " +
         "(0x80000008.0:eax[7:0] phys_addr_bits)",
     ],
-    ["nothing to delete", { memorySize: 0n }, "memorySize 0 deletes, and there is no slot 1"],
+    ["nothing to delete", { memorySize: 0n }, "memorySize 0 deletes, but slot 1 does not exist"],
     [
       "another size",
       { slot: 0, guestPhysAddr: 0n },
@@ -268,14 +268,14 @@ describe("a slot with a guest_memfd", () => {
       /^either guestMemfd is not a guest_memfd of this VM, or guestMemfd ends/,
     );
     expect(why("KVM_SET_USER_MEMORY_REGION2 EBADF", region({ flags: 4 }), GMEM)).toBe(
-      "guestMemfd is no open descriptor",
+      "guestMemfd is not an open descriptor",
     );
   });
 });
 
 describe("dirty logs", () => {
   test.each([
-    ["KVM_GET_DIRTY_LOG ENOENT", { slot: 7 }, "there is no slot 0x7"],
+    ["KVM_GET_DIRTY_LOG ENOENT", { slot: 7 }, "slot 0x7 does not exist"],
     [
       "KVM_GET_DIRTY_LOG ENOENT",
       { slot: 0 },
@@ -290,13 +290,13 @@ describe("dirty logs", () => {
     [
       "KVM_GET_DIRTY_LOG EINVAL",
       { slot: 0x3_0000 },
-      "slot 0x30000: there is no address space 3 (bits 16-31)",
+      "slot 0x30000: address space 3 (bits 16-31) does not exist",
     ],
     ["KVM_GET_DIRTY_LOG EINVAL", { slot: 3 }, undefined],
     [
       "KVM_GET_DIRTY_LOG EINVAL",
       { slot: 0x2_0000 },
-      "slot 0x20000: there is no address space 2 (bits 16-31)",
+      "slot 0x20000: address space 2 (bits 16-31) does not exist",
     ],
     ["KVM_GET_DIRTY_LOG EINVAL", { slot: 0x1_0000 }, undefined],
     ["KVM_GET_DIRTY_LOG EFAULT", { slot: 7 }, undefined],
@@ -309,7 +309,7 @@ describe("dirty logs", () => {
     [
       "KVM_CLEAR_DIRTY_LOG ENOENT",
       { slot: 7, firstPage: 0n, numPages: 64 },
-      "there is no slot 0x7",
+      "slot 0x7 does not exist",
     ],
     [
       "KVM_CLEAR_DIRTY_LOG EINVAL",
@@ -336,7 +336,7 @@ describe("dirty logs", () => {
     [
       "KVM_RESET_DIRTY_RINGS EINVAL",
       {},
-      "the VM has no dirty rings: KVM_CAP_DIRTY_LOG_RING must be switched on first",
+      "the VM has no dirty rings: KVM_CAP_DIRTY_LOG_RING must be enabled first",
     ],
   ])("%s of %o", (call, sent, reason) => {
     expect(why(call, sent, vm)).toBe(reason);
@@ -349,12 +349,14 @@ describe("dirty logs", () => {
 
   test("are of the one address space, where the capability is 0", () => {
     const one = vmWith({ KVM_CAP_MULTI_ADDRESS_SPACE: 0 });
-    expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x1_0000 }, one)).toMatch(/no address space 1/);
+    expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x1_0000 }, one)).toMatch(
+      /address space 1 .* does not exist/,
+    );
     expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 9 }, one)).toBeUndefined();
   });
 
   test.each(["KVM_GET_DIRTY_LOG ENXIO", "KVM_CLEAR_DIRTY_LOG ENXIO"])("%s means rings", (call) => {
-    expect(why(call, { slot: 0 }, vm)).toMatch(/^the VM counts dirty pages in rings/);
+    expect(why(call, { slot: 0 }, vm)).toMatch(/^the VM logs dirty pages in rings/);
   });
 });
 
@@ -384,7 +386,7 @@ describe("private memory", () => {
   });
 
   test.each([
-    ["flags", { flags: 1n }, "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0"],
+    ["flags", { flags: 1n }, "flags 0x1: bit 0 may not be set; Linux 7.2 has 0x0"],
     [
       "an unknown attribute",
       { size: 0x1000n, attributes: 1n },
@@ -413,7 +415,7 @@ describe("private memory", () => {
     [
       "EINVAL",
       { gpa: 0n, size: 0x1000n, flags: 2n },
-      "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x0",
+      "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x0",
     ],
     ["ENOENT", { gpa: 0x8000n, size: 0x1000n }, "gpa 0x8000: no memory slot is there"],
     ["ENOENT", { gpa: 0x3000n, size: 0x1000n }, undefined],

@@ -30,7 +30,7 @@ describe("a KVM_SET_MSRS that stopped early", () => {
       { index: 0x277, data: 2n },
     ];
     expect(explainMsrs(sent, 1, vcpu())).toBe(
-      "entries[1] MSR 0x277 IA32_PAT = 0x2: byte 0 is 2, which is no memory type",
+      "entries[1] MSR 0x277 MSR_IA32_CR_PAT = 0x2: byte 0 is 2, which is not a memory type",
     );
     expect(explainMsrs(sent, 2, vcpu())).toBeUndefined();
   });
@@ -41,22 +41,22 @@ describe("a KVM_SET_MSRS that stopped early", () => {
       1n,
       "either this KVM has no such MSR, or this vCPU's CPUID lacks the feature that it belongs to",
     ],
-    [0x1b, 0xfee0_0401n, "apicBase 0xfee00401: bit 0 reserved"],
-    [0x277, 0x0007_0406_0003_0406n, "byte 2 is 3, which is no memory type"],
-    [0x250, 0x02n << 56n, "byte 7 is 2, which is no memory type"],
-    [0x26f, 7n, "byte 0 is 7, which is no memory type"],
-    [0x2ff, 0x1000n, "it 0x1000: bit 12 may not be set; the register has 0xcff"],
-    [0x2ff, 0xc02n, "type 2 is no memory type"],
-    [0x200, 2n, "type 2 is no memory type"],
+    [0x1b, 0xfee0_0401n, "apicBase 0xfee00401: bit 0 is reserved"],
+    [0x277, 0x0007_0406_0003_0406n, "byte 2 is 3, which is not a memory type"],
+    [0x250, 0x02n << 56n, "byte 7 is 2, which is not a memory type"],
+    [0x26f, 7n, "byte 0 is 7, which is not a memory type"],
+    [0x2ff, 0x1000n, "bit 12 may not be set; the register has 0xcff"],
+    [0x2ff, 0xc02n, "type 2 is not a memory type"],
+    [0x200, 2n, "type 2 is not a memory type"],
     [0x200, 0x106n, "bits 8-11 are reserved"],
     [0x201, 0x1n, "bits 0-10 are reserved"],
     [
       0x20f,
       bit(40),
-      "it 0x10000000000 is wider than the 40 bits of this vCPU's physical addresses " +
+      "the value is wider than the 40 bits of this vCPU's physical addresses " +
         "(0x80000008.0:eax[7:0] phys_addr_bits)",
     ],
-    [0xda0, 1n, "it 0x1: bit 0 may not be set; this KVM's guests have 0x0"],
+    [0xda0, 1n, "bit 0 may not be set; this KVM's guests have 0x0"],
     [
       0xc000_0080,
       bit(12),
@@ -88,24 +88,24 @@ describe("a KVM_SET_MSRS that stopped early", () => {
   });
 
   test.each([
-    [0x1b, "IA32_APICBASE"],
-    [0x3a, "IA32_FEATURE_CONTROL"],
-    [0x49, "PRED_CMD"],
-    [0x10a, "IA32_ARCH_CAPABILITIES"],
-    [0x10b, "FLUSH_CMD"],
-    [0x277, "IA32_PAT"],
-    [0x2ff, "MTRRdefType"],
-    [0x345, "IA32_PERF_CAPABILITIES"],
-    [0x38d, "IA32_FIXED_CTR_CTRL"],
-    [0xda0, "IA32_XSS"],
-    [0xc000_0080, "EFER"],
-    [0xc000_0082, "LSTAR"],
-    [0xc000_0083, "CSTAR"],
-    [0xc000_0100, "FS_BASE"],
-    [0xc000_0101, "GS_BASE"],
-    [0xc000_0102, "KERNEL_GS_BASE"],
-    [0xc000_0103, "TSC_AUX"],
-    [0xc001_1029, "DE_CFG"],
+    [0x1b, "MSR_IA32_APICBASE"],
+    [0x3a, "MSR_IA32_FEAT_CTL"],
+    [0x49, "MSR_IA32_PRED_CMD"],
+    [0x10a, "MSR_IA32_ARCH_CAPABILITIES"],
+    [0x10b, "MSR_IA32_FLUSH_CMD"],
+    [0x277, "MSR_IA32_CR_PAT"],
+    [0x2ff, "MSR_MTRRdefType"],
+    [0x345, "MSR_IA32_PERF_CAPABILITIES"],
+    [0x38d, "MSR_CORE_PERF_FIXED_CTR_CTRL"],
+    [0xda0, "MSR_IA32_XSS"],
+    [0xc000_0080, "MSR_EFER"],
+    [0xc000_0082, "MSR_LSTAR"],
+    [0xc000_0083, "MSR_CSTAR"],
+    [0xc000_0100, "MSR_FS_BASE"],
+    [0xc000_0101, "MSR_GS_BASE"],
+    [0xc000_0102, "MSR_KERNEL_GS_BASE"],
+    [0xc000_0103, "MSR_TSC_AUX"],
+    [0xc001_1029, "MSR_AMD64_DE_CFG"],
     [0x4b56_4d02, "MSR_KVM_ASYNC_PF_EN"],
     [0x4b56_4d03, "MSR_KVM_STEAL_TIME"],
     [0x4b56_4d04, "MSR_KVM_PV_EOI_EN"],
@@ -138,14 +138,14 @@ describe("a KVM_SET_MSRS that stopped early", () => {
     const ran = vcpu({ hasEntered: () => true });
     const reason = "it describes the CPU, and cannot change after KVM_RUN: it is 0x11";
     expect(write(0x10a, 1n, ran)).toBe(
-      `entries[0] MSR 0x10a IA32_ARCH_CAPABILITIES = 0x1: ${reason}`,
+      `entries[0] MSR 0x10a MSR_IA32_ARCH_CAPABILITIES = 0x1: ${reason}`,
     );
-    expect(write(0x480, 1n, ran)).toBe(`entries[0] MSR 0x480 = 0x1: ${reason}`);
+    expect(write(0x480, 1n, ran)).toBe(`entries[0] MSR 0x480 MSR_IA32_VMX_BASIC = 0x1: ${reason}`);
     expect(write(0x10a, 0x11n, ran)).toMatch(/this KVM cannot give arch_capabilities/);
     expect(write(0x10a, 1n)).toMatch(/this KVM cannot give arch_capabilities/);
   });
 
-  test("with nobody to ask, it is only named", () => {
+  test("without evidence, it is only named", () => {
     expect(write(0xdead_beef, 1n, {})).toBe("entries[0] MSR 0xdeadbeef = 0x1 was refused");
   });
 });
@@ -175,11 +175,11 @@ describe("KVM_X86_SET_MSR_FILTER", () => {
     why("KVM_X86_SET_MSR_FILTER EINVAL", sent);
 
   test.each([
-    ["unknown flags", { flags: 2 }, "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x1"],
+    ["unknown flags", { flags: 2 }, "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x1"],
     [
       "no ranges to allow",
       { flags: 1 },
-      "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not take",
+      "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not accept",
     ],
     [
       "a range for nothing",
@@ -194,7 +194,7 @@ describe("KVM_X86_SET_MSR_FILTER", () => {
           { flags: 4, nmsrs: 8 },
         ],
       },
-      "ranges[1].flags 0x4: bit 2 may not be set; Linux 7.2 knows 0x3",
+      "ranges[1].flags 0x4: bit 2 may not be set; Linux 7.2 has 0x3",
     ],
     [
       "a long range",
@@ -205,7 +205,7 @@ describe("KVM_X86_SET_MSR_FILTER", () => {
     [
       "nothing but unused ranges",
       { flags: 1, ranges: [{ flags: 1, nmsrs: 0 }] },
-      "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not take",
+      "KVM_MSR_FILTER_DEFAULT_DENY without any range would deny every MSR, which KVM does not accept",
     ],
     [
       "a range beside an unused one",
@@ -232,7 +232,7 @@ describe("KVM_SET_PMU_EVENT_FILTER", () => {
       { action: 2 },
       "action 2: it is 0 (KVM_PMU_EVENT_ALLOW) or 1 (KVM_PMU_EVENT_DENY)",
     ],
-    ["flags", { flags: 2 }, "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x1"],
+    ["flags", { flags: 2 }, "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x1"],
     [
       "a masked event's reserved bits",
       { flags: 1, events: [0n, bit(20)] },

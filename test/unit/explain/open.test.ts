@@ -26,7 +26,7 @@ test.each([
 test.each([
   ["ENOENT", "/etc/nope does not exist"],
   ["ENODEV", "/etc/nope has no driver behind it"],
-])("%s of another path says nothing of KVM's modules", (errno, reason) => {
+])("%s of another path does not name KVM's modules", (errno, reason) => {
   expect(open(errno, "/etc/nope")).toBe(reason);
 });
 
@@ -75,7 +75,7 @@ describe("EACCES", () => {
     const directory = mkdtempSync(join(tmpdir(), "node-kvm-"));
     const path = join(directory, "device");
     writeFileSync(path, "");
-    // What root owns, nobody else can be the owner of.
+    // Only root can give a file to another owner.
     if (process.geteuid?.() === 0) chownSync(path, 77, 78);
     chmodSync(path, mode);
     const { uid, gid } = statSync(path);
@@ -169,13 +169,26 @@ const refused: readonly (readonly [string, string, string])[] = [
   ["a device that is not KVM", "/dev/null", "ENOTTY"],
 ];
 
-test.each(refused)("Kvm.open of %s says what the remedy is", (_, path, code) => {
+test.each(refused)("Kvm.open of %s fails with a remedy", (_, path, code) => {
   const attempt = (): Kvm => Kvm.open(path);
   expect(attempt).toThrow(KvmError);
   expect(attempt).toThrow(
     expect.objectContaining({ call: "open", object: path, code, args: { path } }),
   );
   expect(attempt).toThrow(/does not exist|is not KVM/);
+});
+
+test("Kvm.open names NODE_KVM_DEVICE if the path is from there", () => {
+  const { env } = process;
+  onTestFinished(() => {
+    process.env = env;
+  });
+  process.env = { ...env, NODE_KVM_DEVICE: "/dev/no-such-kvm" };
+  const because = (reason: string): unknown => expect.objectContaining({ code: "ENOENT", reason });
+  expect(() => Kvm.open()).toThrow(
+    because("NODE_KVM_DEVICE names /dev/no-such-kvm, which does not exist"),
+  );
+  expect(() => Kvm.open("/dev/other-kvm")).toThrow(because("/dev/other-kvm does not exist"));
 });
 
 test.each<[path: unknown, message: string]>([

@@ -1,4 +1,4 @@
-/** What tests of reasons share: a refused call with made-up evidence, and CPUID tables by feature. */
+/** Refused calls with constructed evidence, and CPUID tables by feature, for the tests of reasons. */
 import { constants } from "node:os";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
 import type { FdKind } from "../../../lib/abi/ioctl.ts";
@@ -11,7 +11,7 @@ import {
   type VmEvidence,
 } from "../../../lib/explain/index.ts";
 
-/** An argument: an integer, the struct's bytes, or what was named of a struct. */
+/** An argument: an integer, the struct's bytes, or named fields of a struct. */
 type Sent = number | bigint | Uint8Array | Readonly<Record<string, unknown>>;
 
 /** The number of an errno. */
@@ -23,8 +23,8 @@ export function errnoOf(name: string): number {
 }
 
 /**
- * The reason of a refused `KVM_X ERRNO`, or `KVM_X ERRNO kind` where several kinds of handle have it.
- * explain() hides what a rule throws, and is silent then; here it fails the test.
+ * Returns the reason of a refused `KVM_X ERRNO`, or `KVM_X ERRNO kind` if several kinds of handle have the call.
+ * explain() catches the exception of a rule; here it fails the test.
  */
 export function why(
   call: string,
@@ -61,7 +61,7 @@ export function refusalOf(
   };
 }
 
-/** A VM whose capabilities answer these values; of no other one it is known. */
+/** Makes a VM whose capabilities have these values; no other capability is known. */
 export function vmWith(
   capabilities: Readonly<Record<string, number>>,
   more: VmEvidence = {},

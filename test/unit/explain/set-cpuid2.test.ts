@@ -1,16 +1,16 @@
 /** Claims about a refused KVM_SET_CPUID2: the reason names the count, the permission or the bits. */
 import { describe, expect, test } from "vitest";
-import { type CpuidEntry2, type CpuidEntryInput, CpuidTable } from "../../../lib/cpuid/index.ts";
+import { type CpuidEntry2, type CpuidEntry2Input, CpuidTable } from "../../../lib/cpuid/index.ts";
 import { why } from "./refused.ts";
 
 const INDEXED = 1;
 
-/** What is known of the vCPU: what it was given, and whether it has run. */
-type Life = { readonly given: readonly CpuidEntryInput[]; readonly hasEntered: boolean };
+/** The evidence of the vCPU: its table, and whether the guest was entered. */
+type Life = { readonly given: readonly CpuidEntry2Input[]; readonly hasEntered: boolean };
 
 function reason(
   errno: string,
-  sent: readonly CpuidEntryInput[],
+  sent: readonly CpuidEntry2Input[],
   life?: Life,
   nent = sent.length,
 ): string | undefined {
@@ -23,7 +23,7 @@ function reason(
   return why(`KVM_SET_CPUID2 ${errno}`, { nent, entries: sent }, vcpu && { vcpu });
 }
 
-const ranWith = (given: readonly CpuidEntryInput[]): Life => ({ given, hasEntered: true });
+const ranWith = (given: readonly CpuidEntry2Input[]): Life => ({ given, hasEntered: true });
 
 test("EINVAL after a run that may not have entered the guest names a bad width first", () => {
   const bad = [{ function: 0x8000_0008, eax: 49 << 8 }];
@@ -46,7 +46,7 @@ describe("other errnos than EINVAL", () => {
   test("EPERM names the bit of AMX and the permission", () => {
     const tiles = { function: 0xd, flags: INDEXED, eax: 0x6_0007 };
     expect(reason("EPERM", [tiles])).toBe(
-      "0xd.0:eax[18] asks for AMX tile data, which this process has no permission to give a guest " +
+      "0xd.0:eax[18] requests AMX tile data, which this process has no permission to give a guest " +
         "(arch_prctl ARCH_REQ_XCOMP_GUEST_PERM)",
     );
   });
@@ -65,7 +65,7 @@ describe("other errnos than EINVAL", () => {
 });
 
 describe("EINVAL before the first run", () => {
-  const width = (bits: number): CpuidEntryInput => ({
+  const width = (bits: number): CpuidEntry2Input => ({
     function: 0x8000_0008,
     eax: (bits << 8) | 0x27,
   });
@@ -76,7 +76,7 @@ describe("EINVAL before the first run", () => {
     );
   });
 
-  test("looks at the first of two leafs, as KVM does", () => {
+  test("judges the first of two leaves, as KVM does", () => {
     expect(reason("EINVAL", [width(49), width(48)])).toContain(" 49,");
     expect(reason("EINVAL", [width(48), width(49)])).toBeUndefined();
   });
@@ -102,7 +102,7 @@ describe("EINVAL after the first run", () => {
     );
   });
 
-  test("does not blame the bits that KVM sets itself", () => {
+  test("does not name the bits that KVM sets itself", () => {
     const sent = [
       { ...leaf1, ecx: 0, edx: 0 },
       { ...leaf7, ebx: 0, ecx: 1 << 4 },
@@ -112,14 +112,14 @@ describe("EINVAL after the first run", () => {
     );
   });
 
-  test("says so when only those differ", () => {
+  test("names only those bits if no other differs", () => {
     expect(reason("EINVAL", [{ ...leaf1, ecx: 0 }, leaf7], ran)).toBe(
       "the vCPU has run, and only bits that KVM itself sets can differ from the table that it ran with: " +
         "0x1.0:ecx[27] osxsave: ran with 1, got 0",
     );
   });
 
-  test("says so when nothing differs, whatever the padding is", () => {
+  test("names no bit if no bit differs, whatever the padding is", () => {
     const padded = [leaf1, { ...leaf7, padding: [1, 2, 3] }];
     expect(reason("EINVAL", padded, ran)).toBe(
       "the vCPU has run, and only bits that KVM itself sets can differ from the table that it ran with",
@@ -146,7 +146,7 @@ describe("EINVAL after the first run", () => {
     expect(text).not.toContain("0x50000004");
   });
 
-  test("does not speak of the address width, which is not checked any more", () => {
+  test("does not name the address width, which KVM no longer checks", () => {
     const wide = { function: 0x8000_0008, eax: 49 << 8 };
     expect(reason("EINVAL", [leaf1, leaf7, wide], ran)).not.toContain("KVM takes only");
   });

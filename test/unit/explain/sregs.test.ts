@@ -61,13 +61,13 @@ describe("CR4", () => {
     expect(why(REFUSED, { cr4: bit(23) }, vcpuWith(["ibt"]))).toBeUndefined();
   });
 
-  test("what this KVM cannot give is not blamed on the vCPU's table", () => {
+  test("a feature that this KVM lacks is not named as missing in the vCPU's table", () => {
     expect(why(REFUSED, { cr4: bit(12) }, vcpuWith(["la57"], ["xsave"]))).toBe(
       "CR4 bit 12 LA57: this KVM cannot give it to a guest (0x7.0:ecx[16] la57)",
     );
   });
 
-  test.each([15, 19, 26, 63])("bit %i is nobody's", (n) => {
+  test.each([15, 19, 26, 63])("bit %i is reserved", (n) => {
     expect(why(REFUSED, { cr4: bit(n) }, vcpuWith(HOST))).toBe(`CR4 bit ${n}: reserved`);
   });
 
@@ -82,23 +82,23 @@ describe("CR4", () => {
     );
   });
 
-  test("is blamed before others that are wrong as well", () => {
+  test("is named before other causes that apply as well", () => {
     const sregs = { cr4: bit(12), cr0: bit(31), apicBase: 1n };
     expect(why(REFUSED, sregs, vcpuWith(["xsave"], HOST))).toMatch(/^CR4 bit 12 LA57: /);
   });
 
-  test("bits that need no feature are not blamed", () => {
+  test("bits that need no feature are not named", () => {
     expect(why(REFUSED, { cr4: 0x7ffn }, vcpuWith([], HOST))).toBeUndefined();
   });
 
-  test("an empty table is said to be empty", () => {
+  test("an empty table is named as empty", () => {
     expect(why(REFUSED, { cr4: bit(12) }, vcpuWithoutTable(HOST))).toBe(
       "either CR4 bit 12 LA57: not in this vCPU's CPUID (0x7.0:ecx[16] la57): " +
         "it has no table yet, KVM_SET_CPUID2 comes first, or another cause",
     );
   });
 
-  test("an empty table, which Linux before 6.14 does not mind, takes no blame of others", () => {
+  test("an empty table, which Linux before 6.14 accepts, comes after other causes", () => {
     expect(why(REFUSED, { cr4: bit(12), cr0: bit(31) }, vcpuWithoutTable(HOST))).toBe(
       "CR0.PG is 1, and CR0.PE is 0",
     );
@@ -109,7 +109,7 @@ describe("CR0", () => {
   test.each([
     ["PG without PE", bit(31), "CR0.PG is 1, and CR0.PE is 0"],
     ["NW without CD", bit(29), "CR0.NW is 1, and CR0.CD is 0"],
-    ["bits above 31", bit(32) | bit(40), "CR0 bits 32, 40: reserved"],
+    ["bits above 31", bit(32) | bit(40), "CR0 0x10100000000: bits 32, 40 are reserved"],
   ])("%s", (_, cr0, reason) => {
     expect(why(REFUSED, { cr0 }, vcpuWith(HOST))).toBe(reason);
   });
@@ -152,7 +152,7 @@ describe("the mode", () => {
     expect(why(REFUSED, { ...LONG, cr3: bit(50) }, evidence)).toContain(`the ${bits} bits`);
   });
 
-  test("a table that does not tell its width means 36 bits", () => {
+  test("a table without the width means 36 bits", () => {
     const sregs = { ...LONG, cr3: bit(36) };
     expect(why(REFUSED, sregs, vcpuWithoutTable(HOST))).toContain("the 36 bits");
   });
@@ -203,9 +203,9 @@ describe("EFER", () => {
     );
   });
 
-  test("Linux 6.1 does not look at it, so it takes no blame of others", () => {
+  test("Linux 6.1 does not check EFER, so another cause comes first", () => {
     const sregs = { efer: bit(12), apicBase: 0xfee0_0001n };
-    expect(why(REFUSED, sregs, vcpuWith([], HOST))).toBe("apicBase 0xfee00001: bit 0 reserved");
+    expect(why(REFUSED, sregs, vcpuWith([], HOST))).toBe("apicBase 0xfee00001: bit 0 is reserved");
   });
 
   test("SCE needs nothing", () => {
@@ -217,7 +217,7 @@ describe("the APIC base", () => {
   const base = 0xfee0_0000n;
 
   test.each([
-    ["reserved bits", base | 0x801n, "apicBase 0xfee00801: bit 0 reserved"],
+    ["reserved bits", base | 0x801n, "apicBase 0xfee00801: bit 0 is reserved"],
     [
       "x2APIC without EN",
       base | bit(10),
@@ -226,7 +226,7 @@ describe("the APIC base", () => {
     [
       "x2APIC without the feature",
       base | bit(10) | bit(11),
-      "apicBase 0xfee00c00: bit 10 EXTD: x2apic is not in this vCPU's CPUID (0x1.0:ecx[21])",
+      "apicBase 0xfee00c00: bit 10 EXTD: x2apic is not in this vCPU's CPUID (0x1.0:ecx[21] x2apic)",
     ],
     [
       "a wide address",
@@ -247,9 +247,9 @@ describe("the APIC base", () => {
 describe("KVM_SET_SREGS2", () => {
   const refused = "KVM_SET_SREGS2 EINVAL";
 
-  test("flags that there are not", () => {
+  test("undefined flags are refused", () => {
     expect(why(refused, { flags: 2n }, vcpuWith(HOST))).toBe(
-      "flags 0x2: bit 1 may not be set; Linux 7.2 knows 0x1",
+      "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x1",
     );
   });
 
@@ -271,7 +271,7 @@ describe("KVM_SET_SREGS2", () => {
   });
 });
 
-test("the bytes tell as much as the names do", () => {
+test("the bytes have the same reasons as the names", () => {
   const whole = encode(Sregs2, { apicBase: 1n });
   expect(why("KVM_SET_SREGS2 EINVAL", whole, vcpuWith(HOST))).toMatch(/^apicBase 0x1: bit 0/);
   const bytes = encode(Sregs, { cr4: bit(12) });
@@ -283,7 +283,7 @@ test("without evidence, only what is wrong on any vCPU is named", () => {
   expect(why(REFUSED, { cr0: bit(31) })).toBe("CR0.PG is 1, and CR0.PE is 0");
 });
 
-test("evidence that cannot be had is no evidence", () => {
+test("a question that fails is no evidence", () => {
   const fail = (): never => {
     throw new Error("the vCPU is gone");
   };

@@ -25,9 +25,9 @@ describe("KVM_SET_XCRS", () => {
   test.each([
     [0n, "XCR0 0x0: bit 0 x87 must be 1"],
     [5n, "XCR0 0x5: bit 2 AVX needs bit 1 SSE"],
-    [0x23n, "XCR0 0x23: AVX-512 comes whole, not without bits 6 ZMM_Hi256, 7 Hi16_ZMM"],
+    [0x23n, "XCR0 0x23: AVX-512 is incomplete without bits 6 ZMM_Hi256, 7 Hi16_ZMM"],
     [0xe3n, "XCR0 0xe3: bits 5 to 7 (AVX-512) need bit 2 AVX"],
-    [0x20007n, "XCR0 0x20007: AMX comes whole, not without bit 18 TILEDATA"],
+    [0x20007n, "XCR0 0x20007: AMX is incomplete without bit 18 TILEDATA"],
     [
       0x207n,
       "XCR0 0x207: bit 9 PKRU not in this vCPU's CPUID, which has 0x600e7 in 0xd.0:eax and edx",
@@ -39,7 +39,7 @@ describe("KVM_SET_XCRS", () => {
   });
 
   test("of MPX's halves", () => {
-    expect(set(0xfn, components(0x1f))).toBe("XCR0 0xf: MPX comes whole, not without bit 4 BNDCSR");
+    expect(set(0xfn, components(0x1f))).toBe("XCR0 0xf: MPX is incomplete without bit 4 BNDCSR");
   });
 
   test("of a vCPU without a table", () => {
@@ -48,7 +48,7 @@ describe("KVM_SET_XCRS", () => {
     );
   });
 
-  test("of the last that there is room for", () => {
+  test("of the last register for which the struct has room", () => {
     const xcrs = Array.from({ length: 16 }, (_, i) => ({ xcr: i === 15 ? 0 : 1, value: 0n }));
     expect(why("KVM_SET_XCRS EINVAL", { nrXcrs: 16, xcrs })).toBe("XCR0 0x0: bit 0 x87 must be 1");
     expect(why("KVM_SET_XCRS EINVAL", { nrXcrs: 15, xcrs })).toBeUndefined();
@@ -62,7 +62,7 @@ describe("KVM_SET_XCRS", () => {
   });
 
   test("of half of AMX names the other half", () => {
-    expect(set(0x4_0007n)).toBe("XCR0 0x40007: AMX comes whole, not without bit 17 TILECFG");
+    expect(set(0x4_0007n)).toBe("XCR0 0x40007: AMX is incomplete without bit 17 TILECFG");
   });
 
   test("of more than there is room for, or with flags", () => {
@@ -135,7 +135,7 @@ describe("KVM_SET_XSAVE", () => {
     expect(set(bytes.subarray(8, 8 + 575))).toBeUndefined();
   });
 
-  test("of an x87 that there is not, where nothing else is known", () => {
+  test("of x87 on a KVM without components", () => {
     expect(why("KVM_SET_XSAVE EINVAL", area({ 512: 1n }), components(0))).toMatch(
       /^xstate_bv 0x1: bit 0 x87 may not be set/,
     );
@@ -162,7 +162,7 @@ describe("KVM_SET_XSAVE", () => {
     expect(why("KVM_SET_XSAVE EFAULT", { region: [] }, amx)).toBeUndefined();
     expect(why("KVM_SET_XSAVE EFAULT", area({}))).toBeUndefined();
     expect(why("KVM_GET_XSAVE EINVAL", area({}), amx)).toBe(
-      "the state is up to 11008 bytes, and this call gives 4096: KVM_GET_XSAVE2 gives all",
+      "the state is up to 11008 bytes, and this call returns 4096: KVM_GET_XSAVE2 returns all",
     );
     expect(why("KVM_GET_XSAVE EINVAL", area({}), vmWith({ KVM_CAP_XSAVE2: 4096 }))).toBeUndefined();
   });
@@ -182,24 +182,19 @@ describe("KVM_SET_VCPU_EVENTS", () => {
   );
 
   test.each([
-    [
-      "unknown flags",
-      { flags: 0x40 },
-      off,
-      "flags 0x40: bit 6 may not be set; Linux 7.2 knows 0x3f",
-    ],
+    ["unknown flags", { flags: 0x40 }, off, "flags 0x40: bit 6 may not be set; Linux 7.2 has 0x3f"],
     [
       "payloads that are off",
       { flags: 0x10 },
       off,
-      "flags 0x10 has 0x10, which needs KVM_CAP_EXCEPTION_PAYLOAD switched on for the VM",
+      "flags 0x10 has 0x10, which requires KVM_CAP_EXCEPTION_PAYLOAD to be enabled on the VM",
     ],
     ["payloads that are on", { flags: 0x10 }, on, undefined],
     [
       "triple faults that are off",
       { flags: 0x21 },
       off,
-      "flags 0x21 has 0x20, which needs KVM_CAP_X86_TRIPLE_FAULT_EVENT switched on for the VM",
+      "flags 0x21 has 0x20, which requires KVM_CAP_X86_TRIPLE_FAULT_EVENT to be enabled on the VM",
     ],
     [
       "an exception 32",
@@ -211,7 +206,7 @@ describe("KVM_SET_VCPU_EVENTS", () => {
       "the NMI as an exception",
       { exception: { injected: 1, nr: 2 } },
       off,
-      "exception.nr 2 is the NMI, which is no exception: it goes into nmi.injected or nmi.pending",
+      "exception.nr 2 is the NMI, which is not an exception: use nmi.injected or nmi.pending",
     ],
     [
       "a pending exception that is not looked at",
@@ -292,7 +287,7 @@ describe("debugging and machine checks", () => {
     [
       "KVM_SET_DEBUGREGS EINVAL",
       { flags: 1n },
-      "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0",
+      "flags 0x1: bit 0 may not be set; Linux 7.2 has 0x0",
     ],
     ["KVM_SET_DEBUGREGS EINVAL", { dr6: 0xffff_0ff0n, dr7: 0x400n }, undefined],
     [
@@ -303,7 +298,7 @@ describe("debugging and machine checks", () => {
     [
       "KVM_TPR_ACCESS_REPORTING EINVAL",
       { flags: 1 },
-      "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0x0",
+      "flags 0x1: bit 0 may not be set; Linux 7.2 has 0x0",
     ],
     [
       "KVM_X86_SETUP_MCE EINVAL",
@@ -316,7 +311,7 @@ describe("debugging and machine checks", () => {
       "either mcgCap 0x2000001 has 0x2000000, which this KVM may not support, or another cause",
     ],
     ["KVM_X86_SETUP_MCE EINVAL", { mcgCap: 0xff_0020n }, undefined],
-    ["KVM_X86_SET_MCE EINVAL", { status: 1n }, "status 0x1 has not bit 63 VAL"],
+    ["KVM_X86_SET_MCE EINVAL", { status: 1n }, "status 0x1 lacks bit 63 VAL"],
     [
       "KVM_X86_SET_MCE EINVAL",
       { status: bit(63), bank: 40 },
@@ -342,7 +337,7 @@ describe("debugging and machine checks", () => {
 describe("time", () => {
   test("kvmclock is the guest's to switch on", () => {
     expect(why("KVM_KVMCLOCK_CTRL EINVAL")).toBe(
-      "the guest has not switched kvmclock on: it does so by bit 0 of MSR 0x4b564d01 (or 0x12)",
+      "the guest has not enabled kvmclock, which it does by bit 0 of MSR 0x4b564d01 (or 0x12)",
     );
   });
 
@@ -350,7 +345,7 @@ describe("time", () => {
     [
       "vcpu",
       0,
-      "1000 kHz is less than the host's TSC has, and this host cannot scale it (KVM_CAP_TSC_CONTROL is 0)",
+      "1000 kHz is less than the frequency of the host's TSC, and this host cannot scale it (KVM_CAP_TSC_CONTROL is 0)",
     ],
     ["vcpu", 1, "1000 kHz is out of reach of this host's TSC scaling"],
     ["vm", 1, "1000 kHz is more than this host can scale its TSC to"],
@@ -362,7 +357,7 @@ describe("time", () => {
 
   test.each([
     [1, 14, "flags 0x1: bit 0 may not be set; KVM_CAP_ADJUST_CLOCK allows 0xe"],
-    [1, 1, "flags 0x1: bit 0 may not be set; Linux 7.2 knows 0xe"],
+    [1, 1, "flags 0x1: bit 0 may not be set; Linux 7.2 has 0xe"],
     [4, 2, "flags 0x4: bit 2 may not be set; KVM_CAP_ADJUST_CLOCK allows 0x2"],
     [14, 14, undefined],
   ])("KVM_SET_CLOCK with flags %i where %i", (flags, allowed, reason) => {
@@ -384,7 +379,7 @@ describe("nested state", () => {
       "unknown flags",
       { size: 128, flags: 0x10 },
       svm(0n),
-      "flags 0x10: bit 4 may not be set; Linux 7.2 knows 0x10f",
+      "flags 0x10: bit 4 may not be set; Linux 7.2 has 0x10f",
     ],
     [
       "a run without a guest",

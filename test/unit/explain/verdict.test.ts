@@ -1,7 +1,7 @@
-/** Claims about what rules share: asking, what was sent, verdicts, and the sentence that several causes make. */
+/** Claims about the common parts of rules: questions, arguments, verdicts, and the sentence of several causes. */
 import { describe, expect, test } from "vitest";
 import { MpState } from "../../../lib/abi/generated/structs.ts";
-import { placesOf } from "../../../lib/explain/cpuid-rules.ts";
+import { placesOf } from "../../../lib/explain/findings.ts";
 import { known, sentCount, sentInteger, sentStruct } from "../../../lib/explain/refusal.ts";
 import {
   claim,
@@ -40,7 +40,7 @@ describe("several causes", () => {
     expect(judged).toEqual([]);
   });
 
-  test("that stay open are all told, and one alone has another beside it", () => {
+  test("that stay open are all in the sentence, and one alone has another beside it", () => {
     expect(write(asked({ a: open("a"), b: open("b"), c: open("c") }))).toBe("either a, or b, or c");
     expect(write(asked({ a: open("a") }))).toBe("either a, or another cause");
     expect(write(asked({ a: undefined }))).toBeUndefined();
@@ -63,7 +63,7 @@ describe("a verdict", () => {
   });
 });
 
-describe("what was sent", () => {
+describe("an argument", () => {
   test.each([
     ["a number", 7, 7n],
     ["a bigint", 1n << 63n, 1n << 63n],

@@ -19,7 +19,7 @@ import { StateError } from "../../../lib/errors.ts";
 import { type Assembler, guest, mem } from "../../../lib/guest/index.ts";
 import { EventFd } from "../../../lib/kvm/host-file.ts";
 import type { Vm } from "../../../lib/kvm/vm.ts";
-import { Sandbox } from "../../../lib/vmm/sandbox.ts";
+import { Sandbox } from "../../../lib/machine/sandbox.ts";
 import { isPvm, refusal, test } from "./on-device.ts";
 
 const STAR = 0xc000_0081;

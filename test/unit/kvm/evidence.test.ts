@@ -220,7 +220,7 @@ test("an eventfd of another VM is distinguished from one that this VM has", () =
   using fd = EventFd.create();
   a.vm.irqfd({ fd, gsi: 1 });
   for (const { kernel } of [a, b]) kernel.refuses = [irqfd.request, errnoOf("EBUSY")];
-  expect(() => a.vm.irqfd({ fd, gsi: 2 })).toThrow(/of this VM already/);
+  expect(() => a.vm.irqfd({ fd, gsi: 2 })).toThrow(/already raises an interrupt of this VM/);
   expect(() => b.vm.irqfd({ fd, gsi: 2 })).toThrow(/of another VM/);
   a.kernel.refuses = undefined;
   a.vm.irqfd({ fd, gsi: 1, flags: 1 });
@@ -231,6 +231,6 @@ test("a slot over the APIC's page is distinguished from an id that is used", () 
   const { kernel, vm } = machine(0);
   const create = IOCTLS.find(({ name }) => name === "KVM_CREATE_VCPU") as Ioctl;
   kernel.refuses = [create.request, errnoOf("EEXIST")];
-  expect(() => vm.createVcpu(0)).toThrow(/vCPU 0 was made before/);
+  expect(() => vm.createVcpu(0)).toThrow(/vCPU 0 was created before/);
   expect(() => vm.createVcpu(1)).toThrow(/EEXIST$/);
 });

@@ -10,7 +10,7 @@ import {
 import type { Ioctl } from "../../../lib/abi/ioctl.ts";
 import { encode, read } from "../../../lib/abi/struct.ts";
 import { KvmError } from "../../../lib/errors.ts";
-import { type CallContext, Handle, type IoctlArgument } from "../../../lib/kvm/handle.ts";
+import { Handle, type IoctlArgument, type IoctlOptions } from "../../../lib/kvm/handle.ts";
 import type { Origin } from "../../../lib/kvm/origin.ts";
 import type { StatefulVcpu } from "../../../lib/kvm/state/vcpu-state.ts";
 import type { NativeFd } from "../../../lib/native.ts";
@@ -64,7 +64,7 @@ export class FakeHandle extends Handle {
   }
 
   /** Handles an ioctl, and answers it from earlier arguments. */
-  override ioctl(ioctl: Ioctl, argument?: IoctlArgument, context: CallContext = {}): number {
+  override ioctl(ioctl: Ioctl, argument?: IoctlArgument, context: IoctlOptions = {}): number {
     const { name } = ioctl;
     this.called.push(name);
     this.msrs.set(0x10, (this.msrs.get(0x10) ?? 0n) + TICK);

@@ -4,16 +4,16 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR } from "../../../lib/abi/generated/ioctls.ts";
 import { formatChange } from "../../../lib/cpuid/diff.ts";
 import { fromSupported } from "../../../lib/cpuid/index.ts";
-import { explainExit } from "../../../lib/kvm/exits/explain-exit.ts";
+import { explainExit } from "../../../lib/kvm/exits/explain.ts";
 import { EventFd } from "../../../lib/kvm/host-file.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
 import { dirtyPages } from "../../../lib/kvm/memory/dirty-pages.ts";
 import { GuestMemory } from "../../../lib/kvm/memory/guest-memory.ts";
+import { mapRam } from "../../../lib/machine/ram.ts";
 import { stateFromBytes, stateToBytes } from "../../../lib/state/binary.ts";
 import { stateToJson } from "../../../lib/state/json.ts";
 import { stateFromJson } from "../../../lib/state/json-reader.ts";
 import { exportC } from "../../../lib/trace/export-c.ts";
-import { mapRam } from "../../../lib/vmm/ram.ts";
 import { type FakeHandles, fakeHandles } from "./fake-fd.ts";
 
 const memory = GuestMemory.allocate(0x2000);

@@ -2,8 +2,8 @@
 import { Run } from "../../../lib/abi/generated/structs.ts";
 import { offsetOf, type StructInput, write } from "../../../lib/abi/struct.ts";
 import type { Exit } from "../../../lib/kvm/exits/exit.ts";
-import { decodeExit } from "../../../lib/kvm/exits/exit-decoder.ts";
-import { ExitSource } from "../../../lib/kvm/exits/exit-source.ts";
+import { decodeExit } from "../../../lib/kvm/exits/exit.ts";
+import { ExitSource } from "../../../lib/kvm/exits/source.ts";
 
 /** As x86 maps it: kvm_run, the page of port data, the ring of coalesced MMIO. */
 export const MAPPED: number = 3 * 4096;

@@ -8,7 +8,7 @@ import { Kvm } from "../../../lib/kvm/kvm.ts";
 import { GuestMemory } from "../../../lib/kvm/memory/guest-memory.ts";
 import type { Vcpu } from "../../../lib/kvm/vcpu.ts";
 import type { Vm } from "../../../lib/kvm/vm.ts";
-import { Sandbox } from "../../../lib/vmm/sandbox.ts";
+import { Sandbox } from "../../../lib/machine/sandbox.ts";
 
 function open(): Kvm | string {
   try {

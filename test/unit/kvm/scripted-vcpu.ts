@@ -40,8 +40,8 @@ export function scriptedVcpu(script: readonly ScriptedRun[]): Vcpu {
     setFilter: () => 0,
   };
   const fd: Pick<NativeFd, "mapRun" | "close" | "ioctl"> = {
-    mapRun: (told) => {
-      done = told;
+    mapRun: (ended) => {
+      done = ended;
       return native;
     },
     ioctl: () => 0,

@@ -2,9 +2,10 @@
  * Makes common mistakes with KVM, and prints the message of each error, as JSON: run on
  * a host or in the lab. What must be in the texts is wrong-calls.ts.
  */
-import { CpuidTable, EventFd, fromSupported, GuestMemory, Kvm, Sandbox } from "node-kvm";
+import { CpuidTable, EventFd, fromSupported, GuestMemory, Kvm } from "node-kvm";
 import * as abi from "node-kvm/abi";
 import { guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 
 const kvm = Kvm.open();
 const table = fromSupported(kvm.getSupportedCpuid());

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
   type Lane,
+  type LaneStart,
+  type LaneStep,
   runCampaign,
-  type Start,
-  type Step,
   toColumn,
 } from "../../../lib/lab/campaign.ts";
 import { LabError } from "../../../lib/lab/error.ts";
@@ -56,14 +56,14 @@ test("no more machines run at a time than were asked for", async () => {
 });
 
 test("each lane tells when it boots, how many claims were judged, and its end", async () => {
-  const steps: Step["kind"][] = [];
+  const steps: LaneStep["kind"][] = [];
   let claims = 0;
   const run = async ({ onStderr }: LabOptions): Promise<LabResult> => {
     onStderr?.(Buffer.from("pass a\npass b\n"));
     onStderr?.(Buffer.from("fail c\n"));
     return EXITED;
   };
-  const onProgress = (_: Lane, step: Step): void => {
+  const onProgress = (_: Lane, step: LaneStep): void => {
     steps.push(step.kind);
     claims = step.kind === "judged" ? step.claims : claims;
   };
@@ -137,7 +137,7 @@ describe("a restored machine", () => {
   async function judged(
     restored: LabResult,
     booted: LabResult,
-    start: Start = "saved",
+    start: LaneStart = "saved",
   ): Promise<{ readonly column: Column | undefined; readonly starts: readonly string[] }> {
     const starts: string[] = [];
     const run = async ({ restore }: LabOptions): Promise<LabResult> => {

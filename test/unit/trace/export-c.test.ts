@@ -5,6 +5,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { EXIT_REASON_OFFSET, EXITS, type X86ExitName } from "../../../lib/abi/exits.ts";
+import { KVM_EXIT_REASONS } from "../../../lib/abi/generated/constants.ts";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
 import {
   Cpuid2,
@@ -179,6 +181,25 @@ describe("an exported file", () => {
     const [replied, halted] = ["/* mmio.data */", "KVM_EXIT_HLT"].map((what) => text.indexOf(what));
     expect(replied).toBeGreaterThan(text.indexOf("a signal interrupted KVM_RUN"));
     expect(halted).toBeGreaterThan(replied ?? 0);
+    compile({ "a.c": text });
+  });
+
+  test("compiles with every exit of the table, and compares each of its fields", () => {
+    recording = record();
+    const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
+    const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
+    const words = new Int32Array(3072);
+    const names = Object.keys(EXITS) as X86ExitName[];
+    for (const name of names) {
+      words[EXIT_REASON_OFFSET / 4] = KVM_EXIT_REASONS[name];
+      traceExit(vcpu, words, 0, []);
+    }
+    const text = exportC(recording.stop());
+    const compared = names.flatMap((name): readonly string[] => EXITS[name].fields);
+    const isCompared = (field: string): boolean =>
+      new RegExp(`EXIT(_AT)?\\(\\d+, \\w+, "?${field.replaceAll(".", "\\.")}\\b`).test(text);
+    expect(compared.filter((field) => !isCompared(field))).toEqual([]);
+    expect(names.filter((name) => !text.includes(`, ${name})`))).toEqual([]);
     compile({ "a.c": text });
   });
 

@@ -1,7 +1,8 @@
 /** Tests of a step as a line of text and as a line of JSON. */
 import { describe, expect, test } from "vitest";
+import { KVM_EXIT_REASONS } from "../../../lib/abi/generated/constants.ts";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
-import { Cpuid2, EnableCap, Regs } from "../../../lib/abi/generated/structs.ts";
+import { Cpuid2, EnableCap, Regs, Run } from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
 import { toLine } from "../../../lib/trace/line.ts";
 import { toNdjson } from "../../../lib/trace/ndjson.ts";
@@ -57,6 +58,28 @@ describe("a line", () => {
       "KVM_RUN(vcpu 0) = -1 EINTR",
       "close(vcpu 0) = 0",
     ]);
+  });
+});
+
+describe("a line of an exit of confidential guests", () => {
+  test.each([
+    [
+      "KVM_EXIT_TDX",
+      { tdx: { nr: 0x10002n, getQuote: { gpa: 0x5000n } } },
+      "KVM_RUN(vcpu 0) = 0 KVM_EXIT_TDX tdx.nr=0x10002",
+    ],
+    [
+      "KVM_EXIT_SNP_REQ_CERTS",
+      { snpReqCerts: { gpa: 0x5000n, npages: 4n } },
+      "KVM_RUN(vcpu 0) = 0 KVM_EXIT_SNP_REQ_CERTS snp_req_certs.gpa=0x5000, snp_req_certs.npages=4",
+    ],
+  ] as const)("of %s has its name and its fields", (name, fields, line) => {
+    const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
+    const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
+    const bytes = encode(Run, { exitReason: KVM_EXIT_REASONS[name], ...fields });
+    traceExit(vcpu, new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4), 0, []);
+    const step = vm.ring.steps().at(-1);
+    expect(step && toLine(step)).toBe(line);
   });
 });
 

@@ -1,8 +1,9 @@
 /**
  * A worker with a real vCPU, whose guest writes to port 0x80 a thousand times, then to port 0x81, and then spins.
  */
-import { fromSupported, Kvm, Sandbox } from "node-kvm";
+import { fromSupported, Kvm } from "node-kvm";
 import { guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
 import { serveVcpu } from "node-kvm/worker";
 
 let handled = 0;

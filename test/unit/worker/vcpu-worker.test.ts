@@ -3,7 +3,7 @@
  * run-worker.test.ts.
  */
 import { expect, onTestFinished, test } from "vitest";
-import type { IoInExit } from "../../../lib/kvm/exits/exit.ts";
+import type { IoInExit } from "../../../lib/kvm/exits/access.ts";
 import { serveVcpu, VcpuWorker } from "../../../lib/worker/index.ts";
 
 const FILE = new URL("scripted.js", import.meta.url);

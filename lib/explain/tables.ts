@@ -1,0 +1,23 @@
+/** The CPUID tables of the evidence: the vCPU's, and KVM's. Rules on them are lib/oracle. */
+import { type CpuidEntry2, CpuidTable } from "../cpuid/index.ts";
+import { type Evidence, known } from "./refusal.ts";
+
+const tables = new WeakMap<readonly CpuidEntry2[], CpuidTable>();
+
+/** Makes a table of entries, once for each list, because each rule of a call reads it. */
+function tableOf(entries: readonly CpuidEntry2[] | undefined): CpuidTable | undefined {
+  if (entries === undefined) return undefined;
+  const table = tables.get(entries) ?? CpuidTable.from(entries);
+  tables.set(entries, table);
+  return table;
+}
+
+/** Returns the table of the refused call's vCPU; undefined if it is not known. */
+export function vcpuTable({ vcpu }: Evidence): CpuidTable | undefined {
+  return tableOf(known(vcpu?.cpuid));
+}
+
+/** Returns the table of KVM_GET_SUPPORTED_CPUID; undefined if it is not known. */
+export function supportedTable({ kvm }: Evidence): CpuidTable | undefined {
+  return tableOf(known(kvm?.supportedCpuid));
+}

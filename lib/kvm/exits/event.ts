@@ -1,0 +1,228 @@
+/** Exits that report an event or an error and take no answer. */
+import {
+  KVM_INTERNAL_ERROR_EMULATION,
+  KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
+} from "../../abi/generated/constants.ts";
+import {
+  Run,
+  RunDebug,
+  RunEmulationFailure,
+  RunEoi,
+  RunEx,
+  RunFailEntry,
+  RunHw,
+  RunInternal,
+  RunMemoryFault,
+  RunNotify,
+  RunSystemEvent,
+  RunTprAccess,
+} from "../../abi/generated/structs.ts";
+import { offsetOf } from "../../abi/struct.ts";
+import type { ExitSource } from "./source.ts";
+
+/** An exit without further data. */
+export interface BareExit {
+  /**
+   * - `hlt`: the guest halted, without an in-kernel APIC.
+   * - `shutdown`: a triple fault.
+   * - `intr`: a signal or `immediate_exit`; the guest may not have run.
+   * - `irq_window_open`: an interrupt can be injected, after `request_interrupt_window` was set.
+   * - `nmi`: in the headers, but no x86 code of Linux 7.2 returns it.
+   * - `dirty_ring_full`: harvest the dirty ring, then run again.
+   * - `ap_reset_hold`: an SEV-ES guest's CPU waits for its start, without an in-kernel APIC.
+   * - `x86_bus_lock`: the guest locked the bus (KVM_CAP_X86_BUS_LOCK_EXIT).
+   */
+  readonly kind:
+    | "hlt"
+    | "shutdown"
+    | "intr"
+    | "irq_window_open"
+    | "nmi"
+    | "dirty_ring_full"
+    | "ap_reset_hold"
+    | "x86_bus_lock";
+}
+
+/**
+ * The hardware exited for a reason that KVM does not know: `KVM_EXIT_UNKNOWN`, which is 0. Its kind is the name of its
+ * member of `kvm_run`, because `unknown` is an exit that _this package_ does not know.
+ */
+export interface HwExit {
+  readonly kind: "hw";
+  /** The hardware's exit reason. KVM_EXIT_UNKNOWN without one leaves the previous exit's bytes here. */
+  readonly hardwareExitReason: bigint;
+}
+
+/** The CPU failed to enter the guest: `KVM_EXIT_FAIL_ENTRY`. */
+export interface FailEntryExit {
+  readonly kind: "fail_entry";
+  /** Intel: the VM-instruction error or exit reason; AMD: the VMCB exit code. */
+  readonly hardwareEntryFailureReason: bigint;
+  /** The host CPU on which the entry failed. */
+  readonly cpu: number;
+}
+
+/** The instruction that KVM could not emulate: `kvm_run.emulation_failure`. */
+export interface EmulationFailure {
+  /** The valid fields: `KVM_INTERNAL_ERROR_EMULATION_FLAG_*`. */
+  readonly flags: bigint;
+  /** The bytes that KVM had fetched, 1 to 15, starting with the instruction; `undefined` without the flag. */
+  readonly insnBytes: Uint8Array | undefined;
+}
+
+/** KVM could not continue the guest: `KVM_EXIT_INTERNAL_ERROR`. */
+export interface InternalErrorExit {
+  readonly kind: "internal_error";
+  /** A `KVM_INTERNAL_ERROR_*`; KVM_INTERNAL_ERROR_EMULATION (1) comes with `emulationFailure`. */
+  readonly suberror: number;
+  /** KVM's further data, `ndata` of at most 16 words. */
+  readonly data: readonly bigint[];
+  /** `undefined` for every other suberror, and if the kernel does not provide it. */
+  readonly emulationFailure: EmulationFailure | undefined;
+}
+
+/** An exception that KVM does not handle: `KVM_EXIT_EXCEPTION`. */
+export interface ExceptionExit {
+  readonly kind: "exception";
+  readonly exception: number;
+  readonly errorCode: number;
+}
+
+/** A breakpoint or single step of KVM_SET_GUEST_DEBUG: `KVM_EXIT_DEBUG`. */
+export interface DebugExit {
+  readonly kind: "debug";
+  readonly exception: number;
+  readonly pc: bigint;
+  readonly dr6: bigint;
+  readonly dr7: bigint;
+}
+
+/** The guest lowered its task priority, without an in-kernel APIC: `KVM_EXIT_SET_TPR`. */
+export interface SetTprExit {
+  readonly kind: "set_tpr";
+  /** The new priority, `kvm_run.cr8`. */
+  readonly cr8: bigint;
+}
+
+/** The guest accessed the task priority, with KVM_TPR_ACCESS_REPORTING enabled: `KVM_EXIT_TPR_ACCESS`. */
+export interface TprAccessExit {
+  readonly kind: "tpr_access";
+  /** The address of the instruction. */
+  readonly rip: bigint;
+  readonly isWrite: boolean;
+}
+
+/** The guest requests a reset or a shutdown, or has crashed: `KVM_EXIT_SYSTEM_EVENT`. */
+export interface SystemEventExit {
+  readonly kind: "system_event";
+  /** A `KVM_SYSTEM_EVENT_*`. */
+  readonly type: number;
+  /** KVM's further data, `ndata` of at most 16 words; undefined without KVM_CAP_SYSTEM_EVENT_DATA. */
+  readonly data: readonly bigint[];
+}
+
+/** The guest acknowledged a level interrupt of a split irqchip: `KVM_EXIT_IOAPIC_EOI`. */
+export interface IoapicEoiExit {
+  readonly kind: "ioapic_eoi";
+  readonly vector: number;
+}
+
+/** The guest had no event window for too long (KVM_CAP_X86_NOTIFY_VMEXIT): `KVM_EXIT_NOTIFY`. */
+export interface NotifyExit {
+  readonly kind: "notify";
+  /** `KVM_NOTIFY_CONTEXT_INVALID`: the guest cannot be run again. */
+  readonly flags: number;
+}
+
+/** A guest memory access that KVM could not resolve: `KVM_EXIT_MEMORY_FAULT`. */
+export interface MemoryFaultExit {
+  readonly kind: "memory_fault";
+  /** `KVM_MEMORY_EXIT_FLAG_PRIVATE`. */
+  readonly flags: bigint;
+  readonly gpa: bigint;
+  readonly size: bigint;
+}
+
+const CR8 = offsetOf(Run, "cr8");
+const MOST_WORDS = 16;
+const MOST_INSN_BYTES = 15;
+
+/** Returns the decoder of an exit without further data. */
+export function bare<K extends BareExit["kind"]>(kind: K): () => BareExit & { readonly kind: K } {
+  return () => ({ kind });
+}
+
+/** Decodes `KVM_EXIT_UNKNOWN`. */
+export function decodeHw(source: ExitSource): HwExit {
+  return { kind: "hw", ...source.read(RunHw) };
+}
+
+/** Decodes `KVM_EXIT_EXCEPTION`. */
+export function decodeException(source: ExitSource): ExceptionExit {
+  return { kind: "exception", ...source.read(RunEx) };
+}
+
+/** Decodes `KVM_EXIT_FAIL_ENTRY`. */
+export function decodeFailEntry(source: ExitSource): FailEntryExit {
+  return { kind: "fail_entry", ...source.read(RunFailEntry) };
+}
+
+/** Decodes `KVM_EXIT_IOAPIC_EOI`. */
+export function decodeIoapicEoi(source: ExitSource): IoapicEoiExit {
+  return { kind: "ioapic_eoi", ...source.read(RunEoi) };
+}
+
+/** Decodes `KVM_EXIT_NOTIFY`. */
+export function decodeNotify(source: ExitSource): NotifyExit {
+  return { kind: "notify", ...source.read(RunNotify) };
+}
+
+/** Decodes `KVM_EXIT_MEMORY_FAULT`. */
+export function decodeMemoryFault(source: ExitSource): MemoryFaultExit {
+  return { kind: "memory_fault", ...source.read(RunMemoryFault) };
+}
+
+/** Decodes `KVM_EXIT_SET_TPR`. */
+export function decodeSetTpr(source: ExitSource): SetTprExit {
+  return { kind: "set_tpr", cr8: source.view.getBigUint64(CR8, true) };
+}
+
+/** Decodes `KVM_EXIT_DEBUG`. */
+export function decodeDebug(source: ExitSource): DebugExit {
+  const { exception, pc, dr6, dr7 } = source.read(RunDebug).arch;
+  return { kind: "debug", exception, pc, dr6, dr7 };
+}
+
+/** Decodes `KVM_EXIT_TPR_ACCESS`. */
+export function decodeTprAccess(source: ExitSource): TprAccessExit {
+  const { rip, isWrite } = source.read(RunTprAccess);
+  return { kind: "tpr_access", rip, isWrite: isWrite !== 0 };
+}
+
+/** Decodes `KVM_EXIT_SYSTEM_EVENT`. */
+export function decodeSystemEvent(source: ExitSource): SystemEventExit {
+  const { type, ndata, data } = source.read(RunSystemEvent);
+  return { kind: "system_event", type, data: data.slice(0, Math.min(ndata, MOST_WORDS)) };
+}
+
+/** Decodes `KVM_EXIT_INTERNAL_ERROR`. */
+export function decodeInternalError(source: ExitSource): InternalErrorExit {
+  const { suberror, ndata, data } = source.read(RunInternal);
+  return {
+    kind: "internal_error",
+    suberror,
+    data: data.slice(0, Math.min(ndata, MOST_WORDS)),
+    emulationFailure:
+      suberror === KVM_INTERNAL_ERROR_EMULATION ? emulationFailure(source) : undefined,
+  };
+}
+
+/** `ndata` counts the following words: the first has the flags, the next two the instruction. */
+function emulationFailure(source: ExitSource): EmulationFailure | undefined {
+  const { ndata, flags, insnSize, insnBytes } = source.read(RunEmulationFailure);
+  if (ndata < 1) return undefined;
+  const flag = BigInt(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES);
+  const hasBytes = ndata >= 3 && (flags & flag) !== 0n;
+  const bytes = insnBytes.slice(0, Math.min(insnSize, MOST_INSN_BYTES));
+  return { flags, insnBytes: hasBytes ? bytes : undefined };
+}

@@ -1,0 +1,65 @@
+/** Bits of registers and flags: which are set, and which are not allowed. */
+
+/** The names of a register's bits, by their numbers; not every bit has one. */
+export type BitNames = Readonly<Record<number, string | undefined>>;
+
+/** Lists the bits that are set, lowest first. */
+export function bitsOf(value: number | bigint): readonly number[] {
+  const wide = BigInt(value);
+  return Array.from({ length: 64 }, (_, bit) => bit).filter(
+    (bit) => ((wide >> BigInt(bit)) & 1n) === 1n,
+  );
+}
+
+/** Whether a bit is set. */
+export function hasBit(value: bigint, bit: number): boolean {
+  return ((value >> BigInt(bit)) & 1n) === 1n;
+}
+
+/** Bits that must be 0. */
+export interface ReservedBits {
+  readonly kind: "reserved-bits";
+  /** The register; undefined if the access names it. */
+  readonly register?: string;
+  /** The whole value. */
+  readonly value: bigint;
+  /** The bits of the value that are reserved; at least one. */
+  readonly bits: readonly number[];
+}
+
+/** Finds reserved bits that are set. */
+export function reservedBits(
+  value: bigint,
+  reserved: bigint,
+  register?: string,
+): ReservedBits | undefined {
+  const bits = bitsOf(value & reserved);
+  if (bits.length === 0) return undefined;
+  return { kind: "reserved-bits", value, bits, ...(register === undefined ? {} : { register }) };
+}
+
+/** Bits outside of an allowed set. */
+export interface ForbiddenBits {
+  readonly kind: "forbidden-bits";
+  /** The argument; undefined if the access names it. */
+  readonly name?: string;
+  readonly value: bigint;
+  /** The bits of the value that are not allowed; at least one. */
+  readonly bits: readonly number[];
+  readonly allowed: bigint;
+  /** The origin of `allowed`: this kernel's ABI, a guest's features on this host, the register, or x86. */
+  readonly allowedBy: "linux" | "guests" | "register" | "x86";
+}
+
+/** Finds bits that are set and not allowed. */
+export function forbiddenBits(
+  value: number | bigint,
+  allowed: number | bigint,
+  allowedBy: ForbiddenBits["allowedBy"],
+  name?: string,
+): ForbiddenBits | undefined {
+  const bits = bitsOf(BigInt(value) & ~BigInt(allowed));
+  if (bits.length === 0) return undefined;
+  const finding = { value: BigInt(value), bits, allowed: BigInt(allowed), allowedBy };
+  return { kind: "forbidden-bits", ...finding, ...(name === undefined ? {} : { name }) };
+}

@@ -1,0 +1,116 @@
+/** Rules that depend on CPUID: the features that bits of a register require, and the width of addresses. */
+import type { CpuidFieldName, CpuidTable } from "../cpuid/index.ts";
+import { bitsOf } from "./bits.ts";
+
+/** A register's bits: the name, and the features of which the bit requires one. Without features, every vCPU has it. */
+export type FeatureBits = Readonly<Record<number, readonly [name: string, ...CpuidFieldName[]]>>;
+
+/** A bit that a vCPU may not set. */
+export interface BitFinding {
+  readonly bit: number;
+  /** The bit's name; undefined if it is reserved. */
+  readonly name: string | undefined;
+  /**
+   * `reserved`: no CPU has it. `unsupported`: KVM_GET_SUPPORTED_CPUID has none of the features. `absent`: the vCPU's
+   * table has none. `no-table`: the vCPU's table is empty.
+   */
+  readonly cause: "reserved" | "unsupported" | "absent" | "no-table";
+  /** The features of which the bit requires one. */
+  readonly features: readonly CpuidFieldName[];
+}
+
+/** Bits of a register that a vCPU may not set. */
+export interface FeatureBitsFinding {
+  readonly kind: "feature-bits";
+  readonly register: string;
+  /** At least one. */
+  readonly bits: readonly BitFinding[];
+}
+
+function judgeBit(
+  bit: number,
+  known: FeatureBits,
+  table: CpuidTable | undefined,
+  supported: CpuidTable | undefined,
+): BitFinding | undefined {
+  const row = known[bit];
+  if (row === undefined) return { bit, name: undefined, cause: "reserved", features: [] };
+  const [name, ...features] = row;
+  if (features.length === 0) return undefined;
+  const lacks = (from: CpuidTable | undefined): boolean =>
+    from !== undefined && !features.some((feature) => from.has(feature));
+  if (lacks(supported)) return { bit, name, cause: "unsupported", features };
+  if (!lacks(table)) return undefined;
+  return { bit, name, cause: table?.length === 0 ? "no-table" : "absent", features };
+}
+
+/** Finds the bits of a register that a vCPU may not set. A table that is undefined is not known, and excludes no bit. */
+export function featureBits(
+  register: string,
+  value: bigint,
+  known: FeatureBits,
+  table: CpuidTable | undefined,
+  supported: CpuidTable | undefined,
+): FeatureBitsFinding | undefined {
+  const bits = bitsOf(value).flatMap((bit) => judgeBit(bit, known, table, supported) ?? []);
+  return bits.length === 0 ? undefined : { kind: "feature-bits", register, bits };
+}
+
+/** Keeps those bits of a finding that have, or have not, a cause; undefined if none is left. */
+export function bitsWithCause(
+  finding: FeatureBitsFinding | undefined,
+  isKept: (cause: BitFinding["cause"]) => boolean,
+): FeatureBitsFinding | undefined {
+  const bits = finding?.bits.filter(({ cause }) => isKept(cause)) ?? [];
+  return finding === undefined || bits.length === 0 ? undefined : { ...finding, bits };
+}
+
+/** A feature that a call requires. */
+export interface MissingFeature {
+  readonly kind: "missing-feature";
+  readonly feature: CpuidFieldName;
+  /** `kvm`: KVM_GET_SUPPORTED_CPUID lacks it; `vcpu`: the vCPU's table. */
+  readonly by: "kvm" | "vcpu";
+}
+
+/** Finds which of KVM and the vCPU's table lacks a feature; undefined if both have it, or are not known. */
+export function missingFeature(
+  feature: CpuidFieldName,
+  table: CpuidTable | undefined,
+  supported: CpuidTable | undefined,
+): MissingFeature | undefined {
+  if (supported?.has(feature) === false) return { kind: "missing-feature", feature, by: "kvm" };
+  if (table?.has(feature) === false) return { kind: "missing-feature", feature, by: "vcpu" };
+  return undefined;
+}
+
+/** MAXPHYADDR of a table that has no leaf 0x80000008 (arch/x86/kvm/cpuid.c:cpuid_query_maxphyaddr). */
+const DEFAULT_PHYS_BITS = 36;
+
+/** Returns the number of bits of a vCPU's physical addresses (arch/x86/kvm/cpuid.c:cpuid_query_maxphyaddr). */
+export function physicalBits(table: CpuidTable): number {
+  const last = table.find(0x8000_0000)?.eax ?? 0;
+  const width = last < 0x8000_0008 ? undefined : table.get("phys_addr_bits");
+  return width ?? DEFAULT_PHYS_BITS;
+}
+
+/** An address that is wider than a vCPU's physical addresses. */
+export interface WideAddress {
+  readonly kind: "wide-address";
+  /** The register; undefined if the access names it. */
+  readonly name?: string;
+  readonly address: bigint;
+  /** The number of bits of the vCPU's physical addresses. */
+  readonly width: number;
+}
+
+/** Finds an address that is wider than a vCPU's physical addresses. */
+export function wideAddress(
+  address: bigint,
+  table: CpuidTable,
+  name?: string,
+): WideAddress | undefined {
+  const width = physicalBits(table);
+  if (address >> BigInt(width) === 0n) return undefined;
+  return { kind: "wide-address", address, width, ...(name === undefined ? {} : { name }) };
+}

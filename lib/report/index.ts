@@ -1,0 +1,24 @@
+/** The entry `node-kvm/report`: verdicts on one or several kernels, as text, KTAP, JUnit and HTML. Works on any OS. */
+export { toHtml } from "./html.ts";
+export { matrixToJunit, toJunit } from "./junit.ts";
+export { matrixToKtap, toKtap } from "./ktap.ts";
+export {
+  type Column,
+  type Difference,
+  differences,
+  isGreenMatrix,
+  type Matrix,
+  type Row,
+  toMatrix,
+} from "./matrix.ts";
+export { MalformedReport, readReport } from "./received.ts";
+export {
+  type Counts,
+  count,
+  isGreen,
+  type Report,
+  type Result,
+  type Verdict,
+} from "./result.ts";
+export { toTable } from "./table.ts";
+export { claimLine, type Paint, paint, summary } from "./text.ts";

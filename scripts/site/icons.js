@@ -1,0 +1,14 @@
+// Icons that work from file://, where a page may not load a part of another file.
+import { PageEvent } from "typedoc";
+
+/**
+ * Makes each icon a reference into the page itself. TypeDoc's icons.js adds the icons to each page, but only after the
+ * browser has tried to load them from icons.svg, which it reports as an error.
+ *
+ * @param {import("typedoc").Application} application
+ */
+export function embedIcons(application) {
+  application.renderer.on(PageEvent.END, (page) => {
+    page.contents = page.contents?.replaceAll(/(<use href=")[^"#]*icons\.svg#/g, "$1#");
+  });
+}

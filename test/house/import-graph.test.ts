@@ -1,0 +1,155 @@
+/** The shape of lib/: which rooms import which, the longest chain of imports in lib/kvm, the classes above Vcpu and Vm. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join, posix, relative } from "node:path";
+import ts from "typescript";
+import { describe, expect, test } from "vitest";
+import { Handle, Kvm, Vcpu, Vm } from "../../lib/index.ts";
+
+const LIB = join(import.meta.dirname, "..", "..", "lib");
+
+/** A file's imports from lib/, relative to it. */
+interface Imports {
+  /** All, also of types. */
+  readonly all: readonly string[];
+  /** Those that exist when the program runs. */
+  readonly values: readonly string[];
+}
+
+type Graph = ReadonlyMap<string, readonly string[]>;
+
+/** Reads the import and export declarations of a file. */
+function importsOf(file: string, text: string): Imports {
+  const source = ts.createSourceFile(file, text, ts.ScriptTarget.ESNext, true);
+  const found = source.statements.flatMap((statement) => {
+    const isImport = ts.isImportDeclaration(statement);
+    if (!isImport && !ts.isExportDeclaration(statement)) return [];
+    const { moduleSpecifier } = statement;
+    if (moduleSpecifier === undefined || !ts.isStringLiteral(moduleSpecifier)) return [];
+    if (!moduleSpecifier.text.startsWith(".")) return [];
+    const target = posix.join(posix.dirname(file), moduleSpecifier.text);
+    const isType = isImport
+      ? statement.importClause?.phaseModifier === ts.SyntaxKind.TypeKeyword
+      : statement.isTypeOnly;
+    return [{ target, isType }];
+  });
+  return {
+    all: found.map(({ target }) => target),
+    values: found.filter(({ isType }) => !isType).map(({ target }) => target),
+  };
+}
+
+const files = readdirSync(LIB, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile() && entry.name.endsWith(".ts"))
+  .map((entry) => relative(LIB, join(entry.parentPath, entry.name)))
+  .toSorted((a, b) => (a < b ? -1 : 1));
+const imports = files.map(
+  (file) => [file, importsOf(file, readFileSync(join(LIB, file), "utf8"))] as const,
+);
+const all: Graph = new Map(imports.map(([file, found]) => [file, found.all]));
+const values: Graph = new Map(imports.map(([file, found]) => [file, found.values]));
+
+const room = (file: string): string => file.split("/")[0] ?? "";
+
+/** Returns the longest path that starts at a file; the graph must have no circle. */
+function longestFrom(graph: Graph, start: string, known = new Map<string, readonly string[]>()) {
+  const found = known.get(start);
+  if (found !== undefined) return found;
+  let longest: readonly string[] = [];
+  for (const target of graph.get(start) ?? []) {
+    const path = longestFrom(graph, target, known);
+    if (path.length > longest.length) longest = path;
+  }
+  const path: readonly string[] = [start, ...longest];
+  known.set(start, path);
+  return path;
+}
+
+/** Returns the files that import themselves through others: the nodes of all circles. */
+function inCircles(graph: Graph): readonly string[] {
+  const reached = (start: string): ReadonlySet<string> => {
+    const seen = new Set<string>();
+    const next = [...(graph.get(start) ?? [])];
+    for (let file = next.pop(); file !== undefined; file = next.pop()) {
+      if (seen.has(file)) continue;
+      seen.add(file);
+      next.push(...(graph.get(file) ?? []));
+    }
+    return seen;
+  };
+  return Array.from(graph.keys()).filter((file) => reached(file).has(file));
+}
+
+/** The part of a graph in one room. */
+function within(graph: Graph, name: string): Graph {
+  const inside = Array.from(graph).filter(([file]) => room(file) === name);
+  return new Map(
+    inside.map(([file, targets]) => [file, targets.filter((target) => room(target) === name)]),
+  );
+}
+
+function longestPath(graph: Graph): readonly string[] {
+  const known = new Map<string, readonly string[]>();
+  const paths = Array.from(graph.keys(), (file) => longestFrom(graph, file, known));
+  return paths.reduce((best, path) => (path.length > best.length ? path : best), []);
+}
+
+/** Returns the names of the classes above a class. */
+function classesAbove(made: { readonly prototype: object }): readonly string[] {
+  const above: string[] = [];
+  let at: unknown = Object.getPrototypeOf(made);
+  while (typeof at === "function" && at !== Function.prototype) {
+    above.push(at.name);
+    at = Object.getPrototypeOf(at);
+  }
+  return above;
+}
+
+test("the graph between rooms, and the longest chain in lib/kvm", () => {
+  const rooms = Array.from(new Set(files.map(room)));
+  const lines = rooms.map((name) => {
+    const targets = files
+      .filter((file) => room(file) === name)
+      .flatMap((file) => (all.get(file) ?? []).map(room))
+      .filter((target) => target !== name);
+    return `${name} -> ${Array.from(new Set(targets)).join(" ")}`;
+  });
+  const chain = longestPath(within(values, "kvm"));
+  console.info([...lines, `${chain.length} files: ${chain.join(" > ")}`].join("\n"));
+  expect(rooms).toContain("kvm");
+  expect(chain.at(0)).toBe("kvm/kvm.ts");
+});
+
+test("no file imports itself through others, except types of the parent handle", () => {
+  expect(inCircles(values)).toEqual([]);
+  // A vCPU has its VM as a property, and a VM its Kvm.
+  expect(inCircles(within(all, "kvm"))).toEqual(["kvm/kvm.ts", "kvm/vcpu.ts", "kvm/vm.ts"]);
+});
+
+describe("two classes are above", () => {
+  test.each([
+    [Vcpu, "VcpuIoctls"],
+    [Vm, "VmIoctls"],
+    [Kvm, "KvmIoctls"],
+  ])("%o: the generated base, and Handle", (made, base) => {
+    expect(classesAbove(made)).toEqual([base, Handle.name]);
+  });
+});
+
+describe("a planted fault is found", () => {
+  test("a circle of two files, which also has a type", () => {
+    const text = 'import type { B } from "./b.ts";\n';
+    const graph = new Map([
+      ["kvm/a.ts", importsOf("kvm/a.ts", text).all],
+      ["kvm/b.ts", importsOf("kvm/b.ts", 'export { A } from "./a.ts";').values],
+      ["kvm/c.ts", ["kvm/a.ts"]],
+    ]);
+    expect(inCircles(graph)).toEqual(["kvm/a.ts", "kvm/b.ts"]);
+    expect(importsOf("kvm/a.ts", text).values).toEqual([]);
+  });
+
+  test("a class between the base and a handle", () => {
+    class Between extends Vcpu {}
+    class Below extends Between {}
+    expect(classesAbove(Below)).toEqual(["Between", "Vcpu", "VcpuIoctls", "Handle"]);
+  });
+});

@@ -1,0 +1,96 @@
+/** Claims about the table of exits: it has every exit of x86, with every field of its members of `kvm_run`. */
+import { describe, expect, test } from "vitest";
+import {
+  EXIT_UNION_BYTES,
+  EXIT_UNION_OFFSET,
+  EXITS,
+  exitName,
+  exitRow,
+  type X86ExitName,
+} from "../../../lib/abi/exits.ts";
+import { type ExitReasonName, KVM_EXIT_REASONS } from "../../../lib/abi/generated/constants.ts";
+import { Run } from "../../../lib/abi/generated/structs.ts";
+import { cName, leavesOf } from "../../../lib/trace/leaf.ts";
+import { decode } from "../kvm/kvm-run.ts";
+
+/** The exits of other architectures, by their members of the union; `undefined` if the exit has none. */
+const OTHER_ARCHITECTURES: Readonly<Partial<Record<ExitReasonName, string | undefined>>> = {
+  KVM_EXIT_S390_SIEIC: "s390_sieic",
+  KVM_EXIT_S390_RESET: "s390_reset_flags",
+  KVM_EXIT_S390_UCONTROL: "s390_ucontrol",
+  KVM_EXIT_S390_TSCH: "s390_tsch",
+  KVM_EXIT_S390_STSI: "s390_stsi",
+  KVM_EXIT_DCR: "dcr",
+  KVM_EXIT_OSI: "osi",
+  KVM_EXIT_PAPR_HCALL: "papr_hcall",
+  KVM_EXIT_WATCHDOG: undefined,
+  KVM_EXIT_EPR: "epr",
+  KVM_EXIT_ARM_NISV: "arm_nisv",
+  KVM_EXIT_ARM_LDST64B: "arm_nisv",
+  KVM_EXIT_ARM_SEA: "arm_sea",
+  KVM_EXIT_RISCV_SBI: "riscv_sbi",
+  KVM_EXIT_RISCV_CSR: "riscv_csr",
+  KVM_EXIT_LOONGARCH_IOCSR: "iocsr_io",
+};
+
+const names = Object.keys(EXITS) as X86ExitName[];
+const all = Object.keys(KVM_EXIT_REASONS) as ExitReasonName[];
+const leaves = leavesOf(Run).map(({ path }) => path);
+
+const byText = (a: string, b: string): number => (a < b ? -1 : 1);
+
+/** The fields of a row, of all three kinds. */
+function fieldsOf(name: X86ExitName): readonly string[] {
+  const row = exitRow(KVM_EXIT_REASONS[name]);
+  return [...(row?.fields ?? []), ...(row?.varying?.fields ?? []), ...(row?.others?.fields ?? [])];
+}
+
+test("every KVM_EXIT_* of the headers is in the table, or of another architecture", () => {
+  expect(new Set([...names, ...Object.keys(OTHER_ARCHITECTURES)])).toEqual(new Set(all));
+});
+
+test.each(names)("%s has every field of its members exactly once", (name) => {
+  const { members } = EXITS[name];
+  const wanted = leaves.filter((path) => members.some((member) => path.startsWith(`${member}.`)));
+  const kept = wanted.filter((path) => !/(^|\.)pad\d*$/.test(path));
+  expect(fieldsOf(name).toSorted(byText)).toEqual(kept.toSorted(byText));
+  expect(members.filter((member) => !kept.some((path) => path.startsWith(`${member}.`)))).toEqual(
+    [],
+  );
+});
+
+test("every member of the union belongs to an exit of the table or of another architecture", () => {
+  const members = Run.fields
+    .filter(({ offset, name }) => offset === EXIT_UNION_OFFSET && name !== "padding")
+    .map(({ name }) => cName(name));
+  const known: readonly (string | undefined)[] = [
+    ...names.flatMap((name): readonly string[] => EXITS[name].members),
+    ...Object.values(OTHER_ARCHITECTURES),
+  ];
+  expect(members.filter((member) => !known.includes(member))).toEqual([]);
+});
+
+test("the union has the size of its padding", () => {
+  const padding = Run.fields.find(({ name }) => name === "padding");
+  expect(padding?.type).toEqual({ of: "u8", count: EXIT_UNION_BYTES });
+});
+
+/** The fields that make an exit of several forms one of them. */
+const FORMS: Readonly<Partial<Record<X86ExitName, Parameters<typeof decode>[0]>>> = {
+  KVM_EXIT_IO: { io: { size: 1, dataOffset: 4096n } },
+  KVM_EXIT_HYPERV: { hyperv: { type: 1 } },
+  KVM_EXIT_XEN: { xen: { type: 1 } },
+};
+
+describe("an exit reason", () => {
+  test.each(names)("%s is decoded to the kind of its row", (name) => {
+    const exit = decode({ exitReason: KVM_EXIT_REASONS[name], ...FORMS[name] });
+    expect(exit.kind).toBe(EXITS[name].kind);
+  });
+
+  test.each(all)("%s has its own name if x86 has it, and else its number", (name) => {
+    const reason = KVM_EXIT_REASONS[name];
+    expect(exitName(reason)).toBe(name in EXITS ? name : `exit_reason ${reason}`);
+    expect(exitRow(reason)?.name).toBe(name in EXITS ? name : undefined);
+  });
+});

@@ -1,0 +1,80 @@
+/** Claims about what real exits mean: guests that fault three times, fetch from nowhere, cannot be entered. On a device. */
+import { describe, expect } from "vitest";
+import { explainExit } from "../../../../lib/kvm/exits/explain.ts";
+import { vendorModule } from "../../../../lib/kvm/host.ts";
+import { isPvm, test } from "../on-device.ts";
+
+const vendor = vendorModule();
+const THROUGH = { throughSignals: true } as const;
+
+test("the address is named if a guest fetches from an address without memory", ({ box, skip }) => {
+  skip(isPvm, "kvm_pvm has other page tables");
+  const { vcpu } = box((g) => g.done());
+  vcpu.setRegs({ ...vcpu.getRegs(), rip: 0xc000_0000n });
+  const exit = vcpu.runSync(THROUGH);
+  expect(exit.kind).toBe("internal_error");
+  expect(explainExit(exit, vcpu)).toMatch(
+    /^KVM_INTERNAL_ERROR_EMULATION: the guest fetched its instruction from 0xc0000000, where no slot is/,
+  );
+});
+
+test("Sandbox's error has the same text", ({ box, skip }) => {
+  skip(isPvm, "kvm_pvm has other page tables");
+  const sandbox = box((g) => g.done());
+  sandbox.vcpu.setRegs({ ...sandbox.vcpu.getRegs(), rip: 0xc000_0000n });
+  expect(() => sandbox.next()).toThrow(/from 0xc0000000, where no slot is/);
+  expect(sandbox.vm.trace().join("\n")).toContain("internal.suberror=KVM_INTERNAL_ERROR_EMULATION");
+});
+
+test("an instruction that KVM does not emulate is reported with its bytes", ({ box, skip }) => {
+  const { vcpu } = box((g) => g.asm((a) => a.mov("edi", 0xc000_0000).db(0xd8, 0x07)).done());
+  const exit = vcpu.runSync(THROUGH);
+  expect(exit.kind).toBe("internal_error");
+  const text = explainExit(exit, vcpu);
+  expect(text).toMatch(/KVM could not emulate (?:the instruction d8 07|an instruction)/);
+  skip(vendor !== "kvm_amd", "not kvm_amd");
+  expect(text).toMatch(/the exit was 0x400 NPF/);
+});
+
+describe("a guest that faults three times", () => {
+  test("is explained by what is left of it", ({ box, skip }) => {
+    skip(isPvm, "kvm_pvm has no IDT of the guest's");
+    const { vcpu } = box((g) => g.asm((a) => a.db(0x0f, 0x0b)).done());
+    vcpu.setSregs({ ...vcpu.getSregs(), idt: { base: 0n, limit: 0 } });
+    const exit = vcpu.runSync(THROUGH);
+    expect(exit.kind).toBe("shutdown");
+    const texts = {
+      kvm_amd: /^a triple fault; the registers are those of a reset/,
+      kvm_intel: /^a triple fault.*the IDT is at 0x0 with limit 0x0, which has no entry/,
+      kvm_pvm: /^a triple fault/,
+    };
+    expect(explainExit(exit, vcpu)).toMatch(texts[vendor ?? "kvm_pvm"]);
+  });
+});
+
+test("a state that the CPU refuses is named by the check that it fails", ({ box, skip }) => {
+  skip(vendor !== "kvm_amd", "kvm_intel emulates, or refuses, such a state in its own way");
+  const { vcpu } = box((g) => g.done());
+  const sregs = vcpu.getSregs();
+  vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, l: 1, db: 1 } });
+  const exit = vcpu.runSync(THROUGH);
+  expect(exit.kind).toBe("fail_entry");
+  expect(explainExit(exit, vcpu)).toMatch(
+    /VMEXIT_INVALID; the state fails a check: CS\.L and CS\.D are both 1 in long mode/,
+  );
+});
+
+test("an access where no slot is, and one to a read-only slot", ({ box }) => {
+  const { vcpu, vm } = box((g) => g.write(0xc000_0000, 0x5a, 8).write(0xd000_0000, 0x5a, 8).done());
+  expect(explainExit(vcpu.runSync(THROUGH), vcpu)).toBe(
+    "the guest wrote to 0xc0000000, where no slot is",
+  );
+  expect(vm.memory.slots()).toHaveLength(1);
+});
+
+test("an exit without details has no explanation, and neither has a closed vCPU", ({ box }) => {
+  const { vcpu } = box((g) => g.hlt());
+  expect(explainExit(vcpu.runSync(THROUGH), vcpu)).toBeUndefined();
+  vcpu.close();
+  expect(explainExit({ kind: "shutdown" }, vcpu)).toBe("a triple fault");
+});

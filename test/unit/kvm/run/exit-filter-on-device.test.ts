@@ -1,0 +1,180 @@
+/** Exits that the exit filter takes, and those that it leaves. On a device. */
+import { describe, expect } from "vitest";
+import {
+  KVM_MSR_EXIT_REASON_FILTER,
+  KVM_MSR_FILTER_READ,
+  KVM_MSR_FILTER_WRITE,
+} from "../../../../lib/abi/generated/constants.ts";
+import { type GuestBuilder, mem } from "../../../../lib/guest/index.ts";
+import type { Sandbox } from "../../../../lib/machine/sandbox.ts";
+import { test } from "../on-device.ts";
+
+const [PORT, LAST, HOLE, MSR] = [0x80, 0x99, 0xd000_0000, 0x4000_0200];
+
+/** Marks the end of a guest program: its last exit is for the port LAST. */
+function rax(box: Sandbox): bigint {
+  expect(box.vcpu.runSync()).toMatchObject({ kind: "io", port: LAST });
+  return box.vcpu.getRegs().rax;
+}
+
+const reads = (g: GuestBuilder): unknown => g.asm((a) => a.mov("eax", 0).in(32, PORT).out(8, LAST));
+
+describe("a read", () => {
+  test("of a port is answered", ({ box }) => {
+    const made = box(reads);
+    made.vcpu.setExitFilter([{ pio: PORT, length: 4, read: 0xdead_beef }]);
+    expect(rax(made)).toBe(0xdead_beefn);
+  });
+
+  test("of a port is an exit when it reaches beyond the rule", ({ box }) => {
+    const { vcpu } = box(reads);
+    vcpu.setExitFilter([{ pio: PORT, length: 3, read: 1 }]);
+    expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
+  });
+
+  test("of a port is an exit when the rule is of another size", ({ box }) => {
+    const { vcpu } = box(reads);
+    vcpu.setExitFilter([{ pio: PORT, length: 4, size: 1, read: 1 }]);
+    expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
+  });
+
+  test("is an exit when the rule has no read", ({ box }) => {
+    const { vcpu } = box(reads);
+    vcpu.setExitFilter([{ pio: PORT, length: 4, write: "ignore" }]);
+    expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
+  });
+
+  test("is the first rule's that has it", ({ box }) => {
+    const made = box(reads);
+    const rule = { pio: PORT, length: 4 };
+    made.vcpu.setExitFilter([
+      { pio: PORT, read: 1 },
+      { ...rule, read: 2 },
+      { ...rule, read: 3 },
+    ]);
+    expect(rax(made)).toBe(2n);
+  });
+
+  test("of memory that is not there is answered, each of its elements", ({ box }) => {
+    const made = box((g) =>
+      g.asm((a) =>
+        a
+          .mov("edi", HOLE)
+          .mov("rax", mem(64, { base: "rdi" }))
+          .out(8, LAST),
+      ),
+    );
+    made.vcpu.setExitFilter([{ mmio: BigInt(HOLE), size: 8, read: 0x0123_4567_89ab_cdefn }]);
+    expect(rax(made)).toBe(0x0123_4567_89ab_cdefn);
+  });
+});
+
+const writes = (g: GuestBuilder): unknown =>
+  g.asm((a) => {
+    a.mov("edi", HOLE).mov("rax", 0x1122_3344_5566_7788n);
+    for (let i = 0; i < 3; i += 1) a.out(16, PORT).add("rax", 1);
+    return a.mov(mem(64, { base: "rdi" }), "rax").out(8, LAST);
+  });
+
+describe("a write", () => {
+  test("is collected, in its order and with its width", ({ box }) => {
+    const made = box(writes);
+    const ring = made.vcpu.setExitFilter([
+      { pio: PORT, size: 2, write: "collect" },
+      { mmio: BigInt(HOLE), size: 8, write: "collect" },
+    ]);
+    expect(rax(made)).toBe(0x1122_3344_5566_778bn);
+    const port = (low: number) => ({
+      physAddr: BigInt(PORT),
+      isPio: true,
+      data: Uint8Array.of(low, 0x77),
+    });
+    expect([...ring]).toEqual([
+      port(0x88),
+      port(0x89),
+      port(0x8a),
+      {
+        physAddr: BigInt(HOLE),
+        isPio: false,
+        data: Uint8Array.of(0x8b, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11),
+      },
+    ]);
+  });
+
+  test("is ignored", ({ box }) => {
+    const made = box(writes);
+    const ring = made.vcpu.setExitFilter([
+      { pio: PORT, size: 2, write: "ignore" },
+      { mmio: BigInt(HOLE), size: 8, write: "ignore" },
+    ]);
+    expect(rax(made)).toBe(0x1122_3344_5566_778bn);
+    expect([...ring]).toEqual([]);
+  });
+
+  test("is an exit when the ring is full, and the ring has all before it", ({ box }) => {
+    const { vcpu } = box((g) =>
+      g.asm((a) => a.mov("eax", 0).label("again").out(32, PORT).add("eax", 1).jmp("again")),
+    );
+    const ring = vcpu.setExitFilter([{ pio: PORT, size: 4, write: "collect" }]);
+    expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "out", port: PORT });
+    const numbers: number[] = [];
+    ring.drain((_, low) => numbers.push(low));
+    expect(numbers).toEqual(Array.from({ length: ring.capacity - 1 }, (_, i) => i));
+  });
+
+  test("of a string is collected element by element", ({ box }) => {
+    const made = box((g) =>
+      g.asm((a) => a.mov("ecx", 3).mov("esi", 0x1000).mov("edx", PORT).repOuts(8).out(8, LAST)),
+    );
+    made.memory.write(0x1000, Uint8Array.of(7, 8, 9));
+    const ring = made.vcpu.setExitFilter([{ pio: PORT, write: "collect" }]);
+    rax(made);
+    expect([...ring].map(({ data }) => data[0])).toEqual([7, 8, 9]);
+  });
+});
+
+test("MSRs that KVM leaves to us are answered and ignored", ({ box }) => {
+  const made = box((g) => g.asm((a) => a.mov("ecx", MSR).wrmsr().rdmsr().out(8, LAST)));
+  made.vm.enableCap({
+    cap: "KVM_CAP_X86_USER_SPACE_MSR",
+    args: [BigInt(KVM_MSR_EXIT_REASON_FILTER)],
+  });
+  made.vm.x86SetMsrFilter({
+    ranges: [
+      { flags: KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, base: MSR, bitmap: Uint8Array.of(0) },
+    ],
+  });
+  made.vcpu.setExitFilter([{ msr: MSR, read: 0x77n, write: "ignore" }]);
+  expect(rax(made)).toBe(0x77n);
+});
+
+describe("a filter", () => {
+  test("is there for run() too, and can be taken away", async ({ box }) => {
+    const { vcpu } = box((g) =>
+      g.asm((a) => a.label("again").out(8, PORT).out(8, LAST).jmp("again")),
+    );
+    vcpu.setExitFilter([{ pio: PORT, write: "ignore" }]);
+    expect(await vcpu.run()).toMatchObject({ port: LAST });
+    expect(vcpu.lowLevel().enter()).toBe(0);
+    expect(vcpu.lowLevel().ioPort).toBe(LAST);
+    vcpu.setExitFilter([]);
+    expect(await vcpu.run()).toMatchObject({ port: PORT });
+  });
+
+  test("does not keep a kick from a guest that it keeps busy", async ({ box }) => {
+    const { vcpu } = box((g) => g.asm((a) => a.label("again").out(8, PORT).jmp("again")));
+    vcpu.setExitFilter([{ pio: PORT, write: "ignore" }]);
+    const ended = vcpu.run();
+    expect(() => vcpu.setExitFilter([])).toThrow(expect.objectContaining({ code: "ERR_RUNNING" }));
+    vcpu.kick();
+    expect(await ended).toEqual({ kind: "intr" });
+  });
+
+  test("leaves a ring that is empty once its vCPU is closed", ({ box }) => {
+    const { vcpu } = box(writes);
+    const ring = vcpu.setExitFilter([{ pio: PORT, size: 2, write: "collect" }]);
+    vcpu.runSync();
+    vcpu.close();
+    expect([...ring]).toEqual([]);
+  });
+});

@@ -1,0 +1,109 @@
+/** The gate of a VM's runs: which runs wait, which continue, and when a pause resolves. Needs no device. */
+import { beforeEach, describe, expect, test } from "vitest";
+import { type GatedRun, RunGate } from "../../../../lib/kvm/run/run-gate.ts";
+
+/** A run that records the calls it receives. */
+class Told implements GatedRun {
+  readonly calls: string[] = [];
+
+  start(): void {
+    this.calls.push("start");
+  }
+
+  stop(): void {
+    this.calls.push("stop");
+  }
+
+  end(): void {
+    this.calls.push("end");
+  }
+}
+
+let gate: RunGate;
+let first: Told;
+let second: Told;
+beforeEach(() => {
+  gate = new RunGate();
+  [first, second] = [new Told(), new Told()];
+  gate.enter(first);
+  gate.enter(second);
+});
+
+/** Whether a promise is settled by now, and not by what is still to come. */
+const isSettled = (promise: Promise<void>): Promise<boolean> =>
+  Promise.race([promise.then(() => true), Promise.resolve().then(() => false)]);
+
+/** The actions of a run that a pause has stopped. */
+const comeBack = (run: GatedRun): void => {
+  gate.leave(run);
+  gate.enter(run);
+};
+
+describe("a shut gate", () => {
+  test("stops the runs inside, and resolves when the last has left", async () => {
+    const shut = gate.shut();
+    comeBack(first);
+    expect(await isSettled(shut)).toBe(false);
+    comeBack(second);
+    expect(await isSettled(shut)).toBe(true);
+    expect([first.calls, second.calls]).toEqual([
+      ["start", "stop"],
+      ["start", "stop"],
+    ]);
+  });
+
+  test("starts no run before it is open", () => {
+    void gate.shut();
+    const late = new Told();
+    gate.enter(late);
+    expect(late.calls).toEqual([]);
+    gate.open();
+    expect(late.calls).toEqual(["start"]);
+  });
+
+  test("that is opened twice lets everybody in once", () => {
+    void gate.shut();
+    comeBack(first);
+    gate.open();
+    gate.open();
+    expect(first.calls).toEqual(["start", "stop", "start"]);
+  });
+
+  test("does not start a run that has left while it waited", () => {
+    void gate.shut();
+    comeBack(first);
+    gate.leave(first);
+    gate.open();
+    expect(first.calls).toEqual(["start", "stop"]);
+  });
+
+  test("that is opened before the last run has left resolves, and all runs are inside again", async () => {
+    const shut = gate.shut();
+    comeBack(first);
+    gate.open();
+    expect(await isSettled(shut)).toBe(true);
+    comeBack(second);
+    expect([first.calls, second.calls]).toEqual([
+      ["start", "stop", "start"],
+      ["start", "stop", "start"],
+    ]);
+  });
+
+  test("without runs is shut at once", async () => {
+    gate.leave(first);
+    gate.leave(second);
+    expect(await isSettled(gate.shut())).toBe(true);
+  });
+});
+
+describe("a gate whose VM is closed", () => {
+  test("asks the runs inside and those that wait to end", () => {
+    void gate.shut();
+    comeBack(second);
+    gate.end();
+    expect([first.calls, second.calls]).toEqual([
+      ["start", "stop", "end"],
+      ["start", "stop", "end"],
+    ]);
+  });
+});

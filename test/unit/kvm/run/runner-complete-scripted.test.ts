@@ -1,0 +1,157 @@
+/** Claims about completeExit(), with a vCPU whose KVM_RUN is a script: what it asks of the kernel, and what it does with the answers. */
+import { describe, expect, test } from "vitest";
+import * as kvm from "../../../../lib/abi/generated/constants.ts";
+import { Run } from "../../../../lib/abi/generated/structs.ts";
+import { offsetOf, type StructInput, write } from "../../../../lib/abi/struct.ts";
+import { KvmError, StateError } from "../../../../lib/errors.ts";
+import type { IoInExit, MmioReadExit } from "../../../../lib/kvm/exits/access.ts";
+import type { Exit } from "../../../../lib/kvm/exits/exit.ts";
+import { RunGate } from "../../../../lib/kvm/run/run-gate.ts";
+import { Vcpu } from "../../../../lib/kvm/vcpu.ts";
+import type { Vm } from "../../../../lib/kvm/vm.ts";
+import type { NativeFd } from "../../../../lib/native.ts";
+import { MAPPED } from "../kvm-run.ts";
+
+const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
+const [EINTR, EFAULT, EINVAL] = [4, 14, 22];
+
+/** One call of KVM_RUN: it writes fields, and returns 0 or `-errno`. */
+interface Step {
+  readonly fields?: StructInput<Run>;
+  readonly errno?: number;
+}
+
+/** A vCPU whose runs go by the script, and what each of them found in kvm_run. */
+function scripted(...steps: readonly Step[]): { vcpu: Vcpu; found: Uint8Array[] } {
+  const bytes = new Uint8Array(MAPPED);
+  const found: Uint8Array[] = [];
+  const run = (): number => {
+    const step = steps[found.length];
+    if (step === undefined) throw new Error("a run too many");
+    found.push(bytes.slice());
+    write(Run, step.fields ?? {}, bytes);
+    return -(step.errno ?? 0);
+  };
+  const fd: Partial<NativeFd> = {
+    mapRun: () => ({
+      bytes: bytes.buffer,
+      token: 0n,
+      run,
+      start: () => 0,
+      kick: () => 0,
+      history: () => 0,
+      setFilter: () => 0,
+    }),
+    close: () => undefined,
+  };
+  return { vcpu: new Vcpu(fd as NativeFd, 0, { gate: new RunGate() } as Vm), found };
+}
+
+const interrupted: Step = { errno: EINTR };
+const portRead: Step = {
+  fields: {
+    exitReason: kvm.KVM_EXIT_IO,
+    io: { direction: kvm.KVM_EXIT_IO_IN, size: 1, count: 1, port: 0x60, dataOffset: 4096n },
+  },
+};
+const read: Step = {
+  fields: { exitReason: kvm.KVM_EXIT_MMIO, mmio: { physAddr: 0xd000_0000n, len: 1, isWrite: 0 } },
+};
+const written: Step = {
+  fields: {
+    exitReason: kvm.KVM_EXIT_MMIO,
+    mmio: { physAddr: 0xd000_0008n, data: Uint8Array.of(7), len: 1, isWrite: 1 },
+  },
+};
+
+describe("completeExit", () => {
+  test("runs once, with immediate_exit set, when KVM answers EINTR", () => {
+    const { vcpu, found } = scripted(interrupted);
+    vcpu.completeExit();
+    expect(found.map((run) => run[IMMEDIATE_EXIT])).toEqual([1]);
+  });
+
+  test.each([false, true])("leaves an immediateExit that was %s", (before) => {
+    const { vcpu } = scripted(interrupted);
+    vcpu.immediateExit = before;
+    vcpu.completeExit();
+    expect(vcpu.immediateExit).toBe(before);
+  });
+
+  test("brings KVM the answer that was given, and no other afterwards", () => {
+    const { vcpu, found } = scripted(portRead, interrupted);
+    const exit = vcpu.runSync() as IoInExit;
+    exit.reply([0x5a]);
+    vcpu.completeExit();
+    expect(found[1]?.[4096]).toBe(0x5a);
+    expect(() => exit.reply([1])).toThrow(new StateError("ERR_ANSWERED", "vcpu 0"));
+  });
+
+  test("ends the time of an exit that was not answered", () => {
+    const { vcpu } = scripted(portRead, interrupted);
+    const exit = vcpu.runSync() as IoInExit;
+    vcpu.completeExit();
+    expect(() => exit.reply([1])).toThrow(new StateError("ERR_ANSWERED", "vcpu 0"));
+  });
+
+  test("has every further exit of the instruction answered, in order", () => {
+    const { vcpu, found } = scripted(read, read, written, interrupted);
+    (vcpu.runSync() as MmioReadExit).reply(Uint8Array.of(1));
+    const seen: Exit[] = [];
+    vcpu.completeExit((exit) => {
+      seen.push(exit);
+      if ("reply" in exit) (exit as MmioReadExit).reply(Uint8Array.of(2));
+    });
+    expect(seen).toMatchObject([{ isWrite: false }, { isWrite: true, data: Uint8Array.of(7) }]);
+    expect(found.map((run) => run[offsetOf(Run, "mmio.data")])).toEqual([0, 1, 2, 7]);
+    expect(found.map((run) => run[IMMEDIATE_EXIT])).toEqual([0, 1, 1, 1]);
+  });
+
+  test("shows the caller's own immediateExit to what answers", () => {
+    const { vcpu } = scripted(read, interrupted);
+    const seen: boolean[] = [];
+    vcpu.completeExit(() => seen.push(vcpu.immediateExit));
+    expect(seen).toEqual([false]);
+  });
+
+  test("throws ERR_UNANSWERED when a further exit comes and there is no function to answer it", () => {
+    const { vcpu } = scripted(read, written, interrupted);
+    vcpu.runSync();
+    expect(() => vcpu.completeExit()).toThrow(new StateError("ERR_UNANSWERED", "vcpu 0: mmio"));
+    expect(vcpu.immediateExit).toBe(false);
+    expect(() => vcpu.completeExit()).not.toThrow();
+  });
+
+  test("has a memory fault beside an errno answered, as any exit", () => {
+    const fault = { exitReason: kvm.KVM_EXIT_MEMORY_FAULT, memoryFault: { gpa: 0x1000n } };
+    const { vcpu } = scripted({ fields: fault, errno: EFAULT }, interrupted);
+    const seen: Exit[] = [];
+    vcpu.completeExit((exit) => seen.push(exit));
+    expect(seen).toMatchObject([{ kind: "memory_fault", gpa: 0x1000n }]);
+  });
+
+  test("throws any other errno, and leaves immediateExit as it was", () => {
+    const { vcpu } = scripted({ errno: EINVAL });
+    expect(() => vcpu.completeExit()).toThrow(
+      new KvmError({ call: "KVM_RUN", object: "vcpu 0", errno: EINVAL }),
+    );
+    expect(vcpu.immediateExit).toBe(false);
+  });
+
+  test("passes on what is thrown by what answers", () => {
+    const { vcpu } = scripted(written);
+    const own = new Error("no such device");
+    const refuse = (): void => {
+      throw own;
+    };
+    expect(() => vcpu.completeExit(refuse)).toThrow(own);
+    expect(vcpu.immediateExit).toBe(false);
+  });
+
+  test("ends when what answers closes the vCPU", () => {
+    const { vcpu } = scripted(written);
+    expect(() => vcpu.completeExit(() => vcpu.close())).toThrow(
+      new StateError("ERR_CLOSED", "vcpu 0"),
+    );
+  });
+});

@@ -1,0 +1,101 @@
+/** Claims about generators that can be ended while they wait: those of exits and of signals. Needs no KVM. */
+import { expect, test } from "vitest";
+import { EventFd } from "../../../../lib/kvm/host-file.ts";
+import { Steps } from "../../../../lib/kvm/run/steps.ts";
+
+/** Steps that wait until they are stopped, or given a value. */
+class Waiting {
+  readonly asked: number[] = [];
+  stops = 0;
+  #give: (value: string | undefined) => void = () => undefined;
+  readonly steps: Steps<string> = new Steps<string>({
+    next: () => {
+      this.asked.push(this.asked.length);
+      return new Promise((resolve) => {
+        this.#give = resolve;
+      });
+    },
+    stop: () => {
+      this.stops += 1;
+      this.give(undefined);
+    },
+  });
+
+  give(value: string | undefined): void {
+    this.#give(value);
+  }
+}
+
+test("next() begins at once, and gives what its step gives", async () => {
+  const waiting = new Waiting();
+  const next = waiting.steps.next();
+  expect(waiting.asked).toEqual([0]);
+  waiting.give("a");
+  expect(await next).toEqual({ done: false, value: "a" });
+});
+
+test("steps come one after the other, whoever asks for several", async () => {
+  const waiting = new Waiting();
+  const [first, second] = [waiting.steps.next(), waiting.steps.next()];
+  expect(waiting.asked).toEqual([0]);
+  waiting.give("a");
+  await first;
+  await new Promise(setImmediate);
+  expect(waiting.asked).toEqual([0, 1]);
+  waiting.give("b");
+  expect(await second).toEqual({ done: false, value: "b" });
+});
+
+test("return() ends the step that is under way, and those that wait", async () => {
+  const waiting = new Waiting();
+  const asked = [waiting.steps.next(), waiting.steps.next()];
+  const returned = waiting.steps.return(7);
+  expect(await Promise.all(asked)).toEqual([
+    { done: true, value: undefined },
+    { done: true, value: undefined },
+  ]);
+  expect(await returned).toEqual({ done: true, value: 7 });
+  expect([waiting.asked, waiting.stops]).toEqual([[0], 1]);
+  expect(await waiting.steps.next()).toEqual({ done: true, value: undefined });
+});
+
+test("a value that came before return() is given", async () => {
+  const waiting = new Waiting();
+  const next = waiting.steps.next();
+  waiting.give("a");
+  const returned = waiting.steps.return();
+  expect(await next).toEqual({ done: false, value: "a" });
+  expect(await returned).toEqual({ done: true, value: undefined });
+});
+
+test("throw() ends the steps, and is rejected with the error", async () => {
+  const waiting = new Waiting();
+  const next = waiting.steps.next();
+  await expect(waiting.steps.throw(new Error("enough"))).rejects.toThrow("enough");
+  expect(await next).toEqual({ done: true, value: undefined });
+});
+
+test("return() of steps that never began stops nothing", async () => {
+  const waiting = new Waiting();
+  expect(await waiting.steps.return()).toEqual({ done: true, value: undefined });
+  expect([waiting.asked, waiting.stops]).toEqual([[], 0]);
+});
+
+test("a step that fails is the last one", async () => {
+  const steps = new Steps<string>({
+    next: () => Promise.reject(new Error("refused")),
+    stop: () => undefined,
+  });
+  await expect(steps.next()).rejects.toThrow("refused");
+  expect(await steps.next()).toEqual({ done: true, value: undefined });
+});
+
+test("signals() ends while it waits, and takes no signal then", async () => {
+  using event = EventFd.create();
+  const signals = event.signals();
+  const next = signals.next();
+  expect(await signals.return()).toEqual({ done: true, value: undefined });
+  expect(await next).toEqual({ done: true, value: undefined });
+  event.write(3n);
+  expect(event.read()).toBe(3n);
+});
