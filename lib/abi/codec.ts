@@ -9,6 +9,7 @@
 
 import { quoted, suggestion } from "../options.ts";
 import { isBytes } from "./bytes.ts";
+import { frequent } from "./generated/frequent.ts";
 import {
   type Field,
   type FieldType,
@@ -301,18 +302,23 @@ function struct(layout: Layout): Codec {
     counter.write(view, at + counter.offset, count?.type === "u64" ? BigInt(length) : length);
   };
 
+  const { read: readPlain, write: writePlain } = frequent.get(layout) ?? {};
+
   return {
-    read(view, at) {
-      const value: Record<string, unknown> = {};
-      for (let i = 0; i < members.length; i++) {
-        const { name, offset, read } = members[i] as Member;
-        value[name] = read(view, at + offset);
-      }
-      if (tail) value[tail.name] = tail.read(view, at, value);
-      return value;
-    },
+    read:
+      readPlain ??
+      ((view, at) => {
+        const value: Record<string, unknown> = {};
+        for (let i = 0; i < members.length; i++) {
+          const { name, offset, read } = members[i] as Member;
+          value[name] = read(view, at + offset);
+        }
+        if (tail) value[tail.name] = tail.read(view, at, value);
+        return value;
+      }),
 
     write(view, at, given) {
+      if (writePlain?.(view, at, given)) return;
       const value = membersOf(given);
       // Most values have their members in the layout's order: the next one is compared before it is looked up.
       let next = 0;
