@@ -96,7 +96,7 @@ function printFunctions({ name, cName, fields, tail }) {
   return (
     `${read}const names${name} = namesOf(${name});\n` +
     `const write${name}: Write = (v, at, x) =>\n` +
-    `  isWhole(x, names${name}) &&\n  ${fields.map(put).join(" &&\n  ")};\n`
+    `  isWhole(x, names${name}) &&\n  x[Symbol.iterator] === undefined &&\n  ${fields.map(put).join(" &&\n  ")};\n`
   );
 }
 

@@ -1,7 +1,8 @@
 /**
  * Compiles a layout into functions that read and write its struct, at the layout's first use. They are closures over
- * the layout's offsets, because a program may forbid code from strings. Layouts are layout.ts; the calls that other
- * files use are struct.ts.
+ * the layout's offsets, because a program may forbid code from strings. The functions of the most frequent structs are
+ * generated (generated/frequent.ts): they read any value, and write a value that is whole and fits. Layouts are
+ * layout.ts; the calls that other files use are struct.ts.
  *
  * A value that does not fit throws a {@link Misfit}. Each level that it passes (field, element, struct) adds its part
  * of the path, so that no path is made for a value that fits.
@@ -9,6 +10,7 @@
 
 import { quoted, suggestion } from "../options.ts";
 import { isBytes } from "./bytes.ts";
+import type { Write as WritePlain } from "./frequent.ts";
 import { frequent } from "./generated/frequent.ts";
 import {
   type Field,
@@ -31,6 +33,8 @@ type Write = (view: DataView, at: number, value: unknown) => void;
 export interface Codec {
   readonly read: Read;
   readonly write: Write;
+  /** Writes most values faster than `write`, and returns false for the others, which `write` then writes. */
+  readonly writePlain?: WritePlain | undefined;
 }
 
 type Members = Readonly<Record<string, unknown>>;
@@ -191,7 +195,7 @@ const byteList: ListCodec = {
 function list(of: FieldType): ListCodec {
   if (of === "u8") return byteList;
   const size = sizeOfType(of);
-  const { read, write } = codecOf(of);
+  const { read, write, writePlain } = codecOf(of);
   return {
     read(view, at, count) {
       const elements: unknown[] = [];
@@ -204,7 +208,10 @@ function list(of: FieldType): ListCodec {
       if (length > count) throw tooLong(of, length, count);
       let i = 0;
       try {
-        for (; i < length; i++) write(view, at + i * size, value[i]);
+        for (; i < length; i++) {
+          const start = at + i * size;
+          if (!writePlain?.(view, start, value[i])) write(view, start, value[i]);
+        }
       } catch (error) {
         throw within(`[${i}]`, error);
       }
@@ -305,6 +312,7 @@ function struct(layout: Layout): Codec {
   const { read: readPlain, write: writePlain } = frequent.get(layout) ?? {};
 
   return {
+    writePlain,
     read:
       readPlain ??
       ((view, at) => {

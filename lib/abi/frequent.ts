@@ -29,15 +29,14 @@ export function namesOf<T>(layout: Layout<T>): readonly (keyof T & string)[] {
   return layout.fields.map(({ name }) => name as keyof T & string);
 }
 
+/** An object with these members. Its content may also be in an iterator, which the struct's writer finds out. */
+type Whole<K extends string> = Readonly<Record<K, unknown>> & Partial<Iterable<unknown>>;
+
 /**
  * Whether the own enumerable names of a value are these, in this order. So no member is inherited, unknown or missing.
- * An iterable is none, because its content is not in properties.
  */
-export function isWhole<K extends string>(
-  x: unknown,
-  names: readonly K[],
-): x is Readonly<Record<K, unknown>> {
-  if (typeof x !== "object" || x === null || Symbol.iterator in x) return false;
+export function isWhole<K extends string>(x: unknown, names: readonly K[]): x is Whole<K> {
+  if (typeof x !== "object" || x === null) return false;
   const own = Object.keys(x);
   if (own.length !== names.length) return false;
   for (let i = 0; i < own.length; i += 1) if (own[i] !== names[i]) return false;

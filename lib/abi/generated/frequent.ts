@@ -52,6 +52,7 @@ const readCpuidEntry2 = (v: DataView, at: number): CpuidEntry2 => ({
 const namesCpuidEntry2 = namesOf(CpuidEntry2);
 const writeCpuidEntry2: Write = (v, at, x) =>
   isWhole(x, namesCpuidEntry2) &&
+  x[Symbol.iterator] === undefined &&
   u32(v, at, x.function) &&
   u32(v, at + 4, x.index) &&
   u32(v, at + 8, x.flags) &&
@@ -96,6 +97,7 @@ const readDtable = (v: DataView, at: number): Dtable => ({
 const namesDtable = namesOf(Dtable);
 const writeDtable: Write = (v, at, x) =>
   isWhole(x, namesDtable) &&
+  x[Symbol.iterator] === undefined &&
   u64(v, at, x.base) &&
   u16(v, at + 8, x.limit) &&
   u16s(v, at + 10, x.padding, 3);
@@ -152,6 +154,7 @@ const readMsrEntry = (v: DataView, at: number): MsrEntry => ({
 const namesMsrEntry = namesOf(MsrEntry);
 const writeMsrEntry: Write = (v, at, x) =>
   isWhole(x, namesMsrEntry) &&
+  x[Symbol.iterator] === undefined &&
   u32(v, at, x.index) &&
   u32(v, at + 4, x.reserved) &&
   u64(v, at + 8, x.data);
@@ -179,6 +182,7 @@ const readRegs = (v: DataView, at: number): Regs => ({
 const namesRegs = namesOf(Regs);
 const writeRegs: Write = (v, at, x) =>
   isWhole(x, namesRegs) &&
+  x[Symbol.iterator] === undefined &&
   u64(v, at, x.rax) &&
   u64(v, at + 8, x.rbx) &&
   u64(v, at + 16, x.rcx) &&
@@ -216,6 +220,7 @@ const readSegment = (v: DataView, at: number): Segment => ({
 const namesSegment = namesOf(Segment);
 const writeSegment: Write = (v, at, x) =>
   isWhole(x, namesSegment) &&
+  x[Symbol.iterator] === undefined &&
   u64(v, at, x.base) &&
   u32(v, at + 8, x.limit) &&
   u16(v, at + 12, x.selector) &&
@@ -258,6 +263,7 @@ const readSregs = (v: DataView, at: number): Sregs => ({
 const namesSregs = namesOf(Sregs);
 const writeSregs: Write = (v, at, x) =>
   isWhole(x, namesSregs) &&
+  x[Symbol.iterator] === undefined &&
   writeSegment(v, at, x.cs) &&
   writeSegment(v, at + 24, x.ds) &&
   writeSegment(v, at + 48, x.es) &&
@@ -352,6 +358,7 @@ const readSregs2 = (v: DataView, at: number): Sregs2 => ({
 const namesSregs2 = namesOf(Sregs2);
 const writeSregs2: Write = (v, at, x) =>
   isWhole(x, namesSregs2) &&
+  x[Symbol.iterator] === undefined &&
   writeSegment(v, at, x.cs) &&
   writeSegment(v, at + 24, x.ds) &&
   writeSegment(v, at + 48, x.es) &&
