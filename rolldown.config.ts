@@ -46,12 +46,12 @@ const library: RolldownOptions = {
       includeDependenciesRecursively: false,
       groups: [
         { name: "abi", test: /lib\/(abi\/|errors\.ts|options\.ts|inspect\.ts)/, priority: 5 },
-        { name: "cpuid", test: /lib\/cpuid\//, priority: 4 },
+        { name: "cpuid", test: /lib\/(cpuid|oracle)\//, priority: 4 },
         { name: "guest", test: /lib\/guest\//, priority: 3 },
         { name: "trace", test: /lib\/trace\//, minShareCount: 2, priority: 2 },
         {
           name: "kvm",
-          test: /lib\/(kvm|machine|oracle|state|explain|native\.ts|package\.ts)/,
+          test: /lib\/(kvm|state|explain|native\.ts|package\.ts)/,
           priority: 1,
         },
       ],
