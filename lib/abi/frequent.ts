@@ -1,7 +1,7 @@
 /**
- * What generated/frequent.ts uses to read and write the members of a struct. A plain writer writes only a value that has
- * all members of its struct, in the struct's order, and that fits; codec.ts writes any other value, and makes the error
- * of one that does not fit.
+ * Reads and writes members of a struct for generated/frequent.ts. A plain writer writes only a value that has all members
+ * of its struct, in the struct's order, and that fits; codec.ts writes any other value, and makes the error of one that
+ * does not fit.
  */
 import type { Layout } from "./layout.ts";
 
