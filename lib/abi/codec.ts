@@ -309,12 +309,12 @@ function struct(layout: Layout): Codec {
     counter.write(view, at + counter.offset, count?.type === "u64" ? BigInt(length) : length);
   };
 
-  const { read: readPlain, write: writePlain } = frequent.get(layout) ?? {};
+  const plain = frequent.get(layout);
 
   return {
-    writePlain,
+    writePlain: plain?.write,
     read:
-      readPlain ??
+      plain?.read ??
       ((view, at) => {
         const value: Record<string, unknown> = {};
         for (let i = 0; i < members.length; i++) {
@@ -326,7 +326,7 @@ function struct(layout: Layout): Codec {
       }),
 
     write(view, at, given) {
-      if (writePlain?.(view, at, given)) return;
+      if (plain?.write?.(view, at, given)) return;
       const value = membersOf(given);
       // Most values have their members in the layout's order: the next one is compared before it is looked up.
       let next = 0;

@@ -189,6 +189,7 @@ describe("the bytes of a table that is sent", () => {
     const first = encodedOnce(table, "setCpuid2()");
     expect(first?.bytes).toEqual(encode(Cpuid2, { entries: [...table] }));
     expect(first?.entries).toEqual([...table]);
+    expect(first?.entries).toSatisfy(Object.isFrozen);
     expect(encodedOnce(table, "setCpuid2()")).toBe(first);
   });
 
