@@ -35,6 +35,8 @@ export interface Codec {
   readonly write: Write;
   /** Writes most values faster than `write`, and returns false for the others, which `write` then writes. */
   readonly writePlain?: WritePlain | undefined;
+  /** Writes what `writePlain` leaves; undefined if that is `write`. */
+  readonly writeOther?: Write;
 }
 
 type Members = Readonly<Record<string, unknown>>;
@@ -195,7 +197,7 @@ const byteList: ListCodec = {
 function list(of: FieldType): ListCodec {
   if (of === "u8") return byteList;
   const size = sizeOfType(of);
-  const { read, write, writePlain } = codecOf(of);
+  const { read, write, writePlain, writeOther = write } = codecOf(of);
   return {
     read(view, at, count) {
       const elements: unknown[] = [];
@@ -210,7 +212,7 @@ function list(of: FieldType): ListCodec {
       try {
         for (; i < length; i++) {
           const start = at + i * size;
-          if (!writePlain?.(view, start, value[i])) write(view, start, value[i]);
+          if (!writePlain?.(view, start, value[i])) writeOther(view, start, value[i]);
         }
       } catch (error) {
         throw within(`[${i}]`, error);
@@ -311,6 +313,34 @@ function struct(layout: Layout): Codec {
 
   const plain = frequent.get(layout);
 
+  const writeOther: Write = (view, at, given) => {
+    const value = membersOf(given);
+    // Most values have their members in the layout's order: the next one is compared before it is looked up.
+    let next = 0;
+    let current = "";
+    try {
+      for (const name in value) {
+        const part = value[name];
+        let member = members[next];
+        if (member?.name !== name) member = byName.get(name);
+        if (member !== undefined) {
+          next = member.next;
+          current = name;
+          if (part !== undefined) member.write(view, at + member.offset, part);
+          continue;
+        }
+        if (name !== tail?.name) {
+          current = "";
+          throw unknownField(layout, name);
+        }
+        current = name;
+        if (part !== undefined) writeTail(view, at, value, part);
+      }
+    } catch (error) {
+      throw within(current === "" ? "" : `.${current}`, error);
+    }
+  };
+
   return {
     writePlain: plain?.write,
     read:
@@ -326,33 +356,9 @@ function struct(layout: Layout): Codec {
       }),
 
     write(view, at, given) {
-      if (plain?.write?.(view, at, given)) return;
-      const value = membersOf(given);
-      // Most values have their members in the layout's order: the next one is compared before it is looked up.
-      let next = 0;
-      let current = "";
-      try {
-        for (const name in value) {
-          const part = value[name];
-          let member = members[next];
-          if (member?.name !== name) member = byName.get(name);
-          if (member !== undefined) {
-            next = member.next;
-            current = name;
-            if (part !== undefined) member.write(view, at + member.offset, part);
-            continue;
-          }
-          if (name !== tail?.name) {
-            current = "";
-            throw unknownField(layout, name);
-          }
-          current = name;
-          if (part !== undefined) writeTail(view, at, value, part);
-        }
-      } catch (error) {
-        throw within(current === "" ? "" : `.${current}`, error);
-      }
+      if (!plain?.write?.(view, at, given)) writeOther(view, at, given);
     },
+    writeOther,
   };
 }
 
