@@ -15,7 +15,13 @@ const sourceOf = (file: string): string =>
 const exported = Object.entries(manifest.exports).flatMap(([name, entry]) =>
   typeof entry === "string" ? [] : [[name, sourceOf(entry.default)] as const],
 );
-const sources = [...exported.map(([, file]) => file), ...Object.values(manifest.bin).map(sourceOf)];
+/** The program that judges other files of claims than the suite's, in a process of its own. */
+const RUNNER = "lib/suite/run.ts";
+const sources = [
+  ...exported.map(([, file]) => file),
+  ...Object.values(manifest.bin).map(sourceOf),
+  RUNNER,
+];
 
 /** V8 keeps a source with any other character in two bytes a character, and reads it more slowly. */
 const ascii: Plugin = {
@@ -29,7 +35,7 @@ const ascii: Plugin = {
 
 const library: RolldownOptions = {
   input: Object.fromEntries(sources.map((file) => [file.replace(/^lib\/|\.ts$/g, ""), file])),
-  external: ["commander", "vitest/node"],
+  external: ["commander", "vitest", "vitest/node"],
   platform: "node",
   transform: { target: "es2023" },
   // The groups below move modules between files, and an entry may then export what others need of it.
@@ -38,6 +44,9 @@ const library: RolldownOptions = {
   output: {
     dir: "dist",
     chunkFileNames: "shared/[name].js",
+    // Maps without the sources: lib/ is in the package.
+    sourcemap: true,
+    sourcemapExcludeSources: true,
     // The declarations have the documentation.
     comments: { legal: true, annotation: true, jsdoc: false },
     // One file for each room that an entry imports alone, and one for the handles with all that they need: each
@@ -73,11 +82,11 @@ const claimsOf = (files: readonly string[]): Plugin => ({
       moduleSideEffects: true,
     });
     if (id === ENTRY) {
-      const imports = ["test/helpers/setup.ts", ...files.flatMap((file) => [FILE + file, file])];
+      const imports = ["test/kvm/setup.ts", ...files.flatMap((file) => [FILE + file, file])];
       return module(
         ...imports.map((path) => `import ${text(path.startsWith(FILE) ? path : here(path))};`),
         `import { runBundle } from ${text(here("lib/suite/main.ts"))};`,
-        "process.exitCode = runBundle(process.argv.slice(2));",
+        "process.exitCode = await runBundle(process.argv.slice(2));",
       );
     }
     if (!id.startsWith(FILE)) return undefined;
@@ -100,43 +109,63 @@ const suite = (files: readonly string[]): RolldownOptions => ({
   platform: "node",
   transform: { target: "es2023" },
   resolve: {
-    alias: {
-      vitest: here("lib/suite/vitest.ts"),
-      // The longer names first: an alias is also good for what lies below it.
-      ...Object.fromEntries(
-        exported
-          .map(([name, file]) => [join(manifest.name, name), here(file)] as const)
-          .toSorted(([a], [b]) => b.length - a.length),
-      ),
-    },
+    // The longer names first: an alias is also good for what lies below it.
+    alias: Object.fromEntries(
+      exported
+        .map(([name, file]) => [join(manifest.name, name), here(file)] as const)
+        .toSorted(([a], [b]) => b.length - a.length),
+    ),
   },
-  external: ["node-kvm/package.json"],
+  external: ["node-kvm/package.json", "vitest"],
   output: { file: "dist/suite/main.js", codeSplitting: false },
 });
 
-const DISPLAY = "\0display";
+const vitest = createRequire(import.meta.url).resolve("vitest/package.json");
+const vitestExpect = createRequire(vitest).resolve("@vitest/expect");
+const chai = createRequire(vitestExpect).resolve("chai");
 
-/** Makes what prints a value in a failure's message: vitest's own. */
-function display(): RolldownOptions {
-  const vitest = createRequire(import.meta.url).resolve("vitest/package.json");
-  const chai = createRequire(createRequire(vitest).resolve("@vitest/expect")).resolve("chai");
-  return {
-    input: DISPLAY,
-    plugins: [
-      {
-        name: "display",
-        resolveId: (id) => (id === DISPLAY ? id : undefined),
-        load: (id) =>
-          id === DISPLAY
-            ? `import { util } from ${text(chai)};\nexport const show = util.objDisplay;`
-            : undefined,
-      },
-    ],
-    platform: "node",
-    transform: { target: "es2023" },
-    output: { file: "dist/suite/display.cjs", format: "cjs", codeSplitting: false },
-  };
-}
+const PART = "\0part";
+
+/** Makes a CommonJS file of vitest's parts, which is loaded without vitest when a claim needs it. */
+const part = (file: string, lines: readonly string[]): RolldownOptions => ({
+  input: PART,
+  plugins: [
+    {
+      name: file,
+      resolveId: (id) => (id === PART ? id : undefined),
+      load: (id) => (id === PART ? lines.join("\n") : undefined),
+    },
+  ],
+  platform: "node",
+  transform: { target: "es2023" },
+  output: { file: `dist/suite/${file}`, format: "cjs", codeSplitting: false },
+});
+
+/** Formats a value in a failure's message. */
+const display = part("display.cjs", [
+  `import { util } from ${text(chai)};`,
+  "export const show = util.objDisplay;",
+]);
+
+/** Makes vitest's `expect`, without snapshots and polling, which need a running vitest. */
+const fullExpect = part("vitest-expect.cjs", [
+  `import * as parts from ${text(vitestExpect)};`,
+  "const { chai } = parts;",
+  "for (const plugin of [parts.JestExtend, parts.JestChaiExpect, parts.JestAsymmetricMatchers]) {",
+  "  chai.use(plugin);",
+  "}",
+  "export function createExpect() {",
+  "  const expect = (value, note) => chai.expect(value, note);",
+  "  Object.assign(expect, chai.expect, globalThis[parts.ASYMMETRIC_MATCHERS_OBJECT]);",
+  "  parts.setState({ assertionCalls: 0 }, expect);",
+  "  expect.getState = () => parts.getState(expect);",
+  "  expect.setState = (state) => parts.setState(state, expect);",
+  "  expect.extend = (matchers) => chai.expect.extend(expect, matchers);",
+  "  globalThis[parts.GLOBAL_EXPECT] ??= expect;",
+  "  if (parts.customMatchers !== undefined) expect.extend(parts.customMatchers);",
+  "  return expect;",
+  "}",
+]);
 
 const CLAIMS = "test/kvm";
 const files = readdirSync(CLAIMS, { recursive: true, encoding: "utf8" })
@@ -144,6 +173,6 @@ const files = readdirSync(CLAIMS, { recursive: true, encoding: "utf8" })
   .map((file) => join(CLAIMS, file))
   .sort();
 
-const config: RolldownOptions[] = defineConfig([library, suite(files), display()]);
+const config: RolldownOptions[] = defineConfig([library, suite(files), display, fullExpect]);
 
 export default config;

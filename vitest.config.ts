@@ -42,7 +42,7 @@ const config: ViteUserConfig = defineConfig({
           // A reason must not change what the suite observes, so it looks for none.
           env: { NODE_KVM_EXPLAIN: "0" },
           include: ["test/kvm/**/*.test.ts"],
-          setupFiles: ["test/helpers/setup.ts"],
+          setupFiles: ["test/kvm/setup.ts"],
           pool: "forks",
           fileParallelism: false,
           sequence: { groupOrder: 1 },

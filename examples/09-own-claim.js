@@ -1,57 +1,36 @@
-// Your own claims about KVM: each is a sentence and a check, which throws when the claim does not hold.
+// Claims about KVM of your own, each with its own VM. Run: npx node-kvm test examples/09-own-claim.js
 // Needs: CPU xsave
-import assert from "node:assert/strict";
-import { fromSupported, Kvm, KvmError } from "node-kvm";
-import { CpuidTable } from "node-kvm/cpuid";
 import { CR4_OSXSAVE, guest } from "node-kvm/guest";
-import { Sandbox } from "node-kvm/machine";
+import { claim, expect, tableOf } from "node-kvm/test";
 
-const kvm = Kvm.open();
-const supported = CpuidTable.from(fromSupported(kvm.getSupportedCpuid()));
+const sets = guest("long", (g) => g.cpuid(1).sync().setCr4(CR4_OSXSAVE).cpuid(1).sync().done());
 
-/**
- * Judges a claim in a VM of its own, whose guest runs CPUID before and after it sets CR4.OSXSAVE.
- *
- * @param {string} sentence
- * @param {(box: Sandbox) => void} check
- */
-function claim(sentence, check) {
-  const program = guest("long", (g) =>
-    g.cpuid(1).sync().setCr4(CR4_OSXSAVE).cpuid(1).sync().done(),
-  );
-  const box = new Sandbox(kvm, { program, cpuid: supported });
-  try {
-    check(box);
-    console.log("ok  ", sentence);
-  } catch (error) {
-    if (!(error instanceof assert.AssertionError || error instanceof KvmError)) throw error;
-    console.log("FAIL", sentence, "\n    ", error.message);
-    process.exitCode = 1;
-  } finally {
-    box.close();
-  }
-}
-
-claim("a guest sees OSXSAVE in CPUID once it has set CR4.OSXSAVE", (box) => {
+claim("osxsave", "a guest reads OSXSAVE in CPUID once it has set CR4.OSXSAVE", (kit) => {
+  kit.requireVcpuHas("xsave");
+  const { box } = kit.configured({ program: sets });
   const osxsave = box.syncs().map(([, , ecx = 0n]) => (ecx >> 27n) & 1n);
-  assert.deepEqual(osxsave, [0n, 1n]);
+  expect(osxsave).toEqual([0n, 1n]);
 });
 
-claim("a vCPU that has run accepts the table that KVM_GET_CPUID2 returns", ({ vcpu }) => {
-  vcpu.runSync({ throughSignals: true });
-  vcpu.setCpuid2(vcpu.getCpuid2());
+claim("resend", "a vCPU that has run accepts the table that KVM_GET_CPUID2 returns", (kit) => {
+  const { vcpu } = kit.ran();
+  expect(() => vcpu.setCpuid2(tableOf(vcpu))).toBeAccepted();
 });
 
-claim("a vCPU that has run refuses a table with another feature, by EINVAL", ({ vcpu }) => {
-  vcpu.runSync({ throughSignals: true });
-  const table = CpuidTable.from(vcpu.getCpuid2());
-  const changed = table.with({ sse2: table.has("sse2") ? 0 : 1 });
-  assert.throws(() => vcpu.setCpuid2(changed), { code: "EINVAL" });
-  assert.ok(table.equals(vcpu.getCpuid2()), "the vCPU's table has changed");
+claim("change", "a vCPU that has run rejects a table with another feature", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  const changed = stored.with({ sse2: stored.has("sse2") ? 0 : 1 });
+  expect(() => vcpu.setCpuid2(changed)).toFailWith("EINVAL");
+  expect(tableOf(vcpu)).toEqualTable(stored);
 });
-kvm.close();
+
+claim("exit", "an asynchronous run ends with the guest's write to a port", async (kit) => {
+  const { vcpu } = kit.configured();
+  expect(await vcpu.run()).toMatchObject({ kind: "io", direction: "out" });
+});
 
 // Prints:
-// ok   a guest sees OSXSAVE in CPUID once it has set CR4.OSXSAVE
-// ok   a vCPU that has run accepts the table that KVM_GET_CPUID2 returns
-// ok   a vCPU that has run refuses a table with another feature, by EINVAL
+// ok osxsave: a guest reads OSXSAVE in CPUID once it has set CR4.OSXSAVE
+// ok resend: a vCPU that has run accepts the table that KVM_GET_CPUID2 returns
+// ok change: a vCPU that has run rejects a table with another feature
+// ok exit: an asynchronous run ends with the guest's write to a port

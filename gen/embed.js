@@ -3,16 +3,25 @@
  * each room that has such files: tsc, vitest and rolldown import those. prelude.c becomes PRELUDE_C.
  *
  * The comment that begins a file describes the file to whoever edits it, and is left out: a block comment,
- * or in a shell script the lines of comment after "#!".
+ * in a script of sh the lines of comment after "#!", and in a script of another shell its first two lines.
  *
  * Usage: node gen/embed.js [--out DIR]     DIR gets lib/ROOM/generated/texts.ts; default the project
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const PROJECT = join(dirname(fileURLToPath(import.meta.url)), "..");
-const EMBEDDED = /\.(c|css|js|sh)$/;
+const EMBEDDED = /\.(c|css|js|sh|bash|zsh|fish)$/;
+
+/** @type {Record<string, RegExp>} */
+const HEADS = {
+  ".sh": /(?<=^#!.*\n)(#.*\n)+/,
+  // The scripts of shells that are printed keep the comments for their readers.
+  ".bash": /^(#.*\n){2}/,
+  ".zsh": /^(#.*\n){2}/,
+  ".fish": /^(#.*\n){2}/,
+};
 
 /**
  * Removes the comment that begins a file.
@@ -20,7 +29,7 @@ const EMBEDDED = /\.(c|css|js|sh)$/;
  * @param {string} text
  */
 function withoutHead(file, text) {
-  const head = file.endsWith(".sh") ? /(?<=^#!.*\n)(#.*\n)+/ : /^\/\*[\s\S]*?\*\/\n/;
+  const head = HEADS[extname(file)] ?? /^\/\*[\s\S]*?\*\/\n/;
   if (!head.test(text)) throw new Error(`${file} does not begin with a comment`);
   return text.replace(head, "");
 }

@@ -4,6 +4,7 @@
  */
 export { CpuidTable, fromSupported } from "./cpuid/index.ts";
 export {
+  errnoName,
   KvmError,
   type KvmErrorInput,
   STATE_ERRORS,

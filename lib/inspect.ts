@@ -149,7 +149,7 @@ const DECIMAL: ReadonlySet<string> = new Set(
     .concat(["reason", "size", "slot", "slots", "vcpus"]),
 );
 
-/** Whether a value is a Uint8Array of any realm, without `node:util`, which isBytes of abi/bytes.ts needs. */
+/** Whether a value is a Uint8Array of any realm; isBytes of abi/bytes.ts is above this file. */
 function isBytes(value: unknown): value is Uint8Array {
   return ArrayBuffer.isView(value) && Reflect.get(value, Symbol.toStringTag) === "Uint8Array";
 }

@@ -1,9 +1,10 @@
 /**
  * Loads the addon on first use and declares its interface. Only this file does. The meaning of its functions is kvm/.
  */
+import { closeSync, existsSync, openSync, readSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
-import { packageFolder } from "./package.ts";
+import { addonPlace, addonPlaces, cLibrary, packageFolder } from "./package.ts";
 
 /** The value of an address or a descriptor in a struct; `null` is none. */
 export type NativeLink =
@@ -157,45 +158,87 @@ function watchListeners({ keepBusHandler }: Native): void {
   process.on("removeListener", look);
 }
 
-const BUILD =
-  "it is built by `npm install` on Linux x86-64 with g++, make and python3; " +
-  "`npm rebuild node-kvm` builds it again";
+const REMEDY = "install node-kvm again or, in a clone, run `npm run build:native`";
 const NOT_OURS = "the file is a module, but not this addon";
 
 /** The meanings of the loader's messages and their remedies. The first matching row applies. */
 const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
   [
     /NODE_MODULE_VERSION|did not self-register/,
-    `it was built for another version of Node or another ABI; ${BUILD}`,
+    `it was built for another version of Node or another ABI; ${REMEDY}`,
+  ],
+  // glibc finds no file or a linker script under musl's name; musl does not find glibc's loader.
+  [/libc\.so: (invalid ELF header|cannot open)/, "it was built for musl, but this Node uses glibc"],
+  [
+    /Error loading shared library ld-linux-x86-64\.so/,
+    "it was built for glibc, but this Node uses musl",
   ],
   [
-    /undefined symbol: node_api|undefined symbol: napi_/,
+    /(undefined symbol: |Error relocating .*: )(node_api|napi)_/,
     "this version of Node lacks a Node-API function that the addon calls; use Node 20.19 or later",
   ],
-  [/undefined symbol/, `a symbol is missing, so it was built against other libraries; ${BUILD}`],
   [
-    /version `[^']*' not found/,
-    `it was built against a newer C or C++ library than this system has; ${BUILD} here`,
+    /undefined symbol|Error relocating .*: symbol not found/,
+    `a symbol is missing, so it was built against other libraries; ${REMEDY}`,
   ],
   [
-    /ELF|file too short|cannot read file data|not a dynamic|not this addon/,
-    `the file is no addon for this machine, or was cut short; ${BUILD}`,
+    /version `[^']*' not found/,
+    `it was built against a newer C or C++ library than this system has; ${REMEDY} here`,
+  ],
+  [
+    /ELF|file too short|cannot read file data|not a dynamic|Exec format error/,
+    `the file is damaged; ${REMEDY}`,
   ],
   [/cannot open shared object file: Permission denied/, "no permission to read the file"],
   [
     /failed to map segment|cannot enable executable|Operation not permitted/,
     "the system does not let the file be mapped as code (a noexec mount, or a limit of memory)",
   ],
-  [/cannot open shared object file/, "a shared library that it needs is missing"],
+  [
+    /cannot open shared object file|Error loading shared library/,
+    "a shared library that it needs is missing",
+  ],
   [/cannot allocate memory/i, "there is not enough memory to map it"],
 ];
 
-/** Returns the reason why the addon could not be loaded, followed by the loader's message. */
-export function loadFailure(cause: unknown): string {
+/**
+ * Returns what the first bytes of a file show to be wrong with it. The loader's messages do not: glibc reports a file
+ * for another machine as one that does not exist.
+ */
+export function headerProblem(header: Uint8Array): string | undefined {
+  const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+  const [ELF, CLASS_64, X86_64] = [0x7f454c46, 2, 62];
+  if (header.length < 20 || view.getUint32(0) !== ELF) {
+    return `the file is damaged or no library; ${REMEDY}`;
+  }
+  const [bits, machine] = [view.getUint8(4), view.getUint16(18, true)];
+  if (bits === CLASS_64 && machine === X86_64) return undefined;
+  return `it was built for another architecture (ELF machine ${machine}); this is x86-64 (${X86_64})`;
+}
+
+function readHeader(file: string): Uint8Array | undefined {
+  try {
+    const descriptor = openSync(file, "r");
+    try {
+      const header = new Uint8Array(20);
+      return header.subarray(0, readSync(descriptor, header));
+    } finally {
+      closeSync(descriptor);
+    }
+  } catch {
+    return undefined; // the loader's message has the reason
+  }
+}
+
+/** Returns the reason why a file could not be loaded, followed by the loader's message. */
+export function loadFailure(cause: unknown, file?: string): string {
   const { code, message = String(cause) } = (cause ?? {}) as { code?: string; message?: string };
-  if (code === "MODULE_NOT_FOUND") return `it was not built, because no such file exists; ${BUILD}`;
   const [first = ""] = message.split("\n");
-  const meaning = LOAD_FAILURES.find(([words]) => words.test(first))?.[1];
+  const isLibrary = code === "ERR_DLOPEN_FAILED" && file !== undefined;
+  const header = isLibrary ? readHeader(file) : undefined;
+  const meaning =
+    (header === undefined ? undefined : headerProblem(header)) ??
+    LOAD_FAILURES.find(([words]) => words.test(first))?.[1];
   return meaning === undefined ? first : `${meaning} (${first})`;
 }
 
@@ -205,30 +248,48 @@ export class AddonError extends Error {
 }
 
 /**
+ * Returns the file of the addon: the value of NODE_KVM_ADDON, or the first of {@link addonPlaces} that exists.
+ *
+ * @throws {@link AddonError} if there is none, or if this system is not Linux on x86-64.
+ */
+function addonFile(): string {
+  const { platform, arch } = process;
+  if (platform !== "linux" || arch !== "x64") {
+    throw new AddonError(`node-kvm's addon needs Linux on x86-64; this is ${platform} on ${arch}`);
+  }
+  const named = process.env["NODE_KVM_ADDON"];
+  if (named !== undefined && named !== "") {
+    if (existsSync(named)) return resolve(named);
+    const reason = "NODE_KVM_ADDON names this file, which does not exist";
+    throw new AddonError(`node-kvm's addon could not be loaded (${resolve(named)}): ${reason}`);
+  }
+  const folder = packageFolder();
+  const place = addonPlace();
+  if (place !== undefined) return join(folder, place);
+  const reason = `neither ${addonPlaces().join(" nor ")} exists (linux, x64, ${cLibrary()})`;
+  throw new AddonError(`node-kvm's addon could not be loaded (${folder}): ${reason}; ${REMEDY}`);
+}
+
+/**
  * Loads the addon on first use; importing this package does not load it.
  *
- * @throws {@link AddonError} if the runtime is not Node.js, or if the addon was not built or cannot be loaded. The
- *   message has the cause and the remedy. The environment variable `NODE_KVM_ADDON` selects another build, such as the
- *   sanitizer build.
+ * @throws {@link AddonError} if the runtime is not Node.js, if the system is not Linux on x86-64, or if the addon does
+ *   not exist or cannot be loaded. The message has the cause and the remedy. The environment variable `NODE_KVM_ADDON`
+ *   selects another build, such as the sanitizer build.
  */
 export function native(): Native {
   if (loaded === undefined) {
     const problem = runtimeProblem(process.versions);
     if (problem !== undefined) throw new AddonError(problem);
-    const built = join(packageFolder(), "build/Release/node_kvm.node");
-    const file = resolve(process.env["NODE_KVM_ADDON"] ?? built);
+    const file = addonFile();
     try {
       const addon = createRequire(import.meta.url)(file) as Native;
       if (typeof addon.mapAnonymous !== "function") throw new TypeError(NOT_OURS);
       watchListeners(addon);
       loaded = addon;
     } catch (cause) {
-      throw new AddonError(
-        `node-kvm's addon could not be loaded (${file}): ${loadFailure(cause)}`,
-        {
-          cause,
-        },
-      );
+      const reason = loadFailure(cause, file);
+      throw new AddonError(`node-kvm's addon could not be loaded (${file}): ${reason}`, { cause });
     }
   }
   return loaded;

@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "handler_state.h"
+
 namespace node_kvm {
 
 // Written under a lock, and read by the signal handler without one. The range that a thread has
@@ -40,8 +42,8 @@ std::mutex writers;
 // The previous handler; never freed, because the handler may be reading it.
 std::atomic<const struct sigaction*> previous = nullptr;
 // Whether this thread is in the previous handler, which may call this one again (another copy of
-// this addon would). Initial-exec, so that the first use in a thread allocates nothing.
-[[gnu::tls_model("initial-exec")]] thread_local bool is_passing_on = false;
+// this addon would).
+NODE_KVM_HANDLER_STATE bool is_passing_on = false;
 
 struct Found {
   WatchedRange* range = nullptr;

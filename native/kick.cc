@@ -8,6 +8,8 @@
 #include <iterator>
 #include <mutex>
 
+#include "handler_state.h"
+
 namespace node_kvm {
 
 namespace {
@@ -24,13 +26,13 @@ std::mutex installers;
 // listener.
 constexpr int kStandardSignals[] = {SIGSTKFLT, SIGVTALRM, SIGURG, SIGUSR2};
 
-// The handler's state of its thread. Initial-exec, so that the first use allocates nothing.
+// The handler's state of its thread.
 struct ThisThread {
   pid_t tid = 0;
   Kick* kick = nullptr;  // the kick of the vCPU whose KVM_RUN the thread is in
   volatile bool is_signalled = false;
 };
-[[gnu::tls_model("initial-exec")]] thread_local ThisThread this_thread;
+NODE_KVM_HANDLER_STATE ThisThread this_thread;
 
 // At the first KVM_RUN of a thread: the code that started the thread may have blocked the signals.
 int Prepare(ThisThread& me) {

@@ -6,18 +6,32 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-// usage: node scripts/faults.js [--lab KERNEL] [--only PART OF A PROGRAM'S NAME] [--calls NAME,NAME...]
-//          [--addon FILE] [--scale N] [--most N] [--errors N]
-//   Prints a table: call, errno, how often it was reached and failed, and what became of it. Status 1 when a
-//   fault is not answered by success or an error that names the call, or when a call was never reached.
-//   Without /dev/kvm only the programs that need no device run here; `--lab` then runs those that need one in
-//   a kernel of the lab, where a program that takes `--scale` (10) times two seconds counts as hanging.
-//   `--most` makes only the first N calls of a kind fail in each program, `--errors` with its first N errnos.
-// Needs cc, and dist/ and build/ built. What fails how: test/lifecycle/faults/calls.js.
+// The faults: test/lifecycle/faults/calls.js.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const PACKAGE = "/usr/lib/node_modules/node-kvm";
-const { values } = parseArgs({
+const USAGE = `usage: node scripts/faults.js [--lab KERNEL] [--only PART OF A PROGRAM'S NAME]
+         [--calls NAME,NAME...] [--addon FILE] [--scale N] [--most N] [--errors N]
+  Prints a table: call, errno, how often it was reached and failed, and the result. The status is 1
+  if a fault is not answered by success or by an error that names the call, or if a call was never
+  reached. Without /dev/kvm, only the programs that need no device run here; --lab then runs the
+  others in a kernel of the lab, where a program that takes --scale (10) times two seconds counts as
+  hanging. --most makes only the first N calls of a kind fail in each program, --errors with the
+  first N errnos of each call. It needs cc, and dist/ and build/ built.
+`;
+
+/** Parses the arguments; a wrong one is one line and status 2. */
+function parsed(config) {
+  try {
+    return parseArgs(config);
+  } catch (error) {
+    process.stderr.write(`faults.js: ${error.message.split(". ", 1)[0]}\n${USAGE}`);
+    return process.exit(2);
+  }
+}
+
+const { values } = parsed({
   options: {
+    help: { type: "boolean", short: "h" },
     lab: { type: "string" },
     only: { type: "string" },
     calls: { type: "string" },
@@ -27,6 +41,11 @@ const { values } = parseArgs({
     errors: { type: "string" },
   },
 });
+
+if (values.help) {
+  process.stdout.write(USAGE);
+  process.exit();
+}
 
 function hasDevice() {
   try {

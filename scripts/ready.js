@@ -24,12 +24,13 @@ function written(path) {
 const isStale = (made, ...sources) => written(made) < Math.max(...sources.map(written));
 
 run(process.execPath, "scripts/toolchain.js");
-// Builds the addon too, as the package's own install script. Not `npm ci`: it refuses a lock file
-// that lacks other platforms' optional packages, and a registry mirror need not have those.
+// Not `npm ci`: it refuses a lock file that lacks other platforms' optional packages, and a registry mirror may not
+// have those.
 if (isStale("node_modules/.package-lock.json", "package-lock.json")) {
   run("npm", "install", "--no-save", "--no-fund", "--no-audit");
 }
-if (isStale("build/Release/node_kvm.node", "native", "binding.gyp")) run("npm", "run", "install");
+if (isStale("build/Release/node_kvm.node", "native", "binding.gyp")) {
+  run("npm", "run", "build:native");
+}
 const configured = ["tsconfig.json", "tsconfig.build.json", "rolldown.config.ts"];
-const suite = ["test/kvm", "test/helpers", "test/expectations"];
-if (isStale("dist/suite/main.js", "lib", ...suite, ...configured)) run("npm", "run", "build");
+if (isStale("dist/suite/main.js", "lib", "test/kvm", ...configured)) run("npm", "run", "build");

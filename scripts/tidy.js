@@ -17,7 +17,11 @@ const programs = ["lib", "test", "bench"].flatMap((folder) =>
     .filter((name) => name.endsWith(".c"))
     .map((name) => join(folder, name)),
 );
-const formatted = [...sources.filter((name) => /\.(cc|h)$/.test(name)), ...programs];
+const formatted = [
+  ...sources.filter((name) => /\.(cc|h)$/.test(name)),
+  "native/prebuild/musl.cc",
+  ...programs,
+];
 
 function run(command, args, env = {}) {
   const options = { cwd: root, encoding: "utf8", env: { ...process.env, ...env } };

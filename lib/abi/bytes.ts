@@ -1,12 +1,17 @@
 /** Byte arrays of callers: Buffers, arrays of another realm. Reading structs from them is struct.ts. */
-import { types } from "node:util";
+
+/** Returns the class of a typed array of any realm, whatever its prototype; `undefined` for any other value. */
+const classOf = Object.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(Uint8Array.prototype),
+  Symbol.toStringTag,
+)?.get;
 
 /**
  * Whether a value is a Uint8Array of any realm. `instanceof` returns false for one of another context
  * (`vm.runInNewContext`, a test runner's sandbox).
  */
 export function isBytes(value: unknown): value is Uint8Array {
-  return types.isUint8Array(value);
+  return classOf?.call(value) === "Uint8Array";
 }
 
 /**

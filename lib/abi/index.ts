@@ -1,5 +1,4 @@
 /** The entry `node-kvm/abi`: constants, structs and ioctls of the kernel's headers, and structs as bytes. */
-export { errnoName } from "../errors.ts";
 export type { CpuidEntry2Input } from "./cpuid2.ts";
 export * from "./generated/constants.ts";
 export * from "./generated/ioctls.ts";

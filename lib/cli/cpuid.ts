@@ -1,13 +1,15 @@
-/** `node-kvm cpuid`: showing a table, naming the differences of two. */
+/** `node-kvm cpuid`: prints a table, or the differences of two. */
 import { readFileSync } from "node:fs";
 import { CpuidTable, diff, printDiff, printTable } from "../cpuid/index.ts";
 import { parseRawTable } from "../cpuid/parse.ts";
 import { Kvm } from "../kvm/kvm.ts";
+import { wrap } from "../report/lines.ts";
 import { STATE_FORMAT, stateFromBytes, stateFromJson, type VmState } from "../state/index.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
+import { lineWidth } from "./terminal.ts";
 
-/** How a table is printed. */
+/** The form in which a table is printed. */
 export type TableForm = "fields" | "raw" | "json";
 
 const HOST_TABLES = {
@@ -19,9 +21,9 @@ const HOST_TABLES = {
 const NAMES = Object.keys(HOST_TABLES).join(", ");
 const FORMATS = "the output of cpuid show --json or --raw, or a saved state (JSON or bytes)";
 
-/** What a table can be read from; for --help. */
+/** The sources of a table, for --help. */
 export const TABLE_SOURCES: string =
-  `${NAMES} (of this host's KVM), a file, or - for standard input; a file holds ${FORMATS}, ` +
+  `${NAMES} (of this host's KVM), a file, or - for standard input; a file contains ${FORMATS}, ` +
   "of which FILE#ID is the vCPU with this id";
 
 /** Prints the table that `source` names. */
@@ -29,16 +31,28 @@ export function cpuidShow(source: string, form: TableForm): void {
   const table = load(source);
   const text =
     form === "json" ? JSON.stringify(table, null, 2) : printTable(table, { format: form });
-  process.stdout.write(`${text.trimEnd()}\n`);
+  // A register's continuation lines start below its fields.
+  const fitting = form === "fields" ? wrapLines(text, " ".repeat(18)) : text;
+  process.stdout.write(`${fitting.trimEnd()}\n`);
 }
 
-/** Prints in which fields two tables differ; returns 1 when they do. */
+/** Wraps the lines of a text to the terminal's width. */
+function wrapLines(text: string, rest: string): string {
+  const width = lineWidth(process.stdout);
+  return text
+    .split("\n")
+    .flatMap((line) => wrap(line, width, { rest }))
+    .join("\n");
+}
+
+/** Prints the fields in which two tables differ; returns 1 if they do. */
 export function cpuidDiff(before: string, after: string): number {
   if (before === STDIN && after === STDIN) {
-    throw new CommandError("standard input holds one table: give - only once");
+    throw new CommandError("standard input contains one table: give - only once");
   }
   const changes = diff(load(before), load(after));
-  if (changes.length > 0) process.stdout.write(`${printDiff(changes).trimEnd()}\n`);
+  if (changes.length > 0)
+    process.stdout.write(`${wrapLines(printDiff(changes), "    ").trimEnd()}\n`);
   return changes.length === 0 ? STATUS.ok : STATUS.finding;
 }
 
@@ -53,9 +67,9 @@ function load(source: string): CpuidTable {
   try {
     return parse(bytes, vcpu);
   } catch (cause) {
-    // A saved state may have many complaints, each on a line of its own.
+    // A saved state may have many faults, one per line.
     const why = reasonOf(cause).split("\n", 2).join("");
-    throw new CommandError(`${source} holds no CPUID table: ${why}; use ${FORMATS}`, { cause });
+    throw new CommandError(`${source} contains no CPUID table: ${why}; use ${FORMATS}`, { cause });
   }
 }
 
@@ -70,7 +84,7 @@ function read(source: string): { readonly bytes: Buffer; readonly vcpu: number |
       return { bytes: read(file).bytes, vcpu: Number(id) };
     }
     const sentence = `${source} is not one of ${NAMES}, and cannot be read: ${reasonOf(cause)}`;
-    throw new CommandError(`${sentence}; a file holds ${FORMATS}`, { cause });
+    throw new CommandError(`${sentence}; a file contains ${FORMATS}`, { cause });
   }
 }
 

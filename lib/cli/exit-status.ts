@@ -1,4 +1,4 @@
-/** The exit statuses of the commands, and how each --help lists them. `lab exec` adds lab-exec.ts's. */
+/** The exit statuses of the commands, and their list in --help. lab-exec.ts adds those of `lab exec`. */
 
 /** The exit statuses that mean the same for every command. */
 export const STATUS = {
@@ -8,14 +8,14 @@ export const STATUS = {
   finding: 1,
   /** A usage error, or the work could not be done. */
   trouble: 2,
-  /** SIGINT (Ctrl-C), SIGTERM or SIGHUP came. */
+  /** The process was interrupted by SIGINT (Ctrl-C), SIGTERM or SIGHUP. */
   interrupted: 130,
 } as const;
 
-/** One line of the list in a --help: a status, and what it means. */
+/** A row of the list: a status and its meaning. */
 export type StatusRow = readonly [status: number | string, meaning: string];
 
-/** The list for a command that has only the common statuses; `ok` and `finding` are its own words. */
+/** Returns the list for a command with only the common statuses; `ok` and `finding` are their meanings for it. */
 export function commonStatuses(ok: string, finding?: string): readonly StatusRow[] {
   return [
     [STATUS.ok, ok],

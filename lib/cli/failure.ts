@@ -1,4 +1,4 @@
-/** How a command fails: which errors are expected, and the line and the exit status of each. */
+/** The failures of commands: which errors are expected, and the message and exit status of each. */
 import type { Command } from "commander";
 import { KvmError } from "../errors.ts";
 import { NotAnEnd } from "../lab/bisect.ts";
@@ -7,12 +7,12 @@ import { AddonError } from "../native.ts";
 import { printableLines } from "../report/printable.ts";
 import { STATUS } from "./exit-status.ts";
 
-/** An expected failure that the message explains: bad input, a missing program, a closed output. */
+/** An expected failure that the message explains: invalid input, a missing program, a closed output. */
 export class CommandError extends Error {
   override readonly name: string = "CommandError";
 }
 
-/** Commander's end of a command that was not run: a usage error, or --help, with its exit status. */
+/** Commander's end of a command that was not run: a usage error or --help, with its exit status. */
 class UsageEnd extends Error {
   override readonly name: string = "UsageEnd";
   readonly status: number;
@@ -24,14 +24,13 @@ class UsageEnd extends Error {
 }
 
 /**
- * Gives the exit status of a command's usage errors and troubles, when it is not 2.
+ * The exit status of a command's usage errors and other failures, if it is not 2.
  *
- * `lab exec` returns the status of a command that may itself return 2, and `git bisect run` takes 2
- * for a bad commit.
+ * `lab exec` returns the status of a command that may itself return 2, and `git bisect run` takes 2 for a bad commit.
  */
 const TROUBLE = new WeakMap<Command, () => number>();
 
-/** Sets a command's exit status for usage errors and troubles; asked when one happens. */
+/** Sets a command's exit status for usage errors and other failures; it is called when one happens. */
 export function setTroubleStatus(command: Command, status: () => number): void {
   TROUBLE.set(command, status);
 }
@@ -40,10 +39,17 @@ function troubleStatus(command: Command | undefined): number {
   return (command && TROUBLE.get(command)?.()) ?? STATUS.trouble;
 }
 
+const HINTS = new WeakMap<Command, (line: string) => string | undefined>();
+
+/** Sets what is appended to a command's usage errors; `hint` gets commander's message. */
+export function setUsageHint(command: Command, hint: (line: string) => string | undefined): void {
+  HINTS.set(command, hint);
+}
+
 /**
- * Makes a command and all below it end a usage error with one line, which names the command.
+ * Makes a command and its subcommands report a usage error in one line with the command's name.
  *
- * Call it when all commands have been added.
+ * It must be called after all commands have been added.
  */
 export function wordUsageErrors(command: Command): void {
   const path = pathOf(command);
@@ -53,11 +59,13 @@ export function wordUsageErrors(command: Command): void {
         .replace(/^error: /, "")
         .trim()
         .replace(/\.$/, "");
-      write(`${path}: ${line.replaceAll(/\s*\n\s*/g, " ")}; see ${path} --help\n`);
+      const hint = HINTS.get(command)?.(line);
+      const sentence = `${path}: ${line.replaceAll(/\s*\n\s*/g, " ")}`;
+      write(`${sentence}${hint === undefined ? "" : `; ${hint}`}; see ${path} --help\n`);
     },
   });
   command.exitOverride(({ exitCode, code }) => {
-    // Commander prints the help of a command that only has subcommands, and names no error.
+    // Commander prints the help of a command that only has subcommands, without an error.
     if (code === "commander.help" && exitCode !== 0) command.error(`name a command: ${names()}`);
     throw new UsageEnd(exitCode === 0 ? STATUS.ok : troubleStatus(command));
   });
@@ -71,10 +79,11 @@ function pathOf(command: Command): string {
 }
 
 /**
- * Says on standard error why a command failed; returns its exit status.
+ * Prints the reason of a failure on standard error; returns the exit status.
  *
- * An error that is not expected is a bug of this package: its stack is printed.
- * @param command - the one whose action ran; `undefined` before that.
+ * An unexpected error is a bug of this package, so its stack is printed.
+ *
+ * @param command - the command whose action ran; `undefined` before that.
  */
 export function reportFailure(error: unknown, command: Command | undefined): number {
   if (error instanceof UsageEnd) return error.status;
@@ -101,7 +110,10 @@ function stackOf(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
-/** The reason of a failed call of `node:fs`, such as "EACCES: permission denied"; other errors' message. */
+/**
+ * Returns the reason of a failed call of `node:fs`, such as "EACCES: permission denied"; for other errors, the
+ * message.
+ */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   // Node appends the call and the path: `EACCES: permission denied, open '/x'`.

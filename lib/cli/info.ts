@@ -1,4 +1,4 @@
-/** `node-kvm info`: what KVM this host has. */
+/** `node-kvm info`: describes this host's KVM. */
 import { KVM_CAPABILITIES } from "../abi/generated/constants.ts";
 import { KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
@@ -10,14 +10,14 @@ interface Info {
   readonly kernel: string;
   readonly vendor: string;
   readonly device: string;
-  /** Why there is no answer from the device. */
+  /** The reason why the device cannot be used. */
   readonly problem?: string;
   readonly apiVersion?: number;
-  /** Every capability by name, with KVM_CHECK_EXTENSION's answer. */
+  /** Every capability by name, with the result of KVM_CHECK_EXTENSION. */
   readonly capabilities?: Readonly<Record<string, number>>;
 }
 
-/** Prints what is known; returns the exit status: 1 when KVM cannot be used, also for want of the addon. */
+/** Prints the description; returns the exit status, which is 1 if KVM or the addon cannot be used. */
 export function info(json: boolean): number {
   const known = gather();
   process.stdout.write(json ? `${JSON.stringify(known, null, 2)}\n` : print(known));

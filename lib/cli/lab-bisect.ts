@@ -1,72 +1,120 @@
-/** `node-kvm lab bisect`: between which kernels a claim's verdict changes. */
+/** `node-kvm lab bisect`: finds the kernels between which a claim's verdict changes. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { BISECT_STATUS, bisect, type Judgement } from "../lab/bisect.ts";
-import { type LaneStart, runCampaign } from "../lab/campaign.ts";
+import { type Lane, type LaneStart, type LaneStep, runCampaign } from "../lab/campaign.ts";
 import { LabError } from "../lab/error.ts";
 import { listKernels } from "../lab/kernels/kernels.ts";
 import type { EmulatorName } from "../lab/machine/machine.ts";
 import { throwIfAborted } from "../lab/process/command.ts";
+import { wrap } from "../report/lines.ts";
 import { printable } from "../report/printable.ts";
-import { claimsWithId } from "./lab-claims.ts";
+import { patternOf } from "../report/text.ts";
+import { CommandError } from "./failure.ts";
+import { claimsWithId, loadOwnClaims } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";
 import { findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
+import { LabProgress } from "./lab-progress.ts";
+import { refuseWarm } from "./own-claims.ts";
+import { lineWidth } from "./terminal.ts";
 
-/** Which claim, between which kernels. */
+/** The claim and the kernels. */
 export interface LabBisectOptions {
   /** The claim's short name. */
   readonly claim: string;
+  /** Files and folders of claims, which are used instead of the suite's. */
+  readonly paths: readonly string[];
   readonly good: string;
   readonly bad: string;
-  /** A CPU model of the emulator's; its own default when left out. */
+  /** A CPU model of the emulator; by default the emulator's default. */
   readonly cpu?: string | undefined;
   readonly emulator: EmulatorName;
   /** The user's own Bochs. */
   readonly bochs?: string | undefined;
-  /** How QEMU's machines start. */
+  /** The start of QEMU's machines. */
   readonly start?: LaneStart | undefined;
 }
 
-/** What judging one kernel takes. */
-type Judge = Omit<LabBisectOptions, "good" | "bad"> & { readonly claims: readonly string[] };
+/** The options for judging one kernel. */
+type Judge = Omit<LabBisectOptions, "good" | "bad" | "paths"> & {
+  /** The names of all claims of the program, or of the suite. */
+  readonly claims: readonly string[];
+  /** The program of the user's own claims; the suite's claims if omitted. */
+  readonly program: string | undefined;
+};
 
 /** Finds the change in the catalogue and prints it; returns the exit status. */
 export async function labBisect(options: LabBisectOptions): Promise<number> {
-  const claims = claimsWithId(options.claim);
-  return interruptible(async (signal) => {
+  using own = await loadOwnClaims(options.paths);
+  refuseWarm(own, options.start);
+  const program = own?.program;
+  const progress = new LabProgress();
+  return await interruptible(async (signal) => {
+    const claims = await claimsWithId(options.claim, own, signal);
     const rows = await listKernels({ signal });
     const releases = rows.filter(({ obtainable }) => obtainable).map(({ release }) => release);
     const end = async (word: string): Promise<string> =>
-      (await findKernel(word, undefined, signal)).release;
+      (await findKernel(word, undefined, signal, progress)).release;
     const [good, bad] = [await end(options.good), await end(options.bad)];
+    progress.begin({ machines: mostJudged(releases, good, bad), isMost: true, claims: 1 });
     const judge = async (release: string): Promise<Judgement> => {
-      const judgement = await judgeOn(release, undefined, { ...options, claims }, signal);
-      process.stderr.write(`${printable(release)}: ${judgement}\n`);
+      const judge: Judge = { ...options, claims, program };
+      const judgement = await judgeOn(release, undefined, judge, signal, progress);
+      progress.event(`${release}: ${judgement}`);
       return judgement;
     };
     const turn = await bisect(releases, good, bad, judge);
+    progress.end();
     const found =
       `${options.claim} holds on ${turn.good} and not on ${turn.bad}` +
-      `${turn.skipped.length === 0 ? "" : `; could not say: ${turn.skipped.join(", ")}`}` +
-      ` (${turn.asked} of ${releases.length} kernels asked)`;
-    process.stdout.write(`${printable(found)}\n`);
+      `${turn.skipped.length === 0 ? "" : `; not judged: ${turn.skipped.join(", ")}`}` +
+      ` (${turn.asked} of ${releases.length} kernels judged)`;
+    process.stdout.write(
+      `${wrap(printable(found), lineWidth(process.stdout), { rest: "  " }).join("\n")}\n`,
+    );
     return 0;
-  });
+  }).finally(() => progress.end());
 }
 
-/** Judges one kernel of the user's own and returns the status that `git bisect run` wants. */
+/** Returns how many kernels a bisection judges at most, if it can judge each of them: the two ends, and halves. */
+function mostJudged(releases: readonly string[], good: string, bad: string): number {
+  const between = Math.abs(releases.indexOf(good) - releases.indexOf(bad)) - 1;
+  return 2 + Math.max(0, Math.ceil(Math.log2(between + 1)));
+}
+
+/** Judges one kernel of the user's own; returns the status that `git bisect run` expects. */
 export async function labBisectStep(
   kernel: string,
   modules: string | undefined,
-  options: Omit<Judge, "claims">,
+  options: Omit<LabBisectOptions, "good" | "bad">,
 ): Promise<number> {
   refuseUnusedModules([kernel], modules);
-  const claims = claimsWithId(options.claim);
-  return interruptible(async (signal) => {
-    const judgement = await judgeOn(kernel, modules, { ...options, claims }, signal).catch(
-      withoutKernel,
-    );
+  refuseMissingPath("--kernel", kernel);
+  if (modules !== undefined) refuseMissingPath("--modules", modules);
+  using own = await loadOwnClaims(options.paths);
+  refuseWarm(own, options.start);
+  const program = own?.program;
+  return await interruptible(async (signal) => {
+    const claims = await claimsWithId(options.claim, own, signal);
+    const judge: Judge = { ...options, claims, program };
+    const judgement = await judgeOn(kernel, modules, judge, signal).catch(withoutKernel);
     process.stderr.write(`${printable(options.claim)}: ${judgement}\n`);
     return BISECT_STATUS[judgement];
   });
+}
+
+/** Where a kernel's build puts its image, below its tree. */
+const IMAGE = join("arch", "x86", "boot", "bzImage");
+
+/**
+ * Rejects a path that does not exist, unless it is the image of an existing tree: a commit that does not build leaves
+ * no image and cannot be judged, whereas a misspelt path would be wrong for every commit.
+ */
+function refuseMissingPath(option: string, path: string): void {
+  if (existsSync(path)) return;
+  const tree = path.endsWith(`/${IMAGE}`) ? path.slice(0, -IMAGE.length) : undefined;
+  if (tree !== undefined && existsSync(tree)) return;
+  throw new CommandError(`${option}: there is no ${path}`);
 }
 
 /** A commit that left no kernel, or not all of its modules, cannot be judged. */
@@ -80,24 +128,29 @@ function withoutKernel(error: unknown): Judgement {
 async function judgeOn(
   word: string,
   modules: string | undefined,
-  { claim, claims, cpu, emulator, bochs, start }: Judge,
+  { claim, claims, program, cpu, emulator, bochs, start }: Judge,
   signal: AbortSignal,
+  progress?: LabProgress,
 ): Promise<Judgement> {
-  const kernel = await findKernel(word, modules, signal);
+  const kernel = await findKernel(word, modules, signal, progress);
   const [column] = await runCampaign({
     lanes: cpuModels(cpu === undefined ? [] : [cpu], emulator).map((model) => ({
       kernel,
       ...model,
     })),
     claims,
-    pattern: `${claim}:`,
+    ...(program === undefined ? {} : { program }),
+    pattern: patternOf(claim),
     signal,
+    ...(progress === undefined
+      ? {}
+      : { onProgress: (lane: Lane, step: LaneStep) => progress.step(lane, step) }),
     ...(bochs === undefined ? {} : { bochs }),
     ...(start === undefined ? {} : { start }),
   });
   throwIfAborted(signal);
   const result = column?.report?.results.find(({ id }) => id === claim);
-  // A run with a problem was cut short, or was not the claim's alone: it does not judge.
+  // A run with a problem was interrupted, or had other failures than the claim's, so it is no judgement.
   if (column?.problem !== undefined || result === undefined || result.verdict === "skip") {
     return "skip";
   }

@@ -1,13 +1,13 @@
-/** `node-kvm lab build-bochs`: the emulator for kvm_intel, built into the cache. */
-import { buildBochs } from "../lab/bochs/bochs-build.ts";
+/** `node-kvm lab build-bochs`: builds the emulator for kvm_intel into the cache. */
+import { buildBochs } from "../lab/bochs/build.ts";
 import { LabCache } from "../lab/cache/cache.ts";
 import { interruptible } from "./lab-kernel.ts";
 
 /** How it is built. */
 export interface LabBuildBochsOptions {
-  /** The package archive; else apt's own. */
+  /** The package archive; by default apt's. */
   readonly mirror?: string | undefined;
-  /** Whether to build again what is there. */
+  /** Whether to rebuild an existing Bochs. */
   readonly rebuild?: boolean | undefined;
 }
 

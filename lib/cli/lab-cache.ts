@@ -1,4 +1,4 @@
-/** `node-kvm lab cache`: what the lab's cache holds, and making room in it. */
+/** `node-kvm lab cache`: prints the entries of the lab's cache, and removes entries. */
 import { LabCache } from "../lab/cache/cache.ts";
 import {
   type CacheUsage,
@@ -6,23 +6,29 @@ import {
   pruneCache,
   type StoredEntry,
   surveyCache,
-} from "../lab/cache/cache-usage.ts";
+} from "../lab/cache/usage.ts";
+import { KERNELS } from "../lab/kernels/kernel-entry.ts";
+import { SNAPSHOTS } from "../lab/machine/snapshot.ts";
+import { wrap } from "../report/lines.ts";
+import { printable } from "../report/printable.ts";
+import { counted } from "../report/text.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
 import { interruptible } from "./lab-kernel.ts";
+import { lineWidth } from "./terminal.ts";
 
-/** What to do with the cache. */
+/** The options of `lab cache`. */
 export interface LabCacheOptions {
   /** Whether to compare every file with its checksum. */
   readonly verify?: boolean | undefined;
-  /** How much the entries may take, MB; the least recently used go first. */
+  /** The size to which the entries are reduced, MB; the least recently used are removed first. */
   readonly prune?: number | undefined;
-  /** Whether to remove all. */
+  /** Whether to remove all entries. */
   readonly empty?: boolean | undefined;
   readonly json?: boolean | undefined;
 }
 
-/** Makes room if it is to, then prints what is there; returns the exit status. */
+/** Removes entries if asked to, then prints the rest; returns the exit status. */
 export function labCache(options: LabCacheOptions = {}): Promise<number> {
   return interruptible((signal) => execute(options, signal));
 }
@@ -35,35 +41,68 @@ async function execute(options: LabCacheOptions, signal: AbortSignal): Promise<n
     throw new CommandError(`${given.map(([name]) => name).join(" and ")} exclude each other`);
   }
   const cache = LabCache.default();
-  if (prune !== undefined) report(await pruneCache(cache, prune * 1e6));
-  if (empty === true) report(await emptyCache(cache, signal));
+  const removed =
+    prune !== undefined
+      ? await pruneCache(cache, prune * 1e6)
+      : empty === true
+        ? await emptyCache(cache, signal)
+        : [];
   const usage = await surveyCache(cache, { verify });
-  process.stdout.write(options.json === true ? toJson(usage) : printUsage(usage));
+  report(removed, usage);
+  process.stdout.write(
+    options.json === true ? toJson(usage) : printUsage(usage, lineWidth(process.stdout)),
+  );
   return usage.entries.some(({ damage }) => damage !== undefined) ? STATUS.finding : STATUS.ok;
 }
 
-function report(removed: readonly StoredEntry[]): void {
-  for (const { kind, name, bytes } of removed) {
-    process.stderr.write(`removed ${kind}/${name} (${megabytes(bytes)})\n`);
+/** The consequence of removing the last entry of a kind. */
+const CONSEQUENCES: Readonly<Record<string, string>> = {
+  [SNAPSHOTS]: "no saved machine is left: the next lab run boots and saves each kernel again",
+  [KERNELS]: "no kernel is left: the next use of one downloads it again",
+};
+
+function report(removed: readonly StoredEntry[], { entries }: CacheUsage): void {
+  const lines = removed.map(
+    ({ kind, name, bytes }) => `removed ${kind}/${printable(name)} (${megabytes(bytes)})`,
+  );
+  for (const [kind, consequence] of Object.entries(CONSEQUENCES)) {
+    const isOfKind = (entry: StoredEntry): boolean => entry.kind === kind;
+    if (removed.some(isOfKind) && !entries.some(isOfKind)) lines.push(consequence);
   }
+  for (const line of lines) process.stderr.write(`${line}\n`);
 }
 
-/** Prints the entries as a table, then what all take together. */
-export function printUsage({ root, entries, bytes, otherBytes }: CacheUsage): string {
-  const names = entries.map(({ kind, name }) => `${kind}/${name}`);
-  const width = Math.max("entry".length, ...names.map((name) => name.length));
-  const lines = entries.map(({ bytes: size, used, damage }, i) =>
-    [
-      (names[i] ?? "").padEnd(width),
-      megabytes(size).padStart(9),
-      `${used.toISOString().slice(0, 16)}Z`,
-      ...(damage === undefined ? [] : [damage]),
-    ].join("  "),
+/** The columns of an entry's size and time, with the spaces before them. */
+const SIZE_AND_TIME = 30;
+
+/** Formats the entries as a table, then their size together. */
+export function printUsage(
+  { root, entries, bytes, otherBytes }: CacheUsage,
+  width: number = Infinity,
+): string {
+  const names = entries.map(({ kind, name }) => `${kind}/${printable(name)}`);
+  const room = width - SIZE_AND_TIME;
+  // A longer name has a line of its own.
+  const label = Math.max(
+    "entry".length,
+    ...names.map(({ length }) => (length > room ? 0 : length)),
   );
-  const head = ["entry".padEnd(width), "size".padStart(9), "last used"].join("  ");
-  const total = `${entries.length} entries: ${megabytes(bytes)}`;
+  const lines = entries.flatMap(({ bytes: size, used, damage }, i) => {
+    const name = names[i] ?? "";
+    const rest = `  ${megabytes(size).padStart(9)}  ${used.toISOString().slice(0, 16)}Z`;
+    return [
+      ...(name.length > label ? [name, " ".repeat(label) + rest] : [name.padEnd(label) + rest]),
+      ...(damage === undefined
+        ? []
+        : wrap(printable(damage), width, { first: "  ", rest: "    " })),
+    ];
+  });
+  const head = ["entry".padEnd(label), "size".padStart(9), "last used"].join("  ");
+  const total = `${counted(entries.length, "entry", "entries")}: ${megabytes(bytes)}`;
   const others = `the archive's lists and unfinished downloads: ${megabytes(otherBytes)}`;
-  return `${[head, ...lines, "", `${total}; ${others}`, `in ${root}`].join("\n")}\n`;
+  const below = [`${total}; ${others}`, `in ${root}`];
+  const wrapped = below.flatMap((line) => wrap(line, width, { rest: "  " }));
+  return `${[head, ...lines, "", ...wrapped].join("\n")}\n`;
 }
 
 function toJson(usage: CacheUsage): string {

@@ -1,42 +1,70 @@
-/** The names of the claims that the lab is to judge, checked before a machine boots. */
+/** The names of the claims to judge, the suite's or the user's own, which are checked before a machine boots. */
 import { suiteClaims } from "../lab/machine/installation.ts";
 import { quoted } from "../options.ts";
 import { containsPattern, splitName } from "../report/result.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
+import { OwnClaims } from "./own-claims.ts";
 
-/** The end of a message about an unknown claim. */
-export const HOW_TO_LIST = "node-kvm test --list lists the claims";
+/** Returns the end of a message about an unknown claim. */
+export function howToList(own?: OwnClaims): string {
+  return `node-kvm test --list${own === undefined ? "" : " FILE"} lists the claims`;
+}
 
-/** Prints the claims whose name contains the pattern, a line each; returns the exit status. */
-export function listClaims(pattern: string | undefined): number {
-  const claims = claimsWith(pattern).filter((name) => containsPattern(name, pattern));
+/** Loads the user's own claims; `undefined` if no path is given, because the claims are then the suite's. */
+export async function loadOwnClaims(paths: readonly string[]): Promise<OwnClaims | undefined> {
+  return paths.length === 0 ? undefined : await OwnClaims.load(paths);
+}
+
+/** Explains names, patterns and numbers, for the end of --help; at most 80 columns wide. */
+export const PATTERN_NOTES = `
+A claim is named "short-name: sentence". A pattern selects the claims whose name
+contains it as it is, in upper or lower case: "cpuid" selects many, "set-257:"
+one. The number before a name gives its place in reports, which are sorted by
+subject; it is no part of the name.
+`;
+
+/** Prints the claims whose name contains the pattern, one per line; returns the exit status. */
+export async function listClaims(
+  pattern: string | undefined,
+  paths: readonly string[],
+): Promise<number> {
+  using own = await loadOwnClaims(paths);
+  const claims = (await claimsWith(pattern, own)).filter((name) => containsPattern(name, pattern));
   process.stdout.write(`${claims.join("\n")}\n`);
   return STATUS.ok;
 }
 
 /**
- * Lists the names of all claims of the suite.
+ * Lists the names of all claims of the suite, or of the user's own files.
  *
- * @throws {@link CommandError} when none contains the pattern.
+ * @throws {@link CommandError} if none contains the pattern.
  */
-export function claimsWith(pattern: string | undefined): readonly string[] {
-  const claims = suiteClaims();
+export async function claimsWith(
+  pattern: string | undefined,
+  own?: OwnClaims,
+  signal?: AbortSignal,
+): Promise<readonly string[]> {
+  const claims = own?.names ?? (await suiteClaims(signal));
   if (!claims.some((name) => containsPattern(name, pattern))) {
-    throw new CommandError(`no claim contains ${quoted(pattern ?? "")}; ${HOW_TO_LIST}`);
+    throw new CommandError(`no claim contains ${quoted(pattern ?? "")}; ${howToList(own)}`);
   }
   return claims;
 }
 
 /**
- * Lists the names of all claims of the suite.
+ * Lists the names of all claims of the suite, or of the user's own files.
  *
- * @throws {@link CommandError} when none has the short name.
+ * @throws {@link CommandError} if none has the short name.
  */
-export function claimsWithId(id: string): readonly string[] {
-  const claims = suiteClaims();
+export async function claimsWithId(
+  id: string,
+  own?: OwnClaims,
+  signal?: AbortSignal,
+): Promise<readonly string[]> {
+  const claims = own?.names ?? (await suiteClaims(signal));
   if (!claims.some((name) => splitName(name).id === id)) {
-    throw new CommandError(`no claim has the name ${quoted(id)}; ${HOW_TO_LIST}`);
+    throw new CommandError(`no claim has the name ${quoted(id)}; ${howToList(own)}`);
   }
   return claims;
 }

@@ -1,4 +1,4 @@
-/** Which emulator, and which of its CPU models, a lab command means. */
+/** The emulator and the CPU models of a lab command. */
 import { DEFAULTS, type EmulatorName } from "../lab/machine/machine.ts";
 
 /** The emulators' names. */
@@ -11,16 +11,16 @@ export interface EmulatorFlags {
   readonly bochs?: string;
 }
 
-/** A CPU model and what emulates it. */
+/** A CPU model and its emulator. */
 export interface CpuModel {
   readonly emulator: EmulatorName;
   readonly cpu: string;
 }
 
 /**
- * Reads CPU models: `bochs:ryzen` says whose it is, `ryzen` is one of the emulator's that was named.
+ * Parses CPU models: `bochs:ryzen` names its emulator, `ryzen` belongs to the named emulator.
  *
- * @returns the emulator's default model when there is none.
+ * @returns the emulator's default model if there are no words.
  */
 export function cpuModels(words: readonly string[], named: EmulatorName): readonly CpuModel[] {
   if (words.length === 0) return [{ emulator: named, cpu: DEFAULTS[named].cpu }];

@@ -1,8 +1,8 @@
-/** `node-kvm lab exec`: any command in a disposable machine, with its output and its exit status. */
+/** `node-kvm lab exec`: runs any command in a disposable machine, and passes on its output and exit status. */
 import type { LaneStart } from "../lab/campaign.ts";
 import { DEFAULTS, type EmulatorName, type LabResult, runInLab } from "../lab/machine/machine.ts";
 import { throwIfAborted } from "../lab/process/command.ts";
-import { printableLines } from "../report/printable.ts";
+import { printable, printableLines } from "../report/printable.ts";
 import { STATUS, type StatusRow } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
 import { fileToBring, fileToFetch, type PathPair } from "./lab-files.ts";
@@ -12,7 +12,7 @@ import { readGuestStdin } from "./lab-stdin.ts";
 import { OutputFile } from "./output-file.ts";
 import { OutputStream } from "./output-stream.ts";
 
-/** What to run, where, with what. */
+/** The command, its machine and its files. */
 export interface ExecOptions {
   /** A name of the catalogue, or the path of a bzImage or a built kernel tree. */
   readonly kernel: string;
@@ -21,28 +21,28 @@ export interface ExecOptions {
   readonly emulator?: EmulatorName | undefined;
   /** The user's own Bochs. */
   readonly bochs?: string | undefined;
-  /** A CPU model of the emulator's: `max`, `EPYC-Milan`, `max,-la57`. */
+  /** A CPU model of the emulator: `max`, `EPYC-Milan`, `max,-la57`. */
   readonly cpu?: string | undefined;
   /** MiB. */
   readonly memory?: number | undefined;
-  /** How many CPUs QEMU's machine has. */
+  /** The number of CPUs of QEMU's machine. */
   readonly smp?: number | undefined;
   /** Seconds, for boot and command together. */
   readonly timeout?: number | undefined;
-  /** Files or folders to bring along: `HOST:GUEST`, or `HOST` alone, which is put at the same path. */
+  /** Files or folders to copy into the guest: `HOST:GUEST`, or `HOST`, which keeps its path. */
   readonly files?: readonly string[] | undefined;
-  /** Files or folders to bring back: `GUEST:HOST`, or `GUEST` alone, which is put at its path below here. */
+  /** Files or folders to copy back: `GUEST:HOST`, or `GUEST`, which is put below the current folder. */
   readonly out?: readonly string[] | undefined;
-  /** Whether a machine that was saved after its boot is restored, where that can be; it is when left out. */
+  /** Whether a machine that was saved after its boot is restored, if possible; by default it is booted. */
   readonly start?: LaneStart | undefined;
-  /** A host file to which the kernel's log is written, whatever happens. */
+  /** A host file for the kernel's log, which is always written. */
   readonly log?: string | undefined;
   readonly command: readonly string[];
 }
 
 /**
- * The exit statuses that are the lab's own; any other is the command's. As with `timeout` and
- * `env`, a command that uses one of these cannot be told apart by it, but stderr says which it was.
+ * The lab's own exit statuses; any other is the command's. As with `timeout` and `env`, the command may also use one
+ * of these; stderr shows whether it came from the lab.
  */
 export const EXEC_STATUS = {
   /** The command ended with 0, but the kernel reported a WARN, BUG or Oops. */
@@ -57,7 +57,7 @@ export const EXEC_STATUS = {
   lab: 125,
 } as const;
 
-/** What --help says of them. */
+/** Their list in --help. */
 export const EXEC_STATUSES: readonly StatusRow[] = [
   ["N", "the command's own exit status; 128 + the signal that killed it"],
   [EXEC_STATUS.warned, "the command ended with 0, but the kernel reports a WARN or BUG"],
@@ -68,7 +68,7 @@ export const EXEC_STATUSES: readonly StatusRow[] = [
   [STATUS.interrupted, "interrupted (Ctrl-C, SIGTERM, SIGHUP)"],
 ];
 
-/** Runs the command, its output as it comes; returns the exit status. */
+/** Runs the command and passes on its output; returns the exit status. */
 export async function labExec(options: ExecOptions): Promise<number> {
   refuseUnusedModules([options.kernel], options.modules);
   const files = (options.files ?? []).map(fileToBring);
@@ -81,7 +81,7 @@ export async function labExec(options: ExecOptions): Promise<number> {
   }
 }
 
-/** What the options name on this host, checked. */
+/** The files that the options name on this host, checked. */
 interface Places {
   readonly files: readonly PathPair[];
   readonly out: readonly Out[];
@@ -95,9 +95,9 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
   const kernel = await findKernel(options.kernel, options.modules, signal);
   const stdin = await readGuestStdin(signal);
   throwIfAborted(signal);
-  const notice = stdin.notice === undefined ? "" : `; ${stdin.notice}`;
+  if (stdin.notice !== undefined) say(stdin.notice);
   say(
-    `${options.start === "saved" ? "starting" : "booting"} ${kernel.name} in ${emulator}, CPU ${cpu}${notice}`,
+    `${options.start === "saved" ? "starting" : "booting"} ${kernel.name} in ${emulator}, CPU ${cpu}`,
   );
   const log = new LogFile(places.log);
   const [stdout, stderr] = [new OutputStream(process.stdout), new OutputStream(process.stderr)];
@@ -126,7 +126,7 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
       },
     });
   } finally {
-    // Also of a machine that was interrupted: its log so far.
+    // A machine that was interrupted also has a log.
     log.end();
     stdout.close();
     stderr.close();
@@ -137,7 +137,7 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
   return status === 0 && (failed || log.hasFailed) ? EXEC_STATUS.lab : status;
 }
 
-/** The kernel's log as it comes; when it cannot be written, the run goes on and says so. */
+/** Writes the kernel's log as it arrives; if that fails, reports it and the run continues. */
 class LogFile {
   hasFailed: boolean = false;
   readonly #file: OutputFile | undefined;
@@ -147,7 +147,8 @@ class LogFile {
   }
 
   write(line: string): void {
-    this.#try((file) => file.write(`${line}\n`));
+    // The file may be a terminal, or be printed to one: the guest must not control it.
+    this.#try((file) => file.write(`${printableLog(line)}\n`));
   }
 
   end(): void {
@@ -166,7 +167,7 @@ class LogFile {
   }
 }
 
-/** Writes what came back; returns whether something wanted did not. */
+/** Writes the files of the guest; returns whether one failed. */
 function save(result: LabResult, out: readonly Out[]): boolean {
   if (result.kind !== "exited") return false;
   const problems = writeOut(result.files, out);
@@ -174,7 +175,7 @@ function save(result: LabResult, out: readonly Out[]): boolean {
   return problems.length > 0;
 }
 
-/** Says what is not plain from the output; returns the exit status. */
+/** Reports what the output does not show; returns the exit status. */
 function tell(result: LabResult): number {
   if (result.kind !== "crashed") {
     for (const line of result.warnings) say(`the kernel reports: ${line}`);
@@ -203,6 +204,11 @@ function tell(result: LabResult): number {
     default:
       return result satisfies never;
   }
+}
+
+/** Escapes the control characters of a line, except tabs, which kernels write. */
+function printableLog(line: string): string {
+  return line.replace(/\r$/, "").split("\t").map(printable).join("\t");
 }
 
 function lastLines(log: string): string {

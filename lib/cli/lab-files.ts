@@ -1,4 +1,4 @@
-/** The words of `lab exec` for files that go to the guest and come back: `HOST:GUEST`, `GUEST:HOST`. */
+/** The arguments of `lab exec` for files that are copied to the guest and back: `HOST:GUEST`, `GUEST:HOST`. */
 import { accessSync, constants, lstatSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { LabError } from "../lab/error.ts";
@@ -14,7 +14,7 @@ export interface PathPair {
 }
 
 /**
- * Reads `HOST:GUEST`, or `HOST` alone, which goes to the same path in the guest.
+ * Parses `HOST:GUEST`, or `HOST`, which has the same path in the guest.
  *
  * @throws {@link CommandError} for a path of the guest that is not absolute, or a host path that cannot be read.
  */
@@ -34,7 +34,7 @@ export function fileToBring(text: string): PathPair {
 }
 
 /**
- * Reads `GUEST:HOST`, or `GUEST` alone, which comes to the same path below the current folder.
+ * Parses `GUEST:HOST`, or `GUEST`, which is put at its path below the current folder.
  *
  * @throws {@link CommandError} for a path of the guest that is not absolute, or a host path that cannot be written.
  */
@@ -48,7 +48,7 @@ export function fileToFetch(text: string): Out {
       throw new Error("it is a pipe, which could wait for its reader");
     }
     accessSync(existing, constants.W_OK);
-    // A folder can be listed; below anything else there is no place.
+    // Only a folder has entries; nothing can be written below another file.
     if (existing !== place) accessSync(`${existing}/.`, constants.X_OK);
   } catch (error) {
     throw new CommandError(`--out ${text}: ${place} cannot be written: ${reasonOf(error)}`);
@@ -64,7 +64,7 @@ function parts(option: string, text: string): readonly string[] {
   return words;
 }
 
-/** Runs what reads an option, and names the option when the path in it is none. */
+/** Calls a parser, and adds the option's name to its error. */
 function naming<T>(option: string, text: string, read: () => T): T {
   try {
     return read();
@@ -74,7 +74,7 @@ function naming<T>(option: string, text: string, read: () => T): T {
   }
 }
 
-/** The path itself, or the nearest folder above it that exists. */
+/** Returns the path itself, or its nearest existing parent. */
 function nearest(path: string): string {
   return lstatSync(path, { throwIfNoEntry: false }) === undefined && dirname(path) !== path
     ? nearest(dirname(path))

@@ -1,4 +1,4 @@
-/** The suite in the lab where this host has no KVM: on the newest kernel that is at hand. */
+/** The suite in the lab on a host without KVM: on the newest cached kernel. */
 import { runCampaign } from "../lab/campaign.ts";
 import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, listKernels } from "../lab/kernels/kernels.ts";
@@ -8,15 +8,16 @@ import { toMatrix, troubles } from "../report/matrix.ts";
 import type { Report } from "../report/result.ts";
 import { claimsWith } from "./lab-claims.ts";
 import { interruptible } from "./lab-kernel.ts";
+import type { OwnClaims } from "./own-claims.ts";
 
-/** How the suite went in the lab. */
+/** The result of the suite in the lab. */
 export interface InsteadReport {
   readonly report: Report;
-  /** What is wrong beside the claims: warnings in the kernel's log. */
+  /** Problems besides the claims: warnings in the kernel's log. */
   readonly problems: readonly string[];
 }
 
-/** Says what must be there for the lab, for who has no KVM and no lab either. */
+/** Describes how to use the lab, for a host that has neither KVM nor a kernel. */
 const HOW_TO_LAB: string =
   "the lab judges stock kernels in an emulated machine, on any x86-64 Linux: " +
   "apt-get install --no-install-recommends qemu-system-x86, then node-kvm lab run --kernel 6.12";
@@ -29,20 +30,24 @@ export function adviceWithoutKvm(): string {
 }
 
 /**
- * Runs the suite in the lab, if QEMU and a cached kernel are at hand; says so on standard error.
+ * Runs the suite in the lab, if QEMU and a cached kernel are available; reports that on standard error.
  *
- * @returns `undefined` when they are not.
+ * @returns `undefined` if they are not.
  */
-export async function judgeInLab(pattern: string | undefined): Promise<InsteadReport | undefined> {
+export async function judgeInLab(
+  pattern: string | undefined,
+  own: OwnClaims | undefined,
+): Promise<InsteadReport | undefined> {
   return interruptible(async (signal) => {
     const kernel = await kernelAtHand(signal);
     if (kernel === undefined) return undefined;
     process.stderr.write(
-      `node-kvm: the suite runs in the lab instead: Linux ${kernel.release} in an emulated machine\n`,
+      `node-kvm: the claims are judged in the lab instead: Linux ${kernel.release} in an emulated machine\n`,
     );
     const columns = await runCampaign({
       lanes: [{ kernel, cpu: "max" }],
-      claims: claimsWith(pattern),
+      claims: await claimsWith(pattern, own, signal),
+      ...(own === undefined ? {} : { program: own.program }),
       signal,
       ...(pattern === undefined ? {} : { pattern }),
     });
@@ -62,7 +67,7 @@ async function kernelAtHand(signal: AbortSignal): Promise<Kernel | undefined> {
     const newest = cached.at(-1);
     return newest === undefined ? undefined : await fetchKernel(newest.release, { signal });
   } catch (error) {
-    // Not at hand, for whatever reason; the lab's own commands say which.
+    // The reason does not matter here; the lab's own commands report it.
     if (error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED") return undefined;
     throw error;
   }

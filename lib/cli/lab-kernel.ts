@@ -1,102 +1,135 @@
-/** What every lab command needs: the kernel that a word means, and an end by Ctrl-C. */
+/** Parts of every lab command: the kernel that a word means, and the end by a signal. */
 import { existsSync } from "node:fs";
 import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels/kernels.ts";
+import { cut } from "../report/lines.ts";
 import { printable } from "../report/printable.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
+import { CLEAR_LINE, canRedraw, tableWidth } from "./terminal.ts";
 
-const isPath = (word: string): boolean => word.includes("/");
+/** Whether the argument of `--kernel` is the path of a kernel of the user's own, not a name of the catalogue. */
+export const isPath = (word: string): boolean => word.includes("/");
 
-/** Refuses a folder of modules that none of the kernels uses. */
+/** Rejects a folder of modules that none of the kernels uses. */
 export function refuseUnusedModules(words: readonly string[], modules: string | undefined): void {
   if (modules === undefined || words.some(isPath)) return;
   throw new CommandError("--modules is for a kernel of your own, whose path has a slash");
 }
 
-/** Finds a kernel. A word with a slash is the path of the user's own kernel; any other word is a name of the catalogue. */
+/** Where the progress of {@link findKernel} is shown. */
+export interface KernelNotices {
+  /** Whether {@link prepare} shows its text, which the next one replaces. */
+  readonly isLive: boolean;
+  prepare(what: string): void;
+  /** Writes a line. */
+  event(line: string): void;
+}
+
+/** Shows progress in one line of standard error. */
+class NoticeLine implements KernelNotices {
+  readonly isLive: boolean = canRedraw(process.stderr);
+  #hasText: boolean = false;
+
+  prepare(what: string): void {
+    const line = cut(`  ${printable(what)}`, tableWidth(process.stderr) - 1);
+    process.stderr.write(`${CLEAR_LINE}${line}`);
+    this.#hasText = true;
+  }
+
+  event(line: string): void {
+    this.end();
+    process.stderr.write(`node-kvm: ${printable(line)}\n`);
+  }
+
+  end(): void {
+    if (this.#hasText) process.stderr.write(CLEAR_LINE);
+    this.#hasText = false;
+  }
+}
+
+/**
+ * Finds a kernel. A word with a slash is the path of the user's own kernel; any other word is a name of the catalogue.
+ *
+ * @param notices - by default, a line of standard error.
+ */
 export async function findKernel(
   word: string,
   modules: string | undefined,
   signal: AbortSignal,
+  notices?: KernelNotices,
 ): Promise<Kernel> {
   if (isPath(word)) {
     return ownKernel({ vmlinuz: word, ...(modules === undefined ? {} : { modules }) });
   }
+  const line = new NoticeLine();
   try {
-    return await fetchNamed(word, signal);
+    return await fetchNamed(word, signal, notices ?? line);
   } catch (error) {
     const isMeant = error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED";
     if (!(isMeant && existsSync(word))) throw error;
     const hint = `a kernel of your own is named with a slash: ./${word}`;
     throw new LabError(error.code, `${error.message}; ${hint}`, error);
+  } finally {
+    line.end();
   }
 }
 
-function fetchNamed(word: string, signal: AbortSignal): Promise<Kernel> {
-  let shown = "";
-  const sentence = `node-kvm: looking for kernel ${word} in the archive's list\n`;
-  const notice = setTimeout(() => process.stderr.write(sentence), NOTICE_MS);
-  const clear = (): void => {
-    clearTimeout(notice);
-    if (shown !== "" && process.stderr.isTTY) process.stderr.write(CLEAR_LINE);
-  };
+function fetchNamed(word: string, signal: AbortSignal, notices: KernelNotices): Promise<Kernel> {
+  const search = (): void => notices.event(`looking up kernel ${word} in the archive's list`);
+  const notice = setTimeout(search, NOTICE_MS);
+  let fetched = "";
   return fetchKernel(word, {
     signal,
     onProgress: ({ package: name, bytes, total }) => {
       clearTimeout(notice);
-      const said = printable(name);
-      const line = `${said}: ${Math.floor((100 * bytes) / Math.max(1, total))} %`;
-      if (process.stderr.isTTY && line !== shown) {
-        process.stderr.write(`${CLEAR_LINE}  ${line}`);
-      } else if (shown === "") {
-        process.stderr.write(`node-kvm: fetching ${said}, ${Math.ceil(total / 1e6)} MB\n`);
+      if (notices.isLive) {
+        notices.prepare(`${name}: ${Math.floor((100 * bytes) / Math.max(1, total))} %`);
+      } else if (fetched === "") {
+        notices.event(`fetching ${name}, ${Math.ceil(total / 1e6)} MB`);
       }
-      shown = line;
+      fetched = name;
     },
-  }).finally(clear);
+  }).finally(() => clearTimeout(notice));
 }
 
-/** How long finding a kernel may take before it is said, ms. */
+/** The time after which the search for a kernel is reported, ms. */
 const NOTICE_MS = 500;
 
-/** How long a command may take to end in order after a signal, ms; another signal then ends it at once. */
+/** The time that a command has to end in order after a signal, ms; a later signal ends it at once. */
 const PATIENCE_MS = 3000;
 
-/** Moves to the beginning of the terminal's line and erases it. */
-const CLEAR_LINE = "\r\u001b[2K";
-
-/** How many {@link interruptible} works are under way. */
+/** The number of {@link interruptible} calls that are running. */
 let works = 0;
 
-/** Tells whether a work is under way that ends in order when standard output cannot be written. */
+/** Returns whether work is running that ends in order if standard output cannot be written. */
 export function isInterruptible(): boolean {
   return works > 0;
 }
 
 let wasCutShort = false;
 
-/** Notes that a work was ended before its end, so that the process does not wait for what is left of it. */
+/** Notes that work was ended early, so that the process does not wait for its remains. */
 export function cutShort(): void {
   wasCutShort = true;
 }
 
-/** Returns whether a work was ended before its end, by a signal or because its time was up. */
+/** Returns whether work was ended early, by a signal or by its time limit. */
 export function isCutShort(): boolean {
   return wasCutShort;
 }
 
 /**
- * Runs work that SIGINT, SIGTERM and SIGHUP end in order: machines are killed, files removed. So does
- * standard output that cannot be written: its reader has closed it, or its disk is full.
+ * Runs work that SIGINT, SIGTERM and SIGHUP end in order: machines are killed, files removed. The same happens if
+ * standard output cannot be written: its reader has closed it, or its disk is full.
  *
- * @throws {@link CommandError} when standard output could not be written.
+ * @throws {@link CommandError} if standard output could not be written.
  */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const { signal } = controller;
   let first = 0;
-  // A second signal at once is the first one's: npm sends it on. A later one does not wait.
+  // A second signal at once is a copy of the first one, which npm forwards. A later one ends the process.
   const abort = (): void => {
     if (first !== 0 && performance.now() - first > PATIENCE_MS) process.exit(STATUS.interrupted);
     first ||= performance.now();

@@ -1,4 +1,6 @@
-/** `node-kvm lab kernels`: which kernels there are, what is cached, what can be had, how large. */
+/** `node-kvm lab kernels`: lists the available and the cached kernels, with their sizes. */
+
+import { FLAVOUR, shortRelease } from "../lab/kernels/catalogue.ts";
 import {
   fetchKernel,
   type KernelList,
@@ -6,27 +8,29 @@ import {
   type KernelRow,
   surveyKernels,
 } from "../lab/kernels/kernels.ts";
+import { cut, DEFAULT_WIDTH, wrap } from "../report/lines.ts";
 import { printable, printableJson } from "../report/printable.ts";
-import { type Paint, paint } from "../report/text.ts";
+import type { Paint } from "../report/text.ts";
 import { interruptible } from "./lab-kernel.ts";
+import { CLEAR_LINE, canRedraw, paintFor, tableWidth } from "./terminal.ts";
 
-/** What to list, and what to fetch first. */
+/** The kernels to fetch first, and the form of the list. */
 export interface LabKernelsOptions {
   readonly mirror?: string | undefined;
-  /** Names of kernels to put into the cache. */
+  /** The names of kernels to download into the cache. */
   readonly fetch?: readonly string[] | undefined;
-  /** Whether to fetch those again that are cached, and to ask the archive anew. */
+  /** Whether to replace cached kernels and to query the archive again. */
   readonly refetch?: boolean | undefined;
   readonly json?: boolean | undefined;
 }
 
-/** Fetches the kernels that are named, then prints the table; returns the exit status. */
+/** Downloads the named kernels, then prints the table; returns the exit status. */
 export async function labKernels(options: LabKernelsOptions = {}): Promise<number> {
   return interruptible(async (signal) => {
     const { refetch } = options;
     const where: KernelOptions = { mirror: options.mirror, signal, update: refetch };
     for (const [i, name] of (options.fetch ?? []).entries()) {
-      // The archive is asked anew once, not for each name.
+      // The archive is queried again once, not for each name.
       const asking = i === 0 ? where : { ...where, update: false };
       const kernel = await fetchKernel(name, {
         ...asking,
@@ -37,22 +41,23 @@ export async function labKernels(options: LabKernelsOptions = {}): Promise<numbe
     }
     const isAsked = (options.fetch ?? []).length > 0;
     const list = await surveyKernels(isAsked ? { ...where, update: false } : where);
-    const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
-    process.stdout.write(options.json === true ? toJson(list) : printKernels(list, p));
+    const p = paintFor(process.stdout);
+    const width = tableWidth(process.stdout);
+    process.stdout.write(options.json === true ? toJson(list) : printKernels(list, p, width));
     return 0;
   });
 }
 
 /**
- * Prints the kernels as a table, then the totals and what to know about the list.
+ * Formats the kernels as a table, then the totals and the state of the list.
  *
- * Lines have at most 80 columns: the suffix that all releases share is left out, and why a kernel
- * cannot be had is a note.
+ * The table fits 80 columns: the ending that all releases share is left out, and the reason why a kernel is not
+ * available is a note. The lines below it are wrapped.
  */
-export function printKernels(list: KernelList, p: Paint): string {
+export function printKernels(list: KernelList, p: Paint, width: number = DEFAULT_WIDTH): string {
   const notes = Array.from(new Set(list.rows.flatMap(({ why }) => why ?? [])));
   const rows = list.rows.map((row) => [
-    printable(row.release.replace(SUFFIX, "")),
+    printable(shortRelease(row.release)),
     printable(row.linux),
     printable(row.suite),
     row.bytes === 0 ? "" : megabytes(row.bytes),
@@ -67,35 +72,38 @@ export function printKernels(list: KernelList, p: Paint): string {
         return i === DOWNLOAD ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0);
       })
       .join("  ");
-  const explained = notes.map((why, i) => `[${i + 1}] ${printable(why)}`);
-  return `${[p.dim(line(head)), ...rows.map(line), "", ...explained, ...closing(list)].join("\n")}\n`;
+  const below = [
+    ...notes.flatMap((why, i) => wrap(`[${i + 1}] ${printable(why)}`, width, { rest: "    " })),
+    ...closing(list).flatMap((text) => wrap(printable(text), width, { rest: "  " })),
+  ];
+  return `${[p.dim(line(head)), ...rows.map(line), "", ...below].join("\n")}\n`;
 }
 
 /** The column of numbers. */
 const DOWNLOAD = 3;
 
-/** What every release of the catalogue ends in, and a name may leave out. */
-const SUFFIX = "-cloud-amd64";
-
 function closing({ rows, asked, missing, trouble }: KernelList): readonly string[] {
   const cached = rows.filter((row) => row.cached);
   const available = rows.filter((row) => !row.cached && row.obtainable);
-  const gone = rows.length - cached.length - available.length;
+  const gone = rows.filter((row) => !row.cached && !row.obtainable);
   const held = megabytes(cached.reduce((sum, { cachedBytes }) => sum + cachedBytes, 0));
-  const lines = [
-    `${rows.length} kernels: ${cached.length} cached (${held}), ${available.length} available, ${gone} gone`,
-  ];
-  if (rows.some(({ release }) => release.endsWith(SUFFIX))) {
-    lines.push(`${SUFFIX} is left out at the end of releases`);
+  const counts = [`${cached.length} cached (${held})`, `${available.length} available`];
+  const lines = [`${rows.length} kernels: ${counts.join(", ")}, ${gone.length} gone`];
+  if (gone.length > 0) {
+    lines.push(`gone: ${gone.map(({ release }) => shortRelease(release)).join(", ")}`);
   }
-  if (asked !== undefined) lines.push(`the archive was asked ${asked.toISOString().slice(0, 16)}Z`);
-  if (missing.length > 0) lines.push(`suites it did not give: ${missing.join("; ")}`);
-  // What is wrong with an archive that answered is a sentence of its own.
+  if (rows.some(({ release }) => release !== shortRelease(release))) {
+    lines.push(`${FLAVOUR} is omitted at the end of releases`);
+  }
+  if (asked !== undefined)
+    lines.push(`the archive was queried ${asked.toISOString().slice(0, 16)}Z`);
+  if (missing.length > 0) lines.push(`missing suites: ${missing.join("; ")}`);
+  // A problem of an archive that has answered needs no introduction.
   const isAnswer = trouble?.code === "ERR_LAB_ARCHIVE";
   if (trouble !== undefined) {
-    lines.push(isAnswer ? trouble.message : `it could not be asked now: ${trouble.message}`);
+    lines.push(isAnswer ? trouble.message : `it could not be queried now: ${trouble.message}`);
   }
-  return lines.map(printable);
+  return lines;
 }
 
 function state(row: KernelRow, p: Paint): string {
@@ -108,15 +116,14 @@ function toJson({ rows, asked, missing, trouble }: KernelList): string {
   return `${printableJson(document)}\n`;
 }
 
-/** What begins a line anew on a terminal, and is nothing elsewhere. */
-const CLEAR = process.stderr.isTTY ? "\r\u001b[2K" : "";
+/** Erases the line of the progress on a terminal; empty elsewhere. */
+const CLEAR = canRedraw(process.stderr) ? CLEAR_LINE : "";
 
 function progressLine(): NonNullable<Parameters<typeof fetchKernel>[1]>["onProgress"] {
-  if (!process.stderr.isTTY) return undefined;
+  if (!canRedraw(process.stderr)) return undefined;
   return ({ package: name, bytes, total }) => {
-    process.stderr.write(
-      `${CLEAR}  ${printable(name)}: ${megabytes(bytes)} of ${megabytes(total)}`,
-    );
+    const line = `  ${printable(name)}: ${megabytes(bytes)} of ${megabytes(total)}`;
+    process.stderr.write(`${CLEAR}${cut(line, tableWidth(process.stderr) - 1)}`);
   };
 }
 

@@ -1,4 +1,4 @@
-/** What `lab exec --out` brings back: where on the host each file of the guest goes, and writing it there. */
+/** The files that `lab exec --out` copies back: their paths on the host, and writing them. */
 import { randomBytes } from "node:crypto";
 import {
   closeSync,
@@ -14,28 +14,28 @@ import { basename, dirname, join, resolve } from "node:path";
 import { guestPath, isBelow } from "../lab/machine/init.ts";
 import { printable } from "../report/printable.ts";
 
-/** A file or folder of the guest that is wanted, and where it goes. */
+/** A requested file or folder of the guest, and its destination. */
 export interface Out {
   /** Absolute and normalised. */
   readonly guest: string;
-  /** The user's own path; when left out, the guest's path below the current folder. */
+  /** The user's path; by default the guest's path below the current folder. */
   readonly host?: string | undefined;
 }
 
 /**
- * Reads `GUEST:HOST` or `GUEST`.
+ * Parses `GUEST:HOST` or `GUEST`.
  *
- * @throws {@link LabError} `ERR_LAB_FILE` when GUEST is no absolute path.
+ * @throws {@link LabError} `ERR_LAB_FILE` if GUEST is not an absolute path.
  */
 export function parseOut(guest: string, host?: string): Out {
   return { guest: guestPath(guest), host };
 }
 
 /**
- * Writes the files that were wanted. A path that a guest named leads nowhere but below the target:
- * no link there is followed, whether to a folder or to a file, and what exists is replaced as a whole.
+ * Writes the requested files. A path that a guest named never leads outside the destination: no link below it is
+ * followed, and existing files are replaced.
  *
- * @returns a sentence for each that could not be written, and for each that the guest has not.
+ * @returns a message for each file that could not be written or that the guest lacks.
  */
 export function writeOut(
   files: ReadonlyMap<string, Uint8Array>,
@@ -56,13 +56,14 @@ function writeOne({ guest, host }: Out, path: string, bytes: Uint8Array): string
     else writeBelow(host ?? ".", (host === undefined ? path : below).split("/").slice(1), bytes);
     return undefined;
   } catch (error) {
-    // "EACCES: permission denied, open '/proc/self/fd/…'": the path is not the one the user knows.
+    // Only the part before the comma of "EACCES: permission denied, open '/proc/self/fd/…'", because the user does
+    // not know that path.
     const why = error instanceof Error ? error.message.split(",")[0] : String(error);
     return `${printable(place)} cannot be written: ${why}`;
   }
 }
 
-/** Writes where the user said, as a shell's redirection would: a device, or through a link. */
+/** Writes to the user's path as a shell's redirection does: also to a device, or through a link. */
 function writeOwn(place: string, bytes: Uint8Array): void {
   mkdirSync(dirname(place), { recursive: true });
   writeFileSync(place, bytes);
@@ -70,7 +71,7 @@ function writeOwn(place: string, bytes: Uint8Array): void {
 
 const FOLDER = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
-/** Writes below a folder of the user's, each step from the descriptor of the last. */
+/** Writes below a folder of the user, and opens each folder from the descriptor of its parent. */
 function writeBelow(folder: string, parts: readonly string[], bytes: Uint8Array): void {
   mkdirSync(folder, { recursive: true });
   let fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
@@ -86,7 +87,7 @@ function writeBelow(folder: string, parts: readonly string[], bytes: Uint8Array)
   }
 }
 
-/** Node has no openat(); the kernel's links to open descriptors are as good. */
+/** Returns a path relative to a descriptor, because Node has no openat(). */
 function within(fd: number, name: string): string {
   return join("/proc/self/fd", String(fd), name);
 }
@@ -97,7 +98,7 @@ function openFolder(path: string): number {
   return openSync(path, FOLDER);
 }
 
-/** Writes aside and renames, so that neither a link nor another name of the old file is written to. */
+/** Writes a temporary file and renames it, so that neither a link nor another name of the old file is written. */
 function replace(fd: number, name: string, bytes: Uint8Array): void {
   const path = within(fd, name);
   refuseLink(path);

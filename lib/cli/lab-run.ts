@@ -1,113 +1,174 @@
-/** `node-kvm lab run`: the suite on kernels x CPU models, and on the host, as one matrix. */
-import {
-  type Lane,
-  type LaneStart,
-  type LaneStep,
-  laneName,
-  runCampaign,
-} from "../lab/campaign.ts";
-import type { Kernel } from "../lab/kernels/kernels.ts";
+/** `node-kvm lab run`: runs the suite on kernels x CPU models, and on the host, and prints one matrix. */
+import { type Lane, type LaneStart, runCampaign } from "../lab/campaign.ts";
+import { shortRelease } from "../lab/kernels/catalogue.ts";
 import type { EmulatorName } from "../lab/machine/machine.ts";
 import { toHtml } from "../report/html.ts";
 import { matrixToJunit } from "../report/junit.ts";
 import { matrixToKtap } from "../report/ktap.ts";
 import { type Column, isGreenMatrix, type Matrix, toMatrix } from "../report/matrix.ts";
-import { printable, printableJson } from "../report/printable.ts";
+import { printableJson } from "../report/printable.ts";
+import { containsPattern } from "../report/result.ts";
 import { toTable } from "../report/table.ts";
-import { counted, paint } from "../report/text.ts";
+import { paint } from "../report/text.ts";
 import { STATUS } from "./exit-status.ts";
-import { claimsWith } from "./lab-claims.ts";
+import { claimsWith, loadOwnClaims } from "./lab-claims.ts";
 import { cpuModels } from "./lab-emulator.ts";
-import { findKernel, interruptible, refuseUnusedModules } from "./lab-kernel.ts";
+import { findKernel, interruptible, isPath, refuseUnusedModules } from "./lab-kernel.ts";
+import { LabProgress } from "./lab-progress.ts";
 import { OutputFile, saveReport } from "./output-file.ts";
+import { type OwnClaims, refuseWarm } from "./own-claims.ts";
+import { paintFor, tableWidth } from "./terminal.ts";
 import { judgeHost } from "./test.ts";
 
-/** How a matrix can be reported. */
+/** The formats of a matrix. */
 export const MATRIX_REPORTERS = ["text", "json", "ktap", "junit", "html"] as const;
 
-/** What to run where, and how to tell. */
+/** The kernels, CPU models and claims, and the report. */
 export interface LabRunOptions {
+  /** Files and folders of claims, which are judged instead of the suite's. */
+  readonly paths: readonly string[];
   /** Names of the catalogue, or paths of the user's own kernels. */
   readonly kernels: readonly string[];
   /** The module folder of the user's own kernel. */
   readonly modules: string | undefined;
-  /** CPU models; `bochs:` or `qemu:` before one says whose it is. Without any, the emulator's own. */
+  /** CPU models; the prefix `bochs:` or `qemu:` names the emulator. By default the emulator's default model. */
   readonly cpus: readonly string[];
   readonly emulator: EmulatorName;
   /** The user's own Bochs. */
   readonly bochs: string | undefined;
   readonly pattern: string | undefined;
   readonly parallel: number;
-  /** How QEMU's machines start. */
+  /** The start of QEMU's machines. */
   readonly start: LaneStart;
-  /** Whether this host's own KVM is a column too. */
+  /** Whether this host's KVM is a column too. */
   readonly host: boolean;
   readonly reporter: (typeof MATRIX_REPORTERS)[number];
-  /** Where the report goes; standard output when left out. */
+  /** The file of the report; by default standard output. */
   readonly output: string | undefined;
 }
 
 /**
- * Runs the campaign and prints the matrix; returns the exit status: 0 when nothing unexpected was.
+ * Runs the campaign and prints the matrix; returns the exit status, which is 0 if nothing unexpected happened.
  *
- * The report of an interrupted campaign has what was known by then.
+ * The report of an interrupted campaign has the results so far.
  */
 export async function labRun(options: LabRunOptions): Promise<number> {
-  const { output, pattern } = options;
+  const { output } = options;
   refuseUnusedModules(options.kernels, options.modules);
-  const claims = claimsWith(pattern);
+  using own = await loadOwnClaims(options.paths);
+  refuseWarm(own, options.start);
   const file = output === undefined ? undefined : OutputFile.open("--output", output);
+  const progress = new LabProgress();
   try {
-    return await runAndReport(options, claims, file);
+    return await interruptible((signal) => runAndReport(options, own, file, progress, signal));
   } finally {
+    progress.end();
     file?.discard();
   }
 }
 
-function runAndReport(
+async function runAndReport(
   options: LabRunOptions,
-  claims: readonly string[],
+  own: OwnClaims | undefined,
   file: OutputFile | undefined,
+  progress: LabProgress,
+  signal: AbortSignal,
 ): Promise<number> {
-  return interruptible(async (signal) => {
-    const kernels: Kernel[] = [];
-    for (const name of options.kernels) {
-      kernels.push(await findKernel(name, options.modules, signal));
-    }
-    const lanes = kernels.flatMap((kernel) =>
-      cpuModels(options.cpus, options.emulator).map((model) => ({ kernel, ...model })),
-    );
-    const progress = new Progress(lanes);
-    const columns: Column[] = [
-      ...(await runCampaign({
-        lanes,
-        claims,
-        parallel: options.parallel,
-        start: options.start,
-        signal,
-        onProgress: (lane, step) => progress.tell(lane, step),
-        ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
-        ...(options.pattern === undefined ? {} : { pattern: options.pattern }),
-      })),
-    ];
-    if (options.host) columns.push(await judgeHost(options.pattern, signal));
-    progress.end();
-    const matrix = toMatrix(columns);
-    const isSaved = saveReport(print(matrix, options), file);
-    if (signal.aborted) return STATUS.interrupted;
-    if (!isSaved) return STATUS.trouble;
-    if (isGreenMatrix(matrix)) return STATUS.ok;
-    // Without a report nothing was found of any kernel.
-    return columns.some(({ report }) => report !== undefined) ? STATUS.finding : STATUS.trouble;
+  // Both at once. A pattern without a claim is reported first, and ends the search for kernels.
+  const refusal = new AbortController();
+  const finding = findLanes(options, progress, AbortSignal.any([signal, refusal.signal]));
+  finding.catch(() => undefined); // reported below, unless the pattern is
+  const claims = await claimsWith(options.pattern, own, signal).catch(async (error: unknown) => {
+    refusal.abort();
+    await finding.catch(() => undefined);
+    throw error;
   });
+  const lanes = await finding;
+  const host = options.host ? 1 : 0;
+  const chosen = claims.filter((name) => containsPattern(name, options.pattern));
+  progress.begin({ machines: lanes.length + host, claims: chosen.length });
+  const ran = await runCampaign({
+    lanes: lanes.map(({ lane }) => lane),
+    claims,
+    ...(own === undefined ? {} : { program: own.program }),
+    parallel: options.parallel,
+    start: options.start,
+    signal,
+    onProgress: (lane, step) => progress.step(lane, step),
+    ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
+    ...(options.pattern === undefined ? {} : { pattern: options.pattern }),
+  });
+  const columns: Column[] = ran.map((column, i) => ({
+    ...column,
+    command: commandFor(lanes[i], options),
+  }));
+  if (options.host) {
+    progress.started("host", "judges");
+    const column = await judgeHost(options.pattern, own, signal);
+    progress.ended("host", column);
+    columns.push({ ...column, command: ["node-kvm", "test", ...options.paths] });
+  }
+  progress.end();
+  const matrix = toMatrix(columns);
+  const isSaved = saveReport(print(matrix, options), file);
+  if (signal.aborted) return STATUS.interrupted;
+  if (!isSaved) return STATUS.trouble;
+  if (isGreenMatrix(matrix)) return STATUS.ok;
+  // Without a report, no kernel was judged.
+  return columns.some(({ report }) => report !== undefined) ? STATUS.finding : STATUS.trouble;
+}
+
+/** A machine, and the argument of `--kernel` that means its kernel. */
+interface NamedLane {
+  readonly lane: Lane;
+  readonly word: string;
+}
+
+/** Finds the kernels, and combines each with each CPU model. A machine that is named twice is run once. */
+async function findLanes(
+  options: LabRunOptions,
+  progress: LabProgress,
+  signal: AbortSignal,
+): Promise<readonly NamedLane[]> {
+  const models = cpuModels(options.cpus, options.emulator);
+  const lanes = new Map<string, NamedLane>();
+  for (const name of options.kernels) {
+    progress.prepare(`finding kernel ${name}`);
+    const kernel = await findKernel(name, options.modules, signal, progress);
+    // A path remains valid. A name of the catalogue may mean a newer kernel tomorrow.
+    const word = isPath(name) ? name : shortRelease(kernel.release);
+    for (const model of models) {
+      const key = JSON.stringify([kernel.name, kernel.vmlinuz, model.emulator, model.cpu]);
+      if (lanes.has(key)) {
+        progress.event(`${name}: ${kernel.name} ${model.cpu} was named before, and runs once`);
+      } else lanes.set(key, { word, lane: { kernel, ...model } });
+    }
+  }
+  return Array.from(lanes.values());
+}
+
+/** Returns the command that judges one machine again. */
+function commandFor(named: NamedLane | undefined, options: LabRunOptions): readonly string[] {
+  if (named === undefined) return [];
+  const { word, lane } = named;
+  const { modules, bochs } = options;
+  const cpu = lane.emulator === "bochs" ? `bochs:${lane.cpu}` : lane.cpu;
+  return [
+    ...["node-kvm", "lab", "run", ...options.paths, "--kernel", word],
+    ...(modules !== undefined && isPath(word) ? ["--modules", modules] : []),
+    ...["--cpu", cpu],
+    ...(bochs !== undefined && lane.emulator === "bochs" ? ["--bochs", bochs] : []),
+    ...(options.start === "boot" ? ["--start", "boot"] : []),
+  ];
 }
 
 function print(matrix: Matrix, { reporter, output }: LabRunOptions): string {
   switch (reporter) {
-    case "text": {
-      const colours = output === undefined && process.stdout.isTTY;
-      return `${toTable(matrix, paint(colours && process.env["NO_COLOR"] === undefined))}\n`;
-    }
+    case "text":
+      // A file gets no colours, whatever the environment.
+      return output === undefined
+        ? `${toTable(matrix, paintFor(process.stdout), tableWidth(process.stdout))}\n`
+        : `${toTable(matrix, paint(false))}\n`;
     case "json":
       return `${printableJson(matrix)}\n`;
     case "ktap":
@@ -119,45 +180,4 @@ function print(matrix: Matrix, { reporter, output }: LabRunOptions): string {
     default:
       return reporter satisfies never;
   }
-}
-
-/** A live line a machine on a terminal; elsewhere a line when a machine ends. */
-class Progress {
-  readonly #states = new Map<string, string>();
-  readonly #isLive = process.stderr.isTTY;
-  #drawn = 0;
-
-  constructor(lanes: readonly Lane[]) {
-    for (const lane of lanes) this.#states.set(printable(laneName(lane)), "waits");
-  }
-
-  tell(lane: Lane, step: LaneStep): void {
-    const name = printable(laneName(lane));
-    const state = printable(describeStep(step));
-    this.#states.set(name, state);
-    if (this.#isLive) this.#draw();
-    else if (step.kind === "ended") process.stderr.write(`${name}: ${state}\n`);
-  }
-
-  end(): void {
-    this.#drawn = 0;
-  }
-
-  #draw(): void {
-    const up = this.#drawn > 0 ? `\u001b[${this.#drawn}A` : "";
-    const lines = Array.from(this.#states, ([name, state]) => `\u001b[2K  ${name}: ${state}\n`);
-    process.stderr.write(up + lines.join(""));
-    this.#drawn = lines.length;
-  }
-}
-
-function describeStep(step: LaneStep): string {
-  if (step.kind === "boots") return "boots";
-  if (step.kind === "judged") return `${counted(step.claims, "claim")} judged`;
-  const { column } = step;
-  const failed = column.report?.results.filter(({ verdict }) => verdict === "fail").length ?? 0;
-  return (
-    column.problem ??
-    `done: ${counted(column.report?.results.length ?? 0, "claim")}, ${failed} fail`
-  );
 }

@@ -1,32 +1,32 @@
-/** The standard input of `lab exec`: what of it goes to the guest, which gets it as a whole at boot. */
+/** The standard input of `lab exec`, which the guest gets completely at boot. */
 import { fstatSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { CommandError, reasonOf } from "./failure.ts";
 
-/** How much a guest's standard input may hold, bytes. It is in the machine's memory twice at boot. */
+/** The most bytes of a guest's standard input, which is in the machine's memory twice at boot. */
 export const MOST_STDIN: number = 64 * 2 ** 20;
 
-/** How long reading waits for the first byte before it says what it waits for, ms. */
+/** The time after which a read without a byte is reported, ms. */
 const NOTICE_MS = 1000;
 
-/** What the guest's command reads. */
+/** The standard input of the guest's command. */
 export interface GuestStdin {
   /** `undefined` is an empty standard input. */
   readonly bytes: Uint8Array | undefined;
-  /** Why nothing is passed that could have been; for the user to read. */
+  /** The reason why no input is passed, for the user. */
   readonly notice?: string;
 }
 
-/** What is read: `process.stdin`, or a stream in its place. */
+/** The input: `process.stdin`, or a stream in its place. */
 export type Stdin = Readable & { readonly isTTY?: boolean };
 
 /**
- * Reads standard input to its end when it is a file, a pipe or a socket.
+ * Reads standard input to its end if it is a file, a pipe or a socket.
  *
- * A terminal is not passed, because the machine gets its input before it boots. A device such as
- * `/dev/null`, and a closed descriptor, are empty.
+ * A terminal is not passed, because the machine gets its input before it boots. A device such as `/dev/null`, and a
+ * closed descriptor, are empty.
  *
- * @throws {@link CommandError} when it has more than {@link MOST_STDIN} bytes.
+ * @throws {@link CommandError} if it has more than {@link MOST_STDIN} bytes.
  */
 export async function readGuestStdin(
   signal: AbortSignal,
@@ -49,13 +49,13 @@ export async function readGuestStdin(
       if (length > MOST_STDIN) {
         const most = `${MOST_STDIN / 2 ** 20} MiB`;
         throw new CommandError(
-          `standard input has more than ${most}; bring a file with --file, and --memory for it`,
+          `standard input has more than ${most}; copy a file with --file, with enough --memory`,
         );
       }
       chunks.push(chunk as Buffer);
     }
   } catch (error) {
-    // An interrupted read has no error of its own to report: the caller asks the signal.
+    // An interrupted read has no error of its own: the caller checks the signal.
     if (!signal.aborted) {
       throw new CommandError(`standard input cannot be read: ${reasonOf(error)}`, { cause: error });
     }

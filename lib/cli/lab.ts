@@ -1,13 +1,15 @@
-/** `node-kvm lab`: which commands the lab has, and their options. What each does is lab-*.ts. */
+/** `node-kvm lab`: the commands of the lab, and their options. lab-*.ts implement them. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { DEFAULT_START, defaultParallel, type LaneStart } from "../lab/campaign.ts";
 import { guestFolder } from "../lab/machine/guest.ts";
 import { DEFAULTS } from "../lab/machine/machine.ts";
+import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
 import { commonStatuses, STATUS, type StatusRow, statusHelp } from "./exit-status.ts";
-import { setTroubleStatus } from "./failure.ts";
+import { setTroubleStatus, setUsageHint } from "./failure.ts";
 import { labBisect, labBisectStep } from "./lab-bisect.ts";
 import { labBuildBochs } from "./lab-build-bochs.ts";
 import { labCache } from "./lab-cache.ts";
+import { PATTERN_NOTES } from "./lab-claims.ts";
 import { EMULATORS, type EmulatorFlags } from "./lab-emulator.ts";
 import { EXEC_STATUS, EXEC_STATUSES, labExec } from "./lab-exec.ts";
 import { labKernels } from "./lab-kernels.ts";
@@ -25,10 +27,10 @@ const RANGES = {
 
 const KERNEL =
   "a kernel of the catalogue (6.12, 6.17.13), or the path, with a /, of your own bzImage or tree";
-const OTHER = "bochs:ryzen is one of the other emulator's";
+const OTHER = "bochs:ryzen belongs to the other emulator";
 const CPU = `${DEFAULTS.qemu.cpu}, or ${DEFAULTS.bochs.cpu} in Bochs`;
 const TIMEOUT = `${DEFAULTS.qemu.timeout / 1000}, or ${DEFAULTS.bochs.timeout / 1000} in Bochs`;
-const RUN_FINDING = "a claim fails, a kernel complains, or not every machine reported";
+const RUN_FINDING = "a claim fails, a kernel logs a warning, or a machine did not report";
 
 /** Adds the lab's commands. */
 export function addLab(program: Command): void {
@@ -48,14 +50,14 @@ export function addLab(program: Command): void {
 const STARTS: readonly LaneStart[] = ["saved", "boot", "warm"];
 
 /**
- * Makes the option that says how QEMU's machines start; `lab exec` has no warm ones. Only `lab run` restores unless it
- * is told otherwise: a bisection meets most kernels once.
+ * Makes the option for the start of QEMU's machines; `lab exec` has no warm ones. Only `lab run` restores by default,
+ * because a bisection uses most kernels once.
  */
 function startOption(usual: LaneStart, ...starts: readonly LaneStart[]): Option {
   const warm = starts.includes("warm")
-    ? "; warm: that has judged before, for quick loops only"
+    ? "; warm: restore one that has judged before, which is not a valid judgement"
     : "";
-  const how = `saved: from a machine that was saved after its boot; boot: always by a boot${warm}`;
+  const how = `saved: restore a machine that was saved after its boot; boot: always boot${warm}`;
   return new Option("--start <how>", how).choices(starts).default(usual);
 }
 
@@ -63,19 +65,22 @@ function startOption(usual: LaneStart, ...starts: readonly LaneStart[]): Option 
 function addEmulator(command: Command): Command {
   return command
     .addOption(
-      new Option("--emulator <name>", "what emulates: bochs has kvm_intel too")
+      new Option("--emulator <name>", "the emulator; bochs also runs kvm_intel")
         .choices(EMULATORS)
         .default("qemu"),
     )
-    .option("--bochs <path>", "your own Bochs; else $NODE_KVM_BOCHS, else the one built here");
+    .option(
+      "--bochs <path>",
+      "your own Bochs (default: $NODE_KVM_BOCHS, else the one that build-bochs built)",
+    );
 }
 
 function addBuildBochs(lab: Command): void {
   lab
     .command("build-bochs")
     .description("build Bochs into the cache, for kvm_intel without VMX; about two minutes")
-    .option("--rebuild", "also when it is there")
-    .option("--mirror <url>", "the package archive; else apt's own")
+    .option("--rebuild", "even if the cache has it")
+    .option("--mirror <url>", "the package archive (default: apt's)")
     .addHelpText("after", statusHelp(commonStatuses("Bochs is in the cache")))
     .action(async (options: Parameters<typeof labBuildBochs>[0]) => {
       process.exitCode = await labBuildBochs(options);
@@ -85,11 +90,11 @@ function addBuildBochs(lab: Command): void {
 function addCache(lab: Command): void {
   lab
     .command("cache")
-    .description("show what the cache holds, and make room in it")
+    .description("list the cache's entries, or remove some")
     .option("--verify", "compare every file with its checksum")
     .option(
       "--prune <MB>",
-      "remove the least recently used until all take so much",
+      "remove the least recently used entries until the rest takes at most this",
       number("prune"),
     )
     .option("--empty", "remove everything")
@@ -103,10 +108,10 @@ function addCache(lab: Command): void {
 function addKernels(lab: Command): void {
   lab
     .command("kernels")
-    .description("list the kernels that can be had, and those that are cached")
-    .option("--fetch <names>", "fetch these into the cache (comma separated)", list)
-    .option("--refetch", "fetch again what is cached, or damaged")
-    .option("--mirror <url>", "the package archive; else apt's own")
+    .description("list the available and the cached kernels")
+    .option("--fetch <names>", "download these into the cache (comma separated)", list)
+    .option("--refetch", "with --fetch: replace cached or damaged kernels")
+    .option("--mirror <url>", "the package archive (default: apt's)")
     .option("--json", "as JSON")
     .addHelpText("after", statusHelp(commonStatuses("the kernels were fetched and listed")))
     .action(async (options: Parameters<typeof labKernels>[0], command: Command) => {
@@ -130,8 +135,8 @@ interface RunFlags extends EmulatorFlags {
 
 function addRun(lab: Command): void {
   addEmulator(lab.command("run"))
-    .description("run the suite on kernels x CPU models, and compare the verdicts")
-    .argument("[pattern]", "only claims whose name or sentence contains this")
+    .description("run the suite, or your own claims, on kernels x CPU models; compare the verdicts")
+    .argument("[words...]", CLAIM_WORDS)
     .requiredOption("--kernel <names>", `${KERNEL}; comma separated`, list)
     .option("--modules <folder>", "the modules of your own kernel")
     .option("--cpu <models>", `CPU models (default: ${CPU}); max,-la57 is one; ${OTHER}`, cpus)
@@ -148,10 +153,13 @@ function addRun(lab: Command): void {
     .option("--output <file>", "where the report goes (default: standard output)")
     .addHelpText(
       "after",
-      statusHelp(commonStatuses("no claim fails, and no kernel complains", RUN_FINDING)),
+      PATTERN_NOTES +
+        statusHelp(commonStatuses("no claim fails, and no kernel logs a warning", RUN_FINDING)),
     )
-    .action(async (pattern: string | undefined, flags: RunFlags) => {
+    .action(async (words: readonly string[], flags: RunFlags) => {
+      const { pattern, paths } = splitWords(words);
       process.exitCode = await labRun({
+        paths,
         kernels: flags.kernel,
         modules: flags.modules,
         cpus: flags.cpu ?? [],
@@ -204,31 +212,37 @@ function addExec(lab: Command): void {
       `for boot and command together (default: ${TIMEOUT})`,
       number("timeout"),
     )
-    .option("--file <host:guest...>", "files or folders to bring along")
-    .option("--out <guest:host...>", "files or folders to bring back")
-    .option("--log <file>", "write the kernel's log to this file")
+    .option("--file <host:guest...>", "files or folders to copy into the guest")
+    .option("--out <guest:host...>", "files or folders to copy back")
+    .option("--log <file>", "write the kernel's log to this file, control characters escaped")
     .addOption(startOption(DEFAULT_START, "saved", "boot"))
     .addHelpText("after", `${EXEC_NOTES}\n${statusHelp(EXEC_STATUSES)}`)
     .action(async (command: readonly string[], { file, ...flags }: ExecFlags) => {
       process.exitCode = await labExec({ ...flags, files: file, command });
     });
   setTroubleStatus(exec, () => EXEC_STATUS.lab);
+  setUsageHint(exec, (line) =>
+    /^(unknown option|missing required argument)/.test(line)
+      ? "the command with its options comes after --, as in: lab exec --kernel 6.12 -- ls -l /"
+      : undefined,
+  );
 }
 
-/** What a user of `lab exec` must know of the machine; at most 80 columns wide. */
+/** Notes on the machine of `lab exec`; at most 80 columns wide. */
 const EXEC_NOTES = `
 The command starts in ${guestFolder()}, which holds this package:
-a script that imports "node-kvm" must lie in that folder or below it:
+a script that imports "node-kvm" must be in that folder or below it:
   node-kvm lab exec --kernel 6.12 \\
     --file mine.mjs:${guestFolder()}/mine.mjs -- node mine.mjs
 A --file path without a colon is the same in the guest; an --out path without
-one comes to the same path below the current folder. Standard input is passed
-when it is a file or a pipe that ends (at most ${MOST_STDIN / 2 ** 20} MiB, read before the boot);
-a terminal is not passed: the command then reads an empty one.`;
+one is written to the same path below the current folder. Standard input is
+passed if it is a file or a pipe that ends (at most ${MOST_STDIN / 2 ** 20} MiB, read before
+the boot); a terminal is not passed: the command then reads an empty one.`;
 
 interface BisectFlags extends EmulatorFlags {
   readonly good?: string;
   readonly bad?: string;
+  readonly file?: readonly string[];
   readonly cpu?: string;
   readonly start: LaneStart;
   readonly script?: boolean;
@@ -240,25 +254,27 @@ function addBisect(lab: Command): void {
   const bisect = addEmulator(lab.command("bisect"))
     .description("find the catalogue's kernels between which a claim's verdict changes")
     .argument("<claim>", "a claim's short name: silent-cr4")
+    .option("--file <paths...>", "files or folders of your own claims, instead of the suite's")
     .option("--good <name>", "a kernel on which it holds; older or newer than the bad one")
     .option("--bad <name>", "a kernel on which it does not")
     .option("--cpu <model>", "a CPU model of the emulator's")
     .addOption(startOption(DEFAULT_START, ...STARTS))
-    .option("--script", "judge one kernel, with the exit status that `git bisect run` wants")
+    .option("--script", "judge one kernel, with the exit status that `git bisect run` expects")
     .option("--kernel <path>", "with --script: your own bzImage or built tree")
     .option("--modules <folder>", "with --script: its modules")
     .addHelpText("after", statusHelp(BISECT_STATUSES))
     .action(async (claim: string, flags: BisectFlags, command: Command) => {
       if (flags.script === true) {
         if (flags.kernel === undefined) command.error("error: --script needs --kernel");
-        process.exitCode = await labBisectStep(flags.kernel, flags.modules, { ...flags, claim });
+        const options = { ...flags, claim, paths: flags.file ?? [] };
+        process.exitCode = await labBisectStep(flags.kernel, flags.modules, options);
         return;
       }
       if (flags.good === undefined || flags.bad === undefined) {
         command.error("error: needs --good and --bad, or --script");
       }
       const { good, bad } = flags;
-      process.exitCode = await labBisect({ ...flags, claim, good, bad });
+      process.exitCode = await labBisect({ ...flags, claim, good, bad, paths: flags.file ?? [] });
     });
   setTroubleStatus(bisect, () =>
     bisect.opts<BisectFlags>().script === true ? GIT_STOPS : STATUS.trouble,
@@ -270,7 +286,7 @@ const GIT_STOPS = 128;
 
 const BISECT_STATUSES: readonly StatusRow[] = [
   ...commonStatuses("the two kernels were found"),
-  ["", `with --script: 0 holds, 1 does not, 125 cannot be judged; ${GIT_STOPS} trouble`],
+  ["", `with --script: 0 holds, 1 does not, 125 cannot be judged; ${GIT_STOPS} error`],
 ];
 
 function list(text: string): readonly string[] {
@@ -279,12 +295,12 @@ function list(text: string): readonly string[] {
   return names;
 }
 
-/** Splits at commas, but not before a feature: `max,-la57,EPYC-Milan` are two models. */
+/** Splits at commas, except before a feature: `max,-la57,EPYC-Milan` are two models. */
 function cpus(text: string): readonly string[] {
   return text.split(/,(?![-+])/).filter((model) => model !== "");
 }
 
-/** Makes the reader of a whole number in an option's range. */
+/** Makes the parser of a whole number in an option's range. */
 function number(option: keyof typeof RANGES): (text: string) => number {
   const [least, most] = RANGES[option];
   return (text) => {

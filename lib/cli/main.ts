@@ -1,15 +1,17 @@
 #!/usr/bin/env node
-/** The command `node-kvm`: which commands there are. What each does is its own file. */
+/** The command `node-kvm`: its commands and their options. Each has its own file. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Command, Option } from "commander";
+import { Argument, Command, Option } from "commander";
 import { packageFolder } from "../package.ts";
+import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
+import { completion, SHELLS, type Shell } from "./completion.ts";
 import { cpuidDiff, cpuidShow, TABLE_SOURCES } from "./cpuid.ts";
 import { commonStatuses, statusHelp } from "./exit-status.ts";
 import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
 import { info } from "./info.ts";
 import { addLab } from "./lab.ts";
-import { listClaims } from "./lab-claims.ts";
+import { listClaims, PATTERN_NOTES } from "./lab-claims.ts";
 import { isCutShort, isInterruptible } from "./lab-kernel.ts";
 import { REPORTERS, runSuite } from "./test.ts";
 
@@ -17,16 +19,16 @@ const manifest: unknown = JSON.parse(readFileSync(join(packageFolder(), "package
 const { version } = manifest as { version: string };
 
 const program = new Command("node-kvm")
-  .description("Drive Linux KVM, and ask whether a kernel's KVM keeps its promises")
+  .description("Use Linux KVM, and test whether a kernel's KVM behaves as documented")
   .version(version);
 
 program
   .command("info")
-  .description("say what KVM this host has: kernel, vendor module, every capability")
+  .description("print this host's KVM: kernel, vendor module, every capability")
   .option("--json", "as JSON")
   .addHelpText(
     "after",
-    statusHelp(commonStatuses("KVM can be used", "it cannot; the output says why")),
+    statusHelp(commonStatuses("KVM can be used", "it cannot; the output has the reason")),
   )
   .action((options: { json?: boolean }) => {
     process.exitCode = info(options.json === true);
@@ -34,28 +36,30 @@ program
 
 program
   .command("test")
-  .description("run the regression suite on this host's KVM")
-  .argument("[pattern]", "only claims whose name or sentence contains this")
+  .description("run the regression suite, or your own claims, on this host's KVM")
+  .argument("[words...]", CLAIM_WORDS)
   .addOption(
     new Option("--reporter <name>", "how to report").choices(REPORTERS).default(REPORTERS[0]),
   )
-  .option("--list", "print the claims, a line each, and judge none")
-  .option("--progress", "tell of each claim on standard error")
-  .option("--or-lab", "where this host has no usable device, judge a cached kernel in the lab")
-  .option(
-    "--repro <dir>",
-    "write a C file for each claim that fails, which asks the kernel the same",
+  .option("--list", "print the claims, one per line, and judge none")
+  .option("--progress", "print a line for each claim on standard error")
+  .option("--or-lab", "if this host has no usable device, judge a cached kernel in the lab")
+  .option("--repro <dir>", "write a C file for each failed claim, which makes the same calls")
+  .option("--repro-all", "with --repro: for every claim")
+  .option("--require-kvm", "fail, instead of skipping, if there is no usable device")
+  .addHelpText(
+    "after",
+    PATTERN_NOTES + statusHelp(commonStatuses("no claim fails", "a claim fails")),
   )
-  .option("--repro-all", "with --repro: for each claim, whatever came out")
-  .option("--require-kvm", "fail, instead of skipping, when there is no usable device")
-  .addHelpText("after", statusHelp(commonStatuses("no claim fails", "a claim fails")))
-  .action(async (pattern: string | undefined, options: SuiteFlags) => {
+  .action(async (words: readonly string[], options: SuiteFlags) => {
+    const { pattern, paths } = splitWords(words);
     if (options.list === true) {
-      process.exitCode = listClaims(pattern);
+      process.exitCode = await listClaims(pattern, paths);
       return;
     }
     process.exitCode = await runSuite({
       pattern,
+      paths,
       reporter: options.reporter,
       requireKvm: options.requireKvm === true,
       orLab: options.orLab === true,
@@ -88,7 +92,7 @@ cpuid
   });
 cpuid
   .command("diff")
-  .description("name the fields in which two tables differ")
+  .description("print the fields in which two tables differ")
   .argument("<before>", "as in `cpuid show`")
   .argument("<after>", "as in `cpuid show`")
   .addHelpText("after", statusHelp(commonStatuses("the tables are equal", "they differ")))
@@ -97,6 +101,16 @@ cpuid
   });
 
 addLab(program);
+
+program
+  .command("completion")
+  .description("print a script that completes commands and options in a shell")
+  .addArgument(new Argument("<shell>", "the shell").choices(SHELLS))
+  .addHelpText("after", statusHelp(commonStatuses("the script was printed")))
+  .action((shell: Shell) => {
+    process.stdout.write(completion(program, shell));
+  });
+
 wordUsageErrors(program);
 
 let running: Command | undefined;
@@ -104,22 +118,22 @@ program.hook("preAction", (_, command) => {
   running = command;
 });
 
-/** How long output may take to be written after a command was cut short, ms. */
+/** The time that output has to be written after a command was ended early, ms. */
 const FLUSH_MS = 1000;
 
-/** Ends the process by an error that no command has caught. */
+/** Ends the process after an error that no command has caught. */
 function end(error: unknown): never {
   process.exit(reportFailure(error, running));
 }
 
-// A reader may stop reading (`node-kvm info | head`). Commands that start machines end them then:
-// interruptible() of lab-kernel.ts.
+// A reader may stop reading (`node-kvm info | head`). Commands with machines then end them: interruptible() of
+// lab-kernel.ts.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE" || isInterruptible()) return;
   end(new CommandError(`standard output cannot be written: ${reasonOf(error)}`));
 });
 process.stderr.on("error", () => {
-  // There is no place left to report it.
+  // It cannot be reported anywhere.
 });
 process.on("uncaughtException", (error) => {
   // Ctrl-C in a terminal ends vitest's worker too, which vitest throws from an event.
@@ -132,7 +146,7 @@ try {
   process.exitCode = reportFailure(error, running);
 }
 if (isCutShort()) {
-  // Neither a reader that has stopped reading nor vitest's own timeouts keep the process alive.
+  // The process does not wait for a reader that has stopped reading, nor for vitest's timeouts.
   process.stdout.write("", () => process.exit());
   setTimeout(() => process.exit(), FLUSH_MS);
 }

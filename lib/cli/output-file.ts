@@ -1,4 +1,7 @@
-/** A file that a command writes: opened before the work, written aside, renamed when it is whole. */
+/**
+ * A file that a command writes: it is opened before the work, written under a temporary name, and renamed when it is
+ * complete.
+ */
 import { randomBytes } from "node:crypto";
 import {
   accessSync,
@@ -19,15 +22,15 @@ import { dirname, join, resolve } from "node:path";
 import { CommandError, reasonOf } from "./failure.ts";
 
 /**
- * An open output. Until {@link commit} the file that was there before keeps its content.
+ * An open output. Until {@link commit}, an existing file keeps its content.
  *
- * What cannot be replaced by a rename is written in place: a device, a pipe, or a file in a folder
- * that this user cannot change.
+ * A file that cannot be replaced by a rename is written in place: a device, a pipe, or a file in a folder that this
+ * user cannot change.
  */
 export class OutputFile {
   readonly #option: string;
   readonly #path: string;
-  /** The file beside the path; `undefined` when the path itself is open. */
+  /** The temporary file beside the path; `undefined` if the path itself is open. */
   readonly #aside: string | undefined;
   #fd: number | undefined;
   #isBegun: boolean = false;
@@ -45,7 +48,7 @@ export class OutputFile {
    * Opens the file that an option names.
    *
    * @param option - the option's name, for errors: `--output`.
-   * @throws {@link CommandError} when the file cannot be written.
+   * @throws {@link CommandError} if the file cannot be written.
    */
   static open(option: string, name: string): OutputFile {
     try {
@@ -57,7 +60,7 @@ export class OutputFile {
       }
       const aside = join(dirname(path), `.node-kvm-${randomBytes(8).toString("hex")}.part`);
       const fd = openSync(aside, "wx", found?.mode ?? 0o666);
-      // The file that is replaced keeps its permissions, whatever the umask.
+      // The replaced file's permissions are kept, whatever the umask.
       if (found !== undefined) fchmodSync(fd, found.mode);
       return new OutputFile(option, path, aside, fd);
     } catch (error) {
@@ -67,10 +70,10 @@ export class OutputFile {
     }
   }
 
-  /** Appends to the file. @throws {@link CommandError} when it cannot be written, such as on a full disk. */
+  /** Appends to the file. @throws {@link CommandError} if it cannot be written, for example on a full disk. */
   write(text: string): void {
     this.#try((fd) => {
-      // A file that is written in place loses its content no earlier than it must.
+      // A file that is written in place is truncated as late as possible.
       if (!this.#isBegun && this.#aside === undefined && fstatSync(fd).isFile()) ftruncateSync(fd);
       this.#isBegun = true;
       const bytes = Buffer.from(text);
@@ -78,7 +81,7 @@ export class OutputFile {
     });
   }
 
-  /** Ends writing and puts the file in its place. @throws {@link CommandError} when that fails. */
+  /** Completes the file and renames it. @throws {@link CommandError} if that fails. */
   commit(): void {
     this.#try((fd) => {
       if (this.#aside === undefined) return;
@@ -88,7 +91,7 @@ export class OutputFile {
     this.#close();
   }
 
-  /** Ends writing and leaves what was there before; does nothing after {@link commit}. */
+  /** Abandons the file and keeps the old content; does nothing after {@link commit}. */
   discard(): void {
     if (this.#fd === undefined) return;
     this.#close();
@@ -112,12 +115,12 @@ export class OutputFile {
   }
 }
 
-/** Follows links, so that a link stays one when its file is replaced. */
+/** Follows links, so that a link remains when its file is replaced. */
 function realPath(path: string): string {
   try {
     return realpathSync(path);
   } catch {
-    return path; // there is nothing yet; opening it says what is wrong with the folder
+    return path; // it does not exist yet; opening it reports problems of the folder
   }
 }
 
@@ -131,10 +134,11 @@ function isWritable(folder: string): boolean {
 }
 
 /**
- * Writes a report to its file, or to standard output when there is none.
+ * Writes a report to its file, or to standard output if there is none.
  *
- * When the file cannot be written, the report goes to standard output and the reason to standard error.
- * @returns whether the report is where it was wanted.
+ * If the file cannot be written, the report goes to standard output and the reason to standard error.
+ *
+ * @returns whether the report was written to its destination.
  */
 export function saveReport(text: string, file: OutputFile | undefined): boolean {
   if (file === undefined) {

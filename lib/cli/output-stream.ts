@@ -1,4 +1,4 @@
-/** A standard stream to which the bytes of a guest are passed as fast as its reader takes them. */
+/** A standard stream that passes on the bytes of a guest as fast as its reader takes them. */
 import type { Writable } from "node:stream";
 
 /** Passes bytes to a stream until the stream fails; drops them from then on. */
@@ -10,7 +10,7 @@ export class OutputStream {
     this.#hasFailed = true;
   };
 
-  /** Starts to listen for errors of the stream; {@link close} stops that. */
+  /** Starts to handle errors of the stream; {@link close} stops that. */
   constructor(stream: Writable) {
     this.#stream = stream;
     stream.on("error", this.#onError);
@@ -28,7 +28,7 @@ export class OutputStream {
     return this.#pending;
   }
 
-  /** Stops listening. Bytes that the stream has buffered are still written. */
+  /** Stops handling errors. Bytes that the stream has buffered are still written. */
   close(): void {
     this.#stream.off("error", this.#onError);
   }

@@ -1,7 +1,15 @@
-/** `node-kvm test`: runs the suite that ships with this package on this host's KVM. */
+/** `node-kvm test`: runs the suite of this package, or the user's own claims, on this host's KVM. */
 import { once } from "node:events";
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+} from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestCase, TestModule, Vitest } from "vitest/node";
 import { KvmError } from "../errors.ts";
@@ -14,31 +22,36 @@ import { toKtap } from "../report/ktap.ts";
 import type { Column } from "../report/matrix.ts";
 import { printable, printableJson, printableLines } from "../report/printable.ts";
 import { isGreen, judged, type Report, type Result, splitName } from "../report/result.ts";
-import { claimLine, counted, paint, summary } from "../report/text.ts";
+import { claimLine, counted, summary } from "../report/text.ts";
 import { needsOwnProcesses } from "../suite/isolation.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
-import { HOW_TO_LIST } from "./lab-claims.ts";
+import { claimsWith, howToList, loadOwnClaims } from "./lab-claims.ts";
 import { adviceWithoutKvm, type InsteadReport, judgeInLab } from "./lab-instead.ts";
 import { interruptible } from "./lab-kernel.ts";
+import type { OwnClaims } from "./own-claims.ts";
+import { lineWidth, paintFor } from "./terminal.ts";
+import { TestProgress } from "./test-progress.ts";
 
-/** How the suite can be reported: live text, or one document at the end. */
+/** The formats of a report: live text, or one document at the end. */
 export const REPORTERS = ["text", "ktap", "junit", "json"] as const;
 
-/** What to run and how to tell. */
+/** The claims and the report. */
 export interface SuiteOptions {
-  /** Only claims whose `id: sentence` contains this; all when left out. */
+  /** Files and folders of claims, which are judged instead of the suite's. */
+  readonly paths: readonly string[];
+  /** Only claims whose `id: sentence` contains this; by default all. */
   readonly pattern: string | undefined;
   readonly reporter: (typeof REPORTERS)[number];
   /** Whether a host without usable KVM is a failure. */
   readonly requireKvm: boolean;
-  /** Whether to judge a kernel of the lab instead, where this host has no usable KVM. */
+  /** Whether to judge a kernel of the lab on a host without usable KVM. */
   readonly orLab: boolean;
-  /** Whether to tell of each claim on standard error, a line each, whatever the reporter. */
+  /** Whether to print a line for each claim on standard error, with any reporter. */
   readonly progress: boolean;
-  /** The folder for C files of claims that fail; none are written when left out. */
+  /** The folder for C files of failed claims; by default none are written. */
   readonly repro: string | undefined;
-  /** Whether claims that hold get a C file too. */
+  /** Whether claims that hold also get a C file. */
   readonly reproAll: boolean;
 }
 
@@ -48,52 +61,71 @@ const DOCUMENTS = {
   json: (report: Report): string => `${printableJson(report)}\n`,
 } as const;
 
-/** No claim is about time, and the clock of an emulated machine may run several times too fast. */
+/** No claim measures time, and the clock of an emulated machine may run several times too fast. */
 const PATIENCE_MS = 300_000;
 
 const PACKAGE = packageFolder();
 
+/** The command that judges a claim on this host again, and writes its calls as C. */
+const REPEAT = ["node-kvm", "test", "--repro", "."];
+
 /**
- * Runs the suite; returns the exit status: 0 only when nothing unexpected happened.
+ * Runs the suite; returns the exit status: 0 only if nothing unexpected happened.
  *
- * The report of an interrupted run has the claims that were judged by then.
+ * The report of an interrupted run has the claims that were judged before.
  */
 export async function runSuite(options: SuiteOptions): Promise<number> {
   if (options.repro === undefined && options.reproAll) {
     throw new CommandError("--repro-all needs --repro, which names the folder");
   }
   if (options.repro !== undefined) makeFolder("--repro", options.repro);
+  using own = await loadOwnClaims(options.paths);
+  if (own !== undefined) await claimsWith(options.pattern, own);
   const problem = deviceProblem();
   if (problem !== undefined) {
     process.stderr.write(`node-kvm: no claim can be judged here: ${problem}\n`);
     if (options.requireKvm) return STATUS.trouble;
-    const instead = options.orLab ? await judgeInLab(options.pattern) : undefined;
+    const instead = options.orLab ? await judgeInLab(options.pattern, own) : undefined;
     if (instead !== undefined) {
       if (options.repro !== undefined) {
-        process.stderr.write("node-kvm: C files are written of this host's KVM only\n");
+        process.stderr.write("node-kvm: C files are only written for this host's KVM\n");
       }
       return printInstead(instead, options.reporter);
     }
     process.stderr.write(`node-kvm: ${printable(adviceWithoutKvm())}\n`);
   }
-  return interruptible((signal) => judgeAndReport(options, signal));
+  return await interruptible((signal) => judgeAndReport(options, own, signal));
 }
 
-async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promise<number> {
-  const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
+async function judgeAndReport(
+  options: SuiteOptions,
+  own: OwnClaims | undefined,
+  signal: AbortSignal,
+): Promise<number> {
+  const p = paintFor(process.stdout);
+  const width = lineWidth(process.stdout);
   const live = options.reporter === "text";
-  const onResult = (result: Result): void => {
-    if (live) process.stdout.write(`${claimLine(result, p)}\n`);
+  const print = (result: Result): void => {
+    if (live) process.stdout.write(`${claimLine(result, p, { width, command: REPEAT })}\n`);
     if (options.progress) process.stderr.write(`${result.verdict} ${printable(result.id)}\n`);
   };
-  const run = await collect(options.pattern, reproEnvironment(options), onResult, signal);
+  const progress = new TestProgress();
+  const onResult = (result: Result): void => progress.ended(result, () => print(result));
+  const environment = reproEnvironment(options);
+  const running =
+    own === undefined
+      ? collect(options.pattern, environment, onResult, signal, progress)
+      : collectOwn(own, options, onResult, signal);
+  const run = await running.finally(() => progress.end());
   const { report } = run;
   if (report.results.length === 0 && !signal.aborted && run.errors.length === 0) {
     process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
     return STATUS.trouble;
   }
   process.stdout.write(
-    options.reporter === "text" ? `\n${summary(report, p)}\n` : DOCUMENTS[options.reporter](report),
+    options.reporter === "text"
+      ? `\n${summary(report, p, { width })}\n`
+      : DOCUMENTS[options.reporter](report),
   );
   if (options.repro !== undefined) {
     process.stderr.write(
@@ -108,14 +140,16 @@ async function judgeAndReport(options: SuiteOptions, signal: AbortSignal): Promi
   }
   for (const error of run.errors) process.stderr.write(`node-kvm: ${printableLines(error)}\n`);
   if (judged(report) === 0) {
-    process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
+    if (run.errors.length === 0) {
+      process.stderr.write(`node-kvm: ${whyNothing(report, options)}\n`);
+    }
     return STATUS.trouble;
   }
   if (!isGreen(report)) return STATUS.finding;
   return run.errors.length === 0 ? STATUS.ok : STATUS.trouble;
 }
 
-/** Makes the folder that an option names, and checks that files can be written to it. */
+/** Creates the folder that an option names, and checks that it is writable. */
 function makeFolder(option: string, name: string): void {
   try {
     makeEach(resolve(name));
@@ -125,7 +159,7 @@ function makeFolder(option: string, name: string): void {
   }
 }
 
-/** Makes a folder and those above it. Not mkdir's `recursive`, which never ends below /proc. */
+/** Creates a folder and its parents. mkdir's `recursive` is not used, because it never returns below /proc. */
 function makeEach(path: string): void {
   if (existsSync(path)) return;
   makeEach(dirname(path));
@@ -136,39 +170,47 @@ function whyNothing({ results }: Report, { pattern }: SuiteOptions): string {
   if (results.length > 0) return `no claim was judged: all ${results.length} were skipped`;
   return pattern === undefined
     ? "no claim was found"
-    : `no claim contains "${printable(pattern)}"; ${HOW_TO_LIST}`;
+    : `no claim contains "${printable(pattern)}"; ${howToList()}`;
 }
 
 function printInstead(
   { report, problems }: InsteadReport,
   reporter: SuiteOptions["reporter"],
 ): number {
-  const p = paint(process.stdout.isTTY && process.env["NO_COLOR"] === undefined);
-  const lines = report.results.map((result) => claimLine(result, p));
+  const p = paintFor(process.stdout);
+  const width = lineWidth(process.stdout);
+  const lines = report.results.map((result) => claimLine(result, p, { width }));
   process.stdout.write(
     reporter === "text"
-      ? `${lines.join("\n")}\n\n${summary(report, p)}\n`
+      ? `${lines.join("\n")}\n\n${summary(report, p, { width })}\n`
       : DOCUMENTS[reporter](report),
   );
   for (const text of problems) process.stderr.write(`node-kvm: ${printable(text)}\n`);
   return isGreen(report) && problems.length === 0 ? STATUS.ok : STATUS.finding;
 }
 
-/** Judges this host's KVM as one column of a matrix; when the signal comes, as far as it got. */
-export async function judgeHost(pattern: string | undefined, signal: AbortSignal): Promise<Column> {
+/** Judges this host's KVM as one column of a matrix; after the signal, with the results so far. */
+export async function judgeHost(
+  pattern: string | undefined,
+  own: OwnClaims | undefined,
+  signal: AbortSignal,
+): Promise<Column> {
   const column = { name: "host", report: undefined, warnings: [] };
   if (signal.aborted) return { ...column, problem: "interrupted before a claim was judged" };
   try {
     const problem = deviceProblem();
     if (problem !== undefined) return { ...column, problem };
-    const { report, errors } = await collect(pattern, {}, () => {}, signal);
+    const { report, errors } =
+      own === undefined
+        ? await collect(pattern, {}, () => {}, signal)
+        : await collectOwn(own, { pattern }, () => {}, signal);
     if (signal.aborted) {
       const problem = `interrupted after ${report.results.length} claims`;
       return { ...column, report, problem };
     }
     return { ...column, report, ...(errors.length === 0 ? {} : { problem: errors.join("; ") }) };
   } catch (error) {
-    // The lanes of a campaign are reported without the host's.
+    // The lanes of a campaign are reported even if the host's column fails.
     if (!(error instanceof AddonError || error instanceof CommandError)) throw error;
     return { ...column, problem: error.message };
   }
@@ -186,17 +228,20 @@ function deviceProblem(): string | undefined {
 
 interface Run {
   readonly report: Report;
-  /** What went wrong outside of any claim: a file that could not be loaded, say. */
+  /** Errors outside of claims, such as a file that could not be loaded. */
   readonly errors: readonly string[];
-  /** How many claims left a C file. */
+  /** The number of C files that were written. */
   readonly reproducers: number;
 }
 
-/** A search for a reason must not change what the claims observe. */
+/** A search for a reason must not change the results of claims. */
 const WITHOUT_REASONS = { NODE_KVM_EXPLAIN: "0" };
 
-/** What the claims' process is told about reasons, and about C files; see test/helpers/reproducer.ts. */
-function reproEnvironment({ repro, reproAll }: SuiteOptions): Readonly<Record<string, string>> {
+/** Returns the variables of the claims' process for reasons and C files; see suite/reproducer.ts. */
+function reproEnvironment({
+  repro,
+  reproAll,
+}: Pick<SuiteOptions, "repro" | "reproAll">): Readonly<Record<string, string>> {
   if (repro === undefined) return WITHOUT_REASONS;
   return {
     ...WITHOUT_REASONS,
@@ -205,11 +250,44 @@ function reproEnvironment({ repro, reproAll }: SuiteOptions): Readonly<Record<st
   };
 }
 
+/** Judges the user's own claims, in a process of their own. */
+async function collectOwn(
+  own: OwnClaims,
+  options: Pick<SuiteOptions, "pattern"> & Partial<Pick<SuiteOptions, "repro" | "reproAll">>,
+  onResult: (result: Result) => void,
+  signal: AbortSignal,
+): Promise<Run> {
+  const { pattern, repro, reproAll = false } = options;
+  const results: Result[] = [];
+  const started = Date.now();
+  const environment = reproEnvironment({ repro, reproAll });
+  const error = await own.judge(
+    pattern,
+    environment,
+    (result) => {
+      results.push(result);
+      onResult(result);
+    },
+    signal,
+  );
+  const report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
+  const reproducers = repro === undefined ? 0 : countFiles(repro, started);
+  return { report, errors: error === undefined ? [] : [error], reproducers };
+}
+
+/** Counts the C files of a folder that were written since a time, ms. */
+function countFiles(folder: string, since: number): number {
+  const files = readdirSync(folder).filter((name) => name.endsWith(".c"));
+  // The clock of a file system may be some milliseconds behind.
+  return files.filter((name) => statSync(join(folder, name)).mtimeMs >= since - 100).length;
+}
+
 async function collect(
   pattern: string | undefined,
   env: Readonly<Record<string, string>>,
   onResult: (result: Result) => void,
   signal: AbortSignal,
+  progress?: TestProgress,
 ): Promise<Run> {
   const { startVitest } = await loadVitest();
   const results: Result[] = [];
@@ -219,7 +297,7 @@ async function collect(
   let cancel = (): void => undefined;
   const reporter = {
     onInit(vitest: Vitest): void {
-      // vitest ends the process on these signals; here the run ends, and its verdicts are kept.
+      // vitest ends the process on these signals; here only the run ends, and its results are kept.
       for (const name of INTERRUPTS) {
         const added = process.listeners(name).filter((listener) => !listeners.has(listener));
         for (const listener of added) process.off(name, listener);
@@ -227,9 +305,13 @@ async function collect(
       cancel = (): void => void vitest.cancelCurrentRun("keyboard-input");
       signal.addEventListener("abort", cancel, { once: true });
     },
-    onTestRunStart(): void {
-      // A run that is cancelled before it starts is not cancelled.
+    onTestRunStart(files: readonly unknown[]): void {
+      progress?.begin(files.length);
+      // vitest ignores a cancellation before the start.
       if (signal.aborted) cancel();
+    },
+    onTestCaseReady(test: TestCase): void {
+      progress?.started(test.name);
     },
     onTestCaseResult(test: TestCase): void {
       const result = toResult(test);
@@ -239,6 +321,7 @@ async function collect(
       onResult(result);
     },
     onTestModuleEnd(module: TestModule): void {
+      progress?.fileEnded();
       errors.push(...module.errors().map(({ message }) => message));
     },
     onTestRunEnd(_: unknown, unhandled: readonly { readonly message: string }[]): void {
@@ -254,7 +337,7 @@ async function collect(
       watch: false,
       include: ["test/kvm/**/*.test.ts"],
       exclude: [],
-      setupFiles: ["test/helpers/setup.ts"],
+      setupFiles: ["test/kvm/setup.ts"],
       pool: "forks",
       fileParallelism: false,
       isolate: needsOwnProcesses(),
@@ -266,25 +349,25 @@ async function collect(
       env,
       ...(pattern === undefined ? {} : { testNamePattern: escapePattern(pattern) }),
     },
-    // Installed, the suite lies under node_modules, which is otherwise not compiled.
-    { server: { watch: null }, ssr: { noExternal: [/test\/(kvm|helpers|expectations)\//] } },
+    // In an installed package, the suite is below node_modules, which is not compiled by default.
+    { server: { watch: null }, ssr: { noExternal: [/test\/kvm\//] } },
   );
   const ended = run
     .then((vitest) => vitest.close())
     .catch((error: unknown) => {
-      // Ctrl-C in a terminal ends the worker too, which vitest reports as an error.
+      // Ctrl-C in a terminal also ends the worker, which vitest reports as an error.
       if (!signal.aborted) throw error;
     });
   await Promise.race([ended, afterAbort(signal)]);
-  process.exitCode = 0; // vitest sets it; the exit status is ours to say
+  process.exitCode = 0; // vitest sets it; this command decides the exit status
   const report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
   return { report, errors, reproducers };
 }
 
-/** How long vitest may take to end after a signal, ms. It waits a minute for a worker that the signal has ended. */
+/** The time that vitest has to end after a signal, ms. It waits a minute for a worker that the signal has ended. */
 const END_MS = 5000;
 
-/** Resolves some time after the signal, when this process has no children any more. */
+/** Resolves some time after the signal, after killing the children of this process. */
 async function afterAbort(signal: AbortSignal): Promise<void> {
   if (!signal.aborted) await once(signal, "abort");
   await sleep(END_MS, undefined, { ref: false });
@@ -292,12 +375,12 @@ async function afterAbort(signal: AbortSignal): Promise<void> {
     try {
       process.kill(pid, "SIGKILL");
     } catch {
-      // It has ended in the meantime.
+      // It has ended meanwhile.
     }
   }
 }
 
-/** The processes that this one has started; none where the kernel does not tell (CONFIG_PROC_CHILDREN). */
+/** Returns the children of this process; none if the kernel does not list them (CONFIG_PROC_CHILDREN). */
 function children(): readonly number[] {
   return readdirSync("/proc/self/task").flatMap((thread) => {
     const path = `/proc/self/task/${thread}/children`;
@@ -306,7 +389,7 @@ function children(): readonly number[] {
   });
 }
 
-/** The signals that vitest listens to. */
+/** The signals that vitest handles. */
 const INTERRUPTS = ["SIGINT", "SIGTERM"] as const;
 
 async function loadVitest(): Promise<typeof import("vitest/node")> {
@@ -323,7 +406,7 @@ const VERDICTS = { passed: "pass", failed: "fail", skipped: "skip" } as const;
 function toResult(test: TestCase): Result | undefined {
   const result = test.result();
   const note = result.state === "skipped" ? result.note : undefined;
-  // Without a note it was not skipped but left out by the pattern.
+  // Without a note, it was not skipped but excluded by the pattern.
   if (result.state === "pending" || (result.state === "skipped" && note === undefined)) {
     return undefined;
   }

@@ -13,7 +13,7 @@ import {
   type Finding,
   type MissingFeature,
   type Rules as OracleRules,
-  type Verdict as OracleVerdict,
+  type RuleVerdict,
   XFEATURES,
 } from "../oracle/index.ts";
 import { type Causes, fault, only, open, type Verdict } from "./verdict.ts";
@@ -204,7 +204,7 @@ export function word(finding: Finding): string {
   return words(finding);
 }
 
-function worded(verdict: OracleVerdict<Finding> | undefined, source?: string): Verdict | undefined {
+function worded(verdict: RuleVerdict<Finding> | undefined, source?: string): Verdict | undefined {
   const text = verdict && word(verdict.finding);
   if (verdict?.is === "undecided") return open(text);
   return source === undefined ? fault(text) : only(source, text);

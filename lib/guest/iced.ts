@@ -2,7 +2,6 @@
  * The only importer of iced-x86, a WebAssembly library: its types under local names, and loading it. Creating
  * instructions is instruction.ts.
  */
-import { createRequire } from "node:module";
 import type * as Iced from "iced-x86";
 
 /** The module iced-x86. */
@@ -31,8 +30,13 @@ let loaded: X86 | undefined;
 /**
  * Loads iced-x86 on first use. Loading takes about 35 ms (a WebAssembly module of 784 kB and its 924 kB of JavaScript),
  * too long for a program that only imports a constant.
+ *
+ * @throws Error outside Node.js, because the build of iced-x86 for Node.js reads its file.
  */
 export function iced(): X86 {
+  // Not an import of node:module: a browser would load it, although the rest of guest/ needs no module of Node.js.
+  const { createRequire } = globalThis.process?.getBuiltinModule?.("node:module") ?? {};
+  if (createRequire === undefined) throw new Error("the assembler needs Node.js");
   loaded ??= createRequire(import.meta.url)("iced-x86") as X86;
   return loaded;
 }

@@ -1,26 +1,26 @@
-/** Between a kernel that keeps a claim and one that breaks it: the two neighbours where it changes. */
+/** Bisection: finds the two neighbouring kernels between which a claim's verdict changes. */
 
-/** What one kernel says about the claim; a kernel that cannot say is passed over. */
+/** The judgement of a claim on one kernel; a kernel that cannot be judged is skipped. */
 export type Judgement = "good" | "bad" | "skip";
 
-/** Where the claim's verdict changes. */
+/** The place where the claim's verdict changes. */
 export interface Turn<K> {
-  /** The kernel nearest to the change on the good side, and on the bad side. */
+  /** The kernels next to the change: on the good side and on the bad side. */
   readonly good: K;
   readonly bad: K;
-  /** Kernels between the two that could not say. */
+  /** Kernels between the two that could not be judged. */
   readonly skipped: readonly K[];
-  /** How many kernels were asked, the two given ones included. */
+  /** The number of judged kernels, including the two given ones. */
   readonly asked: number;
 }
 
-/** An end that does not judge as its name says: there is nothing to search between. */
+/** Reports that an end was not judged as given, so there is nothing to search. */
 export class NotAnEnd<K> extends Error {
   override readonly name: string = "NotAnEnd";
   readonly kernel: K;
   readonly judgement: Judgement;
 
-  /** Makes the error; `expected` is what the kernel was given as. */
+  /** Makes the error; `expected` is the judgement that was given for the kernel. */
   constructor(kernel: K, expected: Judgement, judgement: Judgement) {
     super(`${String(kernel)} was given as ${expected}, but is ${judgement}`);
     this.kernel = kernel;
@@ -29,10 +29,10 @@ export class NotAnEnd<K> extends Error {
 }
 
 /**
- * Finds the change by halving, from either side: `good` may be older or newer than `bad`.
+ * Finds the change by bisection; `good` may be older or newer than `bad`.
  *
- * @param kernels - all candidates in order, the two ends among them.
- * @throws {@link NotAnEnd} when an end does not judge as given.
+ * @param kernels - all candidates in order, including the two ends.
+ * @throws {@link NotAnEnd} if an end is not judged as given.
  */
 export async function bisect<K>(
   kernels: readonly K[],
@@ -53,7 +53,7 @@ export async function bisect<K>(
     const judgement = await ask(kernel);
     if (judgement !== expected) throw new NotAnEnd(kernel, expected, judgement);
   }
-  // Positions of the nearest known good and bad kernel; either may be the smaller.
+  // The positions of the nearest known good and bad kernel, in either order.
   let [g, b] = [kernels.indexOf(good), kernels.indexOf(bad)];
   for (;;) {
     const between = kernels
@@ -73,5 +73,5 @@ export async function bisect<K>(
   };
 }
 
-/** The exit status that `git bisect run` understands. */
+/** The exit status that `git bisect run` expects. */
 export const BISECT_STATUS: Readonly<Record<Judgement, number>> = { good: 0, bad: 1, skip: 125 };

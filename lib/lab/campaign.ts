@@ -1,6 +1,7 @@
 /**
- * The suite on many kernels and CPU models: some machines at a time, each result a column. One
- * machine is machine.ts; putting columns side by side is report/matrix.ts.
+ * The suite on many kernels and CPU models: several machines at a time, each of which makes a column of
+ * report/matrix.ts. archive/ has the package archive, cache/ the files on disk, kernels/ the kernels, machine/ one
+ * machine, bochs/ the second emulator, process/ the system's programs; bisect.ts finds a change between kernels.
  */
 import { availableParallelism, totalmem } from "node:os";
 import { type Column, isGreenMatrix, toMatrix } from "../report/matrix.ts";
@@ -8,13 +9,15 @@ import { printable } from "../report/printable.ts";
 import { MalformedReport, readReport } from "../report/received.ts";
 import { containsPattern, count, type Report, type Result, splitName } from "../report/result.ts";
 import { LabError } from "./error.ts";
+import { shortRelease } from "./kernels/catalogue.ts";
 import type { Kernel } from "./kernels/kernels.ts";
 import { HELD, WORK_PORT } from "./machine/init.ts";
-import { suiteProgram } from "./machine/installation.ts";
+import { CLAIMS, claimsRunner, suiteProgram } from "./machine/installation.ts";
 import {
   type EmulatorName,
   type LabOptions,
   type LabResult,
+  type MachineStart,
   MEMORY,
   type Restore,
   runInLab,
@@ -23,30 +26,35 @@ import {
 /** One machine of a campaign. */
 export interface Lane {
   readonly kernel: Kernel;
-  /** A CPU model of the emulator's. */
+  /** A CPU model of the emulator. */
   readonly cpu: string;
-  /** QEMU when left out. */
+  /** By default QEMU. */
   readonly emulator?: EmulatorName;
 }
 
-/** What is run on each machine. */
+/** The options of a campaign. */
 export interface CampaignOptions {
   readonly lanes: readonly Lane[];
-  /** Only claims whose `id: sentence` contains this, in either case. */
+  /** Only claims whose `id: sentence` contains this, ignoring case. */
   readonly pattern?: string;
-  /** The names of all claims that the suite has; a report that lacks one of these, or has another, does not hold. */
+  /**
+   * The user's own claims as a program, the text of a JSON document of suite/program.ts. The suite's claims are judged
+   * if it is omitted.
+   */
+  readonly program?: string;
+  /** The names of all claims to judge; a report with an unknown claim, or without a selected one, is invalid. */
   readonly claims?: readonly string[];
   /** The user's own Bochs. */
   readonly bochs?: string;
-  /** How many machines at a time; {@link defaultParallel} when left out. */
+  /** The number of machines at a time; by default {@link defaultParallel}. */
   readonly parallel?: number;
   readonly signal?: AbortSignal;
-  /** Hears of each step of a lane. */
+  /** Is called for each step of a lane. */
   readonly onProgress?: (lane: Lane, step: LaneStep) => void;
   /**
-   * How a machine of QEMU's starts; {@link DEFAULT_START} when left out. `boot`: always booted. `saved`: restored from
-   * one that was saved before any VM was made there; what it finds wrong is judged once more after a boot. `warm`:
-   * restored from one that has judged all claims before, which is quicker and not a judgement of record.
+   * How a QEMU machine starts; by default {@link DEFAULT_START}. `boot`: always booted. `saved`: restored from one
+   * that was saved before any VM was created in it; a failure there is judged again after a boot. `warm`: restored
+   * from one that has judged all claims before, which is faster but not a valid judgement.
    */
   readonly start?: LaneStart;
   /** The function that runs a machine; the default is the lab's. @internal */
@@ -56,34 +64,34 @@ export interface CampaignOptions {
 /** How a campaign's machines start. */
 export type LaneStart = "saved" | "boot" | "warm";
 
-/** How machines start when nothing is said. */
+/** The default start. */
 export const DEFAULT_START: LaneStart = "boot";
 
 /**
- * How many machines run at a time when nothing is said: one more than this process may use CPUs, because a machine also
- * waits; fewer where the host's memory has no room for them.
+ * Returns the default number of machines at a time: one more than the CPUs of this process, because a machine also
+ * waits; fewer if the host's memory is too small for them.
  */
 export function defaultParallel(): number {
   const room = Math.floor(totalmem() / (2 * MEMORY * 2 ** 20));
   return Math.max(1, Math.min(availableParallelism() + 1, room));
 }
 
-/** Where a lane is: a booting machine, claims judged so far, or its end. */
+/** The state of a lane: its files are prepared, its machine starts, claims are judged, or it has ended. */
 export type LaneStep =
-  | { readonly kind: "boots" }
+  | { readonly kind: "prepares" }
+  | { readonly kind: "starts"; readonly how: MachineStart }
   | { readonly kind: "judged"; readonly claims: number }
   | { readonly kind: "ended"; readonly column: Column };
 
-/** What a column is called. */
+/** Returns the name of a column. */
 export function laneName({ kernel, cpu }: Lane): string {
-  return `${kernel.name.replace(/-cloud-amd64$/, "")} ${cpu}`;
+  return `${shortRelease(kernel.name)} ${cpu}`;
 }
 
 /**
- * Runs all lanes; the columns come in the order of the lanes.
+ * Runs all lanes; the columns are in the order of the lanes.
  *
- * When the signal comes, the lanes that had not ended get a column with that problem: the caller
- * asks the signal whether the campaign is whole.
+ * After the signal, unfinished lanes get a column with that problem, and the caller checks the signal.
  */
 export async function runCampaign(options: CampaignOptions): Promise<readonly Column[]> {
   const columns = new Array<Column>(options.lanes.length);
@@ -94,7 +102,7 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Co
         columns[position] = unjudged(laneName(lane), "interrupted before it was booted");
         continue;
       }
-      options.onProgress?.(lane, { kind: "boots" });
+      options.onProgress?.(lane, { kind: "prepares" });
       const column = await runLane(lane, options);
       columns[position] = column;
       options.onProgress?.(lane, { kind: "ended", column });
@@ -105,7 +113,7 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Co
   return columns;
 }
 
-/** Runs the suite on one machine. What the lab itself cannot do is a problem of the column. */
+/** Runs the suite on one machine. An error of the lab is a problem of the column. */
 async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
   const progress = new SuiteProgress();
   const start = options.start ?? DEFAULT_START;
@@ -119,14 +127,14 @@ async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
   } catch (error) {
     const isInterrupted = error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED";
     if (isInterrupted) return unjudged(laneName(lane), progress.interrupted());
-    // Whatever it is, the other columns are worth having.
+    // Any error is a problem of this column only, so that the other columns are reported.
     const problem = error instanceof LabError ? error.message : `the lab failed: ${String(error)}`;
     return unjudged(laneName(lane), problem);
   }
 }
 
-const WARM = "judged in a kernel that had VMs before: for quick loops, not for the record";
-const JUDGED_AGAIN = "judged after a boot, because a restored machine's verdict was red";
+const WARM = "judged in a kernel that had VMs before: not a valid judgement";
+const JUDGED_AGAIN = "judged after a boot, because the restored machine failed";
 
 function noticed(column: Column, notice: string): Column {
   const before = column.notice === undefined ? "" : `${column.notice}; `;
@@ -140,23 +148,25 @@ async function judgeLane(
   start: LaneStart,
   progress: SuiteProgress,
 ): Promise<readonly [Column, boolean]> {
-  const { pattern } = options;
+  const { pattern, program } = options;
   const result = await (options.run ?? runInLab)({
     kernel: lane.kernel,
     cpu: lane.cpu,
     ...(lane.emulator === undefined ? {} : { emulator: lane.emulator }),
     ...(options.bochs === undefined ? {} : { bochs: options.bochs }),
-    root: "suite",
+    root: program === undefined ? "suite" : "claims",
     command: [
       "node",
       NO_OPT,
-      suiteProgram(),
+      ...(program === undefined ? [suiteProgram()] : [claimsRunner(), `--program=${PROGRAM}`]),
       ...(pattern === undefined ? [] : [`--pattern=${pattern}`]),
     ],
-    ...(start === "boot" ? {} : { restore: heldSuite(start === "warm", pattern) }),
+    ...(program === undefined ? {} : { files: { [PROGRAM]: Buffer.from(program) } }),
+    ...(start === "boot" ? {} : { restore: heldRunner(start === "warm", options) }),
     ...(isStock(lane) ? { memory: STOCK_MEMORY } : {}),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     mostOutput: MOST_OUTPUT,
+    onStart: (how) => options.onProgress?.(lane, { kind: "starts", how }),
     onStderr: (bytes) => {
       progress.push(bytes);
       options.onProgress?.(lane, { kind: "judged", claims: progress.claims });
@@ -165,14 +175,14 @@ async function judgeLane(
   return [toColumn(laneName(lane), result, chosenClaims(options)), result.restored];
 }
 
-/** The names of the claims that a report must have; `undefined` when the suite's are not known. */
+/** Returns the claims that a report must have; `undefined` if the suite's claims are unknown. */
 function chosenClaims({ claims, pattern }: CampaignOptions): readonly string[] | undefined {
   return claims?.filter((name) => containsPattern(name, pattern));
 }
 
 /**
- * MiB that are enough for the suite on a kernel of the catalogue. A saved machine is compared with its checksum at each
- * use, so a smaller one is there sooner. A kernel of the user's own may have a sanitizer, which takes more.
+ * The memory for the suite on a kernel of the catalogue, MiB. A saved machine is verified at each use, so a smaller
+ * one starts faster. A user's kernel may have a sanitizer, which needs more.
  */
 const STOCK_MEMORY = 512;
 
@@ -181,37 +191,45 @@ function isStock({ kernel, emulator = "qemu" }: Lane): boolean {
 }
 
 /**
- * Keeps V8's optimising compiler off: each claim runs once, and on the only CPU of an emulated machine the compiler
- * takes more time than its code saves. `--no-lazy` compiles all functions at once, before the machine is saved.
+ * Disables V8's optimising compiler: each claim runs once, and on the only CPU of an emulated machine the compiler
+ * takes more time than its code saves. `--no-lazy` compiles all functions before the machine is saved.
  */
 const NO_OPT = "--no-opt";
 
-/** The suite's program, which has loaded all claims, in a machine that is saved; what it judges comes later. */
-function heldSuite(isWarm: boolean, pattern: string | undefined): Restore {
-  const program = ["node", NO_OPT, "--no-lazy", suiteProgram()];
+/** The user's own program in a guest. */
+const PROGRAM = `${CLAIMS}/program.json`;
+
+/**
+ * A program in a machine that is saved: the suite's, which has loaded all claims, or the runner of the user's own. Each
+ * run then passes the pattern and the user's claims, so that a saved machine cannot contain old ones.
+ */
+function heldRunner(isWarm: boolean, { pattern, program }: CampaignOptions): Restore {
+  const runner = program === undefined ? [suiteProgram()] : [claimsRunner(), `--folder=${CLAIMS}`];
   const waits = ["--held", `/dev/ttyS${WORK_PORT}`, "--mark", HELD];
   return {
-    command: [...program, ...waits, ...(isWarm ? ["--warm", "1"] : [])],
-    work: (seed) =>
-      Buffer.from(JSON.stringify({ ...(pattern === undefined ? {} : { pattern }), seed })),
+    command: [
+      ...["node", NO_OPT, "--no-lazy", ...runner, ...waits],
+      ...(isWarm ? ["--warm", "1"] : []),
+    ],
+    work: (seed) => Buffer.from(JSON.stringify({ pattern, program, seed })),
   };
 }
 
-/** A report has 30 kB; one with all its reasons as long as they may be is none of the suite's. */
+/** The most bytes of a report. A usual one has 30 kB; one with the longest reasons is not the suite's. */
 const MOST_OUTPUT = 16 * 2 ** 20;
 
 function unjudged(name: string, problem: string): Column {
   return { name, report: undefined, problem, warnings: [] };
 }
 
-/** Reads the lines of the suite's --progress, `fail ID`, as they come. */
+/** Parses the lines of the suite's --progress, `fail ID`. */
 class SuiteProgress {
-  /** How many claims were judged. */
+  /** The number of judged claims. */
   claims: number = 0;
   #failed: string[] = [];
   #rest = "";
 
-  /** Forgets what another machine said. */
+  /** Starts again for another machine. */
   restart(): void {
     this.claims = 0;
     this.#failed = [];
@@ -228,7 +246,7 @@ class SuiteProgress {
     }
   }
 
-  /** What is known of a machine that was ended. */
+  /** Describes the results of a machine that was interrupted. */
   interrupted(): string {
     const failed = this.#failed.length === 0 ? "none failed" : `failed: ${this.#failed.join(", ")}`;
     return this.claims === 0
@@ -237,15 +255,15 @@ class SuiteProgress {
   }
 }
 
-/** A longer line is none of the suite's. */
+/** The longest line of the suite. */
 const LONGEST_LINE = 200;
-/** How many failed claims an interrupted machine's column names. */
+/** The most failed claims that an interrupted machine's column lists. */
 const MOST_NAMED = 100;
 
 /**
- * What a machine's end means for its column.
+ * Makes the column of a machine from its result.
  *
- * @param claims - the names of the claims that its report must have; not checked when left out.
+ * @param claims - the names of the claims that the report must have; not checked by default.
  */
 export function toColumn(name: string, result: LabResult, claims?: readonly string[]): Column {
   const { warnings } = result;
@@ -266,7 +284,7 @@ export function toColumn(name: string, result: LabResult, claims?: readonly stri
   }
 }
 
-/** Says what is wrong with a run whose claims do not say it: what was not judged cannot hold. */
+/** Describes a problem of a run that its claims do not show: claims that were not judged cannot hold. */
 function describeFailure(report: Report, result: Exited): string | undefined {
   const { pass, fail, skip, deviation } = count(report.results);
   const judged = pass + fail + deviation;
@@ -274,7 +292,7 @@ function describeFailure(report: Report, result: Exited): string | undefined {
     const skipped = skip === 0 ? "" : `, ${skip} were skipped`;
     return `no claim was judged${skipped} (status ${result.status})${lastWords(result)}`;
   }
-  // One that fails for a claim has said all; one that could not load a file says so beside it.
+  // A status for a failed claim is complete; a file that could not be loaded is reported besides it.
   if (fail > 0 && result.status === 1 && !hasTrouble(result)) return undefined;
   if (fail === 0 && result.status === 0) return undefined;
   const ended = `the suite ended with status ${result.status}`;
@@ -283,7 +301,7 @@ function describeFailure(report: Report, result: Exited): string | undefined {
 
 const nameOf = ({ id, title }: Result): string => `${id}: ${title}`;
 
-/** A claim that the suite does not have would be a row that every other machine lacks. */
+/** Rejects an unknown claim, which would be a row that every other machine lacks. */
 function refuseUnknownClaims({ results }: Report, claims: readonly string[] | undefined): void {
   const unknown = results.find((result) => claims?.includes(nameOf(result)) === false);
   if (unknown === undefined) return;
@@ -291,7 +309,7 @@ function refuseUnknownClaims({ results }: Report, claims: readonly string[] | un
   throw new MalformedReport(`the suite has no claim "${name}"`);
 }
 
-/** Names the claims that were to be judged and are not in the report. */
+/** Lists the selected claims that the report lacks. */
 function describeMissing(
   { results }: Report,
   claims: readonly string[] | undefined,
@@ -305,11 +323,11 @@ function describeMissing(
 
 type Exited = Extract<LabResult, { readonly kind: "exited" }>;
 
-/** What the suite writes on stderr for each claim, as `--progress` asks. */
+/** The suite's line on stderr for each claim, with `--progress`. */
 const PROGRESS = /^(pass|fail|skip|deviation) /;
-/** What Node writes below the message of an exception. */
+/** Node's lines below the message of an exception. */
 const STACK = /^\s+at |^Node\.js v/;
-/** How the command writes what is no claim's: a file that could not be loaded, say. */
+/** The start of messages that do not belong to a claim, such as a file that could not be loaded. */
 const TROUBLE = /^node-kvm: /;
 
 function stderrLines({ stderr }: Exited): readonly string[] {
@@ -323,7 +341,7 @@ function hasTrouble(result: Exited): boolean {
   return stderrLines(result).some((line) => TROUBLE.test(line));
 }
 
-/** The last lines of stderr, after a colon. */
+/** Returns the last lines of stderr, after a semicolon. */
 function lastWords(result: Exited): string {
   const lines = stderrLines(result).slice(-3);
   return lines.length === 0 ? "" : `; stderr ends with: ${lines.join(" | ")}`;

@@ -18,4 +18,4 @@ export {
   listKernels,
   ownKernel,
 } from "./kernels/kernels.ts";
-export type { EmulatorName } from "./machine/machine.ts";
+export type { EmulatorName, MachineStart } from "./machine/machine.ts";

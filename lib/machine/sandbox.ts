@@ -28,7 +28,8 @@ export interface SandboxOptions {
  *
  * @example
  * ```ts run
- * import { Kvm, Sandbox } from "node-kvm";
+ * import { Kvm } from "node-kvm";
+ * import { Sandbox } from "node-kvm/machine";
  * import { guest } from "node-kvm/guest";
  *
  * using kvm = Kvm.open();

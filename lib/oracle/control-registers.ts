@@ -188,7 +188,8 @@ export const SREGS_RULES: Rules<SregsAsked, SregsFinding> = {
   },
 };
 
-type Sregs2Asked = SregsAsked<SpecialRegisters & Pick<Sregs2, "flags">>;
+/** The argument of the rules of KVM_SET_SREGS2: its registers and flags, and the evidence. */
+export type Sregs2Asked = SregsAsked<SpecialRegisters & Pick<Sregs2, "flags">>;
 
 /** Whether the PDPTRs of a KVM_SET_SREGS2 would be used: PAE paging without long mode. */
 const isPaePaging = ({ cr0, cr4, efer }: SpecialRegisters): boolean =>

@@ -15,6 +15,7 @@ export {
   type SpecialRegisters,
   SREGS_RULES,
   SREGS2_RULES,
+  type Sregs2Asked,
   type SregsAsked,
   type SregsFinding,
   type X2apicFinding,
@@ -42,7 +43,7 @@ export {
   XTILE_DATA,
 } from "./set-cpuid2.ts";
 export { TRAITS, type Trait, type TraitFacts } from "./traits.ts";
-export { apply, type Rule, type Rules, type Verdict } from "./verdict.ts";
+export { apply, type Rule, type Rules, type RuleVerdict } from "./verdict.ts";
 export {
   GET_XSAVE_RULES,
   SET_XCRS_RULES,

@@ -7,7 +7,7 @@ import { FEATURE_MSR_RULES, type FeatureMsrFinding } from "./feature-msrs.ts";
 import { type FeatureBitsFinding, featureBits, type WideAddress, wideAddress } from "./features.ts";
 import type { MsrAccess } from "./msr-access.ts";
 import { PV_MSR_RULES, type PvMsrFinding } from "./pv-msrs.ts";
-import { type Rules, refused, undecided, type Verdict, verdictIf } from "./verdict.ts";
+import { type Rules, type RuleVerdict, refused, undecided, verdictIf } from "./verdict.ts";
 
 /** A finding about the value of an MSR. */
 export type MsrFinding =
@@ -27,7 +27,7 @@ export type MsrFinding =
   | { readonly kind: "host-lacks"; readonly feature: "ibpb" | "l1d-flush" }
   | { readonly kind: "not-canonical" | "write-only" | "no-such-msr" | "no-feature-of-msr" };
 
-type MsrVerdict = Verdict<MsrFinding> | undefined;
+type MsrVerdict = RuleVerdict<MsrFinding> | undefined;
 
 /** The memory types of IA32_PAT; an MTRR has all but UC-. */
 const MTRR_TYPES: readonly number[] = [0, 1, 4, 5, 6];

@@ -10,7 +10,7 @@ import {
 import type { CpuidFieldName } from "../cpuid/index.ts";
 import { bitsOf, type ReservedBits, reservedBits } from "./bits.ts";
 import type { MsrAccess } from "./msr-access.ts";
-import { type Rules, refused, type Verdict } from "./verdict.ts";
+import { type Rules, type RuleVerdict, refused } from "./verdict.ts";
 
 const ALL = (1n << 64n) - 1n;
 
@@ -58,7 +58,7 @@ export type PvMsrFinding =
 /** Makes a rule for writes of KVM's MSRs. */
 const pv =
   (judge: (msr: PvMsr, data: bigint, access: MsrAccess) => PvMsrFinding | undefined) =>
-  (access: MsrAccess): Verdict<PvMsrFinding> | undefined => {
+  (access: MsrAccess): RuleVerdict<PvMsrFinding> | undefined => {
     const msr = PV_MSRS[access.index];
     return msr === undefined || access.data === undefined
       ? undefined

@@ -1,7 +1,7 @@
 /** Rules of KVM and their verdicts, as data. The rules are the files by subject; lib/explain words the findings. */
 
 /** The verdict of a rule on an argument that breaks it. */
-export interface Verdict<Finding> {
+export interface RuleVerdict<Finding> {
   /** `refused`: the evidence proves that KVM refuses. `undecided`: evidence is missing, or kernels and hosts differ. */
   readonly is: "refused" | "undecided";
   /** The broken part of the argument, and the evidence that the rule used. */
@@ -17,19 +17,19 @@ export interface Rule<Asked, Finding> {
   /** Whether no other place of the kernel returns this errno, so that the errno itself proves the cause. */
   readonly isOnlySource?: true;
   /** Judges an argument; undefined if the argument keeps the rule, or if there is no evidence for or against it. */
-  readonly judge: (asked: Asked) => Verdict<Finding> | undefined;
+  readonly judge: (asked: Asked) => RuleVerdict<Finding> | undefined;
 }
 
 /** The rules of a subject by name, in the order in which KVM checks them. */
 export type Rules<Asked, Finding> = Readonly<Record<string, Rule<Asked, Finding>>>;
 
 /** Makes a verdict that the evidence proves; undefined without a finding. */
-export function refused<Finding>(finding: Finding | undefined): Verdict<Finding> | undefined {
+export function refused<Finding>(finding: Finding | undefined): RuleVerdict<Finding> | undefined {
   return finding === undefined ? undefined : { is: "refused", finding };
 }
 
 /** Makes a verdict that the evidence suggests but does not prove; undefined without a finding. */
-export function undecided<Finding>(finding: Finding | undefined): Verdict<Finding> | undefined {
+export function undecided<Finding>(finding: Finding | undefined): RuleVerdict<Finding> | undefined {
   return finding === undefined ? undefined : { is: "undecided", finding };
 }
 
@@ -40,7 +40,7 @@ export function undecided<Finding>(finding: Finding | undefined): Verdict<Findin
 export function verdictIf<Finding>(
   condition: boolean | undefined,
   finding: Finding,
-): Verdict<Finding> | undefined {
+): RuleVerdict<Finding> | undefined {
   if (condition === false) return undefined;
   return { is: condition === true ? "refused" : "undecided", finding };
 }
@@ -49,7 +49,7 @@ export function verdictIf<Finding>(
 export function apply<Asked, Finding>(
   rule: Rule<Asked, Finding>,
   asked: Asked,
-): Verdict<Finding> | undefined {
+): RuleVerdict<Finding> | undefined {
   const verdict = rule.judge(asked);
   return rule.kernels === undefined ? verdict : undecided(verdict?.finding);
 }

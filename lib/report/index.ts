@@ -21,4 +21,4 @@ export {
   type Verdict,
 } from "./result.ts";
 export { toTable } from "./table.ts";
-export { claimLine, type Paint, paint, summary } from "./text.ts";
+export { claimLine, type Paint, paint, summary, type TextOptions } from "./text.ts";

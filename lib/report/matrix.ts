@@ -13,6 +13,8 @@ export interface Column {
   readonly notice?: string;
   /** WARNING, BUG and Oops lines of its kernel log, which are failures. */
   readonly warnings: readonly string[];
+  /** The words of a command that judges this kernel again; a claim's pattern may follow. */
+  readonly command?: readonly string[];
 }
 
 /** One claim on every kernel. A cell is `undefined` if the claim was not reached. */
@@ -84,10 +86,14 @@ export function troubles({ columns, rows }: Matrix, position: number): readonly 
   ];
 }
 
+/** Lists the short names of the claims that fail in a column. */
+export function fails({ rows }: Matrix, position: number): readonly string[] {
+  return rows.flatMap(({ id, cells }) => (cells[position]?.verdict === "fail" ? [id] : []));
+}
+
 /** Describes all failures of a column: its troubles, then each claim that fails. */
 export function complaints(matrix: Matrix, position: number): readonly string[] {
-  const failed = matrix.rows.filter(({ cells }) => cells[position]?.verdict === "fail");
-  return [...troubles(matrix, position), ...failed.map(({ id }) => `${id} fails`)];
+  return [...troubles(matrix, position), ...fails(matrix, position).map((id) => `${id} fails`)];
 }
 
 /** Whether every kernel judged something, and nothing unexpected happened on any. */

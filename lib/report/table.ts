@@ -1,8 +1,9 @@
 /** A matrix for a terminal: one line per claim, one mark per kernel; then the details. */
-import { complaints, differences, type Matrix } from "./matrix.ts";
+import { commandLines, cut, DEFAULT_WIDTH, wrap } from "./lines.ts";
+import { complaints, differences, fails, type Matrix, type Row } from "./matrix.ts";
 import { printable } from "./printable.ts";
 import type { Result, Verdict } from "./result.ts";
-import type { Paint } from "./text.ts";
+import { counted, type Paint, patternOf } from "./text.ts";
 
 const MARKS: Readonly<Record<Verdict | "missing", string>> = {
   pass: "ok",
@@ -12,37 +13,95 @@ const MARKS: Readonly<Record<Verdict | "missing", string>> = {
   missing: "?",
 };
 
-/** The width of a terminal that every table fits. */
-const COLUMNS = 80;
+/** The columns of a row's number, with the space behind it. */
+const NUMBER = 4;
+/** The part of the width that a claim's name may take. */
+const MOST_LABEL = 0.6;
 
-/** Formats the whole matrix; if it is wider than 80 columns, it is split, with numbers for the kernels' names. */
-export function toTable(matrix: Matrix, p: Paint): string {
+/**
+ * Formats the whole matrix.
+ *
+ * If it is wider than `width`, numbers stand for the kernels' names, it is split into several tables, and rows with the
+ * same expected verdict on all kernels are only counted.
+ */
+export function toTable(matrix: Matrix, p: Paint, width: number = DEFAULT_WIDTH): string {
   const names = matrix.columns.map(({ name }) => printable(name));
   const positions = names.map((_, position) => position);
-  const label = Math.max(5, ...matrix.rows.map(({ id }) => printable(id).length)) + 5;
-  const wide = widthOf(names);
-  const part = (shown: readonly number[], heads: readonly string[], width: number): string[] => [
-    `${"claim".padEnd(label)}${shown.map((i) => (heads[i] ?? "").padEnd(width)).join("")}`.trimEnd(),
-    ...matrix.rows.map(({ id, number, cells }) => {
-      const name = `${String(number ?? "").padStart(3)} ${printable(id)}`.padEnd(label);
-      return (name + shown.map((i) => mark(cells[i], width, p)).join("")).trimEnd();
-    }),
-    "",
-  ];
-  const end = [...notes(matrix, p), ...changes(matrix)];
-  if (label + names.length * wide <= COLUMNS) {
-    return [...part(positions, names, wide), ...end].join("\n");
+  const end = [...notes(matrix, p, width), ...changes(matrix, width)];
+  const label = labelOf(matrix.rows);
+  const cell = cellOf(names);
+  if (label + names.length * cell <= width) {
+    return [...table(matrix.rows, positions, names, { label, cell }, p), ...end].join("\n");
   }
   const numbers = positions.map((i) => `[${i + 1}]`);
-  const narrow = widthOf(numbers);
-  const most = Math.max(1, Math.floor((COLUMNS - label) / narrow));
-  const parts = positions
-    .filter((i) => i % most === 0)
-    .flatMap((first) => part(positions.slice(first, first + most), numbers, narrow));
-  return [...names.map((name, i) => `${numbers[i]} ${name}`), "", ...parts, ...end].join("\n");
+  const reported = positions.filter((i) => matrix.columns[i]?.report !== undefined);
+  const rows =
+    reported.length < 2 ? matrix.rows : matrix.rows.filter((row) => isNotable(row, reported));
+  const narrow = cellOf(numbers);
+  const widths = {
+    label: Math.max(
+      NUMBER,
+      Math.min(labelOf(rows), Math.floor(width * MOST_LABEL), width - narrow),
+    ),
+    cell: narrow,
+  };
+  const most = Math.max(1, Math.floor((width - widths.label) / narrow));
+  const tables =
+    rows.length === 0
+      ? []
+      : positions
+          .filter((i) => i % most === 0)
+          .flatMap((first) =>
+            table(rows, positions.slice(first, first + most), numbers, widths, p),
+          );
+  const same = matrix.rows.length - rows.length;
+  const omitted =
+    same === 0
+      ? []
+      : [...wrap(`${counted(same, "claim")} with ${SAME}`, width, { rest: "  " }), ""];
+  return [
+    ...names.flatMap((name, i) => wrap(`${numbers[i]} ${name}`, width, { rest: "    " })),
+    "",
+    ...tables,
+    ...omitted,
+    ...end,
+  ].join("\n");
 }
 
-function widthOf(names: readonly string[]): number {
+const SAME = "the same result on all kernels that reported";
+
+/** Whether a row has two verdicts in these columns, or one that is not expected. */
+function isNotable({ cells }: Row, columns: readonly number[]): boolean {
+  const verdicts = new Set(columns.map((i) => cells[i]?.verdict));
+  return verdicts.size > 1 || verdicts.has("fail") || verdicts.has(undefined);
+}
+
+interface Widths {
+  readonly label: number;
+  readonly cell: number;
+}
+
+/** Formats these columns of these rows. */
+function table(
+  rows: readonly Row[],
+  columns: readonly number[],
+  heads: readonly string[],
+  { label, cell }: Widths,
+  p: Paint,
+): readonly string[] {
+  const head = columns.map((i) => (heads[i] ?? "").padEnd(cell)).join("");
+  const lines = rows.map(({ id, number, cells }) => {
+    const name = cut(`${String(number ?? "").padStart(NUMBER - 1)} ${printable(id)}`, label - 1);
+    return (name.padEnd(label) + columns.map((i) => mark(cells[i], cell, p)).join("")).trimEnd();
+  });
+  return [`${"claim".padEnd(label)}${head}`.trimEnd(), ...lines, ""];
+}
+
+function labelOf(rows: readonly Row[]): number {
+  return Math.max(5, ...rows.map(({ id }) => printable(id).length)) + NUMBER + 1;
+}
+
+function cellOf(names: readonly string[]): number {
   return Math.max(5, ...names.map((name) => name.length)) + 2;
 }
 
@@ -54,55 +113,49 @@ function mark(cell: Result | undefined, width: number, p: Paint): string {
   return verdict === "skip" ? p.dim(text) : p.red(text);
 }
 
-function notes(matrix: Matrix, p: Paint): readonly string[] {
-  return matrix.columns.flatMap(({ name, notice, report }, position) => {
+function notes(matrix: Matrix, p: Paint, width: number): readonly string[] {
+  const below = (text: string): readonly string[] =>
+    wrap(text, width, { first: "  ", rest: "    " });
+  return matrix.columns.flatMap(({ name, notice, report, command }, position) => {
     const wrong = complaints(matrix, position);
+    const failed = fails(matrix, position);
+    const again = (...pattern: readonly string[]): readonly string[] =>
+      command === undefined ? [] : commandLines([...command, ...pattern], width, "    ");
     const deviations = matrix.rows.flatMap(({ id, cells }) => {
       const cell = cells[position];
-      return cell?.verdict === "deviation"
-        ? [note(printable(id), printable(cell.reason ?? ""), p)]
-        : [];
+      if (cell?.verdict !== "deviation") return [];
+      return below(`${p.yellow(printable(id))}: ${printable(cell.reason ?? "")}`);
     });
     const state = wrong.length === 0 ? p.green("as expected") : p.red(`${wrong.length} unexpected`);
-    const known = notice === undefined ? [] : [`  ${printable(notice)}`];
+    const vendor = printable(report?.vendor ?? "no report");
+    // The claims that fail are the last of the complaints.
+    const others = wrong.slice(0, wrong.length - failed.length);
     return [
-      `${printable(name)} (${printable(report?.vendor ?? "no report")}): ${state}`,
-      ...known,
-      ...wrong.map((text) => p.red(wrap(printable(text)))),
+      ...wrap(`${printable(name)} (${vendor}): ${state}`, width, { rest: "  " }),
+      ...(notice === undefined ? [] : below(printable(notice))),
+      ...others.flatMap((text) => below(printable(text)).map(p.red)),
+      ...(others.length === 0 ? [] : again()),
+      ...failed.flatMap((id) => [
+        ...below(`${printable(id)} fails`).map(p.red),
+        ...again(patternOf(id)),
+      ]),
       ...deviations,
     ];
   });
 }
 
-/** A deviation: the claim's name, coloured, and its reason. */
-function note(id: string, reason: string, p: Paint): string {
-  return wrap(`${id}: ${reason}`).replace(id, () => p.yellow(id));
-}
-
-/** Breaks text into lines of at most 80 columns, indented below the kernel that it is about. */
-function wrap(text: string): string {
-  const lines: string[] = [];
-  for (const part of text.split("\n")) {
-    let isNew = true;
-    for (const word of part.split(" ")) {
-      const last = lines.at(-1);
-      if (isNew || last === undefined || last.length + 1 + word.length > COLUMNS) {
-        lines.push(`${lines.length === 0 ? "  " : "    "}${word}`);
-      } else lines[lines.length - 1] = `${last} ${word}`;
-      isNew = false;
-    }
-  }
-  return lines.join("\n");
-}
-
 /** The differences between each kernel and the next, if any. */
-function changes(matrix: Matrix): readonly string[] {
+function changes(matrix: Matrix, width: number): readonly string[] {
   return matrix.columns.slice(1).flatMap(({ name }, i) => {
     const list = differences(matrix, i, i + 1);
     if (list.length === 0) return [];
-    const lines = list.map(
-      ({ id, before, after }) => `  ${printable(id)}: ${MARKS[before]} -> ${MARKS[after]}`,
+    const heading = `${printable(matrix.columns[i]?.name ?? "")} -> ${printable(name)}:`;
+    const lines = list.flatMap(({ id, before, after }) =>
+      wrap(`${printable(id)}: ${MARKS[before]} -> ${MARKS[after]}`, width, {
+        first: "  ",
+        rest: "    ",
+      }),
     );
-    return ["", `${printable(matrix.columns[i]?.name ?? "")} -> ${printable(name)}:`, ...lines];
+    return ["", ...wrap(heading, width, { rest: "  " }), ...lines];
   });
 }

@@ -1,4 +1,6 @@
 /** A report for a person at a terminal: one line per claim when it is judged, then the details. */
+import { styleText } from "node:util";
+import { commandLines, wrap } from "./lines.ts";
 import { printable, printableLines } from "./printable.ts";
 import { count, judged, type Report, type Result, type Verdict } from "./result.ts";
 
@@ -10,17 +12,16 @@ export interface Paint {
   readonly dim: (text: string) => string;
 }
 
-const wrap =
-  (code: number) =>
-  (text: string): string =>
-    `\u001b[${code}m${text}\u001b[0m`;
-const plain = (text: string): string => text;
+type Style = keyof Paint;
 
 /** Returns the colours of a terminal, or none. */
 export function paint(colours: boolean): Paint {
-  return colours
-    ? { green: wrap(32), red: wrap(31), yellow: wrap(33), dim: wrap(2) }
-    : { green: plain, red: plain, yellow: plain, dim: plain };
+  // The caller knows the stream. In Node 20, styleText itself checks standard output at most.
+  const style =
+    (format: Style) =>
+    (text: string): string =>
+      colours ? styleText(format, text, { validateStream: false }) : text;
+  return { green: style("green"), red: style("red"), yellow: style("yellow"), dim: style("dim") };
 }
 
 const MARKS: Readonly<Record<Verdict, (p: Paint) => string>> = {
@@ -30,41 +31,67 @@ const MARKS: Readonly<Record<Verdict, (p: Paint) => string>> = {
   deviation: (p) => p.yellow("  deviates"),
 };
 
-/** Formats one claim's line, and below it the reason of a failure or a skip; {@link summary} has the deviations. */
-export function claimLine(result: Result, p: Paint): string {
+/** How {@link claimLine} and {@link summary} write. */
+export interface TextOptions {
+  /** Columns; lines are not broken if left out. */
+  readonly width?: number;
+  /** The words of a command that judges a claim again if the claim's pattern follows; printed below failures. */
+  readonly command?: readonly string[];
+}
+
+/** The indent of a claim's further lines. */
+const BELOW = " ".repeat(17);
+
+/** Returns the pattern that selects the claim with this short name alone. */
+export function patternOf(id: string): string {
+  return `${id}:`;
+}
+
+/**
+ * Formats one claim's line, and below it the reason of a failure or a skip and the command that repeats a failure;
+ * {@link summary} has the deviations.
+ */
+export function claimLine(result: Result, p: Paint, options: TextOptions = {}): string {
+  const { width = Infinity, command } = options;
   const number = result.number === undefined ? "   " : String(result.number).padStart(3);
   const claim = printable(`${result.id}: ${result.title}`);
-  const line = `${MARKS[result.verdict](p)} ${p.dim(number)} ${claim}`;
-  if (result.reason === undefined || result.verdict === "deviation") return line;
-  const reason = printableLines(result.reason)
-    .split("\n")
-    .map((text) => `                 ${text}`);
-  return `${line}\n${(result.verdict === "fail" ? p.red : p.dim)(reason.join("\n"))}`;
+  const first = `${MARKS[result.verdict](p)} ${p.dim(number)} `;
+  const lines = [...wrap(claim, width, { first, rest: BELOW })];
+  if (result.reason !== undefined && result.verdict !== "deviation") {
+    const reason = printableLines(result.reason)
+      .split("\n")
+      .flatMap((text) => wrap(text, width, { first: BELOW, rest: BELOW }));
+    lines.push((result.verdict === "fail" ? p.red : p.dim)(reason.join("\n")));
+  }
+  if (result.verdict === "fail" && command !== undefined) {
+    lines.push(...commandLines([...command, patternOf(result.id)], width, BELOW));
+  }
+  return lines.join("\n");
 }
 
 /** Writes a number and what it counts: `1 claim`, `2 claims`. */
-export function counted(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+export function counted(number: number, noun: string, plural: string = `${noun}s`): string {
+  return `${number} ${number === 1 ? noun : plural}`;
 }
 
 /** Formats the closing lines: the kernel, the deviations by name, the counts. */
-export function summary(report: Report, p: Paint): string {
+export function summary(report: Report, p: Paint, { width = Infinity }: TextOptions = {}): string {
   const counts = count(report.results);
   const deviations = report.results.filter(({ verdict }) => verdict === "deviation");
   const vendor = printable(report.vendor);
-  const lines = [
-    `${counted(judged(report), "claim")} judged on Linux ${printable(report.kernel)}, ${vendor}: ` +
-      [
-        p.green(`${counts.pass} hold`),
-        counts.fail > 0 ? p.red(`${counts.fail} FAIL`) : "0 fail",
-        `${counts.deviation} deviate`,
-        `${counts.skip} skipped`,
-      ].join(", "),
+  const numbers = [
+    p.green(`${counts.pass} hold`),
+    counts.fail > 0 ? p.red(`${counts.fail} FAIL`) : "0 fail",
+    `${counts.deviation} deviate`,
+    `${counts.skip} skipped`,
   ];
+  const kernel = `${counted(judged(report), "claim")} judged on Linux ${printable(report.kernel)}, ${vendor}`;
+  const lines = [...wrap(`${kernel}: ${numbers.join(", ")}`, width, { rest: "  " })];
   if (deviations.length > 0) {
     lines.push("", `Known deviations of ${vendor}:`);
     for (const { id, reason } of deviations) {
-      lines.push(`  ${p.yellow(printable(id))}: ${printable(reason ?? "")}`);
+      const text = `${p.yellow(printable(id))}: ${printable(reason ?? "")}`;
+      lines.push(...wrap(text, width, { first: "  ", rest: "    " }));
     }
   }
   return lines.join("\n");

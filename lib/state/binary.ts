@@ -13,6 +13,7 @@
  * Numbers are little endian. A section is named by its path: `source.kernel`, `vcpus[0].sregs2`.
  */
 import { toBytes as toView } from "../options.ts";
+import { crc32, fromLatin1, fromUtf8, latin1, utf8 } from "./encoding.ts";
 import { Complaints, StateDocumentError, shownName } from "./error.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { fromBytes, joined, mostOf, type NumberShape, sizeInWords, toBytes } from "./shape.ts";
@@ -26,7 +27,7 @@ import {
   type VmState,
 } from "./state.ts";
 
-const MAGIC = Buffer.from("KVMSTATE", "latin1");
+const MAGIC = "KVMSTATE";
 const HEADER_BYTES = 16;
 const CHECKSUM_BYTES = 4;
 const SECTION_HEADER_BYTES = 6;
@@ -42,8 +43,8 @@ export function stateToBytes(state: VmState): Uint8Array {
   refuseUnwritable("stateToBytes()", state);
   const { kernel, vendor } = state.source;
   const sections = [
-    section("source.kernel", Buffer.from(kernel)),
-    ...(vendor === undefined ? [] : [section("source.vendor", Buffer.from(vendor))]),
+    section("source.kernel", utf8(kernel)),
+    ...(vendor === undefined ? [] : [section("source.vendor", utf8(vendor))]),
     ...sectionsOf(VM_PARTS, state, ""),
     ...state.vcpus.flatMap((vcpu, i) => [
       section(`vcpus[${i}].id`, toBytes(ID, vcpu.id)),
@@ -52,7 +53,7 @@ export function stateToBytes(state: VmState): Uint8Array {
   ];
   const body = joined([new Uint8Array(HEADER_BYTES), ...sections, new Uint8Array(CHECKSUM_BYTES)]);
   const view = new DataView(body.buffer);
-  body.set(MAGIC);
+  body.set(fromLatin1(MAGIC));
   view.setUint32(8, state.version, true);
   view.setUint32(12, body.length, true);
   view.setUint32(body.length - CHECKSUM_BYTES, checksumOf(body), true);
@@ -67,7 +68,7 @@ function sectionsOf(parts: readonly Part[], owner: object, path: string): readon
 }
 
 function section(name: string, content: Uint8Array): Uint8Array {
-  const named = Buffer.from(name, "latin1");
+  const named = fromLatin1(name);
   const header = new Uint8Array(SECTION_HEADER_BYTES);
   const view = new DataView(header.buffer);
   view.setUint16(0, named.length, true);
@@ -108,7 +109,7 @@ export function stateFromBytes(bytes: Uint8Array): VmState {
 
 /** Returns the bytes between header and checksum, if both are right. */
 function checked(bytes: Uint8Array): Uint8Array {
-  if (bytes.length < MAGIC.length || !MAGIC.equals(bytes.subarray(0, MAGIC.length))) {
+  if (latin1(bytes.subarray(0, MAGIC.length)) !== MAGIC) {
     throw new StateDocumentError(["not a saved state: it does not begin with KVMSTATE"]);
   }
   if (bytes.length < HEADER_BYTES + CHECKSUM_BYTES) {
@@ -140,7 +141,7 @@ function sectionsIn(body: Uint8Array): Map<string, Uint8Array> {
     if (end > body.length) {
       throw new StateDocumentError([`damaged: the section at ${HEADER_BYTES + at} is too long`]);
     }
-    const name = Buffer.from(body.subarray(at + SECTION_HEADER_BYTES, nameEnd)).toString("latin1");
+    const name = latin1(body.subarray(at + SECTION_HEADER_BYTES, nameEnd));
     if (sections.has(name)) throw new StateDocumentError([`${shownName(name)}: twice`]);
     sections.set(name, body.subarray(nameEnd, end));
     at = end;
@@ -164,9 +165,8 @@ function take<T>(
 }
 
 function sourceFrom(sections: Map<string, Uint8Array>): StateSource {
-  const text = (content: Uint8Array): string => Buffer.from(content).toString();
-  const kernel = take(sections, "source.kernel", text, "any");
-  const vendor = take(sections, "source.vendor", text, "any");
+  const kernel = take(sections, "source.kernel", fromUtf8, "any");
+  const vendor = take(sections, "source.vendor", fromUtf8, "any");
   if (kernel === undefined) throw new StateDocumentError(["source.kernel: there is none"]);
   return { kernel, ...(vendor === undefined ? {} : { vendor }) };
 }

@@ -5,6 +5,7 @@
 import { isBytes } from "../abi/bytes.ts";
 import type { FieldType, Layout, Scalar } from "../abi/struct.ts";
 import { describe } from "../options.ts";
+import { fromBase64 } from "./encoding.ts";
 import { Complaints, StateDocumentError, shownName } from "./error.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { mostOf, type NumberShape, type Shape } from "./shape.ts";
@@ -143,14 +144,9 @@ class Reader {
 
   #bytes(given: unknown, path: string, least: number, most?: number): Uint8Array | undefined {
     const wanted = most === undefined ? `${least} bytes or more` : `${least} bytes`;
-    const bytes = typeof given === "string" ? Buffer.from(given, "base64") : undefined;
-    // Buffer stops at or skips characters that are not base64; encoding the bytes again detects that.
-    if (bytes === undefined || bytes.toString("base64") !== given) {
-      return this.#expect(path, `${wanted} in base64`, given);
-    }
-    if (bytes.length >= least && bytes.length <= (most ?? bytes.length)) {
-      return new Uint8Array(bytes);
-    }
+    const bytes = typeof given === "string" ? fromBase64(given) : undefined;
+    if (bytes === undefined) return this.#expect(path, `${wanted} in base64`, given);
+    if (bytes.length >= least && bytes.length <= (most ?? bytes.length)) return bytes;
     return this.complaints.add(`${path}: expected ${wanted}, got ${bytes.length}`);
   }
 

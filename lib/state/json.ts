@@ -4,6 +4,7 @@
  */
 import { isBytes } from "../abi/bytes.ts";
 import type { FieldType } from "../abi/struct.ts";
+import { base64 } from "./encoding.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { fromBytes, type Shape, toBytes } from "./shape.ts";
 import { refuseUnwritable } from "./shapeless.ts";
@@ -70,5 +71,3 @@ function plainValue(type: FieldType, value: unknown): unknown {
 
 const hex = (value: bigint): string =>
   value < 0n ? `-0x${(-value).toString(16)}` : `0x${value.toString(16)}`;
-
-const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");

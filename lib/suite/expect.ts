@@ -1,11 +1,11 @@
 /**
- * `expect` for bundled claims: the matchers of vitest that claims use, with vitest's messages. Loading vitest's own
- * takes seconds on an emulated CPU. Equality is equality.ts.
+ * `expect` without vitest: the matchers that the suite's claims use, with vitest's messages. Loading vitest's own takes
+ * seconds on an emulated CPU, so it is loaded only for an assertion that is not here. Equality is equality.ts.
  */
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { packageFolder } from "../package.ts";
-import { isEqual } from "./equality.ts";
+import { Incomparable, isEqual } from "./equality.ts";
 
 /** Judges a value; `message` describes the expectation, and is called only on a failure. */
 type Matcher = (
@@ -50,37 +50,86 @@ const matchers = new Map<string, Matcher>([
   ],
 ]);
 
-type Expectation = Readonly<Record<string, (...expected: readonly unknown[]) => void>>;
+type Assertion = (...expected: readonly unknown[]) => unknown;
+
+/** vitest's own `expect`, as far as this file uses it. */
+type FullExpect = ((actual: unknown, note?: string) => Readonly<Record<string, Assertion>>) & {
+  readonly extend: (more: Readonly<Record<string, Matcher>>) => void;
+} & Readonly<Record<string, unknown>>;
+
+let full: FullExpect | undefined;
+
+/** Loads vitest's `expect`, which the build bundles, for everything that this file does not have. */
+function fullExpect(): FullExpect {
+  if (full !== undefined) return full;
+  const file = join(packageFolder(), "dist", "suite", "vitest-expect.cjs");
+  const { createExpect } = createRequire(import.meta.url)(file) as {
+    createExpect: () => FullExpect;
+  };
+  full = createExpect();
+  full.extend(Object.fromEntries(added));
+  return full;
+}
+
+const added = new Map<string, Matcher>();
 
 /**
- * Creates the assertions about a value; `note` is put before a failure's message.
- *
- * An assertion throws an `Error` if it fails, and a `TypeError` if there is no matcher of its name.
+ * Creates the assertions about a value; `note` is put before a failure's message. An assertion that is not in the table
+ * above is vitest's own, which is loaded at its first use.
  */
-function assertions(actual: unknown, note?: string): Expectation {
-  const assertion = (name: string) => {
-    return (...expected: readonly unknown[]): void => {
-      const matcher = matchers.get(name);
-      if (matcher === undefined) {
-        throw new TypeError(`the suite's runner has no matcher ${name}; run this claim in vitest`);
-      }
-      const { pass, message } = matcher(actual, ...expected);
-      if (!pass) throw new Error(note === undefined ? message() : `${note}: ${message()}`);
-    };
-  };
-  return new Proxy({}, { get: (_, name) => assertion(String(name)) });
+function assertions(actual: unknown, note?: string): Readonly<Record<string, unknown>> {
+  return new Proxy(
+    {},
+    {
+      get: (_, name) => {
+        const matcher = matchers.get(String(name));
+        const vitests = () => fullExpect()(actual, note);
+        if (matcher === undefined) return Reflect.get(vitests(), name);
+        return (...expected: readonly unknown[]): unknown => {
+          const verdict = judge(matcher, actual, expected);
+          if (verdict === undefined) return vitests()[String(name)]?.(...expected);
+          const { pass, message } = verdict;
+          if (!pass) throw new Error(note === undefined ? message() : `${note}: ${message()}`);
+          return undefined;
+        };
+      },
+    },
+  );
+}
+
+/** Returns the verdict of a matcher; `undefined` if its equality is not defined for the values. */
+function judge(
+  matcher: Matcher,
+  actual: unknown,
+  expected: readonly unknown[],
+): ReturnType<Matcher> | undefined {
+  try {
+    return matcher(actual, ...expected);
+  } catch (error) {
+    if (error instanceof Incomparable) return undefined;
+    throw error;
+  }
 }
 
 /** The assertions about a value, and how matchers are added, as in vitest. */
 export interface Expect {
-  (actual: unknown, note?: string): Expectation;
+  (actual: unknown, note?: string): Readonly<Record<string, unknown>>;
   /** Adds matchers. */
   extend(more: Readonly<Record<string, Matcher>>): void;
 }
 
-/** Replaces vitest's `expect`. */
-export const expect: Expect = Object.assign(assertions, {
+const base = Object.assign((actual: unknown, note?: string) => assertions(actual, note), {
   extend: (more: Readonly<Record<string, Matcher>>): void => {
-    for (const [name, matcher] of Object.entries(more)) matchers.set(name, matcher);
+    for (const [name, matcher] of Object.entries(more)) {
+      added.set(name, matcher);
+      if (matcher.constructor.name !== "AsyncFunction") matchers.set(name, matcher);
+    }
+    full?.extend(more);
   },
+});
+
+/** Replaces vitest's `expect`. Its other members, such as `expect.any`, are vitest's own. */
+export const expect: Expect = new Proxy(base, {
+  get: (target, name) =>
+    name in target ? Reflect.get(target, name) : Reflect.get(fullExpect(), name),
 });

@@ -11,11 +11,16 @@ export function needsOwnProcesses(): boolean {
   return /\bamx_tile\b/.test(readFileSync("/proc/cpuinfo", "utf8"));
 }
 
+/** The process of a file's claims ended before it returned results. */
+export class ProcessEnded extends Error {
+  override readonly name: string = "ProcessEnded";
+}
+
 /**
  * Judges one file's claims in its own process.
  *
  * @param args - the arguments of Node.js: this program, and the file.
- * @throws Error with the exit status if the process returns no results.
+ * @throws {@link ProcessEnded} with the exit status if the process returns no results.
  */
 export function judgeInProcess(args: readonly string[]): readonly Result[] {
   const { status, signal, stdout, error } = spawnSync(process.execPath, args, {
@@ -27,6 +32,8 @@ export function judgeInProcess(args: readonly string[]): readonly Result[] {
     return (JSON.parse(stdout.toString()) as { readonly results: readonly Result[] }).results;
   } catch (cause) {
     const end = signal ?? `status ${status}`;
-    throw new Error(`the process of ${args.at(-1)} ended with ${end}, without results`, { cause });
+    throw new ProcessEnded(`the process of ${args.at(-1)} ended with ${end}, without results`, {
+      cause,
+    });
   }
 }

@@ -12,34 +12,41 @@ export interface JudgeOptions {
   readonly onResult?: ((result: Result) => void) | undefined;
 }
 
+/** The time limit of an asynchronous claim, ms. The clock of an emulated machine may run several times too fast. */
+const MOST_MS = 300_000;
+
 /** Judges claims in their order. */
-export function judgeClaims(
+export async function judgeClaims(
   claims: readonly RegisteredClaim[],
   options: JudgeOptions = {},
-): readonly Result[] {
+): Promise<readonly Result[]> {
   const { files, onResult } = options;
-  return claims
+  const chosen = claims
     .filter(({ file }) => files?.includes(file) ?? true)
-    .filter(({ name }) => containsPattern(name, options.pattern))
-    .map((claim) => {
-      const result = judgeClaim(claim);
-      onResult?.(result);
-      return result;
-    });
+    .filter(({ name }) => containsPattern(name, options.pattern));
+  const results: Result[] = [];
+  for (const claim of chosen) {
+    const result = await judgeClaim(claim);
+    results.push(result);
+    onResult?.(result);
+  }
+  return results;
 }
 
 class Skipped extends Error {}
 
-function judgeClaim({ name, meta, body }: RegisteredClaim): Result {
+async function judgeClaim({ name, meta, body, timeout }: RegisteredClaim): Promise<Result> {
   const notes: Record<string, unknown> = { ...meta };
   const started = performance.now();
-  const failure = failureOf(() =>
-    body({
-      task: { meta: notes },
-      skip: (reason) => {
-        throw new Skipped(reason);
-      },
-    }),
+  const failure = await failureOf(
+    () =>
+      body({
+        task: { meta: notes },
+        skip: (reason) => {
+          throw new Skipped(reason);
+        },
+      }),
+    timeout ?? MOST_MS,
   );
   const duration = performance.now() - started;
   const { claim, deviation } = notes as { claim?: number; deviation?: string };
@@ -54,11 +61,24 @@ function verdictOf(failure: Error | undefined, deviation: string | undefined): R
   return failure instanceof Skipped ? "skip" : "fail";
 }
 
-function failureOf(body: () => void): Error | undefined {
+async function failureOf(
+  body: () => void | Promise<void>,
+  timeout: number,
+): Promise<Error | undefined> {
+  let timer: NodeJS.Timeout | undefined;
   try {
-    body();
+    const pending = body();
+    if (pending === undefined) return undefined;
+    // Without the timer, the process would end if nothing else is pending.
+    const late = new Promise<never>((_, reject) => {
+      const sentence = `the claim did not end within ${timeout} ms`;
+      timer = setTimeout(() => reject(new Error(sentence)), timeout);
+    });
+    await Promise.race([pending, late]);
     return undefined;
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error));
+  } finally {
+    clearTimeout(timer);
   }
 }

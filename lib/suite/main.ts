@@ -1,17 +1,19 @@
 /**
- * The command of a bundle of claims: it judges them without vitest and prints the same JSON report as `node-kvm test
- * --reporter json`. The lab runs it in its guests, where starting vitest takes 10 s. It prints each verdict on standard
- * error immediately.
+ * The command that judges claims without vitest, and prints the same JSON report as `node-kvm test --reporter json`. The
+ * lab runs it in its guests, where starting vitest takes 10 s. Its claims are those of the suite, which are part of its
+ * bundle, or those of a program (program.ts). It prints each verdict on standard error immediately.
  */
 import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { release } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { KvmError } from "../errors.ts";
 import { guest } from "../guest/index.ts";
 import { Kvm, vendorModule } from "../index.ts";
 import { isGreen, type Report, type Result } from "../report/result.ts";
-import { judgeInProcess, needsOwnProcesses } from "./isolation.ts";
+import { judgeInProcess, needsOwnProcesses, ProcessEnded } from "./isolation.ts";
 import { judgeClaims } from "./judge.ts";
+import { LoadError, loadProgram } from "./program.ts";
 import { registeredClaims } from "./registry.ts";
 
 const OPTIONS = {
@@ -19,41 +21,78 @@ const OPTIONS = {
   list: { type: "boolean" },
   /** Only claims whose `id: sentence` contains this. */
   pattern: { type: "string" },
+  /** The file of a program whose claims are loaded. */
+  program: { type: "string" },
   /** Judges only the claims of this file, in this process. */
   file: { type: "string" },
   /** Waits on this port for its work, after it has loaded all claims. */
   held: { type: "string" },
   /** The file that exists while it waits; it is removed when the work arrives. */
   mark: { type: "string" },
+  /** The folder for the program of the work. */
+  folder: { type: "string" },
   /** Judges all claims this many times before it waits. */
   warm: { type: "string" },
   /** Judges each file in its own process, even if no file needs one. */
   "own-processes": { type: "boolean" },
+  /** How results are printed: a report at the end and progress on standard error; a report; or each result as a line. */
+  print: { type: "string" },
 } as const;
 
-/** Runs the claims of this bundle with the command line's options; returns the exit status, 0 if no claim fails. */
-export function runBundle(args: readonly string[]): number {
+const TROUBLE = 2;
+
+/**
+ * Runs the claims with the command line's options; returns the exit status: 0 if no claim fails, 1 if one fails or none
+ * was judged, 2 if the program cannot be loaded or if a file's process ends without results.
+ */
+export async function runBundle(args: readonly string[]): Promise<number> {
   // Finding a reason must not change what the claims observe.
   process.env["NODE_KVM_EXPLAIN"] = "0";
   const { values } = parseArgs({ args: [...args], options: OPTIONS, strict: true });
-  if (values.list === true) {
+  try {
+    return await run(values);
+  } catch (error) {
+    if (!(error instanceof LoadError || error instanceof ProcessEnded)) throw error;
+    print(2, `node-kvm: ${error.message}\n`);
+    return TROUBLE;
+  }
+}
+
+type Options = ReturnType<typeof parseArgs<{ options: typeof OPTIONS }>>["values"];
+
+async function run(options: Options): Promise<number> {
+  const { held, file } = options;
+  if (options.program !== undefined) await loadProgram(options.program);
+  if (options.list === true) {
     print(1, JSON.stringify(registeredClaims().map(({ name }) => name)));
     return 0;
   }
-  const { file } = values;
-  const { pattern } = values.held === undefined ? values : waitForWork({ ...values });
-  const own = file === undefined && (values["own-processes"] === true || needsOwnProcesses());
-  const results = own ? judgeFiles(pattern) : judgeHere(pattern, file);
+  const { pattern, program } = held === undefined ? options : await waitForWork(options);
+  if (held !== undefined && program !== undefined) await loadProgram(program);
+  const own = file === undefined && (options["own-processes"] === true || needsOwnProcesses());
+  const onResult = printerOf(options.print);
+  const results = own
+    ? judgeFiles({ pattern, program, print: options.print }, onResult)
+    : await judgeHere(pattern, file, onResult);
   const report: Report = { kernel: release(), vendor: vendorModule() ?? "none", results };
-  print(1, `${JSON.stringify(report, null, 2)}\n`);
+  if (options.print !== "lines") print(1, `${JSON.stringify(report, null, 2)}\n`);
   if (file !== undefined) return 0;
   if (results.length === 0) print(2, `node-kvm: no claim contains "${pattern ?? ""}"\n`);
   return results.length > 0 && isGreen(report) ? 0 : 1;
 }
 
+/** Returns what is done with each result at once. */
+function printerOf(how: string | undefined): (result: Result) => void {
+  if (how === "lines") return (result) => print(1, `${JSON.stringify(result)}\n`);
+  if (how === "report") return () => undefined;
+  return ({ verdict, id }) => print(2, `${verdict} ${id}\n`);
+}
+
 /** The work of a waiting runner. */
 interface HeldWork {
-  readonly pattern?: string;
+  readonly pattern?: string | undefined;
+  /** The text of a program; the claims are those of this bundle if it is omitted. */
+  readonly program?: string | undefined;
   /** Bytes in hexadecimal that are unique to the run. */
   readonly seed: string;
 }
@@ -62,16 +101,14 @@ interface HeldWork {
  * Writes `ready` to a port, and waits there for its work: a line with its length, then JSON. In between the machine is
  * saved; each restored machine continues here.
  */
-function waitForWork(options: {
-  readonly held?: string;
-  readonly mark?: string;
-  readonly warm?: string;
-}): HeldWork {
+async function waitForWork(
+  options: Options,
+): Promise<Pick<HeldWork, "pattern"> & { readonly program?: string }> {
   // The first assembled program loads the assembler, which takes a second on an emulated CPU.
   guest("long", (g) => g.sync(1).done());
   for (let i = 0; i < Number(options.warm ?? 0); i += 1) {
     using _held = holdVcpu();
-    judgeClaims(registeredClaims());
+    await judgeClaims(registeredClaims());
   }
   const port = openSync(options.held ?? "", "r+");
   print(port, "ready\n");
@@ -80,7 +117,11 @@ function waitForWork(options: {
   if (options.mark !== undefined) rmSync(options.mark);
   writeFileSync("/dev/urandom", Buffer.from(work.seed, "hex"));
   process.env["NODE_KVM_SEED"] = work.seed;
-  return work;
+  const { pattern } = work;
+  if (work.program === undefined) return { pattern };
+  const program = join(options.folder ?? "", "program.json");
+  writeFileSync(program, work.program);
+  return { pattern, program };
 }
 
 /** Reads a line of ASCII, without its end. */
@@ -103,27 +144,37 @@ function readBytes(port: number, length: number): Buffer {
   return bytes;
 }
 
-function judgeHere(pattern: string | undefined, file: string | undefined): readonly Result[] {
+async function judgeHere(
+  pattern: string | undefined,
+  file: string | undefined,
+  onResult: (result: Result) => void,
+): Promise<readonly Result[]> {
   // The process that judges one file has no such VM: its first vCPU would be this one.
   const held = file === undefined ? holdVcpu() : undefined;
+  const files = file === undefined ? undefined : [file];
   try {
-    return judgeClaims(registeredClaims(), {
-      pattern,
-      ...(file === undefined ? {} : { files: [file] }),
-      onResult: ({ verdict, id }) => print(2, `${verdict} ${id}\n`),
-    });
+    return await judgeClaims(registeredClaims(), { pattern, files, onResult });
   } finally {
     held?.[Symbol.dispose]();
   }
 }
 
-function judgeFiles(pattern: string | undefined): readonly Result[] {
+/** Judges each file in its own process, with the same options. Only those that print lines print none of their own. */
+function judgeFiles(
+  options: Readonly<Record<"pattern" | "program" | "print", string | undefined>>,
+  onResult: (result: Result) => void,
+): readonly Result[] {
   using _held = holdVcpu();
   const files = new Set(registeredClaims().map(({ file }) => file));
-  const more = pattern === undefined ? [] : ["--pattern", pattern];
-  return Array.from(files).flatMap((file) =>
-    judgeInProcess([process.argv[1] ?? "", ...more, "--file", file]),
+  const isSilent = options.print !== undefined;
+  const more = Object.entries({ ...options, print: isSilent ? "report" : undefined }).flatMap(
+    ([name, value]) => (value === undefined ? [] : [`--${name}=${value}`]),
   );
+  return Array.from(files).flatMap((file) => {
+    const results = judgeInProcess([process.argv[1] ?? "", ...more, "--file", file]);
+    if (isSilent) for (const result of results) onResult(result);
+    return results;
+  });
 }
 
 /**

@@ -101,7 +101,7 @@ export async function errnoPage(application) {
         "errnos are reported as well, without a reason. ",
         { text: "Errors", target: project.documents.find(({ name }) => name === "Errors") },
         " explains the classes of errors, and the codes of the package itself, which start with `ERR_`.\n",
-        ...errnos.toSorted().flatMap(sectionOf),
+        ...errnos.toSorted((a, b) => a.localeCompare(b)).flatMap(sectionOf),
       ]);
     },
     -100,

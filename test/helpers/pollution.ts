@@ -8,7 +8,7 @@ import { native } from "../../lib/native.ts";
 
 const NATIVE = join(import.meta.dirname, "..", "..", "native");
 
-/** What defines, reads or exports a property in native code; each names it in a string literal. */
+/** The functions of native code that define, read or export a property, whose name is a string literal. */
 const NAMED = /\b(?:DefineOwn|GetOwn|Bind|Export<[^>]*>|InstanceMethod<[^>]*>)\([^";]*"(\w+)"/g;
 
 /** The names of the properties that native code sets or reads, from its sources. */

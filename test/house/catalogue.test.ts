@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import ts from "typescript";
 import { describe, expect, test } from "vitest";
-import { deviations } from "../expectations/deviations.ts";
+import { deviations } from "../kvm/deviations.ts";
 
 const SUITE = join(import.meta.dirname, "..", "kvm");
 const KEBAB = /^[a-z0-9]+(-[a-z0-9]+)*$/;
@@ -39,14 +39,19 @@ function idOf(node: ts.Expression | undefined): string {
   return node.head.text + node.templateSpans.map(({ literal }) => `*${literal.text}`).join("");
 }
 
+/** The number that a claim's options have. */
+function numberOf(options: ts.Expression | undefined): number {
+  return Number(/^\{ number: (\d+)/.exec(options?.getText() ?? "")?.[1]);
+}
+
 function claimsOf(name: string, text: string): readonly Claim[] {
   const source = ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true);
   const found: Claim[] = [];
   const visit = (node: ts.Node): void => {
     if (ts.isCallExpression(node) && node.expression.getText() === "claim") {
-      const [number, id] = node.arguments;
+      const [id, , options] = node.arguments;
       const line = source.getLineAndCharacterOfPosition(node.getStart()).line + 1;
-      found.push({ number: Number(number?.getText()), id: idOf(id), where: `${name}:${line}` });
+      found.push({ number: numberOf(options), id: idOf(id), where: `${name}:${line}` });
     }
     ts.forEachChild(node, visit);
   };
@@ -110,7 +115,7 @@ describe("a planted fault is caught", () => {
   const planted = claimsOf(
     "planted.ts",
     ['"a", "A"', '"a", "B"', `\`a-\${x}\`, "C"`, '"a-b", "D"']
-      .map((a) => `claim(9, ${a}, f);`)
+      .map((a) => `claim(${a}, { number: 9 }, f);`)
       .join(""),
   );
 

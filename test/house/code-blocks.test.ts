@@ -2,12 +2,13 @@
  * The code of README.md, CONTRIBUTING.md, docs/, the docstrings of lib/ and examples/ compiles against the built
  * types, and the blocks that are marked `run` run. A block ```js run is followed by ```text output where its output is
  * the same on each host; what it needs is stated behind, as in an example: ```js run CPU avx2, cc
+ * A block ```js claims is judged by `node-kvm test`.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import ts from "typescript";
 import { describe, expect, test } from "vitest";
-import { problemOf, ROOT, runText } from "../unit/examples/program.ts";
+import { problemOf, ROOT, runClaims, runFile, runText } from "../unit/examples/program.ts";
 import { type Block, blocksOfDocstrings, blocksOfMarkdown } from "./code-blocks.ts";
 
 /** Every language that a block may have; the first two are compiled. */
@@ -53,7 +54,7 @@ function filesIn(folder: string, end: string): readonly string[] {
 }
 
 const isCompiled = ({ language }: Block): boolean => language === "js" || language === "ts";
-const isRun = ({ marks }: Block): boolean => /^run\b/.test(marks);
+const isRun = ({ marks }: Block): boolean => /^(run|claims)\b/.test(marks);
 const placeOf = ({ file, line }: Block): string => `${file}:${line}`;
 const keyOf = ({ file, code }: Block): string => `${file}: ${code.split("\n")[0]}`;
 
@@ -164,10 +165,13 @@ test("the README's first programs are run", () => {
 test.for(programs.map((program) => [program.place, program] as const))(
   "%s runs, and prints what the next block shows",
   ([, { block, output }], { skip }) => {
-    const needs = block.marks.replace(/^run ?/, "");
+    const needs = block.marks.replace(/^(run|claims) ?/, "");
     const problem = problemOf(needs === "" ? [] : needs.split(", "));
     skip(problem !== undefined, problem);
-    const { stdout, ...ending } = runText(javascriptOf(block));
+    const { stdout, ...ending } = runText(
+      javascriptOf(block),
+      block.marks.startsWith("claims") ? runClaims : runFile,
+    );
     expect(ending).toEqual({ status: 0, stderr: "" });
     // Without such a block any output will do.
     expect(stdout).toBe(output ?? stdout);

@@ -5,7 +5,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { extname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, type TestContext, test } from "vitest";
 
 const PROJECT = join(import.meta.dirname, "..", "..");
@@ -87,6 +87,13 @@ describe("shell", () => {
   test.for(named(".sh"))("busybox parses %s", (file, context) => {
     requireBusybox(context);
     expect(shellErrors(readFileSync(join(PROJECT, file), "utf8"))).toBe("");
+  });
+
+  test.for([".bash", ".zsh", ".fish"].flatMap(named))("its shell parses %s", (file, { skip }) => {
+    const shell = extname(file).slice(1);
+    skip(spawnSync(shell, ["-c", "true"]).status !== 0, `there is no ${shell}`);
+    const { status, stderr } = spawnSync(shell, ["-n", join(PROJECT, file)], { encoding: "utf8" });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   });
 
   test("a planted loop without its end is a syntax error", (context) => {

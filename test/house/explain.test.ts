@@ -55,8 +55,8 @@ describe("a rule of explain/", () => {
 });
 
 describe("a KvmError", () => {
-  /** The places that create one: for a failed call, and for one that another thread has sent. */
-  const MAKERS = ["kvm/refused.ts", "worker/message.ts"];
+  /** The files that create one: for a failed call, an injected fault, and an error of another thread. */
+  const MAKERS = ["kvm/refused.ts", "suite/faults.ts", "worker/message.ts"];
 
   test("is created in one place", () => {
     const makers = sources.filter(([, text]) => /(?<!")\bnew KvmError\(/.test(text));

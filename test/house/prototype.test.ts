@@ -114,6 +114,14 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   ],
   "state/parts.ts": [[/^SAVE_ORDER\[name\]$/, TABLE]],
   "state/schema.ts": [[/^"of" in type$/, OURS]],
+  "suite/expect.ts": [
+    [/^vitests\(\)\[String\(name\)\]$/, "the name of an assertion, which vitest's prototype has"],
+    [/^name in target$/, "a member of a function, which inherits call and apply"],
+  ],
+  "suite/traits.ts": [
+    [/^PROBES\[trait\]$/, TABLE],
+    [/^(entry|stored)\[register\]$/, TABLE],
+  ],
   "worker/message.ts": [[/^STATE_ERRORS\[code\]$/, "the code is a StateError's"]],
 };
 

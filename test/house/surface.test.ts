@@ -1,6 +1,6 @@
 /** The public surface: which names the main entry exports, and what holds for the names of all entries. */
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import ts from "typescript";
 import { describe, expect, test } from "vitest";
 import { ENTRIES, Surface } from "./entries.ts";
@@ -31,6 +31,7 @@ const ROOT_VALUES: readonly string[] = [
   "defaultDevice",
   "dirtyAddresses",
   "dirtyPages",
+  "errnoName",
   "explainExit",
   "fromSupported",
   "inspectable",
@@ -153,7 +154,10 @@ test("an entry exports every type that a public signature names", () => {
 });
 
 describe.each(Array.from(ENTRIES.keys()))("the entry %s", (entry) => {
-  const source = read(`lib/${entry === "." ? "" : `${entry}/`}index.ts`);
+  const declaration = ENTRIES.get(entry) ?? "";
+  const source = read(
+    relative(PROJECT, declaration).replace("dist", "lib").replace(".d.ts", ".ts"),
+  );
   const name = join("node-kvm", entry);
 
   test("is one file whose docstring has its name", () => {

@@ -3,13 +3,17 @@
  * was granted before may be requested again. So this needs another process than amx-permission.test.ts.
  */
 import { Kvm } from "node-kvm";
-import { expect } from "vitest";
-import { claim } from "../helpers/claim.ts";
+import { claim, expect } from "node-kvm/test";
 
 const XTILE_DATA = 18;
 
-claim(22, "xtile-late", "after the first vCPU, permission for AMX tile data is too late", (kit) => {
-  kit.requireCpuFlag("amx_tile");
-  kit.fresh();
-  expect(() => Kvm.reqXcompGuestPerm(XTILE_DATA)).toFailWith("EBUSY");
-});
+claim(
+  "xtile-late",
+  "after the first vCPU, permission for AMX tile data is too late",
+  { number: 22 },
+  (kit) => {
+    kit.requireCpuFlag("amx_tile");
+    kit.fresh();
+    expect(() => Kvm.reqXcompGuestPerm(XTILE_DATA)).toFailWith("EBUSY");
+  },
+);

@@ -3,16 +3,15 @@
  * own process; a late request is amx-late.test.ts.
  */
 import { Kvm } from "node-kvm";
-import { expect } from "vitest";
-import { claim } from "../helpers/claim.ts";
+import { claim, expect } from "node-kvm/test";
 
 const XTILE_DATA = 18;
 const XTILE_MASK = (1 << 17) | (1 << XTILE_DATA);
 
 claim(
-  22,
   "xtile-perm",
   "KVM_SET_CPUID2 takes AMX tile data if permission was requested before the first vCPU",
+  { number: 22 },
   (kit) => {
     kit.requireCpuFlag("amx_tile");
     const table = kit.supported;

@@ -2,9 +2,7 @@
 import type { Vcpu } from "node-kvm";
 import { KVM_GET_CPUID2 } from "node-kvm/abi";
 import { type CpuidEntry2, CpuidTable } from "node-kvm/cpuid";
-import { expect } from "vitest";
-import { claim } from "../helpers/claim.ts";
-import { tableOf } from "../helpers/kit.ts";
+import { claim, expect, tableOf } from "node-kvm/test";
 
 const HEADER = 8;
 const ENTRY = 40;
@@ -26,34 +24,39 @@ function withTable(vcpu: Vcpu): Vcpu {
   return vcpu;
 }
 
-claim(9, "set-256", "KVM_SET_CPUID2 takes 256 entries", (kit) => {
+claim("set-256", "KVM_SET_CPUID2 takes 256 entries", { number: 9 }, (kit) => {
   const vcpu = kit.fresh();
   expect(() => vcpu.setCpuid2(entries(256))).toBeAccepted();
   expect(tableOf(vcpu)).toHaveLength(256);
 });
 
-claim(9, "set-257", "KVM_SET_CPUID2 refuses 257 entries and keeps the table", (kit) => {
+claim("set-257", "KVM_SET_CPUID2 refuses 257 entries and keeps the table", { number: 9 }, (kit) => {
   const vcpu = withTable(kit.fresh());
   expect(() => vcpu.setCpuid2(entries(257))).toFailWith("E2BIG");
   expect(tableOf(vcpu)).toEqualTable(KEPT);
 });
 
-claim(9, "set-all-ones", "KVM_SET_CPUID2 refuses a count of 0xffffffff before it reads", (kit) => {
-  const vcpu = withTable(kit.fresh());
-  expect(() => vcpu.setCpuid2([], { nent: 0xffff_ffff })).toFailWith("E2BIG");
-  expect(tableOf(vcpu)).toEqualTable(KEPT);
-});
+claim(
+  "set-all-ones",
+  "KVM_SET_CPUID2 refuses a count of 0xffffffff before it reads",
+  { number: 9 },
+  (kit) => {
+    const vcpu = withTable(kit.fresh());
+    expect(() => vcpu.setCpuid2([], { nent: 0xffff_ffff })).toFailWith("E2BIG");
+    expect(tableOf(vcpu)).toEqualTable(KEPT);
+  },
+);
 
-claim(10, "set-zero", "KVM_SET_CPUID2 of no entries empties the table", (kit) => {
+claim("set-zero", "KVM_SET_CPUID2 of no entries empties the table", { number: 10 }, (kit) => {
   const vcpu = withTable(kit.fresh());
   expect(() => vcpu.setCpuid2([])).toBeAccepted();
   expect(tableOf(vcpu)).toHaveLength(0);
 });
 
 claim(
-  13,
   "get-e2big",
   "KVM_GET_CPUID2 with too small a buffer returns E2BIG and writes nothing",
+  { number: 13 },
   (kit) => {
     const { vcpu, stored } = kit.configured();
     for (let nent = 0; nent < stored.length; nent += 1) {
@@ -64,13 +67,13 @@ claim(
   },
 );
 
-claim(14, "get-fresh", "a fresh vCPU has an empty table", (kit) => {
+claim("get-fresh", "a fresh vCPU has an empty table", { number: 14 }, (kit) => {
   const vcpu = kit.fresh();
   expect(() => vcpu.getCpuid2(0)).toBeAccepted();
   expect(tableOf(vcpu)).toHaveLength(0);
 });
 
-claim(15, "verbatim", "an entry that KVM does not know is kept bit for bit", (kit) => {
+claim("verbatim", "an entry that KVM does not know is kept bit for bit", { number: 15 }, (kit) => {
   const vcpu = kit.fresh();
   const odd: CpuidEntry2 = {
     function: 0x1234_5678,
@@ -86,27 +89,32 @@ claim(15, "verbatim", "an entry that KVM does not know is kept bit for bit", (ki
   expect(Array.from(vcpu.getCpuid2(), plain)).toEqual([odd]);
 });
 
-claim(16, "v1-normalises", "KVM_SET_CPUID stores index, flags and padding as 0", (kit) => {
-  const vcpu = kit.fresh();
-  vcpu.setCpuid([{ function: 0x5000_0000, eax: 1, ebx: 2, ecx: 3, edx: 4, padding: 0x77 }]);
-  expect(Array.from(vcpu.getCpuid2(), plain)).toEqual([
-    {
-      function: 0x5000_0000,
-      index: 0,
-      flags: 0,
-      eax: 1,
-      ebx: 2,
-      ecx: 3,
-      edx: 4,
-      padding: [0, 0, 0],
-    },
-  ]);
-});
+claim(
+  "v1-normalises",
+  "KVM_SET_CPUID stores index, flags and padding as 0",
+  { number: 16 },
+  (kit) => {
+    const vcpu = kit.fresh();
+    vcpu.setCpuid([{ function: 0x5000_0000, eax: 1, ebx: 2, ecx: 3, edx: 4, padding: 0x77 }]);
+    expect(Array.from(vcpu.getCpuid2(), plain)).toEqual([
+      {
+        function: 0x5000_0000,
+        index: 0,
+        flags: 0,
+        eax: 1,
+        ebx: 2,
+        ecx: 3,
+        edx: 4,
+        padding: [0, 0, 0],
+      },
+    ]);
+  },
+);
 
 claim(
-  32,
   "frozen-e2big",
   "KVM_SET_CPUID2 on a vCPU that has run still returns E2BIG for 257 entries",
+  { number: 32 },
   (kit) => {
     const { vcpu } = kit.ran();
     expect(() => vcpu.setCpuid2(entries(257))).toFailWith("E2BIG");
@@ -114,9 +122,9 @@ claim(
 );
 
 claim(
-  32,
   "frozen-efault",
   "KVM_SET_CPUID2 on a vCPU that has run still returns EFAULT for unmapped entries",
+  { number: 32 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
     expect(() => vcpu.setCpuid2(stored, { nent: stored.length + 1 })).toFailWith("EFAULT");

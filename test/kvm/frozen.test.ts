@@ -1,9 +1,7 @@
 /** After a vCPU has run, its CPUID table is frozen: the same table is accepted, no other. */
 import { type CpuidEntry2, CpuidTable } from "node-kvm/cpuid";
 import { guest } from "node-kvm/guest";
-import { expect } from "vitest";
-import { claim } from "../helpers/claim.ts";
-import { tableOf } from "../helpers/kit.ts";
+import { claim, expect, tableOf } from "node-kvm/test";
 
 const QUIRK_MISC_ENABLE_NO_MWAIT = 1n << 4n;
 
@@ -24,15 +22,20 @@ function flipped(
   return patched(table, position, { [register]: (before ^ mask) >>> 0 });
 }
 
-claim(49, "resend-original", "a vCPU that has run takes the table that it was given", (kit) => {
-  const { vcpu, sent } = kit.ran();
-  expect(() => vcpu.setCpuid2(sent)).toBeAccepted();
-});
+claim(
+  "resend-original",
+  "a vCPU that has run takes the table that it was given",
+  { number: 49 },
+  (kit) => {
+    const { vcpu, sent } = kit.ran();
+    expect(() => vcpu.setCpuid2(sent)).toBeAccepted();
+  },
+);
 
 claim(
-  50,
   "resend-get",
   "a vCPU that has run takes the table that KVM_GET_CPUID2 returns",
+  { number: 50 },
   (kit) => {
     const { vcpu } = kit.ran();
     expect(() => vcpu.setCpuid2(tableOf(vcpu))).toBeAccepted();
@@ -40,9 +43,9 @@ claim(
 );
 
 claim(
-  51,
   "resend-changed",
   "a vCPU that has run refuses its own table with one bit changed",
+  { number: 51 },
   (kit) => {
     const { vcpu } = kit.ran();
     expect(() => vcpu.setCpuid2(flipped(tableOf(vcpu), 0, "ebx", 1))).toFailWith("EINVAL");
@@ -50,9 +53,9 @@ claim(
 );
 
 claim(
-  51,
   "change-feature",
   "a vCPU that has run refuses a changed feature and keeps its table",
+  { number: 51 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
     expect(() => vcpu.setCpuid2(flipped(stored, 7, "ebx", 1))).toFailWith("EINVAL");
@@ -61,9 +64,9 @@ claim(
 );
 
 claim(
-  52,
   "change-maxphyaddr",
   "a vCPU that has run refuses another physical address width",
+  { number: 52 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
     const bits = stored.get("phys_addr_bits") ?? 0;
@@ -72,9 +75,9 @@ claim(
 );
 
 claim(
-  53,
   "change-count-fewer",
   "a vCPU that has run refuses its table without the last entry",
+  { number: 53 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
     const fewer = stored.filter((_, position) => position < stored.length - 1);
@@ -83,37 +86,47 @@ claim(
 );
 
 claim(
-  53,
   "change-count-more",
   "a vCPU that has run refuses its table with one entry more",
+  { number: 53 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
     expect(() => vcpu.setCpuid2(stored.append({ function: 0x5000_0000 }))).toFailWith("EINVAL");
   },
 );
 
-claim(53, "change-count-none", "a vCPU that has run refuses an empty table", (kit) => {
+claim("change-count-none", "a vCPU that has run refuses an empty table", { number: 53 }, (kit) => {
   const { vcpu } = kit.ran();
   expect(() => vcpu.setCpuid2([])).toFailWith("EINVAL");
 });
 
-claim(54, "change-order", "a vCPU that has run refuses its entries in another order", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  const [first, second, ...rest] = stored;
-  const swapped = [second, first, ...rest].filter((entry) => entry !== undefined);
-  expect(() => vcpu.setCpuid2(swapped)).toFailWith("EINVAL");
-});
-
-claim(54, "change-flags", "a vCPU that has run refuses another SIGNIFICANT_INDEX flag", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  const flags = (stored.at(0)?.flags ?? 0) ^ 1;
-  expect(() => vcpu.setCpuid2(patched(stored, 0, { flags }))).toFailWith("EINVAL");
-});
+claim(
+  "change-order",
+  "a vCPU that has run refuses its entries in another order",
+  { number: 54 },
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    const [first, second, ...rest] = stored;
+    const swapped = [second, first, ...rest].filter((entry) => entry !== undefined);
+    expect(() => vcpu.setCpuid2(swapped)).toFailWith("EINVAL");
+  },
+);
 
 claim(
-  54,
+  "change-flags",
+  "a vCPU that has run refuses another SIGNIFICANT_INDEX flag",
+  { number: 54 },
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    const flags = (stored.at(0)?.flags ?? 0) ^ 1;
+    expect(() => vcpu.setCpuid2(patched(stored, 0, { flags }))).toFailWith("EINVAL");
+  },
+);
+
+claim(
   "change-flags-deprecated",
   "a vCPU that has run refuses another deprecated flag",
+  { number: 54 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
     const flags = (stored.at(0)?.flags ?? 0) ^ 2;
@@ -121,21 +134,31 @@ claim(
   },
 );
 
-claim(54, "change-index", "a vCPU that has run refuses another index", (kit) => {
+claim("change-index", "a vCPU that has run refuses another index", { number: 54 }, (kit) => {
   const { vcpu, stored } = kit.ran();
   expect(() => vcpu.setCpuid2(patched(stored, 0, { index: 1 }))).toFailWith("EINVAL");
 });
 
-claim(55, "change-apicid", "a vCPU that has run refuses another APIC id in leaf 1", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  expect(() => vcpu.setCpuid2(flipped(stored, 1, "ebx", 1 << 24))).toFailWith("EINVAL");
-});
+claim(
+  "change-apicid",
+  "a vCPU that has run refuses another APIC id in leaf 1",
+  { number: 55 },
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    expect(() => vcpu.setCpuid2(flipped(stored, 1, "ebx", 1 << 24))).toFailWith("EINVAL");
+  },
+);
 
-claim(56, "change-max-xsave", "a vCPU that has run refuses another maximal XSAVE size", (kit) => {
-  kit.requireVcpuHas("xsave");
-  const { vcpu, stored } = kit.ran();
-  expect(() => vcpu.setCpuid2(flipped(stored, 0xd, "ecx", 1))).toFailWith("EINVAL");
-});
+claim(
+  "change-max-xsave",
+  "a vCPU that has run refuses another maximal XSAVE size",
+  { number: 56 },
+  (kit) => {
+    kit.requireVcpuHas("xsave");
+    const { vcpu, stored } = kit.ran();
+    expect(() => vcpu.setCpuid2(flipped(stored, 0xd, "ecx", 1))).toFailWith("EINVAL");
+  },
+);
 
 const OWNED = [
   ["osxsave", 1, "ecx", 1 << 27, []],
@@ -145,9 +168,9 @@ const OWNED = [
 ] as const;
 for (const [name, fn, register, mask, needs] of OWNED) {
   claim(
-    57,
     `ignore-${name}`,
     `a vCPU that has run takes any ${name}, which KVM sets itself`,
+    { number: 57 },
     (kit) => {
       kit.requireVcpuHas(...needs);
       const { vcpu, stored } = kit.ran();
@@ -158,9 +181,9 @@ for (const [name, fn, register, mask, needs] of OWNED) {
 }
 
 claim(
-  58,
   "unowned-mwait",
   "with its quirk on, the MWAIT bit belongs to the user and may not change",
+  { number: 58 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
     expect(() => vcpu.setCpuid2(flipped(stored, 1, "ecx", 1 << 3))).toFailWith("EINVAL");
@@ -168,9 +191,9 @@ claim(
 );
 
 claim(
-  58,
   "owned-mwait",
   "with its quirk off, the MWAIT bit belongs to KVM and may have any value",
+  { number: 58 },
   (kit) => {
     kit.requireCapability("KVM_CAP_DISABLE_QUIRKS2");
     const { vcpu, stored } = kit.ran({
@@ -188,9 +211,9 @@ function withD1(table: CpuidTable, eax: number): CpuidTable {
 const XSAVEC = 2;
 
 claim(
-  59,
   "unowned-xsavec-size",
   "without XSAVEC, the compacted size belongs to the user and may not change",
+  { number: 59 },
   (kit) => {
     const { vcpu, stored } = kit.ran({ table: withD1(kit.supported, 0) });
     const position = Array.from(stored).findIndex((e) => e.function === 0xd && e.index === 1);
@@ -199,9 +222,9 @@ claim(
 );
 
 claim(
-  59,
   "owned-xsavec-size",
   "with XSAVEC, the compacted size belongs to KVM and may have any value",
+  { number: 59 },
   (kit) => {
     const { vcpu, stored } = kit.ran({ table: withD1(kit.supported, XSAVEC) });
     const position = Array.from(stored).findIndex((e) => e.function === 0xd && e.index === 1);
@@ -209,21 +232,31 @@ claim(
   },
 );
 
-claim(60, "padding-free", "a vCPU that has run takes any padding, and stores it", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  const padded = stored.map((entry) => ({ ...entry, padding: [1, 2, 3] }));
-  expect(() => vcpu.setCpuid2(padded)).toBeAccepted();
-  expect(Array.from(vcpu.getCpuid2()[0]?.padding ?? [])).toEqual([1, 2, 3]);
-});
+claim(
+  "padding-free",
+  "a vCPU that has run takes any padding, and stores it",
+  { number: 60 },
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    const padded = stored.map((entry) => ({ ...entry, padding: [1, 2, 3] }));
+    expect(() => vcpu.setCpuid2(padded)).toBeAccepted();
+    expect(Array.from(vcpu.getCpuid2()[0]?.padding ?? [])).toEqual([1, 2, 3]);
+  },
+);
 
-claim(65, "recover", "after several refused tables the right one is still accepted", (kit) => {
-  const { vcpu, stored } = kit.ran();
-  for (const bit of [1, 2, 4, 8]) {
-    expect(() => vcpu.setCpuid2(flipped(stored, 7, "ebx", bit))).toFailWith("EINVAL");
-  }
-  expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
-  expect(tableOf(vcpu)).toEqualTable(stored);
-});
+claim(
+  "recover",
+  "after several refused tables the right one is still accepted",
+  { number: 65 },
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    for (const bit of [1, 2, 4, 8]) {
+      expect(() => vcpu.setCpuid2(flipped(stored, 7, "ebx", bit))).toFailWith("EINVAL");
+    }
+    expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
+    expect(tableOf(vcpu)).toEqualTable(stored);
+  },
+);
 
 /** The fields of a table that KVM_SET_CPUID passes. */
 const v1 = (table: CpuidTable) =>
@@ -236,9 +269,9 @@ const v1 = (table: CpuidTable) =>
   }));
 
 claim(
-  67,
   "v1-after-v2",
   "a vCPU that has run with indexed leafs refuses them without indices",
+  { number: 67 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
     expect(() => vcpu.setCpuid(v1(stored))).toFailWith("EINVAL");
@@ -246,9 +279,9 @@ claim(
 );
 
 claim(
-  67,
   "v1-resend",
   "a vCPU that has run with a KVM_SET_CPUID table takes it in both forms",
+  { number: 67 },
   (kit) => {
     const { vcpu, box, sent } = kit.configured();
     vcpu.setCpuid(v1(sent.filter((entry) => entry.index === 0)));
@@ -260,9 +293,9 @@ claim(
 );
 
 claim(
-  67,
   "v1-change",
   "a vCPU that has run with a KVM_SET_CPUID table refuses a changed one",
+  { number: 67 },
   (kit) => {
     const { vcpu, box, sent } = kit.configured();
     vcpu.setCpuid(v1(sent.filter((entry) => entry.index === 0)));
@@ -273,26 +306,41 @@ claim(
 
 const READ_LEAFS = guest("protected", (g) => g.cpuid(0).cpuid(1).cpuid(7).sync().done());
 
-claim(68, "empty-run", "a vCPU that ran without a table refuses every table afterwards", (kit) => {
-  const { vcpu } = kit.ran({ table: CpuidTable.from([]), program: READ_LEAFS });
-  expect(() => vcpu.setCpuid2([])).toBeAccepted();
-  expect(() => vcpu.setCpuid2(kit.supported)).toFailWith("EINVAL");
-});
+claim(
+  "empty-run",
+  "a vCPU that ran without a table refuses every table afterwards",
+  { number: 68 },
+  (kit) => {
+    const { vcpu } = kit.ran({ table: CpuidTable.from([]), program: READ_LEAFS });
+    expect(() => vcpu.setCpuid2([])).toBeAccepted();
+    expect(() => vcpu.setCpuid2(kit.supported)).toFailWith("EINVAL");
+  },
+);
 
-claim(68, "empty-guest", "a guest without a table reads zeros from every leaf", (kit) => {
-  const { box } = kit.configured({ table: CpuidTable.from([]), program: READ_LEAFS });
-  expect(box.next()).toEqual({ kind: "sync", values: Array(12).fill(0n) });
-});
+claim(
+  "empty-guest",
+  "a guest without a table reads zeros from every leaf",
+  { number: 68 },
+  (kit) => {
+    const { box } = kit.configured({ table: CpuidTable.from([]), program: READ_LEAFS });
+    expect(box.next()).toEqual({ kind: "sync", values: Array(12).fill(0n) });
+  },
+);
 
-claim(69, "per-vcpu-ran", "of two vCPUs the one that has run is frozen", (kit) => {
+claim("per-vcpu-ran", "of two vCPUs the one that has run is frozen", { number: 69 }, (kit) => {
   const { vcpu, box, stored } = kit.ran();
   kit.keep(box.vm.createVcpu(1)).setCpuid2(stored);
   expect(() => vcpu.setCpuid2(flipped(stored, 7, "ebx", 1))).toFailWith("EINVAL");
 });
 
-claim(69, "per-vcpu-fresh", "of two vCPUs the one that has not run takes another table", (kit) => {
-  const { box, stored } = kit.ran();
-  const other = kit.keep(box.vm.createVcpu(1));
-  other.setCpuid2(stored);
-  expect(() => other.setCpuid2(flipped(stored, 7, "ebx", 1))).toBeAccepted();
-});
+claim(
+  "per-vcpu-fresh",
+  "of two vCPUs the one that has not run takes another table",
+  { number: 69 },
+  (kit) => {
+    const { box, stored } = kit.ran();
+    const other = kit.keep(box.vm.createVcpu(1));
+    other.setCpuid2(stored);
+    expect(() => other.setCpuid2(flipped(stored, 7, "ebx", 1))).toBeAccepted();
+  },
+);

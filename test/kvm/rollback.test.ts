@@ -1,17 +1,15 @@
 /** A KVM_SET_CPUID2 that fails before the first run leaves everything as it was. */
 
 import { guest } from "node-kvm/guest";
-import { expect } from "vitest";
-import { claim } from "../helpers/claim.ts";
-import { tableOf } from "../helpers/kit.ts";
+import { claim, expect, tableOf } from "node-kvm/test";
 
 const CR4_FSGSBASE = 1n << 16n;
 const GP = 13n;
 
 claim(
-  23,
   "rollback-table",
   "a refused table leaves the previous one unchanged, byte for byte",
+  { number: 23 },
   (kit) => {
     const { vcpu, sent } = kit.configured();
     const before = vcpu.getCpuid2();
@@ -21,16 +19,21 @@ claim(
   },
 );
 
-claim(24, "rollback-first", "a refused first table leaves the vCPU without a table", (kit) => {
-  const vcpu = kit.fresh();
-  expect(() => vcpu.setCpuid2(kit.supported.with({ virt_addr_bits: 49 }))).toFailWith("EINVAL");
-  expect(tableOf(vcpu)).toHaveLength(0);
-});
+claim(
+  "rollback-first",
+  "a refused first table leaves the vCPU without a table",
+  { number: 24 },
+  (kit) => {
+    const vcpu = kit.fresh();
+    expect(() => vcpu.setCpuid2(kit.supported.with({ virt_addr_bits: 49 }))).toFailWith("EINVAL");
+    expect(tableOf(vcpu)).toHaveLength(0);
+  },
+);
 
 claim(
-  25,
   "rollback-caps-sregs",
   "a feature that only a refused table had is refused in CR4",
+  { number: 25 },
   (kit) => {
     const { vcpu, sent } = kit.configured({ table: kit.supported.with({ fsgsbase: 0 }) });
     const bad = sent.with({ fsgsbase: 1, virt_addr_bits: 49 });
@@ -41,9 +44,9 @@ claim(
 );
 
 claim(
-  25,
   "rollback-caps-guest",
   "a feature that only a refused table had is #GP in the guest",
+  { number: 25 },
   (kit) => {
     const program = guest("long", (g) =>
       g

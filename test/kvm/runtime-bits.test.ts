@@ -2,12 +2,9 @@
 
 import { MSRS } from "node-kvm/abi";
 import type { CpuidTable } from "node-kvm/cpuid";
-import { guest } from "node-kvm/guest";
+import { CR4_OSXSAVE, guest } from "node-kvm/guest";
 import { KVM_OWNED } from "node-kvm/oracle";
-import { expect } from "vitest";
-import { claim } from "../helpers/claim.ts";
-import { tableOf } from "../helpers/kit.ts";
-import { CR4_OSXSAVE, toggleCr4 } from "../helpers/state.ts";
+import { claim, expect, tableOf, toggleCr4 } from "node-kvm/test";
 
 const APIC_BASE_ENABLE = 1n << 11n;
 
@@ -24,9 +21,9 @@ function ownedBits(table: CpuidTable): readonly CpuidTable[] {
 }
 
 claim(
-  29,
   "owned-bits-good",
   "the table stored does not depend on the bits that KVM owns",
+  { number: 29 },
   (kit) => {
     const { vcpu, sent, stored } = kit.configured();
     for (const table of ownedBits(sent)) {
@@ -37,9 +34,9 @@ claim(
 );
 
 claim(
-  29,
   "owned-bits-bad",
   "whether a table is refused does not depend on the bits that KVM owns",
+  { number: 29 },
   (kit) => {
     const { vcpu, sent } = kit.configured();
     for (const table of ownedBits(sent.with({ virt_addr_bits: 49 }))) {
@@ -49,9 +46,9 @@ claim(
 );
 
 claim(
-  30,
   "set-get-idempotent",
   "the table that KVM_GET_CPUID2 returns is stored as it is",
+  { number: 30 },
   (kit) => {
     const { vcpu, stored } = kit.configured();
     expect(() => vcpu.setCpuid2(stored)).toBeAccepted();
@@ -59,14 +56,14 @@ claim(
   },
 );
 
-claim(33, "osxsave-cleared", "OSXSAVE is stored as 0 while CR4.OSXSAVE is 0", (kit) => {
+claim("osxsave-cleared", "OSXSAVE is stored as 0 while CR4.OSXSAVE is 0", { number: 33 }, (kit) => {
   kit.requireVcpuHas("xsave");
   const { vcpu, sent } = kit.configured();
   vcpu.setCpuid2(sent.with({ osxsave: 1 }));
   expect(tableOf(vcpu).get("osxsave")).toBe(0);
 });
 
-claim(33, "osxsave-set", "OSXSAVE is stored as 1 while CR4.OSXSAVE is 1", (kit) => {
+claim("osxsave-set", "OSXSAVE is stored as 1 while CR4.OSXSAVE is 1", { number: 33 }, (kit) => {
   kit.requireVcpuHas("xsave");
   const { vcpu, sent } = kit.configured();
   toggleCr4(vcpu, CR4_OSXSAVE);
@@ -74,46 +71,66 @@ claim(33, "osxsave-set", "OSXSAVE is stored as 1 while CR4.OSXSAVE is 1", (kit) 
   expect(tableOf(vcpu).get("osxsave")).toBe(1);
 });
 
-claim(34, "osxsave-on-cr4", "OSXSAVE follows CR4.OSXSAVE through KVM_SET_SREGS", (kit) => {
-  kit.requireVcpuHas("xsave");
-  const { vcpu } = kit.configured();
-  const seen = [0, 1, 2].map(() => {
-    toggleCr4(vcpu, CR4_OSXSAVE);
-    return tableOf(vcpu).get("osxsave");
-  });
-  expect(seen).toEqual([1, 0, 1]);
-});
-
-claim(38, "apic-bit-on-set", "an APIC bit that the table clears is stored as 1", (kit) => {
-  const { vcpu, sent } = kit.configured();
-  vcpu.setCpuid2(sent.with({ apic: 0 }));
-  expect(tableOf(vcpu).get("apic")).toBe(1);
-});
-
-claim(38, "apic-bit-sregs", "the APIC bit follows APIC_BASE.EN through KVM_SET_SREGS", (kit) => {
-  const { vcpu } = kit.configured();
-  const seen = [0, 1].map(() => {
-    const sregs = vcpu.getSregs();
-    vcpu.setSregs({ ...sregs, apicBase: sregs.apicBase ^ APIC_BASE_ENABLE });
-    return tableOf(vcpu).get("apic");
-  });
-  expect(seen).toEqual([0, 1]);
-});
-
-claim(38, "apic-bit-msr", "the APIC bit follows APIC_BASE.EN through KVM_SET_MSRS", (kit) => {
-  const { vcpu } = kit.configured();
-  const base = vcpu.getSregs().apicBase;
-  const seen = [base & ~APIC_BASE_ENABLE, base].map((data) => {
-    expect(vcpu.setMsrs([{ index: MSRS.MSR_IA32_APICBASE, data }])).toBe(1);
-    return tableOf(vcpu).get("apic");
-  });
-  expect(seen).toEqual([0, 1]);
-});
+claim(
+  "osxsave-on-cr4",
+  "OSXSAVE follows CR4.OSXSAVE through KVM_SET_SREGS",
+  { number: 34 },
+  (kit) => {
+    kit.requireVcpuHas("xsave");
+    const { vcpu } = kit.configured();
+    const seen = [0, 1, 2].map(() => {
+      toggleCr4(vcpu, CR4_OSXSAVE);
+      return tableOf(vcpu).get("osxsave");
+    });
+    expect(seen).toEqual([1, 0, 1]);
+  },
+);
 
 claim(
-  47,
+  "apic-bit-on-set",
+  "an APIC bit that the table clears is stored as 1",
+  { number: 38 },
+  (kit) => {
+    const { vcpu, sent } = kit.configured();
+    vcpu.setCpuid2(sent.with({ apic: 0 }));
+    expect(tableOf(vcpu).get("apic")).toBe(1);
+  },
+);
+
+claim(
+  "apic-bit-sregs",
+  "the APIC bit follows APIC_BASE.EN through KVM_SET_SREGS",
+  { number: 38 },
+  (kit) => {
+    const { vcpu } = kit.configured();
+    const seen = [0, 1].map(() => {
+      const sregs = vcpu.getSregs();
+      vcpu.setSregs({ ...sregs, apicBase: sregs.apicBase ^ APIC_BASE_ENABLE });
+      return tableOf(vcpu).get("apic");
+    });
+    expect(seen).toEqual([0, 1]);
+  },
+);
+
+claim(
+  "apic-bit-msr",
+  "the APIC bit follows APIC_BASE.EN through KVM_SET_MSRS",
+  { number: 38 },
+  (kit) => {
+    const { vcpu } = kit.configured();
+    const base = vcpu.getSregs().apicBase;
+    const seen = [base & ~APIC_BASE_ENABLE, base].map((data) => {
+      expect(vcpu.setMsrs([{ index: MSRS.MSR_IA32_APICBASE, data }])).toBe(1);
+      return tableOf(vcpu).get("apic");
+    });
+    expect(seen).toEqual([0, 1]);
+  },
+);
+
+claim(
   "guest-equals-get",
   "the guest's CPUID returns the same as KVM_GET_CPUID2, leaf by leaf",
+  { number: 47 },
   (kit) => {
     const leafs = Array.from(kit.configured().stored, ({ function: fn, index }) => ({
       function: fn,

@@ -3,16 +3,13 @@
  * claims do not read the table in between: KVM_GET_CPUID2 or a guest's CPUID would apply
  * the pending change and hide the bug of Linux 6.15 to 6.18.
  */
-import { guest } from "node-kvm/guest";
-import { expect } from "vitest";
-import { claim } from "../helpers/claim.ts";
-import { tableOf } from "../helpers/kit.ts";
-import { CR4_OSXSAVE, toggleCr4 } from "../helpers/state.ts";
+import { CR4_OSXSAVE, guest } from "node-kvm/guest";
+import { claim, expect, tableOf, toggleCr4 } from "node-kvm/test";
 
 claim(
-  61,
   "silent-cr4",
   "the same table is accepted after KVM_SET_SREGS toggled CR4.OSXSAVE",
+  { number: 61 },
   (kit) => {
     kit.requireVcpuHas("xsave");
     const { vcpu, stored } = kit.ran();
@@ -22,9 +19,9 @@ claim(
 );
 
 claim(
-  61,
   "silent-cr4-back",
   "the same table is accepted after CR4.OSXSAVE was set and cleared again",
+  { number: 61 },
   (kit) => {
     kit.requireVcpuHas("xsave");
     const { vcpu, stored } = kit.ran();
@@ -35,9 +32,9 @@ claim(
 );
 
 claim(
-  62,
   "silent-cr4-guest",
   "the same table is accepted after the guest set CR4.OSXSAVE",
+  { number: 62 },
   (kit) => {
     kit.requireVcpuHas("xsave");
     const program = guest("long", (g) => g.sync().setCr4(CR4_OSXSAVE).done());
@@ -49,9 +46,9 @@ claim(
 );
 
 claim(
-  64,
   "pending-not-dropped",
   "a refused table does not lose a pending change of OSXSAVE",
+  { number: 64 },
   (kit) => {
     kit.requireVcpuHas("xsave");
     const { vcpu, stored } = kit.ran();
@@ -62,9 +59,9 @@ claim(
 );
 
 claim(
-  64,
   "pending-seen-by-guest",
   "a refused table does not hide a pending OSXSAVE from the guest",
+  { number: 64 },
   (kit) => {
     kit.requireVcpuHas("xsave");
     const program = guest("long", (g) => g.sync().cpuid(1).sync().done());

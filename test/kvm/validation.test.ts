@@ -2,9 +2,7 @@
 import type { Vcpu } from "node-kvm";
 import type { CpuidTable } from "node-kvm/cpuid";
 import { VIRTUAL_ADDRESS_WIDTHS, XTILE_DATA as XTILE_DATA_BIT } from "node-kvm/oracle";
-import { expect } from "vitest";
-import { claim } from "../helpers/claim.ts";
-import { tableOf } from "../helpers/kit.ts";
+import { claim, expect, tableOf } from "node-kvm/test";
 
 const WIDTH_LEAF = 0x8000_0008;
 const XTILE_CFG = 1 << 17;
@@ -30,9 +28,9 @@ const accepts = (vcpu: Vcpu, table: CpuidTable): boolean => {
 };
 
 claim(
-  19,
   "vaddr-sweep",
   "KVM_SET_CPUID2 takes 0, 48 and 57 virtual address bits, no others",
+  { number: 19 },
   (kit) => {
     const vcpu = kit.fresh();
     const table = kit.supported;
@@ -43,40 +41,65 @@ claim(
   },
 );
 
-claim(19, "vaddr-errno", "KVM_SET_CPUID2 refuses 49 virtual address bits with EINVAL", (kit) => {
-  const vcpu = kit.fresh();
-  expect(() => vcpu.setCpuid2(width(kit.supported, 49))).toFailWith("EINVAL");
-});
-
-claim(20, "vaddr-absent", "KVM_SET_CPUID2 takes a table without leaf 0x80000008", (kit) => {
-  const { vcpu, sent } = kit.configured();
-  expect(() => vcpu.setCpuid2(sent.without(WIDTH_LEAF))).toBeAccepted();
-});
-
-claim(20, "vaddr-duplicate", "KVM_SET_CPUID2 checks the first of two leafs 0x80000008", (kit) => {
-  const { vcpu, sent } = kit.configured();
-  const twice = sent.append({ function: WIDTH_LEAF, eax: 49 << 8 });
-  expect(() => vcpu.setCpuid2(twice)).toBeAccepted();
-});
-
-claim(20, "vaddr-index", "KVM_SET_CPUID2 finds leaf 0x80000008 under any index", (kit) => {
-  const { vcpu, sent } = kit.configured();
-  const indexed = sent
-    .without(WIDTH_LEAF)
-    .append({ function: WIDTH_LEAF, index: 7, flags: 1, eax: 49 << 8 });
-  expect(() => vcpu.setCpuid2(indexed)).toFailWith("EINVAL");
-});
-
-claim(21, "xtile-eperm", "KVM_SET_CPUID2 refuses AMX tile data without permission", (kit) => {
-  const { vcpu, sent, stored } = kit.configured();
-  expect(() => vcpu.setCpuid2(xcr0(sent, XTILE_DATA))).toFailWith("EPERM");
-  expect(tableOf(vcpu)).toEqualTable(stored);
-});
+claim(
+  "vaddr-errno",
+  "KVM_SET_CPUID2 refuses 49 virtual address bits with EINVAL",
+  { number: 19 },
+  (kit) => {
+    const vcpu = kit.fresh();
+    expect(() => vcpu.setCpuid2(width(kit.supported, 49))).toFailWith("EINVAL");
+  },
+);
 
 claim(
-  21,
+  "vaddr-absent",
+  "KVM_SET_CPUID2 takes a table without leaf 0x80000008",
+  { number: 20 },
+  (kit) => {
+    const { vcpu, sent } = kit.configured();
+    expect(() => vcpu.setCpuid2(sent.without(WIDTH_LEAF))).toBeAccepted();
+  },
+);
+
+claim(
+  "vaddr-duplicate",
+  "KVM_SET_CPUID2 checks the first of two leafs 0x80000008",
+  { number: 20 },
+  (kit) => {
+    const { vcpu, sent } = kit.configured();
+    const twice = sent.append({ function: WIDTH_LEAF, eax: 49 << 8 });
+    expect(() => vcpu.setCpuid2(twice)).toBeAccepted();
+  },
+);
+
+claim(
+  "vaddr-index",
+  "KVM_SET_CPUID2 finds leaf 0x80000008 under any index",
+  { number: 20 },
+  (kit) => {
+    const { vcpu, sent } = kit.configured();
+    const indexed = sent
+      .without(WIDTH_LEAF)
+      .append({ function: WIDTH_LEAF, index: 7, flags: 1, eax: 49 << 8 });
+    expect(() => vcpu.setCpuid2(indexed)).toFailWith("EINVAL");
+  },
+);
+
+claim(
+  "xtile-eperm",
+  "KVM_SET_CPUID2 refuses AMX tile data without permission",
+  { number: 21 },
+  (kit) => {
+    const { vcpu, sent, stored } = kit.configured();
+    expect(() => vcpu.setCpuid2(xcr0(sent, XTILE_DATA))).toFailWith("EPERM");
+    expect(tableOf(vcpu)).toEqualTable(stored);
+  },
+);
+
+claim(
   "xtile-cfg",
   "KVM_SET_CPUID2 takes AMX tile configuration alone without permission",
+  { number: 21 },
   (kit) => {
     const { vcpu, sent } = kit.configured();
     expect(() => vcpu.setCpuid2(xcr0(sent, XTILE_CFG))).toBeAccepted();
@@ -84,9 +107,9 @@ claim(
 );
 
 claim(
-  70,
   "frozen-vaddr",
   "a vCPU that has run refuses 49 virtual address bits as a change",
+  { number: 70 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
     expect(() => vcpu.setCpuid2(width(stored, 49))).toFailWith("EINVAL");
@@ -94,9 +117,9 @@ claim(
 );
 
 claim(
-  70,
   "frozen-xtile",
   "a vCPU that has run refuses AMX tile data as a change, not EPERM",
+  { number: 70 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
     expect(() => vcpu.setCpuid2(xcr0(stored, XTILE_DATA))).toFailWith("EINVAL");

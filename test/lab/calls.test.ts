@@ -1,4 +1,4 @@
-/** Every (ioctl, fd) pair, and the mistakes people make, on stock kernels in the lab: what kvm_amd answers. */
+/** Every (ioctl, fd) pair, and common mistakes, on stock kernels in the lab: the results of kvm_amd. */
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { LabError } from "../../lib/lab/error.ts";
@@ -13,9 +13,9 @@ import {
 } from "../unit/kvm/every-ioctl.ts";
 import { CAUSES, type Said, unexplained, PROGRAM as WRONG_CALLS } from "../unit/kvm/wrong-calls.ts";
 
-/** What kvm_amd refuses in an emulated machine, and why; all else it takes. */
+/** The calls that kvm_amd rejects in an emulated machine, with the reasons; it accepts all others. */
 const REFUSED: Readonly<Record<string, RegExp>> = {
-  // VMs of another type than KVM_X86_DEFAULT_VM have private memory; Debian's kernels have no SEV.
+  // VMs of other types than KVM_X86_DEFAULT_VM have private memory; Debian's kernels have no SEV.
   "KVM_SET_MEMORY_ATTRIBUTES vm": /^ENOTTY$/,
   "KVM_MEMORY_ENCRYPT_OP vm": /^ENOTTY$/,
   "KVM_MEMORY_ENCRYPT_REG_REGION vm": /^ENOTTY$/,
@@ -23,10 +23,10 @@ const REFUSED: Readonly<Record<string, RegExp>> = {
   "KVM_MEMORY_ENCRYPT_OP vcpu": /^(ENOTTY|EINVAL)$/,
   // Debian built 6.12 without CONFIG_KVM_PRIVATE_MEM.
   "KVM_CREATE_GUEST_MEMFD vm 6.12": /^ENOTTY$/,
-  // No guest runs that would have set up Xen's event channels or kvmclock.
+  // No guest runs that has set up Xen's event channels or kvmclock.
   "KVM_XEN_HVM_EVTCHN_SEND vm": /^EINVAL$/,
   "KVM_KVMCLOCK_CTRL vcpu": /^EINVAL$/,
-  // The VFIO device has no attribute that can be read, and not the one that is asked for.
+  // The VFIO device has no readable attribute, and lacks the requested one.
   "KVM_SET_DEVICE_ATTR dev": /^ENXIO$/,
   "KVM_GET_DEVICE_ATTR dev": /^(EPERM|ENXIO)$/,
   "KVM_HAS_DEVICE_ATTR dev": /^ENXIO$/,
@@ -35,7 +35,7 @@ const REFUSED: Readonly<Record<string, RegExp>> = {
 const ORDER = ["6.1", "6.12", "7.2"];
 const problem = emulatorProblem();
 
-/** Why nothing can be judged here. */
+/** The reason why nothing can be judged here. */
 function emulatorProblem(): string | undefined {
   try {
     findQemu();
@@ -65,7 +65,7 @@ describe.each(["6.12", "7.2"])("on Linux %s", (name) => {
 
   beforeEach(({ skip }) => skip(problem !== undefined, problem));
 
-  test("the kernel answers every call, and takes what it has", () => {
+  test("the kernel accepts every call that it supports, and rejects the others with the expected errno", () => {
     const answers = JSON.parse(lines[0] ?? "") as readonly Answer[];
     expect(answers).toHaveLength(119);
     expect(answers.filter((answer) => !isKernels(answer))).toEqual([]);
@@ -77,7 +77,7 @@ describe.each(["6.12", "7.2"])("on Linux %s", (name) => {
     expect(answers.filter((answer) => !expected(answer).test(answer.answer))).toEqual([]);
   });
 
-  test("the mistakes that people really make are explained", () => {
+  test("the mistakes that users make are explained", () => {
     const said = JSON.parse(lines[1] ?? "") as readonly Said[];
     expect(unexplained(said)).toEqual([]);
     expect(said).toHaveLength(Object.keys(CAUSES).length);

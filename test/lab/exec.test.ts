@@ -1,6 +1,6 @@
 /**
- * Claims about `lab exec`, by real boots. The kernel is NODE_KVM_LAB_KERNEL (a name of the
- * catalogue, or a path with its modules in NODE_KVM_LAB_MODULES); 6.1, the quickest, when not set.
+ * Tests of `lab exec` with real boots. The kernel is NODE_KVM_LAB_KERNEL (a name of the catalogue, or a path with its
+ * modules in NODE_KVM_LAB_MODULES); by default 6.1, which boots fastest.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
@@ -42,7 +42,7 @@ function run(command: readonly string[], more: Partial<LabOptions> = {}): Promis
   return runInLab({ kernel, command, ...more });
 }
 
-/** The machines of a process: they run in its part of the cache. */
+/** The machines of a process, which use its part of the cache. */
 function machinesOf(pid: number): readonly string[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -53,7 +53,7 @@ function folderOf(pid: string): string {
   try {
     return readlinkSync(`/proc/${pid}/cwd`);
   } catch {
-    return ""; // it ended meanwhile
+    return ""; // it has ended meanwhile
   }
 }
 
@@ -72,7 +72,7 @@ describe("a command in a disposable machine", () => {
     ).toMatchObject({ kind: "exited", status: 42, warnings: [] });
   });
 
-  test("says much on both outputs at once, and nothing of it is lost", async () => {
+  test("writes much to both outputs at once, and nothing is lost", async () => {
     const say = (letter: string, to: string): string =>
       `yes ${letter.repeat(63)} | head -c 200000 >&${to} &`;
     const result = await run(["sh", "-c", `${say("a", "1")} ${say("b", "2")} wait`]);
@@ -82,7 +82,7 @@ describe("a command in a disposable machine", () => {
     expect(result.stderr.toString()).toBe(expected("b"));
   });
 
-  test("takes files in and gives files and folders out, byte for byte", async () => {
+  test("receives files and returns files and folders, byte for byte", async () => {
     const bytes = Uint8Array.from({ length: 70_000 }, (_, i) => (i * 7919) >> 3);
     const result = await run(["sh", "-c", "mkdir -p /o/d; cp /in /o/d/x; echo 1 >/o/y"], {
       files: { "/in": bytes },
@@ -103,7 +103,7 @@ describe("a command in a disposable machine", () => {
     expect(JSON.parse(result.stdout.toString())).toMatchObject({ vendor: "kvm_amd" });
   }, 300_000);
 
-  test("that crashes the kernel leaves the kernel's log", async () => {
+  test("that crashes the kernel returns the kernel's log", async () => {
     const result = await run(["sh", "-c", "echo before; sleep 2; echo c >/proc/sysrq-trigger"]);
     expect(result).toMatchObject({
       kind: "crashed",
@@ -113,7 +113,7 @@ describe("a command in a disposable machine", () => {
     });
   });
 
-  test("that never ends is ended", async () => {
+  test("that never ends is killed at the time limit", async () => {
     expect(await run(["sleep", "100000"], { timeout: 20_000 })).toMatchObject({
       kind: "hung",
       why: "timeout",
@@ -129,7 +129,7 @@ describe("a command in a disposable machine", () => {
     });
   });
 
-  test("leaves no machine when its caller is interrupted, or killed", async () => {
+  test("leaves no machine if its caller is interrupted or killed", async () => {
     const args = [join(ROOT, "dist/cli/main.js"), "lab", "exec", "--kernel", KERNEL];
     if (MODULES !== undefined) args.push("--modules", MODULES);
     args.push("--", "sh", "-c", "echo running; sleep 1000");
@@ -147,7 +147,7 @@ describe("a command in a disposable machine", () => {
     }
   });
 
-  test("ends with its machine when the reader of its output is gone", async () => {
+  test("ends with its machine if the reader of its output is gone", async () => {
     const args = [join(ROOT, "dist/cli/main.js"), "lab", "exec", "--kernel", KERNEL];
     if (MODULES !== undefined) args.push("--modules", MODULES);
     args.push("--", "sh", "-c", "while :; do echo more; sleep 1; done");
@@ -159,7 +159,7 @@ describe("a command in a disposable machine", () => {
     expect(machinesOf(child.pid ?? 0)).toEqual([]);
   });
 
-  test("reads its standard input, and takes a folder in", async () => {
+  test("reads its standard input, and receives a folder", async () => {
     mkdirSync(join(folder, "tree/sub"), { recursive: true });
     writeFileSync(join(folder, "tree/sub/a"), "of the folder\n");
     const result = await run(["sh", "-c", "cat; cat /data/sub/a"], {

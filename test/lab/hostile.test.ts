@@ -1,7 +1,7 @@
 /**
- * Claims about a hostile guest, by real boots of 6.12: the command writes to the ports itself, beside
- * the guest's init. What each word is answered is test/unit/lab/hostile.ts; here it is that the words
- * come through, and that a suite that judges nothing is none that holds.
+ * Tests of a hostile guest with real boots of 6.12: the command writes to the ports itself, besides the guest's init.
+ * The reaction to each message is tested with test/unit/lab/machine/hostile.ts. These tests show that the messages
+ * arrive, and that a suite without judged claims does not hold.
  */
 import { existsSync } from "node:fs";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -25,12 +25,12 @@ beforeEach(({ skip }) => {
   if (problem !== undefined) skip(problem);
 });
 
-/** Runs shell commands as root of the guest; then it sleeps, so that only the host ends it. */
+/** Runs shell commands as root of the guest; the guest then sleeps, so that only the host ends it. */
 function run(script: string): Promise<LabResult> {
   return runInLab({ kernel, command: ["sh", "-c", `${script}\nsleep 1000`], wanted: ["/out"] });
 }
 
-describe("a real guest is ended", () => {
+describe("a real guest is killed", () => {
   afterEach(() => {
     expect(existsSync("/node-kvm-hostile")).toBe(false);
   });
@@ -63,7 +63,7 @@ describe("a real guest is ended", () => {
 });
 
 describe("a suite in a real guest", () => {
-  /** Judges the claims that match a pattern, with one more claim file in the suite. */
+  /** Judges the claims that match a pattern, with an additional claim file in the suite. */
   async function problemOf(pattern: string, more: LabOptions["files"] = {}): Promise<string> {
     const columns = await runCampaign({
       lanes: [{ kernel, cpu: "max" }],

@@ -1,10 +1,10 @@
-/** The kernel that a test boots, or why it is skipped. */
+/** The kernel that a test boots, or the reason why the test is skipped. */
 import { findKernel } from "../../lib/cli/lab-kernel.ts";
 import { LabError } from "../../lib/lab/error.ts";
 import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
 import { findQemu } from "../../lib/lab/machine/qemu.ts";
 
-/** Finds QEMU and a kernel; returns the lab's message where one of them is missing. */
+/** Finds QEMU and a kernel; returns the lab's message if one is missing. */
 export async function kernelOrProblem(name: string, modules?: string): Promise<Kernel | string> {
   try {
     findQemu();

@@ -7,7 +7,7 @@ import { exportC, record } from "node-kvm/trace";
 const [, , folder] = process.argv;
 mkdirSync(folder, { recursive: true });
 
-/** Whatever KVM refuses is recorded as well as what it takes. */
+/** Rejected calls are recorded like accepted ones. */
 function taken(call) {
   try {
     return call();
@@ -17,7 +17,7 @@ function taken(call) {
   }
 }
 
-/** Runs real-mode code, where a CPU starts after reset, until it halts. */
+/** Runs real-mode code, in which a CPU starts after reset, until it halts. */
 function runCode(vm, code) {
   const memory = GuestMemory.allocate(0x1000);
   memory.write(0xff0, Uint8Array.from([...code, 0xf4]));

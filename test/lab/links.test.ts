@@ -1,7 +1,6 @@
 /**
- * Claims about each kind of link, by real boots: recorded under a kernel, compiled here, and run under
- * the same kernel, each C file ends as it was recorded. The kernels are NODE_KVM_REPRO_KERNELS; 7.2
- * when not set.
+ * Tests of each kind of link with real boots: each C file, recorded under a kernel, compiled here and run under the
+ * same kernel, reproduces the recording. The kernels are NODE_KVM_REPRO_KERNELS; by default 7.2.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,7 +17,7 @@ import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.t
 const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "7.2").split(",");
 const PROGRAM = fileURLToPath(new URL("link-kinds.js", import.meta.url));
 
-/** Every program, its exit status and what it says. */
+/** Every program with its exit status and its output. */
 const RUN = `
   cd /user
   for program in *; do
@@ -27,8 +26,8 @@ const RUN = `
   done`;
 
 /**
- * Kinds whose C file does not end as it was recorded, and how it ends: the file that KVM_SET_USER_MEMORY_REGION2
- * binds is refused with EINVAL in the C program; the cause is not known yet.
+ * Kinds whose C file does not reproduce the recording, with its result: KVM_SET_USER_MEMORY_REGION2 rejects the file
+ * with EINVAL in the C program; the cause is unknown.
  */
 const DEVIATING: Readonly<Record<string, string>> = {
   "guest-memfd": "1 values are not as recorded",
@@ -86,7 +85,7 @@ describe.each(KERNELS)("under Linux %s", (name) => {
     expect(new Map(said)).toEqual(new Map(kinds.map((kind) => [`${kind}.c`, ""] as const)));
   });
 
-  test("every C file ends as it was recorded", () => {
+  test("every C file reproduces the recording", () => {
     const wrong = endings.filter(
       (line) => !/^\S+ 0 (note: .* )?ok \S+ # every value is/.test(line),
     );

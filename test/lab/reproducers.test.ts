@@ -1,7 +1,7 @@
 /**
- * Claims about the C files of the suite, by real boots: recorded under a kernel, compiled here, and
- * run under the same kernel, each ends as its claim did. The kernels are NODE_KVM_REPRO_KERNELS
- * (names of the catalogue, with commas); 6.12 and 7.2 when not set.
+ * Tests of the suite's C files with real boots: each file, recorded under a kernel, compiled here and run under the
+ * same kernel, has the result of its claim. The kernels are NODE_KVM_REPRO_KERNELS (names of the catalogue, with
+ * commas); by default 6.12 and 7.2.
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,13 +16,13 @@ import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.t
 
 const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "6.12,7.2").split(",");
 
-/** An emulated machine may run several times too slow. */
+/** An emulated machine may run several times slower than usual. */
 const PATIENCE_MS = 900_000;
 
-/** The suite, and one claim that a lie turns red: the kernel does not say so. */
+/** The suite, and one claim that fails because of an injected fault. */
 const RECORD = `
   node-kvm test --repro /c/honest --repro-all --reporter json
-  NODE_KVM_LIE=accepts-all node-kvm test change-feature --repro /c/lie >/dev/null 2>&1
+  NODE_KVM_FAULT=accepts-all node-kvm test change-feature --repro /c/fault >/dev/null 2>&1
   true`;
 
 /** Every program, its exit status and its last line. */
@@ -53,14 +53,14 @@ async function exited(options: LabOptions): Promise<LabResult & { kind: "exited"
   return result;
 }
 
-/** Records under a kernel; the C files are put into a folder, the lie's with its name before. */
+/** Records under a kernel; the C files are put into a folder, those of the fault with a prefix. */
 async function recordUnder(kernel: Kernel, place: string): Promise<readonly Result[]> {
   const options = { kernel, command: ["sh", "-c", RECORD], wanted: ["/c"] };
   const { files, stdout } = await exited(options);
   mkdirSync(place);
   for (const [path, bytes] of files) {
-    const isLie = path.startsWith("/c/lie/");
-    writeFileSync(join(place, `${isLie ? "lie-" : ""}${basename(path)}`), bytes);
+    const isFaulty = path.startsWith("/c/fault/");
+    writeFileSync(join(place, `${isFaulty ? "fault-" : ""}${basename(path)}`), bytes);
   }
   const report: unknown = JSON.parse(stdout.toString());
   return (report as { results: readonly Result[] }).results;
@@ -88,7 +88,7 @@ const programsIn = (place: string): readonly string[] =>
     .filter((name) => name.endsWith(".c"))
     .map((name) => join(place, name.replace(/\.c$/, "")));
 
-/** A file that expects another errno than was recorded. */
+/** A file that expects another errno than the recorded one. */
 function expectWrongly(place: string): void {
   const text = readFileSync(join(place, "51-change-feature.c"), "utf8");
   writeFileSync(join(place, "red.c"), text.replaceAll(", -EINVAL);", ", -EPERM);"));
@@ -108,7 +108,7 @@ describe.each(KERNELS)("under Linux %s", (name) => {
       const kernel = await findKernel(name, undefined, new AbortController().signal);
       results = (await recordUnder(kernel, place)).filter(({ verdict }) => verdict !== "skip");
       expectWrongly(place);
-      // Without optimisation: it takes half as long, and nothing here computes.
+      // Compiling without optimisation takes half the time, and nothing here needs speed.
       said = await compileAll(place, ["-static", "-s", "-O0"]);
       endings = await runUnder(kernel, programsIn(place));
     } catch (error) {
@@ -125,7 +125,7 @@ describe.each(KERNELS)("under Linux %s", (name) => {
     expect(results.length).toBeGreaterThan(50);
     const wanted = results.map(({ number, id }) => [`${number}-${id}.c`, ""] as const);
     expect(new Map(said)).toEqual(
-      new Map([...wanted, ["red.c", ""], ["lie-51-change-feature.c", ""]]),
+      new Map([...wanted, ["red.c", ""], ["fault-51-change-feature.c", ""]]),
     );
   });
 
@@ -150,8 +150,8 @@ describe.each(KERNELS)("under Linux %s", (name) => {
     });
   });
 
-  test("that of a claim which failed by a lie is not reproduced", () => {
-    expect(endings.get("lie-51-change-feature")).toMatchObject({
+  test("the C file of a claim that failed because of an injected fault does not reproduce it", () => {
+    expect(endings.get("fault-51-change-feature")).toMatchObject({
       status: 1,
       lastLine: expect.stringMatching(/^ok 51 change-feature # SKIP undecided/),
     });

@@ -1,6 +1,6 @@
 /**
- * Restored machines judge as one that was booted does, and their kernels have nothing to say about it. It takes minutes,
- * so it runs when it is asked for: NODE_KVM_RESTORES=34 NODE_KVM_LAB_KERNEL=6.1,6.12,7.2.
+ * Restored machines judge like a booted one, and their kernels report nothing. It takes minutes, so it runs on
+ * request only: NODE_KVM_RESTORES=34 NODE_KVM_LAB_KERNEL=6.1,6.12,7.2.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,15 +16,15 @@ const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "6.12").split(",");
 const MODULES = process.env["NODE_KVM_LAB_MODULES"];
 const RESTORES = Number(process.env["NODE_KVM_RESTORES"] ?? 0);
 
-/** Lines that are no finding. */
+/** Lines that are not a finding. */
 const EXPECTED = [
-  // Said by a kernel since 5.18 that mixes its random numbers anew, as it should.
+  // A kernel since 5.18 reports that it reseeds its random generator, as it should.
   /random: crng reseeded due to virtual machine fork$/,
-  // Said by one that powers off before its machine is ended.
+  // A kernel that powers off before its machine is killed.
   /Preparing to enter system sleep state S5$/,
   /kvm: exiting hardware virtualization$/,
   /reboot: Power down$/,
-  // Said in any machine, booted or restored, that had to wait for a busy host.
+  // Any machine, booted or restored, reports this if it waits for a busy host.
   /hrtimer: interrupt took \d+ ns$/,
   /clocksource: (timekeeping watchdog on CPU\d+: \w+ wd-wd|wd-tsc-wd) read-back delay of \d+ns/,
 ];
@@ -39,7 +39,7 @@ interface Judged {
   readonly results: readonly LabResult[];
 }
 
-/** Judges a kernel once; `results` are of all machines that it took. */
+/** Judges a kernel once; `results` has those of all machines that were needed. */
 async function judge(kernel: Kernel, start: LaneStart): Promise<Judged> {
   const results: LabResult[] = [];
   const [column] = await runCampaign({
@@ -55,7 +55,7 @@ async function judge(kernel: Kernel, start: LaneStart): Promise<Judged> {
   return { problem: column?.problem, verdicts, results };
 }
 
-/** The log of each machine of a kernel's that is saved. */
+/** Returns the log of each saved machine of a kernel. */
 function savedLogs(kernel: Kernel): readonly string[] {
   const folder = join(LabCache.default().root, SNAPSHOTS);
   return readdirSync(folder)

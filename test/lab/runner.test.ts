@@ -1,4 +1,4 @@
-/** The suite's own runner, which the lab uses in its guests, judges as vitest does: by real boots of one kernel. */
+/** The suite's own runner, which the lab uses in its guests, judges like vitest: with real boots of one kernel. */
 import { describe, expect, test } from "vitest";
 import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
 import { suiteProgram } from "../../lib/lab/machine/installation.ts";
@@ -11,7 +11,7 @@ const MODULES = process.env["NODE_KVM_LAB_MODULES"];
 
 const kernel = await kernelOrProblem(KERNEL, MODULES);
 
-/** The report that a command prints in the lab, in the order of the claims' names and without times. */
+/** Returns the report that a command prints in the lab, sorted by the claims' names and without times. */
 async function reportOf(options: Pick<LabOptions, "command" | "root">): Promise<Report> {
   const result = await runInLab({ kernel: kernel as Kernel, timeout: 900_000, ...options });
   expect(result).toMatchObject({ kind: "exited", status: 0, warnings: [] });

@@ -1,6 +1,6 @@
 /**
- * Claims about saved states, by real boots: guests go on in another process, and in another machine. The
- * kernels are NODE_KVM_LAB_KERNEL and NODE_KVM_LAB_KERNEL_AFTER, names of the catalogue; 6.1 when not set.
+ * Tests of saved states with real boots: guests continue in another process, and in another machine. The kernels are
+ * NODE_KVM_LAB_KERNEL and NODE_KVM_LAB_KERNEL_AFTER, names of the catalogue; by default 6.1.
  */
 import { fileURLToPath } from "node:url";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -19,7 +19,7 @@ const FOLDER = "/tmp/states";
 
 type Files = Readonly<Record<string, string | Uint8Array>>;
 
-/** Runs counting.js once for each act, each in a process of its own. */
+/** Runs counting.js once for each act, each time in another process. */
 async function count(
   kernel: Kernel,
   acts: readonly string[],
@@ -68,25 +68,25 @@ beforeEach(({ skip }) => {
 describe.each(GUESTS)("a guest (%s) %s", (guest, _, [before, after]) => {
   const of = (all: readonly Counted[]) => all.filter((one) => one.guest === guest);
 
-  test("goes on with the next number in another process", () => {
+  test("continues with the next number in another process", () => {
     expect(of(here).map(({ said }) => said)).toEqual([before, after, after]);
   });
 
-  test("goes on with the next number in another machine", () => {
+  test("continues with the next number in another machine", () => {
     expect(of(elsewhere).map(({ said }) => said)).toEqual([after, after]);
   });
 
-  test("goes on with the same number when its vCPU, which has run, is restored once more", () => {
+  test("continues with the same number if its vCPU, which has run, is restored once more", () => {
     const restored = [...of(here), ...of(elsewhere)].filter(({ form }) => form !== undefined);
     expect(restored.map(({ again }) => again)).toEqual([after, after, after, after]);
   });
 
-  test("is as it was in all that time does not move", () => {
+  test("has the same state except for what time changes", () => {
     const different = of(here).flatMap((one) => one.different ?? []);
     expect(different.filter((name) => !MOVES.includes(name))).toEqual([]);
   });
 
-  test("has a TSC that neither goes back nor leaps", () => {
+  test("has a TSC that neither decreases nor jumps", () => {
     const tscs = [...of(here), ...of(elsewhere)].flatMap(({ tsc }) => (tsc ? [tsc] : []));
     const leaps = tscs.map(([was, is]) => is - was);
     expect(leaps.filter((cycles) => cycles <= 0 || cycles > LONG)).toEqual([]);

@@ -1,12 +1,12 @@
 /**
- * Every claim of the suite can fail. The suite is run with injected faults (test/helpers/lies.ts),
+ * Every claim of the suite can fail. The suite is run with injected faults (lib/suite/faults.ts),
  * and each claim that is judged here must turn red for at least one of them: by its own assertion,
  * not because a refused call stopped it before.
  */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { FAULTS } from "node-kvm/test";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { LIES } from "../helpers/lies.ts";
 import { deviceProblem } from "./run-node.ts";
 
 const problem = deviceProblem();
@@ -21,8 +21,8 @@ interface Verdicts {
 
 const COMMAND = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
-function judge(lie?: string): Verdicts["results"] {
-  const env = { ...process.env, ...(lie === undefined ? {} : { NODE_KVM_LIE: lie }) };
+function judge(fault?: string): Verdicts["results"] {
+  const env = { ...process.env, ...(fault === undefined ? {} : { NODE_KVM_FAULT: fault }) };
   const { stdout } = spawnSync(process.execPath, [COMMAND, "test", "--reporter", "json"], {
     env,
     encoding: "utf8",
@@ -37,18 +37,18 @@ const isRed = ({ verdict, reason = "" }: Verdicts["results"][number]): boolean =
   verdict === "fail" && !reason.startsWith("KVM_");
 
 describe("the suite", () => {
-  let honest: readonly string[] = [];
+  let judged: readonly string[] = [];
   const red = new Map<string, readonly string[]>();
 
   beforeAll(() => {
     if (problem !== undefined) return;
-    honest = judge()
+    judged = judge()
       .filter(({ verdict }) => verdict === "pass" || verdict === "deviation")
       .map(({ id }) => id);
-    for (const lie of LIES) {
+    for (const fault of FAULTS) {
       red.set(
-        lie,
-        judge(lie)
+        fault,
+        judge(fault)
           .filter(isRed)
           .map(({ id }) => id),
       );
@@ -60,15 +60,15 @@ describe("the suite", () => {
   });
 
   test("judges at least 35 claims on this device", () => {
-    expect(honest.length).toBeGreaterThanOrEqual(35);
+    expect(judged.length).toBeGreaterThanOrEqual(35);
   });
 
-  test.each(LIES)("turns red against a kernel that %s", (lie) => {
-    expect(red.get(lie)).not.toHaveLength(0);
+  test.each(FAULTS)("turns red against a kernel that %s", (fault) => {
+    expect(red.get(fault)).not.toHaveLength(0);
   });
 
   test("has no claim that passes with every injected fault", () => {
     const seen = new Set(Array.from(red.values()).flat());
-    expect(honest.filter((id) => !seen.has(id))).toEqual([]);
+    expect(judged.filter((id) => !seen.has(id))).toEqual([]);
   });
 });

@@ -86,8 +86,8 @@ describe("the suite's C files", () => {
   });
 
   test("do not reproduce a failure that an injected fault has caused", async () => {
-    const place = mkdtempSync(join(folder, "lie-"));
-    judge(place, ["change-feature"], { NODE_KVM_LIE: "accepts-all" });
+    const place = mkdtempSync(join(folder, "fault-"));
+    judge(place, ["change-feature"], { NODE_KVM_FAULT: "accepts-all" });
     await compileAll(place);
     expect(ending(join(place, "51-change-feature"))).toEqual([1, "ok 51 change-feature"]);
   });

@@ -1,6 +1,7 @@
 /**
- * Debian's package archive, asked through apt: its lists and its packages, in a folder of our own.
- * Nothing is ever installed. Which packages make a kernel is catalogue.ts.
+ * Debian's package archive, queried through apt with folders and a configuration of its own: lists, packages and
+ * source packages. Nothing is installed. address.ts has the address, debian-package.ts an unpacked package;
+ * kernels/catalogue.ts combines packages to kernels.
  */
 import { existsSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
@@ -9,17 +10,17 @@ import type { LabCache } from "../cache/cache.ts";
 import { sha256 } from "../cache/manifest.ts";
 import { LabError } from "../error.ts";
 import { commandError, diskFull, isDiskFull, type Output, run, runOk } from "../process/command.ts";
-import type { ArchiveAddress } from "./archive-address.ts";
+import type { ArchiveAddress } from "./address.ts";
 
 /** A package of the archive. */
 export interface Package {
   readonly name: string;
   readonly version: string;
-  /** The first suite that has it. */
+  /** The first suite that contains it. */
   readonly suite: string;
   /** The size of its file. */
   readonly bytes: number;
-  /** The size of what is in it. */
+  /** The size of its content. */
   readonly unpacked: number;
   readonly sha256: string;
 }
@@ -34,16 +35,16 @@ export interface SourceFile {
   readonly sha256: string;
 }
 
-/** What the archive's lists say. */
+/** The content of the archive's lists. */
 export interface Lists {
   readonly packages: readonly Package[];
-  /** The suites that were asked and are there. */
+  /** The suites that exist and were read. */
   readonly suites: readonly string[];
   /** The suites whose lists could not be fetched, each with apt's reason. */
   readonly missing: readonly string[];
 }
 
-/** The suites that have had kernels of interest, oldest first. The archive says which it still has. */
+/** The suites with kernels of interest, oldest first. The archive may have removed some of them. */
 const SUITES = [
   "bullseye",
   "bullseye-security",
@@ -63,39 +64,39 @@ const KEYRINGS = [
   "/usr/share/keyrings/debian-archive-keyring.pgp",
 ] as const;
 
-/** What an update takes on an empty disk: 83 MB of lists, and as it comes the packed 40 MB. */
+/** The disk space of a first update: 83 MB of lists, and 40 MB while they are downloaded. */
 const LISTS_BYTES = 130_000_000;
-/** What is taken out of a kernel's packages and kept, at most. */
+/** The most space that the kept files of a kernel need. */
 const KEPT_BYTES = 25_000_000;
-/** apt gives up a silent server after 30 s, and asks three times. */
+/** apt abandons a server that is silent for 30 s, and tries three times. */
 const STALL_MS = 180_000;
 const KERNEL_PACKAGES = /^linux-(image|binary|modules)-\d\S*-cloud-amd64$/;
 const NETWORK_OPTION = /^Acquire::(?!IndexTargets|Languages|GzipIndexes|PDiffs)\S+ ".*";$/;
-/** What lets apt take what nobody has signed, or lets gpgv and TLS check less: never copied. */
+/** Options that make apt accept unsigned data, or weaken the checks of gpgv and TLS; they are never copied. */
 const WEAKENING = /^Acquire::(?:\S+::)?(?:Allow|Verify-|Check-|Max-|Min-|gpgv|sqv)/i;
 
-/** How apt is made to use the lab's own configuration. */
+/** The settings with which apt uses the lab's configuration. */
 interface Setup {
   readonly env: Readonly<Record<string, string>>;
-  /** Arguments that say where its folders are. */
+  /** Arguments with the paths of its folders. */
   readonly places: readonly string[];
 }
 
-/** An archive, and the private folders in which apt keeps what it knows about it. */
+/** An archive, and the folders of the cache in which apt keeps its lists. */
 export class Archive {
   readonly #cache: LabCache;
   readonly #address: ArchiveAddress;
 
-  /** Names both; apt is not asked yet. */
+  /** Stores both; apt is not run yet. */
   constructor(cache: LabCache, address: ArchiveAddress) {
     this.#cache = cache;
     this.#address = address;
   }
 
   /**
-   * Fetches the archive's lists and reads the kernel packages out of them.
+   * Fetches the archive's lists and returns their kernel packages.
    *
-   * @throws {@link LabError} `ERR_LAB_NETWORK` when no suite's list could be fetched.
+   * @throws {@link LabError} `ERR_LAB_NETWORK` if no suite's list could be fetched.
    */
   async lists(signal?: AbortSignal): Promise<Lists> {
     await this.#cache.need(LISTS_BYTES, "the archive's list");
@@ -108,12 +109,12 @@ export class Archive {
     const failed = failures(update);
     if (update.status !== 0 && failed.size === 0) throw commandError(update);
     if (this.#address.security === undefined) {
-      const why = "where the security archive is, is not known";
+      const why = "the address of the security archive is unknown";
       for (const suite of SUITES.filter(isSecurity)) failed.set(suite, why);
     }
     const suites = SUITES.filter((suite) => !failed.has(suite));
     if (suites.length === 0) throw unreachable(this.#address.main, failed, update);
-    // apt still has the old list of a suite that is gone; one that only did not answer is kept.
+    // apt keeps the old list of a suite that was removed. The list of a suite that did not answer remains valid.
     const gone = new Set(
       [...failed].filter(([, why]) => why.includes("404")).map(([name]) => name),
     );
@@ -125,7 +126,7 @@ export class Archive {
   }
 
   /**
-   * Downloads packages into a folder, going on from what is there of them; returns their files.
+   * Downloads packages into a folder and resumes partial downloads; returns the paths of their files.
    *
    * @throws {@link LabError} `ERR_LAB_NETWORK`, `ERR_LAB_DAMAGED` or `ERR_LAB_DISK_FULL`.
    */
@@ -157,9 +158,10 @@ export class Archive {
   }
 
   /**
-   * Downloads the source package's upstream archive into a folder; returns its path.
+   * Downloads the upstream archive of a source package into a folder; returns its path.
    *
-   * The package's other files are not needed, and need not be there any more.
+   * The package's other files are not needed and may have been removed.
+   *
    * @throws {@link LabError} `ERR_LAB_NETWORK`, `ERR_LAB_GONE` or `ERR_LAB_DAMAGED`.
    */
   async source(wanted: SourceFile, folder: string, signal?: AbortSignal): Promise<string> {
@@ -183,8 +185,8 @@ export class Archive {
     }
     if ((await sha256(path)) === wanted.sha256) return path;
     await rm(path);
-    const what = `${file} is not the file it should be (sha256 ${wanted.sha256})`;
-    throw new LabError("ERR_LAB_DAMAGED", `${what}; it was thrown away: fetch it again`);
+    const what = `${file} is not the expected file (sha256 ${wanted.sha256})`;
+    throw new LabError("ERR_LAB_DAMAGED", `${what}; it was removed: fetch it again`);
   }
 
   async #packages(
@@ -214,7 +216,7 @@ export class Archive {
     });
   }
 
-  /** Writes the private configuration; returns what makes apt use it, and only it. */
+  /** Writes the lab's configuration of apt; returns the settings with which apt uses only this configuration. */
   async #configure(
     signal?: AbortSignal,
     folder = "apt",
@@ -222,8 +224,8 @@ export class Archive {
   ): Promise<Setup> {
     const apt = await this.#cache.folder(folder);
     const lists = await this.#cache.folder(folder, "lists");
-    // How this machine reaches the network (proxies, certificates, timeouts) holds for us too; what
-    // else is configured, hooks that run after an update for one, does not.
+    // The network options of this machine (proxies, certificates, timeouts) also apply here; other options, such as
+    // hooks after an update, do not.
     const dump = String(await runOk("apt-config", ["dump", "Acquire"], { signal }));
     const configuration = [
       ...dump.split("\n").filter((line) => NETWORK_OPTION.test(line) && !WEAKENING.test(line)),
@@ -232,7 +234,7 @@ export class Archive {
       'Acquire::PDiffs "false";',
       'APT::Architecture "amd64";',
       'APT::Architectures { "amd64"; };',
-      // Otherwise apt, as root, gives up root for a user who cannot enter a home's cache.
+      // Otherwise apt changes from root to a user that cannot read a cache in a home folder.
       'APT::Sandbox::User "root";',
       'Dir::Etc::main "/dev/null";',
       'Dir::Etc::parts "/dev/null";',
@@ -247,7 +249,7 @@ export class Archive {
     await this.#cache.write(join(folder, "sources.list"), sources);
     return {
       env: { APT_CONFIG: join(apt, "apt.conf") },
-      // A path in apt's file of settings cannot have a quote; here it can.
+      // A path in apt's configuration file cannot contain a quote; an argument can.
       places: [
         ["Dir::Etc::sourcelist", join(apt, "sources.list")],
         ["Dir::State", apt],
@@ -259,7 +261,7 @@ export class Archive {
 
   #sources(): string {
     const keyring = KEYRINGS.find((path) => existsSync(path)) ?? KEYRINGS[0];
-    // An old suite's list is out of date for ever; its packages are what is wanted all the same.
+    // The list of an old suite has expired, but its packages are still needed.
     const options = `[arch=amd64 signed-by=${keyring} check-valid-until=no]`;
     const { main, security } = this.#address;
     return SUITES.map((suite) => {
@@ -269,7 +271,7 @@ export class Archive {
   }
 }
 
-/** The suites whose lists apt could not fetch or does not trust, with the reason. */
+/** Returns the suites whose lists apt could not fetch or verify, with the reasons. */
 function failures({ stdout, stderr }: Output): Map<string, string> {
   const lines = String(stdout).split("\n");
   const failed = new Map<string, string>();
@@ -286,7 +288,7 @@ function failures({ stdout, stderr }: Output): Map<string, string> {
   return failed;
 }
 
-/** The first suite of each package and version, out of `apt-cache madison`. */
+/** Returns the first suite of each package and version, from the output of `apt-cache madison`. */
 function suitesOf(madison: string, gone: ReadonlySet<string>): Map<string, string> {
   const suites = new Map<string, string>();
   for (const line of madison.split("\n")) {
@@ -327,14 +329,17 @@ async function downloadError(
   const words = errors.map((line) => line.slice(2).trim()).join("; ");
   if (/Hash Sum mismatch|unexpected size/.test(stderr)) {
     await rm(folder, { recursive: true, force: true });
-    const remedy = "it was thrown away; fetch it again, or from another archive with --mirror";
+    const remedy = "it was removed; fetch it again, or from another archive with --mirror";
     return new LabError("ERR_LAB_DAMAGED", `${what}: the package is damaged: ${words}; ${remedy}`);
   }
   if (/Unable to locate package|was not found|no longer|404/.test(stderr)) {
-    const remedy = "`node-kvm lab kernels` shows what it has now";
-    return new LabError("ERR_LAB_GONE", `${what}: the archive has it no more: ${words}; ${remedy}`);
+    const remedy = "`node-kvm lab kernels` lists the kernels that it has now";
+    return new LabError(
+      "ERR_LAB_GONE",
+      `${what}: the archive no longer has it: ${words}; ${remedy}`,
+    );
   }
-  const kept = "what was downloaded is kept, and the next call goes on from there";
+  const kept = "the downloaded part is kept, and the next call resumes it";
   const remedy = "check the network and apt's proxy settings";
   return new LabError("ERR_LAB_NETWORK", `${what} cannot be fetched: ${words}; ${remedy}; ${kept}`);
 }
@@ -348,7 +353,7 @@ async function checkedFile(wanted: Package, folder: string): Promise<string> {
   if ((await sha256(path)) === wanted.sha256) return path;
   await rm(path);
   const what = `${basename(path)} is not the package that the archive's list names`;
-  throw new LabError("ERR_LAB_DAMAGED", `${what}; it was thrown away: fetch it again`);
+  throw new LabError("ERR_LAB_DAMAGED", `${what}; it was removed: fetch it again`);
 }
 
 function isSecurity(suite: string): boolean {

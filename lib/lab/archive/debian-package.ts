@@ -1,4 +1,4 @@
-/** One of Debian's packages, unpacked in the cache: what a tool of the lab needs, never installed. */
+/** A Debian package that is unpacked in the cache, for a tool that the lab needs; it is not installed. */
 import { readdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,10 +9,10 @@ import { runOk } from "../process/command.ts";
 const KIND = "tools";
 
 /**
- * Fetches a package as the machine's apt is set up, unless it is in the cache; returns its root.
- * What is in the cache is compared with its checksums, and fetched again when it is damaged.
+ * Downloads a package with this machine's apt configuration, unless it is in the cache; returns the folder of its
+ * files. A damaged copy in the cache is replaced.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` naming the package, when it can't be had.
+ * @throws {@link LabError} `ERR_LAB_TOOL` with the package's name, if it cannot be downloaded.
  */
 export async function unpackedPackage(
   cache: LabCache,

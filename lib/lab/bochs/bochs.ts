@@ -1,6 +1,6 @@
 /**
- * One boot of one kernel in Bochs, which emulates Intel's VMX too: its configuration, its disk, four
- * serial ports. What the guest says on the ports is for machine.ts to understand.
+ * One boot of one kernel in Bochs, which also emulates Intel's VMX: its configuration and four serial ports. build.ts
+ * builds Bochs, disk.ts makes the disk, parts.ts finds the files; machine/machine.ts interprets the guest's output.
  */
 import { closeSync, openSync, readSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
@@ -14,13 +14,13 @@ import {
   PORTS,
   runEmulator,
 } from "../machine/emulator.ts";
-import { ROM_ADDRESS, writeDisk } from "./bochs-disk.ts";
-import type { BochsParts } from "./bochs-parts.ts";
+import { ROM_ADDRESS, writeDisk } from "./disk.ts";
+import type { BochsParts } from "./parts.ts";
 
-/** What is booted, with what, and where its files go. */
+/** The boot, and the files that it needs. */
 export interface BochsOptions extends BootOptions {
   readonly parts: BochsParts;
-  /** An empty folder of the machine's own. */
+  /** An empty folder for this machine. */
   readonly folder: string;
 }
 
@@ -30,19 +30,19 @@ export interface BochsOptions extends BootOptions {
  */
 const APPEND = `console=ttyS0,115200 ${KERNEL_ARGUMENTS} nokaslr mitigations=off clearcpuid=580`;
 
-/** How often the ports' files are looked at, ms. */
+/** The interval at which the ports' files are read, ms. */
 const POLL_MS = 100;
 
-/** Whether a CPU model of Bochs's is one of AMD's, whose KVM module is kvm_amd. */
+/** Whether a CPU model of Bochs is an AMD model, whose KVM module is kvm_amd. */
 export function isAmdModel(cpu: string): boolean {
   return /^(amd|athlon|turion|phenom|zambezi|trinity|ryzen)/.test(cpu);
 }
 
 /**
- * Says Bochs's configuration. The files without a folder are in the one where Bochs runs.
+ * Returns Bochs's configuration. File names without a folder are in Bochs's working directory.
  *
- * `ips` is how many instructions are a second of the guest's: that many with `sync=none` is fastest,
- * measured; idle time is skipped. Ports are files, of which each byte is written at once.
+ * `ips` is the number of instructions in a second of the guest's time. This value with `sync=none` was measured to be
+ * the fastest; idle time is skipped. Ports are files to which each byte is written at once.
  */
 export function bochsConfiguration(
   options: Pick<BochsOptions, "cpu" | "memory"> & {
@@ -72,16 +72,16 @@ export function bochsConfiguration(
 }
 
 /**
- * Boots a kernel and waits until the machine is off, by itself or because it had to be killed.
+ * Boots a kernel and waits until the machine has powered off or was killed.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` when Bochs refuses its configuration,
- *   `ERR_LAB_INTERRUPTED` when the signal came; no process is left then.
+ * @throws {@link LabError} `ERR_LAB_TOOL` if Bochs rejects its configuration, `ERR_LAB_INTERRUPTED` after the
+ *   signal; no process is left then.
  */
 export async function bootBochs(options: BochsOptions): Promise<BootEnd> {
   const { folder } = options;
   const rom = await writeDisk(join(folder, "disk"), { ...options, append: APPEND });
   await writeFile(join(folder, "rom"), rom);
-  // These are the paths of the descriptors that runEmulator makes of `files`.
+  // runEmulator() passes the paths of the descriptors of `files`.
   const [bios, vgaBios] = [`/proc/self/fd/${FIRST_FD}`, `/proc/self/fd/${FIRST_FD + 1}`];
   const configuration = bochsConfiguration({ ...options, parts: { bios, vgaBios } });
   await writeFile(join(folder, "bochsrc"), configuration);
@@ -104,7 +104,7 @@ function portFile(folder: string, port: number): string {
   return join(folder, `port${port}`);
 }
 
-/** Hands over what is appended to the ports' files, until the last of it after the end. */
+/** Passes on the bytes that are appended to the ports' files, until the last one after the end. */
 function follow(folder: string, hear: Hear): () => void {
   const buffer = Buffer.alloc(2 ** 16);
   const files = new Map<number, number>();
@@ -134,7 +134,7 @@ function follow(folder: string, hear: Hear): () => void {
   };
 }
 
-/** Bochs makes a port's file with its first byte. */
+/** Bochs creates a port's file with its first byte. */
 function openIfThere(path: string): number | undefined {
   try {
     return openSync(path, "r");
@@ -144,7 +144,7 @@ function openIfThere(path: string): number | undefined {
   }
 }
 
-/** Its exit status says nothing: a power-off is a panic to it. What it complains of is in its output. */
+/** Bochs's exit status is useless, because it treats a power-off as a panic. Its complaints are in its output. */
 function complaint(output: string): string {
   const lines = output.split("\n").map((line) => line.trim());
   const panics = lines.filter((line) => /panic|error|unknown|not supported/i.test(line));

@@ -1,12 +1,11 @@
 /**
- * The lab's folder of things that were costly to get: entries that are there whole or not at all.
- * What an entry holds is for those who build it (kernels.ts); who left a file behind is owner.ts.
+ * The lab's cache on disk: entries that exist completely or not at all. manifest.ts has the checksums of an entry,
+ * file-lock.ts the locks, owner.ts the owner of a temporary file, usage.ts sizes and removal. The code that builds an
+ * entry defines its content: kernels/kernel-entry.ts, machine/guest.ts, machine/snapshot.ts, bochs/build.ts.
  *
- *     <root>/<kind>/<name>/manifest.json   an entry; the manifest has the checksum of each file
- *     <root>/building/<mark>.<n>/          what a process is working on
- *     <root>/locks/<name>                  a lock that a process has: file-lock.ts
- *
- * All folders are for their owner only.
+ * `<root>/<kind>/<name>/manifest.json` belongs to an entry and has the checksum of each file;
+ * `<root>/building/<mark>.<n>/` is being written by a process; `<root>/locks/<name>` is a lock of a process. All
+ * folders are accessible to their owner only.
  */
 import { randomUUID } from "node:crypto";
 import {
@@ -35,43 +34,43 @@ import {
 } from "./manifest.ts";
 import { isAbandoned, ownMark } from "./owner.ts";
 
-/** One thing in the cache. */
+/** An entry of the cache. */
 export interface CacheEntry {
-  /** What it is one of: `"kernels"`. */
+  /** Its kind: `"kernels"`. */
   readonly kind: string;
   readonly name: string;
-  /** Its folder. Nothing in it may be changed. */
+  /** Its folder, whose content must not be changed. */
   readonly path: string;
-  /** The size of its files together. */
+  /** The total size of its files. */
   readonly bytes: number;
-  /** What its builder wrote down about it. */
+  /** The properties that its builder stored. */
   readonly about: Readonly<Record<string, string>>;
 }
 
 /** How an entry is built. */
 export interface BuildOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Whether an entry that is there is replaced; otherwise it stays, and is what is returned. */
+  /** Whether an existing entry is replaced; otherwise it is kept and returned. */
   readonly replace?: boolean | undefined;
 }
 
-/** A folder that is removed when its user is done. */
+/** A folder that is removed when it is disposed of. */
 export interface Scratch extends AsyncDisposable {
   readonly path: string;
 }
 
-/** The file of an entry that says what is in it. Its time is when the entry was last used. */
+/** The file that lists an entry's files. Its modification time is the time of the last use. */
 export const MANIFEST = "manifest.json";
 /** The folders of unfinished entries and of locks. */
 const OWN_FOLDERS: readonly string[] = ["building", "locks"];
-/** What {@link LabCache.lock} is asked for: the archive's lists, a build of Bochs, the saving of a machine. */
+/** The names of locks: of the archive's lists, of a build of Bochs, of a machine that is being saved. */
 const LOCK = /^(archive|build-bochs|snapshots\.[\w.+~-]+)$/;
-/** The kinds of entries. Any other folder below the root is somebody else's. */
+/** The kinds of entries. Other folders below the root do not belong to the lab. */
 const KINDS: readonly string[] = ["guests", "kernels", "snapshots", "tools"];
-/** What {@link LabCache.scratch} calls its folders: a mark of owner.ts and a UUID. */
+/** The names of the folders of {@link LabCache.scratch}: a mark of owner.ts and a UUID. */
 const SCRATCH = /^(\d+-\d+-\d+)\.[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
 
-/** The entries whose files were compared in this process, each with what the files were then. */
+/** The entries that this process has verified, each with the state of its files at that time. */
 const verified = new Map<string, string>();
 
 /** The cache: a folder of atomic, checksummed entries that several processes may use at once. */
@@ -81,12 +80,12 @@ export class LabCache {
   readonly #temporary: string;
 
   /**
-   * Names the folder; it is made when something is put there.
+   * Sets the folder, which is created when something is stored.
    *
-   * @param root - a path; a relative one counts from the current directory of now.
-   * @param temporary - where what can be made again goes when the folder cannot be written.
-   * @throws {@link LabError} `ERR_LAB_CACHE` when its path has a line break or another control
-   *   character, which apt and Bochs cannot be told.
+   * @param root - a path; a relative one is resolved in the current working directory.
+   * @param temporary - the folder for reproducible entries if the root is not writable.
+   * @throws {@link LabError} `ERR_LAB_CACHE` if the path has a line break or another control character, which the
+   *   configurations of apt and Bochs cannot contain.
    */
   constructor(root: string, temporary: string = tmpdir()) {
     this.root = resolve(root);
@@ -97,10 +96,10 @@ export class LabCache {
   }
 
   /**
-   * Finds the user's: `$NODE_KVM_CACHE`, else `node-kvm` in `$XDG_CACHE_HOME`, if that is absolute,
-   * or in `~/.cache`.
+   * Returns the user's cache: `$NODE_KVM_CACHE`, else `node-kvm` in `$XDG_CACHE_HOME`, if that is absolute, or in
+   * `~/.cache`.
    *
-   * @throws {@link LabError} `ERR_LAB_CACHE` when none is set and the user has no home.
+   * @throws {@link LabError} `ERR_LAB_CACHE` if no variable is set and the user has no home folder.
    */
   static default(): LabCache {
     const own = process.env["NODE_KVM_CACHE"] ?? "";
@@ -109,7 +108,7 @@ export class LabCache {
     return new LabCache(join(isAbsolute(shared) ? shared : join(home(), ".cache"), "node-kvm"));
   }
 
-  /** Gives a folder for work that a later process goes on with: lists, unfinished downloads. */
+  /** Returns a folder for data that later processes reuse: lists, partial downloads. */
   async folder(...names: readonly string[]): Promise<string> {
     const path = join(this.root, ...names);
     await this.#checkOwner();
@@ -118,10 +117,10 @@ export class LabCache {
   }
 
   /**
-   * Gives the cache that takes what can be made again at any time: this one, or, when it cannot be
-   * written, one in the system's folder for temporary files.
+   * Returns the cache for reproducible entries: this one, or, if it is not writable, one in the system's folder for
+   * temporary files.
    *
-   * @throws {@link LabError} `ERR_LAB_CACHE` when that one is not this user's alone.
+   * @throws {@link LabError} `ERR_LAB_CACHE` if other users can access that folder.
    */
   async writable(): Promise<LabCache> {
     await this.#checkOwner();
@@ -131,14 +130,14 @@ export class LabCache {
     await spare.folder();
     const found = await lstat(spare.root);
     if (found.isDirectory() && found.uid === user && (found.mode & 0o077) === 0) return spare;
-    const sentence = `${spare.root}, which is used as ${this.root} cannot be written, is not yours alone`;
-    throw new LabError("ERR_LAB_CACHE", `${sentence}; name a folder of yours with NODE_KVM_CACHE`);
+    const sentence = `${this.root} cannot be written, and other users can access ${spare.root}, which would replace it`;
+    throw new LabError("ERR_LAB_CACHE", `${sentence}; name another folder with NODE_KVM_CACHE`);
   }
 
   /**
-   * Makes sure that the disk has room for so much more.
+   * Checks that the disk has enough free space.
    *
-   * @throws {@link LabError} `ERR_LAB_DISK_FULL`, before anything is begun.
+   * @throws {@link LabError} `ERR_LAB_DISK_FULL` if it has not.
    */
   async need(bytes: number, what: string): Promise<void> {
     const { bavail, bsize } = await statfs(await this.folder());
@@ -149,7 +148,7 @@ export class LabCache {
     throw new LabError("ERR_LAB_DISK_FULL", `${sentence}; ${remedy}`);
   }
 
-  /** Writes a small file of the root, whole or not at all. */
+  /** Writes a small file of the root atomically. */
   async write(name: string, text: string): Promise<void> {
     await using scratch = await this.#scratchHere();
     const path = join(scratch.path, "file");
@@ -162,8 +161,8 @@ export class LabCache {
   /**
    * Finds an entry, without reading its files.
    *
-   * @throws {@link LabError} `ERR_LAB_DAMAGED` when its manifest cannot be read, `ERR_LAB_CACHE` when
-   *   the cache cannot, or, to root, when others can write it.
+   * @throws {@link LabError} `ERR_LAB_DAMAGED` if its manifest cannot be read; `ERR_LAB_CACHE` if the cache cannot
+   *   be read, or if root uses a cache that other users can write.
    */
   async find(kind: string, name: string): Promise<CacheEntry | undefined> {
     await this.#checkOwner();
@@ -173,19 +172,20 @@ export class LabCache {
   }
 
   /**
-   * Compares every file of an entry with its checksum, and notes that the entry is used.
+   * Compares every file of an entry with its checksum, and marks the entry as used.
    *
-   * A process reads the files once, and again only if one has changed since (its size, inode or times).
-   * @throws {@link LabError} `ERR_LAB_DAMAGED`, naming the first file that differs, is missing, or was
-   *   not put there by the entry's builder.
+   * A process reads the files once, and again only if one has changed (its size, inode or times).
+   *
+   * @throws {@link LabError} `ERR_LAB_DAMAGED` with the first file that differs, is missing, or is not in the
+   *   manifest.
    */
   async verify(entry: CacheEntry): Promise<void> {
     await this.compare(entry);
     const now = new Date();
-    await utimes(join(entry.path, MANIFEST), now, now).catch(() => undefined); // of a read-only cache
+    await utimes(join(entry.path, MANIFEST), now, now).catch(() => undefined); // the cache is read-only
   }
 
-  /** Does as {@link verify}, but does not count as a use. */
+  /** Does the same as {@link verify}, but does not mark the entry as used. */
   async compare(entry: CacheEntry): Promise<void> {
     const manifest = await readManifest(entry.path, join(entry.path, MANIFEST));
     if (manifest === undefined) {
@@ -196,7 +196,7 @@ export class LabCache {
     verified.set(entry.path, stamp);
   }
 
-  /** Finds an entry that can be made again, and verifies it. */
+  /** Finds a reproducible entry and verifies it. */
   async findIntact(kind: string, name: string): Promise<CacheEntry | "damaged" | undefined> {
     try {
       const found = await this.find(kind, name);
@@ -208,26 +208,26 @@ export class LabCache {
     }
   }
 
-  /** Lists the names of a kind's entries, also of damaged ones. */
+  /** Lists the names of the entries of a kind, including damaged ones. */
   async names(kind: string): Promise<readonly string[]> {
     await this.#checkOwner();
     return (await list(join(this.root, kind))).toSorted();
   }
 
-  /** Lists the kinds of entries that there are. */
+  /** Lists the kinds that have entries. */
   async kinds(): Promise<readonly string[]> {
     await this.#checkOwner();
     return (await list(this.root)).filter((kind) => KINDS.includes(kind)).toSorted();
   }
 
-  /** Whether the lab has put something here before. */
+  /** Whether the lab has stored something here before. */
   async isUsed(): Promise<boolean> {
     return (await list(this.root)).some(
       (name) => OWN_FOLDERS.includes(name) || KINDS.includes(name),
     );
   }
 
-  /** Says how large each entry is, and all together; a damaged one counts as nothing. */
+  /** Returns the size of each entry and their sum; a damaged entry counts as 0. */
   async size(): Promise<{ readonly bytes: number; readonly entries: readonly CacheEntry[] }> {
     const entries: CacheEntry[] = [];
     for (const kind of await this.kinds()) {
@@ -240,10 +240,10 @@ export class LabCache {
   }
 
   /**
-   * Builds an entry: `fill` puts its files into a folder aside, which is then moved into place.
+   * Builds an entry: `fill` writes its files into a temporary folder, which is then renamed.
    *
-   * When `fill` fails, or the process dies, nothing of it is ever seen. `fill` returns what is to
-   * be written down about it.
+   * If `fill` fails, or the process dies, no entry is created. `fill` returns the properties that are stored in the
+   * manifest.
    */
   async build(
     kind: string,
@@ -254,7 +254,7 @@ export class LabCache {
     const path = join(await this.folder(kind), checkName(name));
     await using scratch = await this.#scratchHere();
     const fresh = join(scratch.path, "new");
-    // Awaited here: the scratch folder goes when this function returns.
+    // This is awaited here, because the scratch folder is removed when the function returns.
     return await this.#writing(async () => {
       await mkdir(fresh, { mode: 0o700 });
       const about = await fill(fresh);
@@ -269,7 +269,7 @@ export class LabCache {
     });
   }
 
-  /** Removes an entry, if it is there. */
+  /** Removes an entry, if it exists. */
   async remove(kind: string, name: string): Promise<void> {
     await using scratch = await this.#scratchHere();
     await this.#writing(() =>
@@ -278,25 +278,25 @@ export class LabCache {
   }
 
   /**
-   * Makes an empty folder, and clears away those of processes that died.
+   * Creates an empty folder, and removes those of processes that have died.
    *
-   * It is beside the entries, or in the folder for temporary files when this cache cannot be written.
+   * It is beside the entries, or in the folder for temporary files if this cache is not writable.
    */
   async scratch(): Promise<Scratch> {
     return (await this.writable()).#scratchHere();
   }
 
   /**
-   * Waits until no other user of this cache, in any process, has the lock of this name.
+   * Waits for the lock of this name, which excludes all processes that use this cache.
    *
-   * @throws {@link LabError} `ERR_LAB_TOOL` when this machine has no flock(1).
+   * @throws {@link LabError} `ERR_LAB_TOOL` if this machine has no flock(1).
    */
   async lock(name: string, signal?: AbortSignal): Promise<AsyncDisposable> {
     const path = join(await this.folder("locks"), checkName(name));
     return this.#writing(() => lockFile(path, signal));
   }
 
-  /** Removes what processes that are no longer there left half-done; nothing else in these folders. */
+  /** Removes the temporary folders and locks of processes that have ended; other files remain. */
   async sweep(): Promise<void> {
     const building = join(this.root, "building");
     for (const name of await list(building)) {
@@ -318,7 +318,7 @@ export class LabCache {
     };
   }
 
-  /** Root executes what is in the cache: nobody else may be able to put it there. */
+  /** Root executes files of the cache, so other users must not be able to write it. */
   async #checkOwner(): Promise<void> {
     if (process.geteuid?.() !== 0) return;
     const found = await stat(this.root).catch(() => undefined);
@@ -326,7 +326,10 @@ export class LabCache {
     const [who, remedy] =
       found.uid === 0
         ? ["can be written by others", `chmod go-w ${this.root}`]
-        : [`belongs to user ${found.uid}`, "name a folder of root's with NODE_KVM_CACHE"];
+        : [
+            `belongs to user ${found.uid}`,
+            "name a folder that belongs to root with NODE_KVM_CACHE",
+          ];
     const sentence = `the cache ${this.root} ${who}: root does not use it`;
     throw new LabError("ERR_LAB_CACHE", `${sentence}; ${remedy}`);
   }
@@ -342,12 +345,12 @@ export class LabCache {
 
 const DENIED: readonly string[] = ["EACCES", "EPERM", "EROFS", "ENOTDIR", "ELOOP"];
 
-/** Says in the lab's words why a folder cannot be written; an error of another kind stays as it is. */
+/** Converts the system's error for a folder that cannot be written into a LabError; returns other errors unchanged. */
 function writeError(root: string, error: unknown): unknown {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   if (code === "ENOSPC" || code === "EDQUOT") return diskFull(`the cache ${root}`, error);
   if (!DENIED.includes(String(code))) return error;
-  const remedy = "name a folder of yours with NODE_KVM_CACHE";
+  const remedy = "name another folder with NODE_KVM_CACHE";
   return new LabError("ERR_LAB_CACHE", `${root} cannot be written (${code}); ${remedy}`, error);
 }
 
@@ -373,12 +376,12 @@ async function list(folder: string): Promise<readonly string[]> {
     if (hasCode(error, "ENOENT")) return [];
     if (!hasCode(error, ...DENIED)) throw error;
     const why = (error as NodeJS.ErrnoException).code;
-    const remedy = "name a folder of yours with NODE_KVM_CACHE";
+    const remedy = "name another folder with NODE_KVM_CACHE";
     throw new LabError("ERR_LAB_CACHE", `${folder} cannot be read (${why}); ${remedy}`, error);
   }
 }
 
-/** Moves a folder; when it is not there, or another process was first, all is as it should be. */
+/** Renames a folder; a missing source or an existing target is not an error. */
 async function move(from: string, to: string): Promise<void> {
   try {
     await rename(from, to);
@@ -387,14 +390,14 @@ async function move(from: string, to: string): Promise<void> {
   }
 }
 
-/** Says when an entry was last used; `undefined` for a folder that is no entry. */
+/** Returns the time of an entry's last use; `undefined` for a folder without a manifest. */
 export async function lastUse(folder: string): Promise<Date | undefined> {
   return (await stat(join(folder, MANIFEST)).catch(() => undefined))?.mtime;
 }
 
-/** Whether entries can be made in a folder, which may have to be made itself. */
+/** Whether entries can be created in a folder, which may not exist yet. */
 async function isWritable(root: string): Promise<boolean> {
-  // access(2) would ask about the real user, and mkdir(2) is about the effective one.
+  // access(2) checks the real user, mkdir(2) the effective one.
   const trial = join(root, "building", `${ownMark()}.${randomUUID()}`);
   try {
     await mkdir(trial, { recursive: true, mode: 0o700 });
@@ -405,13 +408,13 @@ async function isWritable(root: string): Promise<boolean> {
   }
 }
 
-/** The user's home; an empty HOME is as good as none. */
+/** Returns the user's home folder; an empty HOME is ignored. */
 function home(): string {
   try {
     const [path] = [homedir(), userInfo().homedir].filter(isAbsolute);
     if (path !== undefined) return path;
   } catch {
-    // The user has no line in /etc/passwd.
+    // The user is not in /etc/passwd.
   }
   const sentence = "there is no home folder for the cache: HOME is empty";
   throw new LabError("ERR_LAB_CACHE", `${sentence}; name a folder with NODE_KVM_CACHE`);

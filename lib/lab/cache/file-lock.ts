@@ -1,7 +1,7 @@
 /**
- * A lock between processes: flock(2) on a file. The kernel releases it when its owner ends, however
- * that is, so there is no stale lock to break. Node has no flock(2); the program of that name
- * (util-linux, busybox) locks the open file that it inherits, which is then locked for us too.
+ * A lock between processes: flock(2) on a file. The kernel releases it when its owner ends, so there are no stale
+ * locks. Node has no flock(2); the program of that name (util-linux, busybox) locks the open file that it inherits,
+ * and this process then holds the lock too.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -12,10 +12,10 @@ import { LabError } from "../error.ts";
 import { throwIfAborted } from "../process/command.ts";
 import { diesWithParent } from "../process/confinement.ts";
 
-/** A FIFO of this name is opened without its writer. */
+/** Makes open(2) of a FIFO return without a writer. */
 const OPEN = constants.O_RDONLY | constants.O_NONBLOCK;
 
-/** Waits until nobody else has the lock, takes it, and gives back what releases it. */
+/** Waits for the lock and takes it; the returned object releases it. */
 export async function lockFile(path: string, signal?: AbortSignal): Promise<AsyncDisposable> {
   for (;;) {
     throwIfAborted(signal);
@@ -24,7 +24,7 @@ export async function lockFile(path: string, signal?: AbortSignal): Promise<Asyn
   }
 }
 
-/** Removes the files of these locks that nobody has locked: their owners were killed. */
+/** Removes the lock files that are not locked: their owners were killed. */
 export async function removeFreeLocks(
   folder: string,
   isLock: (name: string) => boolean,
@@ -43,8 +43,8 @@ export async function removeFreeLocks(
 /**
  * Locks an open file; closes it if that fails.
  *
- * The one that had the lock removed the file as it released it: only who locks the file that still
- * has the name has the lock.
+ * The previous owner removes the file when it releases the lock, so the lock is valid only if the path still refers
+ * to the locked file.
  */
 async function isLocked(
   file: FileHandle,
@@ -80,7 +80,7 @@ async function flock(
     const [status] = (await once(child, "close")) as [number | null];
     throwIfAborted(signal);
     if (status === 0) return true;
-    // With -n, 1 says that another has it.
+    // With -n, status 1 means that another process holds it.
     if (status === 1 && words === "") return false;
     const remedy = "the lab needs flock (Debian's package util-linux)";
     throw new LabError(
@@ -99,7 +99,7 @@ async function flock(
 function release(file: FileHandle, path: string): AsyncDisposable {
   return {
     [Symbol.asyncDispose]: async () => {
-      await unlink(path).catch(() => undefined); // someone emptied the cache
+      await unlink(path).catch(() => undefined); // the cache was emptied meanwhile
       await file.close();
     },
   };

@@ -1,22 +1,22 @@
-/** What a cache entry should hold: each file's size and checksum. Where entries lie is cache.ts. */
+/** The manifest of a cache entry: the size and checksum of each file. cache.ts has the paths of entries. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { lstat, open, readdir, readFile, readlink, stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { LabError } from "../error.ts";
 
-/** The file of an entry that tells about the others. */
+/** The name of the manifest in an entry's folder. */
 export interface Manifest {
   readonly format: 1;
-  /** What the builder wrote down. */
+  /** The properties that the builder stored. */
   readonly about: Readonly<Record<string, string>>;
-  /** By path inside the entry. */
+  /** The files by path inside the entry. */
   readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
-  /** Where each symbolic link leads, by path inside the entry; left out when there is none. */
+  /** The target of each symbolic link, by path inside the entry; omitted if there is none. */
   readonly links?: Readonly<Record<string, string>>;
 }
 
-/** Reads every file below a folder, puts it to the disk, and writes down its size and checksum. */
+/** Syncs every file below a folder, and returns its size and checksum. */
 export async function makeManifest(folder: string, about: Manifest["about"]): Promise<Manifest> {
   const files: Record<string, { bytes: number; sha256: string }> = {};
   const links: Record<string, string> = {};
@@ -34,9 +34,9 @@ export async function makeManifest(folder: string, about: Manifest["about"]): Pr
 }
 
 /**
- * Reads an entry's manifest; `undefined` when there is no such entry.
+ * Reads an entry's manifest; returns `undefined` if the entry does not exist.
  *
- * @throws {@link LabError} `ERR_LAB_DAMAGED` when the entry is there and its manifest is not whole.
+ * @throws {@link LabError} `ERR_LAB_DAMAGED` if the entry exists and its manifest is invalid.
  */
 export async function readManifest(folder: string, path: string): Promise<Manifest | undefined> {
   try {
@@ -53,16 +53,16 @@ export async function readManifest(folder: string, path: string): Promise<Manife
 /**
  * Compares the files of an entry with its manifest.
  *
- * @param own - the file that the manifest itself is, which it does not list.
- * @throws {@link LabError} `ERR_LAB_DAMAGED`, naming the first that differs, is missing or is not
- *   in the manifest.
+ * @param own - the path of the manifest, which does not list itself.
+ * @throws {@link LabError} `ERR_LAB_DAMAGED` with the first file that differs, is missing, or is not in the
+ *   manifest.
  */
 export async function checkFiles(folder: string, manifest: Manifest, own: string): Promise<void> {
   const links = manifest.links ?? {};
   for (const name of await namesBelow(folder)) {
     const isKnown =
       name === own || Object.hasOwn(manifest.files, name) || Object.hasOwn(links, name);
-    if (!isKnown) throw damaged(join(folder, name), "was not put there by the lab");
+    if (!isKnown) throw damaged(join(folder, name), "was not written by the lab");
   }
   for (const [name, target] of Object.entries(links)) {
     const path = join(folder, name);
@@ -80,15 +80,15 @@ export async function checkFiles(folder: string, manifest: Manifest, own: string
 }
 
 /**
- * Says what a check would read, without reading it: manifest, names, inodes, sizes and times.
+ * Summarises the state of an entry without reading its files: manifest, names, inodes, sizes and times.
  *
- * A file cannot be written without a new time of its inode (ctime), which nobody can set back.
+ * Every write to a file changes the time of its inode (ctime), which cannot be set.
  */
 export async function stampFiles(folder: string, manifest: Manifest, own: string): Promise<string> {
   const stamps: unknown[] = [manifest];
   for (const name of await namesBelow(folder)) {
     const found = await lstat(join(folder, name), { bigint: true }).catch(() => undefined);
-    // The time of the manifest is when the entry was used.
+    // The modification time of the manifest is the time of the last use.
     if (name !== own) stamps.push([name, found?.ino, found?.size, found?.ctimeNs].map(String));
   }
   return JSON.stringify(stamps);
@@ -102,7 +102,7 @@ export async function sha256(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** Puts a file, or a folder's list of names, to the disk. */
+/** Syncs a file, or the names in a folder, to the disk. */
 export async function fsync(path: string): Promise<void> {
   const file = await open(path);
   try {
@@ -112,7 +112,7 @@ export async function fsync(path: string): Promise<void> {
   }
 }
 
-/** The paths inside a folder of all that is below it, but for folders; sorted. */
+/** Lists the paths of everything below a folder except folders, sorted. */
 async function namesBelow(folder: string): Promise<readonly string[]> {
   const found = await readdir(folder, { withFileTypes: true, recursive: true });
   return found
@@ -121,11 +121,11 @@ async function namesBelow(folder: string): Promise<readonly string[]> {
     .toSorted();
 }
 
-/** Passes over what is not there; says of anything else that it cannot be read. */
+/** Ignores a missing file; rejects with other errors as `ERR_LAB_CACHE`. */
 function whyUnreadable(folder: string): (error: NodeJS.ErrnoException) => undefined {
   return (error) => {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
-    const remedy = "name a folder of yours with NODE_KVM_CACHE";
+    const remedy = "name another folder with NODE_KVM_CACHE";
     const sentence = `the cache entry ${folder} cannot be read (${error.code}); ${remedy}`;
     throw new LabError("ERR_LAB_CACHE", sentence, error);
   };

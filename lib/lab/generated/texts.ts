@@ -23,7 +23,7 @@ while read -r module; do
   insmod @LAB@/modules/$module 2>>@LAB@/insmod || break
 done <@LAB@/modules/order
 if [ -c /dev/kvm ]; then
-  # A machine that waits for its work must not speak: it is being saved.
+  # A machine that waits for its work must not write: it is being saved.
   (while sleep 5 6>&- >&-; do [ -e @HELD@ ] || echo beat; done >&6 4>&- 5>&-) &
   beat=$!
   mkfifo @LAB@/stdout @LAB@/stderr
@@ -60,7 +60,7 @@ if [ -c /dev/kvm ]; then
 else
   echo no-kvm $(cat @LAB@/insmod) >&6
 fi
-# stty waits until all is sent: powering off does not, and after its last word the machine may be ended.
+# stty waits until all bytes are sent; powering off does not. The machine may be killed after its last message.
 for port in 1 2; do stty -F /dev/ttyS$port raw; done
 echo end >&6
 stty -F /dev/ttyS3 raw

@@ -1,32 +1,32 @@
 /**
- * Which kernels there are, as the archive's lists say, and which one a name means.
- * Asking the archive is archive.ts; having a kernel here is kernels.ts.
+ * The catalogue: the kernels in the archive's lists, and the kernel that a name means. archive/archive.ts queries the
+ * archive; kernel-entry.ts puts a kernel into the cache; kernels.ts uses both.
  */
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import type { ArchiveAddress } from "../archive/address.ts";
 import { Archive, type Package } from "../archive/archive.ts";
-import type { ArchiveAddress } from "../archive/archive-address.ts";
 import type { LabCache } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
 import { compareVersions, linuxVersion } from "./version.ts";
 
 /** A kernel of the archive. */
 export interface CatalogueKernel {
-  /** What `uname -r` says: `6.12.43+deb12-cloud-amd64`. */
+  /** The kernel's release, as in `uname -r`: `6.12.43+deb12-cloud-amd64`. */
   readonly release: string;
   /** The package's version: `6.12.43-1~bpo12+1`. */
   readonly version: string;
   readonly suite: string;
-  /** What has to be downloaded; nothing when it cannot be had. */
+  /** The packages to download; empty if the kernel is not available. */
   readonly packages: readonly Package[];
-  /** Why it cannot be had. */
+  /** The reason why it is not available. */
   readonly why: string | undefined;
 }
 
-/** The kernels of an archive on a day. */
+/** The kernels of an archive at one time. */
 export interface Catalogue {
   readonly format: 1;
-  /** When the archive was asked, in milliseconds of Unix time. */
+  /** The time of the query, in milliseconds of Unix time. */
   readonly made: number;
   readonly address: ArchiveAddress;
   readonly suites: readonly string[];
@@ -36,47 +36,52 @@ export interface Catalogue {
   readonly kernels: readonly CatalogueKernel[];
 }
 
-/** What {@link resolveKernel} needs to know about a kernel. */
+/** The properties of a kernel that {@link resolveKernel} uses. */
 export interface Named {
   readonly release: string;
   readonly version: string;
-  /** Whether it can be had, from the archive or the cache. */
+  /** Whether it is available from the archive or the cache. */
   readonly obtainable: boolean;
   readonly why: string | undefined;
 }
 
 const FILE = "catalogue.json";
 const DAY_MS = 86_400_000;
-/** How every release of the catalogue ends; names may leave it out. */
-const FLAVOUR = "-cloud-amd64";
-/** A kernel's own package is megabytes; one that only depends on others, two kilobytes. */
+/** The ending of every release of the catalogue, which names may omit. */
+export const FLAVOUR = "-cloud-amd64";
+/** Returns a release as lists show it and as a name may be written: without the ending that all have. */
+export function shortRelease(release: string): string {
+  return release.endsWith(FLAVOUR) ? release.slice(0, -FLAVOUR.length) : release;
+}
+
+/** A kernel's package has megabytes; a package that only depends on others has two kilobytes. */
 const METAPACKAGE_BYTES = 100_000;
 
-/** Reads what the archive said last; `undefined` when it was never asked. */
+/** Reads the stored catalogue; `undefined` if there is none. */
 export async function readCatalogue(cache: LabCache): Promise<Catalogue | undefined> {
   try {
     const value: unknown = JSON.parse(await readFile(join(cache.root, FILE), "utf8"));
     const isOurs = typeof value === "object" && value !== null && "format" in value;
     return isOurs && value.format === 1 ? (value as Catalogue) : undefined;
   } catch {
-    // It is there or not; a broken one is as good as none, for the archive can be asked again.
+    // A broken catalogue is ignored, because the archive can be queried again.
     return undefined;
   }
 }
 
-/** Forgets what the archive said, once it turned out to be no longer so. */
+/** Removes the stored catalogue after it has turned out to be outdated. */
 export async function forgetCatalogue(cache: LabCache): Promise<void> {
   await rm(join(cache.root, FILE), { force: true });
 }
 
-/** Whether a catalogue is of this archive and of the last day. */
+/** Whether a catalogue belongs to this archive and is at most a day old. */
 export function isFresh(catalogue: Catalogue, address: ArchiveAddress): boolean {
   const { main, security } = catalogue.address;
   if (main !== address.main || security !== address.security) return false;
   return Math.abs(Date.now() - catalogue.made) < DAY_MS;
 }
 
-/** Asks the archive, and keeps the answer. */
+/** Queries the archive, and stores the catalogue. */
 export async function makeCatalogue(
   cache: LabCache,
   address: ArchiveAddress,
@@ -89,21 +94,21 @@ export async function makeCatalogue(
   return catalogue;
 }
 
-/** Says of an archive without kernels that it has none; `undefined` when it has some. */
+/** Returns the error of an archive without kernels; `undefined` if it has any. */
 export function emptiness(catalogue: Catalogue | undefined): LabError | undefined {
   if (catalogue === undefined || catalogue.kernels.length > 0) return undefined;
   const { address, missing } = catalogue;
   const sentence = `the archive ${address.main} lists no kernel (linux-image-...${FLAVOUR})`;
-  const lack = missing.length === 0 ? "" : `; suites it did not give: ${missing.join("; ")}`;
+  const lack = missing.length === 0 ? "" : `; missing suites: ${missing.join("; ")}`;
   const remedy = "name another archive with --mirror";
   return new LabError("ERR_LAB_ARCHIVE", `${sentence}${lack}; ${remedy}`);
 }
 
 /**
- * Puts packages together to kernels, sorted by version.
+ * Combines packages to kernels, sorted by version.
  *
- * Up to 6.18 linux-image holds vmlinuz and modules. From 6.19 it is empty and linux-binary and
- * linux-modules hold them; some versions lost the latter from every suite, and cannot be had.
+ * Up to 6.18, linux-image contains vmlinuz and modules. From 6.19 on, it is empty, and linux-binary and linux-modules
+ * contain them; linux-modules of some versions is in no suite any more, so these kernels are not available.
  */
 export function kernelsOf(packages: readonly Package[]): readonly CatalogueKernel[] {
   const newest = new Map<string, Package>();
@@ -118,7 +123,7 @@ export function kernelsOf(packages: readonly Package[]): readonly CatalogueKerne
     const [, part, release = ""] = /^linux-(image|binary)-(.*)$/.exec(name) ?? [];
     const image = newest.get(`linux-image-${release}`);
     const isWhole = image !== undefined && image.bytes > METAPACKAGE_BYTES;
-    // Each release once: by the one package that has its vmlinuz.
+    // Each release is added once, for the package that contains its vmlinuz.
     const vmlinuz = isWhole ? image : newest.get(`linux-binary-${release}`);
     if (vmlinuz?.name !== name || part === undefined) continue;
     kernels.push(isWhole ? toKernel(release, [vmlinuz]) : splitKernel(release, vmlinuz, newest));
@@ -148,11 +153,11 @@ function toKernel(release: string, packages: readonly Package[], why?: string): 
 /**
  * Finds the kernel that a name means.
  *
- * A release means itself, with or without `-cloud-amd64`; a Linux version (`6.12`, `6.12.43`) the
- * newest kernel of it that can be had.
+ * A release means itself, with or without `-cloud-amd64`; a Linux version (`6.12`, `6.12.43`) means the newest
+ * available kernel of that version.
  *
- * @throws {@link LabError} `ERR_LAB_UNKNOWN_KERNEL`, naming what comes near; `ERR_LAB_GONE` when
- * there is one but it cannot be had.
+ * @throws {@link LabError} `ERR_LAB_UNKNOWN_KERNEL` with similar names; `ERR_LAB_GONE` if the kernel exists but is
+ *   not available.
  */
 export function resolveKernel<T extends Named>(name: string, kernels: readonly T[]): T {
   const found = kernels.filter(({ release }) => namesRelease(name, release));
@@ -165,15 +170,16 @@ export function resolveKernel<T extends Named>(name: string, kernels: readonly T
   const [newest] = found;
   if (newest === undefined) throw unknownKernel(name, kernels);
   const near = nearest(newest.version, kernels).join(" and ");
-  const sentence = `${newest.release} cannot be had: ${newest.why ?? "the archive has it no more"}`;
-  const remedy = near === "" ? "`node-kvm lab kernels` shows what can" : `the nearest are ${near}`;
+  const sentence = `${newest.release} is not available: ${newest.why ?? "the archive no longer has it"}`;
+  const remedy =
+    near === "" ? "`node-kvm lab kernels` lists the available kernels" : `the nearest are ${near}`;
   throw new LabError("ERR_LAB_GONE", `${sentence}; ${remedy}`);
 }
 
 /**
- * Whether a name is this very release, with or without `-cloud-amd64`.
+ * Whether a name is exactly this release, with or without `-cloud-amd64`.
  *
- * `7.3` is not `7.3-cloud-amd64`, a release candidate's name, but any kernel of 7.3.
+ * `7.3` does not mean `7.3-cloud-amd64`, which is the release of a release candidate, but any kernel of 7.3.
  */
 export function namesRelease(name: string, release: string): boolean {
   if (release === name) return true;
@@ -185,7 +191,7 @@ function isOf(linux: string, name: string): boolean {
 }
 
 function unknownKernel(name: string, kernels: readonly Named[]): LabError {
-  const shows = "`node-kvm lab kernels` shows all";
+  const shows = "`node-kvm lab kernels` lists all";
   const series = [...new Set(kernels.map(({ version }) => seriesOf(version)))];
   const meant = series.filter((each) => each.startsWith(`${name}.`));
   if (meant.length > 0) {
@@ -194,15 +200,20 @@ function unknownKernel(name: string, kernels: readonly Named[]): LabError {
   }
   const near = /^\d/.test(name) ? nearest(name, kernels) : [];
   const hint =
-    near.length > 0 ? `near it are ${near.join(" and ")}` : `there are ${series.join(", ")}`;
-  return new LabError("ERR_LAB_UNKNOWN_KERNEL", `no kernel is called "${name}"; ${hint}; ${shows}`);
+    near.length > 0
+      ? `the nearest are ${near.join(" and ")}`
+      : `the series are ${series.join(", ")}`;
+  return new LabError(
+    "ERR_LAB_UNKNOWN_KERNEL",
+    `no kernel has the name "${name}"; ${hint}; ${shows}`,
+  );
 }
 
 function seriesOf(version: string): string {
   return linuxVersion(version).replace(/^(\d+\.\d+).*/, "$1");
 }
 
-/** The releases that can be had and come just before and just after a version. */
+/** Returns the available releases just before and just after a version. */
 function nearest(version: string, kernels: readonly Named[]): readonly string[] {
   const all = kernels
     .filter(({ obtainable }) => obtainable)

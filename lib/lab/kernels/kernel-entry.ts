@@ -1,37 +1,38 @@
-/** A kernel's entry in the cache: what is taken out of its packages, and where it lies in there. */
+/** A kernel's entry in the cache: it is downloaded and built, and listed in rows with the kernels of the catalogue. */
 import { existsSync } from "node:fs";
 import { copyFile, mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
+import type { ArchiveAddress } from "../archive/address.ts";
 import { Archive } from "../archive/archive.ts";
-import type { ArchiveAddress } from "../archive/archive-address.ts";
 import type { CacheEntry, LabCache } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
 import { runOk } from "../process/command.ts";
-import { type CatalogueKernel, forgetCatalogue } from "./catalogue.ts";
+import { unpackVmlinux } from "./bzimage.ts";
+import { type Catalogue, type CatalogueKernel, forgetCatalogue } from "./catalogue.ts";
 import { findModules, moduleClosure } from "./modules.ts";
-import { unpackVmlinux } from "./vmlinux.ts";
+import { compareVersions, linuxVersion } from "./version.ts";
 
 /** A kernel that a machine can boot. */
 export interface Kernel {
-  /** Its release, `6.12.107+deb13-cloud-amd64`; of a user's own, `own:` and its release or label. */
+  /** Its release, `6.12.107+deb13-cloud-amd64`; for a user's own kernel, `own:` and its release or label. */
   readonly name: string;
-  /** What `uname -r` says; `""` when it is not known. */
+  /** Its release, as in `uname -r`; `""` if it is unknown. */
   readonly release: string;
   /** The path of its bzImage. */
   readonly vmlinuz: string;
-  /** The unpacked kernel (vmlinux.ts), where the cache's entry has one. */
+  /** The unpacked kernel (bzimage.ts), if the entry has one. */
   readonly vmlinux?: string;
-  /** A folder below which its modules are, as `.ko`, `.ko.xz`, `.ko.gz` or `.ko.zst`. */
+  /** The folder that contains its modules, at any depth, as `.ko`, `.ko.xz`, `.ko.gz` or `.ko.zst`. */
   readonly modules: string;
 }
 
-/** How far a download is. */
+/** The progress of a download. */
 export interface FetchProgress {
   /** The kernel's release. */
   readonly kernel: string;
   /** The package that is being downloaded. */
   readonly package: string;
-  /** How much of all its packages is here. */
+  /** The bytes of all its packages that were downloaded. */
   readonly bytes: number;
   readonly total: number;
 }
@@ -46,7 +47,7 @@ export interface EntryOptions {
 /** The cache's kind of entry for kernels. */
 export const KERNELS = "kernels";
 
-/** What a lab may want of a kernel: KVM, and ways to share files. Those that it needs come along. */
+/** The modules that are kept: KVM, and ways to share files. Their dependencies are added. */
 const MODULES = [
   "ccp",
   "irqbypass",
@@ -73,7 +74,7 @@ const MODULES = [
   "vmw_vsock_virtio_transport",
 ] as const;
 
-/** Names the files of a kernel's entry. */
+/** Returns the kernel of an entry. */
 export function kernelOf(entry: CacheEntry): Kernel {
   const vmlinux = join(entry.path, "vmlinux");
   return {
@@ -86,9 +87,9 @@ export function kernelOf(entry: CacheEntry): Kernel {
 }
 
 /**
- * Downloads a kernel's packages and puts what the lab needs of them into the cache.
+ * Downloads a kernel's packages and stores the needed files in the cache.
  *
- * When another process does the same, waits for it and takes what it made.
+ * If another process is doing the same, waits for it and returns its entry.
  */
 export async function buildKernel(
   cache: LabCache,
@@ -113,7 +114,7 @@ export async function buildKernel(
       release,
       async (into) => {
         await using scratch = await cache.scratch();
-        // A folder below, for dpkg-deb gives it the date of the package's root.
+        // A subfolder, because dpkg-deb sets its date to that of the package's root.
         const root = join(scratch.path, "root");
         for (const file of files) await runOk("dpkg-deb", ["-x", file, root], { signal });
         await keep(root, release, into, signal);
@@ -125,14 +126,14 @@ export async function buildKernel(
     return entry;
   } catch (error) {
     if (!(error instanceof LabError)) throw error;
-    // A part of a download is kept to go on from, but not on a disk that it fills.
+    // A partial download is kept to resume it, unless it has filled the disk.
     if (error.code === "ERR_LAB_DISK_FULL") await rm(folder, { recursive: true, force: true });
     if (error.code === "ERR_LAB_GONE") await forgetCatalogue(cache);
     throw error;
   }
 }
 
-/** Copies vmlinuz and the modules out of unpacked packages. */
+/** Copies vmlinuz and the modules from unpacked packages. */
 async function keep(
   root: string,
   release: string,
@@ -161,6 +162,83 @@ async function keep(
 }
 
 function incomplete(release: string, what: string): LabError {
-  const sentence = `the packages of ${release} hold no ${what}`;
+  const sentence = `the packages of ${release} contain no ${what}`;
   return new LabError("ERR_LAB_NOT_A_KERNEL", `${sentence}: the lab cannot use this kernel`);
+}
+
+/** A kernel of the catalogue or of the cache. */
+export interface KernelRow {
+  readonly release: string;
+  /** The package's version: `6.12.43-1~bpo12+1`. */
+  readonly version: string;
+  /** The Linux version: `6.12.43`. */
+  readonly linux: string;
+  /** The suite that has it; `""` if only the cache has it. */
+  readonly suite: string;
+  /** The bytes to download; 0 if the archive does not have it. */
+  readonly bytes: number;
+  readonly cached: boolean;
+  readonly cachedBytes: number;
+  /** Whether the archive has all its packages, or the cache has it. */
+  readonly obtainable: boolean;
+  /** The reason why it is not available, or the damage of its copy in the cache. */
+  readonly why: string | undefined;
+}
+
+/** Lists the kernels of the catalogue and of the cache, sorted by version. */
+export async function rowsOf(
+  cache: LabCache,
+  catalogue: Catalogue | undefined,
+): Promise<readonly KernelRow[]> {
+  const kernels = catalogue?.kernels ?? [];
+  // Without a catalogue, the content of the archive is unknown.
+  const unlisted = catalogue === undefined ? undefined : "the archive no longer has it";
+  const names = await cache.names(KERNELS);
+  const listed = new Set(kernels.map(({ release }) => release));
+  const rows = await Promise.all([
+    ...kernels.map(({ release }) => rowOf(cache, release, kernels, names, unlisted)),
+    ...names
+      .filter((name) => !listed.has(name))
+      .map((name) => rowOf(cache, name, kernels, names, unlisted)),
+  ]);
+  return rows.toSorted((a, b) => compareVersions(a.version, b.version));
+}
+
+async function rowOf(
+  cache: LabCache,
+  release: string,
+  kernels: readonly CatalogueKernel[],
+  names: readonly string[],
+  unlisted: string | undefined,
+): Promise<KernelRow> {
+  const kernel = kernels.find((each) => each.release === release);
+  const { cachedBytes, version, problem } = await cachedPart(cache, release, names);
+  const packages = kernel?.packages ?? [];
+  const cached = cachedBytes > 0;
+  return {
+    release,
+    version: kernel?.version ?? version,
+    linux: linuxVersion(kernel?.version ?? version),
+    suite: kernel?.suite ?? "",
+    bytes: packages.reduce((sum, { bytes }) => sum + bytes, 0),
+    cached,
+    cachedBytes,
+    obtainable: packages.length > 0 || cached,
+    why: problem ?? (kernel === undefined ? unlisted : kernel.why),
+  };
+}
+
+async function cachedPart(
+  cache: LabCache,
+  release: string,
+  names: readonly string[],
+): Promise<{ cachedBytes: number; version: string; problem?: string }> {
+  if (!names.includes(release)) return { cachedBytes: 0, version: release };
+  try {
+    const entry = await cache.find(KERNELS, release);
+    return { cachedBytes: entry?.bytes ?? 0, version: entry?.about["version"] ?? release };
+  } catch (error) {
+    if (!(error instanceof LabError)) throw error;
+    return { cachedBytes: 0, version: release, problem: error.message };
+  }
 }

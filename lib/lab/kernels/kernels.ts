@@ -1,17 +1,14 @@
 /**
- * Having a kernel here: from the cache, from the archive, or the user's own.
- * Which there are is catalogue.ts; getting one's files is kernel-entry.ts; booting one is machine.ts.
+ * Kernels for machines: from the cache, from the archive, or the user's own. catalogue.ts lists those of the archive,
+ * kernel-entry.ts puts one into the cache, bzimage.ts and modules.ts read a kernel's files, version.ts compares
+ * versions.
  */
 import { access, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import {
-  type ArchiveAddress,
-  configuredArchive,
-  mirrorArchive,
-} from "../archive/archive-address.ts";
+import { type ArchiveAddress, configuredArchive, mirrorArchive } from "../archive/address.ts";
 import { LabCache } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
-import { bootImageRelease } from "./boot-image.ts";
+import { bootImageRelease } from "./bzimage.ts";
 import {
   type Catalogue,
   emptiness,
@@ -21,19 +18,26 @@ import {
   readCatalogue,
   resolveKernel,
 } from "./catalogue.ts";
-import { buildKernel, type FetchProgress, KERNELS, type Kernel, kernelOf } from "./kernel-entry.ts";
-import { type KernelRow, rowsOf } from "./kernel-row.ts";
+import {
+  buildKernel,
+  type FetchProgress,
+  KERNELS,
+  type Kernel,
+  type KernelRow,
+  kernelOf,
+  rowsOf,
+} from "./kernel-entry.ts";
 import { findModules } from "./modules.ts";
 
 export type { Kernel, KernelRow };
 
-/** Where kernels come from. */
+/** The source of kernels. */
 export interface KernelOptions {
   /** The cache; the default one if omitted. @internal */
   readonly cache?: LabCache | undefined;
-  /** The archive's address, `http://HOST/debian`; when left out, the one of this machine's apt. */
+  /** The archive's address, `http://HOST/debian`; by default that of this machine's apt. */
   readonly mirror?: string | undefined;
-  /** Whether to ask the archive even if it was asked within a day. */
+  /** Whether to query the archive even if the catalogue is at most a day old. */
   readonly update?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -41,33 +45,30 @@ export interface KernelOptions {
 /** How a kernel is fetched. */
 export interface FetchOptions extends KernelOptions {
   readonly onProgress?: ((progress: FetchProgress) => void) | undefined;
-  /** Whether to fetch again what is cached, or damaged. */
+  /** Whether to replace a cached or damaged kernel. */
   readonly refetch?: boolean | undefined;
 }
 
-/** All kernels, sorted by version, and what to know about the list. */
+/** All kernels, sorted by version, and the state of the list. */
 export interface KernelList {
   readonly rows: readonly KernelRow[];
-  /** When the archive was asked; `undefined` when it never answered. */
+  /** The time of the query; `undefined` if the archive has never answered. */
   readonly asked: Date | undefined;
   /** The suites whose lists could not be fetched, each with the reason. */
   readonly missing: readonly string[];
-  /**
-   * Why the archive could not be asked now, and the rows are what is known from before; or that it
-   * has no kernel at all.
-   */
+  /** The reason why the archive could not be queried now, so that the rows are older; or that it has no kernel. */
   readonly trouble: LabError | undefined;
 }
 
-/** Lists the kernels of the archive and of the cache; {@link surveyKernels} without its remarks. */
+/** Lists the kernels of the archive and of the cache, as {@link surveyKernels}, without the state of the list. */
 export async function listKernels(options: KernelOptions = {}): Promise<readonly KernelRow[]> {
   return (await surveyKernels(options)).rows;
 }
 
 /**
- * Lists the kernels of the archive and of the cache, and says how far the list can be trusted.
+ * Lists the kernels of the archive and of the cache, with the state of the list.
  *
- * @throws {@link LabError} when the archive cannot be asked, never was, and nothing is cached.
+ * @throws {@link LabError} if the archive cannot be queried, there is no older catalogue, and nothing is cached.
  */
 export async function surveyKernels(options: KernelOptions = {}): Promise<KernelList> {
   const { cache, catalogue, ...view } = await look(options);
@@ -79,12 +80,12 @@ export async function surveyKernels(options: KernelOptions = {}): Promise<Kernel
 }
 
 /**
- * Gets a kernel of the catalogue, from the cache or the archive.
+ * Returns a kernel of the catalogue, from the cache or the archive.
  *
- * `6.12` and `6.12.43` mean the newest kernel of that version that can be had; a release, with or
- * without `-cloud-amd64`, means itself. A release that is cached needs no network.
+ * `6.12` and `6.12.43` mean the newest available kernel of that version; a release, with or without `-cloud-amd64`,
+ * means itself. A cached release needs no network.
  *
- * @throws {@link LabError} which says what is missing and what to do.
+ * @throws {@link LabError} with the cause and the remedy.
  */
 export async function fetchKernel(name: string, options: FetchOptions = {}): Promise<Kernel> {
   const cache = options.cache ?? LabCache.default();
@@ -97,18 +98,18 @@ export async function fetchKernel(name: string, options: FetchOptions = {}): Pro
   if (cached !== undefined) return cached;
   if (catalogue === undefined || kernel === undefined || kernel.why !== undefined) {
     if (trouble !== undefined) throw trouble;
-    const sentence = `${release} cannot be fetched again: ${kernel?.why ?? "the archive has it no more"}`;
+    const sentence = `${release} cannot be fetched again: ${kernel?.why ?? "the archive no longer has it"}`;
     throw new LabError("ERR_LAB_GONE", sentence);
   }
   return kernelOf(await buildKernel(cache, catalogue.address, kernel, options));
 }
 
 /**
- * Takes a kernel of the user's own.
+ * Checks and returns a kernel of the user's own.
  *
- * @param options.vmlinuz a bzImage, or the folder of a built kernel tree.
- * @param options.modules the folder of its modules; when left out, the tree's, or the bzImage's own.
- * @param options.label what to call it, instead of its release.
+ * @param options.vmlinuz - a bzImage, or the folder of a built kernel tree.
+ * @param options.modules - the folder of its modules; by default the tree, or the folder of the bzImage.
+ * @param options.label - its name, instead of its release.
  * @throws {@link LabError} `ERR_LAB_NOT_A_KERNEL` or `ERR_LAB_MODULE`.
  */
 export async function ownKernel(options: {
@@ -130,7 +131,7 @@ export async function ownKernel(options: {
   return { name: `own:${label}`, release, vmlinuz, modules };
 }
 
-/** Finds the bzImage that a path means, and the folder where its modules would be. */
+/** Finds the bzImage that a path means, and the default folder of its modules. */
 async function findImage(path: string): Promise<{ vmlinuz: string; beside: string }> {
   const inTree = join("arch", "x86", "boot", "bzImage");
   const found = await stat(path).catch(() => undefined);
@@ -149,7 +150,7 @@ async function findImage(path: string): Promise<{ vmlinuz: string; beside: strin
     )
       return { vmlinuz, beside: path };
   }
-  const sentence = `${path} holds no ${inTree}; build the tree (make bzImage modules), or give a bzImage`;
+  const sentence = `${path} contains no ${inTree}; build the tree (make bzImage modules), or give a bzImage`;
   throw new LabError("ERR_LAB_NOT_A_KERNEL", sentence);
 }
 
@@ -159,7 +160,7 @@ interface View {
   readonly trouble: LabError | undefined;
 }
 
-/** Gets the newest catalogue there can be: what was known before, when the archive cannot be asked. */
+/** Returns the newest catalogue: the stored one if the archive cannot be queried. */
 async function look(options: KernelOptions): Promise<View> {
   const cache = options.cache ?? LabCache.default();
   const { signal } = options;
@@ -178,13 +179,16 @@ async function look(options: KernelOptions): Promise<View> {
   } catch (error) {
     if (!(error instanceof LabError && canWait(error))) throw error;
     const catalogue = await readCatalogue(cache);
-    // Another archive's list would not help: its packages would be asked of this one.
+    // The catalogue of another archive is useless, because its packages would be downloaded from this one.
     const isSame = address === undefined || catalogue?.address.main === address.main;
     return { cache, catalogue: isSame ? catalogue : undefined, trouble: error };
   }
 }
 
-/** The last one is a cache that cannot be written, which may hold the kernel all the same. */
+/**
+ * Errors that leave the stored catalogue usable. The last one is a cache that cannot be written but may contain the
+ * kernel.
+ */
 const CAN_WAIT: ReadonlySet<string> = new Set([
   "ERR_LAB_NETWORK",
   "ERR_LAB_ARCHIVE",
@@ -192,12 +196,12 @@ const CAN_WAIT: ReadonlySet<string> = new Set([
   "ERR_LAB_CACHE",
 ]);
 
-/** Whether one can go on without asking the archive now. */
+/** Whether the work can continue without querying the archive. */
 function canWait({ code }: LabError): boolean {
   return CAN_WAIT.has(code);
 }
 
-/** Finds the release that a name means; when it cannot, the archive's trouble is why. */
+/** Finds the release that a name means; on failure, an error of the archive is the reason. */
 function pick(name: string, rows: readonly KernelRow[], trouble: LabError | undefined): string {
   try {
     return resolveKernel(name, rows).release;

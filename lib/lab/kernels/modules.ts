@@ -1,39 +1,50 @@
-/**
- * A kernel's modules: finding them below a folder, what each needs, and their order of loading.
- * Reading one module's file is module-file.ts.
- */
+/** A kernel's modules: their files below a folder, their dependencies, and the order of loading. */
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, extname, join } from "node:path";
 import { LabError } from "../error.ts";
-import { throwIfAborted } from "../process/command.ts";
-import { COMPRESSIONS, parseModuleInfo, readModule } from "./module-file.ts";
+import { commandError, run, throwIfAborted } from "../process/command.ts";
 
 /** The part of a kernel that this file needs. */
 export interface ModuleOwner {
-  /** What the modules must be built for; `""` when it is not known. */
+  /** The release that the modules must be built for; `""` if it is unknown. */
   readonly release: string;
-  /** The folder below which its modules lie. */
+  /** The folder that contains its modules, at any depth. */
   readonly modules: string;
 }
 
-/** Where the modules below a folder are. */
+/** The modules below a folder. */
 export interface ModuleTree {
   readonly folder: string;
   /** Files by module name, with `_` for `-`. */
   readonly files: ReadonlyMap<string, string>;
-  /** The names of what is built into the kernel instead, as far as the folder tells. */
+  /** The names of modules that are built into the kernel, from `modules.builtin`. */
   readonly builtin: ReadonlySet<string>;
 }
+
+/** The compression programs by the ending of a module's file name. */
+const COMPRESSIONS: Readonly<Record<string, string>> = {
+  ".gz": "gzip",
+  ".xz": "xz",
+  ".zst": "zstd",
+};
+
+// elf.h: a module is a relocatable file for x86-64.
+export const ELF64_LITTLE_ENDIAN: string = "\u007fELF\u0002\u0001";
+const E_SHOFF = 0x28;
+const E_SHENTSIZE = 0x3a;
+const SH_NAME = 0x00;
+const SH_OFFSET = 0x18;
+const SH_SIZE = 0x20;
 
 const MODULE_FILE = new RegExp(
   `^(.+)\\.ko(${Object.keys(COMPRESSIONS).join("|").replaceAll(".", "\\.")})?$`,
 );
 
 /**
- * Writes a vendor's KVM module, and the modules it needs, as plain `.ko` files into a folder.
+ * Writes a vendor's KVM module and its dependencies as plain `.ko` files into a folder.
  *
- * @returns the files in the order of loading. What is built into the kernel is left out.
- * @throws {@link LabError} `ERR_LAB_MODULE` when one is missing, broken, or of another kernel.
+ * @returns the files in the order of loading, without modules that are built into the kernel.
+ * @throws {@link LabError} `ERR_LAB_MODULE` if a module is missing, broken, or of another kernel.
  */
 export function moduleChain(
   kernel: ModuleOwner,
@@ -44,7 +55,7 @@ export function moduleChain(
   return loadOrder(kernel, [module], into, signal);
 }
 
-/** Does for any modules what {@link moduleChain} does for KVM's. */
+/** Does the same as {@link moduleChain} for any modules. */
 export async function loadOrder(
   kernel: ModuleOwner,
   modules: Iterable<string>,
@@ -75,13 +86,13 @@ export async function loadOrder(
   return order;
 }
 
-/** Finds every module below a folder, and what `modules.builtin` says. */
+/** Finds every module below a folder, and the names in `modules.builtin`. */
 export async function findModules(folder: string): Promise<ModuleTree> {
   const files = new Map<string, string>();
   const builtin = new Set<string>();
   for (const path of await walk(folder)) {
     const [, name] = MODULE_FILE.exec(basename(path)) ?? [];
-    // A module in updates/ goes before the kernel's own, as depmod has it.
+    // A module in updates/ takes precedence over the kernel's own, as in depmod.
     if (name !== undefined && !(files.has(moduleName(name)) && !path.includes("/updates/"))) {
       files.set(moduleName(name), path);
     }
@@ -93,7 +104,7 @@ export async function findModules(folder: string): Promise<ModuleTree> {
   return { folder, files, builtin };
 }
 
-/** Names the files of those of these modules that are there, and of all that they need. */
+/** Returns the files of these modules, if they exist, and of their dependencies. */
 export async function moduleClosure(
   tree: ModuleTree,
   names: Iterable<string>,
@@ -101,7 +112,7 @@ export async function moduleClosure(
 ): Promise<readonly string[]> {
   const wanted = new Set(names);
   const paths: string[] = [];
-  // A set's iteration goes on over what is added meanwhile.
+  // The iteration includes names that are added meanwhile.
   for (const name of wanted) {
     const path = tree.files.get(name);
     if (path === undefined) continue;
@@ -115,7 +126,7 @@ export async function moduleClosure(
 function moduleFile({ folder, files }: ModuleTree, name: string): string {
   const path = files.get(name);
   if (path !== undefined) return path;
-  const hint = "nor does a modules.builtin there say that the kernel has it built in";
+  const hint = "and no modules.builtin there lists it";
   throw new LabError("ERR_LAB_MODULE", `there is no module ${name} below ${folder}, ${hint}`);
 }
 
@@ -123,7 +134,7 @@ function moduleName(name: string): string {
   return name.replaceAll("-", "_");
 }
 
-/** All files below a folder, in order of their names, not following links to folders. */
+/** Lists all files below a folder, sorted by name, without following links to folders. */
 async function walk(folder: string): Promise<readonly string[]> {
   const found = await readdir(folder, { withFileTypes: true }).catch((cause: unknown) => {
     throw new LabError("ERR_LAB_MODULE", `the modules' folder ${folder} cannot be read`, cause);
@@ -135,4 +146,70 @@ async function walk(folder: string): Promise<readonly string[]> {
     else if (entry.name !== ".git") paths.push(...(await walk(path)));
   }
   return paths;
+}
+
+/** The fields of `.modinfo` that the lab uses. */
+export interface ModuleInfo {
+  /** The release of the kernel it was built for. */
+  readonly release: string;
+  /** The modules it needs, with `_` for `-`. */
+  readonly depends: readonly string[];
+}
+
+/** Reads and unpacks a module's file. */
+async function readModule(path: string, signal?: AbortSignal): Promise<Buffer> {
+  const program = COMPRESSIONS[extname(path)];
+  if (program === undefined) return readFile(path);
+  const output = await run(program, ["-dc", path], { signal });
+  if (output.status === 0) return output.stdout;
+  throw broken(path, `${program} cannot unpack it`, commandError(output));
+}
+
+/**
+ * Reads a module's dependencies and the release that it was built for.
+ *
+ * @param path for the error's text only.
+ * @throws {@link LabError} `ERR_LAB_MODULE` if these bytes are not an x86-64 module.
+ */
+export function parseModuleInfo(content: Buffer, path: string): ModuleInfo {
+  const fields = new Map<string, string>();
+  for (const field of modinfo(content, path).toString("latin1").split("\0")) {
+    const at = field.indexOf("=");
+    if (at > 0) fields.set(field.slice(0, at), field.slice(at + 1));
+  }
+  const [release = ""] = (fields.get("vermagic") ?? "").split(" ");
+  const depends = (fields.get("depends") ?? "").split(",").filter((name) => name !== "");
+  return { release, depends: depends.map((name) => name.replaceAll("-", "_")) };
+}
+
+function modinfo(content: Buffer, path: string): Buffer {
+  if (content.toString("latin1", 0, 6) !== ELF64_LITTLE_ENDIAN)
+    throw broken(path, "it is no ELF64");
+  try {
+    const [entrySize, count, namesIndex] = [0, 2, 4].map((i) =>
+      content.readUInt16LE(E_SHENTSIZE + i),
+    ) as [number, number, number];
+    const first = Number(content.readBigUInt64LE(E_SHOFF));
+    const section = (index: number): Buffer => content.subarray(first + index * entrySize);
+    const names = bytesOf(content, section(namesIndex));
+    for (let i = 0; i < count; i += 1) {
+      const name = names.subarray(section(i).readUInt32LE(SH_NAME));
+      if (name.toString("latin1", 0, 9) === ".modinfo\0") return bytesOf(content, section(i));
+    }
+  } catch (cause) {
+    // Only a read beyond the end throws above.
+    throw broken(path, "it is cut short", cause);
+  }
+  throw broken(path, "it has no .modinfo");
+}
+
+function bytesOf(content: Buffer, section: Buffer): Buffer {
+  const start = Number(section.readBigUInt64LE(SH_OFFSET));
+  const end = start + Number(section.readBigUInt64LE(SH_SIZE));
+  if (end > content.length) throw new RangeError("the section ends behind the file");
+  return content.subarray(start, end);
+}
+
+function broken(path: string, why: string, cause?: unknown): LabError {
+  return new LabError("ERR_LAB_MODULE", `${path} is not a usable module: ${why}`, cause);
 }

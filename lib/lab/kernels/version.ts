@@ -1,6 +1,6 @@
-/** Debian's version numbers: their order (deb-version(7)), and the Linux version inside. */
+/** Debian's version numbers: their order (deb-version(7)), and the Linux version in them. */
 
-/** Orders two versions as dpkg does: negative when `a` is older. */
+/** Compares two versions as dpkg does: negative if `a` is older. */
 export function compareVersions(a: string, b: string): number {
   const [left, right] = [split(a), split(b)];
   for (const [i, text] of left.entries()) {
@@ -10,7 +10,7 @@ export function compareVersions(a: string, b: string): number {
   return 0;
 }
 
-/** Takes the Linux version out of a package's: `6.12.43-1~bpo12+1` is `6.12.43`. */
+/** Returns the Linux version of a package's version: `6.12.43` of `6.12.43-1~bpo12+1`. */
 export function linuxVersion(version: string): string {
   return version.replace(/-[^-]*$/, "").replace("~rc", "-rc");
 }
@@ -21,7 +21,7 @@ function split(version: string): readonly [epoch: string, upstream: string, revi
   return [epoch, upstream, revision];
 }
 
-/** Compares by turns what is not a number, where `~` comes before the end, and what is one. */
+/** Compares alternately the parts that are not numbers, where `~` comes before the end, and the numbers. */
 function compareParts(a: string, b: string): number {
   const [left, right] = [tokens(a), tokens(b)];
   for (let i = 0; i < Math.max(left.length, right.length); i += 1) {
@@ -32,7 +32,7 @@ function compareParts(a: string, b: string): number {
   return 0;
 }
 
-/** `"7.3~rc7"` as `["", "7", ".", "3", "~rc", "7"]`: words at even places. */
+/** Splits `"7.3~rc7"` into `["", "7", ".", "3", "~rc", "7"]`: the even places are not numbers. */
 function tokens(text: string): readonly string[] {
   const found = text.match(/\d+|\D+/g) ?? [];
   return /^\d/.test(text) ? ["", ...found] : found;

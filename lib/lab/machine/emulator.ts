@@ -1,6 +1,6 @@
 /**
- * One run of an emulator as a process: its deadlines, its end by a signal, and that nothing of it
- * is left. How each emulator is called, and where its serial ports are, is qemu.ts and bochs.ts.
+ * One run of an emulator as a process: its deadlines, its end by a signal, and the removal of all its processes.
+ * qemu.ts and bochs/bochs.ts have the command lines and the serial ports.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -10,42 +10,42 @@ import { confine, handOver } from "../process/confinement.ts";
 import { Deadline } from "../process/deadline.ts";
 import { Tail } from "./port-buffer.ts";
 
-/** What is booted, and for how long. Times are milliseconds in which neither side is stopped. */
+/** The boot. Times are milliseconds in which neither side is stopped. */
 export interface BootOptions {
   /**
-   * A folder of the machine's own, in which the emulator runs. It then belongs to the emulator's
-   * user; without one, the emulator keeps this process's user.
+   * A folder of the machine, in which the emulator runs. Its owner becomes the emulator's user; without a folder, the
+   * emulator keeps this process's user.
    */
   readonly folder?: string | undefined;
   readonly vmlinuz: string;
   readonly initrd: string;
-  /** A CPU model of the emulator's; QEMU's may have features taken away or added: `max,-la57`. */
+  /** A CPU model of the emulator; QEMU's can add or remove features: `max,-la57`. */
   readonly cpu: string;
   /** MiB. */
   readonly memory: number;
-  /** How many CPUs; only QEMU's machine has more than the one it has when left out. */
+  /** The number of CPUs, by default 1; Bochs's machine always has one. */
   readonly smp?: number | undefined;
-  /** For the whole boot. */
+  /** The limit for the whole boot. */
   readonly timeout: number;
-  /** Without a byte on any port. */
+  /** The longest time without a byte on any port. */
   readonly silence: number;
   readonly signal?: AbortSignal | undefined;
   /**
-   * Takes what the guest wrote to a serial port: ttyS0 is 0. An error that it throws ends the machine. When it
-   * returns a promise, that port is not read while it is pending.
+   * Takes the guest's output on a serial port: ttyS0 is 0. An error that it throws ends the machine. While a promise
+   * that it returned is pending, the port is not read.
    */
   readonly onPort: Hear;
-  /** Whether nothing more is wanted of the guest, asked after each {@link onPort}: then it is ended. */
+  /** Whether the machine can be ended; called after each {@link onPort}. */
   readonly isOver?: (() => boolean) | undefined;
 }
 
 /** How a boot ended. */
 export type BootEnd = {
-  /** How long it took. */
+  /** Its duration, ms. */
   readonly after: number;
 } & (
   | {
-      /** By itself; or it was killed, because it was silent or took too long. */
+      /** It ended by itself, or was killed because it was silent or took too long. */
       readonly why: "ended" | "silent" | "timeout";
     }
   | {
@@ -56,39 +56,39 @@ export type BootEnd = {
     }
 );
 
-/** How much of what the emulator itself prints is kept, for the reason why it did not start. */
+/** The bytes of the emulator's own output that are kept, for the reason why it did not start. */
 const KEPT_OUTPUT = 2 ** 16;
 
-/** How many serial ports a machine has: as many as every kernel looks for. */
+/** The serial ports of a machine: as many as every kernel supports. */
 export const PORTS = [0, 1, 2, 3] as const;
 
 /**
- * What every kernel is told, whatever the emulator.
+ * The kernel arguments for every emulator.
  *
- * The whole log goes to the port as it is written, so that a crash or a hang keeps it. The
- * self-tests of the ciphers, which `cryptomgr.notests` leaves out, cost half a second.
+ * The whole log is written to the port immediately, so it survives a crash or a hang. `cryptomgr.notests` omits the
+ * self-tests of the ciphers, which take half a second.
  */
 export const KERNEL_ARGUMENTS = "ignore_loglevel panic=-1 cryptomgr.notests 8250.nr_uarts=4";
 
-/** Takes what a port said. When it returns a promise, the port is not read while that is pending. */
+/** Takes a port's output. While a promise that it returned is pending, the port is not read. */
 export type Hear = (port: number, bytes: Buffer) => unknown;
 
 /** One emulator, ready to start. */
 export interface Emulator {
-  /** Its name in an error: `QEMU`. */
+  /** Its name in errors: `QEMU`. */
   readonly name: string;
   readonly program: string;
-  /** Whether the program lies where only this process's user can reach it: it gets a descriptor. */
+  /** Whether only this process's user can access the program: the emulator then gets a descriptor. */
   readonly isPrivate?: boolean;
-  /** The files that it opens for reading, which its user may not be able to reach. */
+  /** The files that it reads, which its user may not be able to access. */
   readonly files?: readonly string[];
-  /** Makes the arguments; `paths` are those by which it can open {@link files}. */
+  /** Makes the arguments; `paths` are the paths by which it can open {@link files}. */
   readonly args: (paths: readonly string[]) => readonly string[];
-  /** How many descriptors from {@link FIRST_FD} on it has as sockets. Those of files come after. */
+  /** The number of sockets, which are its descriptors from {@link FIRST_FD} on. Those of files follow. */
   readonly sockets: number;
-  /** Connects the ports; returns what is to be done once the process has ended. */
+  /** Connects the ports; returns a function that is called after the process has ended. */
   readonly listen: (child: ChildProcess, hear: Hear) => () => void;
-  /** Says why it ended without a word of the guest, in its own words; `undefined` if it did well. */
+  /** Returns the reason why it ended without output of the guest, from its own output; `undefined` if it succeeded. */
   readonly refusal: (status: number | null, output: string) => string | undefined;
 }
 
@@ -100,23 +100,23 @@ process.on("exit", () => {
   for (const child of running) killGroup(child);
 });
 
-/** Ends the emulator and what it started: a program of the user's may be a script around one. */
+/** Kills the emulator and its children: the user's program may be a script that starts the emulator. */
 function killGroup(child: ChildProcess): void {
   const isAlive = child.exitCode === null && child.signalCode === null;
   if (child.pid === undefined || !isAlive) return;
   try {
     process.kill(-child.pid, "SIGKILL");
   } catch {
-    child.kill("SIGKILL"); // it has no group of its own yet
+    child.kill("SIGKILL"); // it does not have its own group yet
   }
 }
 
 /**
- * Runs an emulator until the machine is off, by itself or because it had to be killed.
+ * Runs an emulator until the machine has powered off or was killed.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` when the emulator refuses its command line,
- *   `ERR_LAB_INTERRUPTED` when the signal came; no process is left then.
- * @throws what `onPort` throws, unless it is `ERR_LAB_GUEST`.
+ * @throws {@link LabError} `ERR_LAB_TOOL` if the emulator rejects its command line, `ERR_LAB_INTERRUPTED` after the
+ *   signal; no process is left then.
+ * @throws the errors of `onPort` other than `ERR_LAB_GUEST`.
  */
 export async function runEmulator(
   emulator: Emulator,
@@ -141,7 +141,7 @@ export async function runEmulator(
     ],
     cwd: folder,
     env,
-    // A Ctrl-C at the terminal is for us; we end the emulator when we are ready.
+    // A Ctrl-C in the terminal must not reach the emulator, which this process ends.
     detached: true,
   });
   running.add(child);
@@ -167,8 +167,8 @@ export async function runEmulator(
       if (options.isOver?.() === true) killGroup(child);
       return pending;
     } catch (error) {
-      // Thrown into a stream's listener it would end the process, and with it all other machines.
-      // What the other ports have said until now is still read.
+      // An exception in a stream's listener would end the process, and with it all other machines. The other ports
+      // are still read to their end.
       failure ??= { error };
       closed.add(port);
       killGroup(child);
@@ -209,7 +209,7 @@ async function end(
   return { status, output: output.bytes.toString() };
 }
 
-/** Says what the guest did; throws any other error. */
+/** Returns the guest's fault; throws any other error. */
 function guestFault(error: unknown): string {
   if (error instanceof LabError && error.code === "ERR_LAB_GUEST") return error.message;
   throw error;
@@ -220,7 +220,7 @@ function throwIfInterrupted(signal: AbortSignal | undefined): void {
   throw new LabError("ERR_LAB_INTERRUPTED", "interrupted; the machine was ended", signal.reason);
 }
 
-/** Whether a process is stopped by a signal: state T of proc(5), after the name in brackets. */
+/** Whether a signal has stopped a process: state T of proc(5), after the name in parentheses. */
 function isStopped(pid: number | undefined): boolean {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");

@@ -1,14 +1,23 @@
 /**
- * The root a lab kernel boots into: busybox, Node, this package with its suite, the kernel's
- * modules, one command. How it is packed is initramfs.ts; what its first process does is init.ts.
+ * The root file system of a machine: busybox, Node, this package with its suite, the kernel's modules, and one
+ * command. initramfs.ts encodes it, init.ts is its first process, installation.ts lists this package's files.
  */
 import { createHash } from "node:crypto";
-import { accessSync, constants, readdirSync, readlinkSync, realpathSync, statSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+} from "node:fs";
 import { basename, join, posix } from "node:path";
+import { unpackedPackage } from "../archive/debian-package.ts";
 import { type LabCache, lastUse } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
 import { runOk } from "../process/command.ts";
-import { findBusybox } from "./busybox.ts";
 import { guestPath, HELD, INIT, LAB } from "./init.ts";
 import { hostFile, type InitramfsEntry, writeInitramfs } from "./initramfs.ts";
 import { guestFolder, installationEntries, type Root } from "./installation.ts";
@@ -16,7 +25,7 @@ import { guestFolder, installationEntries, type Root } from "./installation.ts";
 export type { Root };
 export { guestFolder };
 
-/** Lists what does not depend on this package: busybox, Node, init. */
+/** Lists the entries that do not depend on this package: busybox, Node, init. */
 async function systemEntries(
   programs: readonly string[],
   cache: LabCache,
@@ -40,11 +49,11 @@ async function systemEntries(
 }
 
 /**
- * Gives the archives that are the same for every kernel and command, to be unpacked in this order:
- * the system (105 MB, most of it Node) and the package with what it needs (30 MB), or its suite alone (4 MB).
- * Each is made once, and again when one of its files changes.
+ * Returns the archives that are the same for every kernel and command, in the order of unpacking: the system (105 MB,
+ * most of it Node) and the package with its dependencies (30 MB), or its suite alone (4 MB). Each is made once, and
+ * again if one of its files changes.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` when busybox, the addon or vitest is missing.
+ * @throws {@link LabError} `ERR_LAB_TOOL` if busybox, the addon or vitest is missing.
  */
 export async function baseArchives(
   cache: LabCache,
@@ -89,13 +98,13 @@ async function archive(
 const KIND = "guests";
 const ARCHIVE = "archive.cpio";
 
-/** Whether an archive was not used for an hour; another one may be another checkout's. */
+/** Whether an archive was not used for an hour; a newer one may belong to another checkout. */
 async function isOld(folder: string): Promise<boolean> {
   const used = await lastUse(folder);
   return used !== undefined && Date.now() - used.getTime() > 3_600_000;
 }
 
-/** What an archive of these entries would hold, by size and time of the files. */
+/** Returns a hash of the content of these entries, from the size and time of the files. */
 function fingerprint(entries: readonly InitramfsEntry[]): string {
   const hash = createHash("sha256");
   for (const entry of entries) {
@@ -123,27 +132,29 @@ export function kernelEntries(modules: readonly string[]): readonly InitramfsEnt
   ];
 }
 
-/** What one run brings along and wants back. */
+/** The command of one run, its files, and the files that are returned. */
 export interface Work {
   /** The program and its arguments; the program is looked up in the guest. */
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** What of this package it needs; all of it when left out. */
+  /** The part of this package that it needs; by default all. */
   readonly root?: Root;
-  /** Where it starts; the package's folder when left out. */
+  /** Its working directory; by default the package's folder. */
   readonly cwd?: string;
-  /** What the command reads from its standard input; nothing when left out. */
+  /** The command's standard input; empty by default. */
   readonly stdin?: Uint8Array;
   /**
-   * By their absolute path in the guest: bytes, or the path of a host file, which keeps its mode, or
-   * of a host folder, with all in it.
+   * Files by their absolute path in the guest: bytes, or the path of a host file, which keeps its mode, or of a host
+   * folder with its content.
    */
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
-  /** Paths in the guest that are wanted back afterwards: files, or folders with all in them. */
+  /** Paths in the guest that are returned afterwards: files, or folders with their content. */
   readonly wanted?: readonly string[];
 }
 
-/** Lists what makes a machine wait: for its command's own work, or, when init itself waits, for a {@link Work}. */
+/**
+ * Lists the files that make a machine wait: for its command's own work, or, if init itself waits, for a {@link Work}.
+ */
 export function heldEntries(command: readonly string[] | undefined): readonly InitramfsEntry[] {
   return [
     text(HELD, ""),
@@ -151,13 +162,13 @@ export function heldEntries(command: readonly string[] | undefined): readonly In
   ];
 }
 
-/** Lists what init wants to know when it has waited: the time, and what its random numbers are mixed with. */
+/** Lists the values that init needs after waiting: the time, and a seed for its random numbers. */
 export function restoredEntries(work: Work, seed: string): readonly InitramfsEntry[] {
   const now = Math.floor(Date.now() / 1000);
   return [...workEntries(work), text(`${LAB}/seed`, seed), text(`${LAB}/time`, `${now}\n`)];
 }
 
-/** Lists one run's own part: its files and the command. */
+/** Lists the files of one run and its command. */
 export function workEntries(work: Work): readonly InitramfsEntry[] {
   const env = Object.entries(work.env ?? {}).map(([name, value]) => `${name}=${value}`);
   const words = ["env", ...env, ...work.command];
@@ -177,14 +188,17 @@ export function workEntries(work: Work): readonly InitramfsEntry[] {
   ];
 }
 
-/** Refuses a path of the guest that is not written as the guest will write it. */
+/** Rejects a path of the guest that is not normalised. */
 function plain(path: string): string {
   const wanted = guestPath(path);
   if (wanted === path && path !== "/") return path;
-  throw new LabError("ERR_LAB_FILE", `the guest path "${path}" is not plain: write "${wanted}"`);
+  throw new LabError(
+    "ERR_LAB_FILE",
+    `the guest path "${path}" is not normalised: write "${wanted}"`,
+  );
 }
 
-/** Node reads no larger file at once. */
+/** The largest file that Node reads at once. */
 const MOST_BYTES = 2 ** 31 - 1;
 
 function workFiles(path: string, content: string | Uint8Array): readonly InitramfsEntry[] {
@@ -200,12 +214,12 @@ function workFiles(path: string, content: string | Uint8Array): readonly Initram
     return [{ kind: "file", path, content: { from: content }, mode: stat.mode & 0o777 }];
   }
   if (stat?.isDirectory() === true) return folderEntries(path, content, stat.mode & 0o777);
-  const what = stat === undefined ? "there is no file" : "neither a file nor a folder is";
-  const sentence = `${what} ${content}, which was to be ${path} in the guest`;
+  const what = stat === undefined ? "does not exist" : "is neither a file nor a folder";
+  const sentence = `${content}, the file for ${path} in the guest, ${what}`;
   throw new LabError("ERR_LAB_FILE", sentence);
 }
 
-/** Lists a host folder with all in it; links stay links. Sockets, pipes and devices are refused. */
+/** Lists a host folder with its content; links remain links. Sockets, pipes and devices are rejected. */
 function folderEntries(path: string, folder: string, mode: number): readonly InitramfsEntry[] {
   const below = reading(folder, () => readdirSync(folder, { withFileTypes: true })).flatMap(
     (entry) => {
@@ -218,7 +232,7 @@ function folderEntries(path: string, folder: string, mode: number): readonly Ini
   return path === "/" ? below : [{ kind: "directory", path, mode }, ...below];
 }
 
-/** Reads something of this host for the guest. @throws {@link LabError} `ERR_LAB_FILE` that names it */
+/** Calls a function that reads a host file for the guest. @throws {@link LabError} `ERR_LAB_FILE` with its name */
 function reading<T>(path: string, read: () => T): T {
   try {
     return read();
@@ -228,7 +242,7 @@ function reading<T>(path: string, read: () => T): T {
   }
 }
 
-/** Writes a word so that a shell reads it as it is. */
+/** Quotes a word for a shell. */
 function quote(word: string): string {
   return `'${word.replaceAll("'", "'\\''")}'`;
 }
@@ -237,7 +251,7 @@ function text(path: string, content: string): InitramfsEntry {
   return { kind: "file", path, content: Buffer.from(content) };
 }
 
-/** Busybox, by the name of each of its programs. */
+/** Lists busybox, with a link for each of its programs. */
 async function busyboxEntries(from: string): Promise<readonly InitramfsEntry[]> {
   const applets = (await runOk(from, ["--list"])).toString().trim().split("\n");
   return [
@@ -250,7 +264,7 @@ async function busyboxEntries(from: string): Promise<readonly InitramfsEntry[]> 
   ];
 }
 
-/** The shared libraries of programs, at the same paths as here. */
+/** Lists the shared libraries of programs, at the same paths as on this host. */
 async function libraryEntries(programs: readonly string[]): Promise<readonly InitramfsEntry[]> {
   const output = (await runOk("ldd", programs)).toString();
   const paths = output.matchAll(/(?:=> |^\s+)(\/\S+) \(0x/gm);
@@ -261,3 +275,35 @@ async function libraryEntries(programs: readonly string[]): Promise<readonly Ini
     mode: 0o755,
   }));
 }
+
+const BUSYBOX_PLACES = ["/bin/busybox", "/usr/bin/busybox"];
+const BUSYBOX_PACKAGE = "busybox-static";
+
+/**
+ * Finds a static busybox on this machine, or downloads one with this machine's apt configuration; nothing is
+ * installed.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` if there is none.
+ */
+async function findBusybox(cache: LabCache, signal?: AbortSignal): Promise<string> {
+  const own = BUSYBOX_PLACES.find((path) => existsSync(path) && isStatic(readFileSync(path)));
+  if (own !== undefined) return own;
+  const root = await unpackedPackage(cache, BUSYBOX_PACKAGE, signal);
+  const fetched = BUSYBOX_PLACES.map((path) => join(root, path)).find((path) => existsSync(path));
+  if (fetched !== undefined) return fetched;
+  throw new LabError("ERR_LAB_TOOL", `the package ${BUSYBOX_PACKAGE} contains no busybox: ${root}`);
+}
+
+/** Whether an ELF program has no interpreter: none of its program headers is PT_INTERP. */
+export function isStatic(elf: Buffer): boolean {
+  const [offset, size, count] = [
+    Number(elf.readBigUInt64LE(32)),
+    elf.readUInt16LE(54),
+    elf.readUInt16LE(56),
+  ];
+  return Array.from({ length: count }, (_, i) => elf.readUInt32LE(offset + i * size)).every(
+    (type) => type !== PT_INTERP,
+  );
+}
+
+const PT_INTERP = 3;

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The first process of the lab's guest. init.ts reads what it writes, and replaces the names between "@".
-# Its own output is in the kernel's log; the command's goes through pipes, so that no program takes it
-# for a terminal's. Bytes are counted behind the pipe: the lab compares the count with what arrives.
+# The first process of the lab's guest. init.ts parses its messages, and replaces the names between "@".
+# Its own output is in the kernel's log. The command's output passes through pipes, so that no program
+# detects a terminal, and is counted behind them: the lab compares the count with the bytes that arrive.
 export PATH=/usr/bin:/bin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -23,7 +23,7 @@ while read -r module; do
   insmod @LAB@/modules/$module 2>>@LAB@/insmod || break
 done <@LAB@/modules/order
 if [ -c /dev/kvm ]; then
-  # A machine that waits for its work must not speak: it is being saved.
+  # A machine that waits for its work must not write: it is being saved.
   (while sleep 5 6>&- >&-; do [ -e @HELD@ ] || echo beat; done >&6 4>&- 5>&-) &
   beat=$!
   mkfifo @LAB@/stdout @LAB@/stderr
@@ -60,7 +60,7 @@ if [ -c /dev/kvm ]; then
 else
   echo no-kvm $(cat @LAB@/insmod) >&6
 fi
-# stty waits until all is sent: powering off does not, and after its last word the machine may be ended.
+# stty waits until all bytes are sent; powering off does not. The machine may be killed after its last message.
 for port in 1 2; do stty -F /dev/ttyS$port raw; done
 echo end >&6
 stty -F /dev/ttyS3 raw

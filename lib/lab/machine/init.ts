@@ -1,8 +1,8 @@
 /**
- * The guest's first process, and what it tells the host. It only prints: the host judges.
+ * The guest's first process, init.sh, and the parser of its messages. The guest only prints; the host interprets.
  *
- * Four serial ports, which every kernel of the catalogue drives without a module: ttyS0 the kernel's
- * log, ttyS1 the command's stdout, ttyS2 its stderr, ttyS3 what init itself has to say.
+ * It uses four serial ports, which every kernel of the catalogue supports without a module: ttyS0 has the kernel's
+ * log, ttyS1 the command's stdout, ttyS2 its stderr, ttyS3 init's own messages.
  */
 import { posix } from "node:path";
 import { printable } from "../../report/printable.ts";
@@ -10,28 +10,28 @@ import { LabError } from "../error.ts";
 import { INIT_SH } from "../generated/texts.ts";
 import { PortBuffer } from "./port-buffer.ts";
 
-/** Where the guest keeps what the lab needs. */
+/** The lab's folder in the guest. */
 export const LAB = "/lab";
 
-/** In the guest while the machine waits for its work; whoever has read the work removes it. */
+/** A file that exists in the guest while the machine waits for its work; the reader of the work removes it. */
 export const HELD: string = `${LAB}/held`;
 
-/** The port on which the work comes: a line with its length in bytes, then these. */
+/** The port on which the guest reads its work: a line with the length in bytes, then the bytes. */
 export const WORK_PORT = 3;
 
-/** What init says on ttyS3. */
+/** A message of init on ttyS3. */
 export type Word =
   /** The root is mounted. */
   | { readonly kind: "up" }
-  /** It lives; said every few seconds, so that a silent command is not taken for a dead emulator. */
+  /** A sign of life every few seconds, which distinguishes a silent command from a dead emulator. */
   | { readonly kind: "beat" }
   /** KVM could not be loaded. */
   | { readonly kind: "no-kvm"; readonly why: string }
-  /** The machine waits for its work: what it was booted for is prepared, and it may be saved. */
+  /** The machine waits for its work: its preparations are complete, and it may be saved. */
   | { readonly kind: "ready" }
-  /** The command runs now. */
+  /** The command starts. */
   | { readonly kind: "run" }
-  /** The command ended, and so many bytes were sent of what it printed. */
+  /** The command has ended, and this many bytes of its output were sent. */
   | {
       readonly kind: "status";
       readonly status: number;
@@ -40,13 +40,13 @@ export type Word =
     }
   | { readonly kind: "file"; readonly path: string; readonly bytes: Uint8Array }
   | { readonly kind: "missing"; readonly path: string }
-  /** The last word: the machine powers off. Without it, it crashed. */
+  /** The last message: the machine powers off. Without it, the machine has crashed. */
   | { readonly kind: "end" };
 
-/** What init writes to the kernel's log where it finds fewer serial ports. */
+/** The message in the kernel's log if there are fewer serial ports. */
 export const NO_PORTS = "node-kvm lab: this kernel has no ttyS3";
 
-/** What init.sh has between "@", and what stands there in the guest. */
+/** The values of the names between "@" in init.sh. */
 const VALUES: Readonly<Record<string, string>> = {
   LAB,
   HELD,
@@ -61,9 +61,9 @@ export const INIT: string = INIT_SH.replaceAll(/@([A-Z_]+)@/g, (whole, name: str
   return value;
 });
 
-/** How much the guest may say on ttyS3. */
+/** Limits on ttyS3. */
 export interface ControlLimits {
-  /** Bytes in all, those of the files included. */
+  /** All bytes, including those of files. */
   readonly bytes: number;
   /** Bytes of one line; a path may have 4096. */
   readonly line: number;
@@ -71,7 +71,10 @@ export interface ControlLimits {
   readonly files: number;
 }
 
-/** What no guest of ours reaches: an emulated port carries some 500 kB/s, and a beat comes each 5 s. */
+/**
+ * Limits that the lab's own guests never reach: an emulated port transmits about 500 kB/s, and a sign of life comes
+ * every 5 s.
+ */
 const CONTROL_LIMITS: ControlLimits = {
   bytes: 256 * 2 ** 20,
   line: 8192,
@@ -79,24 +82,24 @@ const CONTROL_LIMITS: ControlLimits = {
   files: 65_536,
 };
 
-/** A file of which bytes are to come. */
+/** A file whose bytes have not all arrived. */
 interface Unfinished {
   readonly path: string;
   readonly body: PortBuffer;
 }
 
-/** How many bytes were understood, and the word that they complete. */
+/** The number of bytes that were consumed, and the message that they complete. */
 interface Taken {
   readonly taken: number;
   readonly word: Word | undefined;
 }
 
-/** Words that are said once at most. */
+/** Messages that occur at most once. */
 const ONCE: readonly string[] = ["up", "no-kvm", "ready", "run", "status", "end"];
 
 /**
- * Reads ttyS3 as it comes, and believes nothing: a root process of the guest can write there, too.
- * It holds one unfinished line or file, and the paths of the files that it has returned.
+ * Parses ttyS3 without trusting it, because every root process of the guest can write there. It keeps one incomplete
+ * line or file, and the paths of the files that it has returned.
  */
 export class Control {
   readonly #wanted: readonly string[] | undefined;
@@ -109,10 +112,9 @@ export class Control {
   #file: Unfinished | undefined;
 
   /**
-   * Begins with the first byte of a boot.
+   * Starts before the first byte of a boot.
    *
-   * @param wanted - the paths that the guest was asked for, as {@link guestPath} writes them; any
-   *   path when left out.
+   * @param wanted - the requested paths, normalised by {@link guestPath}; any path by default.
    */
   constructor(wanted?: readonly string[], limits: ControlLimits = CONTROL_LIMITS) {
     this.#wanted = wanted;
@@ -121,10 +123,10 @@ export class Control {
   }
 
   /**
-   * Takes what arrived; returns the words that are whole by now.
+   * Takes bytes; returns the messages that they complete.
    *
-   * @throws {@link LabError} `ERR_LAB_GUEST` when a word is malformed, comes twice or at a wrong time,
-   *   names a path that is not absolute, normalised, printable and asked for, or when it is too much.
+   * @throws {@link LabError} `ERR_LAB_GUEST` if a message is malformed, repeated or out of order, if its path is
+   *   not absolute, normalised, printable and requested, or if a limit is exceeded.
    */
   push(bytes: Uint8Array): readonly Word[] {
     this.#heard += bytes.length;
@@ -161,7 +163,7 @@ export class Control {
     return { taken: body.append(bytes), word: this.#finishedFile() };
   }
 
-  /** Returns the file when its last byte is there; an empty one has it at once. */
+  /** Returns the file after its last byte; an empty one at once. */
   #finishedFile(): Word | undefined {
     const file = this.#file;
     if (file === undefined || file.body.room > 0) return undefined;
@@ -195,18 +197,18 @@ export class Control {
         return this.#finishedFile();
       }
       default:
-        // A line of noise, such as half a word of a dying guest: no word.
+        // Noise, such as part of a message of a dying guest, is ignored.
         return undefined;
     }
   }
 
   #whyNotNow(kind: string): string | undefined {
-    if (this.#said.has("end")) return "after its last word";
+    if (this.#said.has("end")) return "after its last message";
     if (ONCE.includes(kind) && this.#said.has(kind)) return "for the second time";
     const hasStatus = this.#said.has("status");
     if ((kind === "file" || kind === "missing") && !hasStatus) return "before the command's status";
-    // From here on a lost byte could be one of a file.
-    if (hasStatus && !KINDS.includes(kind)) return "which is no word";
+    // After the status, an unknown message is an error, because a lost byte could belong to a file.
+    if (hasStatus && !KINDS.includes(kind)) return "which is not a message";
     return undefined;
   }
 
@@ -236,9 +238,9 @@ export class Control {
     return this.#wanted.some((wanted) => isBelow(path, wanted));
   }
 
-  /** What is a file cannot be a folder too. */
+  /** Checks that no file is also a folder. */
   #checkFolders(): void {
-    // Sorted so, what is below a path follows it at once.
+    // In this order, the paths below a path follow it directly.
     const sorted = Array.from(this.#paths, (path) => path.replaceAll("/", "\0"));
     sorted.sort((a, b) => (a < b ? -1 : 1));
     const i = sorted.findIndex((path, at) => path.startsWith(`${sorted[at - 1]}\0`));
@@ -255,7 +257,7 @@ function decode({ buffer, byteOffset, length }: Uint8Array): string {
   return Buffer.from(buffer, byteOffset, length).toString();
 }
 
-/** Reads a count as the shell writes it; `undefined` for anything else. */
+/** Parses a count; `undefined` for anything but decimal digits. */
 function countOf(text: string): number | undefined {
   return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
@@ -267,28 +269,28 @@ function statusOf(
   const [status, stdout, stderr] = parts.map(countOf);
   const isWhole = parts.length === 3 && status !== undefined && status < 256;
   if (!isWhole || stdout === undefined || stderr === undefined) {
-    throw fault(line, "which is no exit status and two numbers of bytes");
+    throw fault(line, "which is not an exit status and two numbers of bytes");
   }
   return { status, stdout, stderr };
 }
 
-/** Says why a path cannot be one that the guest's `find` printed below a normalised path. */
+/** Returns the reason why a path cannot be printed by the guest's `find` below a normalised path. */
 function whyNoPath(path: string): string | undefined {
-  if (/\p{Cc}/u.test(path)) return "has a control character";
+  if (/[^\P{Cc}\t]/u.test(path)) return "has a control character other than a tab";
   if (!path.startsWith("/")) return "is not absolute";
   if (posix.normalize(path) !== path || path.endsWith("/")) return "is not normalised";
   return undefined;
 }
 
-/** Whether a path is another or below it. */
+/** Whether a path equals another or is below it. */
 export function isBelow(path: string, other: string): boolean {
   return path === other || path.startsWith(other === "/" ? "/" : `${other}/`);
 }
 
 /**
- * Writes a user's path in the guest as the guest will: normalised, without a slash at the end.
+ * Normalises a path in the guest, without a slash at the end.
  *
- * @throws {@link LabError} `ERR_LAB_FILE` when it is relative or has a control character.
+ * @throws {@link LabError} `ERR_LAB_FILE` if it is relative or has a control character other than a tab.
  */
 export function guestPath(text: string): string {
   const path = posix.normalize(text).replace(/(?<=.)\/$/, "");
@@ -297,7 +299,7 @@ export function guestPath(text: string): string {
   throw new LabError("ERR_LAB_FILE", `the guest path "${printable(text)}" ${why}`);
 }
 
-/** A line may be long; what it is can be seen at its beginning. */
+/** The characters of a line that an error shows. */
 const SHOWN = 100;
 
 function fault(line: string, why?: string): LabError {

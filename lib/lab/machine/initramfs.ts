@@ -1,20 +1,20 @@
 /**
- * The archive a kernel unpacks as its first root: cpio, format "newc". What to put in is guest.ts.
+ * The archive that a kernel unpacks as its first root: cpio, format "newc". guest.ts has its content.
  *
- * Archives may follow one another in one file; a later entry replaces an earlier one of its name.
- * They are not compressed: QEMU places them in memory, and unpacking gzip costs the guest a second.
+ * Archives may follow one another in one file; a later entry replaces an earlier one of the same name. They are not
+ * compressed: QEMU copies them into memory, and unpacking gzip would take the guest a second.
  */
 import { createReadStream } from "node:fs";
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { posix } from "node:path";
 
-/** What an archive holds. Paths are absolute; parents that are not named are made. */
+/** An entry of an archive. Paths are absolute; missing parents are created. */
 export type InitramfsEntry =
   | { readonly kind: "directory"; readonly path: string; readonly mode?: number }
   | {
       readonly kind: "file";
       readonly path: string;
-      /** The bytes, or the host file that has them. */
+      /** The bytes, or the host file that contains them. */
       readonly content: Uint8Array | { readonly from: string };
       readonly mode?: number;
     }
@@ -28,7 +28,7 @@ export type InitramfsEntry =
       readonly mode?: number;
     };
 
-/** Names the host file that has an entry's bytes, if one has. */
+/** Returns the host file of an entry, if it has one. */
 export function hostFile(entry: InitramfsEntry): readonly string[] {
   return entry.kind === "file" && !(entry.content instanceof Uint8Array)
     ? [entry.content.from]
@@ -42,10 +42,10 @@ const DEVICE = { character: 0o020000, block: 0o060000 } as const;
 /** "070701" and thirteen fields of eight hexadecimal digits: Documentation/driver-api/early-userspace. */
 const MAGIC = "070701";
 const TRAILER = "TRAILER!!!";
-/** An archive ends at a multiple of this, as cpio's own does. */
+/** The multiple to which an archive is padded, as by cpio. */
 const BLOCK = 512;
 
-/** Encodes one archive, piece by piece, its end mark included. */
+/** Encodes one archive in pieces, including its end mark. */
 export async function* encodeInitramfs(
   entries: Iterable<InitramfsEntry>,
 ): AsyncGenerator<Uint8Array> {
@@ -74,7 +74,7 @@ export async function appendInitramfs(
   for await (const bytes of encodeInitramfs(entries)) await file.writeFile(bytes);
 }
 
-/** Appends an archive that was written before. */
+/** Appends an existing archive. */
 export async function appendFile(file: FileHandle, path: string): Promise<void> {
   for await (const bytes of createReadStream(path, { highWaterMark: 2 ** 20 })) {
     await file.writeFile(bytes as Buffer);
@@ -94,7 +94,7 @@ export async function writeInitramfs(
   }
 }
 
-/** Puts a directory before the first entry that needs it. */
+/** Inserts a directory before the first entry that needs it. */
 function* withParents(entries: Iterable<InitramfsEntry>): Generator<InitramfsEntry> {
   const known = new Set(["/"]);
   for (const entry of entries) {
@@ -151,7 +151,7 @@ function header(
   n: Numbers & { readonly ino: number; readonly size: number },
 ): Uint8Array {
   const bytes = Buffer.from(`${name}\0`);
-  // One link each: two entries of one inode would be one file to the kernel.
+  // Each has one link, because the kernel treats two entries of one inode as one file.
   const fields = [n.ino, n.mode, 0, 0, 1, 0, n.size, 0, 0, n.major ?? 0, n.minor ?? 0];
   const hex = [...fields, bytes.length, 0].map(hex8).join("");
   const length = MAGIC.length + hex.length + bytes.length;

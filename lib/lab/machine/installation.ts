@@ -1,8 +1,7 @@
 /**
- * This package as it is installed, and the packages it needs, as they lie in the guest: as few files
- * as its command and its suite load. The rest of the root is guest.ts.
+ * The files of this package and of its dependencies in the guest: only those that its command and its suite load.
+ * guest.ts has the rest of the root.
  */
-import { spawnSync } from "node:child_process";
 import {
   existsSync,
   lstatSync,
@@ -12,45 +11,57 @@ import {
   realpathSync,
 } from "node:fs";
 import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
-import { packageFolder } from "../../package.ts";
+import { addonPlace, addonPlaces, packageFolder } from "../../package.ts";
 import { LabError } from "../error.ts";
+import { run } from "../process/command.ts";
 import { hostFile, type InitramfsEntry } from "./initramfs.ts";
 
 /**
- * Where packages lie in the guest. A checkout too is below node_modules there: vite compiles what is
- * not, and for all that the suite loads of dist/ that took the emulated CPU 10 s.
+ * The folder of packages in the guest. A checkout is also below node_modules there, because vite compiles other
+ * files, which took the emulated CPU 10 s for the suite's part of dist/.
  */
 const MODULES = "/usr/lib/node_modules";
 
 const PACKAGE = packageFolder();
 
 /** The sources of the suite. */
-const SUITE = ["test/kvm", "test/helpers", "test/expectations"];
+const SUITE = ["test/kvm"];
 
 /** The suite as one program that needs no vitest. */
 const PROGRAM = "dist/suite/main.js";
 
-/**
- * What of this package is in a guest's root: all of it, with what its command and its suite need; or the suite's
- * program alone, which takes less of the guest's memory and boot.
- */
-export type Root = "package" | "suite";
+/** The program that judges the user's own claims. */
+const RUNNER = "dist/suite/run.js";
 
-/** What of the package itself goes along. */
+/** The folder of the user's own claims in the guest. */
+export const CLAIMS = "/claims";
+
+/**
+ * The part of this package in a guest's root: all of it with the dependencies of its command and its suite; only the
+ * suite's program, which needs less memory and boots faster; or all that the user's own claims may import.
+ */
+export type Root = "package" | "suite" | "claims";
+
+/** The parts of the suite's program that some messages and assertions need. */
+const PARTS = ["dist/suite/display.cjs", "dist/suite/vitest-expect.cjs"];
+
+/** The files of the package itself. */
 const SHIPPED: Readonly<Record<Root, readonly string[]>> = {
-  package: ["package.json", "dist", "build/Release", ...SUITE],
-  suite: ["package.json", dirname(PROGRAM), "build/Release"],
+  package: ["package.json", "dist", ...SUITE],
+  suite: ["package.json", PROGRAM, ...PARTS],
+  claims: ["package.json", "dist"],
 };
 
 /** The packages that a root needs. */
 const NEEDED: Readonly<Record<Root, (name: string) => boolean>> = {
   package: () => true,
   suite: (name) => name === "iced-x86",
+  claims: (name) => name === "iced-x86",
 };
 
 /**
- * Packages on the way to vitest that the suite never loads: vite wants the first two for style
- * sheets, the others hold types, and node-addon-api is for building. They are a third of the files.
+ * Dependencies of vitest that the suite never loads: the first two are vite's for style sheets, the others contain
+ * types, and node-addon-api is for building. They are a third of the files.
  */
 const UNUSED = [
   "lightningcss",
@@ -60,10 +71,10 @@ const UNUSED = [
   "node-addon-api",
 ];
 
-/** What Node can load; all else of a package is for people and compilers. */
+/** Files that Node can load; the other files of a package are for people and compilers. */
 const LOADED = [".js", ".mjs", ".cjs", ".json", ".node", ".wasm"];
 
-/** The package's folder in the guest, where commands start: `import("node-kvm")` works there. */
+/** Returns the package's folder in the guest, the working directory of commands: `import("node-kvm")` works there. */
 export function guestFolder(): string {
   return inGuest(PACKAGE);
 }
@@ -78,32 +89,37 @@ function inGuest(path: string): string {
   return join(to, relative(from, path));
 }
 
-/** The suite's program in the guest. */
+/** Returns the path of the suite's program in the guest. */
 export function suiteProgram(): string {
   return inGuest(join(PACKAGE, PROGRAM));
 }
 
+/** The program in the guest that judges the user's own claims. */
+export function claimsRunner(): string {
+  return inGuest(join(PACKAGE, RUNNER));
+}
+
 /**
- * Lists the names of the suite's claims, `id: sentence`, as its program on this host has them.
+ * Lists the names of the suite's claims, `id: sentence`, which its program prints on this host.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` when the program does not list them.
+ * @throws {@link LabError} `ERR_LAB_TOOL` if the program fails.
  */
-export function suiteClaims(): readonly string[] {
+export async function suiteClaims(signal?: AbortSignal): Promise<readonly string[]> {
   checkSuiteProgram();
-  const { status, stdout, stderr, error } = spawnSync(
+  const { status, stdout, stderr } = await run(
     process.execPath,
     [join(PACKAGE, PROGRAM), "--list"],
-    { encoding: "utf8", maxBuffer: 2 ** 24, env: { ...process.env, NODE_OPTIONS: "" } },
+    { env: { NODE_OPTIONS: "" }, signal },
   );
-  const claims = status === 0 ? parseClaims(stdout) : undefined;
+  const claims = status === 0 ? parseClaims(String(stdout)) : undefined;
   if (claims === undefined) {
-    const why = error?.message ?? /^\w*Error: .*/m.exec(stderr)?.[0] ?? `status ${status}`;
+    const why = /^\w*Error: .*/m.exec(stderr)?.[0] ?? `status ${status}`;
     throw new LabError("ERR_LAB_TOOL", `${PROGRAM} does not list its claims: ${why}`);
   }
   return claims;
 }
 
-/** Reads a JSON array of names; `undefined` if the text is anything else. */
+/** Parses a JSON array of names; `undefined` for any other text. */
 function parseClaims(text: string): readonly string[] | undefined {
   try {
     const value: unknown = JSON.parse(text);
@@ -120,18 +136,28 @@ function checkSuiteProgram(): void {
 }
 
 /**
- * Lists the package and what it needs.
+ * Lists the files of the package and its dependencies.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` when the addon, vitest or the suite's program is missing, or when the
- *   program is older than a claim.
+ * @throws {@link LabError} `ERR_LAB_TOOL` if the addon, vitest or the suite's program is missing, or if the program
+ *   is older than a claim.
  */
 export function installationEntries(root: Root): readonly InitramfsEntry[] {
   if (root === "suite") checkSuiteProgram();
-  return [...packageEntries(root), ...dependencyEntries(root)];
+  return [
+    ...packageEntries(root),
+    ...dependencyEntries(root),
+    ...(root === "claims" ? CLAIMS_ENTRIES : []),
+  ];
 }
 
+/** The folder of the user's own claims, in which they find this package. */
+const CLAIMS_ENTRIES: readonly InitramfsEntry[] = [
+  { kind: "directory", path: CLAIMS },
+  { kind: "symlink", path: `${CLAIMS}/node_modules/node-kvm`, target: guestFolder() },
+];
+
 /**
- * Checks that the suite's program is there and made of the claims as they are: a checkout may have newer ones.
+ * Checks that the suite's program exists and is not older than the sources of the claims.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL`
  */
@@ -145,31 +171,32 @@ export function checkProgram(program: string, sources: readonly string[]): void 
 }
 
 function packageEntries(root: Root): readonly InitramfsEntry[] {
-  if (!existsSync(join(PACKAGE, "build/Release/node_kvm.node"))) {
-    throw new LabError(
-      "ERR_LAB_TOOL",
-      "node-kvm's addon is not built; `npm rebuild node-kvm` builds it",
-    );
+  const addon = addonPlace();
+  if (addon === undefined) {
+    const places = addonPlaces().join(" nor ");
+    throw new LabError("ERR_LAB_TOOL", `neither ${places} exists: node-kvm has no addon here`);
   }
-  return SHIPPED[root].flatMap((name) => treeEntries(join(PACKAGE, name), [...LOADED, ".ts"]));
+  return [...SHIPPED[root], addon].flatMap((name) =>
+    treeEntries(join(PACKAGE, name), [...LOADED, ".ts"]),
+  );
 }
 
-/** Everything in a folder that Node can load, but for the packages inside and what gyp left. */
+/** Lists the files of a folder that Node can load, without nested packages and gyp's temporary files. */
 function treeEntries(path: string, extensions: readonly string[]): readonly InitramfsEntry[] {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return [];
   if (stat.isDirectory()) {
-    if (["node_modules", "obj.target", ".deps"].includes(basename(path))) return [];
+    if (basename(path) === "node_modules") return [];
     return readdirSync(path).flatMap((name) => treeEntries(join(path, name), extensions));
   }
   const wanted = extensions.includes(extname(path)) && !/\.d\.[cm]?ts$/.test(path);
-  // The command is a script, to be run by its name.
+  // The command is a script that is run by its name.
   return wanted
     ? [{ kind: "file", path: inGuest(path), content: { from: path }, mode: 0o755 }]
     : [];
 }
 
-/** The packages that the command and the suite need, wherever the installer has put them. */
+/** Lists the packages that the command and the suite need, as the installer has placed them. */
 function dependencyEntries(root: Root): readonly InitramfsEntry[] {
   const found = new Map<string, readonly InitramfsEntry[]>();
   const visit = (folder: string): void => {
@@ -214,7 +241,7 @@ function dependencies(folder: string): readonly string[] {
   return names.filter((name) => !UNUSED.includes(name));
 }
 
-/** Finds a package as Node does: in the node_modules of the folder or of one above it. */
+/** Finds a package as Node does: in the node_modules of the folder or of a parent. */
 function lookUp(name: string, folder: string): string | undefined {
   for (let at = resolve(folder); ; at = dirname(at)) {
     const place = join(at, "node_modules", name);

@@ -1,26 +1,26 @@
-/** A kernel's log as it comes over a serial line, and what in it is a sign of trouble. */
+/** A kernel's log from a serial line, and its lines that report a problem. */
 import { StringDecoder } from "node:string_decoder";
 import { LabError } from "../error.ts";
 import { PortBuffer } from "./port-buffer.ts";
 
 /**
- * What the kernel writes when it has found a fault of its own: WARN, BUG, Oops and their kin. A
- * mere remark such as "RETBleed: WARNING: ..." about the CPU is none.
+ * The kernel's reports of its own faults: WARN, BUG, Oops and similar ones. A remark about the CPU such as "RETBleed:
+ * WARNING: ..." is not a fault.
  */
 const TROUBLE =
   /^(?:\[[ \d.]+\] )?(?:(?:watchdog: |\S+: )?BUG: |WARNING: |kernel BUG at |Oops: |Internal error: |general protection fault|unchecked MSR access error|stack segment: |traps: PANIC: |PANIC: |double fault: |Kernel panic |(?:rcu: )?INFO: \S+ (?:self-)?detected |INFO: task .* blocked for more than |UBSAN: )/;
 
-/** A word of each of these: text without any need not be searched line by line, which takes longer. */
+/** A word of each report: text without any of them need not be searched line by line, which is slower. */
 const HINT = /BUG|WARNING|Oops|error|fault|stack segment|PANIC|panic|INFO|UBSAN/;
 
-/** How much a log may have; the log of a usual boot has 60 kB. */
+/** The limit of a log; the log of a usual boot has 60 kB. */
 const MOST_BYTES = 16 * 2 ** 20;
-/** A line that is longer is given in parts; the kernel's own have 1 kB at most. */
+/** A longer line is split; the kernel's own have at most 1 kB. */
 const LONGEST_LINE = 16 * 2 ** 10;
-/** How many lines of trouble are listed; the log has all of them. */
+/** The number of reports that are listed; the log has all of them. */
 const MOST_WARNINGS = 1000;
 
-/** Reads the log. Lines are without carriage returns. */
+/** Collects the log. Lines have no carriage returns. */
 export class KernelLog {
   readonly #bytes: PortBuffer;
   #warnings: string[] = [];
@@ -29,17 +29,16 @@ export class KernelLog {
   readonly #decoder = new StringDecoder("utf8");
   readonly #onLine: ((line: string) => void) | undefined;
 
-  /** Makes an empty log of `most` bytes; `onLine` hears each line when it is whole. */
+  /** Makes an empty log of at most `most` bytes; `onLine` gets each complete line. */
   constructor(onLine?: (line: string) => void, most: number = MOST_BYTES) {
     this.#onLine = onLine;
     this.#bytes = new PortBuffer(most);
   }
 
   /**
-   * Takes what arrived.
+   * Takes bytes.
    *
-   * @throws {@link LabError} `ERR_LAB_GUEST` when it is more than a log may have; the log then has
-   *   what came before.
+   * @throws {@link LabError} `ERR_LAB_GUEST` if the log exceeds its limit; it then has the bytes before the limit.
    */
   push(bytes: Uint8Array): void {
     const taken = this.#bytes.append(bytes);
@@ -51,7 +50,7 @@ export class KernelLog {
       this.#add(this.#rest + text.slice(0, end));
       this.#rest = "";
     }
-    // Only joined when its end is there, so that a long line is not copied for each piece of it.
+    // The pieces are joined at the end of the line, so that a long line is not copied for each piece.
     this.#rest += text.slice(end + 1);
     if (this.#rest.length > LONGEST_LINE) this.end();
     if (taken === bytes.length) return;
@@ -59,7 +58,7 @@ export class KernelLog {
     throw new LabError("ERR_LAB_GUEST", sentence);
   }
 
-  /** Takes the last line, which a crash may have cut off. */
+  /** Takes the last line, which a crash may have truncated. */
   end(): void {
     if (this.#rest !== "") this.#add(this.#rest);
     this.#rest = "";
@@ -72,7 +71,7 @@ export class KernelLog {
     return text === "" || text.endsWith("\n") ? text : `${text}\n`;
   }
 
-  /** The lines that report a fault of the kernel's: the first thousand, and how many more there are. */
+  /** The lines that report a fault of the kernel: the first thousand, and the number of others. */
   get warnings(): readonly string[] {
     if (this.#unlisted === 0) return this.#warnings;
     return [...this.#warnings, `${this.#unlisted} more lines like these are in the log`];
@@ -93,7 +92,7 @@ export class KernelLog {
   }
 }
 
-/** Cuts a crash out of a log: from the first sign of trouble on; the last lines when there is none. */
+/** Returns the part of a log from the first report of a fault on; the last lines if there is none. */
 export function crashReport(log: string): string {
   const lines = log.trimEnd().split("\n");
   const first = lines.findIndex((line) => TROUBLE.test(line));

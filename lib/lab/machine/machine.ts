@@ -1,17 +1,20 @@
 /**
- * A disposable machine: any command under any kernel, with a KVM that works. It is booted for one
- * command, and what came of it is a value, a crash of the kernel included.
+ * A disposable machine, which runs one command under any kernel with a working KVM. Its result is a value, even if
+ * the kernel crashed.
+ *
+ * guest.ts has its root, init.ts its first process, ports.ts its output, qemu.ts and ../bochs/ the emulators,
+ * snapshot.ts saved machines.
  */
 import { randomBytes } from "node:crypto";
 import { mkdir, open } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { bootBochs, isAmdModel } from "../bochs/bochs.ts";
-import { type BochsParts, findBochs } from "../bochs/bochs-parts.ts";
+import { type BochsParts, findBochs } from "../bochs/parts.ts";
 import { LabCache } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
+import { unpackVmlinux } from "../kernels/bzimage.ts";
 import type { Kernel } from "../kernels/kernels.ts";
 import { moduleChain } from "../kernels/modules.ts";
-import { unpackVmlinux } from "../kernels/vmlinux.ts";
 import { diskFull } from "../process/command.ts";
 import type { BootEnd } from "./emulator.ts";
 import {
@@ -40,104 +43,109 @@ import {
   snapshotName,
 } from "./snapshot.ts";
 
-/** What emulates the machine: QEMU has SVM only; Bochs VMX, and SVM for AMD's models. */
+/** The emulator: QEMU has SVM only; Bochs has VMX, and SVM for AMD's models. */
 export type EmulatorName = "qemu" | "bochs";
 
-/** What is run where. Times are milliseconds. */
+/** The command and its machine. Times are milliseconds. */
 export interface LabOptions extends Work, PortListeners {
   readonly kernel: Kernel;
-  /** QEMU when left out. */
+  /** By default QEMU. */
   readonly emulator?: EmulatorName;
-  /** The user's own Bochs; else `$NODE_KVM_BOCHS`, else the one that was built into the cache. */
+  /** The user's own Bochs; by default `$NODE_KVM_BOCHS`, else the one that was built into the cache. */
   readonly bochs?: string;
   /**
-   * A CPU model of the emulator's. QEMU: `max` when left out, `EPYC-Milan`, `max,-la57`; Bochs:
-   * `corei7_haswell_4770` when left out, `core2_penryn_t9600`, `ryzen`.
+   * A CPU model of the emulator. QEMU: `max` by default, `EPYC-Milan`, `max,-la57`; Bochs: `corei7_haswell_4770` by
+   * default, `core2_penryn_t9600`, `ryzen`.
    */
   readonly cpu?: string;
-  /** The machine's memory, MiB; 1024 when left out. */
+  /** The machine's memory, MiB; by default 1024. */
   readonly memory?: number;
   /**
-   * How many CPUs QEMU's machine has; 1 when left out, as Bochs's always has. With more, threads meet
-   * more often, but QEMU 7.2 has hung and has crashed a kernel that patches its own text, as it does
-   * when a first VM is made.
+   * The number of CPUs of QEMU's machine; by default 1, as in Bochs. With more, threads run at the same time more
+   * often, but QEMU 7.2 has hung and has crashed a kernel that patches its own code, which happens when a first VM is
+   * created.
    */
   readonly smp?: number | undefined;
-  /** For boot and command together; five minutes when left out, 15 in Bochs. */
+  /** The limit for boot and command together; by default five minutes, 15 in Bochs. */
   readonly timeout?: number;
-  /** How long the whole machine may be dead before it is booted once more; 60 s, or 5 min, when left out. */
+  /** The longest silence of the machine before it is booted once more; by default 60 s, 5 min in Bochs. */
   readonly silence?: number;
   /** Ends the machine; the promise is then rejected with `ERR_LAB_INTERRUPTED`. */
   readonly signal?: AbortSignal;
   readonly cache?: LabCache;
-  /** Restores a saved machine instead of booting, where that can be; see {@link Restore}. */
+  /** Restores a saved machine instead of booting, if possible; see {@link Restore}. */
   readonly restore?: Restore;
-  /** The archive of another root than the lab's own; its init must speak as init.ts's does. */
+  /** The archive of another root than the lab's own; its init must use init.ts's protocol. */
   readonly base?: string;
-  /** How many bytes the command may print on each output; 64 MiB, or 1 GiB where it is passed on. */
+  /** The most bytes of the command on each output; by default 64 MiB, or 1 GiB if they are passed on. */
   readonly mostOutput?: number;
   /**
-   * Hears that the machine boots again, so that output and log come from their beginning, and why: the emulator hung,
-   * or a saved machine could not be restored.
+   * Is called when the machine boots again, so that output and log start from their beginning, with the reason: the
+   * emulator hung, or a saved machine could not be restored.
    */
   readonly onRetry?: (why: string) => void;
+  /** Is called before the machine is started, also for the machine that is booted only to be saved. */
+  readonly onStart?: (how: MachineStart) => void;
 }
 
+/** How a machine starts: booted for its work, booted to be saved, or restored. */
+export type MachineStart = "boot" | "save" | "restore";
+
 /**
- * How a machine is prepared, saved once, and restored for each run. QEMU's alone, with one CPU. Where there is no saved
- * machine and none can be made, {@link LabOptions.command} runs after a boot.
+ * How a machine is prepared, saved once, and restored for each run: only in QEMU with one CPU. If no saved machine
+ * exists and none can be made, {@link LabOptions.command} runs after a boot.
  */
 export interface Restore {
   /**
-   * The command that is started before the machine is saved. It writes `ready` to {@link WORK_PORT} and reads its work
-   * from there. When left out init waits, and the work is the run's own: its files and its command.
+   * The command that is started before the machine is saved. It writes `ready` to {@link WORK_PORT} and reads its
+   * work from there. By default init waits, and the work is the run's own: its files and its command.
    */
   readonly command?: readonly string[];
-  /** What that command is given to do; each restored machine gets it with another seed. */
+  /** Returns the work of that command; each restored machine gets it with another seed. */
   readonly work?: (seed: string) => Uint8Array;
 }
 
-/** What every run leaves. */
+/** The common part of all results. */
 export interface LabRun {
-  /** The kernel's log, whole. */
+  /** The whole kernel log. */
   readonly kernelLog: string;
-  /** Its lines that report a WARN, BUG or Oops: a failure, whatever the command says. */
+  /** Its lines that report a WARN, BUG or Oops: a failure, whatever the command's status. */
   readonly warnings: readonly string[];
-  /** What the command printed, as far as it may; only the last 64 KiB where `onStdout` took it. */
+  /** The command's output, up to its limit; only the last 64 KiB if `onStdout` took it. */
   readonly stdout: Buffer;
   /** As `stdout`. */
   readonly stderr: Buffer;
-  /** How many boots it took: 2 when the emulator hung at first. */
+  /** The number of boots: 2 if the emulator hung at first. */
   readonly attempts: number;
-  /** How long the last of them took, from QEMU's start to its end. */
+  /** The duration of the last boot, from the emulator's start to its end. */
   readonly after: number;
-  /** Whether the machine was restored; its log begins with what its kernel said before it was saved. */
+  /** Whether the machine was restored; its log then starts with the log before it was saved. */
   readonly restored: boolean;
 }
 
-/** What came of a run. */
+/** The result of a run. */
 export type LabResult = LabRun &
   (
     | {
-        /** The command ended. */
+        /** The command has ended. */
         readonly kind: "exited";
         readonly status: number;
-        /** What was wanted and is there, by path. */
+        /** The requested files that exist, by path. */
         readonly files: ReadonlyMap<string, Uint8Array>;
       }
     | {
-        /** The machine ended before the command or init did: a panic, or a triple fault. */
+        /** The machine ended before the command or init did: a panic or a triple fault. */
         readonly kind: "crashed";
-        /** The log from the first sign of trouble. */
+        /** The log from the first report of a fault on. */
         readonly oops: string;
       }
     | {
-        /** It was killed: dead for too long (`silent`, twice), or not ready in time (`timeout`). */
+        /** It was killed: silent for too long (`silent`, twice), or not ready in time (`timeout`). */
         readonly kind: "hung";
         readonly why: "silent" | "timeout";
       }
     | {
-        /** It was killed, because of what the guest wrote to its serial ports: too much, or nonsense. */
+        /** It was killed because the guest's output on a serial port was too long or malformed. */
         readonly kind: "refused";
         readonly why: string;
       }
@@ -148,25 +156,25 @@ export type LabResult = LabRun &
       }
   );
 
-/** MiB of a machine when nothing is said. */
+/** The default memory of a machine, MiB. */
 export const MEMORY = 1024;
 
-/** What holds when nothing is said. Bochs is slower, and a second of its guest's may be many of ours. */
+/** The defaults. Bochs is slower, and a second of its guest's time may take several seconds. */
 export const DEFAULTS = {
   qemu: { cpu: "max", timeout: 300_000, silence: 60_000 },
   bochs: { cpu: "corei7_haswell_4770", timeout: 900_000, silence: 300_000 },
 } as const;
 
-/** Which of KVM's two modules drives a CPU model of an emulator's. */
+/** Returns the KVM module for a CPU model of an emulator. */
 function vendorModuleOf(emulator: EmulatorName, cpu: string): "kvm_amd" | "kvm_intel" {
   return emulator === "qemu" || isAmdModel(cpu) ? "kvm_amd" : "kvm_intel";
 }
 
 /**
- * Runs a command in a machine of its own.
+ * Runs a command in its own machine.
  *
- * @throws {@link LabError} when there is no machine: QEMU, busybox or a module is missing, the disk
- *   is full, the signal came.
+ * @throws {@link LabError} if no machine can be started: QEMU, busybox or a module is missing, the disk is full, or
+ *   the signal was raised.
  */
 export async function runInLab(given: LabOptions): Promise<LabResult> {
   const options = { ...given, wanted: (given.wanted ?? []).map(guestPath) };
@@ -188,8 +196,10 @@ export async function runInLab(given: LabOptions): Promise<LabResult> {
   const initrd = await writeInitrd(parts, workEntries(options));
   const image = bochs === undefined ? await directImage(parts) : undefined;
   const vmlinuz = image ?? options.kernel.vmlinuz;
-  const once = (folder: string): Promise<Attempt> =>
-    writing(scratch.path, () => attempt(options, { vmlinuz, initrd, folder, bochs }));
+  const once = (folder: string): Promise<Attempt> => {
+    options.onStart?.("boot");
+    return writing(scratch.path, () => attempt(options, { vmlinuz, initrd, folder, bochs }));
+  };
   const first = await once(join(scratch.path, "1"));
   const before = restored === undefined ? 0 : 1;
   if (first.end.why !== "silent" || before > 0) return judge(first, before + 1, false);
@@ -199,18 +209,18 @@ export async function runInLab(given: LabOptions): Promise<LabResult> {
 
 const HUNG = "the emulator hung";
 
-/** What a run's machines are made of. */
+/** The parts of a run's machines. */
 interface Parts {
   readonly options: LabOptions;
   readonly cache: LabCache;
-  /** A folder of the run's own. */
+  /** A folder for this run. */
   readonly scratch: string;
   readonly base: readonly string[];
   /** The kernel's modules, unpacked, in the order of loading. */
   readonly modules: readonly string[];
 }
 
-/** Writes the archives that a kernel unpacks; the last one is the machine's own. */
+/** Writes the archives that a kernel unpacks; the last one belongs to this machine. */
 async function writeInitrd(
   { scratch, base, modules }: Parts,
   own: readonly InitramfsEntry[],
@@ -231,7 +241,7 @@ async function writeInitrd(
 /**
  * Runs the work in a restored machine, which is saved first if it is not in the cache.
  *
- * @returns `undefined` where that cannot be: the machine is then to be booted.
+ * @returns `undefined` if that is not possible: the machine must then be booted.
  */
 async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
   const { options, cache, scratch } = parts;
@@ -247,8 +257,9 @@ async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
     try {
       const kept = { snapshot, work };
       const place = { vmlinuz: "", initrd: "", folder, bochs: undefined, kept };
+      options.onStart?.("restore");
       const restored = await writing(scratch, () => attempt(options, place));
-      // It may hang again.
+      // It could hang again.
       if (restored.end.why === "silent") await cache.remove(SNAPSHOTS, name);
       return restored;
     } catch (error) {
@@ -268,7 +279,7 @@ function isTrouble(error: unknown): error is LabError {
   return error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED";
 }
 
-/** A guest reads 30 kB a second from a serial port, and its kernel keeps some 64 kB that are not read yet. */
+/** A guest reads 30 kB per second from a serial port, and its kernel buffers about 64 kB. */
 const MOST_WORK = 16_384;
 
 async function workOf(options: LabOptions, { work }: Restore): Promise<Uint8Array> {
@@ -304,6 +315,7 @@ async function savedMachine(
   const save: Saver = async ({ ram, state }) => {
     const folder = join(scratch, "saved");
     await using kept = await MachineToSave.prepare(folder, memory, state);
+    options.onStart?.("save");
     const saved = await attempt(options, { vmlinuz, initrd, folder, bochs: undefined, kept });
     if (!saved.isSaved || saved.end.why !== "ended") {
       throw new LabError("ERR_LAB_TOOL", "the machine ended before it could be saved");
@@ -314,7 +326,7 @@ async function savedMachine(
   return { name, snapshot: await saveSnapshot(cache, name, memory, save, signal) };
 }
 
-/** Names the unpacked kernel, which QEMU starts sooner; `undefined` when there is none to be had. */
+/** Returns the unpacked kernel, which QEMU starts faster; `undefined` if it cannot be unpacked. */
 async function directImage({ options, scratch }: Parts): Promise<string | undefined> {
   const { kernel, signal } = options;
   if (kernel.vmlinux !== undefined) return kernel.vmlinux;
@@ -323,7 +335,7 @@ async function directImage({ options, scratch }: Parts): Promise<string | undefi
   return isThere ? vmlinux : undefined;
 }
 
-/** What one boot has said. */
+/** The result of one boot. */
 interface Attempt {
   readonly end: BootEnd;
   readonly ports: Ports;
@@ -331,16 +343,16 @@ interface Attempt {
   readonly isSaved: boolean;
 }
 
-/** What a boot finds on this machine's disk. */
+/** The files of a boot on this host. */
 interface Place {
-  /** The bzImage, or what is packed in it. */
+  /** The bzImage, or the kernel that was unpacked from it. */
   readonly vmlinuz: string;
   readonly initrd: string;
-  /** Where it may put files; it makes the folder. */
+  /** The folder for its files, which it creates. */
   readonly folder: string;
-  /** Bochs's parts; without them it is QEMU that boots. */
+  /** Bochs's parts; without them QEMU boots. */
   readonly bochs: BochsParts | undefined;
-  /** Where the machine is saved once it waits; or what it is restored from, and its work. */
+  /** The place to which the waiting machine is saved; or the snapshot from which it is restored, and its work. */
   readonly kept?: MachineToSave | { readonly snapshot: Snapshot; readonly work: Uint8Array };
 }
 
@@ -432,7 +444,7 @@ function whole(name: string, arrived: number, sent: number): void {
   );
 }
 
-/** The kernel says why itself, if the module asked: `kvm_amd: SVM not supported by CPU 0`. */
+/** Returns the reason from insmod, and from the kernel's log if it has one: `kvm_amd: SVM not supported by CPU 0`. */
 function reasonWhyNoKvm(insmod: string, log: string): string {
   const said = log
     .split("\n")

@@ -1,40 +1,40 @@
-/** Bytes that arrive in pieces, joined in one buffer: all of them up to a limit, or the last of them. */
+/** Buffers for bytes that arrive in pieces: all of them up to a limit, or the last ones. */
 
-/** How much is reserved for the first piece. */
+/** The initial capacity, bytes. */
 const FIRST = 4096;
 
-/** Joins pieces. A piece of one byte costs one byte, so many small pieces cost no more than few large ones. */
+/** Joins pieces. Many small pieces use no more memory than a few large ones. */
 export class PortBuffer {
   #buffer: Uint8Array = new Uint8Array(0);
   #length = 0;
   readonly #most: number;
 
-  /** Makes an empty buffer that holds at most `most` bytes. */
+  /** Makes an empty buffer of at most `most` bytes. */
   constructor(most: number) {
     this.#most = most;
   }
 
-  /** How many bytes it holds. */
+  /** The number of bytes. */
   get length(): number {
     return this.#length;
   }
 
-  /** How many more bytes it can hold. */
+  /** The number of bytes that can still be added. */
   get room(): number {
     return this.#most - this.#length;
   }
 
-  /** The bytes that it holds: a view, which the next piece may change. */
+  /** The bytes: a view, which the next piece may change. */
   get bytes(): Uint8Array {
     return this.#buffer.subarray(0, this.#length);
   }
 
-  /** Adds a piece, or as much of it as there is room for; returns how many bytes were taken. */
+  /** Adds as much of a piece as fits; returns the number of bytes that were added. */
   append(piece: Uint8Array): number {
     const taken = Math.min(piece.length, this.room);
     const needed = this.#length + taken;
     if (needed > this.#buffer.length) {
-      // Doubled, so that each byte is copied once or twice however many pieces there are.
+      // The capacity is doubled, so that each byte is copied once or twice, however many pieces there are.
       const size = Math.max(needed, FIRST, this.#buffer.length * 2);
       const larger = new Uint8Array(Math.min(size, this.#most));
       larger.set(this.bytes);
@@ -45,7 +45,7 @@ export class PortBuffer {
     return taken;
   }
 
-  /** Forgets all but the last `count` bytes. */
+  /** Removes all but the last `count` bytes. */
   keepLast(count: number): void {
     const from = Math.max(0, this.#length - count);
     this.#buffer.copyWithin(0, from, this.#length);
@@ -58,7 +58,7 @@ export class Tail {
   readonly #buffer: PortBuffer;
   readonly #most: number;
 
-  /** Makes an empty one. */
+  /** Makes an empty buffer. */
   constructor(most: number) {
     this.#buffer = new PortBuffer(2 * most);
     this.#most = most;

@@ -1,45 +1,48 @@
 /**
- * What one boot says on its four serial ports: read as it comes, and kept only as far as somebody
- * needs it, so that no guest can fill the host's memory. What it means is machine.ts.
+ * The output of one boot on its four serial ports: it is read as it arrives, and kept only as far as needed, so that
+ * no guest can exhaust the host's memory. machine.ts interprets it.
  */
 import { LabError } from "../error.ts";
 import { Control, type ControlLimits, type Word } from "./init.ts";
 import { KernelLog } from "./kernel-log.ts";
 import { PortBuffer, Tail } from "./port-buffer.ts";
 
-/** Takes bytes. When it returns a promise, no more of them are read while that is pending. */
+/** Takes bytes. While a promise that it returned is pending, no more bytes are read. */
 export type TakeBytes = (bytes: Buffer) => unknown;
 
-/** Who hears what the guest says. */
+/** Functions that get the guest's output. */
 export interface PortListeners {
   readonly onStdout?: TakeBytes;
   readonly onStderr?: TakeBytes;
-  /** Takes each whole line of the kernel's log. */
+  /** Takes each complete line of the kernel's log. */
   readonly onKernelLog?: (line: string) => void;
 }
 
-/** How many bytes a port may have; the defaults of ttyS0 and ttyS3 are kernel-log.ts's and init.ts's. */
+/** Limits in bytes; the defaults of ttyS0 and ttyS3 are in kernel-log.ts and init.ts. */
 export interface PortLimits {
   readonly log?: number;
   readonly control?: ControlLimits;
-  /** Of each output of the command: when it is kept, when it is passed on, and what is kept then. */
+  /**
+   * For each output of the command: the limit if it is kept, the limit if it is passed on, and the part that is kept
+   * then.
+   */
   readonly kept: number;
   readonly passed: number;
   readonly tail: number;
 }
 
-/** Gives the limits of a boot whose command may print so many bytes; the usual number when left out. */
+/** Returns the limits of a boot whose command may print `mostOutput` bytes; by default the usual limits. */
 export function portLimits(mostOutput?: number): PortLimits {
   const tail = 64 * 2 ** 10;
   return { kept: mostOutput ?? 64 * 2 ** 20, passed: mostOutput ?? 2 ** 30, tail };
 }
 
-/** One boot's ports. */
+/** The ports of one boot. */
 export class Ports {
   readonly log: KernelLog;
   readonly stdout: Output;
   readonly stderr: Output;
-  /** The files that are whole, by path. */
+  /** The complete files, by path. */
   readonly files: Map<string, Uint8Array> = new Map<string, Uint8Array>();
   #status: (Word & { readonly kind: "status" }) | undefined;
   #whyNoKvm: string | undefined;
@@ -47,7 +50,7 @@ export class Ports {
   #isEnded = false;
   readonly #control: Control;
 
-  /** Begins before the first byte; `wanted` are paths in the guest as `guestPath` writes them. */
+  /** Starts before the first byte; `wanted` are paths in the guest, normalised by `guestPath`. */
   constructor(
     wanted: readonly string[],
     { onStdout, onStderr, onKernelLog }: PortListeners = {},
@@ -60,11 +63,10 @@ export class Ports {
   }
 
   /**
-   * Takes what arrived on a port.
+   * Takes the bytes of a port.
    *
-   * @returns what the listener returned.
-   * @throws {@link LabError} `ERR_LAB_GUEST` when it is too much or malformed; what was understood
-   *   before remains.
+   * @returns the result of the listener.
+   * @throws {@link LabError} `ERR_LAB_GUEST` if they exceed a limit or are malformed; earlier results remain.
    */
   hear(port: number, bytes: Buffer): unknown {
     if (port === 1) return this.stdout.push(bytes);
@@ -74,12 +76,12 @@ export class Ports {
     return undefined;
   }
 
-  /** How the command ended, if it did. */
+  /** The command's status; `undefined` before its end. */
   get status(): (Word & { readonly kind: "status" }) | undefined {
     return this.#status;
   }
 
-  /** Why KVM could not be loaded, in the words of insmod; `undefined` if init did not say so. */
+  /** The message of insmod if KVM could not be loaded; `undefined` otherwise. */
   get whyNoKvm(): string | undefined {
     return this.#whyNoKvm;
   }
@@ -89,7 +91,7 @@ export class Ports {
     return this.#isReady;
   }
 
-  /** Whether init said its last word. */
+  /** Whether init has sent its last message. */
   get isEnded(): boolean {
     return this.#isEnded;
   }
@@ -122,7 +124,7 @@ export class Ports {
   }
 }
 
-/** One of the command's two outputs: passed on as it comes, or else kept. */
+/** One of the command's two outputs, which is either passed on or kept. */
 class Output {
   #length = 0;
   readonly #name: string;
@@ -137,12 +139,12 @@ class Output {
     this.#kept = onBytes === undefined ? new PortBuffer(limits.kept) : new Tail(limits.tail);
   }
 
-  /** How many bytes arrived. */
+  /** The number of bytes that arrived. */
   get length(): number {
     return this.#length;
   }
 
-  /** All of them; the last of them when they were passed on. A view. */
+  /** All bytes, or the last ones if they were passed on. A view. */
   get bytes(): Buffer {
     const { buffer, byteOffset, length } = this.#kept.bytes;
     return Buffer.from(buffer, byteOffset, length);

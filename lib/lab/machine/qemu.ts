@@ -1,6 +1,6 @@
 /**
- * One boot of one kernel in QEMU, without hardware virtualisation: the command line and four serial
- * ports. What the guest says on the ports is for machine.ts to understand.
+ * One boot of one kernel in QEMU, without hardware virtualisation: the command line and four serial ports. machine.ts
+ * interprets the guest's output.
  */
 import type { Duplex } from "node:stream";
 import { LabError } from "../error.ts";
@@ -18,47 +18,49 @@ import { Monitor } from "./qmp.ts";
 export type { BootEnd, BootOptions };
 
 /**
- * An interrupt line for each. A PC's third and fourth port share those of the first two; QEMU tells
- * the kernel by ACPI that these don't. With one each, no port waits for another.
+ * A PC's third and fourth port share the interrupt lines of the first two. Here each has its own line, which QEMU
+ * reports by ACPI, so that no port waits for another.
  */
 const IRQS = [4, 3, 5, 7] as const;
 
 /**
- * The whole log on a 16550 costs no measurable time in TCG: 25 kB at some 500 kB/s. Closing a VM waits for RCU, which
- * takes several ticks of the clock unless it is told to hurry.
+ * Writing the whole log to a 16550 takes no measurable time in TCG: 25 kB at about 500 kB/s. Closing a VM waits for
+ * RCU, which takes several clock ticks unless it is expedited.
  */
 const APPEND = `console=ttyS0 ${KERNEL_ARGUMENTS} rcupdate.rcu_expedited=1`;
 
 /**
- * QEMU's own filter of system calls: no new program, no change of user, no obsolete call. The
- * machine is emulated by threads, which it may make.
+ * QEMU's seccomp filter: no exec, no change of user, no obsolete call. Threads are allowed, because they emulate the
+ * machine.
  */
 const SANDBOX = [
   "-sandbox",
   "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 ];
 
-/** A boot, and what a machine needs that is saved or restored. */
+/** A boot, and the additions for a machine that is saved or restored. */
 export interface QemuOptions extends BootOptions {
-  /** Where the machine's memory and devices are kept; without it they end with the machine. */
+  /** The state of the machine; without it, memory and devices are lost at the end. */
   readonly kept?: KeptMachine | undefined;
-  /** Takes a kept machine once it is there; when it fails, the machine is ended and {@link boot} fails so, too. */
+  /**
+   * Gets a machine with kept state after its start; if it rejects, the machine is ended and {@link boot} rejects too.
+   */
   readonly onStart?: (machine: RunningMachine) => Promise<void>;
 }
 
-/** A machine whose memory is the file {@link MEMORY_FILE} of its folder, of the machine's size. */
+/** A machine whose memory is the file {@link MEMORY_FILE} in its folder, which has the size of the memory. */
 export interface KeptMachine {
-  /** The file that has the devices: the machine is restored from it instead of booting. */
+  /** The file with the state of the devices: the machine is restored from it instead of booting. */
   readonly state?: string | undefined;
 }
 
-/** The name of the file in a kept machine's folder that is its memory. */
+/** The name of the memory's file in a machine's folder. */
 export const MEMORY_FILE = "ram";
 
-/** What can be done with a machine beside listening to it. */
+/** Controls a machine. */
 export interface RunningMachine {
   readonly monitor: Monitor;
-  /** The descriptor of the state file, for QEMU's commands. */
+  /** The descriptor of the state file in QEMU. */
   readonly stateFd: number;
   /** Writes to one of the guest's serial ports. */
   readonly send: (port: number, bytes: Uint8Array) => void;
@@ -67,10 +69,10 @@ export interface RunningMachine {
 }
 
 const MONITOR_FD = FIRST_FD + PORTS.length;
-/** The first of the files comes after the last socket. */
+/** The descriptors of files follow those of sockets. */
 const STATE_FD = MONITOR_FD + 1;
 
-/** Says QEMU's arguments; `-cx16` because QEMU 7.2 corrupts the flags in cmpxchg16b. */
+/** Returns QEMU's arguments; `-cx16` because QEMU 7.2 corrupts the flags in cmpxchg16b. */
 export function qemuArguments(
   options: Pick<QemuOptions, "vmlinuz" | "initrd" | "cpu" | "memory" | "smp" | "kept">,
 ): readonly string[] {
@@ -90,31 +92,32 @@ export function qemuArguments(
   ];
 }
 
-/** A machine that is saved writes its memory to the file; one that is restored only begins with it. */
+/** A machine that is saved shares its memory with the file; a restored one only reads it from there. */
 function keptArguments({ state }: KeptMachine, memory: number): readonly string[] {
   const share = state === undefined ? "on" : "off";
   return [
     "-object",
     `memory-backend-file,id=ram,size=${memory}M,mem-path=${MEMORY_FILE},share=${share}`,
     ...["-machine", "pc,memory-backend=ram"],
-    // Each start has another identity, so a kernel since 5.18 makes a restored random generator differ.
+    // Each start has another identity, so that a kernel since 5.18 reseeds the random generator of a restored
+    // machine.
     ...["-device", "vmgenid,guid=auto"],
     ...["-chardev", `socket,id=monitor,fd=${MONITOR_FD}`, "-mon", "chardev=monitor,mode=control"],
   ];
 }
 
 /**
- * Boots a kernel, or restores a machine, and waits until the machine is off, by itself or because it had to be killed.
+ * Boots a kernel or restores a machine, and waits until the machine has powered off or was killed.
  *
- * @throws {@link LabError} `ERR_LAB_TOOL` when QEMU is missing or refuses its command line or its
- *   state, `ERR_LAB_INTERRUPTED` when the signal came; no process is left then.
+ * @throws {@link LabError} `ERR_LAB_TOOL` if QEMU is missing or rejects its command line or its state,
+ *   `ERR_LAB_INTERRUPTED` after the signal; no process is left then.
  */
 export async function boot(options: QemuOptions): Promise<BootEnd> {
   const program = findQemu();
   try {
     return await start(program, withoutSandbox.has(program) ? [] : SANDBOX, options);
   } catch (error) {
-    // A QEMU that was built without seccomp says so before anything else.
+    // A QEMU without seccomp reports that before anything else.
     if (!(error instanceof LabError && error.message.includes("-sandbox"))) throw error;
     withoutSandbox.add(program);
     return start(program, [], options);
@@ -144,7 +147,7 @@ async function start(
       listen: (child, hear) => {
         for (const port of PORTS) {
           const stream = child.stdio[FIRST_FD + port] as Duplex;
-          // A machine that is ended may leave bytes unread; how it ended is known from the process.
+          // An ended machine may leave unread bytes; the process reports how it ended.
           stream.on("error", () => undefined);
           const resume = (): void => void stream.resume();
           stream.on("data", (bytes: Buffer) => {
@@ -154,7 +157,7 @@ async function start(
             stream.pause();
             pending.then(resume, resume);
           });
-          // An ended machine leaves at most what its sockets hold.
+          // An ended machine leaves at most the content of its sockets.
           child.once("exit", resume);
         }
         if (kept === undefined) return () => undefined;
@@ -177,7 +180,7 @@ async function start(
     },
     options,
   );
-  // A machine that was killed for another reason answers no more either.
+  // A machine that was killed for another reason does not answer either.
   if (trouble !== undefined && end.why === "ended") throw trouble.error;
   return end;
 }

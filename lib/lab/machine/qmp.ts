@@ -1,4 +1,7 @@
-/** QEMU's monitor: its machine protocol (docs/interop/qmp-spec), a line of JSON each. What is asked is snapshot.ts. */
+/**
+ * QEMU's monitor: its machine protocol (docs/interop/qmp-spec), one line of JSON per message. snapshot.ts has the
+ * commands.
+ */
 import type { Duplex } from "node:stream";
 import { LabError } from "../error.ts";
 
@@ -8,29 +11,29 @@ interface Waiting {
   readonly reject: (error: LabError) => void;
 }
 
-/** A longer line is none of QEMU's answers to what is asked here. */
+/** The longest line; QEMU's answers to the lab's commands are shorter. */
 const LONGEST_LINE = 2 ** 20;
 
-/** The connection to one QEMU. Commands are answered in order. */
+/** The connection to one QEMU, which answers commands in order. */
 export class Monitor {
   readonly #stream: Duplex;
   readonly #waiting: Waiting[] = [];
   #rest = "";
   #ended: boolean = false;
 
-  /** Takes a connection; QEMU's greeting may have come or may be under way. */
+  /** Uses a connection; QEMU's greeting may have arrived or not. */
   constructor(stream: Duplex) {
     this.#stream = stream;
     stream.on("data", (bytes: Buffer) => this.#push(bytes.toString()));
-    // Reset when QEMU is killed: the same as its end.
+    // The connection is reset when QEMU is killed, which is the same as its end.
     stream.on("error", () => this.#end());
     stream.once("close", () => this.#end());
   }
 
   /**
-   * Gives a command and waits for its answer.
+   * Sends a command and waits for its answer.
    *
-   * @throws {@link LabError} `ERR_LAB_TOOL` when QEMU refuses it, or ends before it answers.
+   * @throws {@link LabError} `ERR_LAB_TOOL` if QEMU rejects it, or ends before it answers.
    */
   execute(command: string, args?: Readonly<Record<string, unknown>>): Promise<unknown> {
     return new Promise((resolve, reject) => {
@@ -48,7 +51,7 @@ export class Monitor {
     for (const line of lines) if (line.trim() !== "") this.#take(line);
   }
 
-  /** Takes an answer; the greeting and events are none. What is no message ends the connection. */
+  /** Takes an answer; ignores the greeting and events. A line that is not a message ends the connection. */
   #take(line: string): void {
     const message = parse(line);
     if (message === undefined) {

@@ -1,7 +1,7 @@
 /**
- * Saved machines: the memory and the devices of one that is booted and waits for its work, as an entry of the cache.
- * A machine that is restored from one runs after a twentieth of a second. Which machine is saved, and what it is given
- * to do, is machine.ts; QEMU's command line is qemu.ts.
+ * Saved machines: entries of the cache with the memory and the devices of a booted machine that waits for its work. A
+ * machine that is restored from one runs after a twentieth of a second. machine.ts decides which machine is saved and
+ * which work it gets; qemu.ts has QEMU's command line.
  */
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -21,11 +21,11 @@ import type { Monitor } from "./qmp.ts";
 
 /** The files of a saved machine. */
 export interface Snapshot {
-  /** Its memory, as large as the machine's; most of it may be a hole. A restored machine gets a copy. */
+  /** The file of its memory, which is as large as the machine's and may have holes. A restored machine gets a copy. */
   readonly ram: string;
-  /** Its devices. */
+  /** The file of its devices. */
   readonly state: string;
-  /** What its kernel had logged. */
+  /** The kernel's log before it was saved. */
   readonly log: Buffer;
 }
 
@@ -36,22 +36,23 @@ const RAM = "ram";
 const STATE = "state";
 const LOG = "log";
 
-/** How large the devices may be; QEMU's have 100 kB. */
+/** The most bytes of the devices; QEMU's have 100 kB. */
 const MOST_STATE = 64 * 2 ** 20;
 
-/** What a saved machine was made of. One that is of anything else is another entry. */
+/** The inputs of a saved machine. A machine with other inputs is another entry. */
 export interface Ingredients {
   /** The kernel's name, for the entry's name. */
   readonly kernel: string;
-  /** Files whose content counts: the kernel and its modules. */
+  /** Files whose content matters: the kernel and its modules. */
   readonly files: readonly string[];
-  /** All else: QEMU's arguments, the root's archives, what is done before the machine waits. */
+  /** The other inputs: QEMU's arguments, the root's archives, the command before the machine waits. */
   readonly words: readonly string[];
 }
 
 /**
- * Names the entry of a machine: its kernel, and a hash of all that a saved machine depends on. That is what it is
- * made of, QEMU's version, and this boot of this host: the guest has measured the frequency of the host's TSC.
+ * Returns the name of a machine's entry: its kernel, and a hash of everything that a saved machine depends on. That
+ * is its inputs, QEMU's version, and this boot of this host, because the guest has measured the frequency of the
+ * host's TSC.
  */
 export async function snapshotName(
   { kernel, files, words }: Ingredients,
@@ -67,7 +68,7 @@ export async function snapshotName(
   return `${plain(kernel)}-${hash.digest("hex").slice(0, 16)}`;
 }
 
-/** Makes a kernel's name a part of an entry's. */
+/** Converts a kernel's name for the name of an entry. */
 function plain(kernel: string): string {
   return kernel.replaceAll(/[^\w.+~-]/g, "_").slice(-80);
 }
@@ -75,7 +76,7 @@ function plain(kernel: string): string {
 /**
  * Finds a saved machine and compares its files with their checksums.
  *
- * @returns `undefined` when there is none, or when it was damaged: then it is removed.
+ * @returns `undefined` if there is none, or if it was damaged and therefore removed.
  */
 export async function findSnapshot(cache: LabCache, name: string): Promise<Snapshot | undefined> {
   try {
@@ -95,15 +96,15 @@ async function snapshotOf({ path }: CacheEntry): Promise<Snapshot> {
   return { ram: join(path, RAM), state: join(path, STATE), log };
 }
 
-/** What boots a machine, saves it into these files when it waits, and gives its kernel's log. */
+/** Boots a machine, saves it into these files when it waits, and returns its kernel's log. */
 export type Saver = (files: { readonly ram: string; readonly state: string }) => Promise<Buffer>;
 
 /**
  * Saves a machine into the cache, and removes those of the same kernel that were saved more than a day ago.
  *
- * @param memory the machine's memory in MiB.
- * @throws {@link LabError} `ERR_LAB_DISK_FULL` when the disk has no room for twice the memory, before anything is
- *   begun: QEMU dies of a full disk by a signal.
+ * @param memory - the machine's memory, MiB.
+ * @throws {@link LabError} `ERR_LAB_DISK_FULL` before anything is written, if the disk has no room for twice the
+ *   memory: a full disk kills QEMU by a signal.
  */
 export async function saveSnapshot(
   cache: LabCache,
@@ -126,7 +127,7 @@ export async function saveSnapshot(
   return snapshotOf(entry);
 }
 
-/** Removes the kernel's other saved machines that are older than a day: of builds that are gone, mostly. */
+/** Removes the kernel's other saved machines that are older than a day: most belong to old builds. */
 async function removeOlder(cache: LabCache, name: string): Promise<void> {
   const kernel = name.slice(0, name.lastIndexOf("-") + 1);
   for (const other of await cache.names(SNAPSHOTS)) {
@@ -140,20 +141,20 @@ async function removeOlder(cache: LabCache, name: string): Promise<void> {
 
 const DAY_MS = 86_400_000;
 
-/** How long a machine is left alone before it is saved, so that nothing is under way on its ports. */
+/** The pause before a machine is saved, so that no byte is in transit on its ports. */
 const QUIET_MS = 200;
 const POLL_MS = 10;
-/** The memory is in its own file already: it is not written to the stream too. */
+/** The memory is in its own file, so it is not written to the stream too. */
 const IGNORE_SHARED = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
 
-/** Copies a file; its holes stay holes where the system's cp keeps them. */
+/** Copies a file; its holes remain if the system's cp supports that. */
 async function copy(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
   await runOk("cp", [from, to], { signal });
 }
 
 /**
- * Puts a saved machine's memory into the folder of one that is to be restored. It is a copy, because QEMU opens its
- * memory for writing, and what runs as QEMU must not be able to change the cache.
+ * Copies a saved machine's memory into the folder of a machine that is restored: QEMU opens its memory for writing,
+ * and QEMU's user must not be able to change the cache.
  */
 export async function copyMemory(
   { ram }: Snapshot,
@@ -163,19 +164,19 @@ export async function copyMemory(
   await copy(ram, join(folder, MEMORY_FILE), signal);
 }
 
-/** The socket of a machine's folder on which QEMU writes the devices. */
+/** The name of the socket in a machine's folder on which QEMU writes the devices. */
 const SOCKET = "state";
 
 /**
- * What is open for a machine that is to be saved. The machine's folder belongs to the emulator's user while it runs, so
- * all that is made there is made before, and nothing is opened there by its name afterwards.
+ * The open files of a machine that is saved. The machine's folder belongs to the emulator's user while it runs, so
+ * all files are created before, and none is opened by its name afterwards.
  */
 export class MachineToSave implements AsyncDisposable {
   readonly #memory: FileHandle;
   readonly #bytes: number;
   readonly #server: Server;
   readonly #folder: FileHandle;
-  /** Fulfilled when the devices are written. */
+  /** Is fulfilled when the devices are written. */
   readonly written: Promise<void>;
 
   private constructor(
@@ -190,15 +191,15 @@ export class MachineToSave implements AsyncDisposable {
     this.#bytes = bytes;
     this.#server = server;
     this.written = received(server, state);
-    // It is waited for in saveDevices, unless a command is refused before.
+    // saveDevices() awaits it, unless a command is rejected before.
     this.written.catch(() => undefined);
   }
 
   /**
-   * Makes a machine's folder, its memory, and the socket on which its devices come.
+   * Creates a machine's folder, its memory, and the socket for its devices.
    *
    * @param memory - MiB.
-   * @param state - the file that the devices are written to.
+   * @param state - the file for the devices.
    */
   static async prepare(path: string, memory: number, state: string): Promise<MachineToSave> {
     await mkdir(path, { mode: 0o700 });
@@ -209,7 +210,7 @@ export class MachineToSave implements AsyncDisposable {
     try {
       file = await open(join(path, MEMORY_FILE), "wx+", 0o600);
       await file.truncate(bytes);
-      // Through its descriptor, the folder's path is never longer than a socket's may be.
+      // The path by the folder's descriptor is never too long for a socket.
       server.listen({ path: `/proc/self/fd/${folder.fd}/${SOCKET}`, writableAll: true });
       await once(server, "listening");
       return new MachineToSave(folder, file, bytes, server, state);
@@ -222,7 +223,7 @@ export class MachineToSave implements AsyncDisposable {
   }
 
   /**
-   * Copies the memory of the machine, which has ended, into the cache. A process of its user that is left may still
+   * Copies the memory of the machine, which has ended, into the cache. A remaining process of its user may still
    * write to the original, but not to the copy.
    */
   async copyMemory(to: string, signal?: AbortSignal): Promise<void> {
@@ -242,7 +243,7 @@ export class MachineToSave implements AsyncDisposable {
   }
 }
 
-/** Writes to a file what comes on the first connection. */
+/** Writes the bytes of the first connection to a file. */
 function received(server: Server, file: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
@@ -265,7 +266,7 @@ async function* limited(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   }
 }
 
-/** Saves the devices of a running machine. It must not be stopped: a restored one would be, too. */
+/** Saves the devices of a running machine. It must not be paused: a restored one would be paused too. */
 export async function saveDevices(monitor: Monitor, { written }: MachineToSave): Promise<void> {
   await sleep(QUIET_MS);
   await monitor.execute("qmp_capabilities");
@@ -288,8 +289,8 @@ async function completed(monitor: Monitor): Promise<void> {
 }
 
 /**
- * Loads the devices from a descriptor that QEMU has, and waits until the machine runs. What a port gets before that is
- * lost, because the state that is loaded replaces it.
+ * Loads the devices from one of QEMU's descriptors, and waits until the machine runs. Bytes that are sent to a port
+ * before that are lost, because the loaded state replaces them.
  */
 export async function restoreDevices(monitor: Monitor, descriptor: number): Promise<void> {
   await monitor.execute("qmp_capabilities");

@@ -1,4 +1,7 @@
-/** Running one of the system's programs to its end. What its output means is the caller's to say. */
+/**
+ * Runs a program of the system to its end; the caller interprets its output. confinement.ts has the privileges of a
+ * process, deadline.ts limits on time, search-path.ts the lookup in `PATH`.
+ */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Readable } from "node:stream";
@@ -10,20 +13,20 @@ import { onPath } from "./search-path.ts";
 /** How a program is run. */
 export interface CommandOptions {
   readonly cwd?: string | undefined;
-  /** Beside the environment of this process. */
+  /** Variables that are added to the environment of this process. */
   readonly env?: Readonly<Record<string, string>> | undefined;
   /** Ends the program and all it started. */
   readonly signal?: AbortSignal | undefined;
   /** Takes each line that the program writes to descriptor 3. */
   readonly onStatus?: ((line: string) => void) | undefined;
-  /** How long it may write nothing new, on descriptor 1 or 3, before it is ended. */
+  /** The longest time without new output on descriptor 1 or 3 before it is killed. */
   readonly stallMs?: number | undefined;
 }
 
-/** What a program that ended leaves. */
+/** The result of a program. */
 export interface Output {
   readonly program: string;
-  /** Its exit status; 128 and more when a signal ended it. */
+  /** Its exit status; 128 plus the signal's number if a signal ended it. */
   readonly status: number;
   readonly stdout: Buffer;
   readonly stderr: string;
@@ -32,7 +35,7 @@ export interface Output {
 /** How long a program may take to end after SIGTERM, before SIGKILL. */
 const GRACE_MS = 2000;
 
-/** Which Debian package brings a program, for those who lack it. */
+/** The Debian package of each program, for error messages. */
 const PACKAGES: Readonly<Record<string, string>> = {
   "apt-cache": "apt",
   "apt-config": "apt",
@@ -51,10 +54,11 @@ process.on("exit", () => {
 /**
  * Runs a program and waits for its end, whatever its exit status.
  *
- * The program leads a process group of its own, so that ending it ends its children too. The kernel
- * ends it when this process dies without having done so.
- * @throws {@link LabError} `ERR_LAB_TOOL` when the machine lacks it or it stands still,
- * `ERR_LAB_INTERRUPTED` when the signal came; by then no process of it is left.
+ * The program leads its own process group, so killing the group also kills its children. The kernel kills it if this
+ * process dies first.
+ *
+ * @throws {@link LabError} `ERR_LAB_TOOL` if the program is missing or stalls; `ERR_LAB_INTERRUPTED` after the
+ *   signal. No process is left then.
  */
 export async function run(
   program: string,
@@ -66,7 +70,7 @@ export async function run(
   const [first, ...rest] = commandLine(program, args);
   const child = spawn(first, rest, {
     cwd: options.cwd,
-    // Programs are asked in English: some say only in words what went wrong.
+    // Some programs report a failure only in a message, which must be in English.
     env: { ...process.env, ...options.env, LC_ALL: "C" },
     stdio: ["ignore", "pipe", "pipe", "pipe"],
     detached: true,
@@ -108,14 +112,14 @@ export async function run(
   }
 }
 
-/** A program that is not there is started all the same, so that the error names it. */
+/** Returns the command line; a missing program is kept in it, so that the error names it. */
 function commandLine(program: string, args: readonly string[]): readonly [string, ...string[]] {
   const path = program.includes("/") ? program : onPath(program);
   const [first, ...rest] = path === undefined ? [] : diesWithParent();
   return first === undefined ? [program, ...args] : [first, ...rest, path ?? program, ...args];
 }
 
-/** Runs a program that must succeed; returns what it printed. */
+/** Runs a program that must succeed; returns its output. */
 export async function runOk(
   program: string,
   args: readonly string[],
@@ -126,22 +130,22 @@ export async function runOk(
   return output.stdout;
 }
 
-/** Says why a program failed: a full disk by its own code, all else in the program's words. */
+/** Makes the error of a failed program: the code for a full disk, or its last messages. */
 export function commandError({ program, status, stderr }: Output): LabError {
   if (isDiskFull(stderr)) return diskFull(program);
   const words = stderr.trim().split("\n").slice(-3).join("; ");
   return new LabError("ERR_LAB_TOOL", `${program} failed with status ${status}: ${words}`);
 }
 
-/** Whether a program's words say that the disk is full. */
+/** Whether a program's messages report a full disk. */
 export function isDiskFull(stderr: string): boolean {
   return /No space left on device|Disk quota exceeded|enough free space/.test(stderr);
 }
 
-/** Makes the error of a full disk; `who` could not write. */
+/** Makes the error of a full disk; `who` names the writer. */
 export function diskFull(who: string, cause?: unknown): LabError {
   const remedy =
-    "make room, or name a folder on another disk with NODE_KVM_CACHE; nothing half-written is left";
+    "make room, or name a folder on another disk with NODE_KVM_CACHE; no partial file is left";
   return new LabError(
     "ERR_LAB_DISK_FULL",
     `the disk is full: ${who} could not write; ${remedy}`,
@@ -149,10 +153,10 @@ export function diskFull(who: string, cause?: unknown): LabError {
   );
 }
 
-/** Throws `ERR_LAB_INTERRUPTED` once the signal has come. */
+/** Throws `ERR_LAB_INTERRUPTED` if the signal was raised. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted !== true) return;
-  const sentence = "interrupted; what was downloaded is kept, and the next call goes on from there";
+  const sentence = "interrupted; the downloaded part is kept, and the next call resumes it";
   throw new LabError("ERR_LAB_INTERRUPTED", sentence, signal.reason);
 }
 
@@ -160,7 +164,7 @@ function killGroup(pid: number, by: NodeJS.Signals): void {
   try {
     process.kill(-pid, by);
   } catch (error) {
-    // ESRCH: the group ended by itself in the meantime.
+    // ESRCH: the group has ended meanwhile.
     if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
   }
 }
@@ -175,12 +179,12 @@ function startError(program: string, error: unknown): unknown {
 }
 
 function stallError(program: string): LabError {
-  const sentence = `${program} stood still and was ended`;
-  const remedy = "look whether the disk is full and the network answers, then try again";
+  const sentence = `${program} made no progress and was killed`;
+  const remedy = "check the disk space and the network, then try again";
   return new LabError("ERR_LAB_TOOL", `${sentence}; ${remedy}`);
 }
 
-/** Watches whether a program goes on: apt, for one, never ends once the disk is full. */
+/** Detects a program that makes no progress: apt, for example, never ends when the disk is full. */
 class Stall {
   #isOver: boolean = false;
   #last = "";
@@ -194,14 +198,14 @@ class Stall {
     });
   }
 
-  /** Notes what it wrote; the same status again is no progress. */
+  /** Notes its output; a repeated status line is not progress. */
   saw(text: string): void {
     if (text !== "" && text === this.#last) return;
     this.#last = text;
     this.#deadline?.restart();
   }
 
-  /** Whether it stood still for too long. */
+  /** Whether it made no progress for too long. */
   isOver(): boolean {
     return this.#isOver;
   }

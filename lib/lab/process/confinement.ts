@@ -1,9 +1,9 @@
 /**
- * The privileges of a process that the lab starts: it dies with its parent, and an emulator has a
- * user of its own, no capabilities, a bare environment and a folder for its files.
+ * The privileges of a process that the lab starts: it dies with its parent; an emulator also gets its own user, no
+ * capabilities, a minimal environment and a folder for its files.
  *
- * The measures are options of setpriv (util-linux). Which of them a machine allows is found by
- * trying them on a program that does nothing, once a process, from the strictest set down.
+ * The measures are options of setpriv (util-linux). Each set of options is tried once per process on a program that
+ * does nothing, the strictest first.
  */
 import { spawnSync } from "node:child_process";
 import { randomInt } from "node:crypto";
@@ -23,34 +23,35 @@ import { onPath } from "./search-path.ts";
 
 /** How an emulator is started. */
 export interface Confinement {
-  /** What stands in front of the program and its arguments. */
+  /** The command before the program and its arguments. */
   readonly prefix: readonly string[];
-  /** The user and group that it becomes; `undefined` if it keeps those of this process. */
+  /** Its user and group; `undefined` if it keeps those of this process. */
   readonly user: number | undefined;
   /** Its whole environment. */
   readonly env: Readonly<Record<string, string>>;
 }
 
 const DIES_WITH_PARENT = ["--pdeathsig", "KILL"];
-/** The kernel sends no signal for a parent that has died before: this asks who it is, then execs. */
+/** The kernel sends no signal if the parent died earlier, so this script compares the parent's pid before it execs. */
 const UNLESS_ORPHANED = ["sh", "-c", 'test "$PPID" = "$0" && exec "$@"'];
-/** After an exec, a process of another user than root has no capability left, and gets none. */
+/** A process of another user than root has no capabilities after an exec and gains none. */
 const NO_PRIVILEGES = ["--no-new-privs", "--inh-caps", "-all", "--ambient-caps", "-all"];
-/** Root would get all of its bounding set at the exec. Only who has CAP_SETPCAP may empty it. */
+/** Root would regain its bounding set at the exec. Emptying the set requires CAP_SETPCAP. */
 const EMPTY_BOUNDING_SET = ["--bounding-set", "-all"];
 
-/** Users that systemd's documentation (UIDS-GIDS) names as unused: each machine gets one of them. */
+/** User IDs that systemd's documentation (UIDS-GIDS) lists as unused: each machine gets one of them. */
 const UNUSED = { first: 0x7000_0000, count: 0x0fff_0000 } as const;
-/** A user namespace that does not map the others maps this one, as a rule. */
+/** A user namespace that does not map the others usually maps this one. */
 const NOBODY = 65_534;
 
 /**
  * Returns the strictest confinement that this machine allows.
  *
- * Only root can change its user; it keeps it if the other user cannot reach the program, as in a
- * home folder.
- * @param program - what is to be started, an absolute path; `undefined` when it gets a descriptor.
- * @param folder - the emulator's own folder; without one it keeps this process's user.
+ * Only root can change the user. The user is kept if the other user cannot access the program, for example in a home
+ * folder.
+ *
+ * @param program - the absolute path of the program; `undefined` if it gets a descriptor.
+ * @param folder - the emulator's own folder; without one, it keeps this process's user.
  */
 export function confine(program: string | undefined, folder: string | undefined): Confinement {
   const env = { PATH: process.env["PATH"] ?? "", LC_ALL: "C" };
@@ -78,7 +79,7 @@ export function confine(program: string | undefined, folder: string | undefined)
   return options === undefined ? { prefix: [], user: undefined, env } : started(options);
 }
 
-/** Returns what stands in front of a program that is to end when this process does, however it ends. */
+/** Returns the command before a program that must not outlive this process. */
 export function diesWithParent(): readonly string[] {
   const setpriv = onPath("setpriv");
   if (setpriv === undefined || !works(setpriv, DIES_WITH_PARENT, "/")) return [];
@@ -91,7 +92,7 @@ function become(user: number): readonly string[] {
 
 const tried = new Map<string, boolean>();
 
-/** Whether setpriv takes these options, and the program can be executed with them. */
+/** Whether setpriv accepts these options, and the program can be executed with them. */
 function works(setpriv: string, options: readonly string[], program: string): boolean {
   const key = JSON.stringify([setpriv, options, program]);
   const known = tried.get(key);
@@ -101,17 +102,17 @@ function works(setpriv: string, options: readonly string[], program: string): bo
   return status === 0;
 }
 
-/** Files that are open for an emulator, which cannot reach their paths once it has another user. */
+/** Files that are opened for an emulator, whose user may not have access to their paths. */
 export interface Handover extends Disposable {
-  /** By which it gets them, in their order; a file that cannot be opened is -1. */
+  /** Their descriptors, in order; -1 for a file that cannot be opened. */
   readonly descriptors: readonly number[];
 }
 
 /**
- * Opens files for an emulator that becomes `user`, and gives it its folder with all in it.
+ * Opens files for an emulator that becomes `user`, and changes the owner of its folder and the content.
  *
- * The emulator opens a descriptor's path, /proc/self/fd/N, anew: the kernel then checks the file's
- * own mode, but no folder above it. A file that is not readable for all is copied into the folder.
+ * The emulator reopens a descriptor's path, /proc/self/fd/N: the kernel then checks the file's own mode, but no
+ * folder above it. A file that is not readable for all is copied into the folder.
  */
 export function handOver(
   paths: readonly string[],
@@ -145,14 +146,14 @@ function openIfPossible(path: string): number {
   try {
     return openSync(resolve(path), "r");
   } catch {
-    return -1; // the emulator says why, with the path
+    return -1; // the emulator reports the reason with the path
   }
 }
 
 function giveAway(folder: string, user: number): void {
   for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
     const path = join(entry.parentPath, entry.name);
-    // A hard link of a file that also lies elsewhere, as in the cache, keeps its owner.
+    // A file with another hard link, as in the cache, keeps its owner.
     const isOnlyHere = entry.isFile() && lstatSync(path).nlink === 1;
     if (entry.isDirectory() || isOnlyHere) chownSync(path, user, user);
   }

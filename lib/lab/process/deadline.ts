@@ -1,12 +1,12 @@
 /**
- * A limit on the time in which work makes no progress. Time in which this process is stopped (Ctrl-Z,
- * SIGSTOP, a frozen container) does not count: what the work has written meanwhile is still unread.
+ * A limit on the time without progress. Time in which this process is stopped (Ctrl-Z, SIGSTOP, a frozen container)
+ * does not count, because output that was written meanwhile is still unread.
  */
 
-/** How often the clock is read at most, ms. */
+/** The longest interval at which the clock is read, ms. */
 const LONGEST_PERIOD_MS = 1000;
 
-/** Calls a function once, when so much time has passed. */
+/** Calls a function once after a limit. */
 export class Deadline {
   readonly #limit: number;
   readonly #onOver: () => void;
@@ -19,8 +19,8 @@ export class Deadline {
   /**
    * Starts the clock.
    *
-   * @param limit - milliseconds; the call comes up to an eighth, or a second, late.
-   * @param isStopped - whether the work itself is stopped by a signal; such time does not count either.
+   * @param limit - milliseconds; the call is late by up to an eighth of it, at most a second.
+   * @param isStopped - whether a signal has stopped the work itself; such time does not count either.
    */
   constructor(limit: number, onOver: () => void, isStopped: () => boolean = () => false) {
     this.#limit = limit;
@@ -30,20 +30,20 @@ export class Deadline {
     this.#timer = setInterval(() => this.#tick(), this.#period);
   }
 
-  /** Starts the clock again from zero, unless it has been stopped or is over. */
+  /** Restarts the clock, unless it was stopped or has expired. */
   restart(): void {
     this.#passed = 0;
     this.#last = performance.now();
   }
 
-  /** Stops the clock for good. */
+  /** Stops the clock permanently. */
   stop(): void {
     clearInterval(this.#timer);
   }
 
   #tick(): void {
     const now = performance.now();
-    // A longer step means that this process did not run.
+    // A longer step means that this process was stopped.
     const step = Math.min(now - this.#last, 2 * this.#period);
     this.#last = now;
     if (this.#isStopped()) return;

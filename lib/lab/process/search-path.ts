@@ -1,8 +1,8 @@
-/** Finding a program of this machine in `PATH`, without starting it. Running one is command.ts. */
+/** The lookup of a program in `PATH`, without starting it. command.ts runs one. */
 import { accessSync, constants } from "node:fs";
 import { delimiter, join } from "node:path";
 
-/** Finds a program as a shell would; `undefined` if no folder of `PATH` has it. */
+/** Finds a program as a shell does; `undefined` if no folder of `PATH` has it. */
 export function onPath(program: string): string | undefined {
   const folders = (process.env["PATH"] ?? "").split(delimiter).filter((folder) => folder !== "");
   return folders.map((folder) => join(folder, program)).find(isExecutable);
@@ -13,6 +13,6 @@ function isExecutable(path: string): boolean {
     accessSync(path, constants.X_OK);
     return true;
   } catch {
-    return false; // whatever the reason, it is not the one to run
+    return false; // it cannot be executed, for whatever reason
   }
 }

@@ -6,7 +6,7 @@
 import { readdirSync, readlinkSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
-import { errnoName } from "node-kvm/abi";
+import { errnoName } from "node-kvm";
 import { FAILING, FORMS } from "./calls.js";
 import { DEVICE_PROGRAMS, HOST_PROGRAMS } from "./programs.js";
 

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { errnoName } from "node-kvm/abi";
+import { errnoName } from "node-kvm";
 import { FAILING, SYSTEM_CALLS } from "./calls.js";
 import { DEVICE_PROGRAMS, HOST_PROGRAMS } from "./programs.js";
 

@@ -75,7 +75,7 @@ test("the union has the size of its padding", () => {
   expect(padding?.type).toEqual({ of: "u8", count: EXIT_UNION_BYTES });
 });
 
-/** The fields that make an exit of several forms one of them. */
+/** The fields of `kvm_run` that select one form of an exit with several. */
 const FORMS: Readonly<Partial<Record<X86ExitName, Parameters<typeof decode>[0]>>> = {
   KVM_EXIT_IO: { io: { size: 1, dataOffset: 4096n } },
   KVM_EXIT_HYPERV: { hyperv: { type: 1 } },

@@ -1,4 +1,4 @@
-/** The built command, run as a user runs it: what it printed, and its exit status. */
+/** The built command, run as a user runs it: its output and its exit status. */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,7 +9,7 @@ export const MAIN: string = join(
   "cli/main.js",
 );
 
-/** What a run left. */
+/** The result of a run. */
 export interface Ran {
   readonly status: number | null;
   readonly stdout: string;

@@ -1,4 +1,4 @@
-/** Claims about `node-kvm cpuid`: every form of a table that it reads, and what it says of others. */
+/** Tests of `node-kvm cpuid`: every form of a table that it reads, and its errors. */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -64,7 +64,7 @@ describe("cpuid show prints the table of", () => {
     expect(ran).toMatchObject({ status: 0, stdout: `${printTable(other)}\n`, stderr: "" });
   });
 
-  test("standard input, in any of its own forms", () => {
+  test("standard input, in each of its own forms", () => {
     for (const form of ["--raw", "--json"]) {
       const { stdout } = command(["cpuid", "show", form, join(folder, "table.json")]);
       const again = command(["cpuid", "show", "--raw", "-"], { input: stdout });
@@ -73,7 +73,7 @@ describe("cpuid show prints the table of", () => {
   });
 });
 
-test("a saved state of several vCPUs says which one is shown", () => {
+test("for a saved state of several vCPUs, the shown vCPU is reported", () => {
   expect(command(["cpuid", "show", join(folder, "state.json")]).stderr).toBe(
     "node-kvm: this is vCPU 0 of 0, 5; FILE#ID names another\n",
   );
@@ -89,7 +89,7 @@ test.each([
 ])("%s is refused with the reason and the forms that it reads", (name, reason) => {
   const ran = command(["cpuid", "show", join(folder, name)]);
   expect(ran.stderr).toBe(
-    `node-kvm: ${join(folder, name)} holds no CPUID table: ${reason}; use the output of ` +
+    `node-kvm: ${join(folder, name)} contains no CPUID table: ${reason}; use the output of ` +
       "cpuid show --json or --raw, or a saved state (JSON or bytes)\n",
   );
   expect(ran).toMatchObject({ status: 2, stdout: "" });
@@ -103,12 +103,12 @@ test.each([
   expect(ran).toMatchObject({ status, stdout: expect.stringMatching(stdout), stderr: "" });
 });
 
-test("the raw text of a table has every number of it", () => {
+test("the raw text of a table has all its numbers", () => {
   expect(Array.from(parseRawTable(raw))).toEqual(Array.from(table));
 });
 
 test.each(["0x7 0x0: eax=0x1", raw.replace("flags=1", "flags=x"), raw.replace("0x00000007", "7")])(
-  "raw text that is not a table names the line: %j",
+  "the error of an invalid raw text has the line: %j",
   (text) => {
     expect(() => parseRawTable(text)).toThrow(/^line \d is no entry: /);
   },

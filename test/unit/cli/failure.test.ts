@@ -1,4 +1,4 @@
-/** Claims about how commands fail: the exit status, and one line on standard error without a stack. */
+/** Tests of failing commands: the exit status, and one line on standard error without a stack. */
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -35,7 +35,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
       /^node-kvm: --repro: \/dev\/null\/c cannot be written: /,
     ],
     [["cpuid", "diff", "supported", "nosuch"], 2, /^node-kvm: nosuch .* cannot be read: ENOENT/],
-    [["cpuid", "diff", "-", "-"], 2, /^node-kvm: standard input holds one table/],
+    [["cpuid", "diff", "-", "-"], 2, /^node-kvm: standard input contains one table/],
     [["lab", "run"], 2, /^node-kvm lab run: required option '--kernel <names>' not specified; /],
     [["lab", "run", ...KERNEL], 2, /^node-kvm: there is no kernel \/nowhere\/bzImage$/],
     [
@@ -73,6 +73,26 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
       ["lab", "bisect", "x", "--script"],
       128,
       /^node-kvm lab bisect: --script needs --kernel; see /,
+    ],
+    [
+      ["lab", "bisect", "set-257", "--script", ...KERNEL],
+      128,
+      /^node-kvm: --kernel: there is no \/nowhere\/bzImage$/,
+    ],
+    [
+      ["lab", "bisect", "set-257", "--script", "--kernel", "/tmp", "--modules", "/nowhere/m"],
+      128,
+      /^node-kvm: --modules: there is no \/nowhere\/m$/,
+    ],
+    [
+      ["lab", "exec", "--kernel", "6.12", "ls", "-l"],
+      125,
+      /unknown option '-l'; the command with its options comes after --, as in: lab exec --kernel 6\.12 -- ls -l \/; see /,
+    ],
+    [
+      ["completion", "csh"],
+      2,
+      /^node-kvm completion: .*'csh' is invalid for argument 'shell'\. Allowed choices are bash, zsh, fish; see /,
     ],
     [["lab", "exec"], 125, /^node-kvm lab exec: required option '--kernel <name>' not specified; /],
     [["lab", "exec", ...KERNEL], 125, /^node-kvm lab exec: missing required argument 'command'; /],
@@ -127,7 +147,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
   test("cpuid show without the addon", () => {
     const ran = command(["cpuid", "show"], { env: NO_ADDON });
     expect(ran.stderr).toMatch(
-      /^node-kvm: node-kvm's addon could not be loaded \(.*`npm rebuild .*\n$/,
+      /^node-kvm: node-kvm's addon could not be loaded \(.*NODE_KVM_ADDON names .*\n$/,
     );
     expect(ran).toMatchObject({ status: 2, stdout: "" });
   });
@@ -139,7 +159,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
   });
 
   test("test without vitest", () => {
-    // This package as it is installed beside its dependencies, of which vitest is none.
+    // This package installed beside its dependencies, without vitest.
     const root = resolve(MAIN, "../../..");
     const installed = join(folder, "node_modules/node-kvm");
     mkdirSync(installed, { recursive: true });
@@ -163,9 +183,11 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
   });
 });
 
-test("info without the addon says why and what to do, and its status is 1", () => {
+test("info without the addon prints the reason and the remedy, and its status is 1", () => {
   const ran = command(["info"], { env: NO_ADDON });
-  expect(ran.stdout).toMatch(/^problem {8}node-kvm's addon could not be loaded .*npm rebuild/m);
+  expect(ran.stdout).toMatch(
+    /^problem {8}node-kvm's addon could not be loaded .*NODE_KVM_ADDON names/m,
+  );
   expect(ran).toMatchObject({ status: 1, stderr: "" });
 });
 
@@ -175,7 +197,7 @@ test("info --json without the addon is JSON", () => {
 });
 
 test.each([[[]], [["lab"]], [["cpuid"]]])(
-  "node-kvm %j prints its help, then one line that asks for a command, with status 2",
+  "node-kvm %j prints its help, then one line that requests a command, with status 2",
   (args) => {
     const ran = command(args);
     expect(ran.stderr).toMatch(/^Usage: node-kvm/);
@@ -199,7 +221,7 @@ const COMMANDS = [
   ["lab", "build-bochs"],
 ];
 
-/** A command's --help, asked once. */
+/** Returns a command's --help, which is run once. */
 const helps = new Map<string, Ran>();
 function help(args: readonly string[]): Ran {
   const name = args.join(" ");
@@ -227,7 +249,7 @@ describe("--help", () => {
     expect(list).toMatch(/^ {2}130 {2}interrupted/m);
   });
 
-  test("of lab exec has the statuses that are the lab's own, defaults, and where a script must lie", () => {
+  test("of lab exec has the lab's own statuses, the defaults, and the folder for scripts", () => {
     const { stdout } = help(["lab", "exec"]);
     const statuses = Array.from(stdout.matchAll(/^ {2}(\d{3}) {2}\S/gm), ([, status]) => status);
     expect(statuses).toEqual(["121", "122", "123", "124", "125", "130"]);
@@ -236,7 +258,7 @@ describe("--help", () => {
       "default: max, or corei7_haswell_4770 in Bochs",
       "default: 1024",
       "default: 300, or 900 in Bochs",
-      'a script that imports "node-kvm" must lie in that folder or below it',
+      'a script that imports "node-kvm" must be in that folder or below it',
       "/usr/lib/node_modules/node-kvm/mine.mjs -- node mine.mjs",
       "at most 64 MiB",
     ]) {

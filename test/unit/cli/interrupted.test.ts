@@ -1,4 +1,4 @@
-/** Claims about `node-kvm test` that is interrupted: it ends in order and reports what it judged. */
+/** Tests of an interrupted `node-kvm test`: it ends in order and reports the judged claims. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { beforeEach, expect, test } from "vitest";
@@ -6,7 +6,7 @@ import { MAIN } from "./command.ts";
 
 const DEVICE = process.env["NODE_KVM_DEVICE"] ?? "/dev/kvm";
 
-/** Waits until so many claims were judged. */
+/** Waits until this many claims were judged. */
 function judged(child: ChildProcess, claims: number): Promise<void> {
   let lines = 0;
   return new Promise((resolve) => {
@@ -17,7 +17,7 @@ function judged(child: ChildProcess, claims: number): Promise<void> {
   });
 }
 
-/** The processes that a process has started. */
+/** Returns the children of a process. */
 function childrenOf(pid: number): readonly number[] {
   const path = `/proc/${pid}/task/${pid}/children`;
   return existsSync(path) ? readFileSync(path, "utf8").split(" ").filter(Boolean).map(Number) : [];
@@ -49,7 +49,7 @@ test.each(["SIGINT", "SIGTERM"] as const)(
 test("Ctrl-C ends the suite with status 130 also while vitest's worker starts", async () => {
   const child = spawn(process.execPath, [MAIN, "test"], {
     stdio: ["ignore", "pipe", "pipe"],
-    // A group of its own: a terminal sends Ctrl-C to all processes of the group.
+    // It has its own process group, because a terminal sends Ctrl-C to all processes of the group.
     detached: true,
   });
   const { pid = 0 } = child;

@@ -1,4 +1,4 @@
-/** Claims about `lab exec` and `lab run` around the machine, whose place a script takes. */
+/** Tests of `lab exec` and `lab run` with a script in place of the machine. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -42,7 +42,7 @@ let stdout = "";
 let stderr = "";
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "exec-"));
-  // A bzImage is known by four bytes (Documentation/arch/x86/boot.rst).
+  // A bzImage is recognised by four bytes (Documentation/arch/x86/boot.rst).
   const image = Buffer.alloc(0x1000);
   image.write("HdrS", 0x202, "latin1");
   writeFileSync(join(folder, "bzImage"), image);
@@ -71,6 +71,7 @@ function exec(more: Partial<ExecOptions> = {}): Promise<number> {
 
 function run(more: Partial<LabRunOptions> = {}): Promise<number> {
   return labRun({
+    paths: [],
     kernels: [join(folder, "bzImage")],
     modules: folder,
     cpus: ["max", "EPYC"],
@@ -86,7 +87,7 @@ function run(more: Partial<LabRunOptions> = {}): Promise<number> {
   });
 }
 
-/** A machine that runs until it is interrupted, as runInLab() ends then. */
+/** A machine that runs until it is interrupted, and then ends as in runInLab(). */
 function untilInterrupted({ signal }: LabOptions): Promise<LabResult> {
   return new Promise((_, reject) => {
     signal?.addEventListener("abort", () =>
@@ -95,13 +96,13 @@ function untilInterrupted({ signal }: LabOptions): Promise<LabResult> {
   });
 }
 
-/** What Node tells a program whose standard output has no reader any more. */
+/** Emits the error that Node raises when standard output has no reader any more. */
 function closeStdout(): void {
   process.stdout.emit("error", Object.assign(new Error("write EPIPE"), { code: "EPIPE" }));
 }
 
 describe("lab exec", () => {
-  test("says what boots before it boots", async () => {
+  test("prints the kernel and the CPU before the boot", async () => {
     runInLab.mockImplementation(async () => {
       expect(stderr).toMatch(/^node-kvm: booting own:\S+ in qemu, CPU max\b.*\n$/);
       return EXITED;
@@ -110,7 +111,7 @@ describe("lab exec", () => {
     expect(runInLab).toHaveBeenCalledTimes(1);
   });
 
-  test("passes its standard input, and says when it passes none", async () => {
+  test("passes its standard input, and reports if it passes none", async () => {
     runInLab.mockResolvedValue(EXITED);
     const bytes = Buffer.from("input");
     readGuestStdin.mockResolvedValueOnce({ bytes });
@@ -119,17 +120,17 @@ describe("lab exec", () => {
     readGuestStdin.mockResolvedValueOnce({ bytes: undefined, notice: "it is empty" });
     await exec();
     expect(runInLab.mock.calls[1]?.[0].stdin).toBe(undefined);
-    expect(stderr).toMatch(/; it is empty\n$/);
+    expect(stderr).toMatch(/^node-kvm: it is empty$/m);
   });
 
-  test("brings a folder to where --file says", async () => {
+  test("copies a folder to the path in --file", async () => {
     runInLab.mockResolvedValue(EXITED);
     await exec({ files: [`${folder}:/x/`, join(folder, "bzImage")] });
     const image = join(folder, "bzImage");
     expect(runInLab.mock.calls[0]?.[0].files).toEqual({ "/x": folder, [image]: image });
   });
 
-  test("writes the kernel's log as it comes, both boots of a machine that hung", async () => {
+  test("writes the kernel's log as it arrives, for both boots of a machine that hung", async () => {
     const log = join(folder, "log");
     runInLab.mockImplementation(async ({ onKernelLog, onRetry }) => {
       onKernelLog?.("one");
@@ -141,6 +142,29 @@ describe("lab exec", () => {
     expect(readFileSync(log, "utf8")).toBe(
       "one\nnode-kvm: the emulator hung; the log of the second boot follows\ntwo\n",
     );
+  });
+
+  test("escapes control characters in the log, which may be printed to a terminal", async () => {
+    const log = join(folder, "log");
+    runInLab.mockImplementation(async ({ onKernelLog }) => {
+      onKernelLog?.("a\tb\u001b]0;title\u0007\u009b2J\r");
+      return EXITED;
+    });
+    expect(await exec({ log })).toBe(0);
+    expect(readFileSync(log, "utf8")).toBe("a\tb\\x1b]0;title\\x07\\x9b2J\n");
+  });
+
+  test("writes no line of more than 80 columns before the boot", async () => {
+    runInLab.mockResolvedValue(EXITED);
+    readGuestStdin.mockResolvedValueOnce({
+      bytes: undefined,
+      notice: "the command's standard input is empty, not the terminal",
+    });
+    await exec();
+    expect(stderr.split("\n").filter((line) => line.length > 80 && !line.includes(folder))).toEqual(
+      [],
+    );
+    expect(stderr.split("\n")).toHaveLength(3);
   });
 
   test("keeps the log of a machine that was interrupted", async () => {
@@ -171,7 +195,7 @@ describe("lab exec", () => {
     expect(readFileSync(log, "utf8")).toBe("one\n");
   });
 
-  test("shows the log on standard error when its file cannot be written", async () => {
+  test("prints the log on standard error if its file cannot be written", async () => {
     runInLab.mockImplementation(async ({ onKernelLog }) => {
       onKernelLog?.("one");
       return EXITED;
@@ -190,7 +214,7 @@ describe("lab exec", () => {
     expect(process.listenerCount(signal)).toBe(0);
   });
 
-  test("ends the machine at once when standard output has no reader", async () => {
+  test("ends the machine at once if standard output has no reader", async () => {
     const ignore = (): void => {};
     process.stdout.on("error", ignore);
     runInLab.mockImplementation((options) => {
@@ -203,7 +227,7 @@ describe("lab exec", () => {
 });
 
 describe("lab run", () => {
-  test("that is interrupted reports what is known, to its file, with status 130", async () => {
+  test("that is interrupted writes the results so far to its file, with status 130", async () => {
     const output = join(folder, "report.json");
     runInLab.mockImplementation(async (options) => {
       if (options.cpu === "max") {
@@ -219,6 +243,30 @@ describe("lab run", () => {
     });
   });
 
+  test("runs a machine that is named twice once", async () => {
+    runInLab.mockResolvedValue({ ...EXITED, stdout: Buffer.from(JSON.stringify(REPORT)) });
+    const kernel = join(folder, "bzImage");
+    await run({ kernels: [kernel, kernel], cpus: ["max", "max", "EPYC"] });
+    expect(runInLab.mock.calls.map(([{ cpu }]) => cpu)).toEqual(["max", "EPYC"]);
+    expect(stderr).toContain(" max was named before, and runs once\n");
+  });
+
+  test("prints a command that repeats a failure on the same kernel and CPU", async () => {
+    const failed = { id: "set-257", title: "x", verdict: "fail", duration: 1 };
+    const report = { ...REPORT, results: [failed] };
+    runInLab.mockResolvedValue({
+      ...EXITED,
+      status: 1,
+      stdout: Buffer.from(JSON.stringify(report)),
+    });
+    await run({ cpus: ["bochs:ryzen"] });
+    const text = stdout.replaceAll(/ \\\n +/g, " ");
+    const kernel = join(folder, "bzImage");
+    expect(text).toContain(
+      `\n    node-kvm lab run --kernel ${kernel} --modules ${folder} --cpu bochs:ryzen --start boot`,
+    );
+  });
+
   test("opens its file before a machine is booted", async () => {
     await expect(run({ output: "/nowhere/r.html" })).rejects.toThrow(
       "--output: /nowhere/r.html cannot be written: ENOENT: no such file or directory",
@@ -226,13 +274,13 @@ describe("lab run", () => {
     expect(runInLab).not.toHaveBeenCalled();
   });
 
-  test("prints the report when its file cannot be written, with status 2", async () => {
+  test("prints the report if its file cannot be written, with status 2", async () => {
     runInLab.mockResolvedValue({ ...EXITED, stdout: Buffer.from(JSON.stringify(REPORT)) });
     expect(await run({ output: "/dev/full", reporter: "json" })).toBe(2);
     expect(JSON.parse(stdout)).toMatchObject({ columns: [{ report: REPORT }, { report: REPORT }] });
   });
 
-  test("leaves what its file had when it fails", async () => {
+  test("keeps the old content of its file if it fails", async () => {
     const output = join(folder, "report");
     writeFileSync(output, "before");
     runInLab.mockImplementation(() => {

@@ -1,4 +1,4 @@
-/** Claims about the standard input of `lab exec`: what is read to its end, and what is not passed. */
+/** Tests of the standard input of `lab exec`: inputs that are read to their end, and inputs that are not passed. */
 import { execFileSync } from "node:child_process";
 import {
   closeSync,
@@ -23,7 +23,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-/** Reads a path as if it were standard input. */
+/** Reads a path in place of standard input. */
 async function read(from: string, more: { readonly isTTY?: boolean } = {}): Promise<GuestStdin> {
   const fd = openSync(from, "r");
   const stream = Object.assign(createReadStream(from, { fd }), more);
@@ -36,7 +36,7 @@ async function read(from: string, more: { readonly isTTY?: boolean } = {}): Prom
   }
 }
 
-test("a file is read as a whole", async () => {
+test("a file is read completely", async () => {
   const bytes = Buffer.from(Array.from({ length: 200_000 }, (_, i) => i));
   writeFileSync(path, bytes);
   const { bytes: found } = await read(path);
@@ -50,7 +50,7 @@ test("an empty file and a device pass nothing", async () => {
   expect(await read("/dev/zero")).toEqual({ bytes: undefined });
 });
 
-test("a terminal is not read, and that is said", async () => {
+test("a terminal is not read, which is reported", async () => {
   const expected: GuestStdin = {
     bytes: undefined,
     notice: "the command's standard input is empty, not the terminal",
@@ -58,17 +58,17 @@ test("a terminal is not read, and that is said", async () => {
   expect(await read("/dev/zero", { isTTY: true })).toEqual(expected);
 });
 
-test("more than the limit is refused, and names the other way", async () => {
+test("the error of an input above the limit names the alternative", async () => {
   writeFileSync(path, "");
   truncateSync(path, MOST_STDIN + 1);
   await expect(read(path)).rejects.toThrow(
-    "standard input has more than 64 MiB; bring a file with --file, and --memory for it",
+    "standard input has more than 64 MiB; copy a file with --file, with enough --memory",
   );
   truncateSync(path, MOST_STDIN);
   expect((await read(path)).bytes).toHaveLength(MOST_STDIN);
 });
 
-test("waiting for a pipe that does not end is ended by the signal", async () => {
+test("the signal ends the wait for a pipe that does not end", async () => {
   execFileSync("mkfifo", [path]);
   const fd = openSync(path, "r+");
   const controller = new AbortController();

@@ -1,4 +1,4 @@
-/** Claims about a command's output file: what was there stays until the new content is whole. */
+/** Tests of a command's output file: the old content remains until the new content is complete. */
 import {
   chmodSync,
   lstatSync,
@@ -29,7 +29,7 @@ afterEach(() => {
 
 const read = (): string => readFileSync(path, "utf8");
 
-test("what was there stays until commit, and keeps its permissions", () => {
+test("the old content and its permissions remain until commit", () => {
   writeFileSync(path, "before");
   chmodSync(path, 0o640);
   const file = OutputFile.open("--output", path);
@@ -42,7 +42,7 @@ test("what was there stays until commit, and keeps its permissions", () => {
   expect(readdirSync(folder)).toEqual(["report"]);
 });
 
-test("discard leaves what was there, and nothing beside it", () => {
+test("discard keeps the old content, and leaves no other file", () => {
   writeFileSync(path, "before");
   const file = OutputFile.open("--output", path);
   file.write("half");
@@ -61,7 +61,7 @@ test("the end of the process discards", () => {
   expect(process.listeners("exit")).toEqual(before);
 });
 
-test("a link stays a link, and its file is replaced", () => {
+test("a link remains a link, and its file is replaced", () => {
   writeFileSync(join(folder, "real"), "before");
   symlinkSync("real", path);
   const file = OutputFile.open("--output", path);
@@ -82,7 +82,7 @@ test.each([
   ["missing/report", "ENOENT: no such file or directory"],
   ["file/report", "ENOTDIR: not a directory"],
   ["folder", "EISDIR: illegal operation on a directory"],
-])("%s is refused when it is opened: %s", (name, reason) => {
+])("%s is rejected when it is opened: %s", (name, reason) => {
   writeFileSync(join(folder, "file"), "");
   mkdirSync(join(folder, "folder"));
   const place = join(folder, name);
@@ -104,7 +104,7 @@ test("a report whose file cannot be written goes to standard output", () => {
   ]);
 });
 
-test("a report that is saved is in its file alone", () => {
+test("a saved report is only in its file", () => {
   const spy = vi.spyOn(process.stdout, "write");
   expect(saveReport("the report\n", OutputFile.open("--output", path))).toBe(true);
   expect(read()).toBe("the report\n");

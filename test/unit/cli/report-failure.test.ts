@@ -1,4 +1,4 @@
-/** Claims about what a failed command prints, by the kind of its error, and its exit status. */
+/** Tests of the output of failed commands by the kind of the error, and of their exit status. */
 import { Command } from "commander";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { CommandError, reportFailure, setTroubleStatus } from "../../../lib/cli/failure.ts";
@@ -33,13 +33,13 @@ test.each<[error: Error, status: number, line: string]>([
   expect(stderr).toBe(`node-kvm: ${line}\n`);
 });
 
-test("an error that is not expected is shown with its stack, and is no finding", () => {
+test("an unexpected error is printed with its stack, and its status is not that of a finding", () => {
   const error = new TypeError("a bug");
   expect(reportFailure(error, undefined)).toBe(2);
   expect(stderr).toBe(`node-kvm: unexpected error, please report it:\n${error.stack}\n`);
 });
 
-test("a command may have another status for its troubles, but not for an interruption", () => {
+test("a command may have another status for failures, but not for an interruption", () => {
   const exec = new Command("exec");
   setTroubleStatus(exec, () => 125);
   expect(reportFailure(new CommandError("bad input"), exec)).toBe(125);

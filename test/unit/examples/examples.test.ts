@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { lacks, needsOf, printedBy, problemOf, ROOT, runFile } from "./program.ts";
+import { lacks, needsOf, printedBy, problemOf, ROOT, runClaims, runFile } from "./program.ts";
 
 const FOLDER = join(ROOT, "examples");
 const LONGEST = 60;
@@ -18,7 +18,8 @@ describe.each(names)("examples/%s", (name) => {
     skip(problem !== undefined, problem);
     const printed = printedBy(text);
     expect(printed).toBeDefined();
-    expect(runFile(join(FOLDER, name))).toEqual({ status: 0, stdout: printed, stderr: "" });
+    const run = /^\/\/ .* Run: npx node-kvm test /.test(text) ? runClaims : runFile;
+    expect(run(join(FOLDER, name))).toEqual({ status: 0, stdout: printed, stderr: "" });
   });
 
   test(`has fewer than ${LONGEST} lines`, () => {

@@ -67,7 +67,18 @@ export function problemOf(needs: readonly string[]): string | undefined {
 
 /** Runs a file in a process of its own; one that hangs ends by SIGKILL. */
 export function runFile(file: string): Ending {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [file], {
+  return runNode([file]);
+}
+
+/** Judges a file of claims with the command; its output is a line per claim, with single spaces, without the summary. */
+export function runClaims(file: string): Ending {
+  const { stdout, ...ending } = runNode([join(ROOT, "dist", "cli", "main.js"), "test", file]);
+  const [claims = ""] = stdout.split("\n\n");
+  return { ...ending, stdout: `${claims.replaceAll(/^ +| +(?= )/gm, "")}\n` };
+}
+
+function runNode(args: readonly string[]): Ending {
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, {
     encoding: "utf8",
     timeout: 50_000,
     killSignal: "SIGKILL",
@@ -76,12 +87,12 @@ export function runFile(file: string): Ending {
 }
 
 /** Runs JavaScript from a file beside the project's files, so that `node-kvm` is this package. */
-export function runText(program: string): Ending {
+export function runText(program: string, run: (file: string) => Ending = runFile): Ending {
   const folder = mkdtempSync(join(ROOT, "build", "program-"));
   try {
     const file = join(folder, "program.mjs");
     writeFileSync(file, program);
-    return runFile(file);
+    return run(file);
   } finally {
     rmSync(folder, { recursive: true });
   }

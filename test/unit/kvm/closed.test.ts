@@ -39,7 +39,7 @@ function membersOf(prototype: object): readonly Member[] {
 
 /** Members that make no ioctl: they return state of the object, or end a run. */
 const SILENT = ["id", "vm", "memory", "trace", "running", "kickToken", "addressSpace", "evidence"]
-  .concat(["above", "taken"])
+  .concat(["parent", "accepted"])
   .concat(["explainMsrs", "kick", "pause", "resume", "close"])
   // These are made of others, whose refusal is theirs.
   .concat(["restoreState", "checkState", "dirtyPages", "exits"]);

@@ -3,6 +3,8 @@ import { describe, expect, test } from "vitest";
 import * as cpuid from "../../../lib/cpuid/index.ts";
 import * as guest from "../../../lib/guest/index.ts";
 import * as main from "../../../lib/index.ts";
+import * as machine from "../../../lib/machine/index.ts";
+import * as state from "../../../lib/state/index.ts";
 import * as trace from "../../../lib/trace/index.ts";
 import * as worker from "../../../lib/worker/index.ts";
 import { fakeHandles } from "./fake-fd.ts";
@@ -13,7 +15,7 @@ const isClass = (value: unknown): value is Class =>
   typeof value === "function" && /^class\b/.test(Function.prototype.toString.call(value));
 
 const classes = new Map(
-  [main, guest, worker, cpuid, trace].flatMap((entry) =>
+  [main, guest, machine, state, worker, cpuid, trace].flatMap((entry) =>
     Object.entries(entry).flatMap(([name, value]) =>
       isClass(value) ? [[name, value] as const] : [],
     ),

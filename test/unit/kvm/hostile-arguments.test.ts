@@ -5,6 +5,7 @@
 import { expect, test } from "vitest";
 import { KVM_NMI } from "../../../lib/abi/generated/ioctls.ts";
 import * as index from "../../../lib/index.ts";
+import * as machine from "../../../lib/machine/index.ts";
 import { fakeHandles } from "./fake-fd.ts";
 
 type Call = (...args: readonly unknown[]) => unknown;
@@ -85,7 +86,7 @@ function methodsOf(value: object): readonly string[] {
 const PROTECTED = new Set(
   (
     "call openFd getStruct setStruct setWhole updateStruct exchangeStruct expectEach expectNumber " +
-    "getU64 setU64 refusal evidence above taken history"
+    "getU64 setU64 refusal evidence parent accepted history"
   ).split(" "),
 );
 
@@ -102,7 +103,7 @@ function calls(): ReadonlyMap<string, () => Call> {
       });
     }
   };
-  for (const [name, value] of Object.entries(index)) {
+  for (const [name, value] of Object.entries({ ...index, ...machine })) {
     if (typeof value !== "function") continue;
     const isClass = /^class\b/.test(Function.prototype.toString.call(value));
     if (!isClass) {

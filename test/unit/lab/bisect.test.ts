@@ -1,9 +1,9 @@
-/** Bisection: it finds the neighbours between which a claim's verdict changes, from either side. */
+/** Tests of bisection: it finds the neighbours between which a claim's verdict changes, in either order. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { bisect, type Judgement, NotAnEnd } from "../../../lib/lab/bisect.ts";
 
-/** Kernels 0 to n-1; from `turn` on they are bad. */
+/** Returns a judge of kernels 0 to n-1; they are bad from `turn` on. */
 const breakingAt =
   (turn: number) =>
   (kernel: number): Promise<Judgement> =>
@@ -22,13 +22,13 @@ test("the first bad kernel after a good one is found, wherever it is", async () 
   );
 });
 
-test("the last bad kernel before a good one is found when good is the newer end", async () => {
+test("the last bad kernel before a good one is found if good is newer", async () => {
   const judge = (kernel: number): Promise<Judgement> =>
     Promise.resolve(kernel <= 6 ? "bad" : "good");
   expect(await bisect(upTo(20), 19, 3, judge)).toMatchObject({ good: 7, bad: 6 });
 });
 
-test("kernels that cannot say are passed over and named", async () => {
+test("kernels that cannot be judged are skipped and named", async () => {
   const judge = (kernel: number): Promise<Judgement> =>
     Promise.resolve([4, 5, 6].includes(kernel) ? "skip" : kernel < 5 ? "good" : "bad");
   expect(await bisect(upTo(10), 0, 9, judge)).toMatchObject({
@@ -38,7 +38,7 @@ test("kernels that cannot say are passed over and named", async () => {
   });
 });
 
-test("neighbours need no further question", async () => {
+test("neighbours need no further judgement", async () => {
   expect(await bisect([0, 1], 0, 1, breakingAt(1))).toEqual({
     good: 0,
     bad: 1,
@@ -47,7 +47,7 @@ test("neighbours need no further question", async () => {
   });
 });
 
-test("an end that is not what it was given as is an error that names it", async () => {
+test("an end that is not judged as given is an error with its name", async () => {
   const failed = bisect(upTo(5), 0, 4, breakingAt(9));
   await expect(failed).rejects.toThrow("4 was given as bad, but is good");
   await expect(failed).rejects.toBeInstanceOf(NotAnEnd);

@@ -1,4 +1,4 @@
-/** Campaigns: lanes run side by side, and what becomes of a machine becomes a column. */
+/** Tests of campaigns: lanes run at the same time, and the result of a machine is a column. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -12,7 +12,7 @@ import {
 import { LabError } from "../../../lib/lab/error.ts";
 import type { LabOptions, LabResult, LabRun } from "../../../lib/lab/machine/machine.ts";
 import { type Column, isGreenMatrix, toMatrix } from "../../../lib/report/matrix.ts";
-import { BOOTED, ScriptedEmulator } from "./scripted-emulator.ts";
+import { BOOTED, ScriptedEmulator } from "./machine/scripted-emulator.ts";
 
 const lane = (name: string, cpu = "max"): Lane => ({
   kernel: { name, release: name, vmlinuz: "/nowhere/vmlinuz", modules: "/nowhere" },
@@ -32,7 +32,7 @@ const RAN: LabRun = {
 };
 const EXITED: LabResult = { ...RAN, kind: "exited", status: 0, files: new Map() };
 
-test("columns come in the order of the lanes, however long each takes", async () => {
+test("columns have the order of the lanes, whatever their durations", async () => {
   const lanes = [lane("slow"), lane("fast"), lane("6.1-cloud-amd64", "EPYC")];
   const run = async ({ kernel }: LabOptions): Promise<LabResult> => {
     await new Promise((resolve) => setTimeout(resolve, kernel.name === "slow" ? 30 : 0));
@@ -42,7 +42,7 @@ test("columns come in the order of the lanes, however long each takes", async ()
   expect(columns.map(({ name }) => name)).toEqual(["slow max", "fast max", "6.1 EPYC"]);
 });
 
-test("no more machines run at a time than were asked for", async () => {
+test("no more machines than requested run at a time", async () => {
   let [running, most] = [0, 0];
   const run = async (): Promise<LabResult> => {
     running += 1;
@@ -55,7 +55,7 @@ test("no more machines run at a time than were asked for", async () => {
   expect(most).toBe(3);
 });
 
-test("each lane tells when it boots, how many claims were judged, and its end", async () => {
+test("each lane reports its start, the number of judged claims, and its end", async () => {
   const steps: LaneStep["kind"][] = [];
   let claims = 0;
   const run = async ({ onStderr }: LabOptions): Promise<LabResult> => {
@@ -68,11 +68,11 @@ test("each lane tells when it boots, how many claims were judged, and its end", 
     claims = step.kind === "judged" ? step.claims : claims;
   };
   await runCampaign({ lanes: [lane("6.1")], run, onProgress });
-  expect(steps).toEqual(["boots", "judged", "judged", "ended"]);
+  expect(steps).toEqual(["prepares", "judged", "judged", "ended"]);
   expect(claims).toBe(3);
 });
 
-test("the pattern goes to the suite", async () => {
+test("the pattern is passed to the suite", async () => {
   const commands: (readonly string[])[] = [];
   const run = async ({ command }: LabOptions): Promise<LabResult> => {
     commands.push(command);
@@ -82,7 +82,7 @@ test("the pattern goes to the suite", async () => {
   expect(commands[0]?.slice(3)).toEqual(["--pattern=silent"]);
 });
 
-test("the suite runs in a root of its own, which has no vitest", async () => {
+test("the suite runs in its own root, which has no vitest", async () => {
   const roots: unknown[] = [];
   const run = async ({ root }: LabOptions): Promise<LabResult> => {
     roots.push(root);
@@ -92,7 +92,7 @@ test("the suite runs in a root of its own, which has no vitest", async () => {
   expect(roots).toEqual(["suite"]);
 });
 
-test("what the lab cannot do is a problem of its column, and the others run", async () => {
+test("an error of the lab is a problem of its column, and the others run", async () => {
   const run = async ({ kernel }: LabOptions): Promise<LabResult> => {
     if (kernel.name === "gone") throw new LabError("ERR_LAB_MODULE", "kvm-amd is missing");
     return EXITED;
@@ -101,7 +101,7 @@ test("what the lab cannot do is a problem of its column, and the others run", as
   expect(columns.map(({ problem }) => problem)).toEqual(["kvm-amd is missing", undefined]);
 });
 
-test("an interruption keeps the columns that are known, and says what the others had", async () => {
+test("an interruption keeps the finished columns, and reports the progress of the others", async () => {
   const controller = new AbortController();
   const run = async ({ kernel, onStderr, signal }: LabOptions): Promise<LabResult> => {
     if (kernel.name === "done") return EXITED;
@@ -121,7 +121,7 @@ test("an interruption keeps the columns that are known, and says what the others
   ]);
 });
 
-const NOTICE = "judged after a boot, because a restored machine's verdict was red";
+const NOTICE = "judged after a boot, because the restored machine failed";
 const result = (verdict: string): LabResult => ({
   ...EXITED,
   stdout: Buffer.from(
@@ -133,7 +133,10 @@ const result = (verdict: string): LabResult => ({
 });
 
 describe("a restored machine", () => {
-  /** Runs a campaign of one lane; a machine that may be restored ends so, and one that boots so. */
+  /**
+   * Runs a campaign of one lane, with one result for a machine that may be restored, and one for a machine that
+   * boots.
+   */
   async function judged(
     restored: LabResult,
     booted: LabResult,
@@ -154,7 +157,7 @@ describe("a restored machine", () => {
   }
   const waits = "--held /dev/ttyS3 --mark /lab/held";
 
-  test("is asked for, and its green report is the column", async () => {
+  test("is requested, and its green report is the column", async () => {
     const { column, starts } = await judged(result("pass"), result("fail"));
     expect(starts).toEqual([waits]);
     expect(column?.report?.results[0]?.verdict).toBe("pass");
@@ -165,7 +168,7 @@ describe("a restored machine", () => {
     ["a failed claim", result("fail")],
     ["a line in the kernel's log", { ...result("pass"), warnings: ["WARNING: x"] }],
     ["no report", { ...RAN, kind: "crashed", oops: "Oops" }],
-  ])("that ends with %s is judged once more after a boot", async (_, red) => {
+  ])("that ends with %s is judged again after a boot", async (_, red) => {
     const { column, starts } = await judged(red, result("pass"));
     expect(starts).toEqual([waits, "boots"]);
     expect(column).toMatchObject({ notice: NOTICE, warnings: [] });
@@ -178,15 +181,13 @@ describe("a restored machine", () => {
     expect(column?.report?.results[0]?.verdict).toBe("fail");
   });
 
-  test("that was warmed says so", async () => {
+  test("that was warmed has a notice", async () => {
     const { column, starts } = await judged(result("pass"), result("fail"), "warm");
     expect(starts).toEqual([`${waits} --warm 1`]);
-    expect(column?.notice).toBe(
-      "judged in a kernel that had VMs before: for quick loops, not for the record",
-    );
+    expect(column?.notice).toBe("judged in a kernel that had VMs before: not a valid judgement");
   });
 
-  test("is not wanted when nothing is said, or machines are to boot", async () => {
+  test("is not requested by default, or if machines are to boot", async () => {
     const works: unknown[] = [];
     const run = async ({ restore }: LabOptions): Promise<LabResult> => {
       works.push(restore);
@@ -211,7 +212,7 @@ describe("a restored machine", () => {
   });
 });
 
-test("no more workers are made than there are machines", async () => {
+test("no more workers than machines are created", async () => {
   const run = async (): Promise<LabResult> => EXITED;
   const columns = await runCampaign({ lanes: [lane("6.1")], parallel: 2 ** 32, run });
   expect(columns).toHaveLength(1);
@@ -226,7 +227,7 @@ describe("a machine's end", () => {
     expect(toColumn("x", EXITED)).toEqual({ name: "x", report: REPORT, warnings: [] });
   });
 
-  test("that needed a second start says so, and is no problem", () => {
+  test("that needed a second start has a notice, which is not a problem", () => {
     const { notice, problem } = toColumn("x", { ...EXITED, attempts: 2 });
     expect([notice, problem]).toEqual(["the emulator hung and was started again", undefined]);
   });
@@ -250,7 +251,7 @@ describe("a machine's end", () => {
   });
 });
 
-describe("what was not judged does not hold:", () => {
+describe("a claim that was not judged does not hold:", () => {
   const fail = { ...RESULT, id: "b", verdict: "fail", reason: "EPERM" };
   const skip = { ...RESULT, id: "c", verdict: "skip", reason: "no AMX" };
   const progress = "pass a\n";
@@ -294,7 +295,7 @@ describe("what was not judged does not hold:", () => {
     expect(isGreenMatrix(toMatrix([column]))).toBe(false);
   });
 
-  test("a claim that fails says all", () => {
+  test("a failed claim needs no other problem", () => {
     const result: LabResult = { ...EXITED, status: 1, stdout: reported(RESULT, fail) };
     const column = toColumn("x", result);
     expect(column.problem).toBeUndefined();
@@ -320,7 +321,7 @@ describe("what was not judged does not hold:", () => {
     expect(isGreenMatrix(toMatrix([column]))).toBe(false);
   });
 
-  test("a claim that the suite does not have leaves the other columns as they are", async () => {
+  test("an unknown claim does not change the other columns", async () => {
     const run = async ({ kernel }: LabOptions): Promise<LabResult> =>
       kernel.name === "odd" ? { ...EXITED, stdout: reported({ ...RESULT, id: "odd" }) } : EXITED;
     const lanes = [lane("odd"), lane("6.1")];
@@ -329,7 +330,7 @@ describe("what was not judged does not hold:", () => {
     expect(other).toEqual({ name: "6.1 max", report: REPORT, warnings: [] });
   });
 
-  test("only the claims that the pattern chooses, in either case", async () => {
+  test("only the claims that the pattern selects, ignoring case", async () => {
     const claims = ["a: A", "b: B"];
     const run = async (): Promise<LabResult> => EXITED;
     const [column] = await runCampaign({ lanes: [lane("6.1")], claims, pattern: "A: a", run });
@@ -341,7 +342,7 @@ describe("what was not judged does not hold:", () => {
   });
 });
 
-test("whatever a run fails with is a problem of its column", async () => {
+test("every error of a run is a problem of its column", async () => {
   const run = async ({ kernel }: LabOptions): Promise<LabResult> => {
     if (kernel.name === "odd") throw new TypeError("x is not a function");
     return EXITED;
@@ -353,7 +354,7 @@ test("whatever a run fails with is a problem of its column", async () => {
   ]);
 });
 
-describe("of three kernels the first is hostile, and the others are right and complete:", () => {
+describe("of three kernels the first is hostile, and the others are correct and complete:", () => {
   const whole = [RESULT, { ...RESULT, id: "b", verdict: "fail", reason: "EPERM" }];
   const honest = JSON.stringify({ ...REPORT, results: whole });
   const stderr = "pass a\nfail b\n";

@@ -1,9 +1,17 @@
-/** Tests of an addon that cannot be loaded: the message names the cause. */
+/** Which file is loaded as the addon, and the errors of loading it: each cause has its own sentence. */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { loadFailure } from "../../../lib/native.ts";
@@ -13,40 +21,73 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const ADDON = createRequire(import.meta.url).resolve("../../../build/Release/node_kvm.node");
 
-/** Returns the message and the cause's code, from a process that loads this file as the addon. */
-function failure(file: string): string {
-  const native = pathToFileURL(join(import.meta.dirname, "../../../dist/index.js"));
+const DIST = join(import.meta.dirname, "../../../dist");
+
+/** Prints the addon's file that was loaded, or the message of the error. `before` is run before the import. */
+function printed(dist: string, env: Readonly<Record<string, string>>, before = ""): string {
+  const index = pathToFileURL(join(dist, "index.js"));
   const program = `
-    import { GuestMemory } from ${JSON.stringify(native.href)};
-    try { GuestMemory.allocate(4096); console.log("loaded"); } catch (error) { console.log(error.message); }`;
+    import { readFileSync } from "node:fs";
+    ${before};
+    const { GuestMemory } = await import(${JSON.stringify(index.href)});
+    try {
+      GuestMemory.allocate(4096);
+      console.log(/\\/\\S*\\.node$/m.exec(readFileSync("/proc/self/maps", "latin1"))[0]);
+    } catch (error) { console.log(error.message); }`;
+  const { NODE_KVM_ADDON: _, ...rest } = process.env;
   return execFileSync(process.execPath, ["--input-type=module", "-e", program], {
-    env: { ...process.env, NODE_KVM_ADDON: file },
+    env: { ...rest, ...env },
     encoding: "utf8",
-  });
+  }).trimEnd();
 }
+
+const failure = (file: string): string => printed(DIST, { NODE_KVM_ADDON: file });
 
 function written(name: string, bytes: Uint8Array | string): string {
   const file = join(folder, name);
+  mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, bytes);
   return file;
 }
 
+const addon = readFileSync(ADDON);
+
 describe("an addon that", () => {
-  test("does not exist was not built", () => {
-    const message = failure(join(folder, "missing.node"));
-    expect(message).toMatch(
-      /missing\.node\): it was not built, because no such file exists; it is built by/,
+  test("does not exist is reported with the variable that names it", () => {
+    const file = join(folder, "missing.node");
+    expect(failure(file)).toBe(
+      `node-kvm's addon could not be loaded (${file}): NODE_KVM_ADDON names this file, which does not exist`,
     );
   });
 
   test.each([
     ["is empty", ""],
     ["is text", "this is no library\n".repeat(100)],
-    ["was cut short", readFileSync(ADDON).subarray(0, 200)],
-  ])("%s is not an addon for this machine", (name, bytes) => {
+    ["was cut short", addon.subarray(0, 200)],
+    ["was cut in its header", addon.subarray(0, 19)],
+  ])("%s is damaged", (name, bytes) => {
     const message = failure(written(`${name.replaceAll(" ", "-")}.node`, bytes));
-    expect(message).toMatch(/the file is no addon for this machine, or was cut short/);
-    expect(message).not.toContain("not built");
+    expect(message).toMatch(/the file is damaged/);
+    expect(message).not.toContain("not exist");
+  });
+
+  test.each([
+    ["aarch64", 18, 183],
+    ["i386", 18, 3],
+  ])("was built for %s is for another architecture", (name, offset, machine) => {
+    const bytes = Buffer.from(addon);
+    bytes.writeUInt16LE(machine, offset);
+    expect(failure(written(`${name}.node`, bytes))).toContain(
+      `it was built for another architecture (ELF machine ${machine}); this is x86-64 (62)`,
+    );
+  });
+
+  test("was built for musl is for another C library", () => {
+    const [libc, file] = [join(folder, "libc.so"), join(folder, "musl.node")];
+    const shared = ["-shared", "-nostdlib", "-x", "c", "/dev/null", "-x", "none"];
+    execFileSync("cc", [...shared, "-Wl,-soname,libc.so", "-o", libc]);
+    execFileSync("cc", [...shared, "-Wl,--no-as-needed", libc, "-o", file]);
+    expect(failure(file)).toContain("it was built for musl, but this Node uses glibc");
   });
 
   test("is another module is not this addon", () => {
@@ -58,8 +99,76 @@ describe("an addon that", () => {
   test("is there is loaded, under another name too", () => {
     const copy = join(folder, "copy.node");
     copyFileSync(ADDON, copy);
-    expect(failure(copy)).toBe("loaded\n");
+    expect(failure(copy)).toBe(copy);
   });
+});
+
+describe("an installed package", () => {
+  const BUILT = "build/Release/node_kvm.node";
+  const PREBUILT = "prebuilds/linux-x64/node_kvm.node";
+  const MUSL = "prebuilds/linuxmusl-x64/node_kvm.node";
+
+  /** Installs this package with these files, and returns its folder. */
+  function installed(name: string, files: Readonly<Record<string, Uint8Array | string>>): string {
+    const place = join(folder, name, "node_modules/node-kvm");
+    cpSync(DIST, join(place, "dist"), { recursive: true });
+    copyFileSync(join(DIST, "../package.json"), join(place, "package.json"));
+    for (const [file, bytes] of Object.entries(files))
+      written(relative(folder, join(place, file)), bytes);
+    return place;
+  }
+
+  test("loads the prebuilt file for glibc, not the one for musl", () => {
+    const place = installed("prebuilt", { [PREBUILT]: addon, [MUSL]: "" });
+    expect(printed(join(place, "dist"), {})).toBe(join(place, PREBUILT));
+  });
+
+  test("loads the file in build/ before the prebuilt one", () => {
+    const place = installed("built", { [BUILT]: addon, [PREBUILT]: "" });
+    expect(printed(join(place, "dist"), {})).toBe(join(place, BUILT));
+  });
+
+  test("reports a built file that is damaged, and does not load another in its place", () => {
+    const place = installed("damaged", { [BUILT]: "", [PREBUILT]: addon });
+    expect(printed(join(place, "dist"), {})).toContain(
+      `(${join(place, BUILT)}): the file is damaged`,
+    );
+  });
+
+  test("loads what NODE_KVM_ADDON names before both", () => {
+    const place = installed("named", { [BUILT]: "", [PREBUILT]: "" });
+    expect(printed(join(place, "dist"), { NODE_KVM_ADDON: ADDON })).toBe(ADDON);
+  });
+
+  test("without an addon names the places", () => {
+    const place = installed("without", { [MUSL]: addon });
+    expect(printed(join(place, "dist"), {})).toBe(
+      `node-kvm's addon could not be loaded (${place}): neither ${BUILT} nor ${PREBUILT} exists ` +
+        "(linux, x64, glibc); install node-kvm again or, in a clone, run `npm run build:native`",
+    );
+  });
+
+  test.each([
+    ["darwin", "arm64"],
+    ["win32", "x64"],
+    ["linux", "arm64"],
+  ])("on %s %s loads no file and names the needed system", (platform, arch) => {
+    const fake = `
+      Object.defineProperty(process, "platform", { value: ${JSON.stringify(platform)} });
+      Object.defineProperty(process, "arch", { value: ${JSON.stringify(arch)} });
+      process.dlopen = () => { throw new Error("a native file was loaded"); }`;
+    expect(printed(DIST, { NODE_KVM_ADDON: ADDON }, fake)).toBe(
+      `node-kvm's addon needs Linux on x86-64; this is ${platform} on ${arch}`,
+    );
+  });
+});
+
+test("the message of musl's loader about an addon for glibc is explained", () => {
+  const words =
+    "Error loading shared library ld-linux-x86-64.so.2: No such file or directory (needed by x)";
+  expect(loadFailure(new Error(words))).toBe(
+    `it was built for glibc, but this Node uses musl (${words})`,
+  );
 });
 
 test.each<[words: string, meaning: string]>([
@@ -86,7 +195,11 @@ test.each<[words: string, meaning: string]>([
     "x: failed to map segment from shared object",
     "the system does not let the file be mapped as code",
   ],
-  ["x: wrong ELF class: ELFCLASS32", "the file is no addon for this machine"],
+  ["x: file too short", "the file is damaged"],
+  [
+    "Error relocating x: napi_wrap: symbol not found",
+    "this version of Node lacks a Node-API function",
+  ],
 ])("the loader's message %j is explained and quoted", (words, meaning) => {
   const text = loadFailure(
     Object.assign(new Error(`${words}\nmore`), { code: "ERR_DLOPEN_FAILED" }),

@@ -2,7 +2,7 @@
 import { Sregs2 } from "../../../lib/abi/generated/structs.ts";
 import { encode, read, type StructInput } from "../../../lib/abi/struct.ts";
 import { type CpuidEntry2, type CpuidFieldName, CpuidTable } from "../../../lib/cpuid/index.ts";
-import { apply, type MsrAccess, type Rules, type Verdict } from "../../../lib/oracle/index.ts";
+import { apply, type MsrAccess, type Rules, type RuleVerdict } from "../../../lib/oracle/index.ts";
 
 export const bit = (n: number): bigint => 1n << BigInt(n);
 
@@ -32,7 +32,7 @@ export const sregs2 = (fields: StructInput<Sregs2>): Sregs2 => read(Sregs2, enco
 export function broken<Asked, Finding>(
   rules: Rules<Asked, Finding>,
   asked: Asked,
-): readonly (readonly [name: string, verdict: Verdict<Finding>])[] {
+): readonly (readonly [name: string, verdict: RuleVerdict<Finding>])[] {
   return Object.entries(rules).flatMap(([name, rule]) => {
     const verdict = apply(rule, asked);
     return verdict === undefined ? [] : [[name, verdict] as const];

@@ -1,4 +1,4 @@
-/** Claims about JUnit XML: it is well-formed whatever is reported, and says all that was reported. */
+/** Tests of JUnit XML: it is well-formed for every report, and contains the whole report. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { toJunit } from "../../../lib/report/junit.ts";
@@ -29,7 +29,7 @@ interface Element {
 const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"' };
 const NOT_XML = /[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/u;
 
-/** Parses what toJunit may write: a declaration, then elements with quoted attributes, no text. */
+/** Parses the XML that toJunit may write: a declaration, then elements with quoted attributes, no text. */
 function parse(xml: string): Element {
   expect(xml).not.toMatch(NOT_XML);
   const root: Element = { name: "", attributes: {}, children: [] };
@@ -59,7 +59,7 @@ function unquote(text: string): Readonly<Record<string, string>> {
 
 function unquoted(value: string): string {
   expect(value.replaceAll(/&(?:amp|lt|gt|quot|#\d+);/g, "")).not.toContain("&");
-  // A parser makes white space that is not escaped into blanks.
+  // A parser converts unescaped white space into blanks.
   return value
     .replaceAll(/[\t\n\r]/g, " ")
     .replaceAll(/&(?:#(\d+)|([a-z]+));/g, (_, code?: string, name = "") =>
@@ -70,7 +70,7 @@ function unquoted(value: string): string {
 const cases = (...results: readonly Result[]): readonly Element[] =>
   parse(toJunit(report(...results))).children[0]?.children ?? [];
 
-test("a report is one suite that says what was judged and how much", () => {
+test("a report is one suite with the kernel and the counts", () => {
   const verdicts: readonly Verdict[] = ["pass", "pass", "fail", "skip", "deviation"];
   const results = verdicts.map((verdict) => result({ verdict, reason: "why", duration: 250 }));
   const suites = parse(toJunit(report(...results)));
@@ -106,7 +106,7 @@ describe("the reason", () => {
     expect(only("skip", "why")).toMatchObject({ name: "skipped", attributes: { message: "why" } });
   });
 
-  test("of a deviation is a property, for the case has passed", () => {
+  test("of a deviation is a property, because the case has passed", () => {
     expect(only("deviation", "why")).toMatchObject({
       name: "properties",
       children: [{ name: "property", attributes: { name: "deviation", value: "why" } }],
@@ -122,7 +122,7 @@ describe("the reason", () => {
     expect(only("fail", reason)?.attributes).toEqual({ message: reason });
   });
 
-  test("has an escape for what XML 1.0 cannot write", () => {
+  test("has an escape for characters that XML 1.0 cannot contain", () => {
     const reason = "\u0000a\u0008\u001b[31mb\u001f\ufffe\uffff\ud800c";
     expect(only("fail", reason)?.attributes).toEqual({
       message: "\\x00a\\x08\\x1b[31mb\\x1f\\u{fffe}\\u{ffff}\\u{d800}c",
@@ -134,7 +134,7 @@ test("an empty report is well-formed", () => {
   expect(cases()).toEqual([]);
 });
 
-test("whatever is reported, the XML is well-formed and has every case", () => {
+test("the XML of every report is well-formed and has every case", () => {
   const odd = fc.constantFrom(...'\u0000\u001b\t\n\r#&<>"\ufffe\uffff\ud800 ok1');
   const words = fc.string({ unit: fc.oneof(odd, fc.string({ unit: "binary", maxLength: 1 })) });
   const results = fc.array(

@@ -1,4 +1,4 @@
-/** Claims about KTAP: what Documentation/dev-tools/ktap.rst asks of version 1. */
+/** Tests of KTAP: the requirements of Documentation/dev-tools/ktap.rst, version 1. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { toKtap } from "../../../lib/report/ktap.ts";
@@ -23,7 +23,7 @@ const report = (...results: readonly Result[]): Report => ({
 const lines = (...results: readonly Result[]): readonly string[] =>
   toKtap(report(...results)).split("\n");
 
-test("a report has version, what was judged, plan, then a line a claim", () => {
+test("a report has the version, the kernel, the plan, then one line per claim", () => {
   const text = toKtap(
     report(
       result(),
@@ -49,30 +49,30 @@ test("a report has version, what was judged, plan, then a line a claim", () => {
   );
 });
 
-test("an empty report has a plan of none", () => {
+test("an empty report has an empty plan", () => {
   expect(lines()).toEqual(["KTAP version 1", "# Linux 6.12.95, kvm_amd", "1..0", ""]);
 });
 
 describe("a name", () => {
-  test("has no #, which would begin a directive", () => {
+  test("has no #, which would start a directive", () => {
     const [line] = lines(result({ id: "a#b", title: "C # SKIP it" })).slice(3);
     expect(line).toBe("ok 1 ab: C  SKIP it");
   });
 
-  test("stays on its line", () => {
+  test("remains on its line", () => {
     const [line] = lines(result({ id: "a", title: "B\nnot ok 1 c" })).slice(3);
     expect(line).toBe("ok 1 a: B not ok 1 c");
   });
 });
 
-test("the reason of a skip stays on its line", () => {
+test("the reason of a skip remains on its line", () => {
   const [line] = lines(result({ id: "a", title: "B", verdict: "skip", reason: "x\n  y\tz" })).slice(
     3,
   );
   expect(line).toBe("ok 1 a: B # SKIP x y z");
 });
 
-test("whatever is reported, every line is one that KTAP knows, and every claim has its number", () => {
+test("every line of every report is valid KTAP, and every claim has its number", () => {
   const odd = fc.constantFrom(...'\u0000\u001b\t\n\r#&<>"\ufffe\uffff\ud800 ok1');
   const words = fc.string({ unit: fc.oneof(odd, fc.string({ unit: "binary", maxLength: 1 })) });
   const results = fc.array(

@@ -1,4 +1,4 @@
-/** Matrices: claims by kernels, their differences, what is wrong with each, in every form. */
+/** Tests of matrices: claims by kernels, differences, failures of each kernel, in every format. */
 import { describe, expect, test } from "vitest";
 import { toHtml } from "../../../lib/report/html.ts";
 import { matrixToJunit } from "../../../lib/report/junit.ts";
@@ -14,7 +14,7 @@ import type { Verdict } from "../../../lib/report/result.ts";
 import { toTable } from "../../../lib/report/table.ts";
 import { paint } from "../../../lib/report/text.ts";
 
-/** A column whose claims have these verdicts, in this order. */
+/** Returns a column whose claims have these verdicts, in this order. */
 function column(
   name: string,
   verdicts: Readonly<Record<string, Verdict>>,
@@ -77,7 +77,7 @@ test("failures, claims not judged, no report and kernel warnings are complaints;
   ]);
 });
 
-test("a matrix is green when every kernel reports and nothing is wrong", () => {
+test("a matrix is green if every kernel reports and nothing failed", () => {
   expect(isGreenMatrix(toMatrix([old]))).toBe(true);
   expect(isGreenMatrix(toMatrix([old, old]))).toBe(true);
   for (const bad of [broken, dead, column("x", { first: "pass" }, { warnings: ["BUG"] })]) {
@@ -103,7 +103,9 @@ describe("printed", () => {
   test("as a table of many kernels, no line has more than 80 columns", () => {
     const names = Array.from({ length: 9 }, (_, i) => `6.12.${100 + i}+deb13 EPYC-Milan`);
     const verdicts = { first: "deviation", "a-claim-of-a-long-name": "pass" } as const;
-    const wide = names.map((name) => column(name, verdicts));
+    const wide = names.map((name, i) =>
+      column(name, { ...verdicts, late: i === 3 ? "skip" : "pass" }),
+    );
     const problem = `it ended\n${"the guest said much. ".repeat(9)}`;
     const lines = toTable(toMatrix([...wide, { ...dead, problem }]), plain).split("\n");
     expect(lines.filter((line) => line.length > 80)).toEqual([]);
@@ -113,6 +115,64 @@ describe("printed", () => {
     ]);
     const heads = lines.filter((line) => line.startsWith("claim"));
     expect(heads.join(" ").match(/\[\d+\]/g)).toHaveLength(10);
+  });
+
+  describe.each([40, 80, 200])("as a table of %i columns", (width) => {
+    const command = ["node-kvm", "lab", "run", "--kernel", "6.17", "--cpu", "max"];
+    const columns = Array.from({ length: 12 }, (_, i) =>
+      column(
+        `6.${i}.100+deb13 EPYC-Milan`,
+        {
+          first: "pass",
+          second: i === 7 ? "fail" : "pass",
+          "a-claim-with-a-very-long-name": "deviation",
+        },
+        { command },
+      ),
+    );
+    const lines = toTable(toMatrix(columns), plain, width).split("\n");
+
+    test("no line is longer", () => {
+      expect(lines.filter((line) => line.length > width)).toEqual([]);
+    });
+
+    test("rows with the same expected result on all kernels are only counted", () => {
+      const isShort = (line: string): boolean => /^ {2}\d (first|second)/.test(line);
+      const names = new Set(lines.filter(isShort).map((line) => line.slice(4).split(" ")[0]));
+      expect([...names]).toEqual(["second"]);
+      expect(lines.join(" ")).toContain("2 claims with the same result on");
+    });
+
+    test("a failure is followed by a command that repeats it", () => {
+      const from = lines.indexOf("  second fails");
+      const printed = lines
+        .slice(from + 1, from + 4)
+        .join("\n")
+        .replaceAll(/ \\\n +/g, " ");
+      expect(printed).toMatch(/^ {4}node-kvm lab run --kernel 6\.17 --cpu max second:$/m);
+    });
+  });
+
+  test("as a table of 40 columns, a long name is cut", () => {
+    const id = "a-claim-whose-name-is-longer-than-a-line";
+    const two = (["pass", "skip"] as const).map((verdict) =>
+      column("6.12.100+deb13", { [id]: verdict }),
+    );
+    const [row = ""] = toTable(toMatrix(two), plain, 40)
+      .split("\n")
+      .filter((line) => /ok +-/.test(line));
+    expect(row).toMatch(/^ {4}a-claim-whose-n\S*… +ok +-$/);
+    expect(row.length).toBeLessThanOrEqual(40);
+  });
+
+  test("as a table, a kernel that did not report has a command for all claims", () => {
+    const command = ["node-kvm", "lab", "run", "--kernel", "7.3"];
+    const lines = toTable(toMatrix([{ ...dead, command }]), plain).split("\n");
+    expect(lines.slice(-3)).toEqual([
+      "  it panicked",
+      "  kernel log: WARNING: x",
+      "    node-kvm lab run --kernel 7.3",
+    ]);
   });
 
   test("as KTAP, a kernel is a test and its claims are subtests", () => {
@@ -153,7 +213,7 @@ describe("printed", () => {
     expect(xml).toContain('<failure message="it panicked"/>');
   });
 
-  test("as a page, nothing that was reported is taken for markup", () => {
+  test("as a page, no reported text is interpreted as markup", () => {
     const page = toHtml(matrix, "<today>");
     expect(page).toContain("claims &lt;first&gt;");
     expect(page).toContain("&lt;today&gt;");

@@ -67,8 +67,8 @@ describe.skipIf(!existsSync(BROWSER))(`the page in a browser (skipped without ${
     rmSync(folder, { recursive: true });
   });
 
-  test("runs no script and takes no style but its own", async () => {
-    // What a hole in the escaping would let in.
+  test("runs only its own script and style", async () => {
+    // Elements that incomplete escaping would create.
     const ran = await page.evaluate(`(async () => {
       const script = document.createElement("script");
       script.textContent = "window.injected = 1";
@@ -87,13 +87,13 @@ describe.skipIf(!existsSync(BROWSER))(`the page in a browser (skipped without ${
   const visibleClaims = (): Promise<string[]> =>
     page.locator("tbody tr:visible th b").allTextContents();
 
-  test("says first which kernel breaks which rule", async () => {
+  test("lists first the kernels with the claims that fail", async () => {
     expect(await page.locator(".kernels .broken").allInnerTexts()).toEqual([
       expect.stringMatching(/6\.17\.13 max.*1 fail.*silent-cr4/s),
     ]);
   });
 
-  test("shows only the claims that hold the words of the filter, in their reasons too", async () => {
+  test("shows only the claims that contain the filter's words, also in their reasons", async () => {
     await page.fill("#filter", "OSXSAVE ecx[27]");
     expect(await visibleClaims()).toEqual(["silent-cr4"]);
     expect(await page.textContent("#shown")).toBe("1 of 3 claims");
@@ -101,13 +101,13 @@ describe.skipIf(!existsSync(BROWSER))(`the page in a browser (skipped without ${
     expect(await visibleClaims()).toHaveLength(3);
   });
 
-  test("shows only the claims that kernels answer differently", async () => {
+  test("shows only the claims with different verdicts", async () => {
     await page.check("#differing");
     expect(await visibleClaims()).toEqual(["silent-cr4"]);
     await page.uncheck("#differing");
   });
 
-  test("opens a cell's detail by a click and closes it by Escape", async () => {
+  test("opens a cell's detail on a click and closes it on Escape", async () => {
     await page.click('button[aria-label="silent-cr4 on 6.17.13 max: FAILS"]');
     expect(await page.textContent("#detail-title")).toBe("silent-cr4 on 6.17.13 max");
     expect(await page.textContent("#detail-reason")).toBe(LATE);
@@ -115,7 +115,7 @@ describe.skipIf(!existsSync(BROWSER))(`the page in a browser (skipped without ${
     expect(await page.isVisible("#detail")).toBe(false);
   });
 
-  test("is walked with the arrow keys, and Enter opens the cell", async () => {
+  test("moves with the arrow keys, and Enter opens the cell", async () => {
     await page.focus("tbody tr:first-child td:nth-child(2) button");
     for (const key of ["ArrowDown", "ArrowRight", "Enter"]) await page.keyboard.press(key);
     expect(await page.textContent("#detail-title")).toBe("change-feature on 6.1.0-56 max");
@@ -133,7 +133,7 @@ describe.skipIf(!existsSync(BROWSER))(`the page in a browser (skipped without ${
     expect(await page.locator("tbody td button").first().isVisible()).toBe(true);
   });
 
-  test("follows the system into the dark", async () => {
+  test("follows the system's dark mode", async () => {
     const back = (): Promise<string> =>
       page.evaluate("getComputedStyle(document.body).backgroundColor");
     await page.emulateMedia({ colorScheme: "light" });

@@ -1,4 +1,4 @@
-/** Claims about text from outside: nothing of it drives a terminal, forges a line, or is lost. */
+/** Tests of text from outside: it cannot control a terminal or forge a line, and none of it is lost. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { printKernels } from "../../../lib/cli/lab-kernels.ts";
@@ -13,7 +13,7 @@ import { claimLine, paint, summary } from "../../../lib/report/text.ts";
 
 const plain = paint(false);
 
-/** Whether a terminal shows all of a text as it is, but for line ends. */
+/** Whether a terminal shows a text unchanged, except for line ends. */
 const isPrintable = (text: string): boolean =>
   !/[\p{C}\p{Zl}\p{Zp}]/u.test(text.replaceAll("\n", ""));
 
@@ -31,7 +31,7 @@ test.each([
   expect(printable(text)).toBe(shown);
 });
 
-test("lines stay lines, and nothing else of a line's end does", () => {
+test("lines remain lines, and other line ends are escaped", () => {
   expect(printableLines("a\r\nb\u001bc\n")).toBe("a\nb\\x1bc\n");
 });
 
@@ -44,11 +44,11 @@ describe("for any text", () => {
     );
   });
 
-  test("what is printable already stays as it is", () => {
+  test("printable text is unchanged", () => {
     fc.assert(fc.property(text, (some) => printable(printable(some)) === printable(some)));
   });
 
-  test("JSON is printable, and is read as it was", () => {
+  test("JSON is printable, and parses to the same value", () => {
     fc.assert(
       fc.property(fc.dictionary(text, text), (some) => {
         const json = printableJson(some);
@@ -59,7 +59,7 @@ describe("for any text", () => {
   });
 });
 
-/** What a guest sends: each field has an escape sequence, a line of KTAP's, and a bidi override. */
+/** A hostile guest's report: each field has an escape sequence, a line of KTAP, and a bidi override. */
 const evil = (name: string): string =>
   `${name}\u001b[2J\nok 1 - forged\r\nnot ok 2 forged\u2028KTAP version 1\u202e\u009b31m`;
 
@@ -128,14 +128,14 @@ const PRINTERS: readonly (readonly [string, (bad: (name: string) => string) => s
 ];
 
 describe.each(PRINTERS)("%s", (_, print) => {
-  test("is printable, whatever a guest sends", () => {
+  test("is printable for every report of a guest", () => {
     expect(print(evil)).toContain("forged");
     expect(isPrintable(print(evil))).toBe(true);
   });
 });
 
-test("no field of a guest's begins a line of KTAP that is none", () => {
-  // Comments may have its words, and the claims' reasons are comments.
+test("no field of a guest starts a forged line of KTAP", () => {
+  // Comments may contain its words, and the claims' reasons are comments.
   const verdicts = (bad: (name: string) => string): readonly string[] =>
     matrixToKtap(matrix(bad))
       .split("\n")
@@ -144,12 +144,12 @@ test("no field of a guest's begins a line of KTAP that is none", () => {
   expect(verdicts(evil)).toEqual(verdicts((name) => name));
 });
 
-test("no field of a guest's adds a line to the table or to a claim's that is not indented", () => {
+test("no field of a guest adds a line to the table or to a claim that is not indented", () => {
   const lines = (bad: (name: string) => string): number =>
     toTable(matrix(bad), plain)
       .split("\n")
       .filter((line) => !line.startsWith("  ")).length;
-  // Of the same width, for a wide table has other parts.
+  // The width is the same, because a wide table has other parts.
   expect(lines(evil)).toBe(lines((name) => printable(evil(name)).replaceAll("\\", "x")));
   const [first = "", ...more] = claimLine(result("fail", evil), plain).split("\n");
   expect(first).toMatch(/^ {2}FAIL /);

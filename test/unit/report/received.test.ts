@@ -1,4 +1,4 @@
-/** Claims about a report that a guest sent: its shape is checked, and nothing else gets through. */
+/** Tests of a report that a guest sent: its shape is checked, and nothing else passes. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { MalformedReport, readReport } from "../../../lib/report/received.ts";
@@ -84,7 +84,7 @@ function shape(value: unknown): string {
   return typeof value === "object" && value !== null ? "an object" : JSON.stringify(value);
 }
 
-test("a report is read with its known members alone", () => {
+test("a report is read with only its known members", () => {
   const reason = "line\n\u001b[2J";
   const sent = { ...REPORT, results: [{ ...RESULT, reason, more: 1 }], __proto__: null, extra: {} };
   expect(readReport(JSON.stringify(sent))).toEqual({
@@ -100,19 +100,19 @@ test("a claim without a number, and a report without claims, are well-formed", (
   expect(readReport(text({ results: [] })).results).toEqual([]);
 });
 
-describe("a malformed report is refused:", () => {
-  test("there are sixty or more", () => {
+describe("a malformed report is rejected:", () => {
+  test("the table has sixty or more malformed reports", () => {
     expect(MALFORMED.length).toBeGreaterThanOrEqual(60);
   });
 
   const rows = MALFORMED.map(([sent, why]) => [sent.slice(0, 60), why, sent] as const);
-  test.each(rows)("%s is refused: %s", (_, why, sent) => {
+  test.each(rows)("%s is rejected: %s", (_, why, sent) => {
     expect(() => readReport(sent)).toThrow(why);
     expect(() => readReport(sent)).toThrow(MalformedReport);
   });
 });
 
-test("whatever JSON is sent, it is a report or refused as malformed, and a report's verdicts are verdicts", () => {
+test("every JSON text is a valid report or rejected as malformed", () => {
   const value = fc.oneof(fc.jsonValue(), fc.constantFrom("pass", "skip", "__proto__", null));
   const members = ["id", "title", "number", "verdict", "reason", "duration", "__proto__"];
   const result = fc

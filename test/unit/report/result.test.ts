@@ -1,4 +1,4 @@
-/** Claims about verdicts: each is counted once, and nothing judged is no success. */
+/** Tests of verdicts: each is counted once, and a report without judged claims is not a success. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { count, isGreen, type Result, type Verdict } from "../../../lib/report/result.ts";
@@ -14,7 +14,7 @@ const judged = (verdict: Verdict): Result => ({
   duration: 0,
 });
 
-test("nothing counts as nothing", () => {
+test("no results have counts of zero", () => {
   expect(count([])).toEqual({ pass: 0, fail: 0, skip: 0, deviation: 0 });
 });
 

@@ -1,10 +1,13 @@
-/** Claims about the text for a terminal: a line a claim, reasons below it, deviations at the end. */
+/** Tests of the text for a terminal: one line per claim, reasons below it, deviations at the end. */
+import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import type { Report, Result } from "../../../lib/report/result.ts";
 import { claimLine, paint, summary } from "../../../lib/report/text.ts";
 
 const plain = paint(false);
 const coloured = paint(true);
+// biome-ignore lint/suspicious/noControlCharactersInRegex: that is what a colour is
+const COLOUR = /\u001b\[\d+m/g;
 
 const result = (more: Partial<Result> = {}): Result => ({
   id: "set-257",
@@ -57,9 +60,47 @@ describe("a claim's line", () => {
   test("is red when it failed, and reads the same without colours", () => {
     const failed = result({ verdict: "fail", reason: "one" });
     const line = claimLine(failed, coloured);
-    expect(line).toContain("\u001b[31m  FAIL    \u001b[0m");
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what a colour is
-    expect(line.replaceAll(/\u001b\[\d+m/g, "")).toBe(claimLine(failed, plain));
+    expect(line).toContain("\u001b[31m  FAIL    \u001b[39m");
+    expect(line.replaceAll(COLOUR, "")).toBe(claimLine(failed, plain));
+  });
+});
+
+describe.each([40, 80, 200])("at %i columns", (width) => {
+  const reason = `KVM_SET_CPUID2 has accepted 257 entries; ${"the kernel does not check. ".repeat(9)}`;
+  const failed = result({ verdict: "fail", reason });
+  const command = ["node-kvm", "test", "--repro", "my files"];
+
+  test("no line of a claim is longer, and continuation lines are indented", () => {
+    const lines = claimLine(failed, plain, { width, command }).split("\n");
+    expect(lines.filter((line) => line.length > width)).toEqual([]);
+    expect(lines.slice(1).filter((line) => !line.startsWith(" ".repeat(17)))).toEqual([]);
+  });
+
+  test("colours do not change where lines are broken", () => {
+    const uncoloured = claimLine(failed, coloured, { width }).replaceAll(COLOUR, "");
+    expect(uncoloured).toBe(claimLine(failed, plain, { width }));
+    const deviates = result({ verdict: "deviation", reason });
+    const text = summary(report(failed, deviates), coloured, { width }).replaceAll(COLOUR, "");
+    expect(text).toBe(summary(report(failed, deviates), plain, { width }));
+    expect(text.split("\n").filter((line) => line.length > width)).toEqual([]);
+  });
+
+  test("a failure ends with a command that a shell reads back as these words", () => {
+    const lines = claimLine(failed, plain, { width, command }).split("\n");
+    const from = lines.findIndex((line) => line.trim().startsWith("node-kvm"));
+    const echo = lines.slice(from).join("\n").replace("node-kvm", "printf '%s\\n'");
+    const printed = spawnSync("sh", ["-c", echo]);
+    expect(String(printed.stdout).split("\n")).toEqual([
+      "test",
+      "--repro",
+      "my files",
+      "set-257:",
+      "",
+    ]);
+  });
+
+  test("a claim that holds has no command", () => {
+    expect(claimLine(result(), plain, { width, command })).not.toContain("node-kvm");
   });
 });
 
@@ -72,7 +113,7 @@ describe("the summary", () => {
     );
   });
 
-  test("is one line when nothing deviates", () => {
+  test("is one line if nothing deviates", () => {
     expect(summary(report(result()), plain)).toBe(
       "1 claim judged on Linux 6.12.95, kvm_pvm: 1 hold, 0 fail, 0 deviate, 0 skipped",
     );

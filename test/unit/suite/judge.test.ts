@@ -1,4 +1,4 @@
-/** Tests of judging bundled claims: verdicts, reasons and order. */
+/** The judge of claims without vitest: verdicts, reasons, order, and asynchronous claims. */
 import { expect, test } from "vitest";
 import { judgeClaims } from "../../../lib/suite/judge.ts";
 import type { RegisteredClaim } from "../../../lib/suite/registry.ts";
@@ -22,8 +22,8 @@ const CLAIMS: readonly RegisteredClaim[] = [
   }),
 ];
 
-test("each claim has its verdict, reason, number and title", () => {
-  const results = judgeClaims(CLAIMS).map(({ duration: _, ...result }) => result);
+test("each claim has its verdict, reason, number and title", async () => {
+  const results = (await judgeClaims(CLAIMS)).map(({ duration: _, ...result }) => result);
   expect(results).toEqual([
     { id: "holds", title: "KVM keeps it", number: 7, verdict: "pass", reason: undefined },
     { id: "breaks", title: "KVM: keeps it", number: 7, verdict: "fail", reason: "it did not" },
@@ -39,31 +39,57 @@ test("each claim has its verdict, reason, number and title", () => {
   ]);
 });
 
-test("the deviation of one judgement is not in the next one", () => {
+test("a deviation that one judgement noted is not there in the next", async () => {
   const notes = [{ deviation: "as is known" }, {}];
   const changing = claim("changes: KVM", ({ task }) => {
     Object.assign(task.meta, notes.shift());
   });
-  expect(judgeClaims([changing])[0]?.verdict).toBe("deviation");
-  expect(judgeClaims([changing])[0]?.verdict).toBe("pass");
+  expect((await judgeClaims([changing]))[0]?.verdict).toBe("deviation");
+  expect((await judgeClaims([changing]))[0]?.verdict).toBe("pass");
 });
 
-test("a pattern selects by the name or the sentence, ignoring case", () => {
-  const ids = (pattern: string): readonly string[] =>
-    judgeClaims(CLAIMS, { pattern }).map(({ id }) => id);
-  expect(ids("KEEPS")).toEqual(["holds", "breaks"]);
-  expect(ids("deviates:")).toEqual(["deviates"]);
-  expect(ids("none")).toEqual([]);
+test("a pattern selects by the name or the sentence, in either case", async () => {
+  const ids = async (pattern: string): Promise<readonly string[]> =>
+    (await judgeClaims(CLAIMS, { pattern })).map(({ id }) => id);
+  expect(await ids("KEEPS")).toEqual(["holds", "breaks"]);
+  expect(await ids("deviates:")).toEqual(["deviates"]);
+  expect(await ids("none")).toEqual([]);
 });
 
-test("files select their claims", () => {
-  expect(judgeClaims(CLAIMS, { files: ["b.test.ts"] }).map(({ id }) => id)).toEqual(["skips"]);
+test("files select their claims", async () => {
+  const results = await judgeClaims(CLAIMS, { files: ["b.test.ts"] });
+  expect(results.map(({ id }) => id)).toEqual(["skips"]);
 });
 
-test("each result is reported before the next claim is judged", () => {
+test("each result is passed on before the next claim is judged", async () => {
   const order: string[] = [];
   const first = claim("one: KVM", () => void order.push("judges one"));
   const second = claim("two: KVM", () => void order.push("judges two"));
-  judgeClaims([first, second], { onResult: ({ id }) => order.push(`tells ${id}`) });
-  expect(order).toEqual(["judges one", "tells one", "judges two", "tells two"]);
+  await judgeClaims([first, second], { onResult: ({ id }) => order.push(`result of ${id}`) });
+  expect(order).toEqual(["judges one", "result of one", "judges two", "result of two"]);
+});
+
+test("an asynchronous claim is judged by its promise", async () => {
+  const order: string[] = [];
+  const results = await judgeClaims([
+    claim("resolves: KVM", async () => {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      order.push("resolves");
+    }),
+    claim("rejects: KVM", async () => {
+      order.push("rejects");
+      await Promise.reject(new Error("it was rejected"));
+    }),
+  ]);
+  expect(results.map(({ verdict, reason }) => [verdict, reason])).toEqual([
+    ["pass", undefined],
+    ["fail", "it was rejected"],
+  ]);
+  expect(order).toEqual(["resolves", "rejects"]);
+});
+
+test("an asynchronous claim that does not settle fails after its time limit", async () => {
+  const endless = claim("waits: KVM", () => new Promise<void>(() => undefined));
+  const [result] = await judgeClaims([{ ...endless, timeout: 20 }]);
+  expect([result?.verdict, result?.reason]).toEqual(["fail", "the claim did not end within 20 ms"]);
 });

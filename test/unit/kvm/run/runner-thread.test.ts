@@ -111,13 +111,14 @@ describe("a paused VM", () => {
   test("stops, can be read, and continues", async ({ box }) => {
     const { vm, vcpu } = box(counter);
     const ended = vcpu.run();
-    for (let i = 0, last = -1n; i < 10; i += 1) {
+    // On a busy host, the guest's thread may not run between a resume and the next pause.
+    for (let count = 0, last = -1n; count < 10; ) {
       await vm.pause();
       const { rbx } = vcpu.getRegs();
       expect(vcpu.running).toBe(true);
-      expect(rbx).toBeGreaterThan(last);
       await setTimeout(5);
       expect(vcpu.getRegs().rbx).toBe(rbx);
+      count += rbx > last ? 1 : 0;
       last = rbx;
       vm.resume();
       await setTimeout(5);

@@ -1,0 +1,113 @@
+/**
+ * The progress of long work on standard error: a live block on a terminal; elsewhere a line per event, and a line when
+ * nothing happened for half a minute, so that a CI system does not consider the job dead.
+ */
+import { canRedraw, LiveBlock, type TextStream } from "./terminal.ts";
+
+/** The parts of the live block, asked each time it is drawn. */
+export interface ProgressView {
+  /** Returns a line for each piece of work that runs now. */
+  readonly running: () => readonly string[];
+  /** Returns the line of totals; `elapsed` is how long the work has taken, in milliseconds. */
+  readonly totals: (elapsed: number) => string;
+}
+
+/** How often the block is drawn at most, ms. */
+const PERIOD_MS = 250;
+/** The longest time without a line, ms. */
+const HEARTBEAT_MS = 30_000;
+
+/** Shows progress from its construction until {@link end}. */
+export class Progress {
+  readonly #stream: TextStream;
+  readonly #view: ProgressView;
+  readonly #block: LiveBlock | undefined;
+  readonly #timer: NodeJS.Timeout;
+  readonly #started: number = performance.now();
+  #last: number = performance.now();
+  readonly #onResize = (): void => this.#draw();
+
+  /** Starts the clock and draws the block. */
+  constructor(view: ProgressView, stream: TextStream = process.stderr) {
+    this.#stream = stream;
+    this.#view = view;
+    this.#block = canRedraw(stream) ? new LiveBlock(stream) : undefined;
+    if (this.#block !== undefined) stream.on("resize", this.#onResize);
+    this.#timer = setInterval(() => this.#tick(), PERIOD_MS).unref();
+    this.#draw();
+  }
+
+  /** Whether there is a live block. */
+  get isLive(): boolean {
+    return this.#block !== undefined;
+  }
+
+  /** The time since the start, ms. */
+  get elapsed(): number {
+    return performance.now() - this.#started;
+  }
+
+  /** Writes a line about an event. */
+  event(line: string): void {
+    this.above(() => this.#stream.write(`${line}\n`));
+  }
+
+  /** Runs a function that writes to this terminal, with the block out of its way. */
+  above(write: () => void): void {
+    this.#block?.erase();
+    write();
+    this.#last = performance.now();
+    this.#draw();
+  }
+
+  /** Erases the block and stops the clock. */
+  end(): void {
+    clearInterval(this.#timer);
+    if (this.#block === undefined) return;
+    this.#stream.off("resize", this.#onResize);
+    this.#block.erase();
+  }
+
+  #tick(): void {
+    if (this.#block !== undefined) {
+      this.#draw();
+      return;
+    }
+    if (performance.now() - this.#last < HEARTBEAT_MS) return;
+    const running = this.#view.running();
+    const totals = this.#view.totals(this.elapsed);
+    this.event(`node-kvm: ${totals}${running.length === 0 ? "" : `: ${running.join("; ")}`}`);
+  }
+
+  #draw(): void {
+    const block = this.#block;
+    if (block === undefined) return;
+    const running = this.#view.running();
+    const shown = running.slice(0, block.rows - 1);
+    // A block of one row has room for the totals only.
+    const hidden = running.length - shown.length;
+    if (hidden > 0 && shown.length > 0) {
+      shown.splice(-1, 1, `and ${hidden + 1} more`);
+    }
+    const totals = this.#view.totals(this.elapsed);
+    block.draw([...shown.map((line) => `  ${line}`), totals]);
+  }
+}
+
+/** Writes a time: `12 s`, `3 min 05 s`, `1 h 02 min`. */
+export function duration(milliseconds: number): string {
+  const seconds = Math.round(milliseconds / 1000);
+  const two = (number: number): string => String(number).padStart(2, "0");
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${two(seconds % 60)} s`;
+  return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
+}
+
+/** Writes an estimate, which is not more exact than it can be: `about 20 s left`, `about 4 min left`. */
+export function timeLeft(milliseconds: number): string {
+  const seconds = Math.max(1, Math.round(milliseconds / 1000));
+  if (seconds < 10) return `about ${seconds} s left`;
+  if (seconds < 90) return `about ${Math.round(seconds / 5) * 5} s left`;
+  return `about ${Math.round(seconds / 60)} min left`;
+}

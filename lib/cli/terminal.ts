@@ -1,0 +1,120 @@
+/** The terminal behind a stream: its colours, its size, and lines at its end that are drawn again and again. */
+import { WriteStream } from "node:tty";
+import { columnsOf, cut, DEFAULT_WIDTH } from "../report/lines.ts";
+import { type Paint, paint } from "../report/text.ts";
+
+/** The part of `process.stdout` and `process.stderr` that is used here. */
+export interface TextStream {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  readonly rows?: number;
+  write(text: string): unknown;
+  on(event: "resize", listener: () => void): unknown;
+  off(event: "resize", listener: () => void): unknown;
+}
+
+/** The fewest colours that are used: Node calls them a depth of 4 bits. */
+const DEPTH = 4;
+
+/**
+ * Whether colours are written to a stream: FORCE_COLOR decides, then whether the stream is a terminal, then NO_COLOR,
+ * NODE_DISABLE_COLORS and TERM, as in Node's own `hasColors()`, which only streams of terminals have.
+ */
+export function hasColours(
+  stream: Pick<TextStream, "isTTY">,
+  env: NodeJS.ProcessEnv = process.env,
+): boolean {
+  if (stream.isTTY !== true && env["FORCE_COLOR"] === undefined) return false;
+  return WriteStream.prototype.getColorDepth(env) >= DEPTH;
+}
+
+/** Returns the colours for a stream. */
+export function paintFor(stream: Pick<TextStream, "isTTY">): Paint {
+  return paint(hasColours(stream));
+}
+
+/** Returns the columns of a terminal; without a terminal, or if it does not report them, `undefined`. */
+function columnsReported({
+  isTTY,
+  columns,
+}: Pick<TextStream, "isTTY" | "columns">): number | undefined {
+  return isTTY === true && columns !== undefined && columns > 0 ? columns : undefined;
+}
+
+/** Returns the width to which lines are wrapped: a file or a pipe gets whole lines, which can be searched. */
+export function lineWidth(stream: Pick<TextStream, "isTTY" | "columns">): number {
+  if (stream.isTTY !== true) return Infinity;
+  return columnsReported(stream) ?? DEFAULT_WIDTH;
+}
+
+/** Returns the width of tables, which are 80 columns wide without a terminal. */
+export function tableWidth(stream: Pick<TextStream, "isTTY" | "columns">): number {
+  return columnsReported(stream) ?? DEFAULT_WIDTH;
+}
+
+/** Whether lines of a stream can be drawn again. */
+export function canRedraw(
+  { isTTY }: Pick<TextStream, "isTTY">,
+  env: NodeJS.ProcessEnv = process.env,
+): boolean {
+  return isTTY === true && env["TERM"] !== "dumb";
+}
+
+/** The height of a terminal that does not report it. */
+const DEFAULT_ROWS = 24;
+
+/** Erases the line of the cursor; the cursor is then at its start. */
+export const CLEAR_LINE = "\r\u001b[2K";
+
+/** Lines at the end of a terminal, which are replaced as a whole. There is never more than a screen of them. */
+export class LiveBlock {
+  readonly #stream: TextStream;
+  #drawn: readonly string[] = [];
+  /** The width of the terminal when they were drawn. */
+  #width = 0;
+
+  /** Draws nothing yet. */
+  constructor(stream: TextStream) {
+    this.#stream = stream;
+  }
+
+  /** The most lines that the block may have: one row is left for the cursor. */
+  get rows(): number {
+    const { rows } = this.#stream;
+    return Math.max(1, (rows !== undefined && rows > 0 ? rows : DEFAULT_ROWS) - 1);
+  }
+
+  /** Replaces the lines. Each is cut to the width; of too many lines, the last ones are drawn. */
+  draw(lines: readonly string[]): void {
+    const width = this.#columns;
+    // Some terminals wrap when the last column is written, others when the column behind it is.
+    const drawn = lines.slice(-this.rows).map((line) => cut(line, width - 1));
+    const isSame = drawn.every((line, i) => line === this.#drawn[i]);
+    if (isSame && drawn.length === this.#drawn.length && width === this.#width) return;
+    this.#width = width;
+    this.#stream.write(this.#erasing() + drawn.map((line) => `${line}\n`).join(""));
+    this.#drawn = drawn;
+  }
+
+  /** Erases the lines, so that something else can be written in their place. */
+  erase(): void {
+    if (this.#drawn.length > 0) this.#stream.write(this.#erasing());
+    this.#drawn = [];
+  }
+
+  get #columns(): number {
+    return tableWidth(this.#stream);
+  }
+
+  /** Returns the sequence that erases the lines, also if the terminal became narrower and has wrapped them. */
+  #erasing(): string {
+    if (this.#drawn.length === 0) return "";
+    const width = this.#columns;
+    const rows = this.#drawn.map((line) => Math.max(1, Math.ceil(columnsOf(line) / width)));
+    const up = Math.min(
+      this.rows,
+      rows.reduce((sum, count) => sum + count, 0),
+    );
+    return `\r\u001b[${up}A\u001b[J`;
+  }
+}

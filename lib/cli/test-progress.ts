@@ -1,0 +1,67 @@
+/** The progress of `node-kvm test`: the claim that is judged now, and how much is done. */
+import { printable } from "../report/printable.ts";
+import type { Result } from "../report/result.ts";
+import { counted } from "../report/text.ts";
+import { duration, Progress, timeLeft } from "./progress.ts";
+import type { TextStream } from "./terminal.ts";
+
+/** Counts claims and files of claims, shown by {@link Progress}. */
+export class TestProgress {
+  readonly #progress: Progress;
+  #files = 0;
+  #filesDone = 0;
+  #judged = 0;
+  #failed = 0;
+  #current: string | undefined;
+
+  /** Shows that vitest is starting. */
+  constructor(stream: TextStream = process.stderr) {
+    this.#progress = new Progress(
+      {
+        running: () => (this.#current === undefined ? [] : [printable(this.#current)]),
+        totals: (elapsed) => this.#totals(elapsed),
+      },
+      stream,
+    );
+  }
+
+  /** Notes how many files of claims there are. */
+  begin(files: number): void {
+    this.#files = files;
+  }
+
+  /** Notes the claim that is judged from now on. */
+  started(name: string): void {
+    this.#current = name;
+  }
+
+  /** Counts a result; `write` prints it. */
+  ended({ verdict }: Result, write: () => void): void {
+    this.#current = undefined;
+    this.#judged += 1;
+    if (verdict === "fail") this.#failed += 1;
+    this.#progress.above(write);
+  }
+
+  /** Counts a file of which all claims were judged. */
+  fileEnded(): void {
+    this.#filesDone += 1;
+  }
+
+  /** Stops showing. */
+  end(): void {
+    this.#progress.end();
+  }
+
+  #totals(elapsed: number): string {
+    if (this.#files === 0) return `starting, ${duration(elapsed)}`;
+    const [done, all] = [this.#filesDone, this.#files];
+    const parts = [
+      `${done} of ${counted(all, "file")} done`,
+      `${counted(this.#judged, "claim")}, ${this.#failed} fail`,
+      duration(elapsed),
+    ];
+    if (done > 0 && done < all) parts.push(timeLeft((elapsed / done) * (all - done)));
+    return parts.join(", ");
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * A claim: one sentence about KVM, judged on this host's device. Its tools are kit.ts; what it is expected to do on
+ * kernels that break it is deviations.ts; framework.ts runs it.
+ */
+import { existsSync } from "node:fs";
+import { release } from "node:os";
+import { defaultDevice, Kvm, KvmError, vendorModule } from "../index.ts";
+import { describe, quoted, refuseUnknown } from "../options.ts";
+import { type Deviation, findDeviation } from "./deviations.ts";
+import { registerClaim } from "./framework.ts";
+import { Kit, Unmet } from "./kit.ts";
+import { recordClaim } from "./reproducer.ts";
+
+declare module "vitest" {
+  interface TaskMeta {
+    /** The claim's number in a catalogue of checks. */
+    claim?: number;
+    /** The reason of a known failure on this host. */
+    deviation?: string;
+    /** The path of the C file that makes the same calls. */
+    reproducer?: string;
+  }
+}
+
+/** The options of a claim. */
+export interface ClaimOptions {
+  /** The number of the check in a catalogue; several claims may share one. It is printed with the result. */
+  readonly number?: number;
+  /** How the claim fails where KVM is known to break it. */
+  readonly deviations?: readonly Deviation[];
+  /** Milliseconds after which an asynchronous check fails; the runner's limit if omitted. */
+  readonly timeout?: number;
+}
+
+/** Checks a claim with its kit: it throws, or its promise is rejected, if the claim does not hold. */
+export type ClaimCheck = (kit: Kit) => void | Promise<void>;
+
+/** The names that reports, the progress of the lab and file names can contain. */
+const ID = /^[\w-]{1,80}$/;
+
+/**
+ * Defines a claim. It is judged in its own kit, whose handles are closed afterwards.
+ *
+ * The claim is skipped, with the reason, if there is no usable device or if a requirement of the kit is not met. If a
+ * deviation applies to this host, the claim must fail with the deviation's message; if it holds, that is a failure.
+ *
+ * ```ts
+ * import { claim, expect } from "node-kvm/test";
+ *
+ * claim("resend", "a vCPU that has run accepts the table that KVM_GET_CPUID2 returns", (kit) => {
+ *   const { vcpu } = kit.ran();
+ *   expect(() => vcpu.setCpuid2(vcpu.getCpuid2())).toBeAccepted();
+ * });
+ * ```
+ *
+ * @param id - a short name, unique among the claims that run together: letters, digits, `-` and `_`.
+ * @param sentence - the claim, in one line, with KVM or a vCPU as subject.
+ * @throws TypeError if an argument has another type or form.
+ * @throws Error outside of vitest if no runner of node-kvm has loaded the file, or if another claim has the same id.
+ */
+export function claim(id: string, sentence: string, check: ClaimCheck): void;
+export function claim(id: string, sentence: string, options: ClaimOptions, check: ClaimCheck): void;
+export function claim(
+  id: string,
+  sentence: string,
+  ...rest: readonly [ClaimCheck] | readonly [ClaimOptions, ClaimCheck]
+): void {
+  const [options, check] = rest.length === 2 ? rest : [{}, rest[0]];
+  refuseWrong(id, sentence, options, check);
+  const { number, deviations = [], timeout } = options;
+  const meta = number === undefined ? {} : { claim: number };
+  registerClaim(id, sentence, { meta, timeout }, async ({ task, skip }) => {
+    const problem = deviceProblem();
+    if (problem !== undefined) skip(problem);
+    const recording = recordClaim();
+    const failure = await outcome(check);
+    const expected = findDeviation(id, deviations);
+    const file = recording.end({ number, id, sentence, failure, expected: expected?.reason });
+    if (file !== undefined) task.meta["reproducer"] = file;
+    if (failure instanceof Unmet) skip(failure.message);
+    if (expected === undefined) {
+      if (failure !== undefined) throw failure;
+      return;
+    }
+    assertDeviates(id, expected, failure);
+    task.meta["deviation"] = expected.reason;
+  });
+}
+
+const WHERE = "claim()";
+
+function refuseWrong(id: unknown, sentence: unknown, options: unknown, check: unknown): void {
+  if (typeof id !== "string" || !ID.test(id)) {
+    const form = "letters, digits, - and _, at most 80";
+    throw new TypeError(`${WHERE}: id must be a short name (${form}), got ${describe(id)}`);
+  }
+  const where = `claim(${quoted(id)})`;
+  if (typeof sentence !== "string" || !/^\S.*$/.test(sentence)) {
+    throw new TypeError(`${where}: sentence must be one line of text, got ${describe(sentence)}`);
+  }
+  refuseUnknown(where, options, ["number", "deviations", "timeout"]);
+  if (typeof check !== "function") {
+    throw new TypeError(`${where}: check must be a function, got ${describe(check)}`);
+  }
+}
+
+async function outcome(check: ClaimCheck): Promise<Error | undefined> {
+  const kit = new Kit();
+  try {
+    await check(kit);
+    return undefined;
+  } catch (failure) {
+    return failure instanceof Error ? failure : new Error(String(failure));
+  } finally {
+    kit.close();
+  }
+}
+
+function assertDeviates(id: string, expected: Deviation, failure: Error | undefined): void {
+  if (failure === undefined) {
+    throw new Error(
+      `${id} holds here (${vendorModule()}, Linux ${release()}): the known deviation ` +
+        `does not apply any more; remove it (${expected.reason})`,
+    );
+  }
+  if (!failure.message.includes(expected.shows)) throw failure;
+}
+
+let problem: string | undefined;
+
+/** Returns why no claim can be judged on this host. The device is opened once. */
+export function deviceProblem(): string | undefined {
+  problem ??= tryDevice();
+  return problem === "" ? undefined : problem;
+}
+
+function tryDevice(): string {
+  try {
+    Kvm.open().close();
+    return "";
+  } catch (error) {
+    if (!(error instanceof KvmError)) throw error;
+    return existsSync(defaultDevice())
+      ? `no usable KVM: ${error.message}`
+      : `no KVM: ${error.message}`;
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * Injected faults: changed calls between the handles and the kernel. A claim is seen to fail if it fails with a fault
+ * (`NODE_KVM_FAULT=name`); test/lifecycle/red.test.ts requires that of every claim of the suite.
+ */
+import { types } from "node:util";
+import type { Ioctl } from "../abi/index.ts";
+import { Handle, type IoctlArgument, Kvm, KvmError } from "../index.ts";
+import { Sandbox } from "../machine/index.ts";
+import { quoted, suggestion } from "../options.ts";
+import { replaceGuestValues, replacePermission, replaceResult, stepCount } from "./reproducer.ts";
+
+/** Makes an ioctl on a handle: returns its result, or throws a {@link KvmError}. */
+export type IoctlCall = (ioctl: Ioctl, argument?: IoctlArgument) => number;
+
+/**
+ * A fault: receives a handle and its real ioctl, and returns the ioctl that the claims get. It may change the argument's
+ * bytes after the call, return another result, or throw another {@link KvmError}.
+ */
+export type InjectedFault = (handle: Handle, call: IoctlCall) => IoctlCall;
+
+const refuse = (ioctl: Ioctl, object: string, errno: number): never => {
+  throw new KvmError({ call: ioctl.name, object, errno, reason: "(an injected fault)" });
+};
+
+/** The number of earlier calls with a name, per handle. */
+const counted = new WeakMap<Handle, Map<string, number>>();
+function timesBefore(handle: Handle, name: string): number {
+  const counts = counted.get(handle) ?? new Map<string, number>();
+  counted.set(handle, counts);
+  const before = counts.get(name) ?? 0;
+  counts.set(name, before + 1);
+  return before;
+}
+
+const NENT = 0;
+const ENTRIES = 8;
+const ENTRY_BYTES = 40;
+const CPUID_IOCTLS = ["KVM_SET_CPUID2", "KVM_SET_CPUID", "KVM_GET_CPUID2"];
+
+/** Yields a view of each entry of a struct kvm_cpuid2. */
+function* entriesOf(bytes: Uint8Array): Generator<DataView> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let i = 0; i < view.getUint32(NENT, true); i += 1) {
+    yield new DataView(view.buffer, view.byteOffset + ENTRIES + i * ENTRY_BYTES, ENTRY_BYTES);
+  }
+}
+
+/** Offsets in a kvm_cpuid_entry2. */
+const [FUNCTION, INDEX, EAX, EBX, ECX, EDX] = [0, 4, 12, 16, 20, 24];
+
+function flip(entry: DataView, register: number, mask: number): void {
+  entry.setUint32(register, entry.getUint32(register, true) ^ mask, true);
+}
+
+/** Inverts the bits that KVM maintains at run time. */
+function makeStale(entry: DataView): void {
+  const [leaf, index] = [entry.getUint32(FUNCTION, true), entry.getUint32(INDEX, true)];
+  if (leaf === 1) {
+    flip(entry, ECX, 1 << 27);
+    flip(entry, EDX, 1 << 9);
+  }
+  if (leaf === 7 && index === 0) flip(entry, ECX, 1 << 4);
+  if (leaf === 0xd && index === 0) flip(entry, EBX, 0x100);
+}
+
+const FAULTS_BY_NAME: ReadonlyMap<string, InjectedFault> = new Map(
+  Object.entries<InjectedFault>({
+    // Accepts every CPUID table, as Linux 5.10 does after KVM_RUN, all special registers, and every permission.
+    "accepts-all": (_handle, call) => (ioctl, argument) => {
+      try {
+        return call(ioctl, argument);
+      } catch (error) {
+        const isIgnored = CPUID_IOCTLS.includes(ioctl.name) || ioctl.name === "KVM_SET_SREGS";
+        if (isIgnored && error instanceof KvmError) return 0;
+        throw error;
+      }
+    },
+    // Accepts one table per vCPU and rejects every further one, even the same.
+    "refuses-second": (handle, call) => (ioctl, argument) =>
+      ioctl.name.startsWith("KVM_SET_CPUID") && timesBefore(handle, "KVM_SET_CPUID") > 0
+        ? refuse(ioctl, handle.label, 22)
+        : call(ioctl, argument),
+    // Rejects every table.
+    "refuses-first": (handle, call) => (ioctl, argument) =>
+      ioctl.name.startsWith("KVM_SET_CPUID")
+        ? refuse(ioctl, handle.label, 22)
+        : call(ioctl, argument),
+    // Accepts the special registers only once.
+    "refuses-sregs": (handle, call) => (ioctl, argument) =>
+      ioctl.name === "KVM_SET_SREGS" && timesBefore(handle, ioctl.name) > 0
+        ? refuse(ioctl, handle.label, 22)
+        : call(ioctl, argument),
+    // Returns one wrong bit from KVM_GET_CPUID2, another one at each call, and E2BIG if there is no table.
+    forgets: (handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (ioctl.name !== "KVM_GET_CPUID2" || !types.isUint8Array(argument)) return result;
+      const [first] = entriesOf(argument);
+      if (first === undefined) return refuse(ioctl, handle.label, 7);
+      flip(first, EAX, 1 << timesBefore(handle, "forgets"));
+      return result;
+    },
+    // Does not update the bits that KVM maintains.
+    "goes-stale": (_handle, call) => (ioctl, argument) => {
+      const result = call(ioctl, argument);
+      if (ioctl.name === "KVM_GET_CPUID2" && types.isUint8Array(argument)) {
+        for (const entry of entriesOf(argument)) makeStale(entry);
+      }
+      return result;
+    },
+    // Fails with another errno.
+    "names-wrong-errno": (handle, call) => (ioctl, argument) => {
+      try {
+        return call(ioctl, argument);
+      } catch (error) {
+        if (error instanceof KvmError) return refuse(ioctl, handle.label, 5);
+        throw error;
+      }
+    },
+    // Returns other CPUID values to the guest than KVM stores; see below.
+    "misleads-guests": (_handle, call) => call,
+  }),
+);
+
+/** The names of the faults that {@link injectFault} knows. */
+export const FAULTS: readonly string[] = Array.from(FAULTS_BY_NAME.keys());
+
+/** Marks the class whose calls have a fault, because files that share a process must not inject it twice. */
+const INJECTED: unique symbol = Symbol.for("node-kvm.fault");
+
+/**
+ * Injects a fault into all calls of this process, until it ends. A process has at most one: later calls do nothing.
+ *
+ * Importing `node-kvm/test` injects the fault that the environment variable `NODE_KVM_FAULT` names.
+ *
+ * @param fault - one of {@link FAULTS}, or a function.
+ * @throws TypeError for an unknown name.
+ */
+export function injectFault(fault: string | InjectedFault): void {
+  const change = typeof fault === "string" ? FAULTS_BY_NAME.get(fault) : fault;
+  if (change === undefined) {
+    throw new TypeError(
+      `injectFault(): unknown fault ${quoted(String(fault))}${suggestion(String(fault), FAULTS)}`,
+    );
+  }
+  if (Object.hasOwn(Handle.prototype, INJECTED)) return;
+  Object.defineProperty(Handle.prototype, INJECTED, { value: true });
+  const real = Handle.prototype.ioctl;
+  Handle.prototype.ioctl = function changedIoctl(this: Handle, ioctl, argument, context) {
+    const sent = types.isUint8Array(argument) ? new Uint8Array(argument) : argument;
+    const from = stepCount();
+    try {
+      const result = change(this, (i, a) => real.call(this, i, a, context))(ioctl, argument);
+      replaceResult(from, this, ioctl, sent, result, argument);
+      return result;
+    } catch (error) {
+      if (error instanceof KvmError) {
+        replaceResult(from, this, ioctl, sent, -error.errno, argument);
+      }
+      throw error;
+    }
+  };
+  if (fault === "misleads-guests") misleadGuests();
+  if (fault === "accepts-all") acceptPermissions();
+}
+
+function acceptPermissions(): void {
+  const real = Kvm.reqXcompGuestPerm;
+  Kvm.reqXcompGuestPerm = function changedPermission(component: number): void {
+    try {
+      real(component);
+    } catch (error) {
+      if (!(error instanceof KvmError)) throw error;
+      replacePermission();
+    }
+  };
+}
+
+function misleadGuests(): void {
+  const real = Sandbox.prototype.next;
+  Sandbox.prototype.next = function changedNext(this: Sandbox) {
+    const ucall = real.call(this);
+    if (ucall.kind === "sync") replaceGuestValues();
+    return ucall.kind === "sync"
+      ? { ...ucall, values: ucall.values.map((v) => ~v & 0xffff_ffffn) }
+      : ucall;
+  };
+}

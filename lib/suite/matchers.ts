@@ -1,0 +1,81 @@
+/** The matchers for claims: KVM accepts a call, KVM rejects it with an errno, a CPUID table equals another. */
+import { type CpuidEntry2, CpuidTable, diff, printDiff } from "../cpuid/index.ts";
+import { KvmError } from "../index.ts";
+
+/** The matchers that importing `node-kvm/test` adds to vitest's `expect`. */
+export interface ClaimMatchers {
+  /** Calls a function and checks that KVM rejects none of its calls. Other errors than {@link KvmError} are rethrown. */
+  toBeAccepted(): void;
+  /** Calls a function and checks that it fails with a {@link KvmError} with this errno: `"EINVAL"`. */
+  toFailWith(code: string): void;
+  /** Checks that a CPUID table has the same entries in the same order. Padding is not compared, as in KVM. */
+  toEqualTable(expected: Iterable<CpuidEntry2>): void;
+}
+
+declare module "vitest" {
+  // biome-ignore lint/suspicious/noExplicitAny: vitest declares its Matchers with this parameter
+  interface Matchers<T = any> extends ClaimMatchers {}
+}
+
+/** The verdict of a matcher. */
+export interface MatcherResult {
+  readonly pass: boolean;
+  /** Describes the failure; called only on a failure. */
+  readonly message: () => string;
+}
+
+/** The argument of `expect.extend`, for an `expect` other than the one that `node-kvm/test` extends. */
+export const matchers: {
+  readonly toBeAccepted: (call: () => unknown) => MatcherResult;
+  readonly toFailWith: (call: () => unknown, code: string) => MatcherResult;
+  readonly toEqualTable: (
+    actual: Iterable<CpuidEntry2>,
+    expected: Iterable<CpuidEntry2>,
+  ) => MatcherResult;
+} = {
+  toBeAccepted(call) {
+    const refusal = refusalOf(call);
+    return {
+      pass: refusal === undefined,
+      message: () =>
+        refusal === undefined
+          ? "expected KVM to refuse, but: it accepted"
+          : `expected KVM to accept, but: ${refusal.message}`,
+    };
+  },
+  toFailWith(call, code) {
+    const refusal = refusalOf(call);
+    return {
+      pass: refusal?.code === code,
+      message: () =>
+        refusal?.code === code
+          ? `expected KVM not to refuse with ${code}, but: ${refusal.message}`
+          : `expected KVM to refuse with ${code}, but: ${refusal?.message ?? "it accepted"}`,
+    };
+  },
+  toEqualTable(actual, expected) {
+    const changes = diff(CpuidTable.from(expected), CpuidTable.from(actual));
+    return {
+      pass: changes.length === 0,
+      message: () =>
+        changes.length === 0
+          ? "expected the tables to differ"
+          : `expected the tables to be equal, but:\n${printDiff(changes, { before: "expected", after: "got" })}`,
+    };
+  },
+};
+
+function refusalOf(call: () => unknown): KvmError | undefined {
+  let result: unknown;
+  try {
+    result = call();
+  } catch (error) {
+    if (error instanceof KvmError) return error;
+    throw error;
+  }
+  if (!(result instanceof Promise)) return undefined;
+  result.catch(() => undefined);
+  throw new TypeError(
+    "the call returned a promise: await it, or use expect(promise).rejects.toMatchObject({ code })",
+  );
+}

@@ -1,0 +1,61 @@
+/**
+ * A program: files of claims as one JSON document, each file bundled into one module by cli/claim-files.ts. It is loaded
+ * on this host and in the lab's guests, where the files themselves do not exist.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { packageFolder } from "../package.ts";
+import { beginFile, registeredClaims } from "./registry.ts";
+
+/** The document. */
+interface ClaimProgram {
+  readonly files: readonly {
+    /** The path of the file as messages name it. */
+    readonly name: string;
+    /** A module that imports only `node:*` and `node-kvm/*`. */
+    readonly code: string;
+  }[];
+}
+
+/** A file of claims that cannot be loaded, or that has no claim. */
+export class LoadError extends Error {
+  override readonly name: string = "LoadError";
+}
+
+/**
+ * Registers the claims of a program. Its modules are written beside it, so that they find `node-kvm` there.
+ *
+ * @throws {@link LoadError} for a file that throws or registers no claim.
+ */
+export async function loadProgram(path: string): Promise<void> {
+  // Standard output is the report's.
+  process.stdout.write = process.stderr.write.bind(process.stderr);
+  const { files } = JSON.parse(readFileSync(path, "utf8")) as ClaimProgram;
+  for (const [position, { name, code }] of files.entries()) {
+    const before = registeredClaims().length;
+    const module = join(dirname(path), `${position}.mjs`);
+    writeFileSync(module, code);
+    beginFile(name);
+    try {
+      await import(pathToFileURL(module).href);
+    } catch (error) {
+      throw new LoadError(`${name} cannot be loaded: ${describeError(error)}`);
+    } finally {
+      beginFile(undefined);
+    }
+    if (registeredClaims().length === before) {
+      throw new LoadError(`${name} defines no claim; import claim from node-kvm/test and call it`);
+    }
+  }
+}
+
+/** Formats an error as one line with the place where it was thrown, if the stack contains it. */
+function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const [message = ""] = error.message.split("\n");
+  const inPackage = join(packageFolder(), "/");
+  const frames = (error.stack ?? "").matchAll(/\(?(?:file:\/\/)?(\/[^():]+):(\d+):\d+\)?$/gm);
+  const place = Array.from(frames).find(([, path = ""]) => !path.startsWith(inPackage));
+  return place === undefined ? message : `${message} (${place[1]}:${place[2]})`;
+}

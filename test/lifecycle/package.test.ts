@@ -1,0 +1,211 @@
+/** Tests of the packed package in empty folders: npm, Node.js, vitest and TypeScript as a user has them. */
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import manifest from "../../package.json" with { type: "json" };
+import { blocksOfMarkdown } from "../house/code-blocks.ts";
+import { deviceProblem } from "./run-node.ts";
+
+const PROJECT = join(import.meta.dirname, "..", "..");
+const PREBUILT = "prebuilds/linux-x64/node_kvm.node";
+const folder = mkdtempSync(join(tmpdir(), "node-kvm-package-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+interface Ran {
+  readonly status: number | null;
+  readonly output: string;
+}
+
+/** Runs a program with the output of both streams; by default with the environment of a user, not with npm's own. */
+function run(cwd: string, path: string, command: string, ...args: readonly string[]): Ran {
+  const own = Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_|VITEST)/i.test(name));
+  const env = { ...Object.fromEntries(own), PATH: path };
+  const { status, stdout, stderr } = spawnSync(command, args, { cwd, env, encoding: "utf8" });
+  return { status, output: `${stdout}${stderr}` };
+}
+
+const usual = process.env["PATH"] ?? "";
+
+/** Packs the project. Without `npm run prebuilds`, the addon of this system takes the place of the prebuilt file. */
+function packed(): string {
+  const pack = ["pack", "--ignore-scripts", "--pack-destination", folder];
+  const name = `node-kvm-${manifest.version}.tgz`;
+  execFileSync("npm", pack, { cwd: PROJECT, stdio: "ignore" });
+  if (existsSync(join(PROJECT, PREBUILT))) return join(folder, name);
+  execFileSync("tar", ["xf", name], { cwd: folder });
+  const unpacked = join(folder, "package");
+  mkdirSync(dirname(join(unpacked, PREBUILT)), { recursive: true });
+  copyFileSync(join(PROJECT, "build/Release/node_kvm.node"), join(unpacked, PREBUILT));
+  execFileSync("npm", pack, { cwd: unpacked, stdio: "ignore" });
+  return join(folder, name);
+}
+
+let tarball = "";
+beforeAll(() => {
+  tarball = packed();
+});
+
+function emptyFolder(name: string): string {
+  const place = join(folder, name);
+  mkdirSync(place, { recursive: true });
+  writeFileSync(join(place, "package.json"), '{ "private": true, "type": "module" }\n');
+  return place;
+}
+
+/** Installs packages, or returns npm's reason why it cannot. */
+function install(place: string, path: string, ...names: readonly string[]): string | undefined {
+  const args = ["install", "--prefer-offline", "--no-audit", "--no-fund", ...names];
+  const { status, output } = run(place, path, "npm", ...args);
+  if (status === 0) return undefined;
+  return `npm install ${names.join(" ")}: ${/npm error .*/.exec(output)?.[0] ?? output}`;
+}
+
+/** The errors of npm when a package cannot be fetched, unlike those of a package that does not fit. */
+const UNREACHABLE =
+  /E404|ENOTFOUND|ETIMEDOUT|ECONNREFUSED|EAI_AGAIN|ENETUNREACH|ETARGET|ENOTCACHED/;
+
+const readme = readFileSync(join(PROJECT, "README.md"), "utf8");
+const programs = blocksOfMarkdown("README.md", readme).filter(({ marks }) => /^run\b/.test(marks));
+
+const listed = (process.env["NODE_KVM_NODES"] ?? "").split(":").filter((path) => path !== "");
+const majorOf = (node: string): number =>
+  Number(/v(\d+)/.exec(execFileSync(node, ["--version"], { encoding: "utf8" }))?.[1]);
+const nodes = [process.execPath, ...listed].map((node) => [majorOf(node), node] as const);
+
+/** The folder of npm's programs: this system's npm, or another version that is installed for the test. */
+function npmFolder(version: string | undefined): string {
+  if (version === undefined) {
+    const found = usual.split(":").find((path) => existsSync(join(path, "npm"))) ?? "";
+    return dirname(execFileSync("realpath", [join(found, "npm")], { encoding: "utf8" }).trim());
+  }
+  const place = emptyFolder(`npm-${version}`);
+  const problem = install(place, usual, `npm@${version}`, "--force");
+  return problem ?? join(place, "node_modules/npm/bin");
+}
+
+/** Makes a folder of programs without a compiler: Node.js, npm, and what npm's scripts start. */
+function programFolder(name: string, node: string, npm: string): string {
+  const place = join(folder, name);
+  mkdirSync(place);
+  symlinkSync(node, join(place, "node"));
+  for (const program of ["sh", "env"]) symlinkSync(`/usr/bin/${program}`, join(place, program));
+  for (const program of ["npm", "npx"]) {
+    const script = `#!/bin/sh\nexec node ${join(npm, `${program}-cli.js`)} "$@"\n`;
+    writeFileSync(join(place, program), script, { mode: 0o755 });
+  }
+  return place;
+}
+
+const noDevice = deviceProblem();
+
+describe.each(nodes)("Node %i without a compiler", (major, node) => {
+  // npm 12 and vitest 5 need Node 22.
+  const isOld = major < 22;
+  const vitest = isOld ? "vitest@4" : "vitest@5";
+  const place = emptyFolder(`node-${major}`);
+  let programPath = "";
+  let problem: string | undefined;
+  beforeAll(() => {
+    const npm = npmFolder(isOld ? undefined : "12");
+    programPath = existsSync(npm) ? programFolder(`bin-${major}`, node, npm) : "";
+    problem = programPath === "" ? npm : install(place, programPath, tarball);
+  });
+
+  test("installs the package and loads its prebuilt addon", ({ skip }) => {
+    if (problem !== undefined && UNREACHABLE.test(problem)) skip(problem);
+    expect(problem).toBeUndefined();
+    expect(existsSync(join(place, "node_modules/node-kvm/build"))).toBe(false);
+    const program = 'import { GuestMemory } from "node-kvm"; GuestMemory.allocate(4096).close();';
+    writeFileSync(join(place, "memory.js"), program);
+    expect(run(place, programPath, "node", "memory.js")).toEqual({ status: 0, output: "" });
+    const { output } = run(place, programPath, "npx", "node-kvm", "info");
+    expect(output).toMatch(/^kernel /m);
+    expect(output).not.toContain("addon");
+  });
+
+  test("runs the README's first program", ({ skip }) => {
+    if (problem !== undefined && UNREACHABLE.test(problem)) skip(problem);
+    if (noDevice !== undefined) skip(noDevice);
+    writeFileSync(join(place, "first.js"), programs[0]?.code ?? "");
+    const { status, output } = run(place, programPath, "node", "first.js");
+    expect(output).toMatch(/^\{ kind: 'hlt' \}\nKVM_SET_CPUID2/);
+    expect(status).toBe(0);
+  });
+
+  test(`runs the suite beside ${vitest}`, ({ skip }) => {
+    if (noDevice !== undefined) skip(noDevice);
+    const refused = problem ?? install(place, programPath, "--save-dev", vitest);
+    if (refused !== undefined && UNREACHABLE.test(refused)) skip(refused);
+    expect(refused).toBeUndefined();
+    const { status, output } = run(place, programPath, "npx", "node-kvm", "test");
+    expect(output).toMatch(/^\d+ claims judged on .*, 0 fail, /m);
+    expect(status).toBe(0);
+  });
+});
+
+/** Writes the README's programs and one that imports each of these entries. */
+function writePrograms(place: string, entries: readonly string[]): void {
+  for (const [i, { language, code }] of programs.entries()) {
+    writeFileSync(join(place, `program-${i}.${language}`), code);
+  }
+  const imports = entries.map((name, i) => `export * as e${i} from "${join("node-kvm", name)}";\n`);
+  writeFileSync(join(place, "entries.ts"), imports.join(""));
+}
+
+/** The entries whose declarations use types of Node.js. */
+const withNode = ["./worker"];
+const entries = Object.keys(manifest.exports).filter((name) => name !== "./package.json");
+
+const MODULES = [
+  ["--module", "nodenext"],
+  ["--module", "esnext", "--moduleResolution", "bundler"],
+];
+/** A caught value is `unknown`, and JavaScript has no way to state its type. */
+const IN_JAVASCRIPT = ["--allowJs", "--checkJs", "--useUnknownInCatchVariables", "false"];
+
+describe.each(["typescript@6", "typescript@7"])("a fresh project with %s", (typescript) => {
+  test.for<[name: string, types: readonly string[], imported: readonly string[]]>([
+    ["without @types/node", [], entries.filter((name) => !withNode.includes(name))],
+    ["with @types/node", ["@types/node"], entries],
+  ])("%s compiles the README's programs and its entries", ([name, types, imported], { skip }) => {
+    const place = emptyFolder(`${typescript}-${name.replace(/\W+/g, "-")}`);
+    const problem = install(place, usual, tarball, typescript, ...types);
+    if (problem !== undefined && UNREACHABLE.test(problem)) skip(problem);
+    expect(problem).toBeUndefined();
+    const tsc = (...args: readonly string[]) => run(place, usual, "npx", "tsc", ...args);
+    expect(tsc("--init").status).toBe(0);
+    writePrograms(place, imported);
+    for (const module of MODULES) {
+      const args = [...module, ...IN_JAVASCRIPT, "--noEmit", "--skipLibCheck", "false"];
+      expect(tsc(...args)).toEqual({ status: 0, output: "" });
+    }
+  });
+
+  test("without @types/node has an error that names the types of node-kvm/worker", ({ skip }) => {
+    const place = join(folder, `${typescript}-without-types-node`);
+    skip(!existsSync(join(place, "tsconfig.json")), `${typescript} cannot be fetched`);
+    writePrograms(place, withNode);
+    const { status, output } = run(
+      place,
+      usual,
+      "npx",
+      "tsc",
+      "--noEmit",
+      "--skipLibCheck",
+      "false",
+    );
+    expect(output).toContain("Cannot find type definition file for 'node'");
+    expect(status).not.toBe(0);
+  });
+});

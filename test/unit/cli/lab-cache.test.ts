@@ -1,0 +1,178 @@
+/** Tests of `lab cache`: listing and removing entries. */
+import { existsSync, mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { CommandError } from "../../../lib/cli/failure.ts";
+import { labCache, printUsage } from "../../../lib/cli/lab-cache.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
+import { pruneCache, surveyCache } from "../../../lib/lab/cache/usage.ts";
+import { temporaryFolder } from "../lab/temporary.ts";
+
+let cache = new LabCache("/nonexistent");
+let stdout = "";
+let stderr = "";
+beforeEach(async () => {
+  cache = new LabCache(join(temporaryFolder(), "cache"));
+  vi.stubEnv("NODE_KVM_CACHE", cache.root);
+  stdout = "";
+  stderr = "";
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    stdout += String(text);
+    return true;
+  });
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    stderr += String(text);
+    return true;
+  });
+  // They are used in the order b, a, c.
+  await put("kernels", "a", 2000);
+  await put("tools", "b", 1000);
+  await put("guests", "c", 3000);
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  vi.unstubAllEnvs();
+});
+
+/** Builds an entry of one MB with a last use in seconds after 1970. */
+async function put(kind: string, name: string, used: number): Promise<void> {
+  const fill = async (folder: string): Promise<Record<string, string>> => {
+    writeFileSync(join(folder, "file"), Buffer.alloc(1_000_000, name));
+    return {};
+  };
+  const { path } = await cache.build(kind, name, fill);
+  utimesSync(join(path, "manifest.json"), used, used);
+}
+
+const left = async (): Promise<readonly string[]> =>
+  (await surveyCache(cache)).entries.map(({ kind, name }) => `${kind}/${name}`);
+
+describe("lab cache", () => {
+  test("lists each entry with its size and its last use, the least recently used first", async () => {
+    expect(await labCache()).toBe(0);
+    const rows = stdout.split("\n");
+    expect(rows.map((row) => row.split(/ {2,}/)[0])).toEqual([
+      "entry",
+      "tools/b",
+      "kernels/a",
+      "guests/c",
+      "",
+      expect.stringMatching(
+        /^3 entries: 3\.\d MB; the archive's lists and unfinished downloads: 0\.0 MB$/,
+      ),
+      `in ${cache.root}`,
+      "",
+    ]);
+    expect(rows[1]).toMatch(/ {3}1\.0 MB {2}1970-01-01T00:16Z$/);
+  });
+
+  test("reports a missing cache as empty", async () => {
+    rmSync(cache.root, { recursive: true });
+    expect(await labCache()).toBe(0);
+    expect(stdout).toContain("0 entries: 0.0 MB");
+    expect(existsSync(cache.root)).toBe(false);
+  });
+
+  test("ends with 1 if an entry is damaged, and names the file", async () => {
+    const path = join(cache.root, "kernels/a/file");
+    writeFileSync(path, Buffer.alloc(1_000_000, "x"));
+    expect(await labCache()).toBe(0);
+    expect(await labCache({ verify: true })).toBe(1);
+    expect(stdout).toContain(`${path} is damaged: it has another checksum`);
+  });
+
+  test("removes the least recently used entries until the rest is small enough", async () => {
+    expect(await labCache({ prune: 2 })).toBe(0);
+    expect(await left()).toEqual(["guests/c"]);
+    expect(stderr).toMatch(/^removed tools\/b \(1\.0 MB\)\nremoved kernels\/a \(1\.0 MB\)\n/);
+  });
+
+  test("reports the consequence of removing the last kernel or saved machine", async () => {
+    await put("snapshots", "d", 100);
+    expect(await labCache({ prune: 2 })).toBe(0);
+    expect(stderr.split("\n").slice(-3)).toEqual([
+      "no saved machine is left: the next lab run boots and saves each kernel again",
+      "no kernel is left: the next use of one downloads it again",
+      "",
+    ]);
+  });
+
+  test("does not mention saved machines while some are left", async () => {
+    await put("snapshots", "d", 100);
+    await put("snapshots", "e", 5000);
+    expect(await labCache({ prune: 4 })).toBe(0);
+    expect(stderr).toContain("removed snapshots/d");
+    expect(stderr).not.toContain("is left");
+  });
+
+  test.each([40, 80, 200])(
+    "fits %i columns, with a long name on a line of its own",
+    async (width) => {
+      await put("snapshots", `own_${"x".repeat(60)}-0123456789abcdef`, 100);
+      writeFileSync(join(cache.root, "kernels/a/file"), Buffer.alloc(1_000_000, "x"));
+      const lines = printUsage({ ...(await surveyCache(cache)), root: "/c" }, width).split("\n");
+      const isName = (line: string): boolean => line.startsWith("snapshots/");
+      expect(lines.filter((line) => line.length > width && !isName(line))).toEqual([]);
+      expect(lines.join("\n")).toContain("0.0 MB");
+    },
+  );
+
+  test("removes nothing if the entries are small enough", async () => {
+    expect(await pruneCache(cache, 1e9)).toEqual([]);
+    expect(await left()).toHaveLength(3);
+  });
+
+  test("marks verified entries as used, but not listed ones", async () => {
+    const entry = await cache.find("tools", "b");
+    await labCache({ verify: true });
+    expect((await left())[0]).toBe("tools/b");
+    if (entry === undefined) throw new Error("tools/b is gone");
+    await cache.verify(entry);
+    expect((await left())[2]).toBe("tools/b");
+  });
+
+  test("removes everything of the lab from the cache, and nothing else", async () => {
+    for (const name of ["apt/lists", "downloads/6.1", "kernels/my-notes", "my-thesis/part"]) {
+      mkdirSync(join(cache.root, name), { recursive: true });
+    }
+    writeFileSync(join(cache.root, "catalogue.json"), "{}");
+    expect(await labCache({ empty: true })).toBe(0);
+    expect(await left()).toEqual([]);
+    const gone = ["apt", "downloads", "catalogue.json"].map((name) => join(cache.root, name));
+    expect(gone.filter((path) => existsSync(path))).toEqual([]);
+    const kept = ["kernels/my-notes", "my-thesis/part"].map((name) => join(cache.root, name));
+    expect(kept.filter((path) => !existsSync(path))).toEqual([]);
+  });
+
+  test("rejects two orders at once, and a cache that cannot be read", async () => {
+    await expect(labCache({ prune: 1, empty: true })).rejects.toThrow(CommandError);
+    expect(await left()).toHaveLength(3);
+    vi.stubEnv("NODE_KVM_CACHE", join(cache.root, "kernels/a/file"));
+    await expect(labCache()).rejects.toThrow(/cannot be read \(ENOTDIR\)/);
+  });
+
+  test("keeps foreign files, in its own cache and in a folder that it has not used", async () => {
+    const manifest = JSON.stringify({ name: "an extension", manifest_version: 3 });
+    const strange = join(temporaryFolder(), "strange");
+    const own = [join(strange, "downloads/thesis.pdf"), join(strange, "projects/x/manifest.json")];
+    own.push(join(cache.root, "projects/x/manifest.json"), join(cache.root, "locks/door.lock"));
+    for (const path of own) {
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, path.endsWith(".json") ? manifest : "");
+    }
+    expect(await labCache({ empty: true })).toBe(0);
+    vi.stubEnv("NODE_KVM_CACHE", strange);
+    expect(await labCache({ empty: true })).toBe(0);
+    expect(own.filter((path) => !existsSync(path))).toEqual([]);
+  });
+
+  test("is interrupted while it waits for the lock", async () => {
+    await using _lock = await cache.lock("archive");
+    const ended = labCache({ empty: true });
+    // It now waits for the lock: the lab's own handler is the only one.
+    await vi.waitUntil(() => process.listenerCount("SIGINT") > 0);
+    process.emit("SIGINT");
+    await expect(ended).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });
+    expect(await left()).toHaveLength(3);
+  });
+});

@@ -1,0 +1,55 @@
+/** Tests of the emulator that a word means, and of the KVM module that is loaded for it. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { cpuModels } from "../../../lib/cli/lab-emulator.ts";
+import { LabCache } from "../../../lib/lab/cache/cache.ts";
+import { type LabResult, runInLab } from "../../../lib/lab/machine/machine.ts";
+import { temporaryFolder } from "../lab/temporary.ts";
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
+
+describe("a CPU model", () => {
+  test("belongs to the named emulator, unless it has a prefix", () => {
+    expect(cpuModels(["max,-la57", "bochs:ryzen"], "qemu")).toEqual([
+      { emulator: "qemu", cpu: "max,-la57" },
+      { emulator: "bochs", cpu: "ryzen" },
+    ]);
+  });
+
+  test("is the emulator's default if it is omitted", () => {
+    expect(cpuModels([], "qemu")).toEqual([{ emulator: "qemu", cpu: "max" }]);
+    expect(cpuModels([], "bochs")).toEqual([{ emulator: "bochs", cpu: "corei7_haswell_4770" }]);
+  });
+});
+
+/** Requests a machine with a kernel that has one of KVM's two modules built in, and without Bochs. */
+function run(builtin: "kvm-amd" | "kvm-intel", cpu?: string): Promise<LabResult> {
+  vi.stubEnv("NODE_KVM_BOCHS", "/nowhere/bochs");
+  const folder = temporaryFolder();
+  mkdirSync(join(folder, "modules"));
+  writeFileSync(join(folder, "modules/modules.builtin"), `kernel/arch/x86/kvm/${builtin}.ko\n`);
+  writeFileSync(join(folder, "base"), "");
+  return runInLab({
+    kernel: { name: "6.12", release: "", vmlinuz: "/k", modules: join(folder, "modules") },
+    command: ["true"],
+    base: join(folder, "base"),
+    cache: new LabCache(join(folder, "cache")),
+    emulator: "bochs",
+    ...(cpu === undefined ? {} : { cpu }),
+  });
+}
+
+describe("a machine in Bochs", () => {
+  test("loads kvm_intel", async () => {
+    await expect(run("kvm-amd")).rejects.toThrow("there is no module kvm_intel");
+    await expect(run("kvm-intel")).rejects.toThrow("there is no emulator /nowhere/bochs");
+  });
+
+  test("with an AMD CPU model loads kvm_amd", async () => {
+    await expect(run("kvm-intel", "ryzen")).rejects.toThrow("there is no module kvm_amd");
+    await expect(run("kvm-amd", "ryzen")).rejects.toThrow("there is no emulator /nowhere/bochs");
+  });
+});

@@ -1,0 +1,193 @@
+/** Progress of the lab and of the suite, on terminals and on a pipe. */
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { LabProgress } from "../../../lib/cli/lab-progress.ts";
+import { duration, timeLeft } from "../../../lib/cli/progress.ts";
+import { TestProgress } from "../../../lib/cli/test-progress.ts";
+import type { Lane } from "../../../lib/lab/campaign.ts";
+import type { Column } from "../../../lib/report/matrix.ts";
+import type { Result, Verdict } from "../../../lib/report/result.ts";
+import { FakePipe, FakeTerminal, SIZES } from "./fake-terminal.ts";
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  vi.stubEnv("TERM", "xterm");
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllEnvs();
+});
+
+const lane = (i: number): Lane => ({
+  kernel: { name: `6.${i}.1+deb13-cloud-amd64`, release: "", vmlinuz: "", modules: "" },
+  cpu: "max",
+});
+
+const result = (verdict: Verdict): Result => ({
+  ...{ id: "set-257", title: "", number: 9, reason: undefined, duration: 1 },
+  verdict,
+});
+
+const column = (...verdicts: readonly Verdict[]): Column => ({
+  name: "",
+  warnings: [],
+  report: { kernel: "", vendor: "kvm_amd", results: verdicts.map(result) },
+});
+
+const DEAD: Column = { name: "", warnings: [], report: undefined, problem: "it\u001b[2Jpanicked" };
+
+describe.each(SIZES)("70 kernels on a terminal of %i x %i", (columns, rows) => {
+  test("show as many running machines as fit, and the totals in the last line", () => {
+    const terminal = new FakeTerminal(columns, rows);
+    const progress = new LabProgress(terminal);
+    progress.begin({ machines: 70, claims: 67 });
+    for (let i = 0; i < 60; i += 1) progress.step(lane(i), { kind: "starts", how: "boot" });
+    vi.advanceTimersByTime(1000);
+    expect(terminal.all).toHaveLength(Math.min(rows - 1, 61));
+    expect(terminal.screen.at(-1)).toMatch(/^0\/70 done, 60 running, 0 unexpec/);
+    expect(terminal.screen.at(-2)).toBe(`  and ${60 - (rows - 3)} more`);
+    progress.end();
+    expect(terminal.all).toEqual([]);
+  });
+
+  test("leave a line for each machine that has ended, above the block", () => {
+    const terminal = new FakeTerminal(columns, rows);
+    const progress = new LabProgress(terminal);
+    progress.begin({ machines: 2, claims: 3 });
+    progress.step(lane(1), { kind: "starts", how: "restore" });
+    progress.step(lane(1), { kind: "ended", column: column("pass", "fail", "skip") });
+    progress.step(lane(2), { kind: "starts", how: "boot" });
+    progress.end();
+    expect(terminal.all.join("")).toBe("6.1.1+deb13 max: 3 claims judged, 1 fail");
+    expect(terminal.listeners).toBe(0);
+  });
+
+  test("are drawn again when the size changes", () => {
+    const terminal = new FakeTerminal(columns, rows);
+    const progress = new LabProgress(terminal);
+    progress.begin({ machines: 9, claims: 3 });
+    for (let i = 0; i < 9; i += 1) progress.step(lane(i), { kind: "starts", how: "save" });
+    vi.advanceTimersByTime(1000);
+    terminal.resize(30, 6);
+    expect(terminal.screen).toHaveLength(5);
+    expect(terminal.screen.filter((line) => line.length >= 30)).toEqual([]);
+    progress.end();
+  });
+});
+
+test("a restored machine is not called one that boots", () => {
+  const terminal = new FakeTerminal(80, 24);
+  const progress = new LabProgress(terminal);
+  progress.begin({ machines: 3, claims: 3 });
+  progress.step(lane(1), { kind: "starts", how: "restore" });
+  progress.step(lane(2), { kind: "starts", how: "save" });
+  progress.step(lane(3), { kind: "starts", how: "boot" });
+  vi.advanceTimersByTime(1000);
+  expect(terminal.screen.slice(0, 3)).toEqual([
+    "  6.1.1+deb13 max: is restored",
+    "  6.2.1+deb13 max: boots, to be saved",
+    "  6.3.1+deb13 max: boots",
+  ]);
+  progress.step(lane(1), { kind: "judged", claims: 2 });
+  vi.advanceTimersByTime(1000);
+  expect(terminal.screen[0]).toBe("  6.1.1+deb13 max: 2 of 3 claims judged");
+  progress.end();
+});
+
+test("the remaining time is estimated from the machines that have ended", () => {
+  const terminal = new FakeTerminal(80, 24);
+  const progress = new LabProgress(terminal);
+  progress.begin({ machines: 5, claims: 3 });
+  progress.step(lane(1), { kind: "starts", how: "boot" });
+  progress.step(lane(2), { kind: "starts", how: "boot" });
+  vi.advanceTimersByTime(20_000);
+  expect(terminal.screen.at(-1)).toBe("0/5 done, 2 running, 0 unexpected, 20 s");
+  progress.step(lane(1), { kind: "ended", column: column("pass") });
+  progress.step(lane(2), { kind: "ended", column: DEAD });
+  progress.step(lane(3), { kind: "starts", how: "boot" });
+  progress.step(lane(4), { kind: "starts", how: "boot" });
+  vi.advanceTimersByTime(5000);
+  // 15 s of each of the two that run, and 20 s of the one that waits, on two machines at a time.
+  expect(terminal.screen.at(-1)).toBe("2/5 done, 2 running, 1 unexpected, 25 s, about 25 s left");
+  progress.end();
+});
+
+describe("without a terminal", () => {
+  test("each event is a line, and control characters of a guest are escaped", () => {
+    const pipe = new FakePipe();
+    const progress = new LabProgress(pipe);
+    progress.begin({ machines: 2, claims: 3 });
+    progress.step(lane(1), { kind: "prepares" });
+    progress.step(lane(1), { kind: "starts", how: "boot" });
+    progress.step(lane(1), { kind: "judged", claims: 1 });
+    progress.step(lane(1), { kind: "ended", column: DEAD });
+    progress.end();
+    expect(pipe.lines).toEqual(["6.1.1+deb13 max: boots", "6.1.1+deb13 max: it\\x1b[2Jpanicked"]);
+  });
+
+  test("a line comes every 30 s in which nothing happens", () => {
+    const pipe = new FakePipe();
+    const progress = new LabProgress(pipe);
+    progress.begin({ machines: 2, claims: 3 });
+    progress.step(lane(1), { kind: "starts", how: "boot" });
+    progress.step(lane(1), { kind: "judged", claims: 2 });
+    vi.advanceTimersByTime(29_000);
+    expect(pipe.lines).toHaveLength(1);
+    vi.advanceTimersByTime(32_000);
+    expect(pipe.lines.slice(1)).toEqual([
+      "node-kvm: 0/2 done, 1 running, 0 unexpected, 30 s: 6.1.1+deb13 max: 2 of 3 claims judged",
+      "node-kvm: 0/2 done, 1 running, 0 unexpected, 1 min 00 s: 6.1.1+deb13 max: 2 of 3 claims judged",
+    ]);
+    progress.end();
+    vi.advanceTimersByTime(100_000);
+    expect(pipe.lines).toHaveLength(3);
+  });
+
+  test("the suite's claims are printed by their reporter, with a heartbeat between them", () => {
+    const pipe = new FakePipe();
+    const progress = new TestProgress(pipe);
+    progress.begin(4);
+    progress.started("set-257: KVM_SET_CPUID2 refuses 257 entries");
+    progress.ended(result("fail"), () => pipe.write("FAIL\n"));
+    progress.fileEnded();
+    progress.started("slow: a claim");
+    vi.advanceTimersByTime(31_000);
+    progress.end();
+    expect(pipe.lines).toEqual([
+      "FAIL",
+      "node-kvm: 1 of 4 files done, 1 claim, 1 fail, 30 s, about 2 min left: slow: a claim",
+    ]);
+  });
+});
+
+test("the suite's claims are printed above the block, which names the claim that is judged", () => {
+  const terminal = new FakeTerminal(80, 24);
+  const progress = new TestProgress(terminal);
+  progress.begin(4);
+  progress.started("set-257: KVM_SET_CPUID2 refuses 257 entries");
+  vi.advanceTimersByTime(1000);
+  expect(terminal.all).toEqual([
+    "  set-257: KVM_SET_CPUID2 refuses 257 entries",
+    "0 of 4 files done, 0 claims, 0 fail, 1 s",
+  ]);
+  progress.ended(result("pass"), () => terminal.write("  ok  set-257\n"));
+  expect(terminal.all).toEqual(["  ok  set-257", "0 of 4 files done, 1 claim, 0 fail, 1 s"]);
+  progress.end();
+  expect(terminal.all).toEqual(["  ok  set-257"]);
+});
+
+test.each([
+  [400, "0 s"],
+  [59_000, "59 s"],
+  [65_000, "1 min 05 s"],
+  [3_720_000, "1 h 02 min"],
+])("%i ms are %j", (milliseconds, text) => {
+  expect(duration(milliseconds)).toBe(text);
+});
+
+test.each([
+  [100, "about 1 s left"],
+  [33_000, "about 35 s left"],
+  [240_000, "about 4 min left"],
+])("an estimate of %i ms is %j", (milliseconds, text) => {
+  expect(timeLeft(milliseconds)).toBe(text);
+});

@@ -1,0 +1,68 @@
+/** Tests of QEMU's monitor: answers belong to their commands, whatever comes between. */
+import { Duplex, PassThrough } from "node:stream";
+import { expect, test } from "vitest";
+import { Monitor } from "../../../../lib/lab/machine/qmp.ts";
+
+/** A monitor, the commands that it sends, and QEMU's answers. */
+function connected(): {
+  monitor: Monitor;
+  sent: () => string;
+  answer: (text: string) => void;
+  stream: Duplex;
+} {
+  const [from, to] = [new PassThrough(), new PassThrough()];
+  const stream = Duplex.from({ readable: from, writable: to });
+  const sent = (): string => String(to.read() ?? "");
+  return { monitor: new Monitor(stream), sent, answer: (text) => void from.write(text), stream };
+}
+
+test("answers are in the order of the commands, between a greeting, events and split lines", async () => {
+  const { monitor, answer } = connected();
+  const answers = [monitor.execute("a"), monitor.execute("b", { x: 1 })];
+  answer('{"QMP": {}}\r\n{"event": "STOP"}\n{"return"');
+  answer(': {"first": 1}}\n{"event": "RESUME"}\n\n{"return": {}}\n');
+  expect(await Promise.all(answers)).toEqual([{ first: 1 }, {}]);
+});
+
+test("a command is a line of JSON", async () => {
+  const { monitor, sent, answer } = connected();
+  const asked = monitor.execute("migrate", { uri: "unix:/x" });
+  answer('{"return": {}}\n');
+  await asked;
+  expect(sent()).toBe('{"execute":"migrate","arguments":{"uri":"unix:/x"}}\n');
+});
+
+test("a rejection is an error with QEMU's message", async () => {
+  const { monitor, answer } = connected();
+  const asked = monitor.execute("migrate");
+  answer('{"error": {"class": "GenericError", "desc": "no such thing"}}\n');
+  await expect(asked).rejects.toMatchObject({
+    code: "ERR_LAB_TOOL",
+    message: "QEMU refused migrate: no such thing",
+  });
+});
+
+test.each(["no json", "null", "7"])(
+  "%s is not a message, and the connection ends",
+  async (line) => {
+    const { monitor, answer } = connected();
+    const asked = monitor.execute("query-migrate");
+    answer(`${line}\n`);
+    await expect(asked).rejects.toThrow("QEMU ended before it answered query-migrate");
+  },
+);
+
+test("a line without an end is not a message, and the connection ends", async () => {
+  const { monitor, answer } = connected();
+  const asked = monitor.execute("query-migrate");
+  for (let i = 0; i < 17; i += 1) answer("x".repeat(2 ** 16));
+  await expect(asked).rejects.toThrow("QEMU ended before it answered query-migrate");
+});
+
+test("QEMU's end rejects pending and later commands", async () => {
+  const { monitor, stream } = connected();
+  const asked = monitor.execute("query-migrate");
+  stream.destroy(new Error("ECONNRESET"));
+  await expect(asked).rejects.toThrow("QEMU ended before it answered query-migrate");
+  await expect(monitor.execute("quit")).rejects.toThrow("QEMU ended before it answered quit");
+});

@@ -1,0 +1,89 @@
+/** `claim()` in vitest, its arguments, the kit as a fixture, and the names of faults. */
+import { claim, FAULTS, fixtures, injectFault, Kit, matchers, tableOf, Unmet } from "node-kvm/test";
+import { test as base, describe, expect, test } from "vitest";
+import { problemOf } from "../examples/program.ts";
+
+const problem = problemOf([]);
+
+claim("in-vitest", "a claim in a worker of vitest is a test of vitest", { number: 1 }, (kit) => {
+  expect(tableOf(kit.fresh())).toEqualTable([]);
+});
+
+claim("async-in-vitest", "an asynchronous claim in vitest is awaited", async (kit) => {
+  const { vcpu } = kit.configured();
+  expect((await vcpu.run()).kind).toBe("io");
+});
+
+const withKit = base.extend(fixtures);
+
+describe("the fixture", () => {
+  let kits: Kit[] = [];
+
+  withKit("gives each test its own kit", ({ kit }) => {
+    kits = [...kits, kit];
+    expect(kit.fresh().closed).toBe(false);
+  });
+
+  withKit("is closed after its test", ({ kit }) => {
+    expect(kits[0]).not.toBe(kit);
+    expect(kits[0]?.kvm.closed).toBe(true);
+  });
+
+  withKit("skips a test whose requirement is not met", ({ kit }) => {
+    kit.require(false, "seen as skipped in the report of this file");
+    expect.unreachable();
+  });
+});
+
+test.skipIf(problem !== undefined)("a kit of one's own throws Unmet", () => {
+  const kit = new Kit();
+  try {
+    expect(() => kit.requireCpuFlag("no_such_flag")).toThrow(Unmet);
+  } finally {
+    kit.close();
+  }
+});
+
+type Loose = (...args: readonly unknown[]) => void;
+
+const WRONG: readonly (readonly [args: readonly unknown[], message: string])[] = [
+  [["a b", "KVM", () => undefined], "claim(): id must be a short name"],
+  [[7, "KVM", () => undefined], "claim(): id must be a short name"],
+  [["a", "", () => undefined], 'claim("a"): sentence must be one line'],
+  [["a", "two\nlines", () => undefined], 'claim("a"): sentence must be one line'],
+  [
+    ["a", "KVM", { numbr: 1 }, () => undefined],
+    'claim("a"): unknown option "numbr"; did you mean "number"?',
+  ],
+  [["a", "KVM", 7, () => undefined], 'claim("a"): expected an object'],
+  [["a", "KVM", "check"], 'claim("a"): check must be a function'],
+  [["a", "KVM"], 'claim("a"): check must be a function'],
+];
+
+test.each(WRONG)("claim(...%j) is a TypeError", (args, message) => {
+  expect(() => (claim as unknown as Loose)(...args)).toThrow(message);
+});
+
+test("an unknown fault is an error that names the known ones", () => {
+  expect(() => injectFault("accept-all")).toThrow(
+    'unknown fault "accept-all"; did you mean "accepts-all"?',
+  );
+  expect(() => injectFault("constructor")).toThrow('unknown fault "constructor"');
+  expect(FAULTS).toContain("misleads-guests");
+});
+
+test("the matchers have a message for each side", () => {
+  const accepted = matchers.toBeAccepted(() => undefined);
+  expect([accepted.pass, accepted.message()]).toEqual([
+    true,
+    "expected KVM to refuse, but: it accepted",
+  ]);
+  const wrong = matchers.toFailWith(() => undefined, "EPERM");
+  expect([wrong.pass, wrong.message()]).toEqual([
+    false,
+    "expected KVM to refuse with EPERM, but: it accepted",
+  ]);
+  expect(() => matchers.toBeAccepted(() => Promise.resolve())).toThrow(
+    "the call returned a promise",
+  );
+});

@@ -1,0 +1,123 @@
+/** The user's own claims on this host's KVM: verdicts, asynchronous claims, faults, deviations, C files, crashes. */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import type { Report } from "../../../lib/report/result.ts";
+import { problemOf, ROOT } from "../examples/program.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "own-claims-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const CLAIMS = `
+import { claim, expect, registerDeviations, tableOf } from "node-kvm/test";
+
+const another = (table) => table.append({ function: 0x5000_0000 });
+
+claim("holds", "a vCPU that has run rejects another table", (kit) => {
+  const { vcpu, stored } = kit.ran();
+  expect(() => vcpu.setCpuid2(another(stored))).toFailWith("EINVAL");
+});
+claim("fails", "a vCPU that has run accepts another table", { number: 7 }, (kit) => {
+  const { vcpu, stored } = kit.ran();
+  expect(() => vcpu.setCpuid2(another(stored))).toBeAccepted();
+});
+claim("waits", "an asynchronous run ends", async (kit) => {
+  const { vcpu } = kit.configured();
+  expect(await vcpu.run()).toMatchObject({ kind: "io" });
+});
+claim("rejects", "an asynchronous run is awaited", async (kit) => {
+  const { vcpu } = kit.configured();
+  expect(() => vcpu.run()).toBeAccepted();
+});
+claim("skips", "KVM is asked for nothing", (kit) => kit.require(false, "not on this host"));
+const known = { on: () => true, shows: "EINVAL", reason: "as in every KVM since 5.16" };
+claim("deviates", "a vCPU that has run accepts a third table", { deviations: [known] }, (kit) => {
+  const { vcpu, stored } = kit.ran();
+  expect(() => vcpu.setCpuid2(another(stored))).toBeAccepted();
+});
+registerDeviations([{ ...known, claim: "obsolete" }]);
+claim("obsolete", "a new vCPU has an empty table", (kit) => {
+  expect(tableOf(kit.fresh())).toHaveLength(0);
+});
+`;
+
+function run(env: Readonly<Record<string, string>>, ...args: readonly string[]) {
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [join(ROOT, "dist", "cli", "main.js"), "test", "--reporter", "json", ...args],
+    { cwd: folder, encoding: "utf8", env: { ...process.env, ...env } },
+  );
+  const { results } = JSON.parse(stdout) as Report;
+  const verdicts = results.map(({ id, number, verdict }) => [id, number, verdict] as const);
+  return { status, stderr, results, verdicts };
+}
+
+describe("a file outside of the repository", () => {
+  beforeEach(({ skip }) => {
+    const problem = problemOf([]);
+    skip(problem !== undefined, problem);
+  });
+
+  test("is judged: each claim has its verdict, and a failure is status 1", () => {
+    writeFileSync(join(folder, "mine.claims.js"), CLAIMS);
+    const { status, verdicts, results } = run({}, "mine.claims.js");
+    expect(verdicts).toEqual([
+      ["holds", undefined, "pass"],
+      ["fails", 7, "fail"],
+      ["waits", undefined, "pass"],
+      ["rejects", undefined, "fail"],
+      ["skips", undefined, "skip"],
+      ["deviates", undefined, "deviation"],
+      ["obsolete", undefined, "fail"],
+    ]);
+    expect(status).toBe(1);
+    const reasons = Object.fromEntries(results.map(({ id, reason = "" }) => [id, reason]));
+    expect(reasons["fails"]).toMatch(/^expected KVM to accept, but: KVM_SET_CPUID2/);
+    expect(reasons["rejects"]).toMatch(/^the call returned a promise: await it/);
+    expect(reasons["skips"]).toBe("not on this host");
+    expect(reasons["deviates"]).toBe("as in every KVM since 5.16");
+    expect(reasons["obsolete"]).toMatch(/^obsolete holds here/);
+  });
+
+  test("is seen red with an injected fault", () => {
+    writeFileSync(join(folder, "mine.claims.js"), CLAIMS);
+    const fault = { NODE_KVM_FAULT: "accepts-all" };
+    expect(run({}, "mine.claims.js", "holds:")).toMatchObject({ status: 0 });
+    expect(run(fault, "mine.claims.js", "holds:")).toMatchObject({
+      status: 1,
+      verdicts: [["holds", undefined, "fail"]],
+    });
+  });
+
+  test("leaves C files for the claims that fail", () => {
+    writeFileSync(join(folder, "mine.claims.js"), CLAIMS);
+    const { stderr } = run({}, "mine.claims.js", "--repro", "c");
+    expect(readdirSync(join(folder, "c")).toSorted()).toEqual([
+      "7-fails.c",
+      "deviates.c",
+      "rejects.c",
+    ]);
+    expect(stderr).toContain("3 C files written to c");
+  });
+
+  test("that ends its process is no success, and the earlier verdicts are kept", () => {
+    const first = 'claim("first", "KVM", () => {});';
+    const second = 'claim("second", "KVM", () => process.exit(0));';
+    writeFileSync(join(folder, "a.test.js"), `import { claim } from "node-kvm/test";\n${first}`);
+    writeFileSync(join(folder, "b.test.js"), `import { claim } from "node-kvm/test";\n${second}`);
+    const { status, stderr } = run({}, "a.test.js", "b.test.js");
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/the process of the claims ended with status \d after [01] of 2 claims/);
+  });
+
+  test("whose claims are all skipped is no success", () => {
+    const text = 'claim("none", "KVM", (kit) => kit.require(false, "never"));';
+    writeFileSync(join(folder, "c.test.js"), `import { claim } from "node-kvm/test";\n${text}`);
+    expect(run({}, "c.test.js")).toMatchObject({
+      status: 2,
+      stderr: "node-kvm: no claim was judged: all 1 were skipped\n",
+    });
+  });
+});
