@@ -13,7 +13,6 @@
  * Numbers are little endian. A section is named by its path: `source.kernel`, `vcpus[0].sregs2`.
  */
 import { toBytes as toView } from "../options.ts";
-import { crc32, fromLatin1, fromUtf8, latin1, utf8 } from "./encoding.ts";
 import { Complaints, StateDocumentError, shownName } from "./error.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { fromBytes, joined, mostOf, type NumberShape, sizeInWords, toBytes } from "./shape.ts";
