@@ -13,6 +13,7 @@
  * Numbers are little endian. A section is named by its path: `source.kernel`, `vcpus[0].sregs2`.
  */
 import { toBytes as toView } from "../options.ts";
+import { crc32, fromLatin1, fromUtf8, latin1, utf8 } from "./encoding.ts";
 import { Complaints, StateDocumentError, shownName } from "./error.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { fromBytes, joined, mostOf, type NumberShape, sizeInWords, toBytes } from "./shape.ts";
@@ -75,11 +76,8 @@ function section(name: string, content: Uint8Array): Uint8Array {
   return joined([header, named, content]);
 }
 
-function checksumOf(whole: Uint8Array): number {
-  // Loaded here, because loading zlib takes a millisecond of each start of a program that saves no state.
-  const { crc32 } = process.getBuiltinModule("node:zlib");
-  return crc32(whole.subarray(0, whole.length - CHECKSUM_BYTES));
-}
+const checksumOf = (whole: Uint8Array): number =>
+  crc32(whole.subarray(0, whole.length - CHECKSUM_BYTES));
 
 /**
  * Reads a state from the bytes that `stateToBytes` returned.
