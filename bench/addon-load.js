@@ -30,10 +30,11 @@ export const question = {
       ),
       limit: over(5e6),
     },
-    { what: 'import "node-kvm"', start: started('import "node-kvm";') },
+    { what: 'import "node-kvm"', start: started('import "node-kvm";'), limit: over(20e6) },
     {
       what: 'import "node-kvm", Kvm.open()',
       start: started('import { Kvm } from "node-kvm"; Kvm.open();'),
+      against: 'import "node-kvm"',
       limit: over(5e6),
     },
   ],

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { runInLab } from "./harness/lab.js";
+import { page } from "./harness/page.js";
 import { text } from "./harness/table.js";
 import { compile } from "./harness/yardstick.js";
 
@@ -13,7 +14,7 @@ const FOLDER = fileURLToPath(new URL(".", import.meta.url));
 const names = readdirSync(FOLDER)
   .filter((name) => name.endsWith(".js") && name !== "main.js")
   .map((name) => name.slice(0, -".js".length));
-const USAGE = `usage: npm run bench -- [--rounds 60] [--json FILE] [--lab] [--kernel 6.12] [--cpu max] [QUESTION...]
+const USAGE = `usage: npm run bench -- [--rounds 60] [--json FILE] [--page FILE] [--lab] [--kernel 6.12] [--cpu max] [QUESTION...]
 questions: ${names.join(", ")}
 `;
 
@@ -23,6 +24,7 @@ const { values, positionals } = parsed({
     help: { type: "boolean", default: false },
     rounds: { type: "string", default: "60" },
     json: { type: "string" },
+    page: { type: "string" },
     lab: { type: "boolean", default: false },
     kernel: { type: "string", default: "6.12" },
     cpu: { type: "string", default: "max" },
@@ -92,6 +94,7 @@ async function run(yardstick) {
   if (values.json !== undefined) {
     writeFileSync(values.json, `${JSON.stringify(document, undefined, 2)}\n`);
   }
+  if (values.page !== undefined) writeFileSync(values.page, page(document));
 }
 
 function heading({ vendor }) {
@@ -116,6 +119,9 @@ try {
     );
     const args = ["--rounds", rounds, ...chosen];
     process.exitCode = runInLab({ kernel, cpu, folder, yardstick, json, args });
+    if (values.page !== undefined && existsSync(json)) {
+      writeFileSync(values.page, page(JSON.parse(readFileSync(json, "utf8"))));
+    }
   }
 } finally {
   rmSync(folder, { recursive: true });

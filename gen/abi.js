@@ -11,8 +11,8 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { printCodecs } from "./abi/codecs.js";
 import { extract, printFacts } from "./abi/extract.js";
+import { printFrequent } from "./abi/frequent.js";
 import { printIoctls, printShapes } from "./abi/ioctls.js";
 import { makeLayouts } from "./abi/layouts.js";
 import { printConstants } from "./abi/macros.js";
@@ -73,7 +73,7 @@ const stamp =
 const files = {
   "lib/abi/generated/constants.ts": printConstants(facts),
   "lib/abi/generated/structs.ts": printStructs(layouts),
-  "lib/abi/generated/codecs.ts": printCodecs(layouts),
+  "lib/abi/generated/frequent.ts": printFrequent(layouts),
   "lib/abi/generated/ioctls.ts": printIoctls(shapes),
   "native/generated/ioctl_shapes.h": printShapes(facts, shapes, layouts),
   ...printMethods(shapes),

@@ -46,7 +46,8 @@ function report(row, found) {
     over: figure.median - base.median,
   };
   const judged = limit && { verdict: verdict(limit, figure, base, isEmulated) };
-  return { ...said, ...figure, against, ...compared, ...judged };
+  const each = answer.each.map((ns) => Math.round(ns * 10) / 10);
+  return { ...said, ...figure, each, against, ...compared, ...judged };
 }
 
 const tables = [];

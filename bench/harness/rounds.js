@@ -33,7 +33,7 @@ async function warmUp(contender) {
  *
  * @param {readonly { measure: () => Promise<Span> }[]} contenders
  * @param {number} rounds
- * @returns {Promise<readonly ({ figure: object } | { failed: string })[]>} in their order
+ * @returns {Promise<readonly ({ figure: object, each: readonly number[] } | { failed: string })[]>} in their order
  */
 export async function race(contenders, rounds) {
   const samples = contenders.map(() => []);
@@ -58,7 +58,7 @@ export async function race(contenders, rounds) {
     }
   }
   return samples.map((all, i) =>
-    failures.has(i) ? { failed: failures.get(i) } : { figure: summary(all) },
+    failures.has(i) ? { failed: failures.get(i) } : { figure: summary(all), each: all },
   );
 }
 

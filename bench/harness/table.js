@@ -22,6 +22,9 @@ const limits = {
   total: (most) => `<= ${time(most)}`,
 };
 
+/** @param {{ kind: keyof typeof limits, most: number }} limit */
+export const limitText = ({ kind, most }) => limits[kind](most);
+
 const HEADINGS = ["", "min", "median", "p99", "ratio", "more", "limit", ""];
 
 /** A row that is not held against the first says so. */
@@ -31,7 +34,7 @@ function remark({ what, against, verdict = "" }, first) {
 }
 
 function cells(row, _, [first]) {
-  const limit = row.limit === undefined ? "" : limits[row.limit.kind](row.limit.most);
+  const limit = row.limit === undefined ? "" : limitText(row.limit);
   if (row.failed !== undefined)
     return [row.what, "", "", "", "", "", limit, `FAILED: ${row.failed}`];
   const { min, median, p99, against, ratio, over } = row;

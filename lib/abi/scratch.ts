@@ -38,7 +38,7 @@ export function borrowEncoded<T>(
 ): Scratch {
   const scratch = borrow(layout, sizeOf(layout, tailLength(layout, value)));
   try {
-    fill(layout, value, scratch.bytes, scratch.view, where);
+    fill(layout, value, scratch.view, where);
   } catch (error) {
     scratch.isFree = true;
     throw error;

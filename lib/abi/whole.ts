@@ -4,7 +4,6 @@
  */
 import type { IoapicStateRedirtbl, IrqchipChip } from "./generated/structs.ts";
 import { type Field, type FieldType, type Layout, sizeOfType } from "./layout.ts";
-import { namesIn } from "./put.ts";
 import { encode, read, type StructInput } from "./struct.ts";
 
 type Members = Readonly<Record<string, unknown>>;
@@ -161,6 +160,12 @@ function refuseConflictsWithin(where: string, type: FieldType, value: unknown, p
   for (const [i, element] of (value as readonly unknown[]).entries()) {
     refuseConflictsWithin(where, type.of, element, `${path}[${i}]`);
   }
+}
+
+function namesIn(value: Members): number {
+  let names = 0;
+  for (const _ in value) names += 1;
+  return names;
 }
 
 function hasUndefined(value: Members): boolean {

@@ -5,7 +5,6 @@
 import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../abi/generated/constants.ts";
 import type { CpuidEntry2 } from "../abi/generated/structs.ts";
-import { NO_PADDING } from "../abi/put.ts";
 import { describe, refuseMissing, refuseUnknown } from "../options.ts";
 
 export { type CpuidEntry2, type CpuidEntry2Input, KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
@@ -37,6 +36,9 @@ function complaint(value: unknown): string | undefined {
   const number = Number(value);
   return number < 0 || number > 0xffffffff ? "does not fit 32 bits" : undefined;
 }
+
+/** The padding of most entries. */
+const NO_PADDING: readonly number[] = Object.freeze([0, 0, 0]);
 
 const MEMBERS: readonly string[] = ["function", "index", "flags", ...CPUID_REGISTERS, "padding"];
 

@@ -2,6 +2,7 @@
  * A vCPU's CPUID table: ordered, immutable, with access by entry and by field name. Making one for a vCPU is
  * builder.ts.
  */
+import { registerUnchanging } from "../abi/unchanging.ts";
 import { inspectAs } from "../inspect.ts";
 import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import {
@@ -163,6 +164,8 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     }
     this.#entries = Object.freeze(entries);
     Object.freeze(this);
+    // A subclass may have an iterator of its own.
+    if (new.target === CpuidTable) registerUnchanging(this);
   }
 
   /** Makes a table of any entries, in their order. A number that is not a u32 is a RangeError naming the register. */

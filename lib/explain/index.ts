@@ -157,13 +157,17 @@ const REASONS: Readonly<Record<string, Reasons>> = {
   KVM_SET_NESTED_STATE: SET_NESTED_STATE,
 };
 
-/** Lists every rule: of each call and errno, and those of any call; for the checks of this folder. */
-export const RULES: readonly (readonly [call: string, errno: string, cause: string, rule: Rule])[] =
-  Object.entries({ ...REASONS, "any call": GENERAL }).flatMap(([call, reasons]) =>
+/** One rule: of a call and an errno, or of any call. */
+type NamedRule = readonly [call: string, errno: string, cause: string, rule: Rule];
+
+/** Lists every rule, for the checks of this folder. It is made for each call, because no program needs it. */
+export function everyRule(): readonly NamedRule[] {
+  return Object.entries({ ...REASONS, "any call": GENERAL }).flatMap(([call, reasons]) =>
     Object.entries(reasons).flatMap(([errno, rules]) =>
       Object.entries(rules).map(([cause, rule]) => [call, errno, cause, rule] as const),
     ),
   );
+}
 
 /**
  * Explains why the kernel refused a call, in a sentence that names the argument.

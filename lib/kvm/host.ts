@@ -17,3 +17,8 @@ export function vendorModule(): VendorModule | undefined {
 export function kernelRelease(): string {
   return release();
 }
+
+/** Whether this is the process's main thread. The module is loaded at the first vCPU, because loading it takes 2 ms. */
+export function isMainThread(): boolean {
+  return process.getBuiltinModule("node:worker_threads").isMainThread;
+}

@@ -38,7 +38,7 @@ import {
 import type { StateDifference } from "../state/error.ts";
 import type { VcpuState } from "../state/state.ts";
 import { type EnableCapInput, enableCap } from "./calls/capability.ts";
-import { getCpuid2, growCpuid2 } from "./calls/cpuid2.ts";
+import { encodedOnce, getCpuid2, growCpuid2 } from "./calls/cpuid2.ts";
 import {
   type DeviceAttrInput,
   getDeviceAttr,
@@ -252,20 +252,22 @@ export class Vcpu extends VcpuIoctls {
    *   entries; `EPERM` for AMX tiles without permission (arch_prctl).
    */
   setCpuid2(entries: Iterable<CpuidEntry2Input>, options: SetCpuid2Options = {}): void {
-    const sent = toList("setCpuid2()", entries);
+    const kept = encodedOnce(entries, "setCpuid2()");
+    const sent = kept?.entries ?? toList("setCpuid2()", entries);
     refuseUnknown("setCpuid2()", options, ["nent", "explain"]);
     refuseNonBooleans("setCpuid2()", options, ["explain"]);
+    const { explain } = options;
+    const nent = options.nent ?? sent.length;
+    const args = { nent, entries: sent };
+    const context = { args, pastEnd: true, ...(explain === false ? { explain } : {}) };
+    if (kept !== undefined && options.nent === undefined) {
+      this.ioctl(KVM_SET_CPUID2, kept.bytes, context);
+      return;
+    }
     for (let i = 0; i < sent.length; i += 1) {
       if (sent[i]?.function === undefined) refuseMissing(`setCpuid2(): [${i}]`, sent[i], FUNCTION);
     }
-    const nent = options.nent ?? sent.length;
-    const args = { nent, entries: sent };
-    const { explain } = options;
-    this.setStruct(KVM_SET_CPUID2, Cpuid2, args, [], {
-      args,
-      pastEnd: true,
-      ...(explain === false ? { explain } : {}),
-    });
+    this.setStruct(KVM_SET_CPUID2, Cpuid2, args, [], context);
   }
 
   /**

@@ -11,30 +11,23 @@ import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 /** The maximal number of nonzero fields that are printed of a struct. */
 const MOST_FIELDS = 12;
 
-const byRequest = new Map<number, readonly Ioctl[]>();
-for (const ioctl of IOCTLS) {
-  byRequest.set(ioctl.request, [...(byRequest.get(ioctl.request) ?? []), ioctl]);
+/** Returns the C name of a number. Tables are searched, because a Map of each would slow the import of the package. */
+function nameOf(table: Readonly<Record<string, number>>, number: number): string | undefined {
+  return Object.entries(table).find(([, value]) => value === number)?.[0];
 }
-const capabilities = new Map(
-  Object.entries(KVM_CAPABILITIES).map(([name, number]) => [number, name] as const),
-);
-
-const suberrors = new Map(
-  Object.entries(KVM_INTERNAL_ERRORS).map(([name, number]) => [number, name] as const),
-);
 
 /**
  * Finds an ioctl by its whole request and the kind of its descriptor; if that kind does not have it, the ioctl of
  * another kind.
  */
 export function ioctlOf(request: number, fd: ObjectRef): Ioctl | undefined {
-  const all = byRequest.get(request) ?? [];
+  const all = IOCTLS.filter((ioctl) => ioctl.request === request);
   return all.find(({ fds }) => fds.includes(fd.kind as FdKind)) ?? all[0];
 }
 
 /** Returns the C name of a capability; its number if this package does not know it. */
 export function capabilityName(number: number): string {
-  return capabilities.get(number) ?? String(number);
+  return nameOf(KVM_CAPABILITIES, number) ?? String(number);
 }
 
 /** Formats a step as strace would: `KVM_SET_CPUID2(vcpu 0, nent=75) = -1 EINVAL`. */
@@ -134,7 +127,7 @@ function leavesText(leaves: readonly Leaf[], bytes: Uint8Array, base: number): r
 function leafText(leaf: Leaf, values: readonly bigint[]): string {
   if (leaf.path === "cap") return capabilityName(Number(values[0]));
   if (leaf.path === "internal.suberror") {
-    return suberrors.get(Number(values[0])) ?? String(values[0]);
+    return nameOf(KVM_INTERNAL_ERRORS, Number(values[0])) ?? String(values[0]);
   }
   if (leaf.count === undefined) return numberText(values[0] ?? 0n);
   const some = values.slice(0, 4).map(numberText);

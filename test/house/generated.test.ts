@@ -26,8 +26,8 @@ interface Facts {
 const project = join(import.meta.dirname, "..", "..");
 const factsFile = "gen/facts/kvm-abi.json";
 const generatedFiles = [
-  "lib/abi/generated/codecs.ts",
   "lib/abi/generated/constants.ts",
+  "lib/abi/generated/frequent.ts",
   "lib/abi/generated/ioctls.ts",
   "lib/abi/generated/structs.ts",
   "native/generated/ioctl_shapes.h",

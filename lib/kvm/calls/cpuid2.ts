@@ -1,16 +1,48 @@
 /** Passes `struct kvm_cpuid2` to and from the kernel: counts, growing buffers, and which entries the kernel wrote. */
 
+import type { CpuidEntry2Input } from "../../abi/cpuid2.ts";
 import { Cpuid2, type CpuidEntry2 } from "../../abi/generated/structs.ts";
 import type { Ioctl } from "../../abi/ioctl.ts";
 import { KVM_MAX_CPUID_ENTRIES } from "../../abi/limits.ts";
-import { offsetOf, read, sizeOf } from "../../abi/struct.ts";
+import { encode, offsetOf, read, sizeOf } from "../../abi/struct.ts";
+import { isUnchanging } from "../../abi/unchanging.ts";
 import { KvmError } from "../../errors.ts";
-import { describe } from "../../options.ts";
+import { describe, toList } from "../../options.ts";
+
 import type { IoctlTarget } from "../handle.ts";
 
 const NENT = offsetOf(Cpuid2, "nent");
 const HEADER_BYTES = sizeOf(Cpuid2, 0);
 const ENTRY_BYTES = sizeOf(Cpuid2, 1) - HEADER_BYTES;
+
+/** A table as it is passed to the kernel. */
+export interface EncodedCpuid2 {
+  readonly entries: readonly CpuidEntry2Input[];
+  /** A whole `struct kvm_cpuid2`. */
+  readonly bytes: Uint8Array;
+}
+
+const encoded = new WeakMap<object, EncodedCpuid2>();
+
+/**
+ * Returns the bytes of a table that never changes, such as a CpuidTable. They are encoded at the first call and kept:
+ * setting the same table again, on any vCPU, only copies them.
+ *
+ * @returns undefined for any other iterable, which may have changed since the last call
+ */
+export function encodedOnce(
+  table: Iterable<CpuidEntry2Input>,
+  where: string,
+): EncodedCpuid2 | undefined {
+  if (!isUnchanging(table)) return undefined;
+  let found = encoded.get(table);
+  if (found === undefined) {
+    const entries = Object.freeze(toList(where, table));
+    found = { entries, bytes: encode(Cpuid2, { entries }, where) };
+    encoded.set(table, found);
+  }
+  return found;
+}
 
 /** Reads a table of unknown length, with a larger buffer after each E2BIG. */
 export function growCpuid2(handle: IoctlTarget, ioctl: Ioctl): readonly CpuidEntry2[] {

@@ -1,6 +1,5 @@
 /** Runs one vCPU, on the calling thread or on its own thread: KVM_RUN, kicks, pauses, exits. Its methods are vcpu.ts. */
 import { constants } from "node:os";
-import { isMainThread } from "node:worker_threads";
 import { Run } from "../../abi/generated/structs.ts";
 import { offsetOf } from "../../abi/struct.ts";
 import { type KvmError, StateError } from "../../errors.ts";
@@ -17,6 +16,7 @@ import { hasListener, publishExit, traceExit, traceRun } from "../../trace/sink.
 import type { Traced } from "../../trace/traced.ts";
 import { decodeExit, type Exit, isExitWithErrno } from "../exits/exit.ts";
 import { ExitSource } from "../exits/source.ts";
+import { isMainThread } from "../host.ts";
 import { refused } from "../refused.ts";
 import { Abortable, type AbortOptions, signalOf } from "./abortable.ts";
 import { CoalescedRing, coalescedRing } from "./coalesced-ring.ts";
@@ -103,7 +103,7 @@ export class Runner {
   constructor(fd: NativeFd, owner: RunOwner) {
     const { label } = owner;
     // A worker that is in KVM_RUN calls the second function to find out whether the environment ends.
-    const run = fd.mapRun(this.#done, isMainThread ? undefined : () => undefined);
+    const run = fd.mapRun(this.#done, isMainThread() ? undefined : () => undefined);
     if (isRefusal(run)) {
       fd.close();
       throw refused({ call: run.call, label, errno: run.errno, facts: { what: "kvm_run" } });

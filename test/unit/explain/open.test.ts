@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { KvmError } from "../../../lib/errors.ts";
-import { RULES } from "../../../lib/explain/index.ts";
+import { everyRule } from "../../../lib/explain/index.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
 import { refusalOf, why } from "./refused.ts";
 
@@ -142,7 +142,9 @@ test.each([
   ["ENXIO", "no driver", "fs/char_dev.c:chrdev_open"],
   ["ENOTTY", "not KVM", "kvm_dev_ioctl has KVM_GET_API_VERSION in every kernel"],
 ])("%s names the one place: %s", (errno, cause, source) => {
-  const rule = RULES.find((one) => one[0] === "open" && one[1] === errno && one[2] === cause)?.[3];
+  const rule = everyRule().find(
+    (one) => one[0] === "open" && one[1] === errno && one[2] === cause,
+  )?.[3];
   expect(rule?.(refusalOf(`open ${errno}`, { path: "/etc/nope" }))?.source).toBe(source);
 });
 
@@ -154,7 +156,7 @@ test.each([
   [{ path: "/dev/kvm", vendor: "kvm_amd" }, "no virtualisation"],
   [{ path: "/etc/nope" }, "no module"],
 ])("ENOENT of %o is not: %s", (sent, cause) => {
-  const rule = RULES.find((one) => one[0] === "open" && one[2] === cause)?.[3];
+  const rule = everyRule().find((one) => one[0] === "open" && one[2] === cause)?.[3];
   expect(rule?.(refusalOf("open ENOENT", sent))).toBeUndefined();
 });
 

@@ -5,9 +5,9 @@ import type { FdKind } from "../../../lib/abi/ioctl.ts";
 import { type CpuidEntry2, type CpuidFieldName, CpuidTable } from "../../../lib/cpuid/index.ts";
 import {
   type Evidence,
+  everyRule,
   explain,
   type Refusal,
-  RULES,
   type VmEvidence,
 } from "../../../lib/explain/index.ts";
 
@@ -34,7 +34,7 @@ export function why(
 ): string | undefined {
   const refusal = refusalOf(call, sent, evidence, links);
   const [, errno] = call.split(" ");
-  for (const [ioctl, code, , rule] of RULES) {
+  for (const [ioctl, code, , rule] of everyRule()) {
     if (code === errno && (ioctl === refusal.ioctl || ioctl === "any call")) rule(refusal);
   }
   return explain(refusal);

@@ -5,7 +5,7 @@ import { Cpuid2 } from "../../../lib/abi/generated/structs.ts";
 import type { FdKind, Ioctl } from "../../../lib/abi/ioctl.ts";
 import { encode, sizeOf } from "../../../lib/abi/struct.ts";
 import { KvmError } from "../../../lib/errors.ts";
-import { RULES } from "../../../lib/explain/index.ts";
+import { everyRule } from "../../../lib/explain/index.ts";
 import { EVIDENCE_IOCTLS } from "../../../lib/kvm/evidence.ts";
 import type { Handle } from "../../../lib/kvm/handle.ts";
 import { EventFd } from "../../../lib/kvm/host-file.ts";
@@ -91,7 +91,9 @@ const argumentsOf = (ioctl: Ioctl): readonly (bigint | Uint8Array)[] => {
 function askedByAll(from: Machine): Set<string> {
   const asked = new Set<string>();
   const errnos = (name: string): readonly string[] =>
-    RULES.filter(([call]) => call === name || call === "any call").map(([, errno]) => errno);
+    everyRule()
+      .filter(([call]) => call === name || call === "any call")
+      .map(([, errno]) => errno);
   for (const ioctl of IOCTLS.filter(({ name }) => name !== "KVM_RUN")) {
     for (const kind of ["sys", "vm", "vcpu"] as const) {
       for (const errno of new Set(errnos(ioctl.name))) {

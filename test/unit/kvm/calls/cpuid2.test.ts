@@ -5,8 +5,9 @@ import { Cpuid2, type CpuidEntry2 } from "../../../../lib/abi/generated/structs.
 import type { Ioctl } from "../../../../lib/abi/ioctl.ts";
 import { KVM_MAX_CPUID_ENTRIES } from "../../../../lib/abi/limits.ts";
 import { encode, write } from "../../../../lib/abi/struct.ts";
+import { CpuidTable } from "../../../../lib/cpuid/table.ts";
 import { KvmError } from "../../../../lib/errors.ts";
-import { getCpuid2, growCpuid2 } from "../../../../lib/kvm/calls/cpuid2.ts";
+import { encodedOnce, getCpuid2, growCpuid2 } from "../../../../lib/kvm/calls/cpuid2.ts";
 import type { Handle, IoctlArgument, IoctlOptions } from "../../../../lib/kvm/handle.ts";
 
 const refuse = (ioctl: Ioctl, errno: number, context: IoctlOptions = {}): never => {
@@ -175,5 +176,37 @@ describe("what is sent", () => {
     expect([bytes.length, new DataView(bytes.buffer).getUint32(0, true)]).toEqual([
       48, 0xffff_ffff,
     ]);
+  });
+});
+
+describe("the bytes of a table that is sent", () => {
+  const table = CpuidTable.from([
+    { function: 7, ebx: 0xffff_ffff },
+    { function: 0xd, index: 1 },
+  ]);
+
+  test("are encoded once for a CpuidTable", () => {
+    const first = encodedOnce(table, "setCpuid2()");
+    expect(first?.bytes).toEqual(encode(Cpuid2, { entries: [...table] }));
+    expect(first?.entries).toEqual([...table]);
+    expect(first?.entries).toSatisfy(Object.isFrozen);
+    expect(encodedOnce(table, "setCpuid2()")).toBe(first);
+  });
+
+  test("are not shared by two tables with equal entries", () => {
+    const other = encodedOnce(CpuidTable.from(table), "setCpuid2()");
+    expect(other?.bytes).not.toBe(encodedOnce(table, "setCpuid2()")?.bytes);
+  });
+
+  test("are not kept for an array, nor for a subclass, which may give other entries later", () => {
+    class Changing extends (CpuidTable as unknown as new (
+      entries: readonly object[],
+    ) => CpuidTable) {
+      override *[Symbol.iterator](): ArrayIterator<CpuidEntry2> {
+        yield* tableOf(1);
+      }
+    }
+    expect(encodedOnce([...table], "setCpuid2()")).toBeUndefined();
+    expect(encodedOnce(new Changing([]), "setCpuid2()")).toBeUndefined();
   });
 });
