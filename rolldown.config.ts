@@ -26,11 +26,14 @@ const sources = [
 /** V8 keeps a source with any other character in two bytes a character, and reads it more slowly. */
 const ascii: Plugin = {
   name: "ascii",
-  renderChunk: (code) =>
-    code.replaceAll(
+  renderChunk: (code) => ({
+    code: code.replaceAll(
       /[\u0080-\uffff]/g,
       (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
     ),
+    // Lines stay, so the map remains valid but for columns after such a character.
+    map: null,
+  }),
 };
 
 const library: RolldownOptions = {
