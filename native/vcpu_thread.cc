@@ -140,7 +140,7 @@ void VcpuThread::Close() {
 void VcpuThread::Deliver() {
   is_running_ = false;
   for_end_.End();
-  // A kick that came after its end is not for the next run.
+  // A kick that came after the end of this run must not end the next one.
   run_.kick().Withdraw(kAbort | kPause);
   delivery_->Delivered();
   const Napi::Env env = env_;

@@ -66,7 +66,7 @@ const PATIENCE_MS = 300_000;
 
 const PACKAGE = packageFolder();
 
-/** The command that judges a claim on this host again, and writes its calls as C. */
+/** The command that judges a claim on this host again, and writes its calls as C; the claim's pattern follows. */
 const REPEAT = ["node-kvm", "test", "--repro", "."];
 
 /**
@@ -105,8 +105,9 @@ async function judgeAndReport(
   const p = paintFor(process.stdout);
   const width = lineWidth(process.stdout);
   const live = options.reporter === "text";
+  const command = [...REPEAT, ...options.paths];
   const print = (result: Result): void => {
-    if (live) process.stdout.write(`${claimLine(result, p, { width, command: REPEAT })}\n`);
+    if (live) process.stdout.write(`${claimLine(result, p, { width, command })}\n`);
     if (options.progress) process.stderr.write(`${result.verdict} ${printable(result.id)}\n`);
   };
   const progress = new TestProgress();

@@ -108,7 +108,7 @@ export abstract class Handle implements OpenFile {
    * Whether errors of this handle get a reason. The default is the value of the handle above (the VM of a vCPU, the KVM
    * of a VM), and finally `$NODE_KVM_EXPLAIN`, where 0 means false.
    *
-   * Finding a reason may make ioctls; docs/errors.md lists them. None of them changes the results of later calls.
+   * Determining a reason may take further ioctls; docs/errors.md lists them. None of them changes the results of later calls.
    */
   get explain(): boolean {
     return this.#explain ?? this.parent()?.explain ?? isExplained();

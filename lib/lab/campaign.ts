@@ -134,7 +134,7 @@ async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
 }
 
 const WARM = "judged in a kernel that had VMs before: not a valid judgement";
-const JUDGED_AGAIN = "judged after a boot, because the restored machine failed";
+const JUDGED_AGAIN = "judged after a boot, because a claim failed in the restored machine";
 
 function noticed(column: Column, notice: string): Column {
   const before = column.notice === undefined ? "" : `${column.notice}; `;

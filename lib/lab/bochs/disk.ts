@@ -85,7 +85,7 @@ function prepare(
 ): { readonly setup: Buffer; readonly initrd: number } {
   const setup = Buffer.from(image.subarray(0, ((image[0x1f1] || 4) + 1) * SECTOR));
   const initrd = Math.floor((memory * 2 ** 20 - TABLES - initrdBytes) / 4096) * 4096;
-  // The address where it unpacks itself, and the space that it needs there.
+  // The address where the kernel unpacks itself, and the space that it needs there.
   const kernelEnd = Number(setup.readBigUInt64LE(0x258)) + setup.readUInt32LE(0x260);
   if (initrd < Math.max(kernelEnd, PROTECTED + image.length)) {
     const least = Math.ceil((kernelEnd + initrdBytes + TABLES) / 2 ** 20);

@@ -51,7 +51,7 @@ test("discard keeps the old content, and leaves no other file", () => {
   expect(readdirSync(folder)).toEqual(["report"]);
 });
 
-test("the end of the process discards", () => {
+test("the end of the process removes an unfinished file", () => {
   const before = process.listeners("exit");
   const file = OutputFile.open("--output", path);
   file.write("half");

@@ -37,7 +37,7 @@ describe("other errnos than EINVAL", () => {
     );
   });
 
-  test("EFAULT names the count and how many were there", () => {
+  test("the reason of EFAULT names the count and the number of entries", () => {
     expect(reason("EFAULT", [{ function: 0 }], undefined, 2)).toBe(
       "nent is 2, but only 1 entries were sent",
     );

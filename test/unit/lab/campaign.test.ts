@@ -121,7 +121,7 @@ test("an interruption keeps the finished columns, and reports the progress of th
   ]);
 });
 
-const NOTICE = "judged after a boot, because the restored machine failed";
+const NOTICE = "judged after a boot, because a claim failed in the restored machine";
 const result = (verdict: string): LabResult => ({
   ...EXITED,
   stdout: Buffer.from(

@@ -102,6 +102,14 @@ describe("a file outside of the repository", () => {
     expect(stderr).toContain("3 C files written to c");
   });
 
+  test("that fails is followed by a command that judges the claim again", () => {
+    writeFileSync(join(folder, "mine.claims.js"), CLAIMS);
+    const main = join(ROOT, "dist", "cli", "main.js");
+    const args = [main, "test", "mine.claims.js", "fails:"];
+    const { stdout } = spawnSync(process.execPath, args, { cwd: folder, encoding: "utf8" });
+    expect(stdout).toContain("node-kvm test --repro . mine.claims.js fails:");
+  });
+
   test("that ends its process is no success, and the earlier verdicts are kept", () => {
     const first = 'claim("first", "KVM", () => {});';
     const second = 'claim("second", "KVM", () => process.exit(0));';

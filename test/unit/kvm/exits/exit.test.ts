@@ -184,7 +184,7 @@ describe("an instruction that KVM could not emulate", () => {
     ["the flag is not set", { ndata: 3, flags: 0n }, { flags: 0n, insnBytes: undefined }],
     ["only another flag is set", { ndata: 3, flags: 2n }, { flags: 2n, insnBytes: undefined }],
     ["ndata ends before them", { ndata: 2 }, { flags: 1n, insnBytes: undefined }],
-  ])("is decoded without its bytes when %s", (_, fields, told) => {
+  ])("is decoded without the instruction's bytes when %s", (_, fields, told) => {
     expect(failed(fields)).toStrictEqual(told);
   });
 

@@ -162,7 +162,7 @@ function hugeOrSkip(
   }
 }
 
-// Without setting them aside, see test/lifecycle/lost-pages: that may be a SIGBUS.
+// test/lifecycle/lost-pages tests huge pages that are not set aside: an access may raise SIGBUS.
 describe("huge pages", () => {
   test("of 2 MiB are set aside at once", (context) => {
     const memory = hugeOrSkip(context, 4 * MIB, { hugePages: "2M" });

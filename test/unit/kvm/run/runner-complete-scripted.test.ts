@@ -138,7 +138,7 @@ describe("completeExit", () => {
     expect(vcpu.immediateExit).toBe(false);
   });
 
-  test("passes on what is thrown by what answers", () => {
+  test("throws the error that the answering function throws", () => {
     const { vcpu } = scripted(written);
     const own = new Error("no such device");
     const refuse = (): void => {

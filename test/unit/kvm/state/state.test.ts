@@ -202,7 +202,7 @@ describe("saving a vCPU", () => {
     expect(state?.msrs?.map(({ index }) => index)).toEqual([0x8b, 0x174]);
   });
 
-  test("has a TSC that was read in the end, with those of the others", () => {
+  test("has a TSC that was read last, together with the TSCs of the other vCPUs", () => {
     const called: string[] = [];
     const vcpus = [0, 1].map((id) => new FakeVcpu(id, {}, called));
     const states = saveVcpus(vcpus, origin, {});
@@ -222,7 +222,7 @@ describe("saving a vCPU", () => {
 describe("an XSAVE area", () => {
   const amx = fakeOrigin({ KVM_CAP_XSAVE2: 11_008 });
 
-  test("is read with all the room that KVM needs", () => {
+  test("is read in the size that KVM reports", () => {
     expect(readPart(new FakeVcpu(), part("xsave"), amx)).toHaveLength(11_008);
   });
 
