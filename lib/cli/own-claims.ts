@@ -66,6 +66,11 @@ export class OwnClaims implements Disposable {
     return join(this.#folder, "program.json");
   }
 
+  /** Counts the claims whose names contain a pattern; all without one. */
+  count(pattern: string | undefined): number {
+    return this.names.filter((name) => containsPattern(name, pattern)).length;
+  }
+
   /**
    * Judges the claims on this host's KVM.
    *
@@ -78,7 +83,7 @@ export class OwnClaims implements Disposable {
     onResult: (result: Result) => void,
     signal: AbortSignal,
   ): Promise<string | undefined> {
-    const expected = this.names.filter((name) => containsPattern(name, pattern)).length;
+    const expected = this.count(pattern);
     if (expected === 0 || signal.aborted) return undefined;
     const child = spawn(
       process.execPath,
