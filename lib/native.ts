@@ -237,8 +237,8 @@ export function headerProblem(header: Uint8Array): string | undefined {
 }
 
 /**
- * Whether an ELF file ends before its section headers, which linkers write last. The loader does not look: the process
- * ends with SIGBUS when it touches a page that the file lacks.
+ * Whether an ELF file ends before its section headers, which linkers write last. The loader does not check it: the
+ * process ends with SIGBUS when it touches a page that the file lacks.
  */
 function isCut(header: Uint8Array, size: number): boolean {
   if (headerProblem(header) !== undefined || header.length < HEADER_BYTES) return false;

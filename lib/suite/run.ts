@@ -6,5 +6,5 @@ import "../cpuid/index.ts";
 import "../trace/index.ts";
 import { runBundle } from "./main.ts";
 
-// A timer or a handle that a file of claims has left open must not keep the process alive.
+// A timer or a handle that a file of claims has left open must not keep the process from ending.
 process.exit(await runBundle(process.argv.slice(2)));

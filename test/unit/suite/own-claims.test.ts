@@ -117,7 +117,7 @@ describe("a file outside of the repository", () => {
     expect(verdicts).toEqual([["first", undefined, "pass"]]);
   });
 
-  test("that leaves a timer does not keep the process alive", () => {
+  test("that leaves a timer does not keep the process from ending", () => {
     write("d.test.js", 'setInterval(() => {}, 1000); claim("timer", "KVM", () => {});');
     expect(run({}, "d.test.js")).toMatchObject({ status: 0, stderr: "" });
   });
