@@ -1,7 +1,7 @@
 /**
  * Loads the addon on first use and declares its interface. Only this file does. The meaning of its functions is kvm/.
  */
-import { closeSync, existsSync, openSync, readSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { addonPlace, addonPlaces, cLibrary, packageFolder } from "./package.ts";
@@ -159,7 +159,27 @@ function watchListeners({ keepBusHandler }: Native): void {
 }
 
 const REMEDY = "install node-kvm again or, in a clone, run `npm run build:native`";
-const NOT_OURS = "the file is a module, but not this addon";
+const NOT_OURS = "the file is a module, but not this addon, or it is another version of it";
+const CUT = `the file is damaged: its end is missing; ${REMEDY}`;
+
+/** All functions of {@link Native}: an addon of another version may lack one. */
+const FUNCTIONS: Readonly<Record<keyof Native, true>> = {
+  open: true,
+  eventfd: true,
+  openFile: true,
+  mapAnonymous: true,
+  mapMemfd: true,
+  mapFile: true,
+  keepBusHandler: true,
+  reqXcompGuestPerm: true,
+  kickVcpu: true,
+  descriptors: true,
+};
+
+function isOurs(addon: unknown): boolean {
+  const exported = Object(addon) as Readonly<Record<string, unknown>>;
+  return Object.keys(FUNCTIONS).every((name) => typeof exported[name] === "function");
+}
 
 /** The meanings of the loader's messages and their remedies. The first matching row applies. */
 const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
@@ -216,12 +236,28 @@ export function headerProblem(header: Uint8Array): string | undefined {
   return `it was built for another architecture (ELF machine ${machine}); this is x86-64 (${X86_64})`;
 }
 
-function readHeader(file: string): Uint8Array | undefined {
+/**
+ * Whether an ELF file ends before its section headers, which linkers write last. The loader does not check it: the
+ * process ends with SIGBUS when it touches a page that the file lacks.
+ */
+function isCut(header: Uint8Array, size: number): boolean {
+  if (headerProblem(header) !== undefined || header.length < HEADER_BYTES) return false;
+  const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+  const [each, count] = [view.getUint16(58, true), view.getUint16(60, true)];
+  return view.getBigUint64(40, true) + BigInt(each * count) > BigInt(size);
+}
+
+/** The bytes of an ELF header of 64 bits. */
+const HEADER_BYTES = 64;
+
+/** Returns the first bytes of a file, and whether it was cut; `undefined` if it cannot be read. */
+function readHeader(file: string): { header: Uint8Array; isCut: boolean } | undefined {
   try {
     const descriptor = openSync(file, "r");
     try {
-      const header = new Uint8Array(20);
-      return header.subarray(0, readSync(descriptor, header));
+      const bytes = new Uint8Array(HEADER_BYTES);
+      const header = bytes.subarray(0, readSync(descriptor, bytes));
+      return { header, isCut: isCut(header, fstatSync(descriptor).size) };
     } finally {
       closeSync(descriptor);
     }
@@ -235,7 +271,7 @@ export function loadFailure(cause: unknown, file?: string): string {
   const { code, message = String(cause) } = (cause ?? {}) as { code?: string; message?: string };
   const [first = ""] = message.split("\n");
   const isLibrary = code === "ERR_DLOPEN_FAILED" && file !== undefined;
-  const header = isLibrary ? readHeader(file) : undefined;
+  const header = isLibrary ? readHeader(file)?.header : undefined;
   const meaning =
     (header === undefined ? undefined : headerProblem(header)) ??
     LOAD_FAILURES.find(([words]) => words.test(first))?.[1];
@@ -259,8 +295,11 @@ function addonFile(): string {
   }
   const named = process.env["NODE_KVM_ADDON"];
   if (named !== undefined && named !== "") {
-    if (existsSync(named)) return resolve(named);
-    const reason = "NODE_KVM_ADDON names this file, which does not exist";
+    const exists = existsSync(named);
+    // A FIFO or a device could be read forever.
+    if (exists && statSync(named).isFile()) return resolve(named);
+    const problem = exists ? "which is no regular file" : "which does not exist";
+    const reason = `NODE_KVM_ADDON names this file, ${problem}`;
     throw new AddonError(`node-kvm's addon could not be loaded (${resolve(named)}): ${reason}`);
   }
   const folder = packageFolder();
@@ -283,8 +322,9 @@ export function native(): Native {
     if (problem !== undefined) throw new AddonError(problem);
     const file = addonFile();
     try {
+      if (readHeader(file)?.isCut === true) throw new TypeError(CUT);
       const addon = createRequire(import.meta.url)(file) as Native;
-      if (typeof addon.mapAnonymous !== "function") throw new TypeError(NOT_OURS);
+      if (!isOurs(addon)) throw new TypeError(NOT_OURS);
       watchListeners(addon);
       loaded = addon;
     } catch (cause) {

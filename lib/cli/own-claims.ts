@@ -66,6 +66,11 @@ export class OwnClaims implements Disposable {
     return join(this.#folder, "program.json");
   }
 
+  /** Counts the claims whose names contain a pattern; all without one. */
+  count(pattern: string | undefined): number {
+    return this.names.filter((name) => containsPattern(name, pattern)).length;
+  }
+
   /**
    * Judges the claims on this host's KVM.
    *
@@ -78,7 +83,7 @@ export class OwnClaims implements Disposable {
     onResult: (result: Result) => void,
     signal: AbortSignal,
   ): Promise<string | undefined> {
-    const expected = this.names.filter((name) => containsPattern(name, pattern)).length;
+    const expected = this.count(pattern);
     if (expected === 0 || signal.aborted) return undefined;
     const child = spawn(
       process.execPath,
@@ -100,8 +105,8 @@ export class OwnClaims implements Disposable {
     let judged = 0;
     const lines = createInterface({ input: child.stdout });
     lines.on("line", (line) => {
-      const result = parsed(line) as Result | undefined;
-      if (result === undefined) return;
+      const result = parsed(line);
+      if (!isResult(result)) return;
       judged += 1;
       onResult(result);
     });
@@ -149,6 +154,12 @@ function listClaims(program: string): readonly string[] {
   const reason =
     line ?? error?.message ?? `the process that loads them ended with status ${status}`;
   throw new CommandError(line === undefined ? `the claims cannot be listed: ${reason}` : reason);
+}
+
+/** Whether a line is a result: a claim may also have written JSON to descriptor 1. */
+function isResult(value: unknown): value is Result {
+  const { id, title, verdict } = Object(value) as Readonly<Record<string, unknown>>;
+  return [id, title, verdict].every((text) => typeof text === "string");
 }
 
 /** Parses JSON; `undefined` for any other text, such as a claim's that wrote to descriptor 1. */

@@ -9,6 +9,7 @@ import type { TextStream } from "./terminal.ts";
 export class TestProgress {
   readonly #progress: Progress;
   #files = 0;
+  #claims = 0;
   #filesDone = 0;
   #judged = 0;
   #failed = 0;
@@ -28,6 +29,11 @@ export class TestProgress {
   /** Notes how many files of claims there are. */
   begin(files: number): void {
     this.#files = files;
+  }
+
+  /** Notes how many claims there are, if the ends of their files are not known. */
+  beginClaims(claims: number): void {
+    this.#claims = claims;
   }
 
   /** Notes the claim that is judged from now on. */
@@ -54,6 +60,10 @@ export class TestProgress {
   }
 
   #totals(elapsed: number): string {
+    if (this.#claims > 0) {
+      const judged = `${this.#judged} of ${counted(this.#claims, "claim")} judged`;
+      return `${judged}, ${this.#failed} fail, ${duration(elapsed)}`;
+    }
     if (this.#files === 0) return `starting, ${duration(elapsed)}`;
     const [done, all] = [this.#filesDone, this.#files];
     const parts = [

@@ -111,6 +111,7 @@ async function judgeAndReport(
     if (options.progress) process.stderr.write(`${result.verdict} ${printable(result.id)}\n`);
   };
   const progress = new TestProgress();
+  if (own !== undefined) progress.beginClaims(own.count(options.pattern));
   const onResult = (result: Result): void => progress.ended(result, () => print(result));
   const environment = reproEnvironment(options);
   const running =

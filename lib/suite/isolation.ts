@@ -31,9 +31,22 @@ export function judgeInProcess(args: readonly string[]): readonly Result[] {
   try {
     return (JSON.parse(stdout.toString()) as { readonly results: readonly Result[] }).results;
   } catch (cause) {
-    const end = signal ?? `status ${status}`;
-    throw new ProcessEnded(`the process of ${args.at(-1)} ended with ${end}, without results`, {
-      cause,
-    });
+    throw new ProcessEnded(`${endOf(args, status, signal)}, without results`, { cause });
   }
+}
+
+/**
+ * Judges one file's claims in its own process, which prints its results on this process's standard output.
+ *
+ * @returns how the process ended, if it did not end with success.
+ */
+export function printInProcess(args: readonly string[]): string | undefined {
+  const stdio = ["ignore", "inherit", "inherit"] as const;
+  const { status, signal, error } = spawnSync(process.execPath, args, { stdio: [...stdio] });
+  if (error !== undefined) throw error;
+  return status === 0 ? undefined : endOf(args, status, signal);
+}
+
+function endOf(args: readonly string[], status: number | null, signal: string | null): string {
+  return `the process of ${args.at(-1)} ended with ${signal ?? `status ${status}`}`;
 }

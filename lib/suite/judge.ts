@@ -1,4 +1,5 @@
 /** Judges registered claims one after another. The list of claims is registry.ts. */
+import { inspect } from "node:util";
 import { containsPattern, type Result, splitName } from "../report/result.ts";
 import type { RegisteredClaim } from "./registry.ts";
 
@@ -51,8 +52,13 @@ async function judgeClaim({ name, meta, body, timeout }: RegisteredClaim): Promi
   const duration = performance.now() - started;
   const { claim, deviation } = notes as { claim?: number; deviation?: string };
   const verdict = verdictOf(failure, deviation);
-  const reason = deviation ?? failure?.message;
+  const reason = deviation ?? (failure === undefined ? undefined : messageOf(failure));
   return { ...splitName(name), number: claim, verdict, reason, duration };
+}
+
+/** Returns an error's message as text, which a claim may have set to any value. */
+function messageOf({ message }: Error): string {
+  return typeof message === "string" ? message : inspect(message);
 }
 
 function verdictOf(failure: Error | undefined, deviation: string | undefined): Result["verdict"] {

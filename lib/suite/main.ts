@@ -10,8 +10,9 @@ import { parseArgs } from "node:util";
 import { KvmError } from "../errors.ts";
 import { guest } from "../guest/index.ts";
 import { Kvm, vendorModule } from "../index.ts";
+import { printable } from "../report/printable.ts";
 import { isGreen, type Report, type Result } from "../report/result.ts";
-import { judgeInProcess, needsOwnProcesses, ProcessEnded } from "./isolation.ts";
+import { judgeInProcess, needsOwnProcesses, ProcessEnded, printInProcess } from "./isolation.ts";
 import { judgeClaims } from "./judge.ts";
 import { LoadError, loadProgram } from "./program.ts";
 import { registeredClaims } from "./registry.ts";
@@ -53,7 +54,7 @@ export async function runBundle(args: readonly string[]): Promise<number> {
     return await run(values);
   } catch (error) {
     if (!(error instanceof LoadError || error instanceof ProcessEnded)) throw error;
-    print(2, `node-kvm: ${error.message}\n`);
+    print(2, `node-kvm: ${printable(error.message)}\n`);
     return TROUBLE;
   }
 }
@@ -70,6 +71,7 @@ async function run(options: Options): Promise<number> {
   const { pattern, program } = held === undefined ? options : await waitForWork(options);
   if (held !== undefined && program !== undefined) await loadProgram(program);
   const own = file === undefined && (options["own-processes"] === true || needsOwnProcesses());
+  if (own && options.print === "lines") return printFiles({ pattern, program });
   const onResult = printerOf(options.print);
   const results = own
     ? judgeFiles({ pattern, program, print: options.print }, onResult)
@@ -159,22 +161,41 @@ async function judgeHere(
   }
 }
 
-/** Judges each file in its own process, with the same options. Only those that print lines print none of their own. */
+/** Judges each file in its own process, with the same options. Only those that print a report print no progress. */
 function judgeFiles(
   options: Readonly<Record<"pattern" | "program" | "print", string | undefined>>,
   onResult: (result: Result) => void,
 ): readonly Result[] {
   using _held = holdVcpu();
-  const files = new Set(registeredClaims().map(({ file }) => file));
   const isSilent = options.print !== undefined;
-  const more = Object.entries({ ...options, print: isSilent ? "report" : undefined }).flatMap(
-    ([name, value]) => (value === undefined ? [] : [`--${name}=${value}`]),
-  );
-  return Array.from(files).flatMap((file) => {
-    const results = judgeInProcess([process.argv[1] ?? "", ...more, "--file", file]);
+  return fileRuns({ ...options, print: isSilent ? "report" : undefined }).flatMap((args) => {
+    const results = judgeInProcess(args);
     if (isSilent) for (const result of results) onResult(result);
     return results;
   });
+}
+
+/**
+ * Judges each file in its own process, which prints each result as a line: if a claim ends its process, the results
+ * before it and those of the other files are not lost.
+ *
+ * @returns the exit status.
+ */
+function printFiles(options: Readonly<Record<"pattern" | "program", string | undefined>>): number {
+  using _held = holdVcpu();
+  const ends = fileRuns({ ...options, print: "lines" }).map(printInProcess);
+  const early = ends.filter((end) => end !== undefined);
+  for (const end of early) print(2, `node-kvm: ${printable(end)}\n`);
+  return early.length === 0 ? 0 : TROUBLE;
+}
+
+/** Returns the arguments of Node.js for each file of claims. */
+function fileRuns(options: Readonly<Record<string, string | undefined>>): readonly string[][] {
+  const more = Object.entries(options).flatMap(([name, value]) =>
+    value === undefined ? [] : [`--${name}=${value}`],
+  );
+  const files = new Set(registeredClaims().map(({ file }) => file));
+  return Array.from(files, (file) => [process.argv[1] ?? "", ...more, "--file", file]);
 }
 
 /**
@@ -201,8 +222,22 @@ function holdVcpu(): Disposable | undefined {
   }
 }
 
+/** How often a full pipe is tried again, ms. */
+const RETRY_MS = 1;
+
 /** Writes a whole text at once, because the process may exit right after. */
 function print(descriptor: number, text: string): void {
   const bytes = Buffer.from(text);
-  for (let at = 0; at < bytes.length; ) at += writeSync(descriptor, bytes, at);
+  for (let at = 0; at < bytes.length; ) at += writePart(descriptor, bytes.subarray(at));
+}
+
+/** Writes what a descriptor takes; nothing if it is a full pipe: Node makes the pipes of `process.stdout` non-blocking. */
+function writePart(descriptor: number, bytes: Uint8Array): number {
+  try {
+    return writeSync(descriptor, bytes);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
+    return 0;
+  }
 }

@@ -55,7 +55,7 @@ function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const [message = ""] = error.message.split("\n");
   const inPackage = join(packageFolder(), "/");
-  const frames = (error.stack ?? "").matchAll(/\(?(?:file:\/\/)?(\/[^():]+):(\d+):\d+\)?$/gm);
+  const frames = (error.stack ?? "").matchAll(/(?:[ (]|file:\/\/)(\/[^():]+):(\d+):\d+\)?$/gm);
   const place = Array.from(frames).find(([, path = ""]) => !path.startsWith(inPackage));
   return place === undefined ? message : `${message} (${place[1]}:${place[2]})`;
 }

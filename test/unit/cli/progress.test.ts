@@ -175,6 +175,15 @@ test("the suite's claims are printed above the block, which names the claim that
   expect(terminal.all).toEqual(["  ok  set-257"]);
 });
 
+test("claims without known files are counted from the start", () => {
+  const terminal = new FakeTerminal(80, 24);
+  const progress = new TestProgress(terminal);
+  progress.beginClaims(3);
+  progress.ended(result("fail"), () => terminal.write("  FAIL\n"));
+  expect(terminal.all).toEqual(["  FAIL", "1 of 3 claims judged, 1 fail, 0 s"]);
+  progress.end();
+});
+
 test.each([
   [400, "0 s"],
   [59_000, "59 s"],

@@ -38,6 +38,7 @@ function printed(dist: string, env: Readonly<Record<string, string>>, before = "
   return execFileSync(process.execPath, ["--input-type=module", "-e", program], {
     env: { ...rest, ...env },
     encoding: "utf8",
+    timeout: 20_000,
   }).trimEnd();
 }
 
@@ -65,6 +66,8 @@ describe("an addon that", () => {
     ["is text", "this is no library\n".repeat(100)],
     ["was cut short", addon.subarray(0, 200)],
     ["was cut in its header", addon.subarray(0, 19)],
+    ["was cut in the middle", addon.subarray(0, 30_000)],
+    ["lacks its last byte", addon.subarray(0, -1)],
   ])("%s is damaged", (name, bytes) => {
     const message = failure(written(`${name.replaceAll(" ", "-")}.node`, bytes));
     expect(message).toMatch(/the file is damaged/);
@@ -90,9 +93,21 @@ describe("an addon that", () => {
     expect(failure(file)).toContain("it was built for musl, but this Node uses glibc");
   });
 
-  test("is another module is not this addon", () => {
-    expect(failure(written("other.cjs", "module.exports = {};"))).toContain(
+  test.each([
+    ["other", "module.exports = {};"],
+    ["older", "module.exports = { mapAnonymous() {} };"],
+  ])("is %s is not this addon", (name, text) => {
+    expect(failure(written(`${name}.cjs`, text))).toContain(
       "the file is a module, but not this addon",
+    );
+  });
+
+  test.each(["a FIFO", "a folder"])("is %s is rejected before it is read", (kind) => {
+    const file = join(folder, `${kind}.node`);
+    if (kind === "a folder") mkdirSync(file);
+    else execFileSync("mkfifo", [file]);
+    expect(failure(file)).toContain(
+      `(${file}): NODE_KVM_ADDON names this file, which is no regular`,
     );
   });
 

@@ -47,11 +47,15 @@ function run(env: Readonly<Record<string, string>>, ...args: readonly string[]) 
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
     [join(ROOT, "dist", "cli", "main.js"), "test", "--reporter", "json", ...args],
-    { cwd: folder, encoding: "utf8", env: { ...process.env, ...env } },
+    { cwd: folder, encoding: "utf8", timeout: 60_000, env: { ...process.env, ...env } },
   );
   const { results } = JSON.parse(stdout) as Report;
   const verdicts = results.map(({ id, number, verdict }) => [id, number, verdict] as const);
   return { status, stderr, results, verdicts };
+}
+
+function write(name: string, text: string): void {
+  writeFileSync(join(folder, name), `import { claim } from "node-kvm/test";\n${text}`);
 }
 
 describe("a file outside of the repository", () => {
@@ -115,9 +119,33 @@ describe("a file outside of the repository", () => {
     const second = 'claim("second", "KVM", () => process.exit(0));';
     writeFileSync(join(folder, "a.test.js"), `import { claim } from "node-kvm/test";\n${first}`);
     writeFileSync(join(folder, "b.test.js"), `import { claim } from "node-kvm/test";\n${second}`);
-    const { status, stderr } = run({}, "a.test.js", "b.test.js");
+    const { status, stderr, verdicts } = run({}, "a.test.js", "b.test.js");
     expect(status).toBe(2);
-    expect(stderr).toMatch(/the process of the claims ended with status \d after [01] of 2 claims/);
+    expect(stderr).toMatch(/the process of the claims ended with status \d after 1 of 2 claims/);
+    expect(verdicts).toEqual([["first", undefined, "pass"]]);
+  });
+
+  test("that leaves a timer does not keep the process from ending", () => {
+    write("d.test.js", 'setInterval(() => {}, 1000); claim("timer", "KVM", () => {});');
+    expect(run({}, "d.test.js")).toMatchObject({ status: 0, stderr: "" });
+  });
+
+  test("whose reports are longer than a pipe is judged", () => {
+    const claims = 'for (let i = 0; i < 3000; i += 1) claim("c" + i, "K".repeat(200), () => {});';
+    write("e.test.js", claims);
+    expect(run({}, "e.test.js")).toMatchObject({ status: 0, stderr: "" });
+  });
+
+  test("may throw an error without a text and write JSON to standard output", () => {
+    const thrown = "throw Object.assign(new Error(), { message: { a: 1 } });";
+    const written = 'writeSync(1, "5\\nnull\\n{}\\n");';
+    write(
+      "f.test.js",
+      `import { writeSync } from "node:fs"; claim("odd", "KVM", () => { ${written} ${thrown} });`,
+    );
+    const { status, results } = run({}, "f.test.js");
+    expect(status).toBe(1);
+    expect(results).toMatchObject([{ id: "odd", verdict: "fail", reason: "{ a: 1 }" }]);
   });
 
   test("whose claims are all skipped is no success", () => {
