@@ -1,4 +1,4 @@
-// What giving a vCPU its CPUID table costs: before its first run, and the same again after it.
+// Measures KVM_SET_CPUID2: before the vCPU's first run, and with the same table after it.
 import { ratio } from "./harness/limits.js";
 import { repeated } from "./harness/loops.js";
 
@@ -16,7 +16,7 @@ const after = (stage) => {
 export const question = {
   name: "set-cpuid2",
   asks: "What does KVM_SET_CPUID2 cost?",
-  note: "The whole supported table. C has its bytes ready; JavaScript encodes its entries each time.",
+  note: "The whole supported table. C sends prepared bytes; JavaScript encodes its entries each time.",
   guest: "port",
   operations: 50,
   rows: [
