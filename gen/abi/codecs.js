@@ -1,6 +1,6 @@
 /**
- * Layouts in, lib/abi/generated/codecs.ts out: straight-line code for the structs that programs send
- * and ask for most. All others are read and written by their layouts, which is lib/abi/struct.ts.
+ * Generates lib/abi/generated/codecs.ts from layouts: straight-line code for the structs that programs send
+ * and read most. lib/abi/struct.ts reads and writes all others by their layouts.
  */
 
 /**
@@ -8,7 +8,7 @@
  * @typedef {import("./layouts.js").Field} Field
  */
 
-/** What is code, and the structs within. */
+/** The structs that get code; the code includes the structs inside them. */
 const HOT = [
   "kvm_regs",
   "kvm_segment",
@@ -21,7 +21,7 @@ const HOT = [
   "kvm_msrs",
 ];
 
-/** Elements of an array that are read one by one. */
+/** The longest array whose elements are read one by one. */
 const MOST_ELEMENTS = 4;
 
 /** @type {Record<string, [size: number, get: string]>} */
@@ -59,7 +59,7 @@ function putMember({ name, offset, element, isLayout, dims }, { tail }) {
 }
 
 /**
- * Refuses what the code below does not do.
+ * Throws for a layout that the code below does not support.
  * @param {Layout} layout @param {(element: string) => number} sizeOf
  */
 function check({ cName, fields, tail }, sizeOf) {
@@ -69,14 +69,14 @@ function check({ cName, fields, tail }, sizeOf) {
     const [count = 1, ...deeper] = dims;
     const isBytes = element === "u8" && dims.length > 0;
     const short = count <= MOST_ELEMENTS && deeper.length === 0;
-    // Of members that overlap the last one named wins, and this code has an order of its own.
+    // If members overlap, the last one that the caller names is written; generated code has a fixed order.
     if (!known || !short || isBytes || bits || offset < end) {
-      throw new Error(`${cName}.${name}: codecs.js cannot do this`);
+      throw new Error(`${cName}.${name}: codecs.js does not support this field`);
     }
     end = offset + count * sizeOf(element);
   }
   if (tail && !(tail.isLayout && tail.count)) {
-    throw new Error(`${cName}.${tail.name}: codecs.js cannot do this`);
+    throw new Error(`${cName}.${tail.name}: codecs.js does not support this field`);
   }
 }
 
@@ -123,7 +123,7 @@ import {
 `;
 
 /**
- * Makes codecs.ts, without its stamp.
+ * Returns the text of codecs.ts, without its stamp.
  * @param {Map<string, Layout>} layouts
  * @returns {string}
  */

@@ -1,6 +1,6 @@
 /**
- * What each x86 ioctl takes: the facts of the headers, the rows of kvm-ioctls.tsv and the hand-kept
- * exceptions of ioctl-shapes.json, made into one list. Printing it is ioctls.js.
+ * The shapes of all x86 ioctls: their arguments and results, from the facts of the headers, the rows of
+ * kvm-ioctls.tsv and the hand-written exceptions of ioctl-shapes.json. ioctls.js prints them.
  */
 
 import { readFileSync } from "node:fs";
@@ -26,7 +26,7 @@ const factsDirectory = join(import.meta.dirname, "..", "facts");
 const widths = new Map(Object.entries({ u8: 1, u16: 2, u32: 4, u64: 8 }));
 
 /**
- * The hand-kept exceptions.
+ * The hand-written exceptions.
  * @type {{ ioctls: Record<string, Exception>, commands: Commands,
  *   capabilities: Record<string, Record<string, string>> }}
  */
@@ -47,7 +47,7 @@ function readRows() {
 }
 
 /**
- * Finds the capability a row needs: the first one it names, if the first word is not "basic".
+ * Finds the capability that a row needs: the first one that it names, if its first word is not "basic".
  * @param {Facts} facts @param {{ name: string, fd: string, needs: string }} row
  */
 function capabilityOf(facts, { name, fd, needs }) {
@@ -59,7 +59,7 @@ function capabilityOf(facts, { name, fd, needs }) {
   return capability;
 }
 
-/** Says whether C itself calls a field an address. @param {Facts} facts @param {string} cName */
+/** Returns whether a struct has a field with a pointer type in C. @param {Facts} facts @param {string} cName */
 function holdsPointer(facts, cName) {
   /** @param {import("./extract.js").Field[]} fields @returns {boolean} */
   const search = (fields) =>
@@ -76,7 +76,8 @@ function holdsPointer(facts, cName) {
  */
 function kindOf(facts, told, struct, request, name) {
   if (told?.kind) return told.kind;
-  if (request >>> 16 === 0) throw new Error(`${name}: _IO says nothing; tell in ioctl-shapes.json`);
+  if (request >>> 16 === 0)
+    throw new Error(`${name}: _IO has no argument type; add the kind to ioctl-shapes.json`);
   if (struct?.tail?.count) return "tailed";
   return struct && holdsPointer(facts, struct.cName) ? "pointing" : "plain";
 }
@@ -137,7 +138,7 @@ function makeShape(facts, layouts, name, rows) {
 }
 
 /**
- * Makes the shape of every x86 ioctl, by request. A request that two of them share is an error.
+ * Makes the shape of every x86 ioctl, sorted by request. Two ioctls with the same request are an error.
  * @param {Facts} facts @param {Map<string, Layout>} layouts
  * @returns {Shape[]}
  */
