@@ -81,7 +81,7 @@ describe("restoring a vCPU", () => {
   test("of another id is refused before anything is written", () => {
     const vcpu = new FakeVcpu(1);
     expect(() => restoreVcpus([[vcpu, { id: 0, mpState: 0 }]], origin)).toThrow(
-      "restoring vcpus (vm): the state has the vCPU ids 0; the ids that were given are 1",
+      "restoring vcpus (vm): the state has the vCPU ids 0; the passed vCPUs have the ids 1",
     );
     expect(sets(vcpu.called)).toEqual([]);
   });
