@@ -1,5 +1,5 @@
-// A guest that runs while signals arrive that are not kicks: a profiler's, a
-// listener's. usage: node signals.js MILLISECONDS
+// Runs a guest while signals other than kicks arrive: a profiler's and a listener's.
+// usage: node signals.js MILLISECONDS
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fromSupported, Kvm } from "node-kvm";
