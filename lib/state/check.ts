@@ -162,7 +162,7 @@ export const STATE_RULES: readonly StateRule[] = [
         : [
             {
               part: "cpuid",
-              message: `${cpuid.length} entries, and KVM takes ${KVM_MAX_CPUID_ENTRIES}`,
+              message: `${cpuid.length} entries, and KVM accepts ${KVM_MAX_CPUID_ENTRIES}`,
               prevents: true,
             },
           ],

@@ -114,9 +114,7 @@ async function alone(vcpu, moment) {
   done[isSync ? "aloneSync" : "alone"] += 1;
   if (kind === "io") return;
   const how = isSync ? "runSync()" : "run()";
-  throw new Error(
-    `${how} ended with ${kind} though nobody kicked it, but the one before, ${moment}`,
-  );
+  throw new Error(`${how} ended with ${kind} although only the previous run was kicked, ${moment}`);
 }
 
 /** A guest that only a kick can end. */

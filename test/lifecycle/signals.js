@@ -50,7 +50,7 @@ const until = Date.now() + Number(milliseconds);
 while (Date.now() < until) {
   const box = new Sandbox(kvm, { program, cpuid });
   const said = JSON.stringify(box.syncs().map((values) => values.map(Number)));
-  if (said !== "[[1],[2]]") throw new Error(`the guest said ${said}`);
+  if (said !== "[[1],[2]]") throw new Error(`the guest sent ${said}`);
   box.vcpu.completeExit();
   box.vm.saveState([box.vcpu]);
   box.close();

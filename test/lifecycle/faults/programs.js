@@ -129,7 +129,7 @@ export const DEVICE_PROGRAMS = {
     vcpu.completeExit();
     assert.equal(exitOf(vcpu), "io");
   },
-  "a run beside the event loop": async (own) => {
+  "a run on another thread": async (own) => {
     const { vcpu } = machine(own, EXITS);
     assert.equal((await vcpu.run()).kind, "io");
     assert.equal((await vcpu.run()).kind, "io");

@@ -123,7 +123,7 @@ const CASES: readonly Case[] = [
     { cpuid: table(...Array.from({ length: 257 }, (_, i) => ({ function: 0x100 + i }))) },
     {},
     "vcpus[0].cpuid",
-    "257 entries, and KVM takes 256",
+    "257 entries, and KVM accepts 256",
     true,
   ],
   [

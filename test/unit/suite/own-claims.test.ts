@@ -102,7 +102,7 @@ describe("a file outside of the repository", () => {
     expect(stderr).toContain("3 C files written to c");
   });
 
-  test("that ends its process is no success, and the earlier verdicts are kept", () => {
+  test("that ends its process is a failure, and the earlier verdicts are kept", () => {
     const first = 'claim("first", "KVM", () => {});';
     const second = 'claim("second", "KVM", () => process.exit(0));';
     writeFileSync(join(folder, "a.test.js"), `import { claim } from "node-kvm/test";\n${first}`);
@@ -112,7 +112,7 @@ describe("a file outside of the repository", () => {
     expect(stderr).toMatch(/the process of the claims ended with status \d after [01] of 2 claims/);
   });
 
-  test("whose claims are all skipped is no success", () => {
+  test("whose claims are all skipped is a failure", () => {
     const text = 'claim("none", "KVM", (kit) => kit.require(false, "never"));';
     writeFileSync(join(folder, "c.test.js"), `import { claim } from "node-kvm/test";\n${text}`);
     expect(run({}, "c.test.js")).toMatchObject({
