@@ -14,7 +14,7 @@ export const total = (most) => ({ kind: "total", most });
  *
  * @param {{ kind: "ratio" | "over" | "total", most: number }} limit
  * @param {{ median: number }} figure
- * @param {{ median: number } | undefined} base what it is held against
+ * @param {{ median: number } | undefined} base the figure of the compared row
  * @param {boolean} isEmulated
  */
 export function verdict(limit, figure, base, isEmulated) {

@@ -139,7 +139,7 @@ const sorted = (entries) =>
 /**
  * Reads UAPI headers (a directory with linux/ and asm/) and returns the facts, sorted by name.
  * @param {string} directory
- * @param {string} version the kernel's, e.g. "7.2": the headers do not say it
+ * @param {string} version the kernel's, e.g. "7.2": the headers do not contain it
  * @returns {Facts}
  */
 export function extract(directory, version) {

@@ -52,8 +52,8 @@ function wrap(sentence) {
 }
 
 /** @param {import("./links.js").Link} link */
-function printLink({ field, kind, direction, told }) {
-  const when = told.length > 0 ? `,\n      when: ${JSON.stringify(told.join(", "))}` : "";
+function printLink({ field, kind, direction, stated }) {
+  const when = stated.length > 0 ? `,\n      when: ${JSON.stringify(stated.join(", "))}` : "";
   const line = `{ field: "${field}", kind: "${kind}", direction: "${direction}"${when} }`;
   return `    ${when ? line.replace("{ ", "{\n      ").replace(/ }$/, ",\n    }") : line},\n`;
 }

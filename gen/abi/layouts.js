@@ -101,8 +101,8 @@ export function makeLayouts(facts) {
 
   /** @param {Layout} layout @param {CField} field */
   const addTail = (layout, field) => {
-    const told = choices.tailCounts[layout.cName];
-    if (!told || layout.tail)
+    const stated = choices.tailCounts[layout.cName];
+    if (!stated || layout.tail)
       throw new Error(
         `${layout.cName}.${field.name}: a struct has one tail at most, and tailCounts has its count`,
       );
@@ -114,7 +114,7 @@ export function makeLayouts(facts) {
       name: camelCase(field.name),
       cName: field.name,
       offset: field.offset,
-      count: told.count,
+      count: stated.count,
       c: field.c,
       element: made.element,
       isLayout: made.isLayout,

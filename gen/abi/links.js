@@ -11,7 +11,7 @@ import { camelCase } from "./layouts.js";
  * @typedef {{ field: string, kind: string, direction: string, when?: string[] }} ToldLink
  * @typedef {{ offset: number, width: number, value: number }} Condition
  * @typedef {{ field: string, kind: string, direction: string, offset: number, width: number,
- *   when: Condition[], told: string[] }} Link
+ *   when: Condition[], stated: string[] }} Link
  * @typedef {{ id: number, size: number, links: Link[] }} Command
  */
 
@@ -60,17 +60,17 @@ function condition(facts, fields, text) {
 
 /**
  * Makes the links of one ioctl, in the order in which values for them are given.
- * @param {Facts} facts @param {string | undefined} cName @param {ToldLink[]} told
+ * @param {Facts} facts @param {string | undefined} cName @param {ToldLink[]} stated
  * @returns {Link[]}
  */
-export function makeLinks(facts, cName, told) {
+export function makeLinks(facts, cName, stated) {
   const fields = facts.structs[cName ?? ""]?.fields ?? [];
-  return told.flatMap(({ field, kind, direction, when = [] }) =>
+  return stated.flatMap(({ field, kind, direction, when = [] }) =>
     resolve(facts, fields, field).map(({ offset, width, name }) => {
       // A descriptor in a field of eight bytes is written into the lower four, because KVM reads only those.
       if (kind !== "fd" && width !== 8) throw new Error(`${cName}.${field}: ${width} bytes`);
       const conditions = when.map((text) => condition(facts, fields, text));
-      return { field: name, kind, direction, offset, width, when: conditions, told: when };
+      return { field: name, kind, direction, offset, width, when: conditions, stated: when };
     }),
   );
 }
@@ -85,10 +85,10 @@ export function makeCommands(facts, named) {
     const struct = facts.structs[cName];
     const id = facts.constants[command];
     if (!struct || id === undefined) throw new Error(`${command}: no struct ${cName}`);
-    const told = struct.fields
+    const stated = struct.fields
       .filter(({ name }) => isAddress.test(name))
       .map(({ name }) => ({ field: name, kind: "bytes", direction: "inout" }));
-    if (told.length === 0) throw new Error(`${cName} holds no address`);
-    return { id: Number(id), size: struct.size, links: makeLinks(facts, cName, told) };
+    if (stated.length === 0) throw new Error(`${cName} holds no address`);
+    return { id: Number(id), size: struct.size, links: makeLinks(facts, cName, stated) };
   });
 }

@@ -51,8 +51,8 @@ function readRows() {
  * @param {Facts} facts @param {{ name: string, fd: string, needs: string }} row
  */
 function capabilityOf(facts, { name, fd, needs }) {
-  const told = exceptions.capabilities[name]?.[fd];
-  if (told) return told;
+  const stated = exceptions.capabilities[name]?.[fd];
+  if (stated) return stated;
   if (needs.startsWith("basic")) return null;
   const capability = `KVM_CAP_${/^[A-Z0-9_]+/.exec(needs)?.[0]}`;
   if (!(capability in facts.constants)) throw new Error(`${name} needs ${capability}?`);
@@ -71,11 +71,11 @@ function holdsPointer(facts, cName) {
 }
 
 /**
- * @param {Facts} facts @param {Exception | undefined} told @param {Layout | undefined} struct
+ * @param {Facts} facts @param {Exception | undefined} stated @param {Layout | undefined} struct
  * @param {number} request @param {string} name
  */
-function kindOf(facts, told, struct, request, name) {
-  if (told?.kind) return told.kind;
+function kindOf(facts, stated, struct, request, name) {
+  if (stated?.kind) return stated.kind;
   if (request >>> 16 === 0)
     throw new Error(`${name}: _IO has no argument type; add the kind to ioctl-shapes.json`);
   if (struct?.tail?.count) return "tailed";
@@ -104,13 +104,13 @@ function entrySize(layouts, tail) {
  */
 function makeShape(facts, layouts, name, rows) {
   const known = facts.requests[name];
-  const told = exceptions.ioctls[name];
+  const stated = exceptions.ioctls[name];
   const request = known?.request ?? 0;
   if (rows.some((row) => row.request !== request)) throw new Error(`${name}: not ${request}`);
-  const cName = told?.struct ?? known?.argument?.replace(/^struct /, "");
+  const cName = stated?.struct ?? known?.argument?.replace(/^struct /, "");
   const struct = [...layouts.values()].find((layout) => layout.cName === cName);
-  const kind = kindOf(facts, told, struct, request, name);
-  const counted = kind === "tailed" ? struct?.tail?.count : told?.sizeField;
+  const kind = kindOf(facts, stated, struct, request, name);
+  const counted = kind === "tailed" ? struct?.tail?.count : stated?.sizeField;
   const count = counted ? place(struct, counted) : { offset: 0, width: 0 };
   const bits = ["none", "in", "out", "inout"][request >>> 30] ?? "none";
   const sections = new Set(rows.map(({ section }) => section));
@@ -121,10 +121,10 @@ function makeShape(facts, layouts, name, rows) {
     request,
     fds: rows.map(({ fd }) => fd),
     kind,
-    result: told?.result ?? "int",
-    direction: told?.direction ?? bits,
-    links: makeLinks(facts, cName, told?.links ?? []),
-    nullable: told?.nullable ?? false,
+    result: stated?.result ?? "int",
+    direction: stated?.direction ?? bits,
+    links: makeLinks(facts, cName, stated?.links ?? []),
+    nullable: stated?.nullable ?? false,
     ...(struct && { struct }),
     size: struct?.size ?? (request >>> 16) & 0x3fff,
     section: section === "-" ? null : section,
@@ -133,7 +133,7 @@ function makeShape(facts, layouts, name, rows) {
     countOffset: count.offset,
     countWidth: count.width,
     entrySize: kind === "tailed" ? entrySize(layouts, struct?.tail) : 0,
-    ...(told?.fdField && { fdOffset: place(struct, told.fdField).offset }),
+    ...(stated?.fdField && { fdOffset: place(struct, stated.fdField).offset }),
   };
 }
 
