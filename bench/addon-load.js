@@ -1,4 +1,4 @@
-// What the package adds to the start of a Node process.
+// Measures how much the package adds to the start of a Node process.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { over } from "./harness/limits.js";
@@ -6,10 +6,10 @@ import { over } from "./harness/limits.js";
 const addon = fileURLToPath(new URL("../build/Release/node_kvm.node", import.meta.url));
 const FOLDER = fileURLToPath(new URL(".", import.meta.url));
 
-/** Starts a Node that runs a module, and waits for its end. @param {string} source */
+/** Starts a Node process that runs a module, and waits until it exits. @param {string} source */
 const started = (source) => () => (n) => {
   for (let i = 0; i < n; i++) {
-    // In this folder, so that `node-kvm` means this package.
+    // The process runs in this folder, so that `node-kvm` resolves to this package.
     const args = ["--input-type=module", "--eval", source];
     const { status, stderr } = spawnSync(process.execPath, args, { cwd: FOLDER });
     if (status !== 0) throw new Error(String(stderr));

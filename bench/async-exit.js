@@ -1,11 +1,11 @@
-// What an exit costs that is handled beside the event loop, where both threads have a CPU.
+// Measures an exit that is handled on the event loop while the guest runs on another thread; each thread has a CPU.
 import { over } from "./harness/limits.js";
 import { awaited, iterated } from "./harness/loops.js";
 
 export const question = {
   name: "async-exit",
-  asks: "What does an exit for a port cost that comes to the event loop?",
-  note: "Not bound to one CPU; what it costs on one is in pio-exit.",
+  asks: "What does a port exit cost if the event loop handles it?",
+  note: "Not bound to one CPU; pio-exit measures the cost on one CPU.",
   guest: "port",
   rings: ["ring 0", "ring 3"],
   operations: 200,

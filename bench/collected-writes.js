@@ -1,4 +1,4 @@
-// What a guest's write costs that is collected first: by KVM (coalesced), or by the exit filter.
+// Measures a guest's write that KVM (coalesced I/O) or the exit filter collects in a ring.
 import { HOLE, PORT } from "./harness/guests.js";
 import { ratio } from "./harness/limits.js";
 import { sink } from "./harness/loops.js";
@@ -8,12 +8,12 @@ const zones = {
   hole: { addr: BigInt(HOLE), size: 8, pio: 0 },
 };
 
-/** Runs until as many writes have come, with what drains the ring given. */
+/** Runs the guest until it has made the given number of writes; calls the given function to drain the ring. */
 const collecting = (vcpu, drain) => (n) => {
   let count = 0;
   while (count < n) {
     vcpu.runSync({ throughSignals: true });
-    // The write that found the ring full has left the guest.
+    // The write that did not fit into the full ring caused an exit.
     count += drain() + 1;
   }
   return count;
@@ -56,7 +56,7 @@ const zone = ({ addr, size, pio }) => `coalesce ${addr} ${size} ${pio}`;
 
 export const question = {
   name: "collected-writes",
-  asks: "What does a write to a port cost that is collected, and drained later?",
+  asks: "What does a port write cost if it is collected and drained later?",
   note: "An operation is one write.",
   guest: "port",
   rings: ["ring 0", "ring 3"],

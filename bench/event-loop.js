@@ -1,4 +1,4 @@
-// How late the event loop is while four guests spin beside it: timers, a file and a child process go on.
+// Measures the delay of the event loop while four guests spin on other threads: timers, a file and a child process.
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { monitorEventLoopDelay } from "node:perf_hooks";
@@ -7,10 +7,10 @@ import { promisify } from "node:util";
 import { time } from "./harness/table.js";
 
 const [VCPUS, TURNS] = [4, 100];
-/** Without a sample the histogram has nothing to say; it looks each millisecond. */
+/** The histogram takes a sample each millisecond; without a sample it has no maximum. */
 const RESOLUTION = { resolution: 1 };
 
-/** Does what a program does meanwhile, and says how late its event loop was. */
+/** Does the work of a usual program, and returns the delay of its event loop. */
 async function delays() {
   const histogram = monitorEventLoopDelay(RESOLUTION);
   histogram.enable();
@@ -22,7 +22,7 @@ async function delays() {
   return histogram;
 }
 
-/** What is said of a histogram. */
+/** Returns the figures of a histogram. */
 const figures = {
   "delay, median": (histogram) => time(histogram.percentile(50)),
   "delay, 99 %": (histogram) => time(histogram.percentile(99)),
@@ -31,7 +31,7 @@ const figures = {
 
 export const question = {
   name: "event-loop",
-  asks: `How late is the event loop while ${VCPUS} guests spin beside it?`,
+  asks: `How late is the event loop while ${VCPUS} guests spin on other threads?`,
   note: "Sampled each millisecond, which is part of the delay. Reported only.",
   guest: "spin",
   pinned: false,

@@ -1,4 +1,4 @@
-// What it costs to see a guest's registers at each exit: by an ioctl, or in kvm_run (KVM_CAP_SYNC_REGS).
+// Measures reading a guest's registers at each exit: by an ioctl, or in kvm_run (KVM_CAP_SYNC_REGS).
 import { RunPage } from "node-kvm";
 import { KVM_EXIT_IO, KVM_SYNC_X86_REGS } from "node-kvm/abi";
 import { ratio } from "./harness/limits.js";
@@ -16,7 +16,7 @@ function ioctl(stage) {
   };
 }
 
-/** Its registers are in kvm_run at each exit. */
+/** Makes KVM copy the registers into kvm_run at each exit. */
 function synchronised(stage) {
   const { vcpu } = stage.sandbox();
   const page = vcpu.lowLevel();
@@ -33,7 +33,7 @@ function synchronised(stage) {
 
 export const question = {
   name: "exit-registers",
-  asks: "What does it cost to see the registers at each exit?",
+  asks: "What does it cost to read the registers at each exit?",
   guest: "port",
   rings: ["ring 0", "ring 3"],
   operations: 200,

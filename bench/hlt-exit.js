@@ -1,9 +1,9 @@
-// What an exit for HLT costs; in ring 3 HLT is a #GP.
+// Measures an exit for HLT, in ring 0 only: in ring 3 HLT raises #GP.
 import { convenient, lowLevel } from "./harness/loops.js";
 
 export const question = {
   name: "hlt-exit",
-  asks: "What does an exit for HLT cost?",
+  asks: "What does a HLT exit cost?",
   guest: "hlt",
   operations: 200,
   rows: [

@@ -1,4 +1,4 @@
-// What a KVM_RUN that must not enter the guest costs: the way there and back, and nothing else.
+// Measures a KVM_RUN with immediate_exit, which returns without entering the guest: the cost of the call alone.
 import { repeated } from "./harness/loops.js";
 
 const EINTR = 4;
@@ -22,7 +22,7 @@ function convenient(stage) {
 
 export const question = {
   name: "immediate-exit",
-  asks: "What does the way to KVM_RUN and back cost?",
+  asks: "What does a KVM_RUN cost that does not enter the guest?",
   guest: "port",
   operations: 1000,
   rows: [

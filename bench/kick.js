@@ -1,8 +1,8 @@
-// How long a guest that never leaves by itself goes on once it is told to stop.
+// Measures the time from a kick until a guest without exits of its own has stopped.
 import { setTimeout } from "node:timers/promises";
 import { total } from "./harness/limits.js";
 
-/** Runs the guest, lets it spin, stops it; counts from the stop to the settled promise. @param {(vcpu: object) => [Promise<unknown>, () => void]} begin */
+/** Runs the guest, lets it spin, stops it; measures from the stop to the settled promise. @param {(vcpu: object) => [Promise<unknown>, () => void]} begin */
 const kicked = (begin) => (stage) => {
   const { vcpu } = stage.sandbox();
   return async (n) => {
@@ -29,8 +29,8 @@ const kick = (vcpu) => [vcpu.run(), () => vcpu.kick()];
 
 export const question = {
   name: "kick",
-  asks: "How long does a spinning guest go on after a kick?",
-  note: "C: from pthread_kill() until another thread knows. JavaScript: until the promise is settled.",
+  asks: "How long does a spinning guest run after a kick?",
+  note: "C: from pthread_kill() until KVM_RUN has returned. JavaScript: until the promise is settled.",
   guest: "spin",
   rings: ["ring 0", "ring 3"],
   pinned: false,

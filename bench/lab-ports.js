@@ -1,4 +1,4 @@
-// How fast the lab takes what a guest writes to its serial ports: an emulator that is a script writes as fast as it can.
+// Measures how fast the lab reads a guest's serial ports: a script replaces the emulator and writes as fast as it can.
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,13 +6,13 @@ import { fileURLToPath } from "node:url";
 import { build } from "rolldown";
 import { total } from "./harness/limits.js";
 
-/** What takes longer than a second for 50 MB is too slow; each row's operation is a megabyte. */
+/** The limit is one second for 50 MB; an operation of each row is one megabyte. */
 const MB = 1e6;
 const limit = total(1e9 / 50);
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-/** The lab is no entry of the package, so dist/ has no file of it. */
+/** Bundles the lab's machine: it is not an entry of the package, so dist/ has no file for it. */
 async function builtLab() {
   const folder = join(ROOT, "build/bench");
   const [cache, machine] = ["cache", "machine"].map((name) => join(ROOT, `lib/lab/${name}.ts`));
@@ -27,7 +27,7 @@ async function builtLab() {
   return { LabCache, runInLab };
 }
 
-/** Makes a machine whose QEMU writes as many megabytes as it is told. @param {(mb: number) => string} script */
+/** Makes a machine whose QEMU is a script that writes the given number of megabytes. @param {(mb: number) => string} script */
 const machine = (script, more) => async (stage) => {
   const folder = mkdtempSync(join(tmpdir(), "lab-ports-"));
   stage.keep({ close: () => rmSync(folder, { recursive: true }) });
@@ -42,7 +42,7 @@ const machine = (script, more) => async (stage) => {
   return async (mb) => {
     writeFileSync(program, `#!/bin/sh\n${script(mb)}\nprintf 'end\\n' >&6\n`);
     chmodSync(program, 0o755);
-    // The folder of the latest row is the first in PATH.
+    // The folder of the latest row comes first in PATH.
     process.env.PATH = `${folder}:${process.env.PATH.replace(`${folder}:`, "")}`;
     const result = await runInLab({
       kernel: { name: "", release: "", vmlinuz: "/k", modules: join(folder, "modules") },
@@ -61,7 +61,7 @@ const OK = "printf 'status 0 0 0\\n' >&6";
 export const question = {
   name: "lab-ports",
   asks: "How long does the lab take for a megabyte of a guest's serial ports?",
-  note: "The limit is 50 MB/s. The start of a machine, which is a script, is part of it.",
+  note: "The limit is 50 MB/s. The time includes starting the script.",
   guest: "port",
   // The script and the lab each have a CPU of their own, as QEMU has.
   pinned: false,

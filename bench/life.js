@@ -1,4 +1,4 @@
-// What a VM's whole life costs: made, run to its first exit, closed. Reported only: it waits on RCU.
+// Measures creating a VM, running it to its first exit, and closing it. Has no limit, because it waits for RCU.
 import { setImmediate } from "node:timers/promises";
 import { Sandbox } from "node-kvm/machine";
 
@@ -9,7 +9,7 @@ function live(stage) {
       const sandbox = new Sandbox(stage.kvm, { program, cpuid: stage.cpuid });
       sandbox.vcpu.runSync({ throughSignals: true });
       sandbox.close();
-      // Finalizers run on the event loop alone; without, memory grows.
+      // Finalizers run on the event loop only; without a turn of it, memory grows.
       await setImmediate();
     }
     return n;

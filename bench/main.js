@@ -1,4 +1,5 @@
-// `npm run bench`: every question asked of this host's KVM, or of a lab kernel's where there is none. Questions are the files beside this one.
+// `npm run bench`: measures every question with this host's KVM, or with a lab kernel's if the host has none.
+// Each other file of this folder is a question.
 import { fork } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, release, tmpdir } from "node:os";
@@ -28,7 +29,7 @@ const { values, positionals } = parsed({
     lab: { type: "boolean", default: false },
     kernel: { type: "string", default: "6.12" },
     cpu: { type: "string", default: "max" },
-    // The two that only a run inside the lab is given.
+    // Only a run inside the lab gets these two options.
     yardstick: { type: "string" },
     emulated: { type: "boolean", default: false },
   },
@@ -52,18 +53,18 @@ function parsed(config) {
   }
 }
 
-/** Says what is wrong, and how it is meant. @param {string} why */
+/** Prints the error and the usage, and exits. @param {string} why */
 function refuse(why) {
   process.stderr.write(`bench: ${why}\n${USAGE}`);
   process.exit(2);
 }
 
-/** The CPUs this process may use, as the kernel writes them: `0-1,4`. */
+/** The CPUs that this process may use, in the kernel's notation: `0-1,4`. */
 const allowed = readFileSync("/proc/self/status", "utf8").match(/Cpus_allowed_list:\s*(\S+)/)?.[1];
-/** The last of them: the first has most interrupts. */
+/** The last of them, because the first CPU handles most interrupts. */
 const LAST = allowed?.split(/[-,]/).at(-1);
 
-/** Asks one question in a process of its own, on one CPU unless it wants more. */
+/** Measures one question in a separate process, on one CPU unless the question requires more. */
 async function ask(name, yardstick) {
   const file = join(FOLDER, `${name}.js`);
   const answer = join(FOLDER, "harness/answer.js");
@@ -79,7 +80,7 @@ async function ask(name, yardstick) {
   });
 }
 
-/** Asks all questions here, one after the other; prints each answer when it comes. */
+/** Measures all questions on this kernel, one after the other; prints each result at once. */
 async function run(yardstick) {
   const answers = [];
   for (const name of chosen) {

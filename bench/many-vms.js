@@ -1,11 +1,11 @@
-// What a thousand VMs that live at the same time take: memory, descriptors, time.
+// Measures the memory, descriptors and time of a thousand VMs that exist at the same time.
 import { readdirSync, readFileSync } from "node:fs";
 import { Sandbox } from "node-kvm/machine";
 import { time } from "./harness/table.js";
 
 const VMS = 1000;
 
-/** A field of a file of /proc in kB. @param {string} file @param {string} name */
+/** Returns a field of a file of /proc, in kB. @param {string} file @param {string} name */
 const kilobytes = (file, name) =>
   Number(readFileSync(file, "utf8").match(new RegExp(`^${name}:\\s+(\\d+)`, "m"))?.[1]);
 
@@ -16,7 +16,7 @@ const look = (pid) => ({
   fds: readdirSync(`/proc/${pid}/fd`).length,
 });
 
-/** Has VMs made and ended, and looks before, between and after. */
+/** Creates and closes VMs; measures before, between and after. */
 async function lives(pid, make, end) {
   const before = look(pid);
   const made = await make();
@@ -27,7 +27,7 @@ async function lives(pid, make, end) {
 
 const a = (kB) => `${(kB / VMS).toFixed(1)} kB`;
 
-/** Each figure by its name. */
+/** The figures by name. */
 const figures = {
   "memory of the process, a VM": ({ before, between }) => a(between.process - before.process),
   "memory of the host in all, a VM": ({ before, between }) => a(before.host - between.host),
@@ -69,8 +69,8 @@ function inJavaScript(stage) {
 
 export const question = {
   name: "many-vms",
-  asks: `What do ${VMS} VMs take that are alive at the same time?`,
-  note: "Each with 2 MiB of memory, of which it has touched a few pages. Measured once.",
+  asks: `What do ${VMS} VMs cost that exist at the same time?`,
+  note: "Each VM has 2 MiB of memory and has touched a few pages of it. Measured once.",
   guest: "port",
   async values(stage) {
     const c = await inC(stage);

@@ -1,9 +1,9 @@
-// What an exit for memory that is not there costs.
+// Measures an MMIO exit: the guest accesses an address outside of all slots.
 import { convenient, lowLevel } from "./harness/loops.js";
 
 export const question = {
   name: "mmio-exit",
-  asks: "What does an exit for memory that is not there cost?",
+  asks: "What does an MMIO exit cost?",
   guest: "hole",
   rings: ["ring 0", "ring 3"],
   operations: 200,

@@ -1,17 +1,17 @@
-// What an exit for a port costs, in each way to take it.
+// Measures a port exit with each method that returns it.
 import { ratio } from "./harness/limits.js";
 import { awaited, convenient, iterated, lowLevel } from "./harness/loops.js";
 
 export const question = {
   name: "pio-exit",
-  asks: "What does an exit for a port cost?",
-  note: "A thread's pages are looked up anew after each exit where the CPU is emulated: 32 of them, in C.",
+  asks: "What does a port exit cost?",
+  note: "An emulated CPU walks the page tables again after each exit; one C row touches 32 pages to show that cost.",
   guest: "port",
   rings: ["ring 0", "ring 3"],
   operations: 200,
   rows: [
     { what: "C: KVM_RUN", command: "run" },
-    { what: "C: and a look at 32 pages", command: "run-pages" },
+    { what: "C: and touching 32 pages", command: "run-pages" },
     {
       what: "lowLevel().enter()",
       start: lowLevel("io"),

@@ -1,4 +1,4 @@
-// What reading and writing the general registers costs.
+// Measures reading and writing the general registers.
 import { repeated, sink } from "./harness/loops.js";
 
 function get(stage) {
@@ -17,7 +17,7 @@ function set(stage) {
 export const question = {
   name: "registers",
   asks: "What do KVM_GET_REGS and KVM_SET_REGS cost?",
-  note: "JavaScript's values are objects of bigints, made for each call.",
+  note: "Each call in JavaScript makes an object of bigints.",
   guest: "port",
   operations: 500,
   rows: [

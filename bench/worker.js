@@ -1,9 +1,9 @@
-// What an exit costs in a worker thread that answers its guest itself, and tells the main thread of batches.
+// Measures an exit that a worker thread handles; the worker sends the main thread one message per batch.
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { ratio } from "./harness/limits.js";
 
-/** Starts the worker with the guest; a sample is a message there and one back. @param {"runSync" | "lowLevel"} form */
+/** Starts the worker with the guest; a sample is one message to the worker and one back. @param {"runSync" | "lowLevel"} form */
 const working = (form) => async (stage) => {
   const file = new URL("./harness/own-exits.js", import.meta.url);
   const worker = new Worker(file, { workerData: { guest: "port", ring: stage.ring, form } });
@@ -18,7 +18,7 @@ const working = (form) => async (stage) => {
 
 export const question = {
   name: "worker",
-  asks: "What does an exit cost in a worker thread that handles its own?",
+  asks: "What does an exit cost that a worker thread handles?",
   note: "2000 exits between two messages.",
   guest: "port",
   rings: ["ring 0", "ring 3"],

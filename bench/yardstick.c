@@ -1,9 +1,9 @@
 /*
- * The yardstick: the same guest and the same calls as the JavaScript side, in C. It only measures;
- * what is asked, and what the answers mean, is the business of the files beside it.
+ * The yardstick: runs the same guest with the same calls as the JavaScript side, in C. It only measures; the
+ * JavaScript files of this folder choose the commands and judge the results.
  *
  * Reads lines `WORD ARGUMENT...` on stdin and answers each with `NANOSECONDS OPERATIONS`, or with
- * `error TEXT`. Needs the kernel's headers alone:
+ * `error TEXT`. Needs only the kernel's headers:
  *
  *   cc -O2 -static -Wall -Werror -pthread -o yardstick yardstick.c
  */
@@ -28,7 +28,7 @@
 #define PAGE 4096
 #define MOST_PIECES 64
 #define MOST_MACHINES 2048
-/* KVM_COALESCED_MMIO_MAX of the kernel. */
+/* The kernel's KVM_COALESCED_MMIO_MAX. */
 #define RING_ENTRIES \
   ((PAGE - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio))
 
@@ -47,19 +47,19 @@ struct piece {
 
 static int kvm = -1;
 static size_t run_size;
-/* The last is the one that is measured. */
+/* The commands measure the last one. */
 static struct machine machines[MOST_MACHINES];
 static size_t machine_count;
-/* What every machine is made of. */
+/* The contents of every machine. */
 static size_t memory_size;
 static struct piece pieces[MOST_PIECES];
 static size_t piece_count;
 static struct kvm_cpuid2 *cpuid;
 static struct kvm_sregs *sregs;
 static struct kvm_regs *regs;
-/* What a command has measured itself; otherwise all of it counts. */
+/* The time that a command measured itself; if negative, the time of the whole command counts. */
 static int64_t spent;
-/* Where what was read goes, so that it is read. */
+/* Stores the values that were read, so that the compiler keeps the reads. */
 static volatile uint64_t sink;
 static jmp_buf next_line;
 
@@ -91,7 +91,7 @@ static struct machine *last(void) {
   return &machines[machine_count - 1];
 }
 
-/* What the JavaScript side's Sandbox does, in its order. */
+/* Makes the calls of the JavaScript side's Sandbox, in the same order. */
 static void make(struct machine *made) {
   made->memory = mmap(NULL, memory_size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -119,7 +119,7 @@ static void unmake(struct machine *made) {
   munmap(made->memory, memory_size);
 }
 
-/* What any VMM must do with an exit: see what it is, and take the value out. */
+/* Does the least that any VMM does with an exit: checks its reason and reads the value. */
 static uint64_t value_of_exit(const struct kvm_run *run) {
   switch (run->exit_reason) {
     case KVM_EXIT_IO:
@@ -166,7 +166,7 @@ static long do_run_sync_regs(long n) {
   return n;
 }
 
-/* What a program touches between two exits must be found in the page tables again: 32 pages. */
+/* Touches 32 pages between two exits; an emulated CPU must walk the page tables for each again. */
 static void look_around(struct machine *one) {
   static volatile uint8_t pages[32][PAGE];
   for (size_t i = 0; i < 32; i++) sink += pages[i][one->run->exit_reason];
@@ -211,7 +211,7 @@ static long drain(struct kvm_coalesced_mmio_ring *ring) {
   return count;
 }
 
-/* Counts writes: those in the ring, and the one that found it full. */
+/* Counts writes: those in the ring, and the one that did not fit into it. */
 static long do_coalesced(long n) {
   struct machine *one = last();
   struct kvm_coalesced_mmio_ring *ring =
@@ -224,7 +224,7 @@ static long do_coalesced(long n) {
   return count;
 }
 
-/* As a filter between KVM_RUN and JavaScript does: a port's writes go into a ring of its own. */
+/* Collects a port's writes in a ring, like the exit filter between KVM_RUN and JavaScript. */
 static long do_collect(long n) {
   struct machine *one = last();
   static uint8_t page[PAGE] __attribute__((aligned(PAGE)));
@@ -262,7 +262,7 @@ static long do_make(long n) {
   return n;
 }
 
-/* Makes VMs that have run once and stay. */
+/* Creates VMs, runs each once, and keeps them open. */
 static long do_hold(long n) {
   for (long i = 0; i < n; i++) {
     do_make(1);
@@ -289,7 +289,7 @@ static void *spin(void *nothing) {
   return nothing;
 }
 
-/* From the kick to this thread's knowing that KVM_RUN, which ends by nothing else, has returned. */
+/* Measures from the kick until this thread sees that KVM_RUN, which only a kick ends, has returned. */
 static long do_kick(long n) {
   static pthread_t thread;
   if (thread == 0) {

@@ -1,4 +1,4 @@
-// A guest that never exits runs beside the event loop until a timeout ends the run.
+// A guest that never exits runs on another thread until a timeout ends the run.
 import { GuestMemory, Kvm } from "node-kvm";
 
 const kvm = Kvm.open();
@@ -19,7 +19,7 @@ console.log(exit);
 console.log(`the event loop ${turns > 0 ? "ran" : "stood still"} beside the guest`);
 console.log(`rip is 0x${vcpu.getRegs().rip.toString(16)}`);
 
-// The vCPU is usable after the run has ended: it goes on where it stopped.
+// The vCPU is usable after the run has ended: the next run continues where it stopped.
 const kicked = vcpu.run();
 setTimeout(() => vcpu.kick(), 50);
 console.log(await kicked);

@@ -4,7 +4,7 @@
  *   node gen/abi.js [--out DIR]                        from the committed facts
  *   node gen/abi.js --headers DIR [--version 7.2] ...  renews kvm-abi.json from UAPI headers first
  *
- * With --out, files (facts too) go below DIR instead of the project. CPUID is cpuid.js.
+ * With --out, files (facts too) go below DIR instead of the project. cpuid.js generates the CPUID fields.
  */
 
 import { createHash } from "node:crypto";
@@ -43,19 +43,19 @@ function write(path, text) {
 const readFacts = () => JSON.parse(readFileSync(join(project, factsFile), "utf8"));
 
 /**
- * Extracts facts; headers that differ from the committed ones need to be told their version anew.
+ * Extracts facts; headers that differ from those of the committed facts require --version.
  * @param {string} headers @param {string | undefined} version
  */
 function renewFacts(headers, version) {
   const facts = extract(headers, version ?? readFacts().source.version);
   if (!version && facts.source.sha256 !== readFacts().source.sha256) {
-    throw new Error(`${headers} are other headers than those of the facts: give --version`);
+    throw new Error(`${headers} differ from the headers of the facts: give --version`);
   }
   write(factsFile, printFacts(facts));
   return facts;
 }
 
-/** Hashes all the facts, extracted and hand-kept. @param {string} extracted */
+/** Hashes all facts, extracted and hand-written. @param {string} extracted */
 function factsHash(extracted) {
   const hash = createHash("sha256").update(extracted);
   for (const name of handKept) hash.update(readFileSync(join(project, "gen/facts", name)));

@@ -1,11 +1,11 @@
 /**
- * Turns the CPUID database into lib/cpuid/generated/fields.ts: names, places and words, nothing computed
- * from them. What a field means to a table is lib/cpuid/field.ts's business.
+ * Turns the CPUID database into lib/cpuid/generated/fields.ts: names, positions and descriptions. lib/cpuid/field.ts
+ * reads and writes the fields of a table.
  *
  * Sources: gen/facts/cpuid.csv (x86-cpuid-db v3.1, CC0-1.0, verbatim) and gen/facts/cpuid-supplement.csv.
  * Usage: node gen/cpuid.js [--out DIR]     DIR gets fields.ts; default lib/cpuid/generated
  *
- * Names. A field is called what the database calls it. Where the database uses one name in several leaves,
+ * Names. A field has its name of the database. Where the database uses one name in several leaves,
  * the field that sorts first by (native before hypervisor spaces, function, sub-leaf, register, bit) keeps the
  * plain name, and each later one gets its leaf in hexadecimal behind it: fsrs (0x7.1) and fsrs_80000021.
  */
@@ -74,7 +74,7 @@ function parse(file, text) {
 }
 
 /**
- * Orders rows as the naming rule and the output want them.
+ * Orders rows for the naming rule and the output.
  * @param {Row} a
  * @param {Row} b
  */
@@ -90,7 +90,7 @@ function compare(a, b) {
 }
 
 /**
- * Gives sorted rows their final names; returns how many needed a leaf behind them.
+ * Gives sorted rows their final names; returns how many names got a leaf as suffix.
  * @param {Row[]} rows
  */
 function name(rows) {

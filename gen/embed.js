@@ -2,7 +2,7 @@
  * Turns the C, CSS, JavaScript and shell files of lib/ into strings, one lib/ROOM/generated/texts.ts for
  * each room that has such files: tsc, vitest and rolldown import those. prelude.c becomes PRELUDE_C.
  *
- * The comment that begins a file describes the file to whoever edits it, and is left out: a block comment,
+ * The comment at the beginning of a file is for its editors, and is omitted: a block comment,
  * in a script of sh the lines of comment after "#!", and in a script of another shell its first two lines.
  *
  * Usage: node gen/embed.js [--out DIR]     DIR gets lib/ROOM/generated/texts.ts; default the project
@@ -17,14 +17,14 @@ const EMBEDDED = /\.(c|css|js|sh|bash|zsh|fish)$/;
 /** @type {Record<string, RegExp>} */
 const HEADS = {
   ".sh": /(?<=^#!.*\n)(#.*\n)+/,
-  // The scripts of shells that are printed keep the comments for their readers.
+  // The printed completion scripts keep the other comments, for their readers.
   ".bash": /^(#.*\n){2}/,
   ".zsh": /^(#.*\n){2}/,
   ".fish": /^(#.*\n){2}/,
 };
 
 /**
- * Removes the comment that begins a file.
+ * Removes the comment at the beginning of a file.
  * @param {string} file
  * @param {string} text
  */
@@ -41,7 +41,7 @@ const nameOf = (file) => basename(file).replaceAll(/\W/g, "_").toUpperCase();
 const quote = (text) => `\`${text.replaceAll(/\\|`|\$\{/g, "\\$&")}\``;
 
 /**
- * Makes the text of a room's module.
+ * Returns the text of a room's module.
  * @param {string[]} files
  */
 function generate(files) {

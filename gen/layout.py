@@ -29,12 +29,12 @@ def kind_of(ctype):
 
 
 def describe(ctype):
-    """The type of a field: a scalar, a pointer, a named struct, or an inline one."""
+    """Returns the type of a field: a scalar, a pointer, a named struct, or an inline one."""
     dims = []
     bare = ctype.strip_typedefs()
     while bare.code == gdb.TYPE_CODE_ARRAY:
         low, high = bare.range()
-        # DWARF gives a flexible array no upper bound: its size is 0 although its element's is not.
+        # A flexible array has no upper bound in DWARF: its size is 0, and the size of its element is not.
         dims.append(0 if bare.sizeof == 0 else high - low + 1)
         ctype = bare.target()
         bare = ctype.strip_typedefs()
@@ -51,7 +51,7 @@ def describe(ctype):
 
 
 def members(ctype, base):
-    """The fields of a struct or union, in order; anonymous members are flattened as C does."""
+    """Returns the fields of a struct or union, in order; anonymous members are flattened as in C."""
     found = []
     for field in ctype.fields():
         bare = field.type.strip_typedefs()

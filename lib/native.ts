@@ -212,7 +212,7 @@ const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
   [/cannot open shared object file: Permission denied/, "no permission to read the file"],
   [
     /failed to map segment|cannot enable executable|Operation not permitted/,
-    "the system does not let the file be mapped as code (a noexec mount, or a limit of memory)",
+    "the system does not allow mapping the file as code (a noexec mount, or a limit of memory)",
   ],
   [
     /cannot open shared object file|Error loading shared library/,

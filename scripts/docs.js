@@ -31,20 +31,20 @@ const entries = Object.fromEntries(
   ),
 );
 
-/** The constants of the kernel's headers, which have C's names and no sentence of ours. */
+/** The constants of the kernel's headers, which have C names and no description. */
 const constants = Array.from(
   readFileSync("lib/abi/generated/constants.ts", "utf8").matchAll(/(?<!\*\/)\nexport const (\w+)/g),
   ([, name]) => `${manifest.name}/abi.${name}`,
 );
 
-/** Types that are a part of one other type, whose page shows them. */
+/** Types that are part of one other type, whose page shows them. */
 const PARTS = [
   "Arguments",
   ...["VENDOR_MODULES", "CPUID_FIELDS"],
   ...["UnionStruct", "OneOf", "PaddingName"],
 ];
 
-/** The documents of docs/ in the order of the navigation; others follow. */
+/** The documents of docs/ in the order of the navigation; all others come after them. */
 const ORDER = [
   ...["first-vm", "exits", "threads", "memory", "state", "traces", "cpuid", "lab"].map(
     (name) => `docs/guides/${name}.md`,
@@ -75,7 +75,7 @@ const application = await Application.bootstrap({
   html: resolve(values.out),
   cleanOutputDir: true,
   githubPages: false,
-  // The types are checked by `npm run check`.
+  // `npm run check` checks the types.
   skipErrorChecking: true,
   excludeInternal: true,
   excludePrivate: true,
@@ -102,7 +102,7 @@ const application = await Application.bootstrap({
   validation: { notDocumented: true, notExported: true, invalidLink: true, invalidPath: true },
   intentionallyNotDocumented: constants,
   intentionallyNotExported: PARTS,
-  // Without properties: the name, the type and the description of its interface explain most of them.
+  // Properties may have no description: their name, type and interface explain most of them.
   requiredToBeDocumented: [
     "Enum",
     "EnumMember",

@@ -1,4 +1,4 @@
-/** Checks that a built addon loads on every system that the package is for. What builds the addons is prebuild.js. */
+/** Checks that a built addon loads on every system that the package is for. prebuild.js builds the addons. */
 import { execFileSync } from "node:child_process";
 import { existsSync, realpathSync } from "node:fs";
 import { join } from "node:path";
@@ -26,7 +26,7 @@ const LIBRARIES = {
       return major < GLIBC[0] || (major === GLIBC[0] && minor <= GLIBC[1]);
     },
   },
-  // musl has no versions of symbols, and it loads itself for any name that starts with "libc.".
+  // musl has no symbol versions, and resolves any library name that starts with "libc." to itself.
   musl: { needed: ["libc.so"], isAllowedVersion: () => false },
 };
 

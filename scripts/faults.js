@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-// The faults: test/lifecycle/faults/calls.js.
+// test/lifecycle/faults/calls.js lists the faults.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const PACKAGE = "/usr/lib/node_modules/node-kvm";
 const USAGE = `usage: node scripts/faults.js [--lab KERNEL] [--only PART OF A PROGRAM'S NAME]
@@ -19,7 +19,7 @@ const USAGE = `usage: node scripts/faults.js [--lab KERNEL] [--only PART OF A PR
   first N errnos of each call. It needs cc, and dist/ and build/ built.
 `;
 
-/** Parses the arguments; a wrong one is one line and status 2. */
+/** Parses the arguments; for a wrong one it prints one line and exits with status 2. */
 function parsed(config) {
   try {
     return parseArgs(config);
@@ -73,7 +73,7 @@ function runHere(device, report) {
   );
 }
 
-/** What needs no device is judged here before, where it is fast. */
+/** Runs the programs that need no device on this host before the lab, because they are faster here. */
 function runInLab() {
   const report = join(folder, "judged.json");
   const here = runHere("none", report);

@@ -1,4 +1,4 @@
-/** Ends lab commands in every way, at random moments, and looks for what they leave behind. */
+/** Ends lab commands in every way, at random moments, and checks that they leave nothing. */
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
@@ -9,8 +9,8 @@ import { parseArgs } from "node:util";
 
 // usage: node scripts/lab-ends.js [--kernel 6.12] [--only exec,run,SIGINT,SIGTERM,SIGHUP,SIGKILL]
 //          [--rounds 20] [--moments 5] [--seed N] [--pattern silent]
-// Needs dist/ built, QEMU, and the kernel in the cache; works on a copy of that cache. It ends with 1
-// when a status or verdict differs, or a folder, a socket, a process or a lock is left.
+// Needs dist/ built, QEMU, and the kernel in the cache; works on a copy of that cache. The exit status is 1
+// if a status or verdict differs, or if a folder, a socket, a process or a lock is left.
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"];
 const { values } = parseArgs({
   options: {
@@ -80,7 +80,7 @@ function leftovers() {
   return [...processes, ...files, ...sockets];
 }
 
-/** A process that was killed takes a moment to be gone. */
+/** Returns the leftovers; waits up to 5 s, because a killed process needs a moment to disappear. */
 async function settled() {
   for (let left = 50; ; left -= 1) {
     const found = leftovers();
@@ -105,7 +105,7 @@ async function twentyInARow() {
   }
 }
 
-/** What must be the same: each claim's verdict. */
+/** Returns the verdict of each claim, which must be the same in each run. */
 function verdicts(json) {
   const { columns } = JSON.parse(json);
   return JSON.stringify(
@@ -124,7 +124,7 @@ async function twoAtOnce() {
   say("the verdicts of both", isEqual ? undefined : `${first} and ${second}`);
 }
 
-/** Gives numbers below 1, the same ones for the same seed: a linear congruence modulo 2^64. */
+/** Returns a generator of numbers below 1, the same for the same seed: a linear congruence modulo 2^64. */
 function random(seed) {
   let state = BigInt(seed) + 1n;
   return () => {
@@ -143,10 +143,10 @@ async function endBy(signal, duration) {
     child.kill(signal);
     const end = await ended;
     if (signal === "SIGKILL") {
-      // What a killed process left is removed by the next one that makes room.
+      // The next process that cleans the cache removes what a killed process left.
       await start("cache", "--prune", "1000000").ended;
     }
-    // Early, the signal ends Node itself; late, the command has ended.
+    // An early signal ends Node before the command runs; at a late signal the command has already ended.
     const allowed = signal === "SIGKILL" ? [signal, 0] : [130, signal, 0];
     await judge(`${signal} after ${after} ms`, end, allowed);
   }
@@ -161,7 +161,7 @@ try {
     if (existsSync(join(usual, name))) execFileSync("cp", ["-a", join(usual, name), cache]);
   }
   process.stdout.write(`seed ${values.seed}\n`);
-  // The first one may have to make the guest's archives.
+  // The first run may have to make the guest's archives.
   await judge("exec, the first", await execute("true").ended, [0]);
   const before = performance.now();
   await judge("exec, the measured one", await execute("sleep", "1").ended, [0]);

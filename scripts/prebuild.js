@@ -1,4 +1,4 @@
-/** Makes prebuilds/: the addon for any Linux on x86-64, with glibc and with musl. What it checks of them is elf.js. */
+/** Builds prebuilds/: the addon for any Linux on x86-64, with glibc and with musl. elf.js checks the result. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -21,7 +21,7 @@ import { parseArgs } from "node:util";
 import { definedNames, findingsOf, prebuiltFile, TARGETS } from "./elf.js";
 
 // usage: node scripts/prebuild.js [--mirror http://HOST/debian] [linux-x64] [linuxmusl-x64]
-//   Without a target, linux-x64 must succeed; if linuxmusl-x64 cannot be built, one line says why.
+//   Without a target, linux-x64 must succeed; if linuxmusl-x64 cannot be built, one line gives the reason.
 // Needs clang 19 (C++ compiler), make, python3, apt-get, dpkg-deb and readelf, and Node's headers as node-gyp does. Not root: it
 // downloads 18 MB of old Debian packages (C library, C++ library) from the archive that apt is set up for, or from
 // --mirror, verifies their signatures, and unpacks them below build/prebuild. Nothing is installed.
@@ -31,7 +31,7 @@ const work = join(root, "build/prebuild");
 const COMPILER = "clang++-19";
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/** What must be there: a command, and the Debian package that has it. */
+/** The required commands, each with its Debian package. */
 const TOOLS = [
   [COMPILER, "clang-19"],
   ["make", "make"],
@@ -42,7 +42,7 @@ const TOOLS = [
 ];
 
 /**
- * How each target is built. A program runs on systems with the C library of its sysroot or a newer one, so the sysroot
+ * The build settings of each target. A program runs on systems with the C library of its sysroot or a newer one, so the sysroot
  * for glibc is Debian 11's: glibc 2.31, of which the addon uses functions up to 2.28.
  */
 const SYSROOTS = {
@@ -60,8 +60,8 @@ const SYSROOTS = {
     compile: (folder) => [`--sysroot=${folder}`, `--gcc-install-dir=${folder}/${GCC}/10`],
     link: () => ({ before: ["-static-libstdc++", "-static-libgcc"], after: [] }),
   },
-  // Debian has no C++ library for musl. LLVM's libc++ needs only what both C libraries have, except for what
-  // native/prebuild/musl.cc defines. elf.js compares the result with musl's own names.
+  // Debian has no C++ library for musl. LLVM's libc++ needs only functions of both C libraries, except for those
+  // that native/prebuild/musl.cc defines. elf.js compares the result with the names that musl defines.
   "linuxmusl-x64": {
     packages: {
       bookworm: [
@@ -114,7 +114,7 @@ const SYSROOTS = {
 };
 const GCC = "usr/lib/gcc/x86_64-linux-gnu";
 
-/** Hides the C++ library that is linked in: two addons with different ones must not share its symbols. */
+/** Hides the symbols of the static C++ library: two addons with different ones must not share them. */
 const EXPORTS = `{
   global: napi_register_module_v1; node_api_module_get_api_version_v1;
   local: *;
@@ -154,10 +154,12 @@ function configuredMirror() {
     .map(([address]) => address.replace(/\/+$/, ""));
   const found = addresses.find((address) => address.endsWith("/debian")) ?? addresses[0];
   if (found !== undefined) return found;
-  throw new Problem("apt is set up for no Debian archive: pass --mirror http://HOST/debian");
+  throw new Problem(
+    "apt's configuration names no Debian archive: pass --mirror http://HOST/debian",
+  );
 }
 
-/** Makes links of the sysroot relative: an absolute one would lead into this system. */
+/** Makes the sysroot's links relative, because an absolute link would refer to a file of this system. */
 function relink(folder, top = folder) {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name);
@@ -170,7 +172,7 @@ function relink(folder, top = folder) {
   }
 }
 
-/** Downloads and unpacks the packages of one target; once. */
+/** Downloads and unpacks the packages of one target, unless that was done before. */
 function sysroot(target, mirror) {
   const folder = join(work, `sysroot-${target}`);
   if (existsSync(folder)) return folder;
@@ -240,7 +242,7 @@ function writeCompiler(folder, target, root) {
   return compiler;
 }
 
-/** Builds with the repository's binding.gyp, in a folder of its own: build/ keeps the addon of this system. */
+/** Builds with the repository's binding.gyp, in a separate folder, so that build/ keeps the addon of this system. */
 function build(target, mirror) {
   const system = sysroot(target, mirror);
   const folder = join(work, target);

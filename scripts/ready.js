@@ -1,4 +1,4 @@
-// Makes a clone ready to run: installs what package-lock.json says, builds what is out of date.
+// Makes a clone ready to run: installs the packages of package-lock.json, and builds the parts that are out of date.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -6,13 +6,13 @@ import { fileURLToPath } from "node:url";
 
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
-/** Runs a command, and ends with its status when it fails. @param {string} command @param {string[]} args */
+/** Runs a command; exits with its status if it fails. @param {string} command @param {string[]} args */
 function run(command, ...args) {
   const { status } = spawnSync(command, args, { stdio: "inherit" });
   if (status !== 0) process.exit(status ?? 1);
 }
 
-/** When a file, or the newest file under a folder, was written; 0 when it is not there. @param {string} path @returns {number} */
+/** Returns the modification time of a file, or of the newest file under a folder; 0 if it does not exist. @param {string} path @returns {number} */
 function written(path) {
   if (!existsSync(path)) return 0;
   const stat = statSync(path);

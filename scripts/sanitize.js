@@ -1,4 +1,4 @@
-/** Runs the native and life cycle tests on an addon with sanitizers in it, here or in the lab. */
+/** Runs the native and life cycle tests on an addon that is built with sanitizers, here or in the lab. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -9,7 +9,7 @@ import { parseArgs } from "node:util";
 //   AddressSanitizer and UBSan, or ThreadSanitizer; on this host, or in a kernel of the lab; the
 //   tests below, or those that the arguments name.
 // Needs g++ with its sanitizers, cmake, and dist/ built. Nothing is downloaded: the headers are those
-// beside the running node, or those that npm's `nodedir` names. libtsan of g++ 12 wants a host whose
+// beside the running node, or those that npm's `nodedir` names. libtsan of g++ 12 needs a host whose
 // vm.mmap_rnd_bits is 28 at most, or `setarch -R`.
 const root = fileURLToPath(new URL("..", import.meta.url));
 const prefix = dirname(dirname(process.execPath));
@@ -22,11 +22,11 @@ const { values, positionals: chosen } = parseArgs({
   },
 });
 
-// Node itself leaks on exit. Counting bytes needs an allocator that gives freed memory back.
+// Node itself leaks on exit. Tests that count bytes need an allocator that returns freed memory.
 const STRICT = "detect_leaks=0";
 const LEAN = `${STRICT}:quarantine_size_mb=0:thread_local_quarantine_size_kb=0:malloc_context_size=0`;
-// Node is not built with ThreadSanitizer, which sees its locks but not its atomics: what it does to
-// its own memory is not judged.
+// Node is not built with ThreadSanitizer, which therefore sees Node's locks but not its atomics: reports about
+// Node's own memory are ignored.
 const OURS = "ignore_noninstrumented_modules=1";
 
 const ORDERS = ["--project", "lifecycle", "test/lifecycle/orders", "test/lifecycle/spins"];
@@ -86,7 +86,7 @@ const target = ["-d", "native", "-O", flavour.folder, "-B", "Release"];
 const sanitizers = `--CDNODE_KVM_SANITIZE=${flavour.sanitizers}`;
 run("npx", ["cmake-js", "build", ...target, sanitizers, "-l", "warn"], headers);
 
-// A build that lost its sanitizers would pass everything.
+// A build without sanitizers would pass every test.
 const symbols = output("nm", ["--dynamic", "--undefined-only", addon]);
 for (const symbol of flavour.symbols) {
   if (!symbols.includes(symbol)) {
@@ -96,12 +96,12 @@ for (const symbol of flavour.symbols) {
 }
 
 const libraries = flavour.libraries.map((name) => realpathSync(library(name)));
-/** What each sanitizer reads of the environment; none minds the others'. */
+/** The environment variables of the sanitizers; each sanitizer reads only its own. */
 const environment = (options) => ({
   LD_PRELOAD: libraries.join(":"),
   [values.thread ? "TSAN_OPTIONS" : "ASAN_OPTIONS"]: options,
   UBSAN_OPTIONS: "print_stacktrace=1",
-  // How many kicks each test of them does: they are slower here.
+  // The number of kicks in each kick test, lower than usual because kicks are slower with sanitizers.
   KICKS: process.env["KICKS"] ?? "2000",
 });
 
@@ -110,7 +110,7 @@ function runHere({ options, tests }) {
   run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...tests], env);
 }
 
-/** The addon and its libraries go along; the guest has what else they are linked with. */
+/** Copies the addon and the sanitizers' libraries into the guest, which has all other libraries. */
 function runInLab({ options, tests }) {
   const env = { ...environment(options), NODE_KVM_ADDON: "/tmp/node_kvm.node" };
   run(process.execPath, [

@@ -1,10 +1,10 @@
-// What building the addon needs: one clear line when something is missing, before node-gyp's many.
+// Checks the tools for building the addon: prints one clear line if one is missing, before node-gyp prints many.
 import { spawnSync } from "node:child_process";
 
 /** @param {string} command @param {string[]} args */
 const works = (command, ...args) => spawnSync(command, args, { stdio: "ignore" }).status === 0;
 
-/** Each tool: the command that shows it is there, and the Debian package that brings it. */
+/** Each tool: a command that succeeds if it is installed, and its Debian package. */
 const TOOLS = [
   {
     name: "a C++20 compiler",

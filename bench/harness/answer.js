@@ -1,4 +1,4 @@
-// One question's process: `node answer.js QUESTION YARDSTICK ROUNDS` measures it and sends its parent the tables.
+// The process of one question: `node answer.js QUESTION YARDSTICK ROUNDS` measures it and sends the tables to its parent.
 import { vendorModule } from "node-kvm";
 import { verdict } from "./limits.js";
 import { race } from "./rounds.js";
@@ -31,7 +31,7 @@ async function rowsOf(stage) {
 
 const operations = (row) => row.operations ?? question.operations;
 
-/** The first row is what the others are held against, unless one says which. */
+/** Compares each row with the first one, unless it names another. */
 function report(row, found) {
   const { what, limit } = row;
   const side = row.command === undefined ? "JavaScript" : "C";

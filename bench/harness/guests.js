@@ -1,13 +1,13 @@
-// The guest programs that are measured, by name. Both sides run the bytes that are made here.
+// The measured guest programs, by name. The JavaScript side and the C side run the same bytes.
 import { guest, mem } from "node-kvm/guest";
 
-/** A port that no device of KVM's has. */
+/** A port without a device in KVM. */
 export const PORT = 0x80;
 
-/** A gpa where no memory is. */
+/** A gpa outside of all memory slots. */
 export const HOLE = 0xd000_0000;
 
-/** What each guest does for ever. */
+/** The endless loop of each guest. */
 const bodies = {
   port: (a) => a.label("again").out(8, PORT).inc("eax").jmp("again"),
   hole: (a) =>
@@ -21,7 +21,7 @@ const bodies = {
   spin: (a) => a.label("again").inc("eax").jmp("again"),
 };
 
-/** In which mode a setting's guest runs. */
+/** The guest's mode, by setting. */
 export const modes = { "ring 0": "long", "ring 3": "user" };
 
 /** @param {keyof typeof bodies} body @param {keyof typeof modes} ring */

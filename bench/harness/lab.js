@@ -1,11 +1,11 @@
-// The benchmarks in a lab kernel, where this host has no KVM of its own.
+// Runs the benchmarks in a lab kernel, for a host without KVM.
 import { execFileSync, spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** A thousand VMs take as many MiB; the emulated CPU is slow. */
+/** A thousand VMs need a thousand MiB, and the emulated CPU is slow. */
 const MACHINE = ["--memory", "3072", "--timeout", "3600"];
 
 /** @param {readonly string[]} words */

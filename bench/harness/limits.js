@@ -1,25 +1,26 @@
-// What a figure may be at most, and whether it is. A limit that is not reached is said, and fails nothing.
+// The limits of figures. A figure above its limit is reported and does not make the benchmark fail.
 
-/** At most so many times what it is held against. @param {number} most */
+/** Limits the ratio to the compared row. @param {number} most */
 export const ratio = (most) => ({ kind: "ratio", most });
 
-/** At most so many nanoseconds more than what it is held against. @param {number} most */
+/** Limits the difference from the compared row, in nanoseconds. @param {number} most */
 export const over = (most) => ({ kind: "over", most });
 
-/** At most so many nanoseconds. @param {number} most */
+/** Limits the figure, in nanoseconds. @param {number} most */
 export const total = (most) => ({ kind: "total", most });
 
 /**
- * Judges a figure. Nanoseconds are meant for hardware: a lab kernel runs on an emulated CPU.
+ * Judges a figure. Limits in nanoseconds apply to hardware only, because a lab kernel runs on an emulated CPU.
  *
  * @param {{ kind: "ratio" | "over" | "total", most: number }} limit
  * @param {{ median: number }} figure
- * @param {{ median: number } | undefined} base what it is held against
+ * @param {{ median: number } | undefined} base the figure of the compared row
  * @param {boolean} isEmulated
  */
 export function verdict(limit, figure, base, isEmulated) {
   if (limit.kind !== "ratio" && isEmulated) return "not judged: emulated";
-  if (limit.kind !== "total" && base === undefined) return "not judged: nothing to hold it against";
+  if (limit.kind !== "total" && base === undefined)
+    return "not judged: there is no row to compare with";
   const value = {
     ratio: () => figure.median / base.median,
     over: () => figure.median - base.median,

@@ -1,23 +1,23 @@
-// The JavaScript loops that several questions measure. Each looks at the exit and takes the value out, as the C side does.
+// The JavaScript loops that several questions measure. Each checks the exit's kind and reads its value, as the C side does.
 import { KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_MMIO } from "node-kvm/abi";
 
-/** Where what was read goes, so that V8 cannot leave the reading out. */
+/** Stores the values that were read, so that V8 cannot remove the reads. */
 export const sink = { sum: 0 };
 
 const unexpected = (exit) => new Error(`the guest left with ${exit}`);
 
-/** The value of an exit in its convenient form. @type {Readonly<Record<string, (exit: object) => number>>} */
+/** Returns the value of an exit object. @type {Readonly<Record<string, (exit: object) => number>>} */
 const values = {
   io: (exit) => exit.values[0],
   mmio: (exit) => exit.data[0],
   hlt: () => 1,
 };
 
-/** A profiler's signal is no exit. */
+/** A profiler's signal must not end the run. */
 const THROUGH_SIGNALS = { throughSignals: true };
 const EINTR = 4;
 
-/** `runSync()`, which makes an object an exit. @param {"io" | "mmio" | "hlt"} kind */
+/** Measures `runSync()`, which makes one object per exit. @param {"io" | "mmio" | "hlt"} kind */
 export const convenient = (kind) => (stage) => runSyncLoop(stage.sandbox().vcpu, kind);
 
 /** @param {import("node-kvm").Vcpu} vcpu @param {"io" | "mmio" | "hlt"} kind */
@@ -35,14 +35,14 @@ export function runSyncLoop(vcpu, kind) {
 
 const reasons = { io: KVM_EXIT_IO, mmio: KVM_EXIT_MMIO, hlt: KVM_EXIT_HLT };
 
-/** The value of an exit that is read in place. */
+/** Returns the value of an exit, read in kvm_run. */
 const inPlace = {
   io: (page) => page.ioValue,
   mmio: (page) => page.mmioLow & 0xff,
   hlt: () => 1,
 };
 
-/** `lowLevel()`, which makes nothing. @param {"io" | "mmio" | "hlt"} kind */
+/** Measures `lowLevel()`, which makes no object. @param {"io" | "mmio" | "hlt"} kind */
 export const lowLevel = (kind) => (stage) => lowLevelLoop(stage.sandbox().vcpu, kind);
 
 /** @param {import("node-kvm").Vcpu} vcpu @param {"io" | "mmio" | "hlt"} kind */
@@ -60,7 +60,7 @@ export function lowLevelLoop(vcpu, kind) {
   };
 }
 
-/** `run()`, awaited for each exit. @param {"io" | "mmio" | "hlt"} kind */
+/** Measures `run()`, awaited for each exit. @param {"io" | "mmio" | "hlt"} kind */
 export const awaited = (kind) => (stage) => {
   const { vcpu } = stage.sandbox();
   const value = values[kind];
@@ -74,7 +74,7 @@ export const awaited = (kind) => (stage) => {
   };
 };
 
-/** `for await` over `exits()`. @param {"io" | "mmio" | "hlt"} kind */
+/** Measures `for await` over `exits()`. @param {"io" | "mmio" | "hlt"} kind */
 export const iterated = (kind) => (stage) => {
   const { vcpu } = stage.sandbox();
   const value = values[kind];

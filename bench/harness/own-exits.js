@@ -1,4 +1,4 @@
-// The worker thread of worker.js: a VM of its own, and for each number it is sent as many exits.
+// The worker thread of worker.js: it has its own VM, and handles as many exits as each message requests.
 import { parentPort, workerData } from "node:worker_threads";
 import { lowLevelLoop, runSyncLoop } from "./loops.js";
 import { Stage } from "./stage.js";

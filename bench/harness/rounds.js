@@ -1,24 +1,24 @@
-// Interleaved rounds: each contender once a round, so that what disturbs one disturbs all. Who they are is stage.js.
+// Interleaved rounds: each round measures every contender once, so that a disturbance affects all. stage.js makes them.
 
 /** @typedef {{ ns: number, operations: number }} Span */
 
 /**
- * Times a sample by the clock, unless it has timed itself.
+ * Measures the time of a sample, unless the sample returns its own.
  *
- * @param {(n: number) => number | Span | Promise<number | Span>} sample does n operations; says how many it did
+ * @param {(n: number) => number | Span | Promise<number | Span>} sample does n operations; returns how many it did
  * @param {number} n
  * @returns {Promise<Span>}
  */
 export async function timed(sample, n) {
   const start = process.hrtime.bigint();
   let answer = sample(n);
-  // Only what is asynchronous pays for a turn of the microtask queue.
+  // Only an asynchronous sample is awaited, because a turn of the microtask queue costs time.
   if (answer instanceof Promise) answer = await answer;
   const ns = Number(process.hrtime.bigint() - start);
   return typeof answer === "number" ? { ns, operations: answer } : answer;
 }
 
-/** So long each contender warms up: V8 compiles what is hot, and an emulator what is new. */
+/** The warm-up time of each contender: V8 compiles hot code, and an emulator translates new code. */
 const WARM_UP_MS = 500;
 
 /** @param {{ measure: () => Promise<Span> }} contender */
@@ -49,7 +49,7 @@ export async function race(contenders, rounds) {
   for (const i of contenders.keys()) await attempt(i, warmUp);
   for (let round = 0; round < rounds; round++) {
     for (let turn = 0; turn < contenders.length; turn++) {
-      // Another one begins each round: nobody always comes after the same.
+      // Each round begins with another contender, so that none always follows the same one.
       const i = (turn + round) % contenders.length;
       await attempt(i, async ({ measure }) => {
         const { ns, operations } = await measure();

@@ -1,14 +1,14 @@
-// What a question's rows are measured on: a VM of its own for each, on either side.
+// The VMs of a question's rows: each row has its own, in JavaScript or in C.
 import { CpuidTable, fromSupported, Kvm } from "node-kvm";
 import { Sandbox } from "node-kvm/machine";
 import { program } from "./guests.js";
 import { timed } from "./rounds.js";
 import { Yardstick } from "./yardstick.js";
 
-/** Everything that one setting of a question opens. */
+/** The objects that one setting of a question opens. */
 export class Stage {
   kvm = Kvm.open();
-  /** What KVM keeps of the table that it supports: kvm_pvm changes it, and takes it after a run only so. */
+  /** The supported table as KVM stores it: kvm_pvm changes some bits, and after a run accepts only the changed table. */
   cpuid = this.#kept(fromSupported(this.kvm.getSupportedCpuid()));
   #opened = [];
   #guest;
@@ -26,13 +26,13 @@ export class Stage {
     return program(this.#guest, this.ring);
   }
 
-  /** Keeps something until the stage is closed. @template {{ close(): void }} T @param {T} handle @returns {T} */
+  /** Registers a handle, which is closed with the stage. @template {{ close(): void }} T @param {T} handle @returns {T} */
   keep(handle) {
     this.#opened.unshift(handle);
     return handle;
   }
 
-  /** Makes a VM with one vCPU and the guest. */
+  /** Creates a VM with one vCPU and the guest. */
   sandbox() {
     return this.keep(new Sandbox(this.kvm, { program: this.program, cpuid: this.cpuid }));
   }
@@ -46,7 +46,7 @@ export class Stage {
     return kept;
   }
 
-  /** Starts the C side, told what its VMs are made of; none is made yet. */
+  /** Starts the C side and sends it the contents of its VMs, without creating one. */
   async yardstick() {
     const yardstick = this.keep(new Yardstick(this.#yardstick));
     const sandbox = new Sandbox(this.kvm, { program: this.program, cpuid: this.cpuid });
@@ -55,7 +55,7 @@ export class Stage {
     return yardstick;
   }
 
-  /** Makes one row ready. @param {object} row @param {number} n operations a sample */
+  /** Prepares one row. @param {object} row @param {number} n operations a sample */
   async contender(row, n) {
     if (row.command === undefined) {
       const sample = await row.start(this);
@@ -66,7 +66,7 @@ export class Stage {
     return { measure: () => yardstick.ask(`${row.command} ${n}`) };
   }
 
-  /** Closes everything, the last first. */
+  /** Closes all handles, in reverse order. */
   async close() {
     for (const handle of this.#opened) await handle.close();
     this.kvm.close();

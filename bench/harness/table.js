@@ -1,4 +1,4 @@
-// Tables as text, for a terminal.
+// Formats tables as text for a terminal.
 
 const UNITS = [
   [1e9, "s"],
@@ -7,7 +7,7 @@ const UNITS = [
   [1, "ns"],
 ];
 
-/** Three figures and a unit. @param {number} ns */
+/** Formats a time with three digits and a unit. @param {number} ns */
 export function time(ns) {
   const size = Math.abs(ns);
   const [one, unit] = UNITS.find(([least]) => size >= least) ?? [1, "ns"];
@@ -27,7 +27,7 @@ export const limitText = ({ kind, most }) => limits[kind](most);
 
 const HEADINGS = ["", "min", "median", "p99", "ratio", "more", "limit", ""];
 
-/** A row that is not held against the first says so. */
+/** Names the compared row, if it is not the first one. */
 function remark({ what, against, verdict = "" }, first) {
   const other = against === first || against === what ? "" : `to "${against}"`;
   return [verdict, other].filter((word) => word !== "").join(", ");
@@ -54,12 +54,12 @@ function aligned(rows) {
   return rows.map((row) => `  ${line(row)}`.trimEnd()).join("\n");
 }
 
-/** A row whose cells have names of their own. */
+/** Formats a row whose cells have their own names. */
 function named({ what, ...figures }) {
   return [what, ...Object.entries(figures).map(([name, figure]) => `${name} ${figure}`)];
 }
 
-/** What one question has found. @param {object} answer */
+/** Formats the results of one question. @param {object} answer */
 export function text({ name, asks, note, tables }) {
   const parts = tables.map(({ ring, rows, values }) => {
     const body =

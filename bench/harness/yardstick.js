@@ -1,4 +1,4 @@
-// The C side: its program compiled, and a process of it that is told what to measure.
+// The C side: compiles yardstick.c, and sends commands to a process of it.
 import { execFileSync, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -6,7 +6,7 @@ import { Cpuid2, encode, Regs, Sregs } from "node-kvm/abi";
 
 const SOURCE = fileURLToPath(new URL("../yardstick.c", import.meta.url));
 
-/** Compiles the program. Static: a lab kernel has no libraries for it. @param {string} to */
+/** Compiles the program, statically because a lab guest has no shared libraries. @param {string} to */
 export function compile(to) {
   const flags = ["-O2", "-static", "-pthread", "-Wall", "-Werror"];
   execFileSync("cc", [...flags, "-o", to, SOURCE], { stdio: "inherit" });
@@ -15,7 +15,7 @@ export function compile(to) {
 /** @param {Uint8Array} bytes */
 const hex = (bytes) => Buffer.from(bytes).toString("hex");
 
-/** A process of the yardstick, which holds VMs of its own. */
+/** A process of the yardstick with its own VMs. */
 export class Yardstick {
   #process;
   #answers;
@@ -27,12 +27,12 @@ export class Yardstick {
     this.#answers = lines[Symbol.asyncIterator]();
   }
 
-  /** The process, for those who look at its memory. */
+  /** The process id, for measuring its memory. */
   get pid() {
     return this.#process.pid;
   }
 
-  /** Has one line obeyed. @param {string} line @returns {Promise<{ ns: number, operations: number }>} */
+  /** Sends one command and returns its result. @param {string} line @returns {Promise<{ ns: number, operations: number }>} */
   async ask(line) {
     this.#process.stdin.write(`${line}\n`);
     const { value = "error it has ended", done } = await this.#answers.next();
@@ -44,9 +44,9 @@ export class Yardstick {
   }
 
   /**
-   * Tells what a VM is made of: the very bytes that the sandbox gives KVM.
+   * Sends the contents of a VM: the same bytes that the sandbox passes to KVM.
    *
-   * @param {import("node-kvm/machine").Sandbox} sandbox made, and not yet run
+   * @param {import("node-kvm/machine").Sandbox} sandbox created, and not yet run
    * @param {Iterable<import("node-kvm/abi").CpuidEntry2Input>} cpuid its table
    */
   async describe({ program, vcpu }, cpuid) {
@@ -57,7 +57,7 @@ export class Yardstick {
     await this.ask(`regs ${hex(encode(Regs, program.regs))}`);
   }
 
-  /** Ends the process, and its VMs with it. */
+  /** Ends the process, which closes its VMs. */
   close() {
     this.#process.stdin.end();
   }

@@ -1,6 +1,6 @@
 /**
- * Headers in, facts out: asks gcc for macros and ioctl numbers, gdb for struct layouts.
- * Needs gcc and gdb, and only to renew gen/facts/kvm-abi.json. Naming things is the other files'.
+ * Extracts facts from headers: macros and ioctl numbers with gcc, struct layouts with gdb. Only needed to renew
+ * gen/facts/kvm-abi.json. The other files choose TypeScript names.
  */
 
 import { execFileSync } from "node:child_process";
@@ -24,7 +24,7 @@ const includes = ["linux/kvm.h", "linux/kvm_para.h"].map((name) => `#include <${
 const interesting =
   /^(KVM|KVM_\w+|MSR_KVM_\w+|KVMIO|GUEST_MEMFD_\w+|SYNC_REGS_\w+|[A-Z]{2}_VECTOR)$/;
 
-/** Runs `work` in a directory that is gone afterwards. @template T @param {(dir: string) => T} work */
+/** Runs `work` in a temporary directory, and removes it. @template T @param {(dir: string) => T} work */
 function inTemporaryDirectory(work) {
   const dir = mkdtempSync(join(tmpdir(), "kvm-abi-"));
   try {
@@ -35,7 +35,7 @@ function inTemporaryDirectory(work) {
 }
 
 /**
- * Runs gcc on C text that sees these headers and no others.
+ * Runs gcc on C text with only these headers in the search path.
  * @param {string} headers @param {string} text @param {string[]} options
  * @returns {{ out: string, errors: string }}
  */
@@ -58,8 +58,8 @@ function gcc(headers, text, options) {
 }
 
 /**
- * Keeps the macros that are integer constants on x86: one line each, and gcc names the bad lines.
- * The `| 0` refuses strings, whose address gcc would take for a constant.
+ * Selects the macros that are integer constants on x86: compiles one line for each; gcc reports the lines of the others.
+ * The `| 0` makes a string an error, because gcc accepts its address as a constant.
  * @param {string} headers @param {string[]} names
  */
 function integers(headers, names) {
@@ -91,15 +91,15 @@ function evaluate(headers, names) {
 }
 
 /**
- * Finds which macros are ioctl requests, and of which C type: by giving `_IO*` another meaning and
- * letting the preprocessor expand each name.
+ * Finds the macros that are ioctl requests, and their C types: redefines `_IO*` and expands each
+ * name with the preprocessor.
  * @param {string} headers @param {string[]} names @returns {Map<string, string | null>}
  */
 function requestArguments(headers, names) {
   const meaning = ["_IO", "_IOR", "_IOW", "_IOWR"]
     .map((macro) => `#undef ${macro}\n#define ${macro}(type, nr, ...) @IO __VA_ARGS__\n`)
     .join("");
-  // The left side is a string, which the preprocessor leaves alone.
+  // The left side is a string, which the preprocessor does not expand.
   const asked = names.map((name) => `"${name}" ${name}\n`).join("");
   const { out } = gcc(headers, `${includes}${meaning}${asked}`, ["-E", "-P"]);
   const found = out.matchAll(/^"(\w+)" @IO ?(.*)$/gm);
@@ -139,7 +139,7 @@ const sorted = (entries) =>
 /**
  * Reads UAPI headers (a directory with linux/ and asm/) and returns the facts, sorted by name.
  * @param {string} directory
- * @param {string} version the kernel's, e.g. "7.2": the headers do not say it
+ * @param {string} version the kernel's, e.g. "7.2": the headers do not contain it
  * @returns {Facts}
  */
 export function extract(directory, version) {
@@ -168,7 +168,7 @@ export function extract(directory, version) {
 }
 
 /**
- * Prints facts as JSON with one fact a line, so that a diff between kernels can be read.
+ * Formats facts as JSON with one fact per line, so that a diff between kernels is readable.
  * @param {Facts} facts
  */
 export function printFacts(facts) {

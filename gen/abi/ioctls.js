@@ -1,6 +1,5 @@
 /**
- * Shapes in, lib/abi/generated/ioctls.ts and native/generated/ioctl_shapes.h out.
- * What a shape is made of is shapes.js.
+ * Generates lib/abi/generated/ioctls.ts and native/generated/ioctl_shapes.h from shapes, which shapes.js makes.
  */
 
 import { makeCommands } from "./links.js";
@@ -31,7 +30,7 @@ function inline(record) {
   return line.length < 80 ? line : `{\n    ${items.join(",\n    ")},\n  }`;
 }
 
-/** Says what an ioctl takes and, where that is not plain from its struct, why. @param {Shape} shape */
+/** Describes the argument of an ioctl and, if its struct does not show it, the reason. @param {Shape} shape */
 function docLines(shape) {
   const what = shape.struct ? `${shape.name}: ${shape.struct.cName}.` : `${shape.name}.`;
   const reason = exceptions.ioctls[shape.name]?.reason;
@@ -53,8 +52,8 @@ function wrap(sentence) {
 }
 
 /** @param {import("./links.js").Link} link */
-function printLink({ field, kind, direction, told }) {
-  const when = told.length > 0 ? `,\n      when: ${JSON.stringify(told.join(", "))}` : "";
+function printLink({ field, kind, direction, stated }) {
+  const when = stated.length > 0 ? `,\n      when: ${JSON.stringify(stated.join(", "))}` : "";
   const line = `{ field: "${field}", kind: "${kind}", direction: "${direction}"${when} }`;
   return `    ${when ? line.replace("{ ", "{\n      ").replace(/ }$/, ",\n    }") : line},\n`;
 }
@@ -84,7 +83,7 @@ function printIoctl(shape) {
 }
 
 /**
- * Makes ioctls.ts, without its stamp.
+ * Returns the text of ioctls.ts, without its stamp.
  * @param {Shape[]} shapes
  * @returns {string}
  */
@@ -101,14 +100,14 @@ export function printIoctls(shapes) {
   );
 }
 
-/** Structs that the native layer fills in or reads itself, and what it calls them. */
+/** Structs that native code fills in or reads itself, with their names there. */
 const nativeStructs = {
   kvm_enable_cap: "EnableCap",
   kvm_userspace_memory_region: "UserMemoryRegion",
   kvm_userspace_memory_region2: "UserMemoryRegion2",
 };
 
-/** Exits that the native exit filter answers: members of kvm_run. */
+/** The members of kvm_run for the exits that the native exit filter handles. */
 const nativeExits = ["io", "mmio", "msr"];
 
 /** Constants that native code needs. */
@@ -133,12 +132,12 @@ function printOffsets(layout, name) {
   return `inline constexpr size_t k${name}Size = ${layout.size};\n${offsets.join("")}`;
 }
 
-/** All links of all ioctls and commands in one array, and where each of them has its own. */
+/** All links of all ioctls and commands in one array; each ioctl or command has a range of it. */
 class LinkTable {
   /** @type {string[]} */
   rows = [];
 
-  /** Adds some links; returns where they are. @param {import("./links.js").Link[]} links */
+  /** Adds links; returns their range. @param {import("./links.js").Link[]} links */
   add(links) {
     const first = links.length === 0 ? 0 : this.rows.length;
     this.rows.push(...links.map((link) => this.#row(link)));
@@ -182,7 +181,7 @@ function printCommands(facts, table, fd) {
 }
 
 /**
- * Makes ioctl_shapes.h, without its stamp.
+ * Returns the text of ioctl_shapes.h, without its stamp.
  * @param {Facts} facts @param {Shape[]} shapes @param {Map<string, Layout>} layouts
  * @returns {string}
  */
@@ -222,21 +221,21 @@ export function printShapes(facts, shapes, layouts) {
 
 namespace node_kvm {
 
-// none: no argument. value: an integer, never followed. plain: \`size\` bytes. tailed: a header of
-// \`size\` bytes, then count x \`entry_size\`. sized: at least \`size\` bytes, but how many is told by
-// the field at count_offset (header included), or, where count_width is 0, by
-// KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2). pointing: \`size\` bytes that hold an address to be followed.
+// none: no argument. value: an integer, never an address. plain: \`size\` bytes. tailed: a header of
+// \`size\` bytes, then count x \`entry_size\`. sized: at least \`size\` bytes; their number is in the
+// field at count_offset (header included) or, if count_width is 0, the result of
+// KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2). pointing: \`size\` bytes that contain an address.
 enum class Kind : uint8_t { kNone, kValue, kPlain, kTailed, kSized, kPointing };
 
-// What a result of 0 or more is; with kFdInStruct the fd is the s32 at fd_offset.
+// The meaning of a result of 0 or more; with kFdInStruct the fd is the s32 at fd_offset.
 enum class Result : uint8_t { kInt, kFd, kFdInStruct };
 
-// What a field that JavaScript may not write holds. bytes: the address of some bytes (or of guest
+// The contents of a field that JavaScript may not write. bytes: the address of bytes (or of guest
 // memory). memory: the address of guest memory that must stay mapped. fd: a descriptor. command:
-// the address of a struct that kCommands tells.
+// the address of a struct that kCommands describes.
 enum class LinkKind : uint8_t { kBytes, kMemory, kFd, kCommand };
 
-// Whether a field has a value; width 0: no condition.
+// A field is compared with a value; width 0: no condition.
 struct Condition {
   uint16_t offset;
   uint8_t width;
@@ -265,12 +264,12 @@ struct IoctlShape {
   const char* name;
 };
 
-// By request; each request once.
+// Sorted by request; each request occurs once.
 inline constexpr IoctlShape kIoctlShapes[] = {
 ${rows}};
 static_assert(sizeof(kIoctlShapes) / sizeof(kIoctlShapes[0]) == ${shapes.length});
 
-// A command of KVM_MEMORY_ENCRYPT_OP whose struct holds addresses.
+// A command of KVM_MEMORY_ENCRYPT_OP whose struct contains addresses.
 struct Command {
   uint32_t id;
   bool of_vcpu;
@@ -285,10 +284,10 @@ ${commands}};
 inline constexpr Link kLinks[] = {
 ${table.rows.join("")}};
 
-// From here on a command is unknown: it may hold addresses anywhere.
+// Commands from this number on are unknown: their structs may contain addresses anywhere.
 inline constexpr uint32_t kVmCommands = ${facts.constants[known.vm]};
 inline constexpr uint32_t kVcpuCommands = ${facts.constants[known.vcpu]};
-// The one command whose data is a value.
+// The only command whose data is a value and not an address.
 inline constexpr uint32_t kVcpuValueCommand = ${first};
 
 ${requests.join("")}

@@ -1,6 +1,6 @@
 /**
- * C names in, TypeScript names out: turns the facts about structs into the list of layouts that
- * structs.js prints and ioctls.js points at. Naming rules are here and nowhere else.
+ * Makes the layouts of structs from the facts: structs.js prints them, and ioctls.js refers to them. This
+ * is the only file with rules that turn C names into TypeScript names.
  */
 
 import { choices } from "./macros.js";
@@ -16,16 +16,16 @@ import { choices } from "./macros.js";
  *     isLayout: boolean, cName: string } }} Layout
  */
 
-/** Turns a C field name into ours: `guest_phys_addr` into `guestPhysAddr`. @param {string} name */
+/** Returns the TypeScript name of a C field: `guest_phys_addr` into `guestPhysAddr`. @param {string} name */
 export const camelCase = (name) => name.replace(/_+([a-z0-9])/g, (_, next) => next.toUpperCase());
 
-/** Turns a C struct name into ours: `kvm_cpuid_entry2` into `CpuidEntry2`. @param {string} name */
+/** Returns the TypeScript name of a C struct: `kvm_cpuid_entry2` into `CpuidEntry2`. @param {string} name */
 export function pascalCase(name) {
   const camel = camelCase(name.replace(/^kvm_/, ""));
   return camel.charAt(0).toUpperCase() + camel.slice(1);
 }
 
-/** Type names of C that differ from a layout's. A char here is a byte, a pointer eight. */
+/** The C types whose names differ from those of a layout; a char becomes a byte, a pointer eight bytes. */
 const scalars = new Map([
   ["char", "u8"],
   ["pointer", "u64"],
@@ -34,7 +34,7 @@ const scalars = new Map([
 /** @param {CField} field */
 const isInline = (field) => field.type === "struct" || field.type === "union";
 
-/** Names the structs that x86 needs: those not foreign, and whatever these contain. @param {Facts} facts */
+/** Lists the structs that x86 needs: those that are not foreign, and the structs inside them. @param {Facts} facts */
 function keptStructs(facts) {
   const kept = new Set(Object.keys(facts.structs).filter((n) => !(n in choices.foreignStructs)));
   /** @param {CField[]} fields */
@@ -50,7 +50,7 @@ function keptStructs(facts) {
 }
 
 /**
- * Makes every layout, those without dependencies first, otherwise by name.
+ * Makes every layout; the structs inside a struct come before it, otherwise the order is by name.
  * @param {Facts} facts
  * @returns {Map<string, Layout>} by TypeScript name
  */
@@ -94,15 +94,19 @@ export function makeLayouts(facts) {
       else layout.fields.push(makeField(field, name, cName));
     }
     const names = layout.fields.map((field) => field.name);
-    if (new Set(names).size !== names.length) throw new Error(`${cName}: two fields of one name`);
+    if (new Set(names).size !== names.length)
+      throw new Error(`${cName}: two fields have the same name`);
     layouts.set(name, layout);
   };
 
   /** @param {Layout} layout @param {CField} field */
   const addTail = (layout, field) => {
-    const told = choices.tailCounts[layout.cName];
-    if (!told || layout.tail) throw new Error(`${layout.cName}.${field.name}: how long is it?`);
-    // A union of flexible arrays has no one element: bytes.
+    const stated = choices.tailCounts[layout.cName];
+    if (!stated || layout.tail)
+      throw new Error(
+        `${layout.cName}.${field.name}: a struct has one tail at most, and tailCounts has its count`,
+      );
+    // A union of flexible arrays has several element types, so its tail is bytes.
     const made = isInline(field)
       ? { element: "u8", isLayout: false }
       : makeField(field, layout.name, layout.cName);
@@ -110,7 +114,7 @@ export function makeLayouts(facts) {
       name: camelCase(field.name),
       cName: field.name,
       offset: field.offset,
-      count: told.count,
+      count: stated.count,
       c: field.c,
       element: made.element,
       isLayout: made.isLayout,

@@ -1,6 +1,6 @@
 /**
  * The fields of ioctls' structs that hold an address or a descriptor, found by the paths that
- * ioctl-shapes.json gives: `ranges[].bitmap` is sixteen. Native code fills them in. Printing is ioctls.js.
+ * ioctl-shapes.json gives: `ranges[].bitmap` is sixteen fields. Native code fills them in. ioctls.js prints them.
  */
 
 import { camelCase } from "./layouts.js";
@@ -11,7 +11,7 @@ import { camelCase } from "./layouts.js";
  * @typedef {{ field: string, kind: string, direction: string, when?: string[] }} ToldLink
  * @typedef {{ offset: number, width: number, value: number }} Condition
  * @typedef {{ field: string, kind: string, direction: string, offset: number, width: number,
- *   when: Condition[], told: string[] }} Link
+ *   when: Condition[], stated: string[] }} Link
  * @typedef {{ id: number, size: number, links: Link[] }} Command
  */
 
@@ -22,7 +22,7 @@ const widths = { u8: 1, u16: 2, u32: 4, s32: 4, u64: 8, pointer: 8 };
 const isAddress = /uaddr$|^source_addr$/;
 
 /**
- * Finds the integers that a C path names, with their offsets and our names for them.
+ * Finds the integers that a C path names, with their offsets and TypeScript names.
  * @param {Facts} facts @param {Field[]} fields @param {string} path
  * @returns {{ offset: number, width: number, name: string }[]}
  */
@@ -47,7 +47,7 @@ function resolve(facts, fields, path) {
 }
 
 /**
- * Reads `type == KVM_XEN_ATTR_TYPE_EVTCHN`.
+ * Parses a condition such as `type == KVM_XEN_ATTR_TYPE_EVTCHN`.
  * @param {Facts} facts @param {Field[]} fields @param {string} text @returns {Condition}
  */
 function condition(facts, fields, text) {
@@ -60,17 +60,17 @@ function condition(facts, fields, text) {
 
 /**
  * Makes the links of one ioctl, in the order in which values for them are given.
- * @param {Facts} facts @param {string | undefined} cName @param {ToldLink[]} told
+ * @param {Facts} facts @param {string | undefined} cName @param {ToldLink[]} stated
  * @returns {Link[]}
  */
-export function makeLinks(facts, cName, told) {
+export function makeLinks(facts, cName, stated) {
   const fields = facts.structs[cName ?? ""]?.fields ?? [];
-  return told.flatMap(({ field, kind, direction, when = [] }) =>
+  return stated.flatMap(({ field, kind, direction, when = [] }) =>
     resolve(facts, fields, field).map(({ offset, width, name }) => {
-      // A descriptor in eight bytes is written into the lower four: KVM takes no more of it.
+      // A descriptor in a field of eight bytes is written into the lower four, because KVM reads only those.
       if (kind !== "fd" && width !== 8) throw new Error(`${cName}.${field}: ${width} bytes`);
       const conditions = when.map((text) => condition(facts, fields, text));
-      return { field: name, kind, direction, offset, width, when: conditions, told: when };
+      return { field: name, kind, direction, offset, width, when: conditions, stated: when };
     }),
   );
 }
@@ -85,10 +85,10 @@ export function makeCommands(facts, named) {
     const struct = facts.structs[cName];
     const id = facts.constants[command];
     if (!struct || id === undefined) throw new Error(`${command}: no struct ${cName}`);
-    const told = struct.fields
+    const stated = struct.fields
       .filter(({ name }) => isAddress.test(name))
       .map(({ name }) => ({ field: name, kind: "bytes", direction: "inout" }));
-    if (told.length === 0) throw new Error(`${cName} holds no address`);
-    return { id: Number(id), size: struct.size, links: makeLinks(facts, cName, told) };
+    if (stated.length === 0) throw new Error(`${cName} holds no address`);
+    return { id: Number(id), size: struct.size, links: makeLinks(facts, cName, stated) };
   });
 }

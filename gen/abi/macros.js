@@ -1,6 +1,6 @@
 /**
- * Facts in, lib/abi/generated/constants.ts out: every integer macro and enumerator that x86 has.
- * Structs and ioctls are structs.js and ioctls.js.
+ * Generates lib/abi/generated/constants.ts from the facts: every integer macro and enumerator of x86.
+ * structs.js and ioctls.js generate the structs and the ioctls.
  */
 
 import { readFileSync } from "node:fs";
@@ -13,7 +13,7 @@ import { join } from "node:path";
  *   tailCounts: Record<string, { count: string | null }> }} Choices
  */
 
-/** What cannot be derived about constants and structs. @type {Choices} */
+/** The facts about constants and structs that cannot be derived from headers. @type {Choices} */
 export const choices = JSON.parse(
   readFileSync(join(import.meta.dirname, "..", "facts", "abi-choices.json"), "utf8"),
 );
@@ -22,7 +22,7 @@ const isForeign = new RegExp(choices.foreign.pattern);
 const isAlwaysKept = /^KVM_(CAP|EXIT)_/;
 
 /**
- * Writes a value as TypeScript: a bigint where a number of 32 bits does not do.
+ * Writes a value as TypeScript: a number, or a bigint for a value that does not fit in 32 bits.
  * @param {string} name @param {string} decimal
  */
 function literal(name, decimal) {
@@ -32,8 +32,8 @@ function literal(name, decimal) {
 }
 
 /**
- * Lists names and numbers by number; two names for one number are an error, as each list is also
- * read backwards.
+ * Lists names and numbers by number; two names of one number are an error, because each list also maps
+ * numbers to names.
  * @param {[string, string][]} entries
  */
 function byNumber(entries) {
@@ -60,7 +60,7 @@ function list(doc, type, constant, entries) {
 }
 
 /**
- * Makes constants.ts, without its stamp.
+ * Returns the text of constants.ts, without its stamp.
  * @param {Facts} facts
  * @returns {string}
  */

@@ -1,6 +1,6 @@
 /**
- * Shapes and ioctl-methods.json in, lib/kvm/generated/*-ioctls.ts out: for each kind of descriptor a
- * class with the methods that say nothing but their ioctl. The others are written by hand in lib/kvm.
+ * Generates lib/kvm/generated/*-ioctls.ts from shapes and ioctl-methods.json: for each kind of descriptor a
+ * class with the methods that only make their ioctl. The others are written by hand in lib/kvm.
  */
 
 import { readFileSync } from "node:fs";
@@ -41,7 +41,7 @@ function lines(text, indent = "") {
   return all;
 }
 
-/** What the comment of each method says that replaces a state. */
+/** The sentence in the comment of each method that replaces a state. */
 const WHOLE = "Every field is required, except padding: a field that is missing is a TypeError.";
 
 /** @param {Method} method @param {Shape} shape @param {keyof typeof classes} fd */
@@ -67,7 +67,7 @@ function card(method, shape, fd) {
   ];
 }
 
-/** A method that gives an integer, or nothing. @param {Method} method @returns {Code} */
+/** Makes a method whose argument is an integer, or nothing. @param {Method} method @returns {Code} */
 function integerCode({ ioctl, parameter, returns }) {
   const argument = parameter ? `, ${parameter}, { args: { ${parameter} } }` : "";
   const type = parameter === "address" ? "bigint | number" : "number";
@@ -80,7 +80,7 @@ function integerCode({ ioctl, parameter, returns }) {
   };
 }
 
-/** A method whose argument is eight bytes. @param {Method} method @param {Shape} shape @returns {Code} */
+/** Makes a method whose argument is eight bytes. @param {Method} method @param {Shape} shape @returns {Code} */
 function wordCode({ ioctl, parameter }, shape) {
   if (shape.size !== 8) throw new Error(`${ioctl}: no struct for ${shape.size} bytes`);
   const isGet = shape.direction === "out";
@@ -95,7 +95,7 @@ function wordCode({ ioctl, parameter }, shape) {
   };
 }
 
-/** Says the TypeScript type of a struct's one field. @param {Shape} shape @param {string} name */
+/** Returns the TypeScript type of a struct's only field. @param {Shape} shape @param {string} name */
 function fieldType(shape, name) {
   const { struct } = shape;
   const field = struct?.fields.find((candidate) => candidate.name === name);
@@ -105,7 +105,7 @@ function fieldType(shape, name) {
   return `${struct.name}["${name}"]`;
 }
 
-/** A method whose argument is a struct. @param {Method} method @param {Shape} shape @returns {Code} */
+/** Makes a method whose argument is a struct. @param {Method} method @param {Shape} shape @returns {Code} */
 function structCode(method, shape) {
   const { ioctl, unwrap, key, returns } = method;
   const struct = shape.struct?.name ?? "";
@@ -127,7 +127,7 @@ function structCode(method, shape) {
   const result = shape.direction === "inout" ? struct : "number";
   const line = `this.${call}(${ioctl}, ${struct}, ${value}${list});`;
   const broken = needs.map((one) => `      "${one}",\n`).join("");
-  // The formatter breaks a line above 100 columns, of which the class indents 4.
+  // The formatter breaks lines of more than 100 columns; 4 of these are indentation.
   const send = line.length <= 96 ? line : line.replace(/\[.*\]/, `[\n${broken}    ]`);
   const each = (method.each ?? []).map((one) => `"${one}"`).join(", ");
   const check = method.each
@@ -143,15 +143,17 @@ function structCode(method, shape) {
 }
 
 /**
- * Says the type of what a method is given, and that it is decided what may be left out of it.
+ * Returns the type of a method's argument; throws if ioctl-methods.json does not state which fields may be omitted.
  * @param {Method} method @param {Shape} shape @param {string} type
  */
 function inputOf({ ioctl, unwrap, key, whole, needs, each, rest }, shape, type) {
   const isScalar = key !== undefined;
   if (isScalar) return { input: type, types: [] };
   const said = [whole, needs, each].filter((one) => one !== undefined).length;
-  if (said !== 1) throw new Error(`${ioctl}: say whole, needs or each: what may be left out?`);
-  if ((needs ?? each) && rest === undefined) throw new Error(`${ioctl}: say why the rest may be 0`);
+  if (said !== 1)
+    throw new Error(`${ioctl}: add whole, needs or each: which fields may be omitted?`);
+  if ((needs ?? each) && rest === undefined)
+    throw new Error(`${ioctl}: add rest: the reason why the other fields may be 0`);
   if (whole) return { input: `WholeStructInput<${type}>`, types: ["WholeStructInput"] };
   if (each) {
     const names = each.map((one) => `"${one}"`).join(" | ");
@@ -168,7 +170,7 @@ function inputOf({ ioctl, unwrap, key, whole, needs, each, rest }, shape, type) 
   return { input: `StructInputWith<${type}, ${names}>`, types: ["StructInputWith"] };
 }
 
-/** The method that changes a part of a state. @param {Method} method @param {Shape} shape @returns {Code} */
+/** Makes the method that changes a part of a state. @param {Method} method @param {Shape} shape @returns {Code} */
 function patchCode({ ioctl }, shape) {
   const struct = shape.struct?.name ?? "";
   const get = ioctl.replace("_SET_", "_GET_");
@@ -240,7 +242,7 @@ const typeImport = (names, file) =>
   names.length > 0 ? `import type { ${names.join(", ")} } from "../../abi/${file}.ts";\n` : "";
 
 /**
- * Makes one class, without its stamp.
+ * Returns the text of one class, without its stamp.
  * @param {Shape[]} shapes @param {keyof typeof classes} fd
  */
 function printClass(shapes, fd) {
@@ -287,7 +289,7 @@ function printClass(shapes, fd) {
 }
 
 /**
- * Makes every class, by its file.
+ * Returns the text of every class, by file.
  * @param {Shape[]} shapes
  * @returns {Record<string, string>}
  */

@@ -1,6 +1,6 @@
 /**
- * What each x86 ioctl takes: the facts of the headers, the rows of kvm-ioctls.tsv and the hand-kept
- * exceptions of ioctl-shapes.json, made into one list. Printing it is ioctls.js.
+ * The shapes of all x86 ioctls: their arguments and results, from the facts of the headers, the rows of
+ * kvm-ioctls.tsv and the hand-written exceptions of ioctl-shapes.json. ioctls.js prints them.
  */
 
 import { readFileSync } from "node:fs";
@@ -26,7 +26,7 @@ const factsDirectory = join(import.meta.dirname, "..", "facts");
 const widths = new Map(Object.entries({ u8: 1, u16: 2, u32: 4, u64: 8 }));
 
 /**
- * The hand-kept exceptions.
+ * The hand-written exceptions.
  * @type {{ ioctls: Record<string, Exception>, commands: Commands,
  *   capabilities: Record<string, Record<string, string>> }}
  */
@@ -47,19 +47,19 @@ function readRows() {
 }
 
 /**
- * Finds the capability a row needs: the first one it names, if the first word is not "basic".
+ * Finds the capability that a row needs: the first one that it names, if its first word is not "basic".
  * @param {Facts} facts @param {{ name: string, fd: string, needs: string }} row
  */
 function capabilityOf(facts, { name, fd, needs }) {
-  const told = exceptions.capabilities[name]?.[fd];
-  if (told) return told;
+  const stated = exceptions.capabilities[name]?.[fd];
+  if (stated) return stated;
   if (needs.startsWith("basic")) return null;
   const capability = `KVM_CAP_${/^[A-Z0-9_]+/.exec(needs)?.[0]}`;
   if (!(capability in facts.constants)) throw new Error(`${name} needs ${capability}?`);
   return capability;
 }
 
-/** Says whether C itself calls a field an address. @param {Facts} facts @param {string} cName */
+/** Returns whether a struct has a field with a pointer type in C. @param {Facts} facts @param {string} cName */
 function holdsPointer(facts, cName) {
   /** @param {import("./extract.js").Field[]} fields @returns {boolean} */
   const search = (fields) =>
@@ -71,12 +71,13 @@ function holdsPointer(facts, cName) {
 }
 
 /**
- * @param {Facts} facts @param {Exception | undefined} told @param {Layout | undefined} struct
+ * @param {Facts} facts @param {Exception | undefined} stated @param {Layout | undefined} struct
  * @param {number} request @param {string} name
  */
-function kindOf(facts, told, struct, request, name) {
-  if (told?.kind) return told.kind;
-  if (request >>> 16 === 0) throw new Error(`${name}: _IO says nothing; tell in ioctl-shapes.json`);
+function kindOf(facts, stated, struct, request, name) {
+  if (stated?.kind) return stated.kind;
+  if (request >>> 16 === 0)
+    throw new Error(`${name}: _IO has no argument type; add the kind to ioctl-shapes.json`);
   if (struct?.tail?.count) return "tailed";
   return struct && holdsPointer(facts, struct.cName) ? "pointing" : "plain";
 }
@@ -103,13 +104,13 @@ function entrySize(layouts, tail) {
  */
 function makeShape(facts, layouts, name, rows) {
   const known = facts.requests[name];
-  const told = exceptions.ioctls[name];
+  const stated = exceptions.ioctls[name];
   const request = known?.request ?? 0;
   if (rows.some((row) => row.request !== request)) throw new Error(`${name}: not ${request}`);
-  const cName = told?.struct ?? known?.argument?.replace(/^struct /, "");
+  const cName = stated?.struct ?? known?.argument?.replace(/^struct /, "");
   const struct = [...layouts.values()].find((layout) => layout.cName === cName);
-  const kind = kindOf(facts, told, struct, request, name);
-  const counted = kind === "tailed" ? struct?.tail?.count : told?.sizeField;
+  const kind = kindOf(facts, stated, struct, request, name);
+  const counted = kind === "tailed" ? struct?.tail?.count : stated?.sizeField;
   const count = counted ? place(struct, counted) : { offset: 0, width: 0 };
   const bits = ["none", "in", "out", "inout"][request >>> 30] ?? "none";
   const sections = new Set(rows.map(({ section }) => section));
@@ -120,10 +121,10 @@ function makeShape(facts, layouts, name, rows) {
     request,
     fds: rows.map(({ fd }) => fd),
     kind,
-    result: told?.result ?? "int",
-    direction: told?.direction ?? bits,
-    links: makeLinks(facts, cName, told?.links ?? []),
-    nullable: told?.nullable ?? false,
+    result: stated?.result ?? "int",
+    direction: stated?.direction ?? bits,
+    links: makeLinks(facts, cName, stated?.links ?? []),
+    nullable: stated?.nullable ?? false,
     ...(struct && { struct }),
     size: struct?.size ?? (request >>> 16) & 0x3fff,
     section: section === "-" ? null : section,
@@ -132,12 +133,12 @@ function makeShape(facts, layouts, name, rows) {
     countOffset: count.offset,
     countWidth: count.width,
     entrySize: kind === "tailed" ? entrySize(layouts, struct?.tail) : 0,
-    ...(told?.fdField && { fdOffset: place(struct, told.fdField).offset }),
+    ...(stated?.fdField && { fdOffset: place(struct, stated.fdField).offset }),
   };
 }
 
 /**
- * Makes the shape of every x86 ioctl, by request. A request that two of them share is an error.
+ * Makes the shape of every x86 ioctl, sorted by request. Two ioctls with the same request are an error.
  * @param {Facts} facts @param {Map<string, Layout>} layouts
  * @returns {Shape[]}
  */

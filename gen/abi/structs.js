@@ -1,6 +1,6 @@
 /**
- * Layouts in, lib/abi/generated/structs.ts out: an interface and a runtime layout for each struct.
- * What a layout means when bytes are read or written is lib/abi/struct.ts.
+ * Generates lib/abi/generated/structs.ts from layouts: an interface and a runtime layout for each struct.
+ * lib/abi/struct.ts reads and writes bytes by these layouts.
  */
 
 /**
@@ -11,7 +11,7 @@
 const bigints = new Set(["u64", "s64"]);
 
 /**
- * Names the TypeScript type of an element in so many dimensions.
+ * Returns the TypeScript type of an array with elements of this type and `depth` dimensions.
  * @param {string} element @param {boolean} isLayout @param {number} depth
  */
 function typeOf(element, isLayout, depth) {
@@ -23,7 +23,7 @@ function typeOf(element, isLayout, depth) {
   return `${"readonly ".repeat(rest > 0 ? 1 : 0)}${type}${"[]".repeat(rest)}`;
 }
 
-/** Writes a field's type as the runtime layout has it. @param {Field} field */
+/** Writes a field's type in the notation of the runtime layout. @param {Field} field */
 function layoutType(field) {
   const one = field.isLayout ? field.element : `"${field.element}"`;
   return field.dims.reduceRight((of, count) => `{ of: ${of}, count: ${count} }`, one);
@@ -81,7 +81,7 @@ function printLayout(layout) {
 }
 
 /**
- * Makes structs.ts, without its stamp.
+ * Returns the text of structs.ts, without its stamp.
  * @param {Map<string, Layout>} layouts
  * @returns {string}
  */

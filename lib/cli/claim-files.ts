@@ -61,7 +61,7 @@ function filesAt(path: string): readonly string[] {
     );
   }
   if (EXTENSION.test(path)) return [path];
-  throw new CommandError(`${path} is no file of claims: it must end in .ts, .mts, .js or .mjs`);
+  throw new CommandError(`${path} is not a file of claims: it must end in .ts, .mts, .js or .mjs`);
 }
 
 function filesBelow(folder: string): readonly string[] {

@@ -114,7 +114,7 @@ function refuseMissingPath(option: string, path: string): void {
   if (existsSync(path)) return;
   const tree = path.endsWith(`/${IMAGE}`) ? path.slice(0, -IMAGE.length) : undefined;
   if (tree !== undefined && existsSync(tree)) return;
-  throw new CommandError(`${option}: there is no ${path}`);
+  throw new CommandError(`${option}: ${path} does not exist`);
 }
 
 /** A commit that left no kernel, or not all of its modules, cannot be judged. */

@@ -21,7 +21,7 @@ export const PATTERN_NOTES = `
 A claim is named "short-name: sentence". A pattern selects the claims whose name
 contains it as it is, in upper or lower case: "cpuid" selects many, "set-257:"
 one. The number before a name gives its place in reports, which are sorted by
-subject; it is no part of the name.
+subject, which is not part of the name.
 `;
 
 /** Prints the claims whose name contains the pattern, one per line; returns the exit status. */

@@ -63,7 +63,7 @@ export const EXEC_STATUSES: readonly StatusRow[] = [
   [EXEC_STATUS.warned, "the command ended with 0, but the kernel reports a WARN or BUG"],
   [EXEC_STATUS.crashed, "the guest's kernel crashed"],
   [EXEC_STATUS.noKvm, "the kernel has no /dev/kvm on this CPU"],
-  [EXEC_STATUS.hung, "the machine hung, or the time was up"],
+  [EXEC_STATUS.hung, "the machine hung, or the time limit was reached"],
   [EXEC_STATUS.lab, "usage error, or there was no machine; --out or --log failed"],
   [STATUS.interrupted, "interrupted (Ctrl-C, SIGTERM, SIGHUP)"],
 ];
@@ -194,7 +194,7 @@ function tell(result: LabResult): number {
       cutShort();
       say(
         result.why === "timeout"
-          ? `the time was up after ${(result.after / 1000).toFixed(0)} s; the machine was ended`
+          ? `the time limit was reached after ${(result.after / 1000).toFixed(0)} s; the machine was ended`
           : `the machine hung, ${result.attempts} times; its log ends with:\n${lastLines(result.kernelLog)}`,
       );
       return EXEC_STATUS.hung;

@@ -143,14 +143,14 @@ function addRun(lab: Command): void {
     .addOption(
       new Option("--parallel <n>", `how many machines at a time, ${rangeOf("parallel")}`)
         .argParser(number("parallel"))
-        .default(defaultParallel(), "one more than CPUs, if the memory suffices"),
+        .default(defaultParallel(), "the number of CPUs plus one, if the memory suffices"),
     )
     .addOption(startOption("saved", ...STARTS))
-    .option("--host", "this host's own KVM as one more column")
+    .option("--host", "add a column for this host's own KVM")
     .addOption(
       new Option("--reporter <name>", "how to report").choices(MATRIX_REPORTERS).default("text"),
     )
-    .option("--output <file>", "where the report goes (default: standard output)")
+    .option("--output <file>", "the file for the report (default: standard output)")
     .addHelpText(
       "after",
       PATTERN_NOTES +
@@ -204,7 +204,7 @@ function addExec(lab: Command): void {
     )
     .option(
       "--smp <CPUs>",
-      `how many CPUs QEMU's machine has, ${rangeOf("smp")} (default: 1)`,
+      `the number of CPUs of QEMU's machine, ${rangeOf("smp")} (default: 1)`,
       number("smp"),
     )
     .option(
@@ -281,7 +281,7 @@ function addBisect(lab: Command): void {
   );
 }
 
-/** `git bisect run` takes any status below 128 but 125 for a bad commit, and stops at this one. */
+/** For `git bisect run`, any status below 128 except 125 means a bad commit; this one stops it. */
 const GIT_STOPS = 128;
 
 const BISECT_STATUSES: readonly StatusRow[] = [

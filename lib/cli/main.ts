@@ -28,7 +28,7 @@ program
   .option("--json", "as JSON")
   .addHelpText(
     "after",
-    statusHelp(commonStatuses("KVM can be used", "it cannot; the output has the reason")),
+    statusHelp(commonStatuses("KVM can be used", "KVM cannot be used; the output has the reason")),
   )
   .action((options: { json?: boolean }) => {
     process.exitCode = info(options.json === true);

@@ -102,7 +102,7 @@ const FEATURE_REGISTERS: ReadonlySet<string> = new Set([
 const UNREPORTED: Readonly<Partial<Record<CpuidFieldName, string>>> = {
   osxsave: "KVM writes it from CR4.OSXSAVE",
   ospke: "KVM writes it from CR4.PKE",
-  ht: "it says how many APIC ids the package has, which is the table's own topology",
+  ht: "it is the number of APIC ids in the package, which belongs to the table's topology",
   tsc_deadline_timer:
     "KVM_CAP_TSC_DEADLINE_TIMER reports it; before Linux 6.14 the table never does (api.rst 4.46)",
 };
@@ -138,7 +138,7 @@ function unsupportedIn(
 export const CPUID_RULES: readonly CpuidRule[] = [
   {
     name: "duplicate",
-    why: "KVM takes the first entry that matches (cpuid_entry2_find), so this one is never used",
+    why: "KVM uses the first entry that matches (cpuid_entry2_find), and never this one",
     check: ({ entries, entry: e, position }) => {
       const first = locate(entries, e.function, e.index);
       const other = entries[first];
@@ -149,15 +149,15 @@ export const CPUID_RULES: readonly CpuidRule[] = [
   },
   {
     name: "index-flag",
-    why: "without KVM_CPUID_FLAG_SIGNIFCANT_INDEX the entry answers for every sub-leaf (cpuid_entry2_find)",
+    why: "without KVM_CPUID_FLAG_SIGNIFCANT_INDEX KVM uses the entry for every sub-leaf (cpuid_entry2_find)",
     check: ({ entry: e }) =>
       isIndexed(e.function) && (e.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) === 0
-        ? [{ words: "has no KVM_CPUID_FLAG_SIGNIFCANT_INDEX, so it answers for every sub-leaf" }]
+        ? [{ words: "has no KVM_CPUID_FLAG_SIGNIFCANT_INDEX, so KVM uses it for every sub-leaf" }]
         : [],
   },
   {
     name: "padding",
-    why: "KVM ignores the reserved words today, and may give them a meaning (api.rst 4.46)",
+    why: "KVM ignores the reserved words, and a later version may use them (api.rst 4.46)",
     check: ({ entry: { padding } }) =>
       padding.some((word) => word !== 0)
         ? [{ words: `the reserved padding is ${padding.map((word) => `0x${word.toString(16)}`)}` }]
@@ -165,7 +165,7 @@ export const CPUID_RULES: readonly CpuidRule[] = [
   },
   {
     name: "apic-id",
-    why: "the guest numbers its CPUs by it and sends interrupts to it, and KVM's local APIC has the vCPU's id",
+    why: "the guest identifies its CPUs by this id and sends interrupts to it, but KVM's local APIC has the vCPU's id",
     check: ({ entry: e, id }) => {
       const place = apicIdPlace(e);
       if (id === undefined || place === undefined) return [];
@@ -182,7 +182,7 @@ export const CPUID_RULES: readonly CpuidRule[] = [
   },
   {
     name: "unsupported",
-    why: "the guest uses what the table has, and KVM or this CPU does not do it",
+    why: "the guest may use every feature of the table, but KVM or this CPU lacks this one",
     check: (checked) =>
       checked.supported === undefined
         ? []

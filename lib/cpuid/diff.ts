@@ -254,7 +254,7 @@ export function checkPhrase(where: string, phrase: CpuidPhrase): void {
 
 const WORDS = { flags: "flags", index: "index", order: "position", count: "entries" } as const;
 
-/** Marks a duplicate: KVM takes the first entry that matches, and never uses the others. */
+/** Marks a duplicate: KVM uses the first entry that matches, and never the others. */
 const entryWords = ({ copy }: CpuidEntryChange): string =>
   copy === 0 ? "entry" : "duplicate entry";
 

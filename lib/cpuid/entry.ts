@@ -86,7 +86,7 @@ export function sameEntry(a: CpuidEntry2, b: CpuidEntry2): boolean {
 }
 
 /**
- * Finds the position of the entry that KVM's cpuid_entry2_find would take, or -1. The first match is taken.
+ * Finds the position of the entry that KVM's cpuid_entry2_find returns, or -1: the first match.
  *
  * With an index it is the lookup of a guest's CPUID and of kvm_find_cpuid_entry_index: an entry without
  * KVM_CPUID_FLAG_SIGNIFCANT_INDEX matches any index, one with it matches its own. Without an index it is

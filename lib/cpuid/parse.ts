@@ -20,13 +20,14 @@ export function parseRawTable(text: string): CpuidTable {
     const words = line.trim();
     return words === "" ? [] : [entryFrom(words, i + 1)];
   });
-  if (entries.length === 0) throw new SyntaxError("there is no entry");
+  if (entries.length === 0) throw new SyntaxError("it has no entry");
   return CpuidTable.from(entries);
 }
 
 function entryFrom(line: string, number: number): CpuidEntry2Input {
   const [, ...words] = LINE.exec(line) ?? [];
-  if (words.length === 0) throw new SyntaxError(`line ${number} is no entry: ${line.slice(0, 60)}`);
+  if (words.length === 0)
+    throw new SyntaxError(`line ${number} is not an entry: ${line.slice(0, 60)}`);
   const [fn = 0, index = 0, eax = 0, ebx = 0, ecx = 0, edx = 0, flags = 0] = words.map(Number);
   return { function: fn, index, eax, ebx, ecx, edx, flags };
 }

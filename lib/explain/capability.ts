@@ -294,7 +294,7 @@ function explainCycles({ first }: Switch): string | undefined {
 
 function explainManualProtect({ first }: Switch): string | undefined {
   return first !== 0n && (first & BigInt(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)) === 0n
-    ? `args[0] ${hex(first)} lacks bit 0 KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, without which no other bit is taken`
+    ? `args[0] ${hex(first)} lacks bit 0 KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, which every other bit requires`
     : undefined;
 }
 

@@ -120,7 +120,7 @@ function explainVcpuCount({ evidence }: Refusal): string | undefined {
   const most = capability(evidence, "KVM_CAP_MAX_VCPUS");
   const made = known(evidence.vm?.vcpuIds)?.length;
   if (most === undefined || made === undefined || most === 0 || made < most) return undefined;
-  return `the VM has ${made} vCPUs, and this KVM takes ${most} (KVM_CAP_MAX_VCPUS)`;
+  return `the VM has ${made} vCPUs, and this KVM supports at most ${most} (KVM_CAP_MAX_VCPUS)`;
 }
 
 /** Writes that a call must come before the first vCPU; undefined if the VM has no vCPU. */

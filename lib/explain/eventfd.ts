@@ -35,7 +35,7 @@ const isSent = ({ argument, sent }: Refusal): boolean =>
 const busFull: Rule = () =>
   only(
     "virt/kvm/kvm_main.c:kvm_io_bus_register_dev",
-    `the bus has ${BUS_DEVICES} devices, and KVM takes no more`,
+    `the bus has ${BUS_DEVICES} devices, the maximum of KVM`,
   );
 
 const irqfdOf = (refusal: Refusal): { flags: number; isOff: boolean } => {
@@ -147,7 +147,7 @@ export const COALESCED_MMIO: Reasons = {
   EINVAL: {
     pio: (refusal) => {
       const { pio = 0 } = sentStruct(refusal, CoalescedMmioZone) ?? {};
-      return claim(pio > 1, `pio ${pio}: it is 0 (memory) or 1 (ports)`);
+      return claim(pio > 1, `pio ${pio}: it must be 0 (memory) or 1 (ports)`);
     },
   },
   ENOSPC: { "full bus": busFull },

@@ -83,7 +83,7 @@ export const SET_VCPU_EVENTS: Reasons = {
     "SMI after INIT": events((sent) =>
       open(
         isSmi(sent)
-          ? "smi: the vCPU has received INIT (KVM_MP_STATE_INIT_RECEIVED), which SMM would hold back"
+          ? "smi: the vCPU has received INIT (KVM_MP_STATE_INIT_RECEIVED), which SMM would block"
           : undefined,
       ),
     ),
@@ -143,12 +143,12 @@ export const SET_MP_STATE: Reasons = {
       return fault(alone && `mpState ${state} ${name}: ${alone}`);
     },
     // KVM_GET_VCPU_EVENTS would decide it, and would process pending NMIs and SMIs.
-    "INIT and SIPI held back": (refusal) => {
+    "INIT and SIPI blocked": (refusal) => {
       const state = stateOf(refusal);
       const isHeld = state === KVM_MP_STATE_INIT_RECEIVED || state === KVM_MP_STATE_SIPI_RECEIVED;
       return open(
         isHeld
-          ? `mpState ${state} ${MP_STATES[state]}: SMM, a pending SMI or nested virtualisation holds INIT and SIPI back`
+          ? `mpState ${state} ${MP_STATES[state]}: SMM, a pending SMI or nested virtualisation blocks INIT and SIPI`
           : undefined,
       );
     },
@@ -198,7 +198,7 @@ export const SET_VAPIC_ADDR: Reasons = {
       if (address === 0n) return undefined;
       return claim(
         slots && slotAt(slots, address, 1n) === undefined,
-        `vapicAddr ${hex(address)}: no memory slot is there`,
+        `vapicAddr ${hex(address)}: it is in no memory slot`,
       );
     },
   },
@@ -255,11 +255,11 @@ export const X86_SET_MCE: Reasons = {
     },
     "no such bank": (refusal) => {
       const mce = sentStruct(refusal, X86Mce);
-      return open(mce && `bank ${mce.bank}: KVM_X86_SETUP_MCE gave the vCPU no such bank`);
+      return open(mce && `bank ${mce.bank}: KVM_X86_SETUP_MCE gave this vCPU no such bank`);
     },
     "error refused": (refusal) => {
       const mce = sentStruct(refusal, X86Mce);
-      return open(mce && `bank ${mce.bank} does not take this error`);
+      return open(mce && `bank ${mce.bank} does not accept this error`);
     },
   },
 };

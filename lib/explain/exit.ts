@@ -83,7 +83,7 @@ function explainShutdown(evidence: ExitEvidence): string {
   if (evidence.vendor === "kvm_amd" && isReset) {
     return (
       "a triple fault; the registers are those of a reset (RIP 0xfff0, CS 0xf000), because kvm_amd " +
-      "resets the vCPU at a shutdown: they do not show what the guest did"
+      "resets the vCPU at a shutdown: they do not show the guest's state"
     );
   }
   const told = known(evidence.events)?.exception;
@@ -156,7 +156,7 @@ function emulation({ data, emulationFailure }: InternalError, evidence: ExitEvid
   const place = fetched(evidence);
   const parts: string[] = [];
   if (place?.slot === undefined && place !== undefined) {
-    parts.push(`the guest fetched its instruction from ${hex(place.gpa)}, where no slot is`);
+    parts.push(`the guest fetched its instruction from ${hex(place.gpa)}, which is in no slot`);
   } else {
     const bytes = emulationFailure?.insnBytes;
     const which = bytes === undefined ? "an instruction" : `the instruction ${hexBytes(bytes)}`;
@@ -197,7 +197,7 @@ function explainMemoryFault(
   const slot = slotAt(slots, gpa, 1n);
   const isPrivate = (flags & BigInt(KVM_MEMORY_EXIT_FLAG_PRIVATE)) !== 0n;
   const access = `the guest's ${isPrivate ? "private " : ""}access to ${hex(gpa)}`;
-  if (slot === undefined) return `${access}: no slot is there`;
+  if (slot === undefined) return `${access}: it is in no slot`;
   const page = gpa - slot.guestPhysAddr;
   const where = `${nameOf(slot)}, page at offset ${hex(page - (page % 4096n))}`;
   return isPrivate
@@ -213,7 +213,7 @@ function explainMmio(
   if (slots === undefined) return undefined;
   const slot = slotAt(slots, physAddr, 1n);
   const access = `the guest ${isWrite ? "wrote to" : "read from"} ${hex(physAddr)}`;
-  if (slot === undefined) return `${access}, where no slot is`;
+  if (slot === undefined) return `${access}, which is in no slot`;
   return isWrite && (slot.flags & Number(KVM_MEM_READONLY)) !== 0
     ? `${access}, in ${nameOf(slot)}, which is read-only`
     : undefined;

@@ -72,7 +72,7 @@ export const SET_PMU_EVENT_FILTER: Reasons = {
       const { action = KVM_PMU_EVENT_ALLOW } = pmuOf(refusal) ?? {};
       return claim(
         action !== KVM_PMU_EVENT_ALLOW && action !== KVM_PMU_EVENT_DENY,
-        `action ${action}: it is 0 (KVM_PMU_EVENT_ALLOW) or 1 (KVM_PMU_EVENT_DENY)`,
+        `action ${action}: it must be 0 (KVM_PMU_EVENT_ALLOW) or 1 (KVM_PMU_EVENT_DENY)`,
       );
     },
     flags: (refusal) =>
@@ -89,7 +89,7 @@ export const SET_PMU_EVENT_FILTER: Reasons = {
       const { nevents = pmuOf(refusal)?.nevents } = refusal.sent;
       return claim(
         typeof nevents === "number" && nevents > MOST_EVENTS,
-        `nevents ${nevents}: KVM takes at most ${MOST_EVENTS}`,
+        `nevents ${nevents}: KVM accepts at most ${MOST_EVENTS}`,
       );
     },
   },

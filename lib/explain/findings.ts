@@ -113,19 +113,19 @@ const WORDS: {
     `apicBase ${hex(base)}: bit 10 EXTD (x2APIC) without bit 11 EN`,
   "no-x2apic": ({ base }) =>
     `apicBase ${hex(base)}: bit 10 EXTD: x2apic is not in this vCPU's CPUID (${placesOf(["x2apic"])})`,
-  lmsle: () => "EFER bit 13 LMSLE: this KVM does not take it",
+  lmsle: () => "EFER bit 13 LMSLE: this KVM does not support it",
   "not-pae-paging": () =>
     "KVM_SREGS2_FLAGS_PDPTRS_VALID is set, and CR0.PG, CR4.PAE and EFER.LMA are not those of PAE paging",
 
   "too-many-entries": ({ nent, most }) =>
-    `${nent} entries, and KVM takes at most ${most} (KVM_MAX_CPUID_ENTRIES)`,
+    `${nent} entries, and KVM accepts at most ${most} (KVM_MAX_CPUID_ENTRIES)`,
   "missing-entries": ({ nent, sent }) => `nent is ${nent}, but only ${sent} entries were sent`,
-  "too-few-entries": ({ nent }) => `nent ${nent}: the table has more entries`,
+  "too-few-entries": ({ nent }) => `nent ${nent}: the table has more entries than this`,
   "no-amx-permission": ({ bit }) =>
     `0xd.0:eax[${bit}] requests AMX tile data, which this process has no permission to give a guest ` +
     "(arch_prctl ARCH_REQ_XCOMP_GUEST_PERM)",
   "virtual-address-width": ({ width, allowed }) =>
-    `0x80000008.0:eax[15:8] virt_addr_bits: ${width}, and KVM takes only ` +
+    `0x80000008.0:eax[15:8] virt_addr_bits: ${width}, and KVM accepts only ` +
     `${allowed.slice(0, -1).join(", ")} or ${allowed.at(-1)}`,
   "changed-table": ({ changes: all, culprits }) => {
     if (culprits.length > 0) return `the table changed after KVM_RUN: ${changes(culprits)}`;
@@ -146,12 +146,12 @@ const WORDS: {
   "xcr0-part-of-feature": ({ xcr0, feature, missing: bits }) =>
     `XCR0 ${hex(xcr0)}: ${feature} is incomplete without ${writeBits(bits, XFEATURES)}`,
   "compacted-area": ({ xcompBv }) =>
-    `xcomp_bv ${hex(xcompBv)} must be 0: KVM takes the standard form only`,
+    `xcomp_bv ${hex(xcompBv)} must be 0: KVM accepts only the standard form`,
   "reserved-byte": ({ offset }) => `byte ${offset} is reserved in the XSAVE header, and not 0`,
   "misaligned-mode": ({ mxcsr }) =>
     `mxcsr ${hex(mxcsr)}: bit 17 MM is reserved on a CPU without misaligned SSE`,
   "short-area": ({ bytes, needed }) =>
-    `${bytes} bytes, and the state takes ${needed} (KVM_CAP_XSAVE2)`,
+    `${bytes} bytes, and the state has ${needed} (KVM_CAP_XSAVE2)`,
   "larger-state": ({ size, room }) =>
     `the state is up to ${size} bytes, and this call returns ${room}: KVM_GET_XSAVE2 returns all`,
 

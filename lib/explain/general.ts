@@ -25,7 +25,7 @@ export const GENERAL: Reasons = {
     "dead VM": ({ evidence: { vm } }) =>
       fault(
         known(vm?.isDead) === true
-          ? "VM is dead: the kernel killed it, and its log (dmesg) may contain the cause"
+          ? "VM is dead: the kernel disabled it, and its log (dmesg) may contain the cause"
           : undefined,
       ),
   },

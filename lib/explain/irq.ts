@@ -115,7 +115,7 @@ export const IRQCHIP: Reasons = {
       const chip = sentStruct(refusal, Irqchip);
       return claim(
         chip !== undefined && PINS[chip.chipId] === undefined,
-        `chipId ${chip?.chipId}: there are 0 (PIC_MASTER), 1 (PIC_SLAVE) and 2 (IOAPIC)`,
+        `chipId ${chip?.chipId}: it must be 0 (PIC_MASTER), 1 (PIC_SLAVE) or 2 (IOAPIC)`,
       );
     },
   },
@@ -229,7 +229,7 @@ export const SET_GSI_ROUTING: Reasons = {
       const most = capability(refusal.evidence, "KVM_CAP_IRQ_ROUTING");
       return claim(
         most !== undefined && nr > most,
-        `nr ${nr}: KVM takes at most ${most} routes (KVM_CAP_IRQ_ROUTING)`,
+        `nr ${nr}: KVM accepts at most ${most} routes (KVM_CAP_IRQ_ROUTING)`,
       );
     },
     flags: (refusal) => fault(unknownBits("flags", sentStruct(refusal, IrqRouting)?.flags ?? 0, 0)),
@@ -276,7 +276,7 @@ function explainTwice(
 // arch/x86/kvm/irq.c:kvm_set_routing_entry
 function explainRoute({ type, u }: IrqRoutingEntry, evidence: Evidence): string | undefined {
   if (!ROUTE_TYPES.includes(type)) {
-    return `type ${type}: x86 has 1 (IRQCHIP), 2 (MSI), 4 (HV_SINT) and 5 (XEN_EVTCHN)`;
+    return `type ${type}: on x86 it must be 1 (IRQCHIP), 2 (MSI), 4 (HV_SINT) or 5 (XEN_EVTCHN)`;
   }
   if (type === KVM_IRQ_ROUTING_MSI) {
     return explainAddressHi("u.msi.addressHi", u.msi.addressHi, evidence);
@@ -288,7 +288,7 @@ function explainRoute({ type, u }: IrqRoutingEntry, evidence: Evidence): string 
   const { irqchip, pin } = u.irqchip;
   const chip = PINS[irqchip];
   if (chip === undefined) {
-    return `u.irqchip.irqchip ${irqchip}: there are 0 (PIC_MASTER), 1 (PIC_SLAVE) and 2 (IOAPIC)`;
+    return `u.irqchip.irqchip ${irqchip}: it must be 0 (PIC_MASTER), 1 (PIC_SLAVE) or 2 (IOAPIC)`;
   }
   const [name, pins] = chip;
   return pin < pins ? undefined : `u.irqchip.pin ${pin}: the ${name} has pins 0 to ${pins - 1}`;

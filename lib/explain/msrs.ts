@@ -1,4 +1,4 @@
-/** Why MSRs were refused: too many in a call, and the first that KVM did not take. The rules are lib/oracle/msrs.ts. */
+/** The reasons why KVM rejected MSRs: too many in a call, or the first rejected MSR. The rules are lib/oracle/msrs.ts. */
 import { MAX_IO_MSRS } from "../abi/limits.ts";
 import { msrName } from "../abi/msrs.ts";
 import { MSR_RULES, type MsrAccess } from "../oracle/index.ts";
@@ -28,7 +28,7 @@ export const MSRS: Reasons = {
         "arch/x86/kvm/x86.c:msr_io",
         count === undefined
           ? undefined
-          : `nmsrs ${count}: KVM takes at most ${MAX_IO_MSRS - 1} in one call (MAX_IO_MSRS)`,
+          : `nmsrs ${count}: KVM accepts at most ${MAX_IO_MSRS - 1} in one call (MAX_IO_MSRS)`,
       );
     },
   },

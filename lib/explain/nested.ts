@@ -51,7 +51,7 @@ export const GET_NESTED_STATE: Reasons = {
       const size = capability(evidence, "KVM_CAP_NESTED_STATE");
       return only(
         "arch/x86/kvm/x86.c:kvm_arch_vcpu_ioctl",
-        `size is less than this vCPU's state takes; ${size ?? "KVM_CAP_NESTED_STATE"} bytes are always enough`,
+        `size is less than the size of this vCPU's state; ${size ?? "KVM_CAP_NESTED_STATE"} bytes are always enough`,
       );
     },
   },

@@ -87,7 +87,7 @@ export const OPEN: Reasons = {
     "not KVM": (r) =>
       only(
         "kvm_dev_ioctl has KVM_GET_API_VERSION in every kernel",
-        `${path(r)} is not KVM: it does not answer KVM_GET_API_VERSION`,
+        `${path(r)} is not KVM: KVM_GET_API_VERSION fails`,
       ),
   },
 };
@@ -95,5 +95,5 @@ export const OPEN: Reasons = {
 // fs/char_dev.c:chrdev_open and drivers/char/misc.c:misc_open find no driver for the number
 function driverless(r: Refusal): ReturnType<typeof only> {
   const what = isKvm(r) && !isLoaded(r) ? `: ${MODULE}` : "";
-  return only("fs/char_dev.c:chrdev_open", `${path(r)} has no driver behind it${what}`);
+  return only("fs/char_dev.c:chrdev_open", `${path(r)} has no driver${what}`);
 }

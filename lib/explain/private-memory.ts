@@ -114,5 +114,5 @@ function withoutSlot(gpa: bigint, { vm }: Evidence): string | undefined {
   const isThere = slots?.some(
     ({ guestPhysAddr, memorySize }) => gpa >= guestPhysAddr && gpa < guestPhysAddr + memorySize,
   );
-  return isThere === false ? `gpa ${hex(gpa)}: no memory slot is there` : undefined;
+  return isThere === false ? `gpa ${hex(gpa)}: it is in no memory slot` : undefined;
 }

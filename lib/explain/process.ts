@@ -21,7 +21,7 @@ export const ARCH_PRCTL: Reasons = {
   },
   EINVAL: {
     "unknown component": (refusal) =>
-      open(`${component(refusal)}: the kernel knows no such XSAVE component`),
+      open(`${component(refusal)}: the kernel has no such XSAVE component`),
     "old kernel": () => open("this kernel has no ARCH_REQ_XCOMP_GUEST_PERM (Linux 5.17 has it)"),
   },
 };

@@ -39,7 +39,8 @@ export function createInstruction(
   }
   const { method, wide } = creator(operands);
   const create = (x86.Instruction as unknown as Record<string, Create>)[method];
-  if (create === undefined) throw new Error(`no instruction takes these operands (${method})`);
+  if (create === undefined)
+    throw new Error(`no form of the instruction has these operands (${method})`);
   // Immediates are converted, registers looked up, before memory operands exist: only those need freeing,
   // and iced-x86's create functions consume them.
   const plain = operands.map((operand) => {

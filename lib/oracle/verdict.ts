@@ -45,7 +45,7 @@ export function verdictIf<Finding>(
   return { is: condition === true ? "refused" : "undecided", finding };
 }
 
-/** Applies a rule, on a kernel of which nothing is known. */
+/** Applies a rule without evidence about the kernel. */
 export function apply<Asked, Finding>(
   rule: Rule<Asked, Finding>,
   asked: Asked,

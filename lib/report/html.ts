@@ -34,8 +34,8 @@ function hashOf(text: string): string {
 /** Formats the page. `date` is printed unchanged. */
 export function toHtml(matrix: Matrix, date: string): string {
   const verdict = isGreenMatrix(matrix)
-    ? "Every kernel keeps its promises."
-    : "Some kernels break a rule.";
+    ? "Every claim holds on every kernel."
+    : "Some claims fail.";
   return `<!doctype html>
 <html lang="en">
 <head>

@@ -9,7 +9,7 @@ const COLOUR = /\u001b\[[\d;]*m/g;
 /** The first code point that some terminals draw two columns wide (Hangul Jamo). */
 const FIRST_WIDE = 0x1100;
 
-/** Returns an upper bound of the columns that printable text takes; colours take none. */
+/** Returns an upper bound of the columns of printable text; colours need none. */
 export function columnsOf(text: string): number {
   let columns = 0;
   for (const character of text.replaceAll(COLOUR, "")) {

@@ -25,7 +25,7 @@ export function readReport(text: string): Report {
   if (!Array.isArray(results)) throw malformed("results", results, "an array");
   if (results.length > MOST_RESULTS) {
     throw new MalformedReport(
-      `results has ${results.length} members; ${MOST_RESULTS} are the most`,
+      `results has ${results.length} members; at most ${MOST_RESULTS} are allowed`,
     );
   }
   const read = results.map((result: unknown, i) => readResult(result, `results[${i}]`));
@@ -45,7 +45,7 @@ function parse(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new MalformedReport("it is no JSON", { cause });
+    throw new MalformedReport("it is not JSON", { cause });
   }
 }
 
@@ -74,7 +74,7 @@ function asObject(value: unknown, at: string): Readonly<Record<string, unknown>>
 
 function asText(value: unknown, at: string, longest: number): string {
   if (typeof value !== "string" || value.length > longest) {
-    throw malformed(at, value, `a text of at most ${longest} characters`);
+    throw malformed(at, value, `a string of at most ${longest} characters`);
   }
   return value;
 }
@@ -82,7 +82,7 @@ function asText(value: unknown, at: string, longest: number): string {
 function asNumber(value: unknown, at: string): number {
   // JSON can contain 1e999, which is read as Infinity.
   if (typeof value !== "number" || !Number.isFinite(value) || value < 0) {
-    throw malformed(at, value, "a number from 0 on");
+    throw malformed(at, value, "a number that is not negative");
   }
   return value;
 }

@@ -164,7 +164,7 @@ function take<T>(
 function sourceFrom(sections: Map<string, Uint8Array>): StateSource {
   const kernel = take(sections, "source.kernel", fromUtf8, "any");
   const vendor = take(sections, "source.vendor", fromUtf8, "any");
-  if (kernel === undefined) throw new StateDocumentError(["source.kernel: there is none"]);
+  if (kernel === undefined) throw new StateDocumentError(["source.kernel: it is missing"]);
   return { kernel, ...(vendor === undefined ? {} : { vendor }) };
 }
 

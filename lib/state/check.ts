@@ -112,17 +112,17 @@ const VALID_TRIPLE_FAULT = 0x20;
 export const STATE_RULES: readonly StateRule[] = [
   {
     name: "shape",
-    why: "a field that is left out would be written as 0, and an unknown part not at all",
+    why: "an omitted field would be written as 0, and an unknown part would not be written",
     find: ({ state }) => findShapeless(state),
   },
   {
     name: "vcpus",
-    why: "each saved vCPU goes back into the vCPU of its id",
+    why: "each saved vCPU is restored into the vCPU with the same id",
     find: ({ state, target }) => {
       const ids = (all: readonly { id: number }[]): string =>
         String(all.map(({ id }) => id).sort((a, b) => a - b));
       if (ids(state.vcpus) === ids(target.vcpus)) return [];
-      const message = `the state has the vCPU ids ${idsOf(state.vcpus)}; the ids that were given are ${idsOf(target.vcpus)}`;
+      const message = `the state has the vCPU ids ${idsOf(state.vcpus)}; the passed vCPUs have the ids ${idsOf(target.vcpus)}`;
       return [{ object: "vm", part: "vcpus", path: "vcpus", message, prevents: true }];
     },
   },
@@ -162,7 +162,7 @@ export const STATE_RULES: readonly StateRule[] = [
         : [
             {
               part: "cpuid",
-              message: `${cpuid.length} entries, and KVM takes ${KVM_MAX_CPUID_ENTRIES}`,
+              message: `${cpuid.length} entries, and KVM accepts ${KVM_MAX_CPUID_ENTRIES}`,
               prevents: true,
             },
           ],
@@ -170,7 +170,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "cpuid-features",
-    why: "the guest has used what this host does not do; KVM_SET_CPUID2 takes it in silence",
+    why: "the guest may use features that this host lacks, and KVM_SET_CPUID2 does not reject them",
     find: eachVcpu(({ cpuid }, target) =>
       cpuid === undefined
         ? []
@@ -186,7 +186,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "hypervisor",
-    why: "the guest was shown an interface that this KVM does not have",
+    why: "the guest may use a paravirtual interface that this KVM does not have",
     find: eachVcpu(({ cpuid }, target) => {
       if (cpuid === undefined) return [];
       const table = CpuidTable.from(cpuid);
@@ -207,7 +207,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "tsc-khz",
-    why: "without scaling, the guest's TSC is the host's; KVM_SET_TSC_KHZ refuses a lower frequency",
+    why: "without scaling, the guest's TSC is the host's; KVM_SET_TSC_KHZ rejects a lower frequency",
     find: eachVcpu(({ tscKhz }, target, vcpu) => {
       const own = vcpu?.tscKhz();
       if (tscKhz === undefined || own === undefined || tscKhz === own) return [];
@@ -220,7 +220,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "xcr0",
-    why: "KVM_SET_XCRS refuses bits that guests of this KVM cannot have (x86.c:__kvm_set_xcr)",
+    why: "KVM_SET_XCRS rejects bits that guests of this KVM cannot have (x86.c:__kvm_set_xcr)",
     find: eachVcpu(({ xcrs }, target) => {
       if (xcrs === undefined) return [];
       const allowed = supportedXcr0(target.supportedCpuid()) | X87_AND_SSE;
@@ -234,7 +234,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "xsave",
-    why: "KVM_SET_XSAVE refuses components that guests of this KVM cannot have",
+    why: "KVM_SET_XSAVE rejects components that guests of this KVM cannot have",
     find: eachVcpu(({ xsave }, target) => {
       if (xsave === undefined) return [];
       const view = new DataView(xsave.buffer, xsave.byteOffset, xsave.byteLength);
@@ -247,7 +247,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "xsave-size",
-    why: "KVM reads as many bytes as its own area has, so the rest is lost",
+    why: "KVM reads only the size of its own area, so the rest is lost",
     find: eachVcpu(({ xsave }, target) => {
       const most = Math.max(4096, target.checkExtension("KVM_CAP_XSAVE2"));
       if (xsave === undefined || xsave.length <= most) return [];
@@ -257,7 +257,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "msr-unknown",
-    why: "KVM refuses MSRs that it does not know; 0 is as good as none",
+    why: "KVM rejects unknown MSRs; an MSR with the value 0 need not be restored",
     find: eachVcpu(({ msrs = [], cpuid = [] }, target) => {
       const mcgCap = msrs.find(({ index }) => index === 0x179)?.data ?? 0n;
       const known = new Set([
@@ -277,7 +277,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "msr-features",
-    why: "the guest has used a feature that this KVM does not offer",
+    why: "the guest may use a feature that this KVM does not offer",
     find: eachVcpu(({ msrs = [] }, target) => {
       const offered = new Map(target.featureMsrs().map(({ index, data }) => [index, data]));
       return msrs.flatMap(({ index, data }) => {
@@ -292,7 +292,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "lapic",
-    why: "KVM_SET_LAPIC answers EINVAL without a local APIC in the kernel",
+    why: "KVM_SET_LAPIC fails with EINVAL without a local APIC in the kernel",
     find: eachVcpu(({ lapic }, _target, vcpu) =>
       lapic === undefined || vcpu === undefined || vcpu.hasLapic()
         ? []
@@ -307,7 +307,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "events",
-    why: "KVM_SET_VCPU_EVENTS refuses flags whose capability was not switched on",
+    why: "KVM_SET_VCPU_EVENTS rejects flags whose capability was not enabled",
     find: eachVcpu(({ vcpuEvents }, target) => {
       const flags = vcpuEvents?.flags ?? 0;
       const needed = [
@@ -339,7 +339,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "nested-state",
-    why: "KVM_SET_NESTED_STATE takes only the format of its vendor module",
+    why: "KVM_SET_NESTED_STATE accepts only the format of its vendor module",
     find: eachVcpu(({ nestedState }, target) => {
       if (nestedState === undefined || target.checkExtension("KVM_CAP_NESTED_STATE") === 0)
         return [];
@@ -357,7 +357,7 @@ export const STATE_RULES: readonly StateRule[] = [
   },
   {
     name: "devices",
-    why: "KVM_SET_IRQCHIP and KVM_SET_PIT2 answer ENXIO where the VM has no such device",
+    why: "KVM_SET_IRQCHIP and KVM_SET_PIT2 fail with ENXIO if the VM has no such device",
     find: ({ state, target: { hasPart } }) => {
       if (hasPart === undefined) return [];
       return VM_PARTS.flatMap(({ name, absent, needs }) => {
@@ -366,7 +366,7 @@ export const STATE_RULES: readonly StateRule[] = [
         if (isSaved === isMade) return [];
         const message = isSaved
           ? `the VM has none: it ${needs}`
-          : "the VM has it and the state does not, so it stays as it is";
+          : "the VM has it and the state does not, so it is not changed";
         return [{ object: "vm", part: name, path: name, message, prevents: isSaved }];
       });
     },

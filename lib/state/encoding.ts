@@ -40,7 +40,7 @@ export function utf8(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
-/** Reads UTF-8; U+FFFD replaces what is none. */
+/** Reads UTF-8; U+FFFD replaces invalid bytes. */
 export function fromUtf8(bytes: Uint8Array): string {
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
 }

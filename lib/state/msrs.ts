@@ -50,7 +50,7 @@ export function unlistedMsrs(mcgCap: bigint, cpuid: readonly CpuidEntry2[]): rea
 export const LATE_MSRS: readonly { readonly index: number; readonly why: string }[] = [
   {
     index: MSRS.MSR_IA32_TSC_DEADLINE,
-    why: "KVM takes it only from a local APIC whose timer is in that mode, and arms the timer by the TSC",
+    why: "KVM accepts it only if the local APIC's timer is in that mode, and arms the timer by the TSC",
   },
 ];
 
@@ -61,7 +61,7 @@ export const LATE_MSRS: readonly { readonly index: number; readonly why: string 
 export const COUNTING_MSRS: readonly { readonly index: number; readonly why: string }[] = [
   {
     index: MSRS.MSR_IA32_TSC,
-    why: "the TSC counts; writeTsc() of kvm/vcpu-msrs.ts looks after it",
+    why: "the TSC counts; writeTsc() of kvm/vcpu-msrs.ts handles it",
   },
   { index: MSRS.MSR_IA32_MPERF, why: "it counts cycles" },
   { index: MSRS.MSR_IA32_APERF, why: "it counts cycles" },

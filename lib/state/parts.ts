@@ -58,22 +58,23 @@ const vcpuRows: Rows<VcpuParts> = {
     shape: list(structs.CpuidEntry2),
     get: ioctls.KVM_GET_CPUID2,
     set: ioctls.KVM_SET_CPUID2,
-    why: "KVM checks what follows against it: CR4, EFER (7.0 and later), XCR0, XSS, the APIC base",
-    needs: "must be the one that this vCPU ran with, if it has run",
+    why: "KVM checks the later parts against the table: CR4, EFER (7.0 and later), XCR0, XSS, the APIC base",
+    needs: "must be the table that this vCPU ran with, if it has run",
   },
   tscKhz: {
     shape: { kind: "u32", most: MAX_IOCTL_RESULT },
     get: ioctls.KVM_GET_TSC_KHZ,
     set: ioctls.KVM_SET_TSC_KHZ,
     absent: "EIO",
-    why: "the TSC is written, and the timers of the local APIC are set, in cycles of this length",
-    needs: "needs a CPU that can scale its TSC (KVM_CAP_TSC_CONTROL), or that runs as fast",
+    why: "the TSC and the timers of the local APIC, which are restored later, count at this frequency",
+    needs:
+      "needs a CPU that can scale its TSC (KVM_CAP_TSC_CONTROL), or whose TSC has the same frequency",
   },
   sregs2: {
     shape: struct(structs.Sregs2),
     get: ioctls.KVM_GET_SREGS2,
     set: ioctls.KVM_SET_SREGS2,
-    why: "CR0 says what RIP and RFLAGS mean; EFER and CR4 go before MSRs and nested state; the APIC base goes before the local APIC",
+    why: "RIP and RFLAGS depend on CR0, MSRs and nested state on EFER and CR4, and the local APIC on the APIC base",
     needs: "must have only bits in CR0, CR4, EFER and the APIC base that the CPUID table allows",
   },
   sregs: {
@@ -81,28 +82,28 @@ const vcpuRows: Rows<VcpuParts> = {
     get: ioctls.KVM_GET_SREGS,
     set: ioctls.KVM_SET_SREGS,
     insteadOf: "sregs2",
-    why: "in the place of sregs2, where a kernel had no KVM_CAP_SREGS2",
+    why: "it replaces sregs2 in a state that was saved on a kernel without KVM_CAP_SREGS2",
     needs: "must have only bits in CR0, CR4, EFER and the APIC base that the CPUID table allows",
   },
   regs: {
     shape: struct(structs.Regs),
     get: ioctls.KVM_GET_REGS,
     set: ioctls.KVM_SET_REGS,
-    why: "KVM_SET_REGS drops a pending exception: it goes before vcpuEvents, which has it",
-    needs: "is what every vCPU takes",
+    why: "KVM_SET_REGS drops a pending exception, so vcpuEvents, which contains it, must come later",
+    needs: "is accepted by every vCPU",
   },
   debugregs: {
     shape: struct(structs.Debugregs),
     get: ioctls.KVM_GET_DEBUGREGS,
     set: ioctls.KVM_SET_DEBUGREGS,
-    why: "nothing depends on it but nested state, which takes DR7 as L2's",
+    why: "only nested state depends on it: in guest mode KVM uses DR7 as L2's",
     needs: "must have no bit above 31 in DR6 and DR7",
   },
   xcrs: {
     shape: struct(structs.Xcrs),
     get: ioctls.KVM_GET_XCRS,
     set: ioctls.KVM_SET_XCRS,
-    why: "it needs leaf 0xD of the table; with it the CPUID sizes of the XSAVE area are right",
+    why: "KVM checks XCR0 against leaf 0xD of the table, and computes the XSAVE sizes in CPUID from it",
     needs: "must have only XCR0 bits that leaf 0xD of the CPUID table has",
   },
   xsave: {
@@ -111,46 +112,46 @@ const vcpuRows: Rows<VcpuParts> = {
     getBefore: ioctls.KVM_GET_XSAVE,
     set: ioctls.KVM_SET_XSAVE,
     size: { capability: "KVM_CAP_XSAVE2" },
-    why: "the table decides how large it is; it goes before the MSR XFD, which may switch off a part of it",
-    needs: "must hold only components that this host has and gives to guests",
+    why: "its size depends on the table; the MSR XFD, which can disable a component, must come later",
+    needs: "must contain only components that this host offers to guests",
   },
   msrs: {
     shape: list(structs.MsrEntry),
     get: ioctls.KVM_GET_MSRS,
     set: ioctls.KVM_SET_MSRS,
-    why: "some need a CPUID bit (XSS) or EFER; the TSC goes before the timers that count with it; VMX's cannot be written once nested state is back",
-    needs: "must be MSRs that KVM lets be written",
+    why: "some need a CPUID bit (XSS) or EFER; timers that use the TSC must come later; KVM rejects writes of VMX's MSRs after nested state",
+    needs: "must be MSRs that KVM allows to write",
   },
   lapic: {
     shape: struct(structs.LapicState),
     get: ioctls.KVM_GET_LAPIC,
     set: ioctls.KVM_SET_LAPIC,
     absent: "EINVAL",
-    why: "its mode is that of the APIC base; its timer starts at once; the TSC deadline (msrs.ts) follows it",
+    why: "its mode depends on the APIC base, and its timer starts at once; the TSC deadline (msrs.ts) must come later",
     needs: "needs the local APIC in the kernel: createIrqchip() before the vCPU",
   },
   vcpuEvents: {
     shape: struct(structs.VcpuEvents),
     get: ioctls.KVM_GET_VCPU_EVENTS,
     set: ioctls.KVM_SET_VCPU_EVENTS,
-    why: "after regs, which drops exceptions, and lapic, into which it puts a latched INIT; entering SMM leaves nested mode, so before nestedState",
-    needs:
-      "must have only flags whose capabilities are switched on (exception payload, triple fault)",
+    why: "KVM_SET_REGS would drop its exception, and it puts a latched INIT into the lapic; nestedState must come later, because entering SMM leaves nested mode",
+    needs: "must have only flags whose capabilities are enabled (exception payload, triple fault)",
   },
   mpState: {
     shape: { kind: "u32" },
     get: ioctls.KVM_GET_MP_STATE,
     set: ioctls.KVM_SET_MP_STATE,
-    why: "KVM_SET_SREGS wakes a boot CPU that stands at the reset vector",
-    needs: "needs the local APIC in the kernel, if the vCPU does not run",
+    why: "KVM_SET_SREGS makes a boot CPU at the reset vector runnable, so the MP state must come later",
+    needs: "needs the local APIC in the kernel, if the vCPU is not runnable",
   },
   nestedState: {
     shape: { kind: "bytes", least: structs.NestedState.size },
     get: ioctls.KVM_GET_NESTED_STATE,
     set: ioctls.KVM_SET_NESTED_STATE,
     size: { capability: "KVM_CAP_NESTED_STATE", field: "size" },
-    why: "it needs EFER.SVME or CR4.VMXE, the MSRs of VMX, and SMM; in guest mode KVM takes the registers that it finds as L2's",
-    needs: "must be of this host's vendor (SVM or VMX), and the CPUID table must have it",
+    why: "it needs EFER.SVME or CR4.VMXE, the MSRs of VMX, and SMM; in guest mode KVM uses the restored registers as L2's",
+    needs:
+      "must have the format of this host's vendor (SVM or VMX), and the CPUID table must contain that feature",
   },
 };
 
@@ -177,19 +178,19 @@ const vmRows: Rows<VmParts> = {
     ...chip,
     shape: struct(structs.PicState),
     chipId: KVM_IRQCHIP_PIC_MASTER,
-    why: "after the vCPUs, as all of the VM's: an interrupt that is delivered on the way would be lost in a local APIC that is yet to be restored",
+    why: "all parts of the VM come after the vCPUs, because restoring a local APIC would discard an interrupt that was delivered before",
   },
   picSlave: {
     ...chip,
     shape: struct(structs.PicState),
     chipId: KVM_IRQCHIP_PIC_SLAVE,
-    why: "after its master, whose line it drives",
+    why: "it drives a line of the master, which must come first",
   },
   ioapic: {
     ...chip,
     shape: struct(ioapicLayout),
     chipId: KVM_IRQCHIP_IOAPIC,
-    why: "it delivers what is pending at once, to local APICs that must be there",
+    why: "it delivers pending interrupts at once, so the local APICs must come first",
   },
   clock: {
     shape: struct(structs.ClockData),
@@ -197,15 +198,15 @@ const vmRows: Rows<VmParts> = {
     set: ioctls.KVM_SET_CLOCK,
     // With KVM_CLOCK_REALTIME the clock would advance by the time since the save, but the TSC would not.
     sentAs: { flags: 0 },
-    why: "after the TSCs, which KVM may take as its base, and before the timer",
-    needs: "is what every VM takes",
+    why: "KVM may compute the clock from the TSCs, which must come first; the timer must come later",
+    needs: "is accepted by every VM",
   },
   pit2: {
     shape: struct(structs.PitState2),
     get: ioctls.KVM_GET_PIT2,
     set: ioctls.KVM_SET_PIT2,
     absent: "ENXIO",
-    why: "its channels start to count at once, and their interrupts need the controllers",
+    why: "its channels start to count at once, and their interrupts need the restored controllers",
     needs: "needs the timer in the kernel: KVM_CREATE_PIT2",
   },
 };
@@ -223,18 +224,18 @@ export const VM_PARTS: readonly Part[] = named("vm", { ...vmRows });
 export function partNamed(wanted: keyof VcpuParts | keyof VmParts): Part {
   const found = [...VCPU_PARTS, ...VM_PARTS].find((part) => part.name === wanted);
   if (found !== undefined) return found;
-  throw new TypeError(`no part of a state is named ${wanted}`);
+  throw new TypeError(`a state has no part named ${wanted}`);
 }
 
 /** Parts that are read first or last, with the reason; the others are read in between, in any order. */
 export const SAVE_ORDER: Readonly<Record<string, { place: "first" | "last"; why: string }>> = {
   mpState: {
     place: "first",
-    why: "KVM_GET_MP_STATE takes pending INITs and SIPIs, which changes all other parts",
+    why: "KVM_GET_MP_STATE processes pending INITs and SIPIs, which changes all other parts",
   },
   vcpuEvents: {
     place: "last",
-    why: "KVM_GET_VCPU_EVENTS takes pending NMIs and SMIs, and other reads may leave some",
+    why: "KVM_GET_VCPU_EVENTS processes pending NMIs and SMIs, and other reads may make some pending",
   },
 };
 

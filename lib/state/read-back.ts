@@ -64,7 +64,7 @@ export const MAY_DIFFER: readonly Exception[] = [
   {
     parts: ["msrs"],
     path: new RegExp(`^(${COUNTING_MSRS.map(({ index }) => hex(index)).join("|")})$`),
-    why: "they count: COUNTING_MSRS",
+    why: "these MSRs count (COUNTING_MSRS)",
   },
   {
     parts: ["msrs"],
@@ -82,13 +82,13 @@ export const MAY_DIFFER: readonly Exception[] = [
     parts: ["sregs", "sregs2"],
     path: /^(cs|ds|es|fs|gs|ss|tr|ldt)\./,
     when: ({ owner }) => owner.every((segment) => segment["unusable"] === 1),
-    why: "nothing of an unusable segment counts, and each vendor module keeps something else of it",
+    why: "the fields of an unusable segment have no effect, and the vendor modules keep different ones",
   },
   {
     parts: ["sregs2"],
     path: /^flags$/,
     when: hasGained,
-    why: "KVM sets KVM_SREGS2_FLAGS_PDPTRS_VALID whenever the guest has PAE paging",
+    why: "KVM sets KVM_SREGS2_FLAGS_PDPTRS_VALID if the guest has PAE paging",
   },
   {
     parts: ["sregs2"],
@@ -104,23 +104,23 @@ export const MAY_DIFFER: readonly Exception[] = [
   {
     parts: ["lapic"],
     path: /^regs\[0x(30|a0|390)\]$/,
-    why: "KVM derives the version and the PPR, and the timer's current count counts",
+    why: "KVM derives the version and the PPR, and the timer's current count decreases",
   },
   {
     parts: ["lapic"],
     path: /^regs\[0x2[0-7]0\]$/,
     when: hasGained,
-    why: "an interrupt arrived meanwhile: IRR",
+    why: "an interrupt that arrived meanwhile sets a bit of the IRR",
   },
   {
     parts: ["lapic"],
     path: /^regs\[0x1[89a-f]0\]$/,
-    why: "the TMR follows the interrupts that arrive",
+    why: "each interrupt that arrives changes its bit of the TMR",
   },
   {
     parts: ["vcpuEvents"],
     path: /^(flags|sipiVector)$/,
-    why: "flags says which fields are valid, and KVM never reports a SIPI vector",
+    why: "flags names the valid fields, and KVM never reports a SIPI vector",
   },
   {
     parts: ["vcpuEvents"],
@@ -132,7 +132,7 @@ export const MAY_DIFFER: readonly Exception[] = [
     parts: ["vcpuEvents"],
     path: /^interrupt\.shadow$/,
     when: (place) => isUnset(4)(place) || (hasGained(place) && place.wrote !== 0),
-    why: "it is written only with VALID_SHADOW; on AMD one bit stands for both kinds (svm_get_interrupt_shadow)",
+    why: "it is written only with VALID_SHADOW; on AMD one bit represents both kinds (svm_get_interrupt_shadow)",
   },
   {
     parts: ["vcpuEvents"],
@@ -156,36 +156,40 @@ export const MAY_DIFFER: readonly Exception[] = [
     parts: ["mpState"],
     path: /^$/,
     when: ({ wrote }) => wrote === MP_STATE_SIPI_RECEIVED,
-    why: "KVM_GET_MP_STATE takes the pending SIPI, as KVM_RUN would",
+    why: "KVM_GET_MP_STATE processes the pending SIPI, as KVM_RUN does",
   },
   {
     parts: ["picMaster", "picSlave"],
     path: /^(irr|lastIrr)$/,
-    why: "they follow the lines, such as that of the timer",
+    why: "they change with the interrupt lines, such as that of the timer",
   },
   {
     parts: ["ioapic"],
     path: /^irr$/,
-    why: "KVM delivers what is pending at once (ioapic.c:kvm_ioapic_inject_all)",
+    why: "KVM delivers pending interrupts at once (ioapic.c:kvm_ioapic_inject_all)",
   },
   {
     parts: ["ioapic"],
     path: /^redirtbl\[/,
     when: ({ wrote, reads }) => ((big(wrote) ^ big(reads)) & ~REDIRECTION_STATUS) === 0n,
-    why: "delivery status and remote IRR follow the interrupt that is delivered",
+    why: "delivering the interrupt changes the delivery status and the remote IRR",
   },
   {
     parts: ["clock"],
     path: /^clock$/,
     when: ({ wrote, reads }) => big(reads) >= big(wrote),
-    why: "kvmclock counts",
+    why: "the clock of kvmclock runs",
   },
   {
     parts: ["clock"],
     path: /^(flags|realtime|hostTsc)$/,
-    why: "KVM reports them, and takes only what flags says",
+    why: "KVM_GET_CLOCK fills them in, and KVM_SET_CLOCK with flags 0 ignores them",
   },
-  { parts: ["pit2"], path: /\.countLoadTime$/, why: "it is the host's time of loading" },
+  {
+    parts: ["pit2"],
+    path: /\.countLoadTime$/,
+    why: "it is the host's time at which the count was loaded",
+  },
   {
     parts: ["pit2"],
     path: /\.count$/,

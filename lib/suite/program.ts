@@ -24,7 +24,7 @@ export class LoadError extends Error {
 }
 
 /**
- * Registers the claims of a program. Its modules are written beside it, so that they find `node-kvm` there.
+ * Registers the claims of a program. Its modules are written into the same folder, so that they find `node-kvm` there.
  *
  * @throws {@link LoadError} for a file that throws or registers no claim.
  */

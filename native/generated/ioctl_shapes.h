@@ -8,21 +8,21 @@
 
 namespace node_kvm {
 
-// none: no argument. value: an integer, never followed. plain: `size` bytes. tailed: a header of
-// `size` bytes, then count x `entry_size`. sized: at least `size` bytes, but how many is told by
-// the field at count_offset (header included), or, where count_width is 0, by
-// KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2). pointing: `size` bytes that hold an address to be followed.
+// none: no argument. value: an integer, never an address. plain: `size` bytes. tailed: a header of
+// `size` bytes, then count x `entry_size`. sized: at least `size` bytes; their number is in the
+// field at count_offset (header included) or, if count_width is 0, the result of
+// KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2). pointing: `size` bytes that contain an address.
 enum class Kind : uint8_t { kNone, kValue, kPlain, kTailed, kSized, kPointing };
 
-// What a result of 0 or more is; with kFdInStruct the fd is the s32 at fd_offset.
+// The meaning of a result of 0 or more; with kFdInStruct the fd is the s32 at fd_offset.
 enum class Result : uint8_t { kInt, kFd, kFdInStruct };
 
-// What a field that JavaScript may not write holds. bytes: the address of some bytes (or of guest
+// The contents of a field that JavaScript may not write. bytes: the address of bytes (or of guest
 // memory). memory: the address of guest memory that must stay mapped. fd: a descriptor. command:
-// the address of a struct that kCommands tells.
+// the address of a struct that kCommands describes.
 enum class LinkKind : uint8_t { kBytes, kMemory, kFd, kCommand };
 
-// Whether a field has a value; width 0: no condition.
+// A field is compared with a value; width 0: no condition.
 struct Condition {
   uint16_t offset;
   uint8_t width;
@@ -51,7 +51,7 @@ struct IoctlShape {
   const char* name;
 };
 
-// By request; each request once.
+// Sorted by request; each request occurs once.
 inline constexpr IoctlShape kIoctlShapes[] = {
     {0x0000ae00, Kind::kNone, Result::kInt, 0, 0, 0, 0, 0, 0, 0, false,
      "KVM_GET_API_VERSION"},
@@ -268,7 +268,7 @@ inline constexpr IoctlShape kIoctlShapes[] = {
 };
 static_assert(sizeof(kIoctlShapes) / sizeof(kIoctlShapes[0]) == 106);
 
-// A command of KVM_MEMORY_ENCRYPT_OP whose struct holds addresses.
+// A command of KVM_MEMORY_ENCRYPT_OP whose struct contains addresses.
 struct Command {
   uint32_t id;
   bool of_vcpu;
@@ -367,10 +367,10 @@ inline constexpr Link kLinks[] = {
     {LinkKind::kBytes, true, 0, {}},
 };
 
-// From here on a command is unknown: it may hold addresses anywhere.
+// Commands from this number on are unknown: their structs may contain addresses anywhere.
 inline constexpr uint32_t kVmCommands = 104;
 inline constexpr uint32_t kVcpuCommands = 6;
-// The one command whose data is a value.
+// The only command whose data is a value and not an address.
 inline constexpr uint32_t kVcpuValueCommand = 2;
 
 inline constexpr uint32_t kKvmCheckExtension = 0x0000ae03;

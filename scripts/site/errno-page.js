@@ -1,4 +1,4 @@
-// The page "Index by errno": the tables of docs/errors.md by errno, with the causes that lib/explain tells apart.
+// The page "Index by errno": the tables of docs/errors.md by errno, with the causes that lib/explain distinguishes.
 import { readFileSync } from "node:fs";
 import { getSystemErrorMap } from "node:util";
 import { rolldown } from "rolldown";
@@ -62,7 +62,7 @@ export async function errnoPage(application) {
     ...new Set([...rows, ...rules.map(([, errno]) => ({ errno }))].map((row) => row.errno)),
   ];
 
-  /** The causes of a call, and those of any call. */
+  /** Returns the causes of a call, and those of any call. */
   const causesOf = (call, errno) =>
     rules.filter((rule) => rule[0] === call && rule[1] === errno).map(([, , cause]) => cause);
 

@@ -1,4 +1,4 @@
-// Icons that work from file://, where a page may not load a part of another file.
+// Makes icons work from file://, where a page may not load a part of another file.
 import { PageEvent } from "typedoc";
 
 /**

@@ -18,10 +18,10 @@ function readRows() {
   });
 }
 
-/** The cells of a row; throws if the docstrings do not have the row, or have another section. */
+/** Returns the cells of a row; throws if the docstrings do not have the row, or have another section. */
 function cellsOf({ ioctl, fd, section, since }, tags) {
   const own = tags.filter((tag) => tag.ioctl === ioctl && tag.fd === fd);
-  if (own.length === 0) throw new Error(`${ioctl} (${fd}): no method has this @ioctl tag`);
+  if (own.length === 0) throw new Error(`${ioctl} (${fd}): no method has its @ioctl tag`);
   const other = own.find((tag) => tag.section !== section);
   if (other)
     throw new Error(`${ioctl} (${fd}): the tag has section ${other.section}, not ${section}`);

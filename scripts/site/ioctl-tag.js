@@ -24,7 +24,7 @@ export function sectionOf(ioctl) {
 /** The descriptors of the tags, and their names in gen/facts/kvm-ioctls.tsv. */
 const DESCRIPTORS = { "/dev/kvm": "sys", vm: "vm", vcpu: "vcpu", device: "dev" };
 
-/** Splits a tag's text; throws if it is not of the form above. @param {string} text */
+/** Splits a tag's text; throws if it does not have the form above. @param {string} text */
 export function parseTag(text) {
   const [, ioctl, inside] = /^(KVM_[A-Z0-9_]+) \((.*)\)$/.exec(text.trim()) ?? [];
   const parts = inside?.split("; ") ?? [];

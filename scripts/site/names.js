@@ -1,9 +1,9 @@
-// Names in the site: a module is what a program imports, and a document is its first heading.
+// Names in the site: a module has the name that a program imports, a document that of its first heading.
 import { readFileSync } from "node:fs";
 import { relative } from "node:path";
 import { Comment, Converter, DocumentReflection, ReflectionKind } from "typedoc";
 
-/** The first comment of a file, which describes an entry. @param {string} file */
+/** Returns the first comment of a file, which describes an entry. @param {string} file */
 function descriptionOf(file) {
   const [, text = ""] = /^\/\*\*([\s\S]*?)\*\//.exec(readFileSync(file, "utf8")) ?? [];
   const lines = text.split("\n").map((line) => line.replace(/^ \* ?/, "").trim());
@@ -18,7 +18,7 @@ export function nameModules(application, entries) {
       const file = relative(process.cwd(), module.sources?.[0]?.fullFileName ?? "");
       const name = names.get(file);
       if (name === undefined)
-        throw new Error(`${module.name}: ${file} is no entry of package.json`);
+        throw new Error(`${module.name}: ${file} is not an entry of package.json`);
       module.name = name;
       module.comment = new Comment([{ kind: "text", text: descriptionOf(file) }]);
     }
@@ -28,7 +28,7 @@ export function nameModules(application, entries) {
 /** Names each document after its first heading. @param {import("typedoc").Application} application */
 export function titleDocuments(application) {
   application.converter.on(Converter.EVENT_CREATE_DOCUMENT, (_, document) => {
-    // The heading may have code in it, which is a part of its own.
+    // Code in a heading is a separate part.
     const text = document.content.map((part) => part.text).join("");
     const title = /^# (.*)\n/.exec(text)?.[1];
     if (title === undefined) throw new Error(`${document.name}: the document has no title`);
@@ -54,7 +54,7 @@ export function linkAcrossEntries(application) {
 const before = "Architecture";
 
 /**
- * Adds a page that is written from data, before the page "Architecture".
+ * Adds a generated page before the page "Architecture".
  *
  * @param {import("typedoc").ProjectReflection} project
  * @param {string} title
@@ -69,7 +69,7 @@ export function addPage(project, title, parts) {
   const page = new DocumentReflection(title, project, content, {});
   project.addChild(page);
   project.registerReflection(page, undefined, undefined);
-  // TypeDoc adds a child at the end, behind the modules.
+  // TypeDoc adds a child at the end, after the modules.
   for (const list of [project.documents, project.childrenIncludingDocuments]) {
     const [last] = list.splice(-1);
     list.splice(

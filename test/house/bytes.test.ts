@@ -11,7 +11,7 @@ const INNER = ["lab", "explain", "abi/bytes.ts"];
 const RULES: readonly { readonly pattern: RegExp; readonly why: string }[] = [
   {
     pattern: /instanceof (?:Uint8Array|ArrayBuffer|SharedArrayBuffer|DataView|Buffer)\b/,
-    why: "says no to an array of another realm: use isBytes of abi/bytes.ts",
+    why: "rejects an array of another realm: use isBytes of abi/bytes.ts",
   },
 ];
 

@@ -180,7 +180,7 @@ describe("a planted fault", () => {
     code,
   });
 
-  test("is found with its place, and a good block beside it is not", () => {
+  test("is found with its position, and a correct block is not", () => {
     const errors = errorsOf([
       block("js", 'import { Kvm } from "node-kvm";\n\nKvm.open().createVn();\n'),
       block("ts", 'import { NoSuchName } from "node-kvm/trace";\n'),

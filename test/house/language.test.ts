@@ -1,4 +1,4 @@
-/** The language of STYLE.md in documents, comments, docstrings and test titles, as far as a pattern can detect it. */
+/** The language of STYLE.md in documents, comments, docstrings, titles and messages, as far as a pattern can detect it. */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
 import ts from "typescript";
@@ -7,7 +7,10 @@ import { describe, expect, test } from "vitest";
 const PROJECT = join(import.meta.dirname, "..", "..");
 
 /** The files and folders that the test reads. */
-const ROOMS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "lib", "native", "test"];
+const ROOMS = [
+  ...["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "lib", "native", "test"],
+  ...["scripts", "gen", "bench", "examples"],
+];
 
 /** The rooms that still have findings: remove a line when its room is rewritten. */
 const NOT_DONE: readonly string[] = [];
@@ -35,6 +38,12 @@ const BANNED: readonly RegExp[] = [
   /\bwhat was\b/i,
   /\b(goes|go|went) on (with|from|where|after|in)\b/i,
   /\b(is|are) to be (asked|told|seen|had|given)\b/i,
+  /\bas good as (none|any)\b/i,
+  /\b(held against|in vain|in silence)\b/i,
+  /\bof which nothing is known\b/i,
+  /\bwhere no (memory|slot) is\b/i,
+  /\bwhat (is|are) (sent|given|asked|no|wrong|left)\b/i,
+  /\btakes? (only|no) (what|more)\b/i,
 ];
 
 /** Openings of a docstring that delay the subject, or that only repeat a name. */
@@ -66,7 +75,7 @@ function plain(text: string): string {
     .split("\n")
     .map((line) => line.replace(/^\s*(\/\/|\*)\s?/, "").trim())
     .join(" ")
-    .replaceAll(/\{@link [^}]*\}|`[^`]*`|\b[\w/]+\.(ts|js|cc|h)\b/g, "CODE")
+    .replaceAll(/\{@link [^}]*\}|\$\{[^}]*\}|`[^`]*`|\b[\w/]+\.(ts|js|cc|h)\b/g, "CODE")
     .trim();
 }
 
@@ -96,7 +105,18 @@ function titleOf(node: ts.Node): ts.Node | undefined {
     : undefined;
 }
 
-/** Returns the comments and test titles of a TypeScript or JavaScript file. */
+/** Properties whose strings are shown to users: a rule's reason, and a part's requirement. */
+const SHOWN = new Set(["why", "needs", "reason", "message"]);
+
+/** Returns whether a string is the message of a thrown error, or the value of a property of {@link SHOWN}. */
+function isMessage(node: ts.Node): boolean {
+  if (!ts.isStringLiteralLike(node) && !ts.isTemplateExpression(node)) return false;
+  const { parent } = node;
+  if (ts.isNewExpression(parent)) return ts.isThrowStatement(parent.parent);
+  return ts.isPropertyAssignment(parent) && SHOWN.has(parent.name.getText());
+}
+
+/** Returns the comments, test titles and messages of a TypeScript or JavaScript file. */
 function proseOfScript(text: string): readonly Prose[] {
   const source = ts.createSourceFile("file.ts", text, ts.ScriptTarget.ES2023, true);
   const found = new Map<number, Prose>();
@@ -113,7 +133,8 @@ function proseOfScript(text: string): readonly Prose[] {
       add(pos, end);
     }
     const title = titleOf(node);
-    if (title) add(title.getStart(), title.getEnd());
+    if (title) add(title.getStart() + 1, title.getEnd() - 1);
+    if (isMessage(node)) add(node.getStart() + 1, node.getEnd() - 1);
     for (const child of node.getChildren(source)) visit(child);
   };
   visit(source);
@@ -173,6 +194,10 @@ describe("a planted fault is found", () => {
     ["a.ts", 'test("a vCPU looks at memory", () => {});\n'],
     ["a.ts", 'test.each([1])("a vCPU that is alive: %s", () => {});\n'],
     ["a.ts", 'claim("name", "KVM tells all", () => {});\n'],
+    ["a.ts", 'throw new Error("the file that there is");\n'],
+    ["a.ts", "throw new RangeError(`KVM says so`);\n"],
+    ["a.ts", 'const rule = { why: "it goes on from zero" };\n'],
+    ["bench/a.js", "// It looks at the exit.\n"],
     ["a.cc", "// A page that\n// cannot be\n// had.\nint a;\n"],
   ])("in %s: %j", (file, text) => {
     expect(findings(file, text)).not.toEqual([]);

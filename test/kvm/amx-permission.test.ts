@@ -10,7 +10,7 @@ const XTILE_MASK = (1 << 17) | (1 << XTILE_DATA);
 
 claim(
   "xtile-perm",
-  "KVM_SET_CPUID2 takes AMX tile data if permission was requested before the first vCPU",
+  "KVM_SET_CPUID2 accepts AMX tile data if permission was requested before the first vCPU",
   { number: 22 },
   (kit) => {
     kit.requireCpuFlag("amx_tile");

@@ -24,7 +24,7 @@ function withTable(vcpu: Vcpu): Vcpu {
   return vcpu;
 }
 
-claim("set-256", "KVM_SET_CPUID2 takes 256 entries", { number: 9 }, (kit) => {
+claim("set-256", "KVM_SET_CPUID2 accepts 256 entries", { number: 9 }, (kit) => {
   const vcpu = kit.fresh();
   expect(() => vcpu.setCpuid2(entries(256))).toBeAccepted();
   expect(tableOf(vcpu)).toHaveLength(256);

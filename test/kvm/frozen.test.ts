@@ -24,7 +24,7 @@ function flipped(
 
 claim(
   "resend-original",
-  "a vCPU that has run takes the table that it was given",
+  "a vCPU that has run accepts the table that it was given",
   { number: 49 },
   (kit) => {
     const { vcpu, sent } = kit.ran();
@@ -34,7 +34,7 @@ claim(
 
 claim(
   "resend-get",
-  "a vCPU that has run takes the table that KVM_GET_CPUID2 returns",
+  "a vCPU that has run accepts the table that KVM_GET_CPUID2 returns",
   { number: 50 },
   (kit) => {
     const { vcpu } = kit.ran();
@@ -169,7 +169,7 @@ const OWNED = [
 for (const [name, fn, register, mask, needs] of OWNED) {
   claim(
     `ignore-${name}`,
-    `a vCPU that has run takes any ${name}, which KVM sets itself`,
+    `a vCPU that has run accepts any ${name}, which KVM sets itself`,
     { number: 57 },
     (kit) => {
       kit.requireVcpuHas(...needs);
@@ -234,7 +234,7 @@ claim(
 
 claim(
   "padding-free",
-  "a vCPU that has run takes any padding, and stores it",
+  "a vCPU that has run accepts any padding, and stores it",
   { number: 60 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
@@ -280,7 +280,7 @@ claim(
 
 claim(
   "v1-resend",
-  "a vCPU that has run with a KVM_SET_CPUID table takes it in both forms",
+  "a vCPU that has run with a KVM_SET_CPUID table accepts it in both forms",
   { number: 67 },
   (kit) => {
     const { vcpu, box, sent } = kit.configured();
@@ -335,7 +335,7 @@ claim("per-vcpu-ran", "of two vCPUs the one that has run is frozen", { number: 6
 
 claim(
   "per-vcpu-fresh",
-  "of two vCPUs the one that has not run takes another table",
+  "of two vCPUs the one that has not run accepts another table",
   { number: 69 },
   (kit) => {
     const { box, stored } = kit.ran();

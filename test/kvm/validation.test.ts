@@ -29,7 +29,7 @@ const accepts = (vcpu: Vcpu, table: CpuidTable): boolean => {
 
 claim(
   "vaddr-sweep",
-  "KVM_SET_CPUID2 takes 0, 48 and 57 virtual address bits, no others",
+  "KVM_SET_CPUID2 accepts 0, 48 and 57 virtual address bits, no others",
   { number: 19 },
   (kit) => {
     const vcpu = kit.fresh();
@@ -53,7 +53,7 @@ claim(
 
 claim(
   "vaddr-absent",
-  "KVM_SET_CPUID2 takes a table without leaf 0x80000008",
+  "KVM_SET_CPUID2 accepts a table without leaf 0x80000008",
   { number: 20 },
   (kit) => {
     const { vcpu, sent } = kit.configured();
@@ -98,7 +98,7 @@ claim(
 
 claim(
   "xtile-cfg",
-  "KVM_SET_CPUID2 takes AMX tile configuration alone without permission",
+  "KVM_SET_CPUID2 accepts AMX tile configuration alone without permission",
   { number: 21 },
   (kit) => {
     const { vcpu, sent } = kit.configured();

@@ -37,7 +37,7 @@ describe("a real guest is killed", () => {
 
   test.each([
     [
-      "that names a path outside of what was asked for",
+      "that names a path outside of the requested ones",
       "printf 'status 0 0 0\\nfile 6 /out/../../../../node-kvm-hostile\\nhostil' >/dev/ttyS3",
       '"file 6 /out/../../../../node-kvm-hostile" on ttyS3, which is not normalised',
     ],

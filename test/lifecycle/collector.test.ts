@@ -21,7 +21,7 @@ interface Most {
   readonly descriptors: number;
 }
 
-describe("a program that closes nothing", () => {
+describe("a program that closes no handle", () => {
   const mostOf = async (name: string, times: number): Promise<Most> =>
     (await printed("dropped.js", [name, times], 1024)) as Most;
 

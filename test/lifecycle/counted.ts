@@ -34,7 +34,7 @@ const three = (a: number, b: number): Values => [
   [3, a, b, 4, a, b],
 ];
 
-/** The guests, with what they are about, and what they write before and after. */
+/** The guests, each with its subject and the values that it writes before and after the save. */
 export const GUESTS: readonly (readonly [guest: string, about: string, values: Values])[] = [
   ["long", "that counts in 64 bits", PLAIN],
   ["protected", "that counts in 32 bits", PLAIN],
@@ -52,5 +52,5 @@ export const MOVES: readonly string[] = [
   ...["clock", "pit2", "picMaster", "msr 0x10", "msr 0x40000010", "msr 0x40000020"],
 ];
 
-/** Cycles: more than any test takes, and far less than a TSC that went wrong. */
+/** In cycles: more than the duration of any test, and far less than the error of a wrong TSC. */
 export const LONG: number = 2 ** 44;

@@ -1,8 +1,8 @@
 /**
  * Guests that count, saved by one process and restored by another: `node counting.js
- * '{"act":"save","guests":["long"],"folder":"/tmp/x"}'`, then `"act":"restore"`, which does it from bytes
- * and from JSON. It prints what each guest wrote. What that must be is state.test.ts, and on other kernels
- * test/lab/state.test.ts.
+ * '{"act":"save","guests":["long"],"folder":"/tmp/x"}'`, then `"act":"restore"`, which restores from bytes
+ * and from JSON. It prints the values that each guest wrote; state.test.ts and, on other kernels,
+ * test/lab/state.test.ts compare them.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { inspect } from "node:util";
@@ -56,7 +56,7 @@ const MOVD_EAX_XMM7 = [0x66, 0x0f, 0x7e, 0xf8];
 const MOVD_EAX_XMM0 = [0x66, 0x0f, 0x7e, 0xc0];
 const VEXTRACTF128_XMM0_YMM7_1 = [0xc4, 0xe3, 0x7d, 0x19, 0xf8, 0x01];
 
-/** Each guest: its mode and program, what the VM has beside, and what it is given before it runs. */
+/** Each guest: its mode and program, the additional parts of its VM, and its state before it runs. */
 const GUESTS = {
   long: { mode: "long", program: loop(count) },
   protected: { mode: "protected", program: loop(count) },
@@ -65,7 +65,7 @@ const GUESTS = {
   echo: {
     mode: "long",
     program: loop((a) => say(a.mov("dx", QUESTION).in(32, "dx"))),
-    // The answer is given, and KVM has not yet put it into EAX.
+    // The read has its value, but KVM has not yet written it to EAX.
     leave: ({ vcpu, answer }) => vcpu.runSync().reply([answer()]),
   },
   msrs: {
@@ -192,14 +192,14 @@ function save(name, folder) {
   const state = vm.saveState([vcpu]);
   writeFileSync(`${folder}/${name}.bytes`, stateToBytes(state));
   writeFileSync(`${folder}/${name}.json`, stateToJson(state));
-  // Nearly all of it is zeros, and out of a machine of the lab it goes through a serial port.
+  // It is compressed because nearly all bytes are zero, and the lab sends it through a serial port.
   writeFileSync(`${folder}/${name}.memory`, gzipSync(memory.read(0, memory.byteLength)));
   return { guest: name, said, parts: [...Object.keys(state), ...Object.keys(state.vcpus[0])] };
 }
 
 const msrOf = ({ msrs }, wanted) => msrs.find(({ index }) => index === wanted).data;
 
-/** The names of what two states differ in; MSRs by number. */
+/** Returns the names of the parts in which two states differ; MSRs by number. */
 function differences(before, after) {
   const [a, b] = [before, after].map(({ vcpus: [vcpu], source: _, ...vm }) => {
     const msrs = vcpu.msrs.map(({ index, data }) => [`msr 0x${index.toString(16)}`, data]);
@@ -223,7 +223,7 @@ function restore(name, folder, form) {
   made.vm.restoreState(state, [made.vcpu]);
   const resaved = made.vm.saveState([made.vcpu]);
   const tsc = [state, resaved].map(({ vcpus }) => Number(msrOf(vcpus[0], TSC)));
-  // The second time the vCPU has run, and waits for the end of an exit.
+  // The second time the vCPU has run, and its last exit is not completed.
   const [said, again] = [goOn(), goOn()];
   return { guest: name, form, said, again, different: differences(state, resaved), tsc };
 }

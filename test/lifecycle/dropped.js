@@ -1,6 +1,6 @@
 /**
  * A program that closes nothing and returns to the event loop after each life: `node dropped.js
- * '["populated memory",200]'`. No collection is asked for. It prints the most of what it had at once, as JSON.
+ * '["populated memory",200]'`. It does not start a garbage collection. It prints the maxima as JSON.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { EventFd, GuestMemory, Kvm } from "node-kvm";

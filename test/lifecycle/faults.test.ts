@@ -30,7 +30,7 @@ test("no fault of the first calls of each kind hangs, crashes, leaks or misleads
   expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringMatching(/ 0 bad, /) });
 });
 
-test("a program that reaches nothing is red", () => {
+test("a program that makes no call fails the run", () => {
   expect(faults("--only", "a permission", "--calls", "eventfd").status).toBe(1);
 });
 
@@ -55,7 +55,7 @@ function plant(source: string, [right, wrong]: readonly [string, string]): strin
   return addon;
 }
 
-describe("a call whose result is not checked makes it red", () => {
+describe("a call whose result is not checked fails the run", () => {
   beforeEach(({ skip }) => {
     if (!existsSync(OBJECTS) || !existsSync(HEADERS)) skip("no objects or headers of the build");
   });

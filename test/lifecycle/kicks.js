@@ -1,15 +1,15 @@
 /**
  * Kicks at random moments around KVM_RUN's entry and the guest's own exit: `node kicks.js '{"kicks":1000000}'` sends a
  * million on two vCPUs, and throws when a kick is lost, or when a run ends without a kick. It prints statistics. `seed`
- * repeats the same moments, `mode` is `real` or `user`, `every` prints progress after so many kicks. A quick form of it
- * is a test, kicks.test.ts.
+ * repeats the same moments, `mode` is `real` or `user`, `every` prints progress after that many kicks. kicks.test.ts
+ * is a short form of it.
  */
 import { GuestMemory, Kvm } from "node-kvm";
 import { guest, mem } from "node-kvm/guest";
 
 const VCPUS = 2;
 const COUNTERS = 0x800;
-/** Counting down from 0 passes 2^32: it takes so long that only a kick can have ended it. */
+/** A count that starts at 0 needs 2^32 steps, so only a kick can end it. */
 const FOREVER = 0;
 
 /** Counts down to 0, exits, and again. */
@@ -54,7 +54,7 @@ function wait() {
   while (performance.now() < until);
 }
 
-/** When a kick comes after run(), which has only woken the other thread. */
+/** The delay of a kick after run(), which only wakes the other thread. */
 const MOMENTS = {
   "at once": (kick) => kick(),
   "after a while": (kick) => {
@@ -96,7 +96,7 @@ function makeVcpu(id) {
   return vcpu;
 }
 
-/** Gives the guest a count, runs it, and kicks it meanwhile; `kind` is what ended it. */
+/** Sets the guest's count, runs the guest, and kicks it; `kind` is the kind of the exit. */
 async function kicked(vcpu, count, moment) {
   counters[vcpu.id * 16] = count;
   const ended = vcpu.run();
@@ -114,9 +114,7 @@ async function alone(vcpu, moment) {
   done[isSync ? "aloneSync" : "alone"] += 1;
   if (kind === "io") return;
   const how = isSync ? "runSync()" : "run()";
-  throw new Error(
-    `${how} ended with ${kind} though nobody kicked it, but the one before, ${moment}`,
-  );
+  throw new Error(`${how} ended with ${kind} although only the previous run was kicked, ${moment}`);
 }
 
 /** A guest that only a kick can end. */
@@ -133,7 +131,7 @@ async function race(vcpu) {
   const moment = choose(moments);
   const kind = await kicked(vcpu, magnitude(16), moment);
   done.racing[kind] += 1;
-  // It may be past its last count with the exit still to come, so the end of a run alone proves nothing.
+  // The guest may have counted to 0 and not yet exited, so the end of a run alone proves nothing.
   await alone(vcpu, moment);
 }
 

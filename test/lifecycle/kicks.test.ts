@@ -1,4 +1,4 @@
-/** No kick is lost, and none ends another run than it was meant for; kicks.js does a million. */
+/** No kick is lost, and no kick ends a run for which it was not meant; kicks.js sends a million. */
 import { beforeEach, expect, test } from "vitest";
 import { CLEAN, deviceProblem, runNode } from "./run-node.ts";
 
@@ -7,7 +7,7 @@ const KICKS = Number(process.env["KICKS"] ?? 10_000);
 /** The result of kicks.js. */
 interface Kicked {
   readonly kicks: number;
-  /** Runs of a guest that was about to exit itself, by what ended them. */
+  /** The number of runs of a guest that was about to exit, by the kind of their end. */
   readonly racing: { readonly intr: number; readonly io: number };
 }
 
@@ -23,7 +23,7 @@ test.each(["real", "user"])(
     expect({ ...ending, stdout: "" }).toEqual(CLEAN);
     const { kicks, racing } = JSON.parse(stdout) as Kicked;
     expect(kicks).toBeGreaterThanOrEqual(KICKS);
-    // Else no kick came near a guest's own exit.
+    // Otherwise no kick was close to a guest's own exit.
     expect(racing.intr).toBeGreaterThan(0);
     expect(racing.io).toBeGreaterThan(0);
   },

@@ -12,9 +12,9 @@ const LIVES = 2000;
 const SAMPLE = 100;
 /** By then the ring of /dev/kvm's last 256 calls is full. */
 const COUNTED_FROM = 300;
-/** The heap's own regions come and go. */
+/** The number of the heap's own regions varies. */
 const MAPPINGS = 100;
-/** A page a life: nothing that is mapped could leak unseen. The runtime itself grows by half of it. */
+/** One page per round, so that a leaked mapping is detected. The runtime itself grows by half of that. */
 const BYTES = (LIVES - COUNTED_FROM) * 4096;
 
 const problem = deviceProblem();
@@ -36,7 +36,7 @@ function expectNothingLeft(counts: readonly Sample[]): void {
   expect(last.residentBytes).toBeLessThan(first.residentBytes + BYTES);
 }
 
-describe("after 2,000 lives everything is as after the first three hundred", () => {
+describe("2,000 rounds leave no more resources than the first 300", () => {
   test.each([
     "vm closed",
     "vm dropped",
@@ -47,7 +47,7 @@ describe("after 2,000 lives everything is as after the first three hundred", () 
     expectNothingLeft(await samples(name));
   });
 
-  // There the thread of a run stands still wherever the event loop's was woken.
+  // On one CPU, the thread of a run does not run while the event loop's thread does.
   test("vcpu kicked and closed, all threads on one CPU", async () => {
     expectNothingLeft(await samples("vcpu kicked and closed", ON_ONE_CPU));
   });

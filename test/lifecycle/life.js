@@ -1,7 +1,6 @@
 /**
- * A life of handles, in a process or a worker of its own: `node life.js '["kvm","vm","close kvm"]'`.
- * The stages are here; which orders of them there are, and how each must end, is orders.test.ts and
- * spins.test.ts.
+ * Opens, uses and closes handles in a given order, in a separate process or worker: `node life.js '["kvm","vm","close kvm"]'`.
+ * This file has the stages; orders.test.ts and spins.test.ts have their orders, and how each must end.
  */
 import assert from "node:assert/strict";
 import { execFileSync, fork } from "node:child_process";
@@ -40,7 +39,7 @@ async function collect() {
   }
 }
 
-/** Takes a buffer's memory away from it, as JavaScript can: Node 20 copies it instead. */
+/** Detaches a buffer from its memory with transfer(); Node 20 copies the bytes instead. */
 const move = (buffer) =>
   buffer.transfer === undefined
     ? structuredClone(buffer, { transfer: [buffer] })
@@ -216,7 +215,7 @@ function signal(name) {
   return new Promise(() => undefined);
 }
 
-/** Starts a worker that lives its own order. */
+/** Starts a worker with its own order of stages. */
 function start(order) {
   const worker = new Worker(fileURLToPath(import.meta.url), { workerData: order });
   const ended = new Promise((resolve, reject) => {
@@ -232,7 +231,7 @@ const isReady = ({ worker }) =>
     worker.on("message", (message) => message === "ready" && setTimeout(resolve, 100));
   });
 
-/** How a stage of workers may end. */
+/** The ways in which a stage of workers may end. */
 const ends = {
   naturally: ({ ended }) => ended,
   throwing: ({ ended }) => assert.rejects(ended, { message: "thrown on purpose" }),
@@ -244,7 +243,7 @@ const ends = {
   abandoned: isReady,
 };
 
-/** A stage that is no name: workers with an order each, all at once. */
+/** A stage that is not a name: concurrent workers, each with its own order. */
 async function runWorkers(s, { workers, end }) {
   const started = workers.map(start);
   for (const { worker } of started) {
@@ -265,7 +264,7 @@ async function live(order) {
   }
 }
 
-/** One turn of a life that only terminate() ends: it may end in the middle of any call. */
+/** One round of a loop that only terminate() ends, possibly in the middle of any call. */
 function churn(handles) {
   parentPort.postMessage("ready");
   for (const stage of ["vm", "memory", "slot", "vcpu", "run", "close vm", "close vcpu"]) {
@@ -274,7 +273,7 @@ function churn(handles) {
   handles.memory.close();
 }
 
-/** As churn, of runs beside the event loop. */
+/** Like churn, with runs on other threads. */
 async function churnBeside(handles) {
   parentPort.postMessage("ready");
   for (const stage of ["run beside", "turn", "kick", "run has ended"]) {

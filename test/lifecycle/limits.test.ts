@@ -1,4 +1,4 @@
-/** Lives of guests that spin, where the calls that end a run meet a resource limit of the process. */
+/** Spinning guests in processes with a resource limit, at which the calls that end a run fail. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { CLOSE, live, MADE, type Order } from "./orders.ts";
 import { CLEAN, deviceProblem } from "./run-node.ts";
@@ -16,12 +16,12 @@ const under = (limit: string): readonly string[] => [
 
 /** Real-time signals are refused with EAGAIN. Not every shell knows the limit. */
 const NO_SIGNALS = under("ulimit -i 0 2>/dev/null || prlimit --sigpending=0:0 --pid $$");
-/** Node takes some 30 for itself. */
+/** Node itself needs about 30. */
 const FEW_DESCRIPTORS = under("ulimit -n 96");
 
 const SPINS: Order = ["the signal queue has no room", ...MADE, "spin"];
 
-describe("while the signal queue is full, a guest that spins beside the event loop", () => {
+describe("while the signal queue is full, a guest that spins on another thread", () => {
   const orders: Readonly<Record<string, Order>> = {
     "ends with a kick": ["run beside", "turn", "kick", "run has ended"],
     "ends with a kick by its token": ["run beside", "turn", "kick by token", "run has ended"],

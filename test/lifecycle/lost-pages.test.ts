@@ -58,7 +58,7 @@ describe("a SIGBUS that is not about our memory ends the process", () => {
     expect(await run(way)).toEqual({ code: null, signal: "SIGBUS", stdout: "", stderr: "" });
   });
 
-  test("but goes to a listener, when it was sent", async () => {
+  test("but calls a listener, if it was sent by kill()", async () => {
     expect(await run("to a listener")).toEqual(CLEAN);
   });
 });

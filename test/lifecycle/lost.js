@@ -36,13 +36,13 @@ const [way, parent] = isMainThread ? JSON.parse(process.argv[2]) : workerData;
 const directory = mkdtempSync(join(parent, "lost-"));
 const file = join(directory, "file");
 
-/** Takes a buffer's memory away from it, as JavaScript can: Node 20 copies it instead. */
+/** Detaches a buffer from its memory with transfer(); Node 20 copies the bytes instead. */
 const move = (buffer) =>
   buffer.transfer === undefined
     ? structuredClone(buffer, { transfer: [buffer] })
     : buffer.transfer();
 
-/** Memory that shows a file of sevens (zeros, when it is large), which can be cut to so many pages. */
+/** Maps a file of sevens (zeros, if it is large), which can be truncated to a number of pages. */
 function cut(pages, left = 0) {
   writeFileSync(file, new Uint8Array(Math.min(pages, 100) * PAGE).fill(7));
   truncateSync(file, pages * PAGE);
@@ -210,7 +210,7 @@ const ways = {
   },
   "while a VM has it": () => {
     const kvm = Kvm.open();
-    // Ring 3: KVM's emulator, which is kvm_pvm's ring 0, takes for MMIO what it cannot read.
+    // Ring 3, because KVM's emulator, which kvm_pvm uses for ring 0, reports an unreadable address as MMIO.
     const program = guest("user", (g) =>
       g.read(Number(DATA), 8).sync().read(Number(DATA), 8).sync().done(),
     );

@@ -1,4 +1,4 @@
-/** Many lives in one process, counted: `node --expose-gc many.js '["vm closed",2000]'` prints samples. */
+/** Repeats one order of stages in one process and counts resources: `node --expose-gc many.js '["vm closed",2000]'` prints samples. */
 import { readdirSync, readFileSync } from "node:fs";
 import { GuestMemory, Kvm } from "node-kvm";
 import { guest } from "node-kvm/guest";

@@ -1,4 +1,4 @@
-/** Lives of handles in every order that could go wrong, each in a process that must end cleanly. */
+/** Handles that are opened, used and closed in unusual orders, each in a process that must end cleanly. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { CLOSE, live, MADE, type Order, RAN, type Stage } from "./orders.ts";
 import { CLEAN, deviceProblem } from "./run-node.ts";

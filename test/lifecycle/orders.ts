@@ -1,14 +1,14 @@
-/** Orders of stages, and the stages that most orders begin and end with. The stages are life.js. */
+/** Orders of stages, and the stages that most orders begin and end with. life.js has the stages. */
 import { type Ending, runNode } from "./run-node.ts";
 
-/** How workers end. */
+/** The ways in which workers end. */
 export type End = "naturally" | "throwing" | "terminated" | "abandoned";
-/** A stage of life.js, or workers that live their own orders. */
+/** A stage of life.js, or workers that have their own orders. */
 export type Stage = string | { readonly workers: readonly Order[]; readonly end: End };
-/** The stages of a life. */
+/** The stages of an order. */
 export type Order = readonly Stage[];
 
-/** Lives an order in a process of its own. */
+/** Runs an order in a separate process. */
 export const live = (order: Order, node?: readonly string[]): Promise<Ending> =>
   runNode("life.js", JSON.stringify(order), node);
 

@@ -37,7 +37,7 @@ async function judge(kind: string): Promise<Judged> {
   return judged;
 }
 
-describe("nothing is left of a VM, its vCPU and what it uses, closed in every order or dropped", () => {
+describe("a VM, its vCPU and its files leave nothing, closed in every order or dropped", () => {
   test.for([
     "anonymous",
     "memfd",

@@ -1,5 +1,5 @@
-// A guest that runs while signals arrive that are not kicks: a profiler's, a
-// listener's. usage: node signals.js MILLISECONDS
+// Runs a guest while signals other than kicks arrive: a profiler's and a listener's.
+// usage: node signals.js MILLISECONDS
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fromSupported, Kvm } from "node-kvm";
@@ -50,7 +50,7 @@ const until = Date.now() + Number(milliseconds);
 while (Date.now() < until) {
   const box = new Sandbox(kvm, { program, cpuid });
   const said = JSON.stringify(box.syncs().map((values) => values.map(Number)));
-  if (said !== "[[1],[2]]") throw new Error(`the guest said ${said}`);
+  if (said !== "[[1],[2]]") throw new Error(`the guest sent ${said}`);
   box.vcpu.completeExit();
   box.vm.saveState([box.vcpu]);
   box.close();

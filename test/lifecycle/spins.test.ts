@@ -1,4 +1,4 @@
-/** Lives of guests that spin, each with every way in which its run, its thread or its process can end. */
+/** Spinning guests, with every way in which the run, its thread or its process can end. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { CLOSE, type End, live, MADE, type Order, type Stage } from "./orders.ts";
 import { CLEAN, deviceProblem, type Ending } from "./run-node.ts";
@@ -17,7 +17,7 @@ const GUESTS = {
 
 const DROP = ["drop vcpu", "drop vm", "drop memory", "drop kvm", "gc"] as const;
 
-/** How a run ends beside the event loop that goes on. */
+/** The ways in which a run ends while the event loop continues. */
 const RUN_ENDS: Orders = {
   "is kicked": ["run beside", "kick", "run has ended"],
   "is kicked later": ["run beside", "turn", "kick", "run has ended"],
@@ -46,7 +46,7 @@ const cases = (orders: Orders): readonly { readonly name: string; readonly order
   Object.entries(orders).map(([name, order]) => ({ name, order }));
 const LEFT: Order = ["drop vcpu", "drop vm", "drop memory", "drop kvm", "gc", "no descriptors"];
 
-describe.each(Object.entries(GUESTS))("a guest that spins %s beside the event loop", (_, guest) => {
+describe.each(Object.entries(GUESTS))("a guest that spins %s on another thread", (_, guest) => {
   test.each(cases(RUN_ENDS))("$name", async ({ order }) => {
     expect(await live([...guest, ...order, ...LEFT])).toEqual(CLEAN);
   });
@@ -54,7 +54,7 @@ describe.each(Object.entries(GUESTS))("a guest that spins %s beside the event lo
 
 const REAL = GUESTS["in real mode"];
 
-describe("a guest that spins beside the event loop of a worker", () => {
+describe("a guest that spins on another thread than its worker's event loop", () => {
   test.each(cases(RUN_ENDS))("$name", async ({ order }) => {
     const ending = await live([worker([...REAL, ...order], "naturally"), "gc", "no descriptors"]);
     expect(ending).toEqual(CLEAN);
@@ -73,7 +73,7 @@ const WORKER_ENDS: Readonly<Record<string, readonly [order: Order, end: End]>> =
   "has dropped its guest, and is terminated": [["run beside", ...DROP, "ready"], "terminated"],
 };
 
-describe("what spins is gone when its worker", () => {
+describe("a spinning guest is stopped when its worker", () => {
   test.each(Object.entries(WORKER_ENDS))("%s", async (_, [order, end]) => {
     const workers = Array<Stage>(3).fill(worker([...REAL, ...order], end));
     expect(await live([...workers, "gc", "no descriptors"])).toEqual(CLEAN);

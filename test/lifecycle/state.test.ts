@@ -44,12 +44,12 @@ describe.each(GUESTS)("a guest (%s) %s", (guest, _, [before, after]) => {
     expect(restored.map(({ again }) => again)).toEqual([after, after]);
   });
 
-  test("is as it was in all that time does not move", () => {
+  test("has the same state except for clocks", () => {
     const different = restored.flatMap((one) => one.different ?? []);
     expect(different.filter((name) => !MOVES.includes(name))).toEqual([]);
   });
 
-  test("has a TSC that neither goes back nor leaps", () => {
+  test("has a TSC that neither decreases nor jumps", () => {
     const leaps = restored.map(({ tsc: [was, is] = [0, -1] }) => is - was);
     expect(leaps.filter((cycles) => cycles <= 0 || cycles > LONG)).toEqual([]);
     expect(leaps).toHaveLength(2);

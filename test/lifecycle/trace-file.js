@@ -1,4 +1,4 @@
-// Asks nothing of KVM: steps come from opening a device that is none.
+// Needs no KVM: each failed open of a file that is not a device is a step.
 import { Kvm } from "node-kvm";
 
 for (let i = 0; i < 2000; i += 1) {

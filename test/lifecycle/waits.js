@@ -19,7 +19,7 @@ async function collect() {
   }
 }
 
-/** How many eventfds the process has; libuv has some of its own. */
+/** Returns the number of the process's eventfds, which includes some of libuv. */
 const eventfds = () =>
   readdirSync("/proc/self/fd").filter((fd) => {
     try {
@@ -43,7 +43,7 @@ async function used() {
   return event;
 }
 
-/** Signals itself `times` while it waits, and takes each. */
+/** Signals an eventfd `times` while it waits for it, and consumes each signal. */
 async function signalItself(times) {
   const event = EventFd.create();
   for (let i = 0; i < times; i += 1) {

@@ -124,7 +124,7 @@ export class AddressSpace {
   /** Splits a range into parts that are each in one slot. */
   #pieces(gpa: bigint, length: number): readonly Piece[] {
     if (!Number.isSafeInteger(length) || length < 0) {
-      throw new RangeError(`${describe(length)} is no number of bytes`);
+      throw new RangeError(`${describe(length)} is not a number of bytes`);
     }
     const pieces: Piece[] = [];
     for (let done = 0; done < length; ) {

@@ -110,7 +110,7 @@ function checked(rule: ExitRuleInput, where: string): Plain {
   if (space === MSR && write === "collect") throw wrong("writes of MSRs are not collected");
   if (length < 1n) throw wrong(`length: ${length} is less than 1`);
   if (first + length > U64) throw wrong(`${first} and ${length} more: not in 64 bits`);
-  if (space === PIO && first + length > PORTS) throw wrong(`pio: there are ${PORTS} ports`);
+  if (space === PIO && first + length > PORTS) throw wrong(`pio: ports end at ${PORTS - 1n}`);
   if (space === PIO && ![0, 1, 2, 4].includes(size)) throw wrong(`size: ${size} is not 1, 2 or 4`);
   if (read !== undefined && size > 0 && read >> BigInt(8 * size) !== 0n) {
     throw wrong(`read: ${read} does not fit ${8 * size} bits`);

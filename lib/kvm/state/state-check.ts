@@ -37,7 +37,7 @@ export function vcpusOf<T extends CheckedVcpu>(
       given === null ||
       !(Object.hasOwn(given, "vm") && Object.hasOwn(given, "id"))
     ) {
-      throw new TypeError(`${where}: vcpus[${i}] is no vCPU`);
+      throw new TypeError(`${where}: vcpus[${i}] is not a vCPU`);
     }
     if (vcpu.vm !== vm) throw new TypeError(`${where}: ${vcpu.label} is of another VM`);
     if (seen.has(vcpu)) throw new TypeError(`${where}: ${vcpu.label} is given twice`);

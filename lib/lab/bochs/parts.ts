@@ -42,7 +42,7 @@ async function findProgram(cache: LabCache, named: string | undefined): Promise<
   const own = named ?? process.env["NODE_KVM_BOCHS"] ?? "";
   if (own !== "") {
     if (existsSync(own)) return own;
-    throw new LabError("ERR_LAB_TOOL", `there is no emulator ${own}`);
+    throw new LabError("ERR_LAB_TOOL", `the emulator ${own} does not exist`);
   }
   const built = await cache.findIntact(BUILT.kind, BUILT.name);
   if (built === "damaged") {

@@ -136,7 +136,8 @@ export async function ownKernel(options: {
 async function findImage(path: string): Promise<{ vmlinuz: string; beside: string }> {
   const inTree = join("arch", "x86", "boot", "bzImage");
   const found = await stat(path).catch(() => undefined);
-  if (found === undefined) throw new LabError("ERR_LAB_NOT_A_KERNEL", `there is no kernel ${path}`);
+  if (found === undefined)
+    throw new LabError("ERR_LAB_NOT_A_KERNEL", `the kernel ${path} does not exist`);
   if (!found.isDirectory()) {
     const isInTree = path.endsWith(`/${inTree}`);
     return { vmlinuz: path, beside: isInTree ? path.slice(0, -inTree.length) : dirname(path) };

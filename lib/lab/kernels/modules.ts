@@ -184,7 +184,7 @@ export function parseModuleInfo(content: Buffer, path: string): ModuleInfo {
 
 function modinfo(content: Buffer, path: string): Buffer {
   if (content.toString("latin1", 0, 6) !== ELF64_LITTLE_ENDIAN)
-    throw broken(path, "it is no ELF64");
+    throw broken(path, "it is not an ELF64 file");
   try {
     const [entrySize, count, namesIndex] = [0, 2, 4].map((i) =>
       content.readUInt16LE(E_SHENTSIZE + i),
@@ -206,7 +206,7 @@ function modinfo(content: Buffer, path: string): Buffer {
 function bytesOf(content: Buffer, section: Buffer): Buffer {
   const start = Number(section.readBigUInt64LE(SH_OFFSET));
   const end = start + Number(section.readBigUInt64LE(SH_SIZE));
-  if (end > content.length) throw new RangeError("the section ends behind the file");
+  if (end > content.length) throw new RangeError("the section ends after the file");
   return content.subarray(start, end);
 }
 

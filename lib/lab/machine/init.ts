@@ -216,7 +216,7 @@ export class Control {
     const bytes = countOf(length);
     if (bytes === undefined) throw fault(line, "without a number of bytes");
     if (bytes > this.#limits.bytes) {
-      throw fault(line, `of which ${this.#limits.bytes} bytes are the most`);
+      throw fault(line, `which exceeds the limit of ${this.#limits.bytes} bytes`);
     }
     if (this.#paths.has(path)) throw fault(line, "for the second time");
     if (this.#paths.size === this.#limits.files) {

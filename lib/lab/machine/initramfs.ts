@@ -159,7 +159,7 @@ function header(
 }
 
 function hex8(value: number): string {
-  if (value > 0xffff_ffff) throw new RangeError("initramfs: a file of 4 GiB or more has no place");
+  if (value > 0xffff_ffff) throw new RangeError("initramfs: a file of 4 GiB or more does not fit");
   return value.toString(16).padStart(8, "0");
 }
 

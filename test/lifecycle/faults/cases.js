@@ -1,7 +1,7 @@
 /**
- * Runs one program of programs.js again and again, each time with another call that fails, and prints what
- * became of it, a line of JSON each: `node --expose-gc cases.js '{"library":…,"program":…,"cases":[…]}'`.
- * Which cases there are, and what ends a process that hangs, is run.js.
+ * Runs one program of programs.js repeatedly, each time with another failing call, and prints the result of each
+ * run as a line of JSON: `node --expose-gc cases.js '{"library":…,"program":…,"cases":[…]}'`.
+ * run.js selects the cases, and kills a process that hangs.
  */
 import { readdirSync, readlinkSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -73,7 +73,7 @@ function isNamed(error, { call, error: number }) {
   const title = titleOf(call);
   return [...chainOf(error)].some((one) => {
     const said = String(one.message);
-    // Kvm.open() asks for KVM_GET_API_VERSION, and its failure is the open's.
+    // Kvm.open() calls KVM_GET_API_VERSION, and reports its failure as a failure of open.
     const isCall = title === "ioctl" ? /\bKVM_[A-Z]|^open \(/.test(said) : said.includes(title);
     return isCall && (said.includes(errnoName(number)) || said.includes(`errno ${number}`));
   });

@@ -1,7 +1,7 @@
 // Makes one chosen call of the addon fail. Each function that node_kvm.node imports is replaced in
-// its global offset table by a thunk that counts the calls and fails the n-th one, so no call of
-// Node's own is touched. A preloaded library cannot replace napi_* and uv_*, because the dynamic
-// linker searches Node's executable first. Which call fails with which errno is calls.js. For tests
+// its global offset table by a thunk that counts the calls and fails the n-th one, so Node's own
+// calls are not affected. A preloaded library cannot replace napi_* and uv_*, because the dynamic
+// linker searches Node's executable first. calls.js lists the calls and their errnos. For tests
 // only; x86-64 Linux.
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -175,8 +175,8 @@ static void Replace(struct link_map* map, const Elf64_Rela* relocations, size_t 
   }
 }
 
-// install(path, wanted): loads the addon and replaces those of its imports that stand in `wanted`,
-// each between newlines. Returns the names of the calls; what follows takes and returns their
+// install(path, wanted): loads the addon and replaces those of its imports that `wanted`
+// lists, each between newlines. Returns the names of the calls; the functions below use their
 // indices.
 static napi_value Install(napi_env env, napi_callback_info info) {
   size_t count = 2;
@@ -258,7 +258,7 @@ static napi_value Numbers(napi_env env, size_t offset) {
   return list;
 }
 
-// reached(), failed(): how often each call was, since arm().
+// reached(), failed(): the number of times that each call was reached or failed since arm().
 static napi_value Reached(napi_env env, napi_callback_info info) {
   (void)info;
   return Numbers(env, offsetof(struct Call, reached));

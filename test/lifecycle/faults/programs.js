@@ -1,7 +1,7 @@
 /**
  * Life-cycle programs for fault injection: each opens, uses and closes what the addon has, and asserts each
- * result. `own(handle)` closes the handle when the program ends, the last first. What is made to fail
- * meanwhile is cases.js.
+ * result. `own(handle)` closes the handle when the program ends, the last first. cases.js makes
+ * the calls fail.
  */
 import assert from "node:assert/strict";
 import { rmSync, truncateSync, writeFileSync } from "node:fs";
@@ -43,7 +43,7 @@ export function machine(own, code, { prepare, flags = 0 } = {}) {
   return { kvm, vm, memory, vcpu };
 }
 
-/** Runs the guest until it exits; a signal of any kind may end a run here and now before. */
+/** Runs the guest until it exits; any signal may end a synchronous run before. */
 function exitOf(vcpu) {
   for (let i = 0; i < 100; i += 1) {
     const exit = vcpu.runSync();
@@ -52,7 +52,7 @@ function exitOf(vcpu) {
   throw new Error("the guest does not exit");
 }
 
-/** Makes a worker that runs a spinning guest here and now; gives its end, and its vCPU's token. */
+/** Starts a worker that runs a spinning guest synchronously; returns the promise of its end, and its vCPU's token. */
 async function spinningWorker() {
   const worker = new Worker(new URL("spinning.js", import.meta.url));
   const ended = new Promise((resolve, reject) => {
@@ -129,7 +129,7 @@ export const DEVICE_PROGRAMS = {
     vcpu.completeExit();
     assert.equal(exitOf(vcpu), "io");
   },
-  "a run beside the event loop": async (own) => {
+  "a run on another thread": async (own) => {
     const { vcpu } = machine(own, EXITS);
     assert.equal((await vcpu.run()).kind, "io");
     assert.equal((await vcpu.run()).kind, "io");

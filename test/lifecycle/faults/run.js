@@ -1,6 +1,6 @@
 /**
- * Makes each call of the addon fail once, in every program that reaches it, and prints a table of what became
- * of it: `node run.js '{"library":…,"addon":…,"isDevice":true,"scale":1}'`. scripts/faults.js builds the
+ * Makes each call of the addon fail once, in every program that reaches it, and prints a table of the
+ * results: `node run.js '{"library":…,"addon":…,"isDevice":true,"scale":1}'`. scripts/faults.js builds the
  * library and calls this, here or in the lab.
  */
 import { spawn } from "node:child_process";
@@ -17,9 +17,9 @@ import { DEVICE_PROGRAMS, HOST_PROGRAMS } from "./programs.js";
 const LIMIT_MS = 2000;
 /** Loading Node and this package. */
 const START_MS = 20_000;
-/** Lives have hundreds of Node-API calls of one kind; so many of a program are made to fail, */
+/** A run has hundreds of Node-API calls of one kind; at most this many fail per program, */
 const MOST_NODE_API_CALLS = 3;
-/** and so many faults of all programs are tried. */
+/** and at most this many faults are tried in all programs. */
 const MOST_NODE_API_FAULTS = 24;
 /** The first 16 calls of a kind fail with every errno; each later call fails with one of them, in turn. */
 const MOST_WITH_ALL_ERRNOS = 16;
@@ -92,7 +92,7 @@ const range = (count) => Array.from({ length: count }, (_, i) => i + 1);
 const mostOf = (call, count) =>
   Math.min(count, isNodeApi(call) ? MOST_NODE_API_CALLS : count, request.most ?? count);
 
-/** Each call that a life reaches, once; and every call from the first on, where that can be. */
+/** Returns a case for each call of a run, which fails once; and, if possible, a case in which all calls of a kind fail. */
 function casesOf(call, count) {
   const errors = FAILING[call].errors.slice(0, request.errors);
   const single = range(mostOf(call, count)).flatMap((nth) =>
@@ -107,7 +107,7 @@ function casesOf(call, count) {
   return [...single, ...lasting];
 }
 
-/** How a process ended that was not to end: what its last case has done to it. */
+/** Describes how a process ended early: its last case caused that. */
 function endingOf({ code, signal, isHung, errors }) {
   if (isHung) return { outcome: "hang" };
   const detail = errors.trim().split("\n").slice(-3).join(" / ");
@@ -159,7 +159,7 @@ const reached = Object.fromEntries(Object.keys(FAILING).map((call) => [call, 0])
 const isEnough = (call) =>
   isNodeApi(call) && results.filter((one) => one.call === call).length >= MOST_NODE_API_FAULTS;
 
-/** Calls that only the first life of a process makes, such as those that load the addon: once is enough. */
+/** Returns the calls that only the first run in a process makes, such as those that load the addon; one run is enough. */
 const tried = new Set(judged.first);
 function isNew(call, count) {
   const key = `${call} ${count}`;
@@ -173,7 +173,7 @@ for (const program of programs) {
   const { cold, warm } = await countCalls(program);
   for (const call of Object.keys(FAILING)) reached[call] += cold[call] ?? 0;
   const chosen = Object.keys(FAILING).filter((call) => isChosen(call) && !isEnough(call));
-  // A process for each case: Node-API's part of it was judged without a device, where that is fast.
+  // Each case has its own process; Node-API's calls were judged without a device before, which is faster.
   const first = chosen
     .filter((call) => request.judged === undefined || !isNodeApi(call))
     .filter((call) => isNew(call, (cold[call] ?? 0) - (warm[call] ?? 0)));

@@ -1,4 +1,4 @@
-/** The user's own files of claims: which words name them, and what is wrong with a file, in one line. */
+/** The user's own files of claims: the words that name them, and the error of a wrong file, in one line. */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -132,7 +132,7 @@ describe("a bad file is one line, and status 2", () => {
   test.each([
     ["none.ts", "none.ts cannot be read: ENOENT: no such file or directory"],
     ["./tmp", "the folder ./tmp has no file of claims (*.claims.ts, *.test.ts; .js)"],
-    ["./helper.txt", "./helper.txt is no file of claims: it must end in .ts, .mts, .js or .mjs"],
+    ["./helper.txt", "./helper.txt is not a file of claims: it must end in .ts, .mts, .js or .mjs"],
   ])("%s, which cannot be one", (name, message) => {
     mkdirSync(temporary, { recursive: true });
     write("helper.txt");

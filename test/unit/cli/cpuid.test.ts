@@ -80,9 +80,9 @@ test("for a saved state of several vCPUs, the shown vCPU is reported", () => {
 });
 
 test.each([
-  ["notes.txt", "line 1 is no entry: hello"],
-  ["empty.txt", "there is no entry"],
-  ["list.json", "line 1 is no entry: []"],
+  ["notes.txt", "line 1 is not an entry: hello"],
+  ["empty.txt", "it has no entry"],
+  ["list.json", "line 1 is not an entry: []"],
   ["broken.json", "cpuid table: entry 0 has no number as function"],
   ["table.raw#1", "#ID is for saved states"],
   ["state.json#1", "the vCPUs of this state are: 0, 5"],
@@ -110,6 +110,6 @@ test("the raw text of a table has all its numbers", () => {
 test.each(["0x7 0x0: eax=0x1", raw.replace("flags=1", "flags=x"), raw.replace("0x00000007", "7")])(
   "the error of an invalid raw text has the line: %j",
   (text) => {
-    expect(() => parseRawTable(text)).toThrow(/^line \d is no entry: /);
+    expect(() => parseRawTable(text)).toThrow(/^line \d is not an entry: /);
   },
 );

@@ -37,7 +37,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
     [["cpuid", "diff", "supported", "nosuch"], 2, /^node-kvm: nosuch .* cannot be read: ENOENT/],
     [["cpuid", "diff", "-", "-"], 2, /^node-kvm: standard input contains one table/],
     [["lab", "run"], 2, /^node-kvm lab run: required option '--kernel <names>' not specified; /],
-    [["lab", "run", ...KERNEL], 2, /^node-kvm: there is no kernel \/nowhere\/bzImage$/],
+    [["lab", "run", ...KERNEL], 2, /^node-kvm: the kernel \/nowhere\/bzImage does not exist$/],
     [
       ["lab", "run", "--kernel", "6.12", "--output", "/nowhere/r.html"],
       2,
@@ -77,12 +77,12 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
     [
       ["lab", "bisect", "set-257", "--script", ...KERNEL],
       128,
-      /^node-kvm: --kernel: there is no \/nowhere\/bzImage$/,
+      /^node-kvm: --kernel: \/nowhere\/bzImage does not exist$/,
     ],
     [
       ["lab", "bisect", "set-257", "--script", "--kernel", "/tmp", "--modules", "/nowhere/m"],
       128,
-      /^node-kvm: --modules: there is no \/nowhere\/m$/,
+      /^node-kvm: --modules: \/nowhere\/m does not exist$/,
     ],
     [
       ["lab", "exec", "--kernel", "6.12", "ls", "-l"],
@@ -96,7 +96,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
     ],
     [["lab", "exec"], 125, /^node-kvm lab exec: required option '--kernel <name>' not specified; /],
     [["lab", "exec", ...KERNEL], 125, /^node-kvm lab exec: missing required argument 'command'; /],
-    [["lab", "exec", ...KERNEL, "--", "true"], 125, /^node-kvm: there is no kernel \/nowhere/],
+    [["lab", "exec", ...KERNEL, "--", "true"], 125, /^node-kvm: the kernel \/nowhere/],
     [
       ["lab", "exec", ...KERNEL, "--timeout", "2147484", "--", "true"],
       125,

@@ -45,11 +45,13 @@ function run(builtin: "kvm-amd" | "kvm-intel", cpu?: string): Promise<LabResult>
 describe("a machine in Bochs", () => {
   test("loads kvm_intel", async () => {
     await expect(run("kvm-amd")).rejects.toThrow("there is no module kvm_intel");
-    await expect(run("kvm-intel")).rejects.toThrow("there is no emulator /nowhere/bochs");
+    await expect(run("kvm-intel")).rejects.toThrow("the emulator /nowhere/bochs does not exist");
   });
 
   test("with an AMD CPU model loads kvm_amd", async () => {
     await expect(run("kvm-intel", "ryzen")).rejects.toThrow("there is no module kvm_amd");
-    await expect(run("kvm-amd", "ryzen")).rejects.toThrow("there is no emulator /nowhere/bochs");
+    await expect(run("kvm-amd", "ryzen")).rejects.toThrow(
+      "the emulator /nowhere/bochs does not exist",
+    );
   });
 });

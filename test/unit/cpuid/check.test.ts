@@ -54,7 +54,7 @@ const BROKEN: readonly Broken[] = [
     "index-flag",
     "a sub-leaf without its flag",
     GOOD.replace(5, { flags: 0 }),
-    "0x7.0: has no KVM_CPUID_FLAG_SIGNIFCANT_INDEX, so it answers for every sub-leaf",
+    "0x7.0: has no KVM_CPUID_FLAG_SIGNIFCANT_INDEX, so KVM uses it for every sub-leaf",
   ],
   [
     "padding",

@@ -1,4 +1,4 @@
-/** Claims about a refused KVM_ENABLE_CAP: the argument's bits, what must come before, and what cannot be. */
+/** Claims about a refused KVM_ENABLE_CAP: the argument's bits, required earlier calls, and impossible values. */
 import { describe, expect, test } from "vitest";
 import type { CapabilityName } from "../../../lib/abi/generated/constants.ts";
 import { EnableCap } from "../../../lib/abi/generated/structs.ts";
@@ -110,7 +110,7 @@ describe("the argument", () => {
       "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2",
       2n,
       3,
-      "args[0] 0x2 lacks bit 0 KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, without which no other bit is taken",
+      "args[0] 0x2 lacks bit 0 KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, which every other bit requires",
     ],
     [
       "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2",
@@ -151,7 +151,7 @@ describe("the argument", () => {
   });
 
   test.each([{}, { KVM_CAP_IRQ_ROUTING: 0 }])(
-    "of a split irqchip is not held against routes of which nothing is known: %o",
+    "of a split irqchip has no reason if the routes are unknown: %o",
     (capabilities) => {
       const sent = { cap: "KVM_CAP_SPLIT_IRQCHIP", args: [4097n] };
       expect(why("KVM_ENABLE_CAP EINVAL vm", sent, vmWith(capabilities))).toBeUndefined();
@@ -159,7 +159,7 @@ describe("the argument", () => {
   );
 
   test.each(["KVM_CAP_MAX_VCPU_ID", "KVM_CAP_DIRTY_LOG_RING"])(
-    "of %s is not held against a VM of which nothing is known",
+    "of %s has no reason if the VM's state is unknown",
     (cap) => {
       const sent = { cap, args: [65536n] };
       for (const evidence of [{}, { vm: {} }, { vm: { enabled: () => new Map() } }]) {
@@ -168,14 +168,14 @@ describe("the argument", () => {
     },
   );
 
-  test("is not known where the capability is all that was named", () => {
+  test("has no reason if only the capability was passed", () => {
     const sent = { cap: "KVM_CAP_HYPERV_SYNIC" };
     expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBe(
       "KVM_CAP_HYPERV_SYNIC is enabled on a vcpu, not on a vm",
     );
   });
 
-  test("is not held against bits of which nothing is known", () => {
+  test("has no reason if the bits are unknown", () => {
     const sent = { cap: "KVM_CAP_DISABLE_QUIRKS2", args: [0x1000n] };
     expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBeUndefined();
   });
@@ -207,7 +207,7 @@ describe("the order", () => {
     expect(enable(cap, arg, value, { vcpuIds: () => [] })).toBeUndefined();
   });
 
-  test("what is set only once", () => {
+  test("a capability that can be set only once", () => {
     expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, set("KVM_CAP_MAX_VCPU_ID", 4n))).toBe(
       "it was set to 4 before, and can be set only once",
     );
@@ -290,7 +290,7 @@ describe("the capability", () => {
     );
   });
 
-  test("that wants a privilege", () => {
+  test("that requires a privilege", () => {
     expect(enable("KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 0n, 1, {}, "EPERM")).toBe(
       "this process has no CAP_SYS_BOOT in the first user namespace",
     );
@@ -307,7 +307,7 @@ describe("the capability", () => {
     expect(why("KVM_ENABLE_CAP EINVAL vm", { cap: 9999 }, vm)).toBeUndefined();
   });
 
-  test("of whose words nothing can be read has no reason", () => {
+  test("without readable words has no reason", () => {
     const sent = { cap: "KVM_CAP_HALT_POLL", args: 7 };
     expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBeUndefined();
   });

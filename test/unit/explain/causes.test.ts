@@ -314,7 +314,7 @@ const OPEN: readonly (readonly [call: string, cause: string, ...given: Given])[]
   ["KVM_SET_MSRS E2BIG", "too many MSRs", { nmsrs: 256 }],
   ["KVM_SET_XSAVE EINVAL", "mxcsr of AMD", mxcsr(0x2_0000)],
   ["KVM_SET_VCPU_EVENTS EINVAL", "SMI after INIT", { flags: 8, smi: { smm: 1 } }],
-  ["KVM_SET_MP_STATE EINVAL", "INIT and SIPI held back", { mpState: 2 }],
+  ["KVM_SET_MP_STATE EINVAL", "INIT and SIPI blocked", { mpState: 2 }],
   ["KVM_SET_GUEST_DEBUG EBUSY", "pending exception"],
   ["KVM_INTERRUPT ENXIO", "PIC in the kernel"],
   ["KVM_INTERRUPT EEXIST", "one is pending"],
@@ -438,11 +438,11 @@ const answering = (ask: () => never): Evidence => ({
   descriptors: ask,
 });
 
-// A rule that threw would take the causes after it along: explain() would be silent.
-describe("a rule that knows little", () => {
+// If a rule threw, explain() would not judge the later causes and would return no reason.
+describe("a rule with incomplete evidence", () => {
   const silent = answering(() => undefined as never);
   const failing = answering(() => {
-    throw new Error("asked in vain");
+    throw new Error("the evidence cannot be read");
   });
   const ROWS = [
     ...PROVABLE.map(([call, cause, ...given]) => [call, cause, given] as const),
@@ -450,14 +450,17 @@ describe("a rule that knows little", () => {
   ].flatMap(([call, cause, given]) => given.map((one) => [call, cause, one] as const));
   const ASKED = PROVABLE.filter(([, , [, evidence = NONE]]) => evidence !== NONE);
 
-  test.each(ROWS)("of %s has the same sentence without answers: %s", (call, cause, given) => {
-    const [sent, , links] = given;
-    const said = judge(call, cause, [sent, NONE, links]);
-    expect(judge(call, cause, [sent, silent, links])).toEqual(said);
-    expect(judge(call, cause, [sent, failing, links])).toEqual(said);
-  });
+  test.each(ROWS)(
+    "of %s has the same sentence if the evidence cannot be read: %s",
+    (call, cause, given) => {
+      const [sent, , links] = given;
+      const said = judge(call, cause, [sent, NONE, links]);
+      expect(judge(call, cause, [sent, silent, links])).toEqual(said);
+      expect(judge(call, cause, [sent, failing, links])).toEqual(said);
+    },
+  );
 
-  test.each(ASKED)("of %s proves nothing by answers that it has not: %s", (call, cause, given) => {
+  test.each(ASKED)("of %s proves nothing without evidence: %s", (call, cause, given) => {
     const verdict = judge(call, cause, [given[0], NONE, given[2]]);
     expect(verdict?.source ?? verdict?.is).not.toBe("proven");
   });
@@ -472,7 +475,7 @@ describe("a rule that knows little", () => {
   );
 
   test.each(WRITTEN.filter(isWhole))(
-    "of %s has a sentence where nothing was sent, or none: %s",
+    "of %s has the expected sentence, or none, for an empty argument: %s",
     (call, cause) => {
       const key = `${call}: ${cause}`;
       const other: Readonly<Record<string, string | undefined>> = unsent;

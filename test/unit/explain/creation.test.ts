@@ -95,9 +95,9 @@ describe("KVM_CREATE_VCPU", () => {
   });
 
   test.each([
-    ["ids of which nothing is known", vmWith({}, { vcpuIds: () => [3] })],
+    ["ids without evidence", vmWith({}, { vcpuIds: () => [3] })],
     ["a limit of ids that is 0", vmWith({ KVM_CAP_MAX_VCPU_ID: 0 })],
-    ["vCPUs of which nothing is known", vmWith({ KVM_CAP_MAX_VCPUS: 0 })],
+    ["vCPUs without evidence", vmWith({ KVM_CAP_MAX_VCPUS: 0 })],
     ["a limit of vCPUs that is 0", vmWith({ KVM_CAP_MAX_VCPUS: 0 }, { vcpuIds: () => [3] })],
     ["vCPUs that cannot be counted", vmWith({ KVM_CAP_MAX_VCPUS: 2 })],
   ])("EINVAL with %s has no reason", (_, evidence) => {
@@ -115,7 +115,7 @@ describe("KVM_CREATE_VCPU", () => {
 
   test("EINVAL counts the vCPUs", () => {
     expect(why("KVM_CREATE_VCPU EINVAL", 5, withVcpus)).toBe(
-      "the VM has 2 vCPUs, and this KVM takes 2 (KVM_CAP_MAX_VCPUS)",
+      "the VM has 2 vCPUs, and this KVM supports at most 2 (KVM_CAP_MAX_VCPUS)",
     );
   });
 
@@ -125,7 +125,7 @@ describe("KVM_CREATE_VCPU", () => {
   });
 });
 
-describe("what must come before the first vCPU", () => {
+describe("a call that must come before the first vCPU", () => {
   const LATE = "too late: it must come before the first vCPU, and vCPU 3 exists";
 
   test.each([
@@ -236,7 +236,7 @@ describe("devices", () => {
     );
   });
 
-  test("a device that has no such call", () => {
+  test("a device without this call", () => {
     expect(why("KVM_GET_DEVICE_ATTR EPERM dev", { group: 1 })).toBe(
       "this device has no KVM_GET_DEVICE_ATTR at all",
     );
@@ -267,7 +267,7 @@ describe("the process's own calls", () => {
     [
       "arch_prctl EINVAL",
       { component: 99 },
-      "either component 99: the kernel knows no such XSAVE component, or this kernel has no ARCH_REQ_XCOMP_GUEST_PERM (Linux 5.17 has it)",
+      "either component 99: the kernel has no such XSAVE component, or this kernel has no ARCH_REQ_XCOMP_GUEST_PERM (Linux 5.17 has it)",
     ],
     ["mmap EINVAL", { length: 0 }, "length 0: guest memory has at least a page"],
     ["mmap EINVAL", { length: 4096 }, undefined],

@@ -88,7 +88,7 @@ describe("an exit code", () => {
 describe("an exception", () => {
   const vectors = Object.entries(abi.constants).filter(([name]) => /^[A-Z]{2}_VECTOR$/.test(name));
   const names = new Map(vectors.map(([name, vector]) => [Number(vector), `#${name.slice(0, 2)}`]));
-  /** The NMI is no constant of the header; #HV, #VC and #SX are of encrypted guests, which no reason names. */
+  /** The header has no constant for the NMI; #HV, #VC and #SX occur only in encrypted guests, which no reason names. */
   const nameOfVector = (vector: number): string => {
     const name = vector === 2 ? "NMI" : vector > 21 ? undefined : names.get(vector);
     return name === undefined ? `${vector}` : `${vector} ${name}`;

@@ -79,7 +79,9 @@ describe("an emulation failure", () => {
         ? 0x10_1003n + ((at >> 12n) - 0x100n) * 0x1000n
         : (((at & 0xfffn) >> 3n) << 12n) | 3n;
     const asked = evidence(sregs, { rip: 0x1005n }, { slots: () => [], read });
-    expect(explainExit(EMULATION, asked)).toContain(`from 0x${gpa.toString(16)}, where no slot is`);
+    expect(explainExit(EMULATION, asked)).toContain(
+      `from 0x${gpa.toString(16)}, which is in no slot`,
+    );
   });
 
   test.each([
@@ -89,7 +91,7 @@ describe("an emulation failure", () => {
     [0x5000n, false],
   ])("at the edge of a slot, %i", (rip, isInside) => {
     const text = explainExit(EMULATION, evidence({}, { rip }, { slots: () => [SLOT] })) ?? "";
-    expect(text.includes("where no slot is")).toBe(!isInside);
+    expect(text.includes("which is in no slot")).toBe(!isInside);
   });
 
   test("of a kernel without details has only the suberror", () => {
@@ -99,10 +101,10 @@ describe("an emulation failure", () => {
     );
   });
 
-  test("in a slot of SMM's address space is where no slot is", () => {
+  test("is outside of all slots if its slot is in SMM's address space", () => {
     const slots = (): readonly (typeof SLOT)[] => [{ ...SLOT, slot: 0x1_0003 }];
     const asked = evidence({ cr0: PE }, { rip: 0x1005n }, { slots });
-    expect(explainExit(EMULATION, asked)).toContain("from 0x1005, where no slot is");
+    expect(explainExit(EMULATION, asked)).toContain("from 0x1005, which is in no slot");
   });
 });
 
@@ -182,7 +184,7 @@ describe("a shutdown", () => {
     );
   });
 
-  test("of a vCPU that cannot be asked is no more than that", () => {
+  test("has no details if the vCPU's registers or events cannot be read", () => {
     expect(explainExit({ kind: "shutdown" }, { vendor: "kvm_amd" })).toBe("a triple fault");
     const regs = { regs: () => regsOf({ rip: 0xfff0n }), vendor: "kvm_amd" } as const;
     expect(explainExit({ kind: "shutdown" }, regs)).toBe("a triple fault");
@@ -219,7 +221,7 @@ describe("a shutdown", () => {
     const asked = evidence(RESET, { rip: 0xfff0n });
     expect(explainExit({ kind: "shutdown" }, { ...asked, vendor: "kvm_amd" })).toBe(
       "a triple fault; the registers are those of a reset (RIP 0xfff0, CS 0xf000), because kvm_amd " +
-        "resets the vCPU at a shutdown: they do not show what the guest did",
+        "resets the vCPU at a shutdown: they do not show the guest's state",
     );
   });
 
@@ -350,7 +352,7 @@ describe("each check of the state at entry", () => {
       2n,
       "DS has limit 0xffffffff with G 0",
     ],
-  ])("finds what is wrong, case %#: %s", (vendor, sregs, rflags, text) => {
+  ])("names the failed check, case %#: %s", (vendor, sregs, rflags, text) => {
     expect(failed(vendor, sregs, rflags)).toEqual([expect.stringMatching(`^${escaped(text)} \\(`)]);
   });
 
@@ -437,7 +439,7 @@ describe("each check of the state at entry", () => {
     expect(failed(vendor, sregs, rflags)).toEqual(found);
   });
 
-  test("is not made where the hardware is not known", () => {
+  test("is not made if the hardware is unknown", () => {
     const state = { sregs: sregsOf({ cr0: PG }), rflags: 0n };
     expect(failedChecks(state, undefined)).toEqual([]);
   });
@@ -455,7 +457,7 @@ describe("a memory fault", () => {
   const fault = (gpa: bigint, flags = 0n): ExplainedExit => ({ kind: "memory_fault", flags, gpa });
   const slots = (): readonly (typeof SLOT)[] => [SLOT];
 
-  test("names slot and page, and what both causes are", () => {
+  test("names the slot, the page and both causes", () => {
     expect(explainExit(fault(0x2345n), { slots })).toBe(
       "the guest's access to 0x2345: slot 3 (0x1000-0x4fff), page at offset 0x1000: either the page " +
         "is private, or the host page behind it is not available",
@@ -467,7 +469,7 @@ describe("a memory fault", () => {
 
   test("outside of all slots is named so", () => {
     expect(explainExit(fault(0x9000n), { slots })).toBe(
-      "the guest's access to 0x9000: no slot is there",
+      "the guest's access to 0x9000: it is in no slot",
     );
   });
 
@@ -480,7 +482,7 @@ describe("an MMIO exit", () => {
   const write: ExplainedExit = { kind: "mmio", isWrite: true, physAddr: 0x2000n };
 
   test.each<[string, number | undefined, string | undefined]>([
-    ["where no slot is", undefined, "the guest wrote to 0x2000, where no slot is"],
+    ["an address in no slot", undefined, "the guest wrote to 0x2000, which is in no slot"],
     [
       "in a read-only slot",
       2,
@@ -495,7 +497,7 @@ describe("an MMIO exit", () => {
   test("that reads is named as a read, also in a read-only slot", () => {
     const read = { ...write, isWrite: false };
     expect(explainExit(read, { slots: () => [] })).toBe(
-      "the guest read from 0x2000, where no slot is",
+      "the guest read from 0x2000, which is in no slot",
     );
     expect(explainExit(read, { slots: () => [{ ...SLOT, flags: 2 }] })).toBeUndefined();
     expect(explainExit(read, {})).toBeUndefined();
@@ -513,7 +515,7 @@ test.each<[Vendor | undefined, bigint, string]>([
   expect(exitCodeName(code, vendor)).toBe(text);
 });
 
-test("a VM-instruction error is no exit reason", () => {
+test("a VM-instruction error is not an exit reason", () => {
   expect(entryFailureName(7n, "kvm_intel")).toBe("0x7 VM entry with invalid control fields");
   expect(explainExit({ kind: "hw", hardwareExitReason: 0x8bn }, { vendor: "kvm_amd" })).toBe(
     "KVM does not handle the hardware's exit 0x8b MWAIT",

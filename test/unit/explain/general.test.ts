@@ -19,7 +19,7 @@ describe("EIO", () => {
     "KVM_SET_DEVICE_ATTR EIO dev",
   ])("%s of a dead VM", (call) => {
     expect(why(call, {}, vm(false, true))).toBe(
-      "VM is dead: the kernel killed it, and its log (dmesg) may contain the cause",
+      "VM is dead: the kernel disabled it, and its log (dmesg) may contain the cause",
     );
   });
 
@@ -27,7 +27,7 @@ describe("EIO", () => {
     expect(why("KVM_RUN EIO", {}, vm(true, true))).toBe("this VM belongs to another process");
   });
 
-  test("of a VM that lives is something else", () => {
+  test("of a VM that is not dead has no reason", () => {
     expect(why("KVM_RUN EIO", {}, vm(false, false))).toBeUndefined();
     expect(why("KVM_RUN EIO")).toBeUndefined();
   });
@@ -65,7 +65,7 @@ describe("an ioctl that is not there", () => {
     expect(why("KVM_SMI ENOTTY", {}, none)).toMatch(/^KVM_SMI needs KVM_CAP_X86_SMM/);
   });
 
-  test("of a device is no other's, and a device has no other's", () => {
+  test("of a device does not exist on other handles, and a device has no ioctl of other handles", () => {
     expect(why("KVM_CREATE_VCPU ENOTTY dev")).toBe(
       "KVM_CREATE_VCPU is an ioctl of a VM, not of a device",
     );
@@ -105,7 +105,7 @@ describe("an ioctl that is not there", () => {
     );
   });
 
-  test("memory encryption answers so in two cases", () => {
+  test("memory encryption returns this errno in two cases", () => {
     expect(why("KVM_MEMORY_ENCRYPT_OP ENOTTY vm")).toMatch(
       /^either this KVM has no memory encryption .*, or this VM/,
     );
@@ -185,7 +185,7 @@ describe("limits", () => {
     "KVM_GET_SUPPORTED_HV_CPUID",
     "KVM_GET_CPUID2",
   ])("%s without room", (ioctl) => {
-    expect(why(`${ioctl} E2BIG`, { nent: 2 })).toBe("nent 2: the table has more entries");
+    expect(why(`${ioctl} E2BIG`, { nent: 2 })).toBe("nent 2: the table has more entries than this");
   });
 });
 
@@ -235,11 +235,7 @@ describe("KVM_RUN", () => {
     ],
     ["a priority that is the LAPIC's", run({ cr8: 16n }, { irqchip: () => "kernel" }), undefined],
     ["nothing wrong", run({ cr8: 15n, kvmValidRegs: 3n }, { irqchip: () => "none" }), undefined],
-    [
-      "a set of which nothing is known",
-      run({ kvmValidRegs: 8n }, { check: () => undefined }),
-      undefined,
-    ],
+    ["a set without evidence", run({ kvmValidRegs: 8n }, { check: () => undefined }), undefined],
     ["nothing known", {}, undefined],
   ])("EINVAL with %s", (_, evidence, reason) => {
     expect(why("KVM_RUN EINVAL", {}, evidence)).toBe(reason);
@@ -284,12 +280,12 @@ describe("KVM_SET_CPUID2", () => {
 
   test("of too many names the count, even one that reaches past the entries", () => {
     const bytes = encode(Cpuid2, { nent: 257, entries: [] });
-    expect(why("KVM_SET_CPUID2 E2BIG", bytes)).toMatch(/^257 entries, and KVM takes at most 256/);
+    expect(why("KVM_SET_CPUID2 E2BIG", bytes)).toMatch(/^257 entries, and KVM accepts at most 256/);
     expect(why("KVM_SET_CPUID E2BIG", { nent: 300 })).toMatch(/^300 entries/);
   });
 });
 
-describe("no question is asked in vain, and none does harm", () => {
+describe("every piece of evidence is used, and reading it changes nothing", () => {
   const ERRNOS = [
     "EPERM",
     "ENOENT",
@@ -337,7 +333,7 @@ describe("no question is asked in vain, and none does harm", () => {
     },
   };
 
-  test("evidence that fails is as good as none", () => {
+  test("evidence that cannot be read gives the same reason as missing evidence", () => {
     expect(calls.filter((call) => why(call, {}, broken) !== why(call, {}))).toEqual([]);
   });
 

@@ -50,7 +50,7 @@ describe("interrupt controllers", () => {
 
   test("an unknown chip is named with the known ones", () => {
     expect(why("KVM_SET_IRQCHIP EINVAL", { chipId: 3 }, kernel)).toBe(
-      "chipId 3: there are 0 (PIC_MASTER), 1 (PIC_SLAVE) and 2 (IOAPIC)",
+      "chipId 3: it must be 0 (PIC_MASTER), 1 (PIC_SLAVE) or 2 (IOAPIC)",
     );
     expect(why("KVM_SET_IRQCHIP EINVAL", { chipId: 2 }, kernel)).toBeUndefined();
   });
@@ -157,7 +157,7 @@ describe("KVM_SET_GSI_ROUTING", () => {
     [
       "an unknown type",
       [route({ type: 3 })],
-      "entries[0].type 3: x86 has 1 (IRQCHIP), 2 (MSI), 4 (HV_SINT) and 5 (XEN_EVTCHN)",
+      "entries[0].type 3: on x86 it must be 1 (IRQCHIP), 2 (MSI), 4 (HV_SINT) or 5 (XEN_EVTCHN)",
     ],
     [
       "flags",
@@ -192,7 +192,7 @@ describe("KVM_SET_GSI_ROUTING", () => {
     [
       "an unknown chip is named with the known ones",
       [route({ u: { irqchip: { irqchip: 3, pin: 0 } } })],
-      "entries[0].u.irqchip.irqchip 3: there are 0 (PIC_MASTER), 1 (PIC_SLAVE) and 2 (IOAPIC)",
+      "entries[0].u.irqchip.irqchip 3: it must be 0 (PIC_MASTER), 1 (PIC_SLAVE) or 2 (IOAPIC)",
     ],
     [
       "one GSI twice to one chip",
@@ -222,7 +222,7 @@ describe("KVM_SET_GSI_ROUTING", () => {
     expect(set([message])).toBeUndefined();
   });
 
-  test("is not held against limits of which nothing is known", () => {
+  test("has no reason if the limits are unknown", () => {
     expect(set([route({})], {})).toBeUndefined();
     expect(set([route({ gsi: 5000 })], { vm: { irqchip: () => "kernel" } })).toBeUndefined();
   });
@@ -237,7 +237,7 @@ describe("KVM_SET_GSI_ROUTING", () => {
   test("with too many routes, or flags", () => {
     const many = vmWith({ KVM_CAP_IRQ_ROUTING: 1 }, { irqchip: () => "kernel" });
     expect(set([route({ gsi: 0 }), route({ gsi: 0 })], many)).toBe(
-      "nr 2: KVM takes at most 1 routes (KVM_CAP_IRQ_ROUTING)",
+      "nr 2: KVM accepts at most 1 routes (KVM_CAP_IRQ_ROUTING)",
     );
     expect(set([], kernel, { flags: 1 })).toBe(
       "flags 0x1: bit 0 may not be set; Linux 7.2 has 0x0",
@@ -304,18 +304,18 @@ describe("KVM_IRQFD", () => {
       /^either another process or device uses this eventfd exclusively, or another cause$/,
     ],
     [undefined, /^either this eventfd already .* of this VM.*, or this eventfd .* of another VM/],
-  ] as const)("EBUSY of an eventfd that is taken %s", (place, reason) => {
+  ] as const)("EBUSY of an eventfd that is used %s", (place, reason) => {
     expect(why("KVM_IRQFD EBUSY", {}, vmWith({}, { irqfdPlace: () => place }))).toMatch(reason);
   });
 });
 
-test.each(["KVM_IRQFD", "KVM_IOEVENTFD"])("%s of which nothing is known has no reason", (ioctl) => {
+test.each(["KVM_IRQFD", "KVM_IOEVENTFD"])("%s has no reason without evidence", (ioctl) => {
   expect(why(`${ioctl} EINVAL`)).toBeUndefined();
   const bytes = new Uint8Array(ioctl === "KVM_IRQFD" ? 32 : 64);
   expect(why(`${ioctl} EINVAL`, bytes)).toMatch(/^either a descriptor is not an eventfd/);
 });
 
-test("an eventfd that cannot be asked for is of this VM, or of another", () => {
+test("an eventfd of unknown use belongs to this VM, or to another", () => {
   const text =
     "either this eventfd already raises an interrupt of this VM: remove it, or use another, or this " +
     "eventfd raises an interrupt of another VM, and since Linux 6.17 it can belong to one VM only";
@@ -384,7 +384,7 @@ describe("KVM_IOEVENTFD", () => {
       { addr: 0x1000n, flags: 4 },
       "no such eventfd is at address 0x1000: flags, len, datamatch and the eventfd must be those of its registration",
     ],
-    ["a full bus", "ENOSPC", {}, "the bus has 1000 devices, and KVM takes no more"],
+    ["a full bus", "ENOSPC", {}, "the bus has 1000 devices, the maximum of KVM"],
   ])("with %s", (_, errno, sent, reason) => {
     expect(why(`KVM_IOEVENTFD ${errno}`, sent)).toBe(reason);
   });
@@ -392,7 +392,7 @@ describe("KVM_IOEVENTFD", () => {
 
 test("coalesced zones are memory or ports", () => {
   expect(why("KVM_REGISTER_COALESCED_MMIO EINVAL", { pio: 2 })).toBe(
-    "pio 2: it is 0 (memory) or 1 (ports)",
+    "pio 2: it must be 0 (memory) or 1 (ports)",
   );
   expect(why("KVM_UNREGISTER_COALESCED_MMIO EINVAL", { pio: 1 })).toBeUndefined();
   expect(why("KVM_REGISTER_COALESCED_MMIO ENOSPC")).toMatch(/1000 devices/);

@@ -41,7 +41,7 @@ describe("a slot", () => {
     );
   });
 
-  test("that overlaps none of the VM's meets a page of KVM's own", () => {
+  test("that overlaps no slot of the VM overlaps one of KVM's own pages", () => {
     const sent = region({ guestPhysAddr: 0xfee0_0000n });
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", sent, vm)).toMatch(
       /^either slot 1 \(0xfee00000-0xfee01fff\) overlaps pages that KVM keeps for itself at 0xfee00000: those of the APIC, .*, or another cause$/,
@@ -89,13 +89,13 @@ describe("a slot", () => {
     [{ slot: 0x1_0000, guestPhysAddr: 0x1_1000n }, undefined],
     [{ guestPhysAddr: 0x1_1000n }, undefined],
     [{ guestPhysAddr: 0n }, /^slot 1 overlaps slot 0 at 0x0/],
-  ])("overlaps another slot where both have a byte: %o", (more, reason) => {
+  ])("overlaps another slot if both contain a common byte: %o", (more, reason) => {
     const text = why("KVM_SET_USER_MEMORY_REGION EEXIST", region(more), vm) ?? "nothing";
     expect(text).toMatch(reason ?? /^nothing$/);
   });
 
   test.each(["slot", "flags", "guestPhysAddr", "memorySize"])(
-    "of which the %s is no number has no reason",
+    "whose %s is not a number has no reason",
     (name) => {
       for (const call of [SET, "KVM_SET_USER_MEMORY_REGION EEXIST"]) {
         expect(why(call, { ...region({ flags: 0x80 }), [name]: "none" }, vm)).toBeUndefined();
@@ -404,7 +404,7 @@ describe("private memory", () => {
     expect(why("KVM_SET_MEMORY_ATTRIBUTES EINVAL", sent, attributes)).toBe(reason);
   });
 
-  test("KVM_SET_MEMORY_ATTRIBUTES with attributes of which nothing is known", () => {
+  test("KVM_SET_MEMORY_ATTRIBUTES with unknown attributes", () => {
     const sent = { size: 0x1000n, attributes: 1n };
     expect(why("KVM_SET_MEMORY_ATTRIBUTES EINVAL", sent)).toBeUndefined();
   });
@@ -417,9 +417,9 @@ describe("private memory", () => {
       { gpa: 0n, size: 0x1000n, flags: 2n },
       "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x0",
     ],
-    ["ENOENT", { gpa: 0x8000n, size: 0x1000n }, "gpa 0x8000: no memory slot is there"],
+    ["ENOENT", { gpa: 0x8000n, size: 0x1000n }, "gpa 0x8000: it is in no memory slot"],
     ["ENOENT", { gpa: 0x3000n, size: 0x1000n }, undefined],
-    ["ENOENT", { gpa: 0x4000n, size: 0x1000n }, "gpa 0x4000: no memory slot is there"],
+    ["ENOENT", { gpa: 0x4000n, size: 0x1000n }, "gpa 0x4000: it is in no memory slot"],
     ["ENOENT", { gpa: 0x100_0000n, size: 0x1000n }, undefined],
   ])("KVM_PRE_FAULT_MEMORY %s of %o", (errno, sent, reason) => {
     const there = vmWith({ KVM_CAP_PRE_FAULT_MEMORY: 1 }, { slots: () => slots });

@@ -117,7 +117,7 @@ describe("a KVM_SET_MSRS that stopped early", () => {
   });
 
   test.each([0xc000_0082, 0xc000_0083, 0xc000_0100, 0xc000_0101, 0xc000_0102])(
-    "wants a canonical address in MSR %i, of 48 or with LA57 of 57 bits",
+    "requires a canonical address in MSR %i, of 48 or with LA57 of 57 bits",
     (index) => {
       const with57 = vcpu({ cpuid: () => tableWith("la57") });
       expect(write(index, bit(47))).toMatch(/: the address is not canonical$/);
@@ -164,7 +164,7 @@ test("a KVM_GET_MSRS that stopped early names the MSR", () => {
 });
 
 test.each(["KVM_SET_MSRS", "KVM_GET_MSRS"])("%s of too many names the limit", (ioctl) => {
-  const reason = "nmsrs 256: KVM takes at most 255 in one call (MAX_IO_MSRS)";
+  const reason = "nmsrs 256: KVM accepts at most 255 in one call (MAX_IO_MSRS)";
   expect(why(`${ioctl} E2BIG vcpu`, { nmsrs: 256 })).toBe(reason);
   expect(why(`${ioctl} E2BIG vcpu`, encode(Msrs, { nmsrs: 256 }))).toBe(reason);
   expect(why(`${ioctl} E2BIG vcpu`, {})).toBeUndefined();
@@ -230,7 +230,7 @@ describe("KVM_SET_PMU_EVENT_FILTER", () => {
     [
       "an action",
       { action: 2 },
-      "action 2: it is 0 (KVM_PMU_EVENT_ALLOW) or 1 (KVM_PMU_EVENT_DENY)",
+      "action 2: it must be 0 (KVM_PMU_EVENT_ALLOW) or 1 (KVM_PMU_EVENT_DENY)",
     ],
     ["flags", { flags: 2 }, "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x1"],
     [
@@ -246,10 +246,12 @@ describe("KVM_SET_PMU_EVENT_FILTER", () => {
 
   test("of too many events", () => {
     expect(why("KVM_SET_PMU_EVENT_FILTER E2BIG", { nevents: 301 })).toBe(
-      "nevents 301: KVM takes at most 300",
+      "nevents 301: KVM accepts at most 300",
     );
     expect(why("KVM_SET_PMU_EVENT_FILTER E2BIG", { nevents: "999" })).toBeUndefined();
     const bytes = encode(PmuEventFilter, { events: new Array<bigint>(301).fill(0n) });
-    expect(why("KVM_SET_PMU_EVENT_FILTER E2BIG", bytes)).toBe("nevents 301: KVM takes at most 300");
+    expect(why("KVM_SET_PMU_EVENT_FILTER E2BIG", bytes)).toBe(
+      "nevents 301: KVM accepts at most 300",
+    );
   });
 });

@@ -14,25 +14,25 @@ const open = (errno: string, path = "/dev/kvm"): string | undefined =>
 test.each([
   ["EPERM", /^either a container's device rules forbid \/dev\/kvm, or a security module/],
   ["ENOENT", /^either \/dev\/kvm does not exist: load the module .*, or virtualisation .*firmware/],
-  ["ENXIO", /^\/dev\/kvm has no driver behind it: load the module/],
+  ["ENXIO", /^\/dev\/kvm has no driver: load the module/],
   ["EACCES", /no permission for \/dev\/kvm|security module/],
   ["EBUSY", /^either \/dev\/kvm is in use/],
-  ["ENODEV", /^\/dev\/kvm has no driver behind it: load the module/],
-  ["ENOTTY", /^\/dev\/kvm is not KVM: it does not answer KVM_GET_API_VERSION/],
-])("%s of /dev/kvm names the causes and what to do", (errno, reason) => {
+  ["ENODEV", /^\/dev\/kvm has no driver: load the module/],
+  ["ENOTTY", /^\/dev\/kvm is not KVM: KVM_GET_API_VERSION fails/],
+])("%s of /dev/kvm names the causes and the remedy", (errno, reason) => {
   expect(open(errno)).toMatch(reason);
 });
 
 test.each([
   ["ENOENT", "/etc/nope does not exist"],
-  ["ENODEV", "/etc/nope has no driver behind it"],
+  ["ENODEV", "/etc/nope has no driver"],
 ])("%s of another path does not name KVM's modules", (errno, reason) => {
   expect(open(errno, "/etc/nope")).toBe(reason);
 });
 
 test.each([
   ["ENOENT", /^either \/dev\/kvm does not exist, though kvm_amd is loaded: give the device/],
-  ["ENXIO", /^\/dev\/kvm has no driver behind it$/],
+  ["ENXIO", /^\/dev\/kvm has no driver$/],
 ])("%s with a loaded module does not advise to load it", (errno, reason) => {
   expect(why(`open ${errno}`, { path: "/dev/kvm", vendor: "kvm_amd" })).toMatch(reason);
 });
@@ -117,7 +117,7 @@ describe("EACCES", () => {
     );
   });
 
-  test("of a file that cannot be asked", () => {
+  test("of a file whose attributes cannot be read", () => {
     expect(open("EACCES", "/nowhere/at/all")).toBe(
       `either ${GROUP}, or ${SECURITY}`.replaceAll("PATH", "/nowhere/at/all"),
     );

@@ -33,7 +33,7 @@ test("EINVAL after a run that may not have entered the guest names a bad width f
 describe("other errnos than EINVAL", () => {
   test("E2BIG names the count and the limit", () => {
     expect(reason("E2BIG", [], undefined, 0xffff_ffff)).toBe(
-      "4294967295 entries, and KVM takes at most 256 (KVM_MAX_CPUID_ENTRIES)",
+      "4294967295 entries, and KVM accepts at most 256 (KVM_MAX_CPUID_ENTRIES)",
     );
   });
 
@@ -72,7 +72,7 @@ describe("EINVAL before the first run", () => {
 
   test.each([1, 47, 49, 64, 255])("names %i virtual address bits", (bits) => {
     expect(reason("EINVAL", [width(bits)])).toBe(
-      `0x80000008.0:eax[15:8] virt_addr_bits: ${bits}, and KVM takes only 0, 48 or 57`,
+      `0x80000008.0:eax[15:8] virt_addr_bits: ${bits}, and KVM accepts only 0, 48 or 57`,
     );
   });
 
@@ -96,7 +96,7 @@ describe("EINVAL after the first run", () => {
   const leaf7 = { function: 7, flags: INDEXED, ebx: AVX2 };
   const ran = ranWith([leaf1, leaf7]);
 
-  test("names the bit, what it ran with and what came", () => {
+  test("names the bit, its value when the vCPU ran, and the new value", () => {
     expect(reason("EINVAL", [leaf1, { ...leaf7, ebx: 0 }], ran)).toBe(
       "the table changed after KVM_RUN: 0x7.0:ebx[5] avx2: ran with 1, got 0",
     );
@@ -126,7 +126,7 @@ describe("EINVAL after the first run", () => {
     );
   });
 
-  test("names entries that came, went or moved, and flags", () => {
+  test("names entries that were added, removed or moved, and flags", () => {
     expect(reason("EINVAL", [leaf1], ran)).toBe(
       "the table changed after KVM_RUN: table entries: ran with 2, got 1; " +
         "0x7.0 entry: ran with present, got absent",
@@ -148,6 +148,6 @@ describe("EINVAL after the first run", () => {
 
   test("does not name the address width, which KVM no longer checks", () => {
     const wide = { function: 0x8000_0008, eax: 49 << 8 };
-    expect(reason("EINVAL", [leaf1, leaf7, wide], ran)).not.toContain("KVM takes only");
+    expect(reason("EINVAL", [leaf1, leaf7, wide], ran)).not.toContain("KVM accepts only");
   });
 });

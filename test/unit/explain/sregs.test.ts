@@ -194,12 +194,12 @@ describe("EFER", () => {
     );
   });
 
-  test("reserved bits, and the one that few KVMs take", () => {
+  test("reserved bits, and the bit that few KVMs support", () => {
     expect(why(REFUSED, { efer: bit(1) }, vcpuWith(HOST))).toBe(
       "either EFER bit 1: reserved, or another cause",
     );
     expect(why(REFUSED, { efer: bit(13) }, vcpuWith(HOST))).toBe(
-      "either EFER bit 13 LMSLE: this KVM does not take it, or another cause",
+      "either EFER bit 13 LMSLE: this KVM does not support it, or another cause",
     );
   });
 
@@ -278,12 +278,12 @@ test("the bytes have the same reasons as the names", () => {
   expect(why(REFUSED, bytes, vcpuWith([], HOST))).toMatch(/^CR4 bit 12 LA57: /);
 });
 
-test("without evidence, only what is wrong on any vCPU is named", () => {
+test("without evidence, only faults on every vCPU are named", () => {
   expect(why(REFUSED, { cr4: bit(12) })).toBeUndefined();
   expect(why(REFUSED, { cr0: bit(31) })).toBe("CR0.PG is 1, and CR0.PE is 0");
 });
 
-test("a question that fails is no evidence", () => {
+test("a failed read is not evidence", () => {
   const fail = (): never => {
     throw new Error("the vCPU is gone");
   };

@@ -103,7 +103,7 @@ describe("KVM_SET_XSAVE", () => {
     [
       "the compacted form",
       area({ 520: bit(63) }),
-      "xcomp_bv 0x8000000000000000 must be 0: KVM takes the standard form only",
+      "xcomp_bv 0x8000000000000000 must be 0: KVM accepts only the standard form",
     ],
     [
       "a reserved byte",
@@ -130,7 +130,7 @@ describe("KVM_SET_XSAVE", () => {
     const bytes = new Uint8Array(600);
     bytes[8 + 521] = 1;
     expect(set(bytes.subarray(8, 8 + 576))).toBe(
-      "xcomp_bv 0x100 must be 0: KVM takes the standard form only",
+      "xcomp_bv 0x100 must be 0: KVM accepts only the standard form",
     );
     expect(set(bytes.subarray(8, 8 + 575))).toBeUndefined();
   });
@@ -154,10 +154,10 @@ describe("KVM_SET_XSAVE", () => {
   test("that is too short, or too long for the old form", () => {
     const amx = vmWith({ KVM_CAP_XSAVE2: 11008 });
     expect(why("KVM_SET_XSAVE EFAULT", area({}), amx)).toBe(
-      "4096 bytes, and the state takes 11008 (KVM_CAP_XSAVE2)",
+      "4096 bytes, and the state has 11008 (KVM_CAP_XSAVE2)",
     );
     expect(why("KVM_GET_XSAVE2 EFAULT", area({}), amx)).toBe(
-      "4096 bytes, and the state takes 11008 (KVM_CAP_XSAVE2)",
+      "4096 bytes, and the state has 11008 (KVM_CAP_XSAVE2)",
     );
     expect(why("KVM_SET_XSAVE EFAULT", { region: [] }, amx)).toBeUndefined();
     expect(why("KVM_SET_XSAVE EFAULT", area({}))).toBeUndefined();
@@ -230,11 +230,11 @@ describe("KVM_SET_VCPU_EVENTS", () => {
       "SMM after INIT",
       { flags: 8, smi: { smm: 1 } },
       off,
-      "either smi: the vCPU has received INIT (KVM_MP_STATE_INIT_RECEIVED), which SMM would hold back, or another cause",
+      "either smi: the vCPU has received INIT (KVM_MP_STATE_INIT_RECEIVED), which SMM would block, or another cause",
     ],
     ["no SMM after INIT", { flags: 8 }, off, undefined],
     ["SMM that is not looked at", { smi: { smm: 1 } }, vmWith({ KVM_CAP_X86_SMM: 0 }), undefined],
-    ["payloads of which nothing is known", { flags: 0x10 }, vmWith({}), undefined],
+    ["payloads without evidence", { flags: 0x10 }, vmWith({}), undefined],
     ["no exception at all", { flags: 0x10, exception: { nr: 40 } }, on, undefined],
     ["the last exception", { exception: { injected: 1, nr: 31 } }, off, undefined],
   ])("with %s", (_, events, evidence, reason) => {
@@ -267,12 +267,12 @@ describe("KVM_SET_MP_STATE", () => {
     [
       4,
       whole,
-      "either mpState 4 SIPI_RECEIVED: SMM, a pending SMI or nested virtualisation holds INIT and SIPI back, or another cause",
+      "either mpState 4 SIPI_RECEIVED: SMM, a pending SMI or nested virtualisation blocks INIT and SIPI, or another cause",
     ],
     [
       2,
       whole,
-      "either mpState 2 INIT_RECEIVED: SMM, a pending SMI or nested virtualisation holds INIT and SIPI back, or another cause",
+      "either mpState 2 INIT_RECEIVED: SMM, a pending SMI or nested virtualisation blocks INIT and SIPI, or another cause",
     ],
     [3, whole, undefined],
   ])("of %i", (mpState, evidence, reason) => {
@@ -315,7 +315,7 @@ describe("debugging and machine checks", () => {
     [
       "KVM_X86_SET_MCE EINVAL",
       { status: bit(63), bank: 40 },
-      "either bank 40: KVM_X86_SETUP_MCE gave the vCPU no such bank, or bank 40 does not take this error",
+      "either bank 40: KVM_X86_SETUP_MCE gave this vCPU no such bank, or bank 40 does not accept this error",
     ],
   ])("%s of %o", (call, sent, reason) => {
     expect(why(call, sent, vmWith({ KVM_CAP_MCE: 32 }))).toBe(reason);
@@ -428,7 +428,7 @@ describe("nested state", () => {
       undefined,
     ],
     [
-      "a format of which nothing is known",
+      "a format without evidence",
       { size: 128, format: 1, flags: 0 },
       { ...svm(0n), kvm: { supportedCpuid: () => tableWith() } },
       undefined,
@@ -451,7 +451,7 @@ describe("nested state", () => {
 
   test("that has no room", () => {
     expect(why("KVM_GET_NESTED_STATE E2BIG", {}, svm(0n))).toBe(
-      "size is less than this vCPU's state takes; 4224 bytes are always enough",
+      "size is less than the size of this vCPU's state; 4224 bytes are always enough",
     );
   });
 });

@@ -40,7 +40,7 @@ describe("several causes", () => {
     expect(judged).toEqual([]);
   });
 
-  test("that stay open are all in the sentence, and one alone has another beside it", () => {
+  test("that remain possible are all in the sentence, and a single one is followed by 'or another cause'", () => {
     expect(write(asked({ a: open("a"), b: open("b"), c: open("c") }))).toBe("either a, or b, or c");
     expect(write(asked({ a: open("a") }))).toBe("either a, or another cause");
     expect(write(asked({ a: undefined }))).toBeUndefined();
@@ -57,7 +57,7 @@ describe("a verdict", () => {
     ["a suggestion", open("a"), { is: "possible", text: "a" }],
     ["no suggestion", open(undefined), undefined],
     ["the only place", only("f", "a"), { is: "proven", text: "a", source: "f" }],
-    ["the only place, of which nothing is known", only("f", undefined), undefined],
+    ["the only place, without evidence", only("f", undefined), undefined],
   ])("on %s", (_, verdict, expected) => {
     expect(verdict).toEqual(expected);
   });
@@ -95,7 +95,7 @@ describe("an argument", () => {
   });
 });
 
-test("a question without an answer, that fails, or that cannot be asked is not known", () => {
+test("evidence that is undefined, that fails or that is missing is unknown", () => {
   const fail = (): never => {
     throw new Error("no answer");
   };

@@ -41,7 +41,7 @@ function membersOf(prototype: object): readonly Member[] {
 const SILENT = ["id", "vm", "memory", "trace", "running", "kickToken", "addressSpace", "evidence"]
   .concat(["parent", "accepted"])
   .concat(["explainMsrs", "kick", "pause", "resume", "close"])
-  // These are made of others, whose refusal is theirs.
+  // These call other methods, which throw.
   .concat(["restoreState", "checkState", "dirtyPages", "exits"]);
 
 const attribute = { group: 0, attr: 0n };
@@ -166,7 +166,7 @@ describe("a closed handle", () => {
     ]);
   });
 
-  test("is no link to other calls", ({ vm }) => {
+  test("cannot be passed as a link to other calls", ({ vm }) => {
     const event = EventFd.create();
     event.close();
     expect(() => vm.irqfd({ fd: event, gsi: 0 })).toThrow(new StateError("ERR_CLOSED", "eventfd"));

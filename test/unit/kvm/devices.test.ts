@@ -1,4 +1,4 @@
-/** Claims about interrupts, eventfds, statistics, filters and files of a VM: what KVM then does. Needs KVM. */
+/** Claims about interrupts, eventfds, statistics, filters and files of a VM: their effect in KVM. Needs KVM. */
 import { describe, expect } from "vitest";
 import {
   GUEST_MEMFD_FLAG_INIT_SHARED,
@@ -34,7 +34,7 @@ const outb = (a: Assembler, port: number, value: number): Assembler =>
 /** A guest that is ready for line 5 at port 0x80, and has acknowledged it at port 0x81. */
 const ACKNOWLEDGES = guest("real", (g) =>
   g.asm((a) => {
-    // The handler stands between the call and where it returns to, so that its address is pushed.
+    // The handler is placed directly after the call, so that the call pushes the handler's address.
     outb(a.cli().call("after"), 0x20, 0x20);
     outb(a, 0x81, 0).iret().label("after").pop("ax");
     a.mov(mem(16, (VECTOR + 5) * 4), "ax").mov("ax", "cs");
@@ -51,14 +51,14 @@ describe("KVM_GET_TSC_KHZ returns an int", () => {
     expect(vcpu.getTscKhz()).toBe(0x8000_0000);
   });
 
-  test("that reads as an errno for the highest frequencies, and is not waited for", ({ vcpu }) => {
+  test("with the value of an errno for the highest frequencies, and is not retried", ({ vcpu }) => {
     vcpu.setTscKhz(0xffff_fffc);
     expect(refusal(() => vcpu.getTscKhz())).toMatchObject({ code: "EINTR" });
   });
 });
 
 describe("an eventfd", () => {
-  test("counts what is written until it is read", () => {
+  test("adds up writes until it is read", () => {
     using event = EventFd.create(2);
     event.write();
     event.write(4n);
@@ -139,7 +139,7 @@ describe("an eventfd", () => {
 });
 
 describe("a device", () => {
-  test("that KVM has can be made, once or as a trial", ({ vm }) => {
+  test("that KVM supports can be created, or only tested", ({ vm }) => {
     expect(vm.createDevice(KVM_DEV_TYPE_VFIO, 1)).toBeUndefined();
     using device = vm.createDevice(KVM_DEV_TYPE_VFIO);
     expect(device.type).toBe(KVM_DEV_TYPE_VFIO);
@@ -174,7 +174,7 @@ describe("statistics", () => {
 });
 
 describe("registers by id", () => {
-  test("are listed, read and written where KVM has them", ({ kvm, vcpu, skip }) => {
+  test("are listed, read and written if KVM supports them", ({ kvm, vcpu, skip }) => {
     skip(kvm.checkExtension("KVM_CAP_ONE_REG") === 0, "no KVM_CAP_ONE_REG here");
     vcpu.setOneReg(KVM_X86_REG_MSR(STAR), 0x0023_0010_0000_0000n);
     expect(vcpu.getOneReg(KVM_X86_REG_MSR(STAR))).toBe(0x0023_0010_0000_0000n);
@@ -185,7 +185,7 @@ describe("registers by id", () => {
 });
 
 describe("an MSR filter", () => {
-  test("makes the reads it denies exits", ({ box }) => {
+  test("turns the denied reads into exits", ({ box }) => {
     const { vm, vcpu } = box((g) => g.rdmsr(STAR).sync().done());
     vm.enableCap({ cap: "KVM_CAP_X86_USER_SPACE_MSR", mask: KVM_MSR_EXIT_REASON_FILTER });
     vm.x86SetMsrFilter({
@@ -213,7 +213,7 @@ describe("a dirty log", () => {
 });
 
 describe("a dirty ring", () => {
-  test("has the pages that the guest wrote to, until they are taken back", ({ kvm, skip }) => {
+  test("has the pages that the guest wrote to, until they are reset", ({ kvm, skip }) => {
     skip(kvm.checkExtension("KVM_CAP_DIRTY_LOG_RING") === 0, "no KVM_CAP_DIRTY_LOG_RING here");
     using box = new Sandbox(kvm, {
       cpuid: fromSupported(kvm.getSupportedCpuid()),
@@ -234,7 +234,7 @@ describe("a dirty ring", () => {
 });
 
 describe("coalesced writes", () => {
-  test("are no exits, and come out in their order", ({ box }) => {
+  test("cause no exits, and are drained in order", ({ box }) => {
     const { vm, vcpu } = box((g) =>
       g
         .write(0xc000_0000, 0x5a, 8)
@@ -315,7 +315,7 @@ describe("a guest_memfd", () => {
 });
 
 describe("an attribute of a vCPU", () => {
-  test("is read, written and asked for", ({ kvm, vcpu, skip }) => {
+  test("is read, written and tested for existence", ({ kvm, vcpu, skip }) => {
     skip(kvm.checkExtension("KVM_CAP_VCPU_ATTRIBUTES") === 0, "no KVM_CAP_VCPU_ATTRIBUTES here");
     const offset = { group: KVM_VCPU_TSC_CTRL, attr: BigInt(KVM_VCPU_TSC_OFFSET) };
     vcpu.hasDeviceAttr(offset);
@@ -328,7 +328,7 @@ describe("an attribute of a vCPU", () => {
 });
 
 describe("state of varying size", () => {
-  test("is read whole and taken back", ({ vcpu }) => {
+  test("is read completely and can be written again", ({ vcpu }) => {
     const xsave = vcpu.getXsave2();
     expect(xsave.length).toBeGreaterThanOrEqual(4096);
     vcpu.setXsave(xsave);
@@ -346,7 +346,7 @@ describe("state of varying size", () => {
 });
 
 describe("a capability", () => {
-  test("takes its argument by name", ({ vm }) => {
+  test("accepts its argument by name", ({ vm }) => {
     const most = vm.checkExtension("KVM_CAP_MAX_VCPU_ID");
     vm.enableCap({ cap: "KVM_CAP_MAX_VCPU_ID", maxVcpuId: 8 });
     expect(refusal(() => vm.createVcpu(8)).code).toBe("EINVAL");
@@ -355,7 +355,7 @@ describe("a capability", () => {
 });
 
 describe("a signal mask", () => {
-  test("is taken, and taken back", ({ vcpu }) => {
+  test("is set, and removed again", ({ vcpu }) => {
     vcpu.setSignalMask([10, 64]);
     vcpu.setSignalMask();
     expect(() => vcpu.setSignalMask([65])).toThrow("there is no signal 65");

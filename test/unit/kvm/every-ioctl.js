@@ -1,5 +1,5 @@
 /**
- * Calls the method of every (ioctl, fd) pair of x86's KVM once, and prints what the kernel answered as
+ * Calls the method of every (ioctl, fd) pair of x86's KVM once, and prints the kernel's results as
  * JSON: run on a host or in the lab. Judging the answers is every-ioctl.test.ts and test/lab.
  */
 import { channel } from "node:diagnostics_channel";
@@ -56,7 +56,7 @@ const NO_SUCH = { group: 99, attr: 99n };
 /** A VM of its own for calls that can be made once, or too late. */
 const young = () => keep(kvm.createVm());
 
-/** The one device that x86 has, and what it is asked. */
+/** The only device of x86, and the attribute that the calls use. */
 function vfio() {
   return keep(young().createDevice(abi.KVM_DEV_TYPE_VFIO));
 }

@@ -1,4 +1,4 @@
-/** The program every-ioctl.js and what it prints: what a row is, and whether the kernel answered. */
+/** The program every-ioctl.js and its output: the rows, and whether the kernel handled the call. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -36,7 +36,7 @@ export function methodOf(ioctl: string): string {
   return OTHER_NAMES[name] ?? name;
 }
 
-/** Whether it was the kernel that answered, not the binding. */
+/** Whether the result is from the kernel and not from this package. */
 export function isKernels({ answer, reached }: Answer): boolean {
   return reached && /^(ok|E[A-Z0-9]+)$/.test(answer);
 }

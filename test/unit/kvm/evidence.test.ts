@@ -1,4 +1,4 @@
-/** Claims about what a search for a reason asks the kernel: only what changes nothing, or nothing at all. */
+/** Claims about the ioctls of a search for a reason: they have no side effects, and some searches make none. */
 import { expect, test } from "vitest";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
 import { Cpuid2 } from "../../../lib/abi/generated/structs.ts";
@@ -116,16 +116,13 @@ function askedByMsrs({ kernel, vcpu }: Machine): Set<string> {
   return new Set(kernel.asked);
 }
 
-test.each([0, 1])(
-  "a reason asks only ioctls without side effects, where KVM answers %i",
-  (answer) => {
-    const from = machine(answer);
-    const asked = new Set([...askedByAll(from), ...askedByMsrs(from)]);
-    expect(Array.from(asked).filter((name) => !(name in EVIDENCE_IOCTLS))).toEqual([]);
-  },
-);
+test.each([0, 1])("a reason uses only ioctls without side effects, if KVM returns %i", (answer) => {
+  const from = machine(answer);
+  const asked = new Set([...askedByAll(from), ...askedByMsrs(from)]);
+  expect(Array.from(asked).filter((name) => !(name in EVIDENCE_IOCTLS))).toEqual([]);
+});
 
-test("the list of ioctls without side effects has none that no reason asks", () => {
+test("a reason uses each ioctl of the list without side effects", () => {
   const [none, one] = [machine(0), machine(1)];
   const asked = [none, one].flatMap((from) => [...askedByAll(from), ...askedByMsrs(from)]);
   expect(new Set(asked)).toEqual(new Set(Object.keys(EVIDENCE_IOCTLS)));
@@ -135,7 +132,7 @@ const SREGS = IOCTLS.find(({ name }) => name === "KVM_SET_SREGS") as Ioctl;
 const MCE = IOCTLS.find(({ name }) => name === "KVM_X86_SETUP_MCE") as Ioctl;
 const bad = ({ size }: Ioctl): Uint8Array => new Uint8Array(size).fill(255);
 
-test("a refused call asks nothing where the handle, the VM or the KVM explains nothing", () => {
+test("a rejected call makes no further ioctl if the handle, the VM or the Kvm does not explain errors", () => {
   for (const level of ["vcpu", "vm", "sys"] as const) {
     const from = machine(1);
     expect(askedAfter(from, from.vcpu, MCE, "EINVAL", bad(MCE))).not.toEqual([]);
@@ -179,7 +176,7 @@ test("KVM_GET_SUPPORTED_CPUID is asked once for all refusals of a KVM", () => {
   expect([count(), count(), count()]).toEqual([1, 0, 0]);
 });
 
-test("the table of a refused KVM_SET_CPUID2 is compared with the one that KVM took, in either form", () => {
+test("the table of a refused KVM_SET_CPUID2 is compared with the one that KVM accepted, in either form", () => {
   const { kernel, vcpu } = machine(0);
   const set = IOCTLS.find(({ name }) => name === "KVM_SET_CPUID2") as Ioctl;
   const refuse = (): void => {
@@ -203,7 +200,7 @@ test("the table of a refused KVM_SET_CPUID2 is compared with the one that the pr
     (wanted) => IOCTLS.find(({ name }) => name === wanted) as Ioctl,
   );
   vcpu.setCpuid2([{ function: 7, flags: 1, ebx: 32 }]);
-  // As kvm_pvm, the kernel has stored another table than it was given.
+  // Like kvm_pvm, the kernel has stored a different table than the one it received.
   const stored = { nent: 1, entries: [{ function: 7, flags: 1, ebx: 0 }] };
   const room = new Uint8Array(sizeOf(Cpuid2, 2));
   room.set(encode(Cpuid2, stored));

@@ -1,4 +1,4 @@
-/** Handles whose descriptor answers 0 to everything: for claims about what is refused before a call. Needs no KVM. */
+/** Handles whose descriptor returns 0 for each ioctl, for claims about errors before a call. Needs no KVM. */
 import { Device } from "../../../lib/kvm/device.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
 import { Vcpu } from "../../../lib/kvm/vcpu.ts";

@@ -1,4 +1,4 @@
-/** A vCPU and a VM that keep what they are given and write down each ioctl: for claims about order. */
+/** A vCPU and a VM that store their arguments and record each ioctl, for claims about order. */
 import type { CapabilityName } from "../../../lib/abi/generated/constants.ts";
 import {
   Cpuid2,
@@ -16,7 +16,7 @@ import type { StatefulVcpu } from "../../../lib/kvm/state/vcpu-state.ts";
 import type { NativeFd } from "../../../lib/native.ts";
 
 const HEADER = 8;
-/** How far a TSC runs on from one ioctl to the next, and how much is a second of it. */
+/** The cycles between two ioctls, and the cycles of a second. */
 const [TICK, SECOND] = [1000n, 1_000_000_000n];
 
 /** The ways in which a fake differs from accepting and returning everything. */
@@ -29,13 +29,13 @@ export interface Habits {
   readonly readOnly?: readonly number[];
   /** Changes what an ioctl reads. */
   readonly loses?: Readonly<Record<string, (bytes: Uint8Array) => void>>;
-  /** MSRs that are taken and read 0. */
+  /** MSRs that can be written and read 0. */
   readonly forgets?: readonly number[];
   /** A TSC written within a second of this becomes this, which is where another vCPU's is. */
   readonly expectsTsc?: bigint;
 }
 
-/** The name of what is read and written by the same struct; chips have one each. */
+/** The name of a part with one struct for reading and writing; each chip has its own. */
 function keyOf(name: string, bytes: Uint8Array): string {
   const struct = name.slice("KVM_GET_".length).replace("XSAVE2", "XSAVE");
   return struct === "IRQCHIP" ? `${struct} ${bytes[0]}` : struct;
@@ -112,7 +112,7 @@ export class FakeHandle extends Handle {
     return 0;
   }
 
-  /** Does something to each MSR before the first to which it cannot be done. */
+  /** Calls a function for each MSR, up to the first one that fails. */
   #msrs(bytes: Uint8Array, visit: (entry: MsrEntry) => bigint | undefined): number {
     const { entries } = read(Msrs, bytes);
     for (const [i, entry] of entries.entries()) {
@@ -146,7 +146,7 @@ export class FakeHandle extends Handle {
 /** A vCPU of it. */
 export class FakeVcpu extends FakeHandle implements StatefulVcpu {
   readonly id: number;
-  /** The VM; the vCPU itself is as good as any where no VM is asked. */
+  /** The VM; by default the vCPU itself, because most tests do not use the VM. */
   vm: object = this;
 
   /** Makes a vCPU. */
@@ -155,7 +155,7 @@ export class FakeVcpu extends FakeHandle implements StatefulVcpu {
     this.id = id;
   }
 
-  /** Writes down that it was called. */
+  /** Records the call. */
   completeExit(): void {
     this.called.push("completeExit");
   }

@@ -1,4 +1,4 @@
-/** Claims about waiting for an eventfd: who is woken, with what, and how it ends. Needs no KVM. */
+/** Claims about waiting for an eventfd: the order of wake-ups, their values, and the end of waits. Needs no KVM. */
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { StateError } from "../../../lib/errors.ts";
@@ -13,7 +13,7 @@ function eventfd(initval?: number): EventFd {
   return event;
 }
 
-/** Collects what comes of promises, in the order in which it comes. */
+/** Collects the results of promises, in the order in which they settle. */
 function collect(...promises: readonly Promise<bigint>[]): unknown[] {
   const came: unknown[] = [];
   for (const [i, promise] of promises.entries()) {
@@ -46,7 +46,7 @@ describe("a wait", () => {
     expect(event.read()).toBe(0n);
   });
 
-  test("is over when the counter is written to, and has reset it", async () => {
+  test("resolves when the counter is written to, and resets it", async () => {
     const event = eventfd();
     const came = collect(event.wait());
     await turns();
@@ -56,7 +56,7 @@ describe("a wait", () => {
     expect(event.read()).toBe(0n);
   });
 
-  test("has all that was written by its turn of the loop", async () => {
+  test("returns the sum of all writes before its turn of the loop", async () => {
     const event = eventfd();
     const wait = event.wait();
     event.write(1n);
@@ -94,7 +94,7 @@ describe("a wait", () => {
     }
   });
 
-  test("leaves the counter alone once it is over", async () => {
+  test("does not change the counter after it has resolved", async () => {
     const event = eventfd();
     const wait = event.wait();
     event.write();
@@ -105,8 +105,8 @@ describe("a wait", () => {
   });
 });
 
-describe("waits in a line", () => {
-  test("are served first come first served, a signal each", async () => {
+describe("several waits", () => {
+  test("resolve in the order of the calls, one per signal", async () => {
     const event = eventfd();
     const came = collect(event.wait(), event.wait(), event.wait());
     for (let i = 1n; i <= 3n; i += 1n) {
@@ -120,7 +120,7 @@ describe("waits in a line", () => {
     ]);
   });
 
-  test("are not overtaken by one that comes when the counter is above zero", async () => {
+  test("are not overtaken by a later one that starts while the counter is above zero", async () => {
     const event = eventfd();
     const first = event.wait();
     event.write(4n);
@@ -130,7 +130,7 @@ describe("waits in a line", () => {
     await expect.poll(() => came.at(1)).toEqual([1, 5n]);
   });
 
-  test("close up when one in the middle is aborted", async () => {
+  test("keep their order if one in the middle is aborted", async () => {
     const event = eventfd();
     const { signal, reason, abort } = aborting();
     const came = collect(event.wait(), event.wait({ signal }), event.wait());
@@ -146,7 +146,7 @@ describe("waits in a line", () => {
     ]);
   });
 
-  test("are of one eventfd; others have their own", async () => {
+  test("are queued per eventfd", async () => {
     const [a, b] = [eventfd(), eventfd()];
     const came = collect(a.wait(), b.wait());
     b.write(2n);
@@ -176,7 +176,7 @@ describe("aborting", () => {
     expect(event.read()).toBe(6n);
   });
 
-  test("before the wait rejects it, though the counter is above zero", async () => {
+  test("before the wait rejects it, although the counter is above zero", async () => {
     const event = eventfd(3);
     const { signal, reason, abort } = aborting();
     abort();
@@ -195,7 +195,7 @@ describe("aborting", () => {
     expect(came).toEqual([[0, 1n]]);
   });
 
-  test("has no listener left when the wait is over, however that came", async () => {
+  test("leaves no listener after the wait, in whatever way it ended", async () => {
     const event = eventfd();
     const { signal } = aborting();
     const listeners = new Set<unknown>();
@@ -234,7 +234,7 @@ describe("closing", () => {
     await expect(wait).rejects.toThrow(CLOSED);
   });
 
-  test("comes before a wait, which is rejected", async () => {
+  test("rejects a later wait", async () => {
     const event = eventfd(1);
     event.close();
     await expect(event.wait()).rejects.toThrow(CLOSED);
@@ -257,7 +257,7 @@ describe("closing", () => {
     await expect(wait).rejects.toThrow(CLOSED);
   });
 
-  test("by who was woken ends who comes after", async () => {
+  test("by the code of one wait ends the later waits", async () => {
     const event = eventfd();
     const first = event.wait().then((count) => {
       event.close();
@@ -276,7 +276,7 @@ describe("closing", () => {
 });
 
 describe("signals", () => {
-  test("come one after the other, first what is there", async () => {
+  test("are returned one after the other, the current counter first", async () => {
     const event = eventfd(3);
     const counts: bigint[] = [];
     for await (const count of event.signals()) {
@@ -287,7 +287,7 @@ describe("signals", () => {
     expect(counts).toEqual([3n, 1n, 2n, 3n]);
   });
 
-  test("that come while one is handled are added up", async () => {
+  test("that arrive while one is handled are added up", async () => {
     const event = eventfd(1);
     const signals = event.signals();
     expect(await signals.next()).toEqual({ done: false, value: 1n });
@@ -334,7 +334,7 @@ describe("signals", () => {
     expect(await event.signals().next()).toEqual({ done: true, value: undefined });
   });
 
-  test("stand in line with waits", async () => {
+  test("share the queue with waits", async () => {
     const event = eventfd();
     const signals = event.signals();
     const next = signals.next().then(({ value }) => value ?? -1n);
@@ -346,7 +346,7 @@ describe("signals", () => {
     await expect.poll(() => came.at(1)).toEqual([1, 2n]);
   });
 
-  test("leave the counter alone between two", async () => {
+  test("do not change the counter between two steps", async () => {
     const event = eventfd(1);
     const signals = event.signals();
     await signals.next();

@@ -35,7 +35,7 @@ const HOSTILE: readonly (readonly [name: string, value: unknown])[] = [
 const OF_V8 =
   /Cannot (?:read|set|mix|destructure|convert|access|use 'in')|(?:is|are) not (?:a function|iterable|a constructor|an object)|must be (?:called|an instance)|undefined \(|Invalid (?:array|typed array) length|Class constructor|Reduce of empty/;
 
-/** Right arguments, for what comes after them. */
+/** Valid arguments, which precede a wrong one. */
 const ARGUMENTS: Readonly<Record<string, readonly unknown[]>> = {
   "Vcpu.getDeviceAttr": [{ group: 0, attr: 0 }],
   "Kvm.getDeviceAttr": [{ group: 0, attr: 0 }],

@@ -134,7 +134,7 @@ describe("a vCPU", () => {
       code: "EINVAL",
       object: "vcpu 0",
       args: { nent: 1 },
-      reason: "0x80000008.0:eax[15:8] virt_addr_bits: 49, and KVM takes only 0, 48 or 57",
+      reason: "0x80000008.0:eax[15:8] virt_addr_bits: 49, and KVM accepts only 0, 48 or 57",
     });
   });
 

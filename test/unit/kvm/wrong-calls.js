@@ -1,6 +1,6 @@
 /**
  * Makes common mistakes with KVM, and prints the message of each error, as JSON: run on
- * a host or in the lab. What must be in the texts is wrong-calls.ts.
+ * a host or in the lab. wrong-calls.ts lists the expected texts.
  */
 import { CpuidTable, EventFd, fromSupported, GuestMemory, Kvm } from "node-kvm";
 import * as abi from "node-kvm/abi";
@@ -27,7 +27,7 @@ const event = EventFd.create();
 const region = { slot: 1, guestPhysAddr: 0x10_0000n, memory };
 const sregs = vcpu.getSregs();
 
-/** A guest that has run, and waits for what it reads from a port. */
+/** A guest that has run, and waits for the reply to a port read. */
 const waiting = () =>
   new Sandbox(kvm, { program: guest("long", (g) => g.inb(0x60).inb(0x61)), cpuid: table });
 

@@ -1,4 +1,4 @@
-/** The program wrong-calls.js, and what the error of each of its mistakes must name. */
+/** Runs the program wrong-calls.js, and lists the text that the error of each mistake must contain. */
 import { fileURLToPath } from "node:url";
 
 /** The program's path on this host. */
@@ -10,7 +10,7 @@ export interface Said {
   readonly text: string;
 }
 
-/** By mistake: what names the cause. */
+/** The text that names the cause, by mistake. */
 export const CAUSES: Readonly<Record<string, RegExp>> = {
   "open nothing": /ENOENT: \/nowhere\/kvm does not exist$/,
   "open another device": /ENOTTY: \/dev\/null is not KVM/,
@@ -21,7 +21,7 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
   "a slot of closed memory": /^guest memory: the handle was closed$/,
   "a vCPU id used again": /EEXIST: vCPU 0 was created before/,
   "a vCPU id beyond all": /EINVAL: id 1048576: this KVM has ids 0 to \d+/,
-  "too many CPUID entries": /E2BIG: 300 entries, and KVM takes at most 256/,
+  "too many CPUID entries": /E2BIG: 300 entries, and KVM accepts at most 256/,
   "another table after a run":
     /EINVAL: the table changed after KVM_RUN: 0x1\.0:eax\[3:0\] stepping/,
   // The second if no guest can have it, independent of its table: kvm_pvm.

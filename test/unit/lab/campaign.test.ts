@@ -239,7 +239,7 @@ describe("a machine's end", () => {
     ["no KVM: no svm", { ...RAN, kind: "no-kvm", why: "no svm" }],
     ["the machine was ended: it flooded", { ...RAN, kind: "refused", why: "it flooded" }],
     [
-      "the suite did not report (status 7): it is no JSON; stderr ends with: it broke",
+      "the suite did not report (status 7): it is not JSON; stderr ends with: it broke",
       { ...EXITED, status: 7, stdout: Buffer.from("not json"), stderr: Buffer.from("it broke\n") },
     ],
     [

@@ -52,7 +52,7 @@ function loggingSlot({ vm, map }: Bench, bench: Bench): void {
   vm.setUserMemoryRegion(0, KVM_MEM_LOG_DIRTY_PAGES, 0n, 128n * 4096n, memory, 0n);
 }
 
-deviceTest("too many links, or what is no list of links, is refused", ({ vm }) => {
+deviceTest("too many links, or another value than a list of links, are rejected", ({ vm }) => {
   for (const { request, size, links = [] } of linked) {
     const bytes = new Uint8Array(size);
     const tooMany = new Array<null>(links.length + 1).fill(null);
@@ -73,7 +73,7 @@ deviceTest("a struct without links takes none", ({ vm }) => {
   }
 });
 
-deviceTest("what is no link is refused, each by its place", ({ vm, vcpu }) => {
+deviceTest("the error of a value that is not a link names its position", ({ vm, vcpu }) => {
   const wrong = [0, 1n, "x", true, Symbol(), () => 0, new Proxy({}, {}), {}, [], new Map()];
   for (const { request, size, links = [] } of linked) {
     const always = links.findIndex(({ when }) => when === undefined);
@@ -111,7 +111,7 @@ deviceTest("the kernel's answer goes to the bytes, and no address to JavaScript"
 });
 
 deviceTest(
-  "a buffer that is too small meets an unmapped page: EFAULT, and nothing beside it",
+  "a buffer that is too small ends at an unmapped page: EFAULT, and no byte after it is written",
   (b) => {
     loggingSlot(b, b);
     for (const length of [0, 1, 8, 15]) {
@@ -165,7 +165,7 @@ deviceTest(
   },
 );
 
-deviceTest("memory beyond its end, closed, or of another class is no link", (bench) => {
+deviceTest("memory beyond its end, closed memory, or another class is not a link", (bench) => {
   const memory = bench.map(4096);
   const bytes = encode(EncRegion, { size: 4096n });
   const ask = (link: unknown): unknown =>

@@ -208,7 +208,7 @@ test.each<[words: string, meaning: string]>([
   ],
   [
     "x: failed to map segment from shared object",
-    "the system does not let the file be mapped as code",
+    "the system does not allow mapping the file as code",
   ],
   ["x: file too short", "the file is damaged"],
   [

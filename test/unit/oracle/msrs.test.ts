@@ -471,7 +471,7 @@ describe("KVM's own MSRs", () => {
   });
 });
 
-test("no rule refuses an access of which nothing is known, except for its value", () => {
+test("without evidence, rules reject an access only for its value", () => {
   const indices = Object.values(MSRS);
   const refusedReads = indices.flatMap((index) =>
     judge(index).filter(([, { is }]) => is === "refused"),

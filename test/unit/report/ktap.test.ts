@@ -6,7 +6,7 @@ import type { Report, Result, Verdict } from "../../../lib/report/result.ts";
 
 const result = (more: Partial<Result> = {}): Result => ({
   id: "resend-original",
-  title: "a vCPU that has run takes the table that it was given",
+  title: "a vCPU that has run accepts the table that it was given",
   number: 49,
   verdict: "pass",
   reason: undefined,
@@ -37,7 +37,7 @@ test("a report has the version, the kernel, the plan, then one line per claim", 
       "KTAP version 1",
       "# Linux 6.12.95, kvm_amd",
       "1..4",
-      "ok 1 resend-original: a vCPU that has run takes the table that it was given",
+      "ok 1 resend-original: a vCPU that has run accepts the table that it was given",
       "ok 2 b: B # SKIP no AMX here",
       "# expected EINVAL",
       "#   got EPERM",

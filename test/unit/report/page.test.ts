@@ -12,7 +12,7 @@ import type { Result, Verdict } from "../../../lib/report/result.ts";
 const BROWSER = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 const KERNELS = ["5.10.0-32", "6.1.0-56", "6.12.107", "6.16.12", "6.17.13", "7.2.13", "7.3-rc7"];
 const CLAIMS = [
-  ["resend-original", 49, "a vCPU that has run takes the table that it was given"],
+  ["resend-original", 49, "a vCPU that has run accepts the table that it was given"],
   ["change-feature", 51, "a vCPU that has run refuses a changed feature <and keeps it>"],
   ["silent-cr4", 61, "the same table is accepted after KVM_SET_SREGS toggled CR4.OSXSAVE"],
 ] as const;

@@ -11,16 +11,16 @@ const one = (more: object): string => text({ results: [{ ...RESULT, ...more }] }
 const without = (member: string): string =>
   JSON.stringify(REPORT, (name, value: unknown) => (name === member ? undefined : value));
 
-const TEXT = "not a text of at most";
-const NUMBER = "not a number from 0 on";
+const TEXT = "not a string of at most";
+const NUMBER = "not a number that is not negative";
 const VERDICT = "not pass, fail, skip, deviation";
 
 const MALFORMED: readonly (readonly [sent: string, why: string])[] = [
-  ["", "it is no JSON"],
-  ["not json", "it is no JSON"],
-  [`${text({})}x`, "it is no JSON"],
-  [text({}).slice(0, -1), "it is no JSON"],
-  ["[".repeat(1_000_000), "it is no JSON"],
+  ["", "it is not JSON"],
+  ["not json", "it is not JSON"],
+  [`${text({})}x`, "it is not JSON"],
+  [text({}).slice(0, -1), "it is not JSON"],
+  ["[".repeat(1_000_000), "it is not JSON"],
   ["null", "the report is null, not an object"],
   ["true", "the report is true, not an object"],
   ["7", "the report is 7, not an object"],
@@ -74,7 +74,7 @@ const MALFORMED: readonly (readonly [sent: string, why: string])[] = [
   [text({ results: [RESULT, { ...RESULT, verdict: "fail" }] }), '"a" has two results'],
   [
     text({ results: Array.from({ length: 10_001 }, (_, i) => ({ ...RESULT, id: `${i}` })) }),
-    "results has 10001 members; 10000 are the most",
+    "results has 10001 members; at most 10000 are allowed",
   ],
   ['{"__proto__": {"kernel": "x", "vendor": "y", "results": []}}', "results is undefined"],
 ];

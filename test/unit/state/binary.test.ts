@@ -113,7 +113,7 @@ describe("bytes", () => {
       () => resealed(Uint8Array.of(1, 0)),
       "damaged: the section at 16 is too long",
     ],
-    ["without a source", () => resealed(new Uint8Array()), "source.kernel: there is none"],
+    ["without a source", () => resealed(new Uint8Array()), "source.kernel: it is missing"],
     [
       "with a struct too short",
       () => resealed(Uint8Array.from([...KERNEL, ...section("picSlave", [1, 2])])),

@@ -105,7 +105,7 @@ const CASES: readonly Case[] = [
     {},
     { ids: [0, 2] },
     "vcpus",
-    "the state has the vCPU ids 0; the ids that were given are 0, 2",
+    "the state has the vCPU ids 0; the passed vCPUs have the ids 0, 2",
     true,
   ],
   [
@@ -123,7 +123,7 @@ const CASES: readonly Case[] = [
     { cpuid: table(...Array.from({ length: 257 }, (_, i) => ({ function: 0x100 + i }))) },
     {},
     "vcpus[0].cpuid",
-    "257 entries, and KVM takes 256",
+    "257 entries, and KVM accepts 256",
     true,
   ],
   [
@@ -306,7 +306,7 @@ describe("a state with", () => {
   test("vcpus: a call without vCPUs is one finding", () => {
     expect(findMisfits({ vcpus: [{ id: 3 }, { id: 1 }] }, machine({ ids: [] }))).toEqual([
       expect.objectContaining({
-        message: "the state has the vCPU ids 3, 1; the ids that were given are none",
+        message: "the state has the vCPU ids 3, 1; the passed vCPUs have the ids none",
       }),
     ]);
   });
@@ -335,7 +335,7 @@ describe("a state with", () => {
       {},
       ["pit2"],
       "pit2",
-      "the VM has it and the state does not, so it stays as it is",
+      "the VM has it and the state does not, so it is not changed",
       false,
     ],
   ] as const)("devices: %s is one finding", (_, state, parts, path, message, prevents) => {

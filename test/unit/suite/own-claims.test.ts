@@ -114,7 +114,7 @@ describe("a file outside of the repository", () => {
     expect(stdout).toContain("node-kvm test --repro . mine.claims.js fails:");
   });
 
-  test("that ends its process is no success, and the earlier verdicts are kept", () => {
+  test("that ends its process is a failure, and the earlier verdicts are kept", () => {
     const first = 'claim("first", "KVM", () => {});';
     const second = 'claim("second", "KVM", () => process.exit(0));';
     writeFileSync(join(folder, "a.test.js"), `import { claim } from "node-kvm/test";\n${first}`);
@@ -148,7 +148,7 @@ describe("a file outside of the repository", () => {
     expect(results).toMatchObject([{ id: "odd", verdict: "fail", reason: "{ a: 1 }" }]);
   });
 
-  test("whose claims are all skipped is no success", () => {
+  test("whose claims are all skipped is a failure", () => {
     const text = 'claim("none", "KVM", (kit) => kit.require(false, "never"));';
     writeFileSync(join(folder, "c.test.js"), `import { claim } from "node-kvm/test";\n${text}`);
     expect(run({}, "c.test.js")).toMatchObject({

@@ -161,7 +161,7 @@ describe("a vCPU's table", () => {
   });
 });
 
-describe("what is sent", () => {
+describe("the sent struct", () => {
   test("has its count, no padding after it, and 40 bytes an entry", () => {
     const bytes = encode(Cpuid2, { entries: [{ function: 0x8000_0008, index: 1, eax: 0x30 }] });
     expect(bytes).toHaveLength(8 + 40);

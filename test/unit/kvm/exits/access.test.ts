@@ -154,7 +154,7 @@ describe("a kernel gone wrong", () => {
     ["an offset beyond the mapping", { dataOffset: BigInt(MAPPED) }],
     ["an offset beyond 32 bits", { dataOffset: 2n ** 32n }],
     ["the largest offset", { dataOffset: 2n ** 64n - 1n }],
-  ])("has an I/O of %s shown as it came", (_, wrong) => {
+  ])("an I/O of %s is returned as unknown", (_, wrong) => {
     for (const direction of [kvm.KVM_EXIT_IO_IN, kvm.KVM_EXIT_IO_OUT]) {
       const run = port({ direction, size: 1, count: 1, ...wrong }, [OLD]);
       const bytes = run.slice(UNION, UNION + 256);
@@ -170,7 +170,7 @@ describe("a kernel gone wrong", () => {
   });
 });
 
-test("a write where no memory is gives as many bytes as were written", () => {
+test("an MMIO write has as many bytes as the guest wrote", () => {
   const data = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
   const mmio = { physAddr: 0xffff_ffff_ffff_f000n, data, len: 3, isWrite: 1 };
   expect(decode({ exitReason: kvm.KVM_EXIT_MMIO, mmio })).toStrictEqual({
@@ -181,7 +181,7 @@ test("a write where no memory is gives as many bytes as were written", () => {
   });
 });
 
-describe("a read where no memory is", () => {
+describe("an MMIO read", () => {
   const asked = (len: number): { run: Uint8Array; exit: MmioReadExit } => {
     const run = mmioRead(len);
     return { run, exit: decoded(run) as MmioReadExit };
@@ -195,7 +195,7 @@ describe("a read where no memory is", () => {
     expect(answer(run)).toEqual([0, 0, 0, 0, OLD, OLD, OLD, OLD]);
   });
 
-  test("shows the guest what it was answered", () => {
+  test("returns the replied value to the guest", () => {
     const { run, exit } = asked(2);
     exit.reply(Uint8Array.of(1, 2));
     expect(answer(run)).toEqual([1, 2, OLD, OLD, OLD, OLD, OLD, OLD]);
@@ -206,7 +206,7 @@ describe("a read where no memory is", () => {
     [0x0403_0201n],
     [Uint16Array.of(0x0201, 0x0403)],
     [new DataView(Uint8Array.of(1, 2, 3, 4).buffer)],
-  ])("of 4 bytes takes an integer, and any view (%#)", (value) => {
+  ])("of 4 bytes accepts an integer and any view (%#)", (value) => {
     const { run, exit } = asked(4);
     exit.reply(value);
     expect(answer(run)).toEqual([1, 2, 3, 4, OLD, OLD, OLD, OLD]);
@@ -270,7 +270,7 @@ describe("a read of an MSR", () => {
     expect(wordAt(run, "msr.data")).toBe(7n);
   });
 
-  test("takes a number that is a safe integer", () => {
+  test("accepts a number that is a safe integer", () => {
     const { run, exit } = asked();
     exit.reply(5);
     expect(wordAt(run, "msr.data")).toBe(5n);
@@ -306,7 +306,7 @@ describe("a write of an MSR", () => {
     expect(asked().run[MSR_ERROR]).toBe(0);
   });
 
-  test("raises none either when it is answered", () => {
+  test("raises no exception when it is answered", () => {
     const { run, exit } = asked();
     exit.reply();
     expect(run[MSR_ERROR]).toBe(0);

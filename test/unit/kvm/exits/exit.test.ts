@@ -1,4 +1,4 @@
-/** Claims about exits: each reason of x86 is decoded into values, and no other is guessed at. */
+/** Claims about exits: each reason of x86 is decoded into values, and all others are unknown. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
@@ -8,7 +8,7 @@ import type { Exit } from "../../../../lib/kvm/exits/exit.ts";
 import { decodeExit, isExitWithErrno } from "../../../../lib/kvm/exits/exit.ts";
 import { changes, decode, decoded, mapped, sourceOf, UNION } from "../kvm-run.ts";
 
-/** The 27 reasons that x86 of Linux 7.2 gives, nmi, which only the headers have, and our own. */
+/** The 27 exit reasons of x86 in Linux 7.2, nmi, which only the headers have, and this package's own. */
 const KINDS: Readonly<Record<Exit["kind"], kvm.ExitReasonName | undefined>> = {
   hw: "KVM_EXIT_UNKNOWN",
   exception: "KVM_EXIT_EXCEPTION",
@@ -236,7 +236,7 @@ describe("every exit", () => {
     );
   });
 
-  test("is decoded without an error, whatever a kernel gone wrong has written", () => {
+  test("is decoded without an error, even if the kernel wrote garbage", () => {
     fc.assert(
       fc.property(anything, (fields) => {
         expect(Object.keys(KINDS)).toContain(decode(fields).kind);
@@ -267,7 +267,7 @@ describe("a kernel gone wrong", () => {
     [kvm.KVM_EXIT_HYPERV, { hyperv: { type: 4 } }],
     [kvm.KVM_EXIT_HYPERV, { hyperv: { type: 0 } }],
     [kvm.KVM_EXIT_XEN, { xen: { type: 2 } }],
-  ])("has an exit %i of the form %j shown as it came", (exitReason, fields) => {
+  ])("exit %i with the fields %j is returned as unknown", (exitReason, fields) => {
     const run = mapped({ exitReason, ...fields });
     const before = run.slice();
     const bytes = before.slice(UNION, UNION + 256);
@@ -283,7 +283,7 @@ describe("an errno that comes with an exit", () => {
     expect(isExitWithErrno(fault, errno)).toBe(true);
   });
 
-  test("is no other errno, and no other exit", () => {
+  test("is only one of these errnos, and only with this exit", () => {
     const io = sourceOf(mapped({ exitReason: kvm.KVM_EXIT_IO }));
     expect([isExitWithErrno(fault, 22), isExitWithErrno(io, 14)]).toEqual([false, false]);
   });

@@ -1,4 +1,4 @@
-/** Claims about what real exits mean: guests that fault three times, fetch from nowhere, cannot be entered. On a device. */
+/** Claims about the reasons of real exits: triple faults, fetches without memory, failed entries. On a device. */
 import { describe, expect } from "vitest";
 import { explainExit } from "../../../../lib/kvm/exits/explain.ts";
 import { vendorModule } from "../../../../lib/kvm/host.ts";
@@ -14,7 +14,7 @@ test("the address is named if a guest fetches from an address without memory", (
   const exit = vcpu.runSync(THROUGH);
   expect(exit.kind).toBe("internal_error");
   expect(explainExit(exit, vcpu)).toMatch(
-    /^KVM_INTERNAL_ERROR_EMULATION: the guest fetched its instruction from 0xc0000000, where no slot is/,
+    /^KVM_INTERNAL_ERROR_EMULATION: the guest fetched its instruction from 0xc0000000, which is in no slot/,
   );
 });
 
@@ -22,7 +22,7 @@ test("Sandbox's error has the same text", ({ box, skip }) => {
   skip(isPvm, "kvm_pvm has other page tables");
   const sandbox = box((g) => g.done());
   sandbox.vcpu.setRegs({ ...sandbox.vcpu.getRegs(), rip: 0xc000_0000n });
-  expect(() => sandbox.next()).toThrow(/from 0xc0000000, where no slot is/);
+  expect(() => sandbox.next()).toThrow(/from 0xc0000000, which is in no slot/);
   expect(sandbox.vm.trace().join("\n")).toContain("internal.suberror=KVM_INTERNAL_ERROR_EMULATION");
 });
 
@@ -37,7 +37,7 @@ test("an instruction that KVM does not emulate is reported with its bytes", ({ b
 });
 
 describe("a guest that faults three times", () => {
-  test("is explained by what is left of it", ({ box, skip }) => {
+  test("is explained from its remaining state", ({ box, skip }) => {
     skip(isPvm, "kvm_pvm has no IDT of the guest's");
     const { vcpu } = box((g) => g.asm((a) => a.db(0x0f, 0x0b)).done());
     vcpu.setSregs({ ...vcpu.getSregs(), idt: { base: 0n, limit: 0 } });
@@ -64,10 +64,10 @@ test("a state that the CPU refuses is named by the check that it fails", ({ box,
   );
 });
 
-test("an access where no slot is, and one to a read-only slot", ({ box }) => {
+test("an access outside of all slots, and one to a read-only slot, are named", ({ box }) => {
   const { vcpu, vm } = box((g) => g.write(0xc000_0000, 0x5a, 8).write(0xd000_0000, 0x5a, 8).done());
   expect(explainExit(vcpu.runSync(THROUGH), vcpu)).toBe(
-    "the guest wrote to 0xc0000000, where no slot is",
+    "the guest wrote to 0xc0000000, which is in no slot",
   );
   expect(vm.memory.slots()).toHaveLength(1);
 });

@@ -21,7 +21,7 @@ interface Call {
   readonly fields: StructInput<Run>;
   /** The exit's fields, besides its `reply`. */
   readonly says: Readonly<Record<string, unknown>>;
-  /** Where the result goes, and what stands there when nothing is given. */
+  /** The field of the result, and its value without a reply. */
   readonly result: string;
   readonly unanswered: bigint;
 }
@@ -163,11 +163,11 @@ describe.each(calls)("$name", (call) => {
     expect(reply).toBeTypeOf("function");
   });
 
-  test("shows the guest nothing of the last exit when it is not answered", () => {
+  test("returns nothing of the previous exit to the guest without a reply", () => {
     expect(wordAt(made(call).run, call.result)).toBe(call.unanswered);
   });
 
-  test("shows the guest the result that was given, and writes nothing else", () => {
+  test("writes the replied result, and nothing else", () => {
     const at = offsetOf(Run, call.result);
     fc.assert(
       fc.property(u64, (value) => {
@@ -198,7 +198,7 @@ const byName = (name: string): Call => {
 };
 
 describe.each(["hypercall", "xen"])("%s, whose result is a long,", (name) => {
-  test.each([-1n, -38n, -(2n ** 63n)])("takes %d in two's complement", (result) => {
+  test.each([-1n, -38n, -(2n ** 63n)])("accepts %d in two's complement", (result) => {
     const { run, exit } = made(byName(name));
     exit.reply(result);
     expect(wordAt(run, byName(name).result)).toBe(2n ** 64n + result);
@@ -211,7 +211,7 @@ describe.each(["hypercall", "xen"])("%s, whose result is a long,", (name) => {
 });
 
 test.each(["hyperv hcall", "hyperv syndbg", "tdx get_quote", "snp_req_certs"])(
-  "%s, whose result is no long, refuses a negative one",
+  "%s, whose result is not a long, rejects a negative one",
   (name) => {
     const { exit } = made(byName(name));
     expect(() => exit.reply(-1n)).toThrow(RangeError);
@@ -225,7 +225,7 @@ test("a refused result is called by its name in kvm_run", () => {
   );
 });
 
-test("hyperv synic is decoded into its values and takes no answer", () => {
+test("hyperv synic is decoded into its values and has no reply", () => {
   const synic = { msr: 0x4000_0080, pad2: 9, control: 1n, evtPage: 0x1001n, msgPage: 0x2001n };
   const run = mapped({ exitReason: kvm.KVM_EXIT_HYPERV, hyperv: { type: 1, u: { synic } } });
   const { pad2, ...says } = synic;
@@ -251,7 +251,7 @@ describe("tdx get_tdvmcall_info", () => {
     expect(reply).toBeTypeOf("function");
   });
 
-  test("shows the guest what KVM put there when it is not answered", () => {
+  test("keeps KVM's values without a reply", () => {
     expect(seen(asked().run)).toEqual([0n, 11n, 12n, 13n, 14n]);
   });
 
@@ -261,7 +261,7 @@ describe("tdx get_tdvmcall_info", () => {
     expect(seen(run)).toEqual([0n, 1n, 12n, 3n, 14n]);
   });
 
-  test("shows the guest all that was given", () => {
+  test("passes all replied values to the guest", () => {
     const { run, exit } = asked();
     exit.reply({ ret: 5n, r11: 6n, r12: 7n, r13: 8n, r14: 9n });
     expect(seen(run)).toEqual([5n, 6n, 7n, 8n, 9n]);

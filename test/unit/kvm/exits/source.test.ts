@@ -1,4 +1,4 @@
-/** Claims about answering: every exit that takes an answer takes one, and takes it in time. */
+/** Claims about replies: every exit that needs a reply accepts one, and only before the vCPU runs again. */
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
 import type { Run } from "../../../../lib/abi/generated/structs.ts";
@@ -9,7 +9,7 @@ import { decodeExit } from "../../../../lib/kvm/exits/exit.ts";
 import type { ExitSource } from "../../../../lib/kvm/exits/source.ts";
 import { changes, mapped, sourceOf } from "../kvm-run.ts";
 
-/** Any function that answers, and what it is to be called with. */
+/** A reply function of an exit, with its arguments. */
 type Answers = Readonly<Record<string, readonly unknown[]>>;
 
 const answerable: readonly (readonly [string, StructInput<Run>, Answers])[] = [
@@ -30,7 +30,7 @@ const answerable: readonly (readonly [string, StructInput<Run>, Answers])[] = [
   ["snp_req_certs", { exitReason: kvm.KVM_EXIT_SNP_REQ_CERTS }, { reply: [1n] }],
 ];
 
-/** Each exit with each pair of its ways to answer, as `[name, fields, first, second]`. */
+/** Each exit with each pair of its reply functions, as `[name, fields, first, second]`. */
 const pairs = answerable.flatMap(([name, fields, answers]) =>
   Object.keys(answers).flatMap((first) =>
     Object.keys(answers).map((second) => ({ name, fields, answers, first, second })),
@@ -51,7 +51,7 @@ function call(exit: Exit, name: string, answers: Answers): void {
 const late = new StateError("ERR_ANSWERED", "vcpu 0");
 
 describe.each(pairs)("$name", ({ fields, answers, first, second }) => {
-  test(`takes no ${second} after its ${first}`, () => {
+  test(`rejects ${second} after ${first}`, () => {
     const { run, exit } = made(fields);
     call(exit, first, answers);
     const after = run.slice();
@@ -61,7 +61,7 @@ describe.each(pairs)("$name", ({ fields, answers, first, second }) => {
 });
 
 describe.each(answerable)("%s", (_, fields, answers) => {
-  test.each(Object.keys(answers))("takes no %s once its vCPU has run on", (name) => {
+  test.each(Object.keys(answers))("rejects %s after its vCPU has run again", (name) => {
     const { run, source, exit } = made(fields);
     source.expire();
     const before = run.slice();
@@ -69,7 +69,7 @@ describe.each(answerable)("%s", (_, fields, answers) => {
     expect(changes(before, run)).toEqual([]);
   });
 
-  test.each(Object.keys(answers))("takes no %s after an answered one and a run", (name) => {
+  test.each(Object.keys(answers))("rejects %s after an answered exit and a run", (name) => {
     const { source, exit } = made(fields);
     call(exit, name, answers);
     source.expire();
@@ -78,7 +78,7 @@ describe.each(answerable)("%s", (_, fields, answers) => {
     expect(() => call(next, name, answers)).not.toThrow();
   });
 
-  test.each(Object.keys(answers))("takes no %s once its vCPU is closed", (name) => {
+  test.each(Object.keys(answers))("rejects %s after its vCPU was closed", (name) => {
     const { run, exit } = made(fields);
     structuredClone(run.buffer, { transfer: [run.buffer as ArrayBuffer] });
     expect(() => call(exit, name, answers)).toThrow(late);

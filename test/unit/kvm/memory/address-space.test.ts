@@ -86,14 +86,14 @@ describe("reading and writing", () => {
     expect(copy).toEqual(bytes(0, 0));
   });
 
-  test("reach what a guest may only read", () => {
+  test("reach memory that is read-only for the guest", () => {
     const space = spaceWith(slot(0, 0n, { flags: KVM_MEM_READONLY }));
     space.write(8n, bytes(9));
     expect(space.read(8n, 1)).toEqual(bytes(9));
   });
 });
 
-describe("where no memory is", () => {
+describe("an address without memory", () => {
   test.each([
     ["below", 0xfffn, 2, "0xfff"],
     ["behind", 0x2000n, 1, "0x2000"],
@@ -113,8 +113,8 @@ describe("where no memory is", () => {
     expect(space.read(0xffen, 4)).toEqual(bytes(0, 0, 0, 0));
   });
 
-  test.each([-1, 0.5, Number.NaN, 2 ** 53])("and %d is no number of bytes", (length) => {
-    const wrong = new RangeError(`${length} is no number of bytes`);
+  test.each([-1, 0.5, Number.NaN, 2 ** 53])("and %d is not a number of bytes", (length) => {
+    const wrong = new RangeError(`${length} is not a number of bytes`);
     const space = spaceWith(slot(0, 0n));
     expect(() => space.read(0n, length)).toThrow(wrong);
     expect(() => space.window(0n, length)).toThrow(wrong);
@@ -214,7 +214,7 @@ const stretches = fc.array(
   },
 );
 
-test("any write is read back as from one array, and what has no memory is a RangeError", () => {
+test("any write is read back as from one array, and an address without memory is a RangeError", () => {
   fc.assert(
     fc.property(
       stretches,

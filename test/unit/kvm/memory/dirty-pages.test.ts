@@ -49,7 +49,7 @@ describe("a bitmap", () => {
   });
 });
 
-/** KVM's end of a ring: what it does with the flags, by api.rst. */
+/** Simulates KVM's side of a ring and its flags, as described in api.rst. */
 class Kvm {
   readonly buffer: ArrayBuffer;
   readonly #view: DataView;
@@ -69,7 +69,7 @@ class Kvm {
     return this.#view.getUint32((at % this.size) * 16, true);
   }
 
-  /** Enters a page; a full ring takes none. */
+  /** Adds a page, unless the ring is full. */
   push(slot: number, offset: bigint): boolean {
     if (this.#next - this.#reset === this.size) return false;
     const at = (this.#next % this.size) * 16;
@@ -168,7 +168,7 @@ describe("a ring", () => {
     expect(harvest.next()).toEqual({ done: true, value: 2 });
   });
 
-  test("gives what is entered while it is walked", () => {
+  test("returns pages that are added during the iteration", () => {
     const kvm = new Kvm(4);
     kvm.push(0, 1n);
     const seen: bigint[] = [];

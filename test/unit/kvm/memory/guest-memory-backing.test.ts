@@ -1,4 +1,4 @@
-/** Claims about what guest memory can be made of: huge pages, a memfd, a file. It needs the addon, but no KVM. */
+/** Claims about the backing of guest memory: huge pages, a memfd, a file. It needs the addon, but no KVM. */
 import {
   mkdtempSync,
   readdirSync,
@@ -170,7 +170,7 @@ describe("huge pages", () => {
     expect(memory.isDamaged).toBe(false);
   });
 
-  test("that are more than there can be are refused with how many are free", () => {
+  test("that exceed the pool are rejected with the number of free ones", () => {
     const tooMany = 2 ** 46;
     const error = refusal(() => GuestMemory.allocate(tooMany, { hugePages: "2M" }));
     expect([error.call, error.code]).toEqual(["mmap", "ENOMEM"]);
@@ -224,7 +224,7 @@ describe("a mapped file", () => {
     expect([memory.byteLength, memory.read(PAGE, 3)]).toEqual([2 * PAGE, Uint8Array.of(2, 0, 0)]);
   });
 
-  test("that is shorter than what is asked for is a RangeError", () => {
+  test("that is shorter than the requested length is a RangeError", () => {
     const path = file(PAGE + 1);
     expect(() => GuestMemory.mapFile(path, { byteLength: 3 * PAGE })).toThrow(
       new RangeError(`${path}: 12288 bytes at 0 are beyond the file's 4097`),
@@ -272,7 +272,7 @@ describe("a mapped file", () => {
     expect(readdirSync("/proc/self/fd")).toHaveLength(before);
   });
 
-  test("is not damaged before it is cut short", () => {
+  test("is not damaged before it is truncated", () => {
     const memory = mapFile(file(PAGE));
     memory.bytes.fill(1);
     expect(memory.isDamaged).toBe(false);

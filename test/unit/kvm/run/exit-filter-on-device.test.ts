@@ -1,4 +1,4 @@
-/** Exits that the exit filter takes, and those that it leaves. On a device. */
+/** Exits that the exit filter handles, and exits that it returns. On a device. */
 import { describe, expect } from "vitest";
 import {
   KVM_MSR_EXIT_REASON_FILTER,

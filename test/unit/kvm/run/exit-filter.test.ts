@@ -1,4 +1,4 @@
-/** Rules of an exit filter as bytes, and those that are refused. What a filter does to exits is run-filter.test.ts. */
+/** Rules of an exit filter as bytes, and those that are refused. run-filter.test.ts tests its effect on exits. */
 import { describe, expect, test } from "vitest";
 import { type ExitRuleInput, encodeRules } from "../../../../lib/kvm/run/exit-filter.ts";
 
@@ -28,7 +28,7 @@ describe("a rule covers", () => {
   });
 });
 
-describe("a rule is refused by its place and by what is wrong", () => {
+describe("the error of a wrong rule names its index and the fault", () => {
   const good: ExitRuleInput = { pio: 0x80, write: "ignore" };
   test.each<[string, unknown]>([
     ["size: 9 is not 1 to 8", { pio: 1, size: 9 }],
@@ -38,7 +38,7 @@ describe("a rule is refused by its place and by what is wrong", () => {
     ["18446744073709551615 and 2 more: not in 64 bits", { mmio: 2n ** 64n - 1n, length: 2n }],
     ["read: 18446744073709551616 does not fit u64", { msr: 1, read: 2n ** 64n }],
     ["writes of MSRs are not collected", { msr: 1, write: "collect" }],
-    ["pio: there are 65536 ports", { pio: 0x1_0000, read: 0 }],
+    ["pio: ports end at 65535", { pio: 0x1_0000, read: 0 }],
     ["size: 3 is not 1, 2 or 4", { pio: 1, size: 3, read: 0 }],
     ["read: 256 does not fit 8 bits", { pio: 1, size: 1, read: 0x100 }],
     ['write: "drop" is neither "ignore" nor "collect"', { pio: 1, write: "drop" }],

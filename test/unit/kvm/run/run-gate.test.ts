@@ -29,7 +29,7 @@ beforeEach(() => {
   gate.enter(second);
 });
 
-/** Whether a promise is settled by now, and not by what is still to come. */
+/** Whether a promise is already settled. */
 const isSettled = (promise: Promise<void>): Promise<boolean> =>
   Promise.race([promise.then(() => true), Promise.resolve().then(() => false)]);
 
@@ -61,7 +61,7 @@ describe("a shut gate", () => {
     expect(late.calls).toEqual(["start"]);
   });
 
-  test("that is opened twice lets everybody in once", () => {
+  test("that is opened twice starts each waiting run once", () => {
     void gate.shut();
     comeBack(first);
     gate.open();
@@ -97,7 +97,7 @@ describe("a shut gate", () => {
 });
 
 describe("a gate whose VM is closed", () => {
-  test("asks the runs inside and those that wait to end", () => {
+  test("ends the runs inside and the waiting runs", () => {
     void gate.shut();
     comeBack(second);
     gate.end();

@@ -1,4 +1,4 @@
-/** A hot loop over exits makes no garbage in its low-level form. What it costs in time is bench/. Needs KVM. */
+/** A hot loop over exits makes no garbage in its low-level form. bench/ measures its time. Needs KVM. */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { describe, expect } from "vitest";
@@ -18,7 +18,7 @@ const collectGarbage = runInNewContext("gc") as () => void;
 
 const [EINTR, EBADF, EBUSY] = [4, 9, 16];
 const [BATCHES, EXITS] = [15, 1000];
-/** V8's smallest object: a number that is no small integer. */
+/** The size of V8's smallest object: a number that is not a small integer. */
 const OBJECT = 16;
 
 /**
@@ -80,7 +80,7 @@ describe("an exit leaves nothing on the heap", () => {
     expect(unexpected()).toBe(0);
   });
 
-  test("when a guest reads from a port, and is answered", ({ box }) => {
+  test("when a guest reads from a port and gets a reply", ({ box }) => {
     const { batch, unexpected } = entering(box(fromPort), KVM_EXIT_IO, (page) => {
       page.ioValue = WIDE;
       return page.ioPort === PORT && page.ioCount === 1;
@@ -89,7 +89,7 @@ describe("an exit leaves nothing on the heap", () => {
     expect(unexpected()).toBe(0);
   });
 
-  test("when a guest writes where no memory is", ({ box }) => {
+  test("when a guest writes to MMIO", ({ box }) => {
     const { batch, unexpected } = entering(
       box(toHole),
       KVM_EXIT_MMIO,
@@ -100,7 +100,7 @@ describe("an exit leaves nothing on the heap", () => {
   });
 });
 
-/** Runs until the ring is full, and takes out what is in it. */
+/** Runs until the ring is full, and drains it. */
 function draining(box: Sandbox, drain: (take: Take) => number): Loop {
   let unexpected = 0;
   const take: Take = (physAddr, low, high, len, isPio) => {
@@ -139,7 +139,7 @@ describe("a collected write leaves nothing on the heap", () => {
   });
 });
 
-test("the convenient form's object is seen on the heap", ({ box }) => {
+test("the exit object of runSync() is detected on the heap", ({ box }) => {
   const { vcpu } = box(toPort);
   const batch = (exits: number): number => {
     for (let i = 0; i < exits; i++) vcpu.runSync();
@@ -167,7 +167,7 @@ test("registers that KVM synchronises are read and written in kvm_run", ({ box }
   expect(page.regs[rip]).toBe(vcpu.getRegs().rip);
 });
 
-test("the low-level form is refused where the others are", async ({ box }) => {
+test("lowLevel().run() is rejected in the same states as the other forms", async ({ box }) => {
   const { vm, vcpu } = box((g) => g.loopForever());
   const page = vcpu.lowLevel();
   vcpu.immediateExit = true;
@@ -185,7 +185,7 @@ test("the low-level form is refused where the others are", async ({ box }) => {
   expect([page.exitReason, page.ioValue, page.mmioPhysAddr]).toEqual([0, 0, 0]);
 });
 
-test("an exit of runSync() cannot be answered after the low-level form has run on", ({ box }) => {
+test("an exit of runSync() cannot be answered after a run of the low-level form", ({ box }) => {
   const { vcpu } = box(fromPort);
   const exit = vcpu.runSync();
   expect(exit).toMatchObject({ kind: "io", direction: "in", port: PORT });

@@ -1,4 +1,4 @@
-/** Claims about completeExit(), with a vCPU whose KVM_RUN is a script: what it asks of the kernel, and what it does with the answers. */
+/** Claims about completeExit(), with a vCPU whose KVM_RUN is scripted: its calls, and its handling of their results. */
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
 import { Run } from "../../../../lib/abi/generated/structs.ts";
@@ -21,7 +21,7 @@ interface Step {
   readonly errno?: number;
 }
 
-/** A vCPU whose runs go by the script, and what each of them found in kvm_run. */
+/** Makes a vCPU with scripted runs, and records the contents of kvm_run at each of them. */
 function scripted(...steps: readonly Step[]): { vcpu: Vcpu; found: Uint8Array[] } {
   const bytes = new Uint8Array(MAPPED);
   const found: Uint8Array[] = [];
@@ -65,7 +65,7 @@ const written: Step = {
 };
 
 describe("completeExit", () => {
-  test("runs once, with immediate_exit set, when KVM answers EINTR", () => {
+  test("runs once, with immediate_exit set, if KVM_RUN returns EINTR", () => {
     const { vcpu, found } = scripted(interrupted);
     vcpu.completeExit();
     expect(found.map((run) => run[IMMEDIATE_EXIT])).toEqual([1]);
@@ -78,7 +78,7 @@ describe("completeExit", () => {
     expect(vcpu.immediateExit).toBe(before);
   });
 
-  test("brings KVM the answer that was given, and no other afterwards", () => {
+  test("passes the reply to KVM, and no later one", () => {
     const { vcpu, found } = scripted(portRead, interrupted);
     const exit = vcpu.runSync() as IoInExit;
     exit.reply([0x5a]);
@@ -87,14 +87,14 @@ describe("completeExit", () => {
     expect(() => exit.reply([1])).toThrow(new StateError("ERR_ANSWERED", "vcpu 0"));
   });
 
-  test("ends the time of an exit that was not answered", () => {
+  test("makes later replies to an unanswered exit fail", () => {
     const { vcpu } = scripted(portRead, interrupted);
     const exit = vcpu.runSync() as IoInExit;
     vcpu.completeExit();
     expect(() => exit.reply([1])).toThrow(new StateError("ERR_ANSWERED", "vcpu 0"));
   });
 
-  test("has every further exit of the instruction answered, in order", () => {
+  test("calls the reply function for every further exit of the instruction, in order", () => {
     const { vcpu, found } = scripted(read, read, written, interrupted);
     (vcpu.runSync() as MmioReadExit).reply(Uint8Array.of(1));
     const seen: Exit[] = [];
@@ -107,14 +107,14 @@ describe("completeExit", () => {
     expect(found.map((run) => run[IMMEDIATE_EXIT])).toEqual([0, 1, 1, 1]);
   });
 
-  test("shows the caller's own immediateExit to what answers", () => {
+  test("restores the caller's immediateExit while the reply function runs", () => {
     const { vcpu } = scripted(read, interrupted);
     const seen: boolean[] = [];
     vcpu.completeExit(() => seen.push(vcpu.immediateExit));
     expect(seen).toEqual([false]);
   });
 
-  test("throws ERR_UNANSWERED when a further exit comes and there is no function to answer it", () => {
+  test("throws ERR_UNANSWERED if a further exit needs a reply and no function was passed", () => {
     const { vcpu } = scripted(read, written, interrupted);
     vcpu.runSync();
     expect(() => vcpu.completeExit()).toThrow(new StateError("ERR_UNANSWERED", "vcpu 0: mmio"));
@@ -122,7 +122,7 @@ describe("completeExit", () => {
     expect(() => vcpu.completeExit()).not.toThrow();
   });
 
-  test("has a memory fault beside an errno answered, as any exit", () => {
+  test("calls the reply function for a memory fault with an errno, as for any exit", () => {
     const fault = { exitReason: kvm.KVM_EXIT_MEMORY_FAULT, memoryFault: { gpa: 0x1000n } };
     const { vcpu } = scripted({ fields: fault, errno: EFAULT }, interrupted);
     const seen: Exit[] = [];
@@ -138,7 +138,7 @@ describe("completeExit", () => {
     expect(vcpu.immediateExit).toBe(false);
   });
 
-  test("throws the error that the answering function throws", () => {
+  test("rethrows the error of the reply function", () => {
     const { vcpu } = scripted(written);
     const own = new Error("no such device");
     const refuse = (): void => {
@@ -148,7 +148,7 @@ describe("completeExit", () => {
     expect(vcpu.immediateExit).toBe(false);
   });
 
-  test("ends when what answers closes the vCPU", () => {
+  test("ends if the reply function closes the vCPU", () => {
     const { vcpu } = scripted(written);
     expect(() => vcpu.completeExit(() => vcpu.close())).toThrow(
       new StateError("ERR_CLOSED", "vcpu 0"),

@@ -21,7 +21,7 @@ function registers(vcpu: Vcpu): Readonly<Record<"rax" | "rcx" | "rip", bigint>> 
 }
 
 describe("completeExit", () => {
-  test("gives RAX what an in was answered, and leaves the next instruction", ({ box }) => {
+  test("writes the reply to an in to RAX, and does not run the next instruction", ({ box }) => {
     const sandbox = box((g) => g.asm((a) => a.in(8, 0x60).in(8, 0x61).hlt()));
     const { vcpu } = sandbox;
     const { rip } = vcpu.getRegs();
@@ -32,14 +32,14 @@ describe("completeExit", () => {
     expect(vcpu.runSync()).toMatchObject({ kind: "io", port: 0x61 });
   });
 
-  test("gives RAX zeros for an in that was not answered", ({ box }) => {
+  test("writes zeros to RAX for an in without a reply", ({ box }) => {
     const { vcpu } = box((g) => g.asm((a) => a.mov("eax", 0xff).in(8, 0x60)).done());
     expect(vcpu.runSync().kind).toBe("io");
     vcpu.completeExit();
     expect(registers(vcpu).rax & 0xffn).toBe(0n);
   });
 
-  test("puts RIP behind an out", ({ box }) => {
+  test("moves RIP past an out", ({ box }) => {
     const { vcpu } = box((g) => g.asm((a) => a.out(8, 0x60).nop()).done());
     const { rip } = vcpu.getRegs();
     expect(vcpu.runSync().kind).toBe("io");
@@ -47,14 +47,14 @@ describe("completeExit", () => {
     expect(registers(vcpu).rip).toBe(rip + 2n);
   });
 
-  test("gives RAX what a read where no memory is was answered", ({ box }) => {
+  test("writes the reply to an MMIO read to RAX", ({ box }) => {
     const { vcpu } = box((g) => g.read(NOWHERE, 32).done());
     (vcpu.runSync() as MmioReadExit).reply(Uint8Array.of(1, 2, 3, 4));
     vcpu.completeExit();
     expect(registers(vcpu).rax).toBe(0x0403_0201n);
   });
 
-  test("gives RAX what a read of an MSR was answered", ({ kvm: host, box, skip }) => {
+  test("writes the reply to a read of an MSR to RAX", ({ kvm: host, box, skip }) => {
     const has = host.checkExtension("KVM_CAP_X86_USER_SPACE_MSR") !== 0;
     skip(!has, "this KVM has no KVM_CAP_X86_USER_SPACE_MSR");
     const { vm, vcpu } = box((g) => g.rdmsr(0x1234_5678).done());
@@ -78,14 +78,14 @@ describe("completeExit", () => {
     expect(vcpu.getRegs()).toEqual(completed);
   });
 
-  test("leaves immediateExit as it was, and the guest to run on", ({ box }) => {
+  test("restores immediateExit, and the guest can run again", ({ box }) => {
     const { vcpu } = box((g) => g.inb(0x60).hlt());
     expect(vcpu.runSync().kind).toBe("io");
     vcpu.completeExit();
     expect([vcpu.immediateExit, vcpu.runSync().kind]).toEqual([false, "hlt"]);
   });
 
-  test("ends the time in which the exit can be answered", ({ box }) => {
+  test("makes later replies to the exit fail", ({ box }) => {
     const { vcpu } = box((g) => g.inb(0x60).done());
     const exit = vcpu.runSync() as IoInExit;
     vcpu.completeExit();
@@ -94,7 +94,7 @@ describe("completeExit", () => {
 });
 
 describe("an instruction that exits several times", () => {
-  test("that reads, then writes, has both answered", ({ box }) => {
+  test("that reads, then writes, gets both replies", ({ box }) => {
     const { vcpu } = box((g) =>
       g.asm((a) => a.mov("edi", NOWHERE).add(mem(8, { base: "rdi" }), 2)).hlt(),
     );
@@ -115,7 +115,7 @@ describe("an instruction that exits several times", () => {
     expect(() => vcpu.completeExit()).toThrow(new StateError("ERR_UNANSWERED", "vcpu 0: mmio"));
   });
 
-  test("such as rep movsb from where no memory is, is answered to its end", ({ box }) => {
+  test("such as rep movsb from MMIO gets all its replies", ({ box }) => {
     const { vcpu, memory } = box((g) =>
       g.asm((a) => a.mov("esi", NOWHERE).mov("edi", BUFFER).mov("ecx", 5).db(0xf3, 0xa4)).hlt(),
     );
@@ -127,7 +127,9 @@ describe("an instruction that exits several times", () => {
     expect(memory.bytes.slice(BUFFER, BUFFER + 6)).toEqual(Uint8Array.of(1, 2, 3, 4, 5, 0));
   });
 
-  test("such as rep insb, ends at a whole element and with the rest in RCX", ({ box }) => {
+  test("such as rep insb, stops after a whole element with the remaining count in RCX", ({
+    box,
+  }) => {
     const { vcpu, memory } = box((g) =>
       g.asm((a) => a.mov("dx", 0x60).mov("edi", BUFFER).mov("ecx", 5).repIns(8)).hlt(),
     );
@@ -140,7 +142,7 @@ describe("an instruction that exits several times", () => {
     );
   });
 
-  test("such as rep outsb, gives no further element", ({ box }) => {
+  test("such as rep outsb, causes no further exit", ({ box }) => {
     const { vcpu, memory } = box((g) =>
       g.asm((a) => a.mov("dx", 0x60).mov("esi", BUFFER).mov("ecx", 3).repOuts(8)).hlt(),
     );
@@ -154,7 +156,7 @@ describe("an instruction that exits several times", () => {
     expect(seen).toEqual([7, 8, 9]);
   });
 
-  test("such as a single step, gives its debug exit too", ({ kvm: host, box, skip }) => {
+  test("such as a single step, also returns its debug exit", ({ kvm: host, box, skip }) => {
     const has = host.checkExtension("KVM_CAP_SET_GUEST_DEBUG") !== 0;
     skip(!has, "this KVM has no KVM_CAP_SET_GUEST_DEBUG");
     const { vcpu } = box((g) => g.asm((a) => a.in(8, 0x60).nop().nop()).done());

@@ -1,4 +1,4 @@
-/** Kicks, pauses and ends that come in an unlucky order, by a vCPU whose thread is scripted. Needs no KVM. */
+/** Kicks, pauses and ends in unusual orders, with a vCPU whose thread is scripted. Needs no KVM. */
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { KVM_EXIT_HLT } from "../../../../lib/abi/generated/constants.ts";
 import { Run } from "../../../../lib/abi/generated/structs.ts";

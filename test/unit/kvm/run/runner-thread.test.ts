@@ -1,4 +1,4 @@
-/** Runs beside the event loop: their end, their kick, what is refused meanwhile. On a device. */
+/** Asynchronous runs: their end, their kick, and the calls that are rejected during a run. On a device. */
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { setTimeout } from "node:timers/promises";
@@ -75,7 +75,7 @@ describe("exits()", () => {
       if (sent.length === 4) break;
       answer(exit, sent.length);
     }
-    // The register has the answer after the guest has run again.
+    // The register has the reply only after the guest has run again.
     expect(sent.slice(1)).toEqual([1, 2, 3]);
   });
 

@@ -39,7 +39,7 @@ describe("a run", () => {
     [1, 0x5a],
     [2, 0xabcd],
     [4, 0xdead_beef],
-  ] as const)("gives what an out of %i bytes wrote", ([size, value], { box }) => {
+  ] as const)("returns the value that an out of %i bytes wrote", ([size, value], { box }) => {
     const wide = { 1: "outb", 2: "outw", 4: "outl" } as const;
     const { vcpu } = box((g) => g[wide[size]](0x80, value).done());
     expect(vcpu.runSync()).toMatchObject({
@@ -67,7 +67,7 @@ describe("a run", () => {
     expect(written(vcpu)).toEqual([0xdead_beef, 1]);
   });
 
-  test("shows the guest what its in was answered, and zeros when it was not", ({ box }) => {
+  test("an in reads the replied value, or zeros without a reply", ({ box }) => {
     const sandbox = box((g) => g.inb(0x60).inw(0x62).inl(0x64).inl(0x68).sync().done());
     const { vcpu } = sandbox;
     answer(vcpu, [0x5a]);
@@ -80,7 +80,7 @@ describe("a run", () => {
     });
   });
 
-  test("shows the guest what its read where no memory is was answered", ({ box }) => {
+  test("an MMIO read returns the replied value", ({ box }) => {
     const sandbox = box((g) => g.read(0xc000_0000, 32).read(0xc000_0010, 8).sync().done());
     const exit = sandbox.vcpu.runSync() as MmioReadExit;
     expect(exit).toMatchObject({ kind: "mmio", isWrite: false, physAddr: 0xc000_0000n, len: 4 });
@@ -118,7 +118,7 @@ describe("a run", () => {
     expect(vcpu.runSync()).toEqual({ kind: "shutdown" });
   });
 
-  test("of code where no memory is ends with an internal error", ({ box }) => {
+  test("of code outside of all memory ends with an internal error", ({ box }) => {
     const { vcpu } = box((g) => g.done());
     vcpu.setRegs({ ...vcpu.getRegs(), rip: 0xc000_0000n });
     expect(vcpu.runSync().kind).toBe("internal_error");

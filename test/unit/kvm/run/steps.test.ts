@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { EventFd } from "../../../../lib/kvm/host-file.ts";
 import { Steps } from "../../../../lib/kvm/run/steps.ts";
 
-/** Steps that wait until they are stopped, or given a value. */
+/** Steps that wait until they are stopped or get a value. */
 class Waiting {
   readonly asked: number[] = [];
   stops = 0;
@@ -26,7 +26,7 @@ class Waiting {
   }
 }
 
-test("next() begins at once, and gives what its step gives", async () => {
+test("next() starts its step at once, and returns the step's value", async () => {
   const waiting = new Waiting();
   const next = waiting.steps.next();
   expect(waiting.asked).toEqual([0]);
@@ -34,7 +34,7 @@ test("next() begins at once, and gives what its step gives", async () => {
   expect(await next).toEqual({ done: false, value: "a" });
 });
 
-test("steps come one after the other, whoever asks for several", async () => {
+test("several calls of next() run their steps one after the other", async () => {
   const waiting = new Waiting();
   const [first, second] = [waiting.steps.next(), waiting.steps.next()];
   expect(waiting.asked).toEqual([0]);
@@ -46,7 +46,7 @@ test("steps come one after the other, whoever asks for several", async () => {
   expect(await second).toEqual({ done: false, value: "b" });
 });
 
-test("return() ends the step that is under way, and those that wait", async () => {
+test("return() ends the current step and the waiting ones", async () => {
   const waiting = new Waiting();
   const asked = [waiting.steps.next(), waiting.steps.next()];
   const returned = waiting.steps.return(7);
@@ -59,7 +59,7 @@ test("return() ends the step that is under way, and those that wait", async () =
   expect(await waiting.steps.next()).toEqual({ done: true, value: undefined });
 });
 
-test("a value that came before return() is given", async () => {
+test("a value that arrived before return() is returned", async () => {
   const waiting = new Waiting();
   const next = waiting.steps.next();
   waiting.give("a");
@@ -75,7 +75,7 @@ test("throw() ends the steps, and is rejected with the error", async () => {
   expect(await next).toEqual({ done: true, value: undefined });
 });
 
-test("return() of steps that never began stops nothing", async () => {
+test("return() before the first step stops nothing", async () => {
   const waiting = new Waiting();
   expect(await waiting.steps.return()).toEqual({ done: true, value: undefined });
   expect([waiting.asked, waiting.stops]).toEqual([[], 0]);
@@ -90,7 +90,7 @@ test("a step that fails is the last one", async () => {
   expect(await steps.next()).toEqual({ done: true, value: undefined });
 });
 
-test("signals() ends while it waits, and takes no signal then", async () => {
+test("signals() that ends while it waits consumes no signal", async () => {
   using event = EventFd.create();
   const signals = event.signals();
   const next = signals.next();

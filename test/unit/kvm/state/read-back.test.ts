@@ -18,7 +18,7 @@ const withMsrs = (...msrs: readonly MsrEntry[]): VcpuState => ({
 describe("reading back", () => {
   const state = withMsrs(msr(0x48, 7n), msr(0x174, 1n));
 
-  test("asks for every part in the order of saving, after all were written", () => {
+  test("reads every part in the order of saving, after all were written", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, state]], origin);
     const back = vcpu.called.slice(vcpu.called.lastIndexOf("KVM_SET_MSRS"));
@@ -27,7 +27,7 @@ describe("reading back", () => {
     expect(new Set(gets).size).toBe(12);
   });
 
-  test("names an MSR that KVM takes and forgets", () => {
+  test("names an MSR that KVM accepts and does not store", () => {
     const vcpu = new FakeVcpu(0, { forgets: [0x48] });
     expect(() => restoreVcpus([[vcpu, state]], origin)).toThrow(
       "restoring msrs (vcpu 0): msrs[0x48]: wrote 0x7, reads 0x0",
@@ -46,7 +46,7 @@ describe("reading back", () => {
     expect(() => restoreVcpus([[new FakeVcpu(0, { loses }), state]], origin)).toThrow(path);
   });
 
-  test("does not take a pending SIPI, as KVM_GET_MP_STATE would", () => {
+  test("does not process a pending SIPI, as KVM_GET_MP_STATE does", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, { id: 0, mpState: 4 }]], origin);
     expect(vcpu.called).not.toContain("KVM_GET_MP_STATE");

@@ -1,4 +1,4 @@
-/** Claims about restoring on a device: what does not fit is found before anything is written, what is lost is named. */
+/** Claims about restoring on a device: incompatibilities are found before the first write, and lost values are named. */
 import { describe, expect } from "vitest";
 import { fromSupported } from "../../../../lib/cpuid/index.ts";
 import { RestoreError } from "../../../../lib/state/error.ts";
@@ -26,7 +26,7 @@ const changed = (state: VmState, parts: object): VmState => ({
 });
 
 describe("restoring", () => {
-  test("a saved state finds no misfit that prevents it, and loses nothing", ({ vm, vcpu }) => {
+  test("a saved state has no incompatibility, and loses nothing", ({ vm, vcpu }) => {
     const state = vm.saveState([vcpu]);
     expect(vm.checkState(state, [vcpu]).filter(({ prevents }) => prevents)).toEqual([]);
     expect(() => vm.restoreState(state, [vcpu])).not.toThrow();
@@ -42,7 +42,10 @@ describe("restoring", () => {
     expect(() => vm.restoreState(state, [vcpu])).not.toThrow();
   });
 
-  test("a state with several misfits names them all and writes nothing", ({ vm, vcpu }) => {
+  test("the error of an incompatible state names all incompatibilities, and nothing is written", ({
+    vm,
+    vcpu,
+  }) => {
     const state = vm.saveState([vcpu]);
     const misfit = changed(state, {
       regs: { ...state.vcpus[0]?.regs, rip: 0x1234n },
@@ -55,7 +58,7 @@ describe("restoring", () => {
     expect(vcpu.getRegs().rip).toBe(state.vcpus[0]?.regs?.rip);
   });
 
-  test("an MSR that KVM takes and loses is named with both values", ({ vm, vcpu }) => {
+  test("an MSR that KVM accepts and does not store is named with both values", ({ vm, vcpu }) => {
     const msrs = [
       { index: ASYNC_PF_ACK, reserved: 0, data: 1n },
       { index: STAR, reserved: 0, data: 5n },
@@ -77,7 +80,7 @@ describe("restoring", () => {
   });
 });
 
-test("compareMsrs() names what setMsrs() was given and the vCPU does not have", ({ vcpu }) => {
+test("compareMsrs() names the values of setMsrs() that the vCPU does not have", ({ vcpu }) => {
   const entries = [
     { index: STAR, data: 7n },
     { index: ASYNC_PF_ACK, data: 1n },
@@ -88,7 +91,7 @@ test("compareMsrs() names what setMsrs() was given and the vCPU does not have", 
   ]);
 });
 
-describe("the vCPUs that are given", () => {
+describe("the passed vCPUs", () => {
   test("must be the VM's own, to save, to check and to restore", ({ kvm, vm, vcpu }) => {
     using other = kvm.createVm();
     const state = vm.saveState([vcpu]);
@@ -97,7 +100,7 @@ describe("the vCPUs that are given", () => {
     expect(() => other.restoreState(state, [vcpu])).toThrow("vm.restoreState(): vcpu 0 is of");
   });
 
-  test("must be given once each", ({ vm, vcpu }) => {
+  test("must be distinct", ({ vm, vcpu }) => {
     const state = vm.saveState([vcpu]);
     expect(() => vm.saveState([vcpu, vcpu])).toThrow("vm.saveState(): vcpu 0 is given twice");
     expect(() => vm.restoreState(state, [vcpu, vcpu])).toThrow("vcpu 0 is given twice");

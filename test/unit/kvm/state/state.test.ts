@@ -71,7 +71,7 @@ describe("restoring a vCPU", () => {
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MP_STATE"]);
   });
 
-  test("does not ask for the TSC frequency that it has", () => {
+  test("does not set the TSC frequency that it already has", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, { id: 0, tscKhz: 5 }]], origin);
     restoreVcpus([[vcpu, { id: 0, tscKhz: 5 }]], origin);
@@ -81,7 +81,7 @@ describe("restoring a vCPU", () => {
   test("of another id is refused before anything is written", () => {
     const vcpu = new FakeVcpu(1);
     expect(() => restoreVcpus([[vcpu, { id: 0, mpState: 0 }]], origin)).toThrow(
-      "restoring vcpus (vm): the state has the vCPU ids 0; the ids that were given are 1",
+      "restoring vcpus (vm): the state has the vCPU ids 0; the passed vCPUs have the ids 1",
     );
     expect(sets(vcpu.called)).toEqual([]);
   });
@@ -94,22 +94,22 @@ describe("restoring a vCPU", () => {
   });
 });
 
-describe("an MSR that KVM does not take", () => {
+describe("an MSR that KVM rejects", () => {
   const fixed = { readOnly: [0x345, 0x3a] } satisfies Habits;
 
-  test("is passed over when it has its value", () => {
+  test("is ignored if it already has its value", () => {
     const vcpu = new FakeVcpu(0, fixed);
     restoreVcpus([[vcpu, { id: 0, msrs: [msr(0x345, 0n), msr(0x174, 1n)] }]], origin);
     expect(vcpu.msrs.get(0x174)).toBe(1n);
   });
 
-  test("is passed over when there is no such MSR, and 0 was saved", () => {
+  test("is ignored if it does not exist and 0 was saved", () => {
     const vcpu = new FakeVcpu(0, { ...fixed, hidden: [0x3a] });
     restoreVcpus([[vcpu, { id: 0, msrs: [msr(0x3a, 0n), msr(0x174, 1n)] }]], origin);
     expect(vcpu.msrs.get(0x174)).toBe(1n);
   });
 
-  test("is named with both values when it has another, and so is every other one", () => {
+  test("is named with both values if it has another value, like every such MSR", () => {
     const vcpu = new FakeVcpu(0, { ...fixed, hidden: [0x3a] });
     const msrs = [msr(0x345, 0x2000n), msr(0x174, 1n), msr(0x3a, 5n)];
     expect(() => restoreVcpus([[vcpu, { id: 0, msrs }]], origin)).toThrow(
@@ -136,13 +136,13 @@ describe("the TSC", () => {
     expect(written(vcpu, data)).toBe(0n);
   });
 
-  test("that KVM takes at once is written once", () => {
+  test("that KVM accepts at once is written once", () => {
     const vcpu = new FakeVcpu(0, { expectsTsc: 0n });
     written(vcpu, 5_000_000_000n);
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MSRS"]);
   });
 
-  test("that KVM makes another vCPU's stays so", () => {
+  test("that KVM synchronises with another vCPU's is not written again", () => {
     const vcpu = new FakeVcpu(1, { expectsTsc: 5_000_000_000n });
     expect(written(vcpu, 5_000_000_500n)).toBeLessThan(1000n);
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MSRS"]);
@@ -153,19 +153,19 @@ describe("saving a vCPU", () => {
   const save = (vcpu: FakeVcpu, has = origin): VcpuState | undefined =>
     saveVcpus([vcpu], has, {})[0];
 
-  test("completes its exit, reads MP state first and events last but for the TSC", () => {
+  test("completes its exit, and reads the MP state first, the events second to last and the TSC last", () => {
     const vcpu = new FakeVcpu();
     save(vcpu);
     expect(vcpu.called.slice(0, 2)).toEqual(["completeExit", "KVM_GET_MP_STATE"]);
     expect(vcpu.called.slice(-2)).toEqual(["KVM_GET_VCPU_EVENTS", "KVM_GET_MSRS"]);
   });
 
-  test("has all parts but the older form of the special registers, in the order of the table", () => {
+  test("has all parts except the older form of the special registers, in the order of the table", () => {
     const names = VCPU_PARTS.map(({ name }) => name).filter((name) => name !== "sregs");
     expect(Object.keys(save(new FakeVcpu()) ?? {})).toEqual(["id", ...names]);
   });
 
-  test("has the older forms where the kernel has no newer ones", () => {
+  test("has the older forms if the kernel has no newer ones", () => {
     const vcpu = new FakeVcpu();
     const state = save(vcpu, fakeOrigin({ KVM_CAP_SREGS2: 0, KVM_CAP_XSAVE2: 0 }));
     expect(state).toHaveProperty("sregs");
@@ -197,12 +197,12 @@ describe("saving a vCPU", () => {
     expect(msrs).not.toContain(0x2ff);
   });
 
-  test("has the MSRs that are asked for, and no others", () => {
+  test("has only the requested MSRs", () => {
     const [state] = saveVcpus([new FakeVcpu()], origin, { msrs: [0x8b, 0x174] });
     expect(state?.msrs?.map(({ index }) => index)).toEqual([0x8b, 0x174]);
   });
 
-  test("has a TSC that was read last, together with the TSCs of the other vCPUs", () => {
+  test("has a TSC that was read at the end, together with those of the other vCPUs", () => {
     const called: string[] = [];
     const vcpus = [0, 1].map((id) => new FakeVcpu(id, {}, called));
     const states = saveVcpus(vcpus, origin, {});
@@ -222,11 +222,11 @@ describe("saving a vCPU", () => {
 describe("an XSAVE area", () => {
   const amx = fakeOrigin({ KVM_CAP_XSAVE2: 11_008 });
 
-  test("is read in the size that KVM reports", () => {
+  test("is read into a buffer of the size that KVM needs", () => {
     expect(readPart(new FakeVcpu(), part("xsave"), amx)).toHaveLength(11_008);
   });
 
-  test("is written with zeros where this vCPU's is larger", () => {
+  test("is padded with zeros if this vCPU's area is larger", () => {
     const vcpu = new FakeVcpu();
     writePart(vcpu, part("xsave"), new Uint8Array(4096).fill(1), amx);
     const given = vcpu.given.get("KVM_SET_XSAVE") as Uint8Array;
@@ -288,10 +288,10 @@ describe("a VM", () => {
   });
 
   test.each([
-    ["one too few", [0], "the ids that were given are 0"],
-    ["one too many", [0, 1, 2], "the ids that were given are 0, 1, 2"],
-    ["another", [0, 2], "the ids that were given are 0, 2"],
-    ["none", [], "the ids that were given are none"],
+    ["one too few", [0], "the passed vCPUs have the ids 0"],
+    ["one too many", [0, 1, 2], "the passed vCPUs have the ids 0, 1, 2"],
+    ["another", [0, 2], "the passed vCPUs have the ids 0, 2"],
+    ["none", [], "the passed vCPUs have the ids none"],
   ])("is not restored with %s of its vCPUs", (_, ids, given) => {
     const { called, vm } = machine();
     const vcpus = ids.map((id) => vcpuOf(vm, id, called));
@@ -301,14 +301,14 @@ describe("a VM", () => {
     expect(sets(called)).toEqual([]);
   });
 
-  test("refuses vCPUs of another VM, one twice, and what is no vCPU, before it asks anything", () => {
+  test("rejects vCPUs of another VM, duplicates and other objects before the first ioctl", () => {
     const { called, vm, vcpus } = machine();
     const other = vcpuOf(new FakeHandle("vm"), 1);
     const wrong = [
       [[other], "vcpu 1 is of another VM"],
       [[...vcpus, vcpus[0]], "vcpu 0 is given twice"],
-      [[{}], "vcpus[0] is no vCPU"],
-      [[null], "vcpus[0] is no vCPU"],
+      [[{}], "vcpus[0] is not a vCPU"],
+      [[null], "vcpus[0] is not a vCPU"],
     ] as unknown as readonly (readonly [readonly FakeVcpu[], string])[];
     for (const [given, message] of wrong) {
       expect(() => saveVm(vm, given, origin, {})).toThrow(`vm.saveState(): ${message}`);
@@ -334,7 +334,7 @@ describe("a VM", () => {
     expect(sets(called)).toEqual([]);
   });
 
-  test("that does not fit is not written at all, and all misfits are named", () => {
+  test("that is incompatible is not written at all, and all incompatibilities are named", () => {
     const { called, vm, vcpus } = machine({ refuses: { KVM_GET_PIT2: ENXIO } });
     const misfit = { ...FULL, vcpus: FULL.vcpus.map((one) => ({ ...one, mpState: 5 })) };
     expect(() => restoreVm(vm, misfit, vcpus, origin)).toThrow(
@@ -354,13 +354,13 @@ describe("a VM", () => {
     expect(called.indexOf("KVM_GET_PIT2")).toBeLessThan(called.lastIndexOf("KVM_GET_MP_STATE"));
   });
 
-  test("is not read back when that is left out", () => {
+  test("is not read back if the option is off", () => {
     const { called, vm, vcpus } = machine();
     restoreVm(vm, FULL, vcpus, origin, { readBack: false });
     expect(called.at(-1)).toBe("KVM_SET_PIT2");
   });
 
-  test("gets its chips by their numbers, and reads them so", () => {
+  test("writes and reads its chips by their numbers", () => {
     const { vm } = machine();
     writePart(vm, part("ioapic"), FULL.ioapic, origin);
     const given = vm.given.get("KVM_SET_IRQCHIP") as Uint8Array;
@@ -374,7 +374,7 @@ describe("a VM", () => {
     expect((vm.given.get("KVM_GET_IRQCHIP") as Uint8Array)[0]).toBe(1);
   });
 
-  test("gets its clock as it stood, without the time that passed since", () => {
+  test("gets its clock as it was saved, without the time since then", () => {
     const { vm } = machine();
     const clock = { ...(FULL.clock as ClockData), clock: 7n, flags: 12 };
     restoreVm(vm, { ...FULL, clock, vcpus: [] } as VmState, [], origin);

@@ -50,8 +50,8 @@ describe("parseModuleInfo", () => {
   });
 
   test.each([
-    ["is no ELF64", Buffer.from("MZ, a program of another system")],
-    ["is no ELF64", Buffer.alloc(0)],
+    ["is not an ELF64 file", Buffer.from("MZ, a program of another system")],
+    ["is not an ELF64 file", Buffer.alloc(0)],
     ["is cut short", tinyModule("kvm", RELEASE).subarray(0, 0x60)],
     ["is cut short", tinyModule("kvm", RELEASE).subarray(0, 0x20)],
     ["has no .modinfo", elf(".strings", "depends=kvm\0")],

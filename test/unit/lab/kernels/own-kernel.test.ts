@@ -65,7 +65,7 @@ describe("ownKernel", () => {
   });
 
   test.each([
-    ["is not there", "missing", "there is no kernel"],
+    ["is not there", "missing", "does not exist"],
     ["is an ELF file", "vmlinux", "is not a bzImage but an ELF file"],
     ["is empty", "empty", "is not a bzImage but something else"],
     ["is a folder without one", "folder", "contains no arch/x86/boot/bzImage"],

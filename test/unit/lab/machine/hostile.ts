@@ -39,7 +39,7 @@ export const HOSTILE: readonly Hostile[] = [
   ...LENGTHS.map((length) => ({
     title: `a file of ${JSON.stringify(length)} bytes`,
     control: `${OK}file ${length} /out/a\n`,
-    why: /^\d{1,15}$/.test(length) ? "bytes are the most" : "without a number of bytes",
+    why: /^\d{1,15}$/.test(length) ? "exceeds the limit" : "without a number of bytes",
   })),
   ...STATUSES.map((status) => ({
     title: `a status of ${JSON.stringify(status)}`,
