@@ -95,7 +95,7 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   ],
   "kvm/state/state-part.ts": [[/^(part\.get\.capability|header)\[[\w.]+\]$/, TABLE]],
   "kvm/history.ts": [[/^KVM_CAPABILITIES\[name\]$/, TABLE]],
-  "native.ts": [[/^object\?\.\[method\]$/, TABLE]],
+  "native.ts": [[/^(object\?\.\[method\]|exported\[name\])$/, TABLE]],
   "options.ts": [[/^members\[name\]$/, "the name is one of those that the caller requires"]],
   "state/check.ts": [[/^(set\.)?capability\[\w+\]$/, TABLE]],
   "state/shapeless.ts": [[/^FRAME\[fd\]$/, TABLE]],
