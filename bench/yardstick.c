@@ -1,6 +1,6 @@
 /*
- * The yardstick: runs the same guest with the same calls as the JavaScript side, in C. It only measures; the
- * JavaScript files of this folder choose the commands and judge the results.
+ * The yardstick: runs the same guest with the same calls as the JavaScript side, in C. It only
+ * measures; the JavaScript files of this folder choose the commands and judge the results.
  *
  * Reads lines `WORD ARGUMENT...` on stdin and answers each with `NANOSECONDS OPERATIONS`, or with
  * `error TEXT`. Needs only the kernel's headers:
@@ -289,7 +289,8 @@ static void *spin(void *nothing) {
   return nothing;
 }
 
-/* Measures from the kick until this thread sees that KVM_RUN, which only a kick ends, has returned. */
+/* Measures from the kick until this thread sees that KVM_RUN, which only a kick ends, has returned.
+ */
 static long do_kick(long n) {
   static pthread_t thread;
   if (thread == 0) {

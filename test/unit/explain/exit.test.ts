@@ -38,8 +38,8 @@ describe("an emulation failure", () => {
   test("whose instruction is outside of all slots names the address", () => {
     const asked = evidence({ cr0: PE }, { rip: 0xb_0000n }, { slots: () => [SLOT] });
     expect(explainExit(EMULATION, { ...asked, vendor: "kvm_amd" })).toBe(
-      "KVM_INTERNAL_ERROR_EMULATION: the guest fetched its instruction from 0xb0000, where no slot " +
-        "is; the exit was 0x400 NPF (nested page fault)",
+      "KVM_INTERNAL_ERROR_EMULATION: the guest fetched its instruction from 0xb0000, which is in no slot; " +
+        "the exit was 0x400 NPF (nested page fault)",
     );
   });
 
