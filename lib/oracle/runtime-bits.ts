@@ -2,7 +2,6 @@
  * The bits of a CPUID table that KVM sets itself (arch/x86/kvm/cpuid.c, Linux 6.1 to 7.2; observed). All other bits are
  * stored unchanged.
  */
-
 import { hasSubleaves } from "../cpuid/field.ts";
 import type { CpuidChange, CpuidFieldName, CpuidRegister, CpuidSpace } from "../cpuid/index.ts";
 import type { Trait } from "./traits.ts";
