@@ -104,3 +104,8 @@ export class StateError extends Error {
     this.code = code;
   }
 }
+
+/** Reports that the addon cannot be loaded; the message has the cause and the remedy. */
+export class AddonError extends Error {
+  override readonly name: string = "AddonError";
+}

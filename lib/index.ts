@@ -4,6 +4,7 @@
  */
 export { CpuidTable, fromSupported } from "./cpuid/index.ts";
 export {
+  AddonError,
   errnoName,
   KvmError,
   type KvmErrorInput,

@@ -4,6 +4,7 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
+import { AddonError } from "./errors.ts";
 import { addonPlace, addonPlaces, cLibrary, packageFolder } from "./package.ts";
 
 /** The value of an address or a descriptor in a struct; `null` is none. */
@@ -276,11 +277,6 @@ export function loadFailure(cause: unknown, file?: string): string {
     (header === undefined ? undefined : headerProblem(header)) ??
     LOAD_FAILURES.find(([words]) => words.test(first))?.[1];
   return meaning === undefined ? first : `${meaning} (${first})`;
-}
-
-/** Reports that the addon cannot be loaded; the message has the cause and the remedy. */
-export class AddonError extends Error {
-  override readonly name: string = "AddonError";
 }
 
 /**

@@ -1,9 +1,8 @@
 /** The failures of commands: which errors are expected, and the message and exit status of each. */
 import type { Command } from "commander";
-import { KvmError } from "../errors.ts";
+import { AddonError, KvmError } from "../errors.ts";
 import { NotAnEnd } from "../lab/bisect.ts";
 import { LabError } from "../lab/error.ts";
-import { AddonError } from "../native.ts";
 import { printableLines } from "../report/printable.ts";
 import { STATUS } from "./exit-status.ts";
 

@@ -1,9 +1,8 @@
 /** `node-kvm info`: describes this host's KVM. */
 import { KVM_CAPABILITIES } from "../abi/generated/constants.ts";
-import { KvmError } from "../errors.ts";
+import { AddonError, KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { defaultDevice, Kvm } from "../kvm/kvm.ts";
-import { AddonError } from "../native.ts";
 import { STATUS } from "./exit-status.ts";
 
 interface Info {

@@ -49,7 +49,8 @@ program
   .option("--require-kvm", "fail, instead of skipping, if there is no usable device")
   .addHelpText(
     "after",
-    PATTERN_NOTES + statusHelp(commonStatuses("no claim fails", "a claim fails")),
+    PATTERN_NOTES +
+      statusHelp(commonStatuses("a claim was judged, and none fails", "a claim fails")),
   )
   .action(async (words: readonly string[], options: SuiteFlags) => {
     const { pattern, paths } = splitWords(words);

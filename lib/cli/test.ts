@@ -12,10 +12,9 @@ import {
 import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestCase, TestModule, Vitest } from "vitest/node";
-import { KvmError } from "../errors.ts";
+import { AddonError, KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { Kvm } from "../kvm/kvm.ts";
-import { AddonError } from "../native.ts";
 import { packageFolder } from "../package.ts";
 import { toJunit } from "../report/junit.ts";
 import { toKtap } from "../report/ktap.ts";

@@ -41,7 +41,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
   // The two at the top: the public entry, and the command.
   "index.ts": ["cpuid", "kvm"],
-  cli: ["native.ts", "package.ts", "abi", "cpuid", "report", "state", "kvm", "lab", "suite"],
+  cli: ["package.ts", "abi", "cpuid", "report", "state", "kvm", "lab", "suite"],
 };
 
 /** The rooms of which lib/suite may import only the public entry, as a user's claims do. */

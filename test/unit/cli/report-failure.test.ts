@@ -2,10 +2,9 @@
 import { Command } from "commander";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { CommandError, reportFailure, setTroubleStatus } from "../../../lib/cli/failure.ts";
-import { KvmError } from "../../../lib/errors.ts";
+import { AddonError, KvmError } from "../../../lib/errors.ts";
 import { NotAnEnd } from "../../../lib/lab/bisect.ts";
 import { LabError } from "../../../lib/lab/error.ts";
-import { AddonError } from "../../../lib/native.ts";
 
 let stderr = "";
 beforeEach(() => {

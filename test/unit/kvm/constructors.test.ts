@@ -24,6 +24,7 @@ const classes = new Map(
 
 /** Classes that programs make by `new`, from anything of the right type. */
 const FREE: readonly string[] = [
+  "AddonError", // its message is its argument, as for any Error
   "RestoreError", // its message is its argument, as for any Error
   "StateDocumentError",
 ];

@@ -67,7 +67,7 @@ const ARGUMENTS: Readonly<Record<string, readonly unknown[]>> = {
 
 /** Calls that may fail with an error of V8, and the reason. */
 const ALLOWED: readonly (readonly [call: RegExp, reason: string])[] = [
-  [/^new (?:State|Restore|StateDocument)Error/, "only this package makes them"],
+  [/^new (?:Addon|State|Restore|StateDocument)Error/, "only this package makes them"],
   [/^Vcpu\.dirtyRing/, "it takes no arguments, and the fake descriptor has no ring"],
 ];
 
