@@ -113,7 +113,7 @@ class Search {
 
 const unions = new WeakMap<Layout, boolean>();
 
-/** Whether a struct, or one within, has members that share their bytes. */
+/** Returns whether a struct, or a struct inside it, has members that overlap. */
 function hasUnion(layout: Layout): boolean {
   const known = unions.get(layout);
   if (known !== undefined) return known;

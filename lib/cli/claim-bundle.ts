@@ -40,7 +40,7 @@ async function loadVite(): Promise<Vite> {
     const vite = createRequire(vitest).resolve("vite");
     return (await import(pathToFileURL(vite).href)) as Vite;
   } catch (cause) {
-    const remedy = "npm install --save-dev vitest brings it along";
+    const remedy = "npm install --save-dev vitest installs it";
     throw new CommandError(
       `a file of claims is bundled by vite, which cannot be loaded; ${remedy} (${reasonOf(cause)})`,
       { cause },

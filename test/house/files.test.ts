@@ -58,19 +58,19 @@ test("package.json has at most ten scripts that a person runs", () => {
   expect(names.length).toBeLessThanOrEqual(MOST_SCRIPTS);
 });
 
-describe("a first line", () => {
+describe("the check of a first line", () => {
   test.each([
     "/** What it is. */\n",
     "/**\n * What it is.\n */\n",
     "// What it is.\n",
     "#!/usr/bin/env node\n/** What it is. */\n",
     '"""What it is."""\n',
-  ])("that describes a file: %j", (text) => {
+  ])("accepts %j", (text) => {
     expect(saysWhatItIs(text)).toBe(true);
   });
 
   test.each(["", "\n/** Late. */\n", "import x;\n/** Late. */\n", "/** */\n", "/**\n */\n"])(
-    "that does not describe a file: %j",
+    "rejects %j",
     (text) => {
       expect(saysWhatItIs(text)).toBe(false);
     },

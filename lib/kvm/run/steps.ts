@@ -32,7 +32,7 @@ export class Steps<T> implements AsyncGenerator<T, void> {
     return this.#isOver;
   }
 
-  /** Does the next step, after all earlier requests. */
+  /** Runs the next step after all earlier calls of `next()` have settled. */
   next(): Promise<IteratorResult<T, void>> {
     // Starts the first step synchronously, so that a kick right after it finds the run.
     const done = this.#pending === 0 ? this.#step() : this.#before.then(() => this.#step());

@@ -310,7 +310,7 @@ test.each<[string, unknown]>([
   expect(() => CpuidTable.fromJSON(json)).toThrow(new TypeError(`cpuid table: ${text}`));
 });
 
-test("JSON has the padding if one of its words is not 0", () => {
+test("JSON has the padding of an entry if one of the padding words is not 0", () => {
   const json = CpuidTable.from([{ function: 1, padding: [0, 5, 0] }, { function: 2 }]).toJSON();
   expect(json.entries.map(({ padding }) => padding)).toEqual([[0, 5, 0], undefined]);
 });

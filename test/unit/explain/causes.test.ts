@@ -399,7 +399,7 @@ describe("the cause of a rule", () => {
     },
   );
 
-  test("is in the list of sentences once for each rule of the tables", () => {
+  test("has exactly one sentence in the list, in the order of the rules", () => {
     const keys = WRITTEN.map(([call, cause]) => `${call}: ${cause}`);
     expect(Object.keys(sentences)).toEqual(keys);
   });

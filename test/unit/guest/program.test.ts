@@ -97,7 +97,7 @@ describe("guest", () => {
     expect(program.image().length).toBeGreaterThan(4);
   });
 
-  test("refuses memory that is too small", () => {
+  test("is not loaded into memory that is too small, and load() throws a RangeError", () => {
     const program = guest("real", (g) => g.done());
     expect(() => program.load(new Uint8Array(4096))).toThrow(RangeError);
   });

@@ -150,12 +150,12 @@ describe("an installed package", () => {
     );
   });
 
-  test("loads what NODE_KVM_ADDON names before both", () => {
+  test("loads the file that NODE_KVM_ADDON names, and not the one in build/ or the prebuilt one", () => {
     const place = installed("named", { [BUILT]: "", [PREBUILT]: "" });
     expect(printed(join(place, "dist"), { NODE_KVM_ADDON: ADDON })).toBe(ADDON);
   });
 
-  test("without an addon names the places", () => {
+  test("without an addon names the places that it has searched", () => {
     const place = installed("without", { [MUSL]: addon });
     expect(printed(join(place, "dist"), {})).toBe(
       `node-kvm's addon could not be loaded (${place}): neither ${BUILT} nor ${PREBUILT} exists ` +

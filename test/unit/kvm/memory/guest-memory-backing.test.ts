@@ -219,7 +219,7 @@ describe("a mapped file", () => {
     expect(memory.bytes).toEqual(new Uint8Array(PAGE).fill(2));
   });
 
-  test("ends with zeros to the end of its last page", () => {
+  test("reads as zeros from its end to the end of its last page", () => {
     const memory = mapFile(file(PAGE + 1));
     expect([memory.byteLength, memory.read(PAGE, 3)]).toEqual([2 * PAGE, Uint8Array.of(2, 0, 0)]);
   });

@@ -169,7 +169,7 @@ test("a kick that is to be sent again is not sent to the next run", async () => 
   expect(await second).toEqual({ kind: "hlt" });
 });
 
-test("a signal of a run that is over ends no other", async () => {
+test("an abort signal of a finished run does not interrupt the next run", async () => {
   const { vcpu, calls, end } = scripted();
   const controller = new AbortController();
   const first = vcpu.run({ signal: controller.signal });

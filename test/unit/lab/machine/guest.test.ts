@@ -22,7 +22,7 @@ function command(work: Work): string {
   return execFileSync("sh", ["-c", script], { encoding: "utf8" });
 }
 
-describe("one run's part", () => {
+describe("the archive of one run", () => {
   test("keeps every word of the command unchanged", () => {
     const words = ["a b", "it's", "$HOME", "`x`", "*", "", "back\\slash", "new\nline", "=", "-n"];
     expect(command({ command: ["printf", "%s|", ...words] })).toBe(`${words.join("|")}|`);
@@ -116,7 +116,7 @@ describe("one run's part", () => {
     ["/a/../b", "/b"],
     ["/a//b", "/a/b"],
     ["/a/", "/a"],
-  ])("reports the normalised form of the path %j", (path, wanted) => {
+  ])("rejects the path %j and names its normalised form", (path, wanted) => {
     expect(() => workEntries({ command: ["x"], files: { [path]: Buffer.from("") } })).toThrow(
       `the guest path "${path}" is not normalised: write "${wanted}"`,
     );
