@@ -49,7 +49,7 @@ describe("a real guest is killed", () => {
     [
       "that announces 10^14 bytes",
       "printf 'status 0 0 0\\nfile 100000000000000 /out/a\\n' >/dev/ttyS3",
-      '"file 100000000000000 /out/a" on ttyS3, of which 268435456 bytes are the most',
+      '"file 100000000000000 /out/a" on ttyS3, which exceeds the limit of 268435456 bytes',
     ],
     [
       "that writes a line without an end",
