@@ -21,8 +21,8 @@ async function readRules() {
   const bundle = await rolldown({ input: "lib/explain/index.ts", platform: "node" });
   const { output } = await bundle.generate({ codeSplitting: false });
   const code = Buffer.from(output[0].code).toString("base64");
-  const { RULES } = await import(`data:text/javascript;base64,${code}`);
-  return RULES;
+  const { everyRule } = await import(`data:text/javascript;base64,${code}`);
+  return everyRule();
 }
 
 /** Reads the tables of calls in docs/errors.md: a row for each call and errno. "as above" repeats the previous text. */
