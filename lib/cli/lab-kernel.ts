@@ -97,7 +97,7 @@ function fetchNamed(word: string, signal: AbortSignal, notices: KernelNotices): 
 const NOTICE_MS = 500;
 
 /** The time that a command has to end in order after a signal, ms; a later signal ends it at once. */
-const PATIENCE_MS = 3000;
+const END_MS = 3000;
 
 /** The number of {@link interruptible} calls that are running. */
 let works = 0;
@@ -131,7 +131,7 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
   let first = 0;
   // A second signal at once is a copy of the first one, which npm forwards. A later one ends the process.
   const abort = (): void => {
-    if (first !== 0 && performance.now() - first > PATIENCE_MS) process.exit(STATUS.interrupted);
+    if (first !== 0 && performance.now() - first > END_MS) process.exit(STATUS.interrupted);
     first ||= performance.now();
     cutShort();
     controller.abort();

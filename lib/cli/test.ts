@@ -61,7 +61,7 @@ const DOCUMENTS = {
 } as const;
 
 /** No claim measures time, and the clock of an emulated machine may run several times too fast. */
-const PATIENCE_MS = 300_000;
+const TIMEOUT_MS = 300_000;
 
 const PACKAGE = packageFolder();
 
@@ -344,8 +344,8 @@ async function collect(
       isolate: needsOwnProcesses(),
       passWithNoTests: true,
       cache: false, // installed, the package may not be writable
-      testTimeout: PATIENCE_MS,
-      hookTimeout: PATIENCE_MS,
+      testTimeout: TIMEOUT_MS,
+      hookTimeout: TIMEOUT_MS,
       reporters: [reporter],
       env,
       ...(pattern === undefined ? {} : { testNamePattern: escapePattern(pattern) }),

@@ -1,8 +1,8 @@
 /** A verdict: one claim, judged on one kernel. Printing it is text, ktap, junit, json. */
 
 /**
- * The verdict of a claim. A `deviation` is a claim that fails in a way that is known and explained in
- * `test/expectations`; it counts as expected.
+ * The verdict of a claim. A `deviation` is a claim that fails in a way that is known and explained by a
+ * deviation, such as those of `test/kvm/deviations.ts`; it counts as expected.
  */
 export type Verdict = "pass" | "fail" | "skip" | "deviation";
 

@@ -3,7 +3,7 @@
  * (`NODE_KVM_FAULT=name`); test/lifecycle/red.test.ts requires that of every claim of the suite.
  */
 import { types } from "node:util";
-import type { Ioctl } from "../abi/index.ts";
+import { Cpuid2, CpuidEntry2, type Ioctl, offsetOf, sizeOf } from "../abi/index.ts";
 import { Handle, type IoctlArgument, Kvm, KvmError } from "../index.ts";
 import { Sandbox } from "../machine/index.ts";
 import { quoted, suggestion } from "../options.ts";
@@ -32,9 +32,9 @@ function timesBefore(handle: Handle, name: string): number {
   return before;
 }
 
-const NENT = 0;
-const ENTRIES = 8;
-const ENTRY_BYTES = 40;
+const NENT = offsetOf(Cpuid2, "nent");
+const ENTRIES = offsetOf(Cpuid2, "entries");
+const ENTRY_BYTES = sizeOf(CpuidEntry2);
 const CPUID_IOCTLS = ["KVM_SET_CPUID2", "KVM_SET_CPUID", "KVM_GET_CPUID2"];
 
 /** Yields a view of each entry of a struct kvm_cpuid2. */
@@ -45,8 +45,12 @@ function* entriesOf(bytes: Uint8Array): Generator<DataView> {
   }
 }
 
-/** Offsets in a kvm_cpuid_entry2. */
-const [FUNCTION, INDEX, EAX, EBX, ECX, EDX] = [0, 4, 12, 16, 20, 24];
+const FUNCTION = offsetOf(CpuidEntry2, "function");
+const INDEX = offsetOf(CpuidEntry2, "index");
+const EAX = offsetOf(CpuidEntry2, "eax");
+const EBX = offsetOf(CpuidEntry2, "ebx");
+const ECX = offsetOf(CpuidEntry2, "ecx");
+const EDX = offsetOf(CpuidEntry2, "edx");
 
 function flip(entry: DataView, register: number, mask: number): void {
   entry.setUint32(register, entry.getUint32(register, true) ^ mask, true);

@@ -17,7 +17,7 @@ import { compileAll, problem as compilerProblem } from "../unit/trace/compiler.t
 const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "6.12,7.2").split(",");
 
 /** An emulated machine may run several times slower than usual. */
-const PATIENCE_MS = 900_000;
+const TIMEOUT_MS = 900_000;
 
 /** The suite, and one claim that fails because of an injected fault. */
 const RECORD = `
@@ -48,7 +48,7 @@ const folder = mkdtempSync(join(tmpdir(), "reproducers-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 async function exited(options: LabOptions): Promise<LabResult & { kind: "exited" }> {
-  const result = await runInLab({ ...options, timeout: PATIENCE_MS });
+  const result = await runInLab({ ...options, timeout: TIMEOUT_MS });
   if (result.kind !== "exited") throw new Error(`the machine ${result.kind}: ${result.kernelLog}`);
   return result;
 }
@@ -115,7 +115,7 @@ describe.each(KERNELS)("under Linux %s", (name) => {
       if (!(error instanceof LabError)) throw error;
       problem = error.message;
     }
-  }, 3 * PATIENCE_MS);
+  }, 3 * TIMEOUT_MS);
 
   beforeEach(({ skip }) => {
     if (problem !== undefined) skip(problem);

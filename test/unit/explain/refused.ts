@@ -2,7 +2,7 @@
 import { constants } from "node:os";
 import { IOCTLS } from "../../../lib/abi/generated/ioctls.ts";
 import type { FdKind } from "../../../lib/abi/ioctl.ts";
-import { type CpuidEntry2, type CpuidFieldName, CpuidTable } from "../../../lib/cpuid/index.ts";
+import type { CpuidEntry2, CpuidFieldName } from "../../../lib/cpuid/index.ts";
 import {
   type Evidence,
   everyRule,
@@ -10,6 +10,7 @@ import {
   type Refusal,
   type VmEvidence,
 } from "../../../lib/explain/index.ts";
+import * as asked from "../oracle/asked.ts";
 
 /** An argument: an integer, the struct's bytes, or named fields of a struct. */
 type Sent = number | bigint | Uint8Array | Readonly<Record<string, unknown>>;
@@ -69,23 +70,9 @@ export function vmWith(
   return { vm: { check: (name) => capabilities[name], ...more } };
 }
 
-/** Indexed leaves have their flag, as KVM wants it. */
-const LEAVES: readonly Pick<CpuidEntry2, "function" | "index" | "flags" | "eax">[] = [
-  { function: 0x1, index: 0, flags: 0, eax: 0 },
-  { function: 0x7, index: 0, flags: 1, eax: 1 },
-  { function: 0x7, index: 1, flags: 1, eax: 0 },
-  { function: 0xd, index: 0, flags: 1, eax: 0 },
-  { function: 0xd, index: 1, flags: 1, eax: 0 },
-  { function: 0x8000_0000, index: 0, flags: 0, eax: 0x8000_0021 },
-  { function: 0x8000_0001, index: 0, flags: 0, eax: 0 },
-  { function: 0x8000_0008, index: 0, flags: 0, eax: 0x3028 },
-  { function: 0x8000_0021, index: 0, flags: 0, eax: 0 },
-];
-
-/** A table with these features and with 40 bits of physical address. */
+/** Makes the entries of a table with these features and 40 bits of physical address. */
 export function tableWith(...names: readonly CpuidFieldName[]): readonly CpuidEntry2[] {
-  const values = Object.fromEntries(names.map((name) => [name, 1]));
-  return Array.from(CpuidTable.from(LEAVES).with(values));
+  return Array.from(asked.tableWith(...names));
 }
 
 /** A vCPU with a table of these features, on a KVM that supports those and others. */

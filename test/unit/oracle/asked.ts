@@ -6,6 +6,7 @@ import { apply, type MsrAccess, type Rules, type RuleVerdict } from "../../../li
 
 export const bit = (n: number): bigint => 1n << BigInt(n);
 
+/** Indexed leaves have their flag, as KVM requires. */
 const LEAVES: readonly Pick<CpuidEntry2, "function" | "index" | "flags" | "eax">[] = [
   { function: 0x1, index: 0, flags: 0, eax: 0 },
   { function: 0x7, index: 0, flags: 1, eax: 1 },
