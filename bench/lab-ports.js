@@ -15,7 +15,9 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 /** Bundles the lab's machine: it is not an entry of the package, so dist/ has no file for it. */
 async function builtLab() {
   const folder = join(ROOT, "build/bench");
-  const [cache, machine] = ["cache", "machine"].map((name) => join(ROOT, `lib/lab/${name}/${name}.ts`));
+  const [cache, machine] = ["cache", "machine"].map((name) =>
+    join(ROOT, `lib/lab/${name}/${name}.ts`),
+  );
   await build({
     input: { cache, machine },
     platform: "node",
