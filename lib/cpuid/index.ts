@@ -47,6 +47,17 @@ export {
   readField,
   writeField,
 } from "./field.ts";
+export { findModel, models, type NamedCpuidModel, namedModels } from "./models/lookup.ts";
+export type {
+  CpuidModel,
+  CpuidModelAliases,
+  CpuidModelCache,
+  CpuidModelSignature,
+  CpuidModelSources,
+  CpuidModelVariant,
+  CpuidModelVendor,
+} from "./models/model.ts";
+export { modelTable } from "./models/table.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidEntryJson,
