@@ -6,7 +6,7 @@ const PSABI =
 const KVM_BASE_IDENTITY =
   "family 15 model 6 is the last Intel CPU of family 15 (SDM volume 4, table 2-1); observed: QEMU 7.2, kvm64-v1";
 
-/** What the levels share. They have no vendor of their own; the identity is that of kvm-base. */
+/** The members that the levels share. They have no vendor of their own; the identity is that of kvm-base. */
 const LEVEL = {
   vendor: "GenuineIntel",
   signature: { family: 15, model: 6, stepping: 1 },
@@ -25,7 +25,7 @@ export const LEVELS: readonly CpuidModel[] = [
     ...LEVEL,
     name: "x86-64-v1",
     from: undefined,
-    title: "x86-64 baseline: what every 64-bit x86 CPU has, and nothing else",
+    title: "x86-64 level 1: the instructions of every 64-bit x86 CPU, and nothing else",
     maxLeaf: 1,
     add: names("cmov cx8 fpu fxsr lm mmx pae sse sse2 syscall"),
     brand: "x86-64-v1",

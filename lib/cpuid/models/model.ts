@@ -49,7 +49,7 @@ export interface CpuidModelSources {
 export interface CpuidModelVariant {
   /** The name, which starts with the model's. */
   readonly name: string;
-  /** What it changes and why, one sentence. */
+  /** One sentence: the change, and its reason. */
   readonly note: string;
   /** The features that the model lacks. */
   readonly add: readonly CpuidFieldName[];

@@ -7,6 +7,7 @@ import {
 } from "../entry.ts";
 import { type CpuidFieldName, field } from "../field.ts";
 import { type CpuidFieldValuesInput, CpuidTable } from "../table.ts";
+import { withXsave } from "../xsave.ts";
 import { findModel, type NamedCpuidModel } from "./lookup.ts";
 import type { CpuidModelSignature } from "./model.ts";
 
@@ -112,6 +113,12 @@ function withLastSubleaves(table: CpuidTable): CpuidTable {
   return table.with(values);
 }
 
+/** Repeats the bits of leaf 1 that AMD has in leaf 0x80000001 too. */
+function withRepeats(table: CpuidTable): CpuidTable {
+  const edx = (table.find(1)?.edx ?? 0) & AMD_REPEATS;
+  return table.map((e) => (e.function === 0x8000_0001 ? { ...e, edx: (e.edx | edx) >>> 0 } : e));
+}
+
 /**
  * Makes the table of a model or of a variant. It describes one CPU with one thread and APIC id 0, it has every leaf
  * that the features need, and no hypervisor leaves. The hypervisor bit, the bits of the topology (htt, cmp_legacy) and
@@ -130,7 +137,6 @@ export function modelTable(name: string): CpuidTable {
   const named = identity(found).reduce((table, e) => table.withEntry(e), empty);
   const ones = Object.fromEntries(features.map((feature) => [feature, 1]));
   const whole = withLastSubleaves(named.with({ ...ones, ...values }));
-  if (model.vendor === "GenuineIntel") return whole;
-  const edx = (whole.find(1)?.edx ?? 0) & AMD_REPEATS;
-  return whole.map((e) => (e.function === 0x8000_0001 ? { ...e, edx: (e.edx | edx) >>> 0 } : e));
+  const repeated = model.vendor === "GenuineIntel" ? whole : withRepeats(whole);
+  return repeated.has("xsave") ? withXsave(repeated) : repeated;
 }

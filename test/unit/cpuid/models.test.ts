@@ -17,7 +17,7 @@ const FAMILIES = [
   ...["Snowridge", "EPYC", "EPYC-Rome", "EPYC-Milan", "EPYC-Genoa", "EPYC-Turin", "Dhyana"],
 ];
 const OTHERS = ["x86-64-v1", "x86-64-v2", "x86-64-v3", "x86-64-v4", "kvm-base"];
-const sorted = (names: Iterable<string>): string[] => [...names].sort();
+const sorted = (names: Iterable<string>): string[] => [...names].sort((a, b) => a.localeCompare(b));
 const keyOf = (name: string): string => name.toLowerCase().replace(/[-_]/g, "");
 
 describe("the models", () => {
