@@ -39,6 +39,24 @@ export {
   readField,
   writeField,
 } from "./field.ts";
+export type {
+  CpuidDump,
+  CpuidFeatureList,
+  CpuidFileMsr,
+  CpuidFileProblem,
+  CpuidFileTable,
+  CpuidFormat,
+  CpuidMaskEntry,
+} from "./formats/dump.ts";
+export {
+  CPUID_FORMATS,
+  type CpuidFormatName,
+  detectFormat,
+  formatCpuid,
+  type ReadCpuidOptions,
+  readCpuid,
+} from "./formats/index.ts";
+export { CPUID_FILE_HEAD, CPUID_FILE_LIMIT } from "./formats/limits.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidEntryJson,
