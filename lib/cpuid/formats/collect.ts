@@ -9,7 +9,7 @@ import {
 import { CpuidTable } from "../table.ts";
 import type { CpuidDump, CpuidFileProblem, CpuidFileTable } from "./dump.ts";
 import { MOST_CPUS, MOST_ENTRIES } from "./limits.ts";
-import { Problems } from "./problems.ts";
+import { ProblemList } from "./problems.ts";
 import { hasTerminators } from "./terminators.ts";
 
 /** How the entries of a format are completed. */
@@ -62,7 +62,7 @@ interface Cpu {
 export class TableCollector {
   readonly #format: string;
   readonly #options: CollectOptions;
-  readonly #problems = new Problems();
+  readonly #problems = new ProblemList();
   readonly #notes: string[] = [];
   readonly #cpus: Cpu[] = [];
   #skippedCpus = 0;
@@ -116,7 +116,7 @@ export class TableCollector {
 
   /** The number of faults so far. */
   get problems(): number {
-    return this.#problems.count;
+    return this.#problems.length;
   }
 
   /** Adds a note. */
@@ -141,7 +141,7 @@ export class TableCollector {
       const leaves = [...dropped].map((fn) => `0x${fn.toString(16)}`).join(", ");
       this.note(`the leaves ${leaves} are left out: they are outside of the CPU's ranges`);
     }
-    const problems: readonly CpuidFileProblem[] = this.#problems.list();
+    const problems: readonly CpuidFileProblem[] = this.#problems.toArray();
     return { kind: "tables", format: this.#format, tables, problems, notes: this.#notes, msrs: [] };
   }
 

@@ -187,29 +187,6 @@ export function readJson(text: string): JsonResult {
   }
 }
 
-/** Converts offsets of a text to lines and columns. */
-export class TextPlaces {
-  readonly #starts: number[] = [0];
-
-  /** Indexes the lines of a text; a line ends with LF. */
-  constructor(text: string) {
-    for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) {
-      this.#starts.push(at + 1);
-    }
-  }
-
-  /** Returns the line and the column of an offset, both from 1. */
-  at(offset: number): { readonly line: number; readonly column: number } {
-    let [low, high] = [0, this.#starts.length - 1];
-    while (low < high) {
-      const middle = Math.ceil((low + high) / 2);
-      if ((this.#starts[middle] ?? 0) <= offset) low = middle;
-      else high = middle - 1;
-    }
-    return { line: low + 1, column: offset - (this.#starts[low] ?? 0) + 1 };
-  }
-}
-
 /** Returns a member's value; undefined if the value is no object or has no such member. */
 export function memberOf(value: JsonValue | undefined, name: string): JsonValue | undefined {
   if (value?.kind !== "object") return undefined;

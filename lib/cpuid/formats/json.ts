@@ -8,15 +8,9 @@ import { CPUID_REGISTERS, type CpuidEntry2Input } from "../entry.ts";
 import type { CpuidEntryJson } from "../table.ts";
 import { TableCollector } from "./collect.ts";
 import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
-import {
-  describeJson,
-  type JsonMember,
-  type JsonValue,
-  memberOf,
-  readJson,
-  TextPlaces,
-} from "./json-text.ts";
+import { describeJson, type JsonMember, type JsonValue, memberOf, readJson } from "./json-text.ts";
 import { decodeText, headText } from "./lines.ts";
+import { TextPlaces } from "./problems.ts";
 
 const NAME = "json";
 
