@@ -50,10 +50,12 @@ export {
 export type {
   CpuidDump,
   CpuidFeatureList,
+  CpuidFileCapability,
   CpuidFileMsr,
   CpuidFileProblem,
   CpuidFileTable,
   CpuidFormat,
+  CpuidMask,
   CpuidMaskEntry,
 } from "./formats/dump.ts";
 export {
@@ -61,10 +63,13 @@ export {
   type CpuidFormatName,
   detectFormat,
   formatCpuid,
+  formatCpuidFeatures,
+  formatCpuidMask,
   type ReadCpuidOptions,
   readCpuid,
 } from "./formats/index.ts";
 export { CPUID_FILE_HEAD, CPUID_FILE_LIMIT } from "./formats/limits.ts";
+export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidEntryJson,
