@@ -103,13 +103,14 @@ function titleOf(node) {
     callee = ts.isTaggedTemplateExpression(callee) ? callee.tag : callee.expression;
   }
   if (!ts.isIdentifier(callee) || !TITLED.has(callee.text)) return undefined;
-  const title = node.arguments[callee.text === "claim" ? 1 : 0];
-  return title && (ts.isStringLiteralLike(title) || ts.isTemplateExpression(title))
-    ? { title, isGroup: callee.text === "describe" }
-    : undefined;
+  const isClaim = callee.text === "claim";
+  if (isClaim && !isText(node.arguments[0])) return undefined;
+  const title = node.arguments[isClaim ? 1 : 0];
+  return isText(title) ? { title, isGroup: callee.text === "describe" } : undefined;
 }
 
-const isText = (node) => ts.isStringLiteralLike(node) || ts.isTemplateExpression(node);
+const isText = (node) =>
+  node !== undefined && (ts.isStringLiteralLike(node) || ts.isTemplateExpression(node));
 const wordsOf = (node) => node.getText().slice(1, -1).replaceAll(/\s+/g, " ");
 
 /** A string with at least four words, three of them adjacent in lower case, is a message, unless it is a program. */

@@ -16,7 +16,7 @@ const NO_LAPIC =
   "this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU";
 const lapic = (hasLapic: boolean): Evidence => ({ vcpu: { id: 0, hasLapic: () => hasLapic } });
 
-describe("interrupt controllers", () => {
+describe("the reason of a failed call for an interrupt controller is stated for", () => {
   test.each([
     ["KVM_IRQ_LINE ENXIO", none, NONE],
     ["KVM_IRQ_LINE ENXIO", kernel, undefined],
@@ -39,7 +39,7 @@ describe("interrupt controllers", () => {
   });
 
   test.each(["KVM_GET_PIT", "KVM_SET_PIT", "KVM_GET_PIT2", "KVM_SET_PIT2", "KVM_REINJECT_CONTROL"])(
-    "%s ENXIO means no PIT",
+    "%s, whose ENXIO means that the VM has no PIT",
     (ioctl) => {
       expect(why(`${ioctl} ENXIO`, {}, { vm: { hasPit: () => false } })).toBe(
         "the VM has no PIT in the kernel: KVM_CREATE_PIT2 makes it",
@@ -48,14 +48,14 @@ describe("interrupt controllers", () => {
     },
   );
 
-  test("an unknown chip is named with the known ones", () => {
+  test("an unknown chip, with the list of known chips", () => {
     expect(why("KVM_SET_IRQCHIP EINVAL", { chipId: 3 }, kernel)).toBe(
       "chipId 3: it must be 0 (PIC_MASTER), 1 (PIC_SLAVE) or 2 (IOAPIC)",
     );
     expect(why("KVM_SET_IRQCHIP EINVAL", { chipId: 2 }, kernel)).toBeUndefined();
   });
 
-  test("a LAPIC with another's id", () => {
+  test("a local APIC state with the id of another vCPU", () => {
     const evidence = { ...wide, ...lapic(true) };
     expect(why("KVM_SET_LAPIC EINVAL", {}, evidence)).toMatch(
       /^either in x2APIC mode .*must hold this vCPU's own id at 0x20: 0, or another cause$/,
@@ -89,7 +89,7 @@ describe("interrupt controllers", () => {
   });
 });
 
-describe("KVM_INTERRUPT", () => {
+describe("the reason of a failed KVM_INTERRUPT is stated for", () => {
   test.each([
     ["EINVAL", 256, "irq 256: it is a vector, 0 to 255"],
     ["EINVAL", 255, undefined],
@@ -99,12 +99,12 @@ describe("KVM_INTERRUPT", () => {
       32,
       "an interrupt of KVM_INTERRUPT is pending, and the vCPU has not accepted it yet",
     ],
-  ])("%s of %i", (errno, irq, reason) => {
+  ])("%s of interrupt %i", (errno, irq, reason) => {
     expect(why(`KVM_INTERRUPT ${errno}`, { irq })).toBe(reason);
   });
 });
 
-describe("KVM_SIGNAL_MSI", () => {
+describe("the reason of a failed KVM_SIGNAL_MSI is stated for a message", () => {
   test.each([
     ["without controllers", "EINVAL", {}, none, NONE],
     [
@@ -142,7 +142,7 @@ describe("KVM_SIGNAL_MSI", () => {
   });
 });
 
-describe("KVM_SET_GSI_ROUTING", () => {
+describe("the reason of a failed KVM_SET_GSI_ROUTING", () => {
   const route = (more: object): object => ({
     gsi: 1,
     type: 1,
@@ -210,11 +210,11 @@ describe("KVM_SET_GSI_ROUTING", () => {
       undefined,
     ],
     ["nothing wrong", [route({}), route({ gsi: 2, type: 2, flags: 1, u: { msi: {} } })], undefined],
-  ])("with %s", (_, entries, reason) => {
+  ])("is stated for %s", (_, entries, reason) => {
     expect(set(entries)).toBe(reason);
   });
 
-  test("with a message to a wide destination's reserved bits", () => {
+  test("is stated for a message that sets reserved bits of a destination with 32 bits", () => {
     const message = route({ type: 2, u: { msi: { addressHi: 0x101 } } });
     expect(set([message], wide)).toBe(
       "entries[0].u.msi.addressHi 0x101: bits 0-7 are reserved with KVM_X2APIC_API_USE_32BIT_IDS",
@@ -222,19 +222,19 @@ describe("KVM_SET_GSI_ROUTING", () => {
     expect(set([message])).toBeUndefined();
   });
 
-  test("has no reason if the limits are unknown", () => {
+  test("is absent if the limits are unknown", () => {
     expect(set([route({})], {})).toBeUndefined();
     expect(set([route({ gsi: 5000 })], { vm: { irqchip: () => "kernel" } })).toBeUndefined();
   });
 
-  test("of a VM that has no controllers, or none to route to", () => {
+  test("is stated for a VM without interrupt controllers, or without the one of a route", () => {
     expect(set([], none)).toBe(NONE);
     expect(set([route({})], split)).toMatch(
       /^entries\[0\]\.type 1 \(IRQCHIP\): with KVM_CAP_SPLIT_IRQCHIP/,
     );
   });
 
-  test("with too many routes, or flags", () => {
+  test("is stated for too many routes, and for flags", () => {
     const many = vmWith({ KVM_CAP_IRQ_ROUTING: 1 }, { irqchip: () => "kernel" });
     expect(set([route({ gsi: 0 }), route({ gsi: 0 })], many)).toBe(
       "nr 2: KVM accepts at most 1 routes (KVM_CAP_IRQ_ROUTING)",
@@ -245,7 +245,7 @@ describe("KVM_SET_GSI_ROUTING", () => {
   });
 });
 
-describe("KVM_IRQFD", () => {
+describe("the reason of a failed KVM_IRQFD", () => {
   test.each([
     [
       "unknown flags",
@@ -292,7 +292,7 @@ describe("KVM_IRQFD", () => {
     ],
     ["an unknown VM", "EINVAL", {}, {}, "either a descriptor is not an eventfd, or another cause"],
     ["a closed file", "EBADF", {}, kernel, undefined],
-  ])("with %s", (_, errno, sent, evidence, reason) => {
+  ])("is stated for %s", (_, errno, sent, evidence, reason) => {
     expect(why(`KVM_IRQFD ${errno}`, { gsi: 1, ...sent }, evidence)).toBe(reason);
   });
 
@@ -304,18 +304,21 @@ describe("KVM_IRQFD", () => {
       /^either another process or device uses this eventfd exclusively, or another cause$/,
     ],
     [undefined, /^either this eventfd already .* of this VM.*, or this eventfd .* of another VM/],
-  ] as const)("EBUSY of an eventfd that is used %s", (place, reason) => {
+  ] as const)("is that the eventfd already raises an interrupt %s, for EBUSY", (place, reason) => {
     expect(why("KVM_IRQFD EBUSY", {}, vmWith({}, { irqfdPlace: () => place }))).toMatch(reason);
   });
 });
 
-test.each(["KVM_IRQFD", "KVM_IOEVENTFD"])("%s has no reason without evidence", (ioctl) => {
-  expect(why(`${ioctl} EINVAL`)).toBeUndefined();
-  const bytes = new Uint8Array(ioctl === "KVM_IRQFD" ? 32 : 64);
-  expect(why(`${ioctl} EINVAL`, bytes)).toMatch(/^either a descriptor is not an eventfd/);
-});
+test.each(["KVM_IRQFD", "KVM_IOEVENTFD"])(
+  "the failed call %s gets no reason if nothing is known about the VM",
+  (ioctl) => {
+    expect(why(`${ioctl} EINVAL`)).toBeUndefined();
+    const bytes = new Uint8Array(ioctl === "KVM_IRQFD" ? 32 : 64);
+    expect(why(`${ioctl} EINVAL`, bytes)).toMatch(/^either a descriptor is not an eventfd/);
+  },
+);
 
-test("an eventfd of unknown use belongs to this VM, or to another", () => {
+test('the reason of EBUSY is "this VM or another VM" if it is not known which one uses the eventfd', () => {
   const text =
     "either this eventfd already raises an interrupt of this VM: remove it, or use another, or this " +
     "eventfd raises an interrupt of another VM, and since Linux 6.17 it can belong to one VM only";
@@ -327,7 +330,7 @@ test("an eventfd of unknown use belongs to this VM, or to another", () => {
   expect(asked.every((one) => one === file)).toBe(true);
 });
 
-describe("KVM_IOEVENTFD", () => {
+describe("the reason of a failed KVM_IOEVENTFD is stated for", () => {
   test.each([
     [
       "a wrap to 0",
@@ -385,12 +388,12 @@ describe("KVM_IOEVENTFD", () => {
       "no such eventfd is at address 0x1000: flags, len, datamatch and the eventfd must be those of its registration",
     ],
     ["a full bus", "ENOSPC", {}, "the bus has 1000 devices, the maximum of KVM"],
-  ])("with %s", (_, errno, sent, reason) => {
+  ])("%s", (_, errno, sent, reason) => {
     expect(why(`KVM_IOEVENTFD ${errno}`, sent)).toBe(reason);
   });
 });
 
-test("coalesced zones are memory or ports", () => {
+test("the reason of a refused coalesced zone is stated for memory and for ports", () => {
   expect(why("KVM_REGISTER_COALESCED_MMIO EINVAL", { pio: 2 })).toBe(
     "pio 2: it must be 0 (memory) or 1 (ports)",
   );
