@@ -117,7 +117,7 @@ test("an interrupted campaign keeps the finished columns, and reports the progre
   expect(columns.map(({ problem }) => problem)).toEqual([
     undefined,
     "interrupted after 3 claims; failed: silent-cr4",
-    "interrupted before it was booted",
+    "interrupted before the machine was booted",
   ]);
 });
 
@@ -234,7 +234,7 @@ describe("the end of a campaign's machine", () => {
 
   test.each<[string, LabResult]>([
     ["the kernel crashed: Oops: 1", { ...RAN, kind: "crashed", oops: "Oops: 1\nmore" }],
-    ["the machine hung, twice", { ...RAN, kind: "hung", why: "silent" }],
+    ["the machine hung twice", { ...RAN, kind: "hung", why: "silent" }],
     ["the machine was not ready in time", { ...RAN, kind: "hung", why: "timeout" }],
     ["no KVM: no svm", { ...RAN, kind: "no-kvm", why: "no svm" }],
     ["the machine was ended: it flooded", { ...RAN, kind: "refused", why: "it flooded" }],

@@ -131,10 +131,10 @@ describe("the reply to a read of one element", () => {
   });
 
   test.each<[value: unknown, message: string]>([
-    ["5", 'port 96: expected a number, or an array of one, got "5"'],
-    [null, "port 96: expected a number, or an array of one, got null"],
-    [5n, "port 96: expected a number, or an array of one, got 5n"],
-    [{ length: 1 }, "port 96: expected a number, or an array of one, got an object"],
+    ["5", 'port 96: expected a number, or an array of one number, got "5"'],
+    [null, "port 96: expected a number, or an array of one number, got null"],
+    [5n, "port 96: expected a number, or an array of one number, got 5n"],
+    [{ length: 1 }, "port 96: expected a number, or an array of one number, got an object"],
     [["5"], 'port 96: expected numbers, got "5"'],
   ])("cannot be another type of value (%#)", (value, message) => {
     expect(() => asked(1).exit.reply(value as number)).toThrow(new TypeError(message));

@@ -105,7 +105,7 @@ describe("the vCPUs that saving and restoring a VM require", () => {
 
   test("must be distinct", ({ vm, vcpu }) => {
     const state = vm.saveState([vcpu]);
-    expect(() => vm.saveState([vcpu, vcpu])).toThrow("vm.saveState(): vcpu 0 is given twice");
-    expect(() => vm.restoreState(state, [vcpu, vcpu])).toThrow("vcpu 0 is given twice");
+    expect(() => vm.saveState([vcpu, vcpu])).toThrow("vm.saveState(): vcpu 0 is listed twice");
+    expect(() => vm.restoreState(state, [vcpu, vcpu])).toThrow("vcpu 0 is listed twice");
   });
 });

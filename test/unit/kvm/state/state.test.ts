@@ -306,7 +306,7 @@ describe("the state of a VM", () => {
     const other = vcpuOf(new FakeHandle("vm"), 1);
     const wrong = [
       [[other], "vcpu 1 is of another VM"],
-      [[...vcpus, vcpus[0]], "vcpu 0 is given twice"],
+      [[...vcpus, vcpus[0]], "vcpu 0 is listed twice"],
       [[{}], "vcpus[0] is not a vCPU"],
       [[null], "vcpus[0] is not a vCPU"],
     ] as unknown as readonly (readonly [readonly FakeVcpu[], string])[];

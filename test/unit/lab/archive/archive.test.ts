@@ -103,7 +103,7 @@ describe("the package lists of the kernel archive", () => {
     );
     apt.answer("update.status", "100");
     const { suites, missing } = await new Archive(apt.cache, ADDRESS).lists();
-    expect(missing).toEqual(["bookworm: it is not signed"]);
+    expect(missing).toEqual(["bookworm: its index is not signed"]);
     expect(suites).not.toContain("bookworm");
   });
 

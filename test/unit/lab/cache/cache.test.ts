@@ -406,7 +406,7 @@ describe("a file of a cache entry that changes after it was verified", () => {
     await cache.verify(entry);
     rmSync(join(entry.path, "link"));
     symlinkSync("/etc/passwd", join(entry.path, "link"));
-    await expect(cache.verify(entry)).rejects.toThrow("link is damaged: it does not lead to real");
+    await expect(cache.verify(entry)).rejects.toThrow("link is damaged: it does not link to real");
   });
 
   test("is detected if it is added", async () => {

@@ -113,9 +113,9 @@ describe("resolveKernel(), which selects a kernel by name,", () => {
   });
 
   test.each([
-    ["6.12.9", "the nearest are 6.1.0-56-cloud-amd64 and 6.12.43+deb12-cloud-amd64"],
-    ["4.19", "the nearest are 5.10.0-46-cloud-amd64"],
-    ["9.0", "the nearest are 7.4-cloud-amd64"],
+    ["6.12.9", "the nearest kernels are 6.1.0-56-cloud-amd64 and 6.12.43+deb12-cloud-amd64"],
+    ["4.19", "the nearest kernels are 5.10.0-46-cloud-amd64"],
+    ["9.0", "the nearest kernels are 7.4-cloud-amd64"],
     ["6", '"6" could be any of 6.1, 6.12, 6.19'],
     ["six", "the series are 5.10, 6.1, 6.12, 6.19, 7.2, 7.3, 7.4"],
     ["", "the series are 5.10"],
@@ -134,7 +134,7 @@ describe("resolveKernel(), which selects a kernel by name,", () => {
         code: "ERR_LAB_GONE",
         message:
           "6.19.6+deb13-cloud-amd64 is not available: no modules; " +
-          "the nearest are 6.12.90+deb13.1-cloud-amd64 and 7.2.6+deb13-cloud-amd64",
+          "the nearest kernels are 6.12.90+deb13.1-cloud-amd64 and 7.2.6+deb13-cloud-amd64",
       }),
     );
   });

@@ -164,7 +164,7 @@ describe("fetchKernel()", () => {
     const again = { cache: apt.cache, refetch: true, update: true };
     await expect(fetchKernel(NEW, again)).rejects.toMatchObject({
       code: "ERR_LAB_GONE",
-      message: `${NEW} cannot be fetched again: the archive no longer has it`,
+      message: `${NEW} cannot be fetched again: the archive no longer has the kernel`,
     });
   });
 
@@ -288,7 +288,7 @@ describe("listKernels()", () => {
         suite: "",
         cached: true,
         obtainable: true,
-        why: "the archive no longer has it",
+        why: "the archive no longer has the kernel",
       }),
     ]);
   });
