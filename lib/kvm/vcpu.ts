@@ -84,7 +84,7 @@ export interface SetCpuid2Options {
    * to an unmapped page, and can only return E2BIG or EFAULT.
    */
   readonly nent?: number;
-  /** Whether an error has a reason; true by default. */
+  /** Whether an error gets a reason; by default as {@link Handle.explain}. */
   readonly explain?: false;
 }
 

@@ -19,7 +19,7 @@ const enable = (
 ): string | undefined =>
   why(`KVM_ENABLE_CAP ${errno} vm`, { cap, args: [arg] }, having(cap, value, more));
 
-const LATE = "too late: it must come before the first vCPU, and vCPU 0 exists";
+const LATE = "too late: the call must come before the first vCPU, but vCPU 0 exists";
 const late: VmEvidence = { vcpuIds: () => [0] };
 const set = (cap: CapabilityName, value: bigint): VmEvidence => ({
   enabled: () => new Map([[cap, [value]]]),
@@ -84,7 +84,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its argument", () => {
       1,
       "args[0] 0x2: bit 1 may not be set; KVM_CAP_PMU_CAPABILITY allows 0x1",
     ],
-    ["KVM_CAP_MAX_VCPU_ID", 5000n, 4096, "args[0] 5000: this KVM's ids end before 4096"],
+    ["KVM_CAP_MAX_VCPU_ID", 5000n, 4096, "args[0] 5000: the ids of this KVM end before 4096"],
     [
       "KVM_CAP_X86_NOTIFY_VMEXIT",
       0x8_0000_0004n,
@@ -95,7 +95,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its argument", () => {
       "KVM_CAP_X86_NOTIFY_VMEXIT",
       2n,
       1,
-      "args[0] lacks bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, and the capability cannot be disabled",
+      "args[0] lacks bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, but the capability cannot be disabled",
     ],
     ["KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 1n, 1, "args[0] 0x1 must be 0"],
     ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 0n, 1, "args[0] must not be 0"],
@@ -103,7 +103,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its argument", () => {
       "KVM_CAP_X86_APIC_BUS_CYCLES_NS",
       2n ** 26n,
       1,
-      "args[0] 67108864 ns is too long: times 2^32 - 1 and 128 it must fit 64 bits",
+      "args[0] 67108864 ns is too long: its product with 2^32 - 1 and 128 must fit 64 bits",
     ],
     ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 1000n, 1, undefined],
     [
@@ -126,7 +126,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its argument", () => {
       "KVM_CAP_MAX_VCPU_ID",
       4096n,
       4096,
-      "either args[0] 4096: KVM_SET_BOOT_CPU_ID has chosen a vCPU with a higher id, or another cause",
+      "either args[0] 4096: KVM_SET_BOOT_CPU_ID has selected a vCPU with a higher id, or another cause",
     ],
     [
       "KVM_CAP_DIRTY_LOG_RING",
@@ -140,7 +140,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its argument", () => {
       "KVM_CAP_SPLIT_IRQCHIP",
       4097n,
       1,
-      "args[0] 4097 IOAPIC pins, and KVM reserves at most 4096 routes",
+      "args[0] is 4097 IOAPIC pins, but KVM reserves at most 4096 routes",
     ],
     ["KVM_CAP_DIRTY_LOG_RING", 5000n, 1 << 20, "args[0] 5000 bytes is not a power of two"],
     ["KVM_CAP_DIRTY_LOG_RING", 0n, 1 << 20, "args[0] 0 bytes is not a power of two"],
@@ -185,14 +185,14 @@ describe("the reason of a refused KVM_ENABLE_CAP for its argument", () => {
 
   test("is a dirty ring larger than the other kind of dirty ring can be", () => {
     expect(enable("KVM_CAP_DIRTY_LOG_RING_ACQ_REL", 2n ** 21n, 1 << 20, {}, "E2BIG")).toBe(
-      "args[0] 2097152 bytes, and a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING_ACQ_REL)",
+      "args[0] is 2097152 bytes, but a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING_ACQ_REL)",
     );
     expect(enable("KVM_CAP_HALT_POLL", 1n, 1, {}, "E2BIG")).toBeUndefined();
   });
 
   test("is a dirty ring larger than KVM's maximum", () => {
     expect(enable("KVM_CAP_DIRTY_LOG_RING", 2n ** 21n, 1 << 20, {}, "E2BIG")).toBe(
-      "args[0] 2097152 bytes, and a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING)",
+      "args[0] is 2097152 bytes, but a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING)",
     );
   });
 });
@@ -212,11 +212,13 @@ describe("the reason of a refused KVM_ENABLE_CAP for its order", () => {
 
   test("is that the capability can be set only once", () => {
     expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, set("KVM_CAP_MAX_VCPU_ID", 4n))).toBe(
-      "it was set to 4 before, and can be set only once",
+      "the value was set to 4 before, and can be set only once",
     );
     const again = set("KVM_CAP_MAX_VCPU_ID", 4n);
     const sent = { cap: "KVM_CAP_MAX_VCPU_ID", args: [8n] };
-    expect(why("KVM_ENABLE_CAP EINVAL vm", sent, { vm: again })).toMatch(/^it was set to 4 before/);
+    expect(why("KVM_ENABLE_CAP EINVAL vm", sent, { vm: again })).toMatch(
+      /^the value was set to 4 before/,
+    );
     for (const kind of ["KVM_CAP_DIRTY_LOG_RING", "KVM_CAP_DIRTY_LOG_RING_ACQ_REL"] as const) {
       expect(enable(kind, 8192n, 1 << 20, set(kind, 4096n))).toBe(
         "the rings' size was set to 4096 before, and can be set only once",
@@ -226,7 +228,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its order", () => {
 
   test("is absent for KVM_CAP_MAX_VCPU_ID, which may be set again to the same value, and after vCPUs", () => {
     const reason =
-      /^either args\[0\] 8: KVM_SET_BOOT_CPU_ID has chosen a vCPU with a higher id, or/;
+      /^either args\[0\] 8: KVM_SET_BOOT_CPU_ID has selected a vCPU with a higher id, or/;
     expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, set("KVM_CAP_MAX_VCPU_ID", 8n))).toMatch(reason);
     expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, late)).toMatch(reason);
   });
@@ -257,7 +259,7 @@ describe("the reason of a refused KVM_ENABLE_CAP for its capability", () => {
 
   test("is that the capability exists only for KVM_CHECK_EXTENSION", () => {
     expect(enable("KVM_CAP_NR_MEMSLOTS", 1n, 509)).toBe(
-      "KVM_CAP_NR_MEMSLOTS cannot be enabled on x86: it is only for KVM_CHECK_EXTENSION",
+      "KVM_CAP_NR_MEMSLOTS cannot be enabled on x86: it is only a result of KVM_CHECK_EXTENSION",
     );
   });
 

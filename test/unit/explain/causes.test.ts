@@ -114,7 +114,7 @@ const PROVEN: readonly Proof[] = [
   ["KVM_SET_NR_MMU_PAGES EINVAL", "too few", [63], [64]],
   ["KVM_ENABLE_CAP EINVAL vm", "flags", [{ cap: 213, flags: 1 }], [{ cap: 213, flags: 0 }]],
   ["KVM_ENABLE_CAP EINVAL vm", "only for KVM_CHECK_EXTENSION", [cap("KVM_CAP_NR_MEMSLOTS", 1n)], [cap("KVM_CAP_HALT_POLL", 1n)]],
-  ["KVM_ENABLE_CAP EINVAL vm", "other kind of handle", [cap("KVM_CAP_HYPERV_SYNIC", 0n)], [cap("KVM_CAP_NR_MEMSLOTS", 0n)]],
+  ["KVM_ENABLE_CAP EINVAL vm", "wrong kind of handle", [cap("KVM_CAP_HYPERV_SYNIC", 0n)], [cap("KVM_CAP_NR_MEMSLOTS", 0n)]],
   ["KVM_ENABLE_CAP EINVAL vm", "missing capability", [cap("KVM_CAP_HALT_POLL", 0n), vmWith({ KVM_CAP_HALT_POLL: 0 })], [cap("KVM_CAP_NR_MEMSLOTS", 0n)]],
   ["KVM_ENABLE_CAP EINVAL vm", "argument or order", [cap("KVM_CAP_HALT_POLL", bit(32))], [cap("KVM_CAP_NR_MEMSLOTS", 1n)]],
   ["KVM_ENABLE_CAP EEXIST vm", "irqchip made before", [cap("KVM_CAP_SPLIT_IRQCHIP", 24n), irqchip("kernel")], [cap("KVM_CAP_SPLIT_IRQCHIP", 24n), irqchip("none")]],

@@ -17,34 +17,34 @@ describe("the reason of a refused KVM_CREATE_VM", () => {
     [
       1,
       1,
-      "type 1 KVM_X86_SW_PROTECTED_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+      "type 1 KVM_X86_SW_PROTECTED_VM: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)",
     ],
     [
       0,
       2,
-      "type 0 KVM_X86_DEFAULT_VM: this KVM has only the types in the bits of 0x2 (KVM_CAP_VM_TYPES)",
+      "type 0 KVM_X86_DEFAULT_VM: this KVM has only the types whose bits are in 0x2 (KVM_CAP_VM_TYPES)",
     ],
     [
       2,
       1,
-      "type 2 KVM_X86_SEV_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+      "type 2 KVM_X86_SEV_VM: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)",
     ],
     [
       3,
       1,
-      "type 3 KVM_X86_SEV_ES_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+      "type 3 KVM_X86_SEV_ES_VM: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)",
     ],
     [
       4,
       1,
-      "type 4 KVM_X86_SNP_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+      "type 4 KVM_X86_SNP_VM: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)",
     ],
-    [64, 1, "type 64: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)"],
-    [77, 3, "type 77: this KVM has only the types in the bits of 0x3 (KVM_CAP_VM_TYPES)"],
+    [64, 1, "type 64: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)"],
+    [77, 3, "type 77: this KVM has only the types whose bits are in 0x3 (KVM_CAP_VM_TYPES)"],
     [
       5,
       0,
-      "type 5 KVM_X86_TDX_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+      "type 5 KVM_X86_TDX_VM: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)",
     ],
     [1, 3, undefined],
     [0, 0, undefined],
@@ -68,7 +68,7 @@ describe("the reason of a refused KVM_CREATE_VM", () => {
 describe("the reason of a refused KVM_CREATE_VCPU", () => {
   test("is a used id, for EEXIST", () => {
     expect(why("KVM_CREATE_VCPU EEXIST", 3, withVcpus)).toBe(
-      "vCPU 3 was created before; its id stays in use after the vCPU is closed",
+      "vCPU 3 was created before; an id stays in use after its vCPU is closed",
     );
   });
 
@@ -126,7 +126,7 @@ describe("the reason of a refused KVM_CREATE_VCPU", () => {
 });
 
 describe("the reason of a call that must come before the first vCPU names the vCPU", () => {
-  const LATE = "too late: it must come before the first vCPU, and vCPU 3 exists";
+  const LATE = "too late: the call must come before the first vCPU, but vCPU 3 exists";
 
   test.each([
     ["KVM_SET_IDENTITY_MAP_ADDR EINVAL", {}],
@@ -140,7 +140,7 @@ describe("the reason of a call that must come before the first vCPU names the vC
 
 test("the reason of a refused KVM_SET_TSC_KHZ of a vCPU is never that a vCPU exists already", () => {
   const vm = vmWith({ KVM_CAP_TSC_CONTROL: 0 }, { vcpuIds: () => [3] });
-  expect(why("KVM_SET_TSC_KHZ EINVAL vcpu", 1000, vm)).toMatch(/^1000 kHz is less than/);
+  expect(why("KVM_SET_TSC_KHZ EINVAL vcpu", 1000, vm)).toMatch(/^1000 kHz is lower than/);
 });
 
 test("KVM_SET_TSC_KHZ of a VM with vCPUs is refused since Linux 6.17, and the reason states this if no other cause applies", () => {
@@ -181,15 +181,15 @@ describe("the reason of a refused KVM_SET_TSS_ADDR on Intel is stated for", () =
   const vm = vmWith({}, { slots: () => [slot], tssAddr: () => null });
 
   test.each([
-    [0x6000, "address 0x6000: slot 2 has one of its three pages"],
-    [0x8000, "address 0x8000: slot 2 has one of its three pages"],
+    [0x6000, "address 0x6000: slot 2 contains one of the TSS's three pages"],
+    [0x8000, "address 0x8000: slot 2 contains one of the TSS's three pages"],
     [0x5000, undefined],
     [0x9000, undefined],
   ])("the address %i", (address, reason) => {
     expect(why("KVM_SET_TSS_ADDR EEXIST", address, vm)).toBe(reason);
     expect(why("KVM_SET_TSS_ADDR EEXIST", address)).toBe(
-      "either the VM's TSS has an address, which is set once, or " +
-        `address 0x${address.toString(16)}: a slot has one of its three pages`,
+      "either the address of the VM's TSS is already set, and can be set only once, or " +
+        `address 0x${address.toString(16)}: a slot contains one of the TSS's three pages`,
     );
   });
 
@@ -209,14 +209,14 @@ describe("the reason of a refused KVM_SET_TSS_ADDR on Intel is stated for", () =
     );
     expect(why("KVM_SET_TSS_ADDR EEXIST", address, own)).toBe(
       place &&
-        `either address ${place}: one of its three pages is KVM's own (the APIC's or the identity map's), or another cause`,
+        `either address ${place}: one of the TSS's three pages would be KVM's own page (the APIC's or the identity map's), or another cause`,
     );
   });
 
   test("an address that was set before", () => {
     const set = vmWith({}, { slots: () => [slot], tssAddr: () => 0xfffb_d000n });
     expect(why("KVM_SET_TSS_ADDR EEXIST", 0x9000, set)).toBe(
-      "the VM's TSS has an address, which is set once: 0xfffbd000",
+      "the address of the VM's TSS is already set, and can be set only once: 0xfffbd000",
     );
   });
 });
@@ -226,7 +226,7 @@ describe("the reason of a refused device call", () => {
     expect(why("KVM_CREATE_DEVICE ENODEV", { type: 16 })).toBe(
       "type 16: this kernel has no such device (its module may be missing)",
     );
-    expect(why("KVM_CREATE_DEVICE EBUSY", { type: 4 })).toMatch(/can have one only/);
+    expect(why("KVM_CREATE_DEVICE EBUSY", { type: 4 })).toMatch(/can have only one/);
     expect(why("KVM_CREATE_DEVICE EBUSY", { type: 5 })).toBeUndefined();
   });
 
@@ -238,7 +238,7 @@ describe("the reason of a refused device call", () => {
 
   test("is that the device does not implement the call", () => {
     expect(why("KVM_GET_DEVICE_ATTR EPERM dev", { group: 1 })).toBe(
-      "this device has no KVM_GET_DEVICE_ATTR at all",
+      "this device does not implement KVM_GET_DEVICE_ATTR",
     );
     expect(why("KVM_GET_DEVICE_ATTR EPERM vcpu", { group: 1 })).toBeUndefined();
   });
@@ -257,17 +257,17 @@ describe("the reason of a failed call of this process for guest memory is stated
     [
       "arch_prctl EBUSY",
       { component: 18 },
-      "too late: it must come before the process's first vCPU",
+      "too late: the call must come before the process's first vCPU",
     ],
     [
       "arch_prctl EOPNOTSUPP",
       { component: 17 },
-      "either component 17: this CPU does not have it, or component 17 needs no permission",
+      "either component 17: this CPU does not have the component, or component 17 needs no permission",
     ],
     [
       "arch_prctl EINVAL",
       { component: 99 },
-      "either component 99: the kernel has no such XSAVE component, or this kernel has no ARCH_REQ_XCOMP_GUEST_PERM (Linux 5.17 has it)",
+      "either component 99: the kernel has no such XSAVE component, or this kernel has no ARCH_REQ_XCOMP_GUEST_PERM, which Linux 5.17 added",
     ],
     ["mmap EINVAL", { length: 0 }, "length 0: guest memory has at least a page"],
     ["mmap EINVAL", { length: 4096 }, undefined],

@@ -109,31 +109,31 @@ describe("the explanation of an emulation failure", () => {
 });
 
 test.each<[number, readonly bigint[], string]>([
-  [2, [], "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while an event was being delivered"],
+  [2, [], "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while an event was being delivered"],
   [
     2,
     [0x8000_0202n],
-    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while NMI 2 was being delivered",
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while NMI 2 was being delivered",
   ],
   [
     2,
     [0x8000_0480n],
-    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while software interrupt 128 was being delivered",
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while software interrupt 128 was being delivered",
   ],
   [
     2,
     [0x8000_0107n],
-    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while event 7 was being delivered",
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while event 7 was being delivered",
   ],
   [
     2,
     [0x8000_0603n],
-    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while event 3 was being delivered",
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while event 3 was being delivered",
   ],
   [
     3,
     [0x8000_0020n],
-    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit (unknown) came while interrupt 32 was being delivered",
+    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit (unknown) occurred while interrupt 32 was being delivered",
   ],
   [
     4,
@@ -143,12 +143,12 @@ test.each<[number, readonly bigint[], string]>([
   [
     2,
     [0x8000_0b0en],
-    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while exception 14 #PF was being delivered",
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while exception 14 #PF was being delivered",
   ],
   [
     3,
     [0x8000_0020n, 48n],
-    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit 0x30 EPT violation came while interrupt 32 was being " +
+    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit 0x30 EPT violation occurred while interrupt 32 was being " +
       "delivered",
   ],
   [
@@ -269,7 +269,7 @@ describe("the explanation of a refused VM entry", () => {
     const asked = evidence({ ...wrong, ...unused }, { rflags: 2n }, { vendor });
     expect(explainExit(refused(reason), asked)).toMatch(
       new RegExp(
-        `^the CPU refused to enter the guest: ${name}; the state fails a check: ` +
+        `^the CPU refused to enter the guest: ${name}; the guest's state fails a check: ` +
           "CS\\.L and CS\\.D are both 1 in long mode \\([^;]*\\)$",
       ),
     );
@@ -304,7 +304,7 @@ describe("the explanation of a refused VM entry", () => {
   test("states that the state passes the checks if it does", () => {
     const fine = evidence({ cr0: PE }, { rflags: 2n }, { vendor: "kvm_amd" });
     expect(explainExit(refused(0xffff_ffffn), fine)).toMatch(
-      /VMEXIT_INVALID; the registers pass the checks that this package knows$/,
+      /VMEXIT_INVALID; the guest's registers pass the checks that this package knows$/,
     );
   });
 });

@@ -118,7 +118,7 @@ describe("the reason of a reached limit is stated for", () => {
     ["ENFILE", "the system has no descriptor left (fs.file-max)"],
     [
       "ENOMEM",
-      "either the kernel has no memory for it (the cgroup's limit counts too), or a limit of this process is reached (ulimit -v, ulimit -l)",
+      "either the kernel has no memory for this call (the cgroup's limit counts too), or a limit of this process is reached (ulimit -v, ulimit -l)",
     ],
     ["EBADF", undefined],
   ])("%s", (errno, reason) => {
@@ -140,15 +140,15 @@ describe("the reason of a reached limit is stated for", () => {
   test("a count that is larger than the number of entries", () => {
     const bytes = encode(Cpuid2, { nent: 3, entries: [{ function: 0 }] });
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", bytes)).toBe(
-      "nent is 3, but only 1 entries were sent",
+      "nent is 3, but only 1 entries were passed",
     );
     const none = encode(Cpuid2, { nent: 3, entries: [] });
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", none)).toBe(
-      "nent is 3, but only 0 entries were sent",
+      "nent is 3, but only 0 entries were passed",
     );
     const filter = encode(PmuEventFilter, { action: 9, nevents: 3, events: [0n, 0n] });
     expect(why("KVM_SET_PMU_EVENT_FILTER EFAULT", filter)).toBe(
-      "nevents is 3, but only 2 entries were sent",
+      "nevents is 3, but only 2 entries were passed",
     );
     expect(why("KVM_SET_PMU_EVENT_FILTER EFAULT", filter.subarray(0, 31))).toBeUndefined();
     expect(why("KVM_GET_REGS EFAULT", new Uint8Array(144))).toBeUndefined();
@@ -185,7 +185,7 @@ describe("the reason of a reached limit is stated for", () => {
     "KVM_GET_SUPPORTED_HV_CPUID",
     "KVM_GET_CPUID2",
   ])("%s, whose list has not enough room", (ioctl) => {
-    expect(why(`${ioctl} E2BIG`, { nent: 2 })).toBe("nent 2: the table has more entries than this");
+    expect(why(`${ioctl} E2BIG`, { nent: 2 })).toBe("nent is 2, but the table has more entries");
   });
 });
 
@@ -221,12 +221,12 @@ describe("the reason of a failed KVM_RUN is stated for", () => {
     [
       "special registers that cannot be",
       run({ kvmDirtyRegs: 2n }),
-      "kvmDirtyRegs hands over special registers that cannot be, as KVM_SET_SREGS would refuse them",
+      "kvmDirtyRegs passes special registers that KVM_SET_SREGS would refuse",
     ],
     [
       "events that cannot be",
       run({ kvmDirtyRegs: 4n }, { check: () => 7 }),
-      "kvmDirtyRegs hands over events that cannot be, as KVM_SET_VCPU_EVENTS would refuse them",
+      "kvmDirtyRegs passes events that KVM_SET_VCPU_EVENTS would refuse",
     ],
     [
       "a high priority",
@@ -247,7 +247,7 @@ describe("the reason of a failed KVM_RUN is stated for", () => {
 
   test("EFAULT and EHWPOISON, which are about the host's pages", () => {
     expect(why("KVM_RUN EFAULT")).toMatch(
-      /^either memory that the guest used has no host page: .*, or the guest wrote/,
+      /^either memory that the guest accessed has no host page: .*, or the guest wrote/,
     );
     expect(why("KVM_RUN EHWPOISON")).toMatch(/broken/);
   });
@@ -280,7 +280,7 @@ describe("the reason of a failed KVM_SET_CPUID2", () => {
 
   test("names the count if there are too many entries, even if the count is larger than their number", () => {
     const bytes = encode(Cpuid2, { nent: 257, entries: [] });
-    expect(why("KVM_SET_CPUID2 E2BIG", bytes)).toMatch(/^257 entries, and KVM accepts at most 256/);
+    expect(why("KVM_SET_CPUID2 E2BIG", bytes)).toMatch(/^257 entries, but KVM accepts at most 256/);
     expect(why("KVM_SET_CPUID E2BIG", { nent: 300 })).toMatch(/^300 entries/);
   });
 });

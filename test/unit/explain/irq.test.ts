@@ -9,11 +9,11 @@ const irqchip = (mode: IrqchipMode, more: Evidence["vm"] = {}): Evidence =>
 const [none, split, kernel] = [irqchip("none"), irqchip("split"), irqchip("kernel")];
 const wide = irqchip("kernel", { enabled: () => FORMAT });
 const NONE =
-  "the VM has no interrupt controllers in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU";
+  "the VM has no interrupt controllers in the kernel: KVM_CREATE_IRQCHIP creates them, before the first vCPU";
 const SPLIT =
-  "with KVM_CAP_SPLIT_IRQCHIP only the LAPICs are in the kernel, without PIC and IOAPIC";
+  "with KVM_CAP_SPLIT_IRQCHIP, only the LAPICs are in the kernel, and PIC and IOAPIC are not";
 const NO_LAPIC =
-  "this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU";
+  "this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP creates them, before the first vCPU";
 const lapic = (hasLapic: boolean): Evidence => ({ vcpu: { id: 0, hasLapic: () => hasLapic } });
 
 describe("the reason of a failed call for an interrupt controller is stated for", () => {
@@ -58,7 +58,7 @@ describe("the reason of a failed call for an interrupt controller is stated for"
   test("a local APIC state with the id of another vCPU", () => {
     const evidence = { ...wide, ...lapic(true) };
     expect(why("KVM_SET_LAPIC EINVAL", {}, evidence)).toMatch(
-      /^either in x2APIC mode .*must hold this vCPU's own id at 0x20: 0, or another cause$/,
+      /^either in x2APIC mode .*must contain this vCPU's own id at 0x20: 0, or another cause$/,
     );
     const regs = (id: number): Uint8Array => {
       const bytes = new Uint8Array(1024);
@@ -91,7 +91,7 @@ describe("the reason of a failed call for an interrupt controller is stated for"
 
 describe("the reason of a failed KVM_INTERRUPT is stated for", () => {
   test.each([
-    ["EINVAL", 256, "irq 256: it is a vector, 0 to 255"],
+    ["EINVAL", 256, "irq 256 is not a vector, 0 to 255"],
     ["EINVAL", 255, undefined],
     ["ENXIO", 32, "the VM's PICs are in the kernel: raise a line with KVM_IRQ_LINE instead"],
     [
@@ -135,7 +135,7 @@ describe("the reason of a failed KVM_SIGNAL_MSI is stated for a message", () => 
       "EPERM",
       { addressLo: 0xfee1_2000 },
       kernel,
-      "no LAPIC is the destination: addressLo 0xfee12000 names 0x12",
+      "no LAPIC is the destination: addressLo 0xfee12000 names the APIC id 0x12",
     ],
   ])("with %s", (_, errno, msi, evidence, reason) => {
     expect(why(`KVM_SIGNAL_MSI ${errno}`, msi, evidence)).toBe(reason);
@@ -177,7 +177,7 @@ describe("the reason of a failed KVM_SET_GSI_ROUTING", () => {
     [
       "one GSI to a message and a chip",
       [route({ type: 2, u: { msi: {} } }), route({ u: { irqchip: { irqchip: 1, pin: 0 } } })],
-      "entries[1].gsi 1: entries[0] routes it already",
+      "entries[1].gsi 1: entries[0] already routes this GSI",
     ],
     [
       "a type that has no chip",
@@ -197,12 +197,12 @@ describe("the reason of a failed KVM_SET_GSI_ROUTING", () => {
     [
       "one GSI twice to one chip",
       [route({}), route({})],
-      "entries[1].gsi 1: entries[0] routes it already",
+      "entries[1].gsi 1: entries[0] already routes this GSI",
     ],
     [
       "one GSI to a chip and a message",
       [route({}), route({ type: 2, u: { msi: {} } })],
-      "entries[1].gsi 1: entries[0] routes it already",
+      "entries[1].gsi 1: entries[0] already routes this GSI",
     ],
     [
       "one GSI to two chips",
@@ -320,7 +320,7 @@ test.each(["KVM_IRQFD", "KVM_IOEVENTFD"])(
 
 test('the reason of EBUSY is "this VM or another VM" if it is not known which one uses the eventfd', () => {
   const text =
-    "either this eventfd already raises an interrupt of this VM: remove it, or use another, or this " +
+    "either this eventfd already raises an interrupt of this VM: remove that connection, or use another eventfd, or this " +
     "eventfd raises an interrupt of another VM, and since Linux 6.17 it can belong to one VM only";
   expect(why("KVM_IRQFD EBUSY")).toBe(text);
   const asked: unknown[] = [];
@@ -355,7 +355,7 @@ describe("the reason of a failed KVM_IOEVENTFD is stated for", () => {
       "any length and a value",
       "EINVAL",
       { flags: 1 },
-      "len 0 matches any length, but KVM_IOEVENTFD_FLAG_DATAMATCH requires one",
+      "len 0 matches any length, but KVM_IOEVENTFD_FLAG_DATAMATCH requires a length",
     ],
     [
       "a wrong file",
@@ -379,7 +379,7 @@ describe("the reason of a failed KVM_IOEVENTFD is stated for", () => {
       "the same again",
       "EEXIST",
       { addr: 0x510n, flags: 2 },
-      "port 0x510 has an eventfd already that would match the same writes",
+      "port 0x510 already has an eventfd that would match the same writes",
     ],
     [
       "nothing there",

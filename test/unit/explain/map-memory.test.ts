@@ -44,8 +44,8 @@ describe("the reason of a failed mmap() with huge pages", () => {
   test("counts the free huge pages, without the reserved ones", () => {
     const given = sent(4);
     expect(why("mmap ENOMEM", given)).toBe(
-      "3 huge pages of 1024 MiB are needed and 2 are free; " +
-        `${given["sysfs"]}/hugepages/hugepages-1048576kB/nr_hugepages sets how many there are`,
+      "3 huge pages of 1024 MiB are needed, but 2 are free; " +
+        `${given["sysfs"]}/hugepages/hugepages-1048576kB/nr_hugepages sets the number of pages`,
     );
   });
 
@@ -82,7 +82,7 @@ describe("the reason of a failed madvise()", () => {
 
   test.each([
     ["MADV_HUGEPAGE", "this kernel has no transparent huge pages"],
-    ["MADV_MERGEABLE", "this kernel merges no pages (CONFIG_KSM)"],
+    ["MADV_MERGEABLE", "this kernel does not merge pages (CONFIG_KSM)"],
     ["MADV_DONTDUMP", undefined],
   ])("for %s is that the kernel lacks it: %s", (advice, reason) => {
     expect(why("madvise EINVAL", { advice, sysfs: sysfs() })).toBe(reason);
@@ -119,12 +119,12 @@ describe("the reason of a failed call to map a file", () => {
       { path, offset: 100, byteLength: 4096 },
       "the offset 100 is not a multiple of 4096",
     ],
-    ["mmap EINVAL", { path, offset: 2 ** 30 }, "the file has nothing at offset 1073741824"],
+    ["mmap EINVAL", { path, offset: 2 ** 30 }, "the file has no content at offset 1073741824"],
     ["mmap EINVAL", { path, offset: 0 }, undefined],
     [
       "mmap EINVAL",
       { path: "/nowhere/at/all", offset: 4096 },
-      "either the file has nothing at offset 4096, or another cause",
+      "either the file has no content at offset 4096, or another cause",
     ],
     ["mmap EINVAL", { path: 5, offset: 4096 }, undefined],
     ["mmap ENODEV", { path: 5 }, undefined],

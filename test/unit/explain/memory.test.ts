@@ -137,7 +137,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     [
       "too many pages",
       { memorySize: 2n ** 43n },
-      "memorySize 0x80000000000 is 2147483648 pages, and a slot has at most 2147483647",
+      "memorySize 0x80000000000 is 2147483648 pages, but a slot has at most 2147483647",
     ],
     [
       "the last byte of all addresses",
@@ -147,14 +147,18 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     [
       "as many pages as can be",
       { memorySize: 2n ** 43n - 0x1000n },
-      "the slot ends at 0x8000000efff, and this KVM's guest physical addresses have 40 bits " +
+      "the slot ends at 0x8000000efff, but this KVM's guest physical addresses have 40 bits " +
         "(0x80000008.0:eax[7:0] phys_addr_bits)",
     ],
-    ["nothing to delete", { memorySize: 0n }, "memorySize 0 deletes, but slot 1 does not exist"],
+    [
+      "nothing to delete",
+      { memorySize: 0n },
+      "memorySize 0 deletes a slot, but slot 1 does not exist",
+    ],
     [
       "another size",
       { slot: 0, guestPhysAddr: 0n },
-      "slot 0 has 0x4000 bytes, and cannot become 0x2000: delete it first (memorySize 0)",
+      "slot 0 has 0x4000 bytes, and its size cannot become 0x2000: delete it first (memorySize 0)",
     ],
     [
       "read-only, later",
@@ -164,17 +168,17 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     [
       "other memory",
       { slot: 0, guestPhysAddr: 0n, memorySize: 0x4000n },
-      "either slot 0 would get other memory: delete it first (memorySize 0), or another cause",
+      "either slot 0 would get other memory: delete the slot first (memorySize 0), or another cause",
     ],
     [
       "an address that no CPU has",
       { guestPhysAddr: 2n ** 52n },
-      "the slot ends at 0x10000000001fff, and guest physical addresses have at most 52 bits",
+      "the slot ends at 0x10000000001fff, but guest physical addresses have at most 52 bits",
     ],
     [
       "an address that this CPU does not have",
       { guestPhysAddr: 2n ** 40n },
-      "the slot ends at 0x10000001fff, and this KVM's guest physical addresses have 40 bits " +
+      "the slot ends at 0x10000001fff, but this KVM's guest physical addresses have 40 bits " +
         "(0x80000008.0:eax[7:0] phys_addr_bits)",
     ],
   ])("is stated for %s", (_, more, reason) => {
@@ -260,7 +264,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION2 for a slot with a g
       "on a slot that is there",
       { slot: 0, flags: 4, guestPhysAddr: 0n, memorySize: 0x4000n },
       GMEM,
-      "slot 0 has a guest_memfd, and cannot change: delete it first (memorySize 0)",
+      "slot 0 has a guest_memfd, and cannot be changed: delete it first (memorySize 0)",
     ],
   ])("is stated for %s", (_, more, evidence, reason) => {
     expect(why(SET2, region(more), evidence)).toBe(reason);
@@ -282,7 +286,7 @@ describe("the reason of a failed call about a dirty log", () => {
     [
       "KVM_GET_DIRTY_LOG ENOENT",
       { slot: 0 },
-      "slot 0 does not log: its flags have no KVM_MEM_LOG_DIRTY_PAGES",
+      "slot 0 does not log dirty pages: its flags lack KVM_MEM_LOG_DIRTY_PAGES",
     ],
     ["KVM_GET_DIRTY_LOG ENOENT", { slot: 3 }, undefined],
     [
@@ -423,9 +427,9 @@ describe("the reason of a failed call for private memory is stated for", () => {
       { gpa: 0n, size: 0x1000n, flags: 2n },
       "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x0",
     ],
-    ["ENOENT", { gpa: 0x8000n, size: 0x1000n }, "gpa 0x8000: it is in no memory slot"],
+    ["ENOENT", { gpa: 0x8000n, size: 0x1000n }, "gpa 0x8000 is in no memory slot"],
     ["ENOENT", { gpa: 0x3000n, size: 0x1000n }, undefined],
-    ["ENOENT", { gpa: 0x4000n, size: 0x1000n }, "gpa 0x4000: it is in no memory slot"],
+    ["ENOENT", { gpa: 0x4000n, size: 0x1000n }, "gpa 0x4000 is in no memory slot"],
     ["ENOENT", { gpa: 0x100_0000n, size: 0x1000n }, undefined],
   ])("%s with %o", (errno, sent, reason) => {
     const there = vmWith({ KVM_CAP_PRE_FAULT_MEMORY: 1 }, { slots: () => slots });

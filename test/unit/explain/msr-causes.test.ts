@@ -85,8 +85,8 @@ describe("the reason of a refused write to a feature MSR", () => {
     ],
     [0x48f, 1n, { feature: 0n }, /^this KVM cannot give vmx to a guest \(0x1.0:ecx\[5\] vmx\)$/],
     [0x480, undefined, {}, /^this KVM cannot give vmx to a guest/],
-    [0x482, 1n, { has: ["vmx"], feature: 1n }, /^KVM derives it from the true controls/],
-    [0x487, 1n, { has: ["vmx"], feature: 1n }, /^KVM derives it from the vCPU's CPUID$/],
+    [0x482, 1n, { has: ["vmx"], feature: 1n }, /^KVM derives this MSR from the true controls/],
+    [0x487, 1n, { has: ["vmx"], feature: 1n }, /^KVM derives this MSR from the vCPU's CPUID$/],
     [
       0x10a,
       1n,
@@ -99,7 +99,7 @@ describe("the reason of a refused write to a feature MSR", () => {
       0x10a,
       1n,
       { has: ["arch_capabilities"], feature: 0n, current: 3n, hasEntered: true },
-      /^it describes the CPU, and cannot change after KVM_RUN: it is 0x3$/,
+      /^this MSR describes the CPU, and cannot change after KVM_RUN: it is 0x3$/,
     ],
     [0x480, 1n, { has: ["vmx"], feature: 1n }, /^was refused$/],
     [0x491, bit(4), { has: ["vmx"], feature: 1n }, /^bit 4 not in this KVM/],
@@ -215,7 +215,12 @@ describe("the reason of a refused write to one of KVM's own MSRs", () => {
 
   test.each([
     [0x4b56_4d02, 0x30n, {}, "bits 4, 5 are reserved"],
-    [0x4b56_4d02, 1n, { hasLapic: false }, "it needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)"],
+    [
+      0x4b56_4d02,
+      1n,
+      { hasLapic: false },
+      "this MSR needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)",
+    ],
     [0x4b56_4d02, 0x1009n, {}, "address 0x1000 is not in a memory slot"],
     [0x4b56_4d02, 0x1009n, { slots: [0x1000n] }, " was refused"],
     [0x4b56_4d02, 0x1001n, {}, " was refused"],
@@ -231,7 +236,12 @@ describe("the reason of a refused write to one of KVM's own MSRs", () => {
     [0x4b56_4d05, 3n, {}, "bit 1 is reserved"],
     [0x4b56_4d05, ALL, {}, "bits 1 to 63 are reserved"],
     [0x4b56_4d06, 0x100n, {}, "bit 8 is reserved"],
-    [0x4b56_4d06, 0n, { hasLapic: false }, "it needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)"],
+    [
+      0x4b56_4d06,
+      0n,
+      { hasLapic: false },
+      "this MSR needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)",
+    ],
     [0x4b56_4d08, 2n, {}, "bit 1 is reserved"],
   ] as const)("is stated for MSR %i = %i with the evidence %o", (index, data, world, reason) => {
     const signed = signature();
@@ -279,7 +289,7 @@ describe("a failed read of an MSR", () => {
     expect(why(0x49, 4n)).toBe("bit 2 may not be set; the register has 0x81");
     expect(why(0x10b, 2n)).toBe("bit 1 may not be set; the register has 0x1");
     expect(why(0x10b, 1n)).toBe("either the host's CPU has no L1D flush, or another cause");
-    expect(why(0x49, undefined)).toBe("it can only be written");
+    expect(why(0x49, undefined)).toBe("this MSR can only be written");
     expect(why(0x174, undefined)).toMatch(/^either this KVM has no such MSR, or this vCPU's CPUID/);
   });
 });

@@ -39,7 +39,7 @@ describe("the reason of a KVM_SET_MSRS that wrote only some entries", () => {
     [
       0xdead_beef,
       1n,
-      "either this KVM has no such MSR, or this vCPU's CPUID lacks the feature that it belongs to",
+      "either this KVM has no such MSR, or this vCPU's CPUID lacks the feature to which this MSR belongs",
     ],
     [0x1b, 0xfee0_0401n, "apicBase 0xfee00401: bit 0 is reserved"],
     [0x277, 0x0007_0406_0003_0406n, "byte 2 is 3, which is not a memory type"],
@@ -136,7 +136,7 @@ describe("the reason of a KVM_SET_MSRS that wrote only some entries", () => {
 
   test("is that a feature MSR cannot change after KVM_RUN", () => {
     const ran = vcpu({ hasEntered: () => true });
-    const reason = "it describes the CPU, and cannot change after KVM_RUN: it is 0x11";
+    const reason = "this MSR describes the CPU, and cannot change after KVM_RUN: it is 0x11";
     expect(write(0x10a, 1n, ran)).toBe(
       `entries[0] MSR 0x10a MSR_IA32_ARCH_CAPABILITIES = 0x1: ${reason}`,
     );
@@ -159,7 +159,7 @@ test("the reason of a KVM_GET_MSRS that read only some entries does not repeat t
 
 test("the reason of a KVM_GET_MSRS that read only some entries names the first MSR that was not read", () => {
   expect(explainMsrs([{ index: 0x174 }, { index: 0xdead_beef }], 1, vcpu())).toBe(
-    "entries[1] MSR 0xdeadbeef: either this KVM has no such MSR, or this vCPU's CPUID lacks the feature that it belongs to",
+    "entries[1] MSR 0xdeadbeef: either this KVM has no such MSR, or this vCPU's CPUID lacks the feature to which this MSR belongs",
   );
 });
 
@@ -187,7 +187,7 @@ describe("the reason of a failed KVM_X86_SET_MSR_FILTER is stated for", () => {
     [
       "a range for nothing",
       { ranges: [{ flags: 0, nmsrs: 8 }] },
-      "ranges[0].flags is 0: a range needs KVM_MSR_FILTER_READ, _WRITE or both",
+      "ranges[0].flags is 0, but a range needs KVM_MSR_FILTER_READ, _WRITE or both",
     ],
     [
       "unknown flags of a range",

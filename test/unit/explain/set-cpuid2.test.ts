@@ -33,20 +33,20 @@ test("the reason of a refused KVM_SET_CPUID2 names a bad address width first if 
 describe("the reason of a KVM_SET_CPUID2 that failed with another errno than EINVAL", () => {
   test("names the count and the limit, for E2BIG", () => {
     expect(reason("E2BIG", [], undefined, 0xffff_ffff)).toBe(
-      "4294967295 entries, and KVM accepts at most 256 (KVM_MAX_CPUID_ENTRIES)",
+      "4294967295 entries, but KVM accepts at most 256 (KVM_MAX_CPUID_ENTRIES)",
     );
   });
 
   test("names the count and the number of entries, for EFAULT", () => {
     expect(reason("EFAULT", [{ function: 0 }], undefined, 2)).toBe(
-      "nent is 2, but only 1 entries were sent",
+      "nent is 2, but only 1 entries were passed",
     );
   });
 
   test("names the bit of AMX tile data and the missing permission, for EPERM", () => {
     const tiles = { function: 0xd, flags: INDEXED, eax: 0x6_0007 };
     expect(reason("EPERM", [tiles])).toBe(
-      "0xd.0:eax[18] requests AMX tile data, which this process has no permission to give a guest " +
+      "0xd.0:eax[18] requests AMX tile data, but this process has no permission to give these to a guest " +
         "(arch_prctl ARCH_REQ_XCOMP_GUEST_PERM)",
     );
   });
@@ -114,7 +114,7 @@ describe("the reason of a KVM_SET_CPUID2 that failed with EINVAL after the first
 
   test("names the bits that KVM writes itself if no other bit differs", () => {
     expect(reason("EINVAL", [{ ...leaf1, ecx: 0 }, leaf7], ran)).toBe(
-      "the vCPU has run, and only bits that KVM itself sets can differ from the table that it ran with: " +
+      "the vCPU has run, and its new table may differ from the old one only in bits that KVM itself writes: " +
         "0x1.0:ecx[27] osxsave: ran with 1, got 0",
     );
   });
@@ -122,7 +122,7 @@ describe("the reason of a KVM_SET_CPUID2 that failed with EINVAL after the first
   test("names no bit if no bit differs, whatever the padding is", () => {
     const padded = [leaf1, { ...leaf7, padding: [1, 2, 3] }];
     expect(reason("EINVAL", padded, ran)).toBe(
-      "the vCPU has run, and only bits that KVM itself sets can differ from the table that it ran with",
+      "the vCPU has run, and its new table may differ from the old one only in bits that KVM itself writes",
     );
   });
 

@@ -94,7 +94,7 @@ describe("the reason of a KVM_SET_SREGS that was refused for CR4", () => {
   test("names an empty CPUID table as empty", () => {
     expect(why(REFUSED, { cr4: bit(12) }, vcpuWithoutTable(HOST))).toBe(
       "either CR4 bit 12 LA57: not in this vCPU's CPUID (0x7.0:ecx[16] la57): " +
-        "it has no table yet, KVM_SET_CPUID2 comes first, or another cause",
+        "it has no table yet; call KVM_SET_CPUID2 first, or another cause",
     );
   });
 

@@ -108,7 +108,7 @@ describe("the reason of a failed KVM_SET_XSAVE is stated for", () => {
     [
       "a reserved byte",
       area({ 536: 0x100n }),
-      "byte 537 is reserved in the XSAVE header, and not 0",
+      "byte 537 of the XSAVE header is reserved, but is not 0",
     ],
     [
       "a bit of MXCSR that there is not",
@@ -154,15 +154,15 @@ describe("the reason of a failed KVM_SET_XSAVE is stated for", () => {
   test("an area that is too short, or too long for KVM_SET_XSAVE", () => {
     const amx = vmWith({ KVM_CAP_XSAVE2: 11008 });
     expect(why("KVM_SET_XSAVE EFAULT", area({}), amx)).toBe(
-      "4096 bytes, and the state has 11008 (KVM_CAP_XSAVE2)",
+      "4096 bytes, but the state has 11008 (KVM_CAP_XSAVE2)",
     );
     expect(why("KVM_GET_XSAVE2 EFAULT", area({}), amx)).toBe(
-      "4096 bytes, and the state has 11008 (KVM_CAP_XSAVE2)",
+      "4096 bytes, but the state has 11008 (KVM_CAP_XSAVE2)",
     );
     expect(why("KVM_SET_XSAVE EFAULT", { region: [] }, amx)).toBeUndefined();
     expect(why("KVM_SET_XSAVE EFAULT", area({}))).toBeUndefined();
     expect(why("KVM_GET_XSAVE EINVAL", area({}), amx)).toBe(
-      "the state is up to 11008 bytes, and this call returns 4096: KVM_GET_XSAVE2 returns all",
+      "the state has up to 11008 bytes, but this call returns 4096: KVM_GET_XSAVE2 returns all",
     );
     expect(why("KVM_GET_XSAVE EINVAL", area({}), vmWith({ KVM_CAP_XSAVE2: 4096 }))).toBeUndefined();
   });
@@ -247,22 +247,22 @@ describe("the reason of a failed KVM_SET_MP_STATE is stated for", () => {
   const whole: Evidence = { vcpu: { id: 0, hasLapic: () => true } };
 
   test.each([
-    [5, alone, "mpState 5 is not one of x86's"],
+    [5, alone, "mpState 5 is not a state of x86"],
     [
       3,
       alone,
-      "mpState 3 HALTED: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU",
+      "mpState 3 HALTED: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP creates them, before the first vCPU",
     ],
     [0, alone, undefined],
     [
       1,
       alone,
-      "mpState 1 UNINITIALIZED: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU",
+      "mpState 1 UNINITIALIZED: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP creates them, before the first vCPU",
     ],
     [
       9,
       alone,
-      "mpState 9 AP_RESET_HOLD: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU",
+      "mpState 9 AP_RESET_HOLD: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP creates them, before the first vCPU",
     ],
     [
       4,
@@ -308,7 +308,7 @@ describe("the reason of a failed call about debugging or machine checks is state
     [
       "KVM_X86_SETUP_MCE EINVAL",
       { mcgCap: 0x0200_0001n },
-      "either mcgCap 0x2000001 has 0x2000000, which this KVM may not support, or another cause",
+      "either mcgCap 0x2000001 has the bits 0x2000000, which this KVM may not support, or another cause",
     ],
     ["KVM_X86_SETUP_MCE EINVAL", { mcgCap: 0xff_0020n }, undefined],
     ["KVM_X86_SET_MCE EINVAL", { status: 1n }, "status 0x1 lacks bit 63 VAL"],
@@ -337,7 +337,7 @@ describe("the reason of a failed call about debugging or machine checks is state
 describe("the reason of a failed call about time is stated for", () => {
   test("KVM_KVMCLOCK_CTRL if the guest has not enabled kvmclock", () => {
     expect(why("KVM_KVMCLOCK_CTRL EINVAL")).toBe(
-      "the guest has not enabled kvmclock, which it does by bit 0 of MSR 0x4b564d01 (or 0x12)",
+      "the guest has not enabled kvmclock, by bit 0 of MSR 0x4b564d01 (or 0x12)",
     );
   });
 
@@ -345,10 +345,10 @@ describe("the reason of a failed call about time is stated for", () => {
     [
       "vcpu",
       0,
-      "1000 kHz is less than the frequency of the host's TSC, and this host cannot scale it (KVM_CAP_TSC_CONTROL is 0)",
+      "1000 kHz is lower than the frequency of the host's TSC, which this host cannot scale (KVM_CAP_TSC_CONTROL is 0)",
     ],
     ["vcpu", 1, "1000 kHz is out of reach of this host's TSC scaling"],
-    ["vm", 1, "1000 kHz is more than this host can scale its TSC to"],
+    ["vm", 1, "1000 kHz is higher than the frequencies to which this host can scale its TSC"],
     ["vm", 0, undefined],
   ])("KVM_SET_TSC_KHZ on a %s if TSC scaling is %i", (kind, scaling, reason) => {
     const evidence = vmWith({ KVM_CAP_TSC_CONTROL: scaling });
@@ -409,7 +409,7 @@ describe("the reason of a failed KVM_SET_NESTED_STATE is stated for", () => {
       "a guest without its VMCB",
       { size: 128, format: 1, flags: 1 },
       svm(bit(12)),
-      "size 128: GUEST_MODE comes with a VMCB, 4224 bytes in all",
+      "size 128: GUEST_MODE requires a VMCB, 4224 bytes in total",
     ],
     ["nothing wrong", { size: 128, format: 1, flags: 0x100 }, svm(0n), undefined],
     ["a guest with its VMCB", { size: 4224, format: 1, flags: 1 }, svm(bit(12)), undefined],

@@ -146,7 +146,7 @@ describe("a vCPU", () => {
     expect(refusal(() => vcpu.setCpuid2(one, tooMany))).toMatchObject({ code: "E2BIG" });
     expect(refusal(() => vcpu.setCpuid2(one, past))).toMatchObject({
       code: "EFAULT",
-      reason: "nent is 2, but only 1 entries were sent",
+      reason: "nent is 2, but only 1 entries were passed",
     });
     expect(refusal(() => vcpu.getCpuid2(0))).toMatchObject({ code: "E2BIG", args: { nent: 0 } });
   });

@@ -69,7 +69,7 @@ test("the explanation of a refused VM entry names the check that the guest's sta
   const exit = vcpu.runSync(THROUGH);
   expect(exit.kind).toBe("fail_entry");
   expect(explainExit(exit, vcpu)).toMatch(
-    /VMEXIT_INVALID; the state fails a check: CS\.L and CS\.D are both 1 in long mode/,
+    /VMEXIT_INVALID; the guest's state fails a check: CS\.L and CS\.D are both 1 in long mode/,
   );
 });
 

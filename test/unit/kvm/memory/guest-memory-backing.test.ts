@@ -236,7 +236,7 @@ describe("guest memory that maps a file", () => {
 
   test.each([
     ["an offset inside a page", { offset: 100 }, "the offset 100 is not a multiple of 4096"],
-    ["an offset at its end", { offset: 2 * PAGE }, "the file has nothing at offset 8192"],
+    ["an offset at its end", { offset: 2 * PAGE }, "the file has no content at offset 8192"],
   ])("from %s is rejected with the errno of mmap and the reason", (_, options, reason) => {
     const path = file(2 * PAGE);
     expect(() => GuestMemory.mapFile(path, options)).toThrow(
