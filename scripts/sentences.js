@@ -50,9 +50,9 @@ function withoutMarkers(comment) {
     .join("\n");
 }
 
-/** A sentence has three words beside its code; a heading and the type of a parameter are not sentences. */
+/** A sentence has three words beside its code; a heading, a reference and a parameter's type are not sentences. */
 const isSentence = (text) =>
-  !/^(#|@\w+ \{)/.test(text) &&
+  !/^(#|@(ioctl|source|example|\w+ \{))/.test(text) &&
   (text.replaceAll(/`[^`]*`|\{@link [^}]*\}|\$\{[^}]*\}/g, "").match(/\p{Letter}{2,}/gu) ?? [])
     .length >= 3;
 
@@ -145,6 +145,7 @@ function ofScript(text, hasMessages) {
     } else if (
       hasMessages &&
       isText(node) &&
+      node.parent.name !== node &&
       !found.has(node.getStart()) &&
       isMessage(wordsOf(node))
     ) {

@@ -85,7 +85,7 @@ test.each([
   ["list.json", "line 1 is not an entry: []"],
   ["broken.json", "cpuid table: entry 0 has no number as function"],
   ["table.raw#1", "#ID is for saved states"],
-  ["state.json#1", "the vCPUs of this state are: 0, 5"],
+  ["state.json#1", "the vCPUs of this state have the ids: 0, 5"],
 ])("node-kvm cpuid rejects %s with the reason and the supported formats", (name, reason) => {
   const ran = command(["cpuid", "show", join(folder, name)]);
   expect(ran.stderr).toBe(

@@ -92,7 +92,7 @@ describe("node-kvm lab cache", () => {
     expect(await labCache({ prune: 2 })).toBe(0);
     expect(stderr.split("\n").slice(-3)).toEqual([
       "no saved machine is left: the next lab run boots and saves each kernel again",
-      "no kernel is left: the next use of one downloads it again",
+      "no kernel is left: the next command that needs one downloads it again",
       "",
     ]);
   });

@@ -70,7 +70,7 @@ test("node-kvm lab kernels prints the cached, available and removed kernels, the
     "gone: 7.0.4+c",
     "the archive was queried 2026-11-23T07:46Z",
     "missing suites: bullseye: 404  Not Found",
-    "it could not be queried now: no network",
+    "the archive could not be queried now: no network",
     "",
   ]);
 });

@@ -62,7 +62,7 @@ test("lab exec rejects too much standard input with an error that names the alte
   writeFileSync(path, "");
   truncateSync(path, MOST_STDIN + 1);
   await expect(read(path)).rejects.toThrow(
-    "standard input has more than 64 MiB; copy a file with --file, with enough --memory",
+    "standard input has more than 64 MiB; copy a file with --file instead, with enough --memory",
   );
   truncateSync(path, MOST_STDIN);
   expect((await read(path)).bytes).toHaveLength(MOST_STDIN);

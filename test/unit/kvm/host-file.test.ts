@@ -323,7 +323,7 @@ describe("signals() of an eventfd", () => {
     expect(await next).toEqual({ done: true, value: undefined });
   });
 
-  test("ends when the eventfd was closed before, or is closed while a value is handled", async () => {
+  test("ends when the eventfd has already been closed, or is closed while a value is handled", async () => {
     const event = eventfd(1);
     const counts: bigint[] = [];
     for await (const count of event.signals()) {
