@@ -120,8 +120,7 @@ function packageEntries(): readonly string[] {
   return Object.keys(exports).map((name) => join("node-kvm", name));
 }
 
-const ALLOWED =
-  'a file of claims may import relative files, node:*, node-kvm and expect of "vitest"';
+const ALLOWED = 'relative files, node:*, node-kvm and expect of "vitest"';
 
 /** An import that is not allowed. The bundler keeps only the message of an error, and adds a stack to it. */
 class Refused extends CommandError {

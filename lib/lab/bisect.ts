@@ -14,7 +14,7 @@ export interface Turn<K> {
   readonly asked: number;
 }
 
-/** Reports that one of the two given kernels has another judgement than stated, so that there is nothing to search. */
+/** Reports that one of the two given kernels has another judgement than stated, so that no search is possible. */
 export class NotAnEnd<K> extends Error {
   override readonly name: string = "NotAnEnd";
   readonly kernel: K;

@@ -39,7 +39,7 @@ export function isAmdModel(cpu: string): boolean {
 }
 
 /**
- * Returns Bochs's configuration. Bochs looks for file names without a folder in its working directory.
+ * Returns Bochs's configuration. Bochs opens file names without a folder in its working directory.
  *
  * `ips` is the number of instructions in a second of the guest's time. With `sync=none`, this value of `ips` was
  * measured to be the fastest; idle time of the guest is skipped. The serial ports are files to which Bochs writes each

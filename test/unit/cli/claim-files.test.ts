@@ -68,7 +68,7 @@ const BAD: readonly (readonly [name: string, lines: readonly string[], message: 
   [
     "package.ts",
     [IMPORT, 'import x from "lodash";', "x();"],
-    'package.ts:2: cannot import "lodash": claims may import a file of claims may import relative files, node:*, node-kvm and expect of "vitest", ' +
+    'package.ts:2: cannot import "lodash": claims may import relative files, node:*, node-kvm and expect of "vitest", ' +
       "because the lab's guests have no other packages",
   ],
   [
@@ -79,7 +79,7 @@ const BAD: readonly (readonly [name: string, lines: readonly string[], message: 
   [
     "vitest.ts",
     ['import { test } from "vitest";', "test();"],
-    'vitest.ts:1: cannot import test of "vitest": claims may import a file of claims may import relative files, node:*, node-kvm and expect of "vitest"',
+    'vitest.ts:1: cannot import test of "vitest": claims may import relative files, node:*, node-kvm and expect of "vitest"',
   ],
   [
     "export.ts",
