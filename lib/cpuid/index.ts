@@ -41,6 +41,16 @@ export {
 } from "./field.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
+  type CpuidQueryOptions,
+  type CpuidQueryResult,
+  type CpuidQuerySource,
+  type CpuidQueryWrite,
+  formatQuery,
+  query,
+  type XenTscInput,
+} from "./query.ts";
+export { RUNTIME_OWNED, type RuntimeOwnedBits } from "./runtime-owned.ts";
+export {
   type CpuidEntryJson,
   type CpuidFieldValuesInput,
   CpuidTable,
