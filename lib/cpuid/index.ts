@@ -7,6 +7,14 @@ export {
   checkCpuid,
 } from "./check.ts";
 export {
+  type CpuidDependency,
+  type CpuidDependencySeverity,
+  closeFeatures,
+  cpuidDependencies,
+  dependentFeatures,
+  missingDependencies,
+} from "./dependencies.ts";
+export {
   type CpuidChange,
   type CpuidEntryChange,
   type CpuidFieldChange,
