@@ -1,4 +1,6 @@
 /** The entry `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
+export { applyDiff } from "./apply.ts";
+export { baseline, type CpuidBaseline, formatBaseline } from "./baseline.ts";
 export { type FromSupportedOptions, fromSupported } from "./builder.ts";
 export {
   type CheckCpuidOptions,
@@ -6,6 +8,13 @@ export {
   type CpuidRuleName,
   checkCpuid,
 } from "./check.ts";
+export {
+  type CpuidComparison,
+  type CpuidDifference,
+  type CpuidRelation,
+  compare,
+  formatDifference,
+} from "./compare.ts";
 export {
   type CpuidDependency,
   type CpuidDependencySeverity,
@@ -18,11 +27,14 @@ export {
   type CpuidChange,
   type CpuidEntryChange,
   type CpuidFieldChange,
+  type CpuidIgnore,
   type CpuidPhrase,
   type CpuidShapeChange,
+  type DiffOptions,
   diff,
   formatChange,
 } from "./diff.ts";
+export { type ElfCode, elfCode } from "./elf.ts";
 export {
   CPUID_REGISTERS,
   type CpuidEntry2,
@@ -47,6 +59,30 @@ export {
   readField,
   writeField,
 } from "./field.ts";
+export {
+  INSTRUCTION_FEATURES,
+  type InstructionFeature,
+  type UnnamedBit,
+  WITHOUT_SUPPORT,
+  type WithoutSupport,
+} from "./instruction-features.ts";
+export {
+  type CpuidFieldKind,
+  type CpuidFieldNature,
+  type CpuidFieldOrder,
+  natureOf,
+  PER_CPU_FIELDS,
+} from "./kinds.ts";
+export {
+  type CodeDecoder,
+  type CodeNeed,
+  type CodeNeeds,
+  type CodePart,
+  type DecodedInstruction,
+  formatNeed,
+  type NeedsOptions,
+  needs,
+} from "./needs.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidQueryOptions,
