@@ -1,7 +1,7 @@
 /**
  * The richest table that every one of several hosts can run. Whether one table is a subset of another is compare.ts.
  */
-import { toList } from "../options.ts";
+import { refuseMissing, toList } from "../options.ts";
 import {
   type CpuidDifference,
   compare,
@@ -14,6 +14,7 @@ import {
   partsOf,
   placesOf,
 } from "./compare.ts";
+import { dependentFeatures } from "./dependencies.ts";
 import {
   CPUID_REGISTERS,
   type CpuidEntry2,
@@ -21,9 +22,10 @@ import {
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
   locate,
 } from "./entry.ts";
-import { baseOf, readField, spaceOf, writeField } from "./field.ts";
+import { baseOf, type CpuidFieldName, readField, spaceOf, writeField } from "./field.ts";
 import { type CpuidFieldOrder, natureAt } from "./kinds.ts";
 import { CpuidTable } from "./table.ts";
+import { XSAVE_COMPONENTS, xsaveOf, xsaveSize } from "./xsave.ts";
 
 /** The result of {@link baseline}: a table, or the vendors that have none in common. */
 export type CpuidBaseline =
@@ -159,37 +161,53 @@ const COMPONENT_MASKS = [
   { index: 1, register: "edx", first: 32 },
 ] as const;
 
-/** The end of an XSAVE area's header (SDM volume 1, 13.4). */
-const XSAVE_HEADER_END = 576;
+/** Returns the components that are left out: those whose sub-leaf some tables have, and those of the same features. */
+function lostComponents(table: CpuidTable, places: readonly LeafPlace[]): ReadonlySet<number> {
+  const parts = new Set([...table].filter((e) => e.function === XSAVE_LEAF).map((e) => e.index));
+  const lost = places
+    .filter(({ function: fn, index }) => fn === XSAVE_LEAF && index >= 2 && !parts.has(index))
+    .map(({ index }) => index);
+  const features = featuresOf(lost);
+  const siblings = XSAVE_COMPONENTS.filter((it) => it.features.some((f) => features.includes(f)));
+  return new Set([...lost, ...siblings.map(({ number }) => number)]);
+}
 
-/** Removes components whose sub-leaf was left out, and recomputes the largest size if all sub-leaves are known. */
-function settleXsave(entries: Entries, places: readonly LeafPlace[]): Entries {
-  const component = (i: number): CpuidEntry2 | undefined =>
-    entries.find((entry) => entry.function === XSAVE_LEAF && entry.index === i);
-  const isLeftOut = (i: number): boolean =>
-    component(i) === undefined &&
-    places.some(({ function: fn, index }) => fn === XSAVE_LEAF && index === i);
-  let settled = entries;
+/** Lists the features that are unusable without one of these components. */
+function featuresOf(components: readonly number[]): readonly CpuidFieldName[] {
+  return XSAVE_COMPONENTS.filter(
+    ({ number, kind }) => kind === "user" && components.includes(number),
+  ).flatMap(({ features }) => features);
+}
+
+/**
+ * Removes components whose sub-leaf was left out, with the features that need them, and recomputes the largest size if
+ * the sub-leaves of all components are known.
+ */
+function settleXsave(table: CpuidTable, places: readonly LeafPlace[]): CpuidTable {
+  const lost = lostComponents(table, places);
+  let entries: Entries = [...table].filter(
+    (e) => e.function !== XSAVE_LEAF || e.index < 2 || !lost.has(e.index),
+  );
   for (const { index, register, first } of COMPONENT_MASKS) {
-    settled = patch(settled, { function: XSAVE_LEAF, index }, (entry) => {
-      let mask = entry[register];
-      for (let bit = 0; bit < 32; bit += 1) {
-        const i = first + bit;
-        if (i >= 2 && isLeftOut(i)) mask = writeField(mask, bit, bit, 0);
-      }
-      return { [register]: mask };
-    });
+    const bits = [...lost].filter((i) => i >= first && i < first + 32);
+    entries = patch(entries, { function: XSAVE_LEAF, index }, (entry) => ({
+      [register]: bits.reduce(
+        (mask, i) => writeField(mask, i - first, i - first, 0),
+        entry[register],
+      ),
+    }));
   }
-  const head = settled.find((entry) => entry.function === XSAVE_LEAF && entry.index === 0);
-  const isUser = (i: number): boolean =>
-    head !== undefined && readField(i < 32 ? head.eax : head.edx, i % 32, i % 32) === 1;
-  const used = Array.from({ length: 61 }, (_, i) => i + 2).filter(isUser);
-  if (used.some((i) => component(i) === undefined)) return settled;
-  const ends = used.map((i) => (component(i)?.ebx ?? 0) + (component(i)?.eax ?? 0));
-  const size = Math.max(XSAVE_HEADER_END, ...ends);
-  return patch(settled, { function: XSAVE_LEAF, index: 0 }, ({ ecx }) => ({
-    ecx: Math.min(ecx, size),
-  }));
+  const without = CpuidTable.from(entries);
+  const off = dependentFeatures(featuresOf([...lost])).filter((name) => without.has(name));
+  const settled = without.with(Object.fromEntries(off.map((name) => [name, 0])));
+  const layout = xsaveOf(settled);
+  if (layout === undefined) return settled;
+  const known = layout.parts.reduce((mask, { number }) => mask | (1n << BigInt(number)), 3n);
+  if ((layout.xcr0 & ~known) !== 0n) return settled;
+  const size = xsaveSize(layout.parts, layout.xcr0);
+  return settled.map((e) =>
+    e.function === XSAVE_LEAF && e.index === 0 ? { ...e, ecx: Math.min(e.ecx, size) } : e,
+  );
 }
 
 /** The leaf of the address sizes: eax has the physical bits, the linear ones, and the guest's physical ones. */
@@ -249,7 +267,9 @@ export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline
       const eax = signature ?? registers.eax;
       return { ...EMPTY, ...registers, eax, function: fn, index, flags: flags & INDEXED };
     });
-  const table = CpuidTable.from(settleAddresses(settleXsave(kept, places), all));
+  const table = CpuidTable.from(
+    settleAddresses([...settleXsave(CpuidTable.from(kept), places)], all),
+  );
   if (given.length > 1) {
     notes.push("topology, caches, brand string and ids are those of the first table");
     notes.push("family, model and stepping are the lowest of the tables");
@@ -268,6 +288,7 @@ const EMPTY: CpuidEntry2 = Object.freeze({
 
 /** Formats a baseline as lines: its notes, and each host's losses under `host 1`, from 1. */
 export function formatBaseline(result: CpuidBaseline): string {
+  refuseMissing("formatBaseline()", result, ["kind"]);
   if (result.kind === "vendors") return result.why;
   const hosts = result.losses.flatMap((losses, i) => [
     `host ${i + 1} loses ${losses.length === 0 ? "nothing" : losses.length}`,

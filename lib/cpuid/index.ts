@@ -1,4 +1,13 @@
 /** The entry `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
+export {
+  aliasesOf,
+  CPUID_NAME_SOURCES,
+  type CpuidFieldAliases,
+  type CpuidNameSource,
+  findField,
+  resolveField,
+  suggestFields,
+} from "./aliases.ts";
 export { applyDiff } from "./apply.ts";
 export { baseline, type CpuidBaseline, formatBaseline } from "./baseline.ts";
 export { type FromSupportedOptions, fromSupported } from "./builder.ts";
@@ -83,6 +92,13 @@ export {
   type NeedsOptions,
   needs,
 } from "./needs.ts";
+export {
+  type CpuidPortability,
+  type PortabilityReason,
+  type PortabilityReasonKind,
+  type PortableOptions,
+  portable,
+} from "./portable.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidQueryOptions,
@@ -100,3 +116,14 @@ export {
   CpuidTable,
   type CpuidTableJson,
 } from "./table.ts";
+export {
+  type WithXsaveOptions,
+  withXsave,
+  XSAVE_COMPONENTS,
+  type XsaveComponent,
+  type XsaveLayout,
+  type XsavePart,
+  xsaveCompactedSize,
+  xsaveOf,
+  xsaveSize,
+} from "./xsave.ts";

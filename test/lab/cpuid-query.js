@@ -78,7 +78,7 @@ const TABLES = {
   "highest-basic-leaf-d": (entries) => changeLeaf0(entries, { eax: 0xd }),
 };
 
-using kvm = Kvm.open();
+const kvm = Kvm.open();
 const supported = kvm.getSupportedCpuid();
 for (const name of ["AuthenticAMD", "GenuineIntel"]) {
   for (const [table, make] of Object.entries(TABLES)) {
@@ -86,7 +86,7 @@ for (const name of ["AuthenticAMD", "GenuineIntel"]) {
       const cpuid = make(changeLeaf0([...fromSupported(supported)], vendor(name)));
       const inputs = inputsOf(cpuid);
       const program = guest("long", (g) => g.cpuidAll(inputs).done());
-      using box = new Sandbox(kvm, { program, cpuid });
+      const box = new Sandbox(kvm, { program, cpuid });
       const { vcpu } = box;
       if (xcr0 !== 1n) {
         const sregs = vcpu.getSregs();
@@ -101,6 +101,8 @@ for (const name of ["AuthenticAMD", "GenuineIntel"]) {
       const state = { cr4, apicBase, xcr0: vcpu.getXcrs().xcrs[0].value };
       const line = { name, table, cpuid, stored, supported, state, results };
       console.log(JSON.stringify(line, (_, it) => (typeof it === "bigint" ? Number(it) : it)));
+      box.close();
     }
   }
 }
+kvm.close();

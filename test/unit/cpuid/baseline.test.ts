@@ -102,6 +102,20 @@ test("a component with another layout is left out, with its bit and its size", (
   );
 });
 
+test("a component that is left out takes its siblings and its features with it", () => {
+  const wide = young
+    .with({ avx512f: 1, avx512vl: 1, xcr0_avx512_opmask: 1 })
+    .with({ xcr0_avx512_zmm_hi256: 1, xcr0_avx512_hi16_zmm: 1 })
+    .append({ function: 0xd, index: 5, flags: 1, eax: 64, ebx: 1088 })
+    .append({ function: 0xd, index: 6, flags: 1, eax: 512, ebx: 1152 })
+    .append({ function: 0xd, index: 7, flags: 1, eax: 1024, ebx: 1664 });
+  const moved = wide.map((e) => (e.function === 0xd && e.index === 5 ? { ...e, ebx: 832 } : e));
+  const table = tableOf(baseline([wide, moved]));
+  expect(table.find(0xd, 0)?.eax).toBe(0x207);
+  expect([table.get("avx512f"), table.get("avx512vl"), table.get("adx")]).toEqual([0, 0, 1]);
+  expect(table.find(0xd, 6)).toBeUndefined();
+});
+
 test("a dump without sub-leaves of XSAVE keeps its components and size", () => {
   const bare = young.filter((e) => e.function !== 0xd || e.index === 0);
   expect(tableOf(baseline([bare, bare])).find(0xd, 0)).toMatchObject({ eax: 0x207, ecx: 0xa88 });
@@ -146,6 +160,7 @@ test("the baseline of one table is that table", () => {
 test.each([
   [() => baseline([]), "baseline(): expected at least one table, got none"],
   [() => baseline(5 as never), "baseline(): expected an array"],
+  [() => formatBaseline({} as never), "formatBaseline(): missing member kind"],
   [() => baseline([5 as never]), "baseline(): [0]: expected an array"],
 ])("a wrong argument is refused: %s", (call, message) => {
   expect(call).toThrow(message);
