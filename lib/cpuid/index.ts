@@ -68,6 +68,7 @@ export {
   readField,
   writeField,
 } from "./field.ts";
+<<<<<<< HEAD
 export {
   INSTRUCTION_FEATURES,
   type InstructionFeature,
@@ -99,6 +100,31 @@ export {
   type PortableOptions,
   portable,
 } from "./portable.ts";
+=======
+export type {
+  CpuidDump,
+  CpuidFeatureList,
+  CpuidFileCapability,
+  CpuidFileMsr,
+  CpuidFileProblem,
+  CpuidFileTable,
+  CpuidFormat,
+  CpuidMask,
+  CpuidMaskEntry,
+} from "./formats/dump.ts";
+export {
+  CPUID_FORMATS,
+  type CpuidFormatName,
+  detectFormat,
+  formatCpuid,
+  formatCpuidFeatures,
+  formatCpuidMask,
+  type ReadCpuidOptions,
+  readCpuid,
+} from "./formats/index.ts";
+export { CPUID_FILE_HEAD, CPUID_FILE_LIMIT } from "./formats/limits.ts";
+export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
+>>>>>>> main
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidQueryOptions,

@@ -18,7 +18,7 @@ const FILE = "/tmp/state";
 const MODELS = ["max", "Opteron_G3"] as const;
 type Model = (typeof MODELS)[number];
 
-/** What cpuid-portable.js prints. */
+/** The line that cpuid-portable.js prints. */
 interface Printed {
   readonly supported: readonly CpuidEntry2[];
   readonly cpuid?: readonly CpuidEntry2[];
