@@ -68,39 +68,6 @@ export {
   readField,
   writeField,
 } from "./field.ts";
-<<<<<<< HEAD
-export {
-  INSTRUCTION_FEATURES,
-  type InstructionFeature,
-  type UnnamedBit,
-  WITHOUT_SUPPORT,
-  type WithoutSupport,
-} from "./instruction-features.ts";
-export {
-  type CpuidFieldKind,
-  type CpuidFieldNature,
-  type CpuidFieldOrder,
-  natureOf,
-  PER_CPU_FIELDS,
-} from "./kinds.ts";
-export {
-  type CodeDecoder,
-  type CodeNeed,
-  type CodeNeeds,
-  type CodePart,
-  type DecodedInstruction,
-  formatNeed,
-  type NeedsOptions,
-  needs,
-} from "./needs.ts";
-export {
-  type CpuidPortability,
-  type PortabilityReason,
-  type PortabilityReasonKind,
-  type PortableOptions,
-  portable,
-} from "./portable.ts";
-=======
 export type {
   CpuidDump,
   CpuidFeatureList,
@@ -123,8 +90,38 @@ export {
   readCpuid,
 } from "./formats/index.ts";
 export { CPUID_FILE_HEAD, CPUID_FILE_LIMIT } from "./formats/limits.ts";
+export {
+  INSTRUCTION_FEATURES,
+  type InstructionFeature,
+  type UnnamedBit,
+  WITHOUT_SUPPORT,
+  type WithoutSupport,
+} from "./instruction-features.ts";
+export {
+  type CpuidFieldKind,
+  type CpuidFieldNature,
+  type CpuidFieldOrder,
+  natureOf,
+  PER_CPU_FIELDS,
+} from "./kinds.ts";
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
->>>>>>> main
+export {
+  type CodeDecoder,
+  type CodeNeed,
+  type CodeNeeds,
+  type CodePart,
+  type DecodedInstruction,
+  formatNeed,
+  type NeedsOptions,
+  needs,
+} from "./needs.ts";
+export {
+  type CpuidPortability,
+  type PortabilityReason,
+  type PortabilityReasonKind,
+  type PortableOptions,
+  portable,
+} from "./portable.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidQueryOptions,

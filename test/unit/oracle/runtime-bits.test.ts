@@ -101,13 +101,8 @@ test.each([
   ["compacted", ["xsave_sz_xcr0_xss"]],
   ["hlt", ["kvm_pv_unhalt"]],
   ["sgx", [undefined, undefined]],
-<<<<<<< HEAD
   ["xen", ["xen_vtsc_mul", "xen_vtsc_shift", "xen_host_tsc_khz"]],
-])("the bits with the condition %s are %j", (when, names) => {
-=======
-  ["xen", [undefined, undefined, undefined]],
 ])("the runtime bits with the condition %s are %j", (when, names) => {
->>>>>>> main
   expect(KVM_OWNED.filter((row) => row.when === when).map(({ field }) => field)).toEqual(names);
 });
 
