@@ -43,6 +43,7 @@ export {
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
   sameEntry,
 } from "./entry.ts";
+export { type ResolvedFeatures, resolveFeatures, type UnknownFeature } from "./features.ts";
 export {
   CPUID_SPACES,
   type CpuidBits,
