@@ -55,6 +55,7 @@ export {
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
   sameEntry,
 } from "./entry.ts";
+export { type ResolvedFeatures, resolveFeatures, type UnknownFeature } from "./features.ts";
 export {
   CPUID_SPACES,
   type CpuidBits,
