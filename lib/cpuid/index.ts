@@ -106,6 +106,7 @@ export {
   PER_CPU_FIELDS,
 } from "./kinds.ts";
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
+export { type ImportedCpuidModel, importedModelTable } from "./models/imported.ts";
 export { findModel, models, type NamedCpuidModel, namedModels } from "./models/lookup.ts";
 export type {
   CpuidModel,
@@ -116,6 +117,7 @@ export type {
   CpuidModelVariant,
   CpuidModelVendor,
 } from "./models/model.ts";
+export { importQemuModel } from "./models/qemu.ts";
 export { modelTable } from "./models/table.ts";
 export {
   type CodeDecoder,
