@@ -72,3 +72,14 @@ export {
   CpuidTable,
   type CpuidTableJson,
 } from "./table.ts";
+export {
+  type WithXsaveOptions,
+  withXsave,
+  XSAVE_COMPONENTS,
+  type XsaveComponent,
+  type XsaveLayout,
+  type XsavePart,
+  xsaveCompactedSize,
+  xsaveOf,
+  xsaveSize,
+} from "./xsave.ts";
