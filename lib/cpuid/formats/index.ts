@@ -1,19 +1,82 @@
 /** The formats of files about CPUID: detects, reads and writes them. Each format is one file beside this one. */
-import { describe, refuseUnknown, suggestion, toBytes, toList } from "../../options.ts";
+import {
+  describe,
+  refuseMisfit,
+  refuseMissing,
+  refuseUnknown,
+  suggestion,
+  toBytes,
+  toList,
+  toU32,
+  toU64,
+} from "../../options.ts";
+import { toChanges } from "../mask.ts";
 import { CpuidTable } from "../table.ts";
-import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
+import { cloudHypervisor } from "./cloud-hypervisor.ts";
+import { cpuidQueries } from "./cpuid-queries.ts";
+import { cpuinfo } from "./cpuinfo.ts";
+import type {
+  CpuidDump,
+  CpuidFeatureList,
+  CpuidFileMsr,
+  CpuidFileTable,
+  CpuidFormat,
+  CpuidMask,
+} from "./dump.ts";
+import { firecrackerFingerprint, firecrackerTemplate } from "./firecracker.ts";
+import { gitLfs } from "./git-lfs.ts";
 import { json } from "./json.ts";
+import { libvirtCpu, libvirtCpudata } from "./libvirt.ts";
 import { CPUID_FILE_HEAD, CPUID_FILE_LIMIT } from "./limits.ts";
+import { qemuCpu, qemuQmp } from "./qemu.ts";
+import { quotedMail } from "./quoted-mail.ts";
 import { hasTerminators } from "./terminators.ts";
+import { virtualboxLog } from "./virtualbox.ts";
+import { xenFeatures, xenMask } from "./xen.ts";
+
+/** The name of a format that is read without removing anything around it. */
+type PlainFormatName =
+  | "json"
+  | "firecracker-template"
+  | "firecracker-fingerprint"
+  | "libvirt-cpudata"
+  | "libvirt-cpu"
+  | "qemu-cpu"
+  | "qemu-qmp"
+  | "cpuinfo"
+  | "xen-cpuid"
+  | "xen-features"
+  | "cloud-hypervisor"
+  | "cpuid-queries"
+  | "virtualbox-log"
+  | "git-lfs";
 
 /** The name of a format. */
-export type CpuidFormatName = "json";
+export type CpuidFormatName = PlainFormatName | "quoted-mail";
 
 /** The formats by name. If a file fits several equally well, the first one is used. */
-const FORMATS: Readonly<Record<CpuidFormatName, CpuidFormat>> = { json };
+const FORMATS: Readonly<Record<PlainFormatName, CpuidFormat>> = {
+  json,
+  "firecracker-template": firecrackerTemplate,
+  "firecracker-fingerprint": firecrackerFingerprint,
+  "libvirt-cpudata": libvirtCpudata,
+  "libvirt-cpu": libvirtCpu,
+  "qemu-cpu": qemuCpu,
+  "qemu-qmp": qemuQmp,
+  cpuinfo,
+  "xen-cpuid": xenMask,
+  "xen-features": xenFeatures,
+  "cloud-hypervisor": cloudHypervisor,
+  "cpuid-queries": cpuidQueries,
+  "virtualbox-log": virtualboxLog,
+  "git-lfs": gitLfs,
+};
 
 /** All formats. */
-export const CPUID_FORMATS: readonly CpuidFormat[] = Object.values(FORMATS);
+export const CPUID_FORMATS: readonly CpuidFormat[] = Object.freeze([
+  ...Object.values(FORMATS),
+  quotedMail(Object.values(FORMATS)),
+]);
 
 /** The options of {@link readCpuid}. */
 export interface ReadCpuidOptions {
@@ -139,4 +202,63 @@ export function formatCpuid(
   if (write === undefined) throw new TypeError(`${where}: the format "${name}" is only read`);
   const list = tables instanceof CpuidTable ? [tables] : toList<unknown>(where, tables);
   return write(list.map((table, i) => toFileTable(where, table, i, list.length)));
+}
+
+/**
+ * Writes a mask as a file of a format that has masks: firecracker-template, xen-cpuid or cloud-hypervisor.
+ *
+ * @param msrs - changes of MSRs, which only a Firecracker template has.
+ * @throws TypeError for an unknown format, one without masks, and anything but a mask. RangeError if the format has no
+ *   way to write a part of the mask.
+ */
+export function formatCpuidMask(
+  mask: CpuidMask,
+  format: CpuidFormatName,
+  msrs: readonly CpuidFileMsr[] = [],
+): Uint8Array {
+  const where = "formatCpuidMask()";
+  const { name, formatMask } = refuseUnknownFormat(where, format);
+  if (formatMask === undefined) throw new TypeError(`${where}: the format "${name}" has no masks`);
+  const checked = { ...mask, mask: toChanges(where, mask) };
+  const list = toList(`${where}: msrs`, msrs);
+  for (const [i, { index, mask: bits, value }] of list.entries()) {
+    const at = `${where}: msrs[${i}]`;
+    toU32(`${at}: index`, index);
+    if ((toU64(`${at}: value`, value) & ~toU64(`${at}: mask`, bits)) !== 0n) {
+      throw new RangeError(`${at}: value has bits outside of mask`);
+    }
+  }
+  if (list.length > 0 && name !== "firecracker-template") {
+    throw new RangeError(`${where}: the format "${name}" has no MSRs`);
+  }
+  return formatMask(checked, list);
+}
+
+/**
+ * Writes features as a file of a format that has them: qemu-cpu, libvirt-cpu or xen-features. The names are written as
+ * they are, so features of one program may be unknown to another.
+ *
+ * @throws TypeError for an unknown format, one without features, and anything but features. RangeError if the format
+ *   cannot contain a name or a property.
+ */
+export function formatCpuidFeatures(
+  features: CpuidFeatureList,
+  format: CpuidFormatName,
+): Uint8Array {
+  const where = "formatCpuidFeatures()";
+  const { name, formatFeatures } = refuseUnknownFormat(where, format);
+  if (formatFeatures === undefined) {
+    throw new TypeError(`${where}: the format "${name}" has no features that can be written`);
+  }
+  const optional = ["model", "vendor"];
+  refuseMisfit(where, features, ["on", "off", "properties"], optional);
+  const { on, off, properties, model, vendor } = features;
+  refuseMissing(`${where}: properties`, properties, []);
+  const texts = [...toList(`${where}: on`, on), ...toList(`${where}: off`, off)];
+  for (const text of [...texts, ...Object.values(properties), model ?? "", vendor ?? ""]) {
+    if (typeof text !== "string") {
+      throw new TypeError(`${where}: expected a string, got ${describe(text)}`);
+    }
+  }
+  return formatFeatures(features);
 }

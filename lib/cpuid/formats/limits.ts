@@ -17,3 +17,6 @@ export const MOST_PROBLEMS = 100;
 
 /** The longest line of a text format, in characters; a longer one is a fault and is not read. */
 export const LONGEST_LINE = 4096;
+
+/** The largest number of changes of a mask. */
+export const MOST_MASK_ENTRIES = 16_384;
