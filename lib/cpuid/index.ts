@@ -39,6 +39,23 @@ export {
   readField,
   writeField,
 } from "./field.ts";
+export { fixTable } from "./lint/fix.ts";
+export {
+  type CpuidLintFinding,
+  type CpuidLintNotJudged,
+  type CpuidLintOptions,
+  type CpuidLintResult,
+  lint,
+} from "./lint/lint.ts";
+export type {
+  CpuidLintEdit,
+  CpuidLintProfile,
+  CpuidLintRule,
+  CpuidLintRuleId,
+  CpuidLintSeverity,
+  CpuidLintVm,
+} from "./lint/rule.ts";
+export { CPUID_LINT_RULES } from "./lint/rules.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidEntryJson,
