@@ -7,6 +7,14 @@ export {
   checkCpuid,
 } from "./check.ts";
 export {
+  type CpuidDependency,
+  type CpuidDependencySeverity,
+  closeFeatures,
+  cpuidDependencies,
+  dependentFeatures,
+  missingDependencies,
+} from "./dependencies.ts";
+export {
   type CpuidChange,
   type CpuidEntryChange,
   type CpuidFieldChange,
@@ -63,3 +71,14 @@ export {
   CpuidTable,
   type CpuidTableJson,
 } from "./table.ts";
+export {
+  type WithXsaveOptions,
+  withXsave,
+  XSAVE_COMPONENTS,
+  type XsaveComponent,
+  type XsaveLayout,
+  type XsavePart,
+  xsaveCompactedSize,
+  xsaveOf,
+  xsaveSize,
+} from "./xsave.ts";

@@ -82,7 +82,7 @@ interface CpuidDumpBase {
   readonly msrs: readonly CpuidFileMsr[];
 }
 
-/** The contents of a file: its kind says whether it has tables, a mask or feature names. */
+/** The contents of a file: its kind is whether it has tables, a mask or feature names. */
 export type CpuidDump = CpuidDumpBase &
   (
     | { readonly kind: "tables"; readonly tables: readonly CpuidFileTable[] }
