@@ -1,4 +1,13 @@
 /** The entry `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
+export {
+  aliasesOf,
+  CPUID_NAME_SOURCES,
+  type CpuidFieldAliases,
+  type CpuidNameSource,
+  findField,
+  resolveField,
+  suggestFields,
+} from "./aliases.ts";
 export { type FromSupportedOptions, fromSupported } from "./builder.ts";
 export {
   type CheckCpuidOptions,
