@@ -55,6 +55,7 @@ export {
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
   sameEntry,
 } from "./entry.ts";
+export { type ResolvedFeatures, resolveFeatures, type UnknownFeature } from "./features.ts";
 export {
   CPUID_SPACES,
   type CpuidBits,
@@ -105,6 +106,17 @@ export {
   PER_CPU_FIELDS,
 } from "./kinds.ts";
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
+export { findModel, models, type NamedCpuidModel, namedModels } from "./models/lookup.ts";
+export type {
+  CpuidModel,
+  CpuidModelAliases,
+  CpuidModelCache,
+  CpuidModelSignature,
+  CpuidModelSources,
+  CpuidModelVariant,
+  CpuidModelVendor,
+} from "./models/model.ts";
+export { modelTable } from "./models/table.ts";
 export {
   type CodeDecoder,
   type CodeNeed,
