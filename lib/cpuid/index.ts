@@ -9,6 +9,7 @@ export {
   suggestFields,
 } from "./aliases.ts";
 export { type FromSupportedOptions, fromSupported } from "./builder.ts";
+export { type CpuidCache, cachesOf } from "./cache-values.ts";
 export {
   type CheckCpuidOptions,
   type CpuidFinding,
@@ -43,6 +44,7 @@ export {
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
   sameEntry,
 } from "./entry.ts";
+export { describeValue, valuesOf } from "./enumerations.ts";
 export {
   CPUID_SPACES,
   type CpuidBits,
@@ -56,6 +58,11 @@ export {
   readField,
   writeField,
 } from "./field.ts";
+export {
+  type CpuidKvmTreatment,
+  type CpuidKvmTreatmentName,
+  kvmTreatmentOf,
+} from "./kvm-treatment.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidEntryJson,
@@ -63,6 +70,20 @@ export {
   CpuidTable,
   type CpuidTableJson,
 } from "./table.ts";
+export {
+  type CpuidDomain,
+  type CpuidTopology,
+  type CpuidTopologyLevel,
+  topologyOf,
+} from "./topology-values.ts";
+export {
+  addressSizesOf,
+  brandOf,
+  type CpuidAddressSizes,
+  type CpuidSignature,
+  signatureOf,
+  vendorOf,
+} from "./values.ts";
 export {
   type WithXsaveOptions,
   withXsave,

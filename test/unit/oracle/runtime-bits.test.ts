@@ -1,10 +1,16 @@
 /** Claims about the bits of a CPUID table that KVM sets itself. */
 import { expect, test } from "vitest";
-import { CpuidTable, diff, fields } from "../../../lib/cpuid/index.ts";
+import {
+  type CpuidFieldValuesInput,
+  CpuidTable,
+  diff,
+  fields,
+  kvmTreatmentOf,
+} from "../../../lib/cpuid/index.ts";
 import { isOwned, KVM_OWNED } from "../../../lib/oracle/index.ts";
 import { supported } from "../cpuid/supported-table.ts";
 
-test.each([
+test.each<CpuidFieldValuesInput>([
   { osxsave: 1 },
   { apic: 1 },
   { monitor: 1 },
@@ -16,7 +22,7 @@ test.each([
   expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([true]);
 });
 
-test.each([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_time: 1 }])(
+test.each<CpuidFieldValuesInput>([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_time: 1 }])(
   "KVM does not own %o",
   (values) => {
     expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([false]);
@@ -112,4 +118,12 @@ test("a row's field has the bits of the row", () => {
   expect(
     found.map((one) => [one?.space, one?.function, one?.register, one?.low, one?.high]),
   ).toEqual(rows.map((row) => [row.space, row.function, row.register, row.low, row.high]));
+});
+
+test("KVM's writes of native feature bits are the fields that lib/cpuid marks as owned", () => {
+  const listed = KVM_OWNED.filter(({ space }) => space === "native").flatMap(
+    (row) => row.field ?? [],
+  );
+  const marked = fields().filter(({ name }) => kvmTreatmentOf(name)?.isOwned === true);
+  expect(listed).toEqual(expect.arrayContaining(marked.map(({ name }) => name)));
 });
