@@ -4,10 +4,14 @@
  */
 import { describe, quoted, suggestion } from "../options.ts";
 import { type CpuidEntry2, type CpuidRegister, formatLeaf, isIndexed, locate } from "./entry.ts";
+import type { CpuidBitName } from "./generated/bits.ts";
 import { CPUID_FIELDS, type CpuidFieldName, type CpuidFieldRow } from "./generated/fields.ts";
 import { suggest } from "./names.ts";
 
-export type { CpuidFieldName };
+export type { CpuidBitName, CpuidFieldName };
+
+/** Names every field that is wider than one bit. */
+export type CpuidWideName = Exclude<CpuidFieldName, CpuidBitName>;
 
 /** A space of leaf numbers: the CPU's own, or a hypervisor interface whose leaves are relative to its base. */
 export type CpuidSpace = keyof typeof CPUID_FIELDS;
@@ -128,6 +132,11 @@ export function field(name: CpuidFieldName): CpuidField {
     throw new TypeError(`unknown CPUID field: expected a name, got ${describe(name)}`);
   }
   return unknownField(name);
+}
+
+/** Whether a text is the name of a field. */
+export function isFieldName(name: string): name is CpuidFieldName {
+  return open().byName.has(name);
 }
 
 /** Whether the index selects between entries of this function, according to KVM or to the database's sub-leaves. */

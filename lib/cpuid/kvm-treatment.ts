@@ -2,6 +2,7 @@
 import { field } from "./field.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";
 import { CPUID_KVM, type CpuidKvmRow } from "./generated/kvm.ts";
+import { RUNTIME_OWNED, type RuntimeOwnedBits } from "./runtime-owned.ts";
 
 /** How KVM decides whether KVM_GET_SUPPORTED_CPUID reports a feature. */
 export type CpuidKvmTreatmentName = CpuidKvmRow[1];
@@ -12,7 +13,7 @@ export interface CpuidKvmTreatment {
   readonly treatment: CpuidKvmTreatmentName;
   /** The treatment as a sentence. */
   readonly sentence: string;
-  /** Whether KVM writes the bits of a vCPU's table itself when the vCPU's state changes (kvm_update_cpuid_runtime). */
+  /** Whether KVM writes the bits of a vCPU's table itself when the vCPU's state changes (RUNTIME_OWNED). */
   readonly isOwned: boolean;
 }
 
@@ -31,16 +32,27 @@ const SENTENCES: { readonly [name in CpuidKvmTreatmentName]: string } = {
   runtime: "KVM sets it from the vCPU's state and never reports it as supported (RUNTIME_F).",
 };
 
+/** The conditions of bits that KVM owns on all kernels and for all guests. */
+const OWNED_ON_ALL: ReadonlySet<RuntimeOwnedBits["when"]> = new Set(["leaf", "quirk", "compacted"]);
+
 let rows: ReadonlyMap<CpuidFieldName, CpuidKvmTreatment> | undefined;
 
 /** Builds the map at first use, to keep importing fast. */
 function open(): ReadonlyMap<CpuidFieldName, CpuidKvmTreatment> {
-  rows ??= new Map(
-    CPUID_KVM.map(([name, treatment, isOwned]) => {
-      return [name, Object.freeze({ treatment, sentence: SENTENCES[treatment], isOwned })] as const;
+  if (rows) return rows;
+  const made = new Map<CpuidFieldName, CpuidKvmTreatment>();
+  const owned = new Set(
+    RUNTIME_OWNED.flatMap(({ space, when, field: name }) => {
+      return space === "native" && OWNED_ON_ALL.has(when) && name !== undefined ? [name] : [];
     }),
   );
-  return rows;
+  const sizes = [...owned].map((name) => [name, "runtime"] as const);
+  for (const [name, treatment] of [...sizes, ...CPUID_KVM]) {
+    const isOwned = owned.has(name);
+    made.set(name, Object.freeze({ treatment, sentence: SENTENCES[treatment], isOwned }));
+  }
+  rows = made;
+  return made;
 }
 
 /**

@@ -66,8 +66,8 @@ function printFields(entries: readonly CpuidEntry2[]): string {
 
 /**
  * Formats a table: "raw" is one aligned line per entry, in order; "fields" is each register that is not 0 with its
- * features by name, its wide fields as `name = value` (hexadecimal from 16 bits) with the value's name if it is not 0 and has one,
- * and its set reserved bits.
+ * features by name, its wide fields as `name = value` (hexadecimal from 16 bits), with the name of a value that is not
+ * 0 if it has one, and its set reserved bits.
  *
  * @throws TypeError for an unknown option or format.
  */

@@ -15,24 +15,26 @@ import {
 } from "./entry.ts";
 import {
   baseOf,
+  type CpuidBitName,
   type CpuidField,
   type CpuidFieldName,
   type CpuidSpace,
+  type CpuidWideName,
   field,
   formatBits,
   hasSubleaves,
   readField,
   writeField,
 } from "./field.ts";
-import type { CpuidBitName } from "./generated/bits.ts";
 import { printTable } from "./print.ts";
+import { type CpuidQueryOptions, type CpuidQueryResult, query } from "./query.ts";
 import { brandOf, vendorOf } from "./values.ts";
 
 /**
  * Maps field names to values to set. The compiler checks the names, and that the value of a one-bit field is 0 or 1.
  */
 export type CpuidFieldValuesInput = { readonly [name in CpuidBitName]?: 0 | 1 } & {
-  readonly [name in Exclude<CpuidFieldName, CpuidBitName>]?: number;
+  readonly [name in CpuidWideName]?: number;
 };
 
 /** One entry as JSON: numbers as hexadecimal text, index and flags as numbers, padding only if it is not zero. */
@@ -103,6 +105,9 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 
 const ENTRY_MEMBERS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx", "padding"];
 
+/** The members of a JSON file of one table (docs/cpuid-table.schema.json). */
+const TABLE_MEMBERS = ["entries", "cpu", "complete", "source", "$schema"];
+
 function entryFrom(value: unknown, i: number): CpuidEntry2 {
   if (!isRecord(value)) throw new TypeError(`cpuid table: entry ${i} is not an object`);
   refuseUnknown(`cpuid table: entry ${i}`, value, ENTRY_MEMBERS, "member");
@@ -153,11 +158,14 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return new CpuidTable(toList("CpuidTable.from()", entries).map(entry));
   }
 
-  /** Makes a table from the result of {@link toJSON}; numbers may also be plain. Anything else is a TypeError. */
+  /**
+   * Makes a table from the result of {@link toJSON}, or from a JSON file of one table, whose other members (cpu,
+   * complete, source) are not read; numbers may also be plain. Anything else is a TypeError.
+   */
   static fromJSON(value: unknown): CpuidTable {
     const { entries } = isRecord(value) ? value : { entries: undefined };
     if (!Array.isArray(entries)) throw new TypeError("cpuid table: no array of entries");
-    refuseUnknown("cpuid table", value, ["entries"], "member");
+    refuseUnknown("cpuid table", value, TABLE_MEMBERS, "member");
     return new CpuidTable(entries.map(entryFrom));
   }
 
@@ -183,6 +191,15 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
    */
   find(fn: number, index?: number): CpuidEntry2 | undefined {
     return this.#entries[locate(this.#entries, fn, index)];
+  }
+
+  /**
+   * Returns what a guest's CPUID instruction returns on a vCPU with this table: see {@link query}.
+   *
+   * @throws RangeError for a number that does not fit; TypeError for an unknown option.
+   */
+  query(fn: number, index: number = 0, options: CpuidQueryOptions = {}): CpuidQueryResult {
+    return query(this.#entries, fn, index, options);
   }
 
   /** Returns the base of a space: 0 for "native", else the leaf with its signature; undefined if it is absent. */
