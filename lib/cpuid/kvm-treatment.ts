@@ -1,4 +1,4 @@
-/** What KVM does with a CPUID field, in the kernel's words. The data is gen/facts/cpuid-kvm.csv. */
+/** How KVM treats a CPUID field: whether it reports the field, and whether it writes it. The data is gen/facts/cpuid-kvm.csv. */
 import { field } from "./field.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";
 import { CPUID_KVM, type CpuidKvmRow } from "./generated/kvm.ts";
@@ -7,7 +7,7 @@ import { RUNTIME_OWNED, type RuntimeOwnedBits } from "./runtime-owned.ts";
 /** How KVM decides whether KVM_GET_SUPPORTED_CPUID reports a feature. */
 export type CpuidKvmTreatmentName = CpuidKvmRow[1];
 
-/** What KVM does with a field. */
+/** How KVM treats a field. */
 export interface CpuidKvmTreatment {
   /** The macro of kvm_initialize_cpu_caps() that declares it; "runtime" for the sizes of the XSAVE area too. */
   readonly treatment: CpuidKvmTreatmentName;
@@ -56,7 +56,7 @@ function open(): ReadonlyMap<CpuidFieldName, CpuidKvmTreatment> {
 }
 
 /**
- * Returns what KVM of Linux 7.2 does with a field.
+ * Returns how KVM of Linux 7.2 treats a field.
  *
  * @returns undefined if KVM does not know the field as a feature: KVM_GET_SUPPORTED_CPUID then reports 0, or a value that
  *   KVM computes for the whole register, such as a size or a count. Hypervisor leaves are not included.

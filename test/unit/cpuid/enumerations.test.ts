@@ -1,4 +1,4 @@
-/** Tests of the names of values, of what KVM does with a field, and of the types of values. */
+/** Tests of the names of values, of KVM's treatment of a field, and of the types of values. */
 import { expect, expectTypeOf, test } from "vitest";
 import {
   type CpuidFieldName,
