@@ -1,5 +1,6 @@
 /** The entry `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
 export { type FromSupportedOptions, fromSupported } from "./builder.ts";
+export { type CpuidCacheInput, withCaches } from "./caches.ts";
 export {
   type CheckCpuidOptions,
   type CpuidFinding,
@@ -47,6 +48,7 @@ export {
   readField,
   writeField,
 } from "./field.ts";
+export { type CpuidHypervisor, withHypervisors } from "./hypervisor.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidEntryJson,
@@ -54,6 +56,7 @@ export {
   CpuidTable,
   type CpuidTableJson,
 } from "./table.ts";
+export { apicIds, type CpuidTopologyInput, forVcpu, withTopology } from "./topology.ts";
 export {
   type WithXsaveOptions,
   withXsave,
