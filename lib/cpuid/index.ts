@@ -1,4 +1,14 @@
 /** The entry `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
+export {
+  CpuidBuilder,
+  type CpuidBuildVendor,
+  type CpuidFeatureEdit,
+  type CpuidFeaturesOptions,
+  type CpuidSignatureInput,
+  type CpuidStart,
+  cpuid,
+} from "./build.ts";
+export { type CpuidBuildChange, formatBuildChange } from "./build-change.ts";
 export { type FromSupportedOptions, fromSupported } from "./builder.ts";
 export { type CpuidCacheInput, withCaches } from "./caches.ts";
 export {

@@ -67,7 +67,14 @@ export function reaches(table: CpuidTable, fn: number): boolean {
 export function withMaximum(table: CpuidTable, fn: number): CpuidTable {
   if (reaches(table, fn)) return table;
   const raised = withLeaf(table, (fn & 0xf0000000) >>> 0, [{ eax: fn }]);
-  return raised.find(fn, 0) === undefined ? withLeaf(raised, fn, [{}]) : raised;
+  return withSubleaf(raised, fn, 0);
+}
+
+/** Adds an entry of zeros for a sub-leaf, if the table does not have it. */
+export function withSubleaf(table: CpuidTable, fn: number, index: number): CpuidTable {
+  const own = leafEntries(table, fn).map((e) => ({ index: e.index ?? 0 }));
+  if (own.some((e) => e.index === index)) return table;
+  return withLeaf(table, fn, [...own, { index }]);
 }
 
 /** Which vendor's rules a table follows: those of AMD for AMD and Hygon, those of Intel for all others. */
