@@ -1,4 +1,4 @@
-/** `node-kvm cpuid`: prints a table, or the differences of two. */
+/** `node-kvm cpuid`: prints a CPUID table, or the differences between two tables. */
 import { readFileSync } from "node:fs";
 import { CpuidTable, diff, printDiff, printTable } from "../cpuid/index.ts";
 import { parseRawTable } from "../cpuid/parse.ts";
@@ -26,12 +26,12 @@ export const TABLE_SOURCES: string =
   `${NAMES} (of this host's KVM), a file, or - for standard input; a file contains ${FORMATS}, ` +
   "of which FILE#ID is the vCPU with this id";
 
-/** Prints the table that `source` names. */
+/** Prints the CPUID table that `source` names. */
 export function cpuidShow(source: string, form: TableForm): void {
   const table = load(source);
   const text =
     form === "json" ? JSON.stringify(table, null, 2) : printTable(table, { format: form });
-  // A register's continuation lines start below its fields.
+  // The continuation lines of a register start below its fields.
   const fitting = form === "fields" ? wrapLines(text, " ".repeat(18)) : text;
   process.stdout.write(`${fitting.trimEnd()}\n`);
 }
@@ -45,10 +45,10 @@ function wrapLines(text: string, rest: string): string {
     .join("\n");
 }
 
-/** Prints the fields in which two tables differ; returns 1 if they do. */
+/** Prints the fields in which two tables differ; returns 1 if there are any. */
 export function cpuidDiff(before: string, after: string): number {
   if (before === STDIN && after === STDIN) {
-    throw new CommandError("standard input contains one table: give - only once");
+    throw new CommandError("standard input contains only one table: name - only once");
   }
   const changes = diff(load(before), load(after));
   if (changes.length > 0)
@@ -67,7 +67,7 @@ function load(source: string): CpuidTable {
   try {
     return parse(bytes, vcpu);
   } catch (cause) {
-    // A saved state may have many faults, one per line.
+    // A saved state may have many faults, which are printed one per line.
     const why = reasonOf(cause).split("\n", 2).join("");
     throw new CommandError(`${source} contains no CPUID table: ${why}; use ${FORMATS}`, { cause });
   }
@@ -111,7 +111,8 @@ function asJson(text: string): object {
 function tableOf({ vcpus }: VmState, wanted: number | undefined): CpuidTable {
   const ids = vcpus.map(({ id }) => id).join(", ");
   const found = wanted === undefined ? vcpus[0] : vcpus.find(({ id }) => id === wanted);
-  if (found === undefined) throw new RangeError(`the vCPUs of this state are: ${ids || "none"}`);
+  if (found === undefined)
+    throw new RangeError(`the vCPUs of this state have the ids: ${ids || "none"}`);
   if (found.cpuid === undefined) throw new RangeError(`vCPU ${found.id} was saved without a table`);
   if (wanted === undefined && vcpus.length > 1) {
     process.stderr.write(`node-kvm: this is vCPU ${found.id} of ${ids}; FILE#ID names another\n`);

@@ -1,4 +1,4 @@
-/** What a step of the builder changed in a table, field by field, with the reason. The steps are build.ts. */
+/** The changes of one step of the builder, field by field, with their reasons. The steps are build.ts. */
 import { refuseMissing } from "../options.ts";
 import { diff } from "./diff.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, entry, formatLeaf } from "./entry.ts";

@@ -24,7 +24,7 @@ export type CpuidFeatureEdit = `${"+" | "-"}${CpuidFieldName}`;
 /** The last argument of {@link CpuidBuilder.features}. */
 export interface CpuidFeaturesOptions {
   /**
-   * What happens to features that depend on each other. "close", the default: turning one on turns on what it needs,
+   * The treatment of features that depend on each other. "close", the default: turning one on turns on what it needs,
    * and turning one off turns off what needs it. "refuse": both are a RangeError.
    */
   readonly dependencies?: "close" | "refuse";
@@ -195,7 +195,7 @@ export class CpuidBuilder {
     return this.#table;
   }
 
-  /** What each step changed and why, in order. */
+  /** The changes of all steps, in order, each with its reason. */
   get changes(): readonly CpuidBuildChange[] {
     return this.#changes;
   }
@@ -335,7 +335,9 @@ export class CpuidBuilder {
     }
     const sized = withField(this.#table, "virt_addr_bits", bits);
     const made =
-      bits === 57 ? withFeatures(sized, closeFeatures(["la57"]), []) : withFeatures(sized, [], ["la57"]);
+      bits === 57
+        ? withFeatures(sized, closeFeatures(["la57"]), [])
+        : withFeatures(sized, [], ["la57"]);
     return this.#next("virtualBits", made, ({ name }) =>
       name === "virt_addr_bits" ? ASKED : "it goes with the width of virtual addresses",
     );
@@ -393,7 +395,7 @@ export class CpuidBuilder {
   /**
    * Drops what KVM does not support on a host: features that are not among the entries of KVM_GET_SUPPORTED_CPUID, and
    * those that need them. The widths of addresses become at most the host's, and leaf 0xD gets the host's sizes and
-   * offsets. {@link changes} lists what was dropped. Hyper-V's and Xen's leaves are not checked, because the supported
+   * offsets. {@link changes} lists each dropped bit. Hyper-V's and Xen's leaves are not checked, because the supported
    * entries do not have them; nor are osxsave, ospke, ht and tsc_deadline_timer, which they may lack.
    */
   within(supported: Iterable<CpuidEntry2Input>): CpuidBuilder {

@@ -12,7 +12,7 @@ interface FeatureLeaf {
   readonly function: number;
   /** The leaf has data only if one of these is on. */
   readonly features: readonly CpuidFieldName[];
-  /** What the leaf has at least if the feature is turned on and the leaf is empty. */
+  /** The contents of the leaf if the feature is turned on and the leaf is empty. */
   readonly entries?: readonly Omit<CpuidEntry2Input, "function">[];
   /** Whether the leaf also describes other things, so that it stays when the features are turned off. */
   readonly isShared?: true;

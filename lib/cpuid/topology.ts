@@ -1,6 +1,6 @@
 /**
  * The topology of a table: which bits of an APIC id number the thread, the core, the die and the package, and the
- * leaves that say so for Intel and AMD. What is particular to one vCPU is written by forVcpu().
+ * leaves that describe them for Intel and AMD. What is particular to one vCPU is written by forVcpu().
  */
 import { describe, refuseMissing, refuseUnknown } from "../options.ts";
 import { checkApicId } from "./apic-id.ts";

@@ -62,7 +62,7 @@ describe("cpuid", () => {
 });
 
 describe("features()", () => {
-  test("turns on what a feature needs, adds its leaves and says why", () => {
+  test("turns on what a feature needs, adds its leaves and lists the reasons", () => {
     expect(texts(intel.features("+avx2"))).toEqual([
       "features: 0x0.0:eax[31:0] max_std_leaf: 1 -> 0xd, because the leaf of a feature is within it",
       "features: 0x1.0:ecx[26] xsave: 0 -> 1, because avx2 needs it",
@@ -283,7 +283,7 @@ describe("signature()", () => {
     [{ family: 5, model: 16 }, "signature(): model 16 is above 15, which only family 6"],
     [{ steping: 1 }, 'signature(): unknown member "steping"'],
   ])("refuses %j", (signature, message) => {
-    expect(() => intel.signature(signature)).toThrow(message);
+    expect(() => intel.signature(signature as object)).toThrow(message);
   });
 });
 
@@ -312,7 +312,7 @@ describe("within()", () => {
     .xsave()
     .set({ zero_fcs_fds: 1 }).table;
 
-  test("drops what KVM does not support and what needs it, and says which is which", () => {
+  test("drops what KVM does not support and what needs it, and lists the reason of each", () => {
     const made = full.within(host);
     const dropped = ["xsaves", "cet_ss", "la57", "kvm_steal_time", "kvm_pv_tlb_flush"] as const;
     expect(dropped.filter((name) => made.table.has(name))).toEqual([]);

@@ -169,7 +169,7 @@ describe("withCaches() for AMD", () => {
 });
 
 describe("withCaches()", () => {
-  test("gives back what was asked for, for any caches", () => {
+  test("writes caches that decode to the given ones, for any caches", () => {
     // Without 0x80000006, which has fewer sizes.
     const table = intel.with({ max_ext_leaf: 0x80000004 });
     const json = JSON.stringify(table);

@@ -72,7 +72,7 @@ describe("apicIds()", () => {
     expect(apicIds({ dies: 3, cores: 1, threads: 3 })).toEqual([0, 1, 2, 4, 5, 6, 8, 9, 10]);
   });
 
-  test("are unique, rise, and are as many as there are vCPUs", () => {
+  test("are unique, rise, and are as many as the vCPUs", () => {
     fc.assert(
       fc.property(topologies, (topology) => {
         const { packages, dies, cores, threads } = topology;
@@ -271,7 +271,7 @@ describe("withTopology()", () => {
           .filter((e) => [4, 0x8000001d].includes(e.function) && (e.eax & 31) !== 0)
           .map((e) => (e.eax >>> 14) & 0xfff);
         expect(shares).toEqual([...shares].sort((a, b) => a - b));
-        // Each id tells thread, core and package apart.
+        // The ids without their thread bits are those of the cores.
         const [shift = 0] = found.map((level) => level[2]);
         const cpus = new Set(apicIds(topology).map((id) => id >> (shift ?? 0)));
         expect(cpus.size).toBe((topology.packages * inPackage) / threads);
