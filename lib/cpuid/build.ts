@@ -1,6 +1,6 @@
 /**
  * Building a table in steps from a model, another table or nothing. Each step is immutable and lists what it changed;
- * what it does is the file of its subject: features.ts, topology.ts, caches.ts, xsave.ts, hypervisor.ts, within.ts.
+ * what it does is the file of its subject: feature-edits.ts, topology.ts, caches.ts, xsave.ts, hypervisor.ts, within.ts.
  */
 import { inspectAs } from "../inspect.ts";
 import { describe, nearestName, quoted, refuseMissing, refuseUnknown, toList } from "../options.ts";
@@ -9,10 +9,12 @@ import { type CpuidBuildChange, type CpuidBuildDifference, differences } from ".
 import { type CpuidCacheInput, withCaches } from "./caches.ts";
 import { closeFeatures, dependentFeatures } from "./dependencies.ts";
 import type { CpuidEntry2Input } from "./entry.ts";
-import { withFeatures, withField } from "./features.ts";
+import { withFeatures, withField } from "./feature-edits.ts";
 import { type CpuidFieldName, field, formatBits } from "./field.ts";
 import { type CpuidHypervisor, withHypervisors } from "./hypervisor.ts";
 import { layoutOf, packed, withLeaf, withMaximum } from "./leaf.ts";
+import { findModel } from "./models/lookup.ts";
+import { modelTable } from "./models/table.ts";
 import { type CpuidFieldValuesInput, CpuidTable } from "./table.ts";
 import { type CpuidTopologyInput, forVcpu, withTopology } from "./topology.ts";
 import { withinSupported } from "./within.ts";
@@ -423,6 +425,13 @@ export class CpuidBuilder {
 
 /** The ways to start a table. */
 export interface CpuidStart {
+  /**
+   * Starts with a model or one of its variants, by any of its names; models() lists them. The table has one CPU with
+   * one thread, the model's caches, and no hypervisor leaves.
+   *
+   * @throws TypeError for an unknown name, with suggestions.
+   */
+  readonly model: (name: string) => CpuidBuilder;
   /** Starts with a table or any entries as they are: those that KVM supports, or a dump. */
   readonly from: (entries: Iterable<CpuidEntry2Input>) => CpuidBuilder;
   /**
@@ -448,6 +457,14 @@ function emptyTable(vendor: CpuidBuildVendor): CpuidTable {
   ]);
 }
 
+/** Returns the table of a model with a topology of one logical CPU and with its caches. */
+function wholeModel(name: string): CpuidTable {
+  const { caches } = findModel(name).model;
+  const single = withTopology(modelTable(name), {});
+  const inputs = caches.map(({ kib, ...cache }) => ({ ...cache, size: kib * 1024 }));
+  return inputs.length === 0 ? single : withCaches(single, inputs);
+}
+
 /**
  * Starts a {@link CpuidBuilder}.
  *
@@ -467,6 +484,7 @@ function emptyTable(vendor: CpuidBuildVendor): CpuidTable {
  * ```
  */
 export const cpuid: CpuidStart = Object.freeze({
+  model: (name: string): CpuidBuilder => new CpuidBuilder(wholeModel(name)),
   from: (entries: Iterable<CpuidEntry2Input>): CpuidBuilder => new CpuidBuilder(entries),
   empty: (vendor: CpuidBuildVendor = "GenuineIntel"): CpuidBuilder =>
     new CpuidBuilder(emptyTable(vendor)),

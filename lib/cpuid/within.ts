@@ -2,7 +2,7 @@
 import { FEATURE_REGISTERS, UNREPORTED } from "./check.ts";
 import { dependentFeatures } from "./dependencies.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, formatLeaf, isIndexed, locate } from "./entry.ts";
-import { withFeatures } from "./features.ts";
+import { withFeatures } from "./feature-edits.ts";
 import { baseOf, type CpuidFieldName, type CpuidSpace, fieldsOf, spaceOf } from "./field.ts";
 import { leafEntries, withLeaf } from "./leaf.ts";
 import { CpuidTable } from "./table.ts";

@@ -9,7 +9,9 @@ import {
   cpuid,
   cpuidDependencies,
   formatBuildChange,
+  lint,
   missingDependencies,
+  namedModels,
 } from "../../../lib/cpuid/index.ts";
 
 const intel = cpuid.empty();
@@ -52,6 +54,26 @@ describe("cpuid", () => {
     ];
     expect(leaves(cpuid.from(entries).table)).toEqual([7, 0]);
     expect(cpuid.from(intel.table).table).toBe(intel.table);
+  });
+
+  test("starts with each model and each variant, with its caches", () => {
+    for (const { name, model } of namedModels()) {
+      const { table, changes } = cpuid.model(name);
+      expect(changes).toEqual([]);
+      const leaf = model.vendor === "GenuineIntel" ? 4 : 0x8000001d;
+      const sizes = [...table]
+        .filter((e) => e.function === leaf && (e.eax & 31) !== 0)
+        .map(({ ebx, ecx }) => ((ebx >>> 22) + 1) * ((ebx & 0xfff) + 1) * (ecx + 1));
+      expect(sizes).toEqual(model.caches.map(({ kib }) => kib * 1024));
+    }
+  });
+
+  test("gives each model with a topology, an interface and XSAVE nothing that lint calls an error", () => {
+    for (const { name } of namedModels()) {
+      const built = cpuid.model(name).hypervisor("kvm").xsave().topology({ cores: 3, threads: 2 });
+      const found = lint(built.forVcpu(3)).findings.filter(({ severity }) => severity === "error");
+      expect(found).toEqual([]);
+    }
   });
 
   test("refuses an unknown vendor", () => {
