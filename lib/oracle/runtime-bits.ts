@@ -7,7 +7,7 @@ import type { CpuidChange, CpuidFieldName, CpuidRegister, CpuidSpace } from "../
 import type { Trait } from "./traits.ts";
 
 /**
- * Describes bits that KVM writes into a stored table itself, so that a vCPU's table may differ from the one that was
+ * Describes bits that KVM writes into a stored table itself, so that a vCPU's table may differ from the table that was
  * set.
  */
 export interface KvmOwned {
@@ -32,7 +32,7 @@ export interface KvmOwned {
   readonly when: "leaf" | "quirk" | "compacted" | "hlt" | "sgx" | "xen";
   /** The condition in full, and the kernels. */
   readonly condition: string;
-  /** The trait of a KVM that leaves the bits as they were sent. */
+  /** The trait of a KVM that stores these bits as they were passed. */
   readonly unless?: Trait;
 }
 
@@ -187,8 +187,8 @@ export const KVM_OWNED: readonly KvmOwned[] = [
 ];
 
 /**
- * Whether KVM may make a change by itself: a field change whose bits are all in one item of `owned`. Pass a filtered
- * list to exclude changes that are impossible on a VM, such as MWAIT without the quirk.
+ * Whether KVM may make a change by itself: a change of a field whose bits are all in one item of `owned`. Pass a
+ * filtered list to exclude changes that are impossible on a VM, such as MWAIT without the quirk.
  */
 export function isOwned(change: CpuidChange, owned: Iterable<KvmOwned> = KVM_OWNED): boolean {
   if (change.kind !== "field") return false;
