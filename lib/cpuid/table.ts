@@ -27,6 +27,7 @@ import {
   writeField,
 } from "./field.ts";
 import { printTable } from "./print.ts";
+import { type CpuidQueryOptions, type CpuidQueryResult, query } from "./query.ts";
 
 /** Maps field names to values to set; the names are checked by the compiler. */
 export type CpuidFieldValuesInput = { readonly [name in CpuidFieldName]?: number };
@@ -98,6 +99,9 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 }
 
 const ENTRY_MEMBERS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx", "padding"];
+
+/** The members of a JSON file of one table (docs/cpuid-table.schema.json). */
+const TABLE_MEMBERS = ["entries", "cpu", "complete", "source", "$schema"];
 
 function entryFrom(value: unknown, i: number): CpuidEntry2 {
   if (!isRecord(value)) throw new TypeError(`cpuid table: entry ${i} is not an object`);
@@ -173,11 +177,14 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return new CpuidTable(toList("CpuidTable.from()", entries).map(entry));
   }
 
-  /** Makes a table from the result of {@link toJSON}; numbers may also be plain. Anything else is a TypeError. */
+  /**
+   * Makes a table from the result of {@link toJSON}, or from a JSON file of one table, whose other members (cpu,
+   * complete, source) are not read; numbers may also be plain. Anything else is a TypeError.
+   */
   static fromJSON(value: unknown): CpuidTable {
     const { entries } = isRecord(value) ? value : { entries: undefined };
     if (!Array.isArray(entries)) throw new TypeError("cpuid table: no array of entries");
-    refuseUnknown("cpuid table", value, ["entries"], "member");
+    refuseUnknown("cpuid table", value, TABLE_MEMBERS, "member");
     return new CpuidTable(entries.map(entryFrom));
   }
 
@@ -203,6 +210,15 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
    */
   find(fn: number, index?: number): CpuidEntry2 | undefined {
     return this.#entries[locate(this.#entries, fn, index)];
+  }
+
+  /**
+   * Returns what a guest's CPUID instruction returns on a vCPU with this table: see {@link query}.
+   *
+   * @throws RangeError for a number that does not fit; TypeError for an unknown option.
+   */
+  query(fn: number, index: number = 0, options: CpuidQueryOptions = {}): CpuidQueryResult {
+    return query(this.#entries, fn, index, options);
   }
 
   /** Returns the base of a space: 0 for "native", else the leaf with its signature; undefined if it is absent. */

@@ -1,0 +1,223 @@
+/** Collects the tables of a file while a parser reads it: limits, flags, and probes outside of every range. */
+import {
+  type CpuidEntry2,
+  type CpuidEntry2Input,
+  entry,
+  isIndexed,
+  KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+} from "../entry.ts";
+import { CpuidTable } from "../table.ts";
+import type { CpuidDump, CpuidFileProblem, CpuidFileTable } from "./dump.ts";
+import { MOST_CPUS, MOST_ENTRIES } from "./limits.ts";
+import { ProblemList } from "./problems.ts";
+import { hasTerminators } from "./terminators.ts";
+
+/** How the entries of a format are completed. */
+export interface CollectOptions {
+  /**
+   * "exact" if the file has each entry as KVM has it: the flags are those of the file, and nothing is left out.
+   * "dump" if it has registers only: an entry is flagged as indexed if KVM treats its function so or its leaf has a
+   * sub-leaf other than 0; CPUs without entries are left out, and so is the first leaf of a range that the CPU
+   * does not have. Programs read that leaf to find the range, and Intel CPUs answer with the data of another leaf.
+   */
+  readonly contents: "exact" | "dump";
+  /** False if the format cannot have all sub-leaves; else tables are complete if they have their terminators. */
+  readonly canBeComplete: boolean;
+}
+
+/** The ranges that programs probe: the first leaf, and the last one that its EAX may name. */
+const PROBES: readonly { readonly first: number; readonly last: number }[] = [
+  { first: 0x2000_0000, last: 0x2000_ffff },
+  ...Array.from({ length: 256 }, (_, i) => {
+    const first = 0x4000_0000 + i * 0x100;
+    return { first, last: first + 0xff };
+  }),
+  { first: 0x8086_0000, last: 0x8086_ffff },
+  { first: 0xc000_0000, last: 0xc000_ffff },
+];
+
+const LAST_OF_PROBE: ReadonlyMap<number, number> = new Map(
+  PROBES.map(({ first, last }) => [first, last]),
+);
+
+/**
+ * Whether an entry is the first leaf of a range that the CPU does not have: its EAX is outside of the range. KVM before
+ * 2.6.38 has a signature with 0 in EAX.
+ */
+function isProbe({ function: fn, eax, ebx, ecx, edx }: CpuidEntry2): boolean {
+  const last = LAST_OF_PROBE.get(fn);
+  if (last === undefined || (fn <= eax && eax <= last)) return false;
+  return !(eax === 0 && (ebx | ecx | edx) !== 0);
+}
+
+/** Whether the registers of leaf 0 have a vendor's name: printable characters. */
+export function hasVendor({ ebx, ecx, edx }: CpuidEntry2Input): boolean {
+  return [ebx, edx, ecx].every((word = 0) =>
+    [0, 8, 16, 24].every((shift) => {
+      const code = (word >>> shift) & 0xff;
+      return code >= 0x20 && code < 0x7f;
+    }),
+  );
+}
+
+/** One CPU while it is read. */
+interface Cpu {
+  readonly cpu: number | undefined;
+  /** The function and index of each entry. */
+  readonly places: Set<string>;
+  readonly isComplete: boolean | undefined;
+  readonly entries: CpuidEntry2[];
+  readonly lines: number[];
+}
+
+/** The tables, faults and notes of a file that is being read. */
+export class TableCollector {
+  readonly #format: string;
+  readonly #options: CollectOptions;
+  readonly #problems = new ProblemList();
+  readonly #notes: string[] = [];
+  readonly #cpus: Cpu[] = [];
+  #skippedCpus = 0;
+  /** The number of lines since the last entry that may have begun a CPU before they were damaged. */
+  #doubts = 0;
+
+  /** Creates a collector without tables for a format. */
+  constructor(format: string, options: CollectOptions) {
+    this.#format = format;
+    this.#options = options;
+  }
+
+  /** The number of CPUs so far. */
+  get cpus(): number {
+    return this.#cpus.length;
+  }
+
+  /** The number of entries of the current CPU so far. */
+  get entries(): number {
+    return this.#cpus.at(-1)?.entries.length ?? 0;
+  }
+
+  /** Begins a CPU; `isComplete` is undefined if the file does not state whether the table has all sub-leaves. */
+  startCpu(cpu: number | undefined, line: number, isComplete?: boolean): void {
+    if (this.#cpus.length < MOST_CPUS) {
+      this.#cpus.push({ cpu, isComplete, entries: [], lines: [], places: new Set() });
+      this.#doubts = 0;
+      return;
+    }
+    if (this.#skippedCpus === 0) {
+      this.problem(line, 1, `more than ${MOST_CPUS} CPUs; the rest is skipped`);
+    }
+    this.#skippedCpus += 1;
+  }
+
+  /**
+   * Adds an entry to the current CPU, and begins one without a number if there is none, or if the entry can only be that
+   * of another CPU. Numbers are u32.
+   */
+  add(input: CpuidEntry2Input, line: number): void {
+    if (this.#skippedCpus > 0) return;
+    const made = entry(input);
+    const place = `${made.function} ${made.index}`;
+    if (this.#cpus.length === 0 || this.#startsCpu(made, place)) this.startCpu(undefined, line);
+    this.#doubts = 0;
+    const cpu = this.#cpus.at(-1);
+    if (cpu === undefined || this.#skippedCpus > 0) return;
+    if (cpu.entries.length === MOST_ENTRIES) {
+      this.problem(line, 1, `more than ${MOST_ENTRIES} entries of one CPU; this one is skipped`);
+      return;
+    }
+    cpu.entries.push(made);
+    cpu.lines.push(line);
+    cpu.places.add(place);
+  }
+
+  /** Marks that the line that begins a CPU may be damaged: an entry that occurs again begins one. */
+  doubt(): void {
+    this.#doubts += 1;
+  }
+
+  /** Whether an entry that occurs again begins a CPU: after damage any, and in a dump leaf 0 with a vendor's name. */
+  #startsCpu(made: CpuidEntry2, place: string): boolean {
+    if (this.#cpus.at(-1)?.places.has(place) !== true) return false;
+    if (this.#doubts > 0) return true;
+    return this.#options.contents === "dump" && made.function === 0 && hasVendor(made);
+  }
+
+  /** Adds a fault. */
+  problem(line: number, column: number, message: string): void {
+    this.#problems.add(line, column, message);
+  }
+
+  /** The number of faults so far. */
+  get problems(): number {
+    return this.#problems.length;
+  }
+
+  /** Adds a note. */
+  note(sentence: string): void {
+    this.#notes.push(sentence);
+  }
+
+  /** Returns the contents. A CPU without entries is left out, with a note; a file without entries has a fault. */
+  finish(): CpuidDump {
+    const dropped = new Set<number>();
+    const isExact = this.#options.contents === "exact";
+    const tables = this.#cpus
+      .filter(({ entries }) => isExact || entries.length > 0)
+      .map((cpu) => this.#table(cpu, dropped));
+    const empty = this.#cpus.length - tables.length;
+    if (tables.length === 0) {
+      this.problem(0, 1, "the file has no CPUID entry that can be read");
+    } else if (empty > 0) {
+      this.note(`${empty} ${empty === 1 ? "CPU has" : "CPUs have"} no entries and are left out`);
+    }
+    if (dropped.size > 0) {
+      const leaves = [...dropped].map((fn) => `0x${fn.toString(16)}`).join(", ");
+      this.note(`the leaves ${leaves} are left out: they are outside of the CPU's ranges`);
+    }
+    const problems: readonly CpuidFileProblem[] = this.#problems.toArray();
+    return { kind: "tables", format: this.#format, tables, problems, notes: this.#notes, msrs: [] };
+  }
+
+  #table({ cpu, isComplete, entries, lines }: Cpu, dropped: Set<number>): CpuidFileTable {
+    const { contents, canBeComplete } = this.#options;
+    const isDump = contents === "dump";
+    const kept: number[] = [];
+    for (const [i, e] of entries.entries()) {
+      if (isDump && isProbe(e)) dropped.add(e.function);
+      else kept.push(i);
+    }
+    const remaining = kept.flatMap((i) => entries[i] ?? []);
+    const table = CpuidTable.from(isDump ? withFlags(remaining) : remaining);
+    return {
+      cpu,
+      table,
+      isComplete: isComplete ?? (canBeComplete && hasTerminators(table)),
+      lines: kept.map((i) => lines[i] ?? 0),
+    };
+  }
+}
+
+/**
+ * Leaves with sub-leaves that KVM does not treat as indexed, because it does not give them to guests (SDM volume 2 and
+ * APM volume 3, CPUID).
+ */
+const OTHERS_WITH_SUBLEAVES: ReadonlySet<number> = new Set([
+  0x1b, 0x20, 0x23, 0x27, 0x28, 0x80000020, 0x80000026,
+]);
+
+/**
+ * Flags the entries of functions that KVM treats as indexed, the entries of sub-leaves other than 0, and sub-leaf 0 of
+ * the other leaves with sub-leaves if the file has more of them: without the flag it would hide the others.
+ */
+function withFlags(entries: readonly CpuidEntry2[]): readonly CpuidEntry2Input[] {
+  const several = new Set(
+    entries.flatMap(({ function: fn, index }) =>
+      index !== 0 && OTHERS_WITH_SUBLEAVES.has(fn) ? [fn] : [],
+    ),
+  );
+  return entries.map((e) => {
+    const isFlagged = isIndexed(e.function) || e.index !== 0 || several.has(e.function);
+    return isFlagged ? { ...e, flags: e.flags | KVM_CPUID_FLAG_SIGNIFCANT_INDEX } : e;
+  });
+}
