@@ -105,7 +105,25 @@ export {
   natureOf,
   PER_CPU_FIELDS,
 } from "./kinds.ts";
+export { fixTable } from "./lint/fix.ts";
+export {
+  type CpuidLintFinding,
+  type CpuidLintNotJudged,
+  type CpuidLintOptions,
+  type CpuidLintResult,
+  lint,
+} from "./lint/lint.ts";
+export type {
+  CpuidLintEdit,
+  CpuidLintProfile,
+  CpuidLintRule,
+  CpuidLintRuleId,
+  CpuidLintSeverity,
+  CpuidLintVm,
+} from "./lint/rule.ts";
+export { CPUID_LINT_RULES } from "./lint/rules.ts";
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
+export { type ImportedCpuidModel, importedModelTable } from "./models/imported.ts";
 export { findModel, models, type NamedCpuidModel, namedModels } from "./models/lookup.ts";
 export type {
   CpuidModel,
@@ -116,6 +134,7 @@ export type {
   CpuidModelVariant,
   CpuidModelVendor,
 } from "./models/model.ts";
+export { importQemuModel } from "./models/qemu.ts";
 export { modelTable } from "./models/table.ts";
 export {
   type CodeDecoder,
