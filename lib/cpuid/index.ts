@@ -135,6 +135,7 @@ export type {
 } from "./lint/rule.ts";
 export { CPUID_LINT_RULES } from "./lint/rules.ts";
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
+export { type ImportedCpuidModel, importedModelTable } from "./models/imported.ts";
 export { findModel, models, type NamedCpuidModel, namedModels } from "./models/lookup.ts";
 export type {
   CpuidModel,
@@ -145,6 +146,7 @@ export type {
   CpuidModelVariant,
   CpuidModelVendor,
 } from "./models/model.ts";
+export { importQemuModel } from "./models/qemu.ts";
 export { modelTable } from "./models/table.ts";
 export {
   type CodeDecoder,
