@@ -10,8 +10,22 @@ export {
 } from "./aliases.ts";
 export { applyDiff } from "./apply.ts";
 export { baseline, type CpuidBaseline, formatBaseline } from "./baseline.ts";
+export {
+  CpuidBuilder,
+  type CpuidBuildVendor,
+  type CpuidFeatureEdit,
+  type CpuidFeaturesOptions,
+  type CpuidSignatureInput,
+  type CpuidStart,
+  cpuid,
+} from "./build.ts";
+export { type CpuidBuildChange, formatBuildChange } from "./build-change.ts";
 export { type FromSupportedOptions, fromSupported } from "./builder.ts";
+<<<<<<< HEAD
 export { type CpuidCache, cachesOf } from "./cache-values.ts";
+=======
+export { type CpuidCacheInput, withCaches } from "./caches.ts";
+>>>>>>> main
 export {
   type CheckCpuidOptions,
   type CpuidFinding,
@@ -95,6 +109,7 @@ export {
   readCpuid,
 } from "./formats/index.ts";
 export { CPUID_FILE_HEAD, CPUID_FILE_LIMIT } from "./formats/limits.ts";
+export { type CpuidHypervisor, withHypervisors } from "./hypervisor.ts";
 export {
   INSTRUCTION_FEATURES,
   type InstructionFeature,
@@ -109,12 +124,33 @@ export {
   natureOf,
   PER_CPU_FIELDS,
 } from "./kinds.ts";
+<<<<<<< HEAD
 export {
   type CpuidKvmTreatment,
   type CpuidKvmTreatmentName,
   kvmTreatmentOf,
 } from "./kvm-treatment.ts";
+=======
+export { fixTable } from "./lint/fix.ts";
+export {
+  type CpuidLintFinding,
+  type CpuidLintNotJudged,
+  type CpuidLintOptions,
+  type CpuidLintResult,
+  lint,
+} from "./lint/lint.ts";
+export type {
+  CpuidLintEdit,
+  CpuidLintProfile,
+  CpuidLintRule,
+  CpuidLintRuleId,
+  CpuidLintSeverity,
+  CpuidLintVm,
+} from "./lint/rule.ts";
+export { CPUID_LINT_RULES } from "./lint/rules.ts";
+>>>>>>> main
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
+export { type ImportedCpuidModel, importedModelTable } from "./models/imported.ts";
 export { findModel, models, type NamedCpuidModel, namedModels } from "./models/lookup.ts";
 export type {
   CpuidModel,
@@ -125,6 +161,7 @@ export type {
   CpuidModelVariant,
   CpuidModelVendor,
 } from "./models/model.ts";
+export { importQemuModel } from "./models/qemu.ts";
 export { modelTable } from "./models/table.ts";
 export {
   type CodeDecoder,
@@ -160,6 +197,7 @@ export {
   CpuidTable,
   type CpuidTableJson,
 } from "./table.ts";
+export { apicIds, type CpuidTopologyInput, forVcpu, withTopology } from "./topology.ts";
 export {
   type CpuidDomain,
   type CpuidTopology,

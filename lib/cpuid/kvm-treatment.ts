@@ -1,4 +1,7 @@
-/** How KVM treats a CPUID field: whether it reports the field, and whether it writes it. The data is gen/facts/cpuid-kvm.csv. */
+/**
+ * How KVM treats a CPUID field: whether it reports the field, and whether it writes it. The data is
+ * gen/facts/cpuid-kvm.csv.
+ */
 import { field } from "./field.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";
 import { CPUID_KVM, type CpuidKvmRow } from "./generated/kvm.ts";

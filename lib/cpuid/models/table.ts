@@ -8,7 +8,7 @@ import {
 import { type CpuidFieldName, type CpuidWideName, field } from "../field.ts";
 import { type CpuidFieldValuesInput, CpuidTable } from "../table.ts";
 import { withXsave } from "../xsave.ts";
-import { findModel, type NamedCpuidModel } from "./lookup.ts";
+import { findModel } from "./lookup.ts";
 import type { CpuidModelSignature } from "./model.ts";
 
 /** The leaves that every table has up to its maxima, even if all of their registers are 0. */
@@ -52,25 +52,47 @@ function packSignature({ family, model, stepping }: CpuidModelSignature): number
   return extended | (base << 8) | ((model & 15) << 4) | stepping;
 }
 
-/** Lists the fields that are not 0 and no feature: maxima, vendor, signature, brand and address sizes. */
-function identity({ model, variant, features }: NamedCpuidModel): readonly CpuidEntry2Input[] {
-  const isAmd = model.vendor !== "GenuineIntel";
-  const [ebx, edx, ecx] = [0, 4, 8].map((at) => word(model.vendor, at));
-  const signature = packSignature(model.signature);
-  const vendor = { ebx, ecx, edx };
+/** The facts from which a table is made. */
+export interface CpuidModelFacts {
+  /** Twelve characters, as leaf 0 has them. */
+  readonly vendor: string;
+  readonly signature: CpuidModelSignature;
+  /** The maximum basic leaf. */
+  readonly maxLeaf: number;
+  /** The maximum extended leaf, 0x80000008 or more. */
+  readonly maxExtended: number;
+  /** The one-bit fields that are 1. */
+  readonly features: readonly CpuidFieldName[];
+  /** Fields wider than one bit. */
+  readonly values?: CpuidFieldValuesInput | undefined;
+  /** At most 47 characters of ASCII. */
+  readonly brand: string;
+  /** The width of physical addresses, 32 to 52. */
+  readonly physicalBits: number;
+}
+
+/** Whether AMD's rules apply: its vendors repeat leaves 0 and 1 in 0x80000000 and 0x80000001. */
+const isAmd = (vendor: string): boolean => vendor === "AuthenticAMD" || vendor === "HygonGenuine";
+
+/** Lists the entries that are not 0 and no feature: maxima, vendor, signature, brand and address sizes. */
+function identity(facts: CpuidModelFacts): readonly CpuidEntry2Input[] {
+  const { maxLeaf, maxExtended, features, brand, physicalBits } = facts;
+  const [ebx, edx, ecx] = [0, 4, 8].map((at) => word(facts.vendor, at));
+  const signature = packSignature(facts.signature);
+  const vendor = { ebx: ebx ?? 0, ecx: ecx ?? 0, edx: edx ?? 0 };
   const lineSize = features.includes("clflush") ? 8 : 0;
   const virtualBits = features.includes("la57") ? 57 : 48;
-  const extended = { function: 0x8000_0000, eax: variant?.maxExtended ?? model.maxExtended };
+  const extended = { function: 0x8000_0000, eax: maxExtended };
   return [
-    { function: 0, eax: model.maxLeaf, ...vendor },
+    { function: 0, eax: maxLeaf, ...vendor },
     { function: 1, eax: signature, ebx: (1 << 16) | (lineSize << 8) },
-    isAmd ? { ...extended, ...vendor } : extended,
-    { function: 0x8000_0001, eax: isAmd ? signature : 0 },
+    isAmd(facts.vendor) ? { ...extended, ...vendor } : extended,
+    { function: 0x8000_0001, eax: isAmd(facts.vendor) ? signature : 0 },
     ...[0, 1, 2].map((i) => ({
       function: 0x8000_0002 + i,
-      ...Object.fromEntries(CPUID_REGISTERS.map((r, j) => [r, word(model.brand, 16 * i + 4 * j)])),
+      ...Object.fromEntries(CPUID_REGISTERS.map((r, j) => [r, word(brand, 16 * i + 4 * j)])),
     })),
-    { function: 0x8000_0008, eax: (virtualBits << 8) | model.physicalBits },
+    { function: 0x8000_0008, eax: (virtualBits << 8) | physicalBits },
   ];
 }
 
@@ -119,6 +141,19 @@ function withRepeats(table: CpuidTable): CpuidTable {
   return table.map((e) => (e.function === 0x8000_0001 ? { ...e, edx: (e.edx | edx) >>> 0 } : e));
 }
 
+/** Makes a table of facts: one CPU with one thread and APIC id 0. */
+export function tableOf(facts: CpuidModelFacts): CpuidTable {
+  const { maxLeaf, maxExtended, features, vendor } = facts;
+  const values = { ...(features.includes("amx_tile") ? TILES : {}), ...facts.values };
+  const names = [...features, ...(Object.keys(values) as CpuidFieldName[])];
+  const empty = CpuidTable.from(emptyEntries([maxLeaf, maxExtended], names));
+  const named = identity(facts).reduce((table, e) => table.withEntry(e), empty);
+  const ones = Object.fromEntries(features.map((feature) => [feature, 1]));
+  const whole = withLastSubleaves(named.with({ ...ones, ...values }));
+  const repeated = isAmd(vendor) ? withRepeats(whole) : whole;
+  return repeated.has("xsave") ? withXsave(repeated) : repeated;
+}
+
 /**
  * Makes the table of a model or of a variant. It describes one CPU with one thread and APIC id 0, it has every leaf
  * that the features need, and no hypervisor leaves. The hypervisor bit, the bits of the topology (htt, cmp_legacy) and
@@ -128,15 +163,6 @@ function withRepeats(table: CpuidTable): CpuidTable {
  * @throws TypeError for an unknown name, with suggestions.
  */
 export function modelTable(name: string): CpuidTable {
-  const found = findModel(name);
-  const { model, variant, features } = found;
-  const values = { ...(features.includes("amx_tile") ? TILES : {}), ...model.values };
-  const names = [...features, ...(Object.keys(values) as CpuidFieldName[])];
-  const maxima = [model.maxLeaf, variant?.maxExtended ?? model.maxExtended] as const;
-  const empty = CpuidTable.from(emptyEntries(maxima, names));
-  const named = identity(found).reduce((table, e) => table.withEntry(e), empty);
-  const ones = Object.fromEntries(features.map((feature) => [feature, 1]));
-  const whole = withLastSubleaves(named.with({ ...ones, ...values }));
-  const repeated = model.vendor === "GenuineIntel" ? whole : withRepeats(whole);
-  return repeated.has("xsave") ? withXsave(repeated) : repeated;
+  const { model, variant, features } = findModel(name);
+  return tableOf({ ...model, maxExtended: variant?.maxExtended ?? model.maxExtended, features });
 }
