@@ -5,7 +5,7 @@ import {
   isIndexed,
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
 } from "../entry.ts";
-import { type CpuidFieldName, field } from "../field.ts";
+import { type CpuidFieldName, type CpuidWideName, field } from "../field.ts";
 import { type CpuidFieldValuesInput, CpuidTable } from "../table.ts";
 import { withXsave } from "../xsave.ts";
 import { findModel } from "./lookup.ts";
@@ -33,7 +33,7 @@ const TILES: CpuidFieldValuesInput = {
 };
 
 /** The fields that hold the highest sub-leaf of a leaf. */
-const LAST_SUBLEAF: ReadonlyMap<number, CpuidFieldName> = new Map([
+const LAST_SUBLEAF: ReadonlyMap<number, CpuidWideName> = new Map([
   [0x7, "leaf7_n_subleaves"],
   [0x1e, "tmul_max_subleaf"],
   [0x24, "avx10_max_subleaf"],
@@ -135,7 +135,7 @@ function emptyEntries(
 
 /** Sets the maximum of each leaf whose sub-leaves are counted to the highest that the table has. */
 function withLastSubleaves(table: CpuidTable): CpuidTable {
-  const values: Partial<Record<CpuidFieldName, number>> = {};
+  const values: Partial<Record<CpuidWideName, number>> = {};
   for (const { function: fn, index } of table) {
     const name = LAST_SUBLEAF.get(fn);
     if (name !== undefined) values[name] = Math.max(values[name] ?? 0, index);
