@@ -145,6 +145,7 @@ export type {
 export { CPUID_LINT_RULES } from "./lint/rules.ts";
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
 export { type ImportedCpuidModel, importedModelTable } from "./models/imported.ts";
+export { importLibvirtModel } from "./models/libvirt.ts";
 export { findModel, models, type NamedCpuidModel, namedModels } from "./models/lookup.ts";
 export type {
   CpuidModel,

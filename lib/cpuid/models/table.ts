@@ -39,6 +39,12 @@ const LAST_SUBLEAF: ReadonlyMap<number, CpuidWideName> = new Map([
   [0x24, "avx10_max_subleaf"],
 ]);
 
+/** Leaves that a feature promises although none of their bits is a feature (APM volume 3, 0x80000001.ecx[22]). */
+const NEEDED_LEAVES: readonly (readonly [CpuidFieldName, number])[] = [
+  ["topoext", 0x8000_001d],
+  ["topoext", 0x8000_001e],
+];
+
 /** Returns four characters of a text as a little-endian word; those after its end are NUL. */
 function word(text: string, at: number): number {
   const codes = [3, 2, 1, 0].map((i) => text.charCodeAt(at + i) || 0);
@@ -104,6 +110,7 @@ function emptyEntries(
   maxima: readonly [basic: number, extended: number],
   names: Iterable<CpuidFieldName>,
 ): readonly CpuidEntry2Input[] {
+  const wanted = new Set(names);
   const places = new Map<string, readonly [fn: number, index: number]>();
   const add = (fn: number, index: number): void => {
     if (index > 0) add(fn, index - 1);
@@ -111,11 +118,12 @@ function emptyEntries(
   };
   const [basic, extended] = maxima;
   for (const fn of [...LEAVES, basic]) if (fn <= basic || fn >= 0x8000_0000) add(fn, 0);
-  for (const name of names) {
+  for (const name of wanted) {
     const { function: fn, index } = field(name);
     add(fn, typeof index === "number" ? index : index.first);
   }
   if (extended > 0x8000_0008) add(extended, 0);
+  for (const [feature, fn] of NEEDED_LEAVES) if (wanted.has(feature)) add(fn, 0);
   return [...places.values()]
     .sort(([a, i], [b, j]) => a - b || i - j)
     .map(([fn, index]) => ({
