@@ -21,11 +21,8 @@ export {
 } from "./build.ts";
 export { type CpuidBuildChange, formatBuildChange } from "./build-change.ts";
 export { type FromSupportedOptions, fromSupported } from "./builder.ts";
-
 export { type CpuidCache, cachesOf } from "./cache-values.ts";
-
 export { type CpuidCacheInput, withCaches } from "./caches.ts";
-
 export {
   type CheckCpuidOptions,
   type CpuidFinding,
@@ -124,13 +121,11 @@ export {
   natureOf,
   PER_CPU_FIELDS,
 } from "./kinds.ts";
-
 export {
   type CpuidKvmTreatment,
   type CpuidKvmTreatmentName,
   kvmTreatmentOf,
 } from "./kvm-treatment.ts";
-
 export { fixTable } from "./lint/fix.ts";
 export {
   type CpuidLintFinding,
@@ -148,7 +143,6 @@ export type {
   CpuidLintVm,
 } from "./lint/rule.ts";
 export { CPUID_LINT_RULES } from "./lint/rules.ts";
-
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
 export { type ImportedCpuidModel, importedModelTable } from "./models/imported.ts";
 export { importLibvirtModel } from "./models/libvirt.ts";
