@@ -162,7 +162,7 @@ describe("the JSON schema of CPUID tables", () => {
     );
     const own = Object.keys(definitions[place]?.["properties"] as object);
     const alternative = place === "document" ? ["tables"] : [];
-    expect(known.toSorted()).toEqual([...own, ...alternative].toSorted());
+    expect(new Set(known)).toEqual(new Set([...own, ...alternative]));
   });
 
   test("is in the published package, whose files include docs", () => {
