@@ -10,7 +10,7 @@ import {
 import { readFile, tablesOf } from "./read-table.ts";
 
 const VENDOR = "ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69";
-const ZERO = "0x00000000 0x00: eax=0x00000029 " + VENDOR;
+const ZERO = `0x00000000 0x00: eax=0x00000029 ${VENDOR}`;
 const XEN = "0x40000000 0x00: eax=0x40000005 ebx=0x566e6558 ecx=0x65584d4d edx=0x4d4d566e";
 const row = (leaf: string, index: number, eax: number): string =>
   `${leaf} 0x0${index}: eax=0x0000000${eax} ebx=0x00000001 ecx=0x00000000 edx=0x00000000`;

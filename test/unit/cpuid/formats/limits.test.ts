@@ -94,7 +94,7 @@ describe("readCpuid", () => {
   });
 
   test("keeps 100 faults, and counts the others", () => {
-    const { problems } = readFile("CPU 0:\n" + "x\n".repeat(500), "cpuid-r");
+    const { problems } = readFile(`CPU 0:\n${"x\n".repeat(500)}`, "cpuid-r");
     expect(problems).toHaveLength(101);
     expect(problems.at(-1)).toBe("0: and 401 more faults");
   });
