@@ -1,9 +1,10 @@
 /** Lint rules about KVM: its own leaves, its lookup, and what it supports, writes or refuses. */
+import { UNREPORTED } from "../check.ts";
 import { CPUID_REGISTERS, type CpuidRegister, formatLeaf, sameEntry } from "../entry.ts";
 import type { CpuidFieldName } from "../field.ts";
 import { pairFaults } from "./dependencies.ts";
 import type { CpuidLintRule, LintFault, LintInput, LintPlace } from "./rule.ts";
-import { missingFeatures, UNREPORTED_FEATURES } from "./supported.ts";
+import { missingFeatures } from "./supported.ts";
 import { type LintTable, setBits } from "./table.ts";
 import { sizeFaults } from "./xsave.ts";
 
@@ -168,7 +169,7 @@ function unsupported(table: LintTable, { supported, emulated }: LintInput): read
   return table.entries.flatMap((_, position) =>
     missingFeatures(table, position, supported).flatMap((bits): readonly LintFault[] => {
       const { name, register, low, high } = bits;
-      const isFree = name !== undefined && (name in UNREPORTED_FEATURES || VMM_ADDS.has(name));
+      const isFree = name !== undefined && (name in UNREPORTED || VMM_ADDS.has(name));
       const isEmulated = name !== undefined && emulated?.has(name) === true;
       if (isFree || isEmulated) return [];
       const place = { ...table.entryPlace(position), bits };
