@@ -165,7 +165,8 @@ const READERS: { readonly [vendor in "amd" | "other"]: readonly Reader[] } = {
 /**
  * Returns the caches of leaf 4, 0x8000001D, 2, or 0x80000005 and 0x80000006: for AMD and Hygon the first of 0x8000001D,
  * 0x80000005/6 and 4 that has caches, for others the first of 4, 2, 0x8000001D and 0x80000005/6. They are in the order
- * of the leaf. At most 32 sub-leaves are read. The L3 cache of 0x80000006 may be larger than its size here, up to 512 KiB.
+ * of the leaf. At most 32 sub-leaves are read. Leaf 0x80000006 gives the size of the L3 cache in steps of 512 KiB, rounded
+ * down.
  *
  * @returns an empty list if no leaf describes caches.
  * @throws TypeError for anything but an iterable of entries.

@@ -61,8 +61,8 @@ function open(): ReadonlyMap<CpuidFieldName, CpuidKvmTreatment> {
 /**
  * Returns how KVM of Linux 7.2 treats a field.
  *
- * @returns undefined if KVM does not know the field as a feature: KVM_GET_SUPPORTED_CPUID then reports 0, or a value that
- *   KVM computes for the whole register, such as a size or a count. Hypervisor leaves are not included.
+ * @returns undefined if KVM does not know the field as a feature: KVM_GET_SUPPORTED_CPUID then reports 0, or a value
+ *   that KVM computes for the whole register, such as a size or a count. Hypervisor leaves are not included.
  * @throws TypeError for an unknown field.
  *
  * @example
