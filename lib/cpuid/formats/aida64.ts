@@ -11,7 +11,7 @@ import { encodeLines, hexDigits, likelihoodOfRows, registersOf, showsIndex } fro
 
 /** The lines at which a CPU begins, in the versions of the programs; group 1 is its number. */
 const HEADERS: readonly RegExp[] = [
-  /^-+\[ (?:CPUID Registers \/ )?Logical CPU #(\d{1,9}) \]-+\s*$/,
+  /^-+\[ (?:CPUID Registers \/ )?Logical CPU #(\d{1,9})(?: Virtual)? \]-+\s*$/,
   /^CPUID Registers \(CPU #(\d{1,9})(?: Virtual)?\):?\s*$/,
   /^CPU#(\d{1,9})\s+AffMask:/,
 ];
@@ -36,6 +36,8 @@ class Report {
   readonly #rows = new Map<number, { count: number; isNumbered: boolean }>();
   /** The number of damaged rows above, with no whole row in between. */
   #damaged = 0;
+  /** The lines at which CPUs begin without a line that names them. */
+  readonly #unnamed: number[] = [];
 
   read(text: string): CpuidDump {
     for (const line of linesOf(text)) {
@@ -47,6 +49,12 @@ class Report {
       if (fault === undefined) continue;
       this.#into.problem(line.number, 1, fault);
       this.#damaged += 1;
+    }
+    const [first, ...others] = this.#unnamed;
+    if (first !== undefined) {
+      const count = others.length === 0 ? "a CPU begins" : `${others.length + 1} CPUs begin`;
+      const from = others.length === 0 ? `at line ${first}` : `from line ${first} on`;
+      this.#into.note(`${count} ${from} without a line that names the CPU`);
     }
     return this.#into.finish();
   }
@@ -87,7 +95,7 @@ class Report {
       this.#rows.has(0) &&
       hasVendor({ function: 0, ebx, ecx, edx })
     ) {
-      this.#into.note(`a CPU begins at line ${line.number} without a line that names it`);
+      this.#unnamed.push(line.number);
       this.#startCpu(undefined, line.number);
     }
     const before = this.#rows.get(fn);

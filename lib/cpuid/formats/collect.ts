@@ -42,12 +42,13 @@ const LAST_OF_PROBE: ReadonlyMap<number, number> = new Map(
 
 /**
  * Whether an entry is the first leaf of a range that the CPU does not have: its EAX is outside of the range. KVM before
- * 2.6.38 has a signature with 0 in EAX.
+ * 2.6.38 has a signature of a hypervisor with 0 in EAX.
  */
 function isProbe({ function: fn, eax, ebx, ecx, edx }: CpuidEntry2): boolean {
   const last = LAST_OF_PROBE.get(fn);
   if (last === undefined || (fn <= eax && eax <= last)) return false;
-  return !(eax === 0 && (ebx | ecx | edx) !== 0);
+  const isHypervisor = 0x4000_0000 <= fn && fn < 0x5000_0000;
+  return !(isHypervisor && eax === 0 && (ebx | ecx | edx) !== 0);
 }
 
 /** Whether the registers of leaf 0 have a vendor's name: printable characters. */

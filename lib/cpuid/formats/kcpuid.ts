@@ -7,7 +7,15 @@ import { TableCollector } from "./collect.ts";
 import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
 import { LONGEST_LINE } from "./limits.ts";
 import { decodeText, linesOf, shownLine, type TextLine } from "./lines.ts";
-import { encodeLines, hexDigits, likelihoodOfRows, registersOf, showsIndex } from "./text-rows.ts";
+import {
+  encodeLines,
+  hexDigits,
+  isProse,
+  likelihoodOfRows,
+  noteProse,
+  registersOf,
+  showsIndex,
+} from "./text-rows.ts";
 
 const REGISTERS =
   "EAX=0x([0-9a-f]{1,8}),? +EBX=0x([0-9a-f]{1,8}),? +ECX=0x([0-9a-f]{1,8}),? +EDX=0x([0-9a-f]{1,8}),?";
@@ -32,12 +40,15 @@ const NO_LEAF: Place = { leaf: undefined, last: -1 };
 function parse(bytes: Uint8Array): CpuidDump {
   const into = new TableCollector(kcpuid.name, { contents: "dump", canBeComplete: true });
   let place = NO_LEAF;
+  let prose = 0;
   for (const line of linesOf(decodeText(bytes))) {
     const read = readLine(line, place, into);
-    if (typeof read === "string") into.problem(line.number, 1, read);
+    if (typeof read === "string" && isProse(line)) prose += 1;
+    else if (typeof read === "string") into.problem(line.number, 1, read);
     // The sub-leaves after a line that is damaged may belong to another leaf.
     place = typeof read === "string" ? NO_LEAF : read;
   }
+  noteProse(into, prose);
   return into.finish();
 }
 

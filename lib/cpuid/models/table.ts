@@ -5,7 +5,7 @@ import {
   isIndexed,
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
 } from "../entry.ts";
-import { type CpuidFieldName, field } from "../field.ts";
+import { type CpuidFieldName, type CpuidWideName, field } from "../field.ts";
 import { type CpuidFieldValuesInput, CpuidTable } from "../table.ts";
 import { withXsave } from "../xsave.ts";
 import { findModel } from "./lookup.ts";
@@ -33,11 +33,17 @@ const TILES: CpuidFieldValuesInput = {
 };
 
 /** The fields that hold the highest sub-leaf of a leaf. */
-const LAST_SUBLEAF: ReadonlyMap<number, CpuidFieldName> = new Map([
+const LAST_SUBLEAF: ReadonlyMap<number, CpuidWideName> = new Map([
   [0x7, "leaf7_n_subleaves"],
   [0x1e, "tmul_max_subleaf"],
   [0x24, "avx10_max_subleaf"],
 ]);
+
+/** Leaves that a feature promises although none of their bits is a feature (APM volume 3, 0x80000001.ecx[22]). */
+const NEEDED_LEAVES: readonly (readonly [CpuidFieldName, number])[] = [
+  ["topoext", 0x8000_001d],
+  ["topoext", 0x8000_001e],
+];
 
 /** Returns four characters of a text as a little-endian word; those after its end are NUL. */
 function word(text: string, at: number): number {
@@ -104,6 +110,7 @@ function emptyEntries(
   maxima: readonly [basic: number, extended: number],
   names: Iterable<CpuidFieldName>,
 ): readonly CpuidEntry2Input[] {
+  const wanted = new Set(names);
   const places = new Map<string, readonly [fn: number, index: number]>();
   const add = (fn: number, index: number): void => {
     if (index > 0) add(fn, index - 1);
@@ -111,11 +118,12 @@ function emptyEntries(
   };
   const [basic, extended] = maxima;
   for (const fn of [...LEAVES, basic]) if (fn <= basic || fn >= 0x8000_0000) add(fn, 0);
-  for (const name of names) {
+  for (const name of wanted) {
     const { function: fn, index } = field(name);
     add(fn, typeof index === "number" ? index : index.first);
   }
   if (extended > 0x8000_0008) add(extended, 0);
+  for (const [feature, fn] of NEEDED_LEAVES) if (wanted.has(feature)) add(fn, 0);
   return [...places.values()]
     .sort(([a, i], [b, j]) => a - b || i - j)
     .map(([fn, index]) => ({
@@ -127,7 +135,7 @@ function emptyEntries(
 
 /** Sets the maximum of each leaf whose sub-leaves are counted to the highest that the table has. */
 function withLastSubleaves(table: CpuidTable): CpuidTable {
-  const values: Partial<Record<CpuidFieldName, number>> = {};
+  const values: Partial<Record<CpuidWideName, number>> = {};
   for (const { function: fn, index } of table) {
     const name = LAST_SUBLEAF.get(fn);
     if (name !== undefined) values[name] = Math.max(values[name] ?? 0, index);
