@@ -54,3 +54,4 @@ export {
   CpuidTable,
   type CpuidTableJson,
 } from "./table.ts";
+export { type CpuidReader, type CpuidRegisters, walkCpuid } from "./walk.ts";

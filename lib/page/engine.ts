@@ -2,7 +2,14 @@
  * The engine of the page: keeps the documents and answers requests about their tables. It has no access to the page,
  * which calls it in a worker. The messages are protocol.ts; the results of two and more tables are comparisons.ts.
  */
-import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "../cpuid/entry.ts";
+
+import { runs } from "../cpuid/diff.ts";
+import {
+  CPUID_REGISTERS,
+  type CpuidEntry2,
+  type CpuidRegister,
+  formatLeaf,
+} from "../cpuid/entry.ts";
 import { baseOf, fieldsOf, formatValue, readField, spaceOf, writeField } from "../cpuid/field.ts";
 import type { CpuidDump, CpuidFileTable } from "../cpuid/formats/dump.ts";
 import {
@@ -11,7 +18,6 @@ import {
   formatCpuid,
   readCpuid,
 } from "../cpuid/formats/index.ts";
-import { runs } from "../cpuid/diff.ts";
 import { underKvm } from "./kvm.ts";
 import type {
   Answers,

@@ -1,6 +1,7 @@
 /** What KVM does with a table: what it refuses, which bits it sets itself, and what stays fixed after the first run. */
-import type { CpuidFileTable } from "../cpuid/formats/dump.ts";
+
 import { baseOf, formatBits } from "../cpuid/field.ts";
+import type { CpuidFileTable } from "../cpuid/formats/dump.ts";
 import { apply, KVM_OWNED, SET_CPUID_RULES } from "../oracle/index.ts";
 import type { Lines, ResultLine } from "./protocol.ts";
 

@@ -119,7 +119,11 @@ export interface Answers {
   readonly portable: Lines;
   /** The baseline is added as a document of its own. */
   readonly baseline: Lines & { readonly added: DocumentView | undefined };
-  readonly convert: { readonly text: string; readonly isBinary: boolean; readonly notes: readonly string[] };
+  readonly convert: {
+    readonly text: string;
+    readonly isBinary: boolean;
+    readonly notes: readonly string[];
+  };
   readonly kvm: Lines;
   /** The table as base64url, for the page's fragment. */
   readonly link: string;
