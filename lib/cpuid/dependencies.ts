@@ -20,7 +20,7 @@ export interface CpuidDependency {
   readonly needs: CpuidFieldName;
   readonly severity: CpuidDependencySeverity;
   /** The group of the pair: the id of the lint rule that reports it. */
-  readonly rule: "D01" | "D02" | "D03" | "D04" | "K03" | "H02";
+  readonly rule: "D01" | "D02" | "D03" | "D04" | "X23" | "K03" | "H02";
   /** Where the pair is written down. */
   readonly source: string;
 }
@@ -120,6 +120,12 @@ const GROUPS: readonly Group[] = [
     ],
   },
   {
+    rule: "X23",
+    severity: "warning",
+    source: "SDM volume 1, 13.2: XSAVES uses the compacted format of XSAVEC",
+    pairs: [["xsavec", "xsaves"]],
+  },
+  {
     rule: "K03",
     severity: "warning",
     source: "Linux, arch/x86/kernel/kvm.c and Documentation/virt/kvm/x86/cpuid.rst",
@@ -184,7 +190,7 @@ function open(): Graph {
 }
 
 /**
- * Lists every pair: the 72 different ones of Linux 7.2's cpuid_deps[] (D01), further ones of the manuals (D02, D04),
+ * Lists every pair: the 72 different ones of Linux 7.2's cpuid_deps[] (D01), further ones of the manuals (D02, D04, X23),
  * pairs that real CPUs break (D03), and those of KVM's and Hyper-V's interfaces (K03, H02).
  */
 export function cpuidDependencies(): readonly CpuidDependency[] {

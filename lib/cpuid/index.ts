@@ -55,3 +55,14 @@ export {
   type CpuidTableJson,
 } from "./table.ts";
 export { type CpuidReader, type CpuidRegisters, walkCpuid } from "./walk.ts";
+export {
+  type WithXsaveOptions,
+  withXsave,
+  XSAVE_COMPONENTS,
+  type XsaveComponent,
+  type XsaveLayout,
+  type XsavePart,
+  xsaveCompactedSize,
+  xsaveOf,
+  xsaveSize,
+} from "./xsave.ts";

@@ -84,6 +84,7 @@ describe("closeFeatures()", () => {
       "xsaves",
       "xgetbv1",
       "xsave",
+      "xsavec",
       "fxsr",
       "fpu",
     ]);

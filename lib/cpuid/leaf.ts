@@ -1,0 +1,81 @@
+/** Replacing whole leaves of a table: which entries stay, and where new ones go. Fields of an entry are table.ts. */
+import { type CpuidEntry2Input, isIndexed, KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "./entry.ts";
+import { readField, writeField } from "./field.ts";
+import { CpuidTable } from "./table.ts";
+
+/** The range of leaves that one maximum covers: basic, hypervisor, extended, Centaur. */
+const rangeOf = (fn: number): number => fn >>> 28;
+
+type Placed = Pick<CpuidEntry2Input, "function" | "index">;
+
+const isBefore = (a: Placed, b: Placed): boolean =>
+  a.function < b.function || (a.function === b.function && (a.index ?? 0) < (b.index ?? 0));
+
+/** Returns the position for a new entry: after the last lower one of its range, else at the start of its range. */
+function positionFor(entries: readonly Placed[], made: Placed): number {
+  const isPeer = (e: Placed): boolean => rangeOf(e.function) === rangeOf(made.function);
+  const lower = entries.findLastIndex((e) => isPeer(e) && isBefore(e, made));
+  if (lower >= 0) return lower + 1;
+  const first = entries.findIndex(isPeer);
+  return first < 0 ? entries.length : first;
+}
+
+/**
+ * Makes the wanted entries the only ones of a leaf. An entry with a wanted index keeps its position, and its registers
+ * that are not given; later ones with the same index and those with other indexes are removed. New ones go after the
+ * last lower entry of their range. All other entries keep their order. Entries of a leaf with sub-leaves get
+ * KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
+ */
+export function withLeaf(
+  table: CpuidTable,
+  fn: number,
+  wanted: readonly Omit<CpuidEntry2Input, "function">[],
+): CpuidTable {
+  const left = new Map(wanted.map((made) => [made.index ?? 0, made]));
+  const isWalked = isIndexed(fn) || wanted.some(({ index = 0 }) => index > 0);
+  const flags = isWalked ? { flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX } : {};
+  const entries: CpuidEntry2Input[] = [];
+  for (const e of table) {
+    const made = e.function === fn ? left.get(e.index) : e;
+    if (made === undefined) continue;
+    entries.push(made === e ? e : { ...e, ...made, ...flags });
+    if (made !== e) left.delete(e.index);
+  }
+  for (const made of left.values()) {
+    const complete = { ...made, function: fn, ...flags };
+    entries.splice(positionFor(entries, complete), 0, complete);
+  }
+  return CpuidTable.from(entries);
+}
+
+/** Lists the entries of a leaf in the order of the table, the first of each index. */
+export function leafEntries(table: CpuidTable, fn: number): readonly CpuidEntry2Input[] {
+  const first = new Map<number, CpuidEntry2Input>();
+  for (const e of table) if (e.function === fn && !first.has(e.index)) first.set(e.index, e);
+  return [...first.values()];
+}
+
+/** Raises the maximum of a range, in eax of its first leaf, to at least `fn`; adds that leaf if it is absent. */
+export function withMaximum(table: CpuidTable, fn: number): CpuidTable {
+  const base = (fn & 0xf0000000) >>> 0;
+  const first = table.find(base, 0);
+  if ((first?.eax ?? 0) >= fn) return table;
+  return withLeaf(table, base, [{ eax: fn }]);
+}
+
+/** Which vendor's rules a table follows: those of AMD for AMD and Hygon, those of Intel for all others. */
+export function layoutOf(table: CpuidTable): "intel" | "amd" {
+  const first = table.find(0, 0);
+  const words = first ? [first.ebx, first.edx, first.ecx] : [];
+  const bytes = words.flatMap((word) => [0, 8, 16, 24].map((low) => readField(word, low, low + 7)));
+  const isAmd = ["AuthenticAMD", "HygonGenuine"].includes(String.fromCharCode(...bytes));
+  return isAmd ? "amd" : "intel";
+}
+
+/** Returns a register with several bit ranges written: `[high, low, value]`; values are cut to their range. */
+export function packed(
+  fields: readonly (readonly [high: number, low: number, value: number])[],
+  register = 0,
+): number {
+  return fields.reduce((word, [high, low, value]) => writeField(word, low, high, value), register);
+}
