@@ -1,6 +1,6 @@
 /**
  * The engine of the page: keeps the documents and answers requests about their tables. It has no access to the page,
- * which calls it in a worker. The messages are protocol.ts; the results of two and more tables are comparisons.ts.
+ * which calls it in a worker. The messages are protocol.ts; faults and results of several tables are comparisons.ts.
  */
 
 import { runs } from "../cpuid/diff.ts";
@@ -18,6 +18,7 @@ import {
   formatCpuid,
   readCpuid,
 } from "../cpuid/formats/index.ts";
+import { baselineLines, diffLines, lintLines, PROFILES, portableLines } from "./comparisons.ts";
 import { underKvm } from "./kvm.ts";
 import type {
   Answers,
@@ -49,7 +50,7 @@ export function offer(): Offer {
     formats: CPUID_FORMATS.filter(({ format }) => format !== undefined).map(
       ({ name, title, isLossless }) => ({ name, title, isLossless }),
     ),
-    profiles: [],
+    profiles: PROFILES,
   };
 }
 
@@ -57,6 +58,7 @@ export function offer(): Offer {
 export function createEngine(): PageEngine {
   const documents = new Map<number, Kept>();
   let last = 0;
+  let baselines = 0;
 
   const kept = (document: number): Kept => {
     const found = documents.get(document);
@@ -76,6 +78,11 @@ export function createEngine(): PageEngine {
     return viewOf(last, made);
   };
 
+  const labelOfRef = (ref: TableRef): string => {
+    const { name, dump } = kept(ref.document);
+    return labelOf(name, ref, tableOf(ref), dump.kind === "tables" ? dump.tables.length : 0).label;
+  };
+
   const answers: { readonly [Op in Ask["op"]]: (ask: Ask & { op: Op }) => Answers[Op] } = {
     add: ({ name, bytes }) => add(name, bytes),
     remove: ({ document }) => {
@@ -85,6 +92,16 @@ export function createEngine(): PageEngine {
     lines: ({ document, line }) => excerpt(kept(document).bytes, line),
     decode: ({ table }) => decode(tableOf(table)),
     convert: ({ tables, format }) => convert(tables.map(tableOf), format),
+    lint: ({ table, profile }) => lintLines(tableOf(table), profile),
+    diff: ({ before, after }) => diffLines(tableOf(before), tableOf(after)),
+    portable: ({ from, to }) => portableLines(tableOf(from), tableOf(to)),
+    baseline: ({ tables }) => {
+      const hosts = tables.map((ref) => ({ label: labelOfRef(ref), table: tableOf(ref).table }));
+      const { table, ...lines } = baselineLines(hosts);
+      if (table === undefined) return { ...lines, added: undefined };
+      baselines += 1;
+      return { ...lines, added: add(`baseline ${baselines}`, formatCpuid([table], "json")) };
+    },
     kvm: ({ table }) => underKvm(tableOf(table)),
     link: ({ table }) => base64url(formatCpuid([tableOf(table)], "kvm")),
   };
