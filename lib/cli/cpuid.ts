@@ -104,7 +104,7 @@ function writeTables(
     return;
   }
   const file = OutputFile.open("--output", output);
-  file.write(Buffer.from(bytes));
+  file.write(bytes);
   file.commit();
 }
 
