@@ -1,6 +1,6 @@
 /**
- * Bundles one file of claims with what it imports into one module, which imports only `node:*` and `node-kvm/*`. Vite
- * does it, which vitest brings along: this package has no bundler of its own.
+ * Bundles one file of claims and the modules that it imports into one module, which imports only `node:*` and
+ * `node-kvm/*`. Vite, which vitest depends on, does the bundling: this package has no bundler of its own.
  */
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -13,16 +13,16 @@ import { CommandError, reasonOf } from "./failure.ts";
 
 /** A bundled file of claims. */
 export interface ClaimBundle {
-  /** The file's path, as the user wrote it. */
+  /** The path of the file of claims, as the user wrote it. */
   readonly name: string;
   readonly code: string;
-  /** The comment with the source map, for errors that name the file's own lines. */
+  /** A comment with the source map, so that errors name the lines of the user's own file. */
   readonly sourceMap: string;
 }
 
 /** The part of vite's API that is used; vite 6, 7 and 8 have it. */
 interface Vite {
-  /** Only a vite that contains rolldown has it. */
+  /** This member exists only in a vite that contains rolldown. */
   readonly rolldownVersion?: string;
   build(config: object): Promise<Output | readonly Output[]>;
 }
@@ -40,9 +40,9 @@ async function loadVite(): Promise<Vite> {
     const vite = createRequire(vitest).resolve("vite");
     return (await import(pathToFileURL(vite).href)) as Vite;
   } catch (cause) {
-    const remedy = "npm install --save-dev vitest installs it";
+    const remedy = "npm install --save-dev vitest installs vite";
     throw new CommandError(
-      `a file of claims is bundled by vite, which cannot be loaded; ${remedy} (${reasonOf(cause)})`,
+      `a file of claims is bundled by vite, but vite cannot be loaded; ${remedy} (${reasonOf(cause)})`,
       { cause },
     );
   }
@@ -122,7 +122,7 @@ function packageEntries(): readonly string[] {
 
 const ALLOWED = 'relative files, node:*, node-kvm and expect of "vitest"';
 
-/** An import that is not allowed. The bundler keeps of an error only its message and adds a stack to it. */
+/** An import that is not allowed. The bundler keeps only the message of an error, and adds a stack to it. */
 class Refused extends CommandError {
   constructor(importer: string, id: string) {
     const lines = readFileSync(importer, "utf8").split("\n");
@@ -134,7 +134,7 @@ class Refused extends CommandError {
   }
 }
 
-/** The members of the errors of rolldown, rollup and esbuild that have the place. */
+/** The members of the errors of rolldown, rollup and esbuild that contain the file and line. */
 interface BundlerError {
   readonly message?: string;
   readonly text?: string;
@@ -145,7 +145,7 @@ interface BundlerError {
   readonly errors?: readonly BundlerError[];
 }
 
-/** Formats a bundler's error as one line with the place. */
+/** Formats a bundler's error as one line with the file and line. */
 function describeFailure(name: string, error: unknown): string {
   const whole = error as BundlerError;
   const first = whole.errors?.[0] ?? whole;
@@ -166,7 +166,7 @@ function describeFailure(name: string, error: unknown): string {
   return `${shown(place)}:${line ?? drawn?.[2] ?? 1}: ${sentence}`;
 }
 
-/** Shortens a path below the current folder. */
+/** Makes a path below the current folder relative to it. */
 function shown(path: string): string {
   const short = relative(process.cwd(), path);
   return short === "" || short.startsWith("..") ? path : short;

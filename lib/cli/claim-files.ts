@@ -1,4 +1,7 @@
-/** The files of claims that a command line names: which words are paths, and which files a folder contributes. */
+/**
+ * The files of claims that a command line names: which words are paths, and which files of a folder are files of
+ * claims.
+ */
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { quoted } from "../options.ts";
@@ -10,7 +13,7 @@ export interface ClaimWords {
   readonly paths: readonly string[];
 }
 
-/** The description of the words in a --help. */
+/** The description of these words in a --help. */
 export const CLAIM_WORDS: string =
   "a pattern: only claims whose name or sentence contains it; and files or folders of your own " +
   "claims, which replace the suite's: a path has a slash or ends in .ts, .mts, .js or .mjs";
@@ -36,15 +39,15 @@ export function splitWords(words: readonly string[]): ClaimWords {
   if (second !== undefined) {
     const rule = "a path has a slash or ends in .ts, .mts, .js or .mjs";
     throw new CommandError(
-      `there can be one pattern, and ${quoted(pattern ?? "")} and ${quoted(second)} are two; ${rule}`,
+      `there can be only one pattern, but ${quoted(pattern ?? "")} and ${quoted(second)} are two; ${rule}`,
     );
   }
   return { pattern, paths: words.filter(isClaimPath) };
 }
 
 /**
- * Lists the files of claims: a file is itself; a folder has those that end in `.claims.ts` or `.test.ts` (or `.js`,
- * `.mjs`, `.mts`), in the order of their names, without hidden folders and `node_modules`.
+ * Lists the files of claims: of a path to a file, that file; of a folder, the files that end in `.claims.ts` or
+ * `.test.ts` (or `.js`, `.mjs`, `.mts`), sorted by name, without hidden folders and `node_modules`.
  *
  * @throws {@link CommandError} for a path that does not exist, and for a folder without such files.
  */

@@ -2,10 +2,10 @@
 import type { Command } from "commander";
 import { COMPLETION_BASH, COMPLETION_FISH, COMPLETION_ZSH } from "./generated/texts.ts";
 
-/** A shell that has a script. */
+/** The name of a shell that has a completion script. */
 export type Shell = "bash" | "zsh" | "fish";
 
-/** The shells that have a script. */
+/** The shells that have a completion script. */
 export const SHELLS: readonly Shell[] = ["bash", "zsh", "fish"];
 
 const SCRIPTS: Readonly<Record<Shell, string>> = {
@@ -20,7 +20,10 @@ export function completion(program: Command, shell: Shell): string {
   return SCRIPTS[shell].replaceAll("@NAME@", program.name()).replace("@TABLE@", () => table);
 }
 
-/** Lists a command and those below it, `lab run|words`, and their options with a value, `lab run --start|words`. */
+/**
+ * Lists the words after a command, `lab run|words`, and the values of its options, `lab run --start|words`, also for
+ * its subcommands.
+ */
 function rowsOf(command: Command, path: string): readonly string[] {
   const help = command.createHelp();
   const options = help.visibleOptions(command).flatMap((option) => {

@@ -1,10 +1,10 @@
 /** The exit statuses of the commands, and their list in --help. lab-exec.ts adds those of `lab exec`. */
 
-/** The exit statuses that mean the same for every command. */
+/** The exit statuses that have the same meaning for every command. */
 export const STATUS = {
-  /** The work was done, and nothing unexpected was found. */
+  /** The work was done, and all results are as expected. */
   ok: 0,
-  /** The work was done and found something: a failed claim, a difference, a host without KVM. */
+  /** The work was done, with an unexpected result: a failed claim, a difference, a host without KVM. */
   finding: 1,
   /** A usage error, or the work could not be done. */
   trouble: 2,
@@ -12,10 +12,13 @@ export const STATUS = {
   interrupted: 130,
 } as const;
 
-/** A row of the list: a status and its meaning. */
+/** A row of the list of exit statuses: a status and its meaning. */
 export type StatusRow = readonly [status: number | string, meaning: string];
 
-/** Returns the list for a command with only the common statuses; `ok` and `finding` are their meanings for it. */
+/**
+ * Returns the list of exit statuses for a command that has only the common ones; `ok` and `finding` are their meanings
+ * for this command.
+ */
 export function commonStatuses(ok: string, finding?: string): readonly StatusRow[] {
   return [
     [STATUS.ok, ok],
@@ -25,7 +28,7 @@ export function commonStatuses(ok: string, finding?: string): readonly StatusRow
   ];
 }
 
-/** Formats the list as the end of a --help, at most 80 columns wide if the meanings have 70. */
+/** Formats the list of exit statuses as the end of a --help, at most 80 columns wide if the meanings have 70. */
 export function statusHelp(rows: readonly StatusRow[]): string {
   const width = Math.max(...rows.map(([status]) => String(status).length));
   const lines = rows.map(([status, meaning]) => `  ${String(status).padEnd(width)}  ${meaning}`);

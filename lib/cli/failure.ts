@@ -6,18 +6,18 @@ import { LabError } from "../lab/error.ts";
 import { printableLines } from "../report/printable.ts";
 import { STATUS } from "./exit-status.ts";
 
-/** An expected failure that the message explains: invalid input, a missing program, a closed output. */
+/** An expected failure that its message explains: invalid input, a missing program, a closed output. */
 export class CommandError extends Error {
   override readonly name: string = "CommandError";
 }
 
-/** Commander's end of a command that was not run: a usage error or --help, with its exit status. */
+/** The error with which commander ends when no command is run: a usage error or --help, with its exit status. */
 class UsageEnd extends Error {
   override readonly name: string = "UsageEnd";
   readonly status: number;
 
   constructor(status: number) {
-    super(`the command line was answered with status ${status}`);
+    super(`commander has ended the command line with status ${status}`);
     this.status = status;
   }
 }
@@ -25,11 +25,12 @@ class UsageEnd extends Error {
 /**
  * The exit status of a command's usage errors and other failures, if it is not 2.
  *
- * `lab exec` returns the status of a command that may itself return 2, and `git bisect run` takes 2 for a bad commit.
+ * `lab exec` returns the status of a command that may itself return 2, and `git bisect run` considers 2 to be a bad
+ * commit.
  */
 const TROUBLE = new WeakMap<Command, () => number>();
 
-/** Sets a command's exit status for usage errors and other failures; it is called when one happens. */
+/** Sets a command's exit status for usage errors and other failures; called when one occurs. */
 export function setTroubleStatus(command: Command, status: () => number): void {
   TROUBLE.set(command, status);
 }
@@ -48,7 +49,7 @@ export function setUsageHint(command: Command, hint: (line: string) => string | 
 /**
  * Makes a command and its subcommands report a usage error in one line with the command's name.
  *
- * It must be called after all commands have been added.
+ * Call this function after all commands have been added.
  */
 export function wordUsageErrors(command: Command): void {
   const path = pathOf(command);
@@ -64,7 +65,7 @@ export function wordUsageErrors(command: Command): void {
     },
   });
   command.exitOverride(({ exitCode, code }) => {
-    // Commander prints the help of a command that only has subcommands, without an error.
+    // For a command that only has subcommands, commander prints the help, without an error.
     if (code === "commander.help" && exitCode !== 0) command.error(`name a command: ${names()}`);
     throw new UsageEnd(exitCode === 0 ? STATUS.ok : troubleStatus(command));
   });
@@ -80,7 +81,7 @@ function pathOf(command: Command): string {
 /**
  * Prints the reason of a failure on standard error; returns the exit status.
  *
- * An unexpected error is a bug of this package, so its stack is printed.
+ * An unexpected error is a bug of this package, so its stack is printed too.
  *
  * @param command - the command whose action ran; `undefined` before that.
  */

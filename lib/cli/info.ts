@@ -9,7 +9,7 @@ interface Info {
   readonly kernel: string;
   readonly vendor: string;
   readonly device: string;
-  /** The reason why the device cannot be used. */
+  /** The reason why the device cannot be used, if it cannot. */
   readonly problem?: string;
   readonly apiVersion?: number;
   /** Every capability by name, with the result of KVM_CHECK_EXTENSION. */
@@ -58,7 +58,7 @@ function print(known: Info): string {
     for (const [name, value] of there) lines.push(`  ${name.padEnd(42)} ${value}`);
     lines.push(
       "",
-      `${missing.length} missing here (another architecture's, a newer kernel's, or off)`,
+      `${missing.length} are missing on this host (of another architecture, of a newer kernel, or disabled)`,
     );
     for (const [name] of missing) lines.push(`  ${name}`);
   }

@@ -20,18 +20,18 @@ import { lineWidth } from "./terminal.ts";
 
 /** The claim and the kernels. */
 export interface LabBisectOptions {
-  /** The claim's short name. */
+  /** The short name of the claim. */
   readonly claim: string;
-  /** Files and folders of claims, which are used instead of the suite's. */
+  /** Files and folders of claims, which are judged instead of the suite's. */
   readonly paths: readonly string[];
   readonly good: string;
   readonly bad: string;
-  /** A CPU model of the emulator; by default the emulator's default. */
+  /** The name of a CPU model of the emulator; the emulator's default if omitted. */
   readonly cpu?: string | undefined;
   readonly emulator: EmulatorName;
-  /** The user's own Bochs. */
+  /** The path of the user's own Bochs. */
   readonly bochs?: string | undefined;
-  /** The start of QEMU's machines. */
+  /** How QEMU's machines start: booted, or restored. */
   readonly start?: LaneStart | undefined;
 }
 
@@ -39,11 +39,11 @@ export interface LabBisectOptions {
 type Judge = Omit<LabBisectOptions, "good" | "bad" | "paths"> & {
   /** The names of all claims of the program, or of the suite. */
   readonly claims: readonly string[];
-  /** The program of the user's own claims; the suite's claims if omitted. */
+  /** The program of the user's own claims; if omitted, the suite's claims are judged. */
   readonly program: string | undefined;
 };
 
-/** Finds the change in the catalogue and prints it; returns the exit status. */
+/** Finds the kernels of the catalogue between which the verdict changes, and prints them; returns the exit status. */
 export async function labBisect(options: LabBisectOptions): Promise<number> {
   using own = await loadOwnClaims(options.paths);
   refuseWarm(own, options.start);
@@ -66,7 +66,7 @@ export async function labBisect(options: LabBisectOptions): Promise<number> {
     const turn = await bisect(releases, good, bad, judge);
     progress.end();
     const found =
-      `${options.claim} holds on ${turn.good} and not on ${turn.bad}` +
+      `${options.claim} holds on ${turn.good} but not on ${turn.bad}` +
       `${turn.skipped.length === 0 ? "" : `; not judged: ${turn.skipped.join(", ")}`}` +
       ` (${turn.asked} of ${releases.length} kernels judged)`;
     process.stdout.write(
@@ -76,7 +76,10 @@ export async function labBisect(options: LabBisectOptions): Promise<number> {
   }).finally(() => progress.end());
 }
 
-/** Returns how many kernels a bisection judges at most, if it can judge each of them: the two ends, and halves. */
+/**
+ * Returns the maximum number of kernels that a bisection judges, if each can be judged: the two ends, and the middle of
+ * each remaining range.
+ */
 function mostJudged(releases: readonly string[], good: string, bad: string): number {
   const between = Math.abs(releases.indexOf(good) - releases.indexOf(bad)) - 1;
   return 2 + Math.max(0, Math.ceil(Math.log2(between + 1)));
@@ -103,7 +106,7 @@ export async function labBisectStep(
   });
 }
 
-/** Where a kernel's build puts its image, below its tree. */
+/** The path of the image that a kernel's build makes, relative to its tree. */
 const IMAGE = join("arch", "x86", "boot", "bzImage");
 
 /**
@@ -117,7 +120,7 @@ function refuseMissingPath(option: string, path: string): void {
   throw new CommandError(`${option}: ${path} does not exist`);
 }
 
-/** A commit that left no kernel, or not all of its modules, cannot be judged. */
+/** A commit whose build left no kernel, or not all of its modules, cannot be judged. */
 function withoutKernel(error: unknown): Judgement {
   const { code } = error instanceof LabError ? error : { code: undefined };
   if (code !== "ERR_LAB_NOT_A_KERNEL" && code !== "ERR_LAB_MODULE") throw error;
@@ -150,7 +153,7 @@ async function judgeOn(
   });
   throwIfAborted(signal);
   const result = column?.report?.results.find(({ id }) => id === claim);
-  // A run with a problem was interrupted, or had other failures than the claim's, so it is no judgement.
+  // A run with a problem was interrupted, or had failures besides the claim's, so it is not a judgement.
   if (column?.problem !== undefined || result === undefined || result.verdict === "skip") {
     return "skip";
   }

@@ -3,15 +3,15 @@ import { buildBochs } from "../lab/bochs/build.ts";
 import { LabCache } from "../lab/cache/cache.ts";
 import { interruptible } from "./lab-kernel.ts";
 
-/** How it is built. */
+/** How Bochs is built. */
 export interface LabBuildBochsOptions {
-  /** The package archive; by default apt's. */
+  /** The address of the package archive; by default that of this machine's apt. */
   readonly mirror?: string | undefined;
   /** Whether to rebuild an existing Bochs. */
   readonly rebuild?: boolean | undefined;
 }
 
-/** Builds it and prints its path; returns the exit status. */
+/** Builds Bochs and prints the path of its program; returns the exit status. */
 export async function labBuildBochs(options: LabBuildBochsOptions): Promise<number> {
   return interruptible(async (signal) => {
     const onStep = (step: string): void => void process.stderr.write(`  ${step}\n`);

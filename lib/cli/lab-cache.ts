@@ -19,16 +19,16 @@ import { lineWidth } from "./terminal.ts";
 
 /** The options of `lab cache`. */
 export interface LabCacheOptions {
-  /** Whether to compare every file with its checksum. */
+  /** Whether to compare every file of the cache with its checksum. */
   readonly verify?: boolean | undefined;
-  /** The size to which the entries are reduced, MB; the least recently used are removed first. */
+  /** The size in MB to which the entries are reduced; the least recently used are removed first. */
   readonly prune?: number | undefined;
-  /** Whether to remove all entries. */
+  /** Whether to remove all entries of the cache. */
   readonly empty?: boolean | undefined;
   readonly json?: boolean | undefined;
 }
 
-/** Removes entries if asked to, then prints the rest; returns the exit status. */
+/** Removes entries if the options request it, then prints the remaining ones; returns the exit status. */
 export function labCache(options: LabCacheOptions = {}): Promise<number> {
   return interruptible((signal) => execute(options, signal));
 }
@@ -58,7 +58,7 @@ async function execute(options: LabCacheOptions, signal: AbortSignal): Promise<n
 /** The consequence of removing the last entry of a kind. */
 const CONSEQUENCES: Readonly<Record<string, string>> = {
   [SNAPSHOTS]: "no saved machine is left: the next lab run boots and saves each kernel again",
-  [KERNELS]: "no kernel is left: the next use of one downloads it again",
+  [KERNELS]: "no kernel is left: the next command that needs one downloads it again",
 };
 
 function report(removed: readonly StoredEntry[], { entries }: CacheUsage): void {
@@ -72,17 +72,17 @@ function report(removed: readonly StoredEntry[], { entries }: CacheUsage): void 
   for (const line of lines) process.stderr.write(`${line}\n`);
 }
 
-/** The columns of an entry's size and time, with the spaces before them. */
+/** The width of the columns for an entry's size and time, including the spaces before them. */
 const SIZE_AND_TIME = 30;
 
-/** Formats the entries as a table, then their size together. */
+/** Formats the entries as a table, then their total size. */
 export function printUsage(
   { root, entries, bytes, otherBytes }: CacheUsage,
   width: number = Infinity,
 ): string {
   const names = entries.map(({ kind, name }) => `${kind}/${printable(name)}`);
   const room = width - SIZE_AND_TIME;
-  // A longer name has a line of its own.
+  // A longer name is printed on a line of its own.
   const label = Math.max(
     "entry".length,
     ...names.map(({ length }) => (length > room ? 0 : length)),

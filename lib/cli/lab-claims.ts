@@ -6,12 +6,14 @@ import { STATUS } from "./exit-status.ts";
 import { CommandError } from "./failure.ts";
 import { OwnClaims } from "./own-claims.ts";
 
-/** Returns the end of a message about an unknown claim. */
+/** Returns the end of the message about an unknown claim. */
 export function howToList(own?: OwnClaims): string {
   return `node-kvm test --list${own === undefined ? "" : " FILE"} lists the claims`;
 }
 
-/** Loads the user's own claims; `undefined` if no path is given, because the claims are then the suite's. */
+/**
+ * Loads the user's own claims; `undefined` if the command line has no path, because the suite's claims are then judged.
+ */
 export async function loadOwnClaims(paths: readonly string[]): Promise<OwnClaims | undefined> {
   return paths.length === 0 ? undefined : await OwnClaims.load(paths);
 }

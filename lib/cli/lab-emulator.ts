@@ -7,7 +7,7 @@ export const EMULATORS: readonly EmulatorName[] = ["qemu", "bochs"];
 /** The options of every command that starts machines. */
 export interface EmulatorFlags {
   readonly emulator: EmulatorName;
-  /** The user's own Bochs. */
+  /** The path of the user's own Bochs. */
   readonly bochs?: string;
 }
 
@@ -18,9 +18,9 @@ export interface CpuModel {
 }
 
 /**
- * Parses CPU models: `bochs:ryzen` names its emulator, `ryzen` belongs to the named emulator.
+ * Parses CPU models: `bochs:ryzen` is a model of the emulator Bochs, `ryzen` one of the selected emulator.
  *
- * @returns the emulator's default model if there are no words.
+ * @returns the emulator's default model if no model is named.
  */
 export function cpuModels(words: readonly string[], named: EmulatorName): readonly CpuModel[] {
   if (words.length === 0) return [{ emulator: named, cpu: DEFAULTS[named].cpu }];

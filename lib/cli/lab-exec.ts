@@ -14,12 +14,12 @@ import { OutputStream } from "./output-stream.ts";
 
 /** The command, its machine and its files. */
 export interface ExecOptions {
-  /** A name of the catalogue, or the path of a bzImage or a built kernel tree. */
+  /** The name of a kernel in the catalogue, or the path of a bzImage or a built kernel tree. */
   readonly kernel: string;
-  /** The folder of the modules of a kernel given by path. */
+  /** The folder of the modules of a kernel that is given by its path. */
   readonly modules?: string | undefined;
   readonly emulator?: EmulatorName | undefined;
-  /** The user's own Bochs. */
+  /** The path of the user's own Bochs. */
   readonly bochs?: string | undefined;
   /** A CPU model of the emulator: `max`, `EPYC-Milan`, `max,-la57`. */
   readonly cpu?: string | undefined;
@@ -27,22 +27,22 @@ export interface ExecOptions {
   readonly memory?: number | undefined;
   /** The number of CPUs of QEMU's machine. */
   readonly smp?: number | undefined;
-  /** Seconds, for boot and command together. */
+  /** The time limit in seconds, for boot and command together. */
   readonly timeout?: number | undefined;
-  /** Files or folders to copy into the guest: `HOST:GUEST`, or `HOST`, which keeps its path. */
+  /** Files or folders to copy into the guest: `HOST:GUEST`, or `HOST` for the same path in the guest. */
   readonly files?: readonly string[] | undefined;
-  /** Files or folders to copy back: `GUEST:HOST`, or `GUEST`, which is put below the current folder. */
+  /** Files or folders to copy back: `GUEST:HOST`, or `GUEST` for the same path below the current folder. */
   readonly out?: readonly string[] | undefined;
-  /** Whether a machine that was saved after its boot is restored, if possible; by default it is booted. */
+  /** Whether a machine that was saved after its boot is restored, if possible; by default, the machine is booted. */
   readonly start?: LaneStart | undefined;
-  /** A host file for the kernel's log, which is always written. */
+  /** The path of a host file for the kernel's log; the log is written whatever the command's status is. */
   readonly log?: string | undefined;
   readonly command: readonly string[];
 }
 
 /**
- * The lab's own exit statuses; any other is the command's. As with `timeout` and `env`, the command may also use one
- * of these; stderr shows whether it came from the lab.
+ * The exit statuses of the lab itself; any other status is the command's. As with `timeout` and `env`, the command
+ * itself may also end with one of these statuses; standard error shows whether the lab did.
  */
 export const EXEC_STATUS = {
   /** The command ended with 0, but the kernel reported a WARN, BUG or Oops. */
@@ -51,20 +51,23 @@ export const EXEC_STATUS = {
   crashed: 122,
   /** The kernel has no /dev/kvm on this CPU. */
   noKvm: 123,
-  /** The machine hung, or the time was up. */
+  /** The machine hung, or the time limit was reached. */
   hung: 124,
-  /** A usage error, or there was no machine, or the guest broke the rules of its ports, or a file could not be written. */
+  /**
+   * A usage error occurred, or no machine could be started, or the guest violated the protocol of its ports, or a file
+   * could not be written.
+   */
   lab: 125,
 } as const;
 
-/** Their list in --help. */
+/** The list of these statuses in --help. */
 export const EXEC_STATUSES: readonly StatusRow[] = [
   ["N", "the command's own exit status; 128 + the signal that killed it"],
   [EXEC_STATUS.warned, "the command ended with 0, but the kernel reports a WARN or BUG"],
   [EXEC_STATUS.crashed, "the guest's kernel crashed"],
   [EXEC_STATUS.noKvm, "the kernel has no /dev/kvm on this CPU"],
   [EXEC_STATUS.hung, "the machine hung, or the time limit was reached"],
-  [EXEC_STATUS.lab, "usage error, or there was no machine; --out or --log failed"],
+  [EXEC_STATUS.lab, "usage error, or no machine could be started; --out or --log failed"],
   [STATUS.interrupted, "interrupted (Ctrl-C, SIGTERM, SIGHUP)"],
 ];
 
@@ -81,7 +84,7 @@ export async function labExec(options: ExecOptions): Promise<number> {
   }
 }
 
-/** The files that the options name on this host, checked. */
+/** The files on this host that the options name, after they were checked. */
 interface Places {
   readonly files: readonly PathPair[];
   readonly out: readonly Out[];
@@ -126,7 +129,7 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
       },
     });
   } finally {
-    // A machine that was interrupted also has a log.
+    // A machine that was interrupted also has a log, which is written.
     log.end();
     stdout.close();
     stderr.close();
@@ -137,7 +140,7 @@ async function execute(options: ExecOptions, places: Places, signal: AbortSignal
   return status === 0 && (failed || log.hasFailed) ? EXEC_STATUS.lab : status;
 }
 
-/** Writes the kernel's log as it arrives; if that fails, reports it and the run continues. */
+/** Writes the kernel's log as it arrives; if a write fails, reports this, and the run continues. */
 class LogFile {
   hasFailed: boolean = false;
   readonly #file: OutputFile | undefined;
@@ -147,7 +150,7 @@ class LogFile {
   }
 
   write(line: string): void {
-    // The file may be a terminal, or be printed to one: the guest must not control it.
+    // The file may be a terminal, or be printed to one: the guest must not be able to control the terminal.
     this.#try((file) => file.write(`${printableLog(line)}\n`));
   }
 
@@ -167,7 +170,7 @@ class LogFile {
   }
 }
 
-/** Writes the files of the guest; returns whether one failed. */
+/** Writes the files that the guest returned; returns whether a write failed. */
 function save(result: LabResult, out: readonly Out[]): boolean {
   if (result.kind !== "exited") return false;
   const problems = writeOut(result.files, out);
@@ -175,7 +178,7 @@ function save(result: LabResult, out: readonly Out[]): boolean {
   return problems.length > 0;
 }
 
-/** Reports what the output does not show; returns the exit status. */
+/** Reports facts that the command's output does not show; returns the exit status. */
 function tell(result: LabResult): number {
   if (result.kind !== "crashed") {
     for (const line of result.warnings) say(`the kernel reports: ${line}`);
@@ -185,7 +188,7 @@ function tell(result: LabResult): number {
       return result.status === 0 && result.warnings.length > 0 ? EXEC_STATUS.warned : result.status;
     case "crashed":
       say(`the guest's kernel crashed:\n${result.oops}`);
-      if (result.restored) say("the machine was restored; --start boot boots it instead");
+      if (result.restored) say("the machine was restored; with --start boot, it is booted instead");
       return EXEC_STATUS.crashed;
     case "no-kvm":
       say(`this kernel has no /dev/kvm on this CPU: ${result.why}`);

@@ -6,15 +6,15 @@ import { guestPath } from "../lab/machine/init.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 import { type Out, parseOut } from "./lab-out.ts";
 
-/** A path of this host and one of the guest. */
+/** A path on this host and a path in the guest. */
 export interface PathPair {
   readonly host: string;
-  /** Absolute and normalised. */
+  /** The path in the guest, absolute and normalised. */
   readonly guest: string;
 }
 
 /**
- * Parses `HOST:GUEST`, or `HOST`, which has the same path in the guest.
+ * Parses `HOST:GUEST`, or `HOST` for the same path in the guest.
  *
  * @throws {@link CommandError} for a path of the guest that is not absolute, or a host path that cannot be read.
  */
@@ -34,7 +34,7 @@ export function fileToBring(text: string): PathPair {
 }
 
 /**
- * Parses `GUEST:HOST`, or `GUEST`, which is put at its path below the current folder.
+ * Parses `GUEST:HOST`, or `GUEST` for the same path below the current folder.
  *
  * @throws {@link CommandError} for a path of the guest that is not absolute, or a host path that cannot be written.
  */
@@ -45,10 +45,10 @@ export function fileToFetch(text: string): Out {
   try {
     const existing = nearest(place);
     if (existing === place && statSync(place, { throwIfNoEntry: false })?.isFIFO() === true) {
-      throw new Error("it is a pipe, which could wait for its reader");
+      throw new Error("it is a pipe, and a write to it could block until it has a reader");
     }
     accessSync(existing, constants.W_OK);
-    // Only a folder has entries; nothing can be written below another file.
+    // Only a folder can contain entries; nothing can be written below another file.
     if (existing !== place) accessSync(`${existing}/.`, constants.X_OK);
   } catch (error) {
     throw new CommandError(`--out ${text}: ${place} cannot be written: ${reasonOf(error)}`);
@@ -59,7 +59,7 @@ export function fileToFetch(text: string): Out {
 function parts(option: string, text: string): readonly string[] {
   const words = text.split(":");
   if (words.length > 2 || words.includes("")) {
-    throw new CommandError(`${option} ${text}: give one path, or two with one colon between them`);
+    throw new CommandError(`${option} ${text}: name one path, or two with one colon between them`);
   }
   return words;
 }

@@ -30,9 +30,9 @@ export function adviceWithoutKvm(): string {
 }
 
 /**
- * Runs the suite in the lab, if QEMU and a cached kernel are available; reports that on standard error.
+ * Runs the suite in the lab, if QEMU and a cached kernel are available, and reports this on standard error.
  *
- * @returns `undefined` if they are not.
+ * @returns `undefined` if QEMU or a cached kernel is missing.
  */
 export async function judgeInLab(
   pattern: string | undefined,
@@ -67,7 +67,7 @@ async function kernelAtHand(signal: AbortSignal): Promise<Kernel | undefined> {
     const newest = cached.at(-1);
     return newest === undefined ? undefined : await fetchKernel(newest.release, { signal });
   } catch (error) {
-    // The reason does not matter here; the lab's own commands report it.
+    // The reason why the lab cannot be used is not reported here; the lab's own commands report it.
     if (error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED") return undefined;
     throw error;
   }

@@ -1,4 +1,4 @@
-/** Parts of every lab command: the kernel that a word means, and the end by a signal. */
+/** Parts of every lab command: the kernel that a word means, and how a signal ends the command. */
 import { existsSync } from "node:fs";
 import { LabError } from "../lab/error.ts";
 import { fetchKernel, type Kernel, ownKernel } from "../lab/kernels/kernels.ts";
@@ -8,7 +8,7 @@ import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 import { CLEAR_LINE, canRedraw, tableWidth } from "./terminal.ts";
 
-/** Whether the argument of `--kernel` is the path of a kernel of the user's own, not a name of the catalogue. */
+/** Whether the argument of `--kernel` is the path of the user's own kernel, and not a name of the catalogue. */
 export const isPath = (word: string): boolean => word.includes("/");
 
 /** Rejects a folder of modules that none of the kernels uses. */
@@ -17,16 +17,16 @@ export function refuseUnusedModules(words: readonly string[], modules: string | 
   throw new CommandError("--modules is for a kernel of your own, whose path has a slash");
 }
 
-/** Where the progress of {@link findKernel} is shown. */
+/** The place where the progress of {@link findKernel} is shown. */
 export interface KernelNotices {
-  /** Whether {@link prepare} shows its text, which the next one replaces. */
+  /** Whether {@link prepare} shows its text on a line that the next text replaces. */
   readonly isLive: boolean;
   prepare(what: string): void;
   /** Writes a line. */
   event(line: string): void;
 }
 
-/** Shows progress in one line of standard error. */
+/** Shows progress on one line of standard error. */
 class NoticeLine implements KernelNotices {
   readonly isLive: boolean = canRedraw(process.stderr);
   #hasText: boolean = false;
@@ -51,7 +51,7 @@ class NoticeLine implements KernelNotices {
 /**
  * Finds a kernel. A word with a slash is the path of the user's own kernel; any other word is a name of the catalogue.
  *
- * @param notices - by default, a line of standard error.
+ * @param notices - the place for notices; by default, a line of standard error.
  */
 export async function findKernel(
   word: string,
@@ -68,7 +68,7 @@ export async function findKernel(
   } catch (error) {
     const isMeant = error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED";
     if (!(isMeant && existsSync(word))) throw error;
-    const hint = `a kernel of your own is named with a slash: ./${word}`;
+    const hint = `the path of a kernel of your own has a slash: ./${word}`;
     throw new LabError(error.code, `${error.message}; ${hint}`, error);
   } finally {
     line.end();
@@ -93,23 +93,25 @@ function fetchNamed(word: string, signal: AbortSignal, notices: KernelNotices): 
   }).finally(() => clearTimeout(notice));
 }
 
-/** The time after which the search for a kernel is reported, ms. */
+/** The time in milliseconds after which the search for a kernel is reported. */
 const NOTICE_MS = 500;
 
-/** The time that a command has to end in order after a signal, ms; a later signal ends it at once. */
+/** The time in milliseconds that a command has to end in order after a signal; a later signal ends it at once. */
 const END_MS = 3000;
 
 /** The number of {@link interruptible} calls that are running. */
 let works = 0;
 
-/** Returns whether work is running that ends in order if standard output cannot be written. */
+/**
+ * Returns whether a call of {@link interruptible} is running, which ends in order if standard output cannot be written.
+ */
 export function isInterruptible(): boolean {
   return works > 0;
 }
 
 let wasCutShort = false;
 
-/** Notes that work was ended early, so that the process does not wait for its remains. */
+/** Records that work was ended early, so that the process does not wait for pending operations of the work. */
 export function cutShort(): void {
   wasCutShort = true;
 }
@@ -120,8 +122,8 @@ export function isCutShort(): boolean {
 }
 
 /**
- * Runs work that SIGINT, SIGTERM and SIGHUP end in order: machines are killed, files removed. The same happens if
- * standard output cannot be written: its reader has closed it, or its disk is full.
+ * Runs work that SIGINT, SIGTERM and SIGHUP end in order: machines are killed, and temporary files are removed. The
+ * same happens if standard output cannot be written, because its reader has closed it or its disk is full.
  *
  * @throws {@link CommandError} if standard output could not be written.
  */
@@ -129,7 +131,8 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
   const controller = new AbortController();
   const { signal } = controller;
   let first = 0;
-  // A second signal at once is a copy of the first one, which npm forwards. A later one ends the process.
+  // A second signal that arrives at once is a copy of the first one, which npm forwards. A later signal ends the
+  // process.
   const abort = (): void => {
     if (first !== 0 && performance.now() - first > END_MS) process.exit(STATUS.interrupted);
     first ||= performance.now();

@@ -14,7 +14,7 @@ import type { Paint } from "../report/text.ts";
 import { interruptible } from "./lab-kernel.ts";
 import { CLEAR_LINE, canRedraw, paintFor, tableWidth } from "./terminal.ts";
 
-/** The kernels to fetch first, and the form of the list. */
+/** The kernels that are downloaded first, and the format of the list. */
 export interface LabKernelsOptions {
   readonly mirror?: string | undefined;
   /** The names of kernels to download into the cache. */
@@ -30,7 +30,7 @@ export async function labKernels(options: LabKernelsOptions = {}): Promise<numbe
     const { refetch } = options;
     const where: KernelOptions = { mirror: options.mirror, signal, update: refetch };
     for (const [i, name] of (options.fetch ?? []).entries()) {
-      // The archive is queried again once, not for each name.
+      // The archive is queried again only once, not for each name.
       const asking = i === 0 ? where : { ...where, update: false };
       const kernel = await fetchKernel(name, {
         ...asking,
@@ -51,8 +51,8 @@ export async function labKernels(options: LabKernelsOptions = {}): Promise<numbe
 /**
  * Formats the kernels as a table, then the totals and the state of the list.
  *
- * The table fits 80 columns: the ending that all releases share is left out, and the reason why a kernel is not
- * available is a note. The lines below it are wrapped.
+ * The table fits 80 columns: it omits the ending that all releases share, and shows the reason why a kernel is not
+ * available as a note. The lines below the table are wrapped.
  */
 export function printKernels(list: KernelList, p: Paint, width: number = DEFAULT_WIDTH): string {
   const notes = Array.from(new Set(list.rows.flatMap(({ why }) => why ?? [])));
@@ -98,10 +98,12 @@ function closing({ rows, asked, missing, trouble }: KernelList): readonly string
   if (asked !== undefined)
     lines.push(`the archive was queried ${asked.toISOString().slice(0, 16)}Z`);
   if (missing.length > 0) lines.push(`missing suites: ${missing.join("; ")}`);
-  // A problem of an archive that has answered needs no introduction.
+  // The problem of an archive that has answered is printed without an introduction.
   const isAnswer = trouble?.code === "ERR_LAB_ARCHIVE";
   if (trouble !== undefined) {
-    lines.push(isAnswer ? trouble.message : `it could not be queried now: ${trouble.message}`);
+    lines.push(
+      isAnswer ? trouble.message : `the archive could not be queried now: ${trouble.message}`,
+    );
   }
   return lines;
 }
@@ -116,7 +118,7 @@ function toJson({ rows, asked, missing, trouble }: KernelList): string {
   return `${printableJson(document)}\n`;
 }
 
-/** Erases the line of the progress on a terminal; empty elsewhere. */
+/** Erases the progress line on a terminal; an empty text elsewhere. */
 const CLEAR = canRedraw(process.stderr) ? CLEAR_LINE : "";
 
 function progressLine(): NonNullable<Parameters<typeof fetchKernel>[1]>["onProgress"] {

@@ -1,4 +1,4 @@
-/** The files that `lab exec --out` copies back: their paths on the host, and writing them. */
+/** The files that `lab exec --out` copies back: their paths on the host, and how they are written. */
 import { randomBytes } from "node:crypto";
 import {
   closeSync,
@@ -16,9 +16,9 @@ import { printable } from "../report/printable.ts";
 
 /** A requested file or folder of the guest, and its destination. */
 export interface Out {
-  /** Absolute and normalised. */
+  /** The path in the guest, absolute and normalised. */
   readonly guest: string;
-  /** The user's path; by default the guest's path below the current folder. */
+  /** The path on the host that the user wrote; by default, the guest's path below the current folder. */
   readonly host?: string | undefined;
 }
 
@@ -32,10 +32,10 @@ export function parseOut(guest: string, host?: string): Out {
 }
 
 /**
- * Writes the requested files. A path that a guest named never leads outside the destination: no link below it is
- * followed, and existing files are replaced.
+ * Writes the requested files. A path that a guest named never leads outside of the destination: no link below the
+ * destination is followed, and existing files are replaced.
  *
- * @returns a message for each file that could not be written or that the guest lacks.
+ * @returns a message for each file that could not be written or that the guest does not have.
  */
 export function writeOut(
   files: ReadonlyMap<string, Uint8Array>,
@@ -63,7 +63,7 @@ function writeOne({ guest, host }: Out, path: string, bytes: Uint8Array): string
   }
 }
 
-/** Writes to the user's path as a shell's redirection does: also to a device, or through a link. */
+/** Writes to the user's path as the redirection of a shell does: also to a device, or through a link. */
 function writeOwn(place: string, bytes: Uint8Array): void {
   mkdirSync(dirname(place), { recursive: true });
   writeFileSync(place, bytes);
@@ -87,7 +87,7 @@ function writeBelow(folder: string, parts: readonly string[], bytes: Uint8Array)
   }
 }
 
-/** Returns a path relative to a descriptor, because Node has no openat(). */
+/** Returns a path relative to a folder's descriptor, because Node has no openat(). */
 function within(fd: number, name: string): string {
   return join("/proc/self/fd", String(fd), name);
 }

@@ -1,4 +1,4 @@
-/** The progress of `lab run` and `lab bisect`: what each machine does, and how much is done. */
+/** The progress of `lab run` and `lab bisect`: the state of each machine, and how much is done. */
 import { type Lane, type LaneStep, laneName } from "../lab/campaign.ts";
 import type { Column } from "../report/matrix.ts";
 import { printable } from "../report/printable.ts";
@@ -7,26 +7,26 @@ import type { KernelNotices } from "./lab-kernel.ts";
 import { duration, Progress, timeLeft } from "./progress.ts";
 import type { TextStream } from "./terminal.ts";
 
-/** A machine that was begun and has not ended. */
+/** A machine that has started and has not ended. */
 interface Running {
   state: string;
   readonly since: number;
 }
 
-/** The amount of work. */
+/** The amount of work that a campaign has. */
 export interface LabWork {
-  /** How many machines; at most so many, if `isMost`. */
+  /** The number of machines; the maximum number if `isMost`. */
   readonly machines: number;
   readonly isMost?: boolean;
-  /** How many claims each of them judges. */
+  /** The number of claims that each machine judges. */
   readonly claims: number;
 }
 
-/** The states of machines by name, shown by {@link Progress}. */
+/** The states of the machines by name, shown by {@link Progress}. */
 export class LabProgress implements KernelNotices {
   readonly #progress: Progress;
   readonly #running = new Map<string, Running>();
-  /** How long each machine took that has ended, ms. */
+  /** The duration in milliseconds of each machine that has ended. */
   readonly #times: number[] = [];
   #work: LabWork | undefined;
   #unexpected = 0;
@@ -46,12 +46,12 @@ export class LabProgress implements KernelNotices {
     return this.#progress.isLive;
   }
 
-  /** Names a preparation, before {@link begin}. */
+  /** Shows the name of a preparation, before {@link begin}. */
   prepare(what: string): void {
     this.#preparing = what;
   }
 
-  /** Starts to count. */
+  /** Starts to count machines and claims. */
   begin(work: LabWork): void {
     this.#work = work;
   }
@@ -63,7 +63,7 @@ export class LabProgress implements KernelNotices {
     else this.started(name, this.#describe(step), step.kind === "starts");
   }
 
-  /** Notes the state of a machine; `isEvent` if it also gets a line where there is no live block. */
+  /** Records the state of a machine; `isEvent` if the state is also printed as a line where there is no live block. */
   started(name: string, state: string, isEvent: boolean = false): void {
     const known = this.#running.get(name);
     this.#running.set(name, { state, since: known?.since ?? performance.now() });
@@ -71,7 +71,7 @@ export class LabProgress implements KernelNotices {
     if (isEvent && !this.#progress.isLive) this.#progress.event(`${printable(name)}: ${state}`);
   }
 
-  /** Notes that a machine has ended, and writes its result. */
+  /** Records that a machine has ended, and writes its result. */
   ended(name: string, column: Column): void {
     const { since } = this.#running.get(name) ?? { since: performance.now() };
     this.#running.delete(name);
@@ -80,14 +80,14 @@ export class LabProgress implements KernelNotices {
     if (column.problem !== undefined || failed > 0 || column.warnings.length > 0) {
       this.#unexpected += 1;
     }
-    // A bisection reports the judgement itself.
+    // A bisection reports the judgement of a machine itself.
     if (this.#work?.isMost === true) return;
     const claims = counted(column.report?.results.length ?? 0, "claim");
     const result = column.problem ?? `${claims} judged, ${failed} fail`;
     this.event(`${name}: ${result}`);
   }
 
-  /** Writes a line about something else. */
+  /** Writes a line about another event. */
   event(line: string): void {
     this.#progress.event(printable(line));
   }
@@ -136,7 +136,7 @@ export class LabProgress implements KernelNotices {
     return parts.join(", ");
   }
 
-  /** Estimates the remaining time from the machines that have ended, ms. */
+  /** Estimates the remaining time in milliseconds from the machines that have ended. */
   #left(machines: number): number | undefined {
     const done = this.#times.length;
     if (done === 0 || done >= machines) return undefined;

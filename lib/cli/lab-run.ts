@@ -1,4 +1,7 @@
-/** `node-kvm lab run`: runs the suite on kernels x CPU models, and on the host, and prints one matrix. */
+/**
+ * `node-kvm lab run`: runs the suite on each combination of kernel and CPU model, and on the host, and prints one
+ * matrix.
+ */
 import { type Lane, type LaneStart, runCampaign } from "../lab/campaign.ts";
 import { shortRelease } from "../lab/kernels/catalogue.ts";
 import type { EmulatorName } from "../lab/machine/machine.ts";
@@ -23,27 +26,30 @@ import { judgeHost } from "./test.ts";
 /** The formats of a matrix. */
 export const MATRIX_REPORTERS = ["text", "json", "ktap", "junit", "html"] as const;
 
-/** The kernels, CPU models and claims, and the report. */
+/** The options of `lab run`: kernels, CPU models, claims and the report. */
 export interface LabRunOptions {
   /** Files and folders of claims, which are judged instead of the suite's. */
   readonly paths: readonly string[];
-  /** Names of the catalogue, or paths of the user's own kernels. */
+  /** Names of kernels in the catalogue, or paths of the user's own kernels. */
   readonly kernels: readonly string[];
-  /** The module folder of the user's own kernel. */
+  /** The folder of the modules of the user's own kernel. */
   readonly modules: string | undefined;
-  /** CPU models; the prefix `bochs:` or `qemu:` names the emulator. By default the emulator's default model. */
+  /**
+   * The names of CPU models; the prefix `bochs:` or `qemu:` names the emulator. The emulator's default model if
+   * omitted.
+   */
   readonly cpus: readonly string[];
   readonly emulator: EmulatorName;
-  /** The user's own Bochs. */
+  /** The path of the user's own Bochs. */
   readonly bochs: string | undefined;
   readonly pattern: string | undefined;
   readonly parallel: number;
-  /** The start of QEMU's machines. */
+  /** How QEMU's machines start: booted, or restored. */
   readonly start: LaneStart;
-  /** Whether this host's KVM is a column too. */
+  /** Whether the report has a column for this host's KVM. */
   readonly host: boolean;
   readonly reporter: (typeof MATRIX_REPORTERS)[number];
-  /** The file of the report; by default standard output. */
+  /** The path of the file for the report; standard output if omitted. */
   readonly output: string | undefined;
 }
 
@@ -74,10 +80,11 @@ async function runAndReport(
   progress: LabProgress,
   signal: AbortSignal,
 ): Promise<number> {
-  // Both at once. A pattern without a claim is reported first, and ends the search for kernels.
+  // The host and the machines are judged at the same time. An error about a pattern that selects no claim is reported
+  // first, and ends the search for kernels.
   const refusal = new AbortController();
   const finding = findLanes(options, progress, AbortSignal.any([signal, refusal.signal]));
-  finding.catch(() => undefined); // reported below, unless the pattern is
+  finding.catch(() => undefined); // the error is reported below, unless the pattern is wrong
   const claims = await claimsWith(options.pattern, own, signal).catch(async (error: unknown) => {
     refusal.abort();
     await finding.catch(() => undefined);
@@ -114,11 +121,11 @@ async function runAndReport(
   if (signal.aborted) return STATUS.interrupted;
   if (!isSaved) return STATUS.trouble;
   if (isGreenMatrix(matrix)) return STATUS.ok;
-  // Without a report, no kernel was judged.
+  // If a column has no report, its kernel was not judged.
   return columns.some(({ report }) => report !== undefined) ? STATUS.finding : STATUS.trouble;
 }
 
-/** A machine, and the argument of `--kernel` that means its kernel. */
+/** A machine, and the argument of `--kernel` that selects its kernel. */
 interface NamedLane {
   readonly lane: Lane;
   readonly word: string;
@@ -135,12 +142,12 @@ async function findLanes(
   for (const name of options.kernels) {
     progress.prepare(`finding kernel ${name}`);
     const kernel = await findKernel(name, options.modules, signal, progress);
-    // A path remains valid. A name of the catalogue may mean a newer kernel tomorrow.
+    // A path of a kernel remains valid. A name in the catalogue may mean a newer kernel later.
     const word = isPath(name) ? name : shortRelease(kernel.release);
     for (const model of models) {
       const key = JSON.stringify([kernel.name, kernel.vmlinuz, model.emulator, model.cpu]);
       if (lanes.has(key)) {
-        progress.event(`${name}: ${kernel.name} ${model.cpu} was named before, and runs once`);
+        progress.event(`${name}: ${kernel.name} ${model.cpu} is named twice, and is run once`);
       } else lanes.set(key, { word, lane: { kernel, ...model } });
     }
   }
@@ -165,7 +172,7 @@ function commandFor(named: NamedLane | undefined, options: LabRunOptions): reado
 function print(matrix: Matrix, { reporter, output }: LabRunOptions): string {
   switch (reporter) {
     case "text":
-      // A file gets no colours, whatever the environment.
+      // A report in a file has no colours, whatever the environment is.
       return output === undefined
         ? `${toTable(matrix, paintFor(process.stdout), tableWidth(process.stdout))}\n`
         : `${toTable(matrix, paint(false))}\n`;

@@ -3,28 +3,28 @@ import { fstatSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { CommandError, reasonOf } from "./failure.ts";
 
-/** The most bytes of a guest's standard input, which is in the machine's memory twice at boot. */
+/** The maximum size in bytes of a guest's standard input, which is in the machine's memory twice at boot. */
 export const MOST_STDIN: number = 64 * 2 ** 20;
 
-/** The time after which a read without a byte is reported, ms. */
+/** The time in milliseconds after which a read that has returned no byte is reported. */
 const NOTICE_MS = 1000;
 
 /** The standard input of the guest's command. */
 export interface GuestStdin {
-  /** `undefined` is an empty standard input. */
+  /** The bytes of standard input; `undefined` if it is empty. */
   readonly bytes: Uint8Array | undefined;
-  /** The reason why no input is passed, for the user. */
+  /** The reason why no standard input is passed, for the user. */
   readonly notice?: string;
 }
 
-/** The input: `process.stdin`, or a stream in its place. */
+/** The stream to read: `process.stdin`, or a stream in its place. */
 export type Stdin = Readable & { readonly isTTY?: boolean };
 
 /**
  * Reads standard input to its end if it is a file, a pipe or a socket.
  *
- * A terminal is not passed, because the machine gets its input before it boots. A device such as `/dev/null`, and a
- * closed descriptor, are empty.
+ * The input of a terminal is not passed, because the machine gets its input before it boots. A device such as
+ * `/dev/null` counts as empty, and so does a closed descriptor.
  *
  * @throws {@link CommandError} if it has more than {@link MOST_STDIN} bytes.
  */
@@ -37,7 +37,7 @@ export async function readGuestStdin(
     return { bytes: undefined, notice: "the command's standard input is empty, not the terminal" };
   }
   if (!isStream(fd)) return { bytes: undefined };
-  const sentence = "node-kvm: reading standard input to its end; </dev/null passes none\n";
+  const sentence = "node-kvm: reading standard input to its end; use </dev/null to pass none\n";
   const notice = setTimeout(() => process.stderr.write(sentence), NOTICE_MS);
   const chunks: Buffer[] = [];
   let length = 0;
@@ -49,13 +49,13 @@ export async function readGuestStdin(
       if (length > MOST_STDIN) {
         const most = `${MOST_STDIN / 2 ** 20} MiB`;
         throw new CommandError(
-          `standard input has more than ${most}; copy a file with --file, with enough --memory`,
+          `standard input has more than ${most}; copy a file with --file instead, with enough --memory`,
         );
       }
       chunks.push(chunk as Buffer);
     }
   } catch (error) {
-    // An interrupted read has no error of its own: the caller checks the signal.
+    // If the read was interrupted, there is no separate error: the caller checks the signal.
     if (!signal.aborted) {
       throw new CommandError(`standard input cannot be read: ${reasonOf(error)}`, { cause: error });
     }
@@ -71,6 +71,6 @@ function isStream(fd: number): boolean {
     const stat = fstatSync(fd);
     return stat.isFile() || stat.isFIFO() || stat.isSocket();
   } catch {
-    return false; // EBADF: the caller has closed it
+    return false; // EBADF: the program that started this process has closed standard input
   }
 }

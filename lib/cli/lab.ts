@@ -16,7 +16,7 @@ import { labKernels } from "./lab-kernels.ts";
 import { labRun, MATRIX_REPORTERS } from "./lab-run.ts";
 import { MOST_STDIN } from "./lab-stdin.ts";
 
-/** The limits of numeric options; a timeout is milliseconds in a signed 32-bit number. */
+/** The limits of numeric options; a timeout is a number of milliseconds that fits a signed 32-bit integer. */
 const RANGES = {
   parallel: [1, 256],
   memory: [256, 1_048_576],
@@ -26,13 +26,13 @@ const RANGES = {
 } as const;
 
 const KERNEL =
-  "a kernel of the catalogue (6.12, 6.17.13), or the path, with a /, of your own bzImage or tree";
+  "the name of a kernel (6.12, 6.17.13), or the path, with a slash, of your own bzImage or built tree";
 const OTHER = "bochs:ryzen belongs to the other emulator";
 const CPU = `${DEFAULTS.qemu.cpu}, or ${DEFAULTS.bochs.cpu} in Bochs`;
 const TIMEOUT = `${DEFAULTS.qemu.timeout / 1000}, or ${DEFAULTS.bochs.timeout / 1000} in Bochs`;
 const RUN_FINDING = "a claim fails, a kernel logs a warning, or a machine did not report";
 
-/** Adds the lab's commands. */
+/** Adds the lab's commands to the program. */
 export function addLab(program: Command): void {
   const lab = program
     .command("lab")
@@ -50,12 +50,12 @@ export function addLab(program: Command): void {
 const STARTS: readonly LaneStart[] = ["saved", "boot", "warm"];
 
 /**
- * Makes the option for the start of QEMU's machines; `lab exec` has no warm ones. Only `lab run` restores by default,
- * because a bisection uses most kernels once.
+ * Makes the option for the start of QEMU's machines; `lab exec` has no warm start. Only `lab run` restores machines by
+ * default, because a bisection uses most kernels only once.
  */
 function startOption(usual: LaneStart, ...starts: readonly LaneStart[]): Option {
   const warm = starts.includes("warm")
-    ? "; warm: restore one that has judged before, which is not a valid judgement"
+    ? "; warm: restore one that has judged claims before, which is not a valid judgement"
     : "";
   const how = `saved: restore a machine that was saved after its boot; boot: always boot${warm}`;
   return new Option("--start <how>", how).choices(starts).default(usual);
@@ -65,13 +65,13 @@ function startOption(usual: LaneStart, ...starts: readonly LaneStart[]): Option 
 function addEmulator(command: Command): Command {
   return command
     .addOption(
-      new Option("--emulator <name>", "the emulator; bochs also runs kvm_intel")
+      new Option("--emulator <name>", "the emulator; bochs can also run kvm_intel")
         .choices(EMULATORS)
         .default("qemu"),
     )
     .option(
       "--bochs <path>",
-      "your own Bochs (default: $NODE_KVM_BOCHS, else the one that build-bochs built)",
+      "the path of your own Bochs (default: $NODE_KVM_BOCHS, else the one that build-bochs built)",
     );
 }
 
@@ -79,7 +79,7 @@ function addBuildBochs(lab: Command): void {
   lab
     .command("build-bochs")
     .description("build Bochs into the cache, for kvm_intel without VMX; about two minutes")
-    .option("--rebuild", "even if the cache has it")
+    .option("--rebuild", "build Bochs even if the cache has it")
     .option("--mirror <url>", "the package archive (default: apt's)")
     .addHelpText("after", statusHelp(commonStatuses("Bochs is in the cache")))
     .action(async (options: Parameters<typeof labBuildBochs>[0]) => {
@@ -94,7 +94,7 @@ function addCache(lab: Command): void {
     .option("--verify", "compare every file with its checksum")
     .option(
       "--prune <MB>",
-      "remove the least recently used entries until the rest takes at most this",
+      "remove the least recently used entries until the others take at most this size",
       number("prune"),
     )
     .option("--empty", "remove everything")
@@ -109,7 +109,7 @@ function addKernels(lab: Command): void {
   lab
     .command("kernels")
     .description("list the available and the cached kernels")
-    .option("--fetch <names>", "download these into the cache (comma separated)", list)
+    .option("--fetch <names>", "download these kernels into the cache (comma separated)", list)
     .option("--refetch", "with --fetch: replace cached or damaged kernels")
     .option("--mirror <url>", "the package archive (default: apt's)")
     .option("--json", "as JSON")
@@ -138,10 +138,13 @@ function addRun(lab: Command): void {
     .description("run the suite, or your own claims, on kernels x CPU models; compare the verdicts")
     .argument("[words...]", CLAIM_WORDS)
     .requiredOption("--kernel <names>", `${KERNEL}; comma separated`, list)
-    .option("--modules <folder>", "the modules of your own kernel")
+    .option("--modules <folder>", "the folder of the modules of your own kernel")
     .option("--cpu <models>", `CPU models (default: ${CPU}); max,-la57 is one; ${OTHER}`, cpus)
     .addOption(
-      new Option("--parallel <n>", `how many machines at a time, ${rangeOf("parallel")}`)
+      new Option(
+        "--parallel <n>",
+        `the number of machines that run at the same time, ${rangeOf("parallel")}`,
+      )
         .argParser(number("parallel"))
         .default(defaultParallel(), "the number of CPUs plus one, if the memory suffices"),
     )
@@ -191,12 +194,12 @@ interface ExecFlags extends EmulatorFlags {
 function addExec(lab: Command): void {
   const exec = addEmulator(lab.command("exec"))
     .description(
-      "run a command in a disposable machine with a working KVM; its exit status is the command's",
+      "run a command in a disposable machine with a working KVM; exit with the command's status",
     )
     .argument("<command...>", "the program and its arguments, after --")
     .requiredOption("--kernel <name>", KERNEL)
-    .option("--modules <folder>", "the modules of your own kernel")
-    .option("--cpu <model>", `a CPU model of the emulator's (default: ${CPU})`)
+    .option("--modules <folder>", "the folder of the modules of your own kernel")
+    .option("--cpu <model>", `a CPU model of the emulator (default: ${CPU})`)
     .option(
       "--memory <MiB>",
       `the machine's memory, ${rangeOf("memory")} (default: 1024)`,
@@ -209,7 +212,7 @@ function addExec(lab: Command): void {
     )
     .option(
       "--timeout <seconds>",
-      `for boot and command together (default: ${TIMEOUT})`,
+      `the limit for boot and command together (default: ${TIMEOUT})`,
       number("timeout"),
     )
     .option("--file <host:guest...>", "files or folders to copy into the guest")
@@ -254,13 +257,16 @@ function addBisect(lab: Command): void {
   const bisect = addEmulator(lab.command("bisect"))
     .description("find the catalogue's kernels between which a claim's verdict changes")
     .argument("<claim>", "a claim's short name: silent-cr4")
-    .option("--file <paths...>", "files or folders of your own claims, instead of the suite's")
-    .option("--good <name>", "a kernel on which it holds; older or newer than the bad one")
-    .option("--bad <name>", "a kernel on which it does not")
-    .option("--cpu <model>", "a CPU model of the emulator's")
+    .option(
+      "--file <paths...>",
+      "files or folders of your own claims, judged instead of the suite's",
+    )
+    .option("--good <name>", "a kernel on which the claim holds; older or newer than the bad one")
+    .option("--bad <name>", "a kernel on which the claim does not hold")
+    .option("--cpu <model>", "a CPU model of the emulator")
     .addOption(startOption(DEFAULT_START, ...STARTS))
     .option("--script", "judge one kernel, with the exit status that `git bisect run` expects")
-    .option("--kernel <path>", "with --script: your own bzImage or built tree")
+    .option("--kernel <path>", "with --script: the path of your own bzImage or built tree")
     .option("--modules <folder>", "with --script: its modules")
     .addHelpText("after", statusHelp(BISECT_STATUSES))
     .action(async (claim: string, flags: BisectFlags, command: Command) => {
@@ -281,12 +287,15 @@ function addBisect(lab: Command): void {
   );
 }
 
-/** For `git bisect run`, any status below 128 except 125 means a bad commit; this one stops it. */
+/** `git bisect run` considers any status below 128 except 125 a bad commit; this status stops it. */
 const GIT_STOPS = 128;
 
 const BISECT_STATUSES: readonly StatusRow[] = [
   ...commonStatuses("the two kernels were found"),
-  ["", `with --script: 0 holds, 1 does not, 125 cannot be judged; ${GIT_STOPS} error`],
+  [
+    "",
+    `with --script: 0 the claim holds, 1 it does not, 125 it cannot be judged; ${GIT_STOPS} error`,
+  ],
 ];
 
 function list(text: string): readonly string[] {

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command `node-kvm`: its commands and their options. Each has its own file. */
+/** The command `node-kvm`: its commands and their options. Each command has its own file. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Argument, Command, Option } from "commander";
@@ -45,7 +45,7 @@ program
   .option("--progress", "print a line for each claim on standard error")
   .option("--or-lab", "if this host has no usable device, judge a cached kernel in the lab")
   .option("--repro <dir>", "write a C file for each failed claim, which makes the same calls")
-  .option("--repro-all", "with --repro: for every claim")
+  .option("--repro-all", "with --repro: write a C file for every claim")
   .option("--require-kvm", "fail, instead of skipping, if there is no usable device")
   .addHelpText(
     "after",
@@ -99,7 +99,7 @@ program.hook("preAction", (_, command) => {
   running = command;
 });
 
-/** The time that output has to be written after a command was ended early, ms. */
+/** The time in milliseconds in which output can be written after a command was ended early. */
 const FLUSH_MS = 1000;
 
 /** Ends the process after an error that no command has caught. */
@@ -107,17 +107,17 @@ function end(error: unknown): never {
   process.exit(reportFailure(error, running));
 }
 
-// A reader may stop reading (`node-kvm info | head`). Commands with machines then end them: interruptible() of
-// lab-kernel.ts.
+// The reader of standard output may close it (`node-kvm info | head`). A command that has started machines then ends
+// them: interruptible() of lab-kernel.ts.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE" || isInterruptible()) return;
   end(new CommandError(`standard output cannot be written: ${reasonOf(error)}`));
 });
 process.stderr.on("error", () => {
-  // It cannot be reported anywhere.
+  // This error cannot be reported anywhere.
 });
 process.on("uncaughtException", (error) => {
-  // Ctrl-C in a terminal ends vitest's worker too, which vitest throws from an event.
+  // Ctrl-C in a terminal also ends vitest's worker, and vitest reports this by an exception in an event.
   if (!isCutShort()) end(error);
 });
 

@@ -22,9 +22,9 @@ import { dirname, join, resolve } from "node:path";
 import { CommandError, reasonOf } from "./failure.ts";
 
 /**
- * An open output. Until {@link commit}, an existing file keeps its content.
+ * An open output. Until {@link commit}, an existing file at the path keeps its content.
  *
- * A file that cannot be replaced by a rename is written in place: a device, a pipe, or a file in a folder that this
+ * A path that cannot be replaced by a rename is written in place: a device, a pipe, or a file in a folder that this
  * user cannot change.
  */
 export class OutputFile {
@@ -60,7 +60,7 @@ export class OutputFile {
       }
       const aside = join(dirname(path), `.node-kvm-${randomBytes(8).toString("hex")}.part`);
       const fd = openSync(aside, "wx", found?.mode ?? 0o666);
-      // The replaced file's permissions are kept, whatever the umask.
+      // The new file gets the permissions of the replaced one, whatever the umask is.
       if (found !== undefined) fchmodSync(fd, found.mode);
       return new OutputFile(option, path, aside, fd);
     } catch (error) {
@@ -105,7 +105,7 @@ export class OutputFile {
   }
 
   #try(work: (fd: number) => void): void {
-    if (this.#fd === undefined) throw new TypeError(`${this.#option} was closed before`);
+    if (this.#fd === undefined) throw new TypeError(`${this.#option} has already been closed`);
     try {
       work(this.#fd);
     } catch (error) {
@@ -115,12 +115,12 @@ export class OutputFile {
   }
 }
 
-/** Follows links, so that a link remains when its file is replaced. */
+/** The path is resolved, so that a link remains when its file is replaced. */
 function realPath(path: string): string {
   try {
     return realpathSync(path);
   } catch {
-    return path; // it does not exist yet; opening it reports problems of the folder
+    return path; // the file does not exist yet; opening it reports problems of the folder
   }
 }
 

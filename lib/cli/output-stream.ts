@@ -1,7 +1,7 @@
-/** A standard stream that passes on the bytes of a guest as fast as its reader takes them. */
+/** A standard stream to which the bytes of a guest are passed as fast as the stream's reader takes them. */
 import type { Writable } from "node:stream";
 
-/** Passes bytes to a stream until the stream fails; drops them from then on. */
+/** Passes bytes to a stream until the stream fails, and drops all bytes after the failure. */
 export class OutputStream {
   readonly #stream: Writable;
   #pending: Promise<void> | undefined;
@@ -10,7 +10,7 @@ export class OutputStream {
     this.#hasFailed = true;
   };
 
-  /** Starts to handle errors of the stream; {@link close} stops that. */
+  /** Starts to handle errors of the stream until {@link close}. */
   constructor(stream: Writable) {
     this.#stream = stream;
     stream.on("error", this.#onError);
@@ -19,8 +19,8 @@ export class OutputStream {
   /**
    * Writes bytes.
    *
-   * @returns a promise that is pending while the stream's buffer is full; `undefined` if it is not, or if the stream has
-   *   failed.
+   * @returns a promise that is pending while the stream's buffer is full; `undefined` if the buffer is not full, or if
+   *   the stream has failed.
    */
   write(bytes: Uint8Array): Promise<void> | undefined {
     if (this.#hasFailed || this.#stream.write(bytes)) return undefined;

@@ -1,6 +1,6 @@
 /**
- * The user's own claims: their files as one program (claim-bundle.ts), which a process of its own judges on this host,
- * and the lab in its guests. The judging program is suite/run.ts.
+ * The user's own claims: their files as one program (claim-bundle.ts), which runs in a separate process on this host,
+ * or in the lab's guests. suite/run.ts is the program that judges the claims.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -16,13 +16,13 @@ import { CommandError } from "./failure.ts";
 
 const RUNNER = join(packageFolder(), "dist", "suite", "run.js");
 
-/** Lines of errors then name the files that the user wrote, and not the bundled module. */
+/** With source maps, errors name lines of the files that the user wrote, and not of the bundled module. */
 const NODE_OPTIONS = ["--enable-source-maps"];
 
-/** How long a process of claims may take to end after a signal, ms. */
+/** The time in milliseconds that a process of claims has to end after a signal. */
 const END_MS = 3000;
 
-/** Files of claims, bundled and loaded once. */
+/** The user's files of claims, which are bundled and loaded only once. */
 export class OwnClaims implements Disposable {
   /** The names of the claims, `id: sentence`, in the order of the files. */
   readonly names: readonly string[];
@@ -66,7 +66,7 @@ export class OwnClaims implements Disposable {
     return join(this.#folder, "program.json");
   }
 
-  /** Counts the claims whose names contain a pattern; all without one. */
+  /** Counts the claims whose names contain a pattern; counts all claims if there is no pattern. */
   count(pattern: string | undefined): number {
     return this.names.filter((name) => containsPattern(name, pattern)).length;
   }
@@ -74,8 +74,8 @@ export class OwnClaims implements Disposable {
   /**
    * Judges the claims on this host's KVM.
    *
-   * @param onResult - called with each result immediately.
-   * @returns what went wrong outside of the claims, if the process ended before it had judged all of them.
+   * @param onResult - a function that is called with each result immediately.
+   * @returns a description of a problem outside of the claims, if the process ended before it had judged all of them.
    */
   async judge(
     pattern: string | undefined,
@@ -125,13 +125,16 @@ export class OwnClaims implements Disposable {
 }
 
 /**
- * Rejects machines that have judged their claims before: the claims of the user's files come with each run.
+ * Rejects machines that have judged their claims before they were saved: a user's own claims are passed to each run
+ * instead.
  *
  * @throws {@link CommandError}
  */
 export function refuseWarm(own: OwnClaims | undefined, start: string | undefined): void {
   if (own === undefined || start !== "warm") return;
-  throw new CommandError("--start warm is for the suite's claims; use --start saved with a file");
+  throw new CommandError(
+    "--start warm is only for the suite's claims; use --start saved with a file",
+  );
 }
 
 function textOf(bundles: readonly ClaimBundle[], after: (bundle: ClaimBundle) => string): string {
@@ -152,17 +155,17 @@ function listClaims(program: string): readonly string[] {
   if (names !== undefined) return names;
   const line = /^(?:node-kvm|\w*Error): (.*)/m.exec(stderr)?.[1];
   const reason =
-    line ?? error?.message ?? `the process that loads them ended with status ${status}`;
+    line ?? error?.message ?? `the process that loads the claims ended with status ${status}`;
   throw new CommandError(line === undefined ? `the claims cannot be listed: ${reason}` : reason);
 }
 
-/** Whether a line is a result: a claim may also have written JSON to descriptor 1. */
+/** Whether a line is a result; a line of JSON that a claim has written to descriptor 1 is not. */
 function isResult(value: unknown): value is Result {
   const { id, title, verdict } = Object(value) as Readonly<Record<string, unknown>>;
   return [id, title, verdict].every((text) => typeof text === "string");
 }
 
-/** Parses JSON; `undefined` for any other text, such as a claim's that wrote to descriptor 1. */
+/** Parses JSON; `undefined` for any other text, such as text that a claim has written to descriptor 1. */
 function parsed(text: string): unknown {
   try {
     return JSON.parse(text);

@@ -4,17 +4,17 @@
  */
 import { canRedraw, LiveBlock, type TextStream } from "./terminal.ts";
 
-/** The parts of the live block, asked each time it is drawn. */
+/** The parts of the live block, which are requested each time the block is drawn. */
 export interface ProgressView {
-  /** Returns a line for each piece of work that runs now. */
+  /** Returns a line for each machine or claim that is running now. */
   readonly running: () => readonly string[];
-  /** Returns the line of totals; `elapsed` is how long the work has taken, in milliseconds. */
+  /** Returns the line of totals; `elapsed` is the duration of the work so far in milliseconds. */
   readonly totals: (elapsed: number) => string;
 }
 
-/** How often the block is drawn at most, ms. */
+/** The minimum interval in milliseconds between two drawings of the block. */
 const PERIOD_MS = 250;
-/** The longest time without a line, ms. */
+/** The maximum time in milliseconds without a line. */
 const HEARTBEAT_MS = 30_000;
 
 /** Shows progress from its construction until {@link end}. */
@@ -27,7 +27,7 @@ export class Progress {
   #last: number = performance.now();
   readonly #onResize = (): void => this.#draw();
 
-  /** Starts the clock and draws the block. */
+  /** Starts the clock and draws the live block. */
   constructor(view: ProgressView, stream: TextStream = process.stderr) {
     this.#stream = stream;
     this.#view = view;
@@ -37,12 +37,12 @@ export class Progress {
     this.#draw();
   }
 
-  /** Whether there is a live block. */
+  /** Whether there is a live block, which only a terminal has. */
   get isLive(): boolean {
     return this.#block !== undefined;
   }
 
-  /** The time since the start, ms. */
+  /** The time in milliseconds since the start. */
   get elapsed(): number {
     return performance.now() - this.#started;
   }
@@ -52,7 +52,7 @@ export class Progress {
     this.above(() => this.#stream.write(`${line}\n`));
   }
 
-  /** Runs a function that writes to this terminal, with the block out of its way. */
+  /** Runs a function that writes to this terminal, while the live block is erased. */
   above(write: () => void): void {
     this.#block?.erase();
     write();
@@ -60,7 +60,7 @@ export class Progress {
     this.#draw();
   }
 
-  /** Erases the block and stops the clock. */
+  /** Erases the live block and stops the clock. */
   end(): void {
     clearInterval(this.#timer);
     if (this.#block === undefined) return;
@@ -84,7 +84,7 @@ export class Progress {
     if (block === undefined) return;
     const running = this.#view.running();
     const shown = running.slice(0, block.rows - 1);
-    // A block of one row has room for the totals only.
+    // A live block of one row shows only the totals.
     const hidden = running.length - shown.length;
     if (hidden > 0 && shown.length > 0) {
       shown.splice(-1, 1, `and ${hidden + 1} more`);
@@ -104,7 +104,7 @@ export function duration(milliseconds: number): string {
   return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
 }
 
-/** Writes an estimate, which is not more exact than it can be: `about 20 s left`, `about 4 min left`. */
+/** Writes an estimated duration with the precision that it can have: `about 20 s left`, `about 4 min left`. */
 export function timeLeft(milliseconds: number): string {
   const seconds = Math.max(1, Math.round(milliseconds / 1000));
   if (seconds < 10) return `about ${seconds} s left`;

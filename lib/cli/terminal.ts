@@ -1,9 +1,9 @@
-/** The terminal behind a stream: its colours, its size, and lines at its end that are drawn again and again. */
+/** The terminal behind a stream: its colours, its size, and the lines at its end that are replaced again and again. */
 import { WriteStream } from "node:tty";
 import { columnsOf, cut, DEFAULT_WIDTH } from "../report/lines.ts";
 import { type Paint, paint } from "../report/text.ts";
 
-/** The part of `process.stdout` and `process.stderr` that is used here. */
+/** The part of `process.stdout` and `process.stderr` that this file requires. */
 export interface TextStream {
   readonly isTTY?: boolean;
   readonly columns?: number;
@@ -13,7 +13,7 @@ export interface TextStream {
   off(event: "resize", listener: () => void): unknown;
 }
 
-/** The fewest colours that are used: Node calls them a depth of 4 bits. */
+/** The minimum colour depth of a terminal for which colours are used: Node calls it a depth of 4 bits. */
 const DEPTH = 4;
 
 /**
@@ -52,7 +52,7 @@ export function tableWidth(stream: Pick<TextStream, "isTTY" | "columns">): numbe
   return columnsReported(stream) ?? DEFAULT_WIDTH;
 }
 
-/** Whether lines of a stream can be drawn again. */
+/** Whether lines that were written to a stream can be drawn again. */
 export function canRedraw(
   { isTTY }: Pick<TextStream, "isTTY">,
   env: NodeJS.ProcessEnv = process.env,
@@ -60,34 +60,34 @@ export function canRedraw(
   return isTTY === true && env["TERM"] !== "dumb";
 }
 
-/** The height of a terminal that does not report it. */
+/** The assumed height of a terminal that does not report it. */
 const DEFAULT_ROWS = 24;
 
-/** Erases the line of the cursor; the cursor is then at its start. */
+/** Erases the line of the cursor, and moves the cursor to the line's start. */
 export const CLEAR_LINE = "\r\u001b[2K";
 
-/** Lines at the end of a terminal, which are replaced as a whole. There is never more than a screen of them. */
+/** Lines at the end of a terminal, which are replaced together. The lines never need more than one screen. */
 export class LiveBlock {
   readonly #stream: TextStream;
   #drawn: readonly string[] = [];
-  /** The width of the terminal when they were drawn. */
+  /** The width of the terminal when the lines were drawn. */
   #width = 0;
 
-  /** Draws nothing yet. */
+  /** Creates a block without lines. */
   constructor(stream: TextStream) {
     this.#stream = stream;
   }
 
-  /** The most lines that the block may have: one row is left for the cursor. */
+  /** The maximum number of lines of the block: one row of the terminal is left for the cursor. */
   get rows(): number {
     const { rows } = this.#stream;
     return Math.max(1, (rows !== undefined && rows > 0 ? rows : DEFAULT_ROWS) - 1);
   }
 
-  /** Replaces the lines. Each is cut to the width; of too many lines, the last ones are drawn. */
+  /** Replaces the lines. Each line is cut to the width; if there are too many lines, the last ones are drawn. */
   draw(lines: readonly string[]): void {
     const width = this.#columns;
-    // Some terminals wrap when the last column is written, others when the column behind it is.
+    // Some terminals wrap when the last column is written, others when the column after it is.
     const drawn = lines.slice(-this.rows).map((line) => cut(line, width - 1));
     const isSame = drawn.every((line, i) => line === this.#drawn[i]);
     if (isSame && drawn.length === this.#drawn.length && width === this.#width) return;
@@ -106,7 +106,7 @@ export class LiveBlock {
     return tableWidth(this.#stream);
   }
 
-  /** Returns the sequence that erases the lines, also if the terminal became narrower and has wrapped them. */
+  /** Returns the sequence that erases the lines, even if the terminal became narrower and has wrapped them. */
   #erasing(): string {
     if (this.#drawn.length === 0) return "";
     const width = this.#columns;

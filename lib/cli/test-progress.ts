@@ -1,11 +1,11 @@
-/** The progress of `node-kvm test`: the claim that is judged now, and how much is done. */
+/** The progress of `node-kvm test`: the claim that is being judged, and how much is done. */
 import { printable } from "../report/printable.ts";
 import type { Result } from "../report/result.ts";
 import { counted } from "../report/text.ts";
 import { duration, Progress, timeLeft } from "./progress.ts";
 import type { TextStream } from "./terminal.ts";
 
-/** Counts claims and files of claims, shown by {@link Progress}. */
+/** Counts claims and files of claims; {@link Progress} shows the counts. */
 export class TestProgress {
   readonly #progress: Progress;
   #files = 0;
@@ -26,22 +26,22 @@ export class TestProgress {
     );
   }
 
-  /** Notes how many files of claims there are. */
+  /** Records the number of files of claims. */
   begin(files: number): void {
     this.#files = files;
   }
 
-  /** Notes how many claims there are, if the ends of their files are not known. */
+  /** Records the number of claims, for runs that do not report the ends of files. */
   beginClaims(claims: number): void {
     this.#claims = claims;
   }
 
-  /** Notes the claim that is judged from now on. */
+  /** Records the name of the claim that is judged from now on. */
   started(name: string): void {
     this.#current = name;
   }
 
-  /** Counts a result; `write` prints it. */
+  /** Counts a result; the function `write` prints it. */
   ended({ verdict }: Result, write: () => void): void {
     this.#current = undefined;
     this.#judged += 1;
@@ -49,7 +49,7 @@ export class TestProgress {
     this.#progress.above(write);
   }
 
-  /** Counts a file of which all claims were judged. */
+  /** Counts a file whose claims were all judged. */
   fileEnded(): void {
     this.#filesDone += 1;
   }

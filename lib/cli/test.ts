@@ -35,18 +35,18 @@ import { TestProgress } from "./test-progress.ts";
 /** The formats of a report: live text, or one document at the end. */
 export const REPORTERS = ["text", "ktap", "junit", "json"] as const;
 
-/** The claims and the report. */
+/** The options of `node-kvm test`: the claims and the report. */
 export interface SuiteOptions {
   /** Files and folders of claims, which are judged instead of the suite's. */
   readonly paths: readonly string[];
-  /** Only claims whose `id: sentence` contains this; by default all. */
+  /** A pattern: only claims whose `id: sentence` contains it are judged; by default all. */
   readonly pattern: string | undefined;
   readonly reporter: (typeof REPORTERS)[number];
-  /** Whether a host without usable KVM is a failure. */
+  /** Whether a host without a usable KVM is a failure. */
   readonly requireKvm: boolean;
-  /** Whether to judge a kernel of the lab on a host without usable KVM. */
+  /** Whether to judge a kernel of the lab if the host has no usable KVM. */
   readonly orLab: boolean;
-  /** Whether to print a line for each claim on standard error, with any reporter. */
+  /** Whether to print a line for each claim on standard error, whatever the reporter is. */
   readonly progress: boolean;
   /** The folder for C files of failed claims; by default none are written. */
   readonly repro: string | undefined;
@@ -60,18 +60,24 @@ const DOCUMENTS = {
   json: (report: Report): string => `${printableJson(report)}\n`,
 } as const;
 
-/** No claim measures time, and the clock of an emulated machine may run several times too fast. */
+/**
+ * The limit is long, because no claim measures time, and the clock of an emulated machine may run several times too
+ * fast.
+ */
 const TIMEOUT_MS = 300_000;
 
 const PACKAGE = packageFolder();
 
-/** The command that judges a claim on this host again, and writes its calls as C; the claim's pattern follows. */
+/**
+ * The command that judges a claim on this host again and writes its calls as C; the claim's pattern follows these
+ * words.
+ */
 const REPEAT = ["node-kvm", "test", "--repro", "."];
 
 /**
  * Runs the suite; returns the exit status: 0 only if nothing unexpected happened.
  *
- * The report of an interrupted run has the claims that were judged before.
+ * The report of an interrupted run has the claims that were judged before the interruption.
  */
 export async function runSuite(options: SuiteOptions): Promise<number> {
   if (options.repro === undefined && options.reproAll) {
@@ -82,12 +88,12 @@ export async function runSuite(options: SuiteOptions): Promise<number> {
   if (own !== undefined) await claimsWith(options.pattern, own);
   const problem = deviceProblem();
   if (problem !== undefined) {
-    process.stderr.write(`node-kvm: no claim can be judged here: ${problem}\n`);
+    process.stderr.write(`node-kvm: no claim can be judged on this host: ${problem}\n`);
     if (options.requireKvm) return STATUS.trouble;
     const instead = options.orLab ? await judgeInLab(options.pattern, own) : undefined;
     if (instead !== undefined) {
       if (options.repro !== undefined) {
-        process.stderr.write("node-kvm: C files are only written for this host's KVM\n");
+        process.stderr.write("node-kvm: C files are written only for this host's KVM\n");
       }
       return printInstead(instead, options.reporter);
     }
@@ -160,7 +166,10 @@ function makeFolder(option: string, name: string): void {
   }
 }
 
-/** Creates a folder and its parents. mkdir's `recursive` is not used, because it never returns below /proc. */
+/**
+ * Creates a folder and its parents. The option `recursive` of mkdir is not used, because such a call never returns
+ * below /proc.
+ */
 function makeEach(path: string): void {
   if (existsSync(path)) return;
   makeEach(dirname(path));
@@ -190,7 +199,7 @@ function printInstead(
   return isGreen(report) && problems.length === 0 ? STATUS.ok : STATUS.finding;
 }
 
-/** Judges this host's KVM as one column of a matrix; after the signal, with the results so far. */
+/** Judges this host's KVM as one column of a matrix; if the signal is aborted, the column has the results so far. */
 export async function judgeHost(
   pattern: string | undefined,
   own: OwnClaims | undefined,
@@ -211,7 +220,7 @@ export async function judgeHost(
     }
     return { ...column, report, ...(errors.length === 0 ? {} : { problem: errors.join("; ") }) };
   } catch (error) {
-    // The lanes of a campaign are reported even if the host's column fails.
+    // The machines of a campaign are reported even if the host's column fails.
     if (!(error instanceof AddonError || error instanceof CommandError)) throw error;
     return { ...column, problem: error.message };
   }
@@ -235,10 +244,10 @@ interface Run {
   readonly reproducers: number;
 }
 
-/** A search for a reason must not change the results of claims. */
+/** With explanations, the search for a reason could change the results of claims, so they are disabled. */
 const WITHOUT_REASONS = { NODE_KVM_EXPLAIN: "0" };
 
-/** Returns the variables of the claims' process for reasons and C files; see suite/reproducer.ts. */
+/** Returns the environment variables of the claims' process for reasons and C files; see suite/reproducer.ts. */
 function reproEnvironment({
   repro,
   reproAll,
@@ -251,7 +260,7 @@ function reproEnvironment({
   };
 }
 
-/** Judges the user's own claims, in a process of their own. */
+/** Judges the user's own claims in a separate process. */
 async function collectOwn(
   own: OwnClaims,
   options: Pick<SuiteOptions, "pattern"> & Partial<Pick<SuiteOptions, "repro" | "reproAll">>,
@@ -276,10 +285,10 @@ async function collectOwn(
   return { report, errors: error === undefined ? [] : [error], reproducers };
 }
 
-/** Counts the C files of a folder that were written since a time, ms. */
+/** Counts the C files of a folder that were written after a time in milliseconds. */
 function countFiles(folder: string, since: number): number {
   const files = readdirSync(folder).filter((name) => name.endsWith(".c"));
-  // The clock of a file system may be some milliseconds behind.
+  // The clock of a file system may be some milliseconds behind the system's clock.
   return files.filter((name) => statSync(join(folder, name)).mtimeMs >= since - 100).length;
 }
 
@@ -298,7 +307,7 @@ async function collect(
   let cancel = (): void => undefined;
   const reporter = {
     onInit(vitest: Vitest): void {
-      // vitest ends the process on these signals; here only the run ends, and its results are kept.
+      // vitest ends the process on these signals. Here, only the run ends, and its results are kept.
       for (const name of INTERRUPTS) {
         const added = process.listeners(name).filter((listener) => !listeners.has(listener));
         for (const listener of added) process.off(name, listener);
@@ -308,7 +317,7 @@ async function collect(
     },
     onTestRunStart(files: readonly unknown[]): void {
       progress?.begin(files.length);
-      // vitest ignores a cancellation before the start.
+      // vitest ignores a cancellation before the start of a run.
       if (signal.aborted) cancel();
     },
     onTestCaseReady(test: TestCase): void {
@@ -343,7 +352,7 @@ async function collect(
       fileParallelism: false,
       isolate: needsOwnProcesses(),
       passWithNoTests: true,
-      cache: false, // installed, the package may not be writable
+      cache: false, // if the package is installed, its folder may not be writable
       testTimeout: TIMEOUT_MS,
       hookTimeout: TIMEOUT_MS,
       reporters: [reporter],
@@ -356,19 +365,22 @@ async function collect(
   const ended = run
     .then((vitest) => vitest.close())
     .catch((error: unknown) => {
-      // Ctrl-C in a terminal also ends the worker, which vitest reports as an error.
+      // Ctrl-C in a terminal also ends vitest's worker, which vitest reports as an error.
       if (!signal.aborted) throw error;
     });
   await Promise.race([ended, afterAbort(signal)]);
-  process.exitCode = 0; // vitest sets it; this command decides the exit status
+  process.exitCode = 0; // vitest sets the exit code, but this command decides the exit status
   const report = { kernel: kernelRelease(), vendor: vendorModule() ?? "none", results };
   return { report, errors, reproducers };
 }
 
-/** The time that vitest has to end after a signal, ms. It waits a minute for a worker that the signal has ended. */
+/**
+ * The time in milliseconds that vitest has to end after a signal. vitest waits a minute for a worker that the signal
+ * has ended.
+ */
 const END_MS = 5000;
 
-/** Resolves some time after the signal, after killing the children of this process. */
+/** Returns a promise that resolves some time after the signal, when the children of this process have been killed. */
 async function afterAbort(signal: AbortSignal): Promise<void> {
   if (!signal.aborted) await once(signal, "abort");
   await sleep(END_MS, undefined, { ref: false });
@@ -376,12 +388,12 @@ async function afterAbort(signal: AbortSignal): Promise<void> {
     try {
       process.kill(pid, "SIGKILL");
     } catch {
-      // It has ended meanwhile.
+      // The child has ended in the meantime.
     }
   }
 }
 
-/** Returns the children of this process; none if the kernel does not list them (CONFIG_PROC_CHILDREN). */
+/** Returns the child processes of this process; none if the kernel does not list them (CONFIG_PROC_CHILDREN). */
 function children(): readonly number[] {
   return readdirSync("/proc/self/task").flatMap((thread) => {
     const path = `/proc/self/task/${thread}/children`;
@@ -397,7 +409,7 @@ async function loadVitest(): Promise<typeof import("vitest/node")> {
   try {
     return await import("vitest/node");
   } catch (cause) {
-    const remedy = "the suite runs in it: npm install --save-dev vitest@4";
+    const remedy = "the suite runs in vitest: npm install --save-dev vitest@4";
     throw new CommandError(`vitest cannot be loaded; ${remedy} (${reasonOf(cause)})`, { cause });
   }
 }
@@ -407,7 +419,7 @@ const VERDICTS = { passed: "pass", failed: "fail", skipped: "skip" } as const;
 function toResult(test: TestCase): Result | undefined {
   const result = test.result();
   const note = result.state === "skipped" ? result.note : undefined;
-  // Without a note, it was not skipped but excluded by the pattern.
+  // A test without a note was not skipped, but excluded by the pattern.
   if (result.state === "pending" || (result.state === "skipped" && note === undefined)) {
     return undefined;
   }

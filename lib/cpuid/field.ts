@@ -2,9 +2,10 @@
  * Fields of CPUID by name: their places, and reading and writing their bits in a register. Finding a field's entry is
  * table.ts.
  */
-import { describe, suggestion } from "../options.ts";
+import { describe, quoted, suggestion } from "../options.ts";
 import { type CpuidEntry2, type CpuidRegister, formatLeaf, isIndexed, locate } from "./entry.ts";
 import { CPUID_FIELDS, type CpuidFieldName, type CpuidFieldRow } from "./generated/fields.ts";
+import { suggest } from "./names.ts";
 
 export type { CpuidFieldName };
 
@@ -109,28 +110,11 @@ export function fields(): readonly CpuidField[] {
   return open().all;
 }
 
-/** Counts the edits (insert, delete, replace a letter) that turn one word into another. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (const [i, letter] of [...a].entries()) {
-    const next = [i + 1];
-    for (const [j, other] of [...b].entries()) {
-      const replaced = (row[j] ?? 0) + (letter === other ? 0 : 1);
-      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
-}
-
-/** Suggests up to five names: the nearest by edits, at most two away; else those that contain the word. */
-function suggest(word: string): readonly string[] {
-  const names = open().all.map(({ name }) => name);
-  const edits = names.map((name) => distance(word, name));
-  const least = edits.reduce((a, b) => Math.min(a, b), 3);
-  const near = names.filter((_, i) => least <= 2 && edits[i] === least);
-  const around = names.filter((name) => word !== "" && name.includes(word));
-  return (near.length > 0 ? near : around).slice(0, 5);
+/** Fails for a name that no field has. @throws TypeError with suggestions. */
+export function unknownField(name: string): never {
+  const near = suggest(name);
+  const hint = near.length > 0 ? `; did you mean ${near.join(", ")}?` : "";
+  throw new TypeError(`unknown CPUID field ${quoted(name)}${hint}`);
 }
 
 /**
@@ -143,9 +127,7 @@ export function field(name: CpuidFieldName): CpuidField {
   if (typeof name !== "string") {
     throw new TypeError(`unknown CPUID field: expected a name, got ${describe(name)}`);
   }
-  const near = suggest(name);
-  const hint = near.length > 0 ? `; did you mean ${near.join(", ")}?` : "";
-  throw new TypeError(`unknown CPUID field "${name}"${hint}`);
+  return unknownField(name);
 }
 
 /** Whether the index selects between entries of this function, according to KVM or to the database's sub-leaves. */

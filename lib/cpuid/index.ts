@@ -1,4 +1,13 @@
 /** The entry `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
+export {
+  aliasesOf,
+  CPUID_NAME_SOURCES,
+  type CpuidFieldAliases,
+  type CpuidNameSource,
+  findField,
+  resolveField,
+  suggestFields,
+} from "./aliases.ts";
 export { type FromSupportedOptions, fromSupported } from "./builder.ts";
 export {
   type CheckCpuidOptions,
@@ -47,6 +56,29 @@ export {
   readField,
   writeField,
 } from "./field.ts";
+export type {
+  CpuidDump,
+  CpuidFeatureList,
+  CpuidFileCapability,
+  CpuidFileMsr,
+  CpuidFileProblem,
+  CpuidFileTable,
+  CpuidFormat,
+  CpuidMask,
+  CpuidMaskEntry,
+} from "./formats/dump.ts";
+export {
+  CPUID_FORMATS,
+  type CpuidFormatName,
+  detectFormat,
+  formatCpuid,
+  formatCpuidFeatures,
+  formatCpuidMask,
+  type ReadCpuidOptions,
+  readCpuid,
+} from "./formats/index.ts";
+export { CPUID_FILE_HEAD, CPUID_FILE_LIMIT } from "./formats/limits.ts";
+export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
 export {
   type CpuidEntryJson,

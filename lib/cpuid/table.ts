@@ -99,6 +99,9 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 
 const ENTRY_MEMBERS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx", "padding"];
 
+/** The members of a JSON file of one table (docs/cpuid-table.schema.json). */
+const TABLE_MEMBERS = ["entries", "cpu", "complete", "source", "$schema"];
+
 function entryFrom(value: unknown, i: number): CpuidEntry2 {
   if (!isRecord(value)) throw new TypeError(`cpuid table: entry ${i} is not an object`);
   refuseUnknown(`cpuid table: entry ${i}`, value, ENTRY_MEMBERS, "member");
@@ -173,11 +176,14 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
     return new CpuidTable(toList("CpuidTable.from()", entries).map(entry));
   }
 
-  /** Makes a table from the result of {@link toJSON}; numbers may also be plain. Anything else is a TypeError. */
+  /**
+   * Makes a table from the result of {@link toJSON}, or from a JSON file of one table, whose other members (cpu,
+   * complete, source) are not read; numbers may also be plain. Anything else is a TypeError.
+   */
   static fromJSON(value: unknown): CpuidTable {
     const { entries } = isRecord(value) ? value : { entries: undefined };
     if (!Array.isArray(entries)) throw new TypeError("cpuid table: no array of entries");
-    refuseUnknown("cpuid table", value, ["entries"], "member");
+    refuseUnknown("cpuid table", value, TABLE_MEMBERS, "member");
     return new CpuidTable(entries.map(entryFrom));
   }
 

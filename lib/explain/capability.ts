@@ -38,17 +38,17 @@ type Rule = (asked: Switch) => string | undefined;
 
 /** The rules of a capability. */
 interface Card {
-  /** The kind of the handle that enables it. */
+  /** The kind of the handle on which the capability is enabled. */
   readonly fd: FdKind;
   /** The causes of EINVAL, in the order in which KVM checks them. */
   readonly rules?: readonly Rule[];
-  /** Whether KVM accepts it even if KVM_CHECK_EXTENSION returns 0. */
+  /** Whether KVM accepts the capability even if KVM_CHECK_EXTENSION returns 0. */
   readonly isKnownAtZero?: true;
 }
 
 const tooLate: Rule = ({ evidence }) => afterVcpu(evidence);
 
-/** `args[0]` may have the bits that KVM_CHECK_EXTENSION returns. */
+/** Whether `args[0]` may have exactly the bits that KVM_CHECK_EXTENSION returns. */
 const allowedBits: Rule = ({ name, first, evidence }) => {
   const allowed = capability(evidence, name);
   return allowed === undefined
@@ -71,14 +71,14 @@ const both =
 const zero: Rule = ({ first }) => (first === 0n ? undefined : `args[0] ${hex(first)} must be 0`);
 const nonZero: Rule = ({ first }) => (first === 0n ? "args[0] must not be 0" : undefined);
 
-/** 64 entries and PML's 512, of 16 bytes. */
+/** The 64 entries that KVM reserves, and 512 for PML, of 16 bytes each. */
 const RESERVED_RING_BYTES = 9216n;
 
 const VM: Card = { fd: "vm" };
 const VCPU: Card = { fd: "vcpu" };
 const DIRTY_RING: Card = { fd: "vm", rules: [explainRing, tooLate] };
 
-/** Every capability that can be enabled on x86, from Linux 6.1 to 7.2. */
+/** The rules of every capability that can be enabled on x86, from Linux 6.1 to 7.2. */
 const CARDS: Readonly<Partial<Record<CapabilityName, Card>>> = {
   KVM_CAP_DISABLE_QUIRKS: VM,
   KVM_CAP_DISABLE_QUIRKS2: { fd: "vm", rules: [allowedBits] },
@@ -129,7 +129,7 @@ const CARDS: Readonly<Partial<Record<CapabilityName, Card>>> = {
         ),
       ({ first }) =>
         (first & BigInt(KVM_X86_NOTIFY_VMEXIT_ENABLED)) === 0n
-          ? "args[0] lacks bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, and the capability cannot be disabled"
+          ? "args[0] lacks bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, but the capability cannot be disabled"
           : undefined,
       tooLate,
     ],
@@ -189,10 +189,10 @@ export const ENABLE_CAP: Reasons = {
     "only for KVM_CHECK_EXTENSION": asked(({ name, card }) =>
       claim(
         card === undefined,
-        `${name} cannot be enabled on x86: it is only for KVM_CHECK_EXTENSION`,
+        `${name} cannot be enabled on x86: it is only a result of KVM_CHECK_EXTENSION`,
       ),
     ),
-    "other kind of handle": asked(({ name, card, fd }) =>
+    "wrong kind of handle": asked(({ name, card, fd }) =>
       claim(
         card !== undefined && card.fd !== fd,
         `${name} is enabled on a ${card?.fd}, not on a ${fd}`,
@@ -207,11 +207,11 @@ export const ENABLE_CAP: Reasons = {
     "argument or order": asked((found) =>
       fault(firstOf(...(found.card?.rules ?? []).map((rule) => () => rule(found)))),
     ),
-    // arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap, bsp_vcpu_id; Linux 6.1 does not compare it
+    // arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap compares with bsp_vcpu_id; Linux 6.1 does not
     "boot vCPU left out": of(["KVM_CAP_MAX_VCPU_ID"], ({ first }) =>
-      open(`args[0] ${first}: KVM_SET_BOOT_CPU_ID has chosen a vCPU with a higher id`),
+      open(`args[0] ${first}: KVM_SET_BOOT_CPU_ID has selected a vCPU with a higher id`),
     ),
-    // virt/kvm/dirty_ring.c:kvm_dirty_ring_get_rsvd_entries: 64, and 512 where the CPU logs pages itself
+    // virt/kvm/dirty_ring.c:kvm_dirty_ring_get_rsvd_entries: 64, and 512 more on a CPU that logs pages itself
     "entries that KVM keeps": of(RINGS, ({ first }) =>
       open(
         (first & 0xffff_ffffn) < RESERVED_RING_BYTES
@@ -250,7 +250,7 @@ export const ENABLE_CAP: Reasons = {
       const most = capability(evidence, name);
       return only(
         "virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_dirty_log_ring",
-        `args[0] ${first} bytes, and a ring has at most ${most ?? "1 MiB"} (${name})`,
+        `args[0] is ${first} bytes, but a ring has at most ${most ?? "1 MiB"} (${name})`,
       );
     }),
   },
@@ -272,24 +272,24 @@ function explainPins({ first, evidence }: Switch): string | undefined {
   // MAX_NR_RESERVED_IOAPIC_PINS is KVM_MAX_IRQ_ROUTES, which this capability returns.
   const most = capability(evidence, "KVM_CAP_IRQ_ROUTING");
   if (most === undefined || most === 0 || first <= BigInt(most)) return undefined;
-  return `args[0] ${first} IOAPIC pins, and KVM reserves at most ${most} routes`;
+  return `args[0] is ${first} IOAPIC pins, but KVM reserves at most ${most} routes`;
 }
 
 function explainMaxVcpuId({ name, first, evidence }: Switch): string | undefined {
   const most = capability(evidence, name);
   if (most !== undefined && first > BigInt(most)) {
-    return `args[0] ${first}: this KVM's ids end before ${most}`;
+    return `args[0] ${first}: the ids of this KVM end before ${most}`;
   }
   const before = known(evidence.vm?.enabled)?.get(name)?.[0];
   if (before === undefined || before === first) return undefined;
-  return `it was set to ${before} before, and can be set only once`;
+  return `the value was set to ${before} before, and can be set only once`;
 }
 
 function explainCycles({ first }: Switch): string | undefined {
   // The product with the largest count and divider (128) must fit 64 bits.
   return first * 0xffff_ffffn * 128n < 1n << 64n
     ? undefined
-    : `args[0] ${first} ns is too long: times 2^32 - 1 and 128 it must fit 64 bits`;
+    : `args[0] ${first} ns is too long: its product with 2^32 - 1 and 128 must fit 64 bits`;
 }
 
 function explainManualProtect({ first }: Switch): string | undefined {
@@ -298,7 +298,7 @@ function explainManualProtect({ first }: Switch): string | undefined {
     : undefined;
 }
 
-// virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_dirty_log_ring, which takes 32 bits of args[0]
+// virt/kvm/kvm_main.c:kvm_vm_ioctl_enable_dirty_log_ring, which reads 32 bits of args[0]
 function explainRing({ first, evidence }: Switch): string | undefined {
   const size = first & 0xffff_ffffn;
   if (size === 0n || (size & (size - 1n)) !== 0n) {

@@ -1,4 +1,4 @@
-/** Why time was refused: the TSC's frequency, the VM's clock, and the paravirtual clock. */
+/** Why a change of time was refused: the TSC's frequency, the VM's clock, and the paravirtual clock. */
 import {
   KVM_CLOCK_HOST_TSC,
   KVM_CLOCK_REALTIME,
@@ -15,7 +15,7 @@ import { hex, unknownBits } from "./wording.ts";
 /** The causes of KVM_SET_TSC_KHZ, on a VM and on a vCPU. */
 export const SET_TSC_KHZ: Reasons = {
   EINVAL: {
-    // Since Linux 6.17. Before, the frequency is the only cause, and on a host without scaling it is no cause.
+    // Since Linux 6.17. Before Linux 6.17, the frequency is the only cause, and no cause on a host without TSC scaling.
     "after the first vCPU": ({ evidence, fd }) => {
       const late = fd === "vm" ? afterVcpu(evidence) : undefined;
       const isProven = capability(evidence, "KVM_CAP_TSC_CONTROL") === 0 || undefined;
@@ -26,14 +26,17 @@ export const SET_TSC_KHZ: Reasons = {
       const scales = capability(refusal.evidence, "KVM_CAP_TSC_CONTROL");
       if (refusal.fd !== "vm" || khz === undefined || !scales) return undefined;
       const isEarly = afterVcpu(refusal.evidence) === undefined;
-      return claim(isEarly || undefined, `${khz} kHz is more than this host can scale its TSC to`);
+      return claim(
+        isEarly || undefined,
+        `${khz} kHz is higher than the frequencies to which this host can scale its TSC`,
+      );
     },
     "too low to catch up": (refusal) => {
       const khz = sentInteger(refusal);
       const scales = capability(refusal.evidence, "KVM_CAP_TSC_CONTROL");
       return claim(
         refusal.fd === "vcpu" && khz !== undefined && scales === 0,
-        `${khz} kHz is less than the frequency of the host's TSC, and this host cannot scale it (KVM_CAP_TSC_CONTROL is 0)`,
+        `${khz} kHz is lower than the frequency of the host's TSC, which this host cannot scale (KVM_CAP_TSC_CONTROL is 0)`,
       );
     },
     "out of reach": (refusal) => {
@@ -53,7 +56,7 @@ export const KVMCLOCK_CTRL: Reasons = {
     "no kvmclock": () =>
       only(
         "arch/x86/kvm/x86.c:kvm_set_guest_paused",
-        "the guest has not enabled kvmclock, which it does by bit 0 of MSR " +
+        "the guest has not enabled kvmclock, by bit 0 of MSR " +
           `${hex(MSR_KVM_SYSTEM_TIME_NEW)} (or ${hex(MSR_KVM_SYSTEM_TIME)})`,
       ),
   },

@@ -1,11 +1,13 @@
-/** Why CPUID tables were refused, or did not fit. The rules are lib/oracle/set-cpuid2.ts. */
+/** Why CPUID tables were refused, or did not fit into the buffer. lib/oracle/set-cpuid2.ts has the rules. */
 import { Cpuid, Cpuid2 } from "../abi/generated/structs.ts";
 import type { CpuidEntry2Input } from "../cpuid/index.ts";
 import { GET_CPUID_RULES, SET_CPUID_RULES, type SetCpuidAsked } from "../oracle/index.ts";
 import { causesOf } from "./findings.ts";
 import { known, type Reasons, type Refusal, sentCount, sentStruct } from "./refusal.ts";
 
-/** Returns the sent entries, from their names or from the bytes. Those of KVM_SET_CPUID have index 0. */
+/**
+ * Returns the entries that were passed, from their names or from the bytes. The entries of KVM_SET_CPUID have index 0.
+ */
 function entriesOf(refusal: Refusal): readonly CpuidEntry2Input[] | undefined {
   const { entries } = refusal.sent;
   if (Array.isArray(entries)) return entries as readonly CpuidEntry2Input[];

@@ -1,4 +1,4 @@
-/** Why a VM, a vCPU or a device was not created, or a VM rejected a call that must come before its vCPUs. */
+/** Why a VM, a vCPU or a device was not created, or why a VM rejected a call that must come before its vCPUs. */
 import {
   KVM_DEV_TYPE_VFIO,
   KVM_X86_DEFAULT_VM,
@@ -32,7 +32,7 @@ const VM_TYPES: Readonly<Record<number, string>> = {
   [KVM_X86_TDX_VM]: "KVM_X86_TDX_VM",
 };
 
-/** The highest address whose three pages are below 4 GiB. */
+/** The highest address of the TSS whose three pages are below 4 GiB. */
 const LAST_TSS_ADDR = 0xffff_d000n;
 
 /** The causes of KVM_CREATE_VM. */
@@ -50,12 +50,12 @@ function explainVmType(refusal: Refusal): string | undefined {
   const type = sentInteger(refusal);
   const mask = capability(refusal.evidence, "KVM_CAP_VM_TYPES");
   if (type === undefined || mask === undefined) return undefined;
-  // Before the capability (6.8), only the default type exists.
+  // Before KVM_CAP_VM_TYPES (Linux 6.8), only the default type exists.
   const types = BigInt(mask === 0 ? 1 : mask);
   if (((types >> type) & 1n) === 1n) return undefined;
   const name = VM_TYPES[Number(type)];
   const written = name === undefined ? `${type}` : `${type} ${name}`;
-  return `type ${written}: this KVM has only the types in the bits of ${hex(types)} (KVM_CAP_VM_TYPES)`;
+  return `type ${written}: this KVM has only the types whose bits are in ${hex(types)} (KVM_CAP_VM_TYPES)`;
 }
 
 /** The causes of KVM_CREATE_VCPU. */
@@ -67,13 +67,13 @@ export const CREATE_VCPU: Reasons = {
       if (id === undefined) return undefined;
       return claim(
         ids?.some((one) => BigInt(one) === id),
-        `vCPU ${id} was created before; its id stays in use after the vCPU is closed`,
+        `vCPU ${id} was created before; an id stays in use after its vCPU is closed`,
       );
     },
-    // arch/x86/kvm/lapic.c:kvm_alloc_apic_access_page: the first vCPU of a VM gets the page
+    // arch/x86/kvm/lapic.c:kvm_alloc_apic_access_page adds the page for the first vCPU of a VM
     "slot over the APIC's page": ({ evidence }) =>
       claimSlot(evidence, APIC_PAGE, 0x1000n, "the first vCPU's APIC page"),
-    // arch/x86/kvm/vmx/vmx.c:init_rmode_identity_map, on a CPU without unrestricted guest
+    // arch/x86/kvm/vmx/vmx.c:init_rmode_identity_map adds the page on a CPU without unrestricted guest
     "slot over the identity map": ({ evidence }) =>
       claimSlot(
         evidence,
@@ -88,7 +88,7 @@ export const CREATE_VCPU: Reasons = {
   },
 };
 
-/** Proves the cause if a slot overlaps the place of a page that KVM_CREATE_VCPU adds. */
+/** Proves the cause if a slot overlaps the address of a page that KVM_CREATE_VCPU adds. */
 function claimSlot(
   evidence: Evidence,
   address: bigint | undefined,
@@ -123,11 +123,11 @@ function explainVcpuCount({ evidence }: Refusal): string | undefined {
   return `the VM has ${made} vCPUs, and this KVM supports at most ${most} (KVM_CAP_MAX_VCPUS)`;
 }
 
-/** Writes that a call must come before the first vCPU; undefined if the VM has no vCPU. */
+/** Writes the fault that a call came after the first vCPU; undefined if the VM has no vCPU. */
 export function afterVcpu(evidence: Evidence): string | undefined {
   const ids = known(evidence.vm?.vcpuIds);
   if (ids === undefined || ids.length === 0) return undefined;
-  return `too late: it must come before the first vCPU, and vCPU ${ids[0]} exists`;
+  return `too late: the call must come before the first vCPU, but vCPU ${ids[0]} exists`;
 }
 
 /** Judges whether a call came after the first vCPU. */
@@ -150,13 +150,13 @@ export const SET_TSS_ADDR: Reasons = {
       );
     },
   },
-  // On Intel the three pages are an internal slot of KVM, which is created once (__x86_set_memory_region).
+  // On Intel, the three pages are an internal slot of KVM, which is created only once (__x86_set_memory_region).
   EEXIST: {
     "set before": ({ evidence: { vm } }) => {
       const before = known(vm?.tssAddr);
       return claim(
         before === undefined ? undefined : before !== null,
-        `the VM's TSS has an address, which is set once${typeof before === "bigint" ? `: ${hex(before)}` : ""}`,
+        `the address of the VM's TSS is already set, and can be set only once${typeof before === "bigint" ? `: ${hex(before)}` : ""}`,
       );
     },
     "slot in the way": (refusal) => {
@@ -164,7 +164,7 @@ export const SET_TSS_ADDR: Reasons = {
       const slots = known(refusal.evidence.vm?.slots);
       if (address === undefined) return undefined;
       const text = (which: string): string =>
-        `address ${hex(address)}: ${which} has one of its three pages`;
+        `address ${hex(address)}: ${which} contains one of the TSS's three pages`;
       if (slots === undefined) return open(text("a slot"));
       const taken = slotAt(slots, address, TSS_BYTES);
       return fault(taken && text(`slot ${taken.slot}`));
@@ -177,7 +177,7 @@ export const SET_TSS_ADDR: Reasons = {
       const map = known(refusal.evidence.vm?.identityMapAddr);
       return open(
         isOver(APIC_PAGE, 0x1000n) || isOver(map, IDENTITY_BYTES)
-          ? `address ${hex(address)}: one of its three pages is KVM's own (the APIC's or the identity map's)`
+          ? `address ${hex(address)}: one of the TSS's three pages would be KVM's own page (the APIC's or the identity map's)`
           : undefined,
       );
     },
@@ -218,7 +218,7 @@ export const CREATE_DEVICE: Reasons = {
       sentStruct(refusal, CreateDevice)?.type === KVM_DEV_TYPE_VFIO
         ? only(
             "virt/kvm/vfio.c:kvm_vfio_create",
-            "the VM has a device of this type, and can have one only",
+            "the VM already has a device of this type, and can have only one",
           )
         : undefined,
   },
@@ -238,7 +238,10 @@ export const DEVICE_ATTR: Reasons = {
   EPERM: {
     "no such call": ({ ioctl, fd }) =>
       fd === "dev"
-        ? only("virt/kvm/kvm_main.c:kvm_device_ioctl_attr", `this device has no ${ioctl} at all`)
+        ? only(
+            "virt/kvm/kvm_main.c:kvm_device_ioctl_attr",
+            `this device does not implement ${ioctl}`,
+          )
         : undefined,
   },
 };

@@ -28,7 +28,7 @@ function withoutLog(slot: number | undefined, { vm }: Evidence): string | undefi
   const found = slots.find((one) => one.slot === slot);
   if (found === undefined) return `slot ${hex(slot)} does not exist`;
   return (found.flags & KVM_MEM_LOG_DIRTY_PAGES) === 0
-    ? `slot ${slot} does not log: its flags have no KVM_MEM_LOG_DIRTY_PAGES`
+    ? `slot ${slot} does not log dirty pages: its flags lack KVM_MEM_LOG_DIRTY_PAGES`
     : undefined;
 }
 
@@ -72,7 +72,7 @@ export const GET_DIRTY_LOG: Reasons = {
   },
 };
 
-/** Judges a bitmap by its length; without a known length, the cause stays open. */
+/** Judges a bitmap by its length; if the length is unknown, the cause stays open. */
 function bitmapFault(text: string, needed: bigint, bitmap: unknown): ReturnType<Rule> {
   if (!isBytes(bitmap)) return open(text);
   return fault(BigInt(bitmap.length) < needed ? `${text}, and has ${bitmap.length}` : undefined);

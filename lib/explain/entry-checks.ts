@@ -1,4 +1,4 @@
-/** Checks of the guest's state that a CPU makes when it enters a guest, as data. Their results are used by exit.ts. */
+/** Checks of the guest's state that a CPU makes when it enters a guest, as data. exit.ts uses the results. */
 import type { Segment, Sregs } from "../abi/generated/structs.ts";
 import { hasBit } from "../oracle/bits.ts";
 import type { Vendor } from "./exit-names.ts";
@@ -11,9 +11,9 @@ export interface EntryState {
 }
 
 interface Check {
-  /** The hardware that makes the check, each with the section of its manual. */
+  /** The CPU vendors whose hardware makes the check, each with the section of its manual. */
   readonly source: Partial<Readonly<Record<Vendor, string>>>;
-  /** Writes the fault of a state; undefined if it passes. */
+  /** Writes the fault of a state; undefined if the state passes. */
   readonly fault: (state: EntryState) => string | undefined;
 }
 
@@ -26,7 +26,10 @@ const when = (isWrong: boolean, text: string): string | undefined => (isWrong ? 
 
 const SEGMENTS = ["cs", "ss", "ds", "es", "fs", "gs"] as const;
 
-/** Writes the fault of each usable segment register that has it; none in virtual-8086 mode, which has other rules. */
+/**
+ * Writes the fault of each usable segment register that has the fault; none in virtual-8086 mode, which has other
+ * rules.
+ */
 function ofSegments(
   { sregs, rflags }: EntryState,
   isWrong: (segment: Segment) => boolean,

@@ -25,7 +25,7 @@ const LENGTHS: readonly number[] = [0, 1, 2, 4, 8];
 /** NR_IOBUS_DEVS in include/linux/kvm_host.h. */
 const BUS_DEVICES = 1000;
 
-/** Leaves open whether a descriptor is an eventfd, because no call answers it. */
+/** Leaves open whether a descriptor is an eventfd, because no call can determine this. */
 const noEventfd: Rule = (refusal) =>
   open(isSent(refusal) ? "a descriptor is not an eventfd" : undefined);
 
@@ -62,13 +62,13 @@ export const IRQFD: Reasons = {
     },
     "no eventfd": noEventfd,
   },
-  // virt/kvm/eventfd.c:kvm_irqfd_assign; since Linux 6.17 an eventfd raises an interrupt of one VM only.
+  // virt/kvm/eventfd.c:kvm_irqfd_assign; since Linux 6.17, an eventfd can raise an interrupt of only one VM.
   EBUSY: {
     "irqfd of this VM": (refusal) => {
       const place = placeOfEventfd(refusal);
       return claim(
         place && place === "here",
-        "this eventfd already raises an interrupt of this VM: remove it, or use another",
+        "this eventfd already raises an interrupt of this VM: remove that connection, or use another eventfd",
       );
     },
     "irqfd of another VM": (refusal) => {
@@ -89,7 +89,7 @@ export const IRQFD: Reasons = {
 
 const ioeventfdOf = (refusal: Refusal): Ioeventfd | undefined => {
   const sent = sentStruct(refusal, Ioeventfd);
-  // To remove one, KVM checks only the descriptor (kvm_deassign_ioeventfd).
+  // To remove an ioeventfd, KVM checks only the descriptor (kvm_deassign_ioeventfd).
   return sent && (sent.flags & KVM_IOEVENTFD_FLAG_DEASSIGN) === 0 ? sent : undefined;
 };
 
@@ -113,7 +113,7 @@ export const IOEVENTFD: Reasons = {
       const { flags = 0, len = 1 } = ioeventfdOf(refusal) ?? {};
       return claim(
         len === 0 && (flags & KVM_IOEVENTFD_FLAG_DATAMATCH) !== 0,
-        "len 0 matches any length, but KVM_IOEVENTFD_FLAG_DATAMATCH requires one",
+        "len 0 matches any length, but KVM_IOEVENTFD_FLAG_DATAMATCH requires a length",
       );
     },
     "no eventfd": noEventfd,
@@ -122,7 +122,7 @@ export const IOEVENTFD: Reasons = {
     "same writes": (refusal) =>
       only(
         "virt/kvm/eventfd.c:ioeventfd_check_collision",
-        `${placeOf(refusal)} has an eventfd already that would match the same writes`,
+        `${placeOf(refusal)} already has an eventfd that would match the same writes`,
       ),
   },
   ENOENT: {

@@ -47,7 +47,7 @@ const EVENT_FLAGS =
 const NMI_VECTOR = 2;
 const LAST_EXCEPTION = 31;
 
-/** Judges the events that were sent, if they are known. */
+/** Judges the events that were passed, if they are known. */
 const events =
   (judge: (events: VcpuEvents, evidence: Evidence) => ReturnType<Rule>): Rule =>
   (refusal) => {
@@ -79,7 +79,7 @@ export const SET_VCPU_EVENTS: Reasons = {
         ),
       ),
     ),
-    // KVM_GET_MP_STATE would decide it, and would make the vCPU accept INIT and SIPI.
+    // KVM_GET_MP_STATE would prove this cause, but would make the vCPU accept INIT and SIPI.
     "SMI after INIT": events((sent) =>
       open(
         isSmi(sent)
@@ -133,7 +133,7 @@ export const SET_MP_STATE: Reasons = {
     "unknown state": (refusal) => {
       const state = stateOf(refusal);
       const isUnknown = state !== undefined && MP_STATES[state] === undefined;
-      return claim(isUnknown, `mpState ${state} is not one of x86's`);
+      return claim(isUnknown, `mpState ${state} is not a state of x86`);
     },
     "no LAPIC": (refusal) => {
       const state = stateOf(refusal) ?? KVM_MP_STATE_RUNNABLE;
@@ -142,7 +142,7 @@ export const SET_MP_STATE: Reasons = {
       const alone = withoutLapic(refusal.evidence);
       return fault(alone && `mpState ${state} ${name}: ${alone}`);
     },
-    // KVM_GET_VCPU_EVENTS would decide it, and would process pending NMIs and SMIs.
+    // KVM_GET_VCPU_EVENTS would prove this cause, but would process pending NMIs and SMIs.
     "INIT and SIPI blocked": (refusal) => {
       const state = stateOf(refusal);
       const isHeld = state === KVM_MP_STATE_INIT_RECEIVED || state === KVM_MP_STATE_SIPI_RECEIVED;
@@ -198,7 +198,7 @@ export const SET_VAPIC_ADDR: Reasons = {
       if (address === 0n) return undefined;
       return claim(
         slots && slotAt(slots, address, 1n) === undefined,
-        `vapicAddr ${hex(address)}: it is in no memory slot`,
+        `vapicAddr ${hex(address)} is in no memory slot`,
       );
     },
   },
@@ -235,7 +235,9 @@ export const X86_SETUP_MCE: Reasons = {
       const others = cap & ~(MCG_COUNT | MCG_EXT_COUNT);
       if (others === 0n) return undefined;
       if (supported === undefined) {
-        return open(`mcgCap ${hex(cap)} has ${hex(others)}, which this KVM may not support`);
+        return open(
+          `mcgCap ${hex(cap)} has the bits ${hex(others)}, which this KVM may not support`,
+        );
       }
       const allowedBy = "KVM_X86_GET_MCE_CAP_SUPPORTED returns";
       return fault(unknownBits("mcgCap", others, supported, allowedBy));

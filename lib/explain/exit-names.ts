@@ -1,4 +1,7 @@
-/** Names of numbers in exits: the hardware's exit codes, KVM's suberrors, exceptions. Their meaning in an exit is exit.ts. */
+/**
+ * Names of numbers in exits: the hardware's exit codes, KVM's suberrors, exceptions. exit.ts explains their meaning in
+ * an exit.
+ */
 import { KVM_INTERNAL_ERRORS } from "../abi/generated/constants.ts";
 import { hex } from "./wording.ts";
 
@@ -59,7 +62,7 @@ const SVM: Readonly<Record<number, string>> = {
   1026: "AVIC_NOACCEL",
 };
 
-/** The first of AMD's codes of exceptions; the vector is added. */
+/** The first of AMD's exit codes for exceptions; the vector is added to this code. */
 const [SVM_EXCEPTION, SVM_LAST_EXCEPTION] = [0x40, 0x5f];
 
 /** Intel's basic exit reasons (Intel SDM Vol. 3, Appendix C). */
@@ -173,12 +176,12 @@ function svmName(code: bigint): string | undefined {
   return SVM[number];
 }
 
-/** AMD's -1; KVM has written it as 32 and as 64 bits. */
+/** AMD's exit code -1, which KVM has written with 32 and with 64 bits. */
 function isInvalid(code: bigint): boolean {
   return code === 0xffff_ffffn || code === 0xffff_ffff_ffff_ffffn;
 }
 
-/** Names the reason of KVM_EXIT_FAIL_ENTRY; Intel's is an exit reason with bit 31, or a VM-instruction error. */
+/** Names the reason of KVM_EXIT_FAIL_ENTRY; Intel's reason is an exit reason with bit 31, or a VM-instruction error. */
 export function entryFailureName(reason: bigint, vendor: Vendor | undefined): string {
   if (vendor !== "kvm_intel" || (reason & FAILED_ENTRY) !== 0n) return exitCodeName(reason, vendor);
   return named(reason, VMX_INSTRUCTION_ERRORS[Number(reason)]);

@@ -1,4 +1,4 @@
-/** Explains exits that end a guest, from the exit and evidence of its vCPU. Names are exit-names.ts. */
+/** Explains exits that end a guest, from the exit and evidence of its vCPU. exit-names.ts has the names. */
 import {
   KVM_INTERNAL_ERROR_DELIVERY_EV,
   KVM_INTERNAL_ERROR_EMULATION,
@@ -23,7 +23,7 @@ import { type Ask, known, type MemorySlot } from "./refusal.ts";
 import { linearRip, type ReadWord, translate } from "./translate.ts";
 import { hex, range } from "./wording.ts";
 
-/** The fields of an exit that are read here; kvm/exits declares the exits. */
+/** The fields of an exit that this file reads; kvm/exits declares the exits. */
 export type ExplainedExit =
   | { readonly kind: "shutdown" }
   | { readonly kind: "fail_entry"; readonly hardwareEntryFailureReason: bigint }
@@ -39,9 +39,9 @@ export type ExplainedExit =
   | { readonly kind: "memory_fault"; readonly flags: bigint; readonly gpa: bigint }
   | { readonly kind: "mmio"; readonly isWrite: boolean; readonly physAddr: bigint };
 
-/** Evidence of the vCPU of an exit; each question is asked only if its answer matters. */
+/** Evidence about the vCPU of an exit; each function is called only if its result matters. */
 export interface ExitEvidence {
-  /** The vendor whose exit codes the numbers are. */
+  /** The CPU vendor that defines the exit codes. */
   readonly vendor?: Vendor | undefined;
   readonly sregs?: Ask<Sregs>;
   readonly regs?: Ask<Regs>;
@@ -51,7 +51,7 @@ export interface ExitEvidence {
   readonly read?: ReadWord;
 }
 
-/** Explains an exit; undefined if the exit itself has all that is known. */
+/** Explains an exit; undefined if the exit itself already has all known facts. */
 export function explainExit(exit: ExplainedExit, evidence: ExitEvidence): string | undefined {
   switch (exit.kind) {
     case "shutdown":
@@ -117,8 +117,8 @@ function explainFailEntry(reason: bigint, evidence: ExitEvidence): string {
   if (sregs === undefined || regs === undefined) return name;
   const failed = failedChecks({ sregs, rflags: regs.rflags }, vendor);
   return failed.length === 0
-    ? `${name}; the registers pass the checks that this package knows`
-    : `${name}; the state fails a check: ${failed.join("; ")}`;
+    ? `${name}; the guest's registers pass the checks that this package knows`
+    : `${name}; the guest's state fails a check: ${failed.join("; ")}`;
 }
 
 type InternalError = Extract<ExplainedExit, { kind: "internal_error" }>;
@@ -131,9 +131,9 @@ function explainInternalError(exit: InternalError, evidence: ExitEvidence): stri
     case KVM_INTERNAL_ERROR_EMULATION:
       return `${name}: ${emulation(exit, evidence)}`;
     case KVM_INTERNAL_ERROR_SIMUL_EX:
-      return `${name}: an exception came while ${event(exit.data[0])} was being delivered`;
+      return `${name}: an exception occurred while ${event(exit.data[0])} was being delivered`;
     case KVM_INTERNAL_ERROR_DELIVERY_EV:
-      return `${name}: the exit ${code(1) ?? "(unknown)"} came while ${event(exit.data[0])} was being delivered`;
+      return `${name}: the exit ${code(1) ?? "(unknown)"} occurred while ${event(exit.data[0])} was being delivered`;
     case KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON:
       return `${name}: KVM does not expect the hardware's exit ${code(0) ?? "(unknown)"}`;
     default:

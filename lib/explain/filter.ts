@@ -56,7 +56,7 @@ const filterOf = (refusal: Refusal): MsrFilter | undefined => sentStruct(refusal
 // arch/x86/kvm: kvm_add_msr_filter
 function explainRange({ flags, nmsrs }: MsrFilterRange): string | undefined {
   if (nmsrs === 0) return undefined;
-  if (flags === 0) return "flags is 0: a range needs KVM_MSR_FILTER_READ, _WRITE or both";
+  if (flags === 0) return "flags is 0, but a range needs KVM_MSR_FILTER_READ, _WRITE or both";
   const unknown = unknownBits("flags", flags, KVM_MSR_FILTER_RANGE_VALID_MASK);
   if (unknown !== undefined) return unknown;
   const bytes = Math.ceil(nmsrs / (BITS_PER_BYTE * BYTES_PER_WORD)) * BYTES_PER_WORD;

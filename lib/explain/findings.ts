@@ -1,4 +1,4 @@
-/** The words of the oracle's findings: one sentence for each kind, without a full stop. The rules are lib/oracle. */
+/** The sentences for the oracle's findings: one for each kind, without a full stop. lib/oracle has the rules. */
 import {
   type CpuidChange,
   type CpuidFieldName,
@@ -43,7 +43,7 @@ function bit(register: string, { bit, name, cause, features }: BitFinding): stri
     case "no-table":
       return (
         `${place}: not in this vCPU's CPUID (${placesOf(features)}): ` +
-        "it has no table yet, KVM_SET_CPUID2 comes first"
+        "it has no table yet; call KVM_SET_CPUID2 first"
       );
     default:
       return cause satisfies never;
@@ -84,7 +84,7 @@ function changes(list: readonly CpuidChange[]): string {
 
 const PMU_PLACE = "(0xa.0:eax[7:0])";
 
-/** The sentence of each kind. */
+/** The sentence for each kind of finding. */
 const WORDS: {
   readonly [K in Finding["kind"]]: (finding: Extract<Finding, { kind: K }>) => string;
 } = {
@@ -115,14 +115,14 @@ const WORDS: {
     `apicBase ${hex(base)}: bit 10 EXTD: x2apic is not in this vCPU's CPUID (${placesOf(["x2apic"])})`,
   lmsle: () => "EFER bit 13 LMSLE: this KVM does not support it",
   "not-pae-paging": () =>
-    "KVM_SREGS2_FLAGS_PDPTRS_VALID is set, and CR0.PG, CR4.PAE and EFER.LMA are not those of PAE paging",
+    "KVM_SREGS2_FLAGS_PDPTRS_VALID is set, but CR0.PG, CR4.PAE and EFER.LMA are not those of PAE paging",
 
   "too-many-entries": ({ nent, most }) =>
-    `${nent} entries, and KVM accepts at most ${most} (KVM_MAX_CPUID_ENTRIES)`,
-  "missing-entries": ({ nent, sent }) => `nent is ${nent}, but only ${sent} entries were sent`,
-  "too-few-entries": ({ nent }) => `nent ${nent}: the table has more entries than this`,
+    `${nent} entries, but KVM accepts at most ${most} (KVM_MAX_CPUID_ENTRIES)`,
+  "missing-entries": ({ nent, sent }) => `nent is ${nent}, but only ${sent} entries were passed`,
+  "too-few-entries": ({ nent }) => `nent is ${nent}, but the table has more entries`,
   "no-amx-permission": ({ bit }) =>
-    `0xd.0:eax[${bit}] requests AMX tile data, which this process has no permission to give a guest ` +
+    `0xd.0:eax[${bit}] requests AMX tile data, but this process has no permission to give these to a guest ` +
     "(arch_prctl ARCH_REQ_XCOMP_GUEST_PERM)",
   "virtual-address-width": ({ width, allowed }) =>
     `0x80000008.0:eax[15:8] virt_addr_bits: ${width}, and KVM accepts only ` +
@@ -130,7 +130,7 @@ const WORDS: {
   "changed-table": ({ changes: all, culprits }) => {
     if (culprits.length > 0) return `the table changed after KVM_RUN: ${changes(culprits)}`;
     const own = all.length === 0 ? "" : `: ${changes(all)}`;
-    return `the vCPU has run, and only bits that KVM itself sets can differ from the table that it ran with${own}`;
+    return `the vCPU has run, and its new table may differ from the old one only in bits that KVM itself writes${own}`;
   },
 
   "too-many-xcrs": ({ nrXcrs, most }) => `nrXcrs ${nrXcrs}: the struct has room for ${most}`,
@@ -147,13 +147,13 @@ const WORDS: {
     `XCR0 ${hex(xcr0)}: ${feature} is incomplete without ${writeBits(bits, XFEATURES)}`,
   "compacted-area": ({ xcompBv }) =>
     `xcomp_bv ${hex(xcompBv)} must be 0: KVM accepts only the standard form`,
-  "reserved-byte": ({ offset }) => `byte ${offset} is reserved in the XSAVE header, and not 0`,
+  "reserved-byte": ({ offset }) => `byte ${offset} of the XSAVE header is reserved, but is not 0`,
   "misaligned-mode": ({ mxcsr }) =>
     `mxcsr ${hex(mxcsr)}: bit 17 MM is reserved on a CPU without misaligned SSE`,
   "short-area": ({ bytes, needed }) =>
-    `${bytes} bytes, and the state has ${needed} (KVM_CAP_XSAVE2)`,
+    `${bytes} bytes, but the state has ${needed} (KVM_CAP_XSAVE2)`,
   "larger-state": ({ size, room }) =>
-    `the state is up to ${size} bytes, and this call returns ${room}: KVM_GET_XSAVE2 returns all`,
+    `the state has up to ${size} bytes, but this call returns ${room}: KVM_GET_XSAVE2 returns all`,
 
   "memory-type": ({ type, byte }) =>
     byte === undefined
@@ -164,11 +164,11 @@ const WORDS: {
       ? "the host's CPU has no IBPB (or for bit 7 no SBPB)"
       : "the host's CPU has no L1D flush",
   "not-canonical": () => "the address is not canonical",
-  "write-only": () => "it can only be written",
+  "write-only": () => "this MSR can only be written",
   "no-such-msr": () => "this KVM has no such MSR",
-  "no-feature-of-msr": () => "this vCPU's CPUID lacks the feature that it belongs to",
+  "no-feature-of-msr": () => "this vCPU's CPUID lacks the feature to which this MSR belongs",
   "feature-msr-after-run": ({ current }) =>
-    `it describes the CPU, and cannot change after KVM_RUN: it is ${hex(current)}`,
+    `this MSR describes the CPU, and cannot change after KVM_RUN: it is ${hex(current)}`,
   "feature-msr-bits": ({ extra, absent, value }) => {
     const source = `KVM_GET_MSRS of /dev/kvm returns ${hex(value)}`;
     return extra.length > 0
@@ -176,8 +176,9 @@ const WORDS: {
       : `${writeBits(absent)} must be 1: ${source}`;
   },
   "no-feature-msr": () => "this KVM has no such feature MSR",
-  "derived-vmx-msr": () => "KVM derives it from the true controls: write those (0x48d to 0x490)",
-  "fixed-vmx-msr": () => "KVM derives it from the vCPU's CPUID",
+  "derived-vmx-msr": () =>
+    "KVM derives this MSR from the true controls: write those (0x48d to 0x490)",
+  "fixed-vmx-msr": () => "KVM derives this MSR from the vCPU's CPUID",
   "control-bits": ({ bits }) =>
     bits
       .map(
@@ -192,7 +193,7 @@ const WORDS: {
       : `this vCPU's CPUID has no Intel PMU ${PMU_PLACE}`,
   "no-pmu-counter": () =>
     "the PMU of leaf 0xa in this vCPU's CPUID does not have this counter, or not these bits",
-  "no-lapic": () => "it needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)",
+  "no-lapic": () => "this MSR needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)",
   "no-memory": ({ address }) => `address ${hex(address)} is not in a memory slot`,
   "missing-pv-features": ({ features }) =>
     `this vCPU's CPUID lacks ${placesOf(features)}, and KVM_CAP_ENFORCE_PV_FEATURE_CPUID is enabled`,
@@ -211,9 +212,9 @@ function worded(verdict: RuleVerdict<Finding> | undefined, source?: string): Ver
 }
 
 /**
- * Makes causes of the oracle's rules.
+ * Makes causes from the oracle's rules.
  *
- * @param ask - makes the oracle's question of a refused call; undefined if the argument is not known.
+ * @param ask - makes the oracle's question from a refused call; undefined if the argument is not known.
  */
 export function causesOf<T, Asked>(
   rules: OracleRules<Asked, Finding>,

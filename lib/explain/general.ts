@@ -1,4 +1,4 @@
-/** The causes of an errno that any call can have: a dead VM, a missing ioctl, a count, a limit. */
+/** The causes of an errno that any call can have: a dead VM, a missing ioctl, a wrong count, a reached limit. */
 import { isBytes } from "../abi/bytes.ts";
 import { IOCTLS } from "../abi/generated/ioctls.ts";
 import type { FdKind } from "../abi/ioctl.ts";
@@ -16,7 +16,7 @@ const FD_NAMES: Readonly<Record<FdKind, string>> = {
 
 const MISSING_CAPABILITY = "missing capability";
 
-/** The causes that any call may have; they are judged after the call's own. */
+/** The causes that any call may have; they are judged after the causes of the call itself. */
 export const GENERAL: Reasons = {
   EIO: {
     // virt/kvm/kvm_main.c:kvm_vm_ioctl, kvm_vcpu_ioctl and kvm_device_ioctl: kvm->mm, kvm->vm_dead
@@ -33,7 +33,7 @@ export const GENERAL: Reasons = {
     [MISSING_CAPABILITY]: (refusal) => fault(absent(refusal)),
     "unknown ioctl": (refusal) => fault(explainUnknown(refusal)),
   },
-  // For an ioctl that it has, a VM returns EINVAL for many causes, even if the capability is 0.
+  // A VM returns EINVAL for many causes of an ioctl that it implements, even if the capability is 0.
   EINVAL: { [MISSING_CAPABILITY]: (refusal) => open(absent(refusal)) },
   EFAULT: { "count past the entries": (refusal) => fault(explainFault(refusal)) },
   EBADF: {
@@ -57,7 +57,7 @@ export const GENERAL: Reasons = {
       only("fs/file_table.c:alloc_empty_file", "the system has no descriptor left (fs.file-max)"),
   },
   ENOMEM: {
-    memory: () => open("the kernel has no memory for it (the cgroup's limit counts too)"),
+    memory: () => open("the kernel has no memory for this call (the cgroup's limit counts too)"),
     "limit of the process": () => open("a limit of this process is reached (ulimit -v, ulimit -l)"),
   },
 };
@@ -71,7 +71,7 @@ function absent({ ioctl: name, fd, evidence }: Refusal): string | undefined {
   return `${name} needs ${needed}, which is missing (KVM_CHECK_EXTENSION returns 0)`;
 }
 
-/** The causes that come before all others: this kind of handle never has the ioctl, or this kernel lacks it. */
+/** The causes that come before all others: this kind of handle never implements the ioctl, or this kernel lacks it. */
 export const MISSING: Rules = {
   "wrong kind of handle": ({ ioctl: name, fd }) => {
     const ioctl = IOCTLS.find((one) => one.name === name);
@@ -88,7 +88,7 @@ export const MISSING: Rules = {
   },
 };
 
-/** Finds a count that exceeds the sent entries: after them is an unmapped page. */
+/** Finds a count that is larger than the number of passed entries, after which is an unmapped page. */
 function explainFault({ ioctl: name, argument }: Refusal): string | undefined {
   const { struct } = IOCTLS.find((ioctl) => ioctl.name === name) ?? {};
   const tail = struct?.tail;
@@ -97,10 +97,10 @@ function explainFault({ ioctl: name, argument }: Refusal): string | undefined {
   if (argument.byteLength < tail.offset) return undefined;
   const said = new DataView(argument.buffer, argument.byteOffset).getUint32(count.offset, true);
   const room = Math.floor((argument.byteLength - tail.offset) / sizeOfType(tail.element));
-  return said > room ? `${count.name} is ${said}, but only ${room} entries were sent` : undefined;
+  return said > room ? `${count.name} is ${said}, but only ${room} entries were passed` : undefined;
 }
 
-/** The kernel before the first that has an ioctl. */
+/** The last kernel version before the one that added an ioctl. */
 const BEFORE: Readonly<Record<string, string>> = { "6.12": "6.1", "7.2": "6.12" };
 
 /** A VM returns ENOTTY for an unknown ioctl, and in general for nothing else. */
@@ -113,7 +113,7 @@ function explainUnknown({ ioctl, fd }: Refusal): string | undefined {
   return `this kernel has no ${ioctl} for ${FD_NAMES[fd]}${when}`;
 }
 
-/** Judges a list with too little room; the kernel wrote the needed count to it. */
+/** Judges a list with too little room; the kernel has written the required count into it. */
 export const listRoom: Rule = ({ argument, sent }) => {
   const { nmsrs } = sent;
   if (typeof nmsrs !== "number" || !isBytes(argument) || argument.byteLength < 4) return undefined;
@@ -121,7 +121,7 @@ export const listRoom: Rule = ({ argument, sent }) => {
   return claim(needed > nmsrs, `nmsrs ${nmsrs}: there are ${needed}`);
 };
 
-/** KVM returns ENOTTY without SEV and TDX, and for a VM that was not initialised as one of theirs. */
+/** KVM returns ENOTTY without SEV and TDX, and for a VM that was not initialised for SEV or TDX. */
 export const ENCRYPTION: Reasons = {
   ENOTTY: {
     "KVM without encryption": () => open("this KVM has no memory encryption (SEV, TDX)"),

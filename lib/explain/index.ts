@@ -1,4 +1,4 @@
-/** The functions of explain/ for other rooms: the reason of a refused call, from its arguments and the evidence. */
+/** The functions of explain/ for other folders: the reason of a refused call, from its arguments and the evidence. */
 import { errnoName } from "../errors.ts";
 import { ENABLE_CAP } from "./capability.ts";
 import { KVMCLOCK_CTRL, SET_CLOCK, SET_TSC_KHZ } from "./clock.ts";
@@ -157,10 +157,10 @@ const REASONS: Readonly<Record<string, Reasons>> = {
   KVM_SET_NESTED_STATE: SET_NESTED_STATE,
 };
 
-/** One rule: of a call and an errno, or of any call. */
+/** One rule for a call and an errno, or for an errno of any call. */
 type NamedRule = readonly [call: string, errno: string, cause: string, rule: Rule];
 
-/** Lists every rule, for the checks of this folder. It is made for each call, because no program needs it. */
+/** Lists every rule, for the checks of explain/. The list is made for each call, because no program needs it. */
 export function everyRule(): readonly NamedRule[] {
   return Object.entries({ ...REASONS, "any call": GENERAL }).flatMap(([call, reasons]) =>
     Object.entries(reasons).flatMap(([errno, rules]) =>
@@ -172,14 +172,14 @@ export function everyRule(): readonly NamedRule[] {
 /**
  * Explains why the kernel refused a call, in a sentence that names the argument.
  *
- * A cause that the evidence proves is stated as a fact. Causes that stay open are worded "either … or …".
- * It never throws: without a known reason, it returns undefined.
- * It asks only the questions that the errno requires, because each may cost a call.
+ * A cause that the evidence proves is stated as a fact. Causes that stay open are written as "either … or …".
+ * This function never throws: if no reason is known, it returns undefined.
+ * This function gathers only the evidence that the errno requires, because each piece may cost a call.
  */
 export function explain(refusal: Refusal): string | undefined {
   try {
     const errno = errnoName(refusal.errno);
-    // The causes of any call are judged if none of the call's own causes applies.
+    // The causes that any call may have are judged if none of the call's own causes applies.
     for (const rules of [
       MISSING,
       rulesOf(REASONS[refusal.ioctl], errno),

@@ -1,4 +1,7 @@
-/** Why interrupts were refused: controllers in the kernel, the PIT, routes and messages. eventfds are eventfd.ts. */
+/**
+ * Why calls about interrupts were refused: controllers in the kernel, the PIT, routes and messages. eventfd.ts has
+ * eventfds.
+ */
 import { isBytes } from "../abi/bytes.ts";
 import {
   KVM_IRQ_ROUTING_HV_SINT,
@@ -47,21 +50,21 @@ const ROUTE_TYPES: readonly number[] = [
   KVM_IRQ_ROUTING_XEN_EVTCHN,
 ];
 
-const MAKE_IRQCHIP = "KVM_CREATE_IRQCHIP makes them, before the first vCPU";
+const MAKE_IRQCHIP = "KVM_CREATE_IRQCHIP creates them, before the first vCPU";
 
-/** Writes that no interrupt controller is in the kernel; undefined if one is, or if it is not known. */
+/** Writes that no interrupt controller is in the kernel; undefined if one is, or if this is unknown. */
 export function withoutIrqchip({ vm }: Evidence): string | undefined {
   if (known(vm?.irqchip) !== "none") return undefined;
   return `the VM has no interrupt controllers in the kernel: ${MAKE_IRQCHIP}`;
 }
 
-/** Writes that PICs and IOAPIC are not in the kernel; undefined if they are, or if it is not known. */
+/** Writes that PICs and IOAPIC are not in the kernel; undefined if they are, or if this is unknown. */
 function withoutPic(evidence: Evidence): string | undefined {
   if (known(evidence.vm?.irqchip) !== "split") return withoutIrqchip(evidence);
-  return "with KVM_CAP_SPLIT_IRQCHIP only the LAPICs are in the kernel, without PIC and IOAPIC";
+  return "with KVM_CAP_SPLIT_IRQCHIP, only the LAPICs are in the kernel, and PIC and IOAPIC are not";
 }
 
-/** Writes that the vCPU's LAPIC is not in the kernel; undefined if it is, or if it is not known. */
+/** Writes that the vCPU's LAPIC is not in the kernel; undefined if it is, or if this is unknown. */
 export function withoutLapic({ vcpu }: Evidence): string | undefined {
   if (known(vcpu?.hasLapic) !== false) return undefined;
   return `this vCPU has no LAPIC in the kernel: ${MAKE_IRQCHIP}`;
@@ -156,7 +159,7 @@ export const SET_LAPIC: Reasons = {
       const isX2apic = base === undefined ? undefined : hasBit(base, APIC_BASE_EXTD);
       return claim(
         isX2apic === false ? false : id === undefined ? undefined : isX2apic,
-        "in x2APIC mode with KVM_X2APIC_API_USE_32BIT_IDS, regs must hold this vCPU's own id " +
+        "in x2APIC mode with KVM_X2APIC_API_USE_32BIT_IDS, regs must contain this vCPU's own id " +
           `at 0x20: ${vcpu.id}${id === undefined ? "" : `, not ${id}`}`,
       );
     },
@@ -170,7 +173,7 @@ export const INTERRUPT: Reasons = {
       const { irq = 0 } = sentStruct(refusal, Interrupt) ?? {};
       return claim(
         irq >= KVM_NR_INTERRUPTS,
-        `irq ${irq}: it is a vector, 0 to ${KVM_NR_INTERRUPTS - 1}`,
+        `irq ${irq} is not a vector, 0 to ${KVM_NR_INTERRUPTS - 1}`,
       );
     },
   },
@@ -208,7 +211,7 @@ export const SIGNAL_MSI: Reasons = {
       return only(
         "arch/x86/kvm/irq.c:kvm_irq_delivery_to_apic",
         msi &&
-          `no LAPIC is the destination: addressLo ${hex(msi.addressLo)} names ${hex((msi.addressLo >>> 12) & 0xff)}`,
+          `no LAPIC is the destination: addressLo ${hex(msi.addressLo)} names the APIC id ${hex((msi.addressLo >>> 12) & 0xff)}`,
       );
     },
   },
@@ -270,7 +273,7 @@ function explainTwice(
       entry.type !== KVM_IRQ_ROUTING_IRQCHIP ||
       other.u.irqchip.irqchip === entry.u.irqchip.irqchip);
   const clash = before.findIndex(isClash);
-  return clash < 0 ? undefined : `gsi ${entry.gsi}: entries[${clash}] routes it already`;
+  return clash < 0 ? undefined : `gsi ${entry.gsi}: entries[${clash}] already routes this GSI`;
 }
 
 // arch/x86/kvm/irq.c:kvm_set_routing_entry

@@ -1,7 +1,7 @@
 /** The places of KVM's own pages in the guest's memory, and the slots that overlap them. */
 import type { MemorySlot } from "./refusal.ts";
 
-/** APIC_DEFAULT_PHYS_BASE: KVM puts a page there with the first vCPU, if the CPU virtualises the APIC. */
+/** APIC_DEFAULT_PHYS_BASE: KVM adds a page there for the first vCPU, if the CPU virtualises the APIC. */
 export const APIC_PAGE = 0xfee0_0000n;
 /** VMX_EPT_IDENTITY_PAGETABLE_ADDR: the place of the identity map without KVM_SET_IDENTITY_MAP_ADDR. */
 export const IDENTITY_MAP = 0xfffb_c000n;

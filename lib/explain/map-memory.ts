@@ -1,4 +1,4 @@
-/** Why guest memory could not be mapped: huge pages, advice, files. Mapping it is kvm/memory. */
+/** Why guest memory could not be mapped: huge pages, advice, files. kvm/memory maps the memory. */
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { release } from "node:os";
 import { known, type Reasons, type Refusal, type Rule } from "./refusal.ts";
@@ -19,7 +19,7 @@ function poolOf({ sent }: Refusal): { pool: string; name: string; size: number }
 const noPool: Rule = (refusal) => {
   const found = poolOf(refusal);
   if (found === undefined) return undefined;
-  // Without sysfs (a container), the kernel's pools are not known.
+  // In a container without sysfs, the sizes of the kernel's pools are unknown.
   const isMounted = existsSync(`${refusal.sent["sysfs"] ?? MM}`);
   return claim(isMounted ? !existsSync(found.pool) : undefined, `this kernel has no ${found.name}`);
 };
@@ -37,14 +37,14 @@ const smallPool: Rule = (refusal) => {
   const free = all - reserved;
   return claim(
     free < needed,
-    `${needed} ${name} are needed and ${free} are free; ${pool}/nr_hugepages sets how many there are`,
+    `${needed} ${name} are needed, but ${free} are free; ${pool}/nr_hugepages sets the number of pages`,
   );
 };
 
 const offsetOf = ({ sent }: Refusal): number =>
   typeof sent["offset"] === "number" ? sent["offset"] : 0;
 
-/** The causes of mmap that only guest memory has. */
+/** The causes of a failed mmap that only guest memory has. */
 export const explainMap: Reasons = {
   EINVAL: {
     "no pool of huge pages": noPool,
@@ -60,7 +60,7 @@ export const explainMap: Reasons = {
       const offset = offsetOf(refusal);
       return claim(
         size === undefined ? undefined : size <= offset,
-        `the file has nothing at offset ${offset}`,
+        `the file has no content at offset ${offset}`,
       );
     },
   },
@@ -110,7 +110,7 @@ export const MADVISE: Reasons = {
     ),
     "no merging of pages": advice(
       "MADV_MERGEABLE",
-      withoutFolder("ksm", "this kernel merges no pages (CONFIG_KSM)"),
+      withoutFolder("ksm", "this kernel does not merge pages (CONFIG_KSM)"),
     ),
     "old kernel": advice("MADV_POPULATE_WRITE", ({ sent: { kernel = release() } }) =>
       claim(isBefore(POPULATES, `${kernel}`), "populating memory needs Linux 5.14"),
@@ -119,7 +119,7 @@ export const MADVISE: Reasons = {
   // mm/madvise.c:madvise_populate
   EFAULT: {
     "end of the file": advice("MADV_POPULATE_WRITE", () =>
-      open("the file ends before the memory does"),
+      open("the file ends before the end of the memory"),
     ),
     "page that cannot be read": advice("MADV_POPULATE_WRITE", () =>
       open("a page is not available, such as one of an exhausted pool of huge pages"),

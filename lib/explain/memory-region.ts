@@ -1,4 +1,6 @@
-/** Why KVM_SET_USER_MEMORY_REGION and its successor were refused: flags, alignment, and the other slots. */
+/**
+ * Why KVM_SET_USER_MEMORY_REGION and KVM_SET_USER_MEMORY_REGION2 were refused: flags, alignment, and the other slots.
+ */
 import {
   KVM_MEM_GUEST_MEMFD,
   KVM_MEM_LOG_DIRTY_PAGES,
@@ -19,7 +21,7 @@ import { supportedTable } from "./tables.ts";
 import { fault, only, open } from "./verdict.ts";
 import { hex, range, unknownBits } from "./wording.ts";
 
-/** The known fields of the region that was sent. */
+/** The known fields of the region that was passed. */
 interface Region {
   readonly slot: number;
   readonly flags: number;
@@ -32,14 +34,14 @@ interface Region {
 const PAGE = 4096n;
 /** KVM_MEM_MAX_NR_PAGES in include/linux/kvm_host.h. */
 const MOST_PAGES = (1n << 31n) - 1n;
-/** The most that an x86 CPU has. */
+/** The maximum number of physical address bits of an x86 CPU. */
 const WIDEST_GPA = 52;
 const V1_FLAGS = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY;
 const V2_FLAGS = V1_FLAGS | KVM_MEM_GUEST_MEMFD;
 
 type RegionRule = (region: Region, refusal: Refusal) => ReturnType<Rule>;
 
-/** Judges the region that was sent, if it is known. */
+/** Judges the region that was passed, if it is known. */
 const region =
   (judge: RegionRule): Rule =>
   (refusal) => {
@@ -53,7 +55,7 @@ export const SET_USER_MEMORY_REGION: Reasons = {
     "another slot": region((sent, { evidence: { vm } }) =>
       fault(explainOverlap(sent, known(vm?.slots) ?? [])),
     ),
-    // KVM_CREATE_VCPU puts the page there if the CPU virtualises the APIC.
+    // KVM_CREATE_VCPU adds the page at this address if the CPU virtualises the APIC.
     "the APIC's page": region((sent, { evidence: { vm } }) =>
       kernelPages(
         sent,
@@ -63,7 +65,7 @@ export const SET_USER_MEMORY_REGION: Reasons = {
         known(vm?.vcpuIds)?.length !== 0,
       ),
     ),
-    // KVM_CREATE_VCPU adds the page on a CPU without unrestricted guest.
+    // KVM_CREATE_VCPU adds this page on a CPU without unrestricted guest.
     "the identity map": region((sent, { evidence: { vm } }) =>
       kernelPages(
         sent,
@@ -88,18 +90,18 @@ export const SET_USER_MEMORY_REGION: Reasons = {
     "other memory": region((sent, { evidence: { vm } }) =>
       open(
         sent.memorySize !== 0n && known(vm?.slots)?.some(({ slot }) => slot === sent.slot) === true
-          ? `${nameOf(sent.slot)} would get other memory: delete it first (memorySize 0)`
+          ? `${nameOf(sent.slot)} would get other memory: delete the slot first (memorySize 0)`
           : undefined,
       ),
     ),
     // virt/kvm/guest_memfd.c:kvm_gmem_bind
     "guest_memfd of another VM": guestMemfd("guestMemfd is not a guest_memfd of this VM"),
-    "short guest_memfd": guestMemfd("guestMemfd ends before the slot does"),
-    "guest_memfd in use": guestMemfd("another slot has this part of guestMemfd"),
+    "short guest_memfd": guestMemfd("guestMemfd ends before the end of the slot"),
+    "guest_memfd in use": guestMemfd("another slot uses this part of guestMemfd"),
   },
 };
 
-/** The causes of the second ioctl, which takes a guest_memfd. */
+/** The causes of KVM_SET_USER_MEMORY_REGION2, which takes a guest_memfd. */
 export const SET_USER_MEMORY_REGION2: Reasons = {
   ...SET_USER_MEMORY_REGION,
   EBADF: {
@@ -147,7 +149,7 @@ function integer(value: unknown): bigint {
   return typeof value === "number" || typeof value === "bigint" ? BigInt(value) : 0n;
 }
 
-/** Names a slot, with its address space if that is not 0. */
+/** Writes the number of a slot, with its address space if this is not 0. */
 function nameOf(slot: number): string {
   const space = slot >>> 16;
   return space === 0 ? `slot ${slot}` : `slot ${slot & 0xffff} of address space ${space}`;
@@ -208,7 +210,7 @@ function explainNumber({ slot }: Region, { evidence }: Refusal): string | undefi
   }
   const spaces = capability(evidence, "KVM_CAP_MULTI_ADDRESS_SPACE");
   const space = slot >>> 16;
-  // Without the capability there is one; a VM with SMM has two.
+  // Without KVM_CAP_MULTI_ADDRESS_SPACE, there is one address space; a VM with SMM has two.
   if (spaces === undefined || space < Math.max(1, spaces)) return undefined;
   return (
     `slot ${hex(slot)} is in address space ${space} (bits 16-31), and this VM has ` +
@@ -221,7 +223,7 @@ function explainSize({ guestPhysAddr, memorySize }: Region): string | undefined 
     return `guestPhysAddr ${hex(guestPhysAddr)} and memorySize ${hex(memorySize)} reach past 2^64`;
   }
   if (memorySize / PAGE <= MOST_PAGES) return undefined;
-  return `memorySize ${hex(memorySize)} is ${memorySize / PAGE} pages, and a slot has at most ${MOST_PAGES}`;
+  return `memorySize ${hex(memorySize)} is ${memorySize / PAGE} pages, but a slot has at most ${MOST_PAGES}`;
 }
 
 function explainChange(region: Region, { evidence }: Refusal): string | undefined {
@@ -231,20 +233,20 @@ function explainChange(region: Region, { evidence }: Refusal): string | undefine
   const name = nameOf(region.slot);
   if (old === undefined) {
     return region.memorySize === 0n
-      ? `memorySize 0 deletes, but ${name} does not exist`
+      ? `memorySize 0 deletes a slot, but ${name} does not exist`
       : undefined;
   }
   if (region.memorySize === 0n) return undefined;
   const rule = "delete it first (memorySize 0)";
   if (region.memorySize !== old.memorySize) {
-    return `${name} has ${hex(old.memorySize)} bytes, and cannot become ${hex(region.memorySize)}: ${rule}`;
+    return `${name} has ${hex(old.memorySize)} bytes, and its size cannot become ${hex(region.memorySize)}: ${rule}`;
   }
   const changed = region.flags ^ old.flags;
   if ((changed & KVM_MEM_READONLY) !== 0) {
     return `${name} cannot become ${(region.flags & KVM_MEM_READONLY) === 0 ? "writable" : "read-only"}: ${rule}`;
   }
   if (((region.flags | old.flags) & KVM_MEM_GUEST_MEMFD) !== 0) {
-    return `${name} has a guest_memfd, and cannot change: ${rule}`;
+    return `${name} has a guest_memfd, and cannot be changed: ${rule}`;
   }
   return undefined;
 }
@@ -256,14 +258,14 @@ function explainWidth(
   if (memorySize === 0n) return undefined;
   const last = guestPhysAddr + memorySize - 1n;
   if (last >> BigInt(WIDEST_GPA) !== 0n) {
-    return `the slot ends at ${hex(last)}, and guest physical addresses have at most ${WIDEST_GPA} bits`;
+    return `the slot ends at ${hex(last)}, but guest physical addresses have at most ${WIDEST_GPA} bits`;
   }
   const table = supportedTable(evidence);
   if (table === undefined) return undefined;
   const bits = physicalBits(table);
   if (last >> BigInt(bits) === 0n) return undefined;
   return (
-    `the slot ends at ${hex(last)}, and this KVM's guest physical addresses have ${bits} bits ` +
+    `the slot ends at ${hex(last)}, but this KVM's guest physical addresses have ${bits} bits ` +
     `(${placesOf(["phys_addr_bits"])})`
   );
 }

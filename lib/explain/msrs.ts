@@ -1,4 +1,6 @@
-/** The reasons why KVM rejected MSRs: too many in a call, or the first rejected MSR. The rules are lib/oracle/msrs.ts. */
+/**
+ * The reasons why KVM rejected MSRs: too many in a call, or the first rejected MSR. lib/oracle/msrs.ts has the rules.
+ */
 import { MAX_IO_MSRS } from "../abi/limits.ts";
 import { msrName } from "../abi/msrs.ts";
 import { MSR_RULES, type MsrAccess } from "../oracle/index.ts";
@@ -9,14 +11,14 @@ import { supportedTable, vcpuTable } from "./tables.ts";
 import { type Causes, decide, only, write } from "./verdict.ts";
 import { hex } from "./wording.ts";
 
-/** One MSR of a KVM_SET_MSRS, or without `data` of a KVM_GET_MSRS. */
+/** One MSR of a KVM_SET_MSRS or, without `data`, of a KVM_GET_MSRS. */
 export interface SentMsr {
   readonly index: number;
   /** The value to write. */
   readonly data?: bigint;
 }
 
-/** The causes for which KVM refuses an access to an MSR. */
+/** The causes that make KVM refuse an access to an MSR. */
 const MSR_CAUSES: Causes<MsrAccess> = causesOf(MSR_RULES, (access: MsrAccess) => access);
 
 /** The causes of KVM_GET_MSRS and KVM_SET_MSRS as a whole; {@link explainMsrs} explains why they stop early. */
@@ -35,8 +37,8 @@ export const MSRS: Reasons = {
 };
 
 /**
- * Explains why KVM_SET_MSRS or KVM_GET_MSRS stopped early, because KVM returns only a count: names the entry after
- * those that KVM took, and its fault. Returns undefined if KVM took all.
+ * Explains why KVM_SET_MSRS or KVM_GET_MSRS stopped early: names the first entry that KVM did not process, and its
+ * fault, because KVM returns only a count. Returns undefined if KVM processed all entries.
  */
 export function explainMsrs(
   sent: readonly SentMsr[],
@@ -79,7 +81,7 @@ function accessOf({ index, data }: SentMsr, evidence: Evidence): MsrAccess {
   };
 }
 
-/** Reads the MSR; a read that fails means that KVM refuses to read it. */
+/** Reads the MSR; if the read fails, KVM refuses to read this MSR. */
 function currentOf(index: number, { vcpu }: Evidence): MsrAccess["current"] {
   if (vcpu?.msr === undefined) return undefined;
   return known(() => vcpu.msr?.(index)) ?? "unreadable";

@@ -34,7 +34,7 @@ const SVM_FLAGS =
   KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_RUN_PENDING | KVM_STATE_NESTED_GIF_SET;
 const EFER_SVME = 12;
 
-/** Writes that the host has no nested virtualisation; undefined if it has, or if it is not known. */
+/** Writes that the host has no nested virtualisation; undefined if it has, or if this is unknown. */
 function withoutNesting(evidence: Evidence): string | undefined {
   return capability(evidence, "KVM_CAP_NESTED_STATE") === 0
     ? "this KVM has no nested virtualisation (KVM_CAP_NESTED_STATE is 0)"
@@ -84,7 +84,9 @@ export const SET_NESTED_STATE: Reasons = {
   },
 };
 
-/** Returns the format of this KVM, from the feature that it supports for guests; undefined if unknown. */
+/**
+ * Returns the format of nested state of this KVM, from the feature that it supports for guests; undefined if unknown.
+ */
 function formatOf(evidence: Evidence): number | undefined {
   const table = supportedTable(evidence);
   if (table?.has("svm")) return KVM_STATE_NESTED_FORMAT_SVM;
@@ -103,7 +105,7 @@ function explainHeader({ size, flags }: NestedState): string | undefined {
   );
 }
 
-// arch/x86/kvm/svm/nested.c:svm_set_nested_state, as far as the header goes
+// arch/x86/kvm/svm/nested.c:svm_set_nested_state, for the fields of the header
 function explainSvm({ flags, size }: NestedState, { vcpu }: Evidence): string | undefined {
   const unknown = unknownBits("flags", flags, SVM_FLAGS, "SVM has");
   if (unknown !== undefined) return unknown;
@@ -113,6 +115,6 @@ function explainSvm({ flags, size }: NestedState, { vcpu }: Evidence): string | 
   }
   const whole = HEADER_BYTES + KVM_STATE_NESTED_SVM_VMCB_SIZE;
   return (flags & KVM_STATE_NESTED_GUEST_MODE) !== 0 && size < whole
-    ? `size ${size}: GUEST_MODE comes with a VMCB, ${whole} bytes in all`
+    ? `size ${size}: GUEST_MODE requires a VMCB, ${whole} bytes in total`
     : undefined;
 }

@@ -1,4 +1,4 @@
-/** Why a file could not be opened, and what to do about it. */
+/** Why a file could not be opened, and the remedy. */
 import { statSync } from "node:fs";
 import { known, type Reasons, type Refusal } from "./refusal.ts";
 import { claim, only, open } from "./verdict.ts";
@@ -10,7 +10,7 @@ const isKvm = (refusal: Refusal): boolean => path(refusal) === "/dev/kvm";
 const vendor = ({ sent }: Refusal): unknown => sent["vendor"];
 const isLoaded = (refusal: Refusal): boolean => vendor(refusal) !== undefined;
 
-/** The path, and the environment variable that it is from, if any. */
+/** The path, and the environment variable that contains it, if any. */
 function named(refusal: Refusal): string {
   const { variable } = refusal.sent;
   return variable === undefined ? path(refusal) : `${variable} names ${path(refusal)}, which`;
@@ -18,7 +18,7 @@ function named(refusal: Refusal): string {
 
 const MODULE = "load the module (modprobe kvm_amd or kvm_intel)";
 
-/** Whether the file's mode allows this process to read and write it; undefined if that is not known. */
+/** Whether the file's mode allows this process to read and write the file; undefined if this is unknown. */
 function isPermitted(refusal: Refusal): boolean | undefined {
   const { mode, uid, gid } = known(() => statSync(path(refusal))) ?? {};
   const self = process.geteuid?.();
@@ -31,7 +31,7 @@ function isPermitted(refusal: Refusal): boolean | undefined {
   return ((mode >> shift) & READ_WRITE) === READ_WRITE;
 }
 
-/** Writes the command that gives the user permission: no membership of root's group for a device. */
+/** Writes the command that gives the user permission. The command never adds the user to root's group. */
 function permit(refusal: Refusal): string {
   const { mode = 0o660, gid = -1 } = known(() => statSync(path(refusal))) ?? {};
   const hasGroup = (mode & 0o060) === 0o060 && gid !== 0;

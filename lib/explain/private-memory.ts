@@ -14,7 +14,7 @@ import { hex, unknownBits } from "./wording.ts";
 
 const PAGE = 4096n;
 
-/** Finds a number that is not a multiple of the page size. */
+/** Finds a number in the arguments that is not a multiple of the page size. */
 function unaligned(values: Readonly<Record<string, bigint>>): string | undefined {
   const [name, value] = Object.entries(values).find(([, size]) => size % PAGE !== 0n) ?? [];
   return value === undefined ? undefined : `${name} ${hex(value)} is not a multiple of ${PAGE}`;
@@ -103,9 +103,10 @@ export const PRE_FAULT_MEMORY: Reasons = {
   // arch/x86/kvm/mmu/mmu.c:kvm_arch_vcpu_pre_fault_memory
   EOPNOTSUPP: {
     "shadow paging": () =>
-      open("the CPU does not translate guest physical addresses here (EPT, NPT)"),
+      open("the CPU does not translate guest physical addresses in this mode (EPT, NPT)"),
     "nested guest": () => open("a nested guest is active"),
-    "protected VM": () => open("the VM is of a protected type and not ready for it (SNP, TDX)"),
+    "protected VM": () =>
+      open("the VM is of a protected type (SNP, TDX) and was not finalised yet"),
   },
 };
 
@@ -114,5 +115,5 @@ function withoutSlot(gpa: bigint, { vm }: Evidence): string | undefined {
   const isThere = slots?.some(
     ({ guestPhysAddr, memorySize }) => gpa >= guestPhysAddr && gpa < guestPhysAddr + memorySize,
   );
-  return isThere === false ? `gpa ${hex(gpa)}: it is in no memory slot` : undefined;
+  return isThere === false ? `gpa ${hex(gpa)} is in no memory slot` : undefined;
 }

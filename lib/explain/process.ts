@@ -1,4 +1,7 @@
-/** Why system calls without a KVM descriptor failed: arch_prctl, mmap, write and others. Opening a device is open.ts. */
+/**
+ * Why system calls without a KVM descriptor failed: arch_prctl, mmap, write and others. open.ts has the opening of a
+ * device.
+ */
 import { explainMap } from "./map-memory.ts";
 import { known, type Reasons, type Refusal } from "./refusal.ts";
 import { claim, only, open } from "./verdict.ts";
@@ -12,25 +15,27 @@ export const ARCH_PRCTL: Reasons = {
     "after the first vCPU": () =>
       only(
         "arch/x86/kernel/fpu/xstate.c:__xstate_request_perm",
-        "too late: it must come before the process's first vCPU",
+        "too late: the call must come before the process's first vCPU",
       ),
   },
   EOPNOTSUPP: {
-    "CPU without it": (refusal) => open(`${component(refusal)}: this CPU does not have it`),
+    "CPU without it": (refusal) =>
+      open(`${component(refusal)}: this CPU does not have the component`),
     "no permission needed": (refusal) => open(`${component(refusal)} needs no permission`),
   },
   EINVAL: {
     "unknown component": (refusal) =>
       open(`${component(refusal)}: the kernel has no such XSAVE component`),
-    "old kernel": () => open("this kernel has no ARCH_REQ_XCOMP_GUEST_PERM (Linux 5.17 has it)"),
+    "old kernel": () =>
+      open("this kernel has no ARCH_REQ_XCOMP_GUEST_PERM, which Linux 5.17 added"),
   },
 };
 
 /** The limit of descriptors of this process, and the number that this package has open. */
 export interface DescriptorCounts {
-  /** RLIMIT_NOFILE's soft limit. */
+  /** The soft limit of RLIMIT_NOFILE. */
   readonly limit: number;
-  /** Open handles of this package, and shared memory's files. */
+  /** The number of open handles of this package, and of files of shared memory. */
   readonly own: number;
 }
 
@@ -142,9 +147,11 @@ export const PTHREAD_CREATE: Reasons = {
       open("the user or the cgroup has too many threads (ulimit -u, pids.max)"),
     "limit of the system": () =>
       open("the system has too many threads (kernel.threads-max, kernel.pid_max)"),
-    memory: () => open("no memory or address space is left for its stack (ulimit -v)"),
+    memory: () => open("no memory or address space is left for the thread's stack (ulimit -v)"),
   },
-  ENOMEM: { memory: () => open("no memory or address space is left for its stack (ulimit -v)") },
+  ENOMEM: {
+    memory: () => open("no memory or address space is left for the thread's stack (ulimit -v)"),
+  },
 };
 
 /** The causes of epoll_ctl on an eventfd. */

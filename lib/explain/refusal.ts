@@ -1,4 +1,7 @@
-/** A refused call: its arguments, and the questions that can be asked after it. The causes are the files by subject. */
+/**
+ * A refused call: its arguments, and the evidence that can be gathered after it. The other files of this folder have
+ * the causes, by subject.
+ */
 import { isBytes } from "../abi/bytes.ts";
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import type { CpuidEntry2, Run, Sregs } from "../abi/generated/structs.ts";
@@ -7,7 +10,10 @@ import { encode, type Layout, read, type StructInput } from "../abi/struct.ts";
 import type { DescriptorCounts } from "./process.ts";
 import type { Causes, Judge } from "./verdict.ts";
 
-/** A question that is asked after the refusal. Undefined or a throw means that the answer is not known. */
+/**
+ * A function that gathers a piece of evidence after the refusal. If it returns undefined or throws, the evidence is
+ * unknown.
+ */
 export type Ask<T> = (this: void) => T | undefined;
 
 /** Returns the result of KVM_CHECK_EXTENSION for a capability. */
@@ -15,110 +21,113 @@ export type AskCapability = (this: void, capability: CapabilityName) => number |
 
 /** An existing memory slot. */
 export interface MemorySlot {
-  /** Bits 0-15: the slot; bits 16-31: the address space. */
+  /** The number of the slot in bits 0-15, and its address space in bits 16-31. */
   readonly slot: number;
   /** `KVM_MEM_*`. */
   readonly flags: number;
-  /** The guest physical address. */
+  /** The guest physical address of the slot. */
   readonly guestPhysAddr: bigint;
-  /** The size in bytes. */
+  /** The size of the slot in bytes. */
   readonly memorySize: bigint;
 }
 
-/** Which interrupt controllers of a VM are in the kernel: all, only the LAPICs, or none. */
+/** The interrupt controllers of a VM that are in the kernel: all, only the LAPICs, or none. */
 export type IrqchipMode = "kernel" | "split" | "none";
 
-/** The questions for /dev/kvm. */
+/** The evidence about /dev/kvm. */
 export interface KvmEvidence {
-  /** KVM_CHECK_EXTENSION on /dev/kvm. */
+  /** The result of KVM_CHECK_EXTENSION on /dev/kvm. */
   readonly check?: AskCapability;
-  /** KVM_GET_SUPPORTED_CPUID. */
+  /** The result of KVM_GET_SUPPORTED_CPUID. */
   readonly supportedCpuid?: Ask<readonly CpuidEntry2[]>;
-  /** KVM_GET_MSRS of one feature MSR; undefined if KVM has no such feature MSR. */
+  /** The result of KVM_GET_MSRS for one feature MSR; undefined if KVM has no such feature MSR. */
   readonly featureMsr?: (this: void, index: number) => bigint | undefined;
-  /** KVM_X86_GET_MCE_CAP_SUPPORTED. */
+  /** The result of KVM_X86_GET_MCE_CAP_SUPPORTED. */
   readonly mceCap?: Ask<bigint>;
 }
 
-/** The VM whose interrupt an eventfd raises: this one, another of this process, or none. */
+/** The VM whose interrupt an eventfd raises: this VM, another VM of this process, or none. */
 export type IrqfdPlace = "here" | "elsewhere" | "nowhere";
 
-/** The questions for a VM and the handles of its parts. */
+/** The evidence about a VM and the handles of its parts. */
 export interface VmEvidence {
   /** Whether another process created the VM. */
   readonly isForeign?: Ask<boolean>;
   /** Whether even KVM_CHECK_EXTENSION fails with EIO. */
   readonly isDead?: Ask<boolean>;
-  /** KVM_CHECK_EXTENSION on the VM. */
+  /** The result of KVM_CHECK_EXTENSION on the VM. */
   readonly check?: AskCapability;
-  /** All memory slots. */
+  /** All memory slots of the VM. */
   readonly slots?: Ask<readonly MemorySlot[]>;
   /** The ids of all vCPUs ever created, including closed ones, because KVM keeps their ids. */
   readonly vcpuIds?: Ask<readonly number[]>;
-  /** Which interrupt controllers are in the kernel. */
+  /** The interrupt controllers of the VM that are in the kernel. */
   readonly irqchip?: Ask<IrqchipMode>;
-  /** Whether the PIT is in the kernel. */
+  /** Whether the VM's PIT is in the kernel. */
   readonly hasPit?: Ask<boolean>;
-  /** The enabled capabilities, each with its latest arguments. */
+  /** The VM's enabled capabilities, each with its latest arguments. */
   readonly enabled?: Ask<ReadonlyMap<CapabilityName, readonly bigint[]>>;
   /** The argument of KVM_SET_TSS_ADDR; `null` before the first call. */
   readonly tssAddr?: Ask<bigint | null>;
   /** The address of the identity map: the argument of KVM_SET_IDENTITY_MAP_ADDR, or KVM's default. */
   readonly identityMapAddr?: Ask<bigint>;
-  /** Finds the VM of which a file is an irqfd. */
+  /** Finds the VM in which a file is an irqfd. */
   readonly irqfdPlace?: (this: void, file: unknown) => IrqfdPlace | undefined;
 }
 
 /**
- * The questions for a vCPU. While it runs on another thread, an ioctl on it blocks until the end of the run; the
- * evidence then lacks the questions that need one.
+ * The evidence about a vCPU. While the vCPU runs on another thread, an ioctl on it blocks until the end of the run; the
+ * evidence then lacks all parts that need an ioctl.
  */
 export interface VcpuEvidence {
   /** Its number. */
   readonly id: number;
-  /** Whether KVM_RUN was ever called. */
+  /** Whether KVM_RUN was ever called on the vCPU. */
   readonly hasRun?: Ask<boolean>;
   /** Whether the guest was certainly entered. */
   readonly hasEntered?: Ask<boolean>;
-  /** The last accepted table, without KVM's own changes; empty before the first. */
+  /** The last CPUID table that KVM accepted, without KVM's own changes; empty before the first. */
   readonly cpuid?: Ask<readonly CpuidEntry2[]>;
-  /** KVM_GET_SREGS. */
+  /** The result of KVM_GET_SREGS. */
   readonly sregs?: Ask<Sregs>;
-  /** Whether the LAPIC is in the kernel. */
+  /** Whether the vCPU's LAPIC is in the kernel. */
   readonly hasLapic?: Ask<boolean>;
-  /** KVM_GET_MSRS of one MSR; undefined if KVM refuses to read it. */
+  /** The result of KVM_GET_MSRS for one MSR; undefined if KVM refuses to read this MSR. */
   readonly msr?: (this: void, index: number) => bigint | undefined;
   /** The fields of `kvm_run` that KVM_RUN reads. */
   readonly run?: Ask<Pick<Run, "cr8" | "kvmValidRegs" | "kvmDirtyRegs">>;
 }
 
-/** The questions about a refusal. A handle also provides those of its parents: a vCPU its VM and /dev/kvm. */
+/**
+ * The evidence that a refusal can have. A handle also provides the evidence of its parents: a vCPU that of its VM and
+ * /dev/kvm.
+ */
 export interface Evidence {
-  /** The KVM that the handle comes from. */
+  /** The evidence about the KVM from which the handle was created. */
   readonly kvm?: KvmEvidence;
-  /** The VM, for calls on it and below it. */
+  /** The evidence about the VM, for calls on it and on its parts. */
   readonly vm?: VmEvidence;
-  /** The vCPU, for calls on it. */
+  /** The evidence about the vCPU, for calls on it. */
   readonly vcpu?: VcpuEvidence;
-  /** The process's descriptors. */
+  /** The evidence about the process's descriptors. */
   readonly descriptors?: Ask<DescriptorCounts>;
 }
 
 /** A call that the kernel refused. */
 export interface Refusal {
-  /** The ioctl's name in C; the system call's name for other calls. */
+  /** The ioctl's name in C; for other calls, the system call's name. */
   readonly ioctl: string;
   /** The kind of the handle; undefined for calls that are not ioctls. */
   readonly fd?: FdKind | undefined;
   /** The kernel's errno, positive. */
   readonly errno: number;
-  /** The argument as it was sent: the integer, or the bytes of the struct. */
+  /** The argument as it was passed: the integer, or the bytes of the struct. */
   readonly argument?: number | bigint | Uint8Array | undefined;
   /** The arguments under KVM's names, as in KvmError.args. */
   readonly sent: Readonly<Record<string, unknown>>;
   /** The files and memory that fill the struct's descriptors and addresses. */
   readonly links?: readonly unknown[] | undefined;
-  /** The questions that can be asked. */
+  /** The evidence that can be gathered. */
   readonly evidence: Evidence;
 }
 
@@ -131,7 +140,7 @@ export type Rule = Judge<Refusal>;
 /** The causes of one call, by the errno's name. */
 export type Reasons = Readonly<Record<string, Rules>>;
 
-/** Asks a question; a failure means that the answer is not known. */
+/** Gathers a piece of evidence; if this fails, the evidence is unknown. */
 export function known<T>(ask: Ask<T> | undefined): T | undefined {
   try {
     return ask?.();
@@ -140,7 +149,7 @@ export function known<T>(ask: Ask<T> | undefined): T | undefined {
   }
 }
 
-/** Asks for a capability of the VM, or of /dev/kvm if there is no VM. */
+/** Returns the value of a capability of the VM, or of /dev/kvm if there is no VM. */
 export function capability(evidence: Evidence, name: CapabilityName): number | undefined {
   const check = evidence.vm?.check ?? evidence.kvm?.check;
   return known(check && (() => check(name)));
@@ -154,7 +163,7 @@ export function sentInteger(refusal: Refusal): bigint | undefined {
     : undefined;
 }
 
-/** Returns the count before a list, a u32 at the start of the struct, from its name or from the bytes. */
+/** Returns the count that precedes a list, a u32 at the start of the struct, from its name or from the bytes. */
 export function sentCount({ argument, sent }: Refusal, name: string): number | undefined {
   const named = sent[name];
   if (typeof named === "number") return named;
@@ -163,16 +172,16 @@ export function sentCount({ argument, sent }: Refusal, name: string): number | u
 }
 
 /**
- * Returns the whole struct that was sent, from its bytes or from the named fields, with other fields 0.
+ * Returns the whole struct that was passed, from its bytes or from the named fields, with other fields 0.
  *
- * Names that are not fields, and values that stand for an address or a descriptor, are ignored: their fields are 0, and
- * no reason may depend on them.
+ * Names that are not fields are ignored, and so are values that stand for an address or a descriptor: their fields are
+ * 0, and no reason may depend on them.
  */
 export function sentStruct<T>(refusal: Refusal, layout: Layout<T>): T | undefined {
   try {
     const { argument, sent } = refusal;
     if (isBytes(argument)) return read(layout, argument);
-    // Without a named field, the struct is not known: its fields are not 0.
+    // If no field was named, the struct is unknown, which differs from a struct of zeros.
     return Object.keys(sent).length === 0 ? undefined : read(layout, encodeNamed(layout, sent));
   } catch {
     return undefined;

@@ -1,4 +1,4 @@
-/** Why KVM_RUN and KVM_SET_SIGNAL_MASK were refused. Exits are exit.ts. */
+/** Why KVM_RUN and KVM_SET_SIGNAL_MASK were refused. exit.ts explains exits. */
 import {
   KVM_SYNC_X86_EVENTS,
   KVM_SYNC_X86_REGS,
@@ -48,17 +48,18 @@ export const RUN: Reasons = {
   EINVAL: {
     "valid registers": syncFields("kvmValidRegs"),
     "dirty registers": syncFields("kvmDirtyRegs"),
-    // KVM clears the dirty bits of accepted registers; those of refused ones stay (kvm_run_sync_regs_from_user).
+    // KVM clears the dirty bits of registers that it accepts, and keeps those of registers that it refuses
+    // (kvm_run_sync_regs_from_user).
     "special registers": run(({ kvmDirtyRegs }) =>
       claim(
         (kvmDirtyRegs & BigInt(KVM_SYNC_X86_SREGS)) !== 0n,
-        "kvmDirtyRegs hands over special registers that cannot be, as KVM_SET_SREGS would refuse them",
+        "kvmDirtyRegs passes special registers that KVM_SET_SREGS would refuse",
       ),
     ),
     events: run(({ kvmDirtyRegs }) =>
       claim(
         (kvmDirtyRegs & BigInt(KVM_SYNC_X86_EVENTS)) !== 0n,
-        "kvmDirtyRegs hands over events that cannot be, as KVM_SET_VCPU_EVENTS would refuse them",
+        "kvmDirtyRegs passes events that KVM_SET_VCPU_EVENTS would refuse",
       ),
     ),
     "task priority": run(({ cr8 }, { vm }) =>
@@ -77,14 +78,14 @@ export const RUN: Reasons = {
   },
   EFAULT: {
     "no host page": () =>
-      open("memory that the guest used has no host page: the slot's memory was unmapped"),
+      open("memory that the guest accessed has no host page: the slot's memory was unmapped"),
     "read-only host page": () => open("the guest wrote to memory whose host page is read-only"),
   },
   EHWPOISON: {
     "broken page": () =>
       only(
         "api.rst 4.10: KVM_RUN, EHWPOISON",
-        "the host page behind memory that the guest used is broken (a hardware error)",
+        "the host page behind memory that the guest accessed is broken (a hardware error)",
       ),
   },
 };

@@ -1,4 +1,4 @@
-/** Why KVM_SET_SREGS and KVM_SET_SREGS2 were refused. The rules are lib/oracle/control-registers.ts. */
+/** Why KVM_SET_SREGS and KVM_SET_SREGS2 were refused. lib/oracle/control-registers.ts has the rules. */
 import { Sregs, Sregs2 } from "../abi/generated/structs.ts";
 import { SREGS_RULES, SREGS2_RULES, type SregsAsked } from "../oracle/index.ts";
 import { causesOf } from "./findings.ts";
@@ -11,7 +11,7 @@ const asked = <Registers extends Sregs | Sregs2>(
 ): SregsAsked<Registers> | undefined =>
   sregs && { sregs, table: vcpuTable(evidence), supported: supportedTable(evidence) };
 
-/** The causes that both calls have. */
+/** The causes that both ioctls have. */
 const REGISTERS: Rules = causesOf(SREGS_RULES, (refusal: Refusal) =>
   asked<Sregs | Sregs2>(
     refusal.ioctl === "KVM_SET_SREGS2" ? sentStruct(refusal, Sregs2) : sentStruct(refusal, Sregs),

@@ -1,4 +1,7 @@
-/** The CPUID tables of the evidence: the vCPU's, and KVM's. Rules on them are lib/oracle. */
+/**
+ * The CPUID tables of the evidence: the vCPU's table, and the table that KVM supports. lib/oracle has the rules about
+ * them.
+ */
 import { type CpuidEntry2, CpuidTable } from "../cpuid/index.ts";
 import { type Evidence, known } from "./refusal.ts";
 
@@ -12,12 +15,12 @@ function tableOf(entries: readonly CpuidEntry2[] | undefined): CpuidTable | unde
   return table;
 }
 
-/** Returns the table of the refused call's vCPU; undefined if it is not known. */
+/** Returns the CPUID table of the refused call's vCPU; undefined if it is unknown. */
 export function vcpuTable({ vcpu }: Evidence): CpuidTable | undefined {
   return tableOf(known(vcpu?.cpuid));
 }
 
-/** Returns the table of KVM_GET_SUPPORTED_CPUID; undefined if it is not known. */
+/** Returns the table of KVM_GET_SUPPORTED_CPUID; undefined if it is unknown. */
 export function supportedTable({ kvm }: Evidence): CpuidTable | undefined {
   return tableOf(known(kvm?.supportedCpuid));
 }

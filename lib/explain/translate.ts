@@ -1,8 +1,11 @@
-/** Translates addresses of the guest. It does not use KVM_TRANSLATE, whose walk sets accessed bits. */
+/**
+ * Translates virtual addresses of the guest into physical ones. This code does not use KVM_TRANSLATE, whose page walk
+ * sets accessed bits.
+ */
 import type { Sregs } from "../abi/generated/structs.ts";
 import { hasBit } from "../oracle/bits.ts";
 
-/** Reads eight bytes at a guest physical address; undefined outside of all slots. */
+/** Reads eight bytes at a guest physical address; undefined if the address is outside of all slots. */
 export type ReadWord = (this: void, gpa: bigint) => bigint | undefined;
 
 const [PG, LA57, LMA] = [31, 12, 10];
@@ -10,9 +13,10 @@ const [PRESENT, LARGE] = [0, 7];
 const TABLE = 0x000f_ffff_ffff_f000n;
 
 /**
- * Translates a linear address, without paging or with long mode's tables.
+ * Translates a linear address, either without paging or with the page tables of long mode.
  *
- * @returns the guest physical address; undefined if a table does not map it, cannot be read, or is of another mode.
+ * @returns the guest physical address; undefined if a table does not map the address, cannot be read, or belongs to
+ *   another paging mode.
  */
 export function translate(linear: bigint, sregs: Sregs, read: ReadWord): bigint | undefined {
   if (!hasBit(sregs.cr0, PG)) return linear & 0xffff_ffffn;

@@ -1,12 +1,18 @@
-/** Verdicts on causes, and the sentence of several verdicts. The causes are the files by subject. */
+/**
+ * Verdicts on causes, and the sentence that combines several verdicts. The other files of this folder have the causes,
+ * by subject.
+ */
 
 /** A cause that the evidence does not exclude. */
 export interface Verdict {
-  /** Whether the evidence proves the cause, or only leaves it open. */
+  /** Whether the evidence proves the cause or leaves it open. */
   readonly is: "proven" | "possible";
   /** The cause, as a sentence without a full stop. */
   readonly text: string;
-  /** The kernel function, if the errno itself proves the cause because no other place returns it. */
+  /**
+   * The kernel function that returned the errno, if no other place returns it, so that the errno itself proves the
+   * cause.
+   */
   readonly source?: string;
 }
 
@@ -17,15 +23,18 @@ export type Judge<T> = (asked: T) => Verdict | undefined;
 export type Causes<T> = Readonly<Record<string, Judge<T>>>;
 
 /**
- * Makes a verdict from its evidence: true proves the cause, false excludes it, and `undefined` (the
- * question has no answer) leaves it open.
+ * Makes a verdict from its evidence: true proves the cause, false excludes it, and `undefined` (the evidence is
+ * unknown) leaves it open.
  */
 export function claim(ground: boolean | undefined, text: string): Verdict | undefined {
   if (ground === false) return undefined;
   return { is: ground === true ? "proven" : "possible", text };
 }
 
-/** Makes a verdict on an argument: a sentence is its proven fault, and undefined means that it has none. */
+/**
+ * Makes a verdict on an argument: a sentence describes its proven fault, and undefined means that the argument has no
+ * fault.
+ */
 export function fault(text: string | undefined): Verdict | undefined {
   return text === undefined ? undefined : { is: "proven", text };
 }
@@ -35,14 +44,14 @@ export function open(text: string | undefined): Verdict | undefined {
   return text === undefined ? undefined : { is: "possible", text };
 }
 
-/** Makes a proven verdict for an errno that only one place of the kernel returns, for one cause. */
+/** Makes a proven verdict for an errno that only one place in the kernel returns, and for only one cause. */
 export function only(source: string, text: string | undefined): Verdict | undefined {
   return text === undefined ? undefined : { is: "proven", text, source };
 }
 
 /**
- * Decides between causes: the first that is proven, or all that stay open. The causes after the first
- * proven one are not judged, because each question may cost a call.
+ * Decides between causes: the first that is proven, or all that stay open. The causes after the first proven one are
+ * not judged, because each piece of evidence may cost a call.
  */
 export function decide<T>(causes: Causes<T>, asked: T): readonly Verdict[] {
   const open: Verdict[] = [];
@@ -54,7 +63,7 @@ export function decide<T>(causes: Causes<T>, asked: T): readonly Verdict[] {
   return open;
 }
 
-/** Writes a decision: a proven cause as a fact, open ones as "either … or …". */
+/** Writes a decision: a proven cause as a fact, open causes as "either … or …". */
 export function write(verdicts: readonly Verdict[]): string | undefined {
   const [first, ...rest] = verdicts;
   if (first === undefined) return undefined;

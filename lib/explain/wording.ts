@@ -1,4 +1,4 @@
-/** Writes numbers, bits and ranges of reasons. The reasons are the files by subject. */
+/** Writes the numbers, bits and ranges in reasons. The other files of this folder have the reasons, by subject. */
 import { type BitNames, bitsOf } from "../oracle/bits.ts";
 
 /** Writes a number in hexadecimal: `0x1000`. */
@@ -19,10 +19,10 @@ export function range(start: bigint, size: bigint): string {
 }
 
 /**
- * Writes bits that may not be set: `flags 0x80: bit 7 may not be set; Linux 7.2 has 0x3`.
+ * Writes the bits that may not be set: `flags 0x80: bit 7 may not be set; Linux 7.2 has 0x3`.
  *
- * @param value - the argument and its value, if the sentence does not follow them.
- * @param allowed - the allowed bits, after the reason why they are allowed.
+ * @param value - the argument and its value, if the sentence does not already follow them.
+ * @param allowed - the allowed bits, preceded by the reason why they are allowed.
  */
 export function writeForbidden(
   value: string | undefined,
@@ -38,7 +38,7 @@ export function writeForbidden(
  * Writes the bits of an argument that may not be set; undefined if there are none.
  *
  * @param allowed - the bits that may be set.
- * @param allowedBy - subject and verb of the sentence that names the allowed bits.
+ * @param allowedBy - the subject and the verb of the sentence that names the allowed bits.
  * @param names - the names of bits.
  */
 export function unknownBits(

@@ -1,4 +1,4 @@
-/** Why extended state was refused: XCR0 and XSAVE areas. The rules are lib/oracle/xsave.ts. */
+/** Why extended CPU state was refused: XCR0 and XSAVE areas. lib/oracle/xsave.ts has the rules. */
 import { isBytes } from "../abi/bytes.ts";
 import { Xcrs } from "../abi/generated/structs.ts";
 import {

@@ -1,4 +1,4 @@
-/** The numbers of this process's descriptors, from the addon. The reason for EMFILE is explain/process.ts. */
+/** The numbers of this process's file descriptors, from the addon. explain/process.ts states the reason for EMFILE. */
 import type { DescriptorCounts } from "../explain/process.ts";
 import { native } from "../native.ts";
 

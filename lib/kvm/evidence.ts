@@ -1,4 +1,7 @@
-/** Gathers evidence from handles after a failed call, in the form that explain/ needs. The rules in explain/ judge it. */
+/**
+ * Gathers evidence from handles after a failed call, in the form that explain/ needs. The rules in explain/ judge the
+ * evidence.
+ */
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import type { CpuidEntry2, Run, Sregs } from "../abi/generated/structs.ts";
 import { KvmError } from "../errors.ts";
@@ -33,14 +36,14 @@ interface VcpuSource {
 export interface VcpuHistory {
   readonly hasRun: boolean;
   readonly hasEntered: boolean;
-  /** The last table that was set. */
+  /** The last CPUID table that was set. */
   readonly cpuid: readonly CpuidEntry2[];
   readonly run: Pick<Run, "cr8" | "kvmValidRegs" | "kvmDirtyRegs">;
 }
 
 /**
- * The ioctls that are made to find a reason. None of them changes the result of the next call: their functions in the
- * kernel only copy. Each vCPU ioctl loads the vCPU, as the failed one did.
+ * The ioctls that are issued to find a reason. None of these ioctls changes the result of the next call: their
+ * functions in the kernel only copy. Each of the vCPU ioctls loads the vCPU, as the failed call did.
  *
  * The following ioctls are not used, because they have side effects: KVM_GET_CPUID2 (it applies pending changes of
  * KVM's own bits, cpuid.c:kvm_update_cpuid_runtime, Linux 6.14), KVM_GET_MP_STATE (kvm_apic_accept_events),
@@ -55,7 +58,7 @@ export const EVIDENCE_IOCTLS: Readonly<Record<string, string>> = {
   KVM_GET_IRQCHIP: "arch/x86/kvm/irq.c:kvm_vm_ioctl_get_irqchip, of the PIC",
   KVM_GET_PIT2: "arch/x86/kvm/i8254.c:kvm_vm_ioctl_get_pit2",
   KVM_GET_SREGS: "arch/x86/kvm/x86.c:__get_sregs, which fills the cache of registers",
-  "KVM_GET_MSRS vcpu": "arch/x86/kvm/msrs.c:do_get_msr, of the MSR that was refused",
+  "KVM_GET_MSRS vcpu": "arch/x86/kvm/msrs.c:do_get_msr, for the MSR that was refused",
 };
 
 const supported = new WeakMap<object, readonly CpuidEntry2[]>();
@@ -114,8 +117,8 @@ function irqchipOf(vm: VmSource, { enabled }: VmHistory): IrqchipMode | undefine
 }
 
 /**
- * Gathers evidence from a vCPU that does not run. Its LAPIC is in the kernel if the VM has one, because the irqchip
- * must be created before vCPUs.
+ * Gathers evidence from a vCPU that does not run. The vCPU's LAPIC is in the kernel if the VM has one, because the
+ * irqchip must be created before vCPUs.
  */
 export function evidenceOfVcpu(
   vcpu: VcpuSource,

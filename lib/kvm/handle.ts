@@ -39,7 +39,7 @@ import { methodOf } from "./method-name.ts";
 import { isExplained, type RefusedCall, refused } from "./refused.ts";
 
 /** The end of an error about missing fields: the method that changes some fields only. */
-const READ_FIRST = "; read the state first and change that";
+const READ_FIRST = "; read the state first and change the result";
 const REMEDIES: ReadonlyMap<string, string> = new Map(
   ["REGS", "SREGS", "SREGS2", "FPU", "DEBUGREGS", "VCPU_EVENTS"].map((name) => {
     const update = methodOf(`KVM_SET_${name}`).replace(/^set/, "update");
@@ -68,7 +68,7 @@ export type IoctlArgument = number | bigint | Uint8Array;
 export interface IoctlOptions {
   /** The arguments for the error, under KVM's names. */
   readonly args?: Readonly<Record<string, unknown>>;
-  /** The caller's explanation if explain/ finds no reason; false turns reasons off. */
+  /** The caller's own explanation, if explain/ finds no reason; false turns reasons off. */
   readonly explain?: false | ((errno: number) => string | undefined);
   /** Allows a count beyond the argument's end, where an unmapped page begins. */
   readonly pastEnd?: boolean;
@@ -114,7 +114,7 @@ export abstract class Handle implements OpenFile {
     return this.#explain ?? this.parent()?.explain ?? isExplained();
   }
 
-  /** Sets it for this handle, and for handles below it that have no value of their own. */
+  /** Sets the value for this handle, and for handles below it that have no value of their own. */
   set explain(value: boolean) {
     refuseNonBooleans(this.label, { explain: value }, ["explain"]);
     this.#explain = value;
@@ -130,8 +130,8 @@ export abstract class Handle implements OpenFile {
    * Makes one ioctl with any argument of the right size: the size is checked (also against a count in the struct), the
    * contents are not. The kernel's result is written into the same bytes.
    *
-   * Where the struct has an address or a descriptor, `context.links` supplies it and replaces the bytes there. Memory
-   * slots cannot be set this way; use `vm.setUserMemoryRegion`.
+   * Where the struct has an address or a descriptor, `context.links` supplies the value and replaces the bytes there.
+   * Memory slots cannot be set this way; use `vm.setUserMemoryRegion`.
    *
    * @returns the kernel's result, zero or more.
    * @throws {@link KvmError} with the kernel's errno.
@@ -154,7 +154,7 @@ export abstract class Handle implements OpenFile {
     const { pastEnd = false, links: values } = context;
     const links = values && toNativeLinks(ioctl, values);
     const { fd } = this;
-    // Traces and explain/ get a plain array, not a subclass and not an array of another realm.
+    // Traces and explain/ get a plain array: not an instance of a subclass, and not an array of another realm.
     const argument = toArgument(ioctl, given);
     const call = traceCall(this.traced, ioctl, argument, toTraceLinks(ioctl, values));
     const answer = fd.ioctl(ioctl.request, argument, pastEnd, links);
@@ -311,7 +311,7 @@ export abstract class Handle implements OpenFile {
     return undefined;
   }
 
-  /** Records what the kernel has accepted, if a later error can only be explained with it. @internal */
+  /** Records a call that the kernel has accepted, if a later error can only be explained with it. @internal */
   protected accepted(
     _ioctl: Ioctl,
     _argument: IoctlArgument | undefined,

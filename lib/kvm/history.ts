@@ -21,7 +21,7 @@ export class VmHistory {
     return this.#vcpuIds;
   }
 
-  /** The enabled capabilities with their arguments. */
+  /** The enabled capabilities, with their arguments. */
   get enabled(): ReadonlyMap<CapabilityName, readonly bigint[]> {
     return this.#enabled;
   }
@@ -72,9 +72,9 @@ const TABLES: readonly string[] = ["KVM_SET_CPUID2", "KVM_SET_CPUID", "KVM_GET_C
 const NENT = offsetOf(Cpuid2, "nent");
 
 /**
- * The last CPUID table that a vCPU has accepted, or that the program has read, because an additional KVM_GET_CPUID2
- * would change the state that it explains. A table that was read takes precedence: kvm_pvm stores a different table
- * than it is passed.
+ * The last CPUID table that a vCPU has accepted or that the program has read; it is kept because an additional
+ * KVM_GET_CPUID2 would change the state that must be explained. A table that was read takes precedence, because kvm_pvm
+ * stores another table than the one that was passed.
  */
 export class CpuidHistory {
   #ioctl = "";
@@ -84,7 +84,7 @@ export class CpuidHistory {
   record(ioctl: Ioctl, argument: IoctlArgument | undefined): void {
     if (!TABLES.includes(ioctl.name) || !isBytes(argument)) return;
     if (ioctl.name === "KVM_GET_CPUID2" && !hasCount(argument)) return;
-    // Copies in place, because a new array for each call costs half as much as encoding the table.
+    // Copies the table in place, because a new array for each call costs half as much as encoding the table.
     if (this.#bytes.length === argument.length) this.#bytes.set(argument);
     else this.#bytes = copyOf(argument);
     this.#ioctl = ioctl.name;
@@ -99,7 +99,10 @@ export class CpuidHistory {
   }
 }
 
-/** Whether KVM has written the number of entries. Linux 6.1 does not, and leaves the size of the buffer there. */
+/**
+ * Whether KVM has written the number of entries. Linux 6.1 does not write this number, and leaves the size of the
+ * buffer there.
+ */
 function hasCount(bytes: Uint8Array): boolean {
   const nent = new DataView(bytes.buffer, bytes.byteOffset).getUint32(NENT, true);
   return sizeOf(Cpuid2, nent) < bytes.length;

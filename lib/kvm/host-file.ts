@@ -1,4 +1,4 @@
-/** Files that are passed to KVM: eventfds and /dev/sev. The calls that take them are calls/eventfds.ts. */
+/** Files that are passed to KVM: eventfds and /dev/sev. The calls that take these files are in calls/eventfds.ts. */
 import { constants } from "node:os";
 import { StateError } from "../errors.ts";
 import { inspectAs } from "../inspect.ts";
@@ -88,7 +88,7 @@ export class EventFd extends HostFile {
     return new EventFd(opened(answer, "eventfd", "eventfd"), "eventfd");
   }
 
-  /** Reads the counter and sets it to 0; returns `0n` if there was no signal since. */
+  /** Reads the counter and sets it to 0; returns `0n` if there was no signal since the last read. */
   read(): bigint {
     const answer = this.file.readCounter();
     const isRead = typeof answer === "bigint";
@@ -113,13 +113,14 @@ export class EventFd extends HostFile {
   }
 
   /**
-   * Waits for the next signal, and returns the counter and sets it to 0; returns at once if it is above zero. Several
-   * waits are served in their order, each with the whole counter.
+   * Waits for the next signal, sets the counter to 0, and returns its value; returns at once if the counter is above
+   * zero. Several waits are served in the order of the calls, each with the whole counter.
    *
-   * A wait prevents the process from exiting. It uses no thread: the event loop watches the file, so a signal is
+   * A wait prevents the process from exiting. A wait uses no thread: the event loop watches the file, so a signal is
    * received after {@link Vcpu.runSync} has returned.
    *
-   * @throws the signal's reason, as a rejection, if it is or becomes aborted; the counter is unchanged.
+   * @throws the signal's reason, as a rejection, if the signal is aborted before or during the wait; the counter is
+   *   unchanged.
    * @throws {@link StateError} `ERR_CLOSED`, as a rejection, if this is or becomes closed.
    */
   async wait(options: AbortOptions = {}): Promise<bigint> {
@@ -137,10 +138,10 @@ export class EventFd extends HostFile {
 
   /**
    * Waits for one signal after another, each as {@link wait} does: `for await (const n of event.signals())`. Signals
-   * between two turns of the loop are added up.
+   * that arrive between two turns of the event loop are added up.
    *
-   * Ends when the signal is aborted or this is closed, even before the first turn. `return()` and `throw()` end a
-   * pending wait.
+   * Ends when the signal is aborted or the eventfd is closed, even before the first turn. `return()` and `throw()` end
+   * a pending wait.
    */
   signals(options: AbortOptions = {}): AsyncGenerator<bigint, void> {
     const given = signalOf("signals()", options);

@@ -18,7 +18,10 @@ export function kernelRelease(): string {
   return release();
 }
 
-/** Whether this is the process's main thread. The module is loaded at the first vCPU, because loading it takes 2 ms. */
+/**
+ * Whether this is the process's main thread. The module is loaded when the first vCPU is created, because loading it
+ * takes 2 ms.
+ */
 export function isMainThread(): boolean {
   return process.getBuiltinModule("node:worker_threads").isMainThread;
 }

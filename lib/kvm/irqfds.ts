@@ -1,11 +1,11 @@
-/** The VMs of this process that each eventfd is connected to (KVM_IRQFD), because no ioctl returns them. */
+/** The VMs of this process to which each eventfd is connected (KVM_IRQFD), because no ioctl returns them. */
 import { isBytes } from "../abi/bytes.ts";
 import { KVM_IRQFD_FLAG_DEASSIGN } from "../abi/generated/constants.ts";
 import { Irqfd } from "../abi/generated/structs.ts";
 import { read } from "../abi/struct.ts";
 import type { IrqfdPlace } from "../explain/index.ts";
 
-/** The part of a VM that this file needs. */
+/** The part of a VM that this file requires. */
 interface Owner {
   readonly closed: boolean;
 }
@@ -23,8 +23,8 @@ export function recordIrqfd(vm: Owner, file: unknown, argument: unknown): void {
 }
 
 /**
- * Returns the VM that an eventfd is connected to; `undefined` if that VM's handle is closed, because KVM may still keep
- * the connection.
+ * Returns the VM to which an eventfd is connected; `undefined` if that VM's handle is closed, although KVM may still
+ * keep the connection.
  */
 export function irqfdPlace(file: unknown, vm: Owner): IrqfdPlace | undefined {
   const found = isObject(file) ? (owners.get(file) ?? []) : [];

@@ -235,7 +235,7 @@ export class Kvm extends KvmIoctls {
         return read(MsrList, bytes).indices;
       } catch (error) {
         const needed = new DataView(bytes.buffer).getUint32(NMSRS, true);
-        // The kernel writes the number of indices back.
+        // The kernel writes the number of indices into the first field.
         if (!(error instanceof KvmError && error.code === "E2BIG" && needed > nmsrs)) throw error;
         nmsrs = needed;
       }

@@ -19,10 +19,10 @@ export interface OpenFile {
   close(): void;
 }
 
-/** Guest memory from an offset. */
+/** A part of guest memory, from an offset to its end. */
 export interface MemoryLinkInput {
   readonly memory: GuestMemory;
-  /** Bytes from the memory's start; 0 if omitted. */
+  /** The offset in bytes from the memory's start; 0 if omitted. */
   readonly offset?: number;
 }
 
@@ -71,7 +71,7 @@ export function toNativeLinks(ioctl: Ioctl, values: readonly LinkInput[]): reado
   return values.map((value, i) => toNative(value, ioctl.links?.[i]?.field ?? "links", ioctl));
 }
 
-/** Converts links for traces; a command's own links are dropped. */
+/** Converts links for traces; the links within a command's own struct are omitted. */
 export function toTraceLinks(
   ioctl: Ioctl,
   values: readonly LinkInput[] | undefined,
@@ -90,7 +90,8 @@ function toTrace(field: string, value: LinkInput): TraceLink {
   return { field, fd: traced(fileOf(value), value.label) };
 }
 
-// A VM has a getter `memory` and a GuestMemory a getter `bytes`, but neither is a link of that kind.
+// A VM has a getter `memory` and a GuestMemory has a getter `bytes`, but an object with such a getter is not a link of
+// that form.
 const isMemory = (value: object): value is MemoryLinkInput => Object.hasOwn(value, "memory");
 const isCommand = (value: object): value is CommandLinkInput => Object.hasOwn(value, "bytes");
 

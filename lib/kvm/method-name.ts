@@ -1,4 +1,4 @@
-/** The names of the methods for ioctls, for messages. */
+/** The names of the methods for ioctls, which messages use. */
 const methods = new Map<string, string>();
 
 /** Returns the name of an ioctl's method, for messages: KVM_SET_REGS is `setRegs()`. */

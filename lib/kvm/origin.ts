@@ -1,4 +1,4 @@
-/** Results of /dev/kvm that its VMs and vCPUs need, each read once. The calls are in kvm.ts. */
+/** Results of /dev/kvm that its VMs and vCPUs need, each read once. kvm.ts issues the calls. */
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 
@@ -15,7 +15,7 @@ export interface Origin {
 }
 
 /**
- * Returns an origin that calls the kernel on demand, and caches each result that never changes: all except
+ * Returns an object that calls the kernel on demand, and caches each result that never changes: all except
  * KVM_GET_SUPPORTED_CPUID.
  */
 export function cachedOrigin(source: Origin): Origin {

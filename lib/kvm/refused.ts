@@ -18,13 +18,13 @@ export interface RefusedCall {
   readonly args?: Readonly<Record<string, unknown>> | undefined;
   /** Facts for explain/ beyond the arguments, such as the size of the file. */
   readonly facts?: Readonly<Record<string, unknown>> | undefined;
-  /** The integer, or the bytes of the struct. */
+  /** The argument of the ioctl: the integer, or the bytes of the struct. */
   readonly argument?: number | bigint | Uint8Array | undefined;
   /** The values of the struct's addresses and descriptors. */
   readonly links?: readonly unknown[] | undefined;
-  /** Gathers the evidence; no ioctl is made if omitted. */
+  /** Gathers the evidence; if omitted, no ioctl is issued. */
   readonly evidence?: (() => Evidence) | undefined;
-  /** The caller's explanation if explain/ finds no reason; false turns reasons off. */
+  /** The caller's own explanation, if explain/ finds no reason; false turns reasons off. */
   readonly explain?: false | ((errno: number) => string | undefined) | undefined;
   /** Whether the handle explains its failed calls; {@link isExplained} if omitted. */
   readonly isExplained?: boolean | undefined;

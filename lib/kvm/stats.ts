@@ -11,22 +11,22 @@ const UNITS = ["none", "bytes", "seconds", "cycles", "boolean"] as const;
 export interface StatsDescriptor {
   /** The kernel's name: `exits`, `remote_tlb_flush`. */
   readonly name: string;
-  /** The type of its values (`KVM_STATS_TYPE_*`); `unknown` is a later kernel's. */
+  /** The type of the statistic's values (`KVM_STATS_TYPE_*`); `unknown` is a type of a later kernel. */
   readonly kind: (typeof KINDS)[number] | "unknown";
-  /** The unit of its values (`KVM_STATS_UNIT_*`). */
+  /** The unit of the statistic's values (`KVM_STATS_UNIT_*`). */
   readonly unit: (typeof UNITS)[number] | "unknown";
   /** The factor of a value is `base ** exponent`. */
   readonly base: 2 | 10;
   readonly exponent: number;
   /** The number of values: more than one for a histogram. */
   readonly size: number;
-  /** The offset of its values, in bytes from the first value. */
+  /** The offset of the statistic's values, in bytes from the first value. */
   readonly offset: number;
-  /** The width of a linear histogram's buckets; else 0. */
+  /** The width of a linear histogram's buckets; 0 for other statistics. */
   readonly bucketSize: number;
 }
 
-/** Reads the statistics of a VM or a vCPU. They can be read after the VM was closed. */
+/** Reads the statistics of a VM or a vCPU. The statistics can be read after the VM was closed. */
 export class Stats extends Handle {
   #descriptors: readonly StatsDescriptor[] | undefined;
 

@@ -1,4 +1,4 @@
-/** A virtual CPU. Its parts are calls/, run/ and state/; its other ioctls are generated/vcpu-ioctls.ts. */
+/** A virtual CPU. Its parts are in calls/, run/ and state/; its other ioctls are in generated/vcpu-ioctls.ts. */
 import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
 import {
   KVM_GET_CPUID2,
@@ -74,17 +74,17 @@ import {
 import { Stats } from "./stats.ts";
 import type { Vm } from "./vm.ts";
 
-/** The required fields of a table's entry. */
+/** The required fields of an entry of a CPUID table. */
 const FUNCTION: readonly string[] = ["function"];
 
 /** The options of {@link Vcpu.setCpuid2}. */
 export interface SetCpuid2Options {
   /**
-   * The count to pass instead of the number of entries. If it exceeds the entries, the kernel reads up to an unmapped
-   * page, and can only return E2BIG or EFAULT.
+   * The count to pass instead of the number of entries. If the count exceeds the number of entries, the kernel reads up
+   * to an unmapped page, and can only return E2BIG or EFAULT.
    */
   readonly nent?: number;
-  /** False: an error has no reason. */
+  /** Whether an error gets a reason; by default as {@link Handle.explain}. */
   readonly explain?: false;
 }
 
@@ -92,7 +92,7 @@ export interface SetCpuid2Options {
 export class Vcpu extends VcpuIoctls {
   /** The id that was passed to KVM_CREATE_VCPU. */
   readonly id: number;
-  /** The VM that it belongs to. */
+  /** The VM to which the vCPU belongs. */
   readonly vm: Vm;
   readonly #runner: Runner;
   readonly #cpuid = new CpuidHistory();
@@ -113,17 +113,17 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Runs the guest on this thread until it exits. The event loop is blocked until then.
+   * Runs the guest on this thread until it exits. The event loop is blocked until the guest exits.
    *
-   * A signal to this thread, {@link immediateExit} or a kick with {@link kickToken} makes it return `{ kind: "intr" }`.
-   * It returns after a signal so that the signal's listener can run; signals of Node and V8 (for example of
-   * `--cpu-prof`) have the same effect. Set `throughSignals` to re-enter the guest instead.
+   * A signal to this thread, {@link immediateExit} or a kick with {@link kickToken} makes the call return
+   * `{ kind: "intr" }`. The call returns after a signal so that the signal's listener can run; signals of Node and V8
+   * (for example of `--cpu-prof`) have the same effect. Set `throughSignals` to re-enter the guest after such a signal.
    *
-   * It also works after {@link Vm.close}, because the kernel keeps the VM while one of its vCPUs is open.
+   * The call also works after {@link Vm.close}, because the kernel keeps the VM while one of its vCPUs is open.
    *
    * @ioctl KVM_RUN (api.rst 4.10; vcpu)
-   * @throws {@link KvmError} with KVM_RUN's errno, except `EINTR`. `EFAULT` is the exit `memory_fault` instead if KVM
-   *   reports the access.
+   * @throws {@link KvmError} with KVM_RUN's errno, except `EINTR`. If KVM reports the faulting access, `EFAULT` is the
+   *   exit `memory_fault` instead of an error.
    * @throws {@link StateError} `ERR_CLOSED`, `ERR_RUNNING`, `ERR_PAUSED`.
    */
   runSync(options?: RunSyncOptions): Exit {
@@ -135,8 +135,9 @@ export class Vcpu extends VcpuIoctls {
    * every other call on this vCPU except {@link kick} and {@link close} throws `ERR_RUNNING`. Answer an exit before the
    * next run. While the VM is paused ({@link Vm.pause}), the run is stopped, and the vCPU can be read and changed.
    *
-   * Both threads spin before they sleep, for at most 200 microseconds, if exits come within that time and each thread
-   * has a CPU, because waking an idle CPU is slow. The event loop serves other events in the meantime.
+   * The vCPU's thread and the event loop's thread spin before they sleep, for at most 200 microseconds, if exits come
+   * within that time and each thread has a CPU. The reason is that waking an idle CPU is slow. While the vCPU's thread
+   * runs, the event loop serves other events.
    *
    * @returns the exit; `{ kind: "intr" }` if the run was interrupted by `signal`, {@link kick}, {@link close} or {@link
    *   immediateExit}.
@@ -173,8 +174,9 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * The token with which another thread of this process (a worker) can interrupt a run: `kickVcpu(token)`. Because that
-   * thread cannot know the current run, a kick between two runs interrupts the next one. The number is random.
+   * The token with which another thread of this process (a worker) can interrupt a run, by `kickVcpu(token)`. Because
+   * that thread cannot know the current run, a kick between two runs interrupts the next one. The token is a random
+   * number.
    */
   get kickToken(): bigint {
     return this.#runner.kickToken;
@@ -183,8 +185,8 @@ export class Vcpu extends VcpuIoctls {
   /**
    * Completes the instruction whose exit is pending and stops before the next one, so that the registers contain its
    * result and can be saved. Without this, a value that the instruction reads is in no register. The exit cannot be
-   * answered any more; if it was not, the guest gets the default of its `reply`. Without a pending exit this is a
-   * no-op. {@link immediateExit} is unchanged.
+   * answered after this call; if it was not answered before, the guest gets the default of its `reply`. Without a
+   * pending exit this is a no-op. {@link immediateExit} is unchanged.
    *
    * One instruction may exit several times: it reads and writes (`add` to an address without memory), crosses a page,
    * moves more than 8 bytes, is a string instruction that reads addresses without memory (up to 1024 elements in a
@@ -194,8 +196,8 @@ export class Vcpu extends VcpuIoctls {
    *
    * @param answer - handles a further exit and replies to it.
    * @ioctl KVM_RUN (api.rst 4.10 and 5, `immediate_exit`; vcpu; KVM_CAP_IMMEDIATE_EXIT)
-   * @throws {@link StateError} `ERR_UNANSWERED` if a further exit occurs and `answer` is omitted. That exit is then
-   *   pending, as after {@link runSync}.
+   * @throws {@link StateError} `ERR_UNANSWERED` if a further exit occurs and `answer` is omitted. A further exit is
+   *   then pending, as after {@link runSync}.
    * @throws {@link KvmError} as {@link runSync}.
    */
   completeExit(answer?: (exit: Exit) => void): void {
@@ -232,7 +234,7 @@ export class Vcpu extends VcpuIoctls {
     return this.#runner.setExitFilter(rules);
   }
 
-  /** Returns the ring that KVM fills after `vm.registerCoalescedMmio()`. All vCPUs of a VM share one. */
+  /** Returns the ring that KVM fills after `vm.registerCoalescedMmio()`. All vCPUs of a VM share one such ring. */
   coalescedRing(): CoalescedRing {
     return this.#runner.coalescedRing();
   }
@@ -243,8 +245,8 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Sets the vCPU's CPUID table. Before the first run, any number of calls is allowed. Afterwards KVM compares the
-   * table, and accepts only an equal one.
+   * Sets the vCPU's CPUID table. Before the first run, any number of calls is allowed. After the first run, KVM
+   * compares the table with the current one, and accepts only an equal table.
    *
    * @ioctl KVM_SET_CPUID2 (api.rst 4.20; vcpu; KVM_CAP_EXT_CPUID)
    * @throws {@link KvmError} `EINVAL` if the table differs after the first run (the reason names the bits, compared
@@ -317,10 +319,10 @@ export class Vcpu extends VcpuIoctls {
 
   /**
    * Explains why {@link setMsrs} or {@link getMsrs} stopped at an MSR, because KVM returns only the number of processed
-   * entries. Returns `undefined` if KVM processed all.
+   * entries. Returns `undefined` if KVM processed all entries.
    *
-   * @param sent - the entries that were passed; entries with `data` were to be written.
-   * @param taken - the number that KVM processed.
+   * @param sent - the entries that were passed; those with `data` were to be written.
+   * @param taken - the number of entries that KVM processed.
    */
   explainMsrs(
     sent: readonly { readonly index: number; readonly data?: bigint }[],
@@ -334,10 +336,10 @@ export class Vcpu extends VcpuIoctls {
 
   /**
    * Reads the MSRs of {@link setMsrs}'s entries, and returns those with another value, because KVM accepts some values
-   * without storing them. Counters are left out (COUNTING_MSRS of lib/state/msrs.ts). If an MSR is listed several
+   * without storing them. Counters (COUNTING_MSRS of lib/state/msrs.ts) are omitted. If an MSR is listed several
    * times, its last value is compared; an MSR that KVM cannot read must be 0.
    *
-   * It makes one KVM_GET_MSRS per 255 MSRs, and one more for each that cannot be read.
+   * This method issues one KVM_GET_MSRS per 255 MSRs, and one more for each MSR that cannot be read.
    *
    * @returns the differences; empty if every MSR has its value.
    * @ioctl KVM_GET_MSRS (api.rst 4.18; vcpu)
@@ -371,7 +373,7 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Writes the XSAVE area in its standard format: 4096 bytes, or as many as {@link getXsave2} returns.
+   * Writes the XSAVE area in its standard format: 4096 bytes, or as many bytes as {@link getXsave2} returns.
    *
    * @ioctl KVM_SET_XSAVE (api.rst 4.43; vcpu; KVM_CAP_XSAVE)
    * @throws {@link KvmError} `EINVAL`: a component or a bit of MXCSR that the CPU does not have; `EFAULT`: fewer bytes
@@ -392,7 +394,7 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Writes a state that {@link getNestedState} returned.
+   * Writes a state of nested guests that {@link getNestedState} returned.
    *
    * @ioctl KVM_SET_NESTED_STATE (api.rst 4.115; vcpu; KVM_CAP_NESTED_STATE)
    * @throws {@link KvmError} `EINVAL`: the nested state is invalid for this vCPU's state; `EFAULT`: its `size` field
@@ -541,7 +543,7 @@ export class Vcpu extends VcpuIoctls {
   }
 
   /**
-   * Maps the ring in which KVM records the pages that this vCPU writes. Its size was set with KVM_CAP_DIRTY_LOG_RING;
+   * Maps the ring in which KVM records the pages that this vCPU writes. KVM_CAP_DIRTY_LOG_RING sets the ring's size;
    * `vm.resetDirtyRings()` releases harvested entries.
    *
    * @throws {@link KvmError} `EINVAL` from mmap if the VM has no dirty rings.
@@ -614,7 +616,7 @@ export class Vcpu extends VcpuIoctls {
     this.#cpuid.record(ioctl, argument);
   }
 
-  /** The VM that it belongs to. @internal */
+  /** The VM to which the vCPU belongs. @internal */
   protected override parent(): Handle {
     return this.vm;
   }

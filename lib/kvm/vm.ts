@@ -1,4 +1,4 @@
-/** A virtual machine. Its parts are calls/, memory/ and state/; its other ioctls are generated/vm-ioctls.ts. */
+/** A virtual machine. Its parts are in calls/, memory/ and state/; its other ioctls are in generated/vm-ioctls.ts. */
 import {
   KVM_CHECK_EXTENSION,
   KVM_CREATE_DEVICE,
@@ -78,9 +78,9 @@ import { Vcpu } from "./vcpu.ts";
 
 /** A virtual machine. */
 export class Vm extends VmIoctls {
-  /** The KVM that created it. */
+  /** The KVM that created the VM. */
   readonly kvm: Kvm;
-  /** Controls its vCPUs' runs on their own threads. @internal */
+  /** Stops and continues the runs of the VM's vCPUs on their own threads. @internal */
   readonly gate: RunGate = new RunGate();
   readonly #history = new VmHistory();
   readonly #slots = new MemorySlots({
@@ -118,7 +118,7 @@ export class Vm extends VmIoctls {
   /**
    * Creates a vCPU with an empty CPUID table and the state of a CPU after reset.
    *
-   * @param id - its id, which is also its APIC id after reset. An id cannot be used again in the same VM.
+   * @param id - the vCPU's id, which is also its APIC id after reset. An id cannot be used again in the same VM.
    * @ioctl KVM_CREATE_VCPU (api.rst 4.7; vm)
    * @throws {@link KvmError} `EEXIST` if the id was used before, `EINVAL` if it is too large.
    */
@@ -135,7 +135,7 @@ export class Vm extends VmIoctls {
    * changed and saved. {@link Vcpu.runSync} throws `ERR_PAUSED`.
    *
    * @returns a promise that resolves when no vCPU runs, or after {@link resume}. A run may still return an exit before
-   *   that; its promise then resolves as usual.
+   *   this promise resolves; the run's promise then resolves as usual.
    */
   pause(): Promise<void> {
     return this.gate.shut();
@@ -205,7 +205,7 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Tracks written pages again.
+   * Makes KVM track further writes to pages that were reported as written.
    *
    * @ioctl KVM_CLEAR_DIRTY_LOG (api.rst 4.117; vm; KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)
    * @throws {@link KvmError} `EINVAL`: the range is not a multiple of 64 pages, or beyond the slot; `ENOENT`: the slot
@@ -280,8 +280,8 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Creates a device that the kernel emulates. With `KVM_CREATE_DEVICE_TEST` in `flags`, it only checks whether the
-   * kernel has the device, and returns undefined.
+   * Creates a device that the kernel emulates. With `KVM_CREATE_DEVICE_TEST` in `flags`, the call only checks whether
+   * the kernel has the device, and returns undefined.
    *
    * @param type - a `KVM_DEV_TYPE_*`.
    * @ioctl KVM_CREATE_DEVICE (api.rst 4.79; vm; KVM_CAP_DEVICE_CTRL)
@@ -410,15 +410,15 @@ export class Vm extends VmIoctls {
   }
 
   /**
-   * Writes a saved state to this VM and its vCPUs, which then continue where the saved ones stopped. The VM must have
-   * been created like the saved one: memory slots with their content, interrupt controllers, timer, capabilities, vCPUs
-   * with the same ids. The vCPUs may be new, or may have run with the same CPUID tables.
+   * Writes a saved state to this VM and its vCPUs, which then continue where the saved VM and vCPUs stopped. The VM
+   * must have been created like the saved one: memory slots with their content, interrupt controllers, timer,
+   * capabilities, vCPUs with the same ids. The vCPUs may be new, or may have run with the same CPUID tables.
    *
    * Guest time continues from the saved value: kvmclock and the TSC.
    *
-   * It first runs {@link checkState}; if a finding prevents restoring, nothing is written. At the end every part is
-   * read back, because KVM accepts some values without storing them. Counters and derived values may differ (MAY_DIFFER
-   * of lib/state/read-back.ts). `{ readBack: false }` skips the reads.
+   * The method first runs {@link checkState}; if a finding prevents restoring, nothing is written. At the end every
+   * part is read back, because KVM accepts some values without storing them. Counters and derived values may differ
+   * (MAY_DIFFER of lib/state/read-back.ts). `{ readBack: false }` skips the reads.
    *
    * @throws {@link KvmError} with the errno of the failed ioctl, and what the part requires; the parts before it are
    *   restored.
@@ -444,16 +444,16 @@ export class Vm extends VmIoctls {
 
   /**
    * Interrupts the {@link Vcpu.run} of each of this VM's vCPUs, which return `{ kind: "intr" }`, and closes the
-   * descriptor. It kicks all vCPUs before it waits for any, so closing the VM before its vCPUs is faster if many guests
-   * run. The vCPUs stay open, and the kernel keeps the VM with its memory while one of them is open: {@link
-   * Vcpu.runSync} still works. Close the vCPUs to free the VM.
+   * descriptor. The method kicks all vCPUs before it waits for any, so closing the VM before its vCPUs is faster if
+   * many guests run. The vCPUs stay open, and the kernel keeps the VM with its memory while one of them is open:
+   * {@link Vcpu.runSync} still works. Close the vCPUs to free the VM.
    */
   override close(): void {
     if (!this.closed) this.gate.end();
     super.close();
   }
 
-  /** Records what explains later errors, for calls through any method. @internal */
+  /** Records the arguments of accepted calls that explain later errors, for calls through any method. @internal */
   protected override accepted(
     ioctl: Ioctl,
     argument: IoctlArgument | undefined,
@@ -463,7 +463,7 @@ export class Vm extends VmIoctls {
     if (ioctl.name === "KVM_IRQFD") recordIrqfd(this, links?.[0], argument);
   }
 
-  /** The KVM that created it. @internal */
+  /** The KVM that created the VM. @internal */
   protected override parent(): Handle {
     return this.kvm;
   }

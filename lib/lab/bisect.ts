@@ -5,22 +5,22 @@ export type Judgement = "good" | "bad" | "skip";
 
 /** The place where the claim's verdict changes. */
 export interface Turn<K> {
-  /** The kernels next to the change: on the good side and on the bad side. */
+  /** The kernels next to the change: the last one with the verdict of `good`, and the first one with that of `bad`. */
   readonly good: K;
   readonly bad: K;
-  /** Kernels between the two that could not be judged. */
+  /** Kernels between those two that could not be judged. */
   readonly skipped: readonly K[];
   /** The number of judged kernels, including the two given ones. */
   readonly asked: number;
 }
 
-/** Reports that an end was not judged as given, so there is nothing to search. */
+/** Reports that one of the two given kernels has another judgement than stated, so that no search is possible. */
 export class NotAnEnd<K> extends Error {
   override readonly name: string = "NotAnEnd";
   readonly kernel: K;
   readonly judgement: Judgement;
 
-  /** Makes the error; `expected` is the judgement that was given for the kernel. */
+  /** Makes the error; `expected` is the judgement that the caller stated for the kernel. */
   constructor(kernel: K, expected: Judgement, judgement: Judgement) {
     super(`${String(kernel)} was given as ${expected}, but is ${judgement}`);
     this.kernel = kernel;
@@ -53,7 +53,7 @@ export async function bisect<K>(
     const judgement = await ask(kernel);
     if (judgement !== expected) throw new NotAnEnd(kernel, expected, judgement);
   }
-  // The positions of the nearest known good and bad kernel, in either order.
+  // The positions of the good and the bad kernel that are nearest to each other so far, in either order.
   let [g, b] = [kernels.indexOf(good), kernels.indexOf(bad)];
   for (;;) {
     const between = kernels

@@ -26,9 +26,9 @@ import {
 /** One machine of a campaign. */
 export interface Lane {
   readonly kernel: Kernel;
-  /** A CPU model of the emulator. */
+  /** The name of a CPU model of the emulator. */
   readonly cpu: string;
-  /** By default QEMU. */
+  /** The emulator; by default QEMU. */
   readonly emulator?: EmulatorName;
 }
 
@@ -38,23 +38,24 @@ export interface CampaignOptions {
   /** Only claims whose `id: sentence` contains this, ignoring case. */
   readonly pattern?: string;
   /**
-   * The user's own claims as a program, the text of a JSON document of suite/program.ts. The suite's claims are judged
-   * if it is omitted.
+   * The user's own claims as a program: the text of a JSON document of suite/program.ts. If it is omitted, the suite's
+   * own claims are judged.
    */
   readonly program?: string;
   /** The names of all claims to judge; a report with an unknown claim, or without a selected one, is invalid. */
   readonly claims?: readonly string[];
-  /** The user's own Bochs. */
+  /** The path of the user's own Bochs. */
   readonly bochs?: string;
-  /** The number of machines at a time; by default {@link defaultParallel}. */
+  /** The number of machines that run at a time; by default {@link defaultParallel}. */
   readonly parallel?: number;
   readonly signal?: AbortSignal;
-  /** Is called for each step of a lane. */
+  /** A function that is called for each step of a lane. */
   readonly onProgress?: (lane: Lane, step: LaneStep) => void;
   /**
-   * How a QEMU machine starts; by default `boot`. `boot`: always booted. `saved`: restored from one
-   * that was saved before any VM was created in it; a failure there is judged again after a boot. `warm`: restored
-   * from one that has judged all claims before, which is faster but not a valid judgement.
+   * How a QEMU machine starts; by default `boot`. `boot`: always booted. `saved`: a machine is restored from one that
+   * was saved before any VM was created in it. If a claim fails there, the claims are judged again after a boot.
+   * `warm`: a machine is restored from one that has judged all claims before. This is faster, but not a valid
+   * judgement.
    */
   readonly start?: LaneStart;
   /** The function that runs a machine; the default is the lab's. @internal */
@@ -64,7 +65,7 @@ export interface CampaignOptions {
 /** How a campaign's machines start. */
 export type LaneStart = "saved" | "boot" | "warm";
 
-/** The default start. */
+/** The default way in which a campaign's machines start. */
 export const DEFAULT_START: LaneStart = "boot";
 
 /**
@@ -91,7 +92,7 @@ export function laneName({ kernel, cpu }: Lane): string {
 /**
  * Runs all lanes; the columns are in the order of the lanes.
  *
- * After the signal, unfinished lanes get a column with that problem, and the caller checks the signal.
+ * After the signal was aborted, each unfinished lane gets a column with that problem, and the caller checks the signal.
  */
 export async function runCampaign(options: CampaignOptions): Promise<readonly Column[]> {
   const columns = new Array<Column>(options.lanes.length);
@@ -99,7 +100,7 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Co
   const worker = async (): Promise<void> => {
     for (const [position, lane] of queue) {
       if (options.signal?.aborted === true) {
-        columns[position] = unjudged(laneName(lane), "interrupted before it was booted");
+        columns[position] = unjudged(laneName(lane), "interrupted before the machine was booted");
         continue;
       }
       options.onProgress?.(lane, { kind: "prepares" });
@@ -113,7 +114,7 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Co
   return columns;
 }
 
-/** Runs the suite on one machine. An error of the lab is a problem of the column. */
+/** Runs the suite on one machine. An error of the lab becomes the problem of the column. */
 async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
   const progress = new SuiteProgress();
   const start = options.start ?? DEFAULT_START;
@@ -127,7 +128,7 @@ async function runLane(lane: Lane, options: CampaignOptions): Promise<Column> {
   } catch (error) {
     const isInterrupted = error instanceof LabError && error.code === "ERR_LAB_INTERRUPTED";
     if (isInterrupted) return unjudged(laneName(lane), progress.interrupted());
-    // Any error is a problem of this column only, so that the other columns are reported.
+    // Any error becomes the problem of this column only, so that the other columns are reported.
     const problem = error instanceof LabError ? error.message : `the lab failed: ${String(error)}`;
     return unjudged(laneName(lane), problem);
   }
@@ -141,7 +142,7 @@ function noticed(column: Column, notice: string): Column {
   return { ...column, notice: `${before}${notice}` };
 }
 
-/** Judges a kernel once; the second value is whether the machine was restored. */
+/** Judges the claims on a kernel once; the second value is whether the machine was restored. */
 async function judgeLane(
   lane: Lane,
   options: CampaignOptions,
@@ -175,14 +176,14 @@ async function judgeLane(
   return [toColumn(laneName(lane), result, chosenClaims(options)), result.restored];
 }
 
-/** Returns the claims that a report must have; `undefined` if the suite's claims are unknown. */
+/** Returns the names of the claims that a report must have; `undefined` if the suite's claims are unknown. */
 function chosenClaims({ claims, pattern }: CampaignOptions): readonly string[] | undefined {
   return claims?.filter((name) => containsPattern(name, pattern));
 }
 
 /**
- * The memory for the suite on a kernel of the catalogue, MiB. A saved machine is verified at each use, so a smaller
- * one starts faster. A user's kernel may have a sanitizer, which needs more.
+ * The memory for the suite on a kernel of the catalogue, MiB. A saved machine's memory is verified at each use, so a
+ * machine with less memory starts faster. A user's own kernel may have a sanitizer, which needs more memory.
  */
 const STOCK_MEMORY = 512;
 
@@ -196,12 +197,13 @@ function isStock({ kernel, emulator = "qemu" }: Lane): boolean {
  */
 const NO_OPT = "--no-opt";
 
-/** The user's own program in a guest. */
+/** The path in the guest of the user's own claims. */
 const PROGRAM = `${CLAIMS}/program.json`;
 
 /**
- * A program in a machine that is saved: the suite's, which has loaded all claims, or the runner of the user's own. Each
- * run then passes the pattern and the user's claims, so that a saved machine cannot contain old ones.
+ * The command of a machine that is saved: the suite's program, which has loaded all claims, or the runner of the user's
+ * own claims. Each restored machine then gets the pattern and the user's claims, so that a saved machine cannot contain
+ * old claims.
  */
 function heldRunner(isWarm: boolean, { pattern, program }: CampaignOptions): Restore {
   const runner = program === undefined ? [suiteProgram()] : [claimsRunner(), `--folder=${CLAIMS}`];
@@ -215,7 +217,10 @@ function heldRunner(isWarm: boolean, { pattern, program }: CampaignOptions): Res
   };
 }
 
-/** The most bytes of a report. A usual one has 30 kB; one with the longest reasons is not the suite's. */
+/**
+ * The maximum size of a report in bytes. A usual report has 30 kB; a report that is larger than the one with the
+ * longest reasons is not the suite's.
+ */
 const MOST_OUTPUT = 16 * 2 ** 20;
 
 function unjudged(name: string, problem: string): Column {
@@ -229,7 +234,7 @@ class SuiteProgress {
   #failed: string[] = [];
   #rest = "";
 
-  /** Starts again for another machine. */
+  /** Resets the counts, because another machine starts. */
   restart(): void {
     this.claims = 0;
     this.#failed = [];
@@ -261,7 +266,7 @@ const LONGEST_LINE = 200;
 const MOST_NAMED = 100;
 
 /**
- * Makes the column of a machine from its result.
+ * Makes a column of the report from the result of a machine.
  *
  * @param claims - the names of the claims that the report must have; not checked by default.
  */
@@ -284,7 +289,9 @@ export function toColumn(name: string, result: LabResult, claims?: readonly stri
   }
 }
 
-/** Describes a problem of a run that its claims do not show: claims that were not judged cannot hold. */
+/**
+ * Describes a problem of a run that no claim of its report shows: claims that were not judged cannot count as holding.
+ */
 function describeFailure(report: Report, result: Exited): string | undefined {
   const { pass, fail, skip, deviation } = count(report.results);
   const judged = pass + fail + deviation;
@@ -292,7 +299,8 @@ function describeFailure(report: Report, result: Exited): string | undefined {
     const skipped = skip === 0 ? "" : `, ${skip} were skipped`;
     return `no claim was judged${skipped} (status ${result.status})${lastWords(result)}`;
   }
-  // A status for a failed claim is complete; a file that could not be loaded is reported besides it.
+  // A report with failed claims and the status for failed claims is complete; a file of claims that could not be loaded
+  // is an additional problem.
   if (fail > 0 && result.status === 1 && !hasTrouble(result)) return undefined;
   if (fail === 0 && result.status === 0) return undefined;
   const ended = `the suite ended with status ${result.status}`;
@@ -301,7 +309,7 @@ function describeFailure(report: Report, result: Exited): string | undefined {
 
 const nameOf = ({ id, title }: Result): string => `${id}: ${title}`;
 
-/** Rejects an unknown claim, which would be a row that every other machine lacks. */
+/** Rejects a report with an unknown claim, which would be a row that every other machine lacks. */
 function refuseUnknownClaims({ results }: Report, claims: readonly string[] | undefined): void {
   const unknown = results.find((result) => claims?.includes(nameOf(result)) === false);
   if (unknown === undefined) return;
@@ -325,7 +333,7 @@ type Exited = Extract<LabResult, { readonly kind: "exited" }>;
 
 /** The suite's line on stderr for each claim, with `--progress`. */
 const PROGRESS = /^(pass|fail|skip|deviation) /;
-/** Node's lines below the message of an exception. */
+/** The lines of Node's stack trace below the message of an exception. */
 const STACK = /^\s+at |^Node\.js v/;
 /** The start of messages that do not belong to a claim, such as a file that could not be loaded. */
 const TROUBLE = /^node-kvm: /;
@@ -353,7 +361,7 @@ function describeEnd(result: Exclude<LabResult, { kind: "exited" }>): string {
       return `the kernel crashed: ${result.oops.split("\n")[0] ?? ""}`;
     case "hung":
       return result.why === "silent"
-        ? "the machine hung, twice"
+        ? "the machine hung twice"
         : "the machine was not ready in time";
     case "no-kvm":
       return `no KVM: ${result.why}`;

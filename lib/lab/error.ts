@@ -20,13 +20,16 @@ export const LAB_ERRORS = {
 /** A code of {@link LabError}. */
 export type LabErrorCode = keyof typeof LAB_ERRORS;
 
-/** Reports that something that the lab needs is missing, broken or full; the message has the cause and the remedy. */
+/**
+ * Reports that a file, program or space that the lab needs is missing, damaged or full; the message has the cause and
+ * the remedy.
+ */
 export class LabError extends Error {
   override readonly name: string = "LabError";
   /** The kind of the error; see {@link LAB_ERRORS}. */
   readonly code: LabErrorCode;
 
-  /** Makes the error; `sentence` is the message, with the remedy. */
+  /** Makes the error; `sentence` is the message, which includes the remedy. */
   constructor(code: LabErrorCode, sentence: string, cause?: unknown) {
     super(sentence, cause === undefined ? undefined : { cause });
     this.code = code;

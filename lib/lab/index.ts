@@ -1,4 +1,4 @@
-/** The entry `node-kvm/lab`: the kernels that the lab can boot, and the suite on some of them in emulated machines. */
+/** The entry `node-kvm/lab`: the kernels that the lab can boot, and runs of the suite on them in emulated machines. */
 export {
   type CampaignOptions,
   defaultParallel,

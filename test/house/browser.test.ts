@@ -36,7 +36,7 @@ const STATE = `{
   format: room.STATE_FORMAT, version: room.STATE_VERSION, source: { kernel: "6.12" }, vcpus: [],
 }`;
 
-describe("a browser", () => {
+describe("a browser, which has no modules of Node.js,", () => {
   test.each([
     ["abi", "room.KVM_EXIT_HLT", 5],
     [
@@ -47,7 +47,7 @@ describe("a browser", () => {
     ["guest", "room.VECTORS", 32],
     ["state", `room.stateFromBytes(room.stateToBytes(${STATE})).source.kernel`, "6.12"],
     ["state", `room.stateFromJson(room.stateToJson(${STATE})).source.kernel`, "6.12"],
-  ])("runs lib/%s: %s", async (room, expression, value) => {
+  ])("can run the test of lib/%s: %s", async (room, expression, value) => {
     expect(await evaluated(room, expression)).toEqual(value);
   });
 
@@ -57,7 +57,7 @@ describe("a browser", () => {
   });
 });
 
-test("an import of a module of Node.js is found", async () => {
+test("the test for browsers detects an import of a module of Node.js", async () => {
   await expect(bundled("trace")).rejects.toThrow(/lib.trace imports node:/);
 });
 
@@ -66,7 +66,7 @@ const ENTRIES = ["abi", "cpuid", "guest", "state", "trace"].filter(
 );
 
 describe.each(["darwin", "win32"])("on %s", (platform) => {
-  test.each(ENTRIES)("node-kvm/%s imports without a native file", (name) => {
+  test.each(ENTRIES)("imports node-kvm/%s without opening the addon", (name) => {
     const program = `
       Object.defineProperty(process, "platform", { value: ${JSON.stringify(platform)} });
       process.dlopen = () => { throw new Error("a native file was loaded"); };

@@ -75,18 +75,18 @@ function repeated(all: readonly Claim[]): readonly string[] {
   );
 }
 
-test("the suite has claims", () => {
+test("the suite's catalogue has claims", () => {
   expect(claims.length).toBeGreaterThan(50);
 });
 
-test("every claim has a number of the catalogue and a name in kebab case", () => {
+test("every claim has a number in the catalogue and a name in kebab case", () => {
   const wrong = claims.filter(
     ({ number, id }) => !(number >= 1 && number <= 115) || !KEBAB.test(id.replaceAll("*", "x")),
   );
   expect(wrong).toEqual([]);
 });
 
-test("no two claims have one name", () => {
+test("no two claims have the same name", () => {
   expect(repeated(claims)).toEqual([]);
 });
 
@@ -99,7 +99,7 @@ test("every required check of the catalogue has a claim", () => {
 });
 
 test.each(deviations.map((deviation) => [deviation.claim, deviation] as const))(
-  "the deviation of %s belongs to an existing claim, and has its message and its reason",
+  "the deviation of %s belongs to an existing claim, and has a message and a reason",
   (claim, { shows, reason }) => {
     expect(claims.filter(({ id }) => covers(id, claim))).toHaveLength(1);
     expect([shows.length > 0, reason.length > 0]).toEqual([true, true]);
@@ -111,7 +111,7 @@ test("no deviation is listed twice", () => {
   expect(told.filter((one, i) => told.indexOf(one) !== i)).toEqual([]);
 });
 
-describe("a planted fault is caught", () => {
+describe("the check of the claims' names finds a planted fault", () => {
   const planted = claimsOf(
     "planted.ts",
     ['"a", "A"', '"a", "B"', `\`a-\${x}\`, "C"`, '"a-b", "D"']
@@ -119,12 +119,12 @@ describe("a planted fault is caught", () => {
       .join(""),
   );
 
-  test("two claims of one name, one of which is in a loop", () => {
+  test("two claims with one name, one of which is created in a loop", () => {
     expect(planted.map(({ id }) => id)).toEqual(["a", "a", "a-*", "a-b"]);
     expect(repeated(planted)).toHaveLength(3);
   });
 
-  test.each(["Set-256", "set_256", "-set", "set--256", ""])("a name like %j", (id) => {
+  test.each(["Set-256", "set_256", "-set", "set--256", ""])("a claim with a name like %j", (id) => {
     expect(id).not.toMatch(KEBAB);
   });
 });

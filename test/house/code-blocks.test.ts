@@ -112,16 +112,16 @@ function javascriptOf({ code }: Block): string {
   return ts.transpileModule(code, { compilerOptions: OPTIONS, fileName: "program.mts" }).outputText;
 }
 
-test("every code block and every example compiles against the built types", () => {
+test("every code block of the documentation and every example compiles against the built types", () => {
   expect(errorsOf(blocks.filter(isCompiled), filesIn("examples", ".js"))).toEqual([]);
 });
 
-test("every code block states a language that is known here", () => {
+test("every code block of the documentation states a known language", () => {
   const others = blocks.filter(({ language }) => !LANGUAGES.includes(language));
   expect(others.map((block) => `${placeOf(block)} ${block.language}`)).toEqual([]);
 });
 
-test("every mark of a block is known, and every output follows a program", () => {
+test("every mark of a code block is known, and every output block follows a program", () => {
   const outputs = programs.filter(({ output }) => output !== undefined).length;
   expect(blocks.filter(({ marks }) => marks === "output")).toHaveLength(outputs);
   const unknown = blocks.filter(
@@ -131,7 +131,7 @@ test("every mark of a block is known, and every output follows a program", () =>
   expect(unknown.map(placeOf)).toEqual([]);
 });
 
-test("every listed fragment exists once, and uses each name that is declared for it", () => {
+test("every listed code fragment exists once, and uses each name that is declared for it", () => {
   const stale = Object.entries(FRAGMENTS).flatMap(([key, names]) => {
     const found = blocks.filter((block) => isCompiled(block) && keyOf(block) === key);
     const unused = Object.keys(names).filter(
@@ -142,7 +142,7 @@ test("every listed fragment exists once, and uses each name that is declared for
   expect(stale).toEqual([]);
 });
 
-test("each guide and each example of a docstring has a program that is run", () => {
+test("each guide and each example in a docstring has a program that is run", () => {
   const guides = filesIn("docs/guides", ".md");
   const run = new Set(blocks.filter(isRun).map(({ file }) => file));
   expect(guides.filter((file) => !run.has(file))).toEqual([]);
@@ -150,13 +150,13 @@ test("each guide and each example of a docstring has a program that is run", () 
   expect(examples.filter((file) => !run.has(file))).toEqual([]);
 });
 
-test("the README's first program and its claim are run", () => {
+test("the README's first program and its claim are run by a test", () => {
   const first = blocks.filter((block) => block.file === "README.md" && isCompiled(block));
   expect(first.slice(0, 2).map(isRun)).toEqual([true, true]);
 });
 
 test.for(programs.map((program) => [program.place, program] as const))(
-  "%s runs, and prints what the next block shows",
+  "the code block %s runs, and prints the text of the next block",
   ([, { block, output }], { skip }) => {
     const needs = block.marks.replace(/^(run|claims) ?/, "");
     const problem = problemOf(needs === "" ? [] : needs.split(", "));
@@ -171,7 +171,7 @@ test.for(programs.map((program) => [program.place, program] as const))(
   },
 );
 
-describe("a planted fault", () => {
+describe("a planted fault in a code block", () => {
   const block = (language: string, code: string): Block => ({
     file: "a.md",
     line: 10,
@@ -180,7 +180,7 @@ describe("a planted fault", () => {
     code,
   });
 
-  test("is found with its position, and a correct block is not", () => {
+  test("is found with its position, and a correct block has none", () => {
     const errors = errorsOf([
       block("js", 'import { Kvm } from "node-kvm";\n\nKvm.open().createVn();\n'),
       block("ts", 'import { NoSuchName } from "node-kvm/trace";\n'),
@@ -195,7 +195,7 @@ describe("a planted fault", () => {
     ]);
   });
 
-  test("in a docstring has the line of its file", () => {
+  test("of a docstring is reported with the line of its file", () => {
     const text =
       "const a = 1;\n\n/**\n * Does it.\n *\n * ```ts run cc\n * f(\n *   1);\n * ```\n */\n";
     expect(blocksOfDocstrings("a.ts", text)).toEqual([
@@ -203,7 +203,7 @@ describe("a planted fault", () => {
     ]);
   });
 
-  test("of a block without an end is reported", () => {
+  test("without an end is reported", () => {
     expect(() => blocksOfMarkdown("a.md", "text\n\n```js\nf();\n")).toThrow(
       "a.md:3: a block of code has no end",
     );

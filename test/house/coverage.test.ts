@@ -84,16 +84,16 @@ function table(): string {
   return lines.map((cells) => `| ${row(cells)} |`).join("\n");
 }
 
-test("all 119 pairs have a method, and all 27 exits are decoded", () => {
+test("the coverage table: all 119 pairs of ioctl and descriptor have a method, and all 27 exits are decoded", () => {
   expect([rows.length, wrapped.length, decoded.size]).toEqual([119, 119, 27]);
 });
 
-test("every other project is in the table", () => {
+test("the coverage table has a row for every project that the data compares", () => {
   expect(others().map(([name]) => OTHERS_EXITS[name])).not.toContain(undefined);
   expect(others()).toHaveLength(7);
 });
 
-test("the README has this table", async () => {
+test("the README's coverage table equals the generated one", async () => {
   const between = /(<!-- coverage -->\n)[\s\S]*(\n<!-- end -->)/;
   const readme = readFileSync(README, "utf8");
   expect(readme).toMatch(between);

@@ -45,7 +45,7 @@ function findings(
     });
 }
 
-describe("every entry compiles with types: [] and skipLibCheck: false", () => {
+describe("with types: [] and skipLibCheck: false, every entry of the package compiles", () => {
   test("under nodenext", () => {
     expect(findings({ module: ts.ModuleKind.NodeNext })).toEqual([]);
   });
@@ -59,13 +59,13 @@ describe("every entry compiles with types: [] and skipLibCheck: false", () => {
     ).toEqual([]);
   });
 
-  test("an entry that does not exist is an error", () => {
+  test("but an entry that does not exist is an error", () => {
     const found = findings({ module: ts.ModuleKind.NodeNext }, ["node-kvm/none"]);
     expect(found.join()).toContain("node-kvm/none");
   });
 });
 
-test("no built declaration has an @internal member", () => {
+test("no built declaration file has an @internal member", () => {
   const files = readdirSync(DIST, { recursive: true, encoding: "utf8" }).filter((file) =>
     file.endsWith(".d.ts"),
   );

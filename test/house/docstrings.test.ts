@@ -92,14 +92,14 @@ class Judge {
 const judge = new Judge(ts.createProgram(ENTRIES, OPTIONS));
 
 test.each(ENTRIES.map((entry) => [relative(PROJECT, entry), entry] as const))(
-  "all exports of %s have doc comments",
+  "all exports of %s have docstrings",
   (_, entry) => {
     expect(judge.exports(entry).length).toBeGreaterThan(2);
     expect(Array.from(new Set(judge.undocumented(entry)))).toEqual([]);
   },
 );
 
-describe("a planted fault is caught", () => {
+describe("the check for docstrings finds a planted fault", () => {
   const text = [
     "/** Said. */ export const said = 1;",
     "export const silent = 1;",
@@ -114,7 +114,7 @@ describe("a planted fault is caught", () => {
     "}",
   ].join("\n");
 
-  test("in a symbol and in methods, but not in private members", () => {
+  test("in an export and in its methods, but not in private members", () => {
     const host = ts.createCompilerHost(OPTIONS);
     const honest = host.getSourceFile.bind(host);
     host.getSourceFile = (name, ...rest) =>

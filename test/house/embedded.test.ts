@@ -21,20 +21,20 @@ function filesIn(folder: string): readonly string[] {
 const files = filesIn(PROJECT);
 const named = (ending: string): readonly string[] => files.filter((file) => file.endsWith(ending));
 
-describe("the generated strings", () => {
+describe("the generated strings of embedded files", () => {
   const out = mkdtempSync(join(tmpdir(), "embedded-"));
   beforeAll(() => {
     execFileSync(process.execPath, [join(PROJECT, "gen/embed.js"), "--out", out]);
   });
   afterAll(() => rmSync(out, { recursive: true }));
 
-  test("every room with embedded files has a module, and no other room", () => {
+  test("exist in every room that has embedded files, and in no other", () => {
     expect(filesIn(out).filter((file) => TEXTS.test(file))).toEqual(
       files.filter((file) => TEXTS.test(file)),
     );
   });
 
-  test.each(files.filter((file) => TEXTS.test(file)))("%s is up to date with its files", (file) => {
+  test.each(files.filter((file) => TEXTS.test(file)))("are up to date: %s", (file) => {
     expect(readFileSync(join(out, file), "utf8")).toBe(readFileSync(join(PROJECT, file), "utf8"));
   });
 });
@@ -58,13 +58,13 @@ function requireCompiler({ skip }: TestContext): void {
   skip(!existsSync("/usr/include/linux/kvm.h"), "there is no linux/kvm.h");
 }
 
-describe("C", () => {
-  test.for(named(".c"))("%s compiles without a warning", (file, context) => {
+describe("an embedded C file", () => {
+  test.for(named(".c"))("compiles without a warning: %s", (file, context) => {
     requireCompiler(context);
     expect(compilerErrors(readFileSync(join(PROJECT, file), "utf8"))).toBe("");
   });
 
-  test("a planted sign comparison is a compiler error", (context) => {
+  test("with a planted comparison of different signs is a compiler error", (context) => {
     requireCompiler(context);
     const planted =
       "int less(int a, unsigned int b);\nint less(int a, unsigned int b) { return a < b; }";
@@ -83,20 +83,25 @@ function requireBusybox({ skip }: TestContext): void {
   skip(spawnSync("busybox", ["true"]).status !== 0, "there is no busybox");
 }
 
-describe("shell", () => {
-  test.for(named(".sh"))("busybox parses %s", (file, context) => {
+describe("an embedded shell script", () => {
+  test.for(named(".sh"))("is parsed by busybox: %s", (file, context) => {
     requireBusybox(context);
     expect(shellErrors(readFileSync(join(PROJECT, file), "utf8"))).toBe("");
   });
 
-  test.for([".bash", ".zsh", ".fish"].flatMap(named))("its shell parses %s", (file, { skip }) => {
-    const shell = extname(file).slice(1);
-    skip(spawnSync(shell, ["-c", "true"]).status !== 0, `there is no ${shell}`);
-    const { status, stderr } = spawnSync(shell, ["-n", join(PROJECT, file)], { encoding: "utf8" });
-    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-  });
+  test.for([".bash", ".zsh", ".fish"].flatMap(named))(
+    "is parsed by its own shell: %s",
+    (file, { skip }) => {
+      const shell = extname(file).slice(1);
+      skip(spawnSync(shell, ["-c", "true"]).status !== 0, `there is no ${shell}`);
+      const { status, stderr } = spawnSync(shell, ["-n", join(PROJECT, file)], {
+        encoding: "utf8",
+      });
+      expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    },
+  );
 
-  test("a planted loop without its end is a syntax error", (context) => {
+  test("with a planted loop that has no end is a syntax error", (context) => {
     requireBusybox(context);
     expect(shellErrors("while true; do\n")).toContain("syntax error");
   });

@@ -25,18 +25,18 @@ test("no file of lib/ writes an errno as a number", () => {
   expect(found).toEqual([]);
 });
 
-describe("a planted number is found", () => {
+describe("the search for numeric errnos", () => {
   test.each([
     "const EAGAIN = 11;",
     "const [EINTR, EBUSY] = [4, 16];",
     "if (errno === 95) return;",
     "const EFAULT: number = 14;",
-  ])("%s", (text) => {
+  ])("finds %s", (text) => {
     expect(written(text)).toEqual([text]);
   });
 
   test.each(["const { EAGAIN } = constants.errno;", "if (errno === 0) return;"])(
-    "but not %s",
+    "does not report %s",
     (text) => {
       expect(written(text)).toEqual([]);
     },

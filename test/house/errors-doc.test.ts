@@ -52,7 +52,7 @@ describe("docs/errors.md", () => {
     expect(new Set(named)).toEqual(new Set(Object.keys(OWN_ERRORS)));
   });
 
-  test("has each code's meaning as in the code", () => {
+  test("has the same meaning of each code as the source", () => {
     const meanings = Object.values(OWN_ERRORS).map((meaning) => meaning.replace("the handle ", ""));
     expect(meanings.filter((meaning) => !doc.includes(meaning))).toEqual([]);
   });
@@ -62,13 +62,13 @@ describe("docs/errors.md", () => {
     expect(codes.filter(([, , , remedy = ""]) => remedy.length < 10)).toEqual([]);
   });
 
-  test("lists every errno of an ioctl's docstring", () => {
+  test("lists every errno in the docstring of an ioctl's method", () => {
     const all = unique(sources.flatMap(promised));
     expect(all.length).toBeGreaterThan(10);
     expect(all.filter((one) => !listed.includes(one))).toEqual([]);
   });
 
-  test("lists every errno that has a rule in explain/", () => {
+  test("lists every errno that has a rule in lib/explain", () => {
     const ruled = everyRule()
       .filter(([call]) => call !== "any call")
       .map(([call, errno]) => `${call} ${errno}`);
@@ -84,7 +84,7 @@ describe("docs/errors.md", () => {
   });
 });
 
-test("a planted docstring is read", () => {
+test("the test of docs/errors.md reads a planted docstring", () => {
   const card =
     "/**\n * Does.\n *\n * @ioctl KVM_X (vm)\n * @throws {@link KvmError} `EPERM` or `E2BIG`.\n */";
   expect(promised(card)).toEqual(["KVM_X EPERM", "KVM_X E2BIG"]);

@@ -28,15 +28,15 @@ function asserts(ioctl: string, rule: Rule): boolean {
   });
 }
 
-describe("a rule of explain/", () => {
+describe("a rule of lib/explain", () => {
   test.each(everyRule())(
-    "%s %s: %s asserts nothing without evidence",
+    "for %s %s, %s, asserts nothing without evidence",
     (call, _errno, _cause, rule) => {
       expect(asserts(call, rule)).toBe(false);
     },
   );
 
-  test("that asserts without evidence is caught", () => {
+  test("that asserts without evidence is found by the test", () => {
     expect(asserts("KVM_RUN", () => fault("it is so"))).toBe(true);
     expect(asserts("KVM_RUN", () => claim(true, "it is so"))).toBe(true);
     expect(asserts("KVM_RUN", ({ fd }) => fault(fd === "vm" ? "it is so" : undefined))).toBe(true);
@@ -45,7 +45,7 @@ describe("a rule of explain/", () => {
     expect(asserts("KVM_RUN", () => only("x86.c:there", "it is so"))).toBe(false);
   });
 
-  test("takes its evidence from the call, never from a literal", () => {
+  test("reads its evidence from the call, and never from a literal", () => {
     const literal = /\bclaim\(\s*true\b|\bfault\(\s*["']/;
     const found = sources.filter(
       ([file, text]) => file.startsWith("explain/") && literal.test(text),
@@ -58,7 +58,7 @@ describe("a KvmError", () => {
   /** The files that create one: for a failed call, an injected fault, and an error of another thread. */
   const MAKERS = ["kvm/refused.ts", "suite/faults.ts", "worker/message.ts"];
 
-  test("is created in one place", () => {
+  test("is created only in the three listed files", () => {
     const makers = sources.filter(([, text]) => /(?<!")\bnew KvmError\(/.test(text));
     expect(makers.map(([file]) => file).sort()).toEqual(MAKERS);
   });

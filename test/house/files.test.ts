@@ -39,16 +39,16 @@ function saysWhatItIs(text: string): boolean {
 
 const ours = handWritten("lib", "test", "gen", "native", "scripts", "examples", "bench");
 
-test("there are files to test", () => {
+test("the test of first lines finds files", () => {
   expect(ours.length).toBeGreaterThan(50);
 });
 
-test("the first line of every file describes it", () => {
+test("the first comment of every file describes the file", () => {
   const silent = handWritten("lib", "test", "gen").filter((file) => !saysWhatItIs(read(file)));
   expect(silent).toEqual([]);
 });
 
-test("no file has a name without meaning", () => {
+test("no file has a name without meaning, such as utils", () => {
   expect(ours.filter((file) => EMPTY_NAMES.test(basename(file)))).toEqual([]);
 });
 
@@ -58,7 +58,7 @@ test("package.json has at most ten scripts that a person runs", () => {
   expect(names.length).toBeLessThanOrEqual(MOST_SCRIPTS);
 });
 
-describe("the check of a first line", () => {
+describe("the check of a file's first line", () => {
   test.each([
     "/** What it is. */\n",
     "/**\n * What it is.\n */\n",
@@ -77,7 +77,7 @@ describe("the check of a first line", () => {
   );
 });
 
-test("names without meaning are found, and good ones are not", () => {
+test("the check of file names rejects names without meaning, and accepts others", () => {
   expect(
     ["utils.ts", "helper.js", "types.ts"].filter((name) => EMPTY_NAMES.test(name)),
   ).toHaveLength(3);

@@ -118,20 +118,20 @@ function compile(lines: readonly string[]): {
   return { status, errors: stderr };
 }
 
-describe("the generated ABI", () => {
+describe("the generated files of the kernel's ABI", () => {
   const out = mkdtempSync(join(tmpdir(), "generated-"));
   beforeAll(() => {
     execFileSync(process.execPath, [join(project, "gen/abi.js"), "--out", out]);
   });
   afterAll(() => rmSync(out, { recursive: true }));
 
-  test.each(generatedFiles)("%s is up to date with the facts", (file) => {
+  test.each(generatedFiles)("are up to date with the facts: %s", (file) => {
     expect(readFileSync(join(out, file), "utf8")).toBe(committed(file));
   });
 });
 
-describe("the kernel's headers", () => {
-  test("a compiler agrees with every size, offset, request and constant", (context) => {
+describe("the facts about the kernel's headers", () => {
+  test("agree with a compiler about every size, offset, request number and constant", (context) => {
     requireHeaders(context);
     expect(compile(assertions())).toEqual({ status: 0, errors: "" });
   });
@@ -140,7 +140,7 @@ describe("the kernel's headers", () => {
     '_Static_assert(__builtin_offsetof(struct kvm_sregs, apic_base) == 280, "");',
     '_Static_assert(sizeof(struct kvm_cpuid2) == 12, "");',
     '_Static_assert(KVM_GET_SUPPORTED_CPUID == 0xc00cae05, "");',
-  ])("a compiler refuses %s", (planted, context) => {
+  ])("do not compile with %s", (planted, context) => {
     requireHeaders(context);
     const { status, errors } = compile([...assertions(), planted]);
     expect(status).toBe(1);
@@ -150,7 +150,7 @@ describe("the kernel's headers", () => {
   test.for([
     ["svm", "asm/svm.h", /^#define\s+SVM_EXIT_(\w+)\s+(0x[0-9a-f]+|\d+)$/gm],
     ["vmx", "asm/vmx.h", /^#define\s+EXIT_REASON_(\w+)\s+(0x[0-9a-f]+|\d+)$/gm],
-  ] as const)("the exits of %s are those of %s", ([key, header, pattern], context) => {
+  ] as const)("have the same exits for %s as for %s", ([key, header, pattern], context) => {
     requireHeaders(context);
     const { codes } = JSON.parse(committed("gen/facts/exit-codes.json")) as ExitFacts;
     const defined = readFileSync(join(headers, header), "utf8").matchAll(pattern);
@@ -158,7 +158,7 @@ describe("the kernel's headers", () => {
     expect(Object.entries(codes[key])).toEqual(found);
   });
 
-  test("extracting the facts again gives the same facts", (context) => {
+  test("are the same after they are extracted again", (context) => {
     requireHeaders(context);
     const out = mkdtempSync(join(tmpdir(), "extracted-"));
     context.onTestFinished(() => rmSync(out, { recursive: true }));

@@ -104,7 +104,7 @@ function classesAbove(made: { readonly prototype: object }): readonly string[] {
   return above;
 }
 
-test("the graph between rooms, and the longest chain in lib/kvm", () => {
+test("the import graph between rooms, and the longest import chain in lib/kvm, are as expected", () => {
   const rooms = Array.from(new Set(files.map(room)));
   const lines = rooms.map((name) => {
     const targets = files
@@ -125,18 +125,18 @@ test("no file imports itself through others, except types of the parent handle",
   expect(inCircles(within(all, "kvm"))).toEqual(["kvm/kvm.ts", "kvm/vcpu.ts", "kvm/vm.ts"]);
 });
 
-describe("two classes are above", () => {
+describe("the class chain of a handle has only two classes above", () => {
   test.each([
     [Vcpu, "VcpuIoctls"],
     [Vm, "VmIoctls"],
     [Kvm, "KvmIoctls"],
-  ])("%o: the generated base, and Handle", (made, base) => {
+  ])("%o: the generated base class and Handle", (made, base) => {
     expect(classesAbove(made)).toEqual([base, Handle.name]);
   });
 });
 
-describe("a planted fault is found", () => {
-  test("a circle of two files, which also has a type", () => {
+describe("the test of the import graph finds a planted", () => {
+  test("cycle of two files, which also has a type import", () => {
     const text = 'import type { B } from "./b.ts";\n';
     const graph = new Map([
       ["kvm/a.ts", importsOf("kvm/a.ts", text).all],
@@ -147,7 +147,7 @@ describe("a planted fault is found", () => {
     expect(importsOf("kvm/a.ts", text).values).toEqual([]);
   });
 
-  test("a class between the base and a handle", () => {
+  test("class between the generated base class and a handle", () => {
     class Between extends Vcpu {}
     class Below extends Between {}
     expect(classesAbove(Below)).toEqual(["Between", "Vcpu", "VcpuIoctls", "Handle"]);

@@ -171,20 +171,20 @@ const files = ROOMS.flatMap(filesOf);
 const findingsIn = (list: readonly string[]): readonly string[] =>
   list.flatMap((file) => findings(file, readFileSync(join(PROJECT, file), "utf8")));
 
-test("finished rooms have none of the banned words and patterns", () => {
+test("the finished rooms have none of the banned words and patterns", () => {
   const done = files.filter(isDone);
   expect(done.length).toBeGreaterThan(150);
   expect(findingsIn(done)).toEqual([]);
 });
 
 test.each(NOT_DONE)(
-  "%s still has findings, or else leaves the list of unfinished rooms",
+  "the room %s still has banned words, or must leave the list of unfinished rooms",
   (room) => {
     expect(filesOf(room).some((file) => findingsIn([file]).length > 0)).toBe(true);
   },
 );
 
-describe("a planted fault is found", () => {
+describe("the search for banned words", () => {
   test.each([
     ["a.md", "KVM tells the count."],
     ["a.ts", "// It says so.\n"],
@@ -199,7 +199,7 @@ describe("a planted fault is found", () => {
     ["a.ts", 'const rule = { why: "it goes on from zero" };\n'],
     ["bench/a.js", "// It looks at the exit.\n"],
     ["a.cc", "// A page that\n// cannot be\n// had.\nint a;\n"],
-  ])("in %s: %j", (file, text) => {
+  ])("finds a planted one in %s: %j", (file, text) => {
     expect(findings(file, text)).not.toEqual([]);
   });
 
@@ -208,7 +208,7 @@ describe("a planted fault is found", () => {
     ["a.ts", 'const a = "it says so"; // reads the count\n'],
     ["a.ts", "/** Returns what {@link says} returned, looked up by name. */\nconst a = 1;\n"],
     ["a.cc", 'const char* a = "it says so";  // reads the count\n'],
-  ])("and plain text is not: %s %j", (file, text) => {
+  ])("accepts plain text: %s %j", (file, text) => {
     expect(findings(file, text)).toEqual([]);
   });
 });

@@ -88,12 +88,12 @@ const sources = readdirSync(LIB, { recursive: true, withFileTypes: true })
   .map((entry) => relative(LIB, join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
   .sort();
 
-test.each(sources)("lib/%s imports only what its layer may", (file) => {
+test.each(sources)("lib/%s imports only rooms that its layer allows", (file) => {
   expect(Object.keys(LAYERS)).toContain(room(file));
   expect(violations(file, readFileSync(join(LIB, file), "utf8"))).toEqual([]);
 });
 
-describe("a planted fault is caught", () => {
+describe("the check of the layers", () => {
   test.each([
     ["cpuid/planted.ts", 'import { native } from "../native.ts";'],
     ["machine/planted.ts", 'import type { NativeFd } from "../native.ts";'],
@@ -110,7 +110,7 @@ describe("a planted fault is caught", () => {
     ["guest/iced.ts", 'import something from "@else/else/where";'],
     ["suite/planted.ts", 'import { record } from "../trace/record.ts";'],
     ["kvm/planted.ts", 'import { test } from "vitest";'],
-  ])("in lib/%s: %s", (file, text) => {
+  ])("finds a planted import in lib/%s: %s", (file, text) => {
     expect(violations(file, `/** Planted. */\n${text}\n`)).toHaveLength(1);
   });
 
@@ -122,7 +122,7 @@ describe("a planted fault is caught", () => {
     ["cpuid/fine.ts", 'import { entry } from "./entry.ts";\nimport { join } from "node:path";'],
     ["guest/iced.ts", 'import type { Code } from "iced-x86";'],
     ["suite/fine.ts", 'import { record } from "../trace/index.ts";'],
-  ])("and lib/%s is allowed: %s", (file, text) => {
+  ])("accepts an allowed import in lib/%s: %s", (file, text) => {
     expect(violations(file, text)).toEqual([]);
   });
 });
@@ -141,11 +141,14 @@ function importedRooms(name: string): readonly string[] {
   return Array.from(new Set(rooms)).filter((to) => to !== name && !OPEN.includes(to));
 }
 
-test.each(Object.entries(LAYERS))("lib/%s uses every permission of its layer", (name, allowed) => {
-  expect(importedRooms(name).toSorted()).toEqual(allowed.toSorted());
-});
+test.each(Object.entries(LAYERS))(
+  "lib/%s imports every room that its layer allows",
+  (name, allowed) => {
+    expect(importedRooms(name).toSorted()).toEqual(allowed.toSorted());
+  },
+);
 
-test("every room of the table exists", () => {
+test("every room in the table of layers exists", () => {
   expect(
     Object.keys(LAYERS).filter((name) => !sources.some((file) => room(file) === name)),
   ).toEqual([]);

@@ -23,11 +23,11 @@ const entries = [...Object.values(manifest.exports), ...Object.values(manifest.b
   (target) => (typeof target === "string" ? [target] : Object.values(target)),
 );
 
-test.each(entries)("the entry %s of package.json has a source", (file) => {
+test.each(entries)("the entry %s of package.json has a source file", (file) => {
   expect(existsSync(join(PROJECT, sourceOf(file)))).toBe(true);
 });
 
-test("every entry has its types first", () => {
+test("every entry of package.json has its types first", () => {
   const conditions = Object.values(manifest.exports).filter((target) => typeof target === "object");
   expect(conditions.map((target) => Object.keys(target))).toEqual(
     conditions.map(() => ["types", "default"]),
@@ -35,7 +35,7 @@ test("every entry has its types first", () => {
 });
 
 test.each(["package-lock.json", "test/mutation/stryker/package-lock.json"])(
-  "%s does not contain a registry's address",
+  "%s contains no address of a package registry",
   (file) => {
     const { packages } = JSON.parse(read(file)) as {
       packages: Readonly<
@@ -74,7 +74,7 @@ function tracked({ skip }: TestContext): readonly string[] {
   return stdout.split("\0").filter(isThere);
 }
 
-test("no file names a registry, or a path of the machine where it was written", (context) => {
+test("no file names a package registry, or a path of the machine where the file was written", (context) => {
   const own = join("test", "house", "manifest.test.ts");
   const files = tracked(context).filter((file) => file !== own);
   const telling = files.map((file) => [file, tells(read(file))] as const);
@@ -82,7 +82,7 @@ test("no file names a registry, or a path of the machine where it was written", 
   expect(telling.filter(([, found]) => found.length > 0)).toEqual([]);
 });
 
-describe("a planted fault is caught", () => {
+describe("the search for registries and machine paths", () => {
   test.each([
     "see /home/someone/project",
     'open("/Users/someone/x")',
@@ -91,7 +91,7 @@ describe("a planted fault is caught", () => {
     "registry=https://example.org/",
     "//example.org/:_authToken=0",
     `${PROJECT}/lib/index.ts`,
-  ])("%s", (text) => {
+  ])("finds %s", (text) => {
     expect(tells(text)).not.toEqual([]);
   });
 
@@ -100,7 +100,7 @@ describe("a planted fault is caught", () => {
     "/sys/module/kvm_amd",
     "./home/page",
     "https://docs.kernel.org/virt/kvm/",
-  ])("and %s is allowed", (text) => {
+  ])("accepts %s", (text) => {
     expect(tells(text)).toEqual([]);
   });
 });

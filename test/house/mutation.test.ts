@@ -33,11 +33,11 @@ function isThere(mutant: string): boolean {
   );
 }
 
-test("every listed mutant names an existing line", () => {
+test("every mutant in equivalents.json names an existing line", () => {
   expect(mutants.filter((mutant) => !isThere(mutant))).toEqual([]);
 });
 
-test("a mutant whose line does not exist is found", () => {
+test("the test of equivalents.json finds a mutant whose line does not exist", () => {
   expect(isThere("lib/cpuid/diff.ts | const gone = 1; | 1 => 2")).toBe(false);
   expect(isThere("lib/cpuid/gone.ts | const gone = 1; | 1 => 2")).toBe(false);
 });
@@ -64,7 +64,7 @@ function standInNames(): readonly string[] {
   return JSON.parse(execFileSync(process.execPath, args, { encoding: "utf8" })) as string[];
 }
 
-test("the mutation run's replacement for vitest has every name that its tests use", () => {
+test("the mutation run's replacement for vitest has every name that the run's tests use", () => {
   const names = standInNames();
   const folders = ["explain", "state", "cpuid"].map((name) => join(PROJECT, "test/unit", name));
   const files = folders.flatMap((folder) =>
@@ -83,7 +83,7 @@ test("the mutation run's replacement for vitest has every name that its tests us
   expect(used.filter((name) => !names.includes(name))).toEqual(["test.skipIf"]);
 });
 
-test("every group has a reason, and no mutant is listed twice", () => {
+test("every group in equivalents.json has a reason, and no mutant is listed twice", () => {
   expect(groups.filter(({ reason }) => reason.length < 20)).toEqual([]);
   expect(mutants.filter((mutant, i) => mutants.indexOf(mutant) !== i)).toEqual([]);
 });

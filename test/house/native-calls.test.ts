@@ -71,19 +71,22 @@ const sources = readdirSync(NATIVE)
   .filter((file) => /\.(cc|h)$/.test(file))
   .map((file) => [file, readFileSync(join(NATIVE, file), "utf8")] as const);
 
-test.each(sources)("%s uses the result of each call, or has a reason why not", (_, source) => {
-  expect(ignored(source)).toEqual([]);
-});
+test.each(sources)(
+  "in %s, the result of each system call is used, or a reason is stated",
+  (_, source) => {
+    expect(ignored(source)).toEqual([]);
+  },
+);
 
 test.each(sources)(
-  "%s calls no wrapper of node-addon-api whose failure it cannot detect",
+  "%s calls no wrapper of node-addon-api whose failure cannot be detected",
   (_, source) => {
     const lines = source.split("\n").filter((line) => UNCHECKED_WRAPPERS.test(line));
     expect(lines).toEqual([]);
   },
 );
 
-describe("the scan", () => {
+describe("the search for unused results in native code", () => {
   test.each([
     ["void F() { close(fd); }", ["close"]],
     ["void F() { if (fd >= 0) close(std::exchange(fd, -1)); }", ["close"]],
@@ -105,11 +108,11 @@ describe("the scan", () => {
     "void F() {\n  static_cast<void>(sem_post(&s));  // it wakes a thread that may be awake\n}",
     "void F() { handle.close(); handle->close(); }",
     "// close(fd);",
-  ])("passes %j", (source) => {
+  ])("accepts %j", (source) => {
     expect(ignored(source)).toEqual([]);
   });
 
-  test("a wrapper with an undetected failure is found", () => {
+  test("finds a call of a wrapper whose failure cannot be detected", () => {
     const wrong = [
       'object.Set("a", 1)',
       'object.Get("a")',
@@ -132,18 +135,21 @@ function imported(): readonly string[] {
     .filter((name) => name !== "" && !name.startsWith("_"));
 }
 
-test.skipIf(!isJudgeable)("each function that the addon imports is in the table of faults", () => {
-  const imports = imported();
-  const known = { ...FAILING, ...UNFAILING };
-  expect(imports.length).toBeGreaterThan(50);
-  expect(imports.filter((name) => !(name in known))).toEqual([]);
-});
+test.skipIf(!isJudgeable)(
+  "each function that the addon imports is in the table of injected faults",
+  () => {
+    const imports = imported();
+    const known = { ...FAILING, ...UNFAILING };
+    expect(imports.length).toBeGreaterThan(50);
+    expect(imports.filter((name) => !(name in known))).toEqual([]);
+  },
+);
 
 /** Calls that go through syscall(). */
 const BY_NUMBER = ["arch_prctl", "gettid", "raw mmap", "tgkill"];
 
 test.skipIf(!isJudgeable)(
-  "the table of faults has no function that the addon does not import",
+  "the table of injected faults has only functions that the addon imports",
   () => {
     const imports = imported();
     const known = Object.keys({ ...FAILING, ...UNFAILING }).filter(
@@ -153,6 +159,6 @@ test.skipIf(!isJudgeable)(
   },
 );
 
-test("no function is both made to fail and listed as never failing", () => {
+test("no function is both in the table of injected faults and in the list of functions that never fail", () => {
   expect(Object.keys(FAILING).filter((name) => name in UNFAILING)).toEqual([]);
 });

@@ -19,8 +19,8 @@ function packed(): readonly string[] {
 
 const files = packed();
 
-describe("the package", () => {
-  test("has all that its entries name", () => {
+describe("the published package", () => {
+  test("contains all files that its entries name", () => {
     const entries = Object.values(manifest.exports).flatMap((entry) =>
       typeof entry === "string" ? [entry] : Object.values(entry),
     );
@@ -30,7 +30,7 @@ describe("the package", () => {
     expect(missing).toEqual([]);
   });
 
-  test("runs nothing when it is installed", () => {
+  test("runs no script when it is installed", () => {
     const hooks = ["preinstall", "install", "postinstall", "prepare"];
     expect(hooks.filter((name) => name in manifest.scripts)).toEqual([]);
     // Without this, npm publish adds the script `node-gyp rebuild` for the repository's binding.gyp.
@@ -38,12 +38,12 @@ describe("the package", () => {
     expect(files.filter((path) => /\.gypi?$|^native\/|^scripts\//.test(path))).toEqual([]);
   });
 
-  test("installs on every system", () => {
+  test("can be installed on every system", () => {
     const limits = ["os", "cpu", "libc"];
     expect(Object.keys(manifest).filter((name) => limits.includes(name))).toEqual([]);
   });
 
-  test("has the sources of its maps", () => {
+  test("contains the sources of its source maps", () => {
     const maps = files.filter((path) => path.endsWith(".map"));
     const missing = maps.flatMap((path) => {
       const { sources } = JSON.parse(readFileSync(join(PROJECT, path), "utf8")) as {
@@ -57,7 +57,7 @@ describe("the package", () => {
     expect(missing).toEqual([]);
   });
 
-  test("has a map for each declaration and for the code that entries share", () => {
+  test("has a source map for each declaration file and for the code that several entries share", () => {
     // rolldown's own helpers have no sources, and lib.js only imports.
     const mapped = files.filter((path) =>
       /^dist\/(.*\.d\.ts|shared\/(?!usingCtx|lib\b)\w+\.js)$/.test(path),
@@ -84,13 +84,13 @@ function linked(name: string, source: string, ...options: readonly string[]): st
   return file;
 }
 
-describe("the ELF check", () => {
-  test("accepts a library that needs Node-API and an old glibc only", () => {
+describe("the check of a prebuilt addon's ELF file", () => {
+  test("accepts a library that needs only Node-API and an old glibc", () => {
     const file = linked("fine.node", "int napi_wrap(void); int f(void) { return napi_wrap(); }");
     expect(findingsOf(file, "glibc")).toEqual([]);
   });
 
-  test("rejects the addon that is built for this system", () => {
+  test("rejects the addon that was built for this system", () => {
     const found = findingsOf(join(PROJECT, "build/Release/node_kvm.node"), "glibc");
     expect(found).toContain("needs libstdc++.so.6");
     expect(found.join("\n")).toMatch(/^needs GLIBCXX_/m);
@@ -107,11 +107,11 @@ describe("the ELF check", () => {
       "int other(void); int (*f)(void) = other;",
       [],
     ],
-  ])("finds that a file %s", (finding, source, options) => {
+  ])("reports that a file %s", (finding, source, options) => {
     expect(findingsOf(linked("planted.node", source, ...options), "glibc")).toEqual([finding]);
   });
 
-  test("finds a missing export, and glibc in a file for musl", () => {
+  test("reports a missing export, and glibc in a file for musl", () => {
     const file = join(folder, "empty.node");
     execFileSync("cc", ["-shared", "-x", "c", "/dev/null", "-o", file]);
     expect(findingsOf(file, "glibc")).toEqual([
@@ -133,7 +133,7 @@ describe("the ELF check", () => {
   });
 });
 
-test("prebuilds/ has no other folder", () => {
+test("the folder prebuilds/ has only the expected folders", () => {
   const found = existsSync(join(PROJECT, "prebuilds"))
     ? readdirSync(join(PROJECT, "prebuilds"))
     : [];

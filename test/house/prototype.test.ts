@@ -170,7 +170,7 @@ const found = files
     return [name, places(program.getTypeChecker(), source)] as const;
   });
 
-test("every lookup by a name is in the list", () => {
+test("every lookup in an object by a name from outside is in the list of lookups", () => {
   const isAllowed = (name: string, text: string): boolean =>
     (Object.hasOwn(ALLOWED, name) ? (ALLOWED[name] ?? []) : []).some(([one]) => one.test(text));
   expect(
@@ -180,7 +180,7 @@ test("every lookup by a name is in the list", () => {
   ).toEqual([]);
 });
 
-test("every row of the list has a place", () => {
+test("every row of the list of lookups has a place in the source", () => {
   const rows = Object.entries(ALLOWED).flatMap(([name, list]) =>
     list.map(([text]) => [name, text] as const),
   );
@@ -189,7 +189,7 @@ test("every row of the list has a place", () => {
   expect(rows.filter(([name, text]) => !isThere(name, text))).toEqual([]);
 });
 
-describe("a planted lookup is found", () => {
+describe("the search for lookups by name", () => {
   const planted = (text: string): readonly string[] => {
     const host = ts.createCompilerHost(OPTIONS);
     const source = ts.createSourceFile("/planted.ts", text, ts.ScriptTarget.ES2023, true);
@@ -205,7 +205,7 @@ describe("a planted lookup is found", () => {
     ["const T = { a: 1, b: 2 }; export const f = (s: 'a' | 'b'): number => T[s];", "T[s]"],
     ["export const f = (x: Record<string, number>, s: string) => x[s];", "x[s]"],
     ["export const f = <K extends string>(x: Record<K, number>, s: K): number => x[s];", "x[s]"],
-  ])("%s", (text, place) => {
+  ])("finds %s", (text, place) => {
     expect(planted(text)).toEqual([place]);
   });
 
@@ -214,7 +214,7 @@ describe("a planted lookup is found", () => {
     "export const f = (x: { a: number }): number => x['a'];",
     "export const f = (x: Map<string, number>, s: string) => x.get(s);",
     "export class A { #a = 1; static is(x: object): boolean { return #a in x; } }",
-  ])("and %s is not such a place", (text) => {
+  ])("does not report %s", (text) => {
     expect(planted(text)).toEqual([]);
   });
 });

@@ -211,16 +211,16 @@ async function refusalOf(call: Call, input: Bad): Promise<string> {
   return "nothing was refused";
 }
 
-test("every input of the public methods has a row", () => {
+test("every options object of a public method has a row in the test of unknown members", () => {
   expect(found.filter((input) => !(isExempt(input) || Object.hasOwn(ROWS, input)))).toEqual([]);
 });
 
-test("every row and every exemption belongs to an input", () => {
+test("every row and every exemption of the test of unknown members belongs to an existing options object", () => {
   expect(Object.keys(ROWS).filter((input) => !found.includes(input))).toEqual([]);
   expect(EXEMPT.filter(([inputs]) => !found.some((input) => inputs.test(input)))).toEqual([]);
 });
 
-describe("an unknown member is refused by name", () => {
+describe("an unknown member of an options object is rejected by name:", () => {
   test.each(Object.entries(ROWS))("%s", async (name, [input, call]) => {
     const method = /(\w+)\(/.exec(name)?.[1];
     const before = requests.length;
@@ -231,7 +231,7 @@ describe("an unknown member is refused by name", () => {
   });
 });
 
-test("nested objects are checked too", async () => {
+test("unknown members of nested objects are rejected too", async () => {
   const range = { flags: 1, base: 0, bitmap, typo: 1 };
   expect(await refusalOf((x: never) => vm.x86SetMsrFilter(x), { ranges: [range] })).toBe(
     'TypeError: x86SetMsrFilter(): ranges[0]: unknown member "typo"; known are flags, base, bitmap, nmsrs',

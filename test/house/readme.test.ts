@@ -7,7 +7,7 @@ import { blocksOfMarkdown } from "./code-blocks.ts";
 const ROOT = join(import.meta.dirname, "..", "..");
 const read = (file: string): string => readFileSync(join(ROOT, file), "utf8");
 
-test("the README's first program is the first example", () => {
+test("the README's first program equals the first example", () => {
   const [program] = blocksOfMarkdown("README.md", read("README.md")).filter(
     ({ language }) => language === "js",
   );

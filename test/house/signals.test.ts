@@ -29,14 +29,14 @@ const files = FOLDERS.flatMap((folder) =>
     .map((entry) => relative(PROJECT, join(entry.parentPath, entry.name))),
 );
 
-test("no guest is run for its result without throughSignals", () => {
+test("no code of lib/ runs a guest without throughSignals(), if it needs the exit", () => {
   const calls = files.map((file) => callsIn(readFileSync(join(PROJECT, file), "utf8")));
   const found = files.filter((_, i) => calls[i] !== 0);
   expect(new Set(found)).toEqual(new Set(Object.keys(LOOKED_AT)));
   expect(calls.reduce((sum, count) => sum + count, 0)).toBe(found.length);
 });
 
-test("a planted call is found, and one in a comment is not", () => {
+test("the search for runs without throughSignals() finds a planted one, but not one in a comment", () => {
   expect(callsIn("const exit = this.vcpu.runSync();\n")).toBe(1);
   expect(callsIn("/** Not vcpu.runSync(). */\n * vcpu.runSync();\n")).toBe(0);
 });

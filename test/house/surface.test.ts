@@ -135,7 +135,7 @@ const ABBREVIATIONS: readonly string[] = [
 
 const surface = new Surface(ENTRIES);
 
-describe("the main entry exports these names only", () => {
+describe("the main entry of the package exports exactly the listed", () => {
   test("values", () => {
     expect(surface.names(".", "values")).toEqual(ROOT_VALUES);
   });
@@ -145,33 +145,33 @@ describe("the main entry exports these names only", () => {
   });
 });
 
-test("no name has two meanings in two entries", () => {
+test("no name has different meanings in two entries of the package", () => {
   expect(surface.exported.length).toBeGreaterThan(1000);
   expect(surface.ambiguous()).toEqual([]);
 });
 
-test("an entry exports every type that a public signature names", () => {
+test("an entry of the package exports every type that a public signature names", () => {
   expect(surface.unreachable()).toEqual(ABBREVIATIONS);
 });
 
-describe.each(Array.from(ENTRIES.keys()))("the entry %s", (entry) => {
+describe.each(Array.from(ENTRIES.keys()))("the package's entry %s", (entry) => {
   const declaration = ENTRIES.get(entry) ?? "";
   const source = read(
     relative(PROJECT, declaration).replace("dist", "lib").replace(".d.ts", ".ts"),
   );
   const name = join("node-kvm", entry);
 
-  test("is one file whose docstring has its name", () => {
+  test("is one file whose docstring has the entry's name", () => {
     expect(source).toMatch(/^\/\*\*/);
     expect(source.slice(0, source.indexOf("*/"))).toContain(`The entry \`${name}\``);
   });
 
-  test("lists its exports, except the generated ones", () => {
+  test("lists its exports by name, except generated ones", () => {
     const stars = source.matchAll(/export (?:type )?\* from "\.\/(?!generated\/)[^"]*"/g);
     expect(Array.from(stars, ([star]) => star)).toEqual([]);
   });
 
-  test("is a row of the README's table of entries", () => {
+  test("has a row in the README's table of entries", () => {
     expect(read("README.md")).toContain(`\n| \`${name}\``);
   });
 });
@@ -194,7 +194,7 @@ function protectedMembers(file: string, text: string): readonly string[] {
   );
 }
 
-describe("a planted fault is found", () => {
+describe("the check of the public surface finds a planted fault:", () => {
   /** Reads files as if they were built; each `./name` is an entry. */
   const planted = (files: Readonly<Record<string, string>>): Surface => {
     const host = ts.createCompilerHost({});
@@ -209,7 +209,7 @@ describe("a planted fault is found", () => {
     return new Surface(new Map(entries.map((file) => [file, file])), host);
   };
 
-  test("a name with two meanings, but not one that is exported twice", () => {
+  test("a name with two meanings, but not a name that is exported twice", () => {
     const found = planted({
       "/a.d.ts": 'export interface Step { a: 1 } export { Same } from "./part.js";',
       "/b.d.ts": 'export interface Step { b: 1 } export { Same } from "./part.js";',
@@ -218,7 +218,7 @@ describe("a planted fault is found", () => {
     expect(found.ambiguous()).toEqual(["Step: /a.d.ts /b.d.ts"]);
   });
 
-  test("a type of a signature, of a member and of a base class's member that no entry exports", () => {
+  test("a type in a signature, in a member or in a base class's member that no entry exports", () => {
     const found = planted({
       "/a.d.ts": [
         'import type { One, Two, Three, Base } from "./part.js";',

@@ -9,7 +9,7 @@ const XTILE_DATA = 18;
 
 claim(
   "xtile-late",
-  "after the first vCPU, permission for AMX tile data is too late",
+  "permission for AMX tile data that is requested after the first vCPU has no effect",
   { number: 22 },
   (kit) => {
     kit.requireCpuFlag("amx_tile");

@@ -47,11 +47,16 @@ claim(
   },
 );
 
-claim("set-zero", "KVM_SET_CPUID2 of no entries empties the table", { number: 10 }, (kit) => {
-  const vcpu = withTable(kit.fresh());
-  expect(() => vcpu.setCpuid2([])).toBeAccepted();
-  expect(tableOf(vcpu)).toHaveLength(0);
-});
+claim(
+  "set-zero",
+  "KVM_SET_CPUID2 with no entries empties the vCPU's table",
+  { number: 10 },
+  (kit) => {
+    const vcpu = withTable(kit.fresh());
+    expect(() => vcpu.setCpuid2([])).toBeAccepted();
+    expect(tableOf(vcpu)).toHaveLength(0);
+  },
+);
 
 claim(
   "get-e2big",
@@ -67,27 +72,32 @@ claim(
   },
 );
 
-claim("get-fresh", "a fresh vCPU has an empty table", { number: 14 }, (kit) => {
+claim("get-fresh", "a new vCPU has an empty CPUID table", { number: 14 }, (kit) => {
   const vcpu = kit.fresh();
   expect(() => vcpu.getCpuid2(0)).toBeAccepted();
   expect(tableOf(vcpu)).toHaveLength(0);
 });
 
-claim("verbatim", "an entry that KVM does not know is kept bit for bit", { number: 15 }, (kit) => {
-  const vcpu = kit.fresh();
-  const odd: CpuidEntry2 = {
-    function: 0x1234_5678,
-    index: 0x9abc_def0,
-    flags: 0xdead_beef,
-    eax: 0xffff_ffff,
-    ebx: 0x8000_0000,
-    ecx: 1,
-    edx: 0x55aa_55aa,
-    padding: [0x1111_1111, 0x2222_2222, 0x3333_3333],
-  };
-  vcpu.setCpuid2([odd]);
-  expect(Array.from(vcpu.getCpuid2(), plain)).toEqual([odd]);
-});
+claim(
+  "verbatim",
+  "KVM_SET_CPUID2 stores an entry of an unknown leaf bit for bit",
+  { number: 15 },
+  (kit) => {
+    const vcpu = kit.fresh();
+    const odd: CpuidEntry2 = {
+      function: 0x1234_5678,
+      index: 0x9abc_def0,
+      flags: 0xdead_beef,
+      eax: 0xffff_ffff,
+      ebx: 0x8000_0000,
+      ecx: 1,
+      edx: 0x55aa_55aa,
+      padding: [0x1111_1111, 0x2222_2222, 0x3333_3333],
+    };
+    vcpu.setCpuid2([odd]);
+    expect(Array.from(vcpu.getCpuid2(), plain)).toEqual([odd]);
+  },
+);
 
 claim(
   "v1-normalises",

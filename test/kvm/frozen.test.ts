@@ -24,7 +24,7 @@ function flipped(
 
 claim(
   "resend-original",
-  "a vCPU that has run accepts the table that it was given",
+  "a vCPU that has run accepts the same table once more",
   { number: 49 },
   (kit) => {
     const { vcpu, sent } = kit.ran();
@@ -65,7 +65,7 @@ claim(
 
 claim(
   "change-maxphyaddr",
-  "a vCPU that has run refuses another physical address width",
+  "a vCPU that has run refuses another physical address width in its table",
   { number: 52 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
@@ -114,7 +114,7 @@ claim(
 
 claim(
   "change-flags",
-  "a vCPU that has run refuses another SIGNIFICANT_INDEX flag",
+  "a vCPU that has run refuses another SIGNIFICANT_INDEX flag of a table entry",
   { number: 54 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
@@ -125,7 +125,7 @@ claim(
 
 claim(
   "change-flags-deprecated",
-  "a vCPU that has run refuses another deprecated flag",
+  "a vCPU that has run refuses another deprecated flag of a table entry",
   { number: 54 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
@@ -134,10 +134,15 @@ claim(
   },
 );
 
-claim("change-index", "a vCPU that has run refuses another index", { number: 54 }, (kit) => {
-  const { vcpu, stored } = kit.ran();
-  expect(() => vcpu.setCpuid2(patched(stored, 0, { index: 1 }))).toFailWith("EINVAL");
-});
+claim(
+  "change-index",
+  "a vCPU that has run refuses another index of a table entry",
+  { number: 54 },
+  (kit) => {
+    const { vcpu, stored } = kit.ran();
+    expect(() => vcpu.setCpuid2(patched(stored, 0, { index: 1 }))).toFailWith("EINVAL");
+  },
+);
 
 claim(
   "change-apicid",
@@ -151,7 +156,7 @@ claim(
 
 claim(
   "change-max-xsave",
-  "a vCPU that has run refuses another maximal XSAVE size",
+  "a vCPU that has run refuses another maximum XSAVE size",
   { number: 56 },
   (kit) => {
     kit.requireVcpuHas("xsave");
@@ -182,7 +187,7 @@ for (const [name, fn, register, mask, needs] of OWNED) {
 
 claim(
   "unowned-mwait",
-  "with its quirk on, the MWAIT bit belongs to the user and may not change",
+  "with KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT on, the MWAIT bit belongs to the user and may not change",
   { number: 58 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
@@ -192,7 +197,7 @@ claim(
 
 claim(
   "owned-mwait",
-  "with its quirk off, the MWAIT bit belongs to KVM and may have any value",
+  "with KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT off, the MWAIT bit belongs to KVM and may have any value",
   { number: 58 },
   (kit) => {
     kit.requireCapability("KVM_CAP_DISABLE_QUIRKS2");
@@ -234,7 +239,7 @@ claim(
 
 claim(
   "padding-free",
-  "a vCPU that has run accepts any padding, and stores it",
+  "a vCPU that has run accepts any value in the padding of an entry, and stores it",
   { number: 60 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
@@ -246,7 +251,7 @@ claim(
 
 claim(
   "recover",
-  "after several refused tables the right one is still accepted",
+  "a vCPU that has run still accepts its own table after several refused tables",
   { number: 65 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
@@ -270,7 +275,7 @@ const v1 = (table: CpuidTable) =>
 
 claim(
   "v1-after-v2",
-  "a vCPU that has run with indexed leafs refuses them without indices",
+  "a vCPU that has run refuses its table without the entries' indices",
   { number: 67 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
@@ -280,7 +285,7 @@ claim(
 
 claim(
   "v1-resend",
-  "a vCPU that has run with a KVM_SET_CPUID table accepts it in both forms",
+  "a vCPU that has run with a table of KVM_SET_CPUID accepts it from KVM_SET_CPUID and from KVM_SET_CPUID2",
   { number: 67 },
   (kit) => {
     const { vcpu, box, sent } = kit.configured();
@@ -294,7 +299,7 @@ claim(
 
 claim(
   "v1-change",
-  "a vCPU that has run with a KVM_SET_CPUID table refuses a changed one",
+  "a vCPU that has run with a table of KVM_SET_CPUID refuses a changed one",
   { number: 67 },
   (kit) => {
     const { vcpu, box, sent } = kit.configured();
@@ -308,7 +313,7 @@ const READ_LEAFS = guest("protected", (g) => g.cpuid(0).cpuid(1).cpuid(7).sync()
 
 claim(
   "empty-run",
-  "a vCPU that ran without a table refuses every table afterwards",
+  "a vCPU that has run without a CPUID table refuses every table afterwards",
   { number: 68 },
   (kit) => {
     const { vcpu } = kit.ran({ table: CpuidTable.from([]), program: READ_LEAFS });
@@ -319,7 +324,7 @@ claim(
 
 claim(
   "empty-guest",
-  "a guest without a table reads zeros from every leaf",
+  "a guest without a CPUID table reads zeros from every leaf",
   { number: 68 },
   (kit) => {
     const { box } = kit.configured({ table: CpuidTable.from([]), program: READ_LEAFS });
@@ -327,15 +332,20 @@ claim(
   },
 );
 
-claim("per-vcpu-ran", "of two vCPUs the one that has run is frozen", { number: 69 }, (kit) => {
-  const { vcpu, box, stored } = kit.ran();
-  kit.keep(box.vm.createVcpu(1)).setCpuid2(stored);
-  expect(() => vcpu.setCpuid2(flipped(stored, 7, "ebx", 1))).toFailWith("EINVAL");
-});
+claim(
+  "per-vcpu-ran",
+  "of two vCPUs, the one that has run refuses a changed table",
+  { number: 69 },
+  (kit) => {
+    const { vcpu, box, stored } = kit.ran();
+    kit.keep(box.vm.createVcpu(1)).setCpuid2(stored);
+    expect(() => vcpu.setCpuid2(flipped(stored, 7, "ebx", 1))).toFailWith("EINVAL");
+  },
+);
 
 claim(
   "per-vcpu-fresh",
-  "of two vCPUs the one that has not run accepts another table",
+  "of two vCPUs, the one that has not run accepts a changed table",
   { number: 69 },
   (kit) => {
     const { box, stored } = kit.ran();

@@ -8,7 +8,7 @@ const GP = 13n;
 
 claim(
   "rollback-table",
-  "a refused table leaves the previous one unchanged, byte for byte",
+  "a refused KVM_SET_CPUID2 leaves the previous table unchanged, byte for byte",
   { number: 23 },
   (kit) => {
     const { vcpu, sent } = kit.configured();
@@ -21,7 +21,7 @@ claim(
 
 claim(
   "rollback-first",
-  "a refused first table leaves the vCPU without a table",
+  "a refused first KVM_SET_CPUID2 leaves the vCPU without a table",
   { number: 24 },
   (kit) => {
     const vcpu = kit.fresh();
@@ -32,7 +32,7 @@ claim(
 
 claim(
   "rollback-caps-sregs",
-  "a feature that only a refused table had is refused in CR4",
+  "KVM_SET_SREGS refuses a CR4 bit of a feature that only a refused table had",
   { number: 25 },
   (kit) => {
     const { vcpu, sent } = kit.configured({ table: kit.supported.with({ fsgsbase: 0 }) });
@@ -45,7 +45,7 @@ claim(
 
 claim(
   "rollback-caps-guest",
-  "a feature that only a refused table had is #GP in the guest",
+  "a guest gets #GP for a CR4 bit of a feature that only a refused table had",
   { number: 25 },
   (kit) => {
     const program = guest("long", (g) =>

@@ -22,7 +22,7 @@ function ownedBits(table: CpuidTable): readonly CpuidTable[] {
 
 claim(
   "owned-bits-good",
-  "the table stored does not depend on the bits that KVM owns",
+  "the table that KVM stores does not depend on the passed bits that KVM writes itself",
   { number: 29 },
   (kit) => {
     const { vcpu, sent, stored } = kit.configured();
@@ -35,7 +35,7 @@ claim(
 
 claim(
   "owned-bits-bad",
-  "whether a table is refused does not depend on the bits that KVM owns",
+  "whether KVM refuses a table does not depend on the passed bits that KVM writes itself",
   { number: 29 },
   (kit) => {
     const { vcpu, sent } = kit.configured();
@@ -47,7 +47,7 @@ claim(
 
 claim(
   "set-get-idempotent",
-  "the table that KVM_GET_CPUID2 returns is stored as it is",
+  "KVM_SET_CPUID2 stores the table of KVM_GET_CPUID2 unchanged",
   { number: 30 },
   (kit) => {
     const { vcpu, stored } = kit.configured();
@@ -56,24 +56,34 @@ claim(
   },
 );
 
-claim("osxsave-cleared", "OSXSAVE is stored as 0 while CR4.OSXSAVE is 0", { number: 33 }, (kit) => {
-  kit.requireVcpuHas("xsave");
-  const { vcpu, sent } = kit.configured();
-  vcpu.setCpuid2(sent.with({ osxsave: 1 }));
-  expect(tableOf(vcpu).get("osxsave")).toBe(0);
-});
+claim(
+  "osxsave-cleared",
+  "KVM stores the CPUID bit OSXSAVE as 0 while CR4.OSXSAVE is 0",
+  { number: 33 },
+  (kit) => {
+    kit.requireVcpuHas("xsave");
+    const { vcpu, sent } = kit.configured();
+    vcpu.setCpuid2(sent.with({ osxsave: 1 }));
+    expect(tableOf(vcpu).get("osxsave")).toBe(0);
+  },
+);
 
-claim("osxsave-set", "OSXSAVE is stored as 1 while CR4.OSXSAVE is 1", { number: 33 }, (kit) => {
-  kit.requireVcpuHas("xsave");
-  const { vcpu, sent } = kit.configured();
-  toggleCr4(vcpu, CR4_OSXSAVE);
-  vcpu.setCpuid2(sent.with({ osxsave: 0 }));
-  expect(tableOf(vcpu).get("osxsave")).toBe(1);
-});
+claim(
+  "osxsave-set",
+  "KVM stores the CPUID bit OSXSAVE as 1 while CR4.OSXSAVE is 1",
+  { number: 33 },
+  (kit) => {
+    kit.requireVcpuHas("xsave");
+    const { vcpu, sent } = kit.configured();
+    toggleCr4(vcpu, CR4_OSXSAVE);
+    vcpu.setCpuid2(sent.with({ osxsave: 0 }));
+    expect(tableOf(vcpu).get("osxsave")).toBe(1);
+  },
+);
 
 claim(
   "osxsave-on-cr4",
-  "OSXSAVE follows CR4.OSXSAVE through KVM_SET_SREGS",
+  "the CPUID bit OSXSAVE follows CR4.OSXSAVE after KVM_SET_SREGS",
   { number: 34 },
   (kit) => {
     kit.requireVcpuHas("xsave");
@@ -88,7 +98,7 @@ claim(
 
 claim(
   "apic-bit-on-set",
-  "an APIC bit that the table clears is stored as 1",
+  "KVM stores the CPUID bit APIC as 1 if the passed table has 0",
   { number: 38 },
   (kit) => {
     const { vcpu, sent } = kit.configured();
@@ -99,7 +109,7 @@ claim(
 
 claim(
   "apic-bit-sregs",
-  "the APIC bit follows APIC_BASE.EN through KVM_SET_SREGS",
+  "the CPUID bit APIC follows APIC_BASE.EN after KVM_SET_SREGS",
   { number: 38 },
   (kit) => {
     const { vcpu } = kit.configured();
@@ -114,7 +124,7 @@ claim(
 
 claim(
   "apic-bit-msr",
-  "the APIC bit follows APIC_BASE.EN through KVM_SET_MSRS",
+  "the CPUID bit APIC follows APIC_BASE.EN after KVM_SET_MSRS",
   { number: 38 },
   (kit) => {
     const { vcpu } = kit.configured();
@@ -129,7 +139,7 @@ claim(
 
 claim(
   "guest-equals-get",
-  "the guest's CPUID returns the same as KVM_GET_CPUID2, leaf by leaf",
+  "the guest's CPUID instruction returns the same as KVM_GET_CPUID2, leaf by leaf",
   { number: 47 },
   (kit) => {
     const leafs = Array.from(kit.configured().stored, ({ function: fn, index }) => ({

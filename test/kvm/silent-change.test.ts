@@ -8,7 +8,7 @@ import { claim, expect, tableOf, toggleCr4 } from "node-kvm/test";
 
 claim(
   "silent-cr4",
-  "the same table is accepted after KVM_SET_SREGS toggled CR4.OSXSAVE",
+  "KVM_SET_CPUID2 accepts the same table after KVM_SET_SREGS toggled CR4.OSXSAVE",
   { number: 61 },
   (kit) => {
     kit.requireVcpuHas("xsave");
@@ -20,7 +20,7 @@ claim(
 
 claim(
   "silent-cr4-back",
-  "the same table is accepted after CR4.OSXSAVE was set and cleared again",
+  "KVM_SET_CPUID2 accepts the same table after CR4.OSXSAVE was set and cleared again",
   { number: 61 },
   (kit) => {
     kit.requireVcpuHas("xsave");
@@ -33,7 +33,7 @@ claim(
 
 claim(
   "silent-cr4-guest",
-  "the same table is accepted after the guest set CR4.OSXSAVE",
+  "KVM_SET_CPUID2 accepts the same table after the guest set CR4.OSXSAVE",
   { number: 62 },
   (kit) => {
     kit.requireVcpuHas("xsave");
@@ -47,7 +47,7 @@ claim(
 
 claim(
   "pending-not-dropped",
-  "a refused table does not lose a pending change of OSXSAVE",
+  "a refused KVM_SET_CPUID2 does not lose a pending update of the CPUID bit OSXSAVE",
   { number: 64 },
   (kit) => {
     kit.requireVcpuHas("xsave");
@@ -60,7 +60,7 @@ claim(
 
 claim(
   "pending-seen-by-guest",
-  "a refused table does not hide a pending OSXSAVE from the guest",
+  "a refused KVM_SET_CPUID2 does not hide a pending update of OSXSAVE from the guest",
   { number: 64 },
   (kit) => {
     kit.requireVcpuHas("xsave");

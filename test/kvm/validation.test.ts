@@ -63,7 +63,7 @@ claim(
 
 claim(
   "vaddr-duplicate",
-  "KVM_SET_CPUID2 checks the first of two leafs 0x80000008",
+  "KVM_SET_CPUID2 checks the first of two entries of leaf 0x80000008",
   { number: 20 },
   (kit) => {
     const { vcpu, sent } = kit.configured();
@@ -74,7 +74,7 @@ claim(
 
 claim(
   "vaddr-index",
-  "KVM_SET_CPUID2 finds leaf 0x80000008 under any index",
+  "KVM_SET_CPUID2 finds leaf 0x80000008 with any index",
   { number: 20 },
   (kit) => {
     const { vcpu, sent } = kit.configured();
@@ -108,7 +108,7 @@ claim(
 
 claim(
   "frozen-vaddr",
-  "a vCPU that has run refuses 49 virtual address bits as a change",
+  "a vCPU that has run refuses 49 virtual address bits because the table differs",
   { number: 70 },
   (kit) => {
     const { vcpu, stored } = kit.ran();
@@ -118,7 +118,7 @@ claim(
 
 claim(
   "frozen-xtile",
-  "a vCPU that has run refuses AMX tile data as a change, not EPERM",
+  "a vCPU that has run refuses AMX tile data because the table differs, with EINVAL and not EPERM",
   { number: 70 },
   (kit) => {
     const { vcpu, stored } = kit.ran();

@@ -77,7 +77,7 @@ describe.each(["6.12", "7.2"])("on Linux %s", (name) => {
     expect(answers.filter((answer) => !expected(answer).test(answer.answer))).toEqual([]);
   });
 
-  test("the mistakes that users make are explained", () => {
+  test("the reasons of the errors that users' common mistakes cause name the cause", () => {
     const said = JSON.parse(lines[1] ?? "") as readonly Said[];
     expect(unexplained(said)).toEqual([]);
     expect(said).toHaveLength(Object.keys(CAUSES).length);

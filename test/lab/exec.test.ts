@@ -57,8 +57,8 @@ function folderOf(pid: string): string {
   }
 }
 
-describe("a command in a disposable machine", () => {
-  test("opens KVM through the package", async () => {
+describe("a command that lab exec runs in a machine", () => {
+  test("opens KVM through the installed package", async () => {
     const result = await run(["node", "--input-type=module", "-e", OPEN_KVM]);
     expect(result).toMatchObject({ kind: "exited", status: 0, warnings: [] });
     expect(result.stdout.toString()).toMatch(/^vcpus \d+\n$/);
@@ -72,7 +72,7 @@ describe("a command in a disposable machine", () => {
     ).toMatchObject({ kind: "exited", status: 42, warnings: [] });
   });
 
-  test("writes much to both outputs at once, and nothing is lost", async () => {
+  test("may write much to standard output and standard error at once, and no byte is lost", async () => {
     const say = (letter: string, to: string): string =>
       `yes ${letter.repeat(63)} | head -c 200000 >&${to} &`;
     const result = await run(["sh", "-c", `${say("a", "1")} ${say("b", "2")} wait`]);
@@ -97,13 +97,13 @@ describe("a command in a disposable machine", () => {
     });
   });
 
-  test("may be the command of this package, with vitest", async () => {
+  test("may be node-kvm itself, with vitest", async () => {
     const result = await run(["node-kvm", "test", "resend-get", "--reporter", "json"]);
     expect(result).toMatchObject({ kind: "exited", warnings: [] });
     expect(JSON.parse(result.stdout.toString())).toMatchObject({ vendor: "kvm_amd" });
   }, 300_000);
 
-  test("that crashes the kernel returns the kernel's log", async () => {
+  test("that crashes the kernel ends with an error that has the kernel's log", async () => {
     const result = await run(["sh", "-c", "echo before; sleep 2; echo c >/proc/sysrq-trigger"]);
     expect(result).toMatchObject({
       kind: "crashed",
@@ -129,7 +129,7 @@ describe("a command in a disposable machine", () => {
     });
   });
 
-  test("leaves no machine if its caller is interrupted or killed", async () => {
+  test("leaves no machine behind if its caller is interrupted or killed", async () => {
     const args = [join(ROOT, "dist/cli/main.js"), "lab", "exec", "--kernel", KERNEL];
     if (MODULES !== undefined) args.push("--modules", MODULES);
     args.push("--", "sh", "-c", "echo running; sleep 1000");
@@ -147,7 +147,7 @@ describe("a command in a disposable machine", () => {
     }
   });
 
-  test("ends with its machine if the reader of its output is gone", async () => {
+  test("ends, with its machine, if the reader of its output has closed it", async () => {
     const args = [join(ROOT, "dist/cli/main.js"), "lab", "exec", "--kernel", KERNEL];
     if (MODULES !== undefined) args.push("--modules", MODULES);
     args.push("--", "sh", "-c", "while :; do echo more; sleep 1; done");
@@ -159,7 +159,7 @@ describe("a command in a disposable machine", () => {
     expect(machinesOf(child.pid ?? 0)).toEqual([]);
   });
 
-  test("reads its standard input, and receives a folder", async () => {
+  test("reads standard input, and receives a folder", async () => {
     mkdirSync(join(folder, "tree/sub"), { recursive: true });
     writeFileSync(join(folder, "tree/sub/a"), "of the folder\n");
     const result = await run(["sh", "-c", "cat; cat /data/sub/a"], {

@@ -30,7 +30,7 @@ function run(script: string): Promise<LabResult> {
   return runInLab({ kernel, command: ["sh", "-c", `${script}\nsleep 1000`], wanted: ["/out"] });
 }
 
-describe("a real guest is killed", () => {
+describe("a real guest that sends too much or malformed output is killed:", () => {
   afterEach(() => {
     expect(existsSync("/node-kvm-hostile")).toBe(false);
   });
@@ -62,7 +62,7 @@ describe("a real guest is killed", () => {
   });
 });
 
-describe("a suite in a real guest", () => {
+describe("the report of a suite in a real guest", () => {
   /** Judges the claims that match a pattern, with an additional claim file in the suite. */
   async function problemOf(pattern: string, more: LabOptions["files"] = {}): Promise<string> {
     const columns = await runCampaign({
@@ -74,13 +74,13 @@ describe("a suite in a real guest", () => {
     return columns[0]?.problem ?? "";
   }
 
-  test("does not hold when no claim has the name", async () => {
+  test("is not green if no claim has the selected name", async () => {
     expect(await problemOf("nosuchclaim")).toBe(
       'no claim was judged (status 1); stderr ends with: node-kvm: no claim contains "nosuchclaim"',
     );
   });
 
-  test("does not hold when its program ends with an exception after a claim", async () => {
+  test("is not green if the suite throws an exception after a claim", async () => {
     const place = `${guestFolder()}/dist/suite/main.js`;
     const result = { id: "resend-get", title: "a sentence", verdict: "pass", duration: 1 };
     const report = { kernel: "6.12", vendor: "kvm_amd", results: [result] };

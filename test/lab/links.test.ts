@@ -80,12 +80,12 @@ describe.each(KERNELS)("under Linux %s", (name) => {
     if (problem !== undefined) skip(problem);
   });
 
-  test("each kind leaves a C file, which compiles without a warning", () => {
+  test("the recording of each kind of descriptor link is exported as a C file, which compiles without a warning", () => {
     expect(kinds.length).toBeGreaterThan(10);
     expect(new Map(said)).toEqual(new Map(kinds.map((kind) => [`${kind}.c`, ""] as const)));
   });
 
-  test("every C file reproduces the recording", () => {
+  test("every C file of a descriptor link reproduces the recording", () => {
     const wrong = endings.filter(
       (line) => !/^\S+ 0 (note: .* )?ok \S+ # every value is/.test(line),
     );

@@ -62,7 +62,7 @@ describe.skipIf(problem !== undefined)(`a file of claims (${String(problem)})`, 
     900_000,
   );
 
-  test("a changed file is judged as it is now, in a machine that was saved before", () => {
+  test("is judged with its present content, even in a machine that was saved with another content", () => {
     const args = ["lab", "run", "changed.claims.js", "--kernel", "7.2", "--start", "saved"];
     const verdictOf = (check: string): number | null => {
       const text = `import { claim } from "node-kvm/test";\nclaim("c", "KVM", () => { ${check} });`;
@@ -72,10 +72,10 @@ describe.skipIf(problem !== undefined)(`a file of claims (${String(problem)})`, 
     expect([verdictOf(""), verdictOf('throw new Error("no");'), verdictOf("")]).toEqual([0, 1, 0]);
   }, 900_000);
 
-  test("a bisection finds the neighbours between which the verdict changes", () => {
+  test("is bisected to the two adjacent kernels between which the verdict changes", () => {
     const ends = ["--good", "7.2", "--bad", "6.12"];
     const { status, stdout } = run("lab", "bisect", "padding", "--file", "mine.claims.ts", ...ends);
-    expect(stdout).toMatch(/^padding holds on 6\.1[4-6]\.\S+ and not on 6\.1[23]\.\S+ \(\d+ of/);
+    expect(stdout).toMatch(/^padding holds on 6\.1[4-6]\.\S+ but not on 6\.1[23]\.\S+ \(\d+ of/);
     expect(status).toBe(0);
   }, 3_000_000);
 });

@@ -121,7 +121,7 @@ describe.each(KERNELS)("under Linux %s", (name) => {
     if (problem !== undefined) skip(problem);
   });
 
-  test("each claim that was judged leaves a C file, which compiles without a warning", () => {
+  test("each judged claim is exported as a C file, which compiles without a warning", () => {
     expect(results.length).toBeGreaterThan(50);
     const wanted = results.map(({ number, id }) => [`${number}-${id}.c`, ""] as const);
     expect(new Map(said)).toEqual(
@@ -129,7 +129,7 @@ describe.each(KERNELS)("under Linux %s", (name) => {
     );
   });
 
-  test("every C file ends with 0, and with the verdict of its claim", () => {
+  test("the C file of every claim exits with 0 and prints the claim's verdict", () => {
     const ends = results.map(({ number, id }) => {
       const { status, lastLine } = endings.get(`${number}-${id}`) ?? {};
       return [id, status, `${lastLine}`.split(" #")[0]];
@@ -143,7 +143,7 @@ describe.each(KERNELS)("under Linux %s", (name) => {
     );
   });
 
-  test("one that expects another errno ends with 1", () => {
+  test("a C file that was changed to expect another errno exits with 1", () => {
     expect(endings.get("red")).toMatchObject({
       status: 1,
       lastLine: expect.stringContaining("not ok 51 change-feature"),

@@ -21,7 +21,7 @@ async function reportOf(options: Pick<LabOptions, "command" | "root">): Promise<
 }
 
 describe.skipIf(typeof kernel === "string")(`on ${KERNEL} (${String(kernel)})`, () => {
-  test("both runners give the same report", async () => {
+  test("the runner in one process and the runner with a process for each file give the same report", async () => {
     const vitest = await reportOf({ command: ["node-kvm", "test", "--reporter", "json"] });
     const bundle = ["node", suiteProgram()];
     expect(vitest.results.length).toBeGreaterThan(70);

@@ -21,26 +21,26 @@ interface Most {
   readonly descriptors: number;
 }
 
-describe("a program that closes no handle", () => {
+describe("the garbage collector frees enough for a program that closes no handle: it", () => {
   const mostOf = async (name: string, times: number): Promise<Most> =>
     (await printed("dropped.js", [name, times], 1024)) as Most;
 
-  test("has less than 400 MiB after 100 populated memories of 32 MiB", async () => {
+  test("uses less than 400 MiB for 100 populated memories of 32 MiB", async () => {
     expect((await mostOf("populated memory", 100)).residentMib).toBeLessThan(400);
   });
 
-  test("has less than 700 descriptors after 3,000 eventfds", async () => {
+  test("uses fewer than 700 descriptors for 3,000 eventfds", async () => {
     expect((await mostOf("eventfd", 3000)).descriptors).toBeLessThan(700);
   });
 
-  test("makes 1,000 VMs with 1,024 descriptors", async ({ skip }) => {
+  test("creates 1,000 VMs with a limit of 1,024 descriptors", async ({ skip }) => {
     const problem = deviceProblem();
     if (problem !== undefined) skip(problem);
     expect((await mostOf("vm and vcpu", 1000)).descriptors).toBeLessThan(1000);
   });
 });
 
-describe("the reason of EMFILE counts the descriptors", () => {
+describe("the reason of EMFILE counts node-kvm's descriptors:", () => {
   const reasonOf = (own: number): string =>
     `all 64 descriptors that this process may have (RLIMIT_NOFILE, ulimit -n) are in use, ${own} ` +
     "of them by node-kvm: call close() on handles that are no longer needed; the garbage collector " +
@@ -70,6 +70,6 @@ describe("the reason of EMFILE counts the descriptors", () => {
   });
 });
 
-test("closing memory without a turn of the event loop ends with ENOMEM, and not with the process", async () => {
+test("allocating and closing memory in a loop without the event loop ends with the error ENOMEM, not with the process", async () => {
   expect(await runNode("closed-memory.js", "")).toEqual(CLEAN);
 });

@@ -25,12 +25,12 @@ beforeEach(({ skip }) => {
 });
 
 /** All calls take four minutes: `node scripts/faults.js`. A loaded machine gets five times as long for each. */
-test("no fault of the first calls of each kind hangs, crashes, leaks or misleads", () => {
+test("if each of the first calls of each kind fails in turn, no program hangs, crashes, leaks or has a misleading error", () => {
   const { status, stdout } = faults("--most", "2", "--scale", "5");
   expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringMatching(/ 0 bad, /) });
 });
 
-test("a program that makes no call fails the run", () => {
+test("scripts/faults.js fails if a program makes no call", () => {
   expect(faults("--only", "a permission", "--calls", "eventfd").status).toBe(1);
 });
 
@@ -55,7 +55,7 @@ function plant(source: string, [right, wrong]: readonly [string, string]): strin
   return addon;
 }
 
-describe("a call whose result is not checked fails the run", () => {
+describe("scripts/faults.js fails for a call whose result is not checked:", () => {
   beforeEach(({ skip }) => {
     if (!existsSync(OBJECTS) || !existsSync(HEADERS)) skip("no objects or headers of the build");
   });

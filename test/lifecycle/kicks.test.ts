@@ -17,7 +17,7 @@ beforeEach(({ skip }) => {
 });
 
 test.each(["real", "user"])(
-  "each of many random kicks ends its own run of a guest in %s mode",
+  "each of many random kicks ends its own run of a guest in %s mode, and no other run",
   async (mode) => {
     const { stdout, ...ending } = await runNode("kicks.js", JSON.stringify({ kicks: KICKS, mode }));
     expect({ ...ending, stdout: "" }).toEqual(CLEAN);

@@ -36,7 +36,7 @@ function expectNothingLeft(counts: readonly Sample[]): void {
   expect(last.residentBytes).toBeLessThan(first.residentBytes + BYTES);
 }
 
-describe("2,000 rounds leave no more resources than the first 300", () => {
+describe("2,000 repetitions use no more memory and descriptors than the first 300:", () => {
   test.each([
     "vm closed",
     "vm dropped",
@@ -48,7 +48,7 @@ describe("2,000 rounds leave no more resources than the first 300", () => {
   });
 
   // On one CPU, the thread of a run does not run while the event loop's thread does.
-  test("vcpu kicked and closed, all threads on one CPU", async () => {
+  test("vCPUs that are kicked and closed, with all threads on one CPU", async () => {
     expectNothingLeft(await samples("vcpu kicked and closed", ON_ONE_CPU));
   });
 });

@@ -47,7 +47,7 @@ test.each([
   expect(await live([worker, "gc", "no descriptors"], NO_SIGNALS)).toEqual(CLEAN);
 });
 
-test("a worker's vCPU is refused while its loop cannot be watched, and the next one is watched", async () => {
+test("a worker's vCPU cannot be created while its event loop cannot be watched, and the next one can", async () => {
   const order = [
     ...["kvm", "vm", "memory", "slot", "spin"],
     ...["vcpu is refused without an epoll", "another vcpu", "ready", "run"],
@@ -56,7 +56,7 @@ test("a worker's vCPU is refused while its loop cannot be watched, and the next 
   expect(await live([worker, "gc", "no descriptors"], FEW_DESCRIPTORS)).toEqual(CLEAN);
 });
 
-test("closing a VM ends the runs of all its vCPUs, which stay open", async () => {
+test("closing a VM ends the runs of all its vCPUs, and the vCPUs stay open", async () => {
   const order = [...MADE, "spin", "run beside", "turn", "close vm", "run has ended"];
   expect(await live([...order, "run beside", "kick", "run has ended", ...CLOSE])).toEqual(CLEAN);
 });

@@ -17,7 +17,7 @@ function run(way: string): Promise<Ending> {
   return runNode("lost.js", JSON.stringify([way, directory]));
 }
 
-describe("a page that is lost can be touched", () => {
+describe("guest memory whose file was truncated can be accessed without SIGBUS", () => {
   test.each([
     "by index",
     "by read and write",
@@ -37,7 +37,7 @@ describe("a page that is lost can be touched", () => {
     expect(await run(way)).toEqual(CLEAN);
   });
 
-  test("while a VM has it, whose guest cannot continue until the host has accessed it", async ({
+  test("while a VM has the memory, whose guest continues only after the host has accessed it", async ({
     skip,
   }) => {
     const problem = deviceProblem();
@@ -46,7 +46,7 @@ describe("a page that is lost can be touched", () => {
   });
 });
 
-describe("a SIGBUS that is not about our memory ends the process", () => {
+describe("a SIGBUS outside of guest memory ends the process", () => {
   test.each([
     "sent by kill",
     "sent by kill, after a page was lost",
@@ -58,7 +58,7 @@ describe("a SIGBUS that is not about our memory ends the process", () => {
     expect(await run(way)).toEqual({ code: null, signal: "SIGBUS", stdout: "", stderr: "" });
   });
 
-  test("but calls a listener, if it was sent by kill()", async () => {
+  test("except that a SIGBUS from kill() calls the process's listener", async () => {
     expect(await run("to a listener")).toEqual(CLEAN);
   });
 });

@@ -71,13 +71,13 @@ beforeEach(({ skip }) => {
   if (problem !== undefined) skip(problem);
 });
 
-describe.each(nodes)("Node $version", ({ node }) => {
+describe.each(nodes)("with Node $version,", ({ node }) => {
   test.each(Object.entries(LIVES))("%s", async (_, order) => {
     expect(await runNode("life.js", JSON.stringify(order), [node])).toEqual(CLEAN);
   });
 });
 
-test("other Node versions serve as well", ({ skip }) => {
+test("the test found other Node versions", ({ skip }) => {
   if (listed.length === 0) skip("NODE_KVM_NODES is not set; scripts/nodes.js installs them");
   const majors = nodes.map(({ version }) => version.split(".")[0]);
   expect(new Set(majors).size).toBe(nodes.length);

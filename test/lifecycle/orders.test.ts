@@ -17,7 +17,7 @@ function permutations<T>(items: readonly T[]): readonly (readonly T[])[] {
 
 const HANDLES = ["kvm", "vm", "vcpu", "memory"] as const;
 
-describe("closing in any order is safe, and the vCPU runs until it is closed itself", () => {
+describe("closing handles in any order is safe, and the vCPU runs until its own close():", () => {
   test.each(permutations(HANDLES).map((order) => ({ order, name: order.join(", ") })))(
     "$name",
     async ({ order }) => {
@@ -33,7 +33,7 @@ describe("closing in any order is safe, and the vCPU runs until it is closed its
   );
 });
 
-describe("collecting in any order closes the dropped objects", () => {
+describe("dropped handles are collected and closed in any order:", () => {
   test.each(permutations(HANDLES).map((order) => ({ order, name: order.join(", ") })))(
     "$name",
     async ({ order }) => {
@@ -194,7 +194,7 @@ const CLEAN_LIVES: Readonly<Record<string, Order>> = {
   ],
 };
 
-describe("the process ends cleanly when", () => {
+describe("a process with open handles exits cleanly", () => {
   test.each(Object.entries(CLEAN_LIVES))("%s", async (_, order) => {
     expect(await live(order)).toEqual(CLEAN);
   });
@@ -220,13 +220,13 @@ const EXITING_LIVES: Readonly<Record<string, Order>> = {
   ],
 };
 
-describe("process.exit ends the process", () => {
+describe("process.exit() ends a process with open handles", () => {
   test.each(Object.entries(EXITING_LIVES))("%s", async (_, order) => {
     expect(await live(order)).toEqual({ ...CLEAN, code: 7 });
   });
 });
 
-test("an uncaught error ends the process with its own message and nothing else", async () => {
+test("an uncaught error ends a process with a running guest, and prints only the error's message", async () => {
   const { stderr, ...ending } = await live([...RAN, "throw"]);
   expect(ending).toEqual({ code: 1, signal: null, stdout: "" });
   expect(stderr).toMatch(/^Error: thrown on purpose$/m);

@@ -37,7 +37,7 @@ async function judge(kind: string): Promise<Judged> {
   return judged;
 }
 
-describe("a VM, its vCPU and its files leave nothing, closed in every order or dropped", () => {
+describe("a VM, its vCPU and its files leave no descriptor and no memory after they were", () => {
   test.for([
     "anonymous",
     "memfd",

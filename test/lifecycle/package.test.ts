@@ -109,7 +109,7 @@ function programFolder(name: string, node: string, npm: string): string {
 
 const noDevice = deviceProblem();
 
-describe.each(nodes)("Node %i without a compiler", (major, node) => {
+describe.each(nodes)("in Node %i without a compiler, npm", (major, node) => {
   // npm 12 and vitest 5 need Node 22.
   const isOld = major < 22;
   const vitest = isOld ? "vitest@4" : "vitest@5";
@@ -122,7 +122,7 @@ describe.each(nodes)("Node %i without a compiler", (major, node) => {
     problem = programPath === "" ? npm : install(place, programPath, tarball);
   });
 
-  test("installs the package and loads its prebuilt addon", ({ skip }) => {
+  test("installs the package, which loads its prebuilt addon", ({ skip }) => {
     if (problem !== undefined && UNREACHABLE.test(problem)) skip(problem);
     expect(problem).toBeUndefined();
     expect(existsSync(join(place, "node_modules/node-kvm/build"))).toBe(false);
@@ -134,7 +134,7 @@ describe.each(nodes)("Node %i without a compiler", (major, node) => {
     expect(output).not.toContain("addon");
   });
 
-  test("runs the README's first program", ({ skip }) => {
+  test("installs the package, which runs the README's first program", ({ skip }) => {
     if (problem !== undefined && UNREACHABLE.test(problem)) skip(problem);
     if (noDevice !== undefined) skip(noDevice);
     writeFileSync(join(place, "first.js"), programs[0]?.code ?? "");
@@ -143,7 +143,7 @@ describe.each(nodes)("Node %i without a compiler", (major, node) => {
     expect(status).toBe(0);
   });
 
-  test(`runs the suite beside ${vitest}`, ({ skip }) => {
+  test(`installs the package and ${vitest}, which run the suite together`, ({ skip }) => {
     if (noDevice !== undefined) skip(noDevice);
     const refused = problem ?? install(place, programPath, "--save-dev", vitest);
     if (refused !== undefined && UNREACHABLE.test(refused)) skip(refused);
@@ -194,7 +194,9 @@ describe.each(["typescript@6", "typescript@7"])("a fresh project with %s", (type
     }
   });
 
-  test("without @types/node has an error that names the types of node-kvm/worker", ({ skip }) => {
+  test("without @types/node reports a compiler error that names the types of node-kvm/worker", ({
+    skip,
+  }) => {
     const place = join(folder, `${typescript}-without-types-node`);
     skip(!existsSync(join(place, "tsconfig.json")), `${typescript} cannot be fetched`);
     writePrograms(place, ["./worker"]);

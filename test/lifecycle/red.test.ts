@@ -36,7 +36,7 @@ function judge(fault?: string): Verdicts["results"] {
 const isRed = ({ verdict, reason = "" }: Verdicts["results"][number]): boolean =>
   verdict === "fail" && !reason.startsWith("KVM_");
 
-describe("the suite", () => {
+describe("the suite with injected faults", () => {
   let judged: readonly string[] = [];
   const red = new Map<string, readonly string[]>();
 
@@ -63,7 +63,7 @@ describe("the suite", () => {
     expect(judged.length).toBeGreaterThanOrEqual(35);
   });
 
-  test.each(FAULTS)("turns red against a kernel that %s", (fault) => {
+  test.each(FAULTS)("has a failed claim on a kernel that %s", (fault) => {
     expect(red.get(fault)).not.toHaveLength(0);
   });
 

@@ -49,7 +49,7 @@ function ending(program: string): readonly [number | null, string] {
   return [status, stdout.trimEnd().split("\n").at(-1)?.split(" #")[0] ?? ""];
 }
 
-describe("the suite's C files", () => {
+describe("the C files that the suite exports", () => {
   let results: readonly Result[] = [];
   let said: ReadonlyMap<string, string> = new Map();
 
@@ -62,13 +62,13 @@ describe("the suite's C files", () => {
     if (problem !== undefined) skip(problem);
   });
 
-  test("are as many as the claims that were judged, and compile without a warning", () => {
+  test("are as many as the judged claims, and compile without a warning", () => {
     expect(new Map(said)).toEqual(
       new Map(results.map(({ number, id }) => [`${number}-${id}.c`, ""] as const)),
     );
   });
 
-  test("end with 0 and with the verdict of their claims", () => {
+  test("exit with 0 and print the verdict of their claims", () => {
     expect(results.map(({ number, id }) => ending(join(folder, `${number}-${id}`)))).toEqual(
       results.map(({ number, id, verdict }) => [
         0,
@@ -77,7 +77,7 @@ describe("the suite's C files", () => {
     );
   });
 
-  test("end with 1 when another errno is expected", async () => {
+  test("exit with 1 if another errno is expected", async () => {
     const place = mkdtempSync(join(folder, "red-"));
     const text = readFileSync(join(folder, "51-change-feature.c"), "utf8");
     writeFileSync(join(place, "red.c"), text.replaceAll(", -EINVAL);", ", -EPERM);"));
@@ -85,7 +85,7 @@ describe("the suite's C files", () => {
     expect(ending(join(place, "red"))).toEqual([1, "not ok 51 change-feature"]);
   });
 
-  test("do not reproduce a failure that an injected fault has caused", async () => {
+  test("do not reproduce a failure that an injected fault caused", async () => {
     const place = mkdtempSync(join(folder, "fault-"));
     judge(place, ["change-feature"], { NODE_KVM_FAULT: "accepts-all" });
     await compileAll(place);

@@ -24,7 +24,7 @@ function run(...args: readonly string[]): Run {
   };
 }
 
-test("a process for each file gives the report of one process for all", () => {
+test("running the suite with a process for each file gives the same report as with one process", () => {
   const one = run();
   const many = run("--own-processes");
   expect(one.report.results.length).toBeGreaterThan(70);
@@ -34,7 +34,7 @@ test("a process for each file gives the report of one process for all", () => {
   expect([one.stderr, many.stderr]).toEqual([lines, lines]);
 });
 
-test("a pattern without a claim fails with that reason", () => {
+test("a suite whose pattern selects no claim fails, and states this", () => {
   const { status, stderr, report } = run("--pattern=no such claim");
   expect(report.results).toEqual([]);
   expect([status, stderr]).toEqual([1, 'node-kvm: no claim contains "no such claim"\n']);

@@ -33,7 +33,7 @@ const PROFILED = ["--cpu-prof"];
 test.for([
   ["a storm of SIGUSR2 and SIGPROF with listeners", []],
   ["the same under --cpu-prof", PROFILED],
-] as const)("%s", ([, options]) => {
+] as const)("a guest's runs end only with their own exits during %s", ([, options]) => {
   const { stdout, ...ending } = node([SCRIPT, "5000"], options);
   expect(ending).toEqual({ status: 0, signal: null, stderr: "" });
   const { rounds, heard } = JSON.parse(stdout) as { rounds: number; heard: number };

@@ -46,15 +46,18 @@ const cases = (orders: Orders): readonly { readonly name: string; readonly order
   Object.entries(orders).map(([name, order]) => ({ name, order }));
 const LEFT: Order = ["drop vcpu", "drop vm", "drop memory", "drop kvm", "gc", "no descriptors"];
 
-describe.each(Object.entries(GUESTS))("a guest that spins %s on another thread", (_, guest) => {
-  test.each(cases(RUN_ENDS))("$name", async ({ order }) => {
-    expect(await live([...guest, ...order, ...LEFT])).toEqual(CLEAN);
-  });
-});
+describe.each(Object.entries(GUESTS))(
+  "a guest that spins %s in run() on another thread",
+  (_, guest) => {
+    test.each(cases(RUN_ENDS))("$name", async ({ order }) => {
+      expect(await live([...guest, ...order, ...LEFT])).toEqual(CLEAN);
+    });
+  },
+);
 
 const REAL = GUESTS["in real mode"];
 
-describe("a guest that spins on another thread than its worker's event loop", () => {
+describe("a guest that spins in run() on another thread than the event loop of its worker", () => {
   test.each(cases(RUN_ENDS))("$name", async ({ order }) => {
     const ending = await live([worker([...REAL, ...order], "naturally"), "gc", "no descriptors"]);
     expect(ending).toEqual(CLEAN);
@@ -73,7 +76,7 @@ const WORKER_ENDS: Readonly<Record<string, readonly [order: Order, end: End]>> =
   "has dropped its guest, and is terminated": [["run beside", ...DROP, "ready"], "terminated"],
 };
 
-describe("a spinning guest is stopped when its worker", () => {
+describe("a guest that spins in a worker is stopped when the worker", () => {
   test.each(Object.entries(WORKER_ENDS))("%s", async (_, [order, end]) => {
     const workers = Array<Stage>(3).fill(worker([...REAL, ...order], end));
     expect(await live([...workers, "gc", "no descriptors"])).toEqual(CLEAN);
@@ -107,7 +110,7 @@ const PROCESS_ENDS: Readonly<Record<string, readonly [order: Order, ending: obje
 };
 
 describe.each(Object.entries(PLACES))(
-  "while a guest spins %s, the process is ended by",
+  "while a guest spins %s, its process can be ended by",
   (_, spins) => {
     test.each(Object.entries(PROCESS_ENDS))("%s", async (__, [order, ending]) => {
       expect(await live([...spins, ...order])).toMatchObject(ending);

@@ -23,35 +23,38 @@ async function counted(act: "save" | "restore", guest: string): Promise<readonly
   return countedIn(stdout);
 }
 
-describe.each(GUESTS)("a guest (%s) %s", (guest, _, [before, after]) => {
-  let saved: readonly Counted[] = [];
-  let restored: readonly Counted[] = [];
-  beforeAll(async () => {
-    if (problem !== undefined) return;
-    saved = await counted("save", guest);
-    restored = await counted("restore", guest);
-  });
+describe.each(GUESTS)(
+  "the state of a guest (%s) %s, restored in a new VM,",
+  (guest, _, [before, after]) => {
+    let saved: readonly Counted[] = [];
+    let restored: readonly Counted[] = [];
+    beforeAll(async () => {
+      if (problem !== undefined) return;
+      saved = await counted("save", guest);
+      restored = await counted("restore", guest);
+    });
 
-  test("continues with the next number, from bytes and from JSON", () => {
-    expect(saved.map(({ said }) => said)).toEqual([before]);
-    expect(restored.map(({ form, said }) => [form, said])).toEqual([
-      ["bytes", after],
-      ["json", after],
-    ]);
-  });
+    test("continues with the guest's next number, from bytes and from JSON", () => {
+      expect(saved.map(({ said }) => said)).toEqual([before]);
+      expect(restored.map(({ form, said }) => [form, said])).toEqual([
+        ["bytes", after],
+        ["json", after],
+      ]);
+    });
 
-  test("continues with the same number when its vCPU, which has run, is restored again", () => {
-    expect(restored.map(({ again }) => again)).toEqual([after, after]);
-  });
+    test("continues with the same number if it is restored into the same vCPU after a run", () => {
+      expect(restored.map(({ again }) => again)).toEqual([after, after]);
+    });
 
-  test("has the same state except for clocks", () => {
-    const different = restored.flatMap((one) => one.different ?? []);
-    expect(different.filter((name) => !MOVES.includes(name))).toEqual([]);
-  });
+    test("equals the saved state, except for clocks", () => {
+      const different = restored.flatMap((one) => one.different ?? []);
+      expect(different.filter((name) => !MOVES.includes(name))).toEqual([]);
+    });
 
-  test("has a TSC that neither decreases nor jumps", () => {
-    const leaps = restored.map(({ tsc: [was, is] = [0, -1] }) => is - was);
-    expect(leaps.filter((cycles) => cycles <= 0 || cycles > LONG)).toEqual([]);
-    expect(leaps).toHaveLength(2);
-  });
-});
+    test("has a TSC that neither decreases nor jumps", () => {
+      const leaps = restored.map(({ tsc: [was, is] = [0, -1] }) => is - was);
+      expect(leaps.filter((cycles) => cycles <= 0 || cycles > LONG)).toEqual([]);
+      expect(leaps).toHaveLength(2);
+    });
+  },
+);

@@ -31,20 +31,23 @@ test.for<[string, string, string]>([
   ["a full disk", "/dev/full", "ENOSPC"],
   ["a folder", folder, "EISDIR"],
   ["a folder that is not there", join(folder, "none", "a.ndjson"), "ENOENT"],
-])("%s ends the trace with one warning", ([, path, code]) => {
-  const { stderr, ...ending } = traced(path);
-  expect(ending).toEqual({ status: 0, signal: null, stdout: "done" });
-  expect(stderr.match(/NODE_KVM_TRACE/g)).toHaveLength(1);
-  expect(stderr).toContain(code);
-});
+])(
+  "a trace whose output file is %s ends with one warning, and the program continues",
+  ([, path, code]) => {
+    const { stderr, ...ending } = traced(path);
+    expect(ending).toEqual({ status: 0, signal: null, stdout: "done" });
+    expect(stderr.match(/NODE_KVM_TRACE/g)).toHaveLength(1);
+    expect(stderr).toContain(code);
+  },
+);
 
-test("a pipe without a reader ends the trace with one warning", () => {
+test("a trace whose output is a pipe without a reader ends with one warning", () => {
   const { stderr, ...ending } = traced(fifo("unread"));
   expect(ending).toEqual({ status: 0, signal: null, stdout: "done" });
   expect(stderr).toMatch(/NODE_KVM_TRACE.*ENXIO/);
 });
 
-test("a pipe whose reader stops reading ends the trace with one warning", async () => {
+test("a trace whose output is a pipe with a reader that stops ends with one warning", async () => {
   const path = fifo("stalled");
   // Opens the pipe, and reads nothing.
   const reader = spawn("sh", ["-c", 'exec 3<"$0"; echo open; exec sleep 60', path], {
@@ -62,7 +65,7 @@ test("a pipe whose reader stops reading ends the trace with one warning", async 
   }
 });
 
-test("a file has a line for each step", () => {
+test("a trace's output file has a line for each step", () => {
   const path = join(folder, "a.ndjson");
   expect(traced(path)).toEqual({ status: 0, signal: null, stdout: "done", stderr: "" });
   const lines = readFileSync(path, "utf8").trimEnd().split("\n");

@@ -143,14 +143,14 @@ const ways = {
     setTimeout(() => event.write(5n), 20).unref();
     assert.equal(await event.wait(), 5n);
   },
-  "a wait that is over does not": used,
-  "nor one that was aborted": async () => {
+  "a wait that has ended does not prevent the process from exiting": used,
+  "an aborted wait does not prevent the process from exiting": async () => {
     const controller = new AbortController();
     const wait = EventFd.create().wait({ signal: controller.signal });
     controller.abort();
     await assert.rejects(wait, { name: "AbortError" });
   },
-  "nor signals that were left": async () => {
+  "signals() that was left does not prevent the process from exiting": async () => {
     const event = EventFd.create();
     const signals = event.signals();
     const next = signals.next();
@@ -158,7 +158,8 @@ const ways = {
     assert.deepEqual(await next, { done: false, value: 1n });
     await signals.return();
   },
-  "nor a closed eventfd": () => works["closes while it waits"](),
+  "a closed eventfd does not prevent the process from exiting": () =>
+    works["closes while it waits"](),
   "an eventfd that is waited for is not collected": async () => {
     const before = eventfds();
     const controller = new AbortController();

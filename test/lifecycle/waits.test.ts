@@ -6,10 +6,10 @@ const run = (way: string): Promise<Ending> => runNode("waits.js", JSON.stringify
 
 test.each([
   "a wait prevents the process from exiting",
-  "a wait that is over does not",
-  "nor one that was aborted",
-  "nor signals that were left",
-  "nor a closed eventfd",
+  "a wait that has ended does not prevent the process from exiting",
+  "an aborted wait does not prevent the process from exiting",
+  "signals() that was left does not prevent the process from exiting",
+  "a closed eventfd does not prevent the process from exiting",
   "an eventfd that is waited for is not collected",
   "eventfds are collected after their waits have ended",
   "the process exits",
@@ -23,11 +23,11 @@ test.each([
   "a worker is terminated while it waits",
   "workers are terminated while they are signalled",
   "workers are terminated while they open, wait and close",
-])("%s", async (way) => {
+])("a process that waits for an eventfd: %s", async (way) => {
   expect(await run(way)).toEqual(CLEAN);
 });
 
-test("a process that throws while it waits ends by that", async () => {
+test("an exception ends a process that waits for an eventfd", async () => {
   expect(await run("the process throws")).toMatchObject({
     code: 1,
     signal: null,

@@ -46,106 +46,109 @@ test("every public entry of package.json is a module of the site", () => {
   expect(files.filter((file) => !existsSync(join(site, file)))).toEqual([]);
 });
 
-test("every link inside leads to a file and an anchor", () => {
+test("every link within the site leads to a page and an anchor that exist", () => {
   expect(pagesOf(site).length).toBeGreaterThan(300);
   expect(brokenLinks(site)).toEqual([]);
 });
 
-test("every result of the search leads to a page and an anchor", () => {
+test("every result of the site's search leads to a page and an anchor that exist", () => {
   expect(brokenResults(site)).toEqual([]);
 });
 
-test("an ioctl's tag links to its section of KVM's manual", () => {
+test("the @ioctl tag of a method links to the ioctl's section in KVM's manual", () => {
   expect(pageOf("classes/node-kvm.Vcpu.html")).toMatch(
     /KVM_SET_CPUID2<\/code> \(<a href="https:\/\/docs\.kernel\.org\/virt\/kvm\/api\.html#kvm-set-cpuid"[^>]*>api\.rst 4\.20<\/a>; vcpu; KVM_CAP_EXT_CPUID\)/,
   );
 });
 
-test("the index by ioctl has each of the 119 pairs", () => {
+test("the site's index by ioctl has each of the 119 pairs of ioctl and descriptor", () => {
   expect(pageOf("documents/Index_by_ioctl.html").match(/<tr>\s*<td>/g)).toHaveLength(119);
 });
 
-test("the index by errno names calls and causes", () => {
+test("the site's index by errno names calls and causes", () => {
   const page = pageOf("documents/Index_by_errno.html");
   expect(page.match(/<h2 id="e[a-z0-9]+"/g)?.length).toBeGreaterThan(20);
   expect(page).toMatch(/<td><code>open<\/code><\/td>\s*<td>[^<]*another hypervisor/);
 });
 
-describe.skipIf(!existsSync(BROWSER))(`in a browser (skipped without ${BROWSER})`, () => {
-  let browser: Browser;
-  let page: Page;
-  /** Each complaint once, without the address of its page. */
-  const complaints = new Set<string>();
+describe.skipIf(!existsSync(BROWSER))(
+  `the documentation site in a browser (skipped without ${BROWSER})`,
+  () => {
+    let browser: Browser;
+    let page: Page;
+    /** Each complaint once, without the address of its page. */
+    const complaints = new Set<string>();
 
-  beforeAll(async () => {
-    const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"];
-    browser = await chromium.launch({ executablePath: BROWSER, args });
-    page = await browser.newPage({ viewport: NARROW });
-    page.on("console", (message) => {
-      if (["error", "warning"].includes(message.type()))
-        complaints.add(message.text().replaceAll(/file:\S*/g, "file:…"));
+    beforeAll(async () => {
+      const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"];
+      browser = await chromium.launch({ executablePath: BROWSER, args });
+      page = await browser.newPage({ viewport: NARROW });
+      page.on("console", (message) => {
+        if (["error", "warning"].includes(message.type()))
+          complaints.add(message.text().replaceAll(/file:\S*/g, "file:…"));
+      });
+      page.on("pageerror", (error) => complaints.add(error.message));
     });
-    page.on("pageerror", (error) => complaints.add(error.message));
-  });
 
-  afterAll(async () => {
-    await browser.close();
-  });
+    afterAll(async () => {
+      await browser.close();
+    });
 
-  const addressOf = (name: string): string => pathToFileURL(join(site, name)).href;
-  const open = (name: string) => page.goto(addressOf(name));
+    const addressOf = (name: string): string => pathToFileURL(join(site, name)).href;
+    const open = (name: string) => page.goto(addressOf(name));
 
-  test("the search finds setCpuid2, and its first result is the method's documentation", async () => {
-    await open("index.html");
-    await page.click("#tsd-search-trigger");
-    await page.fill("#tsd-search-input", "setCpuid2");
-    await page.waitForSelector("#tsd-search-results li");
-    const results = await page.locator("#tsd-search-results li").allInnerTexts();
-    expect(results[0]).toContain("setCpuid2");
-    await page.click("#tsd-search-results li a");
-    await page.waitForURL(/Vcpu\.html#setcpuid2$/);
-    expect(await page.isVisible("#setcpuid2")).toBe(true);
-  });
+    test("finds setCpuid2, and the first result is the method's documentation", async () => {
+      await open("index.html");
+      await page.click("#tsd-search-trigger");
+      await page.fill("#tsd-search-input", "setCpuid2");
+      await page.waitForSelector("#tsd-search-results li");
+      const results = await page.locator("#tsd-search-results li").allInnerTexts();
+      expect(results[0]).toContain("setCpuid2");
+      await page.click("#tsd-search-results li a");
+      await page.waitForURL(/Vcpu\.html#setcpuid2$/);
+      expect(await page.isVisible("#setcpuid2")).toBe(true);
+    });
 
-  test("the search finds words of a guide", async () => {
-    await open("index.html");
-    await page.click("#tsd-search-trigger");
-    await page.fill("#tsd-search-input", "bisection");
-    await page.waitForSelector("#tsd-search-results li");
-    const results = await page.locator("#tsd-search-results li").allInnerTexts();
-    expect(results).toContainEqual(expect.stringContaining("The lab"));
-  });
+    test("finds words of a guide", async () => {
+      await open("index.html");
+      await page.click("#tsd-search-trigger");
+      await page.fill("#tsd-search-input", "bisection");
+      await page.waitForSelector("#tsd-search-results li");
+      const results = await page.locator("#tsd-search-results li").allInnerTexts();
+      expect(results).toContainEqual(expect.stringContaining("The lab"));
+    });
 
-  test("no page is wider than 400 pixels", async () => {
-    // Without scripts, which take most of the time and change nothing in the layout but the closed menu.
-    const context = await browser.newContext({ viewport: NARROW, javaScriptEnabled: false });
-    const names = pagesOf(site).values();
-    const wide: string[] = [];
-    const measure = async () => {
-      const still = await context.newPage();
-      for (const name of names) {
-        await still.goto(addressOf(name));
-        const width = await still.evaluate<number>(WIDTH);
-        if (width > NARROW.width) wide.push(`${name}: ${width}`);
+    test("has no page that is wider than 400 pixels", async () => {
+      // Without scripts, which take most of the time and change nothing in the layout but the closed menu.
+      const context = await browser.newContext({ viewport: NARROW, javaScriptEnabled: false });
+      const names = pagesOf(site).values();
+      const wide: string[] = [];
+      const measure = async () => {
+        const still = await context.newPage();
+        for (const name of names) {
+          await still.goto(addressOf(name));
+          const width = await still.evaluate<number>(WIDTH);
+          if (width > NARROW.width) wide.push(`${name}: ${width}`);
+        }
+      };
+      await Promise.all([measure(), measure(), measure()]);
+      expect(wide).toEqual([]);
+    }, 600_000);
+
+    test("has no error on the main pages, which are not wider with scripts", async () => {
+      const names = pagesOf(site).filter((name) => /^(classes|documents|modules)\//.test(name));
+      const wide: string[] = [];
+      for (const name of ["index.html", ...names]) {
+        await open(name);
+        if ((await page.evaluate<number>(WIDTH)) > NARROW.width) wide.push(name);
       }
-    };
-    await Promise.all([measure(), measure(), measure()]);
-    expect(wide).toEqual([]);
-  }, 600_000);
+      expect(wide).toEqual([]);
+      expect(Array.from(complaints)).toEqual([]);
+    });
+  },
+);
 
-  test("the browser reports no error on the main pages, and they are not wider with scripts", async () => {
-    const names = pagesOf(site).filter((name) => /^(classes|documents|modules)\//.test(name));
-    const wide: string[] = [];
-    for (const name of ["index.html", ...names]) {
-      await open(name);
-      if ((await page.evaluate<number>(WIDTH)) > NARROW.width) wide.push(name);
-    }
-    expect(wide).toEqual([]);
-    expect(Array.from(complaints)).toEqual([]);
-  });
-});
-
-test("a planted broken link, anchor and image are found", () => {
+test("the check of the site finds a planted broken link, anchor and image", () => {
   const small = join(folder, "small");
   mkdirSync(join(small, "sub"), { recursive: true });
   writeFileSync(

@@ -8,7 +8,7 @@ import {
   type StateErrorCode,
 } from "../../lib/errors.ts";
 
-describe("errnoName", () => {
+describe("errnoName()", () => {
   test.each([
     [1, "EPERM"],
     [4, "EINTR"],
@@ -26,15 +26,15 @@ describe("errnoName", () => {
   });
 
   test.each([41, 134, 524, 3008, 4094, 4095])(
-    "returns the number of %i, which has no name",
+    "returns the number %i, which has no name, as text",
     (errno) => {
       expect(errnoName(errno)).toBe(`errno ${errno}`);
     },
   );
 });
 
-describe("KvmError", () => {
-  test("names call, object, errno and reason", () => {
+describe("a KvmError", () => {
+  test("has the call, the object, the errno and the reason", () => {
     const error = new KvmError({
       call: "KVM_SET_CPUID2",
       object: "vcpu 0",
@@ -57,30 +57,30 @@ describe("KvmError", () => {
     });
   });
 
-  test("has a message that ends with the errno if the reason is not known", () => {
+  test("has a message that ends with the errno if the reason is unknown", () => {
     const error = new KvmError({ call: "KVM_RUN", object: "vcpu 1", errno: 14 });
     expect(error.message).toBe("KVM_RUN (vcpu 1): EFAULT");
     expect([error.reason, error.args]).toEqual([undefined, {}]);
   });
 
-  test("is an Error that prints its name", () => {
+  test("is an Error whose name is printed", () => {
     const error = new KvmError({ call: "open", object: "/dev/kvm", errno: 2 });
     expect(error).toBeInstanceOf(Error);
     expect(String(error)).toBe("KvmError: open (/dev/kvm): ENOENT");
   });
 });
 
-describe("StateError", () => {
+describe("a StateError", () => {
   const codes = Object.keys(STATE_ERRORS) as StateErrorCode[];
 
-  test.each(codes)("%s has a message with the object and the text of STATE_ERRORS", (code) => {
+  test.each(codes)("with code %s has a message with the object and the code's text", (code) => {
     const error = new StateError(code, "vm");
     expect(error.message).toBe(`vm: ${STATE_ERRORS[code]}`);
     expect(error).toMatchObject({ name: "StateError", code });
     expect(error).not.toBeInstanceOf(KvmError);
   });
 
-  test.each(codes)("%s has the form of Node's codes", (code) => {
+  test.each(codes)("with code %s has the form of Node's own errors", (code) => {
     expect(code).toMatch(/^ERR_[A-Z_]+$/);
   });
 });

@@ -10,7 +10,7 @@ import { decode } from "./kvm/kvm-run.ts";
 const shown = (value: unknown, options: object = {}): string =>
   inspect(inspectable(value), options);
 
-describe("inspectable prints", () => {
+describe("inspectable() prints", () => {
   const lines: readonly (readonly [name: string, value: unknown, text: string])[] = [
     ["a bigint in hexadecimal", { gpa: 0xfee0_0000n }, "{ gpa: 0xfee00000 }"],
     ["a negative bigint with its sign", { value: -16n }, "{ value: -0x10 }"],
@@ -93,7 +93,7 @@ describe("inspectable prints", () => {
   });
 });
 
-describe("inspectable respects", () => {
+describe("the value of inspectable() respects the util.inspect option", () => {
   const nested = { a: { b: { c: { d: 16n } } }, list: [[[[1]]]] };
 
   test("depth", () => {
@@ -122,7 +122,7 @@ describe("inspectable respects", () => {
   });
 });
 
-describe("inspectable does not throw for", () => {
+describe("inspectable() does not throw for", () => {
   test("a circular reference", () => {
     const value: Record<string, unknown> = { n: 16n };
     value["self"] = value;
@@ -162,7 +162,7 @@ describe("inspectable does not throw for", () => {
   });
 });
 
-test("inspectable does not change the value", () => {
+test("inspectable() does not change the value", () => {
   const regs = read(Regs, new Uint8Array(sizeOf(Regs)));
   const before = structuredClone(regs);
   shown(regs);

@@ -10,7 +10,7 @@ import {
 
 const KNOWN = ["machineType", "id", "supported"];
 
-test("known members are accepted, also if they are undefined", () => {
+test("options with known members are accepted, also if their values are undefined", () => {
   expect(refuseUnknown("f()", { id: 1, supported: undefined }, KNOWN)).toBeUndefined();
   expect(refuseUnknown("f()", {}, KNOWN)).toBeUndefined();
 });
@@ -28,16 +28,16 @@ test.each<[options: unknown, message: string]>([
   ],
   [[], "f(): expected an object with the options machineType, id, supported, got an array"],
   [{ constructor: 1 }, 'f(): unknown option "constructor"; known are machineType, id, supported'],
-])("%j is refused by name", (options, message) => {
+])("an unknown option %j is rejected by name", (options, message) => {
   expect(() => refuseUnknown("f()", options, KNOWN)).toThrow(new TypeError(message));
 });
 
-test("the message about a name of a million letters is short", () => {
+test("the message about an unknown option with a name of a million letters is short", () => {
   const message = /^f\(\): unknown option "x{64}…"; known are id$/;
   expect(() => refuseUnknown("f()", { ["x".repeat(1_000_000)]: 1 }, ["id"])).toThrow(message);
 });
 
-test("all missing members are named", () => {
+test("the error about missing options names all of them", () => {
   expect(() => refuseMisfit("f()", { c: 1 }, ["a", "b"], ["c"])).toThrow(
     new TypeError("f(): missing members a, b"),
   );
@@ -52,22 +52,22 @@ test.each<[elements: unknown, got: string]>([
   [{ index: 1 }, "an object"],
   ["rip", '"rip"'],
   [null, "null"],
-])("%j is not a list", (elements, got) => {
+])("toList() rejects %j, which is not iterable", (elements, got) => {
   expect(() => toList("f()", elements as number[])).toThrow(
     new TypeError(`f(): expected an array or another iterable, got ${got}`),
   );
 });
 
-test("any iterable is a list", () => {
+test("toList() accepts any iterable", () => {
   expect(toList("f()", new Set([1, 2]))).toEqual([1, 2]);
 });
 
-test("a common prefix does not make two names more similar", () => {
+test("the suggestion for an unknown option ignores a prefix that all options have in common", () => {
   expect(nearestName("KVM_CAP_NO_SUCH", ["KVM_CAP_IOMMU"])).toBeUndefined();
   expect(nearestName("KVM_CAP_IRQCHIPS", ["KVM_CAP_IRQCHIP"])).toBe("KVM_CAP_IRQCHIP");
 });
 
-test("a dissimilar name is not suggested", () => {
+test("an option with a dissimilar name is not suggested for an unknown one", () => {
   expect(nearestName("guestPhysAdr", ["guestPhysAddr", "slot"])).toBe("guestPhysAddr");
   expect(nearestName("userspaceAddr", ["slot", "flags"])).toBeUndefined();
 });
@@ -79,6 +79,6 @@ test.each<[value: unknown, text: string]>([
   [() => 0, "a function"],
   [Symbol("x"), "a symbol"],
   [{}, "an object"],
-])("a message describes %s", (value, text) => {
+])("an error message describes the rejected value %s", (value, text) => {
   expect(say(value)).toBe(text);
 });

@@ -29,6 +29,8 @@ export interface CpuidFileMsr {
 export interface CpuidFileTable {
   /** The CPU's number in the file; undefined if the file has none. */
   readonly cpu: number | undefined;
+  /** The name of the table if the file has several of different things, as `guest` and `host`; else undefined. */
+  readonly label?: string;
   readonly table: CpuidTable;
   /**
    * Whether the file has every sub-leaf up to its terminator. If not, rules about missing sub-leaves do not apply. Most
@@ -50,10 +52,36 @@ export interface CpuidMaskEntry {
   readonly mask: number;
   /** Their values; a subset of `mask`. */
   readonly value: number;
+  /**
+   * The bits that are copied from the host's CPUID, as Xen's `k` and `s` do; undefined if there are none. They are not
+   * in `mask`.
+   */
+  readonly host?: number;
   /** The flags that the entry gets; undefined if they stay. */
   readonly flags: number | undefined;
   /** The line in the file. */
   readonly line: number;
+}
+
+/** A KVM capability that a file names. */
+export interface CpuidFileCapability {
+  /** The number of KVM_CAP_*. */
+  readonly number: number;
+  /** Whether the program must have it; else the program does not check it, even if it does so by default. */
+  readonly isRequired: boolean;
+}
+
+/** A change of a table, as a Firecracker template or a Xen configuration has it. */
+export interface CpuidMask {
+  /** The changes, in the order of the file. */
+  readonly mask: readonly CpuidMaskEntry[];
+  /**
+   * The registers that the mask does not name: "keep" if they stay, "clear" if they become 0, as with a profile of
+   * Cloud Hypervisor. With "clear", the first change that names a register is the only one that applies to it.
+   */
+  readonly unlisted: "keep" | "clear";
+  /** KVM capabilities that the file names; only Firecracker's templates do. */
+  readonly capabilities: readonly CpuidFileCapability[];
 }
 
 /** Feature names with a model, as a QEMU command line or a libvirt domain has them. */
@@ -86,7 +114,7 @@ interface CpuidDumpBase {
 export type CpuidDump = CpuidDumpBase &
   (
     | { readonly kind: "tables"; readonly tables: readonly CpuidFileTable[] }
-    | { readonly kind: "mask"; readonly mask: readonly CpuidMaskEntry[] }
+    | ({ readonly kind: "mask" } & CpuidMask)
     | { readonly kind: "features"; readonly features: CpuidFeatureList }
   );
 
@@ -98,12 +126,22 @@ export interface CpuidFormat {
   readonly title: string;
   /** The kind of contents. */
   readonly kind: CpuidDump["kind"];
-  /** Whether `parse(format(tables))` gives the same tables: order, flags, every register. */
+  /**
+   * Whether a written file is read as the same: for tables order, flags and every register; for a mask every
+   * change; for features every name, policy and property.
+   */
   readonly isLossless: boolean;
   /** Whether the beginning of a file has this format, from 0 (no) to 1 (certain). Reads at most the first 64 KiB. */
   readonly likelihood: (head: Uint8Array) => number;
   /** Reads a file. Never throws for its contents: all faults are in `problems`. */
   readonly parse: (bytes: Uint8Array) => CpuidDump;
-  /** Writes tables; undefined if the format is only read. */
+  /** Writes tables; undefined if the format is only read or has no tables. */
   readonly format: ((tables: readonly CpuidFileTable[]) => Uint8Array) | undefined;
+  /**
+   * Writes a mask with MSRs; absent if the format has none.
+   * @throws RangeError if the format has no way to write a part of it.
+   */
+  readonly formatMask?: (mask: CpuidMask, msrs?: readonly CpuidFileMsr[]) => Uint8Array;
+  /** Writes features; absent if the format has none. @throws RangeError for a name that it cannot contain. */
+  readonly formatFeatures?: (features: CpuidFeatureList) => Uint8Array;
 }

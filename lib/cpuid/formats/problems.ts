@@ -1,8 +1,6 @@
 /** The faults of a file while it is read: their list, which has a bound, and the line and column of an offset. */
 import type { CpuidFileProblem } from "./dump.ts";
-
-/** The most faults that are listed for a file; one more states that others exist. */
-export const MOST_PROBLEMS = 100;
+import { MOST_PROBLEMS } from "./limits.ts";
 
 /** Finds the line and the column of offsets in a text. Lines end in LF; a CR before it belongs to the line. */
 export class TextPlaces {
@@ -27,30 +25,32 @@ export class TextPlaces {
   }
 }
 
-/** Collects the faults of one file, at most {@link MOST_PROBLEMS} and one that states that more exist. */
+/** Collects the faults of one file: the first {@link MOST_PROBLEMS}, and the number of the others. */
 export class ProblemList {
   readonly #problems: CpuidFileProblem[] = [];
+  #count = 0;
 
-  /** Whether no further fault is listed. A reader may stop then. */
+  /** Whether faults were left out of the list. A reader may stop then. */
   get isFull(): boolean {
-    return this.#problems.length > MOST_PROBLEMS;
+    return this.#count > MOST_PROBLEMS;
   }
 
-  /** The number of faults in the list. */
+  /** The number of faults that were added. */
   get length(): number {
-    return this.#problems.length;
+    return this.#count;
   }
 
-  /** Adds a fault: one sentence without a full stop. After the bound it does nothing. */
+  /** Adds a fault: one sentence without a full stop. After the bound it only counts. */
   add(line: number, column: number, message: string): void {
-    if (this.isFull) return;
-    const isLast = this.#problems.length === MOST_PROBLEMS;
-    const text = isLast ? `there are more faults than the ${MOST_PROBLEMS} listed` : message;
-    this.#problems.push(Object.freeze({ line, column, message: text }));
+    this.#count += 1;
+    if (this.#count <= MOST_PROBLEMS) this.#problems.push(Object.freeze({ line, column, message }));
   }
 
-  /** Returns the faults in the order in which they were added. */
+  /** Returns the faults in the order in which they were added; a last row has the number of those left out. */
   toArray(): readonly CpuidFileProblem[] {
-    return Object.freeze([...this.#problems]);
+    const more = this.#count - this.#problems.length;
+    if (more === 0) return Object.freeze([...this.#problems]);
+    const message = more === 1 ? "and at least 1 more fault" : `and ${more} more faults`;
+    return Object.freeze([...this.#problems, Object.freeze({ line: 0, column: 1, message })]);
   }
 }

@@ -1,4 +1,4 @@
-/** Capabilities by name or number, and enabling them. The list of capabilities is abi/generated. */
+/** Capabilities by name or number, and enabling them. abi/generated has the list of capabilities. */
 import {
   type CapabilityName,
   KVM_CAP_HYPERV_ENLIGHTENED_VMCS,
@@ -22,7 +22,7 @@ import type { LinkInput, OpenFile } from "../link.ts";
 /** A capability by its C name, or by number if this package does not know it. */
 export type Capability = CapabilityName | number;
 
-/** The names of the arguments of capabilities (api.rst 6 and 7); the others have none. */
+/** The names of the arguments of each capability (api.rst 6 and 7); other capabilities have none. */
 const ARGUMENTS = {
   KVM_CAP_DIRTY_LOG_RING: ["bytes"],
   KVM_CAP_DIRTY_LOG_RING_ACQ_REL: ["bytes"],
@@ -73,7 +73,7 @@ export interface FileCapInput {
 /** Enables any capability with unnamed arguments: `struct kvm_enable_cap`. */
 export interface RawCapInput {
   readonly cap: Capability;
-  /** No flags are defined; 0 if omitted. */
+  /** The flags of `kvm_enable_cap`, of which none is defined; 0 if omitted. */
   readonly flags?: number;
   /** Up to four arguments, in the order of api.rst section 6 (vCPU) or 7 (VM). */
   readonly args: readonly (bigint | number)[];
@@ -82,7 +82,7 @@ export interface RawCapInput {
 /** Enables a capability without named arguments and without a file; omitted arguments are 0. */
 export interface PlainCapInput {
   readonly cap: Exclude<CapabilityName, keyof Arguments | keyof typeof FILES> | number;
-  /** No flags are defined; 0 if omitted. */
+  /** The flags of `kvm_enable_cap`, of which none is defined; 0 if omitted. */
   readonly flags?: number;
   /** As in {@link RawCapInput}. */
   readonly args?: readonly (bigint | number)[];
@@ -116,7 +116,7 @@ export function enableCap(handle: IoctlTarget, input: EnableCapInput): number {
   return new DataView(version.buffer).getUint16(0, true);
 }
 
-/** The fields to pass, independent of the form of the input. */
+/** The fields of `kvm_enable_cap`, whatever the form of the input was. */
 export interface SentCap {
   readonly cap: Capability;
   readonly flags: number;
@@ -144,7 +144,7 @@ export function toRaw(input: EnableCapInput): SentCap {
   capabilityNumber(cap);
   const names = rowOf<readonly string[]>(ARGUMENTS, cap);
   const isFile = rowOf(FILES, cap) !== undefined;
-  // A capability may have an argument named `flags`; with `args`, `flags` is the struct's field.
+  // A capability may have an argument named `flags`; if the input has `args`, `flags` is the struct's field.
   if (members["args"] === undefined && names !== undefined) {
     refuseMisfit(`${WHERE}: ${cap}`, members, ["cap", ...names]);
     const args = names.map((name) => toU64(`${WHERE}: ${name}`, members[name]));

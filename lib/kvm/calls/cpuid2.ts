@@ -25,10 +25,10 @@ export interface EncodedCpuid2 {
 const encoded = new WeakMap<object, EncodedCpuid2>();
 
 /**
- * Returns the bytes of a table that never changes, such as a CpuidTable. They are encoded at the first call and kept:
- * setting the same table again, on any vCPU, only copies them.
+ * Returns the bytes of a table that never changes, such as a CpuidTable. The bytes are encoded at the first call and
+ * kept: to set the same table again, on any vCPU, only copies them.
  *
- * @returns undefined for any other iterable, which may have changed since the last call
+ * @returns undefined for any other iterable, whose entries may have changed since the last call
  */
 export function encodedOnce(
   table: Iterable<CpuidEntry2Input>,
@@ -47,7 +47,7 @@ export function encodedOnce(
 /** Reads a table of unknown length, with a larger buffer after each E2BIG. */
 export function growCpuid2(handle: IoctlTarget, ioctl: Ioctl): readonly CpuidEntry2[] {
   // KVM returns no count with E2BIG, so the buffer is doubled. If a future table exceeds KVM_MAX_CPUID_ENTRIES, the
-  // kernel always returns E2BIG, and this gives up.
+  // kernel always returns E2BIG, and this function throws it.
   for (let nent = 64; ; nent *= 2) {
     const bytes = blank(nent, 0);
     try {
@@ -64,7 +64,7 @@ export function growCpuid2(handle: IoctlTarget, ioctl: Ioctl): readonly CpuidEnt
  * Reads a vCPU's whole table.
  *
  * Linux 6.1 leaves `nent` unchanged instead of writing the count. If `nent` is unchanged, the table is read twice into
- * buffers with different contents: equal entries were written by the kernel.
+ * buffers with different contents: entries that are equal in both were written by the kernel.
  */
 export function getCpuid2(handle: IoctlTarget, ioctl: Ioctl, nent: number): readonly CpuidEntry2[] {
   if (!Number.isInteger(nent) || nent < 0) {

@@ -9,12 +9,12 @@ import { encode } from "../../abi/struct.ts";
 import { refuseMisfit, toU32 } from "../../options.ts";
 import type { IoctlTarget } from "../handle.ts";
 
-/** An attribute: its group and its number in the group, from the device's document. */
+/** An attribute: its group, and its number in the group, as in the document of the device. */
 export interface DeviceAttrInput {
   /** `KVM_X86_GRP_SYSTEM`, `KVM_VCPU_TSC_CTRL`, `KVM_DEV_VFIO_FILE` ... */
   readonly group: number;
   readonly attr: bigint | number;
-  /** No flags are defined; 0 if omitted. */
+  /** The flags of `kvm_device_attr`, of which none is defined; 0 if omitted. */
   readonly flags?: number;
 }
 
@@ -25,7 +25,7 @@ function request(where: string, attribute: DeviceAttrInput): { bytes: Uint8Array
   return { bytes: encode(DeviceAttr, args, where), args };
 }
 
-/** From this length, KVM_HAS_DEVICE_ATTR is called before the bytes are allocated. */
+/** For attributes of at least this length, KVM_HAS_DEVICE_ATTR is called before the bytes are allocated. */
 const MANY_BYTES = 1 << 16;
 
 /** Reads an attribute of `length` bytes. */

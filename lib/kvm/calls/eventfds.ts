@@ -1,4 +1,6 @@
-/** Eventfds that are connected to a VM's interrupts, addresses and Hyper-V. The class of an eventfd is host-file.ts. */
+/**
+ * Eventfds that are connected to a VM's interrupts, addresses and Hyper-V. The class of an eventfd is in host-file.ts.
+ */
 import {
   KVM_IOEVENTFD_FLAG_DATAMATCH,
   KVM_IRQFD_FLAG_RESAMPLE,
@@ -14,11 +16,11 @@ import type { EventFd } from "../host-file.ts";
 /** `struct kvm_irqfd`: an eventfd whose signal raises an interrupt. */
 export interface IrqfdInput {
   readonly fd: EventFd;
-  /** The GSI (KVM_SET_GSI_ROUTING); without routes, the pin of PIC and IOAPIC. */
+  /** The GSI, which KVM_SET_GSI_ROUTING connects; without routes, the pin of the PIC and the IOAPIC. */
   readonly gsi: number;
   /** `KVM_IRQFD_FLAG_DEASSIGN`; `KVM_IRQFD_FLAG_RESAMPLE` is set if `resamplefd` is present. */
   readonly flags?: number;
-  /** For level-triggered interrupts: KVM signals it when the guest has acknowledged the interrupt. */
+  /** An eventfd for level-triggered interrupts: KVM signals it when the guest has acknowledged the interrupt. */
   readonly resamplefd?: EventFd;
 }
 
@@ -29,9 +31,9 @@ export interface IoeventfdInput {
   readonly addr: bigint | number;
   /** The size of the write in bytes: 1, 2, 4, 8, or 0 for any. */
   readonly len: number;
-  /** Only this value signals; it sets `KVM_IOEVENTFD_FLAG_DATAMATCH`. */
+  /** The only value whose write signals the eventfd; this member sets `KVM_IOEVENTFD_FLAG_DATAMATCH`. */
   readonly datamatch?: bigint | number;
-  /** `KVM_IOEVENTFD_FLAG_PIO`, `_DEASSIGN`, `_VIRTIO_CCW_NOTIFY`; none if omitted. */
+  /** The flags `KVM_IOEVENTFD_FLAG_PIO`, `_DEASSIGN`, `_VIRTIO_CCW_NOTIFY`; none if omitted. */
   readonly flags?: number;
 }
 

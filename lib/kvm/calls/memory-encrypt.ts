@@ -19,7 +19,7 @@ export interface MemoryEncryptOpInput {
   readonly flags?: number;
   /**
    * The command's struct, encoded with `encode(SevLaunchStart, ...)` and similar calls; the kernel writes its results
-   * into it. Only KVM_TDX_INIT_VCPU takes a value: the vCPU's initial RCX.
+   * into it. The value that only KVM_TDX_INIT_VCPU takes: the vCPU's initial RCX.
    */
   readonly data?: Uint8Array | bigint | number;
   /** The values of the addresses in `data`, in the order of its fields named `*uaddr`. */

@@ -11,7 +11,7 @@ export interface MsrFilterRangeInput {
   readonly flags: number;
   /** The first MSR. */
   readonly base: number;
-  /** One bit per MSR from `base`: 1 allows the access. */
+  /** The bitmap, with one bit per MSR from `base`: 1 allows the access. */
   readonly bitmap: Uint8Array;
   /** The number of MSRs; the default is 8 per byte of the bitmap. */
   readonly nmsrs?: number;
@@ -19,7 +19,9 @@ export interface MsrFilterRangeInput {
 
 /** The MSRs that a guest may access. */
 export interface MsrFilterInput {
-  /** `KVM_MSR_FILTER_DEFAULT_DENY`: MSRs outside all ranges are denied; otherwise they are allowed. */
+  /**
+   * The default for MSRs outside of all ranges: `KVM_MSR_FILTER_DEFAULT_DENY` denies them; otherwise they are allowed.
+   */
   readonly flags?: number;
   /** At most 16. */
   readonly ranges?: readonly MsrFilterRangeInput[];

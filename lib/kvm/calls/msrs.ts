@@ -38,7 +38,7 @@ export function setMsrs(
   }
   let taken = 0;
   for (const batch of batches(all)) {
-    // Only index and data: entries that were read may have `reserved`.
+    // Only index and data are passed, because entries that were read may have a value in `reserved`.
     const sent = batch.map(({ index, data }) => ({ index, data }));
     const bytes = encode(Msrs, { entries: sent }, "setMsrs()");
     const count = handle.ioctl(ioctl, bytes, { args: { entries: batch } });

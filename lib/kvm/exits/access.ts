@@ -14,7 +14,7 @@ export interface IoOutExit {
   readonly size: number;
   /** The number of elements: above 1 for a string instruction (`rep outsb`). */
   readonly count: number;
-  /** All `size * count` bytes, in the order of the writes. */
+  /** The data of all elements, `size * count` bytes, in the order of the writes. */
   readonly data: Uint8Array;
   /** The same data as `count` unsigned numbers. */
   readonly values: readonly number[];
@@ -44,7 +44,7 @@ export interface MmioWriteExit {
   readonly kind: "mmio";
   readonly isWrite: true;
   readonly physAddr: bigint;
-  /** 1 to 8 bytes; a longer access causes several exits. */
+  /** The written bytes, 1 to 8; a longer access causes several exits. */
   readonly data: Uint8Array;
 }
 
@@ -72,14 +72,14 @@ export interface RdmsrExit {
   readonly reason: number;
   readonly index: number;
   /**
-   * Sets the value that the guest reads. Without a reply it reads 0.
+   * Sets the value that the guest reads. Without a reply, the guest reads 0.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    * @throws RangeError if the value does not fit 64 bits.
    */
   reply(data: bigint | number): void;
   /**
-   * Raises #GP in the guest instead.
+   * Raises #GP in the guest instead of returning a value.
    *
    * @throws {@link StateError} `ERR_ANSWERED` as {@link RdmsrExit.reply}.
    */
@@ -100,14 +100,14 @@ export interface WrmsrExit {
    */
   reply(): void;
   /**
-   * Raises #GP in the guest instead.
+   * Raises #GP in the guest instead of reporting success.
    *
    * @throws {@link StateError} `ERR_ANSWERED` as {@link WrmsrExit.reply}.
    */
   fail(): void;
 }
 
-// Most exits are ports and MMIO, so they are read in place, without an intermediate object.
+// Most exits are accesses of ports and MMIO, so these are read from kvm_run in place, without an intermediate object.
 const at = (path: string): number => offsetOf(Run, path);
 const [DIRECTION, SIZE, PORT] = [at("io.direction"), at("io.size"), at("io.port")];
 const [COUNT, DATA_OFFSET] = [at("io.count"), at("io.dataOffset")];
@@ -116,12 +116,12 @@ const IS_WRITE = at("mmio.isWrite");
 const [MSR_ERROR, MSR_REASON] = [at("msr.error"), at("msr.reason")];
 const [MSR_INDEX, MSR_DATA] = [at("msr.index"), at("msr.data")];
 
-/** Decodes `KVM_EXIT_IO`; returns an impossible one undecoded, and changes nothing. */
+/** Decodes `KVM_EXIT_IO`; returns an impossible exit undecoded, and changes nothing. */
 export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit {
   const { bytes, view } = source;
   const size = view.getUint8(SIZE);
   const count = view.getUint32(COUNT, true);
-  // No kernel sets this u64 to such a large value; reading two halves allocates no bigint.
+  // No kernel sets this u64 to such a large value. Reading it as two halves allocates no bigint.
   const start = view.getUint32(DATA_OFFSET, true) + 2 ** 32 * view.getUint32(DATA_OFFSET + 4, true);
   const end = start + size * count;
   if ((size !== 1 && size !== 2 && size !== 4) || end > bytes.length) return source.unknown();
@@ -131,7 +131,7 @@ export function decodeIo(source: ExitSource): IoOutExit | IoInExit | UnknownExit
     const values = readElements(view, start, size, count);
     return { kind: "io", direction: "out", port, size, count, data, values };
   }
-  bytes.fill(0, start, end); // otherwise the guest would read the previous exit's bytes if the read is not answered
+  bytes.fill(0, start, end); // otherwise a guest whose read is not answered would read the previous exit's bytes
   const { turn } = source;
   const reply = (given: number | readonly number[]): void => {
     const values = listOf(given, count, port);
@@ -147,7 +147,8 @@ function listOf(given: unknown, count: number, port: number): readonly number[] 
   if (typeof given === "number" && count === 1) return [given];
   const isList = Array.isArray(given) || ArrayBuffer.isView(given);
   if (!isList) {
-    const wanted = count === 1 ? "a number, or an array of one" : `an array of ${count} numbers`;
+    const wanted =
+      count === 1 ? "a number, or an array of one number" : `an array of ${count} numbers`;
     throw new TypeError(`port ${port}: expected ${wanted}, got ${describe(given)}`);
   }
   const values = given as readonly number[];
@@ -253,7 +254,7 @@ export function decodeWrmsr(source: ExitSource): WrmsrExit {
   };
 }
 
-/** Writes the error: KVM raises #GP for any value but 0. */
+/** Writes the `error` field: KVM raises #GP for any value but 0. */
 function failMsr(source: ExitSource): () => void {
   const { turn, view } = source;
   return () => {

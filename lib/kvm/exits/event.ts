@@ -27,7 +27,7 @@ export interface BareExit {
    * - `shutdown`: a triple fault.
    * - `intr`: a signal or `immediate_exit`; the guest may not have run.
    * - `irq_window_open`: an interrupt can be injected, after `request_interrupt_window` was set.
-   * - `nmi`: in the headers, but no x86 code of Linux 7.2 returns it.
+   * - `nmi`: this exit is in the headers, but no x86 code of Linux 7.2 returns it.
    * - `dirty_ring_full`: harvest the dirty ring, then run again.
    * - `ap_reset_hold`: an SEV-ES guest's CPU waits for its start, without an in-kernel APIC.
    * - `x86_bus_lock`: the guest locked the bus (KVM_CAP_X86_BUS_LOCK_EXIT).
@@ -73,7 +73,7 @@ export interface EmulationFailure {
 /** KVM could not continue the guest: `KVM_EXIT_INTERNAL_ERROR`. */
 export interface InternalErrorExit {
   readonly kind: "internal_error";
-  /** A `KVM_INTERNAL_ERROR_*`; KVM_INTERNAL_ERROR_EMULATION (1) comes with `emulationFailure`. */
+  /** The suberror, a `KVM_INTERNAL_ERROR_*`; KVM_INTERNAL_ERROR_EMULATION (1) comes with `emulationFailure`. */
   readonly suberror: number;
   /** KVM's further data, `ndata` of at most 16 words. */
   readonly data: readonly bigint[];
@@ -217,7 +217,7 @@ export function decodeInternalError(source: ExitSource): InternalErrorExit {
   };
 }
 
-/** `ndata` counts the following words: the first has the flags, the next two the instruction. */
+/** In kvm_run, `ndata` counts the words that follow: the first has the flags, the next two the instruction. */
 function emulationFailure(source: ExitSource): EmulationFailure | undefined {
   const { ndata, flags, insnSize, insnBytes } = source.read(RunEmulationFailure);
   if (ndata < 1) return undefined;

@@ -1,4 +1,7 @@
-/** The exits of a vCPU as values, distinguished by `kind`, and decoding them from kvm_run. Each file here is a family. */
+/**
+ * The exits of a vCPU as values, distinguished by `kind`, and decoding them from kvm_run. Each file in this folder
+ * contains a family of exits.
+ */
 import { constants } from "node:os";
 import type { EXITS, X86ExitName } from "../../abi/exits.ts";
 import { KVM_EXIT_MEMORY_FAULT, KVM_EXIT_REASONS } from "../../abi/generated/constants.ts";
@@ -100,7 +103,7 @@ export type Exit =
 
 const { EFAULT } = constants.errno;
 
-/** An exit of a kind of the table, or one that KVM cannot have made, undecoded. */
+/** An exit of a kind in the table, or an exit that KVM cannot have made, undecoded. */
 type ExitOf<Kind> = (Exit & { readonly kind: Kind }) | UnknownExit;
 
 /** The decoder of each exit in the table. */
@@ -137,7 +140,7 @@ const DECODERS: {
   KVM_EXIT_SNP_REQ_CERTS: decodeSnpReqCerts,
 };
 
-/** The same by `exit_reason`: this is read at each exit. */
+/** The same decoders by `exit_reason`, because this table is read at each exit. */
 const byReason: ((source: ExitSource) => Exit)[] = [];
 for (const name of Object.keys(DECODERS) as X86ExitName[]) {
   byReason[KVM_EXIT_REASONS[name]] = DECODERS[name];

@@ -22,12 +22,18 @@ export interface HypercallExit {
   readonly kind: "hypercall";
   /** A `KVM_HC_*`; Linux 7.2 has only KVM_HC_MAP_GPA_RANGE. */
   readonly nr: bigint;
-  /** Six arguments. KVM sets only those that `nr` uses; the others keep values of earlier exits. */
+  /**
+   * Six arguments. The arguments of the hypercall. KVM sets only those that `nr` uses; the others keep values of
+   * earlier exits.
+   */
   readonly args: readonly bigint[];
-  /** `KVM_EXIT_HYPERCALL_LONG_MODE`. Kernels whose field is named `longmode` leave the upper half unchanged. */
+  /**
+   * `KVM_EXIT_HYPERCALL_LONG_MODE`. On kernels whose field is named `longmode`, the upper half keeps the value of an
+   * earlier exit.
+   */
   readonly flags: bigint;
   /**
-   * Sets the call's result, which the guest reads from RAX. Without a reply it is 0, success.
+   * Sets the call's result, which the guest reads from RAX. Without a reply, the result is 0, success.
    *
    * @param ret - an errno is negative: `-22n`.
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
@@ -54,7 +60,7 @@ export interface HypervHcallExit {
   /** Two arguments. */
   readonly params: readonly bigint[];
   /**
-   * Sets the call's result value. Without a reply it is 0, HV_STATUS_SUCCESS.
+   * Sets the call's result value. Without a reply, the result is 0, HV_STATUS_SUCCESS.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    * @throws RangeError if the result does not fit 64 bits.
@@ -72,8 +78,8 @@ export interface HypervSyndbgExit {
   readonly recvPage: bigint;
   readonly pendingPage: bigint;
   /**
-   * Sets HV_X64_MSR_SYNDBG_STATUS, which the guest reads next. Without a reply it is 0. KVM uses the value only if
-   * `msr` is HV_X64_MSR_SYNDBG_CONTROL.
+   * Sets HV_X64_MSR_SYNDBG_STATUS, which the guest reads next. Without a reply, the status is 0. KVM uses the value
+   * only if `msr` is HV_X64_MSR_SYNDBG_CONTROL.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    * @throws RangeError if the status does not fit 64 bits.
@@ -85,7 +91,7 @@ export interface HypervSyndbgExit {
 export interface XenHcallExit {
   readonly kind: "xen";
   readonly type: "hcall";
-  /** 1 if the guest called from 64-bit code, else 0. */
+  /** Whether the guest called from 64-bit code: 1 or 0. */
   readonly longmode: number;
   /** The guest's privilege level at the call. */
   readonly cpl: number;
@@ -94,7 +100,7 @@ export interface XenHcallExit {
   /** Six arguments. */
   readonly params: readonly bigint[];
   /**
-   * Sets the call's result, which the guest reads from RAX. Without a reply it is 0, success.
+   * Sets the call's result, which the guest reads from RAX. Without a reply, the result is 0, success.
    *
    * @param result - an errno is negative: `-38n`.
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
@@ -131,7 +137,7 @@ export interface TdxGetQuoteExit extends TdxCall, TdxReply {
   readonly size: bigint;
 }
 
-/** The TD wants an interrupt when a quote is there. */
+/** The TD requests an interrupt for the time when a quote is available. */
 export interface TdxSetupEventNotifyExit extends TdxCall, TdxReply {
   readonly type: "setup_event_notify";
   readonly vector: bigint;
@@ -190,7 +196,7 @@ const TDVMCALL_GET_TD_VM_CALL_INFO = 0x10000n;
 const TDVMCALL_GET_QUOTE = 0x10002n;
 const TDVMCALL_SETUP_EVENT_NOTIFY_INTERRUPT = 0x10004n;
 
-/** A result that KVM reads: its offset in kvm_run, its name, and its smallest valid value. */
+/** A result that KVM reads from kvm_run: its offset, its name, and its smallest valid value. */
 interface ResultField {
   readonly offset: number;
   readonly name: string;
@@ -205,7 +211,7 @@ const HYPERCALL_RET = field("hypercall.ret", LONG_MIN);
 const HYPERV_RESULT = field("hyperv.u.hcall.result");
 const SYNDBG_STATUS = field("hyperv.u.syndbg.status");
 const XEN_RESULT = field("xen.u.hcall.result", LONG_MIN);
-const TDX_RET = field("tdx.unknown.ret"); // the first word of every member of this union
+const TDX_RET = field("tdx.unknown.ret"); // this is the first word of every member of the union
 const TDX_INFO = {
   ret: TDX_RET,
   r11: field("tdx.getTdvmcallInfo.r11"),
@@ -218,7 +224,7 @@ const SNP_RET = field("snpReqCerts.ret");
 
 type Result = readonly [field: ResultField, value: bigint | number];
 
-/** Checks all results, takes the answer, and writes them. */
+/** Checks all results, marks the exit as answered, and writes the results. */
 function answer(source: ExitSource, turn: number, results: readonly Result[]): void {
   const values = results.map(
     ([{ name, offset, least }, value]) => [offset, checkU64(value, name, least)] as const,
@@ -234,7 +240,8 @@ function replyWith(source: ExitSource, result: ResultField): (value: bigint | nu
 }
 
 /**
- * Returns the same, and clears a field in which KVM leaves the previous exit's value, which the guest must not read.
+ * Returns the same `reply`, which first clears a field in which KVM leaves the previous exit's value, because the guest
+ * must not read that value.
  */
 function replyOrZero(source: ExitSource, result: ResultField): (value: bigint | number) => void {
   source.view.setBigUint64(result.offset, 0n, true);
@@ -279,7 +286,7 @@ export function decodeXen(source: ExitSource): XenHcallExit | UnknownExit {
   return { kind: "xen", type: "hcall", longmode, cpl, input, params, reply };
 }
 
-/** Decodes `KVM_EXIT_TDX`. It does not clear the results, because KVM has set its own, and 0 is success. */
+/** Decodes `KVM_EXIT_TDX`. The results are not cleared, because KVM has set its own, and 0 is success. */
 export function decodeTdx(
   source: ExitSource,
 ): TdxGetQuoteExit | TdxGetTdvmcallInfoExit | TdxSetupEventNotifyExit | TdxUnknownExit {

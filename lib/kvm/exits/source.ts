@@ -16,9 +16,9 @@ export interface UnknownExit {
   readonly bytes: Uint8Array;
 }
 
-/** The memory that a vCPU shares with KVM, and the number of the current exit. One for each vCPU. */
+/** The memory that a vCPU shares with KVM, and the number of the current exit. Each vCPU has one such object. */
 export class ExitSource {
-  /** The whole mapping: `kvm_run`, the page of port data, the rings. Empty after the vCPU was closed. */
+  /** The whole mapping: `kvm_run`, the page of port data, the rings. The mapping is empty after the vCPU was closed. */
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly #label: string;
@@ -41,13 +41,13 @@ export class ExitSource {
     return this.#turn;
   }
 
-  /** Ends the time in which the exit can be answered, because the vCPU runs again. */
+  /** Rejects later answers of the current exit, because the vCPU runs again. */
   expire(): void {
     this.#turn += 1;
   }
 
   /**
-   * Takes the only answer of an exit. Check the answer's value before.
+   * Marks the current exit as answered; throws if it already was. Check the answer's value before this call.
    *
    * @throws {@link StateError} `ERR_ANSWERED` if the exit was answered, or the vCPU has run since.
    */
@@ -70,7 +70,7 @@ export class ExitSource {
   }
 }
 
-/** The smallest valid answer where KVM's field is a `long`, such as a negative errno. */
+/** The smallest valid answer for a field of KVM that is a `long`, such as a negative errno. */
 export const LONG_MIN: bigint = -(2n ** 63n);
 
 /**

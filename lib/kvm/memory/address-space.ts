@@ -1,6 +1,6 @@
 /**
- * The guest physical address space of a VM's memory slots. Setting slots is memory-slots.ts; the host memory is
- * guest-memory.ts.
+ * The guest physical address space of a VM's memory slots. memory-slots.ts sets the slots, and guest-memory.ts has the
+ * host memory.
  */
 import { StateError } from "../../errors.ts";
 import { inspectAs } from "../../inspect.ts";
@@ -9,7 +9,7 @@ import type { GuestMemory } from "./guest-memory.ts";
 
 /** A memory slot of a VM. */
 export interface MemorySlot {
-  /** Bits 0-15: the slot; bits 16-31: the address space (1 is SMM). */
+  /** The number of the slot in bits 0-15, and its address space in bits 16-31 (1 is SMM). */
   readonly slot: number;
   /** `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`. */
   readonly flags: number;
@@ -34,8 +34,8 @@ export interface MemoryPlace {
 /**
  * Reads and writes the guest physical memory of one of a VM's address spaces.
  *
- * It follows changes of the VM's slots. `KVM_MEM_READONLY` restricts the guest, not the host, so the host can write a
- * ROM here. Writes of the host are in no dirty log.
+ * An object of this class follows changes of the VM's slots. `KVM_MEM_READONLY` restricts the guest, not the host, so
+ * the host can write a ROM here. Writes of the host appear in no dirty log.
  */
 export class AddressSpace {
   /** The number of the address space: 0, or 1 for SMM. */
@@ -56,7 +56,9 @@ export class AddressSpace {
     return Array.from(this.#slots());
   }
 
-  /** Finds the slot that contains an address, and the offset in its memory; `undefined` if there is none. */
+  /**
+   * Finds the slot that contains an address, and the offset in its memory; `undefined` if no slot contains the address.
+   */
   at(gpa: bigint | number): MemoryPlace | undefined {
     return this.#at(toBigInt("at(): gpa", gpa));
   }
@@ -89,8 +91,8 @@ export class AddressSpace {
   }
 
   /**
-   * Copies `data` to a guest physical address, across adjacent slots, including read-only ones. For an array of wider
-   * elements it copies the array's bytes.
+   * Copies `data` to a guest physical address, across adjacent slots, including read-only ones. Of an array with
+   * elements wider than a byte, the array's bytes are copied.
    *
    * @throws RangeError that names the first address without memory; nothing is written in this case.
    */
@@ -106,8 +108,9 @@ export class AddressSpace {
   }
 
   /**
-   * Returns `length` bytes (up to 1 GiB) at a guest physical address as a live array, like {@link GuestMemory.window};
-   * they must be in one slot. The array still shows the same memory after the slot was moved or deleted.
+   * Returns `length` bytes (up to 1 GiB) at a guest physical address as an array that shows later changes, like
+   * {@link GuestMemory.window}; all bytes must be in one slot. The array still shows the same memory after the slot was
+   * moved or deleted.
    *
    * @throws RangeError that names the first address outside the first address's slot.
    */
@@ -159,7 +162,7 @@ interface Piece {
   readonly size: number;
 }
 
-/** The slots of a VM, by address space; its {@link Vm} reports each change that the kernel has accepted. */
+/** The slots of a VM, by address space; the {@link Vm} reports each change that the kernel has accepted. */
 export class AddressSpaces {
   readonly #slots = new Map<number, readonly MemorySlot[]>();
 

@@ -1,4 +1,4 @@
-/** KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG. The pages of a bitmap, and dirty rings, are dirty-pages.ts. */
+/** KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG. dirty-pages.ts has the pages of a bitmap, and dirty rings. */
 import { KVM_CLEAR_DIRTY_LOG, KVM_GET_DIRTY_LOG } from "../../abi/generated/ioctls.ts";
 import { ClearDirtyLog, DirtyLog } from "../../abi/generated/structs.ts";
 import { encode } from "../../abi/struct.ts";
@@ -11,7 +11,7 @@ export interface ClearDirtyLogInput {
   readonly slot: number;
   /** The first page, relative to the slot's start; a multiple of 64. */
   readonly firstPage: bigint | number;
-  /** The number of pages; a multiple of 64, or up to the slot's end. */
+  /** The number of pages; a multiple of 64, or the number up to the slot's end. */
   readonly numPages: number;
   /** One bit per page, from `firstPage`. */
   readonly dirtyBitmap: Uint8Array;

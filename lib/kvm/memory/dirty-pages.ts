@@ -1,6 +1,6 @@
 /**
- * The pages that a guest has written: from KVM_GET_DIRTY_LOG's bitmap, or from a vCPU's dirty ring. The ioctls for them
- * are dirty-log.ts and vm.ts.
+ * The pages that a guest has written: from KVM_GET_DIRTY_LOG's bitmap, or from a vCPU's dirty ring. dirty-log.ts and
+ * vm.ts have the ioctls for these pages.
  */
 import { types } from "node:util";
 import { KVM_DIRTY_GFN_F_DIRTY, KVM_DIRTY_GFN_F_RESET } from "../../abi/generated/constants.ts";
@@ -41,7 +41,7 @@ function* addressesOf(pages: Iterable<number>, start: bigint): Generator<bigint,
 }
 
 function* bitsOf(words: Uint32Array): Generator<number, void> {
-  // An index loop, because most words are 0 and entries() allocates an array for each.
+  // This is an index loop, because most words are 0 and entries() allocates an array for each.
   for (let at = 0; at < words.length; at += 1) {
     for (let rest = words[at] ?? 0; rest !== 0; rest &= rest - 1) {
       yield at * 32 + (31 - Math.clz32(rest & -rest));
@@ -51,7 +51,7 @@ function* bitsOf(words: Uint32Array): Generator<number, void> {
 
 /** A page that a guest has written: `struct kvm_dirty_gfn`. */
 export interface DirtyPage {
-  /** Bits 0-15: the slot; bits 16-31: the address space. */
+  /** The number of the slot in bits 0-15, and its address space in bits 16-31. */
   readonly slot: number;
   /** The page number, relative to the slot's first page. */
   readonly offset: bigint;
@@ -74,7 +74,7 @@ export class DirtyRing {
   #next = 0;
 
   /**
-   * Wraps a ring from which nothing was harvested yet.
+   * Wraps a ring from which no entry was harvested yet.
    *
    * @throws RangeError if the buffer's size is not a multiple of 16 bytes, the size of an entry.
    */
@@ -83,7 +83,9 @@ export class DirtyRing {
       throw new TypeError("new DirtyRing(): use an ArrayBuffer, or vcpu.dirtyRing()");
     }
     if (buffer.byteLength === 0 || buffer.byteLength % sizeOf(Entry) !== 0) {
-      throw new RangeError(`${buffer.byteLength} bytes are no ring of entries of ${sizeOf(Entry)}`);
+      throw new RangeError(
+        `${buffer.byteLength} bytes are not a whole number of dirty ring entries of ${sizeOf(Entry)} bytes`,
+      );
     }
     this.#words = new Uint32Array(buffer);
   }
@@ -95,9 +97,9 @@ export class DirtyRing {
 
   /**
    * Iterates over the available entries in KVM's order, and marks each as harvested when it is yielded. If the loop is
-   * left early, the next harvest continues there. The iteration ends at the first entry that KVM has not filled. If the
-   * vCPU runs on another thread, it may continue with new entries, but ends after {@link size} entries unless the rings
-   * are reset.
+   * left early, the next harvest continues after the last yielded entry. The iteration ends at the first entry that KVM
+   * has not filled. If the vCPU runs on another thread, it may continue with new entries, but ends after {@link size}
+   * entries unless the rings are reset.
    *
    * @returns the number of harvested entries; if it is not 0, call KVM_RESET_DIRTY_RINGS.
    * @throws {@link StateError} `ERR_CLOSED` if the vCPU was closed.
@@ -115,7 +117,7 @@ export class DirtyRing {
     if (words.length === 0) throw new StateError("ERR_CLOSED", "dirty ring");
     const at = this.#next * WORDS;
     // The flags are read first and written last: KVM sets the flag after it has filled an entry, and may fill it again
-    // after the flag is set to harvested.
+    // once the flag is set to harvested.
     if ((Atomics.load(words, at + FLAGS) & KVM_DIRTY_GFN_F_DIRTY) === 0) return undefined;
     const entry = {
       slot: words[at + SLOT] ?? 0,

@@ -1,4 +1,6 @@
-/** Guest memory as a file (KVM_CREATE_GUEST_MEMFD), which need not be mapped. It can contain private memory. */
+/**
+ * Guest memory as a file (KVM_CREATE_GUEST_MEMFD), which need not be mapped. A guest_memfd can contain private memory.
+ */
 import {
   GUEST_MEMFD_FLAG_INIT_SHARED,
   GUEST_MEMFD_FLAG_MMAP,
@@ -21,9 +23,9 @@ const FALLOC_FL_PUNCH_HOLE = 2;
  * kvm_gmem_release).
  */
 export class GuestMemfd extends Handle {
-  /** The size in bytes, which does not change. */
+  /** The file's size in bytes, which does not change. */
   readonly size: bigint;
-  /** `GUEST_MEMFD_FLAG_*`; they do not change. */
+  /** The file's `GUEST_MEMFD_FLAG_*`, which do not change. */
   readonly flags: bigint;
 
   /** Takes a descriptor; use `vm.createGuestMemfd`. @internal */
@@ -36,7 +38,7 @@ export class GuestMemfd extends Handle {
   /**
    * Allocates the pages of a range before a guest accesses them.
    *
-   * @param offset - in bytes; `offset` and `length` are multiples of the page size.
+   * @param offset - an offset in the file, in bytes; `offset` and `length` are multiples of the page size.
    * @throws {@link KvmError} `EINVAL` (not page aligned, beyond the file), `ENOMEM`.
    */
   allocate(offset: bigint | number, length: bigint | number): void {
@@ -46,7 +48,7 @@ export class GuestMemfd extends Handle {
   /**
    * Frees the pages of a range; a guest that accesses them again reads zeros.
    *
-   * @param offset - in bytes; `offset` and `length` are multiples of the page size.
+   * @param offset - an offset in the file, in bytes; `offset` and `length` are multiples of the page size.
    * @throws {@link KvmError} `EINVAL` (not page aligned, beyond the file).
    */
   punchHole(offset: bigint | number, length: bigint | number): void {

@@ -1,4 +1,4 @@
-/** Host memory that a VM uses as guest memory. Its guest physical addresses are address-space.ts. */
+/** Host memory that a VM uses as guest memory. The guest physical addresses of this memory are in address-space.ts. */
 import { StateError } from "../../errors.ts";
 import { inspectAs } from "../../inspect.ts";
 import {
@@ -33,7 +33,7 @@ type AdviceName = keyof typeof ADVICES;
 export interface GuestMemoryAdvice {
   /** Allocates all pages immediately instead of at the first access. */
   readonly populate?: boolean;
-  /** Whether a core dump of this process contains it; the default is true. */
+  /** Whether a core dump of this process contains the memory; the default is true. */
   readonly dump?: boolean;
   /** Allows the kernel to merge equal pages (KSM), also with other processes' pages; not for shared memory. */
   readonly mergeable?: boolean;
@@ -47,8 +47,8 @@ export interface GuestMemoryOptions extends GuestMemoryAdvice {
    */
   readonly hugePages?: "transparent" | "2M" | "1G";
   /**
-   * Creates a memfd (sealed, so its size is fixed). Another process of the same user can open it through `/proc` and
-   * map the same bytes.
+   * Backs the memory with a memfd, which is sealed so that its size is fixed. Another process of the same user can open
+   * it through `/proc` and map the same bytes.
    */
   readonly shared?: boolean;
   /**
@@ -63,7 +63,10 @@ export interface GuestMemoryOptions extends GuestMemoryAdvice {
 export interface MapFileOptions extends GuestMemoryAdvice {
   /** The offset in the file, a multiple of 4096; 0 if omitted. */
   readonly offset?: number;
-  /** In bytes; the default is all from `offset`, rounded up to whole pages, with zeros after the file's end. */
+  /**
+   * The length in bytes; the default is the rest of the file from `offset`, rounded up to whole pages, with zeros after
+   * the file's end.
+   */
   readonly byteLength?: number;
 }
 
@@ -71,7 +74,7 @@ const ADVICE_OPTIONS: readonly string[] = ["populate", "dump", "mergeable"];
 
 const mappings = new WeakMap<GuestMemory, NativeMapping>();
 
-/** Returns the mapping of a memory, only for kvm/; `null` if it is closed. */
+/** Returns the mapping of a memory, only for the classes of kvm/; `null` if the memory is closed. */
 export function mappingOf(memory: GuestMemory): NativeMapping | null {
   const given: unknown = memory;
   if (given instanceof GuestMemory) return mappings.get(given) ?? null;
@@ -82,17 +85,19 @@ export function mappingOf(memory: GuestMemory): NativeMapping | null {
  * Host memory for a VM: anonymous and zeroed, or a private copy of a file.
  *
  * A slot that uses the memory keeps it mapped: closing it early detaches it from JavaScript, but not from a guest that
- * may still run. A page without access follows its end.
+ * may still run. The page after the end of the memory is inaccessible.
  *
- * Close it when it is no longer needed. The garbage collector unmaps unreachable memory, but later, and only between
- * turns of the event loop: a synchronous loop that closes nothing grows without bound. V8 knows the size of populated
- * memory and of reserved huge pages, and at most 16 MiB of other memory, whose pages are allocated at the first access.
+ * Close the memory when it is no longer needed. The garbage collector unmaps unreachable memory, but later, and only
+ * between turns of the event loop: a synchronous loop that allocates without closing grows without bound. V8 knows the
+ * size of populated memory and of reserved huge pages, and at most 16 MiB of other memory, whose pages are allocated at
+ * the first access.
  *
  * If a page is not available at an access (its file was truncated, no huge pages are free, the hardware lost it), it
  * reads as zeros from then on: see {@link isDamaged}. If the guest accesses such a page before the host did, KVM_RUN
- * returns `EFAULT` or the exit `memory_fault`. This package installs a SIGBUS handler for this. A SIGBUS that is sent,
- * or that concerns other memory, has its usual effect, and `process.on("SIGBUS")` still works. If only the main thread
- * sets such listeners and only workers load the package, the handler is missing until the next memory is mapped.
+ * returns `EFAULT` or the exit `memory_fault`. This package installs a SIGBUS handler for this. A SIGBUS that another
+ * process sends, or that concerns other memory, has its usual effect, and `process.on("SIGBUS")` still works. If only
+ * the main thread sets such listeners and only workers load the package, the handler is missing until the next memory
+ * is mapped.
  */
 export class GuestMemory {
   /** The size in bytes. */
@@ -142,8 +147,8 @@ export class GuestMemory {
 
   /**
    * Maps a part of a file for reading and writing. Writes of the host or a guest are kept in memory and never change
-   * the file (`MAP_PRIVATE`). Pages that were not written yet may show later changes of the file; {@link
-   * GuestMemoryAdvice.populate} copies them all.
+   * the file (`MAP_PRIVATE`). Pages that were not written yet may show later changes of the file;
+   * {@link GuestMemoryAdvice.populate} copies all pages at once.
    *
    * @throws {@link KvmError} with the errno of `open`, `fstat`, `mmap` or `madvise`: `ENODEV` if it is not a regular
    *   file, `EINVAL` if the offset is not a multiple of 4096.
@@ -178,10 +183,11 @@ export class GuestMemory {
   }
 
   /**
-   * Returns all of it as one live array: host and guest share the bytes, without ordering or atomicity. The array
-   * becomes empty when the memory is closed.
+   * Returns all of the memory as one array that shows later changes: host and guest share the bytes, without ordering
+   * or atomicity. The array becomes empty when the memory is closed.
    *
-   * @throws RangeError above 1 GiB; {@link window} returns a part, and {@link read} and {@link write} have no limit.
+   * @throws RangeError if the memory is larger than 1 GiB; {@link window} returns a part, and {@link read} and
+   *   {@link write} have no limit.
    */
   get bytes(): Uint8Array {
     if (this.byteLength > WINDOW_BYTES) {
@@ -193,9 +199,10 @@ export class GuestMemory {
   }
 
   /**
-   * Returns a part of it, up to 1 GiB, as a live array like {@link bytes}. Keep the array if you need it often.
+   * Returns a part of the memory, up to 1 GiB, as an array that shows later changes, like {@link bytes}. Keep the array
+   * if you need it often, because each call creates one.
    *
-   * @throws RangeError outside the memory, and above 1 GiB.
+   * @throws RangeError for a part outside of the memory, or above 1 GiB.
    */
   window(offset: number, length: number): Uint8Array {
     this.#check(offset, length);
@@ -220,8 +227,8 @@ export class GuestMemory {
   }
 
   /**
-   * Copies `data` to `offset` (an offset into this memory, not a guest address). For an array of wider elements, such
-   * as a Uint16Array, it copies the array's bytes.
+   * Copies `data` to `offset` (an offset into this memory, not a guest address). Of an array with elements wider than a
+   * byte, such as a Uint16Array, the array's bytes are copied.
    *
    * @throws RangeError outside the memory; nothing is written in this case.
    * @throws TypeError for anything but a typed array, a Buffer or a DataView.
@@ -247,7 +254,7 @@ export class GuestMemory {
     this.close();
   }
 
-  /** Applies the options to a new mapping; populates it last, so that the other options affect its pages. */
+  /** Applies the options to a new mapping; populates the mapping last, so that the other options affect its pages. */
   static #adopt(
     mapping: NativeMapping,
     { fd, args }: Origin,

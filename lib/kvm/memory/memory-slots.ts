@@ -24,13 +24,16 @@ const MEMBERS2: readonly string[] = [...MEMBERS, "guestMemfd", "guestMemfdOffset
 
 /** `struct kvm_userspace_memory_region`, with guest memory in place of the address. */
 export interface UserspaceMemoryRegionInput {
-  /** Bits 0-15: the slot; bits 16-31: the address space (1 is SMM). */
+  /** The number of the slot in bits 0-15, and its address space in bits 16-31 (1 is SMM). */
   readonly slot: number;
-  /** `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`; none if omitted. */
+  /** The flags `KVM_MEM_LOG_DIRTY_PAGES` and `KVM_MEM_READONLY`; none if omitted. */
   readonly flags?: number;
   /** The guest physical address; a multiple of 4096. */
   readonly guestPhysAddr: bigint | number;
-  /** In bytes, a multiple of 4096. The default is all of the memory from `memoryOffset`; 0 deletes the slot. */
+  /**
+   * The size of the slot in bytes, a multiple of 4096. The default is all of the memory from `memoryOffset`; 0 deletes
+   * the slot.
+   */
   readonly memorySize?: bigint | number;
   /** The host memory of the slot; required except for a deletion. */
   readonly memory?: GuestMemory;
@@ -38,7 +41,7 @@ export interface UserspaceMemoryRegionInput {
   readonly memoryOffset?: bigint | number;
 }
 
-/** `struct kvm_userspace_memory_region2`: the same, plus a guest_memfd for private memory. */
+/** `struct kvm_userspace_memory_region2`: the same fields, plus a guest_memfd for private memory. */
 export interface UserspaceMemoryRegion2Input extends UserspaceMemoryRegionInput {
   /** The guest's private memory, with `KVM_MEM_GUEST_MEMFD` in `flags`. */
   readonly guestMemfd?: GuestMemfd;
@@ -46,7 +49,7 @@ export interface UserspaceMemoryRegion2Input extends UserspaceMemoryRegionInput 
   readonly guestMemfdOffset?: bigint | number;
 }
 
-/** The part of a VM that setting a slot needs. */
+/** The part of a VM that code for its slots requires. */
 export interface SlotOwner {
   /** The VM's identity in traces. */
   readonly traced: Traced;
@@ -56,12 +59,12 @@ export interface SlotOwner {
   readonly refusal: (call: string, errno: number, context: IoctlOptions) => KvmError;
 }
 
-/** The slots of one VM. */
+/** The memory slots of one VM. */
 export class MemorySlots {
   readonly #owner: SlotOwner;
   readonly #spaces = new AddressSpaces();
 
-  /** Starts without slots. */
+  /** Creates an object without slots. */
   constructor(owner: SlotOwner) {
     this.#owner = owner;
   }
@@ -115,7 +118,7 @@ export class MemorySlots {
       const there = `${memory?.byteLength ?? 0} bytes`;
       throw new RangeError(`${where}: memoryOffset ${offset} is beyond ${there}`);
     }
-    // No memory has 2^53 bytes: the number is exact.
+    // No memory has 2^53 bytes, so that the size is exact as a number.
     const memoryOffset = Number(offset);
     const memorySize = size === undefined ? rest : toU64(`${where}: memorySize`, size);
     // Both structs start with the same fields.

@@ -1,10 +1,13 @@
-/** A promise that its owner settles, and that an AbortSignal asks to end. The owner implements the abort. */
+/**
+ * A promise that the code which created it settles, and which an AbortSignal requests to end. The code that created the
+ * promise implements the abort.
+ */
 
 import { describe, refuseUnknown } from "../../options.ts";
 
 /** The option that aborts a run or a wait. */
 export interface AbortOptions {
-  /** Aborting this signal ends it. */
+  /** Aborting this signal ends the run or the wait. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -31,7 +34,7 @@ export function signalOf(where: string, options: AbortOptions): AbortSignal | un
   throw new TypeError(`${where}: signal: expected an AbortSignal, got ${describe(signal)}`);
 }
 
-/** Work in progress. It stops listening to its signal when it settles. */
+/** Work in progress. The work removes its listener from its signal when it settles. */
 export class Abortable<T> {
   readonly promise: Promise<T>;
   #resolve: (value: T) => void = () => undefined;
@@ -43,7 +46,8 @@ export class Abortable<T> {
   #isOver: boolean = false;
 
   /**
-   * Starts; `abort` is called at most once, not before the constructor has returned, and not after the end.
+   * Starts the work; `abort` is called at most once, not before the constructor has returned, and not after the work's
+   * end.
    *
    * @throws the error of the signal's `addEventListener` or `aborted`.
    */
@@ -70,13 +74,13 @@ export class Abortable<T> {
     isReady = true;
   }
 
-  /** Stops listening to the signal, for work that was not started. */
+  /** Removes the listener from the signal, for work that was not started. */
   drop(): void {
     this.#isOver = true;
     try {
       this.#signal?.removeEventListener("abort", this.#listener);
     } catch {
-      // The work has ended and a late event is ignored, so the error has no other effect.
+      // The work has ended and ignores a late event, so this error has no other effect.
       process.emitWarning("an AbortSignal's removeEventListener() has thrown", {
         code: "NODE_KVM_SIGNAL",
       });
@@ -102,7 +106,7 @@ export class Abortable<T> {
   }
 }
 
-/** Reads a signal's reason; an error of its getter is the reason. */
+/** Reads a signal's reason; if its getter throws, the thrown value is the reason. */
 function reasonOf(signal: AbortSignal | undefined): unknown {
   try {
     return signal?.reason;

@@ -1,6 +1,6 @@
 /**
- * A ring with collected writes of a guest, which caused no exit each. vm.registerCoalescedMmio selects the writes.
- * Rings of other owners with KVM's layout work too.
+ * A ring with collected writes of a guest, none of which caused an exit. vm.registerCoalescedMmio selects the writes.
+ * Rings that other code fills in KVM's layout work too.
  */
 import { isBytes } from "../../abi/bytes.ts";
 import { KVM_COALESCED_MMIO_PAGE_OFFSET } from "../../abi/generated/constants.ts";
@@ -12,7 +12,7 @@ import { inspectAs } from "../../inspect.ts";
 export interface CoalescedWrite {
   /** The guest physical address, or the port. */
   readonly physAddr: bigint;
-  /** Whether it was to a port. */
+  /** Whether the write was to a port. */
   readonly isPio: boolean;
   /** 1 to 8 bytes. */
   readonly data: Uint8Array;
@@ -47,9 +47,9 @@ const DATA = offsetOf(CoalescedMmio, "data") / 4;
 const MASKS = Uint32Array.of(0, 0xff, 0xffff, 0xff_ffff, 0xffff_ffff);
 
 /**
- * A ring with the layout of `struct kvm_coalesced_mmio_ring`. Its owner adds writes and this class removes them,
- * possibly at the same time. If the ring is full, the next write of the guest causes an exit. After the vCPU of the
- * mapping was closed, the ring stays empty.
+ * A ring with the layout of `struct kvm_coalesced_mmio_ring`. KVM or the exit filter adds writes and this class removes
+ * them, possibly at the same time. If the ring is full, the next write of the guest causes an exit. After the vCPU of
+ * the mapping was closed, the ring stays empty.
  */
 export class CoalescedRing implements Iterable<CoalescedWrite> {
   /** The number of slots; one slot is always free. */
@@ -123,12 +123,12 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
   /** The number of available writes. */
   #pending(): number {
     const words = this.#words;
-    // The buffer was detached: its vCPU is closed.
+    // The buffer was detached, because its vCPU is closed.
     if (words.length === 0) return 0;
     const first = Atomics.load(words, FIRST);
     const last = Atomics.load(words, LAST);
-    // The owner writes `last` and this class `first`; the guest can write neither. If one of them is beyond the ring's
-    // end, the ring has no readable entries.
+    // The code that fills the ring writes `last` and this class writes `first`; the guest can write neither. If one of
+    // the two indices is beyond the ring's end, the ring has no readable entries.
     if (first >= this.capacity || last >= this.capacity) return 0;
     return (last - first + this.capacity) % this.capacity;
   }
@@ -146,7 +146,7 @@ export class CoalescedRing implements Iterable<CoalescedWrite> {
   }
 }
 
-/** Returns the ring that KVM fills, which follows a vCPU's kvm_run. All vCPUs of a VM share one. */
+/** Returns the ring that KVM fills, which follows a vCPU's kvm_run. All vCPUs of a VM share one such ring. */
 export function coalescedRing(run: Uint8Array): CoalescedRing {
   return new CoalescedRing(run.subarray(START, START + PAGE));
 }

@@ -1,5 +1,6 @@
 /**
- * Rules for exits that a vCPU's runs answer, ignore or collect without JavaScript. native/exit_filter.cc applies them.
+ * Rules for exits that native code answers, ignores or collects during a vCPU's runs, without JavaScript.
+ * native/exit_filter.cc applies them.
  */
 import { describe, refuseMissing, refuseUnknown, toU64 } from "../../options.ts";
 
@@ -46,7 +47,7 @@ export interface MsrRuleInput {
 /** A rule of an exit filter. If several rules match an access, the first applies. */
 export type ExitRuleInput = PioRuleInput | MmioRuleInput | MsrRuleInput;
 
-// struct FilterRule of native/exit_filter.h.
+// The layout of struct FilterRule of native/exit_filter.h.
 const BYTES = 40;
 const [FIRST, LAST, VALUE, SPACE, WRITE, ANSWERS, SIZE] = [0, 8, 16, 24, 28, 32, 36];
 const [PIO, MMIO, MSR] = [0, 1, 2];
@@ -83,7 +84,7 @@ function plain(rule: ExitRuleInput, where: string): Plain {
   if (only === undefined) {
     const members = Array.from(new Set(SPACES.flatMap((one) => one.members)));
     refuseUnknown(where, given, members, "member");
-    throw new TypeError(`${where}: it has none of pio, mmio and msr`);
+    throw new TypeError(`${where}: the rule has none of pio, mmio and msr`);
   }
   refuseUnknown(where, given, only.members, "member");
   const u64 = (name: string, value: unknown): bigint => toU64(`${where}: ${name}`, value);

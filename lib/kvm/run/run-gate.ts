@@ -1,10 +1,10 @@
-/** Stops and continues all vCPUs of one VM. Stopping one vCPU is runner.ts. */
+/** Stops and continues all vCPUs of one VM. runner.ts stops a single vCPU. */
 
 /** A run that was requested and has not ended. */
 export interface GatedRun {
   /** Enters the guest. The run calls {@link RunGate.leave} when it stops or ends. */
   start(): void;
-  /** Requests the run to stop; it is started again later. */
+  /** Requests the run to stop; the gate starts it again later. */
   stop(): void;
   /** Requests the run to end. */
   end(): void;

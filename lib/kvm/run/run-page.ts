@@ -1,6 +1,6 @@
 /**
- * KVM_RUN and its exit as numbers that are read from kvm_run in place, without an object per exit. Exits as values are
- * exit.ts.
+ * KVM_RUN and its exit as numbers that are read from kvm_run in place, without an object per exit. exit.ts has the
+ * exits as values.
  */
 import { exitName } from "../../abi/exits.ts";
 import { Regs, Run, RunIo, RunMmio, SyncRegs } from "../../abi/generated/structs.ts";
@@ -27,7 +27,7 @@ const DATA = (MMIO + offsetOf(RunMmio, "data")) / 4;
 const LEN = (MMIO + offsetOf(RunMmio, "len")) / 4;
 const IS_WRITE = MMIO + offsetOf(RunMmio, "isWrite");
 
-/** The access to a vCPU that its page needs. */
+/** The access to a vCPU that a RunPage requires. */
 export interface PageOfVcpu {
   /** Calls KVM_RUN; returns its result or `-errno`. */
   readonly enter: () => number;
@@ -49,7 +49,7 @@ export class RunPage {
    * the indices). Reading one allocates a bigint; {@link regWords} does not allocate.
    */
   readonly regs: BigUint64Array;
-  /** The same registers as two 32-bit words each, the low word first. */
+  /** The general registers as two 32-bit words each, the low word first. */
   readonly regWords: Uint32Array;
 
   /** The index of each register in {@link regs}. */
@@ -123,7 +123,7 @@ export class RunPage {
     }
   }
 
-  /** Answers a read with the low `size` bytes. */
+  /** Answers a read of a port with the low `size` bytes. */
   set ioValue(value: number) {
     const at = this.#words[DATA_OFFSET] ?? 0;
     switch (this.ioSize) {
@@ -158,7 +158,7 @@ export class RunPage {
     return this.#words[DATA] ?? 0;
   }
 
-  /** Answers a read: its first four bytes. */
+  /** Answers an MMIO read with its first four bytes. */
   set mmioLow(value: number) {
     this.#words[DATA] = value;
   }
@@ -168,7 +168,7 @@ export class RunPage {
     return this.#words[DATA + 1] ?? 0;
   }
 
-  /** Answers a read: its last four bytes. */
+  /** Answers an MMIO read with its last four bytes. */
   set mmioHigh(value: number) {
     this.#words[DATA + 1] = value;
   }
@@ -213,7 +213,12 @@ export class RunPage {
     for (const { name, type, offset } of SyncRegs.fields) {
       const part = (value as Readonly<Record<string, object | undefined>>)[name];
       if (part === undefined || typeof type !== "object" || "of" in type) continue;
-      refusePartial(`${where}: ${name}`, type, part, "; read getSyncRegs() first and change that");
+      refusePartial(
+        `${where}: ${name}`,
+        type,
+        part,
+        "; read getSyncRegs() first and change the result",
+      );
       this.#bytes.set(encoded.subarray(offset, offset + type.size), SYNC + offset);
     }
   }

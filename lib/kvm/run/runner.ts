@@ -1,4 +1,7 @@
-/** Runs one vCPU, on the calling thread or on its own thread: KVM_RUN, kicks, pauses, exits. Its methods are vcpu.ts. */
+/**
+ * Runs one vCPU, on the calling thread or on its own thread: KVM_RUN, kicks, pauses, exits. vcpu.ts has the public
+ * methods.
+ */
 import { constants } from "node:os";
 import { Run } from "../../abi/generated/structs.ts";
 import { offsetOf } from "../../abi/struct.ts";
@@ -68,7 +71,7 @@ export interface RunOwner {
 interface Pending {
   /** The answers that were written into `kvm_run` before the run, for traces. */
   readonly replies: ReturnType<typeof traceRun>;
-  /** Whether the run shall end. A pause may have stopped it before. */
+  /** Whether the run must end. A pause may have stopped the run before. */
   isKicked: boolean;
   readonly ended: Abortable<Exit>;
 }
@@ -91,7 +94,7 @@ export class Runner {
   #unpublished: ReturnType<typeof traceExit>;
   /** The ring for writes that the exit filter collects. */
   #filtered: NativeMapping | undefined;
-  /** Native code holds a weak reference to it while nothing runs. */
+  /** Native code holds only a weak reference to the ring while no run is active. */
   readonly #done = (result: number): void => this.#settle(result);
   readonly #gated: GatedRun = {
     start: () => this.#start(),
@@ -237,7 +240,9 @@ export class Runner {
     };
   }
 
-  /** Throws if the vCPU was closed, or if it runs on its own thread, where the kernel would block other calls. */
+  /**
+   * Throws if the vCPU was closed, or if it runs on its own thread, because the kernel would then block other calls.
+   */
   expectOpen(): void {
     this.#open();
   }

@@ -1,10 +1,13 @@
-/** An async generator whose `return()` and `throw()` interrupt a pending `next()`. Its owner defines the steps. */
+/**
+ * An async generator whose `return()` and `throw()` interrupt a pending `next()`. The code that creates it defines the
+ * steps.
+ */
 
 /** The steps of a generator. */
 export interface Stepping<T> {
   /** Does the next step; `undefined` ends the generator. */
   readonly next: (steps: { readonly isOver: boolean }) => Promise<T | undefined>;
-  /** Requests the current step to end soon. Called at most once, and only during a step. */
+  /** Requests that the current step ends soon. Called at most once, and only during a step. */
   readonly stop: () => void;
 }
 
@@ -19,7 +22,7 @@ export class Steps<T> implements AsyncGenerator<T, void> {
   #isInside: boolean = false;
   /** The number of requested steps that have not ended. */
   #pending = 0;
-  /** Settles when all earlier requests have. */
+  /** Settles when all earlier requests have settled. */
   #before: Promise<unknown> = Promise.resolve();
 
   /** Creates the generator; the first {@link next} starts the first step. */

@@ -1,9 +1,12 @@
-/** The waiters of an eventfd, served in their order. Reading its counter and closing it are host-file.ts. */
+/**
+ * The waiters of an eventfd, served in the order of their calls. host-file.ts reads the eventfd's counter and closes
+ * it.
+ */
 import type { NativeHostFile } from "../../native.ts";
 import { refused } from "../refused.ts";
 import { Abortable, type AbortOptions } from "./abortable.ts";
 
-/** The promises of an eventfd's signals. While there is a waiter, the event loop watches the file. */
+/** The promises of an eventfd's signals. While there is a waiter, the event loop watches the eventfd. */
 export class WaitQueue {
   readonly #label: string;
   readonly #take: () => bigint;
@@ -21,7 +24,7 @@ export class WaitQueue {
     return this.#waiters.length === 0;
   }
 
-  /** Adds a waiter. `file` is called last, because reading the signal may run code that closes the file. */
+  /** Adds a waiter. `file` is called last, because reading the signal may run code that closes the eventfd. */
   add(file: () => NativeHostFile, options: AbortOptions): Promise<bigint> {
     const waiter = new Abortable<bigint>(options, (reason) => {
       this.#leave(waiter);
@@ -37,7 +40,7 @@ export class WaitQueue {
     return waiter.promise;
   }
 
-  /** Rejects all waiters with the error; the file may be closed already. */
+  /** Rejects all waiters with the error; the eventfd may be closed already. */
   rejectAll(reason: unknown): void {
     this.#unwatch();
     for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);

@@ -1,6 +1,6 @@
 /**
- * Reads what the checks of a state need from a VM and its vCPUs, and checks that the vCPUs belong to the VM. The rules
- * are state/check.ts.
+ * Reads what the checks of a state need from a VM and its vCPUs, and checks that the vCPUs belong to the VM.
+ * state/check.ts has the rules.
  */
 import { toList } from "../../options.ts";
 import { findMisfits, type Target, type TargetVcpu } from "../../state/check.ts";
@@ -11,7 +11,7 @@ import type { Handle } from "../handle.ts";
 import type { Origin } from "../origin.ts";
 import { readPart } from "./state-part.ts";
 
-/** The part of a vCPU that the checks need. */
+/** The part of a vCPU that the checks require. */
 interface CheckedVcpu extends Handle {
   readonly id: number;
   readonly vm: object;
@@ -40,7 +40,7 @@ export function vcpusOf<T extends CheckedVcpu>(
       throw new TypeError(`${where}: vcpus[${i}] is not a vCPU`);
     }
     if (vcpu.vm !== vm) throw new TypeError(`${where}: ${vcpu.label} is of another VM`);
-    if (seen.has(vcpu)) throw new TypeError(`${where}: ${vcpu.label} is given twice`);
+    if (seen.has(vcpu)) throw new TypeError(`${where}: ${vcpu.label} is listed twice`);
     seen.add(vcpu);
   }
   return all;

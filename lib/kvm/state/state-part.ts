@@ -1,6 +1,6 @@
 /**
- * Reads and writes one part of a saved state, defined by its row in state/parts.ts. The list of parts and their order
- * are vcpu-state.ts and vm-state.ts.
+ * Reads and writes one part of a saved state, defined by its row in state/parts.ts. vcpu-state.ts and vm-state.ts have
+ * the list of parts and their order.
  */
 import { Irqchip } from "../../abi/generated/structs.ts";
 import { encode, offsetOf, read, write } from "../../abi/struct.ts";
@@ -49,7 +49,7 @@ export function writePart(handle: Handle, part: Part, value: unknown, origin: Or
   handle.ioctl(set, argumentFor(part, toBytes(part.shape, value), origin), { explain });
 }
 
-/** The number of bytes that KVM may write or read, if the struct does not contain it. */
+/** The number of bytes that KVM may write or read, if the struct itself does not contain it. */
 function capacity({ size, get }: Part, origin: Origin): number {
   return Math.max(get.size, size === undefined ? 0 : origin.checkExtension(size.capability));
 }
@@ -82,7 +82,7 @@ function argumentFor(part: Part, bytes: Uint8Array, origin: Origin): Uint8Array 
   }
   if (sentAs !== undefined && set.struct !== undefined) write(set.struct, sentAs as never, bytes);
   if (size === undefined || size.field !== undefined) return bytes;
-  // KVM reads the size of this vCPU's area, which may be larger than the saved one.
+  // KVM reads as many bytes as this vCPU's area has, which may be more than the saved area has.
   const whole = new Uint8Array(Math.max(bytes.length, capacity(part, origin)));
   whole.set(bytes);
   return whole;

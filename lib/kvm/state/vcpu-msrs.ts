@@ -1,6 +1,6 @@
 /**
- * The MSRs of a saved vCPU: reading all that are readable, writing them back, and the TSC. Their order is
- * state/msrs.ts; batches are calls/msrs.ts.
+ * The MSRs of a saved vCPU: reading all that are readable, writing them back, and the TSC. state/msrs.ts has the order
+ * of the MSRs, and calls/msrs.ts the batches.
  */
 import { KVM_GET_MSRS, KVM_SET_MSRS } from "../../abi/generated/ioctls.ts";
 import type { CpuidEntry2, MsrEntry } from "../../abi/generated/structs.ts";
@@ -15,7 +15,7 @@ import type { Origin } from "../origin.ts";
 
 const PART = partNamed("msrs");
 
-/** Lists the MSRs that are saved: KVM's list, and saved MSRs that it does not list. */
+/** Lists the MSRs that are saved: KVM's list, and further MSRs of a saved state that are not in KVM's list. */
 export function msrsToSave(
   vcpu: Handle,
   origin: Origin,
@@ -25,7 +25,7 @@ export function msrsToSave(
   return Array.from(new Set([...origin.msrIndexList(), ...unlistedMsrs(mcgCap, cpuid)]));
 }
 
-/** Reads those of the MSRs that KVM can read, in their order. */
+/** Reads those of the given MSRs that KVM can read, in the given order. */
 export function readable(vcpu: Handle, indices: Iterable<number>): readonly MsrEntry[] {
   const got: MsrEntry[] = [];
   for (let rest = Array.from(indices); rest.length > 0; ) {
@@ -65,7 +65,7 @@ export function readTsc(vcpu: Handle): MsrEntry | undefined {
   return readable(vcpu, [MSRS.MSR_IA32_TSC])[0];
 }
 
-/** Bit 62: a value far from any TSC. */
+/** Bit 62 is set: a value that is far from any TSC. */
 const FAR = 1n << 62n;
 const distance = (a: bigint, b: bigint): bigint => (a < b ? b - a : a - b);
 
@@ -73,9 +73,9 @@ const distance = (a: bigint, b: bigint): bigint => (a < b ? b - a : a - b);
  * Writes the TSC, and returns its index if KVM rejects it.
  *
  * If a value is within a second of the value that KVM expects after another write, KVM assumes an attempt to
- * synchronise vCPUs, and ignores it (x86.c:kvm_synchronize_tsc). That is right between the vCPUs of one VM. But before
- * Linux 6.7, creating a vCPU counts as such a write, and later the first restore does: KVM would ignore the TSC of a
- * young guest, or the second restore. Writing a distant value first prevents this.
+ * synchronise vCPUs, and ignores it (x86.c:kvm_synchronize_tsc). KVM's assumption is right between the vCPUs of one VM.
+ * But before Linux 6.7, creating a vCPU counts as such a write, and later the first restore does: KVM would ignore the
+ * TSC of a young guest, or the second restore. Writing a distant value first prevents this.
  */
 export function writeTsc(vcpu: Handle, entry: MsrEntry | undefined): readonly number[] {
   if (entry === undefined) return [];
@@ -88,8 +88,8 @@ export function writeTsc(vcpu: Handle, entry: MsrEntry | undefined): readonly nu
 }
 
 /**
- * Stops the timers behind MSRs that are restored late, so that no old timer fires into the restored local APIC. KVM
- * rejects an MSR here only if it also rejects it later.
+ * Stops the timers behind MSRs that are restored late, so that no old timer fires into the restored local APIC. If KVM
+ * rejects an MSR here, it also rejects it later.
  */
 export function disarm(vcpu: Handle, late: readonly MsrEntry[]): void {
   setMsrs(

@@ -1,6 +1,6 @@
 /**
- * The state of vCPUs as values: reading it, and writing it in the order of state/parts.ts. A single part is
- * state-part.ts, MSRs are vcpu-msrs.ts.
+ * The state of vCPUs as values: reading it, and writing it in the order of state/parts.ts. A single part is in
+ * state-part.ts, and MSRs are in vcpu-msrs.ts.
  */
 
 import { KVM_MP_STATE_SIPI_RECEIVED } from "../../abi/generated/constants.ts";
@@ -37,7 +37,7 @@ export interface SaveStateOptions {
   readonly msrs?: Iterable<number>;
 }
 
-/** The part of a vCPU that this file needs. */
+/** The part of a vCPU that this file requires. */
 export interface StatefulVcpu extends Handle {
   readonly id: number;
   /** The vCPU's VM. */
@@ -46,7 +46,10 @@ export interface StatefulVcpu extends Handle {
   setCpuid2(entries: Iterable<CpuidEntry2>): void;
 }
 
-/** Reads the state of vCPUs, each part from all vCPUs before the next, so that a part is of nearly the same time. */
+/**
+ * Reads the state of vCPUs: each part from all vCPUs before the next part, so that a part is read at nearly the same
+ * time from all.
+ */
 export function saveVcpus(
   vcpus: readonly StatefulVcpu[],
   origin: Origin,
@@ -61,7 +64,7 @@ export function saveVcpus(
       if (!isSaved) values.set(part.name, read(vcpu, part, origin, msrs));
     }
   }
-  // In direct succession, because KVM does not synchronise TSCs that are a second apart.
+  // The TSCs are read in direct succession, because KVM does not synchronise TSCs that are a second apart.
   const tscs = vcpus.map(readTsc);
   return all.map(({ vcpu, values }, i) => {
     const parts = VCPU_PARTS.filter(({ name }) => values.get(name) !== undefined);
@@ -90,8 +93,8 @@ function withTsc(state: VcpuState, tsc: MsrEntry | undefined): VcpuState {
 /** The options for restoring. */
 export interface RestoreStateOptions {
   /**
-   * Whether to read and compare every part after all were written; the default is true. It costs about as much as
-   * saving the same parts.
+   * Whether to read and compare every part after all parts were written; the default is true. The comparison costs
+   * about as much as saving the same parts.
    */
   readonly readBack?: boolean;
 }
@@ -108,7 +111,7 @@ export function writeVcpus(pairs: readonly VcpuPair[], origin: Origin): Refused 
   const addRefused = (vcpu: StatefulVcpu, indices: readonly number[]): void => {
     for (const index of indices) refused.get(vcpu)?.add(index);
   };
-  // Otherwise the completion of a pending exit would change the restored registers.
+  // The pending exit is completed first. Otherwise its completion would change the restored registers.
   for (const [vcpu] of pairs) vcpu.completeExit(() => {});
   for (const part of VCPU_PARTS) {
     for (const [vcpu, state] of pairs) addRefused(vcpu, write(vcpu, part, state, origin));
@@ -135,7 +138,7 @@ function write(
     disarm(vcpu, late);
     return writeMsrs(vcpu, early);
   } else if (part.set.kind !== "value" || readPart(vcpu, part, origin) !== value) {
-    // A setting that is already right is not written, because writing it could need a capability.
+    // A setting that already has the saved value is not written, because the write could require a capability.
     writePart(vcpu, part, value, origin);
   }
   return [];
@@ -143,7 +146,7 @@ function write(
 
 /**
  * Reads every written part in the order of saving, and returns each value that differs. The reads have the side effects
- * of a save, and no other; a part whose read would change the vCPU is left out.
+ * of a save, and no other; a part whose read would change the vCPU is omitted.
  */
 export function vcpuDifferences(
   pairs: readonly VcpuPair[],

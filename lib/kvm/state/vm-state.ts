@@ -1,6 +1,6 @@
 /**
- * A VM's state as a value: its vCPUs, interrupt controllers, timer and clock. A single part is state-part.ts, vCPUs are
- * vcpu-state.ts. The caller saves guest memory.
+ * A VM's state as a value: its vCPUs, interrupt controllers, timer and clock. A single part is in state-part.ts, and
+ * vCPUs are in vcpu-state.ts. The caller saves guest memory.
  */
 import { refuseNonBooleans, refuseUnknown } from "../../options.ts";
 import { refuseDifferences, refuseMisfits, type StateFinding } from "../../state/error.ts";

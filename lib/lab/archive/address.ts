@@ -5,9 +5,9 @@ import { runOk } from "../process/command.ts";
 
 /** The address of an archive. */
 export interface ArchiveAddress {
-  /** The URI above `dists/` and `pool/`. */
+  /** The URI of the archive above `dists/` and `pool/`. */
   readonly main: string;
-  /** The same URI of the security archive; `undefined` if there is none. */
+  /** The same URI of the archive for security updates; `undefined` if this machine's apt has none. */
   readonly security: string | undefined;
 }
 
@@ -21,9 +21,9 @@ const SECURITY_SUITE = /-security|\/updates$/;
  * @throws {@link LabError} `ERR_LAB_ARCHIVE` if the configuration names none.
  */
 export async function configuredArchive(signal?: AbortSignal): Promise<ArchiveAddress> {
-  // apt parses its own configuration, in every format; --no-release-info also lists sources that were never fetched.
+  // apt itself parses its configuration, in every format; --no-release-info also lists sources that were never fetched.
   const format = "$(REPO_URI) $(RELEASE) $(COMPONENT)";
-  // The lists of packages are left out, because apt would parse them for half a second.
+  // The query leaves out the package lists, because apt would need half a second to parse them.
   const lists = "Dir::State::lists=/dev/null/none";
   const args = ["indextargets", "-o", lists, "--no-release-info", "--format", format];
   const lines = String(await runOk("apt-get", args, { signal })).split("\n");
@@ -33,10 +33,10 @@ export async function configuredArchive(signal?: AbortSignal): Promise<ArchiveAd
     .map(([uri = "", suite = ""]) => ({ uri: uri.replace(/\/+$/, ""), suite }));
   const security = sources.find(({ suite }) => SECURITY_SUITE.test(suite))?.uri;
   const archives = sources.filter(({ suite }) => !SECURITY_SUITE.test(suite));
-  // Other distributions also use these suite names, but rarely this path.
+  // Other distributions also use these suite names, but rarely this path of the URI.
   const main = (archives.find(({ uri }) => uri.endsWith("/debian")) ?? archives[0])?.uri;
   if (main === undefined) {
-    const remedy = "name one with --mirror, as in http://HOST/debian";
+    const remedy = "name an archive with --mirror, as in http://HOST/debian";
     const sentence = `this machine's apt configuration names no Debian archive; ${remedy}`;
     throw new LabError("ERR_LAB_ARCHIVE", sentence);
   }

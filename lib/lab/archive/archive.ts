@@ -16,11 +16,11 @@ import type { ArchiveAddress } from "./address.ts";
 export interface Package {
   readonly name: string;
   readonly version: string;
-  /** The first suite that contains it. */
+  /** The oldest suite that contains the package. */
   readonly suite: string;
-  /** The size of its file. */
+  /** The size of the package's file. */
   readonly bytes: number;
-  /** The size of its content. */
+  /** The size of the file's content after unpacking. */
   readonly unpacked: number;
   readonly sha256: string;
 }
@@ -44,7 +44,7 @@ export interface Lists {
   readonly missing: readonly string[];
 }
 
-/** The suites with kernels of interest, oldest first. The archive may have removed some of them. */
+/** The suites with kernels of interest, oldest first. The archive may have removed some of these suites. */
 const SUITES = [
   "bullseye",
   "bullseye-security",
@@ -58,7 +58,7 @@ const SUITES = [
   "experimental",
 ] as const;
 
-/** Debian 13 and later also name it .pgp. */
+/** Debian 13 and later also name this keyring .pgp. */
 const KEYRINGS = [
   "/usr/share/keyrings/debian-archive-keyring.gpg",
   "/usr/share/keyrings/debian-archive-keyring.pgp",
@@ -75,10 +75,10 @@ const NETWORK_OPTION = /^Acquire::(?!IndexTargets|Languages|GzipIndexes|PDiffs)\
 /** Options that make apt accept unsigned data, or weaken the checks of gpgv and TLS; they are never copied. */
 const WEAKENING = /^Acquire::(?:\S+::)?(?:Allow|Verify-|Check-|Max-|Min-|gpgv|sqv)/i;
 
-/** The settings with which apt uses the lab's configuration. */
+/** The settings that make apt use the lab's configuration. */
 interface Setup {
   readonly env: Readonly<Record<string, string>>;
-  /** Arguments with the paths of its folders. */
+  /** Command-line arguments with the paths of the lab's folders. */
   readonly places: readonly string[];
 }
 
@@ -87,7 +87,7 @@ export class Archive {
   readonly #cache: LabCache;
   readonly #address: ArchiveAddress;
 
-  /** Stores both; apt is not run yet. */
+  /** Stores the archive and the folders; does not run apt. */
   constructor(cache: LabCache, address: ArchiveAddress) {
     this.#cache = cache;
     this.#address = address;
@@ -160,7 +160,7 @@ export class Archive {
   /**
    * Downloads the upstream archive of a source package into a folder; returns its path.
    *
-   * The package's other files are not needed and may have been removed.
+   * The other files of the source package are not needed, and the archive may have removed them.
    *
    * @throws {@link LabError} `ERR_LAB_NETWORK`, `ERR_LAB_GONE` or `ERR_LAB_DAMAGED`.
    */
@@ -179,14 +179,14 @@ export class Archive {
     const path = join(folder, file);
     if (!existsSync(path)) {
       if (output.status === 0) {
-        throw new LabError("ERR_LAB_GONE", `the source package ${name} has no ${file} any more`);
+        throw new LabError("ERR_LAB_GONE", `the source package ${name} no longer contains ${file}`);
       }
       throw await downloadError(output, [wanted], folder);
     }
     if ((await sha256(path)) === wanted.sha256) return path;
     await rm(path);
     const what = `${file} is not the expected file (sha256 ${wanted.sha256})`;
-    throw new LabError("ERR_LAB_DAMAGED", `${what}; it was removed: fetch it again`);
+    throw new LabError("ERR_LAB_DAMAGED", `${what}; the file was removed: fetch it again`);
   }
 
   async #packages(
@@ -224,8 +224,8 @@ export class Archive {
   ): Promise<Setup> {
     const apt = await this.#cache.folder(folder);
     const lists = await this.#cache.folder(folder, "lists");
-    // The network options of this machine (proxies, certificates, timeouts) also apply here; other options, such as
-    // hooks after an update, do not.
+    // The network options of this machine (proxies, certificates, timeouts) also apply here, but other options do not,
+    // such as hooks after an update.
     const dump = String(await runOk("apt-config", ["dump", "Acquire"], { signal }));
     const configuration = [
       ...dump.split("\n").filter((line) => NETWORK_OPTION.test(line) && !WEAKENING.test(line)),
@@ -234,7 +234,7 @@ export class Archive {
       'Acquire::PDiffs "false";',
       'APT::Architecture "amd64";',
       'APT::Architectures { "amd64"; };',
-      // Otherwise apt changes from root to a user that cannot read a cache in a home folder.
+      // Otherwise apt, started as root, changes to a user that cannot read a cache in a home folder.
       'APT::Sandbox::User "root";',
       'Dir::Etc::main "/dev/null";',
       'Dir::Etc::parts "/dev/null";',
@@ -261,7 +261,7 @@ export class Archive {
 
   #sources(): string {
     const keyring = KEYRINGS.find((path) => existsSync(path)) ?? KEYRINGS[0];
-    // The list of an old suite has expired, but its packages are still needed.
+    // The Release file of an old suite has expired, but the suite's packages are still needed.
     const options = `[arch=amd64 signed-by=${keyring} check-valid-until=no]`;
     const { main, security } = this.#address;
     return SUITES.map((suite) => {
@@ -283,7 +283,10 @@ function failures({ stdout, stderr }: Output): Map<string, string> {
     /^[EW]: The repository '\S+ ([\w-]+) \S+' is not signed\.?$/gm,
   )) {
     const why = failed.get(suite);
-    failed.set(suite, why === undefined ? "it is not signed" : `it is not signed: ${why}`);
+    failed.set(
+      suite,
+      why === undefined ? "its index is not signed" : `its index is not signed: ${why}`,
+    );
   }
   return failed;
 }
@@ -329,11 +332,12 @@ async function downloadError(
   const words = errors.map((line) => line.slice(2).trim()).join("; ");
   if (/Hash Sum mismatch|unexpected size/.test(stderr)) {
     await rm(folder, { recursive: true, force: true });
-    const remedy = "it was removed; fetch it again, or from another archive with --mirror";
+    const remedy =
+      "the damaged file was removed; fetch it again, or from another archive with --mirror";
     return new LabError("ERR_LAB_DAMAGED", `${what}: the package is damaged: ${words}; ${remedy}`);
   }
   if (/Unable to locate package|was not found|no longer|404/.test(stderr)) {
-    const remedy = "`node-kvm lab kernels` lists the kernels that it has now";
+    const remedy = "`node-kvm lab kernels` lists the kernels that the archive has now";
     return new LabError(
       "ERR_LAB_GONE",
       `${what}: the archive no longer has it: ${words}; ${remedy}`,
@@ -353,7 +357,7 @@ async function checkedFile(wanted: Package, folder: string): Promise<string> {
   if ((await sha256(path)) === wanted.sha256) return path;
   await rm(path);
   const what = `${basename(path)} is not the package that the archive's list names`;
-  throw new LabError("ERR_LAB_DAMAGED", `${what}; it was removed: fetch it again`);
+  throw new LabError("ERR_LAB_DAMAGED", `${what}; the file was removed: fetch it again`);
 }
 
 function isSecurity(suite: string): boolean {

@@ -10,7 +10,7 @@ const KIND = "tools";
 
 /**
  * Downloads a package with this machine's apt configuration, unless it is in the cache; returns the folder of its
- * files. A damaged copy in the cache is replaced.
+ * files. Replaces a damaged copy in the cache.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` with the package's name, if it cannot be downloaded.
  */

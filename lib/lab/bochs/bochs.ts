@@ -17,7 +17,7 @@ import {
 import { ROM_ADDRESS, writeDisk } from "./disk.ts";
 import type { BochsParts } from "./parts.ts";
 
-/** The boot, and the files that it needs. */
+/** The options of a boot, and the files that it needs. */
 export interface BochsOptions extends BootOptions {
   readonly parts: BochsParts;
   /** An empty folder for this machine. */
@@ -25,8 +25,8 @@ export interface BochsOptions extends BootOptions {
 }
 
 /**
- * The kernel's command line. Mitigations and KASLR are left out to save time;
- * clearcpuid=580 is FSRM, with which the models that have it end in a double fault at boot.
+ * The kernel's command line. Mitigations and KASLR are disabled to save time; clearcpuid=580 disables FSRM, because CPU
+ * models with FSRM end in a double fault at boot.
  */
 const APPEND = `console=ttyS0,115200 ${KERNEL_ARGUMENTS} nokaslr mitigations=off clearcpuid=580`;
 
@@ -39,10 +39,11 @@ export function isAmdModel(cpu: string): boolean {
 }
 
 /**
- * Returns Bochs's configuration. File names without a folder are in Bochs's working directory.
+ * Returns Bochs's configuration. Bochs opens file names without a folder in its working directory.
  *
- * `ips` is the number of instructions in a second of the guest's time. This value with `sync=none` was measured to be
- * the fastest; idle time is skipped. Ports are files to which each byte is written at once.
+ * `ips` is the number of instructions in a second of the guest's time. With `sync=none`, this value of `ips` was
+ * measured to be the fastest; idle time of the guest is skipped. The serial ports are files to which Bochs writes each
+ * byte at once.
  */
 export function bochsConfiguration(
   options: Pick<BochsOptions, "cpu" | "memory"> & {
@@ -104,7 +105,7 @@ function portFile(folder: string, port: number): string {
   return join(folder, `port${port}`);
 }
 
-/** Passes on the bytes that are appended to the ports' files, until the last one after the end. */
+/** Passes on the bytes that Bochs appends to the ports' files, including those of the last read after its end. */
 function follow(folder: string, hear: Hear): () => void {
   const buffer = Buffer.alloc(2 ** 16);
   const files = new Map<number, number>();
@@ -134,7 +135,7 @@ function follow(folder: string, hear: Hear): () => void {
   };
 }
 
-/** Bochs creates a port's file with its first byte. */
+/** Bochs creates a port's file when it writes the first byte. */
 function openIfThere(path: string): number | undefined {
   try {
     return openSync(path, "r");
@@ -144,7 +145,7 @@ function openIfThere(path: string): number | undefined {
   }
 }
 
-/** Bochs's exit status is useless, because it treats a power-off as a panic. Its complaints are in its output. */
+/** Bochs's exit status is useless, because Bochs treats a power-off as a panic. Bochs reports errors in its output. */
 function complaint(output: string): string {
   const lines = output.split("\n").map((line) => line.trim());
   const panics = lines.filter((line) => /panic|error|unknown|not supported/i.test(line));

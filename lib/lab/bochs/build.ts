@@ -1,6 +1,6 @@
 /**
- * Builds Bochs into the cache from Debian's source package. This package contains nothing of Bochs except the four
- * changed lines that KVM needs.
+ * Builds Bochs into the cache from Debian's source package. This package contains nothing of Bochs except four changed
+ * source lines, without which KVM does not work.
  */
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
@@ -38,7 +38,7 @@ const SOURCE = {
 /** One change of the source. */
 export interface SourceFix {
   readonly file: string;
-  /** Matches in one place. */
+  /** The text that is replaced, which matches in exactly one place. */
   readonly find: RegExp;
   readonly put: string;
   readonly why: string;
@@ -64,7 +64,7 @@ export const FIXES: readonly SourceFix[] = [
   },
   {
     file: "cpu/flag_ctrl_pro.cc",
-    // This is in the branch for a guest whose interrupts SVM masks for itself.
+    // This line is in the branch for a guest whose host intercepts interrupts with SVM's virtual interrupt masking.
     find: /(?<=in_svm_guest && SVM_V_INTR_MASKING\) \{\n(?:(?! {2}\}).*\n){0,8}) {5}mask_event\(BX_EVENT_SVM_VIRQ_PENDING\);$/m,
     put: "     if (SVM_HOST_IF) unmask_event(BX_EVENT_PENDING_INTR | BX_EVENT_PENDING_LAPIC_INTR);\n$&",
     why: IF_ZERO,
@@ -82,7 +82,7 @@ const CONFIGURE = [
   ...["--enable-avx", "--enable-evex", "--enable-cet", "--enable-protection-keys"],
   ...["--enable-memtype", "--enable-pci", "--enable-all-optimizations"],
   ...["--enable-repeat-speedups", "--enable-fast-function-calls", "--enable-handlers-chaining"],
-  // One CPU and no debugger are twice as fast. Without a display, no terminal is needed.
+  // A Bochs with one CPU and without a debugger is twice as fast. Without a display, Bochs needs no terminal.
   ...["--disable-docbook", "--disable-plugins", "--with-nogui"],
   ...["CXXFLAGS=-O3 -fomit-frame-pointer", "CFLAGS=-O3"],
 ];
@@ -97,7 +97,7 @@ const TOOLS = {
 } as const;
 
 /**
- * Builds Bochs, unless the cache has it; returns the program's path. Takes about two minutes.
+ * Builds Bochs, unless the cache has it; returns the program's path. A build takes about two minutes.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` with the name of a missing package; `ERR_LAB_DAMAGED` if the source is
  *   not the one that the fixes are for.

@@ -1,10 +1,10 @@
 /**
- * The disk with which Bochs, which has no `-kernel`, starts a kernel: it contains the data that a boot loader would
- * read from files, and an option ROM copies it into memory and starts the kernel.
+ * The disk from which Bochs starts a kernel, because Bochs has no option `-kernel`: the disk contains the data that a
+ * boot loader would read from files, and an option ROM copies the data into memory and starts the kernel.
  *
  * The PC's BIOS calls an option ROM before it searches for a boot device, so no partition, file system or boot loader
- * is needed. The kernel's first line appears 2.5 s after the start of Bochs, with 140 MB to read, which therefore
- * need not be compressed. The kernel's side is described in Documentation/arch/x86/boot.rst.
+ * is needed. The kernel's first line appears 2.5 s after the start of Bochs, although the ROM reads 140 MB, so the
+ * files need not be compressed. The kernel's side is described in Documentation/arch/x86/boot.rst.
  */
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { Assembler, mem } from "../../guest/index.ts";
@@ -26,16 +26,16 @@ export const ROM_ADDRESS = 0xd0000;
 const ROM_BYTES = 2048;
 
 const SECTOR = 512;
-/** Bochs counts whole cylinders: 16 heads of 63 sectors. */
+/** Bochs's disks have whole cylinders: 16 heads of 63 sectors. */
 const CYLINDER = 16 * 63 * SECTOR;
-/** The most that one command of the disk reads: 65536 sectors, reduced so that each read ends at a MiB. */
+/** The most sectors that one READ SECTORS EXT command reads: 65536, reduced so that each read ends at a MiB. */
 const MOST_SECTORS = 63 * 1024;
 
-/** The addresses of the parts, from boot.rst. */
+/** The addresses in memory of the parts of a kernel, from boot.rst. */
 const SETUP = 0x90000;
 const HEAP_END = 0xe000;
 const PROTECTED = 0x100000;
-/** The BIOS keeps its ACPI tables at the end of memory. */
+/** The BIOS stores its ACPI tables at the end of memory. */
 const TABLES = 2 ** 20;
 
 /** A run of sectors that the ROM copies into memory. */

@@ -5,22 +5,22 @@ import { unpackedPackage } from "../archive/debian-package.ts";
 import type { LabCache } from "../cache/cache.ts";
 import { LabError } from "../error.ts";
 
-/** The paths of the parts. */
+/** The paths of the emulator and of the BIOS images. */
 export interface BochsParts {
   readonly program: string;
   readonly bios: string;
   readonly vgaBios: string;
 }
 
-/** The cache entry of `buildBochs`. */
+/** The cache entry that `buildBochs` makes. */
 export const BUILT = { kind: "tools", name: "bochs-3.0-fixed", program: "bochs" } as const;
 
-/** The packages of the BIOS images, and their paths in them. */
+/** The packages of the BIOS images, and the paths of the images in these packages. */
 const BIOS = { package: "bochsbios", path: "/usr/share/bochs/BIOS-bochs-latest" } as const;
 const VGA_BIOS = { package: "vgabios", path: "/usr/share/vgabios/vgabios.bin" } as const;
 
 /**
- * Finds the parts; BIOS images that are not installed are downloaded into the cache.
+ * Finds the emulator and the BIOS images; images that are not installed are downloaded into the cache.
  *
  * @param program - the user's own emulator; by default `$NODE_KVM_BOCHS`, else the one in the cache.
  * @throws {@link LabError} `ERR_LAB_TOOL` if the emulator or a BIOS is missing; `ERR_LAB_DAMAGED` if the cache's

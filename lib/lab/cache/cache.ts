@@ -1,5 +1,5 @@
 /**
- * The lab's cache on disk: entries that exist completely or not at all. manifest.ts has the checksums of an entry,
+ * The lab's cache on disk: each entry exists completely or not at all. manifest.ts has the checksums of an entry,
  * file-lock.ts the locks, owner.ts the owner of a temporary file, usage.ts sizes and removal. The code that builds an
  * entry defines its content: kernels/kernel-entry.ts, machine/guest.ts, machine/snapshot.ts, bochs/build.ts.
  *
@@ -39,11 +39,11 @@ export interface CacheEntry {
   /** Its kind: `"kernels"`. */
   readonly kind: string;
   readonly name: string;
-  /** Its folder, whose content must not be changed. */
+  /** The entry's folder, whose content must not be changed. */
   readonly path: string;
-  /** The total size of its files. */
+  /** The total size of the entry's files. */
   readonly bytes: number;
-  /** The properties that its builder stored. */
+  /** The properties that the code that built the entry stored. */
   readonly about: Readonly<Record<string, string>>;
 }
 
@@ -59,7 +59,7 @@ export interface Scratch extends AsyncDisposable {
   readonly path: string;
 }
 
-/** The file that lists an entry's files. Its modification time is the time of the last use. */
+/** The file that lists an entry's files. The modification time of this file is the time of the entry's last use. */
 export const MANIFEST = "manifest.json";
 /** The folders of unfinished entries and of locks. */
 const OWN_FOLDERS: readonly string[] = ["building", "locks"];
@@ -108,7 +108,7 @@ export class LabCache {
     return new LabCache(join(isAbsolute(shared) ? shared : join(home(), ".cache"), "node-kvm"));
   }
 
-  /** Returns a folder for data that later processes reuse: lists, partial downloads. */
+  /** Returns a folder for data that later processes reuse: package lists and partial downloads. */
   async folder(...names: readonly string[]): Promise<string> {
     const path = join(this.root, ...names);
     await this.#checkOwner();
@@ -280,7 +280,7 @@ export class LabCache {
   /**
    * Creates an empty folder, and removes those of processes that have died.
    *
-   * It is beside the entries, or in the folder for temporary files if this cache is not writable.
+   * The folder is beside the entries, or in the folder for temporary files if this cache is not writable.
    */
   async scratch(): Promise<Scratch> {
     return (await this.writable()).#scratchHere();
@@ -395,7 +395,7 @@ export async function lastUse(folder: string): Promise<Date | undefined> {
   return (await stat(join(folder, MANIFEST)).catch(() => undefined))?.mtime;
 }
 
-/** Whether entries can be created in a folder, which may not exist yet. */
+/** Whether entries can be created in a folder; the folder need not exist yet. */
 async function isWritable(root: string): Promise<boolean> {
   // access(2) checks the real user, mkdir(2) the effective one.
   const trial = join(root, "building", `${ownMark()}.${randomUUID()}`);

@@ -1,7 +1,7 @@
 /**
  * A lock between processes: flock(2) on a file. The kernel releases it when its owner ends, so there are no stale
- * locks. Node has no flock(2); the program of that name (util-linux, busybox) locks the open file that it inherits,
- * and this process then holds the lock too.
+ * locks. Node has no flock(2). The program of that name (util-linux, busybox) locks the open file that it inherits, and
+ * this process then holds the lock too.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -41,7 +41,7 @@ export async function removeFreeLocks(
 }
 
 /**
- * Locks an open file; closes it if that fails.
+ * Locks an open file; closes the file if locking fails.
  *
  * The previous owner removes the file when it releases the lock, so the lock is valid only if the path still refers
  * to the locked file.
@@ -99,7 +99,7 @@ async function flock(
 function release(file: FileHandle, path: string): AsyncDisposable {
   return {
     [Symbol.asyncDispose]: async () => {
-      await unlink(path).catch(() => undefined); // the cache was emptied meanwhile
+      await unlink(path).catch(() => undefined); // the cache's folder was emptied in the meantime
       await file.close();
     },
   };

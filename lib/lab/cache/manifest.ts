@@ -47,7 +47,7 @@ export async function readManifest(folder: string, path: string): Promise<Manife
     if (isThere === undefined) return undefined;
     throw damaged(path, "cannot be read", error);
   }
-  throw damaged(path, "is not a manifest");
+  throw damaged(path, "is not a valid manifest");
 }
 
 /**
@@ -62,18 +62,18 @@ export async function checkFiles(folder: string, manifest: Manifest, own: string
   for (const name of await namesBelow(folder)) {
     const isKnown =
       name === own || Object.hasOwn(manifest.files, name) || Object.hasOwn(links, name);
-    if (!isKnown) throw damaged(join(folder, name), "was not written by the lab");
+    if (!isKnown) throw damaged(join(folder, name), "was not in the entry when the lab built it");
   }
   for (const [name, target] of Object.entries(links)) {
     const path = join(folder, name);
     const found = await readlink(path).catch(() => undefined);
-    if (found !== target) throw damaged(path, `does not lead to ${target}`);
+    if (found !== target) throw damaged(path, `does not link to ${target}`);
   }
   for (const [name, { bytes, sha256: expected }] of Object.entries(manifest.files)) {
     const path = join(folder, name);
     const found = await lstat(path).catch(() => undefined);
     if (found === undefined) throw damaged(path, "is missing");
-    if (!found.isFile()) throw damaged(path, "is not a file any more");
+    if (!found.isFile()) throw damaged(path, "is no longer a regular file");
     if (found.size !== bytes) throw damaged(path, `has ${found.size} bytes instead of ${bytes}`);
     if ((await sha256(path)) !== expected) throw damaged(path, "has another checksum");
   }

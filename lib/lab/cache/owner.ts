@@ -1,4 +1,4 @@
-/** The owner of a temporary file: a process's mark, and whether that process still runs. Used by cache.ts. */
+/** The owner of a temporary file: a process's mark, and whether that process still runs. cache.ts uses these marks. */
 import { readFileSync, readlinkSync } from "node:fs";
 import { stat } from "node:fs/promises";
 
@@ -16,8 +16,8 @@ export function ownMark(): string {
 /**
  * Whether the process whose mark a file has no longer runs.
  *
- * Processes in another namespace, such as another container that shares the folder, are not visible. Their file is
- * abandoned if it has not changed for an hour.
+ * Processes in another namespace, such as another container that shares the folder, are not visible. The file of such a
+ * process counts as abandoned if it has not changed for an hour.
  */
 export async function isAbandoned(path: string, mark: string): Promise<boolean> {
   const [pid, started, space] = mark.split("-");

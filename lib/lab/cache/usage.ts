@@ -11,17 +11,17 @@ export interface StoredEntry {
   /** Its kind: `kernels`, `guests`, `tools`. */
   readonly kind: string;
   readonly name: string;
-  /** The disk space of its files. */
+  /** The disk space of the entry's files. */
   readonly bytes: number;
   readonly used: Date;
-  /** The damage that was found. */
+  /** The damage that was found in the entry. */
   readonly damage: string | undefined;
 }
 
 /** The content of the cache. */
 export interface CacheUsage {
   readonly root: string;
-  /** Sorted by last use, oldest first. */
+  /** The entries, sorted by last use, oldest first. */
   readonly entries: readonly StoredEntry[];
   /** The disk space of all entries. */
   readonly bytes: number;
@@ -65,8 +65,8 @@ export async function surveyCache(
 /**
  * Removes entries, the least recently used first, until the rest takes at most `most` bytes.
  *
- * It also removes the temporary files of killed processes. A running machine no longer needs its entries; one that is
- * starting may fail.
+ * It also removes the temporary files of killed processes. A running machine no longer needs the entries that it was
+ * started from; a machine that is starting may fail.
  *
  * @returns the removed entries.
  */
@@ -107,7 +107,7 @@ async function damageOf(
   name: string,
   verify: boolean,
 ): Promise<string | undefined> {
-  // find() does not mark the entry as used.
+  // find() does not record a use of the entry.
   try {
     const entry = await cache.find(kind, name);
     if (verify && entry !== undefined) await cache.compare(entry);

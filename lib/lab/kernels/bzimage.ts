@@ -2,7 +2,7 @@
  * A bzImage (Documentation/arch/x86/boot.rst): its release, and the uncompressed kernel in it.
  *
  * QEMU starts an uncompressed kernel by its PVH entry, which saves the second that the emulated CPU needs for
- * unpacking. Without it, the bzImage is booted, so a failure to unpack is not an error.
+ * unpacking. If a bzImage cannot be unpacked, it is booted itself, so that this is not an error.
  */
 import { open, readFile, rm, stat, writeFile } from "node:fs/promises";
 import * as zlib from "node:zlib";
@@ -15,19 +15,19 @@ const SETUP_SECTS = 0x1f1;
 const HEADER = 0x202;
 const VERSION = 0x206;
 const KERNEL_VERSION = 0x20e;
-/** The offset to which KERNEL_VERSION is relative. */
+/** The offset in the file to which KERNEL_VERSION is relative. */
 const SETUP = 0x200;
 /** The size of the part of the file that contains the release. */
 const HEAD_BYTES = 0x10000;
 const PAYLOAD_OFFSET = 0x248;
 const PAYLOAD_LENGTH = 0x24c;
-/** The first protocol version with the fields of the payload. */
+/** The first version of the boot protocol with the fields of the payload. */
 const WITH_PAYLOAD = 0x0208;
 const SECTOR = 512;
-/** Every payload ends with the size of its unpacked content. */
+/** Every payload ends with the size of its content after unpacking. */
 const SIZE_BYTES = 4;
 
-/** The formats of payloads: their first bytes, and the program that unpacks them. */
+/** The formats of payloads: the first bytes of each, and the program that unpacks it. */
 const FORMATS = [
   { magic: Buffer.of(0x1f, 0x8b), program: "gzip" },
   { magic: Buffer.of(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00), program: "xz" },
@@ -75,8 +75,8 @@ async function readHead(path: string): Promise<Buffer> {
 /**
  * Unpacks a bzImage into a file.
  *
- * @returns whether QEMU can start the file. It cannot if the image has another format, if the program that unpacks
- *   it is missing or fails, or if the kernel has no PVH entry (`CONFIG_PVH`).
+ * @returns whether QEMU can start the file. QEMU cannot if the image has another format, if the program that unpacks it
+ *   is missing or fails, or if the kernel has no PVH entry (`CONFIG_PVH`).
  * @throws {@link LabError} `ERR_LAB_INTERRUPTED`, or the system's error if the file cannot be written.
  */
 export async function unpackVmlinux(
@@ -99,7 +99,7 @@ function payloadOf(image: Buffer): Buffer | undefined {
   if (image.length < PAYLOAD_LENGTH + 4) return undefined;
   if (image.toString("latin1", HEADER, HEADER + 4) !== "HdrS") return undefined;
   if (image.readUInt16LE(VERSION) < WITH_PAYLOAD) return undefined;
-  // The header's 0 means 4; the boot sector itself is not counted.
+  // The header's value 0 means 4 sectors; the boot sector itself is not counted.
   const sectors = (image.readUInt8(SETUP_SECTS) || 4) + 1;
   const start = sectors * SECTOR + image.readUInt32LE(PAYLOAD_OFFSET);
   const end = start + image.readUInt32LE(PAYLOAD_LENGTH);
@@ -113,7 +113,7 @@ async function unpack(
 ): Promise<Buffer | undefined> {
   const format = FORMATS.find(({ magic }) => payload.subarray(0, magic.length).equals(magic));
   if (format === undefined) return undefined;
-  // In gzip, the size is part of the format; the other programs would reject it as garbage.
+  // In gzip, the size is part of the format; the other programs would reject these bytes as garbage.
   const packed = format.program === "gzip" ? payload : payload.subarray(0, -SIZE_BYTES);
   if (format.program === "gzip") return orUndefined(() => zlib.gunzipSync(packed));
   // Node.js has zstd since 22.15.
@@ -138,7 +138,7 @@ function orUndefined(unpacked: () => Buffer): Buffer | undefined {
   try {
     return unpacked();
   } catch {
-    return undefined; // a damaged payload; the boot of the kernel reports it
+    return undefined; // the payload is damaged; the boot of the kernel reports this
   }
 }
 
@@ -153,7 +153,7 @@ const NOTE_HEADER = 12;
 /** The note with the entry point of a PVH guest (xen/interface/elfnote.h). */
 const XEN_ELFNOTE_PHYS32_ENTRY = 18;
 
-/** Whether an ELF file has the note that QEMU requires. */
+/** Whether an ELF file has the note with the PVH entry point, which QEMU requires. */
 function hasPvhEntry(elf: Buffer): boolean {
   if (elf.toString("latin1", 0, ELF64_LITTLE_ENDIAN.length) !== ELF64_LITTLE_ENDIAN) return false;
   try {
@@ -168,7 +168,7 @@ function hasPvhEntry(elf: Buffer): boolean {
         return hasPvhNote(elf.subarray(start, end));
       });
   } catch {
-    return false; // only a read beyond the end throws
+    return false; // only a read beyond the end of the bytes throws
   }
 }
 

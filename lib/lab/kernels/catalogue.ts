@@ -19,7 +19,7 @@ export interface CatalogueKernel {
   readonly suite: string;
   /** The packages to download; empty if the kernel is not available. */
   readonly packages: readonly Package[];
-  /** The reason why it is not available. */
+  /** The reason why the kernel is not available. */
   readonly why: string | undefined;
 }
 
@@ -30,9 +30,9 @@ export interface Catalogue {
   readonly made: number;
   readonly address: ArchiveAddress;
   readonly suites: readonly string[];
-  /** The suites whose lists could not be fetched, each with the reason. */
+  /** The suites whose package lists could not be fetched, each with the reason. */
   readonly missing: readonly string[];
-  /** Sorted by version. */
+  /** The kernels, sorted by version. */
   readonly kernels: readonly CatalogueKernel[];
 }
 
@@ -40,7 +40,7 @@ export interface Catalogue {
 export interface Named {
   readonly release: string;
   readonly version: string;
-  /** Whether it is available from the archive or the cache. */
+  /** Whether the archive or the cache has the kernel. */
   readonly obtainable: boolean;
   readonly why: string | undefined;
 }
@@ -49,12 +49,12 @@ const FILE = "catalogue.json";
 const DAY_MS = 86_400_000;
 /** The ending of every release of the catalogue, which names may omit. */
 export const FLAVOUR = "-cloud-amd64";
-/** Returns a release as lists show it and as a name may be written: without the ending that all have. */
+/** Returns a release as lists show it and as users may write it: without the ending that all releases have. */
 export function shortRelease(release: string): string {
   return release.endsWith(FLAVOUR) ? release.slice(0, -FLAVOUR.length) : release;
 }
 
-/** A kernel's package has megabytes; a package that only depends on others has two kilobytes. */
+/** The package of a kernel has megabytes; a package that only depends on others has two kilobytes. */
 const METAPACKAGE_BYTES = 100_000;
 
 /** Reads the stored catalogue; `undefined` if there is none. */
@@ -64,12 +64,12 @@ export async function readCatalogue(cache: LabCache): Promise<Catalogue | undefi
     const isOurs = typeof value === "object" && value !== null && "format" in value;
     return isOurs && value.format === 1 ? (value as Catalogue) : undefined;
   } catch {
-    // A broken catalogue is ignored, because the archive can be queried again.
+    // A damaged catalogue is ignored, because the archive can be queried again.
     return undefined;
   }
 }
 
-/** Removes the stored catalogue after it has turned out to be outdated. */
+/** Removes the stored catalogue after a download has shown that it is outdated. */
 export async function forgetCatalogue(cache: LabCache): Promise<void> {
   await rm(join(cache.root, FILE), { force: true });
 }
@@ -107,8 +107,8 @@ export function emptiness(catalogue: Catalogue | undefined): LabError | undefine
 /**
  * Combines packages to kernels, sorted by version.
  *
- * Up to 6.18, linux-image contains vmlinuz and modules. From 6.19 on, it is empty, and linux-binary and linux-modules
- * contain them; linux-modules of some versions is in no suite any more, so these kernels are not available.
+ * Up to 6.18, linux-image contains vmlinuz and modules. From 6.19 on, linux-image is empty, and linux-binary and
+ * linux-modules contain them. No suite still has linux-modules of some versions, so these kernels are not available.
  */
 export function kernelsOf(packages: readonly Package[]): readonly CatalogueKernel[] {
   const newest = new Map<string, Package>();
@@ -170,16 +170,18 @@ export function resolveKernel<T extends Named>(name: string, kernels: readonly T
   const [newest] = found;
   if (newest === undefined) throw unknownKernel(name, kernels);
   const near = nearest(newest.version, kernels).join(" and ");
-  const sentence = `${newest.release} is not available: ${newest.why ?? "the archive no longer has it"}`;
+  const sentence = `${newest.release} is not available: ${newest.why ?? "the archive no longer has the kernel"}`;
   const remedy =
-    near === "" ? "`node-kvm lab kernels` lists the available kernels" : `the nearest are ${near}`;
+    near === ""
+      ? "`node-kvm lab kernels` lists the available kernels"
+      : `the nearest kernels are ${near}`;
   throw new LabError("ERR_LAB_GONE", `${sentence}; ${remedy}`);
 }
 
 /**
  * Whether a name is exactly this release, with or without `-cloud-amd64`.
  *
- * `7.3` does not mean `7.3-cloud-amd64`, which is the release of a release candidate, but any kernel of 7.3.
+ * `7.3` does not mean `7.3-cloud-amd64`, which is the release of a release candidate, but any kernel of version 7.3.
  */
 export function namesRelease(name: string, release: string): boolean {
   if (release === name) return true;
@@ -201,7 +203,7 @@ function unknownKernel(name: string, kernels: readonly Named[]): LabError {
   const near = /^\d/.test(name) ? nearest(name, kernels) : [];
   const hint =
     near.length > 0
-      ? `the nearest are ${near.join(" and ")}`
+      ? `the nearest kernels are ${near.join(" and ")}`
       : `the series are ${series.join(", ")}`;
   return new LabError(
     "ERR_LAB_UNKNOWN_KERNEL",

@@ -1,4 +1,7 @@
-/** A kernel's entry in the cache: it is downloaded and built, and listed in rows with the kernels of the catalogue. */
+/**
+ * A kernel's entry in the cache: how it is downloaded and built, and the rows that list it beside the kernels of the
+ * catalogue.
+ */
 import { existsSync } from "node:fs";
 import { copyFile, mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -14,15 +17,15 @@ import { compareVersions, linuxVersion } from "./version.ts";
 
 /** A kernel that a machine can boot. */
 export interface Kernel {
-  /** Its release, `6.12.107+deb13-cloud-amd64`; for a user's own kernel, `own:` and its release or label. */
+  /** The kernel's release, `6.12.107+deb13-cloud-amd64`; for a user's own kernel, `own:` and its release or label. */
   readonly name: string;
-  /** Its release, as in `uname -r`; `""` if it is unknown. */
+  /** The kernel's release, as in `uname -r`; `""` if it is unknown. */
   readonly release: string;
-  /** The path of its bzImage. */
+  /** The path of the kernel's bzImage. */
   readonly vmlinuz: string;
   /** The unpacked kernel (bzimage.ts), if the entry has one. */
   readonly vmlinux?: string;
-  /** The folder that contains its modules, at any depth, as `.ko`, `.ko.xz`, `.ko.gz` or `.ko.zst`. */
+  /** The folder that contains the kernel's modules, at any depth, as `.ko`, `.ko.xz`, `.ko.gz` or `.ko.zst`. */
   readonly modules: string;
 }
 
@@ -32,7 +35,7 @@ export interface FetchProgress {
   readonly kernel: string;
   /** The package that is being downloaded. */
   readonly package: string;
-  /** The bytes of all its packages that were downloaded. */
+  /** The bytes of all packages of the kernel that were downloaded so far. */
   readonly bytes: number;
   readonly total: number;
 }
@@ -44,10 +47,10 @@ export interface EntryOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The cache's kind of entry for kernels. */
+/** The kind of cache entries that contain kernels. */
 export const KERNELS = "kernels";
 
-/** The modules that are kept: KVM, and ways to share files. Their dependencies are added. */
+/** The modules that are kept: those of KVM and those for sharing files. The modules that these need are added. */
 const MODULES = [
   "ccp",
   "irqbypass",
@@ -89,7 +92,7 @@ export function kernelOf(entry: CacheEntry): Kernel {
 /**
  * Downloads a kernel's packages and stores the needed files in the cache.
  *
- * If another process is doing the same, waits for it and returns its entry.
+ * If another process is downloading the same kernel, waits for that process and returns its entry.
  */
 export async function buildKernel(
   cache: LabCache,
@@ -114,7 +117,8 @@ export async function buildKernel(
       release,
       async (into) => {
         await using scratch = await cache.scratch();
-        // A subfolder, because dpkg-deb sets its date to that of the package's root.
+        // The packages are unpacked into a subfolder, because dpkg-deb sets the folder's date to that of the package's
+        // root.
         const root = join(scratch.path, "root");
         for (const file of files) await runOk("dpkg-deb", ["-x", file, root], { signal });
         await keep(root, release, into, signal);
@@ -126,7 +130,7 @@ export async function buildKernel(
     return entry;
   } catch (error) {
     if (!(error instanceof LabError)) throw error;
-    // A partial download is kept to resume it, unless it has filled the disk.
+    // A partial download is kept for resuming, unless it has filled the disk.
     if (error.code === "ERR_LAB_DISK_FULL") await rm(folder, { recursive: true, force: true });
     if (error.code === "ERR_LAB_GONE") await forgetCatalogue(cache);
     throw error;
@@ -173,15 +177,15 @@ export interface KernelRow {
   readonly version: string;
   /** The Linux version: `6.12.43`. */
   readonly linux: string;
-  /** The suite that has it; `""` if only the cache has it. */
+  /** The suite that has the kernel; `""` if only the cache has it. */
   readonly suite: string;
-  /** The bytes to download; 0 if the archive does not have it. */
+  /** The bytes to download; 0 if the archive does not have the kernel. */
   readonly bytes: number;
   readonly cached: boolean;
   readonly cachedBytes: number;
-  /** Whether the archive has all its packages, or the cache has it. */
+  /** Whether the archive has all packages of the kernel, or the cache has the kernel. */
   readonly obtainable: boolean;
-  /** The reason why it is not available, or the damage of its copy in the cache. */
+  /** The reason why the kernel is not available, or the damage of its copy in the cache. */
   readonly why: string | undefined;
 }
 
@@ -192,7 +196,7 @@ export async function rowsOf(
 ): Promise<readonly KernelRow[]> {
   const kernels = catalogue?.kernels ?? [];
   // Without a catalogue, the content of the archive is unknown.
-  const unlisted = catalogue === undefined ? undefined : "the archive no longer has it";
+  const unlisted = catalogue === undefined ? undefined : "the archive no longer has the kernel";
   const names = await cache.names(KERNELS);
   const listed = new Set(kernels.map(({ release }) => release));
   const rows = await Promise.all([

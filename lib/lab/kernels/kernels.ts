@@ -33,7 +33,7 @@ export type { Kernel, KernelRow };
 
 /** The source of kernels. */
 export interface KernelOptions {
-  /** The cache; the default one if omitted. @internal */
+  /** The cache that stores kernels; the default cache if omitted. @internal */
   readonly cache?: LabCache | undefined;
   /** The archive's address, `http://HOST/debian`; by default that of this machine's apt. */
   readonly mirror?: string | undefined;
@@ -44,9 +44,9 @@ export interface KernelOptions {
 
 /** How a kernel is fetched. */
 export interface FetchOptions extends KernelOptions {
-  /** Called for each file and each part of a download. */
+  /** A function that is called for each file and each part of a download. */
   readonly onProgress?: ((progress: FetchProgress) => void) | undefined;
-  /** Whether to replace a cached or damaged kernel. */
+  /** Whether to replace a kernel that the cache has, damaged or not. */
   readonly refetch?: boolean | undefined;
 }
 
@@ -55,9 +55,12 @@ export interface KernelList {
   readonly rows: readonly KernelRow[];
   /** The time of the query; `undefined` if the archive has never answered. */
   readonly asked: Date | undefined;
-  /** The suites whose lists could not be fetched, each with the reason. */
+  /** The suites whose package lists could not be fetched, each with the reason. */
   readonly missing: readonly string[];
-  /** The reason why the archive could not be queried now, so that the rows are older; or that it has no kernel. */
+  /**
+   * The reason why the archive could not be queried now, so that the rows are older, or the statement that it has no
+   * kernel.
+   */
   readonly trouble: LabError | undefined;
 }
 
@@ -84,7 +87,7 @@ export async function surveyKernels(options: KernelOptions = {}): Promise<Kernel
  * Returns a kernel of the catalogue, from the cache or the archive.
  *
  * `6.12` and `6.12.43` mean the newest available kernel of that version; a release, with or without `-cloud-amd64`,
- * means itself. A cached release needs no network.
+ * means itself. A kernel that the cache has under its release needs no network.
  *
  * @throws {@link LabError} with the cause and the remedy.
  */
@@ -99,7 +102,7 @@ export async function fetchKernel(name: string, options: FetchOptions = {}): Pro
   if (cached !== undefined) return cached;
   if (catalogue === undefined || kernel === undefined || kernel.why !== undefined) {
     if (trouble !== undefined) throw trouble;
-    const sentence = `${release} cannot be fetched again: ${kernel?.why ?? "the archive no longer has it"}`;
+    const sentence = `${release} cannot be fetched again: ${kernel?.why ?? "the archive no longer has the kernel"}`;
     throw new LabError("ERR_LAB_GONE", sentence);
   }
   return kernelOf(await buildKernel(cache, catalogue.address, kernel, options));
@@ -108,9 +111,9 @@ export async function fetchKernel(name: string, options: FetchOptions = {}): Pro
 /**
  * Checks and returns a kernel of the user's own.
  *
- * @param options.vmlinuz - a bzImage, or the folder of a built kernel tree.
- * @param options.modules - the folder of its modules; by default the tree, or the folder of the bzImage.
- * @param options.label - its name, instead of its release.
+ * @param options.vmlinuz - the path of a bzImage, or the folder of a built kernel tree.
+ * @param options.modules - the folder of the kernel's modules; by default the tree, or the folder of the bzImage.
+ * @param options.label - the kernel's name, instead of its release.
  * @throws {@link LabError} `ERR_LAB_NOT_A_KERNEL` or `ERR_LAB_MODULE`.
  */
 export async function ownKernel(options: {
@@ -125,7 +128,7 @@ export async function ownKernel(options: {
   if (files.size === 0 && builtin.size === 0) {
     const sentence = `there is no module below ${modules}`;
     const remedy =
-      "name the folder of this kernel's modules with --modules; if KVM is built in, one with its modules.builtin";
+      "name the folder of this kernel's modules with --modules; if KVM is built in, name a folder with the kernel's modules.builtin";
     throw new LabError("ERR_LAB_MODULE", `${sentence}: ${remedy}`);
   }
   const label = options.label ?? (release === "" ? vmlinuz : release);
@@ -188,8 +191,8 @@ async function look(options: KernelOptions): Promise<View> {
 }
 
 /**
- * Errors that leave the stored catalogue usable. The last one is a cache that cannot be written but may contain the
- * kernel.
+ * Errors of a query after which the stored catalogue is used. The last of these codes is an error of a cache that
+ * cannot be written but may contain the kernel.
  */
 const CAN_WAIT: ReadonlySet<string> = new Set([
   "ERR_LAB_NETWORK",
@@ -203,7 +206,7 @@ function canWait({ code }: LabError): boolean {
   return CAN_WAIT.has(code);
 }
 
-/** Finds the release that a name means; on failure, an error of the archive is the reason. */
+/** Finds the release that a name means; if it fails, an error of the archive is the stated reason. */
 function pick(name: string, rows: readonly KernelRow[], trouble: LabError | undefined): string {
   try {
     return resolveKernel(name, rows).release;

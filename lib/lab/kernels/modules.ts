@@ -4,18 +4,18 @@ import { basename, extname, join } from "node:path";
 import { LabError } from "../error.ts";
 import { commandError, run, throwIfAborted } from "../process/command.ts";
 
-/** The part of a kernel that this file needs. */
+/** The properties of a kernel that the code for modules needs. */
 export interface ModuleOwner {
-  /** The release that the modules must be built for; `""` if it is unknown. */
+  /** The kernel release for which the modules must be built; `""` if it is unknown. */
   readonly release: string;
-  /** The folder that contains its modules, at any depth. */
+  /** The folder that contains the kernel's modules, at any depth. */
   readonly modules: string;
 }
 
 /** The modules below a folder. */
 export interface ModuleTree {
   readonly folder: string;
-  /** Files by module name, with `_` for `-`. */
+  /** The modules' files by module name, with `_` for `-`. */
   readonly files: ReadonlyMap<string, string>;
   /** The names of modules that are built into the kernel, from `modules.builtin`. */
   readonly builtin: ReadonlySet<string>;
@@ -55,7 +55,7 @@ export function moduleChain(
   return loadOrder(kernel, [module], into, signal);
 }
 
-/** Does the same as {@link moduleChain} for any modules. */
+/** Does the same as {@link moduleChain} for modules that the caller names. */
 export async function loadOrder(
   kernel: ModuleOwner,
   modules: Iterable<string>,
@@ -112,7 +112,7 @@ export async function moduleClosure(
 ): Promise<readonly string[]> {
   const wanted = new Set(names);
   const paths: string[] = [];
-  // The iteration includes names that are added meanwhile.
+  // The iteration includes names that are added during it.
   for (const name of wanted) {
     const path = tree.files.get(name);
     if (path === undefined) continue;
@@ -126,7 +126,7 @@ export async function moduleClosure(
 function moduleFile({ folder, files }: ModuleTree, name: string): string {
   const path = files.get(name);
   if (path !== undefined) return path;
-  const hint = "and no modules.builtin there lists it";
+  const hint = "and no modules.builtin in that folder lists the module";
   throw new LabError("ERR_LAB_MODULE", `there is no module ${name} below ${folder}, ${hint}`);
 }
 
@@ -150,9 +150,9 @@ async function walk(folder: string): Promise<readonly string[]> {
 
 /** The fields of `.modinfo` that the lab uses. */
 export interface ModuleInfo {
-  /** The release of the kernel it was built for. */
+  /** The kernel release for which the module was built. */
   readonly release: string;
-  /** The modules it needs, with `_` for `-`. */
+  /** The names of the modules that the module needs, with `_` for `-`. */
   readonly depends: readonly string[];
 }
 
@@ -168,7 +168,7 @@ async function readModule(path: string, signal?: AbortSignal): Promise<Buffer> {
 /**
  * Reads a module's dependencies and the release that it was built for.
  *
- * @param path for the error's text only.
+ * @param path - the path in the error's message only.
  * @throws {@link LabError} `ERR_LAB_MODULE` if these bytes are not an x86-64 module.
  */
 export function parseModuleInfo(content: Buffer, path: string): ModuleInfo {
@@ -197,8 +197,8 @@ function modinfo(content: Buffer, path: string): Buffer {
       if (name.toString("latin1", 0, 9) === ".modinfo\0") return bytesOf(content, section(i));
     }
   } catch (cause) {
-    // Only a read beyond the end throws above.
-    throw broken(path, "it is cut short", cause);
+    // Only a read beyond the end of the bytes throws above.
+    throw broken(path, "the file is truncated", cause);
   }
   throw broken(path, "it has no .modinfo");
 }

@@ -32,7 +32,7 @@ function compareParts(a: string, b: string): number {
   return 0;
 }
 
-/** Splits `"7.3~rc7"` into `["", "7", ".", "3", "~rc", "7"]`: the even places are not numbers. */
+/** Splits `"7.3~rc7"` into `["", "7", ".", "3", "~rc", "7"]`: the elements at even positions are not numbers. */
 function tokens(text: string): readonly string[] {
   const found = text.match(/\d+|\D+/g) ?? [];
   return /^\d/.test(text) ? ["", ...found] : found;

@@ -10,11 +10,11 @@ import { confine, handOver } from "../process/confinement.ts";
 import { Deadline } from "../process/deadline.ts";
 import { Tail } from "./port-buffer.ts";
 
-/** The boot. Times are milliseconds in which neither side is stopped. */
+/** The boot. Times are in milliseconds; time in which this process or the emulator is stopped does not count. */
 export interface BootOptions {
   /**
-   * A folder of the machine, in which the emulator runs. Its owner becomes the emulator's user; without a folder, the
-   * emulator keeps this process's user.
+   * A folder of the machine, which is the emulator's working directory. The folder's owner becomes the emulator's user;
+   * without a folder, the emulator keeps this process's user.
    */
   readonly folder?: string | undefined;
   readonly vmlinuz: string;
@@ -27,68 +27,76 @@ export interface BootOptions {
   readonly smp?: number | undefined;
   /** The limit for the whole boot. */
   readonly timeout: number;
-  /** The longest time without a byte on any port. */
+  /** The longest time in which no port transmits a byte. */
   readonly silence: number;
   readonly signal?: AbortSignal | undefined;
   /**
-   * Takes the guest's output on a serial port: ttyS0 is 0. An error that it throws ends the machine. While a promise
-   * that it returned is pending, the port is not read.
+   * A function that gets the guest's output on a serial port: ttyS0 is 0. An error that this function throws ends the
+   * machine. While a promise that this function returned is pending, the port is not read.
    */
   readonly onPort: Hear;
-  /** Whether the machine can be ended; called after each {@link onPort}. */
+  /** Whether the machine may be ended now; called after each {@link onPort}. */
   readonly isOver?: (() => boolean) | undefined;
 }
 
 /** How a boot ended. */
 export type BootEnd = {
-  /** Its duration, ms. */
+  /** The boot's duration, ms. */
   readonly after: number;
 } & (
   | {
-      /** It ended by itself, or was killed because it was silent or took too long. */
+      /** The machine ended by itself, or was killed because it was silent or took too long. */
       readonly why: "ended" | "silent" | "timeout";
     }
   | {
-      /** It was killed because `onPort` threw `ERR_LAB_GUEST`. */
+      /** The machine was killed because `onPort` threw `ERR_LAB_GUEST`. */
       readonly why: "refused";
       /** The error's message. */
       readonly reason: string;
     }
 );
 
-/** The bytes of the emulator's own output that are kept, for the reason why it did not start. */
+/** The number of bytes of the emulator's own output that are kept as the reason why it did not start. */
 const KEPT_OUTPUT = 2 ** 16;
 
-/** The serial ports of a machine: as many as every kernel supports. */
+/** The number of a machine's serial ports: as many as every kernel supports. */
 export const PORTS = [0, 1, 2, 3] as const;
 
 /**
  * The kernel arguments for every emulator.
  *
- * The whole log is written to the port immediately, so it survives a crash or a hang. `cryptomgr.notests` omits the
- * self-tests of the ciphers, which take half a second.
+ * The kernel writes the whole log to the port immediately, so that the log survives a crash or a hang.
+ * `cryptomgr.notests` omits the self-tests of the ciphers, which take half a second.
  */
 export const KERNEL_ARGUMENTS = "ignore_loglevel panic=-1 cryptomgr.notests 8250.nr_uarts=4";
 
-/** Takes a port's output. While a promise that it returned is pending, the port is not read. */
+/**
+ * A function that gets a port's output. While a promise that this function returned is pending, the port is not read.
+ */
 export type Hear = (port: number, bytes: Buffer) => unknown;
 
-/** One emulator, ready to start. */
+/** An emulator's program and arguments before it is started. */
 export interface Emulator {
-  /** Its name in errors: `QEMU`. */
+  /** The emulator's name in errors, such as `QEMU`. */
   readonly name: string;
   readonly program: string;
-  /** Whether only this process's user can access the program: the emulator then gets a descriptor. */
+  /** Whether only this process's user can access the program: the emulator then gets the program as a descriptor. */
   readonly isPrivate?: boolean;
-  /** The files that it reads, which its user may not be able to access. */
+  /** The files that the emulator reads, and which its user may not be able to access. */
   readonly files?: readonly string[];
-  /** Makes the arguments; `paths` are the paths by which it can open {@link files}. */
+  /** Makes the arguments; `paths` are the paths by which the emulator can open {@link files}. */
   readonly args: (paths: readonly string[]) => readonly string[];
-  /** The number of sockets, which are its descriptors from {@link FIRST_FD} on. Those of files follow. */
+  /**
+   * The number of sockets, which the emulator inherits as descriptors from {@link FIRST_FD} on. The descriptors of
+   * files follow those of the sockets.
+   */
   readonly sockets: number;
-  /** Connects the ports; returns a function that is called after the process has ended. */
+  /** Connects the serial ports; returns a function that is called after the process has ended. */
   readonly listen: (child: ChildProcess, hear: Hear) => () => void;
-  /** Returns the reason why it ended without output of the guest, from its own output; `undefined` if it succeeded. */
+  /**
+   * Returns the reason why the emulator ended without output of the guest, from the emulator's own output; `undefined`
+   * if it succeeded.
+   */
   readonly refusal: (status: number | null, output: string) => string | undefined;
 }
 
@@ -107,7 +115,7 @@ function killGroup(child: ChildProcess): void {
   try {
     process.kill(-child.pid, "SIGKILL");
   } catch {
-    child.kill("SIGKILL"); // it does not have its own group yet
+    child.kill("SIGKILL"); // the process does not have its own group yet
   }
 }
 
@@ -141,7 +149,7 @@ export async function runEmulator(
     ],
     cwd: folder,
     env,
-    // A Ctrl-C in the terminal must not reach the emulator, which this process ends.
+    // A Ctrl-C in the terminal must not reach the emulator, because this process ends the emulator itself.
     detached: true,
   });
   running.add(child);
@@ -167,8 +175,8 @@ export async function runEmulator(
       if (options.isOver?.() === true) killGroup(child);
       return pending;
     } catch (error) {
-      // An exception in a stream's listener would end the process, and with it all other machines. The other ports
-      // are still read to their end.
+      // An exception in a stream's listener would end this process, with all other machines. The other ports are
+      // still read to their end.
       failure ??= { error };
       closed.add(port);
       killGroup(child);
@@ -209,7 +217,7 @@ async function end(
   return { status, output: output.bytes.toString() };
 }
 
-/** Returns the guest's fault; throws any other error. */
+/** Returns the error if the guest's output caused it; throws any other error. */
 function guestFault(error: unknown): string {
   if (error instanceof LabError && error.code === "ERR_LAB_GUEST") return error.message;
   throw error;
@@ -226,6 +234,6 @@ function isStopped(pid: number | undefined): boolean {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     return stat[stat.lastIndexOf(")") + 2] === "T";
   } catch {
-    return false; // it has ended
+    return false; // the process has ended
   }
 }

@@ -25,7 +25,7 @@ import { guestFolder, installationEntries, type Root } from "./installation.ts";
 export type { Root };
 export { guestFolder };
 
-/** Lists the entries that do not depend on this package: busybox, Node, init. */
+/** Lists the entries of the root that do not depend on this package: busybox, Node, init. */
 async function systemEntries(
   programs: readonly string[],
   cache: LabCache,
@@ -50,8 +50,8 @@ async function systemEntries(
 
 /**
  * Returns the archives that are the same for every kernel and command, in the order of unpacking: the system (105 MB,
- * most of it Node) and the package with its dependencies (30 MB), or its suite alone (4 MB). Each is made once, and
- * again if one of its files changes.
+ * most of it Node) and the package with its dependencies (30 MB), or its suite alone (4 MB). Each archive is made once,
+ * and again if one of its files changes.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` if busybox, the addon or vitest is missing.
  */
@@ -98,7 +98,7 @@ async function archive(
 const KIND = "guests";
 const ARCHIVE = "archive.cpio";
 
-/** Whether an archive was not used for an hour; a newer one may belong to another checkout. */
+/** Whether an archive was not used for an hour; an archive that was used since may belong to another checkout. */
 async function isOld(folder: string): Promise<boolean> {
   const used = await lastUse(folder);
   return used !== undefined && Date.now() - used.getTime() > 3_600_000;
@@ -134,12 +134,12 @@ export function kernelEntries(modules: readonly string[]): readonly InitramfsEnt
 
 /** The command of one run, its files, and the files that are returned. */
 export interface Work {
-  /** The program and its arguments; the program is looked up in the guest. */
+  /** The command's program and its arguments; the guest searches its PATH for the program. */
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** The part of this package that it needs; by default all. */
+  /** The part of this package that the command needs; by default all of it. */
   readonly root?: Root;
-  /** Its working directory; by default the package's folder. */
+  /** The command's working directory; by default the package's folder. */
   readonly cwd?: string;
   /** The command's standard input; empty by default. */
   readonly stdin?: Uint8Array;
@@ -153,7 +153,8 @@ export interface Work {
 }
 
 /**
- * Lists the files that make a machine wait: for its command's own work, or, if init itself waits, for a {@link Work}.
+ * Lists the files that make a machine wait before it is saved: for the work of its command, or, if init itself waits,
+ * for a {@link Work}.
  */
 export function heldEntries(command: readonly string[] | undefined): readonly InitramfsEntry[] {
   return [
@@ -206,7 +207,8 @@ function workFiles(path: string, content: string | Uint8Array): readonly Initram
   const stat = statSync(content, { throwIfNoEntry: false });
   if (stat !== undefined && stat.size > MOST_BYTES) {
     const sentence = `${content} has ${(stat.size / 1e9).toFixed(1)} GB`;
-    const limit = "a file for the guest is smaller than 2 GiB, and fits into the machine's memory";
+    const limit =
+      "a file for the guest must be smaller than 2 GiB, and must fit into the machine's memory";
     throw new LabError("ERR_LAB_FILE", `${sentence}: ${limit}`);
   }
   if (stat?.isFile() === true) {
@@ -219,7 +221,9 @@ function workFiles(path: string, content: string | Uint8Array): readonly Initram
   throw new LabError("ERR_LAB_FILE", sentence);
 }
 
-/** Lists a host folder with its content; links remain links. Sockets, pipes and devices are rejected. */
+/**
+ * Lists a host folder with its content; symbolic links are copied as links. Sockets, pipes and devices are rejected.
+ */
 function folderEntries(path: string, folder: string, mode: number): readonly InitramfsEntry[] {
   const below = reading(folder, () => readdirSync(folder, { withFileTypes: true })).flatMap(
     (entry) => {

@@ -1,5 +1,6 @@
 /**
- * The guest's first process, init.sh, and the parser of its messages. The guest only prints; the host interprets.
+ * The guest's first process, init.sh, and the parser of its messages. The guest only prints, and the host interprets
+ * what it prints.
  *
  * It uses four serial ports, which every kernel of the catalogue supports without a module: ttyS0 has the kernel's
  * log, ttyS1 the command's stdout, ttyS2 its stderr, ttyS3 init's own messages.
@@ -13,25 +14,28 @@ import { PortBuffer } from "./port-buffer.ts";
 /** The lab's folder in the guest. */
 export const LAB = "/lab";
 
-/** A file that exists in the guest while the machine waits for its work; the reader of the work removes it. */
+/**
+ * A file that exists in the guest while the machine waits for its work; the process that reads the work removes the
+ * file.
+ */
 export const HELD: string = `${LAB}/held`;
 
-/** The port on which the guest reads its work: a line with the length in bytes, then the bytes. */
+/** The serial port on which the guest reads its work: a line with the length in bytes, then the bytes. */
 export const WORK_PORT = 3;
 
 /** A message of init on ttyS3. */
 export type Word =
   /** The root is mounted. */
   | { readonly kind: "up" }
-  /** A sign of life every few seconds, which distinguishes a silent command from a dead emulator. */
+  /** A message that init sends every few seconds, which distinguishes a silent command from a dead emulator. */
   | { readonly kind: "beat" }
   /** KVM could not be loaded. */
   | { readonly kind: "no-kvm"; readonly why: string }
   /** The machine waits for its work: its preparations are complete, and it may be saved. */
   | { readonly kind: "ready" }
-  /** The command starts. */
+  /** The guest starts the command. */
   | { readonly kind: "run" }
-  /** The command has ended, and this many bytes of its output were sent. */
+  /** The command has ended, and the guest has sent this many bytes of its output. */
   | {
       readonly kind: "status";
       readonly status: number;
@@ -40,7 +44,7 @@ export type Word =
     }
   | { readonly kind: "file"; readonly path: string; readonly bytes: Uint8Array }
   | { readonly kind: "missing"; readonly path: string }
-  /** The last message: the machine powers off. Without it, the machine has crashed. */
+  /** The last message: the machine powers off. Without this message, the machine has crashed. */
   | { readonly kind: "end" };
 
 /** The message in the kernel's log if there are fewer serial ports. */
@@ -61,18 +65,18 @@ export const INIT: string = INIT_SH.replaceAll(/@([A-Z_]+)@/g, (whole, name: str
   return value;
 });
 
-/** Limits on ttyS3. */
+/** The limits on the guest's output on ttyS3. */
 export interface ControlLimits {
-  /** All bytes, including those of files. */
+  /** The number of all bytes, including those of files. */
   readonly bytes: number;
-  /** Bytes of one line; a path may have 4096. */
+  /** The number of bytes of one line; a path may have 4096. */
   readonly line: number;
   readonly lines: number;
   readonly files: number;
 }
 
 /**
- * Limits that the lab's own guests never reach: an emulated port transmits about 500 kB/s, and a sign of life comes
+ * The lab's own guests never reach these limits: an emulated port transmits about 500 kB/s, and init sends a message
  * every 5 s.
  */
 const CONTROL_LIMITS: ControlLimits = {
@@ -88,18 +92,18 @@ interface Unfinished {
   readonly body: PortBuffer;
 }
 
-/** The number of bytes that were consumed, and the message that they complete. */
+/** The number of bytes that were consumed, and the message that these bytes complete. */
 interface Taken {
   readonly taken: number;
   readonly word: Word | undefined;
 }
 
-/** Messages that occur at most once. */
+/** The messages that init sends at most once. */
 const ONCE: readonly string[] = ["up", "no-kvm", "ready", "run", "status", "end"];
 
 /**
- * Parses ttyS3 without trusting it, because every root process of the guest can write there. It keeps one incomplete
- * line or file, and the paths of the files that it has returned.
+ * Parses ttyS3 without trusting it, because every root process of the guest can write there. The parser keeps one
+ * incomplete line or file, and the paths of the files that it has returned.
  */
 export class Control {
   readonly #wanted: readonly string[] | undefined;
@@ -112,7 +116,7 @@ export class Control {
   #file: Unfinished | undefined;
 
   /**
-   * Starts before the first byte of a boot.
+   * Creates a parser before the first byte of a boot.
    *
    * @param wanted - the requested paths, normalised by {@link guestPath}; any path by default.
    */
@@ -123,7 +127,7 @@ export class Control {
   }
 
   /**
-   * Takes bytes; returns the messages that they complete.
+   * Takes bytes of the port; returns the messages that the bytes complete.
    *
    * @throws {@link LabError} `ERR_LAB_GUEST` if a message is malformed, repeated or out of order, if its path is
    *   not absolute, normalised, printable and requested, or if a limit is exceeded.
@@ -163,7 +167,7 @@ export class Control {
     return { taken: body.append(bytes), word: this.#finishedFile() };
   }
 
-  /** Returns the file after its last byte; an empty one at once. */
+  /** Returns the file after its last byte; an empty file at once. */
   #finishedFile(): Word | undefined {
     const file = this.#file;
     if (file === undefined || file.body.room > 0) return undefined;
@@ -197,7 +201,7 @@ export class Control {
         return this.#finishedFile();
       }
       default:
-        // Noise, such as part of a message of a dying guest, is ignored.
+        // A line that is not a message, such as a part of a message of a guest that dies, is ignored.
         return undefined;
     }
   }
@@ -228,7 +232,9 @@ export class Control {
 
   #path(line: string, parts: readonly string[]): string {
     const path = parts.join(" ");
-    const why = whyNoPath(path) ?? (this.#isWanted(path) ? undefined : "was not asked for");
+    const why =
+      whyNoPath(path) ??
+      (this.#isWanted(path) ? undefined : "is not a file that the host requested");
     if (why !== undefined) throw fault(line, `which ${why}`);
     return path;
   }
@@ -240,7 +246,7 @@ export class Control {
 
   /** Checks that no file is also a folder. */
   #checkFolders(): void {
-    // In this order, the paths below a path follow it directly.
+    // In this order, all paths below a folder follow the folder directly.
     const sorted = Array.from(this.#paths, (path) => path.replaceAll("/", "\0"));
     sorted.sort((a, b) => (a < b ? -1 : 1));
     const i = sorted.findIndex((path, at) => path.startsWith(`${sorted[at - 1]}\0`));
@@ -299,7 +305,7 @@ export function guestPath(text: string): string {
   throw new LabError("ERR_LAB_FILE", `the guest path "${printable(text)}" ${why}`);
 }
 
-/** The characters of a line that an error shows. */
+/** The number of characters of a line that an error shows. */
 const SHOWN = 100;
 
 function fault(line: string, why?: string): LabError {

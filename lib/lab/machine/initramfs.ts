@@ -1,8 +1,8 @@
 /**
  * The archive that a kernel unpacks as its first root: cpio, format "newc". guest.ts has its content.
  *
- * Archives may follow one another in one file; a later entry replaces an earlier one of the same name. They are not
- * compressed: QEMU copies them into memory, and unpacking gzip would take the guest a second.
+ * One file may contain several archives; a later entry replaces an earlier one of the same name. The archives are
+ * not compressed: QEMU copies them into memory, and the guest would need a second to unpack gzip.
  */
 import { createReadStream } from "node:fs";
 import { type FileHandle, open, readFile } from "node:fs/promises";
@@ -14,7 +14,7 @@ export type InitramfsEntry =
   | {
       readonly kind: "file";
       readonly path: string;
-      /** The bytes, or the host file that contains them. */
+      /** The content of the entry: bytes, or the path of the host file that contains them. */
       readonly content: Uint8Array | { readonly from: string };
       readonly mode?: number;
     }
@@ -39,13 +39,16 @@ export function hostFile(entry: InitramfsEntry): readonly string[] {
 const TYPE = { directory: 0o040000, file: 0o100000, symlink: 0o120000 } as const;
 const DEVICE = { character: 0o020000, block: 0o060000 } as const;
 
-/** "070701" and thirteen fields of eight hexadecimal digits: Documentation/driver-api/early-userspace. */
+/**
+ * The fixed-size header of an entry: "070701" and thirteen fields of eight hexadecimal digits
+ * (Documentation/driver-api/early-userspace).
+ */
 const MAGIC = "070701";
 const TRAILER = "TRAILER!!!";
-/** The multiple to which an archive is padded, as by cpio. */
+/** Archives are padded to a multiple of this size, as by cpio. */
 const BLOCK = 512;
 
-/** Encodes one archive in pieces, including its end mark. */
+/** Encodes one archive in pieces; the last piece includes the end mark. */
 export async function* encodeInitramfs(
   entries: Iterable<InitramfsEntry>,
 ): AsyncGenerator<Uint8Array> {
@@ -151,7 +154,7 @@ function header(
   n: Numbers & { readonly ino: number; readonly size: number },
 ): Uint8Array {
   const bytes = Buffer.from(`${name}\0`);
-  // Each has one link, because the kernel treats two entries of one inode as one file.
+  // Each entry has one link, because the kernel treats two entries of one inode as one file.
   const fields = [n.ino, n.mode, 0, 0, 1, 0, n.size, 0, 0, n.major ?? 0, n.minor ?? 0];
   const hex = [...fields, bytes.length, 0].map(hex8).join("");
   const length = MAGIC.length + hex.length + bytes.length;

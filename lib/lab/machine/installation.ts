@@ -1,6 +1,6 @@
 /**
- * The files of this package and of its dependencies in the guest: only those that its command and its suite load.
- * guest.ts has the rest of the root.
+ * The files of this package and of its dependencies that the guest gets: only those that the package's command and
+ * suite load. guest.ts has the rest of the root.
  */
 import {
   existsSync,
@@ -17,8 +17,8 @@ import { run } from "../process/command.ts";
 import { hostFile, type InitramfsEntry } from "./initramfs.ts";
 
 /**
- * The folder of packages in the guest. A checkout is also below node_modules there, because vite compiles other
- * files, which took the emulated CPU 10 s for the suite's part of dist/.
+ * The folder of packages in the guest. A checkout is also copied below node_modules there, because vite compiles files
+ * elsewhere, and the emulated CPU took 10 s to compile the suite's part of dist/.
  */
 const MODULES = "/usr/lib/node_modules";
 
@@ -27,7 +27,7 @@ const PACKAGE = packageFolder();
 /** The sources of the suite. */
 const SUITE = ["test/kvm"];
 
-/** The suite as one program that needs no vitest. */
+/** The suite as one program that does not need vitest. */
 const PROGRAM = "dist/suite/main.js";
 
 /** The program that judges the user's own claims. */
@@ -37,12 +37,12 @@ const RUNNER = "dist/suite/run.js";
 export const CLAIMS = "/claims";
 
 /**
- * The part of this package in a guest's root: all of it with the dependencies of its command and its suite; only the
- * suite's program, which needs less memory and boots faster; or all that the user's own claims may import.
+ * The part of this package in a guest's root: all of it, with the dependencies of its command and its suite; or only
+ * the suite's program, which needs less memory and boots faster; or everything that the user's own claims may import.
  */
 export type Root = "package" | "suite" | "claims";
 
-/** The parts of the suite's program that some messages and assertions need. */
+/** The packages, besides its own code, that the suite's program loads for some messages and assertions. */
 const PARTS = ["dist/suite/display.cjs", "dist/suite/vitest-expect.cjs"];
 
 /** The files of the package itself. */
@@ -52,7 +52,7 @@ const SHIPPED: Readonly<Record<Root, readonly string[]>> = {
   claims: ["package.json", "dist"],
 };
 
-/** The packages that a root needs. */
+/** The names of the packages that a root needs. */
 const NEEDED: Readonly<Record<Root, (name: string) => boolean>> = {
   package: () => true,
   suite: (name) => name === "iced-x86",
@@ -60,8 +60,8 @@ const NEEDED: Readonly<Record<Root, (name: string) => boolean>> = {
 };
 
 /**
- * Dependencies of vitest that the suite never loads: the first two are vite's for style sheets, the others contain
- * types, and node-addon-api is for building. They are a third of the files.
+ * Dependencies of vitest that the suite never loads: the first two are vite's compilers for style sheets, the others
+ * contain types, and node-addon-api is needed only for building. These packages are a third of all files.
  */
 const UNUSED = [
   "lightningcss",
@@ -71,10 +71,13 @@ const UNUSED = [
   "node-addon-api",
 ];
 
-/** Files that Node can load; the other files of a package are for people and compilers. */
+/** The endings of files that Node can load; the other files of a package are for people and compilers. */
 const LOADED = [".js", ".mjs", ".cjs", ".json", ".node", ".wasm"];
 
-/** Returns the package's folder in the guest, the working directory of commands: `import("node-kvm")` works there. */
+/**
+ * Returns the package's folder in the guest, the working directory of commands: `import("node-kvm")` works in this
+ * folder.
+ */
 export function guestFolder(): string {
   return inGuest(PACKAGE);
 }
@@ -94,13 +97,13 @@ export function suiteProgram(): string {
   return inGuest(join(PACKAGE, PROGRAM));
 }
 
-/** The program in the guest that judges the user's own claims. */
+/** The path in the guest of the program that judges the user's own claims. */
 export function claimsRunner(): string {
   return inGuest(join(PACKAGE, RUNNER));
 }
 
 /**
- * Lists the names of the suite's claims, `id: sentence`, which its program prints on this host.
+ * Lists the names of the suite's claims, `id: sentence`, by running the suite's program on this host.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` if the program fails.
  */
@@ -150,7 +153,7 @@ export function installationEntries(root: Root): readonly InitramfsEntry[] {
   ];
 }
 
-/** The folder of the user's own claims, in which they find this package. */
+/** The folder in the guest of the user's own claims, which can import this package from there. */
 const CLAIMS_ENTRIES: readonly InitramfsEntry[] = [
   { kind: "directory", path: CLAIMS },
   { kind: "symlink", path: `${CLAIMS}/node_modules/node-kvm`, target: guestFolder() },
@@ -190,7 +193,7 @@ function treeEntries(path: string, extensions: readonly string[]): readonly Init
     return readdirSync(path).flatMap((name) => treeEntries(join(path, name), extensions));
   }
   const wanted = extensions.includes(extname(path)) && !/\.d\.[cm]?ts$/.test(path);
-  // The command is a script that is run by its name.
+  // The command node-kvm is a script that is started by its name, without an ending.
   return wanted
     ? [{ kind: "file", path: inGuest(path), content: { from: path }, mode: 0o755 }]
     : [];
@@ -241,7 +244,7 @@ function dependencies(folder: string): readonly string[] {
   return names.filter((name) => !UNUSED.includes(name));
 }
 
-/** Finds a package as Node does: in the node_modules of the folder or of a parent. */
+/** Finds a package as Node does: in the node_modules folder of a folder or of one of its parents. */
 function lookUp(name: string, folder: string): string | undefined {
   for (let at = resolve(folder); ; at = dirname(at)) {
     const place = join(at, "node_modules", name);

@@ -1,4 +1,4 @@
-/** A kernel's log from a serial line, and its lines that report a problem. */
+/** A kernel's log from a serial port, and the lines of it that report a problem. */
 import { StringDecoder } from "node:string_decoder";
 import { LabError } from "../error.ts";
 import { PortBuffer } from "./port-buffer.ts";
@@ -10,17 +10,19 @@ import { PortBuffer } from "./port-buffer.ts";
 const TROUBLE =
   /^(?:\[[ \d.]+\] )?(?:(?:watchdog: |\S+: )?BUG: |WARNING: |kernel BUG at |Oops: |Internal error: |general protection fault|unchecked MSR access error|stack segment: |traps: PANIC: |PANIC: |double fault: |Kernel panic |(?:rcu: )?INFO: \S+ (?:self-)?detected |INFO: task .* blocked for more than |UBSAN: )/;
 
-/** A word of each report: text without any of them need not be searched line by line, which is slower. */
+/**
+ * A word that each report contains: text without any of these words need not be searched line by line, which is slower.
+ */
 const HINT = /BUG|WARNING|Oops|error|fault|stack segment|PANIC|panic|INFO|UBSAN/;
 
-/** The limit of a log; the log of a usual boot has 60 kB. */
+/** The limit of a log in bytes; the log of a usual boot has 60 kB. */
 const MOST_BYTES = 16 * 2 ** 20;
-/** A longer line is split; the kernel's own have at most 1 kB. */
+/** The limit of a line; a longer line is split, and the kernel's own lines have at most 1 kB. */
 const LONGEST_LINE = 16 * 2 ** 10;
-/** The number of reports that are listed; the log has all of them. */
+/** The number of reports that are listed separately; the log has all of them. */
 const MOST_WARNINGS = 1000;
 
-/** Collects the log. Lines have no carriage returns. */
+/** Collects the lines of a log. The lines have no carriage returns. */
 export class KernelLog {
   readonly #bytes: PortBuffer;
   #warnings: string[] = [];
@@ -29,7 +31,7 @@ export class KernelLog {
   readonly #decoder = new StringDecoder("utf8");
   readonly #onLine: ((line: string) => void) | undefined;
 
-  /** Makes an empty log of at most `most` bytes; `onLine` gets each complete line. */
+  /** Makes an empty log of at most `most` bytes; `onLine` is called with each complete line. */
   constructor(onLine?: (line: string) => void, most: number = MOST_BYTES) {
     this.#onLine = onLine;
     this.#bytes = new PortBuffer(most);
@@ -58,13 +60,13 @@ export class KernelLog {
     throw new LabError("ERR_LAB_GUEST", sentence);
   }
 
-  /** Takes the last line, which a crash may have truncated. */
+  /** Takes the last line, which may be incomplete after a crash. */
   end(): void {
     if (this.#rest !== "") this.#add(this.#rest);
     this.#rest = "";
   }
 
-  /** The log so far. */
+  /** The log up to now. */
   get text(): string {
     const { buffer, byteOffset, length } = this.#bytes.bytes;
     const text = Buffer.from(buffer, byteOffset, length).toString().replaceAll("\r", "");

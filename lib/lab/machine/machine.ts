@@ -1,8 +1,8 @@
 /**
- * A disposable machine, which runs one command under any kernel with a working KVM. Its result is a value, even if
- * the kernel crashed.
+ * A disposable machine, which runs one command under any kernel with a working KVM. The result of a run is a value,
+ * even if the kernel crashed.
  *
- * guest.ts has its root, init.ts its first process, ports.ts its output, qemu.ts and ../bochs/ the emulators,
+ * guest.ts has the machine's root, init.ts its first process, ports.ts its output, qemu.ts and ../bochs/ the emulators,
  * snapshot.ts saved machines.
  */
 import { randomBytes } from "node:crypto";
@@ -43,48 +43,51 @@ import {
   snapshotName,
 } from "./snapshot.ts";
 
-/** The emulator: QEMU has SVM only; Bochs has VMX, and SVM for AMD's models. */
+/** The emulator: QEMU emulates SVM only; Bochs emulates VMX, and SVM for AMD's models. */
 export type EmulatorName = "qemu" | "bochs";
 
-/** The command and its machine. Times are milliseconds. */
+/** The options of a run: the command and the machine. Times are in milliseconds. */
 export interface LabOptions extends Work, PortListeners {
   readonly kernel: Kernel;
-  /** By default QEMU. */
+  /** The emulator; by default QEMU. */
   readonly emulator?: EmulatorName;
-  /** The user's own Bochs; by default `$NODE_KVM_BOCHS`, else the one that was built into the cache. */
+  /** The path of the user's own Bochs; by default `$NODE_KVM_BOCHS`, else the Bochs that was built into the cache. */
   readonly bochs?: string;
   /**
-   * A CPU model of the emulator. QEMU: `max` by default, `EPYC-Milan`, `max,-la57`; Bochs: `corei7_haswell_4770` by
-   * default, `core2_penryn_t9600`, `ryzen`.
+   * The name of a CPU model of the emulator. For QEMU, `max` by default, `EPYC-Milan`, `max,-la57`; for Bochs,
+   * `corei7_haswell_4770` by default, `core2_penryn_t9600`, `ryzen`.
    */
   readonly cpu?: string;
   /** The machine's memory, MiB; by default 1024. */
   readonly memory?: number;
   /**
-   * The number of CPUs of QEMU's machine; by default 1, as in Bochs. With more, threads run at the same time more
-   * often, but QEMU 7.2 has hung and has crashed a kernel that patches its own code, which happens when a first VM is
-   * created.
+   * The number of CPUs of QEMU's machine; by default 1, as in Bochs. With more CPUs, threads run at the same time more
+   * often. But QEMU 7.2 has hung with them, and has crashed a kernel that patches its own code, which happens when a
+   * first VM is created.
    */
   readonly smp?: number | undefined;
   /** The limit for boot and command together; by default five minutes, 15 in Bochs. */
   readonly timeout?: number;
   /** The longest silence of the machine before it is booted once more; by default 60 s, 5 min in Bochs. */
   readonly silence?: number;
-  /** Ends the machine; the promise is then rejected with `ERR_LAB_INTERRUPTED`. */
+  /** A signal that ends the machine; the promise is then rejected with `ERR_LAB_INTERRUPTED`. */
   readonly signal?: AbortSignal;
   readonly cache?: LabCache;
-  /** Restores a saved machine instead of booting, if possible; see {@link Restore}. */
+  /** How a saved machine is restored instead of booting, if possible; see {@link Restore}. */
   readonly restore?: Restore;
-  /** The archive of another root than the lab's own; its init must use init.ts's protocol. */
+  /** The archive of another root file system than the lab's own; its init must use the protocol of init.ts. */
   readonly base?: string;
-  /** The most bytes of the command on each output; by default 64 MiB, or 1 GiB if they are passed on. */
+  /**
+   * The maximum number of bytes that the command may print on each output; by default 64 MiB, or 1 GiB if they are
+   * passed on.
+   */
   readonly mostOutput?: number;
   /**
-   * Is called when the machine boots again, so that output and log start from their beginning, with the reason: the
-   * emulator hung, or a saved machine could not be restored.
+   * A function that is called when the machine boots again, so that output and log start from their beginning, with the
+   * reason: the emulator hung, or a saved machine could not be restored.
    */
   readonly onRetry?: (why: string) => void;
-  /** Is called before the machine is started, also for the machine that is booted only to be saved. */
+  /** A function that is called before the machine is started, also for a machine that is booted only to be saved. */
   readonly onStart?: (how: MachineStart) => void;
 }
 
@@ -97,19 +100,19 @@ export type MachineStart = "boot" | "save" | "restore";
  */
 export interface Restore {
   /**
-   * The command that is started before the machine is saved. It writes `ready` to {@link WORK_PORT} and reads its
-   * work from there. By default init waits, and the work is the run's own: its files and its command.
+   * The command that is started before the machine is saved. The command writes `ready` to {@link WORK_PORT} and reads
+   * its work from there. By default, init waits for work, and the work is the files and the command of the run.
    */
   readonly command?: readonly string[];
-  /** Returns the work of that command; each restored machine gets it with another seed. */
+  /** Returns the work for that command; each restored machine gets the work with another seed. */
   readonly work?: (seed: string) => Uint8Array;
 }
 
-/** The common part of all results. */
+/** The common members of all results. */
 export interface LabRun {
-  /** The whole kernel log. */
+  /** The whole log of the kernel. */
   readonly kernelLog: string;
-  /** Its lines that report a WARN, BUG or Oops: a failure, whatever the command's status. */
+  /** The lines of the kernel's log that report a WARN, BUG or Oops: a failure, whatever the command's status. */
   readonly warnings: readonly string[];
   /** The command's output, up to its limit; only the last 64 KiB if `onStdout` took it. */
   readonly stdout: Buffer;
@@ -119,7 +122,7 @@ export interface LabRun {
   readonly attempts: number;
   /** The duration of the last boot, from the emulator's start to its end. */
   readonly after: number;
-  /** Whether the machine was restored; its log then starts with the log before it was saved. */
+  /** Whether the machine was restored; its log then starts with the kernel's log from before it was saved. */
   readonly restored: boolean;
 }
 
@@ -136,16 +139,19 @@ export type LabResult = LabRun &
     | {
         /** The machine ended before the command or init did: a panic or a triple fault. */
         readonly kind: "crashed";
-        /** The log from the first report of a fault on. */
+        /** The kernel's log from the first report of a fault on. */
         readonly oops: string;
       }
     | {
-        /** It was killed: silent for too long (`silent`, twice), or not ready in time (`timeout`). */
+        /**
+         * The machine was killed because it was silent for too long (`silent`, twice), or because it was not ready in
+         * time (`timeout`).
+         */
         readonly kind: "hung";
         readonly why: "silent" | "timeout";
       }
     | {
-        /** It was killed because the guest's output on a serial port was too long or malformed. */
+        /** The machine was killed because the guest's output on a serial port was too long or malformed. */
         readonly kind: "refused";
         readonly why: string;
       }
@@ -159,7 +165,7 @@ export type LabResult = LabRun &
 /** The default memory of a machine, MiB. */
 export const MEMORY = 1024;
 
-/** The defaults. Bochs is slower, and a second of its guest's time may take several seconds. */
+/** The defaults. Bochs is slower than QEMU, and one second of its guest's time may take several seconds. */
 export const DEFAULTS = {
   qemu: { cpu: "max", timeout: 300_000, silence: 60_000 },
   bochs: { cpu: "corei7_haswell_4770", timeout: 900_000, silence: 300_000 },
@@ -209,18 +215,18 @@ export async function runInLab(given: LabOptions): Promise<LabResult> {
 
 const HUNG = "the emulator hung";
 
-/** The parts of a run's machines. */
+/** The files that all boots of a run use. */
 interface Parts {
   readonly options: LabOptions;
   readonly cache: LabCache;
-  /** A folder for this run. */
+  /** The folder for this run. */
   readonly scratch: string;
   readonly base: readonly string[];
   /** The kernel's modules, unpacked, in the order of loading. */
   readonly modules: readonly string[];
 }
 
-/** Writes the archives that a kernel unpacks; the last one belongs to this machine. */
+/** Writes the archives that a kernel unpacks; the last archive contains the parts of this machine only. */
 async function writeInitrd(
   { scratch, base, modules }: Parts,
   own: readonly InitramfsEntry[],
@@ -259,7 +265,7 @@ async function restoreMachine(parts: Parts): Promise<Attempt | undefined> {
       const place = { vmlinuz: "", initrd: "", folder, bochs: undefined, kept };
       options.onStart?.("restore");
       const restored = await writing(scratch, () => attempt(options, place));
-      // It could hang again.
+      // A restored machine that hung once could hang again.
       if (restored.end.why === "silent") await cache.remove(SNAPSHOTS, name);
       return restored;
     } catch (error) {
@@ -279,7 +285,7 @@ function isTrouble(error: unknown): error is LabError {
   return error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED";
 }
 
-/** A guest reads 30 kB per second from a serial port, and its kernel buffers about 64 kB. */
+/** A guest reads 30 kB of work per second from a serial port, and its kernel buffers about 64 kB. */
 const MOST_WORK = 16_384;
 
 async function workOf(options: LabOptions, { work }: Restore): Promise<Uint8Array> {
@@ -339,20 +345,20 @@ async function directImage({ options, scratch }: Parts): Promise<string | undefi
 interface Attempt {
   readonly end: BootEnd;
   readonly ports: Ports;
-  /** Whether the machine was saved. */
+  /** Whether the machine was saved in this boot. */
   readonly isSaved: boolean;
 }
 
 /** The files of a boot on this host. */
 interface Place {
-  /** The bzImage, or the kernel that was unpacked from it. */
+  /** The path of the bzImage, or of the kernel that was unpacked from it. */
   readonly vmlinuz: string;
   readonly initrd: string;
-  /** The folder for its files, which it creates. */
+  /** The folder for the boot's files, which the boot creates. */
   readonly folder: string;
-  /** Bochs's parts; without them QEMU boots. */
+  /** The files of Bochs; without them, QEMU boots the kernel. */
   readonly bochs: BochsParts | undefined;
-  /** The place to which the waiting machine is saved; or the snapshot from which it is restored, and its work. */
+  /** Where the waiting machine is saved; or the snapshot from which it is restored, and its work. */
   readonly kept?: MachineToSave | { readonly snapshot: Snapshot; readonly work: Uint8Array };
 }
 
@@ -376,7 +382,7 @@ async function attempt(options: LabOptions, place: Place): Promise<Attempt> {
     }
     await ready;
     await saveDevices(machine.monitor, kept);
-    // A restored machine does not print it again, but its init counts it.
+    // A restored machine does not send this message again, but its init counts it.
     if (ports.stdout.length + ports.stderr.length > 0) {
       throw new LabError("ERR_LAB_TOOL", "the guest printed something before it waited");
     }

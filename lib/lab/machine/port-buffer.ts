@@ -3,7 +3,7 @@
 /** The initial capacity, bytes. */
 const FIRST = 4096;
 
-/** Joins pieces. Many small pieces use no more memory than a few large ones. */
+/** Joins pieces. Many small pieces use */
 export class PortBuffer {
   #buffer: Uint8Array = new Uint8Array(0);
   #length = 0;
@@ -14,17 +14,17 @@ export class PortBuffer {
     this.#most = most;
   }
 
-  /** The number of bytes. */
+  /** The number of bytes in the buffer. */
   get length(): number {
     return this.#length;
   }
 
-  /** The number of bytes that can still be added. */
+  /** The number of bytes that can still be added to the buffer. */
   get room(): number {
     return this.#most - this.#length;
   }
 
-  /** The bytes: a view, which the next piece may change. */
+  /** The bytes of the buffer: a view, which the next piece may change. */
   get bytes(): Uint8Array {
     return this.#buffer.subarray(0, this.#length);
   }
@@ -64,14 +64,14 @@ export class Tail {
     this.#most = most;
   }
 
-  /** Takes a piece of the stream. */
+  /** Takes the next piece of the stream. */
   append(piece: Uint8Array): void {
     const last = piece.length > this.#most ? piece.subarray(-this.#most) : piece;
     if (last.length > this.#buffer.room) this.#buffer.keepLast(this.#most);
     this.#buffer.append(last);
   }
 
-  /** The last bytes: a view. */
+  /** The last bytes of the stream: a view. */
   get bytes(): Buffer {
     const { buffer, byteOffset, length } = this.#buffer.bytes;
     return Buffer.from(buffer, byteOffset, length).subarray(-this.#most);

@@ -1,30 +1,30 @@
 /**
- * The output of one boot on its four serial ports: it is read as it arrives, and kept only as far as needed, so that
- * no guest can exhaust the host's memory. machine.ts interprets it.
+ * The output of one boot on the machine's four serial ports: it is read as it arrives, and kept only as far as needed,
+ * so that no guest can exhaust the host's memory. machine.ts interprets it.
  */
 import { LabError } from "../error.ts";
 import { Control, type ControlLimits, type Word } from "./init.ts";
 import { KernelLog } from "./kernel-log.ts";
 import { PortBuffer, Tail } from "./port-buffer.ts";
 
-/** Takes bytes. While a promise that it returned is pending, no more bytes are read. */
+/** Takes bytes. While a promise that the function returned is pending, no more bytes are read. */
 export type TakeBytes = (bytes: Buffer) => unknown;
 
 /** Functions that get the guest's output. */
 export interface PortListeners {
   readonly onStdout?: TakeBytes;
   readonly onStderr?: TakeBytes;
-  /** Takes each complete line of the kernel's log. */
+  /** A function that gets each complete line of the kernel's log. */
   readonly onKernelLog?: (line: string) => void;
 }
 
-/** Limits in bytes; the defaults of ttyS0 and ttyS3 are in kernel-log.ts and init.ts. */
+/** The limits in bytes; the defaults for ttyS0 and ttyS3 are in kernel-log.ts and init.ts. */
 export interface PortLimits {
   readonly log?: number;
   readonly control?: ControlLimits;
   /**
-   * For each output of the command: the limit if it is kept, the limit if it is passed on, and the part that is kept
-   * then.
+   * For each output of the command: the limit if the output is kept, the limit if it is passed on, and the size of its
+   * end that is kept then.
    */
   readonly kept: number;
   readonly passed: number;
@@ -42,7 +42,7 @@ export class Ports {
   readonly log: KernelLog;
   readonly stdout: Output;
   readonly stderr: Output;
-  /** The complete files, by path. */
+  /** The complete files that the guest has sent, by path. */
   readonly files: Map<string, Uint8Array> = new Map<string, Uint8Array>();
   #status: (Word & { readonly kind: "status" }) | undefined;
   #whyNoKvm: string | undefined;
@@ -50,7 +50,7 @@ export class Ports {
   #isEnded = false;
   readonly #control: Control;
 
-  /** Starts before the first byte; `wanted` are paths in the guest, normalised by `guestPath`. */
+  /** Creates the ports before the first byte; `wanted` are paths in the guest, normalised by `guestPath`. */
   constructor(
     wanted: readonly string[],
     { onStdout, onStderr, onKernelLog }: PortListeners = {},
@@ -76,7 +76,7 @@ export class Ports {
     return undefined;
   }
 
-  /** The command's status; `undefined` before its end. */
+  /** The command's status; `undefined` before the command has ended. */
   get status(): (Word & { readonly kind: "status" }) | undefined {
     return this.#status;
   }
@@ -144,7 +144,7 @@ class Output {
     return this.#length;
   }
 
-  /** All bytes, or the last ones if they were passed on. A view. */
+  /** All bytes of the output, or the last ones if they were passed on. A view. */
   get bytes(): Buffer {
     const { buffer, byteOffset, length } = this.#kept.bytes;
     return Buffer.from(buffer, byteOffset, length);

@@ -18,8 +18,8 @@ import { Monitor } from "./qmp.ts";
 export type { BootEnd, BootOptions };
 
 /**
- * A PC's third and fourth port share the interrupt lines of the first two. Here each has its own line, which QEMU
- * reports by ACPI, so that no port waits for another.
+ * A PC's third and fourth port share the interrupt lines of the first two. Here each port has its own interrupt, which
+ * QEMU reports by ACPI, so that no port waits for another.
  */
 const IRQS = [4, 3, 5, 7] as const;
 
@@ -30,27 +30,28 @@ const IRQS = [4, 3, 5, 7] as const;
 const APPEND = `console=ttyS0 ${KERNEL_ARGUMENTS} rcupdate.rcu_expedited=1`;
 
 /**
- * QEMU's seccomp filter: no exec, no change of user, no obsolete call. Threads are allowed, because they emulate the
- * machine.
+ * QEMU's seccomp filter: no exec, no change of user, no obsolete call. New threads are allowed, because QEMU's threads
+ * emulate the machine.
  */
 const SANDBOX = [
   "-sandbox",
   "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 ];
 
-/** A boot, and the additions for a machine that is saved or restored. */
+/** The options of a boot, and those of a machine that is saved or restored. */
 export interface QemuOptions extends BootOptions {
-  /** The state of the machine; without it, memory and devices are lost at the end. */
+  /** The memory and devices of a machine that is saved or restored; without this option, they are lost at the end. */
   readonly kept?: KeptMachine | undefined;
   /**
-   * Gets a machine with kept state after its start; if it rejects, the machine is ended and {@link boot} rejects too.
+   * A function that gets a machine that is saved or restored after its start; if its promise is rejected, the machine
+   * is ended and the promise of {@link boot} is rejected too.
    */
   readonly onStart?: (machine: RunningMachine) => Promise<void>;
 }
 
 /** A machine whose memory is the file {@link MEMORY_FILE} in its folder, which has the size of the memory. */
 export interface KeptMachine {
-  /** The file with the state of the devices: the machine is restored from it instead of booting. */
+  /** The file with the state of the devices: the machine is restored from this file instead of booting. */
   readonly state?: string | undefined;
 }
 
@@ -60,19 +61,19 @@ export const MEMORY_FILE = "ram";
 /** Controls a machine. */
 export interface RunningMachine {
   readonly monitor: Monitor;
-  /** The descriptor of the state file in QEMU. */
+  /** The number of the descriptor of the state file in QEMU. */
   readonly stateFd: number;
-  /** Writes to one of the guest's serial ports. */
+  /** Writes bytes to one of the guest's serial ports. */
   readonly send: (port: number, bytes: Uint8Array) => void;
   /** Ends the machine. */
   readonly end: () => void;
 }
 
 const MONITOR_FD = FIRST_FD + PORTS.length;
-/** The descriptors of files follow those of sockets. */
+/** The descriptors of files follow the descriptors of sockets. */
 const STATE_FD = MONITOR_FD + 1;
 
-/** Returns QEMU's arguments; `-cx16` because QEMU 7.2 corrupts the flags in cmpxchg16b. */
+/** Returns QEMU's arguments; `-cx16` is among them because QEMU 7.2 corrupts the flags in cmpxchg16b. */
 export function qemuArguments(
   options: Pick<QemuOptions, "vmlinuz" | "initrd" | "cpu" | "memory" | "smp" | "kept">,
 ): readonly string[] {
@@ -92,14 +93,14 @@ export function qemuArguments(
   ];
 }
 
-/** A machine that is saved shares its memory with the file; a restored one only reads it from there. */
+/** A machine that is saved shares its memory with the file; a restored machine only reads its memory from there. */
 function keptArguments({ state }: KeptMachine, memory: number): readonly string[] {
   const share = state === undefined ? "on" : "off";
   return [
     "-object",
     `memory-backend-file,id=ram,size=${memory}M,mem-path=${MEMORY_FILE},share=${share}`,
     ...["-machine", "pc,memory-backend=ram"],
-    // Each start has another identity, so that a kernel since 5.18 reseeds the random generator of a restored
+    // Each start gets another machine identity, so that a kernel since 5.18 reseeds the random generator of a restored
     // machine.
     ...["-device", "vmgenid,guid=auto"],
     ...["-chardev", `socket,id=monitor,fd=${MONITOR_FD}`, "-mon", "chardev=monitor,mode=control"],
@@ -117,7 +118,7 @@ export async function boot(options: QemuOptions): Promise<BootEnd> {
   try {
     return await start(program, withoutSandbox.has(program) ? [] : SANDBOX, options);
   } catch (error) {
-    // A QEMU without seccomp reports that before anything else.
+    // A QEMU without seccomp reports this before any other error.
     if (!(error instanceof LabError && error.message.includes("-sandbox"))) throw error;
     withoutSandbox.add(program);
     return start(program, [], options);
@@ -147,7 +148,7 @@ async function start(
       listen: (child, hear) => {
         for (const port of PORTS) {
           const stream = child.stdio[FIRST_FD + port] as Duplex;
-          // An ended machine may leave unread bytes; the process reports how it ended.
+          // A machine that has ended may leave unread bytes; the exit status of the process shows how it ended.
           stream.on("error", () => undefined);
           const resume = (): void => void stream.resume();
           stream.on("data", (bytes: Buffer) => {
@@ -157,7 +158,7 @@ async function start(
             stream.pause();
             pending.then(resume, resume);
           });
-          // An ended machine leaves at most the content of its sockets.
+          // A machine that has ended leaves at most the unread content of its sockets.
           child.once("exit", resume);
         }
         if (kept === undefined) return () => undefined;
@@ -180,7 +181,7 @@ async function start(
     },
     options,
   );
-  // A machine that was killed for another reason does not answer either.
+  // A machine that was killed for another reason does not answer QMP commands either.
   if (trouble !== undefined && end.why === "ended") throw trouble.error;
   return end;
 }

@@ -21,11 +21,11 @@ export class Monitor {
   #rest = "";
   #ended: boolean = false;
 
-  /** Uses a connection; QEMU's greeting may have arrived or not. */
+  /** Uses an open connection, whether QEMU's greeting has arrived or not. */
   constructor(stream: Duplex) {
     this.#stream = stream;
     stream.on("data", (bytes: Buffer) => this.#push(bytes.toString()));
-    // The connection is reset when QEMU is killed, which is the same as its end.
+    // The connection is reset when QEMU is killed, which has the same effect as its end.
     stream.on("error", () => this.#end());
     stream.once("close", () => this.#end());
   }
@@ -51,7 +51,7 @@ export class Monitor {
     for (const line of lines) if (line.trim() !== "") this.#take(line);
   }
 
-  /** Takes an answer; ignores the greeting and events. A line that is not a message ends the connection. */
+  /** Takes an answer of QEMU; ignores the greeting and events. A line that is not a message ends the connection. */
   #take(line: string): void {
     const message = parse(line);
     if (message === undefined) {
@@ -86,7 +86,7 @@ function parse(line: string): Message | undefined {
     const message: unknown = JSON.parse(line);
     return typeof message === "object" && message !== null ? message : undefined;
   } catch {
-    return undefined; // the caller ends the connection
+    return undefined; // the caller ends the connection because of this error
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * Saved machines: entries of the cache with the memory and the devices of a booted machine that waits for its work. A
- * machine that is restored from one runs after a twentieth of a second. machine.ts decides which machine is saved and
- * which work it gets; qemu.ts has QEMU's command line.
+ * restored machine runs after a twentieth of a second. machine.ts decides which machine is saved and which work it
+ * gets; qemu.ts has QEMU's command line.
  */
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -21,11 +21,14 @@ import type { Monitor } from "./qmp.ts";
 
 /** The files of a saved machine. */
 export interface Snapshot {
-  /** The file of its memory, which is as large as the machine's and may have holes. A restored machine gets a copy. */
+  /**
+   * The file of the machine's memory, which is as large as the memory and may have holes. A restored machine gets a
+   * copy of this file.
+   */
   readonly ram: string;
-  /** The file of its devices. */
+  /** The file with the state of the machine's devices. */
   readonly state: string;
-  /** The kernel's log before it was saved. */
+  /** The kernel's log from before the machine was saved. */
   readonly log: Buffer;
 }
 
@@ -36,23 +39,23 @@ const RAM = "ram";
 const STATE = "state";
 const LOG = "log";
 
-/** The most bytes of the devices; QEMU's have 100 kB. */
+/** The maximum size of the devices' state in bytes; QEMU's usual state has 100 kB. */
 const MOST_STATE = 64 * 2 ** 20;
 
-/** The inputs of a saved machine. A machine with other inputs is another entry. */
+/** The inputs on which a saved machine depends. A machine with other inputs is a separate cache entry. */
 export interface Ingredients {
-  /** The kernel's name, for the entry's name. */
+  /** The kernel's name, which becomes part of the entry's name. */
   readonly kernel: string;
-  /** Files whose content matters: the kernel and its modules. */
+  /** Files whose content is an input: the kernel and its modules. */
   readonly files: readonly string[];
   /** The other inputs: QEMU's arguments, the root's archives, the command before the machine waits. */
   readonly words: readonly string[];
 }
 
 /**
- * Returns the name of a machine's entry: its kernel, and a hash of everything that a saved machine depends on. That
- * is its inputs, QEMU's version, and this boot of this host, because the guest has measured the frequency of the
- * host's TSC.
+ * Returns the name of the cache entry for a saved machine: its kernel, and a hash of everything on which the machine
+ * depends. These are its inputs, QEMU's version, and this boot of this host, because the guest has measured the
+ * frequency of the host's TSC.
  */
 export async function snapshotName(
   { kernel, files, words }: Ingredients,
@@ -68,7 +71,7 @@ export async function snapshotName(
   return `${plain(kernel)}-${hash.digest("hex").slice(0, 16)}`;
 }
 
-/** Converts a kernel's name for the name of an entry. */
+/** Converts a kernel's name into the name of a cache entry. */
 function plain(kernel: string): string {
   return kernel.replaceAll(/[^\w.+~-]/g, "_").slice(-80);
 }
@@ -76,7 +79,7 @@ function plain(kernel: string): string {
 /**
  * Finds a saved machine and compares its files with their checksums.
  *
- * @returns `undefined` if there is none, or if it was damaged and therefore removed.
+ * @returns `undefined` if the cache has none, or if it was damaged and therefore removed.
  */
 export async function findSnapshot(cache: LabCache, name: string): Promise<Snapshot | undefined> {
   try {
@@ -127,7 +130,7 @@ export async function saveSnapshot(
   return snapshotOf(entry);
 }
 
-/** Removes the kernel's other saved machines that are older than a day: most belong to old builds. */
+/** Removes the kernel's other saved machines that are older than a day: most of them belong to old builds. */
 async function removeOlder(cache: LabCache, name: string): Promise<void> {
   const kernel = name.slice(0, name.lastIndexOf("-") + 1);
   for (const other of await cache.names(SNAPSHOTS)) {
@@ -144,10 +147,10 @@ const DAY_MS = 86_400_000;
 /** The pause before a machine is saved, so that no byte is in transit on its ports. */
 const QUIET_MS = 200;
 const POLL_MS = 10;
-/** The memory is in its own file, so it is not written to the stream too. */
+/** The memory is in its own file, so QEMU does not write it to the stream of the devices. */
 const IGNORE_SHARED = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
 
-/** Copies a file; its holes remain if the system's cp supports that. */
+/** Copies a file; the copy keeps the holes if the system's cp supports this. */
 async function copy(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
   await runOk("cp", [from, to], { signal });
 }
@@ -168,15 +171,15 @@ export async function copyMemory(
 const SOCKET = "state";
 
 /**
- * The open files of a machine that is saved. The machine's folder belongs to the emulator's user while it runs, so
- * all files are created before, and none is opened by its name afterwards.
+ * The open files of a machine while it is saved. The machine's folder belongs to the emulator's user while the machine
+ * runs, so all files are created before, and no file is opened by its name afterwards.
  */
 export class MachineToSave implements AsyncDisposable {
   readonly #memory: FileHandle;
   readonly #bytes: number;
   readonly #server: Server;
   readonly #folder: FileHandle;
-  /** Is fulfilled when the devices are written. */
+  /** A promise that is fulfilled when the devices are written. */
   readonly written: Promise<void>;
 
   private constructor(
@@ -191,14 +194,14 @@ export class MachineToSave implements AsyncDisposable {
     this.#bytes = bytes;
     this.#server = server;
     this.written = received(server, state);
-    // saveDevices() awaits it, unless a command is rejected before.
+    // saveDevices() awaits the promise, unless a command is rejected before.
     this.written.catch(() => undefined);
   }
 
   /**
-   * Creates a machine's folder, its memory, and the socket for its devices.
+   * Creates a machine's folder, its memory file, and the socket for the state of its devices.
    *
-   * @param memory - MiB.
+   * @param memory - the size of the machine's memory, MiB.
    * @param state - the file for the devices.
    */
   static async prepare(path: string, memory: number, state: string): Promise<MachineToSave> {
@@ -210,7 +213,7 @@ export class MachineToSave implements AsyncDisposable {
     try {
       file = await open(join(path, MEMORY_FILE), "wx+", 0o600);
       await file.truncate(bytes);
-      // The path by the folder's descriptor is never too long for a socket.
+      // The path through the folder's descriptor in /proc/self/fd is never too long for a socket.
       server.listen({ path: `/proc/self/fd/${folder.fd}/${SOCKET}`, writableAll: true });
       await once(server, "listening");
       return new MachineToSave(folder, file, bytes, server, state);
@@ -223,8 +226,8 @@ export class MachineToSave implements AsyncDisposable {
   }
 
   /**
-   * Copies the memory of the machine, which has ended, into the cache. A remaining process of its user may still
-   * write to the original, but not to the copy.
+   * Copies the memory of the machine, which has ended, into the cache. A remaining process of the emulator's user may
+   * still write to the original file, but not to the copy.
    */
   async copyMemory(to: string, signal?: AbortSignal): Promise<void> {
     const { size } = await this.#memory.stat();
@@ -266,7 +269,7 @@ async function* limited(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   }
 }
 
-/** Saves the devices of a running machine. It must not be paused: a restored one would be paused too. */
+/** Saves the devices of a running machine. The machine must not be paused: a restored machine would be paused too. */
 export async function saveDevices(monitor: Monitor, { written }: MachineToSave): Promise<void> {
   await sleep(QUIET_MS);
   await monitor.execute("qmp_capabilities");
@@ -290,7 +293,7 @@ async function completed(monitor: Monitor): Promise<void> {
 
 /**
  * Loads the devices from one of QEMU's descriptors, and waits until the machine runs. Bytes that are sent to a port
- * before that are lost, because the loaded state replaces them.
+ * before the machine runs are lost, because the loaded state replaces them.
  */
 export async function restoreDevices(monitor: Monitor, descriptor: number): Promise<void> {
   await monitor.execute("qmp_capabilities");

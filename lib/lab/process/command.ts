@@ -15,18 +15,18 @@ export interface CommandOptions {
   readonly cwd?: string | undefined;
   /** Variables that are added to the environment of this process. */
   readonly env?: Readonly<Record<string, string>> | undefined;
-  /** Ends the program and all it started. */
+  /** A signal that ends the program and all processes that it started. */
   readonly signal?: AbortSignal | undefined;
-  /** Takes each line that the program writes to descriptor 3. */
+  /** A function that is called with each line that the program writes to descriptor 3. */
   readonly onStatus?: ((line: string) => void) | undefined;
-  /** The longest time without new output on descriptor 1 or 3 before it is killed. */
+  /** The longest time without new output on descriptor 1 or 3, in milliseconds; after it, the program is killed. */
   readonly stallMs?: number | undefined;
 }
 
 /** The result of a program. */
 export interface Output {
   readonly program: string;
-  /** Its exit status; 128 plus the signal's number if a signal ended it. */
+  /** The program's exit status; 128 plus the signal's number if a signal ended the program. */
   readonly status: number;
   readonly stdout: Buffer;
   readonly stderr: string;
@@ -54,11 +54,11 @@ process.on("exit", () => {
 /**
  * Runs a program and waits for its end, whatever its exit status.
  *
- * The program leads its own process group, so killing the group also kills its children. The kernel kills it if this
- * process dies first.
+ * The program leads its own process group, so killing the group also kills its children. The kernel kills the program
+ * if this process dies first.
  *
  * @throws {@link LabError} `ERR_LAB_TOOL` if the program is missing or stalls; `ERR_LAB_INTERRUPTED` after the
- *   signal. No process is left then.
+ *   signal. When the program ends after SIGKILL, no process of its group is left.
  */
 export async function run(
   program: string,
@@ -70,7 +70,7 @@ export async function run(
   const [first, ...rest] = commandLine(program, args);
   const child = spawn(first, rest, {
     cwd: options.cwd,
-    // Some programs report a failure only in a message, which must be in English.
+    // The programs run with English messages, because some of them report a failure only in a message.
     env: { ...process.env, ...options.env, LC_ALL: "C" },
     stdio: ["ignore", "pipe", "pipe", "pipe"],
     detached: true,
@@ -112,7 +112,7 @@ export async function run(
   }
 }
 
-/** Returns the command line; a missing program is kept in it, so that the error names it. */
+/** Returns the command line; it also contains a missing program, so that the error names the program. */
 function commandLine(program: string, args: readonly string[]): readonly [string, ...string[]] {
   const path = program.includes("/") ? program : onPath(program);
   const [first, ...rest] = path === undefined ? [] : diesWithParent();
@@ -130,7 +130,7 @@ export async function runOk(
   return output.stdout;
 }
 
-/** Makes the error of a failed program: the code for a full disk, or its last messages. */
+/** Makes the error about a failed program: with the code for a full disk, or with the program's last messages. */
 export function commandError({ program, status, stderr }: Output): LabError {
   if (isDiskFull(stderr)) return diskFull(program);
   const words = stderr.trim().split("\n").slice(-3).join("; ");
@@ -142,7 +142,7 @@ export function isDiskFull(stderr: string): boolean {
   return /No space left on device|Disk quota exceeded|enough free space/.test(stderr);
 }
 
-/** Makes the error of a full disk; `who` names the writer. */
+/** Makes the error about a full disk; `who` is the program that writes. */
 export function diskFull(who: string, cause?: unknown): LabError {
   const remedy =
     "make room, or name a folder on another disk with NODE_KVM_CACHE; no partial file is left";
@@ -153,7 +153,7 @@ export function diskFull(who: string, cause?: unknown): LabError {
   );
 }
 
-/** Throws `ERR_LAB_INTERRUPTED` if the signal was raised. */
+/** Throws `ERR_LAB_INTERRUPTED` if the signal was aborted. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted !== true) return;
   const sentence = "interrupted; the downloaded part is kept, and the next call resumes it";
@@ -164,7 +164,7 @@ function killGroup(pid: number, by: NodeJS.Signals): void {
   try {
     process.kill(-pid, by);
   } catch (error) {
-    // ESRCH: the group has ended meanwhile.
+    // ESRCH: the process group has already ended.
     if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
   }
 }
@@ -198,14 +198,14 @@ class Stall {
     });
   }
 
-  /** Notes its output; a repeated status line is not progress. */
+  /** Records the program's output; a repeated status line is not progress. */
   saw(text: string): void {
     if (text !== "" && text === this.#last) return;
     this.#last = text;
     this.#deadline?.restart();
   }
 
-  /** Whether it made no progress for too long. */
+  /** Whether the program made no progress for too long. */
   isOver(): boolean {
     return this.#isOver;
   }

@@ -23,32 +23,32 @@ import { onPath } from "./search-path.ts";
 
 /** How an emulator is started. */
 export interface Confinement {
-  /** The command before the program and its arguments. */
+  /** The words of the command line that precede the program and its arguments. */
   readonly prefix: readonly string[];
-  /** Its user and group; `undefined` if it keeps those of this process. */
+  /** The emulator's user and group; `undefined` if it keeps those of this process. */
   readonly user: number | undefined;
-  /** Its whole environment. */
+  /** All variables of the emulator's environment. */
   readonly env: Readonly<Record<string, string>>;
 }
 
 const DIES_WITH_PARENT = ["--pdeathsig", "KILL"];
 /** The kernel sends no signal if the parent died earlier, so this script compares the parent's pid before it execs. */
 const UNLESS_ORPHANED = ["sh", "-c", 'test "$PPID" = "$0" && exec "$@"'];
-/** A process of another user than root has no capabilities after an exec and gains none. */
+/** A process of another user than root has no capabilities after an exec, and gains none. */
 const NO_PRIVILEGES = ["--no-new-privs", "--inh-caps", "-all", "--ambient-caps", "-all"];
-/** Root would regain its bounding set at the exec. Emptying the set requires CAP_SETPCAP. */
+/** A process of root would regain its bounding set at the exec. Emptying the bounding set requires CAP_SETPCAP. */
 const EMPTY_BOUNDING_SET = ["--bounding-set", "-all"];
 
 /** User IDs that systemd's documentation (UIDS-GIDS) lists as unused: each machine gets one of them. */
 const UNUSED = { first: 0x7000_0000, count: 0x0fff_0000 } as const;
-/** A user namespace that does not map the others usually maps this one. */
+/** A user namespace that maps only some users usually maps this one. */
 const NOBODY = 65_534;
 
 /**
  * Returns the strictest confinement that this machine allows.
  *
- * Only root can change the user. The user is kept if the other user cannot access the program, for example in a home
- * folder.
+ * Only root can change the user. The emulator keeps this process's user if the other user cannot access the program,
+ * for example in a home folder.
  *
  * @param program - the absolute path of the program; `undefined` if it gets a descriptor.
  * @param folder - the emulator's own folder; without one, it keeps this process's user.
@@ -79,7 +79,7 @@ export function confine(program: string | undefined, folder: string | undefined)
   return options === undefined ? { prefix: [], user: undefined, env } : started(options);
 }
 
-/** Returns the command before a program that must not outlive this process. */
+/** Returns the words of a command line that precede a program that must not outlive this process. */
 export function diesWithParent(): readonly string[] {
   const setpriv = onPath("setpriv");
   if (setpriv === undefined || !works(setpriv, DIES_WITH_PARENT, "/")) return [];
@@ -104,15 +104,15 @@ function works(setpriv: string, options: readonly string[], program: string): bo
 
 /** Files that are opened for an emulator, whose user may not have access to their paths. */
 export interface Handover extends Disposable {
-  /** Their descriptors, in order; -1 for a file that cannot be opened. */
+  /** The descriptors of the files, in order; -1 for a file that cannot be opened. */
   readonly descriptors: readonly number[];
 }
 
 /**
- * Opens files for an emulator that becomes `user`, and changes the owner of its folder and the content.
+ * Opens files for an emulator that becomes `user`, and changes the owner of the emulator's folder and of its content.
  *
- * The emulator reopens a descriptor's path, /proc/self/fd/N: the kernel then checks the file's own mode, but no
- * folder above it. A file that is not readable for all is copied into the folder.
+ * The emulator opens /proc/self/fd/N again: the kernel then checks the file's own mode, but no folder above the file. A
+ * file that not every user can read is copied into the folder.
  */
 export function handOver(
   paths: readonly string[],
@@ -146,14 +146,14 @@ function openIfPossible(path: string): number {
   try {
     return openSync(resolve(path), "r");
   } catch {
-    return -1; // the emulator reports the reason with the path
+    return -1; // the emulator itself reports the reason with the path
   }
 }
 
 function giveAway(folder: string, user: number): void {
   for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
     const path = join(entry.parentPath, entry.name);
-    // A file with another hard link, as in the cache, keeps its owner.
+    // A file with another hard link, such as a link in the cache, keeps its owner.
     const isOnlyHere = entry.isFile() && lstatSync(path).nlink === 1;
     if (entry.isDirectory() || isOnlyHere) chownSync(path, user, user);
   }

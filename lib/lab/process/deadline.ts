@@ -6,7 +6,7 @@
 /** The longest interval at which the clock is read, ms. */
 const LONGEST_PERIOD_MS = 1000;
 
-/** Calls a function once after a limit. */
+/** Calls a function once after a limit of time. */
 export class Deadline {
   readonly #limit: number;
   readonly #onOver: () => void;
@@ -30,7 +30,7 @@ export class Deadline {
     this.#timer = setInterval(() => this.#tick(), this.#period);
   }
 
-  /** Restarts the clock, unless it was stopped or has expired. */
+  /** Restarts the clock, unless it was stopped or its limit has expired. */
   restart(): void {
     this.#passed = 0;
     this.#last = performance.now();
@@ -43,7 +43,7 @@ export class Deadline {
 
   #tick(): void {
     const now = performance.now();
-    // A longer step means that this process was stopped.
+    // A longer interval between two reads of the clock means that this process was stopped.
     const step = Math.min(now - this.#last, 2 * this.#period);
     this.#last = now;
     if (this.#isStopped()) return;

@@ -13,6 +13,6 @@ function isExecutable(path: string): boolean {
     accessSync(path, constants.X_OK);
     return true;
   } catch {
-    return false; // it cannot be executed, for whatever reason
+    return false; // the file cannot be executed, whatever the reason is
   }
 }

@@ -125,7 +125,7 @@ function requireC({ skip }: TestContext): CProgram {
   return program;
 }
 
-describe(`C, with seed ${SEED}`, () => {
+describe(`a C program and this package exchange random values (seed ${SEED})`, () => {
   const directory = mkdtempSync(join(tmpdir(), "against-c-"));
   beforeAll(() => {
     if (missing.length > 0) return;
@@ -134,14 +134,17 @@ describe(`C, with seed ${SEED}`, () => {
   }, 120_000);
   afterAll(() => rmSync(directory, { recursive: true }));
 
-  test.for(byName)("writes and reads %s as this package does", ([name], context) => {
-    requireC(context);
-    const pairs = views.get(name) ?? [];
-    expect(pairs.length).toBeGreaterThan(RANDOM);
-    expect(differences(pairs)).toEqual([]);
-  });
+  test.for(byName)(
+    "a value of %s that one of them writes is read unchanged by the other",
+    ([name], context) => {
+      requireC(context);
+      const pairs = views.get(name) ?? [];
+      expect(pairs.length).toBeGreaterThan(RANDOM);
+      expect(differences(pairs)).toEqual([]);
+    },
+  );
 
-  describe("catches a planted fault", () => {
+  describe("a planted fault", () => {
     afterEach(() => vi.restoreAllMocks());
 
     /** A copy of a layout with some fields changed. */
@@ -188,12 +191,12 @@ describe(`C, with seed ${SEED}`, () => {
         { ...Cpuid2, tail: { ...Cpuid2.tail, offset: 12 } } as Layout,
         /^written: .*\ngiven\.entries\[0\]\.function: /,
       ],
-    ])("wrong %s", ([, layout, where], context) => {
+    ])("a wrong %s is detected", ([, layout, where], context) => {
       const compiled = requireC(context);
       expect(judge(layout, compiled)).toMatch(where);
     });
 
-    test("the other byte order", (context) => {
+    test("the other byte order is detected", (context) => {
       const compiled = requireC(context);
       const { u32 } = scalars;
       vi.spyOn(u32, "get").mockImplementation((view, at) => view.getUint32(at));

@@ -36,8 +36,8 @@ const compiled = (layout: Layout, value: object): unknown => outcome(() => encod
 const interpreted = (layout: Layout, value: object): unknown =>
   outcome(() => interpretedEncode(layout, value, tailLength(layout, value)));
 
-describe.each(byName)("%s", (_, layout) => {
-  test("is written as the interpreter writes it", () => {
+describe.each(byName)("the compiled codec of struct %s", (_, layout) => {
+  test("writes the same bytes as the reference interpreter of layouts", () => {
     fc.assert(
       fc.property(fc.oneof(structValue(layout), partOf(layout)), (value) =>
         isDeepStrictEqual(compiled(layout, value), interpreted(layout, value)),
@@ -46,7 +46,7 @@ describe.each(byName)("%s", (_, layout) => {
     );
   });
 
-  test("is read as the interpreter reads it", () => {
+  test("reads the same value as the reference interpreter of layouts", () => {
     fc.assert(
       fc.property(structValue(layout), (value) => {
         const bytes = encode(layout, value);
@@ -57,7 +57,7 @@ describe.each(byName)("%s", (_, layout) => {
   });
 });
 
-test("a bit field leaves the other bits of its bytes", () => {
+test("writing a bit field does not change the other bits of its bytes", () => {
   fc.assert(
     fc.property(partOf(MadeBits), (value) => {
       const bytes = new Uint8Array(MadeBits.size).fill(0xff);
@@ -67,9 +67,9 @@ test("a bit field leaves the other bits of its bytes", () => {
   );
 });
 
-describe.each(frequent)("%s", (_, layout) => {
+describe.each(frequent)("the compiled codec of struct %s", (_, layout) => {
   test.each(layout.fields.map(({ name }) => [name] as const))(
-    "refuses a wrong %s where the interpreter does",
+    "rejects a wrong value of %s if the reference interpreter rejects it",
     (name) => {
       const wrong = [null, "1", 0.5, -1, 2 ** 32, -1n, 2n ** 64n, Number.NaN, [], {}, new Map()];
       const bad = wrong.map((one) => ({ [name]: one }));
@@ -86,7 +86,7 @@ class Registers {
   }
 }
 
-describe("an unusual value is encoded, or refused, as the interpreter does", () => {
+describe("the compiled codec and the reference interpreter encode, or reject, the same unusual values", () => {
   test.each<readonly [string, Layout, object]>([
     ["no prototype", Regs, Object.assign(Object.create(null), { rip: 5n })],
     ["inherited members", Regs, Object.create({ rip: 5n })],
@@ -114,7 +114,7 @@ describe("an unusual value is encoded, or refused, as the interpreter does", () 
     expect(compiled(layout, value)).toEqual(interpreted(layout, value));
   });
 
-  test("members of Object.prototype are not encoded", () => {
+  test("encode() ignores members of a polluted Object.prototype", () => {
     const polluted = { rip: 7n, raxx: 1n };
     for (const [name, value] of Object.entries(polluted)) {
       Object.defineProperty(Object.prototype, name, {
@@ -132,8 +132,8 @@ describe("an unusual value is encoded, or refused, as the interpreter does", () 
   });
 });
 
-describe("an error of a getter", () => {
-  test("is thrown unchanged, with the earlier members written", () => {
+describe("an error that a getter throws while its object is encoded", () => {
+  test("reaches the caller unchanged, and the members before the getter have been written", () => {
     const error = new Error("from the getter");
     const value = {
       rax: 1n,
@@ -144,7 +144,7 @@ describe("an error of a getter", () => {
     expect(() => encode(Regs, value)).toThrow(error);
   });
 
-  test("an encoding within a getter does not change the outer one", () => {
+  test("a getter that calls encode() does not change the encoding of its own object", () => {
     const value = {
       rax: 1n,
       get rbx(): bigint {

@@ -45,21 +45,24 @@ function fieldsOf(name: X86ExitName): readonly string[] {
   return [...(row?.fields ?? []), ...(row?.varying?.fields ?? []), ...(row?.others?.fields ?? [])];
 }
 
-test("every KVM_EXIT_* of the headers is in the table, or of another architecture", () => {
+test("every KVM_EXIT_* constant of the headers is in the exit table or belongs to another architecture", () => {
   expect(new Set([...names, ...Object.keys(OTHER_ARCHITECTURES)])).toEqual(new Set(all));
 });
 
-test.each(names)("%s has every field of its members exactly once", (name) => {
-  const { members } = EXITS[name];
-  const wanted = leaves.filter((path) => members.some((member) => path.startsWith(`${member}.`)));
-  const kept = wanted.filter((path) => !/(^|\.)pad\d*$/.test(path));
-  expect(fieldsOf(name).toSorted(byText)).toEqual(kept.toSorted(byText));
-  expect(members.filter((member) => !kept.some((path) => path.startsWith(`${member}.`)))).toEqual(
-    [],
-  );
-});
+test.each(names)(
+  "the row of %s in the exit table has every field of its union members exactly once",
+  (name) => {
+    const { members } = EXITS[name];
+    const wanted = leaves.filter((path) => members.some((member) => path.startsWith(`${member}.`)));
+    const kept = wanted.filter((path) => !/(^|\.)pad\d*$/.test(path));
+    expect(fieldsOf(name).toSorted(byText)).toEqual(kept.toSorted(byText));
+    expect(members.filter((member) => !kept.some((path) => path.startsWith(`${member}.`)))).toEqual(
+      [],
+    );
+  },
+);
 
-test("every member of the union belongs to an exit of the table or of another architecture", () => {
+test("every member of kvm_run's union belongs to an exit of the table or of another architecture", () => {
   const members = Run.fields
     .filter(({ offset, name }) => offset === EXIT_UNION_OFFSET && name !== "padding")
     .map(({ name }) => cName(name));
@@ -70,7 +73,7 @@ test("every member of the union belongs to an exit of the table or of another ar
   expect(members.filter((member) => !known.includes(member))).toEqual([]);
 });
 
-test("the union has the size of its padding", () => {
+test("kvm_run's exit union has the size of its padding", () => {
   const padding = Run.fields.find(({ name }) => name === "padding");
   expect(padding?.type).toEqual({ of: "u8", count: EXIT_UNION_BYTES });
 });
@@ -83,14 +86,17 @@ const FORMS: Readonly<Partial<Record<X86ExitName, Parameters<typeof decode>[0]>>
 };
 
 describe("an exit reason", () => {
-  test.each(names)("%s is decoded to the kind of its row", (name) => {
+  test.each(names)("%s is decoded to the kind of its row in the exit table", (name) => {
     const exit = decode({ exitReason: KVM_EXIT_REASONS[name], ...FORMS[name] });
     expect(exit.kind).toBe(EXITS[name].kind);
   });
 
-  test.each(all)("%s has its own name if x86 has it, and else its number", (name) => {
-    const reason = KVM_EXIT_REASONS[name];
-    expect(exitName(reason)).toBe(name in EXITS ? name : `exit_reason ${reason}`);
-    expect(exitRow(reason)?.name).toBe(name in EXITS ? name : undefined);
-  });
+  test.each(all)(
+    "%s is named by its constant if x86 has the exit, and by its number otherwise",
+    (name) => {
+      const reason = KVM_EXIT_REASONS[name];
+      expect(exitName(reason)).toBe(name in EXITS ? name : `exit_reason ${reason}`);
+      expect(exitRow(reason)?.name).toBe(name in EXITS ? name : undefined);
+    },
+  );
 });

@@ -52,26 +52,32 @@ const writerOf = (layout: Layout): NonNullable<Frequent["write"]> => {
   return write;
 };
 
-test.each(all)("%s is read as the interpreter reads it, at any offset", (_, layout, { read }) => {
-  fc.assert(
-    fc.property(fc.uint8Array({ minLength: layout.size, maxLength: layout.size }), (bytes) => {
-      const moved = new Uint8Array(layout.size + 3);
-      moved.set(bytes, 3);
-      return isDeepStrictEqual(read(viewOf(moved), 3), interpretedRead(layout, bytes));
-    }),
-    NUMBERS,
-  );
-});
+test.each(all)(
+  "the generated reader of %s returns the same value as the reference interpreter, at any offset",
+  (_, layout, { read }) => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: layout.size, maxLength: layout.size }), (bytes) => {
+        const moved = new Uint8Array(layout.size + 3);
+        moved.set(bytes, 3);
+        return isDeepStrictEqual(read(viewOf(moved), 3), interpretedRead(layout, bytes));
+      }),
+      NUMBERS,
+    );
+  },
+);
 
-test.each(all)("%s is read into a value without memory of the buffer", (_, layout, { read }) => {
-  const bytes = new Uint8Array(layout.size).fill(1);
-  const value = read(viewOf(bytes), 0);
-  bytes.fill(2);
-  expect(value).toEqual(interpretedRead(layout, new Uint8Array(layout.size).fill(1)));
-});
+test.each(all)(
+  "the generated reader of %s returns a value that shares no memory with the buffer",
+  (_, layout, { read }) => {
+    const bytes = new Uint8Array(layout.size).fill(1);
+    const value = read(viewOf(bytes), 0);
+    bytes.fill(2);
+    expect(value).toEqual(interpretedRead(layout, new Uint8Array(layout.size).fill(1)));
+  },
+);
 
-describe.each(written)("%s", (_, layout, write) => {
-  test("is written as the interpreter writes it, at any offset", () => {
+describe.each(written)("the generated writer of struct %s", (_, layout, write) => {
+  test("writes the same bytes as the reference interpreter, at any offset", () => {
     fc.assert(
       fc.property(wholeValue(layout), (value) => {
         const bytes = new Uint8Array(layout.size + 3);
@@ -82,7 +88,7 @@ describe.each(written)("%s", (_, layout, write) => {
     );
   });
 
-  test("is not written from a value that lacks a member, has another or has them in another order", () => {
+  test("rejects a value with a missing member, an extra member, or members in another order", () => {
     const value = read(layout, new Uint8Array(layout.size).fill(1)) as Members;
     const entries = Object.entries(value);
     const [first = "", ...others] = Object.keys(value);
@@ -101,7 +107,7 @@ describe.each(written)("%s", (_, layout, write) => {
     expect(bytes).toEqual(new Uint8Array(layout.size));
   });
 
-  test("is written up to the first member that does not fit", () => {
+  test("writes the members before the first one that does not fit", () => {
     const value = read(layout, new Uint8Array(layout.size).fill(1)) as Members;
     for (const { name, offset } of layout.fields) {
       const bytes = new Uint8Array(layout.size);
@@ -111,7 +117,7 @@ describe.each(written)("%s", (_, layout, write) => {
   });
 
   test.each(layout.fields.map(({ name }) => [name] as const))(
-    "is written, or not, from any %s as the interpreter does",
+    "accepts or rejects a value of any %s as the reference interpreter does",
     (name) => {
       const value = read(layout, new Uint8Array(layout.size).fill(1)) as Members;
       for (const one of UNUSUAL) {
@@ -124,11 +130,14 @@ describe.each(written)("%s", (_, layout, write) => {
   );
 });
 
-test.each([null, undefined, 1, "rax", [], new Map()])("%s is not written", (value) => {
-  expect(writerOf(Regs)(viewOf(new Uint8Array(Regs.size)), 0, value)).toBe(false);
-});
+test.each([null, undefined, 1, "rax", [], new Map()])(
+  "the generated writer of kvm_regs rejects %s",
+  (value) => {
+    expect(writerOf(Regs)(viewOf(new Uint8Array(Regs.size)), 0, value)).toBe(false);
+  },
+);
 
-test("a member of Object.prototype is not written", () => {
+test("the generated writer of kvm_segment ignores members of Object.prototype", () => {
   const { unusable: _, padding: __, ...rest } = read(Segment, new Uint8Array(Segment.size).fill(1));
   const names = ["unusable", "padding"];
   for (const name of names) {

@@ -47,21 +47,21 @@ function namesOf(kind: Ioctl["kind"]): readonly string[] {
   return IOCTLS.filter((ioctl) => ioctl.kind === kind).map(({ name }) => name);
 }
 
-test("119 rows are 106 ioctls", () => {
+test("the table has 119 pairs of an ioctl and a descriptor, of 106 different ioctls", () => {
   expect([rows.length, IOCTLS.length]).toEqual([119, 106]);
   expect(new Set(IOCTLS.map(({ request }) => request)).size).toBe(106);
 });
 
-describe.each(rows)("%s on %s", (name, fd, request, size) => {
-  test("is found by its request", () => {
+describe.each(rows)("the ioctl %s on %s", (name, fd, request, size) => {
+  test("is found by its request number", () => {
     expect(ioctlByRequest(Number(request), fd)?.name).toBe(name);
   });
 
-  test("is exported by its name", () => {
+  test("is exported under its C name", () => {
     expect(ioctls).toHaveProperty(name, ioctlByRequest(Number(request)));
   });
 
-  test("has a request that decodes", () => {
+  test("has a request number whose direction, type, number and size are those of its row", () => {
     const number = Number(request) & 0xff;
     expect(decodeRequest(Number(request))).toMatchObject({
       type: 0xae,
@@ -70,38 +70,38 @@ describe.each(rows)("%s on %s", (name, fd, request, size) => {
     });
   });
 
-  test("names an existing capability, or none", () => {
+  test("names a capability that exists, or none", () => {
     const capabilities = [null, ...Object.keys(KVM_CAPABILITIES)];
     expect(capabilities).toContain(ioctlByRequest(Number(request))?.capability[fd]);
   });
 });
 
-describe("the kinds", () => {
-  test("the request does not determine the kind: REINJECT_CONTROL is _IO and takes 32 bytes", () => {
+describe("the kinds of an ioctl's argument", () => {
+  test("cannot be derived from the request number: REINJECT_CONTROL is an _IO request, but takes 32 bytes", () => {
     const { request, kind, size } = ioctls.KVM_REINJECT_CONTROL;
     expect([decodeRequest(request).size, kind, size]).toEqual([0, "plain", 32]);
   });
 
-  test("the tailed ioctls are those with a count", () => {
+  test('an ioctl is "tailed" exactly if its struct counts the elements that follow', () => {
     const counted = IOCTLS.filter(({ struct }) => struct?.tail?.count !== undefined);
     expect(namesOf("tailed")).toEqual(counted.map(({ name }) => name));
   });
 
-  test("the sized ioctls are those whose size depends on another number", () => {
+  test('an ioctl is "sized" exactly if the size of its bytes depends on another number', () => {
     expect(new Set(namesOf("sized"))).toEqual(
       new Set(["KVM_GET_NESTED_STATE", "KVM_GET_XSAVE2", "KVM_SET_NESTED_STATE", "KVM_SET_XSAVE"]),
     );
   });
 
   test.each(named.filter(([, { kind }]) => kind === "none" || kind === "value"))(
-    "%s takes no bytes",
+    "the ioctl %s takes no bytes",
     (_, { size, direction, struct }) => {
       expect([size, direction, struct]).toEqual([0, "none", undefined]);
     },
   );
 
   test.each(named.filter(([, { kind }]) => kind !== "none" && kind !== "value"))(
-    "%s takes the bytes of its struct",
+    "the ioctl %s takes the bytes of its struct",
     (_, { size, direction, struct, request }) => {
       expect(size).toBe(struct?.size ?? decodeRequest(request).size);
       expect(size).toBeGreaterThan(0);
@@ -114,14 +114,14 @@ describe("the kinds", () => {
   );
 
   test.each(suspects)(
-    "%s, which has a field named like an address, is pointing or has a reason why not",
+    'the ioctl %s, whose struct has a field named like an address, is "pointing" or has a reason why not',
     (name, ioctl) => {
       const isJudged = exceptions[name]?.kind === ioctl.kind && exceptions[name].reason !== "";
       expect(ioctl.kind === "pointing" || isJudged).toBe(true);
     },
   );
 
-  test("the pointing ioctls are exactly these", () => {
+  test('the "pointing" ioctls, whose struct contains an address, are exactly these', () => {
     expect([...namesOf("pointing")].sort((a, b) => a.localeCompare(b))).toEqual([
       "KVM_CLEAR_DIRTY_LOG",
       "KVM_ENABLE_CAP",
@@ -145,7 +145,7 @@ describe("the kinds", () => {
     ]);
   });
 
-  test("each request with a wrong direction has a reason", () => {
+  test("each ioctl whose request number has a wrong direction has a reason in the table", () => {
     const lies = IOCTLS.filter((i) => decodeRequest(i.request).direction !== i.direction);
     expect(lies.map(({ name }) => name).filter((name) => !exceptions[name]?.reason)).toEqual([]);
   });
@@ -160,7 +160,7 @@ describe("the kinds", () => {
 });
 
 describe("decoding a request", () => {
-  test("KVM_SET_CPUID2", () => {
+  test("a request number is decoded into its parts: KVM_SET_CPUID2", () => {
     expect(decodeRequest(0x4008ae90)).toEqual({
       direction: "in",
       size: 8,
@@ -169,34 +169,37 @@ describe("decoding a request", () => {
     });
   });
 
-  test("all bits set is unsigned", () => {
+  test("a request number with all bits set is decoded as unsigned", () => {
     const parts = { direction: "inout", size: 0x3fff, type: 0xff, number: 0xff };
     expect(decodeRequest(0xffff_ffff)).toEqual(parts);
   });
 
-  test.each([-1, 2 ** 32, 1.5, Number.NaN])("%d is not a request", (request) => {
-    expect(() => decodeRequest(request)).toThrow(RangeError);
-  });
+  test.each([-1, 2 ** 32, 1.5, Number.NaN])(
+    "%d is rejected, because it is not a 32-bit request number",
+    (request) => {
+      expect(() => decodeRequest(request)).toThrow(RangeError);
+    },
+  );
 
-  test("a request is not found on another descriptor, nor one that KVM does not have", () => {
+  test("a request number is not found for a descriptor of another kind, or if KVM does not have it", () => {
     const request = 0x4008ae90;
     expect(ioctlByRequest(request, "vm")).toBeUndefined();
     expect(ioctlByRequest(0x1234)).toBeUndefined();
   });
 });
 
-describe("the lists of constants", () => {
-  test("the list of capabilities has all of them, by number", () => {
+describe("the lists of KVM's constants", () => {
+  test("contain every capability, sorted by number", () => {
     const numbers = Object.values(KVM_CAPABILITIES);
     expect(numbers.length).toBe(244);
     expect(numbers).toEqual(numbers.toSorted((a, b) => a - b));
   });
 
-  test("the list of exit reasons has no gap", () => {
+  test("contain every exit reason from 0 to the highest", () => {
     expect(Object.values(KVM_EXIT_REASONS)).toEqual(Array.from({ length: 44 }, (_, i) => i));
   });
 
-  test("the list of internal errors has the suberrors", () => {
+  test("contain the suberrors of KVM_EXIT_INTERNAL_ERROR", () => {
     expect(Object.values(KVM_INTERNAL_ERRORS)).toEqual([1, 2, 3, 4]);
   });
 });

@@ -3,16 +3,16 @@ import { expect, test } from "vitest";
 import * as constants from "../../../lib/abi/generated/constants.ts";
 import { MSRS, msrName } from "../../../lib/abi/msrs.ts";
 
-test("no two MSRs have the same number", () => {
+test("no two MSRs in the table have the same number", () => {
   const numbers = Object.values(MSRS);
   expect(new Set(numbers).size).toBe(numbers.length);
 });
 
-test("every number is a u32", () => {
+test("every MSR number in the table is a u32", () => {
   expect(Object.values(MSRS).filter((index) => index !== index >>> 0)).toEqual([]);
 });
 
-test("every MSR of KVM's headers has its name", () => {
+test("the table of MSRs has every MSR of KVM's headers", () => {
   const generated = Object.entries(constants).filter(([name]) => name.startsWith("MSR_KVM_"));
   expect(generated.length).toBeGreaterThan(10);
   expect(generated.map(([, index]) => msrName(Number(index)))).toEqual(
@@ -26,6 +26,6 @@ test.each([
   [0x4b56_4d02, "MSR_KVM_ASYNC_PF_EN"],
   [0x4000_0010, "HV_X64_MSR_VP_RUNTIME"],
   [0xdead_beef, undefined],
-])("MSR %i has the name %s", (index, name) => {
+])("the table of MSRs names MSR %i %s", (index, name) => {
   expect(msrName(index)).toBe(name);
 });

@@ -120,9 +120,9 @@ const wrong: readonly (readonly [Layout, unknown, Error])[] = [
   ],
 ];
 
-describe("a rejected value", () => {
+describe("the message that rejects a value", () => {
   test.each(wrong.map(([layout, value, error]) => [error.message, layout, value, error] as const))(
-    "%s",
+    "names the faulty member: %s",
     (_, layout, value, error) => {
       const encoding = () => encode(layout, value as object);
       expect(encoding).toThrow(error);
@@ -130,13 +130,13 @@ describe("a rejected value", () => {
     },
   );
 
-  test("too few bytes for the struct", () => {
+  test("states that the bytes are too few for the struct", () => {
     const error = new RangeError("kvm_regs: takes 144 bytes at offset 8, got 144 bytes");
     expect(() => read(structs.Regs, new Uint8Array(144), 8)).toThrow(error);
     expect(() => write(structs.Regs, {}, new Uint8Array(144), 8)).toThrow(error);
   });
 
-  test("a count that needs more bytes than given", () => {
+  test("states that the count needs more bytes than were passed", () => {
     const bytes = new Uint8Array(sizeOf(structs.Cpuid2, 2));
     write(structs.Cpuid2, { nent: 300 }, bytes);
     expect(() => read(structs.Cpuid2, bytes)).toThrow(
@@ -144,7 +144,7 @@ describe("a rejected value", () => {
     );
   });
 
-  test("a tail longer than the bytes", () => {
+  test("states that the tail is longer than the bytes", () => {
     const value = { entries: [{ function: 1 }] };
     expect(() => write(structs.Cpuid2, value, new Uint8Array(8))).toThrow(
       new RangeError("kvm_cpuid2: takes 48 bytes at offset 0, got 8 bytes"),

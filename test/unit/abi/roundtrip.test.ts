@@ -82,16 +82,16 @@ function clearCounts(layout: Layout, bytes: Uint8Array, at: number): void {
   for (const nested of inner) clearCounts(nested, bytes, at + (last?.offset ?? 0));
 }
 
-describe.each(byName)("%s", (_, layout) => {
-  test("a written value is read at any offset", () => {
+describe.each(byName)("a random value of struct %s", (_, layout) => {
+  test("is read at any offset as it was written", () => {
     fc.assert(roundTrip(layout), { numRuns: 25 });
   });
 
-  test("each field that C has is written and read back", () => {
+  test("is written and read with every field that C has", () => {
     expect(unreached(layout)).toEqual([]);
   });
 
-  test("only the bits of the named fields change", () => {
+  test("changes only the bits of the fields that it names", () => {
     fc.assert(
       fc.property(structValue(layout), (value) => {
         expect(touched(layout, value)).toHaveLength(widthOf(layout, value));
@@ -100,7 +100,7 @@ describe.each(byName)("%s", (_, layout) => {
     );
   });
 
-  test("a single field changes nothing before its offset", () => {
+  test("with a single field changes nothing before this field's offset", () => {
     const fields = layout.fields.map((field) =>
       fieldValue(field).map((value) => [field, value] as const),
     );
@@ -114,7 +114,7 @@ describe.each(byName)("%s", (_, layout) => {
     );
   });
 
-  test("bytes that were read are written unchanged", () => {
+  test("is written with the same bytes from which it was read", () => {
     fc.assert(
       fc.property(bytesOf(layout.size), (noise) => {
         const value = readCountless(layout, noise);
@@ -126,17 +126,17 @@ describe.each(byName)("%s", (_, layout) => {
     );
   });
 
-  test("an empty value is all zeros", () => {
+  test("without members is written as zeros", () => {
     expect(encode(layout, {})).toEqual(new Uint8Array(layout.size));
   });
 });
 
-test("there are fields to test", () => {
+test("the headers have fields for this test", () => {
   const counts = generated.map(({ name }) => pathsOf(inC, name).length);
   expect(counts.reduce((sum, count) => sum + count, 0)).toBeGreaterThan(1500);
 });
 
-describe("an omitted count is its tail's length", () => {
+describe("a count that the value omits is written as the length of its tail", () => {
   test.each(byName.filter(([, { tail }]) => tail?.count !== undefined))("%s", (_, layout) => {
     fc.assert(
       fc.property(structValue(layout), (value) => {
@@ -148,10 +148,10 @@ describe("an omitted count is its tail's length", () => {
   });
 });
 
-describe("a planted fault is caught", () => {
+describe("the round trip detects a planted fault", () => {
   afterEach(() => vi.restoreAllMocks());
 
-  test("the other byte order, only in writing", () => {
+  test("a writer with the other byte order, while the reader is correct", () => {
     // Copies, because generated code reads and writes the struct itself.
     const big = (view: DataView, at: number, value: number) => view.setUint16(at, value);
     vi.spyOn(scalars.u16, "set").mockImplementation(big as typeof scalars.u16.set);
@@ -159,7 +159,7 @@ describe("a planted fault is caught", () => {
     expect(unreached({ ...structs.Segment })).toContain("selector");
   });
 
-  test("a field that we do not have", () => {
+  test("a field of C that this package lacks", () => {
     const fields = structs.Regs.fields.filter(({ name }) => name !== "rip");
     expect(unreached({ ...structs.Regs, fields })).toEqual(["rip"]);
   });

@@ -5,7 +5,7 @@ import { Cpuid2, Regs } from "../../../lib/abi/generated/structs.ts";
 import { borrow, borrowEncoded } from "../../../lib/abi/scratch.ts";
 import { encode } from "../../../lib/abi/struct.ts";
 
-test("freed bytes are lent again, as zeros", () => {
+test("bytes that were released are lent again, filled with zeros", () => {
   const first = borrow({ ...Regs });
   const layout = { ...Regs };
   const second = borrow(layout);
@@ -16,7 +16,7 @@ test("freed bytes are lent again, as zeros", () => {
   expect(third.bytes).toEqual(first.bytes);
 });
 
-test("lent bytes are not lent to a second borrower", () => {
+test("bytes that are lent are not lent to a second borrower at the same time", () => {
   const layout = { ...Regs };
   const outer = borrow(layout);
   const inner = borrow(layout);
@@ -25,21 +25,21 @@ test("lent bytes are not lent to a second borrower", () => {
   expect(borrow(layout).bytes).not.toBe(outer.bytes);
 });
 
-test("bytes that are lent again are not lent to a second borrower", () => {
+test("bytes that were released and lent again are not lent to a second borrower", () => {
   const layout = { ...Regs };
   borrow(layout).isFree = true;
   const outer = borrow(layout);
   expect(borrow(layout).bytes).not.toBe(outer.bytes);
 });
 
-test("a rejected value leaves no bytes lent", () => {
+test("the scratch bytes are released when encode() rejects a value", () => {
   const layout = { ...Regs };
   const { bytes } = Object.assign(borrow(layout), { isFree: true });
   expect(() => borrowEncoded(layout, { rip: -1n })).toThrow(RangeError);
   expect(borrow(layout).bytes).toBe(bytes);
 });
 
-test("the number of bytes is that of the tail, independent of earlier loans", () => {
+test("the number of lent bytes is the number for the tail, whatever was lent before", () => {
   for (const count of [3, 2, 2, 3]) {
     const value = { entries: Array.from({ length: count }, () => ({ function: count })) };
     const scratch = borrowEncoded(Cpuid2, value);

@@ -8,71 +8,71 @@ import * as structs from "../../../lib/abi/generated/structs.ts";
 import { encode, offsetOf, read, sizeOf, write } from "../../../lib/abi/struct.ts";
 
 describe("encode()", () => {
-  test("omitted fields are zero", () => {
+  test("omitted fields are written as zero", () => {
     const regs = read(structs.Regs, encode(structs.Regs, { rip: 0x1000n }));
     expect(regs).toMatchObject({ rip: 0x1000n, rax: 0n, rflags: 0n });
   });
 
-  test("an omitted count is the length of its tail", () => {
+  test("an omitted count is written as the length of its tail", () => {
     const bytes = encode(structs.Cpuid2, { entries: [{ function: 1 }, { function: 7 }] });
     expect(bytes.length).toBe(sizeOf(structs.Cpuid2, 2));
     expect(read(structs.Cpuid2, bytes).nent).toBe(2);
   });
 
-  test("so is a count of 64 bits", () => {
+  test("an omitted 64-bit count is written as the length of its tail", () => {
     const bytes = encode(structs.RegList, { reg: [1n, 2n, 3n] });
     expect(read(structs.RegList, bytes)).toEqual({ n: 3n, reg: [1n, 2n, 3n] });
   });
 
-  test("a given count is used, before or after its tail", () => {
+  test("a count that the value has is written unchanged, before or after its tail", () => {
     const before = encode(structs.Msrs, { nmsrs: 0, entries: [{ index: 0x10 }] });
     const after = encode(structs.Msrs, { entries: [{ index: 0x10 }], nmsrs: 0 });
     expect([before[0], after[0], before.length]).toEqual([0, 0, sizeOf(structs.Msrs, 1)]);
   });
 
-  test("a tail of bytes is counted in bytes", () => {
+  test("the count of a tail of bytes is a number of bytes", () => {
     const bytes = encode(structs.SignalMask, { sigset: new Uint8Array(8).fill(0xff) });
     expect(bytes).toEqual(new Uint8Array([8, 0, 0, 0, ...new Array<number>(8).fill(0xff)]));
   });
 
-  test("a tail without a count reads all remaining bytes", () => {
+  test("a tail without a count consists of all remaining bytes", () => {
     const bytes = encode(structs.Xsave, { extra: [1, 2] });
     expect(bytes.length).toBe(4096 + 8);
     expect(read(structs.Xsave, bytes).extra).toEqual([1, 2]);
   });
 
-  test("the tail of a nested struct belongs to that struct", () => {
+  test("the tail of a nested struct is the value of that nested struct", () => {
     const bytes = encode(structs.TdxInitVm, { cpuid: { entries: [{ function: 0x24 }] } });
     expect(bytes.length).toBe(sizeOf(structs.TdxInitVm, 1));
     expect(read(structs.TdxInitVm, bytes).cpuid).toMatchObject({ nent: 1 });
   });
 
-  test("of a union, the last member named wins", () => {
+  test("if a value has two members of a union, the one that it has last is written", () => {
     const irqFirst = encode(structs.IrqLevel, { irq: 5, status: -1 });
     const irqLast = encode(structs.IrqLevel, { status: -1, irq: 5 });
     expect(read(structs.IrqLevel, irqFirst)).toMatchObject({ irq: 0xffff_ffff, status: -1 });
     expect(read(structs.IrqLevel, irqLast)).toMatchObject({ irq: 5, status: 5 });
   });
 
-  test("a short array is filled with zeros", () => {
+  test("an array shorter than the field is filled with zeros", () => {
     const bytes = new Uint8Array(structs.Sregs.size).fill(0xff);
     write(structs.Sregs, { interruptBitmap: [1n] }, bytes);
     expect(read(structs.Sregs, bytes).interruptBitmap).toEqual([1n, 0n, 0n, 0n]);
   });
 
-  test("write() does not change omitted fields", () => {
+  test("write() does not change the bytes of omitted fields", () => {
     const bytes = new Uint8Array(structs.Run.size).fill(0xff);
     write(structs.Run, { immediateExit: 0 }, bytes);
     expect(bytes.filter((byte) => byte === 0).length).toBe(1);
   });
 
-  test("bit fields share a byte", () => {
+  test("two bit fields are written to one byte", () => {
     const fields = { deliveryMode: 5, polarity: 1, mask: 1 };
     const bytes = encode(structs.IoapicStateRedirtbl, { fields });
     expect(read(structs.IoapicStateRedirtbl, bytes).bits).toBe(0x1_2500n);
   });
 
-  test("a value that was read does not change with the bytes", () => {
+  test("a value that was read does not change when the bytes change", () => {
     const bytes = Buffer.alloc(structs.LapicState.size);
     const { regs } = read(structs.LapicState, bytes);
     bytes.fill(0xff);
@@ -85,17 +85,20 @@ describe("offsets", () => {
     ["cs.base", 0],
     ["ds.base", 24],
     ["interruptBitmap[2]", 296],
-  ])("kvm_sregs.%s is at %i", (path, offset) => {
+  ])("kvm_sregs.%s is at offset %i", (path, offset) => {
     expect(offsetOf(structs.Sregs, path)).toBe(offset);
   });
 
-  test("an entry of a tail is at a multiple of its size", () => {
+  test("an element of a tail starts at a multiple of its size", () => {
     expect(offsetOf(structs.Cpuid2, "entries[2].eax")).toBe(8 + 2 * 40 + 12);
   });
 
-  test.each(["raxx", "rax.low", "rax[0]", "[0]"])("kvm_regs has no %s", (path) => {
-    expect(() => offsetOf(structs.Regs, path)).toThrow(TypeError);
-  });
+  test.each(["raxx", "rax.low", "rax[0]", "[0]"])(
+    "the layout of kvm_regs has no field %s",
+    (path) => {
+      expect(() => offsetOf(structs.Regs, path)).toThrow(TypeError);
+    },
+  );
 
   test("sizeOf() rejects a tail length for a struct without a tail", () => {
     expect(() => sizeOf(structs.Regs, 1)).toThrow(new RangeError("kvm_regs has no tail"));

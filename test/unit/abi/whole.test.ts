@@ -22,13 +22,13 @@ const whole: readonly Layout[] = [
 ];
 
 test.each(whole.map((layout) => [layout.name, layout] as const))(
-  "%s as it was read is complete",
+  "every member is required: a value of %s as it was read is accepted",
   (_, layout) => {
     expect(check(layout, zero(layout) as object)()).toBeUndefined();
   },
 );
 
-describe("a missing field is named", () => {
+describe("a missing field is named by the error", () => {
   test.each<[layout: Layout, value: object, missing: string]>([
     [structs.Regs, { ...zero(structs.Regs), rip: undefined }, "member rip"],
     [
@@ -49,19 +49,19 @@ describe("a missing field is named", () => {
       { chipId: 0, chip: { dummy: new Uint8Array(3) } },
       "member chip.dummy[3] to [511]",
     ],
-  ])("in a value (%#)", (layout, value, missing) => {
+  ])("in a nested value (case %#)", (layout, value, missing) => {
     expect(check(layout, value)).toThrow(new TypeError(`f(): ${layout.name}: missing ${missing}`));
   });
 
-  test("all fields, for an empty value", () => {
+  test("and all fields are named for an empty value", () => {
     expect(check(structs.Regs, {})).toThrow(
       "f(): kvm_regs: missing members rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, 10 more",
     );
   });
 });
 
-describe("these may be omitted", () => {
-  test("padding", () => {
+describe("a value may omit", () => {
+  test("padding fields", () => {
     const { padding, ...xcrs } = zero(structs.Xcrs);
     const { pad, ...irqchip } = zero(structs.Irqchip);
     expect([padding.length, pad]).toEqual([16, 0]);
@@ -69,19 +69,19 @@ describe("these may be omitted", () => {
     expect(check(structs.Irqchip, irqchip)()).toBeUndefined();
   });
 
-  test("elements after the number in a count", () => {
+  test("array elements after the number in the count", () => {
     const value = { nrXcrs: 1, flags: 0, xcrs: [{ xcr: 0, value: 1n }] };
     expect(check(structs.Xcrs, value)()).toBeUndefined();
   });
 
-  test("a member of a union, if another one is named", () => {
+  test("a member of a union, if it has another member of the union", () => {
     const pic = zero(structs.PicState);
     expect(check(structs.Irqchip, { chipId: 0, chip: { pic } })()).toBeUndefined();
   });
 });
 
-describe("different members of a union are rejected, because one of them would be lost", () => {
-  test("a PIC in a struct that has an IOAPIC too", () => {
+describe("a value with two members of a union is rejected, because one of them would be lost", () => {
+  test("a PIC and an IOAPIC in kvm_irqchip", () => {
     const chip = zero(structs.IrqchipChip);
     const value = { chipId: 0, chip: { ...chip, pic: { ...chip.pic, imr: 5 } } };
     expect(check(structs.Irqchip, value)).toThrow(
@@ -89,7 +89,7 @@ describe("different members of a union are rejected, because one of them would b
     );
   });
 
-  test("and a redirection entry of an IOAPIC", () => {
+  test("both forms of a redirection entry of an IOAPIC", () => {
     const ioapic = zero(structs.IoapicState);
     const redirtbl = ioapic.redirtbl.map((entry) => ({ ...entry, bits: 7n }));
     const value = { chipId: 2, chip: { ioapic: { ...ioapic, redirtbl } } };
@@ -99,7 +99,7 @@ describe("different members of a union are rejected, because one of them would b
   });
 });
 
-test("a patch may be partial, but not in an array", () => {
+test("the value of an update method may omit fields, but not fields of an array's element", () => {
   const patch = { cs: { base: 1n } };
   expect(refuseShortArrays("f()", structs.Sregs, patch)).toBeUndefined();
   expect(() => refuseShortArrays("f()", structs.Debugregs, { db: [1n] })).toThrow(

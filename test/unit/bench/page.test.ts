@@ -49,37 +49,37 @@ const placesOf = (name: string): readonly (readonly number[])[] =>
     Array.from((d ?? "").matchAll(/M([\d.]+) 0V24/g), ([, x]) => Number(x)),
   );
 
-test("the page draws a line for each round, and the rounds beyond the scale at its end", () => {
+test("the benchmark page draws a line for each round, and rounds beyond the scale at the scale's end", () => {
   expect(placesOf("rounds")).toEqual([
     [441.2, 490.2, 980.4],
     [686.3, 735.3, 1000],
   ]);
 });
 
-test("the page draws each median, and beside JavaScript's the median of C", () => {
+test("the benchmark page draws each row's median, and the median of C beside the one of JavaScript", () => {
   expect(placesOf("median")).toEqual([[490.2], [735.3]]);
   expect(placesOf("base")).toEqual([[490.2]]);
 });
 
-test("the page names a missed limit and a failed row", () => {
+test("the benchmark page names a missed limit and a failed row", () => {
   expect(html).toContain('limit &lt;= 1.40 x, <span class="missed">NOT reached</span>');
   expect(html).toContain("FAILED: ENXIO");
 });
 
-test("the page has the values of a question without rows", () => {
+test("the benchmark page shows the values of a benchmark that has no rows", () => {
   expect(html).toContain("<th>memory</th><td>C 6 kB</td>");
 });
 
-test("text of a question is escaped", () => {
+test("the benchmark page escapes HTML in a benchmark's text", () => {
   expect(html).toContain("run() &lt;of &quot;a &amp; b&quot;&gt;");
   expect(html).not.toContain("<of");
 });
 
-test("the page has no script and loads nothing", () => {
+test("the benchmark page has no script and loads nothing", () => {
   expect(html).not.toMatch(/<script|<link|<img|src=|href=|url\(|@import|https?:/i);
 });
 
-test("the page adapts to narrow screens and to a dark color scheme", () => {
+test("the benchmark page adapts to narrow screens and to a dark color scheme", () => {
   expect(html).toContain('name="viewport" content="width=device-width');
   expect(html).toContain("color-scheme: light dark");
 });

@@ -46,13 +46,16 @@ const questions = await Promise.all(
   }),
 );
 
-test.each(questions)("%s has one question, with its name", (file, { name, asks, values }, rows) => {
-  expect([`${name}.js`, asks.endsWith("?")]).toEqual([file, true]);
-  expect(rows.length > 0).not.toBe(values !== undefined);
-});
+test.each(questions)(
+  "the benchmark file %s exports one question, which has the file's name",
+  (file, { name, asks, values }, rows) => {
+    expect([`${name}.js`, asks.endsWith("?")]).toEqual([file, true]);
+    expect(rows.length > 0).not.toBe(values !== undefined);
+  },
+);
 
 test.each(questions)(
-  "%s: the rows have different names, and each row that one is compared with exists",
+  "the rows of the benchmark %s have different names, and each baseline of a row is a row",
   (_, __, rows) => {
     const names = rows.map(({ what }) => what);
     expect(new Set(names).size).toBe(names.length);
@@ -60,15 +63,18 @@ test.each(questions)(
   },
 );
 
-test.each(questions)("%s: each row is measured in C or in JavaScript", (_, __, rows) => {
-  const silent = rows.filter(({ command, start }) => (command ?? start) === undefined);
-  expect(silent).toEqual([]);
-});
+test.each(questions)(
+  "each row of the benchmark %s is measured in C or in JavaScript",
+  (_, __, rows) => {
+    const silent = rows.filter(({ command, start }) => (command ?? start) === undefined);
+    expect(silent).toEqual([]);
+  },
+);
 
 const yardstick = readFileSync(join(BENCH, "yardstick.c"), "utf8");
 const known = Array.from(yardstick.matchAll(/\{"([a-z0-9-]+)", NULL, do_/g), ([, name]) => name);
 
-test("the C program has every operation that a question uses", () => {
+test("bench/yardstick.c implements every operation that a benchmark uses", () => {
   const asked = questions.flatMap(([, , rows]) => rows.flatMap(({ command }) => command ?? []));
   expect(asked.length).toBeGreaterThan(10);
   expect(asked.filter((command) => !known.includes(command))).toEqual([]);
@@ -77,7 +83,7 @@ test("the C program has every operation that a question uses", () => {
 const folder = mkdtempSync(join(tmpdir(), "yardstick-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-test("the C program compiles without a warning", ({ skip }) => {
+test("bench/yardstick.c compiles without a warning", ({ skip }) => {
   skip(spawnSync("cc", ["--version"]).status !== 0, "there is no cc");
   const flags = ["-O2", "-static", "-pthread", "-Wall", "-Wextra", "-Werror"];
   const args = [...flags, "-o", join(folder, "yardstick"), join(BENCH, "yardstick.c")];
@@ -88,7 +94,7 @@ test.each([
   [[3, 1, 2], { min: 1, median: 2, p99: 3, samples: 3 }],
   [[4, 1, 3, 2], { min: 1, median: 2.5, p99: 4, samples: 4 }],
   [Array.from({ length: 200 }, (_, i) => i), { min: 0, median: 99.5, p99: 198, samples: 200 }],
-])("of samples %j", (samples, figures) => {
+])("the median and the spread of the samples %j", (samples, figures) => {
   expect(summary(samples)).toEqual(figures);
 });
 
@@ -99,17 +105,17 @@ test.each([
   [over(8), 109, "NOT reached"],
   [total(200), 200, "reached"],
   [total(200), 201, "NOT reached"],
-])("a limit of %j: %d, against 100, is %s", (limit, median, said) => {
+])("with a limit of %j, the time %d is %s if the baseline takes 100", (limit, median, said) => {
   expect(verdict(limit, { median }, { median: 100 }, false)).toBe(said);
 });
 
-test("nanoseconds on an emulated CPU are not judged, ratios are", () => {
+test("on an emulated CPU, limits in nanoseconds are not judged, but ratios are", () => {
   const judged = [over(8), total(200), ratio(1.05)].map((limit) =>
     verdict(limit, { median: 300 }, { median: 100 }, true),
   );
   expect(judged).toEqual(["not judged: emulated", "not judged: emulated", "NOT reached"]);
 });
 
-test("a row without a base has no verdict", () => {
+test("a benchmark row without a baseline has no verdict", () => {
   expect(verdict(ratio(1), { median: 1 }, undefined, false)).toMatch(/^not judged/);
 });

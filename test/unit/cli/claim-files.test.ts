@@ -32,8 +32,8 @@ function run(...args: readonly string[]) {
   return { status, stdout, stderr };
 }
 
-describe("words", () => {
-  test("are paths if they have a slash or an extension, else one pattern", () => {
+describe("the arguments of node-kvm test", () => {
+  test("are paths if they have a slash or an extension; another argument is the pattern", () => {
     expect(splitWords(["a.ts", "frozen", "./b", "c.mjs"])).toEqual({
       pattern: "frozen",
       paths: ["a.ts", "./b", "c.mjs"],
@@ -42,11 +42,11 @@ describe("words", () => {
     expect(splitWords(["KVM_SET_CPUID2 refuses"]).paths).toEqual([]);
   });
 
-  test("cannot have two patterns", () => {
+  test("cannot contain two patterns", () => {
     expect(() => splitWords(["a", "b"])).toThrow('there can be one pattern, and "a" and "b" are');
   });
 
-  test("of a folder are its files of claims, without helpers, declarations and packages", () => {
+  test("may name a folder: its files of claims are judged, but not helpers, declarations and packages", () => {
     const names = [
       "x/b.claims.ts",
       "x/a.test.js",
@@ -110,11 +110,11 @@ const BAD: readonly (readonly [name: string, lines: readonly string[], message: 
   [
     "exits.ts",
     [IMPORT, "process.exit(0);"],
-    "the claims cannot be listed: the process that loads them ended with status 0",
+    "the claims cannot be listed: the process that loads the claims ended with status 0",
   ],
 ];
 
-describe("a bad file is one line, and status 2", () => {
+describe("a bad file of claims is reported in one line, with status 2", () => {
   beforeAll(() => {
     write("helper.ts", "export const a = 1;");
   });
@@ -133,13 +133,13 @@ describe("a bad file is one line, and status 2", () => {
     ["none.ts", "none.ts cannot be read: ENOENT: no such file or directory"],
     ["./tmp", "the folder ./tmp has no file of claims (*.claims.ts, *.test.ts; .js)"],
     ["./helper.txt", "./helper.txt is not a file of claims: it must end in .ts, .mts, .js or .mjs"],
-  ])("%s, which cannot be one", (name, message) => {
+  ])("%s, which cannot contain claims", (name, message) => {
     mkdirSync(temporary, { recursive: true });
     write("helper.txt");
     expect(run("test", name)).toEqual({ status: 2, stdout: "", stderr: `node-kvm: ${message}\n` });
   });
 
-  test("for lab run and lab bisect before a machine starts", () => {
+  test("by lab run and lab bisect before a machine starts", () => {
     write("syntax.ts", IMPORT, "const = 1;");
     const expected = { status: 2, stdout: "", stderr: "node-kvm: syntax.ts:2: Unexpected token\n" };
     expect(run("lab", "run", "syntax.ts", "--kernel", "none")).toEqual(expected);
@@ -147,7 +147,7 @@ describe("a bad file is one line, and status 2", () => {
     expect(run("lab", "bisect", "a", "--file", "syntax.ts", ...ends)).toEqual(expected);
   });
 
-  test("if two files have a claim of one name", () => {
+  test("if another file has a claim with the same name", () => {
     for (const name of ["one.ts", "two.ts"]) write(name, IMPORT, 'claim("same", "KVM", () => {});');
     expect(run("test", "one.ts", "two.ts").stderr).toBe(
       `node-kvm: two.ts cannot be loaded: two claims have the name "same", the first one in one.ts (${folder}/two.ts:2)\n`,
@@ -155,7 +155,7 @@ describe("a bad file is one line, and status 2", () => {
   });
 });
 
-describe("the list of a good file", () => {
+describe("node-kvm test --list of a good file", () => {
   beforeAll(() => {
     write("data.json", '{ "leaf": 7 }');
     write(
@@ -172,12 +172,12 @@ describe("the list of a good file", () => {
     );
   });
 
-  test("has its claims, whatever the file prints", () => {
+  test("prints its claims, whatever the file itself prints", () => {
     const stdout = "sync: KVM has leaf 7\nasync: KVM waits\n";
     expect(run("test", "--list", "good.claims.ts")).toEqual({ status: 0, stdout, stderr: "" });
   });
 
-  test("is selected by a pattern, and an unknown pattern is an error", () => {
+  test("prints only the claims that match a pattern, and fails if none matches", () => {
     expect(run("test", "--list", "good.claims.ts", "waits").stdout).toBe("async: KVM waits\n");
     expect(run("test", "good.claims.ts", "none")).toEqual({
       status: 2,

@@ -44,7 +44,7 @@ function complete(
   return ran.stdout.split("\n").filter((word) => word !== "" && word.startsWith(last));
 }
 
-describe.each(Object.keys(SHELLS) as readonly Shell[])("%s completes", (shell) => {
+describe.each(Object.keys(SHELLS) as readonly Shell[])("the shell completion for %s", (shell) => {
   test.for<[words: readonly string[], expected: readonly string[]]>([
     [["node-kvm", "te"], ["test"]],
     [
@@ -61,11 +61,11 @@ describe.each(Object.keys(SHELLS) as readonly Shell[])("%s completes", (shell) =
       ["node-kvm", "completion", ""],
       ["bash", "zsh", "fish", "--help"],
     ],
-  ])("%j", ([words, expected], context) => {
+  ])("completes the words %j", ([words, expected], context) => {
     expect(complete(shell, words, context).toSorted()).toEqual(expected.toSorted());
   });
 
-  test("no option of node-kvm after --, where the guest's command is", (context) => {
+  test("suggests no option of node-kvm after --, where the guest's command begins", (context) => {
     const words = ["node-kvm", "lab", "exec", "--kernel", "6.12", "--", "--"];
     expect(complete(shell, words, context)).toEqual([]);
   });

@@ -48,7 +48,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-describe("cpuid show prints the table of", () => {
+describe("node-kvm cpuid show prints the CPUID table of", () => {
   test.each(["table.json", "table.raw", "state.json", "state.bin", "state.json#0", "state.bin#0"])(
     "%s",
     (name) => {
@@ -59,12 +59,12 @@ describe("cpuid show prints the table of", () => {
     },
   );
 
-  test.each(["state.json#5", "state.bin#5"])("another vCPU of a saved state: %s", (name) => {
+  test.each(["state.json#5", "state.bin#5"])("another vCPU in a saved state: %s", (name) => {
     const ran = command(["cpuid", "show", "--raw", join(folder, name)]);
     expect(ran).toMatchObject({ status: 0, stdout: `${printTable(other)}\n`, stderr: "" });
   });
 
-  test("standard input, in each of its own forms", () => {
+  test("the text on standard input, in each supported format", () => {
     for (const form of ["--raw", "--json"]) {
       const { stdout } = command(["cpuid", "show", form, join(folder, "table.json")]);
       const again = command(["cpuid", "show", "--raw", "-"], { input: stdout });
@@ -73,7 +73,7 @@ describe("cpuid show prints the table of", () => {
   });
 });
 
-test("for a saved state of several vCPUs, the shown vCPU is reported", () => {
+test("node-kvm cpuid show reports which vCPU of a saved state it shows", () => {
   expect(command(["cpuid", "show", join(folder, "state.json")]).stderr).toBe(
     "node-kvm: this is vCPU 0 of 0, 5; FILE#ID names another\n",
   );
@@ -85,8 +85,8 @@ test.each([
   ["list.json", "line 1 is not an entry: []"],
   ["broken.json", "cpuid table: entry 0 has no number as function"],
   ["table.raw#1", "#ID is for saved states"],
-  ["state.json#1", "the vCPUs of this state are: 0, 5"],
-])("%s is refused with the reason and the forms that it reads", (name, reason) => {
+  ["state.json#1", "the vCPUs of this state have the ids: 0, 5"],
+])("node-kvm cpuid rejects %s with the reason and the supported formats", (name, reason) => {
   const ran = command(["cpuid", "show", join(folder, name)]);
   expect(ran.stderr).toBe(
     `node-kvm: ${join(folder, name)} contains no CPUID table: ${reason}; use the output of ` +
@@ -98,17 +98,17 @@ test.each([
 test.each([
   ["table.json", "state.bin#0", 0, /^$/],
   ["table.raw", "other.raw", 1, /^0x7\.1:ebx/],
-])("cpuid diff of %s and %s has status %i", (before, after, status, stdout) => {
+])("node-kvm cpuid diff of %s and %s ends with status %i", (before, after, status, stdout) => {
   const ran = command(["cpuid", "diff", join(folder, before), join(folder, after)]);
   expect(ran).toMatchObject({ status, stdout: expect.stringMatching(stdout), stderr: "" });
 });
 
-test("the raw text of a table has all its numbers", () => {
+test("the raw output of node-kvm cpuid show has all numbers of the table", () => {
   expect(Array.from(parseRawTable(raw))).toEqual(Array.from(table));
 });
 
 test.each(["0x7 0x0: eax=0x1", raw.replace("flags=1", "flags=x"), raw.replace("0x00000007", "7")])(
-  "the error of an invalid raw text has the line: %j",
+  "the error about invalid raw text names the line: %j",
   (text) => {
     expect(() => parseRawTable(text)).toThrow(/^line \d is not an entry: /);
   },

@@ -16,7 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const NO_ADDON = { NODE_KVM_ADDON: "/nowhere/node_kvm.node" };
 const KERNEL = ["--kernel", "/nowhere/bzImage"];
 
-describe("an expected failure is one line and status 2, or 125 of lab exec", () => {
+describe("an expected failure of node-kvm prints one line and ends with status 2, or 125 for lab exec", () => {
   test.each<[args: readonly string[], status: number, line: RegExp]>([
     [["nosuch"], 2, /^node-kvm: unknown command 'nosuch'; see node-kvm --help$/],
     [
@@ -144,7 +144,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
     expect(ran).toMatchObject({ status, stdout: "" });
   });
 
-  test("cpuid show without the addon", () => {
+  test("cpuid show, if the addon is missing", () => {
     const ran = command(["cpuid", "show"], { env: NO_ADDON });
     expect(ran.stderr).toMatch(
       /^node-kvm: node-kvm's addon could not be loaded \(.*NODE_KVM_ADDON names .*\n$/,
@@ -152,13 +152,13 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
     expect(ran).toMatchObject({ status: 2, stdout: "" });
   });
 
-  test("test without the addon", () => {
+  test("test, if the addon is missing", () => {
     const ran = command(["test", "resend-get"], { env: NO_ADDON });
     expect(ran.stderr).toMatch(/^node-kvm: node-kvm's addon could not be loaded \(.*\n$/);
     expect(ran).toMatchObject({ status: 2, stdout: "" });
   });
 
-  test("test without vitest", () => {
+  test("test, if vitest is missing", () => {
     // This package installed beside its dependencies, without vitest.
     const root = resolve(MAIN, "../../..");
     const installed = join(folder, "node_modules/node-kvm");
@@ -183,7 +183,7 @@ describe("an expected failure is one line and status 2, or 125 of lab exec", () 
   });
 });
 
-test("info without the addon prints the reason and the remedy, and its status is 1", () => {
+test("node-kvm info without the addon prints the reason and the remedy, and ends with status 1", () => {
   const ran = command(["info"], { env: NO_ADDON });
   expect(ran.stdout).toMatch(
     /^problem {8}node-kvm's addon could not be loaded .*NODE_KVM_ADDON names/m,
@@ -191,13 +191,13 @@ test("info without the addon prints the reason and the remedy, and its status is
   expect(ran).toMatchObject({ status: 1, stderr: "" });
 });
 
-test("info --json without the addon is JSON", () => {
+test("node-kvm info --json without the addon prints JSON", () => {
   const { stdout } = command(["info", "--json"], { env: NO_ADDON });
   expect(JSON.parse(stdout)).toMatchObject({ problem: expect.stringContaining("addon") });
 });
 
 test.each([[[]], [["lab"]], [["cpuid"]]])(
-  "node-kvm %j prints its help, then one line that requests a command, with status 2",
+  "node-kvm %j prints its help and a line that a command is missing, and ends with status 2",
   (args) => {
     const ran = command(args);
     expect(ran.stderr).toMatch(/^Usage: node-kvm/);

@@ -28,7 +28,7 @@ beforeEach(({ skip }) => {
 });
 
 test.each(["SIGINT", "SIGTERM"] as const)(
-  "%s ends the suite with status 130 and the report of the claims that were judged",
+  "the signal %s ends node-kvm test with status 130 and the report of the claims that were judged",
   async (signal) => {
     const args = [MAIN, "test", "--reporter", "json", "--progress"];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
@@ -46,7 +46,7 @@ test.each(["SIGINT", "SIGTERM"] as const)(
   60_000,
 );
 
-test("Ctrl-C ends the suite with status 130 also while vitest's worker starts", async () => {
+test("Ctrl-C while vitest's worker starts ends node-kvm test with status 130", async () => {
   const child = spawn(process.execPath, [MAIN, "test"], {
     stdio: ["ignore", "pipe", "pipe"],
     // It has its own process group, because a terminal sends Ctrl-C to all processes of the group.

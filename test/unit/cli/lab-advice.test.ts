@@ -6,14 +6,14 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-test("a device that NODE_KVM_DEVICE names is corrected there, and QEMU is not recommended", () => {
+test("if NODE_KVM_DEVICE names a missing device, the advice is to correct it, and not to use QEMU", () => {
   vi.stubEnv("NODE_KVM_DEVICE", "/dev/nope");
   expect(adviceWithoutKvm()).toBe(
     "NODE_KVM_DEVICE is /dev/nope: unset it to use /dev/kvm, or set it to the path of a KVM device",
   );
 });
 
-test("without the variable, the lab is recommended", () => {
+test("if there is no device and NODE_KVM_DEVICE is not set, the advice is to use the lab", () => {
   vi.stubEnv("NODE_KVM_DEVICE", undefined);
   expect(adviceWithoutKvm()).toContain("node-kvm lab run");
 });

@@ -47,7 +47,7 @@ async function put(kind: string, name: string, used: number): Promise<void> {
 const left = async (): Promise<readonly string[]> =>
   (await surveyCache(cache)).entries.map(({ kind, name }) => `${kind}/${name}`);
 
-describe("lab cache", () => {
+describe("node-kvm lab cache", () => {
   test("lists each entry with its size and its last use, the least recently used first", async () => {
     expect(await labCache()).toBe(0);
     const rows = stdout.split("\n");
@@ -73,7 +73,7 @@ describe("lab cache", () => {
     expect(existsSync(cache.root)).toBe(false);
   });
 
-  test("ends with 1 if an entry is damaged, and names the file", async () => {
+  test("ends with status 1 if an entry is damaged, and names the damaged file", async () => {
     const path = join(cache.root, "kernels/a/file");
     writeFileSync(path, Buffer.alloc(1_000_000, "x"));
     expect(await labCache()).toBe(0);
@@ -81,23 +81,23 @@ describe("lab cache", () => {
     expect(stdout).toContain(`${path} is damaged: it has another checksum`);
   });
 
-  test("removes the least recently used entries until the rest is small enough", async () => {
+  test("removes the least recently used entries until the cache has at most the requested size", async () => {
     expect(await labCache({ prune: 2 })).toBe(0);
     expect(await left()).toEqual(["guests/c"]);
     expect(stderr).toMatch(/^removed tools\/b \(1\.0 MB\)\nremoved kernels\/a \(1\.0 MB\)\n/);
   });
 
-  test("reports the consequence of removing the last kernel or saved machine", async () => {
+  test("reports what the lab must download or boot again after the last kernel or saved machine was removed", async () => {
     await put("snapshots", "d", 100);
     expect(await labCache({ prune: 2 })).toBe(0);
     expect(stderr.split("\n").slice(-3)).toEqual([
       "no saved machine is left: the next lab run boots and saves each kernel again",
-      "no kernel is left: the next use of one downloads it again",
+      "no kernel is left: the next command that needs one downloads it again",
       "",
     ]);
   });
 
-  test("does not mention saved machines while some are left", async () => {
+  test("does not report a removal of saved machines while some are left", async () => {
     await put("snapshots", "d", 100);
     await put("snapshots", "e", 5000);
     expect(await labCache({ prune: 4 })).toBe(0);
@@ -106,7 +106,7 @@ describe("lab cache", () => {
   });
 
   test.each([40, 80, 200])(
-    "fits %i columns, with a long name on a line of its own",
+    "prints a table of %i columns, with a long name on its own line",
     async (width) => {
       await put("snapshots", `own_${"x".repeat(60)}-0123456789abcdef`, 100);
       writeFileSync(join(cache.root, "kernels/a/file"), Buffer.alloc(1_000_000, "x"));
@@ -117,12 +117,12 @@ describe("lab cache", () => {
     },
   );
 
-  test("removes nothing if the entries are small enough", async () => {
+  test("removes nothing if the cache is already small enough", async () => {
     expect(await pruneCache(cache, 1e9)).toEqual([]);
     expect(await left()).toHaveLength(3);
   });
 
-  test("marks verified entries as used, but not listed ones", async () => {
+  test("records a use of each entry that --verify reads, but not of entries that are only listed", async () => {
     const entry = await cache.find("tools", "b");
     await labCache({ verify: true });
     expect((await left())[0]).toBe("tools/b");
@@ -131,7 +131,7 @@ describe("lab cache", () => {
     expect((await left())[2]).toBe("tools/b");
   });
 
-  test("removes everything of the lab from the cache, and nothing else", async () => {
+  test("removes all entries and temporary files of the lab, and no other file", async () => {
     for (const name of ["apt/lists", "downloads/6.1", "kernels/my-notes", "my-thesis/part"]) {
       mkdirSync(join(cache.root, name), { recursive: true });
     }
@@ -144,14 +144,14 @@ describe("lab cache", () => {
     expect(kept.filter((path) => !existsSync(path))).toEqual([]);
   });
 
-  test("rejects two orders at once, and a cache that cannot be read", async () => {
+  test("rejects two of its options together, and a cache that cannot be read", async () => {
     await expect(labCache({ prune: 1, empty: true })).rejects.toThrow(CommandError);
     expect(await left()).toHaveLength(3);
     vi.stubEnv("NODE_KVM_CACHE", join(cache.root, "kernels/a/file"));
     await expect(labCache()).rejects.toThrow(/cannot be read \(ENOTDIR\)/);
   });
 
-  test("keeps foreign files, in its own cache and in a folder that it has not used", async () => {
+  test("keeps files that are not the lab's, both in its own folder and in a folder that it did not create", async () => {
     const manifest = JSON.stringify({ name: "an extension", manifest_version: 3 });
     const strange = join(temporaryFolder(), "strange");
     const own = [join(strange, "downloads/thesis.pdf"), join(strange, "projects/x/manifest.json")];
@@ -166,7 +166,7 @@ describe("lab cache", () => {
     expect(own.filter((path) => !existsSync(path))).toEqual([]);
   });
 
-  test("is interrupted while it waits for the lock", async () => {
+  test("ends at SIGINT while it waits for the lock of the cache", async () => {
     await using _lock = await cache.lock("archive");
     const ended = labCache({ empty: true });
     // It now waits for the lock: the lab's own handler is the only one.

@@ -11,15 +11,15 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-describe("a CPU model", () => {
-  test("belongs to the named emulator, unless it has a prefix", () => {
+describe("the CPU model of a lab command", () => {
+  test("is a model of the selected emulator, unless a prefix names another emulator", () => {
     expect(cpuModels(["max,-la57", "bochs:ryzen"], "qemu")).toEqual([
       { emulator: "qemu", cpu: "max,-la57" },
       { emulator: "bochs", cpu: "ryzen" },
     ]);
   });
 
-  test("is the emulator's default if it is omitted", () => {
+  test("is the emulator's default model if the option is omitted", () => {
     expect(cpuModels([], "qemu")).toEqual([{ emulator: "qemu", cpu: "max" }]);
     expect(cpuModels([], "bochs")).toEqual([{ emulator: "bochs", cpu: "corei7_haswell_4770" }]);
   });
@@ -42,13 +42,13 @@ function run(builtin: "kvm-amd" | "kvm-intel", cpu?: string): Promise<LabResult>
   });
 }
 
-describe("a machine in Bochs", () => {
-  test("loads kvm_intel", async () => {
+describe("a lab machine in Bochs", () => {
+  test("loads kvm_intel if its CPU model is of Intel", async () => {
     await expect(run("kvm-amd")).rejects.toThrow("there is no module kvm_intel");
     await expect(run("kvm-intel")).rejects.toThrow("the emulator /nowhere/bochs does not exist");
   });
 
-  test("with an AMD CPU model loads kvm_amd", async () => {
+  test("loads kvm_amd if its CPU model is of AMD", async () => {
     await expect(run("kvm-intel", "ryzen")).rejects.toThrow("there is no module kvm_amd");
     await expect(run("kvm-amd", "ryzen")).rejects.toThrow(
       "the emulator /nowhere/bochs does not exist",

@@ -101,7 +101,7 @@ function closeStdout(): void {
   process.stdout.emit("error", Object.assign(new Error("write EPIPE"), { code: "EPIPE" }));
 }
 
-describe("lab exec", () => {
+describe("node-kvm lab exec", () => {
   test("prints the kernel and the CPU before the boot", async () => {
     runInLab.mockImplementation(async () => {
       expect(stderr).toMatch(/^node-kvm: booting own:\S+ in qemu, CPU max\b.*\n$/);
@@ -111,7 +111,7 @@ describe("lab exec", () => {
     expect(runInLab).toHaveBeenCalledTimes(1);
   });
 
-  test("passes its standard input, and reports if it passes none", async () => {
+  test("passes its standard input to the guest, and reports if it does not", async () => {
     runInLab.mockResolvedValue(EXITED);
     const bytes = Buffer.from("input");
     readGuestStdin.mockResolvedValueOnce({ bytes });
@@ -123,14 +123,14 @@ describe("lab exec", () => {
     expect(stderr).toMatch(/^node-kvm: it is empty$/m);
   });
 
-  test("copies a folder to the path in --file", async () => {
+  test("copies a host folder to the guest path that --file names", async () => {
     runInLab.mockResolvedValue(EXITED);
     await exec({ files: [`${folder}:/x/`, join(folder, "bzImage")] });
     const image = join(folder, "bzImage");
     expect(runInLab.mock.calls[0]?.[0].files).toEqual({ "/x": folder, [image]: image });
   });
 
-  test("writes the kernel's log as it arrives, for both boots of a machine that hung", async () => {
+  test("writes the kernel's log line by line, for both boots of a machine that hung and was booted again", async () => {
     const log = join(folder, "log");
     runInLab.mockImplementation(async ({ onKernelLog, onRetry }) => {
       onKernelLog?.("one");
@@ -144,7 +144,7 @@ describe("lab exec", () => {
     );
   });
 
-  test("escapes control characters in the log, which may be printed to a terminal", async () => {
+  test("escapes control characters in the kernel's log, which may be printed to a terminal", async () => {
     const log = join(folder, "log");
     runInLab.mockImplementation(async ({ onKernelLog }) => {
       onKernelLog?.("a\tb\u001b]0;title\u0007\u009b2J\r");
@@ -167,7 +167,7 @@ describe("lab exec", () => {
     expect(stderr.split("\n")).toHaveLength(3);
   });
 
-  test("keeps the log of a machine that was interrupted", async () => {
+  test("keeps the kernel's log of a machine that was interrupted", async () => {
     const log = join(folder, "log");
     runInLab.mockImplementation((options) => {
       options.onKernelLog?.("one");
@@ -179,7 +179,7 @@ describe("lab exec", () => {
     expect(readdirSync(folder).toSorted()).toEqual(["bzImage", "log", "modules.builtin"]);
   });
 
-  test("keeps the log of a machine that was ended because standard output is full", async () => {
+  test("keeps the kernel's log of a machine that was ended because standard output is full", async () => {
     const log = join(folder, "log");
     runInLab.mockImplementation((options) => {
       options.onKernelLog?.("one");
@@ -195,7 +195,7 @@ describe("lab exec", () => {
     expect(readFileSync(log, "utf8")).toBe("one\n");
   });
 
-  test("prints the log on standard error if its file cannot be written", async () => {
+  test("prints the kernel's log on standard error if its file cannot be written", async () => {
     runInLab.mockImplementation(async ({ onKernelLog }) => {
       onKernelLog?.("one");
       return EXITED;
@@ -205,16 +205,19 @@ describe("lab exec", () => {
     expect(stderr).toContain("node-kvm: the kernel's log:\n[ 0.1] Linux version\n");
   });
 
-  test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("is ended by %s", async (signal) => {
-    runInLab.mockImplementation((options) => {
-      setImmediate(() => process.emit(signal));
-      return untilInterrupted(options);
-    });
-    await expect(exec()).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });
-    expect(process.listenerCount(signal)).toBe(0);
-  });
+  test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)(
+    "is ended by the signal %s",
+    async (signal) => {
+      runInLab.mockImplementation((options) => {
+        setImmediate(() => process.emit(signal));
+        return untilInterrupted(options);
+      });
+      await expect(exec()).rejects.toMatchObject({ code: "ERR_LAB_INTERRUPTED" });
+      expect(process.listenerCount(signal)).toBe(0);
+    },
+  );
 
-  test("ends the machine at once if standard output has no reader", async () => {
+  test("ends the machine at once if the reader of standard output has closed it", async () => {
     const ignore = (): void => {};
     process.stdout.on("error", ignore);
     runInLab.mockImplementation((options) => {
@@ -226,8 +229,8 @@ describe("lab exec", () => {
   });
 });
 
-describe("lab run", () => {
-  test("that is interrupted writes the results so far to its file, with status 130", async () => {
+describe("node-kvm lab run", () => {
+  test("that is interrupted writes the results so far to its file, and ends with status 130", async () => {
     const output = join(folder, "report.json");
     runInLab.mockImplementation(async (options) => {
       if (options.cpu === "max") {
@@ -243,7 +246,7 @@ describe("lab run", () => {
     });
   });
 
-  test("runs a machine that is named twice once", async () => {
+  test("boots a machine only once if it is named twice", async () => {
     runInLab.mockResolvedValue({ ...EXITED, stdout: Buffer.from(JSON.stringify(REPORT)) });
     const kernel = join(folder, "bzImage");
     await run({ kernels: [kernel, kernel], cpus: ["max", "max", "EPYC"] });
@@ -267,20 +270,20 @@ describe("lab run", () => {
     );
   });
 
-  test("opens its file before a machine is booted", async () => {
+  test("opens its output file before a machine is booted", async () => {
     await expect(run({ output: "/nowhere/r.html" })).rejects.toThrow(
       "--output: /nowhere/r.html cannot be written: ENOENT: no such file or directory",
     );
     expect(runInLab).not.toHaveBeenCalled();
   });
 
-  test("prints the report if its file cannot be written, with status 2", async () => {
+  test("prints the report and ends with status 2 if the output file cannot be written", async () => {
     runInLab.mockResolvedValue({ ...EXITED, stdout: Buffer.from(JSON.stringify(REPORT)) });
     expect(await run({ output: "/dev/full", reporter: "json" })).toBe(2);
     expect(JSON.parse(stdout)).toMatchObject({ columns: [{ report: REPORT }, { report: REPORT }] });
   });
 
-  test("keeps the old content of its file if it fails", async () => {
+  test("keeps the old content of its output file if it fails", async () => {
     const output = join(folder, "report");
     writeFileSync(output, "before");
     runInLab.mockImplementation(() => {

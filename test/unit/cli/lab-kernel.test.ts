@@ -31,18 +31,18 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-test("a folder with the name of a kernel is not used as the kernel", async () => {
+test("a folder in the current directory with the name of a kernel is not used as the kernel", async () => {
   expect((await find("6.12")).name).toBe(RELEASE);
 });
 
 test.each(["./6.12", `${join(".", "6.12")}/`])(
-  "the path %s is the user's own kernel",
+  "--kernel with the path %s selects the user's own kernel",
   async (word) => {
     expect((await find(word)).name).toBe("own:6.12.0-own");
   },
 );
 
-test("the error of an unknown name that is also a file explains how to write a path", async () => {
+test("the error about an unknown kernel name that is also a file explains how to write a path", async () => {
   await expect(find("bzImage")).rejects.toMatchObject({
     code: "ERR_LAB_UNKNOWN_KERNEL",
     message: expect.stringMatching(

@@ -43,7 +43,7 @@ function machine(): { readonly out: () => string; readonly err: () => string } {
   return { out: texts[0] ?? String, err: texts[1] ?? String };
 }
 
-test("the table shows the cached, available and gone kernels, then the totals", () => {
+test("node-kvm lab kernels prints the cached, available and removed kernels, then the totals", () => {
   const list = {
     rows: [
       row("6.1.9+a", {
@@ -70,12 +70,12 @@ test("the table shows the cached, available and gone kernels, then the totals", 
     "gone: 7.0.4+c",
     "the archive was queried 2026-11-23T07:46Z",
     "missing suites: bullseye: 404  Not Found",
-    "it could not be queried now: no network",
+    "the archive could not be queried now: no network",
     "",
   ]);
 });
 
-test("the longest names and reasons of the archive fit 80 columns", () => {
+test("the table of node-kvm lab kernels fits 80 columns with the longest names and reasons of the archive", () => {
   const rows = [
     row("6.1.0-0.deb11.48-cloud-amd64", {
       linux: "6.1.172",
@@ -96,24 +96,27 @@ test("the longest names and reasons of the archive fit 80 columns", () => {
   expect(lines).toContain("-cloud-amd64 is omitted at the end of releases");
 });
 
-test.each([40, 80, 200])("the kernels that are gone are named in lines of %i columns", (width) => {
-  const releases = Array.from({ length: 20 }, (_, i) => `6.${i}.1+deb13`);
-  const rows = releases.map((release) => row(`${release}-cloud-amd64`, {}));
-  const list = { rows, asked: undefined, missing: [], trouble: undefined };
-  const text = printKernels(list, paint(false), width);
-  const below = text.slice(text.indexOf("20 kernels"));
-  expect(below.split("\n").filter((line) => line.length > width)).toEqual([]);
-  expect(below.replaceAll("\n  ", " ")).toContain(`gone: ${releases.join(", ")}\n`);
-});
+test.each([40, 80, 200])(
+  "node-kvm lab kernels lists the kernels that the archive has removed in lines of %i columns",
+  (width) => {
+    const releases = Array.from({ length: 20 }, (_, i) => `6.${i}.1+deb13`);
+    const rows = releases.map((release) => row(`${release}-cloud-amd64`, {}));
+    const list = { rows, asked: undefined, missing: [], trouble: undefined };
+    const text = printKernels(list, paint(false), width);
+    const below = text.slice(text.indexOf("20 kernels"));
+    expect(below.split("\n").filter((line) => line.length > width)).toEqual([]);
+    expect(below.replaceAll("\n  ", " ")).toContain(`gone: ${releases.join(", ")}\n`);
+  },
+);
 
-test("the command downloads the named kernel, then lists it as cached", async () => {
+test("node-kvm lab kernels downloads the named kernel, then lists it as cached", async () => {
   const { out, err } = machine();
   expect(await labKernels({ fetch: ["6.12"] })).toBe(0);
   expect(err()).toBe("6.12: 6.12.9+deb13-cloud-amd64 is in the cache\n");
   expect(out()).toMatch(/^6\.12\.9\+deb13 .* cached \(.* MB\)$/m);
 });
 
-test("the command prints JSON with every row", async () => {
+test("node-kvm lab kernels --json prints every row", async () => {
   const { out } = machine();
   await labKernels({ json: true });
   const document: unknown = JSON.parse(out());
@@ -124,7 +127,7 @@ test("the command prints JSON with every row", async () => {
   });
 });
 
-test("the command fails with the error of an unknown name", async () => {
+test("node-kvm lab kernels fails for an unknown kernel name, with the catalogue's error", async () => {
   machine();
   await expect(labKernels({ fetch: ["9.9"] })).rejects.toMatchObject({
     code: "ERR_LAB_UNKNOWN_KERNEL",

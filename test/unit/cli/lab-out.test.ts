@@ -30,15 +30,15 @@ const write = (guest: string, paths: Readonly<Record<string, string>>): readonly
   writeOut(files(paths), [parseOut(guest, target)]);
 const mine = (): string => readFileSync(join(root, "mine/x"), "utf8");
 
-describe("a requested path", () => {
-  test("is a folder with its content", () => {
+describe("a path that lab exec copies out of the guest", () => {
+  test("is a folder, and is written with its content", () => {
     expect(write("/o/", { "/o/a": "1", "/o/d/e/b": "2", "/other": "3" })).toEqual([]);
     expect(readFileSync(join(target, "a"), "utf8")).toBe("1");
     expect(readFileSync(join(target, "d/e/b"), "utf8")).toBe("2");
     expect(readdirSync(target).sort()).toEqual(["a", "d"]);
   });
 
-  test("is a file at the user's path, through a link of the user", () => {
+  test("is a file, and is written to the user's path, even if a symlink of the user is part of it", () => {
     symlinkSync(join(root, "mine/x"), target);
     expect(write("/o/a", { "/o/a": "1" })).toEqual([]);
     expect(mine()).toBe("1");
@@ -51,15 +51,15 @@ describe("a requested path", () => {
     vi.restoreAllMocks();
   });
 
-  test("replaces the files of an earlier run", () => {
+  test("replaces the files that an earlier run wrote", () => {
     write("/o", { "/o/a": "long and old" });
     expect(write("/o", { "/o/a": "new" })).toEqual([]);
     expect(readFileSync(join(target, "a"), "utf8")).toBe("new");
   });
 });
 
-describe("no file is written", () => {
-  test("through a link to a file", () => {
+describe("lab exec does not write a file of the guest", () => {
+  test("through a symlink to a file", () => {
     mkdirSync(target);
     symlinkSync(join(root, "mine/x"), join(target, "a"));
     expect(write("/o", { "/o/a": "theirs", "/o/b": "2" })).toEqual([
@@ -69,14 +69,14 @@ describe("no file is written", () => {
     expect(readFileSync(join(target, "b"), "utf8")).toBe("2");
   });
 
-  test("through a dangling link", () => {
+  test("through a dangling symlink", () => {
     mkdirSync(target);
     symlinkSync(join(root, "mine/new"), join(target, "a"));
     expect(write("/o", { "/o/a": "theirs" })).toHaveLength(1);
     expect(existsSync(join(root, "mine/new"))).toBe(false);
   });
 
-  test("through a link to a folder, at any depth", () => {
+  test("through a symlink to a folder, at any depth", () => {
     mkdirSync(join(target, "d"), { recursive: true });
     symlinkSync(join(root, "mine"), join(target, "l"));
     symlinkSync("../../mine", join(target, "d/l"));
@@ -100,7 +100,7 @@ describe("no file is written", () => {
   test.each([
     ["in a folder's place", { "/o/d": "" }, "EISDIR: illegal operation on a directory"],
     ["below a file", { "/o/f/x": "" }, "ENOTDIR: not a directory"],
-  ])("%s, and the error does not have the path of a descriptor", (_, paths, why) => {
+  ])("if the target is %s; the error shows the user's path, not /proc/self/fd", (_, paths, why) => {
     mkdirSync(join(target, "d"), { recursive: true });
     writeFileSync(join(target, "f"), "");
     const [problem, ...more] = write("/o", paths);
@@ -111,10 +111,10 @@ describe("no file is written", () => {
   });
 });
 
-test("a file that the guest lacks is reported", () => {
+test("lab exec reports a requested file that the guest does not have", () => {
   expect(write("/o", {})).toEqual(["the guest has no /o"]);
 });
 
-test("a relative path in the guest is rejected before anything boots", () => {
+test("lab exec rejects a relative guest path before it boots a machine", () => {
   expect(() => parseOut("out", "x")).toThrow('the guest path "out" is not absolute');
 });

@@ -36,21 +36,21 @@ async function read(from: string, more: { readonly isTTY?: boolean } = {}): Prom
   }
 }
 
-test("a file is read completely", async () => {
+test("lab exec reads a file on its standard input completely", async () => {
   const bytes = Buffer.from(Array.from({ length: 200_000 }, (_, i) => i));
   writeFileSync(path, bytes);
   const { bytes: found } = await read(path);
   expect(Buffer.compare(found ?? Buffer.alloc(0), bytes)).toBe(0);
 });
 
-test("an empty file and a device pass nothing", async () => {
+test("lab exec passes no bytes from an empty file or a device on its standard input", async () => {
   writeFileSync(path, "");
   expect(await read(path)).toEqual({ bytes: undefined });
   expect(await read("/dev/null")).toEqual({ bytes: undefined });
   expect(await read("/dev/zero")).toEqual({ bytes: undefined });
 });
 
-test("a terminal is not read, which is reported", async () => {
+test("lab exec does not read a terminal on its standard input, and reports this", async () => {
   const expected: GuestStdin = {
     bytes: undefined,
     notice: "the command's standard input is empty, not the terminal",
@@ -58,17 +58,17 @@ test("a terminal is not read, which is reported", async () => {
   expect(await read("/dev/zero", { isTTY: true })).toEqual(expected);
 });
 
-test("the error of an input above the limit names the alternative", async () => {
+test("lab exec rejects too much standard input with an error that names the alternative", async () => {
   writeFileSync(path, "");
   truncateSync(path, MOST_STDIN + 1);
   await expect(read(path)).rejects.toThrow(
-    "standard input has more than 64 MiB; copy a file with --file, with enough --memory",
+    "standard input has more than 64 MiB; copy a file with --file instead, with enough --memory",
   );
   truncateSync(path, MOST_STDIN);
   expect((await read(path)).bytes).toHaveLength(MOST_STDIN);
 });
 
-test("the signal ends the wait for a pipe that does not end", async () => {
+test("a signal ends lab exec while it waits for a pipe on its standard input", async () => {
   execFileSync("mkfifo", [path]);
   const fd = openSync(path, "r+");
   const controller = new AbortController();

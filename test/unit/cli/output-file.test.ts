@@ -29,7 +29,7 @@ afterEach(() => {
 
 const read = (): string => readFileSync(path, "utf8");
 
-test("the old content and its permissions remain until commit", () => {
+test("an output file keeps its old content and permissions until commit()", () => {
   writeFileSync(path, "before");
   chmodSync(path, 0o640);
   const file = OutputFile.open("--output", path);
@@ -42,7 +42,7 @@ test("the old content and its permissions remain until commit", () => {
   expect(readdirSync(folder)).toEqual(["report"]);
 });
 
-test("discard keeps the old content, and leaves no other file", () => {
+test("discard() keeps the old content of an output file, and leaves no other file", () => {
   writeFileSync(path, "before");
   const file = OutputFile.open("--output", path);
   file.write("half");
@@ -51,7 +51,7 @@ test("discard keeps the old content, and leaves no other file", () => {
   expect(readdirSync(folder)).toEqual(["report"]);
 });
 
-test("the end of the process removes an unfinished file", () => {
+test("an unfinished output file is removed when the process ends", () => {
   const before = process.listeners("exit");
   const file = OutputFile.open("--output", path);
   file.write("half");
@@ -61,7 +61,7 @@ test("the end of the process removes an unfinished file", () => {
   expect(process.listeners("exit")).toEqual(before);
 });
 
-test("a link remains a link, and its file is replaced", () => {
+test("an output file behind a symlink is replaced, and the symlink remains", () => {
   writeFileSync(join(folder, "real"), "before");
   symlinkSync("real", path);
   const file = OutputFile.open("--output", path);
@@ -71,7 +71,7 @@ test("a link remains a link, and its file is replaced", () => {
   expect(readFileSync(join(folder, "real"), "utf8")).toBe("after");
 });
 
-test("a device is written in place", () => {
+test("an output path that is a device is written in place", () => {
   const file = OutputFile.open("--output", "/dev/null");
   file.write("text");
   file.commit();
@@ -82,7 +82,7 @@ test.each([
   ["missing/report", "ENOENT: no such file or directory"],
   ["file/report", "ENOTDIR: not a directory"],
   ["folder", "EISDIR: illegal operation on a directory"],
-])("%s is rejected when it is opened: %s", (name, reason) => {
+])("the output path %s is rejected when it is opened: %s", (name, reason) => {
   writeFileSync(join(folder, "file"), "");
   mkdirSync(join(folder, "folder"));
   const place = join(folder, name);
@@ -91,7 +91,7 @@ test.each([
   );
 });
 
-test("a report whose file cannot be written goes to standard output", () => {
+test("a report whose output file cannot be written is printed on standard output", () => {
   const written: string[] = [];
   const spy = (text: string | Uint8Array): boolean => written.push(String(text)) > 0;
   vi.spyOn(process.stdout, "write").mockImplementation(spy);
@@ -104,7 +104,7 @@ test("a report whose file cannot be written goes to standard output", () => {
   ]);
 });
 
-test("a saved report is only in its file", () => {
+test("a report that was saved to a file is not printed", () => {
   const spy = vi.spyOn(process.stdout, "write");
   expect(saveReport("the report\n", OutputFile.open("--output", path))).toBe(true);
   expect(read()).toBe("the report\n");

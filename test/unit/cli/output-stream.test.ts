@@ -16,7 +16,7 @@ function slowStream(): { readonly stream: Writable; readonly writes: ((error?: E
 
 const BYTES = Buffer.from("12345678");
 
-test("a write is pending until the reader has taken the bytes", async () => {
+test("a write to an output stream is pending until the reader has taken the bytes", async () => {
   const { stream, writes } = slowStream();
   const output = new OutputStream(stream);
   const pending = output.write(BYTES);
@@ -25,7 +25,7 @@ test("a write is pending until the reader has taken the bytes", async () => {
   expect(await pending).toBeUndefined();
 });
 
-test("a stream that fails settles the pending write, and drops what follows", async () => {
+test("an output stream that fails settles the pending write and ignores later ones", async () => {
   const { stream, writes } = slowStream();
   const output = new OutputStream(stream);
   const pending = output.write(BYTES);
@@ -35,7 +35,7 @@ test("a stream that fails settles the pending write, and drops what follows", as
   expect(writes).toEqual([]);
 });
 
-test("many writes to a full stream add one listener of each event", () => {
+test("many writes to a full output stream add only one listener of each event", () => {
   const { stream } = slowStream();
   const output = new OutputStream(stream);
   const promises = Array.from({ length: 50 }, () => output.write(BYTES));

@@ -35,8 +35,8 @@ const column = (...verdicts: readonly Verdict[]): Column => ({
 
 const DEAD: Column = { name: "", warnings: [], report: undefined, problem: "it\u001b[2Jpanicked" };
 
-describe.each(SIZES)("70 kernels on a terminal of %i x %i", (columns, rows) => {
-  test("show as many running machines as fit, and the totals in the last line", () => {
+describe.each(SIZES)("the progress of 70 kernels on a terminal of %i x %i", (columns, rows) => {
+  test("shows as many running machines as fit, and the totals in the last line", () => {
     const terminal = new FakeTerminal(columns, rows);
     const progress = new LabProgress(terminal);
     progress.begin({ machines: 70, claims: 67 });
@@ -49,7 +49,7 @@ describe.each(SIZES)("70 kernels on a terminal of %i x %i", (columns, rows) => {
     expect(terminal.all).toEqual([]);
   });
 
-  test("leave a line for each machine that has ended, above the block", () => {
+  test("prints a line above the live block for each machine that has ended", () => {
     const terminal = new FakeTerminal(columns, rows);
     const progress = new LabProgress(terminal);
     progress.begin({ machines: 2, claims: 3 });
@@ -61,7 +61,7 @@ describe.each(SIZES)("70 kernels on a terminal of %i x %i", (columns, rows) => {
     expect(terminal.listeners).toBe(0);
   });
 
-  test("are drawn again when the size changes", () => {
+  test("is drawn again when the terminal's size changes", () => {
     const terminal = new FakeTerminal(columns, rows);
     const progress = new LabProgress(terminal);
     progress.begin({ machines: 9, claims: 3 });
@@ -74,7 +74,7 @@ describe.each(SIZES)("70 kernels on a terminal of %i x %i", (columns, rows) => {
   });
 });
 
-test("a restored machine is not called one that boots", () => {
+test('the progress calls a restored machine "restoring", and not "booting"', () => {
   const terminal = new FakeTerminal(80, 24);
   const progress = new LabProgress(terminal);
   progress.begin({ machines: 3, claims: 3 });
@@ -93,7 +93,7 @@ test("a restored machine is not called one that boots", () => {
   progress.end();
 });
 
-test("the remaining time is estimated from the machines that have ended", () => {
+test("the progress estimates the remaining time from the machines that have ended", () => {
   const terminal = new FakeTerminal(80, 24);
   const progress = new LabProgress(terminal);
   progress.begin({ machines: 5, claims: 3 });
@@ -111,8 +111,8 @@ test("the remaining time is estimated from the machines that have ended", () => 
   progress.end();
 });
 
-describe("without a terminal", () => {
-  test("each event is a line, and control characters of a guest are escaped", () => {
+describe("the progress of lab run without a terminal", () => {
+  test("prints each event as a line, with a guest's control characters escaped", () => {
     const pipe = new FakePipe();
     const progress = new LabProgress(pipe);
     progress.begin({ machines: 2, claims: 3 });
@@ -124,7 +124,7 @@ describe("without a terminal", () => {
     expect(pipe.lines).toEqual(["6.1.1+deb13 max: boots", "6.1.1+deb13 max: it\\x1b[2Jpanicked"]);
   });
 
-  test("a line comes every 30 s in which nothing happens", () => {
+  test("prints a line after 30 s without an event", () => {
     const pipe = new FakePipe();
     const progress = new LabProgress(pipe);
     progress.begin({ machines: 2, claims: 3 });
@@ -142,7 +142,7 @@ describe("without a terminal", () => {
     expect(pipe.lines).toHaveLength(3);
   });
 
-  test("the suite's claims are printed by their reporter, with a heartbeat between them", () => {
+  test("leaves the suite's claims to their reporter, and prints a heartbeat between them", () => {
     const pipe = new FakePipe();
     const progress = new TestProgress(pipe);
     progress.begin(4);
@@ -159,7 +159,7 @@ describe("without a terminal", () => {
   });
 });
 
-test("the suite's claims are printed above the block, which names the claim that is judged", () => {
+test("on a terminal, the suite prints its claims above the live block, which names the current claim", () => {
   const terminal = new FakeTerminal(80, 24);
   const progress = new TestProgress(terminal);
   progress.begin(4);
@@ -175,7 +175,7 @@ test("the suite's claims are printed above the block, which names the claim that
   expect(terminal.all).toEqual(["  ok  set-257"]);
 });
 
-test("claims without known files are counted from the start", () => {
+test("the live block counts claims from the start if their files are not known", () => {
   const terminal = new FakeTerminal(80, 24);
   const progress = new TestProgress(terminal);
   progress.beginClaims(3);
@@ -189,7 +189,7 @@ test.each([
   [59_000, "59 s"],
   [65_000, "1 min 05 s"],
   [3_720_000, "1 h 02 min"],
-])("%i ms are %j", (milliseconds, text) => {
+])("a duration of %i ms is printed as %j", (milliseconds, text) => {
   expect(duration(milliseconds)).toBe(text);
 });
 
@@ -197,6 +197,6 @@ test.each([
   [100, "about 1 s left"],
   [33_000, "about 35 s left"],
   [240_000, "about 4 min left"],
-])("an estimate of %i ms is %j", (milliseconds, text) => {
+])("an estimated duration of %i ms is printed as %j", (milliseconds, text) => {
   expect(timeLeft(milliseconds)).toBe(text);
 });

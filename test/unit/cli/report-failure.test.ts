@@ -27,18 +27,21 @@ test.each<[error: Error, status: number, line: string]>([
     2,
     "open (/dev/kvm): ENOENT: no device",
   ],
-])("%s is one line, with status %i", (error, status, line) => {
-  expect(reportFailure(error, undefined)).toBe(status);
-  expect(stderr).toBe(`node-kvm: ${line}\n`);
-});
+])(
+  "the failure of a command by %s prints one line and ends with status %i",
+  (error, status, line) => {
+    expect(reportFailure(error, undefined)).toBe(status);
+    expect(stderr).toBe(`node-kvm: ${line}\n`);
+  },
+);
 
-test("an unexpected error is printed with its stack, and its status is not that of a finding", () => {
+test("an unexpected error prints its stack, and its status differs from the status of a failed claim", () => {
   const error = new TypeError("a bug");
   expect(reportFailure(error, undefined)).toBe(2);
   expect(stderr).toBe(`node-kvm: unexpected error, please report it:\n${error.stack}\n`);
 });
 
-test("a command may have another status for failures, but not for an interruption", () => {
+test("a command may have its own status for failures, but not for interruptions", () => {
   const exec = new Command("exec");
   setTroubleStatus(exec, () => 125);
   expect(reportFailure(new CommandError("bad input"), exec)).toBe(125);

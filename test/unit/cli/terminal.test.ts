@@ -12,7 +12,7 @@ import { FakeTerminal, SIZES } from "./fake-terminal.ts";
 const TERMINAL = { isTTY: true };
 const PIPE = { isTTY: false };
 
-describe("colours", () => {
+describe("colours are used or not, as decided", () => {
   test.each([
     ["a terminal", TERMINAL, { TERM: "xterm-256color" }, true],
     ["a pipe", PIPE, { TERM: "xterm-256color" }, false],
@@ -28,12 +28,12 @@ describe("colours", () => {
     ],
     ["a terminal with TERM=dumb", TERMINAL, { TERM: "dumb" }, false],
     ["a dumb terminal with FORCE_COLOR", TERMINAL, { TERM: "dumb", FORCE_COLOR: "1" }, true],
-  ] as const)("of %s", (_, stream, env, expected) => {
+  ] as const)("for %s", (_, stream, env, expected) => {
     expect(hasColours(stream, env)).toBe(expected);
   });
 });
 
-test("lines are wrapped on a terminal only; tables have 80 columns elsewhere", () => {
+test("output is wrapped to the terminal's width; elsewhere, tables have 80 columns", () => {
   expect([lineWidth(PIPE), tableWidth(PIPE)]).toEqual([Infinity, 80]);
   const terminal = { isTTY: true, columns: 40 };
   expect([lineWidth(terminal), tableWidth(terminal)]).toEqual([40, 40]);
@@ -48,7 +48,7 @@ test.each([
   ["a terminal", TERMINAL, { TERM: "xterm" }, true],
   ["a dumb terminal", TERMINAL, { TERM: "dumb" }, false],
   ["a pipe", PIPE, { TERM: "xterm" }, false],
-])("lines of %s can be drawn again: %s", (_, stream, env, expected) => {
+])("whether the live block is used on a terminal with %s: %s", (_, stream, env, expected) => {
   expect(canRedraw(stream, env)).toBe(expected);
 });
 
@@ -63,7 +63,7 @@ describe.each(SIZES)("a live block on a terminal of %i x %i", (columns, rows) =>
     expect(terminal.screen.filter((line) => line.length >= columns)).toEqual([]);
   });
 
-  test("is replaced as a whole, and scrolls nothing off the screen", () => {
+  test("replaces its previous lines completely, and scrolls no line off the screen", () => {
     const terminal = new FakeTerminal(columns, rows);
     const block = new LiveBlock(terminal);
     for (let i = 0; i < 9; i += 1) block.draw(many.slice(i));
@@ -82,7 +82,7 @@ describe.each(SIZES)("a live block on a terminal of %i x %i", (columns, rows) =>
     expect(terminal.written).toBe(written);
   });
 
-  test("is erased also after the terminal became narrower and wrapped it", () => {
+  test("is erased even if the terminal became narrower and wrapped the block", () => {
     const terminal = new FakeTerminal(columns, rows);
     const block = new LiveBlock(terminal);
     block.draw(["x".repeat(columns - 2), "y".repeat(columns - 2)]);
@@ -93,7 +93,7 @@ describe.each(SIZES)("a live block on a terminal of %i x %i", (columns, rows) =>
   });
 });
 
-test("a wide character counts as two columns, so a line of them is not wrapped", () => {
+test("a wide character counts as two columns, so that a line of wide characters does not wrap", () => {
   const terminal = new FakeTerminal(40, 10);
   new LiveBlock(terminal).draw(["漢".repeat(40)]);
   expect(terminal.screen[0]?.length).toBeLessThan(20);

@@ -10,10 +10,10 @@ const LONGEST = 60;
 const names = readdirSync(FOLDER).sort();
 const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
 
-describe.each(names)("examples/%s", (name) => {
+describe.each(names)("the example examples/%s", (name) => {
   const text = read(`examples/${name}`);
 
-  test("prints what its comment states", ({ skip }) => {
+  test("prints the output that its last comment states", ({ skip }) => {
     const problem = problemOf(needsOf(text));
     skip(problem !== undefined, problem);
     const printed = printedBy(text);
@@ -26,7 +26,7 @@ describe.each(names)("examples/%s", (name) => {
     expect(text.trimEnd().split("\n").length).toBeLessThan(LONGEST);
   });
 
-  test("imports only the package and Node's modules", () => {
+  test("imports only this package and modules of Node.js", () => {
     const imports = Array.from(text.matchAll(/ from "([^"]+)"/g), ([, module = ""]) => module);
     expect(imports.filter((module) => !/^(node-kvm(\/[a-z]+)?|node:.+)$/.test(module))).toEqual([]);
   });
@@ -36,34 +36,34 @@ describe.each(names)("examples/%s", (name) => {
   });
 });
 
-test.each(["docs/examples.md"])("%s lists no example that is missing", (list) => {
+test.each(["docs/examples.md"])("%s lists no example that does not exist", (list) => {
   const listed = Array.from(read(list).matchAll(/examples\/([\w-]+\.js)\)/g), ([, name]) => name);
   expect(listed).toEqual(names);
 });
 
-test("the examples are part of the package", () => {
+test("the published package contains the examples", () => {
   const { files } = JSON.parse(read("package.json")) as { readonly files: readonly string[] };
   expect(files).toContain("examples");
 });
 
-describe("a program", () => {
-  test("states its needs in its second line and its output at its end", () => {
+describe("the comments of an example program", () => {
+  test("state its requirements in the second line and its output at the end", () => {
     const text =
       "// A title.\n// Needs: KVM_CAP_IRQFD, CPU avx2\nwork();\n\n// Prints:\n// 1\n//\n//   2\n";
     expect(needsOf(text)).toEqual(["KVM_CAP_IRQFD", "CPU avx2"]);
     expect(printedBy(text)).toBe("1\n\n  2\n");
   });
 
-  test("without these comments needs nothing, and its output is unknown", () => {
+  test("may be missing: then the example requires nothing, and its output is not compared", () => {
     expect(needsOf("// A title.\nwork();\n")).toEqual([]);
     expect(printedBy("// A title.\nwork();\n")).toBeUndefined();
   });
 
-  test("cannot need what the test does not know how to find", () => {
+  test("cannot state a requirement that the test cannot detect", () => {
     expect(() => lacks("luck")).toThrow("a program needs luck, which is no known need");
   });
 
-  test("is skipped where the CPU lacks a feature", () => {
+  test("cause the example to be skipped on a CPU without a required feature", () => {
     expect(lacks("CPU no_such_feature")).toBe(true);
   });
 });

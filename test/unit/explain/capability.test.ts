@@ -19,13 +19,13 @@ const enable = (
 ): string | undefined =>
   why(`KVM_ENABLE_CAP ${errno} vm`, { cap, args: [arg] }, having(cap, value, more));
 
-const LATE = "too late: it must come before the first vCPU, and vCPU 0 exists";
+const LATE = "too late: the call must come before the first vCPU, but vCPU 0 exists";
 const late: VmEvidence = { vcpuIds: () => [0] };
 const set = (cap: CapabilityName, value: bigint): VmEvidence => ({
   enabled: () => new Map([[cap, [value]]]),
 });
 
-describe("the argument", () => {
+describe("the reason of a refused KVM_ENABLE_CAP for its argument", () => {
   test.each([
     [
       "KVM_CAP_DISABLE_QUIRKS2",
@@ -84,7 +84,7 @@ describe("the argument", () => {
       1,
       "args[0] 0x2: bit 1 may not be set; KVM_CAP_PMU_CAPABILITY allows 0x1",
     ],
-    ["KVM_CAP_MAX_VCPU_ID", 5000n, 4096, "args[0] 5000: this KVM's ids end before 4096"],
+    ["KVM_CAP_MAX_VCPU_ID", 5000n, 4096, "args[0] 5000: the ids of this KVM end before 4096"],
     [
       "KVM_CAP_X86_NOTIFY_VMEXIT",
       0x8_0000_0004n,
@@ -95,7 +95,7 @@ describe("the argument", () => {
       "KVM_CAP_X86_NOTIFY_VMEXIT",
       2n,
       1,
-      "args[0] lacks bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, and the capability cannot be disabled",
+      "args[0] lacks bit 0 KVM_X86_NOTIFY_VMEXIT_ENABLED, but the capability cannot be disabled",
     ],
     ["KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 1n, 1, "args[0] 0x1 must be 0"],
     ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 0n, 1, "args[0] must not be 0"],
@@ -103,7 +103,7 @@ describe("the argument", () => {
       "KVM_CAP_X86_APIC_BUS_CYCLES_NS",
       2n ** 26n,
       1,
-      "args[0] 67108864 ns is too long: times 2^32 - 1 and 128 it must fit 64 bits",
+      "args[0] 67108864 ns is too long: its product with 2^32 - 1 and 128 must fit 64 bits",
     ],
     ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 1000n, 1, undefined],
     [
@@ -126,7 +126,7 @@ describe("the argument", () => {
       "KVM_CAP_MAX_VCPU_ID",
       4096n,
       4096,
-      "either args[0] 4096: KVM_SET_BOOT_CPU_ID has chosen a vCPU with a higher id, or another cause",
+      "either args[0] 4096: KVM_SET_BOOT_CPU_ID has selected a vCPU with a higher id, or another cause",
     ],
     [
       "KVM_CAP_DIRTY_LOG_RING",
@@ -140,18 +140,21 @@ describe("the argument", () => {
       "KVM_CAP_SPLIT_IRQCHIP",
       4097n,
       1,
-      "args[0] 4097 IOAPIC pins, and KVM reserves at most 4096 routes",
+      "args[0] is 4097 IOAPIC pins, but KVM reserves at most 4096 routes",
     ],
     ["KVM_CAP_DIRTY_LOG_RING", 5000n, 1 << 20, "args[0] 5000 bytes is not a power of two"],
     ["KVM_CAP_DIRTY_LOG_RING", 0n, 1 << 20, "args[0] 0 bytes is not a power of two"],
     ["KVM_CAP_DIRTY_LOG_RING_ACQ_REL", 2048n, 1 << 20, "args[0] 2048 bytes is less than a page"],
     ["KVM_CAP_DIRTY_LOG_RING", 65536n, 1 << 20, undefined],
-  ] as const)("of %s, %i where it answers %i", (cap, arg, value, reason) => {
-    expect(enable(cap, arg, value)).toBe(reason);
-  });
+  ] as const)(
+    "is stated for %s with argument %i if KVM_CHECK_EXTENSION returns %i",
+    (cap, arg, value, reason) => {
+      expect(enable(cap, arg, value)).toBe(reason);
+    },
+  );
 
   test.each([{}, { KVM_CAP_IRQ_ROUTING: 0 }])(
-    "of a split irqchip has no reason if the routes are unknown: %o",
+    "is absent for a split irqchip if the GSI routes are unknown: %o",
     (capabilities) => {
       const sent = { cap: "KVM_CAP_SPLIT_IRQCHIP", args: [4097n] };
       expect(why("KVM_ENABLE_CAP EINVAL vm", sent, vmWith(capabilities))).toBeUndefined();
@@ -159,7 +162,7 @@ describe("the argument", () => {
   );
 
   test.each(["KVM_CAP_MAX_VCPU_ID", "KVM_CAP_DIRTY_LOG_RING"])(
-    "of %s has no reason if the VM's state is unknown",
+    "is absent for %s if the VM's state is unknown",
     (cap) => {
       const sent = { cap, args: [65536n] };
       for (const evidence of [{}, { vm: {} }, { vm: { enabled: () => new Map() } }]) {
@@ -168,33 +171,33 @@ describe("the argument", () => {
     },
   );
 
-  test("has no reason if only the capability was passed", () => {
+  test("is absent if the call has no arguments", () => {
     const sent = { cap: "KVM_CAP_HYPERV_SYNIC" };
     expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBe(
       "KVM_CAP_HYPERV_SYNIC is enabled on a vcpu, not on a vm",
     );
   });
 
-  test("has no reason if the bits are unknown", () => {
+  test("is absent if the supported bits are unknown", () => {
     const sent = { cap: "KVM_CAP_DISABLE_QUIRKS2", args: [0x1000n] };
     expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBeUndefined();
   });
 
-  test("that is more than a ring of the other kind can have", () => {
+  test("is a dirty ring larger than the other kind of dirty ring can be", () => {
     expect(enable("KVM_CAP_DIRTY_LOG_RING_ACQ_REL", 2n ** 21n, 1 << 20, {}, "E2BIG")).toBe(
-      "args[0] 2097152 bytes, and a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING_ACQ_REL)",
+      "args[0] is 2097152 bytes, but a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING_ACQ_REL)",
     );
     expect(enable("KVM_CAP_HALT_POLL", 1n, 1, {}, "E2BIG")).toBeUndefined();
   });
 
-  test("that is more than a ring can have", () => {
+  test("is a dirty ring larger than KVM's maximum", () => {
     expect(enable("KVM_CAP_DIRTY_LOG_RING", 2n ** 21n, 1 << 20, {}, "E2BIG")).toBe(
-      "args[0] 2097152 bytes, and a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING)",
+      "args[0] is 2097152 bytes, but a ring has at most 1048576 (KVM_CAP_DIRTY_LOG_RING)",
     );
   });
 });
 
-describe("the order", () => {
+describe("the reason of a refused KVM_ENABLE_CAP for its order", () => {
   test.each([
     ["KVM_CAP_X86_DISABLE_EXITS", 2n, 0xf],
     ["KVM_CAP_PMU_CAPABILITY", 1n, 1],
@@ -202,18 +205,20 @@ describe("the order", () => {
     ["KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 0n, 1],
     ["KVM_CAP_X86_APIC_BUS_CYCLES_NS", 10n, 1],
     ["KVM_CAP_DIRTY_LOG_RING", 65536n, 1 << 20],
-  ] as const)("%s comes before the first vCPU", (cap, arg, value) => {
+  ] as const)("is a vCPU that exists already, for %s", (cap, arg, value) => {
     expect(enable(cap, arg, value, late)).toBe(LATE);
     expect(enable(cap, arg, value, { vcpuIds: () => [] })).toBeUndefined();
   });
 
-  test("a capability that can be set only once", () => {
+  test("is that the capability can be set only once", () => {
     expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, set("KVM_CAP_MAX_VCPU_ID", 4n))).toBe(
-      "it was set to 4 before, and can be set only once",
+      "the value was set to 4 before, and can be set only once",
     );
     const again = set("KVM_CAP_MAX_VCPU_ID", 4n);
     const sent = { cap: "KVM_CAP_MAX_VCPU_ID", args: [8n] };
-    expect(why("KVM_ENABLE_CAP EINVAL vm", sent, { vm: again })).toMatch(/^it was set to 4 before/);
+    expect(why("KVM_ENABLE_CAP EINVAL vm", sent, { vm: again })).toMatch(
+      /^the value was set to 4 before/,
+    );
     for (const kind of ["KVM_CAP_DIRTY_LOG_RING", "KVM_CAP_DIRTY_LOG_RING_ACQ_REL"] as const) {
       expect(enable(kind, 8192n, 1 << 20, set(kind, 4096n))).toBe(
         "the rings' size was set to 4096 before, and can be set only once",
@@ -221,14 +226,14 @@ describe("the order", () => {
     }
   });
 
-  test("the limit of the ids may be set again, to the same, and after vCPUs", () => {
+  test("is absent for KVM_CAP_MAX_VCPU_ID, which may be set again to the same value, and after vCPUs", () => {
     const reason =
-      /^either args\[0\] 8: KVM_SET_BOOT_CPU_ID has chosen a vCPU with a higher id, or/;
+      /^either args\[0\] 8: KVM_SET_BOOT_CPU_ID has selected a vCPU with a higher id, or/;
     expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, set("KVM_CAP_MAX_VCPU_ID", 8n))).toMatch(reason);
     expect(enable("KVM_CAP_MAX_VCPU_ID", 8n, 4096, late)).toMatch(reason);
   });
 
-  test("a split irqchip comes instead of another, and before the first vCPU", () => {
+  test("is an irqchip or a vCPU that exists already, for a split irqchip", () => {
     const split = (more: VmEvidence): string | undefined =>
       enable("KVM_CAP_SPLIT_IRQCHIP", 24n, 1, more, "EEXIST");
     expect(split({ irqchip: () => "kernel" })).toBe("the VM has an irqchip (KVM_CREATE_IRQCHIP)");
@@ -236,7 +241,7 @@ describe("the order", () => {
     expect(split({ irqchip: () => "none", ...late })).toBe(LATE);
   });
 
-  test("the APIC's bus has a frequency where there is an APIC", () => {
+  test("is a missing local APIC, for the APIC bus frequency", () => {
     const none = { irqchip: () => "none" as const };
     expect(enable("KVM_CAP_X86_APIC_BUS_CYCLES_NS", 10n, 1, none, "ENXIO")).toMatch(
       /^the VM has no interrupt controllers in the kernel/,
@@ -244,21 +249,21 @@ describe("the order", () => {
   });
 });
 
-describe("the capability", () => {
-  test("that the VM does not have", () => {
+describe("the reason of a refused KVM_ENABLE_CAP for its capability", () => {
+  test("is that the VM does not have the capability", () => {
     expect(enable("KVM_CAP_X86_NOTIFY_VMEXIT", 1n, 0)).toBe(
       "this VM has no KVM_CAP_X86_NOTIFY_VMEXIT",
     );
     expect(enable("KVM_CAP_EXCEPTION_PAYLOAD", 1n, 1)).toBeUndefined();
   });
 
-  test("that is only for KVM_CHECK_EXTENSION", () => {
+  test("is that the capability exists only for KVM_CHECK_EXTENSION", () => {
     expect(enable("KVM_CAP_NR_MEMSLOTS", 1n, 509)).toBe(
-      "KVM_CAP_NR_MEMSLOTS cannot be enabled on x86: it is only for KVM_CHECK_EXTENSION",
+      "KVM_CAP_NR_MEMSLOTS cannot be enabled on x86: it is only a result of KVM_CHECK_EXTENSION",
     );
   });
 
-  test("that belongs to the other kind of handle", () => {
+  test("is that the capability belongs to a VM and was enabled on a vCPU, or the reverse", () => {
     const cap = "KVM_CAP_HYPERV_SYNIC";
     expect(enable(cap, 0n, 1)).toBe("KVM_CAP_HYPERV_SYNIC is enabled on a vcpu, not on a vm");
     expect(enable("KVM_CAP_HYPERV_ENFORCE_CPUID", 0n, 1)).toBe(
@@ -269,7 +274,7 @@ describe("the capability", () => {
     );
   });
 
-  test("Hyper-V's SynIC needs a LAPIC in the kernel", () => {
+  test("is a missing local APIC in the kernel, for Hyper-V's SynIC", () => {
     const none = having("KVM_CAP_HYPERV_SYNIC2", 1, { irqchip: () => "none" });
     const sent = { cap: "KVM_CAP_HYPERV_SYNIC2", args: [0n] };
     expect(why("KVM_ENABLE_CAP EINVAL vcpu", sent, none)).toMatch(
@@ -283,21 +288,21 @@ describe("the capability", () => {
     );
   });
 
-  test("that this host cannot do at all", () => {
+  test("is that this host does not support the capability at all", () => {
     const cap = "KVM_CAP_HYPERV_ENLIGHTENED_VMCS";
     expect(why("KVM_ENABLE_CAP ENOTTY vcpu", { cap }, having(cap, 0))).toBe(
       "this VM has no KVM_CAP_HYPERV_ENLIGHTENED_VMCS",
     );
   });
 
-  test("that requires a privilege", () => {
+  test("is a missing privilege", () => {
     expect(enable("KVM_CAP_VM_DISABLE_NX_HUGE_PAGES", 0n, 1, {}, "EPERM")).toBe(
       "this process has no CAP_SYS_BOOT in the first user namespace",
     );
     expect(enable("KVM_CAP_SGX_ATTRIBUTE", 0n, 1, {}, "EPERM")).toBeUndefined();
   });
 
-  test("by number, and in bytes", () => {
+  test("names a capability that was passed as a number or in bytes", () => {
     const vm = having("KVM_CAP_DISABLE_QUIRKS2", 1);
     expect(why("KVM_ENABLE_CAP EINVAL vm", { cap: 213, args: [2n] }, vm)).toMatch(
       /^args\[0\] 0x2: bit 1/,
@@ -307,12 +312,12 @@ describe("the capability", () => {
     expect(why("KVM_ENABLE_CAP EINVAL vm", { cap: 9999 }, vm)).toBeUndefined();
   });
 
-  test("without readable words has no reason", () => {
+  test("is absent if the arguments cannot be read", () => {
     const sent = { cap: "KVM_CAP_HALT_POLL", args: 7 };
     expect(why("KVM_ENABLE_CAP EINVAL vm", sent)).toBeUndefined();
   });
 
-  test("with flags", () => {
+  test("is that flags were passed", () => {
     expect(why("KVM_ENABLE_CAP EINVAL vm", { cap: 213, flags: 1 })).toBe("flags 0x1 must be 0");
   });
 });

@@ -114,7 +114,7 @@ const PROVEN: readonly Proof[] = [
   ["KVM_SET_NR_MMU_PAGES EINVAL", "too few", [63], [64]],
   ["KVM_ENABLE_CAP EINVAL vm", "flags", [{ cap: 213, flags: 1 }], [{ cap: 213, flags: 0 }]],
   ["KVM_ENABLE_CAP EINVAL vm", "only for KVM_CHECK_EXTENSION", [cap("KVM_CAP_NR_MEMSLOTS", 1n)], [cap("KVM_CAP_HALT_POLL", 1n)]],
-  ["KVM_ENABLE_CAP EINVAL vm", "other kind of handle", [cap("KVM_CAP_HYPERV_SYNIC", 0n)], [cap("KVM_CAP_NR_MEMSLOTS", 0n)]],
+  ["KVM_ENABLE_CAP EINVAL vm", "wrong kind of handle", [cap("KVM_CAP_HYPERV_SYNIC", 0n)], [cap("KVM_CAP_NR_MEMSLOTS", 0n)]],
   ["KVM_ENABLE_CAP EINVAL vm", "missing capability", [cap("KVM_CAP_HALT_POLL", 0n), vmWith({ KVM_CAP_HALT_POLL: 0 })], [cap("KVM_CAP_NR_MEMSLOTS", 0n)]],
   ["KVM_ENABLE_CAP EINVAL vm", "argument or order", [cap("KVM_CAP_HALT_POLL", bit(32))], [cap("KVM_CAP_NR_MEMSLOTS", 1n)]],
   ["KVM_ENABLE_CAP EEXIST vm", "irqchip made before", [cap("KVM_CAP_SPLIT_IRQCHIP", 24n), irqchip("kernel")], [cap("KVM_CAP_SPLIT_IRQCHIP", 24n), irqchip("none")]],
@@ -355,21 +355,21 @@ const judge = (call: string, cause: string, given: Given): Verdict | undefined =
 
 const PROVABLE = PROVEN.filter(([call, cause]) => !ELSEWHERE.includes(`${call} ${cause}`));
 
-describe("a rule", () => {
-  test.each(PROVABLE)("of %s proves its cause: %s", (call, cause, holds) => {
+describe("a rule of lib/explain for a refused call,", () => {
+  test.each(PROVABLE)('%s: proves the cause "%s"', (call, cause, holds) => {
     expect(judge(call, cause, holds)?.is).toBe("proven");
     expect(judge(call, cause, holds)?.source).toBeUndefined();
   });
 
   test.each(PROVABLE)(
-    "of %s does not claim that the cause is: %s, where it is another",
+    '%s: does not assert the cause "%s" when the call was refused for another cause',
     (call, cause, _, other) => {
       expect(judge(call, cause, other)?.is).not.toBe("proven");
     },
   );
 
   test.each(OPEN.map(([call, cause, ...given]) => [call, cause, given] as const))(
-    "of %s leaves its cause open, or names the one place in the kernel: %s",
+    '%s: leaves the cause "%s" open, or is the only place in the kernel that returns the errno',
     (call, cause, given) => {
       const verdict = judge(call, cause, given);
       expect(verdict?.is).toBe(verdict?.source === undefined ? "possible" : "proven");
@@ -384,16 +384,16 @@ const WRITTEN = [
   ...OPEN.map(([call, cause, ...given]) => [call, cause, given] as const),
 ].filter(isWritten);
 
-describe("the cause of a rule", () => {
+describe("a cause that lib/explain states for a refused call,", () => {
   const written: Readonly<Record<string, string | undefined>> = sentences;
   const named: Readonly<Record<string, string | undefined>> = sources;
 
-  test.each(WRITTEN)("of %s is a whole sentence: %s", (call, cause, given) => {
+  test.each(WRITTEN)("%s: is a whole sentence: %s", (call, cause, given) => {
     expect(judge(call, cause, given)?.text).toBe(written[`${call}: ${cause}`]);
   });
 
   test.each(WRITTEN)(
-    "of %s names the place in the kernel where it is the only one: %s",
+    "%s: names the place in the kernel if no other place returns the errno: %s",
     (call, cause, given) => {
       expect(judge(call, cause, given)?.source).toBe(named[`${call}: ${cause}`]);
     },
@@ -439,7 +439,7 @@ const answering = (ask: () => never): Evidence => ({
 });
 
 // If a rule threw, explain() would not judge the later causes and would return no reason.
-describe("a rule with incomplete evidence", () => {
+describe("a rule of lib/explain with incomplete evidence,", () => {
   const silent = answering(() => undefined as never);
   const failing = answering(() => {
     throw new Error("the evidence cannot be read");
@@ -451,7 +451,7 @@ describe("a rule with incomplete evidence", () => {
   const ASKED = PROVABLE.filter(([, , [, evidence = NONE]]) => evidence !== NONE);
 
   test.each(ROWS)(
-    "of %s has the same sentence if the evidence cannot be read: %s",
+    "%s: states the same sentence if the evidence cannot be read: %s",
     (call, cause, given) => {
       const [sent, , links] = given;
       const said = judge(call, cause, [sent, NONE, links]);
@@ -460,13 +460,13 @@ describe("a rule with incomplete evidence", () => {
     },
   );
 
-  test.each(ASKED)("of %s proves nothing without evidence: %s", (call, cause, given) => {
+  test.each(ASKED)("%s: proves nothing without evidence: %s", (call, cause, given) => {
     const verdict = judge(call, cause, [given[0], NONE, given[2]]);
     expect(verdict?.source ?? verdict?.is).not.toBe("proven");
   });
 
   test.each(ROWS.filter(isWhole))(
-    "of %s has no sentence about an argument that is not known: %s",
+    "%s: states no sentence about an argument that is not known: %s",
     (call, cause, [, ...more]) => {
       const nothing = [{}, new Uint8Array(0), new Uint8Array(5).fill(255)];
       const said = nothing.map((sent) => judge(call, cause, [sent, ...more])?.text ?? "");
@@ -475,7 +475,7 @@ describe("a rule with incomplete evidence", () => {
   );
 
   test.each(WRITTEN.filter(isWhole))(
-    "of %s has the expected sentence, or none, for an empty argument: %s",
+    "%s: states the expected sentence, or none, for an empty argument: %s",
     (call, cause) => {
       const key = `${call}: ${cause}`;
       const other: Readonly<Record<string, string | undefined>> = unsent;
@@ -486,7 +486,7 @@ describe("a rule with incomplete evidence", () => {
   );
 });
 
-test("every rule is in the tables", () => {
+test("every rule of lib/explain is in the tables of this test", () => {
   const named = [
     ...PROVEN.map(([call, cause]) => ruleOf(call, cause)),
     ...OPEN.map(([call, cause]) => ruleOf(call, cause)),

@@ -12,67 +12,67 @@ const withVcpus = vmWith(
 );
 const empty = vmWith({ KVM_CAP_MAX_VCPU_ID: 4096, KVM_CAP_MAX_VCPUS: 2 }, { vcpuIds: () => [] });
 
-describe("KVM_CREATE_VM", () => {
+describe("the reason of a refused KVM_CREATE_VM", () => {
   test.each([
     [
       1,
       1,
-      "type 1 KVM_X86_SW_PROTECTED_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+      "type 1 KVM_X86_SW_PROTECTED_VM: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)",
     ],
     [
       0,
       2,
-      "type 0 KVM_X86_DEFAULT_VM: this KVM has only the types in the bits of 0x2 (KVM_CAP_VM_TYPES)",
+      "type 0 KVM_X86_DEFAULT_VM: this KVM has only the types whose bits are in 0x2 (KVM_CAP_VM_TYPES)",
     ],
     [
       2,
       1,
-      "type 2 KVM_X86_SEV_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+      "type 2 KVM_X86_SEV_VM: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)",
     ],
     [
       3,
       1,
-      "type 3 KVM_X86_SEV_ES_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+      "type 3 KVM_X86_SEV_ES_VM: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)",
     ],
     [
       4,
       1,
-      "type 4 KVM_X86_SNP_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+      "type 4 KVM_X86_SNP_VM: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)",
     ],
-    [64, 1, "type 64: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)"],
-    [77, 3, "type 77: this KVM has only the types in the bits of 0x3 (KVM_CAP_VM_TYPES)"],
+    [64, 1, "type 64: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)"],
+    [77, 3, "type 77: this KVM has only the types whose bits are in 0x3 (KVM_CAP_VM_TYPES)"],
     [
       5,
       0,
-      "type 5 KVM_X86_TDX_VM: this KVM has only the types in the bits of 0x1 (KVM_CAP_VM_TYPES)",
+      "type 5 KVM_X86_TDX_VM: this KVM has only the types whose bits are in 0x1 (KVM_CAP_VM_TYPES)",
     ],
     [1, 3, undefined],
     [0, 0, undefined],
-  ])("of type %i, where the types are %i", (type, types, reason) => {
+  ])("is stated for type %i if the supported types are %i", (type, types, reason) => {
     expect(why("KVM_CREATE_VM EINVAL", type, kvm(types))).toBe(reason);
   });
 
-  test("EBUSY is another hypervisor", () => {
+  test("is that another hypervisor uses the CPU, for EBUSY", () => {
     expect(why("KVM_CREATE_VM EBUSY", 0)).toMatch(
       /^either another hypervisor uses .*: stop it first, or the host/,
     );
   });
 
-  test("EMFILE is the process's limit", () => {
+  test("is the process's limit of descriptors, for EMFILE", () => {
     expect(why("KVM_CREATE_VM EMFILE", 0)).toBe(
       "this process has no descriptor left (RLIMIT_NOFILE, ulimit -n)",
     );
   });
 });
 
-describe("KVM_CREATE_VCPU", () => {
-  test("EEXIST names the id", () => {
+describe("the reason of a refused KVM_CREATE_VCPU", () => {
+  test("is a used id, for EEXIST", () => {
     expect(why("KVM_CREATE_VCPU EEXIST", 3, withVcpus)).toBe(
-      "vCPU 3 was created before; its id stays in use after the vCPU is closed",
+      "vCPU 3 was created before; an id stays in use after its vCPU is closed",
     );
   });
 
-  test("EINVAL names an id that is too large", () => {
+  test("is an id that is too large for KVM, for EINVAL", () => {
     expect(why("KVM_CREATE_VCPU EINVAL", 4096, empty)).toBe(
       "id 4096: this KVM has ids 0 to 4095 (KVM_CAP_MAX_VCPU_ID)",
     );
@@ -89,7 +89,7 @@ describe("KVM_CREATE_VCPU", () => {
       vmWith({}, { slots: () => [] }),
       "either a slot covers the place of the identity map that this CPU needs (it has no unrestricted guest): delete or shorten it, or another cause",
     ],
-  ])("EEXIST with %s leaves the slots open", (_, evidence, reason) => {
+  ])("is either a used id or used memory slots, for EEXIST with %s", (_, evidence, reason) => {
     const vm = { ...evidence.vm, vcpuIds: () => [] };
     expect(why("KVM_CREATE_VCPU EEXIST", 0, { vm })).toBe(reason);
   });
@@ -100,11 +100,11 @@ describe("KVM_CREATE_VCPU", () => {
     ["vCPUs without evidence", vmWith({ KVM_CAP_MAX_VCPUS: 0 })],
     ["a limit of vCPUs that is 0", vmWith({ KVM_CAP_MAX_VCPUS: 0 }, { vcpuIds: () => [3] })],
     ["vCPUs that cannot be counted", vmWith({ KVM_CAP_MAX_VCPUS: 2 })],
-  ])("EINVAL with %s has no reason", (_, evidence) => {
+  ])("is absent for EINVAL with %s", (_, evidence) => {
     expect(why("KVM_CREATE_VCPU EINVAL", 5, evidence)).toBeUndefined();
   });
 
-  test("EINVAL names an id that is too large for the VM", () => {
+  test("is an id that is too large for the VM, for EINVAL", () => {
     const enabled = new Map([["KVM_CAP_MAX_VCPU_ID", [8n]]] as const);
     const vm = vmWith({ KVM_CAP_MAX_VCPU_ID: 4096 }, { enabled: () => enabled });
     expect(why("KVM_CREATE_VCPU EINVAL", 8, vm)).toBe(
@@ -113,20 +113,20 @@ describe("KVM_CREATE_VCPU", () => {
     expect(why("KVM_CREATE_VCPU EINVAL", 7, vm)).toBeUndefined();
   });
 
-  test("EINVAL counts the vCPUs", () => {
+  test("is the number of vCPUs, for EINVAL at KVM's limit", () => {
     expect(why("KVM_CREATE_VCPU EINVAL", 5, withVcpus)).toBe(
       "the VM has 2 vCPUs, and this KVM supports at most 2 (KVM_CAP_MAX_VCPUS)",
     );
   });
 
-  test("EINVAL without a known cause has no reason", () => {
+  test("is absent for EINVAL without a known cause", () => {
     expect(why("KVM_CREATE_VCPU EINVAL", 5, empty)).toBeUndefined();
     expect(why("KVM_CREATE_VCPU EINVAL", 5)).toBeUndefined();
   });
 });
 
-describe("a call that must come before the first vCPU", () => {
-  const LATE = "too late: it must come before the first vCPU, and vCPU 3 exists";
+describe("the reason of a call that must come before the first vCPU names the vCPU", () => {
+  const LATE = "too late: the call must come before the first vCPU, but vCPU 3 exists";
 
   test.each([
     ["KVM_SET_IDENTITY_MAP_ADDR EINVAL", {}],
@@ -138,12 +138,12 @@ describe("a call that must come before the first vCPU", () => {
   });
 });
 
-test("KVM_SET_TSC_KHZ of a vCPU is never late", () => {
+test("the reason of a refused KVM_SET_TSC_KHZ of a vCPU is never that a vCPU exists already", () => {
   const vm = vmWith({ KVM_CAP_TSC_CONTROL: 0 }, { vcpuIds: () => [3] });
-  expect(why("KVM_SET_TSC_KHZ EINVAL vcpu", 1000, vm)).toMatch(/^1000 kHz is less than/);
+  expect(why("KVM_SET_TSC_KHZ EINVAL vcpu", 1000, vm)).toMatch(/^1000 kHz is lower than/);
 });
 
-test("KVM_SET_TSC_KHZ of a VM with vCPUs is late since Linux 6.17, where nothing else is refused", () => {
+test("KVM_SET_TSC_KHZ of a VM with vCPUs is refused since Linux 6.17, and the reason states this if no other cause applies", () => {
   const evidence = (scales: number) =>
     vmWith({ KVM_CAP_TSC_CONTROL: scales }, { vcpuIds: () => [3] });
   expect(why("KVM_SET_TSC_KHZ EINVAL vm", 1000, evidence(0))).toMatch(/^too late: .* vCPU 3/);
@@ -152,7 +152,7 @@ test("KVM_SET_TSC_KHZ of a VM with vCPUs is late since Linux 6.17, where nothing
   );
 });
 
-describe("addresses and numbers of a VM", () => {
+describe("the reason of a refused address or number of a VM is stated for", () => {
   test.each([
     [
       "KVM_SET_TSS_ADDR EINVAL",
@@ -176,20 +176,20 @@ describe("addresses and numbers of a VM", () => {
   });
 });
 
-describe("the TSS of an Intel VM", () => {
+describe("the reason of a refused KVM_SET_TSS_ADDR on Intel is stated for", () => {
   const slot = { slot: 2, flags: 0, guestPhysAddr: 0x8000n, memorySize: 0x1000n };
   const vm = vmWith({}, { slots: () => [slot], tssAddr: () => null });
 
   test.each([
-    [0x6000, "address 0x6000: slot 2 has one of its three pages"],
-    [0x8000, "address 0x8000: slot 2 has one of its three pages"],
+    [0x6000, "address 0x6000: slot 2 contains one of the TSS's three pages"],
+    [0x8000, "address 0x8000: slot 2 contains one of the TSS's three pages"],
     [0x5000, undefined],
     [0x9000, undefined],
-  ])("at %i", (address, reason) => {
+  ])("the address %i", (address, reason) => {
     expect(why("KVM_SET_TSS_ADDR EEXIST", address, vm)).toBe(reason);
     expect(why("KVM_SET_TSS_ADDR EEXIST", address)).toBe(
-      "either the VM's TSS has an address, which is set once, or " +
-        `address 0x${address.toString(16)}: a slot has one of its three pages`,
+      "either the address of the VM's TSS is already set, and can be set only once, or " +
+        `address 0x${address.toString(16)}: a slot contains one of the TSS's three pages`,
     );
   });
 
@@ -202,49 +202,49 @@ describe("the TSS of an Intel VM", () => {
     [0x1_e000, "0x1e000"],
     [0x2_0000, "0x20000"],
     [0x2_1000, undefined],
-  ])("over pages of KVM's own, at %i", (address, place) => {
+  ])("the address %i, which overlaps other pages of KVM's own", (address, place) => {
     const own = vmWith(
       {},
       { slots: () => [], tssAddr: () => null, identityMapAddr: () => 0x2_0000n },
     );
     expect(why("KVM_SET_TSS_ADDR EEXIST", address, own)).toBe(
       place &&
-        `either address ${place}: one of its three pages is KVM's own (the APIC's or the identity map's), or another cause`,
+        `either address ${place}: one of the TSS's three pages would be KVM's own page (the APIC's or the identity map's), or another cause`,
     );
   });
 
-  test("that was set before", () => {
+  test("an address that was set before", () => {
     const set = vmWith({}, { slots: () => [slot], tssAddr: () => 0xfffb_d000n });
     expect(why("KVM_SET_TSS_ADDR EEXIST", 0x9000, set)).toBe(
-      "the VM's TSS has an address, which is set once: 0xfffbd000",
+      "the address of the VM's TSS is already set, and can be set only once: 0xfffbd000",
     );
   });
 });
 
-describe("devices", () => {
-  test("an unknown type is refused", () => {
+describe("the reason of a refused device call", () => {
+  test("is an unknown type of device", () => {
     expect(why("KVM_CREATE_DEVICE ENODEV", { type: 16 })).toBe(
       "type 16: this kernel has no such device (its module may be missing)",
     );
-    expect(why("KVM_CREATE_DEVICE EBUSY", { type: 4 })).toMatch(/can have one only/);
+    expect(why("KVM_CREATE_DEVICE EBUSY", { type: 4 })).toMatch(/can have only one/);
     expect(why("KVM_CREATE_DEVICE EBUSY", { type: 5 })).toBeUndefined();
   });
 
-  test.each(["sys", "vcpu", "dev"])("an unknown attribute of a %s is refused", (kind) => {
+  test.each(["sys", "vcpu", "dev"])("is an unknown attribute of a %s", (kind) => {
     expect(why(`KVM_HAS_DEVICE_ATTR ENXIO ${kind}`, { group: 1, attr: 7n })).toBe(
       "this device has no attribute 7 in group 1",
     );
   });
 
-  test("a device without this call", () => {
+  test("is that the device does not implement the call", () => {
     expect(why("KVM_GET_DEVICE_ATTR EPERM dev", { group: 1 })).toBe(
-      "this device has no KVM_GET_DEVICE_ATTR at all",
+      "this device does not implement KVM_GET_DEVICE_ATTR",
     );
     expect(why("KVM_GET_DEVICE_ATTR EPERM vcpu", { group: 1 })).toBeUndefined();
   });
 });
 
-test("rings of either kind can be mapped", () => {
+test("a dirty ring and a ring with acquire semantics can both be mapped", () => {
   const enabled = new Map([["KVM_CAP_DIRTY_LOG_RING_ACQ_REL", [4096n]]] as const);
   const mapped = (vm: Evidence["vm"] & object): string | undefined =>
     why("mmap EINVAL", { what: "dirty ring", length: 4096 }, { vm });
@@ -252,22 +252,22 @@ test("rings of either kind can be mapped", () => {
   expect(mapped({ enabled: () => new Map() })).toMatch(/^the VM has no dirty rings/);
 });
 
-describe("the process's own calls", () => {
+describe("the reason of a failed call of this process for guest memory is stated for", () => {
   test.each([
     [
       "arch_prctl EBUSY",
       { component: 18 },
-      "too late: it must come before the process's first vCPU",
+      "too late: the call must come before the process's first vCPU",
     ],
     [
       "arch_prctl EOPNOTSUPP",
       { component: 17 },
-      "either component 17: this CPU does not have it, or component 17 needs no permission",
+      "either component 17: this CPU does not have the component, or component 17 needs no permission",
     ],
     [
       "arch_prctl EINVAL",
       { component: 99 },
-      "either component 99: the kernel has no such XSAVE component, or this kernel has no ARCH_REQ_XCOMP_GUEST_PERM (Linux 5.17 has it)",
+      "either component 99: the kernel has no such XSAVE component, or this kernel has no ARCH_REQ_XCOMP_GUEST_PERM, which Linux 5.17 added",
     ],
     ["mmap EINVAL", { length: 0 }, "length 0: guest memory has at least a page"],
     ["mmap EINVAL", { length: 4096 }, undefined],

@@ -56,17 +56,17 @@ function nameOf(code: number, vendor: Vendor): string | undefined {
 
 const { EXCP_BASE, LAST_EXCP, ...SVM } = facts.codes.svm;
 
-describe("an exit code", () => {
+describe("the exit code of an entry or exit that failed in hardware", () => {
   const NAMED = [
     ...Object.entries(SVM).map(([name, code]) => ["kvm_amd", name, code] as const),
     ...Object.entries(facts.codes.vmx).map(([name, code]) => ["kvm_intel", name, code] as const),
   ].filter(([vendor, name]) => !UNNAMED[vendor].test(name));
 
-  test.each(NAMED)("of %s has the kernel's name %s at %i", (vendor, name, code) => {
+  test.each(NAMED)("is named as in the kernel: on %s, code %s is at %i", (vendor, name, code) => {
     expect(plain(nameOf(code, vendor) ?? "")).toBe(plain(IN_WORDS[name] ?? name));
   });
 
-  test("is only a number for the codes of the list above, and for codes without a name in the header", () => {
+  test("is only a number if the header has no name for it", () => {
     const named = (vendor: Vendor): readonly number[] =>
       Array.from({ length: 0x500 }, (_, code) => code).filter(
         (code) => nameOf(code, vendor) !== undefined,
@@ -78,14 +78,14 @@ describe("an exit code", () => {
     expect(named("kvm_amd")).toEqual([...exceptions, ...listed("kvm_amd")]);
   });
 
-  test("of an exception on AMD is the vector's, from the first to the last", () => {
+  test("of an exception on AMD is SVM_EXIT_EXCP_BASE plus the vector, for the first vector to the last", () => {
     expect(nameOf(EXCP_BASE, "kvm_amd")).toBe("exception 0 #DE");
     expect(nameOf(LAST_EXCP, "kvm_amd")).toBe("exception 31");
     expect(nameOf(EXCP_BASE - 1, "kvm_amd")).toBeUndefined();
   });
 });
 
-describe("an exception", () => {
+describe("an exception's vector", () => {
   const vectors = Object.entries(abi.constants).filter(([name]) => /^[A-Z]{2}_VECTOR$/.test(name));
   const names = new Map(vectors.map(([name, vector]) => [Number(vector), `#${name.slice(0, 2)}`]));
   /** The header has no constant for the NMI; #HV, #VC and #SX occur only in encrypted guests, which no reason names. */
@@ -94,13 +94,13 @@ describe("an exception", () => {
     return name === undefined ? `${vector}` : `${vector} ${name}`;
   };
 
-  test("has the kernel's mnemonic", () => {
+  test("is printed with the kernel's mnemonic", () => {
     const all = Array.from({ length: 32 }, (_, vector) => vector);
     expect(all.map(exceptionName)).toEqual(all.map(nameOfVector));
   });
 });
 
-describe("a refused entry", () => {
+describe("the hardware's reason of a refused VM entry", () => {
   test.each([
     [4n, "0x4 VMLAUNCH with non-clear VMCS"],
     [5n, "0x5 VMRESUME with non-launched VMCS"],
@@ -108,11 +108,11 @@ describe("a refused entry", () => {
     [8n, "0x8 VM entry with invalid host-state fields"],
     [9n, "0x9"],
     [0x8000_0022n, "0x80000022 VM-entry failure: MSR loading"],
-  ])("on Intel, %i", (reason, text) => {
+  ])("has the text of the VM-instruction error on Intel: %i", (reason, text) => {
     expect(entryFailureName(reason, "kvm_intel")).toBe(text);
   });
 
-  test("elsewhere has no VM-instruction error", () => {
+  test("has no VM-instruction error on other CPUs", () => {
     expect(entryFailureName(7n, "kvm_amd")).toBe("0x7");
     expect(entryFailureName(7n, undefined)).toBe("0x7");
   });
@@ -126,12 +126,12 @@ describe("a refused entry", () => {
     ["kvm_amd", 0xffff_ffffn, true],
     ["kvm_amd", 0x8000_0021n, false],
     ["kvm_intel", 0xffff_ffffn, false],
-  ])("of %s, %i blames the guest's state: %s", (vendor, reason, isRefused) => {
+  ])("on %s with code %i, is the guest's state: %s", (vendor, reason, isRefused) => {
     expect(isStateRefused(reason, vendor)).toBe(isRefused);
   });
 });
 
-test("a suberror has KVM's name, or its number", () => {
+test("a suberror of KVM_EXIT_INTERNAL_ERROR is printed with KVM's name, or its number if it has none", () => {
   expect([suberrorName(1), suberrorName(77)]).toEqual([
     "KVM_INTERNAL_ERROR_EMULATION",
     "suberror 77",

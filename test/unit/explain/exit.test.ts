@@ -34,8 +34,8 @@ const EMULATION: ExplainedExit = {
   emulationFailure: { flags: 1n, insnBytes: Uint8Array.of(0xd8, 0x07) },
 };
 
-describe("an emulation failure", () => {
-  test("whose instruction is outside of all slots names the address", () => {
+describe("the explanation of an emulation failure", () => {
+  test("names the address if the instruction is outside of all slots", () => {
     const asked = evidence({ cr0: PE }, { rip: 0xb_0000n }, { slots: () => [SLOT] });
     expect(explainExit(EMULATION, { ...asked, vendor: "kvm_amd" })).toBe(
       "KVM_INTERNAL_ERROR_EMULATION: the guest fetched its instruction from 0xb0000, which is in no slot; " +
@@ -43,7 +43,7 @@ describe("an emulation failure", () => {
     );
   });
 
-  test("whose instruction is in a slot names its bytes", () => {
+  test("names the instruction's bytes if the instruction is in a slot", () => {
     const asked = evidence({ cr0: PE }, { rip: 0x1005n }, { slots: () => [SLOT] });
     expect(explainExit(EMULATION, asked)).toBe(
       "KVM_INTERNAL_ERROR_EMULATION: KVM could not emulate the instruction d8 07 at RIP 0x1005; the " +
@@ -56,7 +56,7 @@ describe("an emulation failure", () => {
     ["registers", { sregs: () => sregsOf({}), slots: () => [] }],
     ["slots", { sregs: () => sregsOf({}), regs: () => regsOf({}) }],
     ["words of memory", evidence({ ...LONG, cs: { l: 1 } }, { rip: 0x1000n }, { slots: () => [] })],
-  ])("of a vCPU without %s has no place", (_, asked) => {
+  ])("has no address if the vCPU's %s cannot be read", (_, asked) => {
     expect(explainExit(EMULATION, asked)).toBe(
       "KVM_INTERNAL_ERROR_EMULATION: KVM could not emulate the instruction d8 07; the exit was 0x400",
     );
@@ -72,7 +72,7 @@ describe("an emulation failure", () => {
     ],
     ["compatibility mode adds it", { ...LONG, cr3: 0x10_0000n, cs: { base: 0x2000n } }, 0x3005n],
     ["64-bit mode does not", { ...LONG, cr3: 0x10_0000n, cs: { base: 0x2000n, l: 1 } }, 0x1005n],
-  ])("in %s", (_, sregs, gpa) => {
+  ])("has the right address if %s", (_, sregs, gpa) => {
     // Every entry of every table maps its own address: the last level's are the pages.
     const read = (at: bigint): bigint =>
       at < 0x10_3000n
@@ -89,19 +89,19 @@ describe("an emulation failure", () => {
     [0x1000n, true],
     [0x4fffn, true],
     [0x5000n, false],
-  ])("at the edge of a slot, %i", (rip, isInside) => {
+  ])("reads the instruction at the edge of a slot, case %i", (rip, isInside) => {
     const text = explainExit(EMULATION, evidence({}, { rip }, { slots: () => [SLOT] })) ?? "";
     expect(text.includes("which is in no slot")).toBe(!isInside);
   });
 
-  test("of a kernel without details has only the suberror", () => {
+  test("has only the suberror if the kernel returns no details", () => {
     const exit = { ...EMULATION, data: [], emulationFailure: undefined } as ExplainedExit;
     expect(explainExit(exit, {})).toBe(
       "KVM_INTERNAL_ERROR_EMULATION: KVM could not emulate an instruction",
     );
   });
 
-  test("is outside of all slots if its slot is in SMM's address space", () => {
+  test("does not use a slot of SMM's address space", () => {
     const slots = (): readonly (typeof SLOT)[] => [{ ...SLOT, slot: 0x1_0003 }];
     const asked = evidence({ cr0: PE }, { rip: 0x1005n }, { slots });
     expect(explainExit(EMULATION, asked)).toContain("from 0x1005, which is in no slot");
@@ -109,31 +109,31 @@ describe("an emulation failure", () => {
 });
 
 test.each<[number, readonly bigint[], string]>([
-  [2, [], "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while an event was being delivered"],
+  [2, [], "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while an event was being delivered"],
   [
     2,
     [0x8000_0202n],
-    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while NMI 2 was being delivered",
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while NMI 2 was being delivered",
   ],
   [
     2,
     [0x8000_0480n],
-    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while software interrupt 128 was being delivered",
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while software interrupt 128 was being delivered",
   ],
   [
     2,
     [0x8000_0107n],
-    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while event 7 was being delivered",
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while event 7 was being delivered",
   ],
   [
     2,
     [0x8000_0603n],
-    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while event 3 was being delivered",
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while event 3 was being delivered",
   ],
   [
     3,
     [0x8000_0020n],
-    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit (unknown) came while interrupt 32 was being delivered",
+    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit (unknown) occurred while interrupt 32 was being delivered",
   ],
   [
     4,
@@ -143,12 +143,12 @@ test.each<[number, readonly bigint[], string]>([
   [
     2,
     [0x8000_0b0en],
-    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception came while exception 14 #PF was being delivered",
+    "KVM_INTERNAL_ERROR_SIMUL_EX: an exception occurred while exception 14 #PF was being delivered",
   ],
   [
     3,
     [0x8000_0020n, 48n],
-    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit 0x30 EPT violation came while interrupt 32 was being " +
+    "KVM_INTERNAL_ERROR_DELIVERY_EV: the exit 0x30 EPT violation occurred while interrupt 32 was being " +
       "delivered",
   ],
   [
@@ -157,12 +157,12 @@ test.each<[number, readonly bigint[], string]>([
     "KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: KVM does not expect the hardware's exit 0x4c",
   ],
   [99, [], "suberror 99"],
-])("suberror %i is named, with its data", (suberror, data, text) => {
+])("the explanation of suberror %i has its name and its data", (suberror, data, text) => {
   const exit = { kind: "internal_error", suberror, data, emulationFailure: undefined } as const;
   expect(explainExit(exit, { vendor: "kvm_intel" })).toBe(text);
 });
 
-describe("a shutdown", () => {
+describe("the explanation of a shutdown", () => {
   const IDT = { idt: { base: 0n, limit: 0 } };
 
   test("names the exception that was being delivered, CR2 and the IDT", () => {
@@ -175,7 +175,7 @@ describe("a shutdown", () => {
     );
   });
 
-  test("names an exception that was pending, and that has no error code", () => {
+  test("names a pending exception that has no error code", () => {
     const events = (): VcpuEvents => eventsOf({ pending: 1, nr: 6 });
     const asked = evidence({ ...LONG, ...IDT, cr2: 0xdead_b000n }, {}, { events });
     expect(explainExit({ kind: "shutdown" }, asked)).toBe(
@@ -201,13 +201,16 @@ describe("a shutdown", () => {
     ["protected mode", { cr0: PE }, 70, false],
     ["real mode", {}, 35, true],
     ["real mode", {}, 34, false],
-  ])("in %s %#: the last byte of the IDT's entry counts", (_, sregs, limit, isInside) => {
-    const asked = evidence({ ...sregs, idt: { base: 0n, limit } });
-    const text = explainExit({ kind: "shutdown" }, asked) ?? "";
-    expect(!text.endsWith("which has no entry for vector 8")).toBe(isInside);
-  });
+  ])(
+    "in %s, with the IDT's limit at %#: requires the last byte of the IDT's entry",
+    (_, sregs, limit, isInside) => {
+      const asked = evidence({ ...sregs, idt: { base: 0n, limit } });
+      const text = explainExit({ kind: "shutdown" }, asked) ?? "";
+      expect(!text.endsWith("which has no entry for vector 8")).toBe(isInside);
+    },
+  );
 
-  test("for which KVM has no exception names none", () => {
+  test("names no exception if KVM reports none", () => {
     const events = (): VcpuEvents => eventsOf({});
     const asked = evidence({ ...LONG, idt: { base: 0x5000n, limit: 0xfff } }, {}, { events });
     expect(explainExit({ kind: "shutdown" }, asked)).toBe(
@@ -217,7 +220,7 @@ describe("a shutdown", () => {
 
   const RESET = { cs: { selector: 0xf000, base: 0xffff_0000n }, ...IDT };
 
-  test("on AMD names the registers as those of a reset", () => {
+  test("on AMD states that the registers are those after a reset", () => {
     const asked = evidence(RESET, { rip: 0xfff0n });
     expect(explainExit({ kind: "shutdown" }, { ...asked, vendor: "kvm_amd" })).toBe(
       "a triple fault; the registers are those of a reset (RIP 0xfff0, CS 0xf000), because kvm_amd " +
@@ -241,14 +244,14 @@ describe("a shutdown", () => {
     ],
     ["without RIP", { sregs: () => sregsOf(RESET), vendor: "kvm_amd" }],
     ["of an unknown vendor", evidence(RESET, { rip: 0xfff0n })],
-  ])("%s is not explained by a reset", (_, asked) => {
+  ])("does not state a reset if the vCPU is %s", (_, asked) => {
     expect(explainExit({ kind: "shutdown" }, asked)).toBe(
       "a triple fault; the IDT is at 0x0 with limit 0x0, which has no entry for vector 8",
     );
   });
 });
 
-describe("a refused entry", () => {
+describe("the explanation of a refused VM entry", () => {
   const refused = (reason: bigint): ExplainedExit => ({
     kind: "fail_entry",
     hardwareEntryFailureReason: reason,
@@ -258,7 +261,7 @@ describe("a refused entry", () => {
     ["kvm_amd", 0xffff_ffffn, "0xffffffff VMEXIT_INVALID"],
     ["kvm_amd", 0xffff_ffff_ffff_ffffn, "0xffffffffffffffff VMEXIT_INVALID"],
     ["kvm_intel", 0x8000_0021n, "0x80000021 VM-entry failure: invalid guest state"],
-  ])("names the check that the state fails: %s, %i", (vendor, reason, name) => {
+  ])("names the check that the guest's state fails: %s, %i", (vendor, reason, name) => {
     const wrong = { ...LONG, cs: { l: 1, db: 1, s: 1, present: 1 }, tr: { type: 11, present: 1 } };
     const unused = Object.fromEntries(
       ["ss", "ds", "es", "fs", "gs"].map((segment) => [segment, { unusable: 1 }]),
@@ -266,13 +269,13 @@ describe("a refused entry", () => {
     const asked = evidence({ ...wrong, ...unused }, { rflags: 2n }, { vendor });
     expect(explainExit(refused(reason), asked)).toMatch(
       new RegExp(
-        `^the CPU refused to enter the guest: ${name}; the state fails a check: ` +
+        `^the CPU refused to enter the guest: ${name}; the guest's state fails a check: ` +
           "CS\\.L and CS\\.D are both 1 in long mode \\([^;]*\\)$",
       ),
     );
   });
 
-  test("for the host's state blames no register of the guest", () => {
+  test("names no register of the guest if the host's state was refused", () => {
     const wrong = evidence({ ...LONG, cs: { l: 1, db: 1 } }, { rflags: 2n });
     expect(explainExit(refused(8n), { ...wrong, vendor: "kvm_intel" })).toBe(
       "the CPU refused to enter the guest: 0x8 VM entry with invalid host-state fields",
@@ -285,28 +288,28 @@ describe("a refused entry", () => {
   test.each<[string, ExitEvidence]>([
     ["the registers", { sregs: () => sregsOf({ cr0: PG }) }],
     ["the special registers", { regs: () => regsOf({}) }],
-  ])("of a vCPU with only %s known has only the code", (_, asked) => {
+  ])("has only the code if only %s of the vCPU can be read", (_, asked) => {
     expect(explainExit(refused(0xffff_ffffn), { ...asked, vendor: "kvm_amd" })).toBe(
       "the CPU refused to enter the guest: 0xffffffff VMEXIT_INVALID",
     );
   });
 
-  test("of a state that fails two checks names both", () => {
+  test("names both checks if the state fails two", () => {
     const wrong = evidence({ cr0: PG | (1n << 29n) }, { rflags: 2n }, { vendor: "kvm_amd" });
     expect(explainExit(refused(0xffff_ffffn), wrong)).toMatch(
       /fails a check: CR0\.PG is 1 and CR0\.PE is 0 \(.*\); CR0\.NW is 1 and CR0\.CD is 0 \(.*\)$/,
     );
   });
 
-  test("of a state that passes the checks has that as its reason", () => {
+  test("states that the state passes the checks if it does", () => {
     const fine = evidence({ cr0: PE }, { rflags: 2n }, { vendor: "kvm_amd" });
     expect(explainExit(refused(0xffff_ffffn), fine)).toMatch(
-      /VMEXIT_INVALID; the registers pass the checks that this package knows$/,
+      /VMEXIT_INVALID; the guest's registers pass the checks that this package knows$/,
     );
   });
 });
 
-describe("each check of the state at entry", () => {
+describe("the checks of the guest's state at VM entry", () => {
   const unused = { unusable: 1 };
   const GOOD = {
     ...LONG,
@@ -321,7 +324,7 @@ describe("each check of the state at entry", () => {
   const failed = (vendor: Vendor, sregs: StructInput<Sregs>, rflags = 2n): readonly string[] =>
     failedChecks({ sregs: sregsOf({ ...GOOD, ...sregs }), rflags }, vendor);
 
-  test("passes a good state", () => {
+  test("accept a valid state", () => {
     expect([failed("kvm_amd", {}), failed("kvm_intel", {})]).toEqual([[], []]);
   });
 
@@ -352,7 +355,7 @@ describe("each check of the state at entry", () => {
       2n,
       "DS has limit 0xffffffff with G 0",
     ],
-  ])("names the failed check, case %#: %s", (vendor, sregs, rflags, text) => {
+  ])("name the check that fails, case %#: %s", (vendor, sregs, rflags, text) => {
     expect(failed(vendor, sregs, rflags)).toEqual([expect.stringMatching(`^${escaped(text)} \\(`)]);
   });
 
@@ -435,16 +438,16 @@ describe("each check of the state at entry", () => {
       2n,
       [],
     ],
-  ])("judges %s: %s", (_, vendor, sregs, rflags, found) => {
+  ])('judge the state "%s" as %s does', (_, vendor, sregs, rflags, found) => {
     expect(failed(vendor, sregs, rflags)).toEqual(found);
   });
 
-  test("is not made if the hardware is unknown", () => {
+  test("are not made if the CPU vendor is unknown", () => {
     const state = { sregs: sregsOf({ cr0: PG }), rflags: 0n };
     expect(failedChecks(state, undefined)).toEqual([]);
   });
 
-  test("is made by its vendor's hardware alone", () => {
+  test("of one vendor are not made on the hardware of the other", () => {
     expect(failed("kvm_intel", { cr0: PG | PE | (1n << 29n) })).toEqual([]);
     expect(failed("kvm_amd", {}, 0n)).toEqual([]);
     expect(failed("kvm_pvm", { cs: { l: 1, db: 1 } })).toEqual([]);
@@ -453,11 +456,11 @@ describe("each check of the state at entry", () => {
 
 const escaped = (text: string): string => text.replaceAll(/[.()[\]]/g, "\\$&");
 
-describe("a memory fault", () => {
+describe("the explanation of a memory fault exit", () => {
   const fault = (gpa: bigint, flags = 0n): ExplainedExit => ({ kind: "memory_fault", flags, gpa });
   const slots = (): readonly (typeof SLOT)[] => [SLOT];
 
-  test("names the slot, the page and both causes", () => {
+  test("names the slot, the page and both possible causes", () => {
     expect(explainExit(fault(0x2345n), { slots })).toBe(
       "the guest's access to 0x2345: slot 3 (0x1000-0x4fff), page at offset 0x1000: either the page " +
         "is private, or the host page behind it is not available",
@@ -467,18 +470,18 @@ describe("a memory fault", () => {
     );
   });
 
-  test("outside of all slots is named so", () => {
+  test("states that the address is outside of all slots, if it is", () => {
     expect(explainExit(fault(0x9000n), { slots })).toBe(
       "the guest's access to 0x9000: it is in no slot",
     );
   });
 
-  test("of a closed VM is not explained", () => {
+  test("is absent if the VM is closed", () => {
     expect(explainExit(fault(0x9000n), {})).toBeUndefined();
   });
 });
 
-describe("an MMIO exit", () => {
+describe("the explanation of an MMIO exit", () => {
   const write: ExplainedExit = { kind: "mmio", isWrite: true, physAddr: 0x2000n };
 
   test.each<[string, number | undefined, string | undefined]>([
@@ -489,12 +492,12 @@ describe("an MMIO exit", () => {
       "the guest wrote to 0x2000, in slot 3 (0x1000-0x4fff), which is read-only",
     ],
     ["in a slot that can be written", 0, undefined],
-  ])("%s", (_, flags, text) => {
+  ])("states why the access left the guest: %s", (_, flags, text) => {
     const slots = (): readonly (typeof SLOT)[] => (flags === undefined ? [] : [{ ...SLOT, flags }]);
     expect(explainExit(write, { slots })).toBe(text);
   });
 
-  test("that reads is named as a read, also in a read-only slot", () => {
+  test("calls a read a read, also in a read-only slot", () => {
     const read = { ...write, isWrite: false };
     expect(explainExit(read, { slots: () => [] })).toBe(
       "the guest read from 0x2000, which is in no slot",
@@ -511,18 +514,18 @@ test.each<[Vendor | undefined, bigint, string]>([
   ["kvm_intel", 2n, "0x2 triple fault"],
   ["kvm_pvm", 2n, "0x2"],
   [undefined, 2n, "0x2"],
-])("the exit code of %s %i is %s", (vendor, code, text) => {
+])("the exit code on %s with number %i is printed as %s", (vendor, code, text) => {
   expect(exitCodeName(code, vendor)).toBe(text);
 });
 
-test("a VM-instruction error is not an exit reason", () => {
+test("a VM-instruction error's number is not named as an exit reason", () => {
   expect(entryFailureName(7n, "kvm_intel")).toBe("0x7 VM entry with invalid control fields");
   expect(explainExit({ kind: "hw", hardwareExitReason: 0x8bn }, { vendor: "kvm_amd" })).toBe(
     "KVM does not handle the hardware's exit 0x8b MWAIT",
   );
 });
 
-describe("an address of long mode", () => {
+describe("the translation of a guest virtual address in long mode", () => {
   /** Tables at 0x1000 (root), 0x2000, 0x3000 and 0x4000. */
   const words = new Map<bigint, bigint>([
     [0x1000n, 0x2003n],
@@ -542,15 +545,15 @@ describe("an address of long mode", () => {
     ["1 GiB", 0x4012_3456n, 0x4012_3456n],
     ["no page", 0x2000n, undefined],
     ["no table", 0x80_0000_0000n, undefined],
-  ])("in a page of %s", (_, linear, gpa) => {
+  ])("finds a page of %s", (_, linear, gpa) => {
     expect(at(linear)).toBe(gpa);
   });
 
-  test("is not looked up in the tables of another mode", () => {
+  test("does not read the page tables if paging is in another mode", () => {
     expect(translate(0x1234n, sregsOf({ cr0: PG | PE, cr3: 0x1000n }), readWord)).toBeUndefined();
   });
 
-  test("has no page so large as an entry of the root", () => {
+  test("finds no page in a root entry that has the page-size bit", () => {
     const large = (): bigint => 0x2083n;
     const levels: bigint[] = [];
     const counted = (gpa: bigint): bigint => {

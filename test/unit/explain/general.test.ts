@@ -7,7 +7,7 @@ import type { Evidence } from "../../../lib/explain/index.ts";
 import { explain } from "../../../lib/explain/index.ts";
 import { errnoOf, tableWith, vmWith, why } from "./refused.ts";
 
-describe("EIO", () => {
+describe("the reason of EIO", () => {
   const vm = (isForeign: boolean, isDead: boolean): Evidence => ({
     vm: { isForeign: () => isForeign, isDead: () => isDead },
   });
@@ -17,23 +17,23 @@ describe("EIO", () => {
     "KVM_GET_REGS EIO",
     "KVM_CREATE_VCPU EIO",
     "KVM_SET_DEVICE_ATTR EIO dev",
-  ])("%s of a dead VM", (call) => {
+  ])("is that the VM is dead: %s", (call) => {
     expect(why(call, {}, vm(false, true))).toBe(
       "VM is dead: the kernel disabled it, and its log (dmesg) may contain the cause",
     );
   });
 
-  test("in another process", () => {
+  test("is that the handle belongs to another process", () => {
     expect(why("KVM_RUN EIO", {}, vm(true, true))).toBe("this VM belongs to another process");
   });
 
-  test("of a VM that is not dead has no reason", () => {
+  test("is absent if the VM is not dead", () => {
     expect(why("KVM_RUN EIO", {}, vm(false, false))).toBeUndefined();
     expect(why("KVM_RUN EIO")).toBeUndefined();
   });
 });
 
-describe("an ioctl that is not there", () => {
+describe("the reason of an ioctl that does not exist", () => {
   test.each([
     ["KVM_KVMCLOCK_CTRL ENOTTY vm", "KVM_KVMCLOCK_CTRL is an ioctl of a vCPU, not of a VM"],
     ["KVM_KVMCLOCK_CTRL EINVAL sys", "KVM_KVMCLOCK_CTRL is an ioctl of a vCPU, not of /dev/kvm"],
@@ -42,7 +42,7 @@ describe("an ioctl that is not there", () => {
       "KVM_GET_TSC_KHZ EINVAL sys",
       "KVM_GET_TSC_KHZ is an ioctl of a VM or a vCPU, not of /dev/kvm",
     ],
-  ])("on this kind of handle: %s", (call, reason) => {
+  ])("for this kind of handle: %s", (call, reason) => {
     expect(why(call)).toBe(reason);
   });
 
@@ -53,11 +53,11 @@ describe("an ioctl that is not there", () => {
     ],
     ["KVM_HYPERV_EVENTFD ENOTTY", "this kernel has no KVM_HYPERV_EVENTFD for a VM"],
     ["KVM_SMI ENOTTY", undefined],
-  ])("on this kernel: %s", (call, reason) => {
+  ])("in this kernel: %s", (call, reason) => {
     expect(why(call)).toBe(reason);
   });
 
-  test("on a vCPU, by the capability, whatever was sent", () => {
+  test("for a vCPU is its missing capability, whatever the arguments are", () => {
     const none = vmWith({ KVM_CAP_PRE_FAULT_MEMORY: 0, KVM_CAP_X86_SMM: 0 });
     expect(why("KVM_PRE_FAULT_MEMORY EINVAL", { gpa: 1n }, none)).toBe(
       "KVM_PRE_FAULT_MEMORY needs KVM_CAP_PRE_FAULT_MEMORY, which is missing (KVM_CHECK_EXTENSION returns 0)",
@@ -65,7 +65,7 @@ describe("an ioctl that is not there", () => {
     expect(why("KVM_SMI ENOTTY", {}, none)).toMatch(/^KVM_SMI needs KVM_CAP_X86_SMM/);
   });
 
-  test("of a device does not exist on other handles, and a device has no ioctl of other handles", () => {
+  test("for a device is that it belongs to other handles, or the reverse", () => {
     expect(why("KVM_CREATE_VCPU ENOTTY dev")).toBe(
       "KVM_CREATE_VCPU is an ioctl of a VM, not of a device",
     );
@@ -79,7 +79,7 @@ describe("an ioctl that is not there", () => {
     expect(why("KVM_MADE_UP ENOTTY")).toBeUndefined();
   });
 
-  test("came with one of the kernels that are known, or before them", () => {
+  test("states the Linux version that added the ioctl, or that it is older than the known versions", () => {
     const news = IOCTLS.flatMap(({ name, since }) =>
       since.vm === undefined || since.vm === "6.1" ? [] : [[name, since.vm] as const],
     );
@@ -93,7 +93,7 @@ describe("an ioctl that is not there", () => {
     );
   });
 
-  test("on a VM, by the capability, when nothing else is wrong", () => {
+  test("for a VM is its missing capability, if no other cause applies", () => {
     const mce = vmWith({ KVM_CAP_MCE: 0 });
     expect(why("KVM_X86_SETUP_MCE EINVAL", { mcgCap: 1n }, mce)).toMatch(
       /^either KVM_X86_SETUP_MCE needs KVM_CAP_MCE, which is missing .*, or another cause$/,
@@ -105,27 +105,27 @@ describe("an ioctl that is not there", () => {
     );
   });
 
-  test("memory encryption returns this errno in two cases", () => {
+  test("for memory encryption has two possible causes", () => {
     expect(why("KVM_MEMORY_ENCRYPT_OP ENOTTY vm")).toMatch(
       /^either this KVM has no memory encryption .*, or this VM/,
     );
   });
 });
 
-describe("limits", () => {
+describe("the reason of a reached limit is stated for", () => {
   test.each([
     ["EMFILE", "this process has no descriptor left (RLIMIT_NOFILE, ulimit -n)"],
     ["ENFILE", "the system has no descriptor left (fs.file-max)"],
     [
       "ENOMEM",
-      "either the kernel has no memory for it (the cgroup's limit counts too), or a limit of this process is reached (ulimit -v, ulimit -l)",
+      "either the kernel has no memory for this call (the cgroup's limit counts too), or a limit of this process is reached (ulimit -v, ulimit -l)",
     ],
     ["EBADF", undefined],
   ])("%s", (errno, reason) => {
     expect(why(`KVM_CREATE_VCPU ${errno}`, 0)).toBe(reason);
   });
 
-  test("EMFILE has the number of descriptors, and a remedy if some are node-kvm's", () => {
+  test("EMFILE, with the number of descriptors, and a remedy if some belong to node-kvm", () => {
     const counted = (own: number): Evidence => ({ descriptors: () => ({ limit: 1024, own }) });
     const all =
       "all 1024 descriptors that this process may have (RLIMIT_NOFILE, ulimit -n) are in use";
@@ -137,18 +137,18 @@ describe("limits", () => {
     expect(why("KVM_CREATE_VM ENFILE", 0, counted(687))).toMatch(/^the system has no descriptor/);
   });
 
-  test("a count that reaches past the entries", () => {
+  test("a count that is larger than the number of entries", () => {
     const bytes = encode(Cpuid2, { nent: 3, entries: [{ function: 0 }] });
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", bytes)).toBe(
-      "nent is 3, but only 1 entries were sent",
+      "nent is 3, but only 1 entries were passed",
     );
     const none = encode(Cpuid2, { nent: 3, entries: [] });
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", none)).toBe(
-      "nent is 3, but only 0 entries were sent",
+      "nent is 3, but only 0 entries were passed",
     );
     const filter = encode(PmuEventFilter, { action: 9, nevents: 3, events: [0n, 0n] });
     expect(why("KVM_SET_PMU_EVENT_FILTER EFAULT", filter)).toBe(
-      "nevents is 3, but only 2 entries were sent",
+      "nevents is 3, but only 2 entries were passed",
     );
     expect(why("KVM_SET_PMU_EVENT_FILTER EFAULT", filter.subarray(0, 31))).toBeUndefined();
     expect(why("KVM_GET_REGS EFAULT", new Uint8Array(144))).toBeUndefined();
@@ -156,7 +156,7 @@ describe("limits", () => {
     expect(why("KVM_GET_SUPPORTED_CPUID EFAULT", whole)).toBeUndefined();
   });
 
-  test("a list without room has the needed count as its reason", () => {
+  test("a list without enough room, with the needed count", () => {
     const answered = new Uint8Array(Uint32Array.of(70, 0).buffer);
     const sent = {
       ioctl: "KVM_GET_MSR_INDEX_LIST",
@@ -184,16 +184,16 @@ describe("limits", () => {
     "KVM_GET_EMULATED_CPUID",
     "KVM_GET_SUPPORTED_HV_CPUID",
     "KVM_GET_CPUID2",
-  ])("%s without room", (ioctl) => {
-    expect(why(`${ioctl} E2BIG`, { nent: 2 })).toBe("nent 2: the table has more entries than this");
+  ])("%s, whose list has not enough room", (ioctl) => {
+    expect(why(`${ioctl} E2BIG`, { nent: 2 })).toBe("nent is 2, but the table has more entries");
   });
 });
 
-test("a table of unknown room has no reason", () => {
+test("a table has no reason if its room is unknown", () => {
   expect(why("KVM_GET_CPUID2 E2BIG", {})).toBeUndefined();
 });
 
-describe("KVM_RUN", () => {
+describe("the reason of a failed KVM_RUN is stated for", () => {
   const run = (more: object, vm: Evidence["vm"] | object = {}): Evidence => ({
     vm: { check: () => 3, ...vm },
     vcpu: { id: 0, run: () => ({ cr8: 0n, kvmValidRegs: 0n, kvmDirtyRegs: 0n, ...more }) },
@@ -221,12 +221,12 @@ describe("KVM_RUN", () => {
     [
       "special registers that cannot be",
       run({ kvmDirtyRegs: 2n }),
-      "kvmDirtyRegs hands over special registers that cannot be, as KVM_SET_SREGS would refuse them",
+      "kvmDirtyRegs passes special registers that KVM_SET_SREGS would refuse",
     ],
     [
       "events that cannot be",
       run({ kvmDirtyRegs: 4n }, { check: () => 7 }),
-      "kvmDirtyRegs hands over events that cannot be, as KVM_SET_VCPU_EVENTS would refuse them",
+      "kvmDirtyRegs passes events that KVM_SET_VCPU_EVENTS would refuse",
     ],
     [
       "a high priority",
@@ -241,18 +241,18 @@ describe("KVM_RUN", () => {
     expect(why("KVM_RUN EINVAL", {}, evidence)).toBe(reason);
   });
 
-  test("EAGAIN while the vCPU waits to be started", () => {
+  test("EAGAIN while the vCPU waits for its startup IPI", () => {
     expect(why("KVM_RUN EAGAIN")).toMatch(/^the vCPU waits for INIT and SIPI/);
   });
 
-  test("EFAULT and EHWPOISON are about the host's pages", () => {
+  test("EFAULT and EHWPOISON, which are about the host's pages", () => {
     expect(why("KVM_RUN EFAULT")).toMatch(
-      /^either memory that the guest used has no host page: .*, or the guest wrote/,
+      /^either memory that the guest accessed has no host page: .*, or the guest wrote/,
     );
     expect(why("KVM_RUN EHWPOISON")).toMatch(/broken/);
   });
 
-  test("a signal set has eight bytes", () => {
+  test("KVM_SET_SIGNAL_MASK with a set that has not eight bytes", () => {
     expect(why("KVM_SET_SIGNAL_MASK EINVAL", { len: 16, sigset: new Uint8Array(16) })).toBe(
       "len 16: the kernel's signal set has 8 bytes",
     );
@@ -260,12 +260,12 @@ describe("KVM_RUN", () => {
   });
 });
 
-describe("KVM_SET_CPUID2", () => {
+describe("the reason of a failed KVM_SET_CPUID2", () => {
   const vcpu = (hasRun: boolean): Evidence => ({
     vcpu: { id: 0, hasRun: () => hasRun, hasEntered: () => hasRun, cpuid: () => tableWith() },
   });
 
-  test("after KVM_RUN names the bits", () => {
+  test("after KVM_RUN names the bits that differ", () => {
     const entries = tableWith("la57");
     const reason = "the table changed after KVM_RUN: 0x7.0:ecx[16] la57: ran with 0, got 1";
     expect(why("KVM_SET_CPUID2 EINVAL", { entries }, vcpu(true))).toBe(reason);
@@ -273,19 +273,19 @@ describe("KVM_SET_CPUID2", () => {
     expect(why("KVM_SET_CPUID2 EINVAL", { entries }, vcpu(false))).toBeUndefined();
   });
 
-  test("in the old form, whose entries have no index", () => {
+  test("is also stated for KVM_SET_CPUID, whose entries have no index", () => {
     const sent = encode(Cpuid, { entries: [{ function: 0x8000_0008, eax: 49 << 8 }] });
     expect(why("KVM_SET_CPUID EINVAL", sent, vcpu(false))).toMatch(/virt_addr_bits: 49/);
   });
 
-  test("of too many names the count, even one that reaches past the entries", () => {
+  test("names the count if there are too many entries, even if the count is larger than their number", () => {
     const bytes = encode(Cpuid2, { nent: 257, entries: [] });
-    expect(why("KVM_SET_CPUID2 E2BIG", bytes)).toMatch(/^257 entries, and KVM accepts at most 256/);
+    expect(why("KVM_SET_CPUID2 E2BIG", bytes)).toMatch(/^257 entries, but KVM accepts at most 256/);
     expect(why("KVM_SET_CPUID E2BIG", { nent: 300 })).toMatch(/^300 entries/);
   });
 });
 
-describe("every piece of evidence is used, and reading it changes nothing", () => {
+describe("lib/explain uses each piece of evidence without a side effect:", () => {
   const ERRNOS = [
     "EPERM",
     "ENOENT",
@@ -333,11 +333,11 @@ describe("every piece of evidence is used, and reading it changes nothing", () =
     },
   };
 
-  test("evidence that cannot be read gives the same reason as missing evidence", () => {
+  test("a reason is the same if evidence cannot be read and if it is missing", () => {
     expect(calls.filter((call) => why(call, {}, broken) !== why(call, {}))).toEqual([]);
   });
 
-  test("sent nonsense is not fatal", () => {
+  test("arguments without a meaning cause no exception", () => {
     const nonsense = [
       new Uint8Array(0),
       new Uint8Array(5).fill(255),
@@ -348,14 +348,14 @@ describe("every piece of evidence is used, and reading it changes nothing", () =
     expect(said.filter((reason) => reason === "")).toEqual([]);
   });
 
-  test("an unknown call has the general reasons", () => {
+  test("an unknown call gets the reasons that apply to every call", () => {
     expect(why("KVM_MADE_UP ENOMEM")).toMatch(/no memory/);
     expect(why("KVM_MADE_UP EINVAL")).toBeUndefined();
     expect(why("mmap ENOSPC")).toBeUndefined();
     expect(why("constructor EINVAL")).toBeUndefined();
   });
 
-  test("open is explained as ever", () => {
+  test("a failed open() is explained in the same way with all evidence", () => {
     expect(why("open EACCES", { path: "/dev/kvm" })).toMatch(
       /no permission for \/dev\/kvm|security module/,
     );

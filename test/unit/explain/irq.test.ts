@@ -9,14 +9,14 @@ const irqchip = (mode: IrqchipMode, more: Evidence["vm"] = {}): Evidence =>
 const [none, split, kernel] = [irqchip("none"), irqchip("split"), irqchip("kernel")];
 const wide = irqchip("kernel", { enabled: () => FORMAT });
 const NONE =
-  "the VM has no interrupt controllers in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU";
+  "the VM has no interrupt controllers in the kernel: KVM_CREATE_IRQCHIP creates them, before the first vCPU";
 const SPLIT =
-  "with KVM_CAP_SPLIT_IRQCHIP only the LAPICs are in the kernel, without PIC and IOAPIC";
+  "with KVM_CAP_SPLIT_IRQCHIP, only the LAPICs are in the kernel, and PIC and IOAPIC are not";
 const NO_LAPIC =
-  "this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU";
+  "this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP creates them, before the first vCPU";
 const lapic = (hasLapic: boolean): Evidence => ({ vcpu: { id: 0, hasLapic: () => hasLapic } });
 
-describe("interrupt controllers", () => {
+describe("the reason of a failed call for an interrupt controller is stated for", () => {
   test.each([
     ["KVM_IRQ_LINE ENXIO", none, NONE],
     ["KVM_IRQ_LINE ENXIO", kernel, undefined],
@@ -39,7 +39,7 @@ describe("interrupt controllers", () => {
   });
 
   test.each(["KVM_GET_PIT", "KVM_SET_PIT", "KVM_GET_PIT2", "KVM_SET_PIT2", "KVM_REINJECT_CONTROL"])(
-    "%s ENXIO means no PIT",
+    "%s, whose ENXIO means that the VM has no PIT",
     (ioctl) => {
       expect(why(`${ioctl} ENXIO`, {}, { vm: { hasPit: () => false } })).toBe(
         "the VM has no PIT in the kernel: KVM_CREATE_PIT2 makes it",
@@ -48,17 +48,17 @@ describe("interrupt controllers", () => {
     },
   );
 
-  test("an unknown chip is named with the known ones", () => {
+  test("an unknown chip, with the list of known chips", () => {
     expect(why("KVM_SET_IRQCHIP EINVAL", { chipId: 3 }, kernel)).toBe(
       "chipId 3: it must be 0 (PIC_MASTER), 1 (PIC_SLAVE) or 2 (IOAPIC)",
     );
     expect(why("KVM_SET_IRQCHIP EINVAL", { chipId: 2 }, kernel)).toBeUndefined();
   });
 
-  test("a LAPIC with another's id", () => {
+  test("a local APIC state with the id of another vCPU", () => {
     const evidence = { ...wide, ...lapic(true) };
     expect(why("KVM_SET_LAPIC EINVAL", {}, evidence)).toMatch(
-      /^either in x2APIC mode .*must hold this vCPU's own id at 0x20: 0, or another cause$/,
+      /^either in x2APIC mode .*must contain this vCPU's own id at 0x20: 0, or another cause$/,
     );
     const regs = (id: number): Uint8Array => {
       const bytes = new Uint8Array(1024);
@@ -89,9 +89,9 @@ describe("interrupt controllers", () => {
   });
 });
 
-describe("KVM_INTERRUPT", () => {
+describe("the reason of a failed KVM_INTERRUPT is stated for", () => {
   test.each([
-    ["EINVAL", 256, "irq 256: it is a vector, 0 to 255"],
+    ["EINVAL", 256, "irq 256 is not a vector, 0 to 255"],
     ["EINVAL", 255, undefined],
     ["ENXIO", 32, "the VM's PICs are in the kernel: raise a line with KVM_IRQ_LINE instead"],
     [
@@ -99,12 +99,12 @@ describe("KVM_INTERRUPT", () => {
       32,
       "an interrupt of KVM_INTERRUPT is pending, and the vCPU has not accepted it yet",
     ],
-  ])("%s of %i", (errno, irq, reason) => {
+  ])("%s of interrupt %i", (errno, irq, reason) => {
     expect(why(`KVM_INTERRUPT ${errno}`, { irq })).toBe(reason);
   });
 });
 
-describe("KVM_SIGNAL_MSI", () => {
+describe("the reason of a failed KVM_SIGNAL_MSI is stated for a message", () => {
   test.each([
     ["without controllers", "EINVAL", {}, none, NONE],
     [
@@ -135,14 +135,14 @@ describe("KVM_SIGNAL_MSI", () => {
       "EPERM",
       { addressLo: 0xfee1_2000 },
       kernel,
-      "no LAPIC is the destination: addressLo 0xfee12000 names 0x12",
+      "no LAPIC is the destination: addressLo 0xfee12000 names the APIC id 0x12",
     ],
   ])("with %s", (_, errno, msi, evidence, reason) => {
     expect(why(`KVM_SIGNAL_MSI ${errno}`, msi, evidence)).toBe(reason);
   });
 });
 
-describe("KVM_SET_GSI_ROUTING", () => {
+describe("the reason of a failed KVM_SET_GSI_ROUTING", () => {
   const route = (more: object): object => ({
     gsi: 1,
     type: 1,
@@ -177,7 +177,7 @@ describe("KVM_SET_GSI_ROUTING", () => {
     [
       "one GSI to a message and a chip",
       [route({ type: 2, u: { msi: {} } }), route({ u: { irqchip: { irqchip: 1, pin: 0 } } })],
-      "entries[1].gsi 1: entries[0] routes it already",
+      "entries[1].gsi 1: entries[0] already routes this GSI",
     ],
     [
       "a type that has no chip",
@@ -197,12 +197,12 @@ describe("KVM_SET_GSI_ROUTING", () => {
     [
       "one GSI twice to one chip",
       [route({}), route({})],
-      "entries[1].gsi 1: entries[0] routes it already",
+      "entries[1].gsi 1: entries[0] already routes this GSI",
     ],
     [
       "one GSI to a chip and a message",
       [route({}), route({ type: 2, u: { msi: {} } })],
-      "entries[1].gsi 1: entries[0] routes it already",
+      "entries[1].gsi 1: entries[0] already routes this GSI",
     ],
     [
       "one GSI to two chips",
@@ -210,11 +210,11 @@ describe("KVM_SET_GSI_ROUTING", () => {
       undefined,
     ],
     ["nothing wrong", [route({}), route({ gsi: 2, type: 2, flags: 1, u: { msi: {} } })], undefined],
-  ])("with %s", (_, entries, reason) => {
+  ])("is stated for %s", (_, entries, reason) => {
     expect(set(entries)).toBe(reason);
   });
 
-  test("with a message to a wide destination's reserved bits", () => {
+  test("is stated for a message that sets reserved bits of a destination with 32 bits", () => {
     const message = route({ type: 2, u: { msi: { addressHi: 0x101 } } });
     expect(set([message], wide)).toBe(
       "entries[0].u.msi.addressHi 0x101: bits 0-7 are reserved with KVM_X2APIC_API_USE_32BIT_IDS",
@@ -222,19 +222,19 @@ describe("KVM_SET_GSI_ROUTING", () => {
     expect(set([message])).toBeUndefined();
   });
 
-  test("has no reason if the limits are unknown", () => {
+  test("is absent if the limits are unknown", () => {
     expect(set([route({})], {})).toBeUndefined();
     expect(set([route({ gsi: 5000 })], { vm: { irqchip: () => "kernel" } })).toBeUndefined();
   });
 
-  test("of a VM that has no controllers, or none to route to", () => {
+  test("is stated for a VM without interrupt controllers, or without the one of a route", () => {
     expect(set([], none)).toBe(NONE);
     expect(set([route({})], split)).toMatch(
       /^entries\[0\]\.type 1 \(IRQCHIP\): with KVM_CAP_SPLIT_IRQCHIP/,
     );
   });
 
-  test("with too many routes, or flags", () => {
+  test("is stated for too many routes, and for flags", () => {
     const many = vmWith({ KVM_CAP_IRQ_ROUTING: 1 }, { irqchip: () => "kernel" });
     expect(set([route({ gsi: 0 }), route({ gsi: 0 })], many)).toBe(
       "nr 2: KVM accepts at most 1 routes (KVM_CAP_IRQ_ROUTING)",
@@ -245,7 +245,7 @@ describe("KVM_SET_GSI_ROUTING", () => {
   });
 });
 
-describe("KVM_IRQFD", () => {
+describe("the reason of a failed KVM_IRQFD", () => {
   test.each([
     [
       "unknown flags",
@@ -292,7 +292,7 @@ describe("KVM_IRQFD", () => {
     ],
     ["an unknown VM", "EINVAL", {}, {}, "either a descriptor is not an eventfd, or another cause"],
     ["a closed file", "EBADF", {}, kernel, undefined],
-  ])("with %s", (_, errno, sent, evidence, reason) => {
+  ])("is stated for %s", (_, errno, sent, evidence, reason) => {
     expect(why(`KVM_IRQFD ${errno}`, { gsi: 1, ...sent }, evidence)).toBe(reason);
   });
 
@@ -304,20 +304,23 @@ describe("KVM_IRQFD", () => {
       /^either another process or device uses this eventfd exclusively, or another cause$/,
     ],
     [undefined, /^either this eventfd already .* of this VM.*, or this eventfd .* of another VM/],
-  ] as const)("EBUSY of an eventfd that is used %s", (place, reason) => {
+  ] as const)("is that the eventfd already raises an interrupt %s, for EBUSY", (place, reason) => {
     expect(why("KVM_IRQFD EBUSY", {}, vmWith({}, { irqfdPlace: () => place }))).toMatch(reason);
   });
 });
 
-test.each(["KVM_IRQFD", "KVM_IOEVENTFD"])("%s has no reason without evidence", (ioctl) => {
-  expect(why(`${ioctl} EINVAL`)).toBeUndefined();
-  const bytes = new Uint8Array(ioctl === "KVM_IRQFD" ? 32 : 64);
-  expect(why(`${ioctl} EINVAL`, bytes)).toMatch(/^either a descriptor is not an eventfd/);
-});
+test.each(["KVM_IRQFD", "KVM_IOEVENTFD"])(
+  "the failed call %s gets no reason if nothing is known about the VM",
+  (ioctl) => {
+    expect(why(`${ioctl} EINVAL`)).toBeUndefined();
+    const bytes = new Uint8Array(ioctl === "KVM_IRQFD" ? 32 : 64);
+    expect(why(`${ioctl} EINVAL`, bytes)).toMatch(/^either a descriptor is not an eventfd/);
+  },
+);
 
-test("an eventfd of unknown use belongs to this VM, or to another", () => {
+test('the reason of EBUSY is "this VM or another VM" if it is not known which one uses the eventfd', () => {
   const text =
-    "either this eventfd already raises an interrupt of this VM: remove it, or use another, or this " +
+    "either this eventfd already raises an interrupt of this VM: remove that connection, or use another eventfd, or this " +
     "eventfd raises an interrupt of another VM, and since Linux 6.17 it can belong to one VM only";
   expect(why("KVM_IRQFD EBUSY")).toBe(text);
   const asked: unknown[] = [];
@@ -327,7 +330,7 @@ test("an eventfd of unknown use belongs to this VM, or to another", () => {
   expect(asked.every((one) => one === file)).toBe(true);
 });
 
-describe("KVM_IOEVENTFD", () => {
+describe("the reason of a failed KVM_IOEVENTFD is stated for", () => {
   test.each([
     [
       "a wrap to 0",
@@ -352,7 +355,7 @@ describe("KVM_IOEVENTFD", () => {
       "any length and a value",
       "EINVAL",
       { flags: 1 },
-      "len 0 matches any length, but KVM_IOEVENTFD_FLAG_DATAMATCH requires one",
+      "len 0 matches any length, but KVM_IOEVENTFD_FLAG_DATAMATCH requires a length",
     ],
     [
       "a wrong file",
@@ -376,7 +379,7 @@ describe("KVM_IOEVENTFD", () => {
       "the same again",
       "EEXIST",
       { addr: 0x510n, flags: 2 },
-      "port 0x510 has an eventfd already that would match the same writes",
+      "port 0x510 already has an eventfd that would match the same writes",
     ],
     [
       "nothing there",
@@ -385,12 +388,12 @@ describe("KVM_IOEVENTFD", () => {
       "no such eventfd is at address 0x1000: flags, len, datamatch and the eventfd must be those of its registration",
     ],
     ["a full bus", "ENOSPC", {}, "the bus has 1000 devices, the maximum of KVM"],
-  ])("with %s", (_, errno, sent, reason) => {
+  ])("%s", (_, errno, sent, reason) => {
     expect(why(`KVM_IOEVENTFD ${errno}`, sent)).toBe(reason);
   });
 });
 
-test("coalesced zones are memory or ports", () => {
+test("the reason of a refused coalesced zone is stated for memory and for ports", () => {
   expect(why("KVM_REGISTER_COALESCED_MMIO EINVAL", { pio: 2 })).toBe(
     "pio 2: it must be 0 (memory) or 1 (ports)",
   );

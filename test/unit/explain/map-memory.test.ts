@@ -18,7 +18,7 @@ function poolOf(free: number, reserved: number): string {
   return directory;
 }
 
-describe("huge pages", () => {
+describe("the reason of a failed mmap() with huge pages", () => {
   const refusal = { byteLength: 2 * GIB + 1, pageSize: GIB };
   const sent = (free: number, more = {}): Readonly<Record<string, unknown>> => ({
     ...refusal,
@@ -27,7 +27,7 @@ describe("huge pages", () => {
   });
 
   test.each(["mmap EINVAL", "memfd_create ENODEV", "memfd_create EINVAL"])(
-    "%s of a size that the kernel does not have",
+    "is that the kernel has no pages of this size: %s",
     (call) => {
       expect(why(call, sent(4, { pageSize: 2 ** 21 }))).toBe(
         "this kernel has no huge pages of 2 MiB",
@@ -35,21 +35,21 @@ describe("huge pages", () => {
     },
   );
 
-  test("of a size that may exist, where sysfs is not mounted", () => {
+  test("leaves the size open where sysfs is not mounted", () => {
     expect(why("mmap EINVAL", { ...refusal, sysfs: "/nowhere" })).toBe(
       "either this kernel has no huge pages of 1024 MiB, or another cause",
     );
   });
 
-  test("that are too few are counted, without those that are promised", () => {
+  test("counts the free huge pages, without the reserved ones", () => {
     const given = sent(4);
     expect(why("mmap ENOMEM", given)).toBe(
-      "3 huge pages of 1024 MiB are needed and 2 are free; " +
-        `${given["sysfs"]}/hugepages/hugepages-1048576kB/nr_hugepages sets how many there are`,
+      "3 huge pages of 1024 MiB are needed, but 2 are free; " +
+        `${given["sysfs"]}/hugepages/hugepages-1048576kB/nr_hugepages sets the number of pages`,
     );
   });
 
-  test("that are enough leave the other causes", () => {
+  test("names the other causes if enough huge pages are free", () => {
     expect(why("mmap ENOMEM", sent(5))).toMatch(/^either there is not enough memory/);
     expect(why("mmap EINVAL", sent(4))).toBeUndefined();
   });
@@ -59,33 +59,36 @@ describe("huge pages", () => {
     { pageSize: "1 GiB", byteLength: GIB },
     { byteLength: GIB },
     { pageSize: GIB },
-  ])("are not counted for %o", (given) => {
+  ])("does not count huge pages for %o", (given) => {
     expect(why("mmap ENOMEM", given)).toMatch(/^either there is not enough memory/);
   });
 
-  test.each(["free_hugepages", "resv_hugepages"])("are not counted without %s", (file) => {
-    const given = sent(0);
-    rmSync(`${given["sysfs"]}/hugepages/hugepages-1048576kB/${file}`);
-    expect(why("mmap ENOMEM", given)).toMatch(/^either there is not enough memory/);
-  });
+  test.each(["free_hugepages", "resv_hugepages"])(
+    "does not count huge pages if %s is unknown",
+    (file) => {
+      const given = sent(0);
+      rmSync(`${given["sysfs"]}/hugepages/hugepages-1048576kB/${file}`);
+      expect(why("mmap ENOMEM", given)).toMatch(/^either there is not enough memory/);
+    },
+  );
 
-  test("are not to blame for EMFILE", () => {
+  test("is not the number of huge pages for EMFILE", () => {
     expect(why("memfd_create EMFILE", sent(4, { pageSize: 2 ** 21 }))).toMatch(/ulimit -n/);
   });
 });
 
-describe("advice", () => {
+describe("the reason of a failed madvise()", () => {
   const sysfs = (): string => poolOf(0, 0);
 
   test.each([
     ["MADV_HUGEPAGE", "this kernel has no transparent huge pages"],
-    ["MADV_MERGEABLE", "this kernel merges no pages (CONFIG_KSM)"],
+    ["MADV_MERGEABLE", "this kernel does not merge pages (CONFIG_KSM)"],
     ["MADV_DONTDUMP", undefined],
-  ])("%s that the kernel lacks: %s", (advice, reason) => {
+  ])("for %s is that the kernel lacks it: %s", (advice, reason) => {
     expect(why("madvise EINVAL", { advice, sysfs: sysfs() })).toBe(reason);
   });
 
-  test("MADV_HUGEPAGE that the kernel has is refused for another cause", () => {
+  test("for MADV_HUGEPAGE is another cause if the kernel has it", () => {
     const directory = sysfs();
     mkdirSync(join(directory, "transparent_hugepage"));
     mkdirSync(join(directory, "ksm"));
@@ -102,12 +105,12 @@ describe("advice", () => {
     ["6", "either populating memory needs Linux 5.14, or another cause"],
     ["6.x", "either populating memory needs Linux 5.14, or another cause"],
     ["made up", "either populating memory needs Linux 5.14, or another cause"],
-  ])("MADV_POPULATE_WRITE on Linux %s: %s", (kernel, reason) => {
+  ])("for MADV_POPULATE_WRITE on Linux %s: %s", (kernel, reason) => {
     expect(why("madvise EINVAL", { advice: "MADV_POPULATE_WRITE", kernel })).toBe(reason);
   });
 });
 
-describe("a file", () => {
+describe("the reason of a failed call to map a file", () => {
   const path = import.meta.filename;
 
   test.each([
@@ -116,12 +119,12 @@ describe("a file", () => {
       { path, offset: 100, byteLength: 4096 },
       "the offset 100 is not a multiple of 4096",
     ],
-    ["mmap EINVAL", { path, offset: 2 ** 30 }, "the file has nothing at offset 1073741824"],
+    ["mmap EINVAL", { path, offset: 2 ** 30 }, "the file has no content at offset 1073741824"],
     ["mmap EINVAL", { path, offset: 0 }, undefined],
     [
       "mmap EINVAL",
       { path: "/nowhere/at/all", offset: 4096 },
-      "either the file has nothing at offset 4096, or another cause",
+      "either the file has no content at offset 4096, or another cause",
     ],
     ["mmap EINVAL", { path: 5, offset: 4096 }, undefined],
     ["mmap ENODEV", { path: 5 }, undefined],
@@ -129,7 +132,7 @@ describe("a file", () => {
     ["mmap EINVAL", { path, offset: 2 ** 30, byteLength: 4096 }, undefined],
     ["mmap ENODEV", { path: "/dev/null" }, "only regular files can be guest memory"],
     ["mmap ENODEV", { path }, "either the file system cannot map its files, or another cause"],
-  ])("%s of %o: %s", (call, sent, reason) => {
+  ])("is stated for %s with %o: %s", (call, sent, reason) => {
     expect(why(call, sent)).toBe(reason);
   });
 });

@@ -31,8 +31,8 @@ const vm = {
 };
 const GMEM = vmWith({ ...LIMITS, KVM_CAP_GUEST_MEMFD: 1 }, { slots: () => slots });
 
-describe("a slot", () => {
-  test("that overlaps another is refused with the other slot and the address", () => {
+describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
+  test("names the other slot and the address if the slot overlaps another", () => {
     const at = (guestPhysAddr: bigint): string | undefined =>
       why("KVM_SET_USER_MEMORY_REGION EEXIST", region({ guestPhysAddr }), vm);
     expect(at(0x1000n)).toBe("slot 1 overlaps slot 0 at 0x1000: 0x1000-0x2fff against 0x0-0x3fff");
@@ -41,7 +41,7 @@ describe("a slot", () => {
     );
   });
 
-  test("that overlaps no slot of the VM overlaps one of KVM's own pages", () => {
+  test("is one of KVM's own pages if the slot overlaps no other slot of the VM", () => {
     const sent = region({ guestPhysAddr: 0xfee0_0000n });
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", sent, vm)).toMatch(
       /^either slot 1 \(0xfee00000-0xfee01fff\) overlaps pages that KVM keeps for itself at 0xfee00000: those of the APIC, .*, or another cause$/,
@@ -59,17 +59,20 @@ describe("a slot", () => {
     ["before", 0x60_e000n, undefined],
     ["at the end of", 0x61_2000n, 0x61_0000n],
     ["after", 0x61_3000n, undefined],
-  ])("%s a page of KVM's own, %i", (_, guestPhysAddr, start) => {
-    const own = { identityMapAddr: () => 0x51_0000n, tssAddr: () => 0x61_0000n };
-    const asked = vmWith(LIMITS, { slots: () => slots, vcpuIds: () => [0], ...own });
-    const reason = why("KVM_SET_USER_MEMORY_REGION EEXIST", region({ guestPhysAddr }), asked);
-    expect(/itself at (0x[0-9a-f]+):/.exec(reason ?? "")?.[1]).toBe(
-      start && `0x${start.toString(16)}`,
-    );
-  });
+  ])(
+    "names one of KVM's own pages only if the slot contains it: a slot %s the page, at %i",
+    (_, guestPhysAddr, start) => {
+      const own = { identityMapAddr: () => 0x51_0000n, tssAddr: () => 0x61_0000n };
+      const asked = vmWith(LIMITS, { slots: () => slots, vcpuIds: () => [0], ...own });
+      const reason = why("KVM_SET_USER_MEMORY_REGION EEXIST", region({ guestPhysAddr }), asked);
+      expect(/itself at (0x[0-9a-f]+):/.exec(reason ?? "")?.[1]).toBe(
+        start && `0x${start.toString(16)}`,
+      );
+    },
+  );
 
   test.each(["KVM_SET_USER_MEMORY_REGION EEXIST"])(
-    "of SMM's address space, or before the first vCPU, meets no page of KVM's own: %s",
+    "is not one of KVM's own pages for a slot of SMM's address space, or before the first vCPU: %s",
     (call) => {
       const at = { guestPhysAddr: 0xfee0_0000n };
       const asked = vmWith(LIMITS, { slots: () => slots, vcpuIds: () => [] });
@@ -89,13 +92,13 @@ describe("a slot", () => {
     [{ slot: 0x1_0000, guestPhysAddr: 0x1_1000n }, undefined],
     [{ guestPhysAddr: 0x1_1000n }, undefined],
     [{ guestPhysAddr: 0n }, /^slot 1 overlaps slot 0 at 0x0/],
-  ])("overlaps another slot if both contain a common byte: %o", (more, reason) => {
+  ])("is an overlap exactly if both slots contain a common byte: %o", (more, reason) => {
     const text = why("KVM_SET_USER_MEMORY_REGION EEXIST", region(more), vm) ?? "nothing";
     expect(text).toMatch(reason ?? /^nothing$/);
   });
 
   test.each(["slot", "flags", "guestPhysAddr", "memorySize"])(
-    "whose %s is not a number has no reason",
+    "is absent if the %s is not a number",
     (name) => {
       for (const call of [SET, "KVM_SET_USER_MEMORY_REGION EEXIST"]) {
         expect(why(call, { ...region({ flags: 0x80 }), [name]: "none" }, vm)).toBeUndefined();
@@ -103,7 +106,7 @@ describe("a slot", () => {
     },
   );
 
-  test("overlaps only within its address space", () => {
+  test("is not an overlap with a slot of another address space", () => {
     const sent = region({ slot: 0x1_0005 });
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", sent, vm)).toMatch(
       /^slot 5 of address space 1 overlaps slot 0 of address space 1 at 0x10000: /,
@@ -134,7 +137,7 @@ describe("a slot", () => {
     [
       "too many pages",
       { memorySize: 2n ** 43n },
-      "memorySize 0x80000000000 is 2147483648 pages, and a slot has at most 2147483647",
+      "memorySize 0x80000000000 is 2147483648 pages, but a slot has at most 2147483647",
     ],
     [
       "the last byte of all addresses",
@@ -144,14 +147,18 @@ describe("a slot", () => {
     [
       "as many pages as can be",
       { memorySize: 2n ** 43n - 0x1000n },
-      "the slot ends at 0x8000000efff, and this KVM's guest physical addresses have 40 bits " +
+      "the slot ends at 0x8000000efff, but this KVM's guest physical addresses have 40 bits " +
         "(0x80000008.0:eax[7:0] phys_addr_bits)",
     ],
-    ["nothing to delete", { memorySize: 0n }, "memorySize 0 deletes, but slot 1 does not exist"],
+    [
+      "nothing to delete",
+      { memorySize: 0n },
+      "memorySize 0 deletes a slot, but slot 1 does not exist",
+    ],
     [
       "another size",
       { slot: 0, guestPhysAddr: 0n },
-      "slot 0 has 0x4000 bytes, and cannot become 0x2000: delete it first (memorySize 0)",
+      "slot 0 has 0x4000 bytes, and its size cannot become 0x2000: delete it first (memorySize 0)",
     ],
     [
       "read-only, later",
@@ -161,37 +168,37 @@ describe("a slot", () => {
     [
       "other memory",
       { slot: 0, guestPhysAddr: 0n, memorySize: 0x4000n },
-      "either slot 0 would get other memory: delete it first (memorySize 0), or another cause",
+      "either slot 0 would get other memory: delete the slot first (memorySize 0), or another cause",
     ],
     [
       "an address that no CPU has",
       { guestPhysAddr: 2n ** 52n },
-      "the slot ends at 0x10000000001fff, and guest physical addresses have at most 52 bits",
+      "the slot ends at 0x10000000001fff, but guest physical addresses have at most 52 bits",
     ],
     [
       "an address that this CPU does not have",
       { guestPhysAddr: 2n ** 40n },
-      "the slot ends at 0x10000001fff, and this KVM's guest physical addresses have 40 bits " +
+      "the slot ends at 0x10000001fff, but this KVM's guest physical addresses have 40 bits " +
         "(0x80000008.0:eax[7:0] phys_addr_bits)",
     ],
-  ])("with %s", (_, more, reason) => {
+  ])("is stated for %s", (_, more, reason) => {
     expect(why(SET, region(more), vm)).toBe(reason);
   });
 
-  test("that is right has no reason", () => {
+  test("is absent if the slot is correct", () => {
     expect(why(SET, region({}), vm)).toBeUndefined();
     expect(why(SET, region({ flags: 3 }), vm)).toBeUndefined();
     expect(why(SET, region({ slot: 0, memorySize: 0n, guestPhysAddr: 0n }), vm)).toBeUndefined();
   });
 
-  test("is read-only where the VM can have that", () => {
+  test("is not the read-only flag if the VM has KVM_CAP_READONLY_MEM", () => {
     const without = vmWith({ ...LIMITS, KVM_CAP_READONLY_MEM: 0 }, { slots: () => slots });
     expect(why(SET, region({ flags: 2 }), without)).toBe(
       "KVM_MEM_READONLY: this VM has no KVM_CAP_READONLY_MEM",
     );
   });
 
-  test("that is read-only cannot become writable", () => {
+  test("is that an existing slot cannot become read-only or writable", () => {
     const asked = vmWith(LIMITS, {
       slots: () => [{ slot: 1, flags: 2, guestPhysAddr: 0x10000n, memorySize: 0x2000n }],
     });
@@ -200,34 +207,34 @@ describe("a slot", () => {
     );
   });
 
-  test("that can be written needs no KVM_CAP_READONLY_MEM", () => {
+  test("is not KVM_CAP_READONLY_MEM for a writable slot", () => {
     const without = vmWith({ ...LIMITS, KVM_CAP_READONLY_MEM: 0 }, { slots: () => slots });
     expect(why(SET, region({}), without)).toBeUndefined();
   });
 
-  test("is not judged by limits that are not known", () => {
+  test("does not use limits that are unknown", () => {
     expect(why(SET, region({ slot: 0xffff }), vmWith({}))).toBeUndefined();
   });
 
-  test("that goes away needs no part of a guest_memfd", () => {
+  test("is not the guest_memfd if the call deletes the slot", () => {
     const gone = region({ slot: 0, flags: 4, guestPhysAddr: 0n, memorySize: 0n });
     expect(why(SET2, gone, GMEM)).toBeUndefined();
   });
 
-  test("is in the one address space, where the capability is 0", () => {
+  test("is an address space other than 0, if KVM_CAP_MULTI_ADDRESS_SPACE is 0", () => {
     const one = vmWith({ ...LIMITS, KVM_CAP_MULTI_ADDRESS_SPACE: 0 }, { slots: () => slots });
     expect(why(SET, region({}), one)).toBeUndefined();
     expect(why(SET, region({ slot: 0x1_0001 }), one)).toMatch(/and this VM has 1 /);
   });
 
-  test("is not judged by slots that are not known", () => {
+  test("does not use slots that are unknown", () => {
     const unknown = vmWith(LIMITS);
     expect(why(SET, region({ memorySize: 0n }), unknown)).toBeUndefined();
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", region({}), unknown)).toBeUndefined();
   });
 });
 
-describe("a slot with a guest_memfd", () => {
+describe("the reason of a failed KVM_SET_USER_MEMORY_REGION2 for a slot with a guest_memfd", () => {
   test.each([
     [
       "without the capability",
@@ -257,13 +264,13 @@ describe("a slot with a guest_memfd", () => {
       "on a slot that is there",
       { slot: 0, flags: 4, guestPhysAddr: 0n, memorySize: 0x4000n },
       GMEM,
-      "slot 0 has a guest_memfd, and cannot change: delete it first (memorySize 0)",
+      "slot 0 has a guest_memfd, and cannot be changed: delete it first (memorySize 0)",
     ],
-  ])("%s", (_, more, evidence, reason) => {
+  ])("is stated for %s", (_, more, evidence, reason) => {
     expect(why(SET2, region(more), evidence)).toBe(reason);
   });
 
-  test("that is right but for the file itself", () => {
+  test("is the guest_memfd itself if all other members are correct", () => {
     expect(why(SET2, region({ flags: 4 }), GMEM)).toMatch(
       /^either guestMemfd is not a guest_memfd of this VM, or guestMemfd ends/,
     );
@@ -273,13 +280,13 @@ describe("a slot with a guest_memfd", () => {
   });
 });
 
-describe("dirty logs", () => {
+describe("the reason of a failed call about a dirty log", () => {
   test.each([
     ["KVM_GET_DIRTY_LOG ENOENT", { slot: 7 }, "slot 0x7 does not exist"],
     [
       "KVM_GET_DIRTY_LOG ENOENT",
       { slot: 0 },
-      "slot 0 does not log: its flags have no KVM_MEM_LOG_DIRTY_PAGES",
+      "slot 0 does not log dirty pages: its flags lack KVM_MEM_LOG_DIRTY_PAGES",
     ],
     ["KVM_GET_DIRTY_LOG ENOENT", { slot: 3 }, undefined],
     [
@@ -338,16 +345,16 @@ describe("dirty logs", () => {
       {},
       "the VM has no dirty rings: KVM_CAP_DIRTY_LOG_RING must be enabled first",
     ],
-  ])("%s of %o", (call, sent, reason) => {
+  ])("is stated for %s with %o", (call, sent, reason) => {
     expect(why(call, sent, vm)).toBe(reason);
   });
 
-  test("are not judged by slots or limits that are not known", () => {
+  test("does not use slots or limits that are unknown", () => {
     expect(why("KVM_GET_DIRTY_LOG ENOENT", { slot: 7 })).toBeUndefined();
     expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x9_ffff })).toBeUndefined();
   });
 
-  test("are of the one address space, where the capability is 0", () => {
+  test("is an address space other than 0, if KVM_CAP_MULTI_ADDRESS_SPACE is 0", () => {
     const one = vmWith({ KVM_CAP_MULTI_ADDRESS_SPACE: 0 });
     expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 0x1_0000 }, one)).toMatch(
       /address space 1 .* does not exist/,
@@ -355,12 +362,15 @@ describe("dirty logs", () => {
     expect(why("KVM_GET_DIRTY_LOG EINVAL", { slot: 9 }, one)).toBeUndefined();
   });
 
-  test.each(["KVM_GET_DIRTY_LOG ENXIO", "KVM_CLEAR_DIRTY_LOG ENXIO"])("%s means rings", (call) => {
-    expect(why(call, { slot: 0 }, vm)).toMatch(/^the VM logs dirty pages in rings/);
-  });
+  test.each(["KVM_GET_DIRTY_LOG ENXIO", "KVM_CLEAR_DIRTY_LOG ENXIO"])(
+    "is that the VM uses dirty rings, for %s",
+    (call) => {
+      expect(why(call, { slot: 0 }, vm)).toMatch(/^the VM logs dirty pages in rings/);
+    },
+  );
 });
 
-describe("private memory", () => {
+describe("the reason of a failed call for private memory is stated for", () => {
   const gmemFlags = vmWith({ KVM_CAP_GUEST_MEMFD: 1, KVM_CAP_GUEST_MEMFD_FLAGS: 3 });
   const attributes = vmWith({ KVM_CAP_MEMORY_ATTRIBUTES: 8 });
 
@@ -378,7 +388,7 @@ describe("private memory", () => {
     expect(why("KVM_CREATE_GUEST_MEMFD EINVAL", sent, gmemFlags)).toBe(reason);
   });
 
-  test("KVM_CREATE_GUEST_MEMFD with any flag, before there were any", () => {
+  test("KVM_CREATE_GUEST_MEMFD with a flag on a kernel that has no flags yet", () => {
     const before = vmWith({ KVM_CAP_GUEST_MEMFD: 1, KVM_CAP_GUEST_MEMFD_FLAGS: 0 });
     expect(why("KVM_CREATE_GUEST_MEMFD EINVAL", { size: 0x1000n, flags: 1n }, before)).toBe(
       "flags 0x1: bit 0 may not be set; this KVM knows 0x0",
@@ -417,16 +427,16 @@ describe("private memory", () => {
       { gpa: 0n, size: 0x1000n, flags: 2n },
       "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x0",
     ],
-    ["ENOENT", { gpa: 0x8000n, size: 0x1000n }, "gpa 0x8000: it is in no memory slot"],
+    ["ENOENT", { gpa: 0x8000n, size: 0x1000n }, "gpa 0x8000 is in no memory slot"],
     ["ENOENT", { gpa: 0x3000n, size: 0x1000n }, undefined],
-    ["ENOENT", { gpa: 0x4000n, size: 0x1000n }, "gpa 0x4000: it is in no memory slot"],
+    ["ENOENT", { gpa: 0x4000n, size: 0x1000n }, "gpa 0x4000 is in no memory slot"],
     ["ENOENT", { gpa: 0x100_0000n, size: 0x1000n }, undefined],
-  ])("KVM_PRE_FAULT_MEMORY %s of %o", (errno, sent, reason) => {
+  ])("%s with %o", (errno, sent, reason) => {
     const there = vmWith({ KVM_CAP_PRE_FAULT_MEMORY: 1 }, { slots: () => slots });
     expect(why(`KVM_PRE_FAULT_MEMORY ${errno}`, sent, there)).toBe(reason);
   });
 
-  test("KVM_PRE_FAULT_MEMORY is for CPUs that translate in two stages", () => {
+  test("KVM_PRE_FAULT_MEMORY on a CPU without two-dimensional paging", () => {
     expect(why("KVM_PRE_FAULT_MEMORY EOPNOTSUPP")).toMatch(
       /^either the CPU .*EPT, NPT.*, or a nested guest .*, or/,
     );

@@ -65,7 +65,7 @@ function why(index: number, data: bigint | undefined, world: World = {}): string
   return text.slice(text.search(/: | was/)).replace(/^: /, "");
 }
 
-describe("a feature MSR", () => {
+describe("the reason of a refused write to a feature MSR", () => {
   test.each([
     [0x345, bit(5), { has: ["pdcm"], feature: 0xfn }, /^bit 5 not in this KVM: .* returns 0xf$/],
     [
@@ -85,8 +85,8 @@ describe("a feature MSR", () => {
     ],
     [0x48f, 1n, { feature: 0n }, /^this KVM cannot give vmx to a guest \(0x1.0:ecx\[5\] vmx\)$/],
     [0x480, undefined, {}, /^this KVM cannot give vmx to a guest/],
-    [0x482, 1n, { has: ["vmx"], feature: 1n }, /^KVM derives it from the true controls/],
-    [0x487, 1n, { has: ["vmx"], feature: 1n }, /^KVM derives it from the vCPU's CPUID$/],
+    [0x482, 1n, { has: ["vmx"], feature: 1n }, /^KVM derives this MSR from the true controls/],
+    [0x487, 1n, { has: ["vmx"], feature: 1n }, /^KVM derives this MSR from the vCPU's CPUID$/],
     [
       0x10a,
       1n,
@@ -99,7 +99,7 @@ describe("a feature MSR", () => {
       0x10a,
       1n,
       { has: ["arch_capabilities"], feature: 0n, current: 3n, hasEntered: true },
-      /^it describes the CPU, and cannot change after KVM_RUN: it is 0x3$/,
+      /^this MSR describes the CPU, and cannot change after KVM_RUN: it is 0x3$/,
     ],
     [0x480, 1n, { has: ["vmx"], feature: 1n }, /^was refused$/],
     [0x491, bit(4), { has: ["vmx"], feature: 1n }, /^bit 4 not in this KVM/],
@@ -132,12 +132,12 @@ describe("a feature MSR", () => {
     ],
     [0x174, 1n, { feature: 0n, current: 3n, hasEntered: true }, /^was refused$/],
     [0x48f, 4n, { has: ["vmx"], feature: 4n }, /^was refused$/],
-  ] as const)("%i = %s in %o", (index, data, world, reason) => {
+  ] as const)("of value %i = %s is stated with the evidence %o", (index, data, world, reason) => {
     expect(why(index, data, world).trim()).toMatch(reason);
   });
 });
 
-describe("IA32_FEATURE_CONTROL", () => {
+describe("the reason of a refused write to IA32_FEATURE_CONTROL", () => {
   test.each([
     [bit(3), {}, "bit 3 is reserved"],
     [
@@ -163,22 +163,22 @@ describe("IA32_FEATURE_CONTROL", () => {
       "bit 1 VMX_ENABLED_INSIDE_SMX: smx is not in this vCPU's CPUID (0x1.0:ecx[6] smx); " +
         "bit 17 SGX_LC_ENABLED: sgx_lc is not in this vCPU's CPUID (0x7.0:ecx[30] sgx_lc)",
     ],
-  ] as const)("= %i in %o", (data, world, reason) => {
+  ] as const)("is stated for the value %i with the evidence %o", (data, world, reason) => {
     expect(why(0x3a, data, world)).toBe(reason);
   });
 });
 
-describe("a PMU MSR", () => {
+describe("the reason of a refused access to a PMU MSR", () => {
   test.each([
     [{}, /^this KVM gives its guests no Intel PMU \(0xa.0:eax\[7:0\]\)$/],
     [{ pmu: "KVM" }, /^this vCPU's CPUID has no Intel PMU/],
     [{ pmu: "both" }, /^either the PMU of leaf 0xa .* not these bits, or another cause$/],
-  ] as const)("0x38d in %o", (world, reason) => {
+  ] as const)("is stated for MSR 0x38d with the evidence %o", (world, reason) => {
     expect(why(0x38d, 1n, world)).toMatch(reason);
   });
 });
 
-describe("the MSRs of a PMU", () => {
+describe("the list of the PMU's MSRs", () => {
   const RANGES = [
     [0xc1, 0xc8],
     [0x186, 0x18d],
@@ -189,7 +189,7 @@ describe("the MSRs of a PMU", () => {
     [0x600, 0x600],
   ] as const;
 
-  test.each(RANGES)("begin with 0x%i and end with %i", (first, last) => {
+  test.each(RANGES)("begins with 0x%i and ends with %i", (first, last) => {
     const reason = /^this KVM gives its guests no Intel PMU/;
     expect([why(first, 1n), why(last, 1n)]).toEqual([
       expect.stringMatching(reason),
@@ -199,23 +199,28 @@ describe("the MSRs of a PMU", () => {
   });
 });
 
-test("without an answer about feature MSRs, none is named as missing", () => {
+test("no feature MSR is named as missing if KVM's list of feature MSRs is unknown", () => {
   const { kvm: _, ...rest } = evidenceOf({ has: ["arch_capabilities"], current: 0n });
   expect(explainMsrs([{ index: 0x10a, data: 1n }], 0, rest)).toMatch(/ = 0x1 was refused$/);
 });
 
-test("an MSR that cannot be read is not named as changed after a run", () => {
+test("a feature MSR that cannot be read is not named as changed after the first run", () => {
   const { vcpu, ...rest } = evidenceOf({ feature: 0n, hasEntered: true });
   const world = { ...rest, vcpu: { id: 0, ...vcpu, msr: () => undefined } };
   expect(explainMsrs([{ index: 0xc001_1029, data: 0n }], 0, world)).not.toMatch(/after KVM_RUN/);
 });
 
-describe("an MSR of KVM's own", () => {
+describe("the reason of a refused write to one of KVM's own MSRs", () => {
   const NAMES = ["kvm_async_pf"] as const;
 
   test.each([
     [0x4b56_4d02, 0x30n, {}, "bits 4, 5 are reserved"],
-    [0x4b56_4d02, 1n, { hasLapic: false }, "it needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)"],
+    [
+      0x4b56_4d02,
+      1n,
+      { hasLapic: false },
+      "this MSR needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)",
+    ],
     [0x4b56_4d02, 0x1009n, {}, "address 0x1000 is not in a memory slot"],
     [0x4b56_4d02, 0x1009n, { slots: [0x1000n] }, " was refused"],
     [0x4b56_4d02, 0x1001n, {}, " was refused"],
@@ -231,9 +236,14 @@ describe("an MSR of KVM's own", () => {
     [0x4b56_4d05, 3n, {}, "bit 1 is reserved"],
     [0x4b56_4d05, ALL, {}, "bits 1 to 63 are reserved"],
     [0x4b56_4d06, 0x100n, {}, "bit 8 is reserved"],
-    [0x4b56_4d06, 0n, { hasLapic: false }, "it needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)"],
+    [
+      0x4b56_4d06,
+      0n,
+      { hasLapic: false },
+      "this MSR needs the LAPIC in the kernel (KVM_CREATE_IRQCHIP)",
+    ],
     [0x4b56_4d08, 2n, {}, "bit 1 is reserved"],
-  ] as const)("%i = %i in %o", (index, data, world, reason) => {
+  ] as const)("is stated for MSR %i = %i with the evidence %o", (index, data, world, reason) => {
     const signed = signature();
     const evidence = evidenceOf({ current: 0n, ...world });
     const vcpu = { ...evidence.vcpu, id: 0, cpuid: () => signed };
@@ -241,7 +251,7 @@ describe("an MSR of KVM's own", () => {
     expect(text.slice(text.search(/: | was/)).replace(/^: /, "")).toBe(reason);
   });
 
-  test("needs its feature where KVM enforces the features", () => {
+  test("is the MSR's feature where KVM enforces the features of the vCPU's table", () => {
     expect(why(0x4b56_4d05, 1n)).toMatch(
       /^either this vCPU's CPUID lacks .*kvm_poll_control, and KVM_CAP_ENFORCE_PV_FEATURE_CPUID is enabled, or another cause$/,
     );
@@ -271,20 +281,20 @@ function signature(): readonly CpuidEntry2[] {
   ];
 }
 
-describe("an MSR that cannot be read", () => {
-  test("is not the cause for MSRs that can only be written", () => {
+describe("a failed read of an MSR", () => {
+  test("is not the reason for an MSR that can only be written", () => {
     expect(why(0x49, 1n)).toBe(
       "either the host's CPU has no IBPB (or for bit 7 no SBPB), or another cause",
     );
     expect(why(0x49, 4n)).toBe("bit 2 may not be set; the register has 0x81");
     expect(why(0x10b, 2n)).toBe("bit 1 may not be set; the register has 0x1");
     expect(why(0x10b, 1n)).toBe("either the host's CPU has no L1D flush, or another cause");
-    expect(why(0x49, undefined)).toBe("it can only be written");
+    expect(why(0x49, undefined)).toBe("this MSR can only be written");
     expect(why(0x174, undefined)).toMatch(/^either this KVM has no such MSR, or this vCPU's CPUID/);
   });
 });
 
-test("TSC_AUX has a high half for an AMD guest, which KVM ignores", () => {
+test("a value with a high half in TSC_AUX is not a reason for an AMD guest, because KVM ignores this half", () => {
   const vendor = (ebx: number): Evidence => ({
     vcpu: { id: 0, msr: () => 0n, cpuid: () => [{ ...PMU, function: 0, ebx }] },
   });

@@ -23,8 +23,8 @@ function vcpu(more: Evidence["vcpu"] | object = {}): Evidence {
 const write = (index: number, data: bigint, evidence = vcpu()): string | undefined =>
   explainMsrs([{ index, data }], 0, evidence);
 
-describe("a KVM_SET_MSRS that stopped early", () => {
-  test("names the entry after the ones it took", () => {
+describe("the reason of a KVM_SET_MSRS that wrote only some entries", () => {
+  test("names the first entry that KVM did not write", () => {
     const sent = [
       { index: 0x174, data: 0x10n },
       { index: 0x277, data: 2n },
@@ -39,7 +39,7 @@ describe("a KVM_SET_MSRS that stopped early", () => {
     [
       0xdead_beef,
       1n,
-      "either this KVM has no such MSR, or this vCPU's CPUID lacks the feature that it belongs to",
+      "either this KVM has no such MSR, or this vCPU's CPUID lacks the feature to which this MSR belongs",
     ],
     [0x1b, 0xfee0_0401n, "apicBase 0xfee00401: bit 0 is reserved"],
     [0x277, 0x0007_0406_0003_0406n, "byte 2 is 3, which is not a memory type"],
@@ -65,7 +65,7 @@ describe("a KVM_SET_MSRS that stopped early", () => {
     [0xc000_0082, bit(62), "the address is not canonical"],
     [0xc000_0100, 0x8000_0000_0000n, "the address is not canonical"],
     [0xc000_0103, bit(32), "either bits 32-63 are reserved, or another cause"],
-  ] as const)("MSR %i = %i", (index, data, reason) => {
+  ] as const)("is stated for MSR %i = %i", (index, data, reason) => {
     const place = write(index, data)?.split(": ")[0] ?? "";
     expect(write(index, data)).toBe(`${place}: ${reason}`);
     expect(place).toMatch(
@@ -83,7 +83,7 @@ describe("a KVM_SET_MSRS that stopped early", () => {
     [0xc000_0082, 0xffff_8000_0000_0000n],
     [0xc000_0103, 0xffff_ffffn],
     [0x174, 0x10n],
-  ] as const)("MSR %i = %i could have been, so its cause is not known", (index, data) => {
+  ] as const)("is left open for MSR %i = %i, which KVM may accept", (index, data) => {
     expect(write(index, data)).toMatch(/^entries\[0\] MSR 0x\w+( \w+)? = 0x\w+ was refused$/);
   });
 
@@ -112,12 +112,12 @@ describe("a KVM_SET_MSRS that stopped early", () => {
     [0x4b56_4d05, "MSR_KVM_POLL_CONTROL"],
     [0x4b56_4d06, "MSR_KVM_ASYNC_PF_INT"],
     [0x4b56_4d08, "MSR_KVM_MIGRATION_CONTROL"],
-  ])("names MSR %i %s", (index, name) => {
+  ])("names MSR %i as %s", (index, name) => {
     expect(write(index, 0n, {})).toContain(`MSR 0x${index.toString(16)} ${name} = 0x0`);
   });
 
   test.each([0xc000_0082, 0xc000_0083, 0xc000_0100, 0xc000_0101, 0xc000_0102])(
-    "requires a canonical address in MSR %i, of 48 or with LA57 of 57 bits",
+    "is a non-canonical address in MSR %i, with 48 bits, or 57 bits with LA57",
     (index) => {
       const with57 = vcpu({ cpuid: () => tableWith("la57") });
       expect(write(index, bit(47))).toMatch(/: the address is not canonical$/);
@@ -129,14 +129,14 @@ describe("a KVM_SET_MSRS that stopped early", () => {
     },
   );
 
-  test("a bit of XSS is not blamed where the KVM's leaf 0xd is not known", () => {
+  test("is not a bit of XSS if KVM's leaf 0xd is unknown", () => {
     const bare = { ...vcpu(), kvm: { supportedCpuid: () => [] } };
     expect(write(0xda0, 1n, bare)).toMatch(/ was refused$/);
   });
 
-  test("a feature MSR cannot change after KVM_RUN", () => {
+  test("is that a feature MSR cannot change after KVM_RUN", () => {
     const ran = vcpu({ hasEntered: () => true });
-    const reason = "it describes the CPU, and cannot change after KVM_RUN: it is 0x11";
+    const reason = "this MSR describes the CPU, and cannot change after KVM_RUN: it is 0x11";
     expect(write(0x10a, 1n, ran)).toBe(
       `entries[0] MSR 0x10a MSR_IA32_ARCH_CAPABILITIES = 0x1: ${reason}`,
     );
@@ -145,32 +145,35 @@ describe("a KVM_SET_MSRS that stopped early", () => {
     expect(write(0x10a, 1n)).toMatch(/this KVM cannot give arch_capabilities/);
   });
 
-  test("without evidence, it is only named", () => {
+  test("has only the MSR's name if no evidence is available", () => {
     expect(write(0xdead_beef, 1n, {})).toBe("entries[0] MSR 0xdeadbeef = 0x1 was refused");
   });
 });
 
-test("a KVM_GET_MSRS that stopped early asks for no MSR again", () => {
+test("the reason of a KVM_GET_MSRS that read only some entries does not repeat the read", () => {
   const asked: number[] = [];
   const evidence = vcpu({ msr: (index: number) => void asked.push(index) });
   expect(explainMsrs([{ index: 0x174 }], 0, evidence)).toMatch(/no such MSR/);
   expect(asked).toEqual([]);
 });
 
-test("a KVM_GET_MSRS that stopped early names the MSR", () => {
+test("the reason of a KVM_GET_MSRS that read only some entries names the first MSR that was not read", () => {
   expect(explainMsrs([{ index: 0x174 }, { index: 0xdead_beef }], 1, vcpu())).toBe(
-    "entries[1] MSR 0xdeadbeef: either this KVM has no such MSR, or this vCPU's CPUID lacks the feature that it belongs to",
+    "entries[1] MSR 0xdeadbeef: either this KVM has no such MSR, or this vCPU's CPUID lacks the feature to which this MSR belongs",
   );
 });
 
-test.each(["KVM_SET_MSRS", "KVM_GET_MSRS"])("%s of too many names the limit", (ioctl) => {
-  const reason = "nmsrs 256: KVM accepts at most 255 in one call (MAX_IO_MSRS)";
-  expect(why(`${ioctl} E2BIG vcpu`, { nmsrs: 256 })).toBe(reason);
-  expect(why(`${ioctl} E2BIG vcpu`, encode(Msrs, { nmsrs: 256 }))).toBe(reason);
-  expect(why(`${ioctl} E2BIG vcpu`, {})).toBeUndefined();
-});
+test.each(["KVM_SET_MSRS", "KVM_GET_MSRS"])(
+  "the reason of %s with too many MSRs names the limit",
+  (ioctl) => {
+    const reason = "nmsrs 256: KVM accepts at most 255 in one call (MAX_IO_MSRS)";
+    expect(why(`${ioctl} E2BIG vcpu`, { nmsrs: 256 })).toBe(reason);
+    expect(why(`${ioctl} E2BIG vcpu`, encode(Msrs, { nmsrs: 256 }))).toBe(reason);
+    expect(why(`${ioctl} E2BIG vcpu`, {})).toBeUndefined();
+  },
+);
 
-describe("KVM_X86_SET_MSR_FILTER", () => {
+describe("the reason of a failed KVM_X86_SET_MSR_FILTER is stated for", () => {
   const set = (sent: Readonly<Record<string, unknown>>): string | undefined =>
     why("KVM_X86_SET_MSR_FILTER EINVAL", sent);
 
@@ -184,7 +187,7 @@ describe("KVM_X86_SET_MSR_FILTER", () => {
     [
       "a range for nothing",
       { ranges: [{ flags: 0, nmsrs: 8 }] },
-      "ranges[0].flags is 0: a range needs KVM_MSR_FILTER_READ, _WRITE or both",
+      "ranges[0].flags is 0, but a range needs KVM_MSR_FILTER_READ, _WRITE or both",
     ],
     [
       "unknown flags of a range",
@@ -220,12 +223,12 @@ describe("KVM_X86_SET_MSR_FILTER", () => {
     ],
     ["an unused range", { ranges: [{ flags: 0, nmsrs: 0 }] }, undefined],
     ["no filter at all", {}, undefined],
-  ])("with %s", (_, sent, reason) => {
+  ])("%s", (_, sent, reason) => {
     expect(set(sent)).toBe(reason);
   });
 });
 
-describe("KVM_SET_PMU_EVENT_FILTER", () => {
+describe("the reason of a failed KVM_SET_PMU_EVENT_FILTER is stated for", () => {
   test.each([
     [
       "an action",
@@ -240,11 +243,11 @@ describe("KVM_SET_PMU_EVENT_FILTER", () => {
     ],
     ["nothing wrong", { flags: 1, action: 1, events: [0xffn] }, undefined],
     ["an event that is not masked", { events: [bit(20)] }, undefined],
-  ])("with %s", (_, sent, reason) => {
+  ])("%s", (_, sent, reason) => {
     expect(why("KVM_SET_PMU_EVENT_FILTER EINVAL", sent)).toBe(reason);
   });
 
-  test("of too many events", () => {
+  test("too many events", () => {
     expect(why("KVM_SET_PMU_EVENT_FILTER E2BIG", { nevents: 301 })).toBe(
       "nevents 301: KVM accepts at most 300",
     );

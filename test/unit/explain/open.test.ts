@@ -19,25 +19,25 @@ test.each([
   ["EBUSY", /^either \/dev\/kvm is in use/],
   ["ENODEV", /^\/dev\/kvm has no driver: load the module/],
   ["ENOTTY", /^\/dev\/kvm is not KVM: KVM_GET_API_VERSION fails/],
-])("%s of /dev/kvm names the causes and the remedy", (errno, reason) => {
+])("the reason of %s when /dev/kvm is opened names the causes and the remedy", (errno, reason) => {
   expect(open(errno)).toMatch(reason);
 });
 
 test.each([
   ["ENOENT", "/etc/nope does not exist"],
   ["ENODEV", "/etc/nope has no driver"],
-])("%s of another path does not name KVM's modules", (errno, reason) => {
+])("the reason of %s when another path is opened does not name KVM's modules", (errno, reason) => {
   expect(open(errno, "/etc/nope")).toBe(reason);
 });
 
 test.each([
   ["ENOENT", /^either \/dev\/kvm does not exist, though kvm_amd is loaded: give the device/],
   ["ENXIO", /^\/dev\/kvm has no driver$/],
-])("%s with a loaded module does not advise to load it", (errno, reason) => {
+])("the reason of %s does not advise to load a module that is loaded", (errno, reason) => {
   expect(why(`open ${errno}`, { path: "/dev/kvm", vendor: "kvm_amd" })).toMatch(reason);
 });
 
-describe("EACCES of a device of root's", () => {
+describe("the reason of EACCES for a device that root owns", () => {
   beforeEach(({ skip }) => {
     skip(process.geteuid?.() !== 0, "only root can give a file to another group");
   });
@@ -46,7 +46,7 @@ describe("EACCES of a device of root's", () => {
     [0o600, 0, "its mode is 0600, and its group (0) does not help: as root: chgrp kvm "],
     [0o640, 1234, "its mode is 0640, and its group (1234) does not help: as root: chgrp kvm "],
     [0o660, 1234, "add the user to the device's group (usermod -aG kvm USER"],
-  ])("with mode %i and group %i names the remedy", (mode, group, words) => {
+  ])("names the remedy for a file with mode %i and group %i", (mode, group, words) => {
     const folder = mkdtempSync(join(tmpdir(), "device-"));
     const path = join(folder, "kvm");
     chmodSync(folder, 0o755);
@@ -61,7 +61,7 @@ describe("EACCES of a device of root's", () => {
   });
 });
 
-describe("EACCES", () => {
+describe("the reason of EACCES", () => {
   const SECURITY = "a security module (SELinux, AppArmor) forbids this process to open PATH";
   const GROUP =
     "no permission for PATH: add the user to the device's group (usermod -aG kvm USER, then log in again)";
@@ -107,7 +107,7 @@ describe("EACCES", () => {
     ["group", 0o606, MODE],
     ["member", 0o646, MODE],
     ["member", 0o626, MODE],
-  ] as const)("of a %s, where the mode is %i", (who, mode, reason) => {
+  ] as const)("names the remedy for the file's %s if the mode is %i", (who, mode, reason) => {
     const path = file(mode, who);
     expect(open("EACCES", path)).toBe(
       reason
@@ -117,14 +117,14 @@ describe("EACCES", () => {
     );
   });
 
-  test("of a file whose attributes cannot be read", () => {
+  test("is stated for a file whose attributes cannot be read", () => {
     expect(open("EACCES", "/nowhere/at/all")).toBe(
       `either ${GROUP}, or ${SECURITY}`.replaceAll("PATH", "/nowhere/at/all"),
     );
   });
 });
 
-test("each errno has whole sentences", () => {
+test("the reason of each errno of open() is made of whole sentences", () => {
   expect(open("ENOENT")).toBe(
     "either /dev/kvm does not exist: load the module (modprobe kvm_amd or kvm_intel), or virtualisation " +
       "is switched off in the firmware or, inside a virtual machine, nested virtualisation is",
@@ -141,12 +141,15 @@ test.each([
   ["ENOENT", "no file", "fs/namei.c:path_openat"],
   ["ENXIO", "no driver", "fs/char_dev.c:chrdev_open"],
   ["ENOTTY", "not KVM", "kvm_dev_ioctl has KVM_GET_API_VERSION in every kernel"],
-])("%s names the one place: %s", (errno, cause, source) => {
-  const rule = everyRule().find(
-    (one) => one[0] === "open" && one[1] === errno && one[2] === cause,
-  )?.[3];
-  expect(rule?.(refusalOf(`open ${errno}`, { path: "/etc/nope" }))?.source).toBe(source);
-});
+])(
+  "the reason of %s names the only place in the kernel that returns it: %s",
+  (errno, cause, source) => {
+    const rule = everyRule().find(
+      (one) => one[0] === "open" && one[1] === errno && one[2] === cause,
+    )?.[3];
+    expect(rule?.(refusalOf(`open ${errno}`, { path: "/etc/nope" }))?.source).toBe(source);
+  },
+);
 
 test.each([
   [{ path: "/etc/nope" }, "no device in this container"],
@@ -155,12 +158,12 @@ test.each([
   [{ path: "/etc/nope" }, "no virtualisation"],
   [{ path: "/dev/kvm", vendor: "kvm_amd" }, "no virtualisation"],
   [{ path: "/etc/nope" }, "no module"],
-])("ENOENT of %o is not: %s", (sent, cause) => {
+])("the reason of ENOENT does not name /dev/kvm's modules for %o: %s", (sent, cause) => {
   const rule = everyRule().find((one) => one[0] === "open" && one[2] === cause)?.[3];
   expect(rule?.(refusalOf("open ENOENT", sent))).toBeUndefined();
 });
 
-test("EIO is left unexplained", () => {
+test("EIO of open() gets no reason", () => {
   expect(open("EIO")).toBeUndefined();
 });
 
@@ -169,7 +172,7 @@ const refused: readonly (readonly [string, string, string])[] = [
   ["a device that is not KVM", "/dev/null", "ENOTTY"],
 ];
 
-test.each(refused)("Kvm.open of %s fails with a remedy", (_, path, code) => {
+test.each(refused)("the error of Kvm.open() with %s has a remedy", (_, path, code) => {
   const attempt = (): Kvm => Kvm.open(path);
   expect(attempt).toThrow(KvmError);
   expect(attempt).toThrow(
@@ -178,7 +181,7 @@ test.each(refused)("Kvm.open of %s fails with a remedy", (_, path, code) => {
   expect(attempt).toThrow(/does not exist|is not KVM/);
 });
 
-test("Kvm.open names NODE_KVM_DEVICE if the path is from there", () => {
+test("the error of Kvm.open() names NODE_KVM_DEVICE if this variable contains the path", () => {
   const { env } = process;
   onTestFinished(() => {
     process.env = env;
@@ -195,6 +198,6 @@ test.each<[path: unknown, message: string]>([
   ["/dev/kvm\0", 'Kvm.open(): path: "/dev/kvm\\u0000" contains a NUL character'],
   [null, "Kvm.open(): path: expected a string, got null"],
   [5, "Kvm.open(): path: expected a string, got 5"],
-])("Kvm.open of %j is a TypeError about the path", (path, message) => {
+])("Kvm.open(%j) throws a TypeError about the path", (path, message) => {
   expect(() => Kvm.open(path as string)).toThrow(new TypeError(message));
 });

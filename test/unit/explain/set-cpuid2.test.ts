@@ -25,33 +25,33 @@ function reason(
 
 const ranWith = (given: readonly CpuidEntry2Input[]): Life => ({ given, hasEntered: true });
 
-test("EINVAL after a run that may not have entered the guest names a bad width first", () => {
+test("the reason of a refused KVM_SET_CPUID2 names a bad address width first if the vCPU may not have entered the guest", () => {
   const bad = [{ function: 0x8000_0008, eax: 49 << 8 }];
   expect(reason("EINVAL", bad, { given: [], hasEntered: false })).toMatch(/virt_addr_bits: 49/);
 });
 
-describe("other errnos than EINVAL", () => {
-  test("E2BIG names the count and the limit", () => {
+describe("the reason of a KVM_SET_CPUID2 that failed with another errno than EINVAL", () => {
+  test("names the count and the limit, for E2BIG", () => {
     expect(reason("E2BIG", [], undefined, 0xffff_ffff)).toBe(
-      "4294967295 entries, and KVM accepts at most 256 (KVM_MAX_CPUID_ENTRIES)",
+      "4294967295 entries, but KVM accepts at most 256 (KVM_MAX_CPUID_ENTRIES)",
     );
   });
 
-  test("the reason of EFAULT names the count and the number of entries", () => {
+  test("names the count and the number of entries, for EFAULT", () => {
     expect(reason("EFAULT", [{ function: 0 }], undefined, 2)).toBe(
-      "nent is 2, but only 1 entries were sent",
+      "nent is 2, but only 1 entries were passed",
     );
   });
 
-  test("EPERM names the bit of AMX and the permission", () => {
+  test("names the bit of AMX tile data and the missing permission, for EPERM", () => {
     const tiles = { function: 0xd, flags: INDEXED, eax: 0x6_0007 };
     expect(reason("EPERM", [tiles])).toBe(
-      "0xd.0:eax[18] requests AMX tile data, which this process has no permission to give a guest " +
+      "0xd.0:eax[18] requests AMX tile data, but this process has no permission to give these to a guest " +
         "(arch_prctl ARCH_REQ_XCOMP_GUEST_PERM)",
     );
   });
 
-  test("EPERM without that bit is left unexplained", () => {
+  test("is absent for EPERM if the table lacks the bit of AMX tile data", () => {
     const others = [
       { function: 0xd, flags: INDEXED, eax: 0x2_0007 },
       { function: 0xd, index: 1, flags: INDEXED, eax: 0x4_0000 },
@@ -59,12 +59,12 @@ describe("other errnos than EINVAL", () => {
     expect(reason("EPERM", others)).toBeUndefined();
   });
 
-  test("EIO is left unexplained", () => {
+  test("is absent for EIO", () => {
     expect(reason("EIO", [{ function: 0 }])).toBeUndefined();
   });
 });
 
-describe("EINVAL before the first run", () => {
+describe("the reason of a KVM_SET_CPUID2 that failed with EINVAL before the first run", () => {
   const width = (bits: number): CpuidEntry2Input => ({
     function: 0x8000_0008,
     eax: (bits << 8) | 0x27,
@@ -76,33 +76,33 @@ describe("EINVAL before the first run", () => {
     );
   });
 
-  test("judges the first of two leaves, as KVM does", () => {
+  test("judges the first of two leaves 0x80000008, as KVM does", () => {
     expect(reason("EINVAL", [width(49), width(48)])).toContain(" 49,");
     expect(reason("EINVAL", [width(48), width(49)])).toBeUndefined();
   });
 
-  test.each([0, 48, 57])("has no reason with %i virtual address bits", (bits) => {
+  test.each([0, 48, 57])("is absent for %i virtual address bits", (bits) => {
     expect(reason("EINVAL", [width(bits)])).toBeUndefined();
   });
 
-  test("has no reason without that leaf", () => {
+  test("is absent if the table lacks leaf 0x80000008", () => {
     expect(reason("EINVAL", [])).toBeUndefined();
   });
 });
 
-describe("EINVAL after the first run", () => {
+describe("the reason of a KVM_SET_CPUID2 that failed with EINVAL after the first run", () => {
   const AVX2 = 1 << 5;
   const leaf1 = { function: 1, ecx: 1 << 27, edx: 1 << 9 };
   const leaf7 = { function: 7, flags: INDEXED, ebx: AVX2 };
   const ran = ranWith([leaf1, leaf7]);
 
-  test("names the bit, its value when the vCPU ran, and the new value", () => {
+  test("names the bit, its value when the vCPU ran, and its new value", () => {
     expect(reason("EINVAL", [leaf1, { ...leaf7, ebx: 0 }], ran)).toBe(
       "the table changed after KVM_RUN: 0x7.0:ebx[5] avx2: ran with 1, got 0",
     );
   });
 
-  test("does not name the bits that KVM sets itself", () => {
+  test("does not name the bits that KVM writes itself", () => {
     const sent = [
       { ...leaf1, ecx: 0, edx: 0 },
       { ...leaf7, ebx: 0, ecx: 1 << 4 },
@@ -112,9 +112,9 @@ describe("EINVAL after the first run", () => {
     );
   });
 
-  test("names only those bits if no other differs", () => {
+  test("names the bits that KVM writes itself if no other bit differs", () => {
     expect(reason("EINVAL", [{ ...leaf1, ecx: 0 }, leaf7], ran)).toBe(
-      "the vCPU has run, and only bits that KVM itself sets can differ from the table that it ran with: " +
+      "the vCPU has run, and its new table may differ from the old one only in bits that KVM itself writes: " +
         "0x1.0:ecx[27] osxsave: ran with 1, got 0",
     );
   });
@@ -122,11 +122,11 @@ describe("EINVAL after the first run", () => {
   test("names no bit if no bit differs, whatever the padding is", () => {
     const padded = [leaf1, { ...leaf7, padding: [1, 2, 3] }];
     expect(reason("EINVAL", padded, ran)).toBe(
-      "the vCPU has run, and only bits that KVM itself sets can differ from the table that it ran with",
+      "the vCPU has run, and its new table may differ from the old one only in bits that KVM itself writes",
     );
   });
 
-  test("names entries that were added, removed or moved, and flags", () => {
+  test("names added, removed and moved entries, and changed flags", () => {
     expect(reason("EINVAL", [leaf1], ran)).toBe(
       "the table changed after KVM_RUN: table entries: ran with 2, got 1; " +
         "0x7.0 entry: ran with present, got absent",
@@ -137,7 +137,7 @@ describe("EINVAL after the first run", () => {
     );
   });
 
-  test("names four changes and counts the rest", () => {
+  test("names four changes, and counts the others", () => {
     const brand = Array.from({ length: 6 }, (_, i) => ({ function: 0x5000_0000 + i }));
     const sent = brand.map((entry) => ({ ...entry, eax: 1 }));
     const text = reason("EINVAL", sent, ranWith(brand)) ?? "";

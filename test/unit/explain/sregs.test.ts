@@ -25,8 +25,8 @@ const HOST = [
 ] as const;
 const LONG = { cr0: bit(31) | bit(0), cr4: bit(5), efer: bit(8) | bit(10) };
 
-describe("CR4", () => {
-  test("a bit that the vCPU's CPUID lacks is named, with its place", () => {
+describe("the reason of a KVM_SET_SREGS that was refused for CR4", () => {
+  test("names a bit whose feature the vCPU's CPUID table lacks, with the feature's leaf and register", () => {
     expect(why(REFUSED, { cr4: bit(12) }, vcpuWith(["xsave"], HOST))).toBe(
       "CR4 bit 12 LA57: not in this vCPU's CPUID (0x7.0:ecx[16] la57)",
     );
@@ -45,7 +45,7 @@ describe("CR4", () => {
     [20, "SMEP", "smep"],
     [21, "SMAP", "smap"],
     [22, "PKE", "pku"],
-  ] as const)("bit %i %s needs %s", (n, name, feature) => {
+  ] as const)("is stated for bit %i %s, which needs %s", (n, name, feature) => {
     const others = HOST.filter((one) => one !== feature);
     const reason = why(REFUSED, { cr4: bit(n) }, vcpuWith(others, HOST));
     expect(reason).toMatch(
@@ -54,72 +54,72 @@ describe("CR4", () => {
     expect(why(REFUSED, { cr4: bit(n) }, vcpuWith(HOST))).toBeUndefined();
   });
 
-  test("CET needs one of two features", () => {
+  test("is stated for CR4.CET, which needs one of two features", () => {
     expect(why(REFUSED, { cr4: bit(23) }, vcpuWith([], ["ibt"]))).toBe(
       "CR4 bit 23 CET: not in this vCPU's CPUID (0x7.0:ecx[7] cet_ss, 0x7.0:edx[20] ibt)",
     );
     expect(why(REFUSED, { cr4: bit(23) }, vcpuWith(["ibt"]))).toBeUndefined();
   });
 
-  test("a feature that this KVM lacks is not named as missing in the vCPU's table", () => {
+  test("does not name a feature that this KVM lacks as missing in the vCPU's table", () => {
     expect(why(REFUSED, { cr4: bit(12) }, vcpuWith(["la57"], ["xsave"]))).toBe(
       "CR4 bit 12 LA57: this KVM cannot give it to a guest (0x7.0:ecx[16] la57)",
     );
   });
 
-  test.each([15, 19, 26, 63])("bit %i is reserved", (n) => {
+  test.each([15, 19, 26, 63])("is stated for bit %i, which is reserved", (n) => {
     expect(why(REFUSED, { cr4: bit(n) }, vcpuWith(HOST))).toBe(`CR4 bit ${n}: reserved`);
   });
 
-  test("several bits are all named", () => {
+  test("names all of several bits", () => {
     const reason = why(REFUSED, { cr4: bit(12) | bit(20) }, vcpuWith(["xsave"], HOST));
     expect(reason).toMatch(/^CR4 bit 12 LA57: .*; CR4 bit 20 SMEP: /);
   });
 
-  test("a feature of another sub-leaf has its place", () => {
+  test("names the sub-leaf of a feature", () => {
     expect(why(REFUSED, { cr4: bit(28) }, vcpuWith([], ["lam"]))).toBe(
       "CR4 bit 28 LAM_SUP: not in this vCPU's CPUID (0x7.1:eax[26] lam)",
     );
   });
 
-  test("is named before other causes that apply as well", () => {
+  test("comes before the reasons for other registers", () => {
     const sregs = { cr4: bit(12), cr0: bit(31), apicBase: 1n };
     expect(why(REFUSED, sregs, vcpuWith(["xsave"], HOST))).toMatch(/^CR4 bit 12 LA57: /);
   });
 
-  test("bits that need no feature are not named", () => {
+  test("does not name bits that need no feature", () => {
     expect(why(REFUSED, { cr4: 0x7ffn }, vcpuWith([], HOST))).toBeUndefined();
   });
 
-  test("an empty table is named as empty", () => {
+  test("names an empty CPUID table as empty", () => {
     expect(why(REFUSED, { cr4: bit(12) }, vcpuWithoutTable(HOST))).toBe(
       "either CR4 bit 12 LA57: not in this vCPU's CPUID (0x7.0:ecx[16] la57): " +
-        "it has no table yet, KVM_SET_CPUID2 comes first, or another cause",
+        "it has no table yet; call KVM_SET_CPUID2 first, or another cause",
     );
   });
 
-  test("an empty table, which Linux before 6.14 accepts, comes after other causes", () => {
+  test("names an empty CPUID table after other causes, because Linux before 6.14 accepts it", () => {
     expect(why(REFUSED, { cr4: bit(12), cr0: bit(31) }, vcpuWithoutTable(HOST))).toBe(
       "CR0.PG is 1, and CR0.PE is 0",
     );
   });
 });
 
-describe("CR0", () => {
+describe("the reason of a KVM_SET_SREGS that was refused for CR0", () => {
   test.each([
     ["PG without PE", bit(31), "CR0.PG is 1, and CR0.PE is 0"],
     ["NW without CD", bit(29), "CR0.NW is 1, and CR0.CD is 0"],
     ["bits above 31", bit(32) | bit(40), "CR0 0x10100000000: bits 32, 40 are reserved"],
-  ])("%s", (_, cr0, reason) => {
+  ])("is stated for %s", (_, cr0, reason) => {
     expect(why(REFUSED, { cr0 }, vcpuWith(HOST))).toBe(reason);
   });
 
-  test.each([bit(31) | bit(0), bit(29) | bit(30), 0x6000_0010n])("%s can be", (cr0) => {
+  test.each([bit(31) | bit(0), bit(29) | bit(30), 0x6000_0010n])("is absent for %s", (cr0) => {
     expect(why(REFUSED, { cr0 }, vcpuWith(HOST))).toBeUndefined();
   });
 });
 
-describe("the mode", () => {
+describe("the reason of a KVM_SET_SREGS that was refused for the paging mode", () => {
   test.each([
     ["LMA without LME", { efer: bit(10) }, "EFER.LMA is 1, and EFER.LME is 0"],
     ["LMA without paging", { efer: bit(8) | bit(10) }, "EFER.LMA is 1, and CR0.PG is 0"],
@@ -136,7 +136,7 @@ describe("the mode", () => {
       "CR3 0x10000000000 is wider than the 40 bits of this vCPU's physical addresses " +
         "(0x80000008.0:eax[7:0] phys_addr_bits)",
     ],
-  ])("%s", (_, sregs, reason) => {
+  ])("is stated for %s", (_, sregs, reason) => {
     expect(why(REFUSED, sregs, vcpuWith(HOST))).toBe(reason);
   });
 
@@ -144,32 +144,35 @@ describe("the mode", () => {
     [0x8000_0007, 36],
     [0x8000_0008, 40],
     [0x8000_0009, 40],
-  ])("a table whose last leaf is %i has %i bits", (last, bits) => {
-    const cpuid = tableWith(...HOST).map((one) =>
-      one.function === 0x8000_0000 ? { ...one, eax: last } : one,
-    );
-    const evidence = { vcpu: { id: 0, cpuid: () => cpuid } };
-    expect(why(REFUSED, { ...LONG, cr3: bit(50) }, evidence)).toContain(`the ${bits} bits`);
-  });
+  ])(
+    "uses the table's physical address width: if the last extended leaf is %i, %i bits",
+    (last, bits) => {
+      const cpuid = tableWith(...HOST).map((one) =>
+        one.function === 0x8000_0000 ? { ...one, eax: last } : one,
+      );
+      const evidence = { vcpu: { id: 0, cpuid: () => cpuid } };
+      expect(why(REFUSED, { ...LONG, cr3: bit(50) }, evidence)).toContain(`the ${bits} bits`);
+    },
+  );
 
-  test("a table without the width means 36 bits", () => {
+  test("assumes 36 physical address bits if the table has no width", () => {
     const sregs = { ...LONG, cr3: bit(36) };
     expect(why(REFUSED, sregs, vcpuWithoutTable(HOST))).toContain("the 36 bits");
   });
 
-  test("long mode can be, with the widest CR3", () => {
+  test("is absent for long mode with the widest possible CR3", () => {
     const sregs = { ...LONG, cr3: bit(40) - 0x1000n, cs: { l: 1 } };
     expect(why(REFUSED, sregs, vcpuWith(HOST))).toBeUndefined();
   });
 
-  test("LAM's two bits of CR3 can be with LAM alone", () => {
+  test("is absent for CR3's two bits of LAM if the table has LAM", () => {
     const sregs = { ...LONG, cr3: bit(61) | bit(62) };
     expect(why(REFUSED, sregs, vcpuWith([...HOST, "lam"]))).toBeUndefined();
     expect(why(REFUSED, sregs, vcpuWith(HOST))).toContain("CR3 0x6000000000000000");
   });
 });
 
-describe("EFER", () => {
+describe("the reason of a KVM_SET_SREGS that was refused for EFER", () => {
   test.each([
     [12, "SVME", "svm"],
     [8, "LME", "lm"],
@@ -177,7 +180,7 @@ describe("EFER", () => {
     [11, "NX", "nx"],
     [14, "FFXSR", "fxsr_opt"],
     [21, "AUTOIBRS", "autoibrs"],
-  ] as const)("bit %i %s needs %s", (n, name, feature) => {
+  ] as const)("is stated for bit %i %s, which needs %s", (n, name, feature) => {
     const reason = why(REFUSED, { efer: bit(n) }, vcpuWith([], [...HOST, feature]));
     expect(reason).toMatch(
       new RegExp(
@@ -187,14 +190,14 @@ describe("EFER", () => {
     expect(why(REFUSED, { efer: bit(n) }, vcpuWith([feature]))).toBeUndefined();
   });
 
-  test("bit 10 LMA needs lm", () => {
+  test("is stated for bit 10 LMA, which needs the feature lm", () => {
     const sregs = { ...LONG, cs: { l: 1 } };
     expect(why(REFUSED, sregs, vcpuWith([], HOST))).toMatch(
       /^either EFER bit 8 LME: .* lm\); EFER bit 10 LMA: .* lm\), or another cause$/,
     );
   });
 
-  test("reserved bits, and the bit that few KVMs support", () => {
+  test("is stated for reserved bits and for LMSLE, which few KVMs support", () => {
     expect(why(REFUSED, { efer: bit(1) }, vcpuWith(HOST))).toBe(
       "either EFER bit 1: reserved, or another cause",
     );
@@ -203,17 +206,17 @@ describe("EFER", () => {
     );
   });
 
-  test("Linux 6.1 does not check EFER, so another cause comes first", () => {
+  test("names another cause first, because Linux 6.1 does not check EFER", () => {
     const sregs = { efer: bit(12), apicBase: 0xfee0_0001n };
     expect(why(REFUSED, sregs, vcpuWith([], HOST))).toBe("apicBase 0xfee00001: bit 0 is reserved");
   });
 
-  test("SCE needs nothing", () => {
+  test("is absent for SCE, which needs no feature", () => {
     expect(why(REFUSED, { efer: bit(0) }, vcpuWith(HOST))).toBeUndefined();
   });
 });
 
-describe("the APIC base", () => {
+describe("the reason of a KVM_SET_SREGS that was refused for the APIC base", () => {
   const base = 0xfee0_0000n;
 
   test.each([
@@ -234,26 +237,26 @@ describe("the APIC base", () => {
       "apicBase 0x10000000800 is wider than the 40 bits of this vCPU's physical addresses " +
         "(0x80000008.0:eax[7:0] phys_addr_bits)",
     ],
-  ])("%s", (_, apicBase, reason) => {
+  ])("is stated for %s", (_, apicBase, reason) => {
     expect(why(REFUSED, { apicBase }, vcpuWith(HOST))).toBe(reason);
   });
 
-  test("x2APIC with the feature can be", () => {
+  test("is absent for x2APIC mode if the table has x2APIC", () => {
     const evidence = vcpuWith(["x2apic"]);
     expect(why(REFUSED, { apicBase: base | bit(10) | bit(11) | bit(8) }, evidence)).toBeUndefined();
   });
 });
 
-describe("KVM_SET_SREGS2", () => {
+describe("the reason of a refused KVM_SET_SREGS2", () => {
   const refused = "KVM_SET_SREGS2 EINVAL";
 
-  test("undefined flags are refused", () => {
+  test("is stated for undefined flags", () => {
     expect(why(refused, { flags: 2n }, vcpuWith(HOST))).toBe(
       "flags 0x2: bit 1 may not be set; Linux 7.2 has 0x1",
     );
   });
 
-  test("PDPTRs outside of PAE paging", () => {
+  test("is stated for PDPTRs if the mode is not PAE paging", () => {
     expect(why(refused, { flags: 1n, ...LONG }, vcpuWith(HOST))).toMatch(
       /not those of PAE paging$/,
     );
@@ -266,24 +269,24 @@ describe("KVM_SET_SREGS2", () => {
     expect(why(refused, pae, vcpuWith(HOST))).toBeUndefined();
   });
 
-  test("the registers are judged as in KVM_SET_SREGS", () => {
+  test("judges the registers as KVM_SET_SREGS does", () => {
     expect(why(refused, { cr4: bit(12) }, vcpuWith([], HOST))).toMatch(/^CR4 bit 12 LA57: /);
   });
 });
 
-test("the bytes have the same reasons as the names", () => {
+test("the reason of a refused KVM_SET_SREGS is the same for arguments in bytes and by name", () => {
   const whole = encode(Sregs2, { apicBase: 1n });
   expect(why("KVM_SET_SREGS2 EINVAL", whole, vcpuWith(HOST))).toMatch(/^apicBase 0x1: bit 0/);
   const bytes = encode(Sregs, { cr4: bit(12) });
   expect(why(REFUSED, bytes, vcpuWith([], HOST))).toMatch(/^CR4 bit 12 LA57: /);
 });
 
-test("without evidence, only faults on every vCPU are named", () => {
+test("the reason of a refused KVM_SET_SREGS without evidence names only values that every vCPU rejects", () => {
   expect(why(REFUSED, { cr4: bit(12) })).toBeUndefined();
   expect(why(REFUSED, { cr0: bit(31) })).toBe("CR0.PG is 1, and CR0.PE is 0");
 });
 
-test("a failed read is not evidence", () => {
+test("the reason of a refused KVM_SET_SREGS uses no evidence that could not be read", () => {
   const fail = (): never => {
     throw new Error("the vCPU is gone");
   };

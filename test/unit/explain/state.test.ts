@@ -18,7 +18,7 @@ function components(eax: number): Evidence {
   return { kvm: { supportedCpuid: () => table }, vcpu: { id: 0, cpuid: () => table } };
 }
 
-describe("KVM_SET_XCRS", () => {
+describe("the reason of a failed KVM_SET_XCRS", () => {
   const set = (value: bigint, evidence = components(0x600e7), more = {}): string | undefined =>
     why("KVM_SET_XCRS EINVAL", { nrXcrs: 1, xcrs: [{ xcr: 0, value }], ...more }, evidence);
 
@@ -34,21 +34,21 @@ describe("KVM_SET_XCRS", () => {
     ],
     [0x600e7n, undefined],
     [1n, undefined],
-  ])("of %i", (value, reason) => {
+  ])("is stated for the XCR0 value %i", (value, reason) => {
     expect(set(value)).toBe(reason);
   });
 
-  test("of MPX's halves", () => {
+  test("is stated for one of MPX's two components without the other", () => {
     expect(set(0xfn, components(0x1f))).toBe("XCR0 0xf: MPX is incomplete without bit 4 BNDCSR");
   });
 
-  test("of a vCPU without a table", () => {
+  test("is stated for a vCPU without a CPUID table", () => {
     expect(set(3n, vcpuWithoutTable([]))).toBe(
       "XCR0 0x3: bit 1 SSE not in this vCPU's CPUID, which has no leaf 0xd",
     );
   });
 
-  test("of the last register for which the struct has room", () => {
+  test("is stated for an XCR0 in the last register of the struct", () => {
     const xcrs = Array.from({ length: 16 }, (_, i) => ({ xcr: i === 15 ? 0 : 1, value: 0n }));
     expect(why("KVM_SET_XCRS EINVAL", { nrXcrs: 16, xcrs })).toBe("XCR0 0x0: bit 0 x87 must be 1");
     expect(why("KVM_SET_XCRS EINVAL", { nrXcrs: 15, xcrs })).toBeUndefined();
@@ -57,32 +57,32 @@ describe("KVM_SET_XCRS", () => {
   test.each([
     [4n, 1, "bits 1 SSE, 2 AVX", 7n],
     [0x1800n, 3, "bits 11 CET_U, 12 CET_S", 0x1803n],
-  ])("names components, case %#", (_, eax, names, value) => {
+  ])("names the refused XSAVE components, case %#", (_, eax, names, value) => {
     expect(set(value, components(eax))).toContain(`: ${names} not in this vCPU's CPUID`);
   });
 
-  test("of half of AMX names the other half", () => {
+  test("names the missing one of AMX's two components", () => {
     expect(set(0x4_0007n)).toBe("XCR0 0x40007: AMX is incomplete without bit 17 TILECFG");
   });
 
-  test("of more than there is room for, or with flags", () => {
+  test("is stated for too many registers, and for flags", () => {
     expect(set(1n, components(7), { nrXcrs: 17 })).toBe("nrXcrs 17: the struct has room for 16");
     expect(set(1n, components(7), { flags: 1 })).toMatch(/^flags 0x1: bit 0 may not be set/);
   });
 
-  test("of other registers than XCR0, which KVM ignores", () => {
+  test("is absent for registers other than XCR0, which KVM ignores", () => {
     const xcrs = [{ xcr: 1, value: 0n }];
     expect(why("KVM_SET_XCRS EINVAL", { nrXcrs: 1, xcrs }, components(7))).toBeUndefined();
   });
 
-  test("on a host without XSAVE", () => {
+  test("is stated for a host without XSAVE", () => {
     expect(set(1n, { ...components(7), ...vmWith({ KVM_CAP_XCRS: 0 }) })).toBe(
       "the host has no XSAVE (KVM_CAP_XCRS is 0)",
     );
   });
 });
 
-describe("KVM_SET_XSAVE", () => {
+describe("the reason of a failed KVM_SET_XSAVE is stated for", () => {
   /** An area with some of its header's words. */
   function area(words: Readonly<Record<number, bigint>>, mxcsr = 0x1f80): Uint8Array {
     const bytes = encode(Xsave, {});
@@ -108,7 +108,7 @@ describe("KVM_SET_XSAVE", () => {
     [
       "a reserved byte",
       area({ 536: 0x100n }),
-      "byte 537 is reserved in the XSAVE header, and not 0",
+      "byte 537 of the XSAVE header is reserved, but is not 0",
     ],
     [
       "a bit of MXCSR that there is not",
@@ -122,11 +122,11 @@ describe("KVM_SET_XSAVE", () => {
     ],
     ["an MXCSR that is not looked at", area({ 512: 0n }, 0x1_1f80), undefined],
     ["nothing wrong", area({ 512: 7n }), undefined],
-  ])("with %s", (_, bytes, reason) => {
+  ])("%s", (_, bytes, reason) => {
     expect(set(bytes)).toBe(reason);
   });
 
-  test("of just a header, in bytes of a larger buffer", () => {
+  test("a single header, in bytes that are part of a larger buffer", () => {
     const bytes = new Uint8Array(600);
     bytes[8 + 521] = 1;
     expect(set(bytes.subarray(8, 8 + 576))).toBe(
@@ -135,7 +135,7 @@ describe("KVM_SET_XSAVE", () => {
     expect(set(bytes.subarray(8, 8 + 575))).toBeUndefined();
   });
 
-  test("of x87 on a KVM without components", () => {
+  test("x87 state on a KVM that reports no components", () => {
     expect(why("KVM_SET_XSAVE EINVAL", area({ 512: 1n }), components(0))).toMatch(
       /^xstate_bv 0x1: bit 0 x87 may not be set/,
     );
@@ -144,31 +144,31 @@ describe("KVM_SET_XSAVE", () => {
     expect(why("KVM_SET_XSAVE EINVAL", area({ 512: 0x20n }), bare)).toBeUndefined();
   });
 
-  test("of words instead of bytes", () => {
+  test("an area of 32-bit words instead of bytes", () => {
     const region = Array.from({ length: 1024 }, (_, i) => (i === 130 ? 1 : 0));
     expect(why("KVM_SET_XSAVE EINVAL", { region }, components(7))).toMatch(
       /^xcomp_bv 0x1 must be 0/,
     );
   });
 
-  test("that is too short, or too long for the old form", () => {
+  test("an area that is too short, or too long for KVM_SET_XSAVE", () => {
     const amx = vmWith({ KVM_CAP_XSAVE2: 11008 });
     expect(why("KVM_SET_XSAVE EFAULT", area({}), amx)).toBe(
-      "4096 bytes, and the state has 11008 (KVM_CAP_XSAVE2)",
+      "4096 bytes, but the state has 11008 (KVM_CAP_XSAVE2)",
     );
     expect(why("KVM_GET_XSAVE2 EFAULT", area({}), amx)).toBe(
-      "4096 bytes, and the state has 11008 (KVM_CAP_XSAVE2)",
+      "4096 bytes, but the state has 11008 (KVM_CAP_XSAVE2)",
     );
     expect(why("KVM_SET_XSAVE EFAULT", { region: [] }, amx)).toBeUndefined();
     expect(why("KVM_SET_XSAVE EFAULT", area({}))).toBeUndefined();
     expect(why("KVM_GET_XSAVE EINVAL", area({}), amx)).toBe(
-      "the state is up to 11008 bytes, and this call returns 4096: KVM_GET_XSAVE2 returns all",
+      "the state has up to 11008 bytes, but this call returns 4096: KVM_GET_XSAVE2 returns all",
     );
     expect(why("KVM_GET_XSAVE EINVAL", area({}), vmWith({ KVM_CAP_XSAVE2: 4096 }))).toBeUndefined();
   });
 });
 
-describe("KVM_SET_VCPU_EVENTS", () => {
+describe("the reason of a failed KVM_SET_VCPU_EVENTS is stated for", () => {
   const off = vmWith({ KVM_CAP_X86_SMM: 1 }, { enabled: () => new Map() });
   const on = vmWith(
     {},
@@ -237,32 +237,32 @@ describe("KVM_SET_VCPU_EVENTS", () => {
     ["payloads without evidence", { flags: 0x10 }, vmWith({}), undefined],
     ["no exception at all", { flags: 0x10, exception: { nr: 40 } }, on, undefined],
     ["the last exception", { exception: { injected: 1, nr: 31 } }, off, undefined],
-  ])("with %s", (_, events, evidence, reason) => {
+  ])("%s", (_, events, evidence, reason) => {
     expect(why("KVM_SET_VCPU_EVENTS EINVAL", events, evidence)).toBe(reason);
   });
 });
 
-describe("KVM_SET_MP_STATE", () => {
+describe("the reason of a failed KVM_SET_MP_STATE is stated for", () => {
   const alone: Evidence = { vcpu: { id: 0, hasLapic: () => false } };
   const whole: Evidence = { vcpu: { id: 0, hasLapic: () => true } };
 
   test.each([
-    [5, alone, "mpState 5 is not one of x86's"],
+    [5, alone, "mpState 5 is not a state of x86"],
     [
       3,
       alone,
-      "mpState 3 HALTED: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU",
+      "mpState 3 HALTED: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP creates them, before the first vCPU",
     ],
     [0, alone, undefined],
     [
       1,
       alone,
-      "mpState 1 UNINITIALIZED: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU",
+      "mpState 1 UNINITIALIZED: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP creates them, before the first vCPU",
     ],
     [
       9,
       alone,
-      "mpState 9 AP_RESET_HOLD: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them, before the first vCPU",
+      "mpState 9 AP_RESET_HOLD: this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP creates them, before the first vCPU",
     ],
     [
       4,
@@ -275,12 +275,12 @@ describe("KVM_SET_MP_STATE", () => {
       "either mpState 2 INIT_RECEIVED: SMM, a pending SMI or nested virtualisation blocks INIT and SIPI, or another cause",
     ],
     [3, whole, undefined],
-  ])("of %i", (mpState, evidence, reason) => {
+  ])("the state %i", (mpState, evidence, reason) => {
     expect(why("KVM_SET_MP_STATE EINVAL", { mpState }, evidence)).toBe(reason);
   });
 });
 
-describe("debugging and machine checks", () => {
+describe("the reason of a failed call about debugging or machine checks is stated for", () => {
   test.each([
     ["KVM_SET_DEBUGREGS EINVAL", { dr7: bit(32) }, "dr7 0x100000000: bits 32-63 are reserved"],
     ["KVM_SET_DEBUGREGS EINVAL", { dr6: bit(40) }, "dr6 0x10000000000: bits 32-63 are reserved"],
@@ -308,7 +308,7 @@ describe("debugging and machine checks", () => {
     [
       "KVM_X86_SETUP_MCE EINVAL",
       { mcgCap: 0x0200_0001n },
-      "either mcgCap 0x2000001 has 0x2000000, which this KVM may not support, or another cause",
+      "either mcgCap 0x2000001 has the bits 0x2000000, which this KVM may not support, or another cause",
     ],
     ["KVM_X86_SETUP_MCE EINVAL", { mcgCap: 0xff_0020n }, undefined],
     ["KVM_X86_SET_MCE EINVAL", { status: 1n }, "status 0x1 lacks bit 63 VAL"],
@@ -317,11 +317,11 @@ describe("debugging and machine checks", () => {
       { status: bit(63), bank: 40 },
       "either bank 40: KVM_X86_SETUP_MCE gave this vCPU no such bank, or bank 40 does not accept this error",
     ],
-  ])("%s of %o", (call, sent, reason) => {
+  ])("%s with %o", (call, sent, reason) => {
     expect(why(call, sent, vmWith({ KVM_CAP_MCE: 32 }))).toBe(reason);
   });
 
-  test("machine check banks in bytes", () => {
+  test("machine check banks that were passed as bytes", () => {
     const asked = (cap: bigint, most = 32): string | undefined => {
       const bytes = new Uint8Array(BigUint64Array.of(cap).buffer);
       return why("KVM_X86_SETUP_MCE EINVAL", bytes, vmWith({ KVM_CAP_MCE: most }));
@@ -334,10 +334,10 @@ describe("debugging and machine checks", () => {
   });
 });
 
-describe("time", () => {
-  test("kvmclock is the guest's to switch on", () => {
+describe("the reason of a failed call about time is stated for", () => {
+  test("KVM_KVMCLOCK_CTRL if the guest has not enabled kvmclock", () => {
     expect(why("KVM_KVMCLOCK_CTRL EINVAL")).toBe(
-      "the guest has not enabled kvmclock, which it does by bit 0 of MSR 0x4b564d01 (or 0x12)",
+      "the guest has not enabled kvmclock, by bit 0 of MSR 0x4b564d01 (or 0x12)",
     );
   });
 
@@ -345,12 +345,12 @@ describe("time", () => {
     [
       "vcpu",
       0,
-      "1000 kHz is less than the frequency of the host's TSC, and this host cannot scale it (KVM_CAP_TSC_CONTROL is 0)",
+      "1000 kHz is lower than the frequency of the host's TSC, which this host cannot scale (KVM_CAP_TSC_CONTROL is 0)",
     ],
     ["vcpu", 1, "1000 kHz is out of reach of this host's TSC scaling"],
-    ["vm", 1, "1000 kHz is more than this host can scale its TSC to"],
+    ["vm", 1, "1000 kHz is higher than the frequencies to which this host can scale its TSC"],
     ["vm", 0, undefined],
-  ])("KVM_SET_TSC_KHZ of a %s where scaling is %i", (kind, scaling, reason) => {
+  ])("KVM_SET_TSC_KHZ on a %s if TSC scaling is %i", (kind, scaling, reason) => {
     const evidence = vmWith({ KVM_CAP_TSC_CONTROL: scaling });
     expect(why(`KVM_SET_TSC_KHZ EINVAL ${kind}`, 1000, evidence)).toBe(reason);
   });
@@ -360,13 +360,13 @@ describe("time", () => {
     [1, 1, "flags 0x1: bit 0 may not be set; Linux 7.2 has 0xe"],
     [4, 2, "flags 0x4: bit 2 may not be set; KVM_CAP_ADJUST_CLOCK allows 0x2"],
     [14, 14, undefined],
-  ])("KVM_SET_CLOCK with flags %i where %i", (flags, allowed, reason) => {
+  ])("KVM_SET_CLOCK with flags %i if KVM supports %i", (flags, allowed, reason) => {
     const evidence = vmWith({ KVM_CAP_ADJUST_CLOCK: allowed });
     expect(why("KVM_SET_CLOCK EINVAL", { flags }, evidence)).toBe(reason);
   });
 });
 
-describe("nested state", () => {
+describe("the reason of a failed KVM_SET_NESTED_STATE is stated for", () => {
   const svm = (efer: bigint): Evidence => ({
     ...vmWith({ KVM_CAP_NESTED_STATE: 4224 }),
     kvm: { supportedCpuid: () => tableWith("svm") },
@@ -409,7 +409,7 @@ describe("nested state", () => {
       "a guest without its VMCB",
       { size: 128, format: 1, flags: 1 },
       svm(bit(12)),
-      "size 128: GUEST_MODE comes with a VMCB, 4224 bytes in all",
+      "size 128: GUEST_MODE requires a VMCB, 4224 bytes in total",
     ],
     ["nothing wrong", { size: 128, format: 1, flags: 0x100 }, svm(0n), undefined],
     ["a guest with its VMCB", { size: 4224, format: 1, flags: 1 }, svm(bit(12)), undefined],
@@ -445,11 +445,11 @@ describe("nested state", () => {
       vmWith({ KVM_CAP_NESTED_STATE: 0 }),
       "this KVM has no nested virtualisation (KVM_CAP_NESTED_STATE is 0)",
     ],
-  ])("with %s", (_, state, evidence, reason) => {
+  ])("%s", (_, state, evidence, reason) => {
     expect(why("KVM_SET_NESTED_STATE EINVAL", state, evidence)).toBe(reason);
   });
 
-  test("that has no room", () => {
+  test("a state that is larger than its room", () => {
     expect(why("KVM_GET_NESTED_STATE E2BIG", {}, svm(0n))).toBe(
       "size is less than the size of this vCPU's state; 4224 bytes are always enough",
     );

@@ -20,14 +20,14 @@ const asked = (causes: Readonly<Record<string, Verdict | undefined>>): readonly 
     undefined,
   );
 
-describe("several causes", () => {
-  test("are decided by the first that is proven, whatever stayed open before", () => {
+describe("if a refused call has several possible causes,", () => {
+  test("the first one that is proven is the reason, even if earlier ones are undecided", () => {
     const causes = { first: open("a"), none: undefined, second: fault("b"), third: fault("c") };
     expect(asked(causes)).toEqual([{ is: "proven", text: "b" }]);
     expect(write(asked(causes))).toBe("b");
   });
 
-  test("are not judged after one that is proven", () => {
+  test("causes after a proven one are not judged", () => {
     const judged: string[] = [];
     const causes = {
       first: () => fault("a"),
@@ -40,14 +40,14 @@ describe("several causes", () => {
     expect(judged).toEqual([]);
   });
 
-  test("that remain possible are all in the sentence, and a single one is followed by 'or another cause'", () => {
+  test('the reason has all that remain possible, and adds "or another cause" to a single one', () => {
     expect(write(asked({ a: open("a"), b: open("b"), c: open("c") }))).toBe("either a, or b, or c");
     expect(write(asked({ a: open("a") }))).toBe("either a, or another cause");
     expect(write(asked({ a: undefined }))).toBeUndefined();
   });
 });
 
-describe("a verdict", () => {
+describe("a rule's verdict", () => {
   test.each([
     ["true evidence", claim(true, "a"), { is: "proven", text: "a" }],
     ["no answer", claim(undefined, "a"), { is: "possible", text: "a" }],
@@ -58,18 +58,18 @@ describe("a verdict", () => {
     ["no suggestion", open(undefined), undefined],
     ["the only place", only("f", "a"), { is: "proven", text: "a", source: "f" }],
     ["the only place, without evidence", only("f", undefined), undefined],
-  ])("on %s", (_, verdict, expected) => {
+  ])("is as expected for %s", (_, verdict, expected) => {
     expect(verdict).toEqual(expected);
   });
 });
 
-describe("an argument", () => {
+describe("an argument of a failed call", () => {
   test.each([
     ["a number", 7, 7n],
     ["a bigint", 1n << 63n, 1n << 63n],
     ["bytes", new Uint8Array(8), undefined],
     ["names", { id: 7 }, undefined],
-  ])("is an integer when it is: %s", (_, sent, integer) => {
+  ])("is read as an integer if it is %s", (_, sent, integer) => {
     expect(sentInteger(refusalOf("KVM_CREATE_VCPU EINVAL", sent))).toBe(integer);
   });
 
@@ -79,7 +79,7 @@ describe("an argument", () => {
     ["in more bytes, of a larger buffer", Uint8Array.of(9, 1, 2, 0, 0, 9).subarray(1), 513],
     ["in fewer bytes", Uint8Array.of(1, 2, 0), undefined],
     ["nowhere", 7n, undefined],
-  ])("has a count %s", (_, sent, count) => {
+  ])("has a count that is found if it is %s", (_, sent, count) => {
     expect(sentCount(refusalOf("KVM_SET_CPUID2 EINVAL", sent), "nent")).toBe(count);
   });
 
@@ -90,12 +90,12 @@ describe("an argument", () => {
     ["with nothing named", {}, undefined],
     ["with a value of another type", { mpState: "halted" }, 0],
     ["with a value that does not fit", { mpState: -1 }, undefined],
-  ])("is a struct %s", (_, sent, state) => {
+  ])("is read as a struct if its members are passed %s", (_, sent, state) => {
     expect(sentStruct(refusalOf("KVM_SET_MP_STATE EINVAL", sent), MpState)?.mpState).toBe(state);
   });
 });
 
-test("evidence that is undefined, that fails or that is missing is unknown", () => {
+test("evidence is unknown if it is undefined, missing, or throws an error", () => {
   const fail = (): never => {
     throw new Error("no answer");
   };
@@ -107,7 +107,7 @@ test("evidence that is undefined, that fails or that is missing is unknown", () 
   ]);
 });
 
-test("a feature's place is written with its first sub-leaf", () => {
+test("the leaf of a feature is printed with its first sub-leaf", () => {
   expect(placesOf(["la57", "lam"])).toBe("0x7.0:ecx[16] la57, 0x7.1:eax[26] lam");
   expect(placesOf(["cache_type"])).toBe("0x4.0:eax[4:0] cache_type");
 });

@@ -9,7 +9,7 @@ function shown(bitness: 16 | 32 | 64, write: (a: Assembler) => unknown, rip = 0n
   return listing(bitness, a.assemble(rip), rip);
 }
 
-describe("Assembler", () => {
+describe("the assembler for guest code", () => {
   test("assembles a program for real mode", () => {
     const code = new Assembler(16).mov("al", 0x2a).out(8, 0x10).hlt().assemble(0n);
     expect([...code]).toEqual([0xb0, 0x2a, 0xe6, 0x10, 0xf4]);

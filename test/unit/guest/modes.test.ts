@@ -24,42 +24,42 @@ const reset: Sregs = {
   ...{ apicBase: 0xfee0_0900n, interruptBitmap: [0n, 0n, 0n, 0n] },
 };
 
-describe("sregs", () => {
+describe("the special registers that the guest toolkit makes", () => {
   test.each([
     ["real", 0x10n, 0n, 0n],
     ["protected", 0x31n, 0x200n, 0n],
     ["long", 0x8000_0031n, 0x220n, 0x500n],
     ["user", 0x8000_0031n, 0x220n, 0x500n],
-  ] as const)("of %s have the control registers of the mode", (name, cr0, cr4, efer) => {
+  ] as const)("for %s have the control registers of the mode", (name, cr0, cr4, efer) => {
     expect(modes[name].sregs(reset)).toMatchObject({ cr0, cr4, efer });
   });
 
-  test.each(names)("of %s keep the host's values, and do not change the input", (name) => {
+  test.each(names)("for %s keep the host's values, and the input is not changed", (name) => {
     const before = structuredClone(reset);
     expect(modes[name].sregs(reset)).toMatchObject({ apicBase: 0xfee0_0900n, cr8: 5n });
     expect(reset).toEqual(before);
   });
 
-  test.each(names)("of %s have additional bits of CR4 and EFER on request", (name) => {
+  test.each(names)("for %s have additional bits of CR4 and EFER on request", (name) => {
     const { cr4, efer } = modes[name].sregs(reset, { cr4: CR4_OSXSAVE, efer: EFER_NX });
     expect([cr4 & CR4_OSXSAVE, efer & EFER_NX]).toEqual([CR4_OSXSAVE, EFER_NX]);
   });
 
-  test("of user are CPL 3 in CS and SS", () => {
+  test("for user mode have privilege level 3 in CS and SS", () => {
     const { cs, ss } = modes.user.sregs(reset);
     expect([cs.dpl, cs.selector & 3, ss.dpl, ss.selector & 3]).toEqual([3, 3, 3, 3]);
   });
 });
 
-describe("pieces", () => {
-  test.each(names)("of %s do not overlap and fit in memory", (name) => {
+describe("the memory layout of a guest's tables", () => {
+  test.each(names)("for %s has no overlaps, and fits into memory", (name) => {
     const pieces = modes[name].pieces().toSorted((a, b) => a.gpa - b.gpa);
     const ends = pieces.map((piece) => piece.gpa + piece.bytes.length);
     const starts = [...pieces.slice(1).map((piece) => piece.gpa), MEMORY_SIZE];
     expect(ends.every((end, i) => end <= (starts[i] ?? 0))).toBe(true);
   });
 
-  test("the tables have the lengths in the registers", () => {
+  test("has tables of the lengths in the descriptor table registers", () => {
     const { gdt, idt, tr } = modes.long.sregs(reset);
     const sizes = modes.long.pieces().map((piece) => [piece.gpa, piece.bytes.length - 1]);
     const told = [gdt, idt, tr].map((table) => [Number(table.base), table.limit]);
@@ -67,14 +67,14 @@ describe("pieces", () => {
   });
 });
 
-describe("handlers", () => {
+describe("the exception handlers of a guest", () => {
   const user = { cs: 0x23, ss: 0x1b, rflags: 0x3002n };
   test.each([
     ["real", 16, realHandlers()],
     ["protected", 32, protectedHandlers(32)],
     ["long", 64, protectedHandlers(64)],
     ["user", 64, protectedHandlers(64, user)],
-  ] as const)("of %s are 32 calls, 8 bytes apart, and their common part", (_, bitness, code) => {
+  ] as const)("for %s are 32 calls, 8 bytes apart, and their common part", (_, bitness, code) => {
     const lines = listing(bitness, code, BigInt(handlerAddresses[0] ?? 0)).split("\n");
     const calls = lines.filter((line) => line.startsWith("call"));
     expect(new Set(calls).size).toBe(1);

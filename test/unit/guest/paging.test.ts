@@ -39,7 +39,7 @@ const maps: [string, IdentityMapOptions][] = [
   ["5 levels", { gpa: 0x10_0000, size: 2 ** 30, levels: 5 }],
 ];
 
-describe("identityMap", () => {
+describe("identityMap()", () => {
   test.each(maps)("maps every address to itself: %s", (_, options) => {
     const size = BigInt(options.size);
     for (const address of [0n, 0x1000n, 0x1f_ffffn, 0x20_0000n, size / 2n + 7n, size - 1n]) {
@@ -47,12 +47,12 @@ describe("identityMap", () => {
     }
   });
 
-  test.each(maps)("maps nothing beyond: %s", (_, options) => {
+  test.each(maps)("maps no address above the requested size: %s", (_, options) => {
     expect(walk(options, BigInt(options.size))).toBe("not present");
     expect(walk(options, 0xffff_8000_0000_0000n)).toBe("not present");
   });
 
-  test("allows CPL 3 on request", () => {
+  test("makes pages accessible to privilege level 3 on request", () => {
     const options = { gpa: 0x8000, size: 2 ** 32, user: true };
     expect(walk(options, 0x1_2345n)).toEqual({ gpa: 0x1_2345n, flags: PAGE_WRITE | PAGE_USER });
   });
@@ -61,7 +61,7 @@ describe("identityMap", () => {
     expect(identityMap({ gpa: 0, size: 2 ** 32 }).length).toBe(6 * 4096);
   });
 
-  test("refuses unaligned tables and invalid sizes", () => {
+  test("rejects unaligned tables and invalid sizes", () => {
     expect(() => identityMap({ gpa: 0x8001, size: 1 })).toThrow(RangeError);
     expect(() => identityMap({ gpa: 0x8000, size: 0 })).toThrow("cannot map 0 bytes");
     expect(() => identityMap({ gpa: 0x8000, size: 2 ** 40 })).toThrow(RangeError);

@@ -19,8 +19,8 @@ function shown(name: ModeName, build: (g: GuestBuilder) => unknown): string {
   return listing(modes[name].bitness, code, regs.rip);
 }
 
-describe("guest", () => {
-  test("assembles an example program", () => {
+describe("the guest program", () => {
+  test("of the documentation is assembled", () => {
     const text = shown("long", (g) => g.cpuid(0x1).sync().setCr4(CR4_OSXSAVE).done());
     expect(text).toMatchInlineSnapshot(`
       "mov eax,1
@@ -77,7 +77,7 @@ describe("guest", () => {
     expect(text).toMatchSnapshot();
   });
 
-  test("is loaded into memory: the code at its entry, the inputs of cpuidAll in their table", () => {
+  test("is loaded into memory: its code at its entry, the inputs of cpuidAll() in their table", () => {
     const memory = new Uint8Array(MEMORY_SIZE);
     const inputs = [{ function: 0x8000_0001, index: 2 }];
     const program = guest("real", (g) => g.cpuidAll(inputs).cpuidAll([{ function: 7, index: 1 }]));
@@ -97,7 +97,7 @@ describe("guest", () => {
     expect(program.image().length).toBeGreaterThan(4);
   });
 
-  test("is not loaded into memory that is too small, and load() throws a RangeError", () => {
+  test("is not loaded into memory that is too small: load() throws a RangeError", () => {
     const program = guest("real", (g) => g.done());
     expect(() => program.load(new Uint8Array(4096))).toThrow(RangeError);
   });
@@ -115,11 +115,11 @@ describe("guest", () => {
       (g) => g.cpuidAll(Array(4097).fill({ function: 0, index: 0 })),
     ],
     ["65 KiB of code", "real", (g) => g.asm((a) => a.db(...Array(65 * 1024).fill(0x90)))],
-  ])("refuses %s", (_, name, build) => {
+  ])("cannot be built with %s", (_, name, build) => {
     expect(() => guest(name, build)).toThrow(RangeError);
   });
 
-  test("refuses nested attempts and a sync in an attempt", () => {
+  test("cannot contain attempts within an attempt, or a sync in an attempt", () => {
     expect(() => guest("long", (g) => g.attempt((a) => a.attempt((b) => b.ud2())))).toThrow(
       "another",
     );

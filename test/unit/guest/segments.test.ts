@@ -15,7 +15,7 @@ import {
   tssSegment,
 } from "../../../lib/guest/index.ts";
 
-describe("encodeDescriptor", () => {
+describe("encodeDescriptor()", () => {
   // Linux, arch/x86/include/asm/desc_defs.h: DESC_CODE32 0xc09b, DESC_DATA32 0xc093, DESC_CODE64 0xa09b.
   test.each<[string, Segment, bigint]>([
     ["32-bit code", codeSegment(8, 32), 0x00cf_9b00_0000_ffffn],
@@ -28,15 +28,15 @@ describe("encodeDescriptor", () => {
   });
 });
 
-describe("tables", () => {
-  test("a GDT has each descriptor at its selector, without the RPL", () => {
+describe("the tables of a guest's segments:", () => {
+  test("a GDT has each descriptor at the index of its selector", () => {
     const gdt = new BigUint64Array(
       encodeGdt([dataSegment(0x1b, 3), codeSegment(8, 64)], true).buffer,
     );
     expect([...gdt]).toEqual([0n, 0x00af_9b00_0000_ffffn, 0n, 0x00cf_f300_0000_ffffn]);
   });
 
-  test("a long mode TSS takes two slots", () => {
+  test("a TSS descriptor of long mode takes two GDT entries", () => {
     expect(encodeGdt([tssSegment(0x28, 0x3000, 0x68)], true).length).toBe(0x38);
     expect(encodeGdt([tssSegment(0x28, 0x3000, 0x68)], false).length).toBe(0x30);
   });
@@ -61,7 +61,7 @@ describe("tables", () => {
   });
 });
 
-test("a real mode segment is 64 KiB at 16 times its selector", () => {
+test("a real mode segment is 64 KiB, at 16 times its selector", () => {
   expect(realSegment(0x1000, "code")).toMatchObject({
     base: 0x1_0000n,
     limit: 0xffff,

@@ -23,7 +23,7 @@ function memoryWith(fill: (view: DataView) => void): Uint8Array {
   return memory;
 }
 
-describe("decodeUcall", () => {
+describe("decodeUcall()", () => {
   test("reads the values of a sync as u64", () => {
     const memory = memoryWith((view) => {
       view.setUint32(SYNC_COUNT_GPA, 2, true);
@@ -34,7 +34,7 @@ describe("decodeUcall", () => {
     expect(decodeUcall(memory, UCALL_SYNC)).toEqual(sync);
   });
 
-  test("reads results as u32, and from memory that is not an array", () => {
+  test("reads results as u32, also from memory that is not an array", () => {
     const memory = memoryWith((view) => {
       view.setUint32(RESULTS_COUNT_GPA, 1, true);
       view.setUint32(RESULTS_GPA, 0x8000_0000, true);
@@ -43,7 +43,7 @@ describe("decodeUcall", () => {
     expect(decodeUcall(readable, UCALL_RESULTS)).toEqual({ kind: "sync", values: [0x8000_0000n] });
   });
 
-  test("reads a fault", () => {
+  test("reads an exception's vector and registers", () => {
     const memory = memoryWith((view) => {
       for (const [i, value] of [14n, 2n, 0x1_0004n, 0x1234_5678_9000n].entries()) {
         view.setBigUint64(FAULT_GPA + i * 8, value, true);
@@ -59,11 +59,11 @@ describe("decodeUcall", () => {
     expect(decodeUcall(memory, UCALL_FAULT)).toEqual(fault);
   });
 
-  test("reads done", () => {
+  test("reads the end of a guest program", () => {
     expect(decodeUcall(new Uint8Array(0), UCALL_DONE)).toEqual({ kind: "done" });
   });
 
-  test("refuses an unknown code and a broken count", () => {
+  test("rejects an unknown code and a count that is too large", () => {
     const memory = memoryWith((view) => view.setUint32(SYNC_COUNT_GPA, 481, true));
     expect(() => decodeUcall(memory, 99)).toThrow("unknown ucall code 99");
     expect(() => decodeUcall(memory, UCALL_SYNC)).toThrow("the mailbox is broken");
@@ -76,15 +76,15 @@ test("only a write to the ucall port is a ucall", () => {
   expect(isUcall({ port: 0x3f8, direction: "out" })).toBe(false);
 });
 
-describe("decodeCpuid", () => {
-  test("pairs inputs with four values each", () => {
+describe("decodeCpuid()", () => {
+  test("pairs each input with four result values", () => {
     const inputs = [{ function: 0xd, index: 1 }];
     expect(decodeCpuid(inputs, [1n, 2n, 3n, 0xffff_ffffn])).toEqual([
       { function: 0xd, index: 1, eax: 1, ebx: 2, ecx: 3, edx: 0xffff_ffff },
     ]);
   });
 
-  test("refuses a wrong number of values", () => {
+  test("rejects a wrong number of values", () => {
     expect(() => decodeCpuid([], [1n])).toThrow("0 inputs of CPUID but 1 values");
   });
 });

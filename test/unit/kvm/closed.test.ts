@@ -136,7 +136,7 @@ const names = (handle: { readonly prototype: object }): readonly string[] =>
     .map(([name]) => name)
     .filter((name) => !SILENT.includes(name));
 
-describe("a closed handle", () => {
+describe("a method of a closed handle throws ERR_CLOSED:", () => {
   const refused = (target: Kvm | Vm | Vcpu, name: string): void => {
     const [, call] = membersOf(Object.getPrototypeOf(target) as object).find(
       ([member]) => member === name,
@@ -147,18 +147,18 @@ describe("a closed handle", () => {
     );
   };
 
-  test.for(names(Kvm))("is refused by Kvm.%s", (name, { kvm }) => refused(kvm, name));
-  test.for(names(Vm))("is refused by Vm.%s", (name, { vm }) => refused(vm, name));
-  test.for(names(Vcpu))("is refused by Vcpu.%s", (name, { vcpu }) => refused(vcpu, name));
+  test.for(names(Kvm))("Kvm.%s", (name, { kvm }) => refused(kvm, name));
+  test.for(names(Vm))("Vm.%s", (name, { vm }) => refused(vm, name));
+  test.for(names(Vcpu))("Vcpu.%s", (name, { vcpu }) => refused(vcpu, name));
 
-  test("is refused by ioctl", ({ vm }) => {
+  test("ioctl() of each class", ({ vm }) => {
     vm.close();
     expect(() => vm.ioctl(KVM_GET_REGS, new Uint8Array(144))).toThrow(
       new StateError("ERR_CLOSED", "vm"),
     );
   });
 
-  test("has many methods", () => {
+  test("the test calls many methods", () => {
     expect([Kvm, Vm, Vcpu].map((handle) => names(handle).length)).toEqual([
       expect.toSatisfy((count: number) => count >= 12),
       expect.toSatisfy((count: number) => count >= 48),

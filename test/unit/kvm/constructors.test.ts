@@ -46,13 +46,13 @@ const cases = [...classes]
   .filter(([name]) => !FREE.includes(name))
   .flatMap(([name, made]) => wrong.map(([what, args]) => [name, what, made, args] as const));
 
-test("the classes are found", () => {
+test("every exported class of a handle has a row in this test", () => {
   expect(classes.size).toBeGreaterThan(20);
   expect(FREE.filter((name) => !classes.has(name))).toEqual([]);
 });
 
-describe("new is rejected with a message that names the method to use", () => {
-  test.each(cases)("%s of %s", (name, _, made, args) => {
+describe("a handle's class cannot be constructed with new, and the message names the method to use", () => {
+  test.each(cases)("%s: %s", (name, _, made, args) => {
     expect(() => new made(...args)).toThrow(TypeError);
     expect(() => new made(...args)).toThrow(new RegExp(`^new ${name}\\(\\): `));
   });

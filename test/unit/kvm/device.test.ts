@@ -5,7 +5,7 @@ import { StateError } from "../../../lib/errors.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
 import { refusal, test } from "./on-device.ts";
 
-describe("/dev/kvm", () => {
+describe("the /dev/kvm handle", () => {
   test("has API version 12", ({ kvm }) => {
     expect(kvm.getApiVersion()).toBe(12);
   });
@@ -17,14 +17,14 @@ describe("/dev/kvm", () => {
     expect(kvm.checkExtension(0x7fff_ffff)).toBe(0);
   });
 
-  test("is not asked for a capability whose name is unknown", ({ kvm }) => {
+  test("issues no ioctl for a capability whose name is unknown", ({ kvm }) => {
     const wrong = "KVM_CAP_NO_SUCH" as "KVM_CAP_XCRS";
     expect(() => kvm.checkExtension(wrong)).toThrow(
       new TypeError('unknown capability "KVM_CAP_NO_SUCH"'),
     );
   });
 
-  test("returns the size of a vCPU's mapping, a multiple of the page size", ({ kvm }) => {
+  test("returns the size of a vCPU's mapping, which is a multiple of the page size", ({ kvm }) => {
     const size = kvm.getVcpuMmapSize();
     expect([size > 0, size % 4096]).toEqual([true, 0]);
   });
@@ -50,13 +50,15 @@ describe("/dev/kvm", () => {
     expect(msrs.length).toBeGreaterThan(0);
   });
 
-  test("reads every feature MSR that it lists, and stops at one it does not know", ({ kvm }) => {
+  test("reads every feature MSR that KVM lists, and stops at one that KVM does not know", ({
+    kvm,
+  }) => {
     const features = kvm.getMsrFeatureIndexList();
     expect(kvm.getMsrs(features).map(({ index }) => index)).toEqual(features);
     expect(kvm.getMsrs([0xdead_beef, ...features])).toEqual([]);
   });
 
-  test("refuses an unknown type of VM", ({ kvm }) => {
+  test("rejects an unknown type of VM", ({ kvm }) => {
     expect(refusal(() => kvm.createVm(0x7fff_ffff))).toMatchObject({
       call: "KVM_CREATE_VM",
       code: "EINVAL",
@@ -65,12 +67,12 @@ describe("/dev/kvm", () => {
     });
   });
 
-  test("refuses a vCPU's ioctl", ({ kvm }) => {
+  test("rejects an ioctl of a vCPU", ({ kvm }) => {
     const regs = new Uint8Array(144);
     expect(refusal(() => kvm.ioctl(KVM_GET_REGS, regs))).toMatchObject({ code: "EINVAL" });
   });
 
-  test("gives no permission for an XSAVE component that is not dynamic", () => {
+  test("rejects a permission request for an XSAVE component that is not dynamic", () => {
     expect(refusal(() => Kvm.reqXcompGuestPerm(2))).toMatchObject({
       call: "arch_prctl",
       object: "process",
@@ -79,13 +81,13 @@ describe("/dev/kvm", () => {
   });
 });
 
-describe("a VM", () => {
+describe("a VM handle", () => {
   test("has capabilities of its own", ({ vm }) => {
     expect(vm.checkExtension("KVM_CAP_NR_MEMSLOTS")).toBeGreaterThan(0);
     expect(vm.checkExtension(0x7fff_ffff)).toBe(0);
   });
 
-  test("switches on a capability and refuses an unknown one", ({ vm }) => {
+  test("enables a capability, and rejects an unknown one", ({ vm }) => {
     vm.enableCap({ cap: "KVM_CAP_EXCEPTION_PAYLOAD", args: [1n] });
     expect(refusal(() => vm.enableCap({ cap: 0x7fff_ffff }))).toMatchObject({
       call: "KVM_ENABLE_CAP",
@@ -95,7 +97,7 @@ describe("a VM", () => {
     });
   });
 
-  test("makes a vCPU once for each id", ({ vm }) => {
+  test("creates one vCPU for each id", ({ vm }) => {
     vm.createVcpu(1).close();
     expect(refusal(() => vm.createVcpu(1))).toMatchObject({
       call: "KVM_CREATE_VCPU",
@@ -106,7 +108,7 @@ describe("a VM", () => {
     expect(refusal(() => vm.createVcpu(0xffff_ffff)).code).toBe("EINVAL");
   });
 
-  test("makes its interrupt controllers once", ({ vm }) => {
+  test("creates its interrupt controllers once", ({ vm }) => {
     vm.createIrqchip();
     expect(refusal(() => vm.createIrqchip())).toMatchObject({
       call: "KVM_CREATE_IRQCHIP",
@@ -115,12 +117,12 @@ describe("a VM", () => {
     });
   });
 
-  test("makes no interrupt controllers after a vCPU", ({ vm, vcpu }) => {
+  test("rejects the creation of interrupt controllers after a vCPU", ({ vm, vcpu }) => {
     expect(vcpu.id).toBe(0);
     expect(refusal(() => vm.createIrqchip()).code).toBe("EINVAL");
   });
 
-  test("raises and lowers an interrupt line, if it has controllers", ({ vm }) => {
+  test("raises and lowers an interrupt line if it has interrupt controllers", ({ vm }) => {
     expect(refusal(() => vm.irqLine(4, 1))).toMatchObject({
       call: "KVM_IRQ_LINE",
       code: "ENXIO",
@@ -131,12 +133,12 @@ describe("a VM", () => {
     expect(() => vm.irqLine(4, 0)).not.toThrow();
   });
 
-  test("takes an address for KVM's own pages, where it has such", ({ vm }) => {
+  test("accepts an address for KVM's own pages, on a host that needs them", ({ vm }) => {
     expect(() => vm.setTssAddr(0xfffb_d000)).not.toThrow();
     expect(() => vm.setIdentityMapAddr(0xfffb_c000n)).not.toThrow();
   });
 
-  test("takes no identity map after a vCPU", ({ vm, vcpu }) => {
+  test("rejects an identity map address after a vCPU", ({ vm, vcpu }) => {
     expect(vcpu.id).toBe(0);
     expect(refusal(() => vm.setIdentityMapAddr(0xfffb_c000n))).toMatchObject({
       call: "KVM_SET_IDENTITY_MAP_ADDR",
@@ -145,7 +147,7 @@ describe("a VM", () => {
     });
   });
 
-  test("opens no descriptor that a method should own", ({ vm }) => {
+  test("rejects ioctl() for a request that creates a descriptor", ({ vm }) => {
     expect(() => vm.ioctl(KVM_CREATE_VCPU, 3)).toThrow(
       "KVM_CREATE_VCPU opens a descriptor: use the method that returns its handle",
     );
@@ -153,7 +155,7 @@ describe("a VM", () => {
 });
 
 describe("a memory slot", () => {
-  test("refuses to overlap another", ({ vm, memory }) => {
+  test("that overlaps another one is rejected", ({ vm, memory }) => {
     vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory });
     const overlap = { slot: 1, guestPhysAddr: 0x3000n, memory };
     expect(refusal(() => vm.setUserMemoryRegion(overlap))).toMatchObject({
@@ -168,20 +170,23 @@ describe("a memory slot", () => {
     ["address", { guestPhysAddr: 0x800n }],
     ["size", { memorySize: 0x800n }],
     ["offset", { memorySize: 0x1000n, memoryOffset: 0x800 }],
-  ] as const)("refuses an %s that is not whole pages", ([, wrong], { vm, memory }) => {
-    const region = { slot: 0, guestPhysAddr: 0n, memory, ...wrong };
-    expect(refusal(() => vm.setUserMemoryRegion(region))).toMatchObject({
-      call: "KVM_SET_USER_MEMORY_REGION",
-      code: "EINVAL",
-    });
-  });
+  ] as const)(
+    "with an %s that is not a multiple of the page size is rejected",
+    ([, wrong], { vm, memory }) => {
+      const region = { slot: 0, guestPhysAddr: 0n, memory, ...wrong };
+      expect(refusal(() => vm.setUserMemoryRegion(region))).toMatchObject({
+        call: "KVM_SET_USER_MEMORY_REGION",
+        code: "EINVAL",
+      });
+    },
+  );
 
-  test("refuses a number that is too large", ({ vm, memory }) => {
+  test("with a number above KVM's maximum is rejected", ({ vm, memory }) => {
     const far = { slot: 0xffff, guestPhysAddr: 0n, memory };
     expect(refusal(() => vm.setUserMemoryRegion(far)).code).toBe("EINVAL");
   });
 
-  test("does not reach beyond its memory", ({ vm, memory }) => {
+  test("that reaches beyond its memory is rejected", ({ vm, memory }) => {
     const beyond = {
       slot: 0,
       guestPhysAddr: 0n,
@@ -194,7 +199,7 @@ describe("a memory slot", () => {
     );
   });
 
-  test("may be deleted, moved away from, and made again elsewhere", ({ vm, memory }) => {
+  test("may be deleted, moved, and created again at another address", ({ vm, memory }) => {
     vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory });
     vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memorySize: 0n });
     expect(() => vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: 0x1000n, memory })).not.toThrow();
@@ -205,14 +210,14 @@ describe("a memory slot", () => {
     expect(refusal(() => vm.setUserMemoryRegion(nothing)).code).toBe("EINVAL");
   });
 
-  test("needs memory that is open", ({ vm, memory }) => {
+  test("of closed memory is rejected", ({ vm, memory }) => {
     memory.close();
     expect(() => vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0n, memory })).toThrow(
       new StateError("ERR_CLOSED", "guest memory"),
     );
   });
 
-  test("shows part of its memory", ({ vm, memory }) => {
+  test("may map a part of its memory", ({ vm, memory }) => {
     const half = { memorySize: 0x2000n, memoryOffset: 0x2000 };
     const region = { slot: 0, guestPhysAddr: 0n, memory, ...half };
     expect(() => vm.setUserMemoryRegion(region)).not.toThrow();

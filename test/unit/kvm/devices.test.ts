@@ -45,20 +45,22 @@ const ACKNOWLEDGES = guest("real", (g) =>
   }),
 );
 
-describe("KVM_GET_TSC_KHZ returns an int", () => {
-  test("whose highest bit is part of the frequency", ({ vcpu }) => {
+describe("KVM_GET_TSC_KHZ, which returns an int,", () => {
+  test("returns a frequency whose highest bit is set", ({ vcpu }) => {
     vcpu.setTscKhz(0x8000_0000);
     expect(vcpu.getTscKhz()).toBe(0x8000_0000);
   });
 
-  test("with the value of an errno for the highest frequencies, and is not retried", ({ vcpu }) => {
+  test("returns the highest frequencies although they equal a negative errno, and is not retried", ({
+    vcpu,
+  }) => {
     vcpu.setTscKhz(0xffff_fffc);
     expect(refusal(() => vcpu.getTscKhz())).toMatchObject({ code: "EINTR" });
   });
 });
 
 describe("an eventfd", () => {
-  test("adds up writes until it is read", () => {
+  test("adds up written values until it is read", () => {
     using event = EventFd.create(2);
     event.write();
     event.write(4n);
@@ -73,7 +75,7 @@ describe("an eventfd", () => {
     expect(event.read()).toBe(2n);
   });
 
-  test("is signalled by one value alone with datamatch", ({ box }) => {
+  test("with datamatch is signalled only by that value", ({ box }) => {
     const { vm, vcpu } = box((g) => g.outb(0x80, 1).outb(0x80, 2).hlt());
     using event = EventFd.create();
     const flags = KVM_IOEVENTFD_FLAG_PIO;
@@ -91,7 +93,7 @@ describe("an eventfd", () => {
     expect(await wait).toBe(2n);
   });
 
-  test("that a guest has filled up wakes its waiter, and can be signalled again", async ({
+  test("whose counter a guest has filled resolves wait(), and can be signalled again", async ({
     box,
   }) => {
     const { vm, vcpu } = box((g) =>
@@ -107,7 +109,9 @@ describe("an eventfd", () => {
     expect(await next).toBe(1n);
   });
 
-  test("raises its interrupt when it is signalled, and is connected once", async ({ vm }) => {
+  test("raises its interrupt when it is signalled, and can be assigned only once", async ({
+    vm,
+  }) => {
     vm.createIrqchip();
     using event = EventFd.create();
     vm.irqfd({ fd: event, gsi: 5 });
@@ -118,7 +122,7 @@ describe("an eventfd", () => {
     expect(event.read()).toBe(0n);
   });
 
-  test("wakes its waiter when a guest has acknowledged its interrupt", async ({ kvm }) => {
+  test("resolves wait() when a guest has acknowledged the interrupt", async ({ kvm }) => {
     using box = new Sandbox(kvm, { program: ACKNOWLEDGES, prepare: (vm) => vm.createIrqchip() });
     const { vm, vcpu } = box;
     const sregs = vcpu.getSregs();
@@ -138,8 +142,8 @@ describe("an eventfd", () => {
   });
 });
 
-describe("a device", () => {
-  test("that KVM supports can be created, or only tested", ({ vm }) => {
+describe("a KVM device", () => {
+  test("of a supported type can be created, or only tested for", ({ vm }) => {
     expect(vm.createDevice(KVM_DEV_TYPE_VFIO, 1)).toBeUndefined();
     using device = vm.createDevice(KVM_DEV_TYPE_VFIO);
     expect(device.type).toBe(KVM_DEV_TYPE_VFIO);
@@ -148,8 +152,8 @@ describe("a device", () => {
   });
 });
 
-describe("statistics", () => {
-  test("of a vCPU count its exits, and can be read when it is closed", ({ box }) => {
+describe("the statistics of KVM", () => {
+  test("of a vCPU count its exits, and can be read after the vCPU was closed", ({ box }) => {
     const { vcpu } = box((g) => g.outb(0x80, 1).outb(0x80, 2).hlt());
     using stats = vcpu.getStatsFd();
     const exits = (): bigint => stats.read().get("exits")?.[0] ?? -1n;
@@ -161,7 +165,7 @@ describe("statistics", () => {
     expect(exits()).toBeGreaterThan(before);
   });
 
-  test("have the id of their object, and describe each value", ({ vm }) => {
+  test("have the id of their object, and a description of each value", ({ vm }) => {
     using stats = vm.getStatsFd();
     expect(stats.id).toMatch(/^kvm-\d+$/);
     const names = stats.descriptors().map(({ name }) => name);
@@ -173,7 +177,7 @@ describe("statistics", () => {
   });
 });
 
-describe("registers by id", () => {
+describe("the registers of KVM_GET_ONE_REG", () => {
   test("are listed, read and written if KVM supports them", ({ kvm, vcpu, skip }) => {
     skip(kvm.checkExtension("KVM_CAP_ONE_REG") === 0, "no KVM_CAP_ONE_REG here");
     vcpu.setOneReg(KVM_X86_REG_MSR(STAR), 0x0023_0010_0000_0000n);
@@ -200,7 +204,7 @@ describe("an MSR filter", () => {
 });
 
 describe("a dirty log", () => {
-  test("has the pages that the guest wrote to, once", ({ box }) => {
+  test("lists the pages that the guest wrote to, once", ({ box }) => {
     const { vm, vcpu, memory } = box((g) => g.write(0x9_3000, 0x5a, 8).done());
     const slot = { slot: 0, guestPhysAddr: 0n, memory };
     vm.setUserMemoryRegion({ ...slot, flags: KVM_MEM_LOG_DIRTY_PAGES });
@@ -213,7 +217,7 @@ describe("a dirty log", () => {
 });
 
 describe("a dirty ring", () => {
-  test("has the pages that the guest wrote to, until they are reset", ({ kvm, skip }) => {
+  test("lists the pages that the guest wrote to, until they are reset", ({ kvm, skip }) => {
     skip(kvm.checkExtension("KVM_CAP_DIRTY_LOG_RING") === 0, "no KVM_CAP_DIRTY_LOG_RING here");
     using box = new Sandbox(kvm, {
       cpuid: fromSupported(kvm.getSupportedCpuid()),
@@ -233,7 +237,7 @@ describe("a dirty ring", () => {
   });
 });
 
-describe("coalesced writes", () => {
+describe("writes to a coalesced zone", () => {
   test("cause no exits, and are drained in order", ({ box }) => {
     const { vm, vcpu } = box((g) =>
       g
@@ -256,7 +260,7 @@ describe("coalesced writes", () => {
 });
 
 describe("a guest_memfd", () => {
-  test("that may be mapped is guest memory", ({ vm, skip }) => {
+  test("that may be mapped is used as guest memory", ({ vm, skip }) => {
     const has = vm.checkExtension("KVM_CAP_GUEST_MEMFD_FLAGS");
     const flags = BigInt(GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
     skip((BigInt(has) & flags) !== flags, "guest_memfds cannot be mapped here");
@@ -327,7 +331,7 @@ describe("an attribute of a vCPU", () => {
   });
 });
 
-describe("state of varying size", () => {
+describe("vCPU state of variable size", () => {
   test("is read completely and can be written again", ({ vcpu }) => {
     const xsave = vcpu.getXsave2();
     expect(xsave.length).toBeGreaterThanOrEqual(4096);
@@ -335,7 +339,7 @@ describe("state of varying size", () => {
     expect(vcpu.getXsave2()).toEqual(xsave);
   });
 
-  test("with a size that reaches past its bytes is EFAULT", ({ vcpu, vm, skip }) => {
+  test("whose size field is larger than its bytes fails with EFAULT", ({ vcpu, vm, skip }) => {
     skip(vm.checkExtension("KVM_CAP_NESTED_STATE") === 0, "no KVM_CAP_NESTED_STATE here");
     const state = vcpu.getNestedState();
     vcpu.setNestedState(state);
@@ -345,8 +349,8 @@ describe("state of varying size", () => {
   });
 });
 
-describe("a capability", () => {
-  test("accepts its argument by name", ({ vm }) => {
+describe("enableCap()", () => {
+  test("accepts the arguments of a capability by name", ({ vm }) => {
     const most = vm.checkExtension("KVM_CAP_MAX_VCPU_ID");
     vm.enableCap({ cap: "KVM_CAP_MAX_VCPU_ID", maxVcpuId: 8 });
     expect(refusal(() => vm.createVcpu(8)).code).toBe("EINVAL");
@@ -354,8 +358,8 @@ describe("a capability", () => {
   });
 });
 
-describe("a signal mask", () => {
-  test("is set, and removed again", ({ vcpu }) => {
+describe("the signal mask of KVM_RUN", () => {
+  test("can be set, and removed again", ({ vcpu }) => {
     vcpu.setSignalMask([10, 64]);
     vcpu.setSignalMask();
     expect(() => vcpu.setSignalMask([65])).toThrow("there is no signal 65");

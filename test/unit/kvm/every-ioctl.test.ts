@@ -13,16 +13,16 @@ import { type Answer, isKernels, methodOf, PROGRAM, readRows } from "./every-ioc
 const rows = readRows();
 const CLASSES = { sys: Kvm, vm: Vm, vcpu: Vcpu, dev: Device };
 
-describe("a public method", () => {
-  test.each(rows)("for $ioctl on $fd is called as the ioctl", ({ ioctl, fd }) => {
+describe("each pair of an ioctl and a descriptor has a public method:", () => {
+  test.each(rows)("the one for $ioctl on $fd issues the ioctl", ({ ioctl, fd }) => {
     expect(CLASSES[fd].prototype).toHaveProperty(methodOf(ioctl), expect.any(Function));
   });
 
-  test("is there for 119 rows", () => {
+  test("119 rows have one", () => {
     expect(rows).toHaveLength(119);
   });
 
-  test("is called by the program for each row", () => {
+  test("the test's program calls the method of each row", () => {
     const program = readFileSync(PROGRAM, "utf8");
     const called = Array.from(
       program.matchAll(/^ {2}"(KVM_\w+ \w+)": \(\) =>/gm),
@@ -32,7 +32,7 @@ describe("a public method", () => {
   });
 });
 
-test("the kernel answers every call on this host", async ({ skip }) => {
+test("the kernel of this host answers every ioctl of the table", async ({ skip }) => {
   skip(!existsSync(defaultDevice()), `there is no ${defaultDevice()}`);
   skip(!existsSync(join(import.meta.dirname, "../../../dist/index.js")), "dist/ is not built");
   const { stdout } = await promisify(execFile)(process.execPath, [PROGRAM]);

@@ -116,13 +116,16 @@ function askedByMsrs({ kernel, vcpu }: Machine): Set<string> {
   return new Set(kernel.asked);
 }
 
-test.each([0, 1])("a reason uses only ioctls without side effects, if KVM returns %i", (answer) => {
-  const from = machine(answer);
-  const asked = new Set([...askedByAll(from), ...askedByMsrs(from)]);
-  expect(Array.from(asked).filter((name) => !(name in EVIDENCE_IOCTLS))).toEqual([]);
-});
+test.each([0, 1])(
+  "if KVM returns errno %i, the reason is found with ioctls that have no side effects",
+  (answer) => {
+    const from = machine(answer);
+    const asked = new Set([...askedByAll(from), ...askedByMsrs(from)]);
+    expect(Array.from(asked).filter((name) => !(name in EVIDENCE_IOCTLS))).toEqual([]);
+  },
+);
 
-test("a reason uses each ioctl of the list without side effects", () => {
+test("each ioctl that collects evidence for a reason is on the list of ioctls without side effects", () => {
   const [none, one] = [machine(0), machine(1)];
   const asked = [none, one].flatMap((from) => [...askedByAll(from), ...askedByMsrs(from)]);
   expect(new Set(asked)).toEqual(new Set(Object.keys(EVIDENCE_IOCTLS)));
@@ -132,7 +135,7 @@ const SREGS = IOCTLS.find(({ name }) => name === "KVM_SET_SREGS") as Ioctl;
 const MCE = IOCTLS.find(({ name }) => name === "KVM_X86_SETUP_MCE") as Ioctl;
 const bad = ({ size }: Ioctl): Uint8Array => new Uint8Array(size).fill(255);
 
-test("a rejected call makes no further ioctl if the handle, the VM or the Kvm does not explain errors", () => {
+test("a failed call is not followed by other ioctls if explain is false on the handle, the VM or the Kvm", () => {
   for (const level of ["vcpu", "vm", "sys"] as const) {
     const from = machine(1);
     expect(askedAfter(from, from.vcpu, MCE, "EINVAL", bad(MCE))).not.toEqual([]);
@@ -143,7 +146,7 @@ test("a rejected call makes no further ioctl if the handle, the VM or the Kvm do
   }
 });
 
-test("a failed call with explain: false makes no ioctl, and has no reason", () => {
+test("a failed call with explain: false issues no further ioctl, and its error has no reason", () => {
   const { kernel, vcpu } = machine(1);
   const set = IOCTLS.find(({ name }) => name === "KVM_SET_CPUID2") as Ioctl;
   kernel.refuses = [set.request, errnoOf("E2BIG")];
@@ -153,7 +156,7 @@ test("a failed call with explain: false makes no ioctl, and has no reason", () =
   expect(kernel.asked).toEqual(["KVM_SET_CPUID2", "KVM_SET_CPUID2"]);
 });
 
-test("NODE_KVM_EXPLAIN=0 explains nothing in the process", () => {
+test("with NODE_KVM_EXPLAIN=0, no error of the process has a reason", () => {
   const from = machine(1);
   process.env["NODE_KVM_EXPLAIN"] = "0";
   try {
@@ -167,7 +170,7 @@ test("NODE_KVM_EXPLAIN=0 explains nothing in the process", () => {
   expect(() => Kvm.open("/nowhere", { explain: false })).toThrow(/ENOENT$/);
 });
 
-test("KVM_GET_SUPPORTED_CPUID is asked once for all refusals of a KVM", () => {
+test("KVM_GET_SUPPORTED_CPUID is called once for all failures of one Kvm object", () => {
   const from = machine(0);
   const count = (): number =>
     askedAfter(from, from.vcpu, SREGS, "EINVAL", bad(SREGS)).filter(
@@ -176,7 +179,7 @@ test("KVM_GET_SUPPORTED_CPUID is asked once for all refusals of a KVM", () => {
   expect([count(), count(), count()]).toEqual([1, 0, 0]);
 });
 
-test("the table of a refused KVM_SET_CPUID2 is compared with the one that KVM accepted, in either form", () => {
+test("the reason of a refused KVM_SET_CPUID2 compares the table with the one that KVM accepted, in either form", () => {
   const { kernel, vcpu } = machine(0);
   const set = IOCTLS.find(({ name }) => name === "KVM_SET_CPUID2") as Ioctl;
   const refuse = (): void => {
@@ -194,7 +197,7 @@ test("the table of a refused KVM_SET_CPUID2 is compared with the one that KVM ac
   expect(kernel.asked).not.toContain("KVM_GET_CPUID2");
 });
 
-test("the table of a refused KVM_SET_CPUID2 is compared with the one that the program has read since", () => {
+test("the reason of a refused KVM_SET_CPUID2 compares the table with one that getCpuid2() has returned since", () => {
   const { kernel, vcpu } = machine(0);
   const [set, get] = ["KVM_SET_CPUID2", "KVM_GET_CPUID2"].map(
     (wanted) => IOCTLS.find(({ name }) => name === wanted) as Ioctl,
@@ -211,7 +214,7 @@ test("the table of a refused KVM_SET_CPUID2 is compared with the one that the pr
   );
 });
 
-test("an eventfd of another VM is distinguished from one that this VM has", () => {
+test("the reason of a refused KVM_IRQFD distinguishes an eventfd of another VM from one of this VM", () => {
   const [a, b] = [machine(0), machine(0)];
   const irqfd = IOCTLS.find(({ name }) => name === "KVM_IRQFD") as Ioctl;
   using fd = EventFd.create();
@@ -224,7 +227,7 @@ test("an eventfd of another VM is distinguished from one that this VM has", () =
   expect(() => b.vm.irqfd({ fd, gsi: 2 })).toThrow(/either another process or device/);
 });
 
-test("a slot over the APIC's page is distinguished from an id that is used", () => {
+test("the reason of EEXIST distinguishes a slot over the APIC's page from a vCPU id that is used", () => {
   const { kernel, vm } = machine(0);
   const create = IOCTLS.find(({ name }) => name === "KVM_CREATE_VCPU") as Ioctl;
   kernel.refuses = [create.request, errnoOf("EEXIST")];

@@ -37,8 +37,8 @@ function aborting(): { readonly signal: AbortSignal; readonly reason: Error; abo
   return { signal: controller.signal, reason, abort: () => controller.abort(reason) };
 }
 
-describe("a wait", () => {
-  test("gives a counter above zero at once, and resets it", async () => {
+describe("wait() of an eventfd", () => {
+  test("resolves at once if the counter is above zero, and resets the counter", async () => {
     const event = eventfd(3);
     const came = collect(event.wait());
     await Promise.resolve().then(() => undefined);
@@ -56,7 +56,7 @@ describe("a wait", () => {
     expect(event.read()).toBe(0n);
   });
 
-  test("returns the sum of all writes before its turn of the loop", async () => {
+  test("returns the sum of all values that were written before the event loop's turn", async () => {
     const event = eventfd();
     const wait = event.wait();
     event.write(1n);
@@ -64,14 +64,14 @@ describe("a wait", () => {
     expect(await wait).toBe(3n);
   });
 
-  test("gives all 64 bits", async () => {
+  test("returns all 64 bits of the counter", async () => {
     const event = eventfd();
     const wait = event.wait();
     event.write(2n ** 64n - 2n);
     expect(await wait).toBe(2n ** 64n - 2n);
   });
 
-  test("continues when the counter was read after the loop has polled it", async () => {
+  test("continues to wait if another reader has read the counter after the event loop polled it", async () => {
     const [first, event] = [eventfd(), eventfd()];
     const taken = first.wait().then(() => event.read());
     const came = collect(event.wait());
@@ -85,7 +85,7 @@ describe("a wait", () => {
     await expect.poll(() => came).toEqual([[0, 2n]]);
   });
 
-  test("can be repeated", async () => {
+  test("can be called again after it resolved", async () => {
     const event = eventfd();
     for (let i = 1n; i <= 100n; i += 1n) {
       const wait = event.wait();
@@ -94,7 +94,7 @@ describe("a wait", () => {
     }
   });
 
-  test("does not change the counter after it has resolved", async () => {
+  test("does not read the counter again after it resolved", async () => {
     const event = eventfd();
     const wait = event.wait();
     event.write();
@@ -105,8 +105,8 @@ describe("a wait", () => {
   });
 });
 
-describe("several waits", () => {
-  test("resolve in the order of the calls, one per signal", async () => {
+describe("several calls of wait() of an eventfd", () => {
+  test("resolve in the order of the calls, one for each signal", async () => {
     const event = eventfd();
     const came = collect(event.wait(), event.wait(), event.wait());
     for (let i = 1n; i <= 3n; i += 1n) {
@@ -120,7 +120,7 @@ describe("several waits", () => {
     ]);
   });
 
-  test("are not overtaken by a later one that starts while the counter is above zero", async () => {
+  test("are not overtaken by a later call while the counter is above zero", async () => {
     const event = eventfd();
     const first = event.wait();
     event.write(4n);
@@ -130,7 +130,7 @@ describe("several waits", () => {
     await expect.poll(() => came.at(1)).toEqual([1, 5n]);
   });
 
-  test("keep their order if one in the middle is aborted", async () => {
+  test("keep their order if a middle one is aborted", async () => {
     const event = eventfd();
     const { signal, reason, abort } = aborting();
     const came = collect(event.wait(), event.wait({ signal }), event.wait());
@@ -146,7 +146,7 @@ describe("several waits", () => {
     ]);
   });
 
-  test("are queued per eventfd", async () => {
+  test("have a queue for each eventfd", async () => {
     const [a, b] = [eventfd(), eventfd()];
     const came = collect(a.wait(), b.wait());
     b.write(2n);
@@ -156,8 +156,8 @@ describe("several waits", () => {
   });
 });
 
-describe("aborting", () => {
-  test("rejects a wait with the signal's reason", async () => {
+describe("an AbortSignal of wait()", () => {
+  test("rejects the wait with the signal's reason", async () => {
     const event = eventfd();
     const { signal, reason, abort } = aborting();
     const wait = event.wait({ signal });
@@ -176,7 +176,7 @@ describe("aborting", () => {
     expect(event.read()).toBe(6n);
   });
 
-  test("before the wait rejects it, although the counter is above zero", async () => {
+  test("that is aborted before the call rejects it, although the counter is above zero", async () => {
     const event = eventfd(3);
     const { signal, reason, abort } = aborting();
     abort();
@@ -184,7 +184,7 @@ describe("aborting", () => {
     expect(event.read()).toBe(3n);
   });
 
-  test("after the wait does nothing", async () => {
+  test("that is aborted after the wait has no effect", async () => {
     const event = eventfd();
     const { signal, abort } = aborting();
     const came = collect(event.wait({ signal }), event.wait());
@@ -195,7 +195,7 @@ describe("aborting", () => {
     expect(came).toEqual([[0, 1n]]);
   });
 
-  test("leaves no listener after the wait, in whatever way it ended", async () => {
+  test("has no listener left after the wait, however it ended", async () => {
     const event = eventfd();
     const { signal } = aborting();
     const listeners = new Set<unknown>();
@@ -214,8 +214,8 @@ describe("aborting", () => {
   });
 });
 
-describe("closing", () => {
-  test("rejects all waits, in their order", async () => {
+describe("closing an eventfd", () => {
+  test("rejects all waits in their order", async () => {
     const event = eventfd();
     const came = collect(event.wait(), event.wait());
     event.close();
@@ -226,7 +226,7 @@ describe("closing", () => {
     ]);
   });
 
-  test("rejects a wait that was signalled and not served yet", async () => {
+  test("rejects a wait whose signal has not been handled yet", async () => {
     const event = eventfd();
     const wait = event.wait();
     event.write();
@@ -234,13 +234,13 @@ describe("closing", () => {
     await expect(wait).rejects.toThrow(CLOSED);
   });
 
-  test("rejects a later wait", async () => {
+  test("rejects a later call of wait()", async () => {
     const event = eventfd(1);
     event.close();
     await expect(event.wait()).rejects.toThrow(CLOSED);
   });
 
-  test("twice rejects once", async () => {
+  test("twice rejects each wait once", async () => {
     const event = eventfd();
     const wait = event.wait();
     event.close();
@@ -248,7 +248,7 @@ describe("closing", () => {
     await expect(wait).rejects.toThrow(CLOSED);
   });
 
-  test("at the end of a block ends its waits", async () => {
+  test("at the end of a using block rejects its waits", async () => {
     let wait: Promise<bigint>;
     {
       using event = EventFd.create();
@@ -257,7 +257,7 @@ describe("closing", () => {
     await expect(wait).rejects.toThrow(CLOSED);
   });
 
-  test("by the code of one wait ends the later waits", async () => {
+  test("in the callback of one wait rejects the later ones", async () => {
     const event = eventfd();
     const first = event.wait().then((count) => {
       event.close();
@@ -275,8 +275,8 @@ describe("closing", () => {
   });
 });
 
-describe("signals", () => {
-  test("are returned one after the other, the current counter first", async () => {
+describe("signals() of an eventfd", () => {
+  test("returns one counter value after the other, beginning with the current one", async () => {
     const event = eventfd(3);
     const counts: bigint[] = [];
     for await (const count of event.signals()) {
@@ -287,7 +287,7 @@ describe("signals", () => {
     expect(counts).toEqual([3n, 1n, 2n, 3n]);
   });
 
-  test("that arrive while one is handled are added up", async () => {
+  test("adds up values that are written while one is handled", async () => {
     const event = eventfd(1);
     const signals = event.signals();
     expect(await signals.next()).toEqual({ done: false, value: 1n });
@@ -297,7 +297,7 @@ describe("signals", () => {
     expect(await signals.next()).toEqual({ done: false, value: 5n });
   });
 
-  test("end when they are aborted", async () => {
+  test("ends when its AbortSignal is aborted", async () => {
     const event = eventfd();
     const { signal, abort } = aborting();
     const next = event.signals({ signal }).next();
@@ -305,7 +305,7 @@ describe("signals", () => {
     expect(await next).toEqual({ done: true, value: undefined });
   });
 
-  test("end when they are aborted while one is handled", async () => {
+  test("ends when its AbortSignal is aborted while a value is handled", async () => {
     const event = eventfd(1);
     const { signal, abort } = aborting();
     const counts: bigint[] = [];
@@ -316,14 +316,14 @@ describe("signals", () => {
     expect(counts).toEqual([1n]);
   });
 
-  test("end when the eventfd is closed", async () => {
+  test("ends when the eventfd is closed", async () => {
     const event = eventfd();
     const next = event.signals().next();
     event.close();
     expect(await next).toEqual({ done: true, value: undefined });
   });
 
-  test("end when the eventfd is closed while one is handled, or before", async () => {
+  test("ends when the eventfd has already been closed, or is closed while a value is handled", async () => {
     const event = eventfd(1);
     const counts: bigint[] = [];
     for await (const count of event.signals()) {
@@ -334,7 +334,7 @@ describe("signals", () => {
     expect(await event.signals().next()).toEqual({ done: true, value: undefined });
   });
 
-  test("share the queue with waits", async () => {
+  test("shares one queue with wait()", async () => {
     const event = eventfd();
     const signals = event.signals();
     const next = signals.next().then(({ value }) => value ?? -1n);
@@ -346,7 +346,7 @@ describe("signals", () => {
     await expect.poll(() => came.at(1)).toEqual([1, 2n]);
   });
 
-  test("do not change the counter between two steps", async () => {
+  test("does not read the counter between two steps", async () => {
     const event = eventfd(1);
     const signals = event.signals();
     await signals.next();

@@ -4,18 +4,18 @@ import { expect, test, vi } from "vitest";
 import { kernelRelease, vendorModule } from "../../../lib/kvm/host.ts";
 import { defaultDevice } from "../../../lib/kvm/kvm.ts";
 
-test("the kernel's release is the one of /proc", () => {
+test("Host's kernel release equals /proc/sys/kernel/osrelease", () => {
   expect(kernelRelease()).toBe(readFileSync("/proc/sys/kernel/osrelease", "utf8").trim());
 });
 
-test("a vendor module is named exactly where one is loaded", () => {
+test("Host names a vendor module if one is loaded, and none otherwise", () => {
   const loaded = ["kvm_intel", "kvm_amd", "kvm_pvm"].filter((name) =>
     existsSync(`/sys/module/${name}`),
   );
   expect(vendorModule()).toBe(loaded[0]);
 });
 
-test("the device is /dev/kvm unless NODE_KVM_DEVICE names another", () => {
+test("the path of the device is /dev/kvm unless NODE_KVM_DEVICE names another", () => {
   vi.stubEnv("NODE_KVM_DEVICE", undefined);
   expect(defaultDevice()).toBe("/dev/kvm");
   vi.stubEnv("NODE_KVM_DEVICE", "/dev/kvm-other");

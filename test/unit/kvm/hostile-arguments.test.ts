@@ -151,7 +151,7 @@ async function failure(call: Call, args: readonly unknown[]): Promise<string | u
   }
 }
 
-test("no call fails with an error of V8's own", async () => {
+test("no public method fails with an error of V8 itself for a wrong argument", async () => {
   const unworded: string[] = [];
   for (const [name, make] of calls()) {
     for (const [kind, value] of HOSTILE) {
@@ -170,12 +170,12 @@ test("no call fails with an error of V8's own", async () => {
   expect(unworded).toEqual([]);
 });
 
-test("the sweep finds an error of V8", async () => {
+test("the sweep over wrong arguments detects an error of V8", async () => {
   const careless: Call = (value) => (value as { name: string }).name;
   expect(await failure(careless, [null])).toMatch(OF_V8);
 });
 
-test("every exception is of a call that exists", () => {
+test("every exception from the sweep over wrong arguments is a method that exists", () => {
   const names = Array.from(calls().keys());
   expect(ALLOWED.filter(([allowed]) => !names.some((name) => allowed.test(name)))).toEqual([]);
   expect(Object.keys(ARGUMENTS).filter((name) => !names.includes(name))).toEqual([]);

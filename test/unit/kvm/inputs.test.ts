@@ -20,7 +20,7 @@ const memory = GuestMemory.allocate(0x2000);
 
 type Call = (handles: FakeHandles) => unknown;
 
-describe("a value of another type is refused by name", () => {
+describe("a value of a wrong type is rejected by name", () => {
   test.each<[message: string, call: Call]>([
     [
       'GuestMemory.allocate(): populate: expected true or false, got "yes"',
@@ -140,7 +140,7 @@ describe("a value of another type is refused by name", () => {
   });
 });
 
-describe("a wrong member is refused by the method that was called", () => {
+describe("a wrong member is rejected in the name of the method that was called", () => {
   test.each<[message: string, call: Call]>([
     [
       'enableCap(): KVM_CAP_X86_USER_SPACE_MSR: unknown member "msk"; did you mean "mask"?',
@@ -222,8 +222,8 @@ describe("a wrong member is refused by the method that was called", () => {
   });
 });
 
-describe("a number stands for a bigint where it loses nothing", () => {
-  test("in slots and in what is looked up there", () => {
+describe("a bigint may be passed as a number if the number is exact", () => {
+  test("in memory slots and in the search for an address", () => {
     const { vm } = fakeHandles();
     vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0x1000, memorySize: 0x1000, memory });
     expect(vm.memory.slots()).toMatchObject([{ guestPhysAddr: 0x1000n, memorySize: 0x1000n }]);
@@ -233,7 +233,7 @@ describe("a number stands for a bigint where it loses nothing", () => {
     expect(vm.memory.window(0x1004, 2)).toEqual(Uint8Array.of(1, 2));
   });
 
-  test("in the offset of a slot's memory, as a bigint too", () => {
+  test("in the offset of a slot's memory", () => {
     const { vm } = fakeHandles();
     memory.write(0x1004, Uint8Array.of(3, 4));
     const offset = { memoryOffset: 0x1000n };
@@ -246,14 +246,14 @@ describe("a number stands for a bigint where it loses nothing", () => {
     expect(vm.memory.window(0x1004, 2)).toEqual(Uint8Array.of(5, 6));
   });
 
-  test("in the place and the slot of RAM", () => {
+  test("in the address and the slot of RAM", () => {
     const { vm } = fakeHandles();
     const bigints = { slot: 5n, holeStart: 4096n };
     mapRam(vm, 8192n, bigints as never).close();
     expect(vm.memory.slots().map(({ slot }) => slot)).toEqual([5, 6]);
   });
 
-  test("in a slot's number", () => {
+  test("in the number of a slot", () => {
     const { vm } = fakeHandles();
     vm.setUserMemoryRegion({ slot: 2n as never, guestPhysAddr: 0, memory });
     expect(vm.memory.slots()).toMatchObject([{ slot: 2 }]);
@@ -272,7 +272,7 @@ describe("a number stands for a bigint where it loses nothing", () => {
     ["updateRegs()", (rip, { vcpu }) => vcpu.updateRegs({ rip })],
     ["setDeviceAttr()", (attr, { vcpu }) => vcpu.setDeviceAttr({ group: 0, attr })],
     ["setClock()", (clock, { vm }) => vm.setClock({ clock })],
-  ])("and %s refuses one that may have lost bits", (name, call) => {
+  ])("and %s rejects a number that is too large to be exact", (name, call) => {
     expect(() => call(4096, fakeHandles())).not.toThrow();
     expect(() => call(2 ** 60, fakeHandles())).toThrow(/is above 2\^53 and may have lost bits/);
     expect(() => call(2 ** 60, fakeHandles())).toThrow(name);
@@ -280,8 +280,8 @@ describe("a number stands for a bigint where it loses nothing", () => {
   });
 });
 
-describe("a long attribute is not allocated for an object that does not exist", () => {
-  test("getDeviceAttr() asks first", () => {
+describe("a very large attribute is not allocated for an object that does not have it", () => {
+  test("getDeviceAttr() calls hasDeviceAttr() first", () => {
     const { vcpu, requests } = fakeHandles();
     vcpu.getDeviceAttr({ group: 0, attr: 0 });
     expect(requests).toEqual([KVM_GET_DEVICE_ATTR.request]);
@@ -290,7 +290,7 @@ describe("a long attribute is not allocated for an object that does not exist", 
   });
 });
 
-describe("guest memory is written with the bytes of any view", () => {
+describe("guest memory accepts the bytes of any typed array or buffer:", () => {
   const wide = Uint16Array.of(0x0201, 0x0403, 0x0605);
 
   test.each<[name: string, view: ArrayBufferView]>([
@@ -307,18 +307,21 @@ describe("guest memory is written with the bytes of any view", () => {
     expect(memory.read(16, 7)).toEqual(Uint8Array.of(1, 2, 3, 4, 5, 6, 0));
   });
 
-  test("and the end of the view is inside the memory", () => {
+  test("but not those of a view that reaches beyond the end of the memory", () => {
     expect(() => memory.write(0x2000 - 4, wide)).toThrow(RangeError);
   });
 
-  test.each<[unknown]>([["abc"], [[1, 2]], [null], [5], [new ArrayBuffer(2)]])("not %j", (data) => {
-    expect(() => memory.write(0, data as never)).toThrow(
-      /^write\(\): expected a Uint8Array or another view, got/,
-    );
-  });
+  test.each<[unknown]>([["abc"], [[1, 2]], [null], [5], [new ArrayBuffer(2)]])(
+    "but not %j",
+    (data) => {
+      expect(() => memory.write(0, data as never)).toThrow(
+        /^write\(\): expected a Uint8Array or another view, got/,
+      );
+    },
+  );
 });
 
-test("a VM is an open file, and not guest memory, though it has a member of that name", () => {
+test("a VM is recognised as an open file, and not as guest memory, although both have a member of one name", () => {
   const { vm, kvm, requests } = fakeHandles();
   const other = kvm;
   vm.enableCap({ cap: "KVM_CAP_VM_COPY_ENC_CONTEXT_FROM", file: vm });
@@ -326,7 +329,7 @@ test("a VM is an open file, and not guest memory, though it has a member of that
   expect(requests).toHaveLength(2);
 });
 
-describe("options are read once, before the handle's own state", () => {
+describe("options are read once, before the handle's own state is checked:", () => {
   const INTR = { kind: "intr" };
 
   test("a getter that closes the vCPU makes run() throw ERR_CLOSED", () => {
@@ -340,7 +343,7 @@ describe("options are read once, before the handle's own state", () => {
     expect(() => vcpu.run(options)).toThrow(expect.objectContaining({ code: "ERR_CLOSED" }));
   });
 
-  test("a getter that runs the vCPU keeps its own run, and the outer one is refused", async () => {
+  test("a getter that runs the vCPU keeps its own run, and the outer run is rejected", async () => {
     const { vcpu } = fakeHandles();
     const inner: Promise<unknown>[] = [];
     const options = {
@@ -355,7 +358,7 @@ describe("options are read once, before the handle's own state", () => {
     expect(await inner[0]).toEqual(INTR);
   });
 
-  test("a signal whose addEventListener() closes the vCPU is let go of", () => {
+  test("a signal whose addEventListener() closes the vCPU keeps no listener", () => {
     const { vcpu } = fakeHandles();
     const listeners: string[] = [];
     const signal = {
@@ -374,7 +377,7 @@ describe("options are read once, before the handle's own state", () => {
     expect(vcpu.running).toBe(false);
   });
 
-  test("a getter is called once by run() and by exits()", async () => {
+  test("run() and exits() call a getter once", async () => {
     const { vcpu } = fakeHandles();
     let reads = 0;
     const options = {
@@ -389,7 +392,7 @@ describe("options are read once, before the handle's own state", () => {
     expect(reads).toBe(2);
   });
 
-  test("a getter that closes the eventfd ends wait()", async () => {
+  test("a getter that closes the eventfd rejects wait()", async () => {
     const event = EventFd.create();
     const options = {
       get signal(): undefined {
@@ -400,7 +403,7 @@ describe("options are read once, before the handle's own state", () => {
     await expect(event.wait(options)).rejects.toMatchObject({ code: "ERR_CLOSED" });
   });
 
-  test("a signal whose addEventListener() closes the eventfd ends wait()", async () => {
+  test("a signal whose addEventListener() closes the eventfd rejects wait()", async () => {
     const event = EventFd.create();
     const signal = {
       aborted: false,
@@ -413,7 +416,7 @@ describe("options are read once, before the handle's own state", () => {
     });
   });
 
-  test("a signal that is aborted while the counter is read ends wait()", async () => {
+  test("a signal that is aborted while the counter is read rejects wait()", async () => {
     const event = EventFd.create();
     const controller = new AbortController();
     const abort = (): void => controller.abort();
@@ -423,14 +426,14 @@ describe("options are read once, before the handle's own state", () => {
     event.close();
   });
 
-  test("the signal itself in place of the options is a TypeError", () => {
+  test("an AbortSignal in place of the options is a TypeError", () => {
     const { vcpu } = fakeHandles();
     expect(() => vcpu.run(new AbortController().signal as never)).toThrow(
       "run(): expected an object with the options signal, got an object of the class AbortSignal",
     );
   });
 
-  test("a signal that is none is a TypeError", () => {
+  test("a signal option that is not an AbortSignal is a TypeError", () => {
     const { vcpu } = fakeHandles();
     expect(() => vcpu.run({ signal: {} as never })).toThrow(
       new TypeError("run(): signal: expected an AbortSignal, got an object"),

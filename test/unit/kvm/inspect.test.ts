@@ -72,7 +72,7 @@ describe("util.inspect prints", () => {
     expect(inspect(value, options)).toBe(text);
   });
 
-  test("a Sandbox by its handles and the program's mode", () => {
+  test("a Sandbox with its handles and the mode of its program", () => {
     const sandbox = Object.assign(Object.create(Sandbox.prototype) as object, {
       vm,
       vcpu,
@@ -100,41 +100,41 @@ describe("util.inspect prints", () => {
     expect(inspect(gone)).toBe("GuestMemory { byteLength: 0x1000, closed: true }");
   });
 
-  test("a subclass by its own name", () => {
+  test("a subclass under its own name", () => {
     class Guest extends Device {}
     expect(inspect(new Guest(fd, 5))).toBe("Guest { type: 5 }");
   });
 
-  test("a handle beyond the depth by its class", () => {
+  test("a handle below the requested depth as its class", () => {
     expect(inspect({ vm }, { depth: 0 })).toBe("{ vm: [Vm] }");
     expect(inspect({ list: [vm] }, { depth: 1 })).toBe("{ list: [ [Vm] ] }");
   });
 
-  test("a nested handle prints only the levels that depth leaves", () => {
+  test("a nested handle with the levels that the depth option leaves", () => {
     expect(inspect({ a: { b: vm.memory } })).toBe(
       "{ a: { b: AddressSpace { id: 0, slots: [Array] } } }",
     );
   });
 
-  test("colours of the options", () => {
+  test("a handle in the colours of the options", () => {
     expect(inspect(memory, { colors: true })).toBe(
       "GuestMemory { byteLength: \u001b[33m0x200000\u001b[39m }",
     );
   });
 
-  test("one member a line without compact", () => {
+  test("a handle with one member per line if compact is false", () => {
     expect(inspect(vm, { compact: false })).toBe("Vm {\n  vcpus: 1,\n  slots: 2\n}");
   });
 });
 
-describe("util.inspect", () => {
+describe("util.inspect of a handle", () => {
   test("issues no ioctl", () => {
     for (const [, value] of rows) inspect(value, { depth: null, showHidden: true });
     expect(requests).toEqual([]);
   });
 
   test.each([Kvm, Vm, Vcpu, GuestMemory, DirtyRing, CoalescedRing, EventFd, RunPage, VcpuWorker])(
-    "does not throw for an object of %o that is not whole",
+    "does not throw for an object whose constructor did not finish: %o",
     (made) => {
       const name = made.name;
       expect(inspect(Object.create(made.prototype))).toMatch(new RegExp(`^${name} \\{.*\\}$`));
@@ -155,17 +155,17 @@ describe("util.inspect", () => {
     expect(text).toBe("AddressSpace {}");
   });
 
-  test("finds the method on prototypes, not enumerable, and none on Object.prototype", () => {
+  test("uses a method on the prototypes that is not enumerable, and adds none to Object.prototype", () => {
     const own = Object.getOwnPropertyDescriptor(Vm.prototype, inspect.custom);
     expect(own?.enumerable).toBe(false);
     expect(Object.hasOwn(Object.prototype, inspect.custom)).toBe(false);
   });
 });
 
-describe("an error is printed", () => {
+describe("util.inspect prints a KvmError", () => {
   const init = { call: "KVM_SET_REGS", object: "vcpu 0", errno: 22 };
 
-  test("with its arguments in hexadecimal, and without the reason that its message has", () => {
+  test("with its arguments in hexadecimal, and without the reason that the message already contains", () => {
     const error = new KvmError({ ...init, args: { rip: 0xfff0n, nent: 16 }, reason: "too large" });
     const text = inspect(error);
     expect(text.startsWith(`${error.stack} {\n`)).toBe(true);
@@ -175,25 +175,25 @@ describe("an error is printed", () => {
     );
   });
 
-  test("with its CPUID entries a line each", () => {
+  test("with one line for each CPUID entry", () => {
     const error = new KvmError({ ...init, args: { entries: [{ function: 7 }] } });
     expect(inspect(error)).toContain(
       "0x7.0: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000",
     );
   });
 
-  test("without empty members", () => {
+  test("without its empty members", () => {
     expect(inspect(new KvmError(init))).not.toContain("args");
   });
 
-  test("with its cause, and as a cause", () => {
+  test("with its cause, and as the cause of another error", () => {
     const error = new KvmError({ ...init, args: { rip: 0xfff0n } });
     expect(inspect(new Error("above", { cause: error }))).toContain("args: { rip: 0xfff0 }");
     error.cause = new Error("below");
     expect(inspect(error)).toContain("below");
   });
 
-  test("with the values that a restored state lost", () => {
+  test("with the values that a restore lost", () => {
     const one = { object: "vcpu 0", part: "msrs", path: "msrs[0x48]", wrote: 16n, reads: 0n };
     const error = new RestoreError("vcpu 0", "msrs", "lost", {
       differences: [{ ...one, isRefused: false }],
@@ -202,7 +202,7 @@ describe("an error is printed", () => {
     expect(inspect(error)).not.toContain("findings");
   });
 
-  test("by its stack when Object.prototype is polluted", () => {
+  test("with its stack if Object.prototype is polluted", () => {
     const error = new KvmError(init);
     Reflect.set(Object.prototype, "get", "polluted");
     let text = "";

@@ -10,7 +10,7 @@ describe("a vCPU", () => {
     expect(vcpu.getRegs()).toEqual(regs);
   });
 
-  test("keeps the registers that a refused setRegs() left out", ({ vcpu }) => {
+  test("keeps the registers that a rejected setRegs() would have changed", ({ vcpu }) => {
     const before = vcpu.getRegs();
     const partial = { rbx: 5n, rflags: 2n } as unknown as typeof before;
     expect(() => vcpu.setRegs(partial)).toThrow("setRegs(): kvm_regs: missing members rax, rcx");
@@ -30,7 +30,7 @@ describe("a vCPU", () => {
     expect(vcpu.getSregs()).toEqual({ ...before, cs, cr2: 7n });
   });
 
-  test("keeps the state around a patch in each update method", ({ vcpu }) => {
+  test("keeps all other state in each update method", ({ vcpu }) => {
     const before = [vcpu.getFpu(), vcpu.getDebugregs()] as const;
     vcpu.updateFpu({ fcw: 0x37e });
     vcpu.updateDebugregs({ dr7: 0x500 });
@@ -40,7 +40,7 @@ describe("a vCPU", () => {
     expect(vcpu.getVcpuEvents().nmi.masked).toBe(1);
   });
 
-  test("keeps the state around a patch of sregs2", ({ kvm, vcpu, skip }) => {
+  test("keeps all other state in the update method of sregs2", ({ kvm, vcpu, skip }) => {
     skip(kvm.checkExtension("KVM_CAP_SREGS2") === 0, "this KVM has no KVM_CAP_SREGS2");
     const before = vcpu.getSregs2();
     vcpu.updateSregs2({ cr2: 9 });
@@ -54,7 +54,7 @@ describe("a vCPU", () => {
     expect(vcpu.getSregs()).toEqual(changed);
   });
 
-  test("refuses special registers that cannot be", ({ vcpu }) => {
+  test("rejects invalid special registers", ({ vcpu }) => {
     const sregs = { ...vcpu.getSregs(), cr4: 1n << 63n };
     expect(refusal(() => vcpu.setSregs(sregs))).toMatchObject({
       call: "KVM_SET_SREGS",
@@ -64,7 +64,7 @@ describe("a vCPU", () => {
     });
   });
 
-  test("reads and writes MSRs up to the first it does not know", ({ vcpu }) => {
+  test("reads and writes MSRs up to the first one that KVM does not know", ({ vcpu }) => {
     const [sysenterCs, unknown] = [0x174, 0xdead_beef];
     expect(vcpu.setMsrs([{ index: sysenterCs, data: 0x10n }])).toBe(1);
     expect(vcpu.setMsrs([{ index: unknown, data: 1n }])).toBe(0);
@@ -73,7 +73,7 @@ describe("a vCPU", () => {
     ]);
   });
 
-  test("keeps XCR0, and refuses one without x87", ({ kvm, vcpu, skip }) => {
+  test("keeps XCR0, and rejects an XCR0 without x87", ({ kvm, vcpu, skip }) => {
     skip(kvm.checkExtension("KVM_CAP_XCRS") === 0, "this KVM has no KVM_CAP_XCRS");
     const [xcr] = vcpu.getXcrs().xcrs;
     const withSse = { nrXcrs: 1, flags: 0, xcrs: [{ xcr: 0, value: 3n }] };
@@ -89,7 +89,7 @@ describe("a vCPU", () => {
     });
   });
 
-  test("keeps its pending events, and refuses undefined flags", ({ vcpu }) => {
+  test("keeps its pending events, and rejects undefined flags", ({ vcpu }) => {
     const events = vcpu.getVcpuEvents();
     vcpu.setVcpuEvents({ ...events, nmi: { ...events.nmi, masked: 1 } });
     expect(vcpu.getVcpuEvents().nmi.masked).toBe(1);
@@ -100,14 +100,14 @@ describe("a vCPU", () => {
     });
   });
 
-  test("keeps its multiprocessing state, if there is a local APIC", ({ vm }) => {
+  test("keeps its multiprocessing state if KVM emulates the local APIC", ({ vm }) => {
     vm.createIrqchip();
     using vcpu = vm.createVcpu(0);
     vcpu.setMpState(abi.KVM_MP_STATE_HALTED);
     expect(vcpu.getMpState()).toBe(abi.KVM_MP_STATE_HALTED);
   });
 
-  test("without a local APIC is runnable and nothing else", ({ vcpu }) => {
+  test("without a local APIC has no other multiprocessing state than runnable", ({ vcpu }) => {
     expect(vcpu.getMpState()).toBe(abi.KVM_MP_STATE_RUNNABLE);
     expect(refusal(() => vcpu.setMpState(abi.KVM_MP_STATE_SIPI_RECEIVED))).toMatchObject({
       call: "KVM_SET_MP_STATE",
@@ -116,7 +116,7 @@ describe("a vCPU", () => {
     });
   });
 
-  test("switches on a capability and refuses an unknown one", ({ vcpu }) => {
+  test("enables a capability, and rejects an unknown one", ({ vcpu }) => {
     vcpu.enableCap({ cap: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID", args: [1n] });
     expect(refusal(() => vcpu.enableCap({ cap: 0x7fff_ffff }))).toMatchObject({
       call: "KVM_ENABLE_CAP",
@@ -125,7 +125,9 @@ describe("a vCPU", () => {
     });
   });
 
-  test("keeps its table, and names the width that KVM refuses", ({ vcpu }) => {
+  test("keeps its CPUID table, and the error names an address width that KVM rejects", ({
+    vcpu,
+  }) => {
     vcpu.setCpuid2([{ function: 0x5000_0000, eax: 1 }]);
     expect(vcpu.getCpuid2()).toMatchObject([{ function: 0x5000_0000, eax: 1 }]);
     const wide = [{ function: 0x8000_0008, eax: 49 << 8 }];
@@ -138,18 +140,18 @@ describe("a vCPU", () => {
     });
   });
 
-  test("refuses a wrong count, and names it", ({ vcpu }) => {
+  test("rejects a CPUID table with a wrong count, and the error names the count", ({ vcpu }) => {
     const [tooMany, past] = [{ nent: 257 }, { nent: 2 }];
     const one = [{ function: 0 }];
     expect(refusal(() => vcpu.setCpuid2(one, tooMany))).toMatchObject({ code: "E2BIG" });
     expect(refusal(() => vcpu.setCpuid2(one, past))).toMatchObject({
       code: "EFAULT",
-      reason: "nent is 2, but only 1 entries were sent",
+      reason: "nent is 2, but only 1 entries were passed",
     });
     expect(refusal(() => vcpu.getCpuid2(0))).toMatchObject({ code: "E2BIG", args: { nent: 0 } });
   });
 
-  test("takes a table in the old form, and not more than 256 entries", ({ vcpu }) => {
+  test("accepts a CPUID table in the older form, with at most 256 entries", ({ vcpu }) => {
     vcpu.setCpuid([{ function: 0x5000_0000, eax: 1 }]);
     expect(vcpu.getCpuid2()).toMatchObject([{ function: 0x5000_0000, index: 0, eax: 1 }]);
     const many = Array.from({ length: 257 }, (_, i) => ({ function: 0x5000_0000 + i }));
@@ -160,7 +162,9 @@ describe("a vCPU", () => {
     });
   });
 
-  test("that has run names the bit that changed", ({ box }) => {
+  test("that has run rejects a changed CPUID table, and the error names the changed bit", ({
+    box,
+  }) => {
     const { vcpu } = box((g) => g.outb(0x80, 1).done());
     vcpu.runSync();
     const stored = vcpu.getCpuid2();

@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 import { defaultDevice } from "../../../lib/kvm/kvm.ts";
 import { CAUSES, PROGRAM, type Said, unexplained } from "./wrong-calls.ts";
 
-test("there are more than twenty, and the program makes each", () => {
+test("the table of mistakes has more than twenty, and the program makes each", () => {
   const made = Array.from(
     readFileSync(PROGRAM, "utf8").matchAll(/^ {2}"([^"]+)": \(\) =>/gm),
     ([, name]) => name,
@@ -16,7 +16,7 @@ test("there are more than twenty, and the program makes each", () => {
   expect(made).toEqual(Object.keys(CAUSES));
 });
 
-test("each is explained on this host", async ({ skip }) => {
+test("the error of each mistake in the table has a reason on this host", async ({ skip }) => {
   skip(!existsSync(defaultDevice()), `there is no ${defaultDevice()}`);
   skip(!existsSync(join(import.meta.dirname, "../../../dist/index.js")), "dist/ is not built");
   const { stdout } = await promisify(execFile)(process.execPath, [PROGRAM]);
@@ -25,7 +25,7 @@ test("each is explained on this host", async ({ skip }) => {
   expect(said).toHaveLength(Object.keys(CAUSES).length);
 });
 
-test("an error that does not name the cause is found", () => {
+test("the test of mistakes detects an error that does not name the cause", () => {
   const planted = { name: "overlapping slots", text: "KVM_SET_USER_MEMORY_REGION (vm): EEXIST" };
   expect(unexplained([planted, { name: "unheard of", text: "" }])).toHaveLength(2);
 });

@@ -17,7 +17,7 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
   "overlapping slots": /EEXIST: slot 1 overlaps slot 0 at 0x8000/,
   "a slot that is not page aligned": /guestPhysAddr 0x100800 is not a multiple of 4096/,
   "half a page of memory": /memorySize 0x800 is not a multiple of 4096/,
-  "deleting a slot that is not there": /memorySize 0 deletes, but slot 7 does not exist/,
+  "deleting a slot that is not there": /memorySize 0 deletes a slot, but slot 7 does not exist/,
   "a slot of closed memory": /^guest memory: the handle was closed$/,
   "a vCPU id used again": /EEXIST: vCPU 0 was created before/,
   "a vCPU id beyond all": /EINVAL: id 1048576: this KVM has ids 0 to \d+/,
@@ -31,7 +31,7 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
   "long mode half way": /EFER\.LMA is 1, and CR0\.PG is 0/,
   "XCR0 without x87": /XCR0 0x6: bit 0 x87 must be 1/,
   "XCR0 beyond leaf 0xD": /bit 62 not in this vCPU's CPUID, which has 0x[0-9a-f]+ in 0xd\.0/,
-  "irqchip after the vCPU": /too late: it must come before the first vCPU, and vCPU 0 exists/,
+  "irqchip after the vCPU": /too late: the call must come before the first vCPU, but vCPU 0 exists/,
   "an interrupt line without controllers":
     /ENXIO: the VM has no interrupt controllers in the kernel/,
   "a timer without controllers": /ENOENT: the VM has no interrupt controllers in the kernel/,
@@ -40,7 +40,7 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
   "halted without controllers": /mpState 3 HALTED: this vCPU has no LAPIC in the kernel/,
   "an interrupt from outside with controllers": /the VM's PICs are in the kernel: raise a line/,
   "a dirty log of a slot without logging":
-    /slot 0 does not log: its flags have no KVM_MEM_LOG_DIRTY_PAGES/,
+    /slot 0 does not log dirty pages: its flags lack KVM_MEM_LOG_DIRTY_PAGES/,
   "an ioeventfd of three bytes": /len 3: KVM takes 0 \(any\), 1, 2, 4 and 8/,
   "the same ioeventfd twice": /EEXIST: address 0xc0001000 has an eventfd already/,
   "the same irqfd twice": /EBUSY: this eventfd already raises an interrupt of this VM/,

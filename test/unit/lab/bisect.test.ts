@@ -11,7 +11,7 @@ const breakingAt =
 
 const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 
-test("the first bad kernel after a good one is found, wherever it is", async () => {
+test("a bisection finds the first bad kernel after a good one, at any position", async () => {
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 2, max: 60 }), fc.nat(), async (count, at) => {
       const turn = 1 + (at % (count - 1));
@@ -22,13 +22,13 @@ test("the first bad kernel after a good one is found, wherever it is", async () 
   );
 });
 
-test("the last bad kernel before a good one is found if good is newer", async () => {
+test("a bisection finds the last bad kernel before a good one, if the good kernel is newer", async () => {
   const judge = (kernel: number): Promise<Judgement> =>
     Promise.resolve(kernel <= 6 ? "bad" : "good");
   expect(await bisect(upTo(20), 19, 3, judge)).toMatchObject({ good: 7, bad: 6 });
 });
 
-test("kernels that cannot be judged are skipped and named", async () => {
+test("a bisection skips kernels that cannot be judged, and names them", async () => {
   const judge = (kernel: number): Promise<Judgement> =>
     Promise.resolve([4, 5, 6].includes(kernel) ? "skip" : kernel < 5 ? "good" : "bad");
   expect(await bisect(upTo(10), 0, 9, judge)).toMatchObject({
@@ -38,7 +38,7 @@ test("kernels that cannot be judged are skipped and named", async () => {
   });
 });
 
-test("neighbours need no further judgement", async () => {
+test("a bisection between two adjacent kernels judges no other kernel", async () => {
   expect(await bisect([0, 1], 0, 1, breakingAt(1))).toEqual({
     good: 0,
     bad: 1,
@@ -47,7 +47,7 @@ test("neighbours need no further judgement", async () => {
   });
 });
 
-test("an end that is not judged as given is an error with its name", async () => {
+test("a bisection whose given end has another verdict than stated fails, and the error names this end", async () => {
   const failed = bisect(upTo(5), 0, 4, breakingAt(9));
   await expect(failed).rejects.toThrow("4 was given as bad, but is good");
   await expect(failed).rejects.toBeInstanceOf(NotAnEnd);

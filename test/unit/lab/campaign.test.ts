@@ -32,7 +32,7 @@ const RAN: LabRun = {
 };
 const EXITED: LabResult = { ...RAN, kind: "exited", status: 0, files: new Map() };
 
-test("columns have the order of the lanes, whatever their durations", async () => {
+test("the columns of a campaign's report have the order of the requested machines, whatever their durations", async () => {
   const lanes = [lane("slow"), lane("fast"), lane("6.1-cloud-amd64", "EPYC")];
   const run = async ({ kernel }: LabOptions): Promise<LabResult> => {
     await new Promise((resolve) => setTimeout(resolve, kernel.name === "slow" ? 30 : 0));
@@ -42,7 +42,7 @@ test("columns have the order of the lanes, whatever their durations", async () =
   expect(columns.map(({ name }) => name)).toEqual(["slow max", "fast max", "6.1 EPYC"]);
 });
 
-test("no more machines than requested run at a time", async () => {
+test("a campaign runs no more machines at a time than requested", async () => {
   let [running, most] = [0, 0];
   const run = async (): Promise<LabResult> => {
     running += 1;
@@ -55,7 +55,7 @@ test("no more machines than requested run at a time", async () => {
   expect(most).toBe(3);
 });
 
-test("each lane reports its start, the number of judged claims, and its end", async () => {
+test("a campaign reports the start of each machine, the number of judged claims, and the end", async () => {
   const steps: LaneStep["kind"][] = [];
   let claims = 0;
   const run = async ({ onStderr }: LabOptions): Promise<LabResult> => {
@@ -72,7 +72,7 @@ test("each lane reports its start, the number of judged claims, and its end", as
   expect(claims).toBe(3);
 });
 
-test("the pattern is passed to the suite", async () => {
+test("a campaign passes the pattern to the suite in the guest", async () => {
   const commands: (readonly string[])[] = [];
   const run = async ({ command }: LabOptions): Promise<LabResult> => {
     commands.push(command);
@@ -82,7 +82,7 @@ test("the pattern is passed to the suite", async () => {
   expect(commands[0]?.slice(3)).toEqual(["--pattern=silent"]);
 });
 
-test("the suite runs in its own root, which has no vitest", async () => {
+test("a campaign runs the suite from its own root file system, which has no vitest", async () => {
   const roots: unknown[] = [];
   const run = async ({ root }: LabOptions): Promise<LabResult> => {
     roots.push(root);
@@ -92,7 +92,7 @@ test("the suite runs in its own root, which has no vitest", async () => {
   expect(roots).toEqual(["suite"]);
 });
 
-test("an error of the lab is a problem of its column, and the others run", async () => {
+test("an error of the lab is a problem of one column, and the campaign continues with the other machines", async () => {
   const run = async ({ kernel }: LabOptions): Promise<LabResult> => {
     if (kernel.name === "gone") throw new LabError("ERR_LAB_MODULE", "kvm-amd is missing");
     return EXITED;
@@ -101,7 +101,7 @@ test("an error of the lab is a problem of its column, and the others run", async
   expect(columns.map(({ problem }) => problem)).toEqual(["kvm-amd is missing", undefined]);
 });
 
-test("an interruption keeps the finished columns, and reports the progress of the others", async () => {
+test("an interrupted campaign keeps the finished columns, and reports the progress of the others", async () => {
   const controller = new AbortController();
   const run = async ({ kernel, onStderr, signal }: LabOptions): Promise<LabResult> => {
     if (kernel.name === "done") return EXITED;
@@ -117,7 +117,7 @@ test("an interruption keeps the finished columns, and reports the progress of th
   expect(columns.map(({ problem }) => problem)).toEqual([
     undefined,
     "interrupted after 3 claims; failed: silent-cr4",
-    "interrupted before it was booted",
+    "interrupted before the machine was booted",
   ]);
 });
 
@@ -132,7 +132,7 @@ const result = (verdict: string): LabResult => ({
   ),
 });
 
-describe("a restored machine", () => {
+describe("a campaign's restored machine", () => {
   /**
    * Runs a campaign of one lane, with one result for a machine that may be restored, and one for a machine that
    * boots.
@@ -157,7 +157,7 @@ describe("a restored machine", () => {
   }
   const waits = "--held /dev/ttyS3 --mark /lab/held";
 
-  test("is requested, and its green report is the column", async () => {
+  test("is used if requested, and its report without failures is the column", async () => {
     const { column, starts } = await judged(result("pass"), result("fail"));
     expect(starts).toEqual([waits]);
     expect(column?.report?.results[0]?.verdict).toBe("pass");
@@ -168,7 +168,7 @@ describe("a restored machine", () => {
     ["a failed claim", result("fail")],
     ["a line in the kernel's log", { ...result("pass"), warnings: ["WARNING: x"] }],
     ["no report", { ...RAN, kind: "crashed", oops: "Oops" }],
-  ])("that ends with %s is judged again after a boot", async (_, red) => {
+  ])("that ends with %s is followed by a boot, which judges the claims again", async (_, red) => {
     const { column, starts } = await judged(red, result("pass"));
     expect(starts).toEqual([waits, "boots"]);
     expect(column).toMatchObject({ notice: NOTICE, warnings: [] });
@@ -176,18 +176,18 @@ describe("a restored machine", () => {
     expect(column?.problem).toBeUndefined();
   });
 
-  test("and a boot that are both red are red", async () => {
+  test("with failures is followed by a boot; if the boot also has failures, its report is the column", async () => {
     const { column } = await judged(result("fail"), result("fail"));
     expect(column?.report?.results[0]?.verdict).toBe("fail");
   });
 
-  test("that was warmed has a notice", async () => {
+  test("whose VMs ran before it was saved has a notice", async () => {
     const { column, starts } = await judged(result("pass"), result("fail"), "warm");
     expect(starts).toEqual([`${waits} --warm 1`]);
     expect(column?.notice).toBe("judged in a kernel that had VMs before: not a valid judgement");
   });
 
-  test("is not requested by default, or if machines are to boot", async () => {
+  test("is not used by default, or if machines must boot", async () => {
     const works: unknown[] = [];
     const run = async ({ restore }: LabOptions): Promise<LabResult> => {
       works.push(restore);
@@ -212,7 +212,7 @@ describe("a restored machine", () => {
   });
 });
 
-test("no more workers than machines are created", async () => {
+test("a campaign creates no more workers than machines", async () => {
   const run = async (): Promise<LabResult> => EXITED;
   const columns = await runCampaign({ lanes: [lane("6.1")], parallel: 2 ** 32, run });
   expect(columns).toHaveLength(1);
@@ -222,19 +222,19 @@ function reported(...results: readonly object[]): Buffer {
   return Buffer.from(JSON.stringify({ ...REPORT, results }));
 }
 
-describe("a machine's end", () => {
-  test("is its report", () => {
+describe("the end of a campaign's machine", () => {
+  test("with a report makes this report the column", () => {
     expect(toColumn("x", EXITED)).toEqual({ name: "x", report: REPORT, warnings: [] });
   });
 
-  test("that needed a second start has a notice, which is not a problem", () => {
+  test("after a second start adds a notice to the column, which is not a problem", () => {
     const { notice, problem } = toColumn("x", { ...EXITED, attempts: 2 });
     expect([notice, problem]).toEqual(["the emulator hung and was started again", undefined]);
   });
 
   test.each<[string, LabResult]>([
     ["the kernel crashed: Oops: 1", { ...RAN, kind: "crashed", oops: "Oops: 1\nmore" }],
-    ["the machine hung, twice", { ...RAN, kind: "hung", why: "silent" }],
+    ["the machine hung twice", { ...RAN, kind: "hung", why: "silent" }],
     ["the machine was not ready in time", { ...RAN, kind: "hung", why: "timeout" }],
     ["no KVM: no svm", { ...RAN, kind: "no-kvm", why: "no svm" }],
     ["the machine was ended: it flooded", { ...RAN, kind: "refused", why: "it flooded" }],
@@ -251,7 +251,7 @@ describe("a machine's end", () => {
   });
 });
 
-describe("a claim that was not judged does not hold:", () => {
+describe("a column of a campaign", () => {
   const fail = { ...RESULT, id: "b", verdict: "fail", reason: "EPERM" };
   const skip = { ...RESULT, id: "c", verdict: "skip", reason: "no AMX" };
   const progress = "pass a\n";
@@ -289,20 +289,20 @@ describe("a claim that was not judged does not hold:", () => {
       [RESULT, fail],
       "the suite ended with status 1 after 2 claims, of which 1 failed; stderr ends with: node-kvm: cannot load x.test.ts",
     ],
-  ])("%s", (_, more, results, problem) => {
+  ])("is not green and has a problem for %s", (_, more, results, problem) => {
     const column = toColumn("x", { ...EXITED, ...more, stdout: reported(...results) } as LabResult);
     expect(column).toMatchObject({ problem, report: { results } });
     expect(isGreenMatrix(toMatrix([column]))).toBe(false);
   });
 
-  test("a failed claim needs no other problem", () => {
+  test("with a failed claim is not green, and has no other problem", () => {
     const result: LabResult = { ...EXITED, status: 1, stdout: reported(RESULT, fail) };
     const column = toColumn("x", result);
     expect(column.problem).toBeUndefined();
     expect(isGreenMatrix(toMatrix([column]))).toBe(false);
   });
 
-  test("a suite that judges and ends with 0 is green", () => {
+  test("is green if the suite judges claims and ends with status 0", () => {
     expect(isGreenMatrix(toMatrix([toColumn("x", EXITED)]))).toBe(true);
   });
 
@@ -315,13 +315,13 @@ describe("a claim that was not judged does not hold:", () => {
     ],
     ["a claim that the suite does not have", ["b: B"], 'the suite has no claim "a: A"'],
     ["another sentence than the suite's", ["a: B"], 'the suite has no claim "a: A"'],
-  ])("%s", (_, claims, problem) => {
+  ])("is not green and has a problem for a report with %s", (_, claims, problem) => {
     const column = toColumn("x", EXITED, claims);
     expect(column.problem).toContain(problem);
     expect(isGreenMatrix(toMatrix([column]))).toBe(false);
   });
 
-  test("an unknown claim does not change the other columns", async () => {
+  test("with an unknown claim has no report, and the other columns do not change", async () => {
     const run = async ({ kernel }: LabOptions): Promise<LabResult> =>
       kernel.name === "odd" ? { ...EXITED, stdout: reported({ ...RESULT, id: "odd" }) } : EXITED;
     const lanes = [lane("odd"), lane("6.1")];
@@ -330,19 +330,19 @@ describe("a claim that was not judged does not hold:", () => {
     expect(other).toEqual({ name: "6.1 max", report: REPORT, warnings: [] });
   });
 
-  test("only the claims that the pattern selects, ignoring case", async () => {
+  test("may lack the claims that the pattern does not select, ignoring case", async () => {
     const claims = ["a: A", "b: B"];
     const run = async (): Promise<LabResult> => EXITED;
     const [column] = await runCampaign({ lanes: [lane("6.1")], claims, pattern: "A: a", run });
     expect(column?.problem).toBeUndefined();
   });
 
-  test("no columns", () => {
+  test("is required: a report without columns is not green", () => {
     expect(isGreenMatrix(toMatrix([]))).toBe(false);
   });
 });
 
-test("every error of a run is a problem of its column", async () => {
+test("every error of a machine's run is a problem of its column", async () => {
   const run = async ({ kernel }: LabOptions): Promise<LabResult> => {
     if (kernel.name === "odd") throw new TypeError("x is not a function");
     return EXITED;
@@ -354,7 +354,7 @@ test("every error of a run is a problem of its column", async () => {
   ]);
 });
 
-describe("of three kernels the first is hostile, and the others are correct and complete:", () => {
+describe("a campaign of three machines has the correct results of the others if the first one", () => {
   const whole = [RESULT, { ...RESULT, id: "b", verdict: "fail", reason: "EPERM" }];
   const honest = JSON.stringify({ ...REPORT, results: whole });
   const stderr = "pass a\nfail b\n";
@@ -368,7 +368,7 @@ describe("of three kernels the first is hostile, and the others are correct and 
     ["reports null", "printf null >&4; printf 'status 0 4 0\\nend\\n' >&6"],
     ["reports a wrong verdict", `cat "$dir/bogus" >&4; printf 'status 0 %d 0\\nend\\n' $size >&6`],
     ["panics", "echo '[ 1.0] Kernel panic - not syncing: x' >&3"],
-  ])("it %s", async (_, script) => {
+  ])("%s", async (_, script) => {
     const emulator = new ScriptedEmulator(
       `dir=$(dirname "$0"); size=$(wc -c <"$dir/bogus")
       ${BOOTED}

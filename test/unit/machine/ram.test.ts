@@ -10,7 +10,7 @@ import { test as onDevice } from "../kvm/on-device.ts";
 const GIB = 2 ** 30;
 const FOUR_GIB = 4n * 2n ** 30n;
 
-describe("RAM", () => {
+describe("the RAM of a VM", () => {
   test.each([
     ["nothing", 0, []],
     ["a page", 4096, [[0n, 4096]]],
@@ -93,7 +93,7 @@ function map(vm: Told, byteLength: number, options?: RamOptions): Ram {
   return ram;
 }
 
-describe("mapping RAM", () => {
+describe("mapping the RAM of a VM", () => {
   test("creates a memory and a slot for each region", () => {
     const vm = new Told();
     const ram = map(vm, 5 * GIB);
@@ -113,13 +113,13 @@ describe("mapping RAM", () => {
     expect(vm.regions.map((region) => region.flags)).toEqual([flags, flags]);
   });
 
-  test("closes with all its memories", () => {
+  test("returns an object that closes all its memories", () => {
     const ram = map(new Told(), 5 * GIB);
     ram.close();
     expect(ram.regions.map(({ memory }) => memory.closed)).toEqual([true, true]);
   });
 
-  test("closes at the end of a using block", () => {
+  test("is undone at the end of a using block", () => {
     const kept = (() => {
       using ram = mapRam(new Told(), 4096);
       return ram;

@@ -25,8 +25,8 @@ const test = onDevice.extend<{ sandbox: Make }>({
 
 const MODES: readonly ModeName[] = ["real", "protected", "long", "user"];
 
-describe.each(MODES)("in %s mode", (mode) => {
-  test("a guest makes ucalls, the last of which is `done`", ({ sandbox }) => {
+describe.each(MODES)("a Sandbox in %s mode", (mode) => {
+  test("runs a guest that makes ucalls, the last of which is `done`", ({ sandbox }) => {
     const box = sandbox(
       guest(mode, (g) =>
         g
@@ -39,13 +39,13 @@ describe.each(MODES)("in %s mode", (mode) => {
     expect(box.syncs()).toEqual([[1n, 2n ** 64n - 1n], [], [3n]]);
   });
 
-  test("an unexpected fault is an error that names its vector and place", ({ sandbox }) => {
+  test("reports an unexpected exception as an error with its vector and address", ({ sandbox }) => {
     // Not UD2, because KVM's emulator fails at an undefined instruction in real mode.
     const box = sandbox(guest(mode, (g) => g.asm((a) => a.xor("cx", "cx").emit("Div_rm8", "cl"))));
     expect(() => box.syncs()).toThrow(/^exception 0 in the guest at 0x1000[23], error code 0$/);
   });
 
-  test("a finished guest starts again after a reset", ({ sandbox }) => {
+  test("runs a finished guest again after a reset", ({ sandbox }) => {
     const box = sandbox(guest(mode, (g) => g.sync(7).done()));
     const first = box.syncs();
     box.reset();
@@ -53,28 +53,32 @@ describe.each(MODES)("in %s mode", (mode) => {
   });
 });
 
-test("a fault has its error code", ({ sandbox }) => {
+test("the error about an exception in a Sandbox's guest has the exception's error code", ({
+  sandbox,
+}) => {
   const beyond = guest("long", (g) => g.asm((a) => a.mov("eax", 0xfff8).mov("fs", "ax")).done());
   expect(sandbox(beyond).next()).toMatchObject({ kind: "fault", vector: 13, errorCode: 0xfff8 });
 });
 
-test("next() throws an error that shows an exit which is not a ucall", ({ sandbox }) => {
+test("Sandbox.next() throws an error that describes an exit which is not a ucall", ({
+  sandbox,
+}) => {
   const box = sandbox(guest("long", (g) => g.outb(0x80, 0x5a).done()));
   expect(() => box.next()).toThrow(/^the guest exited without a ucall: \{"kind":"io".*"port":128/);
 });
 
-test("ucall() returns undefined for an exit that is not a ucall", ({ sandbox }) => {
+test("Sandbox.ucall() returns undefined for an exit that is not a ucall", ({ sandbox }) => {
   const box = sandbox(guest("long", (g) => g.outb(0x80, 0x5a).hlt()));
   expect(box.ucall(box.vcpu.runSync())).toBeUndefined();
   expect(box.ucall(box.vcpu.runSync())).toBeUndefined();
 });
 
-test("next() and ucall() return the same ucalls", ({ sandbox }) => {
+test("Sandbox.next() and Sandbox.ucall() return the same ucalls", ({ sandbox }) => {
   const box = sandbox(guest("long", (g) => g.sync(5).sync(5).done()));
   expect(box.ucall(box.vcpu.runSync())).toEqual(box.next());
 });
 
-test("a reset keeps the table and the memory", ({ sandbox }) => {
+test("Sandbox.reset() keeps the CPUID table and the memory", ({ sandbox }) => {
   const box = sandbox(
     guest("long", (g) => g.read(0x9_0000, 8).write(0x9_0000, 9, 8).sync().done()),
   );
@@ -85,13 +89,13 @@ test("a reset keeps the table and the memory", ({ sandbox }) => {
   expect(box.vcpu.getCpuid2()).toEqual(table);
 });
 
-test("without a table the vCPU's table is empty", ({ kvm }) => {
+test("a Sandbox without a table leaves the vCPU's CPUID table empty", ({ kvm }) => {
   using box = new Sandbox(kvm, { program: guest("real", (g) => g.sync(1).done()) });
   expect(box.vcpu.getCpuid2()).toEqual([]);
   expect(box.syncs()).toEqual([[1n]]);
 });
 
-test("prepare() is called with the VM before its vCPU is created", ({ sandbox }) => {
+test("Sandbox calls prepare() with the VM before its vCPU is created", ({ sandbox }) => {
   const box = sandbox(
     guest("real", (g) => g.done()),
     { prepare: (vm) => vm.createIrqchip() },
@@ -99,15 +103,15 @@ test("prepare() is called with the VM before its vCPU is created", ({ sandbox })
   expect(() => box.vm.createIrqchip()).toThrow(expect.objectContaining({ code: "EEXIST" }));
 });
 
-describe("closing", () => {
-  test("closes vCPU, VM and memory; closing twice is a no-op", ({ sandbox }) => {
+describe("closing a Sandbox", () => {
+  test("closes the vCPU, the VM and the memory, and may be repeated", ({ sandbox }) => {
     const box = sandbox(guest("real", (g) => g.done()));
     box.close();
     expect(() => box.close()).not.toThrow();
     expect([box.vcpu.closed, box.vm.closed, box.memory.closed]).toEqual([true, true, true]);
   });
 
-  test("happens at the end of a using block", ({ kvm }) => {
+  test("is done at the end of a using block", ({ kvm }) => {
     const kept = (() => {
       using box = new Sandbox(kvm, { program: guest("real", (g) => g.done()) });
       return box;
@@ -115,7 +119,7 @@ describe("closing", () => {
     expect(kept.vm.closed).toBe(true);
   });
 
-  test("a sandbox whose table is refused leaves no open descriptor", ({ kvm }) => {
+  test("after its table was rejected is not needed: no descriptor is left open", ({ kvm }) => {
     const program = guest("real", (g) => g.done());
     const cpuid = [{ function: 0x8000_0008, eax: 49 << 8 }];
     const before = readdirSync("/proc/self/fd").length;

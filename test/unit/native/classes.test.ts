@@ -16,22 +16,22 @@ const ADDON = process.env["NODE_KVM_ADDON"] ?? "../../../build/Release/node_kvm.
 const classOf = (object: object): Class => object.constructor as Class;
 const newMapping = (): object => opened(native().mapAnonymous(4096));
 
-test("new is refused", () => {
+test("new of a native class is rejected", () => {
   const Mapping = classOf(newMapping());
   expect(() => new Mapping()).toThrow(new TypeError("Illegal constructor"));
   expect(() => new Mapping(4096, {}, null)).toThrow(new TypeError("Illegal constructor"));
 });
 
-test("a call without new is refused", () => {
+test("a native class that is called without new is rejected", () => {
   expect(() => Reflect.apply(classOf(newMapping()), undefined, [])).toThrow(TypeError);
 });
 
-test("a subclass cannot be instantiated either", () => {
+test("a subclass of a native class cannot be instantiated", () => {
   class Sub extends classOf(newMapping()) {}
   expect(() => new Sub()).toThrow(new TypeError("Illegal constructor"));
 });
 
-test("Reflect.construct creates no object, with any new target", () => {
+test("Reflect.construct with a native class creates no object, for any new target", () => {
   const Mapping = classOf(newMapping());
   const targets = [Mapping, Object, class {}, new Proxy(Mapping, {})];
   for (const target of targets) {
@@ -39,13 +39,13 @@ test("Reflect.construct creates no object, with any new target", () => {
   }
 });
 
-test("a failed construction does not change the class", () => {
+test("a failed construction does not change the native class", () => {
   const Mapping = classOf(newMapping());
   expect(() => new Mapping()).toThrow("Illegal constructor");
   expect(newMapping()).toBeInstanceOf(Mapping);
 });
 
-test("a method is refused on an object that only has the prototype", () => {
+test("a native method is rejected on an object that only has the class's prototype", () => {
   const mapping = newMapping();
   const impostors = [
     Object.create(mapping),
@@ -60,7 +60,7 @@ test("a method is refused on an object that only has the prototype", () => {
   }
 });
 
-test("a method is refused on anything that is not an object of its class", () => {
+test("a native method is rejected on anything that is not an object of its class", () => {
   const mapping = newMapping();
   for (const receiver of [undefined, null, 1, 1n, "x", Symbol(), {}, [], globalThis]) {
     expect(() => borrow(mapping, "window", receiver, 0, 1)).toThrow("Illegal invocation");

@@ -55,7 +55,7 @@ const OWN: readonly (readonly [kind: string, file: RegExp, make: () => { close()
   ["a memfd", /memfd:node-kvm/, () => native().mapMemfd(PAGE) as { close(): void }],
 ];
 
-test.each(OWN)("%s is closed in child processes", (_, file, make) => {
+test.each(OWN)("the descriptor of %s is closed in child processes", (_, file, make) => {
   expect(madeBy(make)).toEqual([[expect.stringMatching(file), false]]);
 });
 

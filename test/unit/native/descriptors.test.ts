@@ -19,7 +19,7 @@ const openFds = (): readonly string[] => readdirSync("/proc/self/fd");
 /** Memory slots have their own function. */
 const sendable = IOCTLS.filter(({ name }) => !name.startsWith("KVM_SET_USER_MEMORY_REGION"));
 
-test("a path that is not a string is refused", () => {
+test("native open() rejects a path that is not a string", () => {
   for (const path of [
     undefined,
     null,
@@ -34,12 +34,12 @@ test("a path that is not a string is refused", () => {
   }
 });
 
-test("a path with NUL is refused, and its beginning is not opened", () => {
+test("native open() rejects a path with NUL, and does not open the part before it", () => {
   expect(said(native().open("/dev/kvm\0"))).toBe("-ENOENT");
   expect(said(native().open("/dev/null\0.kvm"))).toBe("-ENOENT");
 });
 
-test("a file that is not KVM is ENOTTY, and leaves no descriptor", () => {
+test("native open() of a file that is not KVM fails with ENOTTY, and leaves no descriptor", () => {
   const directory = mkdtempSync(join(tmpdir(), "node-kvm-"));
   const file = join(directory, "file");
   const link = join(directory, "link");
@@ -52,7 +52,7 @@ test("a file that is not KVM is ENOTTY, and leaves no descriptor", () => {
   expect(answers).toEqual(["-ENOTTY", "-ENOTTY", "-ENOTTY", "-ENOTTY"]);
 });
 
-test("open's errno is returned", () => {
+test("native open() returns the errno of open()", () => {
   expect(said(native().open(""))).toBe("-ENOENT");
   expect(said(native().open("/nowhere/kvm"))).toBe("-ENOENT");
   expect(said(native().open("/dev/null/kvm"))).toBe("-ENOTDIR");
@@ -60,7 +60,7 @@ test("open's errno is returned", () => {
   expect(said(native().open("x".repeat(5000)))).toBe("-ENAMETOOLONG");
 });
 
-test("a component that is not a 32-bit number is refused", () => {
+test("native permission requests reject a component that is not a 32-bit number", () => {
   for (const component of [undefined, null, -1, 0.5, 2 ** 32, 18n, "18", {}]) {
     expect(() => call(native(), "reqXcompGuestPerm", component)).toThrow(
       new TypeError("component: expected a 32-bit number"),
@@ -68,7 +68,7 @@ test("a component that is not a 32-bit number is refused", () => {
   }
 });
 
-test("the kernel refuses a component that no CPU has", () => {
+test("the kernel refuses a permission request for a component that no CPU has", () => {
   expect(said(native().reqXcompGuestPerm(63))).toMatch(/^-E(INVAL|OPNOTSUPP|PERM|NOSYS)$/);
 });
 

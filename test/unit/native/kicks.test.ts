@@ -31,28 +31,31 @@ function problemWith(sanitizer: string): string | undefined {
 
 const EXECUTE = { env, timeout: 280_000, killSignal: "SIGKILL" } as const;
 
-describe.each(["thread", "address,undefined"])("with -fsanitize=%s", (sanitizer) => {
-  const problem = problemWith(sanitizer);
-  const program = join(folder, sanitizer);
+describe.each(["thread", "address,undefined"])(
+  "the kick code, built with -fsanitize=%s,",
+  (sanitizer) => {
+    const problem = problemWith(sanitizer);
+    const program = join(folder, sanitizer);
 
-  test("no kick and no wake-up is lost, and none interrupts another run", async ({ skip }) => {
-    if (problem !== undefined) skip(problem);
-    const ours = [join(import.meta.dirname, "kicks.cc")];
-    const sources = [...ours, ...SOURCES.map((name) => join(native, `${name}.cc`))];
-    const options = [...OPTIONS, `-fsanitize=${sanitizer}`, "-I", native, "-o", program];
-    const made = promisify(execFile)("g++", [...options, ...sources], { env });
-    expect(await made).toEqual({ stdout: "", stderr: "" });
-    expect(await promisify(execFile)(program, [String(KICKS)], EXECUTE)).toEqual({
-      stdout: `${KICKS} kicks\n`,
-      stderr: "",
-    });
-  }, 300_000);
+    test("loses no kick and no wake-up, and interrupts no other run", async ({ skip }) => {
+      if (problem !== undefined) skip(problem);
+      const ours = [join(import.meta.dirname, "kicks.cc")];
+      const sources = [...ours, ...SOURCES.map((name) => join(native, `${name}.cc`))];
+      const options = [...OPTIONS, `-fsanitize=${sanitizer}`, "-I", native, "-o", program];
+      const made = promisify(execFile)("g++", [...options, ...sources], { env });
+      expect(await made).toEqual({ stdout: "", stderr: "" });
+      expect(await promisify(execFile)(program, [String(KICKS)], EXECUTE)).toEqual({
+        stdout: `${KICKS} kicks\n`,
+        stderr: "",
+      });
+    }, 300_000);
 
-  test("no kick and no wake-up is lost while the signal queue is full", async ({ skip }) => {
-    if (problem !== undefined) skip(problem);
-    expect(await promisify(execFile)(program, [String(KICKS), "full"], EXECUTE)).toEqual({
-      stdout: `${KICKS} kicks\n`,
-      stderr: "",
-    });
-  }, 300_000);
-});
+    test("loses no kick and no wake-up while the signal queue is full", async ({ skip }) => {
+      if (problem !== undefined) skip(problem);
+      expect(await promisify(execFile)(program, [String(KICKS), "full"], EXECUTE)).toEqual({
+        stdout: `${KICKS} kicks\n`,
+        stderr: "",
+      });
+    }, 300_000);
+  },
+);

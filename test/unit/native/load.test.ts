@@ -53,7 +53,7 @@ function written(name: string, bytes: Uint8Array | string): string {
 
 const addon = readFileSync(ADDON);
 
-describe("an addon that", () => {
+describe("an addon file that", () => {
   test("does not exist is reported with the variable that names it", () => {
     const file = join(folder, "missing.node");
     expect(failure(file)).toBe(
@@ -77,7 +77,7 @@ describe("an addon that", () => {
   test.each([
     ["aarch64", 18, 183],
     ["i386", 18, 3],
-  ])("was built for %s is for another architecture", (name, offset, machine) => {
+  ])("was built for %s is reported as one for another architecture", (name, offset, machine) => {
     const bytes = Buffer.from(addon);
     bytes.writeUInt16LE(machine, offset);
     expect(failure(written(`${name}.node`, bytes))).toContain(
@@ -85,7 +85,7 @@ describe("an addon that", () => {
     );
   });
 
-  test("was built for musl is for another C library", () => {
+  test("was built for musl is reported as one for another C library", () => {
     const [libc, file] = [join(folder, "libc.so"), join(folder, "musl.node")];
     const shared = ["-shared", "-nostdlib", "-x", "c", "/dev/null", "-x", "none"];
     execFileSync("cc", [...shared, "-Wl,-soname,libc.so", "-o", libc]);
@@ -96,7 +96,7 @@ describe("an addon that", () => {
   test.each([
     ["other", "module.exports = {};"],
     ["older", "module.exports = { mapAnonymous() {} };"],
-  ])("is %s is not this addon", (name, text) => {
+  ])("is %s is reported as not this addon", (name, text) => {
     expect(failure(written(`${name}.cjs`, text))).toContain(
       "the file is a module, but not this addon",
     );
@@ -111,14 +111,14 @@ describe("an addon that", () => {
     );
   });
 
-  test("is there is loaded, under another name too", () => {
+  test("exists is loaded, also under another name", () => {
     const copy = join(folder, "copy.node");
     copyFileSync(ADDON, copy);
     expect(failure(copy)).toBe(copy);
   });
 });
 
-describe("an installed package", () => {
+describe("the package, once installed,", () => {
   const BUILT = "build/Release/node_kvm.node";
   const PREBUILT = "prebuilds/linux-x64/node_kvm.node";
   const MUSL = "prebuilds/linuxmusl-x64/node_kvm.node";
@@ -133,29 +133,29 @@ describe("an installed package", () => {
     return place;
   }
 
-  test("loads the prebuilt file for glibc, not the one for musl", () => {
+  test("loads the prebuilt addon for glibc, and not the one for musl", () => {
     const place = installed("prebuilt", { [PREBUILT]: addon, [MUSL]: "" });
     expect(printed(join(place, "dist"), {})).toBe(join(place, PREBUILT));
   });
 
-  test("loads the file in build/ before the prebuilt one", () => {
+  test("loads the addon in build/ before the prebuilt one", () => {
     const place = installed("built", { [BUILT]: addon, [PREBUILT]: "" });
     expect(printed(join(place, "dist"), {})).toBe(join(place, BUILT));
   });
 
-  test("reports a built file that is damaged, and does not load another in its place", () => {
+  test("reports a damaged addon in build/, and does not load another one instead", () => {
     const place = installed("damaged", { [BUILT]: "", [PREBUILT]: addon });
     expect(printed(join(place, "dist"), {})).toContain(
       `(${join(place, BUILT)}): the file is damaged`,
     );
   });
 
-  test("loads the file that NODE_KVM_ADDON names, and not the one in build/ or the prebuilt one", () => {
+  test("loads the addon that NODE_KVM_ADDON names, and not the one in build/ or the prebuilt one", () => {
     const place = installed("named", { [BUILT]: "", [PREBUILT]: "" });
     expect(printed(join(place, "dist"), { NODE_KVM_ADDON: ADDON })).toBe(ADDON);
   });
 
-  test("without an addon names the places that it has searched", () => {
+  test("without an addon reports the places that it has searched", () => {
     const place = installed("without", { [MUSL]: addon });
     expect(printed(join(place, "dist"), {})).toBe(
       `node-kvm's addon could not be loaded (${place}): neither ${BUILT} nor ${PREBUILT} exists ` +
@@ -167,7 +167,7 @@ describe("an installed package", () => {
     ["darwin", "arm64"],
     ["win32", "x64"],
     ["linux", "arm64"],
-  ])("on %s %s loads no file and names the needed system", (platform, arch) => {
+  ])("on %s %s loads no addon, and reports the required system", (platform, arch) => {
     const fake = `
       Object.defineProperty(process, "platform", { value: ${JSON.stringify(platform)} });
       Object.defineProperty(process, "arch", { value: ${JSON.stringify(arch)} });
@@ -215,7 +215,7 @@ test.each<[words: string, meaning: string]>([
     "Error relocating x: napi_wrap: symbol not found",
     "this version of Node lacks a Node-API function",
   ],
-])("the loader's message %j is explained and quoted", (words, meaning) => {
+])("the loader's message %j about an addon is explained and quoted", (words, meaning) => {
   const text = loadFailure(
     Object.assign(new Error(`${words}\nmore`), { code: "ERR_DLOPEN_FAILED" }),
   );
@@ -223,6 +223,6 @@ test.each<[words: string, meaning: string]>([
   expect(text.endsWith(`(${words})`)).toBe(true);
 });
 
-test("other messages of the loader are passed on unchanged", () => {
+test("other messages of the loader about an addon are passed on unchanged", () => {
   expect(loadFailure(new Error("out of luck"))).toBe("out of luck");
 });

@@ -13,7 +13,7 @@ const GIB = 2 ** 30;
 
 const NO_SIZES = [undefined, null, "4096", 4096n, -1, 0.5, NaN, Infinity, 2 ** 53, {}, [4096]];
 
-test("a length that is not a size is refused", () => {
+test("native allocation rejects a length that is not a valid size", () => {
   for (const length of NO_SIZES) {
     expect(() => call(native(), "mapAnonymous", length)).toThrow("length: expected a size");
     expect(() => call(native(), "mapMemfd", length)).toThrow("length: expected a size");
@@ -25,7 +25,7 @@ test("a length that is not a size is refused", () => {
   }
 });
 
-test("pages of a size that x86 does not have are refused", () => {
+test("native allocation rejects huge pages of a size that x86 does not have", () => {
   for (const shift of [null, "21", 21n, -1, 0, 11, 13, 20, 22, 31, 64, 2 ** 32 + 21, NaN, {}]) {
     for (const method of ["mapAnonymous", "mapMemfd"]) {
       expect(() => call(native(), method, PAGE, shift)).toThrow("pageShift: expected 12, 21 or 30");
@@ -33,7 +33,7 @@ test("pages of a size that x86 does not have are refused", () => {
   }
 });
 
-test("a file's path and offset must have their types", () => {
+test("native mapping rejects a path or an offset of a wrong type", () => {
   for (const path of [undefined, null, 3, {}, Buffer.from("/dev/null"), Symbol()]) {
     expect(() => call(native(), "mapFile", path, 0)).toThrow("path: expected a string");
   }
@@ -44,13 +44,13 @@ test("a file's path and offset must have their types", () => {
   }
 });
 
-test("an error names the call", () => {
+test("a native error has the name of the failed call", () => {
   expect(native().mapFile("/nowhere", 0)).toEqual({ call: "open", errno: 2 });
   expect(native().mapFile("/", 0)).toEqual({ call: "mmap", errno: 19 });
   expect(native().mapMemfd(0)).toEqual({ call: "mmap", errno: 22 });
 });
 
-test("only advice that does not change content is accepted", () => {
+test("native advise() accepts only advice that does not change content", () => {
   const mapping = map(PAGE);
   const [MADV_DONTNEED, MADV_REMOVE, MADV_FREE, MADV_HWPOISON] = [4, 9, 8, 100];
   const wrong = [MADV_DONTNEED, MADV_REMOVE, MADV_FREE, MADV_HWPOISON, -1, 14.5, 14n, undefined];
@@ -61,7 +61,7 @@ test("only advice that does not change content is accepted", () => {
   expect(() => mapping.advise(14)).toThrow("advise: the mapping is closed");
 });
 
-test("a closed mapping has size 0 and no lost pages", () => {
+test("a closed native mapping has size 0 and no lost pages", () => {
   const mapping = map(PAGE);
   expect([mapping.byteLength(), mapping.hasLostPages()]).toEqual([PAGE, false]);
   mapping.close();
@@ -85,7 +85,7 @@ test.each([
   ["a page", PAGE],
   ["a part of a page", 100],
   ["2 MiB and a page", 2 ** 21 + PAGE],
-])("after a mapping of %s is an inaccessible page", (_, length) => {
+])("the page after a mapping of %s is not accessible", (_, length) => {
   // Several mappings, because the page after the first may be the guard page of a thread.
   const mappings = [1, 2, 3].map(() => opened(native().mapMemfd(length) as NativeMapping));
   const all = maps();
@@ -98,7 +98,7 @@ test.each([
   );
 });
 
-test("closing unmaps all addresses, including the page after them", () => {
+test("closing a native mapping unmaps all its addresses, including the page after them", () => {
   const mapping = opened(native().mapMemfd(3 * PAGE) as NativeMapping);
   const [start = 0] = maps().find(([, , , name]) => name.startsWith("/memfd:node-kvm")) ?? [];
   mapping.close();
@@ -106,19 +106,19 @@ test("closing unmaps all addresses, including the page after them", () => {
   expect(maps().filter(([from, to]) => from < end && to > start)).toEqual([]);
 });
 
-test("memory of 2 MiB and more begins where a huge page can", () => {
+test("a native mapping of 2 MiB and more begins at an address where a huge page can begin", () => {
   const mapping = opened(native().mapMemfd(2 ** 21) as NativeMapping);
   const [start] = maps().find(([, , , name]) => name.startsWith("/memfd:node-kvm")) ?? [];
   expect((start ?? 1) % 2 ** 21).toBe(0);
   mapping.close();
 });
 
-test("mmap refuses 0 bytes, and more than the address space", () => {
+test("mmap refuses a native mapping of 0 bytes, and of more than the address space", () => {
   expect(said(native().mapAnonymous(0))).toBe("-EINVAL");
   expect(said(native().mapAnonymous(2 ** 53 - 1))).toBe("-ENOMEM");
 });
 
-test("memory is zero, and keeps written bytes", () => {
+test("a native mapping is filled with zeros, and keeps written bytes", () => {
   const mapping = map(3 * PAGE);
   const bytes = new Uint8Array(mapping.window(0, 3 * PAGE));
   expect(bytes.every((byte) => byte === 0)).toBe(true);
@@ -127,7 +127,7 @@ test("memory is zero, and keeps written bytes", () => {
   mapping.close();
 });
 
-test("a window is inside its memory and not empty", () => {
+test("a window of a native mapping is inside the mapping and not empty", () => {
   const mapping = map(PAGE);
   const outside = [
     [0, 0],
@@ -144,7 +144,7 @@ test("a window is inside its memory and not empty", () => {
   mapping.close();
 });
 
-test("an offset or a length that is not a size is refused", () => {
+test("a window of a native mapping rejects an invalid offset or length", () => {
   const mapping = map(PAGE);
   for (const wrong of [undefined, null, "1", 1n, -1, 0.5, NaN, Infinity, 2 ** 53, {}]) {
     expect(() => call(mapping, "window", wrong, 1)).toThrow("expected an offset and a length");
@@ -153,7 +153,7 @@ test("an offset or a length that is not a size is refused", () => {
   mapping.close();
 });
 
-test("a window has at most 1 GiB, because Node 20 has no buffers above 4 GiB", () => {
+test("a window of a native mapping has at most 1 GiB, because Node 20 has no buffers above 4 GiB", () => {
   const mapping = map(5 * GIB);
   expect(() => mapping.window(0, 4 * GIB + PAGE)).toThrow(RangeError);
   expect(() => mapping.window(0, GIB + 1)).toThrow(RangeError);
@@ -161,7 +161,7 @@ test("a window has at most 1 GiB, because Node 20 has no buffers above 4 GiB", (
   mapping.close();
 });
 
-test("closing empties every window", () => {
+test("closing a native mapping detaches every window", () => {
   const mapping = map(PAGE);
   const [one, other] = [mapping.window(0, PAGE), mapping.window(0, PAGE)];
   const view = new Uint8Array(one);
@@ -171,14 +171,14 @@ test("closing empties every window", () => {
   expect(view[0]).toBeUndefined();
 });
 
-test("a closed mapping has no window, and can be closed again", () => {
+test("a closed native mapping has no window, and can be closed again", () => {
   const mapping = map(PAGE);
   mapping.close();
   mapping.close();
   expect(() => mapping.window(0, 1)).toThrow("window: the mapping is closed");
 });
 
-test("closing frees the memory immediately, even if a view of it is referenced", () => {
+test("closing a native mapping frees its memory at once, even if a view of it is referenced", () => {
   const mapping = map(GIB / 8);
   const view = new Uint8Array(mapping.window(0, GIB / 8)).fill(1);
   const before = process.memoryUsage.rss();
@@ -187,7 +187,7 @@ test("closing frees the memory immediately, even if a view of it is referenced",
   expect(view).toHaveLength(0);
 });
 
-test("a job that writes while the memory is closed does not crash", async () => {
+test("a thread that writes to a native mapping while it is closed does not crash the process", async () => {
   const mapping = map(GIB / 8);
   const job = promisify(randomFill)(new Uint8Array(mapping.window(0, GIB / 8)));
   mapping.close();

@@ -6,26 +6,26 @@ import { deviceTest } from "./bench.ts";
 
 const ADDON = process.env["NODE_KVM_ADDON"] ?? "../../../build/Release/node_kvm.node";
 
-test("the names are found in the sources: exports, methods, links, refusals and members of a vCPU", () => {
+test("the test reads the names from the native sources: exports, methods, links, refusals and members of a vCPU", () => {
   const some = ["open", "window", "ioctl", "memory", "offset", "links", "call", "errno"];
   const ofRun = ["bytes", "token", "run", "start", "kick", "history", "setFilter"];
   expect(propertyNames()).toEqual(expect.arrayContaining([...some, ...ofRun]));
 });
 
-test("a polluted prototype throws, so that the use of an inherited property is detected", () => {
+test("a polluted prototype throws, so that the test detects the use of an inherited property", () => {
   expect(() => polluted(() => Reflect.get({}, "errno"))).toThrow("Object.prototype was used");
   expect(() => polluted(() => Reflect.set({}, "bytes", 1))).toThrow("Object.prototype was used");
   expect("errno" in {}).toBe(false);
 });
 
-test("the addon's exports are own properties", () => {
+test("the exports of the addon are own properties", () => {
   const module = { exports: {} };
   const file = createRequire(import.meta.url).resolve(ADDON);
   polluted(() => process.dlopen(module, file));
   expect(Object.keys(module.exports)).toContain("mapAnonymous");
 });
 
-test("a refusal's members are own properties", () => {
+test("the members of a native refusal are own properties", () => {
   const module = { exports: {} as { mapMemfd(length: number): unknown } };
   const file = createRequire(import.meta.url).resolve(ADDON);
   process.dlopen(module, file);

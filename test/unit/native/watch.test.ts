@@ -15,7 +15,7 @@ async function turns(): Promise<void> {
   for (let i = 0; i < 4; i += 1) await turn();
 }
 
-test("a watch calls once in each turn of the loop while the counter is above zero", async () => {
+test("a watch of an eventfd calls its function once in each turn of the event loop while the counter is above zero", async () => {
   const file = eventfd();
   const readable = vi.fn();
   expect(file.watch(readable)).toBe(0);
@@ -30,13 +30,13 @@ test("a watch calls once in each turn of the loop while the counter is above zer
   expect(readable).toHaveBeenCalledTimes(calls);
 });
 
-test("a watch never calls before it returns", () => {
+test("a watch of an eventfd never calls its function before watch() returns", () => {
   const readable = vi.fn();
   eventfd(1).watch(readable);
   expect(readable).not.toHaveBeenCalled();
 });
 
-test("a stopped watch does not call, and can be started again with another function", async () => {
+test("a stopped watch of an eventfd calls nothing, and can be started again with another function", async () => {
   const file = eventfd(1);
   const [first, second] = [vi.fn(), vi.fn()];
   file.watch(first);
@@ -47,7 +47,7 @@ test("a stopped watch does not call, and can be started again with another funct
   expect(first).not.toHaveBeenCalled();
 });
 
-test("closing the file ends its watch", async () => {
+test("closing an eventfd ends its watch", async () => {
   const file = eventfd(1);
   const readable = vi.fn();
   file.watch(readable);
@@ -56,7 +56,7 @@ test("closing the file ends its watch", async () => {
   expect(readable).not.toHaveBeenCalled();
 });
 
-test("a watch can be stopped or closed in its own callback", async () => {
+test("a watch of an eventfd can be stopped or closed in its own function", async () => {
   const [ended, closed] = [eventfd(1), eventfd(1)];
   const [end, close] = [vi.fn(() => ended.unwatch()), vi.fn(() => closed.close())];
   ended.watch(end);
@@ -66,7 +66,7 @@ test("a watch can be stopped or closed in its own callback", async () => {
   expect([end.mock.calls.length, close.mock.calls.length]).toEqual([1, 1]);
 });
 
-test("a new file with a closed file's descriptor number can be watched", async () => {
+test("a new eventfd with the descriptor number of a closed one can be watched", async () => {
   for (let i = 0; i < 100; i += 1) {
     const file = opened(native().eventfd(1, 0));
     const called = new Promise((resolve) => expect(file.watch(() => resolve(i))).toBe(0));
@@ -75,7 +75,7 @@ test("a new file with a closed file's descriptor number can be watched", async (
   }
 });
 
-test("stopping a file without a watch is a no-op", () => {
+test("stopping an eventfd that is not watched is a no-op", () => {
   const file = eventfd();
   file.unwatch();
   file.watch(vi.fn());
@@ -87,20 +87,20 @@ test("stopping a file without a watch is a no-op", () => {
   expect(said(file.readCounter())).toBe("-EBADF");
 });
 
-describe("a watch is refused", () => {
+describe("a watch of an eventfd is rejected", () => {
   test("while another watch exists", () => {
     const file = eventfd();
     expect(file.watch(vi.fn())).toBe(0);
     expect(said(file.watch(vi.fn()))).toBe("-EBUSY");
   });
 
-  test("on a closed file", () => {
+  test("if the eventfd is closed", () => {
     const file = eventfd();
     file.close();
     expect(said(file.watch(vi.fn()))).toBe("-EBADF");
   });
 
-  test("on a file that is not an eventfd", () => {
+  test("if the file is not an eventfd", () => {
     const file = opened(native().openFile("/dev/null"));
     onTestFinished(() => file.close());
     expect(said(file.watch(vi.fn()))).toBe("-EINVAL");

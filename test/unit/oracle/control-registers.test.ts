@@ -36,7 +36,7 @@ const contradiction = (...states: readonly (readonly [string, number])[]) => ({
   states,
 });
 
-describe("registers that break one rule", () => {
+describe("the oracle judges special registers that break one rule", () => {
   test.each([
     ["mode", { efer: bit(10) }, contradiction(["EFER.LMA", 1], ["EFER.LME", 0])],
     ["mode", { efer: bit(8) | bit(10) }, contradiction(["EFER.LMA", 1], ["CR0.PG", 0])],
@@ -85,13 +85,13 @@ describe("registers that break one rule", () => {
     expect(judge(fields)).toEqual([[rule, { is: "refused", finding }]]);
   });
 
-  test("EFER.LMSLE is undecided, because few hosts have it", () => {
+  test("and is undecided about EFER.LMSLE, because few hosts have it", () => {
     expect(judge({ efer: bit(13) })).toEqual([
       ["EFER.LMSLE", { is: "undecided", finding: { kind: "lmsle" } }],
     ]);
   });
 
-  test("the x2APIC requires its feature", () => {
+  test("and requires the CPUID feature for x2APIC mode", () => {
     const apicBase = bit(10) | bit(11);
     expect(judge({ apicBase }, { table: tableWith() })).toEqual([
       ["APIC base", { is: "refused", finding: { kind: "no-x2apic", base: apicBase } }],
@@ -109,27 +109,27 @@ test.each([
   [{ efer: bit(0) }],
   [{ efer: bit(8) }],
   [{ cr0: bit(31) | bit(0), cr3: bit(50) }],
-] as const)("%o breaks no rule", (fields) => {
+] as const)("in the oracle, the special registers %o break no rule", (fields) => {
   expect(judge(fields)).toEqual([]);
 });
 
-test("without a table, no width is known", () => {
+test("without a CPUID table, the oracle knows no physical address width", () => {
   expect(judge({ ...LONG, cr3: bit(63) }, {})).toEqual([]);
   expect(judge({ apicBase: bit(63) }, {})).toEqual([]);
 });
 
-test("CR3 has the bits of LAM only with its feature", () => {
+test("in the oracle, CR3 may have the bits of LAM only with its feature", () => {
   const asked = { ...LONG, cr3: 3n << 61n };
   expect(judge(asked, { table: tableWith("lm") }).map(([rule]) => rule)).toEqual(["mode"]);
 });
 
-describe("bits with features", () => {
+describe("the oracle's rules for bits that need a feature", () => {
   const registers = [
     ["CR4", CR4_BITS],
     ["EFER", EFER_BITS],
   ] as const;
 
-  test("CR4 and EFER have these bits", () => {
+  test("cover these bits of CR4 and EFER", () => {
     const written = registers.map(([, bits]) =>
       Object.entries(bits)
         .map(([n, [name, ...features]]) => `${n} ${name} ${features.join(" ")}`.trim())
@@ -161,37 +161,37 @@ describe("bits with features", () => {
     ],
     ["that the table lacks", { table: tableWith(), supported: tableWith("la57") }, "absent"],
     ["that the table lacks, on an unknown KVM", { table: tableWith() }, "absent"],
-  ])("CR4 refuses a bit %s", (_, tables, cause) => {
+  ])("refuse a bit of CR4 %s", (_, tables, cause) => {
     expect(cr4(12, tables)).toEqual([["CR4", { is: "refused", finding: finding(cause) }]]);
   });
 
-  test("a vCPU without a table is undecided, because older kernels do not check it", () => {
+  test("are undecided for a vCPU without a table, because older kernels do not check it", () => {
     expect(cr4(12, { table: EMPTY })).toEqual([
       ["CR4 without a table", { is: "undecided", finding: finding("no-table") }],
     ]);
     expect(SREGS_RULES["CR4 without a table"]?.kernels).toMatch(/^6\.14 and later/);
   });
 
-  test("reserved bits are refused on every vCPU", () => {
+  test("refuse reserved bits on every vCPU", () => {
     const bits = [{ bit: 15, name: undefined, cause: "reserved", features: [] }];
     const reserved = { kind: "feature-bits", register: "CR4", bits };
     expect(cr4(15, {})).toEqual([["CR4", { is: "refused", finding: reserved }]]);
   });
 
-  test("unknown tables exclude no bit", () => {
+  test("exclude no bit if the tables are unknown", () => {
     expect(cr4(12, {})).toEqual([]);
     expect(cr4(12, { table: tableWith("la57"), supported: tableWith("la57") })).toEqual([]);
   });
 
-  test("one of two features is enough", () => {
+  test("accept a bit with one of its two features", () => {
     expect(cr4(23, { table: tableWith("ibt"), supported: tableWith("cet_ss") })).toEqual([]);
   });
 
-  test("a bit that needs no feature is accepted with any table", () => {
+  test("accept a bit that needs no feature with any table", () => {
     expect(cr4(5, { table: EMPTY, supported: EMPTY })).toEqual([]);
   });
 
-  test("EFER is undecided, because older kernels do not check it", () => {
+  test("are undecided about EFER, because older kernels do not check it", () => {
     const [found] = judge({ efer: bit(12) }, { table: tableWith() });
     expect(found?.[0]).toBe("EFER");
     expect(found?.[1].is).toBe("undecided");
@@ -202,7 +202,7 @@ describe("bits with features", () => {
     });
   });
 
-  test("several bits are in one finding", () => {
+  test("put several bits into one finding", () => {
     const known = { 0: ["A", "lm"], 1: ["B"], 2: ["C", "nx"] } as const;
     expect(featureBits("R", 7n, known, tableWith(), undefined)?.bits.map((b) => b.name)).toEqual([
       "A",
@@ -212,7 +212,7 @@ describe("bits with features", () => {
   });
 });
 
-describe("KVM_SET_SREGS2", () => {
+describe("the oracle's rule for KVM_SET_SREGS2", () => {
   const judge2 = (fields: StructInput<Sregs2>) =>
     broken(SREGS2_RULES, { sregs: sregs2(fields), table: undefined, supported: undefined });
   const notPae = ["PDPTRs", { is: "refused", finding: { kind: "not-pae-paging" } }];
@@ -247,10 +247,13 @@ test.each([
   [0x8000_0007, 36],
   [0x8000_0008, 40],
   [0x8000_0009, 40],
-])("a table whose highest extended leaf is %i has %i physical address bits", (last, width) => {
-  const table = tableWith();
-  const at = Array.from(table).findIndex((one) => one.function === 0x8000_0000);
-  expect(physicalBits(table.replace(at, { eax: last }))).toBe(width);
-  expect(physicalBits(EMPTY)).toBe(36);
-  expect(physicalBits(table.without(0x8000_0008))).toBe(36);
-});
+])(
+  "in the oracle, a table whose highest extended leaf is %i has %i physical address bits",
+  (last, width) => {
+    const table = tableWith();
+    const at = Array.from(table).findIndex((one) => one.function === 0x8000_0000);
+    expect(physicalBits(table.replace(at, { eax: last }))).toBe(width);
+    expect(physicalBits(EMPTY)).toBe(36);
+    expect(physicalBits(table.without(0x8000_0008))).toBe(36);
+  },
+);

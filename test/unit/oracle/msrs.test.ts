@@ -25,10 +25,10 @@ const forbidden = (value: bigint, bits: readonly number[], allowed: bigint, allo
   allowedBy,
 });
 
-describe("memory types", () => {
+describe("the memory types that the oracle accepts", () => {
   const BYTE = Array.from({ length: 256 }, (_, type) => type);
 
-  test("of the PAT are six", () => {
+  test("are six in IA32_PAT", () => {
     const accepted = BYTE.filter((type) => judge(MSRS.MSR_IA32_CR_PAT, BigInt(type)).length === 0);
     expect(accepted).toEqual([0, 1, 4, 5, 6, 7]);
   });
@@ -45,12 +45,12 @@ describe("memory types", () => {
     MSRS.MSR_MTRRfix4K_E8000,
     MSRS.MSR_MTRRfix4K_F0000,
     MSRS.MSR_MTRRfix4K_F8000,
-  ])("of the fixed MTRR %i are five", (index) => {
+  ])("are five in the fixed MTRR %i", (index) => {
     const accepted = BYTE.filter((type) => judge(index, BigInt(type)).length === 0);
     expect(accepted).toEqual([0, 1, 4, 5, 6]);
   });
 
-  test("are in each of eight bytes", () => {
+  test("are required in each of the eight bytes", () => {
     expect(judge(MSRS.MSR_IA32_CR_PAT, 0x0307_0406_0007_0406n)).toEqual(
       one("value", { kind: "memory-type", byte: 7, type: 3 }),
     );
@@ -60,7 +60,7 @@ describe("memory types", () => {
     expect(judge(MSRS.MSR_MTRRfix64K_00000)).toEqual([]);
   });
 
-  test("of the default are five, beside two flags", () => {
+  test("are five in the default type, beside two flags", () => {
     const index = MSRS.MSR_MTRRdefType;
     expect(judge(index, 0xc06n)).toEqual([]);
     expect(judge(index, 0xc07n)).toEqual(one("value", { kind: "memory-type", type: 7 }));
@@ -70,7 +70,7 @@ describe("memory types", () => {
   });
 });
 
-describe("a variable MTRR", () => {
+describe("in the oracle, a variable MTRR", () => {
   const variable = (index: number, data: bigint) =>
     judge(index, data, { table: tableWith() }).map(([rule, { finding }]) => [rule, finding]);
   const [FIRST, LAST] = [0x200, 0x20f] as const;
@@ -83,7 +83,7 @@ describe("a variable MTRR", () => {
     [LAST, 0x400n, { kind: "reserved-range", low: 0, high: 10 }],
     [FIRST, bit(40), { kind: "wide-address", address: bit(40), width: 40 }],
     [LAST, bit(40), { kind: "wide-address", address: bit(40), width: 40 }],
-  ])("%i = %i", (index, data, finding) => {
+  ])("with %i = %i is refused", (index, data, finding) => {
     expect(variable(index, data)).toEqual([["variable MTRR", finding]]);
   });
 
@@ -96,13 +96,13 @@ describe("a variable MTRR", () => {
     expect(variable(index, data)).toEqual([]);
   });
 
-  test("has no width without a table, and no value in a read", () => {
+  test("has no known width without a table, and no value in a read", () => {
     expect(judge(FIRST, bit(63))).toEqual([]);
     expect(judge(FIRST)).toEqual([]);
   });
 });
 
-describe("values", () => {
+describe("the oracle's rules for the value of an MSR", () => {
   test.each([
     [MSRS.MSR_IA32_APICBASE, 1n, { ...reserved(1n, 0), register: "apicBase" }],
     [MSRS.MSR_IA32_PRED_CMD, 2n, forbidden(2n, [1], 0x81n, "register")],
@@ -112,18 +112,18 @@ describe("values", () => {
     [MSRS.MSR_FS_BASE, bit(62), { kind: "not-canonical" }],
     [MSRS.MSR_GS_BASE, bit(62), { kind: "not-canonical" }],
     [MSRS.MSR_KERNEL_GS_BASE, bit(62), { kind: "not-canonical" }],
-  ])("MSR %i = %i is refused", (index, data, finding) => {
+  ])("refuse MSR %i = %i", (index, data, finding) => {
     expect(judge(index, data)).toEqual(one("value", finding));
   });
 
   test.each([
     [MSRS.MSR_IA32_PRED_CMD, 0x81n, "ibpb"],
     [MSRS.MSR_IA32_FLUSH_CMD, 1n, "l1d-flush"],
-  ])("MSR %i = %i depends on the host", (index, data, feature) => {
+  ])("depend on the host for MSR %i = %i", (index, data, feature) => {
     expect(judge(index, data)).toEqual(maybe("value", { kind: "host-lacks", feature }));
   });
 
-  test.each([bit(47), bit(55)])("an address of %i is canonical with LA57 only", (data) => {
+  test.each([bit(47), bit(55)])("accept the address %i as canonical only with LA57", (data) => {
     const index = MSRS.MSR_LSTAR;
     const finding = { kind: "not-canonical" };
     expect(judge(index, data, { table: tableWith() })).toEqual(one("value", finding));
@@ -132,13 +132,13 @@ describe("values", () => {
   });
 
   test.each([0n, bit(47) - 1n, ALL, ALL - bit(47) + 1n])(
-    "an address of %i is canonical",
+    "accept the address %i as canonical",
     (data) => {
       expect(judge(MSRS.MSR_LSTAR, data, { table: tableWith() })).toEqual([]);
     },
   );
 
-  test("EFER has the bits that KVM supports, whatever the table has", () => {
+  test("accept the bits of EFER that KVM supports, whatever the table has", () => {
     const bits = [{ bit: 12, name: "SVME", cause: "unsupported", features: ["svm"] }];
     const evidence = { table: tableWith("svm"), supported: tableWith() };
     expect(judge(MSRS.MSR_EFER, bit(12), evidence)).toEqual(
@@ -147,7 +147,7 @@ describe("values", () => {
     expect(judge(MSRS.MSR_EFER, bit(12), { table: tableWith() })).toEqual([]);
   });
 
-  test("XSS has the components of leaf 0xd.1", () => {
+  test("accept the components of leaf 0xd.1 in XSS", () => {
     const leaf = { function: 0xd, index: 1, flags: 1, ecx: 0x800, edx: 1 };
     const supported = CpuidTable.from([leaf]);
     const allowed = 0x1_0000_0800n;
@@ -164,7 +164,7 @@ describe("values", () => {
     [0x6874_7541, undefined],
     [0x6f67_7948, undefined],
     [1, "undecided"],
-  ])("TSC_AUX of the vendor %i has a high half: %s", (ebx, is) => {
+  ])("know a high half of TSC_AUX for the vendor %i: %s", (ebx, is) => {
     const table = CpuidTable.from([{ function: 0, ebx }]);
     const found = judge(MSRS.MSR_TSC_AUX, bit(32), { table });
     expect(found).toEqual(
@@ -175,31 +175,31 @@ describe("values", () => {
     expect(judge(MSRS.MSR_TSC_AUX, bit(32) - 1n, { table })).toEqual([]);
   });
 
-  test("TSC_AUX without a table is undecided", () => {
+  test("are undecided about TSC_AUX without a table", () => {
     expect(judge(MSRS.MSR_TSC_AUX, bit(32)).map(([, { is }]) => is)).toEqual(["undecided"]);
   });
 
-  test("are not judged in a read", () => {
+  test("do not apply to a read", () => {
     for (const index of [MSRS.MSR_IA32_CR_PAT, MSRS.MSR_LSTAR, MSRS.MSR_TSC_AUX]) {
       expect(judge(index)).toEqual([]);
     }
   });
 });
 
-describe("an MSR that KVM does not read", () => {
+describe("in the oracle, an MSR that cannot be read", () => {
   const unknown = [
     ["unknown MSR", { is: "undecided", finding: { kind: "no-such-msr" } }],
     ["feature of the MSR", { is: "undecided", finding: { kind: "no-feature-of-msr" } }],
   ];
 
-  test("may be unknown, or lack its feature", () => {
+  test("may be unknown to KVM, or lack its feature", () => {
     expect(judge(0xdead, 1n, { current: "unreadable" })).toEqual(unknown);
     expect(judge(0xdead, undefined, { current: "unreadable" })).toEqual(unknown);
     expect(judge(0xdead, 1n, { current: 0n })).toEqual([]);
     expect(judge(0xdead, 1n)).toEqual([]);
   });
 
-  test.each([MSRS.MSR_IA32_PRED_CMD, MSRS.MSR_IA32_FLUSH_CMD])("%i is write-only", (index) => {
+  test.each([MSRS.MSR_IA32_PRED_CMD, MSRS.MSR_IA32_FLUSH_CMD])("may be write-only: %i", (index) => {
     expect(judge(index, undefined, { current: "unreadable" })).toEqual(
       one("write-only", { kind: "write-only" }),
     );
@@ -208,7 +208,7 @@ describe("an MSR that KVM does not read", () => {
   });
 });
 
-describe("a feature MSR", () => {
+describe("in the oracle, a feature MSR", () => {
   const VMX = { table: tableWith("vmx"), supported: tableWith("vmx") };
   const bits = (extra: readonly number[], absent: readonly number[], value: bigint) =>
     one("bits of a feature MSR", { kind: "feature-msr-bits", extra, absent, value });
@@ -226,7 +226,7 @@ describe("a feature MSR", () => {
     [MSRS.MSR_IA32_VMX_TRUE_PROCBASED_CTLS, [34], [0]],
     [MSRS.MSR_IA32_VMX_TRUE_EXIT_CTLS, [34], [0]],
     [MSRS.MSR_IA32_VMX_TRUE_ENTRY_CTLS, [34], [0]],
-  ])("of VMX, %i, is compared with KVM's", (index, extra, absent) => {
+  ])("of VMX, %i, is compared with KVM's value", (index, extra, absent) => {
     expect(judge(index, SENT, { ...VMX, featureValue: OWN })).toEqual(bits(extra, absent, OWN));
     expect(judge(index, OWN, { ...VMX, featureValue: OWN })).toEqual([]);
     expect(judge(index, SENT, VMX)).toEqual([]);
@@ -234,7 +234,7 @@ describe("a feature MSR", () => {
   });
 
   test.each([MSRS.MSR_IA32_PERF_CAPABILITIES, MSRS.MSR_AMD64_DE_CFG])(
-    "of another kind, %i, has at most KVM's bits",
+    "of another kind, %i, has at most the bits of KVM's value",
     (index) => {
       const table = tableWith("pdcm");
       expect(judge(index, SENT, { table, featureValue: OWN })).toEqual(bits([2, 34], [], OWN));
@@ -242,7 +242,7 @@ describe("a feature MSR", () => {
   );
 
   test.each([MSRS.MSR_IA32_VMX_BASIC, MSRS.MSR_IA32_VMX_MISC, MSRS.MSR_IA32_ARCH_CAPABILITIES])(
-    "without a comparison, %i, has any bits",
+    "%i may have any bits if KVM's value is unknown",
     (index) => {
       const table = tableWith("vmx", "arch_capabilities");
       expect(judge(index, SENT, { table, featureValue: OWN })).toEqual([]);
@@ -262,7 +262,7 @@ describe("a feature MSR", () => {
     [MSRS.MSR_IA32_VMX_VMFUNC, true],
     [MSRS.MSR_IA32_VMX_BASIC - 1, false],
     [MSRS.MSR_IA32_VMX_VMFUNC + 1, false],
-  ])("%i is VMX's: %s", (index, isVmx) => {
+  ])("%i belongs to VMX: %s", (index, isVmx) => {
     const finding = { kind: "missing-feature", feature: "vmx", by: "kvm" };
     expect(judge(index, undefined, { supported: tableWith() })).toEqual(
       isVmx ? one("VMX not in CPUID", finding) : [],
@@ -299,7 +299,7 @@ describe("a feature MSR", () => {
     expect(rules).not.toContain("after a run");
   });
 
-  test("that is another MSR can change after the guest was entered", () => {
+  test("is distinct from other MSRs, which can change after the guest was entered", () => {
     expect(judge(MSRS.MSR_IA32_SYSENTER_CS, 1n, { current: 3n, hasEntered: true })).toEqual([]);
   });
 
@@ -310,7 +310,7 @@ describe("a feature MSR", () => {
     );
   });
 
-  test("that KVM lacks because of its feature is not unknown", () => {
+  test("that KVM lacks because a CPUID feature is missing is not called unknown", () => {
     const rules = judge(MSRS.MSR_IA32_PERF_CAPABILITIES, 1n, {
       table: tableWith(),
       featureValue: "none",
@@ -338,7 +338,7 @@ describe("a feature MSR", () => {
   });
 });
 
-describe("IA32_FEATURE_CONTROL", () => {
+describe("in the oracle, IA32_FEATURE_CONTROL", () => {
   const RULE = "bits of IA32_FEATURE_CONTROL";
   const control = (data: bigint, ...names: readonly CpuidFieldName[]) =>
     judge(MSRS.MSR_IA32_FEAT_CTL, data, { table: tableWith(...names) });
@@ -356,7 +356,7 @@ describe("IA32_FEATURE_CONTROL", () => {
     [2, "VMX_ENABLED_OUTSIDE_SMX", "vmx"],
     [17, "SGX_LC_ENABLED", "sgx_lc"],
     [18, "SGX_ENABLED", "sgx"],
-  ] as const)("bit %i %s needs %s", (n, name, feature) => {
+  ] as const)("accepts bit %i %s only with %s", (n, name, feature) => {
     const missing = { kind: "missing-feature", feature, by: "vcpu" };
     expect(control(bit(n) | 1n)).toEqual(
       one(RULE, { kind: "control-bits", bits: [{ bit: n, name, missing }] }),
@@ -364,7 +364,7 @@ describe("IA32_FEATURE_CONTROL", () => {
     expect(control(bit(n), feature)).toEqual([]);
   });
 
-  test("LMCE may be disabled", () => {
+  test("may have LMCE disabled", () => {
     expect(control(bit(20))).toEqual(maybe("LMCE of IA32_FEATURE_CONTROL", { kind: "no-lmce" }));
     expect(control(1n)).toEqual([]);
     expect(judge(MSRS.MSR_IA32_FEAT_CTL)).toEqual([]);
@@ -372,7 +372,7 @@ describe("IA32_FEATURE_CONTROL", () => {
   });
 });
 
-describe("the MSRs of an Intel PMU", () => {
+describe("in the oracle, the MSRs of an Intel PMU", () => {
   const pmu = (eax: number): CpuidTable => CpuidTable.from([{ function: 0xa, eax }]);
 
   test.each([
@@ -402,7 +402,7 @@ describe("the MSRs of an Intel PMU", () => {
   });
 });
 
-describe("KVM's own MSRs", () => {
+describe("in the oracle, one of KVM's own MSRs,", () => {
   const [ASYNC, STEAL, EOI, POLL, INT, MIGRATION] = [
     0x4b56_4d02, 0x4b56_4d03, 0x4b56_4d04, 0x4b56_4d05, 0x4b56_4d06, 0x4b56_4d08,
   ] as const;
@@ -416,7 +416,7 @@ describe("KVM's own MSRs", () => {
     [POLL, range(1, 63)],
     [INT, range(8, 63)],
     [MIGRATION, range(1, 63)],
-  ])("%i has these reserved bits: %j", (index, bits) => {
+  ])("%i, has these reserved bits: %j", (index, bits) => {
     expect(judge(index, ALL)).toEqual(one("reserved bits of a KVM MSR", reserved(ALL, ...bits)));
     expect(judge(index)).toEqual([]);
   });
@@ -427,7 +427,7 @@ describe("KVM's own MSRs", () => {
     [INT, 0n, true],
     [INT, 1n, true],
     [STEAL, 1n, false],
-  ])("%i = %i needs the LAPIC: %s", (index, data, needs) => {
+  ])("%i = %i, needs the LAPIC: %s", (index, data, needs) => {
     const refused = one("KVM MSR without LAPIC", { kind: "no-lapic" });
     expect(judge(index, data, { hasLapic: false })).toEqual(needs ? refused : []);
     expect(judge(index, data, { hasLapic: true })).toEqual([]);
@@ -442,7 +442,7 @@ describe("KVM's own MSRs", () => {
     [ASYNC, 0x1008n, undefined],
     [EOI, 0x1000n, undefined],
     [STEAL, 0x1001n, undefined],
-  ])("%i = %i needs memory at %s", (index, data, address) => {
+  ])("%i = %i, needs memory at %s", (index, data, address) => {
     const refused = one("KVM MSR without memory", { kind: "no-memory", address });
     const asked: bigint[] = [];
     const ask = (answer: boolean) => (gpa: bigint) => {
@@ -463,7 +463,7 @@ describe("KVM's own MSRs", () => {
     [POLL, 1n, ["kvm_poll_control"]],
     [INT, 0xcn, ["kvm_async_pf_int"]],
     [MIGRATION, 0n, ["kvm_migration_control"]],
-  ])("%i = %i needs %j where KVM enforces features", (index, data, features) => {
+  ])("%i = %i, needs %j where KVM enforces features", (index, data, features) => {
     const finding = { kind: "missing-pv-features", features };
     expect(judge(index, data, { table: EMPTY })).toEqual(
       maybe("KVM feature not in CPUID", finding),
@@ -471,7 +471,7 @@ describe("KVM's own MSRs", () => {
   });
 });
 
-test("without evidence, rules reject an access only for its value", () => {
+test("without evidence, the oracle's MSR rules reject an access only for its value", () => {
   const indices = Object.values(MSRS);
   const refusedReads = indices.flatMap((index) =>
     judge(index).filter(([, { is }]) => is === "refused"),

@@ -12,12 +12,12 @@ test.each([
   { xsave_sz_xcr0: 0x240 },
   { xsave_sz_xcr0_xss: 0x240 },
   { kvm_pv_unhalt: 0 },
-])("KVM owns %o", (values) => {
+])("in the oracle's list, KVM owns the runtime bits %o", (values) => {
   expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([true]);
 });
 
 test.each([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_time: 1 }])(
-  "KVM does not own %o",
+  "in the oracle's list, KVM does not own the bits %o",
   (values) => {
     expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([false]);
   },
@@ -33,7 +33,7 @@ const ownedIn = (fn: number, index: number, registers: object): readonly boolean
 test.each([
   ["ecx", { ecx: 1 }],
   ["edx", { edx: 1 }],
-])("KVM owns %s of leaf 0x12.1", (_, registers) => {
+])("in the oracle's list, KVM owns the register %s of leaf 0x12.1", (_, registers) => {
   expect(ownedIn(0x12, 1, registers)).toEqual([true]);
 });
 
@@ -42,11 +42,11 @@ test.each([
   ["0xd.2:ebx, which is another sub-leaf", 0xd, 2, { ebx: 0x240 }],
   ["0x80000001.0:edx[9], whose low byte is leaf 1", 0x80000001, 0, { edx: 0x200 }],
   ["0x40000001.0:ecx[27], which is leaf 1 of KVM", 0x40000001, 0, { ecx: 0x800_0000 }],
-])("KVM does not own %s", (_, fn, index, registers) => {
+])("in the oracle's list, KVM does not own the register %s", (_, fn, index, registers) => {
   expect(ownedIn(fn, index, registers)).toEqual([false]);
 });
 
-test("KVM owns no entry, order or flags", () => {
+test("in the oracle's list, KVM owns no entry, no order and no flags", () => {
   const changes = diff(
     supported,
     CpuidTable.from([...supported].reverse())
@@ -56,22 +56,22 @@ test("KVM owns no entry, order or flags", () => {
   expect(changes.filter((c) => isOwned(c))).toEqual([]);
 });
 
-test("a filtered list does not have the bits whose condition is false", () => {
+test("the filtered list of KVM's runtime bits omits bits whose condition is false", () => {
   const [change] = diff(supported, supported.with({ monitor: 0, pni: 0, osxsave: 1 })).slice(1);
   const withoutOsxsave = KVM_OWNED.filter((item) => item.becomes !== "CR4.OSXSAVE");
   expect(change && isOwned(change, withoutOsxsave)).toBe(false);
 });
 
-test("leaf 1 is owned even where its entry has another index", () => {
+test("KVM owns its runtime bits of leaf 1 even if the entry has another index", () => {
   const odd = CpuidTable.from([{ function: 1, index: 5, flags: 1 }]);
   expect(diff(odd, odd.with({ osxsave: 1 })).map((c) => isOwned(c))).toEqual([true]);
 });
 
-test("each owned item has the members `becomes` and `condition`", () => {
+test("each runtime bit in the oracle's list has the members `becomes` and `condition`", () => {
   expect(KVM_OWNED.filter((item) => item.becomes === "" || item.condition === "")).toEqual([]);
 });
 
-test("the condition of the Xen bits names the kernels", () => {
+test("the condition of the runtime bits for Xen names the kernels", () => {
   const [item] = KVM_OWNED.filter(({ space }) => space === "xen");
   expect(item?.condition).toBe(
     "a Xen signature whose limit reaches base + 3; written at entry to the guest on 6.12 and 6.14, " +
@@ -79,7 +79,7 @@ test("the condition of the Xen bits names the kernels", () => {
   );
 });
 
-test("each owned bit, except SGX's, is a field of the database", () => {
+test("each runtime bit of the oracle, except SGX's, is a field of the CPUID database", () => {
   const unknown = KVM_OWNED.filter((item) => item.function !== 0x12).filter(
     (item) =>
       !fields().some(
@@ -102,11 +102,11 @@ test.each([
   ["hlt", ["kvm_pv_unhalt"]],
   ["sgx", [undefined, undefined]],
   ["xen", [undefined, undefined, undefined]],
-])("the bits with the condition %s are %j", (when, names) => {
+])("the runtime bits with the condition %s are %j", (when, names) => {
   expect(KVM_OWNED.filter((row) => row.when === when).map(({ field }) => field)).toEqual(names);
 });
 
-test("a row's field has the bits of the row", () => {
+test("the field of a row in the list of runtime bits has the row's bits", () => {
   const rows = KVM_OWNED.filter(({ field }) => field !== undefined);
   const found = rows.map((row) => fields().find((one) => one.name === row.field));
   expect(

@@ -25,14 +25,14 @@ const width = (bits: number): CpuidEntry2Input => ({
 const judge = (errno: keyof typeof SET_CPUID_RULES, more: Partial<SetCpuidAsked>) =>
   broken(SET_CPUID_RULES[errno], ask(more));
 
-test("E2BIG has one source, so that the count is the cause", () => {
+test("in the oracle, KVM_SET_CPUID2 returns E2BIG in one place, so that the count is proven to be the cause", () => {
   const finding = { kind: "too-many-entries", nent: 300, most: 256 };
   expect(judge("E2BIG", { nent: 300 })).toEqual([["too many entries", { is: "refused", finding }]]);
   expect(judge("E2BIG", {})).toEqual([]);
   expect(SET_CPUID_RULES.E2BIG["too many entries"]?.isOnlySource).toBe(true);
 });
 
-test("EFAULT is a count beyond the entries", () => {
+test("in the oracle, KVM_SET_CPUID2 returns EFAULT for a count beyond the entries", () => {
   const entries = [{ function: 0 }];
   const finding = { kind: "missing-entries", nent: 2, sent: 1 };
   expect(judge("EFAULT", { nent: 2, entries })).toEqual([
@@ -43,7 +43,7 @@ test("EFAULT is a count beyond the entries", () => {
   expect(judge("EFAULT", { nent: 2 })).toEqual([]);
 });
 
-test("EPERM is AMX tile data in leaf 0xd.0", () => {
+test("in the oracle, KVM_SET_CPUID2 returns EPERM for AMX tile data in leaf 0xd.0", () => {
   const leaf = (index: number, eax: number) => [{ function: 0xd, index, flags: 1, eax }];
   const finding = { kind: "no-amx-permission", bit: 18 };
   expect(judge("EPERM", { entries: leaf(0, 0x4_0000) })).toEqual([
@@ -56,8 +56,8 @@ test("EPERM is AMX tile data in leaf 0xd.0", () => {
   expect(SET_CPUID_RULES.EPERM["AMX without permission"]?.isOnlySource).toBe(true);
 });
 
-describe("EINVAL before the guest was entered", () => {
-  test("is a width of virtual addresses other than 0, 48 and 57", () => {
+describe("in the oracle, EINVAL of KVM_SET_CPUID2 before the guest was entered", () => {
+  test("means a width of virtual addresses other than 0, 48 and 57", () => {
     const widths = Array.from({ length: 256 }, (_, bits) => bits);
     const accepted = widths.filter(
       (bits) => judge("EINVAL", { entries: [width(bits)] }).length === 0,
@@ -69,29 +69,29 @@ describe("EINVAL before the guest was entered", () => {
   test.each([
     ["the first of two leaves", [width(49), width(48)]],
     ["a leaf with an index", [{ ...width(49), index: 7, flags: 1 }]],
-  ])("is found in %s", (_, entries) => {
+  ])("has its cause in %s", (_, entries) => {
     const finding = { kind: "virtual-address-width", width: 49, allowed: [0, 48, 57] };
     expect(judge("EINVAL", { entries })).toEqual([["address width", { is: "refused", finding }]]);
   });
 
-  test("is not a table without the leaf, nor a second leaf", () => {
+  test("does not mean a table without leaf 0x80000008, nor a second one", () => {
     expect(judge("EINVAL", { entries: [] })).toEqual([]);
     expect(judge("EINVAL", { entries: [width(48), width(49)] })).toEqual([]);
     expect(judge("EINVAL", {})).toEqual([]);
   });
 
-  test("is not checked after the entry, when KVM compares the tables", () => {
+  test("is not judged after the entry, when KVM compares the tables", () => {
     expect(judge("EINVAL", { entries: [width(49)], hasEntered: true })).toEqual([]);
     expect(judge("EINVAL", { entries: [width(49)], hasEntered: false })).toHaveLength(1);
   });
 });
 
-describe("EINVAL after a run", () => {
+describe("in the oracle, EINVAL of KVM_SET_CPUID2 after a run", () => {
   const leaf1 = { function: 1, ecx: 1 << 27 };
   const leaf7 = { function: 7, flags: 1, ebx: 1 };
   const ran = { hasRun: true, hasEntered: true, given: [leaf1, leaf7] };
 
-  test("is a change, and the changes that KVM did not make are the culprits", () => {
+  test("means a change of the table, and the findings are the changes that KVM did not make itself", () => {
     const entries = [
       { ...leaf1, ecx: 0 },
       { ...leaf7, ebx: 0 },
@@ -114,12 +114,12 @@ describe("EINVAL after a run", () => {
     expect(judge("EINVAL", { ...asked, entries: [leaf1] })).toEqual([]);
   });
 
-  test("is not judged without the sent entries", () => {
+  test("is not judged if the passed entries are unknown", () => {
     expect(judge("EINVAL", ran)).toEqual([]);
   });
 });
 
-test("a table that is read needs room for all entries", () => {
+test("in the oracle, KVM_GET_CPUID2 needs room for all entries of the table", () => {
   const finding = { kind: "too-few-entries", nent: 3 };
   expect(broken(GET_CPUID_RULES, { nent: 3 })).toEqual([
     ["too little room", { is: "refused", finding }],

@@ -18,7 +18,7 @@ import {
 } from "../../../lib/oracle/index.ts";
 import { refused, undecided, verdictIf } from "../../../lib/oracle/verdict.ts";
 
-test("a verdict needs a finding", () => {
+test("a verdict of the oracle has at least one finding", () => {
   expect([refused(1), undecided(1)]).toEqual([
     { is: "refused", finding: 1 },
     { is: "undecided", finding: 1 },
@@ -30,18 +30,18 @@ test.each([
   [true, { is: "refused", finding: 1 }],
   [undefined, { is: "undecided", finding: 1 }],
   [false, undefined],
-])("a condition that is %s makes the verdict %o", (condition, verdict) => {
+])("a condition that is %s makes the oracle's verdict %o", (condition, verdict) => {
   expect(verdictIf(condition, 1)).toEqual(verdict);
 });
 
-test("a rule that only some kernels have is undecided on an unknown kernel", () => {
+test("a rule of the oracle that only some kernels have is undecided for an unknown kernel", () => {
   const rule: Rule<number, number> = { source: "a.c:f", judge: (n) => refused(n || undefined) };
   expect(apply(rule, 1)?.is).toBe("refused");
   expect(apply({ ...rule, kernels: "7.2" }, 1)).toEqual({ is: "undecided", finding: 1 });
   expect(apply({ ...rule, kernels: "7.2" }, 0)).toBeUndefined();
 });
 
-test("every rule names files and functions of the kernel", () => {
+test("every rule of the oracle names files and functions of the kernel", () => {
   const tables = [
     ...Object.values(SET_CPUID_RULES),
     ...[GET_CPUID_RULES, SREGS_RULES, SREGS2_RULES, MSR_RULES, SET_XCRS_RULES],
@@ -57,7 +57,7 @@ test("every rule names files and functions of the kernel", () => {
   expect(kernels.filter((words) => !/\d|KVM_CAP/.test(words))).toEqual([]);
 });
 
-test("every trait has its facts", () => {
+test("every trait of the oracle has its facts", () => {
   const empty = Object.values(TRAITS).filter(
     ({ behaviour, where, source }) => behaviour === "" || where === "" || source === "",
   );
@@ -72,7 +72,7 @@ test("every trait has its facts", () => {
   expect(Object.values(TRAITS).filter(({ behaviour }) => behaviour.length < 120)).toEqual([]);
 });
 
-test("the bits that a KVM may leave unchanged name the trait", () => {
+test("the oracle's list of bits that a KVM may leave unchanged names the trait", () => {
   const rows = KVM_OWNED.flatMap(({ field, unless }) => (unless ? [[field, unless]] : []));
   expect(rows).toEqual([
     ["osxsave", "leaves-osxsave"],
@@ -80,13 +80,13 @@ test("the bits that a KVM may leave unchanged name the trait", () => {
   ]);
 });
 
-test("bits are listed lowest first", () => {
+test("the oracle lists bits in ascending order", () => {
   expect(bitsOf(0x8000_0000_0000_0101n)).toEqual([0, 8, 63]);
   expect(bitsOf(6)).toEqual([1, 2]);
   expect([hasBit(4n, 2), hasBit(4n, 1)]).toEqual([true, false]);
 });
 
-test("reserved and forbidden bits have a register only if one is given", () => {
+test("the oracle's findings about reserved and forbidden bits name a register only if one is passed", () => {
   expect(reservedBits(3n, 2n)).toEqual({ kind: "reserved-bits", value: 3n, bits: [1] });
   expect(reservedBits(3n, 2n, "CR0")).toHaveProperty("register", "CR0");
   expect(reservedBits(3n, 4n)).toBeUndefined();

@@ -15,7 +15,7 @@ import { broken, EMPTY } from "./asked.ts";
 const tableWith = (eax: number, edx = 0): CpuidTable =>
   CpuidTable.from([{ function: 0xd, index: 0, flags: 1, eax, edx }]);
 
-describe("XCR0", () => {
+describe("the oracle's rule for XCR0", () => {
   test.each([
     [0n, { kind: "xcr0-without-x87", xcr0: 0n }],
     [2n, { kind: "xcr0-without-x87", xcr0: 2n }],
@@ -30,16 +30,16 @@ describe("XCR0", () => {
       0xe3n,
       { kind: "xcr0-dependency", xcr0: 0xe3n, bits: [5, 6, 7], feature: "AVX-512", needed: 2 },
     ],
-  ] as const)("%i is refused", (xcr0, finding) => {
+  ] as const)("refuses %i", (xcr0, finding) => {
     expect(xcr0Finding(xcr0, undefined)).toEqual(finding);
   });
 
-  test.each([1n, 3n, 7n, 0x1fn, 0xe7n, 0x6_0007n])("%i is accepted", (xcr0) => {
+  test.each([1n, 3n, 7n, 0x1fn, 0xe7n, 0x6_0007n])("accepts %i", (xcr0) => {
     expect(xcr0Finding(xcr0, undefined)).toBeUndefined();
     expect(xcr0Finding(xcr0, tableWith(0xffff_ffff))).toBeUndefined();
   });
 
-  test("is limited by leaf 0xd.0, except for x87", () => {
+  test("limits the value to leaf 0xd.0, except for x87", () => {
     const beyond = { kind: "xcr0-beyond-cpuid", xcr0: 7n };
     expect(xcr0Finding(7n, EMPTY)).toEqual({ ...beyond, bits: [1, 2], allowed: undefined });
     expect(xcr0Finding(7n, tableWith(3))).toEqual({ ...beyond, bits: [2], allowed: 3n });
@@ -47,14 +47,14 @@ describe("XCR0", () => {
     expect(xcr0Finding(1n, tableWith(2))).toBeUndefined();
   });
 
-  test("is compared with eax and edx", () => {
+  test("compares the value with EAX and EDX", () => {
     expect(componentsOf(tableWith(7, 1))).toBe(0x1_0000_0007n);
     expect(componentsOf(EMPTY)).toBeUndefined();
     expect(xcr0Finding(0x1_0000_0001n, tableWith(0, 1))).toBeUndefined();
   });
 });
 
-describe("KVM_SET_XCRS", () => {
+describe("the oracle's rule for KVM_SET_XCRS", () => {
   const xcrs = (more: Partial<Xcrs>): Xcrs => ({
     nrXcrs: 1,
     flags: 0,
@@ -71,7 +71,7 @@ describe("KVM_SET_XCRS", () => {
     expect(judge(undefined)).toEqual([]);
   });
 
-  test("has room for 16 registers", () => {
+  test("accepts at most 16 registers", () => {
     const finding = { kind: "too-many-xcrs", nrXcrs: 17, most: 16 };
     expect(judge(xcrs({ nrXcrs: 17 }))).toEqual([
       ["too many registers", { is: "refused", finding }],
@@ -79,7 +79,7 @@ describe("KVM_SET_XCRS", () => {
     expect(judge(xcrs({ nrXcrs: 16 }))).toEqual([]);
   });
 
-  test("has no flags", () => {
+  test("accepts no flags", () => {
     const finding = {
       kind: "forbidden-bits",
       name: "flags",
@@ -100,7 +100,7 @@ describe("KVM_SET_XCRS", () => {
     expect(judge(xcrs({ nrXcrs: 0, xcrs: [entry(0, 2n)] }))).toEqual([]);
   });
 
-  test("is refused on a host without XSAVE, and undecided on an unknown host only by name", () => {
+  test("refuses a host without XSAVE, and for an unknown host is undecided", () => {
     expect(judge(xcrs({}), 0)).toEqual([
       ["no XSAVE", { is: "refused", finding: { kind: "no-xsave" } }],
     ]);
@@ -109,7 +109,7 @@ describe("KVM_SET_XCRS", () => {
   });
 });
 
-describe("KVM_SET_XSAVE", () => {
+describe("the oracle's rule for KVM_SET_XSAVE", () => {
   /** An area with bytes at an offset, inside a larger buffer. */
   function area(at: number, bytes: readonly number[], size = 4096): Uint8Array {
     const whole = new Uint8Array(size + 16).fill(0xff);
@@ -127,7 +127,7 @@ describe("KVM_SET_XSAVE", () => {
     allowed,
   });
 
-  test("limits the components to those of KVM's guests", () => {
+  test("accepts only the components that KVM supports for guests", () => {
     const finding = { ...forbidden("xstate_bv", 0x208n, [3, 9], 7n), allowedBy: "guests" };
     const sent = area(512, [8, 2]);
     expect(judge(sent)).toEqual([["components", { is: "refused", finding }]]);
@@ -136,17 +136,17 @@ describe("KVM_SET_XSAVE", () => {
     expect(judge(area(512, [7]))).toEqual([]);
   });
 
-  test("accepts the standard form only", () => {
+  test("accepts only the standard format", () => {
     const finding = { kind: "compacted-area", xcompBv: 1n << 63n };
     expect(judge(area(527, [0x80]))).toEqual([["compact form", { is: "refused", finding }]]);
   });
 
-  test.each([528, 575])("requires 0 in byte %i of the header", (offset) => {
+  test.each([528, 575])("requires 0 in byte %i of the XSAVE header", (offset) => {
     const finding = { kind: "reserved-byte", offset };
     expect(judge(area(offset, [1]))).toEqual([["reserved header", { is: "refused", finding }]]);
   });
 
-  test("does not reserve bytes after the header", () => {
+  test("accepts any bytes after the XSAVE header", () => {
     expect(judge(area(576, [1]))).toEqual([]);
   });
 
@@ -180,8 +180,8 @@ describe("KVM_SET_XSAVE", () => {
   });
 });
 
-describe("the size of the state", () => {
-  test("is the least size of an area", () => {
+describe("the oracle's size of XSAVE state", () => {
+  test("is the minimum size of an area", () => {
     const finding = { kind: "short-area", bytes: 4096, needed: 4097 };
     expect(broken(XSAVE_SIZE_RULES, { bytes: 4096, size: 4097 })).toEqual([
       ["short", { is: "refused", finding }],
@@ -201,7 +201,7 @@ describe("the size of the state", () => {
   });
 });
 
-test("the components have names", () => {
+test("the oracle has a name for each XSAVE component", () => {
   const names = Object.entries(XFEATURES).map(([bit, name]) => `${bit} ${name}`);
   expect(names.join(", ")).toBe(
     "0 x87, 1 SSE, 2 AVX, 3 BNDREGS, 4 BNDCSR, 5 opmask, 6 ZMM_Hi256, 7 Hi16_ZMM, 9 PKRU, " +

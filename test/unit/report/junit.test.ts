@@ -70,7 +70,7 @@ function unquoted(value: string): string {
 const cases = (...results: readonly Result[]): readonly Element[] =>
   parse(toJunit(report(...results))).children[0]?.children ?? [];
 
-test("a report is one suite with the kernel and the counts", () => {
+test("a JUnit report is one suite with the kernel and the counts", () => {
   const verdicts: readonly Verdict[] = ["pass", "pass", "fail", "skip", "deviation"];
   const results = verdicts.map((verdict) => result({ verdict, reason: "why", duration: 250 }));
   const suites = parse(toJunit(report(...results)));
@@ -84,7 +84,7 @@ test("a report is one suite with the kernel and the counts", () => {
   });
 });
 
-test("a claim that holds is a case with its id, its sentence and its seconds", () => {
+test("in JUnit, a claim that holds is a case with its id, its sentence and its seconds", () => {
   expect(cases(result({ duration: 1234.5 }))).toEqual([
     {
       name: "testcase",
@@ -94,15 +94,15 @@ test("a claim that holds is a case with its id, its sentence and its seconds", (
   ]);
 });
 
-describe("the reason", () => {
+describe("in JUnit, the reason", () => {
   const only = (verdict: Verdict, reason?: string): Element | undefined =>
     cases(result({ verdict, reason }))[0]?.children[0];
 
-  test("of a failure is its message", () => {
+  test("of a failure is the failure's message", () => {
     expect(only("fail", "why")).toMatchObject({ name: "failure", attributes: { message: "why" } });
   });
 
-  test("of a skip is its message", () => {
+  test("of a skip is the skip's message", () => {
     expect(only("skip", "why")).toMatchObject({ name: "skipped", attributes: { message: "why" } });
   });
 
@@ -130,11 +130,11 @@ describe("the reason", () => {
   });
 });
 
-test("an empty report is well-formed", () => {
+test("an empty JUnit report is well-formed", () => {
   expect(cases()).toEqual([]);
 });
 
-test("the XML of every report is well-formed and has every case", () => {
+test("random JUnit reports are well-formed XML and have every case", () => {
   const odd = fc.constantFrom(...'\u0000\u001b\t\n\r#&<>"\ufffe\uffff\ud800 ok1');
   const words = fc.string({ unit: fc.oneof(odd, fc.string({ unit: "binary", maxLength: 1 })) });
   const results = fc.array(

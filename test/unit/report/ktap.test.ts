@@ -23,7 +23,7 @@ const report = (...results: readonly Result[]): Report => ({
 const lines = (...results: readonly Result[]): readonly string[] =>
   toKtap(report(...results)).split("\n");
 
-test("a report has the version, the kernel, the plan, then one line per claim", () => {
+test("a KTAP report has the version, the kernel, the plan, then one line for each claim", () => {
   const text = toKtap(
     report(
       result(),
@@ -49,30 +49,30 @@ test("a report has the version, the kernel, the plan, then one line per claim", 
   );
 });
 
-test("an empty report has an empty plan", () => {
+test("an empty KTAP report has an empty plan", () => {
   expect(lines()).toEqual(["KTAP version 1", "# Linux 6.12.95, kvm_amd", "1..0", ""]);
 });
 
-describe("a name", () => {
+describe("in KTAP, the name of a claim", () => {
   test("has no #, which would start a directive", () => {
     const [line] = lines(result({ id: "a#b", title: "C # SKIP it" })).slice(3);
     expect(line).toBe("ok 1 ab: C  SKIP it");
   });
 
-  test("remains on its line", () => {
+  test("has no line break", () => {
     const [line] = lines(result({ id: "a", title: "B\nnot ok 1 c" })).slice(3);
     expect(line).toBe("ok 1 a: B not ok 1 c");
   });
 });
 
-test("the reason of a skip remains on its line", () => {
+test("in KTAP, the reason of a skip has no line break", () => {
   const [line] = lines(result({ id: "a", title: "B", verdict: "skip", reason: "x\n  y\tz" })).slice(
     3,
   );
   expect(line).toBe("ok 1 a: B # SKIP x y z");
 });
 
-test("every line of every report is valid KTAP, and every claim has its number", () => {
+test("every line of random KTAP reports is valid KTAP, and every claim has its number", () => {
   const odd = fc.constantFrom(...'\u0000\u001b\t\n\r#&<>"\ufffe\uffff\ud800 ok1');
   const words = fc.string({ unit: fc.oneof(odd, fc.string({ unit: "binary", maxLength: 1 })) });
   const results = fc.array(

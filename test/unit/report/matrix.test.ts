@@ -42,11 +42,11 @@ const dead: Column = {
 const matrix = toMatrix([old, broken, dead]);
 const plain = paint(false);
 
-test("rows are all claims of all kernels, by their number in the catalogue", () => {
+test("the rows of a matrix are all claims of all kernels, sorted by their number in the catalogue", () => {
   expect(matrix.rows.map(({ id }) => id)).toEqual(["first", "second", "late"]);
 });
 
-test("a claim that a kernel did not judge is an empty cell", () => {
+test("a claim that a kernel did not judge is an empty cell of the matrix", () => {
   const verdicts = matrix.rows.map(({ cells }) => cells.map((cell) => cell?.verdict));
   expect(verdicts).toEqual([
     ["pass", "pass", undefined],
@@ -55,7 +55,7 @@ test("a claim that a kernel did not judge is an empty cell", () => {
   ]);
 });
 
-test("differences of two kernels are named, with the reason", () => {
+test("a matrix names the differences between two kernels, with the reasons", () => {
   expect(differences(matrix, 0, 1)).toEqual([
     {
       id: "second",
@@ -69,7 +69,7 @@ test("differences of two kernels are named, with the reason", () => {
   expect(differences(matrix, 1, 1)).toEqual([]);
 });
 
-test("failures, claims not judged, no report and kernel warnings are complaints; deviations are not", () => {
+test("a matrix reports failures, claims that were not judged, missing reports and kernel warnings as problems, but not deviations", () => {
   expect(matrix.columns.map((_, i) => complaints(matrix, i))).toEqual([
     ["1 claims were not judged"],
     ["second fails"],
@@ -77,7 +77,7 @@ test("failures, claims not judged, no report and kernel warnings are complaints;
   ]);
 });
 
-test("a matrix is green if every kernel reports and nothing failed", () => {
+test("a matrix is green if every kernel has a report and no claim failed", () => {
   expect(isGreenMatrix(toMatrix([old]))).toBe(true);
   expect(isGreenMatrix(toMatrix([old, old]))).toBe(true);
   for (const bad of [broken, dead, column("x", { first: "pass" }, { warnings: ["BUG"] })]) {
@@ -85,8 +85,8 @@ test("a matrix is green if every kernel reports and nothing failed", () => {
   }
 });
 
-describe("printed", () => {
-  test("as a table, each cell has a word and each deviation its reason", () => {
+describe("a printed matrix", () => {
+  test("has a word in each cell of the table, and the reason of each deviation", () => {
     const lines = toTable(matrix, plain).split("\n");
     expect(lines.slice(0, 4)).toEqual([
       "claim      6.1    6.17   7.3",
@@ -100,7 +100,7 @@ describe("printed", () => {
     expect(lines.slice(from + 1, from + 3)).toEqual(["  second: ? -> FAIL", "  late: dev -> ok"]);
   });
 
-  test("as a table of many kernels, no line has more than 80 columns", () => {
+  test("of many kernels has no line of more than 80 columns", () => {
     const names = Array.from({ length: 9 }, (_, i) => `6.12.${100 + i}+deb13 EPYC-Milan`);
     const verdicts = { first: "deviation", "a-claim-of-a-long-name": "pass" } as const;
     const wide = names.map((name, i) =>
@@ -117,7 +117,7 @@ describe("printed", () => {
     expect(heads.join(" ").match(/\[\d+\]/g)).toHaveLength(10);
   });
 
-  describe.each([40, 80, 200])("as a table of %i columns", (width) => {
+  describe.each([40, 80, 200])("a matrix printed with %i columns", (width) => {
     const command = ["node-kvm", "lab", "run", "--kernel", "6.17", "--cpu", "max"];
     const columns = Array.from({ length: 12 }, (_, i) =>
       column(
@@ -132,18 +132,18 @@ describe("printed", () => {
     );
     const lines = toTable(toMatrix(columns), plain, width).split("\n");
 
-    test("no line is longer", () => {
+    test("has no longer line", () => {
       expect(lines.filter((line) => line.length > width)).toEqual([]);
     });
 
-    test("rows with the same expected result on all kernels are only counted", () => {
+    test("only counts the rows with the same expected result on all kernels", () => {
       const isShort = (line: string): boolean => /^ {2}\d (first|second)/.test(line);
       const names = new Set(lines.filter(isShort).map((line) => line.slice(4).split(" ")[0]));
       expect([...names]).toEqual(["second"]);
       expect(lines.join(" ")).toContain("2 claims with the same result on");
     });
 
-    test("a failure is followed by a command that repeats it", () => {
+    test("has a command that repeats a failure after it", () => {
       const from = lines.indexOf("  second fails");
       const printed = lines
         .slice(from + 1, from + 4)
@@ -153,7 +153,7 @@ describe("printed", () => {
     });
   });
 
-  test("as a table of 40 columns, a long name is cut", () => {
+  test("with 40 columns cuts a long name", () => {
     const id = "a-claim-whose-name-is-longer-than-a-line";
     const two = (["pass", "skip"] as const).map((verdict) =>
       column("6.12.100+deb13", { [id]: verdict }),
@@ -165,7 +165,7 @@ describe("printed", () => {
     expect(row.length).toBeLessThanOrEqual(40);
   });
 
-  test("as a table, a kernel that did not report has a command for all claims", () => {
+  test("has a command for all claims of a kernel that did not report", () => {
     const command = ["node-kvm", "lab", "run", "--kernel", "7.3"];
     const lines = toTable(toMatrix([{ ...dead, command }]), plain).split("\n");
     expect(lines.slice(-3)).toEqual([
@@ -175,7 +175,7 @@ describe("printed", () => {
     ]);
   });
 
-  test("as KTAP, a kernel is a test and its claims are subtests", () => {
+  test("in KTAP has a test for each kernel, with its claims as subtests", () => {
     expect(matrixToKtap(matrix).split("\n")).toEqual([
       "KTAP version 1",
       "1..3",
@@ -203,7 +203,7 @@ describe("printed", () => {
     ]);
   });
 
-  test("as JUnit, a kernel is a suite and a dead machine a failed case", () => {
+  test("in JUnit has a suite for each kernel, and a failed case for a crashed machine", () => {
     const xml = matrixToJunit(matrix);
     expect(xml.match(/<testsuite name="[^"]*" tests="\d" failures="\d"/g)).toEqual([
       '<testsuite name="6.1" tests="2" failures="0"',
@@ -213,7 +213,7 @@ describe("printed", () => {
     expect(xml).toContain('<failure message="it panicked"/>');
   });
 
-  test("as a page, no reported text is interpreted as markup", () => {
+  test("in HTML does not interpret reported text as markup", () => {
     const page = toHtml(matrix, "<today>");
     expect(page).toContain("claims &lt;first&gt;");
     expect(page).toContain("&lt;today&gt;");

@@ -41,35 +41,37 @@ const column = (kernel: string): Column => ({
   },
 });
 
-describe.skipIf(!existsSync(BROWSER))(`the page in a browser (skipped without ${BROWSER})`, () => {
-  const folder = mkdtempSync(join(tmpdir(), "node-kvm-page-"));
-  let browser: Browser;
-  let page: Page;
+describe.skipIf(!existsSync(BROWSER))(
+  `the HTML page of a matrix, in a browser (skipped without ${BROWSER}),`,
+  () => {
+    const folder = mkdtempSync(join(tmpdir(), "node-kvm-page-"));
+    let browser: Browser;
+    let page: Page;
 
-  beforeAll(async () => {
-    const file = join(folder, "matrix.html");
-    writeFileSync(file, toHtml(toMatrix(KERNELS.map(column)), "2026-11-23"));
-    const args = [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ];
-    browser = await chromium.launch({ executablePath: BROWSER, args });
-    page = await browser.newPage();
-    await page.goto(pathToFileURL(file).href);
-  }, 60_000);
+    beforeAll(async () => {
+      const file = join(folder, "matrix.html");
+      writeFileSync(file, toHtml(toMatrix(KERNELS.map(column)), "2026-11-23"));
+      const args = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+      ];
+      browser = await chromium.launch({ executablePath: BROWSER, args });
+      page = await browser.newPage();
+      await page.goto(pathToFileURL(file).href);
+    }, 60_000);
 
-  afterAll(async () => {
-    await browser.close();
-    rmSync(folder, { recursive: true });
-  });
+    afterAll(async () => {
+      await browser.close();
+      rmSync(folder, { recursive: true });
+    });
 
-  test("runs only its own script and style", async () => {
-    // Elements that incomplete escaping would create.
-    const ran = await page.evaluate(`(async () => {
+    test("runs only its own script and style", async () => {
+      // Elements that incomplete escaping would create.
+      const ran = await page.evaluate(`(async () => {
       const script = document.createElement("script");
       script.textContent = "window.injected = 1";
       document.body.append(script);
@@ -81,64 +83,65 @@ describe.skipIf(!existsSync(BROWSER))(`the page in a browser (skipped without ${
       const own = document.getElementById("shown").textContent;
       return { injected: "injected" in window, isRed: color === "rgb(255, 0, 0)", own };
     })()`);
-    expect(ran).toEqual({ injected: false, isRed: false, own: "3 claims" });
-  });
+      expect(ran).toEqual({ injected: false, isRed: false, own: "3 claims" });
+    });
 
-  const visibleClaims = (): Promise<string[]> =>
-    page.locator("tbody tr:visible th b").allTextContents();
+    const visibleClaims = (): Promise<string[]> =>
+      page.locator("tbody tr:visible th b").allTextContents();
 
-  test("lists first the kernels with the claims that fail", async () => {
-    expect(await page.locator(".kernels .broken").allInnerTexts()).toEqual([
-      expect.stringMatching(/6\.17\.13 max.*1 fail.*silent-cr4/s),
-    ]);
-  });
+    test("lists first the kernels whose claims fail", async () => {
+      expect(await page.locator(".kernels .broken").allInnerTexts()).toEqual([
+        expect.stringMatching(/6\.17\.13 max.*1 fail.*silent-cr4/s),
+      ]);
+    });
 
-  test("shows only the claims that contain the filter's words, also in their reasons", async () => {
-    await page.fill("#filter", "OSXSAVE ecx[27]");
-    expect(await visibleClaims()).toEqual(["silent-cr4"]);
-    expect(await page.textContent("#shown")).toBe("1 of 3 claims");
-    await page.fill("#filter", "");
-    expect(await visibleClaims()).toHaveLength(3);
-  });
+    test("shows only the claims that contain the filter's words, also in their reasons", async () => {
+      await page.fill("#filter", "OSXSAVE ecx[27]");
+      expect(await visibleClaims()).toEqual(["silent-cr4"]);
+      expect(await page.textContent("#shown")).toBe("1 of 3 claims");
+      await page.fill("#filter", "");
+      expect(await visibleClaims()).toHaveLength(3);
+    });
 
-  test("shows only the claims with different verdicts", async () => {
-    await page.check("#differing");
-    expect(await visibleClaims()).toEqual(["silent-cr4"]);
-    await page.uncheck("#differing");
-  });
+    test("can show only the claims whose verdicts differ", async () => {
+      await page.check("#differing");
+      expect(await visibleClaims()).toEqual(["silent-cr4"]);
+      await page.uncheck("#differing");
+    });
 
-  test("opens a cell's detail on a click and closes it on Escape", async () => {
-    await page.click('button[aria-label="silent-cr4 on 6.17.13 max: FAILS"]');
-    expect(await page.textContent("#detail-title")).toBe("silent-cr4 on 6.17.13 max");
-    expect(await page.textContent("#detail-reason")).toBe(LATE);
-    await page.keyboard.press("Escape");
-    expect(await page.isVisible("#detail")).toBe(false);
-  });
+    test("opens the details of a cell on a click, and closes them on Escape", async () => {
+      await page.click('button[aria-label="silent-cr4 on 6.17.13 max: FAILS"]');
+      expect(await page.textContent("#detail-title")).toBe("silent-cr4 on 6.17.13 max");
+      expect(await page.textContent("#detail-reason")).toBe(LATE);
+      await page.keyboard.press("Escape");
+      expect(await page.isVisible("#detail")).toBe(false);
+    });
 
-  test("moves with the arrow keys, and Enter opens the cell", async () => {
-    await page.focus("tbody tr:first-child td:nth-child(2) button");
-    for (const key of ["ArrowDown", "ArrowRight", "Enter"]) await page.keyboard.press(key);
-    expect(await page.textContent("#detail-title")).toBe("change-feature on 6.1.0-56 max");
-    expect(await page.textContent("#detail-claim")).toBe(CLAIMS[1][2]);
-    await page.keyboard.press("Escape");
-  });
+    test("moves the focus with the arrow keys, and Enter opens the cell", async () => {
+      await page.focus("tbody tr:first-child td:nth-child(2) button");
+      for (const key of ["ArrowDown", "ArrowRight", "Enter"]) await page.keyboard.press(key);
+      expect(await page.textContent("#detail-title")).toBe("change-feature on 6.1.0-56 max");
+      expect(await page.textContent("#detail-claim")).toBe(CLAIMS[1][2]);
+      await page.keyboard.press("Escape");
+    });
 
-  test.each([400, 1600])("does not overflow at %i pixels", async (width) => {
-    await page.setViewportSize({ width, height: 900 });
-    // A string, because the page's globals are not this file's.
-    const [content, window] = await page.evaluate<[number, number]>(
-      "[document.documentElement.scrollWidth, innerWidth]",
-    );
-    expect(content).toBeLessThanOrEqual(window);
-    expect(await page.locator("tbody td button").first().isVisible()).toBe(true);
-  });
+    test.each([400, 1600])("has no horizontal overflow at %i pixels", async (width) => {
+      await page.setViewportSize({ width, height: 900 });
+      // A string, because the page's globals are not this file's.
+      const [content, window] = await page.evaluate<[number, number]>(
+        "[document.documentElement.scrollWidth, innerWidth]",
+      );
+      expect(content).toBeLessThanOrEqual(window);
+      expect(await page.locator("tbody td button").first().isVisible()).toBe(true);
+    });
 
-  test("follows the system's dark mode", async () => {
-    const back = (): Promise<string> =>
-      page.evaluate("getComputedStyle(document.body).backgroundColor");
-    await page.emulateMedia({ colorScheme: "light" });
-    const light = await back();
-    await page.emulateMedia({ colorScheme: "dark" });
-    expect(await back()).not.toBe(light);
-  });
-});
+    test("follows the dark mode of the system", async () => {
+      const back = (): Promise<string> =>
+        page.evaluate("getComputedStyle(document.body).backgroundColor");
+      await page.emulateMedia({ colorScheme: "light" });
+      const light = await back();
+      await page.emulateMedia({ colorScheme: "dark" });
+      expect(await back()).not.toBe(light);
+    });
+  },
+);

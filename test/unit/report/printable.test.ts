@@ -27,28 +27,28 @@ test.each([
   ["\ufeffa\u200bb", "\\u{feff}a\\u{200b}b"],
   ["\ud800", "\\u{d800}"],
   ["\u{e0041}", "\\u{e0041}"],
-])("%j is printed as %j", (text, shown) => {
+])("the text %j is made printable as %j", (text, shown) => {
   expect(printable(text)).toBe(shown);
 });
 
-test("lines remain lines, and other line ends are escaped", () => {
+test("printable text keeps its line feeds, and other line ends are escaped", () => {
   expect(printableLines("a\r\nb\u001bc\n")).toBe("a\nb\\x1bc\n");
 });
 
-describe("for any text", () => {
+describe("for random text,", () => {
   const text = fc.string({ unit: "binary" });
 
-  test("printable() is one printable line", () => {
+  test("printable() returns one printable line", () => {
     fc.assert(
       fc.property(text, (some) => isPrintable(printable(some)) && !printable(some).includes("\n")),
     );
   });
 
-  test("printable text is unchanged", () => {
+  test("printable() does not change printable text", () => {
     fc.assert(fc.property(text, (some) => printable(printable(some)) === printable(some)));
   });
 
-  test("JSON is printable, and parses to the same value", () => {
+  test("printable JSON parses to the same value", () => {
     fc.assert(
       fc.property(fc.dictionary(text, text), (some) => {
         const json = printableJson(some);
@@ -127,14 +127,14 @@ const PRINTERS: readonly (readonly [string, (bad: (name: string) => string) => s
   ],
 ];
 
-describe.each(PRINTERS)("%s", (_, print) => {
+describe.each(PRINTERS)("a report in the format %s", (_, print) => {
   test("is printable for every report of a guest", () => {
     expect(print(evil)).toContain("forged");
     expect(isPrintable(print(evil))).toBe(true);
   });
 });
 
-test("no field of a guest starts a forged line of KTAP", () => {
+test("no field of a guest's report starts a forged line of KTAP", () => {
   // Comments may contain its words, and the claims' reasons are comments.
   const verdicts = (bad: (name: string) => string): readonly string[] =>
     matrixToKtap(matrix(bad))
@@ -144,7 +144,7 @@ test("no field of a guest starts a forged line of KTAP", () => {
   expect(verdicts(evil)).toEqual(verdicts((name) => name));
 });
 
-test("no field of a guest adds a line to the table or to a claim that is not indented", () => {
+test("no field of a guest's report adds a line to the table or an unindented line to a claim", () => {
   const lines = (bad: (name: string) => string): number =>
     toTable(matrix(bad), plain)
       .split("\n")

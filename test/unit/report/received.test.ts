@@ -84,7 +84,7 @@ function shape(value: unknown): string {
   return typeof value === "object" && value !== null ? "an object" : JSON.stringify(value);
 }
 
-test("a report is read with only its known members", () => {
+test("a received report keeps only its known members", () => {
   const reason = "line\n\u001b[2J";
   const sent = { ...REPORT, results: [{ ...RESULT, reason, more: 1 }], __proto__: null, extra: {} };
   expect(readReport(JSON.stringify(sent))).toEqual({
@@ -93,26 +93,26 @@ test("a report is read with only its known members", () => {
   });
 });
 
-test("a claim without a number, and a report without claims, are well-formed", () => {
+test("a received report may have a claim without a number, or no claims", () => {
   const { number, ...unnumbered } = RESULT;
   expect(number).toBe(1);
   expect(readReport(text({ results: [unnumbered] })).results[0]?.number).toBeUndefined();
   expect(readReport(text({ results: [] })).results).toEqual([]);
 });
 
-describe("a malformed report is rejected:", () => {
-  test("the table has sixty or more malformed reports", () => {
+describe("a malformed report from a guest", () => {
+  test("is made by each of the table's sixty or more rows", () => {
     expect(MALFORMED.length).toBeGreaterThanOrEqual(60);
   });
 
   const rows = MALFORMED.map(([sent, why]) => [sent.slice(0, 60), why, sent] as const);
-  test.each(rows)("%s is rejected: %s", (_, why, sent) => {
+  test.each(rows)("with %s is rejected: %s", (_, why, sent) => {
     expect(() => readReport(sent)).toThrow(why);
     expect(() => readReport(sent)).toThrow(MalformedReport);
   });
 });
 
-test("every JSON text is a valid report or rejected as malformed", () => {
+test("any JSON text from a guest is read as a valid report or rejected as malformed", () => {
   const value = fc.oneof(fc.jsonValue(), fc.constantFrom("pass", "skip", "__proto__", null));
   const members = ["id", "title", "number", "verdict", "reason", "duration", "__proto__"];
   const result = fc

@@ -14,16 +14,16 @@ const judged = (verdict: Verdict): Result => ({
   duration: 0,
 });
 
-test("no results have counts of zero", () => {
+test("the counts of an empty list of results are zero", () => {
   expect(count([])).toEqual({ pass: 0, fail: 0, skip: 0, deviation: 0 });
 });
 
-test("each verdict is counted as itself", () => {
+test("each verdict has a count of its own", () => {
   const some = ["pass", "skip", "pass", "deviation", "fail"] as const;
   expect(count(some.map(judged))).toEqual({ pass: 2, fail: 1, skip: 1, deviation: 1 });
 });
 
-test("counts add up to the number of results", () => {
+test("the counts of the verdicts add up to the number of results", () => {
   fc.assert(
     fc.property(fc.array(fc.constantFrom(...VERDICTS)), (verdicts) => {
       const counts = Object.values(count(verdicts.map(judged)));
@@ -38,7 +38,7 @@ test.each([
   [["deviation"], true],
   [["pass", "skip", "deviation"], true],
   [["pass", "fail"], false],
-] as const)("a report of %j is green: %s", (verdicts, green) => {
+] as const)("whether a report with the verdicts %j is green: %s", (verdicts, green) => {
   const report = { kernel: "6.12", vendor: "kvm_amd", results: verdicts.map(judged) };
   expect(isGreen(report)).toBe(green);
 });

@@ -25,14 +25,14 @@ const report = (...results: readonly Result[]): Report => ({
   results,
 });
 
-describe("a claim's line", () => {
-  test("has the verdict, the number and the claim", () => {
+describe("the printed line of a claim", () => {
+  test("has the verdict, the number and the claim's sentence", () => {
     expect(claimLine(result(), plain)).toBe(
       "  ok         9 set-257: KVM_SET_CPUID2 refuses 257 entries",
     );
   });
 
-  test("keeps its columns without a number", () => {
+  test("keeps its columns if the claim has no number", () => {
     const column = (line: string): number => line.indexOf("set-257");
     expect(column(claimLine(result({ number: undefined }), plain))).toBe(
       column(claimLine(result({ number: 115 }), plain)),
@@ -44,7 +44,7 @@ describe("a claim's line", () => {
     ["fail", "  FAIL    "],
     ["skip", "  skip    "],
     ["deviation", "  deviates"],
-  ] as const)("of a %s begins with %j", (verdict, mark) => {
+  ] as const)("with the verdict %s begins with %j", (verdict, mark) => {
     expect(claimLine(result({ verdict }), plain).startsWith(`${mark}   9 set-257`)).toBe(true);
   });
 
@@ -53,11 +53,11 @@ describe("a claim's line", () => {
     expect(line.split("\n").slice(1)).toEqual(["                 one", "                 two"]);
   });
 
-  test("of a deviation leaves the reason to the summary", () => {
+  test("that deviates leaves the reason to the summary", () => {
     expect(claimLine(result({ verdict: "deviation", reason: "why" }), plain)).not.toContain("why");
   });
 
-  test("is red when it failed, and reads the same without colours", () => {
+  test("is red if the claim failed, and has the same text without colours", () => {
     const failed = result({ verdict: "fail", reason: "one" });
     const line = claimLine(failed, coloured);
     expect(line).toContain("\u001b[31m  FAIL    \u001b[39m");
@@ -65,18 +65,18 @@ describe("a claim's line", () => {
   });
 });
 
-describe.each([40, 80, 200])("at %i columns", (width) => {
+describe.each([40, 80, 200])("a claim that is printed with %i columns", (width) => {
   const reason = `KVM_SET_CPUID2 has accepted 257 entries; ${"the kernel does not check. ".repeat(9)}`;
   const failed = result({ verdict: "fail", reason });
   const command = ["node-kvm", "test", "--repro", "my files"];
 
-  test("no line of a claim is longer, and continuation lines are indented", () => {
+  test("has no longer line, and its continuation lines are indented", () => {
     const lines = claimLine(failed, plain, { width, command }).split("\n");
     expect(lines.filter((line) => line.length > width)).toEqual([]);
     expect(lines.slice(1).filter((line) => !line.startsWith(" ".repeat(17)))).toEqual([]);
   });
 
-  test("colours do not change where lines are broken", () => {
+  test("is wrapped at the same places with colours", () => {
     const uncoloured = claimLine(failed, coloured, { width }).replaceAll(COLOUR, "");
     expect(uncoloured).toBe(claimLine(failed, plain, { width }));
     const deviates = result({ verdict: "deviation", reason });
@@ -85,7 +85,7 @@ describe.each([40, 80, 200])("at %i columns", (width) => {
     expect(text.split("\n").filter((line) => line.length > width)).toEqual([]);
   });
 
-  test("a failure ends with a command that a shell reads back as these words", () => {
+  test("a failed claim is followed by a command, which a shell splits into these words", () => {
     const lines = claimLine(failed, plain, { width, command }).split("\n");
     const from = lines.findIndex((line) => line.trim().startsWith("node-kvm"));
     const echo = lines.slice(from).join("\n").replace("node-kvm", "printf '%s\\n'");
@@ -99,13 +99,13 @@ describe.each([40, 80, 200])("at %i columns", (width) => {
     ]);
   });
 
-  test("a claim that holds has no command", () => {
+  test("a claim that holds is followed by no command", () => {
     expect(claimLine(result(), plain, { width, command })).not.toContain("node-kvm");
   });
 });
 
-describe("the summary", () => {
-  test("counts, and does not count a skip as judged", () => {
+describe("the summary of a report", () => {
+  test("counts the claims, and does not count skipped ones as judged", () => {
     const verdicts = ["pass", "pass", "fail", "skip", "deviation"] as const;
     const results = verdicts.map((verdict) => result({ verdict }));
     expect(summary(report(...results), plain).split("\n")[0]).toBe(
@@ -113,7 +113,7 @@ describe("the summary", () => {
     );
   });
 
-  test("is one line if nothing deviates", () => {
+  test("is one line if no claim deviates", () => {
     expect(summary(report(result()), plain)).toBe(
       "1 claim judged on Linux 6.12.95, kvm_pvm: 1 hold, 0 fail, 0 deviate, 0 skipped",
     );

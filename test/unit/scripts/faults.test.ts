@@ -13,7 +13,7 @@ function faults(...args: readonly string[]): {
   return spawnSync(process.execPath, [SCRIPT, ...args], { encoding: "utf8" });
 }
 
-test("--help prints the usage, and its status is 0", () => {
+test("scripts/faults.js --help prints the usage and ends with status 0", () => {
   expect(faults("--help")).toMatchObject({
     status: 0,
     stdout: expect.stringMatching(/^usage: node scripts\/faults\.js .*--errors N/s),
@@ -21,7 +21,7 @@ test("--help prints the usage, and its status is 0", () => {
   });
 });
 
-test("an unknown option is one line and the usage without a stack, and the status is 2", () => {
+test("scripts/faults.js with an unknown option prints one line and the usage without a stack, and ends with status 2", () => {
   const { status, stdout, stderr } = faults("--nosuch");
   expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
   expect(stderr).toMatch(/^faults\.js: Unknown option '--nosuch'\nusage: /);

@@ -30,8 +30,8 @@ function section(name: string, content: readonly number[]): readonly number[] {
 
 const KERNEL = section("source.kernel", [0x36]);
 
-describe("a state", () => {
-  test("of any parts and values is read unchanged", () => {
+describe("a saved state in binary form", () => {
+  test("of random parts and values is read unchanged", () => {
     fc.assert(
       fc.property(anyState, (state) => {
         expect(stateFromBytes(stateToBytes(state))).toEqual(state);
@@ -45,7 +45,7 @@ describe("a state", () => {
     expect(stateFromBytes(Buffer.from(whole()))).toEqual(FULL);
   });
 
-  test("shares no bytes with its source", () => {
+  test("is read into values that share no memory with the bytes", () => {
     const bytes = Buffer.from(whole());
     const read = stateFromBytes(bytes);
     bytes.fill(0);
@@ -58,14 +58,14 @@ describe("a state", () => {
   });
 });
 
-describe("bytes", () => {
-  test("that are truncated at any place are refused", () => {
+describe("the bytes of a binary saved state", () => {
+  test("are rejected if they are truncated at any place", () => {
     for (let length = 0; length < whole().length; length += length < 200 ? 1 : 97) {
       expect(() => stateFromBytes(whole().subarray(0, length))).toThrow(StateDocumentError);
     }
   });
 
-  test("with any bit changed are refused", () => {
+  test("are rejected if any bit is changed", () => {
     fc.assert(
       fc.property(fc.nat(whole().length * 8 - 1), (bit) => {
         const bytes = whole().slice();
@@ -75,7 +75,7 @@ describe("bytes", () => {
     );
   });
 
-  test("that are too short or too long are refused for their length", () => {
+  test("are rejected because of their length if they are too short or too long", () => {
     const { length } = whole();
     expect(complaintsOf(() => stateFromBytes(whole().subarray(0, 100)))).toEqual([
       `cut short: 100 bytes of ${length}`,
@@ -124,7 +124,7 @@ describe("bytes", () => {
       () => resealed(Uint8Array.from([...KERNEL, ...section("vcpus[0].tscKhz", [1, 2, 3, 4])])),
       "vcpus[0].tscKhz: unknown section",
     ],
-  ])("%s are refused for that", (_, bytes, complaint) => {
+  ])("%s are rejected for this reason", (_, bytes, complaint) => {
     expect(complaintsOf(() => stateFromBytes(bytes()))).toEqual([complaint]);
   });
 });

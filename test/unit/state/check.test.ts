@@ -281,15 +281,18 @@ const CASES: readonly Case[] = [
   ],
 ];
 
-describe("a state with", () => {
-  test.each(CASES)("%s: %s is one finding", (_, __, vcpu, target, path, message, prevents) => {
-    const found = findMisfits({ vcpus: [{ id: 0, ...vcpu }] }, machine(target));
-    const [, part = "vcpus"] = /^vcpus\[0\]\.(\w+)/.exec(path) ?? [];
-    const object = part === "vcpus" ? "vm" : "vcpu 0";
-    expect(found).toEqual([{ object, part, path, message, prevents }]);
-  });
+describe("the check of a saved state before it is restored", () => {
+  test.each(CASES)(
+    "reports one incompatibility for %s: %s",
+    (_, __, vcpu, target, path, message, prevents) => {
+      const found = findMisfits({ vcpus: [{ id: 0, ...vcpu }] }, machine(target));
+      const [, part = "vcpus"] = /^vcpus\[0\]\.(\w+)/.exec(path) ?? [];
+      const object = part === "vcpus" ? "vm" : "vcpu 0";
+      expect(found).toEqual([{ object, part, path, message, prevents }]);
+    },
+  );
 
-  test("capability: a part of the VM that the kernel cannot write is one finding", () => {
+  test("reports a part of the VM that the kernel cannot write as one incompatibility of its capability", () => {
     const target = machine({ has: { KVM_CAP_PIT_STATE2: 0 } });
     const pit2 = SANE.pit2;
     expect(findMisfits({ ...(pit2 && { pit2 }), vcpus: [{ id: 0 }] }, target)).toEqual([
@@ -303,7 +306,7 @@ describe("a state with", () => {
     ]);
   });
 
-  test("vcpus: a call without vCPUs is one finding", () => {
+  test("reports a call without vCPUs as one incompatibility", () => {
     expect(findMisfits({ vcpus: [{ id: 3 }, { id: 1 }] }, machine({ ids: [] }))).toEqual([
       expect.objectContaining({
         message: "the state has the vCPU ids 3, 1; the passed vCPUs have the ids none",
@@ -311,7 +314,7 @@ describe("a state with", () => {
     ]);
   });
 
-  test("a finding about the second vCPU has its number and place", () => {
+  test("reports an incompatibility of the second vCPU with the vCPU's number and the part", () => {
     const found = findMisfits(
       { vcpus: [{ id: 7 }, { id: 5, mpState: 5 }] },
       machine({ ids: [5, 7] }),
@@ -338,13 +341,16 @@ describe("a state with", () => {
       "the VM has it and the state does not, so it is not changed",
       false,
     ],
-  ] as const)("devices: %s is one finding", (_, state, parts, path, message, prevents) => {
-    const found = findMisfits({ ...state, vcpus: [{ id: 0 }] }, machine({ parts }));
-    expect(found).toEqual([{ object: "vm", part: path, path, message, prevents }]);
-  });
+  ] as const)(
+    "reports one incompatibility of the devices for %s",
+    (_, state, parts, path, message, prevents) => {
+      const found = findMisfits({ ...state, vcpus: [{ id: 0 }] }, machine({ parts }));
+      expect(found).toEqual([{ object: "vm", part: path, path, message, prevents }]);
+    },
+  );
 });
 
-describe("these states fit:", () => {
+describe("the check of a saved state before it is restored accepts", () => {
   test.each([
     ["a frequency within 250 ppm", { tscKhz: 1_999_500 }, {}],
     ["a frequency of 250 ppm more", { tscKhz: 2_000_500 }, {}],
@@ -427,22 +433,22 @@ describe("these states fit:", () => {
   });
 });
 
-test("a frequency is not compared if the host's TSC is not stable", () => {
+test("a saved TSC frequency is not compared if the host's TSC is not stable", () => {
   const target = machine({});
   const vcpus = [{ id: 0, hasLapic: () => true, tscKhz: () => undefined }];
   expect(findMisfits({ vcpus: [{ id: 0, tscKhz: 5 }] }, { ...target, vcpus })).toEqual([]);
 });
 
-test("every rule has a sentence about its incompatibility", () => {
+test("every rule for incompatible states has a sentence", () => {
   expect(STATE_RULES.filter(({ why }) => why.length < 20)).toEqual([]);
 });
 
-test("every rule has a state that breaks it", () => {
+test("every rule for incompatible states is broken by a state of this test", () => {
   const broken = new Set(["devices", ...CASES.map(([rule]) => rule)]);
   expect(STATE_RULES.map(({ name }) => name).filter((name) => !broken.has(name))).toEqual([]);
 });
 
-test("all incompatibilities are found at once, and the error names all", () => {
+test("the error about an incompatible state names all incompatibilities", () => {
   const vcpu = { id: 0, tscKhz: 1, mpState: 5, xcrs: xcrs(0x207n), nestedState: nested(0) };
   const found = findMisfits({ vcpus: [vcpu] }, machine({ ids: [1] }));
   expect(found.map(({ path }) => path)).toEqual([
@@ -457,7 +463,7 @@ test("all incompatibilities are found at once, and the error names all", () => {
   }
 });
 
-describe("findings that do not prevent restoring", () => {
+describe("incompatibilities that do not prevent restoring", () => {
   const finding = (prevents: boolean): StateFinding => ({
     ...{ object: "vcpu 0", part: "msrs", path: "vcpus[0].msrs[0x2a]", message: "5" },
     prevents,
@@ -467,14 +473,14 @@ describe("findings that do not prevent restoring", () => {
     expect(() => refuseMisfits([finding(false)])).not.toThrow();
   });
 
-  test("are in the error about one that prevents it", () => {
+  test("are part of the error about another one that does", () => {
     expect(() => refuseMisfits([finding(false), finding(true)])).toThrow(
       expect.objectContaining({ findings: [finding(false), finding(true)], part: "msrs" }),
     );
   });
 });
 
-test("the message about 1,000 findings is bounded", () => {
+test("the message about 1,000 incompatibilities has a limited length", () => {
   const many = Array.from({ length: 1_000 }, (_, i) => ({ id: i, mpState: 5 }));
   const found = findMisfits({ ...SANE, vcpus: many }, machine({ ids: many.map(({ id }) => id) }));
   expect(found).toHaveLength(1_000);

@@ -14,7 +14,7 @@ import {
 
 const anyBytes = fc.uint8Array({ maxLength: 300 });
 
-test("CRC-32, base64, Latin-1 and UTF-8 of any bytes equal Node's", () => {
+test("CRC-32, base64, Latin-1 and UTF-8 of random bytes equal those of Node.js", () => {
   fc.assert(
     fc.property(anyBytes, (bytes) => {
       expect(crc32(bytes)).toBe(expectedCrc32(bytes));
@@ -27,7 +27,7 @@ test("CRC-32, base64, Latin-1 and UTF-8 of any bytes equal Node's", () => {
   );
 });
 
-test("UTF-8 of any text equals Node's", () => {
+test("UTF-8 of random text equals that of Node.js", () => {
   fc.assert(
     fc.property(fc.string({ unit: "binary" }), (text) => {
       expect(utf8(text)).toEqual(new Uint8Array(Buffer.from(text)));
@@ -35,7 +35,7 @@ test("UTF-8 of any text equals Node's", () => {
   );
 });
 
-test("more bytes than a call has arguments are encoded", () => {
+test("more bytes than a function can have arguments are encoded as text", () => {
   const bytes = new Uint8Array(1_000_003).fill(0xe9);
   expect(base64(bytes)).toBe(Buffer.from(bytes).toString("base64"));
 });

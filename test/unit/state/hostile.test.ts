@@ -21,7 +21,7 @@ const OBJECTS = `${'{"a":'.repeat(20_000)}1${"}".repeat(20_000)}`;
 const many = (count: number, one: (i: number) => string): string =>
   Array.from({ length: count }, (_, i) => one(i)).join(",");
 
-describe("a JSON document", () => {
+describe("a saved state in JSON", () => {
   test.each([
     [
       "that nests 20,000 arrays",
@@ -63,7 +63,7 @@ describe("a JSON document", () => {
       () => withMember("source", String.raw`{"kernel":"6","\n\u001b[2J":1}`),
       String.raw`source."\n\u001b[2J": unknown field`,
     ],
-  ])("%s is refused by name", (_, text, complaint) => {
+  ])("with %s is rejected by name", (_, text, complaint) => {
     const error = errorOf(() => stateFromJson(text()));
     expect(error).toBeInstanceOf(StateDocumentError);
     expect(error.complaints[0]).toBe(complaint);
@@ -71,7 +71,7 @@ describe("a JSON document", () => {
   });
 
   test.each([["source"], ["vcpus.0"], ["vcpus.0.regs"]])(
-    "with many unknown fields in %s gets a message of the same length",
+    "with many unknown fields in %s is rejected with a message of the same length",
     (path) => {
       const refused = (count: number): StateDocumentError => {
         const members = `{${many(count, (i) => `"n${i}":${i}`)}}`;
@@ -85,7 +85,7 @@ describe("a JSON document", () => {
     },
   );
 
-  test("with many wrong vCPUs keeps the first 100 complaints and counts all", () => {
+  test("with many wrong vCPUs is rejected with the first 100 faults and the number of all", () => {
     const error = errorOf(() => stateFromJson(withMember("vcpus", `[${many(5_000, () => "0")}]`)));
     expect(error.count).toBe(5_000);
     expect(error.complaints[99]).toBe("vcpus[99]: expected an object, got 0");
@@ -93,31 +93,31 @@ describe("a JSON document", () => {
     expect(error.message.length).toBeLessThan(BOUND);
   });
 
-  test('with 101 complaints ends with "and 1 more"', () => {
+  test('with 101 faults is rejected with a message that ends with "and 1 more"', () => {
     const error = errorOf(() => stateFromJson(withMember("vcpus", `[${many(101, () => "0")}]`)));
     expect(error.message).toMatch(/vcpus\[99\][^\n]*\n {2}and 1 more$/);
   });
 
-  test("with 100 complaints names them all", () => {
+  test("with 100 faults is rejected with all of them", () => {
     const error = errorOf(() => stateFromJson(withMember("vcpus", `[${many(100, () => "0")}]`)));
     expect(error.message).toMatch(/vcpus\[99\]: expected an object, got 0$/);
   });
 });
 
-describe("with a polluted Object.prototype", () => {
+describe("with a polluted Object.prototype, a saved state in JSON", () => {
   const polluted = Object.prototype as { vendor?: unknown; rip?: unknown };
   afterEach(() => {
     delete polluted.vendor;
     delete polluted.rip;
   });
 
-  test("a document without a vendor is read, and has none", () => {
+  test("without a vendor is read as one without a vendor", () => {
     polluted.vendor = 5;
     const state = stateFromJson(JSON.stringify(changed({ "source.vendor": undefined })));
     expect(Object.keys(state.source)).toEqual(["kernel"]);
   });
 
-  test("a missing register is missing", () => {
+  test("without a register is rejected", () => {
     polluted.rip = "0x7";
     const text = JSON.stringify(changed({ "vcpus.0.regs.rip": undefined }));
     expect(errorOf(() => stateFromJson(text)).complaints[0]).toMatch(
@@ -126,7 +126,7 @@ describe("with a polluted Object.prototype", () => {
   });
 });
 
-test("the source that is read is an ordinary object", () => {
+test("the JSON reader makes ordinary objects", () => {
   const { source } = stateFromJson(JSON.stringify(changed({})));
   expect(Object.getPrototypeOf(source)).toBe(Object.prototype);
 });
@@ -144,7 +144,7 @@ function readsOfIds(count: number): number {
   return reads;
 }
 
-test("each vCPU's id is read once to find duplicates, for any number of vCPUs", () => {
+test("the reader reads each vCPU's id once to find duplicates, for any number of vCPUs", () => {
   expect([readsOfIds(10), readsOfIds(3_000)]).toEqual([10, 3_000]);
 });
 
@@ -165,8 +165,8 @@ function section(name: string, content: Uint8Array): Uint8Array {
 
 const KERNEL = section("source.kernel", Buffer.from("6"));
 
-describe("a document of bytes", () => {
-  test("with many unknown sections keeps the first 100 complaints and counts all", () => {
+describe("a saved state in binary form, from an attacker,", () => {
+  test("with many unknown sections is rejected with the first 100 faults and the number of all", () => {
     const unknown = Array.from({ length: 20_000 }, (_, i) => section(`n${i}`, Buffer.of()));
     const error = errorOf(() => stateFromBytes(sealed([KERNEL, ...unknown])));
     expect([error.count, error.complaints.length]).toEqual([20_000, 100]);
@@ -176,18 +176,18 @@ describe("a document of bytes", () => {
   test.each([
     ["with a long name", "n".repeat(60_000), `"${"n".repeat(60)}"…: unknown section`],
     ["with a name of control characters", "\n\x1b[2J", String.raw`"\n\u001b[2J": unknown section`],
-  ])("with a section %s is refused, with a short name", (_, name, complaint) => {
+  ])("with a section %s is rejected with a short name", (_, name, complaint) => {
     const error = errorOf(() => stateFromBytes(sealed([KERNEL, section(name, Buffer.of())])));
     expect(error.complaints).toEqual([complaint]);
   });
 
-  test("with a section twice, whose name is long, is refused with a short name", () => {
+  test("with two sections of one long name is rejected with a short name", () => {
     const twice = section("n".repeat(60_000), Buffer.of());
     const error = errorOf(() => stateFromBytes(sealed([KERNEL, twice, twice])));
     expect(error.complaints).toEqual([`"${"n".repeat(60)}"…: twice`]);
   });
 
-  test("with many vCPUs of one id is refused with a complaint for each, in a bounded message", () => {
+  test("with many vCPUs of one id is rejected with a fault for each, in a message of limited length", () => {
     const id = Buffer.of(7, 0, 0, 0);
     const vcpus = Array.from({ length: 5_000 }, (_, i) => section(`vcpus[${i}].id`, id));
     const error = errorOf(() => stateFromBytes(sealed([KERNEL, ...vcpus])));
@@ -199,7 +199,7 @@ describe("a document of bytes", () => {
   });
 });
 
-test("a state of 2,000 vCPUs is read unchanged from both forms", () => {
+test("a saved state of 2,000 vCPUs is read unchanged from both forms", () => {
   const vcpus = Array.from({ length: 2_000 }, (_, id) => ({ id, mpState: id & 3 }));
   const state: VmState = { ...FULL, vcpus };
   expect(stateFromBytes(stateToBytes(state)).vcpus).toEqual(vcpus);

@@ -9,8 +9,8 @@ import { stateFromJson } from "../../../lib/state/json-reader.ts";
 import type { VmState } from "../../../lib/state/state.ts";
 import { anyState, changed, complaintsOf, errorOf, FULL } from "./any-state.ts";
 
-describe("a state", () => {
-  test("of any parts and values is read unchanged", () => {
+describe("a saved state in JSON form", () => {
+  test("of random parts and values is read unchanged", () => {
     fc.assert(
       fc.property(anyState, (state) => {
         expect(stateFromJson(stateToJson(state))).toEqual(state);
@@ -25,12 +25,12 @@ describe("a state", () => {
     expect(stateToJson(stateFromJson(text))).toBe(text);
   });
 
-  test("contains no address of its source buffer", () => {
+  test("is read into values that share no memory with the source", () => {
     const { xsave } = stateFromJson(stateToJson(FULL)).vcpus[0] ?? {};
     expect(xsave?.buffer.byteLength).toBe(xsave?.length);
   });
 
-  test("has 64-bit numbers as hexadecimal text, bytes as base64, other numbers as numbers", () => {
+  test("has 64-bit numbers as hexadecimal text, bytes as base64, and other numbers as numbers", () => {
     expect(JSON.parse(stateToJson(FULL)).vcpus[0]).toMatchObject({
       id: 1,
       mpState: 0x0102_0304,
@@ -57,7 +57,7 @@ describe("a state", () => {
     ],
     ["an id used twice", [{ id: 0 }, { id: 0 }], /^stateToJson\(\): vcpus: two have the same id$/],
     ["no list of vCPUs", 5, /^stateToJson\(\): vcpus: expected vCPUs, each with an id$/],
-  ])("that a document cannot represent is not written: %s", (_, vcpus, message) => {
+  ])("that JSON cannot represent is not written: %s", (_, vcpus, message) => {
     const state = { ...FULL, vcpus } as unknown as VmState;
     expect(() => stateToJson(state)).toThrow(message);
     expect(() => stateToBytes(state)).toThrow(
@@ -69,7 +69,7 @@ describe("a state", () => {
     expect(() => stateToJson({} as VmState)).toThrow(/format: expected .*; version: expected /);
   });
 
-  test("with an impossible value is not written", () => {
+  test("with a value that the schema excludes is not written", () => {
     const regs = { ...FULL.vcpus[0]?.regs, rip: 0.5 };
     const vcpus = [{ id: 0, regs }] as unknown as VmState["vcpus"];
     expect(() => stateToJson({ ...FULL, vcpus })).toThrow(
@@ -83,7 +83,7 @@ const refused = (changes: Readonly<Record<string, unknown>>): readonly string[] 
 
 const U64 = '"0x…", an unsigned 64-bit number in lower case';
 
-describe("a document", () => {
+describe("a JSON document of a saved state", () => {
   test.each([
     ["vcpus.0.sregs2.cs.base", 5, `vcpus[0].sregs2.cs.base: expected ${U64}, got 5`],
     ["vcpus.1.regs.rip", "0xG", `vcpus[1].regs.rip: expected ${U64}, got "0xG"`],
@@ -117,11 +117,11 @@ describe("a document", () => {
     ["vcpus.0.nestedState", "AA".repeat(100), "vcpus[0].nestedState: says 0 bytes, and has 150"],
     ["version", 2, "version: expected 1, got 2"],
     ["format", "qcow2", 'format: expected "node-kvm-state", got "qcow2"'],
-  ])("whose %s is %j is refused by name", (path, value, complaint) => {
+  ])("whose %s is %j is rejected by name", (path, value, complaint) => {
     expect(refused({ [path]: value })).toEqual([complaint]);
   });
 
-  test("with both forms of the special registers is refused", () => {
+  test("with both forms of the special registers is rejected", () => {
     const { flags, pdptrs, ...rest } = FULL.vcpus[0]?.sregs2 ?? ({} as Sregs2);
     const sregs = { ...rest, interruptBitmap: [0n, 0n, 0n, 0n] };
     const vcpus = [{ id: 0, sregs2: FULL.vcpus[0]?.sregs2, sregs }] as unknown as VmState["vcpus"];
@@ -131,7 +131,7 @@ describe("a document", () => {
     ]);
   });
 
-  test("with several faults has a complaint about each", () => {
+  test("with several faults is rejected with all of them", () => {
     const changes = { "vcpus.0.regs.rip": 1, "vcpus.0.regs.rax": "1", picMaster: "", more: 1 };
     const complaints = refused(changes);
     expect(complaints.map((one) => one.split(":")[0])).toEqual([
@@ -143,11 +143,14 @@ describe("a document", () => {
     expect(() => stateFromJson(JSON.stringify(changed(changes)))).toThrow(complaints.join("\n  "));
   });
 
-  test.each(["version", "format"])("of another %s is not read further", (name) => {
-    expect(refused({ [name]: 7, vcpus: 7, more: 1 })).toHaveLength(1);
-  });
+  test.each(["version", "format"])(
+    "of another %s is rejected without the faults in its other members",
+    (name) => {
+      expect(refused({ [name]: 7, vcpus: 7, more: 1 })).toHaveLength(1);
+    },
+  );
 
-  test.each(["", "{", "null", "[]", '"x"'])("that is %j is refused", (text) => {
+  test.each(["", "{", "null", "[]", '"x"'])("that is %j is rejected", (text) => {
     expect(() => stateFromJson(text)).toThrow(StateDocumentError);
   });
 });
@@ -157,14 +160,14 @@ test.each([
   ["xsave", 5, TypeError, "expected a Uint8Array"],
   ["xsave", new Uint8Array(3), RangeError, "expected 4096 bytes or more, got 3"],
   ["tscKhz", 0xffff_f001, RangeError, "expected at most 4294963200, got 4294963201"],
-] as const)("a state whose %s is %o is not written", (part, value, kind, message) => {
+] as const)("a saved state whose %s is %o is not written to JSON", (part, value, kind, message) => {
   const vcpus = [{ id: 0, [part]: value }] as unknown as VmState["vcpus"];
   const write = (): string => stateToJson({ ...FULL, vcpus });
   expect(write).toThrow(kind);
   expect(write).toThrow(message);
 });
 
-test("the error of a document has its own name and the parser's message", () => {
+test("the error about a JSON document has its own name and the parser's message", () => {
   const error = errorOf(() => stateFromJson("{"));
   expect(error.name).toBe("StateDocumentError");
   expect(error.complaints).toEqual([expect.stringMatching(/^not JSON: \S/)]);

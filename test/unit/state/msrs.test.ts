@@ -5,8 +5,8 @@ import { COUNTING_MSRS, inOrder, unlistedMsrs } from "../../../lib/state/msrs.ts
 
 const HYPERV = { function: 0x4000_0001, eax: 0x3123_7648 } as CpuidEntry2;
 
-describe("MSRs that are not in KVM's list", () => {
-  test("are the MTRRs: 8 pairs, 11 fixed ones and one of the default type", () => {
+describe("the MSRs that a saved state has in addition to KVM's list", () => {
+  test("are the MTRRs: 8 pairs, 11 fixed ones and the default type", () => {
     const msrs = unlistedMsrs(0n, []);
     expect(msrs).toHaveLength(16 + 11 + 1);
     expect(msrs).toEqual(
@@ -14,14 +14,14 @@ describe("MSRs that are not in KVM's list", () => {
     );
   });
 
-  test("are four for each bank of machine checks, and five with interrupts for corrected errors", () => {
+  test("are four for each machine-check bank, and a fifth with interrupts for corrected errors", () => {
     expect(unlistedMsrs(2n, []).slice(28)).toEqual([
       0x400, 0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x407,
     ]);
     expect(unlistedMsrs(0x402n, []).slice(36)).toEqual([0x280, 0x281]);
   });
 
-  test("are Hyper-V's if the guest has Hyper-V's leaves, with each timer's count before its config", () => {
+  test("are those of Hyper-V if the guest has Hyper-V's leaves, with each timer's count before its config", () => {
     const msrs = unlistedMsrs(0n, [HYPERV]).slice(28);
     expect(msrs.slice(0, 3)).toEqual([0x4000_0082, 0x4000_0083, 0x4000_0090]);
     expect(msrs.slice(-4)).toEqual([0x4000_00b5, 0x4000_00b4, 0x4000_00b7, 0x4000_00b6]);
@@ -29,7 +29,7 @@ describe("MSRs that are not in KVM's list", () => {
   });
 });
 
-test("the TSC and its deadline are moved, and the others keep their order", () => {
+test("the TSC and the TSC deadline are restored after the other MSRs, which keep their order", () => {
   const entry = (index: number) => ({ index, reserved: 0, data: 1n });
   const order = inOrder([0x174, 0x6e0, 0x10, 0x3b].map(entry));
   expect(order).toEqual({
@@ -39,7 +39,7 @@ test("the TSC and its deadline are moved, and the others keep their order", () =
   });
 });
 
-test("every counting MSR has a reason", () => {
+test("every MSR that counts has a reason in the list", () => {
   expect(COUNTING_MSRS.length).toBeGreaterThan(30);
   expect(COUNTING_MSRS.filter(({ why }) => why === "")).toEqual([]);
 });

@@ -13,7 +13,7 @@ const names = (parts: readonly { readonly name: string }[]): readonly string[] =
   parts.map(({ name }) => name);
 const all = [...VCPU_PARTS, ...VM_PARTS];
 
-describe("restoring puts", () => {
+describe("restoring a saved state writes", () => {
   test.each([
     ["cpuid", "sregs2", "7.0 checks EFER against the table"],
     ["cpuid", "msrs", "XSS needs its CPUID bit"],
@@ -41,8 +41,8 @@ describe("restoring puts", () => {
   });
 });
 
-describe("saving reads", () => {
-  test("mpState first, vcpuEvents last, and each of the others once", () => {
+describe("saving a state reads", () => {
+  test("mpState first, vcpuEvents last, and each of the other parts once", () => {
     const order = names(VCPU_PARTS_TO_READ);
     expect([order[0], order.at(-1)]).toEqual(["mpState", "vcpuEvents"]);
     expect(new Set(order)).toEqual(new Set(names(VCPU_PARTS)));
@@ -50,20 +50,20 @@ describe("saving reads", () => {
     expect(names(VCPU_PARTS)).toEqual(expect.arrayContaining(Object.keys(SAVE_ORDER)));
   });
 
-  test("the timer before the interrupt controllers", () => {
+  test("the PIT before the interrupt controllers", () => {
     expect(names(VM_PARTS_TO_READ)).toEqual([...names(VM_PARTS)].reverse());
     expect(VM_PARTS_TO_READ[0]?.name).toBe("pit2");
   });
 });
 
-describe("every part", () => {
-  test("occurs once, and has reasons for its place and its needs", () => {
+describe("every part of a saved state", () => {
+  test("occurs once in the table, and has reasons for its place and its requirements", () => {
     expect(new Set(names(all)).size).toBe(all.length);
     expect(all.filter(({ why, needs }) => why.length < 20 || needs.length < 10)).toEqual([]);
   });
 
   test.each(all.map((part) => [part.name, part] as const))(
-    "%s has ioctls of its descriptor",
+    "is read and written with ioctls of its descriptor: %s",
     (_, part) => {
       expect([part.get.fds, part.set.fds]).toEqual([
         expect.arrayContaining([part.fd]),
@@ -73,14 +73,14 @@ describe("every part", () => {
   );
 
   test.each(all.map((part) => [part.name, part] as const))(
-    "%s has a shape of the size of its ioctls",
+    "has values of the size of its ioctls: %s",
     (_, { shape, chipId, get, set }) => {
       const size = shape.kind === "struct" && chipId === undefined ? shape.layout.size : get.size;
       expect([get.size, set.size || size]).toEqual([size, size]);
     },
   );
 
-  test("whose value is the result of an ioctl has no value that equals an errno", () => {
+  test("whose value is the result of an ioctl never has a value that equals an errno", () => {
     const results = all.filter(({ get }) => get.kind === "none");
     expect(names(results)).toEqual(["tscKhz"]);
     expect(results.map(({ shape }) => shape)).toEqual([{ kind: "u32", most: 0xffff_f000 }]);

@@ -57,14 +57,14 @@ function withMembers(name: Name, changes: Changes): unknown {
   return value;
 }
 
-describe.each(NAMES)("the part %s", (name) => {
+describe.each(NAMES)("reading back the part %s", (name) => {
   const value = partValue(partNamed(name));
 
-  test("that reads its written value has no difference", () => {
+  test("reports no difference if the written value is read", () => {
     expect(compared(name, value, structuredClone(value))).toEqual([]);
   });
 
-  test("that does not exist afterwards is named", () => {
+  test("reports that the part does not exist afterwards", () => {
     expect(compared(name, value, undefined).map(({ path, reads }) => [path, reads])).toEqual([
       [name, undefined],
     ]);
@@ -109,7 +109,7 @@ const LOST: readonly (readonly [Name, Changes, Changes, string, unknown, unknown
 ];
 
 test.each(LOST)(
-  "%s: writing %o and reading %o is a difference",
+  "reading back %s: %o was written, and %o is a difference",
   (name, a, b, path, wrote, reads) => {
     const found = compared(name, withMembers(name, a), withMembers(name, b));
     expect(found).toEqual([{ object: "vcpu 0", part: name, path, wrote, reads, isRefused: false }]);
@@ -146,7 +146,7 @@ const FINE: readonly (readonly [Name, Changes, Changes])[] = [
   ["regs", {}, {}],
 ];
 
-test.each(FINE)("%s: writing %o and reading %o is allowed", (name, a, b) => {
+test.each(FINE)("reading back %s: %o was written, and %o is allowed", (name, a, b) => {
   expect(compared(name, withMembers(name, a), withMembers(name, b))).toEqual([]);
 });
 
@@ -158,12 +158,12 @@ test("every row of MAY_DIFFER has an example and a reason", () => {
 
 const msr = (index: number, data: bigint): MsrEntry => ({ index, reserved: 0, data });
 
-describe("an MSR", () => {
+describe("reading back an MSR", () => {
   const lost = (wrote: readonly MsrEntry[], reads: readonly MsrEntry[]) =>
     compared("msrs", wrote, reads).map((one) => [one.path, one.wrote, one.reads]);
 
   test.each([0x48, 0x122, 0x1d9, 0x4b56_4d07])(
-    "%i that is accepted and reads 0 is named",
+    "reports %i if KVM accepted a value and returns 0",
     (index) => {
       expect(lost([msr(index, 1n)], [msr(index, 0n)])).toEqual([
         [`msrs[0x${index.toString(16)}]`, 1n, 0n],
@@ -171,20 +171,23 @@ describe("an MSR", () => {
     },
   );
 
-  test("that cannot be read is named, unless 0 was written", () => {
+  test("reports an MSR that cannot be read, unless 0 was written", () => {
     expect(lost([msr(0x49, 1n), msr(0x4a, 0n)], [])).toEqual([["msrs[0x49]", 1n, undefined]]);
   });
 
-  test("that is written twice must have the last value", () => {
+  test("compares with the last value if the MSR was written twice", () => {
     expect(lost([msr(0x48, 1n), msr(0x48, 2n)], [msr(0x48, 2n)])).toEqual([]);
     expect(lost([msr(0x48, 2n), msr(0x48, 1n)], [msr(0x48, 2n)])).toEqual([["msrs[0x48]", 1n, 2n]]);
   });
 
-  test.each(COUNTING_MSRS.map(({ index }) => index))("%i, which counts, may differ", (index) => {
-    expect(lost([msr(index, 1n)], [msr(index, 2n)])).toEqual([]);
-  });
+  test.each(COUNTING_MSRS.map(({ index }) => index))(
+    "allows a difference of %i, which counts",
+    (index) => {
+      expect(lost([msr(index, 1n)], [msr(index, 2n)])).toEqual([]);
+    },
+  );
 
-  test("of the TSC deadline may read 0 only if the deadline has passed", () => {
+  test("allows 0 in the TSC deadline only if the deadline has passed", () => {
     const tsc = [msr(0x10, 100n), msr(0x6e0, 0n)];
     expect(lost([msr(0x6e0, 100n)], tsc)).toEqual([]);
     expect(lost([msr(0x6e0, 101n)], tsc)).toEqual([["msrs[0x6e0]", 101n, 0n]]);
@@ -194,7 +197,7 @@ describe("an MSR", () => {
     ]);
   });
 
-  test("of a disabled synthetic timer must read its written value", () => {
+  test("reports another value of a synthetic timer that is disabled", () => {
     expect(lost([msr(0x4000_00b0, 3n)], [msr(0x4000_00b0, 2n)])).toEqual([]);
     expect(lost([msr(0x4000_00b0, 0n)], [msr(0x4000_00b0, 1n)])).toEqual([
       ["msrs[0x400000b0]", 0n, 1n],
@@ -202,28 +205,28 @@ describe("an MSR", () => {
   });
 });
 
-describe("a CPUID table", () => {
+describe("reading back a CPUID table", () => {
   const table = CpuidTable.from([{ function: 1 }, { function: 7, flags: 1, ebx: 0x20 }]);
   const lost = (reads: Iterable<CpuidEntry2>) =>
     compared("cpuid", [...table], [...reads]).map((one) => [one.path, one.wrote, one.reads]);
 
-  test("with a lost feature is named by field", () => {
+  test("reports a lost feature by field", () => {
     expect(lost(table.with({ avx2: 0 }))).toEqual([["cpuid 0x7.0:ebx[5] avx2", 1, 0]]);
   });
 
-  test("with a lost entry is named", () => {
+  test("reports a lost entry", () => {
     expect(lost(table.without(7))).toEqual([
       ["cpuid table entries", 2, 1],
       ["cpuid 0x7.0 entry", "present", "absent"],
     ]);
   });
 
-  test("may have other bits that KVM writes itself", () => {
+  test("allows other values of bits that KVM writes itself", () => {
     expect(lost(table.with({ osxsave: 1, apic: 1, ospke: 1 }))).toEqual([]);
   });
 });
 
-describe("an XSAVE area", () => {
+describe("reading back an XSAVE area", () => {
   const cpuid = [...CpuidTable.from([{ function: 0xd, index: 2, flags: 1, eax: 256, ebx: 576 }])];
   const area = (bits: bigint, words: Readonly<Record<number, number>> = {}): Uint8Array => {
     const bytes = new Uint8Array(4096);
@@ -242,7 +245,7 @@ describe("an XSAVE area", () => {
     ["XMM15", 412],
     ["the first half of YMM0", 576],
     ["the last of AVX", 828],
-  ])("with a lost %s is named", (_, at) => {
+  ])("reports a lost %s", (_, at) => {
     expect(lost(area(7n, { [at]: 5 }), area(7n))).toEqual([`xsave[0x${at.toString(16)}]`]);
   });
 
@@ -250,21 +253,21 @@ describe("an XSAVE area", () => {
     ["the mask of MXCSR", 28],
     ["what software may use", 464],
     ["behind its components", 832],
-  ])("may differ in %s", (_, at) => {
+  ])("allows a difference in %s", (_, at) => {
     expect(lost(area(7n, { [at]: 5 }), area(7n))).toEqual([]);
   });
 
-  test("may differ in a component that was not written", () => {
+  test("allows a difference in a component that was not written", () => {
     expect(lost(area(3n, { 576: 5 }), area(3n))).toEqual([]);
   });
 
-  test("that loses a component is named, and one that gains one is not", () => {
+  test("reports a component that was lost, but not one that was added", () => {
     expect(lost(area(7n), area(3n))).toEqual(["xsave.xstate_bv"]);
     expect(lost(area(3n), area(7n))).toEqual([]);
   });
 });
 
-describe("nested state", () => {
+describe("reading back nested state", () => {
   const nested = (changes: Readonly<Record<number, number>>): Uint8Array => {
     const bytes = new Uint8Array(256);
     for (const [at, byte] of Object.entries(changes)) bytes[Number(at)] = byte;
@@ -273,21 +276,24 @@ describe("nested state", () => {
   const lost = (wrote: Uint8Array, reads: Uint8Array) =>
     compared("nestedState", wrote, reads).map(({ path }) => path);
 
-  test.each([0, 2, 8, 31])("must have its header: byte %i", (at) => {
+  test.each([0, 2, 8, 31])("reports a difference in byte %i of the header", (at) => {
     expect(lost(nested({ [at]: 1 }), nested({}))).toHaveLength(1);
   });
 
-  test.each([4, 32, 39, 128, 255])("may differ in size, deadline and pages: byte %i", (at) => {
-    expect(lost(nested({ [at]: 1 }), nested({}))).toEqual([]);
-  });
+  test.each([4, 32, 39, 128, 255])(
+    "allows a difference in size, deadline and pages: byte %i",
+    (at) => {
+      expect(lost(nested({ [at]: 1 }), nested({}))).toEqual([]);
+    },
+  );
 });
 
-describe("the error", () => {
+describe("the error about a state that reads back differently", () => {
   const one = (object: string, path: string, isRefused = false): StateDifference => ({
     ...{ object, part: "msrs", path, wrote: 7n, reads: undefined, isRefused },
   });
 
-  test("does not occur without a difference", () => {
+  test("is not thrown without a difference", () => {
     expect(() => refuseDifferences([])).not.toThrow();
   });
 
@@ -297,7 +303,7 @@ describe("the error", () => {
     );
   });
 
-  test("of several vCPUs names each, and has them as members", () => {
+  test("names the differences of several vCPUs, and has them as members", () => {
     const all = [one("vcpu 0", "msrs[0x48]"), one("vcpu 1", "msrs[0x49]", true)];
     expect(() => refuseDifferences(all)).toThrow(
       "\n  vcpu 0: msrs[0x48]: wrote 0x7, reads nothing\n  vcpu 1: msrs[0x49]: KVM refused 0x7",
@@ -306,13 +312,13 @@ describe("the error", () => {
     expect(() => refuseDifferences(all)).toThrow(RestoreError);
   });
 
-  test("of 1,000 differences is bounded", () => {
+  test("about 1,000 differences has a limited length", () => {
     const all = Array.from({ length: 1_000 }, (_, i) => one("vcpu 0", `msrs[${i}]`));
     expect(() => refuseDifferences(all)).toThrow(/and 900 more$/);
   });
 });
 
-test("members that a struct does not have were written as zero", () => {
+test("members that a written struct omits count as zero when the state is read back", () => {
   const { regs } = SANE.vcpus[0] ?? {};
   const reads = fromBytes(partNamed("regs").shape, toBytes(partNamed("regs").shape, regs));
   expect(compared("regs", { rip: 1n }, reads).length).toBeGreaterThan(15);

@@ -53,8 +53,8 @@ function typeOf(given: unknown): string {
   return given === null ? "null" : typeof given;
 }
 
-describe("the schema", () => {
-  test("is a schema of 2020-12 with valid references", () => {
+describe("the JSON schema of a saved state", () => {
+  test("is a valid schema of draft 2020-12 with valid references", () => {
     expect(schema["$schema"]).toBe("https://json-schema.org/draft/2020-12/schema");
     const references = JSON.stringify(schema).matchAll(/"#\/\$defs\/([^"]+)"/g);
     const missing = Array.from(references, ([, name = ""]) => name).filter(
@@ -63,7 +63,7 @@ describe("the schema", () => {
     expect(missing).toEqual([]);
   });
 
-  test("has every part of the table and its other required members", () => {
+  test("has every part of the table, and the other required members", () => {
     const properties = Object.keys(schema["properties"] as object);
     const vcpu = Object.keys(definitions["vcpu"]?.["properties"] as object);
     expect(properties).toEqual([
@@ -76,11 +76,11 @@ describe("the schema", () => {
     expect(vcpu).toEqual(["id", ...VCPU_PARTS.map(({ name }) => name)]);
   });
 
-  test("fits a document with all parts", () => {
+  test("accepts a document with all parts", () => {
     expect(fits(schema, changed({}))).toBe(true);
   });
 
-  test("fits the other form of the special registers, but not both", () => {
+  test("accepts the other form of the special registers, but not both", () => {
     const { vcpus, ...others } = changed({}) as { vcpus: readonly Schema[] };
     const { flags, pdptrs, ...sregs } = (vcpus[0]?.["sregs2"] ?? {}) as Record<string, unknown>;
     const old = { ...sregs, interruptBitmap: ["0x0", "0x0", "0x0", "0x0"] };
@@ -105,7 +105,7 @@ describe("the schema", () => {
     ["vcpus.0.regs.r15", undefined],
     ["apic", {}],
     ["vcpus", undefined],
-  ])("does not fit a document whose %s is %j", (path, value) => {
+  ])("rejects a document whose %s is %j", (path, value) => {
     expect(fits(schema, changed({ [path]: value }))).toBe(false);
   });
 });

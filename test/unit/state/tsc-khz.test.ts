@@ -20,24 +20,27 @@ function bytesWith(tscKhz: number): Uint8Array {
 const jsonWith = (tscKhz: number): string => JSON.stringify(changed({ "vcpus.0.tscKhz": tscKhz }));
 
 /** Limits of a signed int, of MAX_ERRNO (-4095), and of 32 bits. */
-describe.each([0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_f000])("%i kHz", (tscKhz) => {
-  test("is read unchanged from JSON and from bytes", () => {
-    expect(stateFromJson(jsonWith(tscKhz)).vcpus[0]?.tscKhz).toBe(tscKhz);
-    const state = stateWith(tscKhz);
-    expect(stateFromJson(stateToJson(state))).toEqual(state);
-    expect(stateFromBytes(stateToBytes(state))).toEqual(state);
-    expect(stateFromBytes(bytesWith(tscKhz))).toEqual(state);
-  });
-});
+describe.each([0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_f000])(
+  "a saved TSC frequency of %i kHz",
+  (tscKhz) => {
+    test("is read unchanged from JSON and from binary form", () => {
+      expect(stateFromJson(jsonWith(tscKhz)).vcpus[0]?.tscKhz).toBe(tscKhz);
+      const state = stateWith(tscKhz);
+      expect(stateFromJson(stateToJson(state))).toEqual(state);
+      expect(stateFromBytes(stateToBytes(state))).toEqual(state);
+      expect(stateFromBytes(bytesWith(tscKhz))).toEqual(state);
+    });
+  },
+);
 
 describe.each([0xffff_f001, 4_294_967_292, 0xffff_ffff])("%i kHz", (tscKhz) => {
   const complaint = `vcpus[0].tscKhz: expected at most 4294963200, got ${tscKhz}`;
 
-  test("is refused in JSON, because KVM_GET_TSC_KHZ would return an errno", () => {
+  test("is rejected in JSON, because KVM_GET_TSC_KHZ cannot return it", () => {
     expect(complaintsOf(() => stateFromJson(jsonWith(tscKhz)))).toEqual([complaint]);
   });
 
-  test("is refused in bytes", () => {
+  test("is rejected in binary form", () => {
     expect(complaintsOf(() => stateFromBytes(bytesWith(tscKhz)))).toEqual([complaint]);
   });
 

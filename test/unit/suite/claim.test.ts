@@ -5,9 +5,14 @@ import { problemOf } from "../examples/program.ts";
 
 const problem = problemOf([]);
 
-claim("in-vitest", "a claim in a worker of vitest is a test of vitest", { number: 1 }, (kit) => {
-  expect(tableOf(kit.fresh())).toEqualTable([]);
-});
+claim(
+  "in-vitest",
+  "a claim that runs in a worker of vitest is a test of vitest",
+  { number: 1 },
+  (kit) => {
+    expect(tableOf(kit.fresh())).toEqualTable([]);
+  },
+);
 
 claim("async-in-vitest", "an asynchronous claim in vitest is awaited", async (kit) => {
   const { vcpu } = kit.configured();
@@ -35,7 +40,7 @@ describe("the fixture", () => {
   });
 });
 
-test.skipIf(problem !== undefined)("a kit of one's own throws Unmet", () => {
+test.skipIf(problem !== undefined)("the user's own kit throws Unmet", () => {
   const kit = new Kit();
   try {
     expect(() => kit.requireCpuFlag("no_such_flag")).toThrow(Unmet);
@@ -60,11 +65,11 @@ const WRONG: readonly (readonly [args: readonly unknown[], message: string])[] =
   [["a", "KVM"], 'claim("a"): check must be a function'],
 ];
 
-test.each(WRONG)("claim(...%j) is a TypeError", (args, message) => {
+test.each(WRONG)("claim(...%j) throws a TypeError", (args, message) => {
   expect(() => (claim as unknown as Loose)(...args)).toThrow(message);
 });
 
-test("an unknown fault is an error that names the known ones", () => {
+test("the error about an unknown fault names the known ones", () => {
   expect(() => injectFault("accept-all")).toThrow(
     'unknown fault "accept-all"; did you mean "accepts-all"?',
   );
@@ -72,7 +77,7 @@ test("an unknown fault is an error that names the known ones", () => {
   expect(FAULTS).toContain("misleads-guests");
 });
 
-test("the matchers have a message for each side", () => {
+test("the matchers of claims have a message for the assertion and for its negation", () => {
   const accepted = matchers.toBeAccepted(() => undefined);
   expect([accepted.pass, accepted.message()]).toEqual([
     true,

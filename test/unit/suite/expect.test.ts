@@ -49,18 +49,18 @@ const ROWS: [name: string, ...values: unknown[]][] = [
   ["toHaveLength", "four", 0],
 ];
 
-test.each(ROWS)("%s of %o and %o has vitest's verdict and message", (name, ...args) => {
+test.each(ROWS)("expect: %s of %o and %o has vitest's verdict and message", (name, ...args) => {
   const [vitest, bundled] = both(name, args);
   real(bundled).toBe(vitest);
 });
 
-test("a note precedes the message", () => {
+test("the note of an assertion precedes its message", () => {
   const [vitest, bundled] = both("toBe", [1, 2], "leaf 7");
   real(bundled).toBe(vitest);
   real(bundled).toMatch(/^leaf 7: expected 1 to be 2/);
 });
 
-test("an added matcher is used, and the error has its message", () => {
+test("a matcher that was added with expect.extend() is used, and the error has its message", () => {
   const isOdd = (value: unknown) => ({
     pass: Number(value) % 2 === 1,
     message: () => `expected ${value} to be odd`,
@@ -73,7 +73,7 @@ test("an added matcher is used, and the error has its message", () => {
   real(bundled).toBe(vitest);
 });
 
-describe("what this package does not implement is vitest's own", () => {
+describe("an assertion that this package does not implement is vitest's own:", () => {
   test.each([
     ["toBeCloseTo", 1, 2],
     ["toMatchObject", { a: 1, b: 2 }, { a: 2 }],
@@ -110,7 +110,7 @@ describe("what this package does not implement is vitest's own", () => {
   });
 });
 
-describe("equality", () => {
+describe("the equality of expect()", () => {
   const leaf = fc.oneof(
     fc.constantFrom(undefined, null, true, false, 0, -0, Number.NaN, "", "a"),
     fc.integer({ min: 0, max: 3 }),
@@ -135,7 +135,7 @@ describe("equality", () => {
     );
   });
 
-  test("of a value and its copy is the same as vitest's", () => {
+  test("of a random value and its copy is the same as vitest's", () => {
     fc.assert(
       fc.property(value, (a) => {
         const copy = structuredClone(a);
@@ -148,7 +148,7 @@ describe("equality", () => {
     ["Map", new Map(), new Map([[1, 2]])],
     ["Date", new Date(0), new Date(1)],
     ["DataView", new DataView(new ArrayBuffer(1)), new DataView(new ArrayBuffer(2))],
-  ])("of a %s is an error, because its properties do not describe its content", (kind, a, b) => {
+  ])("of a %s is an error, because the properties do not describe the content", (kind, a, b) => {
     real(() => isEqual(a, b)).toThrow(`the suite's runner cannot compare a ${kind}`);
   });
 });

@@ -22,7 +22,7 @@ const CLAIMS: readonly RegisteredClaim[] = [
   }),
 ];
 
-test("each claim has its verdict, reason, number and title", async () => {
+test("the suite returns the verdict, reason, number and title of each claim", async () => {
   const results = (await judgeClaims(CLAIMS)).map(({ duration: _, ...result }) => result);
   expect(results).toEqual([
     { id: "holds", title: "KVM keeps it", number: 7, verdict: "pass", reason: undefined },
@@ -39,7 +39,7 @@ test("each claim has its verdict, reason, number and title", async () => {
   ]);
 });
 
-test("a deviation that one judgement noted is not there in the next", async () => {
+test("a deviation that was noted in one run of the suite is not noted in the next", async () => {
   const notes = [{ deviation: "as is known" }, {}];
   const changing = claim("changes: KVM", ({ task }) => {
     Object.assign(task.meta, notes.shift());
@@ -48,7 +48,7 @@ test("a deviation that one judgement noted is not there in the next", async () =
   expect((await judgeClaims([changing]))[0]?.verdict).toBe("pass");
 });
 
-test("a pattern selects by the name or the sentence, in either case", async () => {
+test("the pattern of a suite selects by the name or the sentence, ignoring case", async () => {
   const ids = async (pattern: string): Promise<readonly string[]> =>
     (await judgeClaims(CLAIMS, { pattern })).map(({ id }) => id);
   expect(await ids("KEEPS")).toEqual(["holds", "breaks"]);
@@ -56,12 +56,12 @@ test("a pattern selects by the name or the sentence, in either case", async () =
   expect(await ids("none")).toEqual([]);
 });
 
-test("files select their claims", async () => {
+test("the files that the user names select their claims", async () => {
   const results = await judgeClaims(CLAIMS, { files: ["b.test.ts"] });
   expect(results.map(({ id }) => id)).toEqual(["skips"]);
 });
 
-test("each result is passed on before the next claim is judged", async () => {
+test("the suite reports each result before it judges the next claim", async () => {
   const order: string[] = [];
   const first = claim("one: KVM", () => void order.push("judges one"));
   const second = claim("two: KVM", () => void order.push("judges two"));
@@ -69,7 +69,7 @@ test("each result is passed on before the next claim is judged", async () => {
   expect(order).toEqual(["judges one", "result of one", "judges two", "result of two"]);
 });
 
-test("an asynchronous claim is judged by its promise", async () => {
+test("an asynchronous claim passes or fails with its promise", async () => {
   const order: string[] = [];
   const results = await judgeClaims([
     claim("resolves: KVM", async () => {
@@ -88,7 +88,7 @@ test("an asynchronous claim is judged by its promise", async () => {
   expect(order).toEqual(["resolves", "rejects"]);
 });
 
-test("an asynchronous claim that does not settle fails after its time limit", async () => {
+test("an asynchronous claim that does not settle fails at its time limit", async () => {
   const endless = claim("waits: KVM", () => new Promise<void>(() => undefined));
   const [result] = await judgeClaims([{ ...endless, timeout: 20 }]);
   expect([result?.verdict, result?.reason]).toEqual(["fail", "the claim did not end within 20 ms"]);

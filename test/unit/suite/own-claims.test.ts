@@ -58,13 +58,13 @@ function write(name: string, text: string): void {
   writeFileSync(join(folder, name), `import { claim } from "node-kvm/test";\n${text}`);
 }
 
-describe("a file outside of the repository", () => {
+describe("a file of claims outside of the repository", () => {
   beforeEach(({ skip }) => {
     const problem = problemOf([]);
     skip(problem !== undefined, problem);
   });
 
-  test("is judged: each claim has its verdict, and a failure is status 1", () => {
+  test("is judged: each claim has its verdict, and a failure ends with status 1", () => {
     writeFileSync(join(folder, "mine.claims.js"), CLAIMS);
     const { status, verdicts, results } = run({}, "mine.claims.js");
     expect(verdicts).toEqual([
@@ -85,7 +85,7 @@ describe("a file outside of the repository", () => {
     expect(reasons["obsolete"]).toMatch(/^obsolete holds here/);
   });
 
-  test("is seen red with an injected fault", () => {
+  test("fails with an injected fault", () => {
     writeFileSync(join(folder, "mine.claims.js"), CLAIMS);
     const fault = { NODE_KVM_FAULT: "accepts-all" };
     expect(run({}, "mine.claims.js", "holds:")).toMatchObject({ status: 0 });
@@ -95,7 +95,7 @@ describe("a file outside of the repository", () => {
     });
   });
 
-  test("leaves C files for the claims that fail", () => {
+  test("writes C files for the claims that fail", () => {
     writeFileSync(join(folder, "mine.claims.js"), CLAIMS);
     const { stderr } = run({}, "mine.claims.js", "--repro", "c");
     expect(readdirSync(join(folder, "c")).toSorted()).toEqual([
@@ -106,7 +106,7 @@ describe("a file outside of the repository", () => {
     expect(stderr).toContain("3 C files written to c");
   });
 
-  test("that fails is followed by a command that judges the claim again", () => {
+  test("with a failure prints a command that judges the claim again", () => {
     writeFileSync(join(folder, "mine.claims.js"), CLAIMS);
     const main = join(ROOT, "dist", "cli", "main.js");
     const args = [main, "test", "mine.claims.js", "fails:"];
@@ -125,18 +125,18 @@ describe("a file outside of the repository", () => {
     expect(verdicts).toEqual([["first", undefined, "pass"]]);
   });
 
-  test("that leaves a timer does not keep the process from ending", () => {
+  test("that leaves a timer does not prevent the process from ending", () => {
     write("d.test.js", 'setInterval(() => {}, 1000); claim("timer", "KVM", () => {});');
     expect(run({}, "d.test.js")).toMatchObject({ status: 0, stderr: "" });
   });
 
-  test("whose reports are longer than a pipe is judged", () => {
+  test("whose report is larger than a pipe's buffer is judged", () => {
     const claims = 'for (let i = 0; i < 3000; i += 1) claim("c" + i, "K".repeat(200), () => {});';
     write("e.test.js", claims);
     expect(run({}, "e.test.js")).toMatchObject({ status: 0, stderr: "" });
   });
 
-  test("may throw an error without a text and write JSON to standard output", () => {
+  test("may throw an error without a text, and write JSON to standard output", () => {
     const thrown = "throw Object.assign(new Error(), { message: { a: 1 } });";
     const written = 'writeSync(1, "5\\nnull\\n{}\\n");';
     write(

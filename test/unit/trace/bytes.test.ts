@@ -43,8 +43,8 @@ afterEach(() => recording?.stop());
 const ONES = (length: number): Uint8Array => new Uint8Array(length).fill(1);
 const TWOS = (length: number): Uint8Array => new Uint8Array(length).fill(2);
 
-describe.each(KINDS)("%s", (_, make) => {
-  test("is recorded as it was before and after the call, and not with later changes", () => {
+describe.each(KINDS)("the bytes that %s passes to an ioctl", (_, make) => {
+  test("are recorded as they were before and after the call, without later changes", () => {
     recording = record();
     const argument = make(144);
     using handle = new Answering();
@@ -56,7 +56,7 @@ describe.each(KINDS)("%s", (_, make) => {
     expect(toNdjson(step)).toContain(`"before":"${"01".repeat(144)}"`);
   });
 
-  test("at an address is recorded in the same way", () => {
+  test("are recorded in the same way if they are at an address", () => {
     recording = record();
     const bytes = make(8);
     using handle = new Answering();
@@ -68,7 +68,7 @@ describe.each(KINDS)("%s", (_, make) => {
     ]);
   });
 
-  test("is shown by trace()", () => {
+  test("are shown by trace()", () => {
     using handle = new Answering();
     handle.ioctl(ioctls.KVM_GET_REGS, make(144));
     expect(handle.trace()).toEqual([

@@ -52,7 +52,9 @@ function call(on: Traced, ioctl: Ioctl, seed: number): void {
 let recording: Recording | undefined;
 afterEach(() => recording?.stop());
 
-test("every ioctl, on every kind of descriptor, compiles without a warning", ({ skip }) => {
+test("the C file of every ioctl on every kind of descriptor compiles without a warning", ({
+  skip,
+}) => {
   skip(problem !== undefined, problem);
   recording = record();
   const sys = open();

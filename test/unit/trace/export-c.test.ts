@@ -81,7 +81,7 @@ function recorded(about: About): string {
   return exportC(recording.stop(about));
 }
 
-describe("an exported file", () => {
+describe("a recording that is exported as a C file", () => {
   test("exits with 0 and prints the verdict if every value is as recorded", () => {
     const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
     expect(run(program)).toEqual({
@@ -98,7 +98,7 @@ describe("an exported file", () => {
     ["data", "13: mmio.data: byte 0x0 is 0x5b, recorded 0x5a", 1],
     ["guest", "13: guest memory at 0x2008: byte 0x0 is 0x08, recorded 0x07", 1],
     ["no-vcpu", "6: KVM_CREATE_VCPU (vm): File exists", 1],
-  ])("names the difference: %s", (fake, line, count) => {
+  ])("prints the name of a difference: %s", (fake, line, count) => {
     const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
     expect(run(program, { FAKE: fake })).toEqual({
       status: 1,
@@ -118,7 +118,7 @@ describe("an exported file", () => {
       "capability",
       "2: KVM_CHECK_EXTENSION (kvm) is 0, recorded 4096 (this is not the host that was recorded)",
     ],
-  ])("prints a difference that may vary, and does not count it: %s", (fake, line) => {
+  ])("prints a difference that may vary, but does not count it: %s", (fake, line) => {
     const program = compile({ "a.c": recorded(ABOUT), "fake.c": FAKE_KERNEL }, WRAP);
     expect(run(program, { FAKE: fake })).toMatchObject({
       status: 0,
@@ -126,7 +126,7 @@ describe("an exported file", () => {
     });
   });
 
-  test("of a failed claim states whether it also fails here", () => {
+  test("of a failed claim states whether the claim also fails here", () => {
     const about: About = { ...ABOUT, verdict: "fails", reason: "expected this */ but that" };
     const program = compile({ "a.c": recorded(about), "fake.c": FAKE_KERNEL }, WRAP);
     expect([run(program), run(program, { FAKE: "accepts" }).lines.at(-1)]).toEqual([
@@ -158,13 +158,13 @@ describe("an exported file", () => {
     });
   });
 
-  test("writes a table that differs little from another one as its differences", () => {
+  test("writes a CPUID table that differs little from an earlier one as its differences", () => {
     const text = recorded(ABOUT);
     expect(text.match(/struct kvm_cpuid_entry2 \w+\[20\] = \{/g)).toHaveLength(1);
     expect(text).toContain("cpuid2->entries[0].eax = 0xd; /* cpuid_entry2_1 has 0 */");
   });
 
-  test("has the reply to an exit if a signal interrupted the next run", () => {
+  test("contains the reply to an exit even if a signal interrupted the next run", () => {
     recording = record();
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
@@ -184,7 +184,7 @@ describe("an exported file", () => {
     compile({ "a.c": text });
   });
 
-  test("compiles with every exit of the table, and compares each of its fields", () => {
+  test("compiles with every kind of exit, and compares each field of the exit", () => {
     recording = record();
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
@@ -203,7 +203,7 @@ describe("an exported file", () => {
     compile({ "a.c": text });
   });
 
-  test("cannot be created if the recording uses an older handle", () => {
+  test("cannot be created if it uses a handle from before the recording", () => {
     const kvm = open();
     recording = record();
     ask(kvm, ioctls.KVM_CHECK_EXTENSION, 1, 0);
@@ -214,7 +214,7 @@ describe("an exported file", () => {
   });
 });
 
-test("the headers are those of this system", ({ skip }) => {
+test("the headers that the C files of this test use are those of this system", ({ skip }) => {
   skip(!existsSync("/usr/include/linux/kvm.h"), "there is no linux/kvm.h");
   expect(problem).toBeUndefined();
 });

@@ -44,7 +44,7 @@ function saying(text: string): Trace {
   return recording.stop({ name, sentence, reason, kernel, vendor, cpu, verdict: "fails" });
 }
 
-describe.each(HOSTILE)("%j", (text) => {
+describe.each(HOSTILE)("the C file of a recording with the text %j in a path", (text) => {
   test("compiles without a warning, and opens the recorded device", () => {
     const program = compile({ "a.c": exportC(saying(text)) });
     expect(run(program)).toEqual({

@@ -28,7 +28,7 @@ const layouts = Array.from(
   ).values(),
 );
 
-test("the initialiser of every ioctl's struct that all headers have compiles to the same bytes", ({
+test("the C initialiser of every struct that all kernel headers have compiles to the same bytes", ({
   skip,
 }) => {
   skip(problem !== undefined, problem);
@@ -60,7 +60,7 @@ test("the initialiser of every ioctl's struct that all headers have compiles to 
   expect(silent.filter(hasStruct)).toEqual(["kvm_irqchip", "kvm_sev_cmd"]);
 });
 
-test("an initialiser names only members that are not zero", () => {
+test("a C initialiser names only members that are not zero", () => {
   expect(initialiser(Regs, encode(Regs, { rip: 0x1000n, rflags: 2n }))).toBe(
     "{ .rip = 0x1000, .rflags = 2 }",
   );
@@ -70,7 +70,7 @@ test("an initialiser names only members that are not zero", () => {
   );
 });
 
-test("bytes in a hole have no initialiser", () => {
+test("bytes in a struct's hole have no C initialiser", () => {
   // struct kvm_msrs is a count and padding without a gap, so a longer header would be wrong.
   const layout: Layout = { ...Msrs, fields: Msrs.fields.slice(0, 1) };
   expect(initialiser(layout, Uint8Array.of(1, 0, 0, 0, 1, 0, 0, 0))).toBeUndefined();
@@ -83,6 +83,6 @@ test.each([
   [-1, "-1"],
   [2n ** 64n - 1n, "0xffffffffffffffff"],
   [-(2n ** 63n), "(-0x7fffffffffffffff - 1)"],
-])("%s is written %s", (value, text) => {
+])("in C, %s is written %s", (value, text) => {
   expect(number(value)).toBe(text);
 });

@@ -20,16 +20,16 @@ const namesOf = (fields: readonly CField[]): readonly string[] =>
 const ours = (name: string): string =>
   name.replace(/_+([a-z0-9])/g, (_, next: string) => next.toUpperCase());
 
-describe("a C name", () => {
-  test("is restored from ours, for each field of the headers", () => {
+describe("the C name of a field", () => {
+  test("is derived from this package's name, for each field of the headers", () => {
     const names = Object.values(structs).flatMap(({ fields }) => namesOf(fields));
     expect(names.length).toBeGreaterThan(500);
     expect(names.filter((name) => cName(ours(name)) !== name)).toEqual([]);
   });
 });
 
-describe("leaves", () => {
-  test("are a struct's integers with their paths", () => {
+describe("the leaves of a struct for a comparison in C", () => {
+  test("are its integers with their paths", () => {
     const leaves = leavesOf(Sregs).map(({ path }) => path);
     expect(leaves.slice(0, 3)).toEqual(["cs.base", "cs.limit", "cs.selector"]);
     expect(leaves).toContain("interrupt_bitmap");

@@ -41,7 +41,7 @@ function calls(): readonly Step[] {
   return vm.ring.steps();
 }
 
-describe("a line", () => {
+describe("a line of the trace", () => {
   test("has the format of strace, by request and kind of descriptor", () => {
     expect(calls().map(toLine)).toEqual([
       "KVM_CREATE_VM(/dev/kvm, 0) = vm",
@@ -61,7 +61,7 @@ describe("a line", () => {
   });
 });
 
-describe("a line of an exit of confidential guests", () => {
+describe("a line of the trace for an exit of a confidential guest", () => {
   test.each([
     [
       "KVM_EXIT_TDX",
@@ -73,7 +73,7 @@ describe("a line of an exit of confidential guests", () => {
       { snpReqCerts: { gpa: 0x5000n, npages: 4n } },
       "KVM_RUN(vcpu 0) = 0 KVM_EXIT_SNP_REQ_CERTS snp_req_certs.gpa=0x5000, snp_req_certs.npages=4",
     ],
-  ] as const)("of %s has its name and its fields", (name, fields, line) => {
+  ] as const)("of %s has the exit's name and its fields", (name, fields, line) => {
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     const vcpu = make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
     const bytes = encode(Run, { exitReason: KVM_EXIT_REASONS[name], ...fields });
@@ -83,7 +83,7 @@ describe("a line of an exit of confidential guests", () => {
   });
 });
 
-describe("a line of JSON", () => {
+describe("a line of the trace in JSON", () => {
   test("has the fields of the struct, and hexadecimal bytes", () => {
     const parsed = calls().map((step): unknown => JSON.parse(toNdjson(step)));
     expect(parsed[4]).toMatchObject({

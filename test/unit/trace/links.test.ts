@@ -189,8 +189,8 @@ const KINDS: readonly [string, (vm: Traced) => void, readonly string[]][] = [
   ],
 ];
 
-describe.each(KINDS)("%s", (_, act, lines) => {
-  test("is a step, a line of text and of JSON, and C that compiles", ({ skip }) => {
+describe.each(KINDS)("a link between descriptors, %s,", (_, act, lines) => {
+  test("is traced as a step, a line of text and of JSON, and C that compiles", ({ skip }) => {
     skip(problem !== undefined, problem);
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     act(vm);
@@ -204,7 +204,7 @@ describe.each(KINDS)("%s", (_, act, lines) => {
   });
 });
 
-test("a guest_memfd's mapping is a mapping of that file", () => {
+test("the trace shows a mapping of a guest_memfd as a mapping of that file", () => {
   const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
   const memfd = {};
   traceAnswer(traceCall(vm, ioctls.KVM_CREATE_GUEST_MEMFD, new Uint8Array(64)), memfd);
@@ -214,7 +214,7 @@ test("a guest_memfd's mapping is a mapping of that file", () => {
   expect(exportC(trace)).toContain("memory1 = map_file(4, vm_memfd, 4096);");
 });
 
-test("an eventfd that is older than the recording is an error that names it", () => {
+test("an eventfd that was opened before the recording is an error that names the eventfd", () => {
   recording?.stop();
   const event = eventFd();
   recording = record();
@@ -226,7 +226,7 @@ test("an eventfd that is older than the recording is an error that names it", ()
   );
 });
 
-test("the lines of files have the format of strace", () => {
+test("the trace's lines about files have the format of strace", () => {
   const event = eventFd(2);
   traceCounter(event, "write", 3n, 0);
   traceCounter(event, "read", 5n, 0);

@@ -20,18 +20,18 @@ function ioExit(): Int32Array {
   return words;
 }
 
-describe("a ring", () => {
+describe("the ring of recorded calls", () => {
   test("is empty at first", () => {
     expect(new Ring().steps()).toEqual([]);
   });
 
-  test("keeps as many calls as it has space for, in order", () => {
+  test("keeps as many of the last calls as it has space for, in order", () => {
     const ring = new Ring(4);
     for (const seq of [1, 2, 3]) ring.push(close(seq));
     expect(numbers(ring)).toEqual([1, 2, 3]);
   });
 
-  test.each([4, 5, 7, 8, 9])("of four keeps the last four of %i", (count) => {
+  test.each([4, 5, 7, 8, 9])("of four calls keeps the last four of %i", (count) => {
     const ring = new Ring(4);
     for (let seq = 1; seq <= count; seq += 1) ring.push(close(seq));
     expect(numbers(ring)).toEqual([count - 3, count - 2, count - 1, count]);
@@ -52,7 +52,7 @@ describe("a ring", () => {
     ]);
   });
 
-  test("does not show a call without a result", () => {
+  test("does not show a call that has no result yet", () => {
     const ring = new Ring(3);
     ring.begin(vcpu, KVM_GET_REGS, new Uint8Array(144));
     const place = ring.begin(vcpu, KVM_SET_REGS, new Uint8Array(144).fill(1));
@@ -74,7 +74,7 @@ describe("a ring", () => {
     ]);
   });
 
-  test("drops a run when a call replaces it", () => {
+  test("removes a run when a call replaces it", () => {
     const ring = new Ring(1);
     ring.pushRun(vcpu, 1, 0, ioExit());
     ring.push(close(2));

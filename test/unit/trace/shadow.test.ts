@@ -25,8 +25,8 @@ function applied(before: Uint8Array, ranges: readonly Range[]): Uint8Array {
 
 const change = fc.record({ at: fc.nat(199), value: fc.integer({ min: 0, max: 255 }) });
 
-describe("differences", () => {
-  test("of equal bytes are none", () => {
+describe("the differences between two arrays of bytes", () => {
+  test("are none if the bytes are equal", () => {
     expect(differences(Uint8Array.of(1, 2), Uint8Array.of(1, 2))).toEqual([]);
   });
 
@@ -45,7 +45,7 @@ describe("differences", () => {
     );
   });
 
-  test("that are far apart are two ranges, and near ones are one", () => {
+  test("are two ranges if they are far apart, and one if they are near", () => {
     const now = new Uint8Array(100);
     for (const at of [0, 10, 60]) now[at] = 1;
     expect(differences(new Uint8Array(100), now)).toEqual([
@@ -55,8 +55,8 @@ describe("differences", () => {
   });
 });
 
-describe("a shadow", () => {
-  test("returns everything that is not zero first, and then only changes", () => {
+describe("the shadow of guest memory, which finds changes for a recording,", () => {
+  test("returns all bytes that are not zero first, and then only changes", () => {
     const memory = new Memory(600_000);
     const shadow = new Shadow(memory);
     memory.bytes.set([1, 2], 0x1000);
@@ -70,7 +70,7 @@ describe("a shadow", () => {
     ]);
   });
 
-  test("ignores accessed and dirty bits that a guest's run has set, and returns those that the program has written", () => {
+  test("ignores accessed and dirty bits that a run of the guest has set, but not those that the program has written", () => {
     const memory = new Memory(4096);
     const shadow = new Shadow(memory);
     memory.bytes.set([0x83, 0x90], 0x10);

@@ -26,8 +26,8 @@ class Memory {
   }
 }
 
-describe("a VM's ring", () => {
-  test("has the calls of its vCPUs, and not those of another VM", () => {
+describe("the ring of recorded calls of a VM", () => {
+  test("has the calls of the VM's vCPUs, and not those of another VM", () => {
     const kvm = open();
     const [vm, other] = [0, 1].map(() => make(kvm, ioctls.KVM_CREATE_VM, 0, "vm"));
     const vcpu = vm && make(vm, ioctls.KVM_CREATE_VCPU, 0, "vcpu 0");
@@ -41,7 +41,7 @@ describe("a VM's ring", () => {
     expect(names(kvm.ring.steps())).toEqual(["open", "KVM_CREATE_VM", "KVM_CREATE_VM"]);
   });
 
-  test("keeps copies, and only the beginning of long arguments", () => {
+  test("has copies of the arguments, and only the beginning of long ones", () => {
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     const argument = new Uint8Array(8 + 200 * 16).fill(1);
     ask(vm, ioctls.KVM_GET_MSRS, argument, 0, (bytes) => bytes.fill(2));
@@ -53,7 +53,7 @@ describe("a VM's ring", () => {
   });
 });
 
-describe("the channel", () => {
+describe("the diagnostics channel of the trace", () => {
   test("publishes complete steps while it has a subscriber", () => {
     const heard: unknown[] = [];
     const listen = (step: unknown): void => {
@@ -70,7 +70,7 @@ describe("the channel", () => {
   });
 });
 
-describe("a recording", () => {
+describe("a recording of calls", () => {
   test("has the calls between its start and its end", () => {
     const kvm = open();
     recording = record();
@@ -89,7 +89,7 @@ describe("a recording", () => {
     }).not.toThrow();
   });
 
-  test("has the writes of the program and of the guest to memory, in their order", () => {
+  test("has the writes of the program and of the guest to memory, in order", () => {
     recording = record();
     const vm = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
     const memory = new Memory();

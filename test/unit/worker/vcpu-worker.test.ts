@@ -16,13 +16,13 @@ async function started(script: string): Promise<VcpuWorker> {
 
 const stateError = (code: string) => expect.objectContaining({ name: "StateError", code });
 
-test("exits that the worker handles are not sent to the owner", async () => {
+test("exits that VcpuWorker's own code handles are not sent to the owner's thread", async () => {
   const worker = await started("exits");
   expect(await worker.run()).toEqual({ kind: "hlt" });
   expect(worker.running).toBe(false);
 });
 
-test("the owner's reply to an exit is sent with the next run", async () => {
+test("the owner's reply to an exit of a worker's vCPU is sent with the next run", async () => {
   const worker = await started("reads");
   const read = await worker.run();
   if (read.kind !== "io" || read.direction !== "in") throw new Error(`exit: ${read.kind}`);
@@ -33,7 +33,7 @@ test("the owner's reply to an exit is sent with the next run", async () => {
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 2, bytes: [1, 2, "failed"] });
 });
 
-test("an exit can be answered once, and not after the next run", async () => {
+test("an exit of a worker's vCPU can be answered once, and not after the next run", async () => {
   const worker = await started("reads");
   const read = await worker.run();
   if (read.kind !== "io" || read.direction !== "in") throw new Error(`exit: ${read.kind}`);
@@ -61,7 +61,7 @@ const signalThat = (addEventListener: () => unknown): AbortSignal =>
     throwIfAborted: () => undefined,
   }) as never;
 
-test("a signal whose addEventListener() throws starts no run, and the answer is kept", async () => {
+test("a signal whose addEventListener() throws starts no run of a worker's vCPU, and the reply is kept", async () => {
   const worker = await started("reads one");
   const read = await readExit(worker);
   read.reply([7]);
@@ -73,7 +73,7 @@ test("a signal whose addEventListener() throws starts no run, and the answer is 
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [7] });
 });
 
-test("a signal whose addEventListener() runs the worker keeps its own run", async () => {
+test("a signal whose addEventListener() runs the worker's vCPU keeps its own run", async () => {
   const worker = await started("exits");
   const inner: Promise<unknown>[] = [];
   const signal = signalThat(() => inner.push(worker.run()));
@@ -81,7 +81,7 @@ test("a signal whose addEventListener() runs the worker keeps its own run", asyn
   expect(await inner[0]).toEqual({ kind: "hlt" });
 });
 
-test("a reply that cannot be cloned is rejected, and the exit can still be answered", async () => {
+test("a reply to a worker's vCPU that cannot be cloned is rejected, and the exit can still be answered", async () => {
   const worker = await started("reads one");
   const read = await readExit(worker);
   const uncloneable = [() => 1] as unknown as number[];
@@ -93,7 +93,7 @@ test("a reply that cannot be cloned is rejected, and the exit can still be answe
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [7] });
 });
 
-test("a reply that the exit rejects also rejects the run, and the guest does not continue", async () => {
+test("a reply that a worker's vCPU rejects also rejects the run, and the guest does not continue", async () => {
   const worker = await started("reads one");
   const read = await readExit(worker);
   read.reply([1, 2]);
@@ -103,7 +103,7 @@ test("a reply that the exit rejects also rejects the run, and the guest does not
   expect(() => read.reply([7])).toThrow(stateError("ERR_ANSWERED"));
 });
 
-test("a reply is sent with its content at the time of the call", async () => {
+test("a reply to a worker's vCPU is sent with its content at the time of the call", async () => {
   const worker = await started("reads one");
   const read = await readExit(worker);
   const values = [7];
@@ -112,19 +112,19 @@ test("a reply is sent with its content at the time of the call", async () => {
   expect(await worker.run()).toEqual({ kind: "unknown", reason: 1, bytes: [7] });
 });
 
-test("start() rejects worker data that cannot be cloned", async () => {
+test("VcpuWorker.start() rejects worker data that cannot be cloned", async () => {
   await expect(VcpuWorker.start(FILE, () => undefined)).rejects.toMatchObject({
     name: "DataCloneError",
   });
 });
 
-test("an error's arguments arrive, except those that cannot be cloned", async () => {
+test("the arguments of an error in a worker reach the owner, except those that cannot be cloned", async () => {
   const worker = await started("refused");
   const error: unknown = await worker.run().catch((thrown: unknown) => thrown);
   expect(error).toHaveProperty("args", { id: 7n, list: [1], bytes: new Uint8Array(2) });
 });
 
-test("errors keep their class, and the worker continues", async () => {
+test("errors of a worker keep their class, and the worker continues", async () => {
   const worker = await started("refused");
   await expect(worker.run()).rejects.toMatchObject({
     name: "KvmError",
@@ -142,12 +142,12 @@ test("errors keep their class, and the worker continues", async () => {
   expect(await worker.run()).toEqual({ kind: "hlt" });
 });
 
-test("an unrequested interruption is not reported to the owner", async () => {
+test("VcpuWorker does not report an interruption that the owner did not request", async () => {
   const worker = await started("interrupted");
   expect(await worker.run()).toEqual({ kind: "hlt" });
 });
 
-test("a kick interrupts this run and not the next one", async () => {
+test("a kick of a worker's vCPU interrupts this run and not the next one", async () => {
   const worker = await started("spins");
   for (let i = 0; i < 100; i += 1) {
     const ended = worker.run();
@@ -158,13 +158,13 @@ test("a kick interrupts this run and not the next one", async () => {
   }
 });
 
-test("an abort ends a run, also before it starts", async () => {
+test("an abort ends a run of a worker's vCPU, also before the run starts", async () => {
   const worker = await started("spins");
   expect(await worker.run({ signal: AbortSignal.timeout(5) })).toEqual({ kind: "intr" });
   expect(await worker.run({ signal: AbortSignal.abort() })).toEqual({ kind: "intr" });
 });
 
-test("a second run is rejected during a run", async () => {
+test("a second run of a worker's vCPU is rejected during a run", async () => {
   const worker = await started("spins");
   const ended = worker.run();
   expect(() => worker.run()).toThrow(stateError("ERR_RUNNING"));
@@ -172,7 +172,7 @@ test("a second run is rejected during a run", async () => {
   await ended;
 });
 
-test("closing ends a run, and the thread", async () => {
+test("closing a worker's vCPU ends its run and its thread", async () => {
   const worker = await started("spins");
   const ended = worker.run();
   await worker.close();
@@ -181,13 +181,13 @@ test("closing ends a run, and the thread", async () => {
   await worker.close();
 });
 
-test("the end of the thread ends its run", async () => {
+test("the end of a worker's thread ends the run of its vCPU", async () => {
   const worker = await started("ends its thread");
   await expect(worker.run()).rejects.toThrow("vcpu worker: its thread has ended (3)");
   expect(() => worker.run()).toThrow(stateError("ERR_CLOSED"));
 });
 
-test("start() rejects with the error of creating the vCPU", async () => {
+test("VcpuWorker.start() rejects with the error of creating the vCPU", async () => {
   await expect(VcpuWorker.start(FILE, { throws: "no such guest" })).rejects.toThrow(
     new RangeError("no such guest"),
   );

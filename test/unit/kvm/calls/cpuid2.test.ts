@@ -69,20 +69,20 @@ const caught = (call: () => unknown): KvmError => {
   throw new Error("nothing was thrown");
 };
 
-describe("a table of unknown length", () => {
+describe("a CPUID list whose length the caller does not know", () => {
   test.each([
     [0, [64]],
     [64, [64]],
     [65, [64, 128]],
     [256, [64, 128, 256]],
     [1000, [64, 128, 256, 512, 1024]],
-  ])("of %i entries is read after asking with room for %j", (length, asked) => {
+  ])("with %i entries is read with room for %j entries in turn", (length, asked) => {
     const kernel = new Kernel(length);
     expect(growCpuid2(kernel.handle, KVM_GET_SUPPORTED_CPUID)).toEqual(tableOf(length));
     expect(kernel.asked).toEqual(asked);
   });
 
-  test("is given up when the kernel always returns E2BIG", () => {
+  test("is not read again if the kernel always returns E2BIG", () => {
     const { handle, asked } = always(7);
     const error = caught(() => growCpuid2(handle, KVM_GET_SUPPORTED_CPUID));
     expect(error).toMatchObject({ code: "E2BIG", args: { nent: 8192 } });
@@ -93,13 +93,13 @@ describe("a table of unknown length", () => {
     [22, "EINVAL"],
     [14, "EFAULT"],
     [25, "ENOTTY"],
-  ])("is not asked for again after errno %i", (errno, code) => {
+  ])("is not read again after errno %i", (errno, code) => {
     const { handle, asked } = always(errno);
     expect(caught(() => growCpuid2(handle, KVM_GET_SUPPORTED_CPUID)).code).toBe(code);
     expect(asked).toEqual([64]);
   });
 
-  test("is not asked for again after an error that is not the kernel's", () => {
+  test("is not read again after an exception that is not an errno", () => {
     const bug = new TypeError("a bug");
     const ioctl = (): never => {
       throw bug;
@@ -109,9 +109,9 @@ describe("a table of unknown length", () => {
   });
 });
 
-describe("a vCPU's table", () => {
+describe("vcpu.getCpuid2()", () => {
   test.each([0, 1, 57, 255])(
-    "of %i entries is read in one call if the kernel writes nent",
+    "reads %i entries with one call if the kernel writes nent",
     (length) => {
       const kernel = new Kernel(length);
       expect(getCpuid2(kernel.handle, KVM_GET_CPUID2, 256)).toEqual(tableOf(length));
@@ -120,7 +120,7 @@ describe("a vCPU's table", () => {
   );
 
   test.each([0, 1, 57, 256])(
-    "of %i entries is read in two calls where nent is as sent (6.1)",
+    "reads %i entries with two calls if the kernel leaves nent as it was (Linux 6.1)",
     (n) => {
       const kernel = new Kernel(n, "as sent");
       expect(getCpuid2(kernel.handle, KVM_GET_CPUID2, 256)).toEqual(tableOf(n));
@@ -128,13 +128,13 @@ describe("a vCPU's table", () => {
     },
   );
 
-  test("that fills the room is read twice, because nent could be as it was sent", () => {
+  test("reads again if the entries fill the room, because nent may be unchanged", () => {
     const kernel = new Kernel(KVM_MAX_CPUID_ENTRIES);
     expect(getCpuid2(kernel.handle, KVM_GET_CPUID2, 256)).toEqual(tableOf(256));
     expect(kernel.asked).toEqual([256, 256]);
   });
 
-  test("keeps an entry that equals the initial content of the buffer", () => {
+  test("returns an entry that equals the initial content of the buffer", () => {
     const like = [0x5a5a_5a5a, 0xa5a5_a5a5].map((n) => ({
       ...{ function: n, index: n, flags: n, eax: n, ebx: n, ecx: n, edx: n },
       padding: [n, n, n],
@@ -147,13 +147,13 @@ describe("a vCPU's table", () => {
     expect(getCpuid2(handle, KVM_GET_CPUID2, 9)).toEqual(like);
   });
 
-  test("is empty when there is room for none and none is stored", () => {
+  test("returns an empty table if the vCPU has none", () => {
     const kernel = new Kernel(0);
     expect(getCpuid2(kernel.handle, KVM_GET_CPUID2, 0)).toEqual([]);
     expect(kernel.asked).toEqual([0]);
   });
 
-  test("longer than the room is refused, and not asked for again", () => {
+  test("fails, without another call, if the table is longer than the requested room", () => {
     const kernel = new Kernel(3);
     const error = caught(() => getCpuid2(kernel.handle, KVM_GET_CPUID2, 2));
     expect(error).toMatchObject({ call: "KVM_GET_CPUID2", code: "E2BIG", args: { nent: 2 } });
@@ -161,8 +161,8 @@ describe("a vCPU's table", () => {
   });
 });
 
-describe("the sent struct", () => {
-  test("has its count, no padding after it, and 40 bytes an entry", () => {
+describe("the kvm_cpuid2 struct that setCpuid2() passes", () => {
+  test("has the count, and 40 bytes for each entry directly after its padding", () => {
     const bytes = encode(Cpuid2, { entries: [{ function: 0x8000_0008, index: 1, eax: 0x30 }] });
     expect(bytes).toHaveLength(8 + 40);
     expect(Array.from(new Uint32Array(bytes.buffer))).toEqual([
@@ -171,7 +171,7 @@ describe("the sent struct", () => {
     ]);
   });
 
-  test("may have a wrong count", () => {
+  test("may have a count that the caller has made wrong", () => {
     const bytes = encode(Cpuid2, { nent: 0xffff_ffff, entries: [{ function: 1 }] });
     expect([bytes.length, new DataView(bytes.buffer).getUint32(0, true)]).toEqual([
       48, 0xffff_ffff,
@@ -179,7 +179,7 @@ describe("the sent struct", () => {
   });
 });
 
-describe("the bytes of a table that is sent", () => {
+describe("the bytes of a CPUID table for setCpuid2()", () => {
   const table = CpuidTable.from([
     { function: 7, ebx: 0xffff_ffff },
     { function: 0xd, index: 1 },
@@ -193,12 +193,12 @@ describe("the bytes of a table that is sent", () => {
     expect(encodedOnce(table, "setCpuid2()")).toBe(first);
   });
 
-  test("are not shared by two tables with equal entries", () => {
+  test("are not shared by two CpuidTable objects with equal entries", () => {
     const other = encodedOnce(CpuidTable.from(table), "setCpuid2()");
     expect(other?.bytes).not.toBe(encodedOnce(table, "setCpuid2()")?.bytes);
   });
 
-  test("are not kept for an array, nor for a subclass, which may give other entries later", () => {
+  test("are not kept for an array or for a subclass of CpuidTable, whose entries may change", () => {
     class Changing extends (CpuidTable as unknown as new (
       entries: readonly object[],
     ) => CpuidTable) {

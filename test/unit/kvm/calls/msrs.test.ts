@@ -46,14 +46,14 @@ test.each([
   [255, [255]],
   [256, [255, 1]],
   [511, [255, 255, 1]],
-])("%i MSRs are asked for in batches of %j", (count, batches) => {
+])("setMsrs() and getMsrs() split %i MSRs into batches of %j", (count, batches) => {
   const [reader, writer] = [new Kernel(), new Kernel()];
   getMsrs(reader.handle, KVM_GET_MSRS, upTo(count));
   setMsrs(writer.handle, KVM_SET_MSRS, values(count));
   expect([lengths(reader), lengths(writer)]).toEqual([batches, batches]);
 });
 
-test("reading returns index and value of each, in order", () => {
+test("getMsrs() returns the index and the value of each MSR, in the order of the arguments", () => {
   const got = getMsrs(new Kernel().handle, KVM_GET_MSRS, new Set([0xc000_0080, 0x10]));
   expect(got).toEqual([
     { index: 0xc000_0080, reserved: 0, data: 0x2_4000_0180n },
@@ -61,33 +61,33 @@ test("reading returns index and value of each, in order", () => {
   ]);
 });
 
-test("reading stops at the first refusal and returns what came before it", () => {
+test("getMsrs() stops at the first MSR that KVM refuses, and returns the earlier values", () => {
   const kernel = new Kernel(300);
   const got = getMsrs(kernel.handle, KVM_GET_MSRS, upTo(1000));
   expect(got.map(({ index }) => index)).toEqual(upTo(300));
   expect(lengths(kernel)).toEqual([255, 255]);
 });
 
-test("writing stops at the first refusal and returns how many were taken", () => {
+test("setMsrs() stops at the first MSR that KVM refuses, and returns the number of written MSRs", () => {
   const kernel = new Kernel(300);
   expect(setMsrs(kernel.handle, KVM_SET_MSRS, values(1000))).toBe(300);
   expect(lengths(kernel)).toEqual([255, 255]);
 });
 
-test("a refusal at the end of a batch stops the next one", () => {
+test("setMsrs() and getMsrs() issue no further batch after one that KVM cut short", () => {
   const kernel = new Kernel(254);
   expect(setMsrs(kernel.handle, KVM_SET_MSRS, values(600))).toBe(254);
   expect(lengths(kernel)).toEqual([255]);
 });
 
-test("writing sends index and data, and nothing else", () => {
+test("setMsrs() passes the index and the value of each MSR, and nothing else", () => {
   const kernel = new Kernel();
   const entry = { index: 0x10, data: 2n ** 64n - 1n, reserved: 7 };
   setMsrs(kernel.handle, KVM_SET_MSRS, [entry]);
   expect(kernel.calls).toEqual([[{ index: 0x10, reserved: 0, data: 2n ** 64n - 1n }]]);
 });
 
-test("a refused call would name the indices of its batch", () => {
+test("the error of a refused batch of MSRs has the indices of this batch", () => {
   const kernel = new Kernel();
   getMsrs(kernel.handle, KVM_GET_MSRS, upTo(256));
   expect(kernel.contexts.map((context) => context?.args)).toEqual([
@@ -96,7 +96,7 @@ test("a refused call would name the indices of its batch", () => {
   ]);
 });
 
-test("however many there are and wherever the refusal is, just those before it count", () => {
+test("for any number of MSRs, setMsrs() counts those before the refused one", () => {
   fc.assert(
     fc.property(fc.nat(800), fc.nat(800), (count, refused) => {
       const expected = Math.min(count, refused);

@@ -58,24 +58,24 @@ const foreign = (Object.keys(kvm.KVM_EXIT_REASONS) as kvm.ExitReasonName[]).filt
   (reason) => !Object.values(KINDS).includes(reason),
 );
 
-describe("exit reason", () => {
-  test.each(ofX86)("%s is %s", (reason, kind) => {
+describe("an exit reason", () => {
+  test.each(ofX86)("with number %s has the kind %s", (reason, kind) => {
     expect(kindOf(reason)).toBe(kind);
   });
 
   test.each(ofX86.filter(([reason]) => reason !== "KVM_EXIT_UNKNOWN"))(
-    "%s has its own name as its kind",
+    "%s has the kind of its own name",
     (reason, kind) => {
       expect(reason).toBe(`KVM_EXIT_${kind.toUpperCase()}`);
     },
   );
 
-  test.each(foreign)("%s, which x86 does not have, is unknown", (reason) => {
+  test.each(foreign)('%s, which x86 does not have, has the kind "unknown"', (reason) => {
     expect(reason).toMatch(/_(S390|PAPR|ARM|RISCV|LOONGARCH)_|_(DCR|OSI|WATCHDOG|EPR)$/);
     expect(kindOf(reason)).toBe("unknown");
   });
 
-  test("is one of the 27 that x86 makes, nmi, or one of the 16 of other architectures", () => {
+  test("is one of x86's 27, nmi, or one of the 16 of other architectures", () => {
     expect([ofX86.length, foreign.length]).toEqual([27 + 1, 16]);
   });
 });
@@ -164,11 +164,11 @@ const kinds: readonly (readonly [string, StructInput<Run>, Exit])[] = [
   ],
 ];
 
-test.each(kinds)("%s is decoded into its values", (_, fields, exit) => {
+test.each(kinds)("the exit %s is decoded into its values", (_, fields, exit) => {
   expect(decode(fields)).toStrictEqual(exit);
 });
 
-describe("an instruction that KVM could not emulate", () => {
+describe("the exit of an instruction that KVM could not emulate", () => {
   const insn = Uint8Array.from({ length: 15 }, (_, i) => 0xf0 + i);
   const failed = (fields: StructInput<Run["emulationFailure"]>): unknown => {
     const emulationFailure = { suberror: 1, flags: 1n, insnSize: 3, insnBytes: insn, ...fields };
@@ -176,7 +176,7 @@ describe("an instruction that KVM could not emulate", () => {
     return (exit as Extract<Exit, { kind: "internal_error" }>).emulationFailure;
   };
 
-  test("is decoded with its bytes", () => {
+  test("is decoded with the instruction's bytes", () => {
     expect(failed({ ndata: 8 })).toEqual({ flags: 1n, insnBytes: Uint8Array.of(0xf0, 0xf1, 0xf2) });
   });
 
@@ -195,13 +195,13 @@ describe("an instruction that KVM could not emulate", () => {
     expect(failed(fields)).toBeUndefined();
   });
 
-  test("has at most 15 bytes", () => {
+  test("has at most 15 bytes of the instruction", () => {
     expect(failed({ ndata: 3, insnSize: 200 })).toEqual({ flags: 1n, insnBytes: insn });
   });
 });
 
-describe("an exit that is not known", () => {
-  test.each([13, 44, 0xffff_ffff])("%i comes with the bytes of its union", (reason) => {
+describe("an exit with an unknown reason", () => {
+  test.each([13, 44, 0xffff_ffff])("%i has the bytes of kvm_run's union", (reason) => {
     const padding = Uint8Array.from({ length: 256 }, (_, i) => i);
     const run = mapped({ exitReason: reason, padding });
     const exit = decoded(run);
@@ -223,8 +223,8 @@ const withoutReply = (exit: Exit): unknown =>
     Object.fromEntries(Object.entries(exit).filter(([, member]) => typeof member !== "function")),
   );
 
-describe("every exit", () => {
-  test("stays as it is when kvm_run changes", () => {
+describe("the value of every exit", () => {
+  test("does not change when kvm_run changes", () => {
     fc.assert(
       fc.property(anything, fc.nat(255), (fields, byte) => {
         const run = mapped(fields);
@@ -236,7 +236,7 @@ describe("every exit", () => {
     );
   });
 
-  test("is decoded without an error, even if the kernel wrote garbage", () => {
+  test("is created without an error, even if the kernel wrote random bytes", () => {
     fc.assert(
       fc.property(anything, (fields) => {
         expect(Object.keys(KINDS)).toContain(decode(fields).kind);
@@ -244,7 +244,7 @@ describe("every exit", () => {
     );
   });
 
-  test("of the largest and smallest reasons is decoded from a mapping of kvm_run alone", () => {
+  test("is decoded from a mapping of kvm_run alone, for the largest and the smallest reason", () => {
     const exits = [0, 0xffff_ffff].map((exitReason) =>
       decodeExit(sourceOf(mapped({ exitReason }).slice(0, 4096))),
     );
@@ -252,8 +252,8 @@ describe("every exit", () => {
   });
 });
 
-describe("a kernel gone wrong", () => {
-  test("has at most 16 words, whatever ndata is", () => {
+describe("a kvm_run that no correct kernel writes", () => {
+  test("gives an internal error at most 16 words, whatever its ndata is", () => {
     const [internal, systemEvent] = [{ ndata: 17 }, { ndata: 0xffff_ffff }];
     expect(decode({ exitReason: kvm.KVM_EXIT_INTERNAL_ERROR, internal })).toMatchObject({
       data: Array(16).fill(0n),
@@ -267,7 +267,7 @@ describe("a kernel gone wrong", () => {
     [kvm.KVM_EXIT_HYPERV, { hyperv: { type: 4 } }],
     [kvm.KVM_EXIT_HYPERV, { hyperv: { type: 0 } }],
     [kvm.KVM_EXIT_XEN, { xen: { type: 2 } }],
-  ])("exit %i with the fields %j is returned as unknown", (exitReason, fields) => {
+  ])('with exit reason %i and the fields %j becomes an "unknown" exit', (exitReason, fields) => {
     const run = mapped({ exitReason, ...fields });
     const before = run.slice();
     const bytes = before.slice(UNION, UNION + 256);
@@ -276,14 +276,14 @@ describe("a kernel gone wrong", () => {
   });
 });
 
-describe("an errno that comes with an exit", () => {
+describe("the errno of a KVM_RUN that fails but reports an exit", () => {
   const fault = sourceOf(mapped({ exitReason: kvm.KVM_EXIT_MEMORY_FAULT }));
 
-  test.each([14, 133])("is %i beside memory_fault", (errno) => {
+  test.each([14, 133])("may be %i for memory_fault", (errno) => {
     expect(isExitWithErrno(fault, errno)).toBe(true);
   });
 
-  test("is only one of these errnos, and only with this exit", () => {
+  test("is EFAULT or EHWPOISON, and only for memory_fault", () => {
     const io = sourceOf(mapped({ exitReason: kvm.KVM_EXIT_IO }));
     expect([isExitWithErrno(fault, 22), isExitWithErrno(io, 14)]).toEqual([false, false]);
   });

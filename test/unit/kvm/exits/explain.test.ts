@@ -7,7 +7,10 @@ import { isPvm, test } from "../on-device.ts";
 const vendor = vendorModule();
 const THROUGH = { throughSignals: true } as const;
 
-test("the address is named if a guest fetches from an address without memory", ({ box, skip }) => {
+test("the explanation of an exit names the address if a guest executes an address without memory", ({
+  box,
+  skip,
+}) => {
   skip(isPvm, "kvm_pvm has other page tables");
   const { vcpu } = box((g) => g.done());
   vcpu.setRegs({ ...vcpu.getRegs(), rip: 0xc000_0000n });
@@ -18,7 +21,7 @@ test("the address is named if a guest fetches from an address without memory", (
   );
 });
 
-test("Sandbox's error has the same text", ({ box, skip }) => {
+test("the error of Sandbox has the same text as the explanation of the exit", ({ box, skip }) => {
   skip(isPvm, "kvm_pvm has other page tables");
   const sandbox = box((g) => g.done());
   sandbox.vcpu.setRegs({ ...sandbox.vcpu.getRegs(), rip: 0xc000_0000n });
@@ -26,7 +29,10 @@ test("Sandbox's error has the same text", ({ box, skip }) => {
   expect(sandbox.vm.trace().join("\n")).toContain("internal.suberror=KVM_INTERNAL_ERROR_EMULATION");
 });
 
-test("an instruction that KVM does not emulate is reported with its bytes", ({ box, skip }) => {
+test("the explanation of an exit has the bytes of an instruction that KVM does not emulate", ({
+  box,
+  skip,
+}) => {
   const { vcpu } = box((g) => g.asm((a) => a.mov("edi", 0xc000_0000).db(0xd8, 0x07)).done());
   const exit = vcpu.runSync(THROUGH);
   expect(exit.kind).toBe("internal_error");
@@ -36,8 +42,8 @@ test("an instruction that KVM does not emulate is reported with its bytes", ({ b
   expect(text).toMatch(/the exit was 0x400 NPF/);
 });
 
-describe("a guest that faults three times", () => {
-  test("is explained from its remaining state", ({ box, skip }) => {
+describe("the explanation of a triple fault", () => {
+  test("uses the registers that the vCPU still has", ({ box, skip }) => {
     skip(isPvm, "kvm_pvm has no IDT of the guest's");
     const { vcpu } = box((g) => g.asm((a) => a.db(0x0f, 0x0b)).done());
     vcpu.setSregs({ ...vcpu.getSregs(), idt: { base: 0n, limit: 0 } });
@@ -52,7 +58,10 @@ describe("a guest that faults three times", () => {
   });
 });
 
-test("a state that the CPU refuses is named by the check that it fails", ({ box, skip }) => {
+test("the explanation of a refused VM entry names the check that the guest's state fails", ({
+  box,
+  skip,
+}) => {
   skip(vendor !== "kvm_amd", "kvm_intel emulates, or refuses, such a state in its own way");
   const { vcpu } = box((g) => g.done());
   const sregs = vcpu.getSregs();
@@ -60,11 +69,13 @@ test("a state that the CPU refuses is named by the check that it fails", ({ box,
   const exit = vcpu.runSync(THROUGH);
   expect(exit.kind).toBe("fail_entry");
   expect(explainExit(exit, vcpu)).toMatch(
-    /VMEXIT_INVALID; the state fails a check: CS\.L and CS\.D are both 1 in long mode/,
+    /VMEXIT_INVALID; the guest's state fails a check: CS\.L and CS\.D are both 1 in long mode/,
   );
 });
 
-test("an access outside of all slots, and one to a read-only slot, are named", ({ box }) => {
+test("the explanation of an MMIO exit names an address outside of all slots, and a read-only slot", ({
+  box,
+}) => {
   const { vcpu, vm } = box((g) => g.write(0xc000_0000, 0x5a, 8).write(0xd000_0000, 0x5a, 8).done());
   expect(explainExit(vcpu.runSync(THROUGH), vcpu)).toBe(
     "the guest wrote to 0xc0000000, which is in no slot",
@@ -72,7 +83,9 @@ test("an access outside of all slots, and one to a read-only slot, are named", (
   expect(vm.memory.slots()).toHaveLength(1);
 });
 
-test("an exit without details has no explanation, and neither has a closed vCPU", ({ box }) => {
+test("explain() returns undefined for an exit without details, and for a closed vCPU", ({
+  box,
+}) => {
   const { vcpu } = box((g) => g.hlt());
   expect(explainExit(vcpu.runSync(THROUGH), vcpu)).toBeUndefined();
   vcpu.close();

@@ -156,14 +156,14 @@ function made({ fields }: Call): { run: Uint8Array; exit: OneResult } {
 
 const u64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
 
-describe.each(calls)("$name", (call) => {
+describe.each(calls)("the exit of the hypercall $name", (call) => {
   test("is decoded into its values", () => {
     const { reply, ...says } = made(call).exit;
     expect(says).toStrictEqual(call.says);
     expect(reply).toBeTypeOf("function");
   });
 
-  test("returns nothing of the previous exit to the guest without a reply", () => {
+  test("returns nothing of the previous exit to the guest if it gets no reply", () => {
     expect(wordAt(made(call).run, call.result)).toBe(call.unanswered);
   });
 
@@ -181,7 +181,7 @@ describe.each(calls)("$name", (call) => {
     );
   });
 
-  test("refuses a result beyond 64 bits and may still be answered", () => {
+  test("rejects a result of more than 64 bits, and then accepts another", () => {
     const { run, exit } = made(call);
     const value = 2n ** 64n;
     expect(() => exit.reply(value)).toThrow(RangeError);
@@ -197,42 +197,42 @@ const byName = (name: string): Call => {
   return call;
 };
 
-describe.each(["hypercall", "xen"])("%s, whose result is a long,", (name) => {
-  test.each([-1n, -38n, -(2n ** 63n)])("accepts %d in two's complement", (result) => {
+describe.each(["hypercall", "xen"])("the hypercall %s, whose result is a signed long,", (name) => {
+  test.each([-1n, -38n, -(2n ** 63n)])("accepts the result %d in two's complement", (result) => {
     const { run, exit } = made(byName(name));
     exit.reply(result);
     expect(wordAt(run, byName(name).result)).toBe(2n ** 64n + result);
   });
 
-  test("refuses less than a long can be", () => {
+  test("rejects a result below the minimum of a long", () => {
     const { exit } = made(byName(name));
     expect(() => exit.reply(-(2n ** 63n) - 1n)).toThrow(RangeError);
   });
 });
 
 test.each(["hyperv hcall", "hyperv syndbg", "tdx get_quote", "snp_req_certs"])(
-  "%s, whose result is not a long, rejects a negative one",
+  "the hypercall %s, whose result is unsigned, rejects a negative one",
   (name) => {
     const { exit } = made(byName(name));
     expect(() => exit.reply(-1n)).toThrow(RangeError);
   },
 );
 
-test("a refused result is called by its name in kvm_run", () => {
+test("the error about a rejected hypercall result uses the field's name in kvm_run", () => {
   const { exit } = made(byName("hyperv hcall"));
   expect(() => exit.reply(-1n)).toThrow(
     new RangeError("hyperv.u.hcall.result: -1 does not fit 64 bits"),
   );
 });
 
-test("hyperv synic is decoded into its values and has no reply", () => {
+test("the exit of Hyper-V's SynIC is decoded into its values, and accepts no reply", () => {
   const synic = { msr: 0x4000_0080, pad2: 9, control: 1n, evtPage: 0x1001n, msgPage: 0x2001n };
   const run = mapped({ exitReason: kvm.KVM_EXIT_HYPERV, hyperv: { type: 1, u: { synic } } });
   const { pad2, ...says } = synic;
   expect(decoded(run)).toStrictEqual({ kind: "hyperv", type: "synic", ...says });
 });
 
-describe("tdx get_tdvmcall_info", () => {
+describe("the exit tdx get_tdvmcall_info", () => {
   const asked = (): { run: Uint8Array; exit: TdxGetTdvmcallInfoExit } => {
     const getTdvmcallInfo = { ret: 0n, leaf: 1n, r11: 11n, r12: 12n, r13: 13n, r14: 14n };
     const run = mapped({
@@ -251,11 +251,11 @@ describe("tdx get_tdvmcall_info", () => {
     expect(reply).toBeTypeOf("function");
   });
 
-  test("keeps KVM's values without a reply", () => {
+  test("keeps KVM's values if it gets no reply", () => {
     expect(seen(asked().run)).toEqual([0n, 11n, 12n, 13n, 14n]);
   });
 
-  test("passes given values to the guest, and keeps KVM's own otherwise", () => {
+  test("passes the replied values to the guest, and keeps KVM's values for the others", () => {
     const { run, exit } = asked();
     exit.reply({ r11: 1n, r13: 3n });
     expect(seen(run)).toEqual([0n, 1n, 12n, 3n, 14n]);
@@ -267,7 +267,7 @@ describe("tdx get_tdvmcall_info", () => {
     expect(seen(run)).toEqual([5n, 6n, 7n, 8n, 9n]);
   });
 
-  test("writes nothing when one value does not fit, and may still be answered", () => {
+  test("writes nothing if one value does not fit, and then accepts another reply", () => {
     const { run, exit } = asked();
     expect(() => exit.reply({ ret: 1n, r14: 2n ** 64n })).toThrow(
       new RangeError("tdx.getTdvmcallInfo.r14: 18446744073709551616 does not fit 64 bits"),
@@ -280,7 +280,7 @@ describe("tdx get_tdvmcall_info", () => {
 
 describe("snp_req_certs", () => {
   const asked = (): { run: Uint8Array; exit: SnpReqCertsExit } => {
-    const { run, exit } = made(byName("snp_req_certs"));
+    const { run, exit } = made(byName("the reply to the exit snp_req_certs"));
     return { run, exit: exit as SnpReqCertsExit };
   };
   const seen = (run: Uint8Array): readonly bigint[] => [
@@ -288,13 +288,13 @@ describe("snp_req_certs", () => {
     wordAt(run, "snpReqCerts.npages"),
   ];
 
-  test("passes the number of pages that are needed", () => {
+  test("passes the number of pages that the certificates need", () => {
     const { run, exit } = asked();
     exit.reply(28n, 5n);
     expect(seen(run)).toEqual([28n, 5n]);
   });
 
-  test("keeps the guest's number of pages when none is given", () => {
+  test("keeps the guest's number of pages if it names none", () => {
     const { run, exit } = asked();
     exit.reply(11n);
     expect(seen(run)).toEqual([11n, 2n]);

@@ -50,8 +50,8 @@ function call(exit: Exit, name: string, answers: Answers): void {
 
 const late = new StateError("ERR_ANSWERED", "vcpu 0");
 
-describe.each(pairs)("$name", ({ fields, answers, first, second }) => {
-  test(`rejects ${second} after ${first}`, () => {
+describe.each(pairs)("the exit $name accepts one reply:", ({ fields, answers, first, second }) => {
+  test(`${second} is rejected after ${first}`, () => {
     const { run, exit } = made(fields);
     call(exit, first, answers);
     const after = run.slice();
@@ -60,7 +60,7 @@ describe.each(pairs)("$name", ({ fields, answers, first, second }) => {
   });
 });
 
-describe.each(answerable)("%s", (_, fields, answers) => {
+describe.each(answerable)("the exit %s", (_, fields, answers) => {
   test.each(Object.keys(answers))("rejects %s after its vCPU has run again", (name) => {
     const { run, source, exit } = made(fields);
     source.expire();
@@ -69,14 +69,17 @@ describe.each(answerable)("%s", (_, fields, answers) => {
     expect(changes(before, run)).toEqual([]);
   });
 
-  test.each(Object.keys(answers))("rejects %s after an answered exit and a run", (name) => {
-    const { source, exit } = made(fields);
-    call(exit, name, answers);
-    source.expire();
-    const next = decodeExit(source);
-    expect(() => call(exit, name, answers)).toThrow(late);
-    expect(() => call(next, name, answers)).not.toThrow();
-  });
+  test.each(Object.keys(answers))(
+    "rejects %s after the exit was answered and the vCPU has run",
+    (name) => {
+      const { source, exit } = made(fields);
+      call(exit, name, answers);
+      source.expire();
+      const next = decodeExit(source);
+      expect(() => call(exit, name, answers)).toThrow(late);
+      expect(() => call(next, name, answers)).not.toThrow();
+    },
+  );
 
   test.each(Object.keys(answers))("rejects %s after its vCPU was closed", (name) => {
     const { run, exit } = made(fields);

@@ -38,8 +38,8 @@ const bytes = (...values: readonly number[]): Uint8Array => Uint8Array.from(valu
 const nothingAt = (address: string): RangeError =>
   new RangeError(`no memory at guest physical address ${address}`);
 
-describe("reading and writing", () => {
-  test("reach the memory behind the address", () => {
+describe("guest physical memory is read and written", () => {
+  test("at the address of a slot", () => {
     const memory = allocate(2 * PAGE);
     const space = spaceWith(slot(3, 0x8000n, { memory }));
     space.write(0x9001n, bytes(7, 8));
@@ -49,14 +49,14 @@ describe("reading and writing", () => {
     ]);
   });
 
-  test("reach memory from the slot's offset on", () => {
+  test("from the slot's offset in its memory on", () => {
     const memory = allocate(3 * PAGE);
     const space = spaceWith(slot(0, 0n, { memory, memoryOffset: PAGE }));
     space.write(0x1000n, bytes(5));
     expect(memory.read(2 * PAGE, 1)).toEqual(bytes(5));
   });
 
-  test("cross slots that touch, in whatever order they were made", () => {
+  test("across adjacent slots, in whatever order they were created", () => {
     const slots = [slot(1, 0x2000n), slot(9, 0x0n), slot(4, 0x1000n)];
     const space = spaceWith(...slots);
     const data = Uint8Array.from({ length: PAGE + 4 }, (_, at) => 1 + (at % 251));
@@ -66,67 +66,67 @@ describe("reading and writing", () => {
     expect(written).toEqual([2, 2, PAGE]);
   });
 
-  test("reach beyond 4 GiB", () => {
+  test("above 4 GiB", () => {
     const memory = allocate(6 * GIB);
     const space = spaceWith(slot(0, 4n * 2n ** 30n, { memory }));
     space.write(9n * 2n ** 30n - 2n, bytes(1, 2, 3, 4));
     expect(memory.read(5 * GIB - 2, 4)).toEqual(bytes(1, 2, 3, 4));
   });
 
-  test("of no bytes needs no memory", () => {
+  test("anywhere if the length is 0", () => {
     const space = spaceWith();
     space.write(0x5000n, bytes());
     expect(space.read(0x5000n, 0)).toEqual(bytes());
   });
 
-  test("copies", () => {
+  test("as a copy", () => {
     const space = spaceWith(slot(0, 0n));
     const copy = space.read(0n, 2);
     space.write(0n, bytes(1, 1));
     expect(copy).toEqual(bytes(0, 0));
   });
 
-  test("reach memory that is read-only for the guest", () => {
+  test("even if it is read-only for the guest", () => {
     const space = spaceWith(slot(0, 0n, { flags: KVM_MEM_READONLY }));
     space.write(8n, bytes(9));
     expect(space.read(8n, 1)).toEqual(bytes(9));
   });
 });
 
-describe("an address without memory", () => {
+describe("an access to a guest physical address without memory", () => {
   test.each([
     ["below", 0xfffn, 2, "0xfff"],
     ["behind", 0x2000n, 1, "0x2000"],
     ["over the end", 0x1ffen, 4, "0x2000"],
     ["before address 0", -1n, 1, "-0x1"],
     ["far away", 2n ** 64n - 1n, 1, "0xffffffffffffffff"],
-  ])("reading and writing name the first such address: %s", (_, gpa, length, address) => {
+  ])("is rejected with the first such address: %s", (_, gpa, length, address) => {
     const space = spaceWith(slot(0, 0x1000n));
     expect(() => space.read(gpa, length)).toThrow(nothingAt(address));
     expect(() => space.write(gpa, new Uint8Array(length))).toThrow(nothingAt(address));
     expect(() => space.window(gpa, length)).toThrow(nothingAt(address));
   });
 
-  test("nothing is written before it", () => {
+  test("writes nothing before that address", () => {
     const space = spaceWith(slot(0, 0n), slot(1, 0x1000n), slot(2, 0x3000n));
     expect(() => space.write(0xffen, new Uint8Array(0x3000).fill(1))).toThrow(nothingAt("0x2000"));
     expect(space.read(0xffen, 4)).toEqual(bytes(0, 0, 0, 0));
   });
 
-  test.each([-1, 0.5, Number.NaN, 2 ** 53])("and %d is not a number of bytes", (length) => {
+  test.each([-1, 0.5, Number.NaN, 2 ** 53])("is rejected if its length is %d", (length) => {
     const wrong = new RangeError(`${length} is not a number of bytes`);
     const space = spaceWith(slot(0, 0n));
     expect(() => space.read(0n, length)).toThrow(wrong);
     expect(() => space.window(0n, length)).toThrow(wrong);
   });
 
-  test("more than can be is not even allocated", () => {
+  test("is rejected before its length is allocated", () => {
     expect(() => spaceWith(slot(0, 0n)).read(0n, 2 ** 53 - 1)).toThrow(nothingAt("0x1000"));
   });
 });
 
-describe("a window", () => {
-  test("is live", () => {
+describe("a window of guest physical memory", () => {
+  test("shows later changes of the memory", () => {
     const memory = allocate(2 * PAGE);
     const space = spaceWith(slot(0, 0x8000n, { memory }));
     const window = space.window(0x9000n, 16);
@@ -135,7 +135,7 @@ describe("a window", () => {
     expect(space.read(0x9000n, 4)).toEqual(bytes(6, 0, 0, 5));
   });
 
-  test("is inside one slot", () => {
+  test("must be inside one slot", () => {
     const space = spaceWith(slot(0, 0n), slot(1, 0x1000n));
     expect(() => space.window(0xff0n, 32)).toThrow(
       new RangeError("32 bytes at 0xff0: another slot begins at 0x1000"),
@@ -147,20 +147,20 @@ describe("a window", () => {
   });
 });
 
-describe("slots", () => {
+describe("the slots of a VM", () => {
   test("are listed in the order of their addresses", () => {
     const slots = [slot(0, 0x3000n), slot(1, 0x1000n), slot(2, 0x2000n)] as const;
     expect(spaceWith(...slots).slots()).toEqual([slots[1], slots[2], slots[0]]);
   });
 
-  test("are replaced by their number: moved, with other flags", () => {
+  test("are replaced by number: with another address or flags", () => {
     const before = slot(0, 0x1000n);
     const after = { ...before, guestPhysAddr: 0x5000n, flags: 1 };
     const space = spaceWith(before, after);
     expect([space.slots(), space.at(0x1000n)]).toEqual([[after], undefined]);
   });
 
-  test("that are deleted show nothing", () => {
+  test("that were deleted have no memory", () => {
     const spaces = new AddressSpaces();
     const space = spaces.space(0);
     spaces.set(slot(0, 0n));
@@ -195,7 +195,7 @@ describe("slots", () => {
     expect(space.at(0x4321n)).toEqual({ slot: two, offset: 0x321 });
   });
 
-  test("whose memory is closed throw an error, and nothing is written", () => {
+  test("whose memory was closed throw an error, and nothing is written", () => {
     const [open, closed] = [slot(0, 0n), slot(1, 0x1000n)];
     const space = spaceWith(open, closed);
     closed.memory.close();
@@ -214,7 +214,7 @@ const stretches = fc.array(
   },
 );
 
-test("any write is read back as from one array, and an address without memory is a RangeError", () => {
+test("random writes to guest physical memory equal writes to one array, and an address without memory is a RangeError", () => {
   fc.assert(
     fc.property(
       stretches,

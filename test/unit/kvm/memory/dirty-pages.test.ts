@@ -6,7 +6,7 @@ import { DirtyRing, dirtyAddresses, dirtyPages } from "../../../../lib/kvm/memor
 
 const [DIRTY, RESET] = [1, 2];
 
-describe("a bitmap", () => {
+describe("the pages of a dirty bitmap", () => {
   test.each([
     ["nothing", [], []],
     ["no page", [0, 0, 0, 0, 0, 0, 0, 0], []],
@@ -15,11 +15,11 @@ describe("a bitmap", () => {
     ["a word's last", [0, 0, 0, 0x80, 1], [31, 32]],
     ["every page of a word", [0xff, 0xff, 0xff, 0xff], Array.from({ length: 32 }, (_, i) => i)],
     ["pages past many that are clean", [...new Array(4096).fill(0), 4], [4096 * 8 + 2]],
-  ])("gives the numbers of its set bits: %s", (_, bitmap, pages) => {
+  ])("are the numbers of its set bits: %s", (_, bitmap, pages) => {
     expect(Array.from(dirtyPages(Uint8Array.from(bitmap)))).toEqual(pages);
   });
 
-  test("gives every set bit in order, whatever its length and place in a buffer", () => {
+  test("are complete and sorted for any length and any offset in a buffer", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 100 }), fc.nat(7), (bitmap, start) => {
         const whole = new Uint8Array(start + bitmap.length + 8).fill(0xff);
@@ -33,7 +33,7 @@ describe("a bitmap", () => {
     );
   });
 
-  test("may be reused while its pages are walked", () => {
+  test("are read when the iteration starts: the bitmap may then be reused", () => {
     const bitmap = Uint8Array.of(0b101);
     const [pages, addresses] = [dirtyPages(bitmap), dirtyAddresses(bitmap, 0n)];
     bitmap.fill(0);
@@ -43,7 +43,7 @@ describe("a bitmap", () => {
     ]);
   });
 
-  test("gives guest physical addresses, beyond 4 GiB too", () => {
+  test("have guest physical addresses, also above 4 GiB", () => {
     const addresses = dirtyAddresses(Uint8Array.of(0x12, 0x80), 0x1_0000_0000n);
     expect(Array.from(addresses)).toEqual([0x1_0000_1000n, 0x1_0000_4000n, 0x1_0000_f000n]);
   });
@@ -91,12 +91,12 @@ class Kvm {
   }
 }
 
-describe("a ring", () => {
-  test("that is empty gives nothing", () => {
+describe("a dirty ring", () => {
+  test("that is empty yields nothing", () => {
     expect(Array.from(new DirtyRing(new Kvm(4).buffer).harvest())).toEqual([]);
   });
 
-  test("gives slot and page, in order, and marks them as harvested", () => {
+  test("yields the slot and the page of each entry in order, and marks the entry as harvested", () => {
     const kvm = new Kvm(4);
     kvm.push(0x1_0002, 2n ** 51n - 1n);
     kvm.push(0xffff_ffff, 2n ** 64n - 1n);
@@ -111,7 +111,7 @@ describe("a ring", () => {
     expect([0, 1, 2].map((at) => kvm.flags(at))).toEqual([RESET, RESET, 0]);
   });
 
-  test("gives nothing twice, before a reset and after", () => {
+  test("yields no entry twice, before a reset and after it", () => {
     const kvm = new Kvm(4);
     kvm.push(0, 1n);
     const ring = new DirtyRing(kvm.buffer);
@@ -131,7 +131,7 @@ describe("a ring", () => {
     ]);
   });
 
-  test("continues at its start after its end", () => {
+  test("continues at its first entry after its last one", () => {
     const kvm = new Kvm(4);
     const ring = new DirtyRing(kvm.buffer);
     const harvests = [
@@ -149,7 +149,7 @@ describe("a ring", () => {
     ]);
   });
 
-  test("that is left in the middle continues there", () => {
+  test("that was iterated in part continues after the last yielded entry", () => {
     const kvm = new Kvm(4);
     for (const page of [7n, 8n, 9n]) kvm.push(0, page);
     const ring = new DirtyRing(kvm.buffer);
@@ -168,7 +168,7 @@ describe("a ring", () => {
     expect(harvest.next()).toEqual({ done: true, value: 2 });
   });
 
-  test("returns pages that are added during the iteration", () => {
+  test("yields pages that KVM adds during the iteration", () => {
     const kvm = new Kvm(4);
     kvm.push(0, 1n);
     const seen: bigint[] = [];
@@ -186,13 +186,13 @@ describe("a ring", () => {
     expect(() => ring.harvest().next()).toThrow(new StateError("ERR_CLOSED", "dirty ring"));
   });
 
-  test.each([0, 8, 17])("is not made of %d bytes", (byteLength) => {
+  test.each([0, 8, 17])("cannot have %d bytes", (byteLength) => {
     expect(() => new DirtyRing(new ArrayBuffer(byteLength))).toThrow(
-      new RangeError(`${byteLength} bytes are no ring of entries of 16`),
+      new RangeError(`${byteLength} bytes are not a whole number of dirty ring entries of 16 bytes`),
     );
   });
 
-  test("gives all that KVM entered, in order, however pushes, harvests and resets come", () => {
+  test("yields all entries of KVM in order, for any sequence of additions, iterations and resets", () => {
     const step = fc.oneof(
       fc.record({ kind: fc.constant("push" as const), page: fc.bigInt({ min: 0n, max: 99n }) }),
       fc.record({ kind: fc.constant("harvest" as const), most: fc.integer({ min: 0, max: 9 }) }),

@@ -74,8 +74,8 @@ function linkOf(path: string): string {
   }
 }
 
-describe("a shared memory", () => {
-  test("is a memfd that others can open, and shows the same bytes", () => {
+describe("shared guest memory", () => {
+  test("is a memfd that other processes can open, and shows the same bytes", () => {
     const memory = allocate(3 * PAGE, { shared: true });
     memory.write(PAGE, Uint8Array.of(5, 6));
     const [path = ""] = memfds();
@@ -94,18 +94,18 @@ describe("a shared memory", () => {
     expect(() => truncateSync(path, byteLength)).toThrow("EPERM");
   });
 
-  test("has one descriptor, which goes with it", () => {
+  test("has one descriptor, which is closed with it", () => {
     const memory = allocate(PAGE, { shared: true });
     expect(memfds()).toHaveLength(1);
     memory.close();
     expect(memfds()).toHaveLength(0);
   });
 
-  test("of no bytes is refused with mmap's errno", () => {
+  test("of 0 bytes is rejected with the errno of mmap", () => {
     expect(() => GuestMemory.allocate(0, { shared: true })).toThrow("mmap (guest memory): EINVAL");
   });
 
-  test("that is too large is refused, and leaves no descriptor", () => {
+  test("that is too large is rejected, and leaves no descriptor", () => {
     expect(() => GuestMemory.allocate(2 ** 53 - 1, { shared: true })).toThrow(
       "mmap (guest memory): ENOMEM",
     );
@@ -113,17 +113,17 @@ describe("a shared memory", () => {
   });
 });
 
-describe("populating", () => {
+describe("the populate option of guest memory", () => {
   test.each([
     ["anonymous", {}],
     ["shared", { shared: true }],
-  ])("takes all pages of %s memory at once", (_, options) => {
+  ])("allocates all pages of %s memory at once", (_, options) => {
     const before = process.memoryUsage.rss();
     allocate(64 * MIB, { ...options, populate: true });
     expect(process.memoryUsage.rss() - before).toBeGreaterThan(60 * MIB);
   });
 
-  test("copies all of a file: a later change is not seen", () => {
+  test("reads a private mapping of a file completely: later changes of the file are not visible", () => {
     const path = file(3 * PAGE);
     const memory = mapFile(path, { populate: true });
     writeFileSync(path, new Uint8Array(3 * PAGE), { flag: "r+" });
@@ -131,18 +131,18 @@ describe("populating", () => {
   });
 });
 
-describe("advice to the kernel", () => {
+describe("the advice that guest memory passes to the kernel", () => {
   test.each([
     ["no dump", { dump: false }, "dd"],
     ["merging", { mergeable: true }, "mg"],
     ["transparent huge pages", { hugePages: "transparent" }, "hg"],
-  ] as const)("of %s is given for all of the memory", (_, options, flag) => {
+  ] as const)("covers all of the memory, for %s", (_, options, flag) => {
     const before = flagged(flag);
     allocate(4 * MIB, options);
     expect(flagged(flag) - before).toBe(4 * MIB);
   });
 
-  test.each(["dd", "mg", "hg"])("is not given unasked: %s", (flag) => {
+  test.each(["dd", "mg", "hg"])("is passed only if the option is set: %s", (flag) => {
     const before = flagged(flag);
     allocate(4 * MIB, {});
     expect(flagged(flag)).toBe(before);
@@ -163,14 +163,14 @@ function hugeOrSkip(
 }
 
 // test/lifecycle/lost-pages tests huge pages that are not set aside: an access may raise SIGBUS.
-describe("huge pages", () => {
-  test("of 2 MiB are set aside at once", (context) => {
+describe("huge pages for guest memory", () => {
+  test("of 2 MiB are reserved at once", (context) => {
     const memory = hugeOrSkip(context, 4 * MIB, { hugePages: "2M" });
     memory.bytes.fill(1);
     expect(memory.isDamaged).toBe(false);
   });
 
-  test("that exceed the pool are rejected with the number of free ones", () => {
+  test("beyond the free ones are rejected with the number of free pages", () => {
     const tooMany = 2 ** 46;
     const error = refusal(() => GuestMemory.allocate(tooMany, { hugePages: "2M" }));
     expect([error.call, error.code]).toEqual(["mmap", "ENOMEM"]);
@@ -187,13 +187,13 @@ describe("huge pages", () => {
   });
 });
 
-describe("a mapped file", () => {
-  test("shows the file", () => {
+describe("guest memory that maps a file", () => {
+  test("shows the file's content", () => {
     const memory = mapFile(file(3 * PAGE));
     expect([memory.byteLength, memory.bytes[0], memory.bytes[2 * PAGE]]).toEqual([3 * PAGE, 1, 3]);
   });
 
-  test("is never changed", () => {
+  test("does not change the file", () => {
     const path = file(3 * PAGE);
     const before = readFileSync(path);
     const memory = mapFile(path);
@@ -209,22 +209,22 @@ describe("a mapped file", () => {
     expect(memory.read(0, 4)).toEqual(Uint8Array.of(0, 0x45, 0x4c, 0x46)); // \0ELF
   });
 
-  test("is shown from an offset on", () => {
+  test("may begin at an offset in the file", () => {
     const memory = mapFile(file(3 * PAGE), { offset: PAGE });
     expect([memory.byteLength, memory.bytes[0]]).toEqual([2 * PAGE, 2]);
   });
 
-  test("is shown in part", () => {
+  test("may map a part of the file", () => {
     const memory = mapFile(file(3 * PAGE), { offset: PAGE, byteLength: PAGE });
     expect(memory.bytes).toEqual(new Uint8Array(PAGE).fill(2));
   });
 
-  test("reads as zeros from its end to the end of its last page", () => {
+  test("reads as zeros from the file's end to the end of its last page", () => {
     const memory = mapFile(file(PAGE + 1));
     expect([memory.byteLength, memory.read(PAGE, 3)]).toEqual([2 * PAGE, Uint8Array.of(2, 0, 0)]);
   });
 
-  test("that is shorter than the requested length is a RangeError", () => {
+  test("is a RangeError if the file is shorter than the requested length", () => {
     const path = file(PAGE + 1);
     expect(() => GuestMemory.mapFile(path, { byteLength: 3 * PAGE })).toThrow(
       new RangeError(`${path}: 12288 bytes at 0 are beyond the file's 4097`),
@@ -236,8 +236,8 @@ describe("a mapped file", () => {
 
   test.each([
     ["an offset inside a page", { offset: 100 }, "the offset 100 is not a multiple of 4096"],
-    ["an offset at its end", { offset: 2 * PAGE }, "the file has nothing at offset 8192"],
-  ])("from %s is refused with mmap's errno, and why", (_, options, reason) => {
+    ["an offset at its end", { offset: 2 * PAGE }, "the file has no content at offset 8192"],
+  ])("from %s is rejected with the errno of mmap and the reason", (_, options, reason) => {
     const path = file(2 * PAGE);
     expect(() => GuestMemory.mapFile(path, options)).toThrow(
       new KvmError({ call: "mmap", object: path, errno: 22, args: { path, ...options }, reason }),
@@ -247,13 +247,13 @@ describe("a mapped file", () => {
   test.each([
     ["a directory", "/tmp"],
     ["a device", "/dev/zero"],
-  ])("that is %s is refused", (_, path) => {
+  ])("is rejected if the file is %s", (_, path) => {
     expect(() => GuestMemory.mapFile(path)).toThrow(
       `mmap (${path}): ENODEV: only regular files can be guest memory`,
     );
   });
 
-  test("that cannot be opened is refused with open's errno", () => {
+  test("is rejected with the errno of open() if the file cannot be opened", () => {
     const path = join(directory(), "loop");
     symlinkSync(path, path);
     expect(() => GuestMemory.mapFile(path)).toThrow(`open (${path}): ELOOP`);
@@ -263,7 +263,7 @@ describe("a mapped file", () => {
     );
   });
 
-  test("leaves no descriptor open, mapped or refused", () => {
+  test("leaves no descriptor open, whether it was mapped or rejected", () => {
     const path = file(PAGE);
     const before = readdirSync("/proc/self/fd").length;
     mapFile(path);
@@ -272,7 +272,7 @@ describe("a mapped file", () => {
     expect(readdirSync("/proc/self/fd")).toHaveLength(before);
   });
 
-  test("is not damaged before it is truncated", () => {
+  test("has isDamaged false before the file is truncated", () => {
     const memory = mapFile(file(PAGE));
     memory.bytes.fill(1);
     expect(memory.isDamaged).toBe(false);

@@ -20,14 +20,14 @@ function move(buffer: ArrayBuffer): void {
   Reflect.apply(transfer as () => void, buffer, []);
 }
 
-describe("allocating", () => {
-  test("gives zeroed bytes", () => {
+describe("allocated guest memory", () => {
+  test("is filled with zeros", () => {
     const memory = allocate(8192);
     expect(memory.byteLength).toBe(8192);
     expect(memory.bytes).toEqual(new Uint8Array(8192));
   });
 
-  test("nothing is refused with mmap's errno", () => {
+  test("of 0 bytes is rejected with the errno of mmap", () => {
     expect(() => GuestMemory.allocate(0)).toThrow(
       new KvmError({
         call: "mmap",
@@ -39,27 +39,27 @@ describe("allocating", () => {
     );
   });
 
-  test("more than there is address space is refused with mmap's errno", () => {
+  test("larger than the address space is rejected with the errno of mmap", () => {
     expect(() => GuestMemory.allocate(2 ** 52)).toThrow("mmap (guest memory): ENOMEM");
   });
 
   test.each([-1, 0.5, Number.NaN, 2 ** 53, Number.POSITIVE_INFINITY])(
-    "%d bytes is a TypeError",
+    "of %d bytes is a TypeError",
     (byteLength) => {
       expect(() => GuestMemory.allocate(byteLength)).toThrow(TypeError);
     },
   );
 });
 
-describe("the window", () => {
-  test("is live, and the same each time", () => {
+describe("the window over all of a guest memory", () => {
+  test("shows later changes, and is the same object each time", () => {
     const memory = allocate(4096);
     memory.bytes[7] = 0x5a;
     expect(memory.read(7, 1)).toEqual(Uint8Array.of(0x5a));
     expect(memory.bytes).toBe(memory.bytes);
   });
 
-  test("is not given above 1 GiB, where read and write still work", () => {
+  test("does not exist above 1 GiB, where read() and write() still work", () => {
     const memory = allocate(GIB + 4096);
     expect(() => memory.bytes).toThrow(
       new RangeError("1073745920 bytes do not fit one array; use window(), read() and write()"),
@@ -69,8 +69,8 @@ describe("the window", () => {
   });
 });
 
-describe("a window of a part", () => {
-  test("is live", () => {
+describe("a window over a part of guest memory", () => {
+  test("shows later changes", () => {
     const memory = allocate(8192);
     const window = memory.window(4000, 200);
     memory.write(4100, Uint8Array.of(7));
@@ -78,14 +78,14 @@ describe("a window of a part", () => {
     expect([window.length, window[100], memory.bytes[4000]]).toEqual([200, 7, 9]);
   });
 
-  test("shows memory beyond 4 GiB", () => {
+  test("shows memory above 4 GiB", () => {
     const memory = allocate(6 * GIB);
     const window = memory.window(5 * GIB + 12, 8);
     memory.write(5 * GIB + 12, Uint8Array.of(1, 2, 3));
     expect(window).toEqual(Uint8Array.of(1, 2, 3, 0, 0, 0, 0, 0));
   });
 
-  test("is live where it crosses from one GiB to the next", () => {
+  test("shows later changes across a multiple of 1 GiB", () => {
     const memory = allocate(6 * GIB);
     const window = memory.window(5 * GIB - 2, 4);
     memory.write(5 * GIB - 2, Uint8Array.of(1, 2, 3, 4));
@@ -96,7 +96,7 @@ describe("a window of a part", () => {
     ]);
   });
 
-  test("shows up to 1 GiB", () => {
+  test("may have up to 1 GiB", () => {
     const memory = allocate(6 * GIB);
     expect(memory.window(4 * GIB + 4096, GIB)).toHaveLength(GIB);
     expect(() => memory.window(0, GIB + 1)).toThrow(
@@ -104,7 +104,7 @@ describe("a window of a part", () => {
     );
   });
 
-  test("may be of no bytes, even at the end", () => {
+  test("may be empty, even at the end of the memory", () => {
     expect(allocate(4096).window(4096, 0)).toHaveLength(0);
   });
 
@@ -114,15 +114,15 @@ describe("a window of a part", () => {
     [4096, 1],
     [0.5, 1],
     [0, Number.NaN],
-  ])("at %d of %d bytes is a RangeError", (offset, length) => {
+  ])("at offset %d with %d bytes is a RangeError", (offset, length) => {
     expect(() => allocate(4096).window(offset, length)).toThrow(
       new RangeError(`${length} bytes at ${offset} are not inside guest memory of 4096 bytes`),
     );
   });
 });
 
-describe("memory whose window was moved away", () => {
-  test("is read, written and shown as before", () => {
+describe("guest memory whose ArrayBuffer was transferred", () => {
+  test("is still read, written and shown", () => {
     const memory = allocate(8192);
     memory.write(4096, Uint8Array.of(1));
     const { bytes } = memory;
@@ -134,8 +134,8 @@ describe("memory whose window was moved away", () => {
   });
 });
 
-describe("reading and writing", () => {
-  test("copies", () => {
+describe("read() and write() of guest memory", () => {
+  test("copy the bytes", () => {
     const memory = allocate(4096);
     const bytes = Uint8Array.of(1, 2, 3);
     memory.write(4093, bytes);
@@ -144,7 +144,7 @@ describe("reading and writing", () => {
     expect([bytes, copy]).toEqual([Uint8Array.of(1, 2, 3), Uint8Array.of(0, 1, 2, 3)]);
   });
 
-  test("crosses from one window to the next", () => {
+  test("continue across a multiple of 1 GiB", () => {
     const memory = allocate(2 * GIB + 4096);
     const bytes = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
     memory.write(GIB - 3, bytes);
@@ -152,7 +152,7 @@ describe("reading and writing", () => {
     expect([memory.read(GIB - 3, 8), memory.read(2 * GIB - 5, 8)]).toEqual([bytes, bytes]);
   });
 
-  test("may be of no bytes, even at the end", () => {
+  test("may have a length of 0, even at the end of the memory", () => {
     const memory = allocate(4096);
     memory.write(4096, new Uint8Array(0));
     expect(memory.read(4096, 0)).toEqual(new Uint8Array(0));
@@ -165,35 +165,35 @@ describe("reading and writing", () => {
     [0.5, 1],
     [0, Number.NaN],
     [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
-  ])("at %d of %d bytes is a RangeError", (offset, length) => {
+  ])("at offset %d with %d bytes throw a RangeError", (offset, length) => {
     const memory = allocate(4096);
     expect(() => memory.read(offset, length)).toThrow(
       new RangeError(`${length} bytes at ${offset} are not inside guest memory of 4096 bytes`),
     );
   });
 
-  test("outside writes nothing", () => {
+  test("change nothing if a part is outside of the memory", () => {
     const memory = allocate(4096);
     expect(() => memory.write(4094, Uint8Array.of(1, 2, 3))).toThrow(RangeError);
     expect(memory.read(4094, 2)).toEqual(Uint8Array.of(0, 0));
   });
 });
 
-describe("closing", () => {
-  test("empties the window", () => {
+describe("close() of guest memory", () => {
+  test("detaches its windows", () => {
     const memory = allocate(4096);
     const { bytes } = memory;
     memory.close();
     expect([bytes.length, memory.closed]).toEqual([0, true]);
   });
 
-  test("twice does nothing", () => {
+  test("may be called twice", () => {
     const memory = allocate(4096);
     memory.close();
     expect(() => memory.close()).not.toThrow();
   });
 
-  test("happens at the end of a using block", () => {
+  test("is called at the end of a using block", () => {
     const kept = (() => {
       using memory = GuestMemory.allocate(4096);
       return memory;
@@ -207,7 +207,7 @@ describe("closing", () => {
     ["write", (memory: GuestMemory) => memory.write(0, Uint8Array.of(1))],
     ["window", (memory: GuestMemory) => memory.window(0, 1)],
     ["isDamaged", (memory: GuestMemory) => memory.isDamaged],
-  ])("makes %s an ERR_CLOSED", (_, use) => {
+  ])("makes %s throw ERR_CLOSED", (_, use) => {
     const memory = allocate(4096);
     memory.close();
     expect(() => use(memory)).toThrow(new StateError("ERR_CLOSED", "guest memory"));

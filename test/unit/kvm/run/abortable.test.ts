@@ -23,10 +23,10 @@ const refuses = (name: string) => ({
   },
 });
 
-describe("a removeEventListener() that throws", () => {
+describe("an AbortSignal whose removeEventListener() throws", () => {
   const signal = signalWith(refuses("removeEventListener"));
 
-  test("does not keep the promise of run(), and close() does not throw", async () => {
+  test("does not prevent run() from settling or close() from returning", async () => {
     const { vcpu } = fakeHandles();
     const run = vcpu.run({ signal });
     vcpu.close();
@@ -34,7 +34,7 @@ describe("a removeEventListener() that throws", () => {
     expect(vcpu.running).toBe(false);
   });
 
-  test("does not keep the promise of a run that waits for resume(), and kick() does not throw", async () => {
+  test("does not prevent a run that waits for resume() from settling, or kick() from returning", async () => {
     const { vm, vcpu } = fakeHandles();
     await vm.pause();
     const run = vcpu.run({ signal });
@@ -43,7 +43,7 @@ describe("a removeEventListener() that throws", () => {
     expect(vcpu.running).toBe(false);
   });
 
-  test("does not keep the promise of an exits() step", async () => {
+  test("does not prevent a step of exits() from settling", async () => {
     const { vcpu } = fakeHandles();
     const exits = vcpu.exits({ signal });
     const next = exits.next();
@@ -51,7 +51,7 @@ describe("a removeEventListener() that throws", () => {
     await expect(next).resolves.toEqual({ done: true, value: undefined });
   });
 
-  test("does not keep the promise of wait(), and all waits are settled", async () => {
+  test("does not prevent any wait() from settling", async () => {
     const event = EventFd.create();
     onTestFinished(() => event.close());
     const waits = [event.wait({ signal }), event.wait()];
@@ -63,14 +63,14 @@ describe("a removeEventListener() that throws", () => {
     ]);
   });
 
-  test("is a warning", async () => {
+  test("causes a warning of the process", async () => {
     const warned = new Promise((resolve) => process.once("warning", resolve));
     new Abortable({ signal }, () => undefined).drop();
     expect(await warned).toMatchObject({ code: "NODE_KVM_SIGNAL" });
   });
 });
 
-test("a reason that throws is the reason", async () => {
+test("if reading a signal's reason throws, the thrown value is the reason", async () => {
   const listeners: (() => void)[] = [];
   const event = EventFd.create();
   onTestFinished(() => event.close());
@@ -85,7 +85,7 @@ test("a reason that throws is the reason", async () => {
   await expect(wait).rejects.toThrow("no reason");
 });
 
-test("an event during addEventListener() aborts after the work was started", async () => {
+test("an abort event during addEventListener() aborts the work after it was started", async () => {
   const event = EventFd.create();
   onTestFinished(() => event.close());
   const addEventListener = (_: string, listener: () => void): void => listener();
@@ -93,7 +93,7 @@ test("an event during addEventListener() aborts after the work was started", asy
   await expect(event.wait({ signal })).rejects.toThrow("at once");
 });
 
-test("a late event, and a second one, abort nothing", async () => {
+test("an abort event that is late or repeated has no effect", async () => {
   const listeners: (() => void)[] = [];
   const signal = signalWith({
     addEventListener: (_: string, listener: () => void) => listeners.push(listener),
@@ -110,7 +110,7 @@ test("a late event, and a second one, abort nothing", async () => {
   expect(aborts).toBe(1);
 });
 
-test("a signal whose `aborted` throws starts nothing, and is left", () => {
+test("a signal whose `aborted` throws starts no work, and keeps no listener", () => {
   const { vcpu } = fakeHandles();
   const calls: string[] = [];
   let reads = 0;

@@ -57,12 +57,12 @@ class Owner {
 
 const addresses = (taken: readonly Taken[]): readonly number[] => taken.map(([addr]) => addr);
 
-describe("a ring", () => {
-  test("of KVM's page has 170 slots", () => {
+describe("the coalesced ring", () => {
+  test("has 170 slots in the page of KVM", () => {
     expect(new CoalescedRing(new Uint8Array(PAGE)).capacity).toBe(KVM_COALESCED_MMIO_MAX);
   });
 
-  test("has as many slots as fit, and leaves the bytes behind them alone", () => {
+  test("has as many slots as fit into its bytes, and does not use the bytes after them", () => {
     const owner = new Owner(4, 3, 8 + 4 * 24 + 23);
     expect(owner.ring.capacity).toBe(4);
     owner.add(1n, [1]).add(2n, [2]);
@@ -79,23 +79,23 @@ describe("a ring", () => {
     ]);
   });
 
-  test.each([0, 8, 8 + 24, 8 + 2 * 24 - 1])("has no room in %i bytes", (length) => {
+  test.each([0, 8, 8 + 24, 8 + 2 * 24 - 1])("cannot have %i bytes", (length) => {
     expect(() => new CoalescedRing(new Uint8Array(length))).toThrow(
       new RangeError(`no coalesced ring has ${length} bytes`),
     );
   });
 
-  test("is aligned", () => {
+  test("must be aligned", () => {
     expect(() => new CoalescedRing(new Uint8Array(PAGE + 2).subarray(2))).toThrow(RangeError);
   });
 });
 
-describe("what drain hands over", () => {
-  test("is nothing from an empty ring", () => {
+describe("drain() of a coalesced ring calls its function with", () => {
+  test("nothing if the ring is empty", () => {
     expect(new Owner(170).drained()).toEqual([]);
   });
 
-  test("is address, bytes, length and kind of each write, in their order", () => {
+  test("the address, the bytes, the length and the kind of each write, in order", () => {
     const owner = new Owner(170)
       .add(0xc000_0000n, [0x5a])
       .add(0x80n, [0x34, 0x12], 1)
@@ -116,12 +116,12 @@ describe("what drain hands over", () => {
     [6, 0xf4f3_f2f1, 0x0000_f6f5],
     [7, 0xf4f3_f2f1, 0x00f7_f6f5],
     [8, 0xf4f3_f2f1, 0xf8f7_f6f5],
-  ])("has no byte behind the %i that were written", (len, low, high) => {
+  ])("only the %i bytes that the guest wrote", (len, low, high) => {
     const bytes = [0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8].slice(0, len);
     expect(new Owner(170).add(1n, bytes).drained()).toEqual([[1, low, high, len, false]]);
   });
 
-  test("has 8 bytes where the ring claims more", () => {
+  test("8 bytes if the ring states a larger length", () => {
     const owner = new Owner(170).add(1n, [1, 0, 0, 0, 2, 0, 0, 0]);
     owner.bytes.set([0xff, 0xff, 0xff, 0xff], 8 + 8);
     expect(owner.drained()).toEqual([[1, 1, 2, 8, false]]);
@@ -129,14 +129,14 @@ describe("what drain hands over", () => {
     expect(Array.from(owner.ring)[0]?.data).toEqual(Uint8Array.of(1, 0, 0, 0, 2, 0, 0, 0));
   });
 
-  test("continues at the first slot after the last one", () => {
+  test("writes after the ring's last slot from the first slot on", () => {
     const owner = new Owner(5, 3).addMany(4);
     expect(owner.indices).toEqual([3, 2]);
     expect(addresses(owner.drained())).toEqual([0x1000, 0x1001, 0x1002, 0x1003]);
     expect(owner.indices).toEqual([2, 2]);
   });
 
-  test.each([2, 170, 1000])("is all of a full ring of %i slots, however often", (capacity) => {
+  test.each([2, 170, 1000])("all writes of a full ring of %i slots, each time", (capacity) => {
     const owner = new Owner(capacity);
     const full = Array.from({ length: capacity - 1 }, (_, i) => 0x1000 + i);
     for (let i = 0; i < 5; i += 1) {
@@ -144,14 +144,14 @@ describe("what drain hands over", () => {
     }
   });
 
-  test("has left the ring by then", () => {
+  test("a write that it has already removed from the ring", () => {
     const owner = new Owner(170).addMany(2);
     const firsts: number[] = [];
     owner.ring.drain(() => firsts.push(owner.indices[0]));
     expect(firsts).toEqual([1, 2]);
   });
 
-  test("ends with the writes that were there, although more are added in the meantime", () => {
+  test("the writes that were in the ring at its start, even if more are added", () => {
     const owner = new Owner(4).addMany(2);
     const added: number[] = [];
     const count = owner.ring.drain((physAddr) => {
@@ -163,8 +163,8 @@ describe("what drain hands over", () => {
   });
 });
 
-describe("a take that throws", () => {
-  test("has taken its write, and no other", () => {
+describe("a function that throws while it drains a coalesced ring", () => {
+  test("has removed its own write, and no other", () => {
     const owner = new Owner(170).addMany(3);
     const taken: number[] = [];
     const thrown = new Error("not this one");
@@ -178,7 +178,7 @@ describe("a take that throws", () => {
     expect(taken).toEqual([0x1000, 0x1001, 0x1002]);
   });
 
-  test("at the end of the slots loses nothing either", () => {
+  test("loses no write at the end of the slots", () => {
     const owner = new Owner(4, 3).addMany(3);
     const thrown = new Error("not now");
     expect(() =>
@@ -191,7 +191,7 @@ describe("a take that throws", () => {
   });
 });
 
-test("a take that drains takes the others", () => {
+test("a function that drains a coalesced ring may call drain() itself, for the remaining writes", () => {
   const owner = new Owner(170).addMany(4);
   const taken: string[] = [];
   const count = owner.ring.drain((outer) => {
@@ -202,17 +202,17 @@ test("a take that drains takes the others", () => {
   expect(taken).toEqual(["outer 4096", "inner 4097", "inner 4098", "inner 4099"]);
 });
 
-describe("indices beyond the end", () => {
+describe("invalid indices in a coalesced ring", () => {
   const WRONG = [4, 5, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
 
-  test.each(WRONG)("leave a ring empty when the first is %i", (first) => {
+  test.each(WRONG)("make it empty if the first index is %i", (first) => {
     const owner = new Owner(4).addMany(2);
     owner.set({ first });
     expect([owner.drained(), Array.from(owner.ring)]).toEqual([[], []]);
     expect(owner.indices).toEqual([first, 2]);
   });
 
-  test.each(WRONG)("leave a ring empty when the last is %i", (last) => {
+  test.each(WRONG)("make it empty if the last index is %i", (last) => {
     const owner = new Owner(4).addMany(2);
     owner.set({ last });
     expect([owner.drained(), Array.from(owner.ring)]).toEqual([[], []]);
@@ -220,7 +220,7 @@ describe("indices beyond the end", () => {
   });
 });
 
-describe("a ring whose buffer is taken away", () => {
+describe("a coalesced ring whose buffer is detached", () => {
   const detach = ({ bytes }: Owner): void => {
     structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
   };
@@ -231,12 +231,12 @@ describe("a ring whose buffer is taken away", () => {
     expect([owner.drained(), Array.from(owner.ring)]).toEqual([[], []]);
   });
 
-  test("while it is drained is empty from there on", () => {
+  test("is empty from then on if it is being drained", () => {
     const owner = new Owner(170).addMany(2);
     expect(owner.ring.drain(() => detach(owner))).toBe(1);
   });
 
-  test("while it is iterated is empty from there on", () => {
+  test("is empty from then on if it is being iterated", () => {
     const owner = new Owner(170).addMany(2);
     const writes = owner.ring.writes();
     expect(writes.next().value?.physAddr).toBe(0x1000n);
@@ -245,8 +245,8 @@ describe("a ring whose buffer is taken away", () => {
   });
 });
 
-describe("iterating", () => {
-  test("gives the writes as values that stay", () => {
+describe("the iterator of a coalesced ring", () => {
+  test("yields copies of the writes", () => {
     const owner = new Owner(4, 3).add(0xffff_ffff_ffff_fff0n, [1, 2, 3]).add(0x80n, [7], 1);
     const expected = [
       { physAddr: 0xffff_ffff_ffff_fff0n, isPio: false, data: Uint8Array.of(1, 2, 3) },
@@ -257,13 +257,13 @@ describe("iterating", () => {
     expect(writes).toEqual(expected);
   });
 
-  test("leaves the other writes in the ring", () => {
+  test("leaves the writes that it has not yielded in the ring", () => {
     const owner = new Owner(170).addMany(3);
     for (const { physAddr } of owner.ring.writes()) if (physAddr === 0x1001n) break;
     expect(addresses(owner.drained())).toEqual([0x1002]);
   });
 
-  test("continues with writes that are added in the meantime", () => {
+  test("continues with writes that are added during the iteration", () => {
     const owner = new Owner(4).addMany(1);
     const writes = owner.ring.writes();
     expect(writes.next().value?.physAddr).toBe(0x1000n);

@@ -19,32 +19,32 @@ function rax(box: Sandbox): bigint {
 
 const reads = (g: GuestBuilder): unknown => g.asm((a) => a.mov("eax", 0).in(32, PORT).out(8, LAST));
 
-describe("a read", () => {
-  test("of a port is answered", ({ box }) => {
+describe("the exit filter: a guest's read", () => {
+  test("of a port is answered by its rule", ({ box }) => {
     const made = box(reads);
     made.vcpu.setExitFilter([{ pio: PORT, length: 4, read: 0xdead_beef }]);
     expect(rax(made)).toBe(0xdead_beefn);
   });
 
-  test("of a port is an exit when it reaches beyond the rule", ({ box }) => {
+  test("of a port that is only in part inside a rule is an exit", ({ box }) => {
     const { vcpu } = box(reads);
     vcpu.setExitFilter([{ pio: PORT, length: 3, read: 1 }]);
     expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
   });
 
-  test("of a port is an exit when the rule is of another size", ({ box }) => {
+  test("of a port whose size differs from the rule's is an exit", ({ box }) => {
     const { vcpu } = box(reads);
     vcpu.setExitFilter([{ pio: PORT, length: 4, size: 1, read: 1 }]);
     expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
   });
 
-  test("is an exit when the rule has no read", ({ box }) => {
+  test("is an exit if the rule has no answer for reads", ({ box }) => {
     const { vcpu } = box(reads);
     vcpu.setExitFilter([{ pio: PORT, length: 4, write: "ignore" }]);
     expect(vcpu.runSync()).toMatchObject({ kind: "io", direction: "in", port: PORT });
   });
 
-  test("is the first rule's that has it", ({ box }) => {
+  test("is answered by the first rule that covers it", ({ box }) => {
     const made = box(reads);
     const rule = { pio: PORT, length: 4 };
     made.vcpu.setExitFilter([
@@ -55,7 +55,7 @@ describe("a read", () => {
     expect(rax(made)).toBe(2n);
   });
 
-  test("of memory that is not there is answered, each of its elements", ({ box }) => {
+  test("of MMIO is answered, element by element", ({ box }) => {
     const made = box((g) =>
       g.asm((a) =>
         a
@@ -76,8 +76,8 @@ const writes = (g: GuestBuilder): unknown =>
     return a.mov(mem(64, { base: "rdi" }), "rax").out(8, LAST);
   });
 
-describe("a write", () => {
-  test("is collected, in its order and with its width", ({ box }) => {
+describe("the exit filter: a guest's write", () => {
+  test("is collected in order and with its width", ({ box }) => {
     const made = box(writes);
     const ring = made.vcpu.setExitFilter([
       { pio: PORT, size: 2, write: "collect" },
@@ -101,7 +101,7 @@ describe("a write", () => {
     ]);
   });
 
-  test("is ignored", ({ box }) => {
+  test("is ignored if its rule states this", ({ box }) => {
     const made = box(writes);
     const ring = made.vcpu.setExitFilter([
       { pio: PORT, size: 2, write: "ignore" },
@@ -111,7 +111,7 @@ describe("a write", () => {
     expect([...ring]).toEqual([]);
   });
 
-  test("is an exit when the ring is full, and the ring has all before it", ({ box }) => {
+  test("is an exit if the ring is full, and the earlier writes are in the ring", ({ box }) => {
     const { vcpu } = box((g) =>
       g.asm((a) => a.mov("eax", 0).label("again").out(32, PORT).add("eax", 1).jmp("again")),
     );
@@ -122,7 +122,7 @@ describe("a write", () => {
     expect(numbers).toEqual(Array.from({ length: ring.capacity - 1 }, (_, i) => i));
   });
 
-  test("of a string is collected element by element", ({ box }) => {
+  test("of a string instruction is collected element by element", ({ box }) => {
     const made = box((g) =>
       g.asm((a) => a.mov("ecx", 3).mov("esi", 0x1000).mov("edx", PORT).repOuts(8).out(8, LAST)),
     );
@@ -133,7 +133,9 @@ describe("a write", () => {
   });
 });
 
-test("MSRs that KVM leaves to us are answered and ignored", ({ box }) => {
+test("the exit filter answers reads of MSRs that KVM passes to user space, and ignores writes", ({
+  box,
+}) => {
   const made = box((g) => g.asm((a) => a.mov("ecx", MSR).wrmsr().rdmsr().out(8, LAST)));
   made.vm.enableCap({
     cap: "KVM_CAP_X86_USER_SPACE_MSR",
@@ -148,8 +150,8 @@ test("MSRs that KVM leaves to us are answered and ignored", ({ box }) => {
   expect(rax(made)).toBe(0x77n);
 });
 
-describe("a filter", () => {
-  test("is there for run() too, and can be taken away", async ({ box }) => {
+describe("an exit filter", () => {
+  test("applies to run() as well as to runSync(), and can be removed", async ({ box }) => {
     const { vcpu } = box((g) =>
       g.asm((a) => a.label("again").out(8, PORT).out(8, LAST).jmp("again")),
     );
@@ -161,7 +163,7 @@ describe("a filter", () => {
     expect(await vcpu.run()).toMatchObject({ port: PORT });
   });
 
-  test("does not keep a kick from a guest that it keeps busy", async ({ box }) => {
+  test("does not prevent a kick while it handles the guest's exits", async ({ box }) => {
     const { vcpu } = box((g) => g.asm((a) => a.label("again").out(8, PORT).jmp("again")));
     vcpu.setExitFilter([{ pio: PORT, write: "ignore" }]);
     const ended = vcpu.run();
@@ -170,7 +172,7 @@ describe("a filter", () => {
     expect(await ended).toEqual({ kind: "intr" });
   });
 
-  test("leaves a ring that is empty once its vCPU is closed", ({ box }) => {
+  test("leaves an empty ring when its vCPU is closed", ({ box }) => {
     const { vcpu } = box(writes);
     const ring = vcpu.setExitFilter([{ pio: PORT, size: 2, write: "collect" }]);
     vcpu.runSync();

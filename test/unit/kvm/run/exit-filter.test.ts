@@ -12,7 +12,7 @@ function fields(rule: ExitRuleInput): readonly (bigint | number)[] {
   return [u64(0), u64(8), u64(16), u32(24), u32(28), u32(32), u32(36)];
 }
 
-describe("a rule covers", () => {
+describe("a rule of the exit filter covers", () => {
   test.each<[string, ExitRuleInput, readonly (bigint | number)[]]>([
     ["one port", { pio: 0x80, write: "collect" }, [0x80n, 0x80n, 0n, 0, 2, 0, 0]],
     ["ports", { pio: 0x3f8, length: 8, read: 0x60 }, [0x3f8n, 0x3ffn, 0x60n, 0, 0, 1, 0]],
@@ -28,7 +28,7 @@ describe("a rule covers", () => {
   });
 });
 
-describe("the error of a wrong rule names its index and the fault", () => {
+describe("the error about a wrong rule of the exit filter has the rule's index and the fault:", () => {
   const good: ExitRuleInput = { pio: 0x80, write: "ignore" };
   test.each<[string, unknown]>([
     ["size: 9 is not 1 to 8", { pio: 1, size: 9 }],
@@ -66,13 +66,13 @@ describe("the error of a wrong rule names its index and the fault", () => {
     );
   });
 
-  test("the rules are an array", () => {
+  test("the rules are not an array", () => {
     expect(() => encodeRules(good as unknown as ExitRuleInput[])).toThrow(
       new TypeError("setExitFilter(): expected an array of rules, got an object"),
     );
   });
 
-  test("a bigint and a number are the same value", () => {
+  test("the exit filter accepts the same value as a bigint or as a number", () => {
     const wide = fields({ pio: 0x80n, length: 2n, read: 5n });
     expect(wide).toEqual(fields({ pio: 0x80, length: 2, read: 5 }));
     expect(fields({ mmio: 0x80, length: 2, read: 5 })).toEqual(

@@ -39,8 +39,8 @@ const comeBack = (run: GatedRun): void => {
   gate.enter(run);
 };
 
-describe("a shut gate", () => {
-  test("stops the runs inside, and resolves when the last has left", async () => {
+describe("a run gate that is shut", () => {
+  test("stops its runs, and resolves when the last one has left", async () => {
     const shut = gate.shut();
     comeBack(first);
     expect(await isSettled(shut)).toBe(false);
@@ -52,7 +52,7 @@ describe("a shut gate", () => {
     ]);
   });
 
-  test("starts no run before it is open", () => {
+  test("starts no run before it is opened", () => {
     void gate.shut();
     const late = new Told();
     gate.enter(late);
@@ -61,7 +61,7 @@ describe("a shut gate", () => {
     expect(late.calls).toEqual(["start"]);
   });
 
-  test("that is opened twice starts each waiting run once", () => {
+  test("and opened twice starts each waiting run once", () => {
     void gate.shut();
     comeBack(first);
     gate.open();
@@ -69,7 +69,7 @@ describe("a shut gate", () => {
     expect(first.calls).toEqual(["start", "stop", "start"]);
   });
 
-  test("does not start a run that has left while it waited", () => {
+  test("does not start a run that has left the queue", () => {
     void gate.shut();
     comeBack(first);
     gate.leave(first);
@@ -77,7 +77,7 @@ describe("a shut gate", () => {
     expect(first.calls).toEqual(["start", "stop"]);
   });
 
-  test("that is opened before the last run has left resolves, and all runs are inside again", async () => {
+  test("and opened before the last run has left resolves, and all runs are inside again", async () => {
     const shut = gate.shut();
     comeBack(first);
     gate.open();
@@ -89,15 +89,15 @@ describe("a shut gate", () => {
     ]);
   });
 
-  test("without runs is shut at once", async () => {
+  test("without runs resolves at once", async () => {
     gate.leave(first);
     gate.leave(second);
     expect(await isSettled(gate.shut())).toBe(true);
   });
 });
 
-describe("a gate whose VM is closed", () => {
-  test("ends the runs inside and the waiting runs", () => {
+describe("a run gate whose VM is closed", () => {
+  test("ends its runs and the waiting ones", () => {
     void gate.shut();
     comeBack(second);
     gate.end();

@@ -69,7 +69,7 @@ interface Loop {
   readonly unexpected: () => number;
 }
 
-describe("an exit leaves nothing on the heap", () => {
+describe("no object stays on V8's heap for an exit", () => {
   test("when a guest writes to a port", ({ box }) => {
     const { batch, unexpected } = entering(
       box(toPort),
@@ -120,8 +120,8 @@ function draining(box: Sandbox, drain: (take: Take) => number): Loop {
 
 type Take = (physAddr: number, low: number, high: number, len: number, isPio: boolean) => void;
 
-describe("a collected write leaves nothing on the heap", () => {
-  test("when KVM coalesces it", ({ box }) => {
+describe("no object stays on V8's heap for a collected write", () => {
+  test("that KVM coalesces", ({ box }) => {
     const made = box(toPort);
     made.vm.registerCoalescedMmio({ addr: BigInt(PORT), size: 4, pio: 1 });
     const ring = made.vcpu.coalescedRing();
@@ -130,7 +130,7 @@ describe("a collected write leaves nothing on the heap", () => {
     expect(unexpected()).toBe(0);
   });
 
-  test("when the exit filter collects it", ({ box }) => {
+  test("that the exit filter collects", ({ box }) => {
     const made = box(toPort);
     const ring = made.vcpu.setExitFilter([{ pio: PORT, size: 4, write: "collect" }]);
     const { batch, unexpected } = draining(made, (take) => ring.drain(take));
@@ -139,7 +139,7 @@ describe("a collected write leaves nothing on the heap", () => {
   });
 });
 
-test("the exit object of runSync() is detected on the heap", ({ box }) => {
+test("the test for objects on V8's heap detects the exit object of runSync()", ({ box }) => {
   const { vcpu } = box(toPort);
   const batch = (exits: number): number => {
     for (let i = 0; i < exits; i++) vcpu.runSync();
@@ -148,7 +148,7 @@ test("the exit object of runSync() is detected on the heap", ({ box }) => {
   expect(garbage(batch)).toBeGreaterThan(OBJECT);
 });
 
-test("registers that KVM synchronises are read and written in kvm_run", ({ box }) => {
+test("the registers that KVM synchronises are read and written in kvm_run", ({ box }) => {
   const { vcpu } = box((g) =>
     g.asm((a) => a.mov("ebx", WIDE).label("again").out(8, PORT).add("rbx", 1).jmp("again")),
   );
@@ -167,7 +167,7 @@ test("registers that KVM synchronises are read and written in kvm_run", ({ box }
   expect(page.regs[rip]).toBe(vcpu.getRegs().rip);
 });
 
-test("lowLevel().run() is rejected in the same states as the other forms", async ({ box }) => {
+test("lowLevel().run() is rejected in the same states as run() and runSync()", async ({ box }) => {
   const { vm, vcpu } = box((g) => g.loopForever());
   const page = vcpu.lowLevel();
   vcpu.immediateExit = true;
@@ -185,7 +185,7 @@ test("lowLevel().run() is rejected in the same states as the other forms", async
   expect([page.exitReason, page.ioValue, page.mmioPhysAddr]).toEqual([0, 0, 0]);
 });
 
-test("an exit of runSync() cannot be answered after a run of the low-level form", ({ box }) => {
+test("an exit of runSync() cannot be answered after lowLevel().run()", ({ box }) => {
   const { vcpu } = box(fromPort);
   const exit = vcpu.runSync();
   expect(exit).toMatchObject({ kind: "io", direction: "in", port: PORT });

@@ -64,21 +64,24 @@ const written: Step = {
   },
 };
 
-describe("completeExit", () => {
-  test("runs once, with immediate_exit set, if KVM_RUN returns EINTR", () => {
+describe("completeExit()", () => {
+  test("calls KVM_RUN once, with immediate_exit set, if it returns EINTR", () => {
     const { vcpu, found } = scripted(interrupted);
     vcpu.completeExit();
     expect(found.map((run) => run[IMMEDIATE_EXIT])).toEqual([1]);
   });
 
-  test.each([false, true])("leaves an immediateExit that was %s", (before) => {
-    const { vcpu } = scripted(interrupted);
-    vcpu.immediateExit = before;
-    vcpu.completeExit();
-    expect(vcpu.immediateExit).toBe(before);
-  });
+  test.each([false, true])(
+    "leaves immediateExit %s if the caller had set it to this value",
+    (before) => {
+      const { vcpu } = scripted(interrupted);
+      vcpu.immediateExit = before;
+      vcpu.completeExit();
+      expect(vcpu.immediateExit).toBe(before);
+    },
+  );
 
-  test("passes the reply to KVM, and no later one", () => {
+  test("passes the current reply to KVM, and not a later one", () => {
     const { vcpu, found } = scripted(portRead, interrupted);
     const exit = vcpu.runSync() as IoInExit;
     exit.reply([0x5a]);
@@ -130,7 +133,7 @@ describe("completeExit", () => {
     expect(seen).toMatchObject([{ kind: "memory_fault", gpa: 0x1000n }]);
   });
 
-  test("throws any other errno, and leaves immediateExit as it was", () => {
+  test("throws any other errno of KVM_RUN, and leaves immediateExit unchanged", () => {
     const { vcpu } = scripted({ errno: EINVAL });
     expect(() => vcpu.completeExit()).toThrow(
       new KvmError({ call: "KVM_RUN", object: "vcpu 0", errno: EINVAL }),

@@ -20,8 +20,10 @@ function registers(vcpu: Vcpu): Readonly<Record<"rax" | "rcx" | "rip", bigint>> 
   return { rax, rcx, rip };
 }
 
-describe("completeExit", () => {
-  test("writes the reply to an in to RAX, and does not run the next instruction", ({ box }) => {
+describe("completeExit() with a guest", () => {
+  test("writes the reply to an IN instruction to RAX, and does not run the next instruction", ({
+    box,
+  }) => {
     const sandbox = box((g) => g.asm((a) => a.in(8, 0x60).in(8, 0x61).hlt()));
     const { vcpu } = sandbox;
     const { rip } = vcpu.getRegs();
@@ -32,14 +34,14 @@ describe("completeExit", () => {
     expect(vcpu.runSync()).toMatchObject({ kind: "io", port: 0x61 });
   });
 
-  test("writes zeros to RAX for an in without a reply", ({ box }) => {
+  test("writes zeros to RAX for an IN instruction without a reply", ({ box }) => {
     const { vcpu } = box((g) => g.asm((a) => a.mov("eax", 0xff).in(8, 0x60)).done());
     expect(vcpu.runSync().kind).toBe("io");
     vcpu.completeExit();
     expect(registers(vcpu).rax & 0xffn).toBe(0n);
   });
 
-  test("moves RIP past an out", ({ box }) => {
+  test("moves RIP past an OUT instruction", ({ box }) => {
     const { vcpu } = box((g) => g.asm((a) => a.out(8, 0x60).nop()).done());
     const { rip } = vcpu.getRegs();
     expect(vcpu.runSync().kind).toBe("io");
@@ -66,7 +68,7 @@ describe("completeExit", () => {
     expect([rax, rdx]).toEqual([7n, 1n]);
   });
 
-  test("changes nothing when nothing is pending", ({ box }) => {
+  test("changes nothing if no exit is pending", ({ box }) => {
     const { vcpu } = box((g) => g.inb(0x60).done());
     const before = vcpu.getRegs();
     vcpu.completeExit();
@@ -93,8 +95,8 @@ describe("completeExit", () => {
   });
 });
 
-describe("an instruction that exits several times", () => {
-  test("that reads, then writes, gets both replies", ({ box }) => {
+describe("completeExit() of an instruction that exits several times", () => {
+  test("returns the write of an instruction that reads, then writes", ({ box }) => {
     const { vcpu } = box((g) =>
       g.asm((a) => a.mov("edi", NOWHERE).add(mem(8, { base: "rdi" }), 2)).hlt(),
     );
@@ -107,7 +109,7 @@ describe("an instruction that exits several times", () => {
     expect(vcpu.runSync().kind).toBe("hlt");
   });
 
-  test("throws ERR_UNANSWERED without a function for the remaining exits", ({ box }) => {
+  test("throws ERR_UNANSWERED if no function answers the remaining exits", ({ box }) => {
     const { vcpu } = box((g) =>
       g.asm((a) => a.mov("edi", NOWHERE).add(mem(8, { base: "rdi" }), 2)).hlt(),
     );
@@ -115,7 +117,7 @@ describe("an instruction that exits several times", () => {
     expect(() => vcpu.completeExit()).toThrow(new StateError("ERR_UNANSWERED", "vcpu 0: mmio"));
   });
 
-  test("such as rep movsb from MMIO gets all its replies", ({ box }) => {
+  test("passes all replies of a REP MOVSB from MMIO", ({ box }) => {
     const { vcpu, memory } = box((g) =>
       g.asm((a) => a.mov("esi", NOWHERE).mov("edi", BUFFER).mov("ecx", 5).db(0xf3, 0xa4)).hlt(),
     );
@@ -127,9 +129,7 @@ describe("an instruction that exits several times", () => {
     expect(memory.bytes.slice(BUFFER, BUFFER + 6)).toEqual(Uint8Array.of(1, 2, 3, 4, 5, 0));
   });
 
-  test("such as rep insb, stops after a whole element with the remaining count in RCX", ({
-    box,
-  }) => {
+  test("stops a REP INSB after a whole element, with the remaining count in RCX", ({ box }) => {
     const { vcpu, memory } = box((g) =>
       g.asm((a) => a.mov("dx", 0x60).mov("edi", BUFFER).mov("ecx", 5).repIns(8)).hlt(),
     );
@@ -142,7 +142,7 @@ describe("an instruction that exits several times", () => {
     );
   });
 
-  test("such as rep outsb, causes no further exit", ({ box }) => {
+  test("causes no further exit of a REP OUTSB", ({ box }) => {
     const { vcpu, memory } = box((g) =>
       g.asm((a) => a.mov("dx", 0x60).mov("esi", BUFFER).mov("ecx", 3).repOuts(8)).hlt(),
     );
@@ -156,7 +156,7 @@ describe("an instruction that exits several times", () => {
     expect(seen).toEqual([7, 8, 9]);
   });
 
-  test("such as a single step, also returns its debug exit", ({ kvm: host, box, skip }) => {
+  test("also returns the debug exit of a single step", ({ kvm: host, box, skip }) => {
     const has = host.checkExtension("KVM_CAP_SET_GUEST_DEBUG") !== 0;
     skip(!has, "this KVM has no KVM_CAP_SET_GUEST_DEBUG");
     const { vcpu } = box((g) => g.asm((a) => a.in(8, 0x60).nop().nop()).done());

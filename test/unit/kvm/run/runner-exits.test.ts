@@ -30,8 +30,8 @@ function handOverMsrs({ vm }: Sandbox): void {
   vm.enableCap({ cap: "KVM_CAP_X86_USER_SPACE_MSR", args: [BigInt(reasons)] });
 }
 
-describe("a read of an MSR that KVM does not know", () => {
-  test("passes the answer to the guest, and 0 without an answer", ({ kvm: host, box, skip }) => {
+describe("a guest's read of an MSR that KVM does not know", () => {
+  test("returns the reply to the guest, or 0 without a reply", ({ kvm: host, box, skip }) => {
     needs(host, skip, "KVM_CAP_X86_USER_SPACE_MSR");
     const sandbox = box((g) =>
       g
@@ -48,7 +48,7 @@ describe("a read of an MSR that KVM does not know", () => {
     expect(sandbox.next()).toEqual({ kind: "sync", values: [0xfedc_ba98_7654_3210n, 0n] });
   });
 
-  test("raises #GP in the guest when it fails", ({ kvm: host, box, skip }) => {
+  test("raises #GP in the guest after fail()", ({ kvm: host, box, skip }) => {
     needs(host, skip, "KVM_CAP_X86_USER_SPACE_MSR");
     const sandbox = box((g) => g.rdmsr(NO_MSR).sync().done());
     handOverMsrs(sandbox);
@@ -57,11 +57,11 @@ describe("a read of an MSR that KVM does not know", () => {
   });
 });
 
-describe("a write of an MSR that KVM does not know", () => {
+describe("a guest's write of an MSR that KVM does not know", () => {
   test.for([
     ["answered", (exit: WrmsrExit) => exit.reply()],
     ["not answered", () => undefined],
-  ] as const)("continues when it is %s", ([, answer], { kvm: host, box, skip }) => {
+  ] as const)("continues if it is %s", ([, answer], { kvm: host, box, skip }) => {
     needs(host, skip, "KVM_CAP_X86_USER_SPACE_MSR");
     const sandbox = box((g) => g.wrmsr(NO_MSR, 0xfedc_ba98_7654_3210n).sync().done());
     handOverMsrs(sandbox);
@@ -71,7 +71,7 @@ describe("a write of an MSR that KVM does not know", () => {
     expect(sandbox.next()).toEqual({ kind: "sync", values: [] });
   });
 
-  test("raises #GP in the guest when it fails", ({ kvm: host, box, skip }) => {
+  test("raises #GP in the guest after fail()", ({ kvm: host, box, skip }) => {
     needs(host, skip, "KVM_CAP_X86_USER_SPACE_MSR");
     const sandbox = box((g) => g.wrmsr(NO_MSR, 1n).sync().done());
     handOverMsrs(sandbox);
@@ -80,7 +80,11 @@ describe("a write of an MSR that KVM does not know", () => {
   });
 });
 
-test("a value that KVM refuses for an MSR exits with that reason", ({ kvm: host, box, skip }) => {
+test("a guest's write of an invalid value to a known MSR causes an exit with that reason", ({
+  kvm: host,
+  box,
+  skip,
+}) => {
   needs(host, skip, "KVM_CAP_X86_USER_SPACE_MSR");
   const APIC_BASE = 0x1b;
   const sandbox = box((g) =>
@@ -98,7 +102,7 @@ test("a value that KVM refuses for an MSR exits with that reason", ({ kvm: host,
   });
 });
 
-describe("KVM_HC_MAP_GPA_RANGE", () => {
+describe("the exit of KVM_HC_MAP_GPA_RANGE", () => {
   const NR = kvm.KVM_HC_MAP_GPA_RANGE;
 
   /** A guest that makes the hypercall for two pages and writes the result to a port. */
@@ -111,7 +115,11 @@ describe("KVM_HC_MAP_GPA_RANGE", () => {
     return sandbox;
   };
 
-  test("has the guest's request, and passes it the result", ({ kvm: host, box, skip }) => {
+  test("has the guest's request, and returns the replied result to the guest", ({
+    kvm: host,
+    box,
+    skip,
+  }) => {
     needs(host, skip, "KVM_CAP_EXIT_HYPERCALL", 1 << NR);
     skip(isPvm, "kvm_pvm does not end a hypercall of ring 0");
     const sandbox = made(box);
@@ -123,7 +131,7 @@ describe("KVM_HC_MAP_GPA_RANGE", () => {
     expect(sandbox.next()).toEqual({ kind: "sync", values: [2n ** 64n - 22n] });
   });
 
-  test("succeeds when it is not answered", ({ kvm: host, box, skip }) => {
+  test("returns success to the guest if it gets no reply", ({ kvm: host, box, skip }) => {
     needs(host, skip, "KVM_CAP_EXIT_HYPERCALL", 1 << NR);
     skip(isPvm, "kvm_pvm does not end a hypercall of ring 0");
     const sandbox = made(box);
@@ -131,7 +139,7 @@ describe("KVM_HC_MAP_GPA_RANGE", () => {
     expect(sandbox.next()).toEqual({ kind: "sync", values: [0n] });
   });
 
-  test("does not end under kvm_pvm, although its capability is present", async ({
+  test("does not occur under kvm_pvm, although its capability is present", async ({
     kvm: host,
     box,
     skip,
@@ -146,7 +154,7 @@ describe("KVM_HC_MAP_GPA_RANGE", () => {
   });
 });
 
-test("guest debugging exits after a single step", ({ kvm: host, box, skip }) => {
+test("guest debugging causes an exit after a single step", ({ kvm: host, box, skip }) => {
   needs(host, skip, "KVM_CAP_SET_GUEST_DEBUG");
   const { vcpu } = box((g) => g.asm((a) => a.nop().nop()).done());
   const { rip } = vcpu.getRegs();
@@ -158,7 +166,7 @@ test("guest debugging exits after a single step", ({ kvm: host, box, skip }) => 
   expect(exit.dr6 & BS).toBe(BS);
 });
 
-test("an instruction that KVM cannot emulate is reported with its bytes", ({ box, skip }) => {
+test("an instruction that KVM cannot emulate causes an exit with its bytes", ({ box, skip }) => {
   const fadd = [0xd8, 0x07]; // of the memory at RDI
   const { vcpu } = box((g) => g.asm((a) => a.mov("edi", 0xc000_0000).db(...fadd)).done());
   const exit = vcpu.runSync() as InternalErrorExit;

@@ -44,7 +44,7 @@ function scripted(start: 0 | NativeRefusal = 0, kicks: readonly number[] = []) {
   return { vcpu, gate, calls, end: (result: number) => done(result) };
 }
 
-test("a kick ends a run that a pause has stopped and that has not reported this", async () => {
+test("a kick ends a run that vm.pause() has stopped before the run's thread has reported the stop", async () => {
   const { vcpu, gate, calls, end } = scripted();
   const ended = vcpu.run();
   const paused = gate.shut();
@@ -55,7 +55,7 @@ test("a kick ends a run that a pause has stopped and that has not reported this"
   expect(calls).toEqual(["start", "pause", "kick"]);
 });
 
-test("a run that has stopped for a pause that is over goes on", async () => {
+test("a run that has stopped for vm.pause() continues if resume() was called in the meantime", async () => {
   const { vcpu, gate, calls, end } = scripted();
   const ended = vcpu.run();
   const paused = gate.shut();
@@ -67,7 +67,7 @@ test("a run that has stopped for a pause that is over goes on", async () => {
   expect(await ended).toEqual({ kind: "hlt" });
 });
 
-test("an exit that comes in a pause is delivered, and the next run waits", async () => {
+test("an exit during a pause is delivered, and the next run waits for resume()", async () => {
   const { vcpu, gate, calls, end } = scripted();
   const first = vcpu.run();
   const paused = gate.shut();
@@ -81,8 +81,8 @@ test("an exit that comes in a pause is delivered, and the next run waits", async
   expect(await second).toEqual({ kind: "hlt" });
 });
 
-describe("a run that stands still in a pause", () => {
-  test("is closed with its vCPU, and not started again", async () => {
+describe("a run that is stopped by vm.pause()", () => {
+  test("is rejected when its vCPU is closed, and not started again", async () => {
     const { vcpu, gate, calls, end } = scripted();
     const ended = vcpu.run();
     void gate.shut();
@@ -93,7 +93,7 @@ describe("a run that stands still in a pause", () => {
     expect(calls).toEqual(["start", "pause", "close"]);
   });
 
-  test("is aborted, and not started again", async () => {
+  test("is rejected when its signal is aborted, and not started again", async () => {
     const { vcpu, gate, calls, end } = scripted();
     const controller = new AbortController();
     const ended = vcpu.run({ signal: controller.signal });
@@ -106,7 +106,7 @@ describe("a run that stands still in a pause", () => {
   });
 });
 
-test("closing while the thread stops for a pause ends the run", async () => {
+test("closing a vCPU while its thread stops for vm.pause() ends the run", async () => {
   const { vcpu, gate, end } = scripted();
   const ended = vcpu.run();
   const paused = gate.shut();
@@ -116,7 +116,7 @@ test("closing while the thread stops for a pause ends the run", async () => {
   expect(await ended).toEqual(INTR);
 });
 
-test("a pause of several waits for the last", async () => {
+test("vm.pause() of several vCPUs resolves when the last run has stopped", async () => {
   const { vcpu, gate, end } = scripted();
   const other = { start: () => undefined, stop: () => undefined, end: () => undefined };
   gate.enter(other);
@@ -134,7 +134,7 @@ test("a pause of several waits for the last", async () => {
   await ended;
 });
 
-test("a thread that cannot be made rejects the run, and the vCPU is free", async () => {
+test("if a thread cannot be created, the run is rejected and the vCPU can run later", async () => {
   const { vcpu } = scripted({ call: "pthread_create", errno: -EAGAIN });
   await expect(vcpu.run()).rejects.toMatchObject({ call: "pthread_create", code: "EAGAIN" });
   expect(vcpu.running).toBe(false);
@@ -144,15 +144,18 @@ test("a thread that cannot be made rejects the run, and the vCPU is free", async
 test.each([
   ["kick", (vcpu: Vcpu) => vcpu.kick()],
   ["pause", (_: Vcpu, gate: RunGate) => void gate.shut()],
-] as const)("a %s whose signal finds no room in the queue is sent again", async (way, request) => {
-  const { vcpu, gate, calls, end } = scripted(0, [EAGAIN, EAGAIN]);
-  const ended = vcpu.run();
-  request(vcpu, gate);
-  await vi.waitFor(() => expect(calls).toEqual(["start", way, way, way]));
-  vcpu.kick();
-  end(EINTR);
-  expect(await ended).toEqual(INTR);
-});
+] as const)(
+  "a %s whose signal finds no room in the signal queue is sent again",
+  async (way, request) => {
+    const { vcpu, gate, calls, end } = scripted(0, [EAGAIN, EAGAIN]);
+    const ended = vcpu.run();
+    request(vcpu, gate);
+    await vi.waitFor(() => expect(calls).toEqual(["start", way, way, way]));
+    vcpu.kick();
+    end(EINTR);
+    expect(await ended).toEqual(INTR);
+  },
+);
 
 test("a kick that is to be sent again is not sent to the next run", async () => {
   vi.useFakeTimers();

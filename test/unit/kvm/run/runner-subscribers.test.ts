@@ -37,7 +37,7 @@ const WAYS: readonly [string, (vcpu: Vcpu) => unknown][] = [
   ["exits()", async (vcpu) => (await vcpu.exits().next()).value],
 ];
 
-describe.each(WAYS)("%s gives its exit when a subscriber", (_, run) => {
+describe.each(WAYS)("%s returns its exit if a subscriber of the trace channel", (_, run) => {
   test("closes the vCPU", async () => {
     const vcpu = scriptedVcpu([MMIO]);
     listen(({ kind }) => kind === "run" && vcpu.close());
@@ -45,7 +45,7 @@ describe.each(WAYS)("%s gives its exit when a subscriber", (_, run) => {
     expect(vcpu.closed).toBe(true);
   });
 
-  test("asks for registers, which is not published", async () => {
+  test("reads registers, which is not published", async () => {
     const vcpu = scriptedVcpu([MMIO]);
     const heard: string[] = [];
     listen(({ kind }) => {
@@ -68,7 +68,7 @@ describe.each(WAYS)("%s gives its exit when a subscriber", (_, run) => {
   });
 });
 
-test("a subscriber's exception is reported to the process, not to the caller of the run", () => {
+test("an exception of a subscriber of the trace channel is reported to the process, not to the caller of the run", () => {
   const vcpu = scriptedVcpu([MMIO]);
   const told: unknown[] = [];
   const tick = process.nextTick;
@@ -84,25 +84,25 @@ test("a subscriber's exception is reported to the process, not to the caller of 
   expect(told).toHaveLength(1);
 });
 
-test("KVM_RUN as an ioctl is answered when a subscriber closes the vCPU", () => {
+test("KVM_RUN through ioctl() returns its result if a subscriber closes the vCPU", () => {
   const vcpu = scriptedVcpu([MMIO]);
   listen(({ kind }) => kind === "run" && vcpu.close());
   expect(vcpu.ioctl(KVM_RUN)).toBe(0);
 });
 
-test("lowLevel() answers when a subscriber closes the vCPU", () => {
+test("lowLevel().run() returns its result if a subscriber closes the vCPU", () => {
   const vcpu = scriptedVcpu([MMIO]);
   const page = vcpu.lowLevel();
   listen(({ kind }) => kind === "run" && vcpu.close());
   expect([page.enter(), page.exitReason]).toEqual([0, 0]);
 });
 
-describe("a signal that is not a kick", () => {
-  test("ends runSync(), so that its listener is called", () => {
+describe("a signal of the process that is not a kick", () => {
+  test("ends runSync(), so that the signal's listener is called", () => {
     expect(scriptedVcpu(["stray", HLT]).runSync()).toEqual({ kind: "intr" });
   });
 
-  test("does not end a run through signals", () => {
+  test("does not end a run within throughSignals()", () => {
     const vcpu = scriptedVcpu(["stray", "stray", HLT, -4]);
     expect(vcpu.runSync({ throughSignals: true })).toEqual({ kind: "hlt" });
     // A kick, or immediate_exit.

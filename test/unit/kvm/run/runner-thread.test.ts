@@ -17,7 +17,9 @@ function answer(exit: Exit, value: number): void {
   exit.reply([value]);
 }
 
-test("an abort ends a guest that spins, and the next run is its own", async ({ box }) => {
+test("an aborted run() of a spinning guest ends, and does not affect the next run", async ({
+  box,
+}) => {
   const { vcpu } = box((g) => g.loopForever());
   for (let i = 0; i < 20; i += 1) {
     const ended = vcpu.run({ signal: AbortSignal.timeout(i) });
@@ -27,7 +29,7 @@ test("an abort ends a guest that spins, and the next run is its own", async ({ b
   }
 });
 
-test("while a vCPU runs, other calls on it are refused", async ({ box }) => {
+test("while run() is pending, other calls on the vCPU are rejected", async ({ box }) => {
   const { vcpu } = box((g) => g.loopForever());
   const ended = vcpu.run();
   const running = expect.objectContaining({ code: "ERR_RUNNING" });
@@ -39,7 +41,7 @@ test("while a vCPU runs, other calls on it are refused", async ({ box }) => {
   expect(vcpu.getRegs().rip).toBeGreaterThan(0n);
 });
 
-test("closing ends the run", async ({ box }) => {
+test("closing a vCPU ends its pending run()", async ({ box }) => {
   const { vcpu } = box((g) => g.loopForever());
   const ended = vcpu.run();
   vcpu.close();
@@ -47,12 +49,14 @@ test("closing ends the run", async ({ box }) => {
   expect(() => vcpu.run()).toThrow(expect.objectContaining({ code: "ERR_CLOSED" }));
 });
 
-test("an exit comes as from runSync", async ({ box }) => {
+test("run() returns the same exit as runSync()", async ({ box }) => {
   const { vcpu } = box((g) => g.done());
   expect(await vcpu.run()).toMatchObject({ kind: "io", direction: "out" });
 });
 
-test("while four guests spin, timers, files and child processes go on", async ({ box }) => {
+test("while four guests spin, timers, file operations and child processes continue", async ({
+  box,
+}) => {
   const vcpus = Array.from({ length: 4 }, () => box((g) => g.loopForever()).vcpu);
   const runs = vcpus.map((vcpu) => vcpu.run());
   for (let i = 0; i < 2; i += 1) {
@@ -65,8 +69,8 @@ test("while four guests spin, timers, files and child processes go on", async ({
   expect(await Promise.all(runs)).toEqual([INTR, INTR, INTR, INTR]);
 });
 
-describe("exits()", () => {
-  test("runs on when the next exit is asked for, and not before", async ({ box }) => {
+describe("exits() of a vCPU", () => {
+  test("runs the guest only when the next exit is requested", async ({ box }) => {
     const { vcpu } = box((g) => g.asm((a) => a.label("again").in(8, PORT).jmp("again")));
     const sent: number[] = [];
     for await (const exit of vcpu.exits()) {
@@ -79,7 +83,7 @@ describe("exits()", () => {
     expect(sent.slice(1)).toEqual([1, 2, 3]);
   });
 
-  test("ends with an abort, before it begins too", async ({ box }) => {
+  test("ends when its signal is aborted, also before the first run", async ({ box }) => {
     const { vcpu } = box((g) => g.loopForever());
     const controller = new AbortController();
     const exits = vcpu.exits({ signal: controller.signal });
@@ -90,7 +94,7 @@ describe("exits()", () => {
     expect(await late.next()).toEqual({ done: true, value: undefined });
   });
 
-  test("ends with the vCPU, and not with a kick", async ({ box }) => {
+  test("ends when the vCPU is closed, but not after a kick", async ({ box }) => {
     const { vcpu } = box((g) => g.loopForever());
     const exits = vcpu.exits();
     const kicked = exits.next();
@@ -107,8 +111,8 @@ describe("exits()", () => {
 const counter = (g: GuestBuilder): unknown =>
   g.asm((a) => a.mov("ebx", 0).label("again").add("rbx", 1).jmp("again"));
 
-describe("a paused VM", () => {
-  test("stops, can be read, and continues", async ({ box }) => {
+describe("a VM that vm.pause() has stopped", () => {
+  test("can be read, and continues after resume()", async ({ box }) => {
     const { vm, vcpu } = box(counter);
     const ended = vcpu.run();
     // On a busy host, the guest's thread may not run between a resume and the next pause.
@@ -127,7 +131,7 @@ describe("a paused VM", () => {
     expect(await ended).toEqual(INTR);
   });
 
-  test("keeps a run waiting that is begun", async ({ box }) => {
+  test("starts a pending run only after resume()", async ({ box }) => {
     const { vm, vcpu } = box((g) => g.done());
     await vm.pause();
     const ended = vcpu.run();
@@ -138,7 +142,7 @@ describe("a paused VM", () => {
     expect(await ended).toMatchObject({ kind: "io", direction: "out" });
   });
 
-  test("lets a run be ended: by a kick, by closing", async ({ box }) => {
+  test("lets a kick or close() end a run", async ({ box }) => {
     const { vm, vcpu } = box((g) => g.loopForever());
     const kicked = vcpu.run();
     await vm.pause();
@@ -150,7 +154,7 @@ describe("a paused VM", () => {
     expect(await closed).toEqual(INTR);
   });
 
-  test("is not paused any more when it is resumed before it stood still", async ({ box }) => {
+  test("continues its runs if it is resumed before they have stopped", async ({ box }) => {
     const { vm, vcpu } = box((g) => g.loopForever());
     const ended = vcpu.run();
     for (let i = 0; i < 20; i += 1) {
@@ -165,7 +169,7 @@ describe("a paused VM", () => {
     expect(await ended).toEqual(INTR);
   });
 
-  test("is saved, and continues in another VM", async ({ box }) => {
+  test("can be saved and continued in another VM", async ({ box }) => {
     const [first, second] = [box(counter), box(counter)];
     const ended = first.vcpu.run();
     await first.vm.pause();
@@ -185,14 +189,14 @@ describe("kickVcpu()", () => {
     expect(await ended).toEqual(INTR);
   });
 
-  test("ends the next run when there is none, and only that", ({ box }) => {
+  test("ends the next run if none is active, and only that one", ({ box }) => {
     const { vcpu } = box((g) => g.asm((a) => a.label("again").out(8, PORT).jmp("again")));
     kickVcpu(vcpu.kickToken);
     expect(vcpu.runSync()).toEqual(INTR);
     expect(vcpu.runSync()).toMatchObject({ kind: "io" });
   });
 
-  test("returns false for an unknown token, or one of a closed vCPU", ({ box }) => {
+  test("returns false for an unknown token, and for the token of a closed vCPU", ({ box }) => {
     const { vcpu } = box((g) => g.loopForever());
     const { kickToken } = vcpu;
     expect(kickVcpu(kickToken ^ 1n)).toBe(false);
@@ -216,7 +220,7 @@ test("a program that runs a vCPU on two threads in turn is warned once", async (
 });
 
 describe("exits() that is ended while the guest runs", () => {
-  test("by return(): the run is kicked, and both settle", async ({ box }) => {
+  test("by return(): the run is kicked, and both promises settle", async ({ box }) => {
     const { vcpu } = box((g) => g.loopForever());
     const exits = vcpu.exits();
     const next = exits.next();
@@ -225,7 +229,7 @@ describe("exits() that is ended while the guest runs", () => {
     expect(vcpu.running).toBe(false);
   });
 
-  test("by throw(): the same, and it is rejected", async ({ box }) => {
+  test("by throw(): the run is kicked, and the step is rejected", async ({ box }) => {
     const { vcpu } = box((g) => g.loopForever());
     const exits = vcpu.exits();
     const next = exits.next();
@@ -233,7 +237,7 @@ describe("exits() that is ended while the guest runs", () => {
     expect(await next).toEqual({ done: true, value: undefined });
   });
 
-  test("by return() in a pause", async ({ box }) => {
+  test("by return() during a pause", async ({ box }) => {
     const { vcpu, vm } = box((g) => g.loopForever());
     await vm.pause();
     const exits = vcpu.exits();

@@ -5,7 +5,7 @@ import { test } from "../on-device.ts";
 
 const FILE = new URL("../../worker/machine.js", import.meta.url);
 
-test("a guest runs to the exits of its owner, is answered, kicked, and ended", async ({ kvm }) => {
+test("a vCPU in a worker runs, gets replies, is kicked and closed", async ({ kvm }) => {
   expect(kvm.closed).toBe(false);
   await using worker = await VcpuWorker.start(FILE);
   expect(await worker.run()).toMatchObject({ kind: "io", direction: "out", port: 0x81 });

@@ -21,8 +21,8 @@ function answer(vcpu: Vcpu, values: readonly number[]): void {
   (vcpu.runSync() as IoInExit).reply(values);
 }
 
-describe("a run", () => {
-  test("is ended by immediate_exit before it begins", ({ box }) => {
+describe("a run of a vCPU", () => {
+  test("ends before the first instruction if immediate_exit is set", ({ box }) => {
     const { vcpu } = box((g) => g.done());
     const { rip } = vcpu.getRegs();
     vcpu.immediateExit = true;
@@ -39,7 +39,7 @@ describe("a run", () => {
     [1, 0x5a],
     [2, 0xabcd],
     [4, 0xdead_beef],
-  ] as const)("returns the value that an out of %i bytes wrote", ([size, value], { box }) => {
+  ] as const)("returns the value of an OUT instruction of %i bytes", ([size, value], { box }) => {
     const wide = { 1: "outb", 2: "outw", 4: "outl" } as const;
     const { vcpu } = box((g) => g[wide[size]](0x80, value).done());
     expect(vcpu.runSync()).toMatchObject({
@@ -51,7 +51,7 @@ describe("a run", () => {
     });
   });
 
-  test("gives every element of rep outsb, in order", ({ box }) => {
+  test("returns every element of REP OUTSB in order", ({ box }) => {
     const { vcpu, memory } = box((g) =>
       g.asm((a) => a.mov("dx", 0x80).mov("rsi", 0x9_0000).mov("rcx", 5).repOuts(8)).hlt(),
     );
@@ -59,7 +59,7 @@ describe("a run", () => {
     expect(written(vcpu)).toEqual([1, 2, 3, 254, 255]);
   });
 
-  test("gives every element of rep outsd, in order", ({ box }) => {
+  test("returns every element of REP OUTSD in order", ({ box }) => {
     const { vcpu, memory } = box((g) =>
       g.asm((a) => a.mov("dx", 0x80).mov("rsi", 0x9_0000).mov("rcx", 2).repOuts(32)).hlt(),
     );
@@ -67,7 +67,7 @@ describe("a run", () => {
     expect(written(vcpu)).toEqual([0xdead_beef, 1]);
   });
 
-  test("an in reads the replied value, or zeros without a reply", ({ box }) => {
+  test("passes the reply to an IN instruction, or zeros without a reply", ({ box }) => {
     const sandbox = box((g) => g.inb(0x60).inw(0x62).inl(0x64).inl(0x68).sync().done());
     const { vcpu } = sandbox;
     answer(vcpu, [0x5a]);
@@ -80,7 +80,7 @@ describe("a run", () => {
     });
   });
 
-  test("an MMIO read returns the replied value", ({ box }) => {
+  test("passes the reply to an MMIO read", ({ box }) => {
     const sandbox = box((g) => g.read(0xc000_0000, 32).read(0xc000_0010, 8).sync().done());
     const exit = sandbox.vcpu.runSync() as MmioReadExit;
     expect(exit).toMatchObject({ kind: "mmio", isWrite: false, physAddr: 0xc000_0000n, len: 4 });
@@ -89,7 +89,7 @@ describe("a run", () => {
     expect(sandbox.next()).toEqual({ kind: "sync", values: [0x0403_0201n, 0n] });
   });
 
-  test("has the value that was written to an address without memory", ({ box }) => {
+  test("returns the value that was written to an address without memory", ({ box }) => {
     const { vcpu } = box((g) => g.write(0xc000_0008, 0x1234, 16).done());
     expect(vcpu.runSync()).toEqual({
       kind: "mmio",
@@ -99,7 +99,7 @@ describe("a run", () => {
     });
   });
 
-  test("takes no answer after the vCPU has run again, or was closed", ({ box }) => {
+  test("has an exit that rejects replies after the vCPU has run again or was closed", ({ box }) => {
     const { vcpu } = box((g) => g.inb(0x60).inb(0x61).done());
     const [first, second] = [vcpu.runSync(), vcpu.runSync()] as readonly IoInExit[];
     const late = new StateError("ERR_ANSWERED", "vcpu 0");
@@ -108,17 +108,17 @@ describe("a run", () => {
     expect(() => second?.reply([1])).toThrow(late);
   });
 
-  test("ends with hlt", ({ box }) => {
+  test("ends with the exit hlt", ({ box }) => {
     expect(box((g) => g.hlt()).vcpu.runSync()).toEqual({ kind: "hlt" });
   });
 
-  test("ends with shutdown after a triple fault", ({ box }) => {
+  test("ends with the exit shutdown after a triple fault", ({ box }) => {
     const { vcpu } = box((g) => g.ud2());
     vcpu.setSregs({ ...vcpu.getSregs(), idt: { base: 0n, limit: 0 } });
     expect(vcpu.runSync()).toEqual({ kind: "shutdown" });
   });
 
-  test("of code outside of all memory ends with an internal error", ({ box }) => {
+  test("ends with an internal error if RIP is outside of all memory", ({ box }) => {
     const { vcpu } = box((g) => g.done());
     vcpu.setRegs({ ...vcpu.getRegs(), rip: 0xc000_0000n });
     expect(vcpu.runSync().kind).toBe("internal_error");
@@ -126,9 +126,7 @@ describe("a run", () => {
 });
 
 describe("KVM_RUN through ioctl()", () => {
-  test("is a run like any other: it is traced and counted, and ends the time for earlier answers", ({
-    box,
-  }) => {
+  test("is traced and counted like run(), and makes earlier exits reject replies", ({ box }) => {
     const { vcpu } = box((g) => g.inb(0x60).outb(0x77, 1).done());
     const read = vcpu.runSync() as IoInExit;
     expect(vcpu.ioctl(KVM_RUN)).toBe(0);
@@ -137,27 +135,27 @@ describe("KVM_RUN through ioctl()", () => {
     expect(vcpu.trace().at(-1)).toMatch(/KVM_RUN.*KVM_EXIT_IO/);
   });
 
-  test("is known to the reasons of later refusals", ({ box }) => {
+  test("counts as a run in the reasons of later failures", ({ box }) => {
     const { vcpu } = box((g) => g.done());
     vcpu.ioctl(KVM_RUN);
     const shorter = vcpu.getCpuid2().slice(1);
     expect(refusal(() => vcpu.setCpuid2(shorter)).message).toContain("changed after KVM_RUN");
   });
 
-  test("ends by a kick that came before", ({ box }) => {
+  test("is ended by an earlier kick", ({ box }) => {
     const { vcpu } = box((g) => g.done());
     kickVcpu(vcpu.kickToken);
     expect(refusal(() => vcpu.ioctl(KVM_RUN))).toMatchObject({ code: "EINTR" });
     expect(vcpu.ioctl(KVM_RUN)).toBe(0);
   });
 
-  test("is refused while the VM is paused", async ({ box }) => {
+  test("is rejected while the VM is paused", async ({ box }) => {
     const { vm, vcpu } = box((g) => g.done());
     await vm.pause();
     expect(() => vcpu.ioctl(KVM_RUN)).toThrow(new StateError("ERR_PAUSED", "vcpu 0"));
   });
 
-  test("is KVM's to refuse when it has an argument", ({ box }) => {
+  test("with an argument is passed to KVM, which refuses it", ({ box }) => {
     const { vcpu } = box((g) => g.done());
     expect(refusal(() => vcpu.ioctl(KVM_RUN, 1))).toMatchObject({ code: "EINVAL" });
   });

@@ -26,7 +26,7 @@ class Waiting {
   }
 }
 
-test("next() starts its step at once, and returns the step's value", async () => {
+test("next() of an asynchronous iterator of steps starts its step at once, and returns the step's value", async () => {
   const waiting = new Waiting();
   const next = waiting.steps.next();
   expect(waiting.asked).toEqual([0]);
@@ -46,7 +46,7 @@ test("several calls of next() run their steps one after the other", async () => 
   expect(await second).toEqual({ done: false, value: "b" });
 });
 
-test("return() ends the current step and the waiting ones", async () => {
+test("return() ends the current step and the pending ones", async () => {
   const waiting = new Waiting();
   const asked = [waiting.steps.next(), waiting.steps.next()];
   const returned = waiting.steps.return(7);
@@ -68,14 +68,14 @@ test("a value that arrived before return() is returned", async () => {
   expect(await returned).toEqual({ done: true, value: undefined });
 });
 
-test("throw() ends the steps, and is rejected with the error", async () => {
+test("throw() ends the steps, and is rejected with its error", async () => {
   const waiting = new Waiting();
   const next = waiting.steps.next();
   await expect(waiting.steps.throw(new Error("enough"))).rejects.toThrow("enough");
   expect(await next).toEqual({ done: true, value: undefined });
 });
 
-test("return() before the first step stops nothing", async () => {
+test("return() before the first step cancels nothing", async () => {
   const waiting = new Waiting();
   expect(await waiting.steps.return()).toEqual({ done: true, value: undefined });
   expect([waiting.asked, waiting.stops]).toEqual([[], 0]);
@@ -90,7 +90,7 @@ test("a step that fails is the last one", async () => {
   expect(await steps.next()).toEqual({ done: true, value: undefined });
 });
 
-test("signals() that ends while it waits consumes no signal", async () => {
+test("signals() that ends during its wait does not change the counter", async () => {
   using event = EventFd.create();
   const signals = event.signals();
   const next = signals.next();

@@ -15,10 +15,10 @@ const withMsrs = (...msrs: readonly MsrEntry[]): VcpuState => ({
   msrs,
 });
 
-describe("reading back", () => {
+describe("reading back a restored state", () => {
   const state = withMsrs(msr(0x48, 7n), msr(0x174, 1n));
 
-  test("reads every part in the order of saving, after all were written", () => {
+  test("reads every part in the order of saving, after all parts were written", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, state]], origin);
     const back = vcpu.called.slice(vcpu.called.lastIndexOf("KVM_SET_MSRS"));
@@ -27,7 +27,7 @@ describe("reading back", () => {
     expect(new Set(gets).size).toBe(12);
   });
 
-  test("names an MSR that KVM accepts and does not store", () => {
+  test("names an MSR that KVM accepts but does not store", () => {
     const vcpu = new FakeVcpu(0, { forgets: [0x48] });
     expect(() => restoreVcpus([[vcpu, state]], origin)).toThrow(
       "restoring msrs (vcpu 0): msrs[0x48]: wrote 0x7, reads 0x0",
@@ -41,7 +41,7 @@ describe("reading back", () => {
     ["KVM_GET_DEBUGREGS", 0, "debugregs.db[0]"],
     ["KVM_GET_XCRS", 16, "xcrs.xcrs[0].value"],
     ["KVM_GET_NESTED_STATE", 0, "nestedState[0x0]"],
-  ])("names what %s reads otherwise", (name, at, path) => {
+  ])("names a value that reads differently from %s", (name, at, path) => {
     const loses = { [name]: (bytes: Uint8Array) => bytes.set([(bytes[at] ?? 0) ^ 1], at) };
     expect(() => restoreVcpus([[new FakeVcpu(0, { loses }), state]], origin)).toThrow(path);
   });
@@ -63,7 +63,7 @@ describe("reading back", () => {
   });
 });
 
-test("a TSC frequency that KVM cannot return is not written", () => {
+test("a TSC frequency that KVM_GET_TSC_KHZ cannot return is not written", () => {
   const vcpu = new FakeVcpu();
   const restore = () => restoreVcpus([[vcpu, { id: 0, tscKhz: 0xffff_fffc }]], origin);
   expect(restore).toThrow(RangeError);

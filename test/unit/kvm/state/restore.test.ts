@@ -25,7 +25,7 @@ const changed = (state: VmState, parts: object): VmState => ({
   vcpus: state.vcpus.map((vcpu) => ({ ...vcpu, ...parts })),
 });
 
-describe("restoring", () => {
+describe("restoring into a new VM", () => {
   test("a saved state has no incompatibility, and loses nothing", ({ vm, vcpu }) => {
     const state = vm.saveState([vcpu]);
     expect(vm.checkState(state, [vcpu]).filter(({ prevents }) => prevents)).toEqual([]);
@@ -58,7 +58,7 @@ describe("restoring", () => {
     expect(vcpu.getRegs().rip).toBe(state.vcpus[0]?.regs?.rip);
   });
 
-  test("an MSR that KVM accepts and does not store is named with both values", ({ vm, vcpu }) => {
+  test("names an MSR that KVM accepts but does not store, with both values", ({ vm, vcpu }) => {
     const msrs = [
       { index: ASYNC_PF_ACK, reserved: 0, data: 1n },
       { index: STAR, reserved: 0, data: 5n },
@@ -73,7 +73,10 @@ describe("restoring", () => {
     expect(vcpu.getMsrs([STAR])[0]?.data).toBe(5n);
   });
 
-  test("an MSR that is lost is not named without reading back", ({ vm, vcpu }) => {
+  test("does not name an MSR that KVM does not store if the state is not read back", ({
+    vm,
+    vcpu,
+  }) => {
     const msrs = [{ index: ASYNC_PF_ACK, reserved: 0, data: 1n }];
     const state = changed(vm.saveState([vcpu]), { msrs });
     expect(() => vm.restoreState(state, [vcpu], { readBack: false })).not.toThrow();
@@ -91,8 +94,8 @@ test("compareMsrs() names the values of setMsrs() that the vCPU does not have", 
   ]);
 });
 
-describe("the passed vCPUs", () => {
-  test("must be the VM's own, to save, to check and to restore", ({ kvm, vm, vcpu }) => {
+describe("the vCPUs that saving and restoring a VM require", () => {
+  test("must belong to the VM", ({ kvm, vm, vcpu }) => {
     using other = kvm.createVm();
     const state = vm.saveState([vcpu]);
     expect(() => other.saveState([vcpu])).toThrow("vm.saveState(): vcpu 0 is of another VM");
@@ -102,7 +105,7 @@ describe("the passed vCPUs", () => {
 
   test("must be distinct", ({ vm, vcpu }) => {
     const state = vm.saveState([vcpu]);
-    expect(() => vm.saveState([vcpu, vcpu])).toThrow("vm.saveState(): vcpu 0 is given twice");
-    expect(() => vm.restoreState(state, [vcpu, vcpu])).toThrow("vcpu 0 is given twice");
+    expect(() => vm.saveState([vcpu, vcpu])).toThrow("vm.saveState(): vcpu 0 is listed twice");
+    expect(() => vm.restoreState(state, [vcpu, vcpu])).toThrow("vcpu 0 is listed twice");
   });
 });

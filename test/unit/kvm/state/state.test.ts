@@ -30,8 +30,8 @@ const withMsrs = (...msrs: readonly MsrEntry[]): VcpuState => ({
   msrs,
 });
 
-describe("restoring a vCPU", () => {
-  test("writes its parts in the order of the table, the deadline after the local APIC", () => {
+describe("restoring a vCPU's state", () => {
+  test("writes the parts in the order of the table, with the TSC deadline after the local APIC", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, withMsrs(msr(0x6e0, 7n), msr(0x174, 1n))]], origin);
     expect(vcpu.called.filter((name) => /KVM_SET_|=|complete/.test(name))).toEqual([
@@ -53,7 +53,7 @@ describe("restoring a vCPU", () => {
     ]);
   });
 
-  test("writes a part into all vCPUs before the next part into any", () => {
+  test("writes a part to all vCPUs before the next part to any of them", () => {
     const called: string[] = [];
     const vcpus = [0, 1].map((id) => new FakeVcpu(id, {}, called));
     restoreVcpus(
@@ -65,20 +65,20 @@ describe("restoring a vCPU", () => {
     expect(order).toHaveLength(22);
   });
 
-  test("writes only the parts of the state", () => {
+  test("writes only the parts that the state has", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, { id: 0, mpState: 0 }]], origin);
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MP_STATE"]);
   });
 
-  test("does not set the TSC frequency that it already has", () => {
+  test("does not set a TSC frequency that the vCPU already has", () => {
     const vcpu = new FakeVcpu();
     restoreVcpus([[vcpu, { id: 0, tscKhz: 5 }]], origin);
     restoreVcpus([[vcpu, { id: 0, tscKhz: 5 }]], origin);
     expect(sets(vcpu.called)).toEqual(["KVM_SET_TSC_KHZ"]);
   });
 
-  test("of another id is refused before anything is written", () => {
+  test("with another vCPU id is rejected before anything is written", () => {
     const vcpu = new FakeVcpu(1);
     expect(() => restoreVcpus([[vcpu, { id: 0, mpState: 0 }]], origin)).toThrow(
       "restoring vcpus (vm): the state has the vCPU ids 0; the passed vCPUs have the ids 1",
@@ -94,22 +94,22 @@ describe("restoring a vCPU", () => {
   });
 });
 
-describe("an MSR that KVM rejects", () => {
+describe("an MSR that KVM rejects when a state is restored", () => {
   const fixed = { readOnly: [0x345, 0x3a] } satisfies Habits;
 
-  test("is ignored if it already has its value", () => {
+  test("is ignored if it already has the saved value", () => {
     const vcpu = new FakeVcpu(0, fixed);
     restoreVcpus([[vcpu, { id: 0, msrs: [msr(0x345, 0n), msr(0x174, 1n)] }]], origin);
     expect(vcpu.msrs.get(0x174)).toBe(1n);
   });
 
-  test("is ignored if it does not exist and 0 was saved", () => {
+  test("is ignored if it does not exist and the saved value is 0", () => {
     const vcpu = new FakeVcpu(0, { ...fixed, hidden: [0x3a] });
     restoreVcpus([[vcpu, { id: 0, msrs: [msr(0x3a, 0n), msr(0x174, 1n)] }]], origin);
     expect(vcpu.msrs.get(0x174)).toBe(1n);
   });
 
-  test("is named with both values if it has another value, like every such MSR", () => {
+  test("is named with both values if it has another value, as are all such MSRs", () => {
     const vcpu = new FakeVcpu(0, { ...fixed, hidden: [0x3a] });
     const msrs = [msr(0x345, 0x2000n), msr(0x174, 1n), msr(0x3a, 5n)];
     expect(() => restoreVcpus([[vcpu, { id: 0, msrs }]], origin)).toThrow(
@@ -121,7 +121,7 @@ describe("an MSR that KVM rejects", () => {
   });
 });
 
-describe("the TSC", () => {
+describe("the TSC of a restored vCPU", () => {
   const written = (vcpu: FakeVcpu, data: bigint): bigint => {
     writeTsc(vcpu, msr(0x10, data));
     return (vcpu.msrs.get(0x10) ?? 0n) - data;
@@ -130,42 +130,42 @@ describe("the TSC", () => {
   test.each([
     ["ahead of", 500_000_000n],
     ["behind", 10_000_000n],
-  ])("that KVM ignores, because it is little %s what it expects, is written", (_, data) => {
+  ])("is written again if KVM ignores it because it is little %s the expected value", (_, data) => {
     const vcpu = new FakeVcpu(0, { expectsTsc: 100_000_000n });
     vcpu.msrs.set(0x10, 100_000_000n);
     expect(written(vcpu, data)).toBe(0n);
   });
 
-  test("that KVM accepts at once is written once", () => {
+  test("is written once if KVM accepts it at once", () => {
     const vcpu = new FakeVcpu(0, { expectsTsc: 0n });
     written(vcpu, 5_000_000_000n);
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MSRS"]);
   });
 
-  test("that KVM synchronises with another vCPU's is not written again", () => {
+  test("is not written again if KVM synchronises it with another vCPU's", () => {
     const vcpu = new FakeVcpu(1, { expectsTsc: 5_000_000_000n });
     expect(written(vcpu, 5_000_000_500n)).toBeLessThan(1000n);
     expect(sets(vcpu.called)).toEqual(["KVM_SET_MSRS"]);
   });
 });
 
-describe("saving a vCPU", () => {
+describe("saving a vCPU's state", () => {
   const save = (vcpu: FakeVcpu, has = origin): VcpuState | undefined =>
     saveVcpus([vcpu], has, {})[0];
 
-  test("completes its exit, and reads the MP state first, the events second to last and the TSC last", () => {
+  test("completes the pending exit, and reads the MP state first, the events second to last and the TSC last", () => {
     const vcpu = new FakeVcpu();
     save(vcpu);
     expect(vcpu.called.slice(0, 2)).toEqual(["completeExit", "KVM_GET_MP_STATE"]);
     expect(vcpu.called.slice(-2)).toEqual(["KVM_GET_VCPU_EVENTS", "KVM_GET_MSRS"]);
   });
 
-  test("has all parts except the older form of the special registers, in the order of the table", () => {
+  test("reads all parts except the older form of the special registers, in the order of the table", () => {
     const names = VCPU_PARTS.map(({ name }) => name).filter((name) => name !== "sregs");
     expect(Object.keys(save(new FakeVcpu()) ?? {})).toEqual(["id", ...names]);
   });
 
-  test("has the older forms if the kernel has no newer ones", () => {
+  test("reads the older forms if the kernel has no newer ones", () => {
     const vcpu = new FakeVcpu();
     const state = save(vcpu, fakeOrigin({ KVM_CAP_SREGS2: 0, KVM_CAP_XSAVE2: 0 }));
     expect(state).toHaveProperty("sregs");
@@ -175,13 +175,13 @@ describe("saving a vCPU", () => {
     expect(vcpu.called).not.toContain("KVM_GET_XSAVE2");
   });
 
-  test("leaves out a part without its capability, and makes no ioctl for it", () => {
+  test("omits a part whose capability is missing, and issues no ioctl for it", () => {
     const vcpu = new FakeVcpu();
     expect(save(vcpu, fakeOrigin({ KVM_CAP_NESTED_STATE: 0 }))).not.toHaveProperty("nestedState");
     expect(vcpu.called).not.toContain("KVM_GET_NESTED_STATE");
   });
 
-  test("leaves out a local APIC that is not in the kernel, but no other part for that errno", () => {
+  test("omits the local APIC if KVM does not emulate it, but no other part for the same errno", () => {
     const without = new FakeVcpu(0, { refuses: { KVM_GET_LAPIC: EINVAL } });
     expect(save(without)).not.toHaveProperty("lapic");
     const broken = new FakeVcpu(0, { refuses: { KVM_GET_REGS: EINVAL } });
@@ -190,19 +190,19 @@ describe("saving a vCPU", () => {
     expect(() => save(dead)).toThrow("KVM_GET_LAPIC (vcpu 0): EIO");
   });
 
-  test("skips MSRs that cannot be read", () => {
+  test("omits MSRs that cannot be read", () => {
     const vcpu = new FakeVcpu(0, { hidden: [0x174, 0x200, 0x2ff] });
     const msrs = save(vcpu)?.msrs?.map(({ index }) => index) ?? [];
     expect(msrs.slice(0, 4)).toEqual([0x10, 0x6e0, 0x201, 0x202]);
     expect(msrs).not.toContain(0x2ff);
   });
 
-  test("has only the requested MSRs", () => {
+  test("reads only the requested MSRs", () => {
     const [state] = saveVcpus([new FakeVcpu()], origin, { msrs: [0x8b, 0x174] });
     expect(state?.msrs?.map(({ index }) => index)).toEqual([0x8b, 0x174]);
   });
 
-  test("has a TSC that was read at the end, together with those of the other vCPUs", () => {
+  test("reads the TSC at the end, together with those of the other vCPUs", () => {
     const called: string[] = [];
     const vcpus = [0, 1].map((id) => new FakeVcpu(id, {}, called));
     const states = saveVcpus(vcpus, origin, {});
@@ -212,21 +212,21 @@ describe("saving a vCPU", () => {
     );
   });
 
-  test("has as many bytes of the nested state as KVM reports", () => {
+  test("reads as many bytes of nested state as KVM reports", () => {
     expect(
       save(new FakeVcpu(), fakeOrigin({ KVM_CAP_NESTED_STATE: 4224 }))?.nestedState,
     ).toHaveLength(128);
   });
 });
 
-describe("an XSAVE area", () => {
+describe("the XSAVE area of a vCPU's state", () => {
   const amx = fakeOrigin({ KVM_CAP_XSAVE2: 11_008 });
 
-  test("is read into a buffer of the size that KVM needs", () => {
+  test("is read into a buffer of the size that KVM requires", () => {
     expect(readPart(new FakeVcpu(), part("xsave"), amx)).toHaveLength(11_008);
   });
 
-  test("is padded with zeros if this vCPU's area is larger", () => {
+  test("is padded with zeros if the other vCPU's area is larger", () => {
     const vcpu = new FakeVcpu();
     writePart(vcpu, part("xsave"), new Uint8Array(4096).fill(1), amx);
     const given = vcpu.given.get("KVM_SET_XSAVE") as Uint8Array;
@@ -240,7 +240,7 @@ function vcpuOf(vm: FakeHandle, id: number, called: string[] = []): FakeVcpu {
   return vcpu;
 }
 
-describe("a VM", () => {
+describe("the state of a VM", () => {
   const machine = (habits: Habits = {}) => {
     const called: string[] = [];
     const vm = new FakeHandle("vm", habits, called);
@@ -248,7 +248,7 @@ describe("a VM", () => {
     return { called, vm, vcpus };
   };
 
-  test("is saved with the timer first and the vCPUs last, when their exits are completed", () => {
+  test("is saved with the timer first, and with the vCPUs last, after their exits are completed", () => {
     const { called, vm, vcpus } = machine();
     const state = saveVm(vm, vcpus, origin, {});
     expect(called.slice(0, 8)).toEqual([
@@ -266,13 +266,13 @@ describe("a VM", () => {
     expect(state.vcpus.map(({ id }) => id)).toEqual([0, 1]);
   });
 
-  test("is saved without controllers and timer where it has none", () => {
+  test("is saved without interrupt controllers and timer if the VM has none", () => {
     const { vm } = machine({ refuses: { KVM_GET_IRQCHIP: ENXIO, KVM_GET_PIT2: ENXIO } });
     const keys = Object.keys(saveVm(vm, [], origin, {}));
     expect(keys).toEqual(["format", "version", "source", "clock", "vcpus"]);
   });
 
-  test("is restored after its vCPUs, which are found by their ids", () => {
+  test("is restored after the states of its vCPUs, which are found by their ids", () => {
     const { called, vm, vcpus } = machine();
     restoreVm(vm, FULL, vcpus, origin);
     const vms = /IRQCHIP|CLOCK|PIT2/;
@@ -301,12 +301,12 @@ describe("a VM", () => {
     expect(sets(called)).toEqual([]);
   });
 
-  test("rejects vCPUs of another VM, duplicates and other objects before the first ioctl", () => {
+  test("cannot be saved with vCPUs of another VM, duplicates or other objects, and no ioctl is issued", () => {
     const { called, vm, vcpus } = machine();
     const other = vcpuOf(new FakeHandle("vm"), 1);
     const wrong = [
       [[other], "vcpu 1 is of another VM"],
-      [[...vcpus, vcpus[0]], "vcpu 0 is given twice"],
+      [[...vcpus, vcpus[0]], "vcpu 0 is listed twice"],
       [[{}], "vcpus[0] is not a vCPU"],
       [[null], "vcpus[0] is not a vCPU"],
     ] as unknown as readonly (readonly [readonly FakeVcpu[], string])[];
@@ -318,7 +318,7 @@ describe("a VM", () => {
     expect(called).toEqual([]);
   });
 
-  test("refuses unknown options by name", () => {
+  test("rejects unknown options by name", () => {
     const { called, vm, vcpus } = machine();
     const [save, restore] = [{ msr: [] } as object, { readback: false } as object];
     expect(() => saveVm(vm, vcpus, origin, save)).toThrow(
@@ -334,7 +334,7 @@ describe("a VM", () => {
     expect(sets(called)).toEqual([]);
   });
 
-  test("that is incompatible is not written at all, and all incompatibilities are named", () => {
+  test("is not written at all if it is incompatible, and all incompatibilities are named", () => {
     const { called, vm, vcpus } = machine({ refuses: { KVM_GET_PIT2: ENXIO } });
     const misfit = { ...FULL, vcpus: FULL.vcpus.map((one) => ({ ...one, mpState: 5 })) };
     expect(() => restoreVm(vm, misfit, vcpus, origin)).toThrow(
@@ -343,7 +343,7 @@ describe("a VM", () => {
     expect(sets(called)).toEqual([]);
   });
 
-  test("reads its parts back, and names the lost values after all was written", () => {
+  test("is read back, and lost values are named after all parts were written", () => {
     const { called, vm, vcpus } = machine({
       loses: { KVM_GET_PIT2: (bytes) => bytes.fill(0xff, 4, 5) },
     });
@@ -360,7 +360,7 @@ describe("a VM", () => {
     expect(called.at(-1)).toBe("KVM_SET_PIT2");
   });
 
-  test("writes and reads its chips by their numbers", () => {
+  test("has the interrupt controllers under their numbers", () => {
     const { vm } = machine();
     writePart(vm, part("ioapic"), FULL.ioapic, origin);
     const given = vm.given.get("KVM_SET_IRQCHIP") as Uint8Array;
@@ -374,7 +374,7 @@ describe("a VM", () => {
     expect((vm.given.get("KVM_GET_IRQCHIP") as Uint8Array)[0]).toBe(1);
   });
 
-  test("gets its clock as it was saved, without the time since then", () => {
+  test("has the clock as it was saved, without the time since then", () => {
     const { vm } = machine();
     const clock = { ...(FULL.clock as ClockData), clock: 7n, flags: 12 };
     restoreVm(vm, { ...FULL, clock, vcpus: [] } as VmState, [], origin);

@@ -15,7 +15,7 @@ afterEach(() => vi.unstubAllEnvs());
 const ADDRESS = mirrorArchive("http://mirror.test/debian");
 const IMAGE = "linux-image-6.12.1+deb13-cloud-amd64";
 
-describe("the archive's address", () => {
+describe("the address of the kernel archive", () => {
   test.each([
     [
       "http://m.test/debian/ bookworm main",
@@ -38,13 +38,13 @@ describe("the archive's address", () => {
       "http://m.test/debian-security",
     ],
     ["http://m.test/mirror-of-it/ sid main", "http://m.test/mirror-of-it", undefined],
-  ])("with apt's configuration %j is %s", async (targets, main, security) => {
+  ])("for apt's configuration %j is %s", async (targets, main, security) => {
     new FakeApt().answer("indextargets", `${targets}\n`);
     expect(await configuredArchive()).toEqual({ main, security });
   });
 
   test.each(["", "http://u.test/ubuntu/ noble main\n", "http://m.test/debian/ bookworm contrib\n"])(
-    "must be given by the user if apt has only %j",
+    "must be passed by the user if apt has only %j",
     async (targets) => {
       new FakeApt().answer("indextargets", targets);
       await expect(configuredArchive()).rejects.toMatchObject({
@@ -61,8 +61,8 @@ describe("the archive's address", () => {
   });
 });
 
-describe("the lists", () => {
-  test("are queried with the lab's configuration, which keeps the machine's network options", async () => {
+describe("the package lists of the kernel archive", () => {
+  test("are queried with an apt configuration of the lab, which keeps the machine's network options", async () => {
     const apt = new FakeApt();
     await new Archive(apt.cache, ADDRESS).lists();
     const path = join(apt.cache.root, "apt", "apt.conf");
@@ -94,7 +94,7 @@ describe("the lists", () => {
     expect(text.match(/^Acquire::\S+(?= "x";$)/gm)).toEqual(kept);
   });
 
-  test("report a suite that is not signed", async () => {
+  test("report a suite whose index is not signed", async () => {
     const apt = new FakeApt();
     apt.addKernel("6.12.1+deb13-cloud-amd64", "6.12.1-1", "trixie");
     apt.answer(
@@ -103,11 +103,11 @@ describe("the lists", () => {
     );
     apt.answer("update.status", "100");
     const { suites, missing } = await new Archive(apt.cache, ADDRESS).lists();
-    expect(missing).toEqual(["bookworm: it is not signed"]);
+    expect(missing).toEqual(["bookworm: its index is not signed"]);
     expect(suites).not.toContain("bookworm");
   });
 
-  test("are queried from a cache whose path has quotes and blanks", async () => {
+  test("are queried in a cache whose path has quotes and blanks", async () => {
     const apt = new FakeApt();
     const cache = new LabCache(join(temporaryFolder(), `it's "a cache"`));
     await new Archive(cache, ADDRESS).lists();
@@ -116,7 +116,7 @@ describe("the lists", () => {
     expect(apt.read("log")).toContain(` -o Dir::Cache=${join(cache.root, "apt")}`);
   });
 
-  test("are only read: nothing is installed", async () => {
+  test("are only read: no package is installed", async () => {
     const apt = new FakeApt();
     apt.addKernel("6.12.1+deb13-cloud-amd64", "6.12.1-1", "trixie");
     await new Archive(apt.cache, ADDRESS).lists();
@@ -134,7 +134,7 @@ describe("the lists", () => {
     ]);
   });
 
-  test("name the kernel packages with suite, size and checksum", async () => {
+  test("contain the kernel packages with suite, size and checksum", async () => {
     const apt = new FakeApt();
     apt.add(IMAGE, "6.12.1-1", "trixie", 34_000_000);
     apt.add(`${IMAGE}-unsigned`, "6.12.1-1", "trixie", 34_000_000);
@@ -154,7 +154,7 @@ describe("the lists", () => {
     expect(missing).toEqual([]);
   });
 
-  test("lack a removed suite, and its packages that apt still knows", async () => {
+  test("do not contain a removed suite, or its packages that apt still knows", async () => {
     const apt = new FakeApt();
     apt.addKernel("5.10.0-46-cloud-amd64", "5.10.1-1", "bullseye");
     apt.addKernel("6.12.1+deb13-cloud-amd64", "6.12.1-1", "trixie");
@@ -166,7 +166,7 @@ describe("the lists", () => {
     expect(missing).toEqual(["bullseye: 404  Not Found"]);
   });
 
-  test("keep the packages of a suite that did not answer", async () => {
+  test("keep the packages of a suite whose server did not answer", async () => {
     const apt = new FakeApt();
     apt.addKernel("6.12.1+deb13-cloud-amd64", "6.12.1-1", "trixie");
     apt.answer("update", "Err:4 http://mirror.test/debian trixie InRelease\n  Connection reset\n");
@@ -191,7 +191,7 @@ describe("the lists", () => {
       "ERR_LAB_ARCHIVE",
       "debian-archive-keyring",
     ],
-  ])("that all fail with %j are an error", async (reason, code, message) => {
+  ])("are an error if all queries fail with %j", async (reason, code, message) => {
     const apt = new FakeApt();
     apt.failUpdate(reason);
     await expect(new Archive(apt.cache, ADDRESS).lists()).rejects.toMatchObject({
@@ -200,7 +200,7 @@ describe("the lists", () => {
     });
   });
 
-  test("that apt cannot query at all are an error with apt's message", async () => {
+  test("are an error with apt's message if apt cannot query them", async () => {
     const apt = new FakeApt();
     apt.answer("update", "");
     apt.answer("update.err", "E: The list of sources could not be read.\n");
@@ -211,7 +211,7 @@ describe("the lists", () => {
     });
   });
 
-  test("on a full disk are an error with this reason", async () => {
+  test("are an error that names the full disk", async () => {
     const apt = new FakeApt();
     apt.answer("update.err", "E: Write error - write (28: No space left on device)\n");
     await expect(new Archive(apt.cache, ADDRESS).lists()).rejects.toMatchObject({
@@ -223,7 +223,7 @@ describe("the lists", () => {
     ["apt-get", "apt"],
     ["apt-config", "apt"],
     ["apt-cache", "apt"],
-  ])("need %s, and the error names its package", async (program, from) => {
+  ])("are an error without %s, and the error names its package", async (program, from) => {
     const apt = new FakeApt();
     const bin = temporaryFolder();
     // A PATH with all but one of them, and the programs that their scripts use.
@@ -238,7 +238,7 @@ describe("the lists", () => {
   });
 });
 
-describe("a download", () => {
+describe("the download of a kernel package", () => {
   /** The result of a download of one kernel package, with its folder. */
   async function download(apt: FakeApt, signal?: AbortSignal) {
     const folder = await apt.cache.folder("downloads", "x");
@@ -277,7 +277,7 @@ describe("a download", () => {
     ["full", "ERR_LAB_DISK_FULL", "NODE_KVM_CACHE"],
     ["short", "ERR_LAB_DAMAGED", "fetch it again"],
     ["nothing", "ERR_LAB_TOOL", "left no file"],
-  ] as const)("that fails (%s) is %s", async (fault, code, message) => {
+  ] as const)("that fails because of %s is an error: %s", async (fault, code, message) => {
     const { files } = await download(withKernel(fault));
     await expect(files).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
   });
@@ -289,7 +289,7 @@ describe("a download", () => {
   });
 
   test.each(["hang", "deaf"] as const)(
-    "that is interrupted (%s) leaves no process",
+    "that is interrupted during %s leaves no process",
     async (fault) => {
       const apt = withKernel(fault);
       const controller = new AbortController();

@@ -88,12 +88,12 @@ describe("a boot in Bochs", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("that is silent is killed", async () => {
+  test("is killed if no port has output for too long", async () => {
     expect(await start("exec sleep 1000", { silence: 300 })).toMatchObject({ why: "silent" });
     expect(isAlive()).toBe(false);
   });
 
-  test("that keeps printing has a time limit", async () => {
+  test("has a time limit, even if it always prints", async () => {
     const script = "while :; do echo beat >>port3; sleep 0.1; done";
     expect(await start(script, { timeout: 600 })).toMatchObject({ why: "timeout" });
     expect(isAlive()).toBe(false);
@@ -111,7 +111,7 @@ describe("a boot in Bochs", () => {
   });
 
   test.skipIf(process.geteuid?.() !== 0)(
-    "by root runs as its own user, from a folder that this user cannot enter (skipped where the tests do not run as root)",
+    "by root runs as a user of its own, from a folder that this user cannot enter (skipped where the tests do not run as root)",
     async () => {
       await start("grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/self/status >port1; exit 1");
       expect(ports[1]).toMatch(
@@ -120,7 +120,7 @@ describe("a boot in Bochs", () => {
     },
   );
 
-  test("that Bochs rejects fails with Bochs's message", async () => {
+  test("whose configuration Bochs rejects fails with Bochs's message", async () => {
     const boot = start(
       "echo 'Bochs x86 Emulator'; echo \">>PANIC<< unknown cpu model 'nonsense'\"; exit 1",
     );
@@ -131,7 +131,7 @@ describe("a boot in Bochs", () => {
   });
 });
 
-test("the configuration names one CPU, four ports and the ROM that starts the kernel", () => {
+test("the Bochs configuration names one CPU, four ports and the ROM that starts the kernel", () => {
   const parts = { bios: "/b", vgaBios: "/v" };
   const text = bochsConfiguration({ cpu: "ryzen", memory: 512, parts });
   expect(text).toContain("cpu: model=ryzen, count=1,");
@@ -140,7 +140,7 @@ test("the configuration names one CPU, four ports and the ROM that starts the ke
   expect(text).toContain("megs: 512\n");
 });
 
-test("AMD's models are recognised by their names", () => {
+test("CPU models of AMD are recognised by their names", () => {
   const models = ["ryzen", "trinity_apu", "zambezi", "core2_penryn_t9600", "corei7_skylake_x"];
   expect(models.filter(isAmdModel)).toEqual(["ryzen", "trinity_apu", "zambezi"]);
 });
@@ -158,7 +158,7 @@ function rowsOf(rom: Uint8Array): readonly (readonly [number, number, number])[]
     ]);
 }
 
-describe("the disk", () => {
+describe("the disk of a machine in Bochs", () => {
   const write = (memory = 64): Promise<Uint8Array> =>
     writeDisk(join(folder, "disk"), {
       vmlinuz: join(folder, "vmlinuz"),
@@ -167,7 +167,7 @@ describe("the disk", () => {
       memory,
     });
 
-  test("contains setup, command line, kernel and initrd, each at its own sector", async () => {
+  test("contains the setup code, the command line, the kernel and the initrd, each at its own sector", async () => {
     const rom = await write();
     const disk = readFileSync(join(folder, "disk"));
     const initrd = 63 * 2 ** 20 - 4096;
@@ -187,12 +187,12 @@ describe("the disk", () => {
     expect(disk.readUInt32LE(0x228)).toBe(0x9e000);
   });
 
-  test("is whole cylinders long, as Bochs counts", async () => {
+  test("has a length of whole cylinders in Bochs's geometry", async () => {
     await write();
     expect(readFileSync(join(folder, "disk")).length % (16 * 63 * SECTOR)).toBe(0);
   });
 
-  test("is read in parts that one command can read", async () => {
+  test("is read in parts of at most the sectors of one BIOS command", async () => {
     truncateSync(join(folder, "initrd"), 70 * 2 ** 20);
     const rows = rowsOf(await write(256)).slice(3);
     expect(rows.map(([, sectors]) => sectors)).toEqual([64512, 64512, 14336]);
@@ -206,15 +206,15 @@ describe("the disk", () => {
     expect(ROM_ADDRESS % 2048).toBe(0);
   });
 
-  test("reports the memory that it needs if there is too little", async () => {
+  test("fails with the required size if the machine has too little memory", async () => {
     await expect(write(18)).rejects.toThrow(
       "18 MiB are too little for this kernel and its files: it needs 20",
     );
   });
 });
 
-describe("the parts", () => {
-  test("the error without an emulator explains how to build one", async () => {
+describe("the programs and files of Bochs", () => {
+  test("are missing without a built emulator, and the error explains how to build one", async () => {
     vi.stubEnv("NODE_KVM_BOCHS", "");
     await expect(findBochs(new LabCache(join(folder, "cache")))).rejects.toMatchObject({
       code: "ERR_LAB_TOOL",
@@ -222,7 +222,7 @@ describe("the parts", () => {
     });
   });
 
-  test("the error of a missing emulator has its path", async () => {
+  test("are missing if the path of the emulator does not exist, and the error has the path", async () => {
     const path = join(folder, "nothing");
     await expect(findBochs(new LabCache(join(folder, "cache")), path)).rejects.toThrow(path);
   });

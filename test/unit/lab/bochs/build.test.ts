@@ -54,8 +54,8 @@ const FIXED: Readonly<Record<string, string>> = {
   ].join("\n"),
 };
 
-describe("the fixes", () => {
-  test("change four places of three files", () => {
+describe("the fixes to the source of Bochs", () => {
+  test("change four places in three files", () => {
     const fixed = Object.entries(SOURCE).map(([file, text]) => {
       const fixes = FIXES.filter((fix) => fix.file === file);
       return [file, fixes.reduce(applyFix, text)];
@@ -64,11 +64,11 @@ describe("the fixes", () => {
     expect(Object.fromEntries(fixed)).toEqual(FIXED);
   });
 
-  test.each(FIXES)("reject a $file without the line", (fix) => {
+  test.each(FIXES)("reject a $file without the expected line", (fix) => {
     expect(() => applyFix("int main;\n", fix)).toThrow(`${fix.file} has 0 places, not one,`);
   });
 
-  test.each(FIXES)("reject a $file with the line twice", (fix) => {
+  test.each(FIXES)("reject a $file with the expected line twice", (fix) => {
     const text = SOURCE[fix.file] ?? "";
     expect(() => applyFix(text + text, fix)).toThrow(`${fix.file} has 2 places, not one,`);
   });
@@ -124,7 +124,7 @@ function publish(
 
 const mirror = "http://mirror.test/debian";
 
-describe("a build", () => {
+describe("the build of Bochs", () => {
   test("stores only the fixed program in the cache", async () => {
     const path = await buildBochs(cache, { mirror, source: publish(SOURCE) });
     const all = ["cpu/flag_ctrl_pro.cc", "cpu/svm.cc", "cpu/vmx.cc"].map((name) => FIXED[name]);
@@ -133,7 +133,7 @@ describe("a build", () => {
     expect(readdirSync(join(cache.root, "building"))).toEqual([]);
   });
 
-  test("requests only the source, from the archive's address", async () => {
+  test("downloads only the source, from the archive's address", async () => {
     await buildBochs(cache, { mirror, source: publish(SOURCE) });
     const lines = readFileSync(join(cache.root, "apt-source/sources.list"), "utf8");
     expect(lines).toMatch(
@@ -141,13 +141,13 @@ describe("a build", () => {
     );
   });
 
-  test("that exists is not repeated", async () => {
+  test("is not repeated if the program is in the cache", async () => {
     const path = await buildBochs(cache, { mirror, source: publish(SOURCE) });
     script("apt-get", "exit 1");
     expect(await buildBochs(cache, { mirror })).toBe(path);
   });
 
-  test("of an unknown source is rejected", async () => {
+  test("rejects a source with an unknown checksum", async () => {
     publish(SOURCE);
     await expect(buildBochs(cache, { mirror })).rejects.toMatchObject({
       code: "ERR_LAB_DAMAGED",
@@ -156,13 +156,13 @@ describe("a build", () => {
     expect(existsSync(join(cache.root, "tools"))).toBe(false);
   });
 
-  test("of a source that a fix does not match is rejected", async () => {
+  test("rejects a source that a fix does not match", async () => {
     const source = publish({ ...SOURCE, "cpu/svm.cc": "" });
     await expect(buildBochs(cache, { mirror, source })).rejects.toThrow("cpu/svm.cc has 0 places");
     expect(readdirSync(join(cache.root, "building"))).toEqual([]);
   });
 
-  test("whose source was removed fails with this reason", async () => {
+  test("fails if the archive has removed the source, and states this", async () => {
     script(
       "apt-get",
       'case $1 in source) echo "E: Unable to find a source package: 404" >&2; exit 100;; esac',
@@ -170,13 +170,13 @@ describe("a build", () => {
     await expect(buildBochs(cache, { mirror })).rejects.toMatchObject({ code: "ERR_LAB_GONE" });
   });
 
-  test("that fails in the compiler has the compiler's message", async () => {
+  test("fails with the message of the compiler", async () => {
     script("make", "echo 'cpu.cc:1: error: no' >&2; exit 2");
     const source = publish(SOURCE);
     await expect(buildBochs(cache, { mirror, source })).rejects.toThrow("cpu.cc:1: error: no");
   });
 
-  test("without a compiler names the package", async () => {
+  test("without a compiler fails, and the error names its package", async () => {
     vi.stubEnv("PATH", join(folder, "empty"));
     await expect(buildBochs(cache, { mirror })).rejects.toThrow("apt-get install g++");
   });

@@ -76,7 +76,7 @@ async function deadMark(): Promise<string> {
   return `${child.pid}-${stat.split(" ")[21]}-${space}`;
 }
 
-describe("the path of the cache", () => {
+describe("the path of the lab's cache", () => {
   test.each([
     [{ NODE_KVM_CACHE: "/a", XDG_CACHE_HOME: "/b", HOME: "/c" }, "/a"],
     [{ NODE_KVM_CACHE: "", XDG_CACHE_HOME: "/b", HOME: "/c" }, "/b/node-kvm"],
@@ -87,7 +87,7 @@ describe("the path of the cache", () => {
       { NODE_KVM_CACHE: "", XDG_CACHE_HOME: "", HOME: "" },
       join(userInfo().homedir, ".cache", "node-kvm"),
     ],
-  ])("is with %o %s", (environment, root) => {
+  ])("with the environment %o is %s", (environment, root) => {
     for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
     expect(LabCache.default().root).toBe(root);
   });
@@ -101,15 +101,15 @@ describe("the path of the cache", () => {
     );
   });
 
-  test("may have quotes in its path", async () => {
+  test("may contain quotes", async () => {
     const cache = new LabCache(join(temporaryFolder(), `it's a "cache"`));
     await cache.verify(await build(cache, "1"));
     expect(await cache.names("kernels")).toEqual(["6.1"]);
   });
 });
 
-describe("an entry", () => {
-  test("is found with its size and the properties from its builder", async () => {
+describe("an entry of the lab's cache", () => {
+  test("is found with its size and the properties that its builder stored", async () => {
     const cache = newCache();
     const built = await build(cache, "12345");
     const path = join(cache.root, "kernels", "6.1");
@@ -133,34 +133,34 @@ describe("an entry", () => {
     expect(left(cache)).toEqual([]);
   });
 
-  test("that exists is kept when it is built again", async () => {
+  test("that exists is not built again", async () => {
     const cache = newCache();
     await build(cache, "first");
     expect(content(await build(cache, "second"))).toBe("first");
     expect(left(cache)).toEqual([]);
   });
 
-  test("is replaced on request", async () => {
+  test("is built again on request", async () => {
     const cache = newCache();
     await build(cache, "first");
     expect(content(await build(cache, "second", true))).toBe("second");
     expect(left(cache)).toEqual([]);
   });
 
-  test("is complete when two processes build it at once", async () => {
+  test("is complete when two processes build it at the same time", async () => {
     const cache = newCache();
     const both = await Promise.all([build(cache, "same"), build(cache, "same")]);
     expect(both.map(content)).toEqual(["same", "same"]);
     expect(left(cache)).toEqual([]);
   });
 
-  test.each(["../up", ".hidden", "a/b", "", "-x"])("cannot be called %j", async (name) => {
+  test.each(["../up", ".hidden", "a/b", "", "-x"])("cannot have the name %j", async (name) => {
     await expect(newCache().find("kernels", name)).rejects.toMatchObject({ code: "ERR_LAB_CACHE" });
   });
 });
 
-describe("the folder", () => {
-  test("and all folders in it are accessible to their owner only", async () => {
+describe("the folder of the lab's cache", () => {
+  test("can be accessed only by its owner, as can all folders in it", async () => {
     const cache = newCache();
     await build(cache, "1");
     await using scratch = await cache.scratch();
@@ -206,7 +206,7 @@ describe("the folder", () => {
     },
   );
 
-  test("that is a file is named", async () => {
+  test("cannot be a file, and the error names it", async () => {
     const file = join(temporaryFolder(), "file");
     writeFileSync(file, "");
     await expect(new LabCache(file).names("kernels")).rejects.toMatchObject({
@@ -215,7 +215,7 @@ describe("the folder", () => {
     });
   });
 
-  test("that cannot be read is named", async () => {
+  test("is named by the error if it cannot be read", async () => {
     const cache = newCache();
     await build(cache, "1");
     chmodSync(cache.root, 0);
@@ -230,7 +230,7 @@ describe("the folder", () => {
   });
 });
 
-describe("a read-only cache", () => {
+describe("a read-only cache of the lab", () => {
   /** Makes a cache that this test's user can read, and a folder for temporary files. */
   async function readOnly(): Promise<LabCache> {
     const folder = temporaryFolder();
@@ -245,7 +245,7 @@ describe("a read-only cache", () => {
   const spareOf = ({ root }: LabCache): string =>
     join(root, `../tmp/node-kvm-${process.geteuid?.()}`);
 
-  test("returns its entries, and scratch folders elsewhere", async () => {
+  test("returns its entries, and temporary folders outside of it", async () => {
     const cache = await readOnly();
     await asUser(async () => {
       const entry = await cache.find("kernels", "6.1");
@@ -260,7 +260,7 @@ describe("a read-only cache", () => {
     });
   });
 
-  test("does not use a folder for temporary files that others can write", async () => {
+  test("has no temporary files in a folder to which others can write", async () => {
     const cache = await readOnly();
     await asUser(async () => {
       const spare = spareOf(cache);
@@ -273,7 +273,7 @@ describe("a read-only cache", () => {
     });
   });
 
-  test("is an error when a kernel is to be stored", async () => {
+  test("is an error when a kernel must be stored", async () => {
     const cache = await readOnly();
     const fill = (): Promise<Record<string, string>> => Promise.resolve({});
     expect(await asUser(() => swallow(cache.build("kernels", "6.2", fill)))).toMatchObject({
@@ -283,8 +283,8 @@ describe("a read-only cache", () => {
   });
 });
 
-describe("a build that fails", () => {
-  test("leaves nothing, and fails with the reason", async () => {
+describe("a build of a cache entry that fails", () => {
+  test("leaves no file, and the error has the reason", async () => {
     const cache = newCache();
     const fill = async (folder: string): Promise<Record<string, string>> => {
       writeFileSync(join(folder, "half"), "written");
@@ -302,7 +302,7 @@ describe("a build that fails", () => {
     expect(await cache.find("kernels", "6.1").then((entry) => entry && content(entry))).toBe("old");
   });
 
-  test("leaves nothing if it is interrupted", async () => {
+  test("because it is interrupted leaves no file", async () => {
     const cache = newCache();
     const controller = new AbortController();
     const fill = async (folder: string): Promise<Record<string, string>> => {
@@ -315,7 +315,9 @@ describe("a build that fails", () => {
     expect([await cache.names("kernels"), left(cache)]).toEqual([[], []]);
   });
 
-  test("leaves nothing on a full disk, and the error has the remedy", async ({ skip }) => {
+  test("because the disk is full leaves no file, and the error has the remedy", async ({
+    skip,
+  }) => {
     const cache = new LabCache(tinyDisk(64, skip));
     await expect(build(cache, "x".repeat(100_000))).rejects.toMatchObject({
       code: "ERR_LAB_DISK_FULL",
@@ -324,7 +326,7 @@ describe("a build that fails", () => {
     expect([await cache.names("kernels"), left(cache)]).toEqual([[], []]);
   });
 
-  test("names a folder that cannot be written", async () => {
+  test("because a folder is not writable names the folder", async () => {
     const file = join(temporaryFolder(), "file");
     writeFileSync(file, "");
     await expect(build(new LabCache(join(file, "cache")), "")).rejects.toMatchObject({
@@ -334,12 +336,12 @@ describe("a build that fails", () => {
   });
 });
 
-describe("a damaged entry", () => {
+describe("a damaged entry of the lab's cache", () => {
   test.each([
     ["is missing", (path: string) => rmSync(path)],
     ["has 2 bytes instead of 5", (path: string) => truncateSync(path, 2)],
     ["has another checksum", (path: string) => writeFileSync(path, "12346")],
-  ])("is reported with its file that %s", async (how, damage) => {
+  ])("is reported with the file that %s", async (how, damage) => {
     const cache = newCache();
     const entry = await build(cache, "12345");
     const path = join(entry.path, "modules", "kvm.ko");
@@ -366,14 +368,14 @@ describe("a damaged entry", () => {
     expect(await cache.size()).toEqual({ bytes: 0, entries: [] });
   });
 
-  test("without a manifest is damaged, not absent", async () => {
+  test("whose manifest is missing counts as damaged, and not as absent", async () => {
     const cache = newCache();
     const { path } = await build(cache, "1");
     rmSync(join(path, "manifest.json"));
     await expect(cache.find("kernels", "6.1")).rejects.toMatchObject({ code: "ERR_LAB_DAMAGED" });
   });
 
-  test("is replaced by a new one", async () => {
+  test("is replaced by a new build", async () => {
     const cache = newCache();
     const { path } = await build(cache, "old");
     writeFileSync(join(path, "manifest.json"), "");
@@ -381,7 +383,7 @@ describe("a damaged entry", () => {
   });
 });
 
-describe("a file of an entry that changes after it was verified", () => {
+describe("a file of a cache entry that changes after it was verified", () => {
   test("is detected by the same process", async () => {
     const cache = newCache();
     const entry = await build(cache, "12345");
@@ -393,7 +395,7 @@ describe("a file of an entry that changes after it was verified", () => {
     await expect(cache.verify(entry)).rejects.toMatchObject({ code: "ERR_LAB_DAMAGED" });
   });
 
-  test("is detected if it is a link to another file", async () => {
+  test("is detected if it is replaced by a link to another file", async () => {
     const cache = newCache();
     const fill = async (folder: string): Promise<Record<string, string>> => {
       writeFileSync(join(folder, "real"), "1");
@@ -404,10 +406,10 @@ describe("a file of an entry that changes after it was verified", () => {
     await cache.verify(entry);
     rmSync(join(entry.path, "link"));
     symlinkSync("/etc/passwd", join(entry.path, "link"));
-    await expect(cache.verify(entry)).rejects.toThrow("link is damaged: it does not lead to real");
+    await expect(cache.verify(entry)).rejects.toThrow("link is damaged: it does not link to real");
   });
 
-  test("is detected if it is new", async () => {
+  test("is detected if it is added", async () => {
     const cache = newCache();
     const entry = await build(cache, "1");
     await cache.verify(entry);
@@ -416,7 +418,7 @@ describe("a file of an entry that changes after it was verified", () => {
   });
 });
 
-test("verifying an entry marks it as used", async () => {
+test("verifying a cache entry records a use of it", async () => {
   const cache = newCache();
   const entry = await build(cache, "1");
   utimesSync(join(entry.path, "manifest.json"), 1000, 1000);
@@ -425,15 +427,15 @@ test("verifying an entry marks it as used", async () => {
   expect(Date.now() - Number(await lastUse(entry.path))).toBeLessThan(60_000);
 });
 
-describe("the temporary files of a dead process", () => {
-  test("are removed by the next process that builds", async () => {
+describe("the temporary files of a dead process in the lab's cache", () => {
+  test("are removed by the next process that builds an entry", async () => {
     const cache = newCache();
     const remains = await cache.folder("building", `${await deadMark()}.${randomUUID()}`);
     await build(cache, "1");
     expect(existsSync(remains)).toBe(false);
   });
 
-  test("are distinguished from foreign files, however old", async () => {
+  test("are distinguished from files that are not the lab's, however old these are", async () => {
     const cache = newCache();
     const names = ["my-thesis", `${await deadMark()}.x`, "1-1-1", "a.b", `x-1-1.${randomUUID()}`];
     const paths = await Promise.all(names.map((name) => cache.folder("building", name)));
@@ -442,7 +444,7 @@ describe("the temporary files of a dead process", () => {
     expect(paths.filter((path) => !existsSync(path))).toEqual([]);
   });
 
-  test("of locks are removed by the next process that builds", async () => {
+  test("include files of locks, which the next process that builds an entry removes", async () => {
     const cache = newCache();
     writeFileSync(join(await cache.folder("locks"), "archive"), "");
     await using _lock = await cache.lock("held");
@@ -457,14 +459,14 @@ describe("the temporary files of a dead process", () => {
     expect(existsSync(scratch.path)).toBe(true);
   });
 
-  test("are not a lock for running processes", async () => {
+  test("do not count as locks of running processes", async () => {
     const cache = newCache();
     writeFileSync(join(await cache.folder("locks"), "archive"), await deadMark());
     await using lock = await cache.lock("archive");
     expect(lock).toBeDefined();
   });
 
-  test("in another namespace are kept for an hour", async () => {
+  test("are kept for an hour if the process was in another PID namespace", async () => {
     const path = join(temporaryFolder(), "file");
     writeFileSync(path, "");
     expect(await isAbandoned(path, "1-1-1")).toBe(false);
@@ -474,7 +476,7 @@ describe("the temporary files of a dead process", () => {
   });
 });
 
-describe("a lock", () => {
+describe("a lock of the lab's cache", () => {
   test("is held by one process at a time", async () => {
     const cache = newCache();
     const order: string[] = [];
@@ -495,7 +497,7 @@ describe("a lock", () => {
     expect(readdirSync(join(cache.root, "locks"))).toEqual([]);
   });
 
-  test("that a dead process left is held by one of many processes at a time", async () => {
+  test("that a dead process held is taken by only one of many waiting processes", async () => {
     const cache = newCache();
     const path = join(await cache.folder("locks"), "archive");
     const mark = await deadMark();
@@ -516,14 +518,14 @@ describe("a lock", () => {
     expect([most, owners]).toEqual([1, 0]);
   });
 
-  test("belongs to the kernel: a file with its name blocks no process, so no stale lock is broken", async () => {
+  test("belongs to the kernel: an existing lock file blocks no process, so that no stale lock must be removed", async () => {
     const cache = newCache();
     writeFileSync(join(await cache.folder("locks"), "archive"), ownMark());
     await using lock = await cache.lock("archive", AbortSignal.timeout(20_000));
     expect(lock).toBeDefined();
   });
 
-  test("is awaited until the signal", async () => {
+  test("is awaited until the signal is aborted", async () => {
     const cache = newCache();
     await using _lock = await cache.lock("archive");
     const controller = new AbortController();
@@ -534,7 +536,7 @@ describe("a lock", () => {
   });
 });
 
-test("a small file of the root is written atomically, for its owner only", async () => {
+test("a small file in the cache's root is written atomically, and only its owner can read it", async () => {
   const cache = newCache();
   await cache.write("catalogue.json", "one");
   await cache.write("catalogue.json", "two");

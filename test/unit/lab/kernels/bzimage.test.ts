@@ -77,7 +77,7 @@ const PROGRAMS: readonly (readonly [string, readonly string[]])[] = [
   ["lz4", ["-l", "-c"]],
 ];
 
-describe.each(PROGRAMS)("a kernel packed by %s", (program, args) => {
+describe.each(PROGRAMS)("a kernel that is packed by %s", (program, args) => {
   test("is unpacked", async ({ skip }) => {
     skip(onPath(program) === undefined, `this machine has no ${program}`);
     const packed = execFileSync(program, args, { input: PVH, stdio: ["pipe", "pipe", "ignore"] });
@@ -92,7 +92,7 @@ describe.each(PROGRAMS)("a kernel packed by %s", (program, args) => {
   });
 });
 
-test("without the program that unpacks it, there is none", async () => {
+test("a kernel is not unpacked if the program that unpacks it is missing", async () => {
   vi.stubEnv("PATH", temporaryFolder());
   expect(await unpack(imageOf(Buffer.from("02214c1800", "hex")))).toEqual(NOTHING);
 });

@@ -15,7 +15,7 @@ const of = (name: string, version: string, bytes = 30_000_000): Package => ({
 
 const META = 2000;
 
-describe("kernelsOf", () => {
+describe("kernelsOf(), which combines the archive's packages into kernels,", () => {
   test("makes a kernel of one complete package", () => {
     const image = of("image-6.1.0-56", "6.1.192-2");
     expect(kernelsOf([image])).toEqual([
@@ -57,12 +57,12 @@ describe("kernelsOf", () => {
     expect(kernelsOf([of("image-6.12", "6.12.117-1", META)])).toEqual([]);
   });
 
-  test("uses the newest version of a release", () => {
+  test("uses the newest package version of a kernel release", () => {
     const packages = [of("image-6.1.0-47", "6.1.170-3"), of("image-6.1.0-47", "6.1.170-10")];
     expect(kernelsOf(packages).map(({ version }) => version)).toEqual(["6.1.170-10"]);
   });
 
-  test("sorts by version", () => {
+  test("sorts by the kernel's version", () => {
     const versions = ["7.3.4-1", "6.12.9-1", "7.3~rc7-1", "6.12.43-1", "6.1.192-2"];
     const packages = versions.map((version, i) => of(`image-${i}`, version));
     expect(kernelsOf(packages).map(({ version }) => version)).toEqual([
@@ -75,7 +75,7 @@ describe("kernelsOf", () => {
   });
 });
 
-describe("resolveKernel", () => {
+describe("resolveKernel(), which selects a kernel by name,", () => {
   const KERNELS = [
     ["5.10.0-46-cloud-amd64", "5.10.251-1"],
     ["6.1.0-56-cloud-amd64", "6.1.192-2"],
@@ -113,9 +113,9 @@ describe("resolveKernel", () => {
   });
 
   test.each([
-    ["6.12.9", "the nearest are 6.1.0-56-cloud-amd64 and 6.12.43+deb12-cloud-amd64"],
-    ["4.19", "the nearest are 5.10.0-46-cloud-amd64"],
-    ["9.0", "the nearest are 7.4-cloud-amd64"],
+    ["6.12.9", "the nearest kernels are 6.1.0-56-cloud-amd64 and 6.12.43+deb12-cloud-amd64"],
+    ["4.19", "the nearest kernels are 5.10.0-46-cloud-amd64"],
+    ["9.0", "the nearest kernels are 7.4-cloud-amd64"],
     ["6", '"6" could be any of 6.1, 6.12, 6.19'],
     ["six", "the series are 5.10, 6.1, 6.12, 6.19, 7.2, 7.3, 7.4"],
     ["", "the series are 5.10"],
@@ -134,7 +134,7 @@ describe("resolveKernel", () => {
         code: "ERR_LAB_GONE",
         message:
           "6.19.6+deb13-cloud-amd64 is not available: no modules; " +
-          "the nearest are 6.12.90+deb13.1-cloud-amd64 and 7.2.6+deb13-cloud-amd64",
+          "the nearest kernels are 6.12.90+deb13.1-cloud-amd64 and 7.2.6+deb13-cloud-amd64",
       }),
     );
   });
@@ -142,7 +142,7 @@ describe("resolveKernel", () => {
   const literally = (text: string): string => text.replaceAll(/[.+]/g, "\\$&");
 });
 
-describe("compareVersions", () => {
+describe("compareVersions() for package versions", () => {
   test.each([
     ["6.9", "6.12"],
     ["6.12.43-1~bpo12+1", "6.12.43-1"],
@@ -158,7 +158,7 @@ describe("compareVersions", () => {
     expect(compareVersions(newer, older)).toBeGreaterThan(0);
   });
 
-  test.each(["6.12.43-1~bpo12+1", "7.3~rc7", ""])("orders %j equal to itself", (version) => {
+  test.each(["6.12.43-1~bpo12+1", "7.3~rc7", ""])("considers %j equal to itself", (version) => {
     expect(compareVersions(version, version)).toBe(0);
   });
 });
@@ -167,6 +167,6 @@ test.each([
   ["6.12.43-1~bpo12+1", "6.12.43"],
   ["7.3~rc7-1~exp1", "7.3-rc7"],
   ["5.10.223-1", "5.10.223"],
-])("%s is Linux %s", (version, linux) => {
+])("the package version %s is of Linux %s", (version, linux) => {
   expect(linuxVersion(version)).toBe(linux);
 });

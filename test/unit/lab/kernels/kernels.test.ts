@@ -35,8 +35,8 @@ const leftovers = async (cache: LabCache): Promise<readonly string[]> =>
     readdirSync(path),
   );
 
-describe("fetchKernel", () => {
-  test("returns the newest kernel of a version, with only the needed modules", async () => {
+describe("fetchKernel()", () => {
+  test("returns the newest kernel of a version, with only the modules that the lab needs", async () => {
     const { cache } = withKernels();
     const kernel = await fetchKernel("6.12", { cache });
     const path = join(cache.root, "kernels", NEW);
@@ -91,7 +91,7 @@ describe("fetchKernel", () => {
     expect(kernel.release).toBe("7.3.4+deb13-cloud-amd64");
   });
 
-  test("needs neither network nor apt for a release that is cached", async () => {
+  test("needs neither the network nor apt for a kernel release that is cached", async () => {
     const apt = withKernels();
     const first = await fetchKernel("6.12", { cache: apt.cache });
     vi.stubEnv("PATH", temporaryFolder());
@@ -106,7 +106,7 @@ describe("fetchKernel", () => {
     expect(await fetchKernel("6.12", { cache: apt.cache })).toEqual(first);
   });
 
-  test("fails with the network's error if it needs the network", async () => {
+  test("fails with the network's error if it must download and the archive cannot be reached", async () => {
     const apt = withKernels();
     apt.failUpdate("Could not resolve 'mirror.test'");
     await expect(fetchKernel("6.12", { cache: apt.cache })).rejects.toMatchObject({
@@ -116,7 +116,7 @@ describe("fetchKernel", () => {
     expect(await leftovers(apt.cache)).toEqual([]);
   });
 
-  test("downloads once for two callers of the same kernel", async () => {
+  test("downloads once if two callers request the same kernel at once", async () => {
     const apt = withKernels();
     const both = [1, 2].map(() => fetchKernel("6.12", { cache: apt.cache }));
     const [first, second] = await Promise.all(both);
@@ -134,7 +134,7 @@ describe("fetchKernel", () => {
   });
 
   test.each(["6.12", NEW])(
-    "names the damaged file of a cached kernel, and the remedy (%s)",
+    "names the damaged file of a cached kernel and the remedy (%s)",
     async (name) => {
       const apt = withKernels();
       const { vmlinuz } = await fetchKernel("6.12", { cache: apt.cache });
@@ -157,18 +157,18 @@ describe("fetchKernel", () => {
     expect(await fetchKernel(NEW, { cache: apt.cache })).toEqual(first);
   });
 
-  test("cannot download again a kernel that the archive has removed", async () => {
+  test("cannot download a damaged kernel that the archive has removed", async () => {
     const apt = withKernels();
     await fetchKernel(NEW, { cache: apt.cache });
     apt.clear();
     const again = { cache: apt.cache, refetch: true, update: true };
     await expect(fetchKernel(NEW, again)).rejects.toMatchObject({
       code: "ERR_LAB_GONE",
-      message: `${NEW} cannot be fetched again: the archive no longer has it`,
+      message: `${NEW} cannot be fetched again: the archive no longer has the kernel`,
     });
   });
 
-  test("queries the archive again after a package was missing", async () => {
+  test("queries the archive again if a package of the stored list is missing", async () => {
     const apt = withKernels();
     apt.answer("fault", FAULTS.gone);
     const { cache } = apt;
@@ -179,7 +179,7 @@ describe("fetchKernel", () => {
     expect((await fetchKernel("6.12", { cache })).release).toBe(OLD);
   });
 
-  test("keeps the downloaded part if it is interrupted, and no incomplete entry", async () => {
+  test("keeps completed downloads if it is interrupted, but no incomplete cache entry", async () => {
     const apt = withKernels();
     apt.answer("fault", FAULTS.hang);
     const controller = new AbortController();
@@ -193,7 +193,7 @@ describe("fetchKernel", () => {
     expect(await leftovers(apt.cache)).toEqual([]);
   });
 
-  test("leaves nothing if it is interrupted while unpacking", async () => {
+  test("leaves no file if it is interrupted while it unpacks", async () => {
     const apt = withKernels();
     apt.answer("unpack-fault", `mkdir -p "$3"; echo half > "$3/half"; ${FAULTS.wait}`);
     const controller = new AbortController();
@@ -206,7 +206,7 @@ describe("fetchKernel", () => {
     expect(await leftovers(apt.cache)).toEqual([]);
   });
 
-  test("starts nothing on a disk that is too small", async ({ skip }) => {
+  test("downloads nothing if the disk has too little space", async ({ skip }) => {
     const apt = withKernels();
     const cache = new LabCache(tinyDisk(400, skip));
     await expect(fetchKernel("6.12", { cache })).rejects.toMatchObject({
@@ -219,7 +219,7 @@ describe("fetchKernel", () => {
     expect(await leftovers(cache)).toEqual([]);
   });
 
-  test("leaves neither an entry nor a download on a disk that becomes full", async () => {
+  test("leaves neither a cache entry nor a download if the disk becomes full", async () => {
     const apt = withKernels();
     const { cache } = apt;
     const words = "dpkg-deb: error: failed to write: No space left on device";
@@ -249,8 +249,8 @@ describe("fetchKernel", () => {
   });
 });
 
-describe("listKernels", () => {
-  test("reports for each kernel whether it is cached and available", async () => {
+describe("listKernels()", () => {
+  test("reports for each kernel whether it is cached and whether the archive has it", async () => {
     const apt = withKernels();
     apt.add("linux-binary-7.0.4+deb13-cloud-amd64", "7.0.4-1", "trixie-backports", 13_000_000);
     await fetchKernel(OLD, { cache: apt.cache });
@@ -265,7 +265,7 @@ describe("listKernels", () => {
     expect(rows.map(({ cachedBytes }) => cachedBytes > 0)).toEqual([true, false, false]);
   });
 
-  test("reports an archive without a kernel", async () => {
+  test("reports that the archive has no kernel", async () => {
     const apt = new FakeApt();
     const words = {
       code: "ERR_LAB_ARCHIVE",
@@ -277,7 +277,7 @@ describe("listKernels", () => {
     await expect(fetchKernel("6.12", { cache: apt.cache })).rejects.toMatchObject(words);
   });
 
-  test("keeps a cached kernel that the archive has removed", async () => {
+  test("lists a cached kernel that the archive has removed", async () => {
     const apt = withKernels();
     await fetchKernel(OLD, { cache: apt.cache });
     apt.clear();
@@ -288,12 +288,12 @@ describe("listKernels", () => {
         suite: "",
         cached: true,
         obtainable: true,
-        why: "the archive no longer has it",
+        why: "the archive no longer has the kernel",
       }),
     ]);
   });
 
-  test("names the damage of a cached kernel", async () => {
+  test("reports the damage of a cached kernel", async () => {
     const apt = withKernels();
     await fetchKernel(OLD, { cache: apt.cache });
     const manifest = join(apt.cache.root, "kernels", OLD, "manifest.json");
@@ -305,7 +305,7 @@ describe("listKernels", () => {
     });
   });
 
-  test("queries the archive once a day", async () => {
+  test("queries the archive at most once a day", async () => {
     const apt = withKernels();
     await listKernels({ cache: apt.cache });
     await listKernels({ cache: apt.cache });
@@ -327,7 +327,7 @@ describe("listKernels", () => {
     expect(asked(apt, "apt-get update")).toBe(2);
   });
 
-  test("lists the stored catalogue if the archive cannot be queried now", async () => {
+  test("uses the stored list if the archive cannot be queried", async () => {
     const apt = withKernels();
     const before = await listKernels({ cache: apt.cache });
     apt.failUpdate("Could not resolve 'mirror.test'");
@@ -339,13 +339,13 @@ describe("listKernels", () => {
     ["no network", (apt: FakeApt) => apt.failUpdate("Connection refused"), "ERR_LAB_NETWORK"],
     ["no apt", () => vi.stubEnv("PATH", temporaryFolder()), "ERR_LAB_TOOL"],
     ["no Debian", (apt: FakeApt) => apt.answer("indextargets", ""), "ERR_LAB_ARCHIVE"],
-  ])("fails with %s and an empty cache", async (_, prepare, code) => {
+  ])("fails if %s and the cache is empty", async (_, prepare, code) => {
     const apt = withKernels();
     prepare(apt);
     await expect(listKernels({ cache: apt.cache })).rejects.toMatchObject({ code });
   });
 
-  test("ignores a broken catalogue", async () => {
+  test("ignores a damaged stored list", async () => {
     const apt = withKernels();
     const rows = await listKernels({ cache: apt.cache });
     writeFileSync(join(apt.cache.root, "catalogue.json"), '{"format": 1, "ker');

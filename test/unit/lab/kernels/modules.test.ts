@@ -39,13 +39,13 @@ function put(folder: string, path: string, content: Buffer | string): void {
 
 const names = (paths: readonly string[]): readonly string[] => paths.map((path) => basename(path));
 
-describe("parseModuleInfo", () => {
+describe("parseModuleInfo() of a kernel module", () => {
   test("reads a module's dependencies and its release", () => {
     const info = parseModuleInfo(tinyModule("kvm,kvm-helper", RELEASE), "x.ko");
     expect(info).toEqual({ release: RELEASE, depends: ["kvm", "kvm_helper"] });
   });
 
-  test("reads a module without dependencies", () => {
+  test("reads a module that has no dependencies", () => {
     expect(parseModuleInfo(tinyModule("", RELEASE), "x.ko").depends).toEqual([]);
   });
 
@@ -55,7 +55,7 @@ describe("parseModuleInfo", () => {
     ["is cut short", tinyModule("kvm", RELEASE).subarray(0, 0x60)],
     ["is cut short", tinyModule("kvm", RELEASE).subarray(0, 0x20)],
     ["has no .modinfo", elf(".strings", "depends=kvm\0")],
-  ])("names the file of a module that %s", (why, content) => {
+  ])("fails with the file name for a module that %s", (why, content) => {
     expect(() => parseModuleInfo(content, "/lib/x.ko")).toThrow(
       expect.objectContaining({
         code: "ERR_LAB_MODULE",
@@ -71,11 +71,11 @@ describe("parseModuleInfo", () => {
   });
 });
 
-describe("moduleChain", () => {
+describe("moduleChain() of kernel modules", () => {
   test.each([
     ["kvm_amd", ["irqbypass.ko", "kvm.ko", "ccp.ko", "kvm-amd.ko"]],
     ["kvm_intel", ["irqbypass.ko", "kvm.ko", "kvm-intel.ko"]],
-  ] as const)("puts the dependencies of %s before it", async (module, order) => {
+  ] as const)("returns the dependencies of %s before it", async (module, order) => {
     const into = join(temporaryFolder(), "made");
     const chain = await moduleChain({ release: RELEASE, modules: tree(KVM) }, module, into);
     expect(names(chain)).toEqual(order);
@@ -85,7 +85,7 @@ describe("moduleChain", () => {
   test.each([
     ["ko.gz", (content: Buffer) => gzipSync(content)],
     ["ko.xz", (content: Buffer) => execFileSync("xz", ["-c"], { input: content })],
-  ])("unpacks a .%s", async (ending, pack) => {
+  ])("unpacks a module with the suffix .%s", async (ending, pack) => {
     const plain = tinyModule("", RELEASE);
     const modules = temporaryFolder();
     put(modules, `kvm-intel.${ending}`, pack(plain));
@@ -95,7 +95,7 @@ describe("moduleChain", () => {
     expect(readFileSync(join(into, "kvm-intel.ko"))).toEqual(plain);
   });
 
-  test("omits the modules in modules.builtin", async () => {
+  test("omits modules that modules.builtin lists", async () => {
     const modules = tree({ "kvm-intel.ko": "kvm" });
     put(modules, "modules.builtin", "kernel/arch/x86/kvm/kvm.ko\nkernel/virt/lib/irqbypass.ko\n");
     const kernel = { release: RELEASE, modules };
@@ -104,7 +104,7 @@ describe("moduleChain", () => {
     ]);
   });
 
-  test("names a missing module and the searched folder", async () => {
+  test("fails with the name of a missing module and the searched folder", async () => {
     const modules = tree({ "kvm-amd.ko": "kvm" });
     const chain = moduleChain({ release: RELEASE, modules }, "kvm_amd", temporaryFolder());
     await expect(chain).rejects.toMatchObject({
@@ -113,7 +113,7 @@ describe("moduleChain", () => {
     });
   });
 
-  test("rejects the modules of another build", async () => {
+  test("rejects modules of another kernel release", async () => {
     const kernel = { release: "6.12.2-test", modules: tree(KVM) };
     await expect(moduleChain(kernel, "kvm_intel", temporaryFolder())).rejects.toMatchObject({
       code: "ERR_LAB_MODULE",
@@ -126,7 +126,7 @@ describe("moduleChain", () => {
     expect(await moduleChain(kernel, "kvm_intel", temporaryFolder())).toHaveLength(3);
   });
 
-  test("names a module that its program cannot unpack", async () => {
+  test("fails with the name of a module that cannot be unpacked", async () => {
     const modules = temporaryFolder();
     put(modules, "kvm-amd.ko.xz", "not xz at all");
     await expect(
@@ -137,7 +137,7 @@ describe("moduleChain", () => {
     });
   });
 
-  test("names a missing folder", async () => {
+  test("fails with the name of a missing folder", async () => {
     const kernel = { release: "", modules: "/nowhere/at/all" };
     await expect(moduleChain(kernel, "kvm_amd", temporaryFolder())).rejects.toMatchObject({
       code: "ERR_LAB_MODULE",
@@ -152,8 +152,8 @@ describe("moduleChain", () => {
   });
 });
 
-describe("loadOrder", () => {
-  test("loads what two modules need only once", async () => {
+describe("loadOrder() of kernel modules", () => {
+  test("loads a dependency of two modules only once", async () => {
     const kernel = { release: RELEASE, modules: tree(KVM) };
     const order = await loadOrder(kernel, ["kvm-intel", "kvm-amd"], temporaryFolder());
     expect(names(order)).toEqual([
@@ -165,25 +165,25 @@ describe("loadOrder", () => {
     ]);
   });
 
-  test("ends with modules that depend on each other", async () => {
+  test("returns for modules that depend on each other", async () => {
     const kernel = { release: RELEASE, modules: tree({ "a.ko": "b", "b.ko": "a" }) };
     expect(names(await loadOrder(kernel, ["a"], temporaryFolder()))).toEqual(["b.ko", "a.ko"]);
   });
 });
 
-describe("findModules", () => {
-  test("prefers a module of updates/ to the kernel's own", async () => {
+describe("findModules()", () => {
+  test("prefers a module in updates/ to one in another folder", async () => {
     const folder = tree({ "kernel/kvm.ko": "", "updates/dkms/kvm.ko": "" });
     expect((await findModules(folder)).files.get("kvm")).toBe(join(folder, "updates/dkms/kvm.ko"));
   });
 
-  test("ignores other files", async () => {
+  test("ignores files that are not modules", async () => {
     const folder = tree({ "kvm.ko.debug": "", "kvm.kos": "", "x.ko": "" });
     expect([...(await findModules(folder)).files.keys()]).toEqual(["x"]);
   });
 });
 
-test("a closure has the existing modules and all their dependencies", async () => {
+test("the closure of random modules has all existing dependencies", async () => {
   const found = await findModules(tree(KVM));
   const paths = await moduleClosure(found, ["kvm_intel", "9p"]);
   expect(names(paths)).toEqual(["kvm-intel.ko", "kvm.ko", "irqbypass.ko"]);

@@ -6,7 +6,7 @@ import { ownKernel } from "../../../../lib/lab/kernels/kernels.ts";
 import { temporaryFolder } from "../temporary.ts";
 import { tinyImage, tinyModule } from "./tiny-module.ts";
 
-describe("ownKernel", () => {
+describe("--kernel with the path of the user's own kernel", () => {
   const RELEASE = "6.17.13+own";
 
   /** Writes files into a folder of the test. */
@@ -31,14 +31,14 @@ describe("ownKernel", () => {
     });
   });
 
-  test("finds modules beside a bzImage", async () => {
+  test("finds the modules in a folder beside a bzImage", async () => {
     const modules = put({ bzImage: tinyImage(RELEASE), "kvm.ko.xz": "" });
     const vmlinuz = join(modules, "bzImage");
     expect(await ownKernel({ vmlinuz })).toMatchObject({ vmlinuz, modules });
   });
 
   test.each(["", "arch/x86/boot/bzImage"])(
-    "accepts a built tree, by its path and %j",
+    "accepts a built source tree, by its path and %j",
     async (inside) => {
       const image = "arch/x86/boot/bzImage";
       const tree = put({ [image]: tinyImage(RELEASE), "arch/x86/kvm/kvm.ko": "" });
@@ -47,18 +47,18 @@ describe("ownKernel", () => {
     },
   );
 
-  test("accepts a kernel without loadable modules", async () => {
+  test("accepts a kernel that has no loadable modules", async () => {
     const builtin = "kernel/arch/x86/kvm/kvm.ko\n";
     const folder = put({ vmlinuz: tinyImage(RELEASE), "modules.builtin": builtin });
     expect(await ownKernel({ vmlinuz: folder })).toMatchObject({ release: RELEASE });
   });
 
-  test("has the user's label as its name", async () => {
+  test("uses the label that the user passed as the kernel's name", async () => {
     const vmlinuz = put({ vmlinuz: tinyImage(RELEASE), "kvm.ko": "" });
     expect(await ownKernel({ vmlinuz, label: "patched" })).toMatchObject({ name: "own:patched" });
   });
 
-  test("has its path as its name if it has no release", async () => {
+  test("uses the path as the name of a kernel without a release", async () => {
     const folder = put({ vmlinuz: tinyImage(""), "kvm.ko": "" });
     const name = `own:${join(folder, "vmlinuz")}`;
     expect(await ownKernel({ vmlinuz: folder })).toMatchObject({ name, release: "" });
@@ -77,7 +77,7 @@ describe("ownKernel", () => {
     });
   });
 
-  test("requests the modules if there are none", async () => {
+  test("fails with a request for the modules if none are found", async () => {
     const vmlinuz = put({ vmlinuz: tinyImage(RELEASE) });
     await expect(ownKernel({ vmlinuz })).rejects.toMatchObject({
       code: "ERR_LAB_MODULE",

@@ -24,7 +24,7 @@ function damage(path: string): void {
 
 const newCache = (): LabCache => new LabCache(join(temporaryFolder(), "cache"));
 
-test("a guest's archive that was changed is made again", async ({ skip }) => {
+test("an archive for the guest that was changed in the cache is made again", async ({ skip }) => {
   const cache = newCache();
   const paths = await baseArchives(cache).catch((error: unknown) => {
     if (error instanceof LabError) return skip(error.message);
@@ -36,7 +36,7 @@ test("a guest's archive that was changed is made again", async ({ skip }) => {
   expect(paths.map(hashOf)).toEqual(before);
 }, 120_000);
 
-test("a tool that was changed is downloaded again", async () => {
+test("a tool for the guest that was changed in the cache is downloaded again", async () => {
   const cache = newCache();
   const bin = temporaryFolder();
   for (const [name, script] of [
@@ -53,7 +53,7 @@ test("a tool that was changed is downloaded again", async () => {
   expect(readFileSync(path, "utf8")).toBe("program\n");
 });
 
-test("a Bochs that was changed is not started", async () => {
+test("a Bochs program that was changed in the cache is not started", async () => {
   vi.stubEnv("NODE_KVM_BOCHS", "");
   const cache = newCache();
   const fill = async (folder: string): Promise<Record<string, string>> => {

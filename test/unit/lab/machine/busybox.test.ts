@@ -13,14 +13,14 @@ function elf(...types: readonly number[]): Buffer {
   return bytes;
 }
 
-test("a program with only loadable segments is static", () => {
+test("a busybox program with only loadable segments is static", () => {
   expect(isStatic(elf(1, 1, 2, 7))).toBe(true);
 });
 
-test("a program that names an interpreter is not", () => {
+test("a busybox program that names an ELF interpreter is not static", () => {
   expect(isStatic(elf(6, 3, 1, 1))).toBe(false);
 });
 
-test("Node, which has shared libraries, is not", () => {
+test("Node's program, which uses shared libraries, is not static", () => {
   expect(isStatic(readFileSync(process.execPath))).toBe(false);
 });

@@ -22,13 +22,13 @@ function command(work: Work): string {
   return execFileSync("sh", ["-c", script], { encoding: "utf8" });
 }
 
-describe("the archive of one run", () => {
-  test("keeps every word of the command unchanged", () => {
+describe("the initramfs of one lab exec", () => {
+  test("passes every word of the command unchanged", () => {
     const words = ["a b", "it's", "$HOME", "`x`", "*", "", "back\\slash", "new\nline", "=", "-n"];
     expect(command({ command: ["printf", "%s|", ...words] })).toBe(`${words.join("|")}|`);
   });
 
-  test("sets the command's environment", () => {
+  test("sets the environment of the command", () => {
     expect(command({ command: ["sh", "-c", 'echo "$A-$B"'], env: { A: "it's", B: "x=y" } })).toBe(
       "it's-x=y\n",
     );
@@ -41,7 +41,7 @@ describe("the archive of one run", () => {
     expect(guestFolder()).toMatch(/\/node_modules\/node-kvm$/);
   });
 
-  test("copies host files with their modes, and bytes", () => {
+  test("contains the host files with their modes and bytes", () => {
     const host = join(folder, "program");
     writeFileSync(host, "x", { mode: 0o755 });
     const entries = workEntries({
@@ -57,7 +57,7 @@ describe("the archive of one run", () => {
     expect(text(entries, "/q")).toBe("bytes");
   });
 
-  test("copies a host folder with its content: modes, links, empty folders", () => {
+  test("contains a host folder with its modes, links and empty folders", () => {
     const host = join(folder, "tree");
     mkdirSync(join(host, "sub/empty"), { recursive: true });
     writeFileSync(join(host, "sub/run"), "x", { mode: 0o750 });
@@ -73,7 +73,7 @@ describe("the archive of one run", () => {
     ]);
   });
 
-  test("names an entry of a host folder that is not a file", () => {
+  test("rejects a host folder with an entry that is neither a file, a folder nor a link, and names the entry", () => {
     const host = join(folder, "odd");
     mkdirSync(host);
     execFileSync("mkfifo", [join(host, "pipe")]);
@@ -82,21 +82,21 @@ describe("the archive of one run", () => {
     );
   });
 
-  test("passes the command its standard input", () => {
+  test("passes standard input to the command", () => {
     const entries = workEntries({ command: ["cat"], stdin: Buffer.from("input") });
     expect(text(entries, "/lab/stdin")).toBe("input");
     expect(text(entries, "/lab/command")).toMatch(/'cat' <\/lab\/stdin\n$/);
     expect(text(workEntries({ command: ["cat"] }), "/lab/command")).toMatch(/'cat'\n$/);
   });
 
-  test("names a missing host file", () => {
+  test("rejects a missing host file by name", () => {
     expect(() => workEntries({ command: ["/p"], files: { "/p": join(folder, "none") } })).toThrow(
       `${join(folder, "none")}, the file for /p in the guest, does not exist`,
     );
   });
 
   test.each(["x", "", "./x", "a\nb", "/a\nb", "/a\u001b[2J"])(
-    "rejects the guest path %j as a file, a request and a working directory",
+    "rejects the guest path %j for a copied file, a requested file and the working directory",
     (path) => {
       const refusal = expect.objectContaining({
         code: "ERR_LAB_FILE",
@@ -116,7 +116,7 @@ describe("the archive of one run", () => {
     ["/a/../b", "/b"],
     ["/a//b", "/a/b"],
     ["/a/", "/a"],
-  ])("rejects the path %j and names its normalised form", (path, wanted) => {
+  ])("rejects the guest path %j, and names its normalised form", (path, wanted) => {
     expect(() => workEntries({ command: ["x"], files: { [path]: Buffer.from("") } })).toThrow(
       `the guest path "${path}" is not normalised: write "${wanted}"`,
     );
@@ -131,14 +131,14 @@ describe("the archive of one run", () => {
     );
   });
 
-  test("lists the requested paths, one per line", () => {
+  test("lists the requested guest paths, one per line", () => {
     expect(text(workEntries({ command: ["x"], wanted: ["/a", "/b c"] }), "/lab/wanted")).toBe(
       "/a\n/b c\n",
     );
   });
 });
 
-test("a kernel's part has the order in which its modules are loaded", () => {
+test("the kernel's part of an initramfs lists the modules in the order in which they are loaded", () => {
   const entries = kernelEntries(["/m/irqbypass.ko", "/m/kvm.ko", "/m/kvm-amd.ko"]);
   expect(text(entries, "/lab/modules/order")).toBe("irqbypass.ko\nkvm.ko\nkvm-amd.ko\n");
   expect(entries).toContainEqual({

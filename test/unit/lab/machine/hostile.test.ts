@@ -28,7 +28,7 @@ async function growth(work: (sample: () => void) => Promise<unknown>): Promise<n
   return most - before;
 }
 
-describe("a guest is killed that writes", () => {
+describe("a machine is killed if its guest writes", () => {
   test.each(HOSTILE)("$title", async ({ control, why }) => {
     const emulator = new ScriptedEmulator(
       `${BOOTED}; cat "$(dirname "$0")/control" >&6; exec sleep 1000`,
@@ -45,7 +45,7 @@ describe("a guest is killed that writes", () => {
   });
 });
 
-describe("a guest that floods a port is killed, its earlier output is kept, and the memory is bounded:", () => {
+describe("a machine whose guest writes without end is killed with its earlier output and bounded memory, on", () => {
   test.each([
     [0, "more than 16777216 bytes to the kernel's log on ttyS0", 400],
     [1, "more than 67108864 bytes to the command's stdout on ttyS1", 400],
@@ -79,7 +79,7 @@ describe("a guest that floods a port is killed, its earlier output is kept, and 
   });
 });
 
-test("output that is passed on is not kept: half a gigabyte takes constant memory", async () => {
+test("half a gigabyte of a guest's output that is passed on takes constant memory", async () => {
   const bytes = 500e6;
   const emulator = new ScriptedEmulator(
     `${BOOTED}; head -c ${bytes} /dev/zero >&4; printf 'status 0 ${bytes} 0\\nend\\n' >&6`,
@@ -98,7 +98,7 @@ test("output that is passed on is not kept: half a gigabyte takes constant memor
   expect(most).toBeLessThan(150e6);
 });
 
-test("an emulator that prints 600 MB itself fails with its last lines", async () => {
+test("an emulator that itself prints 600 MB fails with its last lines", async () => {
   const emulator = new ScriptedEmulator(
     "head -c 600000000 /dev/zero >&2; echo 'qemu: no such CPU' >&2; exit 1",
   );
@@ -108,7 +108,7 @@ test("an emulator that prints 600 MB itself fails with its last lines", async ()
   expect(most).toBeLessThan(150e6);
 });
 
-test("a listener that throws ends the machine, and the run fails with its error", async () => {
+test("an exception of a log listener ends the machine, and the run fails with it", async () => {
   const emulator = new ScriptedEmulator(`${BOOTED}; echo out >&4; exec sleep 1000`);
   const onStdout = (): void => {
     throw new RangeError("no room");
@@ -117,7 +117,7 @@ test("a listener that throws ends the machine, and the run fails with its error"
   expect(readdirSync(join(emulator.folder, "cache/building"))).toEqual([]);
 });
 
-test("a log line without an end is split, and costs no more than other lines", async () => {
+test("a kernel log line without an end is split, and costs no more than other lines", async () => {
   const emulator = new ScriptedEmulator(
     `${BOOTED}; head -c 10000000 /dev/zero | tr '\\0' a >&3; printf 'status 0 0 0\\nend\\n' >&6`,
   );

@@ -23,7 +23,7 @@ const WORDS: readonly Word[] = [
   { kind: "end" },
 ];
 
-describe("Control", () => {
+describe("the parser of init's control messages", () => {
   test("parses messages that arrive at once", () => {
     expect(new Control().push(SPOKEN)).toEqual(WORDS);
   });
@@ -49,7 +49,7 @@ describe("Control", () => {
     ]);
   });
 
-  test("returns the reason why there is no KVM", () => {
+  test("returns the reason why the guest has no KVM", () => {
     const words = new Control().push(Buffer.from("no-kvm insmod: can't insert 'kvm-amd.ko'\n"));
     expect(words).toEqual([{ kind: "no-kvm", why: "insmod: can't insert 'kvm-amd.ko'" }]);
   });
@@ -59,7 +59,7 @@ describe("Control", () => {
   });
 });
 
-describe("a user's path in the guest", () => {
+describe("a path in the guest that the user passes", () => {
   test.each([
     ["/out", "/out"],
     ["/out/", "/out"],
@@ -80,7 +80,7 @@ describe("a user's path in the guest", () => {
   );
 });
 
-test("init sends its last message after all output of the command", () => {
+test("the guest's init sends its last message after all output of the command", () => {
   const lines = INIT.split("\n");
   const [sent, end] = [/^for port in 1 2; do stty/, /^echo end /].map((line) =>
     lines.findIndex((text) => line.test(text)),
@@ -89,6 +89,6 @@ test("init sends its last message after all output of the command", () => {
   expect(end).toBeGreaterThan(sent ?? 0);
 });
 
-test("init always powers the machine off", () => {
+test("the guest's init powers the machine off in every case", () => {
   expect(INIT.trimEnd().split("\n").at(-1)).toBe("poweroff -f");
 });

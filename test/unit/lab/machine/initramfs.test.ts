@@ -54,7 +54,7 @@ async function encode(entries: readonly InitramfsEntry[]): Promise<Buffer> {
 const folder = mkdtempSync(join(tmpdir(), "initramfs-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-test("a file, a folder, a symlink and a device have their types, modes and bodies", async () => {
+test("an initramfs has files, folders, symlinks and devices with their types, modes and contents", async () => {
   const members = read(
     await encode([
       { kind: "directory", path: "/tmp", mode: 0o1777 },
@@ -86,7 +86,7 @@ test("a file, a folder, a symlink and a device have their types, modes and bodie
   ]);
 });
 
-test("parents come once, before their content", async () => {
+test("an initramfs has each parent folder once, before its content", async () => {
   const members = read(
     await encode([
       { kind: "file", path: "/a/b/c", content: new Uint8Array() },
@@ -96,7 +96,7 @@ test("parents come once, before their content", async () => {
   expect(members.map(({ name }) => name)).toEqual(["a", "a/b", "a/b/c", "a/b/d"]);
 });
 
-test("no two entries have the same inode", async () => {
+test("an initramfs has no two entries with the same inode", async () => {
   const members = read(
     await encode([
       { kind: "file", path: "/a", content: Buffer.from("1") },
@@ -107,7 +107,7 @@ test("no two entries have the same inode", async () => {
   expect(new Set(members.map(({ fields }) => fields["ino"])).size).toBe(2);
 });
 
-test("any bytes under any name are preserved, and archives may follow one another", async () => {
+test("an initramfs preserves random bytes under any name, and may be followed by another", async () => {
   const name = fc.stringMatching(/^[a-zà-ü0-9 _.-]{1,20}$/).filter((text) => !/^\.\.?$/.test(text));
   const files = fc.uniqueArray(fc.tuple(name, fc.uint8Array({ maxLength: 40 })), {
     selector: ([path]) => path,
@@ -126,7 +126,7 @@ test("any bytes under any name are preserved, and archives may follow one anothe
   );
 });
 
-test("a host file's bytes are read when it is packed", async () => {
+test("a host file's bytes are read when the initramfs is packed", async () => {
   writeFileSync(join(folder, "source"), "from the host");
   await writeInitramfs(join(folder, "archive"), [
     { kind: "file", path: "/copy", content: { from: join(folder, "source") } },

@@ -13,7 +13,7 @@ import { temporaryFolder } from "../temporary.ts";
 
 const paths = (root: Root): readonly string[] => installationEntries(root).map(({ path }) => path);
 
-test("the suite's root has its program, the addon and the assembler, but not vitest", () => {
+test("the root of a guest for the suite has the suite's program, the addon and the assembler, but not vitest", () => {
   const found = paths("suite");
   const modules = found.map((path) => /node_modules\/(?!node-kvm\/)([^/]+)/.exec(path)?.[1]);
   expect(new Set(modules)).toEqual(new Set([undefined, "iced-x86"]));
@@ -24,7 +24,7 @@ test("the suite's root has its program, the addon and the assembler, but not vit
   expect(found.filter((path) => /\/(test|cli)\//.test(path))).toEqual([]);
 });
 
-test("the package's root has the command, the claims and vitest", () => {
+test("the root of a guest for lab exec has the command, the claims and vitest", () => {
   const found = paths("package");
   expect(found).toContain(`${guestFolder()}/dist/cli/main.js`);
   expect(found).toContain(`${guestFolder()}/test/kvm/frozen.test.ts`);
@@ -38,7 +38,7 @@ function fileOf(second: number, name: string, folder: string): string {
   return path;
 }
 
-test("a program that is older than a claim, or missing, is an error that names both", () => {
+test("a suite's program that is missing or older than a claim is an error that names both", () => {
   const folder = temporaryFolder();
   const program = fileOf(1000, "main.js", folder);
   const [older, same, newer] = [999, 1000, 1001].map((at) => fileOf(at, `${at}.ts`, folder));

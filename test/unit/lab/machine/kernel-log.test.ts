@@ -9,8 +9,8 @@ function read(...pieces: readonly string[]): KernelLog {
   return log;
 }
 
-describe("KernelLog", () => {
-  test("has complete lines without carriage returns, however they arrive", () => {
+describe("the kernel log of a machine", () => {
+  test("is split into complete lines without carriage returns, however its bytes arrive", () => {
     expect(read("[    0.1] Linux ver", "sion 6.12\r\n[    0.2] cut").text).toBe(
       "[    0.1] Linux version 6.12\n[    0.2] cut\n",
     );
@@ -36,7 +36,7 @@ describe("KernelLog", () => {
     "[    4.183211] INFO: task node:77 blocked for more than 120 seconds.",
     "[    4.183211] Kernel panic - not syncing: sysrq triggered crash",
     "[    4.183211] unchecked MSR access error: RDMSR from 0x123 at rIP: 0xffffffff81000000",
-  ])("recognises a fault: %s", (line) => {
+  ])("recognises a kernel fault: %s", (line) => {
     expect(read(`[    0.1] Linux\r\n${line}\r\n`).warnings).toEqual([line]);
   });
 
@@ -46,13 +46,13 @@ describe("KernelLog", () => {
     "[    0.071234] rcu: Hierarchical RCU implementation.",
     "[    0.071234] x86/mm: Checked W+X mappings: passed, no W+X pages found.",
     "[    0.071234] PCI: Using configuration type 1 for base access; BIOS bug",
-  ])("recognises a remark: %s", (line) => {
+  ])("recognises a warning that is not a fault: %s", (line) => {
     expect(read(`${line}\r\n`).warnings).toEqual([]);
   });
 });
 
-describe("a long log", () => {
-  test("of one line is passed on in parts, and kept in one piece", () => {
+describe("a long kernel log", () => {
+  test("of one line is passed on in parts, and kept as one line", () => {
     const heard: string[] = [];
     const log = new KernelLog((line) => heard.push(line));
     for (let i = 0; i < 40_000; i++) log.push(Buffer.from("a"));
@@ -62,7 +62,7 @@ describe("a long log", () => {
     expect(log.text).toBe(`${"a".repeat(40_000)}\n`);
   });
 
-  test("has the bytes before the limit, and fails with a reason", () => {
+  test("is kept up to its limit, and the run fails with a reason", () => {
     const log = new KernelLog(undefined, 10);
     expect(() => log.push(Buffer.from("1 BUG: 7890123"))).toThrow(
       expect.objectContaining({
@@ -73,7 +73,7 @@ describe("a long log", () => {
     expect(log.text).toBe("1 BUG: 789\n");
   });
 
-  test("with many warnings lists a thousand of them, and counts the others", () => {
+  test("with more than a thousand warnings has a thousand of them and the number of the others", () => {
     const log = new KernelLog();
     log.push(Buffer.from("BUG: x\n".repeat(1500)));
     expect(log.warnings).toHaveLength(1001);
@@ -81,14 +81,14 @@ describe("a long log", () => {
   });
 });
 
-describe("crashReport", () => {
-  test("starts with the first fault", () => {
+describe("the crash report of a machine", () => {
+  test("starts at the first kernel fault in the log", () => {
     expect(crashReport("[ 0.1] fine\n[ 0.2] BUG: bad\n[ 0.3] Call Trace:\n")).toBe(
       "[ 0.2] BUG: bad\n[ 0.3] Call Trace:",
     );
   });
 
-  test("is the end of a log without a fault", () => {
+  test("is the end of the log if the log has no fault", () => {
     const lines = Array.from({ length: 50 }, (_, i) => `line ${i}`);
     expect(crashReport(lines.join("\n")).split("\n")).toEqual(lines.slice(-20));
   });

@@ -38,8 +38,8 @@ function run(script: string, more: Partial<LabOptions> = {}): Promise<LabResult>
 
 const LOG = "printf '[ 0.1] Linux version 6.12\\r\\n' >&3; echo up >&6";
 
-describe("a machine", () => {
-  test("whose command ends returns its status, output and files", async () => {
+describe("a lab machine", () => {
+  test("whose command ends returns the command's status, output and files", async () => {
     const result = await run(
       `${LOG}; echo run >&6; printf out >&4; printf errs >&5; printf 'status 42 3 4\\nfile 2 /a\\nhiend\\n' >&6`,
       { wanted: ["/a"] },
@@ -56,7 +56,7 @@ describe("a machine", () => {
     });
   });
 
-  test("passes on output and log as they arrive", async () => {
+  test("passes on output and log lines as they arrive", async () => {
     const heard: string[] = [];
     await run(`${LOG}; printf out >&4; printf err >&5; printf 'status 0 3 3\\nend\\n' >&6`, {
       onStdout: (bytes) => heard.push(`stdout ${bytes}`),
@@ -68,7 +68,7 @@ describe("a machine", () => {
     );
   });
 
-  test("is not read further while its output is pending", async () => {
+  test("is not read while the caller has not taken its earlier output", async () => {
     let [taken, pending, most] = [0, 0, 0];
     await run(`${LOG}; head -c 4194304 /dev/zero >&4; printf 'status 0 4194304 0\\nend\\n' >&6`, {
       onStdout: async ({ length }) => {
@@ -83,7 +83,7 @@ describe("a machine", () => {
     expect([taken, most]).toEqual([4194304, 1]);
   });
 
-  test("is killed while its output is pending", async () => {
+  test("is killed at the time limit while the caller has not taken its output", async () => {
     const never = new Promise(() => undefined);
     const flood = `${LOG}; head -c 4194304 /dev/zero >&4; sleep 100`;
     expect(await run(flood, { onStdout: () => never, timeout: 300 })).toMatchObject({
@@ -92,14 +92,14 @@ describe("a machine", () => {
     });
   });
 
-  test("is killed after its last message", async () => {
+  test("is killed after init's last message", async () => {
     expect(await run(`${LOG}; printf 'status 0 0 0\\nend\\n' >&6; exec sleep 1000`)).toMatchObject({
       kind: "exited",
       attempts: 1,
     });
   });
 
-  test("starts the unpacked kernel, if there is one", async () => {
+  test("starts the unpacked kernel, if one is cached", async () => {
     const say =
       'for word; do case "$before" in -kernel) printf %s "$word" >&4;; esac; before=$word; done';
     const script = `${LOG}; ${say}; printf 'status 0 %s 0\\nend\\n' $1 >&6`;
@@ -117,7 +117,7 @@ describe("a machine", () => {
     ).toMatchObject({ kind: "exited", status: 0, warnings: [warning] });
   });
 
-  test("that panics has crashed, and its log is kept", async () => {
+  test("whose kernel panics is reported as crashed, and its log is kept", async () => {
     const result = await run(
       `${LOG}; echo run >&6; printf '[ 3.1] Kernel panic - not syncing: x\\r\\n[ 3.2] Call Trace:\\r\\n' >&3`,
     );
@@ -128,7 +128,7 @@ describe("a machine", () => {
     });
   });
 
-  test("that ends without its last message has crashed, whatever the status of QEMU", async () => {
+  test("that ends without init's last message is reported as crashed, whatever the exit status of QEMU", async () => {
     expect(await run(`${LOG}; printf 'status 0 0 0\\n' >&6; exit 0`)).toMatchObject({
       kind: "crashed",
     });
@@ -145,7 +145,7 @@ describe("a machine", () => {
     expect(onRetry).toHaveBeenCalledTimes(1);
   });
 
-  test("that becomes silent twice has hung", async () => {
+  test("that becomes silent twice is reported as hung", async () => {
     expect(await run(`${LOG}; exec sleep 1000`, { silence: 300 })).toMatchObject({
       kind: "hung",
       why: "silent",
@@ -162,7 +162,7 @@ describe("a machine", () => {
     });
   });
 
-  test("without KVM has the reason from the kernel's log", async () => {
+  test("without KVM has a reason that the kernel's log states", async () => {
     expect(
       await run(
         `${LOG}; echo '[ 2.1] kvm_amd: SVM not supported by CPU 0, not amd or hygon' >&3; printf 'no-kvm insmod: no\\nend\\n' >&6`,
@@ -185,7 +185,7 @@ describe("a machine", () => {
     );
   });
 
-  test("leaves nothing behind, even if it was interrupted", async () => {
+  test("leaves no process and no file, even if it was interrupted", async () => {
     const controller = new AbortController();
     const interrupted = run(`${LOG}; exec sleep 1000`, {
       signal: controller.signal,

@@ -6,7 +6,7 @@ import { PortBuffer, Tail } from "../../../../lib/lab/machine/port-buffer.ts";
 const pieces = fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 20 });
 const most = fc.integer({ min: 1, max: 100 });
 
-test("a buffer has the first bytes, and returns the number of accepted bytes of a piece", () => {
+test("a port buffer keeps the first bytes, and returns how many bytes of a piece it accepted", () => {
   fc.assert(
     fc.property(pieces, most, (some, limit) => {
       const buffer = new PortBuffer(limit);
@@ -19,7 +19,7 @@ test("a buffer has the first bytes, and returns the number of accepted bytes of 
   );
 });
 
-test("a tail has the last bytes", () => {
+test("a tail buffer keeps the last bytes", () => {
   fc.assert(
     fc.property(pieces, most, (some, limit) => {
       const tail = new Tail(limit);
@@ -29,7 +29,7 @@ test("a tail has the last bytes", () => {
   );
 });
 
-test("a buffer grows beyond its first size", () => {
+test("a port buffer grows beyond its first size", () => {
   const buffer = new PortBuffer(1e6);
   for (let i = 0; i < 100_000; i++) buffer.append(Uint8Array.of(i, i >> 8));
   expect(buffer.bytes).toHaveLength(200_000);

@@ -91,7 +91,7 @@ function tell(ports: Ports, pieces: readonly (readonly [number, Buffer])[], size
   }
 }
 
-test(`${RUNS} random conversations: no error but the guest's, bounded memory, no file outside`, () => {
+test(`${RUNS} random conversations with a guest cause no error but the guest's, use bounded memory and write no file outside`, () => {
   const { folder, outside } = target();
   const before = process.memoryUsage();
   const seen = { errors: 0, whole: 0, files: 0 };
@@ -128,7 +128,7 @@ test(`${RUNS} random conversations: no error but the guest's, bounded memory, no
 });
 
 test.each(HOSTILE)(
-  "the guest is rejected, however its output is split: $title",
+  "a guest whose output is invalid is rejected, however its output is split: $title",
   ({ control, why }) => {
     // Small pieces take too long for the longest.
     for (const size of control.length > 1e5 ? [1000, 4096] : [1, 3, control.length]) {

@@ -47,19 +47,19 @@ function start(more: Partial<BootOptions> = {}): ReturnType<typeof boot> {
   return boot({ ...USUAL, timeout: 20_000, silence: 20_000, onPort, ...more });
 }
 
-describe("the command line", () => {
+describe("the QEMU command line of a machine", () => {
   const line = qemuArguments({ ...USUAL, cpu: "EPYC-Milan,-npt" }).join(" ");
 
   test("never has cmpxchg16b, which QEMU 7.2 emulates wrongly", () => {
     expect(line).toContain("-cpu EPYC-Milan,-npt,-cx16 ");
   });
 
-  test("has the requested number of CPUs, by default one", () => {
+  test("has the requested number of CPUs, or one by default", () => {
     expect(line).toContain("-smp 1 ");
     expect(qemuArguments({ ...USUAL, smp: 2 }).join(" ")).toContain("-smp 2 ");
   });
 
-  test("requests no hardware virtualisation and no reboot", () => {
+  test("requests no hardware virtualisation, and no reboot", () => {
     expect(line).toContain("-accel tcg,thread=multi ");
     expect(line).toContain("-no-reboot ");
   });
@@ -70,27 +70,27 @@ describe("the command line", () => {
   });
 });
 
-describe("a boot", () => {
-  test("passes on the output of each port and ends with the machine", async () => {
+describe("a boot in QEMU", () => {
+  test("passes on the output of each port, and resolves when the machine ends", async () => {
     pretend("echo log >&3; echo out >&4; echo err >&5; echo end >&6");
     expect(await start()).toMatchObject({ why: "ended" });
     expect(ports).toEqual(["log\n", "out\n", "err\n", "end\n"]);
   });
 
-  test("that is silent is killed", async () => {
+  test("is killed if no port has output for too long", async () => {
     pretend("exec sleep 1000");
     expect(await start({ silence: 300 })).toMatchObject({ why: "silent" });
     expect(isAlive()).toBe(false);
   });
 
-  test("that keeps printing is not silent, but has a time limit", async () => {
+  test("that always prints is not silent, but has a time limit", async () => {
     pretend("while :; do echo beat >&6; sleep 0.1; done");
     expect(await start({ silence: 5000, timeout: 600 })).toMatchObject({ why: "timeout" });
     expect(ports[3]).toMatch(/^(beat\n){2,}$/);
     expect(isAlive()).toBe(false);
   });
 
-  test("is not silent for the time in which this process was stopped", async () => {
+  test("does not count time as silence in which this process was stopped", async () => {
     pretend("echo up >&6; sleep 0.7; echo more >&6; sleep 0.1");
     let isFirst = true;
     const onPort = (): void => {
@@ -101,13 +101,13 @@ describe("a boot", () => {
     expect(await start({ silence: 600, timeout: 1200, onPort })).toMatchObject({ why: "ended" });
   });
 
-  test("is not silent for the time in which the emulator was stopped", async () => {
+  test("does not count time as silence in which the emulator was stopped", async () => {
     pretend("echo up >&6; (sleep 1.5; kill -CONT $$) & kill -STOP $$; echo more >&6");
     expect(await start({ silence: 500, timeout: 1000 })).toMatchObject({ why: "ended" });
     expect(ports[3]).toBe("up\nmore\n");
   });
 
-  test("is killed as soon as it is over, and the earlier output is complete", async () => {
+  test("is killed as soon as its end was reported, with its earlier output complete", async () => {
     pretend("printf '%20000s' '' >&4; echo end >&6; exec sleep 1000");
     const isOver = (): boolean => ports[3] === "end\n";
     expect(await start({ isOver })).toMatchObject({ why: "ended" });
@@ -115,7 +115,7 @@ describe("a boot", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("is killed after its signal", async () => {
+  test("is killed when its signal is aborted", async () => {
     pretend("echo up >&6; exec sleep 1000");
     const controller = new AbortController();
     const onPort = (): void => controller.abort();
@@ -125,7 +125,7 @@ describe("a boot", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("whose signal was raised before does not start", async () => {
+  test("does not start if its signal is aborted already", async () => {
     pretend("");
     await expect(start({ signal: AbortSignal.abort() })).rejects.toMatchObject({
       code: "ERR_LAB_INTERRUPTED",
@@ -133,7 +133,7 @@ describe("a boot", () => {
     expect(isAlive()).toBe(false);
   });
 
-  test("that QEMU rejects fails with QEMU's message", async () => {
+  test("whose options QEMU rejects fails with QEMU's message", async () => {
     pretend("echo \"qemu-system-x86_64: unable to find CPU model 'nonsense'\" >&2; exit 1");
     await expect(start({ cpu: "nonsense" })).rejects.toMatchObject({
       code: "ERR_LAB_TOOL",
@@ -142,7 +142,7 @@ describe("a boot", () => {
   });
 });
 
-test("the error without QEMU names the package", () => {
+test("the error about a missing QEMU names its package", () => {
   vi.stubEnv("PATH", folder);
   expect(findQemu).toThrow("apt-get install --no-install-recommends qemu-system-x86");
 });

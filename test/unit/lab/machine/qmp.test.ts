@@ -16,7 +16,7 @@ function connected(): {
   return { monitor: new Monitor(stream), sent, answer: (text) => void from.write(text), stream };
 }
 
-test("answers are in the order of the commands, between a greeting, events and split lines", async () => {
+test("QMP answers are returned in the order of the commands, between a greeting, events and split lines", async () => {
   const { monitor, answer } = connected();
   const answers = [monitor.execute("a"), monitor.execute("b", { x: 1 })];
   answer('{"QMP": {}}\r\n{"event": "STOP"}\n{"return"');
@@ -24,7 +24,7 @@ test("answers are in the order of the commands, between a greeting, events and s
   expect(await Promise.all(answers)).toEqual([{ first: 1 }, {}]);
 });
 
-test("a command is a line of JSON", async () => {
+test("a QMP command is one line of JSON", async () => {
   const { monitor, sent, answer } = connected();
   const asked = monitor.execute("migrate", { uri: "unix:/x" });
   answer('{"return": {}}\n');
@@ -32,7 +32,7 @@ test("a command is a line of JSON", async () => {
   expect(sent()).toBe('{"execute":"migrate","arguments":{"uri":"unix:/x"}}\n');
 });
 
-test("a rejection is an error with QEMU's message", async () => {
+test("a QMP command that QEMU rejects is an error with QEMU's message", async () => {
   const { monitor, answer } = connected();
   const asked = monitor.execute("migrate");
   answer('{"error": {"class": "GenericError", "desc": "no such thing"}}\n');
@@ -43,7 +43,7 @@ test("a rejection is an error with QEMU's message", async () => {
 });
 
 test.each(["no json", "null", "7"])(
-  "%s is not a message, and the connection ends",
+  "the QMP connection ends after %s, which is not a message",
   async (line) => {
     const { monitor, answer } = connected();
     const asked = monitor.execute("query-migrate");
@@ -52,14 +52,14 @@ test.each(["no json", "null", "7"])(
   },
 );
 
-test("a line without an end is not a message, and the connection ends", async () => {
+test("the QMP connection ends after a line that has no end", async () => {
   const { monitor, answer } = connected();
   const asked = monitor.execute("query-migrate");
   for (let i = 0; i < 17; i += 1) answer("x".repeat(2 ** 16));
   await expect(asked).rejects.toThrow("QEMU ended before it answered query-migrate");
 });
 
-test("QEMU's end rejects pending and later commands", async () => {
+test("the end of QEMU rejects pending and later QMP commands", async () => {
   const { monitor, stream } = connected();
   const asked = monitor.execute("query-migrate");
   stream.destroy(new Error("ECONNRESET"));

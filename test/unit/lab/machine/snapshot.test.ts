@@ -78,8 +78,8 @@ function entries(): readonly string[] {
   return existsSync(path) ? readdirSync(path) : [];
 }
 
-describe("a machine to be restored", { timeout: 60_000 }, () => {
-  test("is booted and saved the first time, and only restored after that", async () => {
+describe("a lab machine that may be restored", { timeout: 60_000 }, () => {
+  test("is booted and saved the first time, and then only restored", async () => {
     const first = await run();
     expect(calls()).toEqual(["boots to be saved", "restores"]);
     const second = await run();
@@ -91,7 +91,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(readdirSync(join(folder, "cache", "building"))).toEqual([]);
   });
 
-  test("reports how it starts: to be saved, restored, and booted where it cannot be saved", async () => {
+  test("reports whether it is saved, restored, or booted because it cannot be saved", async () => {
     const starts: string[] = [];
     const onStart = (how: string): void => void starts.push(how);
     await run({ onStart });
@@ -100,7 +100,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(starts).toEqual(["save", "restore", "restore", "boot"]);
   });
 
-  test("has the kernel's log before it was saved at the start of its log, and passes it on once", async () => {
+  test("has the kernel's log from before the save at the start of its log, and passes it on once", async () => {
     const onKernelLog = vi.fn();
     const { kernelLog } = await run({ onKernelLog });
     expect(kernelLog).toBe("[ 0.1] Linux version 6.12\n[ 9.9] restored\n");
@@ -113,7 +113,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(new Set(outputs).size).toBe(2);
   });
 
-  test("gets, if init waits, the run's archive with a seed and the time as its work", async () => {
+  test("gets, if init waits for work, the run's archive with a seed and the time", async () => {
     const { stdout } = await run({ restore: {}, command: ["say", "it"] });
     const archive = stdout.toString();
     expect(archive).toContain("exec 'env' 'say' 'it'");
@@ -127,7 +127,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(calls()).toEqual(["boots to be saved", "restores"]);
   });
 
-  test("gets a copy of the memory: its writes are not in the cache", async () => {
+  test("gets a copy of the saved memory: its writes are not in the cache", async () => {
     await run();
     const [entry = ""] = entries();
     const ram = join(folder, "cache", "snapshots", entry, "ram");
@@ -139,7 +139,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
   });
 
   test.skipIf(process.geteuid?.() !== 0)(
-    "has its own user, who owns its folder, if the lab runs as root",
+    "runs as a user of its own, who owns its folder, if the lab runs as root",
     async () => {
       const owners = [await run({}, "owners"), await run({}, "owners")].map(({ stdout }) =>
         stdout.toString().split(" ").map(Number),
@@ -151,7 +151,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     },
   );
 
-  test("is booted if its work is too long for a port", async () => {
+  test("is booted if its work is too long for the port", async () => {
     const files = { "/big": new Uint8Array(16_384) };
     expect(await run({ restore: {}, files })).toMatchObject({ kind: "exited", restored: false });
     expect(calls()).toEqual(["boots"]);
@@ -162,7 +162,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect([calls(), entries()]).toEqual([["boots"], []]);
   });
 
-  test("is booted if the disk has no room for its memory, and nothing is started", async () => {
+  test("is booted if the disk has no room for its memory, and no saving is tried", async () => {
     const need = vi
       .spyOn(LabCache.prototype, "need")
       .mockRejectedValue(new LabError("ERR_LAB_DISK_FULL", "no room"));
@@ -182,7 +182,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     ["ends before it waits", "crashes"],
     ["writes devices without end", "floods"],
     ["has more memory than it was given", "grows"],
-  ])("is booted if it %s, and no entry is left", async (_, fault) => {
+  ])("is booted if it %s, and no cache entry is left", async (_, fault) => {
     expect(await run({}, fault)).toMatchObject({
       kind: "exited",
       restored: false,
@@ -199,7 +199,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
       "refuses migrate-incoming",
       "QEMU refused migrate-incoming: it is refused",
     ],
-  ])("is booted if it %s, and saved again the next time", async (_, fault, why) => {
+  ])("is booted if it %s, and is saved again the next time", async (_, fault, why) => {
     await run();
     calls();
     const onRetry = vi.fn();
@@ -209,7 +209,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(await run()).toMatchObject({ restored: true });
   });
 
-  test("is booted if it hangs after it was restored, and saved again the next time", async () => {
+  test("is booted if it hangs after it was restored, and is saved again the next time", async () => {
     await run();
     calls();
     const onRetry = vi.fn();
@@ -219,7 +219,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(onRetry.mock.calls).toEqual([["the emulator hung"]]);
   });
 
-  test("is saved again if a file of its entry was damaged", async () => {
+  test("is saved again if a file of its cache entry was damaged", async () => {
     await run();
     calls();
     const [entry = ""] = entries();
@@ -228,7 +228,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(calls()).toEqual(["boots to be saved", "restores"]);
   });
 
-  test("is one saved machine for two runs at once", async () => {
+  test("is saved only once for two runs at the same time", async () => {
     expect(await Promise.all([run(), run()])).toMatchObject([
       { restored: true },
       { restored: true },
@@ -236,7 +236,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(calls().toSorted()).toEqual(["boots to be saved", "restores", "restores"]);
   });
 
-  test("is another one for another memory, CPU, root, kernel or preparation", async () => {
+  test("is saved separately for another memory size, CPU, root, kernel or preparation", async () => {
     await run();
     await run({ memory: 3 });
     await run({ cpu: "EPYC" });
@@ -247,7 +247,7 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
     expect(entries()).toHaveLength(6);
   });
 
-  test("replaces one of its kernel that is older than a day, and no other", async () => {
+  test("replaces a saved machine of its kernel that is older than a day, and no other", async () => {
     const path = (name: string): string => join(folder, "cache", "snapshots", name);
     for (const name of ["6.12-old", "6.12-young", "6.12.1-old"]) {
       mkdirSync(path(name), { recursive: true });
@@ -263,18 +263,18 @@ describe("a machine to be restored", { timeout: 60_000 }, () => {
   });
 });
 
-describe("the name of a saved machine", { timeout: 60_000 }, () => {
+describe("the name of a saved lab machine", { timeout: 60_000 }, () => {
   const named = (more: Partial<Ingredients> = {}): Promise<string> => {
     const usual = { kernel: "own:/a b", files: [join(folder, "vmlinuz")], words: ["-m", "2"] };
     return snapshotName({ ...usual, ...more }, "qemu-system-x86_64");
   };
 
-  test("is its kernel's name, as a file name, and a hash", async () => {
+  test("is its kernel's name, made valid as a file name, and a hash", async () => {
     expect(await named()).toMatch(/^own__a_b-[0-9a-f]{16}$/);
     expect(await named()).toBe(await named());
   });
 
-  test("depends on the content of files, the words, QEMU's version, and Node's", async () => {
+  test("depends on the content of files, the command line, and the versions of QEMU and Node", async () => {
     const names = [await named(), await named({ words: ["-m", "3"] })];
     writeFileSync(join(folder, "vmlinuz"), "another kernel");
     names.push(await named());

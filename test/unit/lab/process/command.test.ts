@@ -7,7 +7,7 @@ import { FakeApt } from "../archive/fake-apt.ts";
 
 afterEach(() => vi.unstubAllEnvs());
 
-test("a program's output, messages and exit status are returned, whatever the status", async () => {
+test("the lab returns the output, the messages and the exit status of a program, whatever the status is", async () => {
   const output = await run("sh", ["-c", "echo out; echo err >&2; exit 3"]);
   expect(output).toEqual({
     program: "sh",
@@ -17,14 +17,14 @@ test("a program's output, messages and exit status are returned, whatever the st
   });
 });
 
-test("the failure of a program that must succeed is an error with its last lines", async () => {
+test("the lab reports the failure of a program that must succeed with the program's last lines", async () => {
   await expect(runOk("sh", ["-c", "echo why >&2; exit 3"])).rejects.toMatchObject({
     code: "ERR_LAB_TOOL",
     message: "sh failed with status 3: why",
   });
 });
 
-test("a program's status arrives in complete lines", async () => {
+test("the lab passes on a program's progress in complete lines", async () => {
   const lines: string[] = [];
   const onStatus = (line: string): void => {
     lines.push(line);
@@ -33,7 +33,7 @@ test("a program's status arrives in complete lines", async () => {
   expect(lines).toEqual(["a", "bc"]);
 });
 
-test("a program that repeats its status forever is killed", async () => {
+test("the lab kills a program that repeats its progress forever", async () => {
   const script = "while :; do echo same >&3; sleep 0.01; done";
   await expect(run("sh", ["-c", script], { stallMs: 300 })).rejects.toMatchObject({
     code: "ERR_LAB_TOOL",
@@ -41,21 +41,21 @@ test("a program that repeats its status forever is killed", async () => {
   });
 });
 
-test("a missing program is named", async () => {
+test("the lab's error about a missing program has its name", async () => {
   await expect(run("no-such-program", [])).rejects.toMatchObject({
     code: "ERR_LAB_TOOL",
     message: "no-such-program is not on this machine; install it",
   });
 });
 
-test("a program is not started after the signal", async () => {
+test("the lab does not start a program after its signal was aborted", async () => {
   const signal = AbortSignal.abort();
   await expect(run("no-such-program", [], { signal })).rejects.toMatchObject({
     code: "ERR_LAB_INTERRUPTED",
   });
 });
 
-test("apt-get ends with the command that runs it, even if that is killed", async () => {
+test("apt-get ends with the lab command that started it, even if this command is killed", async () => {
   const main = join(import.meta.dirname, "../../../../dist/cli/main.js");
   const apt = new FakeApt();
   apt.addKernel(RELEASE, "6.12.1-1", "trixie");

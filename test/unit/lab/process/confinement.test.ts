@@ -50,65 +50,68 @@ const STATUS = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs):' /proc/self/status
 const FILES =
   "while [ $# -gt 0 ]; do case $1 in -kernel) kernel=$2;; -initrd) initrd=$2;; esac; shift; done";
 
-describe.skipIf(!hasSetpriv)("an emulator (skipped where there is no setpriv)", () => {
-  test("has no capabilities and cannot gain privileges", async () => {
-    const status = await said(STATUS);
-    expect(status).toMatch(/^CapInh:\t0+\nCapPrm:\t0+\nCapEff:\t0+\n/m);
-    expect(status).toMatch(/^CapAmb:\t0+\nNoNewPrivs:\t1\n/m);
-  });
-
-  test.skipIf(!isRoot)(
-    "of root has its own user, which differs from machine to machine (skipped where the tests do not run as root)",
-    async () => {
-      const [first, second] = [await said(STATUS), await said(STATUS)];
-      const user = /^Uid:\t(\d+)\t\1\t\1\t\1\nGid:\t\1\t\1\t\1\t\1\nGroups:\t\1? ?\n/;
-      expect(first).toMatch(user);
-      expect(first).toMatch(/^CapBnd:\t0+$/m);
-      expect(user.exec(first)?.[1]).not.toBe("0");
-      expect(user.exec(second)?.[1]).not.toBe(user.exec(first)?.[1]);
-    },
-  );
-
-  test.skipIf(!isRoot)(
-    "of root owns the machine's folder, but not the kernel (skipped where the tests do not run as root)",
-    async () => {
-      writeFileSync(join(folder, "run/disk"), "");
-      const user = await said("id -u >&4; echo x >disk; echo x >new");
-      const owner = (name: string): number => statSync(join(folder, name)).uid;
-      expect(+user).toBeGreaterThan(0);
-      expect(["run", "run/disk", "run/new"].map(owner)).toEqual([+user, +user, +user]);
-      expect(["private", "private/vmlinuz", "private/initrd"].map(owner)).toEqual([0, 0, 0]);
-    },
-  );
-
-  test.skipIf(!isRoot)(
-    "of root that only root can access keeps its user, without capabilities (skipped where the tests do not run as root)",
-    async () => {
-      chmodSync(folder, 0o700);
+describe.skipIf(!hasSetpriv)(
+  "the process of an emulator (skipped where there is no setpriv)",
+  () => {
+    test("has no capabilities and cannot gain privileges", async () => {
       const status = await said(STATUS);
-      expect(status).toMatch(/^Uid:\t0\t/);
-      expect(status).toMatch(/^CapEff:\t0+\nCapBnd:\t0+\n/m);
-    },
-  );
+      expect(status).toMatch(/^CapInh:\t0+\nCapPrm:\t0+\nCapEff:\t0+\n/m);
+      expect(status).toMatch(/^CapAmb:\t0+\nNoNewPrivs:\t1\n/m);
+    });
 
-  test("ends if its parent has ended before it starts", async () => {
-    const [program = "", ...args] = diesWithParent();
-    const { spawnSync } = await import("node:child_process");
-    // The shell is the parent here, not the process in the arguments.
-    const { status, stdout } = spawnSync("sh", [
-      "-c",
-      '"$@"; exit $?',
-      "sh",
-      program,
-      ...args,
-      "echo",
-      "up",
-    ]);
-    expect([status, String(stdout)]).toEqual([1, ""]);
-  });
-});
+    test.skipIf(!isRoot)(
+      "of root has its own user, which differs between machines (skipped where the tests do not run as root)",
+      async () => {
+        const [first, second] = [await said(STATUS), await said(STATUS)];
+        const user = /^Uid:\t(\d+)\t\1\t\1\t\1\nGid:\t\1\t\1\t\1\t\1\nGroups:\t\1? ?\n/;
+        expect(first).toMatch(user);
+        expect(first).toMatch(/^CapBnd:\t0+$/m);
+        expect(user.exec(first)?.[1]).not.toBe("0");
+        expect(user.exec(second)?.[1]).not.toBe(user.exec(first)?.[1]);
+      },
+    );
 
-test("an emulator gets only PATH of the caller's environment", async () => {
+    test.skipIf(!isRoot)(
+      "of root owns the machine's folder, but not the kernel (skipped where the tests do not run as root)",
+      async () => {
+        writeFileSync(join(folder, "run/disk"), "");
+        const user = await said("id -u >&4; echo x >disk; echo x >new");
+        const owner = (name: string): number => statSync(join(folder, name)).uid;
+        expect(+user).toBeGreaterThan(0);
+        expect(["run", "run/disk", "run/new"].map(owner)).toEqual([+user, +user, +user]);
+        expect(["private", "private/vmlinuz", "private/initrd"].map(owner)).toEqual([0, 0, 0]);
+      },
+    );
+
+    test.skipIf(!isRoot)(
+      "of root keeps the user root, without capabilities, if only root can access its program (skipped where the tests do not run as root)",
+      async () => {
+        chmodSync(folder, 0o700);
+        const status = await said(STATUS);
+        expect(status).toMatch(/^Uid:\t0\t/);
+        expect(status).toMatch(/^CapEff:\t0+\nCapBnd:\t0+\n/m);
+      },
+    );
+
+    test("ends if its parent ended before it started", async () => {
+      const [program = "", ...args] = diesWithParent();
+      const { spawnSync } = await import("node:child_process");
+      // The shell is the parent here, not the process in the arguments.
+      const { status, stdout } = spawnSync("sh", [
+        "-c",
+        '"$@"; exit $?',
+        "sh",
+        program,
+        ...args,
+        "echo",
+        "up",
+      ]);
+      expect([status, String(stdout)]).toEqual([1, ""]);
+    });
+  },
+);
+
+test("an emulator's environment has only PATH of the caller's", async () => {
   const names = await said("env | cut -d= -f1 | sort >&4");
   expect(
     names.split("\n").filter((name) => !["", "PWD", "_", "OLDPWD", "SHLVL"].includes(name)),
@@ -120,7 +123,7 @@ test("an emulator reads a kernel and an initrd that its user cannot access", asy
 });
 
 describe("QEMU's filter of system calls", () => {
-  test("is enabled: no exec, no change of user", async () => {
+  test("is enabled: QEMU can neither execute a program nor change its user", async () => {
     expect(await said('echo "$*" >&4')).toContain(
       "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny ",
     );

@@ -1,0 +1,88 @@
+/**
+ * Finding a field by any of its names: those of Linux, QEMU, libvirt, the manuals and the database. The comparison of
+ * names is names.ts; the list of names is gen/facts/cpuid-aliases.csv.
+ */
+import { describe, suggestion } from "../options.ts";
+import { type CpuidField, field, unknownField } from "./field.ts";
+import type { CpuidFieldName } from "./generated/fields.ts";
+import {
+  CPUID_NAME_SOURCES,
+  type CpuidFieldAliases,
+  type CpuidNameSource,
+  lookUp,
+  namesOf,
+  suggest,
+} from "./names.ts";
+
+export { CPUID_NAME_SOURCES, type CpuidFieldAliases, type CpuidNameSource };
+
+function toName(where: string, name: unknown): string {
+  if (typeof name === "string") return name;
+  throw new TypeError(`${where}: expected a name, got ${describe(name)}`);
+}
+
+/**
+ * Finds a field by a name of any source; case, `-`, `_` and `.` do not matter. If two fields have one name, the order
+ * is: the database's names, Linux, QEMU, libvirt, manuals, kernel constants. With a source, only its names count, and
+ * the database's own name does not.
+ *
+ * @returns undefined for an unknown name.
+ * @throws TypeError for anything but a string, and for an unknown source.
+ *
+ * @example
+ * ```ts run
+ * import { findField } from "node-kvm/cpuid";
+ *
+ * console.log(findField("SSE4.1")?.name, findField("invtsc")?.name, findField("lzcnt")?.name);
+ * ```
+ *
+ * ```text output
+ * sse4_1 constant_tsc abm
+ * ```
+ */
+export function findField(name: string, source?: CpuidNameSource): CpuidField | undefined {
+  if (source !== undefined && !CPUID_NAME_SOURCES.includes(source)) {
+    const hint = typeof source === "string" ? suggestion(source, CPUID_NAME_SOURCES) : "";
+    throw new TypeError(`findField(): unknown source ${describe(source)}${hint}`);
+  }
+  const found = lookUp(toName("findField()", name), source);
+  return found === undefined ? undefined : field(found);
+}
+
+/**
+ * Finds a field as {@link findField} does. An unknown name is `TypeError: unknown CPUID field "avx3"; did you mean avx,
+ * avx2?`.
+ */
+export function resolveField(name: string): CpuidField {
+  return findField(toName("resolveField()", name)) ?? unknownField(name);
+}
+
+/**
+ * Suggests up to five fields for an unknown name, the best first: names at most two letters away, aliases at most two
+ * letters away, or names that contain the word. For a name that {@link findField} knows, its field alone.
+ */
+export function suggestFields(name: string): readonly CpuidFieldName[] {
+  return suggest(toName("suggestFields()", name));
+}
+
+/**
+ * Returns a field's names by source: `linux` as /proc/cpuinfo shows it, `qemu` as a property of -cpu, `libvirt` as in
+ * cpu_map, `manual` as Intel's or AMD's manuals have it, `kernel` without X86_FEATURE_. A source that does not have the
+ * field has an empty list.
+ *
+ * @throws TypeError for an unknown field.
+ *
+ * @example
+ * ```ts run
+ * import { aliasesOf } from "node-kvm/cpuid";
+ *
+ * console.log(aliasesOf("pni").qemu, aliasesOf("guest_status").linux);
+ * ```
+ *
+ * ```text output
+ * [ 'pni', 'sse3' ] [ 'hypervisor' ]
+ * ```
+ */
+export function aliasesOf(name: CpuidFieldName): CpuidFieldAliases {
+  return namesOf(field(name).name);
+}

@@ -1,0 +1,325 @@
+/**
+ * The XML of libvirt: `<cpudata>`, which has registers, and the `<cpu>` of a domain, a host or a baseline, which has a
+ * model and features. libvirt's own models and features are in models/.
+ */
+import { quoted, suggestion } from "../../options.ts";
+import { CPUID_REGISTERS } from "../entry.ts";
+import { TableCollector } from "./collect.ts";
+import type {
+  CpuidDump,
+  CpuidFeatureList,
+  CpuidFileMsr,
+  CpuidFileTable,
+  CpuidFormat,
+} from "./dump.ts";
+import { decodeText, headText } from "./lines.ts";
+import { ProblemList } from "./problems.ts";
+import { escapeXml, parseXml, type XmlElement, xmlElements } from "./xml.ts";
+
+const CPUDATA = "libvirt-cpudata";
+const CPU = "libvirt-cpu";
+
+/** Libvirt's vendor names, and those of CPUID leaf 0. */
+const VENDORS: readonly (readonly [libvirt: string, cpuid: string])[] = [
+  ["Intel", "GenuineIntel"],
+  ["AMD", "AuthenticAMD"],
+  ["Hygon", "HygonGenuine"],
+  ["Zhaoxin", "  Shanghai  "],
+];
+
+/** Reads an attribute that is a number: decimal, or with 0x hexadecimal. */
+function numberOf(text: string): number | undefined {
+  if (!/^(?:0x[0-9a-f]{1,16}|\d{1,16})$/i.test(text)) return undefined;
+  const value = Number(text);
+  return value <= 0xffffffff ? value : undefined;
+}
+
+/**
+ * Reads the attributes of an element as numbers; undefined, after a fault was added, if one is unknown, missing or not
+ * a u32.
+ */
+function numbersOf(
+  element: XmlElement,
+  required: readonly string[],
+  optional: readonly string[],
+  complain: (message: string) => void,
+): ReadonlyMap<string, number> | undefined {
+  const known = [...required, ...optional];
+  const numbers = new Map<string, number>();
+  let isGood = true;
+  const wrong = (message: string): void => {
+    isGood = false;
+    complain(`<${element.name}>: ${message}`);
+  };
+  for (const name of required) {
+    if (!element.attributes.has(name)) wrong(`there is no attribute ${name}`);
+  }
+  for (const [name, text] of element.attributes) {
+    const value = numberOf(text);
+    if (!known.includes(name)) {
+      wrong(`unknown attribute ${quoted(name)}${suggestion(name, known)}`);
+    } else if (value === undefined) {
+      wrong(`${name} ${quoted(text)} is not a number of 32 bits`);
+    } else {
+      numbers.set(name, value);
+    }
+  }
+  return isGood ? numbers : undefined;
+}
+
+function parseCpudata(bytes: Uint8Array): CpuidDump {
+  const into = new TableCollector(CPUDATA, { contents: "dump", canBeComplete: true });
+  const { root, problems } = parseXml(decodeText(bytes));
+  for (const { line, column, message } of problems) into.problem(line, column, message);
+  const msrs: CpuidFileMsr[] = [];
+  const all = root ? xmlElements(root) : [];
+  const data = all.find((element) => element.name === "cpudata");
+  if (root && !data) into.problem(root.line, root.column, "there is no <cpudata>");
+  const arch = data?.attributes.get("arch") ?? "x86";
+  if (data && arch !== "x86") {
+    into.problem(data.line, data.column, `the architecture is ${quoted(arch)}, not x86`);
+  }
+  for (const element of arch === "x86" ? (data?.children ?? []) : []) {
+    const complain = (message: string): void => into.problem(element.line, element.column, message);
+    if (element.name === "cpuid") {
+      const optional = ["ecx_in", ...CPUID_REGISTERS];
+      const numbers = numbersOf(element, ["eax_in"], optional, complain);
+      if (!numbers) continue;
+      const values = CPUID_REGISTERS.map((name) => [name, numbers.get(name) ?? 0]);
+      const place = { function: numbers.get("eax_in") ?? 0, index: numbers.get("ecx_in") ?? 0 };
+      into.add({ ...place, ...Object.fromEntries(values) }, element.line);
+    } else if (element.name === "msr") {
+      const numbers = numbersOf(element, ["index"], ["eax", "edx"], complain);
+      if (!numbers) continue;
+      const value = (BigInt(numbers.get("edx") ?? 0) << 32n) | BigInt(numbers.get("eax") ?? 0);
+      msrs.push({ index: numbers.get("index") ?? 0, mask: 0xffff_ffff_ffff_ffffn, value });
+    } else {
+      complain(`unknown element <${element.name}>; known are <cpuid> and <msr>`);
+    }
+  }
+  if (into.entries === 0 && msrs.length > 0) into.note("the file has MSRs only");
+  return { ...into.finish(), msrs };
+}
+
+const hex = (value: number, digits: number): string =>
+  `0x${value.toString(16).padStart(digits, "0")}`;
+
+function formatCpudata(tables: readonly CpuidFileTable[]): Uint8Array {
+  const [only] = tables;
+  if (only === undefined || tables.length !== 1) {
+    throw new RangeError(`<cpudata> is of one table, not of ${tables.length}`);
+  }
+  const lines = [...only.table].map((e) => {
+    const registers = CPUID_REGISTERS.map((name) => `${name}='${hex(e[name], 8)}'`).join(" ");
+    return `  <cpuid eax_in='${hex(e.function, 8)}' ecx_in='${hex(e.index, 2)}' ${registers}/>`;
+  });
+  const text = ["<cpudata arch='x86'>", ...lines, "</cpudata>", ""].join("\n");
+  return new TextEncoder().encode(text);
+}
+
+/** The policies of a feature (libvirt's domain format), and whether the guest has it. */
+const POLICIES: ReadonlyMap<string, "on" | "off"> = new Map([
+  ["require", "on"],
+  ["force", "on"],
+  ["optional", "on"],
+  ["disable", "off"],
+  ["forbid", "off"],
+]);
+
+/** The attributes of `<cpu>` that are properties. */
+const CPU_ATTRIBUTES: readonly string[] = ["mode", "match", "check", "migratable"];
+/** The attributes of `<model>` that are properties. */
+const MODEL_ATTRIBUTES: readonly string[] = ["fallback", "vendor_id"];
+/** The elements whose attributes are properties, as `topology.cores`. */
+const PARTS: readonly string[] = ["topology", "maxphysaddr", "cache", "signature"];
+/** The elements that are read otherwise. */
+const READ: readonly string[] = ["model", "vendor", "feature", "arch"];
+
+/** The prefix of the properties that have a feature's policy if it is neither require nor disable. */
+const POLICY = "policy.";
+
+/** Whether an element describes a CPU: it has a model, features or a mode. */
+const isCpu = ({ name, attributes, children }: XmlElement): boolean =>
+  (name === "cpu" || (name === "mode" && attributes.get("name") === "host-model")) &&
+  (attributes.has("mode") || children.some((child) => READ.includes(child.name)));
+
+/** The elements that describe a CPU, in order. */
+const cpusOf = (root: XmlElement): readonly XmlElement[] => xmlElements(root).filter(isCpu);
+
+/** Reads the features and properties of one element. */
+function featuresOf(
+  cpu: XmlElement,
+  complain: (at: XmlElement, message: string) => void,
+  note: (sentence: string) => void,
+): CpuidFeatureList {
+  const properties = new Map<string, string>();
+  const states = new Map<string, "on" | "off">();
+  let [model, vendor]: (string | undefined)[] = [];
+  for (const name of CPU_ATTRIBUTES) {
+    const value = cpu.attributes.get(name);
+    if (value !== undefined) properties.set(name, value);
+  }
+  for (const child of cpu.children) {
+    if (child.name === "model") {
+      model = child.text === "" ? undefined : child.text;
+      for (const name of MODEL_ATTRIBUTES) {
+        const value = child.attributes.get(name);
+        if (value !== undefined) properties.set(name, value);
+      }
+    } else if (child.name === "vendor") {
+      vendor = VENDORS.find(([libvirt]) => libvirt === child.text)?.[1] ?? child.text;
+    } else if (PARTS.includes(child.name)) {
+      for (const [name, value] of child.attributes) properties.set(`${child.name}.${name}`, value);
+    } else if (child.name === "feature") {
+      const name = child.attributes.get("name");
+      const policy = child.attributes.get("policy") ?? "require";
+      const state = POLICIES.get(policy);
+      if (name === undefined || name === "") {
+        complain(child, "<feature>: there is no name");
+      } else if (state === undefined) {
+        const known = suggestion(policy, POLICIES.keys());
+        complain(child, `<feature>: unknown policy ${quoted(policy)}${known}`);
+      } else if (states.has(name)) {
+        complain(child, `<feature>: ${quoted(name)} is there twice`);
+      } else {
+        states.set(name, state);
+        if (policy !== "require" && policy !== "disable")
+          properties.set(`${POLICY}${name}`, policy);
+      }
+    } else if (!READ.includes(child.name)) {
+      note(`<${child.name}> of line ${child.line} is not read`);
+    }
+  }
+  const withState = (wanted: "on" | "off"): readonly string[] =>
+    [...states].flatMap(([name, state]) => (state === wanted ? [name] : []));
+  return {
+    model,
+    vendor,
+    on: withState("on"),
+    off: withState("off"),
+    properties: Object.fromEntries(properties),
+  };
+}
+
+const NO_FEATURES: CpuidFeatureList = {
+  model: undefined,
+  vendor: undefined,
+  on: [],
+  off: [],
+  properties: {},
+};
+
+/** The most notes of a file. */
+const MOST_NOTES = 20;
+
+function parseCpu(bytes: Uint8Array): CpuidDump {
+  const { root, problems: faults } = parseXml(decodeText(bytes));
+  const problems = new ProblemList();
+  const notes: string[] = [];
+  const note = (sentence: string): void => {
+    if (notes.length < MOST_NOTES) notes.push(sentence);
+  };
+  for (const { line, column, message } of faults) problems.add(line, column, message);
+  const cpus = root ? cpusOf(root) : [];
+  const [cpu, ...others] = cpus;
+  if (root && !cpu)
+    problems.add(root.line, root.column, "there is no <cpu> with a model or features");
+  const features = cpu
+    ? featuresOf(cpu, (at, message) => problems.add(at.line, at.column, message), note)
+    : NO_FEATURES;
+  if (cpu && others.length > 0) {
+    const lines = others.slice(0, MOST_NOTES).map(({ line }) => line);
+    note(`the <cpu> of line ${cpu.line} is read; others are in line ${lines.join(", ")}`);
+  }
+  return {
+    kind: "features",
+    format: CPU,
+    features,
+    problems: problems.toArray(),
+    notes,
+    msrs: [],
+  };
+}
+
+const attribute = (name: string, value: string | undefined): string =>
+  value === undefined ? "" : ` ${name}='${escapeXml(value)}'`;
+
+/** Refuses text that XML cannot contain. */
+function refuseUnprintable(features: CpuidFeatureList): void {
+  const { model = "", vendor = "", on, off, properties } = features;
+  for (const text of [model, vendor, ...on, ...off, ...Object.entries(properties).flat()]) {
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: the characters that XML excludes
+    if (!/[\0-\x1f\ufffe\uffff\ud800-\udfff]/u.test(text)) continue;
+    throw new RangeError(`<cpu>: ${quoted(text)} has a character that XML cannot contain`);
+  }
+}
+
+function formatCpu(features: CpuidFeatureList): Uint8Array {
+  refuseUnprintable(features);
+  const { model, vendor, on, off } = features;
+  const properties = new Map(Object.entries(features.properties));
+  const take = (name: string): string | undefined => {
+    const value = properties.get(name);
+    properties.delete(name);
+    return value;
+  };
+  const attributes = CPU_ATTRIBUTES.map((name) => attribute(name, take(name))).join("");
+  const ofModel = MODEL_ATTRIBUTES.map((name) => attribute(name, take(name))).join("");
+  const lines = [`<cpu${attributes}>`];
+  if (model !== undefined || ofModel !== "") {
+    lines.push(`  <model${ofModel}>${escapeXml(model ?? "")}</model>`);
+  }
+  if (vendor !== undefined) {
+    const name = VENDORS.find(([, cpuid]) => cpuid === vendor)?.[0] ?? vendor;
+    lines.push(`  <vendor>${escapeXml(name)}</vendor>`);
+  }
+  for (const part of PARTS) {
+    const names = [...properties.keys()].filter((name) => name.startsWith(`${part}.`));
+    const values = names.map((name) => attribute(name.slice(part.length + 1), take(name)));
+    if (values.length > 0) lines.push(`  <${part}${values.join("")}/>`);
+  }
+  for (const [names, usual] of [
+    [on, "require"],
+    [off, "disable"],
+  ] as const) {
+    for (const name of names) {
+      const policy = take(`${POLICY}${name}`) ?? usual;
+      lines.push(`  <feature${attribute("policy", policy)}${attribute("name", name)}/>`);
+    }
+  }
+  const [left] = properties.keys();
+  if (left !== undefined)
+    throw new RangeError(`<cpu> has no place for the property ${quoted(left)}`);
+  return new TextEncoder().encode([...lines, "</cpu>", ""].join("\n"));
+}
+
+/** Whether a head is XML with an element. */
+const hasElement = (head: Uint8Array, element: RegExp): boolean =>
+  /^\s*</.test(headText(head)) && element.test(headText(head));
+
+/** The registers of a CPU, as libvirt's tests and `virsh` have them. */
+export const libvirtCpudata: CpuidFormat = {
+  name: CPUDATA,
+  title: "libvirt's <cpudata> (XML)",
+  kind: "tables",
+  // The flags of the entries are not in the file.
+  isLossless: false,
+  likelihood: (head) => (hasElement(head, /<cpudata[\s>]/) ? 0.95 : 0),
+  parse: parseCpudata,
+  format: formatCpudata,
+};
+
+/** A model with features: the `<cpu>` of a domain, of a host's capabilities, or of a baseline. */
+export const libvirtCpu: CpuidFormat = {
+  name: CPU,
+  title: "libvirt's <cpu> of a domain, a host or a baseline (XML)",
+  kind: "features",
+  isLossless: true,
+  likelihood: (head) => {
+    if (hasElement(head, /<cpudata[\s>]/) || !hasElement(head, /<cpu[\s>]/)) return 0;
+    return /<feature\s|<model[\s>]|<cpu\s[^>]*mode=/.test(headText(head)) ? 0.9 : 0.4;
+  },
+  parse: parseCpu,
+  format: undefined,
+  formatFeatures: formatCpu,
+};

@@ -1,0 +1,78 @@
+/** The text of a file and its lines, for the formats that are read by line. JSON is json-text.ts. */
+import { CPUID_FILE_HEAD } from "./limits.ts";
+
+/** One line of a text. */
+export interface TextLine {
+  /** The line's number, from 1. */
+  readonly number: number;
+  /** The characters without the line break. */
+  readonly text: string;
+  /** Whether a line break follows. The last line of a file that was cut has none. */
+  readonly isTerminated: boolean;
+}
+
+/** The byte order marks, with the encoding that each is for. */
+const MARKS: readonly (readonly [mark: readonly number[], encoding: string])[] = [
+  [[0xef, 0xbb, 0xbf], "utf-8"],
+  [[0xff, 0xfe], "utf-16le"],
+  [[0xfe, 0xff], "utf-16be"],
+];
+
+/**
+ * Decodes the bytes of a text file: with a byte order mark UTF-8 or UTF-16, as PowerShell writes it; without one UTF-8,
+ * or Latin-1 (as AIDA64 writes it) if the bytes are no UTF-8. Never throws.
+ */
+export function decodeText(bytes: Uint8Array): string {
+  for (const [mark, encoding] of MARKS) {
+    if (mark.every((byte, i) => bytes[i] === byte)) {
+      return new TextDecoder(encoding).decode(bytes.subarray(mark.length));
+    }
+  }
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return new TextDecoder("latin1").decode(bytes);
+  }
+}
+
+const heads = new WeakMap<Uint8Array, string>();
+
+/** Decodes the first 64 KiB of a file; a second call for the same array returns the same text. */
+export function headText(bytes: Uint8Array): string {
+  const known = heads.get(bytes);
+  if (known !== undefined) return known;
+  const text = decodeText(bytes.subarray(0, CPUID_FILE_HEAD));
+  heads.set(bytes, text);
+  return text;
+}
+
+/** Iterates over the lines of a text. A line ends with LF, CR LF or CR. */
+export function* linesOf(text: string): Generator<TextLine> {
+  const breaks = /\r\n?|\n/g;
+  let start = 0;
+  let number = 1;
+  for (let found = breaks.exec(text); found !== null; found = breaks.exec(text)) {
+    yield { number, text: text.slice(start, found.index), isTerminated: true };
+    start = breaks.lastIndex;
+    number += 1;
+  }
+  if (start < text.length) yield { number, text: text.slice(start), isTerminated: false };
+}
+
+/** Quotes a part of a line for a message: at most 60 characters, without control characters. */
+export function shownLine(text: string): string {
+  const part = text.trim();
+  return JSON.stringify(part.length > 60 ? `${part.slice(0, 60)}…` : part);
+}
+
+/** Returns the share of lines of a head that match, of those that are not empty; 0 if there is none. */
+export function shareOfLines(head: Uint8Array, pattern: RegExp): number {
+  let all = 0;
+  let matching = 0;
+  for (const { text } of linesOf(headText(head))) {
+    if (text.trim() === "") continue;
+    all += 1;
+    if (text.length <= 400 && pattern.test(text)) matching += 1;
+  }
+  return all === 0 ? 0 : matching / all;
+}

@@ -1,0 +1,268 @@
+/**
+ * QEMU's CPU models with features: the `-cpu` option of a command line, and the JSON of query-cpu-model-expansion. The
+ * rules are those of x86_cpu_parse_featurestr (target/i386/cpu.c).
+ */
+import { quoted } from "../../options.ts";
+import type { CpuidDump, CpuidFeatureList, CpuidFormat } from "./dump.ts";
+import { JsonFields, type JsonMembers } from "./json-fields.ts";
+import { describeJson, type JsonValue, readJson } from "./json-text.ts";
+import { decodeText, headText, linesOf, type TextLine } from "./lines.ts";
+import { ProblemList, TextPlaces } from "./problems.ts";
+
+const STRING = "qemu-cpu";
+const QMP = "qemu-qmp";
+
+/** Properties that are on or off but are not a feature of the CPU (QEMU 11.1). Others that begin with `x-` are none. */
+const NOT_FEATURES: ReadonlySet<string> = new Set([
+  ...["check", "enforce", "migratable", "host-phys-bits", "host-cache-info", "l3-cache"],
+  ...["legacy-cache", "fill-mtrr-mask", "tcg-cpuid", "kvm", "hv-passthrough", "hv-enforce-cpuid"],
+  ...["hotplugged", "realized", "start-powered-off", "full-cpuid-auto-level", "cpuid-0xb"],
+  ...["vmware-cpuid-freq", "kvm-no-smi-migration", "kvm-pv-enforce-cpuid", "xen-vapic", "lmce"],
+  ...["legacy-instance", "legacy-multi-node", "vendor-cpuid-only", "vendor-cpuid-only-v2"],
+  ...["force-features", "static", "base", "hotpluggable", "arch-cap-always-on"],
+]);
+
+const isNotFeature = (name: string): boolean => NOT_FEATURES.has(name) || name.startsWith("x-");
+
+/** QEMU's words for true and false (qapi_bool_parse). */
+const BOOLEANS: ReadonlyMap<string, "on" | "off"> = new Map([
+  ...["on", "yes", "true", "y"].map((word) => [word, "on"] as const),
+  ...["off", "no", "false", "n"].map((word) => [word, "off"] as const),
+]);
+
+const NAME = /^[A-Za-z0-9_][\w.-]*$/;
+
+/** Collects features and properties; a name with `_` is the same as one with `-`. */
+class FeatureCollector {
+  readonly #states = new Map<string, { readonly name: string; state: "on" | "off" }>();
+  readonly #properties = new Map<string, string>();
+  model: string | undefined;
+  #vendor: string | undefined;
+
+  /** Sets a property with text; the words of {@link BOOLEANS} switch a feature. */
+  set(spelled: string, value: string): void {
+    const key = spelled.replaceAll("_", "-");
+    const state = BOOLEANS.get(value);
+    if (key === "vendor") this.#vendor = value;
+    else if (state === undefined || isNotFeature(key)) this.#properties.set(spelled, value);
+    else this.switch(spelled, state);
+  }
+
+  /** Switches a feature on or off. */
+  switch(spelled: string, state: "on" | "off"): void {
+    const key = spelled.replaceAll("_", "-");
+    const known = this.#states.get(key);
+    if (known) known.state = state;
+    else this.#states.set(key, { name: spelled, state });
+  }
+
+  list(): CpuidFeatureList {
+    const withState = (wanted: "on" | "off"): readonly string[] =>
+      [...this.#states.values()].flatMap(({ name, state }) => (state === wanted ? [name] : []));
+    return {
+      model: this.model,
+      vendor: this.#vendor,
+      on: withState("on"),
+      off: withState("off"),
+      properties: Object.fromEntries(this.#properties),
+    };
+  }
+}
+
+/** The option in a command line: white space, or a backslash at the end of a line, and then a word or quotes. */
+const OPTION =
+  /(?:^|[\s"'[,])--?cpu(?:["',]*(?:[ \t]|\\\r?\n)+["']?|["']\s*,\s*["'])(?=[A-Za-z0-9_])/g;
+/** A file that has nothing but the value of the option. */
+const BARE = /^\s*["']?[A-Za-z0-9_][^\s"'\\]*["']?\s*$/;
+
+/** Finds the values of `-cpu` with their offsets; a file of one line without the option is a value. */
+function valuesIn(text: string): readonly { readonly value: string; readonly offset: number }[] {
+  const found = Array.from(text.matchAll(OPTION), (match) => match.index + match[0].length);
+  const isBare = found.length === 0 && text.length <= 65_536 && BARE.test(text);
+  const bare = text.search(/[A-Za-z0-9_]/);
+  return (isBare && bare >= 0 ? [bare] : found).map((offset) => {
+    const isQuoted = /["']/.test(text.charAt(offset - 1));
+    const end = (isQuoted ? /["'\r\n]/g : /[\s"'\\]/g) as RegExp;
+    end.lastIndex = offset;
+    const to = end.exec(text)?.index ?? text.length;
+    return { value: text.slice(offset, to), offset };
+  });
+}
+
+function parseString(bytes: Uint8Array): CpuidDump {
+  const text = decodeText(bytes);
+  const places = new TextPlaces(text);
+  const problems = new ProblemList();
+  const notes: string[] = [];
+  const complain = (offset: number, message: string): void => {
+    const { line, column } = places.at(offset);
+    problems.add(line, column, message);
+  };
+  const [first, ...others] = valuesIn(text);
+  const collector = new FeatureCollector();
+  if (first) readValue(first.value, first.offset, collector, complain, notes);
+  else problems.add(0, 1, "there is no -cpu option");
+  if (first && others.length > 0) {
+    const { line } = places.at(first.offset);
+    notes.push(`the -cpu option of line ${line} is read; there are ${others.length} others`);
+  }
+  return {
+    kind: "features",
+    format: STRING,
+    features: collector.list(),
+    problems: problems.toArray(),
+    notes,
+    msrs: [],
+  };
+}
+
+/** Reads the value of `-cpu`. `+name` is applied after all `name=value`, and `-name` last. */
+function readValue(
+  value: string,
+  start: number,
+  collector: FeatureCollector,
+  complain: (offset: number, message: string) => void,
+  notes: string[],
+): void {
+  const plus: string[] = [];
+  const minus: string[] = [];
+  let offset = start;
+  for (const [i, part] of value.split(",").entries()) {
+    const at = offset;
+    offset += part.length + 1;
+    // strtok() skips empty parts.
+    if (part === "") continue;
+    const sign = /^[+-]/.exec(part)?.[0];
+    const equals = part.indexOf("=");
+    const name = sign ? part.slice(1) : equals < 0 ? part : part.slice(0, equals);
+    if (!NAME.test(name) || (sign && equals >= 0)) {
+      complain(at, `${quoted(part)} is not a feature: write +name, -name or name=value`);
+    } else if (i === 0 && sign === undefined && equals < 0) {
+      collector.model = part;
+    } else if (sign) {
+      (sign === "+" ? plus : minus).push(name);
+    } else {
+      collector.set(name, equals < 0 ? "on" : part.slice(equals + 1));
+    }
+  }
+  const last = new Set(minus);
+  const both = plus.find((name) => last.has(name));
+  if (both !== undefined) notes.push(`${both} is there with + and with -, so QEMU switches it off`);
+  for (const name of plus) collector.switch(name, "on");
+  for (const name of minus) collector.switch(name, "off");
+}
+
+/** Writes the value of `-cpu` with a line break. */
+function formatString(features: CpuidFeatureList): Uint8Array {
+  const { model, vendor, on, off, properties } = features;
+  const wrong = (what: string): RangeError => new RangeError(`a -cpu option: ${what}`);
+  if (model === undefined) throw wrong("it has a model, and the features have none");
+  for (const name of [model, ...on, ...off, ...Object.keys(properties)]) {
+    if (!NAME.test(name)) throw wrong(`${quoted(name)} is not a name`);
+  }
+  const values = Object.entries(properties);
+  if (vendor !== undefined) values.unshift(["vendor", vendor]);
+  for (const [name, value] of values) {
+    if (/[,\s"'\\]/.test(value)) throw wrong(`${name}: ${quoted(value)} has a comma or a space`);
+  }
+  const parts = [
+    model,
+    ...on.map((name) => `+${name}`),
+    ...off.map((name) => `-${name}`),
+    ...values.map(([name, value]) => `${name}=${value}`),
+  ];
+  return new TextEncoder().encode(`${parts.join(",")}\n`);
+}
+
+/** Finds the model in an answer, or in a command that has one. */
+function modelIn(fields: JsonFields, value: JsonValue): JsonMembers | undefined {
+  let members = fields.object(value, "", []);
+  for (const name of ["return", "arguments", "model"]) {
+    const inner = members?.get(name);
+    if (inner?.kind === "object") members = fields.object(inner, name, []);
+  }
+  return members?.has("props") || members?.has("name") ? members : undefined;
+}
+
+/** Returns the text of the JSON that has a model: the file, or one line of a log of several. */
+function modelText(text: string): { readonly text: string; readonly lines: number } {
+  if (!readJson(text).fault) return { text, lines: 1 };
+  const lines = [...linesOf(text)].filter((line) => /"model"\s*:\s*\{/.test(line.text));
+  const models = lines.filter((line) => !readJson(jsonOf(line)).fault);
+  // An answer is of more use than the command for it.
+  const best = models.find((line) => line.text.includes('"return"')) ?? models[0];
+  if (best === undefined) return { text, lines: 1 };
+  // The padding keeps the line and the column of each value.
+  const json = jsonOf(best);
+  const padding = "\n".repeat(best.number - 1) + " ".repeat(best.text.length - json.length);
+  return { text: padding + json, lines: models.length };
+}
+
+/** The part of a line from its first brace on. */
+const jsonOf = ({ text }: TextLine): string => text.slice(text.indexOf("{"));
+
+function parseQmp(bytes: Uint8Array): CpuidDump {
+  const { text, lines } = modelText(decodeText(bytes));
+  const problems = new ProblemList();
+  const fields = new JsonFields(text, problems);
+  const value = fields.document();
+  const model = value && modelIn(fields, value);
+  if (value && !model) fields.problem(value.offset, "there is no model with a name and props");
+  const collector = new FeatureCollector();
+  const name = fields.text(model?.get("name"), "model.name");
+  if (name !== undefined) collector.model = name;
+  const props = model?.get("props");
+  const members = props && fields.object(props, "model.props", []);
+  for (const [key, prop] of members ?? []) {
+    if (prop.kind === "literal" && prop.value !== null)
+      collector.set(key, prop.value ? "on" : "off");
+    else if (prop.kind === "number") collector.set(key, prop.text);
+    else if (prop.kind === "string") collector.set(key, prop.text);
+    else fields.problem(prop.offset, `model.props.${key}: ${describeJson(prop)} is not a value`);
+  }
+  return {
+    kind: "features",
+    format: QMP,
+    features: collector.list(),
+    problems: problems.toArray(),
+    notes: lines > 1 ? [`one of ${lines} lines with a model is read`] : [],
+    msrs: [],
+  };
+}
+
+/** The `-cpu` option: a value alone, or in a command line. */
+export const qemuCpu: CpuidFormat = {
+  name: STRING,
+  title: "QEMU's -cpu option",
+  kind: "features",
+  isLossless: true,
+  likelihood: (head) => {
+    const text = headText(head);
+    if (/^\s*[{<]/.test(text)) return 0;
+    const isOption = text.search(OPTION) >= 0;
+    if (isOption) return /qemu|kvm|-machine|-M /.test(text) ? 0.85 : 0.7;
+    const value = text.trim();
+    if (value.length > 16_384 || !BARE.test(value)) return 0;
+    return /^["']?[A-Za-z0-9_][\w.-]*(?:,\+?[\w.-]+(?:=[^,\s]*)?)+["']?$/.test(value) ? 0.75 : 0;
+  },
+  parse: parseString,
+  format: undefined,
+  formatFeatures: formatString,
+};
+
+/** The answer of query-cpu-model-expansion, or a log with it. */
+export const qemuQmp: CpuidFormat = {
+  name: QMP,
+  title: "QEMU's query-cpu-model-expansion (QMP, JSON)",
+  kind: "features",
+  isLossless: false,
+  likelihood: (head) => {
+    const text = headText(head);
+    if (!/^\s*(?:\{|->|<-)/.test(text)) return 0;
+    return /"model"\s*:\s*\{/.test(text) && /"(?:props|query-cpu-model-expansion)"/.test(text)
+      ? 0.9
+      : 0;
+  },
+  parse: parseQmp,
+  format: undefined,
+};

@@ -1,0 +1,85 @@
+/** Whether a table has every sub-leaf of the leaves that have several, up to the leaf's own end. */
+import type { CpuidEntry2 } from "../entry.ts";
+import { readField } from "../field.ts";
+
+/** The sub-leaves of one leaf, by index; the first of duplicates. */
+type Subleaves = ReadonlyMap<number, CpuidEntry2>;
+
+/** A leaf's sub-leaves end with one whose field is 0, which follows all others. */
+const endsWithZero =
+  (register: "eax" | "ecx", low: number, high: number, first = 0) =>
+  (subleaves: Subleaves): boolean => {
+    for (let index = first; ; index += 1) {
+      const found = subleaves.get(index);
+      if (found === undefined) return false;
+      if (readField(found[register], low, high) === 0) return true;
+    }
+  };
+
+/** A leaf's sub-leaf 0 has the number of the last one in EAX. */
+const countsInEax = (subleaves: Subleaves): boolean => {
+  const last = subleaves.get(0)?.eax;
+  if (last === undefined || last >= subleaves.size) return false;
+  for (let index = 1; index <= last; index += 1) if (!subleaves.has(index)) return false;
+  return true;
+};
+
+/** Each set bit of a 64-bit map has a sub-leaf with the bit's number, from `first` on. */
+function hasBits(subleaves: Subleaves, low: number, high: number, first: number): boolean {
+  for (let bit = first; bit < 64; bit += 1) {
+    const word = bit < 32 ? low : high;
+    if (readField(word, bit % 32, bit % 32) === 1 && !subleaves.has(bit)) return false;
+  }
+  return true;
+}
+
+/** Leaf 0xd: XCR0's bits in sub-leaf 0, and XSS's in sub-leaf 1. */
+const hasComponents = (subleaves: Subleaves): boolean => {
+  const [user, more] = [subleaves.get(0), subleaves.get(1)];
+  if (user === undefined || more === undefined) return false;
+  const [low, high] = [(user.eax | more.ecx) >>> 0, (user.edx | more.edx) >>> 0];
+  return hasBits(subleaves, low, high, 2);
+};
+
+/** The leaves with several sub-leaves, and the rule of their end (SDM volume 2 and APM volume 3, CPUID). */
+const RULES: ReadonlyMap<number, (subleaves: Subleaves) => boolean> = new Map([
+  [0x4, endsWithZero("eax", 0, 4)],
+  [0x7, countsInEax],
+  [0xb, endsWithZero("ecx", 8, 15)],
+  [0xd, hasComponents],
+  [0x10, (subleaves: Subleaves) => hasBits(subleaves, subleaves.get(0)?.ebx ?? 0, 0, 1)],
+  [0x14, countsInEax],
+  [0x17, countsInEax],
+  [0x18, countsInEax],
+  [0x1d, countsInEax],
+  [0x1f, endsWithZero("ecx", 8, 15)],
+  [0x24, countsInEax],
+  [0x8000001d, endsWithZero("eax", 0, 4)],
+  [0x80000026, endsWithZero("ecx", 8, 15)],
+]);
+
+/** Whether an entry has four zeros; a leaf whose only sub-leaf has, is one that the CPU does not support. */
+const isZero = ({ eax, ebx, ecx, edx }: CpuidEntry2): boolean => (eax | ebx | ecx | edx) === 0;
+
+/**
+ * Whether a table has all sub-leaves of each leaf that it has, up to the leaf's terminator or count. A table without
+ * entries has not.
+ */
+export function hasTerminators(entries: Iterable<CpuidEntry2>): boolean {
+  const leaves = new Map<number, Map<number, CpuidEntry2>>();
+  let isEmpty = true;
+  for (const e of entries) {
+    isEmpty = false;
+    if (!RULES.has(e.function)) continue;
+    const subleaves = leaves.get(e.function) ?? new Map<number, CpuidEntry2>();
+    if (!subleaves.has(e.index)) subleaves.set(e.index, e);
+    leaves.set(e.function, subleaves);
+  }
+  if (isEmpty) return false;
+  for (const [fn, subleaves] of leaves) {
+    const [first] = subleaves.values();
+    if (subleaves.size === 1 && first !== undefined && first.index === 0 && isZero(first)) continue;
+    if (RULES.get(fn)?.(subleaves) === false) return false;
+  }
+  return true;
+}

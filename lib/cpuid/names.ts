@@ -1,0 +1,152 @@
+/**
+ * The names of CPUID fields: how two spellings are compared, which field a name of another program means, and which
+ * names are near an unknown one. The fields themselves are field.ts.
+ */
+import { CPUID_ALIASES } from "./generated/aliases.ts";
+import { CPUID_FIELDS, type CpuidFieldName } from "./generated/fields.ts";
+
+/** Lists the sources of names, in the order in which {@link lookUp} tries them after the field's own name. */
+export const CPUID_NAME_SOURCES = ["linux", "qemu", "libvirt", "manual", "kernel"] as const;
+
+/**
+ * A source of names. `linux`: flags of /proc/cpuinfo. `qemu`: properties of QEMU's -cpu. `libvirt`: features of
+ * libvirt's cpu_map. `manual`: mnemonics of Intel's and AMD's manuals, the TLFS and kvm_para.h. `kernel`: X86_FEATURE_
+ * constants without the prefix.
+ */
+export type CpuidNameSource = (typeof CPUID_NAME_SOURCES)[number];
+
+/** The names of one field by source; an empty list if the source has none. The main name is first. */
+export type CpuidFieldAliases = { readonly [source in CpuidNameSource]: readonly string[] };
+
+/** Longer names are unknown: no field has one, and comparing them takes time. */
+const LONGEST = 64;
+
+/** Turns a name into the form in which spellings are compared: lower case, without `-`, `_`, `.` and spaces. */
+export function normalize(name: string): string {
+  return name.toLowerCase().replaceAll(/[-_. ]/g, "");
+}
+
+interface Names {
+  readonly own: readonly CpuidFieldName[];
+  readonly aliases: ReadonlyMap<CpuidFieldName, CpuidFieldAliases>;
+  /** The field of each normalized name, by source; "own" for the names of the database. */
+  readonly bySource: ReadonlyMap<CpuidNameSource | "own", ReadonlyMap<string, CpuidFieldName>>;
+}
+
+let names: Names | undefined;
+
+/** Adds a name; the first field with a name keeps it. */
+function add(to: Map<string, CpuidFieldName>, alias: string, name: CpuidFieldName): void {
+  const key = normalize(alias);
+  if (!to.has(key)) to.set(key, name);
+}
+
+/** Builds the maps at first use, to keep importing fast. */
+function open(): Names {
+  if (names) return names;
+  const own = Object.values(CPUID_FIELDS).flatMap((rows) => rows.map(([name]) => name));
+  const bySource = new Map<CpuidNameSource | "own", Map<string, CpuidFieldName>>();
+  const mapOf = (source: CpuidNameSource | "own"): Map<string, CpuidFieldName> => {
+    const map = bySource.get(source) ?? new Map<string, CpuidFieldName>();
+    bySource.set(source, map);
+    return map;
+  };
+  for (const name of own) add(mapOf("own"), name, name);
+  const aliases = new Map<CpuidFieldName, CpuidFieldAliases>();
+  for (const [name, ...cells] of CPUID_ALIASES) {
+    const lists = CPUID_NAME_SOURCES.map((source, i) => {
+      const list = Object.freeze((cells[i] ?? "").split(" ").filter((word) => word !== ""));
+      for (const alias of list) add(mapOf(source), alias, name);
+      return [source, list] as const;
+    });
+    aliases.set(name, Object.freeze(Object.fromEntries(lists)) as CpuidFieldAliases);
+  }
+  names = { own, aliases, bySource };
+  return names;
+}
+
+const NO_ALIASES: CpuidFieldAliases = Object.freeze({
+  linux: [],
+  qemu: [],
+  libvirt: [],
+  manual: [],
+  kernel: [],
+});
+
+/** Returns the names of a field in other sources. */
+export function namesOf(name: CpuidFieldName): CpuidFieldAliases {
+  return open().aliases.get(name) ?? NO_ALIASES;
+}
+
+/** Finds the field that a name means, in one source or in all: the database's names first, then each source. */
+export function lookUp(name: string, source?: CpuidNameSource): CpuidFieldName | undefined {
+  if (name.length > LONGEST) return undefined;
+  const key = normalize(name);
+  const order = source === undefined ? (["own", ...CPUID_NAME_SOURCES] as const) : [source];
+  for (const each of order) {
+    const found = open().bySource.get(each)?.get(key);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/** Counts the edits (insert, delete, replace a letter) that turn one word into another. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (const [i, letter] of [...a].entries()) {
+    const next = [i + 1];
+    for (const [j, other] of [...b].entries()) {
+      const replaced = (row[j] ?? 0) + (letter === other ? 0 : 1);
+      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+/** The most edits of a suggested name. */
+const MOST_EDITS = 2;
+
+/** The most names that are suggested. */
+const MOST_NAMES = 5;
+
+/** Finds the fields of the known words with the fewest edits, at most {@link MOST_EDITS}. */
+function nearest(
+  word: string,
+  known: Iterable<readonly [string, CpuidFieldName]>,
+): readonly CpuidFieldName[] {
+  const near = new Set<CpuidFieldName>();
+  let least = MOST_EDITS;
+  for (const [other, name] of known) {
+    if (Math.abs(other.length - word.length) > least) continue;
+    const edits = distance(word, other);
+    if (edits < least) near.clear();
+    if (edits <= least) near.add(name);
+    least = Math.min(least, edits);
+  }
+  return [...near];
+}
+
+/**
+ * Suggests up to five fields for an unknown name: the field that it means as an alias; else the nearest names by edits,
+ * at most two away; else the nearest aliases; else the names that contain the word.
+ */
+export function suggest(name: string): readonly CpuidFieldName[] {
+  if (name === "" || name.length > LONGEST) return [];
+  const { own, bySource } = open();
+  const meant = lookUp(name);
+  if (meant !== undefined) return [meant];
+  const word = name.toLowerCase();
+  const near = nearest(
+    word,
+    own.map((each) => [each, each] as const),
+  );
+  const key = normalize(name);
+  // Two edits turn a short alias into too many others.
+  const aliases = key.length > 2 * MOST_EDITS ? CPUID_NAME_SOURCES : [];
+  const known = (): readonly (readonly [string, CpuidFieldName])[] =>
+    aliases.flatMap((source) => [...(bySource.get(source) ?? [])]);
+  const nearAliases = near.length > 0 ? near : nearest(key, known());
+  const found = nearAliases.length > 0 ? nearAliases : own.filter((each) => each.includes(word));
+  return found.slice(0, MOST_NAMES);
+}

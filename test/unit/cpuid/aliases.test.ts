@@ -1,0 +1,133 @@
+/** Tests of the names of fields in other programs: a field is found by each of them, and unknown ones get suggestions. */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import {
+  aliasesOf,
+  CPUID_NAME_SOURCES,
+  type CpuidFieldName,
+  type CpuidNameSource,
+  field,
+  fields,
+  findField,
+  resolveField,
+  suggestFields,
+} from "../../../lib/cpuid/index.ts";
+
+test.each([
+  ["hypervisor", "guest_status"],
+  ["AVX2", "avx2"],
+  ["tsc-deadline", "tsc_deadline_timer"],
+  ["TSC-Deadline", "tsc_deadline_timer"],
+  ["sse4.1", "sse4_1"],
+  ["SSE4_2", "sse4_2"],
+  ["pni", "pni"],
+  ["sse3", "pni"],
+  ["invtsc", "constant_tsc"],
+  ["nonstop_tsc", "constant_tsc"],
+  ["lzcnt", "abm"],
+  ["pclmuldq", "pclmulqdq"],
+  ["xd", "nx"],
+  ["i64", "lm"],
+  ["ffxsr", "fxsr_opt"],
+  ["cet-ibt", "ibt"],
+  ["user_shstk", "cet_ss"],
+  ["SHSTK", "cet_ss"],
+  ["stibp", "intel_stibp"],
+  ["ibpb", "amd_ibpb"],
+  ["ssbd", "spec_ctrl_ssbd"],
+  ["sev-snp", "sev_nested_paging"],
+  ["kvmclock", "kvm_clocksource"],
+  ["KVM_FEATURE_PV_UNHALT", "kvm_pv_unhalt"],
+  ["AccessVpIndex", "hv_vp_index"],
+  ["apicid_unknown", undefined],
+  ["", undefined],
+  ["x".repeat(100_000), undefined],
+])("%s is the field %s", (name, found) => {
+  expect(findField(name)?.name).toBe(found);
+});
+
+test("a database name has priority over another program's name for another field", () => {
+  expect([findField("dts")?.name, findField("prefetchi")?.name]).toEqual(["dts", "prefetchi"]);
+});
+
+test("with a source, only its names count", () => {
+  expect([findField("sse3", "linux"), findField("sse3", "qemu")?.name]).toEqual([undefined, "pni"]);
+});
+
+test("each name of each source finds its field again, unless another field has the same name first", () => {
+  const lost = fields().flatMap(({ name }) =>
+    CPUID_NAME_SOURCES.flatMap((source) =>
+      aliasesOf(name)[source].filter((alias) => findField(alias, source)?.name !== name),
+    ),
+  );
+  expect(lost).toEqual([]);
+});
+
+test("case and separators do not change the field that is found", () => {
+  const names = fields().map(({ name }) => name);
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...names),
+      fc.constantFrom("-", ".", "", " "),
+      (name, separator) => {
+        expect(findField(name.toUpperCase().replaceAll("_", separator))).toBe(field(name));
+      },
+    ),
+  );
+});
+
+test("a field has its names by source", () => {
+  expect(aliasesOf("pni")).toEqual({
+    linux: ["pni"],
+    qemu: ["pni", "sse3"],
+    libvirt: ["pni"],
+    manual: ["SSE3"],
+    kernel: ["XMM3"],
+  });
+});
+
+test("a field without other names has empty lists", () => {
+  expect(Object.values(aliasesOf("max_std_leaf")).flat()).toEqual([]);
+});
+
+test("the names cannot be changed", () => {
+  expect(Object.isFrozen(aliasesOf("pni")) && Object.isFrozen(aliasesOf("pni").qemu)).toBe(true);
+});
+
+test.each([
+  ["avx3", ["avx", "avx2"]],
+  ["hypervisr", ["guest_status"]],
+  ["tsc-deadlin", ["tsc_deadline_timer"]],
+  ["hypervisor", ["guest_status"]],
+  ["addr_bits", ["phys_addr_bits", "virt_addr_bits", "guest_phys_addr_bits"]],
+  ["constructor", []],
+  ["", []],
+  ["x".repeat(100_000), []],
+])("for %s, the suggestions are %j", (name, near) => {
+  expect(suggestFields(name)).toEqual(near);
+});
+
+test("an unknown name is refused with the nearest", () => {
+  expect(() => resolveField("hypervisr")).toThrow(
+    new TypeError('unknown CPUID field "hypervisr"; did you mean guest_status?'),
+  );
+});
+
+test("field() takes the database's names only and suggests the field of another program's name", () => {
+  expect(() => field("lzcnt" as CpuidFieldName)).toThrow(
+    new TypeError('unknown CPUID field "lzcnt"; did you mean abm?'),
+  );
+});
+
+test.each([5, null, undefined])("%j is not a name", (name) => {
+  const given = name as unknown as string;
+  expect(() => findField(given)).toThrow("findField(): expected a name");
+  expect(() => resolveField(given)).toThrow("resolveField(): expected a name");
+  expect(() => suggestFields(given)).toThrow("suggestFields(): expected a name");
+});
+
+test("an unknown source is refused", () => {
+  expect(() => findField("avx", "libvrt" as CpuidNameSource)).toThrow(
+    new TypeError('findField(): unknown source "libvrt"; did you mean "libvirt"?'),
+  );
+});
