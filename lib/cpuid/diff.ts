@@ -1,5 +1,8 @@
-/** Compares two tables field by field, and formats the differences. It does not judge whether they are allowed. */
-import { refuseMisfit, refuseMissing, toList } from "../options.ts";
+/**
+ * Compares two tables field by field, and formats the differences. It does not judge whether they are allowed; that is
+ * compare.ts. Applying differences to a table is apply.ts.
+ */
+import { describe, refuseMisfit, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
 import {
   baseOf,
@@ -8,14 +11,18 @@ import {
   fieldsOf,
   formatBits,
   formatValue,
+  isFieldName,
   readField,
   spaceOf,
 } from "./field.ts";
+import { type CpuidFieldKind, natureAt, PER_CPU_FIELDS } from "./kinds.ts";
 
 /** Reports a field, or a run of unnamed bits, whose value differs in an entry that both tables have. */
 export interface CpuidFieldChange {
   /** The kind of change. */
   readonly kind: "field";
+  /** The kind of the field; for bits that are not in the database, that of their register. */
+  readonly fieldKind: CpuidFieldKind;
   /** The field's name; undefined for bits that are not in the database. */
   readonly name: CpuidFieldName | undefined;
   /** The place, as `0x7.0:ebx[5]`; in a duplicate it has its number, as `0x7.0#2:ebx[5]`. */
@@ -24,8 +31,10 @@ export interface CpuidFieldChange {
   readonly space: CpuidSpace;
   /** The leaf, absolute. */
   readonly function: number;
-  /** The sub-leaf. */
+  /** The sub-leaf in the first table. */
   readonly index: number;
+  /** The position of the entry in the first table. */
+  readonly position: number;
   readonly register: CpuidRegister;
   readonly low: number;
   readonly high: number;
@@ -47,6 +56,8 @@ export interface CpuidEntryChange {
   readonly index: number;
   /** The number of earlier entries in its table with the same function and index. */
   readonly copy: number;
+  /** The position of the entry in its table. */
+  readonly position: number;
   readonly entry: CpuidEntry2;
 }
 
@@ -63,6 +74,8 @@ export interface CpuidShapeChange {
   readonly function: number | undefined;
   /** The sub-leaf in the first table. */
   readonly index: number | undefined;
+  /** The position of the entry in the first table; undefined for the count. */
+  readonly position: number | undefined;
   /** The number in the first table. */
   readonly before: number;
   /** The number in the second table. */
@@ -136,14 +149,23 @@ function match(
 
 /** Returns the pairs that must move: all but a longest run whose positions rise in both tables. */
 function moved(pairs: readonly Pair[]): readonly Pair[] {
-  const best: Pair[][] = [];
-  for (const [i, pair] of pairs.entries()) {
-    const before = pairs.slice(0, i).map((p, j) => (p.to < pair.to ? (best[j] ?? []) : []));
-    const longest = before.reduce((a, b) => (b.length > a.length ? b : a), []);
-    best.push([...longest, pair]);
+  // For each pair, the length of the longest run that ends with it, and the pair before it; of equals, the first.
+  const lengths: number[] = [];
+  const previous: number[] = [];
+  let last = -1;
+  for (const [i, { to }] of pairs.entries()) {
+    let best = -1;
+    for (let j = 0; j < i; j += 1) {
+      const isBefore = (pairs[j]?.to ?? 0) < to;
+      if (isBefore && (best < 0 || (lengths[j] ?? 0) > (lengths[best] ?? 0))) best = j;
+    }
+    lengths.push((lengths[best] ?? 0) + 1);
+    previous.push(best);
+    if (last < 0 || (lengths[i] ?? 0) > (lengths[last] ?? 0)) last = i;
   }
-  const stay = new Set(best.reduce((a, b) => (b.length > a.length ? b : a), []));
-  return pairs.filter((pair) => !stay.has(pair));
+  const stay = new Set<number>();
+  for (; last >= 0; last = previous[last] ?? -1) stay.add(last);
+  return pairs.filter((_, i) => !stay.has(i));
 }
 
 /** Splits the set bits of a mask into maximal runs, lowest first. */
@@ -178,7 +200,9 @@ function registerChanges(
     const place = { function: fn, index, register, low, high };
     const [before, after] = [readField(a, low, high), readField(b, low, high)];
     const where = `${formatCopy(pair.before, copy)}${formatBits(place).slice(leaf.length)}`;
-    return { kind: "field", name, where, space, ...place, before, after };
+    const nature = natureAt({ space, function: fn - base, index, register, name });
+    const common = { kind: "field", fieldKind: nature.kind, name, where, space } as const;
+    return { ...common, ...place, position: pair.from, before, after };
   };
   const changes: CpuidFieldChange[] = [];
   for (const { name, low, high } of fieldsOf(space, fn - base, index, register)) {
@@ -190,15 +214,72 @@ function registerChanges(
 }
 
 /**
- * Compares two tables and names the differences; empty exactly if KVM would treat them as equal after KVM_RUN. Entries
- * are paired by function and index, duplicates in their order and named with their number (`0x7.0#2`); the remaining
- * entries of one function are paired as a change of index.
+ * A group of differences to leave out. `apic-id`: the ids that differ between the CPUs of a machine
+ * ({@link PER_CPU_FIELDS}). `runtime-owned`: fields that KVM computes. `order`: positions of entries. A field's name:
+ * that field.
+ */
+export type CpuidIgnore = "apic-id" | "runtime-owned" | "order" | CpuidFieldName;
+
+/** The options of {@link diff}. */
+export interface DiffOptions {
+  /** The differences that are left out; none by default. */
+  readonly ignore?: Iterable<CpuidIgnore>;
+}
+
+const IGNORED_GROUPS = ["apic-id", "runtime-owned", "order"];
+
+/** Returns whether a change is to be left out. */
+function ignores(names: ReadonlySet<string>): (change: CpuidChange) => boolean {
+  return (change) => {
+    if (change.kind === "order") return names.has("order");
+    if (change.kind !== "field") return false;
+    const { name, fieldKind } = change;
+    return (
+      (fieldKind === "runtime-owned" && names.has("runtime-owned")) ||
+      (name !== undefined && names.has(name)) ||
+      (name !== undefined && names.has("apic-id") && PER_CPU_FIELDS.includes(name))
+    );
+  };
+}
+
+/** Returns the names of a list of differences to leave out. */
+function toIgnored(where: string, options: DiffOptions): ReadonlySet<string> {
+  refuseUnknown(where, options, ["ignore"]);
+  const names = options.ignore === undefined ? [] : toList(`${where}: ignore`, options.ignore);
+  for (const name of names) {
+    if (typeof name !== "string") {
+      throw new TypeError(`${where}: ignore: expected names, got ${describe(name)}`);
+    }
+    if (!IGNORED_GROUPS.includes(name) && !isFieldName(name)) {
+      const groups = IGNORED_GROUPS.join(", ");
+      throw new TypeError(
+        `${where}: ignore: ${describe(name)} is neither one of ${groups} nor a field's name`,
+      );
+    }
+  }
+  return new Set(names);
+}
+
+/**
+ * Compares two tables and names the differences; without `ignore`, empty exactly if KVM would treat them as equal after
+ * KVM_RUN. Entries are paired by function and index, duplicates in their order and named with their number (`0x7.0#2`);
+ * the remaining entries of one function are paired as a change of index.
+ *
+ * @throws TypeError for an unknown option, and for a name to ignore that is neither a group nor a field.
  */
 export function diff(
   before: Iterable<CpuidEntry2>,
   after: Iterable<CpuidEntry2>,
+  options: DiffOptions = {},
 ): readonly CpuidChange[] {
-  const [a, b] = [toList("diff()", before), toList("diff()", after)];
+  const ignored = ignores(toIgnored("diff()", options));
+  return allChanges(toList("diff()", before), toList("diff()", after)).filter(
+    (change) => !ignored(change),
+  );
+}
+
+/** Lists every difference. */
+function allChanges(a: readonly CpuidEntry2[], b: readonly CpuidEntry2[]): readonly CpuidChange[] {
   const exact = match(a, b, [...a.keys()], [...b.keys()], true);
   const loose = match(a, b, exact.left, exact.right, false);
   const pairs = [...exact.pairs, ...loose.pairs].sort((x, y) => x.from - y.from);
@@ -207,19 +288,25 @@ export function diff(
   const shape = (kind: CpuidShapeChange["kind"], pair: Pair, x: number, y: number): void => {
     const { function: fn, index } = pair.before;
     const where = formatCopy(pair.before, copies[pair.from] ?? 0);
-    changes.push({ kind, where, function: fn, index, before: x, after: y });
+    changes.push({ kind, where, function: fn, index, position: pair.from, before: x, after: y });
   };
-  const lone = (kind: "added" | "removed", e: CpuidEntry2 | undefined, copy = 0): void => {
+  const lone = (
+    kind: "added" | "removed",
+    e: CpuidEntry2 | undefined,
+    position: number,
+    copy = 0,
+  ): void => {
     if (!e) return;
     const { function: fn, index } = e;
-    changes.push({ kind, where: formatCopy(e, copy), function: fn, index, copy, entry: e });
+    const where = formatCopy(e, copy);
+    changes.push({ kind, where, function: fn, index, copy, position, entry: e });
   };
   if (a.length !== b.length) {
-    const nowhere = { function: undefined, index: undefined };
+    const nowhere = { function: undefined, index: undefined, position: undefined };
     changes.push({ kind: "count", where: "table", ...nowhere, before: a.length, after: b.length });
   }
-  for (const i of loose.left) lone("removed", a[i], copies[i]);
-  for (const i of loose.right) lone("added", b[i], copiesOfB[i]);
+  for (const i of loose.left) lone("removed", a[i], i, copies[i]);
+  for (const i of loose.right) lone("added", b[i], i, copiesOfB[i]);
   for (const pair of moved(pairs)) shape("order", pair, pair.from, pair.to);
   for (const pair of pairs) {
     const { before: x, after: y } = pair;

@@ -130,6 +130,11 @@ export function field(name: CpuidFieldName): CpuidField {
   return unknownField(name);
 }
 
+/** Whether a text is the name of a field. */
+export function isFieldName(name: string): name is CpuidFieldName {
+  return open().byName.has(name);
+}
+
 /** Whether the index selects between entries of this function, according to KVM or to the database's sub-leaves. */
 export function hasSubleaves(space: CpuidSpace, fn: number): boolean {
   return (space === "native" && isIndexed(fn)) || open().families.has(`${space}:${fn}`);

@@ -8,6 +8,8 @@ export {
   resolveField,
   suggestFields,
 } from "./aliases.ts";
+export { applyDiff } from "./apply.ts";
+export { baseline, type CpuidBaseline, formatBaseline } from "./baseline.ts";
 export { type FromSupportedOptions, fromSupported } from "./builder.ts";
 export {
   type CheckCpuidOptions,
@@ -15,6 +17,13 @@ export {
   type CpuidRuleName,
   checkCpuid,
 } from "./check.ts";
+export {
+  type CpuidComparison,
+  type CpuidDifference,
+  type CpuidRelation,
+  compare,
+  formatDifference,
+} from "./compare.ts";
 export {
   type CpuidDependency,
   type CpuidDependencySeverity,
@@ -27,11 +36,14 @@ export {
   type CpuidChange,
   type CpuidEntryChange,
   type CpuidFieldChange,
+  type CpuidIgnore,
   type CpuidPhrase,
   type CpuidShapeChange,
+  type DiffOptions,
   diff,
   formatChange,
 } from "./diff.ts";
+export { type ElfCode, elfCode } from "./elf.ts";
 export {
   CPUID_REGISTERS,
   type CpuidEntry2,
@@ -43,6 +55,7 @@ export {
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
   sameEntry,
 } from "./entry.ts";
+export { type ResolvedFeatures, resolveFeatures, type UnknownFeature } from "./features.ts";
 export {
   CPUID_SPACES,
   type CpuidBits,
@@ -78,8 +91,60 @@ export {
   readCpuid,
 } from "./formats/index.ts";
 export { CPUID_FILE_HEAD, CPUID_FILE_LIMIT } from "./formats/limits.ts";
+export {
+  INSTRUCTION_FEATURES,
+  type InstructionFeature,
+  type UnnamedBit,
+  WITHOUT_SUPPORT,
+  type WithoutSupport,
+} from "./instruction-features.ts";
+export {
+  type CpuidFieldKind,
+  type CpuidFieldNature,
+  type CpuidFieldOrder,
+  natureOf,
+  PER_CPU_FIELDS,
+} from "./kinds.ts";
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
+export { findModel, models, type NamedCpuidModel, namedModels } from "./models/lookup.ts";
+export type {
+  CpuidModel,
+  CpuidModelAliases,
+  CpuidModelCache,
+  CpuidModelSignature,
+  CpuidModelSources,
+  CpuidModelVariant,
+  CpuidModelVendor,
+} from "./models/model.ts";
+export { modelTable } from "./models/table.ts";
+export {
+  type CodeDecoder,
+  type CodeNeed,
+  type CodeNeeds,
+  type CodePart,
+  type DecodedInstruction,
+  formatNeed,
+  type NeedsOptions,
+  needs,
+} from "./needs.ts";
+export {
+  type CpuidPortability,
+  type PortabilityReason,
+  type PortabilityReasonKind,
+  type PortableOptions,
+  portable,
+} from "./portable.ts";
 export { type PrintOptions, printDiff, printTable } from "./print.ts";
+export {
+  type CpuidQueryOptions,
+  type CpuidQueryResult,
+  type CpuidQuerySource,
+  type CpuidQueryWrite,
+  formatQuery,
+  query,
+  type XenTscInput,
+} from "./query.ts";
+export { RUNTIME_OWNED, type RuntimeOwnedBits } from "./runtime-owned.ts";
 export {
   type CpuidEntryJson,
   type CpuidFieldValuesInput,

@@ -27,6 +27,7 @@ import {
   writeField,
 } from "./field.ts";
 import { printTable } from "./print.ts";
+import { type CpuidQueryOptions, type CpuidQueryResult, query } from "./query.ts";
 
 /** Maps field names to values to set; the names are checked by the compiler. */
 export type CpuidFieldValuesInput = { readonly [name in CpuidFieldName]?: number };
@@ -209,6 +210,15 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
    */
   find(fn: number, index?: number): CpuidEntry2 | undefined {
     return this.#entries[locate(this.#entries, fn, index)];
+  }
+
+  /**
+   * Returns what a guest's CPUID instruction returns on a vCPU with this table: see {@link query}.
+   *
+   * @throws RangeError for a number that does not fit; TypeError for an unknown option.
+   */
+  query(fn: number, index: number = 0, options: CpuidQueryOptions = {}): CpuidQueryResult {
+    return query(this.#entries, fn, index, options);
   }
 
   /** Returns the base of a space: 0 for "native", else the leaf with its signature; undefined if it is absent. */

@@ -3,6 +3,11 @@ export { Assembler, type Condition } from "./assemble.ts";
 export { Block } from "./block.ts";
 export { GuestBuilder } from "./builder.ts";
 export {
+  type InstructionDecoder,
+  type InstructionFeatures,
+  instructionDecoder,
+} from "./decode.ts";
+export {
   handlerAddresses,
   protectedHandlers,
   realHandlers,

@@ -1,190 +1,28 @@
 /**
- * The bits of a CPUID table that KVM sets itself (arch/x86/kvm/cpuid.c, Linux 6.1 to 7.2; observed). All other bits are
- * stored unchanged.
+ * The bits of a CPUID table that KVM sets itself, with the kernels that leave them as they were sent. The bits are
+ * cpuid/runtime-owned.ts.
  */
 import { hasSubleaves } from "../cpuid/field.ts";
-import type { CpuidChange, CpuidFieldName, CpuidRegister, CpuidSpace } from "../cpuid/index.ts";
+import { type CpuidChange, RUNTIME_OWNED, type RuntimeOwnedBits } from "../cpuid/index.ts";
 import type { Trait } from "./traits.ts";
 
-/**
- * Describes bits that KVM writes into a stored table itself, so that a vCPU's table may differ from the one that was
- * set.
- */
-export interface KvmOwned {
-  /** The space of `function`. */
-  readonly space: CpuidSpace;
-  /** The leaf, relative to the base of `space`. */
-  readonly function: number;
-  /** The sub-leaf. */
-  readonly index: number;
-  readonly register: CpuidRegister;
-  readonly low: number;
-  readonly high: number;
-  /** The value that KVM writes. */
-  readonly becomes: string;
-  /** The field; undefined if the database has none for all of the bits. */
-  readonly field?: CpuidFieldName;
-  /**
-   * The kind of the condition. `leaf`: the leaf exists. `quirk`: KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is disabled.
-   * `compacted`: the table has XSAVEC or XSAVES. `hlt`: HLT exits are disabled. `sgx` and `xen`: the table has their
-   * leaves, on some kernels.
-   */
-  readonly when: "leaf" | "quirk" | "compacted" | "hlt" | "sgx" | "xen";
-  /** The condition in full, and the kernels. */
-  readonly condition: string;
+/** Describes bits that KVM writes into a stored table itself, and the KVMs that do not. */
+export interface KvmOwned extends RuntimeOwnedBits {
   /** The trait of a KVM that leaves the bits as they were sent. */
   readonly unless?: Trait;
 }
 
-const SGX_CONDITION = "kernel 6.1 only, if leaf 0x12.1 exists";
-const XEN_CONDITION =
-  "a Xen signature whose limit reaches base + 3; written at entry to the guest on 6.12 and 6.14, " +
-  "only into the guest's CPUID result from 6.17";
+/** The traits of KVMs that leave a field as it was sent, by the field's name. */
+const UNLESS: ReadonlyMap<string | undefined, Trait> = new Map([
+  ["osxsave", "leaves-osxsave"],
+  ["ospke", "leaves-ospke"],
+]);
 
 /** Lists the bits that KVM sets, with the condition. A suite that knows its VM filters this list by its conditions. */
-export const KVM_OWNED: readonly KvmOwned[] = [
-  {
-    space: "native",
-    function: 0x1,
-    index: 0,
-    register: "ecx",
-    low: 27,
-    high: 27,
-    becomes: "CR4.OSXSAVE",
-    field: "osxsave",
-    when: "leaf",
-    condition: "leaf 1 exists; before 6.14 only if the host has XSAVE",
-    unless: "leaves-osxsave",
-  },
-  {
-    space: "native",
-    function: 0x1,
-    index: 0,
-    register: "edx",
-    low: 9,
-    high: 9,
-    becomes: "APIC_BASE.EN",
-    field: "apic",
-    when: "leaf",
-    condition: "leaf 1 exists",
-  },
-  {
-    space: "native",
-    function: 0x1,
-    index: 0,
-    register: "ecx",
-    low: 3,
-    high: 3,
-    becomes: "MISC_ENABLE[18]",
-    field: "monitor",
-    when: "quirk",
-    condition: "only with the quirk MISC_ENABLE_NO_MWAIT disabled on the VM",
-  },
-  {
-    space: "native",
-    function: 0x7,
-    index: 0,
-    register: "ecx",
-    low: 4,
-    high: 4,
-    becomes: "CR4.PKE",
-    field: "ospke",
-    when: "leaf",
-    condition: "leaf 0x7.0 exists; before 6.14 only if the host has PKU",
-    unless: "leaves-ospke",
-  },
-  {
-    space: "native",
-    function: 0xd,
-    index: 0,
-    register: "ebx",
-    low: 0,
-    high: 31,
-    becomes: "the XSAVE size for XCR0",
-    field: "xsave_sz_xcr0",
-    when: "leaf",
-    condition: "leaf 0xd.0 exists",
-  },
-  {
-    space: "native",
-    function: 0xd,
-    index: 1,
-    register: "ebx",
-    low: 0,
-    high: 31,
-    becomes: "the compacted XSAVE size for XCR0, on 7.2 also for IA32_XSS",
-    field: "xsave_sz_xcr0_xss",
-    when: "compacted",
-    condition: "0xd.1:eax has xsavec or xsaves in the guest's table",
-  },
-  {
-    space: "kvm",
-    function: 0x1,
-    index: 0,
-    register: "eax",
-    low: 7,
-    high: 7,
-    becomes: "0",
-    field: "kvm_pv_unhalt",
-    when: "hlt",
-    condition: "a KVM signature exists and HLT exits are disabled on the VM",
-  },
-  {
-    space: "native",
-    function: 0x12,
-    index: 1,
-    register: "ecx",
-    low: 0,
-    high: 31,
-    becomes: "itself, masked with the guest's supported XCR0, with bits 0 and 1 set",
-    when: "sgx",
-    condition: SGX_CONDITION,
-  },
-  {
-    space: "native",
-    function: 0x12,
-    index: 1,
-    register: "edx",
-    low: 0,
-    high: 31,
-    becomes: "itself, masked with the guest's supported XCR0",
-    when: "sgx",
-    condition: SGX_CONDITION,
-  },
-  {
-    space: "xen",
-    function: 0x3,
-    index: 1,
-    register: "ecx",
-    low: 0,
-    high: 31,
-    becomes: "the multiplier from TSC to nanoseconds",
-    when: "xen",
-    condition: XEN_CONDITION,
-  },
-  {
-    space: "xen",
-    function: 0x3,
-    index: 1,
-    register: "edx",
-    low: 0,
-    high: 31,
-    becomes: "the shift from TSC to nanoseconds",
-    when: "xen",
-    condition: XEN_CONDITION,
-  },
-  {
-    space: "xen",
-    function: 0x3,
-    index: 2,
-    register: "eax",
-    low: 0,
-    high: 31,
-    becomes: "the TSC frequency in kHz",
-    when: "xen",
-    condition: XEN_CONDITION,
-  },
-];
+export const KVM_OWNED: readonly KvmOwned[] = RUNTIME_OWNED.map((owned) => {
+  const unless = UNLESS.get(owned.field);
+  return unless === undefined ? owned : { ...owned, unless };
+});
 
 /**
  * Whether KVM may make a change by itself: a field change whose bits are all in one item of `owned`. Pass a filtered

@@ -1,6 +1,6 @@
 /** Tests of diff() and of its text. */
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import {
   type CpuidEntry2Input,
   CpuidTable,
@@ -64,11 +64,13 @@ test("a changed feature is named", () => {
   expect(diff(table, table.with({ avx2: 0 }))).toEqual([
     {
       kind: "field",
+      fieldKind: "feature",
       name: "avx2",
       where: "0x7.0:ebx[5]",
       space: "native",
       function: 7,
       index: 0,
+      position: 4,
       register: "ebx",
       low: 5,
       high: 5,
@@ -155,6 +157,7 @@ test("a change of the count has no leaf", () => {
     where: "table",
     function: undefined,
     index: undefined,
+    position: undefined,
     before: 5,
     after: 6,
   });
@@ -249,4 +252,73 @@ test("changed flags are reported", () => {
 
 test("a changed index is reported as a changed index", () => {
   expect(lines(table.replace(4, { index: 3 }))).toBe("0x7.0 index: 0 -> 3");
+});
+
+describe("the kind of a change", () => {
+  const many = CpuidTable.from([
+    { function: 0 },
+    { function: 1 },
+    { function: 7, flags: 1 },
+    { function: 0x80000008 },
+    { function: 0x24, flags: 1 },
+    { function: 0x12345 },
+  ]);
+
+  test.each([
+    [{ avx2: 1 }, "feature"],
+    [{ fdp_excptn_only: 1 }, "negated"],
+    [{ phys_addr_bits: 46 }, "size"],
+    [{ n_logical_cpu: 8 }, "topology"],
+    [{ stepping: 1 }, "id"],
+    [{ local_apic_id: 1 }, "id"],
+    [{ osxsave: 1 }, "runtime-owned"],
+    [{ avx10_version: 2 }, "size"],
+  ] as const)("of %j is %s", (values, kind) => {
+    expect(diff(many, many.with(values))).toMatchObject([{ fieldKind: kind }]);
+  });
+
+  test("of a bit without a name is that of its register", () => {
+    expect(diff(many, many.replace(1, { ecx: 1 << 16 }))).toMatchObject([
+      { name: undefined, fieldKind: "feature" },
+    ]);
+    expect(diff(many, many.replace(5, { ecx: 1 }))).toMatchObject([{ fieldKind: "size" }]);
+  });
+});
+
+describe("ignored changes", () => {
+  const own = CpuidTable.from([{ function: 1 }, { function: 0xb, flags: 1 }, { function: 2 }]);
+
+  test("are those of the APIC id", () => {
+    const other = own.with({ local_apic_id: 3, x2apic_id: 3, avx: 1 });
+    expect(printDiff(diff(own, other, { ignore: ["apic-id"] }))).toBe("0x1.0:ecx[28] avx: 0 -> 1");
+  });
+
+  test("are those of bits that KVM computes", () => {
+    const other = own.with({ osxsave: 1, avx: 1 });
+    expect(diff(own, other, { ignore: ["runtime-owned"] })).toMatchObject([{ name: "avx" }]);
+  });
+
+  test("are those of a named field", () => {
+    const other = own.with({ osxsave: 1, avx: 1 });
+    expect(diff(own, other, { ignore: ["avx"] })).toMatchObject([{ name: "osxsave" }]);
+  });
+
+  test("are those of the order", () => {
+    expect(diff(own, [...own].reverse(), { ignore: ["order"] })).toEqual([]);
+  });
+
+  test.each([
+    [{ ignore: ["avx3"] }, 'diff(): ignore: "avx3" is neither one of apic-id, runtime-owned'],
+    [{ ignore: "avx" }, "diff(): ignore: expected an array or another iterable"],
+    [{ ignore: [5] }, "diff(): ignore: expected names, got 5"],
+    [{ ignored: [] }, 'diff(): unknown option "ignored"; did you mean "ignore"?'],
+  ])("%j is refused", (options, message) => {
+    expect(() => diff(own, own, options as object)).toThrow(TypeError);
+    expect(() => diff(own, own, options as object)).toThrow(message);
+  });
+});
+
+test("diff() of 3,000 entries in reverse order ends, and one entry keeps its place", () => {
+  const long = Array.from({ length: 3000 }, (_, i) => entry({ function: i }));
+  expect(diff(long, [...long].reverse())).toHaveLength(2999);
 });

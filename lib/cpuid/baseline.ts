@@ -1,0 +1,298 @@
+/**
+ * The richest table that every one of several hosts can run. Whether one table is a subset of another is compare.ts.
+ */
+import { refuseMissing, toList } from "../options.ts";
+import {
+  type CpuidDifference,
+  compare,
+  entryOrZeros,
+  formatDifference,
+  isEmpty,
+  isNumber,
+  type LeafPlace,
+  type Part,
+  partsOf,
+  placesOf,
+} from "./compare.ts";
+import { dependentFeatures } from "./dependencies.ts";
+import {
+  CPUID_REGISTERS,
+  type CpuidEntry2,
+  formatLeaf,
+  KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+  locate,
+} from "./entry.ts";
+import { baseOf, type CpuidFieldName, readField, spaceOf, writeField } from "./field.ts";
+import { type CpuidFieldOrder, natureAt } from "./kinds.ts";
+import { CpuidTable } from "./table.ts";
+import { XSAVE_COMPONENTS, xsaveOf, xsaveSize } from "./xsave.ts";
+
+/** The result of {@link baseline}: a table, or the vendors that have none in common. */
+export type CpuidBaseline =
+  | {
+      readonly kind: "table";
+      readonly table: CpuidTable;
+      /** For each given table, what it has and the baseline lacks; `first` is the baseline's value. */
+      readonly losses: readonly (readonly CpuidDifference[])[];
+      /** Facts about the table, one sentence each: whose topology it has, which leaves were left out and why. */
+      readonly notes: readonly string[];
+    }
+  | {
+      readonly kind: "vendors";
+      /** The vendor of each table; undefined without leaf 0. */
+      readonly vendors: readonly (string | undefined)[];
+      readonly why: string;
+    };
+
+type Entries = readonly CpuidEntry2[];
+
+const XSAVE_LEAF = 0xd;
+const PMU_LEAF = 0xa;
+const SIGNATURE_LEAVES: readonly number[] = [0x1, 0x8000_0001];
+
+/** Combines the values of one part. `undefined`: no value fits all, and 0 would report something. */
+function combine(
+  order: CpuidFieldOrder,
+  part: Part,
+  values: readonly number[],
+): number | undefined {
+  const [first = 0] = values;
+  switch (order) {
+    case "none":
+      return first;
+    case "bits":
+      return values.reduce((all, value) => (all & value) >>> 0);
+    case "inverted-bits":
+      return values.reduce((all, value) => (all | value) >>> 0);
+    case "number":
+      return Math.min(...values);
+    case "equal": {
+      if (values.every((value) => value === first)) return first;
+      return isNumber(part) ? 0 : undefined;
+    }
+    default:
+      return order satisfies never;
+  }
+}
+
+/** One leaf of the baseline, before the parts that depend on other leaves. */
+interface Combined {
+  readonly place: LeafPlace;
+  readonly registers: Readonly<Record<"eax" | "ebx" | "ecx" | "edx", number>>;
+  /** Whether every table has the entry. */
+  readonly isInAll: boolean;
+  readonly note: string | undefined;
+}
+
+const NOTHING = { eax: 0, ebx: 0, ecx: 0, edx: 0 } as const;
+
+/** Combines one leaf of all tables. */
+function combineLeaf(tables: readonly Entries[], place: LeafPlace): Combined {
+  const { function: fn, index } = place;
+  const isInAll = tables.every((entries) => locate(entries, fn, index) >= 0);
+  const leaf = formatLeaf(fn, index);
+  const left = (note: string): Combined => ({ place, registers: NOTHING, isInAll: false, note });
+  const [first = []] = tables;
+  const space = spaceOf(first, fn);
+  if (tables.some((entries) => spaceOf(entries, fn) !== space)) {
+    return left(`${leaf} is left out: it belongs to different hypervisor interfaces`);
+  }
+  const relative = fn - (baseOf(first, space) ?? 0);
+  const found = tables.map((entries) => entryOrZeros(entries, fn, index));
+  const isLacking = found.some(isEmpty);
+  const registers = { ...NOTHING } as Record<keyof typeof NOTHING, number>;
+  for (const register of CPUID_REGISTERS) {
+    for (const part of partsOf(space, relative, index, register)) {
+      const values = found.map((entry) => (entry[register] & part.mask) >>> part.low);
+      const { name } = part;
+      const { order } = natureAt({ space, function: relative, index, register, name });
+      // Without the entry in all tables, only bits that report the lack of a function remain.
+      if (isLacking && (order !== "inverted-bits" || fn === PMU_LEAF)) continue;
+      const value = combine(order, part, values);
+      const isComponent = fn === XSAVE_LEAF && index >= 2 && order === "equal";
+      const differs = values.some((one) => one !== values[0]);
+      if (value === undefined || (isComponent && differs)) {
+        return left(`${leaf} is left out: the tables have different ${name ?? "reserved bits"}`);
+      }
+      registers[register] = (registers[register] | ((value << part.low) & part.mask)) >>> 0;
+    }
+  }
+  return { place, registers, isInAll, note: undefined };
+}
+
+/** Returns family, model and stepping as one number that orders CPUs of a vendor (SDM volume 2A, CPUID). */
+function signatureOrder(eax: number): number {
+  const [stepping, model, family] = [
+    readField(eax, 0, 3),
+    readField(eax, 4, 7),
+    readField(eax, 8, 11),
+  ];
+  const wholeFamily = family === 15 ? family + readField(eax, 20, 27) : family;
+  const hasModel = family === 6 || family === 15;
+  const wholeModel = model + (hasModel ? readField(eax, 16, 19) * 16 : 0);
+  return wholeFamily * 0x10000 + wholeModel * 0x100 + stepping;
+}
+
+/** Returns the table with the lowest signature; the first of equals. */
+function oldest(tables: readonly Entries[]): Entries {
+  const signature = (entries: Entries): number =>
+    signatureOrder(entries[locate(entries, 1)]?.eax ?? 0);
+  return tables.reduce((low, table) => (signature(table) < signature(low) ? table : low));
+}
+
+/** Changes registers of the entry of a leaf, if it exists. */
+function patch(
+  entries: Entries,
+  place: LeafPlace,
+  change: (entry: CpuidEntry2) => Partial<CpuidEntry2>,
+): Entries {
+  return entries.map((entry) =>
+    entry.function === place.function && entry.index === place.index
+      ? { ...entry, ...change(entry) }
+      : entry,
+  );
+}
+
+/** The masks of XSAVE components: where they are, and the component of their bit 0. */
+const COMPONENT_MASKS = [
+  { index: 0, register: "eax", first: 0 },
+  { index: 0, register: "edx", first: 32 },
+  { index: 1, register: "ecx", first: 0 },
+  { index: 1, register: "edx", first: 32 },
+] as const;
+
+/** Returns the components that are left out: those whose sub-leaf some tables have, and those of the same features. */
+function lostComponents(table: CpuidTable, places: readonly LeafPlace[]): ReadonlySet<number> {
+  const parts = new Set([...table].filter((e) => e.function === XSAVE_LEAF).map((e) => e.index));
+  const lost = places
+    .filter(({ function: fn, index }) => fn === XSAVE_LEAF && index >= 2 && !parts.has(index))
+    .map(({ index }) => index);
+  const features = featuresOf(lost);
+  const siblings = XSAVE_COMPONENTS.filter((it) => it.features.some((f) => features.includes(f)));
+  return new Set([...lost, ...siblings.map(({ number }) => number)]);
+}
+
+/** Lists the features that are unusable without one of these components. */
+function featuresOf(components: readonly number[]): readonly CpuidFieldName[] {
+  return XSAVE_COMPONENTS.filter(
+    ({ number, kind }) => kind === "user" && components.includes(number),
+  ).flatMap(({ features }) => features);
+}
+
+/**
+ * Removes components whose sub-leaf was left out, with the features that need them, and recomputes the largest size if
+ * the sub-leaves of all components are known.
+ */
+function settleXsave(table: CpuidTable, places: readonly LeafPlace[]): CpuidTable {
+  const lost = lostComponents(table, places);
+  let entries: Entries = [...table].filter(
+    (e) => e.function !== XSAVE_LEAF || e.index < 2 || !lost.has(e.index),
+  );
+  for (const { index, register, first } of COMPONENT_MASKS) {
+    const bits = [...lost].filter((i) => i >= first && i < first + 32);
+    entries = patch(entries, { function: XSAVE_LEAF, index }, (entry) => ({
+      [register]: bits.reduce(
+        (mask, i) => writeField(mask, i - first, i - first, 0),
+        entry[register],
+      ),
+    }));
+  }
+  const without = CpuidTable.from(entries);
+  const off = dependentFeatures(featuresOf([...lost])).filter((name) => without.has(name));
+  const settled = without.with(Object.fromEntries(off.map((name) => [name, 0])));
+  const layout = xsaveOf(settled);
+  if (layout === undefined) return settled;
+  const known = layout.parts.reduce((mask, { number }) => mask | (1n << BigInt(number)), 3n);
+  if ((layout.xcr0 & ~known) !== 0n) return settled;
+  const size = xsaveSize(layout.parts, layout.xcr0);
+  return settled.map((e) =>
+    e.function === XSAVE_LEAF && e.index === 0 ? { ...e, ecx: Math.min(e.ecx, size) } : e,
+  );
+}
+
+/** The leaf of the address sizes: eax has the physical bits, the linear ones, and the guest's physical ones. */
+const ADDRESS_LEAF = { function: 0x8000_0008, index: 0 } as const;
+
+/** Sets the guest's physical bits to the fewest of all tables; 0 if those are the physical bits. */
+function settleAddresses(entries: Entries, tables: readonly Entries[]): Entries {
+  const all = tables.flatMap((table) => table[locate(table, ADDRESS_LEAF.function)]?.eax ?? []);
+  const usable = all.map((eax) => readField(eax, 16, 23) || readField(eax, 0, 7));
+  const least = Math.min(...usable);
+  return patch(entries, ADDRESS_LEAF, ({ eax }) => ({
+    eax: writeField(eax, 16, 23, least >= readField(eax, 0, 7) ? 0 : least),
+  }));
+}
+
+const vendorOf = (table: CpuidTable): string | undefined => {
+  const leaf = table.find(0);
+  if (leaf === undefined) return undefined;
+  const bytes = [leaf.ebx, leaf.edx, leaf.ecx].flatMap((word) =>
+    [0, 8, 16, 24].map((shift) => (word >>> shift) & 0xff),
+  );
+  return String.fromCharCode(...bytes);
+};
+
+/**
+ * Makes the richest table that every host of a list can run: features and masks that all have, the lowest numbers and
+ * address sizes, bits that report the lack of a function if any host has them, and XSAVE components whose layout is the
+ * same. Numbers that exclude each other become 0 ("not reported"). The signature is the lowest; topology, caches, brand
+ * and ids are those of the first table. {@link compare} calls it a subset of each, or identical.
+ *
+ * @param tables - one table for each host, at least one: what KVM_GET_SUPPORTED_CPUID returns, or a dump.
+ * @returns the table with what each host loses; or the vendors, if they differ, because no guest runs on both unchanged.
+ * @throws RangeError without a table.
+ */
+export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline {
+  const given = toList("baseline()", tables).map((table, i) =>
+    CpuidTable.from(toList(`baseline(): [${i}]`, table)),
+  );
+  if (given.length === 0) throw new RangeError("baseline(): expected at least one table, got none");
+  const vendors = given.map(vendorOf);
+  if (new Set(vendors).size > 1) {
+    const why = `the tables have different vendors: ${[...new Set(vendors)].map((it) => it ?? "none").join(", ")}`;
+    return { kind: "vendors", vendors, why };
+  }
+  const all = given.map((table) => [...table]);
+  const places = placesOf(all);
+  const combined = places.map((place) => combineLeaf(all, place));
+  const notes = combined.flatMap(({ note }) => note ?? []);
+  const model = oldest(all);
+  const kept = combined
+    .filter(({ registers, isInAll }) => isInAll || !isEmpty({ ...EMPTY, ...registers }))
+    .map(({ place, registers }): CpuidEntry2 => {
+      const { function: fn, index } = place;
+      const isAlone = places.filter((other) => other.function === fn).length === 1;
+      const flags = isAlone ? (all[0]?.[locate(all[0], fn, index)]?.flags ?? 0) : INDEXED;
+      const signature = SIGNATURE_LEAVES.includes(fn) ? model[locate(model, fn)]?.eax : undefined;
+      const eax = signature ?? registers.eax;
+      return { ...EMPTY, ...registers, eax, function: fn, index, flags: flags & INDEXED };
+    });
+  const table = CpuidTable.from(
+    settleAddresses([...settleXsave(CpuidTable.from(kept), places)], all),
+  );
+  if (given.length > 1) {
+    notes.push("topology, caches, brand string and ids are those of the first table");
+    notes.push("family, model and stepping are the lowest of the tables");
+  }
+  const losses = given.map((host) =>
+    compare(table, host).reasons.filter(({ more }) => more === "second"),
+  );
+  return { kind: "table", table, losses, notes };
+}
+
+const INDEXED = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+const EMPTY: CpuidEntry2 = Object.freeze({
+  ...{ function: 0, index: 0, flags: 0, eax: 0, ebx: 0, ecx: 0, edx: 0 },
+  padding: [0, 0, 0],
+});
+
+/** Formats a baseline as lines: its notes, and each host's losses under `host 1`, from 1. */
+export function formatBaseline(result: CpuidBaseline): string {
+  refuseMissing("formatBaseline()", result, ["kind"]);
+  if (result.kind === "vendors") return result.why;
+  const hosts = result.losses.flatMap((losses, i) => [
+    `host ${i + 1} loses ${losses.length === 0 ? "nothing" : losses.length}`,
+    ...losses.map((loss) => `  ${formatDifference(loss)}`),
+  ]);
+  return [...result.notes, ...hosts].join("\n");
+}

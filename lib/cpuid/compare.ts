@@ -1,0 +1,264 @@
+/**
+ * Compares two tables by what a guest can use: which has more, or why they exclude each other. A list of all differences
+ * is diff.ts; the common table of several is baseline.ts.
+ */
+
+import { refuseMissing, toList } from "../options.ts";
+import { runs } from "./diff.ts";
+import {
+  CPUID_REGISTERS,
+  type CpuidEntry2,
+  type CpuidRegister,
+  formatLeaf,
+  locate,
+} from "./entry.ts";
+import {
+  baseOf,
+  type CpuidFieldName,
+  type CpuidSpace,
+  fieldsOf,
+  formatBits,
+  formatValue,
+  readField,
+  spaceOf,
+  writeField,
+} from "./field.ts";
+import { type CpuidFieldKind, type CpuidFieldOrder, natureAt } from "./kinds.ts";
+
+/** Reports bits in which two tables differ, and which table has more. */
+export interface CpuidDifference {
+  /** The place, as `0x7.0:ebx[5]`. */
+  readonly where: string;
+  /** The field; undefined for bits that are not in the database. */
+  readonly name: CpuidFieldName | undefined;
+  readonly fieldKind: CpuidFieldKind;
+  readonly order: CpuidFieldOrder;
+  /** The space of the leaf. */
+  readonly space: CpuidSpace;
+  /** The leaf, absolute. */
+  readonly function: number;
+  /** The sub-leaf. */
+  readonly index: number;
+  readonly register: CpuidRegister;
+  readonly low: number;
+  readonly high: number;
+  /** The value in the first table; 0 if it has no such entry. */
+  readonly first: number;
+  /** The value in the second table; 0 if it has no such entry. */
+  readonly second: number;
+  /**
+   * The table that has more. `both`: they exclude each other. `neither`: a guest runs with either value, as with ids,
+   * topology, and bits that KVM computes.
+   */
+  readonly more: "first" | "second" | "both" | "neither";
+}
+
+/**
+ * The relation of the first table to the second. `identical`: a guest can use the same with both. `subset`: a guest that
+ * starts with the first can continue with the second. `superset`: the reverse. `incompatible`: neither.
+ */
+export type CpuidRelation = "identical" | "subset" | "superset" | "incompatible";
+
+/** The result of {@link compare}. */
+export interface CpuidComparison {
+  readonly relation: CpuidRelation;
+  /** The differences that decide, in the order of the leaves; empty if the relation is `identical`. */
+  readonly reasons: readonly CpuidDifference[];
+  /** The differences that do not matter to a guest: ids, topology, frequencies, bits that KVM computes. */
+  readonly notes: readonly CpuidDifference[];
+  /**
+   * Those of `reasons` whose 1 reports that the CPU lacks something: a function, where the table without the bit has
+   * more, or a flaw, where the table with it has more.
+   */
+  readonly negated: readonly CpuidDifference[];
+}
+
+const NO_ENTRY: CpuidEntry2 = Object.freeze({
+  ...{ function: 0, index: 0, flags: 0, eax: 0, ebx: 0, ecx: 0, edx: 0 },
+  padding: [0, 0, 0],
+});
+
+/** Returns the entry that a guest reads, or one of zeros. */
+export function entryOrZeros(
+  entries: readonly CpuidEntry2[],
+  fn: number,
+  index: number,
+): CpuidEntry2 {
+  return entries[locate(entries, fn, index)] ?? NO_ENTRY;
+}
+
+/** Whether all registers are 0, as in an absent entry. */
+export function isEmpty(entry: CpuidEntry2): boolean {
+  return CPUID_REGISTERS.every((register) => entry[register] === 0);
+}
+
+/** A leaf and sub-leaf. */
+export interface LeafPlace {
+  readonly function: number;
+  readonly index: number;
+}
+
+/** Lists the leaves and sub-leaves of tables, each once, by function and index. */
+export function placesOf(tables: readonly (readonly CpuidEntry2[])[]): readonly LeafPlace[] {
+  const places = new Map<string, LeafPlace>();
+  for (const { function: fn, index } of tables.flat()) {
+    places.set(formatLeaf(fn, index), { function: fn, index });
+  }
+  return [...places.values()].sort((a, b) => a.function - b.function || a.index - b.index);
+}
+
+/** Bits of one register that are judged together: a field, or all bits without a name. */
+export interface Part {
+  readonly name: CpuidFieldName | undefined;
+  readonly low: number;
+  readonly high: number;
+  /** Selects the bits in the register. */
+  readonly mask: number;
+}
+
+/** Splits a register into its fields and the rest. */
+export function partsOf(
+  space: CpuidSpace,
+  fn: number,
+  index: number,
+  register: CpuidRegister,
+): readonly Part[] {
+  const named = fieldsOf(space, fn, index, register).map(({ name, low, high }) => ({
+    name,
+    low,
+    high,
+    mask: writeField(0, low, high, 0xffffffff),
+  }));
+  const rest = named.reduce((mask, part) => (mask & ~part.mask) >>> 0, 0xffffffff);
+  return rest === 0 ? named : [...named, { name: undefined, low: 0, high: 31, mask: rest }];
+}
+
+/** Whether 0 means that the CPU does not report the value; a single bit reports something with both values. */
+export function isNumber({ name, low, high }: Part): boolean {
+  return name === undefined || low !== high;
+}
+
+/** The PMU's leaf: in a table without a PMU its ebx does not report that every event exists. */
+const PMU = 0xa;
+
+/** Decides which of two different values has more. */
+export function moreOf(
+  order: CpuidFieldOrder,
+  part: Part,
+  [a, b]: readonly [number, number],
+  [first, second]: readonly [CpuidEntry2, CpuidEntry2],
+): CpuidDifference["more"] {
+  const isPmu = first.function === PMU || second.function === PMU;
+  const subset = (x: number, y: number): boolean => (x & ~y) === 0;
+  switch (order) {
+    case "none":
+      return "neither";
+    case "number":
+      return a > b ? "first" : "second";
+    case "bits":
+      return subset(b, a) ? "first" : subset(a, b) ? "second" : "both";
+    case "inverted-bits":
+      if (isPmu && (isEmpty(first) || isEmpty(second))) return "neither";
+      return subset(a, b) ? "first" : subset(b, a) ? "second" : "both";
+    case "equal": {
+      // 0 in a number, and an entry of zeros, means that the CPU does not report it.
+      if (isEmpty(second) || (isNumber(part) && b === 0)) return "first";
+      if (isEmpty(first) || (isNumber(part) && a === 0)) return "second";
+      return "both";
+    }
+    default:
+      return order satisfies never;
+  }
+}
+
+/** Returns the lowest and the highest set bit. */
+function extent(mask: number): { readonly low: number; readonly high: number } {
+  const set = runs(mask >>> 0);
+  return { low: set.at(0)?.low ?? 0, high: set.at(-1)?.high ?? 31 };
+}
+
+/** Lists the differences of two tables, by function, index and register. */
+export function differences(
+  a: readonly CpuidEntry2[],
+  b: readonly CpuidEntry2[],
+): readonly CpuidDifference[] {
+  const found: CpuidDifference[] = [];
+  for (const place of placesOf([a, b])) {
+    const { function: fn, index } = place;
+    const [first, second] = [entryOrZeros(a, fn, index), entryOrZeros(b, fn, index)];
+    const differing = CPUID_REGISTERS.filter((register) => first[register] !== second[register]);
+    if (differing.length === 0) continue;
+    // The second table names a hypervisor leaf only if the first has no signature for it.
+    const judge = spaceOf(a, fn) === "native" ? b : a;
+    const space = spaceOf(judge, fn);
+    const relative = fn - (baseOf(judge, space) ?? 0);
+    for (const register of differing) {
+      for (const part of partsOf(space, relative, index, register)) {
+        const x = (first[register] & part.mask) >>> part.low;
+        const y = (second[register] & part.mask) >>> part.low;
+        if (x === y) continue;
+        const { name } = part;
+        const nature = natureAt({ space, function: relative, index, register, name });
+        const more = moreOf(nature.order, part, [x, y], [first, second]);
+        const range = name === undefined ? extent(x ^ y) : part;
+        const bits = { function: fn, index, register, low: range.low, high: range.high };
+        const values = {
+          first: readField(first[register] & part.mask, bits.low, bits.high),
+          second: readField(second[register] & part.mask, bits.low, bits.high),
+        };
+        const own = { fieldKind: nature.kind, order: nature.order };
+        found.push({ where: formatBits(bits), name, ...own, space, ...bits, ...values, more });
+      }
+    }
+  }
+  return found;
+}
+
+/** Decides the relation from the differences. */
+function relationOf(reasons: readonly CpuidDifference[]): CpuidRelation {
+  const has = (more: CpuidDifference["more"]): boolean => reasons.some((it) => it.more === more);
+  if (has("both") || (has("first") && has("second"))) return "incompatible";
+  return has("first") ? "superset" : has("second") ? "subset" : "identical";
+}
+
+/**
+ * Compares two tables by what a guest can use. Each leaf is read as a guest reads it, so order, flags and entries that
+ * KVM never uses do not matter; an absent leaf is zeros. A bit without a name in a register of features is a feature;
+ * other unknown values that differ exclude each other.
+ *
+ * @param first - a table, or any entries.
+ * @param second - the other table.
+ */
+export function compare(
+  first: Iterable<CpuidEntry2>,
+  second: Iterable<CpuidEntry2>,
+): CpuidComparison {
+  const all = differences(toList("compare()", first), toList("compare()", second));
+  const reasons = all.filter(({ more }) => more !== "neither");
+  return {
+    relation: relationOf(reasons),
+    reasons,
+    notes: all.filter(({ more }) => more === "neither"),
+    negated: reasons.filter(({ fieldKind }) => fieldKind === "negated"),
+  };
+}
+
+/** The consequence of a difference, by the table that has more. */
+const CONSEQUENCES: Readonly<Record<CpuidDifference["more"], string>> = {
+  first: "the first has more",
+  second: "the second has more",
+  both: "they exclude each other",
+  neither: "a guest runs with either",
+};
+
+/**
+ * Formats a difference as `0x7.0:ebx[5] avx2: 1 and 0, the first has more`. A bit that reports the lack of a function has
+ * that as a remark.
+ */
+export function formatDifference(difference: CpuidDifference): string {
+  refuseMissing("formatDifference()", difference, ["where", "more", "low", "high", "order"]);
+  const { where, name, low, high, first, second, more, order } = difference;
+  const values = `${formatValue(first, low, high)} and ${formatValue(second, low, high)}`;
+  const remark = order === "inverted-bits" ? " (1 reports that the CPU lacks a function)" : "";
+  return `${where} ${name ?? "reserved"}: ${values}, ${CONSEQUENCES[more]}${remark}`;
+}

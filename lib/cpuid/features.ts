@@ -1,0 +1,85 @@
+/** The fields that the names of a feature list mean. The lists are those of formats/; finding a name is aliases.ts. */
+import { describe, refuseMissing, toList } from "../options.ts";
+import { type CpuidNameSource, findField, suggestFields } from "./aliases.ts";
+import type { CpuidField } from "./field.ts";
+import type { CpuidFeatureList } from "./formats/dump.ts";
+import type { CpuidFieldName } from "./generated/fields.ts";
+
+/** A name of a feature list without a field: no CPUID bit, a synthetic flag of Linux, or a misspelling. */
+export interface UnknownFeature {
+  /** The name, as the list spells it. */
+  readonly name: string;
+  /** Whether the list switches it on or off. */
+  readonly state: "on" | "off";
+  /** Up to five fields with similar names, the best first; for the first 50 unknown names only. */
+  readonly suggestions: readonly CpuidFieldName[];
+}
+
+/** The result of {@link resolveFeatures}. */
+export interface ResolvedFeatures {
+  /** The fields that are on, each once, in the order of the list. */
+  readonly on: readonly CpuidField[];
+  /** The fields that are off, each once, in the order of the list. */
+  readonly off: readonly CpuidField[];
+  /** The fields that are in both, because the list has two names of one field. */
+  readonly both: readonly CpuidField[];
+  /** The names without a field, in the order of the list, those that are on first. */
+  readonly unknown: readonly UnknownFeature[];
+}
+
+/** The number of unknown names with suggestions: each is compared with every known name. */
+const MOST_SUGGESTED = 50;
+/** The longest name that is looked up. */
+const LONGEST_NAME = 64;
+
+/**
+ * Finds the fields that the names of a feature list mean. With a source, its names come first: `qemu` for the formats
+ * qemu-cpu and qemu-qmp, `libvirt` for libvirt-cpu, and `linux` for cpuinfo.
+ *
+ * @throws TypeError for anything but a feature list with strings, and for an unknown source.
+ *
+ * @example
+ * ```ts run
+ * import { readCpuid, resolveFeatures } from "node-kvm/cpuid";
+ *
+ * const dump = readCpuid("EPYC,+sse4.1,-tsc-deadline,+avx3");
+ * if (dump.kind === "features") {
+ *   const { on, off, unknown } = resolveFeatures(dump.features, "qemu");
+ *   console.log(on[0]?.name, off[0]?.name, unknown[0]?.name);
+ * }
+ * ```
+ *
+ * ```text output
+ * sse4_1 tsc_deadline_timer avx3
+ * ```
+ */
+export function resolveFeatures(
+  features: Pick<CpuidFeatureList, "on" | "off">,
+  source?: CpuidNameSource,
+): ResolvedFeatures {
+  const where = "resolveFeatures()";
+  refuseMissing(where, features, ["on", "off"]);
+  // An unknown source is an error even if the list is empty.
+  if (source !== undefined) findField("", source);
+  const unknown: UnknownFeature[] = [];
+  const find = (state: "on" | "off"): ReadonlySet<CpuidField> => {
+    const found = new Set<CpuidField>();
+    for (const name of toList(`${where}: ${state}`, features[state])) {
+      if (typeof name !== "string") {
+        throw new TypeError(`${where}: ${state}: expected a string, got ${describe(name)}`);
+      }
+      const isShort = name.length <= LONGEST_NAME;
+      const known = isShort ? ((source && findField(name, source)) ?? findField(name)) : undefined;
+      if (known) {
+        found.add(known);
+      } else {
+        const isSuggested = isShort && unknown.length < MOST_SUGGESTED;
+        unknown.push({ name, state, suggestions: isSuggested ? suggestFields(name) : [] });
+      }
+    }
+    return found;
+  };
+  const [on, off] = [find("on"), find("off")];
+  const both = [...on].filter((known) => off.has(known));
+  return { on: [...on], off: [...off], both, unknown };
+}

@@ -1,0 +1,103 @@
+/** Finding a model by its name or by its name in QEMU or libvirt, and the features that it has with all that it inherits. */
+import { describe, nearestName, quoted } from "../../options.ts";
+import { type CpuidFieldName, fields } from "../field.ts";
+import { AMD } from "./amd.ts";
+import { INTEL } from "./intel.ts";
+import { LEVELS } from "./levels.ts";
+import type { CpuidModel, CpuidModelAliases, CpuidModelVariant } from "./model.ts";
+
+/** A model or one of its variants, with everything that it inherits. */
+export interface NamedCpuidModel {
+  /** The name of the variant, or of the model. */
+  readonly name: string;
+  readonly model: CpuidModel;
+  /** Undefined for the model itself. */
+  readonly variant: CpuidModelVariant | undefined;
+  /** Every one-bit field that is 1, ordered by leaf, sub-leaf, register and bit. */
+  readonly features: readonly CpuidFieldName[];
+  /** The names of exactly this one in other programs. */
+  readonly aliases: CpuidModelAliases;
+}
+
+const ALL: readonly CpuidModel[] = Object.freeze([...LEVELS, ...INTEL, ...AMD]);
+
+interface Index {
+  readonly all: readonly NamedCpuidModel[];
+  readonly byKey: ReadonlyMap<string, NamedCpuidModel>;
+  /** Every name and alias, as written. */
+  readonly spellings: readonly string[];
+}
+
+let index: Index | undefined;
+
+const keyOf = (name: string): string => name.toLowerCase().replace(/[-_]/g, "");
+
+function spellingsOf({ name, aliases }: NamedCpuidModel): readonly string[] {
+  return [...new Set([name, ...aliases.qemu, ...aliases.libvirt])];
+}
+
+/** Resolves every model once. A row's `from` stands before it, so one pass is enough. */
+function open(): Index {
+  if (index) return index;
+  const order = new Map(fields().map(({ name }, i) => [name, i]));
+  const sorted = (names: Iterable<CpuidFieldName>): readonly CpuidFieldName[] =>
+    Object.freeze([...names].sort((a, b) => (order.get(a) ?? 0) - (order.get(b) ?? 0)));
+  const changed = (
+    base: Iterable<CpuidFieldName>,
+    { add, remove }: Pick<CpuidModelVariant, "add" | "remove">,
+  ): ReadonlySet<CpuidFieldName> => {
+    const gone = new Set(remove);
+    return new Set([...base, ...add].filter((name) => !gone.has(name)));
+  };
+  const features = new Map<string, ReadonlySet<CpuidFieldName>>();
+  const all: NamedCpuidModel[] = [];
+  for (const model of ALL) {
+    const own = changed(model.from === undefined ? [] : (features.get(model.from) ?? []), model);
+    features.set(model.name, own);
+    const { name, aliases } = model;
+    all.push(Object.freeze({ name, model, variant: undefined, features: sorted(own), aliases }));
+    for (const variant of model.variants) {
+      const bits = sorted(changed(own, variant));
+      const { name: called, aliases: others } = variant;
+      all.push(Object.freeze({ name: called, model, variant, features: bits, aliases: others }));
+    }
+  }
+  const byKey = new Map(all.flatMap((m) => spellingsOf(m).map((s) => [keyOf(s), m] as const)));
+  index = { all: Object.freeze(all), byKey, spellings: all.flatMap(spellingsOf) };
+  return index;
+}
+
+/** Lists every model, each after the one that it inherits from: levels, Intel's, AMD's and Hygon's. */
+export function models(): readonly CpuidModel[] {
+  return ALL;
+}
+
+/** Lists every model and every variant, in the order of {@link models}, each model before its variants. */
+export function namedModels(): readonly NamedCpuidModel[] {
+  return open().all;
+}
+
+/** Suggests the nearest spelling, else up to five that contain the word. */
+function hintFor(name: string, spellings: readonly string[]): string {
+  const nearest = nearestName(name, spellings);
+  if (nearest !== undefined) return `; did you mean ${nearest}?`;
+  const key = keyOf(name);
+  const around = key === "" ? [] : spellings.filter((s) => keyOf(s).includes(key)).slice(0, 5);
+  return around.length > 0 ? `; did you mean ${around.join(", ")}?` : "; models() lists the names";
+}
+
+/**
+ * Finds a model or a variant by its name, or by its name in QEMU or libvirt. Case, `-` and `_` do not matter:
+ * `x86_64_v3` and `EPYC-milan` are found. A name with a version, such as `Haswell-v4`, is QEMU's.
+ *
+ * @throws TypeError for an unknown name: `unknown CPU model "Hasswell"; did you mean Haswell?`
+ */
+export function findModel(name: string): NamedCpuidModel {
+  if (typeof name !== "string") {
+    throw new TypeError(`findModel(): name: expected a string, got ${describe(name)}`);
+  }
+  const { byKey, spellings } = open();
+  const found = byKey.get(keyOf(name));
+  if (found) return found;
+  throw new TypeError(`unknown CPU model ${quoted(name)}${hintFor(name, spellings)}`);
+}

@@ -1,0 +1,205 @@
+/**
+ * Whether a guest that started on one host can continue on another, by its CPUID table and the destination's. The same
+ * question for a whole saved state is `vm.checkState()`.
+ */
+import { describe, refuseUnknown, toList } from "../options.ts";
+import { type CpuidDifference, differences } from "./compare.ts";
+import { type CpuidEntry2, locate } from "./entry.ts";
+import { baseOf, type CpuidFieldName, formatValue, readField } from "./field.ts";
+
+/** The options of {@link portable}. */
+export interface PortableOptions {
+  /**
+   * The guest's TSC on the destination. `same`: the destination's CPU has the same frequency. `scaled`: KVM scales it
+   * (KVM_CAP_TSC_CONTROL). `unknown`, the default: it may change, so an invariant TSC blocks.
+   */
+  readonly tsc?: "same" | "scaled" | "unknown";
+}
+
+/**
+ * The kind of a reason. `feature`: the destination lacks a bit. `negated`: the destination lacks a function that the
+ * guest's table does not report as missing. `size`: a number of the destination is smaller. `xsave`: the destination
+ * lacks a component of the XSAVE area, or has another layout. `layout`: a fixed value is another. `vendor`: the vendors
+ * are different. `tsc`: the invariant TSC may change its frequency.
+ */
+export type PortabilityReasonKind =
+  | "feature"
+  | "negated"
+  | "size"
+  | "xsave"
+  | "layout"
+  | "vendor"
+  | "tsc";
+
+/** A reason why a guest cannot continue. */
+export interface PortabilityReason {
+  readonly kind: PortabilityReasonKind;
+  /** The differing bits; undefined for the TSC. */
+  readonly difference: CpuidDifference | undefined;
+  /** One sentence, on one line. */
+  readonly message: string;
+}
+
+/** The result of {@link portable}. */
+export interface CpuidPortability {
+  readonly isPortable: boolean;
+  /** Every reason that blocks, in the order of the leaves. */
+  readonly reasons: readonly PortabilityReason[];
+  /** Differences that do not block, and facts that the tables do not have, one sentence each. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Bits that a guest may have although KVM_GET_SUPPORTED_CPUID does not report them, because KVM emulates them or the
+ * program provides them (api.rst 4.46; KVM_CAP_TSC_DEADLINE_TIMER, KVM_CAP_X2APIC_API, KVM_CAP_X86_DISABLE_EXITS).
+ */
+const PROVIDED: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldName>([
+  "x2apic",
+  "tsc_deadline_timer",
+  "guest_status",
+  "monitor",
+  "kvm_msi_ext_dest_id",
+  "kvm_hc_map_gpa_range",
+  "kvm_migration_control",
+  "kvm_hint_realtime",
+]);
+
+/** Limits of the table's own leaves: the guest keeps its table, so the destination's do not matter. */
+const OWN_LIMITS: ReadonlySet<CpuidFieldName | undefined> = new Set<CpuidFieldName>([
+  "max_std_leaf",
+  "leaf7_n_subleaves",
+  "pt_max_subleaf",
+  "soc_max_subleaf",
+  "amx_max_palette",
+  "tmul_max_subleaf",
+  "hreset_nr_subleaves",
+  "avx10_max_subleaf",
+  "apx_max_subleaf",
+  "kvm_max_leaf",
+  "max_hyp_leaf",
+  "max_ext_leaf",
+  "max_tra_leaf",
+  "max_cntr_leaf",
+  "xsave_sz_max",
+]);
+
+const XSAVE_LEAF = 0xd;
+const INVARIANT_TSC = { function: 0x8000_0007, bit: 8 };
+
+/** The registers of the vendor's name; one of leaf 0 stands for all. */
+const VENDOR_LEAVES: readonly number[] = [0, 0x8000_0000];
+
+/** Whether a table enables an XSAVE component. */
+function hasComponent(entries: readonly CpuidEntry2[], i: number): boolean {
+  const [user, supervisor] = [0, 1].map((index) => entries[locate(entries, XSAVE_LEAF, index)]);
+  const low = (user?.eax ?? 0) | (supervisor?.ecx ?? 0);
+  const high = (user?.edx ?? 0) | (supervisor?.edx ?? 0);
+  return readField((i < 32 ? low : high) >>> 0, i % 32, i % 32) === 1;
+}
+
+/** Returns the kind of a blocking difference; undefined if it does not block. */
+function kindOf(
+  difference: CpuidDifference,
+  from: readonly CpuidEntry2[],
+  to: readonly CpuidEntry2[],
+): PortabilityReasonKind | undefined {
+  const { name, more, function: fn, index, space, order, fieldKind } = difference;
+  if (more !== "first" && more !== "both") return undefined;
+  if (PROVIDED.has(name) || OWN_LIMITS.has(name) || name === "constant_tsc") return undefined;
+  // Leaves of Hyper-V, Xen and VMware are the program's; the destination's KVM does not report them here.
+  if (space !== "native" && (space !== "kvm" || order === "equal")) return undefined;
+  if (space === "native" && fn >= 0x4000_0000 && fn <= 0x4fff_ffff) return undefined;
+  if (VENDOR_LEAVES.includes(fn) && fieldKind === "id") return "vendor";
+  if (fn === XSAVE_LEAF && index >= 2) {
+    const isUsed = hasComponent(from, index) && hasComponent(to, index);
+    return isUsed ? "xsave" : undefined;
+  }
+  if (fn === XSAVE_LEAF)
+    return name?.startsWith("xcr0_") || name?.startsWith("xss_") ? "xsave" : "feature";
+  if (fieldKind === "negated") return order === "bits" ? "feature" : "negated";
+  if (fieldKind === "feature") return "feature";
+  return order === "equal" ? "layout" : "size";
+}
+
+/** The sentence of each kind, after the place and the name. */
+const SENTENCES: Readonly<
+  Record<Exclude<PortabilityReasonKind, "tsc">, (first: string, second: string) => string>
+> = {
+  feature: () => "the guest may use it, and the destination lacks it",
+  negated: () => "the guest may use the function, and the destination lacks it",
+  size: (first, second) => `the guest has ${first}, and the destination ${second}`,
+  xsave: (first, second) => `the guest's XSAVE area has ${first}, and the destination's ${second}`,
+  layout: (first, second) => `the guest has ${first}, and the destination ${second}`,
+  vendor: () => "the vendors are different: SYSENTER, SYSCALL and errata differ",
+};
+
+function reasonOf(
+  kind: Exclude<PortabilityReasonKind, "tsc">,
+  difference: CpuidDifference,
+): PortabilityReason {
+  const { where, name, low, high, first, second } = difference;
+  const words = SENTENCES[kind](formatValue(first, low, high), formatValue(second, low, high));
+  return { kind, difference, message: `${where} ${name ?? "reserved"}: ${words}` };
+}
+
+const TSC: readonly unknown[] = ["same", "scaled", "unknown"];
+
+/** Moves the KVM leaves of a table to the base that KVM reports in another. */
+function atBaseOf(
+  entries: readonly CpuidEntry2[],
+  other: readonly CpuidEntry2[],
+): readonly CpuidEntry2[] {
+  const [own, wanted] = [baseOf(entries, "kvm"), baseOf(other, "kvm")];
+  if (own === undefined || wanted === undefined || own === wanted) return entries;
+  return entries
+    .filter((e) => e.function < wanted || e.function > wanted + 0xff)
+    .map((e) =>
+      e.function >= own && e.function <= own + 0xff
+        ? { ...e, function: e.function - own + wanted }
+        : e,
+    );
+}
+
+/**
+ * Decides whether a guest that started with a table can continue on another host. It is directed: the destination may
+ * have more, not less. A guest keeps its own table, so ids, topology, caches, brand, the highest leaves and bits that KVM
+ * computes do not matter. KVM itself accepts a table with features that the host lacks; the guest then fails at their
+ * first use, or its registers cannot be restored.
+ *
+ * @param from - the guest's table (KVM_GET_CPUID2, or a saved state).
+ * @param to - the entries of KVM_GET_SUPPORTED_CPUID on the destination, or a table of a guest that runs there.
+ * @throws TypeError for an unknown option.
+ */
+export function portable(
+  from: Iterable<CpuidEntry2>,
+  to: Iterable<CpuidEntry2>,
+  options: PortableOptions = {},
+): CpuidPortability {
+  refuseUnknown("portable()", options, ["tsc"]);
+  const { tsc = "unknown" } = options;
+  if (!TSC.includes(tsc)) {
+    throw new TypeError(`portable(): tsc is "same", "scaled" or "unknown", not ${describe(tsc)}`);
+  }
+  const target = toList("portable()", to);
+  const guest = atBaseOf(toList("portable()", from), target);
+  const reasons: PortabilityReason[] = [];
+  const notes: string[] = [];
+  for (const difference of differences(guest, target)) {
+    const kind = kindOf(difference, guest, target);
+    if (kind === undefined) continue;
+    // The vendor's name has three registers in two leaves, and is one reason.
+    if (kind === "vendor" && reasons.some((reason) => reason.kind === kind)) continue;
+    if (kind !== "tsc") reasons.push(reasonOf(kind, difference));
+  }
+  const power = guest[locate(guest, INVARIANT_TSC.function)]?.edx ?? 0;
+  if (readField(power, INVARIANT_TSC.bit, INVARIANT_TSC.bit) === 1 && tsc === "unknown") {
+    const message =
+      "0x80000007.0:edx[8] constant_tsc: the guest relies on a constant frequency, and the destination's is unknown";
+    reasons.push({ kind: "tsc", difference: undefined, message });
+  }
+  for (const space of ["hyperv", "xen", "vmware"] as const) {
+    if (baseOf(guest, space) === undefined || baseOf(target, space) !== undefined) continue;
+    notes.push(`the guest has the leaves of ${space}, which the destination's table does not show`);
+  }
+  return { isPortable: reasons.length === 0, reasons, notes };
+}

@@ -1,0 +1,93 @@
+/**
+ * Compares portable() with restoreState() between two CPU models, in both directions. The kernel is NODE_KVM_LAB_KERNEL;
+ * by default 6.12.
+ */
+import { fileURLToPath } from "node:url";
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { type CpuidEntry2, portable } from "../../lib/cpuid/index.ts";
+import type { Kernel } from "../../lib/lab/kernels/kernels.ts";
+import { guestFolder } from "../../lib/lab/machine/guest.ts";
+import { runInLab } from "../../lib/lab/machine/machine.ts";
+import { kernelOrProblem } from "./kernel-or-problem.ts";
+
+const KERNEL = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.12";
+const PROGRAM = fileURLToPath(new URL("cpuid-portable.js", import.meta.url));
+const FILE = "/tmp/state";
+
+/** A model with AVX, and one without XSAVE. Both have SVM, which KVM needs. */
+const MODELS = ["max", "Opteron_G3"] as const;
+type Model = (typeof MODELS)[number];
+
+/** The line that cpuid-portable.js prints. */
+interface Printed {
+  readonly supported: readonly CpuidEntry2[];
+  readonly cpuid?: readonly CpuidEntry2[];
+  readonly ended?: string;
+  readonly error?: string;
+}
+
+interface Ran {
+  readonly printed: Printed;
+  readonly state: Uint8Array | undefined;
+}
+
+async function run(kernel: Kernel, cpu: string, act: string, state?: Uint8Array): Promise<Ran> {
+  const result = await runInLab({
+    kernel,
+    cpu,
+    command: ["node", "cpuid-portable.js", act, FILE],
+    files: {
+      [`${guestFolder()}/cpuid-portable.js`]: PROGRAM,
+      ...(state === undefined ? {} : { [FILE]: state }),
+    },
+    wanted: [FILE],
+  });
+  expect(result.stderr.toString()).toBe("");
+  expect(result).toMatchObject({ kind: "exited", status: 0 });
+  if (result.kind !== "exited") throw new Error(result.kind);
+  const printed = JSON.parse(result.stdout.toString()) as Printed;
+  return { printed, state: result.files.get(FILE) };
+}
+
+let problem: string | undefined;
+const saved = new Map<Model, Ran>();
+const restored = new Map<string, Printed>();
+beforeAll(async () => {
+  const kernel = await kernelOrProblem(KERNEL);
+  if (typeof kernel === "string") {
+    problem = kernel;
+    return;
+  }
+  for (const model of MODELS) saved.set(model, await run(kernel, model, "save"));
+  for (const from of MODELS) {
+    for (const to of MODELS) {
+      const { printed } = await run(kernel, to, "restore", saved.get(from)?.state);
+      restored.set(`${from} to ${to}`, printed);
+    }
+  }
+}, 1_200_000);
+beforeEach(({ skip }) => {
+  if (problem !== undefined) skip(problem);
+});
+
+describe.each([
+  ["max", "max", true],
+  ["Opteron_G3", "Opteron_G3", true],
+  ["Opteron_G3", "max", true],
+  ["max", "Opteron_G3", false],
+] as const)("a guest of the model %s on the model %s", (from, to, isPortable) => {
+  const outcome = (): Printed | undefined => restored.get(`${from} to ${to}`);
+
+  test(`is ${isPortable ? "" : "not "}portable`, () => {
+    const guest = saved.get(from)?.printed.cpuid ?? [];
+    const result = portable(guest, outcome()?.supported ?? [], { tsc: "same" });
+    expect(guest.length).toBeGreaterThan(10);
+    expect(result.reasons.length === 0).toBe(isPortable);
+    expect(result.isPortable).toBe(isPortable);
+  });
+
+  test(`is ${isPortable ? "restored, and ends" : "refused by restoreState()"}`, () => {
+    expect(outcome()?.ended ?? outcome()?.error).toMatch(isPortable ? /^done$/ : /./);
+    expect(outcome()?.error === undefined).toBe(isPortable);
+  });
+});

@@ -1,0 +1,108 @@
+/**
+ * Runs CPUID in guests with several tables and prints for each, as a line of JSON, the table, the state of the vCPU and
+ * the results. cpuid-query.test.ts runs this in the lab and compares the results with query().
+ */
+import { fromSupported, Kvm } from "node-kvm";
+import { decodeCpuid, guest } from "node-kvm/guest";
+import { Sandbox } from "node-kvm/machine";
+
+const ABSENT = 500;
+const CR4_OSXSAVE = 1n << 18n;
+const WORD = 2 ** 32;
+
+/** Leaves at the edges of the classes, with sub-leaves that no table has. */
+const EDGES = [
+  0x2, 0xc, 0xe, 0x1a, 0x25, 0x100, 0x3fffffff, 0x40000000, 0x40000001, 0x40000002, 0x40000010,
+  0x400000ff, 0x40000100, 0x40000103, 0x4000ff00, 0x40010000, 0x4fffffff, 0x50000000, 0x7fffffff,
+  0x80000005, 0x80000009, 0x80000023, 0x8fffffff, 0x80860000, 0xbfffffff, 0xc0000000, 0xc0000001,
+  0xc0000005, 0xffffffff,
+];
+
+/** The vendor's registers of leaf 0, from its name. */
+function vendor(name) {
+  const bytes = new DataView(new TextEncoder().encode(name).buffer);
+  const [ebx, edx, ecx] = [0, 4, 8].map((at) => bytes.getUint32(at, true));
+  return { ebx, ecx, edx };
+}
+
+/** Numbers of a xorshift generator: the same in each run. */
+function* numbers() {
+  let state = 0x2545f491;
+  for (;;) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    yield state >>> 0;
+  }
+}
+
+/** Lists the leaves of a table, and as many that it does not have. */
+function inputsOf(table) {
+  const own = table.map(({ function: leaf, index }) => ({ function: leaf, index }));
+  const has = (leaf, index) => own.some((one) => one.function === leaf && one.index === index);
+  const absent = [];
+  const add = (leaf, index) => {
+    if (absent.length < ABSENT && !has(leaf, index)) absent.push({ function: leaf, index });
+  };
+  for (const leaf of EDGES) for (const index of [0, 1, 0x105]) add(leaf, index);
+  for (const { function: leaf } of own) for (const index of [3, 0xfe, WORD - 1]) add(leaf, index);
+  const random = numbers();
+  const bases = [0, 0, 0x40000000, 0x80000000, 0xc0000000];
+  while (absent.length < ABSENT) {
+    const [a, b, c] = [random.next().value, random.next().value, random.next().value];
+    add(bases[a % bases.length] + (b % 0x200), c % 70);
+    add(b, c % 4);
+  }
+  return [...own, ...absent];
+}
+
+const changeLeaf0 = (table, change) =>
+  table.map((entry) => (entry.function === 0 ? { ...entry, ...change } : entry));
+
+/** Tables by name, each made of the entries that KVM supports, for a vendor. */
+const TABLES = {
+  supported: (entries) => entries,
+  "highest-basic-leaf-b": (entries) => [
+    ...changeLeaf0(entries, { eax: 0xb }).filter((entry) => entry.function !== 0xb),
+    { function: 0xb, index: 1, flags: 1, eax: 4, ebx: 2, ecx: 0x201, edx: 0x1234 },
+  ],
+  "unflagged-and-doubled": (entries) => [
+    { function: 7, index: 3, ebx: 0x20, ecx: 0x10 },
+    ...entries.map((entry) => (entry.function === 4 ? { ...entry, flags: 0 } : entry)),
+    { function: 0x2000, index: 5, eax: 1 },
+    { function: 0x2001, index: 5, flags: 1, eax: 2 },
+    { function: 1, eax: 0x1234 },
+    { function: 0xc0000000, eax: 0xc0000003 },
+  ],
+  "without-leaf-0": (entries) => entries.filter((entry) => entry.function !== 0),
+  "highest-basic-leaf-d": (entries) => changeLeaf0(entries, { eax: 0xd }),
+};
+
+const kvm = Kvm.open();
+const supported = kvm.getSupportedCpuid();
+for (const name of ["AuthenticAMD", "GenuineIntel"]) {
+  for (const [table, make] of Object.entries(TABLES)) {
+    for (const xcr0 of [1n, 7n]) {
+      const cpuid = make(changeLeaf0([...fromSupported(supported)], vendor(name)));
+      const inputs = inputsOf(cpuid);
+      const program = guest("long", (g) => g.cpuidAll(inputs).done());
+      const box = new Sandbox(kvm, { program, cpuid });
+      const { vcpu } = box;
+      if (xcr0 !== 1n) {
+        const sregs = vcpu.getSregs();
+        vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | CR4_OSXSAVE });
+        const xcrs = vcpu.getXcrs();
+        vcpu.setXcrs({ ...xcrs, nrXcrs: 1, xcrs: [{ ...xcrs.xcrs[0], xcr: 0, value: xcr0 }] });
+      }
+      const { cr4, apicBase } = vcpu.getSregs();
+      const [values] = box.syncs();
+      const stored = vcpu.getCpuid2();
+      const results = decodeCpuid(inputs, values);
+      const state = { cr4, apicBase, xcr0: vcpu.getXcrs().xcrs[0].value };
+      const line = { name, table, cpuid, stored, supported, state, results };
+      console.log(JSON.stringify(line, (_, it) => (typeof it === "bigint" ? Number(it) : it)));
+      box.close();
+    }
+  }
+}
+kvm.close();

@@ -1,0 +1,92 @@
+/**
+ * Compares query() with a guest's CPUID in the lab: each entry of five tables and 500 absent leaves, for an Intel and an
+ * AMD vendor. The kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12 and 7.2.
+ */
+import { fileURLToPath } from "node:url";
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { type CpuidEntry2, CpuidTable } from "../../lib/cpuid/index.ts";
+import { guestFolder } from "../../lib/lab/machine/guest.ts";
+import { runInLab } from "../../lib/lab/machine/machine.ts";
+import { kernelOrProblem } from "./kernel-or-problem.ts";
+
+const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1,6.12,7.2").split(",");
+const PROGRAM = fileURLToPath(new URL("cpuid-query.js", import.meta.url));
+
+type Answer = Pick<CpuidEntry2, "function" | "index" | "eax" | "ebx" | "ecx" | "edx">;
+
+/** One guest's results, as cpuid-query.js prints them. */
+interface Guest {
+  readonly name: string;
+  readonly table: string;
+  readonly cpuid: readonly CpuidEntry2[];
+  readonly stored: readonly CpuidEntry2[];
+  readonly supported: readonly CpuidEntry2[];
+  readonly state: { readonly cr4: number; readonly apicBase: number; readonly xcr0: number };
+  readonly results: readonly Answer[];
+}
+
+/** Returns a result of query() in the form of a guest's result. */
+function answer(
+  table: CpuidTable,
+  { function: fn, index }: Answer,
+  options: Parameters<CpuidTable["query"]>[2],
+): Answer {
+  const { eax, ebx, ecx, edx } = table.query(fn, index, options);
+  return { function: fn, index, eax, ebx, ecx, edx };
+}
+
+describe.each(NAMES)("query() on Linux %s", (kernelName) => {
+  let problem: string | undefined;
+  let guests: readonly Guest[] = [];
+  beforeAll(async () => {
+    const kernel = await kernelOrProblem(kernelName);
+    if (typeof kernel === "string") {
+      problem = kernel;
+      return;
+    }
+    const result = await runInLab({
+      kernel,
+      command: ["node", "cpuid-query.js"],
+      files: { [`${guestFolder()}/cpuid-query.js`]: PROGRAM },
+      timeout: 300_000,
+    });
+    expect(result).toMatchObject({ kind: "exited", status: 0 });
+    guests = result.stdout
+      .toString()
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Guest);
+  }, 600_000);
+  beforeEach(({ skip }) => {
+    if (problem !== undefined) skip(problem);
+  });
+
+  test("has the results of 20 guests with at least 530 leaves each", () => {
+    expect(guests).toHaveLength(20);
+    expect(Math.min(...guests.map(({ results }) => results.length))).toBeGreaterThan(530);
+  });
+
+  test("equals each guest's CPUID for the table that was set and the vCPU's state", () => {
+    for (const { cpuid, supported, state, results, name, table } of guests) {
+      const sent = CpuidTable.from(cpuid);
+      const predicted = results.map((one) => answer(sent, one, { ...state, host: supported }));
+      expect(predicted, `${name}, ${table}`).toEqual(results);
+    }
+  });
+
+  test("equals each guest's CPUID for the table that KVM_GET_CPUID2 returns, without the state", () => {
+    for (const { stored, results, name, table } of guests) {
+      const read = CpuidTable.from(stored);
+      const predicted = results.map((one) => answer(read, one, {}));
+      expect(predicted, `${name}, ${table}`).toEqual(results);
+    }
+  });
+
+  test("returns other results for the two vendors", () => {
+    const of = (name: string): readonly unknown[] =>
+      guests
+        .filter((one) => one.name === name && one.table === "highest-basic-leaf-d")
+        .map(({ results }) => results.filter(({ eax }) => eax !== 0).length);
+    expect(of("GenuineIntel")).not.toEqual(of("AuthenticAMD"));
+  });
+});

@@ -1,0 +1,215 @@
+/** Tests of baseline(): the common table of several hosts. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  baseline,
+  type CpuidBaseline,
+  type CpuidEntry2Input,
+  CpuidTable,
+  compare,
+  formatBaseline,
+} from "../../../lib/cpuid/index.ts";
+
+const INTEL = { ebx: 0x756e6547, ecx: 0x6c65746e, edx: 0x49656e69 };
+
+/** Returns the table, or fails. */
+function tableOf(result: CpuidBaseline): CpuidTable {
+  if (result.kind !== "table") throw new Error(result.why);
+  return result.table;
+}
+
+const old = CpuidTable.from([
+  { function: 0, eax: 0xd, ...INTEL },
+  { function: 1, eax: 0x906ea, ebx: 0x100800, ecx: (1 << 26) | (1 << 28) },
+  { function: 7, flags: 1, ebx: 1 << 5 },
+  { function: 0xd, flags: 1, eax: 7, ebx: 0x340, ecx: 0x340 },
+  { function: 0xd, index: 2, flags: 1, eax: 256, ebx: 576 },
+  { function: 0x80000000, eax: 0x80000008 },
+  { function: 0x80000008, eax: 0x3028 },
+]);
+
+const young = old
+  .with({ max_std_leaf: 0x1f, phys_addr_bits: 52, virt_addr_bits: 57, fdp_excptn_only: 1, adx: 1 })
+  .with({ stepping: 2, base_model: 6, ext_model: 10, guest_phys_addr_bits: 48 })
+  .with({ xcr0_pkru: 1, xsave_sz_max: 0xa88, pku: 1 })
+  .append({ function: 0xd, index: 9, flags: 1, eax: 8, ebx: 2688 })
+  .append({ function: 0x1f, flags: 1, ebx: 2 });
+
+describe("the baseline of two hosts", () => {
+  const result = baseline([young, old]);
+  const table = tableOf(result);
+
+  test("has the features of both, and the lower numbers", () => {
+    expect(table.get("avx2")).toBe(1);
+    expect(table.get("adx")).toBe(0);
+    expect(table.get("pku")).toBe(0);
+    expect(table.get("max_std_leaf")).toBe(0xd);
+  });
+
+  test("has the smaller address sizes", () => {
+    expect(table.get("phys_addr_bits")).toBe(40);
+    expect(table.get("virt_addr_bits")).toBe(48);
+    expect(table.get("guest_phys_addr_bits")).toBe(0);
+  });
+
+  test("reports the lack of a function if any host lacks it", () => {
+    expect(table.get("fdp_excptn_only")).toBe(1);
+  });
+
+  test("has the XSAVE components of both, and their size", () => {
+    expect(table.find(0xd, 0)).toMatchObject({ eax: 7, ecx: 0x340 });
+    expect(table.find(0xd, 9)).toBeUndefined();
+  });
+
+  test("has the lowest signature", () => {
+    expect(table.find(1)?.eax).toBe(0x906ea);
+    expect(tableOf(baseline([old, young])).find(1)?.eax).toBe(0x906ea);
+  });
+
+  test("lists what each host loses", () => {
+    expect(formatBaseline(result).split("\n")).toEqual([
+      "topology, caches, brand string and ids are those of the first table",
+      "family, model and stepping are the lowest of the tables",
+      "host 1 loses 9",
+      "  0x0.0:eax[31:0] max_std_leaf: 0xd and 0x1f, the second has more",
+      "  0x7.0:ebx[19] adx: 0 and 1, the second has more",
+      "  0x7.0:ecx[3] pku: 0 and 1, the second has more",
+      "  0xd.0:eax[9] xcr0_pkru: 0 and 1, the second has more",
+      "  0xd.0:ecx[31:0] xsave_sz_max: 0x340 and 0xa88, the second has more",
+      "  0xd.9:eax[31:0] xsave_sz: 0x0 and 0x8, the second has more",
+      "  0xd.9:ebx[31:0] xsave_offset: 0x0 and 0xa80, the second has more",
+      "  0x80000008.0:eax[7:0] phys_addr_bits: 40 and 52, the second has more",
+      "  0x80000008.0:eax[15:8] virt_addr_bits: 48 and 57, the second has more",
+      "host 2 loses 1",
+      "  0x7.0:ebx[6] fdp_excptn_only: 1 and 0, the second has more (1 reports that the CPU lacks a function)",
+    ]);
+  });
+});
+
+test("the guest's physical bits are the fewest that a host has", () => {
+  const wide = young.with({ guest_phys_addr_bits: 0, phys_addr_bits: 52 });
+  const limited = young.with({ guest_phys_addr_bits: 48, phys_addr_bits: 52 });
+  expect(tableOf(baseline([wide, limited])).get("guest_phys_addr_bits")).toBe(48);
+});
+
+test("a component with another layout is left out, with its bit and its size", () => {
+  const moved = young.map((e) => (e.function === 0xd && e.index === 9 ? { ...e, ebx: 832 } : e));
+  const result = baseline([young, moved]);
+  expect(tableOf(result).find(0xd, 9)).toBeUndefined();
+  expect(tableOf(result).find(0xd, 0)).toMatchObject({ eax: 7, ecx: 0x340 });
+  expect(formatBaseline(result)).toContain(
+    "0xd.9 is left out: the tables have different xsave_offset",
+  );
+});
+
+test("a component that is left out takes its siblings and its features with it", () => {
+  const wide = young
+    .with({ avx512f: 1, avx512vl: 1, xcr0_avx512_opmask: 1 })
+    .with({ xcr0_avx512_zmm_hi256: 1, xcr0_avx512_hi16_zmm: 1 })
+    .append({ function: 0xd, index: 5, flags: 1, eax: 64, ebx: 1088 })
+    .append({ function: 0xd, index: 6, flags: 1, eax: 512, ebx: 1152 })
+    .append({ function: 0xd, index: 7, flags: 1, eax: 1024, ebx: 1664 });
+  const moved = wide.map((e) => (e.function === 0xd && e.index === 5 ? { ...e, ebx: 832 } : e));
+  const table = tableOf(baseline([wide, moved]));
+  expect(table.find(0xd, 0)?.eax).toBe(0x207);
+  expect([table.get("avx512f"), table.get("avx512vl"), table.get("adx")]).toEqual([0, 0, 1]);
+  expect(table.find(0xd, 6)).toBeUndefined();
+});
+
+test("a dump without sub-leaves of XSAVE keeps its components and size", () => {
+  const bare = young.filter((e) => e.function !== 0xd || e.index === 0);
+  expect(tableOf(baseline([bare, bare])).find(0xd, 0)).toMatchObject({ eax: 0x207, ecx: 0xa88 });
+});
+
+test("a leaf of different hypervisor interfaces is left out", () => {
+  const kvm = old.append(
+    { function: 0x40000000, ebx: 0x4b4d564b, ecx: 0x564b4d56, edx: 0x4d },
+    { function: 0x40000001, eax: 0x1 },
+  );
+  const hyperv = old.append({ function: 0x40000000 }, { function: 0x40000001, eax: 0x31237648 });
+  const result = baseline([kvm, hyperv]);
+  expect(tableOf(result).find(0x40000001)).toBeUndefined();
+  expect(formatBaseline(result)).toContain("different hypervisor interfaces");
+  expect(tableOf(baseline([kvm, kvm])).has("kvm_clocksource")).toBe(true);
+});
+
+test("tables of different vendors have none, and the vendors are named", () => {
+  const amd = old.with({ cpu_vendorid_0: 0x68747541 });
+  const result = baseline([old, amd, old]);
+  expect(result).toMatchObject({
+    kind: "vendors",
+    vendors: ["GenuineIntel", "AuthineIntel", "GenuineIntel"],
+  });
+  expect(formatBaseline(result)).toBe(
+    "the tables have different vendors: GenuineIntel, AuthineIntel",
+  );
+});
+
+test("the baseline of one table is that table", () => {
+  expect(compare(tableOf(baseline([old])), old)).toMatchObject({
+    relation: "identical",
+    notes: [],
+  });
+  expect(
+    tableOf(baseline([young])).equals(
+      CpuidTable.from([...young].sort((a, b) => a.function - b.function || a.index - b.index)),
+    ),
+  ).toBe(true);
+});
+
+test.each([
+  [() => baseline([]), "baseline(): expected at least one table, got none"],
+  [() => baseline(5 as never), "baseline(): expected an array"],
+  [() => formatBaseline({} as never), "formatBaseline(): missing member kind"],
+  [() => baseline([5 as never]), "baseline(): [0]: expected an array"],
+])("a wrong argument is refused: %s", (call, message) => {
+  expect(call).toThrow(message);
+});
+
+const word = fc.oneof(fc.nat({ max: 0xffffffff }), fc.constantFrom(0, 7, 0x207, 0xffffffff));
+const leaves = [0, 1, 2, 4, 7, 0xa, 0xb, 0xd, 0xf, 0x10, 0x12, 0x14, 0x15, 0x18, 0x1d, 0x24];
+const extended = [0x80000000, 0x80000001, 0x80000008, 0x8000000a, 0x8000001d, 0x8000001f];
+const anEntry: fc.Arbitrary<CpuidEntry2Input> = fc.record({
+  function: fc.constantFrom(...leaves, ...extended, 0x40000000, 0x40000001, 0x12345),
+  index: fc.nat({ max: 3 }),
+  flags: fc.nat({ max: 1 }),
+  eax: word,
+  ebx: word,
+  ecx: word,
+  edx: word,
+});
+
+/** Tables of one vendor, of which some leaves are alike. */
+const tables = fc.tuple(
+  fc.array(anEntry, { maxLength: 12 }),
+  fc.array(anEntry, { maxLength: 8 }),
+  fc.array(anEntry, { maxLength: 8 }),
+  fc.array(anEntry, { maxLength: 8 }),
+);
+
+test("the baseline of any three tables is a subset of each", () => {
+  fc.assert(
+    fc.property(tables, ([common, ...own]) => {
+      const three = own.map((more) =>
+        CpuidTable.from([{ function: 0, eax: 0xd, ...INTEL }, ...more, ...common]),
+      );
+      const table = tableOf(baseline(three));
+      const relations = three.map((host) => compare(table, host).relation);
+      expect(relations.filter((it) => it !== "subset" && it !== "identical")).toEqual([]);
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("the baseline of tables in another order has the same relation to it in both directions", () => {
+  fc.assert(
+    fc.property(tables, ([common, ...own]) => {
+      const three = own.map((more) =>
+        CpuidTable.from([{ function: 0, eax: 0xd, ...INTEL }, ...more, ...common]),
+      );
+      const [one, other] = [tableOf(baseline(three)), tableOf(baseline(three.toReversed()))];
+      expect(compare(one, other).relation).toBe("identical");
+    }),
+    { numRuns: 50 },
+  );
+});

@@ -1,0 +1,174 @@
+/** Tests of the named CPU models: their data, finding them, and their tables. QEMU's view is models-qemu.test.ts. */
+import { describe, expect, test } from "vitest";
+import {
+  closeFeatures,
+  field,
+  findModel,
+  missingDependencies,
+  models,
+  modelTable,
+  namedModels,
+} from "../../../lib/cpuid/index.ts";
+
+const FAMILIES = [
+  ...["Nehalem", "Westmere", "SandyBridge", "IvyBridge", "Haswell", "Broadwell", "Skylake-Client"],
+  ...["Skylake-Server", "Cascadelake-Server", "Cooperlake", "Icelake-Server", "SapphireRapids"],
+  ...["GraniteRapids", "SierraForest", "ClearwaterForest", "DiamondRapids", "Denverton"],
+  ...["Snowridge", "EPYC", "EPYC-Rome", "EPYC-Milan", "EPYC-Genoa", "EPYC-Turin", "Dhyana"],
+];
+const OTHERS = ["x86-64-v1", "x86-64-v2", "x86-64-v3", "x86-64-v4", "kvm-base"];
+const sorted = (names: Iterable<string>): string[] => [...names].sort((a, b) => a.localeCompare(b));
+const keyOf = (name: string): string => name.toLowerCase().replace(/[-_]/g, "");
+
+describe("the models", () => {
+  test("are the levels of the psABI, kvm-base, and the 24 families", () => {
+    expect(sorted(models().map(({ name }) => name))).toEqual(sorted([...OTHERS, ...FAMILIES]));
+  });
+
+  test("stand after the model that they inherit from", () => {
+    const names = models().map(({ name }) => name);
+    const late = models().filter(
+      (m) => m.from && !names.slice(0, names.indexOf(m.name)).includes(m.from),
+    );
+    expect(late).toEqual([]);
+  });
+
+  test("have names and aliases that are unique without case, - and _", () => {
+    const owners = namedModels().flatMap(({ name, aliases }) =>
+      [...new Set([name, ...aliases.qemu, ...aliases.libvirt].map(keyOf))].map((key) => ({
+        key,
+        name,
+      })),
+    );
+    const twice = owners.filter(({ key, name }) =>
+      owners.some((other) => other.key === key && other.name !== name),
+    );
+    expect(twice).toEqual([]);
+  });
+
+  test("have a source for each kind of fact, and a note for each variant", () => {
+    const texts = models().flatMap(({ name, sources, variants }) => [
+      ...Object.values(sources).map((text) => [name, text]),
+      ...variants.map(({ name: own, note }) => [own, note]),
+    ]);
+    expect(texts.filter(([, text = ""]) => text.length < 15)).toEqual([]);
+  });
+
+  test("add nothing that they inherit, and remove nothing that they lack", () => {
+    const useless = models().flatMap((model) =>
+      [model, ...model.variants].flatMap((row) => {
+        const parent = row === model ? model.from : model.name;
+        const base = parent ? findModel(parent).features : [];
+        const added = row.add.filter((name) => base.includes(name));
+        const removed = row.remove.filter((name) => !base.includes(name));
+        const twice = row.add.filter((name, i) => row.add.indexOf(name) !== i);
+        return [...added, ...removed, ...twice].map((name) => `${row.name}: ${name}`);
+      }),
+    );
+    expect(useless).toEqual([]);
+  });
+
+  test("list only fields of one bit", () => {
+    const wide = namedModels().flatMap(({ name, features }) =>
+      features
+        .map(field)
+        .filter(({ low, high }) => low !== high)
+        .map((f) => `${name}: ${f.name}`),
+    );
+    expect(wide).toEqual([]);
+  });
+
+  test("have every feature that one of their features needs", () => {
+    const open = namedModels().flatMap(({ name, features }) =>
+      closeFeatures(features)
+        .filter((needed) => !features.includes(needed))
+        .map((needed) => `${name}: ${needed}`),
+    );
+    expect(open).toEqual([]);
+  });
+});
+
+describe("the levels", () => {
+  // x86-64 psABI, table "Micro-Architecture Levels"; long mode, which they presuppose, is lm and pae.
+  const ADDED: readonly (readonly [string, string])[] = [
+    ["x86-64-v1", "cmov cx8 fpu fxsr lm mmx pae sse sse2 syscall"],
+    ["x86-64-v2", "cx16 lahf_lm pni popcnt sse4_1 sse4_2 ssse3"],
+    ["x86-64-v3", "abm avx avx2 bmi1 bmi2 f16c fma movbe xsave"],
+    ["x86-64-v4", "avx512bw avx512cd avx512dq avx512f avx512vl"],
+  ];
+
+  test.each(ADDED)("%s has exactly the features of the psABI", (name) => {
+    const upTo = ADDED.slice(0, ADDED.findIndex(([level]) => level === name) + 1);
+    const wanted = upTo.flatMap(([, text]) => text.split(" "));
+    expect(sorted(findModel(name).features)).toEqual(sorted(wanted));
+  });
+});
+
+describe("findModel()", () => {
+  test.each([
+    ["haswell", "Haswell"],
+    ["X86_64_V3", "x86-64-v3"],
+    ["epyc_milan", "EPYC-Milan"],
+    ["kvm64", "kvm-base"],
+    ["Haswell-v4", "Haswell-noTSX-IBRS"],
+    ["Skylake-Server-v5", "Skylake-Server-noTSX-IBRS-XSAVES"],
+    ["EPYC-IBPB", "EPYC-IBPB"],
+  ])("finds %s as %s", (name, found) => {
+    expect(findModel(name).name).toBe(found);
+  });
+
+  test("finds each name and each alias", () => {
+    const lost = namedModels().flatMap(({ name, aliases }) =>
+      [name, ...aliases.qemu, ...aliases.libvirt].filter((own) => findModel(own).name !== name),
+    );
+    expect(lost).toEqual([]);
+  });
+
+  test.each([
+    ["Hasswell", 'unknown CPU model "Hasswell"; did you mean Haswell?'],
+    ["milan", 'unknown CPU model "milan"; did you mean EPYC-Milan, '],
+    ["Pentium", 'unknown CPU model "Pentium"; models() lists the names'],
+    ["", 'unknown CPU model ""; models() lists the names'],
+    ["constructor", 'unknown CPU model "constructor"; models() lists the names'],
+  ])("refuses %j with a suggestion", (name, message) => {
+    expect(() => findModel(name)).toThrow(TypeError);
+    expect(() => findModel(name)).toThrow(message);
+  });
+
+  test.each([undefined, null, 5, {}])("refuses %j, which is no text", (name) => {
+    expect(() => findModel(name as string)).toThrow("findModel(): name: expected a string, got");
+    expect(() => modelTable(name as string)).toThrow("expected a string, got");
+  });
+});
+
+describe.each(namedModels().map((m) => [m.name, m] as const))("the table of %s", (name, named) => {
+  const table = modelTable(name);
+  const { model, features } = named;
+
+  test("has each feature and no other bit of the features of any model", () => {
+    const all = new Set(namedModels().flatMap((m) => m.features));
+    expect(sorted([...all].filter((f) => table.has(f)))).toEqual(sorted(features));
+  });
+
+  test("has the vendor, the signature and the maxima of the model", () => {
+    const family = (table.get("base_family_id") ?? 0) + (table.get("ext_family") ?? 0);
+    const number = ((table.get("ext_model") ?? 0) << 4) | (table.get("base_model") ?? 0);
+    const signature = { family, model: number, stepping: table.get("stepping") };
+    expect(signature).toEqual(model.signature);
+    expect(table.get("max_std_leaf")).toBe(model.maxLeaf);
+    expect(table.get("max_ext_leaf")).toBe(named.variant?.maxExtended ?? model.maxExtended);
+  });
+
+  test("has no leaf above its maxima, and a leaf at each", () => {
+    const basic = [...table].filter((e) => e.function < 0x8000_0000).map((e) => e.function);
+    const extended = [...table].filter((e) => e.function >= 0x8000_0000).map((e) => e.function);
+    expect([Math.max(...basic), Math.max(...extended)]).toEqual([
+      table.get("max_std_leaf"),
+      table.get("max_ext_leaf"),
+    ]);
+  });
+
+  test("has no feature without the feature that it needs", () => {
+    expect(missingDependencies(table)).toEqual([]);
+  });
+});
