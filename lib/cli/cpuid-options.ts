@@ -154,8 +154,8 @@ export function addCpuid(program: Command): void {
     .argument("[table]", TABLE_SOURCES, "host")
     .option("--section <name>", "one section instead of all that are executable")
     .option("--json", "as JSON")
-    .action(async (file: string, table: string, options: PrintedAs & { section?: string }) => {
-      process.exitCode = await cpuidNeeds(file, table, options);
+    .action((file: string, table: string, options: PrintedAs & { section?: string }) => {
+      process.exitCode = cpuidNeeds(file, table, options);
     });
   add(
     "page",

@@ -18,7 +18,6 @@ import {
   formatCpuid,
   formatDifference,
   formatNeed,
-  formatPortable,
   formatQuery,
   lint,
   lintAnnotations,
@@ -172,7 +171,10 @@ export function cpuidPortable(from: string, to: string, { json }: PrintedAs): nu
   refuseTwoInputs([from, to]);
   const result = portable(loadTable(from).table, loadTable(to).table);
   if (json === true) printJson(result);
-  else print(formatPortable(result), 4);
+  else {
+    const head = result.isPortable ? "portable" : `not portable: ${result.reasons.length} reasons`;
+    print([head, ...result.reasons.map(({ message }) => message), ...result.notes].join("\n"), 4);
+  }
   return result.isPortable ? STATUS.ok : STATUS.finding;
 }
 
@@ -301,19 +303,24 @@ export function cpuidModel(
 }
 
 /** Prints the instruction sets that a program needs and a table lacks; returns 1 if there are any. */
-export async function cpuidNeeds(
+export function cpuidNeeds(
   program: string,
   source: string,
   { section, json }: PrintedAs & { readonly section?: string },
-): Promise<number> {
+): number {
   let bytes: Uint8Array;
   try {
     bytes = readFileSync(program);
   } catch (cause) {
     throw new CommandError(`${program} cannot be read: ${reasonOf(cause)}`, { cause });
   }
-  const parts = attempt(() => elfCode(bytes, section === undefined ? {} : { section }));
-  const decoder = await instructionDecoder();
+  const all = attempt(() => elfCode(bytes));
+  const parts = section === undefined ? all : all.filter(({ name }) => name === section);
+  if (parts.length === 0) {
+    const names = all.map(({ name }) => name).join(", ");
+    throw new CommandError(`${program} has no executable section ${section ?? ""}; it has ${names || "none"}`);
+  }
+  const decoder = instructionDecoder();
   const result = attempt(() => needs(parts, loadTable(source).table, { decoder }));
   if (result.instructions === 0) throw new CommandError(`${program} has no instruction`);
   if (json === true) printJson(result);

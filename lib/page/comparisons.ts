@@ -99,20 +99,22 @@ const RELATIONS = {
 
 /** Lists the reasons why a guest that started with the first table can or cannot continue on the second. */
 export function portableLines(from: CpuidFileTable, to: CpuidFileTable): Lines {
-  const { isPortable, blockers, notes } = portable(from.table, to.table);
+  const { isPortable, reasons, notes } = portable(from.table, to.table);
+  const blocking = reasons.map(({ kind, difference, message }): ResultLine => {
+    const where = difference?.where ?? "";
+    const text = message.startsWith(`${where} `) ? message.slice(where.length + 1) : message;
+    return { kind, tone: "bad", where, text, more: "", line: 0 };
+  });
   return {
     title: isPortable
       ? "A guest that started with the first table can continue on the second."
-      : `A guest that started with the first table cannot continue on the second: ${counted(blockers.length, "reason")}.`,
-    lines: [
-      ...blockers.map((one): ResultLine => ({ ...lineOf(one), kind: "blocks", tone: "bad" })),
-      ...notes.map((one): ResultLine => ({ ...lineOf(one), kind: "note", tone: "quiet" })),
-    ],
+      : `A guest that started with the first table cannot continue on the second: ${counted(reasons.length, "reason")}.`,
+    lines: [...blocking, ...notes.map(noteLine)],
   };
 }
 
-function lineOf({ where, text }: { readonly where: string; readonly text: string }): ResultLine {
-  return { kind: "", tone: "quiet", where, text, more: "", line: 0 };
+function noteLine(text: string): ResultLine {
+  return { kind: "note", tone: "quiet", where: "", text, more: "", line: 0 };
 }
 
 /** Lists what each host loses in the baseline; with the baseline itself, if there is one. */
@@ -136,17 +138,15 @@ export function baselineLines(
     };
     return [head, ...losses.map(lossLine)];
   });
-  const notes = result.notes.map((text): ResultLine => ({
-    ...lineOf({ where: "", text }),
-    kind: "note",
-  }));
   return {
     title: `The baseline of ${counted(hosts.length, "table")} has ${counted(result.table.length, "entry").replace("entrys", "entries")}.`,
-    lines: [...lines, ...notes],
+    lines: [...lines, ...result.notes.map(noteLine)],
     table: result.table,
   };
 }
 
 function lossLine(loss: CpuidDifference): ResultLine {
-  return { ...lineOf({ where: loss.where, text: formatDifference(loss) }), kind: "lost" };
+  const { where } = loss;
+  const text = formatDifference(loss).slice(where.length + 1);
+  return { kind: "lost", tone: "quiet", where, text, more: "", line: 0 };
 }

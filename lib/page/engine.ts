@@ -103,7 +103,7 @@ export function createEngine(): PageEngine {
       return { ...lines, added: add(`baseline ${baselines}`, formatCpuid([table], "json")) };
     },
     kvm: ({ table }) => underKvm(tableOf(table)),
-    link: ({ table }) => base64url(formatCpuid([tableOf(table)], "kvm")),
+    link: ({ table }) => base64url(formatCpuid([tableOf(table)], "kvm-binary")),
   };
   const answer = <Op extends Ask["op"]>(op: Op, ask: Ask & { op: Op }): Answers[Op] =>
     answers[op](ask);
@@ -150,10 +150,10 @@ function textOf(dump: CpuidDump): readonly string[] {
 function labelOf(
   name: string,
   ref: TableRef,
-  { cpu, table }: CpuidFileTable,
+  { cpu, table, label }: CpuidFileTable,
   count: number,
 ): TableLabel {
-  const which = cpu === undefined ? `table ${ref.table}` : `CPU ${cpu}`;
+  const which = label ?? (cpu === undefined ? `table ${ref.table}` : `CPU ${cpu}`);
   const { family, model, stepping } = signatureOf(table) ?? {};
   const parts = [
     vendorOf(table),
@@ -228,7 +228,7 @@ function decodeRegister(
     unnamed = writeField(unnamed, low, high, 0);
     return {
       name,
-      aliases: aliasesFor(name),
+      aliases: Object.values(aliasesOf(name)).flat(),
       bits: low === high ? `[${low}]` : `[${high}:${low}]`,
       value: formatValue(value, low, high),
       meaning: describeValue(name, value) ?? "",
