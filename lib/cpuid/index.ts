@@ -105,6 +105,23 @@ export {
   natureOf,
   PER_CPU_FIELDS,
 } from "./kinds.ts";
+export { fixTable } from "./lint/fix.ts";
+export {
+  type CpuidLintFinding,
+  type CpuidLintNotJudged,
+  type CpuidLintOptions,
+  type CpuidLintResult,
+  lint,
+} from "./lint/lint.ts";
+export type {
+  CpuidLintEdit,
+  CpuidLintProfile,
+  CpuidLintRule,
+  CpuidLintRuleId,
+  CpuidLintSeverity,
+  CpuidLintVm,
+} from "./lint/rule.ts";
+export { CPUID_LINT_RULES } from "./lint/rules.ts";
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
 export { findModel, models, type NamedCpuidModel, namedModels } from "./models/lookup.ts";
 export type {

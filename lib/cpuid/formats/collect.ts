@@ -16,8 +16,8 @@ import { hasTerminators } from "./terminators.ts";
 export interface CollectOptions {
   /**
    * "exact" if the file has each entry as KVM has it: the flags are those of the file, and nothing is left out.
-   * "dump" if it has registers only: an entry is flagged as indexed if KVM treats its function so or the file has a
-   * sub-leaf of it other than 0; CPUs without entries are left out, and so is the first leaf of a range that the CPU
+   * "dump" if it has registers only: an entry is flagged as indexed if KVM treats its function so or its leaf has a
+   * sub-leaf other than 0; CPUs without entries are left out, and so is the first leaf of a range that the CPU
    * does not have. Programs read that leaf to find the range, and Intel CPUs answer with the data of another leaf.
    */
   readonly contents: "exact" | "dump";
@@ -50,9 +50,21 @@ function isProbe({ function: fn, eax, ebx, ecx, edx }: CpuidEntry2): boolean {
   return !(eax === 0 && (ebx | ecx | edx) !== 0);
 }
 
+/** Whether the registers of leaf 0 have a vendor's name: printable characters. */
+export function hasVendor({ ebx, ecx, edx }: CpuidEntry2Input): boolean {
+  return [ebx, edx, ecx].every((word = 0) =>
+    [0, 8, 16, 24].every((shift) => {
+      const code = (word >>> shift) & 0xff;
+      return code >= 0x20 && code < 0x7f;
+    }),
+  );
+}
+
 /** One CPU while it is read. */
 interface Cpu {
   readonly cpu: number | undefined;
+  /** The function and index of each entry. */
+  readonly places: Set<string>;
   readonly isComplete: boolean | undefined;
   readonly entries: CpuidEntry2[];
   readonly lines: number[];
@@ -66,6 +78,8 @@ export class TableCollector {
   readonly #notes: string[] = [];
   readonly #cpus: Cpu[] = [];
   #skippedCpus = 0;
+  /** The number of lines since the last entry that may have begun a CPU before they were damaged. */
+  #doubts = 0;
 
   /** Creates a collector without tables for a format. */
   constructor(format: string, options: CollectOptions) {
@@ -86,7 +100,8 @@ export class TableCollector {
   /** Begins a CPU; `isComplete` is undefined if the file does not state whether the table has all sub-leaves. */
   startCpu(cpu: number | undefined, line: number, isComplete?: boolean): void {
     if (this.#cpus.length < MOST_CPUS) {
-      this.#cpus.push({ cpu, isComplete, entries: [], lines: [] });
+      this.#cpus.push({ cpu, isComplete, entries: [], lines: [], places: new Set() });
+      this.#doubts = 0;
       return;
     }
     if (this.#skippedCpus === 0) {
@@ -95,18 +110,37 @@ export class TableCollector {
     this.#skippedCpus += 1;
   }
 
-  /** Adds an entry to the current CPU, and begins one without a number if there is none. Numbers are u32. */
+  /**
+   * Adds an entry to the current CPU, and begins one without a number if there is none, or if the entry can only be that
+   * of another CPU. Numbers are u32.
+   */
   add(input: CpuidEntry2Input, line: number): void {
     if (this.#skippedCpus > 0) return;
-    if (this.#cpus.length === 0) this.startCpu(undefined, line);
+    const made = entry(input);
+    const place = `${made.function} ${made.index}`;
+    if (this.#cpus.length === 0 || this.#startsCpu(made, place)) this.startCpu(undefined, line);
+    this.#doubts = 0;
     const cpu = this.#cpus.at(-1);
-    if (cpu === undefined) return;
-    if (cpu.entries.length < MOST_ENTRIES) {
-      cpu.entries.push(entry(input));
-      cpu.lines.push(line);
+    if (cpu === undefined || this.#skippedCpus > 0) return;
+    if (cpu.entries.length === MOST_ENTRIES) {
+      this.problem(line, 1, `more than ${MOST_ENTRIES} entries of one CPU; this one is skipped`);
       return;
     }
-    this.problem(line, 1, `more than ${MOST_ENTRIES} entries of one CPU; this one is skipped`);
+    cpu.entries.push(made);
+    cpu.lines.push(line);
+    cpu.places.add(place);
+  }
+
+  /** Marks that the line that begins a CPU may be damaged: an entry that occurs again begins one. */
+  doubt(): void {
+    this.#doubts += 1;
+  }
+
+  /** Whether an entry that occurs again begins a CPU: after damage any, and in a dump leaf 0 with a vendor's name. */
+  #startsCpu(made: CpuidEntry2, place: string): boolean {
+    if (this.#cpus.at(-1)?.places.has(place) !== true) return false;
+    if (this.#doubts > 0) return true;
+    return this.#options.contents === "dump" && made.function === 0 && hasVendor(made);
   }
 
   /** Adds a fault. */
@@ -164,11 +198,26 @@ export class TableCollector {
   }
 }
 
-/** Flags the entries of functions that KVM treats as indexed, and of those that have a sub-leaf other than 0. */
+/**
+ * Leaves with sub-leaves that KVM does not treat as indexed, because it does not give them to guests (SDM volume 2 and
+ * APM volume 3, CPUID).
+ */
+const OTHERS_WITH_SUBLEAVES: ReadonlySet<number> = new Set([
+  0x1b, 0x20, 0x23, 0x27, 0x28, 0x80000020, 0x80000026,
+]);
+
+/**
+ * Flags the entries of functions that KVM treats as indexed, the entries of sub-leaves other than 0, and sub-leaf 0 of
+ * the other leaves with sub-leaves if the file has more of them: without the flag it would hide the others.
+ */
 function withFlags(entries: readonly CpuidEntry2[]): readonly CpuidEntry2Input[] {
-  const indexed = new Set(entries.filter((e) => e.index !== 0).map((e) => e.function));
+  const several = new Set(
+    entries.flatMap(({ function: fn, index }) =>
+      index !== 0 && OTHERS_WITH_SUBLEAVES.has(fn) ? [fn] : [],
+    ),
+  );
   return entries.map((e) => {
-    const isFlagged = isIndexed(e.function) || indexed.has(e.function);
+    const isFlagged = isIndexed(e.function) || e.index !== 0 || several.has(e.function);
     return isFlagged ? { ...e, flags: e.flags | KVM_CPUID_FLAG_SIGNIFCANT_INDEX } : e;
   });
 }

@@ -12,9 +12,13 @@ import {
 } from "../../options.ts";
 import { toChanges } from "../mask.ts";
 import { CpuidTable } from "../table.ts";
+import { aida64 } from "./aida64.ts";
+import { cArray } from "./c-array.ts";
 import { cloudHypervisor } from "./cloud-hypervisor.ts";
 import { cpuidQueries } from "./cpuid-queries.ts";
+import { cpuidR, raw } from "./cpuid-r.ts";
 import { cpuinfo } from "./cpuinfo.ts";
+import { devCpu } from "./dev-cpu.ts";
 import type {
   CpuidDump,
   CpuidFeatureList,
@@ -26,6 +30,9 @@ import type {
 import { firecrackerFingerprint, firecrackerTemplate } from "./firecracker.ts";
 import { gitLfs } from "./git-lfs.ts";
 import { json } from "./json.ts";
+import { kcpuid } from "./kcpuid.ts";
+import { kvmBinary } from "./kvm-binary.ts";
+import { libcpuid } from "./libcpuid.ts";
 import { libvirtCpu, libvirtCpudata } from "./libvirt.ts";
 import { CPUID_FILE_HEAD, CPUID_FILE_LIMIT } from "./limits.ts";
 import { qemuCpu, qemuQmp } from "./qemu.ts";
@@ -37,6 +44,14 @@ import { xenFeatures, xenMask } from "./xen.ts";
 /** The name of a format that is read without removing anything around it. */
 type PlainFormatName =
   | "json"
+  | "raw"
+  | "cpuid-r"
+  | "aida64"
+  | "kcpuid"
+  | "kvm"
+  | "libcpuid"
+  | "dev-cpu"
+  | "c"
   | "firecracker-template"
   | "firecracker-fingerprint"
   | "libvirt-cpudata"
@@ -57,6 +72,14 @@ export type CpuidFormatName = PlainFormatName | "quoted-mail";
 /** The formats by name. If a file fits several equally well, the first one is used. */
 const FORMATS: Readonly<Record<PlainFormatName, CpuidFormat>> = {
   json,
+  raw,
+  "cpuid-r": cpuidR,
+  aida64,
+  kcpuid,
+  kvm: kvmBinary,
+  libcpuid,
+  "dev-cpu": devCpu,
+  c: cArray,
   "firecracker-template": firecrackerTemplate,
   "firecracker-fingerprint": firecrackerFingerprint,
   "libvirt-cpudata": libvirtCpudata,

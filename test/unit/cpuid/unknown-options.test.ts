@@ -10,6 +10,7 @@ import {
   entry,
   formatChange,
   fromSupported,
+  lint,
   printDiff,
   printTable,
 } from "../../../lib/cpuid/index.ts";
@@ -35,6 +36,31 @@ test.each([
     "checkCpuid({ idd })",
     () => checkCpuid(table, { idd: 1 } as object),
     'checkCpuid(): unknown option "idd"; did you mean "id"?',
+  ],
+  [
+    "lint({ profil })",
+    () => lint(table, { profil: "cpu" } as object),
+    'lint(): unknown option "profil"; did you mean "profile"?',
+  ],
+  [
+    "lint({ profile: 'gest' })",
+    () => lint(table, { profile: "gest" as "guest" }),
+    'lint(): unknown profile "gest"; did you mean "guest"?',
+  ],
+  [
+    "lint({ vm: { hasKernelApci } })",
+    () => lint(table, { vm: { hasKernelApci: true } as object }),
+    'lint(): vm: unknown fact "hasKernelApci"; did you mean "hasKernelApic"?',
+  ],
+  [
+    "lint({ vm: { disabledExits: ['halt'] } })",
+    () => lint(table, { vm: { disabledExits: ["halt" as "hlt"] } }),
+    'lint(): vm.disabledExits: unknown exit "halt"; did you mean "hlt"?',
+  ],
+  [
+    "lint({ ignore: ['S99'] })",
+    () => lint(table, { ignore: ["S99"] }),
+    'lint(): ignore: unknown rule "S99"',
   ],
   [
     "printTable({ fromat })",
@@ -101,6 +127,7 @@ test.each([null, 5, "raw", []])("%j as options is refused", (options) => {
   expect(() => fromSupported(table, options as object)).toThrow("expected an object");
   expect(() => printTable(table, options as object)).toThrow("expected an object");
   expect(() => checkCpuid(table, options as object)).toThrow("expected an object");
+  expect(() => lint(table, options as object)).toThrow("expected an object");
 });
 
 test("an undefined option is the same as an omitted one", () => {

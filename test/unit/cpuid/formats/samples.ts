@@ -22,8 +22,20 @@ const fullTemplate = {
   msr_modifiers: [{ addr: "0x10a", bitmap: `0b${"0".repeat(63)}1` }],
 };
 
+/** The formats of dumps, whose files the tests of lossless and damaged files write. */
+type DumpName =
+  | "json"
+  | "raw"
+  | "cpuid-r"
+  | "aida64"
+  | "kcpuid"
+  | "kvm"
+  | "libcpuid"
+  | "dev-cpu"
+  | "c";
+
 /** The name of a format that has a sample. */
-export type SampleName = Exclude<CpuidFormatName, "json" | "quoted-mail">;
+export type SampleName = Exclude<CpuidFormatName, DumpName | "quoted-mail">;
 
 /** A file of each format. */
 export const SAMPLES: Readonly<Record<SampleName, string>> = {

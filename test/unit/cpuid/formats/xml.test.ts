@@ -97,7 +97,7 @@ describe("parseXml", () => {
     ]);
   });
 
-  test("lists 100 faults and one that states that more exist", () => {
+  test("lists 100 faults and the number of the others", () => {
     const found = faults(`<a>${"&".repeat(10_000)}</a>`);
     expect(found).toHaveLength(101);
     expect(found.at(-1)).toBe("0:1 and 9900 more faults");

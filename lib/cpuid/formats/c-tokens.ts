@@ -1,0 +1,81 @@
+/** Splits C text into tokens with their lines and columns. Never throws. */
+
+/** One token. A fault is a comment or a string that has no end, or a character that C does not have. */
+export interface CToken {
+  readonly kind: "word" | "number" | "sign" | "string" | "directive" | "fault" | "end";
+  readonly text: string;
+  /** From 1. */
+  readonly line: number;
+  /** From 1. */
+  readonly column: number;
+}
+
+/** The patterns, in the order in which they are tried. */
+const PATTERNS: readonly (readonly [kind: CToken["kind"], pattern: RegExp])[] = [
+  ["word", /[A-Za-z_]\w*/y],
+  ["number", /\d\w*/y],
+  ["string", /"(?:[^"\\\n]|\\.){0,4000}"|'(?:[^'\\\n]|\\.){0,40}'/y],
+  ["sign", /<<|->|\.\.\.|[{}[\]().,;=|<>&*+\-/!~^%?:]/y],
+];
+
+const SPACE = /[ \t\r\f\v]+/y;
+const LINE_COMMENT = /\/\/[^\n]*/y;
+/** A line of the preprocessor, with those that it continues on. */
+const DIRECTIVE = /#[^\n]*/y;
+
+/** Iterates over the tokens of a text; the last one has the kind "end". */
+export function* tokensOf(text: string): Generator<CToken> {
+  let [at, line, start] = [0, 1, 0];
+  const match = (pattern: RegExp): string | undefined => {
+    pattern.lastIndex = at;
+    return pattern.exec(text)?.[0];
+  };
+  const place = (): { readonly line: number; readonly column: number } => ({
+    line,
+    column: at - start + 1,
+  });
+  while (at < text.length) {
+    if (text[at] === "\n") {
+      at += 1;
+      [line, start] = [line + 1, at];
+      continue;
+    }
+    const blank = match(SPACE) ?? match(LINE_COMMENT);
+    if (blank !== undefined) {
+      at += blank.length;
+      continue;
+    }
+    if (text.startsWith("/*", at)) {
+      const end = text.indexOf("*/", at + 2);
+      if (end < 0) {
+        yield { kind: "fault", text: "the comment has no end", ...place() };
+        break;
+      }
+      for (let lf = text.indexOf("\n", at); lf >= 0 && lf < end; lf = text.indexOf("\n", lf + 1)) {
+        [line, start] = [line + 1, lf + 1];
+      }
+      at = end + 2;
+      continue;
+    }
+    const directive = match(DIRECTIVE);
+    if (directive !== undefined) {
+      yield { kind: "directive", text: directive, ...place() };
+      at += directive.length;
+      continue;
+    }
+    const token = tokenAt(match);
+    yield { ...token, ...place() };
+    at += token.length;
+  }
+  yield { kind: "end", text: "", ...place() };
+}
+
+function tokenAt(
+  match: (pattern: RegExp) => string | undefined,
+): Pick<CToken, "kind" | "text"> & { readonly length: number } {
+  for (const [kind, pattern] of PATTERNS) {
+    const text = match(pattern);
+    if (text !== undefined) return { kind, text, length: text.length };
+  }
+  return { kind: "fault", text: "this character is not part of an array", length: 1 };
+}

@@ -1,0 +1,114 @@
+/**
+ * The text of `cpuid -r`, and this package's raw text, which has the flags of each entry after the registers. Other
+ * programs' texts of one entry a line are files of their own.
+ */
+import { printTable } from "../print.ts";
+import { TableCollector } from "./collect.ts";
+import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
+import { LONGEST_LINE } from "./limits.ts";
+import { decodeText, linesOf, shownLine, type TextLine } from "./lines.ts";
+import { cpuNumber, encodeLines, hexDigits, likelihoodOfRows, registersOf } from "./text-rows.ts";
+
+const [CPUID_R, RAW] = ["cpuid-r", "raw"];
+
+/** `   0x00000007 0x00: eax=0x00000000 …`; an old version has no sub-leaf. Flags are ours. */
+const ROW =
+  /^\s*(?:0x)?([0-9a-f]{1,8})(?:\s+(?:0x)?([0-9a-f]{1,8}))?\s*:\s*eax=(?:0x)?([0-9a-f]{1,8})[\s,]+ebx=(?:0x)?([0-9a-f]{1,8})[\s,]+ecx=(?:0x)?([0-9a-f]{1,8})[\s,]+edx=(?:0x)?([0-9a-f]{1,8})(?:\s+flags=(\d{1,10}|0x[0-9a-f]{1,8}))?\s*$/i;
+
+/** `CPU 0:`, and `CPU:` with the option -1. */
+const HEADER = /^\s*CPU\s*(\d{1,9})?\s*:\s*$/i;
+
+/** Whether the end of the row may be missing: the file ends in it, and the last number is not whole. */
+const isCut = (line: TextLine, edx: string, flags: string | undefined): boolean =>
+  !line.isTerminated && flags === undefined && edx.length < 8;
+
+function parse(bytes: Uint8Array, name: string): CpuidDump {
+  const text = decodeText(bytes);
+  const hasFlags = /edx=\w+[ \t]+flags=/i.test(text);
+  // A raw text of tables without entries has no flags either.
+  const isRaw = hasFlags || (name === RAW && !/eax=/i.test(text));
+  const into = new TableCollector(isRaw ? RAW : CPUID_R, {
+    contents: isRaw ? "exact" : "dump",
+    canBeComplete: true,
+  });
+  for (const line of linesOf(text)) {
+    const fault = readLine(line, hasFlags, into);
+    if (fault === undefined) continue;
+    into.problem(line.number, 1, fault);
+    into.doubt();
+  }
+  return into.finish();
+}
+
+/** Adds what a line has; returns its fault, if any. */
+function readLine(line: TextLine, hasFlags: boolean, into: TableCollector): string | undefined {
+  if (line.text.length > LONGEST_LINE) return `the line has more than ${LONGEST_LINE} characters`;
+  if (line.text.trim() === "") return undefined;
+  const header = HEADER.exec(line.text);
+  if (header !== null) {
+    into.startCpu(header[1] === undefined ? undefined : Number(header[1]), line.number);
+    return undefined;
+  }
+  const found = ROW.exec(line.text);
+  if (found === null) return `the line is not an entry: ${shownLine(line.text)}`;
+  const [, fn = "", index = "0", eax = "", ebx = "", ecx = "", edx = "", flags] = found;
+  if (isCut(line, edx, flags)) return `the file ends in this line, and edx=${edx} may be cut off`;
+  if (hasFlags && flags === undefined) return "the line has no flags, but others have";
+  const [f = 0, i = 0, a = 0, b = 0, c = 0, d = 0] = [fn, index, eax, ebx, ecx, edx].map((digits) =>
+    Number.parseInt(digits, 16),
+  );
+  const given = Number(flags ?? 0);
+  if (given > 0xffffffff) return `flags=${flags} does not fit 32 bits`;
+  into.add({ function: f, index: i, flags: given, eax: a, ebx: b, ecx: c, edx: d }, line.number);
+  return undefined;
+}
+
+function header(table: CpuidFileTable, position: number, count: number): string {
+  const cpu = cpuNumber(table, position, count);
+  return cpu === undefined ? "CPU:" : `CPU ${cpu}:`;
+}
+
+function formatCpuidR(tables: readonly CpuidFileTable[]): Uint8Array {
+  const lines = tables.flatMap((one, position) => [
+    header(one, position, tables.length),
+    ...[...one.table].map((entry) => {
+      const [eax, ebx, ecx, edx] = registersOf(entry);
+      const place = `0x${hexDigits(entry.function)} 0x${hexDigits(entry.index, 2)}`;
+      return `   ${place}: eax=0x${eax} ebx=0x${ebx} ecx=0x${ecx} edx=0x${edx}`;
+    }),
+  ]);
+  return encodeLines(lines);
+}
+
+function formatRaw(tables: readonly CpuidFileTable[]): Uint8Array {
+  const lines = tables.flatMap((one, position) => {
+    const rows = one.table.length === 0 ? [] : printTable(one.table).split("\n");
+    const isAlone = tables.length === 1 && one.cpu === undefined && rows.length > 0;
+    return isAlone ? rows : [header(one, position, tables.length), ...rows];
+  });
+  return encodeLines(lines);
+}
+
+/** The output of `cpuid -r` of the Debian package cpuid; `cpuid -f` reads what {@link CpuidFormat.format} writes. */
+export const cpuidR: CpuidFormat = {
+  name: CPUID_R,
+  title: "text of cpuid -r",
+  kind: "tables",
+  isLossless: false,
+  likelihood: (head) => likelihoodOfRows(head, ROW),
+  parse: (bytes) => parse(bytes, CPUID_R),
+  format: formatCpuidR,
+};
+
+const RAW_ROW = /^\s*0x[0-9a-f]{1,8}\s+0x[0-9a-f]{1,8}\s*:\s*eax=.{30,120}\sflags=\w{1,10}\s*$/i;
+
+/** The output of `node-kvm cpuid show --raw` and of printTable(): as `cpuid -r`, with flags. Padding is not in it. */
+export const raw: CpuidFormat = {
+  name: RAW,
+  title: "text of node-kvm cpuid show --raw",
+  kind: "tables",
+  isLossless: true,
+  likelihood: (head) => likelihoodOfRows(head, RAW_ROW),
+  parse: (bytes) => parse(bytes, RAW),
+  format: formatRaw,
+};

@@ -1,0 +1,116 @@
+/** The text of `kcpuid -r`, the program of Linux's tools/arch/x86/kcpuid. It leaves out entries of zeros. */
+import type { CpuidEntry2 } from "../entry.ts";
+import { TableCollector } from "./collect.ts";
+import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
+import { LONGEST_LINE } from "./limits.ts";
+import { decodeText, linesOf, shownLine, type TextLine } from "./lines.ts";
+import { encodeLines, hexDigits, likelihoodOfRows, registersOf, showsIndex } from "./text-rows.ts";
+
+const REGISTERS =
+  "EAX=0x([0-9a-f]{1,8}),? +EBX=0x([0-9a-f]{1,8}),? +ECX=0x([0-9a-f]{1,8}),? +EDX=0x([0-9a-f]{1,8}),?";
+
+/** `0x00000001: EAX=0x000906ea, EBX=…` */
+const LEAF = new RegExp(`^\\s*0x([0-9a-f]{1,8}): +${REGISTERS}\\s*$`, "i");
+/** `0x00000004: subleafs:` */
+const SUBLEAVES = /^\s*0x([0-9a-f]{1,8}): +sub-?lea(?:f|ve)s:?\s*$/i;
+/** `  0: EAX=0x1c004121, EBX=…` */
+const SUBLEAF = new RegExp(`^\\s*(\\d{1,10}): +${REGISTERS}\\s*$`, "i");
+/** `Basic Leafs :` and the line below it. */
+const TITLE = /^\s*(?:[\w ]{1,40} lea(?:f|ve)s\s*:|=+)\s*$/i;
+
+/** The state of a file that is read: the leaf whose sub-leaves follow, and the last of them. */
+interface Place {
+  readonly leaf: number | undefined;
+  readonly last: number;
+}
+
+const NO_LEAF: Place = { leaf: undefined, last: -1 };
+
+function parse(bytes: Uint8Array): CpuidDump {
+  const into = new TableCollector(kcpuid.name, { contents: "dump", canBeComplete: true });
+  let place = NO_LEAF;
+  for (const line of linesOf(decodeText(bytes))) {
+    const read = readLine(line, place, into);
+    if (typeof read === "string") into.problem(line.number, 1, read);
+    // The sub-leaves after a line that is damaged may belong to another leaf.
+    place = typeof read === "string" ? NO_LEAF : read;
+  }
+  return into.finish();
+}
+
+/** Adds what a line has. Returns the place after it, or its fault. */
+function readLine(line: TextLine, place: Place, into: TableCollector): Place | string {
+  const { text } = line;
+  if (text.length > LONGEST_LINE) return `the line has more than ${LONGEST_LINE} characters`;
+  if (text.trim() === "") return place;
+  const title = SUBLEAVES.exec(text);
+  if (title !== null) return { leaf: Number.parseInt(title[1] ?? "", 16), last: -1 };
+  if (TITLE.test(text)) return NO_LEAF;
+  const whole = LEAF.exec(text);
+  const found = whole ?? SUBLEAF.exec(text);
+  if (found === null) return `the line is not an entry: ${shownLine(text)}`;
+  const [, at = "", ...digits] = found;
+  const index = whole === null ? Number(at) : 0;
+  const fn = whole === null ? place.leaf : Number.parseInt(at, 16);
+  if (fn === undefined) return `sub-leaf ${index} follows no line that names its leaf`;
+  if (whole === null && index <= place.last) {
+    return `sub-leaf ${index} follows sub-leaf ${place.last}, so a line that names its leaf is missing`;
+  }
+  if (index > 0xffffffff) return `sub-leaf ${index} does not fit 32 bits`;
+  if (!line.isTerminated && (digits.at(-1)?.length ?? 0) < 8) {
+    return "the file ends in this line, and EDX may be cut off";
+  }
+  const [eax = 0, ebx = 0, ecx = 0, edx = 0] = digits.map((one) => Number.parseInt(one, 16));
+  into.add({ function: fn, index, eax, ebx, ecx, edx }, line.number);
+  return whole === null ? { leaf: fn, last: index } : NO_LEAF;
+}
+
+/** The sections, in the order of the program. */
+const SECTIONS: readonly (readonly [title: string, holds: (fn: number) => boolean])[] = [
+  ["Basic Leafs :", (fn) => fn < 0x8000_0000],
+  ["Extended Leafs :", (fn) => fn >= 0x8000_0000],
+];
+
+function format(tables: readonly CpuidFileTable[]): Uint8Array {
+  if (tables.length > 1) {
+    throw new RangeError(`formatCpuid(): kcpuid is for one CPU, and there are ${tables.length}`);
+  }
+  const entries = tables.flatMap(({ table }) => [...table]);
+  const lines = SECTIONS.flatMap(([title, holds]) => {
+    const rows = rowsOf(entries.filter((entry) => holds(entry.function)));
+    return rows.length === 0 ? [] : [title, "=".repeat(16), ...rows];
+  });
+  return encodeLines(lines);
+}
+
+function rowsOf(entries: readonly CpuidEntry2[]): readonly string[] {
+  const rows: string[] = [];
+  let leaf: number | undefined;
+  for (const entry of entries) {
+    const [eax, ebx, ecx, edx] = registersOf(entry);
+    const registers = `EAX=0x${eax}, EBX=0x${ebx}, ECX=0x${ecx}, EDX=0x${edx}`;
+    const fn = hexDigits(entry.function);
+    if (!showsIndex(entry)) {
+      rows.push(`0x${fn}: ${registers}`);
+      leaf = undefined;
+      continue;
+    }
+    if (leaf !== entry.function) rows.push(`0x${fn}: subleafs:`);
+    leaf = entry.function;
+    rows.push(` ${String(entry.index).padStart(2)}: ${registers}`);
+  }
+  return rows;
+}
+
+/** The output of `kcpuid -r` of the Linux source, for one CPU. */
+export const kcpuid: CpuidFormat = {
+  name: "kcpuid",
+  title: "text of kcpuid -r",
+  kind: "tables",
+  isLossless: false,
+  likelihood: (head) => likelihoodOfRows(head, KCPUID_LINE),
+  parse,
+  format,
+};
+
+const KCPUID_LINE = /^\s*(?:0x[0-9a-f]{1,8}: +sub-?lea|(?:0x[0-9a-f]{1,8}|\d{1,3}): +EAX=0x)/;

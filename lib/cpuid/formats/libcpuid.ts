@@ -1,0 +1,157 @@
+/** The raw data of libcpuid (`cpuid_tool --save`, and the first part of its `.test` files). */
+import type { CpuidEntry2Input } from "../entry.ts";
+import { TableCollector } from "./collect.ts";
+import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
+import { LONGEST_LINE } from "./limits.ts";
+import { decodeText, linesOf, shownLine, type TextLine } from "./lines.ts";
+import { encodeLines, likelihoodOfRows, registersOf } from "./text-rows.ts";
+
+/** The arrays of a file: an array's number is a leaf's offset from `first`, or the sub-leaf of the leaf `of`. */
+const ARRAYS: Readonly<Record<string, { readonly first: number } | { readonly of: number }>> = {
+  basic_cpuid: { first: 0 },
+  ext_cpuid: { first: 0x8000_0000 },
+  intel_fn4: { of: 0x4 },
+  intel_fn11: { of: 0xb },
+  intel_fn12h: { of: 0x12 },
+  intel_fn14h: { of: 0x14 },
+  amd_fn8000001dh: { of: 0x8000_001d },
+  amd_fn80000026h: { of: 0x8000_0026 },
+};
+
+/** The number of elements of the arrays of leaves; the program runs CPUID for each, also above the highest leaf. */
+const LEAVES = 32;
+
+const ROW =
+  /^\s*(\w{1,40})\[(\d{1,3})\]=([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})\s*$/i;
+const HEADER = /^_+ Logical CPU #(\d{1,9}) _+\s*$/;
+/** Lines without CPUID: the version, and the registers of ARM. */
+const OTHER = /^\s*(?:version=|build_date=|arm_\w+=)/;
+const END = /^-{40,}\s*$/;
+
+/** The entries of one CPU, before those above its highest leaf are left out. */
+interface Cpu {
+  readonly cpu: number | undefined;
+  readonly line: number;
+  readonly rows: {
+    readonly input: Required<Omit<CpuidEntry2Input, "flags" | "padding">>;
+    readonly line: number;
+  }[];
+}
+
+type Row = Cpu["rows"][number];
+
+/** Reads the lines of one file. */
+class RawData {
+  readonly #into = new TableCollector(libcpuid.name, { contents: "dump", canBeComplete: false });
+  readonly #rows: Row[] = [];
+  #armRows = 0;
+  #rowsAbove = 0;
+
+  read(text: string): CpuidDump {
+    for (const line of linesOf(text)) {
+      if (END.test(line.text) && this.#rows.length + this.#into.cpus > 0) {
+        this.#into.note(`the values that a test expects, from line ${line.number} on, are skipped`);
+        break;
+      }
+      const fault = this.#line(line);
+      if (fault !== undefined) this.#into.problem(line.number, 1, fault);
+    }
+    this.#flush();
+    if (this.#armRows > 0)
+      this.#into.note("the file has registers of an ARM CPU, which has no CPUID");
+    if (this.#rowsAbove > 0) {
+      this.#into.note(
+        "leaves above the highest one of the CPU are left out: they repeat another leaf",
+      );
+    }
+    return this.#into.finish();
+  }
+
+  #line({ text, number }: TextLine): string | undefined {
+    if (text.length > LONGEST_LINE) return `the line has more than ${LONGEST_LINE} characters`;
+    if (text.trim() === "") return undefined;
+    const header = HEADER.exec(text);
+    if (header !== null) {
+      this.#flush();
+      this.#into.startCpu(Number(header[1]), number);
+      return undefined;
+    }
+    if (OTHER.test(text)) {
+      if (text.trimStart().startsWith("arm_")) this.#armRows += 1;
+      return undefined;
+    }
+    const [, name = "", element = "", ...digits] = ROW.exec(text) ?? [];
+    const array = Object.hasOwn(ARRAYS, name) ? ARRAYS[name] : undefined;
+    if (array === undefined) {
+      if (name !== "") return `the array ${name} is not known`;
+      // The name of the next CPU may be damaged; its rows must not get into this one.
+      if (!/[=[]/.test(text)) {
+        this.#flush();
+        this.#into.startCpu(undefined, number);
+      }
+      return `the line is not an entry: ${shownLine(text)}`;
+    }
+    const at = Number(element);
+    if (at >= LEAVES) return `${name} has at most ${LEAVES} elements, and this is number ${at}`;
+    const isLeaf = "first" in array;
+    const [fn, index] = isLeaf ? [array.first + at, 0] : [array.of, at];
+    const [eax = 0, ebx = 0, ecx = 0, edx = 0] = digits.map((one) => Number.parseInt(one, 16));
+    const input = { function: fn, index, eax, ebx, ecx, edx };
+    this.#rows.push({ input, line: number });
+    return undefined;
+  }
+
+  /** Adds the rows of a CPU: those that it has, and a sub-leaf 0 that is in two arrays once. */
+  #flush(): void {
+    const rows = this.#rows.splice(0);
+    const seen = new Set<string>();
+    const [basic, extended] = [highestOf(rows, 0), highestOf(rows, 0x8000_0000)];
+    for (const { input, line } of rows) {
+      const key = `${input.function} ${input.index}`;
+      const last = input.function < 0x8000_0000 ? basic : extended;
+      if (last !== undefined && input.function > last) this.#rowsAbove += 1;
+      else if (!seen.has(key)) this.#into.add(input, line);
+      seen.add(key);
+    }
+  }
+}
+
+/** The highest leaf of a range, as its first leaf has it in EAX; undefined without that row. */
+function highestOf(rows: readonly Row[], first: number): number | undefined {
+  const eax = rows.find(({ input }) => input.function === first)?.input.eax;
+  if (eax === undefined) return undefined;
+  // Without the range, the CPU answers with another leaf: nothing of the range exists.
+  return eax >= first && eax <= first + 0xffff ? eax : first - 1;
+}
+
+function format(tables: readonly CpuidFileTable[]): Uint8Array {
+  const lines = tables.flatMap(({ cpu, table }, position) => {
+    const rows = Object.entries(ARRAYS).flatMap(([name, array]) =>
+      [...table].flatMap((entry) => {
+        const at = "first" in array ? entry.function - array.first : entry.index;
+        const isOwn = "first" in array ? entry.index === 0 : entry.function === array.of;
+        if (!isOwn || at < 0 || at >= LEAVES) return [];
+        return [`${name}[${at}]=${registersOf(entry).join(" ")}`];
+      }),
+    );
+    return [`_________________ Logical CPU #${cpu ?? position} _________________`, ...rows];
+  });
+  return encodeLines(["version=0.7.0", ...lines]);
+}
+
+/**
+ * The raw data of libcpuid. It has the leaves 0 to 0x1f and 0x80000000 to 0x8000001f, and the sub-leaves of eight of
+ * them; of the leaves 7 and 0xd only sub-leaf 0, and no hypervisor's leaf. So its tables are never complete.
+ */
+export const libcpuid: CpuidFormat = {
+  name: "libcpuid",
+  title: "raw data of libcpuid",
+  kind: "tables",
+  isLossless: false,
+  likelihood: (head) => likelihoodOfRows(head, LIBCPUID_LINE),
+  parse: (bytes) => new RawData().read(decodeText(bytes)),
+  format,
+};
+
+const LIBCPUID_LINE =
+  /^\s*(?:basic_cpuid|ext_cpuid|intel_fn\w{1,4}|amd_fn\w{1,10})\[\d{1,3}\]=|^arm_\w{1,30}=[0-9a-f]{8}/;

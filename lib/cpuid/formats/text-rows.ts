@@ -1,0 +1,53 @@
+/** What the formats of one entry a line have in common: registers in hexadecimal, headers of CPUs, likelihoods. */
+import { CPUID_REGISTERS, type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../entry.ts";
+import type { CpuidFileTable } from "./dump.ts";
+import { headText, linesOf } from "./lines.ts";
+
+/** Formats a number in lower-case hexadecimal without a prefix, with at least `digits` digits. */
+export function hexDigits(value: number, digits = 8): string {
+  return value.toString(16).padStart(digits, "0");
+}
+
+/** Returns the four registers in hexadecimal, each with 8 digits, in the order EAX, EBX, ECX, EDX. */
+export function registersOf(entry: CpuidEntry2): readonly string[] {
+  return CPUID_REGISTERS.map((register) => hexDigits(entry[register]));
+}
+
+/** Whether a dump prints the sub-leaf of an entry: it is not 0, or KVM treats it as significant. */
+export function showsIndex({ index, flags }: CpuidEntry2): boolean {
+  return index !== 0 || (flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) !== 0;
+}
+
+/** Returns the number of a table's CPU; its position if it has none and there are several. */
+export function cpuNumber(
+  { cpu }: CpuidFileTable,
+  position: number,
+  count: number,
+): number | undefined {
+  return cpu ?? (count > 1 ? position : undefined);
+}
+
+/** Encodes the lines of a text file, each with a line break. */
+export function encodeLines(lines: readonly string[], lineBreak = "\n"): Uint8Array {
+  return new TextEncoder().encode(lines.map((line) => `${line}${lineBreak}`).join(""));
+}
+
+/** Longer lines are no rows of any format. */
+const LONGEST_ROW = 400;
+
+/**
+ * Returns how likely a head has a format whose rows match a pattern: 0 without a row, `few` for one or two rows among
+ * other lines, 0.7 for more, and up to 0.95 if most lines are rows.
+ */
+export function likelihoodOfRows(head: Uint8Array, row: RegExp, few = 0.6): number {
+  let [lines, rows] = [0, 0];
+  for (const { text } of linesOf(headText(head))) {
+    if (text.trim() === "") continue;
+    lines += 1;
+    if (text.length <= LONGEST_ROW && row.test(text)) rows += 1;
+  }
+  if (rows === 0) return 0;
+  const share = rows / lines;
+  if (share >= 0.5) return 0.75 + share / 5;
+  return rows >= 3 ? 0.7 : few;
+}

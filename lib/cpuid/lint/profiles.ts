@@ -1,0 +1,40 @@
+/** The profiles of lint: which rules do not apply to a kind of table, and which have another severity. */
+import type { CpuidLintProfile, CpuidLintRuleId, CpuidLintSeverity } from "./rule.ts";
+
+/** One profile. */
+export interface LintProfile {
+  /** The kind of table. */
+  readonly title: string;
+  /** The rules that are not judged, with the reason. */
+  readonly off: Readonly<Record<CpuidLintRuleId, string>>;
+  /** The rules with another severity than their own. */
+  readonly severity: Readonly<Record<CpuidLintRuleId, CpuidLintSeverity>>;
+}
+
+function off(reason: string, ...ids: readonly CpuidLintRuleId[]): Record<CpuidLintRuleId, string> {
+  return Object.fromEntries(ids.map((id) => [id, reason]));
+}
+
+/** Firecracker writes these parts after the template. Source: its documentation of CPUID normalization. */
+const NORMALISED = "Firecracker writes this part after the template";
+
+/** The profiles by name. */
+export const LINT_PROFILES: Readonly<Record<CpuidLintProfile, LintProfile>> = {
+  cpu: {
+    title: "a dump of a real CPU",
+    off: {
+      ...off("flags and the number of entries are KVM's", "S03", "S09", "S10", "S11", "S12"),
+      ...off("a CPU without a VM has no KVM", "L08", "K01", "K02", "K03", "K04", "K05", "K06"),
+      ...off("a CPU without a VM has no KVM", "K08", "K09", "K10", "K11", "K13", "K14", "K15"),
+      ...off("a CPU without a VM has no KVM", "K16", "K19", "K20", "K21", "K22"),
+    },
+    severity: {},
+  },
+  guest: { title: "a table for a guest", off: {}, severity: {} },
+  firecracker: {
+    title: "the result of a Firecracker template",
+    off: off(NORMALISED, "F04", "F10", "K14", "K17", "L08", "T02", "T04", "T11"),
+    // All published templates leave these as the host has them.
+    severity: { X13b: "info", K12: "info" },
+  },
+};

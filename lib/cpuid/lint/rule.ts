@@ -1,0 +1,136 @@
+/** The shape of a lint rule, its input and its findings. The rules are the files beside this one; rules.ts lists them. */
+import type { CpuidEntry2, CpuidRegister } from "../entry.ts";
+import type { CpuidFieldName } from "../field.ts";
+import type { LintTable } from "./table.ts";
+
+/** The weight of a finding: the guest or KVM breaks, may break, or neither. */
+export type CpuidLintSeverity = "error" | "warning" | "info";
+
+/** The kind of table: of a real CPU, for a guest, or the result of a Firecracker template. */
+export type CpuidLintProfile = "cpu" | "guest" | "firecracker";
+
+/** The id of a rule. Ids are stable: a removed one is not used again. */
+export type CpuidLintRuleId =
+  `${"S" | "D" | "L" | "X" | "F" | "T" | "A" | "P" | "K" | "H"}${string}`;
+
+/** Facts about the VM that no table contains. A rule whose fact is missing is not judged. */
+export interface CpuidLintVm {
+  /** Whether KVM emulates the local APIC: KVM_CREATE_IRQCHIP or KVM_CAP_SPLIT_IRQCHIP. */
+  readonly hasKernelApic?: boolean;
+  /** Whether interrupts reach 15-bit APIC ids: KVM_CAP_X2APIC_API with 32-bit ids and a split irqchip. */
+  readonly hasExtendedDestinations?: boolean;
+  /** Whether the VMM answers KVM_HC_MAP_GPA_RANGE, which KVM_CAP_EXIT_HYPERCALL forwards to it. */
+  readonly handlesMapGpaRange?: boolean;
+  /** Whether the VMM implements MSR_KVM_MIGRATION_CONTROL. */
+  readonly hasMigrationControl?: boolean;
+  /** The exits that KVM_CAP_X86_DISABLE_EXITS disables. */
+  readonly disabledExits?: readonly ("mwait" | "hlt" | "pause" | "cstate")[];
+  /** Whether KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is on, so that MWAIT is a no-op instead of a #UD. */
+  readonly hasMwaitQuirk?: boolean;
+  /** The XSAVE components of ARCH_GET_XCOMP_GUEST_PERM, as a mask. */
+  readonly xcompPermission?: bigint;
+  /** Whether the VMM sets the frequency of the TSC with KVM_SET_TSC_KHZ. */
+  readonly hasFixedTsc?: boolean;
+  /** The frequency of the guest's TSC in kHz. */
+  readonly tscKhz?: number;
+}
+
+/** An input that a rule cannot be judged without. */
+export type LintNeed =
+  | "complete"
+  | "supported"
+  | "emulated"
+  | "host"
+  | "before"
+  | "apicIds"
+  | "several"
+  | `vm.${keyof CpuidLintVm}`;
+
+/** Everything that rules are judged with, besides the table. */
+export interface LintInput {
+  /** All tables of the VM, one per vCPU. */
+  readonly tables: readonly LintTable[];
+  readonly isComplete: boolean;
+  readonly supported: LintTable | undefined;
+  readonly emulated: LintTable | undefined;
+  readonly host: LintTable | undefined;
+  readonly before: LintTable | undefined;
+  readonly apicIds: readonly number[] | undefined;
+  readonly vm: CpuidLintVm;
+}
+
+/** One change of a table. Positions are those of the table that was linted. */
+export type CpuidLintEdit =
+  | {
+      /** Sets bits of one register: `new = (old & ~mask) | value`. */
+      readonly kind: "bits";
+      readonly position: number;
+      readonly register: CpuidRegister;
+      readonly mask: number;
+      readonly value: number;
+    }
+  | {
+      /** Sets bits of the flags: `new = (old & ~mask) | value`. */
+      readonly kind: "flags";
+      readonly position: number;
+      readonly mask: number;
+      readonly value: number;
+    }
+  | {
+      /** Clears the padding. */
+      readonly kind: "padding";
+      readonly position: number;
+    }
+  | { readonly kind: "remove"; readonly position: number }
+  | {
+      /** Inserts an entry behind the last one with a lower function, or the same function and a lower index. */
+      readonly kind: "insert";
+      readonly entry: CpuidEntry2;
+    };
+
+/** A place of bits in an entry. */
+export interface LintBits {
+  readonly register: CpuidRegister;
+  readonly low: number;
+  readonly high: number;
+  /** The field; undefined for bits that no field covers exactly. */
+  readonly name: CpuidFieldName | undefined;
+}
+
+/** A place in a table: an entry, or an absent entry, and possibly bits of it. */
+export interface LintPlace {
+  readonly function: number;
+  readonly index: number;
+  /** The position of the entry; -1 if the table lacks it. */
+  readonly position: number;
+  readonly bits?: LintBits | undefined;
+}
+
+/** A fault that a rule found. */
+export interface LintFault {
+  readonly place: LintPlace;
+  /** The message after the place. */
+  readonly words: string;
+  /** The severity, if it differs from the rule's. */
+  readonly severity?: CpuidLintSeverity | undefined;
+  /** The edits that remove the fault. */
+  readonly fix?: readonly CpuidLintEdit[] | undefined;
+}
+
+/** One rule, as a row. */
+export interface CpuidLintRule {
+  readonly id: CpuidLintRuleId;
+  readonly severity: CpuidLintSeverity;
+  /** The claim that a correct table fulfils, one sentence without a full stop. */
+  readonly title: string;
+  /** The manual, the header or the kernel function that requires it. */
+  readonly source: string;
+  /** The way to remove the fault, one sentence without a full stop. */
+  readonly remedy: string;
+  /** The inputs without which it cannot be judged. */
+  readonly needs?: readonly LintNeed[];
+  /** Inputs of which it needs at least one. */
+  readonly needsOneOf?: readonly LintNeed[];
+  /** Finds every fault of one table. */
+  readonly check: (table: LintTable, input: LintInput) => readonly LintFault[];
+}

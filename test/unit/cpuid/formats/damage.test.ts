@@ -1,0 +1,89 @@
+/** Tests of damaged files: no fault of a file throws, hangs, or changes an entry outside of the damaged place. */
+import { describe, expect, test } from "vitest";
+import { CPUID_FORMATS, type CpuidDump, type CpuidEntry2 } from "../../../../lib/cpuid/index.ts";
+import { fewEntries } from "./sample-tables.ts";
+
+/** The formats of dumps and tables; those of other files have tests of their own. */
+const OWN = ["json", "raw", "cpuid-r", "aida64", "kcpuid", "kvm", "libcpuid", "c"];
+
+/** The formats of one CPU. */
+const SINGLE = ["kcpuid"];
+
+/** The number of lines below a damaged one that depend on it; of kcpuid, the sub-leaves below their leaf. */
+const REACH: Readonly<Record<string, number>> = { kcpuid: 3 };
+
+const written = CPUID_FORMATS.flatMap(({ name, parse, format }) =>
+  OWN.includes(name) && format !== undefined
+    ? [{ name, parse, bytes: format(fewEntries.slice(0, SINGLE.includes(name) ? 1 : 2)) }]
+    : [],
+);
+
+interface Placed {
+  readonly cpu: number;
+  readonly line: number;
+  readonly text: string;
+}
+
+const textOf = (e: CpuidEntry2): string =>
+  `${e.function}.${e.index} eax ${e.eax} ${e.ebx} ${e.ecx} ${e.edx} flags ${e.flags} ${e.padding.join()}`;
+
+/** Returns each entry of a file as text, with its line and the position of its table. */
+function entriesIn(dump: CpuidDump): readonly Placed[] {
+  if (dump.kind !== "tables") return [];
+  return dump.tables.flatMap(({ table, lines }, cpu) =>
+    [...table].map((e, i) => ({ cpu, line: lines[i] ?? 0, text: textOf(e) })),
+  );
+}
+
+/** Whether a table has two entries of one place. */
+function isMixed(found: readonly Placed[]): boolean {
+  const places = found.map(({ cpu, text }) => `${cpu} ${text.slice(0, text.indexOf(" eax"))}`);
+  return new Set(places).size < places.length;
+}
+
+/** Returns the number of a byte's line, from 1. */
+function lineAt(bytes: Uint8Array, offset: number): number {
+  return bytes.subarray(0, offset).filter((byte) => byte === 0x0a).length + 1;
+}
+
+describe.each(written)("a damaged file of the format $name", ({ name, parse, bytes }) => {
+  const whole = entriesIn(parse(bytes));
+  const texts = new Set(whole.map(({ text }) => text));
+  const known = new Set(whole.map(({ cpu, text }) => `${cpu} ${text}`));
+
+  test("has no entry that the whole file has not, wherever it is cut", () => {
+    const wrong: string[] = [];
+    for (let end = 0; end < bytes.length; end += 1) {
+      for (const { cpu, text } of entriesIn(parse(bytes.subarray(0, end)))) {
+        if (!known.has(`${cpu} ${text}`)) wrong.push(`${end}: ${text}`);
+      }
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  test("has a table or a fault wherever it is cut", () => {
+    const cuts = Array.from(bytes.keys()).filter((end) => {
+      const dump = parse(bytes.subarray(0, end));
+      return dump.problems.length === 0 && dump.kind === "tables" && dump.tables.length === 0;
+    });
+    expect(cuts).toEqual([]);
+  });
+
+  test("differs in no line but the one in which a bit is flipped", () => {
+    const reach = REACH[name] ?? 1;
+    const isText = whole.every(({ line }) => line > 0);
+    const wrong: string[] = [];
+    for (let offset = 0; offset < bytes.length; offset += 1) {
+      const copy = bytes.slice();
+      copy[offset] = (copy[offset] ?? 0) ^ (1 << (offset % 8));
+      const at = isText ? lineAt(bytes, offset) : 0;
+      const found = entriesIn(parse(copy));
+      const others = found.filter(({ text }) => !texts.has(text));
+      const isNear = others.every(({ line }) => at <= line && line <= at + reach);
+      const isUnmixed = !isMixed(found.filter(({ text }) => texts.has(text)));
+      if (isNear && isUnmixed && others.length <= reach) continue;
+      wrong.push(`byte ${offset}: ${others.map(({ text }) => text).join("; ")}`);
+    }
+    expect(wrong).toEqual([]);
+  });
+});
