@@ -37,6 +37,49 @@ const ascii: Plugin = {
   }),
 };
 
+const BROWSER = "lib/page/browser";
+
+/** Bundles a file for a browser, without line breaks that nobody reads. */
+async function forBrowser(file: string): Promise<string> {
+  const { output } = await build({
+    input: join(BROWSER, file),
+    platform: "browser",
+    transform: { target: "es2023" },
+    tsconfig: join(BROWSER, "tsconfig.json"),
+    output: { format: "iife", minify: true, codeSplitting: false },
+    write: false,
+  });
+  // A script element ends at its first end tag, wherever that is.
+  return output[0].code.replaceAll("</script", String.raw`<\/script`);
+}
+
+const sourceHash = (text: string): string =>
+  `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
+
+/** Makes dist/cpuid.html of the page's parts. It may run its own scripts alone, and make no requests. */
+const page: Plugin = {
+  name: "page",
+  async generateBundle() {
+    const [engine, script] = await Promise.all([forBrowser("worker.ts"), forBrowser("main.ts")]);
+    const style = readFileSync(join(BROWSER, "page.css"), "utf8");
+    const policy = [
+      "default-src 'none'",
+      `style-src ${sourceHash(style)}`,
+      // The worker is made of the page's own text.
+      `script-src ${sourceHash(script)} blob:`,
+      "worker-src blob:",
+      "base-uri 'none'",
+      "form-action 'none'",
+    ].join("; ");
+    const parts: Readonly<Record<string, string>> = { policy, style, engine, script };
+    const source = readFileSync(join(BROWSER, "page.html"), "utf8").replaceAll(
+      /\{\{(\w+)\}\}/g,
+      (_, name: string) => parts[name] ?? `no part ${name}`,
+    );
+    this.emitFile({ type: "asset", fileName: "cpuid.html", source });
+  },
+};
+
 const library: RolldownOptions = {
   input: Object.fromEntries(sources.map((file) => [file.replace(/^lib\/|\.ts$/g, ""), file])),
   external: ["commander", "vitest", "vitest/node"],
@@ -170,49 +213,6 @@ const fullExpect = part("vitest-expect.cjs", [
   "  return expect;",
   "}",
 ]);
-
-const BROWSER = "lib/page/browser";
-
-/** Bundles a file for a browser, without line breaks that nobody reads. */
-async function forBrowser(file: string): Promise<string> {
-  const { output } = await build({
-    input: join(BROWSER, file),
-    platform: "browser",
-    transform: { target: "es2023" },
-    tsconfig: join(BROWSER, "tsconfig.json"),
-    output: { format: "iife", minify: true, codeSplitting: false },
-    write: false,
-  });
-  // A script element ends at its first end tag, wherever that is.
-  return output[0].code.replaceAll("</script", String.raw`<\/script`);
-}
-
-const sourceHash = (text: string): string =>
-  `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
-
-/** Makes dist/cpuid.html of the page's parts. It may run its own scripts alone, and make no requests. */
-const page: Plugin = {
-  name: "page",
-  async generateBundle() {
-    const [engine, script] = await Promise.all([forBrowser("worker.ts"), forBrowser("main.ts")]);
-    const style = readFileSync(join(BROWSER, "page.css"), "utf8");
-    const policy = [
-      "default-src 'none'",
-      `style-src ${sourceHash(style)}`,
-      // The worker is made of the page's own text.
-      `script-src ${sourceHash(script)} blob:`,
-      "worker-src blob:",
-      "base-uri 'none'",
-      "form-action 'none'",
-    ].join("; ");
-    const parts: Readonly<Record<string, string>> = { policy, style, engine, script };
-    const source = readFileSync(join(BROWSER, "page.html"), "utf8").replaceAll(
-      /\{\{(\w+)\}\}/g,
-      (_, name: string) => parts[name] ?? `no part ${name}`,
-    );
-    this.emitFile({ type: "asset", fileName: "cpuid.html", source });
-  },
-};
 
 const CLAIMS = "test/kvm";
 const files = readdirSync(CLAIMS, { recursive: true, encoding: "utf8" })

@@ -1,6 +1,7 @@
 /** The commands below `node-kvm cpuid`, with their arguments and options. Their actions are cpuid.ts. */
 import { type Command, Option } from "commander";
-import { type CpuidLintProfile, LINT_PROFILES } from "../cpuid/index.ts";
+import type { CpuidLintProfile } from "../cpuid/index.ts";
+import { LINT_PROFILES } from "../cpuid/lint/profiles.ts";
 import {
   cpuidBaseline,
   cpuidCompare,

@@ -9,11 +9,11 @@ import {
   diff,
   formatChange,
   formatDifference,
-  LINT_PROFILES,
   lint,
   portable,
 } from "../cpuid/index.ts";
 import type { CpuidFileTable } from "../cpuid/formats/dump.ts";
+import { LINT_PROFILES } from "../cpuid/lint/profiles.ts";
 import type { Lines, Offer, ResultLine } from "./protocol.ts";
 
 const TONES: Readonly<Record<CpuidLintFinding["severity"], ResultLine["tone"]>> = {

@@ -103,7 +103,7 @@ export function createEngine(): PageEngine {
       return { ...lines, added: add(`baseline ${baselines}`, formatCpuid([table], "json")) };
     },
     kvm: ({ table }) => underKvm(tableOf(table)),
-    link: ({ table }) => base64url(formatCpuid([tableOf(table)], "kvm-binary")),
+    link: ({ table }) => base64url(formatCpuid([tableOf(table)], "kvm")),
   };
   const answer = <Op extends Ask["op"]>(op: Op, ask: Ask & { op: Op }): Answers[Op] =>
     answers[op](ask);

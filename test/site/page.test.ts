@@ -84,7 +84,7 @@ describe("the page", () => {
   });
 
   test.each(
-    CPUID_FORMATS.filter(({ format, name }) => format !== undefined && name !== "kvm-binary").map(
+    CPUID_FORMATS.filter(({ format, name }) => format !== undefined && name !== "kvm").map(
       ({ name }) => [name],
     ),
   )("reads a pasted text of the format %s", async (name) => {
@@ -98,7 +98,7 @@ describe("the page", () => {
 
   test("reads a dropped file of bytes", async () => {
     const { page } = await open();
-    const buffer = Buffer.from(formatCpuid([MILAN], "kvm-binary"));
+    const buffer = Buffer.from(formatCpuid([MILAN], "kvm"));
     await page.setInputFiles("#files", { name: "milan.bin", mimeType: "", buffer });
     await page.waitForSelector("#documents li ul li");
     expect(await page.textContent("#documents")).toContain(`${MILAN.length} entries`);
