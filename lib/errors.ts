@@ -7,12 +7,12 @@ import { describe, refuseMisfit } from "./options.ts";
 /** The last errno of Linux; Node's own table does not have it. */
 export const EHWPOISON = 133;
 
-/** Returns the C name of an errno: `22` is `"EINVAL"`. An unknown one is `"errno 4095"`. */
+/** Returns the C name of an errno: `22` is `"EINVAL"`. An unknown errno is `"errno 4095"`. */
 export function errnoName(errno: number): string {
   // libuv, which Node uses, does not know EHWPOISON and has another name for EOPNOTSUPP than KVM's documents.
   if (errno === EHWPOISON) return "EHWPOISON";
   if (errno === constants.errno.EOPNOTSUPP) return "EOPNOTSUPP";
-  // Above Linux's highest errno, libuv has its own names: 4095 is its EOF.
+  // Above Linux's highest errno, libuv has names of its own: 4095 is libuv's EOF.
   const isKnown = Number.isInteger(errno) && errno > 0 && errno < EHWPOISON;
   const name = isKnown ? getSystemErrorName(-errno) : "Unknown";
   return name.startsWith("Unknown") ? `errno ${describe(errno)}` : name;

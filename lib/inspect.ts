@@ -1,12 +1,12 @@
 /**
- * The forms of values in util.inspect and console.log: handles in short, the kernel's numbers in hexadecimal. It
+ * The forms of values in util.inspect and console.log: handles in short, the kernel's numbers in hexadecimal. This file
  * imports nothing, so it loads on any system. The file of each class lists the members that are printed.
  */
 
 /** The name of the method that util.inspect calls; the same symbol as `util.inspect.custom`. */
 const INSPECT: unique symbol = Symbol.for("nodejs.util.inspect.custom");
 
-/** The options that util.inspect passes to the method. Those that this file does not read are passed on. */
+/** The options that util.inspect passes to the method. Options that this file does not read are passed on. */
 interface InspectOptions {
   /** Colours a text by the name of its style: `number`, `special`. */
   readonly stylize?: (text: string, style: string) => string;
@@ -76,7 +76,7 @@ function define<T extends object>(
  * block. Formatting never throws.
  *
  * @param members - returns the members to print, without a system call. Members that are undefined or false are left
- *   out. It throws for an object that is not whole, such as a prototype, which is printed without members.
+ *   out. The method throws for an object that is not complete, such as a prototype, which is printed without members.
  */
 export function inspectAs<T extends object>(
   made: { readonly prototype: T },
@@ -161,7 +161,7 @@ function isPlain(value: object): boolean {
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
-/** Returns what util.inspect is given in place of a value. */
+/** Returns the object that util.inspect prints in place of a value. */
 function printedForm(name: string, value: unknown, above: readonly object[]): unknown {
   switch (typeof value) {
     case "bigint":
@@ -201,7 +201,9 @@ function copyOf(value: object, above: readonly object[], name = ""): object {
   return Object.fromEntries(members) as object;
 }
 
-/** Plain data in its printed form. Its members are made when it is printed, so that `depth` ends the recursion. */
+/**
+ * Plain data in its printed form. The members are made when the object is printed, so that `depth` ends the recursion.
+ */
 class Plain {
   readonly #value: object;
   readonly #name: string;
@@ -263,7 +265,7 @@ function bytesOf(bytes: Uint8Array): string {
 interface ShortForm {
   /** The members that an object of this shape has. */
   readonly required: readonly string[];
-  /** Those that it may have; they are 0 when they are left out. */
+  /** The members that the object may have; they are 0 if they are omitted. */
   readonly optional: readonly string[];
   readonly format: (
     numberOf: (name: string) => number | bigint,
@@ -298,7 +300,7 @@ const SHORT_FORMS: readonly ShortForm[] = [
   },
 ];
 
-/** Whether a member is padding that holds nothing. */
+/** Whether a member is padding without content. */
 function isZeroPadding(name: PropertyKey, value: unknown): boolean {
   if (!/^(pad|reserved)/.test(String(name))) return false;
   return (Array.isArray(value) ? value : [value]).every((word) => Number(word) === 0);

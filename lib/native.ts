@@ -1,5 +1,6 @@
 /**
- * Loads the addon on first use and declares its interface. Only this file does. The meaning of its functions is kvm/.
+ * Loads the addon on first use and declares its interface. Only this file loads the addon. The meaning of its functions
+ * is kvm/.
  */
 import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -60,7 +61,7 @@ export interface NativeRun {
   readonly bytes: ArrayBuffer;
   /** The argument of {@link Native.kickVcpu}. */
   readonly token: bigint;
-  /** Runs on this thread; -EBUSY while the vCPU runs on another one. */
+  /** Calls KVM_RUN on this thread; returns -EBUSY while the vCPU runs on another one. */
   run(this: void): number;
   /** Runs on the vCPU's own thread; 0 if it was started. */
   start(this: void): 0 | NativeRefusal;
@@ -80,7 +81,7 @@ export interface NativeRun {
   setFilter(this: void, rules: Uint8Array, ring: NativeMapping): number;
 }
 
-/** Mapped memory of this process. Its windows become empty when it is closed. */
+/** Mapped memory of this process. The windows of the mapping become empty when it is closed. */
 export interface NativeMapping {
   byteLength(): number;
   /** Calls madvise on all of it; accepts only advice that does not change the content. */
@@ -91,7 +92,7 @@ export interface NativeMapping {
   close(): void;
 }
 
-/** The failed one of several calls; `errno` is positive. */
+/** The failed call of several; `errno` is positive. */
 export interface NativeRefusal {
   readonly call: string;
   readonly errno: number;
@@ -162,7 +163,7 @@ function watchListeners({ keepBusHandler }: Native): void {
 }
 
 const REMEDY = "install node-kvm again or, in a clone, run `npm run build:native`";
-const NOT_OURS = "the file is a module, but not this addon, or it is another version of it";
+const NOT_OURS = "the file is a module, but not this addon, or another version of this addon";
 const CUT = `the file is damaged: its end is missing; ${REMEDY}`;
 
 /** All functions of {@link Native}: an addon of another version may lack one. */
@@ -226,8 +227,8 @@ const LOAD_FAILURES: readonly (readonly [words: RegExp, meaning: string])[] = [
 ];
 
 /**
- * Returns what the first bytes of a file show to be wrong with it. The loader's messages do not: glibc reports a file
- * for another machine as one that does not exist.
+ * Returns what the first bytes of a file show to be wrong with it. The loader's messages do not show this: glibc
+ * reports a file for another machine as a file that does not exist.
  */
 export function headerProblem(header: Uint8Array): string | undefined {
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);

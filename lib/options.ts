@@ -181,7 +181,8 @@ export function toList<T>(where: string, elements: Iterable<T>): T[] {
   const given: unknown = elements;
   const isObject = typeof given === "object" && given !== null;
   if (isObject && typeof Reflect.get(given, Symbol.iterator) === "function") {
-    // Array.from() takes twice as long for an iterable that is not an array, such as a CPUID table.
+    // Array.from() is not used for such a value, because it takes twice as long for an iterable that is not an array,
+    // such as a CPUID table.
     const list: T[] = [];
     for (const element of elements) list.push(element);
     return list;
@@ -231,7 +232,9 @@ export function refuseMisfit(
   refuseMissing(where, value, required, noun);
 }
 
-/** Rejects anything but an object that has all members of `required`. @throws TypeError that names all missing ones. */
+/**
+ * Rejects anything but an object that has all members of `required`. @throws TypeError that names all missing members.
+ */
 export function refuseMissing(
   where: string,
   value: unknown,

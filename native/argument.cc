@@ -88,7 +88,7 @@ bool Argument::FillLinks(Copied& target, std::span<const Link> links, const Napi
   for (size_t i = 0; i < links.size(); ++i) {
     Napi::Value value = env_.Undefined();
     napi_value element = value;
-    // A getter may throw, or change the bytes: they were copied before.
+    // A getter may throw, or change the bytes: the bytes were copied before.
     if (i < length &&
         napi_get_element(env_, values, static_cast<uint32_t>(i), &element) != napi_ok) {
       return Refuse("links: could not be read");
@@ -209,7 +209,7 @@ void Argument::CopyBack() {
   for (const Copied& one : copied_) {
     std::span<uint8_t> bytes;
     if (!one.copies_back || !ReadBytes(one.original, &bytes)) continue;
-    if (bytes.size() != one.copy.size()) continue;  // detached or resized by a getter
+    if (bytes.size() != one.copy.size()) continue;  // a getter has detached or resized the buffer
     for (const std::span<uint8_t>& hidden : one.hidden) {
       const auto offset = static_cast<size_t>(hidden.data() - one.copy.data());
       memcpy(hidden.data(), bytes.data() + offset, hidden.size());

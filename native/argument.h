@@ -1,5 +1,5 @@
 // The argument of one ioctl: its struct, and the values of the struct's addresses and descriptors.
-// JavaScript passes neither addresses nor descriptors: this code writes them into copies.
+// JavaScript passes neither addresses nor descriptors: this class writes them into copies.
 #pragma once
 
 #include <napi.h>
@@ -25,35 +25,35 @@ class Argument {
   Argument& operator=(const Argument&) = delete;
   ~Argument() { copies_.Release(mark_); }
 
-  // Prepares the argument. On failure it returns false; then `complaint` describes the fault, or is
-  // empty and `refusal` names the failed system call. `of_vcpu` selects the commands of
-  // KVM_MEMORY_ENCRYPT_OP.
+  // Prepares the argument. On failure, it returns false; then `complaint` describes the fault, or
+  // `complaint` is empty and `refusal` names the failed system call. `of_vcpu` selects the commands
+  // of KVM_MEMORY_ENCRYPT_OP.
   bool Fill(const IoctlShape& shape, const Napi::Value& bytes, const Napi::Value& links,
             bool of_vcpu);
   const std::string& complaint() const { return complaint_; }
   const Refusal& refusal() const { return refusal_; }
 
-  // The argument for the kernel; valid until JavaScript runs again.
+  // Returns the argument for the kernel, which is valid until JavaScript runs again.
   uint64_t Address();
 
-  // The struct with the kernel's result.
+  // Returns the struct with the kernel's result.
   std::span<uint8_t> bytes() { return copied_.back().copy; }
 
   // Copies the kernel's result to JavaScript, without addresses and descriptors.
   void CopyBack();
 
-  // Guest memory that the kernel uses after a successful call.
+  // Returns the guest memory that the kernel uses after a successful call.
   const std::vector<std::shared_ptr<Region>>& held() const { return held_; }
 
  private:
   // Reading links may run JavaScript (a getter), which may detach a buffer, close a file or make
-  // another ioctl. So bytes are copied when they are read and read again afterwards, and
-  // descriptors are filled in last.
+  // another ioctl. So bytes are copied when they are read, and read again after that; descriptors
+  // are filled in last.
   struct Copied {
     Napi::Value original;
     std::span<uint8_t> copy;
     bool copies_back;
-    std::vector<std::span<uint8_t>> hidden;  // parts of the copy that JavaScript must not see
+    std::vector<std::span<uint8_t>> hidden;  // the parts of the copy that JavaScript must not read
   };
   struct File {
     uint8_t* place;
@@ -78,7 +78,7 @@ class Argument {
   Refusal refusal_;
   std::vector<Copied> copied_;
   std::vector<File> files_;
-  std::vector<std::shared_ptr<Region>> mapped_;  // for the call itself
+  std::vector<std::shared_ptr<Region>> mapped_;  // what the call itself uses
   std::vector<std::shared_ptr<Region>> held_;
 };
 

@@ -14,11 +14,12 @@
 
 namespace node_kvm {
 
-// Written under a lock, and read by the signal handler without one. The range that a thread has
-// just accessed does not change at that time, because its user keeps it. A range that changes is
-// therefore another one, and the handler skips it.
+// These ranges are written under a lock, and the signal handler reads them without the lock. The
+// range that a thread has just accessed does not change at that time, because the code that
+// accesses it keeps it. A range that changes is therefore not the accessed one, and the handler
+// skips it.
 struct WatchedRange {
-  std::atomic<uint32_t> version = 0;  // odd while it changes
+  std::atomic<uint32_t> version = 0;  // odd while the range changes
   std::atomic<uintptr_t> start = 0;
   std::atomic<size_t> size = 0;  // 0: free
   std::atomic<size_t> page_size = 0;
@@ -27,11 +28,13 @@ struct WatchedRange {
 
 namespace {
 
-// The number of pages per range that are replaced one by one; after that, all following pages are
-// replaced at once. The kernel allows a process 65530 mappings, and each single page needs two.
+// The number of pages per range that the handler replaces one by one; after that, it replaces all
+// following pages at once. The kernel allows a process 65530 mappings, and each replaced page needs
+// two.
 constexpr uint32_t kLonePages = 1024;
 
-// Grows by whole chunks, which are reused but never freed: the handler may be reading them.
+// The list grows by whole chunks, which are reused but never freed, because the handler may be
+// reading them.
 struct Chunk {
   WatchedRange ranges[64];
   std::atomic<Chunk*> next = nullptr;
@@ -39,10 +42,11 @@ struct Chunk {
 
 Chunk first_chunk;
 std::mutex writers;
-// The previous handler; never freed, because the handler may be reading it.
+// The handler that was installed before this one; never freed, because this handler may be reading
+// it.
 std::atomic<const struct sigaction*> previous = nullptr;
-// Whether this thread is in the previous handler, which may call this one again (another copy of
-// this addon would).
+// Whether this thread is in the previous handler, which may call this one again (the handler of
+// another copy of this addon does).
 NODE_KVM_HANDLER_STATE bool is_passing_on = false;
 
 struct Found {
@@ -52,7 +56,7 @@ struct Found {
   size_t page_size = 0;
 };
 
-// Only loads, because it runs inside the signal handler.
+// This function only loads, because it runs inside the signal handler.
 Found Find(uintptr_t address) {
   for (Chunk* chunk = &first_chunk; chunk != nullptr; chunk = chunk->next) {
     for (WatchedRange& range : chunk->ranges) {
@@ -65,7 +69,8 @@ Found Find(uintptr_t address) {
   return {};
 }
 
-// The system call itself: the library's mmap may be a sanitizer's, which takes locks.
+// This is the system call itself, because the library's mmap may be a sanitizer's, which takes
+// locks.
 bool MapZeros(uintptr_t start, size_t size) {
   return syscall(SYS_mmap, start, size, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) >= 0;
@@ -99,15 +104,16 @@ void PassOn(int signal, siginfo_t* info, void* context) {
   if (!is_touch && action->sa_handler == SIG_IGN) return;
   struct sigaction by_default = {};
   by_default.sa_handler = SIG_DFL;
-  // Without the default action the same fault would repeat forever.
+  // Without the default action, the same fault would repeat forever.
   if (sigaction(SIGBUS, &by_default, nullptr) != 0) abort();
-  // The access repeats on return, and then kills the process with its own address in the core.
+  // The access repeats when the handler returns, and then kills the process with the faulting
+  // address in the core dump.
   if (!is_touch && raise(signal) != 0) abort();
 }
 
 void OnBusError(int signal, siginfo_t* info, void* context) {
   const int saved = errno;
-  // Above zero if it comes from the kernel; kill() has no address.
+  // si_code is above zero if the signal comes from the kernel; a signal of kill() has no address.
   const bool is_ours = info->si_code > 0 && Replace(reinterpret_cast<uintptr_t>(info->si_addr));
   if (!is_ours) PassOn(signal, info, context);
   errno = saved;

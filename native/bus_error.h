@@ -1,6 +1,6 @@
 // Mapped pages that are not available: their file was truncated, no huge pages are free, or the
-// hardware lost them. Code that accesses one gets SIGBUS, possibly inside V8. The handler replaces
-// the page by zeros and marks its range. The owner of the memory is region.h.
+// hardware lost them. Code that accesses such a page gets SIGBUS, possibly inside V8. The handler
+// replaces the page by zeros and marks its range. region.h has the owner of the memory.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@ namespace node_kvm {
 
 struct WatchedRange;
 
-// Handles SIGBUS in [data, data + size) while it exists, in every thread.
+// Handles SIGBUS in [data, data + size) in every thread, as long as this object exists.
 class BusWatch {
  public:
   // The page size is `page_size`; data and size are multiples of it. KeepBusHandler must have
@@ -20,15 +20,15 @@ class BusWatch {
   BusWatch& operator=(const BusWatch&) = delete;
   ~BusWatch();
 
-  // Whether a page was replaced by zeros.
+  // Whether the handler has replaced a page by zeros.
   bool HasLostPages() const;
 
  private:
   WatchedRange* range_;
 };
 
-// Installs the SIGBUS handler, also over a handler that was installed since: 0, or sigaction's
-// -errno.
+// Installs the SIGBUS handler, also if another handler was installed since: returns 0, or
+// sigaction's -errno.
 int KeepBusHandler();
 
 }  // namespace node_kvm

@@ -23,9 +23,9 @@ Refusal Delivery::Of(Napi::Env env, Delivery** delivery) {
   if (error != 0) return {"uv_async_init", error};
   uv_unref(reinterpret_cast<uv_handle_t*>(&made->async_));
   made->idle_.data = made.get();
-  static_cast<void>(uv_idle_init(loop, &made->idle_));  // it cannot fail
+  static_cast<void>(uv_idle_init(loop, &made->idle_));  // this call cannot fail
   uv_unref(reinterpret_cast<uv_handle_t*>(&made->idle_));
-  // From here its handles own it: OnClosed deletes it.
+  // From here on, the handles of this object own it: OnClosed deletes it.
   Delivery* const owned = made.release();
   if (napi_add_async_cleanup_hook(env, OnEnvironmentEnds, owned, &owned->hook_) != napi_ok) {
     owned->CloseHandles();
@@ -53,14 +53,14 @@ void Delivery::Delivered() {
 void Delivery::PollUntil(uint64_t when) {
   poll_until_ = std::max(poll_until_, when);
   if (uv_is_active(reinterpret_cast<uv_handle_t*>(&idle_)) != 0) return;
-  static_cast<void>(uv_idle_start(&idle_, OnIdle));  // fails only without a callback
+  static_cast<void>(uv_idle_start(&idle_, OnIdle));  // this call fails only without a callback
   const std::lock_guard lock(mutex_);
   is_polling_ = true;
 }
 
-// The caller delivers the runs that were posted before; a later post wakes the loop.
+// The caller delivers the runs that were posted before; a later post wakes the event loop.
 void Delivery::StopPolling() {
-  static_cast<void>(uv_idle_stop(&idle_));  // it cannot fail
+  static_cast<void>(uv_idle_stop(&idle_));  // this call cannot fail
   const std::lock_guard lock(mutex_);
   is_polling_ = false;
 }
@@ -72,12 +72,12 @@ void Delivery::Post(VcpuThread* thread) {
     done_.push_back(thread);
     is_to_wake = done_.size() == 1 && !is_polling_;
   }
-  // Not under the lock: the loop wakes immediately, perhaps on this CPU, and takes the lock. The
-  // handle still exists, because threads end before it is closed.
+  // This is not done under the lock: the event loop wakes immediately, perhaps on this CPU, and
+  // takes the lock. The handle still exists, because threads end before it is closed.
   if (is_to_wake) Send();
 }
 
-// Fails only for a handle of another kind.
+// This call fails only for a handle of another kind.
 void Delivery::Send() { static_cast<void>(uv_async_send(&async_)); }
 
 void Delivery::OnWake(uv_async_t* async) { static_cast<Delivery*>(async->data)->DeliverAll(); }
@@ -90,9 +90,9 @@ void Delivery::OnIdle(uv_idle_t* idle) {
   delivery->DeliverAll();
 }
 
-// Delivers one at a time: JavaScript runs in each, and may close the next one's vCPU. Runs that end
-// in the meantime are delivered in the loop's next turn; otherwise vCPUs that exit constantly would
-// block the loop.
+// Delivers one run at a time, because JavaScript runs in each delivery and may close the next run's
+// vCPU. Runs that end in the meantime are delivered in the event loop's next turn; otherwise, vCPUs
+// that exit constantly would block the loop.
 void Delivery::DeliverAll() {
   const Napi::HandleScope scope(env_);
   std::unique_lock lock(mutex_);
@@ -120,7 +120,8 @@ void Delivery::OnEnvironmentEnds(napi_async_cleanup_hook_handle /*hook*/, void* 
   delivery->CloseHandles();
 }
 
-// The handle that is closed last deletes the object: libuv does not define the order of closing.
+// The handle that is closed last deletes the object, because libuv does not define the order of
+// closing.
 void Delivery::CloseHandles() {
   uv_close(reinterpret_cast<uv_handle_t*>(&idle_), OnClosed);
   uv_close(reinterpret_cast<uv_handle_t*>(&async_), OnClosed);
@@ -129,7 +130,7 @@ void Delivery::CloseHandles() {
 void Delivery::OnClosed(uv_handle_t* handle) {
   auto* delivery = static_cast<Delivery*>(handle->data);
   if (--delivery->open_handles_ > 0) return;
-  // Fails for a null hook: that of a delivery which got no cleanup hook.
+  // This call fails for a null hook: that of a delivery which got no cleanup hook.
   static_cast<void>(napi_remove_async_cleanup_hook(delivery->hook_));
   delete delivery;
 }

@@ -1,5 +1,5 @@
-// Delivers finished runs of vCPU threads to the event loop of an environment. The threads are
-// vcpu_thread.h.
+// Delivers finished runs of vCPU threads to the event loop of an environment. vcpu_thread.h has the
+// threads.
 #pragma once
 
 #include <napi.h>
@@ -19,23 +19,23 @@ class VcpuThread;
 
 class Delivery {
  public:
-  // Returns the environment's object, created with its first run on a vCPU's thread. It is deleted
-  // with the environment, after it has stopped all threads.
+  // Returns the environment's object, created with its first run on a vCPU's thread. The object is
+  // deleted with the environment, after it has stopped all threads.
   static Refusal Of(Napi::Env env, Delivery** delivery);
 
   const LoopCall& call() const { return call_; }
 
-  // Call from the environment's thread.
+  // Call this function on the environment's thread.
   void Add(VcpuThread* thread) { threads_.insert(thread); }
   void Remove(VcpuThread* thread);
   // A started run prevents the process from exiting until it was delivered.
   void Expect();
   void Delivered();
-  // Until this time, by uv_hrtime(), the loop polls for finished runs instead of sleeping. It
-  // handles other events in the meantime.
+  // Until this time, by uv_hrtime(), the event loop polls for finished runs instead of sleeping.
+  // The loop handles other events in the meantime.
   void PollUntil(uint64_t when);
 
-  // Call from any thread; the environment's thread then calls its Deliver.
+  // Call this function on any thread; the environment's thread then calls its Deliver.
   void Post(VcpuThread* thread);
 
  private:
@@ -54,7 +54,7 @@ class Delivery {
   Napi::Env env_;
   LoopCall call_;
   uv_async_t async_ = {};
-  uv_idle_t idle_ = {};  // active while the loop polls
+  uv_idle_t idle_ = {};  // this handle is active while the event loop polls
   int open_handles_ = 2;
   uint64_t poll_until_ = 0;
   napi_async_cleanup_hook_handle hook_ = nullptr;

@@ -1,5 +1,5 @@
-// A KVM descriptor, and the state that the descriptors of one VM share. JavaScript's wrapper is
-// fd.h.
+// A KVM descriptor, and the state that the descriptors of one VM share. fd.h has JavaScript's
+// wrapper.
 #pragma once
 
 #include <cstddef>
@@ -14,26 +14,26 @@
 
 namespace node_kvm {
 
-// The resources of a memory slot, while the slot exists.
+// The resources of a memory slot, as long as the slot exists.
 struct Slot {
   std::shared_ptr<Region> region;         // null for a slot without host memory
-  std::shared_ptr<UniqueFd> guest_memfd;  // null for a slot without one
+  std::shared_ptr<UniqueFd> guest_memfd;  // null for a slot without a guest_memfd
 };
 
 // The state that the descriptors of one VM share. The kernel keeps a VM while any of them is open,
 // and a guest may access its memory until then, so this owns the regions behind its slots: closing
 // guest memory early never unmaps memory that a guest can access. The same applies to a
-// guest_memfd: KVM removes its pages from the guest when its last descriptor is closed
+// guest_memfd: KVM removes the file's pages from the guest when its last descriptor is closed
 // (kvm_gmem_release). No member may own a VmState, directly or indirectly (region.h).
 struct VmState {
-  size_t run_size = 0;         // KVM_GET_VCPU_MMAP_SIZE
-  size_t dirty_ring_size = 0;  // set by KVM_ENABLE_CAP
+  size_t run_size = 0;         // the result of KVM_GET_VCPU_MMAP_SIZE
+  size_t dirty_ring_size = 0;  // the size of the dirty ring, set by KVM_ENABLE_CAP
   std::map<uint32_t, Slot> slots;
-  std::set<std::shared_ptr<Region>> held;  // other memory whose address the kernel has
+  std::set<std::shared_ptr<Region>> held;  // memory of other calls whose address the kernel keeps
 };
 
 struct Descriptor {
-  std::shared_ptr<UniqueFd> file = nullptr;  // null once closed
+  std::shared_ptr<UniqueFd> file = nullptr;  // null after the descriptor was closed
   std::shared_ptr<VmState> vm = nullptr;     // null for /dev/kvm itself
   bool is_vcpu = false;
   // NOLINTNEXTLINE(readability-redundant-member-init): else designated initialisers must name it

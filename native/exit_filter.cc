@@ -28,7 +28,7 @@ T At(std::span<const uint8_t> run, size_t offset) {
   return value;
 }
 
-// The part of a value that a read of `size` bytes returns, for each element of a string
+// Returns the part of a value that a read of `size` bytes returns, for each element of a string
 // instruction.
 void Answer(std::span<uint8_t> elements, uint64_t value, size_t size) {
   for (size_t at = 0; at + size <= elements.size(); at += size) {
@@ -45,7 +45,8 @@ bool WriteRing::Put(uint64_t address, bool is_pio, std::span<const uint8_t> elem
   const std::atomic_ref<uint32_t> last(header[1]);
   uint32_t place = last.load(std::memory_order_relaxed);
   const uint32_t end = first.load(std::memory_order_acquire);
-  if (place >= kPlaces || end >= kPlaces) return false;  // JavaScript has written invalid values
+  // JavaScript may have written invalid indices into the ring.
+  if (place >= kPlaces || end >= kPlaces) return false;
   const uint32_t free = (end + kPlaces - place - 1) % kPlaces;
   const size_t count = elements.size() / size;
   if (count > free) return false;
@@ -80,7 +81,7 @@ bool ExitFilter::Handle(std::span<uint8_t> run) {
   }
 }
 
-// The first rule that contains the whole access.
+// Returns the first rule that contains the whole access.
 const FilterRule* ExitFilter::Find(uint32_t space, uint64_t first, uint64_t size) const {
   for (const FilterRule& rule : rules_) {
     if (rule.space == space && first >= rule.first && first <= rule.last &&

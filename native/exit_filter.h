@@ -1,5 +1,5 @@
-// Exits that are ignored, answered with a constant, or collected in a ring, without JavaScript. The
-// rules are data from lib/kvm/run/exit-filter.ts.
+// Exits that are ignored, answered with a constant, or collected in a ring, without JavaScript.
+// lib/kvm/run/exit-filter.ts makes the rules, which are data.
 #pragma once
 
 #include <cstddef>
@@ -12,9 +12,9 @@
 
 namespace node_kvm {
 
-// Encoded by lib/kvm/run/exit-filter.ts.
+// A rule in the encoding of lib/kvm/run/exit-filter.ts.
 struct FilterRule {
-  // Both are fields of 32 bits.
+  // Both enumerations are fields of 32 bits.
   // NOLINTNEXTLINE(performance-enum-size)
   enum Space : uint32_t { kPio, kMmio, kMsr };
   // NOLINTNEXTLINE(performance-enum-size)
@@ -26,19 +26,19 @@ struct FilterRule {
   uint32_t space;
   uint32_t write;
   uint32_t answers;  // whether reads are answered
-  uint32_t size;     // of the access; 0: any
+  uint32_t size;     // the size of the access; 0: any
 };
 static_assert(sizeof(FilterRule) == 40);
 
-// A ring with one writer and one reader, which is JavaScript; the writer may be on another thread.
-// It has the layout of KVM's struct kvm_coalesced_mmio_ring, with more entries.
+// A ring with one writer and one reader. The reader is JavaScript; the writer may be on another
+// thread. The ring has the layout of KVM's struct kvm_coalesced_mmio_ring, with more entries.
 class WriteRing {
  public:
   static constexpr size_t kBytes = 16 * kPageSize;
 
   explicit WriteRing(std::shared_ptr<Region> region) : region_(std::move(region)) {}
 
-  // Returns false and writes nothing if there is no room for all of them.
+  // Returns false and writes nothing if the ring has no room for all writes.
   bool Put(uint64_t address, bool is_pio, std::span<const uint8_t> elements, uint32_t size);
 
  private:
@@ -47,7 +47,7 @@ class WriteRing {
 
 class ExitFilter {
  public:
-  // The bytes contain whole rules.
+  // The bytes must contain whole rules.
   static std::vector<FilterRule> Read(std::span<const uint8_t> bytes);
 
   ExitFilter(std::vector<FilterRule> rules, WriteRing ring)

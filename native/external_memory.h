@@ -1,7 +1,7 @@
 // Reports memory that this addon's objects use outside of V8's heap to V8's garbage collector,
-// which otherwise counts only the small JavaScript objects. The amounts for mappings are in
-// mapping.cc; the call to V8 is in wrap.h, because the code that runs vCPUs is also compiled
-// without Node.
+// which otherwise counts only the small JavaScript objects. mapping.cc has the amounts for
+// mappings; wrap.h has the call to V8, because the code that runs vCPUs is also compiled without
+// Node.
 #pragma once
 
 #include <cstddef>
@@ -12,20 +12,21 @@
 
 namespace node_kvm {
 
-// One per environment. Objects that report to it own it, and may outlive the environment.
+// Each environment has one such object. Objects that report their memory to it share its ownership,
+// and may outlive the environment.
 class ExternalMemory {
  public:
-  // The size of an open descriptor. A VM and a vCPU use 100 to 200 KiB of kernel memory each. V8
-  // starts a collection when external memory has grown by 64 MiB (Node 20 to 26), so at the latest
-  // after 256 descriptors were dropped; the usual limit is 1024.
+  // The size that is reported for an open descriptor. A VM and a vCPU use 100 to 200 KiB of kernel
+  // memory each. V8 starts a collection when external memory has grown by 64 MiB (Node 20 to 26),
+  // so after at most 256 dropped descriptors; the usual limit of descriptors is 1024.
   static constexpr size_t kDescriptorBytes = size_t{256} << 10;
 
-  // Adds bytes, or subtracts them; false if V8 rejected the change.
+  // Adds bytes, or subtracts them; returns false if V8 rejected the change.
   using Adjust = std::function<bool(int64_t bytes)>;
 
   explicit ExternalMemory(Adjust adjust) : adjust_(std::move(adjust)) {}
 
-  // Also false after the end of the environment.
+  // Also returns false after the end of the environment.
   bool Change(int64_t bytes) { return adjust_ != nullptr && adjust_(bytes); }
   void EndEnvironment() { adjust_ = nullptr; }
 
@@ -33,8 +34,8 @@ class ExternalMemory {
   Adjust adjust_;
 };
 
-// The amount that one object has reported; its destructor subtracts it. Use it on the environment's
-// thread.
+// The amount that one object has reported; the destructor of this class subtracts it. Use this
+// class on the environment's thread.
 class Reported {
  public:
   Reported() = default;

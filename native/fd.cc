@@ -25,8 +25,9 @@ Napi::Value Number(Napi::Env env, int64_t value) {
   return Napi::Number::New(env, static_cast<double>(value));
 }
 
-// Makes KVM_SET_SIGNAL_MASK with the kick's signals unblocked, because a guest that no kick can
-// interrupt would run forever. It restores the caller's set, which follows its length.
+// Issues KVM_SET_SIGNAL_MASK with the kick's signals unblocked, because a guest that no kick can
+// interrupt would run forever. The caller's signal set, which follows its length in the argument,
+// is restored.
 int64_t SetSignalMask(int fd, std::span<uint8_t> mask) {
   const std::vector<uint8_t> before(mask.begin(), mask.end());
   for (const int signal : KickSignals()) {
@@ -42,7 +43,7 @@ int64_t SetSignalMask(int fd, std::span<uint8_t> mask) {
 
 // KVM opens VMs, vCPUs, devices and statistics with O_CLOEXEC, but a guest_memfd without it, and
 // KVM_CREATE_GUEST_MEMFD has no flag for it (__kvm_gmem_create). A child that another thread starts
-// between the two calls still inherits it. False with errno set on failure.
+// between the two calls still inherits it. Returns false on failure, with errno set.
 bool CloseOnExec(int fd) {
   // NOLINTBEGIN(cppcoreguidelines-pro-type-vararg)
   const int flags = fcntl(fd, F_GETFD);
@@ -119,7 +120,8 @@ Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape&
   const std::string complaint =
       CheckArgument(shape, bytes, info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value());
   if (!complaint.empty()) return ThrowRangeError(env, complaint);
-  // KVM_CREATE_DEVICE_TEST creates nothing, and the caller's number must not be adopted.
+  // KVM_CREATE_DEVICE_TEST creates nothing, so the number in the caller's struct must not be
+  // adopted as a descriptor.
   if (shape.result == Result::kFdInStruct) {
     memset(bytes.data() + shape.fd_offset, 0xff, sizeof(int));
   }
@@ -150,7 +152,7 @@ Napi::Value Fd::CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape&
     return Answer(env, shape.request, shape.result == Result::kFd, result);
   }
   // The number must not be returned to JavaScript, because it would outlive the object that owns
-  // it.
+  // the descriptor.
   int fd = -1;
   memcpy(&fd, bytes.data() + shape.fd_offset, sizeof(fd));
   memset(bytes.data() + shape.fd_offset, 0xff, sizeof(fd));
@@ -245,7 +247,7 @@ Napi::Value Fd::SetUserMemoryRegion(const Napi::CallbackInfo& info) {
     if (memory_size == 0) {
       state_->vm->slots.erase(slot);
     } else {
-      // Without the flag, KVM does not read the descriptor.
+      // Without the flag, KVM does not read the descriptor in this struct.
       if ((flags & kKvmMemGuestMemfd) == 0) guest_memfd.reset();
       state_->vm->slots[slot] = {region, std::move(guest_memfd)};
     }
@@ -265,7 +267,7 @@ Napi::Value Fd::ReqXcompGuestPerm(const Napi::CallbackInfo& info) {
 
 Napi::Value Fd::MapRun(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  // A guest_memfd can be mapped too, but reading beyond its end would raise SIGBUS.
+  // A guest_memfd can be mapped too, but a read beyond its end would raise SIGBUS.
   if (!state_->is_vcpu || state_->vm == nullptr) return ToValue(env, {"mmap", -ENODEV});
   if (!Mapping::TakeBusErrors(env)) return env.Undefined();
   const std::shared_ptr<Region> region = Region::OfDescriptor(state_->fd(), state_->vm->run_size);

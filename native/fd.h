@@ -1,5 +1,5 @@
 // The JavaScript object of one KVM file descriptor: ioctls, memory slots, kvm_run, closing. The
-// kernel decides which ioctl a descriptor accepts (ENOTTY).
+// kernel decides which ioctls a descriptor accepts (ENOTTY).
 #pragma once
 
 #include <napi.h>
@@ -18,11 +18,11 @@ namespace node_kvm {
 class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
  public:
   static Napi::Function Define(Napi::Env env);
-  // open(path): Fd, or -errno. Anything that is not /dev/kvm is ENOTTY.
+  // open(path): Fd, or -errno. A file that is not /dev/kvm is ENOTTY.
   static Napi::Value Open(const Napi::CallbackInfo& info);
 
-  // reqXcompGuestPerm(component): arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM), 0 or -errno. It is here
-  // because the permission is for KVM's guests, although it applies to the process.
+  // reqXcompGuestPerm(component): arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM), 0 or -errno. This function
+  // is here because the permission is for KVM's guests, although it applies to the process.
   static Napi::Value ReqXcompGuestPerm(const Napi::CallbackInfo& info);
 
   explicit Fd(const Napi::CallbackInfo& info) : Wrapped(info) {}
@@ -35,7 +35,8 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   // call that an ioctl with a descriptor needs.
   Napi::Value Ioctl(const Napi::CallbackInfo& info);
   // setUserMemoryRegion(slot, flags, guestPhysAddr, memorySize, mapping | null, offset): -errno or
-  // 0. With two more, guestMemfd (Fd | null) and guestMemfdOffset, KVM_SET_USER_MEMORY_REGION2.
+  // 0. With two more arguments, guestMemfd (Fd | null) and guestMemfdOffset, issues
+  //    KVM_SET_USER_MEMORY_REGION2.
   Napi::Value SetUserMemoryRegion(const Napi::CallbackInfo& info);
   // mapRun(done, probe?): the object of vcpu_object.h, or { call, errno }. `probe` in a worker.
   Napi::Value MapRun(const Napi::CallbackInfo& info);
@@ -52,7 +53,8 @@ class Fd : public Wrapped<Fd, std::shared_ptr<Descriptor>> {
   Napi::Value CallWithStruct(const Napi::CallbackInfo& info, const IoctlShape& shape);
   Napi::Value Answer(Napi::Env env, uint32_t request, bool returns_fd, int64_t result);
   void RememberCap(std::span<const uint8_t> argument);
-  // Takes a descriptor that an ioctl has created. Every such descriptor passes here.
+  // Takes a descriptor that an ioctl has created. Every descriptor of an ioctl passes through this
+  // function.
   Napi::Value Adopt(Napi::Env env, uint32_t request, int fd);
   static Napi::Value CreateOf(Napi::Env env, Descriptor descriptor);
 

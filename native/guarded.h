@@ -1,6 +1,6 @@
 // Copies of ioctl arguments that end at an unmapped page. If a count exceeds the argument, or a
 // buffer is smaller than the kernel assumes, the kernel accesses the unmapped page and returns
-// EFAULT. No other thread can change a count between the check and the kernel's read.
+// EFAULT. No other thread can change a count between this check and the kernel's read.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,7 @@ class GuardedCopy {
   GuardedCopy& operator=(const GuardedCopy&) = delete;
   ~GuardedCopy() { Unmap(); }
 
-  // False if no memory is available; `refusal` names the failed call.
+  // Returns false if no memory is available; `refusal` names the failed call.
   bool Fill(std::span<const uint8_t> bytes, Refusal* refusal);
   std::span<uint8_t> bytes() const { return {end() - size_, size_}; }
   size_t capacity() const { return capacity_; }
@@ -29,23 +29,23 @@ class GuardedCopy {
   uint8_t* end() const { return base_ + capacity_; }
 
   uint8_t* base_ = nullptr;
-  size_t capacity_ = 0;  // writable bytes; one page without access follows
+  size_t capacity_ = 0;  // Returns writable bytes, which an inaccessible page follows.
   size_t size_ = 0;
 };
 
-// The copies of the current calls, which later calls reuse. Calls nest: preparing one may run
-// JavaScript, which may make another ioctl. The copies of the nested call are acquired later and
-// released earlier.
+// The copies of the arguments of the current calls, which later calls reuse. Calls nest: preparing
+// an argument may run JavaScript, which may issue another ioctl. The copies of the nested call are
+// acquired later and released earlier.
 class GuardedCopies {
  public:
-  // The maximal number and size of copies that are kept between calls; others are unmapped. A whole
-  // CPUID table has 10 KiB, the dirty bitmap of a slot of 1 GiB 32 KiB, and an MSR filter has 17
-  // copies.
+  // The maximum number and size of copies that are kept between calls; other copies are unmapped. A
+  // whole CPUID table has 10 KiB, the dirty bitmap of a slot of 1 GiB 32 KiB, and an MSR filter has
+  // 17 copies.
   static constexpr size_t kMostKept = 32;
   static constexpr size_t kMostKeptBytes = size_t{64} << 10;
 
-  // Null if no memory is available; `refusal` names the failed call. Valid until Release of an
-  // earlier mark.
+  // Returns null if no memory is available; `refusal` names the failed call. The bytes are valid
+  // until Release of an earlier mark.
   GuardedCopy* Copy(std::span<const uint8_t> bytes, Refusal* refusal);
   size_t mark() const { return used_; }
   void Release(size_t mark);

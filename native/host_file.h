@@ -19,7 +19,8 @@ struct OpenHostFile {
 class HostFile : public Wrapped<HostFile, OpenHostFile> {
  public:
   static Napi::Function Define(Napi::Env env);
-  // eventfd(initval, flags): HostFile, or -errno. Always close-on-exec and non-blocking.
+  // eventfd(initval, flags): HostFile, or -errno. The eventfd is always close-on-exec and
+  // non-blocking.
   static Napi::Value Eventfd(const Napi::CallbackInfo& info);
   // openFile(path): HostFile, or -errno.
   static Napi::Value Open(const Napi::CallbackInfo& info);
@@ -44,7 +45,7 @@ class HostFile : public Wrapped<HostFile, OpenHostFile> {
   Napi::Value StopWatch(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
-  Watch watch_;  // declared after state_, so destroyed before it closes the descriptor
+  Watch watch_;  // declared after state_, and so destroyed before state_ closes the descriptor
 };
 
 }  // namespace node_kvm

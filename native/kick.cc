@@ -14,19 +14,19 @@ namespace node_kvm {
 
 namespace {
 
-// First a real-time signal, which no other code of the process uses. The kernel queues these, and
-// fails with EAGAIN if the queue is full: RLIMIT_SIGPENDING counts the pending signals of all
-// processes of the user. A standard signal is delivered even then (__send_signal_locked in
-// kernel/signal.c), so one of them is the fallback for that case.
+// The first choice is a real-time signal that no other code of the process uses. The kernel queues
+// real-time signals, and fails with EAGAIN if the queue is full: RLIMIT_SIGPENDING counts the
+// pending signals of all processes of the user. A standard signal is delivered even if the queue is
+// full (__send_signal_locked in kernel/signal.c), so a standard signal is the fallback.
 int kick_signals[2] = {};
 std::atomic<bool> is_installed = false;
 std::mutex installers;
 
-// Linux never sends the first one, and the others rarely; Node uses one of them only for a
-// listener.
+// Linux never sends the first signal of this list, and rarely the others; Node uses one of them,
+// but only for a listener.
 constexpr int kStandardSignals[] = {SIGSTKFLT, SIGVTALRM, SIGURG, SIGUSR2};
 
-// The handler's state of its thread.
+// The state that the signal handler keeps for its thread.
 struct ThisThread {
   pid_t tid = 0;
   Kick* kick = nullptr;  // the kick of the vCPU whose KVM_RUN the thread is in
@@ -34,7 +34,8 @@ struct ThisThread {
 };
 NODE_KVM_HANDLER_STATE ThisThread this_thread;
 
-// At the first KVM_RUN of a thread: the code that started the thread may have blocked the signals.
+// Called at the first KVM_RUN of a thread, because the code that started the thread may have
+// blocked the signals.
 int Prepare(ThisThread& me) {
   sigset_t set;
   sigemptyset(&set);
@@ -46,7 +47,7 @@ int Prepare(ThisThread& me) {
   return -error;
 }
 
-// False: the signal has another handler, or sigaction failed.
+// Returns false if the signal has another handler, or if sigaction failed.
 bool Install(int signal) {
   struct sigaction current = {};
   if (sigaction(signal, nullptr, &current) != 0 || (current.sa_flags & SA_SIGINFO) != 0 ||
@@ -55,7 +56,8 @@ bool Install(int signal) {
   }
   struct sigaction ours = {};
   ours.sa_handler = OnKick;
-  // KVM_RUN still ends with EINTR; any other call in which the thread waits is restarted.
+  // With SA_RESTART, KVM_RUN still ends with EINTR, but any other call in which the thread waits is
+  // restarted.
   ours.sa_flags = SA_RESTART | SA_ONSTACK;
   sigemptyset(&ours.sa_mask);
   return sigaction(signal, &ours, nullptr) == 0;
@@ -77,7 +79,8 @@ void Kick::Force() {
   *immediate_exit_ = 1;
 }
 
-// Either Enter reads the reason, or this thread reads the tid: both sides store before they load.
+// Either Enter reads the reason, or this thread reads the tid, because both sides store before they
+// load.
 int Kick::Request(uint32_t reasons) {
   reasons_.fetch_or(reasons);
   const pid_t tid = tid_;

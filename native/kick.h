@@ -1,4 +1,4 @@
-// A kick interrupts KVM_RUN from another thread. It is a signal whose handler sets
+// A kick interrupts KVM_RUN from another thread. A kick is a signal whose handler sets
 // kvm_run.immediate_exit, so that a kick that arrives just before the ioctl is not lost (api.rst
 // 5).
 #pragma once
@@ -12,27 +12,28 @@
 
 namespace node_kvm {
 
-// The reasons for a kick; several at once cause one EINTR.
+// The reasons for a kick; several reasons at the same time cause one EINTR.
 // NOLINTNEXTLINE(performance-enum-size): they are bits of one 32-bit word
 enum Reason : uint32_t {
-  kAbort = 1,   // this run, and no other
-  kSticky = 2,  // this run or the next one: the kicker cannot know which one is current
-  kPause = 4,   // this run, which is started again later
+  kAbort = 1,   // interrupts this run, and no other
+  kSticky = 2,  // interrupts this run or the next one: the kicker cannot know which is current
+  kPause = 4,   // interrupts this run, which is started again later
   kStop = 8,    // all runs
 };
 
-// Set by the thread that wakes the event loop of a worker whose thread is in KVM_RUN; see
-// loop_watch.h.
+// This reason is set by the thread that wakes the event loop of a worker whose thread is in
+// KVM_RUN; see loop_watch.h.
 struct Wake {
   std::atomic<bool> woken = false;
   std::atomic<bool> is_inside = false;
   pid_t tid = 0;
 };
 
-// The signal handler; async-signal-safe.
+// The handler of the kick signals, which is async-signal-safe.
 void OnKick(int signal);
 
-// The kicks of one vCPU. The thread that runs it calls Enter and Leave, any thread calls Request.
+// The kicks of one vCPU. The thread that runs the vCPU calls Enter and Leave; any thread calls
+// Request.
 class Kick {
  public:
   explicit Kick(volatile uint8_t* immediate_exit) : immediate_exit_(immediate_exit) {}
@@ -40,19 +41,21 @@ class Kick {
   Kick& operator=(const Kick&) = delete;
   ~Kick() = default;
 
-  // Interrupts the current run, or the next one at once: 0, or tgkill's -errno. On an error the
-  // current run was not interrupted, and the reasons remain for its end or the next Request.
+  // Interrupts the current run, or the next one immediately: returns 0, or tgkill's -errno. After
+  // an error, the current run was not interrupted, and the reasons remain until the end of the run
+  // or the next Request.
   int Request(uint32_t reasons);
   // Removes reasons that have not interrupted a run.
   void Withdraw(uint32_t reasons) { reasons_.fetch_and(~reasons); }
   // Removes and returns all reasons.
   uint32_t Take() { return reasons_.exchange(0); }
 
-  // Call them around KVM_RUN. After Enter, a request interrupts this thread. Enter returns 0, or
+  // Call these functions around KVM_RUN. After Enter, a request interrupts this thread. Enter
+  // returns 0, or
   // -errno if this thread cannot receive the signal; do not call KVM_RUN in this case.
   int Enter(Wake* wake);
   void Leave(Wake* wake);
-  // Whether this thread has received a kick signal since the last call.
+  // Whether this thread has received a kick signal since the last call of this function.
   static bool TakeSignal();
 
   bool is_immediate_exit() const { return *immediate_exit_ != 0; }
@@ -62,17 +65,19 @@ class Kick {
   void Force();
 
   volatile uint8_t* immediate_exit_;
-  volatile bool is_forced_ = false;  // immediate_exit was set by this code, not by JavaScript
+  volatile bool is_forced_ = false;  // immediate_exit was set by this class, not by JavaScript
   Wake* wake_ = nullptr;
   std::atomic<uint32_t> reasons_ = 0;
-  std::atomic<pid_t> tid_ = 0;  // the thread that is in KVM_RUN, or about to be
+  std::atomic<pid_t> tid_ = 0;  // the thread that is in KVM_RUN, or will call it next
 };
 
-// Installs the handlers once per process: 0, or -errno (EBUSY: no real-time signal is free).
+// Installs the handlers once per process: returns 0, or -errno (EBUSY: no real-time signal is
+// free).
 int InstallKick();
-// The signals of a kick; 0 if there is none (before InstallKick, both are 0).
+// The numbers of the kick signals; 0 for a missing one (before InstallKick, both are 0).
 std::span<const int> KickSignals();
-// Sends one of them to a thread of this process: 0, also if that thread has ended, or -errno.
+// Sends one of these signals to a thread of this process: returns 0, also if that thread has ended,
+// or -errno.
 int SignalThread(pid_t tid);
 
 }  // namespace node_kvm

@@ -13,12 +13,12 @@ class LoopCall {
   LoopCall() = default;
   LoopCall(const LoopCall&) = delete;
   LoopCall& operator=(const LoopCall&) = delete;
-  // It fails only for a null argument.
+  // The call fails only for a null argument.
   ~LoopCall() {
     if (context_ != nullptr) static_cast<void>(napi_async_destroy(env_, context_));
   }
 
-  // Creates the async context, which some runtimes require for a call. False on failure.
+  // Creates the async context, which some runtimes require for a call. Returns false on failure.
   bool Open(napi_env env, const char* name) {
     env_ = env;
     napi_value text = nullptr;
@@ -26,7 +26,7 @@ class LoopCall {
            napi_async_init(env, nullptr, text, &context_) == napi_ok;
   }
 
-  // JavaScript may delete this object, so it is not used after JavaScript has run.
+  // JavaScript may delete this object, so the object is not used after JavaScript has run.
   void Call(napi_value function, std::span<const napi_value> arguments) const {
     const Napi::Env env = env_;
     napi_value result = nullptr;
@@ -35,11 +35,11 @@ class LoopCall {
                            arguments.data(), &result) == napi_ok) {
       return;
     }
-    // Without an exception, the environment is shutting down and runs no JavaScript.
+    // If there is no exception, the environment is shutting down and runs no JavaScript.
     if (!env.IsExceptionPending() || napi_get_and_clear_last_exception(env, &error) != napi_ok) {
       return;
     }
-    // Fails only if the environment is shutting down.
+    // This call fails only if the environment is shutting down.
     static_cast<void>(napi_fatal_exception(env, error));
   }
 

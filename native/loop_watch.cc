@@ -18,11 +18,11 @@ namespace node_kvm {
 
 namespace {
 
-// A second wake-up of a loop that has not handled the first may have no effect (uv_async_send does
+// If a loop has not handled its first wake-up, a second one may have no effect (uv_async_send does
 // nothing in that case), so such a loop is checked again.
 constexpr int kAgainMs = 100;
 
-// Never destroyed: its thread runs until the process exits.
+// This object is never destroyed, because its thread runs until the process exits.
 class Watcher {
  public:
   static Watcher& Get() {
@@ -34,7 +34,7 @@ class Watcher {
     const std::lock_guard lock(mutex_);
     const Refusal refusal = is_begun_ ? Refusal{} : Begin();
     if (refusal) return refusal;
-    // A loop's epoll becomes ready once for each wake-up.
+    // The epoll descriptor of a loop becomes ready once for each wake-up.
     epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.fd = watched->loop_fd}};
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, watched->loop_fd, &event) != 0) {
       return Refusal::Of("epoll_ctl");
@@ -46,12 +46,12 @@ class Watcher {
   void Remove(LoopWatch::Watched* watched) {
     const std::lock_guard lock(mutex_);
     std::erase(all_, watched);
-    // A descriptor that stays causes one useless wake-up, until the loop closes it.
+    // A descriptor that is not removed causes one useless wake-up, until the loop closes it.
     static_cast<void>(epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, watched->loop_fd, nullptr));
   }
 
  private:
-  // Both or nothing: the next worker tries again.
+  // Either both resources are created or none, so that the next worker tries again.
   Refusal Begin() {
     UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
     if (epoll.get() < 0) return Refusal::Of("epoll_create1");
@@ -62,7 +62,8 @@ class Watcher {
       epoll_.Reset();
       return {"pthread_create", error};
     }
-    // Fails only for a thread that was joined or detached before, and this one was not.
+    // This call fails only for a thread that was joined or detached before, and this thread was
+    // not.
     static_cast<void>(pthread_detach(thread));
     is_begun_ = true;
     return {};
@@ -75,7 +76,7 @@ class Watcher {
     int timeout = -1;
     for (;;) {
       epoll_event event = {};
-      // No cause of a failure is known. After one, the loops are polled.
+      // No cause of a failure of this call is known. After a failure, the loops are polled.
       const bool has_failed = epoll_wait(epoll, &event, 1, timeout) < 0;
       if (has_failed) usleep(kAgainMs * 1000);
       timeout = CheckLoops() || has_failed ? kAgainMs : -1;
@@ -96,10 +97,10 @@ class Watcher {
       const int ready = poll(&loop, 1, 0);
       if (ready == 0) continue;
       is_any = true;
-      // It may have been woken even if poll() failed for lack of memory: a worker in KVM_RUN then
-      // checks its environment itself.
+      // The loop may have been woken even if poll() failed for lack of memory: a worker in KVM_RUN
+      // then checks its environment itself.
       watched->wake.woken = true;
-      // A signal that could not be sent is sent again at the next check.
+      // If the kick signal could not be sent, it is sent again at the next check.
       if (watched->wake.is_inside) static_cast<void>(SignalThread(watched->wake.tid));
     }
     return is_any;

@@ -17,13 +17,14 @@ class LoopWatch {
   LoopWatch& operator=(const LoopWatch&) = delete;
   ~LoopWatch();
 
-  // Call once from the worker's own thread; the watch ends with this object. `probe` is a
-  // JavaScript function that does nothing. After an error the worker is not watched.
+  // Call this function once on the worker's own thread; the watch ends with this object. `probe` is
+  // a JavaScript function that does nothing. After an error, the worker is not watched.
   Refusal Start(Napi::Env env, const Napi::Function& probe);
 
   Wake* wake() { return &watched_.wake; }
 
-  // Whether the environment can no longer run JavaScript; it calls `probe` to find out.
+  // Whether the environment can no longer run JavaScript; the function calls `probe` to determine
+  // this.
   bool IsEnvironmentEnding(Napi::Env env);
 
   struct Watched {

@@ -26,17 +26,18 @@ constexpr size_t kPageShifts[] = {kPageShift, 21, 30};
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
 #endif
 
-// None of these changes the content of the memory.
+// None of these kinds of advice changes the content of the memory.
 constexpr size_t kAdvices[] = {MADV_MERGEABLE, MADV_HUGEPAGE, MADV_DONTDUMP, MADV_POPULATE_WRITE};
 
-// Most pages of a mapping are allocated at the first access, without notice. Until they are known
-// to be allocated, a mapping reports at most this much to V8. V8 starts a collection when external
-// memory has grown by 64 MiB since the last one. A program that opens and closes one lazily
-// populated VM after another, of any size, therefore causes no collection, and one that drops them
-// has at most four that are not yet collected.
+// The kernel allocates most pages of a mapping at the first access, without notifying the process.
+// Until its pages are known to be allocated, a mapping reports at most this much to V8. V8 starts a
+// collection when external memory has grown by 64 MiB since the last one. A program that opens and
+// closes one lazily populated VM after another, of any size, therefore causes no collection, and a
+// program that drops such VMs has at most four that are not yet collected.
 constexpr size_t kMostUnknownBytes = size_t{16} << 20;
 
-// A JavaScript number that is an integer and not negative; on false, `size` is unchanged.
+// Reads a JavaScript number that is an integer and not negative; if it returns false, `size` is
+// unchanged.
 bool ReadSize(const Napi::Value& value, size_t* size) {
   if (!value.IsNumber()) return false;
   const double number = value.As<Napi::Number>().DoubleValue();
@@ -55,11 +56,11 @@ struct Request {
   size_t page_shift = kPageShift;
   bool reserve = false;
 
-  // A reserved huge page is allocated to this mapping, whether accessed or not.
+  // A reserved huge page is allocated to this mapping, whether it is accessed or not.
   bool TakesPagesNow() const { return reserve && page_shift != kPageShift; }
 };
 
-// Empty, with a JavaScript error pending, for invalid arguments.
+// Returns an empty value, with a JavaScript error pending, for invalid arguments.
 std::optional<Request> ReadRequest(const Napi::CallbackInfo& info) {
   Request request;
   if (!ReadSize(info[0], &request.length)) {
@@ -82,7 +83,8 @@ Backing BackingOf(const Request& request, int flags) {
 
 Napi::Value Refused(Napi::Env env, const char* call) { return ToValue(env, Refusal::Of(call)); }
 
-// A file of huge pages is mapped with them: mmap rounds its length up. False with errno set.
+// A file of huge pages is mapped with huge pages, because mmap rounds its length up. Returns false
+// on failure, with errno set.
 bool ReadPageSize(int fd, size_t* page_size) {
   struct statfs about = {};
   if (fstatfs(fd, &about) != 0) return false;
@@ -141,7 +143,7 @@ Napi::Value Mapping::MapMemfd(const Napi::CallbackInfo& info) {
   if (fcntl(fd->get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     return Refused(env, "fcntl");
   }
-  // The descriptor stays open while the memory exists: /proc shows it to debuggers.
+  // The descriptor stays open while the memory exists, because /proc then shows it to debuggers.
   std::shared_ptr<Region> region = Region::Map(request->length, backing, std::move(fd));
   if (region == nullptr) return Refused(env, "mmap");
   return CreateOf(env, std::move(region), request->TakesPagesNow());
@@ -168,7 +170,7 @@ Napi::Value Mapping::MapFile(const Napi::CallbackInfo& info) {
   struct stat about = {};
   if (fstat(fd.get(), &about) != 0) return Refused(env, "fstat");
   if (!S_ISREG(about.st_mode)) {
-    errno = ENODEV;  // the errno of mmap for most of them; a device could return anything
+    errno = ENODEV;  // the errno of mmap for most such files; a device could return any errno
     return Refused(env, "mmap");
   }
   Backing backing{.flags = MAP_PRIVATE | MAP_NORESERVE, .fd = fd.get(), .offset = offset};
@@ -242,7 +244,7 @@ Napi::Value Mapping::Window(const Napi::CallbackInfo& info) {
 
 Napi::Value Mapping::Close(const Napi::CallbackInfo& info) {
   windows_.DetachAll(info.Env());
-  state_.reset();  // a memory slot may still own the region; then it is unmapped with the slot
+  state_.reset();  // if a memory slot still owns the region, the region is unmapped with the slot
   return info.Env().Undefined();
 }
 

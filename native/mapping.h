@@ -1,5 +1,5 @@
-// The JavaScript object of guest memory: a length and windows, but no address. The kind of backing
-// is fixed when it is created.
+// The JavaScript object of guest memory: JavaScript gets a length and windows, but no address. The
+// kind of memory behind the object is fixed when the object is created.
 #pragma once
 
 #include <napi.h>
@@ -34,15 +34,15 @@ class Mapping : public Wrapped<Mapping, std::shared_ptr<Region>> {
 
   explicit Mapping(const Napi::CallbackInfo& info) : Wrapped(info) {}
 
-  // Null once closed.
+  // null after the mapping was closed
   const std::shared_ptr<Region>& region() const { return state_; }
 
  private:
-  // byteLength(): its size.
+  // byteLength(): the size of the mapping.
   Napi::Value ByteLength(const Napi::CallbackInfo& info);
   // advise(advice): 0, or -errno.
   Napi::Value Advise(const Napi::CallbackInfo& info);
-  // hasLostPages(): whether a page was replaced by zeros.
+  // hasLostPages(): whether the SIGBUS handler has replaced a page by zeros.
   Napi::Value HasLostPages(const Napi::CallbackInfo& info);
   Napi::Value Window(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);

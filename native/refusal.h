@@ -1,4 +1,4 @@
-// The failed system call or Node-API call, and its errno. Its message is in lib/kvm.
+// The failed system call or Node-API call, and its errno. lib/kvm has the message for it.
 #pragma once
 
 #include <napi.h>
@@ -13,12 +13,12 @@ struct Refusal {
 
   explicit operator bool() const { return error != 0; }
 
-  // Call it right after `call` has failed and set errno.
+  // Call this function right after `call` has failed and set errno.
   static Refusal Of(const char* call) { return {call, -errno}; }
 };
 
-// Defines an own property. napi_set_property would call a setter of Object.prototype. On failure it
-// returns false, and an exception may be pending.
+// Defines an own property. napi_set_property would call a setter of Object.prototype. On failure,
+// the function returns false, and an exception may be pending.
 inline bool DefineOwn(napi_env env, napi_value object, const char* name, napi_value value) {
   const napi_property_descriptor property = {.utf8name = name,
                                              .name = nullptr,

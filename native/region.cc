@@ -9,7 +9,8 @@ namespace {
 
 constexpr size_t kHugePageSize = size_t{2} << 20;
 
-// Each takes two mappings, of the 65,530 that the kernel gives a process (vm.max_map_count).
+// Each address range takes two mappings, of the 65,530 that the kernel gives a process
+// (vm.max_map_count).
 constexpr size_t kMostRanges = 24'000;
 
 constexpr uintptr_t RoundUp(uintptr_t value, size_t multiple) {
@@ -21,20 +22,21 @@ constexpr uintptr_t RoundUp(uintptr_t value, size_t multiple) {
 void UnmapOrEmpty(std::span<uint8_t> pages) {
   const int saved = errno;
   if (munmap(pages.data(), pages.size()) != 0) {
-    // No other way remains if this fails too.
+    // If this call fails too, there is no other way to free the memory.
     static_cast<void>(madvise(pages.data(), pages.size(), MADV_DONTNEED));
   }
   errno = saved;
 }
 
 std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
-  // Without a free mapping, malloc aborts the process.
+  // The limit of ranges leaves mappings free, because malloc aborts the process if it gets none.
   if (count_ >= kMostRanges) {
     errno = ENOMEM;
     return nullptr;
   }
   const size_t size = RoundUp(length, backing.page_size);
-  // KVM maps a huge page only where host and guest addresses agree in its lower bits.
+  // KVM maps a huge page only if the lower bits of the host address equal those of the guest
+  // address.
   const size_t alignment = size < kHugePageSize ? kPageSize : kHugePageSize;
   const size_t slack = std::max(alignment, backing.page_size) - kPageSize;
   const size_t whole = slack + size + kPageSize;
@@ -55,7 +57,7 @@ std::shared_ptr<Range> Range::Map(size_t length, const Backing& backing) {
 
 Range::~Range() {
   --count_;
-  watch_.reset();  // first: the addresses may be reused as soon as they are unmapped
+  watch_.reset();  // first, because the addresses may be reused once they are unmapped
   UnmapOrEmpty(reserved_);
 }
 
@@ -71,8 +73,8 @@ std::shared_ptr<Region> Region::OfDescriptor(int fd, size_t length, uint64_t off
 }
 
 Region::~Region() {
-  if (range_.use_count() == 1) return;  // no window left: the range unmaps itself
-  // If this fails, the old pages stay until the range ends: late, but safe.
+  if (range_.use_count() == 1) return;  // no window is left, so the range unmaps itself
+  // If this call fails, the old pages stay until the range is destroyed: late, but safe.
   const std::span<uint8_t> mapped = range_->mapped();
   // NOLINTNEXTLINE(bugprone-unused-return-value)
   static_cast<void>(mmap(mapped.data(), mapped.size(), PROT_READ | PROT_WRITE,

@@ -1,5 +1,5 @@
-// Memory that this process maps (guest memory, kvm_run): its owners, and when it is unmapped. The
-// views of JavaScript are window.h; lost pages are bus_error.h.
+// Memory that this process maps (guest memory, kvm_run): its owners, and when it is unmapped.
+// window.h has the views of JavaScript; bus_error.h has lost pages.
 #pragma once
 
 #include <sys/mman.h>
@@ -36,14 +36,14 @@ struct Backing {
 
 // A range of addresses, released when no code can use them any more: a job in libuv's pool (for
 // example, zlib) may still write into an ArrayBuffer that was closed, and so may another thread
-// that received the memory from a worker that has ended. A page without access follows the range,
-// so that the kernel cannot access memory behind it.
+// that received the memory from a worker that has ended. An inaccessible page follows the range, so
+// that the kernel cannot access memory behind it.
 class Range {
  public:
-  // Null with errno set if the kernel fails, and with ENOMEM if too many ranges exist.
+  // Returns null with errno set if the kernel fails, and with ENOMEM if too many ranges exist.
   static std::shared_ptr<Range> Map(size_t length, const Backing& backing);
 
-  // `mapped` is `length` rounded up to whole pages; `reserved` includes the page without access.
+  // `mapped` is `length` rounded up to whole pages; `reserved` includes the inaccessible page.
   Range(std::span<uint8_t> reserved, std::span<uint8_t> mapped, size_t length, size_t page_size)
       : reserved_(reserved),
         mapped_(mapped),
@@ -61,8 +61,8 @@ class Range {
   bool HasLostPages() const { return watch_->HasLostPages(); }
 
  private:
-  // The number of ranges in the process. A range whose memory is closed counts until its last
-  // buffer is finalized, which Node does in a later turn of the event loop.
+  // The number of address ranges in the process. A range whose memory is closed counts until its
+  // last buffer is finalized, which Node does in a later turn of the event loop.
   static inline std::atomic<size_t> count_ = 0;
 
   std::span<uint8_t> reserved_;
@@ -75,12 +75,12 @@ class Range {
 // addresses then have empty pages until the range is destroyed.
 // A VM owns the regions behind its slots (descriptor.h), so a region must not own anything that
 // owns a VM: that would be a reference cycle. A mapped kvm_run, dirty ring or guest_memfd does keep
-// its VM in the kernel. This needs no slots: only an open vCPU descriptor can enter a guest, and it
-// owns the slots.
+// its VM in the kernel. This does not require slots, because only an open vCPU descriptor can enter
+// a guest, and it owns the slots.
 class Region {
  public:
-  // Null with errno set if the kernel fails; the caller keeps the backing's descriptor. `file`, if
-  // any, stays open until the region is destroyed.
+  // Returns null with errno set if the kernel fails; the caller then keeps the backing's
+  // descriptor. `file`, if any, stays open until the region is destroyed.
   static std::shared_ptr<Region> Map(size_t length, const Backing& backing,
                                      std::shared_ptr<UniqueFd> file = nullptr);
   static std::shared_ptr<Region> OfDescriptor(int fd, size_t length, uint64_t offset = 0);
@@ -102,7 +102,8 @@ class Region {
     reported_.Set(size - std::min(size, shown_));
   }
 
-  // Subtracts the bytes of a new ArrayBuffer, because V8 counts them itself.
+  // Subtracts the bytes of a new ArrayBuffer from the reported memory, because V8 counts them
+  // itself.
   void Shown(size_t length) {
     shown_ += length;
     reported_.Set(reported_.bytes() - std::min(reported_.bytes(), length));

@@ -1,6 +1,6 @@
-// How long a thread spins before it sleeps. Waking an idle CPU takes tens of microseconds, and more
-// in a virtual machine; a spinning thread continues immediately. Like KVM's halt polling, it adapts
-// to earlier waits: it does not spin for a guest that runs for long.
+// Decides how long a thread spins before it sleeps. Waking an idle CPU takes tens of microseconds,
+// and more in a virtual machine; a spinning thread continues immediately. Like KVM's halt polling,
+// the duration adapts to earlier waits: a thread does not spin for a guest that runs for long.
 #pragma once
 
 #include <uv.h>
@@ -10,11 +10,12 @@
 
 namespace node_kvm {
 
-// One side of an exchange between two threads; only its own thread uses it.
+// One side of an exchange between two threads; only the thread of that side uses the object.
 class SpinWait {
  public:
-  // Starts a wait. Returns the time until which to spin, by uv_hrtime(); 0 means no spinning. If
-  // the threads are not `apart` but share a CPU, spinning would only delay the other thread.
+  // Starts a wait. Returns the time by uv_hrtime() until which the thread spins; 0 means no
+  // spinning. If the threads are not `apart`, they share a CPU, and spinning would only delay the
+  // other thread.
   uint64_t Begin(bool is_apart) {
     began_ = uv_hrtime();
     is_spinning_ = false;
@@ -36,8 +37,8 @@ class SpinWait {
   }
 
  private:
-  // KVM's default halt_poll_ns. It must be longer than an exit plus a wake-up: otherwise a wait
-  // that sleeps always exceeds the limit, and spinning is never enabled again.
+  // This is KVM's default halt_poll_ns. The limit must be longer than an exit plus a wake-up:
+  // otherwise, a wait that sleeps always exceeds the limit, and spinning is never enabled again.
   static constexpr uint64_t kWindowNs = 200'000;
   static constexpr uint32_t kMostMisses = 6;
 
@@ -45,7 +46,7 @@ class SpinWait {
   bool is_spinning_ = false;
   bool was_short_ = false;
   uint32_t misses_ = 0;  // in a row
-  uint32_t skips_ = 0;   // so many waits sleep at once
+  uint32_t skips_ = 0;   // this number of waits then sleep at once
 };
 
 }  // namespace node_kvm

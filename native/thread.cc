@@ -5,7 +5,7 @@ namespace node_kvm {
 BlockedSignals::BlockedSignals(std::span<const int> unblocked) {
   sigset_t blocked;
   sigfillset(&blocked);
-  // A fault of the thread kills the process at once if its signal is blocked.
+  // If a signal of a fault is blocked, a fault of the thread kills the process at once.
   for (const int signal : {SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP}) sigdelset(&blocked, signal);
   for (const int signal : unblocked) {
     if (signal != 0) sigdelset(&blocked, signal);
@@ -14,7 +14,8 @@ BlockedSignals::BlockedSignals(std::span<const int> unblocked) {
 }
 
 BlockedSignals::~BlockedSignals() {
-  // Fails only for an unknown first argument, which the constructor has already used successfully.
+  // This call fails only for an unknown first argument, which the constructor has already used
+  // successfully.
   if (error_ == 0) static_cast<void>(pthread_sigmask(SIG_SETMASK, &before_, nullptr));
 }
 

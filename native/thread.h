@@ -1,4 +1,4 @@
-// Threads that block all unexpected signals.
+// Threads that block all signals except those that they expect.
 #pragma once
 
 #include <pthread.h>
@@ -8,8 +8,8 @@
 
 namespace node_kvm {
 
-// While it exists, the thread that created it blocks all signals except the given ones (0 is none)
-// and the signals of its own faults.
+// While this object exists, the thread that created it blocks all signals except the given ones (0
+// is none) and the signals of its own faults.
 class BlockedSignals {
  public:
   explicit BlockedSignals(std::span<const int> unblocked = {});
@@ -17,7 +17,7 @@ class BlockedSignals {
   BlockedSignals& operator=(const BlockedSignals&) = delete;
   ~BlockedSignals();
 
-  // 0, or -errno if no signal could be blocked.
+  // Returns 0, or -errno if no signal could be blocked.
   int error() const { return error_; }
 
  private:

@@ -1,4 +1,4 @@
-// Owns one file descriptor. The ioctls of the descriptor are ioctl.h.
+// Owns one file descriptor. ioctl.h has the ioctls of the descriptor.
 #pragma once
 
 #include <unistd.h>
@@ -26,16 +26,17 @@ class UniqueFd {
   UniqueFd& operator=(const UniqueFd&) = delete;
   ~UniqueFd() { Reset(); }
 
-  // -1 after close, so that the kernel returns EBADF and never uses another object's file.
+  // The number is -1 after close, so that the kernel returns EBADF and never uses another object's
+  // file.
   int get() const { return fd_; }
   void Reset() {
     if (fd_ < 0) return;
     --open_;
-    // Linux releases the number even if close() fails, and a caller could not handle the error.
+    // Linux releases the number even if close() fails, and the caller could not handle the error.
     static_cast<void>(close(std::exchange(fd_, -1)));
   }
 
-  // The number of open ones in this process.
+  // The number of open descriptors of this class in this process.
   static int open() { return open_; }
 
  private:

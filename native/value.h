@@ -22,7 +22,7 @@ inline bool ReadU64(const Napi::Value& value, uint64_t* out) {
 }
 
 // Reads an own property: undefined if the object has none, even if its prototype has one. Returns
-// false if a getter or a proxy has thrown, with the exception pending.
+// false if a getter or a proxy has thrown an exception, which is then pending.
 inline bool GetOwn(const Napi::Object& object, const char* name, Napi::Value* out) {
   const Napi::Env env = object.Env();
   *out = env.Undefined();
@@ -39,8 +39,8 @@ inline bool GetOwn(const Napi::Object& object, const char* name, Napi::Value* ou
   return true;
 }
 
-// The bytes of a Uint8Array. It rejects memory that another thread could change or free during the
-// call (SharedArrayBuffer).
+// Reads the bytes of a Uint8Array. Rejects memory that another thread could change or free during
+// the call (SharedArrayBuffer).
 inline bool ReadBytes(const Napi::Value& value, std::span<uint8_t>* out) {
   if (!value.IsTypedArray()) return false;
   napi_typedarray_type type = napi_int8_array;

@@ -14,14 +14,15 @@ namespace node_kvm {
 
 namespace {
 
-// The data of each function: functions can outlive all objects of JavaScript.
+// The data of each bound function, because functions can outlive all other objects of JavaScript.
 using Bound = std::shared_ptr<VcpuThread>;
 
-// Bound by the function's data: a property lookup on `this` would cost a tenth of an exit.
+// The vCPU is bound by the function's data, because a property lookup on `this` would cost a tenth
+// of an exit.
 VcpuThread& ThreadOf(napi_env env, napi_callback_info info, size_t* count = nullptr,
                      napi_value* arguments = nullptr) {
   void* data = nullptr;
-  // Without its data the function cannot work; fails only for a null argument.
+  // The function cannot work without its data; this call fails only for a null argument.
   if (napi_get_cb_info(env, info, count, arguments, nullptr, &data) != napi_ok) {
     Napi::Error::Fatal("node-kvm", "napi_get_cb_info failed");
   }
@@ -33,8 +34,8 @@ napi_value Integer(napi_env env, int number) {
   return napi_create_int32(env, number, &value) == napi_ok ? value : nullptr;
 }
 
-// Hot, like all code on the path to KVM_RUN: these functions are placed side by side, because an
-// exit leaves the caches cold.
+// Marked as hot, like all code on the path to KVM_RUN, so that these functions are adjacent in
+// memory: an exit leaves the caches cold.
 [[gnu::hot]] napi_value Run(napi_env env, napi_callback_info info) {
   const std::optional<int> result = ThreadOf(env, info).RunHere();
   return result.has_value() ? Integer(env, *result) : nullptr;

@@ -18,7 +18,7 @@ struct Tokens {
   std::map<uint64_t, VcpuRun*> runs;
 };
 
-// Never destroyed: a thread may still use it while the process exits.
+// This object is never destroyed, because a thread may still use it while the process exits.
 Tokens& AllTokens() {
   static auto* tokens = new Tokens;
   return *tokens;
@@ -32,8 +32,8 @@ VcpuRun::VcpuRun(std::shared_ptr<Descriptor> descriptor, std::shared_ptr<Region>
       kick_(region_->data() + kRunImmediateExitOffset) {
   Tokens& tokens = AllTokens();
   const std::lock_guard lock(tokens.mutex);
-  // Tokens are random, so that a wrong number cannot kick another vCPU. Without randomness they are
-  // counted.
+  // Tokens are random, so that a wrong number cannot kick another vCPU. Without random numbers, the
+  // tokens are counted.
   while (token_ == 0 || tokens.runs.contains(token_)) {
     if (getrandom(&token_, sizeof(token_), 0) != sizeof(token_)) ++token_;
   }
@@ -54,7 +54,7 @@ bool VcpuRun::KickByToken(uint64_t token, int* error) {
     if (region_ == nullptr) return -EBADF;
     const int refusal = kick_.Enter(wake);
     if (refusal != 0) return refusal;
-    // KVM_RUN's result is 0 or an error.
+    // The result of KVM_RUN is 0 or an error.
     const auto result = static_cast<int>(CallWithInteger(fd(), kKvmRun, 0));
     kick_.Leave(wake);
     has_run_ = true;
@@ -63,14 +63,14 @@ bool VcpuRun::KickByToken(uint64_t token, int* error) {
       const int answer = Interrupted(caller, wake);
       if (answer != 0) return answer;
     } else if (result == -EAGAIN && caller == Caller::kOwnThread) {
-      // A CPU that waits for its start was woken, and has no exit yet.
+      // A CPU that waited for its startup IPI was woken, and has no exit yet.
     } else if (result != 0 || !IsFiltered()) {
       return result;
     }
   }
 }
 
-// 0: no reason to end, run again.
+// Returns 0 if there is no reason to end, and the vCPU runs again.
 int VcpuRun::Interrupted(Caller caller, Wake* wake) {
   is_stray_ = false;
   const bool is_ours = Kick::TakeSignal();
@@ -78,7 +78,7 @@ int VcpuRun::Interrupted(Caller caller, Wake* wake) {
   if (reasons == kPause) return kPaused;
   if (reasons != 0 || kick_.is_immediate_exit()) return -EINTR;
   if (wake != nullptr && wake->woken.exchange(false)) return kWoken;
-  // The rest of a kick that came too late must not end this run.
+  // The remaining signal of a kick that came too late must not end this run.
   if (caller == Caller::kOwnThread || is_ours) return 0;
   is_stray_ = true;
   return -EINTR;

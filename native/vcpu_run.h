@@ -1,5 +1,5 @@
-// KVM_RUN of one vCPU, until a kick or an exit that JavaScript must handle. It is bound to no
-// thread and no environment; vcpu_thread.h calls it.
+// KVM_RUN of one vCPU, until a kick or an exit that JavaScript must handle. This class is bound to
+// no thread and no environment; vcpu_thread.h calls it.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,12 @@
 
 namespace node_kvm {
 
-// Results besides KVM_RUN's own; the kernel has no such errnos.
-inline constexpr int kPaused = -512;  // a pause was requested, and nothing else
+// Results besides those of KVM_RUN; the kernel has no such errnos.
+inline constexpr int kPaused = -512;  // a pause was requested, and no other reason to end exists
 inline constexpr int kWoken = -513;   // another thread has woken the worker's event loop
 
 enum class Caller : uint8_t {
-  kJavaScript,  // any signal ends the run, because its listener waits for the event loop
+  kJavaScript,  // any signal ends the run, because the signal's listener waits for the event loop
   kOwnThread,   // only a kick ends the run
 };
 
@@ -39,12 +39,12 @@ class VcpuRun {
   // Call it only between runs: whether a signal that is not a kick has ended the last run.
   bool is_stray() const { return is_stray_; }
 
-  // With the token, any environment of the process can kick.
+  // Any environment of the process can kick a vCPU by its token.
   uint64_t token() const { return token_; }
   // Returns false if the vCPU of that token is closed. `error` is 0, or tgkill's -errno.
   static bool KickByToken(uint64_t token, int* error);
 
-  // Call it only between runs. Null: JavaScript handles every exit.
+  // Call it only between runs. If null, JavaScript handles every exit.
   void SetFilter(std::unique_ptr<ExitFilter> filter) { filter_ = std::move(filter); }
 
   // Releases kvm_run and the filter; afterwards every run returns EBADF, and the token is invalid.
@@ -59,7 +59,7 @@ class VcpuRun {
   int fd() const { return descriptor_->fd(); }
 
   std::shared_ptr<Descriptor> descriptor_;
-  std::shared_ptr<Region> region_;  // kvm_run; null once closed
+  std::shared_ptr<Region> region_;  // kvm_run; null after it was closed
   std::unique_ptr<ExitFilter> filter_;
   Kick kick_;
   uint64_t token_ = 0;

@@ -14,8 +14,8 @@ namespace node_kvm {
 
 namespace {
 
-// The delay before a stop that has not ended the thread is sent again: the signal queue was full,
-// or another handler has replaced the signal's.
+// The delay after which a stop that has not ended the thread is sent again: the signal queue was
+// full, or another handler has replaced the kick's.
 constexpr int64_t kAskAgainNs = 10'000'000;
 constexpr int64_t kSecondNs = 1'000'000'000;
 
@@ -24,14 +24,14 @@ constexpr int64_t kSecondNs = 1'000'000'000;
 VcpuThread::VcpuThread(Napi::Env env, std::shared_ptr<Descriptor> descriptor,
                        std::shared_ptr<Region> region, LoopWatch* watch)
     : env_(env), run_(std::move(descriptor), std::move(region)), watch_(watch) {
-  // Fails for a value that is too large, or without support for semaphores.
+  // This call fails for a value that is too large, or without support for semaphores.
   static_cast<void>(sem_init(&wanted_, 0, 0));
 }
 
 VcpuThread::~VcpuThread() {
   Stop();
   if (delivery_ != nullptr) delivery_->Remove(this);
-  static_cast<void>(sem_destroy(&wanted_));  // fails only for an invalid semaphore
+  static_cast<void>(sem_destroy(&wanted_));  // this call fails only for an invalid semaphore
 }
 
 [[gnu::hot]] std::optional<int> VcpuThread::RunHere() {
@@ -81,34 +81,35 @@ void VcpuThread::Work() {
       thread_cpu_ = sched_getcpu();
       delivery_->Post(this);
     } else if (is_stopping_) {
-      // Not earlier: the end of a run that was started before the stop is still delivered.
+      // This is not done earlier, because the end of a run that was started before the stop is
+      // still delivered.
       return;
     }
   }
 }
 
-// Waits until there is a run to do, or the thread shall end.
+// Waits until there is a run to do, or until the thread must end.
 void VcpuThread::Await() {
   const auto is_called = [this] { return is_wanted_ || is_stopping_; };
   const uint64_t until = for_request_.Begin(loop_cpu_ != thread_cpu_);
   while (!is_called() && uv_hrtime() < until) __builtin_ia32_pause();
   while (!is_called()) {
-    // Either this thread reads the request, or the requester reads that it sleeps: both sides store
-    // before they load.
+    // Either this thread reads the request, or the requester reads that this thread sleeps, because
+    // both sides store before they load.
     is_asleep_ = true;
-    // A signal interrupts it too; then the condition is checked again.
+    // A signal also interrupts the wait; then the condition is checked again.
     if (!is_called()) static_cast<void>(sem_wait(&wanted_));
     is_asleep_ = false;
   }
   for_request_.End();
 }
 
-// Fails if the semaphore is at its highest value; the thread is awake in this case.
+// This call fails if the semaphore is at its highest value; the thread is awake in this case.
 void VcpuThread::Post() { static_cast<void>(sem_post(&wanted_)); }
 
 void VcpuThread::RequestStop() {
   if (is_stopping_.exchange(true)) return;
-  // Stop sends again if no signal could be sent.
+  // If no signal could be sent, Stop sends it again.
   static_cast<void>(run_.kick().Request(kStop));
   Post();
 }
@@ -140,14 +141,14 @@ void VcpuThread::Close() {
 void VcpuThread::Deliver() {
   is_running_ = false;
   for_end_.End();
-  // A kick that came after the end of this run must not end the next one.
+  // A kick that came after the end of this run must not end the next run.
   run_.kick().Withdraw(kAbort | kPause);
   delivery_->Delivered();
   const Napi::Env env = env_;
   const Napi::Function done = done_.Value();
   done_.Unref();
   const napi_value result = Napi::Number::New(env, result_);
-  // From here this object may be deleted.
+  // From here on, this object may be deleted.
   delivery_->call().Call(done, {&result, 1});
 }
 

@@ -1,5 +1,5 @@
-// Runs a vCPU for JavaScript, on the calling thread or on the vCPU's own thread. One run is
-// vcpu_run.h; delivering its end to the event loop is delivery.h.
+// Runs a vCPU for JavaScript, on the calling thread or on the vCPU's own thread. vcpu_run.h has a
+// single run; delivery.h delivers its end to the event loop.
 #pragma once
 
 #include <napi.h>
@@ -21,33 +21,34 @@ class LoopWatch;
 
 class VcpuThread {
  public:
-  // Use it on the environment's thread; only Work runs on the other one.
+  // Use this class on the environment's thread; only Work runs on the vCPU's thread.
   VcpuThread(Napi::Env env, std::shared_ptr<Descriptor> descriptor, std::shared_ptr<Region> region,
              LoopWatch* watch);
   VcpuThread(const VcpuThread&) = delete;
   VcpuThread& operator=(const VcpuThread&) = delete;
   ~VcpuThread();
 
-  // Called with the result of each started run. The reference is weak while nothing runs;
-  // JavaScript keeps the function.
+  // This function is called with the result of each started run. The reference to the function is
+  // weak while no run is active; JavaScript keeps the function.
   void SetDone(const Napi::Function& done) { done_ = Napi::Weak(done); }
 
-  // Calls KVM_RUN on the calling thread: its result, or -EBUSY while it runs on its own thread.
-  // Empty if the environment is shutting down; then call nothing more.
+  // Calls KVM_RUN on the calling thread: returns its result, or -EBUSY while the vCPU runs on its
+  // own thread. Returns an empty value if the environment is shutting down; then call no other
+  // function.
   std::optional<int> RunHere();
-  // Calls KVM_RUN on its own thread and calls `done` with the result.
+  // Calls KVM_RUN on the vCPU's own thread, and calls `done` with the result.
   Refusal Start();
   bool is_running() const { return is_running_; }
   VcpuRun& run() { return run_; }
 
-  // Requests the thread to end, without waiting for it. To end several threads, request all of them
-  // first.
+  // Requests that the thread ends, without waiting for its end. To end several threads, call this
+  // function for all of them first.
   void RequestStop();
   // Ends the current run and the thread, and releases all resources. A started run is still
-  // delivered, as EINTR if it was interrupted.
+  // delivered, with the result EINTR if it was interrupted.
   void Close();
 
-  void Abandon();  // for Delivery, which is shutting down: nothing is delivered after it
+  void Abandon();  // for Delivery, which is shutting down: no run is delivered after this call
   void Deliver();  // for Delivery: calls `done`
 
  private:
@@ -59,19 +60,19 @@ class VcpuThread {
 
   Napi::Env env_;
   VcpuRun run_;
-  bool is_running_ = false;  // started, and not delivered
-  LoopWatch* watch_;         // null on the main thread, which cannot be terminated
+  bool is_running_ = false;  // the run was started, and its end was not delivered yet
+  LoopWatch* watch_;         // null on the main thread, which worker.terminate() cannot end
   Delivery* delivery_ = nullptr;
   Napi::FunctionReference done_;
   bool has_thread_ = false;
   pthread_t thread_ = {};
-  SpinWait for_end_;      // of the environment's thread, which waits for the end of a run
-  SpinWait for_request_;  // of the vCPU's thread, which waits for the next run
-  // The CPUs on which they ran last.
+  SpinWait for_end_;      // the wait of the environment's thread for the end of a run
+  SpinWait for_request_;  // the wait of the vCPU's thread for the next run
+  // The CPUs on which the two threads ran last.
   std::atomic<int> loop_cpu_ = -1;
   std::atomic<int> thread_cpu_ = -1;
   sem_t wanted_ = {};
-  std::atomic<bool> is_asleep_ = false;  // the thread must be woken for a new run
+  std::atomic<bool> is_asleep_ = false;  // whether the vCPU's thread must be woken for a new run
   std::atomic<bool> is_wanted_ = false;
   std::atomic<bool> is_stopping_ = false;
   std::atomic<int> result_ = 0;

@@ -15,7 +15,7 @@ struct Watch::Poll {
   napi_env env = nullptr;
   LoopCall call;
   napi_async_cleanup_hook_handle hook = nullptr;
-  Watch* watch = nullptr;  // null while it is being closed
+  Watch* watch = nullptr;  // null while the handle is being closed
 
   static void OnReadable(uv_poll_t* handle, int status, int events);
   static void OnTeardown(napi_async_cleanup_hook_handle hook, void* data);
@@ -24,9 +24,9 @@ struct Watch::Poll {
 
 void Watch::Poll::OnReadable(uv_poll_t* handle, int status, int /*events*/) {
   const auto* poll = static_cast<Poll*>(handle->data);
-  // libuv stops polling at EPOLLERR. An eventfd has EPOLLERR at 2^64 - 1, which KVM's signals can
-  // reach; it is still readable. If libuv cannot continue, `readable` runs once more and reads the
-  // counter.
+  // libuv stops polling a descriptor at EPOLLERR. An eventfd has EPOLLERR at 2^64 - 1, which KVM's
+  // signals can reach; it is still readable. If libuv cannot continue to poll, `readable` is called
+  // once more and reads the counter.
   if (status < 0) static_cast<void>(uv_poll_start(handle, UV_READABLE, OnReadable));
   const Napi::Env env = poll->env;
   const Napi::HandleScope scope(env);
@@ -34,7 +34,7 @@ void Watch::Poll::OnReadable(uv_poll_t* handle, int status, int /*events*/) {
 }
 
 // An environment that shuts down turns its loop until every such hook is removed, which OnClosed
-// does: this leaves no handle in the loop, and frees no memory that the loop still uses.
+// does. The hook thus leaves no handle in the loop, and frees no memory that the loop still uses.
 void Watch::Poll::OnTeardown(napi_async_cleanup_hook_handle /*hook*/, void* data) {
   const auto* poll = static_cast<Poll*>(data);
   if (poll->watch != nullptr) poll->watch->Close();
@@ -42,7 +42,7 @@ void Watch::Poll::OnTeardown(napi_async_cleanup_hook_handle /*hook*/, void* data
 
 void Watch::Poll::OnClosed(uv_handle_t* handle) {
   const std::unique_ptr<Poll> poll(static_cast<Poll*>(handle->data));
-  // Fails only for a null argument.
+  // This call fails only for a null argument.
   if (poll->hook != nullptr) static_cast<void>(napi_remove_async_cleanup_hook(poll->hook));
 }
 
@@ -79,7 +79,7 @@ int Watch::Open(Napi::Env env, int fd) {
 
 void Watch::Stop() {
   readable_.Reset();
-  if (poll_ != nullptr) static_cast<void>(uv_poll_stop(&poll_->handle));  // it cannot fail
+  if (poll_ != nullptr) static_cast<void>(uv_poll_stop(&poll_->handle));  // this call cannot fail
 }
 
 void Watch::Close() {

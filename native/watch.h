@@ -1,5 +1,5 @@
-// Watches a descriptor for readability on an environment's own loop. Reading it, and its waiters,
-// are lib/kvm.
+// Watches a descriptor for readability on an environment's own loop. lib/kvm reads the descriptor
+// and has the waiters.
 #pragma once
 
 #include <napi.h>
@@ -15,17 +15,18 @@ class Watch {
 
   // Calls `readable` in each turn of the loop in which the descriptor is readable, until Stop. In
   // the meantime the loop continues, and the garbage collector keeps `readable` and all that it
-  // references. 0 or -errno. The descriptor must be the same each time.
+  // references. 0 or -errno. The descriptor must be the same in each call of Start.
   int Start(Napi::Env env, int fd, const Napi::Function& readable);
   void Stop();
-  // Also releases the descriptor, which must not be closed before.
+  // Also releases the descriptor, which must not be closed before this call.
   void Close();
 
  private:
   struct Poll;
   int Open(Napi::Env env, int fd);
 
-  // In the loop from the first Start to Close; then it owns itself until the loop has closed it.
+  // The handle is in the loop from the first Start to Close; then it owns itself until the loop has
+  // closed it.
   Poll* poll_ = nullptr;
   Napi::FunctionReference readable_;
 };

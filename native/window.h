@@ -1,5 +1,5 @@
-// JavaScript's views of a region: ArrayBuffers over mapped memory, and detaching them. The owner of
-// the memory is region.h.
+// JavaScript's views of a region: ArrayBuffers over mapped memory, and how they are detached.
+// region.h has the owner of the memory.
 #pragma once
 
 #include <napi.h>
@@ -21,8 +21,9 @@ class Windows {
   Windows& operator=(const Windows&) = delete;
   ~Windows() = default;
 
-  // An ArrayBuffer over [offset, offset + length) of the region, which the caller has checked. An
-  // empty value, with a JavaScript error pending, if this runtime has no external buffers.
+  // Creates an ArrayBuffer over [offset, offset + length) of the region, which the caller has
+  // checked. Returns an empty value, with a JavaScript error pending, if this runtime has no
+  // external buffers.
   Napi::Value Open(Napi::Env env, const std::shared_ptr<Region>& region, size_t offset,
                    size_t length);
 

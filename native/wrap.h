@@ -18,7 +18,7 @@ namespace node_kvm {
 
 class Delivery;
 
-// Per environment (main thread or worker); only the tags are static in this addon.
+// The state per environment (main thread or worker); only the tags are static in this addon.
 struct Addon {
   explicit Addon(napi_env env)
       : external_memory(std::make_shared<ExternalMemory>([env](int64_t bytes) {
@@ -38,12 +38,14 @@ struct Addon {
   std::unique_ptr<LoopWatch> loop_watch;  // set in a worker after it has created a vCPU
 };
 
-// Random per load: an object of another copy of this addon has another tag.
+// The tag is random for each load of the addon: an object of another copy of this addon has another
+// tag.
 template <class T>
 const napi_type_tag& TagOf() {
   static const napi_type_tag tag = [] {
     napi_type_tag random = {};
-    // Early at boot, or without the system call: the address also differs per load.
+    // The system call may be missing, or fail early at boot: then the address of the addon also
+    // makes the tag differ.
     if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
       random.lower = reinterpret_cast<uintptr_t>(&TagOf<T>);
     }
@@ -52,7 +54,7 @@ const napi_type_tag& TagOf() {
   return tag;
 }
 
-// Keeps an exception that is already pending.
+// Throws an error, unless an exception is already pending.
 inline Napi::Value ThrowTypeError(Napi::Env env, const std::string& message) {
   if (env.IsExceptionPending()) return env.Undefined();
   Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
@@ -65,7 +67,7 @@ inline Napi::Value ThrowRangeError(Napi::Env env, const std::string& message) {
   return env.Undefined();
 }
 
-// For a failed Node-API call, which may have left an exception pending or not.
+// Throws an error for a failed Node-API call, which may or may not have left an exception pending.
 inline Napi::Value ThrowUnlessPending(Napi::Env env, const std::string& message) {
   if (!env.IsExceptionPending()) Napi::Error::New(env, message).ThrowAsJavaScriptException();
   return env.Undefined();
@@ -105,8 +107,8 @@ class Wrapped : public Napi::ObjectWrap<T> {
       return;
     }
     State* const state = std::exchange(pending_, nullptr);
-    // The object does not own the state, because worker.terminate() came first: its finalizer would
-    // never run, so Create deletes the state.
+    // In this case the object does not own the state, because worker.terminate() came first: the
+    // object's finalizer would never run, so Create deletes the state.
     if (this->IsEmpty()) return;
     if (napi_type_tag_object(info.Env(), info.This(), &TagOf<T>()) != napi_ok) {
       ThrowUnlessPending(info.Env(), "an object could not be tagged");

@@ -1,11 +1,11 @@
 /**
- * Compiles a layout into functions that read and write its struct, at the layout's first use. They are closures over
- * the layout's offsets, because a program may forbid code from strings. The functions of the most frequent structs are
- * generated (generated/frequent.ts): they read any value, and write a value that is whole and fits. Layouts are
- * layout.ts; the calls that other files use are struct.ts.
+ * Compiles a layout into functions that read and write its struct, at the layout's first use. The functions are
+ * closures over the layout's offsets, because a program may forbid code from strings. The functions of the most
+ * frequent structs are generated (generated/frequent.ts): they read any value, and write a value that is whole and
+ * fits. Layouts are layout.ts; the calls that other files use are struct.ts.
  *
- * A value that does not fit throws a {@link Misfit}. Each level that it passes (field, element, struct) adds its part
- * of the path, so that no path is made for a value that fits.
+ * A value that does not fit throws a {@link Misfit}. Each level (field, element, struct) through which the error passes
+ * adds its part of the path, so that no path is made for a value that fits.
  */
 
 import { quoted, suggestion } from "../options.ts";
@@ -143,7 +143,10 @@ function integer(type: Scalar): Codec {
   return { read: get, write: writers.get(type)?.(set) ?? write };
 }
 
-/** Makes the functions of a bit field. Only its own bytes are accessed, because a whole integer may exceed the struct. */
+/**
+ * Makes the functions of a bit field. Only the field's own bytes are accessed, because a whole integer may exceed the
+ * struct.
+ */
 function bitField(type: FieldType, [shift, width]: readonly [number, number]): Codec {
   const name = nameOfType(type) as Scalar;
   const [first, end, low] = [shift >> 3, (shift + width + 7) >> 3, BigInt(shift & 7)];
@@ -243,7 +246,10 @@ interface Member extends Codec {
   readonly next: number;
 }
 
-/** Makes the functions of a tail. They take the offset of its struct, because its count is there. */
+/**
+ * Makes the functions of a tail. The functions take the offset of the tail's struct, because the tail's count is in
+ * this struct.
+ */
 function tailCodec(layout: Layout, tail: Tail) {
   const { name, offset, element } = tail;
   const elements = list(element);
@@ -306,7 +312,7 @@ function struct(layout: Layout): Codec {
 
   const writeTail = (view: DataView, at: number, value: Members, elements: unknown): void => {
     const length = tail?.write(view, at, elements) ?? 0;
-    // A given count is used unchanged, because tests must be able to pass a wrong count to the kernel.
+    // A count that the value has is used unchanged, because tests must be able to pass a wrong count to the kernel.
     if (!counter || value[counter.name] !== undefined) return;
     counter.write(view, at + counter.offset, count?.type === "u64" ? BigInt(length) : length);
   };
@@ -315,7 +321,8 @@ function struct(layout: Layout): Codec {
 
   const writeOther: Write = (view, at, given) => {
     const value = membersOf(given);
-    // Most values have their members in the layout's order: the next one is compared before it is looked up.
+    // Most values have their members in the layout's order, so the next member is compared before it is searched by
+    // name.
     let next = 0;
     let current = "";
     try {

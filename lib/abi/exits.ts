@@ -73,7 +73,7 @@ export const EXITS = {
     kind: "fail_entry",
     members: ["fail_entry"],
     fields: ["fail_entry.hardware_entry_failure_reason"],
-    varying: { fields: ["fail_entry.cpu"], why: "the CPU that happened to run it" },
+    varying: { fields: ["fail_entry.cpu"], why: "the CPU on which KVM_RUN was executed" },
   },
   KVM_EXIT_INTR: { kind: "intr", members: [], fields: [] },
   KVM_EXIT_SET_TPR: { kind: "set_tpr", members: [], fields: [] },

@@ -29,11 +29,12 @@ export function namesOf<T>(layout: Layout<T>): readonly (keyof T & string)[] {
   return layout.fields.map(({ name }) => name as keyof T & string);
 }
 
-/** An object with these members. Its content may also be in an iterator, which the struct's writer finds out. */
+/** An object with these members. The content may also come from an iterator, which the struct's writer determines. */
 type Whole<K extends string> = Readonly<Record<K, unknown>> & Partial<Iterable<unknown>>;
 
 /**
- * Whether the own enumerable names of a value are these, in this order. So no member is inherited, unknown or missing.
+ * Whether the own enumerable names of a value are these, in this order. If so, no member is inherited, unknown or
+ * missing.
  */
 export function isWhole<K extends string>(x: unknown, names: readonly K[]): x is Whole<K> {
   if (typeof x !== "object" || x === null) return false;
@@ -68,7 +69,7 @@ const LAST_U64 = 0xffff_ffff_ffff_ffffn;
 
 /** Writes a u64, if it is a bigint. */
 export function u64(view: DataView, at: number, x: unknown): boolean {
-  // Not asUintN: comparing its result would need another conversion to a bigint.
+  // asUintN is not used, because comparing its result would need another conversion to a bigint.
   if (typeof x !== "bigint" || x < 0n || x > LAST_U64) return false;
   view.setBigUint64(at, x, true);
   return true;

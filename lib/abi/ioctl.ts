@@ -35,19 +35,19 @@ export type Direction = "none" | "in" | "out" | "inout";
  * - `command`: the address of the struct of a KVM_MEMORY_ENCRYPT_OP command, which has links too
  */
 export interface Link {
-  /** Its path in the struct: `dirtyBitmap`, `ranges[3].bitmap`. */
+  /** The path of the field in the struct: `dirtyBitmap`, `ranges[3].bitmap`. */
   readonly field: string;
   readonly kind: "bytes" | "memory" | "fd" | "command";
   /** The direction of the bytes at the address. */
   readonly direction: Direction;
-  /** The condition on other fields under which it is one, in C; always if omitted. */
+  /** The condition on other fields, in C, under which the field is an address or a descriptor; always if omitted. */
   readonly when?: string;
 }
 
 /** An ioctl of KVM; `T` is the value of its struct. */
 export interface Ioctl<T = unknown> {
   readonly name: string;
-  /** The whole request, an unsigned 32-bit number. Its low bytes alone are ambiguous. */
+  /** The whole request, an unsigned 32-bit number. The low bytes of the request alone are ambiguous. */
   readonly request: number;
   readonly fds: readonly FdKind[];
   readonly kind: IoctlKind;
@@ -55,7 +55,7 @@ export interface Ioctl<T = unknown> {
   readonly result: "int" | "fd";
   /** The actual direction of the argument's bytes; the bits of eight requests are wrong. */
   readonly direction: Direction;
-  /** Its fields with an address or a descriptor, in the order in which they are filled in. */
+  /** The fields of the struct with an address or a descriptor, in the order in which they are filled in. */
   readonly links?: readonly Link[];
   /** Whether the argument may be omitted, which then has its own meaning. */
   readonly nullable?: boolean;
@@ -105,7 +105,7 @@ export function decodeRequest(request: number): RequestParts {
 }
 
 /**
- * Finds the ioctl of a request, restricted to a kind of descriptor if one is given.
+ * Finds the ioctl of a request number, for one kind of descriptor if `fd` is passed.
  *
  * @returns undefined for a request that x86 KVM does not have
  */

@@ -42,7 +42,7 @@ export interface Layout<T = unknown> {
   readonly size: number;
   readonly fields: readonly Field[];
   readonly tail?: Tail;
-  /** Never present: it ties a layout to its value's type. */
+  /** This member never exists: it connects a layout to the type of its values. */
   readonly [shape]?: T;
 }
 

@@ -1,7 +1,6 @@
 /**
  * Reads and writes C structs by their layouts: fields, nested structs, unions, bit fields, arrays and flexible tails.
- * The functions that do it for one layout are codec.ts; layouts are layout.ts; the list of structs is
- * generated/structs.ts.
+ * codec.ts has the functions for one layout; layout.ts has layouts; generated/structs.ts has the list of structs.
  */
 
 import { isBytes } from "./bytes.ts";

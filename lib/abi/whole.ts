@@ -20,7 +20,7 @@ export type StructInputWith<T, K extends keyof T> = StructInput<T> & {
 /** The structs whose members are different views of the same bytes. */
 type UnionStruct = IrqchipChip | IoapicStateRedirtbl;
 
-/** At least one member of a union. */
+/** The union must have at least one of these members. */
 type OneOf<T> = {
   readonly [K in Exclude<keyof T, PaddingName>]: { readonly [N in K]: WholeStructInput<T[K]> };
 }[Exclude<keyof T, PaddingName>];

@@ -87,7 +87,7 @@ interface CpuidRule {
  * Source: reverse_cpuid[] of arch/x86/kvm/reverse_cpuid.h (7.2), KVM's own leaf, and leaf 0xD.0. All other registers
  * contain numbers, topology or names.
  */
-const FEATURE_REGISTERS: ReadonlySet<string> = new Set([
+export const FEATURE_REGISTERS: ReadonlySet<string> = new Set([
   ...["0x1.0:ecx", "0x1.0:edx", "0x6.0:eax"],
   ...["0x7.0:ebx", "0x7.0:ecx", "0x7.0:edx", "0x7.1:eax", "0x7.1:ecx", "0x7.1:edx", "0x7.2:edx"],
   ...["0xd.0:eax", "0xd.0:edx", "0xd.1:eax", "0x12.0:eax", "0x12.1:eax"],
@@ -99,7 +99,7 @@ const FEATURE_REGISTERS: ReadonlySet<string> = new Set([
 ]);
 
 /** Features that a table may have although KVM_GET_SUPPORTED_CPUID does not report them. */
-const UNREPORTED: Readonly<Partial<Record<CpuidFieldName, string>>> = {
+export const UNREPORTED: Readonly<Partial<Record<CpuidFieldName, string>>> = {
   osxsave: "KVM writes it from CR4.OSXSAVE",
   ospke: "KVM writes it from CR4.PKE",
   ht: "it is the number of APIC ids in the package, which belongs to the table's topology",

@@ -4,10 +4,14 @@
  */
 import { describe, quoted, suggestion } from "../options.ts";
 import { type CpuidEntry2, type CpuidRegister, formatLeaf, isIndexed, locate } from "./entry.ts";
+import type { CpuidBitName } from "./generated/bits.ts";
 import { CPUID_FIELDS, type CpuidFieldName, type CpuidFieldRow } from "./generated/fields.ts";
 import { suggest } from "./names.ts";
 
-export type { CpuidFieldName };
+export type { CpuidBitName, CpuidFieldName };
+
+/** Names every field that is wider than one bit. */
+export type CpuidWideName = Exclude<CpuidFieldName, CpuidBitName>;
 
 /** A space of leaf numbers: the CPU's own, or a hypervisor interface whose leaves are relative to its base. */
 export type CpuidSpace = keyof typeof CPUID_FIELDS;

@@ -10,7 +10,19 @@ export {
 } from "./aliases.ts";
 export { applyDiff } from "./apply.ts";
 export { baseline, type CpuidBaseline, formatBaseline } from "./baseline.ts";
+export {
+  CpuidBuilder,
+  type CpuidBuildVendor,
+  type CpuidFeatureEdit,
+  type CpuidFeaturesOptions,
+  type CpuidSignatureInput,
+  type CpuidStart,
+  cpuid,
+} from "./build.ts";
+export { type CpuidBuildChange, formatBuildChange } from "./build-change.ts";
 export { type FromSupportedOptions, fromSupported } from "./builder.ts";
+export { type CpuidCache, cachesOf } from "./cache-values.ts";
+export { type CpuidCacheInput, withCaches } from "./caches.ts";
 export {
   type CheckCpuidOptions,
   type CpuidFinding,
@@ -55,13 +67,16 @@ export {
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
   sameEntry,
 } from "./entry.ts";
+export { describeValue, valuesOf } from "./enumerations.ts";
 export { type ResolvedFeatures, resolveFeatures, type UnknownFeature } from "./features.ts";
 export {
   CPUID_SPACES,
+  type CpuidBitName,
   type CpuidBits,
   type CpuidField,
   type CpuidFieldName,
   type CpuidSpace,
+  type CpuidWideName,
   field,
   fields,
   formatBits,
@@ -91,6 +106,7 @@ export {
   readCpuid,
 } from "./formats/index.ts";
 export { CPUID_FILE_HEAD, CPUID_FILE_LIMIT } from "./formats/limits.ts";
+export { type CpuidHypervisor, withHypervisors } from "./hypervisor.ts";
 export {
   INSTRUCTION_FEATURES,
   type InstructionFeature,
@@ -105,6 +121,11 @@ export {
   natureOf,
   PER_CPU_FIELDS,
 } from "./kinds.ts";
+export {
+  type CpuidKvmTreatment,
+  type CpuidKvmTreatmentName,
+  kvmTreatmentOf,
+} from "./kvm-treatment.ts";
 export { fixTable } from "./lint/fix.ts";
 export {
   type CpuidLintFinding,
@@ -123,6 +144,8 @@ export type {
 } from "./lint/rule.ts";
 export { CPUID_LINT_RULES } from "./lint/rules.ts";
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
+export { type ImportedCpuidModel, importedModelTable } from "./models/imported.ts";
+export { importLibvirtModel } from "./models/libvirt.ts";
 export { findModel, models, type NamedCpuidModel, namedModels } from "./models/lookup.ts";
 export type {
   CpuidModel,
@@ -133,6 +156,7 @@ export type {
   CpuidModelVariant,
   CpuidModelVendor,
 } from "./models/model.ts";
+export { importQemuModel } from "./models/qemu.ts";
 export { modelTable } from "./models/table.ts";
 export {
   type CodeDecoder,
@@ -168,6 +192,21 @@ export {
   CpuidTable,
   type CpuidTableJson,
 } from "./table.ts";
+export { apicIds, type CpuidTopologyInput, forVcpu, withTopology } from "./topology.ts";
+export {
+  type CpuidDomain,
+  type CpuidTopology,
+  type CpuidTopologyLevel,
+  topologyOf,
+} from "./topology-values.ts";
+export {
+  addressSizesOf,
+  brandOf,
+  type CpuidAddressSizes,
+  type CpuidSignature,
+  signatureOf,
+  vendorOf,
+} from "./values.ts";
 export { type CpuidReader, type CpuidRegisters, walkCpuid } from "./walk.ts";
 export {
   type WithXsaveOptions,

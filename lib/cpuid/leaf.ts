@@ -55,12 +55,26 @@ export function leafEntries(table: CpuidTable, fn: number): readonly CpuidEntry2
   return [...first.values()];
 }
 
-/** Raises the maximum of a range, in eax of its first leaf, to at least `fn`; adds that leaf if it is absent. */
+/** Whether a leaf is within the maximum of its range: eax of leaf 0, 0x40000000, 0x80000000 and so on. */
+export function reaches(table: CpuidTable, fn: number): boolean {
+  return (table.find((fn & 0xf0000000) >>> 0, 0)?.eax ?? 0) >= fn;
+}
+
+/**
+ * Raises the maximum of a range, in eax of its first leaf, to at least `fn`. Adds an entry of zeros for `fn` if it is
+ * absent: KVM returns the leaf at the maximum for leaves above it.
+ */
 export function withMaximum(table: CpuidTable, fn: number): CpuidTable {
-  const base = (fn & 0xf0000000) >>> 0;
-  const first = table.find(base, 0);
-  if ((first?.eax ?? 0) >= fn) return table;
-  return withLeaf(table, base, [{ eax: fn }]);
+  if (reaches(table, fn)) return table;
+  const raised = withLeaf(table, (fn & 0xf0000000) >>> 0, [{ eax: fn }]);
+  return withSubleaf(raised, fn, 0);
+}
+
+/** Adds an entry of zeros for a sub-leaf, if the table does not have it. */
+export function withSubleaf(table: CpuidTable, fn: number, index: number): CpuidTable {
+  const own = leafEntries(table, fn).map((e) => ({ index: e.index ?? 0 }));
+  if (own.some((e) => e.index === index)) return table;
+  return withLeaf(table, fn, [...own, { index }]);
 }
 
 /** Which vendor's rules a table follows: those of AMD for AMD and Hygon, those of Intel for all others. */

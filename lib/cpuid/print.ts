@@ -2,6 +2,7 @@
 import { refuseUnknown, describe as shown } from "../options.ts";
 import { type CpuidChange, type CpuidPhrase, checkPhrase, formatChange, runs } from "./diff.ts";
 import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
+import { describeValue } from "./enumerations.ts";
 import { baseOf, fieldsOf, formatValue, readField, spaceOf, writeField } from "./field.ts";
 
 /** The options of {@link printTable}. */
@@ -39,7 +40,9 @@ function describe(
   for (const { name, low, high } of fieldsOf(space, relative, e.index, register)) {
     const bits = readField(value, low, high);
     unnamed = writeField(unnamed, low, high, 0);
-    if (low !== high) wide.push(`${name} = ${formatValue(bits, low, high)}`);
+    const meaning = bits === 0 ? undefined : describeValue(name, bits);
+    const shownMeaning = meaning === undefined ? "" : ` (${meaning})`;
+    if (low !== high) wide.push(`${name} = ${formatValue(bits, low, high)}${shownMeaning}`);
     else if (bits === 1) features.push(name);
   }
   const rest = runs(unnamed).map(({ low, high }) =>
@@ -63,7 +66,8 @@ function printFields(entries: readonly CpuidEntry2[]): string {
 
 /**
  * Formats a table: "raw" is one aligned line per entry, in order; "fields" is each register that is not 0 with its
- * features by name, its wide fields as `name = value` (hexadecimal from 16 bits) and its set reserved bits.
+ * features by name, its wide fields as `name = value` (hexadecimal from 16 bits), with the name of a value that is not
+ * 0 if it has one, and its set reserved bits.
  *
  * @throws TypeError for an unknown option or format.
  */

@@ -6,10 +6,8 @@ import { registerUnchanging } from "../abi/unchanging.ts";
 import { inspectAs } from "../inspect.ts";
 import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import {
-  CPUID_REGISTERS,
   type CpuidEntry2,
   type CpuidEntry2Input,
-  type CpuidRegister,
   entry,
   formatLeaf,
   locate,
@@ -17,9 +15,11 @@ import {
 } from "./entry.ts";
 import {
   baseOf,
+  type CpuidBitName,
   type CpuidField,
   type CpuidFieldName,
   type CpuidSpace,
+  type CpuidWideName,
   field,
   formatBits,
   hasSubleaves,
@@ -28,9 +28,14 @@ import {
 } from "./field.ts";
 import { printTable } from "./print.ts";
 import { type CpuidQueryOptions, type CpuidQueryResult, query } from "./query.ts";
+import { brandOf, vendorOf } from "./values.ts";
 
-/** Maps field names to values to set; the names are checked by the compiler. */
-export type CpuidFieldValuesInput = { readonly [name in CpuidFieldName]?: number };
+/**
+ * Maps field names to values to set. The compiler checks the names, and that the value of a one-bit field is 0 or 1.
+ */
+export type CpuidFieldValuesInput = { readonly [name in CpuidBitName]?: 0 | 1 } & {
+  readonly [name in CpuidWideName]?: number;
+};
 
 /** One entry as JSON: numbers as hexadecimal text, index and flags as numbers, padding only if it is not zero. */
 export interface CpuidEntryJson {
@@ -116,30 +121,6 @@ function entryFrom(value: unknown, i: number): CpuidEntry2 {
   }
   const input = { function: 0, ...Object.fromEntries(read) };
   return entry(padding ? { ...input, padding: padding.map(numberFrom) } : input);
-}
-
-/** Where a text is: the registers that hold it, in order. */
-type TextPlace = readonly (readonly [fn: number, registers: readonly CpuidRegister[]])[];
-
-/** The vendor's name (SDM volume 2, CPUID leaf 0). */
-const VENDOR: TextPlace = [[0, ["ebx", "edx", "ecx"]]];
-
-/** The processor's brand string (SDM volume 2, CPUID leaves 0x80000002 to 0x80000004). */
-const BRAND: TextPlace = [0x8000_0002, 0x8000_0003, 0x8000_0004].map((fn) => [fn, CPUID_REGISTERS]);
-
-/** Reads a text, without NUL characters and spaces at its ends; undefined if it is empty or a leaf is absent. */
-function textIn(entries: readonly CpuidEntry2[], place: TextPlace): string | undefined {
-  const codes: number[] = [];
-  for (const [fn, registers] of place) {
-    const found = entries[locate(entries, fn)];
-    if (found === undefined) return undefined;
-    for (const register of registers) {
-      const value = found[register];
-      codes.push(value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24);
-    }
-  }
-  const text = String.fromCharCode(...codes.filter((code) => code !== 0)).trim();
-  return text === "" ? undefined : text;
 }
 
 /**
@@ -355,8 +336,8 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
 
   static {
     inspectAs(CpuidTable, (it) => ({
-      vendor: textIn(it.#entries, VENDOR),
-      brand: textIn(it.#entries, BRAND),
+      vendor: vendorOf(it.#entries),
+      brand: brandOf(it.#entries),
       entries: it.#entries,
     }));
   }

@@ -31,8 +31,8 @@ const stringLetters = { 8: "b", 16: "w", 32: "d" } as const;
 
 /**
  * Writes code for 16, 32 or 64 bits. Every method that adds an instruction returns the assembler, so calls
- * can be chained. Operands are in Intel's order, the destination first. Nothing is encoded, and iced-x86
- * is not loaded, before `assemble`.
+ * can be chained. Operands are in Intel's order, the destination first. Before `assemble`, no instruction is encoded,
+ * and iced-x86 is not loaded.
  */
 export class Assembler extends SystemBlock {
   /** Adds JMP to a label; the encoder chooses the short or near form. */
@@ -55,7 +55,7 @@ export class Assembler extends SystemBlock {
     return this.emit(forms[this.bitness].call, at(label));
   }
 
-  /** Adds LEA of a label's address. Only 64-bit code can: the address is relative to RIP. */
+  /** Adds LEA of a label's address. Only 64-bit code has this instruction: the address is relative to RIP. */
   lea(register: Register, label: string): this {
     return this.emit("Lea_r64_m", register, at(label));
   }

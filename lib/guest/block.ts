@@ -16,8 +16,8 @@ const nop: Item = {
 
 /**
  * Collects instructions and turns them into bytes. Every method that adds an instruction returns the
- * assembler, so calls can be chained. Operands are in Intel's order, the destination first. Nothing
- * is encoded, and iced-x86 is not loaded, before {@link Block.assemble}.
+ * assembler, so calls can be chained. Operands are in Intel's order, the destination first. Before
+ * {@link Block.assemble}, no instruction is encoded, and iced-x86 is not loaded.
  */
 export class Block {
   /** The width of the code in bits. */
@@ -105,7 +105,7 @@ export class Block {
 
   /** Adds bytes as they are. */
   db(...bytes: readonly number[]): this {
-    // One declaration of iced-x86 holds at most 16 bytes.
+    // One declaration of iced-x86 contains at most 16 bytes.
     for (let i = 0; i < bytes.length; i += 16) {
       const chunk = Uint8Array.from(bytes.slice(i, i + 16));
       this.emitWith(`db ${chunk.join(", ")}`, (x86) => x86.Instruction.createDeclareByte(chunk));

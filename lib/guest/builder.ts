@@ -33,7 +33,7 @@ export class GuestBuilder extends Recorder {
 
   /**
    * Executes CPUID for each input in a loop and sends all results in one sync: four values per input, which
-   * `decodeCpuid` pairs with the inputs. Values that were recorded before are kept for the next `sync()`.
+   * `decodeCpuid` combines with the inputs. Values that were recorded before are kept for the next `sync()`.
    *
    * @throws RangeError with more than 4096 inputs, or 8192 in the whole program
    */
@@ -44,7 +44,9 @@ export class GuestBuilder extends Recorder {
       throw new RangeError(`${inputs.length} inputs of CPUID: at most ${TABLE_SIZE / RESULT_SIZE}`);
     }
     if (this.#inputs.length * INPUT_SIZE > TABLE_SIZE) {
-      throw new RangeError(`${this.#inputs.length} inputs of CPUID in one program: at most 8192`);
+      throw new RangeError(
+        `${this.#inputs.length} inputs of CPUID in one program, but at most 8192 are possible`,
+      );
     }
     if (inputs.length > 0) this.#cpuidLoop(first, inputs.length);
     this.a.mov(mem(32, RESULTS_COUNT_GPA), inputs.length * 4);
@@ -69,7 +71,7 @@ export class GuestBuilder extends Recorder {
     a.add(si, INPUT_SIZE).add(di, RESULT_SIZE).dec("ebp").jcc("ne", again);
   }
 
-  /** Executes HLT. At CPL 3 that is a #GP. */
+  /** Executes HLT. At CPL 3, this instruction raises #GP. */
   hlt(): this {
     this.a.hlt();
     return this;

@@ -50,9 +50,9 @@ function report(a: Assembler): void {
 }
 
 /**
- * Assembles the handlers of 32 or 64-bit code, to run at {@link HANDLERS_GPA}. They write the exception to
- * the mailbox. If an attempt runs they resume at its end, on its stack, with the general registers as they
- * were; else they report and never return.
+ * Assembles the handlers of 32 or 64-bit code, to run at {@link HANDLERS_GPA}. The handlers write the exception to the
+ * mailbox. If an attempt runs they resume at its end, on its stack, with the general registers as they were; else they
+ * report and never return.
  *
  * @param user to return to ring 3 by IRETQ; when absent the handlers stay in ring 0 and use RET
  */

@@ -7,7 +7,7 @@ import type * as Iced from "iced-x86";
 /** The module iced-x86. */
 export type X86 = typeof Iced;
 
-/** One instruction, in the memory of the module. Its creator frees it. */
+/** One instruction, in the memory of the module. The code that creates it must free it. */
 export type Instruction = Iced.Instruction;
 
 /** The name of an instruction form in iced-x86: `"Mov_r64_cr"`, `"Cpuid"`. */
@@ -34,7 +34,8 @@ let loaded: X86 | undefined;
  * @throws Error outside Node.js, because the build of iced-x86 for Node.js reads its file.
  */
 export function iced(): X86 {
-  // Not an import of node:module: a browser would load it, although the rest of guest/ needs no module of Node.js.
+  // This is not an import of node:module, because a browser would load it, although the rest of guest/ needs no module
+  // of Node.js.
   const { createRequire } = globalThis.process?.getBuiltinModule?.("node:module") ?? {};
   if (createRequire === undefined) throw new Error("the assembler needs Node.js");
   loaded ??= createRequire(import.meta.url)("iced-x86") as X86;

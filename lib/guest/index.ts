@@ -1,4 +1,4 @@
-/** The entry `node-kvm/guest`: programs for a VM, as bytes and registers. It does not use KVM. */
+/** The entry `node-kvm/guest`: programs for a VM, as bytes and registers. This entry does not use KVM. */
 export { Assembler, type Condition } from "./assemble.ts";
 export { Block } from "./block.ts";
 export { GuestBuilder } from "./builder.ts";

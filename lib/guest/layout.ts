@@ -1,4 +1,4 @@
-/** The layout of a guest program in guest memory. Its content is written by modes.ts, faults.ts and program.ts. */
+/** The layout of a guest program in guest memory. modes.ts, faults.ts and program.ts write the content. */
 
 /** The number of bytes of guest memory, from gpa 0, that a program needs: 2 MiB. */
 export const MEMORY_SIZE = 0x20_0000;
@@ -21,7 +21,7 @@ export const PAGE_TABLES_GPA = 0x8000;
 /** The gpa of the program's code, which is also its entry. */
 export const CODE_GPA = 0x1_0000;
 
-/** The maximal size of the code in bytes: 64 KiB, one real mode segment. */
+/** The maximum size of the code in bytes: 64 KiB, one real mode segment. */
 export const CODE_SIZE = 0x1_0000;
 
 /** The gpa of the results of `cpuidAll`, 64 KiB. */

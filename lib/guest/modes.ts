@@ -169,7 +169,7 @@ function longSregs(base: Sregs, cpl: 0 | 3, options: ModeOptions): Sregs {
 
 const handlers: Partial<Record<ModeName, Uint8Array>> = {};
 
-// Assembling the handlers takes longer than the rest of a program, and they never change.
+// The handlers are kept, because assembling them takes longer than the rest of a program, and they never change.
 function handlersOf(name: ModeName, assemble: () => Uint8Array): Piece {
   handlers[name] ??= assemble();
   return { gpa: HANDLERS_GPA, bytes: handlers[name] };

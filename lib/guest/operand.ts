@@ -18,7 +18,7 @@ export interface Address {
   readonly scale?: 1 | 2 | 4 | 8;
   /** The displacement in bytes; 0 when absent. */
   readonly displacement?: number | bigint;
-  /** The segment register, when it is not the default one. */
+  /** The segment register, if it is not the default one. */
   readonly segment?: Register;
 }
 

@@ -44,14 +44,14 @@ export function tssSegment(selector: number, gpa: number, size: number): Segment
   return { ...flat, base, limit: size - 1, selector, type: TSS_BUSY, db: 0, s: 0, g: 0 };
 }
 
-/** Makes a register that holds no segment, for LDTR. */
+/** Makes a register that contains no segment, for LDTR. */
 export function nullSegment(): Segment {
   return { ...flat, limit: 0, type: 0, present: 0, db: 0, s: 0, g: 0, unusable: 1 };
 }
 
 /**
- * Encodes a segment as the low 8 bytes of its descriptor (Intel SDM Vol. 3A 3.4.5). The high 8 bytes of
- * a 64-bit TSS or LDT hold only base[63:32].
+ * Encodes a segment as the low 8 bytes of its descriptor (Intel SDM Vol. 3A 3.4.5). The high 8 bytes of a 64-bit TSS or
+ * LDT contain only base[63:32].
  */
 export function encodeDescriptor(segment: Segment): bigint {
   const limit = BigInt(segment.g === 1 ? segment.limit >>> 12 : segment.limit);

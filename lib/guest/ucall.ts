@@ -24,7 +24,7 @@ export const FAULT_GPA: number = MAILBOX_GPA + 0x20;
 export const ATTEMPT_STACK_GPA: number = MAILBOX_GPA + 0x40;
 /** The gpa of the values of a sync, a u64 each. */
 export const VALUES_GPA: number = MAILBOX_GPA + 0x100;
-/** The maximal number of values of one sync. */
+/** The maximum number of values of one sync. */
 export const VALUES_MAX: number = (0x1000 - 0x100) / 8;
 
 /** The vector that `attempt` records without an exception: no exception has vector 255. */
@@ -114,7 +114,7 @@ function readCount(memory: Uint8Array | ReadableMemory, gpa: number, most: numbe
   return count;
 }
 
-/** One input of CPUID, with the names of `struct kvm_cpuid_entry2`. */
+/** One input of CPUID, with the field names of `struct kvm_cpuid_entry2`. */
 export interface CpuidInput {
   /** EAX, the leaf. */
   readonly function: number;

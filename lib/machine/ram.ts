@@ -50,7 +50,7 @@ export interface RamOptions extends RamLayoutOptions, GuestMemoryOptions {
 export interface MappedRamRegion extends RamRegion {
   /** Its slot. */
   readonly slot: number;
-  /** Its host memory. */
+  /** The host memory of the region. */
   readonly memory: GuestMemory;
 }
 
@@ -78,7 +78,7 @@ function regionsOf(
 
 /** The RAM of a VM. */
 export class Ram {
-  /** Its regions, in the order of their addresses. */
+  /** The regions of the RAM, in the order of their addresses. */
   readonly regions: readonly MappedRamRegion[];
 
   /** Takes regions that a VM has; use {@link mapRam}. */

@@ -16,15 +16,15 @@ export interface SandboxOptions {
   readonly program: Program;
   /** The vCPU's CPUID table; the table is empty if omitted. */
   readonly cpuid?: Iterable<CpuidEntry2Input>;
-  /** Called with the VM before its vCPU is created: for capabilities, quirks, the irqchip. */
+  /** A function that is called with the VM before its vCPU is created: for capabilities, quirks, the irqchip. */
   readonly prepare?: (vm: Vm) => void;
 }
 
 /**
  * A VM with one vCPU and a program in its memory, ready to run.
  *
- * It makes the calls in an order that works on every kernel: VM, memory, `prepare`, vCPU, CPUID, special registers,
- * registers.
+ * The constructor makes the calls in an order that works on every kernel: VM, memory, `prepare`, vCPU, CPUID, special
+ * registers, registers.
  *
  * @example
  * ```ts run

@@ -1,6 +1,6 @@
 /** Bits of registers and flags: which are set, and which are not allowed. */
 
-/** The names of a register's bits, by their numbers; not every bit has one. */
+/** The names of a register's bits, by their numbers; some bits have no name. */
 export type BitNames = Readonly<Record<number, string | undefined>>;
 
 /** Lists the bits that are set, lowest first. */
@@ -23,7 +23,7 @@ export interface ReservedBits {
   readonly register?: string;
   /** The whole value. */
   readonly value: bigint;
-  /** The bits of the value that are reserved; at least one. */
+  /** The bits of the value that are reserved; there is at least one. */
   readonly bits: readonly number[];
 }
 
@@ -44,7 +44,7 @@ export interface ForbiddenBits {
   /** The argument; undefined if the access names it. */
   readonly name?: string;
   readonly value: bigint;
-  /** The bits of the value that are not allowed; at least one. */
+  /** The bits of the value that are not allowed; there is at least one. */
   readonly bits: readonly number[];
   readonly allowed: bigint;
   /** The origin of `allowed`: this kernel's ABI, a guest's features on this host, the register, or x86. */

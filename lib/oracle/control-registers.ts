@@ -95,7 +95,7 @@ const contradiction = (...states: Contradiction["states"]): Contradiction => ({
   states,
 });
 
-/** An APIC base that asks for the x2APIC. */
+/** An APIC base that enables the x2APIC mode. */
 export interface X2apicFinding {
   readonly kind: "x2apic-not-enabled" | "no-x2apic";
   readonly base: bigint;

@@ -2,7 +2,10 @@
 import type { CpuidFieldName, CpuidTable } from "../cpuid/index.ts";
 import { bitsOf } from "./bits.ts";
 
-/** A register's bits: the name, and the features of which the bit requires one. Without features, every vCPU has it. */
+/**
+ * A register's bits: the name, and the features of which the bit requires at least one. Without features, every vCPU
+ * has it.
+ */
 export type FeatureBits = Readonly<Record<number, readonly [name: string, ...CpuidFieldName[]]>>;
 
 /** A bit that a vCPU may not set. */
@@ -15,7 +18,7 @@ export interface BitFinding {
    * table has none. `no-table`: the vCPU's table is empty.
    */
   readonly cause: "reserved" | "unsupported" | "absent" | "no-table";
-  /** The features of which the bit requires one. */
+  /** The features of which the bit requires at least one. */
   readonly features: readonly CpuidFieldName[];
 }
 
@@ -23,7 +26,7 @@ export interface BitFinding {
 export interface FeatureBitsFinding {
   readonly kind: "feature-bits";
   readonly register: string;
-  /** At least one. */
+  /** The list has at least one feature. */
   readonly bits: readonly BitFinding[];
 }
 

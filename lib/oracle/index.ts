@@ -1,6 +1,6 @@
 /**
  * The entry `node-kvm/oracle`: what KVM accepts and what it changes, as rules on values. Each rule names the kernel's
- * function, and its verdict is data. Makes no system call, and works on any system.
+ * function, and the verdict of a rule is data. Makes no system call, and works on any system.
  */
 import type { SregsFinding } from "./control-registers.ts";
 import type { MsrFinding } from "./msrs.ts";

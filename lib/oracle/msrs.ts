@@ -20,7 +20,7 @@ export type MsrFinding =
   | {
       readonly kind: "memory-type";
       readonly type: number;
-      /** The number of the byte in the value; undefined if only one is a type. */
+      /** The position of the byte in the value; undefined if the value has only one memory type. */
       readonly byte?: number;
     }
   | { readonly kind: "reserved-range"; readonly low: number; readonly high: number }
@@ -51,7 +51,10 @@ function mtrrType(data: bigint): MsrFinding | undefined {
   return MTRR_TYPES.includes(type) ? undefined : { kind: "memory-type", type };
 }
 
-/** An address beyond 57 bits is wrong on every vCPU; one beyond 48 bits is wrong without LA57, and may be with it. */
+/**
+ * An address beyond 57 bits is wrong on every vCPU; an address beyond 48 bits is wrong without LA57, and may be valid
+ * with LA57.
+ */
 function canonical(data: bigint, { table }: MsrAccess): MsrVerdict {
   const fits = (bits: number): boolean => BigInt.asIntN(bits, data) === BigInt.asIntN(64, data);
   if (fits(48)) return undefined;

@@ -4,7 +4,7 @@ import { type CpuidChange, type CpuidEntry2Input, CpuidTable, diff } from "../cp
 import { isOwned } from "./runtime-bits.ts";
 import { type Rules, refused } from "./verdict.ts";
 
-/** The widths of virtual addresses that KVM accepts; 0 is a table that does not name one. */
+/** The widths of virtual addresses that KVM accepts; 0 means a table without a width. */
 export const VIRTUAL_ADDRESS_WIDTHS: readonly number[] = [0, 48, 57];
 
 /** The leaf of the address widths, of which KVM reads the first entry whatever its index. */
@@ -22,7 +22,7 @@ export interface SetCpuidAsked {
   readonly hasEntered: boolean | undefined;
   /** Whether KVM_RUN was called. */
   readonly hasRun: boolean | undefined;
-  /** The table that the vCPU has: the one it was given, or read last, so without KVM's later changes. */
+  /** The table that the vCPU has: the one that was set, or read last, so without KVM's later changes. */
   readonly given: readonly CpuidEntry2Input[] | undefined;
 }
 
@@ -38,9 +38,12 @@ export type SetCpuidFinding =
     }
   | {
       readonly kind: "changed-table";
-      /** All differences between the vCPU's table and the sent one. */
+      /** All differences between the vCPU's table and the passed one. */
       readonly changes: readonly CpuidChange[];
-      /** Those that are not in bits that KVM sets itself; if none, the evidence does not contain the difference. */
+      /**
+       * The differences that are not in bits that KVM sets itself; if there are none, the evidence does not contain the
+       * difference.
+       */
       readonly culprits: readonly CpuidChange[];
     };
 

@@ -72,7 +72,7 @@ export function componentsOf(table: CpuidTable): bigint | undefined {
 function beyondCpuid(xcr0: bigint, table: CpuidTable | undefined): Xcr0Finding | undefined {
   if (table === undefined) return undefined;
   const allowed = componentsOf(table);
-  // x87 is valid without a leaf, so XCR0 = 1 is accepted on every vCPU.
+  // x87 is valid without leaf 0xd, so XCR0 = 1 is accepted on every vCPU.
   const bits = bitsOf(xcr0 & ~((allowed ?? 0n) | 1n));
   return bits.length === 0 ? undefined : { kind: "xcr0-beyond-cpuid", xcr0, bits, allowed };
 }
@@ -155,7 +155,7 @@ const WITH_MXCSR = 7n;
 /** The size of the area of KVM_GET_XSAVE and, before KVM_CAP_XSAVE2, of KVM_SET_XSAVE. */
 const XSAVE_BYTES = 4096;
 
-/** An XSAVE area that is sent; undefined parts are not known. */
+/** An XSAVE area that is passed to KVM; parts that are undefined are unknown. */
 export interface SetXsaveAsked {
   readonly area: Uint8Array | undefined;
   readonly supported: CpuidTable | undefined;

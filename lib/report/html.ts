@@ -1,4 +1,4 @@
-/** A matrix as one self-contained page: works from file://, in light and dark, without a network. */
+/** A matrix as one self-contained HTML page: it works from file://, in light and dark mode, without a network. */
 import { createHash } from "node:crypto";
 import { PAGE_CSS, PAGE_JS } from "./generated/texts.ts";
 import { differences, isGreenMatrix, type Matrix, type Row, troubles } from "./matrix.ts";
@@ -15,7 +15,7 @@ const MARKS: Readonly<Record<Mark, { readonly sign: string; readonly word: strin
   missing: { sign: "?", word: "not judged" },
 };
 
-/** The text between the tags; the hash of an element covers its line breaks. */
+/** The text between the tags of an element; the hash of the element covers its line breaks. */
 const [STYLE, SCRIPT] = [`\n${PAGE_CSS}`, `\n${PAGE_JS}`];
 
 /** The page runs only its own style and script, identified by their hashes, and makes no requests. */
@@ -31,7 +31,7 @@ function hashOf(text: string): string {
   return `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
 }
 
-/** Formats the page. `date` is printed unchanged. */
+/** Formats the HTML page of a matrix. `date` is printed unchanged. */
 export function toHtml(matrix: Matrix, date: string): string {
   const verdict = isGreenMatrix(matrix)
     ? "Every claim holds on every kernel."
@@ -122,7 +122,7 @@ function bodyCell(cell: Result | undefined, row: Row, column: string): string {
   return `<td><button type="button" tabindex="-1" class="${mark}" aria-label="${escapeHtml(label)}" data-column="${escapeHtml(column)}" data-word="${word}" data-reason="${escapeHtml(cell?.reason ?? "")}">${sign}</button></td>`;
 }
 
-/** The differences between each kernel and the next. */
+/** Lists the differences between each kernel and the next one. */
 function changes(matrix: Matrix): string {
   const steps = matrix.columns.slice(1).map((column, i) => {
     const list = differences(matrix, i, i + 1).map(

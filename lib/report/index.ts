@@ -1,4 +1,7 @@
-/** The entry `node-kvm/report`: verdicts on one or several kernels, as text, KTAP, JUnit and HTML. Works on any OS. */
+/**
+ * The entry `node-kvm/report`: verdicts on one or several kernels, formatted as text, KTAP, JUnit and HTML. It works on
+ * any operating system.
+ */
 export { toHtml } from "./html.ts";
 export { matrixToJunit, toJunit } from "./junit.ts";
 export { matrixToKtap, toKtap } from "./ktap.ts";

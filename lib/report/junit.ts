@@ -3,13 +3,13 @@ import type { Column, Matrix } from "./matrix.ts";
 import { printable } from "./printable.ts";
 import { count, type Report, type Result } from "./result.ts";
 
-/** Formats the whole report. A deviation is a passed case with a property for the reason. */
+/** Formats a whole report as JUnit XML. A deviation is a case that passed, with a property for the reason. */
 export function toJunit(report: Report): string {
   const name = `node-kvm on Linux ${report.kernel}, ${report.vendor}`;
   return document([suite(name, report.results, [])]);
 }
 
-/** Formats a matrix: one suite per kernel. Other failures than claims are a case of their own. */
+/** Formats a matrix as JUnit XML: one suite per kernel. Failures that are not of a claim have a case of their own. */
 export function matrixToJunit(matrix: Matrix): string {
   return document(
     matrix.columns.map((column) =>
@@ -18,7 +18,7 @@ export function matrixToJunit(matrix: Matrix): string {
   );
 }
 
-/** The failures that are not a claim's: no report, lines in the kernel's log. */
+/** Lists the failures of a kernel that are not of a claim: a missing report, or problems in the kernel's log. */
 function machine({ problem, warnings }: Column): readonly Result[] {
   const failures = [...(problem === undefined ? [] : [problem]), ...warnings];
   const title = "the machine reports, and its kernel log has no warning";
@@ -68,7 +68,7 @@ function testCase(result: Result): string {
 function escapeXml(text: string): string {
   return (
     text
-      // XML 1.0 cannot represent most control characters; white space is a reference below.
+      // XML 1.0 cannot represent most control characters; white space is written as references below.
       .replaceAll(/[^\t\n\r]+/g, printable)
       .replaceAll("&", "&amp;")
       .replaceAll("<", "&lt;")

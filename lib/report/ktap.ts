@@ -3,12 +3,12 @@ import { complaints, type Matrix } from "./matrix.ts";
 import { printable, printableLines } from "./printable.ts";
 import type { Report, Result } from "./result.ts";
 
-/** Formats the whole report. A deviation is `ok` with a comment line for the reason, without `# TODO`. */
+/** Formats a whole report as KTAP. A deviation is `ok` with a comment line for the reason, without `# TODO`. */
 export function toKtap(report: Report): string {
   return `${["KTAP version 1", ...reportLines(report)].join("\n")}\n`;
 }
 
-/** Formats a matrix: one test per kernel, each with its claims as subtests. */
+/** Formats a matrix as KTAP: one test per kernel, with the claims as subtests. */
 export function matrixToKtap(matrix: Matrix): string {
   const lines = ["KTAP version 1", `1..${matrix.columns.length}`];
   for (const [i, { name, report }] of matrix.columns.entries()) {
@@ -33,7 +33,7 @@ function reportLines(report: Report): readonly string[] {
 
 function testLines(result: Result, number: number): readonly string[] {
   const status = result.verdict === "fail" ? "not ok" : "ok";
-  // `#` begins a directive and a newline ends the line, so a name must not contain them.
+  // In KTAP, `#` begins a directive and a newline ends the line, so a name must not contain them.
   const name = oneLine(`${result.id}: ${result.title}`).replaceAll("#", "");
   const directive = result.verdict === "skip" ? ` # SKIP ${oneLine(result.reason)}` : "";
   const line = `${status} ${number} ${name}${directive}`;

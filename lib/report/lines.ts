@@ -1,6 +1,6 @@
 /** Lines that fit a terminal: text that is wrapped at its spaces or cut, and commands that can be copied. */
 
-/** The width of a table or a sentence if the terminal's is unknown. */
+/** The width of a table or a sentence if the width of the terminal is unknown. */
 export const DEFAULT_WIDTH = 80;
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: an escape sequence of a colour starts with one
@@ -9,7 +9,7 @@ const COLOUR = /\u001b\[[\d;]*m/g;
 /** The first code point that some terminals draw two columns wide (Hangul Jamo). */
 const FIRST_WIDE = 0x1100;
 
-/** Returns an upper bound of the columns of printable text; colours need none. */
+/** Returns an upper bound of the number of columns of printable text; the sequences of colours take no columns. */
 export function columnsOf(text: string): number {
   let columns = 0;
   for (const character of text.replaceAll(COLOUR, "")) {
@@ -18,11 +18,11 @@ export function columnsOf(text: string): number {
   return columns;
 }
 
-/** The text that stands at the start of the lines of {@link wrap}. */
+/** The text at the start of the lines that {@link wrap} returns. */
 export interface Indents {
-  /** Of the first line; empty if left out. */
+  /** The start of the first line; empty if omitted. */
   readonly first?: string;
-  /** Of the following lines; empty if left out. */
+  /** The start of the following lines; empty if omitted. */
   readonly rest?: string;
 }
 
@@ -43,7 +43,7 @@ export function wrap(line: string, width: number, indents: Indents = {}): readon
   return [...lines, current];
 }
 
-/** Cuts a line without colours that is longer than the width; `…` stands for the rest. */
+/** Cuts a line without colours if it is longer than the width; `…` stands for the rest. */
 export function cut(line: string, width: number): string {
   if (columnsOf(line) <= width) return line;
   let taken = "";
@@ -54,7 +54,7 @@ export function cut(line: string, width: number): string {
   return width < ELLIPSIS_COLUMNS ? "" : `${taken}…`;
 }
 
-/** `…` is above {@link FIRST_WIDE}: it may take two columns. */
+/** The character `…` is above {@link FIRST_WIDE}: it may take two columns. */
 const ELLIPSIS_COLUMNS = 2;
 
 /**

@@ -1,7 +1,10 @@
-/** The reports of several kernels side by side: rows are claims, columns are kernels. Printing it is table, html. */
+/**
+ * The reports of several kernels side by side: the rows are claims, the columns are kernels. table.ts and html.ts print
+ * a matrix.
+ */
 import { judged, type Report, type Result, type Verdict } from "./result.ts";
 
-/** One kernel on one CPU model, with its result. */
+/** One kernel on one CPU model, with its report. */
 export interface Column {
   /** The column's name: `6.12.107 max`, `host`. */
   readonly name: string;
@@ -9,15 +12,15 @@ export interface Column {
   readonly report: Report | undefined;
   /** The reason why the report is missing or unreliable: a crash, a hang, a suite that ended too early. */
   readonly problem?: string;
-  /** A note that is not a failure: a machine that was restarted. */
+  /** A note that is not a failure, such as the restart of a machine. */
   readonly notice?: string;
-  /** WARNING, BUG and Oops lines of its kernel log, which are failures. */
+  /** The WARNING, BUG and Oops lines of the kernel's log, which are failures. */
   readonly warnings: readonly string[];
-  /** The words of a command that judges this kernel again; a claim's pattern may follow. */
+  /** The words of a command that judges this kernel again; a pattern of claims may follow them. */
   readonly command?: readonly string[];
 }
 
-/** One claim on every kernel. A cell is `undefined` if the claim was not reached. */
+/** The results of one claim on every kernel. A cell is `undefined` if the kernel did not judge the claim. */
 export interface Row {
   readonly id: string;
   readonly title: string;
@@ -25,7 +28,7 @@ export interface Row {
   readonly cells: readonly (Result | undefined)[];
 }
 
-/** Claims by kernels. */
+/** A matrix of claims and kernels. */
 export interface Matrix {
   readonly columns: readonly Column[];
   readonly rows: readonly Row[];
@@ -41,7 +44,7 @@ export interface Difference {
   readonly reason: string | undefined;
 }
 
-/** Combines columns; rows are in the order of the catalogue, then of first appearance. */
+/** Combines columns to a matrix; the rows have the order of the catalogue, then of first appearance. */
 export function toMatrix(columns: readonly Column[]): Matrix {
   const titles = new Map<string, Pick<Row, "title" | "number">>();
   for (const { report } of columns) {
@@ -58,12 +61,12 @@ export function toMatrix(columns: readonly Column[]): Matrix {
     number,
     cells: byId.map((results) => results.get(id)),
   }));
-  // Sorting is stable: claims of one number stay in the order of their file.
+  // The sort is stable: claims with the same number keep the order of their file.
   rows.sort((a, b) => (a.number ?? Infinity) - (b.number ?? Infinity));
   return { columns, rows };
 }
 
-/** Lists the claims with different verdicts in columns `before` and `after` (positions). */
+/** Lists the claims whose verdicts differ between the columns `before` and `after` (positions). */
 export function differences(matrix: Matrix, before: number, after: number): readonly Difference[] {
   return matrix.rows.flatMap(({ id, title, cells }) => {
     const [a, b] = [cells[before], cells[after]];
@@ -73,7 +76,7 @@ export function differences(matrix: Matrix, before: number, after: number): read
   });
 }
 
-/** Describes the failures of a column besides its claims: no report, kernel warnings. */
+/** Describes the failures of a column that are not failures of a claim: a missing report, warnings of the kernel. */
 export function troubles({ columns, rows }: Matrix, position: number): readonly string[] {
   const column = columns[position];
   const missing = rows.filter(({ cells }) => cells[position] === undefined).length;
@@ -91,12 +94,12 @@ export function fails({ rows }: Matrix, position: number): readonly string[] {
   return rows.flatMap(({ id, cells }) => (cells[position]?.verdict === "fail" ? [id] : []));
 }
 
-/** Describes all failures of a column: its troubles, then each claim that fails. */
+/** Describes all failures of a column: those without a claim, then each claim that fails. */
 export function complaints(matrix: Matrix, position: number): readonly string[] {
   return [...troubles(matrix, position), ...fails(matrix, position).map((id) => `${id} fails`)];
 }
 
-/** Whether every kernel judged something, and nothing unexpected happened on any. */
+/** Whether every kernel judged claims, and no kernel had an unexpected result. */
 export function isGreenMatrix(matrix: Matrix): boolean {
   const isGreen = (column: Column, position: number): boolean =>
     column.report !== undefined && complaints(matrix, position).length === 0;

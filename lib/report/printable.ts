@@ -1,9 +1,12 @@
 /**
  * Makes text from outside (a guest, a kernel, a package archive) printable: without escape sequences, line ends and
- * invisible characters, with which it could forge lines or control a terminal.
+ * invisible characters, which could forge lines or control a terminal.
  */
 
-/** Control, format, private and unassigned characters, lone surrogates, line and paragraph separators. */
+/**
+ * The characters that are escaped: control, format, private and unassigned characters, lone surrogates, line and
+ * paragraph separators.
+ */
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]/gu;
 
 const SHORT: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
@@ -13,7 +16,7 @@ export function printable(text: string): string {
   return text.replaceAll(UNPRINTABLE, escaped);
 }
 
-/** Writes text that may have several lines: each of them is {@link printable}. */
+/** Writes text that may have several lines, each of which becomes {@link printable}. */
 export function printableLines(text: string): string {
   return text
     .split("\n")
@@ -21,7 +24,7 @@ export function printableLines(text: string): string {
     .join("\n");
 }
 
-/** Writes a value as JSON of several lines; parsing it returns each string unchanged. */
+/** Writes a value as JSON with several lines; parsing the JSON returns each string unchanged. */
 export function printableJson(value: unknown): string {
   const text = JSON.stringify(value, null, 2);
   return text.replaceAll(UNPRINTABLE, (found) => (found === "\n" ? found : units(found)));
@@ -33,7 +36,7 @@ function escaped(found: string): string {
   return SHORT[found] ?? (code < 0x100 ? `\\x${hex.padStart(2, "0")}` : `\\u{${hex}}`);
 }
 
-/** JSON's own escape, of each UTF-16 unit. */
+/** The escape of JSON itself, for each UTF-16 unit. */
 function units(found: string): string {
   return Array.from({ length: found.length }, (_, i) => {
     const hex = found.charCodeAt(i).toString(16);

@@ -1,4 +1,4 @@
-/** Reads a report from elsewhere, such as a guest's output, and checks its shape. */
+/** Reads a report from outside, such as a guest's output, and checks its members. */
 import { printable } from "./printable.ts";
 import type { Report, Result, Verdict } from "./result.ts";
 
@@ -9,14 +9,14 @@ export class MalformedReport extends Error {
 
 const VERDICTS: readonly Verdict[] = ["pass", "fail", "skip", "deviation"];
 
-/** The maximal length of a text in UTF-16 units; the suite's own texts are a tenth of it. */
+/** The maximum length of a text in UTF-16 units; the suite's own texts are a tenth of it. */
 const LONGEST = { name: 200, title: 2000, reason: 2 ** 20 } as const;
 const MOST_RESULTS = 10_000;
 
 /**
  * Reads a report of the suite's JSON reporter.
  *
- * @returns a copy with only the known members.
+ * @returns a copy that has only the known members.
  * @throws {@link MalformedReport} with the first invalid member.
  */
 export function readReport(text: string): Report {
@@ -68,7 +68,8 @@ function asObject(value: unknown, at: string): Readonly<Record<string, unknown>>
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw malformed(at, value, "an object");
   }
-  // Own members only: `__proto__` in JSON is one, and members of the prototype are not.
+  // Only own members are read: JSON can make `__proto__` an own member, and members of the prototype do not belong to
+  // the report.
   return Object.assign(Object.create(null) as Record<string, unknown>, value);
 }
 
@@ -91,7 +92,7 @@ function malformed(at: string, value: unknown, expected: string): MalformedRepor
   return new MalformedReport(`${at} is ${shown(value)}, not ${expected}`);
 }
 
-/** Formats a value of the report briefly. */
+/** Writes a value of the report briefly, for an error. */
 function shown(value: unknown): string {
   if (typeof value === "object" && value !== null)
     return Array.isArray(value) ? "an array" : "an object";

@@ -1,4 +1,4 @@
-/** A verdict: one claim, judged on one kernel. Printing it is text, ktap, junit, json. */
+/** A verdict: one claim, judged on one kernel. text.ts, ktap.ts, junit.ts and json.ts print verdicts. */
 
 /**
  * The verdict of a claim. A `deviation` is a claim that fails in a way that is known and explained by a
@@ -6,13 +6,13 @@
  */
 export type Verdict = "pass" | "fail" | "skip" | "deviation";
 
-/** One claim's verdict. */
+/** The verdict on one claim. */
 export interface Result {
   /** The claim's short name: `resend-original`. */
   readonly id: string;
-  /** The claim itself, a sentence with the kernel as subject. */
+  /** The claim: a sentence with KVM or a vCPU as subject. */
   readonly title: string;
-  /** Its number in the catalogue of checks. */
+  /** The claim's number in the catalogue of checks. */
   readonly number: number | undefined;
   readonly verdict: Verdict;
   /** The reason for a skip, a deviation or a failure. */
@@ -21,7 +21,7 @@ export interface Result {
   readonly duration: number;
 }
 
-/** Splits the name of a claim's test, `id: sentence`. */
+/** Splits the name of a claim's test, `id: sentence`, into its two parts. */
 export function splitName(name: string): Pick<Result, "id" | "title"> {
   const [id = "", ...sentence] = name.split(": ");
   return { id, title: sentence.join(": ") };
@@ -51,12 +51,12 @@ export function count(results: readonly Result[]): Counts {
   return counts;
 }
 
-/** The number of results that are a verdict on the kernel: a skip is not. */
+/** Returns the number of results that are a verdict on the kernel; skipped claims are not. */
 export function judged(report: Report): number {
   return report.results.length - count(report.results).skip;
 }
 
-/** Whether something was judged, and nothing unexpected happened. */
+/** Whether at least one claim was judged, and there is no unexpected result. */
 export function isGreen(report: Report): boolean {
   return judged(report) > 0 && count(report.results).fail === 0;
 }

@@ -1,4 +1,4 @@
-/** A matrix for a terminal: one line per claim, one mark per kernel; then the details. */
+/** A matrix for a terminal: one line per claim with one mark per kernel, then the details. */
 import { commandLines, cut, DEFAULT_WIDTH, wrap } from "./lines.ts";
 import { complaints, differences, fails, type Matrix, type Row } from "./matrix.ts";
 import { printable } from "./printable.ts";
@@ -13,16 +13,16 @@ const MARKS: Readonly<Record<Verdict | "missing", string>> = {
   missing: "?",
 };
 
-/** The columns of a row's number, with the space behind it. */
+/** The number of columns for the number of a row, with the space after it. */
 const NUMBER = 4;
-/** The part of the width that a claim's name may take. */
+/** The part of the table's width that a claim's name may take. */
 const MOST_LABEL = 0.6;
 
 /**
- * Formats the whole matrix.
+ * Formats a whole matrix as text.
  *
- * If it is wider than `width`, numbers stand for the kernels' names, it is split into several tables, and rows with the
- * same expected verdict on all kernels are only counted.
+ * If the matrix is wider than `width`, numbers stand for the kernels' names, the matrix is split into several tables,
+ * and rows with the same expected verdict on all kernels are only counted.
  */
 export function toTable(matrix: Matrix, p: Paint, width: number = DEFAULT_WIDTH): string {
   const names = matrix.columns.map(({ name }) => printable(name));
@@ -70,7 +70,7 @@ export function toTable(matrix: Matrix, p: Paint, width: number = DEFAULT_WIDTH)
 
 const SAME = "the same result on all kernels that reported";
 
-/** Whether a row has two verdicts in these columns, or one that is not expected. */
+/** Whether a row has two verdicts in these columns, or one unexpected verdict. */
 function isNotable({ cells }: Row, columns: readonly number[]): boolean {
   const verdicts = new Set(columns.map((i) => cells[i]?.verdict));
   return verdicts.size > 1 || verdicts.has("fail") || verdicts.has(undefined);
@@ -81,7 +81,7 @@ interface Widths {
   readonly cell: number;
 }
 
-/** Formats these columns of these rows. */
+/** Formats the given columns of the given rows. */
 function table(
   rows: readonly Row[],
   columns: readonly number[],
@@ -128,7 +128,7 @@ function notes(matrix: Matrix, p: Paint, width: number): readonly string[] {
     });
     const state = wrong.length === 0 ? p.green("as expected") : p.red(`${wrong.length} unexpected`);
     const vendor = printable(report?.vendor ?? "no report");
-    // The claims that fail are the last of the complaints.
+    // The claims that fail are listed after the other complaints.
     const others = wrong.slice(0, wrong.length - failed.length);
     return [
       ...wrap(`${printable(name)} (${vendor}): ${state}`, width, { rest: "  " }),
@@ -144,7 +144,7 @@ function notes(matrix: Matrix, p: Paint, width: number): readonly string[] {
   });
 }
 
-/** The differences between each kernel and the next, if any. */
+/** Lists the differences between each kernel and the next one, if any. */
 function changes(matrix: Matrix, width: number): readonly string[] {
   return matrix.columns.slice(1).flatMap(({ name }, i) => {
     const list = differences(matrix, i, i + 1);

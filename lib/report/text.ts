@@ -18,9 +18,9 @@ export interface Paint {
 
 type Style = keyof Paint;
 
-/** Returns the colours of a terminal, or none. */
+/** Returns the functions that colour text for a terminal, or functions that change nothing. */
 export function paint(colours: boolean): Paint {
-  // The caller knows the stream. In Node 20, styleText itself checks standard output at most.
+  // The caller decides whether the stream gets colours. In Node 20, styleText itself checks at most standard output.
   const style =
     (format: Style) =>
     (text: string): string =>
@@ -35,18 +35,21 @@ const MARKS: Readonly<Record<Verdict, (p: Paint) => string>> = {
   deviation: (p) => p.yellow("  deviates"),
 };
 
-/** How {@link claimLine} and {@link summary} write. */
+/** The format of {@link claimLine} and {@link summary}. */
 export interface TextOptions {
-  /** Columns; lines are not broken if left out. */
+  /** The width in columns; if omitted, lines are not broken. */
   readonly width?: number;
-  /** The words of a command that judges a claim again if the claim's pattern follows; printed below failures. */
+  /**
+   * The words of a command that judges a claim again if the claim's pattern follows; the command is printed below
+   * failures.
+   */
   readonly command?: readonly string[];
 }
 
-/** The indent of a claim's further lines. */
+/** The indent of the second and later lines of a claim. */
 const BELOW = " ".repeat(17);
 
-/** Returns the pattern that selects the claim with this short name alone. */
+/** Returns the pattern that selects only the claim with this short name. */
 export function patternOf(id: string): string {
   return `${id}:`;
 }
@@ -73,12 +76,12 @@ export function claimLine(result: Result, p: Paint, options: TextOptions = {}): 
   return lines.join("\n");
 }
 
-/** Writes a number and what it counts: `1 claim`, `2 claims`. */
+/** Writes a number and the word for the counted things: `1 claim`, `2 claims`. */
 export function counted(number: number, noun: string, plural: string = `${noun}s`): string {
   return `${number} ${number === 1 ? noun : plural}`;
 }
 
-/** Formats the closing lines: the kernel, the deviations by name, the counts. */
+/** Formats the last lines of a report: the kernel, the deviations by name, the counts. */
 export function summary(report: Report, p: Paint, { width = Infinity }: TextOptions = {}): string {
   const counts = count(report.results);
   const deviations = report.results.filter(({ verdict }) => verdict === "deviation");

@@ -1,6 +1,6 @@
 /**
- * A saved state as bytes: the kernel's own structs in named sections, with a checksum. What the sections
- * hold is parts.ts; as text it is json.ts.
+ * A saved state as bytes: the kernel's own structs in named sections, with a checksum. parts.ts has the content of the
+ * sections; json.ts has the text form.
  *
  * | bytes | what |
  * | ----- | ---- |

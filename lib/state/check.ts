@@ -351,7 +351,7 @@ export const STATE_RULES: readonly StateRule[] = [
       }
       const { name, field } = known;
       if (CpuidTable.from(target.supportedCpuid()).has(field)) return [];
-      const message = `it is in the format of ${name}, and this KVM's guests have no ${name}`;
+      const message = `it is in the format of ${name}, but this KVM's guests have no ${name}`;
       return [{ part: "nestedState", message, prevents: true }];
     }),
   },
@@ -366,7 +366,7 @@ export const STATE_RULES: readonly StateRule[] = [
         if (isSaved === isMade) return [];
         const message = isSaved
           ? `the VM has none: it ${needs}`
-          : "the VM has it and the state does not, so it is not changed";
+          : "the VM has it but the state does not, so it is not changed";
         return [{ object: "vm", part: name, path: name, message, prevents: isSaved }];
       });
     },

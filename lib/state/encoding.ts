@@ -1,6 +1,6 @@
 /** Base64, UTF-8, Latin-1 and CRC-32 by what both Node.js and browsers have. The documents that use them are json.ts and binary.ts. */
 
-/** The most arguments that one call of String.fromCharCode gets: a larger number may overflow the stack. */
+/** The maximum number of arguments of one call of String.fromCharCode: a larger number may overflow the stack. */
 const CHUNK = 0x8000;
 
 /** Returns bytes as characters U+0000 to U+00FF. */

@@ -2,7 +2,7 @@
 
 import { inspectErrorAs } from "../inspect.ts";
 
-/** The number of complaints that an error keeps; further ones are only counted. */
+/** The number of complaints that an error keeps; further complaints are only counted. */
 const KEPT = 100;
 /** The number of characters of a document's name that are printed. */
 const NAME_LENGTH = 60;
@@ -40,14 +40,14 @@ export function shownName(name: string): string {
 export class StateDocumentError extends Error {
   override readonly name: string = "StateDocumentError";
   /**
-   * The faults, each with its path: `vcpus[0].sregs2.cs.base: expected …`. At most 100; {@link count} is the number of
-   * all.
+   * The faults, each with its path: `vcpus[0].sregs2.cs.base: expected …`. The list has at most 100 faults;
+   * {@link count} is the number of all.
    */
   readonly complaints: readonly string[];
   /** The number of faults. */
   readonly count: number;
 
-  /** Creates the error for at least one complaint; it keeps the first 100. */
+  /** Creates the error for at least one complaint; the error keeps the first 100. */
   constructor(complaints: readonly string[], count: number = complaints.length) {
     const kept = complaints.slice(0, KEPT);
     const [first = "unknown", ...more] = kept;
@@ -104,7 +104,7 @@ function shownValue(value: unknown): string {
   return value < 0 ? String(value) : `0x${value.toString(16)}`;
 }
 
-/** Joins lines of a message: a single one follows its subject; several are below it, at most 100. */
+/** Joins the lines of a message: a single line follows the subject; several lines are below it, at most 100. */
 function listed(lines: readonly string[]): string {
   const [first = "unknown", ...more] = lines;
   if (more.length === 0) return first;

@@ -166,7 +166,8 @@ class Reader {
 
   #members(given: unknown, path: string): Members | undefined {
     const isObject = typeof given === "object" && given !== null && !Array.isArray(given);
-    // Without a prototype, a missing member is never one of Object.prototype's. JSON.parse created this object.
+    // Because the object has no prototype, a missing member is never a member of Object.prototype. JSON.parse created
+    // this object.
     if (isObject) return Object.setPrototypeOf(given, null) as Members;
     return this.#expect(path === "" ? "the document" : path, "an object", given);
   }
@@ -183,7 +184,7 @@ class Reader {
   }
 }
 
-/** Returns the number of a hexadecimal text, if it is one. */
+/** Returns the number that a hexadecimal text represents, if it is valid. */
 function exactOf(given: unknown): bigint | undefined {
   if (typeof given !== "string" || !/^-?0x[0-9a-f]{1,16}$/.test(given)) return undefined;
   return given.startsWith("-") ? -BigInt(given.slice(1)) : BigInt(given);
@@ -193,7 +194,7 @@ function exactOf(given: unknown): bigint | undefined {
 const SHOWN_LENGTH = 40;
 
 /**
- * Describes a wrong value briefly; a missing one is "nothing". Of an array or an object only the kind is printed,
+ * Describes a wrong value briefly; a missing value is "nothing". For an array or an object, only the kind is printed,
  * because its content may have any size and depth.
  */
 function shown(given: unknown): string {

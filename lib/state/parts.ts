@@ -21,9 +21,12 @@ export interface PartRow<S extends Shape = Shape> {
   readonly shape: S;
   readonly get: Ioctl;
   readonly set: Ioctl;
-  /** The ioctl for kernels without the capability of `get`; without one, the part is absent there. */
+  /**
+   * The ioctl for kernels without the capability of `get`; if there is no such ioctl, the part is absent on these
+   * kernels.
+   */
   readonly getBefore?: Ioctl;
-  /** The newer form of the same part; this one is read if that is absent. */
+  /** The newer form of the same part; the older form is read if the newer one is absent. */
   readonly insteadOf?: "sregs2";
   /** The errno of `get` if this VM, or this vCPU, was created without the part. */
   readonly absent?: "EINVAL" | "ENXIO" | "EIO";
@@ -59,7 +62,7 @@ const vcpuRows: Rows<VcpuParts> = {
     get: ioctls.KVM_GET_CPUID2,
     set: ioctls.KVM_SET_CPUID2,
     why: "KVM checks the later parts against the table: CR4, EFER (7.0 and later), XCR0, XSS, the APIC base",
-    needs: "must be the table that this vCPU ran with, if it has run",
+    needs: "it must be the table with which this vCPU ran, if it has run",
   },
   tscKhz: {
     shape: { kind: "u32", most: MAX_IOCTL_RESULT },

@@ -57,8 +57,8 @@ const MP_STATE_SIPI_RECEIVED = 4;
 const STIMERS = /^0x400000b[0-7]$/;
 
 /**
- * The values that may differ from the written ones, with the reason; all others must be equal. For a CPUID table the
- * list is KVM_OWNED of lib/oracle.
+ * The values that may differ from the written ones, with the reason; all other values must be equal. For a CPUID table
+ * the list is KVM_OWNED of lib/oracle.
  */
 export const MAY_DIFFER: readonly Exception[] = [
   {
@@ -320,7 +320,7 @@ function words(
     }));
 }
 
-/** MSRs are written in order, so the last value of one is compared; a missing one counts as 0. */
+/** MSRs are written in order, so the last value of an MSR is compared; a missing value counts as 0. */
 function msrPlaces(wrote: readonly MsrEntry[], reads: readonly MsrEntry[]): readonly Place[] {
   const has = new Map(reads.map(({ index, data }) => [index, data]));
   const written = new Map(wrote.map(({ index, data }) => [index, data]));

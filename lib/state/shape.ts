@@ -1,4 +1,4 @@
-/** The shapes of a part's value, and their conversion to and from the kernel's bytes. Their JSON is json.ts. */
+/** The shapes of a part's value, and their conversion to and from the kernel's bytes. json.ts has the JSON form. */
 import { copyOf, isBytes } from "../abi/bytes.ts";
 import { encode, type Layout, read } from "../abi/struct.ts";
 
@@ -30,7 +30,7 @@ export interface NumberShape {
 
 /**
  * The largest u32 that an ioctl can return as its result: the kernel returns an int, and -4095 to -1
- * (MAX_ERRNO, include/linux/err.h) are errnos. A larger one would be read back as an error.
+ * (MAX_ERRNO, include/linux/err.h) are errnos. A larger number would be returned as an error.
  */
 export const MAX_IOCTL_RESULT = 0xffff_f000;
 
@@ -46,7 +46,7 @@ export type ShapeOf<T> = T extends Uint8Array
       ? ListShape<E>
       : StructShape<T>;
 
-/** A number alone, as a struct of one. */
+/** A single number, as a struct with one member. */
 const U32: Layout<{ readonly value: number }> = {
   name: "u32",
   size: 4,

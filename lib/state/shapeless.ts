@@ -1,5 +1,5 @@
 /**
- * Parts of a saved state that cannot be written as a whole: unknown ones, and structs that lack fields. Whether a part
+ * Parts of a saved state that cannot be written as a whole: unknown parts, and structs that lack fields. Whether a part
  * fits a machine is check.ts.
  */
 import type { Layout } from "../abi/struct.ts";

@@ -37,7 +37,7 @@ export interface VcpuParts {
   readonly tscKhz?: number;
   /** Segments, control registers, EFER, APIC base, and the PDPTRs of PAE paging. */
   readonly sregs2?: Sregs2;
-  /** The same without PDPTRs, from a kernel without KVM_CAP_SREGS2; never beside `sregs2`. */
+  /** The same registers without PDPTRs, from a kernel without KVM_CAP_SREGS2; never beside `sregs2`. */
   readonly sregs?: Sregs;
   /** The general registers, RIP and RFLAGS. */
   readonly regs?: Regs;
@@ -45,7 +45,7 @@ export interface VcpuParts {
   readonly debugregs?: Debugregs;
   /** XCR0. */
   readonly xcrs?: Xcrs;
-  /** The XSAVE area, not compacted: x87, SSE, AVX, PKRU, AMX tiles. At least 4096 bytes. */
+  /** The XSAVE area, not compacted: x87, SSE, AVX, PKRU, AMX tiles. The area has at least 4096 bytes. */
   readonly xsave?: Uint8Array;
   /** Every MSR that KVM can read, including TSC and TSC deadline. */
   readonly msrs?: readonly MsrEntry[];
@@ -115,13 +115,13 @@ export interface VmState extends VmParts {
   readonly version: typeof STATE_VERSION;
   /** The host of the save. */
   readonly source: StateSource;
-  /** Its vCPUs, in the order in which they were passed. */
+  /** The VM's vCPUs, in the order in which they were passed. */
   readonly vcpus: readonly VcpuState[];
 }
 
 /**
- * Reports faults that no part's shape shows: two vCPUs with one id, registers in two forms, a wrong size inside. The
- * time is linear in the number of vCPUs.
+ * Reports faults that no part's shape can detect: two vCPUs with one id, registers in two forms, a wrong size inside.
+ * The time is linear in the number of vCPUs.
  */
 export function contradictions(state: Pick<VmState, "vcpus">, complaints: Complaints): void {
   const seen = new Map<number, number>();

@@ -1,6 +1,6 @@
 /**
- * A claim: one sentence about KVM, judged on this host's device. Its tools are kit.ts; what it is expected to do on
- * kernels that break it is deviations.ts; framework.ts runs it.
+ * A claim: one sentence about KVM, judged on this host's device. kit.ts has a claim's tools; deviations.ts has the
+ * expected failures on kernels that break the claim; framework.ts runs it.
  */
 import { existsSync } from "node:fs";
 import { release } from "node:os";
@@ -24,7 +24,7 @@ declare module "vitest" {
 
 /** The options of a claim. */
 export interface ClaimOptions {
-  /** The number of the check in a catalogue; several claims may share one. It is printed with the result. */
+  /** The number of the check in a catalogue; several claims may share one. The number is printed with the result. */
   readonly number?: number;
   /** How the claim fails where KVM is known to break it. */
   readonly deviations?: readonly Deviation[];
@@ -39,7 +39,7 @@ export type ClaimCheck = (kit: Kit) => void | Promise<void>;
 const ID = /^[\w-]{1,80}$/;
 
 /**
- * Defines a claim. It is judged in its own kit, whose handles are closed afterwards.
+ * Defines a claim. The claim is judged with its own kit, whose handles are closed afterwards.
  *
  * The claim is skipped, with the reason, if there is no usable device or if a requirement of the kit is not met. If a
  * deviation applies to this host, the claim must fail with the deviation's message; if it holds, that is a failure.

@@ -1,6 +1,6 @@
 /**
  * Known failures: a claim that KVM breaks on purpose, or for a known reason, on hosts with a trait. A deviation is
- * chosen by a trait (traits.ts), never by a version number. It is a failure when the claim holds again.
+ * chosen by a trait (traits.ts), never by a version number. If the claim holds again, that is a failure.
  */
 import { Kvm } from "../index.ts";
 import { hasTrait, type KvmTrait } from "./traits.ts";
@@ -24,14 +24,14 @@ export interface ClaimDeviation extends Deviation {
 const registered: ClaimDeviation[] = [];
 
 /**
- * Registers deviations of claims that are defined elsewhere. They apply to the claims that this process judges
- * afterwards, in addition to the deviations that a claim has itself.
+ * Registers deviations of claims that are defined elsewhere. The registered deviations apply to the claims that this
+ * process judges afterwards, in addition to the deviations that a claim has itself.
  */
 export function registerDeviations(deviations: readonly ClaimDeviation[]): void {
   registered.push(...deviations);
 }
 
-/** Finds the deviation of a claim that applies to this host. The device is opened only if the claim has one. */
+/** Finds the deviation of a claim that applies to this host. The device is opened only if the claim has a deviation. */
 export function findDeviation(id: string, own: readonly Deviation[]): Deviation | undefined {
   const candidates = [...own, ...registered.filter(({ claim }) => claim === id)];
   if (candidates.length === 0) return undefined;

@@ -1,6 +1,7 @@
 /**
- * `expect` without vitest: the matchers that the suite's claims use, with vitest's messages. Loading vitest's own takes
- * seconds on an emulated CPU, so it is loaded only for an assertion that is not here. Equality is equality.ts.
+ * `expect` without vitest: the matchers that the suite's claims use, with vitest's messages. Loading vitest's `expect`
+ * takes seconds on an emulated CPU, so it is loaded only for an assertion that this file does not implement. Equality
+ * is equality.ts.
  */
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -15,7 +16,10 @@ type Matcher = (
 
 let printer: ((value: unknown) => string) | undefined;
 
-/** Formats a value like vitest's messages, because deviations quote them. It loads the printer at its first use. */
+/**
+ * Formats a value like vitest's messages, because deviations quote them. The function loads the printer at its first
+ * use.
+ */
 function show(value: unknown): string {
   const file = join(packageFolder(), "dist", "suite", "display.cjs");
   printer ??= (createRequire(import.meta.url)(file) as { show: (value: unknown) => string }).show;
@@ -128,7 +132,7 @@ const base = Object.assign((actual: unknown, note?: string) => assertions(actual
   },
 });
 
-/** Replaces vitest's `expect`. Its other members, such as `expect.any`, are vitest's own. */
+/** Replaces vitest's `expect`. The other members, such as `expect.any`, are vitest's own. */
 export const expect: Expect = new Proxy(base, {
   get: (target, name) =>
     name in target ? Reflect.get(target, name) : Reflect.get(fullExpect(), name),

@@ -13,8 +13,8 @@ import { replaceGuestValues, replacePermission, replaceResult, stepCount } from 
 export type IoctlCall = (ioctl: Ioctl, argument?: IoctlArgument) => number;
 
 /**
- * A fault: receives a handle and its real ioctl, and returns the ioctl that the claims get. It may change the argument's
- * bytes after the call, return another result, or throw another {@link KvmError}.
+ * A fault: receives a handle and its real ioctl, and returns the ioctl that the claims get. A fault may change the
+ * argument's bytes after the call, return another result, or throw another {@link KvmError}.
  */
 export type InjectedFault = (handle: Handle, call: IoctlCall) => IoctlCall;
 
@@ -132,7 +132,8 @@ export const FAULTS: readonly string[] = Array.from(FAULTS_BY_NAME.keys());
 const INJECTED: unique symbol = Symbol.for("node-kvm.fault");
 
 /**
- * Injects a fault into all calls of this process, until it ends. A process has at most one: later calls do nothing.
+ * Injects a fault into all calls of this process, until it ends. A process has at most one fault: later calls of this
+ * function do nothing.
  *
  * Importing `node-kvm/test` injects the fault that the environment variable `NODE_KVM_FAULT` names.
  *

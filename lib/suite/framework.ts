@@ -1,6 +1,7 @@
 /**
- * The framework of claims: vitest in a worker of vitest, the registry and `expect.ts` everywhere else. The choice is made at
- * the first import, so that one file of claims runs in vitest, on this host, and in the lab's guests without vitest.
+ * The framework of claims: vitest in a worker of vitest, the registry and `expect.ts` everywhere else. The framework is
+ * chosen at the first import, so that one file of claims runs in vitest, on this host, and in the lab's guests without
+ * vitest.
  */
 import type { ExpectStatic } from "vitest";
 import { expect as standalone } from "./expect.ts";

@@ -1,4 +1,4 @@
-/** Whether claims need a process for each of their files, and judging them in one. */
+/** Whether claims need a process for each of their files, and judging them in such a process. */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import type { Result } from "../report/result.ts";

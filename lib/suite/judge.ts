@@ -5,11 +5,11 @@ import type { RegisteredClaim } from "./registry.ts";
 
 /** The claims to judge, and the receiver of results. */
 export interface JudgeOptions {
-  /** Only claims whose `id: sentence` contains this, ignoring case; all if omitted. */
+  /** A pattern: only claims whose `id: sentence` contains it, ignoring case, are judged; all if omitted. */
   readonly pattern?: string | undefined;
-  /** Only claims of these files; of all if omitted. */
+  /** The files whose claims are judged; all files if omitted. */
   readonly files?: readonly string[] | undefined;
-  /** Called with each result immediately. */
+  /** A function that is called with each result immediately. */
   readonly onResult?: ((result: Result) => void) | undefined;
 }
 

@@ -26,7 +26,7 @@ export interface Setup {
   readonly table?: CpuidTable;
   /** The guest's program; {@link ONE_WRITE} if omitted. */
   readonly program?: Program;
-  /** Called with the VM before its vCPU is created, for example to enable a capability. */
+  /** A function that is called with the VM before its vCPU is created, for example to enable a capability. */
   readonly prepare?: (vm: Vm) => void;
 }
 
@@ -66,7 +66,7 @@ export class Kit {
     return handle;
   }
 
-  /** Closes all handles, the last one first. A claim does not have to call it. */
+  /** Closes all handles of the kit, the last one first. A claim does not have to call it. */
   close(): void {
     for (const handle of this.#open.splice(0).reverse()) handle.close();
   }

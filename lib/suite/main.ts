@@ -1,7 +1,8 @@
 /**
- * The command that judges claims without vitest, and prints the same JSON report as `node-kvm test --reporter json`. The
- * lab runs it in its guests, where starting vitest takes 10 s. Its claims are those of the suite, which are part of its
- * bundle, or those of a program (program.ts). It prints each verdict on standard error immediately.
+ * The command that judges claims without vitest, and prints the same JSON report as `node-kvm test --reporter json`.
+ * The lab runs this command in its guests, where starting vitest takes 10 s. The command's claims are those of the
+ * suite, which are part of its bundle, or those of a program (program.ts). The command prints each verdict on standard
+ * error immediately.
  */
 import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { release } from "node:os";
@@ -20,7 +21,7 @@ import { registeredClaims } from "./registry.ts";
 const OPTIONS = {
   /** Prints the names of all claims, as a JSON array, and judges none. */
   list: { type: "boolean" },
-  /** Only claims whose `id: sentence` contains this. */
+  /** A pattern: only claims whose `id: sentence` contains it are judged. */
   pattern: { type: "string" },
   /** The file of a program whose claims are loaded. */
   program: { type: "string" },
@@ -100,8 +101,8 @@ interface HeldWork {
 }
 
 /**
- * Writes `ready` to a port, and waits there for its work: a line with its length, then JSON. In between the machine is
- * saved; each restored machine continues here.
+ * Writes `ready` to a port, and waits there for its work: a line with its length, then JSON. Between these two steps,
+ * the machine is saved; each restored machine continues here.
  */
 async function waitForWork(
   options: Options,
@@ -161,7 +162,7 @@ async function judgeHere(
   }
 }
 
-/** Judges each file in its own process, with the same options. Only those that print a report print no progress. */
+/** Judges each file in its own process, with the same options. Only processes that print a report print no progress. */
 function judgeFiles(
   options: Readonly<Record<"pattern" | "program" | "print", string | undefined>>,
   onResult: (result: Result) => void,
@@ -199,8 +200,9 @@ function fileRuns(options: Readonly<Record<string, string | undefined>>): readon
 }
 
 /**
- * Creates a vCPU that exists during the whole run. Without one, KVM patches the kernel's text whenever a claim's first
- * vCPU is created and its last one is closed, and an emulator must translate that text again: a tenth of the run.
+ * Creates a vCPU that exists during the whole run. Without such a vCPU, KVM patches the kernel's text whenever a
+ * claim's first vCPU is created and its last one is closed, and an emulator must translate that text again: a tenth of
+ * the run.
  */
 function holdVcpu(): Disposable | undefined {
   const stack: Disposable[] = [];
@@ -231,7 +233,10 @@ function print(descriptor: number, text: string): void {
   for (let at = 0; at < bytes.length; ) at += writePart(descriptor, bytes.subarray(at));
 }
 
-/** Writes what a descriptor takes; nothing if it is a full pipe: Node makes the pipes of `process.stdout` non-blocking. */
+/**
+ * Writes as many bytes as a descriptor accepts; none if it is a full pipe, because Node makes the pipes of
+ * `process.stdout` non-blocking.
+ */
 function writePart(descriptor: number, bytes: Uint8Array): number {
   try {
     return writeSync(descriptor, bytes);

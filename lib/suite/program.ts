@@ -1,6 +1,6 @@
 /**
- * A program: files of claims as one JSON document, each file bundled into one module by cli/claim-files.ts. It is loaded
- * on this host and in the lab's guests, where the files themselves do not exist.
+ * A program: files of claims as one JSON document, each file bundled into one module by cli/claim-files.ts. The program
+ * is loaded on this host and in the lab's guests, where the files themselves do not exist.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -24,7 +24,8 @@ export class LoadError extends Error {
 }
 
 /**
- * Registers the claims of a program. Its modules are written into the same folder, so that they find `node-kvm` there.
+ * Registers the claims of a program. The modules of the program are written into the same folder, so that they find
+ * `node-kvm` there.
  *
  * @throws {@link LoadError} for a file that throws or registers no claim.
  */
@@ -50,7 +51,7 @@ export async function loadProgram(path: string): Promise<void> {
   }
 }
 
-/** Formats an error as one line with the place where it was thrown, if the stack contains it. */
+/** Formats an error as one line with the file and line where it was thrown, if the stack contains them. */
 function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const [message = ""] = error.message.split("\n");

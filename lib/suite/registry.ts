@@ -12,7 +12,7 @@ export interface ClaimContext {
   readonly skip: (reason: string) => never;
 }
 
-/** One claim, not yet judged. */
+/** One claim that is not judged yet. */
 export interface RegisteredClaim {
   /** The name of its file: `frozen.test.ts`. */
   readonly file: string;

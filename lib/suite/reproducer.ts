@@ -1,6 +1,6 @@
 /**
- * C files of claims: with `NODE_KVM_REPRO=folder` each failed claim writes one there, and with `NODE_KVM_REPRO_ALL=1`
- * each claim that was judged. Their contents come from `node-kvm/trace`.
+ * C files of claims: with `NODE_KVM_REPRO=folder`, a C file for each failed claim is written to this folder, and with
+ * `NODE_KVM_REPRO_ALL=1` one for each claim that was judged. `node-kvm/trace` makes the contents of these files.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, release } from "node:os";
@@ -81,7 +81,7 @@ export function stepCount(): number {
 }
 
 /**
- * Replaces the kernel's result in the recording by the one that the claim received. The C file then contains the
+ * Replaces the kernel's result in the recording by the result that the claim received. The C file then contains the
  * results of the claim, and reports that the kernel returns others.
  *
  * @param from - the number of steps before the call.

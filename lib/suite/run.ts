@@ -1,4 +1,6 @@
-/** The program that judges files of claims other than the suite's. It shares its modules with `node-kvm/test`. */
+/**
+ * The program that judges files of claims other than the suite's. The program shares its modules with `node-kvm/test`.
+ */
 // Loads all that a claim may import, before the machine that runs it is saved.
 import "./index.ts";
 import "../abi/index.ts";

@@ -52,7 +52,7 @@ function isFrozenByRun(kvm: Kvm): boolean {
   return !accepts(() => box.vcpu.setCpuid2(cpuid.append({ function: 0x5000_0000 })));
 }
 
-/** Returns whether the bit that a KVM without the trait sets itself is stored as it was sent, both set and clear. */
+/** Returns whether a bit that KVM without the trait writes itself is stored as it was passed, both set and clear. */
 function leaves(kvm: Kvm, trait: TraitName): boolean {
   const row = KVM_OWNED.find(({ unless }) => unless === trait);
   if (row === undefined) return false;

@@ -1,4 +1,4 @@
-/** Exports a recording as one C file that makes the same calls. The parts of the file are c/. */
+/** Exports a recording as one C file that makes the same calls. The folder c/ has the parts of the file. */
 import { refuseMissing } from "../options.ts";
 import { CFile } from "./c/c-file.ts";
 import { addIoctl } from "./c/calls.ts";
@@ -32,9 +32,10 @@ const HEADERS = [
  * Exports a recording as one C file, which needs only a C compiler and Linux's headers (6.1 or later).
  *
  * The program makes the same calls in the same order, with the same guest memory, and compares every result. It exits
- * with 0 if all are as recorded, with 1 if one differs (each is printed), with 2 without KVM; its last line is the
- * consequence for the claim. Differences in results that vary (clocks, the APIC id of the current CPU) are printed and
- * not counted, and so are differences in results that describe the host, if the host is not the recorded one.
+ * with 0 if all results are as recorded, with 1 if one differs (each is printed), with 2 without KVM; its last line
+ * states what follows for the claim. Differences in results that vary (clocks, the APIC id of the current CPU) are
+ * printed and not counted, and so are differences in results that describe the host, if the host is not the recorded
+ * one.
  *
  * @throws Error if the recording uses a handle that was created before it began.
  */
@@ -72,7 +73,7 @@ export function exportC(trace: Trace): string {
   return `${parts.join("\n\n")}\n`;
 }
 
-/** Processes the steps, and keeps the state that a step needs of earlier ones. */
+/** Processes the steps in order, and keeps the state of earlier steps that a later step needs. */
 class Steps {
   readonly #file: CFile;
   /** The vCPUs with immediate_exit set. */
@@ -157,15 +158,15 @@ function titleOf(about: About): string {
   return name === "" ? "a recording" : name;
 }
 
-/** The last line of a run: the consequence of its results for the claim. */
+/** The last line of output of a run: what its results mean for the claim. */
 function verdictLines(about: About): { readonly same: string; readonly other: string } {
-  // It is in printf's format: no "%", no trigraph.
+  // This line is a format of printf: it contains no "%" and no trigraph.
   const title = titleOf(about).replaceAll(/[^\w .-]/g, "_");
   const count = "%d values are not as recorded";
   if (about.verdict === "fails") {
     return {
       same: `not ok ${title} # every value is as recorded: the claim fails here too`,
-      other: `ok ${title} # SKIP undecided: it failed, but here ${count}`,
+      other: `ok ${title} # SKIP undecided: the claim failed, but here ${count}`,
     };
   }
   return {
@@ -195,8 +196,8 @@ function head(about: About): string {
     "",
     "  cc -o reproducer THIS_FILE && ./reproducer [DEVICE]",
     "",
-    "Exit status: 0 when every value is as recorded, 1 when one is not (each is named),",
-    "2 when there is no KVM. Numbers are the steps of the recording.",
+    "Exit status: 0 if every value is as recorded, 1 if a value is not (each is named),",
+    "2 if there is no KVM. Numbers are the steps of the recording.",
   ];
   return ["/*", ...lines.map((line) => ` * ${comment(line)}`.trimEnd()), " */"].join("\n");
 }

@@ -1,4 +1,4 @@
-/** Writes all steps to a file: `NODE_KVM_TRACE=file.ndjson`. The format of a line is ndjson.ts. */
+/** Writes all steps to a file: `NODE_KVM_TRACE=file.ndjson`. ndjson.ts has the format of a line. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { toNdjson } from "./ndjson.ts";

@@ -1,20 +1,20 @@
-/** Lists the integers of a struct in order, each with its C name. Layouts are abi/. */
+/** Lists the integers of a struct in order, each with its C name. The folder abi/ has the layouts. */
 import type { Field, FieldType, Layout, Scalar } from "../abi/layout.ts";
 import { scalars } from "../abi/layout.ts";
 
-/** An integer of a struct, or an array of integers. */
+/** An integer of a struct, or an array of integers, with its C name. */
 export interface Leaf {
-  /** The name in C, relative to the struct: `cs.base`, `entries[2].eax`. */
+  /** The C name of the integer, relative to the struct: `cs.base`, `entries[2].eax`. */
   readonly path: string;
   readonly offset: number;
   readonly type: Scalar;
-  /** The number of elements; `undefined` if it is not an array. */
+  /** The number of elements; `undefined` if the leaf is not an array. */
   readonly count: number | undefined;
-  /** For a bit field: its lowest bit within `type`, and its width. */
+  /** For a bit field, its lowest bit within `type`, and its width. */
   readonly bits: readonly [shift: number, width: number] | undefined;
 }
 
-/** C names that no rule derives from this package's names. */
+/** C names of fields that no rule derives from this package's names. */
 const IRREGULAR: Readonly<Record<string, string>> = {
   blobAddr32: "blob_addr_32",
   blobAddr64: "blob_addr_64",
@@ -26,7 +26,7 @@ const IRREGULAR: Readonly<Record<string, string>> = {
   userTdvmcallinfo1R12: "user_tdvmcallinfo_1_r12",
 };
 
-/** The C name of a field: `guestPhysAddr` is `guest_phys_addr`. */
+/** Returns the C name of a field: `guestPhysAddr` is `guest_phys_addr`. */
 export function cName(name: string): string {
   return IRREGULAR[name] ?? name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
@@ -43,7 +43,7 @@ export function elementOf(type: FieldType): {
 
 const known = new WeakMap<Layout, readonly Leaf[]>();
 
-/** The integers of a struct in the order of its fields; members of a union overlap. */
+/** Lists the integers of a struct in the order of its fields; members of a union overlap. */
 export function leavesOf(layout: Layout): readonly Leaf[] {
   let leaves = known.get(layout);
   if (leaves === undefined) {
@@ -53,7 +53,7 @@ export function leavesOf(layout: Layout): readonly Leaf[] {
   return leaves;
 }
 
-/** The integers of one element of a tail. */
+/** Lists the integers of one element of a struct's tail. */
 export function leavesOfElement(element: Scalar | Layout): readonly Leaf[] {
   return typeof element === "string"
     ? [{ path: "", offset: 0, type: element, count: undefined, bits: undefined }]
@@ -73,7 +73,7 @@ function leavesOfField(field: Field, prefix: string, base: number): readonly Lea
   }).flat();
 }
 
-/** Reads one integer; `index` is for an array. */
+/** Reads one integer from bytes; `index` selects an element of an array. */
 export function leafValue(leaf: Leaf, view: DataView, base = 0, index = 0): bigint {
   const { size, get } = scalars[leaf.type];
   const value = BigInt(get(view, base + leaf.offset + index * size));
@@ -82,7 +82,7 @@ export function leafValue(leaf: Leaf, view: DataView, base = 0, index = 0): bigi
   return (value >> BigInt(shift)) & ((1n << BigInt(width)) - 1n);
 }
 
-/** Returns the size of a leaf in bytes, with all elements of its array. */
+/** Returns the size of the integer in bytes, with all elements if it is an array. */
 export function leafBytes(leaf: Leaf): number {
   return scalars[leaf.type].size * (leaf.count ?? 1);
 }

@@ -1,4 +1,4 @@
-/** Formats a step as one line in strace's format. JSON is ndjson.ts. */
+/** Formats a step as one line in strace's format. ndjson.ts formats JSON. */
 import { EXIT_UNION_OFFSET, exitName, exitRow } from "../abi/exits.ts";
 import { KVM_CAPABILITIES, KVM_INTERNAL_ERRORS } from "../abi/generated/constants.ts";
 import { IOCTLS } from "../abi/generated/ioctls.ts";
@@ -8,17 +8,20 @@ import { errnoName } from "../errors.ts";
 import { type Leaf, leafBytes, leafValue, leavesOf } from "./leaf.ts";
 import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 
-/** The maximal number of nonzero fields that are printed of a struct. */
+/** The maximum number of nonzero fields of a struct that are printed. */
 const MOST_FIELDS = 12;
 
-/** Returns the C name of a number. Tables are searched, because a Map of each would slow the import of the package. */
+/**
+ * Returns the C name of a constant's number. The tables are searched one by one, because a Map of each would slow down
+ * the import of the package.
+ */
 function nameOf(table: Readonly<Record<string, number>>, number: number): string | undefined {
   return Object.entries(table).find(([, value]) => value === number)?.[0];
 }
 
 /**
- * Finds an ioctl by its whole request and the kind of its descriptor; if that kind does not have it, the ioctl of
- * another kind.
+ * Finds an ioctl by its whole request number and the kind of its descriptor; if that kind does not have it, the ioctl
+ * of another kind.
  */
 export function ioctlOf(request: number, fd: ObjectRef): Ioctl | undefined {
   const all = IOCTLS.filter((ioctl) => ioctl.request === request);
@@ -90,7 +93,7 @@ function argumentText(step: IoctlStep, ioctl: Ioctl | undefined): readonly strin
     const isCapability = ioctl?.name === "KVM_CHECK_EXTENSION";
     return [isCapability ? capabilityName(Number(before)) : numberText(before)];
   }
-  // Of a struct that the kernel only writes, at most the count is printed.
+  // Of a struct that the kernel only writes, no field but the count is printed.
   const shown = ioctl?.direction === "out" ? [] : fieldsText(ioctl, before);
   return shown.length === 0 ? [] : [shown.join(", ")];
 }
@@ -102,7 +105,7 @@ function answerText(step: IoctlStep, ioctl: Ioctl | undefined): readonly string[
   return shown.length === 0 ? [] : [`{${shown.join(", ")}}`];
 }
 
-/** The fields of a struct that are not zero, as `name=value`. */
+/** Writes the fields of a struct that are not zero, as `name=value`. */
 function fieldsText(ioctl: Ioctl | undefined, bytes: Uint8Array): readonly string[] {
   const layout = ioctl?.struct;
   if (layout === undefined) return [`${bytes.length} bytes`];
@@ -140,7 +143,7 @@ function numberText(value: bigint): string {
 
 function runLine(step: RunStep): string {
   const call = `KVM_RUN(${step.fd.label}) = ${resultText(step.result)}`;
-  // With an errno, kvm_run has an old exit; KVM_EXIT_MEMORY_FAULT is the exception (api.rst 5).
+  // If KVM_RUN returns an errno, kvm_run has an old exit; KVM_EXIT_MEMORY_FAULT is the exception (api.rst 5).
   if (step.result < 0 && exitName(step.exitReason) !== "KVM_EXIT_MEMORY_FAULT") return call;
   const names = exitRow(step.exitReason)?.fields ?? [];
   const leaves = leavesOf(Run).filter(({ path }) => names.includes(path));

@@ -1,4 +1,4 @@
-/** Formats a step as one line of JSON. Text is line.ts. */
+/** Formats a step as one line of JSON. line.ts formats text. */
 import { isBytes } from "../abi/bytes.ts";
 import { exitName } from "../abi/exits.ts";
 import { read } from "../abi/struct.ts";
@@ -7,9 +7,9 @@ import { ioctlOf, toLine } from "./line.ts";
 import type { IoctlStep, ObjectRef, Step } from "./record.ts";
 
 /**
- * Writes a step as one line of JSON, without its end of line. Bytes are hexadecimal, 64-bit integers
- * are decimal strings, and `text` is the same as {@link toLine}. Of an ioctl whose argument this
- * package knows, `argument` and `answer` are the struct's fields.
+ * Writes a step as one line of JSON, without the newline. In this format, bytes are hexadecimal, 64-bit integers
+ * are decimal strings, and `text` is the same as {@link toLine}. For an ioctl whose argument this package knows,
+ * `argument` and `answer` are the fields of the struct.
  */
 export function toNdjson(step: Step): string {
   return JSON.stringify({ ...step, ...decoded(step), text: toLine(step) }, replace);
@@ -46,7 +46,7 @@ function errno(result: number): object {
   return result < 0 ? { errno: errnoName(-result) } : {};
 }
 
-/** The fields of a struct; `undefined` if its count exceeds the bytes. */
+/** Returns the fields of a struct; `undefined` if the struct's count exceeds its bytes. */
 function fields(step: IoctlStep, key: string, bytes: bigint | Uint8Array | undefined): object {
   const layout = ioctlOf(step.request, step.fd)?.struct;
   if (layout === undefined || !isBytes(bytes)) return {};
@@ -64,7 +64,7 @@ function replace(_: string, value: unknown): unknown {
   return isObjectRef(value) ? { id: value.id, kind: value.kind, label: value.label } : value;
 }
 
-/** Removes a descriptor's ring, which does not belong in a line. */
+/** Removes the ring from a descriptor, because the ring does not belong in a line. */
 function isObjectRef(value: unknown): value is ObjectRef {
   return typeof value === "object" && value !== null && "ring" in value && "label" in value;
 }

@@ -6,12 +6,15 @@ import type { FdKind } from "../abi/ioctl.ts";
  */
 export type ObjectKind = FdKind | "stats" | "memfd" | "eventfd" | "file" | "other";
 
-/** A descriptor in a trace. It does not contain its number in this process, which is meaningless elsewhere. */
+/**
+ * A descriptor in a trace. The object does not contain the descriptor's number in this process, which is meaningless
+ * elsewhere.
+ */
 export interface ObjectRef {
-  /** Unique in this thread, starting with 1, never reused. */
+  /** The descriptor's id in traces: unique in this thread, starting with 1, never reused. */
   readonly id: number;
   readonly kind: ObjectKind;
-  /** The name in errors: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
+  /** The descriptor's name in errors: `"/dev/kvm"`, `"vm"`, `"vcpu 0"`. */
   readonly label: string;
 }
 
@@ -27,8 +30,8 @@ export interface MemoryRange extends Range {
 }
 
 /**
- * The value of one address or descriptor of a struct. `field` is its name in this package, such as `"userspaceAddr"`;
- * in the argument's bytes it is zero.
+ * The value of one address or descriptor of a struct. `field` is the name of the field in this package, such as
+ * `"userspaceAddr"`; in the argument's bytes, the field is zero.
  */
 export type LinkRecord =
   | { readonly kind: "null"; readonly field: string }
@@ -36,7 +39,7 @@ export type LinkRecord =
       readonly kind: "bytes";
       readonly field: string;
       readonly before: Uint8Array;
-      /** The bytes after the call, if the kernel changed them. */
+      /** The bytes at the address after the call, if the kernel changed them. */
       readonly after: Uint8Array | undefined;
     }
   | {
@@ -47,7 +50,7 @@ export type LinkRecord =
     }
   | { readonly kind: "fd"; readonly field: string; readonly fd: ObjectRef };
 
-/** The device was opened. */
+/** A step in which the device was opened. */
 export interface OpenStep {
   readonly kind: "open";
   readonly seq: number;
@@ -57,20 +60,20 @@ export interface OpenStep {
   readonly made: ObjectRef | undefined;
 }
 
-/** An ioctl other than KVM_RUN. */
+/** A step with an ioctl other than KVM_RUN. */
 export interface IoctlStep {
   readonly kind: "ioctl";
   readonly seq: number;
   readonly fd: ObjectRef;
-  /** The whole request, unsigned. */
+  /** The whole request number, unsigned. */
   readonly request: number;
   readonly name: string;
   /** The argument before the call: an integer, or a copy of the bytes. */
   readonly before: bigint | Uint8Array | undefined;
-  /** The size of the argument in bytes; a ring keeps fewer of them. */
+  /** The size of the argument in bytes; a ring keeps only the first bytes of a longer argument. */
   readonly byteLength: number;
   readonly links: readonly LinkRecord[];
-  /** Zero or more, or `-errno`; 0 if it created an object. */
+  /** The result: zero or more, or `-errno`; 0 if the call created an object. */
   readonly result: number;
   /** The argument's bytes after the call, if the kernel changed them. */
   readonly after: Uint8Array | undefined;
@@ -88,15 +91,15 @@ export interface RunStep {
   /** Zero, or `-errno`. */
   readonly result: number;
   readonly exitReason: number;
-  /** The bytes after the exit reason: the union of `kvm_run`, or its first bytes. */
+  /** The bytes of kvm_run after the exit reason: the union, or its first bytes. */
   readonly exit: Uint8Array;
-  /** For KVM_EXIT_IO: the bytes at its data_offset. */
+  /** For KVM_EXIT_IO, the bytes at its data_offset. */
   readonly io: Uint8Array | undefined;
-  /** The guest's changes of guest memory; only in a recording. */
+  /** The guest's changes of guest memory, which only a recording contains. */
   readonly guest: readonly MemoryRange[];
 }
 
-/** An eventfd was created, with EFD_CLOEXEC and EFD_NONBLOCK. */
+/** A step in which an eventfd was created, with EFD_CLOEXEC and EFD_NONBLOCK. */
 export interface EventFdStep {
   readonly kind: "eventfd";
   readonly seq: number;
@@ -106,7 +109,7 @@ export interface EventFdStep {
   readonly made: ObjectRef | undefined;
 }
 
-/** The counter of an eventfd was read, or increased. */
+/** A step in which the counter of an eventfd was read or increased. */
 export interface CounterStep {
   readonly kind: "counter";
   readonly seq: number;
@@ -114,11 +117,11 @@ export interface CounterStep {
   readonly call: "read" | "write";
   /** The value that was read or written; 0 for a failed read. */
   readonly value: bigint;
-  /** 0, or `-errno`: `-EAGAIN` (-11) for a read without a signal. */
+  /** The result of the call: 0, or `-errno`; `-EAGAIN` (-11) for a read without a signal. */
   readonly result: number;
 }
 
-/** A file that is passed to KVM was opened: /dev/sev. */
+/** A step in which a file that is passed to KVM was opened: /dev/sev. */
 export interface FileStep {
   readonly kind: "file";
   readonly seq: number;
@@ -128,7 +131,7 @@ export interface FileStep {
   readonly made: ObjectRef | undefined;
 }
 
-/** fallocate(2) of a guest_memfd. */
+/** A step with fallocate(2) of a guest_memfd. */
 export interface FallocateStep {
   readonly kind: "fallocate";
   readonly seq: number;
@@ -141,7 +144,7 @@ export interface FallocateStep {
   readonly result: number;
 }
 
-/** Memory for a guest was mapped: all zeros, or a guest_memfd. */
+/** A step in which memory for a guest was mapped: all zeros, or a guest_memfd. */
 export interface MapStep {
   readonly kind: "map";
   readonly seq: number;
@@ -151,14 +154,14 @@ export interface MapStep {
   readonly fd: ObjectRef | undefined;
 }
 
-/** The program changed guest memory at some time before the next call. */
+/** A step in which the program changed guest memory, at some time before the next call. */
 export interface WriteStep {
   readonly kind: "write";
   readonly seq: number;
   readonly ranges: readonly MemoryRange[];
 }
 
-/** arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM). */
+/** A step with arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM). */
 export interface PermissionStep {
   readonly kind: "permission";
   readonly seq: number;
@@ -167,14 +170,14 @@ export interface PermissionStep {
   readonly result: number;
 }
 
-/** A descriptor was closed. */
+/** A step in which a descriptor was closed. */
 export interface CloseStep {
   readonly kind: "close";
   readonly seq: number;
   readonly fd: ObjectRef;
 }
 
-/** One step; `kind` distinguishes them. `seq` counts the steps of this thread. */
+/** One step of a trace; `kind` distinguishes the forms. `seq` counts the steps of this thread. */
 export type Step =
   | OpenStep
   | IoctlStep
@@ -188,16 +191,16 @@ export type Step =
   | PermissionStep
   | CloseStep;
 
-/** The subject of a recording, for its later readers. */
+/** The description of a recording for its readers: claim, result and host. */
 export interface About {
-  /** The claim or test: its number if it has one, a short name, a sentence. */
+  /** The recorded claim or test: its number if it has one, a short name, a sentence. */
   readonly number?: number | undefined;
   readonly name?: string | undefined;
   readonly sentence?: string | undefined;
-  /** The result: whether the claim held, and the message of a failure. */
+  /** The result of the claim: whether it held, and the message of a failure. */
   readonly verdict?: "holds" | "fails" | undefined;
   readonly reason?: string | undefined;
-  /** The host: the kernel's release, the vendor module, the CPU's name in /proc/cpuinfo. */
+  /** The host of the recording: the kernel's release, the vendor module, the CPU's name in /proc/cpuinfo. */
   readonly kernel?: string | undefined;
   readonly vendor?: string | undefined;
   readonly cpu?: string | undefined;

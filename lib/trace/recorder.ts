@@ -1,4 +1,4 @@
-/** A recording: every step since its start, and the content of guest memory. Exporting it as C is export-c.ts. */
+/** A recording: every step since its start, and the content of guest memory. export-c.ts exports a recording as C. */
 import { refuseUnknown } from "../options.ts";
 import type { About, MemoryRange, ObjectRef, Range, Step, Trace } from "./record.ts";
 import { differences, Shadow } from "./shadow.ts";
@@ -7,11 +7,11 @@ import type { Traced } from "./traced.ts";
 
 /** A recording in progress. */
 export interface Recording {
-  /** The steps so far. */
+  /** The steps that were recorded so far. */
   readonly steps: readonly Step[];
-  /** Ends it; another call returns the same steps. */
+  /** Ends the recording; another call returns the same steps. */
   stop(about?: About): Trace;
-  /** Ends it at the end of a `using` block. */
+  /** Ends the recording at the end of a `using` block. */
   [Symbol.dispose](): void;
 }
 
@@ -24,7 +24,7 @@ class Tape implements Recorder, Recording {
   readonly steps: Step[] = [];
   readonly #ids = new Map<TracedMemory, number>();
   readonly #shadows = new Map<TracedMemory, Shadow>();
-  /** Each vCPU's kvm_run after its last run. */
+  /** The content of each vCPU's kvm_run after its last run. */
   readonly #runs = new Map<Traced, Uint8Array>();
   #stopped: boolean = false;
 
@@ -48,7 +48,7 @@ class Tape implements Recorder, Recording {
   }
 
   recordChanges(on: Traced): void {
-    // Calls on /dev/kvm concern no guest.
+    // Guest memory is not compared, because calls on /dev/kvm concern no guest.
     if (on.kind !== "sys") this.#recordWrites();
   }
 
@@ -87,7 +87,7 @@ class Tape implements Recorder, Recording {
 
 /**
  * Starts to record every call of this thread. Earlier calls are not included, so start before the device is opened.
- * Guest memory is compared at each call, which takes time linear in its size.
+ * Guest memory is compared at each call, and the comparison takes time linear in the size of the memory.
  *
  * @throws Error if another recording is in progress.
  * @example

@@ -1,12 +1,15 @@
 /**
  * The last calls of one VM, always kept, at low cost: each call is copied into arrays that are allocated once.
- * Formatting is line.ts; all calls with all bytes are recorder.ts.
+ * line.ts formats the calls; recorder.ts records all calls with all bytes.
  */
 import { EXIT_REASON_OFFSET, EXIT_UNION_OFFSET } from "../abi/exits.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import type { IoctlStep, ObjectRef, RunStep, Step } from "./record.ts";
 
-/** The number of an argument's bytes that a ring keeps; KVM_SET_SREGS, the longest that lines print, has 312. */
+/**
+ * The number of an argument's bytes that a ring keeps. The longest argument that lines print is that of KVM_SET_SREGS,
+ * with 312 bytes.
+ */
 export const RING_BYTES = 320;
 
 /** The number of calls that a ring keeps. */
@@ -15,28 +18,28 @@ export const RING_LENGTH = 256;
 /** The offsets of fields in `kvm_run`, in 32-bit words. */
 const EXIT_REASON = EXIT_REASON_OFFSET / 4;
 const UNION = EXIT_UNION_OFFSET / 4;
-/** The data of a run that is kept: exit reason, 32 bytes of the union. */
+/** The size of the data of a run that is kept: the exit reason, and 32 bytes of the union. */
 const UNION_WORDS = 8;
 const RUN_WORDS = 1 + UNION_WORDS;
 
-/** The numbers of an entry; a length of -1 marks missing bytes. */
+/** The positions of the numbers in an entry; a length of -1 means that no bytes are kept. */
 const [SEQ, RESULT, LENGTH, BEFORE, AFTER, NUMBERS] = [0, 1, 2, 3, 4, 5];
-/** The result of a call that has not returned. */
+/** The result that marks a call which has not returned. */
 const PENDING = -1_000_000;
 
 const NONE: readonly never[] = [];
 
-/** The last steps; a new step replaces the oldest. */
+/** The last steps of a ring; a new step replaces the oldest one. */
 export class Ring {
   readonly #length: number;
-  /** A step, or the object of a call or run. */
+  /** The step of an entry, or the object of its call or run. */
   readonly #entries: (Step | ObjectRef)[] = [];
-  /** The call, for an entry of a call. */
+  /** The call, if the entry is a call. */
   readonly #ioctls: (Ioctl | undefined)[] = [];
   readonly #integers: (number | bigint | undefined)[] = [];
   readonly #made: (ObjectRef | undefined)[] = [];
   readonly #numbers: Float64Array;
-  /** Allocated at the first bytes, and the first run, because many rings have neither. */
+  /** The arrays are allocated when the first bytes, or the first run, are kept, because many rings have neither. */
   #bytes: Uint8Array | undefined;
   #runs: Int32Array | undefined;
   #next = 0;
@@ -54,7 +57,7 @@ export class Ring {
     this.#ioctls[place] = undefined;
   }
 
-  /** Keeps the argument of an ioctl; returns its place, for {@link end}. */
+  /** Keeps the argument of an ioctl; returns the position of the entry, for {@link end}. */
   begin(fd: ObjectRef, ioctl: Ioctl, argument: number | bigint | Uint8Array | undefined): number {
     const place = this.#take();
     this.#entries[place] = fd;
@@ -92,7 +95,7 @@ export class Ring {
     }
   }
 
-  /** Keeps a run: `run` is the vCPU's kvm_run. */
+  /** Keeps a run of a vCPU; `run` is the vCPU's kvm_run. */
   pushRun(vcpu: ObjectRef, seq: number, result: number, run: Int32Array): void {
     const place = this.#take();
     this.#entries[place] = vcpu;
@@ -106,7 +109,7 @@ export class Ring {
     for (let i = 0; i < UNION_WORDS; i += 1) runs[at + 1 + i] = run[UNION + i] ?? 0;
   }
 
-  /** The kept steps, the oldest first. */
+  /** Returns the steps that are kept, the oldest first. */
   steps(): readonly Step[] {
     const { length } = this.#entries;
     const first = length < this.#length ? 0 : this.#next;
@@ -115,7 +118,7 @@ export class Ring {
     );
   }
 
-  /** The step at a place; `undefined` for a call that has not returned. */
+  /** Returns the step at a position; `undefined` for a call that has not returned. */
   stepAt(place: number): Step | undefined {
     const entry = this.#entries[place];
     if (entry === undefined || "seq" in entry) return entry;
@@ -129,7 +132,7 @@ export class Ring {
     return place;
   }
 
-  /** Copies the first bytes to one of an entry's two places; returns how many. */
+  /** Copies the first bytes to one of the two areas of an entry; returns the number of copied bytes. */
   #keep(place: number, which: 0 | 1, bytes: Uint8Array): number {
     this.#bytes ??= new Uint8Array(this.#length * 2 * RING_BYTES);
     const kept = bytes.length <= RING_BYTES ? bytes : bytes.subarray(0, RING_BYTES);

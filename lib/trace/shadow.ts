@@ -1,25 +1,28 @@
-/** Finds changes of memory since the last comparison. Their author is determined by recorder.ts. */
+/**
+ * Finds changes of memory since the last comparison. recorder.ts determines whether the program or the guest made a
+ * change.
+ */
 import type { Range } from "./record.ts";
 
-/** The size of a piece, which is compared and copied as a whole. */
+/** The size in bytes of a piece, which is compared and copied as a whole. */
 const PIECE = 0x4_0000;
 const PAGE = 4096;
-/** Larger memory is not accessible as one array. */
+/** Memory above this size is not accessible as one array. */
 const LIVE = 2 ** 30;
 const ZEROS = new Uint8Array(PIECE);
 const WORD = 8;
 
-/** Bits of an entry of a page table. */
+/** The accessed and dirty bits of an entry of a page table. */
 const PRESENT = 1n;
 const ACCESSED_DIRTY = 0x60n;
 
-/** Changes with a smaller gap are joined. */
+/** Changes with a gap smaller than this number of bytes are joined. */
 const GAP = 16;
 
-/** Memory to compare. */
+/** The memory to compare. */
 interface Readable {
   readonly byteLength: number;
-  /** All of it, live; only up to {@link LIVE}. */
+  /** All of the memory, as an array that shows later changes; only up to {@link LIVE}. */
   readonly bytes: Uint8Array;
   read(offset: number, length: number): Uint8Array;
 }
@@ -29,17 +32,20 @@ export class Shadow {
   readonly #memory: Readable;
   readonly #pieces = new Map<number, Uint8Array>();
 
-  /** Starts with zeros, whatever the memory contains: the first comparison returns all of it. */
+  /**
+   * Starts with a copy of zeros, whatever the memory contains, so that the first comparison returns all bytes that are
+   * not zero.
+   */
   constructor(memory: Readable) {
     this.#memory = memory;
   }
 
   /**
-   * Lists the differences from the copy, in whole words of 8 bytes, and updates the copy. The time is linear in the
-   * size of the memory.
+   * Lists the differences from the copy, in whole words of 8 bytes, and updates the copy. The comparison takes time
+   * linear in the size of the memory.
    *
-   * @param whose - of a guest's changes, the accessed and dirty bits of page tables are ignored, because a CPU may set
-   *   them whenever it reads an entry (Intel SDM Vol. 3A 5.8), so they vary.
+   * @param whose - the author of the changes. Of a guest's changes, the accessed and dirty bits of page tables are
+   *   ignored, because a CPU may set them whenever it reads an entry (Intel SDM Vol. 3A 5.8), so they vary.
    */
   changes(whose: "guest" | "program"): readonly Range[] {
     const found: Range[] = [];
@@ -61,7 +67,7 @@ export class Shadow {
     return found;
   }
 
-  /** Avoids a copy if possible: allocating memory for each comparison would take longer than comparing. */
+  /** Avoids a copy if possible, because allocating memory for each comparison would take longer than comparing. */
   #piece(start: number, length: number): Uint8Array {
     return this.#memory.byteLength <= LIVE
       ? this.#memory.bytes.subarray(start, start + length)

@@ -32,13 +32,13 @@ export type TraceLink =
   | { readonly field: string; readonly fd: Traced }
   | { readonly field: string };
 
-/** A recording: it needs complete steps and compares memory. There is at most one. */
+/** The recorder: it needs complete steps and compares memory. A thread has at most one recorder. */
 export interface Recorder {
-  /** Called before a call, to find changes of memory by the program. */
+  /** This function is called before a call, to find changes of memory by the program. */
   recordChanges(on: Traced): void;
   replies(vcpu: Traced, run: Uint8Array): readonly Range[];
   guest(vcpu: Traced, run: Uint8Array): readonly MemoryRange[];
-  /** `memory` is the memory's id; `fd` is the file that it maps, when it is reported for the first time. */
+  /** `memory` is the memory's id; `fd` is the file that the memory maps, when it is reported for the first time. */
   memory(memory: TracedMemory, fd?: ObjectRef): number;
   unmapped(memory: TracedMemory): void;
   take(step: Step): void;
@@ -53,12 +53,12 @@ export function setRecorder(wanted: Recorder | undefined): void {
   recorder = wanted;
 }
 
-/** Whether a recording is under way. */
+/** Whether this thread has a recorder. */
 export function isRecording(): boolean {
   return recorder !== undefined;
 }
 
-/** Whether a listener needs complete steps. */
+/** Whether a recorder or a subscriber needs complete steps. */
 export function hasListener(): boolean {
   return recorder !== undefined || stream.hasSubscribers;
 }
@@ -69,7 +69,7 @@ export function nextSeq(): number {
   return seq;
 }
 
-/** Returns the trace object of a native descriptor, and sets its label. */
+/** Returns the trace object of a native descriptor, and sets the object's label. */
 export function traced(fd: object, label: string): Traced {
   const found = known.get(fd) ?? new Traced("other", label);
   found.label = label;
@@ -77,7 +77,7 @@ export function traced(fd: object, label: string): Traced {
   return found;
 }
 
-/** Whether subscribers are called at the moment. */
+/** Whether subscribers are being called at the moment. */
 let isPublishing: boolean = false;
 
 function publish(step: Step): void {
@@ -85,7 +85,7 @@ function publish(step: Step): void {
   tell(step);
 }
 
-/** Calls the subscribers, except for calls that a subscriber makes, which would recurse without end. */
+/** Calls the subscribers, except for calls that a subscriber itself makes, which would recurse without end. */
 function tell(step: Step): void {
   if (isPublishing || !stream.hasSubscribers) return;
   isPublishing = true;
@@ -96,7 +96,7 @@ function tell(step: Step): void {
   }
 }
 
-/** Reports that the device was opened: `answer` is the descriptor, or `-errno`. */
+/** Reports that the device was opened; `answer` is the descriptor, or `-errno`. */
 export function traceOpen(path: string, answer: object | number): void {
   const made = typeof answer === "number" ? undefined : new Traced("sys", path);
   if (made !== undefined && typeof answer === "object") known.set(answer, made);
@@ -111,7 +111,7 @@ export function tracePermission(component: number, result: number): void {
   publish({ kind: "permission", seq: nextSeq(), component, result });
 }
 
-/** Reports that memory for a guest was mapped; `file` is the native guest_memfd, if any. */
+/** Reports that memory for a guest was mapped; `file` is the native guest_memfd, if the memory maps one. */
 export function traceMap(memory: TracedMemory, file?: object): void {
   recorder?.memory(memory, file && known.get(file));
 }
@@ -173,10 +173,10 @@ export function traceClose(fd: Traced): void {
   publish(step);
 }
 
-/** A call that has not returned. */
+/** A call that has not returned yet. */
 export type Call = LightCall | WholeCall;
 
-/** A call that is only kept in a ring, at its place in it. */
+/** A call that is only kept in a ring, and its position there. */
 interface LightCall {
   isWhole: false;
   fd: Traced;
@@ -193,7 +193,7 @@ interface WholeCall {
   readonly argument: number | bigint | Uint8Array | undefined;
   readonly before: bigint | Uint8Array | undefined;
   readonly links: readonly TraceLink[];
-  /** The bytes of the links before the call. */
+  /** The bytes of the call's links before the call. */
   readonly linked: readonly (Uint8Array | undefined)[];
 }
 
@@ -202,7 +202,7 @@ const NONE: readonly never[] = [];
 /** Calls of one thread do not overlap, so one object suffices for the calls that a ring keeps. */
 let light: LightCall | undefined;
 
-/** Reports that an ioctl is about to be made; {@link traceAnswer} must follow before the next. */
+/** Reports that an ioctl is about to be issued; {@link traceAnswer} must follow before the next one. */
 export function traceCall(
   fd: Traced,
   ioctl: Ioctl,
@@ -228,7 +228,7 @@ export function traceCall(
   return { isWhole: true, fd, ioctl, argument, before, links, linked };
 }
 
-/** Reports the kernel's result: a number, or a new native descriptor. */
+/** Reports the kernel's result of an ioctl: a number, or a new native descriptor. */
 export function traceAnswer(call: Call, answer: number | object): void {
   const { fd, ioctl, argument } = call;
   let made: Traced | undefined;
@@ -239,7 +239,7 @@ export function traceAnswer(call: Call, answer: number | object): void {
   const result = typeof answer === "number" ? answer : 0;
   if (!call.isWhole) {
     fd.ring.end(call.place, nextSeq(), result, argument, made?.ref);
-    // A VM's ring begins with the call that created it.
+    // The ring of a VM begins with the call that created the VM.
     const step = made?.kind === "vm" ? fd.ring.stepAt(call.place) : undefined;
     if (step !== undefined) made?.ring.push(step);
     return;
@@ -281,7 +281,7 @@ function record(link: TraceLink, before: Uint8Array | undefined): LinkRecord {
   return "fd" in link ? { kind: "fd", field, fd: link.fd } : { kind: "null", field };
 }
 
-/** Returns the writes to `kvm_run` since the last run; compared only while recording. */
+/** Returns the writes to `kvm_run` since the last run; they are compared only while recording. */
 export function traceRun(vcpu: Traced, run: Uint8Array): readonly Range[] {
   if (recorder === undefined) return NONE;
   recorder.recordChanges(vcpu);
@@ -293,7 +293,7 @@ const EXIT_REASON = EXIT_REASON_OFFSET / 4;
 const EXIT_UNION_END = EXIT_UNION_OFFSET + EXIT_UNION_BYTES;
 
 /**
- * Keeps the end of a run for the ring and the recording. `words` is the vCPU's whole kvm_run.
+ * Keeps the result of a run for the ring and the recording. `words` is the vCPU's whole kvm_run.
  *
  * @returns the step for {@link publishExit}, to be called after the exit was decoded, because a subscriber may close
  *   the vCPU. `undefined` without subscribers.
@@ -326,12 +326,12 @@ export function traceExit(
   return step;
 }
 
-/** Publishes the end of a run to the channel's subscribers. */
+/** Publishes the result of a run to the channel's subscribers. */
 export function publishExit(step: Step | undefined): void {
   if (step !== undefined) tell(step);
 }
 
-/** The data of an I/O exit: `size` bytes `count` times at `data_offset`. */
+/** Returns the data of an I/O exit: `size` bytes `count` times at `data_offset`. */
 function ioData(run: Uint8Array): Uint8Array {
   const { size, count, dataOffset } = read(RunIo, run, EXIT_UNION_OFFSET);
   const start = Number(dataOffset);

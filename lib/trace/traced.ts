@@ -3,7 +3,7 @@ import type { Ioctl } from "../abi/ioctl.ts";
 import type { ObjectKind, ObjectRef } from "./record.ts";
 import { Ring } from "./ring.ts";
 
-/** The kinds of objects that calls with a new descriptor create. */
+/** The kinds of objects that a call creates together with a new descriptor. */
 const MADE: Readonly<Record<string, ObjectKind>> = {
   KVM_CREATE_VM: "vm",
   KVM_CREATE_VCPU: "vcpu",
@@ -14,11 +14,14 @@ const MADE: Readonly<Record<string, ObjectKind>> = {
 
 let last = 0;
 
-/** A descriptor in traces. */
+/** The identity of a descriptor in traces. */
 export class Traced implements ObjectRef {
-  /** The part that steps keep: without the ring, because /dev/kvm's ring would otherwise keep those of all its VMs. */
+  /**
+   * The part of the identity that steps keep. It has no ring, because the ring of /dev/kvm would otherwise keep the
+   * rings of all its VMs.
+   */
   readonly ref: ObjectRef & { label: string };
-  /** The last calls: a VM shares them with all objects that were created from it. */
+  /** The ring of the last calls: a VM shares it with all objects that were created from the VM. */
   readonly ring: Ring;
 
   /** Gives a descriptor its id. */
@@ -43,12 +46,12 @@ export class Traced implements ObjectRef {
     return this.ref.label;
   }
 
-  /** Sets another label, also in steps that were kept. */
+  /** Sets another label, also in steps that are already kept. */
   set label(label: string) {
     this.ref.label = label;
   }
 
-  /** Creates the object of a call on this one. */
+  /** Creates the identity of an object that a call on this descriptor creates. */
   child(ioctl: Ioctl): Traced {
     const kind = MADE[ioctl.name] ?? "other";
     return new Traced(kind, kind, kind === "vm" ? new Ring() : this.ring);

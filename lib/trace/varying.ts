@@ -1,4 +1,4 @@
-/** Results that may differ when a call is repeated, each with its reason. */
+/** The results that may differ when a call is repeated, each with the reason. */
 import {
   ClockData,
   Cpuid2,
@@ -11,11 +11,11 @@ import {
 import { MSRS } from "../abi/msrs.ts";
 import { offsetOf, sizeOf } from "../abi/struct.ts";
 
-/** Bits of a result that may differ. */
+/** The bits of a result that may differ. */
 export interface Varying {
-  /** The offset in the result, in bytes. */
+  /** The offset of the integer in the result, in bytes. */
   readonly offset: number;
-  /** The bits, of the (little endian) integer there. */
+  /** The bits that may differ in the little-endian integer at that offset. */
   readonly mask: bigint;
   readonly why: string;
 }
@@ -27,9 +27,9 @@ const ALL_32 = 0xffff_ffffn;
 
 const at = (offset: number, why: string, mask = ALL): Varying => ({ offset, mask, why });
 
-const APIC_ID = "the APIC id of the CPU that the call happened to run on";
+const APIC_ID = "the APIC id of the CPU on which the call ran";
 
-/** Of a CPUID leaf, the register and the bits that identify the CPU on which it was read. */
+/** For a CPUID leaf, the register and the bits that identify the CPU on which the leaf was read. */
 const OWN_CPU: Readonly<
   Record<number, readonly (readonly ["eax" | "ebx" | "ecx" | "edx", bigint])[]>
 > = {
@@ -56,14 +56,15 @@ function ownCpu(answer: Uint8Array): readonly Varying[] {
   });
 }
 
-/** MSRs that count or contain a time. */
+/** The MSRs that count or contain a time. */
 const CLOCK_MSRS: Readonly<Record<number, string>> = {
   [MSRS.MSR_IA32_TSC]: "the time-stamp counter",
   [MSRS.MSR_IA32_MPERF]: "counts cycles",
   [MSRS.MSR_IA32_APERF]: "counts cycles",
   [MSRS.MSR_IA32_TSC_DEADLINE]: "the TSC deadline",
   [MSRS.MSR_AMD64_TSC_RATIO]: "the ratio of the time-stamp counter, which each boot measures",
-  [MSRS.HV_X64_MSR_VP_RUNTIME]: "counts the time that the vCPU ran (HV_X64_MSR_VP_RUNTIME)",
+  [MSRS.HV_X64_MSR_VP_RUNTIME]:
+    "this MSR counts the time that the vCPU ran (HV_X64_MSR_VP_RUNTIME)",
   [MSRS.HV_X64_MSR_TIME_REF_COUNT]: "the time (HV_X64_MSR_TIME_REF_COUNT)",
   [MSRS.HV_X64_MSR_TSC_FREQUENCY]: "a frequency that each boot measures",
   [MSRS.HV_X64_MSR_APIC_FREQUENCY]: "a frequency that each boot measures",
@@ -86,7 +87,7 @@ function elements(answer: Uint8Array, from: number, size: number): readonly numb
   return Array.from({ length: count }, (_, i) => from + i * size);
 }
 
-/** The APIC's current count of its timer, in its page of registers. */
+/** The current count of the APIC's timer, in the APIC's page of registers. */
 const APIC_TMCCT = 0x390;
 
 /** By ioctl. */
@@ -109,17 +110,17 @@ const ROWS: Readonly<Record<string, Row>> = {
 };
 
 function pit(offset: (channel: number) => number): readonly Varying[] {
-  return [0, 1, 2].map((channel) => at(offset(channel), "when the counter was loaded"));
+  return [0, 1, 2].map((channel) => at(offset(channel), "the time when the counter was loaded"));
 }
 
-/** Lists the bits of an ioctl's result that may differ when it is repeated. */
+/** Lists the bits of an ioctl's result that may differ when the ioctl is repeated. */
 export function varyingOf(ioctl: string, answer: Uint8Array): readonly Varying[] {
   return ROWS[ioctl]?.(answer) ?? [];
 }
 
 /**
- * Ioctls whose result describes the kernel and the CPU. On another host the result may differ, although the claim of
- * the recording still holds.
+ * The ioctls whose result describes the kernel and the CPU. On another host the result may differ, although the claim
+ * of the recording still holds.
  */
 const OF_THE_HOST = new Set([
   "KVM_CHECK_EXTENSION",
@@ -134,7 +135,7 @@ const OF_THE_HOST = new Set([
   "KVM_GET_STATS_FD",
 ]);
 
-/** Whether the result describes the host and not a guest; of MSRs, those of /dev/kvm. */
+/** Whether the result describes the host and not a guest; for MSRs, only the ioctl on /dev/kvm does. */
 export function isOfTheHost(ioctl: string, fdKind: string): boolean {
   return OF_THE_HOST.has(ioctl) || (ioctl === "KVM_GET_MSRS" && fdKind === "sys");
 }

@@ -1,5 +1,6 @@
 /**
- * The messages between a vCPU's worker and the thread that owns it. They are sent by vcpu-worker.ts and serve-vcpu.ts.
+ * The messages between a vCPU's worker and the thread that owns it. vcpu-worker.ts and serve-vcpu.ts send these
+ * messages.
  */
 import type { MessagePort } from "node:worker_threads";
 import { isBytes } from "../abi/bytes.ts";
@@ -9,7 +10,7 @@ import type { Exit } from "../kvm/exits/exit.ts";
 /** The worker's `workerData`. */
 export interface Start {
   readonly port: MessagePort;
-  /** One Int32: the number of the run to interrupt. */
+  /** The buffer contains one Int32: the number of the run to interrupt. */
   readonly kicked: SharedArrayBuffer;
   /** The caller's data. */
   readonly data: unknown;

@@ -19,7 +19,8 @@ export interface ServedVcpu {
   /** Created in this thread; handles cannot be passed to another. */
   readonly vcpu: Pick<Vcpu, "runSync" | "kickToken" | "immediateExit">;
   /**
-   * Handles and answers an exit. Called for each exit except `intr`, between two KVM_RUNs, so it must be synchronous.
+   * Handles and answers an exit. A function that is called for each exit except `intr`, between two KVM_RUNs, so it
+   * must be synchronous.
    *
    * @returns whether the guest continues; otherwise the exit is passed to the owner, which answers it.
    */
@@ -101,7 +102,7 @@ class Service {
     for (;;) {
       if (this.#isKicked(number)) return { kind: "intr" };
       const exit = vcpu.runSync();
-      // A kick that came too late for the previous run must not end this one.
+      // A kick that came too late for the previous run must not end this run.
       const isOurs = exit.kind !== "intr" || vcpu.immediateExit || this.#isKicked(number);
       if (isOurs && (exit.kind === "intr" || this.#served.handle?.(exit) !== true)) return exit;
     }

@@ -1,5 +1,5 @@
 // The two functions of glibc that Debian's libc++abi calls and musl lacks. scripts/prebuild.js
-// links them into the addon for musl. The flag asks for checks of the format, which musl does not
+// links them into the addon for musl. The flag requests checks of the format, which musl does not
 // have.
 #include <cstdarg>
 #include <cstdio>

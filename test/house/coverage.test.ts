@@ -28,7 +28,7 @@ const CLASSES = { sys: Kvm, vm: Vm, vcpu: Vcpu, dev: Device };
 
 /** The number of x86 exits of the other projects, by their sources in November 2026. */
 const OTHERS_EXITS: Readonly<Record<string, string>> = {
-  "kvm-ioctls": "14, and 6 by name alone",
+  "kvm-ioctls": "14 decoded, and 6 only named",
   hype: "1",
   gokvm: "1",
   crosvm: "16, without MSR and memory-fault exits",

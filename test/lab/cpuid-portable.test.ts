@@ -12,7 +12,6 @@ import { kernelOrProblem } from "./kernel-or-problem.ts";
 
 const KERNEL = process.env["NODE_KVM_LAB_KERNEL"] ?? "6.12";
 const PROGRAM = fileURLToPath(new URL("cpuid-portable.js", import.meta.url));
-const FILE = "/tmp/state";
 
 /** A model with AVX, and one without XSAVE. Both have SVM, which KVM needs. */
 const MODELS = ["max", "Opteron_G3"] as const;
@@ -26,31 +25,32 @@ interface Printed {
   readonly error?: string;
 }
 
-interface Ran {
-  readonly printed: Printed;
-  readonly state: Uint8Array | undefined;
-}
-
-async function run(kernel: Kernel, cpu: string, act: string, state?: Uint8Array): Promise<Ran> {
+/** Runs the program once for each act, in one machine. */
+async function run(
+  kernel: Kernel,
+  cpu: Model,
+  acts: readonly string[],
+  files: Readonly<Record<string, Uint8Array>> = {},
+): Promise<{ readonly printed: readonly Printed[]; readonly state: Uint8Array | undefined }> {
   const result = await runInLab({
     kernel,
     cpu,
-    command: ["node", "cpuid-portable.js", act, FILE],
-    files: {
-      [`${guestFolder()}/cpuid-portable.js`]: PROGRAM,
-      ...(state === undefined ? {} : { [FILE]: state }),
-    },
-    wanted: [FILE],
+    command: ["sh", "-c", acts.map((act) => `node cpuid-portable.js ${act}`).join(" && ")],
+    files: { [`${guestFolder()}/cpuid-portable.js`]: PROGRAM, ...files },
+    wanted: ["/tmp"],
   });
   expect(result.stderr.toString()).toBe("");
   expect(result).toMatchObject({ kind: "exited", status: 0 });
   if (result.kind !== "exited") throw new Error(result.kind);
-  const printed = JSON.parse(result.stdout.toString()) as Printed;
-  return { printed, state: result.files.get(FILE) };
+  const lines = result.stdout.toString().trim().split("\n");
+  const printed = lines.map((line) => JSON.parse(line) as Printed);
+  return { printed, state: result.files.get(fileOf(cpu)) };
 }
 
+const fileOf = (model: Model): string => `/tmp/${model}`;
+
 let problem: string | undefined;
-const saved = new Map<Model, Ran>();
+const saved = new Map<Model, Printed>();
 const restored = new Map<string, Printed>();
 beforeAll(async () => {
   const kernel = await kernelOrProblem(KERNEL);
@@ -58,11 +58,20 @@ beforeAll(async () => {
     problem = kernel;
     return;
   }
-  for (const model of MODELS) saved.set(model, await run(kernel, model, "save"));
-  for (const from of MODELS) {
-    for (const to of MODELS) {
-      const { printed } = await run(kernel, to, "restore", saved.get(from)?.state);
-      restored.set(`${from} to ${to}`, printed);
+  const files: Record<string, Uint8Array> = {};
+  for (const model of MODELS) {
+    const { printed, state } = await run(kernel, model, [`save ${fileOf(model)}`]);
+    const [first] = printed;
+    if (first === undefined || state === undefined) throw new Error(`${model} saved nothing`);
+    saved.set(model, first);
+    files[fileOf(model)] = state;
+  }
+  for (const to of MODELS) {
+    const acts = MODELS.map((from) => `restore ${fileOf(from)}`);
+    const { printed } = await run(kernel, to, acts, files);
+    for (const [i, from] of MODELS.entries()) {
+      const one = printed[i];
+      if (one !== undefined) restored.set(`${from} to ${to}`, one);
     }
   }
 }, 1_200_000);
@@ -79,7 +88,7 @@ describe.each([
   const outcome = (): Printed | undefined => restored.get(`${from} to ${to}`);
 
   test(`is ${isPortable ? "" : "not "}portable`, () => {
-    const guest = saved.get(from)?.printed.cpuid ?? [];
+    const guest = saved.get(from)?.cpuid ?? [];
     const result = portable(guest, outcome()?.supported ?? [], { tsc: "same" });
     expect(guest.length).toBeGreaterThan(10);
     expect(result.reasons.length === 0).toBe(isPortable);

@@ -61,9 +61,9 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
     if (problem !== undefined) skip(problem);
   });
 
-  test("has the results of 20 guests with at least 530 leaves each", () => {
+  test("has the results of 20 guests with at least 525 leaves each", () => {
     expect(guests).toHaveLength(20);
-    expect(Math.min(...guests.map(({ results }) => results.length))).toBeGreaterThan(530);
+    expect(Math.min(...guests.map(({ results }) => results.length))).toBeGreaterThanOrEqual(525);
   });
 
   test("equals each guest's CPUID for the table that was set and the vCPU's state", () => {

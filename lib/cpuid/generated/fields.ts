@@ -3,9 +3,9 @@
  *
  * Source: x86-cpuid-db v3.1 (CC0-1.0, Linux's tools/arch/x86/kcpuid/cpuid.csv) and the project's supplement:
  *   gen/facts/cpuid.csv sha256 ac5e14a17dced4e14740bb7e145ab9edfcfc3c582892936b77c913c284224674
- *   gen/facts/cpuid-supplement.csv sha256 805a98b8882f71dcca7ecc6d23006747a9e16cce892d97bb70f3fe15ec9e048c
+ *   gen/facts/cpuid-supplement.csv sha256 89d6e67532111758ce51fb46e474c46c5f0bdac28fc6b97977c7b419eb9fd666
  *
- * 1100 fields. A name is the database's. Where it names fields of several leaves alike, the first by
+ * 1104 fields. A name is the database's. Where it names fields of several leaves alike, the first by
  * (native first, function, sub-leaf, register, bit) keeps the plain name and 48 later ones carry their leaf:
  * fsrs is in 0x7.1, fsrs_80000021 in 0x80000021. Hypervisor leaves are relative to the interface's base.
  */
@@ -76,33 +76,35 @@ export type CpuidFieldName =
   | "hv_guest_idle_state" | "hv_hint_apic_msrs" | "hv_hint_as_switch" | "hv_hint_cluster_ipi" | "hv_hint_evmcs"
   | "hv_hint_ex_masks" | "hv_hint_local_flush" | "hv_hint_no_auto_eoi" | "hv_hint_relaxed_timing"
   | "hv_hint_remote_flush" | "hv_hint_reset_msr" | "hv_hypercall_msrs" | "hv_interface_id" | "hv_inuse_wr_allowed"
-  | "hv_isolation" | "hv_max_leaf" | "hv_max_lps" | "hv_max_vps" | "hv_mwait" | "hv_nested" | "hv_nested_direct_flush"
-  | "hv_nested_gpa_flush" | "hv_nested_msr_bitmap" | "hv_nested_tlb" | "hv_no_nonarch_coreshare" | "hv_post_messages"
-  | "hv_reenlightenment" | "hv_reference_tsc" | "hv_reset" | "hv_signal_events" | "hv_spinlock_retries"
-  | "hv_stat_pages" | "hv_stimer" | "hv_stimer_direct" | "hv_synic" | "hv_time_ref_count" | "hv_tsc_invariant"
-  | "hv_vendor_0" | "hv_vendor_1" | "hv_vendor_2" | "hv_version_major" | "hv_version_minor" | "hv_vp_index"
-  | "hv_vp_runtime" | "hv_xmm_input" | "hv_xmm_output" | "hw_assert" | "hw_feedback_nclasses" | "hw_lwp_avail"
-  | "hw_lwp_bre" | "hw_lwp_cnh" | "hw_lwp_cont" | "hw_lwp_dme" | "hw_lwp_int" | "hw_lwp_ire" | "hw_lwp_ptsc"
-  | "hw_lwp_rnh" | "hw_lwpval" | "hw_pstate" | "hw_thermal_control" | "hwp" | "hwp_act_window" | "hwp_capabilities"
-  | "hwp_ctl" | "hwp_epp" | "hwp_fast" | "hwp_flexible" | "hwp_ignore_idle" | "hwp_notify" | "hwp_peci_override"
-  | "hwp_pkg_req" | "hybrid_cpu" | "hypervisor_id_0" | "hypervisor_id_1" | "hypervisor_id_2" | "ia64" | "ibpb_brtype"
-  | "ibpb_ret" | "ibrs_always_on" | "ibrs_fast" | "ibrs_same_mode" | "ibs" | "ibs_branch_target" | "ibs_fetch_ctl_ext"
-  | "ibs_fetch_sampling" | "ibs_flags" | "ibs_l3_miss_filter" | "ibs_op_branch_fuse" | "ibs_op_count"
-  | "ibs_op_counters_ext" | "ibs_op_data_4" | "ibs_op_sampling" | "ibs_rdwr_op_counter" | "ibs_rip_invalid_chk"
-  | "ibs_virt" | "ibt" | "idle_hlt" | "insn_retired_evt" | "intel_ppin" | "intel_psfd" | "intel_pt" | "intel_stibp"
-  | "invlpgb" | "invlpgb_max_pages" | "invpcid" | "io_rdt_cmt" | "io_rdt_mbm" | "ip_filtering" | "ip_payloads_lip"
-  | "ipred_ctrl" | "irperf" | "is_fully_associative" | "is_vendor_scheme" | "is_xss_bit" | "iteration_count"
-  | "iwkey_rand" | "key_locker" | "kl_cpl0_only" | "kl_msr_iwkey" | "kl_no_decrypt" | "kl_no_encrypt"
-  | "kvm_apic_bus_khz" | "kvm_async_pf" | "kvm_async_pf_int" | "kvm_async_pf_vmexit" | "kvm_clocksource"
-  | "kvm_clocksource2" | "kvm_clocksource_stable" | "kvm_hc_map_gpa_range" | "kvm_hint_realtime" | "kvm_max_leaf"
-  | "kvm_migration_control" | "kvm_mmu_op" | "kvm_msi_ext_dest_id" | "kvm_nop_io_delay" | "kvm_poll_control"
-  | "kvm_pv_eoi" | "kvm_pv_sched_yield" | "kvm_pv_send_ipi" | "kvm_pv_tlb_flush" | "kvm_pv_unhalt" | "kvm_signature_0"
-  | "kvm_signature_1" | "kvm_signature_2" | "kvm_steal_time" | "kvm_tsc_khz" | "l1_dcache_assoc"
-  | "l1_dcache_line_size" | "l1_dcache_nlines" | "l1_dcache_size_kb" | "l1_dtlb_1g_assoc" | "l1_dtlb_1g_nentries"
-  | "l1_dtlb_2m_4m_assoc" | "l1_dtlb_2m_4m_nentries" | "l1_dtlb_4k_assoc" | "l1_dtlb_4k_nentries" | "l1_icache_assoc"
-  | "l1_icache_line_size" | "l1_icache_nlines" | "l1_icache_size_kb" | "l1_itlb_1g_assoc" | "l1_itlb_1g_nentries"
-  | "l1_itlb_2m_4m_assoc" | "l1_itlb_2m_4m_nentries" | "l1_itlb_4k_assoc" | "l1_itlb_4k_nentries" | "l2_assoc"
-  | "l2_dtlb_1g_assoc" | "l2_dtlb_1g_nentries" | "l2_dtlb_2m_4m_assoc" | "l2_dtlb_2m_4m_nentries" | "l2_dtlb_4k_assoc"
+  | "hv_isolation" | "hv_isolation_type" | "hv_max_leaf" | "hv_max_lps" | "hv_max_vps" | "hv_mwait" | "hv_nested"
+  | "hv_nested_direct_flush" | "hv_nested_gpa_flush" | "hv_nested_msr_bitmap" | "hv_nested_tlb"
+  | "hv_no_nonarch_coreshare" | "hv_paravisor_present" | "hv_post_messages" | "hv_reenlightenment"
+  | "hv_reference_tsc" | "hv_reset" | "hv_shared_gpa_boundary_active" | "hv_shared_gpa_boundary_bits"
+  | "hv_signal_events" | "hv_spinlock_retries" | "hv_stat_pages" | "hv_stimer" | "hv_stimer_direct" | "hv_synic"
+  | "hv_time_ref_count" | "hv_tsc_invariant" | "hv_vendor_0" | "hv_vendor_1" | "hv_vendor_2" | "hv_version_major"
+  | "hv_version_minor" | "hv_vp_index" | "hv_vp_runtime" | "hv_xmm_input" | "hv_xmm_output" | "hw_assert"
+  | "hw_feedback_nclasses" | "hw_lwp_avail" | "hw_lwp_bre" | "hw_lwp_cnh" | "hw_lwp_cont" | "hw_lwp_dme"
+  | "hw_lwp_int" | "hw_lwp_ire" | "hw_lwp_ptsc" | "hw_lwp_rnh" | "hw_lwpval" | "hw_pstate" | "hw_thermal_control"
+  | "hwp" | "hwp_act_window" | "hwp_capabilities" | "hwp_ctl" | "hwp_epp" | "hwp_fast" | "hwp_flexible"
+  | "hwp_ignore_idle" | "hwp_notify" | "hwp_peci_override" | "hwp_pkg_req" | "hybrid_cpu" | "hypervisor_id_0"
+  | "hypervisor_id_1" | "hypervisor_id_2" | "ia64" | "ibpb_brtype" | "ibpb_ret" | "ibrs_always_on" | "ibrs_fast"
+  | "ibrs_same_mode" | "ibs" | "ibs_branch_target" | "ibs_fetch_ctl_ext" | "ibs_fetch_sampling" | "ibs_flags"
+  | "ibs_l3_miss_filter" | "ibs_op_branch_fuse" | "ibs_op_count" | "ibs_op_counters_ext" | "ibs_op_data_4"
+  | "ibs_op_sampling" | "ibs_rdwr_op_counter" | "ibs_rip_invalid_chk" | "ibs_virt" | "ibt" | "idle_hlt"
+  | "insn_retired_evt" | "intel_ppin" | "intel_psfd" | "intel_pt" | "intel_stibp" | "invlpgb" | "invlpgb_max_pages"
+  | "invpcid" | "io_rdt_cmt" | "io_rdt_mbm" | "ip_filtering" | "ip_payloads_lip" | "ipred_ctrl" | "irperf"
+  | "is_fully_associative" | "is_vendor_scheme" | "is_xss_bit" | "iteration_count" | "iwkey_rand" | "key_locker"
+  | "kl_cpl0_only" | "kl_msr_iwkey" | "kl_no_decrypt" | "kl_no_encrypt" | "kvm_apic_bus_khz" | "kvm_async_pf"
+  | "kvm_async_pf_int" | "kvm_async_pf_vmexit" | "kvm_clocksource" | "kvm_clocksource2" | "kvm_clocksource_stable"
+  | "kvm_hc_map_gpa_range" | "kvm_hint_realtime" | "kvm_max_leaf" | "kvm_migration_control" | "kvm_mmu_op"
+  | "kvm_msi_ext_dest_id" | "kvm_nop_io_delay" | "kvm_poll_control" | "kvm_pv_eoi" | "kvm_pv_sched_yield"
+  | "kvm_pv_send_ipi" | "kvm_pv_tlb_flush" | "kvm_pv_unhalt" | "kvm_signature_0" | "kvm_signature_1"
+  | "kvm_signature_2" | "kvm_steal_time" | "kvm_tsc_khz" | "l1_dcache_assoc" | "l1_dcache_line_size"
+  | "l1_dcache_nlines" | "l1_dcache_size_kb" | "l1_dtlb_1g_assoc" | "l1_dtlb_1g_nentries" | "l1_dtlb_2m_4m_assoc"
+  | "l1_dtlb_2m_4m_nentries" | "l1_dtlb_4k_assoc" | "l1_dtlb_4k_nentries" | "l1_icache_assoc" | "l1_icache_line_size"
+  | "l1_icache_nlines" | "l1_icache_size_kb" | "l1_itlb_1g_assoc" | "l1_itlb_1g_nentries" | "l1_itlb_2m_4m_assoc"
+  | "l1_itlb_2m_4m_nentries" | "l1_itlb_4k_assoc" | "l1_itlb_4k_nentries" | "l2_assoc" | "l2_dtlb_1g_assoc"
+  | "l2_dtlb_1g_nentries" | "l2_dtlb_2m_4m_assoc" | "l2_dtlb_2m_4m_nentries" | "l2_dtlb_4k_assoc"
   | "l2_dtlb_4k_nentries" | "l2_itlb_1g_assoc" | "l2_itlb_1g_nentries" | "l2_itlb_2m_4m_assoc"
   | "l2_itlb_2m_4m_nentries" | "l2_itlb_4k_assoc" | "l2_itlb_4k_nentries" | "l2_line_size" | "l2_nlines"
   | "l2_size_kb" | "l3_assoc" | "l3_cat_cos_infreq_updates" | "l3_line_size" | "l3_nlines" | "l3_size_range"
@@ -1268,6 +1270,10 @@ export const CPUID_FIELDS: {
     ["hv_nested_gpa_flush", 0xa, 0, 0, "eax", 18, 18, "Guest physical flush hypercalls"],
     ["hv_nested_msr_bitmap", 0xa, 0, 0, "eax", 19, 19, "Enlightened MSR bitmap"],
     ["hv_nested_tlb", 0xa, 0, 0, "eax", 22, 22, "Enlightened TLB"],
+    ["hv_paravisor_present", 0xc, 0, 0, "eax", 0, 0, "A paravisor is present"],
+    ["hv_isolation_type", 0xc, 0, 0, "ebx", 0, 3, "Isolation type of the partition"],
+    ["hv_shared_gpa_boundary_active", 0xc, 0, 0, "ebx", 5, 5, "Shared memory is above a boundary"],
+    ["hv_shared_gpa_boundary_bits", 0xc, 0, 0, "ebx", 6, 11, "Width of an address below that boundary"],
   ],
   xen: [
     ["xen_max_leaf", 0x0, 0, 0, "eax", 0, 31, "Highest Xen leaf"],

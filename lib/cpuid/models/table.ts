@@ -5,10 +5,10 @@ import {
   isIndexed,
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
 } from "../entry.ts";
-import { type CpuidFieldName, field } from "../field.ts";
+import { type CpuidFieldName, type CpuidWideName, field } from "../field.ts";
 import { type CpuidFieldValuesInput, CpuidTable } from "../table.ts";
 import { withXsave } from "../xsave.ts";
-import { findModel, type NamedCpuidModel } from "./lookup.ts";
+import { findModel } from "./lookup.ts";
 import type { CpuidModelSignature } from "./model.ts";
 
 /** The leaves that every table has up to its maxima, even if all of their registers are 0. */
@@ -33,11 +33,17 @@ const TILES: CpuidFieldValuesInput = {
 };
 
 /** The fields that hold the highest sub-leaf of a leaf. */
-const LAST_SUBLEAF: ReadonlyMap<number, CpuidFieldName> = new Map([
+const LAST_SUBLEAF: ReadonlyMap<number, CpuidWideName> = new Map([
   [0x7, "leaf7_n_subleaves"],
   [0x1e, "tmul_max_subleaf"],
   [0x24, "avx10_max_subleaf"],
 ]);
+
+/** Leaves that a feature promises although none of their bits is a feature (APM volume 3, 0x80000001.ecx[22]). */
+const NEEDED_LEAVES: readonly (readonly [CpuidFieldName, number])[] = [
+  ["topoext", 0x8000_001d],
+  ["topoext", 0x8000_001e],
+];
 
 /** Returns four characters of a text as a little-endian word; those after its end are NUL. */
 function word(text: string, at: number): number {
@@ -52,25 +58,47 @@ function packSignature({ family, model, stepping }: CpuidModelSignature): number
   return extended | (base << 8) | ((model & 15) << 4) | stepping;
 }
 
-/** Lists the fields that are not 0 and no feature: maxima, vendor, signature, brand and address sizes. */
-function identity({ model, variant, features }: NamedCpuidModel): readonly CpuidEntry2Input[] {
-  const isAmd = model.vendor !== "GenuineIntel";
-  const [ebx, edx, ecx] = [0, 4, 8].map((at) => word(model.vendor, at));
-  const signature = packSignature(model.signature);
-  const vendor = { ebx, ecx, edx };
+/** The facts from which a table is made. */
+export interface CpuidModelFacts {
+  /** Twelve characters, as leaf 0 has them. */
+  readonly vendor: string;
+  readonly signature: CpuidModelSignature;
+  /** The maximum basic leaf. */
+  readonly maxLeaf: number;
+  /** The maximum extended leaf, 0x80000008 or more. */
+  readonly maxExtended: number;
+  /** The one-bit fields that are 1. */
+  readonly features: readonly CpuidFieldName[];
+  /** Fields wider than one bit. */
+  readonly values?: CpuidFieldValuesInput | undefined;
+  /** At most 47 characters of ASCII. */
+  readonly brand: string;
+  /** The width of physical addresses, 32 to 52. */
+  readonly physicalBits: number;
+}
+
+/** Whether AMD's rules apply: its vendors repeat leaves 0 and 1 in 0x80000000 and 0x80000001. */
+const isAmd = (vendor: string): boolean => vendor === "AuthenticAMD" || vendor === "HygonGenuine";
+
+/** Lists the entries that are not 0 and no feature: maxima, vendor, signature, brand and address sizes. */
+function identity(facts: CpuidModelFacts): readonly CpuidEntry2Input[] {
+  const { maxLeaf, maxExtended, features, brand, physicalBits } = facts;
+  const [ebx, edx, ecx] = [0, 4, 8].map((at) => word(facts.vendor, at));
+  const signature = packSignature(facts.signature);
+  const vendor = { ebx: ebx ?? 0, ecx: ecx ?? 0, edx: edx ?? 0 };
   const lineSize = features.includes("clflush") ? 8 : 0;
   const virtualBits = features.includes("la57") ? 57 : 48;
-  const extended = { function: 0x8000_0000, eax: variant?.maxExtended ?? model.maxExtended };
+  const extended = { function: 0x8000_0000, eax: maxExtended };
   return [
-    { function: 0, eax: model.maxLeaf, ...vendor },
+    { function: 0, eax: maxLeaf, ...vendor },
     { function: 1, eax: signature, ebx: (1 << 16) | (lineSize << 8) },
-    isAmd ? { ...extended, ...vendor } : extended,
-    { function: 0x8000_0001, eax: isAmd ? signature : 0 },
+    isAmd(facts.vendor) ? { ...extended, ...vendor } : extended,
+    { function: 0x8000_0001, eax: isAmd(facts.vendor) ? signature : 0 },
     ...[0, 1, 2].map((i) => ({
       function: 0x8000_0002 + i,
-      ...Object.fromEntries(CPUID_REGISTERS.map((r, j) => [r, word(model.brand, 16 * i + 4 * j)])),
+      ...Object.fromEntries(CPUID_REGISTERS.map((r, j) => [r, word(brand, 16 * i + 4 * j)])),
     })),
-    { function: 0x8000_0008, eax: (virtualBits << 8) | model.physicalBits },
+    { function: 0x8000_0008, eax: (virtualBits << 8) | physicalBits },
   ];
 }
 
@@ -82,6 +110,7 @@ function emptyEntries(
   maxima: readonly [basic: number, extended: number],
   names: Iterable<CpuidFieldName>,
 ): readonly CpuidEntry2Input[] {
+  const wanted = new Set(names);
   const places = new Map<string, readonly [fn: number, index: number]>();
   const add = (fn: number, index: number): void => {
     if (index > 0) add(fn, index - 1);
@@ -89,11 +118,12 @@ function emptyEntries(
   };
   const [basic, extended] = maxima;
   for (const fn of [...LEAVES, basic]) if (fn <= basic || fn >= 0x8000_0000) add(fn, 0);
-  for (const name of names) {
+  for (const name of wanted) {
     const { function: fn, index } = field(name);
     add(fn, typeof index === "number" ? index : index.first);
   }
   if (extended > 0x8000_0008) add(extended, 0);
+  for (const [feature, fn] of NEEDED_LEAVES) if (wanted.has(feature)) add(fn, 0);
   return [...places.values()]
     .sort(([a, i], [b, j]) => a - b || i - j)
     .map(([fn, index]) => ({
@@ -105,7 +135,7 @@ function emptyEntries(
 
 /** Sets the maximum of each leaf whose sub-leaves are counted to the highest that the table has. */
 function withLastSubleaves(table: CpuidTable): CpuidTable {
-  const values: Partial<Record<CpuidFieldName, number>> = {};
+  const values: Partial<Record<CpuidWideName, number>> = {};
   for (const { function: fn, index } of table) {
     const name = LAST_SUBLEAF.get(fn);
     if (name !== undefined) values[name] = Math.max(values[name] ?? 0, index);
@@ -119,6 +149,19 @@ function withRepeats(table: CpuidTable): CpuidTable {
   return table.map((e) => (e.function === 0x8000_0001 ? { ...e, edx: (e.edx | edx) >>> 0 } : e));
 }
 
+/** Makes a table of facts: one CPU with one thread and APIC id 0. */
+export function tableOf(facts: CpuidModelFacts): CpuidTable {
+  const { maxLeaf, maxExtended, features, vendor } = facts;
+  const values = { ...(features.includes("amx_tile") ? TILES : {}), ...facts.values };
+  const names = [...features, ...(Object.keys(values) as CpuidFieldName[])];
+  const empty = CpuidTable.from(emptyEntries([maxLeaf, maxExtended], names));
+  const named = identity(facts).reduce((table, e) => table.withEntry(e), empty);
+  const ones = Object.fromEntries(features.map((feature) => [feature, 1]));
+  const whole = withLastSubleaves(named.with({ ...ones, ...values }));
+  const repeated = isAmd(vendor) ? withRepeats(whole) : whole;
+  return repeated.has("xsave") ? withXsave(repeated) : repeated;
+}
+
 /**
  * Makes the table of a model or of a variant. It describes one CPU with one thread and APIC id 0, it has every leaf
  * that the features need, and no hypervisor leaves. The hypervisor bit, the bits of the topology (htt, cmp_legacy) and
@@ -128,15 +171,6 @@ function withRepeats(table: CpuidTable): CpuidTable {
  * @throws TypeError for an unknown name, with suggestions.
  */
 export function modelTable(name: string): CpuidTable {
-  const found = findModel(name);
-  const { model, variant, features } = found;
-  const values = { ...(features.includes("amx_tile") ? TILES : {}), ...model.values };
-  const names = [...features, ...(Object.keys(values) as CpuidFieldName[])];
-  const maxima = [model.maxLeaf, variant?.maxExtended ?? model.maxExtended] as const;
-  const empty = CpuidTable.from(emptyEntries(maxima, names));
-  const named = identity(found).reduce((table, e) => table.withEntry(e), empty);
-  const ones = Object.fromEntries(features.map((feature) => [feature, 1]));
-  const whole = withLastSubleaves(named.with({ ...ones, ...values }));
-  const repeated = model.vendor === "GenuineIntel" ? whole : withRepeats(whole);
-  return repeated.has("xsave") ? withXsave(repeated) : repeated;
+  const { model, variant, features } = findModel(name);
+  return tableOf({ ...model, maxExtended: variant?.maxExtended ?? model.maxExtended, features });
 }

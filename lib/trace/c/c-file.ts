@@ -1,4 +1,4 @@
-/** Collects the lines of a C file, and the definitions that they need. */
+/** Collects the lines of an exported C file, and the definitions that these lines need. */
 import { type Layout, type Scalar, scalars } from "../../abi/layout.ts";
 import { cName, type Leaf, leafBytes, leavesOf, leavesOfElement } from "../leaf.ts";
 import type { ObjectRef } from "../record.ts";
@@ -25,12 +25,12 @@ export class CFile {
   readonly #shapes = new Map<string, readonly string[]>();
   readonly #runs = new Map<number, string>();
 
-  /** Adds lines to main. */
+  /** Adds lines to the function main. */
   add(...lines: readonly string[]): void {
     this.lines.push(...lines.map(indent));
   }
 
-  /** Adds a block, which may have its own declarations. */
+  /** Adds a block of statements to main, which may have its own declarations. */
   block(about: string, lines: readonly string[]): void {
     this.add("", `/* ${comment(about)} */`, "{", ...lines.map(indent), "}");
   }
@@ -53,7 +53,7 @@ export class CFile {
     );
   }
 
-  /** Closes a descriptor; it is no longer among the open ones. */
+  /** Closes a descriptor, and removes it from the list of open ones. */
   close(fd: ObjectRef): readonly string[] {
     const name = this.#open.get(fd.id);
     this.#open.delete(fd.id);
@@ -71,7 +71,7 @@ export class CFile {
     return [...closed, ...this.#unmaps];
   }
 
-  /** Names a memory. It stays mapped until the end, because a slot may use it longer than the program did. */
+  /** Names a memory. Guest memory stays mapped until the end, because a slot may use it longer than the program did. */
   makeMemory(id: number, byteLength: number): string {
     const name = `memory${id}`;
     this.#memories.set(id, name);
@@ -86,7 +86,7 @@ export class CFile {
     return offset === 0 ? name : `${name} + 0x${offset.toString(16)}`;
   }
 
-  /** Returns the pointer to a vCPU's kvm_run; `isNew` is true if the file must map it now. */
+  /** Returns the pointer to a vCPU's kvm_run; `isNew` is true if the file must map kvm_run at this place. */
   run(vcpu: ObjectRef): { readonly name: string; readonly isNew: boolean } {
     const known = this.#runs.get(vcpu.id);
     if (known !== undefined) return { name: known, isNew: false };
@@ -102,24 +102,24 @@ export class CFile {
     return names.find((name) => name.startsWith("kvm")) ?? "kvm";
   }
 
-  /** Makes the argument buffer large enough for so many bytes. */
+  /** Makes the argument buffer large enough for this number of bytes. */
   needRoom(bytes: number): void {
     this.argumentBytes = Math.max(this.argumentBytes, bytes);
   }
 
-  /** Returns the name of the description of a struct, which is defined at its first use. */
+  /** Returns the name of the C description of a struct, which is defined at its first use. */
   shape(layout: Layout): string {
     const name = `shape_${layout.name}`;
     if (!this.#shapes.has(name)) this.#shapes.set(name, this.#shapeLines(layout, name));
     return name;
   }
 
-  /** Returns the definitions of all descriptions. */
+  /** Returns the C definitions of all struct descriptions. */
   shapes(): readonly string[] {
     return Array.from(this.#shapes.values()).flat();
   }
 
-  /** Returns the declarations at the start of main. */
+  /** Returns the C declarations at the start of main. */
   declared(): readonly string[] {
     return this.#declared;
   }
@@ -147,13 +147,13 @@ export class CFile {
     }
   }
 
-  /** Returns the name of a vCPU: "vcpu 0" is vcpu0; a label without an id gets a new number. */
+  /** Returns the C variable of a vCPU: "vcpu 0" is vcpu0; a label without an id gets a new number. */
   #vcpu(label: string): string {
     const id = /^vcpu (\d+)$/.exec(label)?.[1];
     return id === undefined ? this.#numbered("vcpu_", "vcpu") : `vcpu${id}`;
   }
 
-  /** Numbers the names of a kind; the first has no number. */
+  /** Numbers the variables of a kind; the first one has no number. */
   #numbered(base: string, kind: string): string {
     const count = (this.#counts.get(kind) ?? 0) + 1;
     this.#counts.set(kind, count);
@@ -197,7 +197,7 @@ function elementLines(element: Scalar | Layout): readonly string[] {
   return fieldLines(element.name, leavesOfElement(element));
 }
 
-/** Lists the fields of a struct; of overlapping ones, those with bytes that no earlier field has. */
+/** Lists the fields of a struct; of overlapping fields, those with bytes that no earlier field covers. */
 function fieldLines(struct: string, leaves: readonly Leaf[]): readonly string[] {
   const covered = new Set<number>();
   return leaves.flatMap((leaf) => {

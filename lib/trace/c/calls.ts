@@ -39,7 +39,7 @@ function integer({ file, ioctl }: Call, value: bigint | undefined): string {
     : number(value);
 }
 
-/** Returns the statement of the call, which checks the result, or keeps it if it is a descriptor. */
+/** Returns the C statement of the call, which checks the result, or keeps it if it is a descriptor. */
 function send({ file, step, number: at, ioctl, request }: Call, argument: string): string {
   const fd = file.name(step.fd);
   if (step.made === undefined) {
@@ -70,7 +70,7 @@ function bytesCall(call: Call, before: Uint8Array): readonly string[] {
   return plainCall(call, before);
 }
 
-/** Returns the bytes to check: those that the kernel wrote, or the unchanged ones if it could have written. */
+/** Returns the bytes to check: those that the kernel wrote, or the unchanged ones if the kernel could have written. */
 function wanted({ step, ioctl }: Call, before: Uint8Array): Uint8Array | undefined {
   if (step.after !== undefined) return step.after;
   return ioctl?.direction === "out" || ioctl?.direction === "inout" ? before : undefined;
@@ -85,7 +85,7 @@ function structCall(call: Call, layout: Layout, before: Uint8Array): readonly st
   const variable = variableOf(layout);
   const sent = declaration(`struct ${layout.name} ${variable}`, layout, before);
   const answer = wanted(call, before);
-  // The recording has no addresses, so the address that is sent must be returned unchanged.
+  // The recording has no addresses, so the C file checks that an address which it passes is returned unchanged.
   const linked = step.links.filter(({ kind }) => kind !== "null").map(({ field }) => cPath(field));
   const wantHead = `${linked.length === 0 ? "static const " : ""}struct ${layout.name} want`;
   const want = answer === undefined ? [] : declaration(wantHead, layout, answer);
@@ -137,7 +137,7 @@ function tailedCall(
     ...around(call, [send(call, variable)]),
     ...otherRest,
     ...(answer === undefined ? [] : check(call, layout, answer, variable, "want")),
-    ...(step.links.length === 0 ? [] : ["/* its addresses are not recorded */"]),
+    ...(step.links.length === 0 ? [] : ["/* the addresses in it are not recorded */"]),
   ];
 }
 
@@ -165,13 +165,13 @@ function fillStruct(
   return [`struct ${layout.name} *${variable} = ${place}(${room});`, ...header, ...lines];
 }
 
-/** Writes a count in decimal, if it is not absurdly large. */
+/** Writes a count in decimal, unless it is too large to be a real count. */
 function countText(tail: Tail, name: string, value: string): string {
   const isCount = tail.count !== undefined && cName(tail.count) === name;
   return isCount && Number(value) < 10_000 ? String(Number(value)) : value;
 }
 
-/** Returns the byte that fills the end, and the number of bytes before it, in whole elements. */
+/** Returns the byte that fills the end of an array, and the number of bytes before that end, in whole elements. */
 function trailing(
   bytes: Uint8Array,
   size: number,
@@ -245,7 +245,7 @@ function variableOf(layout: Layout): string {
 /** Converts a field's path to C names: `ranges[0].bitmap`. */
 const cPath = (field: string): string => field.split(".").map(cName).join(".");
 
-/** Whether every header has a field, by its path. */
+/** Whether the headers of all supported kernels have a field, by its path. */
 function hasPath(layout: Layout, path: string): boolean {
   const names = path.split(".").map((name) => name.replace(/\[\d+\]$/, ""));
   return names.every((name, i) => hasField([layout.name, ...names.slice(0, i)].join("."), name));
@@ -302,7 +302,7 @@ function linkContent(file: CFile, link: LinkRecord, index: number): readonly str
   return [`memcpy(link${index}, ${name}, sizeof(${name}));`];
 }
 
-/** Fills an address or a descriptor into bytes, if the header does not have the struct. */
+/** Fills an address or a descriptor into bytes, if a header does not have the struct. */
 function linkBytes(call: Call, link: LinkRecord, index: number): readonly string[] {
   if (link.kind === "null") return [];
   const layout = call.ioctl?.struct;

@@ -1,4 +1,4 @@
-/** Lists what the headers of Linux 6.1 lack, because a C file must compile with them. */
+/** Lists the definitions that the headers of Linux 6.1 lack, because a C file must compile with these headers. */
 import { KVM_CAPABILITIES } from "../../abi/generated/constants.ts";
 import type { Ioctl } from "../../abi/ioctl.ts";
 
@@ -8,13 +8,13 @@ const STRUCTS = new Set([
   "kvm_memory_attributes",
   "kvm_pre_fault_memory",
   "kvm_userspace_memory_region2",
-  // The headers have it as an array of char, for which compilers warn about 0xff.
+  // The headers declare this field as an array of char, for which compilers warn about 0xff.
   "kvm_lapic_state",
 ]);
 
-/** Fields that the headers do not have, by struct; a field of a nested struct is named by its path. */
+/** Fields that the headers of Linux 6.1 do not have, by struct; a field of a nested struct is named by its path. */
 const FIELDS: Readonly<Record<string, readonly string[]>> = {
-  // It is an array of char too; the other members of its union are clearer.
+  // This field is an array of char too; the other members of its union are clearer.
   "kvm_irqchip.chip": ["dummy"],
   kvm_sev_cmd: ["pad0"],
   "kvm_xen_hvm_attr.u": ["runstate_update_flag"],
@@ -22,13 +22,13 @@ const FIELDS: Readonly<Record<string, readonly string[]>> = {
   "kvm_xen_vcpu_attr.u": ["hva"],
 };
 
-/** Members of kvm_run's union that the headers do not have. */
+/** Members of kvm_run's union that the headers of Linux 6.1 do not have. */
 const RUN = ["iocsr_io", "memory_fault", "tdx", "arm_sea", "snp_req_certs"];
 
 /** Fields of all structs that are pointers in C, not integers with an address. */
 const POINTERS = ["dirty_bitmap", "bitmap"];
 
-/** The last capability and the last exit reason that the headers have. */
+/** The last capability and the last exit reason in the headers of Linux 6.1. */
 const [LAST_CAPABILITY, LAST_EXIT] = [223, 37];
 
 /** Whether the headers of all supported kernels have a struct. */
@@ -36,12 +36,12 @@ export function hasStruct(name: string): boolean {
   return !STRUCTS.has(name);
 }
 
-/** Whether all headers have a field of a struct; both by their C names. */
+/** Whether the headers of all supported kernels have a field of a struct; both are named as in C. */
 export function hasField(struct: string, field: string): boolean {
   return FIELDS[struct]?.includes(field) !== true;
 }
 
-/** Whether all headers have a field of kvm_run, by its path. */
+/** Whether the headers of all supported kernels have a field of kvm_run, by its path. */
 export function hasRunField(path: string): boolean {
   return !RUN.includes(path.split(".")[0] ?? "");
 }
@@ -51,7 +51,7 @@ export function isPointer(field: string): boolean {
   return POINTERS.includes(field);
 }
 
-/** Constants that a file may need to define itself. */
+/** Constants that a C file may need to define itself. */
 export class Definitions {
   readonly #needed = new Map<string, string>();
 

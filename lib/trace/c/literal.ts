@@ -1,24 +1,24 @@
-/** Writes numbers, structs and bytes in C. Their users are calls.ts and tables.ts. */
+/** Writes numbers, structs and bytes in C. calls.ts and tables.ts use these functions. */
 import type { Field, FieldType, Layout, Scalar } from "../../abi/layout.ts";
 import { scalars, sizeOfType } from "../../abi/layout.ts";
 import { errnoName } from "../../errors.ts";
 import { cName } from "../leaf.ts";
 import { hasField, hasStruct, isPointer } from "./headers.ts";
 
-/** The maximal length of a line of a declaration. */
+/** The maximum length of a line of a declaration. */
 const LINE = 90;
 
-/** The number of zeros in a row that are left out of an array. */
+/** The number of adjacent zeros from which an array is written without them. */
 const SKIPPED = 16;
 
-/** Writes an integer; small ones in decimal. */
+/** Writes an integer, in decimal if it is small. */
 export function number(value: bigint | number): string {
   const exact = BigInt(value);
   if (exact >= 0n) return exact < 10n ? String(exact) : `0x${exact.toString(16)}`;
   return exact === -(2n ** 63n) ? "(-0x7fffffffffffffff - 1)" : `-${number(-exact)}`;
 }
 
-/** Writes a result: zero or more, or an errno by name. */
+/** Writes the result of a call: zero or more, or an errno by name. */
 export function result(value: number): string {
   if (value >= 0) return String(value);
   const name = errnoName(-value);
@@ -30,7 +30,7 @@ export function text(value: string): string {
   return escaped(value.replaceAll(/[^\x20-\x7e]/g, "?"));
 }
 
-/** Writes text as a C string that has the same bytes, in UTF-8. */
+/** Writes text as a C string with the same bytes, in UTF-8. */
 export function exactText(value: string): string {
   if (!/[^\x20-\x7e]/.test(value)) return escaped(value);
   const octal = (byte: number): string => `\\${byte.toString(8).padStart(3, "0")}`;
@@ -116,7 +116,7 @@ export function members(
 /**
  * Writes a struct as an initialiser, `{ .rip = 0x1000, .rflags = 2 }`, on one line.
  *
- * @returns `undefined` if {@link members} does.
+ * @returns `undefined` if {@link members} returns `undefined`.
  */
 export function initialiser(layout: Layout, bytes: Uint8Array, base = 0): string | undefined {
   const found = members(layout, bytes, base);
@@ -125,7 +125,7 @@ export function initialiser(layout: Layout, bytes: Uint8Array, base = 0): string
   return parts.length === 0 ? "{ 0 }" : `{ ${parts.join(", ")} }`;
 }
 
-/** Returns one member; none if it is zero, or if no member contains all bytes that are not zero. */
+/** Returns one member of a struct; none if it is zero, or if no member contains all bytes that are not zero. */
 function member(
   layout: Layout,
   group: readonly Field[],
@@ -170,7 +170,7 @@ function typeValue(type: FieldType, bytes: Uint8Array, at: number): string | und
   return list(type.of, type.count, bytes, at);
 }
 
-/** Writes an array; elements that are zero are left out, and the next one has an index. */
+/** Writes an array; elements that are zero are omitted, and the next element has an index. */
 function list(of: FieldType, count: number, bytes: Uint8Array, at: number): string | undefined {
   const size = sizeOfType(of);
   const parts: string[] = [];
@@ -186,7 +186,7 @@ function list(of: FieldType, count: number, bytes: Uint8Array, at: number): stri
   return `{ ${parts.join(", ")} }`;
 }
 
-/** Reads an integer of C. */
+/** Reads an integer with a type of C from bytes. */
 export function scalar(type: Scalar, bytes: Uint8Array, at: number): bigint {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return BigInt(scalars[type].get(view, at));
@@ -206,7 +206,7 @@ export function declaration(
   return [`${head} = {`, ...rows(parts).map((row) => `\t${row}`), "};"];
 }
 
-/** Joins short parts to lines. */
+/** Joins short parts to lines of C. */
 function rows(parts: readonly string[]): readonly string[] {
   const lines: string[] = [];
   for (const part of parts) {

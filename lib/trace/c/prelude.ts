@@ -4,7 +4,7 @@ import { PRELUDE_C } from "../generated/texts.ts";
 
 /** One function, variable, struct or macro of prelude.c. */
 interface Part {
-  /** Finds its use in a file's text. */
+  /** A pattern that finds the use of the part in a file's text. */
   readonly use: RegExp;
   readonly text: string;
 }
@@ -12,9 +12,9 @@ interface Part {
 /** Values of a file that replace the FILL_ names of prelude.c. */
 export interface PreludeValues {
   readonly argumentBytes: number;
-  /** The last line of output if every answer is as recorded. */
+  /** The last line of output if every result is as recorded. */
   readonly same: string;
-  /** The last line of output if `%d` answers are not. */
+  /** The last line of output if `%d` results are not as recorded. */
   readonly other: string;
 }
 
@@ -23,7 +23,7 @@ const TIMEOUT_S = 120;
 
 const MARKER = /^\/\/ part: (.+?)(\(\))?\n/gm;
 
-/** Splits prelude.c at its markers; the includes and definitions before the first one are left out. */
+/** Splits prelude.c at its markers; the includes and definitions before the first marker are omitted. */
 function readParts(): readonly Part[] {
   const markers = Array.from(PRELUDE_C.matchAll(MARKER));
   return markers.map(({ 0: marker, 1: name = "", 2: call, index }, i) => {
@@ -37,7 +37,7 @@ function readParts(): readonly Part[] {
 
 const CONDITIONAL = /^#ifdef USES_(\w+)\n([\s\S]*?)^#endif\n/gm;
 
-/** Returns the parts that `text` uses, and those that these use, in the order of prelude.c. */
+/** Returns the parts that `text` uses, and the parts that these use, in the order of prelude.c. */
 export function prelude(text: string, values: PreludeValues): string {
   const needed: string[] = [];
   let all = text;

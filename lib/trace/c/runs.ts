@@ -13,15 +13,15 @@ import { comment, number, result, text } from "./literal.ts";
 
 const IMMEDIATE_EXIT = offsetOf(Run, "immediateExit");
 const MMIO_DATA = offsetOf(Run, "mmio.data");
-/** The offset of the data of I/O exits: `kvm_run` has a page of its own. */
+/** The offset of the data of I/O exits, which have a page of their own after `kvm_run`. */
 const IO_PAGE = 4096;
 const { EINTR } = constants.errno;
 
-/** The number of evenly growing words in a row that become a loop. */
+/** The number of adjacent words with a constant difference from which they are written as a loop. */
 const ROW = 4;
 const WORD = 8;
 
-/** Adds the program's writes to guest memory. */
+/** Adds the writes of the recorded program to guest memory. */
 export function addWrites(file: CFile, step: WriteStep, at: number): void {
   file.add("", `/* ${at}: the program writes to guest memory */`);
   for (const range of step.ranges) file.add(...writeLines(file, range));
@@ -44,7 +44,7 @@ function writeLines(file: CFile, range: MemoryRange): readonly string[] {
   });
 }
 
-/** Words of 64 bits that grow evenly. */
+/** Words of 64 bits with a constant difference. */
 interface Row {
   readonly count: number;
   readonly first: bigint;
@@ -55,7 +55,7 @@ interface Piece extends Range {
   readonly row: Row | undefined;
 }
 
-/** Cuts bytes into rows of words that grow evenly, and the rest. */
+/** Splits bytes into rows of words with a constant difference, and the remaining bytes. */
 function pieces(bytes: Uint8Array): readonly Piece[] {
   const found: Piece[] = [];
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -83,7 +83,7 @@ function rowAt(view: DataView, at: number): Row | undefined {
   const [first, second] = [word(0), word(1)];
   if (first === undefined || second === undefined) return undefined;
   const step = BigInt.asUintN(64, second - first);
-  // Larger steps are a coincidence, for example in code.
+  // Larger differences are coincidences, for example in code.
   if (step >> 32n !== 0n) return undefined;
   let count = 2;
   let last = second;
@@ -95,7 +95,7 @@ function rowAt(view: DataView, at: number): Row | undefined {
   return count >= ROW ? { count, first, step } : undefined;
 }
 
-/** Adds a run: the replies before it, its exit, and what the guest wrote to memory. */
+/** Adds a run: the replies before it, its exit, and the guest's writes to memory. */
 export function addRun(file: CFile, step: RunStep, at: number): void {
   const vcpu = file.name(step.fd);
   const said = comment(`${at}: KVM_RUN (${step.fd.label}): ${exitText(step)}`);
@@ -121,7 +121,7 @@ export function addSignalled(file: CFile, step: RunStep, at: number): void {
   if (step.replies.length > 0) addReplies(file, step, at);
 }
 
-/** Adds the writes to kvm_run before a run; returns the variable of kvm_run. */
+/** Adds the writes to kvm_run before a run; returns the C variable of kvm_run. */
 function addReplies(file: CFile, step: RunStep, at: number): string {
   const { name, isNew } = file.run(step.fd);
   const vcpu = file.name(step.fd);
@@ -130,7 +130,7 @@ function addReplies(file: CFile, step: RunStep, at: number): string {
   return name;
 }
 
-/** With an errno, kvm_run contains an old exit, except for an exit that describes the failed access. */
+/** If KVM_RUN returns an errno, kvm_run contains an old exit, except for an exit that describes the failed access. */
 function isFailure(step: RunStep): boolean {
   return step.result < 0 && exitName(step.exitReason) !== "KVM_EXIT_MEMORY_FAULT";
 }
@@ -230,7 +230,7 @@ export function isSignalled(step: RunStep, isImmediate: boolean): boolean {
   return step.result === -EINTR && !isImmediate;
 }
 
-/** Whether immediate_exit is set after these replies; `before` is its earlier value. */
+/** Whether immediate_exit is set after these replies; `before` is its value before them. */
 export function immediateExit(step: RunStep, before: boolean): boolean {
   let is = before;
   for (const { offset, bytes } of step.replies) {

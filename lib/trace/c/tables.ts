@@ -1,13 +1,13 @@
 /**
- * The arrays of a C file. An equal array is defined once. A table that differs from an earlier one in few places is
- * a copy of it, followed by an assignment for each difference.
+ * The arrays of an exported C file. Two equal arrays are defined only once. A table that differs from an earlier one in
+ * few places is a copy of it, followed by an assignment for each difference.
  */
 import type { Layout, Scalar, Tail } from "../../abi/layout.ts";
 import { sizeOfType } from "../../abi/layout.ts";
 import { cName, type Leaf, leafValue, leavesOfElement } from "../leaf.ts";
 import { bytesLines, initialiser, number, scalar } from "./literal.ts";
 
-/** The maximal number of elements that are assigned one by one. */
+/** The maximum number of elements that are assigned one by one. */
 const FEW = 3;
 
 interface Table {
@@ -40,7 +40,7 @@ export class Tables {
   }
 
   /**
-   * Fills the tail of a struct; `place` is a pointer to it, whose tail is zeros or `fill`.
+   * Fills the tail of a struct; `place` is a C pointer to the tail, which contains zeros or `fill`.
    *
    * @returns `undefined` if no initialiser produces these bytes.
    */
@@ -56,7 +56,7 @@ export class Tables {
     return made === undefined ? undefined : [`memcpy(${name}, ${made}, sizeof(${made}));`];
   }
 
-  /** Assigns elements whole. */
+  /** Each element is assigned as a whole. */
   #elements(
     name: string,
     element: Scalar | Layout,
@@ -74,7 +74,7 @@ export class Tables {
     return lines;
   }
 
-  /** Returns the earlier table with the fewest differences, if they are few. */
+  /** Returns the earlier table with the fewest differences, if there are only a few. */
   #nearest(element: Scalar | Layout, bytes: Uint8Array): Table | undefined {
     const size = sizeOfType(element);
     const count = bytes.length / size;
@@ -163,7 +163,7 @@ function differingElements(before: Uint8Array, now: Uint8Array, size: number): r
   );
 }
 
-/** Lists one element's changes field by field, `ebx = 0x1; // was 0x0`; undefined if there are many. */
+/** Lists the changes of one element field by field, `ebx = 0x1; // was 0x0`; undefined if there are many. */
 function changedFields(
   base: Table,
   bytes: Uint8Array,

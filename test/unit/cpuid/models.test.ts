@@ -9,6 +9,7 @@ import {
   modelTable,
   namedModels,
 } from "../../../lib/cpuid/index.ts";
+import { lint } from "../../../lib/cpuid/lint/lint.ts";
 
 const FAMILIES = [
   ...["Nehalem", "Westmere", "SandyBridge", "IvyBridge", "Haswell", "Broadwell", "Skylake-Client"],
@@ -166,6 +167,11 @@ describe.each(namedModels().map((m) => [m.name, m] as const))("the table of %s",
       table.get("max_std_leaf"),
       table.get("max_ext_leaf"),
     ]);
+  });
+
+  test("has no error and no warning of lint", () => {
+    const found = lint([table]).findings.filter(({ severity }) => severity !== "info");
+    expect(found.map(({ rule, where, message }) => `${rule} ${where}: ${message}`)).toEqual([]);
   });
 
   test("has no feature without the feature that it needs", () => {

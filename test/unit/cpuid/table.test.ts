@@ -173,7 +173,7 @@ test("a field of a family is set at the given index", () => {
   expect([changed.get("cache_level", 0), changed.get("cache_level", 2)]).toEqual([1, 3]);
 });
 
-test.each<[string, CpuidFieldValuesInput]>([
+test.each<[string, { readonly [name: string]: number }]>([
   ["phys_addr_bits: 256 does not fit 8 bits (0x80000008.0:eax[7:0])", { phys_addr_bits: 256 }],
   ["avx2: 2 does not fit 1 bit (0x7.0:ebx[5])", { avx2: 2 }],
   ["avx2: -1 does not fit 1 bit (0x7.0:ebx[5])", { avx2: -1 }],
@@ -182,7 +182,8 @@ test.each<[string, CpuidFieldValuesInput]>([
   ["kvm_tsc_khz: the table has no entry 0x40000110.0 (0x40000110.0:eax[31:0])", { kvm_tsc_khz: 1 }],
   ["xen_vtsc: the table has no xen signature", { xen_vtsc: 1 }],
 ])("setting refuses: %s", (text, values) => {
-  expect(() => table.with(values)).toThrow(new RangeError(`cpuid field ${text}`));
+  const given = values as CpuidFieldValuesInput;
+  expect(() => table.with(given)).toThrow(new RangeError(`cpuid field ${text}`));
 });
 
 test("order, duplicates and unusual flags are unchanged", () => {

@@ -56,7 +56,7 @@ const someTables = fc
   })
   .map(({ vendor, on, stale, xss }) => {
     const features = closeFeatures(["avx", ...on]).filter((name) => name !== "lwp");
-    const table = turnOn(blank(vendor), features).with({ xss_pt: xss & 1 });
+    const table = turnOn(blank(vendor), features).with({ xss_pt: (xss & 1) === 1 ? 1 : 0 });
     return table.append(
       ...stale
         .filter(({ index }) => index > 1)

@@ -1,10 +1,10 @@
 /** Claims about the bits of a CPUID table that KVM sets itself. */
 import { expect, test } from "vitest";
-import { CpuidTable, diff, fields } from "../../../lib/cpuid/index.ts";
+import { type CpuidFieldValuesInput, CpuidTable, diff, fields } from "../../../lib/cpuid/index.ts";
 import { isOwned, KVM_OWNED } from "../../../lib/oracle/index.ts";
 import { supported } from "../cpuid/supported-table.ts";
 
-test.each([
+test.each<CpuidFieldValuesInput>([
   { osxsave: 1 },
   { apic: 1 },
   { monitor: 1 },
@@ -16,7 +16,7 @@ test.each([
   expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([true]);
 });
 
-test.each([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_time: 1 }])(
+test.each<CpuidFieldValuesInput>([{ avx2: 1 }, { xsave_sz_max: 1 }, { kvm_steal_time: 1 }])(
   "in the oracle's list, KVM does not own the bits %o",
   (values) => {
     expect(diff(supported, supported.with(values)).map((c) => isOwned(c))).toEqual([false]);

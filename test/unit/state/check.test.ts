@@ -267,7 +267,7 @@ const CASES: readonly Case[] = [
     { nestedState: nested(0) },
     {},
     "vcpus[0].nestedState",
-    "it is in the format of VMX, and this KVM's guests have no VMX",
+    "it is in the format of VMX, but this KVM's guests have no VMX",
     true,
   ],
   [
@@ -338,7 +338,7 @@ describe("the check of a saved state before it is restored", () => {
       {},
       ["pit2"],
       "pit2",
-      "the VM has it and the state does not, so it is not changed",
+      "the VM has it but the state does not, so it is not changed",
       false,
     ],
   ] as const)(

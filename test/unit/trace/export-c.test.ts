@@ -134,7 +134,7 @@ describe("a recording that is exported as a C file", () => {
         status: 0,
         lines: ["not ok 51 change-feature # every value is as recorded: the claim fails here too"],
       },
-      "ok 51 change-feature # SKIP undecided: it failed, but here 1 values are not as recorded",
+      "ok 51 change-feature # SKIP undecided: the claim failed, but here 1 values are not as recorded",
     ]);
   });
 

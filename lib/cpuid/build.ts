@@ -1,0 +1,491 @@
+/**
+ * Building a table in steps from a model, another table or nothing. Each step is immutable and lists what it changed;
+ * what it does is the file of its subject: feature-edits.ts, topology.ts, caches.ts, xsave.ts, hypervisor.ts, within.ts.
+ */
+import { inspectAs } from "../inspect.ts";
+import { describe, nearestName, quoted, refuseMissing, refuseUnknown, toList } from "../options.ts";
+import { findField, suggestFields } from "./aliases.ts";
+import { type CpuidBuildChange, type CpuidBuildDifference, differences } from "./build-change.ts";
+import { type CpuidCacheInput, withCaches } from "./caches.ts";
+import { closeFeatures, dependentFeatures } from "./dependencies.ts";
+import type { CpuidEntry2Input } from "./entry.ts";
+import { withFeatures, withField } from "./feature-edits.ts";
+import { type CpuidFieldName, field, formatBits } from "./field.ts";
+import { type CpuidHypervisor, withHypervisors } from "./hypervisor.ts";
+import { layoutOf, packed, withLeaf, withMaximum } from "./leaf.ts";
+import { findModel } from "./models/lookup.ts";
+import { modelTable } from "./models/table.ts";
+import { type CpuidFieldValuesInput, CpuidTable } from "./table.ts";
+import { type CpuidTopologyInput, forVcpu, withTopology } from "./topology.ts";
+import { withinSupported } from "./within.ts";
+import { type WithXsaveOptions, withXsave } from "./xsave.ts";
+
+/** A feature to turn on ("+avx2") or off ("-rtm"), by the database's name. */
+export type CpuidFeatureEdit = `${"+" | "-"}${CpuidFieldName}`;
+
+/** The last argument of {@link CpuidBuilder.features}. */
+export interface CpuidFeaturesOptions {
+  /**
+   * The treatment of features that depend on each other. "close", the default: turning one on turns on what it needs,
+   * and turning one off turns off what needs it. "refuse": both are a RangeError.
+   */
+  readonly dependencies?: "close" | "refuse";
+}
+
+/** The signature of a CPU, as software displays it. Members that are left out stay. */
+export interface CpuidSignatureInput {
+  /** Base plus extended family, 0 to 270. */
+  readonly family?: number;
+  /** Extended and base model, 0 to 255; above 15 only for family 6 and from 15 on. */
+  readonly model?: number;
+  /** 0 to 15. */
+  readonly stepping?: number;
+}
+
+/** The vendors whose string is in leaf 0 of a table that KVM treats in a known way. */
+export type CpuidBuildVendor = "GenuineIntel" | "AuthenticAMD" | "HygonGenuine" | "CentaurHauls";
+
+const VENDORS: readonly CpuidBuildVendor[] = [
+  "GenuineIntel",
+  "AuthenticAMD",
+  "HygonGenuine",
+  "CentaurHauls",
+];
+
+/** Returns the bytes of a text as little-endian words, with zeros after its end. */
+function wordsOf(text: string, count: number): readonly number[] {
+  const byte = (at: number): number => (at < text.length ? text.charCodeAt(at) : 0);
+  return Array.from({ length: count }, (_, i) =>
+    packed([0, 1, 2, 3].map((j) => [8 * j + 7, 8 * j, byte(4 * i + j)] as const)),
+  );
+}
+
+/** Parses and resolves the edits of a call. */
+function parseEdits(edits: readonly unknown[]): {
+  readonly add: readonly CpuidFieldName[];
+  readonly remove: readonly CpuidFieldName[];
+} {
+  const lists: Record<string, CpuidFieldName[]> = { "+": [], "-": [] };
+  for (const edit of edits) {
+    if (typeof edit !== "string") {
+      throw new TypeError(`features(): expected a text as "+avx2", got ${describe(edit)}`);
+    }
+    const list = lists[edit.slice(0, 1)];
+    if (list === undefined) {
+      throw new RangeError(`features(): ${quoted(edit)} does not begin with "+" or "-"`);
+    }
+    list.push(featureOf(edit.slice(1)));
+  }
+  return { add: lists["+"] ?? [], remove: lists["-"] ?? [] };
+}
+
+function featureOf(word: string): CpuidFieldName {
+  const found = findField(word);
+  if (found === undefined) {
+    const near = suggestFields(word);
+    const hint = near.length > 0 ? `; did you mean ${near.join(", ")}?` : "";
+    throw new RangeError(`features(): unknown feature ${quoted(word)}${hint}`);
+  }
+  const { name, low, high, function: fn, register, index } = found;
+  if (low === high) return name;
+  const at = typeof index === "number" ? index : index.first;
+  const place = formatBits({ function: fn, index: at, register, low, high });
+  throw new RangeError(`features(): ${name} (${place}) is a number, not a feature; use set()`);
+}
+
+/** A set of features to change, each with the reason. */
+type Reasons = ReadonlyMap<CpuidFieldName, string>;
+
+const ASKED = "it was asked for";
+
+/** Adds to the asked features those that follow from them, with the asked one as the reason. */
+function following(
+  asked: readonly CpuidFieldName[],
+  reach: (names: readonly CpuidFieldName[]) => readonly CpuidFieldName[],
+  words: (cause: CpuidFieldName) => string,
+): Map<CpuidFieldName, string> {
+  const reasons = new Map<CpuidFieldName, string>(asked.map((name) => [name, ASKED]));
+  for (const cause of asked) {
+    for (const name of reach([cause])) if (!reasons.has(name)) reasons.set(name, words(cause));
+  }
+  return reasons;
+}
+
+function refuseConflict(add: Reasons, remove: readonly CpuidFieldName[]): void {
+  for (const name of remove) {
+    const reason = add.get(name);
+    if (reason === undefined) continue;
+    const why = reason === ASKED ? `"+${name}" turns on` : `is turned on, because ${reason}`;
+    throw new RangeError(`features(): "-${name}" turns off what ${why}`);
+  }
+}
+
+function refuseUnclosed(table: CpuidTable, add: Reasons, remove: Reasons): void {
+  const advice = 'or use { dependencies: "close" }';
+  for (const [name, reason] of add) {
+    if (reason === ASKED || table.has(name)) continue;
+    throw new RangeError(
+      `features(): ${reason.replace(/ it$/, "")} ${name}, which the table lacks; add "+${name}" ${advice}`,
+    );
+  }
+  for (const [name, reason] of remove) {
+    if (reason === ASKED || !table.has(name)) continue;
+    const cause = reason.replace(/^it needs /, "");
+    throw new RangeError(
+      `features(): ${name} needs ${cause}, which "-${cause}" turns off; add "-${name}" ${advice}`,
+    );
+  }
+}
+
+/** Why a field other than a named feature changes with features. */
+function consequence({ name, where }: CpuidBuildDifference): string {
+  if (name === "virt_addr_bits") return "it follows from la57";
+  if (where.startsWith("0x80000001.0:edx")) return "AMD repeats 0x1:edx there";
+  if (
+    /^(0x0|0x80000000|0x7|0x[0-9a-f]+)\.0:eax/.test(where) &&
+    name !== undefined &&
+    /max|n_sub/.test(name)
+  )
+    return "the leaf of a feature is within it";
+  return "it belongs to a feature that changed";
+}
+
+function packSignature(where: string, wanted: Required<CpuidSignatureInput>): number {
+  const { family, model, stepping } = wanted;
+  const most = { family: 270, model: 255, stepping: 15 } as const;
+  for (const name of ["family", "model", "stepping"] as const) {
+    const value = wanted[name];
+    if (Number.isInteger(value) && value >= 0 && value <= most[name]) continue;
+    throw new RangeError(
+      `${where}: ${name}: expected an integer from 0 to ${most[name]}, got ${describe(value)}`,
+    );
+  }
+  const base = Math.min(15, family);
+  if (model > 15 && base !== 6 && base !== 15) {
+    throw new RangeError(
+      `${where}: model ${model} is above 15, which only family 6 and families from 15 on have`,
+    );
+  }
+  return packed([
+    [3, 0, stepping],
+    [7, 4, model & 15],
+    [11, 8, base],
+    [19, 16, model >> 4],
+    [27, 20, family - base],
+  ]);
+}
+
+const LONGEST_BRAND = 47;
+
+/**
+ * A table that is built in steps. Each method returns a new builder and leaves this one unchanged. The order of entries
+ * stays; a new entry goes after the last lower one.
+ */
+export class CpuidBuilder {
+  readonly #table: CpuidTable;
+  #changes: readonly CpuidBuildChange[] = [];
+
+  /** Starts with entries as they are; {@link cpuid} has the usual ways to start. */
+  constructor(entries: Iterable<CpuidEntry2Input>) {
+    this.#table =
+      entries instanceof CpuidTable ? entries : CpuidTable.from(toList("CpuidBuilder", entries));
+    Object.freeze(this);
+  }
+
+  /** The table as built so far, for the vCPU with APIC id 0 if its topology was set. */
+  get table(): CpuidTable {
+    return this.#table;
+  }
+
+  /** The changes of all steps, in order, each with its reason. */
+  get changes(): readonly CpuidBuildChange[] {
+    return this.#changes;
+  }
+
+  #next(
+    step: string,
+    table: CpuidTable,
+    reasonOf: (change: CpuidBuildDifference) => string,
+  ): CpuidBuilder {
+    const made = new CpuidBuilder(table);
+    const changes = differences(this.#table, table).map((change) =>
+      Object.freeze({ step, ...change, reason: reasonOf(change) }),
+    );
+    made.#changes = Object.freeze([...this.#changes, ...changes]);
+    return made;
+  }
+
+  /**
+   * Turns features on ("+avx2") and off ("-rtm"). Any name that findField() knows is accepted at run time. What belongs
+   * to a feature changes with it: its leaf, the maxima, AMD's repeated bits in 0x80000001:edx, the width of virtual
+   * addresses with la57. Leaf 0xD does not; {@link xsave} recomputes it.
+   *
+   * @param edits - the features; the last argument may be options.
+   * @throws RangeError for an unknown name, with suggestions; for a field of several bits; for a feature that is both
+   *   turned on and off; with `{ dependencies: "refuse" }` for a missing dependency. TypeError for anything but a text.
+   */
+  features(...edits: readonly (CpuidFeatureEdit | CpuidFeaturesOptions)[]): CpuidBuilder {
+    const last = edits.at(-1);
+    const hasOptions = typeof last === "object" && last !== null;
+    const options: CpuidFeaturesOptions = hasOptions ? last : {};
+    refuseUnknown("features()", options, ["dependencies"]);
+    const { dependencies = "close" } = options;
+    if (dependencies !== "close" && dependencies !== "refuse") {
+      throw new TypeError(
+        `features(): dependencies is "close" or "refuse", not ${describe(dependencies)}`,
+      );
+    }
+    const asked = parseEdits(hasOptions ? edits.slice(0, -1) : edits);
+    const add = following(asked.add, closeFeatures, (cause) => `${cause} needs it`);
+    refuseConflict(add, asked.remove);
+    const remove = following(asked.remove, dependentFeatures, (cause) => `it needs ${cause}`);
+    if (dependencies === "refuse") refuseUnclosed(this.#table, add, remove);
+    const made = withFeatures(this.#table, add.keys(), remove.keys());
+    return this.#next("features", made, (change) => {
+      const own = change.name && (add.get(change.name) ?? remove.get(change.name));
+      return own ?? consequence(change);
+    });
+  }
+
+  /**
+   * Sets fields to values. An entry that the table lacks is added, and the maxima are raised to it.
+   *
+   * @param index - selects the sub-leaf of fields that are in several; that sub-leaf has to exist.
+   * @throws RangeError for a value that does not fit; TypeError for an unknown field, with suggestions.
+   */
+  set(values: CpuidFieldValuesInput, index?: number): CpuidBuilder {
+    refuseMissing("set(): values", values, []);
+    const names = (Object.keys(values) as CpuidFieldName[]).map((name) => field(name).name);
+    const made =
+      index === undefined
+        ? names.reduce(
+            (table, name) => withField(table, name, values[name] ?? Number.NaN),
+            this.#table,
+          )
+        : this.#table.with(values, index);
+    return this.#next("set", made, ({ name }) =>
+      name !== undefined && names.includes(name) ? ASKED : "the field is within it",
+    );
+  }
+
+  /** Writes a topology; see {@link withTopology} for the leaves and the errors. */
+  topology(topology: CpuidTopologyInput): CpuidBuilder {
+    const made = withTopology(this.#table, topology);
+    return this.#next("topology", made, () => "it follows from the topology");
+  }
+
+  /** Writes the caches, after the topology that shares them; see {@link withCaches} for the leaves and the errors. */
+  caches(caches: Iterable<CpuidCacheInput>): CpuidBuilder {
+    const made = withCaches(this.#table, caches);
+    return this.#next("caches", made, () => "it describes the caches");
+  }
+
+  /**
+   * Sets the brand string, leaves 0x80000002 to 0x80000004.
+   *
+   * @param text - 1 to 47 printable ASCII characters; a NUL follows.
+   * @throws RangeError for any other text.
+   */
+  brand(text: string): CpuidBuilder {
+    if (typeof text !== "string") {
+      throw new TypeError(`brand(): expected a text, got ${describe(text)}`);
+    }
+    if (text.length > LONGEST_BRAND || !/^[\x20-\x7e]*[\x21-\x7e][\x20-\x7e]*$/.test(text)) {
+      throw new RangeError(
+        `brand(): expected 1 to ${LONGEST_BRAND} printable ASCII characters, got ${describe(text)}`,
+      );
+    }
+    const words = wordsOf(text, 12);
+    const made = [0, 1, 2].reduce(
+      (table, i) => {
+        const [eax = 0, ebx = 0, ecx = 0, edx = 0] = words.slice(4 * i, 4 * i + 4);
+        return withLeaf(table, 0x80000002 + i, [{ eax, ebx, ecx, edx }]);
+      },
+      withMaximum(this.#table, 0x80000004),
+    );
+    return this.#next("brand", made, () => ASKED);
+  }
+
+  /**
+   * Sets the width of physical addresses, 0x80000008:eax[7:0]. A wider one of nested guests becomes the same.
+   *
+   * @param bits - 32 to 52.
+   * @throws RangeError for any other number.
+   */
+  physicalBits(bits: number): CpuidBuilder {
+    if (!Number.isInteger(bits) || bits < 32 || bits > 52) {
+      throw new RangeError(
+        `physicalBits(): expected an integer from 32 to 52, got ${describe(bits)}`,
+      );
+    }
+    const sized = withField(this.#table, "phys_addr_bits", bits);
+    const isWider = (sized.get("guest_phys_addr_bits") ?? 0) > bits;
+    const made = isWider ? sized.with({ guest_phys_addr_bits: bits }) : sized;
+    return this.#next("physicalBits", made, ({ name }) =>
+      name === "phys_addr_bits" ? ASKED : "it goes with the width of physical addresses",
+    );
+  }
+
+  /**
+   * Sets the width of virtual addresses, 0x80000008:eax[15:8], and la57, which means 57. KVM rejects other widths.
+   *
+   * @throws RangeError for anything but 48 and 57.
+   */
+  virtualBits(bits: 48 | 57): CpuidBuilder {
+    if (bits !== 48 && bits !== 57) {
+      throw new RangeError(`virtualBits(): expected 48 or 57, got ${describe(bits)}`);
+    }
+    const sized = withField(this.#table, "virt_addr_bits", bits);
+    const made =
+      bits === 57
+        ? withFeatures(sized, closeFeatures(["la57"]), [])
+        : withFeatures(sized, [], ["la57"]);
+    return this.#next("virtualBits", made, ({ name }) =>
+      name === "virt_addr_bits" ? ASKED : "it goes with the width of virtual addresses",
+    );
+  }
+
+  /**
+   * Sets family, model and stepping in 0x1:eax, and on AMD in 0x80000001:eax. Members that are left out stay.
+   *
+   * @throws RangeError for a number that the fields cannot have; TypeError for an unknown member.
+   */
+  signature(signature: CpuidSignatureInput): CpuidBuilder {
+    refuseUnknown("signature()", signature, ["family", "model", "stepping"], "member");
+    const get = (name: CpuidFieldName): number => this.#table.get(name) ?? 0;
+    const eax = packSignature("signature()", {
+      family: signature.family ?? get("base_family_id") + get("ext_family"),
+      model: signature.model ?? (get("ext_model") << 4) + get("base_model"),
+      stepping: signature.stepping ?? get("stepping"),
+    });
+    const made = withLeaf(this.#table, 1, [{ eax }]);
+    const isRepeated = layoutOf(made) === "amd" && made.find(0x80000001, 0) !== undefined;
+    return this.#next(
+      "signature",
+      isRepeated ? withLeaf(made, 0x80000001, [{ eax }]) : made,
+      ({ where }) => (where.startsWith("0x1.") ? ASKED : "AMD repeats 0x1:eax there"),
+    );
+  }
+
+  /** Recomputes leaf 0xD from the features; see {@link withXsave} for the rules and the errors. */
+  xsave(options: WithXsaveOptions = {}): CpuidBuilder {
+    const made = withXsave(this.#table, options);
+    return this.#next("xsave", made, () => "it follows from the features with XSAVE state");
+  }
+
+  /**
+   * Makes the given hypervisor interfaces the only ones; see {@link withHypervisors} for their contents and the errors.
+   *
+   * @param kinds - the interfaces in the order of their bases, or "none" to remove all and clear the hypervisor bit.
+   */
+  hypervisor(...kinds: readonly CpuidHypervisor[] | readonly ["none"]): CpuidBuilder {
+    if (kinds.length === 0) {
+      throw new TypeError('hypervisor(): expected names of interfaces, or "none", got none');
+    }
+    const isNone = kinds.length === 1 && kinds[0] === "none";
+    const made = withHypervisors(
+      this.#table,
+      isNone ? [] : kinds.filter((kind): kind is CpuidHypervisor => kind !== "none" || !isNone),
+    );
+    return this.#next("hypervisor", made, ({ where }) =>
+      where.startsWith("0x1.")
+        ? "it is 1 exactly if there is a hypervisor leaf"
+        : "it belongs to the hypervisor interfaces",
+    );
+  }
+
+  /**
+   * Drops what KVM does not support on a host: features that are not among the entries of KVM_GET_SUPPORTED_CPUID, and
+   * those that need them. The widths of addresses become at most the host's, and leaf 0xD gets the host's sizes and
+   * offsets. {@link changes} lists each dropped bit. Hyper-V's and Xen's leaves are not checked, because the supported
+   * entries do not have them; nor are osxsave, ospke, ht and tsc_deadline_timer, which they may lack.
+   */
+  within(supported: Iterable<CpuidEntry2Input>): CpuidBuilder {
+    const host = CpuidTable.from(toList("within()", supported));
+    const { table, dropped } = withinSupported(this.#table, host);
+    return this.#next("within", table, ({ name, where, before, after }) => {
+      const reason = name && dropped.get(name);
+      if (reason !== undefined) return reason;
+      if (where.startsWith("0xd.")) return "it follows from the features and the CPU's XSAVE";
+      if (where.startsWith("0x80000008.0:eax")) return "KVM supports no wider addresses";
+      if ((before ?? 0) !== 0 && after === 0) return "KVM does not support it";
+      return "it has to be the CPU's";
+    });
+  }
+
+  /** Returns the table of one vCPU; see {@link forVcpu} for what is particular to it. */
+  forVcpu(apicId: number): CpuidTable {
+    return forVcpu(this.#table, apicId);
+  }
+
+  static {
+    inspectAs(CpuidBuilder, (it) => ({ table: it.#table, changes: it.#changes }));
+  }
+}
+
+/** The ways to start a table. */
+export interface CpuidStart {
+  /**
+   * Starts with a model or one of its variants, by any of its names; models() lists them. The table has one CPU with
+   * one thread, the model's caches, and no hypervisor leaves.
+   *
+   * @throws TypeError for an unknown name, with suggestions.
+   */
+  readonly model: (name: string) => CpuidBuilder;
+  /** Starts with a table or any entries as they are: those that KVM supports, or a dump. */
+  readonly from: (entries: Iterable<CpuidEntry2Input>) => CpuidBuilder;
+  /**
+   * Starts with nothing but a vendor, "GenuineIntel" by default: leaves 0, 1 and 0x80000000.
+   *
+   * @throws TypeError for an unknown vendor.
+   */
+  readonly empty: (vendor?: CpuidBuildVendor) => CpuidBuilder;
+}
+
+function emptyTable(vendor: CpuidBuildVendor): CpuidTable {
+  if (!VENDORS.includes(vendor)) {
+    const near = typeof vendor === "string" ? nearestName(vendor, VENDORS) : undefined;
+    const hint = near === undefined ? `known are ${VENDORS.join(", ")}` : `did you mean "${near}"?`;
+    throw new TypeError(`empty(): unknown vendor ${describe(vendor)}; ${hint}`);
+  }
+  const [ebx = 0, edx = 0, ecx = 0] = wordsOf(vendor, 3);
+  const isAmd = vendor === "AuthenticAMD" || vendor === "HygonGenuine";
+  return CpuidTable.from([
+    { function: 0, eax: 1, ebx, ecx, edx },
+    { function: 1 },
+    { function: 0x80000000, eax: 0x80000000, ...(isAmd ? { ebx, ecx, edx } : {}) },
+  ]);
+}
+
+/** Returns the table of a model with a topology of one logical CPU and with its caches. */
+function wholeModel(name: string): CpuidTable {
+  const { caches } = findModel(name).model;
+  const single = withTopology(modelTable(name), {});
+  const inputs = caches.map(({ kib, ...cache }) => ({ ...cache, size: kib * 1024 }));
+  return inputs.length === 0 ? single : withCaches(single, inputs);
+}
+
+/**
+ * Starts a {@link CpuidBuilder}.
+ *
+ * @example
+ * ```ts run
+ * import { cpuid, formatBuildChange } from "node-kvm/cpuid";
+ *
+ * const guest = cpuid.empty("AuthenticAMD").features("+avx2").xsave().hypervisor("kvm");
+ * const [first, ...rest] = guest.topology({ cores: 2, threads: 2 }).changes;
+ * if (first) console.log(formatBuildChange(first));
+ * console.log(rest.length > 0, guest.forVcpu(3).get("local_apic_id"));
+ * ```
+ *
+ * ```text output
+ * features: 0x0.0:eax[31:0] max_std_leaf: 1 -> 0xd, because the leaf of a feature is within it
+ * true 3
+ * ```
+ */
+export const cpuid: CpuidStart = Object.freeze({
+  model: (name: string): CpuidBuilder => new CpuidBuilder(wholeModel(name)),
+  from: (entries: Iterable<CpuidEntry2Input>): CpuidBuilder => new CpuidBuilder(entries),
+  empty: (vendor: CpuidBuildVendor = "GenuineIntel"): CpuidBuilder =>
+    new CpuidBuilder(emptyTable(vendor)),
+});

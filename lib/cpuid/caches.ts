@@ -1,0 +1,300 @@
+/** Writing the caches of a table: leaves 2 and 4 for Intel, 0x8000001d, 0x80000005 and 0x80000006 for AMD. */
+import { describe, refuseMisfit, refuseMissing, toList } from "../options.ts";
+import { readField } from "./field.ts";
+import { layoutOf, packed, reaches, withLeaf, withMaximum } from "./leaf.ts";
+import type { CpuidTable } from "./table.ts";
+import { domainsOf } from "./topology.ts";
+
+/** One cache. */
+export interface CpuidCacheInput {
+  /** 1 to 4. */
+  readonly level: number;
+  readonly type: "data" | "instruction" | "unified";
+  /** The size in bytes of one such cache: ways × line × partitions × a number of sets. */
+  readonly size: number;
+  /** The associativity, 1 to 1,024; "full" for a fully associative cache. */
+  readonly ways: number | "full";
+  /** The line size in bytes, 1 to 4,096; 64 by default, as in every CPU with these leaves. */
+  readonly line?: number;
+  /** The line partitions, 1 to 1,024; 1 by default. */
+  readonly partitions?: number;
+  /**
+   * Which logical CPUs share one such cache: those of a core, a die or a package of the table's topology, or their
+   * number. By default a core for levels 1 and 2, a die for levels 3 and 4.
+   */
+  readonly sharedBy?: "core" | "die" | "package" | number;
+  /** Whether it includes the lower levels; false by default. */
+  readonly isInclusive?: boolean;
+}
+
+/** A checked cache, in the numbers of leaf 4. */
+interface Cache {
+  readonly level: number;
+  readonly type: number;
+  readonly size: number;
+  readonly ways: number;
+  readonly isFull: boolean;
+  readonly line: number;
+  readonly partitions: number;
+  readonly sets: number;
+  /** The logical CPUs that share it. */
+  readonly sharing: number;
+  readonly isInclusive: boolean;
+}
+
+/** The types of leaf 4 (SDM volume 2) and 0x8000001d (APM volume 3); 0 ends the list. */
+const TYPES = { data: 1, instruction: 2, unified: 3 } as const;
+const SHARERS: readonly unknown[] = ["core", "die", "package"];
+const OPTIONAL = ["line", "partitions", "sharedBy", "isInclusive"] as const;
+/** The database's leaf 4 has sub-leaves 0 to 31; the last one is the terminator. */
+const MOST_CACHES = 31;
+/** 0x4:eax[25:14] has 12 bits. */
+const MOST_SHARING = 4096;
+
+function refuseOutside(where: string, value: unknown, most: number): void {
+  const isRight =
+    typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= most;
+  if (isRight) return;
+  throw new RangeError(`${where}: expected an integer from 1 to ${most}, got ${describe(value)}`);
+}
+
+/** Returns how many logical CPUs share a cache, in the vendor's way of counting. */
+function sharingOf(
+  where: string,
+  table: CpuidTable,
+  { level, sharedBy = level <= 2 ? "core" : "die" }: CpuidCacheInput,
+): number {
+  if (typeof sharedBy === "number") {
+    refuseOutside(`${where}: sharedBy`, sharedBy, MOST_SHARING);
+    return sharedBy;
+  }
+  if (!SHARERS.includes(sharedBy)) {
+    throw new TypeError(
+      `${where}: sharedBy: expected "core", "die", "package" or a number, got ${describe(sharedBy)}`,
+    );
+  }
+  const { shift, count } = domainsOf(table)[sharedBy];
+  // Intel counts addressable ids, AMD logical CPUs.
+  return Math.min(MOST_SHARING, layoutOf(table) === "intel" ? 2 ** shift : count);
+}
+
+function toCache(where: string, table: CpuidTable, input: CpuidCacheInput): Cache {
+  refuseMisfit(where, input, ["level", "type", "size", "ways"], OPTIONAL);
+  const { level, type, size, ways, line = 64, partitions = 1, isInclusive = false } = input;
+  refuseOutside(`${where}: level`, level, 4);
+  if (!Object.hasOwn(TYPES, type)) {
+    const known = Object.keys(TYPES).join(", ");
+    throw new TypeError(`${where}: type: expected one of ${known}, got ${describe(type)}`);
+  }
+  refuseOutside(`${where}: size`, size, 2 ** 42);
+  refuseOutside(`${where}: line`, line, 4096);
+  refuseOutside(`${where}: partitions`, partitions, 1024);
+  const isFull = ways === "full";
+  // A fully associative cache has one set, which has all lines.
+  const count = isFull ? size / (line * partitions) : ways;
+  refuseOutside(`${where}: ways`, count, 1024);
+  const sets = size / (count * line * partitions);
+  if (!Number.isInteger(sets) || sets > 2 ** 31) {
+    throw new RangeError(
+      `${where}: ${size} bytes are not ${count} ways of ${line}-byte lines times a number of sets`,
+    );
+  }
+  const sharing = sharingOf(where, table, input);
+  const shape = { level, type: TYPES[type], size, ways: count, isFull, line, partitions, sets };
+  return { ...shape, sharing, isInclusive };
+}
+
+function refuseConflicts(where: string, caches: readonly Cache[]): void {
+  for (const [i, cache] of caches.entries()) {
+    const before = caches[i - 1];
+    if (before === undefined) continue;
+    if (before.level === cache.level && before.type === cache.type) {
+      throw new RangeError(`${where}: two caches have level ${cache.level} and the same type`);
+    }
+    if (before.level < cache.level && before.sharing > cache.sharing) {
+      throw new RangeError(
+        `${where}: ${cache.sharing} logical CPUs share level ${cache.level}, but ${before.sharing} share level ${before.level}`,
+      );
+    }
+  }
+}
+
+/** Returns the entries of leaf 4 or 0x8000001d, with the terminator. */
+function cacheEntries(
+  caches: readonly Cache[],
+  coreIds: number | undefined,
+): Parameters<typeof withLeaf>[2] {
+  const entries = caches.map((cache, index) => ({
+    index,
+    eax: packed([
+      [4, 0, cache.type],
+      [7, 5, cache.level],
+      [8, 8, 1], // self initialising
+      [9, 9, cache.isFull ? 1 : 0],
+      [25, 14, cache.sharing - 1],
+      [31, 26, (coreIds ?? 1) - 1],
+    ]),
+    ebx: packed([
+      [11, 0, cache.line - 1],
+      [21, 12, cache.partitions - 1],
+      [31, 22, cache.ways - 1],
+    ]),
+    ecx: cache.sets - 1,
+    edx: cache.isInclusive ? 2 : 0,
+  }));
+  return [...entries, { index: entries.length, eax: 0, ebx: 0, ecx: 0, edx: 0 }];
+}
+
+/** The ways that 0x80000006 has a code for (APM volume 3, appendix E; SDM volume 2 has the same ones). */
+const WAY_CODES: ReadonlyMap<number, number> = new Map([
+  ...([
+    [1, 1],
+    [2, 2],
+    [3, 3],
+    [4, 4],
+    [6, 5],
+    [8, 6],
+    [16, 8],
+    [32, 0xa],
+  ] as const),
+  ...([
+    [48, 0xb],
+    [64, 0xc],
+    [96, 0xd],
+    [128, 0xe],
+  ] as const),
+]);
+const FULL_CODE = 0xf;
+/** The code for ways that have no code of their own: the leaf of caches has them. */
+const OTHER_CODE = { intel: 7, amd: 9 } as const;
+
+function wayCode({ isFull, ways }: Cache, vendor: "intel" | "amd"): number {
+  return isFull ? FULL_CODE : (WAY_CODES.get(ways) ?? OTHER_CODE[vendor]);
+}
+
+/** A cache in one register of 0x80000005 or 0x80000006. */
+interface OldPlace {
+  readonly level: number;
+  readonly types: readonly Cache["type"][];
+  readonly fn: number;
+  readonly register: "ecx" | "edx";
+  /** The bytes that 1 in its size field stands for. */
+  readonly unit: number;
+  /** The lowest bit of the size field, which ends at bit 31. */
+  readonly low: number;
+  readonly vendors: readonly ("intel" | "amd")[];
+}
+
+/** Source: APM volume 3, appendix E; SDM volume 2, CPUID leaf 0x80000006. */
+const OLD_PLACES: readonly OldPlace[] = [
+  {
+    ...{ level: 1, types: [TYPES.data, TYPES.unified], fn: 0x80000005, register: "ecx" },
+    ...{ unit: 1024, low: 24, vendors: ["amd"] },
+  },
+  {
+    ...{ level: 1, types: [TYPES.instruction], fn: 0x80000005, register: "edx" },
+    ...{ unit: 1024, low: 24, vendors: ["amd"] },
+  },
+  {
+    ...{ level: 2, types: [TYPES.unified, TYPES.data], fn: 0x80000006, register: "ecx" },
+    ...{ unit: 1024, low: 16, vendors: ["intel", "amd"] },
+  },
+  {
+    ...{ level: 3, types: [TYPES.unified, TYPES.data], fn: 0x80000006, register: "edx" },
+    ...{ unit: 512 * 1024, low: 18, vendors: ["amd"] },
+  },
+];
+
+function oldRegister(
+  where: string,
+  { fn, low, unit }: OldPlace,
+  cache: Cache | undefined,
+  instances: number,
+  vendor: "intel" | "amd",
+): number {
+  if (cache === undefined) return 0;
+  // Level 3 is given for the whole package, and rounded down.
+  const units = cache.level === 3 ? Math.floor((cache.size * instances) / unit) : cache.size / unit;
+  const most = 2 ** (32 - low) - 1;
+  if (!Number.isInteger(units) || units < 1 || units > most) {
+    throw new RangeError(
+      `${where}: ${cache.size} bytes of level ${cache.level} are not 1 to ${most} times ${unit} bytes, which leaf 0x${fn.toString(16)} needs`,
+    );
+  }
+  if (cache.level === 1) {
+    const ways = cache.isFull ? 0xff : cache.ways;
+    if (cache.ways > 0xfe && !cache.isFull) {
+      throw new RangeError(`${where}: ${cache.ways} ways of level 1, but leaf 0x80000005 has 254`);
+    }
+    return packed([
+      [31, low, units],
+      [23, 16, ways],
+      [15, 8, 1],
+      [7, 0, cache.line],
+    ]);
+  }
+  return packed([
+    [31, low, units],
+    [15, 12, wayCode(cache, vendor)],
+    [11, 8, 1],
+    [7, 0, cache.line],
+  ]);
+}
+
+function withOldLeaves(
+  where: string,
+  table: CpuidTable,
+  caches: readonly Cache[],
+  vendor: "intel" | "amd",
+): CpuidTable {
+  const inPackage = domainsOf(table).package.count;
+  return OLD_PLACES.filter((place) => place.vendors.includes(vendor)).reduce((made, place) => {
+    if (!reaches(made, place.fn)) return made;
+    const [cache] = place.types.flatMap((type) =>
+      caches.filter((one) => one.level === place.level && one.type === type),
+    );
+    const instances = cache === undefined ? 0 : Math.ceil(inPackage / cache.sharing);
+    const value = oldRegister(where, place, cache, instances, vendor);
+    return withLeaf(made, place.fn, [{ [place.register]: value }]);
+  }, table);
+}
+
+/** Whether a descriptor of leaf 2 is 0xff, which refers to leaf 4. */
+function refersToLeaf4(table: CpuidTable): boolean {
+  const leaf = table.find(2, 0);
+  return [8, 16, 24].some((low) => readField(leaf?.eax ?? 0, low, low + 7) === 0xff);
+}
+
+/**
+ * Writes the caches of a table, and no others, in the order of level and type.
+ *
+ * Intel: leaf 4, for which the maximum is raised; leaf 2 as the one descriptor 0xff ("see leaf 4"), unless it has it;
+ * and the second level in 0x80000006. AMD and Hygon: 0x8000001d if the extended maximum reaches it and topoext is on,
+ * and 0x80000005 and 0x80000006 where it reaches them. The entries for TLBs in these stay. `sharedBy` uses the table's
+ * topology, so the topology is written first.
+ *
+ * @throws RangeError for a number that its field cannot have, a size that is not ways × line × partitions × sets, two
+ *   caches of one level and type, or a level that fewer CPUs share than a lower one; TypeError for an unknown member.
+ */
+export function withCaches(table: CpuidTable, caches: Iterable<CpuidCacheInput>): CpuidTable {
+  const where = "withCaches()";
+  refuseMissing(`${where}: table`, table, ["find"]);
+  const vendor = layoutOf(table);
+  const all = toList(where, caches)
+    .map((input, i) => toCache(`${where}: [${i}]`, table, input))
+    .sort((a, b) => a.level - b.level || a.type - b.type);
+  if (all.length > MOST_CACHES) {
+    throw new RangeError(`${where}: ${all.length} caches, but there are at most ${MOST_CACHES}`);
+  }
+  refuseConflicts(where, all);
+  if (vendor === "amd") {
+    const hasLeaf = reaches(table, 0x8000001d) && table.has("topoext");
+    const made = hasLeaf ? withLeaf(table, 0x8000001d, cacheEntries(all, undefined)) : table;
+    return withOldLeaves(where, made, all, vendor);
+  }
+  const { core, package: whole } = domainsOf(table);
+  const coreIds = Math.min(64, 2 ** Math.max(0, whole.shift - core.shift));
+  let made = withLeaf(withMaximum(table, 4), 4, cacheEntries(all, coreIds));
+  if (!refersToLeaf4(made)) made = withLeaf(made, 2, [{ eax: 0xff01, ebx: 0, ecx: 0, edx: 0 }]);
+  return withOldLeaves(where, made, all, vendor);
+}

@@ -1,0 +1,153 @@
+/**
+ * Turning features of a table on and off, with what belongs to them: their leaf and its maximum, AMD's repeated bits,
+ * the width of virtual addresses, leaves that describe a feature. Which feature needs which is dependencies.ts.
+ */
+import type { CpuidEntry2Input } from "./entry.ts";
+import { type CpuidFieldName, field } from "./field.ts";
+import { layoutOf, leafEntries, withLeaf, withMaximum, withSubleaf } from "./leaf.ts";
+import type { CpuidTable } from "./table.ts";
+
+/** A leaf that describes features. */
+interface FeatureLeaf {
+  readonly function: number;
+  /** The leaf has data only if one of these is on. */
+  readonly features: readonly CpuidFieldName[];
+  /** The contents of the leaf if the feature is turned on and the leaf is empty. */
+  readonly entries?: readonly Omit<CpuidEntry2Input, "function">[];
+  /** Whether the leaf also describes other things, so that it stays when the features are turned off. */
+  readonly isShared?: true;
+}
+
+/** Source: SDM volume 2, CPUID; APM volume 3, appendix E; the tiles: SDM volume 1, 18.2. */
+const FEATURE_LEAVES: readonly FeatureLeaf[] = [
+  { function: 0x5, features: ["monitor"] },
+  { function: 0x9, features: ["dca"] },
+  { function: 0xd, features: ["xsave"], isShared: true },
+  { function: 0xf, features: ["cqm"] },
+  { function: 0x10, features: ["rdt_a"] },
+  { function: 0x12, features: ["sgx"] },
+  { function: 0x14, features: ["intel_pt"] },
+  { function: 0x19, features: ["key_locker"] },
+  { function: 0x1a, features: ["hybrid_cpu"] },
+  { function: 0x1c, features: ["arch_lbr"] },
+  {
+    function: 0x1d,
+    features: ["amx_tile"],
+    entries: [
+      { index: 0, eax: 1 },
+      { index: 1, eax: (1024 << 16) | 8192, ebx: (8 << 16) | 64, ecx: 16 },
+    ],
+  },
+  { function: 0x1e, features: ["amx_tile"], entries: [{ index: 0, ebx: (64 << 8) | 16 }] },
+  { function: 0x20, features: ["hreset"] },
+  { function: 0x23, features: ["arch_perfmon_ext"] },
+  // Version 1 with vectors of 128, 256 and 512 bits.
+  { function: 0x24, features: ["avx10"], entries: [{ index: 0, ebx: (7 << 16) | 1 }] },
+  { function: 0x29, features: ["apx_f"] },
+  { function: 0x80000008, features: ["lm"], isShared: true },
+  { function: 0x8000000a, features: ["svm"] },
+  { function: 0x8000001b, features: ["ibs"] },
+  { function: 0x8000001c, features: ["lwp"] },
+  { function: 0x8000001d, features: ["topoext"] },
+  { function: 0x8000001e, features: ["topoext"] },
+  { function: 0x8000001f, features: ["sme", "sev"] },
+  { function: 0x80000022, features: ["perfmon_v2"] },
+];
+
+/** Leaves whose sub-leaf 0 has the highest sub-leaf in eax (SDM volume 2). */
+const COUNTED: ReadonlySet<number> = new Set([0x7, 0x14, 0x1d, 0x1e, 0x24]);
+
+/** The bits of 1.edx that AMD repeats in 0x80000001.edx (APM volume 3, appendix E). */
+const AMD_REPEATS = 0x0183f3ff;
+
+/** Adds an entry of zeros if the table does not have it, and raises the maxima that cover it. */
+function withEntryFor(table: CpuidTable, fn: number, index: number): CpuidTable {
+  const isHypervisor = fn >>> 28 === 4;
+  const made = withSubleaf(isHypervisor ? table : withMaximum(table, fn), fn, index);
+  if (!COUNTED.has(fn) || index === 0) return made;
+  const whole = withSubleaf(made, fn, 0);
+  const position = [...whole].findIndex((e) => e.function === fn && e.index === 0);
+  const last = whole.at(position)?.eax ?? 0;
+  return last >= index ? whole : whole.replace(position, { eax: index });
+}
+
+/**
+ * Sets one field. The entry is added if it is absent and the value is not 0; the maxima are raised.
+ *
+ * @throws RangeError for a value that does not fit, and for a field of a hypervisor interface that the table lacks.
+ */
+export function withField(table: CpuidTable, name: CpuidFieldName, value: number): CpuidTable {
+  const { space, function: relative, index } = field(name);
+  const base = table.base(space);
+  if (base === undefined) {
+    if (value === 0) return table;
+    throw new RangeError(`${name}: the table has no ${space} interface; add it with hypervisor()`);
+  }
+  if (table.get(name) === undefined) {
+    if (value === 0) return table;
+    const at = typeof index === "number" ? index : index.first;
+    const made = withEntryFor(table, base + relative, at);
+    return withHypervisorMaximum(made, base, base + relative).with({ [name]: value });
+  }
+  return table.with({ [name]: value });
+}
+
+/** Raises the maximum of a hypervisor's block; for the CPU's own leaves (base 0) does nothing. */
+function withHypervisorMaximum(table: CpuidTable, base: number, fn: number): CpuidTable {
+  const first = base === 0 ? undefined : table.find(base, 0);
+  return first === undefined || first.eax >= fn ? table : withLeaf(table, base, [{ eax: fn }]);
+}
+
+const on = (table: CpuidTable, names: readonly CpuidFieldName[]): boolean =>
+  names.some((name) => table.has(name));
+
+/** Adds the leaves of features that `made` has and `before` lacks; clears those of features that it lost. */
+function withFeatureLeaves(before: CpuidTable, made: CpuidTable): CpuidTable {
+  return FEATURE_LEAVES.reduce((table, { function: fn, features, entries, isShared }) => {
+    const [was, is] = [on(before, features), on(table, features)];
+    if (!was && is) {
+      const reached = withEntryFor(table, fn, 0);
+      const isEmpty = leafEntries(reached, fn).every(
+        ({ eax, ebx, ecx, edx }) => !(eax || ebx || ecx || edx),
+      );
+      return entries !== undefined && isEmpty ? withLeaf(reached, fn, entries) : reached;
+    }
+    if (was && !is && isShared === undefined) {
+      const zero = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+      return table.map((e) => (e.function === fn ? { ...e, ...zero } : e));
+    }
+    return table;
+  }, made);
+}
+
+/** Repeats on AMD the bits of 1.edx that changed. */
+function withRepeats(before: CpuidTable, made: CpuidTable): CpuidTable {
+  const [old, now] = [before.find(1, 0)?.edx ?? 0, made.find(1, 0)?.edx ?? 0];
+  const changed = ((old ^ now) & AMD_REPEATS) >>> 0;
+  const ext = made.find(0x80000001, 0);
+  if (changed === 0 || ext === undefined || layoutOf(made) !== "amd") return made;
+  const edx = ((ext.edx & ~changed) | (now & changed)) >>> 0;
+  return withLeaf(made, 0x80000001, [{ edx }]);
+}
+
+/** Sets the width of virtual addresses if la57 changed: 57 with it, 48 without. */
+function withVirtualBits(before: CpuidTable, made: CpuidTable): CpuidTable {
+  const isSame = before.has("la57") === made.has("la57");
+  if (isSame || made.get("virt_addr_bits") === undefined) return made;
+  return made.with({ virt_addr_bits: made.has("la57") ? 57 : 48 });
+}
+
+/**
+ * Sets one-bit fields to 1 and others to 0, and what follows from them: the leaves that describe a feature and the
+ * maxima, AMD's repeated bits, the width of virtual addresses.
+ */
+export function withFeatures(
+  table: CpuidTable,
+  add: Iterable<CpuidFieldName>,
+  remove: Iterable<CpuidFieldName>,
+): CpuidTable {
+  let made = table;
+  for (const name of add) made = withField(made, name, 1);
+  for (const name of remove) made = withField(made, name, 0);
+  return withVirtualBits(table, withRepeats(table, withFeatureLeaves(table, made)));
+}

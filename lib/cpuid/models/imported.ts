@@ -1,0 +1,54 @@
+/** A CPU model that was read from another program's files, and its table. Reading QEMU's is qemu.ts, libvirt's libvirt.ts. */
+import { refuseMissing } from "../../options.ts";
+import { type CpuidFieldName, field } from "../field.ts";
+import type { CpuidTable } from "../table.ts";
+import type { CpuidModelSignature } from "./model.ts";
+import { tableOf } from "./table.ts";
+
+/** A CPU model of another program. */
+export interface ImportedCpuidModel {
+  /** The name, as the program spells it. */
+  readonly name: string;
+  /** Twelve characters, as leaf 0 has them. */
+  readonly vendor: string;
+  readonly signature: CpuidModelSignature;
+  /** The maximum basic leaf. */
+  readonly maxLeaf: number;
+  /** The maximum extended leaf, 0x80000008 or more. */
+  readonly maxExtended: number;
+  /** The one-bit fields that are 1 and whose leaf is not above its maximum. */
+  readonly features: readonly CpuidFieldName[];
+  /** The features that are no field of CPUID, as the program spells them: bits of MSRs, or bits unknown here. */
+  readonly unknown: readonly string[];
+  /** The brand string, at most 47 characters. */
+  readonly brand: string;
+  /** The width of physical addresses; 40 if the program does not say. */
+  readonly physicalBits: number;
+}
+
+/** The width of physical addresses that QEMU gives a guest if nothing else is asked for. */
+export const DEFAULT_PHYSICAL_BITS = 40;
+
+/** Keeps the fields of one bit whose leaf is not above its maximum, each once. */
+export function reachable(
+  names: Iterable<CpuidFieldName>,
+  maxLeaf: number,
+  maxExtended: number,
+): readonly CpuidFieldName[] {
+  return [...new Set(names)].filter((name) => {
+    const { function: fn, low, high, space } = field(name);
+    return space === "native" && low === high && fn <= (fn < 0x8000_0000 ? maxLeaf : maxExtended);
+  });
+}
+
+/**
+ * Makes the table of an imported model, as modelTable() does for a model of this package: one CPU with one thread,
+ * without caches.
+ *
+ * @throws TypeError for anything but an imported model.
+ */
+export function importedModelTable(model: ImportedCpuidModel): CpuidTable {
+  const members = ["vendor", "signature", "maxLeaf", "maxExtended", "features", "brand"];
+  refuseMissing("importedModelTable()", model, [...members, "physicalBits"]);
+  return tableOf(model);
+}

@@ -1,0 +1,149 @@
+/** Reading a CPU model from the files of libvirt's cpu_map, which the caller reads. The XML is formats/xml.ts. */
+import { describe, quoted, suggestion } from "../../options.ts";
+import { CPUID_REGISTERS } from "../entry.ts";
+import { type CpuidFieldName, field, fieldsOf } from "../field.ts";
+import { parseXml, type XmlElement } from "../formats/xml.ts";
+import { DEFAULT_PHYSICAL_BITS, type ImportedCpuidModel, reachable } from "./imported.ts";
+import type { CpuidModelSignature } from "./model.ts";
+
+/** The most models that a model may inherit from, one through the other. */
+const DEEPEST = 16;
+
+const inside = ({ children }: XmlElement, name: string): readonly XmlElement[] =>
+  children.filter((child) => child.name === name);
+
+/** All files of the folder that are XML, by the elements at their top. */
+class CpuMap {
+  readonly #features = new Map<string, XmlElement>();
+  readonly #models = new Map<string, XmlElement>();
+  readonly #vendors = new Map<string, string>();
+
+  constructor(files: Readonly<Record<string, string>>) {
+    for (const [file, text] of Object.entries(files)) {
+      const wrong = (what: string): SyntaxError => new SyntaxError(`${file}: ${what}`);
+      if (typeof text !== "string") throw wrong(`expected its text, got ${describe(text)}`);
+      const { root, problems } = parseXml(text);
+      const [problem] = problems;
+      if (problem) throw wrong(`${problem.line}:${problem.column}: ${problem.message}`);
+      if (root?.name === "cpus") this.#add(root);
+    }
+  }
+
+  #add(root: XmlElement): void {
+    for (const child of root.children) {
+      const name = child.attributes.get("name") ?? "";
+      if (child.name === "feature") this.#features.set(name, child);
+      if (child.name === "model") this.#models.set(name, child);
+      if (child.name === "vendor") this.#vendors.set(name, child.attributes.get("string") ?? "");
+    }
+  }
+
+  /** Returns a model and those that it inherits from, itself first. */
+  chain(name: string): readonly XmlElement[] {
+    const models: XmlElement[] = [];
+    for (let next: string | undefined = name; next !== undefined; ) {
+      const model = this.#models.get(next);
+      if (!model) {
+        const hint = suggestion(next, this.#models.keys());
+        throw new TypeError(`unknown CPU model ${quoted(next)} in the files of libvirt${hint}`);
+      }
+      if (models.length === DEEPEST) {
+        throw new SyntaxError(`model ${quoted(name)} inherits from more than ${DEEPEST} models`);
+      }
+      models.push(model);
+      next = inside(model, "model")[0]?.attributes.get("name");
+    }
+    return models;
+  }
+
+  vendor(name: string | undefined): string {
+    return (name === undefined ? undefined : this.#vendors.get(name)) ?? "GenuineIntel";
+  }
+
+  /** Returns the fields of a feature; undefined if it is unknown, or has bits of an MSR or without a field. */
+  fieldsOf(name: string): readonly CpuidFieldName[] | undefined {
+    const cpuids = inside(this.#features.get(name) ?? EMPTY, "cpuid");
+    const found = cpuids.flatMap((cpuid) => {
+      const number = (key: string): number => Number(cpuid.attributes.get(key) ?? 0) >>> 0;
+      return CPUID_REGISTERS.flatMap((register) =>
+        fieldsOf("native", number("eax_in"), number("ecx_in"), register).filter(
+          ({ low, high }) => low === high && ((number(register) >>> low) & 1) === 1,
+        ),
+      );
+    });
+    return found.length > 0 ? found.map(({ name: own }) => own) : undefined;
+  }
+}
+
+const EMPTY: XmlElement = {
+  name: "",
+  attributes: new Map(),
+  children: [],
+  text: "",
+  line: 0,
+  column: 0,
+};
+
+/** Reads the first signature of a model; a stepping may be a range, of which the first counts. */
+function signatureOf(models: readonly XmlElement[]): CpuidModelSignature {
+  const found = models.flatMap((model) => inside(model, "signature"))[0];
+  const read = (key: string, most: number, other: number): number => {
+    const value = Number.parseInt(found?.attributes.get(key) ?? `${other}`, 10);
+    return value >= 0 && value <= most ? value : other;
+  };
+  return {
+    family: read("family", 270, 6),
+    model: read("model", 255, 0),
+    stepping: read("stepping", 15, 0),
+  };
+}
+
+/**
+ * Reads a CPU model from libvirt's cpu_map, with all that it inherits. These files do not have maxima, so the maximum
+ * basic leaf is 0xD, or higher if a feature is above it, and the maximum extended leaf likewise from 0x80000008. A
+ * model without a vendor gets Intel's, one without a signature family 6 and model 0.
+ *
+ * @param name - the name in the files.
+ * @param files - the text of each file of `/usr/share/libvirt/cpu_map` that begins with `x86_`, by file name.
+ * @throws TypeError for an unknown model, with suggestions; SyntaxError for a damaged file, with its name and place.
+ */
+export function importLibvirtModel(
+  name: string,
+  files: Readonly<Record<string, string>>,
+): ImportedCpuidModel {
+  const where = "importLibvirtModel()";
+  if (typeof name !== "string") {
+    throw new TypeError(`${where}: name: expected a string, got ${describe(name)}`);
+  }
+  if (typeof files !== "object" || files === null) {
+    throw new TypeError(`${where}: files: expected an object, got ${describe(files)}`);
+  }
+  const map = new CpuMap(files);
+  const models = map.chain(name);
+  const features = new Map<string, boolean>();
+  for (const model of models.toReversed()) {
+    for (const { attributes } of inside(model, "feature")) {
+      features.set(attributes.get("name") ?? "", attributes.get("removed") !== "yes");
+    }
+  }
+  const on = [...features].filter(([, isOn]) => isOn).map(([feature]) => feature);
+  const found = on.flatMap((feature) => map.fieldsOf(feature) ?? []);
+  const top = (least: number, from: number, to: number): number =>
+    found
+      .map((own) => field(own).function)
+      .reduce((most, fn) => (fn >= from && fn < to ? Math.max(most, fn) : most), least);
+  const maxLeaf = top(0xd, 0, 0x4000_0000);
+  const maxExtended = top(0x8000_0008, 0x8000_0000, 0x8001_0000);
+  const vendor = models.flatMap((model) => inside(model, "vendor"))[0]?.attributes.get("name");
+  return Object.freeze({
+    name,
+    vendor: map.vendor(vendor),
+    signature: Object.freeze(signatureOf(models)),
+    maxLeaf,
+    maxExtended,
+    features: Object.freeze(reachable(found, maxLeaf, maxExtended)),
+    unknown: Object.freeze(on.filter((feature) => map.fieldsOf(feature) === undefined)),
+    brand: name.replaceAll(/[^\x20-\x7e]/g, "").slice(0, 47),
+    physicalBits: DEFAULT_PHYSICAL_BITS,
+  });
+}

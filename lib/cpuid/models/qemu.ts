@@ -1,0 +1,65 @@
+/** Reading a CPU model from the answer of QEMU's query-cpu-model-expansion. The JSON is formats/qemu.ts. */
+import { describe, quoted } from "../../options.ts";
+import { resolveFeatures } from "../features.ts";
+import { qemuQmp } from "../formats/qemu.ts";
+import { DEFAULT_PHYSICAL_BITS, type ImportedCpuidModel, reachable } from "./imported.ts";
+
+const LEAST_EXTENDED = 0x8000_0008;
+
+/**
+ * Reads the answer of query-cpu-model-expansion of type "full" for a named model, which has all of its facts also
+ * without KVM.
+ *
+ * @param text - the JSON of the answer, or a log that has it.
+ * @throws TypeError for anything but a string; SyntaxError that names the place of a fault, or the property that is
+ *   missing, such as `family` in an answer of type "static".
+ */
+export function importQemuModel(text: string): ImportedCpuidModel {
+  const where = "importQemuModel()";
+  if (typeof text !== "string") {
+    throw new TypeError(`${where}: expected a string, got ${describe(text)}`);
+  }
+  const dump = qemuQmp.parse(new TextEncoder().encode(text));
+  const [problem] = dump.problems;
+  if (problem) {
+    throw new SyntaxError(`${where}: ${problem.line}:${problem.column}: ${problem.message}`);
+  }
+  if (dump.kind !== "features") throw new SyntaxError(`${where}: there is no model`);
+  const { model: name = "", vendor, on } = dump.features;
+  const properties: Readonly<Record<string, string | undefined>> = dump.features.properties;
+  const read = (key: string, least: number, most: number): number => {
+    const value = Number(properties[key] ?? Number.NaN);
+    if (Number.isInteger(value) && value >= least && value <= most) return value;
+    const given = properties[key] === undefined ? "is missing" : `is ${quoted(properties[key])}`;
+    throw new SyntaxError(`${where}: ${key} of the model ${quoted(name)} ${given}`);
+  };
+  if (vendor === undefined || !/^[\x20-\x7e]{12}$/.test(vendor)) {
+    throw new SyntaxError(`${where}: vendor of the model ${quoted(name)} is not twelve characters`);
+  }
+  const { on: found, unknown } = resolveFeatures({ on, off: [] }, "qemu");
+  const maxLeaf = Math.max(1, read("level", 0, 0xffff));
+  const maxExtended = Math.max(LEAST_EXTENDED, read("xlevel", 0, 0x8000_ffff));
+  const signature = {
+    family: read("family", 0, 270),
+    model: read("model", 0, 255),
+    stepping: read("stepping", 0, 15),
+  };
+  const bits = Number(properties["phys-bits"] ?? 0);
+  return Object.freeze({
+    name,
+    vendor,
+    signature: Object.freeze(signature),
+    maxLeaf,
+    maxExtended,
+    features: Object.freeze(
+      reachable(
+        found.map(({ name: own }) => own),
+        maxLeaf,
+        maxExtended,
+      ),
+    ),
+    unknown: Object.freeze(unknown.map(({ name: own }) => own)),
+    brand: (properties["model-id"] ?? "").replaceAll(/[^\x20-\x7e]/g, "").slice(0, 47),
+    physicalBits: bits >= 32 && bits <= 52 ? bits : DEFAULT_PHYSICAL_BITS,
+  });
+}

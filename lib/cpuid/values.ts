@@ -1,0 +1,145 @@
+/**
+ * The vendor, brand string, signature and address sizes of a CPUID table as values. Caches are cache-values.ts, the
+ * topology is topology-values.ts.
+ */
+import { toList } from "../options.ts";
+import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, locate } from "./entry.ts";
+import { type CpuidFieldName, field, readField } from "./field.ts";
+
+/** Where a text is: the registers that hold it, in order. */
+type TextPlace = readonly (readonly [fn: number, registers: readonly CpuidRegister[]])[];
+
+/** The vendor's name (SDM volume 2, CPUID leaf 0). */
+const VENDOR: TextPlace = [[0, ["ebx", "edx", "ecx"]]];
+
+/** The processor's brand string (SDM volume 2, CPUID leaves 0x80000002 to 0x80000004). */
+const BRAND: TextPlace = [0x8000_0002, 0x8000_0003, 0x8000_0004].map((fn) => [fn, CPUID_REGISTERS]);
+
+/** Reads a text up to its first NUL; undefined if it is empty or a leaf is absent. */
+function textIn(entries: readonly CpuidEntry2[], place: TextPlace): string | undefined {
+  const codes: number[] = [];
+  for (const [fn, registers] of place) {
+    const found = entries[locate(entries, fn)];
+    if (found === undefined) return undefined;
+    for (const register of registers) {
+      const value = found[register];
+      codes.push(value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24);
+    }
+  }
+  const end = codes.indexOf(0);
+  const text = String.fromCharCode(...(end < 0 ? codes : codes.slice(0, end)));
+  return text.trim() === "" ? undefined : text;
+}
+
+/** Reads a native field from an entry that has it. */
+export function valueIn(found: CpuidEntry2, name: CpuidFieldName): number {
+  const { register, low, high } = field(name);
+  return readField(found[register], low, high);
+}
+
+/**
+ * Returns the vendor of leaf 0 as it is, such as `GenuineIntel` or `  Shanghai  `, up to the first NUL.
+ *
+ * @returns undefined if leaf 0 is absent or the name is empty.
+ * @throws TypeError for anything but an iterable of entries.
+ */
+export function vendorOf(table: Iterable<CpuidEntry2>): string | undefined {
+  return textIn(toList("vendorOf()", table), VENDOR);
+}
+
+/**
+ * Returns the brand string of leaves 0x80000002 to 0x80000004, up to the first NUL and without spaces at its ends.
+ *
+ * @returns undefined if one of the leaves is absent or the string is empty.
+ * @throws TypeError for anything but an iterable of entries.
+ */
+export function brandOf(table: Iterable<CpuidEntry2>): string | undefined {
+  return textIn(toList("brandOf()", table), BRAND)?.trim();
+}
+
+/** Family, model and stepping as manuals and /proc/cpuinfo give them. */
+export interface CpuidSignature {
+  /** The base family, plus the extended family if the base is 15: 0 to 270. */
+  readonly family: number;
+  /** The base model, plus 16 times the extended model if the base family is 6 or 15: 0 to 255. */
+  readonly model: number;
+  /** 0 to 15. */
+  readonly stepping: number;
+}
+
+/**
+ * Returns family, model and stepping of leaf 1 (SDM volume 2, CPUID, "DisplayFamily"; APM volume 3, Fn0000_0001_EAX).
+ *
+ * @returns undefined if leaf 1 is absent.
+ * @throws TypeError for anything but an iterable of entries.
+ */
+export function signatureOf(table: Iterable<CpuidEntry2>): CpuidSignature | undefined {
+  const entries = toList("signatureOf()", table);
+  const found = entries[locate(entries, 1)];
+  if (found === undefined) return undefined;
+  const base = valueIn(found, "base_family_id");
+  const extended = base === 6 || base === 15 ? valueIn(found, "ext_model") << 4 : 0;
+  return Object.freeze({
+    family: base === 15 ? base + valueIn(found, "ext_family") : base,
+    model: extended + valueIn(found, "base_model"),
+    stepping: valueIn(found, "stepping"),
+  });
+}
+
+/** The widths of addresses, in bits. */
+export interface CpuidAddressSizes {
+  /** The width of a physical address. */
+  readonly physical: number;
+  /** The width of a linear address; 0 if the table does not give it. */
+  readonly virtual: number;
+  /** The width of a guest's physical address with nested paging; undefined if it is that of a physical address. */
+  readonly guestPhysical: number | undefined;
+}
+
+/**
+ * Returns the address sizes of leaf 0x80000008. Without that leaf, software assumes 36 physical and 32 linear bits if
+ * the CPU has PAE, and KVM assumes 36 physical bits (cpuid_query_maxphyaddr).
+ *
+ * @returns undefined if the leaf is absent.
+ * @throws TypeError for anything but an iterable of entries.
+ */
+export function addressSizesOf(table: Iterable<CpuidEntry2>): CpuidAddressSizes | undefined {
+  const entries = toList("addressSizesOf()", table);
+  const found = entries[locate(entries, 0x8000_0008)];
+  if (found === undefined) return undefined;
+  const guest = valueIn(found, "guest_phys_addr_bits");
+  return Object.freeze({
+    physical: valueIn(found, "phys_addr_bits"),
+    virtual: valueIn(found, "virt_addr_bits"),
+    guestPhysical: guest === 0 ? undefined : guest,
+  });
+}
+
+/** The vendors whose CPUs have AMD's leaves for caches and topology. */
+const AMD_LIKE: ReadonlySet<string> = new Set(["AuthenticAMD", "HygonGenuine"]);
+
+/** Whether AMD's leaves describe caches and topology: the vendor is AMD or Hygon. */
+export function isAmdLike(entries: readonly CpuidEntry2[]): boolean {
+  return AMD_LIKE.has(textIn(entries, VENDOR) ?? "");
+}
+
+/**
+ * Finds the entries of a leaf's sub-leaves 0, 1, ..., as a guest's CPUID would, up to the first that is absent or that
+ * ends the list. An entry without SIGNIFICANT_INDEX, which answers for each index, is taken once.
+ *
+ * @param most - the number of sub-leaves after which the walk ends in any case.
+ */
+export function walk(
+  entries: readonly CpuidEntry2[],
+  fn: number,
+  most: number,
+  isEnd: (found: CpuidEntry2) => boolean,
+): readonly CpuidEntry2[] {
+  const list: CpuidEntry2[] = [];
+  for (let index = 0; index < most; index += 1) {
+    const found = entries[locate(entries, fn, index)];
+    if (found === undefined || isEnd(found) || found === list.at(-1)) break;
+    list.push(found);
+  }
+  return list;
+}

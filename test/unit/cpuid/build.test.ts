@@ -1,0 +1,469 @@
+/** Tests of the builder: each step, what it lists as changed, and what holds for any sequence of steps. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  CpuidBuilder,
+  type CpuidFeatureEdit,
+  type CpuidFieldName,
+  CpuidTable,
+  cpuid,
+  cpuidDependencies,
+  formatBuildChange,
+  lint,
+  missingDependencies,
+  namedModels,
+} from "../../../lib/cpuid/index.ts";
+
+const intel = cpuid.empty();
+const amd = cpuid.empty("AuthenticAMD");
+const texts = (built: CpuidBuilder): readonly string[] => built.changes.map(formatBuildChange);
+const leaves = (table: CpuidTable): readonly number[] => [...table].map((e) => e.function);
+
+/** The native features of the pairs of dependencies, without two whose XSAVE components overlap with others. */
+const FEATURES: readonly CpuidFieldName[] = [
+  ...new Set(cpuidDependencies().flatMap(({ feature, needs }) => [feature, needs])),
+].filter((name) => !/^(kvm|hv)_/.test(name) && name !== "mpx" && name !== "apx_f");
+
+/** Features that KVM's table does not report, or that are not in its registers of features. */
+const UNCHECKED: ReadonlySet<CpuidFieldName> = new Set<CpuidFieldName>([
+  ...(["tsc_deadline_timer", "cqm_llc", "cqm_occup_llc", "cqm_mbm_total"] as const),
+  ...(["cqm_mbm_local", "bmec", "sdciae", "cat_l3", "mba", "per_thread_mba"] as const),
+]);
+
+const someFeatures = fc.uniqueArray(fc.constantFrom(...FEATURES), { maxLength: 10 });
+const plus = (names: readonly CpuidFieldName[]): readonly CpuidFeatureEdit[] =>
+  names.map((name): CpuidFeatureEdit => `+${name}`);
+
+describe("cpuid", () => {
+  test("starts with the leaves of a vendor", () => {
+    expect(leaves(intel.table)).toEqual([0, 1, 0x80000000]);
+    expect(intel.table.find(0)).toMatchObject({
+      ebx: 0x756e6547,
+      edx: 0x49656e69,
+      ecx: 0x6c65746e,
+    });
+    expect(intel.table.find(0x80000000)?.ebx).toBe(0);
+    expect(amd.table.find(0x80000000)).toMatchObject({ ebx: 0x68747541, ecx: 0x444d4163 });
+    expect(intel.changes).toEqual([]);
+  });
+
+  test("starts with a table or entries as they are", () => {
+    const entries = [
+      { function: 7, flags: 1 },
+      { function: 0, eax: 5 },
+    ];
+    expect(leaves(cpuid.from(entries).table)).toEqual([7, 0]);
+    expect(cpuid.from(intel.table).table).toBe(intel.table);
+  });
+
+  test("starts with each model and each variant, with its caches", () => {
+    for (const { name, model } of namedModels()) {
+      const { table, changes } = cpuid.model(name);
+      expect(changes).toEqual([]);
+      const leaf = model.vendor === "GenuineIntel" ? 4 : 0x8000001d;
+      const sizes = [...table]
+        .filter((e) => e.function === leaf && (e.eax & 31) !== 0)
+        .map(({ ebx, ecx }) => ((ebx >>> 22) + 1) * ((ebx & 0xfff) + 1) * (ecx + 1));
+      expect(sizes).toEqual(model.caches.map(({ kib }) => kib * 1024));
+    }
+  });
+
+  test("gives each model with a topology, an interface and XSAVE nothing that lint calls an error", () => {
+    for (const { name } of namedModels()) {
+      const built = cpuid.model(name).hypervisor("kvm").xsave().topology({ cores: 3, threads: 2 });
+      const found = lint(built.forVcpu(3)).findings.filter(({ severity }) => severity === "error");
+      expect(found).toEqual([]);
+    }
+  });
+
+  test("refuses an unknown vendor", () => {
+    expect(() => cpuid.empty("AuthenticAmd" as "AuthenticAMD")).toThrow(
+      'empty(): unknown vendor "AuthenticAmd"; did you mean "AuthenticAMD"?',
+    );
+  });
+});
+
+describe("features()", () => {
+  test("turns on what a feature needs, adds its leaves and lists the reasons", () => {
+    expect(texts(intel.features("+avx2"))).toEqual([
+      "features: 0x0.0:eax[31:0] max_std_leaf: 1 -> 0xd, because the leaf of a feature is within it",
+      "features: 0x1.0:ecx[26] xsave: 0 -> 1, because avx2 needs it",
+      "features: 0x1.0:ecx[28] avx: 0 -> 1, because avx2 needs it",
+      "features: 0x1.0:edx[0] fpu: 0 -> 1, because avx2 needs it",
+      "features: 0x1.0:edx[24] fxsr: 0 -> 1, because avx2 needs it",
+      "features: 0x7.0:ebx[5] avx2: absent -> 1, because it was asked for",
+      "features: 0xd.0: absent -> 0, because it belongs to a feature that changed",
+    ]);
+  });
+
+  test("turns off what needs a feature", () => {
+    const made = intel.features("+avx512_fp16", "+aes").features("-avx");
+    const on = ["avx", "avx512f", "avx512bw", "avx512_fp16", "xsave", "aes"] as const;
+    expect(on.map((name) => made.table.has(name))).toEqual([
+      false,
+      false,
+      false,
+      false,
+      true,
+      true,
+    ]);
+    expect(texts(made)).toContainEqual(
+      "features: 0x7.0:edx[23] avx512_fp16: 1 -> 0, because it needs avx",
+    );
+  });
+
+  test("with the dependencies refused names what is missing and what is in the way", () => {
+    const options = { dependencies: "refuse" } as const;
+    expect(() => intel.features("+avx2", options)).toThrow(
+      'features(): avx2 needs avx, which the table lacks; add "+avx" or use { dependencies: "close" }',
+    );
+    const made = intel.features("+avx2");
+    expect(() => made.features("-avx", options)).toThrow(
+      'features(): avx2 needs avx, which "-avx" turns off; add "-avx2" or use { dependencies: "close" }',
+    );
+    expect(made.features("-avx", "-avx2", options).table.has("avx2")).toBe(false);
+    expect(made.features("+avx2", options).changes).toEqual(made.changes);
+  });
+
+  test("raises the maxima for a sub-leaf that the table lacks", () => {
+    const made = intel.features("+amx_fp16").table;
+    expect([made.get("max_std_leaf"), made.get("leaf7_n_subleaves")]).toEqual([0x1e, 1]);
+    expect(made.has("amx_fp16")).toBe(true);
+  });
+
+  test("gives the tiles of AMX their sizes, and clears them without it", () => {
+    const made = intel.features("+amx_int8");
+    expect(made.table.find(0x1d, 1)).toMatchObject({ eax: 0x04002000, ebx: 0x00080040, ecx: 16 });
+    expect(made.table.find(0x1e, 0)?.ebx).toBe(0x4010);
+    const without = made.features("-amx_tile").table;
+    expect([without.find(0x1d, 1)?.eax, without.find(0x1e, 0)?.ebx]).toEqual([0, 0]);
+    expect(without.has("amx_int8")).toBe(false);
+  });
+
+  test("clears the leaf of SVM with SVM", () => {
+    const made = amd.features("+svm").set({ svm_version: 1, npt: 1 });
+    expect(made.features("-svm").table.find(0x8000000a)).toMatchObject({ eax: 0, edx: 0 });
+  });
+
+  test("repeats bits of 0x1:edx on AMD only", () => {
+    const made = amd.features("+lm", "+mmx").features("+sse", "-mmx");
+    expect(made.table.has("e_fxsr")).toBe(true);
+    expect(made.table.has("e_mmx")).toBe(false);
+    expect(texts(made)).toContainEqual(
+      "features: 0x80000001.0:edx[23] e_mmx: 1 -> 0, because AMD repeats 0x1:edx there",
+    );
+    expect(intel.features("+lm", "+mmx").table.has("e_mmx")).toBe(false);
+  });
+
+  test("sets the width of virtual addresses with la57", () => {
+    const made = intel.features("+lm").set({ virt_addr_bits: 48 });
+    expect(made.features("+la57").table.get("virt_addr_bits")).toBe(57);
+    expect(made.features("+la57").features("-la57").table.get("virt_addr_bits")).toBe(48);
+  });
+
+  test("turns features of a hypervisor interface on and off", () => {
+    const made = intel.hypervisor("kvm").features("-kvm_steal_time");
+    expect(made.table.has("kvm_pv_tlb_flush")).toBe(false);
+    expect(made.features("+kvm_pv_tlb_flush").table.has("kvm_steal_time")).toBe(true);
+    expect(() => intel.features("+kvm_steal_time")).toThrow(
+      "kvm_steal_time: the table has no kvm interface; add it with hypervisor()",
+    );
+  });
+
+  test.each([
+    [["+avx3"], RangeError, 'features(): unknown feature "avx3"; did you mean avx'],
+    [["avx2"], RangeError, 'features(): "avx2" does not begin with "+" or "-"'],
+    [
+      ["+stepping"],
+      RangeError,
+      "features(): stepping (0x1.0:eax[3:0]) is a number, not a feature; use set()",
+    ],
+    [["+avx2", "-avx2"], RangeError, 'features(): "-avx2" turns off what "+avx2" turns on'],
+    [
+      ["+avx2", "-avx"],
+      RangeError,
+      'features(): "-avx" turns off what is turned on, because avx2 needs it',
+    ],
+    [[5], TypeError, 'features(): expected a text as "+avx2", got 5'],
+    [
+      [{ dependencies: "ask" }],
+      TypeError,
+      'features(): dependencies is "close" or "refuse", not "ask"',
+    ],
+    [[{ dependency: "close" }], TypeError, 'features(): unknown option "dependency"'],
+  ])("refuses %j", (edits, type, message) => {
+    const call = (): CpuidBuilder => intel.features(...(edits as CpuidFeatureEdit[]));
+    expect(call).toThrow(type);
+    expect(call).toThrow(message);
+  });
+
+  test("leaves no missing dependency, for any features", () => {
+    fc.assert(
+      fc.property(someFeatures, someFeatures, (on, off) => {
+        const made = amd
+          .features(...plus(on))
+          .features(...off.map((name): CpuidFeatureEdit => `-${name}`));
+        expect(
+          missingDependencies(made.table).filter(({ severity }) => severity !== "info"),
+        ).toEqual([]);
+        expect(off.filter((name) => made.table.has(name))).toEqual([]);
+      }),
+    );
+  });
+});
+
+describe("set()", () => {
+  test("adds the entry of a field and raises the maximum", () => {
+    const made = intel.set({ tsc_denominator: 2, tsc_numerator: 5 });
+    expect(made.table.find(0x15)).toMatchObject({ eax: 2, ebx: 5 });
+    expect(texts(made)).toEqual([
+      "set: 0x0.0:eax[31:0] max_std_leaf: 1 -> 0x15, because the field is within it",
+      "set: 0x15.0:eax[31:0] tsc_denominator: absent -> 2, because it was asked for",
+      "set: 0x15.0:ebx[31:0] tsc_numerator: absent -> 5, because it was asked for",
+    ]);
+  });
+
+  test("of 0 in an absent entry adds nothing", () => {
+    expect(intel.set({ avx2: 0 }).table).toBe(intel.table);
+  });
+
+  test("with an index sets the field of that sub-leaf", () => {
+    const made = intel.topology({ cores: 2 }).caches([
+      { level: 1, type: "data", size: 32768, ways: 8 },
+      { level: 2, type: "unified", size: 524288, ways: 8 },
+    ]);
+    expect(made.set({ cache_nways: 15 }, 1).table.get("cache_nways", 1)).toBe(15);
+  });
+
+  test("refuses a value that does not fit and an unknown field", () => {
+    expect(() => intel.set({ stepping: 16 })).toThrow("stepping: 16 does not fit 4 bits");
+    expect(() => intel.set({ steping: 1 } as object)).toThrow('unknown CPUID field "steping"');
+  });
+});
+
+describe("brand()", () => {
+  test("writes three leaves and raises the maximum", () => {
+    const { table } = intel.brand("A CPU");
+    expect(table.get("max_ext_leaf")).toBe(0x80000004);
+    expect(table.find(0x80000002)).toMatchObject({ eax: 0x50432041, ebx: 0x55, ecx: 0 });
+    expect(table.find(0x80000004)).toMatchObject({ eax: 0, edx: 0 });
+  });
+
+  test("keeps a NUL after 47 characters", () => {
+    expect((intel.brand("x".repeat(47)).table.find(0x80000004)?.edx ?? 0) >>> 24).toBe(0);
+  });
+
+  test.each(["", "   ", "x".repeat(48), "é", "a\n"])("refuses %j", (text) => {
+    expect(() => intel.brand(text)).toThrow("brand(): expected 1 to 47 printable ASCII characters");
+  });
+});
+
+describe("the widths of addresses", () => {
+  test("of physical ones limit those of nested guests", () => {
+    const made = intel.set({ guest_phys_addr_bits: 48 }).physicalBits(40).table;
+    expect([made.get("phys_addr_bits"), made.get("guest_phys_addr_bits")]).toEqual([40, 40]);
+  });
+
+  test("of virtual ones follow la57 and turn it on and off", () => {
+    const made = intel.virtualBits(57).table;
+    expect([made.get("virt_addr_bits"), made.has("la57"), made.has("lm")]).toEqual([
+      57,
+      true,
+      true,
+    ]);
+    const back = intel.virtualBits(57).virtualBits(48).table;
+    expect([back.get("virt_addr_bits"), back.has("la57")]).toEqual([48, false]);
+  });
+
+  test("are refused outside of their ranges", () => {
+    expect(() => intel.physicalBits(31)).toThrow(
+      "physicalBits(): expected an integer from 32 to 52, got 31",
+    );
+    expect(() => intel.virtualBits(52 as 57)).toThrow("virtualBits(): expected 48 or 57, got 52");
+  });
+});
+
+describe("signature()", () => {
+  test.each([
+    [{ family: 6, model: 143, stepping: 4 }, 0x000806f4],
+    [{ family: 25, model: 1, stepping: 1 }, 0x00a00f11],
+    [{ family: 15, model: 6, stepping: 1 }, 0x00000f61],
+    [{ family: 5, model: 4 }, 0x00000540],
+  ])("packs %j", (signature, eax) => {
+    expect(intel.signature(signature).table.find(1)?.eax).toBe(eax);
+  });
+
+  test("keeps members that are left out, and repeats it on AMD", () => {
+    const made = amd.features("+lm").signature({ family: 25, model: 17, stepping: 1 });
+    const next = made.signature({ stepping: 2 }).table;
+    expect([next.find(1)?.eax, next.find(0x80000001)?.eax]).toEqual([0x00a10f12, 0x00a10f12]);
+    expect(intel.features("+lm").signature({ family: 6 }).table.find(0x80000001)?.eax).toBe(0);
+  });
+
+  test.each([
+    [{ family: 271 }, "signature(): family: expected an integer from 0 to 270, got 271"],
+    [{ family: 5, model: 16 }, "signature(): model 16 is above 15, which only family 6"],
+    [{ steping: 1 }, 'signature(): unknown member "steping"'],
+  ])("refuses %j", (signature, message) => {
+    expect(() => intel.signature(signature as object)).toThrow(message);
+  });
+});
+
+describe("hypervisor()", () => {
+  test("with none removes all interfaces", () => {
+    const made = intel.hypervisor("hyperv", "kvm").hypervisor("none").table;
+    expect(made.toString()).toBe(intel.table.toString());
+  });
+
+  test("without a name is refused", () => {
+    expect(() => intel.hypervisor()).toThrow('expected names of interfaces, or "none", got none');
+    expect(() => intel.hypervisor("kvm", "none" as "xen")).toThrow('unknown hypervisor "none"');
+  });
+});
+
+describe("within()", () => {
+  const full = amd
+    .features("+avx2", "+cet_ss", "+pku", "+svm", "+lm", "+x2apic")
+    .virtualBits(57)
+    .physicalBits(52)
+    .hypervisor("kvm")
+    .xsave();
+  const host = full
+    .features("-xsaves", "-la57", "-kvm_steal_time")
+    .physicalBits(48)
+    .xsave()
+    .set({ zero_fcs_fds: 1 }).table;
+
+  test("drops what KVM does not support and what needs it, and lists the reason of each", () => {
+    const made = full.within(host);
+    const dropped = ["xsaves", "cet_ss", "la57", "kvm_steal_time", "kvm_pv_tlb_flush"] as const;
+    expect(dropped.filter((name) => made.table.has(name))).toEqual([]);
+    expect(made.table.has("avx2")).toBe(true);
+    const steps = texts(made).filter((text) => text.startsWith("within"));
+    expect(steps).toContainEqual(
+      "within: 0xd.1:eax[3] xsaves: 1 -> 0, because KVM does not support it",
+    );
+    expect(steps).toContainEqual(
+      "within: 0x80000008.0:eax[7:0] phys_addr_bits: 0x34 -> 0x30, because KVM supports no wider addresses",
+    );
+  });
+
+  test("drops a feature that KVM supports if it needs one that KVM does not", () => {
+    const odd = host.with({ kvm_pv_tlb_flush: 1 });
+    const made = full.within(odd);
+    expect(texts(made)).toContainEqual(
+      "within: 0x40000001.0:eax[9] kvm_pv_tlb_flush: 1 -> 0, because it needs kvm_steal_time, which KVM does not support",
+    );
+  });
+
+  test("takes bits whose absence is the feature from the CPU", () => {
+    expect(full.within(host).table.has("zero_fcs_fds")).toBe(true);
+  });
+
+  test("takes the sizes of XSAVE components from the CPU", () => {
+    const zen2 = host.map((e) =>
+      e.function === 0xd && e.index === 9 ? { ...e, eax: 64, ebx: 832 } : e,
+    );
+    const made = full.within(zen2).table;
+    expect(made.find(0xd, 9)).toMatchObject({ eax: 64, ebx: 832 });
+    expect(made.get("xsave_sz_max")).toBe(896);
+  });
+
+  test("drops features whose XSAVE component KVM does not have", () => {
+    const made = full.within(host.with({ xcr0_pkru: 0 })).table;
+    expect(made.has("pku")).toBe(false);
+  });
+
+  test("drops bits without a name", () => {
+    const odd = full.table.replace(1, { ecx: ((full.table.find(1)?.ecx ?? 0) | (1 << 16)) >>> 0 });
+    expect((cpuid.from(odd).within(host).table.find(1)?.ecx ?? 0) & (1 << 16)).toBe(0);
+  });
+
+  test("keeps topology, names and bits that KVM does not report", () => {
+    const made = full.brand("A CPU").topology({ cores: 4 }).features("+tsc_deadline_timer");
+    const kept = made.within(host).table;
+    expect([kept.has("ht"), kept.has("tsc_deadline_timer"), kept.get("n_logical_cpu")]).toEqual([
+      true,
+      true,
+      4,
+    ]);
+    expect(kept.find(0x80000002)?.eax).toBe(0x50432041);
+  });
+
+  test("gives a subset, and applied again changes nothing, for any features on both sides", () => {
+    fc.assert(
+      fc.property(someFeatures, someFeatures, (own, theirs) => {
+        const wanted = amd
+          .features("+lm", ...plus(own))
+          .set({ phys_addr_bits: 46, virt_addr_bits: 48 });
+        const supported = amd.features("+lm", ...plus(theirs)).xsave().table;
+        const built = wanted.within(supported);
+        const beyond = FEATURES.filter((name) => built.table.has(name) && !supported.has(name));
+        expect(beyond.filter((name) => !UNCHECKED.has(name))).toEqual([]);
+        expect(built.within(supported).table.toString()).toBe(built.table.toString());
+      }),
+    );
+  });
+});
+
+describe("any sequence of steps", () => {
+  const steps = fc.constantFrom<(built: CpuidBuilder) => CpuidBuilder>(
+    (built) => built.features("+avx512f", "+lm", "+x2apic"),
+    (built) => built.features("-avx", "-pae"),
+    (built) => built.features("+amx_tile", "+topoext"),
+    (built) => built.set({ stepping: 3 }),
+    (built) => built.topology({ packages: 2, dies: 2, cores: 3, threads: 2 }),
+    (built) => built.caches([{ level: 1, type: "data", size: 32768, ways: 8 }]),
+    (built) => built.brand("A CPU"),
+    (built) => built.physicalBits(46),
+    (built) => built.virtualBits(48),
+    (built) => built.signature({ family: 25, model: 1 }),
+    (built) => built.xsave(),
+    (built) => built.hypervisor("kvm"),
+    (built) => built.hypervisor("none"),
+    (built) => built.within(intel.features("+avx2", "+lm").table),
+  );
+  /** A table in no order, with entries that no step knows. */
+  const odd = CpuidTable.from([
+    { function: 0x80000001 },
+    { function: 0x8fffffff, eax: 1 },
+    { function: 7, flags: 1 },
+    { function: 1 },
+    { function: 0x20000000, ebx: 9 },
+    { function: 0, eax: 7, ebx: 0x68747541, edx: 0x69746e65, ecx: 0x444d4163 },
+    { function: 0x80000000, eax: 0x80000001 },
+  ]);
+
+  test("keeps the order of entries, changes no earlier builder, and lists a change if there is one", () => {
+    fc.assert(
+      fc.property(
+        fc.array(steps, { maxLength: 6 }),
+        fc.constantFrom(intel.table, amd.table, odd),
+        (list, start) => {
+          let built = cpuid.from(start);
+          for (const step of list) {
+            const [json, count] = [JSON.stringify(built.table), built.changes.length];
+            const next = step(built);
+            expect(JSON.stringify(built.table)).toBe(json);
+            expect(built.changes).toHaveLength(count);
+            const keys = (table: CpuidTable): readonly string[] =>
+              [...table].map((e) => `${e.function}.${e.index}`);
+            const [before, after] = [keys(built.table), keys(next.table)];
+            expect(after.filter((key) => before.includes(key))).toEqual(
+              before.filter((key) => after.includes(key)),
+            );
+            expect(next.changes.length > count).toBe(!next.table.equals(built.table));
+            expect(next.changes.slice(0, count)).toEqual(built.changes);
+            built = next;
+          }
+          expect(built.table.find(0x8fffffff)?.eax).toBe(start === odd ? 1 : undefined);
+        },
+      ),
+    );
+  });
+});
+
+test("a builder starts with entries, and is frozen", () => {
+  const made = new CpuidBuilder([{ function: 1 }]);
+  expect([made.table.length, Object.isFrozen(made)]).toEqual([1, true]);
+});

@@ -1,0 +1,64 @@
+/** Tests of reading a CPU model from libvirt's cpu_map. The files here are written for the tests. */
+import { describe, expect, test } from "vitest";
+import { importedModelTable, importLibvirtModel } from "../../../lib/cpuid/index.ts";
+
+const FILES = {
+  "x86_features.xml": `<cpus>
+    <feature name='avx2'><cpuid eax_in='0x07' ecx_in='0x00' ebx='0x00000020'/></feature>
+    <feature name='avx'><cpuid eax_in='0x01' ecx_in='0x00' ecx='0x10000000'/></feature>
+    <feature name='xsave'><cpuid eax_in='0x01' ecx_in='0x00' ecx='0x04000000'/></feature>
+    <feature name='npt'><cpuid eax_in='0x8000000A' edx='0x00000001'/></feature>
+    <feature name='rdctl-no'><msr index='0x10a' edx='0x00000000' eax='0x00000001'/></feature></cpus>`,
+  "x86_vendors.xml": "<cpus><vendor name='AMD' string='AuthenticAMD'/></cpus>",
+  "x86_Base.xml": `<cpus><model name='Base'><signature family='23' model='1' stepping='2-4'/>
+    <vendor name='AMD'/><feature name='xsave'/><feature name='avx'/><feature name='avx2'/></model></cpus>`,
+  "x86_Next.xml": `<cpus><model name='Next'><model name='Base'/><feature name='avx2' removed='yes'/>
+    <feature name='npt'/><feature name='rdctl-no'/></model></cpus>`,
+  "x86_Loop.xml": "<cpus><model name='Loop'><model name='Loop'/></model></cpus>",
+};
+
+describe("importLibvirtModel()", () => {
+  test("reads what a model inherits, adds and removes", () => {
+    expect(importLibvirtModel("Next", FILES)).toEqual({
+      name: "Next",
+      vendor: "AuthenticAMD",
+      signature: { family: 23, model: 1, stepping: 2 },
+      maxLeaf: 0xd,
+      maxExtended: 0x8000_000a,
+      features: ["xsave", "avx", "npt"],
+      unknown: ["rdctl-no"],
+      brand: "Next",
+      physicalBits: 40,
+    });
+  });
+
+  test("gives a table with the features", () => {
+    const table = importedModelTable(importLibvirtModel("Base", FILES));
+    expect([table.has("avx2"), table.get("xsave_sz_max"), table.get("ext_family")]).toEqual([
+      true,
+      832,
+      8,
+    ]);
+  });
+
+  test.each([
+    [
+      "Nexd",
+      FILES,
+      TypeError,
+      'unknown CPU model "Nexd" in the files of libvirt; did you mean "Next"?',
+    ],
+    ["Loop", FILES, SyntaxError, 'model "Loop" inherits from more than 16 models'],
+    ["Next", { "a.xml": "<cpus>" }, SyntaxError, "a.xml: 1:"],
+  ] as const)("refuses model %s of damaged files", (name, files, kind, message) => {
+    expect(() => importLibvirtModel(name, files)).toThrow(kind);
+    expect(() => importLibvirtModel(name, files)).toThrow(message);
+  });
+
+  test("refuses a name that is no text and files that are no object", () => {
+    expect(() => importLibvirtModel(5 as never, FILES)).toThrow("name: expected a string, got 5");
+    expect(() => importLibvirtModel("Next", null as never)).toThrow(
+      "files: expected an object, got null",
+    );
+  });
+});
