@@ -145,7 +145,9 @@ export function addCpuid(program: Command): void {
     .argument("[name]", "a model's name, or its name in QEMU or libvirt")
     .option("--to <format>", "write its table in this format")
     .option("--output <file>", "with --to: the file that is written")
-    .action((name: string | undefined, options: Partial<WriteOptions>) => cpuidModel(name, options));
+    .action((name: string | undefined, options: Partial<WriteOptions>) =>
+      cpuidModel(name, options),
+    );
   add(
     "needs",
     "print the instruction sets that a program needs and a table lacks",

@@ -40,7 +40,9 @@ export const TABLE_SOURCES: string =
   "host (this CPU), supported, emulated or hyperv (of this host's KVM), model:NAME, a file, " +
   "or - for standard input; a file is a CPUID dump of any format or a saved state; FILE#N is its CPU N";
 
-function ofKvm(read: (kvm: Kvm) => Iterable<Parameters<typeof CpuidTable.from>[0]> | unknown): CpuidTable {
+function ofKvm(
+  read: (kvm: Kvm) => Iterable<Parameters<typeof CpuidTable.from>[0]> | unknown,
+): CpuidTable {
   using kvm = Kvm.open();
   return CpuidTable.from(read(kvm) as Parameters<typeof CpuidTable.from>[0]);
 }

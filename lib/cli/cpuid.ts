@@ -123,10 +123,7 @@ function attempt<Result>(call: () => Result): Result {
 export function cpuidConvert(source: string, options: WriteOptions & { mask?: string }): void {
   const tables = loadTables(source);
   const { mask } = options;
-  writeTables(
-    mask === undefined ? tables : tables.map((table) => masked(table, mask)),
-    options,
-  );
+  writeTables(mask === undefined ? tables : tables.map((table) => masked(table, mask)), options);
 }
 
 /** The options of {@link cpuidDiff}. */
@@ -194,7 +191,8 @@ export function cpuidBaseline(
     if (to !== undefined) throw new CommandError(`there is no baseline: ${result.why}`);
     return STATUS.finding;
   }
-  if (to !== undefined) writeTables([result.table], { to, ...(output !== undefined && { output }) });
+  if (to !== undefined)
+    writeTables([result.table], { to, ...(output !== undefined && { output }) });
   return STATUS.ok;
 }
 
@@ -250,7 +248,12 @@ export interface QueryOptions extends PrintedAs {
 }
 
 /** Prints the result of a guest's CPUID instruction. */
-export function cpuidQuery(source: string, leaf: string, index: string, options: QueryOptions): void {
+export function cpuidQuery(
+  source: string,
+  leaf: string,
+  index: string,
+  options: QueryOptions,
+): void {
   const { vendor, cr4, xcr0, json } = options;
   const wide = (word: string, what: string): bigint => {
     if (/^(0x[0-9a-f]{1,16}|\d{1,20})$/i.test(word)) return BigInt(word);
@@ -285,7 +288,10 @@ export function cpuidModel(
   }
   const { to, output } = options;
   if (to !== undefined) {
-    writeTables([loadTable(`model:${name}`).table], { to, ...(output !== undefined && { output }) });
+    writeTables([loadTable(`model:${name}`).table], {
+      to,
+      ...(output !== undefined && { output }),
+    });
     return;
   }
   const { model, variant, features } = attempt(() => findModel(name));
@@ -318,7 +324,9 @@ export function cpuidNeeds(
   const parts = section === undefined ? all : all.filter(({ name }) => name === section);
   if (parts.length === 0) {
     const names = all.map(({ name }) => name).join(", ");
-    throw new CommandError(`${program} has no executable section ${section ?? ""}; it has ${names || "none"}`);
+    throw new CommandError(
+      `${program} has no executable section ${section ?? ""}; it has ${names || "none"}`,
+    );
   }
   const decoder = instructionDecoder();
   const result = attempt(() => needs(parts, loadTable(source).table, { decoder }));
@@ -345,4 +353,3 @@ export function cpuidPage({ output }: { readonly output?: string }): void {
   file.write(page);
   file.commit();
 }
-

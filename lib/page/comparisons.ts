@@ -1,10 +1,12 @@
 /** The page's results about the faults of a table, and about two and more tables, as lines. */
+
+import type { CpuidFileTable } from "../cpuid/formats/dump.ts";
 import {
   baseline,
   type CpuidDifference,
   type CpuidLintFinding,
   type CpuidLintProfile,
-  CpuidTable,
+  type CpuidTable,
   compare,
   diff,
   formatChange,
@@ -12,7 +14,6 @@ import {
   lint,
   portable,
 } from "../cpuid/index.ts";
-import type { CpuidFileTable } from "../cpuid/formats/dump.ts";
 import { LINT_PROFILES } from "../cpuid/lint/profiles.ts";
 import type { Lines, Offer, ResultLine } from "./protocol.ts";
 

@@ -10,6 +10,7 @@ import {
   type CpuidRegister,
   formatLeaf,
 } from "../cpuid/entry.ts";
+import { describeValue } from "../cpuid/enumerations.ts";
 import { baseOf, fieldsOf, formatValue, readField, spaceOf, writeField } from "../cpuid/field.ts";
 import type { CpuidDump, CpuidFileTable } from "../cpuid/formats/dump.ts";
 import {
@@ -18,6 +19,7 @@ import {
   formatCpuid,
   readCpuid,
 } from "../cpuid/formats/index.ts";
+import { brandOf, signatureOf, vendorOf } from "../cpuid/values.ts";
 import { baselineLines, diffLines, lintLines, PROFILES, portableLines } from "./comparisons.ts";
 import { underKvm } from "./kvm.ts";
 import type {

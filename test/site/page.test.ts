@@ -9,7 +9,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { CPUID_FORMATS, CpuidTable, formatCpuid, modelTable } from "../../lib/cpuid/index.ts";
+import { CPUID_FORMATS, type CpuidTable, formatCpuid, modelTable } from "../../lib/cpuid/index.ts";
 
 const FILE = fileURLToPath(new URL("../../dist/cpuid.html", import.meta.url));
 const BROWSER = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
