@@ -115,8 +115,9 @@ export function importLibvirtModel(
   if (typeof name !== "string") {
     throw new TypeError(`${where}: name: expected a string, got ${describe(name)}`);
   }
-  if (typeof files !== "object" || files === null) {
-    throw new TypeError(`${where}: files: expected an object, got ${describe(files)}`);
+  const given: unknown = files;
+  if (typeof given !== "object" || given === null) {
+    throw new TypeError(`${where}: files: expected an object, got ${describe(given)}`);
   }
   const map = new CpuMap(files);
   const models = map.chain(name);
