@@ -73,8 +73,8 @@ const page: Plugin = {
     ].join("; ");
     const parts: Readonly<Record<string, string>> = { policy, style, engine, script };
     const source = readFileSync(join(BROWSER, "page.html"), "utf8").replaceAll(
-      /\{\{(\w+)\}\}/g,
-      (_, name: string) => parts[name] ?? `no part ${name}`,
+      /\{\{(\w+)\}\}|\/\*(\w+)\*\//g,
+      (_, attribute?: string, text?: string) => parts[attribute ?? text ?? ""] ?? "",
     );
     this.emitFile({ type: "asset", fileName: "cpuid.html", source });
   },

@@ -156,10 +156,12 @@ function labelOf(
   count: number,
 ): TableLabel {
   const which = label ?? (cpu === undefined ? `table ${ref.table}` : `CPU ${cpu}`);
-  const { family, model, stepping } = signatureOf(table) ?? {};
+  const signature = signatureOf(table);
   const parts = [
     vendorOf(table),
-    family === undefined ? undefined : `family ${family}, model ${model}, stepping ${stepping}`,
+    signature === undefined
+      ? undefined
+      : `family ${signature.family}, model ${signature.model}, stepping ${signature.stepping}`,
     brandOf(table),
   ];
   return {

@@ -131,7 +131,7 @@ function makeTabs(engine: Engine): void {
   );
   tabs.addEventListener("keydown", (event) => {
     const all = [...tabs.querySelectorAll("button")];
-    const now = all.findIndex((tab) => tab === document.activeElement);
+    const now = all.findIndex((tab) => tab.matches(":focus"));
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     const next =
       event.key === "Home"

@@ -6,6 +6,8 @@ import { byId, make } from "./elements.ts";
 const section = byId("source", HTMLElement);
 const title = byId("source-title", HTMLHeadingElement);
 const lines = byId("source-lines", HTMLPreElement);
+// Its text is scrolled with the keyboard.
+lines.tabIndex = 0;
 const earlier = byId("earlier", HTMLButtonElement);
 const later = byId("later", HTMLButtonElement);
 
