@@ -17,12 +17,12 @@ import {
   formatChange,
   formatCpuid,
   formatDifference,
+  formatLint,
+  formatLintAnnotations,
+  formatLintSarif,
   formatNeed,
   formatQuery,
   lint,
-  lintAnnotations,
-  lintSarif,
-  lintText,
   models,
   needs,
   portable,
@@ -226,9 +226,9 @@ export function cpuidLint(source: string, options: LintOptions): number {
   );
   const file = loaded[0]?.file ?? source;
   if (form === "json") printJson(result);
-  else if (form === "sarif") printJson(lintSarif(result, { file }));
-  else if (form === "github") process.stdout.write(lintAnnotations(result, { file }));
-  else print(lintText(result, { file }), 4);
+  else if (form === "sarif") process.stdout.write(`${formatLintSarif(result, { file })}\n`);
+  else if (form === "github") process.stdout.write(`${formatLintAnnotations(result, { file })}\n`);
+  else print(formatLint(result, { file }), 4);
   if (result.verdict === "nothing judged") return STATUS.trouble;
   const isBad = result.findings.some(({ severity }) => severity !== "info");
   return isBad ? STATUS.finding : STATUS.ok;

@@ -3,6 +3,7 @@
  * which calls it in a worker. The messages are protocol.ts; faults and results of several tables are comparisons.ts.
  */
 
+import { aliasesOf } from "../cpuid/aliases.ts";
 import { runs } from "../cpuid/diff.ts";
 import {
   CPUID_REGISTERS,
