@@ -56,7 +56,7 @@ export function lintLines({ table, isComplete, lines }: CpuidFileTable, profile:
   );
   const open = result.notJudged.map(
     ({ rule, reason }): ResultLine => ({
-      kind: `not judged ${rule}`,
+      kind: rule,
       tone: "quiet",
       where: "",
       text: reason,
@@ -70,7 +70,8 @@ export function lintLines({ table, isComplete, lines }: CpuidFileTable, profile:
     result.verdict === "nothing judged"
       ? "No rule was judged."
       : `${counted(found.length, "finding")}${omitted}; ${judged}.`;
-  return { title, lines: [...found, ...open] };
+  const folded = { title: `Rules that were not judged: ${open.length}`, lines: open };
+  return { title, lines: found, folded };
 }
 
 /** Lists the differences of two tables, field by field. */

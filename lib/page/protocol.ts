@@ -99,6 +99,8 @@ export interface ResultLine {
 export interface Lines {
   readonly title: string;
   readonly lines: readonly ResultLine[];
+  /** Lines that are shown on request, under a title. */
+  readonly folded?: { readonly title: string; readonly lines: readonly ResultLine[] };
 }
 
 /** The lines of a document around a line. */

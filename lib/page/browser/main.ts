@@ -237,7 +237,9 @@ async function addFragment(engine: Engine): Promise<void> {
 run(async () => {
   const { engine, offer } = await startEngine(byId("engine", HTMLScriptElement).text);
   offered = offer;
-  byId("paste-note", HTMLParagraphElement).textContent = `Formats: ${offer.reads.join(", ")}`;
+  byId("formats", HTMLUListElement).replaceChildren(
+    ...offer.reads.map((one) => make("li", {}, one)),
+  );
   makeTabs(engine);
   listen(engine);
   document.documentElement.dataset["ready"] = "true";

@@ -78,29 +78,44 @@ function fill(room: Room, controls: readonly Child[], ...rest: readonly Child[])
 }
 
 /** Makes the list of a result. */
-function linesOf(room: Room, document: number | undefined, { title, lines }: Lines): HTMLElement {
+function linesOf(
+  room: Room,
+  document: number | undefined,
+  { title, lines, folded }: Lines,
+): HTMLElement {
   return make(
     "div",
     {},
     make("p", { class: "soft", "data-title": true }, title),
+    listOf(room, document, lines),
+    ...(folded === undefined || folded.lines.length === 0
+      ? []
+      : [
+          make(
+            "details",
+            {},
+            make("summary", {}, folded.title),
+            listOf(room, document, folded.lines),
+          ),
+        ]),
+  );
+}
+
+function listOf(room: Room, document: number | undefined, lines: Lines["lines"]): HTMLUListElement {
+  const items = lines.map(({ kind, tone, where, text, more, line }) =>
     make(
-      "ul",
-      { class: "lines" },
-      ...lines.map(({ kind, tone, where, text, more, line }) =>
-        make(
-          "li",
-          { class: tone },
-          make("span", { class: "kind" }, kind),
-          ...(where === "" ? [] : [make("code", {}, where), " "]),
-          text,
-          ...(more === "" ? [] : [make("span", { class: "more" }, more)]),
-          ...(line > 0 && document !== undefined
-            ? [" ", button(`line ${line}`, () => room.source(document, line))]
-            : []),
-        ),
-      ),
+      "li",
+      { class: tone },
+      make("span", { class: "kind" }, kind),
+      ...(where === "" ? [] : [make("code", {}, where), " "]),
+      text,
+      ...(line > 0 && document !== undefined
+        ? [" ", button(`line ${line}`, () => room.source(document, line))]
+        : []),
+      ...(more === "" ? [] : [make("span", { class: "more" }, more)]),
     ),
   );
+  return make("ul", { class: "lines" }, ...items);
 }
 
 const matches = (field: FieldView, wanted: string): boolean =>
