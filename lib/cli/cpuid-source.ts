@@ -9,11 +9,15 @@ import {
   CPUID_FILE_LIMIT,
   CPUID_FORMATS,
   type CpuidDump,
+  type CpuidEntry2Input,
   type CpuidFileTable,
+  type CpuidFormatName,
   CpuidTable,
+  cpuid,
   detectFormat,
   modelTable,
   readCpuid,
+  resolveFeatures,
 } from "../cpuid/index.ts";
 import { hostCpuid } from "../kvm/host-cpuid.ts";
 import { Kvm } from "../kvm/kvm.ts";
@@ -40,11 +44,9 @@ export const TABLE_SOURCES: string =
   "host (this CPU), supported, emulated or hyperv (of this host's KVM), model:NAME, a file, " +
   "or - for standard input; a file is a CPUID dump of any format or a saved state; FILE#N is its CPU N";
 
-function ofKvm(
-  read: (kvm: Kvm) => Iterable<Parameters<typeof CpuidTable.from>[0]> | unknown,
-): CpuidTable {
+function ofKvm(read: (kvm: Kvm) => Iterable<CpuidEntry2Input>): CpuidTable {
   using kvm = Kvm.open();
-  return CpuidTable.from(read(kvm) as Parameters<typeof CpuidTable.from>[0]);
+  return CpuidTable.from(read(kvm));
 }
 
 /** A table with its place in a file, and what its reader should know. */
@@ -198,9 +200,16 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
+/** The format of contents that no format fits. */
+const UNKNOWN = "unknown";
+
 /** Reads the contents of a file about CPUID, and reports its faults and notes on standard error. */
 export function readDump(file: string, bytes: Uint8Array, format?: string): CpuidDump {
   const dump = readCpuid(bytes, format === undefined ? {} : { format: toFormatName(format) });
+  const [first] = dump.problems;
+  if (dump.format === UNKNOWN && first !== undefined) {
+    throw new CommandError(`${file}: ${first.message}`);
+  }
   for (const { line, column, message } of dump.problems) {
     note(line === 0 ? `${file}: ${message}` : `${file}:${line}:${column}: ${message}`);
   }
@@ -209,27 +218,64 @@ export function readDump(file: string, bytes: Uint8Array, format?: string): Cpui
 }
 
 /** Returns a format's name. @throws CommandError for another word. */
-export function toFormatName(name: string): (typeof CPUID_FORMATS)[number]["name"] & Name {
+export function toFormatName(name: string): CpuidFormatName {
   const found = CPUID_FORMATS.find((format) => format.name === name);
-  if (found !== undefined) return found.name as Name;
+  if (found !== undefined) return found.name as CpuidFormatName;
   throw new CommandError(`there is no format ${name}; the formats are ${FORMAT_NAMES}`);
 }
-
-type Name = NonNullable<NonNullable<Parameters<typeof readCpuid>[1]>["format"]>;
 
 function tablesOf(source: string, file: string, bytes: Uint8Array): readonly LoadedTable[] {
   if (isState(bytes)) return stateTables(source, file, bytes);
   const dump = readDump(file, bytes);
-  if (dump.kind === "tables") {
-    if (dump.tables.length === 0) throw new CommandError(`${file} contains no CPUID table`);
-    return dump.tables.map((table) => ({ ...table, source, file }));
+  switch (dump.kind) {
+    case "tables":
+      if (dump.tables.length === 0) throw new CommandError(`${file} contains no CPUID table`);
+      return dump.tables.map((table) => ({ ...table, source, file }));
+    case "features":
+      return [{ ...plain(source, featureTable(file, dump)), file }];
+    case "mask":
+      throw new CommandError(
+        `${file} is a mask (${titleOf(dump)}), which changes a table; give it with --mask`,
+      );
+    default:
+      return dump satisfies never;
   }
-  const title = CPUID_FORMATS.find(({ name }) => name === dump.format)?.title ?? dump.format;
-  const what =
-    dump.kind === "mask"
-      ? "a mask, which changes a table; give it with --mask"
-      : "a list of features, not a table; `cpuid model` makes a table of it";
-  throw new CommandError(`${file} is ${what} (${title})`);
+}
+
+const titleOf = ({ format }: CpuidDump): string =>
+  CPUID_FORMATS.find(({ name }) => name === format)?.title ?? format;
+
+/** The source of the names of a list of features, by format. */
+const NAME_SOURCES: Readonly<Record<string, "qemu" | "libvirt" | "linux">> = {
+  "qemu-cpu": "qemu",
+  "qemu-qmp": "qemu",
+  "libvirt-cpu": "libvirt",
+  cpuinfo: "linux",
+};
+
+/** Makes the table of a list of features: its model with the features on and off. */
+function featureTable(file: string, dump: CpuidDump & { readonly kind: "features" }): CpuidTable {
+  const { features } = dump;
+  if (features.model === undefined) {
+    throw new CommandError(`${file} is a list of features without a model (${titleOf(dump)})`);
+  }
+  const { on, off, unknown } = resolveFeatures(features, NAME_SOURCES[dump.format]);
+  for (const { name, suggestions } of unknown) {
+    const near = suggestions.length > 0 ? `; near names are ${suggestions.join(", ")}` : "";
+    note(`${file}: ${name} is not a CPUID field, so it is left out${near}`);
+  }
+  const edits = [
+    ...on.map(({ name }) => `+${name}` as const),
+    ...off.map(({ name }) => `-${name}` as const),
+  ];
+  try {
+    return cpuid
+      .model(features.model)
+      .features(...edits)
+      .xsave().table;
+  } catch (cause) {
+    throw new CommandError(`${file}: ${reasonOf(cause)}`, { cause });
+  }
 }
 
 function stateTables(source: string, file: string, bytes: Uint8Array): readonly LoadedTable[] {

@@ -6,7 +6,6 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   baseline,
-  type CpuidFormatName,
   type CpuidLintProfile,
   type CpuidTable,
   compare,
@@ -97,7 +96,7 @@ function writeTables(
   tables: readonly (CpuidTable | LoadedTable)[],
   { to, output }: WriteOptions,
 ): void {
-  const bytes = attempt(() => formatCpuid(tables, toFormatName(to) as CpuidFormatName));
+  const bytes = attempt(() => formatCpuid(tables, toFormatName(to)));
   if (output === undefined) {
     process.stdout.write(bytes);
     return;
