@@ -68,7 +68,7 @@ export async function findKernel(
   } catch (error) {
     const isMeant = error instanceof LabError && error.code !== "ERR_LAB_INTERRUPTED";
     if (!(isMeant && existsSync(word))) throw error;
-    const hint = `the path of a kernel of your own has a slash: ./${word}`;
+    const hint = `write the path of your own kernel with a slash: ./${word}`;
     throw new LabError(error.code, `${error.message}; ${hint}`, error);
   } finally {
     line.end();

@@ -292,10 +292,7 @@ const GIT_STOPS = 128;
 
 const BISECT_STATUSES: readonly StatusRow[] = [
   ...commonStatuses("the two kernels were found"),
-  [
-    "",
-    `with --script: 0 the claim holds, 1 it does not, 125 it cannot be judged; ${GIT_STOPS} error`,
-  ],
+  ["", `with --script: 0 holds, 1 does not, 125 cannot be judged; ${GIT_STOPS} error`],
 ];
 
 function list(text: string): readonly string[] {

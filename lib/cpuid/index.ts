@@ -143,6 +143,8 @@ export type {
   CpuidLintVm,
 } from "./lint/rule.ts";
 export { CPUID_LINT_RULES } from "./lint/rules.ts";
+export { formatLintSarif } from "./lint/sarif.ts";
+export { type FormatLintOptions, formatLint, formatLintAnnotations } from "./lint/text.ts";
 export { type AppliedMask, type ApplyMaskOptions, applyMask } from "./mask.ts";
 export { type ImportedCpuidModel, importedModelTable } from "./models/imported.ts";
 export { importLibvirtModel } from "./models/libvirt.ts";
@@ -207,6 +209,7 @@ export {
   signatureOf,
   vendorOf,
 } from "./values.ts";
+export { type CpuidReader, type CpuidRegisters, walkCpuid } from "./walk.ts";
 export {
   type WithXsaveOptions,
   withXsave,

@@ -2,7 +2,7 @@
  * The CPUID rows of reports of AIDA64, EVEREST and of the InstLatx64 collection. The rows of MSRs and the rest of a
  * report are skipped.
  */
-import { isIndexed } from "../entry.ts";
+import { hasSubleaves } from "../field.ts";
 import { hasVendor, TableCollector } from "./collect.ts";
 import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
 import { LONGEST_LINE } from "./limits.ts";
@@ -11,7 +11,7 @@ import { encodeLines, hexDigits, likelihoodOfRows, registersOf, showsIndex } fro
 
 /** The lines at which a CPU begins, in the versions of the programs; group 1 is its number. */
 const HEADERS: readonly RegExp[] = [
-  /^-+\[ (?:CPUID Registers \/ )?Logical CPU #(\d{1,9}) \]-+\s*$/,
+  /^-+\[ (?:CPUID Registers \/ )?Logical CPU #(\d{1,9})(?: Virtual)? \]-+\s*$/,
   /^CPUID Registers \(CPU #(\d{1,9})(?: Virtual)?\):?\s*$/,
   /^CPU#(\d{1,9})\s+AffMask:/,
 ];
@@ -36,6 +36,8 @@ class Report {
   readonly #rows = new Map<number, { count: number; isNumbered: boolean }>();
   /** The number of damaged rows above, with no whole row in between. */
   #damaged = 0;
+  /** The lines at which CPUs begin without a line that names them. */
+  readonly #unnamed: number[] = [];
 
   read(text: string): CpuidDump {
     for (const line of linesOf(text)) {
@@ -47,6 +49,12 @@ class Report {
       if (fault === undefined) continue;
       this.#into.problem(line.number, 1, fault);
       this.#damaged += 1;
+    }
+    const [first, ...others] = this.#unnamed;
+    if (first !== undefined) {
+      const count = others.length === 0 ? "a CPU begins" : `${others.length + 1} CPUs begin`;
+      const from = others.length === 0 ? `at line ${first}` : `from line ${first} on`;
+      this.#into.note(`${count} ${from} without a line that names the CPU`);
     }
     return this.#into.finish();
   }
@@ -87,7 +95,7 @@ class Report {
       this.#rows.has(0) &&
       hasVendor({ function: 0, ebx, ecx, edx })
     ) {
-      this.#into.note(`a CPU begins at line ${line.number} without a line that names it`);
+      this.#unnamed.push(line.number);
       this.#startCpu(undefined, line.number);
     }
     const before = this.#rows.get(fn);
@@ -97,7 +105,10 @@ class Report {
     }
     // Without a number, this row may be a later sub-leaf than the first whole one.
     const isUncertain =
-      this.#damaged > 0 && before === undefined && digits === undefined && isIndexed(fn);
+      this.#damaged > 0 &&
+      before === undefined &&
+      digits === undefined &&
+      hasSubleaves("native", fn);
     this.#damaged = 0;
     const index = digits === undefined ? (before?.count ?? 0) : Number.parseInt(digits, 16);
     this.#rows.set(fn, {
@@ -106,7 +117,7 @@ class Report {
     });
     if (digits === undefined) {
       if (isUncertain) return "the row above is damaged, so the sub-leaf of this one is not known";
-      if (before !== undefined && (before.isNumbered || !isIndexed(fn))) {
+      if (before !== undefined && (before.isNumbered || !hasSubleaves("native", fn))) {
         return `the leaf ${fn.toString(16)} occurs again without a sub-leaf`;
       }
     }

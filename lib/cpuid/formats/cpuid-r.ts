@@ -7,7 +7,15 @@ import { TableCollector } from "./collect.ts";
 import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
 import { LONGEST_LINE } from "./limits.ts";
 import { decodeText, linesOf, shownLine, type TextLine } from "./lines.ts";
-import { cpuNumber, encodeLines, hexDigits, likelihoodOfRows, registersOf } from "./text-rows.ts";
+import {
+  cpuNumber,
+  encodeLines,
+  hexDigits,
+  isProse,
+  likelihoodOfRows,
+  noteProse,
+  registersOf,
+} from "./text-rows.ts";
 
 const [CPUID_R, RAW] = ["cpuid-r", "raw"];
 
@@ -17,6 +25,31 @@ const ROW =
 
 /** `CPU 0:`, and `CPU:` with the option -1. */
 const HEADER = /^\s*CPU\s*(\d{1,9})?\s*:\s*$/i;
+
+/** The first part of a row that a mail program wrapped: it ends after a register, and EDX is missing. */
+const WRAPPED =
+  /^\s*(?:0x)?[0-9a-f]{1,8}(?:\s+(?:0x)?[0-9a-f]{1,8})?\s*:\s*eax=(?:0x)?[0-9a-f]{8}(?:[\s,]+e[bc]x=(?:0x)?[0-9a-f]{8}){0,2}[\s,]*$/i;
+
+/** The other part of such a row. */
+const REST = /^\s*(?:e[bc]x=(?:0x)?[0-9a-f]{8}[\s,]+){0,2}edx=(?:0x)?[0-9a-f]{8}\s*$/i;
+
+const WRAPPED_OR_REST = new RegExp(`${WRAPPED.source}|${REST.source}`, "i");
+
+/** Joins the two parts of wrapped rows. */
+function* unwrapped(lines: Iterable<TextLine>): Generator<TextLine> {
+  let part: TextLine | undefined;
+  for (const line of lines) {
+    if (part !== undefined && REST.test(line.text)) {
+      yield { ...line, number: part.number, text: `${part.text} ${line.text.trim()}` };
+      part = undefined;
+      continue;
+    }
+    if (part !== undefined) yield part;
+    part = line.text.length <= LONGEST_LINE && WRAPPED.test(line.text) ? line : undefined;
+    if (part === undefined) yield line;
+  }
+  if (part !== undefined) yield part;
+}
 
 /** Whether the end of the row may be missing: the file ends in it, and the last number is not whole. */
 const isCut = (line: TextLine, edx: string, flags: string | undefined): boolean =>
@@ -31,12 +64,15 @@ function parse(bytes: Uint8Array, name: string): CpuidDump {
     contents: isRaw ? "exact" : "dump",
     canBeComplete: true,
   });
-  for (const line of linesOf(text)) {
+  let prose = 0;
+  for (const line of unwrapped(linesOf(text))) {
     const fault = readLine(line, hasFlags, into);
     if (fault === undefined) continue;
-    into.problem(line.number, 1, fault);
+    if (isProse(line)) prose += 1;
+    else into.problem(line.number, 1, fault);
     into.doubt();
   }
+  noteProse(into, prose);
   return into.finish();
 }
 
@@ -95,7 +131,8 @@ export const cpuidR: CpuidFormat = {
   title: "text of cpuid -r",
   kind: "tables",
   isLossless: false,
-  likelihood: (head) => likelihoodOfRows(head, ROW),
+  likelihood: (head) =>
+    Math.max(likelihoodOfRows(head, ROW), likelihoodOfRows(head, WRAPPED_OR_REST)),
   parse: (bytes) => parse(bytes, CPUID_R),
   format: formatCpuidR,
 };

@@ -3,9 +3,10 @@
  * hides features that it does not use, and shows some that no CPUID bit has.
  */
 import { quoted } from "../../options.ts";
+import { findField } from "../aliases.ts";
 import type { CpuidDump, CpuidFormat } from "./dump.ts";
 import { LONGEST_LINE } from "./limits.ts";
-import { decodeText, headText, linesOf, shownLine } from "./lines.ts";
+import { decodeText, headText, linesOf, shownLine, type TextLine } from "./lines.ts";
 import { ProblemList } from "./problems.ts";
 
 const NAME = "cpuinfo";
@@ -23,10 +24,42 @@ const OTHERS = /^(?:CPU implementer|Features|isa|cpu\s+: POWER)/;
 /** The name of a feature in the kernel's flags. */
 const FLAG = /^[a-z0-9][a-z0-9_.]{0,40}$/i;
 
+/** A line of flags that a mail program or a terminal wrapped goes on with names only. */
+const MORE_FLAGS = /^[ \t]*[a-z0-9][a-z0-9_.]*(?:[ \t]+[a-z0-9][a-z0-9_.]*)*[ \t]*$/;
+
+/** Whether a line goes on with flags: it has names only, and at least one of them is known. */
+function hasMoreFlags({ text, isTerminated }: TextLine): boolean {
+  if (!isTerminated || text.length > LONGEST_LINE || !MORE_FLAGS.test(text)) return false;
+  return text
+    .trim()
+    .split(/\s+/)
+    .some((name) => findField(name) !== undefined);
+}
+
 /** Facts that differ from CPU to CPU. */
 const PER_CPU: ReadonlySet<string> = new Set([
   ...["processor", "physical id", "core id", "apicid", "initial apicid", "cpu MHz", "bogomips"],
 ]);
+
+/** Joins the lines of flags that were wrapped; `count` is their number. */
+function* unwrapped(lines: Iterable<TextLine>): Generator<TextLine & { readonly count: number }> {
+  let flags: (TextLine & { readonly count: number }) | undefined;
+  for (const line of lines) {
+    const { text } = line;
+    if (flags !== undefined && hasMoreFlags(line)) {
+      // The joined line is refused later if it is too long.
+      const joined =
+        flags.text.length > LONGEST_FLAGS ? flags.text : `${flags.text.trimEnd()} ${text.trim()}`;
+      flags = { ...flags, text: joined, count: flags.count + 1 };
+      continue;
+    }
+    if (flags !== undefined) yield flags;
+    const isFlags = text.startsWith(FLAGS) && LINE.exec(text)?.[1] === FLAGS;
+    flags = isFlags ? { ...line, count: 1 } : undefined;
+    if (flags === undefined) yield { ...line, count: 1 };
+  }
+  if (flags !== undefined) yield flags;
+}
 
 function parse(bytes: Uint8Array): CpuidDump {
   const problems = new ProblemList();
@@ -34,12 +67,14 @@ function parse(bytes: Uint8Array): CpuidDump {
   const first = new Map<string, string>();
   const differing = new Set<string>();
   let [cpus, flagsLine, flagsColumn] = [0, 0, 0];
-  for (const { number, text, isTerminated } of linesOf(decodeText(bytes))) {
+  let [flagsLines, isCut] = [1, false];
+  for (const { number, text, isTerminated, count } of unwrapped(linesOf(decodeText(bytes)))) {
     if (text.trim() === "") continue;
     if (!isTerminated && cpus <= 1) {
-      problems.add(number, text.length + 1, `${shownLine(text)} has no end, so it is not read`);
-      if (LINE.exec(text)?.[1] === FLAGS) flagsLine = number;
-      continue;
+      isCut = LINE.exec(text)?.[1] === FLAGS;
+      const missing = isCut ? "its last name is not read" : "it is not read";
+      problems.add(number, text.length + 1, `${shownLine(text)} has no end, so ${missing}`);
+      if (!isCut) continue;
     }
     const isLong = text.length > (text.startsWith(FLAGS) ? LONGEST_FLAGS : LONGEST_LINE);
     const match = isLong ? null : LINE.exec(text);
@@ -55,13 +90,23 @@ function parse(bytes: Uint8Array): CpuidDump {
     if (cpus <= 1) {
       if (known !== undefined) problems.add(number, 1, `${quoted(name)} is there twice`);
       else first.set(name, value.trim());
-      if (name === FLAGS) [flagsLine, flagsColumn] = [number, text.length - value.length + 1];
+      if (name === FLAGS) {
+        [flagsLine, flagsColumn] = [number, text.length - value.length + 1];
+        flagsLines = count;
+      }
     } else if (known !== value.trim() && !PER_CPU.has(name)) {
       differing.add(name);
     }
   }
   const flags = (first.get(FLAGS) ?? "").split(/\s+/).filter((flag) => flag !== "");
   if (flagsLine === 0) problems.add(0, 1, "there is no line of flags");
+  // The last name of a file that was cut may be the beginning of another.
+  if (isCut) flags.pop();
+  if (flagsLines > 1) {
+    notes.push(
+      `the flags have ${flagsLines} lines; a name that was cut at the end of one is read as two`,
+    );
+  }
   const on = new Set<string>();
   for (const flag of flags) {
     if (FLAG.test(flag)) on.add(flag);
@@ -97,6 +142,8 @@ export const cpuinfo: CpuidFormat = {
   likelihood: (head) => {
     const text = headText(head);
     if (!/^flags[ \t]*:/m.test(text)) return /^processor[ \t]*:/m.test(text) ? 0.5 : 0;
+    // The tables of a mail are of more use than the cpuinfo in it.
+    if (/^(?:.*\beax=0x[0-9a-f]{8}[\s\S]*?){3}/im.test(text)) return 0.6;
     return /^(?:processor|vendor_id|cpu family)[ \t]*:/m.test(text) ? 0.95 : 0.6;
   },
   parse,

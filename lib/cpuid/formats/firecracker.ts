@@ -232,7 +232,8 @@ function parseFingerprint(bytes: Uint8Array): CpuidDump {
   const config = members?.get("guest_cpu_config");
   const template =
     config && new TemplateReader(fields, problems).template(config, "guest_cpu_config");
-  if (template) into.startCpu(undefined, 1, true);
+  // A fingerprint of ARM has no leaf, so it has no table.
+  if (template && template.leaves.length > 0) into.startCpu(undefined, 1, true);
   for (const leaf of template?.leaves ?? []) {
     const registers = new Map(leaf.registers.map((r) => [r.register, r]));
     const isFull = leaf.registers.length === 4 && registers.size === 4;

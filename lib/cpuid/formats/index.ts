@@ -73,9 +73,10 @@ export type CpuidFormatName = PlainFormatName | "quoted-mail";
 const FORMATS: Readonly<Record<PlainFormatName, CpuidFormat>> = {
   json,
   raw,
+  // Before cpuid-r, which some lines of kcpuid fit as well.
+  kcpuid,
   "cpuid-r": cpuidR,
   aida64,
-  kcpuid,
   kvm: kvmBinary,
   libcpuid,
   "dev-cpu": devCpu,

@@ -1,10 +1,21 @@
-/** The text of `kcpuid -r`, the program of Linux's tools/arch/x86/kcpuid. It leaves out entries of zeros. */
+/**
+ * The text of `kcpuid -r`, the program of Linux's tools/arch/x86/kcpuid. The program leaves out entries of zeros; what
+ * is written here has them.
+ */
 import type { CpuidEntry2 } from "../entry.ts";
 import { TableCollector } from "./collect.ts";
 import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
 import { LONGEST_LINE } from "./limits.ts";
 import { decodeText, linesOf, shownLine, type TextLine } from "./lines.ts";
-import { encodeLines, hexDigits, likelihoodOfRows, registersOf, showsIndex } from "./text-rows.ts";
+import {
+  encodeLines,
+  hexDigits,
+  isProse,
+  likelihoodOfRows,
+  noteProse,
+  registersOf,
+  showsIndex,
+} from "./text-rows.ts";
 
 const REGISTERS =
   "EAX=0x([0-9a-f]{1,8}),? +EBX=0x([0-9a-f]{1,8}),? +ECX=0x([0-9a-f]{1,8}),? +EDX=0x([0-9a-f]{1,8}),?";
@@ -29,12 +40,15 @@ const NO_LEAF: Place = { leaf: undefined, last: -1 };
 function parse(bytes: Uint8Array): CpuidDump {
   const into = new TableCollector(kcpuid.name, { contents: "dump", canBeComplete: true });
   let place = NO_LEAF;
+  let prose = 0;
   for (const line of linesOf(decodeText(bytes))) {
     const read = readLine(line, place, into);
-    if (typeof read === "string") into.problem(line.number, 1, read);
+    if (typeof read === "string" && isProse(line)) prose += 1;
+    else if (typeof read === "string") into.problem(line.number, 1, read);
     // The sub-leaves after a line that is damaged may belong to another leaf.
     place = typeof read === "string" ? NO_LEAF : read;
   }
+  noteProse(into, prose);
   return into.finish();
 }
 
@@ -75,7 +89,13 @@ function format(tables: readonly CpuidFileTable[]): Uint8Array {
   if (tables.length > 1) {
     throw new RangeError(`formatCpuid(): kcpuid is for one CPU, and there are ${tables.length}`);
   }
-  const entries = tables.flatMap(({ table }) => [...table]);
+  // The sub-leaves of a leaf follow its line, so the text has each leaf once, with the first of duplicates.
+  const firsts = new Map<string, CpuidEntry2>();
+  for (const entry of tables.flatMap(({ table }) => [...table])) {
+    const place = `${entry.function} ${entry.index}`;
+    if (!firsts.has(place)) firsts.set(place, entry);
+  }
+  const entries = [...firsts.values()].sort((a, b) => a.function - b.function || a.index - b.index);
   const lines = SECTIONS.flatMap(([title, holds]) => {
     const rows = rowsOf(entries.filter((entry) => holds(entry.function)));
     return rows.length === 0 ? [] : [title, "=".repeat(16), ...rows];

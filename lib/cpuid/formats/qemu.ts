@@ -184,25 +184,41 @@ function modelIn(fields: JsonFields, value: JsonValue): JsonMembers | undefined 
   return members?.has("props") || members?.has("name") ? members : undefined;
 }
 
-/** Returns the text of the JSON that has a model: the file, or one line of a log of several. */
-function modelText(text: string): { readonly text: string; readonly lines: number } {
-  if (!readJson(text).fault) return { text, lines: 1 };
-  const lines = [...linesOf(text)].filter((line) => /"model"\s*:\s*\{/.test(line.text));
-  const models = lines.filter((line) => !readJson(jsonOf(line)).fault);
+/** Returns the text of the JSON that has a model: the file, or one message of a log of several. */
+function modelText(text: string): { readonly text: string; readonly messages: number } {
+  if (!readJson(text).fault) return { text, messages: 1 };
+  const models = messagesIn(text).filter(
+    (message) => /"model"\s*:\s*\{/.test(message.text) && !readJson(jsonOf(message)).fault,
+  );
   // An answer is of more use than the command for it.
-  const best = models.find((line) => line.text.includes('"return"')) ?? models[0];
-  if (best === undefined) return { text, lines: 1 };
+  const best = models.find((message) => message.text.includes('"return"')) ?? models[0];
+  if (best === undefined) return { text, messages: 1 };
   // The padding keeps the line and the column of each value.
   const json = jsonOf(best);
   const padding = "\n".repeat(best.number - 1) + " ".repeat(best.text.length - json.length);
-  return { text: padding + json, lines: models.length };
+  return { text: padding + json, messages: models.length };
 }
 
-/** The part of a line from its first brace on. */
+/** The messages of a log: each begins in a line with a brace that is not indented, and may have several lines. */
+function messagesIn(text: string): readonly TextLine[] {
+  const messages: { number: number; lines: string[] }[] = [];
+  for (const line of linesOf(text)) {
+    const begins = /^(?:(?:->|<-|\(QEMU\))\s*)?\{/.test(line.text);
+    if (begins) messages.push({ number: line.number, lines: [line.text] });
+    else messages.at(-1)?.lines.push(line.text);
+  }
+  return messages.map(({ number, lines }) => ({
+    number,
+    text: lines.join("\n"),
+    isTerminated: true,
+  }));
+}
+
+/** The part of a message from its first brace on. */
 const jsonOf = ({ text }: TextLine): string => text.slice(text.indexOf("{"));
 
 function parseQmp(bytes: Uint8Array): CpuidDump {
-  const { text, lines } = modelText(decodeText(bytes));
+  const { text, messages } = modelText(decodeText(bytes));
   const problems = new ProblemList();
   const fields = new JsonFields(text, problems);
   const value = fields.document();
@@ -225,7 +241,7 @@ function parseQmp(bytes: Uint8Array): CpuidDump {
     format: QMP,
     features: collector.list(),
     problems: problems.toArray(),
-    notes: lines > 1 ? [`one of ${lines} lines with a model is read`] : [],
+    notes: messages > 1 ? [`one of ${messages} messages with a model is read`] : [],
     msrs: [],
   };
 }

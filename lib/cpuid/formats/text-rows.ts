@@ -1,7 +1,8 @@
 /** What the formats of one entry a line have in common: registers in hexadecimal, headers of CPUs, likelihoods. */
 import { CPUID_REGISTERS, type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../entry.ts";
+import type { TableCollector } from "./collect.ts";
 import type { CpuidFileTable } from "./dump.ts";
-import { headText, linesOf } from "./lines.ts";
+import { headText, linesOf, type TextLine } from "./lines.ts";
 
 /** Formats a number in lower-case hexadecimal without a prefix, with at least `digits` digits. */
 export function hexDigits(value: number, digits = 8): string {
@@ -50,4 +51,24 @@ export function likelihoodOfRows(head: Uint8Array, row: RegExp, few = 0.6): numb
   const share = rows / lines;
   if (share >= 0.5) return 0.75 + share / 5;
   return rows >= 3 ? 0.7 : few;
+}
+
+/** A row before it was damaged: it begins with a number, names a register with a value, or is the header of a CPU. */
+const LIKE_ROW =
+  /^\s*(?:0x|[0-9a-f]{4,8}\b|\d{1,10}:)|\be[a-d]x=0x|^\s*CPU\s*\d*\s*:|0x[0-9a-f]{7,8}/i;
+/** The beginning of a row, at which a file may be cut. */
+const BEGINNING = /^\s*(?:0x?[0-9a-f]*|C|CP|CPU\s*\d*)$/i;
+
+/**
+ * Whether a line that is no row has other text, as a mail or the terminal has it around a dump; else it may be a row
+ * that is damaged.
+ */
+export function isProse({ text, isTerminated }: TextLine): boolean {
+  return !LIKE_ROW.test(text) && (isTerminated || !BEGINNING.test(text));
+}
+
+/** Notes how many lines of other text were skipped. */
+export function noteProse(into: TableCollector, count: number): void {
+  if (count === 1) into.note("1 line without CPUID is skipped");
+  else if (count > 1) into.note(`${count} lines without CPUID are skipped`);
 }

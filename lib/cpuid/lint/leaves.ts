@@ -53,6 +53,9 @@ const ALL: readonly LeafNeed[] = [
   ...[...MONITOR, ...DCA, ...XSAVE, ...BASIC, ...EXTENDED, ...LONG_MODE],
 ];
 
+/** The features that have a leaf of their own. */
+export const LEAF_FEATURES: readonly CpuidFieldName[] = ALL.map(({ feature }) => feature);
+
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
 const isExtended = (fn: number): boolean => fn >= 0x8000_0000;

@@ -9,6 +9,8 @@ import {
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
 } from "../entry.ts";
 import { type CpuidFieldName, type CpuidSpace, fieldsOf, readField } from "../field.ts";
+import { XSAVE_COMPONENTS } from "../xsave.ts";
+import { isKnownBlock } from "./hypervisor.ts";
 import { needyLeaves } from "./leaves.ts";
 import type { CpuidLintEdit, CpuidLintRule, LintFault } from "./rule.ts";
 import { isFlagged, isZero, type LintTable, setBits } from "./table.ts";
@@ -147,6 +149,17 @@ const REPORTED_ELSEWHERE: readonly {
   ),
 ];
 
+/** The bits of the known XSAVE components in leaf 0xd's masks of XCR0 and IA32_XSS: the database does not name all. */
+function componentMask(index: number, register: CpuidRegister): number {
+  const isLow = (index === 0 && register === "eax") || (index === 1 && register === "ecx");
+  const isHigh = index <= 1 && register === "edx";
+  const first = isHigh ? 32 : 0;
+  return XSAVE_COMPONENTS.filter(({ number }) => number >= first && number < first + 32).reduce(
+    (mask, { number }) => (isLow || isHigh ? mask | (1 << (number - first)) : mask),
+    0,
+  );
+}
+
 const masks = new Map<string, number>();
 
 /** Returns the bits of a register that a field or another rule covers. */
@@ -165,6 +178,7 @@ function known(space: CpuidSpace, fn: number, index: number, register: CpuidRegi
     const isSame = row.space === space && row.function === fn && row.register === register;
     if (isSame && index >= row.from) mask |= row.mask;
   }
+  mask |= space === "native" && fn === 0xd ? componentMask(index, register) : 0;
   if (index <= 64 && masks.size < 4096) masks.set(key, mask >>> 0);
   return mask >>> 0;
 }
@@ -182,6 +196,12 @@ function unnamedBits(table: LintTable): readonly LintFault[] {
     if (isZero(e) || isUnread(table, e) || table.isRedirected(position)) continue;
     const space = table.space(e.function);
     const fn = e.function - (table.base(space) ?? 0);
+    if (space === "native" && fn >= FIRST_HYPERVISOR && fn < END_OF_HYPERVISOR) {
+      const words = "has data, and belongs to no interface of the database";
+      const isKnown = isKnownBlock(table, (fn & 0xffff_ff00) >>> 0);
+      if (!isKnown) faults.push({ place: table.entryPlace(position), words });
+      continue;
+    }
     for (const register of CPUID_REGISTERS) {
       if (e[register] === 0) continue;
       const left = (e[register] & ~known(space, fn, e.index, register)) >>> 0;

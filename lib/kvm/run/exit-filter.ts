@@ -84,7 +84,7 @@ function plain(rule: ExitRuleInput, where: string): Plain {
   if (only === undefined) {
     const members = Array.from(new Set(SPACES.flatMap((one) => one.members)));
     refuseUnknown(where, given, members, "member");
-    throw new TypeError(`${where}: the rule has none of pio, mmio and msr`);
+    throw new TypeError(`${where}: it has none of pio, mmio and msr`);
   }
   refuseUnknown(where, given, only.members, "member");
   const u64 = (name: string, value: unknown): bigint => toU64(`${where}: ${name}`, value);

@@ -198,7 +198,7 @@ function modinfo(content: Buffer, path: string): Buffer {
     }
   } catch (cause) {
     // Only a read beyond the end of the bytes throws above.
-    throw broken(path, "the file is truncated", cause);
+    throw broken(path, "it is truncated", cause);
   }
   throw broken(path, "it has no .modinfo");
 }

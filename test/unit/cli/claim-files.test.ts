@@ -43,7 +43,9 @@ describe("the arguments of node-kvm test", () => {
   });
 
   test("cannot contain two patterns", () => {
-    expect(() => splitWords(["a", "b"])).toThrow('there can be one pattern, and "a" and "b" are');
+    expect(() => splitWords(["a", "b"])).toThrow(
+      'there can be only one pattern, but "a" and "b" are',
+    );
   });
 
   test("may name a folder: its files of claims are judged, but not helpers, declarations and packages", () => {

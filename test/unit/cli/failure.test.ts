@@ -35,7 +35,7 @@ describe("an expected failure of node-kvm prints one line and ends with status 2
       /^node-kvm: --repro: \/dev\/null\/c cannot be written: /,
     ],
     [["cpuid", "diff", "supported", "nosuch"], 2, /^node-kvm: nosuch .* cannot be read: ENOENT/],
-    [["cpuid", "diff", "-", "-"], 2, /^node-kvm: standard input contains one table/],
+    [["cpuid", "diff", "-", "-"], 2, /^node-kvm: standard input contains only one table/],
     [["lab", "run"], 2, /^node-kvm lab run: required option '--kernel <names>' not specified; /],
     [["lab", "run", ...KERNEL], 2, /^node-kvm: the kernel \/nowhere\/bzImage does not exist$/],
     [
@@ -120,7 +120,7 @@ describe("an expected failure of node-kvm prints one line and ends with status 2
     [
       ["lab", "exec", ...KERNEL, "--file", "a:/b:/c", "--", "true"],
       125,
-      /give one path, or two with one colon between them$/,
+      /name one path, or two with one colon between them$/,
     ],
     [
       ["lab", "exec", ...KERNEL, "--out", "rel", "--", "true"],

@@ -251,7 +251,7 @@ describe("node-kvm lab run", () => {
     const kernel = join(folder, "bzImage");
     await run({ kernels: [kernel, kernel], cpus: ["max", "max", "EPYC"] });
     expect(runInLab.mock.calls.map(([{ cpu }]) => cpu)).toEqual(["max", "EPYC"]);
-    expect(stderr).toContain(" max was named before, and runs once\n");
+    expect(stderr).toContain(" max is named twice, and is run once\n");
   });
 
   test("prints a command that repeats a failure on the same kernel and CPU", async () => {

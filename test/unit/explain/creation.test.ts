@@ -148,7 +148,7 @@ test("KVM_SET_TSC_KHZ of a VM with vCPUs is refused since Linux 6.17, and the re
     vmWith({ KVM_CAP_TSC_CONTROL: scales }, { vcpuIds: () => [3] });
   expect(why("KVM_SET_TSC_KHZ EINVAL vm", 1000, evidence(0))).toMatch(/^too late: .* vCPU 3/);
   expect(why("KVM_SET_TSC_KHZ EINVAL vm", 1000, evidence(1))).toMatch(
-    /^either too late: .*, or 1000 kHz is more/,
+    /^either too late: .*, or 1000 kHz is higher/,
   );
 });
 

@@ -57,9 +57,54 @@ describe("/proc/cpuinfo", () => {
     ["vendor_id : A\nflags : a !\n", '2:9 "!" is not a flag'],
     ["vendor_id : A\nflags : a\nflags : b\n", '3:1 "flags" is there twice'],
     ["flags : a\n===\n", '2:1 "===" has no name'],
-    ["flags : fpu avx51", '1:18 "flags : fpu avx51" has no end, so it is not read'],
+    ["flags : fpu avx51", '1:18 "flags : fpu avx51" has no end, so its last name is not read'],
+    ["flags : fpu\nmodel : 1", '2:10 "model : 1" has no end, so it is not read'],
   ])("refuses %j", (text, fault) => {
     expect(faults(read(text))).toContain(fault);
+  });
+});
+
+describe("/proc/cpuinfo in a mail that wraps lines", () => {
+  const wrapped =
+    "processor : 0\nvendor_id : A\nflags : fpu vme \nde pse\n  tsc avx2\n\nbugs : none\n";
+
+  test("has all flags, and a note that names may be cut", () => {
+    const dump = cpuinfo.parse(bytes(wrapped));
+    expect(faults(dump)).toEqual([]);
+    expect(dump).toMatchObject({
+      features: { on: ["fpu", "vme", "de", "pse", "tsc", "avx2"], properties: { bugs: "none" } },
+    });
+    expect(dump.notes).toContain(
+      "the flags have 3 lines; a name that was cut at the end of one is read as two",
+    );
+  });
+
+  test("of two equal CPUs has no note of a difference", () => {
+    const dump = cpuinfo.parse(bytes(wrapped + wrapped.replace("processor : 0", "processor : 1")));
+    expect(faults(dump)).toEqual([]);
+    expect(dump.notes.filter((note) => note.includes("differ"))).toEqual([]);
+  });
+
+  test("has a fault for words below the flags of which no bit has the name", () => {
+    const dump = cpuinfo.parse(bytes("flags : fpu\nand so on\n"));
+    expect(faults(dump)).toEqual(['2:1 "and so on" has no name']);
+  });
+
+  test("has a fault for names below another line than the flags", () => {
+    const dump = cpuinfo.parse(bytes("flags : fpu\nbugs : a b\nc d\n"));
+    expect(faults(dump)).toEqual(['3:1 "c d" has no name']);
+  });
+});
+
+describe("/proc/cpuinfo that ends in the flags", () => {
+  const flagsOf = (text: string): readonly string[] => {
+    const dump = cpuinfo.parse(bytes(text));
+    return dump.kind === "features" ? dump.features.on : [];
+  };
+
+  test("has them without the last name, which may be cut", () => {
+    expect(flagsOf("vendor_id : A\nflags : fpu avx avx2")).toEqual(["fpu", "avx"]);
+    expect(flagsOf("vendor_id : A\nflags : fpu avx\nclflush avx51")).toEqual(["fpu", "avx"]);
   });
 });
 

@@ -135,7 +135,7 @@ describe("a model expansion of QMP", () => {
     const dump = read(log);
     expect(featuresOf(dump)).toMatchObject({ model: "X", on: ["avx2"] });
     expect(faults(dump)).toEqual(["3:68 model.props.a: an array is not a value"]);
-    expect(dump.notes).toEqual(["one of 2 lines with a model is read"]);
+    expect(dump.notes).toEqual(["one of 2 messages with a model is read"]);
   });
 
   test.each([

@@ -7,17 +7,23 @@ import {
   lint,
 } from "../../../../lib/cpuid/index.ts";
 import { AMD, INTEL } from "./bases.ts";
+import { BROKEN_DEPENDENCIES } from "./broken/amx-pmu.ts";
 import { BROKEN_FAMILY } from "./broken/family.ts";
+import { BROKEN_KVM } from "./broken/kvm.ts";
 import { BROKEN_LEAVES } from "./broken/leaves.ts";
 import type { Broken } from "./broken/row.ts";
 import { BROKEN_STRUCTURE } from "./broken/structure.ts";
 import { BROKEN_TOPOLOGY } from "./broken/topology.ts";
+import { BROKEN_XSAVE } from "./broken/xsave.ts";
 
 const BROKEN: readonly Broken[] = [
   ...BROKEN_STRUCTURE,
   ...BROKEN_LEAVES,
   ...BROKEN_FAMILY,
   ...BROKEN_TOPOLOGY,
+  ...BROKEN_DEPENDENCIES,
+  ...BROKEN_XSAVE,
+  ...BROKEN_KVM,
 ];
 
 const lines = (findings: readonly CpuidLintFinding[]): readonly string[] =>

@@ -278,9 +278,9 @@ describe("the exit tdx get_tdvmcall_info", () => {
   });
 });
 
-describe("snp_req_certs", () => {
+describe("the reply to the exit snp_req_certs", () => {
   const asked = (): { run: Uint8Array; exit: SnpReqCertsExit } => {
-    const { run, exit } = made(byName("the reply to the exit snp_req_certs"));
+    const { run, exit } = made(byName("snp_req_certs"));
     return { run, exit: exit as SnpReqCertsExit };
   };
   const seen = (run: Uint8Array): readonly bigint[] => [

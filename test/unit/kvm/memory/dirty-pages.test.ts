@@ -188,7 +188,9 @@ describe("a dirty ring", () => {
 
   test.each([0, 8, 17])("cannot have %d bytes", (byteLength) => {
     expect(() => new DirtyRing(new ArrayBuffer(byteLength))).toThrow(
-      new RangeError(`${byteLength} bytes are not a whole number of dirty ring entries of 16 bytes`),
+      new RangeError(
+        `${byteLength} bytes are not a whole number of dirty ring entries of 16 bytes`,
+      ),
     );
   });
 

@@ -174,7 +174,7 @@ describe("huge pages for guest memory", () => {
     const tooMany = 2 ** 46;
     const error = refusal(() => GuestMemory.allocate(tooMany, { hugePages: "2M" }));
     expect([error.call, error.code]).toEqual(["mmap", "ENOMEM"]);
-    expect(error.reason).toMatch(/^33554432 huge pages of 2 MiB are needed and \d+ are free; /);
+    expect(error.reason).toMatch(/^33554432 huge pages of 2 MiB are needed, but \d+ are free; /);
   });
 
   test("of an unknown size are a TypeError", () => {

@@ -52,8 +52,8 @@ describe("parseModuleInfo() of a kernel module", () => {
   test.each([
     ["is not an ELF64 file", Buffer.from("MZ, a program of another system")],
     ["is not an ELF64 file", Buffer.alloc(0)],
-    ["is cut short", tinyModule("kvm", RELEASE).subarray(0, 0x60)],
-    ["is cut short", tinyModule("kvm", RELEASE).subarray(0, 0x20)],
+    ["is truncated", tinyModule("kvm", RELEASE).subarray(0, 0x60)],
+    ["is truncated", tinyModule("kvm", RELEASE).subarray(0, 0x20)],
     ["has no .modinfo", elf(".strings", "depends=kvm\0")],
   ])("fails with the file name for a module that %s", (why, content) => {
     expect(() => parseModuleInfo(content, "/lib/x.ko")).toThrow(

@@ -127,7 +127,7 @@ describe("the initramfs of one lab exec", () => {
     writeFileSync(path, "");
     truncateSync(path, 2 ** 31);
     expect(() => workEntries({ command: ["x"], files: { "/x": path } })).toThrow(
-      `${path} has 2.1 GB: a file for the guest is smaller than 2 GiB`,
+      `${path} has 2.1 GB: a file for the guest must be smaller than 2 GiB`,
     );
   });
 

@@ -23,7 +23,11 @@ const PATHS: readonly (readonly [title: string, path: string, why: string])[] = 
   ["that is relative", "out/a", "which is not absolute"],
   ["that is empty", "", "which is not absolute"],
   ["that the host did not request", "/etc/passwd", "which is not a file that the host requested"],
-  ["whose path only begins like a requested one", "/outside/a", "which is not a file that the host requested"],
+  [
+    "whose path only begins like a requested one",
+    "/outside/a",
+    "which is not a file that the host requested",
+  ],
   ["with NUL", "/out/a\0b", "which has a control character"],
   ["with an escape sequence", "/out/\u001b[2J", "which has a control character"],
   ["with a C1 control character", "/out/\u009b2J", "which has a control character"],

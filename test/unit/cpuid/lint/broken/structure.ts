@@ -24,7 +24,13 @@ export const BROKEN_STRUCTURE: readonly Broken[] = [
     "S04",
     "extended leaves without leaf 0x80000000",
     "0x80000000.0",
-    INTEL.without(0x8000_0000).with({ lm: 0 }),
+    INTEL.without(0x8000_0000).with({
+      lm: 0,
+      la57: 0,
+      pdpe1gb: 0,
+      lahf_lm: 0,
+      virt_addr_bits: 48,
+    }),
   ),
   fixable(
     "S04",

@@ -1,0 +1,89 @@
+/** Formats findings of lint as text and as GitHub annotations. SARIF is sarif.ts. */
+import type { CpuidLintFinding, CpuidLintResult } from "./lint.ts";
+import type { CpuidLintSeverity } from "./rule.ts";
+
+/** The options of {@link formatLint} and {@link formatLintAnnotations}. */
+export interface FormatLintOptions {
+  /** The name of the file that was linted; if omitted, no place in a file is written. */
+  readonly file?: string;
+}
+
+const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? "" : "s"}`;
+
+const SEVERITIES: readonly CpuidLintSeverity[] = ["error", "warning", "info"];
+
+/** Names the tables of a finding, if there are several. */
+function cpusOf({ cpus }: CpuidLintFinding): string {
+  if (cpus.length === 1 && cpus[0] === 0) return "";
+  const shown = cpus.slice(0, 8).join(", ");
+  return ` (CPU ${shown}${cpus.length > 8 ? `, and ${cpus.length - 8} more` : ""})`;
+}
+
+/** Replaces control characters, which would change the lines of the output. */
+const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, "?");
+
+/**
+ * Formats a result as text: a line for each finding, as `file:12: error S09 0x7.0: …`, its remedy in the next line, and
+ * a line with the counts. Rules that were not judged are only counted; without any judged rule, the text states it.
+ */
+export function formatLint(result: CpuidLintResult, options: FormatLintOptions = {}): string {
+  const lines = result.findings.flatMap((finding) => {
+    const { rule, severity, message, remedy, line } = finding;
+    const file = options.file === undefined ? "" : printable(options.file);
+    const at = line === undefined ? "" : `${line}`;
+    const place = [file, file === "" && at !== "" ? `line ${at}` : at].filter(
+      (part) => part !== "",
+    );
+    const start = place.length === 0 ? "" : `${place.join(":")}: `;
+    return [`${start}${severity} ${rule} ${message}${cpusOf(finding)}`, `    ${remedy}`];
+  });
+  const counts = SEVERITIES.map((severity) => {
+    const n = result.findings.filter((finding) => finding.severity === severity).length;
+    return severity === "info" ? `${n} info` : count(n, severity);
+  });
+  const more = result.omitted === 0 ? "" : `, ${count(result.omitted, "finding")} more`;
+  const judged = `${count(result.judged.length, "rule")} judged, ${result.notJudged.length} not judged`;
+  const end =
+    result.verdict === "nothing judged"
+      ? `no rule was judged: ${count(result.notJudged.length, "rule")} lack an input or are off`
+      : `${counts.join(", ")}${more}; ${judged}`;
+  return [...lines, end, ""].join("\n");
+}
+
+/** The commands of GitHub Actions by severity. */
+const COMMANDS: Readonly<Record<CpuidLintSeverity, string>> = {
+  error: "error",
+  warning: "warning",
+  info: "notice",
+};
+
+/** Escapes the message of a workflow command. Source: GitHub Actions, workflow commands. */
+const escapeData = (text: string): string =>
+  text.replaceAll("%", "%25").replaceAll("\r", "%0D").replaceAll("\n", "%0A");
+
+/** Escapes a property of a workflow command. */
+const escapeProperty = (text: string): string =>
+  escapeData(text).replaceAll(":", "%3A").replaceAll(",", "%2C");
+
+/**
+ * Formats the findings as workflow commands of GitHub Actions, one a line: `::error file=…,line=…,title=S09::message`.
+ * An info is a notice. If nothing was judged, it is one error.
+ */
+export function formatLintAnnotations(
+  result: CpuidLintResult,
+  options: FormatLintOptions = {},
+): string {
+  if (result.verdict === "nothing judged") return "::error title=lint::no rule was judged\n";
+  return result.findings
+    .map((finding) => {
+      const { rule, severity, message, remedy, line } = finding;
+      const properties = [
+        ...(options.file === undefined ? [] : [`file=${escapeProperty(options.file)}`]),
+        ...(options.file === undefined || line === undefined ? [] : [`line=${line}`]),
+        `title=${escapeProperty(rule)}`,
+      ];
+      const text = escapeData(`${message}${cpusOf(finding)}. ${remedy}.`);
+      return `::${COMMANDS[severity]} ${properties.join(",")}::${text}\n`;
+    })
+    .join("");
+}
