@@ -14,8 +14,8 @@ import { CPUID_FORMATS, type CpuidTable, formatCpuid, modelTable } from "../../l
 const FILE = fileURLToPath(new URL("../../dist/cpuid.html", import.meta.url));
 const BROWSER = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 const ADDRESS = pathToFileURL(FILE).href;
-/** A main thread that is busy for longer is a freeze, in ms (PerformanceObserver's longtask). */
-const FREEZE = 100;
+/** A page whose thread works for longer is frozen for a person, in seconds. */
+const FREEZE = 0.1;
 
 const folder = mkdtempSync(join(tmpdir(), "node-kvm-page-"));
 let browser: Browser;
@@ -176,26 +176,28 @@ describe("the page", () => {
     expect(shown.trim()).toBe(text(MILAN, "cpuid-r").trim());
   });
 
-  test("2 MB of garbage become one fault, and the page does not freeze", async () => {
+  test("2 MB of garbage become one fault, and the page's thread works for less than 100 ms", async () => {
     const { page } = await open();
+    const session = await page.context().newCDPSession(page);
+    // Time of the thread, which other programs of this machine do not change.
+    await session.send("Performance.enable", { timeDomain: "threadTicks" });
+    const worked = async (): Promise<number> => {
+      const { metrics } = await session.send("Performance.getMetrics");
+      return metrics.find(({ name }) => name === "TaskDuration")?.value ?? Number.NaN;
+    };
     await page.evaluate(`
-      globalThis.freezes = [];
-      new PerformanceObserver((list) => {
-        for (const entry of list.getEntries()) freezes.push(Math.round(entry.duration));
-      }).observe({ type: "longtask" });
       const garbage = Array.from({ length: 2 ** 21 }, (_, i) => String.fromCharCode(33 + ((i * 7919) % 90))).join("");
-      const data = new DataTransfer();
-      data.setData("text", garbage);
-      globalThis.freezes.length = 0;
-      setTimeout(() => {
-        document.querySelector("#paste").dispatchEvent(
-          new ClipboardEvent("paste", { clipboardData: data, cancelable: true, bubbles: true }),
-        );
-      }, 500);
+      globalThis.pasted = new DataTransfer();
+      pasted.setData("text", garbage);
+    `);
+    const before = await worked();
+    await page.evaluate(`
+      document.querySelector("#paste").dispatchEvent(
+        new ClipboardEvent("paste", { clipboardData: pasted, cancelable: true, bubbles: true }),
+      );
     `);
     await page.locator("#documents", { hasText: "none of the formats" }).waitFor();
-    const freezes = (await page.evaluate("freezes")) as readonly number[];
-    expect(freezes.filter((duration) => duration > FREEZE)).toEqual([]);
+    expect((await worked()) - before).toBeLessThan(FREEZE);
   });
 
   test("markup in a document stays text", async () => {
