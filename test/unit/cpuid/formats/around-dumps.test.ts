@@ -89,6 +89,12 @@ describe("the output of cpuid -r in a mail", () => {
     expect(problems.map(({ line }) => line)).toEqual([3]);
   });
 
+  test("is read if the quoted lines are indented, as in a block of code", () => {
+    const dump = readCpuid(lines("    > CPU:", `    > ${LEAF_0}`, `    > > ${LEAF_1}`));
+    expect(dump).toMatchObject({ format: "cpuid-r", problems: [] });
+    expect(entriesOf(dump)).toEqual([[READ_0, READ_1]]);
+  });
+
   test("is read if the mail quotes /proc/cpuinfo too", () => {
     const cpuinfo = ["vendor_id : GenuineIntel", "cpu family : 6", "flags : fpu vme"];
     const quoted = [...cpuinfo, "CPU 0:", LEAF_0, LEAF_1, LEAF_0.replace("00000000", "00000003")];
