@@ -139,9 +139,19 @@ export function isFieldName(name: string): name is CpuidFieldName {
   return open().byName.has(name);
 }
 
-/** Whether the index selects between entries of this function, according to KVM or to the database's sub-leaves. */
+/**
+ * Leaves with sub-leaves of which the database has only the first (SDM volume 2A, CPUID): hardware history, the
+ * asymmetric kinds of resource monitoring and allocation, and APX.
+ */
+const MORE_WITH_SUBLEAVES: ReadonlySet<number> = new Set([0x20, 0x27, 0x28, 0x29]);
+
+/**
+ * Whether the index selects between entries of this function, according to KVM, the database's sub-leaves, or the
+ * manual. KVM's own list (`isIndexed`) is shorter: it has the leaves that KVM gives to guests.
+ */
 export function hasSubleaves(space: CpuidSpace, fn: number): boolean {
-  return (space === "native" && isIndexed(fn)) || open().families.has(`${space}:${fn}`);
+  const isNative = space === "native" && (isIndexed(fn) || MORE_WITH_SUBLEAVES.has(fn));
+  return isNative || open().families.has(`${space}:${fn}`);
 }
 
 /** Lists the fields of one register, lowest bit first. `fn` is relative to the base of `space`. */

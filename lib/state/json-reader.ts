@@ -1,8 +1,13 @@
 /**
  * Reads a saved state from JSON and checks everything in it, by the rows of parts.ts and the layouts of
  * abi/. Writing it is json.ts.
+ *
+ * The entries of a CPUID table have the same members as in the JSON of a table (CpuidTable.toJSON()), and both forms
+ * are read: json.ts writes numbers, which version 0.2 and older read, and toJSON() writes hexadecimal text and leaves
+ * padding of zeros out.
  */
 import { isBytes } from "../abi/bytes.ts";
+import { CpuidEntry2 } from "../abi/generated/structs.ts";
 import type { FieldType, Layout, Scalar } from "../abi/struct.ts";
 import { describe } from "../options.ts";
 import { fromBase64 } from "./encoding.ts";
@@ -104,8 +109,9 @@ class Reader {
   }
 
   #struct(layout: Layout, given: unknown, path: string): Members | undefined {
-    const members = this.#members(given, path);
-    if (members === undefined) return undefined;
+    const own = this.#members(given, path);
+    if (own === undefined) return undefined;
+    const members = layout === CpuidEntry2 ? entryMembers(own) : own;
     const names = layout.fields.map(({ name }) => name);
     this.#refuseOthers(members, `${path}.`, names);
     return Object.fromEntries(
@@ -182,6 +188,16 @@ class Reader {
   #expect(path: string, wanted: string, given: unknown): undefined {
     return this.complaints.add(`${path}: expected ${wanted}, got ${shown(given)}`);
   }
+}
+
+/** Returns the members of a CPUID entry as a saved state has them: numbers, and the padding even if it is 0. */
+function entryMembers(members: Members): Members {
+  const numbers = Object.entries(members).map(([name, value]) => {
+    const isText = typeof value === "string" && /^0x[0-9a-f]{1,8}$/.test(value);
+    return [name, isText ? Number(value) : value] as const;
+  });
+  const own = { padding: [0, 0, 0], ...Object.fromEntries(numbers) };
+  return Object.setPrototypeOf(own, null) as Members;
 }
 
 /** Returns the number that a hexadecimal text represents, if it is valid. */

@@ -2,6 +2,7 @@
  * The JSON Schema of a saved state, generated from the rows of parts.ts and the layouts of abi/. json.ts writes such
  * documents; json-reader.ts checks them without the schema, and checks more.
  */
+import { CpuidEntry2 } from "../abi/generated/structs.ts";
 import type { FieldType, Layout, Scalar } from "../abi/struct.ts";
 import { type Part, VCPU_PARTS, VM_PARTS } from "./parts.ts";
 import { mostOf, type Shape } from "./shape.ts";
@@ -60,8 +61,10 @@ function ofShape(shape: Shape, structs: Map<string, Schema>): Schema {
 function ofStruct(layout: Layout, structs: Map<string, Schema>): Schema {
   if (!structs.has(layout.name)) {
     const fields = layout.fields.map(({ name, type }) => [name, ofType(type, structs)] as const);
-    const names = fields.map(([name]) => name);
-    structs.set(layout.name, object(Object.fromEntries(fields), names));
+    const isEntry = layout === CpuidEntry2;
+    const names = fields.map(([name]) => name).filter((name) => !(isEntry && name === "padding"));
+    const own = isEntry ? fields.map(([name, one]) => [name, orText(one)] as const) : fields;
+    structs.set(layout.name, object(Object.fromEntries(own), names));
   }
   return { $ref: `#/$defs/${layout.name}` };
 }
@@ -85,6 +88,12 @@ function integer(type: Scalar): Schema {
   const values = 2 ** width;
   const minimum = isSigned ? -values / 2 : 0;
   return { type: "integer", minimum, maximum: minimum + values - 1 };
+}
+
+/** Adds the text form of a number of a CPUID entry, as CpuidTable.toJSON() writes it. */
+function orText(one: Schema): Schema {
+  if (one["type"] !== "integer") return one;
+  return { anyOf: [one, { type: "string", pattern: "^0x[0-9a-f]{1,8}$" }] };
 }
 
 const encodedLength = (count: number): number => Math.ceil(count / 3) * 4;

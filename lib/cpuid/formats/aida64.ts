@@ -2,7 +2,7 @@
  * The CPUID rows of reports of AIDA64, EVEREST and of the InstLatx64 collection. The rows of MSRs and the rest of a
  * report are skipped.
  */
-import { isIndexed } from "../entry.ts";
+import { hasSubleaves } from "../field.ts";
 import { hasVendor, TableCollector } from "./collect.ts";
 import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
 import { LONGEST_LINE } from "./limits.ts";
@@ -105,7 +105,10 @@ class Report {
     }
     // Without a number, this row may be a later sub-leaf than the first whole one.
     const isUncertain =
-      this.#damaged > 0 && before === undefined && digits === undefined && isIndexed(fn);
+      this.#damaged > 0 &&
+      before === undefined &&
+      digits === undefined &&
+      hasSubleaves("native", fn);
     this.#damaged = 0;
     const index = digits === undefined ? (before?.count ?? 0) : Number.parseInt(digits, 16);
     this.#rows.set(fn, {
@@ -114,7 +117,7 @@ class Report {
     });
     if (digits === undefined) {
       if (isUncertain) return "the row above is damaged, so the sub-leaf of this one is not known";
-      if (before !== undefined && (before.isNumbered || !isIndexed(fn))) {
+      if (before !== undefined && (before.isNumbered || !hasSubleaves("native", fn))) {
         return `the leaf ${fn.toString(16)} occurs again without a sub-leaf`;
       }
     }

@@ -18,6 +18,9 @@ const PATTERNS: readonly (readonly [kind: CToken["kind"], pattern: RegExp])[] = 
   ["sign", /<<|->|\.\.\.|[{}[\]().,;=|<>&*+\-/!~^%?:]/y],
 ];
 
+/** The characters that are a sign alone. Most signs are, so they are found first. */
+const SIGNS: ReadonlySet<string> = new Set("{}[](),;=");
+
 const SPACE = /[ \t\r\f\v]+/y;
 const LINE_COMMENT = /\/\/[^\n]*/y;
 /** A line of the preprocessor, with those that it continues on. */
@@ -35,9 +38,15 @@ export function* tokensOf(text: string): Generator<CToken> {
     column: at - start + 1,
   });
   while (at < text.length) {
-    if (text[at] === "\n") {
+    const character = text[at] ?? "";
+    if (character === "\n") {
       at += 1;
       [line, start] = [line + 1, at];
+      continue;
+    }
+    if (SIGNS.has(character)) {
+      yield { kind: "sign", text: character, ...place() };
+      at += 1;
       continue;
     }
     const blank = match(SPACE) ?? match(LINE_COMMENT);

@@ -1,4 +1,7 @@
-/** The text of `kcpuid -r`, the program of Linux's tools/arch/x86/kcpuid. It leaves out entries of zeros. */
+/**
+ * The text of `kcpuid -r`, the program of Linux's tools/arch/x86/kcpuid. The program leaves out entries of zeros; what
+ * is written here has them.
+ */
 import type { CpuidEntry2 } from "../entry.ts";
 import { TableCollector } from "./collect.ts";
 import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
@@ -86,7 +89,13 @@ function format(tables: readonly CpuidFileTable[]): Uint8Array {
   if (tables.length > 1) {
     throw new RangeError(`formatCpuid(): kcpuid is for one CPU, and there are ${tables.length}`);
   }
-  const entries = tables.flatMap(({ table }) => [...table]);
+  // The sub-leaves of a leaf follow its line, so the text has each leaf once, with the first of duplicates.
+  const firsts = new Map<string, CpuidEntry2>();
+  for (const entry of tables.flatMap(({ table }) => [...table])) {
+    const place = `${entry.function} ${entry.index}`;
+    if (!firsts.has(place)) firsts.set(place, entry);
+  }
+  const entries = [...firsts.values()].sort((a, b) => a.function - b.function || a.index - b.index);
   const lines = SECTIONS.flatMap(([title, holds]) => {
     const rows = rowsOf(entries.filter((entry) => holds(entry.function)));
     return rows.length === 0 ? [] : [title, "=".repeat(16), ...rows];

@@ -101,9 +101,14 @@ class RawData {
     return undefined;
   }
 
-  /** Adds the rows of a CPU: those that it has, and a sub-leaf 0 that is in two arrays once. */
+  /**
+   * Adds the rows of a CPU by leaf and sub-leaf, as other dumps have them: those that it has, and a sub-leaf 0 that is
+   * in two arrays once. The file has the sub-leaves after all leaves.
+   */
   #flush(): void {
-    const rows = this.#rows.splice(0);
+    const rows = this.#rows
+      .splice(0)
+      .sort((a, b) => a.input.function - b.input.function || a.input.index - b.input.index);
     const seen = new Set<string>();
     const [basic, extended] = [highestOf(rows, 0), highestOf(rows, 0x8000_0000)];
     for (const { input, line } of rows) {

@@ -7,9 +7,9 @@ type Subleaves = ReadonlyMap<number, CpuidEntry2>;
 
 /** A leaf's sub-leaves end with one whose field is 0, which follows all others. */
 const endsWithZero =
-  (register: "eax" | "ecx", low: number, high: number, first = 0) =>
+  (register: "eax" | "ecx", low: number, high: number) =>
   (subleaves: Subleaves): boolean => {
-    for (let index = first; ; index += 1) {
+    for (let index = 0; ; index += 1) {
       const found = subleaves.get(index);
       if (found === undefined) return false;
       if (readField(found[register], low, high) === 0) return true;
@@ -41,18 +41,29 @@ const hasComponents = (subleaves: Subleaves): boolean => {
   return hasBits(subleaves, low, high, 2);
 };
 
+/** A leaf's sub-leaf 0 has a map of the others in a register. */
+const hasMap =
+  (register: "eax" | "ebx" | "edx") =>
+  (subleaves: Subleaves): boolean => {
+    const map = subleaves.get(0)?.[register];
+    return map !== undefined && hasBits(subleaves, map, 0, 1);
+  };
+
 /** The leaves with several sub-leaves, and the rule of their end (SDM volume 2 and APM volume 3, CPUID). */
 const RULES: ReadonlyMap<number, (subleaves: Subleaves) => boolean> = new Map([
   [0x4, endsWithZero("eax", 0, 4)],
   [0x7, countsInEax],
   [0xb, endsWithZero("ecx", 8, 15)],
   [0xd, hasComponents],
-  [0x10, (subleaves: Subleaves) => hasBits(subleaves, subleaves.get(0)?.ebx ?? 0, 0, 1)],
+  [0xf, hasMap("edx")],
+  [0x10, hasMap("ebx")],
   [0x14, countsInEax],
   [0x17, countsInEax],
   [0x18, countsInEax],
   [0x1d, countsInEax],
   [0x1f, endsWithZero("ecx", 8, 15)],
+  [0x20, countsInEax],
+  [0x23, hasMap("eax")],
   [0x24, countsInEax],
   [0x8000001d, endsWithZero("eax", 0, 4)],
   [0x80000026, endsWithZero("ecx", 8, 15)],

@@ -20,6 +20,7 @@ const KEYWORDS: Readonly<
   contentEncoding: () => true,
   $ref: (value: string, given) => fits(definitions[value.replace("#/$defs/", "")] ?? {}, given),
   const: (value: unknown, given) => value === given,
+  anyOf: (value: readonly Schema[], given) => value.some((one) => fits(one, given)),
   not: (value: Schema, given) => !fits(value, given),
   type: (value: string, given) => typeOf(given) === value,
   minimum: (value: number, given) => Number(given) >= value,
