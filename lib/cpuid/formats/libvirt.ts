@@ -236,8 +236,8 @@ function parseCpu(bytes: Uint8Array): CpuidDump {
   const [cpu, ...others] = cpus;
   if (root && !cpu)
     problems.add(root.line, root.column, "there is no <cpu> with a model or features");
-  const [at, arch] = (root && archOf(root)) ?? [];
-  const isOther = at !== undefined && !X86.includes(arch ?? "");
+  const [at, arch = ""] = (root && archOf(root)) ?? [];
+  const isOther = at !== undefined && !X86.includes(arch);
   if (isOther) problems.add(at.line, at.column, `the architecture is ${quoted(arch)}, not x86`);
   const features =
     cpu && !isOther
