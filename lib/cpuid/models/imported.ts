@@ -22,7 +22,7 @@ export interface ImportedCpuidModel {
   readonly unknown: readonly string[];
   /** The brand string, at most 47 characters. */
   readonly brand: string;
-  /** The width of physical addresses; 40 if the program does not say. */
+  /** The width of physical addresses; 40 if the program does not give it. */
   readonly physicalBits: number;
 }
 

@@ -12,6 +12,7 @@ import {
   lint,
   missingDependencies,
   namedModels,
+  topologyOf,
 } from "../../../lib/cpuid/index.ts";
 
 const intel = cpuid.empty();
@@ -65,6 +66,13 @@ describe("cpuid", () => {
         .filter((e) => e.function === leaf && (e.eax & 31) !== 0)
         .map(({ ebx, ecx }) => ((ebx >>> 22) + 1) * ((ebx & 0xfff) + 1) * (ecx + 1));
       expect(sizes).toEqual(model.caches.map(({ kib }) => kib * 1024));
+    }
+  });
+
+  test("gives each model the topology that was asked for", () => {
+    for (const { name } of namedModels()) {
+      const { table } = cpuid.model(name).topology({ packages: 2, cores: 4 });
+      expect(topologyOf(table), name).toMatchObject({ coresPerPackage: 4, threadsPerCore: 1 });
     }
   });
 
