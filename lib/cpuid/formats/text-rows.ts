@@ -1,4 +1,4 @@
-/** What the formats of one entry a line have in common: registers in hexadecimal, headers of CPUs, likelihoods. */
+/** The common parts of the formats of one entry a line: registers in hexadecimal, headers of CPUs, likelihoods. */
 import { CPUID_REGISTERS, type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../entry.ts";
 import type { TableCollector } from "./collect.ts";
 import type { CpuidFileTable } from "./dump.ts";
@@ -55,7 +55,7 @@ export function likelihoodOfRows(head: Uint8Array, row: RegExp, few = 0.6): numb
 
 /** A row before it was damaged: it begins with a number, names a register with a value, or is the header of a CPU. */
 const LIKE_ROW =
-  /^\s*(?:0x|[0-9a-f]{4,8}\b|\d{1,10}:)|\be[a-d]x=0x|^\s*CPU\s*\d*\s*:|0x[0-9a-f]{7,8}/i;
+  /^\s*(?:0x|[0-9a-f]{4,8}\b|\d{1,10}:)|\be[a-d]x=0x|^\s*CPU(?:\s*\d+)?\s*:|0x[0-9a-f]{7,8}/i;
 /** The beginning of a row, at which a file may be cut. */
 const BEGINNING = /^\s*(?:0x?[0-9a-f]*|C|CP|CPU\s*\d*)$/i;
 
