@@ -47,7 +47,7 @@ export interface CpuidModelSources {
   /** The source of `physicalBits` and `caches`. */
   readonly sizes: string;
   /**
-   * The kinds of fact that were not compared with a second source, so that their source says where to check them. The
+   * The kinds of fact that were not compared with a second source: their source is the place to check them. The
    * others equal those of a running QEMU, a captured table or a published list.
    */
   readonly unverified: readonly ("identity" | "features" | "sizes")[];
