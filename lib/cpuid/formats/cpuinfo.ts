@@ -24,10 +24,10 @@ const OTHERS = /^(?:CPU implementer|Features|isa|cpu\s+: POWER)/;
 /** The name of a feature in the kernel's flags. */
 const FLAG = /^[a-z0-9][a-z0-9_.]{0,40}$/i;
 
-/** A line of flags that a mail program or a terminal wrapped goes on with names only. */
+/** The rest of a line of flags that a mail program or a terminal wrapped: it has names only. */
 const MORE_FLAGS = /^[ \t]*[a-z0-9][a-z0-9_.]*(?:[ \t]+[a-z0-9][a-z0-9_.]*)*[ \t]*$/;
 
-/** Whether a line goes on with flags: it has names only, and at least one of them is known. */
+/** Whether a line continues the flags: it has names only, and at least one of them is known. */
 function hasMoreFlags({ text, isTerminated }: TextLine): boolean {
   if (!isTerminated || text.length > LONGEST_LINE || !MORE_FLAGS.test(text)) return false;
   return text

@@ -1,4 +1,4 @@
-/** What the formats of one entry a line have in common: registers in hexadecimal, headers of CPUs, likelihoods. */
+/** The parts that the formats of one entry per line share: registers in hexadecimal, headers of CPUs, likelihoods. */
 import { CPUID_REGISTERS, type CpuidEntry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../entry.ts";
 import type { TableCollector } from "./collect.ts";
 import type { CpuidFileTable } from "./dump.ts";
