@@ -17,7 +17,8 @@ import {
   formatCpuid,
   formatDifference,
   formatLint,
-  formatNeed,
+  formatLintAnnotations,
+  formatLintSarif,
   fromSupported,
   importQemuModel,
   lint,
@@ -159,6 +160,16 @@ test.each([
     "formatLint({ flie })",
     () => formatLint(lint(table), { flie: "a" } as object),
     'formatLint(): unknown option "flie"; did you mean "file"?',
+  ],
+  [
+    "formatLintAnnotations({ flie })",
+    () => formatLintAnnotations(lint(table), { flie: "a" } as object),
+    'formatLintAnnotations(): unknown option "flie"; did you mean "file"?',
+  ],
+  [
+    "formatLintSarif({ flie })",
+    () => formatLintSarif(lint(table), { flie: "a" } as object),
+    'formatLintSarif(): unknown option "flie"; did you mean "file"?',
   ],
   [
     "needs({ bitnes })",
