@@ -1,4 +1,4 @@
-/** Tests of the named CPU models: their data, finding them, and their tables. QEMU's view is models-qemu.test.ts. */
+/** Tests of the named CPU models: their data, finding them, and their tables. QEMU's view is models/qemu.test.ts. */
 import { describe, expect, test } from "vitest";
 import {
   cachesOf,

@@ -6,8 +6,8 @@ import {
   importQemuModel,
   modelTable,
   namedModels,
-} from "../../../lib/cpuid/index.ts";
-import { differences, expansions, INTENDED } from "../../../scripts/models.js";
+} from "../../../../lib/cpuid/index.ts";
+import { differences, expansions, INTENDED } from "../../../../scripts/models.js";
 
 const QEMU = "qemu-system-x86_64";
 const hasQemu = spawnSync(QEMU, ["--version"]).status === 0;
