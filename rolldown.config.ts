@@ -3,10 +3,11 @@
  * it took three times as long to load); and dist/suite/, the claims with all that they import as one program, which
  * the lab runs without vitest. Types are made by tsc.
  */
-import { readdirSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, join } from "node:path";
-import { defineConfig, type Plugin, type RolldownOptions } from "rolldown";
+import { build, defineConfig, type Plugin, type RolldownOptions } from "rolldown";
 import manifest from "./package.json" with { type: "json" };
 
 const sourceOf = (file: string): string =>
@@ -36,6 +37,49 @@ const ascii: Plugin = {
   }),
 };
 
+const BROWSER = "lib/page/browser";
+
+/** Bundles a file for a browser, without line breaks that nobody reads. */
+async function forBrowser(file: string): Promise<string> {
+  const { output } = await build({
+    input: join(BROWSER, file),
+    platform: "browser",
+    transform: { target: "es2023" },
+    tsconfig: join(BROWSER, "tsconfig.json"),
+    output: { format: "iife", minify: true, codeSplitting: false },
+    write: false,
+  });
+  // A script element ends at its first end tag, wherever that is.
+  return output[0].code.replaceAll("</script", String.raw`<\/script`);
+}
+
+const sourceHash = (text: string): string =>
+  `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
+
+/** Makes dist/cpuid.html of the page's parts. It may run its own scripts alone, and make no requests. */
+const page: Plugin = {
+  name: "page",
+  async generateBundle() {
+    const [engine, script] = await Promise.all([forBrowser("worker.ts"), forBrowser("main.ts")]);
+    const style = readFileSync(join(BROWSER, "page.css"), "utf8");
+    const policy = [
+      "default-src 'none'",
+      `style-src ${sourceHash(style)}`,
+      // The worker is made of the page's own text.
+      `script-src ${sourceHash(script)} blob:`,
+      "worker-src blob:",
+      "base-uri 'none'",
+      "form-action 'none'",
+    ].join("; ");
+    const parts: Readonly<Record<string, string>> = { policy, style, engine, script };
+    const source = readFileSync(join(BROWSER, "page.html"), "utf8").replaceAll(
+      /\{\{(\w+)\}\}|\/\*(\w+)\*\//g,
+      (_, attribute?: string, text?: string) => parts[attribute ?? text ?? ""] ?? "",
+    );
+    this.emitFile({ type: "asset", fileName: "cpuid.html", source });
+  },
+};
+
 const library: RolldownOptions = {
   input: Object.fromEntries(sources.map((file) => [file.replace(/^lib\/|\.ts$/g, ""), file])),
   external: ["commander", "vitest", "vitest/node"],
@@ -43,7 +87,7 @@ const library: RolldownOptions = {
   transform: { target: "es2023" },
   // The groups below move modules between files, and an entry may then export what others need of it.
   preserveEntrySignatures: "allow-extension",
-  plugins: [ascii],
+  plugins: [ascii, page],
   output: {
     dir: "dist",
     chunkFileNames: "shared/[name].js",

@@ -55,7 +55,10 @@ function generate(files) {
 const at = process.argv.indexOf("--out");
 const out = at > 0 ? process.argv[at + 1] : PROJECT;
 if (!out) throw new Error("--out needs a directory");
-const rooms = readdirSync(join(PROJECT, "lib"), { withFileTypes: true });
+// The page of lib/page is put together by rolldown.config.ts.
+const rooms = readdirSync(join(PROJECT, "lib"), { withFileTypes: true }).filter(
+  ({ name }) => name !== "page",
+);
 for (const room of rooms.filter((entry) => entry.isDirectory())) {
   const folder = join("lib", room.name);
   const files = readdirSync(join(PROJECT, folder), { recursive: true, encoding: "utf8" })

@@ -70,6 +70,7 @@ export type {
 export type { UnknownExit } from "./kvm/exits/source.ts";
 export { Handle, type IoctlArgument, type IoctlOptions } from "./kvm/handle.ts";
 export { type VendorModule, vendorModule } from "./kvm/host.ts";
+export { hostCpuid } from "./kvm/host-cpuid.ts";
 export { EventFd, SevDevice } from "./kvm/host-file.ts";
 export { defaultDevice, Kvm, type OpenOptions } from "./kvm/kvm.ts";
 export type { CommandLinkInput, LinkInput, MemoryLinkInput, OpenFile } from "./kvm/link.ts";

@@ -124,6 +124,8 @@ export interface Native {
    */
   keepBusHandler(): number;
   reqXcompGuestPerm(component: number): number;
+  /** Executes CPUID on the CPU of this thread; writes eax, ebx, ecx and edx into 16 bytes. */
+  hostCpuid(fn: number, index: number, registers: Uint8Array): void;
   /** Interrupts the current or the next run of a vCPU of any thread. Returns false if no open vCPU has this token. */
   kickVcpu(token: bigint): boolean | NativeRefusal;
   /** Returns RLIMIT_NOFILE, and the number of descriptors that the addon has open in this process. */
@@ -174,6 +176,7 @@ const FUNCTIONS: Readonly<Record<keyof Native, true>> = {
   mapFile: true,
   keepBusHandler: true,
   reqXcompGuestPerm: true,
+  hostCpuid: true,
   kickVcpu: true,
   descriptors: true,
 };

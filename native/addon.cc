@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "fd.h"
+#include "host_cpuid.h"
 #include "host_file.h"
 #include "mapping.h"
 #include "refusal.h"
@@ -46,6 +47,7 @@ bool SetUp(Napi::Env env, Napi::Object exports) {
          Export<&Mapping::MapFile>(env, exports, "mapFile") &&
          Export<&Mapping::KeepHandler>(env, exports, "keepBusHandler") &&
          Export<&HostFile::Descriptors>(env, exports, "descriptors") &&
+         Export<&HostCpuid>(env, exports, "hostCpuid") &&
          Export<&KickVcpu>(env, exports, "kickVcpu") &&
          Export<&Fd::ReqXcompGuestPerm>(env, exports, "reqXcompGuestPerm");
 }

@@ -8,6 +8,7 @@
       "native/exit_filter.cc",
       "native/fd.cc",
       "native/guarded.cc",
+      "native/host_cpuid.cc",
       "native/host_file.cc",
       "native/ioctl.cc",
       "native/kick.cc",

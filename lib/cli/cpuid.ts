@@ -1,121 +1,354 @@
-/** `node-kvm cpuid`: prints a CPUID table, or the differences between two tables. */
-import { readFileSync } from "node:fs";
-import { CpuidTable, diff, printDiff, printTable } from "../cpuid/index.ts";
-import { parseRawTable } from "../cpuid/parse.ts";
-import { Kvm } from "../kvm/kvm.ts";
+/**
+ * `node-kvm cpuid`: prints, compares, checks and converts CPUID tables. Where a table comes from is cpuid-source.ts; the
+ * options of each command are cpuid-options.ts.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import {
+  baseline,
+  type CpuidLintProfile,
+  type CpuidTable,
+  compare,
+  diff,
+  elfCode,
+  findModel,
+  formatBaseline,
+  formatChange,
+  formatCpuid,
+  formatDifference,
+  formatLint,
+  formatLintAnnotations,
+  formatLintSarif,
+  formatNeed,
+  formatQuery,
+  lint,
+  models,
+  needs,
+  portable,
+  printTable,
+  query,
+} from "../cpuid/index.ts";
+import { instructionDecoder } from "../guest/index.ts";
+import { packageFolder } from "../package.ts";
 import { wrap } from "../report/lines.ts";
-import { STATE_FORMAT, stateFromBytes, stateFromJson, type VmState } from "../state/index.ts";
+import {
+  type LoadedTable,
+  loadTable,
+  loadTables,
+  masked,
+  refuseTwoInputs,
+  toFormatName,
+} from "./cpuid-source.ts";
 import { STATUS } from "./exit-status.ts";
 import { CommandError, reasonOf } from "./failure.ts";
+import { OutputFile } from "./output-file.ts";
 import { lineWidth } from "./terminal.ts";
 
-/** The form in which a table is printed. */
-export type TableForm = "fields" | "raw" | "json";
-
-const HOST_TABLES = {
-  supported: (kvm: Kvm) => kvm.getSupportedCpuid(),
-  emulated: (kvm: Kvm) => kvm.getEmulatedCpuid(),
-  hyperv: (kvm: Kvm) => kvm.getSupportedHvCpuid(),
-} as const;
-
-const NAMES = Object.keys(HOST_TABLES).join(", ");
-const FORMATS = "the output of cpuid show --json or --raw, or a saved state (JSON or bytes)";
-
-/** The sources of a table, for --help. */
-export const TABLE_SOURCES: string =
-  `${NAMES} (of this host's KVM), a file, or - for standard input; a file contains ${FORMATS}, ` +
-  "of which FILE#ID is the vCPU with this id";
-
-/** Prints the CPUID table that `source` names. */
-export function cpuidShow(source: string, form: TableForm): void {
-  const table = load(source);
-  const text =
-    form === "json" ? JSON.stringify(table, null, 2) : printTable(table, { format: form });
-  // The continuation lines of a register start below its fields.
-  const fitting = form === "fields" ? wrapLines(text, " ".repeat(18)) : text;
-  process.stdout.write(`${fitting.trimEnd()}\n`);
+/** Where and how a result is printed. */
+export interface PrintedAs {
+  /** As JSON instead of text. */
+  readonly json?: boolean;
 }
 
-/** Wraps the lines of a text to the terminal's width. */
-function wrapLines(text: string, rest: string): string {
+/** Prints lines, wrapped to the terminal; continuation lines are indented. */
+function print(text: string, indent: number): void {
   const width = lineWidth(process.stdout);
-  return text
+  const lines = text
+    .trimEnd()
     .split("\n")
-    .flatMap((line) => wrap(line, width, { rest }))
-    .join("\n");
+    .flatMap((line) => wrap(line, width, { rest: " ".repeat(indent) }));
+  process.stdout.write(`${lines.join("\n")}\n`);
 }
 
-/** Prints the fields in which two tables differ; returns 1 if there are any. */
-export function cpuidDiff(before: string, after: string): number {
-  if (before === STDIN && after === STDIN) {
-    throw new CommandError("standard input contains only one table: name - only once");
+function printJson(value: unknown): void {
+  const text = JSON.stringify(
+    value,
+    (_, member: unknown) => (typeof member === "bigint" ? `0x${member.toString(16)}` : member),
+    2,
+  );
+  process.stdout.write(`${text}\n`);
+}
+
+/** The options of {@link cpuidShow}. */
+export interface ShowOptions extends PrintedAs {
+  readonly raw?: boolean;
+  readonly mask?: string;
+}
+
+/** Prints the table that `source` names. */
+export function cpuidShow(source: string, { raw, json, mask }: ShowOptions): void {
+  const loaded = loadTable(source);
+  const { table } = mask === undefined ? loaded : masked(loaded, mask);
+  if (json === true) printJson(table);
+  else if (raw === true) process.stdout.write(`${printTable(table)}\n`);
+  // A register's continuation lines start below its fields.
+  else print(printTable(table, { format: "fields" }), 18);
+}
+
+/** The options of commands that write tables. */
+export interface WriteOptions {
+  readonly to: string;
+  readonly output?: string;
+}
+
+/** Writes tables in a format to a file or to standard output. */
+function writeTables(
+  tables: readonly (CpuidTable | LoadedTable)[],
+  { to, output }: WriteOptions,
+): void {
+  const bytes = attempt(() => formatCpuid(tables, toFormatName(to)));
+  if (output === undefined) {
+    process.stdout.write(bytes);
+    return;
   }
-  const changes = diff(load(before), load(after));
-  if (changes.length > 0)
-    process.stdout.write(`${wrapLines(printDiff(changes), "    ").trimEnd()}\n`);
+  const file = OutputFile.open("--output", output);
+  file.write(bytes);
+  file.commit();
+}
+
+/** Reports an error of a call with the user's values in one line. */
+function attempt<Result>(call: () => Result): Result {
+  try {
+    return call();
+  } catch (cause) {
+    if (cause instanceof TypeError || cause instanceof RangeError) {
+      throw new CommandError(reasonOf(cause), { cause });
+    }
+    throw cause;
+  }
+}
+
+/** Writes the tables of a source in a format: `cpuid dump` and `cpuid convert`. */
+export function cpuidConvert(source: string, options: WriteOptions & { mask?: string }): void {
+  const tables = loadTables(source);
+  const { mask } = options;
+  writeTables(mask === undefined ? tables : tables.map((table) => masked(table, mask)), options);
+}
+
+/** The options of {@link cpuidDiff}. */
+export interface DiffOptions extends PrintedAs {
+  readonly ignore?: readonly string[];
+}
+
+/** Prints the fields in which two tables differ; returns 1 if they do. */
+export function cpuidDiff(before: string, after: string, { ignore, json }: DiffOptions): number {
+  refuseTwoInputs([before, after]);
+  const [first, second] = [loadTable(before).table, loadTable(after).table];
+  const changes = attempt(() =>
+    diff(first, second, ignore === undefined ? {} : { ignore: ignore as never }),
+  );
+  if (json === true) printJson(changes);
+  else if (changes.length > 0) {
+    print(
+      changes
+        .map((change) => {
+          const kind = change.kind === "field" ? ` [${change.fieldKind}]` : "";
+          return `${formatChange(change)}${kind}`;
+        })
+        .join("\n"),
+      4,
+    );
+  }
   return changes.length === 0 ? STATUS.ok : STATUS.finding;
 }
 
-const STDIN = "-";
+/** Prints the relation of two tables with the reasons; returns 0 if they are identical or the first is a subset. */
+export function cpuidCompare(first: string, second: string, { json }: PrintedAs): number {
+  refuseTwoInputs([first, second]);
+  const result = compare(loadTable(first).table, loadTable(second).table);
+  if (json === true) printJson(result);
+  else print([result.relation, ...result.reasons.map(formatDifference)].join("\n"), 4);
+  const isUsable = result.relation === "identical" || result.relation === "subset";
+  return isUsable ? STATUS.ok : STATUS.finding;
+}
 
-function load(source: string): CpuidTable {
-  if (Object.hasOwn(HOST_TABLES, source)) {
-    using kvm = Kvm.open();
-    return CpuidTable.from(HOST_TABLES[source as keyof typeof HOST_TABLES](kvm));
+/** Prints whether a guest of one table can continue on another; returns 1 if not. */
+export function cpuidPortable(from: string, to: string, { json }: PrintedAs): number {
+  refuseTwoInputs([from, to]);
+  const result = portable(loadTable(from).table, loadTable(to).table);
+  if (json === true) printJson(result);
+  else {
+    const head = result.isPortable ? "portable" : `not portable: ${result.reasons.length} reasons`;
+    print([head, ...result.reasons.map(({ message }) => message), ...result.notes].join("\n"), 4);
   }
-  const { bytes, vcpu } = read(source);
+  return result.isPortable ? STATUS.ok : STATUS.finding;
+}
+
+/** Prints the baseline of tables, and what each host loses; returns 1 without a baseline. */
+export function cpuidBaseline(
+  sources: readonly string[],
+  { to, output, json }: PrintedAs & { readonly to?: string; readonly output?: string },
+): number {
+  refuseTwoInputs(sources);
+  const result = baseline(sources.map((source) => loadTable(source).table));
+  if (json === true) printJson(result);
+  else if (to === undefined) {
+    const names = sources.map((source, i) => `host ${i + 1} is ${source}`);
+    print([...names, formatBaseline(result)].join("\n"), 4);
+  }
+  if (result.kind === "vendors") {
+    if (to !== undefined) throw new CommandError(`there is no baseline: ${result.why}`);
+    return STATUS.finding;
+  }
+  if (to !== undefined)
+    writeTables([result.table], { to, ...(output !== undefined && { output }) });
+  return STATUS.ok;
+}
+
+/** The forms in which findings are printed. */
+export const LINT_FORMS = ["text", "sarif", "github", "json"] as const;
+
+/** The options of {@link cpuidLint}. */
+export interface LintOptions {
+  readonly profile: CpuidLintProfile;
+  readonly form: (typeof LINT_FORMS)[number];
+  readonly mask?: string;
+  readonly supported?: string;
+  readonly ignore?: readonly string[];
+}
+
+/** Prints the faults of tables; returns 1 if there are errors or warnings, and 2 if nothing was judged. */
+export function cpuidLint(source: string, options: LintOptions): number {
+  const { profile, form, mask, supported, ignore } = options;
+  const loaded = loadTables(source).map((one) => (mask === undefined ? one : masked(one, mask)));
+  const result = attempt(() =>
+    lint(
+      loaded.map(({ table }) => table),
+      {
+        profile,
+        isComplete: loaded.every(({ isComplete }) => isComplete),
+        lines: loaded.map(({ lines }) => lines),
+        ...(supported !== undefined && { supported: loadTable(supported).table }),
+        ...(ignore !== undefined && { ignore: ignore as never }),
+      },
+    ),
+  );
+  const file = loaded[0]?.file ?? source;
+  if (form === "json") printJson(result);
+  else if (form === "sarif") process.stdout.write(`${formatLintSarif(result, { file })}\n`);
+  else if (form === "github") process.stdout.write(`${formatLintAnnotations(result, { file })}\n`);
+  else print(formatLint(result, { file }), 4);
+  if (result.verdict === "nothing judged") return STATUS.trouble;
+  const isBad = result.findings.some(({ severity }) => severity !== "info");
+  return isBad ? STATUS.finding : STATUS.ok;
+}
+
+/** Reads a number of the command line, decimal or hexadecimal. */
+export function toNumber(word: string, what: string): number {
+  if (/^(0x[0-9a-f]{1,8}|\d{1,10})$/i.test(word) && Number(word) <= 0xffffffff) return Number(word);
+  throw new CommandError(`${what} ${word} is not a number of 32 bits, as 7 or 0x80000008`);
+}
+
+/** The options of {@link cpuidQuery}. */
+export interface QueryOptions extends PrintedAs {
+  readonly vendor?: string;
+  readonly cr4?: string;
+  readonly xcr0?: string;
+}
+
+/** Prints the result of a guest's CPUID instruction. */
+export function cpuidQuery(
+  source: string,
+  leaf: string,
+  index: string,
+  options: QueryOptions,
+): void {
+  const { vendor, cr4, xcr0, json } = options;
+  const wide = (word: string, what: string): bigint => {
+    if (/^(0x[0-9a-f]{1,16}|\d{1,20})$/i.test(word)) return BigInt(word);
+    throw new CommandError(`${what} ${word} is not a number of 64 bits, as 0x40000`);
+  };
+  const [fn, at] = [toNumber(leaf, "leaf"), toNumber(index, "index")];
+  const result = attempt(() =>
+    query(loadTable(source).table, fn, at, {
+      ...(vendor !== undefined && { vendor }),
+      ...(cr4 !== undefined && { cr4: wide(cr4, "--cr4") }),
+      ...(xcr0 !== undefined && { xcr0: wide(xcr0, "--xcr0") }),
+    }),
+  );
+  if (json === true) printJson(result);
+  else print(formatQuery(result), 4);
+}
+
+/** Lists the models, or prints one: its facts, or its table in a format. */
+export function cpuidModel(
+  name: string | undefined,
+  options: { readonly to?: string; readonly output?: string },
+): void {
+  if (name === undefined) {
+    const lines = models().map(({ name: one, vendor, signature, aliases }) => {
+      const others = [...new Set([...aliases.qemu, ...aliases.libvirt])].filter((it) => it !== one);
+      const { family, model, stepping } = signature;
+      const also = others.length === 0 ? "" : `, also ${others.join(", ")}`;
+      return `${one}: ${vendor} ${family}/${model}/${stepping}${also}`;
+    });
+    print(lines.join("\n"), 4);
+    return;
+  }
+  const { to, output } = options;
+  if (to !== undefined) {
+    writeTables([loadTable(`model:${name}`).table], {
+      to,
+      ...(output !== undefined && { output }),
+    });
+    return;
+  }
+  const { model, variant, features } = attempt(() => findModel(name));
+  const { vendor, signature, sources } = model;
+  const { family, model: number, stepping } = signature;
+  print(
+    [
+      `${variant?.name ?? model.name}: ${vendor} family ${family}, model ${number}, stepping ${stepping}`,
+      ...(model.from === undefined ? [] : [`inherits from ${model.from}`]),
+      `features: ${features.join(" ")}`,
+      `sources: ${JSON.stringify(sources)}`,
+    ].join("\n"),
+    4,
+  );
+}
+
+/** Prints the instruction sets that a program needs and a table lacks; returns 1 if there are any. */
+export function cpuidNeeds(
+  program: string,
+  source: string,
+  { section, json }: PrintedAs & { readonly section?: string },
+): number {
+  let bytes: Uint8Array;
   try {
-    return parse(bytes, vcpu);
+    bytes = readFileSync(program);
   } catch (cause) {
-    // A saved state may have many faults, which are printed one per line.
-    const why = reasonOf(cause).split("\n", 2).join("");
-    throw new CommandError(`${source} contains no CPUID table: ${why}; use ${FORMATS}`, { cause });
+    throw new CommandError(`${program} cannot be read: ${reasonOf(cause)}`, { cause });
   }
+  const all = attempt(() => elfCode(bytes));
+  const parts = section === undefined ? all : all.filter(({ name }) => name === section);
+  if (parts.length === 0) {
+    const names = all.map(({ name }) => name).join(", ");
+    throw new CommandError(
+      `${program} has no executable section ${section ?? ""}; it has ${names || "none"}`,
+    );
+  }
+  const decoder = instructionDecoder();
+  const result = attempt(() => needs(parts, loadTable(source).table, { decoder }));
+  if (result.instructions === 0) throw new CommandError(`${program} has no instruction`);
+  if (json === true) printJson(result);
+  else {
+    const head = `${program}: ${result.instructions} instructions, ${result.missing.length} missing instruction sets`;
+    const unknown = result.unknown.length > 0 ? [`not judged: ${result.unknown.join(", ")}`] : [];
+    print([head, ...result.missing.map(formatNeed), ...unknown].join("\n"), 4);
+  }
+  return result.missing.length === 0 ? STATUS.ok : STATUS.finding;
 }
 
-/** Reads a file, `FILE#ID`, or standard input. */
-function read(source: string): { readonly bytes: Buffer; readonly vcpu: number | undefined } {
-  const [, file, id] = /^(.+)#(\d+)$/.exec(source) ?? [];
-  try {
-    return { bytes: readFileSync(source === STDIN ? 0 : source), vcpu: undefined };
-  } catch (cause) {
-    const isMissing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
-    if (file !== undefined && isMissing) {
-      return { bytes: read(file).bytes, vcpu: Number(id) };
-    }
-    const sentence = `${source} is not one of ${NAMES}, and cannot be read: ${reasonOf(cause)}`;
-    throw new CommandError(`${sentence}; a file contains ${FORMATS}`, { cause });
+/** Prints the page for browsers. */
+export function cpuidPage({ output }: { readonly output?: string }): void {
+  const path = join(packageFolder(), "dist", "cpuid.html");
+  if (!existsSync(path)) throw new CommandError(`${path} is missing; install node-kvm again`);
+  const page = readFileSync(path);
+  if (output === undefined) {
+    process.stdout.write(page);
+    return;
   }
-}
-
-const STATE_MAGIC = "KVMSTATE";
-
-function parse(bytes: Buffer, vcpu: number | undefined): CpuidTable {
-  if (bytes.toString("latin1", 0, STATE_MAGIC.length) === STATE_MAGIC) {
-    return tableOf(stateFromBytes(bytes), vcpu);
-  }
-  const text = bytes.toString("utf8");
-  const json = text.trimStart().startsWith("{") ? asJson(text) : undefined;
-  if (json !== undefined && "format" in json && json.format === STATE_FORMAT) {
-    return tableOf(stateFromJson(text), vcpu);
-  }
-  if (vcpu !== undefined) throw new SyntaxError("#ID is for saved states");
-  return json === undefined ? parseRawTable(text) : CpuidTable.fromJSON(json);
-}
-
-function asJson(text: string): object {
-  const value: unknown = JSON.parse(text);
-  return value as object;
-}
-
-function tableOf({ vcpus }: VmState, wanted: number | undefined): CpuidTable {
-  const ids = vcpus.map(({ id }) => id).join(", ");
-  const found = wanted === undefined ? vcpus[0] : vcpus.find(({ id }) => id === wanted);
-  if (found === undefined)
-    throw new RangeError(`the vCPUs of this state have the ids: ${ids || "none"}`);
-  if (found.cpuid === undefined) throw new RangeError(`vCPU ${found.id} was saved without a table`);
-  if (wanted === undefined && vcpus.length > 1) {
-    process.stderr.write(`node-kvm: this is vCPU ${found.id} of ${ids}; FILE#ID names another\n`);
-  }
-  return CpuidTable.from(found.cpuid);
+  const file = OutputFile.open("--output", output);
+  file.write(page);
+  file.commit();
 }

@@ -6,7 +6,7 @@ import { Argument, Command, Option } from "commander";
 import { packageFolder } from "../package.ts";
 import { CLAIM_WORDS, splitWords } from "./claim-files.ts";
 import { completion, SHELLS, type Shell } from "./completion.ts";
-import { cpuidDiff, cpuidShow, TABLE_SOURCES } from "./cpuid.ts";
+import { addCpuid } from "./cpuid-options.ts";
 import { commonStatuses, statusHelp } from "./exit-status.ts";
 import { CommandError, reasonOf, reportFailure, wordUsageErrors } from "./failure.ts";
 import { info } from "./info.ts";
@@ -80,27 +80,7 @@ interface SuiteFlags {
   readonly reproAll?: boolean;
 }
 
-const cpuid = program.command("cpuid").description("CPUID tables: print one, or compare two");
-cpuid
-  .command("show")
-  .description("print a table by field name")
-  .argument("[table]", TABLE_SOURCES, "supported")
-  .option("--raw", "print entries in hexadecimal instead of fields")
-  .option("--json", "as JSON")
-  .addHelpText("after", statusHelp(commonStatuses("the table was printed")))
-  .action((table: string, options: { raw?: boolean; json?: boolean }) => {
-    cpuidShow(table, options.json === true ? "json" : options.raw === true ? "raw" : "fields");
-  });
-cpuid
-  .command("diff")
-  .description("print the fields in which two tables differ")
-  .argument("<before>", "as in `cpuid show`")
-  .argument("<after>", "as in `cpuid show`")
-  .addHelpText("after", statusHelp(commonStatuses("the tables are equal", "they differ")))
-  .action((before: string, after: string) => {
-    process.exitCode = cpuidDiff(before, after);
-  });
-
+addCpuid(program);
 addLab(program);
 
 program

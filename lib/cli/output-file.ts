@@ -71,12 +71,12 @@ export class OutputFile {
   }
 
   /** Appends to the file. @throws {@link CommandError} if it cannot be written, for example on a full disk. */
-  write(text: string): void {
+  write(text: string | Uint8Array): void {
     this.#try((fd) => {
       // A file that is written in place is truncated as late as possible.
       if (!this.#isBegun && this.#aside === undefined && fstatSync(fd).isFile()) ftruncateSync(fd);
       this.#isBegun = true;
-      const bytes = Buffer.from(text);
+      const bytes = typeof text === "string" ? Buffer.from(text) : text;
       for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
     });
   }

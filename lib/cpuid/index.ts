@@ -209,6 +209,7 @@ export {
   signatureOf,
   vendorOf,
 } from "./values.ts";
+export { type CpuidReader, type CpuidRegisters, walkCpuid } from "./walk.ts";
 export {
   type WithXsaveOptions,
   withXsave,

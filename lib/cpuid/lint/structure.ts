@@ -385,6 +385,8 @@ export const STRUCTURE_RULES: readonly CpuidLintRule[] = [
       const [own, first] = [table.entries[position], table.leaf(0)];
       if (own === undefined || first === undefined) return [];
       if (!table.isAmd && table.vendor !== "intel") return [];
+      // K5 and K6 have zeros here.
+      if (table.isAmd && table.read("base_family_id") < 0xf) return [];
       return (["ebx", "ecx", "edx"] as const).flatMap((register): readonly LintFault[] => {
         const wanted = table.isAmd ? first[register] : 0;
         if (own[register] === wanted) return [];

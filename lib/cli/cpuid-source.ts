@@ -1,0 +1,313 @@
+/**
+ * The tables that the words of `node-kvm cpuid` name: of this CPU, of this host's KVM, of a model, and of files of any
+ * format, standard input and saved states. The commands are cpuid.ts.
+ */
+import { closeSync, openSync, readSync } from "node:fs";
+import {
+  applyMask,
+  CPUID_FILE_HEAD,
+  CPUID_FILE_LIMIT,
+  CPUID_FORMATS,
+  type CpuidDump,
+  type CpuidEntry2Input,
+  type CpuidFileTable,
+  type CpuidFormatName,
+  CpuidTable,
+  cpuid,
+  detectFormat,
+  modelTable,
+  readCpuid,
+  resolveFeatures,
+} from "../cpuid/index.ts";
+import { hostCpuid } from "../kvm/host-cpuid.ts";
+import { Kvm } from "../kvm/kvm.ts";
+import { STATE_FORMAT, stateFromBytes, stateFromJson, type VmState } from "../state/index.ts";
+import { CommandError, reasonOf } from "./failure.ts";
+
+/** The tables that have a name. */
+const NAMED: Readonly<Record<string, () => CpuidTable>> = {
+  host: hostCpuid,
+  supported: () => ofKvm((kvm) => kvm.getSupportedCpuid()),
+  emulated: () => ofKvm((kvm) => kvm.getEmulatedCpuid()),
+  hyperv: () => ofKvm((kvm) => kvm.getSupportedHvCpuid()),
+};
+
+const NAMES = Object.keys(NAMED).join(", ");
+const MODEL = "model:";
+const STDIN = "-";
+
+/** The names of all formats, for --help and messages. */
+export const FORMAT_NAMES: string = CPUID_FORMATS.map(({ name }) => name).join(", ");
+
+/** The words that name a table, for --help. */
+export const TABLE_SOURCES: string =
+  "host (this CPU), supported, emulated or hyperv (of this host's KVM), model:NAME, a file, " +
+  "or - for standard input; a file is a CPUID dump of any format or a saved state; FILE#N is its CPU N";
+
+function ofKvm(read: (kvm: Kvm) => Iterable<CpuidEntry2Input>): CpuidTable {
+  using kvm = Kvm.open();
+  return CpuidTable.from(read(kvm));
+}
+
+/** A table with its place in a file, and what its reader should know. */
+export interface LoadedTable extends CpuidFileTable {
+  /** The word that names it. */
+  readonly source: string;
+  /** The file; undefined if it is none. */
+  readonly file: string | undefined;
+}
+
+/** Prints a fact about an input on standard error. */
+function note(text: string): void {
+  process.stderr.write(`node-kvm: ${text}\n`);
+}
+
+const plain = (source: string, table: CpuidTable): LoadedTable => ({
+  ...{ source, file: undefined, cpu: undefined, table },
+  ...{ isComplete: true, lines: [] },
+});
+
+/** Loads the tables that a word names: all CPUs of a dump, or the one after `#`. */
+export function loadTables(source: string): readonly LoadedTable[] {
+  const named = Object.hasOwn(NAMED, source) ? NAMED[source] : undefined;
+  if (named !== undefined) return [plain(source, named())];
+  if (source.startsWith(MODEL)) return [plain(source, modelOf(source.slice(MODEL.length)))];
+  const { bytes, file, wanted } = readSource(source);
+  const tables = tablesOf(source, file, bytes);
+  if (wanted === undefined) return tables;
+  const found = tables.filter(({ cpu }, i) => (cpu ?? i) === wanted);
+  if (found.length > 0) return found;
+  const numbers = tables.map(({ cpu }, i) => cpu ?? i).join(", ");
+  throw new CommandError(`${file} has no CPU ${wanted}; its CPUs are ${numbers}`);
+}
+
+/** Loads the one table that a word names; of several CPUs the first, which is reported on standard error. */
+export function loadTable(source: string): LoadedTable {
+  const [first, ...others] = loadTables(source);
+  if (first === undefined) throw new CommandError(`${source} contains no CPUID table`);
+  if (others.length > 0) {
+    note(
+      `${source} has ${others.length + 1} tables; this is ${first.label ?? `CPU ${first.cpu ?? 0}`}, and ${source}#N names another`,
+    );
+  }
+  return first;
+}
+
+/** Refuses standard input as more than one of several words. */
+export function refuseTwoInputs(sources: readonly string[]): void {
+  if (sources.filter((source) => source === STDIN).length > 1) {
+    throw new CommandError("standard input contains one file: give - only once");
+  }
+}
+
+function modelOf(name: string): CpuidTable {
+  try {
+    return modelTable(name);
+  } catch (cause) {
+    throw new CommandError(reasonOf(cause), { cause });
+  }
+}
+
+/** The contents of a file, read only as far as its format needs. */
+export interface SourceFile {
+  readonly bytes: Uint8Array;
+  /** The file's name, or `-`. */
+  readonly file: string;
+  /** The number after `#`. */
+  readonly wanted: number | undefined;
+}
+
+/** Reads a file, `FILE#N`, or standard input. */
+export function readSource(source: string): SourceFile {
+  const [, name, number] = /^(.+)#(\d+)$/.exec(source) ?? [];
+  try {
+    return { bytes: readWhole(source), file: source, wanted: undefined };
+  } catch (cause) {
+    const isMissing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
+    if (name !== undefined && isMissing) {
+      return { ...readSource(name), wanted: Number(number) };
+    }
+    if (cause instanceof CommandError) throw cause;
+    const words = `${source} is not one of ${NAMES} or ${MODEL}NAME`;
+    throw new CommandError(`${words}, and cannot be read: ${reasonOf(cause)}`, { cause });
+  }
+}
+
+/** Whether the beginning of a file is a saved state, which may be larger than any dump. */
+function isState(head: Uint8Array): boolean {
+  const text = new TextDecoder("latin1").decode(head.subarray(0, STATE_HEAD));
+  return text.startsWith(STATE_MAGIC) || text.includes(`"${STATE_FORMAT}"`);
+}
+
+const STATE_MAGIC = "KVMSTATE";
+const STATE_HEAD = 512;
+
+/** Reads a file: all of a saved state; of a dump up to the limit; of anything else only the head. */
+function readWhole(file: string): Uint8Array {
+  const fd = file === STDIN ? 0 : openSync(file, "r");
+  try {
+    const head = readUpTo(fd, CPUID_FILE_HEAD);
+    if (head.length < CPUID_FILE_HEAD) return head;
+    const isKnown = isState(head) || detectFormat(head) !== undefined;
+    if (!isKnown) return head;
+    const most = isState(head) ? Infinity : CPUID_FILE_LIMIT + 1 - head.length;
+    return joined([head, readUpTo(fd, most)]);
+  } finally {
+    if (fd !== 0) closeSync(fd);
+  }
+}
+
+const CHUNK = 1 << 16;
+
+/** Reads until the end or a number of bytes. */
+function readUpTo(fd: number, most: number): Uint8Array {
+  const parts: Uint8Array[] = [];
+  for (let left = most; left > 0; ) {
+    const part = new Uint8Array(Math.min(CHUNK, left));
+    const count = readSome(fd, part);
+    if (count === 0) break;
+    parts.push(part.subarray(0, count));
+    left -= count;
+  }
+  return joined(parts);
+}
+
+/** Reads some bytes; standard input may be a terminal or a pipe that is not ready yet. */
+function readSome(fd: number, part: Uint8Array): number {
+  for (;;) {
+    try {
+      return readSync(fd, part);
+    } catch (cause) {
+      const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+      if (code === "EOF") return 0;
+      if (code !== "EAGAIN") throw cause;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
+    }
+  }
+}
+
+const RETRY_MS = 10;
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const [first] = parts;
+  if (parts.length === 1 && first !== undefined) return first;
+  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+/** The format of contents that no format fits. */
+const UNKNOWN = "unknown";
+
+/** Reads the contents of a file about CPUID, and reports its faults and notes on standard error. */
+export function readDump(file: string, bytes: Uint8Array, format?: string): CpuidDump {
+  const dump = readCpuid(bytes, format === undefined ? {} : { format: toFormatName(format) });
+  const [first] = dump.problems;
+  if (dump.format === UNKNOWN && first !== undefined) {
+    throw new CommandError(`${file}: ${first.message}`);
+  }
+  for (const { line, column, message } of dump.problems) {
+    note(line === 0 ? `${file}: ${message}` : `${file}:${line}:${column}: ${message}`);
+  }
+  for (const text of dump.notes) note(`${file}: ${text}`);
+  return dump;
+}
+
+/** Returns a format's name. @throws CommandError for another word. */
+export function toFormatName(name: string): CpuidFormatName {
+  const found = CPUID_FORMATS.find((format) => format.name === name);
+  if (found !== undefined) return found.name as CpuidFormatName;
+  throw new CommandError(`there is no format ${name}; the formats are ${FORMAT_NAMES}`);
+}
+
+function tablesOf(source: string, file: string, bytes: Uint8Array): readonly LoadedTable[] {
+  if (isState(bytes)) return stateTables(source, file, bytes);
+  const dump = readDump(file, bytes);
+  switch (dump.kind) {
+    case "tables":
+      if (dump.tables.length === 0) throw new CommandError(`${file} contains no CPUID table`);
+      return dump.tables.map((table) => ({ ...table, source, file }));
+    case "features":
+      return [{ ...plain(source, featureTable(file, dump)), file }];
+    case "mask":
+      throw new CommandError(
+        `${file} is a mask (${titleOf(dump)}), which changes a table; give it with --mask`,
+      );
+    default:
+      return dump satisfies never;
+  }
+}
+
+const titleOf = ({ format }: CpuidDump): string =>
+  CPUID_FORMATS.find(({ name }) => name === format)?.title ?? format;
+
+/** The source of the names of a list of features, by format. */
+const NAME_SOURCES: Readonly<Record<string, "qemu" | "libvirt" | "linux">> = {
+  "qemu-cpu": "qemu",
+  "qemu-qmp": "qemu",
+  "libvirt-cpu": "libvirt",
+  cpuinfo: "linux",
+};
+
+/** Makes the table of a list of features: its model with the features on and off. */
+function featureTable(file: string, dump: CpuidDump & { readonly kind: "features" }): CpuidTable {
+  const { features } = dump;
+  if (features.model === undefined) {
+    throw new CommandError(`${file} is a list of features without a model (${titleOf(dump)})`);
+  }
+  const { on, off, unknown } = resolveFeatures(features, NAME_SOURCES[dump.format]);
+  for (const { name, suggestions } of unknown) {
+    const near = suggestions.length > 0 ? `; near names are ${suggestions.join(", ")}` : "";
+    note(`${file}: ${name} is not a CPUID field, so it is left out${near}`);
+  }
+  const edits = [
+    ...on.map(({ name }) => `+${name}` as const),
+    ...off.map(({ name }) => `-${name}` as const),
+  ];
+  try {
+    return cpuid
+      .model(features.model)
+      .features(...edits)
+      .xsave().table;
+  } catch (cause) {
+    throw new CommandError(`${file}: ${reasonOf(cause)}`, { cause });
+  }
+}
+
+function stateTables(source: string, file: string, bytes: Uint8Array): readonly LoadedTable[] {
+  let state: VmState;
+  try {
+    const isBinary = bytes[0] === STATE_MAGIC.charCodeAt(0);
+    state = isBinary
+      ? stateFromBytes(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))
+      : stateFromJson(new TextDecoder().decode(bytes));
+  } catch (cause) {
+    // A saved state may have many faults, one per line.
+    const why = reasonOf(cause).split("\n", 2).join("");
+    throw new CommandError(`${file} contains no CPUID table: ${why}`, { cause });
+  }
+  const tables = state.vcpus.flatMap(({ id, cpuid: entries }) =>
+    entries === undefined
+      ? []
+      : [{ ...plain(source, CpuidTable.from(entries)), file, cpu: id, label: `vCPU ${id}` }],
+  );
+  if (tables.length > 0) return tables;
+  throw new CommandError(`${file} contains no CPUID table: its vCPUs were saved without one`);
+}
+
+/** Applies a mask of a file to a table. */
+export function masked(loaded: LoadedTable, file: string): LoadedTable {
+  const { bytes } = readSource(file);
+  const dump = readDump(file, bytes);
+  if (dump.kind !== "mask") throw new CommandError(`${file} is not a mask`);
+  if (dump.problems.length > 0) throw new CommandError(`${file} has faults, so it is not applied`);
+  const { table, absent } = applyMask(loaded.table, dump);
+  for (const { function: fn, register, line } of absent) {
+    note(`${file}:${line}: the table has no entry 0x${fn.toString(16)} (${register})`);
+  }
+  return { ...loaded, table, lines: [] };
+}

@@ -1,0 +1,154 @@
+/** The page's results about the faults of a table, and about two and more tables, as lines. */
+
+import type { CpuidFileTable } from "../cpuid/formats/dump.ts";
+import {
+  baseline,
+  type CpuidDifference,
+  type CpuidLintFinding,
+  type CpuidLintProfile,
+  type CpuidTable,
+  compare,
+  diff,
+  formatChange,
+  formatDifference,
+  lint,
+  portable,
+} from "../cpuid/index.ts";
+import { LINT_PROFILES } from "../cpuid/lint/profiles.ts";
+import type { Lines, Offer, ResultLine } from "./protocol.ts";
+
+const TONES: Readonly<Record<CpuidLintFinding["severity"], ResultLine["tone"]>> = {
+  error: "bad",
+  warning: "known",
+  info: "quiet",
+};
+
+/** The kinds of tables that {@link lintLines} knows. */
+export const PROFILES: Offer["profiles"] = Object.entries(LINT_PROFILES).map(
+  ([name, { title }]) => ({ name, title }),
+);
+
+function toProfile(name: string): CpuidLintProfile {
+  const found = PROFILES.find((profile) => profile.name === name);
+  if (found === undefined) throw new Error(`there are no rules for ${name}`);
+  return found.name as CpuidLintProfile;
+}
+
+const counted = (count: number, one: string): string => `${count} ${one}${count === 1 ? "" : "s"}`;
+
+/** Splits a sentence that begins with its place. */
+function afterPlace(where: string, message: string): string {
+  return message.startsWith(`${where}: `) ? message.slice(where.length + 2) : message;
+}
+
+/** Lists the faults of a table. */
+export function lintLines({ table, isComplete, lines }: CpuidFileTable, profile: string): Lines {
+  const result = lint([table], { profile: toProfile(profile), isComplete, lines: [lines] });
+  const found = result.findings.map(
+    ({ rule, severity, where, message, remedy, line }): ResultLine => ({
+      kind: `${severity} ${rule}`,
+      tone: TONES[severity],
+      where,
+      text: afterPlace(where, message),
+      more: remedy,
+      line: line ?? 0,
+    }),
+  );
+  const open = result.notJudged.map(
+    ({ rule, reason }): ResultLine => ({
+      kind: rule,
+      tone: "quiet",
+      where: "",
+      text: reason,
+      more: "",
+      line: 0,
+    }),
+  );
+  const judged = `${counted(result.judged.length, "rule")} judged, ${result.notJudged.length} not judged`;
+  const omitted = result.omitted > 0 ? `; ${result.omitted} more are not listed` : "";
+  const title =
+    result.verdict === "nothing judged"
+      ? "No rule was judged."
+      : `${counted(found.length, "finding")}${omitted}; ${judged}.`;
+  const folded = { title: `Rules that were not judged: ${open.length}`, lines: open };
+  return { title, lines: found, folded };
+}
+
+/** Lists the differences of two tables, field by field. */
+export function diffLines(before: CpuidFileTable, after: CpuidFileTable): Lines {
+  const lines = diff(before.table, after.table).map((change): ResultLine => {
+    const text = formatChange(change);
+    return {
+      kind: change.kind === "field" ? change.fieldKind : change.kind,
+      tone: change.kind === "field" && change.fieldKind === "feature" ? "known" : "quiet",
+      where: change.where,
+      text: text.startsWith(`${change.where} `) ? text.slice(change.where.length + 1) : text,
+      more: "",
+      line: 0,
+    };
+  });
+  const { relation } = compare(before.table, after.table);
+  const title = `${counted(lines.length, "difference")}. By what a guest can use, the first table is ${RELATIONS[relation]} the second.`;
+  return { title, lines };
+}
+
+const RELATIONS = {
+  identical: "identical to",
+  subset: "a subset of",
+  superset: "a superset of",
+  incompatible: "incompatible with",
+} as const;
+
+/** Lists the reasons why a guest that started with the first table can or cannot continue on the second. */
+export function portableLines(from: CpuidFileTable, to: CpuidFileTable): Lines {
+  const { isPortable, reasons, notes } = portable(from.table, to.table);
+  const blocking = reasons.map(({ kind, difference, message }): ResultLine => {
+    const where = difference?.where ?? "";
+    const text = message.startsWith(`${where} `) ? message.slice(where.length + 1) : message;
+    return { kind, tone: "bad", where, text, more: "", line: 0 };
+  });
+  return {
+    title: isPortable
+      ? "A guest that started with the first table can continue on the second."
+      : `A guest that started with the first table cannot continue on the second: ${counted(reasons.length, "reason")}.`,
+    lines: [...blocking, ...notes.map(noteLine)],
+  };
+}
+
+function noteLine(text: string): ResultLine {
+  return { kind: "note", tone: "quiet", where: "", text, more: "", line: 0 };
+}
+
+/** Lists what each host loses in the baseline; with the baseline itself, if there is one. */
+export function baselineLines(
+  hosts: readonly { readonly label: string; readonly table: CpuidTable }[],
+): Lines & { readonly table: CpuidTable | undefined } {
+  if (hosts.length === 0) throw new Error("choose at least one table");
+  const result = baseline(hosts.map(({ table }) => table));
+  if (result.kind === "vendors") {
+    return { title: `There is no baseline: ${result.why}.`, lines: [], table: undefined };
+  }
+  const lines = hosts.flatMap(({ label }, i) => {
+    const losses = result.losses[i] ?? [];
+    const head: ResultLine = {
+      kind: losses.length === 0 ? "loses nothing" : `loses ${losses.length}`,
+      tone: losses.length === 0 ? "good" : "known",
+      where: "",
+      text: label,
+      more: "",
+      line: 0,
+    };
+    return [head, ...losses.map(lossLine)];
+  });
+  return {
+    title: `The baseline of ${counted(hosts.length, "table")} has ${counted(result.table.length, "entry").replace("entrys", "entries")}.`,
+    lines: [...lines, ...result.notes.map(noteLine)],
+    table: result.table,
+  };
+}
+
+function lossLine(loss: CpuidDifference): ResultLine {
+  const { where } = loss;
+  const text = formatDifference(loss).slice(where.length + 1);
+  return { kind: "lost", tone: "quiet", where, text, more: "", line: 0 };
+}

@@ -1,0 +1,156 @@
+/** The messages between the page and its engine, which runs in a worker. The engine is engine.ts. */
+
+/** A table of a document: its position in the document. */
+export interface TableRef {
+  /** The document's number. */
+  readonly document: number;
+  /** The position of the table in the document. */
+  readonly table: number;
+}
+
+/** A request to the engine. */
+export type Ask =
+  | { readonly op: "add"; readonly name: string; readonly bytes: Uint8Array }
+  | { readonly op: "remove"; readonly document: number }
+  | { readonly op: "lines"; readonly document: number; readonly line: number }
+  | { readonly op: "decode"; readonly table: TableRef }
+  | { readonly op: "lint"; readonly table: TableRef; readonly profile: string }
+  | { readonly op: "diff"; readonly before: TableRef; readonly after: TableRef }
+  | { readonly op: "portable"; readonly from: TableRef; readonly to: TableRef }
+  | { readonly op: "baseline"; readonly tables: readonly TableRef[] }
+  | { readonly op: "convert"; readonly tables: readonly TableRef[]; readonly format: string }
+  | { readonly op: "kvm"; readonly table: TableRef }
+  | { readonly op: "link"; readonly table: TableRef };
+
+/** One table of a document, as the lists show it. */
+export interface TableLabel {
+  readonly ref: TableRef;
+  /** The name of the document with the CPU's number, if the document has several tables. */
+  readonly label: string;
+  /** The vendor, family, model, stepping and brand, as far as the table has them. */
+  readonly summary: string;
+  readonly entries: number;
+}
+
+/** A fault in a document. */
+export interface DocumentProblem {
+  readonly line: number;
+  readonly column: number;
+  readonly message: string;
+}
+
+/** A document that was added. */
+export interface DocumentView {
+  readonly document: number;
+  readonly name: string;
+  /** The title of the format that was detected. */
+  readonly format: string;
+  /** "tables", "mask" or "features". */
+  readonly kind: string;
+  readonly tables: readonly TableLabel[];
+  readonly problems: readonly DocumentProblem[];
+  readonly notes: readonly string[];
+  /** Text of a mask or a list of features, one line each. */
+  readonly text: readonly string[];
+}
+
+/** A field of a register, decoded. */
+export interface FieldView {
+  readonly name: string;
+  /** Other names, for the search. */
+  readonly aliases: readonly string[];
+  readonly bits: string;
+  readonly value: string;
+  /** The name of the value, or an empty text. */
+  readonly meaning: string;
+  readonly description: string;
+  /** Whether the field is not 0. */
+  readonly isSet: boolean;
+}
+
+/** An entry, decoded. */
+export interface EntryView {
+  readonly leaf: string;
+  readonly flags: number;
+  readonly line: number;
+  readonly registers: readonly {
+    readonly name: string;
+    readonly value: string;
+    readonly fields: readonly FieldView[];
+    /** The set bits without a name, as `[5] [9:8]`. */
+    readonly unnamed: string;
+  }[];
+}
+
+/** A line of a result: a word for its kind, the place, and a sentence. */
+export interface ResultLine {
+  readonly kind: string;
+  /** "bad", "known", "good" or "quiet". */
+  readonly tone: "bad" | "known" | "good" | "quiet";
+  readonly where: string;
+  readonly text: string;
+  /** A second sentence, such as the remedy; or an empty text. */
+  readonly more: string;
+  /** The line in the document; 0 if there is none. */
+  readonly line: number;
+}
+
+/** A result of several lines. */
+export interface Lines {
+  readonly title: string;
+  readonly lines: readonly ResultLine[];
+  /** Lines that are shown on request, under a title. */
+  readonly folded?: { readonly title: string; readonly lines: readonly ResultLine[] };
+}
+
+/** The lines of a document around a line. */
+export interface Excerpt {
+  readonly first: number;
+  readonly lines: readonly string[];
+  readonly total: number;
+}
+
+/** The answer to each request. */
+export interface Answers {
+  readonly add: DocumentView;
+  readonly remove: undefined;
+  readonly lines: Excerpt;
+  readonly decode: readonly EntryView[];
+  readonly lint: Lines;
+  readonly diff: Lines;
+  readonly portable: Lines;
+  /** The baseline is added as a document of its own. */
+  readonly baseline: Lines & { readonly added: DocumentView | undefined };
+  readonly convert: {
+    readonly text: string;
+    readonly isBinary: boolean;
+    readonly notes: readonly string[];
+  };
+  readonly kvm: Lines;
+  /** The table as base64url, for the page's fragment. */
+  readonly link: string;
+}
+
+/** A request with its number. */
+export interface Message {
+  readonly id: number;
+  readonly ask: Ask;
+}
+
+/** The reply to a request: an answer, or a sentence why there is none. */
+export type Reply =
+  | { readonly id: number; readonly answer: Answers[Ask["op"]] }
+  | { readonly id: number; readonly error: string };
+
+/** The formats and profiles that the page offers; the engine sends them first. */
+export interface Offer {
+  /** The titles of the formats that are read. */
+  readonly reads: readonly string[];
+  /** The formats that are written. */
+  readonly formats: readonly {
+    readonly name: string;
+    readonly title: string;
+    readonly isLossless: boolean;
+  }[];
+  readonly profiles: readonly { readonly name: string; readonly title: string }[];
+}

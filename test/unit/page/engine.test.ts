@@ -1,0 +1,182 @@
+/** The engine of the page, called without a browser. */
+import { describe, expect, test } from "vitest";
+import { type CpuidTable, formatCpuid, modelTable } from "../../../lib/cpuid/index.ts";
+import { createEngine, offer } from "../../../lib/page/engine.ts";
+import type { Answers, Ask } from "../../../lib/page/protocol.ts";
+
+const MILAN = modelTable("EPYC-Milan");
+const json = (...tables: readonly CpuidTable[]): Uint8Array => formatCpuid(tables, "json");
+
+/** An engine whose answers are returned and whose errors are thrown. */
+function started(): <A extends Ask>(ask: A) => Answers[A["op"]] {
+  const engine = createEngine();
+  let last = 0;
+  return <A extends Ask>(ask: A) => {
+    last += 1;
+    const reply = engine(last, ask);
+    expect(reply.id).toBe(last);
+    if ("error" in reply) throw new Error(reply.error);
+    return reply.answer as Answers[A["op"]];
+  };
+}
+
+const first = { document: 1, table: 0 };
+const second = { document: 2, table: 0 };
+
+describe("createEngine()", () => {
+  test("names the format, the tables and the model of a document", () => {
+    const ask = started();
+    const view = ask({ op: "add", name: "milan.json", bytes: json(MILAN) });
+    expect(view).toMatchObject({ document: 1, name: "milan.json", kind: "tables", problems: [] });
+    expect(view.tables).toMatchObject([{ ref: first, label: "milan.json", entries: MILAN.length }]);
+    expect(view.tables[0]?.summary).toContain("AuthenticAMD, family 25, model 1");
+  });
+
+  test("distinguishes the CPUs of one document", () => {
+    const view = started()({ op: "add", name: "two", bytes: json(MILAN, MILAN) });
+    expect(view.tables.map(({ label }) => label)).toEqual(["two, CPU 0", "two, CPU 1"]);
+  });
+
+  test("decodes a register into its fields with their other names and the line of the entry", () => {
+    const ask = started();
+    ask({ op: "add", name: "t", bytes: formatCpuid([MILAN], "cpuid-r") });
+    const leaf = ask({ op: "decode", table: first }).find((entry) => entry.leaf === "0x7.0");
+    const fields = leaf?.registers.find(({ name }) => name === "ebx")?.fields ?? [];
+    expect(fields.find(({ name }) => name === "avx2")).toMatchObject({ bits: "[5]", isSet: true });
+    const text = new TextDecoder().decode(formatCpuid([MILAN], "cpuid-r")).split("\n");
+    expect(text[(leaf?.line ?? 0) - 1]).toContain("0x00000007 0x00:");
+  });
+
+  test("returns the lines around a line, and the first lines for one before the beginning", () => {
+    const ask = started();
+    const bytes = new TextEncoder().encode(
+      Array.from({ length: 100 }, (_, i) => `l${i + 1}`).join("\n"),
+    );
+    ask({ op: "add", name: "t", bytes });
+    const around = ask({ op: "lines", document: 1, line: 50 });
+    expect([around.first, around.lines[0], around.lines.at(-1), around.total]).toEqual([
+      30,
+      "l30",
+      "l70",
+      100,
+    ]);
+    expect(ask({ op: "lines", document: 1, line: -5 }).first).toBe(1);
+    expect(ask({ op: "lines", document: 1, line: 1e9 }).lines.at(-1)).toBe("l100");
+  });
+
+  test("lists faults with the rule, and the rules that were not judged with the reason", () => {
+    const ask = started();
+    ask({ op: "add", name: "t", bytes: json(MILAN.with({ sse2: 0 })) });
+    const { title, lines, folded } = ask({ op: "lint", table: first, profile: "guest" });
+    expect(title).toMatch(/^\d+ findings?; \d+ rules judged, \d+ not judged\.$/);
+    expect(lines.filter(({ tone }) => tone === "bad").map(({ kind }) => kind)).toContain(
+      "error D01",
+    );
+    expect(folded?.lines.find(({ kind }) => kind === "K08")?.text).toContain("supported");
+  });
+
+  test("refuses a kind of table that has no rules", () => {
+    const ask = started();
+    ask({ op: "add", name: "t", bytes: json(MILAN) });
+    expect(() => ask({ op: "lint", table: first, profile: "tablet" })).toThrow(
+      "there are no rules for tablet",
+    );
+  });
+
+  test("lists differences and the relation of two tables", () => {
+    const ask = started();
+    ask({ op: "add", name: "a", bytes: json(MILAN) });
+    ask({ op: "add", name: "b", bytes: json(MILAN.with({ avx2: 0 })) });
+    const { title, lines } = ask({ op: "diff", before: first, after: second });
+    expect(lines).toMatchObject([{ kind: "feature", where: "0x7.0:ebx[5]", text: "avx2: 1 -> 0" }]);
+    expect(title).toContain("1 difference");
+    expect(title).toContain("a superset of the second");
+  });
+
+  test("lists why a guest cannot continue on another host", () => {
+    const ask = started();
+    ask({ op: "add", name: "a", bytes: json(MILAN) });
+    ask({ op: "add", name: "b", bytes: json(MILAN.with({ avx2: 0 })) });
+    const there = ask({ op: "portable", from: first, to: second });
+    expect(there.title).toContain("cannot continue");
+    expect(there.lines.some(({ where }) => where === "0x7.0:ebx[5]")).toBe(true);
+  });
+
+  test("adds the baseline as a document, which is a subset of each host", () => {
+    const ask = started();
+    ask({ op: "add", name: "a", bytes: json(MILAN) });
+    ask({ op: "add", name: "b", bytes: json(MILAN.with({ avx2: 0 })) });
+    const { added, title } = ask({ op: "baseline", tables: [first, second] });
+    expect(title).toMatch(/^The baseline of 2 tables has \d+ entries\.$/);
+    expect(added?.tables[0]?.ref).toEqual({ document: 3, table: 0 });
+    const entries = ask({ op: "decode", table: { document: 3, table: 0 } });
+    const fields = entries.flatMap(({ registers }) => registers.flatMap((one) => one.fields));
+    expect(fields.find(({ name }) => name === "avx2")?.isSet).toBe(false);
+  });
+
+  test("states that hosts of two vendors have no baseline", () => {
+    const ask = started();
+    ask({ op: "add", name: "a", bytes: json(MILAN) });
+    ask({ op: "add", name: "b", bytes: json(modelTable("Skylake-Server")) });
+    const { added, title } = ask({ op: "baseline", tables: [first, second] });
+    expect(added).toBeUndefined();
+    expect(title).toContain("There is no baseline");
+  });
+
+  test.each(offer().formats.map(({ name }) => [name]))("converts a table into %s", (format) => {
+    const ask = started();
+    ask({ op: "add", name: "a", bytes: json(MILAN) });
+    const { text, isBinary } = ask({ op: "convert", tables: [first], format });
+    expect(isBinary).toBe(format === "kvm");
+    expect(text.length).toBeGreaterThan(100);
+  });
+
+  test("makes a link from which the same table is read", () => {
+    const ask = started();
+    ask({ op: "add", name: "a", bytes: json(MILAN) });
+    const link = ask({ op: "link", table: first });
+    expect(link).toMatch(/^[\w-]+$/);
+    const bytes = Uint8Array.from(Buffer.from(link, "base64url"));
+    const view = ask({ op: "add", name: "link", bytes });
+    expect(
+      ask({ op: "diff", before: first, after: { document: view.document, table: 0 } }).lines,
+    ).toEqual([]);
+  });
+
+  test("lists the bits that KVM sets, and the rule of the first run", () => {
+    const ask = started();
+    ask({ op: "add", name: "a", bytes: json(MILAN) });
+    const { title, lines } = ask({ op: "kvm", table: first });
+    expect(title).toContain("No rule of KVM_SET_CPUID2 refuses this table");
+    expect(lines.some(({ where }) => where.includes("osxsave"))).toBe(true);
+    expect(lines.at(-1)?.text).toContain("EINVAL");
+  });
+
+  test("lists a rule of KVM_SET_CPUID2 that a table breaks", () => {
+    const ask = started();
+    ask({ op: "add", name: "a", bytes: json(MILAN.with({ virt_addr_bits: 52 })) });
+    const { lines } = ask({ op: "kvm", table: first });
+    expect(lines[0]).toMatchObject({ kind: "EINVAL", tone: "bad" });
+  });
+
+  test("keeps a document with faults, with their lines", () => {
+    const view = started()({
+      op: "add",
+      name: "t",
+      bytes: new TextEncoder().encode("{\n  oops\n}"),
+    });
+    expect(view.tables).toEqual([]);
+    expect(view.problems.length).toBeGreaterThan(0);
+  });
+
+  test("names a document or a table that is not there", () => {
+    const ask = started();
+    expect(() => ask({ op: "decode", table: first })).toThrow("there is no document 1");
+    ask({ op: "add", name: "t", bytes: json(MILAN) });
+    expect(() => ask({ op: "decode", table: { document: 1, table: 1 } })).toThrow(
+      "t has no table 1",
+    );
+    ask({ op: "remove", document: 1 });
+    expect(() => ask({ op: "decode", table: first })).toThrow("there is no document 1");
+  });
+});
