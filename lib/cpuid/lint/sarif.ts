@@ -1,5 +1,5 @@
 /** Formats findings of lint as SARIF 2.1.0 (OASIS), which code scanning services read. */
-
+import { refuseUnknown } from "../../options.ts";
 import type { CpuidLintResult } from "./lint.ts";
 import type { CpuidLintSeverity } from "./rule.ts";
 import { CPUID_LINT_RULES } from "./rules.ts";
@@ -19,8 +19,11 @@ const uriOf = (file: string): string => file.split("/").map(encodeURIComponent).
  * Formats a result as the JSON text of a SARIF log with one run. All rules are in the driver, and each result has its
  * rule's index, a level, and the line if it is known. Rules that were not judged are notifications of the run, whose
  * `executionSuccessful` is false if nothing was judged.
+ *
+ * @throws TypeError for an unknown option.
  */
 export function formatLintSarif(result: CpuidLintResult, options: FormatLintOptions = {}): string {
+  refuseUnknown("formatLintSarif()", options, ["file"]);
   const indexes = new Map(CPUID_LINT_RULES.map(({ id }, i) => [id, i]));
   const rules = CPUID_LINT_RULES.map(({ id, severity, title, source, remedy }) => ({
     id,

@@ -1,4 +1,5 @@
 /** Formats findings of lint as text and as GitHub annotations. SARIF is sarif.ts. */
+import { refuseUnknown } from "../../options.ts";
 import type { CpuidLintFinding, CpuidLintResult } from "./lint.ts";
 import type { CpuidLintSeverity } from "./rule.ts";
 
@@ -25,8 +26,11 @@ const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, "?");
 /**
  * Formats a result as text: a line for each finding, as `file:12: error S09 0x7.0: …`, its remedy in the next line, and
  * a line with the counts. Rules that were not judged are only counted; without any judged rule, the text states it.
+ *
+ * @throws TypeError for an unknown option.
  */
 export function formatLint(result: CpuidLintResult, options: FormatLintOptions = {}): string {
+  refuseUnknown("formatLint()", options, ["file"]);
   const lines = result.findings.flatMap((finding) => {
     const { rule, severity, message, remedy, line } = finding;
     const file = options.file === undefined ? "" : printable(options.file);
@@ -68,11 +72,14 @@ const escapeProperty = (text: string): string =>
 /**
  * Formats the findings as workflow commands of GitHub Actions, one a line: `::error file=…,line=…,title=S09::message`.
  * An info is a notice. If nothing was judged, it is one error.
+ *
+ * @throws TypeError for an unknown option.
  */
 export function formatLintAnnotations(
   result: CpuidLintResult,
   options: FormatLintOptions = {},
 ): string {
+  refuseUnknown("formatLintAnnotations()", options, ["file"]);
   if (result.verdict === "nothing judged") return "::error title=lint::no rule was judged\n";
   return result.findings
     .map((finding) => {

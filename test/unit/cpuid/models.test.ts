@@ -1,4 +1,4 @@
-/** Tests of the named CPU models: their data, finding them, and their tables. QEMU's view is models-qemu.test.ts. */
+/** Tests of the named CPU models: their data, finding them, and their tables. QEMU's view is models/qemu.test.ts. */
 import { describe, expect, test } from "vitest";
 import {
   cachesOf,
@@ -51,7 +51,7 @@ describe("the models", () => {
 
   test("have a source for each kind of fact, and a note for each variant", () => {
     const texts = models().flatMap(({ name, sources, variants }) => [
-      ...Object.values(sources).map((text) => [name, text]),
+      ...[sources.identity, sources.features, sources.sizes].map((text) => [name, text]),
       ...variants.map(({ name: own, note }) => [own, note]),
     ]);
     expect(texts.filter(([, text = ""]) => text.length < 15)).toEqual([]);
