@@ -1,6 +1,6 @@
 /** The commands below `node-kvm cpuid`, with their arguments and options. Their actions are cpuid.ts. */
 import { type Command, Option } from "commander";
-import type { CpuidLintProfile } from "../cpuid/index.ts";
+import type { CpuidLintProfile, PortableOptions } from "../cpuid/index.ts";
 import { LINT_PROFILES } from "../cpuid/lint/profiles.ts";
 import {
   cpuidBaseline,
@@ -22,10 +22,10 @@ import {
   type ShowOptions,
   type WriteOptions,
 } from "./cpuid.ts";
-import { FORMAT_NAMES, TABLE_SOURCES } from "./cpuid-source.ts";
+import { acceptPartial, FORMAT_NAMES, TABLE_SOURCES, WRITTEN_NAMES } from "./cpuid-source.ts";
 import { commonStatuses, type StatusRow, statusHelp } from "./exit-status.ts";
 
-const TO = "the format that is written";
+const TO = `the format that is written: ${WRITTEN_NAMES}`;
 const MASK = "apply the mask of a file (a Firecracker template, a Xen mask, a profile) first";
 
 /** Adds `cpuid` and its commands to a program. */
@@ -34,8 +34,15 @@ export function addCpuid(program: Command): void {
     .command("cpuid")
     .description("CPUID tables: print, build, compare, check and convert them")
     .addHelpText("after", `\nTables: ${TABLE_SOURCES}.\nFormats: ${FORMAT_NAMES}.`);
+  cpuid.hook("preAction", (_, command) => {
+    acceptPartial(command.opts<{ partial?: boolean }>().partial === true);
+  });
   const add = (name: string, description: string, statuses: readonly StatusRow[]): Command =>
-    cpuid.command(name).description(description).addHelpText("after", statusHelp(statuses));
+    cpuid
+      .command(name)
+      .description(description)
+      .option("--partial", "use a damaged file as far as it can be read")
+      .addHelpText("after", statusHelp(statuses));
 
   add("dump", "write a table, by default of this CPU", commonStatuses("the table was written"))
     .argument("[table]", TABLE_SOURCES, "host")
@@ -55,7 +62,10 @@ export function addCpuid(program: Command): void {
   )
     .argument("<before>", "a table, as in `cpuid show`")
     .argument("<after>", "a table, as in `cpuid show`")
-    .option("--ignore <names...>", "fields, or groups of fields, that may differ")
+    .option(
+      "--ignore <names>",
+      "what may differ, separated by commas: fields, kinds (id, topology, size, feature), apic-id, runtime-owned, order",
+    )
     .option("--json", "as JSON")
     .action((before: string, after: string, options: DiffOptions) => {
       process.exitCode = cpuidDiff(before, after, options);
@@ -90,8 +100,13 @@ export function addCpuid(program: Command): void {
   )
     .argument("<from>", "the guest's table, as in `cpuid show`")
     .argument("<to>", "the other host's table")
+    .addOption(
+      new Option("--tsc <how>", "the guest's TSC on the other host").choices([
+        ...["same", "scaled", "unknown"],
+      ]),
+    )
     .option("--json", "as JSON")
-    .action((from: string, to: string, options: PrintedAs) => {
+    .action((from: string, to: string, options: PrintedAs & PortableOptions) => {
       process.exitCode = cpuidPortable(from, to, options);
     });
   add(
@@ -109,7 +124,8 @@ export function addCpuid(program: Command): void {
       new Option("--form <name>", "how findings are printed").choices(LINT_FORMS).default("text"),
     )
     .option("--supported <table>", "the host's supported table, for the rules that need it")
-    .option("--ignore <rules...>", "ids of rules that are not judged")
+    .option("--ignore <rules>", "ids of rules that are not judged, separated by commas")
+    .option("--json", "as JSON, like --form json")
     .option("--mask <file>", MASK)
     .action((table: string, options: LintOptions) => {
       process.exitCode = cpuidLint(table, options);
@@ -162,7 +178,7 @@ export function addCpuid(program: Command): void {
     });
   add(
     "page",
-    "print the page for browsers, which does all of this without a network",
+    "print the page for browsers, which decodes, checks, compares and converts without a network",
     commonStatuses("the page was printed"),
   )
     .option("--output <file>", "the file that is written, instead of standard output")
