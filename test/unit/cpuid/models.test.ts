@@ -51,7 +51,7 @@ describe("the models", () => {
 
   test("have a source for each kind of fact, and a note for each variant", () => {
     const texts = models().flatMap(({ name, sources, variants }) => [
-      ...Object.values(sources).map((text) => [name, text]),
+      ...[sources.identity, sources.features, sources.sizes].map((text) => [name, text]),
       ...variants.map(({ name: own, note }) => [own, note]),
     ]);
     expect(texts.filter(([, text = ""]) => text.length < 15)).toEqual([]);
