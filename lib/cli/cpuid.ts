@@ -46,12 +46,13 @@ import { packageFolder } from "../package.ts";
 import { wrap } from "../report/lines.ts";
 import {
   type LoadedTable,
+  loadEach,
+  loadPair,
   loadTable,
   loadTables,
   masked,
   note,
   plainReason,
-  refuseTwoInputs,
   toFormatName,
 } from "./cpuid-source.ts";
 import { STATUS } from "./exit-status.ts";
@@ -173,13 +174,14 @@ function noteLosses(
   if (lost > 0) note(`the format ${format} does not contain ${lost} of ${given.length} entries`);
 }
 
-/** Reports an error of a call with the user's values in one line. */
-function attempt<Result>(call: () => Result): Result {
+/** Reports an error of a call with the user's values in one line, after the name of the file that it is about. */
+function attempt<Result>(call: () => Result, about?: string): Result {
   try {
     return call();
   } catch (cause) {
     if (cause instanceof TypeError || cause instanceof RangeError) {
-      throw new CommandError(plainReason(cause), { cause });
+      const start = about === undefined ? "" : `${about}: `;
+      throw new CommandError(`${start}${plainReason(cause)}`, { cause });
     }
     throw cause;
   }
@@ -205,8 +207,7 @@ export interface DiffOptions extends PrintedAs {
 
 /** Prints the fields in which two tables differ; returns 1 if they do. */
 export function cpuidDiff(before: string, after: string, { ignore, json }: DiffOptions): number {
-  refuseTwoInputs([before, after]);
-  const [first, second] = [loadTable(before).table, loadTable(after).table];
+  const [first, second] = loadPair(before, after);
   const ignored = ignore?.split(",") ?? [];
   const names = ignored.filter((name) => !KINDS.has(name)) as CpuidIgnore[];
   const changes = attempt(() => diff(first, second, { ignore: names })).filter(
@@ -229,8 +230,7 @@ export function cpuidDiff(before: string, after: string, { ignore, json }: DiffO
 
 /** Prints the relation of two tables with the reasons; returns 0 if they are identical or the first is a subset. */
 export function cpuidCompare(first: string, second: string, { json }: PrintedAs): number {
-  refuseTwoInputs([first, second]);
-  const result = compare(loadTable(first).table, loadTable(second).table);
+  const result = compare(...loadPair(first, second));
   if (json === true) printJson(result);
   else print([result.relation, ...result.reasons.map(formatDifference)].join("\n"), 4);
   const isUsable = result.relation === "identical" || result.relation === "subset";
@@ -243,12 +243,7 @@ export function cpuidPortable(
   to: string,
   { json, tsc }: PrintedAs & PortableOptions,
 ): number {
-  refuseTwoInputs([from, to]);
-  const result = portable(
-    loadTable(from).table,
-    loadTable(to).table,
-    tsc === undefined ? {} : { tsc },
-  );
+  const result = portable(...loadPair(from, to), tsc === undefined ? {} : { tsc });
   if (json === true) printJson(result);
   else {
     const head = result.isPortable
@@ -264,9 +259,8 @@ export function cpuidBaseline(
   sources: readonly string[],
   { to, output, json }: PrintedAs & { readonly to?: string; readonly output?: string },
 ): number {
-  refuseTwoInputs(sources);
   refuseOutputAlone(to, output);
-  const result = baseline(sources.map((source) => loadTable(source).table));
+  const result = baseline(loadEach(sources).map(({ table }) => table));
   if (json === true) printJson(result);
   else if (to === undefined) {
     const names = sources.map((source, i) => `host ${i + 1} is ${source}`);
@@ -409,7 +403,7 @@ export function cpuidNeeds(
   } catch (cause) {
     throw new CommandError(`${program} cannot be read: ${reasonOf(cause)}`, { cause });
   }
-  const all = attempt(() => elfCode(bytes));
+  const all = attempt(() => elfCode(bytes), program);
   const parts = section === undefined ? all : all.filter(({ name }) => name === section);
   if (parts.length === 0) {
     const names = all.map(({ name }) => name).join(", ");
