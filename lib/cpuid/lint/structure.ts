@@ -12,7 +12,7 @@ import { type CpuidFieldName, type CpuidSpace, fieldsOf, readField } from "../fi
 import { XSAVE_COMPONENTS } from "../xsave.ts";
 import { isKnownBlock } from "./hypervisor.ts";
 import { needyLeaves } from "./leaves.ts";
-import type { CpuidLintEdit, LintRule, LintFault } from "./rule.ts";
+import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isFlagged, isZero, type LintTable, setBits } from "./table.ts";
 
 const FIRST_HYPERVISOR = 0x4000_0000;
@@ -249,7 +249,12 @@ export const STRUCTURE_RULES: readonly LintRule[] = [
     remedy: "Add leaf 0 with the highest basic leaf and the vendor's name",
     check: (table) =>
       table.maxBasic === undefined
-        ? [{ place: table.absentPlace(0), words: "is absent, so no range or vendor is known" }]
+        ? [
+            {
+              place: table.absentPlace(0),
+              words: "is absent, so neither the highest basic leaf nor the vendor is known",
+            },
+          ]
         : [],
   },
   {
