@@ -31,11 +31,13 @@ import {
 import { instructionDecoder } from "../guest/index.ts";
 import { packageFolder } from "../package.ts";
 import { wrap } from "../report/lines.ts";
+import { printable, printableLines } from "../report/printable.ts";
 import {
   type LoadedTable,
   loadTable,
   loadTables,
   masked,
+  readProgram,
   refuseTwoInputs,
   toFormatName,
 } from "./cpuid-source.ts";
@@ -53,7 +55,7 @@ export interface PrintedAs {
 /** Prints lines, wrapped to the terminal; continuation lines are indented. */
 function print(text: string, indent: number): void {
   const width = lineWidth(process.stdout);
-  const lines = text
+  const lines = printableLines(text)
     .trimEnd()
     .split("\n")
     .flatMap((line) => wrap(line, width, { rest: " ".repeat(indent) }));
@@ -183,7 +185,7 @@ export function cpuidBaseline(
   const result = baseline(sources.map((source) => loadTable(source).table));
   if (json === true) printJson(result);
   else if (to === undefined) {
-    const names = sources.map((source, i) => `host ${i + 1} is ${source}`);
+    const names = sources.map((source, i) => `host ${i + 1} is ${printable(source)}`);
     print([...names, formatBaseline(result)].join("\n"), 4);
   }
   if (result.kind === "vendors") {
@@ -313,12 +315,7 @@ export function cpuidNeeds(
   source: string,
   { section, json }: PrintedAs & { readonly section?: string },
 ): number {
-  let bytes: Uint8Array;
-  try {
-    bytes = readFileSync(program);
-  } catch (cause) {
-    throw new CommandError(`${program} cannot be read: ${reasonOf(cause)}`, { cause });
-  }
+  const bytes = readProgram(program);
   const all = attempt(() => elfCode(bytes));
   const parts = section === undefined ? all : all.filter(({ name }) => name === section);
   if (parts.length === 0) {

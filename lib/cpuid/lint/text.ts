@@ -1,4 +1,5 @@
 /** Formats findings of lint as text and as GitHub annotations. SARIF is sarif.ts. */
+import { refuseMissing, refuseUnknown } from "../../options.ts";
 import type { CpuidLintFinding, CpuidLintResult } from "./lint.ts";
 import type { CpuidLintSeverity } from "./rule.ts";
 
@@ -7,6 +8,15 @@ export interface FormatLintOptions {
   /** The name of the file that was linted; if omitted, no place in a file is written. */
   readonly file?: string;
 }
+
+/** The members of a result that its text needs. */
+export const RESULT_MEMBERS: readonly string[] = [
+  "findings",
+  "judged",
+  "notJudged",
+  "omitted",
+  "verdict",
+];
 
 const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
@@ -27,6 +37,8 @@ const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, "?");
  * a line with the counts. Rules that were not judged are only counted; without any judged rule, the text states it.
  */
 export function formatLint(result: CpuidLintResult, options: FormatLintOptions = {}): string {
+  refuseMissing("formatLint()", result, RESULT_MEMBERS);
+  refuseUnknown("formatLint()", options, ["file"]);
   const lines = result.findings.flatMap((finding) => {
     const { rule, severity, message, remedy, line } = finding;
     const file = options.file === undefined ? "" : printable(options.file);
@@ -73,6 +85,8 @@ export function formatLintAnnotations(
   result: CpuidLintResult,
   options: FormatLintOptions = {},
 ): string {
+  refuseMissing("formatLintAnnotations()", result, RESULT_MEMBERS);
+  refuseUnknown("formatLintAnnotations()", options, ["file"]);
   if (result.verdict === "nothing judged") return "::error title=lint::no rule was judged\n";
   return result.findings
     .map((finding) => {
