@@ -2,7 +2,8 @@
  * The entry `node-kvm`: handles, guest memory, exits and errors, and the CPUID table that most programs need. The other
  * entries are the rooms: `/abi`, `/cpuid`, `/guest`, `/lab`, `/machine`, `/report`, `/state`, `/trace`, `/worker`.
  */
-export { CpuidTable, fromSupported } from "./cpuid/index.ts";
+export { fromSupported } from "./cpuid/builder.ts";
+export { CpuidTable } from "./cpuid/table.ts";
 export {
   AddonError,
   errnoName,

@@ -46,7 +46,7 @@ const PARTS = [
 
 /** The documents of docs/ in the order of the navigation; all others come after them. */
 const ORDER = [
-  ...["first-vm", "exits", "threads", "memory", "state", "traces", "cpuid", "lab"].map(
+  ...["first-vm", "exits", "threads", "memory", "state", "traces", "cpuid", "cpuid-toolkit", "lab"].map(
     (name) => `docs/guides/${name}.md`,
   ),
   "docs/claims.md",

@@ -94,11 +94,25 @@ export function loadTable(source: string): LoadedTable {
   return first;
 }
 
-/** Refuses standard input as more than one of several words. */
-export function refuseTwoInputs(sources: readonly string[]): void {
+/**
+ * Loads one table for each word. Files are read first, so that a missing one is reported also on a host without KVM.
+ * @throws CommandError if standard input is more than one of the words.
+ */
+export function loadEach(sources: readonly string[]): readonly LoadedTable[] {
   if (sources.filter((source) => source === STDIN).length > 1) {
     throw new CommandError("standard input contains one file: give - only once");
   }
+  const read = sources.map((source) =>
+    Object.hasOwn(NAMED, source) ? undefined : loadTable(source),
+  );
+  return sources.map((source, i) => read[i] ?? loadTable(source));
+}
+
+/** Loads the tables of two words, as {@link loadEach}. */
+export function loadPair(first: string, second: string): readonly [CpuidTable, CpuidTable] {
+  const [one, two] = loadEach([first, second]);
+  if (one === undefined || two === undefined) throw new Error("two words have two tables");
+  return [one.table, two.table];
 }
 
 function modelOf(name: string): CpuidTable {
@@ -230,6 +244,9 @@ const UNKNOWN = "unknown";
 
 /** Reads the contents of a file about CPUID, and reports its faults and notes on standard error. */
 export function readDump(file: string, bytes: Uint8Array, format?: string): CpuidDump {
+  if (bytes.length > CPUID_FILE_LIMIT) {
+    throw new CommandError(`${file} has more than 16 MiB, which is the limit for a dump`);
+  }
   const dump = readCpuid(bytes, format === undefined ? {} : { format: toFormatName(format) });
   const [first] = dump.problems;
   if (dump.format === UNKNOWN && first !== undefined) {
@@ -254,7 +271,9 @@ function tablesOf(source: string, file: string, bytes: Uint8Array): readonly Loa
   const dump = readDump(file, bytes);
   switch (dump.kind) {
     case "tables":
-      if (dump.tables.length === 0) throw new CommandError(`${file} contains no CPUID table`);
+      if (dump.tables.every(({ table }) => table.length === 0)) {
+        throw new CommandError(`${file} contains no CPUID table: it has no entry`);
+      }
       return dump.tables.map((table) => ({ ...table, source, file }));
     case "features":
       return [{ ...plain(source, featureTable(file, dump)), file }];

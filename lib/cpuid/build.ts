@@ -65,18 +65,18 @@ function parseEdits(edits: readonly unknown[]): {
   readonly add: readonly CpuidFieldName[];
   readonly remove: readonly CpuidFieldName[];
 } {
-  const lists: Record<string, CpuidFieldName[]> = { "+": [], "-": [] };
+  const add: CpuidFieldName[] = [];
+  const remove: CpuidFieldName[] = [];
   for (const edit of edits) {
     if (typeof edit !== "string") {
       throw new TypeError(`features(): expected a text as "+avx2", got ${describe(edit)}`);
     }
-    const list = lists[edit.slice(0, 1)];
-    if (list === undefined) {
+    if (!edit.startsWith("+") && !edit.startsWith("-")) {
       throw new RangeError(`features(): ${quoted(edit)} does not begin with "+" or "-"`);
     }
-    list.push(featureOf(edit.slice(1)));
+    (edit.startsWith("+") ? add : remove).push(featureOf(edit.slice(1)));
   }
-  return { add: lists["+"] ?? [], remove: lists["-"] ?? [] };
+  return { add, remove };
 }
 
 function featureOf(word: string): CpuidFieldName {

@@ -3,7 +3,7 @@
  * is diff.ts; the common table of several is baseline.ts.
  */
 
-import { refuseMissing } from "../options.ts";
+import { describe, refuseMissing } from "../options.ts";
 import { runs } from "./diff.ts";
 import {
   CPUID_REGISTERS,
@@ -259,6 +259,9 @@ const CONSEQUENCES: Readonly<Record<CpuidDifference["more"], string>> = {
 export function formatDifference(difference: CpuidDifference): string {
   refuseMissing("formatDifference()", difference, ["where", "more", "low", "high", "order"]);
   const { where, name, low, high, first, second, more, order } = difference;
+  if (!Object.hasOwn(CONSEQUENCES, more)) {
+    throw new TypeError(`formatDifference(): more: unknown word ${describe(more)}`);
+  }
   const values = `${formatValue(first, low, high)} and ${formatValue(second, low, high)}`;
   const remark = order === "inverted-bits" ? " (1 reports that the CPU lacks a function)" : "";
   return `${where} ${name ?? "reserved"}: ${values}, ${CONSEQUENCES[more]}${remark}`;

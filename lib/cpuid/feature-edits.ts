@@ -2,18 +2,17 @@
  * Turning features of a table on and off, with what belongs to them: their leaf and its maximum, AMD's repeated bits,
  * the width of virtual addresses, leaves that describe a feature. Which feature needs which is dependencies.ts.
  */
-import type { CpuidEntry2Input } from "./entry.ts";
 import { type CpuidFieldName, field } from "./field.ts";
-import { layoutOf, leafEntries, withLeaf, withMaximum, withSubleaf } from "./leaf.ts";
-import type { CpuidTable } from "./table.ts";
+import { layoutOf, withLeaf, withMaximum, withSubleaf } from "./leaf.ts";
+import type { CpuidFieldValuesInput, CpuidTable } from "./table.ts";
 
 /** A leaf that describes features. */
 interface FeatureLeaf {
   readonly function: number;
   /** The leaf has data only if one of these is on. */
   readonly features: readonly CpuidFieldName[];
-  /** The contents of the leaf if the feature is turned on and the leaf is empty. */
-  readonly entries?: readonly Omit<CpuidEntry2Input, "function">[];
+  /** The values that these fields of the leaf get if the feature is turned on and they are 0. */
+  readonly values?: CpuidFieldValuesInput;
   /** Whether the leaf also describes other things, so that it stays when the features are turned off. */
   readonly isShared?: true;
 }
@@ -33,16 +32,24 @@ const FEATURE_LEAVES: readonly FeatureLeaf[] = [
   {
     function: 0x1d,
     features: ["amx_tile"],
-    entries: [
-      { index: 0, eax: 1 },
-      { index: 1, eax: (1024 << 16) | 8192, ebx: (8 << 16) | 64, ecx: 16 },
-    ],
+    values: {
+      amx_max_palette: 1,
+      amx_palette_size: 8192,
+      amx_tile_size: 1024,
+      amx_tile_row_size: 64,
+      amx_palette_nr_tiles: 8,
+      amx_tile_nr_rows: 16,
+    },
   },
-  { function: 0x1e, features: ["amx_tile"], entries: [{ index: 0, ebx: (64 << 8) | 16 }] },
+  { function: 0x1e, features: ["amx_tile"], values: { tmul_maxk: 16, tmul_maxn: 64 } },
   { function: 0x20, features: ["hreset"] },
   { function: 0x23, features: ["arch_perfmon_ext"] },
   // Version 1 with vectors of 128, 256 and 512 bits.
-  { function: 0x24, features: ["avx10"], entries: [{ index: 0, ebx: (7 << 16) | 1 }] },
+  {
+    function: 0x24,
+    features: ["avx10"],
+    values: { avx10_version: 1, avx10_128: 1, avx10_256: 1, avx10_512: 1 },
+  },
   { function: 0x29, features: ["apx_f"] },
   { function: 0x80000008, features: ["lm"], isShared: true },
   { function: 0x8000000a, features: ["svm"] },
@@ -101,17 +108,17 @@ function withHypervisorMaximum(table: CpuidTable, base: number, fn: number): Cpu
 const on = (table: CpuidTable, names: readonly CpuidFieldName[]): boolean =>
   names.some((name) => table.has(name));
 
+/** Sets those of the fields that are 0. */
+function filled(table: CpuidTable, values: CpuidFieldValuesInput): CpuidTable {
+  const names = (Object.keys(values) as CpuidFieldName[]).filter((name) => !table.get(name));
+  return names.reduce((made, name) => withField(made, name, values[name] ?? 0), table);
+}
+
 /** Adds the leaves of features that `made` has and `before` lacks; clears those of features that it lost. */
 function withFeatureLeaves(before: CpuidTable, made: CpuidTable): CpuidTable {
-  return FEATURE_LEAVES.reduce((table, { function: fn, features, entries, isShared }) => {
+  return FEATURE_LEAVES.reduce((table, { function: fn, features, values = {}, isShared }) => {
     const [was, is] = [on(before, features), on(table, features)];
-    if (!was && is) {
-      const reached = withEntryFor(table, fn, 0);
-      const isEmpty = leafEntries(reached, fn).every(
-        ({ eax, ebx, ecx, edx }) => !(eax || ebx || ecx || edx),
-      );
-      return entries !== undefined && isEmpty ? withLeaf(reached, fn, entries) : reached;
-    }
+    if (!was && is) return filled(withEntryFor(table, fn, 0), values);
     if (was && !is && isShared === undefined) {
       const zero = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
       return table.map((e) => (e.function === fn ? { ...e, ...zero } : e));

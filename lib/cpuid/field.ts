@@ -5,7 +5,7 @@
 import { describe, quoted, suggestion } from "../options.ts";
 import { type CpuidEntry2, type CpuidRegister, formatLeaf, isIndexed, locate } from "./entry.ts";
 import type { CpuidBitName } from "./generated/bits.ts";
-import { CPUID_FIELDS, type CpuidFieldName, type CpuidFieldRow } from "./generated/fields.ts";
+import { CPUID_FIELDS, type CpuidFieldName } from "./generated/fields.ts";
 import { suggest } from "./names.ts";
 
 export type { CpuidBitName, CpuidFieldName };
@@ -80,10 +80,20 @@ interface Registry {
 
 let registry: Registry | undefined;
 
-function fromRow(space: CpuidSpace, row: CpuidFieldRow): CpuidField {
-  const [name, fn, first, last, register, low, high, description] = row;
-  const index = first === last ? first : Object.freeze({ first, last });
-  return Object.freeze({ name, function: fn, index, register, low, high, description, space });
+/** Reads a line of the generated text, which gen/cpuid.js has checked. */
+function fromLine(space: CpuidSpace, line: string): CpuidField {
+  const [name, fn, first, last, register, low, high, ...words] = line.split(" ");
+  const range = { first: Number(first), last: Number(last) };
+  return Object.freeze({
+    name: name as CpuidFieldName,
+    function: Number(fn),
+    index: range.first === range.last ? range.first : Object.freeze(range),
+    register: register as CpuidRegister,
+    low: Number(low),
+    high: Number(high),
+    description: words.join(" "),
+    space,
+  });
 }
 
 /** Builds the maps at first use, to keep importing fast. */
@@ -94,8 +104,8 @@ function open(): Registry {
   const byRegister = new Map<string, CpuidField[]>();
   const families = new Set<string>();
   for (const space of CPUID_SPACES) {
-    for (const row of CPUID_FIELDS[space]) {
-      const made = fromRow(space, row);
+    for (const line of CPUID_FIELDS[space].trim().split("\n")) {
+      const made = fromLine(space, line);
       const key = `${space}:${made.function}:${made.register}`;
       const peers = byRegister.get(key);
       if (peers) peers.push(made);

@@ -41,10 +41,15 @@ function add(to: Map<string, CpuidFieldName>, alias: string, name: CpuidFieldNam
   if (!to.has(key)) to.set(key, name);
 }
 
+const linesOf = (text: string): readonly string[] => text.trim().split("\n");
+
+const firstWord = (line: string): CpuidFieldName =>
+  line.slice(0, line.indexOf(" ")) as CpuidFieldName;
+
 /** Builds the maps at first use, to keep importing fast. */
 function open(): Names {
   if (names) return names;
-  const own = Object.values(CPUID_FIELDS).flatMap((rows) => rows.map(([name]) => name));
+  const own = Object.values(CPUID_FIELDS).flatMap((text) => linesOf(text).map(firstWord));
   const bySource = new Map<CpuidNameSource | "own", Map<string, CpuidFieldName>>();
   const mapOf = (source: CpuidNameSource | "own"): Map<string, CpuidFieldName> => {
     const map = bySource.get(source) ?? new Map<string, CpuidFieldName>();
@@ -53,7 +58,9 @@ function open(): Names {
   };
   for (const name of own) add(mapOf("own"), name, name);
   const aliases = new Map<CpuidFieldName, CpuidFieldAliases>();
-  for (const [name, ...cells] of CPUID_ALIASES) {
+  for (const line of linesOf(CPUID_ALIASES)) {
+    const [first, ...cells] = line.split(";");
+    const name = first as CpuidFieldName;
     const lists = CPUID_NAME_SOURCES.map((source, i) => {
       const list = Object.freeze((cells[i] ?? "").split(" ").filter((word) => word !== ""));
       for (const alias of list) add(mapOf(source), alias, name);

@@ -111,7 +111,9 @@ function placeOf(name: CpuidFieldName): string {
 
 /** Returns the fields of an instruction set; undefined if CPUID does not report it. */
 function reportOf(table: CpuidTable, feature: string): Report | undefined {
-  const known = INSTRUCTION_FEATURES[feature];
+  const known = Object.hasOwn(INSTRUCTION_FEATURES, feature)
+    ? INSTRUCTION_FEATURES[feature]
+    : undefined;
   if (known === undefined || known.kind === "none") return undefined;
   if (known.kind === "any") {
     const [first] = known.fields;

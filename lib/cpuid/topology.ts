@@ -226,6 +226,11 @@ function highestId(topology: Topology): number {
   );
 }
 
+/** Whether leaf 4 has a cache: without one, its number of cores does not count (Linux: parse_num_cores_legacy). */
+function hasCaches4(table: CpuidTable): boolean {
+  return reaches(table, 4) && readField(table.find(4, 0)?.eax ?? 0, 0, 4) !== 0;
+}
+
 /** The lowest APIC id that the 8 bits of an xAPIC cannot address; 255 is its broadcast. */
 const FIRST_X2APIC_ID = 255;
 
@@ -235,7 +240,8 @@ const FIRST_X2APIC_ID = 255;
  *
  * Leaf 1: HTT and ebx[23:16]. Leaf 0xB, if the maximum reaches it. Intel: the shares of leaf 4, where levels 1 and 2
  * belong to a core and higher ones to a die, and leaf 0x1F, if the maximum reaches it or there are several dies, for
- * which the maximum is raised. AMD and Hygon: CmpLegacy, 0x80000008:ecx, and, where the extended maximum reaches them,
+ * which the maximum is raised. It is raised to 0xB for several cores if leaf 4 has no cache, because all logical CPUs
+ * of a package are threads of one core without both leaves. AMD and Hygon: CmpLegacy, 0x80000008:ecx, and, where the extended maximum reaches them,
  * 0x8000001d and 0x8000001e (with topoext) and 0x80000026. Dies are visible on AMD only in 0x80000026, and as 2 or 4
  * nodes in 0x8000001e. Nothing else changes.
  *
@@ -254,6 +260,7 @@ export function withTopology(table: CpuidTable, topology: CpuidTopologyInput): C
   }
   let made = withShares(withLeaf1(table, full, vendor), full, vendor);
   if (highest >= FIRST_X2APIC_ID) made = withMaximum(made, 0xb);
+  if (vendor === "intel" && full.cores > 1 && !hasCaches4(made)) made = withMaximum(made, 0xb);
   if (vendor === "intel" && full.dies > 1) made = withMaximum(made, 0x1f);
   if (vendor === "amd") made = withAmdLeaves(made, full);
   for (const [fn, levels] of levelLeaves(full, vendor)) {

@@ -28,7 +28,7 @@ const RANGES: readonly { readonly first: number; readonly most: number }[] = [
   { first: 0xc000_0000, most: 0x10 },
 ];
 
-/** The most hypervisor interfaces that are looked for, at 0x40000000, 0x40000100 and so on. */
+/** The most hypervisor interfaces that a walk reads, at 0x40000000, 0x40000100 and so on. */
 const MOST_INTERFACES = 4;
 
 /** The most sub-leaves of a leaf; leaf 0xD has 64. */

@@ -1,11 +1,6 @@
 /** The sentences for the oracle's findings: one for each kind, without a full stop. lib/oracle has the rules. */
-import {
-  type CpuidChange,
-  type CpuidFieldName,
-  field,
-  formatBits,
-  formatChange,
-} from "../cpuid/index.ts";
+import { type CpuidChange, formatChange } from "../cpuid/diff.ts";
+import { type CpuidFieldName, field, formatBits } from "../cpuid/field.ts";
 import type { ForbiddenBits } from "../oracle/bits.ts";
 import {
   apply,

@@ -2,7 +2,8 @@
  * The CPUID tables of the evidence: the vCPU's table, and the table that KVM supports. lib/oracle has the rules about
  * them.
  */
-import { type CpuidEntry2, CpuidTable } from "../cpuid/index.ts";
+import type { CpuidEntry2 } from "../cpuid/entry.ts";
+import { CpuidTable } from "../cpuid/table.ts";
 import { type Evidence, known } from "./refusal.ts";
 
 const tables = new WeakMap<readonly CpuidEntry2[], CpuidTable>();

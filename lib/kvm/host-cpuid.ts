@@ -1,5 +1,6 @@
 /** The CPUID table of this host's CPU, read by the instruction itself. KVM's tables are kvm.ts. */
-import { type CpuidRegisters, type CpuidTable, walkCpuid } from "../cpuid/index.ts";
+import type { CpuidTable } from "../cpuid/table.ts";
+import { type CpuidRegisters, walkCpuid } from "../cpuid/walk.ts";
 import { native } from "../native.ts";
 
 /** How often a table is read again because the thread moved to another CPU while it was read. */

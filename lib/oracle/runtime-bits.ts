@@ -2,8 +2,10 @@
  * The bits of a CPUID table that KVM sets itself, with the kernels that leave them as they were sent. The bits are
  * cpuid/runtime-owned.ts.
  */
+
+import type { CpuidChange } from "../cpuid/diff.ts";
 import { hasSubleaves } from "../cpuid/field.ts";
-import { type CpuidChange, RUNTIME_OWNED, type RuntimeOwnedBits } from "../cpuid/index.ts";
+import { RUNTIME_OWNED, type RuntimeOwnedBits } from "../cpuid/runtime-owned.ts";
 import type { Trait } from "./traits.ts";
 
 /** Describes bits that KVM writes into a stored table itself, and the KVMs that do not. */

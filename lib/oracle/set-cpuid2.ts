@@ -1,6 +1,8 @@
 /** The rules of KVM_SET_CPUID2, before and after the first entry to the guest. The bits that KVM sets are runtime-bits.ts. */
 import { KVM_MAX_CPUID_ENTRIES } from "../abi/limits.ts";
-import { type CpuidChange, type CpuidEntry2Input, CpuidTable, diff } from "../cpuid/index.ts";
+import { type CpuidChange, diff } from "../cpuid/diff.ts";
+import type { CpuidEntry2Input } from "../cpuid/entry.ts";
+import { CpuidTable } from "../cpuid/table.ts";
 import { isOwned } from "./runtime-bits.ts";
 import { type Rules, refused } from "./verdict.ts";
 

@@ -1,5 +1,4 @@
-/** What KVM does with a table: what it refuses, which bits it sets itself, and what stays fixed after the first run. */
-
+/** Describes how KVM treats a table: the faults that it refuses, the bits that it sets itself, and the fixed rules. */
 import { baseOf, formatBits } from "../cpuid/field.ts";
 import type { CpuidFileTable } from "../cpuid/formats/dump.ts";
 import { apply, KVM_OWNED, SET_CPUID_RULES } from "../oracle/index.ts";

@@ -82,7 +82,7 @@ export interface EntryView {
   }[];
 }
 
-/** A line of a result: a word that says its kind, the place, and a sentence. */
+/** A line of a result: a word for its kind, the place, and a sentence. */
 export interface ResultLine {
   readonly kind: string;
   /** "bad", "known", "good" or "quiet". */

@@ -7,7 +7,8 @@ import { type CpuidEntry2, type MsrEntry, NestedState } from "../abi/generated/s
 import type { Ioctl } from "../abi/ioctl.ts";
 import { KVM_MAX_CPUID_ENTRIES } from "../abi/limits.ts";
 import { read } from "../abi/struct.ts";
-import { CpuidTable, checkCpuid } from "../cpuid/index.ts";
+import { checkCpuid } from "../cpuid/check.ts";
+import { CpuidTable } from "../cpuid/table.ts";
 import type { StateFinding } from "./error.ts";
 import { unlistedMsrs } from "./msrs.ts";
 import { VCPU_PARTS, VM_PARTS } from "./parts.ts";

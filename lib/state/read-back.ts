@@ -4,7 +4,7 @@
  */
 import { isBytes } from "../abi/bytes.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
-import { diff, formatChange } from "../cpuid/index.ts";
+import { diff, formatChange } from "../cpuid/diff.ts";
 import { isOwned } from "../oracle/index.ts";
 import type { StateDifference } from "./error.ts";
 import { COUNTING_MSRS } from "./msrs.ts";

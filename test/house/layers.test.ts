@@ -22,10 +22,11 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   oracle: ["cpuid", "abi"],
   explain: ["oracle", "cpuid", "abi"],
   state: ["oracle", "cpuid", "abi"],
+  page: ["cpuid", "oracle"],
   report: [],
   trace: ["abi"],
   lab: ["report", "guest", "package.ts"],
-  kvm: ["native.ts", "abi", "explain", "state", "trace"],
+  kvm: ["native.ts", "abi", "cpuid", "explain", "state", "trace"],
   machine: ["kvm", "guest", "abi"],
   worker: ["kvm", "abi"],
   suite: [
@@ -41,11 +42,17 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
   // The two at the top: the public entry, and the command.
   "index.ts": ["cpuid", "kvm"],
-  cli: ["package.ts", "abi", "cpuid", "report", "state", "kvm", "lab", "suite"],
+  cli: ["package.ts", "abi", "cpuid", "guest", "report", "state", "kvm", "lab", "suite"],
 };
 
 /** The rooms of which lib/suite may import only the public entry, as a user's claims do. */
 const PUBLIC: readonly string[] = ["abi", "cpuid", "guest", "machine", "oracle", "trace"];
+
+/** The one file that the browser's half of lib/page shares with the half in the worker, and the worker's own program. */
+const isBrowser = (file: string): boolean => file.startsWith("page/browser/");
+const mayEnterEngine = (file: string, target: string): boolean =>
+  target === "page/protocol.ts" ||
+  (file === "page/browser/worker.ts" && target === "page/engine.ts");
 
 /** The files that may import a package. */
 const PACKAGES: Readonly<Record<string, (file: string) => boolean>> = {
@@ -72,6 +79,9 @@ function judge(file: string, specifier: string): string | undefined {
   const target = posix.join(posix.dirname(file), specifier);
   const [from, to] = [room(file), room(target)];
   const isPublic = from !== "suite" || !PUBLIC.includes(to) || target === `${to}/index.ts`;
+  if (isBrowser(file) && !isBrowser(target) && !mayEnterEngine(file, target)) {
+    return `lib/${file} may not import lib/${target}`;
+  }
   const allowed =
     from === to || OPEN.includes(to) || ((LAYERS[from] ?? []).includes(to) && isPublic);
   return allowed ? undefined : `lib/${file} may not import lib/${target}`;
@@ -97,7 +107,11 @@ describe("the check of the layers", () => {
   test.each([
     ["cpuid/planted.ts", 'import { native } from "../native.ts";'],
     ["machine/planted.ts", 'import type { NativeFd } from "../native.ts";'],
-    ["kvm/planted.ts", 'import { CpuidTable } from "../cpuid/index.ts";'],
+    ["abi/planted.ts", 'import { CpuidTable } from "../cpuid/index.ts";'],
+    ["page/planted.ts", 'import { Kvm } from "../kvm/kvm.ts";'],
+    ["page/browser/planted.ts", 'import { CpuidTable } from "../../cpuid/index.ts";'],
+    ["page/browser/planted.ts", 'import { createEngine } from "../engine.ts";'],
+    ["page/browser/planted.ts", 'import { quoted } from "../../options.ts";'],
     ["abi/generated/planted.ts", 'export * from "../../kvm/kvm.ts";'],
     ["report/planted.ts", 'const abi = await import("../abi/index.ts");'],
     ["explain/planted.ts", 'import { Kvm } from "../kvm/kvm.ts";'],
@@ -121,6 +135,8 @@ describe("the check of the layers", () => {
     ],
     ["cpuid/fine.ts", 'import { entry } from "./entry.ts";\nimport { join } from "node:path";'],
     ["guest/iced.ts", 'import type { Code } from "iced-x86";'],
+    ["page/browser/fine.ts", 'import type { Reply } from "../protocol.ts";'],
+    ["page/browser/worker.ts", 'import { createEngine } from "../engine.ts";'],
     ["suite/fine.ts", 'import { record } from "../trace/index.ts";'],
   ])("accepts an allowed import in lib/%s: %s", (file, text) => {
     expect(violations(file, text)).toEqual([]);

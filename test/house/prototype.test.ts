@@ -27,6 +27,8 @@ const OURS = "the object is made by this package, never by a caller";
 const GUARDED = "the name was checked with Object.hasOwn before";
 const TABLE = "the name is one of this package's own: a union, a layout's field, an ioctl's name";
 
+const REGISTER = "the name is one of the four registers";
+
 /** Folders without names from programs: their inputs are values of this package. */
 const OUTSIDE: readonly (readonly [folder: string, reason: string])[] = [
   ["cli/", "commander checks the choices"],
@@ -54,16 +56,110 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
     [/^"of" in type$/, OURS],
     [/^(value|alone|written|\(value as Members\))\[.*\]$/, TABLE],
   ],
+  "cpuid/apply.ts": [[/^entry\[(register|change\.kind)\]$/, TABLE]],
+  "cpuid/baseline.ts": [[/^(entry|registers)\[register\]$/, REGISTER]],
+  "cpuid/build-change.ts": [[/^e\[register\]$/, REGISTER]],
+  "cpuid/build.ts": [
+    [/^(wanted|most)\[name\]$/, TABLE],
+    [/^values\[name\]$/, "the name is a key of the object itself"],
+  ],
   "cpuid/builder.ts": [[/^e\[register\]$/, TABLE]],
+  "cpuid/cache-values.ts": [[/^(KINDS\[kind\]|READERS\[.*\])$/, TABLE]],
+  "cpuid/caches.ts": [
+    [/^(TYPES\[type\]|domainsOf\(table\)\[sharedBy\])$/, GUARDED],
+    [/^OTHER_CODE\[vendor\]$/, TABLE],
+  ],
   "cpuid/check.ts": [[/^(e|supported\[locate\(.*\)\]\?\.)\[register\]$/, TABLE]],
+  "cpuid/compare.ts": [
+    [/^(entry|first|second)\[register\]$/, REGISTER],
+    [/^CONSEQUENCES\[more\]$/, GUARDED],
+  ],
   "cpuid/diff.ts": [[/^(pair\.\w+|x|y|WORDS)\[[\w.]+\]$/, TABLE]],
   "cpuid/entry.ts": [[/^[ab]\[register\]$/, TABLE]],
+  "cpuid/feature-edits.ts": [[/^values\[name\]$/, "the name is a key of the object itself"]],
+  "cpuid/features.ts": [[/^features\[state\]$/, TABLE]],
   "cpuid/field.ts": [[/^(CPUID_FIELDS|SIGNATURES)\[space\]$/, TABLE]],
+  "cpuid/formats/c-array.ts": [[/^entry\[name\]$/, REGISTER]],
+  "cpuid/formats/cpuid-queries.ts": [[/^[ab]\.entry\[name\]$/, REGISTER]],
+  "cpuid/formats/firecracker.ts": [[/^e\[register\]$/, REGISTER]],
+  "cpuid/formats/json-text.ts": [
+    [/^LITERALS\[literal\]$/, "the pattern of literals permits true, false and null only"],
+  ],
+  "cpuid/formats/libcpuid.ts": [
+    [/^ARRAYS\[name\]$/, GUARDED],
+    [/^"first" in array$/, OURS],
+  ],
+  "cpuid/formats/libvirt.ts": [[/^e\[name\]$/, REGISTER]],
+  "cpuid/formats/terminators.ts": [[/^(found|subleaves\.get\(0\)\?\.)\[register\]$/, REGISTER]],
+  "cpuid/formats/text-rows.ts": [[/^entry\[register\]$/, REGISTER]],
+  "cpuid/formats/virtualbox.ts": [
+    [/^(sides|LABELS)\[side\]$/, "the word was compared with Gst and Hst before"],
+  ],
+  "cpuid/hypervisor.ts": [
+    [/^BLOCKS\[kind\]$/, "the kind was searched in the list of kinds before"],
+  ],
+  "cpuid/kvm-treatment.ts": [[/^SENTENCES\[treatment\]$/, TABLE]],
+  "cpuid/lint/family.ts": [
+    [/^(e|e\?\.)\[register\]$/, REGISTER],
+    [/^FAMILIES\[table\.vendor\]$/, TABLE],
+  ],
+  "cpuid/lint/fix.ts": [[/^e\[register\]$/, REGISTER]],
+  "cpuid/lint/hypervisor.ts": [[/^OTHERS\[name\]$/, "the name is a key of the object itself"]],
+  "cpuid/lint/kvm.ts": [
+    [/^(e|other|allowed)\[register\]$/, REGISTER],
+    [/^(name in UNREPORTED|vm\[fact\])$/, TABLE],
+  ],
+  "cpuid/lint/lint.ts": [
+    [/^(need in MISSING|MISSING\[need as .*\]|input\[need\]|input\.vm\[need\..*\])$/, TABLE],
+    [/^LINT_PROFILES\[profile\]$/, GUARDED],
+    [
+      /^LINT_PROFILES\[profile\]\.(off|severity)\[rule\.id\]$/,
+      "the id is one of this package's own",
+    ],
+    [/^options\[key\]$/, TABLE],
+  ],
+  "cpuid/lint/sarif.ts": [[/^LEVELS\[severity\]$/, TABLE]],
+  "cpuid/lint/structure.ts": [
+    [/^(e|first|own|table\.entries\[position\]\?\.)\[register\]$/, REGISTER],
+  ],
+  "cpuid/lint/supported.ts": [[/^(e|has\?\.)\[register\]$/, REGISTER]],
+  "cpuid/lint/table.ts": [
+    [/^VENDORS\[text\]$/, GUARDED],
+    [/^(this\.leaf\(fn, index\)\?\.|last|e)\[register\]$/, REGISTER],
+    [/^found\[bits\.register\]$/, REGISTER],
+  ],
+  "cpuid/lint/text.ts": [[/^COMMANDS\[severity\]$/, TABLE]],
+  "cpuid/lint/topology.ts": [[/^e\[register\]$/, REGISTER]],
+  "cpuid/lint/xsave.ts": [[/^(view\[mask\]|GROUPS\[key\])$/, TABLE]],
+  "cpuid/mask.ts": [
+    [/^(host\?\.find\(e\.function, e\.index\)\?\.|registers)\[(register|name)\]$/, REGISTER],
+  ],
+  "cpuid/models/qemu.ts": [
+    [/^properties\[key\]$/, "the name is a property that the importer requires"],
+  ],
+  "cpuid/models/table.ts": [[/^values\[name\]$/, "the name is a key of the object itself"]],
+  "cpuid/needs.ts": [
+    [/^(INSTRUCTION_FEATURES\[feature\]|WITHOUT_SUPPORT\[mnemonic\])$/, GUARDED],
+    [/^table\.find\(fn, index\)\?\.\[register\]$/, REGISTER],
+  ],
+  "cpuid/portable.ts": [[/^SENTENCES\[kind\]$/, TABLE]],
   "cpuid/print.ts": [[/^e\[register\]$/, TABLE]],
+  "cpuid/query.ts": [
+    [/^(given|options)\[name\]$/, TABLE],
+    [/^(registers|result)\[register\]$/, REGISTER],
+  ],
   "cpuid/table.ts": [
     [/^(found|old)\[(wanted\.)?register\]$/, TABLE],
     [/^values\[name\]$/, "the name is a key of the object itself"],
   ],
+  "cpuid/topology-values.ts": [[/^LEAVES\[.*\]$/, TABLE]],
+  "cpuid/topology.ts": [[/^topology\[name\]$/, TABLE]],
+  "cpuid/values.ts": [[/^found\[register\]$/, REGISTER]],
+  "cpuid/walk.ts": [[/^(first|latest)\[extent\.register\]$/, REGISTER]],
+  "cpuid/within.ts": [
+    [/^(supported\[at\]\?\.\[register\]|(one\.entry|old)\[one\.register\])$/, REGISTER],
+  ],
+  "cpuid/xsave.ts": [[/^offset\?\.\[vendor\]$/, TABLE]],
   "errors.ts": [[/^STATE_ERRORS\[code\]$/, GUARDED]],
   "guest/assemble.ts": [[/^x86\.Instruction\[`createRep\w+\$\{letter\}`\]$/, TABLE]],
   "guest/builder.ts": [[/\[operation\]$/, TABLE]],
@@ -97,6 +193,12 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   "kvm/history.ts": [[/^KVM_CAPABILITIES\[name\]$/, TABLE]],
   "native.ts": [[/^(object\?\.\[method\]|exported\[name\])$/, TABLE]],
   "options.ts": [[/^members\[name\]$/, "the name is one of those that the caller requires"]],
+  "page/browser/client.ts": [[/^"error" in reply$/, OURS]],
+  "page/comparisons.ts": [[/^(TONES\[severity\]|RELATIONS\[relation\])$/, TABLE]],
+  "page/engine.ts": [
+    [/^answers\[op\]$/, "the requests are made by the page's own client"],
+    [/^entry\[register\]$/, REGISTER],
+  ],
   "state/check.ts": [[/^(set\.)?capability\[\w+\]$/, TABLE]],
   "state/shapeless.ts": [[/^FRAME\[fd\]$/, TABLE]],
   "state/read-back.ts": [

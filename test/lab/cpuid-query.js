@@ -1,11 +1,15 @@
 /**
- * Runs CPUID in guests with several tables and prints for each, as a line of JSON, the table, the state of the vCPU and
- * the results. cpuid-query.test.ts runs this in the lab and compares the results with query().
+ * Runs CPUID in guests with several tables and writes for each the table, the state of the vCPU and the results:
+ * `node cpuid-query.js FILE` writes gzipped JSON, because a serial port passes on 30 kB per second. cpuid-query.test.ts
+ * runs this in the lab and compares the results with query().
  */
+import { writeFileSync } from "node:fs";
+import { gzipSync } from "node:zlib";
 import { fromSupported, Kvm } from "node-kvm";
 import { decodeCpuid, guest } from "node-kvm/guest";
 import { Sandbox } from "node-kvm/machine";
 
+const [file] = process.argv.slice(2);
 const ABSENT = 500;
 const CR4_OSXSAVE = 1n << 18n;
 const WORD = 2 ** 32;
@@ -59,7 +63,7 @@ function inputsOf(table) {
 const changeLeaf0 = (table, change) =>
   table.map((entry) => (entry.function === 0 ? { ...entry, ...change } : entry));
 
-/** Tables by name, each made of the entries that KVM supports, for a vendor. */
+/** Tables by name, each made of the entries that KVM supports. */
 const TABLES = {
   supported: (entries) => entries,
   "highest-basic-leaf-b": (entries) => [
@@ -78,31 +82,43 @@ const TABLES = {
   "highest-basic-leaf-d": (entries) => changeLeaf0(entries, { eax: 0xd }),
 };
 
+/** Gives a vCPU CR4.OSXSAVE and an XCR0. */
+function setXcr0(vcpu, xcr0) {
+  const sregs = vcpu.getSregs();
+  vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | CR4_OSXSAVE });
+  const xcrs = vcpu.getXcrs();
+  vcpu.setXcrs({ ...xcrs, nrXcrs: 1, xcrs: [{ ...xcrs.xcrs[0], xcr: 0, value: xcr0 }] });
+}
+
 const kvm = Kvm.open();
-const supported = kvm.getSupportedCpuid();
-for (const name of ["AuthenticAMD", "GenuineIntel"]) {
-  for (const [table, make] of Object.entries(TABLES)) {
-    for (const xcr0 of [1n, 7n]) {
-      const cpuid = make(changeLeaf0([...fromSupported(supported)], vendor(name)));
-      const inputs = inputsOf(cpuid);
-      const program = guest("long", (g) => g.cpuidAll(inputs).done());
-      const box = new Sandbox(kvm, { program, cpuid });
-      const { vcpu } = box;
-      if (xcr0 !== 1n) {
-        const sregs = vcpu.getSregs();
-        vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | CR4_OSXSAVE });
-        const xcrs = vcpu.getXcrs();
-        vcpu.setXcrs({ ...xcrs, nrXcrs: 1, xcrs: [{ ...xcrs.xcrs[0], xcr: 0, value: xcr0 }] });
-      }
-      const { cr4, apicBase } = vcpu.getSregs();
-      const [values] = box.syncs();
-      const stored = vcpu.getCpuid2();
-      const results = decodeCpuid(inputs, values);
-      const state = { cr4, apicBase, xcr0: vcpu.getXcrs().xcrs[0].value };
-      const line = { name, table, cpuid, stored, supported, state, results };
-      console.log(JSON.stringify(line, (_, it) => (typeof it === "bigint" ? Number(it) : it)));
-      box.close();
-    }
+const supported = [...kvm.getSupportedCpuid()];
+const guests = [];
+
+/** Runs the guest that is loaded, and adds its results. */
+function run(box, { inputs, ...about }) {
+  const { vcpu } = box;
+  const { cr4, apicBase } = vcpu.getSregs();
+  const [values] = box.syncs();
+  const state = { cr4, apicBase, xcr0: vcpu.getXcrs().xcrs[0].value };
+  guests.push({ ...about, stored: vcpu.getCpuid2(), state, results: decodeCpuid(inputs, values) });
+}
+
+for (const [table, make] of Object.entries(TABLES)) {
+  // The vendor changes no leaf's number, so both have the same program.
+  const inputs = inputsOf(make([...fromSupported(supported)]));
+  const program = guest("long", (g) => g.cpuidAll(inputs).done());
+  for (const name of ["AuthenticAMD", "GenuineIntel"]) {
+    const cpuid = make(changeLeaf0([...fromSupported(supported)], vendor(name)));
+    const box = new Sandbox(kvm, { program, cpuid });
+    run(box, { name, table, cpuid, inputs });
+    box.reset();
+    setXcr0(box.vcpu, 7n);
+    run(box, { name, table, cpuid, inputs });
+    box.close();
   }
 }
 kvm.close();
+const text = JSON.stringify({ supported, guests }, (_, it) =>
+  typeof it === "bigint" ? Number(it) : it,
+);
+writeFileSync(file, gzipSync(text));

@@ -3,6 +3,7 @@
  * AMD vendor. The kernels are NODE_KVM_LAB_KERNEL; by default 6.1, 6.12 and 7.2.
  */
 import { fileURLToPath } from "node:url";
+import { gunzipSync } from "node:zlib";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type CpuidEntry2, CpuidTable } from "../../lib/cpuid/index.ts";
 import { guestFolder } from "../../lib/lab/machine/guest.ts";
@@ -11,18 +12,24 @@ import { kernelOrProblem } from "./kernel-or-problem.ts";
 
 const NAMES = (process.env["NODE_KVM_LAB_KERNEL"] ?? "6.1,6.12,7.2").split(",");
 const PROGRAM = fileURLToPath(new URL("cpuid-query.js", import.meta.url));
+const FILE = "/tmp/guests.json.gz";
 
 type Answer = Pick<CpuidEntry2, "function" | "index" | "eax" | "ebx" | "ecx" | "edx">;
 
-/** One guest's results, as cpuid-query.js prints them. */
+/** One guest's results, as cpuid-query.js writes them. */
 interface Guest {
   readonly name: string;
   readonly table: string;
   readonly cpuid: readonly CpuidEntry2[];
   readonly stored: readonly CpuidEntry2[];
-  readonly supported: readonly CpuidEntry2[];
   readonly state: { readonly cr4: number; readonly apicBase: number; readonly xcr0: number };
   readonly results: readonly Answer[];
+}
+
+/** The file that cpuid-query.js writes. */
+interface Written {
+  readonly supported: readonly CpuidEntry2[];
+  readonly guests: readonly Guest[];
 }
 
 /** Returns a result of query() in the form of a guest's result. */
@@ -37,7 +44,7 @@ function answer(
 
 describe.each(NAMES)("query() on Linux %s", (kernelName) => {
   let problem: string | undefined;
-  let guests: readonly Guest[] = [];
+  let written: Written = { supported: [], guests: [] };
   beforeAll(async () => {
     const kernel = await kernelOrProblem(kernelName);
     if (typeof kernel === "string") {
@@ -46,28 +53,31 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
     }
     const result = await runInLab({
       kernel,
-      command: ["node", "cpuid-query.js"],
+      command: ["node", "cpuid-query.js", FILE],
       files: { [`${guestFolder()}/cpuid-query.js`]: PROGRAM },
+      wanted: [FILE],
       timeout: 300_000,
     });
+    expect(result.stderr.toString()).toBe("");
     expect(result).toMatchObject({ kind: "exited", status: 0 });
-    guests = result.stdout
-      .toString()
-      .trim()
-      .split("\n")
-      .map((line) => JSON.parse(line) as Guest);
+    if (result.kind !== "exited") throw new Error(result.kind);
+    const text = gunzipSync(result.files.get(FILE) ?? new Uint8Array()).toString();
+    written = JSON.parse(text) as Written;
   }, 600_000);
   beforeEach(({ skip }) => {
     if (problem !== undefined) skip(problem);
   });
 
   test("has the results of 20 guests with at least 525 leaves each", () => {
-    expect(guests).toHaveLength(20);
-    expect(Math.min(...guests.map(({ results }) => results.length))).toBeGreaterThanOrEqual(525);
+    expect(written.guests).toHaveLength(20);
+    expect(Math.min(...written.guests.map(({ results }) => results.length))).toBeGreaterThanOrEqual(
+      525,
+    );
   });
 
   test("equals each guest's CPUID for the table that was set and the vCPU's state", () => {
-    for (const { cpuid, supported, state, results, name, table } of guests) {
+    const { guests, supported } = written;
+    for (const { cpuid, state, results, name, table } of guests) {
       const sent = CpuidTable.from(cpuid);
       const predicted = results.map((one) => answer(sent, one, { ...state, host: supported }));
       expect(predicted, `${name}, ${table}`).toEqual(results);
@@ -75,7 +85,7 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
   });
 
   test("equals each guest's CPUID for the table that KVM_GET_CPUID2 returns, without the state", () => {
-    for (const { stored, results, name, table } of guests) {
+    for (const { stored, results, name, table } of written.guests) {
       const read = CpuidTable.from(stored);
       const predicted = results.map((one) => answer(read, one, {}));
       expect(predicted, `${name}, ${table}`).toEqual(results);
@@ -84,7 +94,7 @@ describe.each(NAMES)("query() on Linux %s", (kernelName) => {
 
   test("returns other results for the two vendors", () => {
     const of = (name: string): readonly unknown[] =>
-      guests
+      written.guests
         .filter((one) => one.name === name && one.table === "highest-basic-leaf-d")
         .map(({ results }) => results.filter(({ eax }) => eax !== 0).length);
     expect(of("GenuineIntel")).not.toEqual(of("AuthenticAMD"));

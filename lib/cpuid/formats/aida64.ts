@@ -18,7 +18,7 @@ const HEADERS: readonly RegExp[] = [
 
 /** `CPUID 00000004: 1C004121-01C0003F-0000003F-00000000 [SL 00]`; the separators differ by version. */
 const ROW =
-  /^\s*CPUID[ \t]+([0-9A-F]{8})[ \t]*:?[ \t]*([0-9A-F]{8})[- ]([0-9A-F]{8})[- ]([0-9A-F]{8})[- ]([0-9A-F]{8})(?:[ \t]*$|[ \t]+(\[.*)$)/i;
+  /^\s*CPUID[ \t]+([0-9A-F]{8})(?:[ \t]*:)?[ \t]*([0-9A-F]{8})[- ]([0-9A-F]{8})[- ]([0-9A-F]{8})[- ]([0-9A-F]{8})(?:[ \t]*$|[ \t]+(\[.*)$)/i;
 
 /** `[SL 0A]`, a sub-leaf in hexadecimal. Other notes in brackets are remarks. */
 const SUBLEAF = /^\[SL ([0-9A-F]{1,8})\]/i;

@@ -5,6 +5,7 @@ import { CPUID_REGISTERS, type CpuidEntry2, type CpuidEntry2Input } from "../ent
 import { type CToken, tokensOf } from "./c-tokens.ts";
 import { TableCollector } from "./collect.ts";
 import type { CpuidDump, CpuidFileTable, CpuidFormat } from "./dump.ts";
+import { MOST_PROBLEMS } from "./limits.ts";
 import { decodeText, headText } from "./lines.ts";
 import { cpuNumber, encodeLines, hexDigits, likelihoodOfRows } from "./text-rows.ts";
 
@@ -54,6 +55,8 @@ class Reader {
   #depth = 0;
   /** Whether the end of the file was a fault. */
   #hasEnd = false;
+  /** Whether the rest of the file is not read. */
+  #isStopped: boolean = false;
   /** Whether the entries outside of an array have a table. */
   #hasLoose = false;
 
@@ -313,6 +316,16 @@ class Reader {
     this.#before = this.#token.text;
     const { value } = this.#tokens.next();
     if (value !== undefined) this.#token = value;
+    if (this.#into.problems > MOST_PROBLEMS) this.#stop(this.#token);
+  }
+
+  /** Treats a token as the end of the file, because each further fault takes as long as many entries. */
+  #stop({ line, column }: CToken): void {
+    this.#token = { kind: "end", text: "", line, column };
+    if (this.#isStopped) return;
+    this.#into.note(`the file has many faults, and is read up to line ${line}`);
+    this.#isStopped = true;
+    this.#hasEnd = true;
   }
 }
 

@@ -24,7 +24,7 @@ const ROW =
   /^\s*(?:0x)?([0-9a-f]{1,8})(?:\s+(?:0x)?([0-9a-f]{1,8}))?\s*:\s*eax=(?:0x)?([0-9a-f]{1,8})[\s,]+ebx=(?:0x)?([0-9a-f]{1,8})[\s,]+ecx=(?:0x)?([0-9a-f]{1,8})[\s,]+edx=(?:0x)?([0-9a-f]{1,8})(?:\s+flags=(\d{1,10}|0x[0-9a-f]{1,8}))?\s*$/i;
 
 /** `CPU 0:`, and `CPU:` with the option -1. */
-const HEADER = /^\s*CPU\s*(\d{1,9})?\s*:\s*$/i;
+const HEADER = /^\s*CPU(?:\s*(\d{1,9}))?\s*:\s*$/i;
 
 /** The first part of a row that a mail program wrapped: it ends after a register, and EDX is missing. */
 const WRAPPED =

@@ -24,10 +24,10 @@ const OTHERS = /^(?:CPU implementer|Features|isa|cpu\s+: POWER)/;
 /** The name of a feature in the kernel's flags. */
 const FLAG = /^[a-z0-9][a-z0-9_.]{0,40}$/i;
 
-/** A line of flags that a mail program or a terminal wrapped goes on with names only. */
+/** The rest of a line of flags that a mail program or a terminal wrapped: names only. */
 const MORE_FLAGS = /^[ \t]*[a-z0-9][a-z0-9_.]*(?:[ \t]+[a-z0-9][a-z0-9_.]*)*[ \t]*$/;
 
-/** Whether a line goes on with flags: it has names only, and at least one of them is known. */
+/** Whether a line is the rest of a wrapped line of flags: names only, and at least one of them is known. */
 function hasMoreFlags({ text, isTerminated }: TextLine): boolean {
   if (!isTerminated || text.length > LONGEST_LINE || !MORE_FLAGS.test(text)) return false;
   return text
@@ -144,7 +144,12 @@ export const cpuinfo: CpuidFormat = {
     if (!/^flags[ \t]*:/m.test(text)) return /^processor[ \t]*:/m.test(text) ? 0.5 : 0;
     // The tables of a mail are of more use than the cpuinfo in it.
     if (/^(?:.*\beax=0x[0-9a-f]{8}[\s\S]*?){3}/im.test(text)) return 0.6;
-    return /^(?:processor|vendor_id|cpu family)[ \t]*:/m.test(text) ? 0.95 : 0.6;
+    if (/^(?:processor|vendor_id|cpu family)[ \t]*:/m.test(text)) return 0.95;
+    // A line of flags alone is one; a program's source with such a line is not.
+    const lines = [...linesOf(text)].map((line) => line.text.slice(0, LONGEST_LINE));
+    const full = lines.filter((line) => line.trim() !== "");
+    const fitting = full.filter((line) => LINE.test(line) || MORE_FLAGS.test(line));
+    return fitting.length * 2 >= full.length ? 0.6 : 0.4;
   },
   parse,
   format: undefined,

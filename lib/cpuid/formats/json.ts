@@ -104,10 +104,11 @@ class DocumentReader {
     this.#refuseOthers(item.members, ENTRY_MEMBERS);
     const fn = memberOf(item, "function");
     if (fn === undefined) return this.problem(item.offset, "the entry has no function");
-    const numbers: Record<string, number> = {};
-    for (const { name, value } of item.members) {
-      if (name !== "padding") numbers[name] = this.#u32(name, value) ?? 0;
-    }
+    const numbers = Object.fromEntries(
+      item.members
+        .filter(({ name }) => name !== "padding")
+        .map(({ name, value }) => [name, this.#u32(name, value) ?? 0]),
+    );
     const padding = this.#optional(item, "padding", (value) => this.#padding(value));
     if (this.#into.problems > before) return undefined;
     const input = { function: 0, ...numbers };

@@ -146,6 +146,18 @@ const isCpu = ({ name, attributes, children }: XmlElement): boolean =>
 /** The elements that describe a CPU, in order. */
 const cpusOf = (root: XmlElement): readonly XmlElement[] => xmlElements(root).filter(isCpu);
 
+const X86: readonly string[] = ["x86_64", "i686", "i586", "i486", "i386", "x86"];
+
+/** The first statement of an architecture: `<arch>` with text, or `<type arch=…>` of a domain. */
+function archOf(root: XmlElement): readonly [at: XmlElement, arch: string] | undefined {
+  for (const element of xmlElements(root)) {
+    const { name, attributes, text } = element;
+    const arch = name === "arch" ? text : name === "type" ? attributes.get("arch") : undefined;
+    if (arch !== undefined && arch !== "") return [element, arch];
+  }
+  return undefined;
+}
+
 /** Reads the features and properties of one element. */
 function featuresOf(
   cpu: XmlElement,
@@ -224,9 +236,13 @@ function parseCpu(bytes: Uint8Array): CpuidDump {
   const [cpu, ...others] = cpus;
   if (root && !cpu)
     problems.add(root.line, root.column, "there is no <cpu> with a model or features");
-  const features = cpu
-    ? featuresOf(cpu, (at, message) => problems.add(at.line, at.column, message), note)
-    : NO_FEATURES;
+  const [at, arch = ""] = (root && archOf(root)) ?? [];
+  const isOther = at !== undefined && !X86.includes(arch);
+  if (isOther) problems.add(at.line, at.column, `the architecture is ${quoted(arch)}, not x86`);
+  const features =
+    cpu && !isOther
+      ? featuresOf(cpu, (at, message) => problems.add(at.line, at.column, message), note)
+      : NO_FEATURES;
   if (cpu && others.length > 0) {
     const lines = others.slice(0, MOST_NOTES).map(({ line }) => line);
     note(`the <cpu> of line ${cpu.line} is read; others are in line ${lines.join(", ")}`);

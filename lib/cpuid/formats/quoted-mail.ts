@@ -19,7 +19,7 @@ interface Prefix {
 
 const PREFIXES: readonly Prefix[] = [
   {
-    pattern: /^(?:[ \t]?>){1,16} ?/,
+    pattern: /^[ \t]{0,8}>(?:[ \t]?>){0,15} ?/,
     keepsOthers: false,
     least: 0.25,
     note: 'the lines are quoted with ">", and lines without it are skipped',

@@ -5,460 +5,451 @@
  * Source, with the version of each program:
  *   gen/facts/cpuid-aliases.csv sha256 fe93151ee11df5bfe653ffedc42ae732a52713ba1bf286c2900f940c6ef126fe
  */
-import type { CpuidFieldName } from "./fields.ts";
-
-/** Holds a field's names by source; several are separated by a space. */
-export type CpuidAliasRow = readonly [
-  name: CpuidFieldName,
-  linux: string,
-  qemu: string,
-  libvirt: string,
-  manual: string,
-  kernel: string,
-];
-
-/** Lists the fields that have a name in another source. */
-export const CPUID_ALIASES: readonly CpuidAliasRow[] = [
-  ["pni", "pni", "pni sse3", "pni", "SSE3", "XMM3"],
-  ["pclmulqdq", "pclmulqdq", "pclmuldq pclmulqdq", "pclmuldq", "PCLMULQDQ", "PCLMULQDQ"],
-  ["dtes64", "dtes64", "dtes64", "dtes64", "DTES64", "DTES64"],
-  ["monitor", "monitor", "monitor", "monitor", "MONITOR MWAIT", "MWAIT"],
-  ["ds_cpl", "ds_cpl", "ds-cpl", "ds_cpl", "DS-CPL", "DSCPL"],
-  ["vmx", "vmx", "vmx", "vmx", "VMX", "VMX"],
-  ["smx", "smx", "smx", "smx", "SMX", "SMX"],
-  ["est", "est", "est", "est", "EIST", "EST"],
-  ["tm2", "tm2", "tm2", "tm2", "TM2", "TM2"],
-  ["ssse3", "ssse3", "ssse3", "ssse3", "SSSE3", "SSSE3"],
-  ["cid", "cid", "cid", "cid", "CNXT-ID", "CID"],
-  ["sdbg", "sdbg", "", "", "SDBG", "SDBG"],
-  ["fma", "fma", "fma", "fma", "FMA", "FMA"],
-  ["cx16", "cx16", "cx16", "cx16", "CMPXCHG16B", "CX16"],
-  ["xtpr", "xtpr", "xtpr", "xtpr", "xTPR", "XTPR"],
-  ["pdcm", "pdcm", "pdcm", "pdcm", "PDCM", "PDCM"],
-  ["pcid", "pcid", "pcid", "pcid", "PCID", "PCID"],
-  ["dca", "dca", "dca", "dca", "DCA", "DCA"],
-  ["sse4_1", "sse4_1", "sse4-1", "sse4.1", "SSE4.1", "XMM4_1"],
-  ["sse4_2", "sse4_2", "sse4-2", "sse4.2", "SSE4.2", "XMM4_2"],
-  ["x2apic", "x2apic", "x2apic", "x2apic", "x2APIC", "X2APIC"],
-  ["movbe", "movbe", "movbe", "movbe", "MOVBE", "MOVBE"],
-  ["popcnt", "popcnt", "popcnt", "popcnt", "POPCNT", "POPCNT"],
-  ["tsc_deadline_timer", "tsc_deadline_timer", "tsc-deadline", "tsc-deadline", "TSC-Deadline", "TSC_DEADLINE_TIMER"],
-  ["aes", "aes", "aes", "aes", "AESNI AES", "AES"],
-  ["xsave", "xsave", "xsave", "xsave", "XSAVE", "XSAVE"],
-  ["osxsave", "", "osxsave", "osxsave", "OSXSAVE", "OSXSAVE"],
-  ["avx", "avx", "avx", "avx", "AVX", "AVX"],
-  ["f16c", "f16c", "f16c", "f16c", "F16C", "F16C"],
-  ["rdrand", "rdrand", "rdrand", "rdrand", "RDRAND", "RDRAND"],
-  ["guest_status", "hypervisor", "hypervisor", "hypervisor", "HypervisorPresent RAZ", "HYPERVISOR"],
-  ["fpu", "fpu", "fpu", "fpu", "FPU", "FPU"],
-  ["vme", "vme", "vme", "vme", "VME", "VME"],
-  ["de", "de", "de", "de", "DE", "DE"],
-  ["pse", "pse", "pse", "pse", "PSE", "PSE"],
-  ["tsc", "tsc", "tsc", "tsc", "TSC", "TSC"],
-  ["msr", "msr", "msr", "msr", "MSR", "MSR"],
-  ["pae", "pae", "pae", "pae", "PAE", "PAE"],
-  ["mce", "mce", "mce", "mce", "MCE", "MCE"],
-  ["cx8", "cx8", "cx8", "cx8", "CX8 CMPXCHG8B", "CX8"],
-  ["apic", "apic", "apic", "apic", "APIC", "APIC"],
-  ["sep", "sep", "sep", "sep", "SEP SysEnterSysExit", "SEP"],
-  ["mtrr", "mtrr", "mtrr", "mtrr", "MTRR", "MTRR"],
-  ["pge", "pge", "pge", "pge", "PGE", "PGE"],
-  ["mca", "mca", "mca", "mca", "MCA", "MCA"],
-  ["cmov", "cmov", "cmov", "cmov", "CMOV", "CMOV"],
-  ["pat", "pat", "pat", "pat", "PAT", "PAT"],
-  ["pse36", "pse36", "pse36", "pse36", "PSE-36", "PSE36"],
-  ["pn", "pn", "pn", "pn", "PSN", "PN"],
-  ["clflush", "clflush", "clflush", "clflush", "CLFSH", "CLFLUSH"],
-  ["dts", "dts", "ds", "ds", "DS", "DS"],
-  ["acpi", "acpi", "acpi", "acpi", "ACPI", "ACPI"],
-  ["mmx", "mmx", "mmx", "mmx", "MMX", "MMX"],
-  ["fxsr", "fxsr", "fxsr", "fxsr", "FXSR", "FXSR"],
-  ["sse", "sse", "sse", "sse", "SSE", "XMM"],
-  ["sse2", "sse2", "sse2", "sse2", "SSE2", "XMM2"],
-  ["ss", "ss", "ss", "ss", "SS", "SELFSNOOP"],
-  ["ht", "ht", "ht", "ht", "HTT", "HT"],
-  ["tm", "tm", "tm", "tm", "TM", "ACC"],
-  ["ia64", "ia64", "ia64", "ia64", "", "IA64"],
-  ["pbe", "pbe", "pbe", "pbe", "PBE", "PBE"],
-  ["dtherm", "dtherm", "", "", "Digital_Temperature_Sensor", "DTHERM"],
-  ["turbo_boost", "ida", "", "", "TurboBoost", "IDA"],
-  ["arat", "arat", "arat", "arat", "ARAT", "ARAT"],
-  ["pln", "pln", "", "", "PLN", "PLN"],
-  ["ecmd", "", "", "", "ECMD", ""],
-  ["pts", "pts", "", "", "PTM", "PTS"],
-  ["hwp", "hwp", "", "", "HWP", "HWP"],
-  ["hwp_notify", "hwp_notify", "", "", "HWP_Notification", "HWP_NOTIFY"],
-  ["hwp_act_window", "hwp_act_window", "", "", "HWP_Activity_Window", "HWP_ACT_WINDOW"],
-  ["hwp_epp", "hwp_epp", "", "", "HWP_Energy_Performance_Preference", "HWP_EPP"],
-  ["hwp_pkg_req", "hwp_pkg_req", "", "", "HWP_Package_Level_Request", "HWP_PKG_REQ"],
-  ["hdc_base_regs", "", "", "", "HDC", ""],
-  ["hwp_capabilities", "", "", "", "", "HWP_HIGHEST_PERF_CHANGE"],
-  ["hfi", "hfi", "", "", "", "HFI"],
-  ["aperfmperf", "aperfmperf", "", "", "EffFreq", "APERFMPERF"],
-  ["epb", "epb", "", "", "EPB", "EPB"],
-  ["fsgsbase", "fsgsbase", "fsgsbase", "fsgsbase", "FSGSBASE", "FSGSBASE"],
-  ["tsc_adjust", "tsc_adjust", "tsc-adjust", "tsc_adjust", "IA32_TSC_ADJUST", "TSC_ADJUST"],
-  ["sgx", "sgx", "sgx", "sgx", "SGX", "SGX"],
-  ["bmi1", "bmi1", "bmi1", "bmi1", "BMI1", "BMI1"],
-  ["hle", "hle", "hle", "hle", "HLE", "HLE"],
-  ["avx2", "avx2", "avx2", "avx2", "AVX2", "AVX2"],
-  ["fdp_excptn_only", "", "fdp-excptn-only", "fdp-excptn-only", "FDP_EXCPTN_ONLY", "FDP_EXCPTN_ONLY"],
-  ["smep", "smep", "smep", "smep", "SMEP", "SMEP"],
-  ["bmi2", "bmi2", "bmi2", "bmi2", "BMI2", "BMI2"],
-  ["erms", "erms", "erms", "erms", "ERMS", "ERMS"],
-  ["invpcid", "invpcid", "invpcid", "invpcid", "INVPCID", "INVPCID"],
-  ["rtm", "rtm", "rtm", "rtm", "RTM", "RTM"],
-  ["cqm", "cqm", "cmt", "cmt", "RDT-M PQM", "CQM"],
-  ["zero_fcs_fds", "", "zero-fcs-fds", "zero-fcs-fds", "", "ZERO_FCS_FDS"],
-  ["mpx", "mpx", "mpx", "mpx", "MPX", "MPX"],
-  ["rdt_a", "rdt_a", "", "", "RDT-A PQE", "RDT_A"],
-  ["avx512f", "avx512f", "avx512f", "avx512f", "AVX512F", "AVX512F"],
-  ["avx512dq", "avx512dq", "avx512dq", "avx512dq", "AVX512DQ", "AVX512DQ"],
-  ["rdseed", "rdseed", "rdseed", "rdseed", "RDSEED", "RDSEED"],
-  ["adx", "adx", "adx", "adx", "ADX", "ADX"],
-  ["smap", "smap", "smap", "smap", "SMAP", "SMAP"],
-  ["avx512ifma", "avx512ifma", "avx512ifma", "avx512ifma", "AVX512_IFMA", "AVX512IFMA"],
-  ["clflushopt", "clflushopt", "clflushopt", "clflushopt", "CLFLUSHOPT", "CLFLUSHOPT"],
-  ["clwb", "clwb", "clwb", "clwb", "CLWB", "CLWB"],
-  ["intel_pt", "intel_pt", "intel-pt", "intel-pt", "Intel_Processor_Trace", "INTEL_PT"],
-  ["avx512pf", "avx512pf", "avx512pf", "avx512pf", "AVX512PF", "AVX512PF"],
-  ["avx512er", "avx512er", "avx512er", "avx512er", "AVX512ER", "AVX512ER"],
-  ["avx512cd", "avx512cd", "avx512cd", "avx512cd", "AVX512CD", "AVX512CD"],
-  ["sha_ni", "sha_ni", "sha-ni", "sha-ni", "SHA", "SHA_NI"],
-  ["avx512bw", "avx512bw", "avx512bw", "avx512bw", "AVX512BW", "AVX512BW"],
-  ["avx512vl", "avx512vl", "avx512vl", "avx512vl", "AVX512VL", "AVX512VL"],
-  ["prefetchwt1", "", "", "", "PREFETCHWT1", ""],
-  ["avx512vbmi", "avx512vbmi", "avx512vbmi", "avx512vbmi", "AVX512_VBMI", "AVX512VBMI"],
-  ["umip", "umip", "umip", "umip", "UMIP", "UMIP"],
-  ["pku", "pku", "pku", "pku", "PKU", "PKU"],
-  ["ospke", "ospke", "ospke", "ospke", "OSPKE", "OSPKE"],
-  ["waitpkg", "waitpkg", "waitpkg", "waitpkg", "WAITPKG", "WAITPKG"],
-  ["avx512_vbmi2", "avx512_vbmi2", "avx512vbmi2", "avx512vbmi2", "AVX512_VBMI2", "AVX512_VBMI2"],
-  ["cet_ss", "user_shstk", "cet-ss", "cet-ss", "CET_SS", "SHSTK"],
-  ["gfni", "gfni", "gfni", "gfni", "GFNI", "GFNI"],
-  ["vaes", "vaes", "vaes", "vaes", "VAES", "VAES"],
-  ["vpclmulqdq", "vpclmulqdq", "vpclmulqdq", "vpclmulqdq", "VPCLMULQDQ", "VPCLMULQDQ"],
-  ["avx512_vnni", "avx512_vnni", "avx512vnni", "avx512vnni", "AVX512_VNNI", "AVX512_VNNI"],
-  ["avx512_bitalg", "avx512_bitalg", "avx512bitalg", "avx512bitalg", "AVX512_BITALG", "AVX512_BITALG"],
-  ["tme", "tme", "", "", "TME_EN", "TME"],
-  ["avx512_vpopcntdq", "avx512_vpopcntdq", "avx512-vpopcntdq", "avx512-vpopcntdq", "AVX512_VPOPCNTDQ", "AVX512_VPOPCNTDQ"],
-  ["la57", "la57", "la57", "la57", "LA57", "LA57"],
-  ["rdpid", "rdpid", "rdpid", "rdpid", "RDPID", "RDPID"],
-  ["key_locker", "", "", "", "KL", ""],
-  ["bus_lock_detect", "bus_lock_detect", "bus-lock-detect", "bus-lock-detect", "BUS_LOCK_DETECT", "BUS_LOCK_DETECT"],
-  ["cldemote", "cldemote", "cldemote", "cldemote", "CLDEMOTE", "CLDEMOTE"],
-  ["movdiri", "movdiri", "movdiri", "movdiri", "MOVDIRI", "MOVDIRI"],
-  ["movdir64b", "movdir64b", "movdir64b", "movdir64b", "MOVDIR64B", "MOVDIR64B"],
-  ["enqcmd", "enqcmd", "", "", "ENQCMD", "ENQCMD"],
-  ["sgx_lc", "sgx_lc", "sgxlc", "sgxlc", "SGX_LC", "SGX_LC"],
-  ["pks", "", "pks", "pks", "PKS", ""],
-  ["sgx_keys", "", "", "", "SGX-KEYS", ""],
-  ["avx512_4vnniw", "avx512_4vnniw", "avx512-4vnniw", "avx512-4vnniw", "AVX512_4VNNIW", "AVX512_4VNNIW"],
-  ["avx512_4fmaps", "avx512_4fmaps", "avx512-4fmaps", "avx512-4fmaps", "AVX512_4FMAPS", "AVX512_4FMAPS"],
-  ["fsrm", "fsrm", "fsrm", "fsrm", "FSRM", "FSRM"],
-  ["uintr", "", "", "", "UINTR", ""],
-  ["avx512_vp2intersect", "avx512_vp2intersect", "avx512-vp2intersect", "avx512-vp2intersect", "AVX512_VP2INTERSECT", "AVX512_VP2INTERSECT"],
-  ["srbds_ctrl", "", "", "", "SRBDS_CTRL", "SRBDS_CTRL"],
-  ["md_clear", "md_clear", "md-clear", "md-clear", "MD_CLEAR", "MD_CLEAR"],
-  ["rtm_always_abort", "", "", "", "RTM_ALWAYS_ABORT", "RTM_ALWAYS_ABORT"],
-  ["tsx_force_abort", "", "", "", "RTM_FORCE_ABORT", "TSX_FORCE_ABORT"],
-  ["serialize", "serialize", "serialize", "serialize", "SERIALIZE", "SERIALIZE"],
-  ["hybrid_cpu", "", "", "", "Hybrid", "HYBRID_CPU"],
-  ["tsxldtrk", "tsxldtrk", "tsx-ldtrk", "tsx-ldtrk", "TSXLDTRK", "TSXLDTRK"],
-  ["pconfig", "pconfig", "pconfig", "pconfig", "PCONFIG", "PCONFIG"],
-  ["arch_lbr", "arch_lbr", "arch-lbr", "arch-lbr", "Architectural_LBRs", "ARCH_LBR"],
-  ["ibt", "ibt", "cet-ibt", "cet-ibt", "CET_IBT", "IBT"],
-  ["amx_bf16", "amx_bf16", "amx-bf16", "amx-bf16", "AMX-BF16", "AMX_BF16"],
-  ["avx512_fp16", "avx512_fp16", "avx512-fp16", "avx512-fp16", "AVX512_FP16", "AVX512_FP16"],
-  ["amx_tile", "amx_tile", "amx-tile", "amx-tile", "AMX-TILE", "AMX_TILE"],
-  ["amx_int8", "amx_int8", "amx-int8", "amx-int8", "AMX-INT8", "AMX_INT8"],
-  ["spec_ctrl", "", "spec-ctrl", "spec-ctrl", "IBRS_IBPB", "SPEC_CTRL"],
-  ["intel_stibp", "", "stibp", "stibp", "STIBP", "INTEL_STIBP"],
-  ["flush_l1d", "flush_l1d", "flush-l1d", "flush-l1d", "L1D_FLUSH", "FLUSH_L1D"],
-  ["arch_capabilities", "arch_capabilities", "arch-capabilities", "arch-capabilities", "IA32_ARCH_CAPABILITIES", "ARCH_CAPABILITIES"],
-  ["core_capabilities", "", "core-capability", "core-capability", "IA32_CORE_CAPABILITIES", "CORE_CAPABILITIES"],
-  ["spec_ctrl_ssbd", "", "ssbd", "ssbd", "SSBD", "SPEC_CTRL_SSBD"],
-  ["sha512", "", "sha512", "sha512", "SHA512", "SHA512"],
-  ["sm3", "", "sm3", "sm3", "SM3", "SM3"],
-  ["sm4", "", "sm4", "sm4", "SM4", "SM4"],
-  ["avx_vnni", "avx_vnni", "avx-vnni", "avx-vnni", "AVX-VNNI", "AVX_VNNI"],
-  ["avx512_bf16", "avx512_bf16", "avx512-bf16", "avx512-bf16", "AVX512_BF16", "AVX512_BF16"],
-  ["lass", "lass", "", "", "LASS", "LASS"],
-  ["cmpccxadd", "", "cmpccxadd", "cmpccxadd", "CMPCCXADD", "CMPCCXADD"],
-  ["arch_perfmon_ext", "", "", "", "ArchPerfmonExt", "ARCH_PERFMON_EXT"],
-  ["fzrm", "", "fzrm", "fzrm", "", "FZRM"],
-  ["fsrs", "", "fsrs", "fsrs", "", "FSRS"],
-  ["fsrc", "", "fsrc", "fsrc", "", "FSRC"],
-  ["fred", "fred", "fred", "fred", "FRED", "FRED"],
-  ["lkgs", "", "lkgs", "lkgs", "LKGS", "LKGS"],
-  ["wrmsrns", "", "wrmsrns", "wrmsrns", "WRMSRNS", "WRMSRNS"],
-  ["nmi_src", "", "", "", "NMI_SRC", ""],
-  ["amx_fp16", "", "amx-fp16", "amx-fp16", "AMX-FP16", "AMX_FP16"],
-  ["hreset", "", "", "", "HRESET", ""],
-  ["avx_ifma", "", "avx-ifma", "avx-ifma", "AVX-IFMA", "AVX_IFMA"],
-  ["lam", "lam", "lam", "lam", "LAM", "LAM"],
-  ["rd_wr_msrlist", "", "", "", "MSRLIST", ""],
-  ["movrs", "", "movrs", "movrs", "MOVRS", "MOVRS"],
-  ["intel_ppin", "intel_ppin", "", "", "IA32_PPIN", "INTEL_PPIN"],
-  ["msr_imm", "", "msr-imm", "msr-imm", "MSR_IMM", "MSR_IMM"],
-  ["avx_vnni_int8", "", "avx-vnni-int8", "avx-vnni-int8", "AVX-VNNI-INT8", ""],
-  ["avx_ne_convert", "", "avx-ne-convert", "avx-ne-convert", "AVX-NE-CONVERT", ""],
-  ["amx_complex", "", "amx-complex", "amx-complex", "AMX-COMPLEX", ""],
-  ["avx_vnni_int16", "", "avx-vnni-int16", "avx-vnni-int16", "AVX-VNNI-INT16", ""],
-  ["prefetchit_0_1", "", "prefetchiti", "prefetchiti", "PREFETCHIT", ""],
-  ["cet_sss", "", "", "", "CET_SSS", ""],
-  ["avx10", "", "avx10", "avx10", "AVX10", ""],
-  ["apx_f", "", "apxf", "apxf", "APX_F", "APX"],
-  ["intel_psfd", "", "intel-psfd", "intel-psfd", "PSFD", ""],
-  ["ipred_ctrl", "", "ipred-ctrl", "ipred-ctrl", "IPRED_CTRL", ""],
-  ["rrsba_ctrl", "", "rrsba-ctrl", "rrsba-ctrl", "RRSBA_CTRL", "RRSBA_CTRL"],
-  ["ddp_ctrl", "", "ddpd-u", "ddpd-u", "DDPD_U", ""],
-  ["bhi_ctrl", "", "bhi-ctrl", "bhi-ctrl", "BHI_CTRL", "BHI_CTRL"],
-  ["mcdt_no", "", "mcdt-no", "mcdt-no", "MCDT_NO", ""],
-  ["uclock_disable", "", "", "", "UC_LOCK_DISABLE", ""],
-  ["xsaveopt", "xsaveopt", "xsaveopt", "xsaveopt", "XSAVEOPT", "XSAVEOPT"],
-  ["xsavec", "xsavec", "xsavec", "xsavec", "XSAVEC", "XSAVEC"],
-  ["xgetbv1", "xgetbv1", "xgetbv1", "xgetbv1", "XGETBV_ECX1", "XGETBV1"],
-  ["xsaves", "xsaves", "xsaves", "xsaves", "XSAVES", "XSAVES"],
-  ["xfd", "", "xfd", "xfd", "XFD", "XFD"],
-  ["cqm_llc", "cqm_llc", "", "", "", "CQM_LLC"],
-  ["cqm_occup_llc", "cqm_occup_llc", "", "", "", "CQM_OCCUP_LLC"],
-  ["cqm_mbm_total", "cqm_mbm_total", "mbm-total", "mbm_total", "", "CQM_MBM_TOTAL"],
-  ["cqm_mbm_local", "cqm_mbm_local", "mbm-local", "mbm_local", "", "CQM_MBM_LOCAL"],
-  ["cat_l3", "cat_l3", "", "", "", "CAT_L3"],
-  ["cat_l2", "cat_l2", "", "", "", "CAT_L2"],
-  ["mba", "mba", "", "", "", "MBA"],
-  ["cdp_l3", "cdp_l3", "", "", "", "CDP_L3"],
-  ["per_thread_mba", "", "", "", "", "PER_THREAD_MBA"],
-  ["sgx1", "", "sgx1", "sgx1", "SGX1", "SGX1"],
-  ["sgx2", "", "sgx2", "sgx2", "SGX2", "SGX2"],
-  ["encls_eupdatesvn", "", "", "", "", "SGX_EUPDATESVN"],
-  ["sgx_edeccssa", "", "sgx-edeccssa", "sgx-edeccssa", "", "SGX_EDECCSSA"],
-  ["miscselect_exinfo", "", "sgx-exinfo", "sgx-exinfo", "", ""],
-  ["secs_attr_debug", "", "sgx-debug", "sgx-debug", "", ""],
-  ["secs_attr_mode64bit", "", "sgx-mode64", "sgx-mode64", "", ""],
-  ["secs_attr_provisionkey", "", "sgx-provisionkey", "sgx-provisionkey", "", ""],
-  ["secs_attr_einittoken_key", "", "sgx-tokenkey", "sgx-tokenkey", "", ""],
-  ["secs_attr_kss", "", "sgx-kss", "sgx-kss", "", ""],
-  ["secs_attr_aexnotify", "", "sgx-aex-notify", "sgx-aex-notify", "", ""],
-  ["ip_payloads_lip", "", "intel-pt-lip", "intel-pt-lip", "", ""],
-  ["amx_int8_alias", "", "amx-int8-alias", "amx-int8-alias", "", ""],
-  ["amx_bf16_alias", "", "amx-bf16-alias", "amx-bf16-alias", "", ""],
-  ["amx_complex_alias", "", "amx-complex-alias", "amx-complex-alias", "", ""],
-  ["amx_fp16_alias", "", "amx-fp16-alias", "amx-fp16-alias", "", ""],
-  ["amx_fp8", "", "amx-fp8", "amx-fp8", "", ""],
-  ["amx_tf32", "", "amx-tf32", "amx-tf32", "", ""],
-  ["amx_avx512", "", "amx-avx512", "amx-avx512", "", ""],
-  ["amx_movrs", "", "amx-movrs", "amx-movrs", "", ""],
-  ["avx10_128", "", "avx10-128", "avx10-128", "", ""],
-  ["avx10_256", "", "avx10-256", "avx10-256", "", ""],
-  ["avx10_512", "", "avx10-512", "avx10-512", "", ""],
-  ["avx10_vnni_int", "", "avx10-vnni-int", "avx10-vnni-int", "", ""],
-  ["apx_nci_ndd_nf", "", "apx-nci-ndd-nf", "apx-nci-ndd-nf", "", ""],
-  ["lahf_lm", "lahf_lm", "lahf-lm", "lahf_lm", "LahfSahf", "LAHF_LM"],
-  ["cmp_legacy", "cmp_legacy", "cmp-legacy", "cmp_legacy", "CmpLegacy", "CMP_LEGACY"],
-  ["svm", "svm", "svm", "svm", "SVM", "SVM"],
-  ["extapic", "extapic", "extapic", "extapic", "ExtApicSpace", "EXTAPIC"],
-  ["cr8_legacy", "cr8_legacy", "cr8legacy", "cr8legacy", "AltMovCr8", "CR8_LEGACY"],
-  ["abm", "abm", "abm", "abm", "LZCNT", "ABM"],
-  ["sse4a", "sse4a", "sse4a", "sse4a", "SSE4A", "SSE4A"],
-  ["misalignsse", "misalignsse", "misalignsse", "misalignsse", "MisAlignSse", "MISALIGNSSE"],
-  ["3dnowprefetch", "3dnowprefetch", "3dnowprefetch", "3dnowprefetch", "3DNowPrefetch PREFETCHW", "3DNOWPREFETCH"],
-  ["osvw", "osvw", "osvw", "osvw", "OSVW", "OSVW"],
-  ["ibs", "ibs", "ibs", "ibs", "IBS", "IBS"],
-  ["xop", "xop", "xop", "xop", "XOP", "XOP"],
-  ["skinit", "skinit", "skinit", "skinit", "SKINIT", "SKINIT"],
-  ["wdt", "wdt", "wdt", "wdt", "WDT", "WDT"],
-  ["lwp", "lwp", "lwp", "lwp", "LWP", "LWP"],
-  ["fma4", "fma4", "fma4", "fma4", "FMA4", "FMA4"],
-  ["tce", "tce", "tce", "tce", "TCE", "TCE"],
-  ["nodeid_msr", "nodeid_msr", "nodeid-msr", "nodeid_msr", "NodeIdMsr", "NODEID_MSR"],
-  ["tbm", "tbm", "tbm", "tbm", "TBM", "TBM"],
-  ["topoext", "topoext", "topoext", "topoext", "TopologyExtensions", "TOPOEXT"],
-  ["perfctr_core", "perfctr_core", "perfctr-core", "perfctr_core", "PerfCtrExtCore", "PERFCTR_CORE"],
-  ["perfctr_nb", "perfctr_nb", "perfctr-nb", "perfctr_nb", "PerfCtrExtNB", "PERFCTR_NB"],
-  ["bpext", "bpext", "", "", "DataBkptExt", "BPEXT"],
-  ["ptsc", "ptsc", "", "", "PerfTsc", "PTSC"],
-  ["perfctr_llc", "perfctr_llc", "", "", "PerfCtrExtLLC", "PERFCTR_LLC"],
-  ["mwaitx", "mwaitx", "", "", "MONITORX", "MWAITX"],
-  ["addr_mask_ext", "", "", "", "AddrMaskExt", ""],
-  ["syscall", "syscall", "syscall", "syscall", "SysCallSysRet", "SYSCALL"],
-  ["mp", "mp", "", "", "", "MP"],
-  ["nx", "nx", "nx xd", "nx", "NX ExecuteDisable", "NX"],
-  ["mmxext", "mmxext", "mmxext", "mmxext", "MmxExt", "MMXEXT"],
-  ["fxsr_opt", "fxsr_opt", "fxsr-opt ffxsr", "fxsr_opt", "FFXSR", "FXSR_OPT"],
-  ["pdpe1gb", "pdpe1gb", "pdpe1gb", "pdpe1gb", "Page1GB", "GBPAGES"],
-  ["rdtscp", "rdtscp", "rdtscp", "rdtscp", "RDTSCP", "RDTSCP"],
-  ["lm", "lm", "lm i64", "lm", "LM LongMode Intel64", "LM"],
-  ["3dnowext", "3dnowext", "3dnowext", "3dnowext", "3DNowExt", "3DNOWEXT"],
-  ["3dnow", "3dnow", "3dnow", "3dnow", "3DNow", "3DNOW"],
-  ["overflow_recov", "overflow_recov", "overflow-recov", "overflow-recov", "McaOverflowRecov", "OVERFLOW_RECOV"],
-  ["succor", "succor", "succor", "succor", "SUCCOR", "SUCCOR"],
-  ["hw_assert", "", "", "", "HWA", ""],
-  ["smca", "smca", "", "", "ScalableMca", "SMCA"],
-  ["digital_temp", "", "", "", "TS", ""],
-  ["thermal_trip", "", "", "", "TTP", ""],
-  ["hw_thermal_control", "", "", "", "TM_HTC", ""],
-  ["hw_pstate", "hw_pstate", "", "", "HwPstate", "HW_PSTATE"],
-  ["constant_tsc", "nonstop_tsc", "invtsc", "invtsc", "TscInvariant", "NONSTOP_TSC"],
-  ["cpb", "cpb", "", "", "CPB", "CPB"],
-  ["eff_freq_ro", "", "", "", "EffFreqRO", ""],
-  ["proc_feedback", "proc_feedback", "", "", "ProcFeedbackInterface", "PROC_FEEDBACK"],
-  ["acc_power", "acc_power", "", "", "ProcPowerReporting", "ACC_POWER"],
-  ["rapl", "rapl", "", "", "", "RAPL"],
-  ["fast_cppc", "", "", "", "", "AMD_FAST_CPPC"],
-  ["cppc_perf_prio", "", "", "", "", "CPPC_PERF_PRIO"],
-  ["clzero", "clzero", "clzero", "clzero", "CLZERO", "CLZERO"],
-  ["irperf", "irperf", "", "", "InstRetCntMsr", "IRPERF"],
-  ["xsaveerptr", "xsaveerptr", "xsaveerptr", "xsaveerptr", "RstrFpErrPtrs", "XSAVEERPTR"],
-  ["invlpgb", "", "", "", "INVLPGB", "INVLPGB"],
-  ["rdpru", "rdpru", "", "", "RDPRU", "RDPRU"],
-  ["mcommit", "", "", "", "MCOMMIT", ""],
-  ["wbnoinvd", "wbnoinvd", "wbnoinvd", "wbnoinvd", "WBNOINVD", "WBNOINVD"],
-  ["amd_ibpb", "", "ibpb", "ibpb", "IBPB", "AMD_IBPB"],
-  ["wbinvd_int", "", "", "", "INT_WBINVD", ""],
-  ["amd_ibrs", "", "ibrs", "ibrs", "IBRS", "AMD_IBRS"],
-  ["amd_stibp", "", "amd-stibp", "amd-stibp", "", "AMD_STIBP"],
-  ["ibrs_always_on", "", "", "", "IbrsAlwaysOn", ""],
-  ["amd_stibp_always_on", "", "stibp-always-on", "stibp-always-on", "StibpAlwaysOn", "AMD_STIBP_ALWAYS_ON"],
-  ["ibrs_fast", "", "", "", "IbrsPreferred", ""],
-  ["ibrs_same_mode", "", "", "", "IbrsSameMode", "AMD_IBRS_SAME_MODE"],
-  ["no_efer_lmsle", "", "", "", "EferLmsleUnsupported", "EFER_LMSLE_MBZ"],
-  ["tlb_flush_nested", "", "", "", "INVLPGBnestedPages", ""],
-  ["amd_ppin", "amd_ppin", "", "", "PPIN", "AMD_PPIN"],
-  ["amd_ssbd", "", "amd-ssbd", "amd-ssbd", "", "AMD_SSBD"],
-  ["virt_ssbd", "virt_ssbd", "virt-ssbd", "virt-ssbd", "VIRT_SPEC_CTL", "VIRT_SSBD"],
-  ["amd_ssb_no", "", "amd-no-ssb", "amd-no-ssb", "SsbdNotRequired", "AMD_SSB_NO"],
-  ["cppc", "cppc", "", "", "CPPC", "CPPC"],
-  ["amd_psfd", "", "amd-psfd", "amd-psfd", "", "AMD_PSFD"],
-  ["btc_no", "", "", "", "BTC_NO", "BTC_NO"],
-  ["ibpb_ret", "", "", "", "IBPB_RET", "AMD_IBPB_RET"],
-  ["brs", "brs", "", "", "BranchSampling", "BRS"],
-  ["x2avic_ext", "", "", "", "x2AVIC_EXT", "X2AVIC_EXT"],
-  ["npt", "npt", "npt", "npt", "NP", "NPT"],
-  ["lbrv", "lbrv", "lbrv", "lbrv", "LbrVirt", "LBRV"],
-  ["svm_lock", "svm_lock", "svm-lock", "svm-lock", "SVML", "SVML"],
-  ["nrip_save", "nrip_save", "nrip-save", "nrip-save", "NRIPS", "NRIPS"],
-  ["tsc_scale", "tsc_scale", "tsc-scale", "tsc-scale", "TscRateMsr", "TSCRATEMSR"],
-  ["vmcb_clean", "vmcb_clean", "vmcb-clean", "vmcb-clean", "VmcbClean", "VMCBCLEAN"],
-  ["flushbyasid", "flushbyasid", "flushbyasid", "flushbyasid", "FlushByAsid", "FLUSHBYASID"],
-  ["decodeassists", "decodeassists", "decodeassists", "decodeassists", "DecodeAssists", "DECODEASSISTS"],
-  ["pausefilter", "pausefilter", "pause-filter", "pause-filter", "PauseFilter", "PAUSEFILTER"],
-  ["pfthreshold", "pfthreshold", "pfthreshold", "pfthreshold", "PauseFilterThreshold", "PFTHRESHOLD"],
-  ["avic", "avic", "avic", "avic", "AVIC", "AVIC"],
-  ["v_vmsave_vmload", "v_vmsave_vmload", "v-vmsave-vmload", "v-vmsave-vmload", "VMSAVEvirt", "V_VMSAVE_VMLOAD"],
-  ["vgif", "vgif", "vgif", "vgif", "VGIF", "VGIF"],
-  ["gmet", "", "gmet", "gmet", "GMET", "GMET"],
-  ["x2avic", "x2avic", "", "", "x2AVIC", "X2AVIC"],
-  ["sss_check", "", "", "", "SSSCheck", ""],
-  ["v_spec_ctrl", "v_spec_ctrl", "", "", "SpecCtrlVirt", "V_SPEC_CTRL"],
-  ["ro_gpt", "", "", "", "ROGPT", ""],
-  ["h_mce_override", "", "", "", "HOST_MCE_OVERRIDE", ""],
-  ["tlbsync_int", "", "", "", "TlbiCtl", ""],
-  ["vnmi", "vnmi", "vnmi", "vnmi", "VNMI", "VNMI"],
-  ["ibs_virt", "", "", "", "IbsVirt", ""],
-  ["ext_lvt_off_chg", "", "", "", "ExtLvtAvicAccessChg", ""],
-  ["svme_addr_chk", "", "svme-addr-chk", "svme-addr-chk", "NestedVirtVmcbAddrChk", "SVME_ADDR_CHK"],
-  ["bus_lock_threshold", "", "", "", "BusLockThreshold", "BUS_LOCK_THRESHOLD"],
-  ["idle_hlt", "", "", "", "IdleHltIntercept", "IDLE_HLT"],
-  ["sme", "sme", "", "", "SME", "SME"],
-  ["sev", "sev", "", "", "SEV", "SEV"],
-  ["vm_page_flush", "", "", "", "PageFlushMsr", "VM_PAGE_FLUSH"],
-  ["sev_es", "sev_es", "", "", "SEV-ES", "SEV_ES"],
-  ["sev_nested_paging", "sev_snp", "", "", "SEV-SNP", "SEV_SNP"],
-  ["vm_permission_levels", "", "", "", "VMPL", ""],
-  ["rpmquery", "", "", "", "RMPQUERY", ""],
-  ["vmpl_sss", "", "", "", "VmplSSS", ""],
-  ["secure_tsc", "", "", "", "SecureTsc", "SNP_SECURE_TSC"],
-  ["v_tsc_aux", "", "", "", "TscAuxVirtualization", "V_TSC_AUX"],
-  ["sme_coherent", "", "", "", "HwEnfCacheCoh", "SME_COHERENT"],
-  ["debug_swap", "debug_swap", "", "", "DebugVirt", "DEBUG_SWAP"],
-  ["virt_ibs", "", "", "", "IbsVirtGuestCtl", ""],
-  ["rmpread", "", "", "", "", "RMPREAD"],
-  ["segmented_rmp", "", "", "", "", "SEGMENTED_RMP"],
-  ["allowed_sev_features", "", "", "", "", "ALLOWED_SEV_FEATURES"],
-  ["svsm_page_msr", "svsm", "", "", "SvsmCommPageMSR", "SVSM"],
-  ["hv_inuse_wr_allowed", "", "", "", "", "HV_INUSE_WR_ALLOWED"],
-  ["coherency_sfw_no", "", "", "", "", "COHERENCY_SFW_NO"],
-  ["smba", "", "", "", "", "SMBA"],
-  ["bmec", "", "", "", "", "BMEC"],
-  ["abmc", "", "", "", "", "ABMC"],
-  ["sdciae", "", "", "", "", "SDCIAE"],
-  ["no_nested_data_bp", "", "no-nested-data-bp", "no-nested-data-bp", "NoNestedDataBp", "NO_NESTED_DATA_BP"],
-  ["fsgs_non_serializing", "", "fs-gs-base-ns", "fs-gs-base-ns", "FsGsKernelGsBaseNonSerializing", "WRMSR_XX_BASE_NS"],
-  ["lfence_rdtsc", "", "lfence-always-serializing", "lfence-always-serializing", "LFenceAlwaysSerializing", "LFENCE_RDTSC"],
-  ["smm_page_cfg_lock", "", "", "", "SmmPgCfgLock", ""],
-  ["verw_clear", "", "verw-clear", "verw-clear", "VERW_CLEAR", "VERW_CLEAR"],
-  ["null_sel_clr_base", "", "null-sel-clr-base", "null-sel-clr-base", "NullSelectClearsBase", "NULL_SEL_CLR_BASE"],
-  ["upper_addr_ignore", "", "", "", "UpperAddressIgnore", ""],
-  ["autoibrs", "", "auto-ibrs", "auto-ibrs", "AutomaticIBRS", "AUTOIBRS"],
-  ["no_smm_ctl_msr", "", "", "", "NoSmmCtlMSR", "NO_SMM_CTL_MSR"],
-  ["prefetch_ctl_msr", "", "", "", "PrefetchCtlMsr", ""],
-  ["user_cpuid_disable", "", "", "", "CpuidUserDis GpOnUserCpuid", "GP_ON_USER_CPUID"],
-  ["epsf", "", "", "", "EPSF", ""],
-  ["prefetchi", "", "prefetchi", "prefetchi", "", "PREFETCHI"],
-  ["wl_feedback", "", "", "", "", "AMD_WORKLOAD_CLASS"],
-  ["avx512_bmm", "", "", "", "AVX512_BMM", "AVX512_BMM"],
-  ["eraps", "", "eraps", "eraps", "ERAPS", "ERAPS"],
-  ["sbpb", "", "sbpb", "sbpb", "SBPB", "SBPB"],
-  ["ibpb_brtype", "", "ibpb-brtype", "ibpb-brtype", "IBPB_BRTYPE", "IBPB_BRTYPE"],
-  ["srso_no", "", "srso-no", "srso-no", "SRSO_NO", "SRSO_NO"],
-  ["srso_uk_no", "", "srso-user-kernel-no", "srso-user-kernel-no", "SRSO_USER_KERNEL_NO", "SRSO_USER_KERNEL_NO"],
-  ["srso_msr_fix", "", "", "", "SRSO_MSR_FIX", "SRSO_BP_SPEC_REDUCE"],
-  ["tsa_sq_no", "", "tsa-sq-no", "tsa-sq-no", "TSA_SQ_NO", "TSA_SQ_NO"],
-  ["tsa_l1_no", "", "tsa-l1-no", "tsa-l1-no", "TSA_L1_NO", "TSA_L1_NO"],
-  ["perfmon_v2", "perfmon_v2", "perfmon-v2", "perfmon-v2", "PerfMonV2", "PERFMON_V2"],
-  ["lbr_v2", "amd_lbr_v2", "", "", "LbrStack", "AMD_LBR_V2"],
-  ["lbr_pmc_freeze", "amd_lbr_pmc_freeze", "", "", "LbrAndPmcFreeze", "AMD_LBR_PMC_FREEZE"],
-  ["domain_has_hybrid_cores", "", "", "", "", "AMD_HTR_CORES"],
-  ["recovery", "recovery", "", "", "", "RECOVERY"],
-  ["longrun", "longrun", "", "", "", "LONGRUN"],
-  ["lrti", "lrti", "", "", "", "LRTI"],
-  ["xstore", "rng", "xstore", "xstore", "", "XSTORE"],
-  ["xstore_en", "rng_en", "xstore-en", "xstore-en", "", "XSTORE_EN"],
-  ["ace", "ace", "xcrypt", "xcrypt", "", "XCRYPT"],
-  ["ace_en", "ace_en", "xcrypt-en", "xcrypt-en", "", "XCRYPT_EN"],
-  ["ace2", "ace2", "ace2", "ace2", "", "ACE2"],
-  ["ace2_en", "ace2_en", "ace2-en", "ace2-en", "", "ACE2_EN"],
-  ["phe", "phe", "phe", "phe", "", "PHE"],
-  ["phe_en", "phe_en", "phe-en", "phe-en", "", "PHE_EN"],
-  ["pmm", "pmm", "pmm", "pmm", "", "PMM"],
-  ["pmm_en", "pmm_en", "pmm-en", "pmm-en", "", "PMM_EN"],
-  ["kvm_clocksource", "", "kvmclock", "", "KVM_FEATURE_CLOCKSOURCE", ""],
-  ["kvm_nop_io_delay", "", "kvm-nopiodelay", "", "KVM_FEATURE_NOP_IO_DELAY", ""],
-  ["kvm_mmu_op", "", "kvm-mmu", "", "KVM_FEATURE_MMU_OP", ""],
-  ["kvm_clocksource2", "", "", "", "KVM_FEATURE_CLOCKSOURCE2", ""],
-  ["kvm_async_pf", "", "kvm-asyncpf", "", "KVM_FEATURE_ASYNC_PF", ""],
-  ["kvm_steal_time", "", "kvm-steal-time", "", "KVM_FEATURE_STEAL_TIME", ""],
-  ["kvm_pv_eoi", "", "kvm-pv-eoi", "", "KVM_FEATURE_PV_EOI", ""],
-  ["kvm_pv_unhalt", "", "kvm-pv-unhalt", "", "KVM_FEATURE_PV_UNHALT", ""],
-  ["kvm_pv_tlb_flush", "", "kvm-pv-tlb-flush", "", "KVM_FEATURE_PV_TLB_FLUSH", ""],
-  ["kvm_async_pf_vmexit", "", "kvm-asyncpf-vmexit", "", "KVM_FEATURE_ASYNC_PF_VMEXIT", ""],
-  ["kvm_pv_send_ipi", "", "kvm-pv-ipi", "", "KVM_FEATURE_PV_SEND_IPI", ""],
-  ["kvm_poll_control", "", "kvm-poll-control", "", "KVM_FEATURE_POLL_CONTROL", ""],
-  ["kvm_pv_sched_yield", "", "kvm-pv-sched-yield", "", "KVM_FEATURE_PV_SCHED_YIELD", ""],
-  ["kvm_async_pf_int", "", "kvm-asyncpf-int", "", "KVM_FEATURE_ASYNC_PF_INT", ""],
-  ["kvm_msi_ext_dest_id", "", "kvm-msi-ext-dest-id", "", "KVM_FEATURE_MSI_EXT_DEST_ID", ""],
-  ["kvm_hc_map_gpa_range", "", "", "", "KVM_FEATURE_HC_MAP_GPA_RANGE", ""],
-  ["kvm_migration_control", "", "", "", "KVM_FEATURE_MIGRATION_CONTROL", ""],
-  ["kvm_clocksource_stable", "", "kvmclock-stable-bit", "", "KVM_FEATURE_CLOCKSOURCE_STABLE_BIT", ""],
-  ["kvm_hint_realtime", "", "kvm-hint-dedicated", "", "KVM_HINTS_REALTIME", ""],
-  ["hv_vp_runtime", "", "", "", "AccessVpRunTimeReg", ""],
-  ["hv_time_ref_count", "", "", "", "AccessPartitionReferenceCounter", ""],
-  ["hv_synic", "", "", "", "AccessSynicRegs", ""],
-  ["hv_stimer", "", "", "", "AccessSyntheticTimerRegs", ""],
-  ["hv_apic_access", "", "", "", "AccessIntrCtrlRegs", ""],
-  ["hv_hypercall_msrs", "", "", "", "AccessHypercallMsrs", ""],
-  ["hv_vp_index", "", "", "", "AccessVpIndex", ""],
-  ["hv_reset", "", "", "", "AccessResetReg", ""],
-  ["hv_stat_pages", "", "", "", "AccessStatsReg", ""],
-  ["hv_reference_tsc", "", "", "", "AccessPartitionReferenceTsc", ""],
-  ["hv_guest_idle", "", "", "", "AccessGuestIdleReg", ""],
-  ["hv_frequency_msrs", "", "", "", "AccessFrequencyRegs", ""],
-  ["hv_reenlightenment", "", "", "", "AccessReenlightenmentControls", ""],
-  ["hv_tsc_invariant", "", "", "", "AccessTscInvariantControls", ""],
-  ["hv_create_partitions", "", "", "", "CreatePartitions", ""],
-  ["hv_post_messages", "", "", "", "PostMessages", ""],
-  ["hv_signal_events", "", "", "", "SignalEvents", ""],
-  ["hv_isolation", "", "", "", "Isolation", ""],
-];
+/**
+ * The fields that have a name in another source, as text. Each line is a field: its name, and its names in Linux, QEMU,
+ * libvirt, the manuals and the kernel's headers, separated by semicolons; several names of one source are separated by
+ * a space.
+ */
+export const CPUID_ALIASES: string = `
+pni;pni;pni sse3;pni;SSE3;XMM3
+pclmulqdq;pclmulqdq;pclmuldq pclmulqdq;pclmuldq;PCLMULQDQ;PCLMULQDQ
+dtes64;dtes64;dtes64;dtes64;DTES64;DTES64
+monitor;monitor;monitor;monitor;MONITOR MWAIT;MWAIT
+ds_cpl;ds_cpl;ds-cpl;ds_cpl;DS-CPL;DSCPL
+vmx;vmx;vmx;vmx;VMX;VMX
+smx;smx;smx;smx;SMX;SMX
+est;est;est;est;EIST;EST
+tm2;tm2;tm2;tm2;TM2;TM2
+ssse3;ssse3;ssse3;ssse3;SSSE3;SSSE3
+cid;cid;cid;cid;CNXT-ID;CID
+sdbg;sdbg;;;SDBG;SDBG
+fma;fma;fma;fma;FMA;FMA
+cx16;cx16;cx16;cx16;CMPXCHG16B;CX16
+xtpr;xtpr;xtpr;xtpr;xTPR;XTPR
+pdcm;pdcm;pdcm;pdcm;PDCM;PDCM
+pcid;pcid;pcid;pcid;PCID;PCID
+dca;dca;dca;dca;DCA;DCA
+sse4_1;sse4_1;sse4-1;sse4.1;SSE4.1;XMM4_1
+sse4_2;sse4_2;sse4-2;sse4.2;SSE4.2;XMM4_2
+x2apic;x2apic;x2apic;x2apic;x2APIC;X2APIC
+movbe;movbe;movbe;movbe;MOVBE;MOVBE
+popcnt;popcnt;popcnt;popcnt;POPCNT;POPCNT
+tsc_deadline_timer;tsc_deadline_timer;tsc-deadline;tsc-deadline;TSC-Deadline;TSC_DEADLINE_TIMER
+aes;aes;aes;aes;AESNI AES;AES
+xsave;xsave;xsave;xsave;XSAVE;XSAVE
+osxsave;;osxsave;osxsave;OSXSAVE;OSXSAVE
+avx;avx;avx;avx;AVX;AVX
+f16c;f16c;f16c;f16c;F16C;F16C
+rdrand;rdrand;rdrand;rdrand;RDRAND;RDRAND
+guest_status;hypervisor;hypervisor;hypervisor;HypervisorPresent RAZ;HYPERVISOR
+fpu;fpu;fpu;fpu;FPU;FPU
+vme;vme;vme;vme;VME;VME
+de;de;de;de;DE;DE
+pse;pse;pse;pse;PSE;PSE
+tsc;tsc;tsc;tsc;TSC;TSC
+msr;msr;msr;msr;MSR;MSR
+pae;pae;pae;pae;PAE;PAE
+mce;mce;mce;mce;MCE;MCE
+cx8;cx8;cx8;cx8;CX8 CMPXCHG8B;CX8
+apic;apic;apic;apic;APIC;APIC
+sep;sep;sep;sep;SEP SysEnterSysExit;SEP
+mtrr;mtrr;mtrr;mtrr;MTRR;MTRR
+pge;pge;pge;pge;PGE;PGE
+mca;mca;mca;mca;MCA;MCA
+cmov;cmov;cmov;cmov;CMOV;CMOV
+pat;pat;pat;pat;PAT;PAT
+pse36;pse36;pse36;pse36;PSE-36;PSE36
+pn;pn;pn;pn;PSN;PN
+clflush;clflush;clflush;clflush;CLFSH;CLFLUSH
+dts;dts;ds;ds;DS;DS
+acpi;acpi;acpi;acpi;ACPI;ACPI
+mmx;mmx;mmx;mmx;MMX;MMX
+fxsr;fxsr;fxsr;fxsr;FXSR;FXSR
+sse;sse;sse;sse;SSE;XMM
+sse2;sse2;sse2;sse2;SSE2;XMM2
+ss;ss;ss;ss;SS;SELFSNOOP
+ht;ht;ht;ht;HTT;HT
+tm;tm;tm;tm;TM;ACC
+ia64;ia64;ia64;ia64;;IA64
+pbe;pbe;pbe;pbe;PBE;PBE
+dtherm;dtherm;;;Digital_Temperature_Sensor;DTHERM
+turbo_boost;ida;;;TurboBoost;IDA
+arat;arat;arat;arat;ARAT;ARAT
+pln;pln;;;PLN;PLN
+ecmd;;;;ECMD;
+pts;pts;;;PTM;PTS
+hwp;hwp;;;HWP;HWP
+hwp_notify;hwp_notify;;;HWP_Notification;HWP_NOTIFY
+hwp_act_window;hwp_act_window;;;HWP_Activity_Window;HWP_ACT_WINDOW
+hwp_epp;hwp_epp;;;HWP_Energy_Performance_Preference;HWP_EPP
+hwp_pkg_req;hwp_pkg_req;;;HWP_Package_Level_Request;HWP_PKG_REQ
+hdc_base_regs;;;;HDC;
+hwp_capabilities;;;;;HWP_HIGHEST_PERF_CHANGE
+hfi;hfi;;;;HFI
+aperfmperf;aperfmperf;;;EffFreq;APERFMPERF
+epb;epb;;;EPB;EPB
+fsgsbase;fsgsbase;fsgsbase;fsgsbase;FSGSBASE;FSGSBASE
+tsc_adjust;tsc_adjust;tsc-adjust;tsc_adjust;IA32_TSC_ADJUST;TSC_ADJUST
+sgx;sgx;sgx;sgx;SGX;SGX
+bmi1;bmi1;bmi1;bmi1;BMI1;BMI1
+hle;hle;hle;hle;HLE;HLE
+avx2;avx2;avx2;avx2;AVX2;AVX2
+fdp_excptn_only;;fdp-excptn-only;fdp-excptn-only;FDP_EXCPTN_ONLY;FDP_EXCPTN_ONLY
+smep;smep;smep;smep;SMEP;SMEP
+bmi2;bmi2;bmi2;bmi2;BMI2;BMI2
+erms;erms;erms;erms;ERMS;ERMS
+invpcid;invpcid;invpcid;invpcid;INVPCID;INVPCID
+rtm;rtm;rtm;rtm;RTM;RTM
+cqm;cqm;cmt;cmt;RDT-M PQM;CQM
+zero_fcs_fds;;zero-fcs-fds;zero-fcs-fds;;ZERO_FCS_FDS
+mpx;mpx;mpx;mpx;MPX;MPX
+rdt_a;rdt_a;;;RDT-A PQE;RDT_A
+avx512f;avx512f;avx512f;avx512f;AVX512F;AVX512F
+avx512dq;avx512dq;avx512dq;avx512dq;AVX512DQ;AVX512DQ
+rdseed;rdseed;rdseed;rdseed;RDSEED;RDSEED
+adx;adx;adx;adx;ADX;ADX
+smap;smap;smap;smap;SMAP;SMAP
+avx512ifma;avx512ifma;avx512ifma;avx512ifma;AVX512_IFMA;AVX512IFMA
+clflushopt;clflushopt;clflushopt;clflushopt;CLFLUSHOPT;CLFLUSHOPT
+clwb;clwb;clwb;clwb;CLWB;CLWB
+intel_pt;intel_pt;intel-pt;intel-pt;Intel_Processor_Trace;INTEL_PT
+avx512pf;avx512pf;avx512pf;avx512pf;AVX512PF;AVX512PF
+avx512er;avx512er;avx512er;avx512er;AVX512ER;AVX512ER
+avx512cd;avx512cd;avx512cd;avx512cd;AVX512CD;AVX512CD
+sha_ni;sha_ni;sha-ni;sha-ni;SHA;SHA_NI
+avx512bw;avx512bw;avx512bw;avx512bw;AVX512BW;AVX512BW
+avx512vl;avx512vl;avx512vl;avx512vl;AVX512VL;AVX512VL
+prefetchwt1;;;;PREFETCHWT1;
+avx512vbmi;avx512vbmi;avx512vbmi;avx512vbmi;AVX512_VBMI;AVX512VBMI
+umip;umip;umip;umip;UMIP;UMIP
+pku;pku;pku;pku;PKU;PKU
+ospke;ospke;ospke;ospke;OSPKE;OSPKE
+waitpkg;waitpkg;waitpkg;waitpkg;WAITPKG;WAITPKG
+avx512_vbmi2;avx512_vbmi2;avx512vbmi2;avx512vbmi2;AVX512_VBMI2;AVX512_VBMI2
+cet_ss;user_shstk;cet-ss;cet-ss;CET_SS;SHSTK
+gfni;gfni;gfni;gfni;GFNI;GFNI
+vaes;vaes;vaes;vaes;VAES;VAES
+vpclmulqdq;vpclmulqdq;vpclmulqdq;vpclmulqdq;VPCLMULQDQ;VPCLMULQDQ
+avx512_vnni;avx512_vnni;avx512vnni;avx512vnni;AVX512_VNNI;AVX512_VNNI
+avx512_bitalg;avx512_bitalg;avx512bitalg;avx512bitalg;AVX512_BITALG;AVX512_BITALG
+tme;tme;;;TME_EN;TME
+avx512_vpopcntdq;avx512_vpopcntdq;avx512-vpopcntdq;avx512-vpopcntdq;AVX512_VPOPCNTDQ;AVX512_VPOPCNTDQ
+la57;la57;la57;la57;LA57;LA57
+rdpid;rdpid;rdpid;rdpid;RDPID;RDPID
+key_locker;;;;KL;
+bus_lock_detect;bus_lock_detect;bus-lock-detect;bus-lock-detect;BUS_LOCK_DETECT;BUS_LOCK_DETECT
+cldemote;cldemote;cldemote;cldemote;CLDEMOTE;CLDEMOTE
+movdiri;movdiri;movdiri;movdiri;MOVDIRI;MOVDIRI
+movdir64b;movdir64b;movdir64b;movdir64b;MOVDIR64B;MOVDIR64B
+enqcmd;enqcmd;;;ENQCMD;ENQCMD
+sgx_lc;sgx_lc;sgxlc;sgxlc;SGX_LC;SGX_LC
+pks;;pks;pks;PKS;
+sgx_keys;;;;SGX-KEYS;
+avx512_4vnniw;avx512_4vnniw;avx512-4vnniw;avx512-4vnniw;AVX512_4VNNIW;AVX512_4VNNIW
+avx512_4fmaps;avx512_4fmaps;avx512-4fmaps;avx512-4fmaps;AVX512_4FMAPS;AVX512_4FMAPS
+fsrm;fsrm;fsrm;fsrm;FSRM;FSRM
+uintr;;;;UINTR;
+avx512_vp2intersect;avx512_vp2intersect;avx512-vp2intersect;avx512-vp2intersect;AVX512_VP2INTERSECT;AVX512_VP2INTERSECT
+srbds_ctrl;;;;SRBDS_CTRL;SRBDS_CTRL
+md_clear;md_clear;md-clear;md-clear;MD_CLEAR;MD_CLEAR
+rtm_always_abort;;;;RTM_ALWAYS_ABORT;RTM_ALWAYS_ABORT
+tsx_force_abort;;;;RTM_FORCE_ABORT;TSX_FORCE_ABORT
+serialize;serialize;serialize;serialize;SERIALIZE;SERIALIZE
+hybrid_cpu;;;;Hybrid;HYBRID_CPU
+tsxldtrk;tsxldtrk;tsx-ldtrk;tsx-ldtrk;TSXLDTRK;TSXLDTRK
+pconfig;pconfig;pconfig;pconfig;PCONFIG;PCONFIG
+arch_lbr;arch_lbr;arch-lbr;arch-lbr;Architectural_LBRs;ARCH_LBR
+ibt;ibt;cet-ibt;cet-ibt;CET_IBT;IBT
+amx_bf16;amx_bf16;amx-bf16;amx-bf16;AMX-BF16;AMX_BF16
+avx512_fp16;avx512_fp16;avx512-fp16;avx512-fp16;AVX512_FP16;AVX512_FP16
+amx_tile;amx_tile;amx-tile;amx-tile;AMX-TILE;AMX_TILE
+amx_int8;amx_int8;amx-int8;amx-int8;AMX-INT8;AMX_INT8
+spec_ctrl;;spec-ctrl;spec-ctrl;IBRS_IBPB;SPEC_CTRL
+intel_stibp;;stibp;stibp;STIBP;INTEL_STIBP
+flush_l1d;flush_l1d;flush-l1d;flush-l1d;L1D_FLUSH;FLUSH_L1D
+arch_capabilities;arch_capabilities;arch-capabilities;arch-capabilities;IA32_ARCH_CAPABILITIES;ARCH_CAPABILITIES
+core_capabilities;;core-capability;core-capability;IA32_CORE_CAPABILITIES;CORE_CAPABILITIES
+spec_ctrl_ssbd;;ssbd;ssbd;SSBD;SPEC_CTRL_SSBD
+sha512;;sha512;sha512;SHA512;SHA512
+sm3;;sm3;sm3;SM3;SM3
+sm4;;sm4;sm4;SM4;SM4
+avx_vnni;avx_vnni;avx-vnni;avx-vnni;AVX-VNNI;AVX_VNNI
+avx512_bf16;avx512_bf16;avx512-bf16;avx512-bf16;AVX512_BF16;AVX512_BF16
+lass;lass;;;LASS;LASS
+cmpccxadd;;cmpccxadd;cmpccxadd;CMPCCXADD;CMPCCXADD
+arch_perfmon_ext;;;;ArchPerfmonExt;ARCH_PERFMON_EXT
+fzrm;;fzrm;fzrm;;FZRM
+fsrs;;fsrs;fsrs;;FSRS
+fsrc;;fsrc;fsrc;;FSRC
+fred;fred;fred;fred;FRED;FRED
+lkgs;;lkgs;lkgs;LKGS;LKGS
+wrmsrns;;wrmsrns;wrmsrns;WRMSRNS;WRMSRNS
+nmi_src;;;;NMI_SRC;
+amx_fp16;;amx-fp16;amx-fp16;AMX-FP16;AMX_FP16
+hreset;;;;HRESET;
+avx_ifma;;avx-ifma;avx-ifma;AVX-IFMA;AVX_IFMA
+lam;lam;lam;lam;LAM;LAM
+rd_wr_msrlist;;;;MSRLIST;
+movrs;;movrs;movrs;MOVRS;MOVRS
+intel_ppin;intel_ppin;;;IA32_PPIN;INTEL_PPIN
+msr_imm;;msr-imm;msr-imm;MSR_IMM;MSR_IMM
+avx_vnni_int8;;avx-vnni-int8;avx-vnni-int8;AVX-VNNI-INT8;
+avx_ne_convert;;avx-ne-convert;avx-ne-convert;AVX-NE-CONVERT;
+amx_complex;;amx-complex;amx-complex;AMX-COMPLEX;
+avx_vnni_int16;;avx-vnni-int16;avx-vnni-int16;AVX-VNNI-INT16;
+prefetchit_0_1;;prefetchiti;prefetchiti;PREFETCHIT;
+cet_sss;;;;CET_SSS;
+avx10;;avx10;avx10;AVX10;
+apx_f;;apxf;apxf;APX_F;APX
+intel_psfd;;intel-psfd;intel-psfd;PSFD;
+ipred_ctrl;;ipred-ctrl;ipred-ctrl;IPRED_CTRL;
+rrsba_ctrl;;rrsba-ctrl;rrsba-ctrl;RRSBA_CTRL;RRSBA_CTRL
+ddp_ctrl;;ddpd-u;ddpd-u;DDPD_U;
+bhi_ctrl;;bhi-ctrl;bhi-ctrl;BHI_CTRL;BHI_CTRL
+mcdt_no;;mcdt-no;mcdt-no;MCDT_NO;
+uclock_disable;;;;UC_LOCK_DISABLE;
+xsaveopt;xsaveopt;xsaveopt;xsaveopt;XSAVEOPT;XSAVEOPT
+xsavec;xsavec;xsavec;xsavec;XSAVEC;XSAVEC
+xgetbv1;xgetbv1;xgetbv1;xgetbv1;XGETBV_ECX1;XGETBV1
+xsaves;xsaves;xsaves;xsaves;XSAVES;XSAVES
+xfd;;xfd;xfd;XFD;XFD
+cqm_llc;cqm_llc;;;;CQM_LLC
+cqm_occup_llc;cqm_occup_llc;;;;CQM_OCCUP_LLC
+cqm_mbm_total;cqm_mbm_total;mbm-total;mbm_total;;CQM_MBM_TOTAL
+cqm_mbm_local;cqm_mbm_local;mbm-local;mbm_local;;CQM_MBM_LOCAL
+cat_l3;cat_l3;;;;CAT_L3
+cat_l2;cat_l2;;;;CAT_L2
+mba;mba;;;;MBA
+cdp_l3;cdp_l3;;;;CDP_L3
+per_thread_mba;;;;;PER_THREAD_MBA
+sgx1;;sgx1;sgx1;SGX1;SGX1
+sgx2;;sgx2;sgx2;SGX2;SGX2
+encls_eupdatesvn;;;;;SGX_EUPDATESVN
+sgx_edeccssa;;sgx-edeccssa;sgx-edeccssa;;SGX_EDECCSSA
+miscselect_exinfo;;sgx-exinfo;sgx-exinfo;;
+secs_attr_debug;;sgx-debug;sgx-debug;;
+secs_attr_mode64bit;;sgx-mode64;sgx-mode64;;
+secs_attr_provisionkey;;sgx-provisionkey;sgx-provisionkey;;
+secs_attr_einittoken_key;;sgx-tokenkey;sgx-tokenkey;;
+secs_attr_kss;;sgx-kss;sgx-kss;;
+secs_attr_aexnotify;;sgx-aex-notify;sgx-aex-notify;;
+ip_payloads_lip;;intel-pt-lip;intel-pt-lip;;
+amx_int8_alias;;amx-int8-alias;amx-int8-alias;;
+amx_bf16_alias;;amx-bf16-alias;amx-bf16-alias;;
+amx_complex_alias;;amx-complex-alias;amx-complex-alias;;
+amx_fp16_alias;;amx-fp16-alias;amx-fp16-alias;;
+amx_fp8;;amx-fp8;amx-fp8;;
+amx_tf32;;amx-tf32;amx-tf32;;
+amx_avx512;;amx-avx512;amx-avx512;;
+amx_movrs;;amx-movrs;amx-movrs;;
+avx10_128;;avx10-128;avx10-128;;
+avx10_256;;avx10-256;avx10-256;;
+avx10_512;;avx10-512;avx10-512;;
+avx10_vnni_int;;avx10-vnni-int;avx10-vnni-int;;
+apx_nci_ndd_nf;;apx-nci-ndd-nf;apx-nci-ndd-nf;;
+lahf_lm;lahf_lm;lahf-lm;lahf_lm;LahfSahf;LAHF_LM
+cmp_legacy;cmp_legacy;cmp-legacy;cmp_legacy;CmpLegacy;CMP_LEGACY
+svm;svm;svm;svm;SVM;SVM
+extapic;extapic;extapic;extapic;ExtApicSpace;EXTAPIC
+cr8_legacy;cr8_legacy;cr8legacy;cr8legacy;AltMovCr8;CR8_LEGACY
+abm;abm;abm;abm;LZCNT;ABM
+sse4a;sse4a;sse4a;sse4a;SSE4A;SSE4A
+misalignsse;misalignsse;misalignsse;misalignsse;MisAlignSse;MISALIGNSSE
+3dnowprefetch;3dnowprefetch;3dnowprefetch;3dnowprefetch;3DNowPrefetch PREFETCHW;3DNOWPREFETCH
+osvw;osvw;osvw;osvw;OSVW;OSVW
+ibs;ibs;ibs;ibs;IBS;IBS
+xop;xop;xop;xop;XOP;XOP
+skinit;skinit;skinit;skinit;SKINIT;SKINIT
+wdt;wdt;wdt;wdt;WDT;WDT
+lwp;lwp;lwp;lwp;LWP;LWP
+fma4;fma4;fma4;fma4;FMA4;FMA4
+tce;tce;tce;tce;TCE;TCE
+nodeid_msr;nodeid_msr;nodeid-msr;nodeid_msr;NodeIdMsr;NODEID_MSR
+tbm;tbm;tbm;tbm;TBM;TBM
+topoext;topoext;topoext;topoext;TopologyExtensions;TOPOEXT
+perfctr_core;perfctr_core;perfctr-core;perfctr_core;PerfCtrExtCore;PERFCTR_CORE
+perfctr_nb;perfctr_nb;perfctr-nb;perfctr_nb;PerfCtrExtNB;PERFCTR_NB
+bpext;bpext;;;DataBkptExt;BPEXT
+ptsc;ptsc;;;PerfTsc;PTSC
+perfctr_llc;perfctr_llc;;;PerfCtrExtLLC;PERFCTR_LLC
+mwaitx;mwaitx;;;MONITORX;MWAITX
+addr_mask_ext;;;;AddrMaskExt;
+syscall;syscall;syscall;syscall;SysCallSysRet;SYSCALL
+mp;mp;;;;MP
+nx;nx;nx xd;nx;NX ExecuteDisable;NX
+mmxext;mmxext;mmxext;mmxext;MmxExt;MMXEXT
+fxsr_opt;fxsr_opt;fxsr-opt ffxsr;fxsr_opt;FFXSR;FXSR_OPT
+pdpe1gb;pdpe1gb;pdpe1gb;pdpe1gb;Page1GB;GBPAGES
+rdtscp;rdtscp;rdtscp;rdtscp;RDTSCP;RDTSCP
+lm;lm;lm i64;lm;LM LongMode Intel64;LM
+3dnowext;3dnowext;3dnowext;3dnowext;3DNowExt;3DNOWEXT
+3dnow;3dnow;3dnow;3dnow;3DNow;3DNOW
+overflow_recov;overflow_recov;overflow-recov;overflow-recov;McaOverflowRecov;OVERFLOW_RECOV
+succor;succor;succor;succor;SUCCOR;SUCCOR
+hw_assert;;;;HWA;
+smca;smca;;;ScalableMca;SMCA
+digital_temp;;;;TS;
+thermal_trip;;;;TTP;
+hw_thermal_control;;;;TM_HTC;
+hw_pstate;hw_pstate;;;HwPstate;HW_PSTATE
+constant_tsc;nonstop_tsc;invtsc;invtsc;TscInvariant;NONSTOP_TSC
+cpb;cpb;;;CPB;CPB
+eff_freq_ro;;;;EffFreqRO;
+proc_feedback;proc_feedback;;;ProcFeedbackInterface;PROC_FEEDBACK
+acc_power;acc_power;;;ProcPowerReporting;ACC_POWER
+rapl;rapl;;;;RAPL
+fast_cppc;;;;;AMD_FAST_CPPC
+cppc_perf_prio;;;;;CPPC_PERF_PRIO
+clzero;clzero;clzero;clzero;CLZERO;CLZERO
+irperf;irperf;;;InstRetCntMsr;IRPERF
+xsaveerptr;xsaveerptr;xsaveerptr;xsaveerptr;RstrFpErrPtrs;XSAVEERPTR
+invlpgb;;;;INVLPGB;INVLPGB
+rdpru;rdpru;;;RDPRU;RDPRU
+mcommit;;;;MCOMMIT;
+wbnoinvd;wbnoinvd;wbnoinvd;wbnoinvd;WBNOINVD;WBNOINVD
+amd_ibpb;;ibpb;ibpb;IBPB;AMD_IBPB
+wbinvd_int;;;;INT_WBINVD;
+amd_ibrs;;ibrs;ibrs;IBRS;AMD_IBRS
+amd_stibp;;amd-stibp;amd-stibp;;AMD_STIBP
+ibrs_always_on;;;;IbrsAlwaysOn;
+amd_stibp_always_on;;stibp-always-on;stibp-always-on;StibpAlwaysOn;AMD_STIBP_ALWAYS_ON
+ibrs_fast;;;;IbrsPreferred;
+ibrs_same_mode;;;;IbrsSameMode;AMD_IBRS_SAME_MODE
+no_efer_lmsle;;;;EferLmsleUnsupported;EFER_LMSLE_MBZ
+tlb_flush_nested;;;;INVLPGBnestedPages;
+amd_ppin;amd_ppin;;;PPIN;AMD_PPIN
+amd_ssbd;;amd-ssbd;amd-ssbd;;AMD_SSBD
+virt_ssbd;virt_ssbd;virt-ssbd;virt-ssbd;VIRT_SPEC_CTL;VIRT_SSBD
+amd_ssb_no;;amd-no-ssb;amd-no-ssb;SsbdNotRequired;AMD_SSB_NO
+cppc;cppc;;;CPPC;CPPC
+amd_psfd;;amd-psfd;amd-psfd;;AMD_PSFD
+btc_no;;;;BTC_NO;BTC_NO
+ibpb_ret;;;;IBPB_RET;AMD_IBPB_RET
+brs;brs;;;BranchSampling;BRS
+x2avic_ext;;;;x2AVIC_EXT;X2AVIC_EXT
+npt;npt;npt;npt;NP;NPT
+lbrv;lbrv;lbrv;lbrv;LbrVirt;LBRV
+svm_lock;svm_lock;svm-lock;svm-lock;SVML;SVML
+nrip_save;nrip_save;nrip-save;nrip-save;NRIPS;NRIPS
+tsc_scale;tsc_scale;tsc-scale;tsc-scale;TscRateMsr;TSCRATEMSR
+vmcb_clean;vmcb_clean;vmcb-clean;vmcb-clean;VmcbClean;VMCBCLEAN
+flushbyasid;flushbyasid;flushbyasid;flushbyasid;FlushByAsid;FLUSHBYASID
+decodeassists;decodeassists;decodeassists;decodeassists;DecodeAssists;DECODEASSISTS
+pausefilter;pausefilter;pause-filter;pause-filter;PauseFilter;PAUSEFILTER
+pfthreshold;pfthreshold;pfthreshold;pfthreshold;PauseFilterThreshold;PFTHRESHOLD
+avic;avic;avic;avic;AVIC;AVIC
+v_vmsave_vmload;v_vmsave_vmload;v-vmsave-vmload;v-vmsave-vmload;VMSAVEvirt;V_VMSAVE_VMLOAD
+vgif;vgif;vgif;vgif;VGIF;VGIF
+gmet;;gmet;gmet;GMET;GMET
+x2avic;x2avic;;;x2AVIC;X2AVIC
+sss_check;;;;SSSCheck;
+v_spec_ctrl;v_spec_ctrl;;;SpecCtrlVirt;V_SPEC_CTRL
+ro_gpt;;;;ROGPT;
+h_mce_override;;;;HOST_MCE_OVERRIDE;
+tlbsync_int;;;;TlbiCtl;
+vnmi;vnmi;vnmi;vnmi;VNMI;VNMI
+ibs_virt;;;;IbsVirt;
+ext_lvt_off_chg;;;;ExtLvtAvicAccessChg;
+svme_addr_chk;;svme-addr-chk;svme-addr-chk;NestedVirtVmcbAddrChk;SVME_ADDR_CHK
+bus_lock_threshold;;;;BusLockThreshold;BUS_LOCK_THRESHOLD
+idle_hlt;;;;IdleHltIntercept;IDLE_HLT
+sme;sme;;;SME;SME
+sev;sev;;;SEV;SEV
+vm_page_flush;;;;PageFlushMsr;VM_PAGE_FLUSH
+sev_es;sev_es;;;SEV-ES;SEV_ES
+sev_nested_paging;sev_snp;;;SEV-SNP;SEV_SNP
+vm_permission_levels;;;;VMPL;
+rpmquery;;;;RMPQUERY;
+vmpl_sss;;;;VmplSSS;
+secure_tsc;;;;SecureTsc;SNP_SECURE_TSC
+v_tsc_aux;;;;TscAuxVirtualization;V_TSC_AUX
+sme_coherent;;;;HwEnfCacheCoh;SME_COHERENT
+debug_swap;debug_swap;;;DebugVirt;DEBUG_SWAP
+virt_ibs;;;;IbsVirtGuestCtl;
+rmpread;;;;;RMPREAD
+segmented_rmp;;;;;SEGMENTED_RMP
+allowed_sev_features;;;;;ALLOWED_SEV_FEATURES
+svsm_page_msr;svsm;;;SvsmCommPageMSR;SVSM
+hv_inuse_wr_allowed;;;;;HV_INUSE_WR_ALLOWED
+coherency_sfw_no;;;;;COHERENCY_SFW_NO
+smba;;;;;SMBA
+bmec;;;;;BMEC
+abmc;;;;;ABMC
+sdciae;;;;;SDCIAE
+no_nested_data_bp;;no-nested-data-bp;no-nested-data-bp;NoNestedDataBp;NO_NESTED_DATA_BP
+fsgs_non_serializing;;fs-gs-base-ns;fs-gs-base-ns;FsGsKernelGsBaseNonSerializing;WRMSR_XX_BASE_NS
+lfence_rdtsc;;lfence-always-serializing;lfence-always-serializing;LFenceAlwaysSerializing;LFENCE_RDTSC
+smm_page_cfg_lock;;;;SmmPgCfgLock;
+verw_clear;;verw-clear;verw-clear;VERW_CLEAR;VERW_CLEAR
+null_sel_clr_base;;null-sel-clr-base;null-sel-clr-base;NullSelectClearsBase;NULL_SEL_CLR_BASE
+upper_addr_ignore;;;;UpperAddressIgnore;
+autoibrs;;auto-ibrs;auto-ibrs;AutomaticIBRS;AUTOIBRS
+no_smm_ctl_msr;;;;NoSmmCtlMSR;NO_SMM_CTL_MSR
+prefetch_ctl_msr;;;;PrefetchCtlMsr;
+user_cpuid_disable;;;;CpuidUserDis GpOnUserCpuid;GP_ON_USER_CPUID
+epsf;;;;EPSF;
+prefetchi;;prefetchi;prefetchi;;PREFETCHI
+wl_feedback;;;;;AMD_WORKLOAD_CLASS
+avx512_bmm;;;;AVX512_BMM;AVX512_BMM
+eraps;;eraps;eraps;ERAPS;ERAPS
+sbpb;;sbpb;sbpb;SBPB;SBPB
+ibpb_brtype;;ibpb-brtype;ibpb-brtype;IBPB_BRTYPE;IBPB_BRTYPE
+srso_no;;srso-no;srso-no;SRSO_NO;SRSO_NO
+srso_uk_no;;srso-user-kernel-no;srso-user-kernel-no;SRSO_USER_KERNEL_NO;SRSO_USER_KERNEL_NO
+srso_msr_fix;;;;SRSO_MSR_FIX;SRSO_BP_SPEC_REDUCE
+tsa_sq_no;;tsa-sq-no;tsa-sq-no;TSA_SQ_NO;TSA_SQ_NO
+tsa_l1_no;;tsa-l1-no;tsa-l1-no;TSA_L1_NO;TSA_L1_NO
+perfmon_v2;perfmon_v2;perfmon-v2;perfmon-v2;PerfMonV2;PERFMON_V2
+lbr_v2;amd_lbr_v2;;;LbrStack;AMD_LBR_V2
+lbr_pmc_freeze;amd_lbr_pmc_freeze;;;LbrAndPmcFreeze;AMD_LBR_PMC_FREEZE
+domain_has_hybrid_cores;;;;;AMD_HTR_CORES
+recovery;recovery;;;;RECOVERY
+longrun;longrun;;;;LONGRUN
+lrti;lrti;;;;LRTI
+xstore;rng;xstore;xstore;;XSTORE
+xstore_en;rng_en;xstore-en;xstore-en;;XSTORE_EN
+ace;ace;xcrypt;xcrypt;;XCRYPT
+ace_en;ace_en;xcrypt-en;xcrypt-en;;XCRYPT_EN
+ace2;ace2;ace2;ace2;;ACE2
+ace2_en;ace2_en;ace2-en;ace2-en;;ACE2_EN
+phe;phe;phe;phe;;PHE
+phe_en;phe_en;phe-en;phe-en;;PHE_EN
+pmm;pmm;pmm;pmm;;PMM
+pmm_en;pmm_en;pmm-en;pmm-en;;PMM_EN
+kvm_clocksource;;kvmclock;;KVM_FEATURE_CLOCKSOURCE;
+kvm_nop_io_delay;;kvm-nopiodelay;;KVM_FEATURE_NOP_IO_DELAY;
+kvm_mmu_op;;kvm-mmu;;KVM_FEATURE_MMU_OP;
+kvm_clocksource2;;;;KVM_FEATURE_CLOCKSOURCE2;
+kvm_async_pf;;kvm-asyncpf;;KVM_FEATURE_ASYNC_PF;
+kvm_steal_time;;kvm-steal-time;;KVM_FEATURE_STEAL_TIME;
+kvm_pv_eoi;;kvm-pv-eoi;;KVM_FEATURE_PV_EOI;
+kvm_pv_unhalt;;kvm-pv-unhalt;;KVM_FEATURE_PV_UNHALT;
+kvm_pv_tlb_flush;;kvm-pv-tlb-flush;;KVM_FEATURE_PV_TLB_FLUSH;
+kvm_async_pf_vmexit;;kvm-asyncpf-vmexit;;KVM_FEATURE_ASYNC_PF_VMEXIT;
+kvm_pv_send_ipi;;kvm-pv-ipi;;KVM_FEATURE_PV_SEND_IPI;
+kvm_poll_control;;kvm-poll-control;;KVM_FEATURE_POLL_CONTROL;
+kvm_pv_sched_yield;;kvm-pv-sched-yield;;KVM_FEATURE_PV_SCHED_YIELD;
+kvm_async_pf_int;;kvm-asyncpf-int;;KVM_FEATURE_ASYNC_PF_INT;
+kvm_msi_ext_dest_id;;kvm-msi-ext-dest-id;;KVM_FEATURE_MSI_EXT_DEST_ID;
+kvm_hc_map_gpa_range;;;;KVM_FEATURE_HC_MAP_GPA_RANGE;
+kvm_migration_control;;;;KVM_FEATURE_MIGRATION_CONTROL;
+kvm_clocksource_stable;;kvmclock-stable-bit;;KVM_FEATURE_CLOCKSOURCE_STABLE_BIT;
+kvm_hint_realtime;;kvm-hint-dedicated;;KVM_HINTS_REALTIME;
+hv_vp_runtime;;;;AccessVpRunTimeReg;
+hv_time_ref_count;;;;AccessPartitionReferenceCounter;
+hv_synic;;;;AccessSynicRegs;
+hv_stimer;;;;AccessSyntheticTimerRegs;
+hv_apic_access;;;;AccessIntrCtrlRegs;
+hv_hypercall_msrs;;;;AccessHypercallMsrs;
+hv_vp_index;;;;AccessVpIndex;
+hv_reset;;;;AccessResetReg;
+hv_stat_pages;;;;AccessStatsReg;
+hv_reference_tsc;;;;AccessPartitionReferenceTsc;
+hv_guest_idle;;;;AccessGuestIdleReg;
+hv_frequency_msrs;;;;AccessFrequencyRegs;
+hv_reenlightenment;;;;AccessReenlightenmentControls;
+hv_tsc_invariant;;;;AccessTscInvariantControls;
+hv_create_partitions;;;;CreatePartitions;
+hv_post_messages;;;;PostMessages;
+hv_signal_events;;;;SignalEvents;
+hv_isolation;;;;Isolation;`;

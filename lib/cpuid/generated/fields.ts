@@ -187,1134 +187,1121 @@ export type CpuidFieldName =
   | "xsave_sz_xcr0_xss" | "xsavec" | "xsaveerptr" | "xsaveopt" | "xsaves" | "xss_cet_s" | "xss_cet_u" | "xss_hdc"
   | "xss_hwp" | "xss_lbr" | "xss_pasid" | "xss_pt" | "xss_uintr" | "xstore" | "xstore_en" | "xtpr" | "zero_fcs_fds";
 
-/** Holds one field: name, function, first and last sub-leaf, register, lowest and highest bit, description. */
-export type CpuidFieldRow = readonly [
-  name: CpuidFieldName,
-  function: number,
-  first: number,
-  last: number,
-  register: "eax" | "ebx" | "ecx" | "edx",
-  low: number,
-  high: number,
-  description: string,
-];
-
-/** Lists the fields of each name space, ordered by function, sub-leaf, register and bit. */
+/**
+ * The fields of each name space as text, ordered by function, sub-leaf, register and bit. Each line is a field: name,
+ * function, first and last sub-leaf, register, lowest and highest bit, description. Text is read by the compiler of
+ * JavaScript in a fraction of the time that arrays take, and most programs need a few fields.
+ */
 export const CPUID_FIELDS: {
-  readonly [space in "native" | "kvm" | "hyperv" | "xen" | "vmware"]: readonly CpuidFieldRow[];
+  readonly [space in "native" | "kvm" | "hyperv" | "xen" | "vmware"]: string;
 } = {
-  native: [
-    ["max_std_leaf", 0x0, 0, 0, "eax", 0, 31, "Highest standard CPUID leaf"],
-    ["cpu_vendorid_0", 0x0, 0, 0, "ebx", 0, 31, "CPU vendor ID string bytes 0 - 3"],
-    ["cpu_vendorid_2", 0x0, 0, 0, "ecx", 0, 31, "CPU vendor ID string bytes 8 - 11"],
-    ["cpu_vendorid_1", 0x0, 0, 0, "edx", 0, 31, "CPU vendor ID string bytes 4 - 7"],
-    ["stepping", 0x1, 0, 0, "eax", 0, 3, "Stepping ID"],
-    ["base_model", 0x1, 0, 0, "eax", 4, 7, "Base CPU model ID"],
-    ["base_family_id", 0x1, 0, 0, "eax", 8, 11, "Base CPU family ID"],
-    ["cpu_type", 0x1, 0, 0, "eax", 12, 13, "CPU type"],
-    ["ext_model", 0x1, 0, 0, "eax", 16, 19, "Extended CPU model ID"],
-    ["ext_family", 0x1, 0, 0, "eax", 20, 27, "Extended CPU family ID"],
-    ["brand_id", 0x1, 0, 0, "ebx", 0, 7, "Brand index"],
-    ["clflush_size", 0x1, 0, 0, "ebx", 8, 15, "CLFLUSH instruction cache line size"],
-    ["n_logical_cpu", 0x1, 0, 0, "ebx", 16, 23, "Logical CPU count"],
-    ["local_apic_id", 0x1, 0, 0, "ebx", 24, 31, "Initial local APIC physical ID"],
-    ["pni", 0x1, 0, 0, "ecx", 0, 0, "Streaming SIMD Extensions 3 (SSE3)"],
-    ["pclmulqdq", 0x1, 0, 0, "ecx", 1, 1, "PCLMULQDQ instruction support"],
-    ["dtes64", 0x1, 0, 0, "ecx", 2, 2, "64-bit DS save area"],
-    ["monitor", 0x1, 0, 0, "ecx", 3, 3, "MONITOR/MWAIT support"],
-    ["ds_cpl", 0x1, 0, 0, "ecx", 4, 4, "CPL Qualified Debug Store"],
-    ["vmx", 0x1, 0, 0, "ecx", 5, 5, "Virtual Machine Extensions"],
-    ["smx", 0x1, 0, 0, "ecx", 6, 6, "Safer Mode Extensions"],
-    ["est", 0x1, 0, 0, "ecx", 7, 7, "Enhanced Intel SpeedStep"],
-    ["tm2", 0x1, 0, 0, "ecx", 8, 8, "Thermal Monitor 2"],
-    ["ssse3", 0x1, 0, 0, "ecx", 9, 9, "Supplemental SSE3"],
-    ["cid", 0x1, 0, 0, "ecx", 10, 10, "L1 Context ID"],
-    ["sdbg", 0x1, 0, 0, "ecx", 11, 11, "Silicon Debug"],
-    ["fma", 0x1, 0, 0, "ecx", 12, 12, "FMA extensions using YMM state"],
-    ["cx16", 0x1, 0, 0, "ecx", 13, 13, "CMPXCHG16B instruction support"],
-    ["xtpr", 0x1, 0, 0, "ecx", 14, 14, "xTPR Update Control"],
-    ["pdcm", 0x1, 0, 0, "ecx", 15, 15, "Perfmon and Debug Capability"],
-    ["pcid", 0x1, 0, 0, "ecx", 17, 17, "Process-context identifiers"],
-    ["dca", 0x1, 0, 0, "ecx", 18, 18, "Direct Cache Access"],
-    ["sse4_1", 0x1, 0, 0, "ecx", 19, 19, "SSE4.1"],
-    ["sse4_2", 0x1, 0, 0, "ecx", 20, 20, "SSE4.2"],
-    ["x2apic", 0x1, 0, 0, "ecx", 21, 21, "X2APIC support"],
-    ["movbe", 0x1, 0, 0, "ecx", 22, 22, "MOVBE instruction support"],
-    ["popcnt", 0x1, 0, 0, "ecx", 23, 23, "POPCNT instruction support"],
-    ["tsc_deadline_timer", 0x1, 0, 0, "ecx", 24, 24, "APIC timer one-shot operation"],
-    ["aes", 0x1, 0, 0, "ecx", 25, 25, "AES instructions"],
-    ["xsave", 0x1, 0, 0, "ecx", 26, 26, "XSAVE (and related instructions) support"],
-    ["osxsave", 0x1, 0, 0, "ecx", 27, 27, "XSAVE (and related instructions) are enabled by OS"],
-    ["avx", 0x1, 0, 0, "ecx", 28, 28, "AVX instructions support"],
-    ["f16c", 0x1, 0, 0, "ecx", 29, 29, "Half-precision floating-point conversion support"],
-    ["rdrand", 0x1, 0, 0, "ecx", 30, 30, "RDRAND instruction support"],
-    ["guest_status", 0x1, 0, 0, "ecx", 31, 31, "System is running as guest; (para-)virtualized system"],
-    ["fpu", 0x1, 0, 0, "edx", 0, 0, "Floating-Point Unit on-chip (x87)"],
-    ["vme", 0x1, 0, 0, "edx", 1, 1, "Virtual-8086 Mode Extensions"],
-    ["de", 0x1, 0, 0, "edx", 2, 2, "Debugging Extensions"],
-    ["pse", 0x1, 0, 0, "edx", 3, 3, "Page Size Extension"],
-    ["tsc", 0x1, 0, 0, "edx", 4, 4, "Time Stamp Counter"],
-    ["msr", 0x1, 0, 0, "edx", 5, 5, "Model-Specific Registers (RDMSR and WRMSR support)"],
-    ["pae", 0x1, 0, 0, "edx", 6, 6, "Physical Address Extensions"],
-    ["mce", 0x1, 0, 0, "edx", 7, 7, "Machine Check Exception"],
-    ["cx8", 0x1, 0, 0, "edx", 8, 8, "CMPXCHG8B instruction"],
-    ["apic", 0x1, 0, 0, "edx", 9, 9, "APIC on-chip"],
-    ["sep", 0x1, 0, 0, "edx", 11, 11, "SYSENTER, SYSEXIT, and associated MSRs"],
-    ["mtrr", 0x1, 0, 0, "edx", 12, 12, "Memory Type Range Registers"],
-    ["pge", 0x1, 0, 0, "edx", 13, 13, "Page Global Extensions"],
-    ["mca", 0x1, 0, 0, "edx", 14, 14, "Machine Check Architecture"],
-    ["cmov", 0x1, 0, 0, "edx", 15, 15, "Conditional Move Instruction"],
-    ["pat", 0x1, 0, 0, "edx", 16, 16, "Page Attribute Table"],
-    ["pse36", 0x1, 0, 0, "edx", 17, 17, "Page Size Extension (36-bit)"],
-    ["pn", 0x1, 0, 0, "edx", 18, 18, "Processor Serial Number"],
-    ["clflush", 0x1, 0, 0, "edx", 19, 19, "CLFLUSH instruction"],
-    ["dts", 0x1, 0, 0, "edx", 21, 21, "Debug Store"],
-    ["acpi", 0x1, 0, 0, "edx", 22, 22, "Thermal monitor and clock control"],
-    ["mmx", 0x1, 0, 0, "edx", 23, 23, "MMX instructions"],
-    ["fxsr", 0x1, 0, 0, "edx", 24, 24, "FXSAVE and FXRSTOR instructions"],
-    ["sse", 0x1, 0, 0, "edx", 25, 25, "SSE instructions"],
-    ["sse2", 0x1, 0, 0, "edx", 26, 26, "SSE2 instructions"],
-    ["ss", 0x1, 0, 0, "edx", 27, 27, "Self Snoop"],
-    ["ht", 0x1, 0, 0, "edx", 28, 28, "Hyper-threading"],
-    ["tm", 0x1, 0, 0, "edx", 29, 29, "Thermal Monitor"],
-    ["ia64", 0x1, 0, 0, "edx", 30, 30, "Legacy IA-64 (Itanium) support bit, now reserved"],
-    ["pbe", 0x1, 0, 0, "edx", 31, 31, "Pending Break Enable"],
-    ["iteration_count", 0x2, 0, 0, "eax", 0, 7, "Number of times this leaf must be queried"],
-    ["desc1", 0x2, 0, 0, "eax", 8, 15, "Descriptor #1"],
-    ["desc2", 0x2, 0, 0, "eax", 16, 23, "Descriptor #2"],
-    ["desc3", 0x2, 0, 0, "eax", 24, 30, "Descriptor #3"],
-    ["eax_invalid", 0x2, 0, 0, "eax", 31, 31, "Descriptors 1-3 are invalid if set"],
-    ["desc4", 0x2, 0, 0, "ebx", 0, 7, "Descriptor #4"],
-    ["desc5", 0x2, 0, 0, "ebx", 8, 15, "Descriptor #5"],
-    ["desc6", 0x2, 0, 0, "ebx", 16, 23, "Descriptor #6"],
-    ["desc7", 0x2, 0, 0, "ebx", 24, 30, "Descriptor #7"],
-    ["ebx_invalid", 0x2, 0, 0, "ebx", 31, 31, "Descriptors 4-7 are invalid if set"],
-    ["desc8", 0x2, 0, 0, "ecx", 0, 7, "Descriptor #8"],
-    ["desc9", 0x2, 0, 0, "ecx", 8, 15, "Descriptor #9"],
-    ["desc10", 0x2, 0, 0, "ecx", 16, 23, "Descriptor #10"],
-    ["desc11", 0x2, 0, 0, "ecx", 24, 30, "Descriptor #11"],
-    ["ecx_invalid", 0x2, 0, 0, "ecx", 31, 31, "Descriptors 8-11 are invalid if set"],
-    ["desc12", 0x2, 0, 0, "edx", 0, 7, "Descriptor #12"],
-    ["desc13", 0x2, 0, 0, "edx", 8, 15, "Descriptor #13"],
-    ["desc14", 0x2, 0, 0, "edx", 16, 23, "Descriptor #14"],
-    ["desc15", 0x2, 0, 0, "edx", 24, 30, "Descriptor #15"],
-    ["edx_invalid", 0x2, 0, 0, "edx", 31, 31, "Descriptors 12-15 are invalid if set"],
-    ["cache_type", 0x4, 0, 31, "eax", 0, 4, "Cache type field"],
-    ["cache_level", 0x4, 0, 31, "eax", 5, 7, "Cache level (1-based)"],
-    ["cache_self_init", 0x4, 0, 31, "eax", 8, 8, "Self-initializing cache level"],
-    ["fully_associative", 0x4, 0, 31, "eax", 9, 9, "Fully-associative cache"],
-    ["num_threads_sharing", 0x4, 0, 31, "eax", 14, 25, "Number logical CPUs sharing this cache"],
-    ["num_cores_on_die", 0x4, 0, 31, "eax", 26, 31, "Number of cores in the physical package"],
-    ["cache_linesize", 0x4, 0, 31, "ebx", 0, 11, "System coherency line size (0-based)"],
-    ["cache_npartitions", 0x4, 0, 31, "ebx", 12, 21, "Physical line partitions (0-based)"],
-    ["cache_nways", 0x4, 0, 31, "ebx", 22, 31, "Ways of associativity (0-based)"],
-    ["cache_nsets", 0x4, 0, 31, "ecx", 0, 30, "Cache number of sets (0-based)"],
-    ["wbinvd_rll_no_guarantee", 0x4, 0, 31, "edx", 0, 0, "WBINVD/INVD not guaranteed for Remote Lower-Level caches"],
-    ["ll_inclusive", 0x4, 0, 31, "edx", 1, 1, "Cache is inclusive of Lower-Level caches"],
-    ["complex_indexing", 0x4, 0, 31, "edx", 2, 2, "Not a direct-mapped cache (complex function)"],
-    ["min_mon_size", 0x5, 0, 0, "eax", 0, 15, "Smallest monitor-line size, in bytes"],
-    ["max_mon_size", 0x5, 0, 0, "ebx", 0, 15, "Largest monitor-line size, in bytes"],
-    ["mwait_ext", 0x5, 0, 0, "ecx", 0, 0, "MONITOR/MWAIT extensions"],
-    ["mwait_irq_break", 0x5, 0, 0, "ecx", 1, 1, "Interrupts as a break event for MWAIT"],
-    ["n_c0_substates", 0x5, 0, 0, "edx", 0, 3, "Number of C0 sub C-states"],
-    ["n_c1_substates", 0x5, 0, 0, "edx", 4, 7, "Number of C1 sub C-states"],
-    ["n_c2_substates", 0x5, 0, 0, "edx", 8, 11, "Number of C2 sub C-states"],
-    ["n_c3_substates", 0x5, 0, 0, "edx", 12, 15, "Number of C3 sub C-states"],
-    ["n_c4_substates", 0x5, 0, 0, "edx", 16, 19, "Number of C4 sub C-states"],
-    ["n_c5_substates", 0x5, 0, 0, "edx", 20, 23, "Number of C5 sub C-states"],
-    ["n_c6_substates", 0x5, 0, 0, "edx", 24, 27, "Number of C6 sub C-states"],
-    ["n_c7_substates", 0x5, 0, 0, "edx", 28, 31, "Number of C7 sub C-states"],
-    ["dtherm", 0x6, 0, 0, "eax", 0, 0, "Digital temperature sensor"],
-    ["turbo_boost", 0x6, 0, 0, "eax", 1, 1, "Intel Turbo Boost"],
-    ["arat", 0x6, 0, 0, "eax", 2, 2, "Always-Running APIC Timer (not affected by p-state)"],
-    ["pln", 0x6, 0, 0, "eax", 4, 4, "Power Limit Notification (PLN) event"],
-    ["ecmd", 0x6, 0, 0, "eax", 5, 5, "Clock modulation duty cycle extension"],
-    ["pts", 0x6, 0, 0, "eax", 6, 6, "Package thermal management"],
-    ["hwp", 0x6, 0, 0, "eax", 7, 7, "HWP (Hardware P-states) base registers"],
-    ["hwp_notify", 0x6, 0, 0, "eax", 8, 8, "HWP notification (IA32_HWP_INTERRUPT MSR)"],
-    ["hwp_act_window", 0x6, 0, 0, "eax", 9, 9, "HWP activity window (IA32_HWP_REQUEST[bits 41:32])"],
-    ["hwp_epp", 0x6, 0, 0, "eax", 10, 10, "HWP Energy Performance Preference"],
-    ["hwp_pkg_req", 0x6, 0, 0, "eax", 11, 11, "HWP Package Level Request"],
-    ["hdc_base_regs", 0x6, 0, 0, "eax", 13, 13, "HDC base registers"],
-    ["turbo_boost_3_0", 0x6, 0, 0, "eax", 14, 14, "Intel Turbo Boost Max 3.0"],
-    ["hwp_capabilities", 0x6, 0, 0, "eax", 15, 15, "HWP Highest Performance change"],
-    ["hwp_peci_override", 0x6, 0, 0, "eax", 16, 16, "HWP PECI override"],
-    ["hwp_flexible", 0x6, 0, 0, "eax", 17, 17, "Flexible HWP"],
-    ["hwp_fast", 0x6, 0, 0, "eax", 18, 18, "IA32_HWP_REQUEST MSR fast access mode"],
-    ["hfi", 0x6, 0, 0, "eax", 19, 19, "HW_FEEDBACK MSRs"],
-    ["hwp_ignore_idle", 0x6, 0, 0, "eax", 20, 20, "Ignoring idle logical CPU HWP request is supported"],
-    ["hwp_ctl", 0x6, 0, 0, "eax", 22, 22, "IA32_HWP_CTL MSR"],
-    ["thread_director", 0x6, 0, 0, "eax", 23, 23, "Intel thread director"],
-    ["therm_interrupt_bit25", 0x6, 0, 0, "eax", 24, 24, "IA32_THERM_INTERRUPT MSR bit 25"],
-    ["n_therm_thresholds", 0x6, 0, 0, "ebx", 0, 3, "Digital thermometer thresholds"],
-    ["aperfmperf", 0x6, 0, 0, "ecx", 0, 0, "MPERF/APERF MSRs (effective frequency interface)"],
-    ["epb", 0x6, 0, 0, "ecx", 3, 3, "IA32_ENERGY_PERF_BIAS MSR"],
-    ["hw_feedback_nclasses", 0x6, 0, 0, "ecx", 8, 15, "Number of Intel Thread Director classes"],
-    ["perfcap_reporting", 0x6, 0, 0, "edx", 0, 0, "Performance capability reporting"],
-    ["encap_reporting", 0x6, 0, 0, "edx", 1, 1, "Energy efficiency capability reporting"],
-    ["feedback_sz", 0x6, 0, 0, "edx", 8, 11, "Feedback interface structure size, in 4K pages"],
-    ["this_lcpu_hwfdbk_idx", 0x6, 0, 0, "edx", 16, 31, "This logical CPU hardware feedback interface index"],
-    ["leaf7_n_subleaves", 0x7, 0, 0, "eax", 0, 31, "Number of leaf 0x7 subleaves"],
-    ["fsgsbase", 0x7, 0, 0, "ebx", 0, 0, "FSBASE/GSBASE read/write"],
-    ["tsc_adjust", 0x7, 0, 0, "ebx", 1, 1, "IA32_TSC_ADJUST MSR"],
-    ["sgx", 0x7, 0, 0, "ebx", 2, 2, "Intel SGX (Software Guard Extensions)"],
-    ["bmi1", 0x7, 0, 0, "ebx", 3, 3, "Bit manipulation extensions group 1"],
-    ["hle", 0x7, 0, 0, "ebx", 4, 4, "Hardware Lock Elision"],
-    ["avx2", 0x7, 0, 0, "ebx", 5, 5, "AVX2 instruction set"],
-    ["fdp_excptn_only", 0x7, 0, 0, "ebx", 6, 6, "FPU Data Pointer updated only on x87 exceptions"],
-    ["smep", 0x7, 0, 0, "ebx", 7, 7, "Supervisor Mode Execution Protection"],
-    ["bmi2", 0x7, 0, 0, "ebx", 8, 8, "Bit manipulation extensions group 2"],
-    ["erms", 0x7, 0, 0, "ebx", 9, 9, "Enhanced REP MOVSB/STOSB"],
-    ["invpcid", 0x7, 0, 0, "ebx", 10, 10, "INVPCID instruction (Invalidate Processor Context ID)"],
-    ["rtm", 0x7, 0, 0, "ebx", 11, 11, "Intel restricted transactional memory"],
-    ["cqm", 0x7, 0, 0, "ebx", 12, 12, "Intel RDT-CMT / AMD Platform-QoS cache monitoring"],
-    ["zero_fcs_fds", 0x7, 0, 0, "ebx", 13, 13, "Deprecated FPU CS/DS (stored as zero)"],
-    ["mpx", 0x7, 0, 0, "ebx", 14, 14, "Intel memory protection extensions"],
-    ["rdt_a", 0x7, 0, 0, "ebx", 15, 15, "Intel RDT / AMD Platform-QoS Enforcement"],
-    ["avx512f", 0x7, 0, 0, "ebx", 16, 16, "AVX-512 foundation instructions"],
-    ["avx512dq", 0x7, 0, 0, "ebx", 17, 17, "AVX-512 double/quadword instructions"],
-    ["rdseed", 0x7, 0, 0, "ebx", 18, 18, "RDSEED instruction"],
-    ["adx", 0x7, 0, 0, "ebx", 19, 19, "ADCX/ADOX instructions"],
-    ["smap", 0x7, 0, 0, "ebx", 20, 20, "Supervisor mode access prevention"],
-    ["avx512ifma", 0x7, 0, 0, "ebx", 21, 21, "AVX-512 integer fused multiply add"],
-    ["clflushopt", 0x7, 0, 0, "ebx", 23, 23, "CLFLUSHOPT instruction"],
-    ["clwb", 0x7, 0, 0, "ebx", 24, 24, "CLWB instruction"],
-    ["intel_pt", 0x7, 0, 0, "ebx", 25, 25, "Intel processor trace"],
-    ["avx512pf", 0x7, 0, 0, "ebx", 26, 26, "AVX-512 prefetch instructions"],
-    ["avx512er", 0x7, 0, 0, "ebx", 27, 27, "AVX-512 exponent/reciprocal instructions"],
-    ["avx512cd", 0x7, 0, 0, "ebx", 28, 28, "AVX-512 conflict detection instructions"],
-    ["sha_ni", 0x7, 0, 0, "ebx", 29, 29, "SHA/SHA256 instructions"],
-    ["avx512bw", 0x7, 0, 0, "ebx", 30, 30, "AVX-512 byte/word instructions"],
-    ["avx512vl", 0x7, 0, 0, "ebx", 31, 31, "AVX-512 VL (128/256 vector length) extensions"],
-    ["prefetchwt1", 0x7, 0, 0, "ecx", 0, 0, "PREFETCHWT1 (Intel Xeon Phi only)"],
-    ["avx512vbmi", 0x7, 0, 0, "ecx", 1, 1, "AVX-512 Vector byte manipulation instructions"],
-    ["umip", 0x7, 0, 0, "ecx", 2, 2, "User mode instruction protection"],
-    ["pku", 0x7, 0, 0, "ecx", 3, 3, "Protection keys for user-space"],
-    ["ospke", 0x7, 0, 0, "ecx", 4, 4, "OS protection keys enable"],
-    ["waitpkg", 0x7, 0, 0, "ecx", 5, 5, "WAITPKG instructions"],
-    ["avx512_vbmi2", 0x7, 0, 0, "ecx", 6, 6, "AVX-512 vector byte manipulation instructions group 2"],
-    ["cet_ss", 0x7, 0, 0, "ecx", 7, 7, "CET shadow stack features"],
-    ["gfni", 0x7, 0, 0, "ecx", 8, 8, "Galois field new instructions"],
-    ["vaes", 0x7, 0, 0, "ecx", 9, 9, "Vector AES instructions"],
-    ["vpclmulqdq", 0x7, 0, 0, "ecx", 10, 10, "VPCLMULQDQ 256-bit instruction"],
-    ["avx512_vnni", 0x7, 0, 0, "ecx", 11, 11, "Vector neural network instructions"],
-    ["avx512_bitalg", 0x7, 0, 0, "ecx", 12, 12, "AVX-512 bitwise algorithms"],
-    ["tme", 0x7, 0, 0, "ecx", 13, 13, "Intel total memory encryption"],
-    ["avx512_vpopcntdq", 0x7, 0, 0, "ecx", 14, 14, "AVX-512: POPCNT for vectors of DWORD/QWORD"],
-    ["la57", 0x7, 0, 0, "ecx", 16, 16, "57-bit linear addresses (five-level paging)"],
-    ["mawau_val_lm", 0x7, 0, 0, "ecx", 17, 21, "BNDLDX/BNDSTX MAWAU value in 64-bit mode"],
-    ["rdpid", 0x7, 0, 0, "ecx", 22, 22, "RDPID instruction"],
-    ["key_locker", 0x7, 0, 0, "ecx", 23, 23, "Intel key locker"],
-    ["bus_lock_detect", 0x7, 0, 0, "ecx", 24, 24, "OS bus-lock detection"],
-    ["cldemote", 0x7, 0, 0, "ecx", 25, 25, "CLDEMOTE instruction"],
-    ["movdiri", 0x7, 0, 0, "ecx", 27, 27, "MOVDIRI instruction"],
-    ["movdir64b", 0x7, 0, 0, "ecx", 28, 28, "MOVDIR64B instruction"],
-    ["enqcmd", 0x7, 0, 0, "ecx", 29, 29, "Enqueue stores (ENQCMD{,S})"],
-    ["sgx_lc", 0x7, 0, 0, "ecx", 30, 30, "Intel SGX launch configuration"],
-    ["pks", 0x7, 0, 0, "ecx", 31, 31, "Protection keys for supervisor-mode pages"],
-    ["sgx_keys", 0x7, 0, 0, "edx", 1, 1, "Intel SGX attestation services"],
-    ["avx512_4vnniw", 0x7, 0, 0, "edx", 2, 2, "AVX-512 neural network instructions"],
-    ["avx512_4fmaps", 0x7, 0, 0, "edx", 3, 3, "AVX-512 multiply accumulation single precision"],
-    ["fsrm", 0x7, 0, 0, "edx", 4, 4, "Fast short REP MOVSB"],
-    ["uintr", 0x7, 0, 0, "edx", 5, 5, "User interrupts"],
-    ["avx512_vp2intersect", 0x7, 0, 0, "edx", 8, 8, "VP2INTERSECT{D,Q} instructions"],
-    ["srbds_ctrl", 0x7, 0, 0, "edx", 9, 9, "SRBDS mitigation MSR"],
-    ["md_clear", 0x7, 0, 0, "edx", 10, 10, "VERW MD_CLEAR microcode"],
-    ["rtm_always_abort", 0x7, 0, 0, "edx", 11, 11, "XBEGIN (RTM transaction) always aborts"],
-    ["tsx_force_abort", 0x7, 0, 0, "edx", 13, 13, "MSR TSX_FORCE_ABORT, RTM_ABORT bit"],
-    ["serialize", 0x7, 0, 0, "edx", 14, 14, "SERIALIZE instruction"],
-    ["hybrid_cpu", 0x7, 0, 0, "edx", 15, 15, "The CPU is identified as a 'hybrid part'"],
-    ["tsxldtrk", 0x7, 0, 0, "edx", 16, 16, "TSX suspend/resume load address tracking"],
-    ["pconfig", 0x7, 0, 0, "edx", 18, 18, "PCONFIG instruction"],
-    ["arch_lbr", 0x7, 0, 0, "edx", 19, 19, "Intel architectural LBRs"],
-    ["ibt", 0x7, 0, 0, "edx", 20, 20, "CET indirect branch tracking"],
-    ["amx_bf16", 0x7, 0, 0, "edx", 22, 22, "AMX-BF16: tile bfloat16"],
-    ["avx512_fp16", 0x7, 0, 0, "edx", 23, 23, "AVX-512 FP16 instructions"],
-    ["amx_tile", 0x7, 0, 0, "edx", 24, 24, "AMX-TILE: tile architecture"],
-    ["amx_int8", 0x7, 0, 0, "edx", 25, 25, "AMX-INT8: tile 8-bit integer"],
-    ["spec_ctrl", 0x7, 0, 0, "edx", 26, 26, "Speculation Control (IBRS/IBPB: indirect branch restrictions)"],
-    ["intel_stibp", 0x7, 0, 0, "edx", 27, 27, "Single thread indirect branch predictors"],
-    ["flush_l1d", 0x7, 0, 0, "edx", 28, 28, "FLUSH L1D cache: IA32_FLUSH_CMD MSR"],
-    ["arch_capabilities", 0x7, 0, 0, "edx", 29, 29, "Intel IA32_ARCH_CAPABILITIES MSR"],
-    ["core_capabilities", 0x7, 0, 0, "edx", 30, 30, "IA32_CORE_CAPABILITIES MSR"],
-    ["spec_ctrl_ssbd", 0x7, 0, 0, "edx", 31, 31, "Speculative store bypass disable"],
-    ["sha512", 0x7, 1, 1, "eax", 0, 0, "SHA512 message instructions"],
-    ["sm3", 0x7, 1, 1, "eax", 1, 1, "SM3 hash instructions"],
-    ["sm4", 0x7, 1, 1, "eax", 2, 2, "SM4 cipher instructions"],
-    ["avx_vnni", 0x7, 1, 1, "eax", 4, 4, "AVX-VNNI instructions"],
-    ["avx512_bf16", 0x7, 1, 1, "eax", 5, 5, "AVX-512 bfloat16 instructions"],
-    ["lass", 0x7, 1, 1, "eax", 6, 6, "Linear address space separation"],
-    ["cmpccxadd", 0x7, 1, 1, "eax", 7, 7, "CMPccXADD instructions"],
-    ["arch_perfmon_ext", 0x7, 1, 1, "eax", 8, 8, "ArchPerfmonExt: leaf 0x23"],
-    ["fzrm", 0x7, 1, 1, "eax", 10, 10, "Fast zero-length REP MOVSB"],
-    ["fsrs", 0x7, 1, 1, "eax", 11, 11, "Fast short REP STOSB"],
-    ["fsrc", 0x7, 1, 1, "eax", 12, 12, "Fast Short REP CMPSB/SCASB"],
-    ["fred", 0x7, 1, 1, "eax", 17, 17, "FRED: Flexible return and event delivery transitions"],
-    ["lkgs", 0x7, 1, 1, "eax", 18, 18, "LKGS: Load 'kernel' (userspace) GS"],
-    ["wrmsrns", 0x7, 1, 1, "eax", 19, 19, "WRMSRNS instruction (WRMSR-non-serializing)"],
-    ["nmi_src", 0x7, 1, 1, "eax", 20, 20, "NMI-source reporting with FRED event data"],
-    ["amx_fp16", 0x7, 1, 1, "eax", 21, 21, "AMX-FP16: FP16 tile operations"],
-    ["hreset", 0x7, 1, 1, "eax", 22, 22, "HRESET (Thread director history reset)"],
-    ["avx_ifma", 0x7, 1, 1, "eax", 23, 23, "Integer fused multiply add"],
-    ["lam", 0x7, 1, 1, "eax", 26, 26, "Linear address masking"],
-    ["rd_wr_msrlist", 0x7, 1, 1, "eax", 27, 27, "RDMSRLIST/WRMSRLIST instructions"],
-    ["movrs", 0x7, 1, 1, "eax", 31, 31, "MOVRS read-shared load hint"],
-    ["intel_ppin", 0x7, 1, 1, "ebx", 0, 0, "Protected processor inventory number (PPIN{,_CTL} MSRs)"],
-    ["msr_imm", 0x7, 1, 1, "ecx", 5, 5, "RDMSR and WRMSRNS with immediate operand"],
-    ["avx_vnni_int8", 0x7, 1, 1, "edx", 4, 4, "AVX-VNNI-INT8 instructions"],
-    ["avx_ne_convert", 0x7, 1, 1, "edx", 5, 5, "AVX-NE-CONVERT instructions"],
-    ["amx_complex", 0x7, 1, 1, "edx", 8, 8, "AMX-COMPLEX instructions (starting from Granite Rapids)"],
-    ["avx_vnni_int16", 0x7, 1, 1, "edx", 10, 10, "AVX VNNI with 16-bit integers"],
-    ["prefetchit_0_1", 0x7, 1, 1, "edx", 14, 14, "PREFETCHIT0/1 instructions"],
-    ["cet_sss", 0x7, 1, 1, "edx", 18, 18, "CET supervisor shadow stacks safe to use"],
-    ["avx10", 0x7, 1, 1, "edx", 19, 19, "AVX10 converged vector ISA (see leaf 0x24)"],
-    ["apx_f", 0x7, 1, 1, "edx", 21, 21, "APX foundation (extended general registers)"],
-    ["intel_psfd", 0x7, 2, 2, "edx", 0, 0, "Intel predictive store forward disable"],
-    ["ipred_ctrl", 0x7, 2, 2, "edx", 1, 1, "MSR bits IA32_SPEC_CTRL.IPRED_DIS_{U,S}"],
-    ["rrsba_ctrl", 0x7, 2, 2, "edx", 2, 2, "MSR bits IA32_SPEC_CTRL.RRSBA_DIS_{U,S}"],
-    ["ddp_ctrl", 0x7, 2, 2, "edx", 3, 3, "MSR bit IA32_SPEC_CTRL.DDPD_U"],
-    ["bhi_ctrl", 0x7, 2, 2, "edx", 4, 4, "MSR bit IA32_SPEC_CTRL.BHI_DIS_S"],
-    ["mcdt_no", 0x7, 2, 2, "edx", 5, 5, "MCDT mitigation not needed"],
-    ["uclock_disable", 0x7, 2, 2, "edx", 6, 6, "UC-lock disable"],
-    ["dca_enabled_in_bios", 0x9, 0, 0, "eax", 0, 0, "DCA is enabled in BIOS"],
-    ["pmu_version", 0xa, 0, 0, "eax", 0, 7, "Performance monitoring unit version ID"],
-    ["num_counters_gp", 0xa, 0, 0, "eax", 8, 15, "Number of general-purpose PMU counters per logical CPU"],
-    ["bit_width_gp", 0xa, 0, 0, "eax", 16, 23, "Bitwidth of PMU general-purpose counters"],
-    ["events_mask_len", 0xa, 0, 0, "eax", 24, 31, "Length of CPUID(0xa).EBX bit vector"],
-    ["no_core_cycle", 0xa, 0, 0, "ebx", 0, 0, "Core cycle event not available"],
-    ["no_instruction_retired", 0xa, 0, 0, "ebx", 1, 1, "Instruction retired event not available"],
-    ["no_reference_cycles", 0xa, 0, 0, "ebx", 2, 2, "Reference cycles event not available"],
-    ["no_llc_reference", 0xa, 0, 0, "ebx", 3, 3, "LLC-reference event not available"],
-    ["no_llc_misses", 0xa, 0, 0, "ebx", 4, 4, "LLC-misses event not available"],
-    ["no_br_insn_retired", 0xa, 0, 0, "ebx", 5, 5, "Branch instruction retired event not available"],
-    ["no_br_misses_retired", 0xa, 0, 0, "ebx", 6, 6, "Branch mispredict retired event not available"],
-    ["no_topdown_slots", 0xa, 0, 0, "ebx", 7, 7, "Topdown slots event not available"],
-    ["no_backend_bound", 0xa, 0, 0, "ebx", 8, 8, "Topdown backend bound not available"],
-    ["no_bad_speculation", 0xa, 0, 0, "ebx", 9, 9, "Topdown bad speculation not available"],
-    ["no_frontend_bound", 0xa, 0, 0, "ebx", 10, 10, "Topdown frontend bound not available"],
-    ["no_retiring", 0xa, 0, 0, "ebx", 11, 11, "Topdown retiring not available"],
-    ["no_lbr_inserts", 0xa, 0, 0, "ebx", 12, 12, "LBR inserts not available"],
-    ["pmu_fcounters_bitmap", 0xa, 0, 0, "ecx", 0, 31, "Fixed-function PMU counters support bitmap"],
-    ["num_counters_fixed", 0xa, 0, 0, "edx", 0, 4, "Number of fixed PMU counters"],
-    ["bitwidth_fixed", 0xa, 0, 0, "edx", 5, 12, "Bitwidth of PMU fixed counters"],
-    ["anythread_deprecation", 0xa, 0, 0, "edx", 15, 15, "AnyThread mode deprecation"],
-    ["x2apic_id_shift", 0xb, 0, 1, "eax", 0, 4, "Bit width of this level (previous levels inclusive)"],
-    ["domain_lcpus_count", 0xb, 0, 1, "ebx", 0, 15, "Logical CPUs count across all instances of this domain"],
-    ["domain_nr", 0xb, 0, 1, "ecx", 0, 7, "This domain level (subleaf ID)"],
-    ["domain_type", 0xb, 0, 1, "ecx", 8, 15, "This domain type"],
-    ["x2apic_id", 0xb, 0, 1, "edx", 0, 31, "x2APIC ID of current logical CPU"],
-    ["xcr0_x87", 0xd, 0, 0, "eax", 0, 0, "XCR0.X87"],
-    ["xcr0_sse", 0xd, 0, 0, "eax", 1, 1, "XCR0.SSE"],
-    ["xcr0_avx", 0xd, 0, 0, "eax", 2, 2, "XCR0.AVX"],
-    ["xcr0_mpx_bndregs", 0xd, 0, 0, "eax", 3, 3, "XCR0.BNDREGS: MPX BND0-BND3 registers"],
-    ["xcr0_mpx_bndcsr", 0xd, 0, 0, "eax", 4, 4, "XCR0.BNDCSR: MPX BNDCFGU/BNDSTATUS registers"],
-    ["xcr0_avx512_opmask", 0xd, 0, 0, "eax", 5, 5, "XCR0.OPMASK: AVX-512 k0-k7 registers"],
-    ["xcr0_avx512_zmm_hi256", 0xd, 0, 0, "eax", 6, 6, "XCR0.ZMM_Hi256: AVX-512 ZMM0->ZMM7/15 registers"],
-    ["xcr0_avx512_hi16_zmm", 0xd, 0, 0, "eax", 7, 7, "XCR0.HI16_ZMM: AVX-512 ZMM16->ZMM31 registers"],
-    ["xcr0_pkru", 0xd, 0, 0, "eax", 9, 9, "XCR0.PKRU: XSAVE PKRU registers"],
-    ["xcr0_cet_u", 0xd, 0, 0, "eax", 11, 11, "XCR0.CET_U: CET user state"],
-    ["xcr0_cet_s", 0xd, 0, 0, "eax", 12, 12, "XCR0.CET_S: CET supervisor state"],
-    ["xcr0_tileconfig", 0xd, 0, 0, "eax", 17, 17, "XCR0.TILECONFIG: AMX can manage TILECONFIG"],
-    ["xcr0_tiledata", 0xd, 0, 0, "eax", 18, 18, "XCR0.TILEDATA: AMX can manage TILEDATA"],
-    ["xsave_sz_xcr0", 0xd, 0, 0, "ebx", 0, 31, "XSAVE/XRSTOR area byte size, for XCR0 enabled features"],
-    ["xsave_sz_max", 0xd, 0, 0, "ecx", 0, 31, "XSAVE/XRSTOR area max byte size, all CPU features"],
-    ["xcr0_lwp", 0xd, 0, 0, "edx", 30, 30, "AMD XCR0.LWP: Light-weight Profiling"],
-    ["xsaveopt", 0xd, 1, 1, "eax", 0, 0, "XSAVEOPT instruction"],
-    ["xsavec", 0xd, 1, 1, "eax", 1, 1, "XSAVEC instruction"],
-    ["xgetbv1", 0xd, 1, 1, "eax", 2, 2, "XGETBV instruction with ECX = 1"],
-    ["xsaves", 0xd, 1, 1, "eax", 3, 3, "XSAVES/XRSTORS instructions (and XSS MSR)"],
-    ["xfd", 0xd, 1, 1, "eax", 4, 4, "Extended feature disable"],
-    ["xsave_sz_xcr0_xss", 0xd, 1, 1, "ebx", 0, 31, "XSAVES/XSAVEC area byte size, for XCR0|XSS enabled features"],
-    ["xss_pt", 0xd, 1, 1, "ecx", 8, 8, "PT state"],
-    ["xss_pasid", 0xd, 1, 1, "ecx", 10, 10, "PASID state"],
-    ["xss_cet_u", 0xd, 1, 1, "ecx", 11, 11, "CET user state"],
-    ["xss_cet_s", 0xd, 1, 1, "ecx", 12, 12, "CET supervisor state"],
-    ["xss_hdc", 0xd, 1, 1, "ecx", 13, 13, "HDC state"],
-    ["xss_uintr", 0xd, 1, 1, "ecx", 14, 14, "UINTR state"],
-    ["xss_lbr", 0xd, 1, 1, "ecx", 15, 15, "LBR state"],
-    ["xss_hwp", 0xd, 1, 1, "ecx", 16, 16, "HWP state"],
-    ["xsave_sz", 0xd, 2, 63, "eax", 0, 31, "Subleaf-N feature save area size, in bytes"],
-    ["xsave_offset", 0xd, 2, 63, "ebx", 0, 31, "Subleaf-N feature save area offset, in bytes"],
-    ["is_xss_bit", 0xd, 2, 63, "ecx", 0, 0, "Subleaf N describes an XSS bit (otherwise XCR0)"],
-    ["compacted_xsave_64byte_aligned", 0xd, 2, 63, "ecx", 1, 1, "When compacted, subleaf-N XSAVE area is 64-byte aligned"],
-    ["xfd_faulting", 0xd, 2, 63, "ecx", 2, 2, "Component supports extended feature disable"],
-    ["core_rmid_max", 0xf, 0, 0, "ebx", 0, 31, "RMID max within this core (0-based)"],
-    ["cqm_llc", 0xf, 0, 0, "edx", 1, 1, "LLC QoS-monitoring"],
-    ["l3c_qm_bitwidth", 0xf, 1, 1, "eax", 0, 7, "L3 QoS-monitoring counter bitwidth (24-based)"],
-    ["l3c_qm_overflow_bit", 0xf, 1, 1, "eax", 8, 8, "QM_CTR MSR bit 61 is an overflow bit"],
-    ["io_rdt_cmt", 0xf, 1, 1, "eax", 9, 9, "non-CPU agent supporting Intel RDT CMT present"],
-    ["io_rdt_mbm", 0xf, 1, 1, "eax", 10, 10, "non-CPU agent supporting Intel RDT MBM present"],
-    ["l3c_qm_conver_factor", 0xf, 1, 1, "ebx", 0, 31, "QM_CTR MSR conversion factor to bytes"],
-    ["l3c_qm_rmid_max", 0xf, 1, 1, "ecx", 0, 31, "L3 QoS-monitoring max RMID"],
-    ["cqm_occup_llc", 0xf, 1, 1, "edx", 0, 0, "L3 QoS occupancy monitoring"],
-    ["cqm_mbm_total", 0xf, 1, 1, "edx", 1, 1, "L3 QoS total bandwidth monitoring"],
-    ["cqm_mbm_local", 0xf, 1, 1, "edx", 2, 2, "L3 QoS local bandwidth monitoring"],
-    ["cat_l3", 0x10, 0, 0, "ebx", 1, 1, "L3 Cache Allocation Technology"],
-    ["cat_l2", 0x10, 0, 0, "ebx", 2, 2, "L2 Cache Allocation Technology"],
-    ["mba", 0x10, 0, 0, "ebx", 3, 3, "Memory Bandwidth Allocation"],
-    ["cat_cbm_len", 0x10, 1, 2, "eax", 0, 4, "L3/L2_CAT capacity bitmask length, minus-one notation"],
-    ["cat_units_bitmap", 0x10, 1, 2, "ebx", 0, 31, "L3/L2_CAT allocation units bitmap"],
-    ["l3_cat_cos_infreq_updates", 0x10, 1, 2, "ecx", 1, 1, "L3_CAT COS updates should be infrequent"],
-    ["cdp_l3", 0x10, 1, 2, "ecx", 2, 2, "L3/L2_CAT Code and Data Prioritization"],
-    ["cat_sparse_1s", 0x10, 1, 2, "ecx", 3, 3, "L3/L2_CAT non-contiguous 1s value"],
-    ["cat_cos_max", 0x10, 1, 2, "edx", 0, 15, "L3/L2_CAT max Class of Service"],
-    ["mba_max_delay", 0x10, 3, 3, "eax", 0, 11, "Max MBA throttling value; minus-one notation"],
-    ["per_thread_mba", 0x10, 3, 3, "ecx", 0, 0, "Per-thread MBA controls"],
-    ["mba_delay_linear", 0x10, 3, 3, "ecx", 2, 2, "Delay values are linear"],
-    ["mba_cos_max", 0x10, 3, 3, "edx", 0, 15, "MBA max Class of Service"],
-    ["sgx1", 0x12, 0, 0, "eax", 0, 0, "SGX1 leaf functions"],
-    ["sgx2", 0x12, 0, 0, "eax", 1, 1, "SGX2 leaf functions"],
-    ["enclv_leaves", 0x12, 0, 0, "eax", 5, 5, "ENCLV leaves"],
-    ["encls_leaves", 0x12, 0, 0, "eax", 6, 6, "ENCLS leaves"],
-    ["enclu_everifyreport2", 0x12, 0, 0, "eax", 7, 7, "ENCLU leaf EVERIFYREPORT2"],
-    ["encls_eupdatesvn", 0x12, 0, 0, "eax", 10, 10, "ENCLS leaf EUPDATESVN"],
-    ["sgx_edeccssa", 0x12, 0, 0, "eax", 11, 11, "ENCLU leaf EDECCSSA"],
-    ["miscselect_exinfo", 0x12, 0, 0, "ebx", 0, 0, "SSA.MISC frame: Enclave #PF and #GP reporting"],
-    ["miscselect_cpinfo", 0x12, 0, 0, "ebx", 1, 1, "SSA.MISC frame: Enclave #CP reporting"],
-    ["max_enclave_sz_not64", 0x12, 0, 0, "edx", 0, 7, "Maximum enclave size in non-64-bit mode (log2)"],
-    ["max_enclave_sz_64", 0x12, 0, 0, "edx", 8, 15, "Maximum enclave size in 64-bit mode (log2)"],
-    ["secs_attr_init", 0x12, 1, 1, "eax", 0, 0, "Enclave initialized by EINIT"],
-    ["secs_attr_debug", 0x12, 1, 1, "eax", 1, 1, "Enclave permits debugger read/write"],
-    ["secs_attr_mode64bit", 0x12, 1, 1, "eax", 2, 2, "Enclave runs in 64-bit mode"],
-    ["secs_attr_provisionkey", 0x12, 1, 1, "eax", 4, 4, "Provisioning key"],
-    ["secs_attr_einittoken_key", 0x12, 1, 1, "eax", 5, 5, "EINIT token key"],
-    ["secs_attr_cet", 0x12, 1, 1, "eax", 6, 6, "CET attributes"],
-    ["secs_attr_kss", 0x12, 1, 1, "eax", 7, 7, "Key Separation and Sharing"],
-    ["secs_attr_aexnotify", 0x12, 1, 1, "eax", 10, 10, "Enclave threads: AEX notifications"],
-    ["xfrm_x87", 0x12, 1, 1, "ecx", 0, 0, "Enclave XFRM.X87"],
-    ["xfrm_sse", 0x12, 1, 1, "ecx", 1, 1, "Enclave XFRM.SSE"],
-    ["xfrm_avx", 0x12, 1, 1, "ecx", 2, 2, "Enclave XFRM.AVX"],
-    ["xfrm_mpx_bndregs", 0x12, 1, 1, "ecx", 3, 3, "Enclave XFRM.BNDREGS (MPX BND0-BND3 registers)"],
-    ["xfrm_mpx_bndcsr", 0x12, 1, 1, "ecx", 4, 4, "Enclave XFRM.BNDCSR (MPX BNDCFGU/BNDSTATUS registers)"],
-    ["xfrm_avx512_opmask", 0x12, 1, 1, "ecx", 5, 5, "Enclave XFRM.OPMASK (AVX-512 k0-k7 registers)"],
-    ["xfrm_avx512_zmm_hi256", 0x12, 1, 1, "ecx", 6, 6, "Enclave XFRM.ZMM_Hi256 (AVX-512 ZMM0->ZMM7/15 registers)"],
-    ["xfrm_avx512_hi16_zmm", 0x12, 1, 1, "ecx", 7, 7, "Enclave XFRM.HI16_ZMM (AVX-512 ZMM16->ZMM31 registers)"],
-    ["xfrm_pkru", 0x12, 1, 1, "ecx", 9, 9, "Enclave XFRM.PKRU (XSAVE PKRU registers)"],
-    ["xfrm_tileconfig", 0x12, 1, 1, "ecx", 17, 17, "Enclave XFRM.TILECONFIG (AMX can manage TILECONFIG)"],
-    ["xfrm_tiledata", 0x12, 1, 1, "ecx", 18, 18, "Enclave XFRM.TILEDATA (AMX can manage TILEDATA)"],
-    ["subleaf_type", 0x12, 2, 31, "eax", 0, 3, "Subleaf type"],
-    ["epc_sec_base_addr_0", 0x12, 2, 31, "eax", 12, 31, "EPC section base address, bits[12:31]"],
-    ["epc_sec_base_addr_1", 0x12, 2, 31, "ebx", 0, 19, "EPC section base address, bits[32:51]"],
-    ["epc_sec_type", 0x12, 2, 31, "ecx", 0, 3, "EPC section type / property encoding"],
-    ["epc_sec_size_0", 0x12, 2, 31, "ecx", 12, 31, "EPC section size, bits[12:31]"],
-    ["epc_sec_size_1", 0x12, 2, 31, "edx", 0, 19, "EPC section size, bits[32:51]"],
-    ["pt_max_subleaf", 0x14, 0, 0, "eax", 0, 31, "Maximum leaf 0x14 subleaf"],
-    ["cr3_filtering", 0x14, 0, 0, "ebx", 0, 0, "IA32_RTIT_CR3_MATCH is accessible"],
-    ["psb_cyc", 0x14, 0, 0, "ebx", 1, 1, "Configurable PSB and cycle-accurate mode"],
-    ["ip_filtering", 0x14, 0, 0, "ebx", 2, 2, "IP/TraceStop filtering; Warm-reset PT MSRs preservation"],
-    ["mtc_timing", 0x14, 0, 0, "ebx", 3, 3, "MTC timing packet; COFI-based packets suppression"],
-    ["ptwrite", 0x14, 0, 0, "ebx", 4, 4, "PTWRITE instruction"],
-    ["power_event_trace", 0x14, 0, 0, "ebx", 5, 5, "Power Event Trace"],
-    ["psb_pmi_preserve", 0x14, 0, 0, "ebx", 6, 6, "PSB and PMI preservation"],
-    ["event_trace", 0x14, 0, 0, "ebx", 7, 7, "Event Trace packet generation"],
-    ["tnt_disable", 0x14, 0, 0, "ebx", 8, 8, "TNT packet generation disable"],
-    ["topa_output", 0x14, 0, 0, "ecx", 0, 0, "ToPA output scheme"],
-    ["topa_multiple_entries", 0x14, 0, 0, "ecx", 1, 1, "ToPA tables can hold multiple entries"],
-    ["single_range_output", 0x14, 0, 0, "ecx", 2, 2, "Single-range output"],
-    ["trace_transport_output", 0x14, 0, 0, "ecx", 3, 3, "Trace Transport subsystem output"],
-    ["ip_payloads_lip", 0x14, 0, 0, "ecx", 31, 31, "IP payloads have LIP values (CS base included)"],
-    ["num_address_ranges", 0x14, 1, 1, "eax", 0, 2, "Number of configurable address ranges"],
-    ["mtc_periods_bmp", 0x14, 1, 1, "eax", 16, 31, "MTC period encodings bitmap"],
-    ["cycle_thresholds_bmp", 0x14, 1, 1, "ebx", 0, 15, "Cycle Threshold encodings bitmap"],
-    ["psb_periods_bmp", 0x14, 1, 1, "ebx", 16, 31, "Configurable PSB frequency encodings bitmap"],
-    ["tsc_denominator", 0x15, 0, 0, "eax", 0, 31, "Denominator of the TSC/'core crystal clock' ratio"],
-    ["tsc_numerator", 0x15, 0, 0, "ebx", 0, 31, "Numerator of the TSC/'core crystal clock' ratio"],
-    ["cpu_crystal_hz", 0x15, 0, 0, "ecx", 0, 31, "Core crystal clock nominal frequency, in Hz"],
-    ["cpu_base_mhz", 0x16, 0, 0, "eax", 0, 15, "Processor base frequency, in MHz"],
-    ["cpu_max_mhz", 0x16, 0, 0, "ebx", 0, 15, "Processor max frequency, in MHz"],
-    ["bus_mhz", 0x16, 0, 0, "ecx", 0, 15, "Bus reference frequency, in MHz"],
-    ["soc_max_subleaf", 0x17, 0, 0, "eax", 0, 31, "Maximum leaf 0x17 subleaf"],
-    ["soc_vendor_id", 0x17, 0, 0, "ebx", 0, 15, "SoC vendor ID"],
-    ["is_vendor_scheme", 0x17, 0, 0, "ebx", 16, 16, "Assigned by industry enumeration scheme (not Intel)"],
-    ["soc_proj_id", 0x17, 0, 0, "ecx", 0, 31, "SoC project ID, assigned by vendor"],
-    ["soc_stepping_id", 0x17, 0, 0, "edx", 0, 31, "SoC project stepping ID, assigned by vendor"],
-    ["vendor_brand_a", 0x17, 1, 3, "eax", 0, 31, "Vendor Brand ID string, bytes subleaf_nr * (0 -> 3)"],
-    ["vendor_brand_b", 0x17, 1, 3, "ebx", 0, 31, "Vendor Brand ID string, bytes subleaf_nr * (4 -> 7)"],
-    ["vendor_brand_c", 0x17, 1, 3, "ecx", 0, 31, "Vendor Brand ID string, bytes subleaf_nr * (8 -> 11)"],
-    ["vendor_brand_d", 0x17, 1, 3, "edx", 0, 31, "Vendor Brand ID string, bytes subleaf_nr * (12 -> 15)"],
-    ["tlb_max_subleaf", 0x18, 0, 31, "eax", 0, 31, "Maximum leaf 0x18 subleaf"],
-    ["tlb_4k_page", 0x18, 0, 31, "ebx", 0, 0, "TLB supports 4KB-page entries"],
-    ["tlb_2m_page", 0x18, 0, 31, "ebx", 1, 1, "TLB supports 2MB-page entries"],
-    ["tlb_4m_page", 0x18, 0, 31, "ebx", 2, 2, "TLB supports 4MB-page entries"],
-    ["tlb_1g_page", 0x18, 0, 31, "ebx", 3, 3, "TLB supports 1GB-page entries"],
-    ["hard_partitioning", 0x18, 0, 31, "ebx", 8, 10, "Partitioning between logical CPUs"],
-    ["n_way_associative", 0x18, 0, 31, "ebx", 16, 31, "Ways of associativity"],
-    ["n_sets", 0x18, 0, 31, "ecx", 0, 31, "Number of sets"],
-    ["tlb_type", 0x18, 0, 31, "edx", 0, 4, "Translation cache type (TLB type)"],
-    ["tlb_cache_level", 0x18, 0, 31, "edx", 5, 7, "Translation cache level (1-based)"],
-    ["is_fully_associative", 0x18, 0, 31, "edx", 8, 8, "Fully-associative"],
-    ["tlb_max_addressable_ids", 0x18, 0, 31, "edx", 14, 25, "Max number of addressable IDs - 1"],
-    ["kl_cpl0_only", 0x19, 0, 0, "eax", 0, 0, "CPL0-only key locker restriction"],
-    ["kl_no_encrypt", 0x19, 0, 0, "eax", 1, 1, "No-encrypt key locker restriction"],
-    ["kl_no_decrypt", 0x19, 0, 0, "eax", 2, 2, "No-decrypt key locker restriction"],
-    ["aes_keylocker", 0x19, 0, 0, "ebx", 0, 0, "AES key locker instructions"],
-    ["aes_keylocker_wide", 0x19, 0, 0, "ebx", 2, 2, "AES wide key locker instructions"],
-    ["kl_msr_iwkey", 0x19, 0, 0, "ebx", 4, 4, "Key locker MSRs and IWKEY backups"],
-    ["loadiwkey_no_backup", 0x19, 0, 0, "ecx", 0, 0, "LOADIWKEY NoBackup parameter"],
-    ["iwkey_rand", 0x19, 0, 0, "ecx", 1, 1, "IWKEY randomization"],
-    ["core_native_model", 0x1a, 0, 0, "eax", 0, 23, "This core's native model ID"],
-    ["core_type", 0x1a, 0, 0, "eax", 24, 31, "This core's type"],
-    ["pconfig_subleaf_type", 0x1b, 0, 31, "eax", 0, 11, "CPUID 0x1b subleaf type"],
-    ["pconfig_target_id_x", 0x1b, 0, 31, "ebx", 0, 31, "A supported PCONFIG target ID"],
-    ["pconfig_target_id_y", 0x1b, 0, 31, "ecx", 0, 31, "A supported PCONFIG target ID"],
-    ["pconfig_target_id_z", 0x1b, 0, 31, "edx", 0, 31, "A supported PCONFIG target ID"],
-    ["lbr_depth_mask", 0x1c, 0, 0, "eax", 0, 7, "Max LBR stack depth bitmask"],
-    ["lbr_deep_c_reset", 0x1c, 0, 0, "eax", 30, 30, "LBRs may be cleared on MWAIT C-state > C1"],
-    ["lbr_ip_is_lip", 0x1c, 0, 0, "eax", 31, 31, "LBR IP contain Last IP (otherwise effective IP)"],
-    ["lbr_cpl", 0x1c, 0, 0, "ebx", 0, 0, "CPL filtering"],
-    ["lbr_branch_filter", 0x1c, 0, 0, "ebx", 1, 1, "Branch filtering"],
-    ["lbr_call_stack", 0x1c, 0, 0, "ebx", 2, 2, "Call-stack mode"],
-    ["lbr_mispredict", 0x1c, 0, 0, "ecx", 0, 0, "Branch misprediction bit"],
-    ["lbr_timed_lbr", 0x1c, 0, 0, "ecx", 1, 1, "Timed LBRs (CPU cycles since last LBR entry)"],
-    ["lbr_branch_type", 0x1c, 0, 0, "ecx", 2, 2, "Branch type field"],
-    ["lbr_events_gpc_bmp", 0x1c, 0, 0, "ecx", 16, 19, "PMU-events logging support"],
-    ["amx_max_palette", 0x1d, 0, 0, "eax", 0, 31, "Highest palette ID / subleaf ID"],
-    ["amx_palette_size", 0x1d, 1, 1, "eax", 0, 15, "AMX palette total tiles size, in bytes"],
-    ["amx_tile_size", 0x1d, 1, 1, "eax", 16, 31, "AMX single tile's size, in bytes"],
-    ["amx_tile_row_size", 0x1d, 1, 1, "ebx", 0, 15, "AMX tile single row's size, in bytes"],
-    ["amx_palette_nr_tiles", 0x1d, 1, 1, "ebx", 16, 31, "AMX palette number of tiles"],
-    ["amx_tile_nr_rows", 0x1d, 1, 1, "ecx", 0, 15, "AMX tile max number of rows"],
-    ["tmul_max_subleaf", 0x1e, 0, 0, "eax", 0, 31, "Highest TMUL subleaf"],
-    ["tmul_maxk", 0x1e, 0, 0, "ebx", 0, 7, "TMUL unit maximum height, K (rows or columns)"],
-    ["tmul_maxn", 0x1e, 0, 0, "ebx", 8, 23, "TMUL unit maximum SIMD dimension, N (column bytes)"],
-    ["amx_int8_alias", 0x1e, 1, 1, "eax", 0, 0, "Repeats AMX int8 of leaf 7"],
-    ["amx_bf16_alias", 0x1e, 1, 1, "eax", 1, 1, "Repeats AMX bfloat16 of leaf 7"],
-    ["amx_complex_alias", 0x1e, 1, 1, "eax", 2, 2, "Repeats AMX complex of leaf 7 subleaf 1"],
-    ["amx_fp16_alias", 0x1e, 1, 1, "eax", 3, 3, "Repeats AMX fp16 of leaf 7 subleaf 1"],
-    ["amx_fp8", 0x1e, 1, 1, "eax", 4, 4, "AMX 8-bit float tiles"],
-    ["amx_tf32", 0x1e, 1, 1, "eax", 6, 6, "AMX tensor-float 32 tiles"],
-    ["amx_avx512", 0x1e, 1, 1, "eax", 7, 7, "AMX to AVX-512 moves"],
-    ["amx_movrs", 0x1e, 1, 1, "eax", 8, 8, "AMX read-shared tile loads"],
-    ["x2apic_id_shift_1f", 0x1f, 0, 5, "eax", 0, 4, "Bit width of this level (previous levels inclusive)"],
-    ["domain_lcpus_count_1f", 0x1f, 0, 5, "ebx", 0, 15, "Logical CPUs count across all instances of this domain"],
-    ["domain_level", 0x1f, 0, 5, "ecx", 0, 7, "This domain level (subleaf ID)"],
-    ["domain_type_1f", 0x1f, 0, 5, "ecx", 8, 15, "This domain type"],
-    ["x2apic_id_1f", 0x1f, 0, 5, "edx", 0, 31, "x2APIC ID of current logical CPU"],
-    ["hreset_nr_subleaves", 0x20, 0, 0, "eax", 0, 31, "CPUID 0x20 max subleaf + 1"],
-    ["hreset_thread_director", 0x20, 0, 0, "ebx", 0, 0, "Intel thread director HRESET"],
-    ["tdx_vendorid_0", 0x21, 0, 0, "ebx", 0, 31, "TDX vendor ID string bytes 0 - 3"],
-    ["tdx_vendorid_2", 0x21, 0, 0, "ecx", 0, 31, "TDX vendor ID string bytes 8 - 11"],
-    ["tdx_vendorid_1", 0x21, 0, 0, "edx", 0, 31, "TDX vendor ID string bytes 4 - 7"],
-    ["subleaf_0", 0x23, 0, 0, "eax", 0, 0, "Subleaf 0, this subleaf"],
-    ["counters_subleaf", 0x23, 0, 0, "eax", 1, 1, "Subleaf 1, PMU counter bitmaps"],
-    ["acr_subleaf", 0x23, 0, 0, "eax", 2, 2, "Subleaf 2, Auto Counter Reload bitmaps"],
-    ["events_subleaf", 0x23, 0, 0, "eax", 3, 3, "Subleaf 3, PMU event bitmaps"],
-    ["pebs_caps_subleaf", 0x23, 0, 0, "eax", 4, 4, "Subleaf 4, PEBS capabilities"],
-    ["pebs_subleaf", 0x23, 0, 0, "eax", 5, 5, "Subleaf 5, Arch PEBS bitmaps"],
-    ["unitmask2", 0x23, 0, 0, "ebx", 0, 0, "IA32_PERFEVTSELx MSRs UnitMask2 bit"],
-    ["eq", 0x23, 0, 0, "ebx", 1, 1, "IA32_PERFEVTSELx MSRs EQ bit"],
-    ["rdpmc_user_disable", 0x23, 0, 0, "ebx", 2, 2, "RDPMC userspace disable"],
-    ["gp_counters", 0x23, 1, 1, "eax", 0, 31, "Bitmap of general-purpose PMU counters"],
-    ["fixed_counters", 0x23, 1, 1, "ebx", 0, 31, "Bitmap of fixed PMU counters"],
-    ["acr_gp_reload", 0x23, 2, 2, "eax", 0, 31, "Bitmap of general-purpose counters that can be reloaded"],
-    ["acr_fixed_reload", 0x23, 2, 2, "ebx", 0, 31, "Bitmap of fixed counters that can be reloaded"],
-    ["acr_gp_trigger", 0x23, 2, 2, "ecx", 0, 31, "Bitmap of general-purpose counters that can trigger reloads"],
-    ["acr_fixed_trigger", 0x23, 2, 2, "edx", 0, 31, "Bitmap of fixed counters that can trigger reloads"],
-    ["core_cycles_evt", 0x23, 3, 3, "eax", 0, 0, "Core cycles event"],
-    ["insn_retired_evt", 0x23, 3, 3, "eax", 1, 1, "Instructions retired event"],
-    ["ref_cycles_evt", 0x23, 3, 3, "eax", 2, 2, "Reference cycles event"],
-    ["llc_refs_evt", 0x23, 3, 3, "eax", 3, 3, "Last-level cache references event"],
-    ["llc_misses_evt", 0x23, 3, 3, "eax", 4, 4, "Last-level cache misses event"],
-    ["br_insn_ret_evt", 0x23, 3, 3, "eax", 5, 5, "Branch instruction retired event"],
-    ["br_mispr_evt", 0x23, 3, 3, "eax", 6, 6, "Branch mispredict retired event"],
-    ["td_slots_evt", 0x23, 3, 3, "eax", 7, 7, "Topdown slots event"],
-    ["td_backend_bound_evt", 0x23, 3, 3, "eax", 8, 8, "Topdown backend bound event"],
-    ["td_bad_spec_evt", 0x23, 3, 3, "eax", 9, 9, "Topdown bad speculation event"],
-    ["td_frontend_bound_evt", 0x23, 3, 3, "eax", 10, 10, "Topdown frontend bound event"],
-    ["td_retiring_evt", 0x23, 3, 3, "eax", 11, 11, "Topdown retiring event"],
-    ["allow_in_record", 0x23, 4, 4, "ebx", 3, 3, "ALLOW_IN_RECORD bit in MSRs"],
-    ["counters_gp", 0x23, 4, 4, "ebx", 4, 4, "Counters group sub-group general-purpose counters"],
-    ["counters_fixed", 0x23, 4, 4, "ebx", 5, 5, "Counters group sub-group fixed-function counters"],
-    ["counters_metrics", 0x23, 4, 4, "ebx", 6, 6, "Counters group sub-group performance metrics"],
-    ["lbr", 0x23, 4, 4, "ebx", 8, 9, "LBR group"],
-    ["xer", 0x23, 4, 4, "ebx", 16, 23, "XER group"],
-    ["gpr", 0x23, 4, 4, "ebx", 29, 29, "GPR group"],
-    ["aux", 0x23, 4, 4, "ebx", 30, 30, "AUX group"],
-    ["pebs_gp", 0x23, 5, 5, "eax", 0, 31, "Architectural PEBS general-purpose counters"],
-    ["pebs_pdist_gp", 0x23, 5, 5, "ebx", 0, 31, "Architectural PEBS PDIST general-purpose counters"],
-    ["pebs_fixed", 0x23, 5, 5, "ecx", 0, 31, "Architectural PEBS fixed counters"],
-    ["pebs_pdist_fixed", 0x23, 5, 5, "edx", 0, 31, "Architectural PEBS PDIST fixed counters"],
-    ["avx10_max_subleaf", 0x24, 0, 0, "eax", 0, 31, "Highest AVX10 subleaf"],
-    ["avx10_version", 0x24, 0, 0, "ebx", 0, 7, "AVX10 version number"],
-    ["avx10_128", 0x24, 0, 0, "ebx", 16, 16, "128-bit vectors"],
-    ["avx10_256", 0x24, 0, 0, "ebx", 17, 17, "256-bit vectors"],
-    ["avx10_512", 0x24, 0, 0, "ebx", 18, 18, "512-bit vectors"],
-    ["avx10_vnni_int", 0x24, 1, 1, "ecx", 2, 2, "AVX10 VNNI integer extension"],
-    ["apx_max_subleaf", 0x29, 0, 0, "eax", 0, 31, "Highest APX subleaf"],
-    ["apx_nci_ndd_nf", 0x29, 0, 0, "ebx", 0, 0, "APX new conditionals, new data destination and no-flags forms"],
-    ["max_hyp_leaf", 0x40000000, 0, 0, "eax", 0, 31, "Maximum hypervisor leaf"],
-    ["hypervisor_id_0", 0x40000000, 0, 0, "ebx", 0, 31, "Hypervisor ID string bytes 0 - 3"],
-    ["hypervisor_id_1", 0x40000000, 0, 0, "ecx", 0, 31, "Hypervisor ID string bytes 4 - 7"],
-    ["hypervisor_id_2", 0x40000000, 0, 0, "edx", 0, 31, "Hypervisor ID string bytes 8 - 11"],
-    ["max_ext_leaf", 0x80000000, 0, 0, "eax", 0, 31, "Maximum extended CPUID leaf"],
-    ["cpu_vendorid_0_80000000", 0x80000000, 0, 0, "ebx", 0, 31, "Vendor ID string bytes 0 - 3"],
-    ["cpu_vendorid_2_80000000", 0x80000000, 0, 0, "ecx", 0, 31, "Vendor ID string bytes 8 - 11"],
-    ["cpu_vendorid_1_80000000", 0x80000000, 0, 0, "edx", 0, 31, "Vendor ID string bytes 4 - 7"],
-    ["e_stepping_id", 0x80000001, 0, 0, "eax", 0, 3, "Stepping ID"],
-    ["e_base_model", 0x80000001, 0, 0, "eax", 4, 7, "Base processor model"],
-    ["e_base_family", 0x80000001, 0, 0, "eax", 8, 11, "Base processor family"],
-    ["e_base_type", 0x80000001, 0, 0, "eax", 12, 13, "Base processor type (Transmeta)"],
-    ["e_ext_model", 0x80000001, 0, 0, "eax", 16, 19, "Extended processor model"],
-    ["e_ext_family", 0x80000001, 0, 0, "eax", 20, 27, "Extended processor family"],
-    ["brand_id_80000001", 0x80000001, 0, 0, "ebx", 0, 15, "Brand ID"],
-    ["pkg_type", 0x80000001, 0, 0, "ebx", 28, 31, "Package type"],
-    ["lahf_lm", 0x80000001, 0, 0, "ecx", 0, 0, "LAHF and SAHF in 64-bit mode"],
-    ["cmp_legacy", 0x80000001, 0, 0, "ecx", 1, 1, "Multi-processing legacy mode (No HT)"],
-    ["svm", 0x80000001, 0, 0, "ecx", 2, 2, "Secure Virtual Machine"],
-    ["extapic", 0x80000001, 0, 0, "ecx", 3, 3, "Extended APIC space"],
-    ["cr8_legacy", 0x80000001, 0, 0, "ecx", 4, 4, "LOCK MOV CR0 means MOV CR8"],
-    ["abm", 0x80000001, 0, 0, "ecx", 5, 5, "LZCNT advanced bit manipulation"],
-    ["sse4a", 0x80000001, 0, 0, "ecx", 6, 6, "SSE4A support"],
-    ["misalignsse", 0x80000001, 0, 0, "ecx", 7, 7, "Misaligned SSE mode"],
-    ["3dnowprefetch", 0x80000001, 0, 0, "ecx", 8, 8, "3DNow PREFETCH/PREFETCHW support"],
-    ["osvw", 0x80000001, 0, 0, "ecx", 9, 9, "OS visible workaround"],
-    ["ibs", 0x80000001, 0, 0, "ecx", 10, 10, "Instruction based sampling"],
-    ["xop", 0x80000001, 0, 0, "ecx", 11, 11, "XOP: extended operation (AVX instructions)"],
-    ["skinit", 0x80000001, 0, 0, "ecx", 12, 12, "SKINIT/STGI support"],
-    ["wdt", 0x80000001, 0, 0, "ecx", 13, 13, "Watchdog timer support"],
-    ["lwp", 0x80000001, 0, 0, "ecx", 15, 15, "Lightweight profiling"],
-    ["fma4", 0x80000001, 0, 0, "ecx", 16, 16, "4-operand FMA instruction"],
-    ["tce", 0x80000001, 0, 0, "ecx", 17, 17, "Translation cache extension"],
-    ["nodeid_msr", 0x80000001, 0, 0, "ecx", 19, 19, "NodeId MSR (0xc001100c)"],
-    ["tbm", 0x80000001, 0, 0, "ecx", 21, 21, "Trailing bit manipulations"],
-    ["topoext", 0x80000001, 0, 0, "ecx", 22, 22, "Topology Extensions (leaf 0x8000001d)"],
-    ["perfctr_core", 0x80000001, 0, 0, "ecx", 23, 23, "Core performance counter extensions"],
-    ["perfctr_nb", 0x80000001, 0, 0, "ecx", 24, 24, "NB/DF performance counter extensions"],
-    ["bpext", 0x80000001, 0, 0, "ecx", 26, 26, "Data access breakpoint extension"],
-    ["ptsc", 0x80000001, 0, 0, "ecx", 27, 27, "Performance time-stamp counter"],
-    ["perfctr_llc", 0x80000001, 0, 0, "ecx", 28, 28, "LLC (L3) performance counter extensions"],
-    ["mwaitx", 0x80000001, 0, 0, "ecx", 29, 29, "MWAITX/MONITORX support"],
-    ["addr_mask_ext", 0x80000001, 0, 0, "ecx", 30, 30, "Breakpoint address mask extension (to bit 31)"],
-    ["e_fpu", 0x80000001, 0, 0, "edx", 0, 0, "Floating-Point Unit on-chip (x87)"],
-    ["e_vme", 0x80000001, 0, 0, "edx", 1, 1, "Virtual-8086 Mode Extensions"],
-    ["e_de", 0x80000001, 0, 0, "edx", 2, 2, "Debugging Extensions"],
-    ["e_pse", 0x80000001, 0, 0, "edx", 3, 3, "Page Size Extension"],
-    ["e_tsc", 0x80000001, 0, 0, "edx", 4, 4, "Time Stamp Counter"],
-    ["e_msr", 0x80000001, 0, 0, "edx", 5, 5, "Model-Specific Registers (RDMSR and WRMSR support)"],
-    ["pae_80000001", 0x80000001, 0, 0, "edx", 6, 6, "Physical Address Extensions"],
-    ["mce_80000001", 0x80000001, 0, 0, "edx", 7, 7, "Machine Check Exception"],
-    ["cx8_80000001", 0x80000001, 0, 0, "edx", 8, 8, "CMPXCHG8B instruction"],
-    ["apic_80000001", 0x80000001, 0, 0, "edx", 9, 9, "APIC on-chip"],
-    ["syscall", 0x80000001, 0, 0, "edx", 11, 11, "SYSCALL and SYSRET instructions"],
-    ["mtrr_80000001", 0x80000001, 0, 0, "edx", 12, 12, "Memory Type Range Registers"],
-    ["pge_80000001", 0x80000001, 0, 0, "edx", 13, 13, "Page Global Extensions"],
-    ["mca_80000001", 0x80000001, 0, 0, "edx", 14, 14, "Machine Check Architecture"],
-    ["cmov_80000001", 0x80000001, 0, 0, "edx", 15, 15, "Conditional Move Instruction"],
-    ["pat_80000001", 0x80000001, 0, 0, "edx", 16, 16, "Page Attribute Table"],
-    ["pse36_80000001", 0x80000001, 0, 0, "edx", 17, 17, "Page Size Extension (36-bit)"],
-    ["mp", 0x80000001, 0, 0, "edx", 19, 19, "Out-of-spec AMD Multiprocessing bit"],
-    ["nx", 0x80000001, 0, 0, "edx", 20, 20, "No-execute page protection"],
-    ["mmxext", 0x80000001, 0, 0, "edx", 22, 22, "AMD MMX extensions"],
-    ["e_mmx", 0x80000001, 0, 0, "edx", 23, 23, "MMX instructions"],
-    ["e_fxsr", 0x80000001, 0, 0, "edx", 24, 24, "FXSAVE and FXRSTOR instructions"],
-    ["fxsr_opt", 0x80000001, 0, 0, "edx", 25, 25, "FXSAVE and FXRSTOR optimizations"],
-    ["pdpe1gb", 0x80000001, 0, 0, "edx", 26, 26, "1-GB large page support"],
-    ["rdtscp", 0x80000001, 0, 0, "edx", 27, 27, "RDTSCP instruction"],
-    ["lm", 0x80000001, 0, 0, "edx", 29, 29, "Long mode (x86-64, 64-bit support)"],
-    ["3dnowext", 0x80000001, 0, 0, "edx", 30, 30, "AMD 3DNow extensions"],
-    ["3dnow", 0x80000001, 0, 0, "edx", 31, 31, "3DNow instructions"],
-    ["cpu_brandid_0", 0x80000002, 0, 0, "eax", 0, 31, "CPU brand ID string, bytes 0 - 3"],
-    ["cpu_brandid_1", 0x80000002, 0, 0, "ebx", 0, 31, "CPU brand ID string, bytes 4 - 7"],
-    ["cpu_brandid_2", 0x80000002, 0, 0, "ecx", 0, 31, "CPU brand ID string, bytes 8 - 11"],
-    ["cpu_brandid_3", 0x80000002, 0, 0, "edx", 0, 31, "CPU brand ID string, bytes 12 - 15"],
-    ["cpu_brandid_4", 0x80000003, 0, 0, "eax", 0, 31, "CPU brand ID string bytes, 16 - 19"],
-    ["cpu_brandid_5", 0x80000003, 0, 0, "ebx", 0, 31, "CPU brand ID string bytes, 20 - 23"],
-    ["cpu_brandid_6", 0x80000003, 0, 0, "ecx", 0, 31, "CPU brand ID string bytes, 24 - 27"],
-    ["cpu_brandid_7", 0x80000003, 0, 0, "edx", 0, 31, "CPU brand ID string bytes, 28 - 31"],
-    ["cpu_brandid_8", 0x80000004, 0, 0, "eax", 0, 31, "CPU brand ID string, bytes 32 - 35"],
-    ["cpu_brandid_9", 0x80000004, 0, 0, "ebx", 0, 31, "CPU brand ID string, bytes 36 - 39"],
-    ["cpu_brandid_10", 0x80000004, 0, 0, "ecx", 0, 31, "CPU brand ID string, bytes 40 - 43"],
-    ["cpu_brandid_11", 0x80000004, 0, 0, "edx", 0, 31, "CPU brand ID string, bytes 44 - 47"],
-    ["l1_itlb_2m_4m_nentries", 0x80000005, 0, 0, "eax", 0, 7, "L1 ITLB #entries, 2M and 4M pages"],
-    ["l1_itlb_2m_4m_assoc", 0x80000005, 0, 0, "eax", 8, 15, "L1 ITLB associativity, 2M and 4M pages"],
-    ["l1_dtlb_2m_4m_nentries", 0x80000005, 0, 0, "eax", 16, 23, "L1 DTLB #entries, 2M and 4M pages"],
-    ["l1_dtlb_2m_4m_assoc", 0x80000005, 0, 0, "eax", 24, 31, "L1 DTLB associativity, 2M and 4M pages"],
-    ["l1_itlb_4k_nentries", 0x80000005, 0, 0, "ebx", 0, 7, "L1 ITLB #entries, 4K pages"],
-    ["l1_itlb_4k_assoc", 0x80000005, 0, 0, "ebx", 8, 15, "L1 ITLB associativity, 4K pages"],
-    ["l1_dtlb_4k_nentries", 0x80000005, 0, 0, "ebx", 16, 23, "L1 DTLB #entries, 4K pages"],
-    ["l1_dtlb_4k_assoc", 0x80000005, 0, 0, "ebx", 24, 31, "L1 DTLB associativity, 4K pages"],
-    ["l1_dcache_line_size", 0x80000005, 0, 0, "ecx", 0, 7, "L1 dcache line size, in bytes"],
-    ["l1_dcache_nlines", 0x80000005, 0, 0, "ecx", 8, 15, "L1 dcache lines per tag"],
-    ["l1_dcache_assoc", 0x80000005, 0, 0, "ecx", 16, 23, "L1 dcache associativity"],
-    ["l1_dcache_size_kb", 0x80000005, 0, 0, "ecx", 24, 31, "L1 dcache size, in KB"],
-    ["l1_icache_line_size", 0x80000005, 0, 0, "edx", 0, 7, "L1 icache line size, in bytes"],
-    ["l1_icache_nlines", 0x80000005, 0, 0, "edx", 8, 15, "L1 icache lines per tag"],
-    ["l1_icache_assoc", 0x80000005, 0, 0, "edx", 16, 23, "L1 icache associativity"],
-    ["l1_icache_size_kb", 0x80000005, 0, 0, "edx", 24, 31, "L1 icache size, in KB"],
-    ["l2_itlb_2m_4m_nentries", 0x80000006, 0, 0, "eax", 0, 11, "L2 iTLB #entries, 2M and 4M pages"],
-    ["l2_itlb_2m_4m_assoc", 0x80000006, 0, 0, "eax", 12, 15, "L2 iTLB associativity, 2M and 4M pages"],
-    ["l2_dtlb_2m_4m_nentries", 0x80000006, 0, 0, "eax", 16, 27, "L2 dTLB #entries, 2M and 4M pages"],
-    ["l2_dtlb_2m_4m_assoc", 0x80000006, 0, 0, "eax", 28, 31, "L2 dTLB associativity, 2M and 4M pages"],
-    ["l2_itlb_4k_nentries", 0x80000006, 0, 0, "ebx", 0, 11, "L2 iTLB #entries, 4K pages"],
-    ["l2_itlb_4k_assoc", 0x80000006, 0, 0, "ebx", 12, 15, "L2 iTLB associativity, 4K pages"],
-    ["l2_dtlb_4k_nentries", 0x80000006, 0, 0, "ebx", 16, 27, "L2 dTLB #entries, 4K pages"],
-    ["l2_dtlb_4k_assoc", 0x80000006, 0, 0, "ebx", 28, 31, "L2 dTLB associativity, 4K pages"],
-    ["l2_line_size", 0x80000006, 0, 0, "ecx", 0, 7, "L2 cache line size, in bytes"],
-    ["l2_nlines", 0x80000006, 0, 0, "ecx", 8, 11, "L2 cache number of lines per tag"],
-    ["l2_assoc", 0x80000006, 0, 0, "ecx", 12, 15, "L2 cache associativity"],
-    ["l2_size_kb", 0x80000006, 0, 0, "ecx", 16, 31, "L2 cache size, in KB"],
-    ["l3_line_size", 0x80000006, 0, 0, "edx", 0, 7, "L3 cache line size, in bytes"],
-    ["l3_nlines", 0x80000006, 0, 0, "edx", 8, 11, "L3 cache number of lines per tag"],
-    ["l3_assoc", 0x80000006, 0, 0, "edx", 12, 15, "L3 cache associativity"],
-    ["l3_size_range", 0x80000006, 0, 0, "edx", 18, 31, "L3 cache size range"],
-    ["overflow_recov", 0x80000007, 0, 0, "ebx", 0, 0, "MCA overflow conditions not fatal"],
-    ["succor", 0x80000007, 0, 0, "ebx", 1, 1, "Software containment of uncorrectable errors"],
-    ["hw_assert", 0x80000007, 0, 0, "ebx", 2, 2, "Hardware assert MSRs"],
-    ["smca", 0x80000007, 0, 0, "ebx", 3, 3, "Scalable MCA (MCAX MSRs)"],
-    ["cpu_pwr_sample_ratio", 0x80000007, 0, 0, "ecx", 0, 31, "CPU power sample time ratio"],
-    ["digital_temp", 0x80000007, 0, 0, "edx", 0, 0, "Digital temperature sensor"],
-    ["powernow_freq_id", 0x80000007, 0, 0, "edx", 1, 1, "PowerNOW! frequency scaling"],
-    ["powernow_volt_id", 0x80000007, 0, 0, "edx", 2, 2, "PowerNOW! voltage scaling"],
-    ["thermal_trip", 0x80000007, 0, 0, "edx", 3, 3, "THERMTRIP (Thermal Trip)"],
-    ["hw_thermal_control", 0x80000007, 0, 0, "edx", 4, 4, "Hardware thermal control"],
-    ["sw_thermal_control", 0x80000007, 0, 0, "edx", 5, 5, "Software thermal control"],
-    ["100mhz_steps", 0x80000007, 0, 0, "edx", 6, 6, "100 MHz multiplier control"],
-    ["hw_pstate", 0x80000007, 0, 0, "edx", 7, 7, "Hardware P-state control"],
-    ["constant_tsc", 0x80000007, 0, 0, "edx", 8, 8, "TSC ticks at constant rate across all P and C states"],
-    ["cpb", 0x80000007, 0, 0, "edx", 9, 9, "Core performance boost"],
-    ["eff_freq_ro", 0x80000007, 0, 0, "edx", 10, 10, "Read-only effective frequency interface"],
-    ["proc_feedback", 0x80000007, 0, 0, "edx", 11, 11, "Processor feedback interface (deprecated)"],
-    ["acc_power", 0x80000007, 0, 0, "edx", 12, 12, "Processor power reporting interface"],
-    ["connected_standby", 0x80000007, 0, 0, "edx", 13, 13, "CPU Connected Standby support"],
-    ["rapl", 0x80000007, 0, 0, "edx", 14, 14, "Runtime Average Power Limit interface"],
-    ["fast_cppc", 0x80000007, 0, 0, "edx", 15, 15, "Fast collaborative performance control"],
-    ["cppc_perf_prio", 0x80000007, 0, 0, "edx", 16, 16, "CPPC performance priority"],
-    ["phys_addr_bits", 0x80000008, 0, 0, "eax", 0, 7, "Max physical address bits"],
-    ["virt_addr_bits", 0x80000008, 0, 0, "eax", 8, 15, "Max virtual address bits"],
-    ["guest_phys_addr_bits", 0x80000008, 0, 0, "eax", 16, 23, "Max nested-paging guest physical address bits"],
-    ["clzero", 0x80000008, 0, 0, "ebx", 0, 0, "CLZERO instruction"],
-    ["irperf", 0x80000008, 0, 0, "ebx", 1, 1, "Instruction retired counter MSR"],
-    ["xsaveerptr", 0x80000008, 0, 0, "ebx", 2, 2, "XSAVE/XRSTOR always saves/restores FPU error pointers"],
-    ["invlpgb", 0x80000008, 0, 0, "ebx", 3, 3, "INVLPGB broadcasts a TLB invalidate"],
-    ["rdpru", 0x80000008, 0, 0, "ebx", 4, 4, "RDPRU (Read Processor Register at User level)"],
-    ["mba_80000008", 0x80000008, 0, 0, "ebx", 6, 6, "Memory Bandwidth Allocation (AMD bit)"],
-    ["mcommit", 0x80000008, 0, 0, "ebx", 8, 8, "MCOMMIT instruction"],
-    ["wbnoinvd", 0x80000008, 0, 0, "ebx", 9, 9, "WBNOINVD instruction"],
-    ["amd_ibpb", 0x80000008, 0, 0, "ebx", 12, 12, "Indirect Branch Prediction Barrier"],
-    ["wbinvd_int", 0x80000008, 0, 0, "ebx", 13, 13, "Interruptible WBINVD/WBNOINVD"],
-    ["amd_ibrs", 0x80000008, 0, 0, "ebx", 14, 14, "Indirect Branch Restricted Speculation"],
-    ["amd_stibp", 0x80000008, 0, 0, "ebx", 15, 15, "Single Thread Indirect Branch Prediction mode"],
-    ["ibrs_always_on", 0x80000008, 0, 0, "ebx", 16, 16, "IBRS always-on preferred"],
-    ["amd_stibp_always_on", 0x80000008, 0, 0, "ebx", 17, 17, "STIBP always-on preferred"],
-    ["ibrs_fast", 0x80000008, 0, 0, "ebx", 18, 18, "IBRS is preferred over software solution"],
-    ["ibrs_same_mode", 0x80000008, 0, 0, "ebx", 19, 19, "IBRS provides same mode protection"],
-    ["no_efer_lmsle", 0x80000008, 0, 0, "ebx", 20, 20, "Long-Mode Segment Limit Enable unsupported"],
-    ["tlb_flush_nested", 0x80000008, 0, 0, "ebx", 21, 21, "INVLPGB RAX[5] bit can be set"],
-    ["amd_ppin", 0x80000008, 0, 0, "ebx", 23, 23, "Protected Processor Inventory Number"],
-    ["amd_ssbd", 0x80000008, 0, 0, "ebx", 24, 24, "Speculative Store Bypass Disable"],
-    ["virt_ssbd", 0x80000008, 0, 0, "ebx", 25, 25, "virtualized SSBD (Speculative Store Bypass Disable)"],
-    ["amd_ssb_no", 0x80000008, 0, 0, "ebx", 26, 26, "SSBD is not needed (fixed in hardware)"],
-    ["cppc", 0x80000008, 0, 0, "ebx", 27, 27, "Collaborative Processor Performance Control"],
-    ["amd_psfd", 0x80000008, 0, 0, "ebx", 28, 28, "Predictive Store Forward Disable"],
-    ["btc_no", 0x80000008, 0, 0, "ebx", 29, 29, "CPU not affected by Branch Type Confusion"],
-    ["ibpb_ret", 0x80000008, 0, 0, "ebx", 30, 30, "IBPB clears RSB/RAS too"],
-    ["brs", 0x80000008, 0, 0, "ebx", 31, 31, "Branch Sampling"],
-    ["cpu_nthreads", 0x80000008, 0, 0, "ecx", 0, 7, "Number of physical threads - 1"],
-    ["apicid_coreid_len", 0x80000008, 0, 0, "ecx", 12, 15, "Number of thread core ID bits (shift) in APIC ID"],
-    ["perf_tsc_len", 0x80000008, 0, 0, "ecx", 16, 17, "Performance time-stamp counter size"],
-    ["invlpgb_max_pages", 0x80000008, 0, 0, "edx", 0, 15, "INVLPGB maximum page count"],
-    ["rdpru_max_reg_id", 0x80000008, 0, 0, "edx", 16, 31, "RDPRU max register ID (ECX input)"],
-    ["svm_version", 0x8000000a, 0, 0, "eax", 0, 7, "SVM revision number"],
-    ["svm_nasid", 0x8000000a, 0, 0, "ebx", 0, 31, "Number of address space identifiers (ASID)"],
-    ["pml", 0x8000000a, 0, 0, "ecx", 4, 4, "Page Modification Logging (PML)"],
-    ["x2avic_ext", 0x8000000a, 0, 0, "ecx", 6, 6, "x2AVIC with up to 4096 virtual processors"],
-    ["npt", 0x8000000a, 0, 0, "edx", 0, 0, "Nested paging"],
-    ["lbrv", 0x8000000a, 0, 0, "edx", 1, 1, "LBR virtualization"],
-    ["svm_lock", 0x8000000a, 0, 0, "edx", 2, 2, "SVM lock"],
-    ["nrip_save", 0x8000000a, 0, 0, "edx", 3, 3, "NRIP save support on #VMEXIT"],
-    ["tsc_scale", 0x8000000a, 0, 0, "edx", 4, 4, "MSR-based TSC rate control"],
-    ["vmcb_clean", 0x8000000a, 0, 0, "edx", 5, 5, "VMCB clean bits support"],
-    ["flushbyasid", 0x8000000a, 0, 0, "edx", 6, 6, "Flush by ASID + Extended VMCB TLB_Control"],
-    ["decodeassists", 0x8000000a, 0, 0, "edx", 7, 7, "Decode Assists support"],
-    ["pausefilter", 0x8000000a, 0, 0, "edx", 10, 10, "Pause intercept filter"],
-    ["pfthreshold", 0x8000000a, 0, 0, "edx", 12, 12, "Pause filter threshold"],
-    ["avic", 0x8000000a, 0, 0, "edx", 13, 13, "Advanced virtual interrupt controller"],
-    ["v_vmsave_vmload", 0x8000000a, 0, 0, "edx", 15, 15, "Virtual VMSAVE/VMLOAD (nested virtualization)"],
-    ["vgif", 0x8000000a, 0, 0, "edx", 16, 16, "Virtualize the Global Interrupt Flag"],
-    ["gmet", 0x8000000a, 0, 0, "edx", 17, 17, "Guest mode execution trap"],
-    ["x2avic", 0x8000000a, 0, 0, "edx", 18, 18, "Virtual x2APIC"],
-    ["sss_check", 0x8000000a, 0, 0, "edx", 19, 19, "Supervisor Shadow Stack restrictions"],
-    ["v_spec_ctrl", 0x8000000a, 0, 0, "edx", 20, 20, "Virtual SPEC_CTRL"],
-    ["ro_gpt", 0x8000000a, 0, 0, "edx", 21, 21, "Read-Only guest page table support"],
-    ["h_mce_override", 0x8000000a, 0, 0, "edx", 23, 23, "Host MCE override"],
-    ["tlbsync_int", 0x8000000a, 0, 0, "edx", 24, 24, "TLBSYNC intercept + INVLPGB/TLBSYNC in VMCB"],
-    ["vnmi", 0x8000000a, 0, 0, "edx", 25, 25, "NMI virtualization"],
-    ["ibs_virt", 0x8000000a, 0, 0, "edx", 26, 26, "IBS Virtualization"],
-    ["ext_lvt_off_chg", 0x8000000a, 0, 0, "edx", 27, 27, "Extended LVT offset fault change"],
-    ["svme_addr_chk", 0x8000000a, 0, 0, "edx", 28, 28, "Guest SVME address check"],
-    ["bus_lock_threshold", 0x8000000a, 0, 0, "edx", 29, 29, "Bus-lock intercept threshold"],
-    ["idle_hlt", 0x8000000a, 0, 0, "edx", 30, 30, "Idle HLT intercept"],
-    ["l1_itlb_1g_nentries", 0x80000019, 0, 0, "eax", 0, 11, "L1 iTLB #entries, 1G pages"],
-    ["l1_itlb_1g_assoc", 0x80000019, 0, 0, "eax", 12, 15, "L1 iTLB associativity, 1G pages"],
-    ["l1_dtlb_1g_nentries", 0x80000019, 0, 0, "eax", 16, 27, "L1 dTLB #entries, 1G pages"],
-    ["l1_dtlb_1g_assoc", 0x80000019, 0, 0, "eax", 28, 31, "L1 dTLB associativity, 1G pages"],
-    ["l2_itlb_1g_nentries", 0x80000019, 0, 0, "ebx", 0, 11, "L2 iTLB #entries, 1G pages"],
-    ["l2_itlb_1g_assoc", 0x80000019, 0, 0, "ebx", 12, 15, "L2 iTLB associativity, 1G pages"],
-    ["l2_dtlb_1g_nentries", 0x80000019, 0, 0, "ebx", 16, 27, "L2 dTLB #entries, 1G pages"],
-    ["l2_dtlb_1g_assoc", 0x80000019, 0, 0, "ebx", 28, 31, "L2 dTLB associativity, 1G pages"],
-    ["fp_128", 0x8000001a, 0, 0, "eax", 0, 0, "Internal FP/SIMD exec data path is 128-bits wide"],
-    ["movu_preferred", 0x8000001a, 0, 0, "eax", 1, 1, "SSE: MOVU* better than MOVL*/MOVH*"],
-    ["fp_256", 0x8000001a, 0, 0, "eax", 2, 2, "Internal FP/SSE exec data path is 256-bits wide"],
-    ["ibs_flags", 0x8000001b, 0, 0, "eax", 0, 0, "IBS feature flags"],
-    ["ibs_fetch_sampling", 0x8000001b, 0, 0, "eax", 1, 1, "IBS fetch sampling"],
-    ["ibs_op_sampling", 0x8000001b, 0, 0, "eax", 2, 2, "IBS execution sampling"],
-    ["ibs_rdwr_op_counter", 0x8000001b, 0, 0, "eax", 3, 3, "IBS read/write of op counter"],
-    ["ibs_op_count", 0x8000001b, 0, 0, "eax", 4, 4, "IBS OP counting mode"],
-    ["ibs_branch_target", 0x8000001b, 0, 0, "eax", 5, 5, "IBS branch target address reporting"],
-    ["ibs_op_counters_ext", 0x8000001b, 0, 0, "eax", 6, 6, "IBS IbsOpCurCnt/IbsOpMaxCnt extend by 7 bits"],
-    ["ibs_rip_invalid_chk", 0x8000001b, 0, 0, "eax", 7, 7, "IBS invalid RIP indication"],
-    ["ibs_op_branch_fuse", 0x8000001b, 0, 0, "eax", 8, 8, "IBS fused branch micro-op indication"],
-    ["ibs_fetch_ctl_ext", 0x8000001b, 0, 0, "eax", 9, 9, "IBS Fetch Control Extended MSR"],
-    ["ibs_op_data_4", 0x8000001b, 0, 0, "eax", 10, 10, "IBS op data 4 MSR"],
-    ["ibs_l3_miss_filter", 0x8000001b, 0, 0, "eax", 11, 11, "IBS L3-miss filtering (Zen4+)"],
-    ["os_lwp_avail", 0x8000001c, 0, 0, "eax", 0, 0, "OS: LWP is available to application programs"],
-    ["os_lwpval", 0x8000001c, 0, 0, "eax", 1, 1, "OS: LWPVAL instruction"],
-    ["os_lwp_ire", 0x8000001c, 0, 0, "eax", 2, 2, "OS: Instructions Retired Event"],
-    ["os_lwp_bre", 0x8000001c, 0, 0, "eax", 3, 3, "OS: Branch Retired Event"],
-    ["os_lwp_dme", 0x8000001c, 0, 0, "eax", 4, 4, "OS: Dcache Miss Event"],
-    ["os_lwp_cnh", 0x8000001c, 0, 0, "eax", 5, 5, "OS: CPU Clocks Not Halted event"],
-    ["os_lwp_rnh", 0x8000001c, 0, 0, "eax", 6, 6, "OS: CPU Reference clocks Not Halted event"],
-    ["os_lwp_cont", 0x8000001c, 0, 0, "eax", 29, 29, "OS: LWP sampling in continuous mode"],
-    ["os_lwp_ptsc", 0x8000001c, 0, 0, "eax", 30, 30, "OS: Performance Time Stamp Counter in event records"],
-    ["os_lwp_int", 0x8000001c, 0, 0, "eax", 31, 31, "OS: Interrupt on threshold overflow"],
-    ["lwp_lwpcb_sz", 0x8000001c, 0, 0, "ebx", 0, 7, "Control Block size, in quadwords"],
-    ["lwp_event_sz", 0x8000001c, 0, 0, "ebx", 8, 15, "Event record size, in bytes"],
-    ["lwp_max_events", 0x8000001c, 0, 0, "ebx", 16, 23, "Max EventID supported"],
-    ["lwp_event_offset", 0x8000001c, 0, 0, "ebx", 24, 31, "Control Block events area offset"],
-    ["lwp_latency_max", 0x8000001c, 0, 0, "ecx", 0, 4, "Cache latency counters number of bits"],
-    ["lwp_data_addr", 0x8000001c, 0, 0, "ecx", 5, 5, "Cache miss events report data cache address"],
-    ["lwp_latency_rnd", 0x8000001c, 0, 0, "ecx", 6, 8, "Cache latency rounding amount"],
-    ["lwp_version", 0x8000001c, 0, 0, "ecx", 9, 15, "LWP version"],
-    ["lwp_buf_min_sz", 0x8000001c, 0, 0, "ecx", 16, 23, "LWP event ring buffer min size, 32 event record units"],
-    ["lwp_branch_predict", 0x8000001c, 0, 0, "ecx", 28, 28, "Branches Retired events can be filtered"],
-    ["lwp_ip_filtering", 0x8000001c, 0, 0, "ecx", 29, 29, "IP filtering (IPI, IPF, BaseIP, and LimitIP @ LWPCP)"],
-    ["lwp_cache_levels", 0x8000001c, 0, 0, "ecx", 30, 30, "Cache-related events: filter by cache level"],
-    ["lwp_cache_latency", 0x8000001c, 0, 0, "ecx", 31, 31, "Cache-related events: filter by latency"],
-    ["hw_lwp_avail", 0x8000001c, 0, 0, "edx", 0, 0, "HW: LWP available"],
-    ["hw_lwpval", 0x8000001c, 0, 0, "edx", 1, 1, "HW: LWPVAL available"],
-    ["hw_lwp_ire", 0x8000001c, 0, 0, "edx", 2, 2, "HW: Instructions Retired Event"],
-    ["hw_lwp_bre", 0x8000001c, 0, 0, "edx", 3, 3, "HW: Branch Retired Event"],
-    ["hw_lwp_dme", 0x8000001c, 0, 0, "edx", 4, 4, "HW: Dcache Miss Event"],
-    ["hw_lwp_cnh", 0x8000001c, 0, 0, "edx", 5, 5, "HW: Clocks Not Halted event"],
-    ["hw_lwp_rnh", 0x8000001c, 0, 0, "edx", 6, 6, "HW: Reference clocks Not Halted event"],
-    ["hw_lwp_cont", 0x8000001c, 0, 0, "edx", 29, 29, "HW: LWP sampling in continuous mode"],
-    ["hw_lwp_ptsc", 0x8000001c, 0, 0, "edx", 30, 30, "HW: Performance Time Stamp Counter in event records"],
-    ["hw_lwp_int", 0x8000001c, 0, 0, "edx", 31, 31, "HW: Interrupt on threshold overflow"],
-    ["cache_type_8000001d", 0x8000001d, 0, 31, "eax", 0, 4, "Cache type field"],
-    ["cache_level_8000001d", 0x8000001d, 0, 31, "eax", 5, 7, "Cache level (1-based)"],
-    ["cache_self_init_8000001d", 0x8000001d, 0, 31, "eax", 8, 8, "Self-initializing cache level"],
-    ["fully_associative_8000001d", 0x8000001d, 0, 31, "eax", 9, 9, "Fully-associative cache"],
-    ["num_threads_sharing_8000001d", 0x8000001d, 0, 31, "eax", 14, 25, "Number of logical CPUs sharing cache"],
-    ["cache_linesize_8000001d", 0x8000001d, 0, 31, "ebx", 0, 11, "System coherency line size (0-based)"],
-    ["cache_npartitions_8000001d", 0x8000001d, 0, 31, "ebx", 12, 21, "Physical line partitions (0-based)"],
-    ["cache_nways_8000001d", 0x8000001d, 0, 31, "ebx", 22, 31, "Ways of associativity (0-based)"],
-    ["cache_nsets_8000001d", 0x8000001d, 0, 31, "ecx", 0, 30, "Cache number of sets (0-based)"],
-    ["wbinvd_rll_no_guarantee_8000001d", 0x8000001d, 0, 31, "edx", 0, 0, "WBINVD/INVD not guaranteed for Remote Lower-Level caches"],
-    ["ll_inclusive_8000001d", 0x8000001d, 0, 31, "edx", 1, 1, "Cache is inclusive of Lower-Level caches"],
-    ["ext_apic_id", 0x8000001e, 0, 0, "eax", 0, 31, "Extended APIC ID"],
-    ["core_id", 0x8000001e, 0, 0, "ebx", 0, 7, "Unique per-socket logical core unit ID"],
-    ["core_nthreads", 0x8000001e, 0, 0, "ebx", 8, 15, "#Threads per core (zero-based)"],
-    ["node_id", 0x8000001e, 0, 0, "ecx", 0, 7, "Node (die) ID of invoking logical CPU"],
-    ["nnodes_per_socket", 0x8000001e, 0, 0, "ecx", 8, 10, "#nodes in invoking logical CPU's package/socket"],
-    ["sme", 0x8000001f, 0, 0, "eax", 0, 0, "Secure Memory Encryption"],
-    ["sev", 0x8000001f, 0, 0, "eax", 1, 1, "Secure Encrypted Virtualization"],
-    ["vm_page_flush", 0x8000001f, 0, 0, "eax", 2, 2, "VM Page Flush MSR"],
-    ["sev_es", 0x8000001f, 0, 0, "eax", 3, 3, "SEV Encrypted State"],
-    ["sev_nested_paging", 0x8000001f, 0, 0, "eax", 4, 4, "SEV secure nested paging"],
-    ["vm_permission_levels", 0x8000001f, 0, 0, "eax", 5, 5, "VMPL"],
-    ["rpmquery", 0x8000001f, 0, 0, "eax", 6, 6, "RPMQUERY instruction"],
-    ["vmpl_sss", 0x8000001f, 0, 0, "eax", 7, 7, "VMPL supervisor shadow stack"],
-    ["secure_tsc", 0x8000001f, 0, 0, "eax", 8, 8, "Secure TSC"],
-    ["v_tsc_aux", 0x8000001f, 0, 0, "eax", 9, 9, "Hardware virtualizes TSC_AUX"],
-    ["sme_coherent", 0x8000001f, 0, 0, "eax", 10, 10, "Cache coherency enforcement across encryption domains"],
-    ["req_64bit_hypervisor", 0x8000001f, 0, 0, "eax", 11, 11, "SEV guest mandates 64-bit hypervisor"],
-    ["restricted_injection", 0x8000001f, 0, 0, "eax", 12, 12, "Restricted Injection supported"],
-    ["alternate_injection", 0x8000001f, 0, 0, "eax", 13, 13, "Alternate Injection supported"],
-    ["debug_swap", 0x8000001f, 0, 0, "eax", 14, 14, "SEV-ES: Full debug state swap"],
-    ["disallow_host_ibs", 0x8000001f, 0, 0, "eax", 15, 15, "SEV-ES: Disallowing IBS use by the host"],
-    ["virt_transparent_enc", 0x8000001f, 0, 0, "eax", 16, 16, "Virtual Transparent Encryption"],
-    ["vmgexit_parameter", 0x8000001f, 0, 0, "eax", 17, 17, "SEV_FEATURES: VmgexitParameter"],
-    ["virt_tom_msr", 0x8000001f, 0, 0, "eax", 18, 18, "Virtual TOM MSR"],
-    ["virt_ibs", 0x8000001f, 0, 0, "eax", 19, 19, "SEV-ES guests: IBS state virtualization"],
-    ["rmpread", 0x8000001f, 0, 0, "eax", 21, 21, "RMPREAD instruction"],
-    ["segmented_rmp", 0x8000001f, 0, 0, "eax", 23, 23, "Segmented reverse map table"],
-    ["vmsa_reg_protection", 0x8000001f, 0, 0, "eax", 24, 24, "VMSA register protection"],
-    ["smt_protection", 0x8000001f, 0, 0, "eax", 25, 25, "SMT protection"],
-    ["allowed_sev_features", 0x8000001f, 0, 0, "eax", 27, 27, "Host can limit guest SEV features"],
-    ["svsm_page_msr", 0x8000001f, 0, 0, "eax", 28, 28, "SVSM communication page MSR"],
-    ["nested_virt_snp_msr", 0x8000001f, 0, 0, "eax", 29, 29, "VIRT_RMPUPDATE/VIRT_PSMASH MSRs"],
-    ["hv_inuse_wr_allowed", 0x8000001f, 0, 0, "eax", 30, 30, "Writes to in-use hypervisor pages allowed"],
-    ["pte_cbit_pos", 0x8000001f, 0, 0, "ebx", 0, 5, "PTE bit number to enable memory encryption"],
-    ["phys_addr_reduction_nbits", 0x8000001f, 0, 0, "ebx", 6, 11, "Reduction of phys address space in bits"],
-    ["vmpl_count", 0x8000001f, 0, 0, "ebx", 12, 15, "Number of VM permission levels (VMPL)"],
-    ["coherency_sfw_no", 0x8000001f, 0, 0, "ebx", 31, 31, "No software cache-coherency workaround needed for SNP"],
-    ["enc_guests_max", 0x8000001f, 0, 0, "ecx", 0, 31, "Max number of simultaneous encrypted guests"],
-    ["min_sev_asid_no_sev_es", 0x8000001f, 0, 0, "edx", 0, 31, "Minimum ASID for SEV-enabled SEV-ES-disabled guest"],
-    ["mba_80000020", 0x80000020, 0, 0, "ebx", 1, 1, "Memory Bandwidth Allocation support"],
-    ["smba", 0x80000020, 0, 0, "ebx", 2, 2, "Slow Memory Bandwidth Allocation support"],
-    ["bmec", 0x80000020, 0, 0, "ebx", 3, 3, "Bandwidth Monitoring Event Configuration support"],
-    ["l3rr", 0x80000020, 0, 0, "ebx", 4, 4, "L3 Range Reservation support"],
-    ["abmc", 0x80000020, 0, 0, "ebx", 5, 5, "Assignable Bandwidth Monitoring Counters"],
-    ["sdciae", 0x80000020, 0, 0, "ebx", 6, 6, "Smart Data Cache Injection (SDCI) Allocation Enforcement"],
-    ["mba_limit_len", 0x80000020, 1, 1, "eax", 0, 31, "MBA enforcement limit size"],
-    ["mba_cos_max_80000020", 0x80000020, 1, 1, "edx", 0, 31, "MBA max Class of Service number (zero-based)"],
-    ["smba_limit_len", 0x80000020, 2, 2, "eax", 0, 31, "SMBA enforcement limit size"],
-    ["smba_cos_max", 0x80000020, 2, 2, "edx", 0, 31, "SMBA max Class of Service number (zero-based)"],
-    ["bmec_num_events", 0x80000020, 3, 3, "ebx", 0, 7, "BMEC number of bandwidth events available"],
-    ["bmec_local_reads", 0x80000020, 3, 3, "ecx", 0, 0, "Local NUMA reads can be tracked"],
-    ["bmec_remote_reads", 0x80000020, 3, 3, "ecx", 1, 1, "Remote NUMA reads can be tracked"],
-    ["bmec_local_nontemp_wr", 0x80000020, 3, 3, "ecx", 2, 2, "Local NUMA non-temporal writes can be tracked"],
-    ["bmec_remote_nontemp_wr", 0x80000020, 3, 3, "ecx", 3, 3, "Remote NUMA non-temporal writes can be tracked"],
-    ["bmec_local_slow_mem_rd", 0x80000020, 3, 3, "ecx", 4, 4, "Local NUMA slow-memory reads can be tracked"],
-    ["bmec_remote_slow_mem_rd", 0x80000020, 3, 3, "ecx", 5, 5, "Remote NUMA slow-memory reads can be tracked"],
-    ["bmec_all_dirty_victims", 0x80000020, 3, 3, "ecx", 6, 6, "Dirty QoS victims to all types of memory can be tracked"],
-    ["no_nested_data_bp", 0x80000021, 0, 0, "eax", 0, 0, "No nested data breakpoints"],
-    ["fsgs_non_serializing", 0x80000021, 0, 0, "eax", 1, 1, "WRMSR to {FS,GS,KERNEL_GS}_BASE is non-serializing"],
-    ["lfence_rdtsc", 0x80000021, 0, 0, "eax", 2, 2, "LFENCE always serializing / synchronizes RDTSC"],
-    ["smm_page_cfg_lock", 0x80000021, 0, 0, "eax", 3, 3, "SMM paging configuration lock"],
-    ["verw_clear", 0x80000021, 0, 0, "eax", 5, 5, "VERW with memory operand clears buffers"],
-    ["null_sel_clr_base", 0x80000021, 0, 0, "eax", 6, 6, "Null selector clears base"],
-    ["upper_addr_ignore", 0x80000021, 0, 0, "eax", 7, 7, "EFER MSR Upper Address Ignore"],
-    ["autoibrs", 0x80000021, 0, 0, "eax", 8, 8, "EFER MSR Automatic IBRS"],
-    ["no_smm_ctl_msr", 0x80000021, 0, 0, "eax", 9, 9, "SMM_CTL MSR not available"],
-    ["fsrs_80000021", 0x80000021, 0, 0, "eax", 10, 10, "Fast Short REP STOSB"],
-    ["fsrc_80000021", 0x80000021, 0, 0, "eax", 11, 11, "Fast Short REP CMPSB"],
-    ["prefetch_ctl_msr", 0x80000021, 0, 0, "eax", 13, 13, "Prefetch control MSR"],
-    ["opcode_reclaim", 0x80000021, 0, 0, "eax", 16, 16, "Reserves opcode space"],
-    ["user_cpuid_disable", 0x80000021, 0, 0, "eax", 17, 17, "#GP when executing CPUID at CPL > 0"],
-    ["epsf", 0x80000021, 0, 0, "eax", 18, 18, "Enhanced Predictive Store Forwarding"],
-    ["prefetchi", 0x80000021, 0, 0, "eax", 20, 20, "Instruction prefetch to a cache level"],
-    ["wl_feedback", 0x80000021, 0, 0, "eax", 22, 22, "Workload-based heuristic feedback to OS"],
-    ["avx512_bmm", 0x80000021, 0, 0, "eax", 23, 23, "AVX-512 bit matrix multiply"],
-    ["eraps", 0x80000021, 0, 0, "eax", 24, 24, "Enhanced Return Address Predictor Security"],
-    ["sbpb", 0x80000021, 0, 0, "eax", 27, 27, "Selective Branch Predictor Barrier"],
-    ["ibpb_brtype", 0x80000021, 0, 0, "eax", 28, 28, "Branch predictions flushed from CPU branch predictor"],
-    ["srso_no", 0x80000021, 0, 0, "eax", 29, 29, "No SRSO vulnerability"],
-    ["srso_uk_no", 0x80000021, 0, 0, "eax", 30, 30, "No SRSO at user-kernel boundary"],
-    ["srso_msr_fix", 0x80000021, 0, 0, "eax", 31, 31, "MSR BP_CFG[BpSpecReduce] SRSO mitigation"],
-    ["microcode_patch_size", 0x80000021, 0, 0, "ebx", 0, 15, "Microcode patch size, in 16-byte units"],
-    ["rap_size", 0x80000021, 0, 0, "ebx", 16, 23, "Return Address Predictor size"],
-    ["tsa_sq_no", 0x80000021, 0, 0, "ecx", 1, 1, "Not affected by TSA in the store queue"],
-    ["tsa_l1_no", 0x80000021, 0, 0, "ecx", 2, 2, "Not affected by TSA in the L1 data cache"],
-    ["perfmon_v2", 0x80000022, 0, 0, "eax", 0, 0, "Performance monitoring v2"],
-    ["lbr_v2", 0x80000022, 0, 0, "eax", 1, 1, "Last Branch Record v2 extensions (LBR Stack)"],
-    ["lbr_pmc_freeze", 0x80000022, 0, 0, "eax", 2, 2, "Freezing core performance counters / LBR Stack"],
-    ["n_pmc_core", 0x80000022, 0, 0, "ebx", 0, 3, "Number of core performance counters"],
-    ["lbr_v2_stack_size", 0x80000022, 0, 0, "ebx", 4, 9, "Number of LBR stack entries"],
-    ["n_pmc_northbridge", 0x80000022, 0, 0, "ebx", 10, 15, "Number of northbridge performance counters"],
-    ["n_pmc_umc", 0x80000022, 0, 0, "ebx", 16, 21, "Number of UMC performance counters"],
-    ["active_umc_bitmask", 0x80000022, 0, 0, "ecx", 0, 31, "Active UMCs bitmask"],
-    ["mem_hmk_mode", 0x80000023, 0, 0, "eax", 0, 0, "MEM-HMK encryption mode"],
-    ["mem_hmk_avail_keys", 0x80000023, 0, 0, "ebx", 0, 15, "Total number of available encryption keys"],
-    ["x2apic_id_shift_80000026", 0x80000026, 0, 3, "eax", 0, 4, "Bit width of this level (previous levels inclusive)"],
-    ["core_has_pwreff_ranking", 0x80000026, 0, 3, "eax", 29, 29, "This core has a power efficiency ranking"],
-    ["domain_has_hybrid_cores", 0x80000026, 0, 3, "eax", 30, 30, "This domain level has hybrid (E, P) cores"],
-    ["domain_core_count_asymm", 0x80000026, 0, 3, "eax", 31, 31, "The 'Core' domain has asymmetric cores count"],
-    ["domain_lcpus_count_80000026", 0x80000026, 0, 3, "ebx", 0, 15, "Number of logical CPUs at this domain instance"],
-    ["core_pwreff_ranking", 0x80000026, 0, 3, "ebx", 16, 23, "This core's static power efficiency ranking"],
-    ["core_native_model_id", 0x80000026, 0, 3, "ebx", 24, 27, "This core's native model ID"],
-    ["core_type_80000026", 0x80000026, 0, 3, "ebx", 28, 31, "This core's type"],
-    ["domain_level_80000026", 0x80000026, 0, 3, "ecx", 0, 7, "This domain level (subleaf ID)"],
-    ["domain_type_80000026", 0x80000026, 0, 3, "ecx", 8, 15, "This domain type"],
-    ["x2apic_id_80000026", 0x80000026, 0, 3, "edx", 0, 31, "x2APIC ID of current logical CPU"],
-    ["max_tra_leaf", 0x80860000, 0, 0, "eax", 0, 31, "Maximum Transmeta leaf"],
-    ["cpu_vendorid_0_80860000", 0x80860000, 0, 0, "ebx", 0, 31, "Transmeta vendor ID string bytes 0 - 3"],
-    ["cpu_vendorid_2_80860000", 0x80860000, 0, 0, "ecx", 0, 31, "Transmeta vendor ID string bytes 8 - 11"],
-    ["cpu_vendorid_1_80860000", 0x80860000, 0, 0, "edx", 0, 31, "Transmeta vendor ID string bytes 4 - 7"],
-    ["stepping_80860001", 0x80860001, 0, 0, "eax", 0, 3, "Stepping ID"],
-    ["base_model_80860001", 0x80860001, 0, 0, "eax", 4, 7, "Base CPU model ID"],
-    ["base_family_id_80860001", 0x80860001, 0, 0, "eax", 8, 11, "Base CPU family ID"],
-    ["cpu_type_80860001", 0x80860001, 0, 0, "eax", 12, 13, "CPU type"],
-    ["cpu_rev_mask_minor", 0x80860001, 0, 0, "ebx", 0, 7, "CPU revision ID, mask minor"],
-    ["cpu_rev_mask_major", 0x80860001, 0, 0, "ebx", 8, 15, "CPU revision ID, mask major"],
-    ["cpu_rev_minor", 0x80860001, 0, 0, "ebx", 16, 23, "CPU revision ID, minor"],
-    ["cpu_rev_major", 0x80860001, 0, 0, "ebx", 24, 31, "CPU revision ID, major"],
-    ["cpu_base_mhz_80860001", 0x80860001, 0, 0, "ecx", 0, 31, "CPU nominal frequency, in MHz"],
-    ["recovery", 0x80860001, 0, 0, "edx", 0, 0, "Recovery CMS is active (after bad flush)"],
-    ["longrun", 0x80860001, 0, 0, "edx", 1, 1, "LongRun power management capabilities"],
-    ["lrti", 0x80860001, 0, 0, "edx", 3, 3, "LongRun Table Interface"],
-    ["cpu_rev_id", 0x80860002, 0, 0, "eax", 0, 31, "CPU revision ID"],
-    ["cms_rev_mask_2", 0x80860002, 0, 0, "ebx", 0, 7, "CMS revision ID, mask component 2"],
-    ["cms_rev_mask_1", 0x80860002, 0, 0, "ebx", 8, 15, "CMS revision ID, mask component 1"],
-    ["cms_rev_minor", 0x80860002, 0, 0, "ebx", 16, 23, "CMS revision ID, minor"],
-    ["cms_rev_major", 0x80860002, 0, 0, "ebx", 24, 31, "CMS revision ID, major"],
-    ["cms_rev_mask_3", 0x80860002, 0, 0, "ecx", 0, 31, "CMS revision ID, mask component 3"],
-    ["cpu_info_0", 0x80860003, 0, 0, "eax", 0, 31, "CPU info string bytes 0 - 3"],
-    ["cpu_info_1", 0x80860003, 0, 0, "ebx", 0, 31, "CPU info string bytes 4 - 7"],
-    ["cpu_info_2", 0x80860003, 0, 0, "ecx", 0, 31, "CPU info string bytes 8 - 11"],
-    ["cpu_info_3", 0x80860003, 0, 0, "edx", 0, 31, "CPU info string bytes 12 - 15"],
-    ["cpu_info_4", 0x80860004, 0, 0, "eax", 0, 31, "CPU info string bytes 16 - 19"],
-    ["cpu_info_5", 0x80860004, 0, 0, "ebx", 0, 31, "CPU info string bytes 20 - 23"],
-    ["cpu_info_6", 0x80860004, 0, 0, "ecx", 0, 31, "CPU info string bytes 24 - 27"],
-    ["cpu_info_7", 0x80860004, 0, 0, "edx", 0, 31, "CPU info string bytes 28 - 31"],
-    ["cpu_info_8", 0x80860005, 0, 0, "eax", 0, 31, "CPU info string bytes 32 - 35"],
-    ["cpu_info_9", 0x80860005, 0, 0, "ebx", 0, 31, "CPU info string bytes 36 - 39"],
-    ["cpu_info_10", 0x80860005, 0, 0, "ecx", 0, 31, "CPU info string bytes 40 - 43"],
-    ["cpu_info_11", 0x80860005, 0, 0, "edx", 0, 31, "CPU info string bytes 44 - 47"],
-    ["cpu_info_12", 0x80860006, 0, 0, "eax", 0, 31, "CPU info string bytes 48 - 51"],
-    ["cpu_info_13", 0x80860006, 0, 0, "ebx", 0, 31, "CPU info string bytes 52 - 55"],
-    ["cpu_info_14", 0x80860006, 0, 0, "ecx", 0, 31, "CPU info string bytes 56 - 59"],
-    ["cpu_info_15", 0x80860006, 0, 0, "edx", 0, 31, "CPU info string bytes 60 - 63"],
-    ["cpu_cur_mhz", 0x80860007, 0, 0, "eax", 0, 31, "Current CPU frequency, in MHz"],
-    ["cpu_cur_voltage", 0x80860007, 0, 0, "ebx", 0, 31, "Current CPU voltage, in millivolts"],
-    ["cpu_cur_perf_pctg", 0x80860007, 0, 0, "ecx", 0, 31, "Current CPU performance percentage, 0 - 100"],
-    ["cpu_cur_gate_delay", 0x80860007, 0, 0, "edx", 0, 31, "Current CPU gate delay, in femtoseconds"],
-    ["max_cntr_leaf", 0xc0000000, 0, 0, "eax", 0, 31, "Maximum Centaur/Zhaoxin leaf"],
-    ["ccs_sm2", 0xc0000001, 0, 0, "edx", 0, 0, "CCS SM2 instructions"],
-    ["ccs_sm2_en", 0xc0000001, 0, 0, "edx", 1, 1, "CCS SM2 enabled"],
-    ["xstore", 0xc0000001, 0, 0, "edx", 2, 2, "Random Number Generator"],
-    ["xstore_en", 0xc0000001, 0, 0, "edx", 3, 3, "RNG enabled"],
-    ["ccs_sm3_sm4", 0xc0000001, 0, 0, "edx", 4, 4, "CCS SM3 and SM4 instructions"],
-    ["ccs_sm3_sm4_en", 0xc0000001, 0, 0, "edx", 5, 5, "CCS SM3/SM4 enabled"],
-    ["ace", 0xc0000001, 0, 0, "edx", 6, 6, "Advanced Cryptography Engine"],
-    ["ace_en", 0xc0000001, 0, 0, "edx", 7, 7, "ACE enabled"],
-    ["ace2", 0xc0000001, 0, 0, "edx", 8, 8, "Advanced Cryptography Engine v2"],
-    ["ace2_en", 0xc0000001, 0, 0, "edx", 9, 9, "ACE v2 enabled"],
-    ["phe", 0xc0000001, 0, 0, "edx", 10, 10, "PadLock Hash Engine"],
-    ["phe_en", 0xc0000001, 0, 0, "edx", 11, 11, "PHE enabled"],
-    ["pmm", 0xc0000001, 0, 0, "edx", 12, 12, "PadLock Montgomery Multiplier"],
-    ["pmm_en", 0xc0000001, 0, 0, "edx", 13, 13, "PMM enabled"],
-    ["parallax", 0xc0000001, 0, 0, "edx", 16, 16, "Parallax auto adjust processor voltage"],
-    ["parallax_en", 0xc0000001, 0, 0, "edx", 17, 17, "Parallax enabled"],
-    ["tm3", 0xc0000001, 0, 0, "edx", 20, 20, "Thermal Monitor v3"],
-    ["tm3_en", 0xc0000001, 0, 0, "edx", 21, 21, "TM v3 enabled"],
-    ["phe2", 0xc0000001, 0, 0, "edx", 25, 25, "PadLock Hash Engine v2 (SHA384/SHA512)"],
-    ["phe2_en", 0xc0000001, 0, 0, "edx", 26, 26, "PHE v2 enabled"],
-    ["rsa", 0xc0000001, 0, 0, "edx", 27, 27, "RSA instructions (XMODEXP/MONTMUL2)"],
-    ["rsa_en", 0xc0000001, 0, 0, "edx", 28, 28, "RSA instructions enabled"],
-  ],
-  kvm: [
-    ["kvm_max_leaf", 0x0, 0, 0, "eax", 0, 31, "Highest KVM leaf (0 on old hosts means base + 1)"],
-    ["kvm_signature_0", 0x0, 0, 0, "ebx", 0, 31, "Signature bytes 0 - 3"],
-    ["kvm_signature_1", 0x0, 0, 0, "ecx", 0, 31, "Signature bytes 4 - 7"],
-    ["kvm_signature_2", 0x0, 0, 0, "edx", 0, 31, "Signature bytes 8 - 11"],
-    ["kvm_clocksource", 0x1, 0, 0, "eax", 0, 0, "kvmclock at the legacy MSRs 0x11 and 0x12"],
-    ["kvm_nop_io_delay", 0x1, 0, 0, "eax", 1, 1, "No delay needed on port I/O"],
-    ["kvm_mmu_op", 0x1, 0, 0, "eax", 2, 2, "Deprecated MMU hypercall (must be 0)"],
-    ["kvm_clocksource2", 0x1, 0, 0, "eax", 3, 3, "kvmclock at MSRs 0x4b564d00 and 0x4b564d01"],
-    ["kvm_async_pf", 0x1, 0, 0, "eax", 4, 4, "Asynchronous page faults (MSR 0x4b564d02)"],
-    ["kvm_steal_time", 0x1, 0, 0, "eax", 5, 5, "Steal time (MSR 0x4b564d03)"],
-    ["kvm_pv_eoi", 0x1, 0, 0, "eax", 6, 6, "Paravirtual end of interrupt (MSR 0x4b564d04)"],
-    ["kvm_pv_unhalt", 0x1, 0, 0, "eax", 7, 7, "Paravirtual spinlock kick"],
-    ["kvm_pv_tlb_flush", 0x1, 0, 0, "eax", 9, 9, "Paravirtual TLB flush"],
-    ["kvm_async_pf_vmexit", 0x1, 0, 0, "eax", 10, 10, "Asynchronous page faults delivered as VM exit when nested"],
-    ["kvm_pv_send_ipi", 0x1, 0, 0, "eax", 11, 11, "Paravirtual IPI hypercall"],
-    ["kvm_poll_control", 0x1, 0, 0, "eax", 12, 12, "Guest controls host halt polling (MSR 0x4b564d05)"],
-    ["kvm_pv_sched_yield", 0x1, 0, 0, "eax", 13, 13, "Paravirtual directed yield"],
-    ["kvm_async_pf_int", 0x1, 0, 0, "eax", 14, 14, "Asynchronous page-ready by interrupt (MSRs 0x4b564d06 and 07)"],
-    ["kvm_msi_ext_dest_id", 0x1, 0, 0, "eax", 15, 15, "15-bit destination ID in MSI addresses"],
-    ["kvm_hc_map_gpa_range", 0x1, 0, 0, "eax", 16, 16, "Hypercall to change page encryption state"],
-    ["kvm_migration_control", 0x1, 0, 0, "eax", 17, 17, "Migration control (MSR 0x4b564d08)"],
-    ["kvm_clocksource_stable", 0x1, 0, 0, "eax", 24, 24, "kvmclock is consistent across virtual CPUs"],
-    ["kvm_hint_realtime", 0x1, 0, 0, "edx", 0, 0, "Virtual CPUs are never preempted for long"],
-    ["kvm_tsc_khz", 0x10, 0, 0, "eax", 0, 31, "TSC frequency in kHz (VMware convention)"],
-    ["kvm_apic_bus_khz", 0x10, 0, 0, "ebx", 0, 31, "Local APIC timer bus frequency in kHz (VMware convention)"],
-  ],
-  hyperv: [
-    ["hv_max_leaf", 0x0, 0, 0, "eax", 0, 31, "Highest Hyper-V leaf"],
-    ["hv_vendor_0", 0x0, 0, 0, "ebx", 0, 31, "Vendor string bytes 0 - 3"],
-    ["hv_vendor_1", 0x0, 0, 0, "ecx", 0, 31, "Vendor string bytes 4 - 7"],
-    ["hv_vendor_2", 0x0, 0, 0, "edx", 0, 31, "Vendor string bytes 8 - 11"],
-    ["hv_interface_id", 0x1, 0, 0, "eax", 0, 31, "Interface signature (Hv#1)"],
-    ["hv_build", 0x2, 0, 0, "eax", 0, 31, "Build number"],
-    ["hv_version_minor", 0x2, 0, 0, "ebx", 0, 15, "Minor version"],
-    ["hv_version_major", 0x2, 0, 0, "ebx", 16, 31, "Major version"],
-    ["hv_vp_runtime", 0x3, 0, 0, "eax", 0, 0, "Virtual processor run time MSR"],
-    ["hv_time_ref_count", 0x3, 0, 0, "eax", 1, 1, "Partition reference counter"],
-    ["hv_synic", 0x3, 0, 0, "eax", 2, 2, "Synthetic interrupt controller MSRs"],
-    ["hv_stimer", 0x3, 0, 0, "eax", 3, 3, "Synthetic timer MSRs"],
-    ["hv_apic_access", 0x3, 0, 0, "eax", 4, 4, "APIC access MSRs"],
-    ["hv_hypercall_msrs", 0x3, 0, 0, "eax", 5, 5, "Hypercall page MSRs"],
-    ["hv_vp_index", 0x3, 0, 0, "eax", 6, 6, "Virtual processor index MSR"],
-    ["hv_reset", 0x3, 0, 0, "eax", 7, 7, "Reset MSR"],
-    ["hv_stat_pages", 0x3, 0, 0, "eax", 8, 8, "Statistics page MSRs"],
-    ["hv_reference_tsc", 0x3, 0, 0, "eax", 9, 9, "Reference TSC page"],
-    ["hv_guest_idle", 0x3, 0, 0, "eax", 10, 10, "Guest idle MSR"],
-    ["hv_frequency_msrs", 0x3, 0, 0, "eax", 11, 11, "Frequency MSRs accessible"],
-    ["hv_reenlightenment", 0x3, 0, 0, "eax", 13, 13, "Reenlightenment controls"],
-    ["hv_tsc_invariant", 0x3, 0, 0, "eax", 15, 15, "TSC invariant control MSR"],
-    ["hv_create_partitions", 0x3, 0, 0, "ebx", 0, 0, "May create partitions"],
-    ["hv_post_messages", 0x3, 0, 0, "ebx", 4, 4, "May post messages"],
-    ["hv_signal_events", 0x3, 0, 0, "ebx", 5, 5, "May signal events"],
-    ["hv_debugging", 0x3, 0, 0, "ebx", 11, 11, "Debugging privilege"],
-    ["hv_cpu_management", 0x3, 0, 0, "ebx", 12, 12, "CPU management privilege (root partition)"],
-    ["hv_extended_hypercalls", 0x3, 0, 0, "ebx", 20, 20, "Extended hypercalls"],
-    ["hv_isolation", 0x3, 0, 0, "ebx", 22, 22, "Isolated partition"],
-    ["hv_mwait", 0x3, 0, 0, "edx", 0, 0, "MWAIT available"],
-    ["hv_guest_debugging", 0x3, 0, 0, "edx", 1, 1, "Guest debugging"],
-    ["hv_dynamic_partitioning", 0x3, 0, 0, "edx", 3, 3, "Dynamic processor partitioning"],
-    ["hv_xmm_input", 0x3, 0, 0, "edx", 4, 4, "Hypercall input in XMM registers"],
-    ["hv_guest_idle_state", 0x3, 0, 0, "edx", 5, 5, "Guest idle state"],
-    ["hv_frequency_available", 0x3, 0, 0, "edx", 8, 8, "Frequency MSRs available"],
-    ["hv_crash_msrs", 0x3, 0, 0, "edx", 10, 10, "Guest crash MSRs"],
-    ["hv_debug_msrs", 0x3, 0, 0, "edx", 11, 11, "Debug MSRs"],
-    ["hv_ext_gva_flush", 0x3, 0, 0, "edx", 14, 14, "Extended ranges in TLB flush hypercalls"],
-    ["hv_xmm_output", 0x3, 0, 0, "edx", 15, 15, "Hypercall output in XMM registers"],
-    ["hv_stimer_direct", 0x3, 0, 0, "edx", 19, 19, "Synthetic timers in direct mode"],
-    ["hv_hint_as_switch", 0x4, 0, 0, "eax", 0, 0, "Use hypercall for address space switch"],
-    ["hv_hint_local_flush", 0x4, 0, 0, "eax", 1, 1, "Use hypercall for local TLB flush"],
-    ["hv_hint_remote_flush", 0x4, 0, 0, "eax", 2, 2, "Use hypercall for remote TLB flush"],
-    ["hv_hint_apic_msrs", 0x4, 0, 0, "eax", 3, 3, "Use MSRs for the APIC"],
-    ["hv_hint_reset_msr", 0x4, 0, 0, "eax", 4, 4, "Use the MSR for reset"],
-    ["hv_hint_relaxed_timing", 0x4, 0, 0, "eax", 5, 5, "Disable guest watchdogs"],
-    ["hv_hint_no_auto_eoi", 0x4, 0, 0, "eax", 9, 9, "Automatic EOI is deprecated"],
-    ["hv_hint_cluster_ipi", 0x4, 0, 0, "eax", 10, 10, "Use hypercall for IPIs"],
-    ["hv_hint_ex_masks", 0x4, 0, 0, "eax", 11, 11, "Use extended processor masks"],
-    ["hv_nested", 0x4, 0, 0, "eax", 12, 12, "Hypervisor is itself nested"],
-    ["hv_hint_evmcs", 0x4, 0, 0, "eax", 14, 14, "Use enlightened VMCS"],
-    ["hv_no_nonarch_coreshare", 0x4, 0, 0, "eax", 18, 18, "Core sharing never crosses virtual cores"],
-    ["hv_spinlock_retries", 0x4, 0, 0, "ebx", 0, 31, "Spin count before notifying (all ones means never)"],
-    ["hv_max_vps", 0x5, 0, 0, "eax", 0, 31, "Most virtual processors"],
-    ["hv_max_lps", 0x5, 0, 0, "ebx", 0, 31, "Most logical processors"],
-    ["hv_nested_direct_flush", 0xa, 0, 0, "eax", 17, 17, "Direct virtual flush for nested guests"],
-    ["hv_nested_gpa_flush", 0xa, 0, 0, "eax", 18, 18, "Guest physical flush hypercalls"],
-    ["hv_nested_msr_bitmap", 0xa, 0, 0, "eax", 19, 19, "Enlightened MSR bitmap"],
-    ["hv_nested_tlb", 0xa, 0, 0, "eax", 22, 22, "Enlightened TLB"],
-    ["hv_paravisor_present", 0xc, 0, 0, "eax", 0, 0, "A paravisor is present"],
-    ["hv_isolation_type", 0xc, 0, 0, "ebx", 0, 3, "Isolation type of the partition"],
-    ["hv_shared_gpa_boundary_active", 0xc, 0, 0, "ebx", 5, 5, "Shared memory is above a boundary"],
-    ["hv_shared_gpa_boundary_bits", 0xc, 0, 0, "ebx", 6, 11, "Width of an address below that boundary"],
-  ],
-  xen: [
-    ["xen_max_leaf", 0x0, 0, 0, "eax", 0, 31, "Highest Xen leaf"],
-    ["xen_signature_0", 0x0, 0, 0, "ebx", 0, 31, "Signature bytes 0 - 3"],
-    ["xen_signature_1", 0x0, 0, 0, "ecx", 0, 31, "Signature bytes 4 - 7"],
-    ["xen_signature_2", 0x0, 0, 0, "edx", 0, 31, "Signature bytes 8 - 11"],
-    ["xen_version_minor", 0x1, 0, 0, "eax", 0, 15, "Minor version"],
-    ["xen_version_major", 0x1, 0, 0, "eax", 16, 31, "Major version"],
-    ["xen_hypercall_pages", 0x2, 0, 0, "eax", 0, 31, "Number of hypercall pages"],
-    ["xen_hypercall_msr", 0x2, 0, 0, "ebx", 0, 31, "MSR base for the hypercall page"],
-    ["xen_mmu_pt_update", 0x2, 0, 0, "ecx", 0, 0, "Preserves accessed bits in page table updates"],
-    ["xen_vtsc", 0x3, 0, 0, "eax", 0, 0, "TSC is emulated"],
-    ["xen_tsc_safe", 0x3, 0, 0, "eax", 1, 1, "Host TSC is reliable"],
-    ["xen_rdtscp", 0x3, 0, 0, "eax", 2, 2, "RDTSCP is available"],
-    ["xen_tsc_mode", 0x3, 0, 0, "ebx", 0, 31, "TSC mode"],
-    ["xen_tsc_khz", 0x3, 0, 0, "ecx", 0, 31, "TSC frequency in kHz"],
-    ["xen_incarnation", 0x3, 0, 0, "edx", 0, 31, "TSC incarnation (migration count)"],
-    ["xen_vtsc_offset_low", 0x3, 1, 1, "eax", 0, 31, "Emulated TSC offset low half"],
-    ["xen_vtsc_offset_high", 0x3, 1, 1, "ebx", 0, 31, "Emulated TSC offset high half"],
-    ["xen_vtsc_mul", 0x3, 1, 1, "ecx", 0, 31, "Multiplier for TSC to nanoseconds"],
-    ["xen_vtsc_shift", 0x3, 1, 1, "edx", 0, 31, "Shift for TSC to nanoseconds (signed)"],
-    ["xen_host_tsc_khz", 0x3, 2, 2, "eax", 0, 31, "Host TSC frequency in kHz"],
-    ["xen_hvm_apic_virt", 0x4, 0, 0, "eax", 0, 0, "Virtualised APIC registers"],
-    ["xen_hvm_x2apic_virt", 0x4, 0, 0, "eax", 1, 1, "Virtualised x2APIC registers"],
-    ["xen_hvm_iommu_mappings", 0x4, 0, 0, "eax", 2, 2, "Foreign mappings have IOMMU entries"],
-    ["xen_hvm_vcpu_id_present", 0x4, 0, 0, "eax", 3, 3, "EBX holds the virtual CPU number"],
-    ["xen_hvm_domid_present", 0x4, 0, 0, "eax", 4, 4, "ECX holds the domain number"],
-    ["xen_hvm_ext_dest_id", 0x4, 0, 0, "eax", 5, 5, "15-bit destination ID in MSI addresses"],
-    ["xen_hvm_upcall_vector", 0x4, 0, 0, "eax", 6, 6, "Per virtual CPU upcall vector"],
-    ["xen_hvm_vcpu_id", 0x4, 0, 0, "ebx", 0, 31, "Virtual CPU number"],
-    ["xen_hvm_domid", 0x4, 0, 0, "ecx", 0, 31, "Domain number"],
-    ["xen_pv_max_maddr_width", 0x5, 0, 0, "ebx", 0, 7, "Widest machine address for paravirtual guests"],
-  ],
-  vmware: [
-    ["vmw_max_leaf", 0x0, 0, 0, "eax", 0, 31, "Highest VMware leaf"],
-    ["vmw_signature_0", 0x0, 0, 0, "ebx", 0, 31, "Signature bytes 0 - 3"],
-    ["vmw_signature_1", 0x0, 0, 0, "ecx", 0, 31, "Signature bytes 4 - 7"],
-    ["vmw_signature_2", 0x0, 0, 0, "edx", 0, 31, "Signature bytes 8 - 11"],
-    ["vmw_tsc_khz", 0x10, 0, 0, "eax", 0, 31, "TSC frequency in kHz"],
-    ["vmw_apic_bus_khz", 0x10, 0, 0, "ebx", 0, 31, "Local APIC timer bus frequency in kHz"],
-    ["vmw_vmmcall", 0x10, 0, 0, "ecx", 0, 0, "Backdoor hypercall by VMMCALL"],
-    ["vmw_vmcall", 0x10, 0, 0, "ecx", 1, 1, "Backdoor hypercall by VMCALL"],
-  ],
+  native: `
+max_std_leaf 0x0 0 0 eax 0 31 Highest standard CPUID leaf
+cpu_vendorid_0 0x0 0 0 ebx 0 31 CPU vendor ID string bytes 0 - 3
+cpu_vendorid_2 0x0 0 0 ecx 0 31 CPU vendor ID string bytes 8 - 11
+cpu_vendorid_1 0x0 0 0 edx 0 31 CPU vendor ID string bytes 4 - 7
+stepping 0x1 0 0 eax 0 3 Stepping ID
+base_model 0x1 0 0 eax 4 7 Base CPU model ID
+base_family_id 0x1 0 0 eax 8 11 Base CPU family ID
+cpu_type 0x1 0 0 eax 12 13 CPU type
+ext_model 0x1 0 0 eax 16 19 Extended CPU model ID
+ext_family 0x1 0 0 eax 20 27 Extended CPU family ID
+brand_id 0x1 0 0 ebx 0 7 Brand index
+clflush_size 0x1 0 0 ebx 8 15 CLFLUSH instruction cache line size
+n_logical_cpu 0x1 0 0 ebx 16 23 Logical CPU count
+local_apic_id 0x1 0 0 ebx 24 31 Initial local APIC physical ID
+pni 0x1 0 0 ecx 0 0 Streaming SIMD Extensions 3 (SSE3)
+pclmulqdq 0x1 0 0 ecx 1 1 PCLMULQDQ instruction support
+dtes64 0x1 0 0 ecx 2 2 64-bit DS save area
+monitor 0x1 0 0 ecx 3 3 MONITOR/MWAIT support
+ds_cpl 0x1 0 0 ecx 4 4 CPL Qualified Debug Store
+vmx 0x1 0 0 ecx 5 5 Virtual Machine Extensions
+smx 0x1 0 0 ecx 6 6 Safer Mode Extensions
+est 0x1 0 0 ecx 7 7 Enhanced Intel SpeedStep
+tm2 0x1 0 0 ecx 8 8 Thermal Monitor 2
+ssse3 0x1 0 0 ecx 9 9 Supplemental SSE3
+cid 0x1 0 0 ecx 10 10 L1 Context ID
+sdbg 0x1 0 0 ecx 11 11 Silicon Debug
+fma 0x1 0 0 ecx 12 12 FMA extensions using YMM state
+cx16 0x1 0 0 ecx 13 13 CMPXCHG16B instruction support
+xtpr 0x1 0 0 ecx 14 14 xTPR Update Control
+pdcm 0x1 0 0 ecx 15 15 Perfmon and Debug Capability
+pcid 0x1 0 0 ecx 17 17 Process-context identifiers
+dca 0x1 0 0 ecx 18 18 Direct Cache Access
+sse4_1 0x1 0 0 ecx 19 19 SSE4.1
+sse4_2 0x1 0 0 ecx 20 20 SSE4.2
+x2apic 0x1 0 0 ecx 21 21 X2APIC support
+movbe 0x1 0 0 ecx 22 22 MOVBE instruction support
+popcnt 0x1 0 0 ecx 23 23 POPCNT instruction support
+tsc_deadline_timer 0x1 0 0 ecx 24 24 APIC timer one-shot operation
+aes 0x1 0 0 ecx 25 25 AES instructions
+xsave 0x1 0 0 ecx 26 26 XSAVE (and related instructions) support
+osxsave 0x1 0 0 ecx 27 27 XSAVE (and related instructions) are enabled by OS
+avx 0x1 0 0 ecx 28 28 AVX instructions support
+f16c 0x1 0 0 ecx 29 29 Half-precision floating-point conversion support
+rdrand 0x1 0 0 ecx 30 30 RDRAND instruction support
+guest_status 0x1 0 0 ecx 31 31 System is running as guest; (para-)virtualized system
+fpu 0x1 0 0 edx 0 0 Floating-Point Unit on-chip (x87)
+vme 0x1 0 0 edx 1 1 Virtual-8086 Mode Extensions
+de 0x1 0 0 edx 2 2 Debugging Extensions
+pse 0x1 0 0 edx 3 3 Page Size Extension
+tsc 0x1 0 0 edx 4 4 Time Stamp Counter
+msr 0x1 0 0 edx 5 5 Model-Specific Registers (RDMSR and WRMSR support)
+pae 0x1 0 0 edx 6 6 Physical Address Extensions
+mce 0x1 0 0 edx 7 7 Machine Check Exception
+cx8 0x1 0 0 edx 8 8 CMPXCHG8B instruction
+apic 0x1 0 0 edx 9 9 APIC on-chip
+sep 0x1 0 0 edx 11 11 SYSENTER, SYSEXIT, and associated MSRs
+mtrr 0x1 0 0 edx 12 12 Memory Type Range Registers
+pge 0x1 0 0 edx 13 13 Page Global Extensions
+mca 0x1 0 0 edx 14 14 Machine Check Architecture
+cmov 0x1 0 0 edx 15 15 Conditional Move Instruction
+pat 0x1 0 0 edx 16 16 Page Attribute Table
+pse36 0x1 0 0 edx 17 17 Page Size Extension (36-bit)
+pn 0x1 0 0 edx 18 18 Processor Serial Number
+clflush 0x1 0 0 edx 19 19 CLFLUSH instruction
+dts 0x1 0 0 edx 21 21 Debug Store
+acpi 0x1 0 0 edx 22 22 Thermal monitor and clock control
+mmx 0x1 0 0 edx 23 23 MMX instructions
+fxsr 0x1 0 0 edx 24 24 FXSAVE and FXRSTOR instructions
+sse 0x1 0 0 edx 25 25 SSE instructions
+sse2 0x1 0 0 edx 26 26 SSE2 instructions
+ss 0x1 0 0 edx 27 27 Self Snoop
+ht 0x1 0 0 edx 28 28 Hyper-threading
+tm 0x1 0 0 edx 29 29 Thermal Monitor
+ia64 0x1 0 0 edx 30 30 Legacy IA-64 (Itanium) support bit, now reserved
+pbe 0x1 0 0 edx 31 31 Pending Break Enable
+iteration_count 0x2 0 0 eax 0 7 Number of times this leaf must be queried
+desc1 0x2 0 0 eax 8 15 Descriptor #1
+desc2 0x2 0 0 eax 16 23 Descriptor #2
+desc3 0x2 0 0 eax 24 30 Descriptor #3
+eax_invalid 0x2 0 0 eax 31 31 Descriptors 1-3 are invalid if set
+desc4 0x2 0 0 ebx 0 7 Descriptor #4
+desc5 0x2 0 0 ebx 8 15 Descriptor #5
+desc6 0x2 0 0 ebx 16 23 Descriptor #6
+desc7 0x2 0 0 ebx 24 30 Descriptor #7
+ebx_invalid 0x2 0 0 ebx 31 31 Descriptors 4-7 are invalid if set
+desc8 0x2 0 0 ecx 0 7 Descriptor #8
+desc9 0x2 0 0 ecx 8 15 Descriptor #9
+desc10 0x2 0 0 ecx 16 23 Descriptor #10
+desc11 0x2 0 0 ecx 24 30 Descriptor #11
+ecx_invalid 0x2 0 0 ecx 31 31 Descriptors 8-11 are invalid if set
+desc12 0x2 0 0 edx 0 7 Descriptor #12
+desc13 0x2 0 0 edx 8 15 Descriptor #13
+desc14 0x2 0 0 edx 16 23 Descriptor #14
+desc15 0x2 0 0 edx 24 30 Descriptor #15
+edx_invalid 0x2 0 0 edx 31 31 Descriptors 12-15 are invalid if set
+cache_type 0x4 0 31 eax 0 4 Cache type field
+cache_level 0x4 0 31 eax 5 7 Cache level (1-based)
+cache_self_init 0x4 0 31 eax 8 8 Self-initializing cache level
+fully_associative 0x4 0 31 eax 9 9 Fully-associative cache
+num_threads_sharing 0x4 0 31 eax 14 25 Number logical CPUs sharing this cache
+num_cores_on_die 0x4 0 31 eax 26 31 Number of cores in the physical package
+cache_linesize 0x4 0 31 ebx 0 11 System coherency line size (0-based)
+cache_npartitions 0x4 0 31 ebx 12 21 Physical line partitions (0-based)
+cache_nways 0x4 0 31 ebx 22 31 Ways of associativity (0-based)
+cache_nsets 0x4 0 31 ecx 0 30 Cache number of sets (0-based)
+wbinvd_rll_no_guarantee 0x4 0 31 edx 0 0 WBINVD/INVD not guaranteed for Remote Lower-Level caches
+ll_inclusive 0x4 0 31 edx 1 1 Cache is inclusive of Lower-Level caches
+complex_indexing 0x4 0 31 edx 2 2 Not a direct-mapped cache (complex function)
+min_mon_size 0x5 0 0 eax 0 15 Smallest monitor-line size, in bytes
+max_mon_size 0x5 0 0 ebx 0 15 Largest monitor-line size, in bytes
+mwait_ext 0x5 0 0 ecx 0 0 MONITOR/MWAIT extensions
+mwait_irq_break 0x5 0 0 ecx 1 1 Interrupts as a break event for MWAIT
+n_c0_substates 0x5 0 0 edx 0 3 Number of C0 sub C-states
+n_c1_substates 0x5 0 0 edx 4 7 Number of C1 sub C-states
+n_c2_substates 0x5 0 0 edx 8 11 Number of C2 sub C-states
+n_c3_substates 0x5 0 0 edx 12 15 Number of C3 sub C-states
+n_c4_substates 0x5 0 0 edx 16 19 Number of C4 sub C-states
+n_c5_substates 0x5 0 0 edx 20 23 Number of C5 sub C-states
+n_c6_substates 0x5 0 0 edx 24 27 Number of C6 sub C-states
+n_c7_substates 0x5 0 0 edx 28 31 Number of C7 sub C-states
+dtherm 0x6 0 0 eax 0 0 Digital temperature sensor
+turbo_boost 0x6 0 0 eax 1 1 Intel Turbo Boost
+arat 0x6 0 0 eax 2 2 Always-Running APIC Timer (not affected by p-state)
+pln 0x6 0 0 eax 4 4 Power Limit Notification (PLN) event
+ecmd 0x6 0 0 eax 5 5 Clock modulation duty cycle extension
+pts 0x6 0 0 eax 6 6 Package thermal management
+hwp 0x6 0 0 eax 7 7 HWP (Hardware P-states) base registers
+hwp_notify 0x6 0 0 eax 8 8 HWP notification (IA32_HWP_INTERRUPT MSR)
+hwp_act_window 0x6 0 0 eax 9 9 HWP activity window (IA32_HWP_REQUEST[bits 41:32])
+hwp_epp 0x6 0 0 eax 10 10 HWP Energy Performance Preference
+hwp_pkg_req 0x6 0 0 eax 11 11 HWP Package Level Request
+hdc_base_regs 0x6 0 0 eax 13 13 HDC base registers
+turbo_boost_3_0 0x6 0 0 eax 14 14 Intel Turbo Boost Max 3.0
+hwp_capabilities 0x6 0 0 eax 15 15 HWP Highest Performance change
+hwp_peci_override 0x6 0 0 eax 16 16 HWP PECI override
+hwp_flexible 0x6 0 0 eax 17 17 Flexible HWP
+hwp_fast 0x6 0 0 eax 18 18 IA32_HWP_REQUEST MSR fast access mode
+hfi 0x6 0 0 eax 19 19 HW_FEEDBACK MSRs
+hwp_ignore_idle 0x6 0 0 eax 20 20 Ignoring idle logical CPU HWP request is supported
+hwp_ctl 0x6 0 0 eax 22 22 IA32_HWP_CTL MSR
+thread_director 0x6 0 0 eax 23 23 Intel thread director
+therm_interrupt_bit25 0x6 0 0 eax 24 24 IA32_THERM_INTERRUPT MSR bit 25
+n_therm_thresholds 0x6 0 0 ebx 0 3 Digital thermometer thresholds
+aperfmperf 0x6 0 0 ecx 0 0 MPERF/APERF MSRs (effective frequency interface)
+epb 0x6 0 0 ecx 3 3 IA32_ENERGY_PERF_BIAS MSR
+hw_feedback_nclasses 0x6 0 0 ecx 8 15 Number of Intel Thread Director classes
+perfcap_reporting 0x6 0 0 edx 0 0 Performance capability reporting
+encap_reporting 0x6 0 0 edx 1 1 Energy efficiency capability reporting
+feedback_sz 0x6 0 0 edx 8 11 Feedback interface structure size, in 4K pages
+this_lcpu_hwfdbk_idx 0x6 0 0 edx 16 31 This logical CPU hardware feedback interface index
+leaf7_n_subleaves 0x7 0 0 eax 0 31 Number of leaf 0x7 subleaves
+fsgsbase 0x7 0 0 ebx 0 0 FSBASE/GSBASE read/write
+tsc_adjust 0x7 0 0 ebx 1 1 IA32_TSC_ADJUST MSR
+sgx 0x7 0 0 ebx 2 2 Intel SGX (Software Guard Extensions)
+bmi1 0x7 0 0 ebx 3 3 Bit manipulation extensions group 1
+hle 0x7 0 0 ebx 4 4 Hardware Lock Elision
+avx2 0x7 0 0 ebx 5 5 AVX2 instruction set
+fdp_excptn_only 0x7 0 0 ebx 6 6 FPU Data Pointer updated only on x87 exceptions
+smep 0x7 0 0 ebx 7 7 Supervisor Mode Execution Protection
+bmi2 0x7 0 0 ebx 8 8 Bit manipulation extensions group 2
+erms 0x7 0 0 ebx 9 9 Enhanced REP MOVSB/STOSB
+invpcid 0x7 0 0 ebx 10 10 INVPCID instruction (Invalidate Processor Context ID)
+rtm 0x7 0 0 ebx 11 11 Intel restricted transactional memory
+cqm 0x7 0 0 ebx 12 12 Intel RDT-CMT / AMD Platform-QoS cache monitoring
+zero_fcs_fds 0x7 0 0 ebx 13 13 Deprecated FPU CS/DS (stored as zero)
+mpx 0x7 0 0 ebx 14 14 Intel memory protection extensions
+rdt_a 0x7 0 0 ebx 15 15 Intel RDT / AMD Platform-QoS Enforcement
+avx512f 0x7 0 0 ebx 16 16 AVX-512 foundation instructions
+avx512dq 0x7 0 0 ebx 17 17 AVX-512 double/quadword instructions
+rdseed 0x7 0 0 ebx 18 18 RDSEED instruction
+adx 0x7 0 0 ebx 19 19 ADCX/ADOX instructions
+smap 0x7 0 0 ebx 20 20 Supervisor mode access prevention
+avx512ifma 0x7 0 0 ebx 21 21 AVX-512 integer fused multiply add
+clflushopt 0x7 0 0 ebx 23 23 CLFLUSHOPT instruction
+clwb 0x7 0 0 ebx 24 24 CLWB instruction
+intel_pt 0x7 0 0 ebx 25 25 Intel processor trace
+avx512pf 0x7 0 0 ebx 26 26 AVX-512 prefetch instructions
+avx512er 0x7 0 0 ebx 27 27 AVX-512 exponent/reciprocal instructions
+avx512cd 0x7 0 0 ebx 28 28 AVX-512 conflict detection instructions
+sha_ni 0x7 0 0 ebx 29 29 SHA/SHA256 instructions
+avx512bw 0x7 0 0 ebx 30 30 AVX-512 byte/word instructions
+avx512vl 0x7 0 0 ebx 31 31 AVX-512 VL (128/256 vector length) extensions
+prefetchwt1 0x7 0 0 ecx 0 0 PREFETCHWT1 (Intel Xeon Phi only)
+avx512vbmi 0x7 0 0 ecx 1 1 AVX-512 Vector byte manipulation instructions
+umip 0x7 0 0 ecx 2 2 User mode instruction protection
+pku 0x7 0 0 ecx 3 3 Protection keys for user-space
+ospke 0x7 0 0 ecx 4 4 OS protection keys enable
+waitpkg 0x7 0 0 ecx 5 5 WAITPKG instructions
+avx512_vbmi2 0x7 0 0 ecx 6 6 AVX-512 vector byte manipulation instructions group 2
+cet_ss 0x7 0 0 ecx 7 7 CET shadow stack features
+gfni 0x7 0 0 ecx 8 8 Galois field new instructions
+vaes 0x7 0 0 ecx 9 9 Vector AES instructions
+vpclmulqdq 0x7 0 0 ecx 10 10 VPCLMULQDQ 256-bit instruction
+avx512_vnni 0x7 0 0 ecx 11 11 Vector neural network instructions
+avx512_bitalg 0x7 0 0 ecx 12 12 AVX-512 bitwise algorithms
+tme 0x7 0 0 ecx 13 13 Intel total memory encryption
+avx512_vpopcntdq 0x7 0 0 ecx 14 14 AVX-512: POPCNT for vectors of DWORD/QWORD
+la57 0x7 0 0 ecx 16 16 57-bit linear addresses (five-level paging)
+mawau_val_lm 0x7 0 0 ecx 17 21 BNDLDX/BNDSTX MAWAU value in 64-bit mode
+rdpid 0x7 0 0 ecx 22 22 RDPID instruction
+key_locker 0x7 0 0 ecx 23 23 Intel key locker
+bus_lock_detect 0x7 0 0 ecx 24 24 OS bus-lock detection
+cldemote 0x7 0 0 ecx 25 25 CLDEMOTE instruction
+movdiri 0x7 0 0 ecx 27 27 MOVDIRI instruction
+movdir64b 0x7 0 0 ecx 28 28 MOVDIR64B instruction
+enqcmd 0x7 0 0 ecx 29 29 Enqueue stores (ENQCMD{,S})
+sgx_lc 0x7 0 0 ecx 30 30 Intel SGX launch configuration
+pks 0x7 0 0 ecx 31 31 Protection keys for supervisor-mode pages
+sgx_keys 0x7 0 0 edx 1 1 Intel SGX attestation services
+avx512_4vnniw 0x7 0 0 edx 2 2 AVX-512 neural network instructions
+avx512_4fmaps 0x7 0 0 edx 3 3 AVX-512 multiply accumulation single precision
+fsrm 0x7 0 0 edx 4 4 Fast short REP MOVSB
+uintr 0x7 0 0 edx 5 5 User interrupts
+avx512_vp2intersect 0x7 0 0 edx 8 8 VP2INTERSECT{D,Q} instructions
+srbds_ctrl 0x7 0 0 edx 9 9 SRBDS mitigation MSR
+md_clear 0x7 0 0 edx 10 10 VERW MD_CLEAR microcode
+rtm_always_abort 0x7 0 0 edx 11 11 XBEGIN (RTM transaction) always aborts
+tsx_force_abort 0x7 0 0 edx 13 13 MSR TSX_FORCE_ABORT, RTM_ABORT bit
+serialize 0x7 0 0 edx 14 14 SERIALIZE instruction
+hybrid_cpu 0x7 0 0 edx 15 15 The CPU is identified as a 'hybrid part'
+tsxldtrk 0x7 0 0 edx 16 16 TSX suspend/resume load address tracking
+pconfig 0x7 0 0 edx 18 18 PCONFIG instruction
+arch_lbr 0x7 0 0 edx 19 19 Intel architectural LBRs
+ibt 0x7 0 0 edx 20 20 CET indirect branch tracking
+amx_bf16 0x7 0 0 edx 22 22 AMX-BF16: tile bfloat16
+avx512_fp16 0x7 0 0 edx 23 23 AVX-512 FP16 instructions
+amx_tile 0x7 0 0 edx 24 24 AMX-TILE: tile architecture
+amx_int8 0x7 0 0 edx 25 25 AMX-INT8: tile 8-bit integer
+spec_ctrl 0x7 0 0 edx 26 26 Speculation Control (IBRS/IBPB: indirect branch restrictions)
+intel_stibp 0x7 0 0 edx 27 27 Single thread indirect branch predictors
+flush_l1d 0x7 0 0 edx 28 28 FLUSH L1D cache: IA32_FLUSH_CMD MSR
+arch_capabilities 0x7 0 0 edx 29 29 Intel IA32_ARCH_CAPABILITIES MSR
+core_capabilities 0x7 0 0 edx 30 30 IA32_CORE_CAPABILITIES MSR
+spec_ctrl_ssbd 0x7 0 0 edx 31 31 Speculative store bypass disable
+sha512 0x7 1 1 eax 0 0 SHA512 message instructions
+sm3 0x7 1 1 eax 1 1 SM3 hash instructions
+sm4 0x7 1 1 eax 2 2 SM4 cipher instructions
+avx_vnni 0x7 1 1 eax 4 4 AVX-VNNI instructions
+avx512_bf16 0x7 1 1 eax 5 5 AVX-512 bfloat16 instructions
+lass 0x7 1 1 eax 6 6 Linear address space separation
+cmpccxadd 0x7 1 1 eax 7 7 CMPccXADD instructions
+arch_perfmon_ext 0x7 1 1 eax 8 8 ArchPerfmonExt: leaf 0x23
+fzrm 0x7 1 1 eax 10 10 Fast zero-length REP MOVSB
+fsrs 0x7 1 1 eax 11 11 Fast short REP STOSB
+fsrc 0x7 1 1 eax 12 12 Fast Short REP CMPSB/SCASB
+fred 0x7 1 1 eax 17 17 FRED: Flexible return and event delivery transitions
+lkgs 0x7 1 1 eax 18 18 LKGS: Load 'kernel' (userspace) GS
+wrmsrns 0x7 1 1 eax 19 19 WRMSRNS instruction (WRMSR-non-serializing)
+nmi_src 0x7 1 1 eax 20 20 NMI-source reporting with FRED event data
+amx_fp16 0x7 1 1 eax 21 21 AMX-FP16: FP16 tile operations
+hreset 0x7 1 1 eax 22 22 HRESET (Thread director history reset)
+avx_ifma 0x7 1 1 eax 23 23 Integer fused multiply add
+lam 0x7 1 1 eax 26 26 Linear address masking
+rd_wr_msrlist 0x7 1 1 eax 27 27 RDMSRLIST/WRMSRLIST instructions
+movrs 0x7 1 1 eax 31 31 MOVRS read-shared load hint
+intel_ppin 0x7 1 1 ebx 0 0 Protected processor inventory number (PPIN{,_CTL} MSRs)
+msr_imm 0x7 1 1 ecx 5 5 RDMSR and WRMSRNS with immediate operand
+avx_vnni_int8 0x7 1 1 edx 4 4 AVX-VNNI-INT8 instructions
+avx_ne_convert 0x7 1 1 edx 5 5 AVX-NE-CONVERT instructions
+amx_complex 0x7 1 1 edx 8 8 AMX-COMPLEX instructions (starting from Granite Rapids)
+avx_vnni_int16 0x7 1 1 edx 10 10 AVX VNNI with 16-bit integers
+prefetchit_0_1 0x7 1 1 edx 14 14 PREFETCHIT0/1 instructions
+cet_sss 0x7 1 1 edx 18 18 CET supervisor shadow stacks safe to use
+avx10 0x7 1 1 edx 19 19 AVX10 converged vector ISA (see leaf 0x24)
+apx_f 0x7 1 1 edx 21 21 APX foundation (extended general registers)
+intel_psfd 0x7 2 2 edx 0 0 Intel predictive store forward disable
+ipred_ctrl 0x7 2 2 edx 1 1 MSR bits IA32_SPEC_CTRL.IPRED_DIS_{U,S}
+rrsba_ctrl 0x7 2 2 edx 2 2 MSR bits IA32_SPEC_CTRL.RRSBA_DIS_{U,S}
+ddp_ctrl 0x7 2 2 edx 3 3 MSR bit IA32_SPEC_CTRL.DDPD_U
+bhi_ctrl 0x7 2 2 edx 4 4 MSR bit IA32_SPEC_CTRL.BHI_DIS_S
+mcdt_no 0x7 2 2 edx 5 5 MCDT mitigation not needed
+uclock_disable 0x7 2 2 edx 6 6 UC-lock disable
+dca_enabled_in_bios 0x9 0 0 eax 0 0 DCA is enabled in BIOS
+pmu_version 0xa 0 0 eax 0 7 Performance monitoring unit version ID
+num_counters_gp 0xa 0 0 eax 8 15 Number of general-purpose PMU counters per logical CPU
+bit_width_gp 0xa 0 0 eax 16 23 Bitwidth of PMU general-purpose counters
+events_mask_len 0xa 0 0 eax 24 31 Length of CPUID(0xa).EBX bit vector
+no_core_cycle 0xa 0 0 ebx 0 0 Core cycle event not available
+no_instruction_retired 0xa 0 0 ebx 1 1 Instruction retired event not available
+no_reference_cycles 0xa 0 0 ebx 2 2 Reference cycles event not available
+no_llc_reference 0xa 0 0 ebx 3 3 LLC-reference event not available
+no_llc_misses 0xa 0 0 ebx 4 4 LLC-misses event not available
+no_br_insn_retired 0xa 0 0 ebx 5 5 Branch instruction retired event not available
+no_br_misses_retired 0xa 0 0 ebx 6 6 Branch mispredict retired event not available
+no_topdown_slots 0xa 0 0 ebx 7 7 Topdown slots event not available
+no_backend_bound 0xa 0 0 ebx 8 8 Topdown backend bound not available
+no_bad_speculation 0xa 0 0 ebx 9 9 Topdown bad speculation not available
+no_frontend_bound 0xa 0 0 ebx 10 10 Topdown frontend bound not available
+no_retiring 0xa 0 0 ebx 11 11 Topdown retiring not available
+no_lbr_inserts 0xa 0 0 ebx 12 12 LBR inserts not available
+pmu_fcounters_bitmap 0xa 0 0 ecx 0 31 Fixed-function PMU counters support bitmap
+num_counters_fixed 0xa 0 0 edx 0 4 Number of fixed PMU counters
+bitwidth_fixed 0xa 0 0 edx 5 12 Bitwidth of PMU fixed counters
+anythread_deprecation 0xa 0 0 edx 15 15 AnyThread mode deprecation
+x2apic_id_shift 0xb 0 1 eax 0 4 Bit width of this level (previous levels inclusive)
+domain_lcpus_count 0xb 0 1 ebx 0 15 Logical CPUs count across all instances of this domain
+domain_nr 0xb 0 1 ecx 0 7 This domain level (subleaf ID)
+domain_type 0xb 0 1 ecx 8 15 This domain type
+x2apic_id 0xb 0 1 edx 0 31 x2APIC ID of current logical CPU
+xcr0_x87 0xd 0 0 eax 0 0 XCR0.X87
+xcr0_sse 0xd 0 0 eax 1 1 XCR0.SSE
+xcr0_avx 0xd 0 0 eax 2 2 XCR0.AVX
+xcr0_mpx_bndregs 0xd 0 0 eax 3 3 XCR0.BNDREGS: MPX BND0-BND3 registers
+xcr0_mpx_bndcsr 0xd 0 0 eax 4 4 XCR0.BNDCSR: MPX BNDCFGU/BNDSTATUS registers
+xcr0_avx512_opmask 0xd 0 0 eax 5 5 XCR0.OPMASK: AVX-512 k0-k7 registers
+xcr0_avx512_zmm_hi256 0xd 0 0 eax 6 6 XCR0.ZMM_Hi256: AVX-512 ZMM0->ZMM7/15 registers
+xcr0_avx512_hi16_zmm 0xd 0 0 eax 7 7 XCR0.HI16_ZMM: AVX-512 ZMM16->ZMM31 registers
+xcr0_pkru 0xd 0 0 eax 9 9 XCR0.PKRU: XSAVE PKRU registers
+xcr0_cet_u 0xd 0 0 eax 11 11 XCR0.CET_U: CET user state
+xcr0_cet_s 0xd 0 0 eax 12 12 XCR0.CET_S: CET supervisor state
+xcr0_tileconfig 0xd 0 0 eax 17 17 XCR0.TILECONFIG: AMX can manage TILECONFIG
+xcr0_tiledata 0xd 0 0 eax 18 18 XCR0.TILEDATA: AMX can manage TILEDATA
+xsave_sz_xcr0 0xd 0 0 ebx 0 31 XSAVE/XRSTOR area byte size, for XCR0 enabled features
+xsave_sz_max 0xd 0 0 ecx 0 31 XSAVE/XRSTOR area max byte size, all CPU features
+xcr0_lwp 0xd 0 0 edx 30 30 AMD XCR0.LWP: Light-weight Profiling
+xsaveopt 0xd 1 1 eax 0 0 XSAVEOPT instruction
+xsavec 0xd 1 1 eax 1 1 XSAVEC instruction
+xgetbv1 0xd 1 1 eax 2 2 XGETBV instruction with ECX = 1
+xsaves 0xd 1 1 eax 3 3 XSAVES/XRSTORS instructions (and XSS MSR)
+xfd 0xd 1 1 eax 4 4 Extended feature disable
+xsave_sz_xcr0_xss 0xd 1 1 ebx 0 31 XSAVES/XSAVEC area byte size, for XCR0|XSS enabled features
+xss_pt 0xd 1 1 ecx 8 8 PT state
+xss_pasid 0xd 1 1 ecx 10 10 PASID state
+xss_cet_u 0xd 1 1 ecx 11 11 CET user state
+xss_cet_s 0xd 1 1 ecx 12 12 CET supervisor state
+xss_hdc 0xd 1 1 ecx 13 13 HDC state
+xss_uintr 0xd 1 1 ecx 14 14 UINTR state
+xss_lbr 0xd 1 1 ecx 15 15 LBR state
+xss_hwp 0xd 1 1 ecx 16 16 HWP state
+xsave_sz 0xd 2 63 eax 0 31 Subleaf-N feature save area size, in bytes
+xsave_offset 0xd 2 63 ebx 0 31 Subleaf-N feature save area offset, in bytes
+is_xss_bit 0xd 2 63 ecx 0 0 Subleaf N describes an XSS bit (otherwise XCR0)
+compacted_xsave_64byte_aligned 0xd 2 63 ecx 1 1 When compacted, subleaf-N XSAVE area is 64-byte aligned
+xfd_faulting 0xd 2 63 ecx 2 2 Component supports extended feature disable
+core_rmid_max 0xf 0 0 ebx 0 31 RMID max within this core (0-based)
+cqm_llc 0xf 0 0 edx 1 1 LLC QoS-monitoring
+l3c_qm_bitwidth 0xf 1 1 eax 0 7 L3 QoS-monitoring counter bitwidth (24-based)
+l3c_qm_overflow_bit 0xf 1 1 eax 8 8 QM_CTR MSR bit 61 is an overflow bit
+io_rdt_cmt 0xf 1 1 eax 9 9 non-CPU agent supporting Intel RDT CMT present
+io_rdt_mbm 0xf 1 1 eax 10 10 non-CPU agent supporting Intel RDT MBM present
+l3c_qm_conver_factor 0xf 1 1 ebx 0 31 QM_CTR MSR conversion factor to bytes
+l3c_qm_rmid_max 0xf 1 1 ecx 0 31 L3 QoS-monitoring max RMID
+cqm_occup_llc 0xf 1 1 edx 0 0 L3 QoS occupancy monitoring
+cqm_mbm_total 0xf 1 1 edx 1 1 L3 QoS total bandwidth monitoring
+cqm_mbm_local 0xf 1 1 edx 2 2 L3 QoS local bandwidth monitoring
+cat_l3 0x10 0 0 ebx 1 1 L3 Cache Allocation Technology
+cat_l2 0x10 0 0 ebx 2 2 L2 Cache Allocation Technology
+mba 0x10 0 0 ebx 3 3 Memory Bandwidth Allocation
+cat_cbm_len 0x10 1 2 eax 0 4 L3/L2_CAT capacity bitmask length, minus-one notation
+cat_units_bitmap 0x10 1 2 ebx 0 31 L3/L2_CAT allocation units bitmap
+l3_cat_cos_infreq_updates 0x10 1 2 ecx 1 1 L3_CAT COS updates should be infrequent
+cdp_l3 0x10 1 2 ecx 2 2 L3/L2_CAT Code and Data Prioritization
+cat_sparse_1s 0x10 1 2 ecx 3 3 L3/L2_CAT non-contiguous 1s value
+cat_cos_max 0x10 1 2 edx 0 15 L3/L2_CAT max Class of Service
+mba_max_delay 0x10 3 3 eax 0 11 Max MBA throttling value; minus-one notation
+per_thread_mba 0x10 3 3 ecx 0 0 Per-thread MBA controls
+mba_delay_linear 0x10 3 3 ecx 2 2 Delay values are linear
+mba_cos_max 0x10 3 3 edx 0 15 MBA max Class of Service
+sgx1 0x12 0 0 eax 0 0 SGX1 leaf functions
+sgx2 0x12 0 0 eax 1 1 SGX2 leaf functions
+enclv_leaves 0x12 0 0 eax 5 5 ENCLV leaves
+encls_leaves 0x12 0 0 eax 6 6 ENCLS leaves
+enclu_everifyreport2 0x12 0 0 eax 7 7 ENCLU leaf EVERIFYREPORT2
+encls_eupdatesvn 0x12 0 0 eax 10 10 ENCLS leaf EUPDATESVN
+sgx_edeccssa 0x12 0 0 eax 11 11 ENCLU leaf EDECCSSA
+miscselect_exinfo 0x12 0 0 ebx 0 0 SSA.MISC frame: Enclave #PF and #GP reporting
+miscselect_cpinfo 0x12 0 0 ebx 1 1 SSA.MISC frame: Enclave #CP reporting
+max_enclave_sz_not64 0x12 0 0 edx 0 7 Maximum enclave size in non-64-bit mode (log2)
+max_enclave_sz_64 0x12 0 0 edx 8 15 Maximum enclave size in 64-bit mode (log2)
+secs_attr_init 0x12 1 1 eax 0 0 Enclave initialized by EINIT
+secs_attr_debug 0x12 1 1 eax 1 1 Enclave permits debugger read/write
+secs_attr_mode64bit 0x12 1 1 eax 2 2 Enclave runs in 64-bit mode
+secs_attr_provisionkey 0x12 1 1 eax 4 4 Provisioning key
+secs_attr_einittoken_key 0x12 1 1 eax 5 5 EINIT token key
+secs_attr_cet 0x12 1 1 eax 6 6 CET attributes
+secs_attr_kss 0x12 1 1 eax 7 7 Key Separation and Sharing
+secs_attr_aexnotify 0x12 1 1 eax 10 10 Enclave threads: AEX notifications
+xfrm_x87 0x12 1 1 ecx 0 0 Enclave XFRM.X87
+xfrm_sse 0x12 1 1 ecx 1 1 Enclave XFRM.SSE
+xfrm_avx 0x12 1 1 ecx 2 2 Enclave XFRM.AVX
+xfrm_mpx_bndregs 0x12 1 1 ecx 3 3 Enclave XFRM.BNDREGS (MPX BND0-BND3 registers)
+xfrm_mpx_bndcsr 0x12 1 1 ecx 4 4 Enclave XFRM.BNDCSR (MPX BNDCFGU/BNDSTATUS registers)
+xfrm_avx512_opmask 0x12 1 1 ecx 5 5 Enclave XFRM.OPMASK (AVX-512 k0-k7 registers)
+xfrm_avx512_zmm_hi256 0x12 1 1 ecx 6 6 Enclave XFRM.ZMM_Hi256 (AVX-512 ZMM0->ZMM7/15 registers)
+xfrm_avx512_hi16_zmm 0x12 1 1 ecx 7 7 Enclave XFRM.HI16_ZMM (AVX-512 ZMM16->ZMM31 registers)
+xfrm_pkru 0x12 1 1 ecx 9 9 Enclave XFRM.PKRU (XSAVE PKRU registers)
+xfrm_tileconfig 0x12 1 1 ecx 17 17 Enclave XFRM.TILECONFIG (AMX can manage TILECONFIG)
+xfrm_tiledata 0x12 1 1 ecx 18 18 Enclave XFRM.TILEDATA (AMX can manage TILEDATA)
+subleaf_type 0x12 2 31 eax 0 3 Subleaf type
+epc_sec_base_addr_0 0x12 2 31 eax 12 31 EPC section base address, bits[12:31]
+epc_sec_base_addr_1 0x12 2 31 ebx 0 19 EPC section base address, bits[32:51]
+epc_sec_type 0x12 2 31 ecx 0 3 EPC section type / property encoding
+epc_sec_size_0 0x12 2 31 ecx 12 31 EPC section size, bits[12:31]
+epc_sec_size_1 0x12 2 31 edx 0 19 EPC section size, bits[32:51]
+pt_max_subleaf 0x14 0 0 eax 0 31 Maximum leaf 0x14 subleaf
+cr3_filtering 0x14 0 0 ebx 0 0 IA32_RTIT_CR3_MATCH is accessible
+psb_cyc 0x14 0 0 ebx 1 1 Configurable PSB and cycle-accurate mode
+ip_filtering 0x14 0 0 ebx 2 2 IP/TraceStop filtering; Warm-reset PT MSRs preservation
+mtc_timing 0x14 0 0 ebx 3 3 MTC timing packet; COFI-based packets suppression
+ptwrite 0x14 0 0 ebx 4 4 PTWRITE instruction
+power_event_trace 0x14 0 0 ebx 5 5 Power Event Trace
+psb_pmi_preserve 0x14 0 0 ebx 6 6 PSB and PMI preservation
+event_trace 0x14 0 0 ebx 7 7 Event Trace packet generation
+tnt_disable 0x14 0 0 ebx 8 8 TNT packet generation disable
+topa_output 0x14 0 0 ecx 0 0 ToPA output scheme
+topa_multiple_entries 0x14 0 0 ecx 1 1 ToPA tables can hold multiple entries
+single_range_output 0x14 0 0 ecx 2 2 Single-range output
+trace_transport_output 0x14 0 0 ecx 3 3 Trace Transport subsystem output
+ip_payloads_lip 0x14 0 0 ecx 31 31 IP payloads have LIP values (CS base included)
+num_address_ranges 0x14 1 1 eax 0 2 Number of configurable address ranges
+mtc_periods_bmp 0x14 1 1 eax 16 31 MTC period encodings bitmap
+cycle_thresholds_bmp 0x14 1 1 ebx 0 15 Cycle Threshold encodings bitmap
+psb_periods_bmp 0x14 1 1 ebx 16 31 Configurable PSB frequency encodings bitmap
+tsc_denominator 0x15 0 0 eax 0 31 Denominator of the TSC/'core crystal clock' ratio
+tsc_numerator 0x15 0 0 ebx 0 31 Numerator of the TSC/'core crystal clock' ratio
+cpu_crystal_hz 0x15 0 0 ecx 0 31 Core crystal clock nominal frequency, in Hz
+cpu_base_mhz 0x16 0 0 eax 0 15 Processor base frequency, in MHz
+cpu_max_mhz 0x16 0 0 ebx 0 15 Processor max frequency, in MHz
+bus_mhz 0x16 0 0 ecx 0 15 Bus reference frequency, in MHz
+soc_max_subleaf 0x17 0 0 eax 0 31 Maximum leaf 0x17 subleaf
+soc_vendor_id 0x17 0 0 ebx 0 15 SoC vendor ID
+is_vendor_scheme 0x17 0 0 ebx 16 16 Assigned by industry enumeration scheme (not Intel)
+soc_proj_id 0x17 0 0 ecx 0 31 SoC project ID, assigned by vendor
+soc_stepping_id 0x17 0 0 edx 0 31 SoC project stepping ID, assigned by vendor
+vendor_brand_a 0x17 1 3 eax 0 31 Vendor Brand ID string, bytes subleaf_nr * (0 -> 3)
+vendor_brand_b 0x17 1 3 ebx 0 31 Vendor Brand ID string, bytes subleaf_nr * (4 -> 7)
+vendor_brand_c 0x17 1 3 ecx 0 31 Vendor Brand ID string, bytes subleaf_nr * (8 -> 11)
+vendor_brand_d 0x17 1 3 edx 0 31 Vendor Brand ID string, bytes subleaf_nr * (12 -> 15)
+tlb_max_subleaf 0x18 0 31 eax 0 31 Maximum leaf 0x18 subleaf
+tlb_4k_page 0x18 0 31 ebx 0 0 TLB supports 4KB-page entries
+tlb_2m_page 0x18 0 31 ebx 1 1 TLB supports 2MB-page entries
+tlb_4m_page 0x18 0 31 ebx 2 2 TLB supports 4MB-page entries
+tlb_1g_page 0x18 0 31 ebx 3 3 TLB supports 1GB-page entries
+hard_partitioning 0x18 0 31 ebx 8 10 Partitioning between logical CPUs
+n_way_associative 0x18 0 31 ebx 16 31 Ways of associativity
+n_sets 0x18 0 31 ecx 0 31 Number of sets
+tlb_type 0x18 0 31 edx 0 4 Translation cache type (TLB type)
+tlb_cache_level 0x18 0 31 edx 5 7 Translation cache level (1-based)
+is_fully_associative 0x18 0 31 edx 8 8 Fully-associative
+tlb_max_addressable_ids 0x18 0 31 edx 14 25 Max number of addressable IDs - 1
+kl_cpl0_only 0x19 0 0 eax 0 0 CPL0-only key locker restriction
+kl_no_encrypt 0x19 0 0 eax 1 1 No-encrypt key locker restriction
+kl_no_decrypt 0x19 0 0 eax 2 2 No-decrypt key locker restriction
+aes_keylocker 0x19 0 0 ebx 0 0 AES key locker instructions
+aes_keylocker_wide 0x19 0 0 ebx 2 2 AES wide key locker instructions
+kl_msr_iwkey 0x19 0 0 ebx 4 4 Key locker MSRs and IWKEY backups
+loadiwkey_no_backup 0x19 0 0 ecx 0 0 LOADIWKEY NoBackup parameter
+iwkey_rand 0x19 0 0 ecx 1 1 IWKEY randomization
+core_native_model 0x1a 0 0 eax 0 23 This core's native model ID
+core_type 0x1a 0 0 eax 24 31 This core's type
+pconfig_subleaf_type 0x1b 0 31 eax 0 11 CPUID 0x1b subleaf type
+pconfig_target_id_x 0x1b 0 31 ebx 0 31 A supported PCONFIG target ID
+pconfig_target_id_y 0x1b 0 31 ecx 0 31 A supported PCONFIG target ID
+pconfig_target_id_z 0x1b 0 31 edx 0 31 A supported PCONFIG target ID
+lbr_depth_mask 0x1c 0 0 eax 0 7 Max LBR stack depth bitmask
+lbr_deep_c_reset 0x1c 0 0 eax 30 30 LBRs may be cleared on MWAIT C-state > C1
+lbr_ip_is_lip 0x1c 0 0 eax 31 31 LBR IP contain Last IP (otherwise effective IP)
+lbr_cpl 0x1c 0 0 ebx 0 0 CPL filtering
+lbr_branch_filter 0x1c 0 0 ebx 1 1 Branch filtering
+lbr_call_stack 0x1c 0 0 ebx 2 2 Call-stack mode
+lbr_mispredict 0x1c 0 0 ecx 0 0 Branch misprediction bit
+lbr_timed_lbr 0x1c 0 0 ecx 1 1 Timed LBRs (CPU cycles since last LBR entry)
+lbr_branch_type 0x1c 0 0 ecx 2 2 Branch type field
+lbr_events_gpc_bmp 0x1c 0 0 ecx 16 19 PMU-events logging support
+amx_max_palette 0x1d 0 0 eax 0 31 Highest palette ID / subleaf ID
+amx_palette_size 0x1d 1 1 eax 0 15 AMX palette total tiles size, in bytes
+amx_tile_size 0x1d 1 1 eax 16 31 AMX single tile's size, in bytes
+amx_tile_row_size 0x1d 1 1 ebx 0 15 AMX tile single row's size, in bytes
+amx_palette_nr_tiles 0x1d 1 1 ebx 16 31 AMX palette number of tiles
+amx_tile_nr_rows 0x1d 1 1 ecx 0 15 AMX tile max number of rows
+tmul_max_subleaf 0x1e 0 0 eax 0 31 Highest TMUL subleaf
+tmul_maxk 0x1e 0 0 ebx 0 7 TMUL unit maximum height, K (rows or columns)
+tmul_maxn 0x1e 0 0 ebx 8 23 TMUL unit maximum SIMD dimension, N (column bytes)
+amx_int8_alias 0x1e 1 1 eax 0 0 Repeats AMX int8 of leaf 7
+amx_bf16_alias 0x1e 1 1 eax 1 1 Repeats AMX bfloat16 of leaf 7
+amx_complex_alias 0x1e 1 1 eax 2 2 Repeats AMX complex of leaf 7 subleaf 1
+amx_fp16_alias 0x1e 1 1 eax 3 3 Repeats AMX fp16 of leaf 7 subleaf 1
+amx_fp8 0x1e 1 1 eax 4 4 AMX 8-bit float tiles
+amx_tf32 0x1e 1 1 eax 6 6 AMX tensor-float 32 tiles
+amx_avx512 0x1e 1 1 eax 7 7 AMX to AVX-512 moves
+amx_movrs 0x1e 1 1 eax 8 8 AMX read-shared tile loads
+x2apic_id_shift_1f 0x1f 0 5 eax 0 4 Bit width of this level (previous levels inclusive)
+domain_lcpus_count_1f 0x1f 0 5 ebx 0 15 Logical CPUs count across all instances of this domain
+domain_level 0x1f 0 5 ecx 0 7 This domain level (subleaf ID)
+domain_type_1f 0x1f 0 5 ecx 8 15 This domain type
+x2apic_id_1f 0x1f 0 5 edx 0 31 x2APIC ID of current logical CPU
+hreset_nr_subleaves 0x20 0 0 eax 0 31 CPUID 0x20 max subleaf + 1
+hreset_thread_director 0x20 0 0 ebx 0 0 Intel thread director HRESET
+tdx_vendorid_0 0x21 0 0 ebx 0 31 TDX vendor ID string bytes 0 - 3
+tdx_vendorid_2 0x21 0 0 ecx 0 31 TDX vendor ID string bytes 8 - 11
+tdx_vendorid_1 0x21 0 0 edx 0 31 TDX vendor ID string bytes 4 - 7
+subleaf_0 0x23 0 0 eax 0 0 Subleaf 0, this subleaf
+counters_subleaf 0x23 0 0 eax 1 1 Subleaf 1, PMU counter bitmaps
+acr_subleaf 0x23 0 0 eax 2 2 Subleaf 2, Auto Counter Reload bitmaps
+events_subleaf 0x23 0 0 eax 3 3 Subleaf 3, PMU event bitmaps
+pebs_caps_subleaf 0x23 0 0 eax 4 4 Subleaf 4, PEBS capabilities
+pebs_subleaf 0x23 0 0 eax 5 5 Subleaf 5, Arch PEBS bitmaps
+unitmask2 0x23 0 0 ebx 0 0 IA32_PERFEVTSELx MSRs UnitMask2 bit
+eq 0x23 0 0 ebx 1 1 IA32_PERFEVTSELx MSRs EQ bit
+rdpmc_user_disable 0x23 0 0 ebx 2 2 RDPMC userspace disable
+gp_counters 0x23 1 1 eax 0 31 Bitmap of general-purpose PMU counters
+fixed_counters 0x23 1 1 ebx 0 31 Bitmap of fixed PMU counters
+acr_gp_reload 0x23 2 2 eax 0 31 Bitmap of general-purpose counters that can be reloaded
+acr_fixed_reload 0x23 2 2 ebx 0 31 Bitmap of fixed counters that can be reloaded
+acr_gp_trigger 0x23 2 2 ecx 0 31 Bitmap of general-purpose counters that can trigger reloads
+acr_fixed_trigger 0x23 2 2 edx 0 31 Bitmap of fixed counters that can trigger reloads
+core_cycles_evt 0x23 3 3 eax 0 0 Core cycles event
+insn_retired_evt 0x23 3 3 eax 1 1 Instructions retired event
+ref_cycles_evt 0x23 3 3 eax 2 2 Reference cycles event
+llc_refs_evt 0x23 3 3 eax 3 3 Last-level cache references event
+llc_misses_evt 0x23 3 3 eax 4 4 Last-level cache misses event
+br_insn_ret_evt 0x23 3 3 eax 5 5 Branch instruction retired event
+br_mispr_evt 0x23 3 3 eax 6 6 Branch mispredict retired event
+td_slots_evt 0x23 3 3 eax 7 7 Topdown slots event
+td_backend_bound_evt 0x23 3 3 eax 8 8 Topdown backend bound event
+td_bad_spec_evt 0x23 3 3 eax 9 9 Topdown bad speculation event
+td_frontend_bound_evt 0x23 3 3 eax 10 10 Topdown frontend bound event
+td_retiring_evt 0x23 3 3 eax 11 11 Topdown retiring event
+allow_in_record 0x23 4 4 ebx 3 3 ALLOW_IN_RECORD bit in MSRs
+counters_gp 0x23 4 4 ebx 4 4 Counters group sub-group general-purpose counters
+counters_fixed 0x23 4 4 ebx 5 5 Counters group sub-group fixed-function counters
+counters_metrics 0x23 4 4 ebx 6 6 Counters group sub-group performance metrics
+lbr 0x23 4 4 ebx 8 9 LBR group
+xer 0x23 4 4 ebx 16 23 XER group
+gpr 0x23 4 4 ebx 29 29 GPR group
+aux 0x23 4 4 ebx 30 30 AUX group
+pebs_gp 0x23 5 5 eax 0 31 Architectural PEBS general-purpose counters
+pebs_pdist_gp 0x23 5 5 ebx 0 31 Architectural PEBS PDIST general-purpose counters
+pebs_fixed 0x23 5 5 ecx 0 31 Architectural PEBS fixed counters
+pebs_pdist_fixed 0x23 5 5 edx 0 31 Architectural PEBS PDIST fixed counters
+avx10_max_subleaf 0x24 0 0 eax 0 31 Highest AVX10 subleaf
+avx10_version 0x24 0 0 ebx 0 7 AVX10 version number
+avx10_128 0x24 0 0 ebx 16 16 128-bit vectors
+avx10_256 0x24 0 0 ebx 17 17 256-bit vectors
+avx10_512 0x24 0 0 ebx 18 18 512-bit vectors
+avx10_vnni_int 0x24 1 1 ecx 2 2 AVX10 VNNI integer extension
+apx_max_subleaf 0x29 0 0 eax 0 31 Highest APX subleaf
+apx_nci_ndd_nf 0x29 0 0 ebx 0 0 APX new conditionals, new data destination and no-flags forms
+max_hyp_leaf 0x40000000 0 0 eax 0 31 Maximum hypervisor leaf
+hypervisor_id_0 0x40000000 0 0 ebx 0 31 Hypervisor ID string bytes 0 - 3
+hypervisor_id_1 0x40000000 0 0 ecx 0 31 Hypervisor ID string bytes 4 - 7
+hypervisor_id_2 0x40000000 0 0 edx 0 31 Hypervisor ID string bytes 8 - 11
+max_ext_leaf 0x80000000 0 0 eax 0 31 Maximum extended CPUID leaf
+cpu_vendorid_0_80000000 0x80000000 0 0 ebx 0 31 Vendor ID string bytes 0 - 3
+cpu_vendorid_2_80000000 0x80000000 0 0 ecx 0 31 Vendor ID string bytes 8 - 11
+cpu_vendorid_1_80000000 0x80000000 0 0 edx 0 31 Vendor ID string bytes 4 - 7
+e_stepping_id 0x80000001 0 0 eax 0 3 Stepping ID
+e_base_model 0x80000001 0 0 eax 4 7 Base processor model
+e_base_family 0x80000001 0 0 eax 8 11 Base processor family
+e_base_type 0x80000001 0 0 eax 12 13 Base processor type (Transmeta)
+e_ext_model 0x80000001 0 0 eax 16 19 Extended processor model
+e_ext_family 0x80000001 0 0 eax 20 27 Extended processor family
+brand_id_80000001 0x80000001 0 0 ebx 0 15 Brand ID
+pkg_type 0x80000001 0 0 ebx 28 31 Package type
+lahf_lm 0x80000001 0 0 ecx 0 0 LAHF and SAHF in 64-bit mode
+cmp_legacy 0x80000001 0 0 ecx 1 1 Multi-processing legacy mode (No HT)
+svm 0x80000001 0 0 ecx 2 2 Secure Virtual Machine
+extapic 0x80000001 0 0 ecx 3 3 Extended APIC space
+cr8_legacy 0x80000001 0 0 ecx 4 4 LOCK MOV CR0 means MOV CR8
+abm 0x80000001 0 0 ecx 5 5 LZCNT advanced bit manipulation
+sse4a 0x80000001 0 0 ecx 6 6 SSE4A support
+misalignsse 0x80000001 0 0 ecx 7 7 Misaligned SSE mode
+3dnowprefetch 0x80000001 0 0 ecx 8 8 3DNow PREFETCH/PREFETCHW support
+osvw 0x80000001 0 0 ecx 9 9 OS visible workaround
+ibs 0x80000001 0 0 ecx 10 10 Instruction based sampling
+xop 0x80000001 0 0 ecx 11 11 XOP: extended operation (AVX instructions)
+skinit 0x80000001 0 0 ecx 12 12 SKINIT/STGI support
+wdt 0x80000001 0 0 ecx 13 13 Watchdog timer support
+lwp 0x80000001 0 0 ecx 15 15 Lightweight profiling
+fma4 0x80000001 0 0 ecx 16 16 4-operand FMA instruction
+tce 0x80000001 0 0 ecx 17 17 Translation cache extension
+nodeid_msr 0x80000001 0 0 ecx 19 19 NodeId MSR (0xc001100c)
+tbm 0x80000001 0 0 ecx 21 21 Trailing bit manipulations
+topoext 0x80000001 0 0 ecx 22 22 Topology Extensions (leaf 0x8000001d)
+perfctr_core 0x80000001 0 0 ecx 23 23 Core performance counter extensions
+perfctr_nb 0x80000001 0 0 ecx 24 24 NB/DF performance counter extensions
+bpext 0x80000001 0 0 ecx 26 26 Data access breakpoint extension
+ptsc 0x80000001 0 0 ecx 27 27 Performance time-stamp counter
+perfctr_llc 0x80000001 0 0 ecx 28 28 LLC (L3) performance counter extensions
+mwaitx 0x80000001 0 0 ecx 29 29 MWAITX/MONITORX support
+addr_mask_ext 0x80000001 0 0 ecx 30 30 Breakpoint address mask extension (to bit 31)
+e_fpu 0x80000001 0 0 edx 0 0 Floating-Point Unit on-chip (x87)
+e_vme 0x80000001 0 0 edx 1 1 Virtual-8086 Mode Extensions
+e_de 0x80000001 0 0 edx 2 2 Debugging Extensions
+e_pse 0x80000001 0 0 edx 3 3 Page Size Extension
+e_tsc 0x80000001 0 0 edx 4 4 Time Stamp Counter
+e_msr 0x80000001 0 0 edx 5 5 Model-Specific Registers (RDMSR and WRMSR support)
+pae_80000001 0x80000001 0 0 edx 6 6 Physical Address Extensions
+mce_80000001 0x80000001 0 0 edx 7 7 Machine Check Exception
+cx8_80000001 0x80000001 0 0 edx 8 8 CMPXCHG8B instruction
+apic_80000001 0x80000001 0 0 edx 9 9 APIC on-chip
+syscall 0x80000001 0 0 edx 11 11 SYSCALL and SYSRET instructions
+mtrr_80000001 0x80000001 0 0 edx 12 12 Memory Type Range Registers
+pge_80000001 0x80000001 0 0 edx 13 13 Page Global Extensions
+mca_80000001 0x80000001 0 0 edx 14 14 Machine Check Architecture
+cmov_80000001 0x80000001 0 0 edx 15 15 Conditional Move Instruction
+pat_80000001 0x80000001 0 0 edx 16 16 Page Attribute Table
+pse36_80000001 0x80000001 0 0 edx 17 17 Page Size Extension (36-bit)
+mp 0x80000001 0 0 edx 19 19 Out-of-spec AMD Multiprocessing bit
+nx 0x80000001 0 0 edx 20 20 No-execute page protection
+mmxext 0x80000001 0 0 edx 22 22 AMD MMX extensions
+e_mmx 0x80000001 0 0 edx 23 23 MMX instructions
+e_fxsr 0x80000001 0 0 edx 24 24 FXSAVE and FXRSTOR instructions
+fxsr_opt 0x80000001 0 0 edx 25 25 FXSAVE and FXRSTOR optimizations
+pdpe1gb 0x80000001 0 0 edx 26 26 1-GB large page support
+rdtscp 0x80000001 0 0 edx 27 27 RDTSCP instruction
+lm 0x80000001 0 0 edx 29 29 Long mode (x86-64, 64-bit support)
+3dnowext 0x80000001 0 0 edx 30 30 AMD 3DNow extensions
+3dnow 0x80000001 0 0 edx 31 31 3DNow instructions
+cpu_brandid_0 0x80000002 0 0 eax 0 31 CPU brand ID string, bytes 0 - 3
+cpu_brandid_1 0x80000002 0 0 ebx 0 31 CPU brand ID string, bytes 4 - 7
+cpu_brandid_2 0x80000002 0 0 ecx 0 31 CPU brand ID string, bytes 8 - 11
+cpu_brandid_3 0x80000002 0 0 edx 0 31 CPU brand ID string, bytes 12 - 15
+cpu_brandid_4 0x80000003 0 0 eax 0 31 CPU brand ID string bytes, 16 - 19
+cpu_brandid_5 0x80000003 0 0 ebx 0 31 CPU brand ID string bytes, 20 - 23
+cpu_brandid_6 0x80000003 0 0 ecx 0 31 CPU brand ID string bytes, 24 - 27
+cpu_brandid_7 0x80000003 0 0 edx 0 31 CPU brand ID string bytes, 28 - 31
+cpu_brandid_8 0x80000004 0 0 eax 0 31 CPU brand ID string, bytes 32 - 35
+cpu_brandid_9 0x80000004 0 0 ebx 0 31 CPU brand ID string, bytes 36 - 39
+cpu_brandid_10 0x80000004 0 0 ecx 0 31 CPU brand ID string, bytes 40 - 43
+cpu_brandid_11 0x80000004 0 0 edx 0 31 CPU brand ID string, bytes 44 - 47
+l1_itlb_2m_4m_nentries 0x80000005 0 0 eax 0 7 L1 ITLB #entries, 2M and 4M pages
+l1_itlb_2m_4m_assoc 0x80000005 0 0 eax 8 15 L1 ITLB associativity, 2M and 4M pages
+l1_dtlb_2m_4m_nentries 0x80000005 0 0 eax 16 23 L1 DTLB #entries, 2M and 4M pages
+l1_dtlb_2m_4m_assoc 0x80000005 0 0 eax 24 31 L1 DTLB associativity, 2M and 4M pages
+l1_itlb_4k_nentries 0x80000005 0 0 ebx 0 7 L1 ITLB #entries, 4K pages
+l1_itlb_4k_assoc 0x80000005 0 0 ebx 8 15 L1 ITLB associativity, 4K pages
+l1_dtlb_4k_nentries 0x80000005 0 0 ebx 16 23 L1 DTLB #entries, 4K pages
+l1_dtlb_4k_assoc 0x80000005 0 0 ebx 24 31 L1 DTLB associativity, 4K pages
+l1_dcache_line_size 0x80000005 0 0 ecx 0 7 L1 dcache line size, in bytes
+l1_dcache_nlines 0x80000005 0 0 ecx 8 15 L1 dcache lines per tag
+l1_dcache_assoc 0x80000005 0 0 ecx 16 23 L1 dcache associativity
+l1_dcache_size_kb 0x80000005 0 0 ecx 24 31 L1 dcache size, in KB
+l1_icache_line_size 0x80000005 0 0 edx 0 7 L1 icache line size, in bytes
+l1_icache_nlines 0x80000005 0 0 edx 8 15 L1 icache lines per tag
+l1_icache_assoc 0x80000005 0 0 edx 16 23 L1 icache associativity
+l1_icache_size_kb 0x80000005 0 0 edx 24 31 L1 icache size, in KB
+l2_itlb_2m_4m_nentries 0x80000006 0 0 eax 0 11 L2 iTLB #entries, 2M and 4M pages
+l2_itlb_2m_4m_assoc 0x80000006 0 0 eax 12 15 L2 iTLB associativity, 2M and 4M pages
+l2_dtlb_2m_4m_nentries 0x80000006 0 0 eax 16 27 L2 dTLB #entries, 2M and 4M pages
+l2_dtlb_2m_4m_assoc 0x80000006 0 0 eax 28 31 L2 dTLB associativity, 2M and 4M pages
+l2_itlb_4k_nentries 0x80000006 0 0 ebx 0 11 L2 iTLB #entries, 4K pages
+l2_itlb_4k_assoc 0x80000006 0 0 ebx 12 15 L2 iTLB associativity, 4K pages
+l2_dtlb_4k_nentries 0x80000006 0 0 ebx 16 27 L2 dTLB #entries, 4K pages
+l2_dtlb_4k_assoc 0x80000006 0 0 ebx 28 31 L2 dTLB associativity, 4K pages
+l2_line_size 0x80000006 0 0 ecx 0 7 L2 cache line size, in bytes
+l2_nlines 0x80000006 0 0 ecx 8 11 L2 cache number of lines per tag
+l2_assoc 0x80000006 0 0 ecx 12 15 L2 cache associativity
+l2_size_kb 0x80000006 0 0 ecx 16 31 L2 cache size, in KB
+l3_line_size 0x80000006 0 0 edx 0 7 L3 cache line size, in bytes
+l3_nlines 0x80000006 0 0 edx 8 11 L3 cache number of lines per tag
+l3_assoc 0x80000006 0 0 edx 12 15 L3 cache associativity
+l3_size_range 0x80000006 0 0 edx 18 31 L3 cache size range
+overflow_recov 0x80000007 0 0 ebx 0 0 MCA overflow conditions not fatal
+succor 0x80000007 0 0 ebx 1 1 Software containment of uncorrectable errors
+hw_assert 0x80000007 0 0 ebx 2 2 Hardware assert MSRs
+smca 0x80000007 0 0 ebx 3 3 Scalable MCA (MCAX MSRs)
+cpu_pwr_sample_ratio 0x80000007 0 0 ecx 0 31 CPU power sample time ratio
+digital_temp 0x80000007 0 0 edx 0 0 Digital temperature sensor
+powernow_freq_id 0x80000007 0 0 edx 1 1 PowerNOW! frequency scaling
+powernow_volt_id 0x80000007 0 0 edx 2 2 PowerNOW! voltage scaling
+thermal_trip 0x80000007 0 0 edx 3 3 THERMTRIP (Thermal Trip)
+hw_thermal_control 0x80000007 0 0 edx 4 4 Hardware thermal control
+sw_thermal_control 0x80000007 0 0 edx 5 5 Software thermal control
+100mhz_steps 0x80000007 0 0 edx 6 6 100 MHz multiplier control
+hw_pstate 0x80000007 0 0 edx 7 7 Hardware P-state control
+constant_tsc 0x80000007 0 0 edx 8 8 TSC ticks at constant rate across all P and C states
+cpb 0x80000007 0 0 edx 9 9 Core performance boost
+eff_freq_ro 0x80000007 0 0 edx 10 10 Read-only effective frequency interface
+proc_feedback 0x80000007 0 0 edx 11 11 Processor feedback interface (deprecated)
+acc_power 0x80000007 0 0 edx 12 12 Processor power reporting interface
+connected_standby 0x80000007 0 0 edx 13 13 CPU Connected Standby support
+rapl 0x80000007 0 0 edx 14 14 Runtime Average Power Limit interface
+fast_cppc 0x80000007 0 0 edx 15 15 Fast collaborative performance control
+cppc_perf_prio 0x80000007 0 0 edx 16 16 CPPC performance priority
+phys_addr_bits 0x80000008 0 0 eax 0 7 Max physical address bits
+virt_addr_bits 0x80000008 0 0 eax 8 15 Max virtual address bits
+guest_phys_addr_bits 0x80000008 0 0 eax 16 23 Max nested-paging guest physical address bits
+clzero 0x80000008 0 0 ebx 0 0 CLZERO instruction
+irperf 0x80000008 0 0 ebx 1 1 Instruction retired counter MSR
+xsaveerptr 0x80000008 0 0 ebx 2 2 XSAVE/XRSTOR always saves/restores FPU error pointers
+invlpgb 0x80000008 0 0 ebx 3 3 INVLPGB broadcasts a TLB invalidate
+rdpru 0x80000008 0 0 ebx 4 4 RDPRU (Read Processor Register at User level)
+mba_80000008 0x80000008 0 0 ebx 6 6 Memory Bandwidth Allocation (AMD bit)
+mcommit 0x80000008 0 0 ebx 8 8 MCOMMIT instruction
+wbnoinvd 0x80000008 0 0 ebx 9 9 WBNOINVD instruction
+amd_ibpb 0x80000008 0 0 ebx 12 12 Indirect Branch Prediction Barrier
+wbinvd_int 0x80000008 0 0 ebx 13 13 Interruptible WBINVD/WBNOINVD
+amd_ibrs 0x80000008 0 0 ebx 14 14 Indirect Branch Restricted Speculation
+amd_stibp 0x80000008 0 0 ebx 15 15 Single Thread Indirect Branch Prediction mode
+ibrs_always_on 0x80000008 0 0 ebx 16 16 IBRS always-on preferred
+amd_stibp_always_on 0x80000008 0 0 ebx 17 17 STIBP always-on preferred
+ibrs_fast 0x80000008 0 0 ebx 18 18 IBRS is preferred over software solution
+ibrs_same_mode 0x80000008 0 0 ebx 19 19 IBRS provides same mode protection
+no_efer_lmsle 0x80000008 0 0 ebx 20 20 Long-Mode Segment Limit Enable unsupported
+tlb_flush_nested 0x80000008 0 0 ebx 21 21 INVLPGB RAX[5] bit can be set
+amd_ppin 0x80000008 0 0 ebx 23 23 Protected Processor Inventory Number
+amd_ssbd 0x80000008 0 0 ebx 24 24 Speculative Store Bypass Disable
+virt_ssbd 0x80000008 0 0 ebx 25 25 virtualized SSBD (Speculative Store Bypass Disable)
+amd_ssb_no 0x80000008 0 0 ebx 26 26 SSBD is not needed (fixed in hardware)
+cppc 0x80000008 0 0 ebx 27 27 Collaborative Processor Performance Control
+amd_psfd 0x80000008 0 0 ebx 28 28 Predictive Store Forward Disable
+btc_no 0x80000008 0 0 ebx 29 29 CPU not affected by Branch Type Confusion
+ibpb_ret 0x80000008 0 0 ebx 30 30 IBPB clears RSB/RAS too
+brs 0x80000008 0 0 ebx 31 31 Branch Sampling
+cpu_nthreads 0x80000008 0 0 ecx 0 7 Number of physical threads - 1
+apicid_coreid_len 0x80000008 0 0 ecx 12 15 Number of thread core ID bits (shift) in APIC ID
+perf_tsc_len 0x80000008 0 0 ecx 16 17 Performance time-stamp counter size
+invlpgb_max_pages 0x80000008 0 0 edx 0 15 INVLPGB maximum page count
+rdpru_max_reg_id 0x80000008 0 0 edx 16 31 RDPRU max register ID (ECX input)
+svm_version 0x8000000a 0 0 eax 0 7 SVM revision number
+svm_nasid 0x8000000a 0 0 ebx 0 31 Number of address space identifiers (ASID)
+pml 0x8000000a 0 0 ecx 4 4 Page Modification Logging (PML)
+x2avic_ext 0x8000000a 0 0 ecx 6 6 x2AVIC with up to 4096 virtual processors
+npt 0x8000000a 0 0 edx 0 0 Nested paging
+lbrv 0x8000000a 0 0 edx 1 1 LBR virtualization
+svm_lock 0x8000000a 0 0 edx 2 2 SVM lock
+nrip_save 0x8000000a 0 0 edx 3 3 NRIP save support on #VMEXIT
+tsc_scale 0x8000000a 0 0 edx 4 4 MSR-based TSC rate control
+vmcb_clean 0x8000000a 0 0 edx 5 5 VMCB clean bits support
+flushbyasid 0x8000000a 0 0 edx 6 6 Flush by ASID + Extended VMCB TLB_Control
+decodeassists 0x8000000a 0 0 edx 7 7 Decode Assists support
+pausefilter 0x8000000a 0 0 edx 10 10 Pause intercept filter
+pfthreshold 0x8000000a 0 0 edx 12 12 Pause filter threshold
+avic 0x8000000a 0 0 edx 13 13 Advanced virtual interrupt controller
+v_vmsave_vmload 0x8000000a 0 0 edx 15 15 Virtual VMSAVE/VMLOAD (nested virtualization)
+vgif 0x8000000a 0 0 edx 16 16 Virtualize the Global Interrupt Flag
+gmet 0x8000000a 0 0 edx 17 17 Guest mode execution trap
+x2avic 0x8000000a 0 0 edx 18 18 Virtual x2APIC
+sss_check 0x8000000a 0 0 edx 19 19 Supervisor Shadow Stack restrictions
+v_spec_ctrl 0x8000000a 0 0 edx 20 20 Virtual SPEC_CTRL
+ro_gpt 0x8000000a 0 0 edx 21 21 Read-Only guest page table support
+h_mce_override 0x8000000a 0 0 edx 23 23 Host MCE override
+tlbsync_int 0x8000000a 0 0 edx 24 24 TLBSYNC intercept + INVLPGB/TLBSYNC in VMCB
+vnmi 0x8000000a 0 0 edx 25 25 NMI virtualization
+ibs_virt 0x8000000a 0 0 edx 26 26 IBS Virtualization
+ext_lvt_off_chg 0x8000000a 0 0 edx 27 27 Extended LVT offset fault change
+svme_addr_chk 0x8000000a 0 0 edx 28 28 Guest SVME address check
+bus_lock_threshold 0x8000000a 0 0 edx 29 29 Bus-lock intercept threshold
+idle_hlt 0x8000000a 0 0 edx 30 30 Idle HLT intercept
+l1_itlb_1g_nentries 0x80000019 0 0 eax 0 11 L1 iTLB #entries, 1G pages
+l1_itlb_1g_assoc 0x80000019 0 0 eax 12 15 L1 iTLB associativity, 1G pages
+l1_dtlb_1g_nentries 0x80000019 0 0 eax 16 27 L1 dTLB #entries, 1G pages
+l1_dtlb_1g_assoc 0x80000019 0 0 eax 28 31 L1 dTLB associativity, 1G pages
+l2_itlb_1g_nentries 0x80000019 0 0 ebx 0 11 L2 iTLB #entries, 1G pages
+l2_itlb_1g_assoc 0x80000019 0 0 ebx 12 15 L2 iTLB associativity, 1G pages
+l2_dtlb_1g_nentries 0x80000019 0 0 ebx 16 27 L2 dTLB #entries, 1G pages
+l2_dtlb_1g_assoc 0x80000019 0 0 ebx 28 31 L2 dTLB associativity, 1G pages
+fp_128 0x8000001a 0 0 eax 0 0 Internal FP/SIMD exec data path is 128-bits wide
+movu_preferred 0x8000001a 0 0 eax 1 1 SSE: MOVU* better than MOVL*/MOVH*
+fp_256 0x8000001a 0 0 eax 2 2 Internal FP/SSE exec data path is 256-bits wide
+ibs_flags 0x8000001b 0 0 eax 0 0 IBS feature flags
+ibs_fetch_sampling 0x8000001b 0 0 eax 1 1 IBS fetch sampling
+ibs_op_sampling 0x8000001b 0 0 eax 2 2 IBS execution sampling
+ibs_rdwr_op_counter 0x8000001b 0 0 eax 3 3 IBS read/write of op counter
+ibs_op_count 0x8000001b 0 0 eax 4 4 IBS OP counting mode
+ibs_branch_target 0x8000001b 0 0 eax 5 5 IBS branch target address reporting
+ibs_op_counters_ext 0x8000001b 0 0 eax 6 6 IBS IbsOpCurCnt/IbsOpMaxCnt extend by 7 bits
+ibs_rip_invalid_chk 0x8000001b 0 0 eax 7 7 IBS invalid RIP indication
+ibs_op_branch_fuse 0x8000001b 0 0 eax 8 8 IBS fused branch micro-op indication
+ibs_fetch_ctl_ext 0x8000001b 0 0 eax 9 9 IBS Fetch Control Extended MSR
+ibs_op_data_4 0x8000001b 0 0 eax 10 10 IBS op data 4 MSR
+ibs_l3_miss_filter 0x8000001b 0 0 eax 11 11 IBS L3-miss filtering (Zen4+)
+os_lwp_avail 0x8000001c 0 0 eax 0 0 OS: LWP is available to application programs
+os_lwpval 0x8000001c 0 0 eax 1 1 OS: LWPVAL instruction
+os_lwp_ire 0x8000001c 0 0 eax 2 2 OS: Instructions Retired Event
+os_lwp_bre 0x8000001c 0 0 eax 3 3 OS: Branch Retired Event
+os_lwp_dme 0x8000001c 0 0 eax 4 4 OS: Dcache Miss Event
+os_lwp_cnh 0x8000001c 0 0 eax 5 5 OS: CPU Clocks Not Halted event
+os_lwp_rnh 0x8000001c 0 0 eax 6 6 OS: CPU Reference clocks Not Halted event
+os_lwp_cont 0x8000001c 0 0 eax 29 29 OS: LWP sampling in continuous mode
+os_lwp_ptsc 0x8000001c 0 0 eax 30 30 OS: Performance Time Stamp Counter in event records
+os_lwp_int 0x8000001c 0 0 eax 31 31 OS: Interrupt on threshold overflow
+lwp_lwpcb_sz 0x8000001c 0 0 ebx 0 7 Control Block size, in quadwords
+lwp_event_sz 0x8000001c 0 0 ebx 8 15 Event record size, in bytes
+lwp_max_events 0x8000001c 0 0 ebx 16 23 Max EventID supported
+lwp_event_offset 0x8000001c 0 0 ebx 24 31 Control Block events area offset
+lwp_latency_max 0x8000001c 0 0 ecx 0 4 Cache latency counters number of bits
+lwp_data_addr 0x8000001c 0 0 ecx 5 5 Cache miss events report data cache address
+lwp_latency_rnd 0x8000001c 0 0 ecx 6 8 Cache latency rounding amount
+lwp_version 0x8000001c 0 0 ecx 9 15 LWP version
+lwp_buf_min_sz 0x8000001c 0 0 ecx 16 23 LWP event ring buffer min size, 32 event record units
+lwp_branch_predict 0x8000001c 0 0 ecx 28 28 Branches Retired events can be filtered
+lwp_ip_filtering 0x8000001c 0 0 ecx 29 29 IP filtering (IPI, IPF, BaseIP, and LimitIP @ LWPCP)
+lwp_cache_levels 0x8000001c 0 0 ecx 30 30 Cache-related events: filter by cache level
+lwp_cache_latency 0x8000001c 0 0 ecx 31 31 Cache-related events: filter by latency
+hw_lwp_avail 0x8000001c 0 0 edx 0 0 HW: LWP available
+hw_lwpval 0x8000001c 0 0 edx 1 1 HW: LWPVAL available
+hw_lwp_ire 0x8000001c 0 0 edx 2 2 HW: Instructions Retired Event
+hw_lwp_bre 0x8000001c 0 0 edx 3 3 HW: Branch Retired Event
+hw_lwp_dme 0x8000001c 0 0 edx 4 4 HW: Dcache Miss Event
+hw_lwp_cnh 0x8000001c 0 0 edx 5 5 HW: Clocks Not Halted event
+hw_lwp_rnh 0x8000001c 0 0 edx 6 6 HW: Reference clocks Not Halted event
+hw_lwp_cont 0x8000001c 0 0 edx 29 29 HW: LWP sampling in continuous mode
+hw_lwp_ptsc 0x8000001c 0 0 edx 30 30 HW: Performance Time Stamp Counter in event records
+hw_lwp_int 0x8000001c 0 0 edx 31 31 HW: Interrupt on threshold overflow
+cache_type_8000001d 0x8000001d 0 31 eax 0 4 Cache type field
+cache_level_8000001d 0x8000001d 0 31 eax 5 7 Cache level (1-based)
+cache_self_init_8000001d 0x8000001d 0 31 eax 8 8 Self-initializing cache level
+fully_associative_8000001d 0x8000001d 0 31 eax 9 9 Fully-associative cache
+num_threads_sharing_8000001d 0x8000001d 0 31 eax 14 25 Number of logical CPUs sharing cache
+cache_linesize_8000001d 0x8000001d 0 31 ebx 0 11 System coherency line size (0-based)
+cache_npartitions_8000001d 0x8000001d 0 31 ebx 12 21 Physical line partitions (0-based)
+cache_nways_8000001d 0x8000001d 0 31 ebx 22 31 Ways of associativity (0-based)
+cache_nsets_8000001d 0x8000001d 0 31 ecx 0 30 Cache number of sets (0-based)
+wbinvd_rll_no_guarantee_8000001d 0x8000001d 0 31 edx 0 0 WBINVD/INVD not guaranteed for Remote Lower-Level caches
+ll_inclusive_8000001d 0x8000001d 0 31 edx 1 1 Cache is inclusive of Lower-Level caches
+ext_apic_id 0x8000001e 0 0 eax 0 31 Extended APIC ID
+core_id 0x8000001e 0 0 ebx 0 7 Unique per-socket logical core unit ID
+core_nthreads 0x8000001e 0 0 ebx 8 15 #Threads per core (zero-based)
+node_id 0x8000001e 0 0 ecx 0 7 Node (die) ID of invoking logical CPU
+nnodes_per_socket 0x8000001e 0 0 ecx 8 10 #nodes in invoking logical CPU's package/socket
+sme 0x8000001f 0 0 eax 0 0 Secure Memory Encryption
+sev 0x8000001f 0 0 eax 1 1 Secure Encrypted Virtualization
+vm_page_flush 0x8000001f 0 0 eax 2 2 VM Page Flush MSR
+sev_es 0x8000001f 0 0 eax 3 3 SEV Encrypted State
+sev_nested_paging 0x8000001f 0 0 eax 4 4 SEV secure nested paging
+vm_permission_levels 0x8000001f 0 0 eax 5 5 VMPL
+rpmquery 0x8000001f 0 0 eax 6 6 RPMQUERY instruction
+vmpl_sss 0x8000001f 0 0 eax 7 7 VMPL supervisor shadow stack
+secure_tsc 0x8000001f 0 0 eax 8 8 Secure TSC
+v_tsc_aux 0x8000001f 0 0 eax 9 9 Hardware virtualizes TSC_AUX
+sme_coherent 0x8000001f 0 0 eax 10 10 Cache coherency enforcement across encryption domains
+req_64bit_hypervisor 0x8000001f 0 0 eax 11 11 SEV guest mandates 64-bit hypervisor
+restricted_injection 0x8000001f 0 0 eax 12 12 Restricted Injection supported
+alternate_injection 0x8000001f 0 0 eax 13 13 Alternate Injection supported
+debug_swap 0x8000001f 0 0 eax 14 14 SEV-ES: Full debug state swap
+disallow_host_ibs 0x8000001f 0 0 eax 15 15 SEV-ES: Disallowing IBS use by the host
+virt_transparent_enc 0x8000001f 0 0 eax 16 16 Virtual Transparent Encryption
+vmgexit_parameter 0x8000001f 0 0 eax 17 17 SEV_FEATURES: VmgexitParameter
+virt_tom_msr 0x8000001f 0 0 eax 18 18 Virtual TOM MSR
+virt_ibs 0x8000001f 0 0 eax 19 19 SEV-ES guests: IBS state virtualization
+rmpread 0x8000001f 0 0 eax 21 21 RMPREAD instruction
+segmented_rmp 0x8000001f 0 0 eax 23 23 Segmented reverse map table
+vmsa_reg_protection 0x8000001f 0 0 eax 24 24 VMSA register protection
+smt_protection 0x8000001f 0 0 eax 25 25 SMT protection
+allowed_sev_features 0x8000001f 0 0 eax 27 27 Host can limit guest SEV features
+svsm_page_msr 0x8000001f 0 0 eax 28 28 SVSM communication page MSR
+nested_virt_snp_msr 0x8000001f 0 0 eax 29 29 VIRT_RMPUPDATE/VIRT_PSMASH MSRs
+hv_inuse_wr_allowed 0x8000001f 0 0 eax 30 30 Writes to in-use hypervisor pages allowed
+pte_cbit_pos 0x8000001f 0 0 ebx 0 5 PTE bit number to enable memory encryption
+phys_addr_reduction_nbits 0x8000001f 0 0 ebx 6 11 Reduction of phys address space in bits
+vmpl_count 0x8000001f 0 0 ebx 12 15 Number of VM permission levels (VMPL)
+coherency_sfw_no 0x8000001f 0 0 ebx 31 31 No software cache-coherency workaround needed for SNP
+enc_guests_max 0x8000001f 0 0 ecx 0 31 Max number of simultaneous encrypted guests
+min_sev_asid_no_sev_es 0x8000001f 0 0 edx 0 31 Minimum ASID for SEV-enabled SEV-ES-disabled guest
+mba_80000020 0x80000020 0 0 ebx 1 1 Memory Bandwidth Allocation support
+smba 0x80000020 0 0 ebx 2 2 Slow Memory Bandwidth Allocation support
+bmec 0x80000020 0 0 ebx 3 3 Bandwidth Monitoring Event Configuration support
+l3rr 0x80000020 0 0 ebx 4 4 L3 Range Reservation support
+abmc 0x80000020 0 0 ebx 5 5 Assignable Bandwidth Monitoring Counters
+sdciae 0x80000020 0 0 ebx 6 6 Smart Data Cache Injection (SDCI) Allocation Enforcement
+mba_limit_len 0x80000020 1 1 eax 0 31 MBA enforcement limit size
+mba_cos_max_80000020 0x80000020 1 1 edx 0 31 MBA max Class of Service number (zero-based)
+smba_limit_len 0x80000020 2 2 eax 0 31 SMBA enforcement limit size
+smba_cos_max 0x80000020 2 2 edx 0 31 SMBA max Class of Service number (zero-based)
+bmec_num_events 0x80000020 3 3 ebx 0 7 BMEC number of bandwidth events available
+bmec_local_reads 0x80000020 3 3 ecx 0 0 Local NUMA reads can be tracked
+bmec_remote_reads 0x80000020 3 3 ecx 1 1 Remote NUMA reads can be tracked
+bmec_local_nontemp_wr 0x80000020 3 3 ecx 2 2 Local NUMA non-temporal writes can be tracked
+bmec_remote_nontemp_wr 0x80000020 3 3 ecx 3 3 Remote NUMA non-temporal writes can be tracked
+bmec_local_slow_mem_rd 0x80000020 3 3 ecx 4 4 Local NUMA slow-memory reads can be tracked
+bmec_remote_slow_mem_rd 0x80000020 3 3 ecx 5 5 Remote NUMA slow-memory reads can be tracked
+bmec_all_dirty_victims 0x80000020 3 3 ecx 6 6 Dirty QoS victims to all types of memory can be tracked
+no_nested_data_bp 0x80000021 0 0 eax 0 0 No nested data breakpoints
+fsgs_non_serializing 0x80000021 0 0 eax 1 1 WRMSR to {FS,GS,KERNEL_GS}_BASE is non-serializing
+lfence_rdtsc 0x80000021 0 0 eax 2 2 LFENCE always serializing / synchronizes RDTSC
+smm_page_cfg_lock 0x80000021 0 0 eax 3 3 SMM paging configuration lock
+verw_clear 0x80000021 0 0 eax 5 5 VERW with memory operand clears buffers
+null_sel_clr_base 0x80000021 0 0 eax 6 6 Null selector clears base
+upper_addr_ignore 0x80000021 0 0 eax 7 7 EFER MSR Upper Address Ignore
+autoibrs 0x80000021 0 0 eax 8 8 EFER MSR Automatic IBRS
+no_smm_ctl_msr 0x80000021 0 0 eax 9 9 SMM_CTL MSR not available
+fsrs_80000021 0x80000021 0 0 eax 10 10 Fast Short REP STOSB
+fsrc_80000021 0x80000021 0 0 eax 11 11 Fast Short REP CMPSB
+prefetch_ctl_msr 0x80000021 0 0 eax 13 13 Prefetch control MSR
+opcode_reclaim 0x80000021 0 0 eax 16 16 Reserves opcode space
+user_cpuid_disable 0x80000021 0 0 eax 17 17 #GP when executing CPUID at CPL > 0
+epsf 0x80000021 0 0 eax 18 18 Enhanced Predictive Store Forwarding
+prefetchi 0x80000021 0 0 eax 20 20 Instruction prefetch to a cache level
+wl_feedback 0x80000021 0 0 eax 22 22 Workload-based heuristic feedback to OS
+avx512_bmm 0x80000021 0 0 eax 23 23 AVX-512 bit matrix multiply
+eraps 0x80000021 0 0 eax 24 24 Enhanced Return Address Predictor Security
+sbpb 0x80000021 0 0 eax 27 27 Selective Branch Predictor Barrier
+ibpb_brtype 0x80000021 0 0 eax 28 28 Branch predictions flushed from CPU branch predictor
+srso_no 0x80000021 0 0 eax 29 29 No SRSO vulnerability
+srso_uk_no 0x80000021 0 0 eax 30 30 No SRSO at user-kernel boundary
+srso_msr_fix 0x80000021 0 0 eax 31 31 MSR BP_CFG[BpSpecReduce] SRSO mitigation
+microcode_patch_size 0x80000021 0 0 ebx 0 15 Microcode patch size, in 16-byte units
+rap_size 0x80000021 0 0 ebx 16 23 Return Address Predictor size
+tsa_sq_no 0x80000021 0 0 ecx 1 1 Not affected by TSA in the store queue
+tsa_l1_no 0x80000021 0 0 ecx 2 2 Not affected by TSA in the L1 data cache
+perfmon_v2 0x80000022 0 0 eax 0 0 Performance monitoring v2
+lbr_v2 0x80000022 0 0 eax 1 1 Last Branch Record v2 extensions (LBR Stack)
+lbr_pmc_freeze 0x80000022 0 0 eax 2 2 Freezing core performance counters / LBR Stack
+n_pmc_core 0x80000022 0 0 ebx 0 3 Number of core performance counters
+lbr_v2_stack_size 0x80000022 0 0 ebx 4 9 Number of LBR stack entries
+n_pmc_northbridge 0x80000022 0 0 ebx 10 15 Number of northbridge performance counters
+n_pmc_umc 0x80000022 0 0 ebx 16 21 Number of UMC performance counters
+active_umc_bitmask 0x80000022 0 0 ecx 0 31 Active UMCs bitmask
+mem_hmk_mode 0x80000023 0 0 eax 0 0 MEM-HMK encryption mode
+mem_hmk_avail_keys 0x80000023 0 0 ebx 0 15 Total number of available encryption keys
+x2apic_id_shift_80000026 0x80000026 0 3 eax 0 4 Bit width of this level (previous levels inclusive)
+core_has_pwreff_ranking 0x80000026 0 3 eax 29 29 This core has a power efficiency ranking
+domain_has_hybrid_cores 0x80000026 0 3 eax 30 30 This domain level has hybrid (E, P) cores
+domain_core_count_asymm 0x80000026 0 3 eax 31 31 The 'Core' domain has asymmetric cores count
+domain_lcpus_count_80000026 0x80000026 0 3 ebx 0 15 Number of logical CPUs at this domain instance
+core_pwreff_ranking 0x80000026 0 3 ebx 16 23 This core's static power efficiency ranking
+core_native_model_id 0x80000026 0 3 ebx 24 27 This core's native model ID
+core_type_80000026 0x80000026 0 3 ebx 28 31 This core's type
+domain_level_80000026 0x80000026 0 3 ecx 0 7 This domain level (subleaf ID)
+domain_type_80000026 0x80000026 0 3 ecx 8 15 This domain type
+x2apic_id_80000026 0x80000026 0 3 edx 0 31 x2APIC ID of current logical CPU
+max_tra_leaf 0x80860000 0 0 eax 0 31 Maximum Transmeta leaf
+cpu_vendorid_0_80860000 0x80860000 0 0 ebx 0 31 Transmeta vendor ID string bytes 0 - 3
+cpu_vendorid_2_80860000 0x80860000 0 0 ecx 0 31 Transmeta vendor ID string bytes 8 - 11
+cpu_vendorid_1_80860000 0x80860000 0 0 edx 0 31 Transmeta vendor ID string bytes 4 - 7
+stepping_80860001 0x80860001 0 0 eax 0 3 Stepping ID
+base_model_80860001 0x80860001 0 0 eax 4 7 Base CPU model ID
+base_family_id_80860001 0x80860001 0 0 eax 8 11 Base CPU family ID
+cpu_type_80860001 0x80860001 0 0 eax 12 13 CPU type
+cpu_rev_mask_minor 0x80860001 0 0 ebx 0 7 CPU revision ID, mask minor
+cpu_rev_mask_major 0x80860001 0 0 ebx 8 15 CPU revision ID, mask major
+cpu_rev_minor 0x80860001 0 0 ebx 16 23 CPU revision ID, minor
+cpu_rev_major 0x80860001 0 0 ebx 24 31 CPU revision ID, major
+cpu_base_mhz_80860001 0x80860001 0 0 ecx 0 31 CPU nominal frequency, in MHz
+recovery 0x80860001 0 0 edx 0 0 Recovery CMS is active (after bad flush)
+longrun 0x80860001 0 0 edx 1 1 LongRun power management capabilities
+lrti 0x80860001 0 0 edx 3 3 LongRun Table Interface
+cpu_rev_id 0x80860002 0 0 eax 0 31 CPU revision ID
+cms_rev_mask_2 0x80860002 0 0 ebx 0 7 CMS revision ID, mask component 2
+cms_rev_mask_1 0x80860002 0 0 ebx 8 15 CMS revision ID, mask component 1
+cms_rev_minor 0x80860002 0 0 ebx 16 23 CMS revision ID, minor
+cms_rev_major 0x80860002 0 0 ebx 24 31 CMS revision ID, major
+cms_rev_mask_3 0x80860002 0 0 ecx 0 31 CMS revision ID, mask component 3
+cpu_info_0 0x80860003 0 0 eax 0 31 CPU info string bytes 0 - 3
+cpu_info_1 0x80860003 0 0 ebx 0 31 CPU info string bytes 4 - 7
+cpu_info_2 0x80860003 0 0 ecx 0 31 CPU info string bytes 8 - 11
+cpu_info_3 0x80860003 0 0 edx 0 31 CPU info string bytes 12 - 15
+cpu_info_4 0x80860004 0 0 eax 0 31 CPU info string bytes 16 - 19
+cpu_info_5 0x80860004 0 0 ebx 0 31 CPU info string bytes 20 - 23
+cpu_info_6 0x80860004 0 0 ecx 0 31 CPU info string bytes 24 - 27
+cpu_info_7 0x80860004 0 0 edx 0 31 CPU info string bytes 28 - 31
+cpu_info_8 0x80860005 0 0 eax 0 31 CPU info string bytes 32 - 35
+cpu_info_9 0x80860005 0 0 ebx 0 31 CPU info string bytes 36 - 39
+cpu_info_10 0x80860005 0 0 ecx 0 31 CPU info string bytes 40 - 43
+cpu_info_11 0x80860005 0 0 edx 0 31 CPU info string bytes 44 - 47
+cpu_info_12 0x80860006 0 0 eax 0 31 CPU info string bytes 48 - 51
+cpu_info_13 0x80860006 0 0 ebx 0 31 CPU info string bytes 52 - 55
+cpu_info_14 0x80860006 0 0 ecx 0 31 CPU info string bytes 56 - 59
+cpu_info_15 0x80860006 0 0 edx 0 31 CPU info string bytes 60 - 63
+cpu_cur_mhz 0x80860007 0 0 eax 0 31 Current CPU frequency, in MHz
+cpu_cur_voltage 0x80860007 0 0 ebx 0 31 Current CPU voltage, in millivolts
+cpu_cur_perf_pctg 0x80860007 0 0 ecx 0 31 Current CPU performance percentage, 0 - 100
+cpu_cur_gate_delay 0x80860007 0 0 edx 0 31 Current CPU gate delay, in femtoseconds
+max_cntr_leaf 0xc0000000 0 0 eax 0 31 Maximum Centaur/Zhaoxin leaf
+ccs_sm2 0xc0000001 0 0 edx 0 0 CCS SM2 instructions
+ccs_sm2_en 0xc0000001 0 0 edx 1 1 CCS SM2 enabled
+xstore 0xc0000001 0 0 edx 2 2 Random Number Generator
+xstore_en 0xc0000001 0 0 edx 3 3 RNG enabled
+ccs_sm3_sm4 0xc0000001 0 0 edx 4 4 CCS SM3 and SM4 instructions
+ccs_sm3_sm4_en 0xc0000001 0 0 edx 5 5 CCS SM3/SM4 enabled
+ace 0xc0000001 0 0 edx 6 6 Advanced Cryptography Engine
+ace_en 0xc0000001 0 0 edx 7 7 ACE enabled
+ace2 0xc0000001 0 0 edx 8 8 Advanced Cryptography Engine v2
+ace2_en 0xc0000001 0 0 edx 9 9 ACE v2 enabled
+phe 0xc0000001 0 0 edx 10 10 PadLock Hash Engine
+phe_en 0xc0000001 0 0 edx 11 11 PHE enabled
+pmm 0xc0000001 0 0 edx 12 12 PadLock Montgomery Multiplier
+pmm_en 0xc0000001 0 0 edx 13 13 PMM enabled
+parallax 0xc0000001 0 0 edx 16 16 Parallax auto adjust processor voltage
+parallax_en 0xc0000001 0 0 edx 17 17 Parallax enabled
+tm3 0xc0000001 0 0 edx 20 20 Thermal Monitor v3
+tm3_en 0xc0000001 0 0 edx 21 21 TM v3 enabled
+phe2 0xc0000001 0 0 edx 25 25 PadLock Hash Engine v2 (SHA384/SHA512)
+phe2_en 0xc0000001 0 0 edx 26 26 PHE v2 enabled
+rsa 0xc0000001 0 0 edx 27 27 RSA instructions (XMODEXP/MONTMUL2)
+rsa_en 0xc0000001 0 0 edx 28 28 RSA instructions enabled`,
+  kvm: `
+kvm_max_leaf 0x0 0 0 eax 0 31 Highest KVM leaf (0 on old hosts means base + 1)
+kvm_signature_0 0x0 0 0 ebx 0 31 Signature bytes 0 - 3
+kvm_signature_1 0x0 0 0 ecx 0 31 Signature bytes 4 - 7
+kvm_signature_2 0x0 0 0 edx 0 31 Signature bytes 8 - 11
+kvm_clocksource 0x1 0 0 eax 0 0 kvmclock at the legacy MSRs 0x11 and 0x12
+kvm_nop_io_delay 0x1 0 0 eax 1 1 No delay needed on port I/O
+kvm_mmu_op 0x1 0 0 eax 2 2 Deprecated MMU hypercall (must be 0)
+kvm_clocksource2 0x1 0 0 eax 3 3 kvmclock at MSRs 0x4b564d00 and 0x4b564d01
+kvm_async_pf 0x1 0 0 eax 4 4 Asynchronous page faults (MSR 0x4b564d02)
+kvm_steal_time 0x1 0 0 eax 5 5 Steal time (MSR 0x4b564d03)
+kvm_pv_eoi 0x1 0 0 eax 6 6 Paravirtual end of interrupt (MSR 0x4b564d04)
+kvm_pv_unhalt 0x1 0 0 eax 7 7 Paravirtual spinlock kick
+kvm_pv_tlb_flush 0x1 0 0 eax 9 9 Paravirtual TLB flush
+kvm_async_pf_vmexit 0x1 0 0 eax 10 10 Asynchronous page faults delivered as VM exit when nested
+kvm_pv_send_ipi 0x1 0 0 eax 11 11 Paravirtual IPI hypercall
+kvm_poll_control 0x1 0 0 eax 12 12 Guest controls host halt polling (MSR 0x4b564d05)
+kvm_pv_sched_yield 0x1 0 0 eax 13 13 Paravirtual directed yield
+kvm_async_pf_int 0x1 0 0 eax 14 14 Asynchronous page-ready by interrupt (MSRs 0x4b564d06 and 07)
+kvm_msi_ext_dest_id 0x1 0 0 eax 15 15 15-bit destination ID in MSI addresses
+kvm_hc_map_gpa_range 0x1 0 0 eax 16 16 Hypercall to change page encryption state
+kvm_migration_control 0x1 0 0 eax 17 17 Migration control (MSR 0x4b564d08)
+kvm_clocksource_stable 0x1 0 0 eax 24 24 kvmclock is consistent across virtual CPUs
+kvm_hint_realtime 0x1 0 0 edx 0 0 Virtual CPUs are never preempted for long
+kvm_tsc_khz 0x10 0 0 eax 0 31 TSC frequency in kHz (VMware convention)
+kvm_apic_bus_khz 0x10 0 0 ebx 0 31 Local APIC timer bus frequency in kHz (VMware convention)`,
+  hyperv: `
+hv_max_leaf 0x0 0 0 eax 0 31 Highest Hyper-V leaf
+hv_vendor_0 0x0 0 0 ebx 0 31 Vendor string bytes 0 - 3
+hv_vendor_1 0x0 0 0 ecx 0 31 Vendor string bytes 4 - 7
+hv_vendor_2 0x0 0 0 edx 0 31 Vendor string bytes 8 - 11
+hv_interface_id 0x1 0 0 eax 0 31 Interface signature (Hv#1)
+hv_build 0x2 0 0 eax 0 31 Build number
+hv_version_minor 0x2 0 0 ebx 0 15 Minor version
+hv_version_major 0x2 0 0 ebx 16 31 Major version
+hv_vp_runtime 0x3 0 0 eax 0 0 Virtual processor run time MSR
+hv_time_ref_count 0x3 0 0 eax 1 1 Partition reference counter
+hv_synic 0x3 0 0 eax 2 2 Synthetic interrupt controller MSRs
+hv_stimer 0x3 0 0 eax 3 3 Synthetic timer MSRs
+hv_apic_access 0x3 0 0 eax 4 4 APIC access MSRs
+hv_hypercall_msrs 0x3 0 0 eax 5 5 Hypercall page MSRs
+hv_vp_index 0x3 0 0 eax 6 6 Virtual processor index MSR
+hv_reset 0x3 0 0 eax 7 7 Reset MSR
+hv_stat_pages 0x3 0 0 eax 8 8 Statistics page MSRs
+hv_reference_tsc 0x3 0 0 eax 9 9 Reference TSC page
+hv_guest_idle 0x3 0 0 eax 10 10 Guest idle MSR
+hv_frequency_msrs 0x3 0 0 eax 11 11 Frequency MSRs accessible
+hv_reenlightenment 0x3 0 0 eax 13 13 Reenlightenment controls
+hv_tsc_invariant 0x3 0 0 eax 15 15 TSC invariant control MSR
+hv_create_partitions 0x3 0 0 ebx 0 0 May create partitions
+hv_post_messages 0x3 0 0 ebx 4 4 May post messages
+hv_signal_events 0x3 0 0 ebx 5 5 May signal events
+hv_debugging 0x3 0 0 ebx 11 11 Debugging privilege
+hv_cpu_management 0x3 0 0 ebx 12 12 CPU management privilege (root partition)
+hv_extended_hypercalls 0x3 0 0 ebx 20 20 Extended hypercalls
+hv_isolation 0x3 0 0 ebx 22 22 Isolated partition
+hv_mwait 0x3 0 0 edx 0 0 MWAIT available
+hv_guest_debugging 0x3 0 0 edx 1 1 Guest debugging
+hv_dynamic_partitioning 0x3 0 0 edx 3 3 Dynamic processor partitioning
+hv_xmm_input 0x3 0 0 edx 4 4 Hypercall input in XMM registers
+hv_guest_idle_state 0x3 0 0 edx 5 5 Guest idle state
+hv_frequency_available 0x3 0 0 edx 8 8 Frequency MSRs available
+hv_crash_msrs 0x3 0 0 edx 10 10 Guest crash MSRs
+hv_debug_msrs 0x3 0 0 edx 11 11 Debug MSRs
+hv_ext_gva_flush 0x3 0 0 edx 14 14 Extended ranges in TLB flush hypercalls
+hv_xmm_output 0x3 0 0 edx 15 15 Hypercall output in XMM registers
+hv_stimer_direct 0x3 0 0 edx 19 19 Synthetic timers in direct mode
+hv_hint_as_switch 0x4 0 0 eax 0 0 Use hypercall for address space switch
+hv_hint_local_flush 0x4 0 0 eax 1 1 Use hypercall for local TLB flush
+hv_hint_remote_flush 0x4 0 0 eax 2 2 Use hypercall for remote TLB flush
+hv_hint_apic_msrs 0x4 0 0 eax 3 3 Use MSRs for the APIC
+hv_hint_reset_msr 0x4 0 0 eax 4 4 Use the MSR for reset
+hv_hint_relaxed_timing 0x4 0 0 eax 5 5 Disable guest watchdogs
+hv_hint_no_auto_eoi 0x4 0 0 eax 9 9 Automatic EOI is deprecated
+hv_hint_cluster_ipi 0x4 0 0 eax 10 10 Use hypercall for IPIs
+hv_hint_ex_masks 0x4 0 0 eax 11 11 Use extended processor masks
+hv_nested 0x4 0 0 eax 12 12 Hypervisor is itself nested
+hv_hint_evmcs 0x4 0 0 eax 14 14 Use enlightened VMCS
+hv_no_nonarch_coreshare 0x4 0 0 eax 18 18 Core sharing never crosses virtual cores
+hv_spinlock_retries 0x4 0 0 ebx 0 31 Spin count before notifying (all ones means never)
+hv_max_vps 0x5 0 0 eax 0 31 Most virtual processors
+hv_max_lps 0x5 0 0 ebx 0 31 Most logical processors
+hv_nested_direct_flush 0xa 0 0 eax 17 17 Direct virtual flush for nested guests
+hv_nested_gpa_flush 0xa 0 0 eax 18 18 Guest physical flush hypercalls
+hv_nested_msr_bitmap 0xa 0 0 eax 19 19 Enlightened MSR bitmap
+hv_nested_tlb 0xa 0 0 eax 22 22 Enlightened TLB
+hv_paravisor_present 0xc 0 0 eax 0 0 A paravisor is present
+hv_isolation_type 0xc 0 0 ebx 0 3 Isolation type of the partition
+hv_shared_gpa_boundary_active 0xc 0 0 ebx 5 5 Shared memory is above a boundary
+hv_shared_gpa_boundary_bits 0xc 0 0 ebx 6 11 Width of an address below that boundary`,
+  xen: `
+xen_max_leaf 0x0 0 0 eax 0 31 Highest Xen leaf
+xen_signature_0 0x0 0 0 ebx 0 31 Signature bytes 0 - 3
+xen_signature_1 0x0 0 0 ecx 0 31 Signature bytes 4 - 7
+xen_signature_2 0x0 0 0 edx 0 31 Signature bytes 8 - 11
+xen_version_minor 0x1 0 0 eax 0 15 Minor version
+xen_version_major 0x1 0 0 eax 16 31 Major version
+xen_hypercall_pages 0x2 0 0 eax 0 31 Number of hypercall pages
+xen_hypercall_msr 0x2 0 0 ebx 0 31 MSR base for the hypercall page
+xen_mmu_pt_update 0x2 0 0 ecx 0 0 Preserves accessed bits in page table updates
+xen_vtsc 0x3 0 0 eax 0 0 TSC is emulated
+xen_tsc_safe 0x3 0 0 eax 1 1 Host TSC is reliable
+xen_rdtscp 0x3 0 0 eax 2 2 RDTSCP is available
+xen_tsc_mode 0x3 0 0 ebx 0 31 TSC mode
+xen_tsc_khz 0x3 0 0 ecx 0 31 TSC frequency in kHz
+xen_incarnation 0x3 0 0 edx 0 31 TSC incarnation (migration count)
+xen_vtsc_offset_low 0x3 1 1 eax 0 31 Emulated TSC offset low half
+xen_vtsc_offset_high 0x3 1 1 ebx 0 31 Emulated TSC offset high half
+xen_vtsc_mul 0x3 1 1 ecx 0 31 Multiplier for TSC to nanoseconds
+xen_vtsc_shift 0x3 1 1 edx 0 31 Shift for TSC to nanoseconds (signed)
+xen_host_tsc_khz 0x3 2 2 eax 0 31 Host TSC frequency in kHz
+xen_hvm_apic_virt 0x4 0 0 eax 0 0 Virtualised APIC registers
+xen_hvm_x2apic_virt 0x4 0 0 eax 1 1 Virtualised x2APIC registers
+xen_hvm_iommu_mappings 0x4 0 0 eax 2 2 Foreign mappings have IOMMU entries
+xen_hvm_vcpu_id_present 0x4 0 0 eax 3 3 EBX holds the virtual CPU number
+xen_hvm_domid_present 0x4 0 0 eax 4 4 ECX holds the domain number
+xen_hvm_ext_dest_id 0x4 0 0 eax 5 5 15-bit destination ID in MSI addresses
+xen_hvm_upcall_vector 0x4 0 0 eax 6 6 Per virtual CPU upcall vector
+xen_hvm_vcpu_id 0x4 0 0 ebx 0 31 Virtual CPU number
+xen_hvm_domid 0x4 0 0 ecx 0 31 Domain number
+xen_pv_max_maddr_width 0x5 0 0 ebx 0 7 Widest machine address for paravirtual guests`,
+  vmware: `
+vmw_max_leaf 0x0 0 0 eax 0 31 Highest VMware leaf
+vmw_signature_0 0x0 0 0 ebx 0 31 Signature bytes 0 - 3
+vmw_signature_1 0x0 0 0 ecx 0 31 Signature bytes 4 - 7
+vmw_signature_2 0x0 0 0 edx 0 31 Signature bytes 8 - 11
+vmw_tsc_khz 0x10 0 0 eax 0 31 TSC frequency in kHz
+vmw_apic_bus_khz 0x10 0 0 ebx 0 31 Local APIC timer bus frequency in kHz
+vmw_vmmcall 0x10 0 0 ecx 0 0 Backdoor hypercall by VMMCALL
+vmw_vmcall 0x10 0 0 ecx 1 1 Backdoor hypercall by VMCALL`,
 };

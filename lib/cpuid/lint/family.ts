@@ -1,7 +1,7 @@
 /** Lint rules about family, vendor's features, brand, address sizes, descriptors and frequencies. */
 import { CPUID_REGISTERS } from "../entry.ts";
 import { type CpuidFieldName, readField } from "../field.ts";
-import type { CpuidLintRule, LintFault } from "./rule.ts";
+import type { LintFault, LintRule } from "./rule.ts";
 import { isZero, type LintTable, type LintVendor, setBits } from "./table.ts";
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
@@ -15,7 +15,8 @@ function familyOf(table: LintTable): number {
 /** The families of each vendor. Source: arch/x86/include/asm/intel-family.h, arch/x86/kernel/cpu/amd.c and hygon.c. */
 const FAMILIES: Readonly<Partial<Record<LintVendor, (family: number) => boolean>>> = {
   intel: (family) => [5, 6, 15, 18, 19].includes(family),
-  amd: (family) => family >= 15 && family !== 24,
+  // 4 to 6 are those of Am486, K5, K6, Geode and K7.
+  amd: (family) => (family >= 4 && family <= 6) || (family >= 15 && family !== 24),
   hygon: (family) => family === 24,
 };
 
@@ -140,7 +141,7 @@ function frequencyFaults(table: LintTable, tscKhz: number | undefined): readonly
 const isIntelOrAmd = (table: LintTable): boolean => table.isAmd || table.vendor === "intel";
 
 /** The rules about the CPU's identity and its sizes. */
-export const FAMILY_RULES: readonly CpuidLintRule[] = [
+export const FAMILY_RULES: readonly LintRule[] = [
   {
     id: "F01",
     severity: "error",
@@ -172,6 +173,8 @@ export const FAMILY_RULES: readonly CpuidLintRule[] = [
       const position = table.find(0x8000_0001);
       const [own, first] = [table.entries[position], table.leaf(1)];
       if (own === undefined || first === undefined || !isIntelOrAmd(table)) return [];
+      // K6 and K7 give another family here.
+      if (table.isAmd && familyOf(table) < 0xf) return [];
       const wanted = table.isAmd ? first.eax : 0;
       if (own.eax === wanted) return [];
       const words = `is ${hex(own.eax)}, but ${table.isAmd ? "leaf 1 has" : "an Intel CPU has"} ${hex(wanted)}`;

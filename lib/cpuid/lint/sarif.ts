@@ -20,6 +20,8 @@ const uriOf = (file: string): string => file.split("/").map(encodeURIComponent).
  * Formats a result as the JSON text of a SARIF log with one run. All rules are in the driver, and each result has its
  * rule's index, a level, and the line if it is known. Rules that were not judged are notifications of the run, whose
  * `executionSuccessful` is false if nothing was judged.
+ *
+ * @throws TypeError for an unknown option.
  */
 export function formatLintSarif(result: CpuidLintResult, options: FormatLintOptions = {}): string {
   refuseMissing("formatLintSarif()", result, RESULT_MEMBERS);

@@ -12,7 +12,7 @@ import { type CpuidFieldName, type CpuidSpace, fieldsOf, readField } from "../fi
 import { XSAVE_COMPONENTS } from "../xsave.ts";
 import { isKnownBlock } from "./hypervisor.ts";
 import { needyLeaves } from "./leaves.ts";
-import type { CpuidLintEdit, CpuidLintRule, LintFault } from "./rule.ts";
+import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isFlagged, isZero, type LintTable, setBits } from "./table.ts";
 
 const FIRST_HYPERVISOR = 0x4000_0000;
@@ -239,7 +239,7 @@ function indexesOf(table: LintTable, fn: number): readonly number[] {
 const isSelected = (table: LintTable, fn: number): boolean => isIndexed(fn) || table.isIndexed(fn);
 
 /** The rules of the structure. */
-export const STRUCTURE_RULES: readonly CpuidLintRule[] = [
+export const STRUCTURE_RULES: readonly LintRule[] = [
   {
     id: "S01",
     severity: "error",
@@ -385,6 +385,8 @@ export const STRUCTURE_RULES: readonly CpuidLintRule[] = [
       const [own, first] = [table.entries[position], table.leaf(0)];
       if (own === undefined || first === undefined) return [];
       if (!table.isAmd && table.vendor !== "intel") return [];
+      // K5 and K6 have zeros here.
+      if (table.isAmd && table.read("base_family_id") < 0xf) return [];
       return (["ebx", "ecx", "edx"] as const).flatMap((register): readonly LintFault[] => {
         const wanted = table.isAmd ? first[register] : 0;
         if (own[register] === wanted) return [];

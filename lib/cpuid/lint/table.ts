@@ -89,8 +89,8 @@ export class LintTable {
     this.maxBasic = first?.eax;
     this.maxExtended = this.leaf(FIRST_EXTENDED)?.eax;
     this.vendorText = first && charactersOf([first.ebx, first.edx, first.ecx]);
-    const known = VENDORS[this.vendorText ?? ""];
-    this.vendor = known ?? "unknown";
+    const text = this.vendorText ?? "";
+    this.vendor = (Object.hasOwn(VENDORS, text) ? VENDORS[text] : undefined) ?? "unknown";
     this.#findBases();
   }
 

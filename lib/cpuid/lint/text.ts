@@ -35,6 +35,8 @@ const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, "?");
 /**
  * Formats a result as text: a line for each finding, as `file:12: error S09 0x7.0: …`, its remedy in the next line, and
  * a line with the counts. Rules that were not judged are only counted; without any judged rule, the text states it.
+ *
+ * @throws TypeError for an unknown option.
  */
 export function formatLint(result: CpuidLintResult, options: FormatLintOptions = {}): string {
   refuseMissing("formatLint()", result, RESULT_MEMBERS);
@@ -80,6 +82,8 @@ const escapeProperty = (text: string): string =>
 /**
  * Formats the findings as workflow commands of GitHub Actions, one a line: `::error file=…,line=…,title=S09::message`.
  * An info is a notice. If nothing was judged, it is one error.
+ *
+ * @throws TypeError for an unknown option.
  */
 export function formatLintAnnotations(
   result: CpuidLintResult,

@@ -2,7 +2,7 @@
 import { type CpuidModel, type CpuidModelCache, names, shared } from "./model.ts";
 
 const APM = "APM volume 3, appendices D and E";
-const DUMPS = "observed: CPUID leaves 0x80000008 and 0x8000001d of a CPU with this signature";
+const DUMPS = "CPUID leaves 0x80000008 and 0x8000001d of the CPU in the title";
 /** KVM's __do_cpuid_func reports these whatever the host has. */
 const SVM = { svm_version: 1, svm_nasid: 8 } as const;
 
@@ -60,6 +60,7 @@ export const AMD: readonly CpuidModel[] = [
       identity: "PPR for family 17h model 01h (54945)",
       features: `PPR 54945; ${APM}; archspec; observed: QEMU 7.2, EPYC-v1 to v3`,
       sizes: DUMPS,
+      unverified: ["sizes"],
     },
   },
   {
@@ -95,8 +96,9 @@ export const AMD: readonly CpuidModel[] = [
     aliases: shared("EPYC-Rome", "EPYC-Rome-v1"),
     sources: {
       identity: "PPR for family 17h model 31h (55803)",
-      features: `PPR 55803; ${APM}; archspec; revision guide 56323; observed: QEMU 7.2, EPYC-Rome-v1 and v2`,
+      features: `PPR 55803; ${APM}; archspec; revision guide 56323; observed: QEMU 7.2, EPYC-Rome-v1 and v2; equal to QEMU's EPYC-Rome-v4`,
       sizes: DUMPS,
+      unverified: ["sizes"],
     },
   },
   {
@@ -129,8 +131,9 @@ export const AMD: readonly CpuidModel[] = [
     aliases: shared("EPYC-Milan", "EPYC-Milan-v1"),
     sources: {
       identity: "PPR for family 19h model 01h (55898)",
-      features: `PPR 55898; ${APM}; archspec; observed: QEMU 7.2, EPYC-Milan-v1; Firecracker's fingerprint of Milan (Apache-2.0)`,
+      features: `PPR 55898; ${APM}; archspec; observed: QEMU 7.2, EPYC-Milan-v1; equal to QEMU's EPYC-Milan-v2`,
       sizes: DUMPS,
+      unverified: ["sizes"],
     },
   },
   {
@@ -155,8 +158,9 @@ export const AMD: readonly CpuidModel[] = [
     aliases: shared("EPYC-Genoa", "EPYC-Genoa-v1"),
     sources: {
       identity: "PPR for family 19h model 11h (55901)",
-      features: `PPR 55901; ${APM}; archspec; observed: Firecracker's fingerprint of Genoa (Apache-2.0)`,
+      features: `PPR 55901; ${APM}; archspec; equal to QEMU's EPYC-Genoa-v1`,
       sizes: DUMPS,
+      unverified: ["sizes"],
     },
   },
   {
@@ -177,11 +181,12 @@ export const AMD: readonly CpuidModel[] = [
     physicalBits: 52,
     caches: caches([48, 12], [32, 8], [1024, 16], [32768, 16]),
     variants: [],
-    aliases: shared("EPYC-Turin", "EPYC-Turin-v1"),
+    aliases: shared(),
     sources: {
-      identity: "PPR for family 1Ah model 02h (57238)",
-      features: `PPR 57238; ${APM}; archspec`,
+      identity: "PPR for family 1Ah model 02h (57238); a captured table, test/unit/cpuid/tables",
+      features: `PPR 57238; ${APM}; archspec; each is in QEMU's EPYC-Turin`,
       sizes: DUMPS,
+      unverified: ["sizes"],
     },
   },
   {
@@ -213,6 +218,7 @@ export const AMD: readonly CpuidModel[] = [
       features:
         "observed: Hygon C86 7185 (libcpuid's tests, BSD-2-Clause); QEMU 7.2, Dhyana-v1 and v2",
       sizes: DUMPS,
+      unverified: ["sizes"],
     },
   },
 ];

@@ -22,8 +22,10 @@ export interface ImportedCpuidModel {
   readonly unknown: readonly string[];
   /** The brand string, at most 47 characters. */
   readonly brand: string;
-  /** The width of physical addresses; 40 if the program does not say. */
+  /** The width of physical addresses; 40 if the program does not give it. */
   readonly physicalBits: number;
+  /** The facts that the program does not give, so that they are a default. Empty if it gives all. */
+  readonly assumed: readonly ("vendor" | "signature" | "physicalBits")[];
 }
 
 /** The width of physical addresses that QEMU gives a guest if nothing else is asked for. */

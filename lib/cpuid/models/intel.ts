@@ -12,7 +12,7 @@ const ISE = "Intel ISE reference (319433), table 1-2: features by processor";
 const OBSERVED = "SDM volumes 1 to 3; archspec; observed: QEMU 7.2, -cpu of the aliases";
 const SPECULATION = "Intel, Speculative Execution Side Channel Mitigations (336996)";
 const OPTIMIZATION = "Intel optimization manual (248966), parameters of the caches";
-const DUMPS = "observed: CPUID leaf 4 and 0x80000008 of a CPU with this signature";
+const DUMPS = "CPUID leaves 4 and 0x80000008 of the CPU in the title";
 
 type Size = readonly [kib: number, ways: number];
 
@@ -114,7 +114,12 @@ export const INTEL: readonly CpuidModel[] = [
     caches: caches([32, 8], [32, 4], [256, 8], [8192, 16]),
     variants: ibrsVariantOf("Nehalem"),
     aliases: shared("Nehalem", "Nehalem-v1"),
-    sources: { identity: SDM, features: OBSERVED, sizes: `${OPTIMIZATION}; ${DUMPS}` },
+    sources: {
+      identity: SDM,
+      features: OBSERVED,
+      sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["sizes"],
+    },
   },
   {
     ...CORE,
@@ -129,7 +134,12 @@ export const INTEL: readonly CpuidModel[] = [
     caches: caches([32, 8], [32, 4], [256, 8], [12288, 16]),
     variants: ibrsVariantOf("Westmere"),
     aliases: shared("Westmere", "Westmere-v1"),
-    sources: { identity: SDM, features: OBSERVED, sizes: `${OPTIMIZATION}; ${DUMPS}` },
+    sources: {
+      identity: SDM,
+      features: OBSERVED,
+      sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["sizes"],
+    },
   },
   {
     ...CORE,
@@ -144,7 +154,12 @@ export const INTEL: readonly CpuidModel[] = [
     caches: caches([32, 8], [32, 8], [256, 8], [20480, 20]),
     variants: ibrsVariantOf("SandyBridge"),
     aliases: shared("SandyBridge", "SandyBridge-v1"),
-    sources: { identity: SDM, features: OBSERVED, sizes: `${OPTIMIZATION}; ${DUMPS}` },
+    sources: {
+      identity: SDM,
+      features: OBSERVED,
+      sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["sizes"],
+    },
   },
   {
     ...CORE,
@@ -159,7 +174,12 @@ export const INTEL: readonly CpuidModel[] = [
     caches: caches([32, 8], [32, 8], [256, 8], [20480, 20]),
     variants: ibrsVariantOf("IvyBridge"),
     aliases: shared("IvyBridge", "IvyBridge-v1"),
-    sources: { identity: SDM, features: OBSERVED, sizes: `${OPTIMIZATION}; ${DUMPS}` },
+    sources: {
+      identity: SDM,
+      features: OBSERVED,
+      sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["sizes"],
+    },
   },
   {
     ...CORE,
@@ -174,7 +194,12 @@ export const INTEL: readonly CpuidModel[] = [
     caches: caches([32, 8], [32, 8], [256, 8], [20480, 20]),
     variants: variantsOf("Haswell"),
     aliases: shared("Haswell", "Haswell-v1"),
-    sources: { identity: SDM, features: OBSERVED, sizes: `${OPTIMIZATION}; ${DUMPS}` },
+    sources: {
+      identity: SDM,
+      features: OBSERVED,
+      sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["sizes"],
+    },
   },
   {
     ...CORE,
@@ -189,7 +214,12 @@ export const INTEL: readonly CpuidModel[] = [
     caches: caches([32, 8], [32, 8], [256, 8], [20480, 20]),
     variants: variantsOf("Broadwell"),
     aliases: shared("Broadwell", "Broadwell-v1"),
-    sources: { identity: SDM, features: OBSERVED, sizes: `${OPTIMIZATION}; ${DUMPS}` },
+    sources: {
+      identity: SDM,
+      features: OBSERVED,
+      sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["sizes"],
+    },
   },
   {
     ...CORE,
@@ -204,7 +234,12 @@ export const INTEL: readonly CpuidModel[] = [
     caches: caches([32, 8], [32, 8], [256, 4], [8192, 16]),
     variants: skylakeVariantsOf("Skylake-Client", "v4"),
     aliases: shared("Skylake-Client", "Skylake-Client-v1"),
-    sources: { identity: SDM, features: OBSERVED, sizes: `${OPTIMIZATION}; ${DUMPS}` },
+    sources: {
+      identity: SDM,
+      features: OBSERVED,
+      sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["sizes"],
+    },
   },
   {
     ...CORE,
@@ -219,7 +254,12 @@ export const INTEL: readonly CpuidModel[] = [
     caches: caches([32, 8], [32, 8], [1024, 16], [22528, 11]),
     variants: skylakeVariantsOf("Skylake-Server", "v5"),
     aliases: shared("Skylake-Server", "Skylake-Server-v1"),
-    sources: { identity: SDM, features: OBSERVED, sizes: `${OPTIMIZATION}; ${DUMPS}` },
+    sources: {
+      identity: SDM,
+      features: OBSERVED,
+      sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["sizes"],
+    },
   },
   {
     ...CORE,
@@ -253,6 +293,7 @@ export const INTEL: readonly CpuidModel[] = [
       identity: SDM,
       features: `${OBSERVED}; ${SPECULATION}`,
       sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["sizes"],
     },
   },
   {
@@ -276,7 +317,12 @@ export const INTEL: readonly CpuidModel[] = [
       },
     ],
     aliases: shared("Cooperlake", "Cooperlake-v1"),
-    sources: { identity: SDM, features: `${OBSERVED}; ${SPECULATION}`, sizes: OPTIMIZATION },
+    sources: {
+      identity: SDM,
+      features: `${OBSERVED}; ${SPECULATION}`,
+      sizes: OPTIMIZATION,
+      unverified: ["sizes"],
+    },
   },
   {
     ...CORE,
@@ -307,6 +353,7 @@ export const INTEL: readonly CpuidModel[] = [
       identity: SDM,
       features: `${OBSERVED}; observed: Firecracker's fingerprint of Ice Lake (Apache-2.0)`,
       sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["sizes"],
     },
   },
   {
@@ -332,11 +379,12 @@ export const INTEL: readonly CpuidModel[] = [
         aliases: shared(),
       },
     ],
-    aliases: shared("SapphireRapids-v3"),
+    aliases: shared(),
     sources: {
       identity: SDM,
       features: `${ISE}; observed: Firecracker's fingerprint of Sapphire Rapids (Apache-2.0)`,
       sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["identity", "features", "sizes"],
     },
   },
   {
@@ -357,6 +405,7 @@ export const INTEL: readonly CpuidModel[] = [
       identity: SDM,
       features: `${ISE}; observed: Firecracker's fingerprint of Granite Rapids (Apache-2.0)`,
       sizes: DUMPS,
+      unverified: ["identity", "features", "sizes"],
     },
   },
   {
@@ -376,11 +425,12 @@ export const INTEL: readonly CpuidModel[] = [
     physicalBits: 52,
     caches: caches([48, 12], [64, 16], [2048, 16], [49152, 16]),
     variants: [],
-    aliases: shared("DiamondRapids-v1"),
+    aliases: shared(),
     sources: {
-      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h`,
+      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h; equal in QEMU's model of this name`,
       features: ISE,
       sizes: "no CPU was observed: the sizes of Granite Rapids",
+      unverified: ["features", "sizes"],
     },
   },
   {
@@ -415,7 +465,12 @@ export const INTEL: readonly CpuidModel[] = [
       },
     ],
     aliases: shared("Denverton", "Denverton-v1"),
-    sources: { identity: SDM, features: OBSERVED, sizes: `${OPTIMIZATION}; ${DUMPS}` },
+    sources: {
+      identity: SDM,
+      features: OBSERVED,
+      sizes: `${OPTIMIZATION}; ${DUMPS}`,
+      unverified: ["sizes"],
+    },
   },
   {
     ...CORE,
@@ -449,6 +504,7 @@ export const INTEL: readonly CpuidModel[] = [
       identity: SDM,
       features: OBSERVED,
       sizes: "Intel Atom P5900 datasheet (caches); the address width of Elkhart Lake's same core",
+      unverified: ["sizes"],
     },
   },
   {
@@ -474,6 +530,7 @@ export const INTEL: readonly CpuidModel[] = [
       identity: SDM,
       features: `${ISE}; SDM volume 2, CPUID`,
       sizes: "Intel Xeon 6700E datasheet; the ways are those of Crestmont in Meteor Lake",
+      unverified: ["identity", "features", "sizes"],
     },
   },
   {
@@ -488,11 +545,12 @@ export const INTEL: readonly CpuidModel[] = [
     physicalBits: 52,
     caches: caches([32, 8], [64, 8], [4096, 16], [98304, 12]),
     variants: [],
-    aliases: shared("ClearwaterForest-v1"),
+    aliases: shared(),
     sources: {
-      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h`,
+      identity: `${ISE}; Linux arch/x86/include/asm/intel-family.h; equal in QEMU's model of this name`,
       features: ISE,
       sizes: "no CPU was observed: the sizes of Sierra Forest",
+      unverified: ["features", "sizes"],
     },
   },
 ];

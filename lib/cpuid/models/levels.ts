@@ -16,7 +16,12 @@ const LEVEL = {
   caches: [],
   variants: [],
   aliases: shared(),
-  sources: { identity: KVM_BASE_IDENTITY, features: PSABI, sizes: "observed: QEMU 7.2, kvm64-v1" },
+  sources: {
+    identity: KVM_BASE_IDENTITY,
+    features: PSABI,
+    sizes: "observed: QEMU 7.2, kvm64-v1",
+    unverified: [],
+  },
 } as const;
 
 /** The levels from 1 to 4, and kvm-base. */
@@ -82,6 +87,7 @@ export const LEVELS: readonly CpuidModel[] = [
       features:
         "Linux arch/x86/Kconfig.cpu and Kconfig.cpufeatures (features that a 64-bit kernel requires); observed: QEMU 7.2, kvm64-v1",
       sizes: "observed: QEMU 7.2, kvm64-v1; its caches: observed with CPUID leaf 4 in a guest",
+      unverified: [],
     },
   },
 ];

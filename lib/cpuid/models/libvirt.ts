@@ -56,8 +56,18 @@ class CpuMap {
     return models;
   }
 
-  vendor(name: string | undefined): string {
-    return (name === undefined ? undefined : this.#vendors.get(name)) ?? "GenuineIntel";
+  /** Returns the twelve characters of the vendor that a model names; undefined if it names none. */
+  vendor(models: readonly XmlElement[]): string | undefined {
+    const named = models.flatMap((model) => inside(model, "vendor"))[0];
+    if (named === undefined) return undefined;
+    const name = named.attributes.get("name") ?? "";
+    const text = this.#vendors.get(name);
+    if (text !== undefined && /^[\x20-\x7e]{12}$/.test(text)) return text;
+    const fault =
+      text === undefined
+        ? `no file has the vendor ${quoted(name)}${suggestion(name, this.#vendors.keys())}`
+        : `the string of the vendor ${quoted(name)} is not twelve characters`;
+    throw new SyntaxError(`model ${quoted(models[0]?.attributes.get("name") ?? "")}: ${fault}`);
   }
 
   /** Returns the fields of a feature; undefined if it is unknown, or has bits of an MSR or without a field. */
@@ -84,28 +94,43 @@ const EMPTY: XmlElement = {
   column: 0,
 };
 
-/** Reads the first signature of a model; a stepping may be a range, of which the first counts. */
-function signatureOf(models: readonly XmlElement[]): CpuidModelSignature {
+/** The facts of a model that names no vendor or has no signature: those of kvm-base. */
+const DEFAULTS: { readonly vendor: string; readonly signature: CpuidModelSignature } = {
+  vendor: "GenuineIntel",
+  signature: Object.freeze({ family: 15, model: 6, stepping: 1 }),
+};
+
+/**
+ * Reads the first signature of a model; undefined if there is none. Of a list or a range of steppings, the first
+ * counts; a signature without steppings is that of all, so it gets 0.
+ */
+function signatureOf(models: readonly XmlElement[]): CpuidModelSignature | undefined {
   const found = models.flatMap((model) => inside(model, "signature"))[0];
-  const read = (key: string, most: number, other: number): number => {
-    const value = Number.parseInt(found?.attributes.get(key) ?? `${other}`, 10);
-    return value >= 0 && value <= most ? value : other;
+  if (found === undefined) return undefined;
+  const read = (key: string, most: number, other?: string): number => {
+    const text = found.attributes.get(key) ?? other;
+    const value = /^\d{1,3}(?=$|[-,])/.exec(text ?? "")?.[0];
+    if (value !== undefined && Number(value) <= most) return Number(value);
+    const given = text === undefined ? "is missing" : `is ${quoted(text)}`;
+    const name = models[0]?.attributes.get("name") ?? "";
+    throw new SyntaxError(`model ${quoted(name)}: ${key} of its signature ${given}`);
   };
-  return {
-    family: read("family", 270, 6),
-    model: read("model", 255, 0),
-    stepping: read("stepping", 15, 0),
-  };
+  return Object.freeze({
+    family: read("family", 270),
+    model: read("model", 255),
+    stepping: read("stepping", 15, "0"),
+  });
 }
 
 /**
  * Reads a CPU model from libvirt's cpu_map, with all that it inherits. These files do not have maxima, so the maximum
  * basic leaf is 0xD, or higher if a feature is above it, and the maximum extended leaf likewise from 0x80000008. A
- * model without a vendor gets Intel's, one without a signature family 6 and model 0.
+ * model that names no vendor, or has no signature, gets those of kvm-base, and `assumed` has the kinds of such facts.
  *
  * @param name - the name in the files.
  * @param files - the text of each file of `/usr/share/libvirt/cpu_map` that begins with `x86_`, by file name.
- * @throws TypeError for an unknown model, with suggestions; SyntaxError for a damaged file, with its name and place.
+ * @throws TypeError for an unknown model, with suggestions; SyntaxError for a damaged file, with its name and place, for
+ *   a model whose vendor is in no file, and for one whose signature is no number in range.
  */
 export function importLibvirtModel(
   name: string,
@@ -135,16 +160,22 @@ export function importLibvirtModel(
       .reduce((most, fn) => (fn >= from && fn < to ? Math.max(most, fn) : most), least);
   const maxLeaf = top(0xd, 0, 0x4000_0000);
   const maxExtended = top(0x8000_0008, 0x8000_0000, 0x8001_0000);
-  const vendor = models.flatMap((model) => inside(model, "vendor"))[0]?.attributes.get("name");
+  const vendor = map.vendor(models);
+  const signature = signatureOf(models);
   return Object.freeze({
     name,
-    vendor: map.vendor(vendor),
-    signature: Object.freeze(signatureOf(models)),
+    vendor: vendor ?? DEFAULTS.vendor,
+    signature: signature ?? DEFAULTS.signature,
     maxLeaf,
     maxExtended,
     features: Object.freeze(reachable(found, maxLeaf, maxExtended)),
     unknown: Object.freeze(on.filter((feature) => map.fieldsOf(feature) === undefined)),
     brand: name.replaceAll(/[^\x20-\x7e]/g, "").slice(0, 47),
     physicalBits: DEFAULT_PHYSICAL_BITS,
+    assumed: Object.freeze([
+      ...(vendor === undefined ? (["vendor"] as const) : []),
+      ...(signature === undefined ? (["signature"] as const) : []),
+      "physicalBits" as const,
+    ]),
   });
 }

@@ -29,7 +29,10 @@ export interface CpuidModelCache {
   readonly ways: number;
 }
 
-/** The names of a model in other programs, as they spell them. */
+/**
+ * The names of a model in other programs, as they spell them. A name of QEMU has the same features but for the
+ * differences that scripts/models.js lists; a name of libvirt is a name only: libvirt's model may have other features.
+ */
 export interface CpuidModelAliases {
   readonly qemu: readonly string[];
   readonly libvirt: readonly string[];
@@ -43,6 +46,11 @@ export interface CpuidModelSources {
   readonly features: string;
   /** The source of `physicalBits` and `caches`. */
   readonly sizes: string;
+  /**
+   * The kinds of fact that were not compared with a second source: their source is the place to check them. The
+   * others equal those of a running QEMU, a captured table or a published list.
+   */
+  readonly unverified: readonly ("identity" | "features" | "sizes")[];
 }
 
 /** A variant of a model: the same CPU after a microcode update, or with other choices of the operator. */

@@ -45,6 +45,7 @@ export function importQemuModel(text: string): ImportedCpuidModel {
     stepping: read("stepping", 0, 15),
   };
   const bits = Number(properties["phys-bits"] ?? 0);
+  const hasBits = bits >= 32 && bits <= 52;
   return Object.freeze({
     name,
     vendor,
@@ -60,6 +61,7 @@ export function importQemuModel(text: string): ImportedCpuidModel {
     ),
     unknown: Object.freeze(unknown.map(({ name: own }) => own)),
     brand: (properties["model-id"] ?? "").replaceAll(/[^\x20-\x7e]/g, "").slice(0, 47),
-    physicalBits: bits >= 32 && bits <= 52 ? bits : DEFAULT_PHYSICAL_BITS,
+    physicalBits: hasBits ? bits : DEFAULT_PHYSICAL_BITS,
+    assumed: Object.freeze(hasBits ? [] : (["physicalBits"] as const)),
   });
 }

@@ -11,7 +11,7 @@ import type {
 import type { Engine } from "./client.ts";
 import { button, type Child, choice, make } from "./elements.ts";
 
-/** What a view may use. */
+/** The things that a view uses. */
 export interface Room {
   readonly engine: Engine;
   readonly offer: Offer;

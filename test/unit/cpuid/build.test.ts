@@ -12,6 +12,7 @@ import {
   lint,
   missingDependencies,
   namedModels,
+  topologyOf,
 } from "../../../lib/cpuid/index.ts";
 
 const intel = cpuid.empty();
@@ -44,6 +45,8 @@ describe("cpuid", () => {
     });
     expect(intel.table.find(0x80000000)?.ebx).toBe(0);
     expect(amd.table.find(0x80000000)).toMatchObject({ ebx: 0x68747541, ecx: 0x444d4163 });
+    const hygon = cpuid.empty("HygonGenuine").table;
+    expect(hygon.find(0x80000000)?.ebx).toBe(0x6f677948);
     expect(intel.changes).toEqual([]);
   });
 
@@ -65,6 +68,13 @@ describe("cpuid", () => {
         .filter((e) => e.function === leaf && (e.eax & 31) !== 0)
         .map(({ ebx, ecx }) => ((ebx >>> 22) + 1) * ((ebx & 0xfff) + 1) * (ecx + 1));
       expect(sizes).toEqual(model.caches.map(({ kib }) => kib * 1024));
+    }
+  });
+
+  test("gives each model the topology that was asked for", () => {
+    for (const { name } of namedModels()) {
+      const { table } = cpuid.model(name).topology({ packages: 2, cores: 4 });
+      expect(topologyOf(table), name).toMatchObject({ coresPerPackage: 4, threadsPerCore: 1 });
     }
   });
 
@@ -159,6 +169,33 @@ describe("features()", () => {
     const made = intel.features("+lm").set({ virt_addr_bits: 48 });
     expect(made.features("+la57").table.get("virt_addr_bits")).toBe(57);
     expect(made.features("+la57").features("-la57").table.get("virt_addr_bits")).toBe(48);
+  });
+
+  test("keeps leaves that also describe other things", () => {
+    const made = intel.features("+lm").set({ phys_addr_bits: 46 }).features("-lm").table;
+    expect(made.get("phys_addr_bits")).toBe(46);
+    const saved = intel.features("+avx", "+xsavec").xsave().features("-xsave").table;
+    expect(saved.get("xsave_sz_max")).toBe(832);
+  });
+
+  test("keeps the contents of a leaf that it finds, and clears it with the last of its features", () => {
+    const tiles = intel.features("+amx_tile").set({ amx_max_palette: 2 }).features("-amx_int8");
+    const bare = tiles.set({ amx_tile: 0 }).features("+amx_tile").table;
+    expect(bare.get("amx_max_palette")).toBe(2);
+    const both = amd.features("+sme", "+sev").set({ pte_cbit_pos: 47 });
+    expect(both.features("-sme").table.get("pte_cbit_pos")).toBe(47);
+    expect(
+      amd.features("+sev").set({ pte_cbit_pos: 47 }).features("-sev").table.get("pte_cbit_pos"),
+    ).toBe(0);
+  });
+
+  test("gives AVX10 its first version and the three widths of vectors", () => {
+    expect(intel.features("+avx10").table.find(0x24, 0)?.ebx).toBe(0x70001);
+  });
+
+  test("raises the maximum of an interface for a field that its leaves lack", () => {
+    const made = intel.hypervisor("xen").set({ xen_vtsc_mul: 5 }).table;
+    expect([made.find(0x40000000)?.eax, made.get("xen_vtsc_mul")]).toEqual([0x40000003, 5]);
   });
 
   test("turns features of a hypervisor interface on and off", () => {
@@ -262,6 +299,8 @@ describe("the widths of addresses", () => {
   test("of physical ones limit those of nested guests", () => {
     const made = intel.set({ guest_phys_addr_bits: 48 }).physicalBits(40).table;
     expect([made.get("phys_addr_bits"), made.get("guest_phys_addr_bits")]).toEqual([40, 40]);
+    const narrow = intel.set({ guest_phys_addr_bits: 36 }).physicalBits(40).table;
+    expect(narrow.get("guest_phys_addr_bits")).toBe(36);
   });
 
   test("of virtual ones follow la57 and turn it on and off", () => {
@@ -356,8 +395,29 @@ describe("within()", () => {
     );
   });
 
+  test("changes nothing in the table of the CPU itself", () => {
+    expect(full.within(full.table).table.toString()).toBe(full.table.toString());
+  });
+
   test("takes bits whose absence is the feature from the CPU", () => {
     expect(full.within(host).table.has("zero_fcs_fds")).toBe(true);
+    expect(full.within(host.with({ fdp_excptn_only: 1 })).table.has("fdp_excptn_only")).toBe(true);
+    expect(full.set({ zero_fcs_fds: 1 }).within(full.table).table.has("zero_fcs_fds")).toBe(false);
+  });
+
+  test("limits the width for nested guests by the CPU's own, and nothing by a width of 0", () => {
+    const nested = full.set({ guest_phys_addr_bits: 50 });
+    expect(nested.within(host).table.get("guest_phys_addr_bits")).toBe(48);
+    const unknown = nested.within(host.with({ phys_addr_bits: 0, virt_addr_bits: 0 })).table;
+    expect([unknown.get("phys_addr_bits"), unknown.get("guest_phys_addr_bits")]).toEqual([52, 50]);
+  });
+
+  test("gives the reason of each change of leaf 0xD", () => {
+    const reasons = full
+      .within(host)
+      .changes.filter(({ step, where }) => step === "within" && /^0xd\.(0|11):/.test(where))
+      .map(({ reason }) => reason);
+    expect(new Set(reasons)).toEqual(new Set(["it follows from the features and the CPU's XSAVE"]));
   });
 
   test("takes the sizes of XSAVE components from the CPU", () => {

@@ -14,6 +14,16 @@ const FILES = {
     <vendor name='AMD'/><feature name='xsave'/><feature name='avx'/><feature name='avx2'/></model></cpus>`,
   "x86_Next.xml": `<cpus><model name='Next'><model name='Base'/><feature name='avx2' removed='yes'/>
     <feature name='npt'/><feature name='rdctl-no'/></model></cpus>`,
+  "x86_Generic.xml": "<cpus><model name='Generic'><feature name='xsave'/></model></cpus>",
+  "x86_NoVendor.xml": `<cpus><model name='NoVendor'><signature family='6' model='1'/>
+    <vendor name='ADM'/></model></cpus>`,
+  "x86_BadVendor.xml": `<cpus><vendor name='Short' string='Short'/><model name='BadVendor'>
+    <vendor name='Short'/></model></cpus>`,
+  "x86_NoModel.xml": "<cpus><model name='NoModel'><signature family='6'/></model></cpus>",
+  "x86_BadFamily.xml": `<cpus><model name='BadFamily'><signature family='6x' model='1'/>
+    </model></cpus>`,
+  "x86_BadStepping.xml": `<cpus><model name='BadStepping'>
+    <signature family='6' model='1' stepping='16'/></model></cpus>`,
   "x86_Loop.xml": "<cpus><model name='Loop'><model name='Loop'/></model></cpus>",
 };
 
@@ -29,6 +39,16 @@ describe("importLibvirtModel()", () => {
       unknown: ["rdctl-no"],
       brand: "Next",
       physicalBits: 40,
+      assumed: ["physicalBits"],
+    });
+  });
+
+  test("lists the vendor and the signature as assumed if the model has none", () => {
+    const { vendor, signature, assumed } = importLibvirtModel("Generic", FILES);
+    expect({ vendor, signature, assumed }).toEqual({
+      vendor: "GenuineIntel",
+      signature: { family: 15, model: 6, stepping: 1 },
+      assumed: ["vendor", "signature", "physicalBits"],
     });
   });
 
@@ -48,6 +68,21 @@ describe("importLibvirtModel()", () => {
       TypeError,
       'unknown CPU model "Nexd" in the files of libvirt; did you mean "Next"?',
     ],
+    [
+      "NoVendor",
+      FILES,
+      SyntaxError,
+      'model "NoVendor": no file has the vendor "ADM"; did you mean "AMD"?',
+    ],
+    [
+      "BadVendor",
+      FILES,
+      SyntaxError,
+      'model "BadVendor": the string of the vendor "Short" is not twelve characters',
+    ],
+    ["NoModel", FILES, SyntaxError, 'model "NoModel": model of its signature is missing'],
+    ["BadFamily", FILES, SyntaxError, 'model "BadFamily": family of its signature is "6x"'],
+    ["BadStepping", FILES, SyntaxError, 'model "BadStepping": stepping of its signature is "16"'],
     ["Loop", FILES, SyntaxError, 'model "Loop" inherits from more than 16 models'],
     ["Next", { "a.xml": "<cpus>" }, SyntaxError, "a.xml: 1:"],
   ] as const)("refuses model %s of damaged files", (name, files, kind, message) => {

@@ -1,6 +1,7 @@
-/** Tests of the named CPU models: their data, finding them, and their tables. QEMU's view is models-qemu.test.ts. */
+/** Tests of the named CPU models: their data, finding them, and their tables. QEMU's view is models/qemu.test.ts. */
 import { describe, expect, test } from "vitest";
 import {
+  cachesOf,
   closeFeatures,
   field,
   findModel,
@@ -8,6 +9,7 @@ import {
   models,
   modelTable,
   namedModels,
+  topologyOf,
 } from "../../../lib/cpuid/index.ts";
 import { lint } from "../../../lib/cpuid/lint/lint.ts";
 
@@ -49,7 +51,7 @@ describe("the models", () => {
 
   test("have a source for each kind of fact, and a note for each variant", () => {
     const texts = models().flatMap(({ name, sources, variants }) => [
-      ...Object.values(sources).map((text) => [name, text]),
+      ...[sources.identity, sources.features, sources.sizes].map((text) => [name, text]),
       ...variants.map(({ name: own, note }) => [own, note]),
     ]);
     expect(texts.filter(([, text = ""]) => text.length < 15)).toEqual([]);
@@ -105,6 +107,17 @@ describe("the levels", () => {
   });
 });
 
+test("a table with amx_tile has the sizes of the tiles, also if leaf 0x1e has features", () => {
+  const fields = ["amx_palette_size", "amx_tile_nr_rows", "tmul_maxk", "tmul_maxn"] as const;
+  const sizes = ["SapphireRapids", "DiamondRapids"].map((name) =>
+    fields.map((wide) => modelTable(name).get(wide)),
+  );
+  expect(sizes).toEqual([
+    [8192, 16, 16, 64],
+    [8192, 16, 16, 64],
+  ]);
+});
+
 describe("findModel()", () => {
   test.each([
     ["haswell", "Haswell"],
@@ -158,6 +171,27 @@ describe.each(namedModels().map((m) => [m.name, m] as const))("the table of %s",
     expect(signature).toEqual(model.signature);
     expect(table.get("max_std_leaf")).toBe(model.maxLeaf);
     expect(table.get("max_ext_leaf")).toBe(named.variant?.maxExtended ?? model.maxExtended);
+  });
+
+  test("has the caches of the model, each of one logical CPU", () => {
+    const read = cachesOf(table).map(({ level, type, size, ways, sharedBy }) => ({
+      ...{ level, type, kib: size / 1024, ways, sharedBy },
+    }));
+    expect(read).toEqual(model.caches.map((cache) => ({ ...cache, sharedBy: 1 })));
+  });
+
+  test("has one package with one core and one thread", () => {
+    const { coresPerPackage, threadsPerCore, apicId } = topologyOf(table) ?? {};
+    expect({ coresPerPackage, threadsPerCore, apicId }).toEqual({
+      ...{ coresPerPackage: 1, threadsPerCore: 1, apicId: 0 },
+    });
+  });
+
+  test("has leaf 0xb or 0x1f exactly if its maximum reaches it", () => {
+    const reached = [0xb, 0x1f].filter((fn) => fn <= model.maxLeaf);
+    // ecx bits 15 to 8 of sub-leaf 1: the type of the second level, the core.
+    const written = [0xb, 0x1f].filter((fn) => (table.find(fn, 1)?.ecx ?? 0) >>> 8 === 2);
+    expect(written).toEqual(reached);
   });
 
   test("has no leaf above its maxima, and a leaf at each", () => {

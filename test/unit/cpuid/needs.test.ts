@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import {
   CpuidTable,
   elfCode,
@@ -45,17 +45,17 @@ describe("the table of instruction sets", () => {
 
   test("has fields that exist", () => {
     const known = new Set<string>(fields().map(({ name }) => name));
-    const used = Object.values(INSTRUCTION_FEATURES).flatMap((it) =>
-      it.kind === "any" ? it.fields : [],
+    const used = Object.values(INSTRUCTION_FEATURES).flatMap((known) =>
+      known.kind === "any" ? known.fields : [],
     );
     expect(used.filter((name) => !known.has(name))).toEqual([]);
     expect(used.length).toBeGreaterThan(120);
   });
 
   test("has no bit that the database has a name for", () => {
-    const named = Object.values(INSTRUCTION_FEATURES).flatMap((it) => {
-      if (it.kind !== "bit") return [];
-      const { function: fn, index, register, bit } = it.bit;
+    const named = Object.values(INSTRUCTION_FEATURES).flatMap((known) => {
+      if (known.kind !== "bit") return [];
+      const { function: fn, index, register, bit } = known.bit;
       return fields().filter(
         (one) =>
           one.space === "native" &&
@@ -202,11 +202,10 @@ describe("needs()", () => {
   });
 });
 
-const folder = mkdtempSync(join(tmpdir(), "needs-"));
-afterAll(() => rmSync(folder, { recursive: true }));
-
 describe("a compiled program", () => {
   test("with -mavx2 names its first AVX2 instruction, at its address", () => {
+    const folder = mkdtempSync(join(tmpdir(), "needs-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
     const source = join(folder, "sum.c");
     const program = join(folder, "sum.o");
     writeFileSync(

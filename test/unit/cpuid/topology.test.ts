@@ -8,6 +8,7 @@ import {
   type CpuidTopologyInput,
   checkCpuid,
   forVcpu,
+  topologyOf,
   withTopology,
 } from "../../../lib/cpuid/index.ts";
 
@@ -138,6 +139,20 @@ describe("withTopology() for Intel", () => {
   test("writes no leaf above the maximum", () => {
     const low = intel.with({ max_std_leaf: 4 });
     expect(levels(withTopology(low, { cores: 2 }), 0xb)).toEqual([]);
+  });
+
+  test("raises the maximum to 0xB for several cores if leaf 4 has no cache, and for nothing else", () => {
+    const low = intel.with({ max_std_leaf: 4 });
+    const bare = low.without(4);
+    const made = withTopology(bare, { cores: 2 });
+    expect(topologyOf(made)).toMatchObject({ coresPerPackage: 2, threadsPerCore: 1 });
+    expect([made.get("max_std_leaf"), levels(made, 0xb).length]).toEqual([0xb, 3]);
+    expect(withTopology(low.with({ max_std_leaf: 3 }), { cores: 2 }).get("max_std_leaf")).toBe(0xb);
+    expect(withTopology(bare, { threads: 2 }).get("max_std_leaf")).toBe(4);
+    expect(topologyOf(withTopology(bare, { threads: 2 }))).toMatchObject({
+      coresPerPackage: 1,
+      threadsPerCore: 2,
+    });
   });
 
   test("clears HTT for one logical CPU", () => {

@@ -1,3 +1,4 @@
+/** Tests of walkCpuid(): which leaves and sub-leaves it reads, and its bounds. */
 import { describe, expect, test } from "vitest";
 import { type CpuidReader, CpuidTable, walkCpuid } from "../../../lib/cpuid/index.ts";
 

@@ -1,3 +1,4 @@
+/** Tests of hostCpuid(): the table of this computer's CPU, read with the CPUID instruction. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { hostCpuid } from "../../../lib/index.ts";

@@ -100,7 +100,7 @@ describe("an AIDA64 report", () => {
       [LEAF_0, LEAF_1],
       [LEAF_0, LEAF_1],
     ]);
-    expect(read.notes).toEqual(["a CPU begins at line 3 without a line that names it"]);
+    expect(read.notes).toEqual(["a CPU begins at line 3 without a line that names the CPU"]);
   });
 
   test("has no entries from its MSR section", () => {

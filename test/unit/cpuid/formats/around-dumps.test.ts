@@ -89,6 +89,12 @@ describe("the output of cpuid -r in a mail", () => {
     expect(problems.map(({ line }) => line)).toEqual([3]);
   });
 
+  test("is read if the quoted lines are indented, as in a block of code", () => {
+    const dump = readCpuid(lines("    > CPU:", `    > ${LEAF_0}`, `    > > ${LEAF_1}`));
+    expect(dump).toMatchObject({ format: "cpuid-r", problems: [] });
+    expect(entriesOf(dump)).toEqual([[READ_0, READ_1]]);
+  });
+
   test("is read if the mail quotes /proc/cpuinfo too", () => {
     const cpuinfo = ["vendor_id : GenuineIntel", "cpu family : 6", "flags : fpu vme"];
     const quoted = [...cpuinfo, "CPU 0:", LEAF_0, LEAF_1, LEAF_0.replace("00000000", "00000003")];
@@ -181,5 +187,44 @@ describe("a fingerprint of Firecracker for ARM", () => {
     expect(dump.problems.map(({ message }) => message).join("\n")).toMatch(
       /reg_modifiers.*for ARM/,
     );
+  });
+});
+
+describe("the <cpu> of libvirt", () => {
+  test.each([
+    ["<domainCapabilities><arch>s390x</arch><cpu>", "</cpu></domainCapabilities>", "s390x"],
+    ["<domain><os><type arch='aarch64'>hvm</type></os><cpu>", "</cpu></domain>", "aarch64"],
+  ])("in %s has a fault and no features", (before, after, arch) => {
+    const cpu = "<model>z14.2-base</model><feature policy='require' name='msa8'/>";
+    const dump = readCpuid(`${before}${cpu}${after}`);
+    expect(dump).toMatchObject({ kind: "features", features: { model: undefined, on: [] } });
+    const messages = dump.problems.map(({ message }) => message);
+    expect(messages).toEqual([`the architecture is "${arch}", not x86`]);
+  });
+
+  test("of a host of x86 is read if its guests may be of another architecture", () => {
+    const host =
+      "<host><cpu><arch>x86_64</arch><model>Haswell</model><feature name='vmx'/></cpu></host>";
+    const dump = readCpuid(
+      `<capabilities>${host}<guest><arch>aarch64</arch></guest></capabilities>`,
+    );
+    expect(dump).toMatchObject({ problems: [], features: { model: "Haswell", on: ["vmx"] } });
+  });
+});
+
+describe("a line of flags", () => {
+  const flags = `flags : ${"fpu vme de pse tsc msr pae mce cx8 apic sep mtrr ".repeat(12)}`;
+
+  test("alone is /proc/cpuinfo, also if it is long or wrapped", () => {
+    expect(detectFormat(`${flags}\n`)?.name).toBe("cpuinfo");
+    expect(detectFormat("flags : fpu\nvme de\npse tsc\nmsr pae\n")?.name).toBe("cpuinfo");
+  });
+
+  test("in a program's source is not taken for /proc/cpuinfo", () => {
+    const source = ["// A test.", "int main() {", '  const char *text = R"(', flags, ')";', "}"];
+    expect(detectFormat(lines(...source))).toBeUndefined();
+    expect(readCpuid(lines(...source)).problems).toMatchObject([
+      { line: 0, message: expect.stringContaining("it may be cpuinfo") },
+    ]);
   });
 });

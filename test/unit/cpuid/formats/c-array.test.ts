@@ -93,6 +93,16 @@ describe("a C array of struct kvm_cpuid_entry2", () => {
     ]);
   });
 
+  test.each([["wrong entries", "{ x },\n", "102"]])(
+    "of 300 %s is read up to the first fault above 100",
+    (_, line, last) => {
+      const read = readFile(`struct kvm_cpuid_entry2 t[] = {\n${line.repeat(300)}};\n`, "c");
+      expect(read.notes).toEqual([`the file has many faults, and is read up to line ${last}`]);
+      expect(read.problems).toHaveLength(101);
+      expect(read.problems.at(-1)).toBe("0: and at least 1 more fault");
+    },
+  );
+
   test("with a count that differs has a fault", () => {
     const text = `struct kvm_cpuid2 c = { .nent = 2, .entries = { ${NAMED} } };`;
     expect(readFile(text, "c").problems).toEqual(["1: nent is 2, and the array has 1 entries"]);

@@ -94,14 +94,14 @@ describe("readCpuid", () => {
   });
 
   test("keeps 100 faults, and counts the others", () => {
-    const { problems } = readFile(`CPU 0:\n${"x\n".repeat(500)}`, "cpuid-r");
+    const { problems } = readFile(`CPU 0:\n${"0x\n".repeat(500)}`, "cpuid-r");
     expect(problems).toHaveLength(101);
     expect(problems.at(-1)).toBe("0: and 401 more faults");
   });
 
   test.each([
     ["", "the file is empty"],
-    ["hello\n", "the file has none of the formats json, raw, cpuid-r,"],
+    ["hello\n", "the file has none of the formats json, raw, kcpuid,"],
     ["{}", "the format is uncertain; it may be json (JSON of node-kvm: tables, or a saved state)"],
   ])("returns the format unknown and a fault for %j", (text, message) => {
     const dump = readCpuid(text);

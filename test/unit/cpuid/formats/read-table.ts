@@ -1,7 +1,7 @@
 /** Reads files in the tests of formats: the tables of one, as text that a failure shows well. */
 import { type CpuidFormatName, readCpuid } from "../../../../lib/cpuid/index.ts";
 
-/** What a test compares of a file. */
+/** The parts of a file that a test compares. */
 export interface ReadFile {
   /** The numbers of the CPUs. */
   readonly cpus: readonly (number | undefined)[];

@@ -31,6 +31,35 @@ describe("lint()", () => {
     expect(lint(INTEL.without(0xd, 2), { isComplete: false }).findings).toEqual([]);
   });
 
+  test("finds no fault in the ids that AMD's families 5 and 6 really have", () => {
+    const old = CpuidTable.from(
+      [...AMD].map((e) => {
+        if (e.function === 0x1) return { ...e, eax: 0x5_62 };
+        if (e.function === 0x8000_0000) return { ...e, ebx: 0, ecx: 0, edx: 0 };
+        return e.function === 0x8000_0001 ? { ...e, eax: 0x6_62 } : e;
+      }),
+    );
+    const rules = lint(old, { profile: "cpu" }).findings.map(({ rule }) => rule);
+    expect(rules.filter((rule) => ["F02", "F03", "S07"].includes(rule))).toEqual([]);
+  });
+
+  test("finds a family that AMD does not have, and other ids of family 15", () => {
+    const rulesOf = (table: CpuidTable): readonly string[] =>
+      lint(table, { profile: "cpu" }).findings.map(({ rule }) => rule);
+    expect(rulesOf(AMD.with({ base_family_id: 7, ext_family: 0 }))).toContain("F03");
+    expect(rulesOf(AMD.with({ base_family_id: 15, ext_family: 0, e_stepping_id: 1 }))).toContain(
+      "F02",
+    );
+  });
+
+  test("has an info for APIC ids that differ in a dump of a CPU, and an error for a guest", () => {
+    const table = AMD.with({ ext_apic_id: 16 });
+    const severities = (["cpu", "guest"] as const).map(
+      (profile) => lint(table, { profile }).findings.find(({ rule }) => rule === "T02")?.severity,
+    );
+    expect(severities).toEqual(["info", "error"]);
+  });
+
   test("has the verdict `nothing judged` if every rule is ignored", () => {
     const { judged, notJudged } = lint(FAULTY);
     const ignore = [...judged, ...notJudged.map(({ rule }) => rule)];

@@ -6,8 +6,8 @@ import {
   importQemuModel,
   modelTable,
   namedModels,
-} from "../../../lib/cpuid/index.ts";
-import { differences, expansions, INTENDED } from "../../../scripts/models.js";
+} from "../../../../lib/cpuid/index.ts";
+import { differences, expansions, INTENDED } from "../../../../scripts/models.js";
 
 const QEMU = "qemu-system-x86_64";
 const hasQemu = spawnSync(QEMU, ["--version"]).status === 0;
@@ -85,7 +85,13 @@ describe("importQemuModel()", () => {
       unknown: ["rdctl-no"],
       brand: "A CPU",
       physicalBits: 40,
+      assumed: ["physicalBits"],
     });
+  });
+
+  test("assumes nothing if the answer has the width of physical addresses", () => {
+    const { physicalBits, assumed } = importQemuModel(answer({ ...PROPS, "phys-bits": 46 }));
+    expect({ physicalBits, assumed }).toEqual({ physicalBits: 46, assumed: [] });
   });
 
   test("gives a table with the features and the identity", () => {
