@@ -31,6 +31,7 @@ import {
 import { instructionDecoder } from "../guest/index.ts";
 import { packageFolder } from "../package.ts";
 import { wrap } from "../report/lines.ts";
+import { printable, printableLines } from "../report/printable.ts";
 import {
   type LoadedTable,
   loadEach,
@@ -38,6 +39,7 @@ import {
   loadTable,
   loadTables,
   masked,
+  readProgram,
   toFormatName,
 } from "./cpuid-source.ts";
 import { STATUS } from "./exit-status.ts";
@@ -54,7 +56,7 @@ export interface PrintedAs {
 /** Prints lines, wrapped to the terminal; continuation lines are indented. */
 function print(text: string, indent: number): void {
   const width = lineWidth(process.stdout);
-  const lines = text
+  const lines = printableLines(text)
     .trimEnd()
     .split("\n")
     .flatMap((line) => wrap(line, width, { rest: " ".repeat(indent) }));
@@ -181,7 +183,7 @@ export function cpuidBaseline(
   const result = baseline(loadEach(sources).map(({ table }) => table));
   if (json === true) printJson(result);
   else if (to === undefined) {
-    const names = sources.map((source, i) => `host ${i + 1} is ${source}`);
+    const names = sources.map((source, i) => `host ${i + 1} is ${printable(source)}`);
     print([...names, formatBaseline(result)].join("\n"), 4);
   }
   if (result.kind === "vendors") {
@@ -311,12 +313,7 @@ export function cpuidNeeds(
   source: string,
   { section, json }: PrintedAs & { readonly section?: string },
 ): number {
-  let bytes: Uint8Array;
-  try {
-    bytes = readFileSync(program);
-  } catch (cause) {
-    throw new CommandError(`${program} cannot be read: ${reasonOf(cause)}`, { cause });
-  }
+  const bytes = readProgram(program);
   const all = attempt(() => elfCode(bytes), program);
   const parts = section === undefined ? all : all.filter(({ name }) => name === section);
   if (parts.length === 0) {

@@ -1,7 +1,7 @@
 /** Lint rules about AMX, AVX10 and the performance monitoring unit. */
 import type { CpuidFieldName } from "../field.ts";
 import { clearLeaf, describedFault, pairFaults } from "./dependencies.ts";
-import type { LintRule, LintFault } from "./rule.ts";
+import type { LintFault, LintRule } from "./rule.ts";
 import { isZero } from "./table.ts";
 
 /** The bits of leaf 0x1e.1 that repeat a bit of leaf 7. Source: SDM volume 2A, CPUID leaf 0x1e. */

@@ -1,7 +1,7 @@
 /** Lint rules about family, vendor's features, brand, address sizes, descriptors and frequencies. */
 import { CPUID_REGISTERS } from "../entry.ts";
 import { type CpuidFieldName, readField } from "../field.ts";
-import type { LintRule, LintFault } from "./rule.ts";
+import type { LintFault, LintRule } from "./rule.ts";
 import { isZero, type LintTable, type LintVendor, setBits } from "./table.ts";
 
 const hex = (value: number): string => `0x${value.toString(16)}`;

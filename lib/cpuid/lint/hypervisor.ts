@@ -1,6 +1,6 @@
 /** Lint rules about the interfaces of other hypervisors: Hyper-V and Xen, and several interfaces in one table. */
 import { pairFaults } from "./dependencies.ts";
-import type { LintRule, LintFault } from "./rule.ts";
+import type { LintFault, LintRule } from "./rule.ts";
 import { isFlagged, type LintTable, setBits } from "./table.ts";
 
 const hex = (value: number): string => `0x${value.toString(16)}`;

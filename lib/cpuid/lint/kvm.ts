@@ -3,7 +3,7 @@ import { UNREPORTED } from "../check.ts";
 import { CPUID_REGISTERS, type CpuidRegister, formatLeaf, sameEntry } from "../entry.ts";
 import type { CpuidFieldName } from "../field.ts";
 import { pairFaults } from "./dependencies.ts";
-import type { LintRule, LintFault, LintInput, LintPlace } from "./rule.ts";
+import type { LintFault, LintInput, LintPlace, LintRule } from "./rule.ts";
 import { missingFeatures } from "./supported.ts";
 import { type LintTable, setBits } from "./table.ts";
 import { sizeFaults } from "./xsave.ts";

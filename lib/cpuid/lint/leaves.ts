@@ -1,6 +1,6 @@
 /** Lint rules about leaves that a feature needs: the maximum of their range includes them, and they exist. */
 import type { CpuidFieldName } from "../field.ts";
-import type { CpuidLintEdit, LintRule, LintFault } from "./rule.ts";
+import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isZero, type LintTable } from "./table.ts";
 
 /** A feature, and the leaves that describe it. */

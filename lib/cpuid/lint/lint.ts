@@ -14,14 +14,14 @@ import { CpuidTable } from "../table.ts";
 import { LINT_PROFILES } from "./profiles.ts";
 import type {
   CpuidLintEdit,
+  CpuidLintNeed,
   CpuidLintProfile,
-  LintRule,
   CpuidLintRuleId,
   CpuidLintSeverity,
   CpuidLintVm,
   LintFault,
   LintInput,
-  CpuidLintNeed,
+  LintRule,
 } from "./rule.ts";
 import { LINT_RULES } from "./rules.ts";
 import { LintTable } from "./table.ts";

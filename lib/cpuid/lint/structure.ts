@@ -12,7 +12,7 @@ import { type CpuidFieldName, type CpuidSpace, fieldsOf, readField } from "../fi
 import { XSAVE_COMPONENTS } from "../xsave.ts";
 import { isKnownBlock } from "./hypervisor.ts";
 import { needyLeaves } from "./leaves.ts";
-import type { CpuidLintEdit, LintRule, LintFault } from "./rule.ts";
+import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isFlagged, isZero, type LintTable, setBits } from "./table.ts";
 
 const FIRST_HYPERVISOR = 0x4000_0000;

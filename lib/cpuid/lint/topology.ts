@@ -2,7 +2,7 @@
 import { apicIdBits, apicIdPlace } from "../apic-id.ts";
 import { type CpuidEntry2, formatLeaf } from "../entry.ts";
 import { fieldsOf, formatValue, readField } from "../field.ts";
-import type { CpuidLintEdit, LintRule, LintFault, LintPlace } from "./rule.ts";
+import type { CpuidLintEdit, LintFault, LintPlace, LintRule } from "./rule.ts";
 import { isZero, type LintTable, setBits } from "./table.ts";
 
 /** The leaves with topology levels. Source: SDM volume 2A, leaves 0xb and 0x1f; APM volume 3, leaf 0x80000026. */

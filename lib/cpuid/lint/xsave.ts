@@ -3,11 +3,11 @@ import { XSAVE_COMPONENTS, type XsavePart, xsaveCompactedSize, xsaveSize } from 
 import { pairFaults } from "./dependencies.ts";
 import type {
   CpuidLintEdit,
-  LintRule,
   CpuidLintRuleId,
   LintFault,
   LintInput,
   LintPlace,
+  LintRule,
 } from "./rule.ts";
 import { isZero, type LintTable, setBits } from "./table.ts";
 
