@@ -21,6 +21,7 @@ import {
 } from "../cpuid/index.ts";
 import { hostCpuid } from "../kvm/host-cpuid.ts";
 import { Kvm } from "../kvm/kvm.ts";
+import { printable } from "../report/printable.ts";
 import { STATE_FORMAT, stateFromBytes, stateFromJson, type VmState } from "../state/index.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 
@@ -59,7 +60,7 @@ export interface LoadedTable extends CpuidFileTable {
 
 /** Prints a fact about an input on standard error. */
 function note(text: string): void {
-  process.stderr.write(`node-kvm: ${text}\n`);
+  process.stderr.write(`node-kvm: ${printable(text)}\n`);
 }
 
 const plain = (source: string, table: CpuidTable): LoadedTable => ({
@@ -93,11 +94,25 @@ export function loadTable(source: string): LoadedTable {
   return first;
 }
 
-/** Refuses standard input as more than one of several words. */
-export function refuseTwoInputs(sources: readonly string[]): void {
+/**
+ * Loads one table for each word. Files are read first, so that a missing one is reported also on a host without KVM.
+ * @throws CommandError if standard input is more than one of the words.
+ */
+export function loadEach(sources: readonly string[]): readonly LoadedTable[] {
   if (sources.filter((source) => source === STDIN).length > 1) {
     throw new CommandError("standard input contains one file: give - only once");
   }
+  const read = sources.map((source) =>
+    Object.hasOwn(NAMED, source) ? undefined : loadTable(source),
+  );
+  return sources.map((source, i) => read[i] ?? loadTable(source));
+}
+
+/** Loads the tables of two words, as {@link loadEach}. */
+export function loadPair(first: string, second: string): readonly [CpuidTable, CpuidTable] {
+  const [one, two] = loadEach([first, second]);
+  if (one === undefined || two === undefined) throw new Error("two words have two tables");
+  return [one.table, two.table];
 }
 
 function modelOf(name: string): CpuidTable {
@@ -159,6 +174,30 @@ function readWhole(file: string): Uint8Array {
 
 const CHUNK = 1 << 16;
 
+/** The largest program that is read: 1 GiB. */
+const PROGRAM_LIMIT = 1 << 30;
+
+/** The first bytes of an ELF file; of another file nothing more is read. */
+const ELF_HEAD = 64;
+
+/** Reads a program for `cpuid needs`: all of an ELF file, of another file only the beginning. */
+export function readProgram(program: string): Uint8Array {
+  try {
+    const fd = program === STDIN ? 0 : openSync(program, "r");
+    try {
+      const head = readUpTo(fd, ELF_HEAD);
+      if (new TextDecoder("latin1").decode(head.subarray(1, 4)) !== "ELF") return head;
+      const rest = readUpTo(fd, PROGRAM_LIMIT);
+      if (rest.length < PROGRAM_LIMIT) return joined([head, rest]);
+    } finally {
+      if (fd !== 0) closeSync(fd);
+    }
+  } catch (cause) {
+    throw new CommandError(`${program} cannot be read: ${reasonOf(cause)}`, { cause });
+  }
+  throw new CommandError(`${program} has more than 1 GiB`);
+}
+
 /** Reads until the end or a number of bytes. */
 function readUpTo(fd: number, most: number): Uint8Array {
   const parts: Uint8Array[] = [];
@@ -205,6 +244,9 @@ const UNKNOWN = "unknown";
 
 /** Reads the contents of a file about CPUID, and reports its faults and notes on standard error. */
 export function readDump(file: string, bytes: Uint8Array, format?: string): CpuidDump {
+  if (bytes.length > CPUID_FILE_LIMIT) {
+    throw new CommandError(`${file} has more than 16 MiB, which is the limit for a dump`);
+  }
   const dump = readCpuid(bytes, format === undefined ? {} : { format: toFormatName(format) });
   const [first] = dump.problems;
   if (dump.format === UNKNOWN && first !== undefined) {
@@ -229,7 +271,9 @@ function tablesOf(source: string, file: string, bytes: Uint8Array): readonly Loa
   const dump = readDump(file, bytes);
   switch (dump.kind) {
     case "tables":
-      if (dump.tables.length === 0) throw new CommandError(`${file} contains no CPUID table`);
+      if (dump.tables.every(({ table }) => table.length === 0)) {
+        throw new CommandError(`${file} contains no CPUID table: it has no entry`);
+      }
       return dump.tables.map((table) => ({ ...table, source, file }));
     case "features":
       return [{ ...plain(source, featureTable(file, dump)), file }];

@@ -31,12 +31,15 @@ import {
 import { instructionDecoder } from "../guest/index.ts";
 import { packageFolder } from "../package.ts";
 import { wrap } from "../report/lines.ts";
+import { printable, printableLines } from "../report/printable.ts";
 import {
   type LoadedTable,
+  loadEach,
+  loadPair,
   loadTable,
   loadTables,
   masked,
-  refuseTwoInputs,
+  readProgram,
   toFormatName,
 } from "./cpuid-source.ts";
 import { STATUS } from "./exit-status.ts";
@@ -53,7 +56,7 @@ export interface PrintedAs {
 /** Prints lines, wrapped to the terminal; continuation lines are indented. */
 function print(text: string, indent: number): void {
   const width = lineWidth(process.stdout);
-  const lines = text
+  const lines = printableLines(text)
     .trimEnd()
     .split("\n")
     .flatMap((line) => wrap(line, width, { rest: " ".repeat(indent) }));
@@ -106,13 +109,14 @@ function writeTables(
   file.commit();
 }
 
-/** Reports an error of a call with the user's values in one line. */
-function attempt<Result>(call: () => Result): Result {
+/** Reports an error of a call with the user's values in one line, after the name of the file that it is about. */
+function attempt<Result>(call: () => Result, about?: string): Result {
   try {
     return call();
   } catch (cause) {
     if (cause instanceof TypeError || cause instanceof RangeError) {
-      throw new CommandError(reasonOf(cause), { cause });
+      const start = about === undefined ? "" : `${about}: `;
+      throw new CommandError(`${start}${reasonOf(cause)}`, { cause });
     }
     throw cause;
   }
@@ -132,8 +136,7 @@ export interface DiffOptions extends PrintedAs {
 
 /** Prints the fields in which two tables differ; returns 1 if they do. */
 export function cpuidDiff(before: string, after: string, { ignore, json }: DiffOptions): number {
-  refuseTwoInputs([before, after]);
-  const [first, second] = [loadTable(before).table, loadTable(after).table];
+  const [first, second] = loadPair(before, after);
   const changes = attempt(() =>
     diff(first, second, ignore === undefined ? {} : { ignore: ignore as never }),
   );
@@ -154,8 +157,7 @@ export function cpuidDiff(before: string, after: string, { ignore, json }: DiffO
 
 /** Prints the relation of two tables with the reasons; returns 0 if they are identical or the first is a subset. */
 export function cpuidCompare(first: string, second: string, { json }: PrintedAs): number {
-  refuseTwoInputs([first, second]);
-  const result = compare(loadTable(first).table, loadTable(second).table);
+  const result = compare(...loadPair(first, second));
   if (json === true) printJson(result);
   else print([result.relation, ...result.reasons.map(formatDifference)].join("\n"), 4);
   const isUsable = result.relation === "identical" || result.relation === "subset";
@@ -164,8 +166,7 @@ export function cpuidCompare(first: string, second: string, { json }: PrintedAs)
 
 /** Prints whether a guest of one table can continue on another; returns 1 if not. */
 export function cpuidPortable(from: string, to: string, { json }: PrintedAs): number {
-  refuseTwoInputs([from, to]);
-  const result = portable(loadTable(from).table, loadTable(to).table);
+  const result = portable(...loadPair(from, to));
   if (json === true) printJson(result);
   else {
     const head = result.isPortable ? "portable" : `not portable: ${result.reasons.length} reasons`;
@@ -179,11 +180,10 @@ export function cpuidBaseline(
   sources: readonly string[],
   { to, output, json }: PrintedAs & { readonly to?: string; readonly output?: string },
 ): number {
-  refuseTwoInputs(sources);
-  const result = baseline(sources.map((source) => loadTable(source).table));
+  const result = baseline(loadEach(sources).map(({ table }) => table));
   if (json === true) printJson(result);
   else if (to === undefined) {
-    const names = sources.map((source, i) => `host ${i + 1} is ${source}`);
+    const names = sources.map((source, i) => `host ${i + 1} is ${printable(source)}`);
     print([...names, formatBaseline(result)].join("\n"), 4);
   }
   if (result.kind === "vendors") {
@@ -313,13 +313,8 @@ export function cpuidNeeds(
   source: string,
   { section, json }: PrintedAs & { readonly section?: string },
 ): number {
-  let bytes: Uint8Array;
-  try {
-    bytes = readFileSync(program);
-  } catch (cause) {
-    throw new CommandError(`${program} cannot be read: ${reasonOf(cause)}`, { cause });
-  }
-  const all = attempt(() => elfCode(bytes));
+  const bytes = readProgram(program);
+  const all = attempt(() => elfCode(bytes), program);
   const parts = section === undefined ? all : all.filter(({ name }) => name === section);
   if (parts.length === 0) {
     const names = all.map(({ name }) => name).join(", ");

@@ -3,7 +3,7 @@
  * is diff.ts; the common table of several is baseline.ts.
  */
 
-import { describe, refuseMissing, toList } from "../options.ts";
+import { describe, refuseMissing } from "../options.ts";
 import { runs } from "./diff.ts";
 import {
   CPUID_REGISTERS,
@@ -11,6 +11,7 @@ import {
   type CpuidRegister,
   formatLeaf,
   locate,
+  toEntries,
 } from "./entry.ts";
 import {
   baseOf,
@@ -264,7 +265,7 @@ export function compare(
   first: Iterable<CpuidEntry2>,
   second: Iterable<CpuidEntry2>,
 ): CpuidComparison {
-  const all = differences(toList("compare()", first), toList("compare()", second));
+  const all = differences(toEntries("compare()", first), toEntries("compare()", second));
   const reasons = all.filter(({ more }) => more !== "neither");
   return {
     relation: relationOf(reasons),

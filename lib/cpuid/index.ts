@@ -1,4 +1,5 @@
 /** The entry `node-kvm/cpuid`: tables, fields and their differences. Loads no native code; works on any OS. */
+export type { WideInteger } from "../options.ts";
 export {
   aliasesOf,
   CPUID_NAME_SOURCES,
@@ -86,6 +87,7 @@ export {
 } from "./field.ts";
 export type {
   CpuidDump,
+  CpuidDumpBase,
   CpuidFeatureList,
   CpuidFileCapability,
   CpuidFileMsr,
@@ -136,6 +138,7 @@ export {
 } from "./lint/lint.ts";
 export type {
   CpuidLintEdit,
+  CpuidLintNeed,
   CpuidLintProfile,
   CpuidLintRule,
   CpuidLintRuleId,

@@ -4,11 +4,20 @@
  */
 import { field } from "./field.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";
-import { CPUID_KVM, type CpuidKvmRow } from "./generated/kvm.ts";
+import { CPUID_KVM } from "./generated/kvm.ts";
 import { RUNTIME_OWNED, type RuntimeOwnedBits } from "./runtime-owned.ts";
 
 /** How KVM decides whether KVM_GET_SUPPORTED_CPUID reports a feature. */
-export type CpuidKvmTreatmentName = CpuidKvmRow[1];
+export type CpuidKvmTreatmentName =
+  | "host"
+  | "vendor"
+  | "scattered"
+  | "64-bit"
+  | "emulated"
+  | "synthesized"
+  | "passthrough"
+  | "aliased"
+  | "runtime";
 
 /** How KVM treats a field. */
 export interface CpuidKvmTreatment {

@@ -35,6 +35,7 @@ const ROOT_VALUES: readonly string[] = [
   "errnoName",
   "explainExit",
   "fromSupported",
+  "hostCpuid",
   "inspectable",
   "kickVcpu",
   "vendorModule",
@@ -130,6 +131,7 @@ const ABBREVIATIONS: readonly string[] = [
   "Arguments in kvm/calls/capability.d.ts",
   "OneOf in abi/whole.d.ts",
   "PaddingName in abi/whole.d.ts",
+  "PlainFormatName in cpuid/formats/index.d.ts",
   "UnionStruct in abi/whole.d.ts",
 ];
 

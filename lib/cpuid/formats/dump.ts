@@ -99,7 +99,7 @@ export interface CpuidFeatureList {
 }
 
 /** The parts that all contents of a file have. */
-interface CpuidDumpBase {
+export interface CpuidDumpBase {
   /** The name of the format. */
   readonly format: string;
   /** Every fault that was found. Lines with a fault add nothing to the tables. */

@@ -1,7 +1,7 @@
 /** Lint rules about AMX, AVX10 and the performance monitoring unit. */
 import type { CpuidFieldName } from "../field.ts";
 import { clearLeaf, describedFault, pairFaults } from "./dependencies.ts";
-import type { CpuidLintRule, LintFault } from "./rule.ts";
+import type { LintFault, LintRule } from "./rule.ts";
 import { isZero } from "./table.ts";
 
 /** The bits of leaf 0x1e.1 that repeat a bit of leaf 7. Source: SDM volume 2A, CPUID leaf 0x1e. */
@@ -13,7 +13,7 @@ const ALIASES: readonly (readonly [alias: CpuidFieldName, own: CpuidFieldName])[
 ];
 
 /** The rules about AMX, AVX10 and the PMU. */
-export const AMX_PMU_RULES: readonly CpuidLintRule[] = [
+export const AMX_PMU_RULES: readonly LintRule[] = [
   {
     id: "A01",
     severity: "error",

@@ -4,7 +4,7 @@ import { CPUID_REGISTERS } from "../entry.ts";
 import type { CpuidFieldName } from "../field.ts";
 import { XSAVE_COMPONENTS } from "../xsave.ts";
 import { LEAF_FEATURES } from "./leaves.ts";
-import type { CpuidLintEdit, CpuidLintRule, LintFault } from "./rule.ts";
+import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isZero, type LintTable, setBits } from "./table.ts";
 
 /**
@@ -110,7 +110,7 @@ export function describedFault(
 }
 
 /** The rules about features that need others. */
-export const DEPENDENCY_RULES: readonly CpuidLintRule[] = [
+export const DEPENDENCY_RULES: readonly LintRule[] = [
   {
     id: "D01",
     severity: "error",

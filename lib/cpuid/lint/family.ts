@@ -1,7 +1,7 @@
 /** Lint rules about family, vendor's features, brand, address sizes, descriptors and frequencies. */
 import { CPUID_REGISTERS } from "../entry.ts";
 import { type CpuidFieldName, readField } from "../field.ts";
-import type { CpuidLintRule, LintFault } from "./rule.ts";
+import type { LintFault, LintRule } from "./rule.ts";
 import { isZero, type LintTable, type LintVendor, setBits } from "./table.ts";
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
@@ -141,7 +141,7 @@ function frequencyFaults(table: LintTable, tscKhz: number | undefined): readonly
 const isIntelOrAmd = (table: LintTable): boolean => table.isAmd || table.vendor === "intel";
 
 /** The rules about the CPU's identity and its sizes. */
-export const FAMILY_RULES: readonly CpuidLintRule[] = [
+export const FAMILY_RULES: readonly LintRule[] = [
   {
     id: "F01",
     severity: "error",

@@ -1,6 +1,6 @@
 /** Lint rules about the interfaces of other hypervisors: Hyper-V and Xen, and several interfaces in one table. */
 import { pairFaults } from "./dependencies.ts";
-import type { CpuidLintRule, LintFault } from "./rule.ts";
+import type { LintFault, LintRule } from "./rule.ts";
 import { isFlagged, type LintTable, setBits } from "./table.ts";
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
@@ -111,7 +111,7 @@ function xenFaults(table: LintTable): readonly LintFault[] {
 }
 
 /** The rules about hypervisor interfaces other than KVM's. */
-export const HYPERVISOR_RULES: readonly CpuidLintRule[] = [
+export const HYPERVISOR_RULES: readonly LintRule[] = [
   {
     id: "H01",
     severity: "error",

@@ -3,7 +3,7 @@ import { UNREPORTED } from "../check.ts";
 import { CPUID_REGISTERS, type CpuidRegister, formatLeaf, sameEntry } from "../entry.ts";
 import type { CpuidFieldName } from "../field.ts";
 import { pairFaults } from "./dependencies.ts";
-import type { CpuidLintRule, LintFault, LintInput, LintPlace } from "./rule.ts";
+import type { LintFault, LintInput, LintPlace, LintRule } from "./rule.ts";
 import { missingFeatures } from "./supported.ts";
 import { type LintTable, setBits } from "./table.ts";
 import { sizeFaults } from "./xsave.ts";
@@ -191,7 +191,7 @@ function soleFix(
 }
 
 /** The rules about KVM. */
-export const KVM_RULES: readonly CpuidLintRule[] = [
+export const KVM_RULES: readonly LintRule[] = [
   {
     id: "K01",
     severity: "error",

@@ -1,6 +1,6 @@
 /** Lint rules about leaves that a feature needs: the maximum of their range includes them, and they exist. */
 import type { CpuidFieldName } from "../field.ts";
-import type { CpuidLintEdit, CpuidLintRule, LintFault } from "./rule.ts";
+import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isZero, type LintTable } from "./table.ts";
 
 /** A feature, and the leaves that describe it. */
@@ -103,7 +103,7 @@ function missing(table: LintTable, needs: readonly LeafNeed[]): readonly LintFau
 }
 
 /** The rules about leaves that features need. */
-export const LEAF_RULES: readonly CpuidLintRule[] = [
+export const LEAF_RULES: readonly LintRule[] = [
   {
     id: "L01",
     severity: "error",

@@ -14,16 +14,16 @@ import { CpuidTable } from "../table.ts";
 import { LINT_PROFILES } from "./profiles.ts";
 import type {
   CpuidLintEdit,
+  CpuidLintNeed,
   CpuidLintProfile,
-  CpuidLintRule,
   CpuidLintRuleId,
   CpuidLintSeverity,
   CpuidLintVm,
   LintFault,
   LintInput,
-  LintNeed,
+  LintRule,
 } from "./rule.ts";
-import { CPUID_LINT_RULES } from "./rules.ts";
+import { LINT_RULES } from "./rules.ts";
 import { LintTable } from "./table.ts";
 
 /** The inputs of {@link lint} besides the tables. A rule whose input is missing is listed as not judged. */
@@ -123,7 +123,7 @@ const VM_FLAGS: readonly (keyof CpuidLintVm)[] = [
 ];
 const EXITS: readonly string[] = ["mwait", "hlt", "pause", "cstate"];
 
-const MISSING: Readonly<Record<Exclude<LintNeed, `vm.${string}`>, string>> = {
+const MISSING: Readonly<Record<Exclude<CpuidLintNeed, `vm.${string}`>, string>> = {
   complete: "the table may lack sub-leaves (isComplete is false)",
   supported: "no supported table is given",
   emulated: "no emulated table is given",
@@ -133,11 +133,11 @@ const MISSING: Readonly<Record<Exclude<LintNeed, `vm.${string}`>, string>> = {
   several: "one table is given, and the rule compares vCPUs",
 };
 
-function missingReason(need: LintNeed): string {
+function missingReason(need: CpuidLintNeed): string {
   return need in MISSING ? MISSING[need as keyof typeof MISSING] : `${need} is not given`;
 }
 
-function isGiven(need: LintNeed, input: LintInput): boolean {
+function isGiven(need: CpuidLintNeed, input: LintInput): boolean {
   switch (need) {
     case "complete":
       return input.isComplete;
@@ -156,7 +156,7 @@ function isGiven(need: LintNeed, input: LintInput): boolean {
 
 /** Returns the reason why a rule is not judged; undefined if it is. */
 function obstacle(
-  rule: CpuidLintRule,
+  rule: LintRule,
   input: LintInput,
   profile: CpuidLintProfile,
   ignored: ReadonlySet<string>,
@@ -222,7 +222,7 @@ function toProfile(profile: unknown): CpuidLintProfile {
 }
 
 function toIgnored(ignore: readonly CpuidLintRuleId[]): ReadonlySet<string> {
-  const known = new Set<string>(CPUID_LINT_RULES.map(({ id }) => id));
+  const known = new Set<string>(LINT_RULES.map(({ id }) => id));
   const given = toList("lint(): ignore", ignore);
   for (const id of given) {
     if (known.has(id)) continue;
@@ -257,7 +257,7 @@ function toApicIds(
 
 /** Describes a fault of one table. */
 function findingOf(
-  rule: CpuidLintRule,
+  rule: LintRule,
   fault: LintFault,
   cpu: number,
   severity: CpuidLintSeverity,
@@ -312,7 +312,7 @@ class Findings {
   }
 }
 
-const ORDER: ReadonlyMap<string, number> = new Map(CPUID_LINT_RULES.map(({ id }, i) => [id, i]));
+const ORDER: ReadonlyMap<string, number> = new Map(LINT_RULES.map(({ id }, i) => [id, i]));
 
 /**
  * Judges one table, or one table per vCPU, by every rule of docs/cpuid-lint.md. Nothing is written. A rule that lacks an
@@ -363,7 +363,7 @@ export function lint(
   const judged: CpuidLintRuleId[] = [];
   const notJudged: CpuidLintNotJudged[] = [];
   const found = new Findings();
-  for (const rule of CPUID_LINT_RULES) {
+  for (const rule of LINT_RULES) {
     const reason =
       obstacle(rule, input, profile, ignored) ??
       (tooLong && rule.id !== "S12" ? `a table has more than ${MOST_ENTRIES} entries` : undefined);

@@ -36,7 +36,7 @@ export interface CpuidLintVm {
 }
 
 /** An input that a rule cannot be judged without. */
-export type LintNeed =
+export type CpuidLintNeed =
   | "complete"
   | "supported"
   | "emulated"
@@ -117,7 +117,7 @@ export interface LintFault {
   readonly fix?: readonly CpuidLintEdit[] | undefined;
 }
 
-/** One rule, as a row. */
+/** A rule's facts. */
 export interface CpuidLintRule {
   readonly id: CpuidLintRuleId;
   readonly severity: CpuidLintSeverity;
@@ -128,9 +128,13 @@ export interface CpuidLintRule {
   /** The way to remove the fault, one sentence without a full stop. */
   readonly remedy: string;
   /** The inputs without which it cannot be judged. */
-  readonly needs?: readonly LintNeed[];
+  readonly needs?: readonly CpuidLintNeed[];
   /** Inputs of which it needs at least one. */
-  readonly needsOneOf?: readonly LintNeed[];
+  readonly needsOneOf?: readonly CpuidLintNeed[];
+}
+
+/** One rule, as a row. */
+export interface LintRule extends CpuidLintRule {
   /** Finds every fault of one table. */
   readonly check: (table: LintTable, input: LintInput) => readonly LintFault[];
 }

@@ -5,13 +5,13 @@ import { FAMILY_RULES } from "./family.ts";
 import { HYPERVISOR_RULES } from "./hypervisor.ts";
 import { KVM_RULES } from "./kvm.ts";
 import { LEAF_RULES } from "./leaves.ts";
-import type { CpuidLintRule } from "./rule.ts";
+import type { CpuidLintRule, LintRule } from "./rule.ts";
 import { STRUCTURE_RULES } from "./structure.ts";
 import { TOPOLOGY_RULES } from "./topology.ts";
 import { XSAVE_RULES } from "./xsave.ts";
 
-/** Every rule of {@link lint}, by family. An id never changes its meaning. */
-export const CPUID_LINT_RULES: readonly CpuidLintRule[] = Object.freeze([
+/** Every rule with its check, by family. */
+export const LINT_RULES: readonly LintRule[] = Object.freeze([
   ...STRUCTURE_RULES,
   ...DEPENDENCY_RULES,
   ...LEAF_RULES,
@@ -22,3 +22,6 @@ export const CPUID_LINT_RULES: readonly CpuidLintRule[] = Object.freeze([
   ...KVM_RULES,
   ...HYPERVISOR_RULES,
 ]);
+
+/** Lists the facts of every rule of {@link lint}, by family. An id never changes its meaning. */
+export const CPUID_LINT_RULES: readonly CpuidLintRule[] = Object.freeze([...LINT_RULES]);

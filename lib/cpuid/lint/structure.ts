@@ -12,7 +12,7 @@ import { type CpuidFieldName, type CpuidSpace, fieldsOf, readField } from "../fi
 import { XSAVE_COMPONENTS } from "../xsave.ts";
 import { isKnownBlock } from "./hypervisor.ts";
 import { needyLeaves } from "./leaves.ts";
-import type { CpuidLintEdit, CpuidLintRule, LintFault } from "./rule.ts";
+import type { CpuidLintEdit, LintFault, LintRule } from "./rule.ts";
 import { isFlagged, isZero, type LintTable, setBits } from "./table.ts";
 
 const FIRST_HYPERVISOR = 0x4000_0000;
@@ -239,7 +239,7 @@ function indexesOf(table: LintTable, fn: number): readonly number[] {
 const isSelected = (table: LintTable, fn: number): boolean => isIndexed(fn) || table.isIndexed(fn);
 
 /** The rules of the structure. */
-export const STRUCTURE_RULES: readonly CpuidLintRule[] = [
+export const STRUCTURE_RULES: readonly LintRule[] = [
   {
     id: "S01",
     severity: "error",

@@ -2,7 +2,7 @@
 import { apicIdBits, apicIdPlace } from "../apic-id.ts";
 import { type CpuidEntry2, formatLeaf } from "../entry.ts";
 import { fieldsOf, formatValue, readField } from "../field.ts";
-import type { CpuidLintEdit, CpuidLintRule, LintFault, LintPlace } from "./rule.ts";
+import type { CpuidLintEdit, LintFault, LintPlace, LintRule } from "./rule.ts";
 import { isZero, type LintTable, setBits } from "./table.ts";
 
 /** The leaves with topology levels. Source: SDM volume 2A, leaves 0xb and 0x1f; APM volume 3, leaf 0x80000026. */
@@ -275,7 +275,7 @@ function oldSizeFaults(table: LintTable): readonly LintFault[] {
 }
 
 /** The rules about topology, APIC ids and caches. */
-export const TOPOLOGY_RULES: readonly CpuidLintRule[] = [
+export const TOPOLOGY_RULES: readonly LintRule[] = [
   {
     id: "T01",
     severity: "error",

@@ -3,11 +3,11 @@ import { XSAVE_COMPONENTS, type XsavePart, xsaveCompactedSize, xsaveSize } from 
 import { pairFaults } from "./dependencies.ts";
 import type {
   CpuidLintEdit,
-  CpuidLintRule,
   CpuidLintRuleId,
   LintFault,
   LintInput,
   LintPlace,
+  LintRule,
 } from "./rule.ts";
 import { isZero, type LintTable, setBits } from "./table.ts";
 
@@ -75,7 +75,7 @@ type Judge = (view: View, table: LintTable, input: LintInput) => readonly LintFa
 
 /** A check of leaf 0xD, which has no faults if the table has no XSAVE. */
 const withView =
-  (judge: Judge): CpuidLintRule["check"] =>
+  (judge: Judge): LintRule["check"] =>
   (table, input) => {
     const view = viewOf(table);
     return view === undefined ? [] : judge(view, table, input);
@@ -150,7 +150,7 @@ function groupFaults(view: View, table: LintTable, group: Group): readonly LintF
   return isTogether ? faults.slice(0, 1) : faults;
 }
 
-const byGroup = (key: keyof typeof GROUPS): CpuidLintRule["check"] =>
+const byGroup = (key: keyof typeof GROUPS): LintRule["check"] =>
   withView((view, table) => groupFaults(view, table, GROUPS[key]));
 
 /** Returns the size that sub-leaf 0's ECX should have. */
@@ -184,7 +184,7 @@ export function sizeFaults(table: LintTable, side: "small" | "large"): readonly 
 const removal = (position: number): readonly CpuidLintEdit[] => [{ kind: "remove", position }];
 
 /** The rules of leaf 0xD. */
-export const XSAVE_RULES: readonly CpuidLintRule[] = [
+export const XSAVE_RULES: readonly LintRule[] = [
   {
     id: "X01",
     severity: "error",

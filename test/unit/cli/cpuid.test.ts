@@ -1,9 +1,9 @@
-/** Tests of `node-kvm cpuid`: every form of a table that it reads, and its errors. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+/** Tests of `node-kvm cpuid`: every form of a table that it reads, its commands with their exit statuses, and its errors. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { CpuidTable, printTable } from "../../../lib/cpuid/index.ts";
+import { CPUID_FILE_LIMIT, CpuidTable, printTable } from "../../../lib/cpuid/index.ts";
 import { parseRawTable } from "../../../lib/cpuid/parse.ts";
 import {
   STATE_FORMAT,
@@ -43,6 +43,12 @@ beforeAll(() => {
     "empty.txt": "",
     "list.json": "[]",
     "broken.json": '{"entries": [{"function": "x"}]}',
+    "mask.json":
+      '{"cpuid_modifiers":[{"leaf":"0x7","subleaf":"0x0","flags":1,"modifiers":' +
+      '[{"register":"ebx","bitmap":"0bxxxxxxxxxxxxxxxxxxxxxxxxxx0xxxxx"}]}]}',
+    "flags.txt": "flags\t\t: fpu sse sse2\n",
+    "large.raw": raw + " ".repeat(CPUID_FILE_LIMIT),
+    "null-base.raw": printTable(CpuidTable.from([{ function: 1 }])),
   };
   for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
 });
@@ -73,34 +79,186 @@ describe("node-kvm cpuid show prints the CPUID table of", () => {
   });
 });
 
+/** Replaces words that name a file of the folder by its path; the others are no file's name. */
+const paths = (words: readonly string[]): readonly string[] =>
+  words.map((word) => (/\.(json|raw|bin|txt)(#\d+)?$/.test(word) ? join(folder, word) : word));
+
 test("node-kvm cpuid show reports which vCPU of a saved state it shows", () => {
-  expect(command(["cpuid", "show", join(folder, "state.json")]).stderr).toBe(
-    "node-kvm: this is vCPU 0 of 0, 5; FILE#ID names another\n",
+  const file = join(folder, "state.json");
+  expect(command(["cpuid", "show", file]).stderr).toBe(
+    `node-kvm: ${file} has 2 tables; this is vCPU 0, and ${file}#N names another\n`,
   );
 });
 
-test.each([
-  ["notes.txt", "line 1 is not an entry: hello"],
-  ["empty.txt", "it has no entry"],
-  ["list.json", "line 1 is not an entry: []"],
-  ["broken.json", "cpuid table: entry 0 has no number as function"],
-  ["table.raw#1", "#ID is for saved states"],
-  ["state.json#1", "the vCPUs of this state have the ids: 0, 5"],
-])("node-kvm cpuid rejects %s with the reason and the supported formats", (name, reason) => {
-  const ran = command(["cpuid", "show", join(folder, name)]);
-  expect(ran.stderr).toBe(
-    `node-kvm: ${join(folder, name)} contains no CPUID table: ${reason}; use the output of ` +
-      "cpuid show --json or --raw, or a saved state (JSON or bytes)\n",
-  );
-  expect(ran).toMatchObject({ status: 2, stdout: "" });
+describe("node-kvm cpuid ends with status 2 and one line about", () => {
+  test.each<readonly [input: string, args: readonly string[], line: RegExp]>([
+    [
+      "text of no format",
+      ["show", "notes.txt"],
+      /notes\.txt: the file has none of the formats json, /,
+    ],
+    ["an empty file", ["lint", "empty.txt"], /empty\.txt: the file is empty$/],
+    [
+      "an uncertain format",
+      ["show", "list.json"],
+      /list\.json: the format is uncertain; it may be json/,
+    ],
+    [
+      "a file over the limit",
+      ["show", "large.raw"],
+      /large\.raw has more than 16 MiB, which is the lim/,
+    ],
+    ["a missing file", ["lint", "nosuch"], /nosuch is not one of host, .* cannot be read: ENOENT/],
+    ["a missing file beside KVM", ["diff", "supported", "nosuch"], /: nosuch is not one of host/],
+    [
+      "a CPU that a dump lacks",
+      ["show", "table.raw#1"],
+      /table\.raw has no CPU 1; its CPUs are 0$/,
+    ],
+    ["a vCPU that a state lacks", ["show", "state.json#1"], /has no CPU 1; its CPUs are 0, 5$/],
+    ["a mask as a table", ["lint", "mask.json"], /mask\.json is a mask \(.* give it with --mask$/],
+    [
+      "a table as a mask",
+      ["show", "table.raw", "--mask", "table.raw"],
+      /table\.raw is not a mask$/,
+    ],
+    [
+      "standard input twice",
+      ["compare", "-", "-"],
+      /standard input contains one file: give - only/,
+    ],
+    [
+      "an unknown model",
+      ["show", "model:Nehalm"],
+      /unknown CPU model "Nehalm"; did you mean Nehalem/,
+    ],
+    ["an inherited name as a model", ["model", "constructor"], /unknown CPU model "constructor"/],
+    [
+      "an unknown format",
+      ["convert", "table.raw", "--to", "toString"],
+      /no format toString; the f/,
+    ],
+    [
+      "a format that is only read",
+      ["convert", "table.raw", "--to", "quoted-mail"],
+      /is only read$/,
+    ],
+    ["an unknown rule", ["lint", "table.raw", "--ignore", "S999"], /ignore: unknown rule "S999"/],
+    ["an unknown name to ignore", ["diff", "table.raw", "table.raw", "--ignore", "avx9"], /"avx9"/],
+    [
+      "a leaf that is no number",
+      ["query", "table.raw", "seven"],
+      /leaf seven is not a number of 32 b/,
+    ],
+    [
+      "a sub-leaf over 32 bits",
+      ["query", "table.raw", "7", "4294967296"],
+      /index 4294967296 is not/,
+    ],
+    [
+      "a CR4 that is no number",
+      ["query", "table.raw", "1", "--cr4", "x"],
+      /--cr4 x is not a number of/,
+    ],
+    ["a vendor of three letters", ["query", "table.raw", "1", "--vendor", "abc"], /12 characters/],
+    [
+      "a program that is no ELF file",
+      ["needs", "notes.txt", "table.raw"],
+      /notes\.txt: .*not an ELF/,
+    ],
+    ["a missing program", ["needs", "nosuch", "table.raw"], /nosuch cannot be read: ENOENT/],
+    [
+      "a section that a program lacks",
+      ["needs", process.execPath, "table.raw", "--section", ".nosuch"],
+      /has no executable section \.nosuch; it has .*\.text/,
+    ],
+    [
+      "an output in a missing folder",
+      ["dump", "table.raw", "--output", "/nowhere/x"],
+      /--output: \/nowhere\/x cannot be written: ENOENT/,
+    ],
+    [
+      "hosts without a baseline to write",
+      ["baseline", "model:Nehalem", "model:EPYC", "--to", "json"],
+      /there is no baseline: the tables have different vendors: GenuineIntel, AuthenticAMD$/,
+    ],
+  ])("%s", (_, args, line) => {
+    const ran = command(["cpuid", ...paths(args)]);
+    expect(ran.stderr.trimEnd()).toMatch(line);
+    expect(ran.stderr).toMatch(/^node-kvm: [^\n]*\n$/);
+    expect(ran).toMatchObject({ status: 2, stdout: "" });
+  });
 });
 
-test.each([
-  ["table.json", "state.bin#0", 0, /^$/],
-  ["table.raw", "other.raw", 1, /^0x7\.1:ebx/],
-])("node-kvm cpuid diff of %s and %s ends with status %i", (before, after, status, stdout) => {
-  const ran = command(["cpuid", "diff", join(folder, before), join(folder, after)]);
-  expect(ran).toMatchObject({ status, stdout: expect.stringMatching(stdout), stderr: "" });
+test("node-kvm cpuid rejects a file whose only entry is damaged, with the entry's line", () => {
+  const file = join(folder, "broken.json");
+  expect(command(["cpuid", "show", file])).toEqual({
+    status: 2,
+    stdout: "",
+    stderr:
+      `node-kvm: ${file}:1:27: function: expected an integer, got "x"\n` +
+      `node-kvm: ${file} contains no CPUID table: it has no entry\n`,
+  });
+});
+
+test("node-kvm cpuid rejects a list of features without a model, and notes what it means", () => {
+  const { status, stdout, stderr } = command(["cpuid", "show", join(folder, "flags.txt")]);
+  expect(stderr).toMatch(/flags\.txt is a list of features without a model \(.*cpuinfo\)\n$/);
+  expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
+});
+
+describe("node-kvm cpuid", () => {
+  test.each<readonly [args: readonly string[], status: number, stdout: RegExp]>([
+    [["dump", "table.raw"], 0, /^\{\n[^]*"function"/],
+    [["dump", "model:Nehalem", "--to", "cpuid-r"], 0, /^CPU:\n {3}0x00000000 0x00: eax=0x0000000b/],
+    [["convert", "table.raw", "--to", "raw"], 0, /^0x00000000/],
+    [["show", "model:Haswell", "--mask", "mask.json"], 0, / bmi1 hle smep /],
+    [["show", "model:Haswell"], 0, / bmi1 hle avx2 smep /],
+    [["diff", "table.json", "state.bin#0"], 0, /^$/],
+    [["diff", "table.raw", "other.raw"], 1, /^0x7\.1:ebx/],
+    [["diff", "table.raw", "other.raw", "--json"], 1, /^\[\n[^]*"kind": "field"/],
+    [["compare", "table.raw", "table.json"], 0, /^identical\n$/],
+    [["compare", "model:Nehalem", "model:Haswell"], 0, /^subset\n[^]* avx2: 0 and 1, /],
+    [["compare", "model:Haswell", "model:Nehalem"], 1, /^superset\n/],
+    [["portable", "model:Nehalem", "model:Nehalem"], 0, /^portable\n/],
+    [["portable", "model:Haswell", "model:Nehalem"], 1, /^not portable: \d+ reasons\n[^]* avx2: /],
+    [["baseline", "model:Nehalem", "model:Haswell"], 0, /^host 1 is [^]*host 1 loses nothing\n/],
+    [["baseline", "model:Nehalem", "model:Haswell", "--to", "json"], 0, /^\{\n/],
+    [["baseline", "model:Nehalem", "model:EPYC"], 1, /different vendors: GenuineIntel, Authentic/],
+    [["lint", "model:Nehalem"], 0, /^0 errors, 0 warnings, /],
+    [["lint", "null-base.raw"], 1, /error S01 /],
+    [["lint", "null-base.raw", "--form", "github"], 1, /^::error file=.*title=S01::/],
+    [["lint", "null-base.raw", "--form", "sarif"], 1, /"version": "2\.1\.0"[^]*"ruleId": "S01"/],
+    [["lint", "null-base.raw", "--form", "json"], 1, /"rule": "S01"/],
+    [
+      ["query", "model:Nehalem", "1", "--cr4", "0x40000"],
+      0,
+      /^eax=0x000106a3 .*\n[^]*CR4\.OSXSAVE/,
+    ],
+    [["query", "model:Nehalem", "1", "--json"], 0, /^\{\n[^]*"eax": /],
+    [["model"], 0, /^[^]*\nNehalem: GenuineIntel 6\/26\/3/],
+    [["model", "Nehalem"], 0, /^Nehalem: GenuineIntel family 6, model 26, stepping 3\n/],
+    [["model", "Nehalem", "--to", "raw"], 0, /^0x00000000/],
+    [["needs", process.execPath, "model:x86-64-v1", "--section", ".init"], 0, / 0 missing /],
+  ])("%j ends with status %i", (args, status, stdout) => {
+    const ran = command(["cpuid", ...paths(args)]);
+    expect(ran.stdout).toMatch(stdout);
+    expect(ran.status).toBe(status);
+  });
+
+  test("dump writes the file of --output, which is the table again", () => {
+    const output = join(folder, "dumped.json");
+    const ran = command(["cpuid", "dump", join(folder, "table.raw"), "--output", output]);
+    expect(ran).toEqual({ status: 0, stdout: "", stderr: "" });
+    const { stdout } = command(["cpuid", "show", "--raw", output]);
+    expect(stdout).toBe(raw);
+  });
+
+  test("page writes the page for browsers", () => {
+    const output = join(folder, "page.html");
+    expect(command(["cpuid", "page", "--output", output])).toMatchObject({ status: 0, stdout: "" });
+    expect(readFileSync(output, "utf8")).toMatch(/^<!doctype html>/i);
+  });
 });
 
 test("the raw output of node-kvm cpuid show has all numbers of the table", () => {
@@ -113,3 +271,22 @@ test.each(["0x7 0x0: eax=0x1", raw.replace("flags=1", "flags=x"), raw.replace("0
     expect(() => parseRawTable(text)).toThrow(/^line \d is not an entry: /);
   },
 );
+
+describe("a hostile input of node-kvm cpuid", () => {
+  test("a program without an end that is no ELF file is refused", () => {
+    const { status, stderr } = command(["cpuid", "needs", "/dev/zero", "model:EPYC-Milan"]);
+    expect(status).toBe(2);
+    expect(stderr).toBe(
+      "node-kvm: /dev/zero: elfCode(): not an ELF file: 64 bytes without its header\n",
+    );
+  });
+
+  test("the control characters of a file's name are escaped in notes and results", () => {
+    const name = join(folder, "esc\u001b[31m\nred.raw");
+    writeFileSync(name, `${raw}0x00000001 0x00: eax=zz\n`);
+    const { stdout, stderr } = command(["cpuid", "baseline", name, join(folder, "other.raw")]);
+    expect(stderr).toContain("esc\\x1b[31m\\nred.raw:3:1: ");
+    expect(stdout).toContain("esc\\x1b[31m\\nred.raw");
+    expect(`${stdout}${stderr}`).not.toContain("\u001b");
+  });
+});

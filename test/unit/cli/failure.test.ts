@@ -35,7 +35,11 @@ describe("an expected failure of node-kvm prints one line and ends with status 2
       /^node-kvm: --repro: \/dev\/null\/c cannot be written: /,
     ],
     [["cpuid", "diff", "supported", "nosuch"], 2, /^node-kvm: nosuch .* cannot be read: ENOENT/],
-    [["cpuid", "diff", "-", "-"], 2, /^node-kvm: standard input contains only one table/],
+    [
+      ["cpuid", "diff", "-", "-"],
+      2,
+      /^node-kvm: standard input contains one file: give - only once$/,
+    ],
     [["lab", "run"], 2, /^node-kvm lab run: required option '--kernel <names>' not specified; /],
     [["lab", "run", ...KERNEL], 2, /^node-kvm: the kernel \/nowhere\/bzImage does not exist$/],
     [
@@ -211,8 +215,11 @@ const COMMANDS = [
   ["info"],
   ["test"],
   ["cpuid"],
-  ["cpuid", "show"],
-  ["cpuid", "diff"],
+  ...["dump", "show", "diff", "compare", "baseline", "portable", "lint"].map((name) => [
+    "cpuid",
+    name,
+  ]),
+  ...["convert", "query", "model", "needs", "page"].map((name) => ["cpuid", name]),
   ["lab"],
   ["lab", "kernels"],
   ["lab", "run"],
