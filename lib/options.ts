@@ -172,10 +172,13 @@ export function toBytes(where: string, data: unknown): Uint8Array {
 const isTagged = (value: object): boolean =>
   Array.isArray(value) || typeof Reflect.get(value, Symbol.toStringTag) === "string";
 
+/** An iterable with more elements is rejected, because it may have no end: 2^24. */
+const MOST_ELEMENTS = 0x100_0000;
+
 /**
  * Returns the elements of an iterable.
  *
- * @throws TypeError for anything else, and for a string.
+ * @throws TypeError for anything else, and for a string; RangeError for more than 2^24 elements.
  */
 export function toList<T>(where: string, elements: Iterable<T>): T[] {
   const given: unknown = elements;
@@ -184,7 +187,12 @@ export function toList<T>(where: string, elements: Iterable<T>): T[] {
     // Array.from() is not used for such a value, because it takes twice as long for an iterable that is not an array,
     // such as a CPUID table.
     const list: T[] = [];
-    for (const element of elements) list.push(element);
+    for (const element of elements) {
+      if (list.length === MOST_ELEMENTS) {
+        throw new RangeError(`${where}: more than ${MOST_ELEMENTS} elements`);
+      }
+      list.push(element);
+    }
     return list;
   }
   throw new TypeError(`${where}: expected an array or another iterable, got ${describe(elements)}`);

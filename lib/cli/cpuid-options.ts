@@ -2,6 +2,7 @@
 import { type Command, Option } from "commander";
 import type { CpuidLintProfile, PortableOptions } from "../cpuid/index.ts";
 import { LINT_PROFILES } from "../cpuid/lint/profiles.ts";
+import { wrap } from "../report/lines.ts";
 import {
   cpuidBaseline,
   cpuidCompare,
@@ -33,7 +34,12 @@ export function addCpuid(program: Command): void {
   const cpuid = program
     .command("cpuid")
     .description("CPUID tables: print, build, compare, check and convert them")
-    .addHelpText("after", `\nTables: ${TABLE_SOURCES}.\nFormats: ${FORMAT_NAMES}.`);
+    .addHelpText(
+      "after",
+      ["", ...wrap(`Tables: ${TABLE_SOURCES}.`, 80), ...wrap(`Formats: ${FORMAT_NAMES}.`, 80)].join(
+        "\n",
+      ),
+    );
   cpuid.hook("preAction", (_, command) => {
     acceptPartial(command.opts<{ partial?: boolean }>().partial === true);
   });

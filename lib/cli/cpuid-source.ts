@@ -21,6 +21,7 @@ import {
 } from "../cpuid/index.ts";
 import { hostCpuid } from "../kvm/host-cpuid.ts";
 import { Kvm } from "../kvm/kvm.ts";
+import { printable } from "../report/printable.ts";
 import { STATE_FORMAT, stateFromBytes, stateFromJson, type VmState } from "../state/index.ts";
 import { CommandError, reasonOf } from "./failure.ts";
 
@@ -77,7 +78,7 @@ function refusePartial(what: string): void {
 
 /** Prints a fact about an input on standard error. */
 export function note(text: string): void {
-  process.stderr.write(`node-kvm: ${text}\n`);
+  process.stderr.write(`node-kvm: ${printable(text)}\n`);
 }
 
 const plain = (source: string, table: CpuidTable): LoadedTable => ({
@@ -197,6 +198,30 @@ function readWhole(file: string): Uint8Array {
 }
 
 const CHUNK = 1 << 16;
+
+/** The largest program that is read: 1 GiB. */
+const PROGRAM_LIMIT = 1 << 30;
+
+/** The first bytes of an ELF file; of another file nothing more is read. */
+const ELF_HEAD = 64;
+
+/** Reads a program for `cpuid needs`: all of an ELF file, of another file only the beginning. */
+export function readProgram(program: string): Uint8Array {
+  try {
+    const fd = program === STDIN ? 0 : openSync(program, "r");
+    try {
+      const head = readUpTo(fd, ELF_HEAD);
+      if (new TextDecoder("latin1").decode(head.subarray(1, 4)) !== "ELF") return head;
+      const rest = readUpTo(fd, PROGRAM_LIMIT);
+      if (rest.length < PROGRAM_LIMIT) return joined([head, rest]);
+    } finally {
+      if (fd !== 0) closeSync(fd);
+    }
+  } catch (cause) {
+    throw new CommandError(`${program} cannot be read: ${reasonOf(cause)}`, { cause });
+  }
+  throw new CommandError(`${program} has more than 1 GiB`);
+}
 
 /** Reads until the end or a number of bytes. */
 function readUpTo(fd: number, most: number): Uint8Array {

@@ -44,6 +44,7 @@ import {
 import { instructionDecoder } from "../guest/index.ts";
 import { packageFolder } from "../package.ts";
 import { wrap } from "../report/lines.ts";
+import { printable, printableLines } from "../report/printable.ts";
 import {
   type LoadedTable,
   loadEach,
@@ -53,6 +54,7 @@ import {
   masked,
   note,
   plainReason,
+  readProgram,
   toFormatName,
 } from "./cpuid-source.ts";
 import { STATUS } from "./exit-status.ts";
@@ -69,7 +71,7 @@ export interface PrintedAs {
 /** Prints lines, wrapped to the terminal; continuation lines are indented. */
 function print(text: string, indent: number): void {
   const width = lineWidth(process.stdout);
-  const lines = text
+  const lines = printableLines(text)
     .trimEnd()
     .split("\n")
     .flatMap((line) => wrap(line, width, { rest: " ".repeat(indent) }));
@@ -248,7 +250,7 @@ export function cpuidPortable(
   else {
     const head = result.isPortable
       ? "portable"
-      : `not portable, for ${result.reasons.length} reason${result.reasons.length === 1 ? "" : "s"}`;
+      : `not portable: ${result.reasons.length} reason${result.reasons.length === 1 ? "" : "s"}`;
     print([head, ...result.reasons.map(({ message }) => message), ...result.notes].join("\n"), 4);
   }
   return result.isPortable ? STATUS.ok : STATUS.finding;
@@ -263,7 +265,7 @@ export function cpuidBaseline(
   const result = baseline(loadEach(sources).map(({ table }) => table));
   if (json === true) printJson(result);
   else if (to === undefined) {
-    const names = sources.map((source, i) => `host ${i + 1} is ${source}`);
+    const names = sources.map((source, i) => `host ${i + 1} is ${printable(source)}`);
     print([...names, formatBaseline(result)].join("\n"), 4);
   }
   if (result.kind === "vendors") {
@@ -397,12 +399,7 @@ export function cpuidNeeds(
   source: string,
   { section, json }: PrintedAs & { readonly section?: string },
 ): number {
-  let bytes: Uint8Array;
-  try {
-    bytes = readFileSync(program);
-  } catch (cause) {
-    throw new CommandError(`${program} cannot be read: ${reasonOf(cause)}`, { cause });
-  }
+  const bytes = readProgram(program);
   const all = attempt(() => elfCode(bytes), program);
   const parts = section === undefined ? all : all.filter(({ name }) => name === section);
   if (parts.length === 0) {

@@ -1,4 +1,5 @@
 /** The places of the vCPU's APIC id in a CPUID table. Writing it is builder.ts, checking it is check.ts. */
+import { describe } from "../options.ts";
 import type { CpuidEntry2, CpuidRegister } from "./entry.ts";
 import { readField } from "./field.ts";
 
@@ -40,5 +41,5 @@ export function apicIdBits({ low, high }: ApicIdPlace, id: number): number {
 /** Throws a RangeError unless the id is an unsigned 32-bit integer. */
 export function checkApicId(name: string, id: number): void {
   if (Number.isInteger(id) && id >= 0 && id <= 0xffffffff) return;
-  throw new RangeError(`${name} ${id} is not an unsigned 32-bit integer`);
+  throw new RangeError(`${name} ${describe(id)} is not an unsigned 32-bit integer`);
 }

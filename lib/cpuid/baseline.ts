@@ -7,6 +7,7 @@ import {
   compare,
   entryOrZeros,
   formatDifference,
+  isAboveMaximum,
   isEmpty,
   isNumber,
   type LeafPlace,
@@ -223,6 +224,29 @@ function settleAddresses(entries: Entries, tables: readonly Entries[]): Entries 
   }));
 }
 
+/** The ranges of leaves whose first leaf has the highest one in EAX. */
+const RANGES = [
+  { first: 0, last: 0x3fff_ffff },
+  { first: 0x8000_0000, last: 0x8000_ffff },
+] as const;
+
+/** Lowers each maximum whose leaf only some tables have to the highest leaf that the baseline has. */
+function settleMaxima(entries: Entries, tables: readonly Entries[]): Entries {
+  return RANGES.reduce((settled, { first, last }) => {
+    const place = { function: first, index: 0 };
+    const max = settled[locate(settled, first)]?.eax ?? 0;
+    const isLost =
+      first < max &&
+      max <= last &&
+      locate(settled, max) < 0 &&
+      tables.some((table) => locate(table, max) >= 0);
+    if (!isLost) return settled;
+    const present = settled.map((e) => e.function).filter((fn) => first <= fn && fn <= last);
+    const highest = present.reduce((high, fn) => (fn < max && fn > high ? fn : high), first);
+    return patch(settled, place, () => ({ eax: highest }));
+  }, entries);
+}
+
 const vendorOf = (table: CpuidTable): string | undefined => {
   const leaf = table.find(0);
   if (leaf === undefined) return undefined;
@@ -235,7 +259,7 @@ const vendorOf = (table: CpuidTable): string | undefined => {
 /**
  * Makes the richest table that every host of a list can run: features and masks that all have, the lowest numbers and
  * address sizes, bits that report the lack of a function if any host has them, and XSAVE components whose layout is the
- * same. Numbers that exclude each other become 0 ("not reported"). The signature is the lowest; topology, caches, brand
+ * same. Numbers that exclude each other become 0 ("not reported"). The highest leaves are leaves that the table has. The signature is the lowest; topology, caches, brand
  * and ids are those of the first table. {@link compare} calls it a subset of each, or identical.
  *
  * @param tables - one table for each host, at least one: what KVM_GET_SUPPORTED_CPUID returns, or a dump.
@@ -267,9 +291,13 @@ export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline
       const eax = signature ?? registers.eax;
       return { ...EMPTY, ...registers, eax, function: fn, index, flags: flags & INDEXED };
     });
-  const table = CpuidTable.from(
-    settleAddresses([...settleXsave(CpuidTable.from(kept), places)], all),
+  // A leaf that some tables lack has only bits that report the lack of a function: above the maximum nobody reads them.
+  const absent = combined.filter(({ isInAll }) => !isInAll).map(({ place }) => place.function);
+  const read = kept.filter(
+    (e) => !absent.includes(e.function) || !isAboveMaximum(kept, e.function),
   );
+  const settled = settleMaxima([...settleXsave(CpuidTable.from(read), places)], all);
+  const table = CpuidTable.from(settleAddresses(settled, all));
   if (given.length > 1) {
     notes.push("topology, caches, brand string and ids are those of the first table");
     notes.push("family, model and stepping are the lowest of the tables");

@@ -318,7 +318,11 @@ export class CpuidBuilder {
         `physicalBits(): expected an integer from 32 to 52, got ${describe(bits)}`,
       );
     }
-    const sized = withField(this.#table, "phys_addr_bits", bits);
+    const narrow = withField(this.#table, "phys_addr_bits", bits);
+    // A new leaf needs both widths; without la57, virtual addresses have 48 bits.
+    const sized = narrow.has("virt_addr_bits")
+      ? narrow
+      : narrow.with({ virt_addr_bits: narrow.has("la57") ? 57 : 48 });
     const isWider = (sized.get("guest_phys_addr_bits") ?? 0) > bits;
     const made = isWider ? sized.with({ guest_phys_addr_bits: bits }) : sized;
     return this.#next("physicalBits", made, ({ name }) =>

@@ -1,6 +1,5 @@
 /** The caches that a CPUID table describes, as values. Writing caches into a table is caches.ts. */
-import { toList } from "../options.ts";
-import { type CpuidEntry2, locate } from "./entry.ts";
+import { type CpuidEntry2, locate, toEntries } from "./entry.ts";
 import { describeValue } from "./enumerations.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";
 import { CPUID_DESCRIPTORS } from "./generated/values.ts";
@@ -172,7 +171,7 @@ const READERS: { readonly [vendor in "amd" | "other"]: readonly Reader[] } = {
  * @throws TypeError for anything but an iterable of entries.
  */
 export function cachesOf(table: Iterable<CpuidEntry2>): readonly CpuidCache[] {
-  const entries = toList("cachesOf()", table);
+  const entries = toEntries("cachesOf()", table);
   for (const read of READERS[isAmdLike(entries) ? "amd" : "other"]) {
     const caches = read(entries);
     if (caches.length > 0) return Object.freeze(caches.map((cache) => Object.freeze(cache)));

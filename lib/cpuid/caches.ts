@@ -1,8 +1,8 @@
 /** Writing the caches of a table: leaves 2 and 4 for Intel, 0x8000001d, 0x80000005 and 0x80000006 for AMD. */
-import { describe, refuseMisfit, refuseMissing, toList } from "../options.ts";
+import { describe, refuseMisfit, toList } from "../options.ts";
 import { readField } from "./field.ts";
 import { layoutOf, packed, reaches, withLeaf, withMaximum } from "./leaf.ts";
-import type { CpuidTable } from "./table.ts";
+import { type CpuidTable, refuseNonTable } from "./table.ts";
 import { domainsOf } from "./topology.ts";
 
 /** One cache. */
@@ -278,7 +278,7 @@ function refersToLeaf4(table: CpuidTable): boolean {
  */
 export function withCaches(table: CpuidTable, caches: Iterable<CpuidCacheInput>): CpuidTable {
   const where = "withCaches()";
-  refuseMissing(`${where}: table`, table, ["find"]);
+  refuseNonTable(`${where}: table`, table);
   const vendor = layoutOf(table);
   const all = toList(where, caches)
     .map((input, i) => toCache(`${where}: [${i}]`, table, input))

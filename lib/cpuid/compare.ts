@@ -3,7 +3,7 @@
  * is diff.ts; the common table of several is baseline.ts.
  */
 
-import { describe, refuseMissing, toList } from "../options.ts";
+import { describe, refuseMissing } from "../options.ts";
 import { runs } from "./diff.ts";
 import {
   CPUID_REGISTERS,
@@ -11,6 +11,7 @@ import {
   type CpuidRegister,
   formatLeaf,
   locate,
+  toEntries,
 } from "./entry.ts";
 import {
   baseOf,
@@ -177,6 +178,34 @@ function extent(mask: number): { readonly low: number; readonly high: number } {
   return { low: set.at(0)?.low ?? 0, high: set.at(-1)?.high ?? 31 };
 }
 
+const BASIC_MAXIMUM = 0;
+const EXTENDED_MAXIMUM = 0x8000_0000;
+
+/** Returns the leaf whose EAX is the highest leaf of a leaf's range; undefined outside of the basic and extended ones. */
+function maximumOf(fn: number): number | undefined {
+  if (fn < 0x4000_0000) return BASIC_MAXIMUM;
+  return fn >= EXTENDED_MAXIMUM && fn <= 0x8000_ffff ? EXTENDED_MAXIMUM : undefined;
+}
+
+/** Whether a leaf is above the highest one that a table names for its range: software does not read it. */
+export function isAboveMaximum(entries: readonly CpuidEntry2[], fn: number): boolean {
+  const leaf = maximumOf(fn);
+  const max = leaf === undefined ? undefined : entries[locate(entries, leaf)]?.eax;
+  return max !== undefined && fn > max;
+}
+
+/**
+ * Whether one table reports nothing about a leaf: it lacks the entry, and the leaf is above its highest one. A bit of the
+ * other table that reports the lack of a function then says no more about the first CPU than that it is older.
+ */
+function isUnreported(
+  fn: number,
+  [a, b]: readonly [readonly CpuidEntry2[], readonly CpuidEntry2[]],
+  [first, second]: readonly [CpuidEntry2, CpuidEntry2],
+): boolean {
+  return (isEmpty(first) && isAboveMaximum(a, fn)) || (isEmpty(second) && isAboveMaximum(b, fn));
+}
+
 /** Lists the differences of two tables, by function, index and register. */
 export function differences(
   a: readonly CpuidEntry2[],
@@ -199,7 +228,9 @@ export function differences(
         if (x === y) continue;
         const { name } = part;
         const nature = natureAt({ space, function: relative, index, register, name });
-        const more = moreOf(nature.order, part, [x, y], [first, second]);
+        const isFree =
+          nature.order === "inverted-bits" && isUnreported(fn, [a, b], [first, second]);
+        const more = isFree ? "neither" : moreOf(nature.order, part, [x, y], [first, second]);
         const range = name === undefined ? extent(x ^ y) : part;
         const bits = { function: fn, index, register, low: range.low, high: range.high };
         const values = {
@@ -224,7 +255,8 @@ function relationOf(reasons: readonly CpuidDifference[]): CpuidRelation {
 /**
  * Compares two tables by what a guest can use. Each leaf is read as a guest reads it, so order, flags and entries that
  * KVM never uses do not matter; an absent leaf is zeros. A bit without a name in a register of features is a feature;
- * other unknown values that differ exclude each other.
+ * other unknown values that differ exclude each other. An absent leaf above the highest one of its table does not report
+ * that a function exists.
  *
  * @param first - a table, or any entries.
  * @param second - the other table.
@@ -233,7 +265,7 @@ export function compare(
   first: Iterable<CpuidEntry2>,
   second: Iterable<CpuidEntry2>,
 ): CpuidComparison {
-  const all = differences(toList("compare()", first), toList("compare()", second));
+  const all = differences(toEntries("compare()", first), toEntries("compare()", second));
   const reasons = all.filter(({ more }) => more !== "neither");
   return {
     relation: relationOf(reasons),

@@ -3,7 +3,13 @@
  * compare.ts. Applying differences to a table is apply.ts.
  */
 import { describe, refuseMisfit, refuseMissing, refuseUnknown, toList } from "../options.ts";
-import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
+import {
+  CPUID_REGISTERS,
+  type CpuidEntry2,
+  type CpuidRegister,
+  formatLeaf,
+  toEntries,
+} from "./entry.ts";
 import {
   baseOf,
   type CpuidFieldName,
@@ -273,7 +279,7 @@ export function diff(
   options: DiffOptions = {},
 ): readonly CpuidChange[] {
   const ignored = ignores(toIgnored("diff()", options));
-  return allChanges(toList("diff()", before), toList("diff()", after)).filter(
+  return allChanges(toEntries("diff()", before), toEntries("diff()", after)).filter(
     (change) => !ignored(change),
   );
 }

@@ -122,7 +122,7 @@ function segmentsOf(file: File): readonly ElfCode[] {
  * executable segments. The bytes are views of the file.
  *
  * @throws TypeError for anything but bytes; RangeError for another kind of file, and for a header, a section or a name
- *   table that ends outside of the file.
+ *   table that ends outside of the file, and for executable parts that overlap.
  */
 export function elfCode(file: Uint8Array): readonly ElfCode[] {
   const bytes = toBytes("elfCode()", file);
@@ -136,5 +136,11 @@ export function elfCode(file: Uint8Array): readonly ElfCode[] {
   if (machine !== X86_64) throw fault(`the file is for machine ${machine}, expected 62 (x86-64)`);
   const parts = { bytes, view };
   const sections = sectionsOf(parts);
-  return sections.length > 0 ? sections : segmentsOf(parts);
+  const code = sections.length > 0 ? sections : segmentsOf(parts);
+  const total = code.reduce((sum, part) => sum + part.bytes.length, 0);
+  // Sections that share bytes could make a small file have any amount of code.
+  if (total > bytes.length) {
+    throw fault(`the executable parts overlap: ${total} bytes in a file of ${bytes.length}`);
+  }
+  return code;
 }

@@ -5,7 +5,7 @@
 import type { CpuidEntry2Input } from "../abi/cpuid2.ts";
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../abi/generated/constants.ts";
 import type { CpuidEntry2 } from "../abi/generated/structs.ts";
-import { describe, refuseMissing, refuseUnknown } from "../options.ts";
+import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 
 export { type CpuidEntry2, type CpuidEntry2Input, KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
 
@@ -70,6 +70,25 @@ export function entry(input: CpuidEntry2Input): CpuidEntry2 {
   }
   // A literal, not a spread: V8 gives each object that is spread and extended its own hidden class.
   return Object.freeze({ function: fn, index, flags, eax, ebx, ecx, edx, padding });
+}
+
+/** Whether a value has all members of an entry, so that it needs no check. */
+function isEntry(value: unknown): value is CpuidEntry2 {
+  if (typeof value !== "object" || value === null) return false;
+  const { function: fn, index, flags, eax, ebx, ecx, edx, padding } = value as CpuidEntry2;
+  const numbers: readonly unknown[] = [fn, index, flags, eax, ebx, ecx, edx];
+  return Array.isArray(padding) && numbers.every((number) => complaint(number) === undefined);
+}
+
+/**
+ * Returns the entries of a table or of another iterable. An entry with all members is returned as it is; any other is
+ * checked and completed by {@link entry}.
+ *
+ * @param where - the start of the message for anything but an iterable.
+ * @throws TypeError for anything but an iterable of entries; RangeError for a number that is not a u32.
+ */
+export function toEntries(where: string, table: Iterable<CpuidEntry2Input>): CpuidEntry2[] {
+  return toList(where, table).map((given) => (isEntry(given) ? given : entry(given)));
 }
 
 /**

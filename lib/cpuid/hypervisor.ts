@@ -1,8 +1,8 @@
 /** The hypervisor interfaces of a table: their signatures and bases at 0x40000000 + n * 0x100, and the hypervisor bit. */
-import { describe, refuseMissing, suggestion, toList } from "../options.ts";
+import { describe, suggestion, toList } from "../options.ts";
 import type { CpuidEntry2Input } from "./entry.ts";
 import { packed, withLeaf } from "./leaf.ts";
-import { CpuidTable } from "./table.ts";
+import { CpuidTable, refuseNonTable } from "./table.ts";
 
 /** The name of a hypervisor interface. */
 export type CpuidHypervisor = "kvm" | "hyperv" | "xen";
@@ -108,7 +108,7 @@ function blockOf(
  */
 export function withHypervisors(table: CpuidTable, kinds: Iterable<CpuidHypervisor>): CpuidTable {
   const where = "withHypervisors()";
-  refuseMissing(`${where}: table`, table, ["find"]);
+  refuseNonTable(`${where}: table`, table);
   const wanted = toKinds(where, kinds);
   const isBeside = wanted.includes("hyperv");
   const blocks = wanted.flatMap((kind, n) => blockOf(table, kind, FIRST + n * STEP, isBeside));

@@ -2,6 +2,7 @@
  * The kind of each CPUID field, and how two of its values are ordered: whether a guest that starts with one may
  * continue with the other. Differences are diff.ts, comparisons compare.ts, the common table of several baseline.ts.
  */
+import { refuseMissing } from "../options.ts";
 import type { CpuidRegister } from "./entry.ts";
 import type { CpuidField, CpuidFieldName, CpuidSpace } from "./field.ts";
 import { RUNTIME_OWNED } from "./runtime-owned.ts";
@@ -300,6 +301,7 @@ export function natureAt(place: NaturePlace): CpuidFieldNature {
 
 /** Returns the kind and the order of a field; for a family of sub-leaves, that of its first. */
 export function natureOf(field: CpuidField): CpuidFieldNature {
+  refuseMissing("natureOf()", field, ["space", "function", "index", "register", "name"]);
   const { space, function: fn, index, register, name } = field;
   const first = typeof index === "number" ? index : index.first;
   return natureAt({ space, function: fn, index: first, register, name });

@@ -2,9 +2,9 @@
  * Whether a guest that started on one host can continue on another, by its CPUID table and the destination's. The same
  * question for a whole saved state is `vm.checkState()`.
  */
-import { describe, refuseUnknown, toList } from "../options.ts";
+import { describe, refuseUnknown } from "../options.ts";
 import { type CpuidDifference, differences } from "./compare.ts";
-import { type CpuidEntry2, locate } from "./entry.ts";
+import { type CpuidEntry2, locate, toEntries } from "./entry.ts";
 import { baseOf, type CpuidFieldName, formatValue, readField } from "./field.ts";
 
 /** The options of {@link portable}. */
@@ -180,8 +180,8 @@ export function portable(
   if (!TSC.includes(tsc)) {
     throw new TypeError(`portable(): tsc is "same", "scaled" or "unknown", not ${describe(tsc)}`);
   }
-  const target = toList("portable()", to);
-  const guest = atBaseOf(toList("portable()", from), target);
+  const target = toEntries("portable()", to);
+  const guest = atBaseOf(toEntries("portable()", from), target);
   const reasons: PortabilityReason[] = [];
   const notes: string[] = [];
   for (const difference of differences(guest, target)) {

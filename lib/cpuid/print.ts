@@ -1,7 +1,13 @@
 /** Formats tables and differences as text. Reading text is parse.ts; JSON is table.ts. */
-import { refuseUnknown, describe as shown } from "../options.ts";
+import { refuseUnknown, describe as shown, toList } from "../options.ts";
 import { type CpuidChange, type CpuidPhrase, checkPhrase, formatChange, runs } from "./diff.ts";
-import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, formatLeaf } from "./entry.ts";
+import {
+  CPUID_REGISTERS,
+  type CpuidEntry2,
+  type CpuidRegister,
+  formatLeaf,
+  toEntries,
+} from "./entry.ts";
 import { describeValue } from "./enumerations.ts";
 import { baseOf, fieldsOf, formatValue, readField, spaceOf, writeField } from "./field.ts";
 
@@ -75,12 +81,14 @@ export function printTable(table: Iterable<CpuidEntry2>, options: PrintOptions =
   refuseUnknown("printTable()", options, ["format"]);
   const { format = "raw" } = options;
   const print = format === "raw" ? printRaw : format === "fields" ? printFields : undefined;
-  if (print !== undefined) return print([...table]);
+  if (print !== undefined) return print(toEntries("printTable()", table));
   throw new TypeError(`printTable(): format is "raw" or "fields", not ${shown(format)}`);
 }
 
 /** Formats changes, one line each, as formatChange does. */
 export function printDiff(changes: Iterable<CpuidChange>, phrase?: CpuidPhrase): string {
   if (phrase) checkPhrase("printDiff()", phrase);
-  return Array.from(changes, (change) => formatChange(change, phrase)).join("\n");
+  return toList("printDiff()", changes)
+    .map((change) => formatChange(change, phrase))
+    .join("\n");
 }

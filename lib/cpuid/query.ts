@@ -6,7 +6,6 @@ import {
   describe,
   refuseMisfit,
   refuseUnknown,
-  toList,
   toU32,
   toU64,
   type WideInteger,
@@ -18,6 +17,7 @@ import {
   formatLeaf,
   isIndexed,
   locate,
+  toEntries,
 } from "./entry.ts";
 import { baseOf, formatBits, formatValue, readField, writeField } from "./field.ts";
 import { RUNTIME_OWNED, type RuntimeOwnedBits } from "./runtime-owned.ts";
@@ -417,7 +417,7 @@ function toState(entries: readonly CpuidEntry2[], options: CpuidQueryOptions): S
     tsxCtrl: wide("tsxCtrl"),
     hvTscInvariantControl: wide("hvTscInvariantControl"),
     xenTsc: checkXenTsc(options.xenTsc),
-    host: options.host === undefined ? entries : toList("query(): host", options.host),
+    host: options.host === undefined ? entries : toEntries("query(): host", options.host),
   };
 }
 
@@ -456,7 +456,7 @@ export function query(
   options: CpuidQueryOptions = {},
 ): CpuidQueryResult {
   refuseUnknown("query()", options, OPTIONS);
-  const entries = toList("query()", table);
+  const entries = toEntries("query()", table);
   const asked = { function: toU32("query(): function", fn), index: toU32("query(): index", index) };
   const vendor = checkVendor(options.vendor);
   const state = toState(entries, options);

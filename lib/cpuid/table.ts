@@ -93,6 +93,12 @@ function indexOf(wanted: CpuidField, index: number | undefined): number {
   );
 }
 
+/** Rejects anything but a {@link CpuidTable}. @throws TypeError */
+export function refuseNonTable(where: string, given: unknown): void {
+  if (given instanceof CpuidTable) return;
+  throw new TypeError(`${where}: expected a CpuidTable, got ${describe(given)}`);
+}
+
 /** Parses one JSON number, which may be text in hexadecimal; an invalid one becomes NaN, which entry() rejects. */
 function numberFrom(value: unknown): number {
   if (typeof value === "string" && /^(0x[0-9a-f]+|\d+)$/i.test(value)) return Number(value);
@@ -275,6 +281,7 @@ export class CpuidTable implements Iterable<CpuidEntry2> {
   /** Changes members of the entry at a position; a position outside of the table is a RangeError. */
   replace(position: number, patch: Partial<CpuidEntry2Input>): CpuidTable {
     toPosition("replace()", position);
+    refuseUnknown("replace(): patch", patch, ENTRY_MEMBERS, "member");
     const old = position < 0 ? undefined : this.#entries[position];
     if (!old) {
       throw new RangeError(`cpuid table: no entry at ${position}, there are ${this.length}`);

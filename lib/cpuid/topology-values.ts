@@ -1,6 +1,5 @@
 /** The topology that a CPUID table describes, as a value. Writing a topology into a table is topology.ts. */
-import { toList } from "../options.ts";
-import { type CpuidEntry2, locate } from "./entry.ts";
+import { type CpuidEntry2, locate, toEntries } from "./entry.ts";
 import { isAmdLike, valueIn, walk } from "./values.ts";
 
 /** A part of a package, or the package. A complex is AMD's group of cores with one L3 cache. */
@@ -184,7 +183,7 @@ function topology(
  * ```
  */
 export function topologyOf(table: Iterable<CpuidEntry2>): CpuidTopology | undefined {
-  const entries = toList("topologyOf()", table);
+  const entries = toEntries("topologyOf()", table);
   for (const [fn, source, levelsOf] of LEAVES[isAmdLike(entries) ? "amd" : "other"]) {
     const found = walk(entries, fn, MOST_LEVELS, isTerminator);
     const [first] = found;

@@ -2,12 +2,12 @@
  * The topology of a table: which bits of an APIC id number the thread, the core, the die and the package, and the
  * leaves that describe them for Intel and AMD. What is particular to one vCPU is written by forVcpu().
  */
-import { describe, refuseMissing, refuseUnknown } from "../options.ts";
+import { describe, refuseUnknown } from "../options.ts";
 import { checkApicId } from "./apic-id.ts";
 import { fromSupported } from "./builder.ts";
 import { readField } from "./field.ts";
 import { layoutOf, leafEntries, packed, reaches, withLeaf, withMaximum } from "./leaf.ts";
-import type { CpuidTable } from "./table.ts";
+import { type CpuidTable, refuseNonTable } from "./table.ts";
 
 /** How many of each there are; each is 1 by default. The product of all four is at most 4,096. */
 export interface CpuidTopologyInput {
@@ -249,7 +249,7 @@ const FIRST_X2APIC_ID = 255;
  *   without x2apic, and for a table without leaf 1; TypeError for an unknown member.
  */
 export function withTopology(table: CpuidTable, topology: CpuidTopologyInput): CpuidTable {
-  refuseMissing("withTopology(): table", table, ["find"]);
+  refuseNonTable("withTopology(): table", table);
   const full = toTopology("withTopology()", topology);
   const vendor = layoutOf(table);
   const highest = highestId(full);
@@ -347,7 +347,7 @@ export function domainsOf(table: CpuidTable): Domains {
  * @throws RangeError for an `apicId` that is not a u32.
  */
 export function forVcpu(table: CpuidTable, apicId: number): CpuidTable {
-  refuseMissing("forVcpu(): table", table, ["find"]);
+  refuseNonTable("forVcpu(): table", table);
   checkApicId("apicId", apicId);
   const made = fromSupported(table, { apicId });
   const leaf = made.find(0x8000001e, 0);

@@ -2,8 +2,13 @@
  * The vendor, brand string, signature and address sizes of a CPUID table as values. Caches are cache-values.ts, the
  * topology is topology-values.ts.
  */
-import { toList } from "../options.ts";
-import { CPUID_REGISTERS, type CpuidEntry2, type CpuidRegister, locate } from "./entry.ts";
+import {
+  CPUID_REGISTERS,
+  type CpuidEntry2,
+  type CpuidRegister,
+  locate,
+  toEntries,
+} from "./entry.ts";
 import { type CpuidFieldName, field, readField } from "./field.ts";
 
 /** Where a text is: the registers that hold it, in order. */
@@ -44,7 +49,7 @@ export function valueIn(found: CpuidEntry2, name: CpuidFieldName): number {
  * @throws TypeError for anything but an iterable of entries.
  */
 export function vendorOf(table: Iterable<CpuidEntry2>): string | undefined {
-  return textIn(toList("vendorOf()", table), VENDOR);
+  return textIn(toEntries("vendorOf()", table), VENDOR);
 }
 
 /**
@@ -54,7 +59,7 @@ export function vendorOf(table: Iterable<CpuidEntry2>): string | undefined {
  * @throws TypeError for anything but an iterable of entries.
  */
 export function brandOf(table: Iterable<CpuidEntry2>): string | undefined {
-  return textIn(toList("brandOf()", table), BRAND)?.trim();
+  return textIn(toEntries("brandOf()", table), BRAND)?.trim();
 }
 
 /** Family, model and stepping as manuals and /proc/cpuinfo give them. */
@@ -74,7 +79,7 @@ export interface CpuidSignature {
  * @throws TypeError for anything but an iterable of entries.
  */
 export function signatureOf(table: Iterable<CpuidEntry2>): CpuidSignature | undefined {
-  const entries = toList("signatureOf()", table);
+  const entries = toEntries("signatureOf()", table);
   const found = entries[locate(entries, 1)];
   if (found === undefined) return undefined;
   const base = valueIn(found, "base_family_id");
@@ -104,7 +109,7 @@ export interface CpuidAddressSizes {
  * @throws TypeError for anything but an iterable of entries.
  */
 export function addressSizesOf(table: Iterable<CpuidEntry2>): CpuidAddressSizes | undefined {
-  const entries = toList("addressSizesOf()", table);
+  const entries = toEntries("addressSizesOf()", table);
   const found = entries[locate(entries, 0x8000_0008)];
   if (found === undefined) return undefined;
   const guest = valueIn(found, "guest_phys_addr_bits");

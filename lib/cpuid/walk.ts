@@ -2,10 +2,12 @@
  * Reads a whole table from a function that executes CPUID, as on a CPU, in a guest, or on a recorded table. Every walk
  * has a bound, whatever the function returns.
  */
-import { describe } from "../options.ts";
+import { describe, refuseMissing } from "../options.ts";
 import {
+  CPUID_REGISTERS,
   type CpuidEntry2Input,
   type CpuidRegister,
+  formatLeaf,
   isIndexed,
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
 } from "./entry.ts";
@@ -147,10 +149,15 @@ export function walkCpuid(read: CpuidReader): CpuidTable {
   if (typeof read !== "function") {
     throw new TypeError(`walkCpuid(): expected a function, got ${describe(read)}`);
   }
+  const checked: CpuidReader = (fn, index) => {
+    const registers = read(fn, index);
+    refuseMissing(`walkCpuid(): ${formatLeaf(fn, index)}`, registers, CPUID_REGISTERS);
+    return registers;
+  };
   const interfaces = Array.from({ length: MOST_INTERFACES }, (_, i) => ({
     first: 0x4000_0000 + i * 0x100,
     most: 0x100,
   }));
   const ranges = RANGES.flatMap((one) => (one.first === 0x4000_0000 ? interfaces : [one]));
-  return CpuidTable.from(ranges.flatMap((one) => range(read, one)));
+  return CpuidTable.from(ranges.flatMap((one) => range(checked, one)));
 }

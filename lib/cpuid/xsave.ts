@@ -2,11 +2,11 @@
  * The components of the XSAVE area and leaf 0xD, which describes them: reading it, and recomputing it from the features
  * of a table. The rules that KVM has for XCR0 are lib/oracle.
  */
-import { describe, refuseMissing, refuseUnknown } from "../options.ts";
+import { describe, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import type { CpuidEntry2Input } from "./entry.ts";
 import { type CpuidFieldName, readField } from "./field.ts";
 import { layoutOf, leafEntries, packed, withLeaf, withMaximum } from "./leaf.ts";
-import type { CpuidTable } from "./table.ts";
+import { type CpuidTable, refuseNonTable } from "./table.ts";
 
 /** Describes a component of the XSAVE area. */
 export interface XsaveComponent {
@@ -128,6 +128,19 @@ export interface XsaveLayout {
 
 const isIn = (mask: bigint, number: number): boolean => ((mask >> BigInt(number)) & 1n) === 1n;
 
+/** Returns components with all their numbers. @throws TypeError for anything else. */
+function partsIn<Part extends object>(
+  where: string,
+  parts: Iterable<Part>,
+  last: keyof Part & string,
+): readonly Part[] {
+  const list = toList(where, parts);
+  for (const [i, part] of list.entries()) {
+    refuseMissing(`${where}: [${i}]`, part, ["number", "size", last]);
+  }
+  return list;
+}
+
 /**
  * Computes the size of an area in the standard format: the end of the last user component of the mask, at least 576.
  *
@@ -138,7 +151,7 @@ export function xsaveSize(
   mask: bigint,
 ): number {
   let end = FIRST_OFFSET;
-  for (const { number, size, offset } of parts) {
+  for (const { number, size, offset } of partsIn("xsaveSize()", parts, "offset")) {
     if (number >= FIRST_EXTENDED && isIn(mask, number)) end = Math.max(end, offset + size);
   }
   return end;
@@ -154,7 +167,9 @@ export function xsaveCompactedSize(
   parts: Iterable<Pick<XsavePart, "number" | "size" | "isAligned">>,
   mask: bigint,
 ): number {
-  const used = [...parts].filter(({ number }) => number >= FIRST_EXTENDED && isIn(mask, number));
+  const used = partsIn("xsaveCompactedSize()", parts, "isAligned").filter(
+    ({ number }) => number >= FIRST_EXTENDED && isIn(mask, number),
+  );
   return used
     .sort((a, b) => a.number - b.number)
     .reduce(
@@ -179,7 +194,7 @@ const wide = (high = 0, low = 0): bigint => (BigInt(high) << 32n) | BigInt(low);
 
 /** Reads leaf 0xD of a table; undefined if the table has no sub-leaf 0 of it. */
 export function xsaveOf(table: CpuidTable): XsaveLayout | undefined {
-  refuseMissing("xsaveOf(): table", table, ["find"]);
+  refuseNonTable("xsaveOf(): table", table);
   const main = table.find(0xd, 0);
   if (main === undefined) return undefined;
   const second = table.find(0xd, 1);
@@ -266,7 +281,7 @@ function refuseOverlap(parts: readonly XsavePart[]): void {
  * @throws RangeError if two components overlap, as those of MPX and APX do; TypeError for an unknown option.
  */
 export function withXsave(table: CpuidTable, options: WithXsaveOptions = {}): CpuidTable {
-  refuseMissing("withXsave(): table", table, ["find"]);
+  refuseNonTable("withXsave(): table", table);
   refuseUnknown("withXsave()", options, ["vendor"]);
   const { vendor } = options;
   if (vendor !== undefined && vendor !== "intel" && vendor !== "amd") {

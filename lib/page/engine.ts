@@ -20,6 +20,7 @@ import {
   formatCpuid,
   readCpuid,
 } from "../cpuid/formats/index.ts";
+import { decodeText } from "../cpuid/formats/lines.ts";
 import { brandOf, signatureOf, vendorOf } from "../cpuid/values.ts";
 import { baselineLines, diffLines, lintLines, PROFILES, portableLines } from "./comparisons.ts";
 import { underKvm } from "./kvm.ts";
@@ -192,9 +193,11 @@ function excerpt(bytes: Uint8Array, line: number): Excerpt {
 }
 
 function linesOf(bytes: Uint8Array): readonly string[] {
-  return bytes.subarray(0, 4096).includes(0)
+  const isUtf16 =
+    (bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff);
+  return !isUtf16 && bytes.subarray(0, 4096).includes(0)
     ? hexLines(bytes)
-    : new TextDecoder().decode(bytes).split(/\r?\n/);
+    : decodeText(bytes).split(/\r\n?|\n/);
 }
 
 function hexLines(bytes: Uint8Array): readonly string[] {

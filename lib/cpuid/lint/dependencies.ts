@@ -132,7 +132,8 @@ export const DEPENDENCY_RULES: readonly LintRule[] = [
     id: "D03",
     severity: "info",
     title: "A feature has its usual companion",
-    source: "tables of real CPUs and guests: invpcid without pcid, tsxldtrk without rtm",
+    source:
+      "tables of real CPUs and guests: invpcid without pcid, tsxldtrk without rtm; psABI: avx512f, avx2",
     remedy: "Clear the feature if guests must see a table without exceptions",
     check: (table) => pairFaults(table, "D03"),
   },

@@ -24,4 +24,4 @@ export const LINT_RULES: readonly LintRule[] = Object.freeze([
 ]);
 
 /** Lists the facts of every rule of {@link lint}, by family. An id never changes its meaning. */
-export const CPUID_LINT_RULES: readonly CpuidLintRule[] = LINT_RULES;
+export const CPUID_LINT_RULES: readonly CpuidLintRule[] = Object.freeze([...LINT_RULES]);

@@ -1,9 +1,10 @@
 /** Formats findings of lint as SARIF 2.1.0 (OASIS), which code scanning services read. */
-import { refuseUnknown } from "../../options.ts";
+
+import { refuseMissing, refuseUnknown } from "../../options.ts";
 import type { CpuidLintResult } from "./lint.ts";
 import type { CpuidLintSeverity } from "./rule.ts";
 import { CPUID_LINT_RULES } from "./rules.ts";
-import type { FormatLintOptions } from "./text.ts";
+import { type FormatLintOptions, RESULT_MEMBERS } from "./text.ts";
 
 /** SARIF's levels by severity. Source: SARIF 2.1.0, 3.27.10. */
 const LEVELS: Readonly<Record<CpuidLintSeverity, string>> = {
@@ -23,6 +24,7 @@ const uriOf = (file: string): string => file.split("/").map(encodeURIComponent).
  * @throws TypeError for an unknown option.
  */
 export function formatLintSarif(result: CpuidLintResult, options: FormatLintOptions = {}): string {
+  refuseMissing("formatLintSarif()", result, RESULT_MEMBERS);
   refuseUnknown("formatLintSarif()", options, ["file"]);
   const indexes = new Map(CPUID_LINT_RULES.map(({ id }, i) => [id, i]));
   const rules = CPUID_LINT_RULES.map(({ id, severity, title, source, remedy }) => ({

@@ -1,5 +1,5 @@
 /** Formats findings of lint as text and as GitHub annotations. SARIF is sarif.ts. */
-import { refuseUnknown } from "../../options.ts";
+import { refuseMissing, refuseUnknown } from "../../options.ts";
 import type { CpuidLintFinding, CpuidLintResult } from "./lint.ts";
 import type { CpuidLintSeverity } from "./rule.ts";
 
@@ -8,6 +8,15 @@ export interface FormatLintOptions {
   /** The name of the file that was linted; if omitted, no place in a file is written. */
   readonly file?: string;
 }
+
+/** The members of a result that its text needs. */
+export const RESULT_MEMBERS: readonly string[] = [
+  "findings",
+  "judged",
+  "notJudged",
+  "omitted",
+  "verdict",
+];
 
 const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
@@ -30,6 +39,7 @@ const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, "?");
  * @throws TypeError for an unknown option.
  */
 export function formatLint(result: CpuidLintResult, options: FormatLintOptions = {}): string {
+  refuseMissing("formatLint()", result, RESULT_MEMBERS);
   refuseUnknown("formatLint()", options, ["file"]);
   const lines = result.findings.flatMap((finding) => {
     const { rule, severity, message, remedy, line } = finding;
@@ -79,6 +89,7 @@ export function formatLintAnnotations(
   result: CpuidLintResult,
   options: FormatLintOptions = {},
 ): string {
+  refuseMissing("formatLintAnnotations()", result, RESULT_MEMBERS);
   refuseUnknown("formatLintAnnotations()", options, ["file"]);
   if (result.verdict === "nothing judged") return "::error title=lint::no rule was judged\n";
   return result.findings

@@ -271,3 +271,22 @@ test.each(["0x7 0x0: eax=0x1", raw.replace("flags=1", "flags=x"), raw.replace("0
     expect(() => parseRawTable(text)).toThrow(/^line \d is not an entry: /);
   },
 );
+
+describe("a hostile input of node-kvm cpuid", () => {
+  test("a program without an end that is no ELF file is refused", () => {
+    const { status, stderr } = command(["cpuid", "needs", "/dev/zero", "model:EPYC-Milan"]);
+    expect(status).toBe(2);
+    expect(stderr).toBe(
+      "node-kvm: /dev/zero: elfCode(): not an ELF file: 64 bytes without its header\n",
+    );
+  });
+
+  test("the control characters of a file's name are escaped in notes and results", () => {
+    const name = join(folder, "esc\u001b[31m\nred.raw");
+    writeFileSync(name, `${raw}0x00000001 0x00: eax=zz\n`);
+    const { stdout, stderr } = command(["cpuid", "baseline", name, join(folder, "other.raw")]);
+    expect(stderr).toContain("esc\\x1b[31m\\nred.raw:3:1: ");
+    expect(stdout).toContain("esc\\x1b[31m\\nred.raw");
+    expect(`${stdout}${stderr}`).not.toContain("\u001b");
+  });
+});

@@ -8,6 +8,9 @@ import {
   CpuidTable,
   compare,
   formatBaseline,
+  lint,
+  models,
+  modelTable,
 } from "../../../lib/cpuid/index.ts";
 
 const INTEL = { ebx: 0x756e6547, ecx: 0x6c65746e, edx: 0x49656e69 };
@@ -212,4 +215,40 @@ test("the baseline of tables in another order has the same relation to it in bot
     }),
     { numRuns: 50 },
   );
+});
+
+describe("the baseline of models", () => {
+  const all = models().map(({ name, vendor }) => ({ name, vendor, table: modelTable(name) }));
+  const pairs = all.flatMap((first) =>
+    all
+      .filter((second) => second !== first && second.vendor === first.vendor)
+      .map((second) => [first, second] as const),
+  );
+
+  /** Lists what the lint finds in the baseline of some models, without what it only remarks. */
+  const faults = (tables: readonly CpuidTable[]): readonly string[] =>
+    lint(tableOf(baseline(tables)), { profile: "guest" })
+      .findings.filter(({ severity }) => severity !== "info")
+      .map(({ rule, message }) => `${rule} ${message}`);
+
+  test("of each two of one vendor has no error and no warning", () => {
+    const found = pairs.flatMap(([a, b]) =>
+      faults([a.table, b.table]).map((fault) => `${a.name}, ${b.name}: ${fault}`),
+    );
+    expect(pairs.length).toBeGreaterThan(500);
+    expect(found).toEqual([]);
+  }, 60_000);
+
+  test("of each two of one vendor is a subset of both", () => {
+    const relations = pairs.flatMap(([a, b]) => {
+      const made = tableOf(baseline([a.table, b.table]));
+      return [a, b].map((one) => `${a.name}, ${b.name}: ${compare(made, one.table).relation}`);
+    });
+    const others = relations.filter((text) => !/: (subset|identical)$/.test(text));
+    expect(others).toEqual([]);
+  }, 60_000);
+
+  test("of Rome, Milan and Genoa has no error and no warning", () => {
+    expect(faults(["EPYC-Rome", "EPYC-Milan", "EPYC-Genoa"].map(modelTable))).toEqual([]);
+  });
 });

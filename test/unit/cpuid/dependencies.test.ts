@@ -59,6 +59,8 @@ describe("cpuidDependencies()", () => {
   test.each([
     ["avx512_fp16", "avx512bw"],
     ["bmec", "cqm_mbm_local"],
+    ["f16c", "avx"],
+    ["avx512f", "avx2"],
     ["cet_ss", "xsaves"],
     ["sev_nested_paging", "sev_es"],
     ["vgif", "svm"],
@@ -76,6 +78,11 @@ describe("cpuidDependencies()", () => {
 });
 
 describe("closeFeatures()", () => {
+  test("adds AVX for F16C, and no AVX2 for AVX-512, because that pair is only a remark", () => {
+    expect(closeFeatures(["f16c"])).toContain("avx");
+    expect(closeFeatures(["avx512f"])).not.toContain("avx2");
+  });
+
   test("adds what AMX needs down to the FPU", () => {
     expect(closeFeatures(["amx_int8"])).toEqual([
       "amx_int8",

@@ -97,6 +97,11 @@ describe("a damaged file is refused:", () => {
     ["a file of 32 bits", patched(4, 1), "the file has class 1, expected 2"],
     ["a big-endian file", patched(5, 2), "the file has byte order 2"],
     ["a file for AArch64", patched(18, 183), "the file is for machine 183, expected 62"],
+    [
+      "sections that share their bytes",
+      build([nothing, names, ...Array<Part>(100).fill({ ...text, offset: 0, size: 6000 })]),
+      "the executable parts overlap: 600000 bytes in a file of 6656",
+    ],
     ["a section beyond the end", patched(TEXT + 32, 0, 4), 'section ".text" is at 0x60 with 0x400'],
     [
       "a section at the end of the address space",

@@ -64,6 +64,19 @@ describe("createEngine()", () => {
     expect(ask({ op: "lines", document: 1, line: 1e9 }).lines.at(-1)).toBe("l100");
   });
 
+  test.each([
+    [
+      "UTF-16",
+      new Uint8Array([0xff, 0xfe, ...[..."a\nb\nc"].flatMap((c) => [c.charCodeAt(0), 0])]),
+    ],
+    ["line breaks of CR", new TextEncoder().encode("a\rb\rc")],
+    ["CR LF and CR mixed", new TextEncoder().encode("a\r\nb\rc")],
+  ])("returns the lines of a text in %s as the formats count them", (_, bytes) => {
+    const ask = started();
+    ask({ op: "add", name: "t", bytes });
+    expect(ask({ op: "lines", document: 1, line: 2 }).lines).toEqual(["a", "b", "c"]);
+  });
+
   test("lists faults with the rule, and the rules that were not judged with the reason", () => {
     const ask = started();
     ask({ op: "add", name: "t", bytes: json(MILAN.with({ sse2: 0 })) });
