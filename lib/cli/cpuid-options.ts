@@ -43,10 +43,16 @@ export function addCpuid(program: Command): void {
   cpuid.hook("preAction", (_, command) => {
     acceptPartial(command.opts<{ partial?: boolean }>().partial === true);
   });
-  const add = (name: string, description: string, statuses: readonly StatusRow[]): Command =>
+  const add = (
+    name: string,
+    description: string,
+    statuses: readonly StatusRow[],
+    summary: string = description,
+  ): Command =>
     cpuid
       .command(name)
       .description(description)
+      .summary(summary)
       .option("--partial", "use a damaged file as far as it can be read")
       .addHelpText("after", statusHelp(statuses));
 
@@ -65,6 +71,7 @@ export function addCpuid(program: Command): void {
     "diff",
     "print the fields in which two tables differ",
     commonStatuses("the tables are equal", "they differ"),
+    "print the differences of two tables",
   )
     .argument("<before>", "a table, as in `cpuid show`")
     .argument("<after>", "a table, as in `cpuid show`")
@@ -80,6 +87,7 @@ export function addCpuid(program: Command): void {
     "compare",
     "print whether a table is identical to, a subset or a superset of another",
     commonStatuses("the tables are identical, or the first is a subset", "they are not"),
+    "print the relation of two tables",
   )
     .argument("<first>", "a table, as in `cpuid show`")
     .argument("<second>", "a table, as in `cpuid show`")
@@ -91,6 +99,7 @@ export function addCpuid(program: Command): void {
     "baseline",
     "print the richest table that all hosts can run, and what each host loses",
     commonStatuses("there is a baseline", "the hosts have none in common"),
+    "print a table that all hosts can run",
   )
     .argument("<tables...>", "one table for each host, as in `cpuid show`")
     .option("--to <format>", "write the table in this format instead")
@@ -103,6 +112,7 @@ export function addCpuid(program: Command): void {
     "portable",
     "print whether a guest that started with a table can continue on another host",
     commonStatuses("it can", "it cannot; the output has the reasons"),
+    "print whether a guest can move",
   )
     .argument("<from>", "the guest's table, as in `cpuid show`")
     .argument("<to>", "the other host's table")
@@ -148,6 +158,7 @@ export function addCpuid(program: Command): void {
     "query",
     "print what a guest's CPUID instruction returns under KVM",
     commonStatuses("the result was printed"),
+    "print what a guest's CPUID returns",
   )
     .argument("<table>", TABLE_SOURCES)
     .argument("<leaf>", "EAX, as 7 or 0x80000008")
@@ -174,6 +185,7 @@ export function addCpuid(program: Command): void {
     "needs",
     "print the instruction sets that a program needs and a table lacks",
     commonStatuses("the table has all", "it lacks some"),
+    "print what a program needs",
   )
     .argument("<program>", "an ELF file")
     .argument("[table]", TABLE_SOURCES, "host")
@@ -186,6 +198,7 @@ export function addCpuid(program: Command): void {
     "page",
     "print the page for browsers, which decodes, checks, compares and converts without a network",
     commonStatuses("the page was printed"),
+    "print the page for browsers",
   )
     .option("--output <file>", "the file that is written, instead of standard output")
     .action((options: { output?: string }) => cpuidPage(options));

@@ -58,7 +58,7 @@ import {
   toFormatName,
 } from "./cpuid-source.ts";
 import { STATUS } from "./exit-status.ts";
-import { CommandError, reasonOf } from "./failure.ts";
+import { CommandError } from "./failure.ts";
 import { OutputFile } from "./output-file.ts";
 import { lineWidth } from "./terminal.ts";
 
@@ -160,7 +160,7 @@ function writeTables(
   file.commit();
 }
 
-/** Reports the entries that a format cannot hold, by reading what was written. */
+/** Reports the entries that a format cannot hold, by reading the written bytes. */
 function noteLosses(
   tables: readonly (CpuidTable | LoadedTable)[],
   format: CpuidFormatName,
@@ -420,7 +420,7 @@ export function cpuidNeeds(
   return result.missing.length === 0 ? STATUS.ok : STATUS.finding;
 }
 
-/** What the result of `cpuid needs` does not show. */
+/** The limits of the result of `cpuid needs`. */
 const NEEDS_LIMITS =
   "code that the program selects by CPUID at run time is counted; shared libraries are not read";
 

@@ -291,7 +291,7 @@ export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline
       const eax = signature ?? registers.eax;
       return { ...EMPTY, ...registers, eax, function: fn, index, flags: flags & INDEXED };
     });
-  // A leaf that some tables lack has only bits that report the lack of a function: above the maximum nobody reads them.
+  // A leaf that some tables lack has only bits that report the lack of a function: a guest does not read leaves above the maximum.
   const absent = combined.filter(({ isInAll }) => !isInAll).map(({ place }) => place.function);
   const read = kept.filter(
     (e) => !absent.includes(e.function) || !isAboveMaximum(kept, e.function),
