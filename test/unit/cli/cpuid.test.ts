@@ -221,7 +221,11 @@ describe("node-kvm cpuid", () => {
     [["compare", "model:Nehalem", "model:Haswell"], 0, /^subset\n[\s\S]* avx2: 0 and 1, /],
     [["compare", "model:Haswell", "model:Nehalem"], 1, /^superset\n/],
     [["portable", "model:Nehalem", "model:Nehalem"], 0, /^portable\n/],
-    [["portable", "model:Haswell", "model:Nehalem"], 1, /^not portable: \d+ reasons\n[\s\S]* avx2: /],
+    [
+      ["portable", "model:Haswell", "model:Nehalem"],
+      1,
+      /^not portable: \d+ reasons\n[\s\S]* avx2: /,
+    ],
     [["baseline", "model:Nehalem", "model:Haswell"], 0, /^host 1 is [\s\S]*host 1 loses nothing\n/],
     [["baseline", "model:Nehalem", "model:Haswell", "--to", "json"], 0, /^\{\n/],
     [["baseline", "model:Nehalem", "model:EPYC"], 1, /different vendors: GenuineIntel, Authentic/],
