@@ -26,7 +26,9 @@ import {
 } from "./field.ts";
 import { type CpuidFieldKind, type CpuidFieldOrder, natureAt } from "./kinds.ts";
 
-/** Reports bits in which two tables differ, and which table has more. */
+/**
+ * Reports a field, or a run of bits without a name, in which two tables differ, and which table has more.
+ */
 export interface CpuidDifference {
   /** The place, as `0x7.0:ebx[5]`. */
   readonly where: string;
@@ -172,12 +174,6 @@ export function moreOf(
   }
 }
 
-/** Returns the lowest and the highest set bit. */
-function extent(mask: number): { readonly low: number; readonly high: number } {
-  const set = runs(mask >>> 0);
-  return { low: set.at(0)?.low ?? 0, high: set.at(-1)?.high ?? 31 };
-}
-
 const BASIC_MAXIMUM = 0;
 const EXTENDED_MAXIMUM = 0x8000_0000;
 
@@ -222,24 +218,30 @@ export function differences(
     const space = spaceOf(judge, fn);
     const relative = fn - (baseOf(judge, space) ?? 0);
     for (const register of differing) {
+      const own: CpuidDifference[] = [];
       for (const part of partsOf(space, relative, index, register)) {
         const x = (first[register] & part.mask) >>> part.low;
         const y = (second[register] & part.mask) >>> part.low;
         if (x === y) continue;
         const { name } = part;
-        const nature = natureAt({ space, function: relative, index, register, name });
-        const isFree =
-          nature.order === "inverted-bits" && isUnreported(fn, [a, b], [first, second]);
-        const more = isFree ? "neither" : moreOf(nature.order, part, [x, y], [first, second]);
-        const range = name === undefined ? extent(x ^ y) : part;
-        const bits = { function: fn, index, register, low: range.low, high: range.high };
-        const values = {
-          first: readField(first[register] & part.mask, bits.low, bits.high),
-          second: readField(second[register] & part.mask, bits.low, bits.high),
-        };
-        const own = { fieldKind: nature.kind, order: nature.order };
-        found.push({ where: formatBits(bits), name, ...own, space, ...bits, ...values, more });
+        const { kind, order } = natureAt({ space, function: relative, index, register, name });
+        const isFree = order === "inverted-bits" && isUnreported(fn, [a, b], [first, second]);
+        const judgeValues = (values: readonly [number, number]): CpuidDifference["more"] =>
+          isFree ? "neither" : moreOf(order, part, values, [first, second]);
+        const whole = judgeValues([x, y]);
+        const areBits = order === "bits" || order === "inverted-bits";
+        for (const { low, high } of name === undefined ? runs((x ^ y) >>> 0) : [part]) {
+          const bits = { function: fn, index, register, low, high };
+          const values = [first, second].map((e) => readField(e[register], low, high));
+          const [before = 0, after = 0] = values;
+          // Bits of features are independent; any other unnamed bits of a register are one value.
+          const more = areBits ? judgeValues([before, after]) : whole;
+          const where = formatBits(bits);
+          const nature = { fieldKind: kind, order, space };
+          own.push({ where, name, ...nature, ...bits, first: before, second: after, more });
+        }
       }
+      found.push(...own.sort((p, q) => p.low - q.low));
     }
   }
   return found;

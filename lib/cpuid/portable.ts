@@ -142,6 +142,21 @@ function reasonOf(
   return { kind, difference, message: `${where} ${name ?? "reserved"}: ${words}` };
 }
 
+/** The reason of a guest whose TSC may change its frequency. */
+const TSC_REASON: PortabilityReason = {
+  kind: "tsc",
+  difference: undefined,
+  message:
+    "0x80000007.0:edx[8] constant_tsc: the guest relies on a constant frequency, and the destination's is unknown",
+};
+
+/** Whether a difference is before the bit of the invariant TSC, in the order of the leaves. */
+function isBeforeTsc({ function: fn, index, register, low }: CpuidDifference): boolean {
+  if (fn !== INVARIANT_TSC.function) return fn < INVARIANT_TSC.function;
+  if (index > 0) return false;
+  return register !== "edx" || low < INVARIANT_TSC.bit;
+}
+
 const TSC: readonly unknown[] = ["same", "scaled", "unknown"];
 
 /** Moves the KVM leaves of a table to the base that KVM reports in another. */
@@ -184,19 +199,20 @@ export function portable(
   const guest = atBaseOf(toEntries("portable()", from), target);
   const reasons: PortabilityReason[] = [];
   const notes: string[] = [];
-  for (const difference of differences(guest, target)) {
-    const kind = kindOf(difference, guest, target);
-    if (kind === undefined) continue;
-    // The vendor's name has three registers in two leaves, and is one reason.
-    if (kind === "vendor" && reasons.some((reason) => reason.kind === kind)) continue;
-    if (kind !== "tsc") reasons.push(reasonOf(kind, difference));
-  }
   const power = guest[locate(guest, INVARIANT_TSC.function)]?.edx ?? 0;
-  if (readField(power, INVARIANT_TSC.bit, INVARIANT_TSC.bit) === 1 && tsc === "unknown") {
-    const message =
-      "0x80000007.0:edx[8] constant_tsc: the guest relies on a constant frequency, and the destination's is unknown";
-    reasons.push({ kind: "tsc", difference: undefined, message });
-  }
+  const isInvariant = readField(power, INVARIANT_TSC.bit, INVARIANT_TSC.bit) === 1;
+  const found = differences(guest, target);
+  const add = (difference: CpuidDifference): void => {
+    const kind = kindOf(difference, guest, target);
+    // The vendor's name has three registers in two leaves, and is one reason.
+    const isRepeated = kind === "vendor" && reasons.some((reason) => reason.kind === kind);
+    if (kind !== undefined && kind !== "tsc" && !isRepeated) {
+      reasons.push(reasonOf(kind, difference));
+    }
+  };
+  found.filter(isBeforeTsc).forEach(add);
+  if (isInvariant && tsc === "unknown") reasons.push(TSC_REASON);
+  found.filter((difference) => !isBeforeTsc(difference)).forEach(add);
   for (const space of ["hyperv", "xen", "vmware"] as const) {
     if (baseOf(guest, space) === undefined || baseOf(target, space) !== undefined) continue;
     notes.push(`the guest has the leaves of ${space}, which the destination's table does not show`);

@@ -5,12 +5,12 @@
 import { describe, refuseMissing } from "../options.ts";
 import {
   CPUID_REGISTERS,
-  type CpuidEntry2Input,
+  type CpuidEntry2,
   type CpuidRegister,
+  entry,
   formatLeaf,
-  isIndexed,
-  KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
 } from "./entry.ts";
+import { withIndexFlags } from "./index-flags.ts";
 import { CpuidTable } from "./table.ts";
 
 /** The four result registers of CPUID. */
@@ -104,16 +104,11 @@ const SPARSE = 0xd;
 const isZero = ({ eax, ebx, ecx, edx }: CpuidRegisters): boolean =>
   eax === 0 && ebx === 0 && ecx === 0 && edx === 0;
 
-function entryOf(
-  fn: number,
-  index: number,
-  { eax, ebx, ecx, edx }: CpuidRegisters,
-): CpuidEntry2Input {
-  const flags = isIndexed(fn) ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
-  return { function: fn, index, flags, eax, ebx, ecx, edx };
+function entryOf(fn: number, index: number, { eax, ebx, ecx, edx }: CpuidRegisters): CpuidEntry2 {
+  return entry({ function: fn, index, eax, ebx, ecx, edx });
 }
 
-function leaf(read: CpuidReader, fn: number): readonly CpuidEntry2Input[] {
+function leaf(read: CpuidReader, fn: number): readonly CpuidEntry2[] {
   const first = read(fn, 0);
   const made = [entryOf(fn, 0, first)];
   const extent = EXTENTS.get(fn);
@@ -129,11 +124,11 @@ function leaf(read: CpuidReader, fn: number): readonly CpuidEntry2Input[] {
 function range(
   read: CpuidReader,
   { first, most }: (typeof RANGES)[number],
-): readonly CpuidEntry2Input[] {
+): readonly CpuidEntry2[] {
   const last = read(first, 0).eax;
   // Outside of the ranges of a CPU, CPUID returns the data of its highest basic leaf, or zeros.
   if (first !== 0 && (last < first || last - first >= most)) return [];
-  const made: CpuidEntry2Input[] = [];
+  const made: CpuidEntry2[] = [];
   for (let fn = first; fn <= last && fn - first < most; fn += 1) made.push(...leaf(read, fn));
   return made;
 }
@@ -141,7 +136,8 @@ function range(
 /**
  * Reads all leaves that a CPU has: the basic, hypervisor, extended, Transmeta and Centaur ranges, each up to the limit
  * that its first leaf names, with all sub-leaves up to and including the terminator. Sub-leaves of 0xD without a
- * component are left out. Entries of a leaf for which KVM's index is significant have KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
+ * component are left out. KVM_CPUID_FLAG_SIGNIFCANT_INDEX is set for the leaves for which KVM's index is significant, and
+ * for all entries of a leaf of which several sub-leaves were read.
  *
  * @throws TypeError if `read` is not a function; whatever `read` throws.
  */
@@ -159,5 +155,5 @@ export function walkCpuid(read: CpuidReader): CpuidTable {
     most: 0x100,
   }));
   const ranges = RANGES.flatMap((one) => (one.first === 0x4000_0000 ? interfaces : [one]));
-  return CpuidTable.from(ranges.flatMap((one) => range(checked, one)));
+  return CpuidTable.from(withIndexFlags(ranges.flatMap((one) => range(checked, one))));
 }

@@ -178,3 +178,14 @@ test.each([
   expect(call).toThrow(TypeError);
   expect(call).toThrow(message);
 });
+
+test("unnamed bits that differ are listed as runs, each with the table that has it", () => {
+  const tableOf = (eax: number): CpuidTable => CpuidTable.from([{ function: 0x80000021, eax }]);
+  const bits = compare(tableOf((1 << 15) | (3 << 25)), tableOf((1 << 19) | (1 << 18))).reasons;
+  expect(bits.map(formatDifference)).toEqual([
+    "0x80000021.0:eax[15] reserved: 1 and 0, the first has more",
+    "0x80000021.0:eax[18] epsf: 0 and 1, the second has more",
+    "0x80000021.0:eax[19] reserved: 0 and 1, the second has more",
+    "0x80000021.0:eax[26:25] reserved: 3 and 0, the first has more",
+  ]);
+});

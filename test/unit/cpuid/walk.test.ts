@@ -1,6 +1,6 @@
 /** Tests of walkCpuid(): which leaves and sub-leaves it reads, and its bounds. */
 import { describe, expect, test } from "vitest";
-import { type CpuidReader, CpuidTable, walkCpuid } from "../../../lib/cpuid/index.ts";
+import { type CpuidReader, CpuidTable, lint, walkCpuid } from "../../../lib/cpuid/index.ts";
 
 const NONE = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
@@ -43,6 +43,25 @@ describe("walkCpuid()", () => {
     expect(flags).toContainEqual([1, 0]);
   });
 
+  test("flags the entries of each leaf with several sub-leaves, as the lint requires", () => {
+    const recorded = CpuidTable.from([
+      leaf(0, { eax: 0x23 }),
+      leaf(0x20, { eax: 1 }),
+      leaf(0x20, { ebx: 1 }, 1),
+      leaf(0x23, { eax: 0b11 }),
+      leaf(0x23, { eax: 0xff }, 1),
+      leaf(0x80000000, { eax: 0x80000026 }),
+      leaf(0x80000020, { ebx: 2 }),
+      leaf(0x80000020, { eax: 11 }, 1),
+      leaf(0x80000026, { ecx: 0x100 }),
+    ]);
+    const walked = walkCpuid(readerOf(recorded));
+    const unflagged = [...walked].filter(({ flags }) => flags === 0).map((e) => e.function);
+    for (const fn of [0x20, 0x23, 0x80000020, 0x80000026]) expect(unflagged).not.toContain(fn);
+    const { findings } = lint(walked, { profile: "guest" });
+    expect(findings.filter(({ rule }) => rule === "S09" || rule === "S10")).toEqual([]);
+  });
+
   test.each<[string, CpuidTable, readonly string[]]>([
     [
       "leaf 7, whose eax is the highest sub-leaf",
@@ -68,7 +87,7 @@ describe("walkCpuid()", () => {
     [
       "leaf 0x23, whose eax has a bit for each sub-leaf",
       CpuidTable.from([leaf(0, { eax: 0x23 }), leaf(0x23, { eax: 0b1011 })]),
-      ["23.0/0", "23.1/0", "23.2/0", "23.3/0"],
+      ["23.0/1", "23.1/1", "23.2/1", "23.3/1"],
     ],
     [
       "leaf 0xd, without the sub-leaves that have no component",
