@@ -125,7 +125,7 @@ function summaryOf(table: CpuidTable): readonly string[] {
     [
       "topology",
       topology &&
-        `APIC id ${topology.apicId}, ${topology.threadsPerCore} threads a core, ${topology.coresPerPackage} cores a package`,
+        `APIC id ${topology.apicId}, threads per core ${topology.threadsPerCore}, cores per package ${topology.coresPerPackage}`,
     ],
   ];
   return lines.flatMap(([label, text]) => (text === undefined ? [] : [`${label}: ${text}`]));
