@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { basename, join } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { build, defineConfig, type Plugin, type RolldownOptions } from "rolldown";
 import manifest from "./package.json" with { type: "json" };
 
@@ -80,9 +80,22 @@ const page: Plugin = {
   },
 };
 
-/** The parts of the room cpuid that `import "node-kvm"` loads, with the oracle. */
-const HANDLES_CPUID =
-  /lib\/(oracle\/|cpuid\/(generated\/(aliases|fields|values)|apic-id|builder|check|diff|entry|enumerations|field|kinds|names|print|query|runtime-owned|table|values|walk)\.ts)/;
+/** Adds a module and all that it imports at run time to a set. */
+function addNeeded(file: string, found: Set<string>): ReadonlySet<string> {
+  if (found.has(file)) return found;
+  found.add(file);
+  const imports = /^(?:import|export) (?!type )(?:([^;"]*?) from )?"(\.[^"]+)";/gm;
+  for (const [, names = "", path = ""] of readFileSync(file, "utf8").matchAll(imports)) {
+    const own = names.replaceAll(/[{}\s]+/g, " ").split(",");
+    const isOfTypes = names.startsWith("{") && own.every((name) => /^ *(type |$)/.test(name));
+    if (!isOfTypes) addNeeded(join(dirname(file), path), found);
+  }
+  return found;
+}
+
+/** The modules that `import "node-kvm"` loads. */
+const NEEDED = addNeeded("lib/index.ts", new Set());
+const isNeeded = (id: string): boolean => NEEDED.has(relative(import.meta.dirname, id));
 
 const library: RolldownOptions = {
   input: Object.fromEntries(sources.map((file) => [file.replace(/^lib\/|\.ts$/g, ""), file])),
@@ -107,7 +120,11 @@ const library: RolldownOptions = {
       groups: [
         { name: "abi", test: /lib\/(abi\/|errors\.ts|options\.ts|inspect\.ts)/, priority: 5 },
         // What the handles need of tables; the rest of the toolkit is a file of its own.
-        { name: "cpuid", test: HANDLES_CPUID, priority: 5 },
+        {
+          name: "cpuid",
+          test: (id) => /lib\/oracle\//.test(id) || (/lib\/cpuid\//.test(id) && isNeeded(id)),
+          priority: 5,
+        },
         { name: "cpuid-toolkit", test: /lib\/cpuid\//, priority: 4 },
         { name: "guest", test: /lib\/guest\//, priority: 3 },
         { name: "trace", test: /lib\/trace\//, minShareCount: 2, priority: 2 },

@@ -46,9 +46,17 @@ const PARTS = [
 
 /** The documents of docs/ in the order of the navigation; all others come after them. */
 const ORDER = [
-  ...["first-vm", "exits", "threads", "memory", "state", "traces", "cpuid", "cpuid-toolkit", "lab"].map(
-    (name) => `docs/guides/${name}.md`,
-  ),
+  ...[
+    "first-vm",
+    "exits",
+    "threads",
+    "memory",
+    "state",
+    "traces",
+    "cpuid",
+    "cpuid-toolkit",
+    "lab",
+  ].map((name) => `docs/guides/${name}.md`),
   "docs/claims.md",
   "docs/errors.md",
   "docs/examples.md",

@@ -1,6 +1,6 @@
 /** The commands below `node-kvm cpuid`, with their arguments and options. Their actions are cpuid.ts. */
 import { type Command, Option } from "commander";
-import type { CpuidLintProfile } from "../cpuid/index.ts";
+import type { CpuidLintProfile, PortableOptions } from "../cpuid/index.ts";
 import { LINT_PROFILES } from "../cpuid/lint/profiles.ts";
 import { wrap } from "../report/lines.ts";
 import {
@@ -23,10 +23,10 @@ import {
   type ShowOptions,
   type WriteOptions,
 } from "./cpuid.ts";
-import { FORMAT_NAMES, TABLE_SOURCES } from "./cpuid-source.ts";
+import { acceptPartial, FORMAT_NAMES, TABLE_SOURCES, WRITTEN_NAMES } from "./cpuid-source.ts";
 import { commonStatuses, type StatusRow, statusHelp } from "./exit-status.ts";
 
-const TO = "the format that is written";
+const TO = `the format that is written: ${WRITTEN_NAMES}`;
 const MASK = "apply the mask of a file (a Firecracker template, a Xen mask, a profile) first";
 
 /** Adds `cpuid` and its commands to a program. */
@@ -40,8 +40,21 @@ export function addCpuid(program: Command): void {
         "\n",
       ),
     );
-  const add = (name: string, description: string, statuses: readonly StatusRow[]): Command =>
-    cpuid.command(name).description(description).addHelpText("after", statusHelp(statuses));
+  cpuid.hook("preAction", (_, command) => {
+    acceptPartial(command.opts<{ partial?: boolean }>().partial === true);
+  });
+  const add = (
+    name: string,
+    description: string,
+    statuses: readonly StatusRow[],
+    summary: string = description,
+  ): Command =>
+    cpuid
+      .command(name)
+      .description(description)
+      .summary(summary)
+      .option("--partial", "use a damaged file as far as it can be read")
+      .addHelpText("after", statusHelp(statuses));
 
   add("dump", "write a table, by default of this CPU", commonStatuses("the table was written"))
     .argument("[table]", TABLE_SOURCES, "host")
@@ -58,10 +71,14 @@ export function addCpuid(program: Command): void {
     "diff",
     "print the fields in which two tables differ",
     commonStatuses("the tables are equal", "they differ"),
+    "print the differences of two tables",
   )
     .argument("<before>", "a table, as in `cpuid show`")
     .argument("<after>", "a table, as in `cpuid show`")
-    .option("--ignore <names...>", "fields, or groups of fields, that may differ")
+    .option(
+      "--ignore <names>",
+      "what may differ, separated by commas: fields, kinds (id, topology, size, feature), apic-id, runtime-owned, order",
+    )
     .option("--json", "as JSON")
     .action((before: string, after: string, options: DiffOptions) => {
       process.exitCode = cpuidDiff(before, after, options);
@@ -70,6 +87,7 @@ export function addCpuid(program: Command): void {
     "compare",
     "print whether a table is identical to, a subset or a superset of another",
     commonStatuses("the tables are identical, or the first is a subset", "they are not"),
+    "print the relation of two tables",
   )
     .argument("<first>", "a table, as in `cpuid show`")
     .argument("<second>", "a table, as in `cpuid show`")
@@ -81,6 +99,7 @@ export function addCpuid(program: Command): void {
     "baseline",
     "print the richest table that all hosts can run, and what each host loses",
     commonStatuses("there is a baseline", "the hosts have none in common"),
+    "print a table that all hosts can run",
   )
     .argument("<tables...>", "one table for each host, as in `cpuid show`")
     .option("--to <format>", "write the table in this format instead")
@@ -93,11 +112,17 @@ export function addCpuid(program: Command): void {
     "portable",
     "print whether a guest that started with a table can continue on another host",
     commonStatuses("it can", "it cannot; the output has the reasons"),
+    "print whether a guest can move",
   )
     .argument("<from>", "the guest's table, as in `cpuid show`")
     .argument("<to>", "the other host's table")
+    .addOption(
+      new Option("--tsc <how>", "the guest's TSC on the other host").choices([
+        ...["same", "scaled", "unknown"],
+      ]),
+    )
     .option("--json", "as JSON")
-    .action((from: string, to: string, options: PrintedAs) => {
+    .action((from: string, to: string, options: PrintedAs & PortableOptions) => {
       process.exitCode = cpuidPortable(from, to, options);
     });
   add(
@@ -115,7 +140,8 @@ export function addCpuid(program: Command): void {
       new Option("--form <name>", "how findings are printed").choices(LINT_FORMS).default("text"),
     )
     .option("--supported <table>", "the host's supported table, for the rules that need it")
-    .option("--ignore <rules...>", "ids of rules that are not judged")
+    .option("--ignore <rules>", "ids of rules that are not judged, separated by commas")
+    .option("--json", "as JSON, like --form json")
     .option("--mask <file>", MASK)
     .action((table: string, options: LintOptions) => {
       process.exitCode = cpuidLint(table, options);
@@ -132,6 +158,7 @@ export function addCpuid(program: Command): void {
     "query",
     "print what a guest's CPUID instruction returns under KVM",
     commonStatuses("the result was printed"),
+    "print what a guest's CPUID returns",
   )
     .argument("<table>", TABLE_SOURCES)
     .argument("<leaf>", "EAX, as 7 or 0x80000008")
@@ -158,6 +185,7 @@ export function addCpuid(program: Command): void {
     "needs",
     "print the instruction sets that a program needs and a table lacks",
     commonStatuses("the table has all", "it lacks some"),
+    "print what a program needs",
   )
     .argument("<program>", "an ELF file")
     .argument("[table]", TABLE_SOURCES, "host")
@@ -168,8 +196,9 @@ export function addCpuid(program: Command): void {
     });
   add(
     "page",
-    "print the page for browsers, which does all of this without a network",
+    "print the page for browsers, which decodes, checks, compares and converts without a network",
     commonStatuses("the page was printed"),
+    "print the page for browsers",
   )
     .option("--output <file>", "the file that is written, instead of standard output")
     .action((options: { output?: string }) => cpuidPage(options));

@@ -40,6 +40,11 @@ const STDIN = "-";
 /** The names of all formats, for --help and messages. */
 export const FORMAT_NAMES: string = CPUID_FORMATS.map(({ name }) => name).join(", ");
 
+/** The names of the formats that tables are written in. */
+export const WRITTEN_NAMES: string = CPUID_FORMATS.filter(({ format }) => format !== undefined)
+  .map(({ name }) => name)
+  .join(", ");
+
 /** The words that name a table, for --help. */
 export const TABLE_SOURCES: string =
   "host (this CPU), supported, emulated or hyperv (of this host's KVM), model:NAME, a file, " +
@@ -58,8 +63,21 @@ export interface LoadedTable extends CpuidFileTable {
   readonly file: string | undefined;
 }
 
+/** Whether a damaged file is used as far as it can be read. */
+let isPartialAccepted = false;
+
+/** Sets whether a damaged file is used as far as it can be read; a command sets it before it loads tables. */
+export function acceptPartial(isAccepted: boolean): void {
+  isPartialAccepted = isAccepted;
+}
+
+/** Refuses what could only be used in part, unless the user accepts that. */
+function refusePartial(what: string): void {
+  if (!isPartialAccepted) throw new CommandError(`${what}; --partial uses the rest`);
+}
+
 /** Prints a fact about an input on standard error. */
-function note(text: string): void {
+export function note(text: string): void {
   process.stderr.write(`node-kvm: ${printable(text)}\n`);
 }
 
@@ -119,8 +137,15 @@ function modelOf(name: string): CpuidTable {
   try {
     return modelTable(name);
   } catch (cause) {
-    throw new CommandError(reasonOf(cause), { cause });
+    throw new CommandError(plainReason(cause), { cause });
   }
+}
+
+/** Returns the reason of a failed call in the words of the command line. */
+export function plainReason(cause: unknown): string {
+  return reasonOf(cause)
+    .replace(/^\w+\(\): /, "")
+    .replace("models() lists the names", "`node-kvm cpuid model` lists the names");
 }
 
 /** The contents of a file, read only as far as its format needs. */
@@ -274,6 +299,7 @@ function tablesOf(source: string, file: string, bytes: Uint8Array): readonly Loa
       if (dump.tables.every(({ table }) => table.length === 0)) {
         throw new CommandError(`${file} contains no CPUID table: it has no entry`);
       }
+      if (dump.problems.length > 0) refusePartial(`${file} is damaged`);
       return dump.tables.map((table) => ({ ...table, source, file }));
     case "features":
       return [{ ...plain(source, featureTable(file, dump)), file }];
@@ -318,7 +344,7 @@ function featureTable(file: string, dump: CpuidDump & { readonly kind: "features
       .features(...edits)
       .xsave().table;
   } catch (cause) {
-    throw new CommandError(`${file}: ${reasonOf(cause)}`, { cause });
+    throw new CommandError(`${file}: ${plainReason(cause)}`, { cause });
   }
 }
 
@@ -353,5 +379,6 @@ export function masked(loaded: LoadedTable, file: string): LoadedTable {
   for (const { function: fn, register, line } of absent) {
     note(`${file}:${line}: the table has no entry 0x${fn.toString(16)} (${register})`);
   }
+  if (absent.length > 0) refusePartial(`${file} changes entries that ${loaded.source} lacks`);
   return { ...loaded, table, lines: [] };
 }

@@ -5,9 +5,16 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
+  addressSizesOf,
   baseline,
+  brandOf,
+  type CpuidFieldKind,
+  type CpuidFormatName,
+  type CpuidIgnore,
   type CpuidLintProfile,
+  type CpuidLintRuleId,
   type CpuidTable,
+  cachesOf,
   compare,
   diff,
   elfCode,
@@ -22,11 +29,17 @@ import {
   formatNeed,
   formatQuery,
   lint,
-  models,
+  namedModels,
   needs,
+  type PortableOptions,
   portable,
   printTable,
   query,
+  readCpuid,
+  sameEntry,
+  signatureOf,
+  topologyOf,
+  vendorOf,
 } from "../cpuid/index.ts";
 import { instructionDecoder } from "../guest/index.ts";
 import { packageFolder } from "../package.ts";
@@ -39,11 +52,13 @@ import {
   loadTable,
   loadTables,
   masked,
+  note,
+  plainReason,
   readProgram,
   toFormatName,
 } from "./cpuid-source.ts";
 import { STATUS } from "./exit-status.ts";
-import { CommandError, reasonOf } from "./failure.ts";
+import { CommandError } from "./failure.ts";
 import { OutputFile } from "./output-file.ts";
 import { lineWidth } from "./terminal.ts";
 
@@ -85,7 +100,35 @@ export function cpuidShow(source: string, { raw, json, mask }: ShowOptions): voi
   if (json === true) printJson(table);
   else if (raw === true) process.stdout.write(`${printTable(table)}\n`);
   // A register's continuation lines start below its fields.
-  else print(printTable(table, { format: "fields" }), 18);
+  else print([...summaryOf(table), printTable(table, { format: "fields" })].join("\n"), 18);
+}
+
+/** Describes the CPU of a table in a few lines: vendor, model, addresses, caches and topology. */
+function summaryOf(table: CpuidTable): readonly string[] {
+  const [vendor, brand, signature] = [vendorOf(table), brandOf(table), signatureOf(table)];
+  const sizes = addressSizesOf(table);
+  const topology = topologyOf(table);
+  const caches = cachesOf(table).map(
+    ({ level, type, size, ways, sharedBy }) =>
+      `L${level} ${type} ${size / 1024} KiB${typeof ways === "number" ? ` ${ways}-way` : ""}${sharedBy === undefined ? "" : ` shared by ${sharedBy}`}`,
+  );
+  const lines: readonly (readonly [label: string, text: string | undefined])[] = [
+    ["vendor", vendor],
+    [
+      "signature",
+      signature &&
+        `family ${signature.family}, model ${signature.model}, stepping ${signature.stepping}`,
+    ],
+    ["brand", brand],
+    ["addresses", sizes && `${sizes.physical} bits physical, ${sizes.virtual} bits virtual`],
+    ["caches", caches.length === 0 ? undefined : caches.join(", ")],
+    [
+      "topology",
+      topology &&
+        `APIC id ${topology.apicId}, ${topology.threadsPerCore} threads a core, ${topology.coresPerPackage} cores a package`,
+    ],
+  ];
+  return lines.flatMap(([label, text]) => (text === undefined ? [] : [`${label}: ${text}`]));
 }
 
 /** The options of commands that write tables. */
@@ -94,12 +137,20 @@ export interface WriteOptions {
   readonly output?: string;
 }
 
+/** Refuses a file without a format, which would not be written. */
+function refuseOutputAlone(to: string | undefined, output: string | undefined): void {
+  if (output !== undefined && to === undefined)
+    throw new CommandError("--output needs --to FORMAT");
+}
+
 /** Writes tables in a format to a file or to standard output. */
 function writeTables(
   tables: readonly (CpuidTable | LoadedTable)[],
   { to, output }: WriteOptions,
 ): void {
-  const bytes = attempt(() => formatCpuid(tables, toFormatName(to)));
+  const name = toFormatName(to);
+  const bytes = attempt(() => formatCpuid(tables, name));
+  noteLosses(tables, name, bytes);
   if (output === undefined) {
     process.stdout.write(bytes);
     return;
@@ -109,6 +160,22 @@ function writeTables(
   file.commit();
 }
 
+/** Reports the entries that a format cannot hold, by reading the written bytes. */
+function noteLosses(
+  tables: readonly (CpuidTable | LoadedTable)[],
+  format: CpuidFormatName,
+  bytes: Uint8Array,
+): void {
+  const written = readCpuid(bytes, { format });
+  if (written.kind !== "tables") return;
+  const given = tables.flatMap((one) => [...("table" in one ? one.table : one)]);
+  const kept = written.tables.flatMap(({ table }) => [...table]);
+  const lost = given.filter(
+    (one) => !kept.some((e) => sameEntry({ ...e, flags: one.flags }, one)),
+  ).length;
+  if (lost > 0) note(`the format ${format} does not contain ${lost} of ${given.length} entries`);
+}
+
 /** Reports an error of a call with the user's values in one line, after the name of the file that it is about. */
 function attempt<Result>(call: () => Result, about?: string): Result {
   try {
@@ -116,7 +183,7 @@ function attempt<Result>(call: () => Result, about?: string): Result {
   } catch (cause) {
     if (cause instanceof TypeError || cause instanceof RangeError) {
       const start = about === undefined ? "" : `${about}: `;
-      throw new CommandError(`${start}${reasonOf(cause)}`, { cause });
+      throw new CommandError(`${start}${plainReason(cause)}`, { cause });
     }
     throw cause;
   }
@@ -129,16 +196,24 @@ export function cpuidConvert(source: string, options: WriteOptions & { mask?: st
   writeTables(mask === undefined ? tables : tables.map((table) => masked(table, mask)), options);
 }
 
+/** The kinds of fields, which `--ignore` takes besides the names of fields and groups. */
+const KINDS: ReadonlySet<string> = new Set<CpuidFieldKind>([
+  ...(["feature", "negated", "size", "topology", "id", "runtime-owned"] as const),
+]);
+
 /** The options of {@link cpuidDiff}. */
 export interface DiffOptions extends PrintedAs {
-  readonly ignore?: readonly string[];
+  /** Names, separated by commas. */
+  readonly ignore?: string;
 }
 
 /** Prints the fields in which two tables differ; returns 1 if they do. */
 export function cpuidDiff(before: string, after: string, { ignore, json }: DiffOptions): number {
   const [first, second] = loadPair(before, after);
-  const changes = attempt(() =>
-    diff(first, second, ignore === undefined ? {} : { ignore: ignore as never }),
+  const ignored = ignore?.split(",") ?? [];
+  const names = ignored.filter((name) => !KINDS.has(name)) as CpuidIgnore[];
+  const changes = attempt(() => diff(first, second, { ignore: names })).filter(
+    (change) => change.kind !== "field" || !ignored.includes(change.fieldKind),
   );
   if (json === true) printJson(changes);
   else if (changes.length > 0) {
@@ -165,11 +240,17 @@ export function cpuidCompare(first: string, second: string, { json }: PrintedAs)
 }
 
 /** Prints whether a guest of one table can continue on another; returns 1 if not. */
-export function cpuidPortable(from: string, to: string, { json }: PrintedAs): number {
-  const result = portable(...loadPair(from, to));
+export function cpuidPortable(
+  from: string,
+  to: string,
+  { json, tsc }: PrintedAs & PortableOptions,
+): number {
+  const result = portable(...loadPair(from, to), tsc === undefined ? {} : { tsc });
   if (json === true) printJson(result);
   else {
-    const head = result.isPortable ? "portable" : `not portable: ${result.reasons.length} reasons`;
+    const head = result.isPortable
+      ? "portable"
+      : `not portable: ${result.reasons.length} reason${result.reasons.length === 1 ? "" : "s"}`;
     print([head, ...result.reasons.map(({ message }) => message), ...result.notes].join("\n"), 4);
   }
   return result.isPortable ? STATUS.ok : STATUS.finding;
@@ -180,6 +261,7 @@ export function cpuidBaseline(
   sources: readonly string[],
   { to, output, json }: PrintedAs & { readonly to?: string; readonly output?: string },
 ): number {
+  refuseOutputAlone(to, output);
   const result = baseline(loadEach(sources).map(({ table }) => table));
   if (json === true) printJson(result);
   else if (to === undefined) {
@@ -204,12 +286,15 @@ export interface LintOptions {
   readonly form: (typeof LINT_FORMS)[number];
   readonly mask?: string;
   readonly supported?: string;
-  readonly ignore?: readonly string[];
+  /** Ids of rules, separated by commas. */
+  readonly ignore?: string;
+  readonly json?: boolean;
 }
 
 /** Prints the faults of tables; returns 1 if there are errors or warnings, and 2 if nothing was judged. */
 export function cpuidLint(source: string, options: LintOptions): number {
-  const { profile, form, mask, supported, ignore } = options;
+  const { profile, mask, supported, ignore } = options;
+  const form = options.json === true ? "json" : options.form;
   const loaded = loadTables(source).map((one) => (mask === undefined ? one : masked(one, mask)));
   const result = attempt(() =>
     lint(
@@ -219,7 +304,7 @@ export function cpuidLint(source: string, options: LintOptions): number {
         isComplete: loaded.every(({ isComplete }) => isComplete),
         lines: loaded.map(({ lines }) => lines),
         ...(supported !== undefined && { supported: loadTable(supported).table }),
-        ...(ignore !== undefined && { ignore: ignore as never }),
+        ...(ignore !== undefined && { ignore: ignore.split(",") as CpuidLintRuleId[] }),
       },
     ),
   );
@@ -276,7 +361,7 @@ export function cpuidModel(
   options: { readonly to?: string; readonly output?: string },
 ): void {
   if (name === undefined) {
-    const lines = models().map(({ name: one, vendor, signature, aliases }) => {
+    const lines = namedModels().map(({ name: one, model: { vendor, signature }, aliases }) => {
       const others = [...new Set([...aliases.qemu, ...aliases.libvirt])].filter((it) => it !== one);
       const { family, model, stepping } = signature;
       const also = others.length === 0 ? "" : `, also ${others.join(", ")}`;
@@ -286,6 +371,7 @@ export function cpuidModel(
     return;
   }
   const { to, output } = options;
+  refuseOutputAlone(to, output);
   if (to !== undefined) {
     writeTables([loadTable(`model:${name}`).table], {
       to,
@@ -329,10 +415,14 @@ export function cpuidNeeds(
   else {
     const head = `${program}: ${result.instructions} instructions, ${result.missing.length} missing instruction sets`;
     const unknown = result.unknown.length > 0 ? [`not judged: ${result.unknown.join(", ")}`] : [];
-    print([head, ...result.missing.map(formatNeed), ...unknown].join("\n"), 4);
+    print([head, ...result.missing.map(formatNeed), ...unknown, NEEDS_LIMITS].join("\n"), 4);
   }
   return result.missing.length === 0 ? STATUS.ok : STATUS.finding;
 }
+
+/** The limits of the result of `cpuid needs`. */
+const NEEDS_LIMITS =
+  "code that the program selects by CPUID at run time is counted; shared libraries are not read";
 
 /** Prints the page for browsers. */
 export function cpuidPage({ output }: { readonly output?: string }): void {

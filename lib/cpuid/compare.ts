@@ -192,7 +192,7 @@ export function isAboveMaximum(entries: readonly CpuidEntry2[], fn: number): boo
 
 /**
  * Whether one table reports nothing about a leaf: it lacks the entry, and the leaf is above its highest one. A bit of the
- * other table that reports the lack of a function then says no more about the first CPU than that it is older.
+ * other table that reports the lack of a function then proves nothing about the first CPU, which may only be older.
  */
 function isUnreported(
   fn: number,

@@ -292,7 +292,7 @@ function isRowOf(row: Row, { space, function: fn, index, register }: NaturePlace
   );
 }
 
-/** Returns the kind and the order of bits. Bits of a leaf that no table names have the kind "size" and exclude. */
+/** Returns the kind and the order of bits. Bits without a row in the tables of this file have the kind "size", and two different values of them exclude each other. */
 export function natureAt(place: NaturePlace): CpuidFieldNature {
   const exception = place.name === undefined ? undefined : BY_NAME.get(place.name);
   const { kind, order } = exception ?? ROWS.find((row) => isRowOf(row, place)) ?? UNKNOWN;

@@ -110,7 +110,7 @@ export interface XsavePart {
   readonly hasXfd: boolean;
 }
 
-/** Leaf 0xD as values. */
+/** The decoded leaf 0xD: the masks of XCR0 and IA32_XSS, the sizes, and the components. */
 export interface XsaveLayout {
   /** The bits that XCR0 can have: edx and eax of sub-leaf 0. */
   readonly xcr0: bigint;

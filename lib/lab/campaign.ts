@@ -42,7 +42,7 @@ export interface CampaignOptions {
    * own claims are judged.
    */
   readonly program?: string;
-  /** The names of all claims to judge; a report with an unknown claim, or without a selected one, is invalid. */
+  /** The names of the claims of the suite that are run; a report must contain each of them and no other. */
   readonly claims?: readonly string[];
   /** The path of the user's own Bochs. */
   readonly bochs?: string;

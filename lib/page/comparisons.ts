@@ -24,9 +24,10 @@ const TONES: Readonly<Record<CpuidLintFinding["severity"], ResultLine["tone"]>> 
 };
 
 /** The kinds of tables that {@link lintLines} knows. */
-export const PROFILES: Offer["profiles"] = Object.entries(LINT_PROFILES).map(
-  ([name, { title }]) => ({ name, title }),
-);
+export const PROFILES: Offer["profiles"] = Object.entries(LINT_PROFILES)
+  .map(([name, { title }]) => ({ name, title }))
+  // As at the command line, a table is for a guest unless the user chooses otherwise.
+  .toSorted((a, b) => Number(b.name === "guest") - Number(a.name === "guest"));
 
 function toProfile(name: string): CpuidLintProfile {
   const found = PROFILES.find((profile) => profile.name === name);

@@ -45,7 +45,7 @@ export interface DocumentView {
   readonly name: string;
   /** The title of the format that was detected. */
   readonly format: string;
-  /** "tables", "mask" or "features". */
+  /** The kind of contents: "tables", "mask" or "features". */
   readonly kind: string;
   readonly tables: readonly TableLabel[];
   readonly problems: readonly DocumentProblem[];

@@ -1,6 +1,6 @@
 /**
  * Reads a saved state from JSON and checks everything in it, by the rows of parts.ts and the layouts of
- * abi/. Writing it is json.ts.
+ * abi/. json.ts writes it.
  *
  * The entries of a CPUID table have the same members as in the JSON of a table (CpuidTable.toJSON()), and both forms
  * are read: json.ts writes numbers, which version 0.2 and older read, and toJSON() writes hexadecimal text and leaves

@@ -1,8 +1,5 @@
 /** The matchers for claims: KVM accepts a call, KVM rejects it with an errno, a CPUID table equals another. */
-import { diff } from "../cpuid/diff.ts";
-import type { CpuidEntry2 } from "../cpuid/entry.ts";
-import { printDiff } from "../cpuid/print.ts";
-import { CpuidTable } from "../cpuid/table.ts";
+import { type CpuidEntry2, CpuidTable, diff, printDiff } from "../cpuid/index.ts";
 import { KvmError } from "../index.ts";
 
 /** The matchers that importing `node-kvm/test` adds to vitest's `expect`. */

@@ -6,7 +6,7 @@ import { Converter } from "typedoc";
 import { tagsOf } from "./ioctl-tag.js";
 import { addPage } from "./names.js";
 
-/** The descriptor of the tables, by their heading in docs/errors.md. */
+/** The kind of file descriptor whose ioctls are in the tables below a heading of docs/errors.md. */
 const DESCRIPTORS = { "/dev/kvm": "sys", "A VM": "vm", "A vCPU": "vcpu", "A device": "dev" };
 
 /** The kernel's names and texts of errnos; the last two are not in libuv's table. */

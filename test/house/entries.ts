@@ -1,4 +1,4 @@
-/** The public entries of package.json and the names that each exports. The claims about them are surface.test.ts. */
+/** The public entries of package.json and the names that each exports. surface.test.ts tests these names. */
 import { join, relative } from "node:path";
 import ts from "typescript";
 import manifest from "../../package.json" with { type: "json" };

@@ -64,15 +64,3 @@ export function shownLine(text: string): string {
   const part = text.trim();
   return JSON.stringify(part.length > 60 ? `${part.slice(0, 60)}…` : part);
 }
-
-/** Returns the share of lines of a head that match, of those that are not empty; 0 if there is none. */
-export function shareOfLines(head: Uint8Array, pattern: RegExp): number {
-  let all = 0;
-  let matching = 0;
-  for (const { text } of linesOf(headText(head))) {
-    if (text.trim() === "") continue;
-    all += 1;
-    if (text.length <= 400 && pattern.test(text)) matching += 1;
-  }
-  return all === 0 ? 0 : matching / all;
-}

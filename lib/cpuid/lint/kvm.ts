@@ -402,7 +402,7 @@ export const KVM_RULES: readonly LintRule[] = [
     severity: "warning",
     title: "A guest of AMD or Hygon has no IA32_ARCH_CAPABILITIES",
     source:
-      "APM volume 3: the bit is reserved; KVM emulates the MSR, and Firecracker clears the bit",
+      "APM volume 3 reserves bit 29 of 0x7.0:edx; KVM sets it on AMD because it emulates IA32_ARCH_CAPABILITIES, and Firecracker clears it",
     remedy: "Clear arch_capabilities",
     check: (table) =>
       table.isAmd && table.has("arch_capabilities")
@@ -428,7 +428,8 @@ export const KVM_RULES: readonly LintRule[] = [
         ? [
             {
               place: table.place("constant_tsc"),
-              words: "is 1, but the frequency depends on the host",
+              words:
+                "is 1, but the frequency of the TSC differs between hosts, so a guest measures time wrongly after it moves",
               fix: table.set("constant_tsc", 0),
             },
           ]

@@ -249,7 +249,12 @@ export const STRUCTURE_RULES: readonly LintRule[] = [
     remedy: "Add leaf 0 with the highest basic leaf and the vendor's name",
     check: (table) =>
       table.maxBasic === undefined
-        ? [{ place: table.absentPlace(0), words: "is absent, so no range or vendor is known" }]
+        ? [
+            {
+              place: table.absentPlace(0),
+              words: "is absent, so neither the highest basic leaf nor the vendor is known",
+            },
+          ]
         : [],
   },
   {

@@ -65,7 +65,7 @@ export class Abortable<T> {
     };
     try {
       signal?.addEventListener("abort", this.#listener, { once: true });
-      // A signal that was aborted in the meantime (for example, by a trace subscriber) sends no event.
+      // An AbortSignal that was aborted before the listener was added (for example by a trace subscriber) sends no event.
       if (signal?.aborted === true) this.#listener();
     } catch (error) {
       this.drop();

@@ -43,7 +43,7 @@ const MOST_CHANGES = 16;
 export interface RunSyncOptions {
   /**
    * Whether to re-enter the guest after a signal that is not a kick, such as a profiler's. {@link kickVcpu} and
-   * `immediateExit` still interrupt the run. JavaScript listeners of signals are called after the exit. The default is
+   * `immediateExit` still interrupt the run. Listeners of `process.on("SIGINT")` and other POSIX signals are called after the VM exit. The default is
    * false.
    */
   readonly throughSignals?: boolean;

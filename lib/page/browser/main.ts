@@ -42,6 +42,17 @@ function showDocuments(engine: Engine): void {
 }
 
 const MOST_PROBLEMS = 20;
+const NO_TABLE =
+  "It changes tables and is none itself. At the command line, --mask applies a mask, and a list of features becomes a table.";
+/** More items of a document than this are shown on request. */
+const MOST_ITEMS = 4;
+
+/** Puts many items under a heading that opens them. */
+function folded(items: readonly HTMLLIElement[], what: string): readonly HTMLLIElement[] {
+  if (items.length <= MOST_ITEMS) return items;
+  const title = make("summary", {}, `${items.length} ${what}`);
+  return [make("li", {}, make("details", {}, title, make("ul", {}, ...items)))];
+}
 
 function documentItem(engine: Engine, one: DocumentView): HTMLLIElement {
   const problems = one.problems.slice(0, MOST_PROBLEMS).map(({ line, column, message }) => {
@@ -55,14 +66,21 @@ function documentItem(engine: Engine, one: DocumentView): HTMLLIElement {
     "li",
     {},
     make("b", {}, one.name),
-    ` ${one.format}, ${one.kind}`,
+    ` ${one.tables.length === 0 && one.problems.length > 0 ? "not read" : one.format}`,
     make(
       "ul",
       {},
-      ...one.tables.map(({ label, summary, entries }) =>
-        make("li", {}, `${label}: ${entries} entries${summary === "" ? "" : `, ${summary}`}`),
+      ...folded(
+        one.tables.map(({ label, summary, entries }) =>
+          make("li", {}, `${label}: ${entries} entries${summary === "" ? "" : `, ${summary}`}`),
+        ),
+        "tables",
       ),
-      ...one.text.map((line) => make("li", {}, line)),
+      ...folded(
+        one.text.map((line) => make("li", {}, line)),
+        "changes",
+      ),
+      ...(one.kind === "tables" ? [] : [make("li", { class: "soft" }, NO_TABLE)]),
       ...one.notes.map((note) => make("li", { class: "soft" }, note)),
       ...problems,
       ...(rest > 0 ? [make("li", { class: "soft" }, `${rest} more faults`)] : []),
@@ -158,6 +176,8 @@ function accept(engine: Engine, one: DocumentView): void {
   view ??= VIEWS[0];
   showDocuments(engine);
   showView(engine);
+  // On a narrow screen the views are below the list.
+  if (one.tables.length > 0 && matchMedia("(max-width: 1099px)").matches) use.scrollIntoView();
 }
 
 let pasted = 0;

@@ -215,10 +215,13 @@ const lint: View = {
   },
 };
 
+const ADD_ANOTHER = "Add a second table to compare them.";
+
 const diff: View = {
   name: "diff",
   title: "Differences",
   async show(room) {
+    if (room.tables.length < 2) return fill(room, [], ADD_ANOTHER);
     const before = tableChoice(room, diff, "From");
     const after = tableChoice(room, diff, "To", 1);
     const lines = await room.engine({
@@ -234,6 +237,7 @@ const portable: View = {
   name: "portable",
   title: "Portability",
   async show(room) {
+    if (room.tables.length < 2) return fill(room, [], ADD_ANOTHER);
     const from = tableChoice(room, portable, "A guest started with");
     const to = tableChoice(room, portable, "continues on", 1);
     const lines = await room.engine({ op: "portable", from: from.table.ref, to: to.table.ref });

@@ -209,34 +209,38 @@ test("node-kvm cpuid rejects a list of features without a model, and notes what 
 
 describe("node-kvm cpuid", () => {
   test.each<readonly [args: readonly string[], status: number, stdout: RegExp]>([
-    [["dump", "table.raw"], 0, /^\{\n[^]*"function"/],
+    [["dump", "table.raw"], 0, /^\{\n[\s\S]*"function"/],
     [["dump", "model:Nehalem", "--to", "cpuid-r"], 0, /^CPU:\n {3}0x00000000 0x00: eax=0x0000000b/],
     [["convert", "table.raw", "--to", "raw"], 0, /^0x00000000/],
     [["show", "model:Haswell", "--mask", "mask.json"], 0, / bmi1 hle smep /],
     [["show", "model:Haswell"], 0, / bmi1 hle avx2 smep /],
     [["diff", "table.json", "state.bin#0"], 0, /^$/],
     [["diff", "table.raw", "other.raw"], 1, /^0x7\.1:ebx/],
-    [["diff", "table.raw", "other.raw", "--json"], 1, /^\[\n[^]*"kind": "field"/],
+    [["diff", "table.raw", "other.raw", "--json"], 1, /^\[\n[\s\S]*"kind": "field"/],
     [["compare", "table.raw", "table.json"], 0, /^identical\n$/],
-    [["compare", "model:Nehalem", "model:Haswell"], 0, /^subset\n[^]* avx2: 0 and 1, /],
+    [["compare", "model:Nehalem", "model:Haswell"], 0, /^subset\n[\s\S]* avx2: 0 and 1, /],
     [["compare", "model:Haswell", "model:Nehalem"], 1, /^superset\n/],
     [["portable", "model:Nehalem", "model:Nehalem"], 0, /^portable\n/],
-    [["portable", "model:Haswell", "model:Nehalem"], 1, /^not portable: \d+ reasons\n[^]* avx2: /],
-    [["baseline", "model:Nehalem", "model:Haswell"], 0, /^host 1 is [^]*host 1 loses nothing\n/],
+    [
+      ["portable", "model:Haswell", "model:Nehalem"],
+      1,
+      /^not portable: \d+ reasons\n[\s\S]* avx2: /,
+    ],
+    [["baseline", "model:Nehalem", "model:Haswell"], 0, /^host 1 is [\s\S]*host 1 loses nothing\n/],
     [["baseline", "model:Nehalem", "model:Haswell", "--to", "json"], 0, /^\{\n/],
     [["baseline", "model:Nehalem", "model:EPYC"], 1, /different vendors: GenuineIntel, Authentic/],
     [["lint", "model:Nehalem"], 0, /^0 errors, 0 warnings, /],
     [["lint", "null-base.raw"], 1, /error S01 /],
     [["lint", "null-base.raw", "--form", "github"], 1, /^::error file=.*title=S01::/],
-    [["lint", "null-base.raw", "--form", "sarif"], 1, /"version": "2\.1\.0"[^]*"ruleId": "S01"/],
+    [["lint", "null-base.raw", "--form", "sarif"], 1, /"version": "2\.1\.0"[\s\S]*"ruleId": "S01"/],
     [["lint", "null-base.raw", "--form", "json"], 1, /"rule": "S01"/],
     [
       ["query", "model:Nehalem", "1", "--cr4", "0x40000"],
       0,
-      /^eax=0x000106a3 .*\n[^]*CR4\.OSXSAVE/,
+      /^eax=0x000106a3 .*\n[\s\S]*CR4\.OSXSAVE/,
     ],
-    [["query", "model:Nehalem", "1", "--json"], 0, /^\{\n[^]*"eax": /],
-    [["model"], 0, /^[^]*\nNehalem: GenuineIntel 6\/26\/3/],
+    [["query", "model:Nehalem", "1", "--json"], 0, /^\{\n[\s\S]*"eax": /],
+    [["model"], 0, /^[\s\S]*\nNehalem: GenuineIntel 6\/26\/3/],
     [["model", "Nehalem"], 0, /^Nehalem: GenuineIntel family 6, model 26, stepping 3\n/],
     [["model", "Nehalem", "--to", "raw"], 0, /^0x00000000/],
     [["needs", process.execPath, "model:x86-64-v1", "--section", ".init"], 0, / 0 missing /],
@@ -276,15 +280,15 @@ describe("a hostile input of node-kvm cpuid", () => {
   test("a program without an end that is no ELF file is refused", () => {
     const { status, stderr } = command(["cpuid", "needs", "/dev/zero", "model:EPYC-Milan"]);
     expect(status).toBe(2);
-    expect(stderr).toBe(
-      "node-kvm: /dev/zero: elfCode(): not an ELF file: 64 bytes without its header\n",
-    );
+    expect(stderr).toBe("node-kvm: /dev/zero: not an ELF file: 64 bytes without its header\n");
   });
 
   test("the control characters of a file's name are escaped in notes and results", () => {
     const name = join(folder, "esc\u001b[31m\nred.raw");
     writeFileSync(name, `${raw}0x00000001 0x00: eax=zz\n`);
-    const { stdout, stderr } = command(["cpuid", "baseline", name, join(folder, "other.raw")]);
+    const { stdout, stderr } = command([
+      ...["cpuid", "baseline", "--partial", name, join(folder, "other.raw")],
+    ]);
     expect(stderr).toContain("esc\\x1b[31m\\nred.raw:3:1: ");
     expect(stdout).toContain("esc\\x1b[31m\\nred.raw");
     expect(`${stdout}${stderr}`).not.toContain("\u001b");

@@ -166,7 +166,7 @@ describe("a method of a closed handle throws ERR_CLOSED:", () => {
     ]);
   });
 
-  test("cannot be passed as a link to other calls", ({ vm }) => {
+  test("if the closed handle is an argument of another handle's method", ({ vm }) => {
     const event = EventFd.create();
     event.close();
     expect(() => vm.irqfd({ fd: event, gsi: 0 })).toThrow(new StateError("ERR_CLOSED", "eventfd"));

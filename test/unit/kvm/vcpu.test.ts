@@ -100,7 +100,9 @@ describe("a vCPU", () => {
     });
   });
 
-  test("keeps its multiprocessing state if KVM emulates the local APIC", ({ vm }) => {
+  test("returns the multiprocessing state that was set, if KVM emulates the local APIC", ({
+    vm,
+  }) => {
     vm.createIrqchip();
     using vcpu = vm.createVcpu(0);
     vcpu.setMpState(abi.KVM_MP_STATE_HALTED);
