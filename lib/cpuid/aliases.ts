@@ -58,8 +58,8 @@ export function resolveField(name: string): CpuidField {
 }
 
 /**
- * Suggests up to five fields for an unknown name, the best first: names at most two letters away, aliases at most two
- * letters away, or names that contain the word. For a name that {@link findField} knows, its field alone.
+ * Suggests up to five fields for an unknown name, the best first: names at most two letters away and names that contain
+ * the word, or aliases at most two letters away. For a name that {@link findField} knows, its field alone.
  */
 export function suggestFields(name: string): readonly CpuidFieldName[] {
   return suggest(toName("suggestFields()", name));

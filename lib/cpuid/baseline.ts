@@ -6,7 +6,6 @@ import {
   type CpuidDifference,
   compare,
   entryOrZeros,
-  formatDifference,
   isAboveMaximum,
   isEmpty,
   isNumber,
@@ -23,7 +22,14 @@ import {
   KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
   locate,
 } from "./entry.ts";
-import { baseOf, type CpuidFieldName, readField, spaceOf, writeField } from "./field.ts";
+import {
+  baseOf,
+  type CpuidFieldName,
+  formatValue,
+  readField,
+  spaceOf,
+  writeField,
+} from "./field.ts";
 import { type CpuidFieldOrder, natureAt } from "./kinds.ts";
 import { CpuidTable } from "./table.ts";
 import { XSAVE_COMPONENTS, xsaveOf, xsaveSize } from "./xsave.ts";
@@ -96,7 +102,12 @@ function combineLeaf(tables: readonly Entries[], place: LeafPlace): Combined {
   const [first = []] = tables;
   const space = spaceOf(first, fn);
   if (tables.some((entries) => spaceOf(entries, fn) !== space)) {
-    return left(`${leaf} is left out: it belongs to different hypervisor interfaces`);
+    const isAnywhereAbsent = tables.some((entries) => locate(entries, fn, index) < 0);
+    return left(
+      isAnywhereAbsent
+        ? `${leaf} is left out: not every table has it`
+        : `${leaf} is left out: it belongs to different hypervisor interfaces`,
+    );
   }
   const relative = fn - (baseOf(first, space) ?? 0);
   const found = tables.map((entries) => entryOrZeros(entries, fn, index));
@@ -141,17 +152,16 @@ function oldest(tables: readonly Entries[]): Entries {
   return tables.reduce((low, table) => (signature(table) < signature(low) ? table : low));
 }
 
+const isAt = (entry: CpuidEntry2, { function: fn, index }: LeafPlace): boolean =>
+  entry.function === fn && entry.index === index;
+
 /** Changes registers of the entry of a leaf, if it exists. */
 function patch(
   entries: Entries,
   place: LeafPlace,
   change: (entry: CpuidEntry2) => Partial<CpuidEntry2>,
 ): Entries {
-  return entries.map((entry) =>
-    entry.function === place.function && entry.index === place.index
-      ? { ...entry, ...change(entry) }
-      : entry,
-  );
+  return entries.map((entry) => (isAt(entry, place) ? { ...entry, ...change(entry) } : entry));
 }
 
 /** The masks of XSAVE components: where they are, and the component of their bit 0. */
@@ -291,10 +301,11 @@ export function baseline(tables: Iterable<Iterable<CpuidEntry2>>): CpuidBaseline
       const eax = signature ?? registers.eax;
       return { ...EMPTY, ...registers, eax, function: fn, index, flags: flags & INDEXED };
     });
-  // A leaf that some tables lack has only bits that report the lack of a function: a guest does not read leaves above the maximum.
-  const absent = combined.filter(({ isInAll }) => !isInAll).map(({ place }) => place.function);
+  // A leaf that some tables lack has only bits that report the lack of a function: a guest does not read them above the
+  // maximum.
+  const partial = combined.filter(({ isInAll }) => !isInAll).map(({ place }) => place);
   const read = kept.filter(
-    (e) => !absent.includes(e.function) || !isAboveMaximum(kept, e.function),
+    (e) => !isAboveMaximum(kept, e.function) || !partial.some((place) => isAt(e, place)),
   );
   const settled = settleMaxima([...settleXsave(CpuidTable.from(read), places)], all);
   const table = CpuidTable.from(settleAddresses(settled, all));
@@ -314,13 +325,23 @@ const EMPTY: CpuidEntry2 = Object.freeze({
   padding: [0, 0, 0],
 });
 
-/** Formats a baseline as lines: its notes, and each host's losses under `host 1`, from 1. */
+/** Formats what a host loses; in a loss the baseline is the first table. */
+function formatLoss({ where, name, low, high, first, second, order }: CpuidDifference): string {
+  const [own, host] = [first, second].map((value) => formatValue(value, low, high));
+  const remark = order === "inverted-bits" ? " (1 reports that the CPU lacks a function)" : "";
+  return `${where} ${name ?? "reserved"}: the host has ${host}, the baseline ${own}${remark}`;
+}
+
+/**
+ * Formats a baseline as lines: its notes, and each host's losses under `host 1`, from 1, as `0x1.0:ecx[17] pcid: the host
+ * has 1, the baseline 0`.
+ */
 export function formatBaseline(result: CpuidBaseline): string {
   refuseMissing("formatBaseline()", result, ["kind"]);
   if (result.kind === "vendors") return result.why;
   const hosts = result.losses.flatMap((losses, i) => [
     `host ${i + 1} loses ${losses.length === 0 ? "nothing" : losses.length}`,
-    ...losses.map((loss) => `  ${formatDifference(loss)}`),
+    ...losses.map((loss) => `  ${formatLoss(loss)}`),
   ]);
   return [...result.notes, ...hosts].join("\n");
 }

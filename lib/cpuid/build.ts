@@ -16,7 +16,7 @@ import { layoutOf, packed, withLeaf, withMaximum } from "./leaf.ts";
 import { findModel } from "./models/lookup.ts";
 import { modelTable } from "./models/table.ts";
 import { type CpuidFieldValuesInput, CpuidTable } from "./table.ts";
-import { type CpuidTopologyInput, forVcpu, withTopology } from "./topology.ts";
+import { apicIds, type CpuidTopologyInput, forVcpu, withTopology } from "./topology.ts";
 import { withinSupported } from "./within.ts";
 import { type WithXsaveOptions, withXsave } from "./xsave.ts";
 
@@ -184,6 +184,8 @@ const LONGEST_BRAND = 47;
 export class CpuidBuilder {
   readonly #table: CpuidTable;
   #changes: readonly CpuidBuildChange[] = [];
+  /** The APIC ids of the topology that was set. */
+  #ids: readonly number[] | undefined;
 
   /** Starts with entries as they are; {@link cpuid} has the usual ways to start. */
   constructor(entries: Iterable<CpuidEntry2Input>) {
@@ -212,6 +214,7 @@ export class CpuidBuilder {
       Object.freeze({ step, ...change, reason: reasonOf(change) }),
     );
     made.#changes = Object.freeze([...this.#changes, ...changes]);
+    made.#ids = this.#ids;
     return made;
   }
 
@@ -271,7 +274,9 @@ export class CpuidBuilder {
   /** Writes a topology; see {@link withTopology} for the leaves and the errors. */
   topology(topology: CpuidTopologyInput): CpuidBuilder {
     const made = withTopology(this.#table, topology);
-    return this.#next("topology", made, () => "it follows from the topology");
+    const next = this.#next("topology", made, () => "it follows from the topology");
+    next.#ids = apicIds(topology);
+    return next;
   }
 
   /** Writes the caches, after the topology that shares them; see {@link withCaches} for the leaves and the errors. */
@@ -417,9 +422,23 @@ export class CpuidBuilder {
     });
   }
 
-  /** Returns the table of one vCPU; see {@link forVcpu} for what is particular to it. */
+  /**
+   * Returns the table of one vCPU; see {@link forVcpu} for what is particular to it.
+   *
+   * @param apicId - one of the ids of the topology, if it was set; {@link apicIds} lists them.
+   * @throws RangeError for any other id, and for one that is not a u32.
+   */
   forVcpu(apicId: number): CpuidTable {
-    return forVcpu(this.#table, apicId);
+    const made = forVcpu(this.#table, apicId);
+    const ids = this.#ids;
+    if (ids !== undefined && !ids.includes(apicId)) {
+      const range = `${ids.length === 1 ? "id" : `${ids.length} ids, from`} ${ids.at(0)}`;
+      const last = ids.length === 1 ? "" : ` to ${ids.at(-1)}`;
+      throw new RangeError(
+        `forVcpu(): apicId ${apicId} is outside of the topology's ${range}${last}`,
+      );
+    }
+    return made;
   }
 
   static {

@@ -351,6 +351,23 @@ const WORDS = { flags: "flags", index: "index", order: "position", count: "entri
 const entryWords = ({ copy }: CpuidEntryChange): string =>
   copy === 0 ? "entry" : "duplicate entry";
 
+/** The most fields of an entry that a change names. */
+const MOST_NAMES = 12;
+
+/** Lists the fields of an entry that are not 0 as ` (avx2, bmi1)`; nothing if there is none. */
+function fieldWords(e: CpuidEntry2): string {
+  const space = spaceOf([e], e.function);
+  const relative = e.function - (baseOf([e], space) ?? 0);
+  const names = CPUID_REGISTERS.flatMap((register) =>
+    fieldsOf(space, relative, e.index, register)
+      .filter(({ low, high }) => readField(e[register], low, high) !== 0)
+      .map(({ name }) => name),
+  );
+  if (names.length === 0) return "";
+  const more = names.length - MOST_NAMES;
+  return ` (${names.slice(0, MOST_NAMES).join(", ")}${more > 0 ? ` and ${more} more` : ""})`;
+}
+
 function parts(change: CpuidChange): readonly [subject: string, before: string, after: string] {
   switch (change.kind) {
     case "field": {
@@ -359,9 +376,17 @@ function parts(change: CpuidChange): readonly [subject: string, before: string, 
       return [subject, formatValue(before, low, high), formatValue(after, low, high)];
     }
     case "added":
-      return [`${change.where} ${entryWords(change)}`, "absent", "present"];
+      return [
+        `${change.where} ${entryWords(change)}`,
+        "absent",
+        `present${fieldWords(change.entry)}`,
+      ];
     case "removed":
-      return [`${change.where} ${entryWords(change)}`, "present", "absent"];
+      return [
+        `${change.where} ${entryWords(change)}`,
+        `present${fieldWords(change.entry)}`,
+        "absent",
+      ];
     case "flags":
     case "index":
     case "order":
@@ -374,10 +399,15 @@ function parts(change: CpuidChange): readonly [subject: string, before: string, 
 
 /**
  * Formats a change as `0x7.0:ebx[5] avx2: 1 -> 0`, or with a phrase as `0x7.0:ebx[5] avx2: ran with 1, got 0`. Unnamed
- * bits are called reserved; values of 16 bits and wider are hexadecimal.
+ * bits are called reserved; values of 16 bits and wider are hexadecimal. An entry that one table lacks names its first 12
+ * fields that are not 0: `0x7.1 entry: absent -> present (avx512_bf16)`.
  */
 export function formatChange(change: CpuidChange, phrase?: CpuidPhrase): string {
   refuseMissing("formatChange()", change, ["kind"]);
+  if (change.kind === "added" || change.kind === "removed") {
+    refuseMissing(`formatChange(): ${change.kind}`, change, ["entry"]);
+    refuseMissing("formatChange(): entry", change.entry, ["function", "index", ...CPUID_REGISTERS]);
+  }
   const [subject, before, after] = parts(change);
   if (phrase) checkPhrase("formatChange()", phrase);
   if (!phrase) return `${subject}: ${before} -> ${after}`;

@@ -134,9 +134,20 @@ function nearest(
   return [...near];
 }
 
+/** Shorter words are part of too many names. */
+const SHORTEST_PART = 3;
+
+/** Lists the fields whose name contains a word: first those with it between underscores. */
+function containing(word: string, own: readonly CpuidFieldName[]): readonly CpuidFieldName[] {
+  if (word.length < SHORTEST_PART) return [];
+  const found = own.filter((each) => each.includes(word));
+  const isPart = (each: string): boolean => each.split("_").includes(word);
+  return [...found.filter(isPart), ...found.filter((each) => !isPart(each))];
+}
+
 /**
- * Suggests up to five fields for an unknown name: the field that it means as an alias; else the nearest names by edits,
- * at most two away; else the nearest aliases; else the names that contain the word.
+ * Suggests up to five fields for an unknown name: the field that it means as an alias; else the names one edit away, those
+ * that contain the word, and the names two edits away, or the nearest aliases if no name is near.
  */
 export function suggest(name: string): readonly CpuidFieldName[] {
   if (name === "" || name.length > LONGEST) return [];
@@ -148,12 +159,13 @@ export function suggest(name: string): readonly CpuidFieldName[] {
     word,
     own.map((each) => [each, each] as const),
   );
+  const isOneAway = near.some((each) => distance(word, each) === 1);
+  const parts = containing(word, own);
+  const found = isOneAway ? [...near, ...parts] : [...parts, ...near];
+  if (found.length > 0) return [...new Set(found)].slice(0, MOST_NAMES);
   const key = normalize(name);
   // Two edits turn a short alias into too many others.
   const aliases = key.length > 2 * MOST_EDITS ? CPUID_NAME_SOURCES : [];
-  const known = (): readonly (readonly [string, CpuidFieldName])[] =>
-    aliases.flatMap((source) => [...(bySource.get(source) ?? [])]);
-  const nearAliases = near.length > 0 ? near : nearest(key, known());
-  const found = nearAliases.length > 0 ? nearAliases : own.filter((each) => each.includes(word));
-  return found.slice(0, MOST_NAMES);
+  const known = aliases.flatMap((source) => [...(bySource.get(source) ?? [])]);
+  return nearest(key, known).slice(0, MOST_NAMES);
 }

@@ -485,7 +485,7 @@ export function query(
 
 /**
  * Formats a result as lines: the registers, the origin, and each bit that KVM computes as `0x1.0:ecx[27]: 1
- * (CR4.OSXSAVE)`.
+ * (CR4.OSXSAVE)`. Without an entry the origin is `the guest reads zeros: `, and why.
  */
 export function formatQuery(result: CpuidQueryResult): string {
   refuseMisfit("formatQuery()", result, [...CPUID_REGISTERS, "from", "written", "notes"]);
@@ -494,7 +494,8 @@ export function formatQuery(result: CpuidQueryResult): string {
   const lines = result.written.map(
     ({ where, low, high, value, why }) => `${where}: ${formatValue(value, low, high)} (${why})`,
   );
-  return [CPUID_REGISTERS.map(word).join(" "), result.from.why, ...lines, ...result.notes].join(
-    "\n",
-  );
+  const isZeros = CPUID_REGISTERS.every((register) => result[register] === 0);
+  const { kind, why } = result.from;
+  const origin = kind === "zeros" && isZeros ? `the guest reads zeros: ${why}` : why;
+  return [CPUID_REGISTERS.map(word).join(" "), origin, ...lines, ...result.notes].join("\n");
 }

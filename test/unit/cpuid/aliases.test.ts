@@ -100,11 +100,17 @@ test.each([
   ["tsc-deadlin", ["tsc_deadline_timer"]],
   ["hypervisor", ["guest_status"]],
   ["addr_bits", ["phys_addr_bits", "virt_addr_bits", "guest_phys_addr_bits"]],
+  ["vnni", ["vnmi", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "avx_vnni_int16"]],
   ["constructor", []],
   ["", []],
   ["x".repeat(100_000), []],
 ])("for %s, the suggestions are %j", (name, near) => {
   expect(suggestFields(name)).toEqual(near);
+});
+
+test("the start of several names suggests more than the nearest of them", () => {
+  expect(suggestFields("avx512")).toHaveLength(5);
+  expect(suggestFields("avx512")[0]).toBe("avx512f");
 });
 
 test("an unknown name is refused with the nearest", () => {

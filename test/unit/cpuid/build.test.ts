@@ -527,3 +527,16 @@ test("a builder starts with entries, and is frozen", () => {
   const made = new CpuidBuilder([{ function: 1 }]);
   expect([made.table.length, Object.isFrozen(made)]).toEqual([1, true]);
 });
+
+test("forVcpu() takes the ids of the topology that was set, and any id without one", () => {
+  const start = cpuid.model("EPYC-Milan");
+  const guest = start.topology({ packages: 2, cores: 3 }).brand("guest");
+  expect(guest.forVcpu(6).get("local_apic_id")).toBe(6);
+  for (const id of [3, 7]) {
+    const line = `forVcpu(): apicId ${id} is outside of the topology's 6 ids, from 0 to 6`;
+    expect(() => guest.forVcpu(id)).toThrow(new RangeError(line));
+  }
+  const line = "forVcpu(): apicId 1 is outside of the topology's id 0";
+  expect(() => start.topology({}).forVcpu(1)).toThrow(new RangeError(line));
+  expect(start.forVcpu(7).get("local_apic_id")).toBe(7);
+});

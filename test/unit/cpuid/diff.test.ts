@@ -164,7 +164,9 @@ test("a change of the count has no leaf", () => {
 });
 
 test("a removed entry is a removal and a count", () => {
-  expect(lines(table.without(7))).toBe("table entries: 5 -> 4\n0x7.0 entry: present -> absent");
+  expect(lines(table.without(7))).toBe(
+    "table entries: 5 -> 4\n0x7.0 entry: present (avx2) -> absent",
+  );
 });
 
 test("an added entry is an addition and a count", () => {
@@ -173,13 +175,24 @@ test("an added entry is an addition and a count", () => {
   );
 });
 
+test("an added entry names its fields that are not 0, at most 12", () => {
+  const few = table.append({ function: 7, index: 1, flags: 1, eax: 1 << 5 });
+  expect(lines(few)).toContain("0x7.1 entry: absent -> present (avx512_bf16)");
+  const many = printDiff(diff(table, table.append({ function: 0x80000001, edx: 0xffffffff })));
+  const names = /present \(([^)]*)\)/.exec(many)?.[1]?.split(" and ");
+  expect(names?.[0]?.split(", ")).toHaveLength(12);
+  expect(names?.[1]).toMatch(/^\d+ more$/);
+});
+
 test("a second duplicate is an added entry", () => {
   expect(diff(table, table.append({ function: 1 })).map((c) => c.kind)).toEqual(["count", "added"]);
 });
 
 test("an added duplicate is called a duplicate, with its number", () => {
   const twice = table.append({ function: 7, flags: 1, eax: 1 });
-  expect(lines(twice)).toBe("table entries: 5 -> 6\n0x7.0#2 duplicate entry: absent -> present");
+  expect(lines(twice)).toBe(
+    "table entries: 5 -> 6\n0x7.0#2 duplicate entry: absent -> present (leaf7_n_subleaves)",
+  );
   expect(lines(twice.append({ function: 7, flags: 1 }))).toContain(
     "0x7.0#3 duplicate entry: absent",
   );

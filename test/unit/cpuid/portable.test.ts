@@ -5,6 +5,7 @@ import {
   type CpuidFieldValuesInput,
   CpuidTable,
   compare,
+  modelTable,
   portable,
 } from "../../../lib/cpuid/index.ts";
 
@@ -158,6 +159,14 @@ describe("a guest cannot continue", () => {
     expect(messages(guest, from, { tsc: "same" })).toEqual([]);
     expect(messages(guest, from, { tsc: "scaled" })).toEqual([]);
   });
+});
+
+test("a guest of EPYC-Milan, which has no leaf 0x80000021, can continue on EPYC-Genoa, which has one", () => {
+  const [milan, genoa] = [modelTable("EPYC-Milan"), modelTable("EPYC-Genoa")];
+  expect([milan.get("no_nested_data_bp"), genoa.get("no_nested_data_bp")]).toEqual([undefined, 1]);
+  expect(messages(milan, genoa)).toEqual([]);
+  const reported = milan.with({ max_ext_leaf: 0x80000021 }).append({ function: 0x80000021 });
+  expect(messages(reported, genoa)).toHaveLength(1);
 });
 
 test("each reason has its kind", () => {

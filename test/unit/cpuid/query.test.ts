@@ -301,6 +301,14 @@ test("formatQuery() prints the registers, the origin and each computed bit", () 
   );
 });
 
+test("formatQuery() prints that a guest reads zeros for an absent leaf", () => {
+  expect(formatQuery(amd.query(0x3)).split("\n")).toEqual([
+    "eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000",
+    "the guest reads zeros: the table has no entry 0x3.0, and the vendor is AuthenticAMD",
+  ]);
+  expect(formatQuery(amd.query(7))).not.toContain("the guest reads zeros");
+});
+
 test("query() of an entry's own function and index finds the first entry that matches", () => {
   const word = fc.nat({ max: 0xffffffff });
   const anEntry = fc.record({

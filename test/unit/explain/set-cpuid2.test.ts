@@ -129,7 +129,7 @@ describe("the reason of a KVM_SET_CPUID2 that failed with EINVAL after the first
   test("names added, removed and moved entries, and changed flags", () => {
     expect(reason("EINVAL", [leaf1], ran)).toBe(
       "the table changed after KVM_RUN: table entries: ran with 2, got 1; " +
-        "0x7.0 entry: ran with present, got absent",
+        "0x7.0 entry: ran with present (avx2), got absent",
     );
     expect(reason("EINVAL", [leaf7, leaf1], ran)).toContain("position: ran with");
     expect(reason("EINVAL", [leaf1, { ...leaf7, flags: 0 }], ran)).toBe(
