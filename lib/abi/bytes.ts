@@ -1,4 +1,4 @@
-/** Byte arrays of callers: Buffers, arrays of another realm. Reading structs from them is struct.ts. */
+/** Byte arrays of callers: Buffers, arrays of another realm. struct.ts reads structs from them. */
 
 /** Returns the class of a typed array of any realm, whatever its prototype; `undefined` for any other value. */
 const classOf = Object.getOwnPropertyDescriptor(

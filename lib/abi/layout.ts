@@ -1,6 +1,6 @@
 /**
  * Layouts of C structs in memory, and the sizes and offsets that follow from them. The layouts are
- * generated/structs.ts; reading and writing with them is struct.ts.
+ * generated/structs.ts; struct.ts reads and writes with them.
  */
 
 declare const shape: unique symbol;

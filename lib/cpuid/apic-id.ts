@@ -1,4 +1,4 @@
-/** The places of the vCPU's APIC id in a CPUID table. Writing it is builder.ts, checking it is check.ts. */
+/** The places of the vCPU's APIC id in a CPUID table. builder.ts writes it, check.ts checks it. */
 import { describe } from "../options.ts";
 import type { CpuidEntry2, CpuidRegister } from "./entry.ts";
 import { readField } from "./field.ts";

@@ -1,4 +1,4 @@
-/** Applies the differences of two tables to the first, which gives the second. Finding them is diff.ts. */
+/** Applies the differences of two tables to the first, which gives the second. diff.ts finds them. */
 import { describe, refuseMissing, toList } from "../options.ts";
 import { type CpuidChange, type CpuidFieldChange, formatChange } from "./diff.ts";
 import type { CpuidEntry2 } from "./entry.ts";

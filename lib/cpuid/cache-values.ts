@@ -1,4 +1,4 @@
-/** The caches that a CPUID table describes, as values. Writing caches into a table is caches.ts. */
+/** The caches that a CPUID table describes, as values. caches.ts writes caches into a table. */
 import { type CpuidEntry2, locate, toEntries } from "./entry.ts";
 import { describeValue } from "./enumerations.ts";
 import type { CpuidFieldName } from "./generated/fields.ts";

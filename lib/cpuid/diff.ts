@@ -1,6 +1,6 @@
 /**
  * Compares two tables field by field, and formats the differences. It does not judge whether they are allowed; that is
- * compare.ts. Applying differences to a table is apply.ts.
+ * compare.ts. apply.ts applies differences to a table.
  */
 import { describe, refuseMisfit, refuseMissing, refuseUnknown, toList } from "../options.ts";
 import {

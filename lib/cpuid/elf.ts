@@ -1,4 +1,4 @@
-/** The code of an ELF file: executable sections, or segments if the file has no sections. Decoding it is needs.ts. */
+/** The code of an ELF file: executable sections, or segments if the file has no sections. needs.ts decodes it. */
 import { toBytes } from "../options.ts";
 
 /** Executable bytes of a file. */

@@ -1,4 +1,4 @@
-/** The fields that the names of a feature list mean. The lists are those of formats/; finding a name is aliases.ts. */
+/** The fields that the names of a feature list mean. The lists are those of formats/; aliases.ts finds a name. */
 import { describe, refuseMissing, toList } from "../options.ts";
 import { type CpuidNameSource, findField, suggestFields } from "./aliases.ts";
 import type { CpuidField } from "./field.ts";

@@ -1,6 +1,6 @@
 /**
  * The CPUID bits of instruction sets, by the names that a decoder gives them; the names are those of iced-x86's
- * CpuidFeature. Searching code for instructions that a table lacks is needs.ts.
+ * CpuidFeature. needs.ts searches code for instructions that a table lacks.
  */
 import type { CpuidRegister } from "./entry.ts";
 import type { CpuidFieldName } from "./field.ts";

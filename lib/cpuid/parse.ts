@@ -1,4 +1,4 @@
-/** Reads a table from its raw text. Printing it is print.ts; JSON is table.ts. */
+/** Reads a table from its raw text. print.ts prints it; JSON is table.ts. */
 import { CPUID_REGISTERS, type CpuidEntry2Input } from "./entry.ts";
 import { CpuidTable } from "./table.ts";
 

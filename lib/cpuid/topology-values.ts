@@ -1,4 +1,4 @@
-/** The topology that a CPUID table describes, as a value. Writing a topology into a table is topology.ts. */
+/** The topology that a CPUID table describes, as a value. topology.ts writes a topology into a table. */
 import { type CpuidEntry2, locate, toEntries } from "./entry.ts";
 import { isAmdLike, valueIn, walk } from "./values.ts";
 

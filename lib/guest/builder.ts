@@ -1,5 +1,5 @@
 /**
- * The actions of a guest, under KVM's and Intel's names. Finishing a program is program.ts; single instructions are
+ * The actions of a guest, under KVM's and Intel's names. program.ts finishes a program; single instructions are
  * assemble.ts.
  */
 import type { Assembler } from "./assemble.ts";

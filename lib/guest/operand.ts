@@ -1,4 +1,4 @@
-/** The operands of an instruction: registers, memory, immediates, labels. Making instructions of them is assemble.ts. */
+/** The operands of an instruction: registers, memory, immediates, labels. assemble.ts makes instructions of them. */
 import { describe, refuseUnknown, toBigInt } from "../options.ts";
 import type { X86 } from "./iced.ts";
 

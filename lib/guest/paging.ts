@@ -1,4 +1,4 @@
-/** Page tables that map every address to itself. Putting them in memory and in CR3 is modes.ts. */
+/** Page tables that map every address to itself. modes.ts puts them in memory and in CR3. */
 import { refuseUnknown } from "../options.ts";
 
 /** The bit of a paging-structure entry that marks it present (Intel SDM Vol. 3A 5.5.4). */

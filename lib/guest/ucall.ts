@@ -1,4 +1,4 @@
-/** The protocol of a guest: values in the mailbox and codes at the port. Writing them is program.ts and faults.ts. */
+/** The protocol of a guest: values in the mailbox and codes at the port. program.ts and faults.ts write them. */
 import { isBytes } from "../abi/bytes.ts";
 import { MAILBOX_GPA, RESULTS_GPA, TABLE_SIZE } from "./layout.ts";
 

@@ -1,6 +1,6 @@
 /**
  * Finds incompatibilities between a saved state and a machine, from what can be read without writing anything. Each
- * rule is a row of STATE_RULES. Comparing after the write is read-back.ts.
+ * rule is a row of STATE_RULES. read-back.ts compares after the write.
  */
 import type { CapabilityName } from "../abi/generated/constants.ts";
 import { type CpuidEntry2, type MsrEntry, NestedState } from "../abi/generated/structs.ts";

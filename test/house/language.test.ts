@@ -44,6 +44,8 @@ const BANNED: readonly RegExp[] = [
   /\bwhere no (memory|slot) is\b/i,
   /\bwhat (is|are) (sent|given|asked|no|wrong|left)\b/i,
   /\btakes? (only|no) (what|more)\b/i,
+  // An activity is no file: "Writing it is json.ts".
+  /\b\w+ing [^.;:]{1,60} (is|are) [a-z0-9/-]+\.(ts|js|cc|h)\b/i,
 ];
 
 /** Openings of a docstring that delay the subject, or that only repeat a name. */
@@ -198,6 +200,7 @@ describe("the search for banned words", () => {
     ["a.ts", "throw new RangeError(`KVM says so`);\n"],
     ["a.ts", 'const rule = { why: "it goes on from zero" };\n'],
     ["bench/a.js", "// It looks at the exit.\n"],
+    ["a.ts", "/** Reads JSON. Writing it is b.ts. */\nconst a = 1;\n"],
     ["a.cc", "// A page that\n// cannot be\n// had.\nint a;\n"],
   ])("finds a planted one in %s: %j", (file, text) => {
     expect(findings(file, text)).not.toEqual([]);

@@ -1,6 +1,6 @@
 /**
  * The part of vitest's interface that unit tests use, in one process: tests are registered once, and run for each
- * mutant. Bundling the tests is bundle.js; Stryker's interface is runner.js.
+ * mutant. bundle.js bundles the tests; Stryker's interface is runner.js.
  */
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";

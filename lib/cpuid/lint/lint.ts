@@ -1,4 +1,4 @@
-/** Judges CPUID tables by all lint rules. The rules are rules.ts, applying their fixes is fix.ts, output is text.ts, sarif.ts and annotations.ts. */
+/** Judges CPUID tables by all lint rules. The rules are rules.ts, fix.ts applies their fixes, output is text.ts, sarif.ts and annotations.ts. */
 import {
   describe,
   quoted,

@@ -1,4 +1,4 @@
-/** Lint rules about the topology of CPUs, APIC ids and caches. Building a topology is lib/cpuid/topology.ts. */
+/** Lint rules about the topology of CPUs, APIC ids and caches. lib/cpuid/topology.ts builds a topology. */
 import { apicIdBits, apicIdPlace } from "../apic-id.ts";
 import { type CpuidEntry2, formatLeaf } from "../entry.ts";
 import { fieldsOf, formatValue, readField } from "../field.ts";

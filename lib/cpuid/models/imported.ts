@@ -1,4 +1,4 @@
-/** A CPU model that was read from another program's files, and its table. Reading QEMU's is qemu.ts, libvirt's libvirt.ts. */
+/** A CPU model that was read from another program's files, and its table. qemu.ts reads QEMU's, and libvirt.ts libvirt's. */
 import { refuseMissing } from "../../options.ts";
 import { type CpuidFieldName, field } from "../field.ts";
 import type { CpuidTable } from "../table.ts";

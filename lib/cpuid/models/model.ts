@@ -1,6 +1,6 @@
 /**
  * The shape of a named CPU model: what it adds to the model that it inherits from. The models are levels.ts, intel.ts
- * and amd.ts; finding one is lookup.ts, its table is table.ts.
+ * and amd.ts; lookup.ts finds one, its table is table.ts.
  */
 import type { CpuidFieldName } from "../field.ts";
 import type { CpuidFieldValuesInput } from "../table.ts";
