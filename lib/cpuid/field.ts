@@ -1,6 +1,6 @@
 /**
- * Fields of CPUID by name: their places, and reading and writing their bits in a register. Finding a field's entry is
- * table.ts.
+ * Fields of CPUID by name: their places, and reading and writing their bits in a register. table.ts finds a
+ * field's entry.
  */
 import { describe, quoted, suggestion } from "../options.ts";
 import { type CpuidEntry2, type CpuidRegister, formatLeaf, isIndexed, locate } from "./entry.ts";

@@ -1,6 +1,6 @@
 /**
- * A vCPU's CPUID table: ordered, immutable, with access by entry and by field name. Making one for a vCPU is
- * builder.ts.
+ * A vCPU's CPUID table: ordered, immutable, with access by entry and by field name. builder.ts makes
+ * the table of a vCPU.
  */
 import { registerUnchanging } from "../abi/unchanging.ts";
 import { inspectAs } from "../inspect.ts";

@@ -1,6 +1,6 @@
 /**
- * The only importer of iced-x86, a WebAssembly library: its types under local names, and loading it. Creating
- * instructions is instruction.ts.
+ * The only importer of iced-x86, a WebAssembly library: its types under local names, and loading it. instruction.ts
+ * creates instructions.
  */
 import type * as Iced from "iced-x86";
 

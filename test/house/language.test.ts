@@ -44,8 +44,8 @@ const BANNED: readonly RegExp[] = [
   /\bwhere no (memory|slot) is\b/i,
   /\bwhat (is|are) (sent|given|asked|no|wrong|left)\b/i,
   /\btakes? (only|no) (what|more)\b/i,
-  // An activity is no file: "Writing it is json.ts".
-  /\b\w+ing [^.;:]{1,60} (is|are) [a-z0-9/-]+\.(ts|js|cc|h)\b/i,
+  // An activity is no file: "Writing it is json.ts". A file name is CODE here.
+  /(^|[.;] )\w+ing [^.;:]{1,60} (is|are) CODE\b/i,
 ];
 
 /** Openings of a docstring that delay the subject, or that only repeat a name. */
