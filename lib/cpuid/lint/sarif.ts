@@ -13,8 +13,16 @@ const LEVELS: Readonly<Record<CpuidLintSeverity, string>> = {
   info: "note",
 };
 
-/** Encodes a path as a relative URI reference; SARIF has no other form of a file's name. */
-const uriOf = (file: string): string => file.split("/").map(encodeURIComponent).join("/");
+/**
+ * Encodes a path as a relative URI reference; SARIF has no other form of a file's name. A lone surrogate, which no URI
+ * can contain, becomes U+FFFD.
+ */
+const uriOf = (file: string): string =>
+  file
+    .replaceAll(/\p{Surrogate}/gu, "\ufffd")
+    .split("/")
+    .map(encodeURIComponent)
+    .join("/");
 
 /**
  * Formats a result as the JSON text of a SARIF log with one run. All rules are in the driver, and each result has its

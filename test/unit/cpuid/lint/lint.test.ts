@@ -167,6 +167,11 @@ describe("the outputs", () => {
     );
   });
 
+  test("replaces a lone surrogate in the name of the file", () => {
+    const text = formatLintSarif(result, { file: "a\ud800.txt" });
+    expect(JSON.parse(text)).toMatchObject({ version: "2.1.0" });
+  });
+
   test("SARIF has the rule's index, the level and the region", () => {
     const log = JSON.parse(formatLintSarif(result, { file: "a b/c.txt" })) as {
       readonly version: string;
