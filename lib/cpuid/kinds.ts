@@ -140,6 +140,7 @@ const ROWS: readonly Row[] = [
   { space: "hyperv", first: 0x4, ...FEATURE },
   { space: "hyperv", first: 0x5, ...NUMBER },
   { space: "hyperv", first: 0xa, ...FEATURE },
+  { space: "hyperv", first: 0xc, ...ID },
   { first: 0x80000000, registers: ["eax"], ...NUMBER },
   { first: 0x80000000, ...ID },
   { first: 0x80000001, registers: ["eax", "ebx"], ...FREE_ID },

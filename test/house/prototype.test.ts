@@ -71,10 +71,10 @@ const ALLOWED: Readonly<Record<string, readonly (readonly [text: RegExp, reason:
   ],
   "cpuid/check.ts": [[/^(e|supported\[locate\(.*\)\]\?\.)\[register\]$/, TABLE]],
   "cpuid/compare.ts": [
-    [/^(entry|first|second)\[register\]$/, REGISTER],
+    [/^(entry|first|second|e)\[register\]$/, REGISTER],
     [/^CONSEQUENCES\[more\]$/, GUARDED],
   ],
-  "cpuid/diff.ts": [[/^(pair\.\w+|x|y|WORDS)\[[\w.]+\]$/, TABLE]],
+  "cpuid/diff.ts": [[/^(pair\.\w+|x|y|e|WORDS)\[[\w.]+\]$/, TABLE]],
   "cpuid/entry.ts": [[/^[ab]\[register\]$/, TABLE]],
   "cpuid/feature-edits.ts": [[/^values\[name\]$/, "the name is a key of the object itself"]],
   "cpuid/features.ts": [[/^features\[state\]$/, TABLE]],
