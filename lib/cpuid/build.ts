@@ -190,7 +190,9 @@ export class CpuidBuilder {
   /** Starts with entries as they are; {@link cpuid} has the usual ways to start. */
   constructor(entries: Iterable<CpuidEntry2Input>) {
     this.#table =
-      entries instanceof CpuidTable ? entries : CpuidTable.from(toList("new CpuidBuilder()", entries));
+      entries instanceof CpuidTable
+        ? entries
+        : CpuidTable.from(toList("new CpuidBuilder()", entries));
     Object.freeze(this);
   }
 
