@@ -40,7 +40,7 @@ const constants = Array.from(
 /** Types that are part of one other type, whose page shows them. */
 const PARTS = [
   "Arguments",
-  ...["VENDOR_MODULES", "CPUID_FIELDS"],
+  ...["VENDOR_MODULES", "CPUID_FIELDS", "PlainFormatName"],
   ...["UnionStruct", "OneOf", "PaddingName"],
 ];
 

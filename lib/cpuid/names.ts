@@ -5,7 +5,7 @@
 import { CPUID_ALIASES } from "./generated/aliases.ts";
 import { CPUID_FIELDS, type CpuidFieldName } from "./generated/fields.ts";
 
-/** Lists the sources of names, in the order in which {@link lookUp} tries them after the field's own name. */
+/** Lists the sources of names, in the order in which `findField()` tries them after the field's own name. */
 export const CPUID_NAME_SOURCES = ["linux", "qemu", "libvirt", "manual", "kernel"] as const;
 
 /**

@@ -227,6 +227,7 @@ describe("the page", () => {
   test("the tabs are used with the keyboard", async () => {
     const { page } = await open();
     await paste(page, text(MILAN, "json"));
+    await page.waitForSelector("#decoded h3");
     await page.focus("#tab-decode");
     await page.keyboard.press("ArrowRight");
     expect(await page.getAttribute("#tab-lint", "aria-selected")).toBe("true");

@@ -21,7 +21,7 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
   "a slot of closed memory": /^guest memory: the handle was closed$/,
   "a vCPU id used again": /EEXIST: vCPU 0 was created before/,
   "a vCPU id beyond all": /EINVAL: id 1048576: this KVM has ids 0 to \d+/,
-  "too many CPUID entries": /E2BIG: 300 entries, and KVM accepts at most 256/,
+  "too many CPUID entries": /E2BIG: 300 entries, but KVM accepts at most 256/,
   "another table after a run":
     /EINVAL: the table changed after KVM_RUN: 0x1\.0:eax\[3:0\] stepping/,
   // The second if no guest can have it, independent of its table: kvm_pvm.
@@ -36,15 +36,15 @@ export const CAUSES: Readonly<Record<string, RegExp>> = {
     /ENXIO: the VM has no interrupt controllers in the kernel/,
   "a timer without controllers": /ENOENT: the VM has no interrupt controllers in the kernel/,
   "a LAPIC without controllers":
-    /this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP makes them/,
+    /this vCPU has no LAPIC in the kernel: KVM_CREATE_IRQCHIP creates them/,
   "halted without controllers": /mpState 3 HALTED: this vCPU has no LAPIC in the kernel/,
   "an interrupt from outside with controllers": /the VM's PICs are in the kernel: raise a line/,
   "a dirty log of a slot without logging":
     /slot 0 does not log dirty pages: its flags lack KVM_MEM_LOG_DIRTY_PAGES/,
   "an ioeventfd of three bytes": /len 3: KVM takes 0 \(any\), 1, 2, 4 and 8/,
-  "the same ioeventfd twice": /EEXIST: address 0xc0001000 has an eventfd already/,
+  "the same ioeventfd twice": /EEXIST: address 0xc0001000 already has an eventfd/,
   "the same irqfd twice": /EBUSY: this eventfd already raises an interrupt of this VM/,
-  "a dirty ring after the vCPU": /too late: it must come before the first vCPU/,
+  "a dirty ring after the vCPU": /too late: the call must come before the first vCPU/,
   "an unknown quirk": /args\[0\] 0x10000000000: bit 40 may not be set/,
   "an exception above 31": /exception\.nr 32: exceptions are 0 to 31/,
   "DR6 above 32 bits": /dr6 0x100000000: bits 32-63 are reserved/,
