@@ -102,6 +102,7 @@ const library: RolldownOptions = {
   external: ["commander", "vitest", "vitest/node"],
   platform: "node",
   transform: { target: "es2023" },
+  optimization: { inlineConst: true },
   // The groups below move modules between files, and an entry may then export what others need of it.
   preserveEntrySignatures: "allow-extension",
   plugins: [ascii, page],
@@ -118,6 +119,8 @@ const library: RolldownOptions = {
     codeSplitting: {
       includeDependenciesRecursively: false,
       groups: [
+        // Its numbers are written where they are used; only the entry of the ABI loads this file.
+        { name: "constants", test: /lib\/abi\/generated\/constants\.ts/, priority: 6 },
         { name: "abi", test: /lib\/(abi\/|errors\.ts|options\.ts|inspect\.ts)/, priority: 5 },
         // What the handles need of tables; the rest of the toolkit is a file of its own.
         {
@@ -127,12 +130,14 @@ const library: RolldownOptions = {
         },
         { name: "cpuid-toolkit", test: /lib\/cpuid\//, priority: 4 },
         { name: "guest", test: /lib\/guest\//, priority: 3 },
-        { name: "trace", test: /lib\/trace\//, minShareCount: 2, priority: 2 },
         {
           name: "kvm",
-          test: /lib\/(kvm|state|explain|native\.ts|package\.ts)/,
-          priority: 1,
+          test: (id) =>
+            /lib\/(kvm|state|explain|native\.ts|package\.ts)/.test(id) ||
+            (/lib\/trace\//.test(id) && isNeeded(id)),
+          priority: 3,
         },
+        { name: "trace", test: /lib\/trace\//, minShareCount: 2, priority: 2 },
       ],
     },
   },

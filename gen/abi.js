@@ -15,7 +15,7 @@ import { extract, printFacts } from "./abi/extract.js";
 import { printFrequent } from "./abi/frequent.js";
 import { printIoctls, printShapes } from "./abi/ioctls.js";
 import { makeLayouts } from "./abi/layouts.js";
-import { printConstants } from "./abi/macros.js";
+import { printConstants, printNames } from "./abi/macros.js";
 import { printMethods } from "./abi/methods.js";
 import { makeShapes } from "./abi/shapes.js";
 import { printStructs } from "./abi/structs.js";
@@ -72,6 +72,7 @@ const stamp =
 /** @type {Record<string, string>} */
 const files = {
   "lib/abi/generated/constants.ts": printConstants(facts),
+  "lib/abi/generated/names.ts": printNames(facts),
   "lib/abi/generated/structs.ts": printStructs(layouts),
   "lib/abi/generated/frequent.ts": printFrequent(layouts),
   "lib/abi/generated/ioctls.ts": printIoctls(shapes),

@@ -94,9 +94,9 @@ function printFunctions({ name, cName, fields, tail }) {
   const read = `const read${name} = (v: DataView, at: number): ${name} => ({\n${members.join("")}});\n`;
   if (!WRITTEN.has(cName)) return read;
   return (
-    `${read}const names${name} = namesOf(${name});\n` +
+    `${read}let names${name}: readonly (keyof ${name} & string)[] | undefined;\n` +
     `const write${name}: Write = (v, at, x) =>\n` +
-    `  isWhole(x, names${name}) &&\n  x[Symbol.iterator] === undefined &&\n  ${fields.map(put).join(" &&\n  ")};\n`
+    `  isWhole(x, (names${name} ??= namesOf(${name}))) &&\n  x[Symbol.iterator] === undefined &&\n  ${fields.map(put).join(" &&\n  ")};\n`
   );
 }
 

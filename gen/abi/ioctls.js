@@ -23,13 +23,6 @@ const pascal = (snake, prefix = "") =>
     .map((word) => word.charAt(0).toUpperCase() + word.slice(1))
     .join("");
 
-/** Writes a record of strings, on one line if it fits. @param {Record<string, string | null>} record */
-function inline(record) {
-  const items = Object.entries(record).map(([key, value]) => `${key}: ${JSON.stringify(value)}`);
-  const line = `{ ${items.join(", ")} }`;
-  return line.length < 80 ? line : `{\n    ${items.join(",\n    ")},\n  }`;
-}
-
 /** Describes the argument of an ioctl and, if its struct does not show it, the reason. @param {Shape} shape */
 function docLines(shape) {
   const what = shape.struct ? `${shape.name}: ${shape.struct.cName}.` : `${shape.name}.`;
@@ -53,32 +46,39 @@ function wrap(sentence) {
 
 /** @param {import("./links.js").Link} link */
 function printLink({ field, kind, direction, stated }) {
-  const when = stated.length > 0 ? `,\n      when: ${JSON.stringify(stated.join(", "))}` : "";
+  const when = stated.length > 0 ? `,\n        when: ${JSON.stringify(stated.join(", "))}` : "";
   const line = `{ field: "${field}", kind: "${kind}", direction: "${direction}"${when} }`;
-  return `    ${when ? line.replace("{ ", "{\n      ").replace(/ }$/, ",\n    }") : line},\n`;
+  return `      ${when ? line.replace("{ ", "{\n        ").replace(/ }$/, ",\n      }") : line},\n`;
+}
+
+/** Writes what few ioctls have, as members of an object. @param {Shape} shape */
+function printRest(shape) {
+  const links = shape.links.map(printLink).join("");
+  return (
+    (links ? `    links: [\n${links}    ],\n` : "") +
+    (shape.nullable ? "    nullable: true,\n" : "") +
+    (shape.fdOffset === undefined ? "" : `    fdOffset: ${shape.fdOffset},\n`)
+  );
 }
 
 /** @param {Shape} shape */
 function printIoctl(shape) {
+  const { name, request, kind, result, direction, size, section } = shape;
   const struct = shape.struct?.name;
-  const links = shape.links.map(printLink).join("");
-  const fd = shape.fdOffset === undefined ? "" : `  fdOffset: ${shape.fdOffset},\n`;
+  const rest = printRest(shape);
+  const facts = [name, hex(request), kind, result, direction, size, section ?? "-"].join(" ");
+  const fds = shape.fds.map((fd) => `${fd} ${shape.capability[fd] ?? "-"} ${shape.since[fd]}`);
+  const values = [
+    ...[facts, fds.join(", ")].map((text) => JSON.stringify(text)),
+    ...(struct || rest ? [struct ?? "undefined"] : []),
+    ...(rest ? [`{\n${rest}  }`] : []),
+  ];
   return (
     `/**\n${docLines(shape)
       .map((line) => ` * ${line}`.trimEnd().concat("\n"))
       .join("")} */\n` +
-    `export const ${shape.name}: Ioctl${struct ? `<${struct}>` : ""} = {\n` +
-    `  name: "${shape.name}",\n` +
-    `  request: ${hex(shape.request)},\n` +
-    `  fds: [${shape.fds.map((kind) => `"${kind}"`).join(", ")}],\n` +
-    `  kind: "${shape.kind}",\n` +
-    `  result: "${shape.result}",\n` +
-    `  direction: "${shape.direction}",\n${links ? `  links: [\n${links}  ],\n` : ""}` +
-    `${shape.nullable ? "  nullable: true,\n" : ""}` +
-    `  size: ${shape.size},\n${struct ? `  struct: ${struct},\n` : ""}${fd}` +
-    `  section: ${JSON.stringify(shape.section)},\n` +
-    `  capability: ${inline(shape.capability)},\n` +
-    `  since: ${inline(shape.since)},\n};\n`
+    `export const ${name}: Ioctl${struct ? `<${struct}>` : ""} = ioctlOf(\n` +
+    `${values.map((value) => `  ${value},\n`).join("")});\n`
   );
 }
 
@@ -92,7 +92,7 @@ export function printIoctls(shapes) {
   const structs = new Set(byName.flatMap(({ struct }) => struct?.name ?? []));
   const names = [...structs].toSorted((a, b) => (a < b ? -1 : 1)).map((name) => `  ${name},\n`);
   return (
-    `import type { Ioctl } from "../ioctl.ts";\n` +
+    `import { type Ioctl, ioctlOf } from "../ioctl-text.ts";\n` +
     `import {\n${names.join("")}} from "./structs.ts";\n\n` +
     `${byName.map(printIoctl).join("\n")}\n` +
     "/** Every ioctl that x86 dispatches, by request. */\n" +

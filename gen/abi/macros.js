@@ -59,23 +59,36 @@ function list(doc, type, constant, entries) {
   );
 }
 
+/** The constants that are kept, by name. @param {Facts} facts */
+const keptConstants = (facts) =>
+  Object.entries(facts.constants).filter(
+    ([name]) => isAlwaysKept.test(name) || !isForeign.test(name),
+  );
+
 /**
  * Returns the text of constants.ts, without its stamp.
  * @param {Facts} facts
  * @returns {string}
  */
 export function printConstants(facts) {
-  const kept = Object.entries(facts.constants).filter(
-    ([name]) => isAlwaysKept.test(name) || !isForeign.test(name),
-  );
-  const lines = kept.map(([name, value]) => `export const ${name} = ${literal(name, value)};\n`);
+  return keptConstants(facts)
+    .map(([name, value]) => `export const ${name} = ${literal(name, value)};\n`)
+    .join("");
+}
+
+/**
+ * Returns the text of names.ts, without its stamp.
+ * @param {Facts} facts
+ * @returns {string}
+ */
+export function printNames(facts) {
+  const kept = keptConstants(facts);
   const capabilities = kept.filter(([name]) => name.startsWith("KVM_CAP_"));
   const exits = kept.filter(
     ([name]) => name.startsWith("KVM_EXIT_") && !(name in choices.notExitReasons),
   );
   const errors = kept.filter(([name]) => /^KVM_INTERNAL_ERROR_(?!.*_FLAG_)/.test(name));
   return [
-    lines.join(""),
     list(
       "A capability, asked for with KVM_CHECK_EXTENSION",
       "CapabilityName",

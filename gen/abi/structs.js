@@ -23,12 +23,6 @@ function typeOf(element, isLayout, depth) {
   return `${"readonly ".repeat(rest > 0 ? 1 : 0)}${type}${"[]".repeat(rest)}`;
 }
 
-/** Writes a field's type in the notation of the runtime layout. @param {Field} field */
-function layoutType(field) {
-  const one = field.isLayout ? field.element : `"${field.element}"`;
-  return field.dims.reduceRight((of, count) => `{ of: ${of}, count: ${count} }`, one);
-}
-
 /** @param {Field} field */
 function describe(field) {
   const dims = field.dims.map((count) => `[${count}]`).join("");
@@ -58,26 +52,63 @@ function printInterface(layout) {
   );
 }
 
+/** Writes a type as `layoutOf` reads it: a scalar, or the place of a layout in the list of layouts. */
+class Types {
+  /** @type {string[]} */
+  layouts = [];
+
+  /** @param {{ element: string, isLayout: boolean }} type */
+  name({ element, isLayout }) {
+    if (!isLayout) return element;
+    if (!this.layouts.includes(element)) this.layouts.push(element);
+    return `#${this.layouts.indexOf(element)}`;
+  }
+}
+
 /** @param {Layout} layout */
 function printLayout(layout) {
+  const types = new Types();
   const fields = layout.fields.map((field) => {
-    const bits = field.bits ? `, bits: [${field.bits.join(", ")}]` : "";
-    return (
-      `    { name: "${field.name}", offset: ${field.offset}, ` +
-      `type: ${layoutType(field)}${bits} },\n`
-    );
+    const dims = field.dims.map((count) => `[${count}]`).join("");
+    const bits = field.bits ? ` ${field.bits.join(" ")}` : "";
+    return `${field.name} ${field.offset} ${types.name(field)}${dims}${bits}`;
   });
   const { tail } = layout;
   const count = tail?.count ? `"${tail.count}"` : "undefined";
   const element = tail?.isLayout ? tail.element : `"${tail?.element}"`;
   const end = tail
-    ? `  tail: { name: "${tail.name}", offset: ${tail.offset}, element: ${element}, count: ${count} },\n`
-    : "";
+    ? `{ name: "${tail.name}", offset: ${tail.offset}, element: ${element}, count: ${count} }`
+    : undefined;
+  const rest = [
+    ...(types.layouts.length > 0 || end ? [listOf(types.layouts)] : []),
+    ...(end ? [end] : []),
+  ];
   return (
     `/** The layout of ${layout.cName}. */\n` +
-    `export const ${layout.name}: Layout<${layout.name}> = {\n` +
-    `  name: "${layout.cName}",\n  size: ${layout.size},\n  fields: [\n${fields.join("")}  ],\n${end}};\n`
+    `export const ${layout.name}: Layout<${layout.name}> = layoutOf(\n` +
+    `  "${layout.cName}",\n  ${layout.size},\n  ${quote(fields)},\n` +
+    `${rest.map((one) => `  ${one},\n`).join("")});\n`
   );
+}
+
+/** Writes a list of names, on one line if it fits. @param {string[]} names */
+function listOf(names) {
+  const line = `[${names.join(", ")}]`;
+  return line.length < 90 ? line : `[\n${names.map((name) => `    ${name},\n`).join("")}  ]`;
+}
+
+/** Writes fields as a text, in lines that fit. @param {string[]} fields */
+function quote(fields) {
+  /** @type {string[]} */
+  const lines = [];
+  for (const [i, field] of fields.entries()) {
+    const text = i < fields.length - 1 ? `${field}, ` : field;
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + text.length < 95) lines[lines.length - 1] = last + text;
+    else lines.push(text);
+  }
+  if (lines.length < 2) return `"${lines.join("")}"`;
+  return `\`\n${lines.map((line) => `    ${line.trimEnd()}\n`).join("")}  \``;
 }
 
 /**
@@ -89,5 +120,5 @@ export function printStructs(layouts) {
   const printed = [...layouts.values()].map(
     (layout) => printInterface(layout) + printLayout(layout),
   );
-  return `import type { Layout } from "../layout.ts";\n\n${printed.join("\n")}`;
+  return `import { type Layout, layoutOf } from "../layout.ts";\n\n${printed.join("\n")}`;
 }

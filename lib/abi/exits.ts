@@ -1,5 +1,5 @@
 /** The exits of x86: their kinds, and the fields of `kvm_run` that describe each. Decoding them is kvm/exits/. */
-import { KVM_EXIT_REASONS } from "./generated/constants.ts";
+import { KVM_EXIT_REASONS } from "./generated/names.ts";
 import { Run } from "./generated/structs.ts";
 import { offsetOf } from "./struct.ts";
 

@@ -2,6 +2,7 @@
 export type { CpuidEntry2Input } from "./cpuid2.ts";
 export * from "./generated/constants.ts";
 export * from "./generated/ioctls.ts";
+export * from "./generated/names.ts";
 export * from "./generated/structs.ts";
 export {
   type Direction,

@@ -3,8 +3,8 @@
  * generated/ioctls.ts; making them is kvm/.
  */
 
-import type { CapabilityName } from "./generated/constants.ts";
 import { IOCTLS } from "./generated/ioctls.ts";
+import type { CapabilityName } from "./generated/names.ts";
 import type { Layout } from "./layout.ts";
 
 /** A kind of descriptor with KVM ioctls: /dev/kvm, a VM, a vCPU, or a KVM_CREATE_DEVICE device. */

@@ -1,5 +1,5 @@
 /** `node-kvm info`: describes this host's KVM. */
-import { KVM_CAPABILITIES } from "../abi/generated/constants.ts";
+import { KVM_CAPABILITIES } from "../abi/generated/names.ts";
 import { AddonError, KvmError } from "../errors.ts";
 import { kernelRelease, vendorModule } from "../kvm/host.ts";
 import { defaultDevice, Kvm } from "../kvm/kvm.ts";

@@ -1,9 +1,7 @@
 /** Why KVM_ENABLE_CAP was refused: the arguments of each capability, and the calls that it must precede. */
 import {
-  type CapabilityName,
   KVM_BUS_LOCK_DETECTION_EXIT,
   KVM_BUS_LOCK_DETECTION_OFF,
-  KVM_CAPABILITIES,
   KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
   KVM_MSR_EXIT_REASON_VALID_MASK,
   KVM_X2APIC_DISABLE_SUPPRESS_EOI_BROADCAST,
@@ -11,6 +9,7 @@ import {
   KVM_X86_NOTIFY_VMEXIT_ENABLED,
   KVM_X86_NOTIFY_VMEXIT_USER,
 } from "../abi/generated/constants.ts";
+import { type CapabilityName, KVM_CAPABILITIES } from "../abi/generated/names.ts";
 import { EnableCap } from "../abi/generated/structs.ts";
 import type { FdKind } from "../abi/ioctl.ts";
 import { afterVcpu } from "./creation.ts";

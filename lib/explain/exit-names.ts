@@ -2,7 +2,7 @@
  * Names of numbers in exits: the hardware's exit codes, KVM's suberrors, exceptions. exit.ts explains their meaning in
  * an exit.
  */
-import { KVM_INTERNAL_ERRORS } from "../abi/generated/constants.ts";
+import { KVM_INTERNAL_ERRORS } from "../abi/generated/names.ts";
 import { hex } from "./wording.ts";
 
 /** The origin of the numbers: the vendor module of /dev/kvm. */

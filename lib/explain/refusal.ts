@@ -3,7 +3,7 @@
  * the causes, by subject.
  */
 import { isBytes } from "../abi/bytes.ts";
-import type { CapabilityName } from "../abi/generated/constants.ts";
+import type { CapabilityName } from "../abi/generated/names.ts";
 import type { CpuidEntry2, Run, Sregs } from "../abi/generated/structs.ts";
 import type { FdKind } from "../abi/ioctl.ts";
 import { encode, type Layout, read, type StructInput } from "../abi/struct.ts";

@@ -2,7 +2,7 @@
  * Gathers evidence from handles after a failed call, in the form that explain/ needs. The rules in explain/ judge the
  * evidence.
  */
-import type { CapabilityName } from "../abi/generated/constants.ts";
+import type { CapabilityName } from "../abi/generated/names.ts";
 import type { CpuidEntry2, Run, Sregs } from "../abi/generated/structs.ts";
 import { KvmError } from "../errors.ts";
 import type { IrqchipMode, KvmEvidence, VcpuEvidence, VmEvidence } from "../explain/index.ts";

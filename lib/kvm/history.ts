@@ -1,6 +1,6 @@
 /** Accepted calls that handles record for later errors, because no ioctl returns them without side effects. */
 import { copyOf, isBytes } from "../abi/bytes.ts";
-import { type CapabilityName, KVM_CAPABILITIES } from "../abi/generated/constants.ts";
+import { type CapabilityName, KVM_CAPABILITIES } from "../abi/generated/names.ts";
 import { Cpuid, Cpuid2, type CpuidEntry2, EnableCap } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { offsetOf, read, sizeOf } from "../abi/struct.ts";

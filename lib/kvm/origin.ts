@@ -1,5 +1,5 @@
 /** Results of /dev/kvm that its VMs and vCPUs need, each read once. kvm.ts issues the calls. */
-import type { CapabilityName } from "../abi/generated/constants.ts";
+import type { CapabilityName } from "../abi/generated/names.ts";
 import type { CpuidEntry2, MsrEntry } from "../abi/generated/structs.ts";
 
 /** The results that are the same for every VM of one /dev/kvm. */

@@ -2,7 +2,7 @@
  * Finds incompatibilities between a saved state and a machine, from what can be read without writing anything. Each
  * rule is a row of STATE_RULES. read-back.ts compares after the write.
  */
-import type { CapabilityName } from "../abi/generated/constants.ts";
+import type { CapabilityName } from "../abi/generated/names.ts";
 import { type CpuidEntry2, type MsrEntry, NestedState } from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import { KVM_MAX_CPUID_ENTRIES } from "../abi/limits.ts";

@@ -47,19 +47,24 @@ export function fromUtf8(bytes: Uint8Array): string {
 
 const POLYNOMIAL = 0xedb88320;
 
-/** The checksum's remainders by byte. */
-const REMAINDERS = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let remainder = byte;
-  for (let bit = 0; bit < 8; bit += 1) {
-    remainder = (remainder >>> 1) ^ (remainder % 2 === 1 ? POLYNOMIAL : 0);
-    remainder >>>= 0;
-  }
-  return remainder;
-});
+/** The checksum's remainders by byte, which are computed at the first checksum. */
+let remainders: Uint32Array | undefined;
+
+function computeRemainders(): Uint32Array {
+  return Uint32Array.from({ length: 256 }, (_, byte) => {
+    let remainder = byte;
+    for (let bit = 0; bit < 8; bit += 1) {
+      remainder = (remainder >>> 1) ^ (remainder % 2 === 1 ? POLYNOMIAL : 0);
+      remainder >>>= 0;
+    }
+    return remainder;
+  });
+}
 
 /** Returns the CRC-32 of IEEE 802.3, as zlib has it. */
 export function crc32(bytes: Uint8Array): number {
+  remainders ??= computeRemainders();
   let crc = 0xffffffff;
-  for (const byte of bytes) crc = (crc >>> 8) ^ (REMAINDERS[(crc ^ byte) & 0xff] ?? 0);
+  for (const byte of bytes) crc = (crc >>> 8) ^ (remainders[(crc ^ byte) & 0xff] ?? 0);
   return ~crc >>> 0;
 }

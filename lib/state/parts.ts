@@ -4,12 +4,12 @@
  * kvm/vm-state.ts; the capability of the ioctl determines whether a part exists.
  */
 import {
-  type CapabilityName,
   KVM_IRQCHIP_IOAPIC,
   KVM_IRQCHIP_PIC_MASTER,
   KVM_IRQCHIP_PIC_SLAVE,
 } from "../abi/generated/constants.ts";
 import * as ioctls from "../abi/generated/ioctls.ts";
+import type { CapabilityName } from "../abi/generated/names.ts";
 import * as structs from "../abi/generated/structs.ts";
 import type { Ioctl } from "../abi/ioctl.ts";
 import type { Layout } from "../abi/struct.ts";

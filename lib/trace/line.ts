@@ -1,7 +1,7 @@
 /** Formats a step as one line in strace's format. ndjson.ts formats JSON. */
 import { EXIT_UNION_OFFSET, exitName, exitRow } from "../abi/exits.ts";
-import { KVM_CAPABILITIES, KVM_INTERNAL_ERRORS } from "../abi/generated/constants.ts";
 import { IOCTLS } from "../abi/generated/ioctls.ts";
+import { KVM_CAPABILITIES, KVM_INTERNAL_ERRORS } from "../abi/generated/names.ts";
 import { Run } from "../abi/generated/structs.ts";
 import type { FdKind, Ioctl } from "../abi/ioctl.ts";
 import { errnoName } from "../errors.ts";

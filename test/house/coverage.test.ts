@@ -7,12 +7,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import {
-  type ExitReasonName,
-  KVM_EXIT_HYPERV_SYNIC,
-  KVM_EXIT_REASONS,
-  KVM_EXIT_XEN_HCALL,
-} from "../../lib/abi/generated/constants.ts";
+import { KVM_EXIT_HYPERV_SYNIC, KVM_EXIT_XEN_HCALL } from "../../lib/abi/generated/constants.ts";
+import { type ExitReasonName, KVM_EXIT_REASONS } from "../../lib/abi/generated/names.ts";
 import type { Run } from "../../lib/abi/generated/structs.ts";
 import type { StructInput } from "../../lib/abi/struct.ts";
 import { Device } from "../../lib/kvm/device.ts";

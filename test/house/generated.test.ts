@@ -27,6 +27,7 @@ const project = join(import.meta.dirname, "..", "..");
 const factsFile = "gen/facts/kvm-abi.json";
 const generatedFiles = [
   "lib/abi/generated/constants.ts",
+  "lib/abi/generated/names.ts",
   "lib/abi/generated/frequent.ts",
   "lib/abi/generated/ioctls.ts",
   "lib/abi/generated/structs.ts",

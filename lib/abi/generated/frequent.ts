@@ -49,9 +49,9 @@ const readCpuidEntry2 = (v: DataView, at: number): CpuidEntry2 => ({
     v.getUint32(at + 36, true),
   ],
 });
-const namesCpuidEntry2 = namesOf(CpuidEntry2);
+let namesCpuidEntry2: readonly (keyof CpuidEntry2 & string)[] | undefined;
 const writeCpuidEntry2: Write = (v, at, x) =>
-  isWhole(x, namesCpuidEntry2) &&
+  isWhole(x, (namesCpuidEntry2 ??= namesOf(CpuidEntry2))) &&
   x[Symbol.iterator] === undefined &&
   u32(v, at, x.function) &&
   u32(v, at + 4, x.index) &&
@@ -94,9 +94,9 @@ const readDtable = (v: DataView, at: number): Dtable => ({
     v.getUint16(at + 14, true),
   ],
 });
-const namesDtable = namesOf(Dtable);
+let namesDtable: readonly (keyof Dtable & string)[] | undefined;
 const writeDtable: Write = (v, at, x) =>
-  isWhole(x, namesDtable) &&
+  isWhole(x, (namesDtable ??= namesOf(Dtable))) &&
   x[Symbol.iterator] === undefined &&
   u64(v, at, x.base) &&
   u16(v, at + 8, x.limit) &&
@@ -151,9 +151,9 @@ const readMsrEntry = (v: DataView, at: number): MsrEntry => ({
   reserved: v.getUint32(at + 4, true),
   data: v.getBigUint64(at + 8, true),
 });
-const namesMsrEntry = namesOf(MsrEntry);
+let namesMsrEntry: readonly (keyof MsrEntry & string)[] | undefined;
 const writeMsrEntry: Write = (v, at, x) =>
-  isWhole(x, namesMsrEntry) &&
+  isWhole(x, (namesMsrEntry ??= namesOf(MsrEntry))) &&
   x[Symbol.iterator] === undefined &&
   u32(v, at, x.index) &&
   u32(v, at + 4, x.reserved) &&
@@ -179,9 +179,9 @@ const readRegs = (v: DataView, at: number): Regs => ({
   rip: v.getBigUint64(at + 128, true),
   rflags: v.getBigUint64(at + 136, true),
 });
-const namesRegs = namesOf(Regs);
+let namesRegs: readonly (keyof Regs & string)[] | undefined;
 const writeRegs: Write = (v, at, x) =>
-  isWhole(x, namesRegs) &&
+  isWhole(x, (namesRegs ??= namesOf(Regs))) &&
   x[Symbol.iterator] === undefined &&
   u64(v, at, x.rax) &&
   u64(v, at + 8, x.rbx) &&
@@ -217,9 +217,9 @@ const readSegment = (v: DataView, at: number): Segment => ({
   unusable: v.getUint8(at + 22),
   padding: v.getUint8(at + 23),
 });
-const namesSegment = namesOf(Segment);
+let namesSegment: readonly (keyof Segment & string)[] | undefined;
 const writeSegment: Write = (v, at, x) =>
-  isWhole(x, namesSegment) &&
+  isWhole(x, (namesSegment ??= namesOf(Segment))) &&
   x[Symbol.iterator] === undefined &&
   u64(v, at, x.base) &&
   u32(v, at + 8, x.limit) &&
@@ -260,9 +260,9 @@ const readSregs = (v: DataView, at: number): Sregs => ({
     v.getBigUint64(at + 304, true),
   ],
 });
-const namesSregs = namesOf(Sregs);
+let namesSregs: readonly (keyof Sregs & string)[] | undefined;
 const writeSregs: Write = (v, at, x) =>
-  isWhole(x, namesSregs) &&
+  isWhole(x, (namesSregs ??= namesOf(Sregs))) &&
   x[Symbol.iterator] === undefined &&
   writeSegment(v, at, x.cs) &&
   writeSegment(v, at + 24, x.ds) &&
@@ -355,9 +355,9 @@ const readSregs2 = (v: DataView, at: number): Sregs2 => ({
     v.getBigUint64(at + 312, true),
   ],
 });
-const namesSregs2 = namesOf(Sregs2);
+let namesSregs2: readonly (keyof Sregs2 & string)[] | undefined;
 const writeSregs2: Write = (v, at, x) =>
-  isWhole(x, namesSregs2) &&
+  isWhole(x, (namesSregs2 ??= namesOf(Sregs2))) &&
   x[Symbol.iterator] === undefined &&
   writeSegment(v, at, x.cs) &&
   writeSegment(v, at + 24, x.ds) &&

@@ -1,10 +1,7 @@
 /** Capabilities by name or number, and enabling them. abi/generated has the list of capabilities. */
-import {
-  type CapabilityName,
-  KVM_CAP_HYPERV_ENLIGHTENED_VMCS,
-  KVM_CAPABILITIES,
-} from "../../abi/generated/constants.ts";
+import { KVM_CAP_HYPERV_ENLIGHTENED_VMCS } from "../../abi/generated/constants.ts";
 import { KVM_ENABLE_CAP } from "../../abi/generated/ioctls.ts";
+import { type CapabilityName, KVM_CAPABILITIES } from "../../abi/generated/names.ts";
 import { EnableCap } from "../../abi/generated/structs.ts";
 import { encode } from "../../abi/struct.ts";
 import {

@@ -4,7 +4,8 @@
  */
 import { constants } from "node:os";
 import type { EXITS, X86ExitName } from "../../abi/exits.ts";
-import { KVM_EXIT_MEMORY_FAULT, KVM_EXIT_REASONS } from "../../abi/generated/constants.ts";
+import { KVM_EXIT_MEMORY_FAULT } from "../../abi/generated/constants.ts";
+import { KVM_EXIT_REASONS } from "../../abi/generated/names.ts";
 import { EHWPOISON } from "../../errors.ts";
 import {
   decodeIo,

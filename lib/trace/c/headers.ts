@@ -1,5 +1,5 @@
 /** Lists the definitions that the headers of Linux 6.1 lack, because a C file must compile with these headers. */
-import { KVM_CAPABILITIES } from "../../abi/generated/constants.ts";
+import { KVM_CAPABILITIES } from "../../abi/generated/names.ts";
 import type { Ioctl } from "../../abi/ioctl.ts";
 
 /** Structs that are written as bytes, because the headers of Linux 6.1 do not have them. */

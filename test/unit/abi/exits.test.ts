@@ -8,7 +8,7 @@ import {
   exitRow,
   type X86ExitName,
 } from "../../../lib/abi/exits.ts";
-import { type ExitReasonName, KVM_EXIT_REASONS } from "../../../lib/abi/generated/constants.ts";
+import { type ExitReasonName, KVM_EXIT_REASONS } from "../../../lib/abi/generated/names.ts";
 import { Run } from "../../../lib/abi/generated/structs.ts";
 import { cName, leavesOf } from "../../../lib/trace/leaf.ts";
 import { decode } from "../kvm/kvm-run.ts";

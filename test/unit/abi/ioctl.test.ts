@@ -2,13 +2,13 @@
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
+import { IOCTLS, KVM_CREATE_DEVICE } from "../../../lib/abi/generated/ioctls.ts";
 import {
   KVM_CAPABILITIES,
   KVM_EXIT_REASONS,
   KVM_INTERNAL_ERRORS,
-} from "../../../lib/abi/generated/constants.ts";
-import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
-import { IOCTLS, KVM_CREATE_DEVICE } from "../../../lib/abi/generated/ioctls.ts";
+} from "../../../lib/abi/generated/names.ts";
 import { decodeRequest, type FdKind, type Ioctl, ioctlByRequest } from "../../../lib/abi/ioctl.ts";
 import type { FieldType, Layout } from "../../../lib/abi/struct.ts";
 

@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type CapabilityName, KVM_CAPABILITIES } from "../../../lib/abi/generated/constants.ts";
+import { type CapabilityName, KVM_CAPABILITIES } from "../../../lib/abi/generated/names.ts";
 import { KvmError } from "../../../lib/errors.ts";
 import { Kvm } from "../../../lib/kvm/kvm.ts";
 

@@ -1,6 +1,6 @@
 /** Claims about a refused KVM_ENABLE_CAP: the argument's bits, required earlier calls, and impossible values. */
 import { describe, expect, test } from "vitest";
-import type { CapabilityName } from "../../../lib/abi/generated/constants.ts";
+import type { CapabilityName } from "../../../lib/abi/generated/names.ts";
 import { EnableCap } from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
 import type { Evidence, VmEvidence } from "../../../lib/explain/index.ts";

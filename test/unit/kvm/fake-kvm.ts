@@ -1,5 +1,5 @@
 /** A vCPU and a VM that store their arguments and record each ioctl, for claims about order. */
-import type { CapabilityName } from "../../../lib/abi/generated/constants.ts";
+import type { CapabilityName } from "../../../lib/abi/generated/names.ts";
 import {
   Cpuid2,
   type CpuidEntry2,

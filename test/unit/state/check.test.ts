@@ -1,6 +1,6 @@
 /** Tests of the check of a state before it is restored: each rule finds its incompatibility, and nothing else. */
 import { describe, expect, test } from "vitest";
-import type { CapabilityName } from "../../../lib/abi/generated/constants.ts";
+import type { CapabilityName } from "../../../lib/abi/generated/names.ts";
 import {
   type CpuidEntry2,
   type MsrEntry,

@@ -6,8 +6,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { EXIT_REASON_OFFSET, EXITS, type X86ExitName } from "../../../lib/abi/exits.ts";
-import { KVM_EXIT_REASONS } from "../../../lib/abi/generated/constants.ts";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
+import { KVM_EXIT_REASONS } from "../../../lib/abi/generated/names.ts";
 import {
   Cpuid2,
   Msrs,

@@ -1,7 +1,7 @@
 /** Tests of a step as a line of text and as a line of JSON. */
 import { describe, expect, test } from "vitest";
-import { KVM_EXIT_REASONS } from "../../../lib/abi/generated/constants.ts";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
+import { KVM_EXIT_REASONS } from "../../../lib/abi/generated/names.ts";
 import { Cpuid2, EnableCap, Regs, Run } from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
 import { toLine } from "../../../lib/trace/line.ts";

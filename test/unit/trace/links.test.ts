@@ -4,6 +4,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import * as kvm from "../../../lib/abi/generated/constants.ts";
 import * as ioctls from "../../../lib/abi/generated/ioctls.ts";
+import { KVM_CAPABILITIES } from "../../../lib/abi/generated/names.ts";
 import * as structs from "../../../lib/abi/generated/structs.ts";
 import { encode } from "../../../lib/abi/struct.ts";
 import { exportC, type Recording, record, toLine, toNdjson } from "../../../lib/trace/index.ts";
@@ -153,7 +154,7 @@ const KINDS: readonly [string, (vm: Traced) => void, readonly string[]][] = [
       `another VM: ${cap}`,
       (vm) => {
         const other = make(open(), ioctls.KVM_CREATE_VM, 0, "vm");
-        const argument = ENABLE_CAP(kvm.KVM_CAPABILITIES[cap]);
+        const argument = ENABLE_CAP(KVM_CAPABILITIES[cap]);
         ask(vm, ioctls.KVM_ENABLE_CAP, argument, -22, undefined, [fd("args[0]", other)]);
       },
       ["enable_cap.args[0] = vm2;", cap],

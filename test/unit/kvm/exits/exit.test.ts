@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import * as kvm from "../../../../lib/abi/generated/constants.ts";
+import { type ExitReasonName, KVM_EXIT_REASONS } from "../../../../lib/abi/generated/names.ts";
 import type { Run } from "../../../../lib/abi/generated/structs.ts";
 import type { StructInput } from "../../../../lib/abi/struct.ts";
 import type { Exit } from "../../../../lib/kvm/exits/exit.ts";
@@ -9,7 +10,7 @@ import { decodeExit, isExitWithErrno } from "../../../../lib/kvm/exits/exit.ts";
 import { changes, decode, decoded, mapped, sourceOf, UNION } from "../kvm-run.ts";
 
 /** The 27 exit reasons of x86 in Linux 7.2, nmi, which only the headers have, and this package's own. */
-const KINDS: Readonly<Record<Exit["kind"], kvm.ExitReasonName | undefined>> = {
+const KINDS: Readonly<Record<Exit["kind"], ExitReasonName | undefined>> = {
   hw: "KVM_EXIT_UNKNOWN",
   exception: "KVM_EXIT_EXCEPTION",
   io: "KVM_EXIT_IO",
@@ -42,19 +43,19 @@ const KINDS: Readonly<Record<Exit["kind"], kvm.ExitReasonName | undefined>> = {
 };
 
 /** The fields that kinds with several forms, or with checks, need to be complete. */
-const WHOLE: Readonly<Partial<Record<kvm.ExitReasonName, StructInput<Run>>>> = {
+const WHOLE: Readonly<Partial<Record<ExitReasonName, StructInput<Run>>>> = {
   KVM_EXIT_IO: { io: { size: 1, dataOffset: 4096n } },
   KVM_EXIT_HYPERV: { hyperv: { type: kvm.KVM_EXIT_HYPERV_SYNIC } },
   KVM_EXIT_XEN: { xen: { type: kvm.KVM_EXIT_XEN_HCALL } },
 };
 
-const kindOf = (reason: kvm.ExitReasonName): string =>
-  decode({ exitReason: kvm.KVM_EXIT_REASONS[reason], ...WHOLE[reason] }).kind;
+const kindOf = (reason: ExitReasonName): string =>
+  decode({ exitReason: KVM_EXIT_REASONS[reason], ...WHOLE[reason] }).kind;
 
 const ofX86 = Object.entries(KINDS).flatMap(([kind, reason]) =>
   reason === undefined ? [] : [[reason, kind] as const],
 );
-const foreign = (Object.keys(kvm.KVM_EXIT_REASONS) as kvm.ExitReasonName[]).filter(
+const foreign = (Object.keys(KVM_EXIT_REASONS) as ExitReasonName[]).filter(
   (reason) => !Object.values(KINDS).includes(reason),
 );
 

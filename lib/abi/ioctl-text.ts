@@ -1,0 +1,69 @@
+/**
+ * Reads the texts of generated/ioctls.ts. As nested objects, the descriptions of 119 ioctls took twice as long to load.
+ * ioctl.ts has the members of a description.
+ */
+
+import type { CapabilityName } from "./generated/names.ts";
+import type { Direction, FdKind, Ioctl, IoctlKind } from "./ioctl.ts";
+import type { Layout } from "./layout.ts";
+
+export type { Ioctl } from "./ioctl.ts";
+
+/** The members that few ioctls have. */
+type Rest = Pick<Ioctl, "links" | "nullable" | "fdOffset">;
+
+/** The members that follow from the descriptors. */
+type Availability = Pick<Ioctl, "fds" | "capability" | "since">;
+
+/** By text: most ioctls share one of a few. */
+const availabilities = new Map<string, Availability>();
+
+function availabilityOf(text: string): Availability {
+  const known = availabilities.get(text);
+  if (known) return known;
+  const rows = text.split(", ").map((row) => row.split(" "));
+  const made: Availability = {
+    fds: rows.map(([fd]) => fd as FdKind),
+    capability: Object.fromEntries(
+      rows.map(([fd, capability]) => [
+        fd,
+        capability === "-" ? null : (capability as CapabilityName),
+      ]),
+    ),
+    since: Object.fromEntries(rows.map(([fd, , since]) => [fd, since])) as Ioctl["since"],
+  };
+  availabilities.set(text, made);
+  return made;
+}
+
+/**
+ * Makes the description of an ioctl.
+ *
+ * @param facts name, request, kind, result, direction, size and section; `-` is no section
+ * @param descriptors for each kind of descriptor its name, capability and oldest kernel; `-` is no capability
+ * @internal
+ */
+/* @__NO_SIDE_EFFECTS__ */
+export function ioctlOf<T>(
+  facts: string,
+  descriptors: string,
+  struct?: Layout<T>,
+  rest?: Rest,
+): Ioctl<T> {
+  const [name = "", request, kind, result, direction, size, section = "-"] = facts.split(" ");
+  const { fds, capability, since } = availabilityOf(descriptors);
+  return {
+    name,
+    request: Number(request),
+    fds,
+    kind: kind as IoctlKind,
+    result: result as Ioctl["result"],
+    direction: direction as Direction,
+    size: Number(size),
+    ...(struct && { struct }),
+    section: section === "-" ? null : section,
+    capability,
+    since,
+    ...rest,
+  };
+}
