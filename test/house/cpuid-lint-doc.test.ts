@@ -21,7 +21,7 @@ const FAMILIES: readonly (readonly [prefix: string, title: string])[] = [
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
 
-/** Describes the inputs and the profiles of a rule. */
+/** Returns the text that describes the inputs and the profiles of a rule. */
 function conditions({ id, needs = [], needsOneOf = [] }: CpuidLintRule): string {
   const inputs = [...needs, ...(needsOneOf.length > 0 ? [needsOneOf.join(" or ")] : [])];
   const off = Object.entries(LINT_PROFILES).flatMap(([name, { off: rules }]) =>
@@ -55,7 +55,7 @@ test("docs/cpuid-lint.md lists every lint rule as the code has it", async () => 
   await expect(text).toMatchFileSnapshot(DOC);
 });
 
-test("the lint rules are 119, and each id occurs once", () => {
+test("there are 119 lint rules with distinct ids", () => {
   const ids = CPUID_LINT_RULES.map(({ id }) => id);
   expect(ids).toHaveLength(119);
   expect(new Set(ids).size).toBe(119);

@@ -1,8 +1,12 @@
-/** Closes memory again and again without a turn of the event loop: `node --expose-gc closed-memory.js`. Needs no KVM. */
+/**
+ * Closes memory again and again without a turn of the event loop: `node --expose-gc closed-memory.js`. The program
+ * needs no KVM.
+ */
 import assert from "node:assert/strict";
 import { GuestMemory } from "node-kvm";
 
-// Node finalizes the buffer of closed memory in a later turn, and until then its addresses stay mapped.
+// Node finalizes the buffer of closed memory in a later turn of the event loop; the buffer's addresses stay mapped
+// until then.
 assert.throws(
   () => {
     for (;;) {
