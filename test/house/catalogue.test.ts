@@ -8,7 +8,7 @@ import { deviations } from "../kvm/deviations.ts";
 const SUITE = join(import.meta.dirname, "..", "kvm");
 const KEBAB = /^[a-z0-9]+(-[a-z0-9]+)*$/;
 
-/** The range of catalogue numbers of each part of the suite, as `first last`. */
+/** The checks of the catalogue that need a claim, as ranges from a first to a last number. */
 const REQUIRED: readonly (readonly [number, number])[] = [
   [9, 10],
   [13, 16],
@@ -31,7 +31,7 @@ interface Claim {
   readonly where: string;
 }
 
-/** Matches any text that a loop puts into an id. */
+/** Returns the id of a claim, with `*` for each part that a loop inserts. */
 function idOf(node: ts.Expression | undefined): string {
   if (node === undefined) return "";
   if (ts.isStringLiteralLike(node)) return node.text;
@@ -39,7 +39,7 @@ function idOf(node: ts.Expression | undefined): string {
   return node.head.text + node.templateSpans.map(({ literal }) => `*${literal.text}`).join("");
 }
 
-/** The `number` option of a claim, with its value. */
+/** Returns the number in the options of a claim. */
 function numberOf(options: ts.Expression | undefined): number {
   return Number(/^\{ number: (\d+)/.exec(options?.getText() ?? "")?.[1]);
 }
@@ -66,7 +66,7 @@ const literally = (text: string): string => text.replaceAll(/[^\w-]/g, "\\$&");
 const covers = (pattern: string, id: string): boolean =>
   new RegExp(`^${pattern.split("*").map(literally).join("[a-z0-9-]+")}$`).test(id);
 
-/** Lists the ids that two claims have in common, including ids that a claim in a loop could have. */
+/** Lists pairs of claims with the same id, including ids that a loop could create. */
 function repeated(all: readonly Claim[]): readonly string[] {
   return all.flatMap((a, i) =>
     all
