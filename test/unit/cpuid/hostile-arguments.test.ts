@@ -1,4 +1,6 @@
-/** Tests of arguments that only a wrong program passes: each function of lib/cpuid rejects them with a clear message. */
+/**
+ * Tests of arguments that only a wrong program passes: each function of lib/cpuid rejects them with a clear message.
+ */
 import { describe, expect, test } from "vitest";
 import {
   addressSizesOf,
