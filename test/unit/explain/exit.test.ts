@@ -445,12 +445,12 @@ describe("the checks of the guest's state at VM entry", () => {
     expect(failed(vendor, sregs, rflags)).toEqual(found);
   });
 
-  test("are not made if the CPU vendor is unknown", () => {
+  test("are skipped if the CPU vendor is unknown", () => {
     const state = { sregs: sregsOf({ cr0: PG }), rflags: 0n };
     expect(failedChecks(state, undefined)).toEqual([]);
   });
 
-  test("of one vendor are not made on the hardware of the other", () => {
+  test("of one vendor are skipped on the hardware of the other vendor", () => {
     expect(failed("kvm_intel", { cr0: PG | PE | (1n << 29n) })).toEqual([]);
     expect(failed("kvm_amd", {}, 0n)).toEqual([]);
     expect(failed("kvm_pvm", { cs: { l: 1, db: 1 } })).toEqual([]);
@@ -500,7 +500,7 @@ describe("the explanation of an MMIO exit", () => {
     expect(explainExit(write, { slots })).toBe(text);
   });
 
-  test("calls a read a read, also in a read-only slot", () => {
+  test("reports a read as a read, even in a read-only slot", () => {
     const read = { ...write, isWrite: false };
     expect(explainExit(read, { slots: () => [] })).toBe(
       "the guest read from 0x2000, which is in no slot",
@@ -529,7 +529,7 @@ test("a VM-instruction error's number is not named as an exit reason", () => {
 });
 
 describe("the translation of a guest virtual address in long mode", () => {
-  /** Tables at 0x1000 (root), 0x2000, 0x3000 and 0x4000. */
+  /** The page tables are at 0x1000 (root), 0x2000, 0x3000 and 0x4000. */
   const words = new Map<bigint, bigint>([
     [0x1000n, 0x2003n],
     [0x2000n, 0x3003n],
