@@ -8,7 +8,7 @@ import { LabCache } from "../../../../lib/lab/cache/cache.ts";
 import { temporaryFolder } from "../temporary.ts";
 import { FAULTS, FakeApt } from "./fake-apt.ts";
 
-// Some tests start a dozen processes, which other load may slow down.
+// Some tests start a dozen processes, which are slower on a loaded machine.
 vi.setConfig({ testTimeout: 60_000 });
 afterEach(() => vi.unstubAllEnvs());
 
@@ -223,19 +223,22 @@ describe("the package lists of the kernel archive", () => {
     ["apt-get", "apt"],
     ["apt-config", "apt"],
     ["apt-cache", "apt"],
-  ])("are an error without %s, and the error names its package", async (program, from) => {
-    const apt = new FakeApt();
-    const bin = temporaryFolder();
-    // A PATH with all but one of them, and the programs that their scripts use.
-    const others = ["apt-get", "apt-config", "apt-cache"].filter((name) => name !== program);
-    for (const name of others) symlinkSync(join(apt.folder, "bin", name), join(bin, name));
-    symlinkSync("/bin/cat", join(bin, "cat"));
-    vi.stubEnv("PATH", bin);
-    await expect(new Archive(apt.cache, ADDRESS).lists()).rejects.toMatchObject({
-      code: "ERR_LAB_TOOL",
-      message: `${program} is not on this machine; install it (Debian's package ${from})`,
-    });
-  });
+  ])(
+    "are an error without %s, and the error names the package that contains it",
+    async (program, from) => {
+      const apt = new FakeApt();
+      const bin = temporaryFolder();
+      // Creates a PATH with all but one of these programs, and the programs that their scripts use.
+      const others = ["apt-get", "apt-config", "apt-cache"].filter((name) => name !== program);
+      for (const name of others) symlinkSync(join(apt.folder, "bin", name), join(bin, name));
+      symlinkSync("/bin/cat", join(bin, "cat"));
+      vi.stubEnv("PATH", bin);
+      await expect(new Archive(apt.cache, ADDRESS).lists()).rejects.toMatchObject({
+        code: "ERR_LAB_TOOL",
+        message: `${program} is not on this machine; install it (Debian's package ${from})`,
+      });
+    },
+  );
 });
 
 describe("the download of a kernel package", () => {
@@ -305,7 +308,7 @@ describe("the download of a kernel package", () => {
   );
 });
 
-/** Whether a process exists; one that only waits to be reaped does not count. */
+/** Returns whether a process exists; a zombie process does not count. */
 function isRunning(pid: string): boolean {
   const path = `/proc/${pid}/stat`;
   return existsSync(path) && !/\) Z /.test(readFileSync(path, "latin1"));

@@ -1,4 +1,4 @@
-/** Tests of the catalogue: combining packages to kernels, and the kernel that a name means. */
+/** Tests of the catalogue: combining packages into kernels, and finding the kernel for a name. */
 import { describe, expect, test } from "vitest";
 import type { Package } from "../../../../lib/lab/archive/archive.ts";
 import { kernelsOf, resolveKernel } from "../../../../lib/lab/kernels/catalogue.ts";
