@@ -10,7 +10,7 @@ import {
 
 const KNOWN = ["machineType", "id", "supported"];
 
-test("options with known members are accepted, also if their values are undefined", () => {
+test("options with known members are accepted, even if their values are undefined", () => {
   expect(refuseUnknown("f()", { id: 1, supported: undefined }, KNOWN)).toBeUndefined();
   expect(refuseUnknown("f()", {}, KNOWN)).toBeUndefined();
 });

@@ -130,7 +130,7 @@ describe("the message that rejects a value", () => {
     },
   );
 
-  test("states that there are too few bytes for the struct", () => {
+  test("states that the bytes are too few for the struct", () => {
     const error = new RangeError("kvm_regs: takes 144 bytes at offset 8, got 144 bytes");
     expect(() => read(structs.Regs, new Uint8Array(144), 8)).toThrow(error);
     expect(() => write(structs.Regs, {}, new Uint8Array(144), 8)).toThrow(error);

@@ -74,14 +74,11 @@ describe("the exception handlers of a guest", () => {
     ["protected", 32, protectedHandlers(32)],
     ["long", 64, protectedHandlers(64)],
     ["user", 64, protectedHandlers(64, user)],
-  ] as const)(
-    "for %s are 32 calls at intervals of 8 bytes, and a common part",
-    (_, bitness, code) => {
-      const lines = listing(bitness, code, BigInt(handlerAddresses[0] ?? 0)).split("\n");
-      const calls = lines.filter((line) => line.startsWith("call"));
-      expect(new Set(calls).size).toBe(1);
-      expect(calls.length).toBe(32);
-      expect(lines.slice(lines.lastIndexOf("nop") + 1)).toMatchSnapshot();
-    },
-  );
+  ] as const)("for %s are 32 calls, 8 bytes apart, and their common part", (_, bitness, code) => {
+    const lines = listing(bitness, code, BigInt(handlerAddresses[0] ?? 0)).split("\n");
+    const calls = lines.filter((line) => line.startsWith("call"));
+    expect(new Set(calls).size).toBe(1);
+    expect(calls.length).toBe(32);
+    expect(lines.slice(lines.lastIndexOf("nop") + 1)).toMatchSnapshot();
+  });
 });

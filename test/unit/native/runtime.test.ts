@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { isRefusal, runtimeProblem } from "../../../lib/native.ts";
 
-test("the Node that runs this test can load the addon", () => {
+test("the Node version that runs this test can load the addon", () => {
   expect(runtimeProblem(process.versions)).toBeUndefined();
 });
 

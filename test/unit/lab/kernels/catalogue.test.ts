@@ -16,7 +16,7 @@ const of = (name: string, version: string, bytes = 30_000_000): Package => ({
 const META = 2000;
 
 describe("kernelsOf(), which combines the archive's packages into kernels,", () => {
-  test("makes a kernel of one complete package", () => {
+  test("makes a kernel from one complete package", () => {
     const image = of("image-6.1.0-56", "6.1.192-2");
     expect(kernelsOf([image])).toEqual([
       {
@@ -29,14 +29,14 @@ describe("kernelsOf(), which combines the archive's packages into kernels,", () 
     ]);
   });
 
-  test("makes a kernel of one package for vmlinuz and one for modules", () => {
+  test("makes a kernel from one package with vmlinuz and one package with modules", () => {
     const [binary, modules] = [of("binary-7.2.6", "7.2.6-1"), of("modules-7.2.6", "7.2.6-1")];
     const [kernel, ...others] = kernelsOf([of("image-7.2.6", "7.2.6-1", META), modules, binary]);
     expect(kernel).toMatchObject({ release: "7.2.6-cloud-amd64", packages: [binary, modules] });
     expect(others).toEqual([]);
   });
 
-  test("keeps a kernel without modules, with the reason", () => {
+  test("lists a kernel without modules, with the reason", () => {
     expect(kernelsOf([of("image-7.0.4", "7.0.4-1", META), of("binary-7.0.4", "7.0.4-1")])).toEqual([
       expect.objectContaining({
         release: "7.0.4-cloud-amd64",
