@@ -134,7 +134,7 @@ test("every mark of a code block is known, and every output block follows a prog
   expect(unknown.map(placeOf)).toEqual([]);
 });
 
-test("every listed code fragment exists once, and uses each name that is declared for it", () => {
+test("every listed code fragment exists once, and uses each name that the list declares for it", () => {
   const stale = Object.entries(FRAGMENTS).flatMap(([key, names]) => {
     const found = blocks.filter((block) => isCompiled(block) && keyOf(block) === key);
     const unused = Object.keys(names).filter(

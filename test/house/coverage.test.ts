@@ -93,7 +93,7 @@ test("the coverage table has a row for every project that the data compares", ()
   expect(others()).toHaveLength(7);
 });
 
-test("the README's coverage table equals the generated one", async () => {
+test("the README's coverage table equals the generated table", async () => {
   const between = /(<!-- coverage -->\n)[\s\S]*(\n<!-- end -->)/;
   const readme = readFileSync(README, "utf8");
   expect(readme).toMatch(between);

@@ -50,7 +50,7 @@ severity than its rule, if only a part of the rule is broken. A rule that lacks 
 lists it with the reason. This file is generated: \`npx vitest run --project house test/house/cpuid-lint-doc -u\`.
 `;
 
-test("docs/cpuid-lint.md lists every lint rule as the code has it", async () => {
+test("docs/cpuid-lint.md lists every lint rule exactly as the code defines it", async () => {
   const text = [INTRODUCTION, ...FAMILIES.map(section)].join("\n");
   await expect(text).toMatchFileSnapshot(DOC);
 });

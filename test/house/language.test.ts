@@ -47,8 +47,7 @@ const BANNED: readonly RegExp[] = [
   /\bwhere no (memory|slot) is\b/i,
   /\bwhat (is|are) (sent|given|asked|no|wrong|left)\b/i,
   /\btakes? (only|no) (what|more)\b/i,
-  // An activity is not a file: this pattern finds "Writing it is json.ts". The text that is searched has CODE in place
-  // of each file name.
+  // An activity is not a file: this pattern finds "Writing it is json.ts", where CODE replaces the file name.
   /(^|[.;] )\w+ing [^.;:]{1,60} (is|are) CODE\b/i,
 ];
 

@@ -36,8 +36,7 @@ describe("the published package", () => {
   test("runs no script when it is installed", () => {
     const hooks = ["preinstall", "install", "postinstall", "prepare"];
     expect(hooks.filter((name) => name in manifest.scripts)).toEqual([]);
-    // Without `gypfile: false`, `npm publish` adds the script `node-gyp rebuild`, because the repository has a
-    // binding.gyp.
+    // Without `gypfile: false`, `npm publish` adds `node-gyp rebuild`, because the repository has a binding.gyp.
     expect(manifest.gypfile).toBe(false);
     expect(files.filter((path) => /\.gypi?$|^native\/|^scripts\//.test(path))).toEqual([]);
   });

@@ -1,5 +1,5 @@
-// Records one case of each kind of link on this kernel and writes each recording as a C file. usage: node link-kinds.js
-// FOLDER
+// Records one case of each kind of link on this kernel and writes each recording as a C file.
+// usage: node link-kinds.js FOLDER
 import { mkdirSync, writeFileSync } from "node:fs";
 import { release } from "node:os";
 import { EventFd, GuestMemory, Kvm, KvmError, SevDevice } from "node-kvm";

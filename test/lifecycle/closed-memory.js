@@ -5,8 +5,7 @@
 import assert from "node:assert/strict";
 import { GuestMemory } from "node-kvm";
 
-// Node finalizes the buffer of closed memory in a later turn of the event loop; the buffer's addresses stay mapped
-// until then.
+// The addresses of closed memory stay mapped until Node finalizes its buffer in a later turn of the event loop.
 assert.throws(
   () => {
     for (;;) {

@@ -54,7 +54,7 @@ describe("2,000 repetitions use no more memory and descriptors than the first 30
   });
 
   // With all threads on one CPU, the thread of a run is not running while the event loop's thread is.
-  test("vCPUs are kicked and closed, with all threads on one CPU", async () => {
+  test("if vCPUs are kicked and closed, with all threads on one CPU", async () => {
     expectNothingLeft(await samples("vcpu kicked and closed", ON_ONE_CPU));
   });
 });

@@ -210,8 +210,7 @@ const ways = {
   },
   "while a VM has it": () => {
     const kvm = Kvm.open();
-    // The guest runs in ring 3 because the emulator, which kvm_pvm uses for ring 0, reports an unreadable address as
-    // MMIO.
+    // Ring 3 is used because KVM's emulator, which kvm_pvm uses for ring 0, reports an unreadable address as MMIO.
     const program = guest("user", (g) =>
       g.read(Number(DATA), 8).sync().read(Number(DATA), 8).sync().done(),
     );

@@ -1,5 +1,5 @@
-// Runs a guest while signals other than kicks arrive: those of a profiler and of a listener. usage: node signals.js
-// MILLISECONDS
+// Runs a guest while signals other than kicks arrive: those of a profiler and of a listener.
+// usage: node signals.js MILLISECONDS
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fromSupported, Kvm } from "node-kvm";

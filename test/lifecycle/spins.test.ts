@@ -57,14 +57,11 @@ describe.each(Object.entries(GUESTS))(
 
 const REAL = GUESTS["in real mode"];
 
-describe("a guest that spins in run() on another thread than the event loop of its worker", () => {
-  test.each(cases(RUN_ENDS))(
-    "a guest that spins in run() on a thread beside its worker's event loop > $name",
-    async ({ order }) => {
-      const ending = await live([worker([...REAL, ...order], "naturally"), "gc", "no descriptors"]);
-      expect(ending).toEqual(CLEAN);
-    },
-  );
+describe("a guest that spins in run() on a thread beside its worker's event loop", () => {
+  test.each(cases(RUN_ENDS))("$name", async ({ order }) => {
+    const ending = await live([worker([...REAL, ...order], "naturally"), "gc", "no descriptors"]);
+    expect(ending).toEqual(CLEAN);
+  });
 });
 
 /** The ways in which a worker with a spinning guest ends. */

@@ -32,8 +32,7 @@ class UnitTestRunner {
   }
 
   async init() {
-    // Failing properties are not shrunk, and a property tests 25 values instead of 100, because most mutants fail for
-    // the first value.
+    // A property tests 25 values without shrinking, because most mutants fail for the first value.
     createRequire(import.meta.url)("fast-check").configureGlobal({
       endOnFailure: true,
       numRuns: 25,
@@ -76,8 +75,8 @@ class UnitTestRunner {
       const wanted = testFilter && new Set(testFilter);
       const all = this.#session.register(this.#bundle.uncounted);
       state.activeMutant = activeMutant.id;
-      // A static mutant is in code that runs when its module is loaded. All tests except the slow ones run for such a
-      // mutant, because slow tests take most of the time, and use the same tables as the quick tests.
+      // A static mutant is in code that runs when its module is loaded: only the quick tests run for this mutant.
+      // Slow tests would take most of the time, and use the same tables as the quick tests.
       const tests = all.filter(({ id }) => wanted?.has(id) ?? this.#cost(id) < SLOW_MS);
       result = await this.#judge(tests);
     } catch (error) {

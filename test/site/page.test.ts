@@ -117,8 +117,7 @@ describe("the page", () => {
     const { page } = await open();
     const lines = text(MILAN, "cpuid-r").split("\n");
     const seven = lines.findIndex((line) => line.includes("0x00000007"));
-    // Leaf 7 has two features without their dependencies: AVX-512 without AVX2's parents, which stays, and SHA-512,
-    // which needs AVX2.
+    // Without SSE2, the features of leaf 7 that need SSE2 have a missing dependency.
     const broken = MILAN.with({ sse2: 0 });
     await paste(page, text(broken, "cpuid-r"));
     await page.click("#tab-lint");

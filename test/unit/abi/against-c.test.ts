@@ -133,15 +133,12 @@ describe(`a C program and this package exchange random values (seed ${SEED})`, (
   }, 120_000);
   afterAll(() => rmSync(directory, { recursive: true }));
 
-  test.for(byName)(
-    "a value of %s that one of them writes is read unchanged by the other",
-    ([name], context) => {
-      requireC(context);
-      const pairs = views.get(name) ?? [];
-      expect(pairs.length).toBeGreaterThan(RANDOM);
-      expect(differences(pairs)).toEqual([]);
-    },
-  );
+  test.for(byName)("C or this package reads a written value of %s unchanged", ([name], context) => {
+    requireC(context);
+    const pairs = views.get(name) ?? [];
+    expect(pairs.length).toBeGreaterThan(RANDOM);
+    expect(differences(pairs)).toEqual([]);
+  });
 
   describe("a planted fault", () => {
     afterEach(() => vi.restoreAllMocks());

@@ -70,7 +70,7 @@ describe.each(rows)("the ioctl %s on %s", (name, fd, request, size) => {
     });
   });
 
-  test("names a capability that exists, or none", () => {
+  test("names either no capability or a capability that exists", () => {
     const capabilities = [null, ...Object.keys(KVM_CAPABILITIES)];
     expect(capabilities).toContain(ioctlByRequest(Number(request))?.capability[fd]);
   });
@@ -150,7 +150,7 @@ describe("the kinds of an ioctl's argument", () => {
     expect(lies.map(({ name }) => name).filter((name) => !exceptions[name]?.reason)).toEqual([]);
   });
 
-  test("four ioctls return a new descriptor, and one writes it", () => {
+  test("four ioctls return a new descriptor, and one ioctl writes a new descriptor to its argument", () => {
     const answering = IOCTLS.filter(({ result }) => result === "fd").map(({ name }) => name);
     expect(new Set(answering)).toEqual(
       new Set(["KVM_CREATE_VM", "KVM_CREATE_VCPU", "KVM_GET_STATS_FD", "KVM_CREATE_GUEST_MEMFD"]),

@@ -100,7 +100,7 @@ describe.each(byName)("a random value of struct %s", (_, layout) => {
     );
   });
 
-  test("with a single field changes nothing before this field's offset", () => {
+  test("with a single field changes no byte before the field's offset", () => {
     const fields = layout.fields.map((field) =>
       fieldValue(field).map((value) => [field, value] as const),
     );

@@ -25,7 +25,7 @@ test("a write to an output stream is pending until the reader has read the bytes
   expect(await pending).toBeUndefined();
 });
 
-test("an output stream that fails settles the pending write and ignores later ones", async () => {
+test("an output stream that fails settles the pending write and ignores later writes", async () => {
   const { stream, writes } = slowStream();
   const output = new OutputStream(stream);
   const pending = output.write(BYTES);

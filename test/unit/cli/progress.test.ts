@@ -142,7 +142,7 @@ describe("the progress of lab run without a terminal", () => {
     expect(pipe.lines).toHaveLength(3);
   });
 
-  test("leaves the suite's claims to the reporter of the suite, and prints a heartbeat between them", () => {
+  test("leaves the suite's claims to the reporter of the suite, and prints a heartbeat between the claims", () => {
     const pipe = new FakePipe();
     const progress = new TestProgress(pipe);
     progress.begin(4);

@@ -111,7 +111,7 @@ test.each([
   expect(suggestFields(name)).toEqual(near);
 });
 
-test("an input that several names start with suggests more names than the nearest one", () => {
+test("an input that several names start with suggests more than only the nearest name", () => {
   expect(suggestFields("avx512")).toHaveLength(5);
   expect(suggestFields("avx512")[0]).toBe("avx512f");
 });

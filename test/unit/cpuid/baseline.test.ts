@@ -55,7 +55,7 @@ describe("the baseline of two hosts", () => {
     expect(table.get("guest_phys_addr_bits")).toBe(0);
   });
 
-  test("reports the lack of a function if any host lacks it", () => {
+  test("reports that a function is missing if any host does not have it", () => {
     expect(table.get("fdp_excptn_only")).toBe(1);
   });
 

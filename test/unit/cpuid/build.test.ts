@@ -260,7 +260,7 @@ describe("set()", () => {
     ]);
   });
 
-  test("of 0 in an absent entry adds nothing", () => {
+  test("adds nothing if it sets 0 in an absent entry", () => {
     expect(intel.set({ avx2: 0 }).table).toBe(intel.table);
   });
 
@@ -387,7 +387,7 @@ describe("within()", () => {
     );
   });
 
-  test("drops a feature that KVM supports if the feature needs one that KVM does not support", () => {
+  test("drops a feature that KVM supports if the feature needs a feature that KVM does not support", () => {
     const odd = host.with({ kvm_pv_tlb_flush: 1 });
     const made = full.within(odd);
     expect(texts(made)).toContainEqual(
@@ -494,7 +494,7 @@ describe("any sequence of steps", () => {
     { function: 0x80000000, eax: 0x80000001 },
   ]);
 
-  test("keeps the order of entries, changes no earlier builder, and lists a change if there is one", () => {
+  test("keeps the order of entries, changes no earlier builder, and lists every change", () => {
     fc.assert(
       fc.property(
         fc.array(steps, { maxLength: 6 }),

@@ -44,7 +44,7 @@ test("a table does not differ from itself", () => {
   );
 });
 
-test("distinct entries in another order differ only in order, and at least one keeps its place", () => {
+test("distinct entries in another order differ only in order, and at least one entry keeps its place", () => {
   const distinct = fc.uniqueArray(fc.integer({ min: 0, max: 20 }), { minLength: 1 });
   const shuffled = distinct.chain((all) =>
     fc.tuple(fc.constant(all), fc.shuffledSubarray(all, { minLength: all.length })),
@@ -91,7 +91,7 @@ test("printDiff() uses the given names of the two tables", () => {
   expect(said).toEqual(["0x7.0:ebx[5] avx2: ran with 1, got 0"]);
 });
 
-test("a wide field is one change", () => {
+test("a change of a wide field is reported as one change", () => {
   expect(lines(table.with({ base_model: 1 }))).toBe("0x1.0:eax[7:4] base_model: 14 -> 1");
 });
 
@@ -145,7 +145,7 @@ test("a leaf is named by a signature that only the first table has", () => {
   );
 });
 
-test("bit 0 of a register without known fields is one change", () => {
+test("a change of bit 0 in a register without known fields is reported as one change", () => {
   expect(printDiff(diff([entry({ function: 3 })], [entry({ function: 3, eax: 1 })]))).toBe(
     "0x3.0:eax[0] reserved: 0 -> 1",
   );
@@ -220,7 +220,7 @@ test("a change in a duplicate is reported with the duplicate's ordinal number", 
   );
 });
 
-test("moving one entry is one change of order", () => {
+test("moving one entry is reported as one change of order", () => {
   const [first, ...rest] = [...table];
   expect(lines([...rest, first ?? { function: 0 }])).toBe("0x0.0 position: 0 -> 4");
 });
@@ -298,25 +298,25 @@ describe("the kind of a change", () => {
   });
 });
 
-describe("ignored changes", () => {
+describe("ignored changes of diff()", () => {
   const own = CpuidTable.from([{ function: 1 }, { function: 0xb, flags: 1 }, { function: 2 }]);
 
-  test("are those of the APIC id", () => {
+  test("may be those of the APIC id", () => {
     const other = own.with({ local_apic_id: 3, x2apic_id: 3, avx: 1 });
     expect(printDiff(diff(own, other, { ignore: ["apic-id"] }))).toBe("0x1.0:ecx[28] avx: 0 -> 1");
   });
 
-  test("are those of bits that KVM computes", () => {
+  test("may be those of bits that KVM computes", () => {
     const other = own.with({ osxsave: 1, avx: 1 });
     expect(diff(own, other, { ignore: ["runtime-owned"] })).toMatchObject([{ name: "avx" }]);
   });
 
-  test("are those of a named field", () => {
+  test("may be those of a named field", () => {
     const other = own.with({ osxsave: 1, avx: 1 });
     expect(diff(own, other, { ignore: ["avx"] })).toMatchObject([{ name: "osxsave" }]);
   });
 
-  test("are those of the order", () => {
+  test("may be those of the order of entries", () => {
     expect(diff(own, [...own].reverse(), { ignore: ["order"] })).toEqual([]);
   });
 

@@ -36,7 +36,7 @@ describe("the orders", () => {
     expect(orders.map((order) => named(order).length > 5)).toEqual([true, true, true, true, true]);
   });
 
-  test("of every single bit of the feature leaves are bits, unless it is negated, topology or KVM's", () => {
+  test(`of single bits in the feature leaves are "bits", except for bits that are negated, topology or KVM's`, () => {
     const leaves = new Set([0x1, 0x7, 0x80000001, 0x80000021]);
     const odd = fields().filter(
       (one) =>

@@ -161,7 +161,7 @@ describe("a guest cannot continue", () => {
   });
 });
 
-test("a guest of EPYC-Milan, which has no leaf 0x80000021, can continue on EPYC-Genoa, which has one", () => {
+test("a guest of EPYC-Milan, which has no leaf 0x80000021, can continue on EPYC-Genoa, which has this leaf", () => {
   const [milan, genoa] = [modelTable("EPYC-Milan"), modelTable("EPYC-Genoa")];
   expect([milan.get("no_nested_data_bp"), genoa.get("no_nested_data_bp")]).toEqual([undefined, 1]);
   expect(messages(milan, genoa)).toEqual([]);

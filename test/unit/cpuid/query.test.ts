@@ -74,7 +74,7 @@ describe("an entry", () => {
     expect(registers(table, 7, 0xffffffff)).toEqual([1, 0, 0, 0]);
   });
 
-  test("with the flag is found before a later entry without it", () => {
+  test("with the flag is found before a later entry without the flag", () => {
     const table = CpuidTable.from([
       { function: 7, index: 9, flags: 1, eax: 2 },
       { function: 7, index: 3, eax: 1 },

@@ -68,7 +68,7 @@ test("every field reads back the written value, and no other bit changes", () =>
   );
 });
 
-test("every field can hold all ones", () => {
+test("every field can have all bits set", () => {
   const full = (f: CpuidField): number => 2 ** (f.high - f.low + 1) - 1;
   const wrong = settable.filter(
     (f) =>

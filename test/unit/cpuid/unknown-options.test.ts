@@ -319,7 +319,7 @@ describe.each(["__proto__", "constructor", "toString"])("the inherited name %s",
   });
 });
 
-test("an undefined option is the same as an omitted one", () => {
+test("an undefined option has the same effect as an omitted option", () => {
   const options = { apicId: undefined } as object;
   expect(fromSupported(table, options).equals(fromSupported(table))).toBe(true);
 });

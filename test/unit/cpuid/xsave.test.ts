@@ -140,7 +140,7 @@ describe("withXsave()", () => {
     expect(left).toEqual([0, 1].map((index) => expect.objectContaining({ index, eax: 0, ecx: 0 })));
   });
 
-  test("raises the maximum of basic leaves to 0xD and keeps a higher one", () => {
+  test("raises the maximum of basic leaves to 0xD, but keeps a higher maximum", () => {
     expect(withXsave(intel("avx").with({ max_std_leaf: 7 })).get("max_std_leaf")).toBe(0xd);
     expect(withXsave(intel("avx")).get("max_std_leaf")).toBe(0x1f);
   });

@@ -140,7 +140,7 @@ describe("the hardware's reason of a refused VM entry", () => {
   });
 });
 
-test("a suberror of KVM_EXIT_INTERNAL_ERROR is printed with KVM's name, or its number if it has none", () => {
+test("a suberror of KVM_EXIT_INTERNAL_ERROR is printed with KVM's name, or with its number if KVM has no name for it", () => {
   expect([suberrorName(1), suberrorName(77)]).toEqual([
     "KVM_INTERNAL_ERROR_EMULATION",
     "suberror 77",

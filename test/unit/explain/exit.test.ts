@@ -223,7 +223,7 @@ describe("the explanation of a shutdown", () => {
 
   const RESET = { cs: { selector: 0xf000, base: 0xffff_0000n }, ...IDT };
 
-  test("on AMD states that the registers are those after a reset", () => {
+  test("states on AMD that the registers have their values after a reset", () => {
     const asked = evidence(RESET, { rip: 0xfff0n });
     expect(explainExit({ kind: "shutdown" }, { ...asked, vendor: "kvm_amd" })).toBe(
       "a triple fault; the registers are those of a reset (RIP 0xfff0, CS 0xf000), because kvm_amd " +
@@ -304,7 +304,7 @@ describe("the explanation of a refused VM entry", () => {
     );
   });
 
-  test("states that the state passes the checks, if it passes them", () => {
+  test("states that the state passes all checks if it does", () => {
     const fine = evidence({ cr0: PE }, { rflags: 2n }, { vendor: "kvm_amd" });
     expect(explainExit(refused(0xffff_ffffn), fine)).toMatch(
       /VMEXIT_INVALID; the guest's registers pass the checks that this package knows$/,

@@ -81,7 +81,7 @@ describe("the reason of an ioctl that does not exist", () => {
     expect(why("KVM_MADE_UP ENOTTY")).toBeUndefined();
   });
 
-  test("names the first known Linux version that has the ioctl, and the last one that does not", () => {
+  test("names the first known Linux version that has the ioctl, and the last version that does not", () => {
     const news = IOCTLS.flatMap(({ name, since }) =>
       since.vm === undefined || since.vm === "6.1" ? [] : [[name, since.vm] as const],
     );

@@ -29,7 +29,7 @@ describe("if a refused call has several possible causes,", () => {
     expect(write(asked(causes))).toBe("b");
   });
 
-  test("causes after a proven one are not judged", () => {
+  test("causes after a proven cause are not judged", () => {
     const judged: string[] = [];
     const causes = {
       first: () => fault("a"),

@@ -10,7 +10,7 @@ describe("the /dev/kvm handle", () => {
     expect(kvm.getApiVersion()).toBe(12);
   });
 
-  test("has capabilities by name and by number, and 0 for an unknown one", ({ kvm }) => {
+  test("returns capabilities by name and by number, and 0 for an unknown capability", ({ kvm }) => {
     const [named, numbered] = ["KVM_CAP_NR_MEMSLOTS", 10] as const;
     expect(kvm.checkExtension(named)).toBeGreaterThan(0);
     expect(kvm.checkExtension(numbered)).toBe(kvm.checkExtension(named));
@@ -131,7 +131,7 @@ describe("a VM handle", () => {
     expect(() => vm.irqLine(4, 0)).not.toThrow();
   });
 
-  test("accepts an address for KVM's own pages, on a host that needs them", ({ vm }) => {
+  test("accepts an address for KVM's own pages, on a host that needs these pages", ({ vm }) => {
     expect(() => vm.setTssAddr(0xfffb_d000)).not.toThrow();
     expect(() => vm.setIdentityMapAddr(0xfffb_c000n)).not.toThrow();
   });

@@ -185,7 +185,7 @@ test("KVM_GET_SUPPORTED_CPUID is called once for all failures of one Kvm object"
   expect([count(), count(), count()]).toEqual([1, 0, 0]);
 });
 
-test("the reason of a refused KVM_SET_CPUID2 compares the table with the one that KVM accepted, in either form", () => {
+test("the reason of a refused KVM_SET_CPUID2 compares the table with the table that KVM accepted, for both structs", () => {
   const { kernel, vcpu } = machine(0);
   const set = IOCTLS.find(({ name }) => name === "KVM_SET_CPUID2") as Ioctl;
   const refuse = (): void => {
@@ -220,7 +220,7 @@ test("the reason of a refused KVM_SET_CPUID2 compares the table with the table t
   );
 });
 
-test("the reason of a refused KVM_IRQFD distinguishes an eventfd of another VM from one of this VM", () => {
+test("the reason of a refused KVM_IRQFD distinguishes an eventfd of another VM from an eventfd of this VM", () => {
   const [a, b] = [machine(0), machine(0)];
   const irqfd = IOCTLS.find(({ name }) => name === "KVM_IRQFD") as Ioctl;
   using fd = EventFd.create();

@@ -133,7 +133,7 @@ describe("several calls of wait() of an eventfd", () => {
     await expect.poll(() => came.at(1)).toEqual([1, 5n]);
   });
 
-  test("keep their order if one in the middle is aborted", async () => {
+  test("keep their order if a call in the middle is aborted", async () => {
     const event = eventfd();
     const { signal, reason, abort } = aborting();
     const came = collect(event.wait(), event.wait({ signal }), event.wait());

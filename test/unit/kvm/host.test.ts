@@ -15,7 +15,7 @@ test("Host names the loaded vendor module, or none if no vendor module is loaded
   expect(vendorModule()).toBe(loaded[0]);
 });
 
-test("the path of the device is /dev/kvm unless NODE_KVM_DEVICE names another", () => {
+test("the path of the device is /dev/kvm if NODE_KVM_DEVICE does not name another device", () => {
   vi.stubEnv("NODE_KVM_DEVICE", undefined);
   expect(defaultDevice()).toBe("/dev/kvm");
   vi.stubEnv("NODE_KVM_DEVICE", "/dev/kvm-other");

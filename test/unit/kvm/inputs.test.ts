@@ -138,12 +138,12 @@ describe("a value of a wrong type is rejected by name", () => {
       "stateFromBytes(): expected a Uint8Array or another view, got 5",
       () => stateFromBytes(5 as never),
     ],
-  ])("a wrong member is rejected with the name of the called method > %s", (message, call) => {
+  ])("%s", (message, call) => {
     expect(() => call(fakeHandles())).toThrow(message);
   });
 });
 
-describe("a wrong member is rejected in the name of the method that was called", () => {
+describe("the error about a wrong member has the name of the called method:", () => {
   test.each<[message: string, call: Call]>([
     [
       'enableCap(): KVM_CAP_X86_USER_SPACE_MSR: unknown member "msk"; did you mean "mask"?',

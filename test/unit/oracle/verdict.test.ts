@@ -86,7 +86,7 @@ test("the oracle lists bits in ascending order", () => {
   expect([hasBit(4n, 2), hasBit(4n, 1)]).toEqual([true, false]);
 });
 
-test("the oracle's findings about reserved and forbidden bits name a register only if the caller passes one", () => {
+test("the oracle's findings about reserved and forbidden bits name a register only if the caller passes a name", () => {
   expect(reservedBits(3n, 2n)).toEqual({ kind: "reserved-bits", value: 3n, bits: [1] });
   expect(reservedBits(3n, 2n, "CR0")).toHaveProperty("register", "CR0");
   expect(reservedBits(3n, 4n)).toBeUndefined();

@@ -131,7 +131,7 @@ describe("a JSON document of a saved state", () => {
     ]);
   });
 
-  test("with several faults is rejected with all of them", () => {
+  test("with several faults is rejected with an error that lists all faults", () => {
     const changes = { "vcpus.0.regs.rip": 1, "vcpus.0.regs.rax": "1", picMaster: "", more: 1 };
     const complaints = refused(changes);
     expect(complaints.map((one) => one.split(":")[0])).toEqual([

@@ -58,7 +58,7 @@ describe("the flag of an entry of a dump", () => {
   });
 
   test.each(["1", "2", "80000008", "40000001"])(
-    "is clear for sub-leaf 0 of leaf 0x%s, which has no sub-leaves, even if others are in the file",
+    "is clear for sub-leaf 0 of leaf 0x%s, which has no sub-leaves, even if the file contains some",
     (leaf) => {
       expect(flagsOf(`0x${leaf}`, [0, 1])).toEqual(["0", "1"]);
     },

@@ -29,7 +29,7 @@ const ENTRIES = [
 const header = (cpu: number): string => `_________________ Logical CPU #${cpu} _________________\n`;
 
 describe("the raw data of libcpuid", () => {
-  test("is detected, has sub-leaves below their leaf, and no leaf above the highest one", () => {
+  test("is detected, has sub-leaves below their leaf, and has no leaf above the highest leaf", () => {
     const read = readFile(`version=0.7.0\n${header(0)}${CPU}`);
     expect(read).toMatchObject({ problems: [], cpus: [0], tables: [ENTRIES], complete: [false] });
     expect(read.notes).toEqual([

@@ -80,7 +80,7 @@ describe("lint()", () => {
     expect(lint(entries).judged).toEqual(["S12"]);
   });
 
-  test("omits findings of one rule beyond 64, and counts them", () => {
+  test("reports at most 64 findings of one rule, and counts the omitted findings", () => {
     const entries = Array.from({ length: 100 }, () => ({ function: 0 }));
     const { findings, omitted } = lint(entries);
     expect(findings.filter(({ rule }) => rule === "S08")).toHaveLength(64);

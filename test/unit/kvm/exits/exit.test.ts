@@ -77,7 +77,7 @@ describe("an exit reason", () => {
     expect(kindOf(reason)).toBe("unknown");
   });
 
-  test("is one of x86's 27, nmi, or one of the 16 of other architectures", () => {
+  test("is one of x86's 27 reasons, nmi, or one of the 16 reasons of other architectures", () => {
     expect([ofX86.length, foreign.length]).toEqual([27 + 1, 16]);
   });
 });

@@ -131,7 +131,7 @@ describe("a dirty ring", () => {
     ]);
   });
 
-  test("continues at its first entry after its last one", () => {
+  test("continues at the first entry of the ring after the last entry", () => {
     const kvm = new Kvm(4);
     const ring = new DirtyRing(kvm.buffer);
     const harvests = [

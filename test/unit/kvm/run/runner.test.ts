@@ -159,7 +159,7 @@ describe("KVM_RUN through ioctl()", () => {
     expect(() => vcpu.ioctl(KVM_RUN)).toThrow(new StateError("ERR_PAUSED", "vcpu 0"));
   });
 
-  test("with an argument is passed to KVM, which refuses it", ({ box }) => {
+  test("with an argument is passed to KVM, which refuses the argument", ({ box }) => {
     const { vcpu } = box((g) => g.done());
     expect(refusal(() => vcpu.ioctl(KVM_RUN, 1))).toMatchObject({ code: "EINVAL" });
   });

@@ -81,7 +81,7 @@ test("return() before the first step cancels nothing", async () => {
   expect([waiting.asked, waiting.stops]).toEqual([[], 0]);
 });
 
-test("a step that fails is the last one", async () => {
+test("after a step that fails, there are no further steps", async () => {
   const steps = new Steps<string>({
     next: () => Promise.reject(new Error("refused")),
     stop: () => undefined,

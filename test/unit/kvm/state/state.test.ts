@@ -78,7 +78,7 @@ describe("restoring a vCPU's state", () => {
     expect(sets(vcpu.called)).toEqual(["KVM_SET_TSC_KHZ"]);
   });
 
-  test("with another vCPU id is rejected before anything is written", () => {
+  test("rejects a state with another vCPU id before anything is written", () => {
     const vcpu = new FakeVcpu(1);
     expect(() => restoreVcpus([[vcpu, { id: 0, mpState: 0 }]], origin)).toThrow(
       "restoring vcpus (vm): the state has the vCPU ids 0; the passed vCPUs have the ids 1",

@@ -154,7 +154,7 @@ describe("the package lists of the kernel archive", () => {
     expect(missing).toEqual([]);
   });
 
-  test("do not contain a removed suite, or its packages that apt still knows", async () => {
+  test("contain neither a removed suite, nor its packages that apt still knows", async () => {
     const apt = new FakeApt();
     apt.addKernel("5.10.0-46-cloud-amd64", "5.10.1-1", "bullseye");
     apt.addKernel("6.12.1+deb13-cloud-amd64", "6.12.1-1", "trixie");

@@ -214,7 +214,7 @@ describe("the disk of a machine in Bochs", () => {
 });
 
 describe("the programs and files of Bochs", () => {
-  test("are missing without a built emulator, and the error explains how to build one", async () => {
+  test("are missing if no emulator was built, and the error explains how to build it", async () => {
     vi.stubEnv("NODE_KVM_BOCHS", "");
     await expect(findBochs(new LabCache(join(folder, "cache")))).rejects.toMatchObject({
       code: "ERR_LAB_TOOL",

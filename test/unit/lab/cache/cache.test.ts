@@ -206,7 +206,7 @@ describe("the folder of the lab's cache", () => {
     },
   );
 
-  test("cannot be a file, and the error names it", async () => {
+  test("cannot be a file, and the error names the file", async () => {
     const file = join(temporaryFolder(), "file");
     writeFileSync(file, "");
     await expect(new LabCache(file).names("kernels")).rejects.toMatchObject({

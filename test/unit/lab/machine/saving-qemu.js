@@ -1,7 +1,9 @@
 #!/usr/bin/env node
-// Replaces QEMU in tests of saved and restored machines: its ports are descriptors 3 to 6, its monitor 7, the state
-// 8. Faults and the log of calls are in files beside it, because an emulator does not inherit its caller's
-// environment.
+/**
+ * Replaces QEMU in tests of saved and restored machines: its ports are descriptors 3 to 6, its monitor is descriptor 7,
+ * and the state is descriptor 8. Faults and the log of calls are in files next to the program, because an emulator does
+ * not inherit its caller's environment.
+ */
 import { appendFileSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { connect, Socket } from "node:net";
 import { dirname, join } from "node:path";
