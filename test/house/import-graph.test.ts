@@ -128,7 +128,7 @@ test("no file imports itself through other files, except for types of the parent
   expect(inCircles(within(all, "kvm"))).toEqual(["kvm/kvm.ts", "kvm/vcpu.ts", "kvm/vm.ts"]);
 });
 
-describe("the class chain of a handle has only two classes above", () => {
+describe("a class of handles has exactly two base classes", () => {
   test.each([
     [Vcpu, "VcpuIoctls"],
     [Vm, "VmIoctls"],
@@ -138,8 +138,8 @@ describe("the class chain of a handle has only two classes above", () => {
   });
 });
 
-describe("the test of the import graph finds a planted", () => {
-  test("cycle of two files, which also has a type import", () => {
+describe("the test of the import graph", () => {
+  test("finds a planted cycle of two files, one of which has only a type import", () => {
     const text = 'import type { B } from "./b.ts";\n';
     const graph = new Map([
       ["kvm/a.ts", importsOf("kvm/a.ts", text).all],
@@ -150,7 +150,7 @@ describe("the test of the import graph finds a planted", () => {
     expect(importsOf("kvm/a.ts", text).values).toEqual([]);
   });
 
-  test("class between the generated base class and a handle", () => {
+  test("finds a planted class between the generated base class and a handle", () => {
     class Between extends Vcpu {}
     class Below extends Between {}
     expect(classesAbove(Below)).toEqual(["Between", "Vcpu", "VcpuIoctls", "Handle"]);

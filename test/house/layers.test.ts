@@ -48,7 +48,10 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
 /** The folders from which lib/suite may import only the public entry, because a user's claims can import only that. */
 const PUBLIC: readonly string[] = ["abi", "cpuid", "guest", "machine", "oracle", "trace"];
 
-/** The one file that the browser's half of lib/page shares with the half in the worker, and the worker's own program. */
+/**
+ * The only file that both halves of lib/page (in the browser's page and in the worker) import, and the program of the
+ * worker.
+ */
 const isBrowser = (file: string): boolean => file.startsWith("page/browser/");
 const mayEnterEngine = (file: string, target: string): boolean =>
   target === "page/protocol.ts" ||

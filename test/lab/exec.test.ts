@@ -72,7 +72,7 @@ describe("a command that lab exec runs in a machine", () => {
     ).toMatchObject({ kind: "exited", status: 42, warnings: [] });
   });
 
-  test("may write much to standard output and standard error at once without losing a byte", async () => {
+  test("may write much to standard output and standard error at the same time without losing a byte", async () => {
     const say = (letter: string, to: string): string =>
       `yes ${letter.repeat(63)} | head -c 200000 >&${to} &`;
     const result = await run(["sh", "-c", `${say("a", "1")} ${say("b", "2")} wait`]);

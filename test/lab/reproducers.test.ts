@@ -25,7 +25,7 @@ const RECORD = `
   NODE_KVM_FAULT=accepts-all node-kvm test change-feature --repro /c/fault >/dev/null 2>&1
   true`;
 
-/** Each program, with its exit status and its last line. */
+/** The suite runs twice: as it is, and with a fault because of which one claim fails. */
 const RUN = `
   cd /user
   for program in *; do

@@ -13,8 +13,8 @@ const SAMPLE = 100;
 /** After 300 repetitions, the ring of the last 256 calls of /dev/kvm is full. */
 const COUNTED_FROM = 300;
 /**
- * The number of the heap's memory regions varies, in one case by 101. A mapping that leaked in each repetition would
- * add 1,700 mappings.
+ * The number of the heap's memory regions varies; the largest difference was 101. A mapping that leaked in each
+ * repetition would add 1,700 mappings.
  */
 const MAPPINGS = 400;
 /**

@@ -192,7 +192,7 @@ async function judge(kind) {
     const before = count();
     const names = live(kind, kvm, []);
     const all = orders(names);
-    // The orders: every permutation; one object closed and the others dropped; and all objects dropped.
+    // The program tests every permutation, each object closed with the others dropped, and all objects dropped.
     const left = [];
     for (const order of [...all, ...names.map((name) => [name]), []]) {
       live(kind, kvm, order);

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Kvm, KvmError } from "node-kvm";
 
-/** The result of a process that ended. */
+/** The result of a process that has ended. */
 export interface Ending {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -12,7 +12,7 @@ export interface Ending {
   readonly stderr: string;
 }
 
-/** The result of a process that succeeded. */
+/** The result of a process that has ended without an error. */
 export const CLEAN: Ending = { code: 0, signal: null, stdout: "", stderr: "" };
 
 /** Runs Node with all its threads on one CPU, so that a thread runs until it waits or its time slice ends. */

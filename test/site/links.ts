@@ -27,7 +27,7 @@ function valuesOf(html: string, attribute: string): readonly string[] {
   return Array.from(html.matchAll(pattern), ([, value = ""]) => decode(value));
 }
 
-/** The pages of the site, each with its anchors. */
+/** Lists the pages of the site and the anchors of each page. */
 class Site {
   readonly #folder: string;
   readonly #anchors = new Map<string, ReadonlySet<string>>();

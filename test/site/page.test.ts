@@ -72,7 +72,7 @@ describe("the page", () => {
     expect(gzipSync(readFileSync(FILE)).length).toBeLessThan(300_000);
   });
 
-  test("states that it sends nothing, and makes no request while it is used", async () => {
+  test("states that it sends no data, and makes no request while it is used", async () => {
     const { page, requests, errors } = await open();
     expect(await page.textContent("header")).toContain("sends nothing");
     await paste(page, text(MILAN, "json"));

@@ -259,7 +259,8 @@ static napi_value Numbers(napi_env env, size_t offset) {
   return list;
 }
 
-// reached() and failed() return how often each call was made, or failed, since arm().
+// reached() and failed() return the number of times that each call was made, or failed, since
+// arm().
 static napi_value Reached(napi_env env, napi_callback_info info) {
   (void)info;
   return Numbers(env, offsetof(struct Call, reached));

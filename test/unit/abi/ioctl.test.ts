@@ -94,14 +94,14 @@ describe("the kinds of an ioctl's argument", () => {
   });
 
   test.each(named.filter(([, { kind }]) => kind === "none" || kind === "value"))(
-    "the ioctl %s takes no bytes",
+    "the ioctl %s takes no bytes as its argument",
     (_, { size, direction, struct }) => {
       expect([size, direction, struct]).toEqual([0, "none", undefined]);
     },
   );
 
   test.each(named.filter(([, { kind }]) => kind !== "none" && kind !== "value"))(
-    "the ioctl %s takes the bytes of its struct",
+    "the ioctl %s takes the bytes of its struct as its argument",
     (_, { size, direction, struct, request }) => {
       expect(size).toBe(struct?.size ?? decodeRequest(request).size);
       expect(size).toBeGreaterThan(0);

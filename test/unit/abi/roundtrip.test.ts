@@ -159,7 +159,7 @@ describe("the round trip detects a planted fault", () => {
     expect(unreached({ ...structs.Segment })).toContain("selector");
   });
 
-  test("a field of C that this package lacks", () => {
+  test("a C field that this package does not have", () => {
     const fields = structs.Regs.fields.filter(({ name }) => name !== "rip");
     expect(unreached({ ...structs.Regs, fields })).toEqual(["rip"]);
   });

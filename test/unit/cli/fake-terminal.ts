@@ -13,7 +13,7 @@ export class FakeTerminal implements TextStream {
   readonly isTTY: boolean = true;
   columns: number;
   rows: number;
-  /** The text of all writes. */
+  /** The text of all writes to the terminal. */
   written: string = "";
   readonly #scrolled: string[] = [];
   #screen: string[] = [""];
@@ -41,7 +41,7 @@ export class FakeTerminal implements TextStream {
     this.#listeners.delete(listener);
   }
 
-  /** The number of listeners for a change of the size. */
+  /** The number of listeners for changes of the terminal's size. */
   get listeners(): number {
     return this.#listeners.size;
   }

@@ -12,7 +12,7 @@ afterEach(() => {
 });
 
 describe("the CPU model of a lab command", () => {
-  test("is a model of the selected emulator, unless a prefix names another emulator", () => {
+  test("is a model of the selected emulator if no prefix names another emulator", () => {
     expect(cpuModels(["max,-la57", "bochs:ryzen"], "qemu")).toEqual([
       { emulator: "qemu", cpu: "max,-la57" },
       { emulator: "bochs", cpu: "ryzen" },

@@ -57,7 +57,7 @@ test("if a source is given, only the names of that source are found", () => {
   expect([findField("sse3", "linux"), findField("sse3", "qemu")?.name]).toEqual([undefined, "pni"]);
 });
 
-test("each name of each source finds its field again, unless an earlier field has the same name", () => {
+test("each name of each source finds its field again if no earlier field has the same name", () => {
   const lost = fields().flatMap(({ name }) =>
     CPUID_NAME_SOURCES.flatMap((source) =>
       aliasesOf(name)[source].filter((alias) => findField(alias, source)?.name !== name),

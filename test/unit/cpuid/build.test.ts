@@ -20,7 +20,10 @@ const amd = cpuid.empty("AuthenticAMD");
 const texts = (built: CpuidBuilder): readonly string[] => built.changes.map(formatBuildChange);
 const leaves = (table: CpuidTable): readonly number[] => [...table].map((e) => e.function);
 
-/** The native features in pairs of dependencies, except two features whose XSAVE components overlap with others. */
+/**
+ * The native features that occur in pairs of dependencies, except for two features whose XSAVE components overlap with
+ * others.
+ */
 const FEATURES: readonly CpuidFieldName[] = [
   ...new Set(cpuidDependencies().flatMap(({ feature, needs }) => [feature, needs])),
 ].filter((name) => !/^(kvm|hv)_/.test(name) && name !== "mpx" && name !== "apx_f");
@@ -189,7 +192,7 @@ describe("features()", () => {
     ).toBe(0);
   });
 
-  test("gives AVX10 version 1 and the three vector widths", () => {
+  test("sets version 1 and the three vector widths for AVX10", () => {
     expect(intel.features("+avx10").table.find(0x24, 0)?.ebx).toBe(0x70001);
   });
 
@@ -420,7 +423,7 @@ describe("within()", () => {
     expect(new Set(reasons)).toEqual(new Set(["it follows from the features and the CPU's XSAVE"]));
   });
 
-  test("takes the sizes of XSAVE components from the CPU", () => {
+  test("copies the sizes of XSAVE components from the CPU's table", () => {
     const zen2 = host.map((e) =>
       e.function === 0xd && e.index === 9 ? { ...e, eax: 64, ebx: 832 } : e,
     );

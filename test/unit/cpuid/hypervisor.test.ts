@@ -24,7 +24,7 @@ describe("withHypervisors()", () => {
     expect(made.get("hv_max_leaf")).toBe(0x40000005);
   });
 
-  test("gives Xen another hypercall MSR if Hyper-V is in the table, too", () => {
+  test("gives Xen another hypercall MSR if the table also contains Hyper-V", () => {
     expect(withHypervisors(bare, ["xen"]).get("xen_hypercall_msr")).toBe(0x40000000);
     expect(withHypervisors(bare, ["hyperv", "xen"]).get("xen_hypercall_msr")).toBe(0x40000200);
   });

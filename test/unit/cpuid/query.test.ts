@@ -236,7 +236,7 @@ describe("bits that KVM computes", () => {
     expect(table.query(0xd, 0, { xcr0: 7 }).notes).toHaveLength(1);
   });
 
-  test("give the entry 0xd.0 of a table without flags the compacted size, because KVM writes it last", () => {
+  test("include the compacted size in the entry 0xd.0 of a table without flags, because KVM writes it last", () => {
     const table = CpuidTable.from([{ function: 0xd, eax: 0xf, ebx: 1 }]);
     expect(table.query(0xd, 0, { xcr0: 3 }).ebx).toBe(576);
     expect(table.query(0xd, 5, { xcr0: 3 }).written.map(({ why }) => why)).toEqual([
@@ -312,7 +312,7 @@ test("formatQuery() prints that a guest reads zeros for an absent leaf", () => {
   expect(formatQuery(amd.query(7))).not.toContain("the guest reads zeros");
 });
 
-test("query() of an entry's own function and index finds the first entry that matches", () => {
+test("query() with an entry's own function and index finds the first entry that matches", () => {
   const word = fc.nat({ max: 0xffffffff });
   const anEntry = fc.record({
     function: fc.nat({ max: 3 }),

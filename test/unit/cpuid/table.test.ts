@@ -83,7 +83,7 @@ test("get() reads a field by name", () => {
   expect(table.get("avx2")).toBe(1);
 });
 
-test("a misspelled name is an error at compile time and at run time", () => {
+test("a misspelled name causes a compile error and a run-time error", () => {
   // @ts-expect-error: the test is that this does not compile
   expect(() => table.get("avx3")).toThrow(/did you mean/);
 });

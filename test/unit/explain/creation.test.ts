@@ -146,7 +146,7 @@ test("the reason of a refused KVM_SET_TSC_KHZ of a vCPU is never that a vCPU exi
   expect(why("KVM_SET_TSC_KHZ EINVAL vcpu", 1000, vm)).toMatch(/^1000 kHz is lower than/);
 });
 
-test("KVM_SET_TSC_KHZ of a VM with vCPUs is refused since Linux 6.17, and the reason states this if no other cause applies", () => {
+test("KVM_SET_TSC_KHZ of a VM with vCPUs is refused since Linux 6.17, and the reason mentions this if no other cause applies", () => {
   const evidence = (scales: number) =>
     vmWith({ KVM_CAP_TSC_CONTROL: scales }, { vcpuIds: () => [3] });
   expect(why("KVM_SET_TSC_KHZ EINVAL vm", 1000, evidence(0))).toMatch(/^too late: .* vCPU 3/);

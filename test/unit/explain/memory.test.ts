@@ -41,7 +41,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     );
   });
 
-  test("is one of KVM's own pages if the slot overlaps no other slot of the VM", () => {
+  test("is an overlap with a page that KVM uses itself, if the slot overlaps no other slot of the VM", () => {
     const sent = region({ guestPhysAddr: 0xfee0_0000n });
     expect(why("KVM_SET_USER_MEMORY_REGION EEXIST", sent, vm)).toMatch(
       /^either slot 1 \(0xfee00000-0xfee01fff\) overlaps pages that KVM keeps for itself at 0xfee00000: those of the APIC, .*, or another cause$/,
@@ -60,7 +60,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
     ["at the end of", 0x61_2000n, 0x61_0000n],
     ["after", 0x61_3000n, undefined],
   ])(
-    "names one of KVM's own pages only if the slot contains it: a slot %s the page, at %i",
+    "names a page that KVM uses itself only if the slot contains the page: a slot %s the page, at %i",
     (_, guestPhysAddr, start) => {
       const own = { identityMapAddr: () => 0x51_0000n, tssAddr: () => 0x61_0000n };
       const asked = vmWith(LIMITS, { slots: () => slots, vcpuIds: () => [0], ...own });
@@ -72,7 +72,7 @@ describe("the reason of a failed KVM_SET_USER_MEMORY_REGION for a slot", () => {
   );
 
   test.each(["KVM_SET_USER_MEMORY_REGION EEXIST"])(
-    "is not one of KVM's own pages for a slot of SMM's address space, or before the first vCPU: %s",
+    "is not a page that KVM uses itself for a slot of SMM's address space, or before the first vCPU: %s",
     (call) => {
       const at = { guestPhysAddr: 0xfee0_0000n };
       const asked = vmWith(LIMITS, { slots: () => slots, vcpuIds: () => [] });

@@ -119,7 +119,7 @@ describe("the reason of a KVM_SET_CPUID2 that failed with EINVAL after the first
     );
   });
 
-  test("names no bit if no bit differs, whatever the padding is", () => {
+  test("names no bit if no bit differs, for any padding", () => {
     const padded = [leaf1, { ...leaf7, padding: [1, 2, 3] }];
     expect(reason("EINVAL", padded, ran)).toBe(
       "the vCPU has run, and its new table may differ from the old one only in bits that KVM itself writes",

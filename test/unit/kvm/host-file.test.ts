@@ -198,7 +198,7 @@ describe("an AbortSignal of wait()", () => {
     expect(came).toEqual([[0, 1n]]);
   });
 
-  test("has no listener left after the wait, however it ended", async () => {
+  test("has no listener left after the wait has ended in any way", async () => {
     const event = eventfd();
     const { signal } = aborting();
     const listeners = new Set<unknown>();

@@ -429,14 +429,14 @@ describe("options are read once, before the handle's own state is checked:", () 
     event.close();
   });
 
-  test("an AbortSignal in place of the options is a TypeError", () => {
+  test("an AbortSignal in place of the options causes a TypeError", () => {
     const { vcpu } = fakeHandles();
     expect(() => vcpu.run(new AbortController().signal as never)).toThrow(
       "run(): expected an object with the options signal, got an object of the class AbortSignal",
     );
   });
 
-  test("a signal option that is not an AbortSignal is a TypeError", () => {
+  test("a signal option that is not an AbortSignal causes a TypeError", () => {
     const { vcpu } = fakeHandles();
     expect(() => vcpu.run({ signal: {} as never })).toThrow(
       new TypeError("run(): signal: expected an AbortSignal, got an object"),

@@ -32,7 +32,7 @@ const RAN: LabRun = {
 };
 const EXITED: LabResult = { ...RAN, kind: "exited", status: 0, files: new Map() };
 
-test("the columns of a campaign's report have the order of the requested machines, whatever the machines' durations", async () => {
+test("the columns of a campaign's report have the order of the requested machines, independent of the machines' durations", async () => {
   const lanes = [lane("slow"), lane("fast"), lane("6.1-cloud-amd64", "EPYC")];
   const run = async ({ kernel }: LabOptions): Promise<LabResult> => {
     await new Promise((resolve) => setTimeout(resolve, kernel.name === "slow" ? 30 : 0));
@@ -220,7 +220,7 @@ function reported(...results: readonly object[]): Buffer {
 }
 
 describe("the end of a campaign's machine", () => {
-  test("with a report makes this report the column", () => {
+  test("with a report makes this report the result in the column", () => {
     expect(toColumn("x", EXITED)).toEqual({ name: "x", report: REPORT, warnings: [] });
   });
 

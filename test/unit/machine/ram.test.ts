@@ -45,21 +45,27 @@ describe("the RAM of a VM", () => {
     expect(regions.map(({ byteLength }) => byteLength)).toEqual(sizes);
   });
 
-  test.each([-4096, 100, 0.5, Number.NaN, 2 ** 53])("of %d bytes is a RangeError", (byteLength) => {
-    expect(() => ramRegions(byteLength)).toThrow(
-      new RangeError(
-        `ramRegions(): byteLength: ${byteLength} is not a multiple of 4096 from 0 to 9007199254740991`,
-      ),
-    );
-  });
+  test.each([-4096, 100, 0.5, Number.NaN, 2 ** 53])(
+    "of %d bytes causes a RangeError",
+    (byteLength) => {
+      expect(() => ramRegions(byteLength)).toThrow(
+        new RangeError(
+          `ramRegions(): byteLength: ${byteLength} is not a multiple of 4096 from 0 to 9007199254740991`,
+        ),
+      );
+    },
+  );
 
-  test.each([-4096, 100, 4 * GIB + 4096])("with a hole from %d on is a RangeError", (holeStart) => {
-    expect(() => ramRegions(GIB, { holeStart })).toThrow(
-      new RangeError(
-        `ramRegions(): holeStart: ${holeStart} is not a multiple of 4096 from 0 to 4294967296`,
-      ),
-    );
-  });
+  test.each([-4096, 100, 4 * GIB + 4096])(
+    "with a hole from %d on causes a RangeError",
+    (holeStart) => {
+      expect(() => ramRegions(GIB, { holeStart })).toThrow(
+        new RangeError(
+          `ramRegions(): holeStart: ${holeStart} is not a multiple of 4096 from 0 to 4294967296`,
+        ),
+      );
+    },
+  );
 });
 
 /** Replaces a VM: records the calls, and can reject one slot. */

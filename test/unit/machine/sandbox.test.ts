@@ -26,7 +26,7 @@ const test = onDevice.extend<{ sandbox: Make }>({
 const MODES: readonly ModeName[] = ["real", "protected", "long", "user"];
 
 describe.each(MODES)("a Sandbox in %s mode", (mode) => {
-  test("runs a guest that makes ucalls, the last of which is `done`", ({ sandbox }) => {
+  test("runs a guest that makes ucalls, of which the last is `done`", ({ sandbox }) => {
     const box = sandbox(
       guest(mode, (g) =>
         g

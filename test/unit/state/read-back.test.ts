@@ -171,7 +171,7 @@ describe("reading back an MSR", () => {
     },
   );
 
-  test("reports an MSR that cannot be read, unless 0 was written", () => {
+  test("reports an MSR that cannot be read if the written value was not 0", () => {
     expect(lost([msr(0x49, 1n), msr(0x4a, 0n)], [])).toEqual([["msrs[0x49]", 1n, undefined]]);
   });
 

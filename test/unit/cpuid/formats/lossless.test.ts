@@ -40,7 +40,7 @@ describe.each(written.filter(({ isLossless }) => isLossless))(
   },
 );
 
-describe.each(written)("the written format $name", ({ name, parse, format }) => {
+describe.each(written)("the output format $name", ({ name, parse, format }) => {
   test("preserves the table of a CPU, and marks the table complete if the format can express this", () => {
     const dump = parse(format(oneCpu));
     expect(dump.problems).toEqual([]);

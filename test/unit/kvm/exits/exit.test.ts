@@ -255,7 +255,7 @@ describe("the value of every exit", () => {
 });
 
 describe("a kvm_run that no correct kernel writes", () => {
-  test("is decoded into an internal error of at most 16 words, whatever its ndata is", () => {
+  test("is decoded into an internal error of at most 16 words, for any ndata", () => {
     const [internal, systemEvent] = [{ ndata: 17 }, { ndata: 0xffff_ffff }];
     expect(decode({ exitReason: kvm.KVM_EXIT_INTERNAL_ERROR, internal })).toMatchObject({
       data: Array(16).fill(0n),

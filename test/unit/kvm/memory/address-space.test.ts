@@ -217,7 +217,7 @@ const stretches = fc.array(
   },
 );
 
-test("random writes to guest physical memory have the same effect as writes to one array, and an address without memory is a RangeError", () => {
+test("random writes to guest physical memory have the same effect as writes to one array, and an address without memory causes a RangeError", () => {
   fc.assert(
     fc.property(
       stretches,

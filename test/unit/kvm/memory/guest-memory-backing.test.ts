@@ -177,7 +177,7 @@ describe("huge pages for guest memory", () => {
     expect(error.reason).toMatch(/^33554432 huge pages of 2 MiB are needed, but \d+ are free; /);
   });
 
-  test("of an unknown size are a TypeError", () => {
+  test("of an unknown size cause a TypeError", () => {
     const wrong = { hugePages: "4M" } as unknown as GuestMemoryOptions;
     expect(() => GuestMemory.allocate(PAGE, wrong)).toThrow(
       new TypeError(
@@ -224,7 +224,7 @@ describe("guest memory that maps a file", () => {
     expect([memory.byteLength, memory.read(PAGE, 3)]).toEqual([2 * PAGE, Uint8Array.of(2, 0, 0)]);
   });
 
-  test("is a RangeError if the file is shorter than the requested length", () => {
+  test("causes a RangeError if the file is shorter than the requested length", () => {
     const path = file(PAGE + 1);
     expect(() => GuestMemory.mapFile(path, { byteLength: 3 * PAGE })).toThrow(
       new RangeError(`${path}: 12288 bytes at 0 are beyond the file's 4097`),

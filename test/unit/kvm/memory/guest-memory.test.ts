@@ -46,7 +46,7 @@ describe("allocated guest memory", () => {
   });
 
   test.each([-1, 0.5, Number.NaN, 2 ** 53, Number.POSITIVE_INFINITY])(
-    "of %d bytes is a TypeError",
+    "of %d bytes causes a TypeError",
     (byteLength) => {
       expect(() => GuestMemory.allocate(byteLength)).toThrow(TypeError);
     },
@@ -116,7 +116,7 @@ describe("a window over a part of guest memory", () => {
     [4096, 1],
     [0.5, 1],
     [0, Number.NaN],
-  ])("at offset %d with %d bytes is a RangeError", (offset, length) => {
+  ])("at offset %d with %d bytes causes a RangeError", (offset, length) => {
     expect(() => allocate(4096).window(offset, length)).toThrow(
       new RangeError(`${length} bytes at ${offset} are not inside guest memory of 4096 bytes`),
     );

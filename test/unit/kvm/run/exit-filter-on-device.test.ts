@@ -101,7 +101,7 @@ describe("the exit filter: a guest's write", () => {
     ]);
   });
 
-  test("is ignored if its rule states this", ({ box }) => {
+  test("is ignored if the rule states `ignore` for writes", ({ box }) => {
     const made = box(writes);
     const ring = made.vcpu.setExitFilter([
       { pio: PORT, size: 2, write: "ignore" },

@@ -191,7 +191,7 @@ describe("the package lists of the kernel archive", () => {
       "ERR_LAB_ARCHIVE",
       "debian-archive-keyring",
     ],
-  ])("are an error if all queries fail with %j", async (reason, code, message) => {
+  ])("cause an error if all queries fail with %j", async (reason, code, message) => {
     const apt = new FakeApt();
     apt.failUpdate(reason);
     await expect(new Archive(apt.cache, ADDRESS).lists()).rejects.toMatchObject({
@@ -200,7 +200,7 @@ describe("the package lists of the kernel archive", () => {
     });
   });
 
-  test("are an error with apt's message if apt cannot query them", async () => {
+  test("cause an error with apt's message if apt cannot query them", async () => {
     const apt = new FakeApt();
     apt.answer("update", "");
     apt.answer("update.err", "E: The list of sources could not be read.\n");
@@ -211,7 +211,7 @@ describe("the package lists of the kernel archive", () => {
     });
   });
 
-  test("are an error that names the full disk", async () => {
+  test("cause an error that names the full disk", async () => {
     const apt = new FakeApt();
     apt.answer("update.err", "E: Write error - write (28: No space left on device)\n");
     await expect(new Archive(apt.cache, ADDRESS).lists()).rejects.toMatchObject({
@@ -224,7 +224,7 @@ describe("the package lists of the kernel archive", () => {
     ["apt-config", "apt"],
     ["apt-cache", "apt"],
   ])(
-    "are an error without %s, and the error names the package that contains it",
+    "cause an error without %s, and the error names the package that contains it",
     async (program, from) => {
       const apt = new FakeApt();
       const bin = temporaryFolder();
@@ -280,7 +280,7 @@ describe("the download of a kernel package", () => {
     ["full", "ERR_LAB_DISK_FULL", "NODE_KVM_CACHE"],
     ["short", "ERR_LAB_DAMAGED", "fetch it again"],
     ["nothing", "ERR_LAB_TOOL", "left no file"],
-  ] as const)("that fails because of %s is an error: %s", async (fault, code, message) => {
+  ] as const)("fails with an error because of %s: %s", async (fault, code, message) => {
     const { files } = await download(withKernel(fault));
     await expect(files).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
   });

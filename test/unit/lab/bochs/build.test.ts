@@ -162,7 +162,7 @@ describe("the build of Bochs", () => {
     expect(readdirSync(join(cache.root, "building"))).toEqual([]);
   });
 
-  test("fails if the archive has removed the source, and states this", async () => {
+  test("fails with a reason if the archive has removed the source", async () => {
     script(
       "apt-get",
       'case $1 in source) echo "E: Unable to find a source package: 404" >&2; exit 100;; esac',

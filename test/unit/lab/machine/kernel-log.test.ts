@@ -10,7 +10,7 @@ function read(...pieces: readonly string[]): KernelLog {
 }
 
 describe("the kernel log of a machine", () => {
-  test("is split into complete lines without carriage returns, however its bytes arrive", () => {
+  test("is split into complete lines without carriage returns, in whatever pieces its bytes arrive", () => {
     expect(read("[    0.1] Linux ver", "sion 6.12\r\n[    0.2] cut").text).toBe(
       "[    0.1] Linux version 6.12\n[    0.2] cut\n",
     );

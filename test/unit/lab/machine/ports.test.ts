@@ -130,7 +130,7 @@ test(`${RUNS} random conversations cause only errors about the guest, use bounde
 });
 
 test.each(HOSTILE)(
-  "a guest whose output is invalid is rejected, however its output is split: $title",
+  "a guest whose output is invalid is rejected, in whatever pieces its output arrives: $title",
   ({ control, why }) => {
     // The longest output is not split into small pieces, because this would take too long.
     for (const size of control.length > 1e5 ? [1000, 4096] : [1, 3, control.length]) {

@@ -7,7 +7,7 @@ import { FakeApt } from "../archive/fake-apt.ts";
 
 afterEach(() => vi.unstubAllEnvs());
 
-test("the lab returns the output, the messages and the exit status of a program, whatever the status is", async () => {
+test("the lab returns the output, the messages and the exit status of a program, for any status", async () => {
   const output = await run("sh", ["-c", "echo out; echo err >&2; exit 3"]);
   expect(output).toEqual({
     program: "sh",
