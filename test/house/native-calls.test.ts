@@ -79,7 +79,7 @@ test.each(sources)(
 );
 
 test.each(sources)(
-  "%s calls no wrapper of node-addon-api whose failure cannot be detected",
+  "%s calls only wrappers of node-addon-api whose failures can be detected",
   (_, source) => {
     const lines = source.split("\n").filter((line) => UNCHECKED_WRAPPERS.test(line));
     expect(lines).toEqual([]);

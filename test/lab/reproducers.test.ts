@@ -19,13 +19,13 @@ const KERNELS = (process.env["NODE_KVM_REPRO_KERNELS"] ?? "6.12,7.2").split(",")
 /** An emulated machine may run several times slower than a host with KVM. */
 const TIMEOUT_MS = 900_000;
 
-/** The suite, and one claim that fails because of an injected fault. */
+/** Records the suite, and one claim that fails because of an injected fault. */
 const RECORD = `
   node-kvm test --repro /c/honest --repro-all --reporter json
   NODE_KVM_FAULT=accepts-all node-kvm test change-feature --repro /c/fault >/dev/null 2>&1
   true`;
 
-/** The suite runs twice: as it is, and with a fault because of which one claim fails. */
+/** Runs each C program and prints its name, its exit status and its last line. */
 const RUN = `
   cd /user
   for program in *; do

@@ -27,7 +27,7 @@ function valuesOf(html: string, attribute: string): readonly string[] {
   return Array.from(html.matchAll(pattern), ([, value = ""]) => decode(value));
 }
 
-/** Lists the pages of the site and the anchors of each page. */
+/** The pages of a site and the anchors of each page. */
 class Site {
   readonly #folder: string;
   readonly #anchors = new Map<string, ReadonlySet<string>>();
@@ -84,7 +84,7 @@ export function assetOf(folder: string, name: string): unknown {
   return JSON.parse(inflateSync(Buffer.from(base64, "base64")).toString());
 }
 
-/** A row of the search index. */
+/** A row of the site's search index. */
 interface SearchRow {
   readonly name: string;
   readonly url: string;

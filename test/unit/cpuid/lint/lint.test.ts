@@ -71,7 +71,7 @@ describe("lint()", () => {
     expect(findings.map(({ rule, cpus }) => [rule, cpus])).toEqual([["F10", [0, 1]]]);
   });
 
-  test("gives a finding the line of the entry", () => {
+  test("reports the line of the entry with each finding", () => {
     expect(lint(FAULTY, { lines: [LINES] }).findings.map(({ line }) => line)).toEqual([11]);
   });
 
