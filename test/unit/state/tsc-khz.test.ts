@@ -33,19 +33,22 @@ describe.each([0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_f000])(
   },
 );
 
-describe.each([0xffff_f001, 4_294_967_292, 0xffff_ffff])("%i kHz", (tscKhz) => {
-  const complaint = `vcpus[0].tscKhz: expected at most 4294963200, got ${tscKhz}`;
+describe.each([0xffff_f001, 4_294_967_292, 0xffff_ffff])(
+  "a TSC frequency of %i kHz that KVM_GET_TSC_KHZ cannot return",
+  (tscKhz) => {
+    const complaint = `vcpus[0].tscKhz: expected at most 4294963200, got ${tscKhz}`;
 
-  test("is rejected in JSON, because KVM_GET_TSC_KHZ cannot return it", () => {
-    expect(complaintsOf(() => stateFromJson(jsonWith(tscKhz)))).toEqual([complaint]);
-  });
+    test("is rejected in JSON form", () => {
+      expect(complaintsOf(() => stateFromJson(jsonWith(tscKhz)))).toEqual([complaint]);
+    });
 
-  test("is rejected in binary form", () => {
-    expect(complaintsOf(() => stateFromBytes(bytesWith(tscKhz)))).toEqual([complaint]);
-  });
+    test("is rejected in binary form", () => {
+      expect(complaintsOf(() => stateFromBytes(bytesWith(tscKhz)))).toEqual([complaint]);
+    });
 
-  test("is not written", () => {
-    expect(() => stateToJson(stateWith(tscKhz))).toThrow(RangeError);
-    expect(() => stateToBytes(stateWith(tscKhz))).toThrow(RangeError);
-  });
-});
+    test("is not written", () => {
+      expect(() => stateToJson(stateWith(tscKhz))).toThrow(RangeError);
+      expect(() => stateToBytes(stateWith(tscKhz))).toThrow(RangeError);
+    });
+  },
+);
